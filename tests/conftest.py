@@ -1,0 +1,26 @@
+"""Options and fixtures that every test may use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--spec-dir",
+        type=Path,
+        default=None,
+        help="folder with the operator's guide as data (commands.yaml, messages.yaml, examples/); "
+        "tests that compare with it are skipped without it",
+    )
+
+
+@pytest.fixture(scope="session")
+def spec_dir(request: pytest.FixtureRequest) -> Path:
+    """The folder of the guide's own files; skips the test where none was given."""
+    folder: Path | None = request.config.getoption("--spec-dir")
+    if folder is None:
+        pytest.skip("needs the guide's own files: give their folder with --spec-dir")
+    return folder
