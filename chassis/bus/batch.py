@@ -1,0 +1,207 @@
+"""The one message of the fabric and of the wire: a batch of packets.
+
+A batch holds packets of one (step, circuit or tunnel) only. On the bus it is two frames: a header, and the
+packets laid end to end. Each packet is preceded by `HEADROOM` bytes, counted in its length: on a wire they are
+its Ethernet header; on the fabric they are room for the next one, so that a packet that changes cards without
+changing size is never copied: the buffer that came in is the buffer that goes out.
+"""
+
+from __future__ import annotations
+
+import sys
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from enum import IntEnum
+
+import msgpack
+
+from chassis.net.errors import DecodeError
+from chassis.net.ethernet import HEADROOM
+
+MAX_PACKETS = 256
+"""Most packets of one batch: a batch of this many full-sized frames is still under 400 kB."""
+
+Mark = tuple[int, int]
+"""(index of the packet in its batch, trace number)"""
+
+
+class Step(IntEnum):
+    """What the receiver of a batch does with it."""
+
+    IN = 1
+    PROTECT = 2
+    OPEN = 3
+    CIRCUIT_OUT = 4
+    CIRCUIT_IN = 5
+    OUT = 6
+    LOCAL = 7
+
+
+@dataclass(slots=True, eq=False)
+class Batch:
+    """Packets of one step and one way.
+
+    `card` and `epoch` name the sender; the shell of an engine never fills them in, the engine does. `ingress`
+    is the port by which the packets entered the node. `context` is the number in whose FIB the *packets as
+    they are* are looked up. `port` and `address` are the next hop where it is already known. `classes` counts
+    packets by traffic class, 0 the highest; what a full queue drops is counted by them. `body` is writable.
+    """
+
+    step: Step
+    body: bytearray | memoryview
+    lengths: array[int]
+    card: str = ""
+    epoch: int = 0
+    ingress: str = ""
+    context: int = 0
+    tunnel: int = 0
+    circuit: int = 0
+    port: str = ""
+    address: int = 0
+    classes: tuple[int, int, int, int] = (0, 0, 0, 0)
+    marks: tuple[Mark, ...] = field(default=())
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def packets(self) -> Iterator[memoryview]:
+        """Each packet with its headroom, as a view into the body."""
+        view = memoryview(self.body)
+        at = 0
+        for length in self.lengths:
+            yield view[at : at + length]
+            at += length
+
+    def split_marked(self) -> list[Batch]:
+        """The same packets in the same order, each marked one alone in a batch of its own.
+
+        A trace is rare: whoever receives a batch with marks takes it apart first, and from there on "this
+        batch is traced" and "its packet is traced" are one thing.
+        """
+        if not self.marks or len(self.lengths) == 1:
+            return [self]
+        view = memoryview(self.body)
+        parts: list[Batch] = []
+        begin = at = 0
+        first = 0
+        marked = dict(self.marks)
+
+        def add(start: int, stop: int, lengths: array[int], marks: tuple[Mark, ...]) -> None:
+            if lengths:
+                parts.append(
+                    replace(self, body=view[start:stop], lengths=lengths, marks=marks, classes=(0, 0, 0, 0))
+                )
+
+        for index, length in enumerate(self.lengths):
+            if index in marked:
+                add(begin, at, self.lengths[first:index], ())
+                add(at, at + length, self.lengths[index : index + 1], ((0, marked[index]),))
+                begin, first = at + length, index + 1
+            at += length
+        add(begin, at, self.lengths[first:], ())
+        return parts
+
+
+def pack(packets: Sequence[bytes | bytearray | memoryview], headroom: int = 0) -> tuple[bytearray, array[int]]:
+    """Body and lengths of these packets, with `headroom` zero bytes put before each."""
+    body = bytearray()
+    lengths = array("H")
+    room = bytes(headroom)
+    for packet in packets:
+        if headroom:
+            body += room
+        body += packet
+        lengths.append(len(packet) + headroom)
+    return body, lengths
+
+
+def _swapped(lengths: array[int]) -> array[int]:
+    if sys.byteorder == "big":
+        lengths = array("H", lengths)
+        lengths.byteswap()
+    return lengths
+
+
+_pack_header = msgpack.Packer(autoreset=True).pack
+
+
+def encode_header(batch: Batch) -> bytes:
+    """The header frame; the body frame is `batch.body` itself."""
+    header: bytes = _pack_header(
+        (
+            batch.card,
+            batch.epoch,
+            int(batch.step),
+            batch.ingress,
+            batch.context,
+            batch.tunnel,
+            batch.circuit,
+            batch.port,
+            batch.address,
+            batch.classes,
+            batch.marks,
+            _swapped(batch.lengths).tobytes(),
+        )
+    )
+    return header
+
+
+_TEXT = (0, 3, 7)
+_NUMBERS = (1, 2, 4, 5, 6, 8)
+
+
+def decode(header: bytes | memoryview, body: bytearray | memoryview) -> Batch:
+    """The batch of a header and a body frame.
+
+    Raises:
+        DecodeError: the header is no batch header, or its lengths are not those of the body.
+    """
+    try:
+        fields = msgpack.unpackb(header, use_list=False, strict_map_key=True)
+    except (ValueError, TypeError, msgpack.exceptions.UnpackException) as error:
+        raise DecodeError(f"batch header: {error}") from None
+    if not isinstance(fields, tuple) or len(fields) != 12:
+        raise DecodeError("batch header: not 12 fields")
+    if not all(type(fields[i]) is str for i in _TEXT) or not all(
+        type(fields[i]) is int and fields[i] >= 0 for i in _NUMBERS
+    ):
+        raise DecodeError("batch header: a field has the wrong type")
+    classes, marks, packed = fields[9], fields[10], fields[11]
+    if type(packed) is not bytes or len(packed) % 2:
+        raise DecodeError("batch header: lengths are not packed 16-bit numbers")
+    lengths = array("H")
+    lengths.frombytes(packed)
+    lengths = _swapped(lengths)
+    if not lengths or sum(lengths) != len(body) or min(lengths) < HEADROOM:
+        raise DecodeError(f"batch of {len(lengths)} packets does not fill its body of {len(body)} bytes")
+    if type(classes) is not tuple or len(classes) != 4 or not all(type(n) is int for n in classes):
+        raise DecodeError("batch header: class counts are not four numbers")
+    if type(marks) is not tuple or not all(
+        type(mark) is tuple
+        and len(mark) == 2
+        and type(mark[0]) is int
+        and type(mark[1]) is int
+        and 0 <= mark[0] < len(lengths)
+        for mark in marks
+    ):
+        raise DecodeError("batch header: trace marks are not (index, number)")
+    try:
+        step = Step(fields[2])
+    except ValueError:
+        raise DecodeError(f"batch header: no step {fields[2]}") from None
+    return Batch(
+        step=step,
+        body=body,
+        lengths=lengths,
+        card=fields[0],
+        epoch=fields[1],
+        ingress=fields[3],
+        context=fields[4],
+        tunnel=fields[5],
+        circuit=fields[6],
+        port=fields[7],
+        address=fields[8],
+        classes=classes,
+        marks=marks,
+    )

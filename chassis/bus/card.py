@@ -1,0 +1,265 @@
+"""What every card does alike: hello, admission, replication, heartbeats, epochs, fencing, stamps.
+
+`Card` is the base of the line card's and the ASP's engines. A subclass says what it holds (`held`), acts on
+changed records (`changed`), and answers requests (`request`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import inf
+
+from chassis.bus.batch import Batch, Step
+from chassis.bus.engine import Connect, Disconnect, Output, Perform, Stop, ToController
+from chassis.bus.messages import (
+    PROTOCOL,
+    Attributes,
+    Delta,
+    Goodbye,
+    Heartbeat,
+    Hello,
+    LogRecord,
+    Reply,
+    Request,
+    Snapshot,
+    Stamp,
+    ToCardMessage,
+    TraceStamps,
+    Welcome,
+)
+from chassis.bus.records import CardState
+from chassis.bus.replication import Change, Replica
+
+HEARTBEAT_INTERVAL = 0.1
+"""Seconds between heartbeats until a `Welcome` says otherwise (S-112)."""
+
+HEARTBEAT_MISSES = 5
+"""Intervals without a heartbeat after which a card counts as unusable (S-112)."""
+
+HELLO_RETRY = 0.5
+"""Seconds after which a card that got no answer to its hello says it again."""
+
+
+class Card:
+    """One card of a node, as far as it is like every other."""
+
+    kind = "card"
+    performs: frozenset[str] = frozenset({"link", "capture", "capture-stop"})
+    """Requests that only the shell can carry out."""
+
+    def __init__(self, card: str, *, pid: int, boot: int) -> None:
+        self.card = card
+        self.pid = pid
+        self.boot = boot
+        self.epoch = 0
+        self.replica = Replica()
+        self.interval = HEARTBEAT_INTERVAL
+        self.misses = HEARTBEAT_MISSES
+        self.settings: Attributes = {}
+        self.epochs: dict[str, int] = {}
+        """Current epoch of each card of the node: a batch of another one is dropped."""
+        self.up: dict[str, bool] = {}
+        """Whether packets may be given to a card: the controller says so and its connection stands."""
+        self.fenced = False
+        """Nothing may leave: this process stood still so long that it may have been replaced."""
+        self.drops: dict[str, int] = {}
+        """Packets dropped, by cause."""
+        self._states: dict[str, CardState] = {}
+        self._closed: set[tuple[str, int]] = set()
+        self._controller = False
+        self._admitted = False
+        self._hello_at = inf
+        self._beat_at = inf
+        self._beats = 0
+        self._late = 0.0
+        self._stamps: list[Stamp] = []
+
+    # what a subclass adds
+
+    def held(self, hello: Hello) -> Hello:
+        """The hello with the operational state that this card still holds."""
+        return hello
+
+    def changed(self, change: Change, now: float) -> list[Output]:
+        """Act on records that a snapshot or delta changed."""
+        return []
+
+    def request(self, request: Request, now: float) -> list[Output] | None:
+        """Carry out a request of the controller; None when there is no request of that name."""
+        return None
+
+    def cards_changed(self, now: float) -> list[Output]:
+        """The `up` flag of some card changed."""
+        return []
+
+    # the engine's calls
+
+    def start(self, now: float) -> list[Output]:
+        return []
+
+    def connected(self, now: float) -> list[Output]:
+        self._controller = True
+        return self._hello(now)
+
+    def disconnected(self, now: float) -> list[Output]:
+        """Headless: forward on what is held, and say hello when a controller is back."""
+        self._controller = self._admitted = False
+        self._hello_at = self._beat_at = inf
+        return []
+
+    def receive(self, message: ToCardMessage, now: float) -> list[Output]:
+        """Act on a message of the controller. Only the five kinds that go down are ever given to a card."""
+        if isinstance(message, Delta):
+            if not self._admitted:
+                return []
+            change = self.replica.delta(message)
+            if change is None:
+                return [] if message.to_version <= self.replica.version else self._hello(now)
+            return self._apply(change, now)
+        if isinstance(message, Snapshot):
+            change = self.replica.snapshot(message) if self._admitted else None
+            if change is None:
+                return []
+            return [*self._apply(change, now), self._heartbeat(now)]
+        if isinstance(message, Welcome):
+            self._admitted = True
+            self._hello_at = inf
+            self.epoch = message.epoch
+            self.interval, self.misses = message.interval, message.misses
+            self.settings = message.settings
+            self.fenced = False
+            return [self._heartbeat(now)]
+        if isinstance(message, Request):
+            if message.name in self.performs:
+                return [Perform(message)]
+            answer = self.request(message, now)
+            if answer is None:
+                return [ToController(Reply(message.number, {}, f"no request {message.name!r} on {self.card}"))]
+            return answer
+        assert isinstance(message, Goodbye)
+        return [Stop(message.reason)]
+
+    def peer(self, card: str, boot: int, up: bool, now: float) -> list[Output]:
+        """A closed connection says that a card is gone before anyone else does: its flag goes down at once."""
+        if up:
+            self._closed.discard((card, boot))
+        else:
+            self._closed.add((card, boot))
+        return self._flag(card, now)
+
+    def late(self, seconds: float, now: float) -> list[Output]:
+        """The loop stood still. After the time at which others may give a card up nothing may leave any more,
+        not even what already waits in this process, until the controller admits it anew."""
+        self._late = max(self._late, seconds)
+        if seconds < self.interval * (self.misses - 1) or not self.epoch:
+            return []
+        self.fenced = True
+        return self._hello(now) if self._controller else []
+
+    def on_timer(self, now: float) -> list[Output]:
+        outputs: list[Output] = []
+        if now >= self._hello_at:
+            outputs += self._hello(now)
+        if now >= self._beat_at:
+            outputs.append(self._heartbeat(now))
+        if self._stamps:
+            outputs.append(ToController(TraceStamps(tuple(self._stamps))))
+            self._stamps.clear()
+        return outputs
+
+    def wake(self) -> float:
+        return -inf if self._stamps else min(self._hello_at, self._beat_at)
+
+    # for subclasses
+
+    def accepts(self, batch: Batch) -> bool:
+        """Whether a batch comes from the current start of its card; counted as dropped where not."""
+        if self.fenced:
+            self.drop("fenced", len(batch))
+            return False
+        if self.epochs.get(batch.card) != batch.epoch:
+            self.drop("old epoch", len(batch))
+            return False
+        return True
+
+    def drop(self, cause: str, packets: int = 1) -> None:
+        self.drops[cause] = self.drops.get(cause, 0) + packets
+
+    def stamp(self, batch: Batch, step: str, now: float) -> None:
+        """Note that this process did `step` with each traced packet of the batch."""
+        for _, number in batch.marks:
+            self._stamps.append(Stamp(number, step, now))
+
+    def log(self, now: float, severity: str, facility: str, text: str, id: str = "") -> Output:
+        return ToController(LogRecord(now, severity, facility, id, text, {"card": self.card}))
+
+    # inside
+
+    def _hello(self, now: float) -> list[Output]:
+        self._hello_at = now + HELLO_RETRY
+        self._beat_at = inf
+        self._admitted = False
+        hello = Hello(PROTOCOL, self.card, self.kind, self.pid, self.boot, self.epoch, self.replica.version)
+        return [ToController(self.held(hello))]
+
+    def _heartbeat(self, now: float) -> Output:
+        self._beats += 1
+        if now - self._beat_at > self.interval:
+            self._late = max(self._late, now - self._beat_at)
+        self._beat_at = now + self.interval
+        late, self._late = self._late, 0.0
+        return ToController(Heartbeat(self.card, self.epoch, self._beats, self.replica.version, late))
+
+    def _apply(self, change: Change, now: float) -> list[Output]:
+        outputs: list[Output] = []
+        flags = dict(self.up)
+        for record in change.deleted:
+            if isinstance(record, CardState) and self._states.pop(record.card, None):
+                self.epochs.pop(record.card, None)
+                del self.up[record.card]
+                outputs.append(Disconnect(record.card))
+        for record in change.put:
+            if isinstance(record, CardState):
+                outputs += self._card_state(record, now)
+        if self.up != flags:
+            outputs += self.cards_changed(now)
+        outputs += self.changed(change, now)
+        return outputs
+
+    def _card_state(self, state: CardState, now: float) -> list[Output]:
+        known = self._states.get(state.card)
+        self._states[state.card] = state
+        self.epochs[state.card] = state.epoch
+        if state.card == self.card:
+            self.up[state.card] = state.usable
+            # Raised without a Welcome: the controller gave this process up while it stood still.
+            if state.epoch > self.epoch:
+                self.fenced = True
+                return self._hello(now)
+            return []
+        outputs: list[Output] = []
+        if state.boot and (known is None or known.boot != state.boot):
+            self._closed = {(card, boot) for card, boot in self._closed if card != state.card}
+            outputs.append(Connect(state.card, state.boot))
+        self.up[state.card] = state.usable and (state.card, state.boot) not in self._closed
+        return outputs
+
+    def _flag(self, card: str, now: float) -> list[Output]:
+        state = self._states.get(card)
+        if state is None:
+            return []
+        up = state.usable and (card, state.boot) not in self._closed
+        if self.up.get(card) == up:
+            return []
+        self.up[card] = up
+        return self.cards_changed(now)
+
+    def sending(self, batch: Batch) -> Batch:
+        """The batch as it leaves this card: its name and epoch in the header."""
+        batch.card, batch.epoch = self.card, self.epoch
+        return batch
+
+
+def circuit_batch(batch: Batch, step: Step, circuit: int, context: int) -> Batch:
+    """The same packets for a tunnel's circuit, looked up in `context` there."""
+    return replace(batch, step=step, circuit=circuit, context=context)

@@ -1,0 +1,199 @@
+"""Control messages and records as MessagePack: one encoder, one decoder, both made from the types.
+
+A dataclass is an array: its name where several types could stand, then its fields in order. Decoding checks
+every value against the field's type, so that what comes out is what the types say or `DecodeError`.
+"""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass
+from typing import Any, Union, get_args, get_origin
+
+import msgpack
+
+from chassis.bus import messages, records
+from chassis.bus.messages import Message
+from chassis.bus.records import Record
+from chassis.net.errors import DecodeError
+
+Encoder = Callable[[Any], Any]
+Decoder = Callable[[Any], Any]
+
+MAX_MESSAGE = 16 * 1024 * 1024
+"""Longest control message that is decoded, in bytes."""
+
+
+def _plain(value: Any) -> Any:
+    return value
+
+
+def _scalar(kind: type) -> Decoder:
+    if kind is float:
+
+        def number(value: Any) -> float:
+            if type(value) is float or type(value) is int:
+                return float(value)
+            raise DecodeError(f"a number was expected, not {type(value).__name__}")
+
+        return number
+
+    def decode(value: Any) -> Any:
+        if type(value) is not kind:
+            raise DecodeError(f"{kind.__name__} was expected, not {type(value).__name__}")
+        return value
+
+    return decode
+
+
+def _loose(value: Any, depth: int = 0) -> Any:
+    """Arguments and results of requests: any nesting of plain values, no deeper than five."""
+    if value is None or type(value) in (str, int, float, bool, bytes):
+        return value
+    if depth >= 5:
+        raise DecodeError("values are nested too deep")
+    if type(value) is list:
+        return [_loose(item, depth + 1) for item in value]
+    if type(value) is dict and all(type(key) is str for key in value):
+        return {key: _loose(item, depth + 1) for key, item in value.items()}
+    raise DecodeError(f"a plain value was expected, not {type(value).__name__}")
+
+
+def _loose_map(value: Any) -> dict[str, Any]:
+    if type(value) is not dict:
+        raise DecodeError("a map was expected")
+    return typing.cast("dict[str, Any]", _loose(value))
+
+
+def _key(value: Any) -> Any:
+    if type(value) is not list or not value or not all(type(part) in (str, int) for part in value):
+        raise DecodeError("a record's key was expected")
+    return tuple(value)
+
+
+class _Codec:
+    """Encoders and decoders of all types, compiled once."""
+
+    def __init__(self) -> None:
+        self._encoders: dict[type, Encoder] = {}
+        self._decoders: dict[type, Decoder] = {}
+
+    def of(self, hint: Any) -> tuple[Encoder, Decoder]:
+        origin = get_origin(hint)
+        if hint is records.Key or (origin is tuple and get_args(hint) == get_args(records.Key)):
+            return list, _key
+        if origin in (Union, types.UnionType):
+            return self._union(get_args(hint))
+        if origin is tuple:
+            return self._tuple(get_args(hint))
+        if origin is dict:
+            return _plain, _loose_map
+        if is_dataclass(hint):
+            return self._dataclass(typing.cast(type, hint))
+        return _plain, _scalar(hint)
+
+    def _tuple(self, args: tuple[Any, ...]) -> tuple[Encoder, Decoder]:
+        if len(args) != 2 or args[1] is not Ellipsis:
+            raise TypeError(f"only tuple[X, ...] is carried, not tuple{args}")
+        encode, decode = self.of(args[0])
+
+        def pack(value: Any) -> list[Any]:
+            return [encode(item) for item in value]
+
+        def unpack(value: Any) -> tuple[Any, ...]:
+            if type(value) is not list:
+                raise DecodeError("a list was expected")
+            return tuple([decode(item) for item in value])
+
+        return pack, unpack
+
+    def _union(self, members: tuple[Any, ...]) -> tuple[Encoder, Decoder]:
+        if not all(is_dataclass(member) for member in members):
+            return _plain, _loose
+        encoders = {member: (member.__name__, self.of(member)[0]) for member in members}
+        decoders = {member.__name__: self.of(member)[1] for member in members}
+
+        def pack(value: Any) -> list[Any]:
+            name, encode = encoders[type(value)]
+            return [name, encode(value)]
+
+        def unpack(value: Any) -> Any:
+            if type(value) is not list or len(value) != 2 or type(value[0]) is not str:
+                raise DecodeError("a [type, fields] pair was expected")
+            decode = decoders.get(value[0])
+            if decode is None:
+                raise DecodeError(f"no such type: {value[0][:40]!r}")
+            return decode(value[1])
+
+        return pack, unpack
+
+    def _dataclass(self, kind: type) -> tuple[Encoder, Decoder]:
+        if kind in self._encoders:
+            return self._encoders[kind], self._decoders[kind]
+        hints = typing.get_type_hints(kind)
+        parts = [(item.name, *self.of(hints[item.name])) for item in fields(kind)]
+        encoders = [(name, encode) for name, encode, _ in parts]
+        decoders = [(name, decode) for name, _, decode in parts]
+        name, count = kind.__name__, len(parts)
+
+        def pack(value: Any) -> list[Any]:
+            return [encode(getattr(value, field)) for field, encode in encoders]
+
+        def unpack(value: Any) -> Any:
+            if type(value) is not list or len(value) != count:
+                raise DecodeError(f"{name}: {count} fields were expected")
+            try:
+                return kind(*[decode(item) for (_, decode), item in zip(decoders, value, strict=True)])
+            except DecodeError as error:
+                raise DecodeError(f"{name}: {error}") from None
+
+        self._encoders[kind], self._decoders[kind] = pack, unpack
+        return pack, unpack
+
+
+_codec = _Codec()
+_pack_message, _unpack_message = _codec.of(Message)
+_pack_record, _unpack_record = _codec.of(Record)
+
+MESSAGE_TYPES: tuple[type, ...] = get_args(messages.FromCard) + get_args(messages.ToCardMessage)
+RECORD_TYPES: tuple[type, ...] = get_args(records.Record)
+
+
+def encode(message: Message) -> bytes:
+    """The bytes of a control message."""
+    data: bytes = msgpack.packb(_pack_message(message))
+    return data
+
+
+def decode(data: bytes | memoryview) -> Message:
+    """The control message in these bytes.
+
+    Raises:
+        DecodeError: the bytes are no message of this protocol; the text says which part is wrong.
+    """
+    if len(data) > MAX_MESSAGE:
+        raise DecodeError(f"control message of {len(data)} bytes")
+    try:
+        value = msgpack.unpackb(data, strict_map_key=True)
+    except (ValueError, TypeError, RecursionError, msgpack.exceptions.UnpackException) as error:
+        raise DecodeError(f"control message: {error}") from None
+    message: Message = _unpack_message(value)
+    return message
+
+
+def encode_record(record: Record) -> bytes:
+    """The bytes of one record, as the controller stores it and for comparing two."""
+    data: bytes = msgpack.packb(_pack_record(record))
+    return data
+
+
+def decode_record(data: bytes | memoryview) -> Record:
+    """The record in these bytes; `DecodeError` where there is none."""
+    try:
+        value = msgpack.unpackb(data, strict_map_key=True)
+    except (ValueError, TypeError, RecursionError, msgpack.exceptions.UnpackException) as error:
+        raise DecodeError(f"record: {error}") from None
+    record: Record = _unpack_record(value)
+    return record

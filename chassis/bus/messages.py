@@ -1,0 +1,192 @@
+"""Messages of the control bus, card to controller and back.
+
+The set is closed: what is not here does not decode. Times are seconds of the machine's monotonic clock.
+`docs/bus.md` is printed from these types.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from chassis.bus.records import Key, Record
+
+PROTOCOL = 1
+"""Version of the control protocol, said in the `Hello`; a controller refuses another one with `Goodbye`."""
+
+Value = str | int | float | bool | bytes | None
+Attributes = dict[str, "Value | list[Value] | list[dict[str, Value]] | dict[str, Value]"]
+
+
+@dataclass(frozen=True, slots=True)
+class SaState:
+    """An SA as its ASP reports it: everything but the keys."""
+
+    tunnel: int
+    serial: int
+    direction: str
+    protocol: str
+    spi: int
+    peer: int
+    algorithms: str = ""
+    window: int = 0
+
+
+# card to controller
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """First message of a card on every connection: who it is and what it still holds.
+
+    `epoch` and `version` are 0 in a new process. `fresh` says that an ASP found no mapped SA state, so that
+    its sequence numbers must go on from the controller's lease.
+    """
+
+    protocol: int
+    card: str
+    kind: str
+    pid: int
+    boot: int
+    epoch: int
+    version: int
+    fresh: bool = False
+    sas: tuple[SaState, ...] = ()
+    ports: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """Alive: `late` is how many seconds behind its own schedule the sender's loop is; `version` what it holds."""
+
+    card: str
+    epoch: int
+    sequence: int
+    version: int
+    late: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class PortEvent:
+    port: str
+    up: bool
+    reason: str
+    speed: int
+    mac: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class NeighbourEvent:
+    """A neighbour was resolved (6-byte `mac`) or lost (empty `mac`)."""
+
+    port: str
+    address: int
+    mac: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class TunnelEvent:
+    """An ASP's word on a tunnel: whether its SAs can carry packets, and if not, why."""
+
+    tunnel: int
+    up: bool
+    reason: str
+    peer: int
+    identity: str = ""
+    sas: tuple[SaState, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SaEvent:
+    """`event`: installed, rekeyed, deleted, expiring, exhausted or lease (more sequence numbers are wanted)."""
+
+    sa: SaState
+    event: str
+    reason: str = ""
+    next_sequence: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LogRecord:
+    """`text` is final; `id` names the row of the guide's tables where it has one; never carries a key."""
+
+    time: float
+    severity: str
+    facility: str
+    id: str
+    text: str
+    values: dict[str, Value]
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """Trace number, step as it is printed (`3/1 in`, `1/1 protect`), time in seconds."""
+
+    number: int
+    step: str
+    time: float
+
+
+@dataclass(frozen=True, slots=True)
+class TraceStamps:
+    stamps: tuple[Stamp, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """Answer to the `Request` of that number: `error` is empty when it was done. `last` closes the request."""
+
+    number: int
+    result: Attributes
+    error: str = ""
+    last: bool = True
+
+
+# controller to card
+
+
+@dataclass(frozen=True, slots=True)
+class Welcome:
+    """Admits a card under an epoch. Interval in seconds; `misses` intervals without a heartbeat end it."""
+
+    epoch: int
+    version: int
+    interval: float
+    misses: int
+    settings: Attributes
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Part `part` (from 1) of `parts` of everything that the card needs at `version`."""
+
+    version: int
+    part: int
+    parts: int
+    records: tuple[Record, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    from_version: int
+    to_version: int
+    put: tuple[Record, ...]
+    delete: tuple[Key, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    number: int
+    name: str
+    arguments: Attributes
+
+
+@dataclass(frozen=True, slots=True)
+class Goodbye:
+    """The card is not wanted (any more): it ends."""
+
+    reason: str
+
+
+FromCard = Hello | Heartbeat | PortEvent | NeighbourEvent | TunnelEvent | SaEvent | LogRecord | TraceStamps | Reply
+ToCardMessage = Welcome | Snapshot | Delta | Request | Goodbye
+Message = FromCard | ToCardMessage

@@ -1,0 +1,269 @@
+"""Records: what the controller's replicated state is made of.
+
+The controller keeps one set of records and gives each card the part that it needs, as a snapshot and then as
+deltas (`chassis.bus.replication`). A record is a value: it is replaced whole, by key, never changed in place.
+
+Addresses are unsigned 32-bit numbers, prefixes an address and a length, context, circuit and tunnel numbers
+are the controller's. Keys of SAs never appear in a `repr`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+Key = tuple[str | int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CardState:
+    """One card of the node: which start of it is admitted, and whether packets may be given to it."""
+
+    card: str
+    kind: str
+    boot: int
+    epoch: int
+    usable: bool
+    pid: int = 0
+
+    TYPE: ClassVar[str] = "card"
+
+    @property
+    def key(self) -> Key:
+        return (self.TYPE, self.card)
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """A routing context. `discard`: a withdrawn tunnel route becomes a discard route (asked for by a lab)."""
+
+    number: int
+    name: str
+    discard: bool = False
+
+    TYPE: ClassVar[str] = "context"
+
+    @property
+    def key(self) -> Key:
+        return (self.TYPE, self.number)
+
+
+@dataclass(frozen=True, slots=True)
+class Interface:
+    """An IP interface. `kind`: numbered, loopback, ipsec or multibind. `port` or `tunnel` is what binds it."""
+
+    context: int
+    name: str
+    kind: str
+    address: int
+    prefix_length: int
+    port: str = ""
+    tunnel: int = 0
+    mtu: int = 1500
+
+    TYPE: ClassVar[str] = "interface"
+
+    @property
+    def key(self) -> Key:
+        return (self.TYPE, self.context, self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """An Ethernet port: its card, the interface bound to it, its hardware address, its MTU (of the IP packet)."""
+
+    port: str
+    card: str
+    enabled: bool
+    context: int
+    interface: str
+    address: int
+    prefix_length: int
+    mac: bytes
+    circuit: int = 0
+    mtu: int = 1500
+
+    TYPE: ClassVar[str] = "port"
+
+    @property
+    def key(self) -> Key:
+        return (self.TYPE, self.port)
+
+
+@dataclass(frozen=True, slots=True)
+class Circuit:
+    """A circuit and the line card that is its home. `kind`: port or tunnel; `context` is the inner one."""
+
+    number: int
+    kind: str
+    card: str
+    context: int
+    interface: str
+    port: str = ""
+    tunnel: int = 0
+
+    TYPE: ClassVar[str] = "circuit"
+
+    @property
+    def key(self) -> Key:
+        return (self.TYPE, self.number)
+
+
+@dataclass(frozen=True, slots=True)
+class NextHop:
+    """One way out of a route.
+
+    `kind`: port (with `card`, `port` and `address`; address 0 means the destination itself, a connected
+    network), tunnel (with `tunnel`), local, or discard. Lower cost is tried first.
+    """
+
+    kind: str
+    cost: int = 0
+    card: str = ""
+    port: str = ""
+    address: int = 0
+    tunnel: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A prefix of a context and its next hops, ordered by cost: the first usable one carries the packet."""
+
+    context: int
+    prefix: int
+    length: int
+    next_hops: tuple[NextHop, ...]
+
+    TYPE: ClassVar[str] = "route"
+
+    @property
+    def key(self) -> Key:
+        return (self.TYPE, self.context, self.prefix, self.length)
+
+
+@dataclass(frozen=True, slots=True)
+class LocalAddress:
+    """An address of the router itself: `owner` is the ASP that terminates IPsec there, or empty."""
+
+    context: int
+    address: int
+    owner: str = ""
+
+    TYPE: ClassVar[str] = "local"
+
+    @property
+    def key(self) -> Key:
+        return (self.TYPE, self.context, self.address)
+
+
+@dataclass(frozen=True, slots=True)
+class TunnelEntry:
+    """One `seq` line of a tunnel: the manual SA (or IPsec policy) it uses and the ACL that selects its traffic.
+
+    `lease_start` and `lease_end` bound the sequence numbers that the ASP may send without asking: where the
+    ASP's mapped SA state is missing it goes on from `lease_start`.
+    """
+
+    seq: int
+    sa: str = ""
+    policy: str = ""
+    acl: str = ""
+    lease_start: int = 1
+    lease_end: int = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Tunnel:
+    """A tunnel as line cards and ASPs need it.
+
+    `circuit` is 0 for an economical tunnel and for a circuit-based one without a home; `home` is the line card
+    that holds the circuit. `context` is where clear packets are looked up, `outer_context` where protected
+    ones are. `up` is the controller's word on whether the tunnel's conditions are met, `reason` why not.
+    `mtu` limits the inner packet in bytes; 0 means no `mtu` line.
+    """
+
+    number: int
+    name: str
+    economical: bool
+    asp: str
+    circuit: int
+    home: str
+    context: int
+    outer_context: int
+    local: int
+    remote: int
+    mtu: int
+    df_bit: str
+    queues: int
+    entries: tuple[TunnelEntry, ...]
+    up: bool
+    reason: str = ""
+
+    TYPE: ClassVar[str] = "tunnel"
+
+    @property
+    def key(self) -> Key:
+        return (self.TYPE, self.number)
+
+
+@dataclass(frozen=True, slots=True)
+class SaKeys:
+    """One direction of a manual SA. An SPI of 0 means that the protocol is not used; a key is raw bytes."""
+
+    esp_spi: int = 0
+    esp_integrity: str = ""
+    esp_integrity_key: bytes = field(default=b"", repr=False)
+    esp_cipher: str = "null"
+    esp_cipher_key: bytes = field(default=b"", repr=False)
+    ah_spi: int = 0
+    ah_integrity: str = ""
+    ah_key: bytes = field(default=b"", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ManualSa:
+    """A manual security association (guide 8.3): both directions, complete, algorithms filled in (S-109)."""
+
+    name: str
+    window: int
+    ip_comp: bool
+    outbound: SaKeys
+    inbound: SaKeys
+
+    TYPE: ClassVar[str] = "manual-sa"
+
+    @property
+    def key(self) -> Key:
+        return (self.TYPE, self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class AclRule:
+    """One rule of an IPsec ACL; -1 stands for any protocol or port, length 0 for any address."""
+
+    seq: int
+    protocol: int = -1
+    source: int = 0
+    source_length: int = 0
+    source_port: int = -1
+    destination: int = 0
+    destination_length: int = 0
+    destination_port: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Acl:
+    """An IPsec access list of a context (guide 8.4), rules in sequence order."""
+
+    context: int
+    name: str
+    rules: tuple[AclRule, ...]
+
+    TYPE: ClassVar[str] = "acl"
+
+    @property
+    def key(self) -> Key:
+        return (self.TYPE, self.context, self.name)
+
+
+Record = CardState | Context | Interface | Port | Circuit | Route | LocalAddress | Tunnel | ManualSa | Acl

@@ -1,0 +1,159 @@
+"""Replication: the controller's records down to every card, as a snapshot and then as deltas in order.
+
+`Publisher` is the controller's end, `Replica` a card's. There is no other way for state to reach a card, so
+first boot, a killed card, a hung one and a controller that came back are the same few lines. A snapshot never
+flushes: the replica compares it with what it holds and reports only what differs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from chassis.bus.messages import Delta, Snapshot
+from chassis.bus.records import Key, Record
+
+SNAPSHOT_PART = 2000
+"""Most records of one part of a snapshot, so that no message is megabytes long."""
+
+Wants = Callable[[str, Record], bool]
+"""Whether a card needs a record."""
+
+
+@dataclass(slots=True)
+class _Subscriber:
+    version: int
+    held: set[Key] = field(default_factory=set)
+
+
+class Publisher:
+    """The records as the controller wants them, and what each card holds of them.
+
+    `put` and `delete` only note what changed; `flush` raises the version once and gives each card its delta.
+    """
+
+    def __init__(self, wants: Wants, version: int) -> None:
+        """`version`: where this controller starts counting, above any that one before it can have used."""
+        self.version = version
+        self.records: dict[Key, Record] = {}
+        self._wants = wants
+        self._dirty: dict[Key, None] = {}
+        self._cards: dict[str, _Subscriber] = {}
+
+    def put(self, record: Record) -> bool:
+        """Have this record in place of the one with its key; says whether that changes anything."""
+        key = record.key
+        if self.records.get(key) == record:
+            return False
+        self.records[key] = record
+        self._dirty[key] = None
+        return True
+
+    def delete(self, key: Key) -> bool:
+        if self.records.pop(key, None) is None:
+            return False
+        self._dirty[key] = None
+        return True
+
+    def replace(self, wanted: Iterable[Record]) -> int:
+        """Have exactly these records; returns how many changed."""
+        changed = 0
+        keep = set()
+        for record in wanted:
+            keep.add(record.key)
+            changed += self.put(record)
+        for key in [key for key in self.records if key not in keep]:
+            changed += self.delete(key)
+        return changed
+
+    def forget(self, card: str) -> None:
+        """The card is gone: nothing more is sent to it until its next snapshot."""
+        self._cards.pop(card, None)
+
+    def snapshot(self, card: str) -> list[Snapshot]:
+        """Everything that this card needs, in parts; from here on `flush` keeps it up to date.
+
+        Call it after `flush`, so that nothing noted is both in the snapshot and in the next delta.
+        """
+        records = [record for record in self.records.values() if self._wants(card, record)]
+        self._cards[card] = _Subscriber(self.version, {record.key for record in records})
+        cuts = range(0, max(len(records), 1), SNAPSHOT_PART)
+        return [
+            Snapshot(self.version, number, len(cuts), tuple(records[at : at + SNAPSHOT_PART]))
+            for number, at in enumerate(cuts, 1)
+        ]
+
+    def flush(self) -> list[tuple[str, Delta]]:
+        """The deltas that bring every subscribed card up to date, in the order in which changes were noted."""
+        if not self._dirty:
+            return []
+        self.version += 1
+        dirty, self._dirty = self._dirty, {}
+        deltas = []
+        for card, subscriber in self._cards.items():
+            put, delete = [], []
+            for key in dirty:
+                record = self.records.get(key)
+                if record is not None and self._wants(card, record):
+                    put.append(record)
+                    subscriber.held.add(key)
+                elif key in subscriber.held:
+                    delete.append(key)
+                    subscriber.held.discard(key)
+            if put or delete:
+                deltas.append((card, Delta(subscriber.version, self.version, tuple(put), tuple(delete))))
+                subscriber.version = self.version
+        return deltas
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a snapshot or delta changed on a card: new or different records, and those that are no more."""
+
+    put: tuple[Record, ...]
+    deleted: tuple[Record, ...]
+
+
+class Replica:
+    """A card's copy of the records. `version` 0: it holds nothing."""
+
+    def __init__(self) -> None:
+        self.version = 0
+        self.records: dict[Key, Record] = {}
+        self._parts: list[Record] = []
+        self._expected = 1
+        self._pending = 0
+
+    def snapshot(self, message: Snapshot) -> Change | None:
+        """Take one part; the change when it was the last one, else None. A part out of order starts over."""
+        if message.part == 1:
+            self._parts, self._pending = [], message.version
+        elif message.part != self._expected or message.version != self._pending:
+            self._expected = 1
+            return None
+        self._parts.extend(message.records)
+        self._expected = message.part + 1
+        if message.part < message.parts:
+            return None
+        self._expected = 1
+        wanted = {record.key: record for record in self._parts}
+        self._parts = []
+        deleted = tuple(record for key, record in self.records.items() if key not in wanted)
+        put = tuple(record for key, record in wanted.items() if self.records.get(key) != record)
+        self.records = wanted
+        self.version = message.version
+        return Change(put, deleted)
+
+    def delta(self, message: Delta) -> Change | None:
+        """Take a delta; None when it does not follow what is held: the card must say hello for a snapshot."""
+        if self.version == 0 or message.from_version != self.version:
+            return None
+        deleted = []
+        for key in message.delete:
+            record = self.records.pop(key, None)
+            if record is not None:
+                deleted.append(record)
+        for record in message.put:
+            self.records[record.key] = record
+        self.version = message.to_version
+        return Change(message.put, tuple(deleted))
