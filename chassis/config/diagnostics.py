@@ -1,0 +1,44 @@
+"""What the parser and the checks say about a configuration, as values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+Severity = Literal["error", "warning", "note"]
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnostic:
+    """One thing to say about one place of a file.
+
+    `line` and `column` are 1-based and point at the first character of the wrong or undefined word, `name` is that
+    word as it stands there. An error means that the line has no effect, a warning that it is kept (or that its
+    surplus words are ignored), a note that it is right but does nothing here. `hint` is the repaired line, without
+    its indentation, where there is one, else "". No field ever holds a key.
+    """
+
+    severity: Severity
+    code: str
+    name: str
+    file: str
+    line: int
+    column: int
+    message: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        place = f"{self.file}:{self.line}:{self.column}" if self.file else f"{self.line}:{self.column}"
+        text = f"{place}: {self.severity} {self.code}: {self.message}"
+        return f"{text}\n    repaired: {self.hint}" if self.hint else text
+
+
+def in_order(diagnostics: Iterable[Diagnostic]) -> tuple[Diagnostic, ...]:
+    """By line, column and code, as they are printed and compared."""
+    return tuple(sorted(diagnostics, key=lambda d: (d.line, d.column, d.code, d.name)))
+
+
+def has_errors(diagnostics: Iterable[Diagnostic]) -> bool:
+    """Whether any of them is an error."""
+    return any(d.severity == "error" for d in diagnostics)
