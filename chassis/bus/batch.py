@@ -160,23 +160,23 @@ def decode(header: bytes | memoryview, body: bytearray | memoryview) -> Batch:
     try:
         fields = msgpack.unpackb(header, use_list=False, strict_map_key=True)
     except (ValueError, TypeError, msgpack.exceptions.UnpackException) as error:
-        raise DecodeError(f"batch header: {error}") from None
+        raise DecodeError("batch header", str(error)) from None
     if not isinstance(fields, tuple) or len(fields) != 12:
-        raise DecodeError("batch header: not 12 fields")
+        raise DecodeError("batch header", "not 12 fields")
     if not all(type(fields[i]) is str for i in _TEXT) or not all(
         type(fields[i]) is int and fields[i] >= 0 for i in _NUMBERS
     ):
-        raise DecodeError("batch header: a field has the wrong type")
+        raise DecodeError("batch header", "a field has the wrong type")
     classes, marks, packed = fields[9], fields[10], fields[11]
     if type(packed) is not bytes or len(packed) % 2:
-        raise DecodeError("batch header: lengths are not packed 16-bit numbers")
+        raise DecodeError("batch header", "lengths are not packed 16-bit numbers")
     lengths = array("H")
     lengths.frombytes(packed)
     lengths = _swapped(lengths)
     if not lengths or sum(lengths) != len(body) or min(lengths) < HEADROOM:
-        raise DecodeError(f"batch of {len(lengths)} packets does not fill its body of {len(body)} bytes")
+        raise DecodeError("batch header", f"{len(lengths)} packets do not fill a body of {len(body)} bytes")
     if type(classes) is not tuple or len(classes) != 4 or not all(type(n) is int for n in classes):
-        raise DecodeError("batch header: class counts are not four numbers")
+        raise DecodeError("batch header", "class counts are not four numbers")
     if type(marks) is not tuple or not all(
         type(mark) is tuple
         and len(mark) == 2
@@ -185,11 +185,11 @@ def decode(header: bytes | memoryview, body: bytearray | memoryview) -> Batch:
         and 0 <= mark[0] < len(lengths)
         for mark in marks
     ):
-        raise DecodeError("batch header: trace marks are not (index, number)")
+        raise DecodeError("batch header", "trace marks are not (index, number)")
     try:
         step = Step(fields[2])
     except ValueError:
-        raise DecodeError(f"batch header: no step {fields[2]}") from None
+        raise DecodeError("batch header", f"no step {fields[2]}") from None
     return Batch(
         step=step,
         body=body,

@@ -10,6 +10,7 @@ from dataclasses import replace
 from math import inf
 
 from chassis.bus.batch import Batch, Step
+from chassis.bus.counters import Counters
 from chassis.bus.engine import Connect, Disconnect, Output, Perform, Stop, ToController
 from chassis.bus.messages import (
     PROTOCOL,
@@ -47,7 +48,7 @@ class Card:
     performs: frozenset[str] = frozenset({"link", "capture", "capture-stop"})
     """Requests that only the shell can carry out."""
 
-    def __init__(self, card: str, *, pid: int, boot: int) -> None:
+    def __init__(self, card: str, *, pid: int, boot: int, counters: Counters | None = None) -> None:
         self.card = card
         self.pid = pid
         self.boot = boot
@@ -62,8 +63,8 @@ class Card:
         """Whether packets may be given to a card: the controller says so and its connection stands."""
         self.fenced = False
         """Nothing may leave: this process stood still so long that it may have been replaced."""
-        self.drops: dict[str, int] = {}
-        """Packets dropped, by cause."""
+        self.counters = counters or Counters()
+        """Counters of this card; `drop CAUSE` counts packets dropped."""
         self._states: dict[str, CardState] = {}
         self._closed: set[tuple[str, int]] = set()
         self._controller = False
@@ -183,7 +184,8 @@ class Card:
         return True
 
     def drop(self, cause: str, packets: int = 1) -> None:
-        self.drops[cause] = self.drops.get(cause, 0) + packets
+        """Count packets dropped, by cause."""
+        self.counters.add("drop " + cause, packets)
 
     def stamp(self, batch: Batch, step: str, now: float) -> None:
         """Note that this process did `step` with each traced packet of the batch."""
@@ -214,9 +216,8 @@ class Card:
         outputs: list[Output] = []
         flags = dict(self.up)
         for record in change.deleted:
-            if isinstance(record, CardState) and self._states.pop(record.card, None):
-                self.epochs.pop(record.card, None)
-                del self.up[record.card]
+            if isinstance(record, CardState):
+                del self._states[record.card], self.epochs[record.card], self.up[record.card]
                 outputs.append(Disconnect(record.card))
         for record in change.put:
             if isinstance(record, CardState):

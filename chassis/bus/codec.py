@@ -36,13 +36,13 @@ def _scalar(kind: type) -> Decoder:
         def number(value: Any) -> float:
             if type(value) is float or type(value) is int:
                 return float(value)
-            raise DecodeError(f"a number was expected, not {type(value).__name__}")
+            raise DecodeError("bus", f"a number was expected, not {type(value).__name__}")
 
         return number
 
     def decode(value: Any) -> Any:
         if type(value) is not kind:
-            raise DecodeError(f"{kind.__name__} was expected, not {type(value).__name__}")
+            raise DecodeError("bus", f"{kind.__name__} was expected, not {type(value).__name__}")
         return value
 
     return decode
@@ -53,23 +53,23 @@ def _loose(value: Any, depth: int = 0) -> Any:
     if value is None or type(value) in (str, int, float, bool, bytes):
         return value
     if depth >= 5:
-        raise DecodeError("values are nested too deep")
+        raise DecodeError("bus", "values are nested too deep")
     if type(value) is list:
         return [_loose(item, depth + 1) for item in value]
     if type(value) is dict and all(type(key) is str for key in value):
         return {key: _loose(item, depth + 1) for key, item in value.items()}
-    raise DecodeError(f"a plain value was expected, not {type(value).__name__}")
+    raise DecodeError("bus", f"a plain value was expected, not {type(value).__name__}")
 
 
 def _loose_map(value: Any) -> dict[str, Any]:
     if type(value) is not dict:
-        raise DecodeError("a map was expected")
+        raise DecodeError("bus", "a map was expected")
     return typing.cast("dict[str, Any]", _loose(value))
 
 
 def _key(value: Any) -> Any:
     if type(value) is not list or not value or not all(type(part) in (str, int) for part in value):
-        raise DecodeError("a record's key was expected")
+        raise DecodeError("bus", "a record's key was expected")
     return tuple(value)
 
 
@@ -104,7 +104,7 @@ class _Codec:
 
         def unpack(value: Any) -> tuple[Any, ...]:
             if type(value) is not list:
-                raise DecodeError("a list was expected")
+                raise DecodeError("bus", "a list was expected")
             return tuple([decode(item) for item in value])
 
         return pack, unpack
@@ -121,10 +121,10 @@ class _Codec:
 
         def unpack(value: Any) -> Any:
             if type(value) is not list or len(value) != 2 or type(value[0]) is not str:
-                raise DecodeError("a [type, fields] pair was expected")
+                raise DecodeError("bus", "a [type, fields] pair was expected")
             decode = decoders.get(value[0])
             if decode is None:
-                raise DecodeError(f"no such type: {value[0][:40]!r}")
+                raise DecodeError("bus", f"no such type: {value[0][:40]!r}")
             return decode(value[1])
 
         return pack, unpack
@@ -143,11 +143,11 @@ class _Codec:
 
         def unpack(value: Any) -> Any:
             if type(value) is not list or len(value) != count:
-                raise DecodeError(f"{name}: {count} fields were expected")
+                raise DecodeError("bus", f"{name}: {count} fields were expected")
             try:
                 return kind(*[decode(item) for (_, decode), item in zip(decoders, value, strict=True)])
             except DecodeError as error:
-                raise DecodeError(f"{name}: {error}") from None
+                raise DecodeError("bus", f"{name}: {error.what}") from None
 
         self._encoders[kind], self._decoders[kind] = pack, unpack
         return pack, unpack
@@ -174,11 +174,11 @@ def decode(data: bytes | memoryview) -> Message:
         DecodeError: the bytes are no message of this protocol; the text says which part is wrong.
     """
     if len(data) > MAX_MESSAGE:
-        raise DecodeError(f"control message of {len(data)} bytes")
+        raise DecodeError("control message", f"{len(data)} bytes are too many")
     try:
         value = msgpack.unpackb(data, strict_map_key=True)
     except (ValueError, TypeError, RecursionError, msgpack.exceptions.UnpackException) as error:
-        raise DecodeError(f"control message: {error}") from None
+        raise DecodeError("control message", str(error)) from None
     message: Message = _unpack_message(value)
     return message
 
@@ -194,6 +194,6 @@ def decode_record(data: bytes | memoryview) -> Record:
     try:
         value = msgpack.unpackb(data, strict_map_key=True)
     except (ValueError, TypeError, RecursionError, msgpack.exceptions.UnpackException) as error:
-        raise DecodeError(f"record: {error}") from None
+        raise DecodeError("record", str(error)) from None
     record: Record = _unpack_record(value)
     return record
