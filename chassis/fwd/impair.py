@@ -1,0 +1,291 @@
+"""Faults of a wire: down, loss, delay, jitter, reordering, duplication and rate, repeatable from a seed.
+
+The sending end of a wire applies them, in this order: `down`, `loss`, `duplicate`, `reorder`, `rate`, `delay`
+with `jitter`. Jitter alone never reorders: a packet leaves no earlier than the one before it. A reordered packet
+is held back until a later one has passed it, or for `REORDER_HOLD` seconds when none comes.
+
+Every kind of fault draws from a generator of its own, so that switching one on changes nothing in the others.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import replace
+from math import inf, isfinite
+from random import Random
+from typing import Any
+
+from chassis.bus.batch import MAX_PACKETS, Batch
+
+REORDER_HOLD = 0.02
+"""Seconds after which a packet that was held back goes even though nothing passed it."""
+
+QUEUE_SECONDS = 0.05
+"""Depth of the queue before a wire with a rate, in seconds at that rate; what comes on top is dropped."""
+
+QUEUE_FLOOR = 16 * 1514
+"""Bytes that the queue of a wire with a rate holds at least, however slow the wire."""
+
+IN_FLIGHT_BYTES = 64 * 1024 * 1024
+"""Most bytes that a wire with a delay holds."""
+
+CAUSES = ("down", "loss", "queue", "duplicate", "reorder")
+"""What is counted: packets dropped by the first three, and packets doubled and held back."""
+
+_MULTIPLES = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9}
+_SECONDS = (("ms", 1e-3), ("us", 1e-6), ("s", 1.0))
+
+
+def parse_chance(value: Any) -> float:
+    """A probability of `1%`, `0.01` or 0.01; ValueError where it is none from 0 to 1."""
+    text = str(value).strip()
+    try:
+        if isinstance(value, bool):
+            raise ValueError
+        number = float(text[:-1]) / 100 if text.endswith("%") else float(text)
+    except ValueError:
+        raise ValueError(f"{value!r} is no chance: write 1% or 0.01") from None
+    if not 0 <= number <= 1:
+        raise ValueError(f"{value!r} is no chance: from 0% to 100%")
+    return number
+
+
+def parse_seconds(value: Any) -> float:
+    """Seconds of `20ms`, `1.5s`, `300us` or a bare number of seconds; ValueError where it is none."""
+    text = str(value).strip().lower()
+    scale = 1.0
+    for suffix, factor in _SECONDS:
+        if text.endswith(suffix):
+            text, scale = text[: -len(suffix)].strip(), factor
+            break
+    try:
+        if isinstance(value, bool):
+            raise ValueError
+        number = float(text) * scale
+    except ValueError:
+        raise ValueError(f"{value!r} is no time: write 20ms or 1.5s") from None
+    if not isfinite(number) or number < 0:
+        raise ValueError(f"{value!r} is no time: it is not a number of seconds from 0 up")
+    return number
+
+
+def parse_rate(value: Any) -> float:
+    """Bits a second of `100M`, `1.5Gbit`, `64k` or a bare number; 0 means no limit."""
+    text = str(value).strip().lower()
+    for suffix in ("bit/s", "bits/s", "bps", "bit"):
+        if text.endswith(suffix):
+            text = text[: -len(suffix)].strip()
+            break
+    scale = _MULTIPLES.get(text[-1:] if text[-1:].isalpha() else "")
+    try:
+        if isinstance(value, bool) or scale is None:
+            raise ValueError
+        number = float(text[:-1] if text[-1:].isalpha() else text) * scale
+    except ValueError:
+        raise ValueError(f"{value!r} is no rate: write 100M, 64k or bits a second") from None
+    if not isfinite(number) or number < 0:
+        raise ValueError(f"{value!r} is no rate: it is not a number of bits a second from 0 up")
+    return number
+
+
+def _parse_flag(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    if value in (0, 1):
+        return bool(value)
+    raise ValueError(f"{value!r} is neither true nor false")
+
+
+_PARSERS = {
+    "down": _parse_flag,
+    "loss": parse_chance,
+    "delay": parse_seconds,
+    "jitter": parse_seconds,
+    "reorder": parse_chance,
+    "duplicate": parse_chance,
+    "rate": parse_rate,
+}
+
+
+class Impairment:
+    """One direction of a wire. Without any setting `offer` hands the batch back as it is."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self.down = False
+        self.loss = 0.0
+        self.delay = 0.0
+        self.jitter = 0.0
+        self.reorder = 0.0
+        self.duplicate = 0.0
+        self.rate = 0.0
+        self.counts: dict[str, int] = dict.fromkeys(CAUSES, 0)
+        self._idle = True
+        self._queue: deque[tuple[float, bytes | memoryview, int]] = deque()
+        self._queued = 0
+        self._held: list[tuple[bytes | memoryview, int]] = []
+        self._held_until = inf
+        self._free_at = 0.0
+        self._prototype: Batch | None = None
+        self.seed(seed)
+
+    def seed(self, seed: int) -> None:
+        """Start all generators over."""
+        self._loss, self._twice, self._swap, self._shake = (
+            Random(f"{seed} {kind}") for kind in ("loss", "duplicate", "reorder", "jitter")
+        )
+
+    def set(self, **settings: Any) -> None:
+        """Change some faults and leave the others; see the module for what each takes as text or number.
+
+        `clear=True` ends all faults first, `seed` starts the generators over. Cutting the wire loses what
+        is on it.
+
+        Raises:
+            ValueError: an unknown fault or a value that is none; nothing was changed.
+        """
+        wanted: dict[str, float | bool] = {}
+        for name, value in settings.items():
+            if name in ("clear", "seed") or value is None:
+                continue
+            parser = _PARSERS.get(name)
+            if parser is None:
+                raise ValueError(f"no fault {name!r}: one of {', '.join(_PARSERS)}")
+            wanted[name] = parser(value)
+        seed = settings.get("seed")
+        if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int)):
+            raise ValueError(f"{seed!r} is no seed: a whole number")
+        if settings.get("clear"):
+            self.down = False
+            self.loss = self.delay = self.jitter = self.reorder = self.duplicate = self.rate = 0.0
+        for name, value in wanted.items():
+            setattr(self, name, value)
+        if seed is not None:
+            self.seed(seed)
+        if self.down:
+            self.counts["down"] += len(self._queue) + len(self._held)
+            self._queue.clear()
+            self._held.clear()
+            self._queued, self._held_until = 0, inf
+        self._update()
+
+    def settings(self) -> Mapping[str, float | bool]:
+        """The faults in force, as numbers: chances from 0 to 1, seconds, bits a second."""
+        values = {name: getattr(self, name) for name in _PARSERS}
+        return {name: value for name, value in values.items() if value}
+
+    def offer(self, batch: Batch, now: float) -> list[Batch]:
+        """Give the wire a batch; the batches that come out at its far end at once."""
+        if self._idle:
+            return [batch]
+        if self.down:
+            self.counts["down"] += len(batch)
+            return []
+        self._prototype = batch
+        for packet, mark in self._disturbed(batch, now):
+            self._send(packet, mark, now)
+        return self.due(now)
+
+    def due(self, now: float) -> list[Batch]:
+        """The batches that come out at the far end by now; call it when `wake` says so."""
+        if now >= self._held_until:
+            held, self._held, self._held_until = self._held, [], inf
+            for packet, mark in held:
+                self._send(packet, mark, now)
+        queue = self._queue
+        if not queue or queue[0][0] > now:
+            return []
+        packets: list[bytes | memoryview] = []
+        marks: list[tuple[int, int]] = []
+        batches: list[Batch] = []
+        while queue and queue[0][0] <= now:
+            _, packet, mark = queue.popleft()
+            if mark >= 0:
+                marks.append((len(packets), mark))
+            packets.append(packet)
+            if len(packets) == MAX_PACKETS:
+                batches.append(self._batch(packets, marks))
+                packets, marks = [], []
+        if packets:
+            batches.append(self._batch(packets, marks))
+        if not queue:
+            self._update()
+        return batches
+
+    def wake(self) -> float:
+        """When `due` has something to give, or infinity."""
+        first = self._queue[0][0] if self._queue else inf
+        return min(first, self._held_until)
+
+    # inside
+
+    def _update(self) -> None:
+        """Whether batches may pass untouched: no fault is set and nothing is under way before them."""
+        settings = (self.down, self.loss, self.delay, self.jitter, self.reorder, self.duplicate, self.rate)
+        self._idle = not any(settings) and not self._queue and not self._held
+
+    def _disturbed(self, batch: Batch, now: float) -> list[tuple[bytes | memoryview, int]]:
+        """The packets (with trace number, or -1) that are left after loss, in their order after reordering."""
+        loss, duplicate, reorder = self.loss, self.duplicate, self.reorder
+        draw_loss, draw_twice, draw_swap = self._loss.random, self._twice.random, self._swap.random
+        marked = dict(batch.marks)
+        counts = self.counts
+        out: list[tuple[bytes | memoryview, int]] = []
+        # What waits must not change under a sender that uses its buffer again.
+        data = memoryview(bytes(batch.body))
+        at = 0
+        for index, length in enumerate(batch.lengths):
+            entry = (data[at : at + length], marked.get(index, -1))
+            at += length
+            if loss and draw_loss() < loss:
+                counts["loss"] += 1
+                continue
+            copies = 1
+            if duplicate and draw_twice() < duplicate:
+                counts["duplicate"] += 1
+                copies = 2
+            if reorder and draw_swap() < reorder:
+                counts["reorder"] += 1
+                if not self._held:
+                    self._held_until = now + REORDER_HOLD
+                self._held.extend([entry] * copies)
+                continue
+            out.extend([entry] * copies)
+            if self._held:
+                out.extend(self._held)
+                self._held.clear()
+                self._held_until = inf
+        return out
+
+    def _send(self, packet: bytes | memoryview, mark: int, now: float) -> None:
+        size = len(packet)
+        at = now
+        if self.rate:
+            begin = max(self._free_at, now)
+            depth = max(QUEUE_SECONDS, QUEUE_FLOOR * 8 / self.rate)
+            if begin - now > depth:
+                self.counts["queue"] += 1
+                return
+            at = self._free_at = begin + size * 8 / self.rate
+        if self._queued + size > IN_FLIGHT_BYTES:
+            self.counts["queue"] += 1
+            return
+        at += self.delay
+        if self.jitter:
+            at += self._shake.uniform(-self.jitter, self.jitter)
+        last = self._queue[-1][0] if self._queue else now
+        self._queue.append((max(at, last, now), packet, mark))
+        self._queued += size
+
+    def _batch(self, packets: list[bytes | memoryview], marks: list[tuple[int, int]]) -> Batch:
+        assert self._prototype is not None
+        body = bytearray().join(packets)
+        self._queued -= len(body)
+        return replace(
+            self._prototype,
+            body=body,
+            lengths=array("H", map(len, packets)),
+            marks=tuple(marks),
+            classes=(0, 0, 0, 0),
+        )
