@@ -45,7 +45,7 @@ class Card:
     """One card of a node, as far as it is like every other."""
 
     kind = "card"
-    performs: frozenset[str] = frozenset({"link", "capture", "capture-stop"})
+    performs: frozenset[str] = frozenset({"link", "capture", "capture-stop", "inject"})
     """Requests that only the shell can carry out."""
 
     def __init__(self, card: str, *, pid: int, boot: int, counters: Counters | None = None) -> None:
@@ -148,11 +148,16 @@ class Card:
             self._closed.add((card, boot))
         return self._flag(card, now)
 
+    @property
+    def fence_after(self) -> float:
+        """Seconds of standing still after which nothing may leave: one interval before others give a card up."""
+        return self.interval * (self.misses - 1) if self.epoch else inf
+
     def late(self, seconds: float, now: float) -> list[Output]:
         """The loop stood still. After the time at which others may give a card up nothing may leave any more,
         not even what already waits in this process, until the controller admits it anew."""
         self._late = max(self._late, seconds)
-        if seconds < self.interval * (self.misses - 1) or not self.epoch:
+        if seconds < self.fence_after:
             return []
         self.fenced = True
         return self._hello(now) if self._controller else []

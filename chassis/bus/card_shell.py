@@ -1,0 +1,200 @@
+"""The shell of a card: sockets, files and the clock around a pure engine.
+
+The shells of the line card and of the ASP are this one with their own devices added.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import zmq
+
+from chassis.bus import codec, endpoints
+from chassis.bus.capture import Capture
+from chassis.bus.counters import Counters
+from chassis.bus.engine import (
+    CardEngine,
+    Connect,
+    Disconnect,
+    Output,
+    Perform,
+    Stop,
+    ToController,
+    ToFabric,
+)
+from chassis.bus.environment import Environment
+from chassis.bus.fabric import Fabric, connect, connection_events
+from chassis.bus.loop import Loop
+from chassis.bus.messages import Attributes, Delta, FromCard, Goodbye, Reply, Request, Snapshot, Welcome
+from chassis.net.errors import DecodeError
+from chassis.net.ethernet import HEADROOM
+
+CONTROL_QUEUE = 10_000
+"""High-water mark of the control connection, in messages, and the most that wait in the process itself."""
+
+
+class RequestError(Exception):
+    """What a request asks of the shell can't be done; the text goes into the reply."""
+
+
+class CardShell:
+    """Runs one engine until it stops.
+
+    Outputs are carried out in the order in which the engine gave them. A subclass adds handlers of further
+    outputs to `handlers` and of further requests to `requests`.
+    """
+
+    def __init__(self, env: Environment, engine: CardEngine, counters: Counters) -> None:
+        self.env, self.engine, self.counters = env, engine, counters
+        self.loop = Loop()
+        self.context: zmq.Context[Any] = zmq.Context()
+        self.fabric = Fabric(
+            self.context,
+            self.loop,
+            env.run,
+            env.node,
+            env.card,
+            env.boot,
+            counters,
+            lambda batch, now: self.perform(engine.receive_batch(batch, now)),
+            lambda card, boot, up, now: self.perform(engine.peer(card, boot, up, now)),
+        )
+        self.captures: dict[str, Capture] = {}
+        self.handlers: dict[type, Callable[[Any], None]] = {
+            ToController: lambda output: self._to_controller(output.message),
+            ToFabric: lambda output: self.fabric.send(output.card, output.batch),
+            Connect: lambda output: self.fabric.connect(output.card, output.boot),
+            Disconnect: lambda output: self.fabric.disconnect(output.card),
+            Perform: lambda output: self._request(output.request),
+            Stop: lambda output: self.loop.stop(),
+        }
+        self.requests: dict[str, Callable[[Attributes], Attributes]] = {
+            "capture": self._capture,
+            "capture-stop": self._capture_stop,
+        }
+        self._pending: deque[bytes] = deque()
+        self._control, self._monitor = connect(
+            self.context, zmq.DEALER, endpoints.control(env.run, env.node), CONTROL_QUEUE
+        )
+        self.loop.add(self._control, self._controller_says)
+        self.loop.add(self._monitor, self._controller_event)
+        self.loop.on_late = self._late
+
+    def run(self) -> int:
+        """Until the engine stops or the process is told to end; the exit status."""
+        signal.signal(signal.SIGTERM, lambda *_: self.loop.stop())
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        self.perform(self.engine.start(time.monotonic()))
+        try:
+            self.loop.run(self.wake, self.on_timer)
+        finally:
+            self.close()
+        return 0
+
+    def wake(self) -> float:
+        return self.engine.wake()
+
+    def on_timer(self, now: float) -> None:
+        self._flush()
+        self.perform(self.engine.on_timer(now))
+
+    def perform(self, outputs: list[Output]) -> None:
+        handlers = self.handlers
+        for output in outputs:
+            handlers[type(output)](output)
+
+    def close(self) -> None:
+        for capture in self.captures.values():
+            capture.close()
+        self.context.destroy(linger=0)
+
+    def tap(self, what: str, capture: Capture | None) -> None:
+        """Have everything that passes `what` captured, or no longer; `RequestError` where there is no such."""
+        if what != "fabric":
+            raise RequestError(f"{self.env.card} has no {what!r} to capture; it has 'fabric'")
+        self.fabric.tap = None
+        if capture is not None:
+            kept = capture
+            self.fabric.tap = lambda way, card, batch: kept.write(
+                f"{self.env.node} {self.env.card} {way} {card} {batch.step.name.lower()}", batch
+            )
+
+    def _late(self, seconds: float, now: float) -> None:
+        # What waited while the process stood still meets the engine's fence before the controller's welcome.
+        self.perform(self.engine.late(seconds, now))
+        self.fabric.drain(now)
+
+    def _to_controller(self, message: FromCard) -> None:
+        self._pending.append(codec.encode(message))
+        while len(self._pending) > CONTROL_QUEUE:
+            self._pending.popleft()
+            self.counters.add("drop control message")
+        self._flush()
+
+    def _flush(self) -> None:
+        pending = self._pending
+        while pending:
+            try:
+                self._control.send(pending[0], zmq.DONTWAIT)
+            except zmq.Again:
+                return
+            pending.popleft()
+
+    def _controller_event(self, now: float) -> None:
+        for up in connection_events(self._monitor):
+            self._pending.clear()
+            self.perform(self.engine.connected(now) if up else self.engine.disconnected(now))
+
+    def _controller_says(self, now: float) -> None:
+        while True:
+            try:
+                data = self._control.recv(zmq.DONTWAIT)
+            except zmq.Again:
+                return
+            try:
+                message = codec.decode(data)
+            except DecodeError:
+                self.counters.add("drop undecodable message")
+                continue
+            if isinstance(message, Welcome | Snapshot | Delta | Request | Goodbye):
+                self.perform(self.engine.receive(message, now))
+            else:
+                self.counters.add("drop undecodable message")
+
+    def _request(self, request: Request) -> None:
+        handler = self.requests.get(request.name)
+        try:
+            if handler is None:
+                raise RequestError(f"{self.env.card} does not know {request.name!r}")
+            reply = Reply(request.number, handler(request.arguments))
+        except (RequestError, OSError, ValueError, TypeError, DecodeError) as error:
+            reply = Reply(request.number, {}, str(error) or type(error).__name__)
+        self._to_controller(reply)
+
+    def _capture(self, arguments: Attributes) -> Attributes:
+        what, file = str(arguments.get("what", "")), str(arguments.get("file", ""))
+        if not file or not Path(file).is_absolute():
+            raise RequestError("capture needs 'what', and 'file' as an absolute path")
+        self._capture_stop({"what": what})
+        capture = Capture(Path(file), skip=HEADROOM if what == "fabric" else 0)
+        try:
+            self.tap(what, capture)
+        except RequestError:
+            capture.close()
+            Path(file).unlink()
+            raise
+        self.captures[what] = capture
+        return {"file": file}
+
+    def _capture_stop(self, arguments: Attributes) -> Attributes:
+        what = str(arguments.get("what", ""))
+        capture = self.captures.pop(what, None)
+        if capture is not None:
+            self.tap(what, None)
+            capture.close()
+        return {"stopped": capture is not None}

@@ -1,0 +1,199 @@
+"""The fabric of a node as one card sees it: its own data socket, and one connection to each other card.
+
+Sends never block. A connection exists only to a running start of a card (`IMMEDIATE`, and the boot number in
+the endpoint's name), so that nothing waits for a dead one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import zmq
+from zmq.utils.monitor import parse_monitor_message
+
+from chassis.bus import batch as batches
+from chassis.bus import endpoints
+from chassis.bus.batch import Batch
+from chassis.bus.counters import Counters
+from chassis.bus.loop import Loop
+from chassis.net.errors import DecodeError
+
+QUEUE = 64
+"""High-water mark of a fabric connection, in batches, at either end."""
+
+BURST = 32
+"""Most batches taken from the data socket before control messages and timers get their turn."""
+
+RECONNECT_MS = 20
+
+EVENTS = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
+
+
+def connect(
+    context: zmq.Context[Any], kind: int, endpoint: str, queue: int
+) -> tuple[zmq.Socket[bytes], zmq.Socket[bytes]]:
+    """A sending socket that holds nothing for an absent peer, and the socket of its monitor."""
+    sender: zmq.Socket[bytes] = context.socket(kind)
+    sender.setsockopt(zmq.IMMEDIATE, 1)
+    sender.setsockopt(zmq.LINGER, 0)
+    sender.setsockopt(zmq.SNDHWM, queue)
+    sender.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MS)
+    monitor = sender.get_monitor_socket(EVENTS)
+    sender.connect(endpoint)
+    return sender, monitor
+
+
+def receiver(context: zmq.Context[Any], endpoint: str, queue: int) -> zmq.Socket[bytes]:
+    """A bound socket that takes batches from anyone who connects."""
+    pull: zmq.Socket[bytes] = context.socket(zmq.PULL)
+    pull.setsockopt(zmq.LINGER, 0)
+    pull.setsockopt(zmq.RCVHWM, queue)
+    pull.bind(endpoint)
+    return pull
+
+
+def receive(socket: zmq.Socket[bytes]) -> Batch | None:
+    """The next batch that waits, in a buffer that may be written to; None where none waits.
+
+    Raises:
+        DecodeError: what waited was no batch; it is gone.
+    """
+    try:
+        header, *frames = socket.recv_multipart(zmq.DONTWAIT, copy=False)
+    except zmq.Again:
+        return None
+    if len(frames) != 1:
+        raise DecodeError("batch", f"{len(frames) + 1} frames")
+    return batches.decode(header.bytes, frames[0].buffer)
+
+
+def send(socket: zmq.Socket[bytes], batch: Batch) -> bool:
+    """Hand a batch to a connection; False where its queue is full or nobody is there."""
+    try:
+        socket.send(batches.encode_header(batch), zmq.DONTWAIT | zmq.SNDMORE)
+        socket.send(batch.body, zmq.DONTWAIT)
+    except zmq.Again:
+        return False
+    return True
+
+
+def connection_events(monitor: zmq.Socket[bytes]) -> list[bool]:
+    """What a monitor saw since it was last asked: True for every connection made, False for every one lost."""
+    seen: list[bool] = []
+    while True:
+        try:
+            event = parse_monitor_message(monitor.recv_multipart(zmq.DONTWAIT))
+        except zmq.Again:
+            return seen
+        if event["event"] in (zmq.EVENT_HANDSHAKE_SUCCEEDED, zmq.EVENT_DISCONNECTED):
+            seen.append(event["event"] == zmq.EVENT_HANDSHAKE_SUCCEEDED)
+
+
+@dataclass(slots=True)
+class _Peer:
+    boot: int
+    socket: zmq.Socket[bytes]
+    monitor: zmq.Socket[bytes]
+    full: int
+
+
+class Fabric:
+    """One card's sockets of the fabric.
+
+    `on_batch(batch, now)` is called for each batch that arrives, `on_peer(card, boot, up, now)` when a
+    connection opens or closes. `tap`, where set, sees every batch that passes.
+    """
+
+    def __init__(
+        self,
+        context: zmq.Context[Any],
+        loop: Loop,
+        run: Path,
+        node: str,
+        card: str,
+        boot: int,
+        counters: Counters,
+        on_batch: Callable[[Batch, float], None],
+        on_peer: Callable[[str, int, bool, float], None],
+    ) -> None:
+        self._context, self._loop, self._run, self._node = context, loop, run, node
+        self._counters = counters
+        self._on_batch, self._on_peer = on_batch, on_peer
+        self._peers: dict[str, _Peer] = {}
+        self.tap: Callable[[str, str, Batch], None] | None = None
+        self._pull = receiver(context, endpoints.fabric(run, node, card, boot), QUEUE)
+        self._sent = counters.slot("fabric sent")
+        self._received = counters.slot("fabric received")
+        loop.add(self._pull, self._readable)
+
+    def connect(self, card: str, boot: int) -> None:
+        """Connect to this start of a card; a connection to another start of it is closed."""
+        self.disconnect(card)
+        socket, monitor = connect(
+            self._context, zmq.PUSH, endpoints.fabric(self._run, self._node, card, boot), QUEUE
+        )
+        self._peers[card] = _Peer(boot, socket, monitor, self._counters.slot(f"drop fabric full to {card}"))
+        self._loop.add(monitor, lambda now: self._event(card, boot, now))
+
+    def disconnect(self, card: str) -> None:
+        peer = self._peers.pop(card, None)
+        if peer is not None:
+            self._loop.remove(peer.monitor)
+            peer.socket.disable_monitor()
+            peer.monitor.close(0)
+            peer.socket.close(0)
+
+    def send(self, card: str, batch: Batch) -> None:
+        """Send without ever waiting: what a full queue or an absent card does not take is dropped and counted."""
+        peer = self._peers.get(card)
+        if peer is not None and send(peer.socket, batch):
+            self._counters.values[self._sent] += len(batch.lengths)
+            if self.tap:
+                self.tap("to", card, batch)
+        elif peer is not None:
+            self._counters.values[peer.full] += len(batch.lengths)
+            for number, count in enumerate(batch.classes):
+                if count:
+                    self._counters.add(f"drop fabric full class {number}", count)
+        else:
+            self._counters.add(f"drop no connection to {card}", len(batch.lengths))
+
+    def drain(self, now: float) -> None:
+        """Take everything that waits, at once: after standing still, before anything new is done."""
+        while self._take(now):
+            pass
+
+    def close(self) -> None:
+        for card in list(self._peers):
+            self.disconnect(card)
+        self._loop.remove(self._pull)
+        self._pull.close(0)
+
+    def _take(self, now: float) -> bool:
+        try:
+            batch = receive(self._pull)
+        except DecodeError:
+            self._counters.add("drop undecodable batch")
+            return True
+        if batch is None:
+            return False
+        self._counters.values[self._received] += len(batch.lengths)
+        if self.tap:
+            self.tap("from", batch.card, batch)
+        self._on_batch(batch, now)
+        return True
+
+    def _readable(self, now: float) -> None:
+        for _ in range(BURST):
+            if not self._take(now):
+                return
+
+    def _event(self, card: str, boot: int, now: float) -> None:
+        peer = self._peers.get(card)
+        if peer is None or peer.boot != boot:
+            return
+        for up in connection_events(peer.monitor):
+            self._on_peer(card, boot, up, now)

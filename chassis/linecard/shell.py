@@ -1,0 +1,72 @@
+"""The line card's process: the card's shell, and its ports."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from chassis.bus.capture import Capture
+from chassis.bus.card_shell import CardShell
+from chassis.bus.engine import ToWire
+from chassis.bus.environment import Environment
+from chassis.linecard.engine import LineCard
+from chassis.ports.shell import Ports
+
+
+class LineCardShell(CardShell):
+    """Adds ports to the shell of a card. A process that may have been replaced sends nothing out of them."""
+
+    def __init__(self, env: Environment) -> None:
+        counters = env.counters()
+        self.line_card = LineCard(env.card, pid=os.getpid(), boot=env.boot, counters=counters)
+        super().__init__(env, self.line_card, counters)
+        engine = self.line_card
+        self.ports = Ports(
+            self.context,
+            self.loop,
+            env.run,
+            env.node,
+            env.wires,
+            counters,
+            lambda port, batch, now: self.perform(engine.receive_frames(port, batch, now)),
+            lambda port, up, now: self.perform(engine.carrier(port, up, now)),
+        )
+        self.handlers[ToWire] = self._to_wire
+        self.requests["link"] = lambda arguments: self.ports.link(arguments, time.monotonic())
+        self.requests["inject"] = lambda arguments: self.ports.inject(arguments, time.monotonic())
+        self._alive = time.monotonic()
+
+    def run(self) -> int:
+        self.ports.announce(time.monotonic())
+        return super().run()
+
+    def wake(self) -> float:
+        self._alive = time.monotonic()
+        return min(self.engine.wake(), self.ports.wake())
+
+    def on_timer(self, now: float) -> None:
+        self.ports.on_timer(now)
+        super().on_timer(now)
+
+    def tap(self, what: str, capture: Capture | None) -> None:
+        if what.startswith("port "):
+            self.ports.tap(what, capture)
+        else:
+            super().tap(what, capture)
+
+    def close(self) -> None:
+        self.ports.close()
+        super().close()
+
+    def _to_wire(self, output: ToWire) -> None:
+        # A process can be stopped in the midst of an engine's outputs, where no loop notices it.
+        now = time.monotonic()
+        if now - self._alive >= self.line_card.fence_after:
+            self.counters.add("drop fenced", len(output.batch))
+            return
+        self.ports.send(output.port, output.batch, now)
+
+
+def run(env: Environment) -> int:
+    """The process of a line card, until it is told to end."""
+    return LineCardShell(env).run()

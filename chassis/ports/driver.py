@@ -1,0 +1,97 @@
+"""What every port driver does alike: carrier, faults, taps, counters."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from math import inf
+
+from chassis.bus.batch import Batch
+from chassis.bus.counters import Counters
+from chassis.bus.messages import Attributes
+from chassis.fwd.impair import Impairment
+
+OnFrames = Callable[[str, Batch, float], None]
+OnCarrier = Callable[[str, bool, float], None]
+
+
+class PortDriver(ABC):
+    """One port's way to its far end. `tap(direction, batch)`, where set, sees every frame that passes."""
+
+    def __init__(
+        self, port: str, counters: Counters, on_frames: OnFrames, on_carrier: OnCarrier, seed: int
+    ) -> None:
+        self.port = port
+        self.tap: Callable[[str, Batch], None] | None = None
+        self._counters = counters
+        self._on_frames, self._on_carrier = on_frames, on_carrier
+        self._impairment = Impairment(seed)
+        self._connected = False
+        self._down = False
+        self._sent = counters.slot(f"port {port} frames sent")
+        self._received = counters.slot(f"port {port} frames received")
+        self._lost = counters.slot(f"port {port} drop not sent")
+
+    @property
+    def carrier(self) -> bool:
+        return self._connected and not self._down
+
+    def fault(self, settings: Attributes, now: float) -> Attributes:
+        """Set (or with `clear`, end) this end's faults; says which are in force."""
+        before = self.carrier
+        result = self._impairment.set(**settings)
+        self._down = self._impairment.down
+        if self.carrier != before:
+            self._on_carrier(self.port, self.carrier, now)
+        return result
+
+    def announce(self, now: float) -> None:
+        """Report carrier where the far end is there without having to be connected to."""
+        if self.carrier:
+            self._on_carrier(self.port, True, now)
+
+    def wake(self) -> float:
+        return self._impairment.wake()
+
+    def on_timer(self, now: float) -> None:
+        for batch in self._impairment.due(now):
+            self._transmit(batch)
+
+    def send(self, batch: Batch, now: float) -> None:
+        """Put frames on the wire; those that it does not take are lost, as on any wire, and counted."""
+        for ready in self._impairment.offer(batch, now):
+            self._transmit(ready)
+
+    def inject(self, batch: Batch, now: float) -> None:
+        """Give frames to the port as if they had come by the wire."""
+        self._receive(batch, now)
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of the sockets."""
+
+    @abstractmethod
+    def _put(self, batch: Batch) -> int:
+        """Send; the number of frames that went."""
+
+    def _transmit(self, batch: Batch) -> None:
+        count = len(batch.lengths)
+        sent = self._put(batch) if self.carrier else 0
+        self._counters.values[self._sent] += sent
+        if sent < count:
+            self._counters.values[self._lost] += count - sent
+        if sent and self.tap:
+            self.tap("out", batch)
+
+    def _receive(self, batch: Batch, now: float) -> None:
+        if self._down:
+            return
+        self._counters.values[self._received] += len(batch.lengths)
+        if self.tap:
+            self.tap("in", batch)
+        self._on_frames(self.port, batch, now)
+
+
+def next_wake(drivers: dict[str, PortDriver]) -> float:
+    """When the first of these ports has something to send."""
+    return min((driver.wake() for driver in drivers.values()), default=inf)

@@ -1,0 +1,109 @@
+"""The ports of a process: one driver each, opened from what the launcher said, captured and faulted on request."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import zmq
+
+from chassis.bus.batch import Batch, Step, pack
+from chassis.bus.capture import Capture, read
+from chassis.bus.card_shell import RequestError
+from chassis.bus.counters import Counters
+from chassis.bus.environment import WireSpec
+from chassis.bus.loop import Loop
+from chassis.bus.messages import Attributes
+from chassis.ports.driver import OnCarrier, OnFrames, PortDriver, next_wake
+from chassis.ports.packet import PacketPort
+from chassis.ports.wire import Wire
+
+INJECT_BATCH = 32
+"""Frames given to a port at a time by a replay."""
+
+
+class Ports:
+    """All port drivers of one process."""
+
+    def __init__(
+        self,
+        context: zmq.Context[Any],
+        loop: Loop,
+        run: Path,
+        node: str,
+        wires: Mapping[str, WireSpec],
+        counters: Counters,
+        on_frames: OnFrames,
+        on_carrier: OnCarrier,
+    ) -> None:
+        self.drivers: dict[str, PortDriver] = {}
+        self._node = node
+        for port, far in wires.items():
+            if far.kind == "packet":
+                self.drivers[port] = PacketPort(loop, port, far, counters, on_frames, on_carrier)
+            else:
+                self.drivers[port] = Wire(context, loop, run, node, port, far, counters, on_frames, on_carrier)
+
+    def announce(self, now: float) -> None:
+        """Report the carrier of the ports that have one from the start."""
+        for driver in self.drivers.values():
+            driver.announce(now)
+
+    def wake(self) -> float:
+        return next_wake(self.drivers)
+
+    def on_timer(self, now: float) -> None:
+        for driver in self.drivers.values():
+            driver.on_timer(now)
+
+    def send(self, port: str, batch: Batch, now: float) -> None:
+        driver = self.drivers.get(port)
+        if driver is not None:
+            driver.send(batch, now)
+
+    def close(self) -> None:
+        for driver in self.drivers.values():
+            driver.close()
+
+    def tap(self, what: str, capture: Capture | None) -> None:
+        """Capture `port 3/11`, or stop doing so; `RequestError` where there is no such port."""
+        driver = self._driver(what.removeprefix("port "))
+        driver.tap = None
+        if capture is not None:
+            kept, name = capture, f"{self._node}:{driver.port}"
+            driver.tap = lambda way, batch: kept.write(f"{name} {way}", batch)
+
+    def link(self, arguments: Attributes, now: float) -> Attributes:
+        """Set a link's faults at this end: see `chassis.fwd.impair`."""
+        settings = dict(arguments)
+        return self._driver(str(settings.pop("port", ""))).fault(settings, now)
+
+    def inject(self, arguments: Attributes, now: float) -> Attributes:
+        """Give a port frames of a capture again, as if they came by its wire.
+
+        Those that it received (`interface` ending in `in`, as captured here) of the last `seconds` of the file.
+        """
+        driver = self._driver(str(arguments.get("port", "")))
+        seconds = arguments.get("seconds", 0)
+        if not isinstance(seconds, int | float):
+            raise RequestError("'seconds' is a number")
+        packets = [
+            (at, packet)
+            for name, at, packet in read(Path(str(arguments.get("file", ""))).read_bytes())
+            if name.endswith(" in")
+        ]
+        if seconds and packets:
+            first = packets[-1][0] - int(seconds * 1e9)
+            packets = [(at, packet) for at, packet in packets if at >= first]
+        for begin in range(0, len(packets), INJECT_BATCH):
+            body, lengths = pack([packet for _, packet in packets[begin : begin + INJECT_BATCH]])
+            driver.inject(Batch(Step.IN, body, lengths), now)
+        return {"injected": len(packets)}
+
+    def _driver(self, port: str) -> PortDriver:
+        driver = self.drivers.get(port)
+        if driver is None:
+            known = ", ".join(sorted(self.drivers)) or "none"
+            raise RequestError(f"{self._node} has no link at port {port!r}; linked ports: {known}")
+        return driver

@@ -1,0 +1,247 @@
+"""The controller's process: the control bus, the operators' socket, the state folder and the launcher."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import zmq
+
+from chassis.bus import codec, endpoints
+from chassis.bus.card_shell import CONTROL_QUEUE
+from chassis.bus.engine import Append, Output, Persist, Stop, ToCard, ToLauncher, ToOperator
+from chassis.bus.environment import Environment
+from chassis.bus.loop import Loop
+from chassis.bus.messages import Goodbye, Hello, Message
+from chassis.bus.operator import OperatorServer
+from chassis.net.errors import DecodeError
+from chassis.xcrp.engine import Controller
+
+ALIVE_INTERVAL = 0.1
+"""Seconds between signs of life to the launcher, which ends a controller that stands still."""
+
+BURST = 64
+"""Most control messages handled before timers and operators get their turn."""
+
+NOT_STATE = (".sa", ".tmp")
+"""Files of the state folder that are not the controller's to read."""
+
+
+class ControllerShell:
+    """Runs the controller's engine until it is told to end."""
+
+    def __init__(self, env: Environment) -> None:
+        self.env = env
+        self.loop = Loop()
+        self.context: zmq.Context[Any] = zmq.Context()
+        self._router: zmq.Socket[bytes] = self.context.socket(zmq.ROUTER)
+        self._router.setsockopt(zmq.ROUTER_MANDATORY, 1)
+        self._router.setsockopt(zmq.LINGER, 0)
+        self._router.setsockopt(zmq.SNDHWM, CONTROL_QUEUE)
+        self._router.setsockopt(zmq.RCVHWM, CONTROL_QUEUE)
+        self._identities: dict[str, bytes] = {}
+        self._cards: dict[bytes, str] = {}
+        now = time.monotonic()
+        self.engine = Controller(
+            env.node,
+            boot=env.boot,
+            files=_state_files(env.state),
+            startup=env.startup,
+            settings=dict(env.settings),
+            now=now,
+        )
+        self._handlers: dict[type, Callable[[Any], None]] = {
+            ToCard: lambda output: self._send(output.card, output.message),
+            ToOperator: self._answer,
+            ToLauncher: lambda output: self._tell({"what": output.what, **output.values}),
+            Persist: lambda output: persist(env.state / output.file, output.data),
+            Append: lambda output: append(env.state / output.file, output.data),
+            Stop: lambda output: self.loop.stop(),
+        }
+        self._operators = OperatorServer(endpoints.operator(env.run, env.node), self._command)
+        self._watched: dict[int, int] = {}
+        self._watchers: dict[int, set[str]] = {}
+        self._alive_at = now
+        self._launcher_buffer = b""
+        if env.launcher is not None:
+            env.launcher.setblocking(False)
+            self.loop.add(env.launcher.fileno(), self._launcher_says)
+        self.loop.on_late = lambda seconds, now: self.perform(self.engine.late(seconds, now))
+
+    def run(self) -> int:
+        signal.signal(signal.SIGTERM, lambda *_: self.loop.stop())
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        self.perform(self.engine.start(time.monotonic()))
+        self._router.bind(endpoints.control(self.env.run, self.env.node))
+        self.loop.add(self._router, self._cards_say)
+        self._watch_operators()
+        try:
+            self.loop.run(self._wake, self._on_timer)
+        finally:
+            self._operators.close()
+            self.context.destroy(linger=0)
+        return 0
+
+    def perform(self, outputs: list[Output]) -> None:
+        for output in outputs:
+            self._handlers[type(output)](output)
+
+    def _wake(self) -> float:
+        return min(self.engine.wake(), self._alive_at)
+
+    def _on_timer(self, now: float) -> None:
+        if now >= self._alive_at:
+            self._alive_at = now + ALIVE_INTERVAL
+            self._tell({"what": "alive"})
+        if self.engine.wake() <= now:
+            self.perform(self.engine.on_timer(now))
+
+    # cards
+
+    def _cards_say(self, now: float) -> None:
+        for _ in range(BURST):
+            try:
+                identity, data = self._router.recv_multipart(zmq.DONTWAIT)
+            except zmq.Again:
+                return
+            except ValueError:
+                continue
+            try:
+                message = codec.decode(data)
+            except DecodeError as error:
+                self.perform(self.engine.undecodable(self._cards.get(identity, ""), str(error), now))
+                continue
+            if isinstance(message, Hello):
+                self._cards.pop(self._identities.get(message.card, b""), None)
+                self._identities[message.card] = identity
+                self._cards[identity] = message.card
+            card = self._cards.get(identity)
+            # Until it says hello on this connection, nobody knows whose word this is.
+            if card is None:
+                continue
+            if self._watchers:
+                self._show(card, "up", message)
+            self.perform(self.engine.receive(card, message, now))
+
+    def _send(self, card: str, message: Message) -> None:
+        identity = self._identities.get(card)
+        if identity is None:
+            return
+        if self._watchers:
+            self._show(card, "down", message)
+        try:
+            self._router.send_multipart((identity, codec.encode(message)), zmq.DONTWAIT)
+        except zmq.ZMQError:
+            # Gone, or so far behind that it must say hello again: either way a snapshot comes first.
+            self._identities.pop(card, None)
+            self._cards.pop(identity, None)
+            self.perform(self.engine.lost(card, time.monotonic()))
+            return
+        if isinstance(message, Goodbye):
+            self._identities.pop(card, None)
+            self._cards.pop(identity, None)
+
+    # operators
+
+    def _command(self, number: int, command: str, arguments: dict[str, Any]) -> None:
+        if command == "bus":
+            types = arguments.get("types") or []
+            self._watchers[number] = {str(name) for name in types} if isinstance(types, list) else set()
+            return
+        self.perform(self.engine.operator(number, command, arguments, time.monotonic()))
+
+    def _answer(self, output: ToOperator) -> None:
+        self._operators.answer(output.number, output.result, output.error, output.last)
+        self._watch_operators()
+
+    def _show(self, card: str, way: str, message: Message) -> None:
+        """Every control message to whoever watches the bus; keys are in no `repr`."""
+        name = type(message).__name__
+        line = {"time": time.time(), "node": self.env.node, "card": card, "way": way, "type": name, "text": repr(message)}
+        for number, types in list(self._watchers.items()):
+            if (not types or name in types) and not self._operators.answer(number, line, last=False):
+                del self._watchers[number]
+
+    def _watch_operators(self) -> None:
+        wanted = dict.fromkeys(self._operators.filenos(), zmq.POLLIN)
+        for fd in self._operators.blocked():
+            wanted[fd] = zmq.POLLIN | zmq.POLLOUT
+        for fd in [fd for fd in self._watched if self._watched[fd] != wanted.get(fd)]:
+            self.loop.remove(fd)
+            del self._watched[fd]
+        for fd, flags in wanted.items():
+            if fd not in self._watched:
+                self._watched[fd] = flags
+                self.loop.add(fd, lambda now, fd=fd: self._operator_ready(fd), flags)  # type: ignore[misc]
+
+    def _operator_ready(self, fd: int) -> None:
+        self._operators.ready(fd)
+        self._watch_operators()
+
+    # launcher
+
+    def _tell(self, values: dict[str, Any]) -> None:
+        if self.env.launcher is not None:
+            with contextlib.suppress(OSError):
+                self.env.launcher.send(json.dumps(values, default=str).encode() + b"\n")
+
+    def _launcher_says(self, now: float) -> None:
+        assert self.env.launcher is not None
+        try:
+            data = self.env.launcher.recv(65536)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            # The launcher is gone, and everything of the lab with it.
+            self.loop.stop()
+            return
+        *lines, self._launcher_buffer = (self._launcher_buffer + data).split(b"\n")
+        for line in lines:
+            said = json.loads(line)
+            if said["what"] == "died":
+                self.perform(self.engine.died(said["card"], said["boot"], now))
+            elif said["what"] == "started":
+                self.perform(self.engine.started(said["card"], said["boot"], said["pid"], now))
+
+
+def _state_files(state: Path) -> dict[str, bytes]:
+    return {
+        path.name: path.read_bytes()
+        for path in state.iterdir()
+        if path.is_file() and path.suffix not in NOT_STATE and path.name != "boots.json"
+    }
+
+
+def persist(path: Path, data: bytes) -> None:
+    """Replace a file whole: after a crash at any moment it is the old one or the new one."""
+    temporary = path.with_name(path.name + ".tmp")
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(fd, data)
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    temporary.replace(path)
+
+
+def append(path: Path, data: bytes) -> None:
+    """Append to a journal and have it on disk before anything else is done."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(fd, data)
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def run(env: Environment) -> int:
+    """The controller's process, until it is told to end."""
+    return ControllerShell(env).run()
