@@ -1,0 +1,47 @@
+"""UDP over IPv4 (RFC 768)."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+from chassis.net.checksum import checksum, is_intact, pseudo_header_sum
+from chassis.net.errors import DecodeError
+from chassis.net.ipv4 import UDP
+from chassis.net.types import Buffer
+
+HEADER_LENGTH = 8
+
+_HEADER = struct.Struct("!HHHH")
+
+
+@dataclass(frozen=True, slots=True)
+class Udp:
+    """One datagram."""
+
+    source_port: int
+    destination_port: int
+    payload: bytes
+
+    @classmethod
+    def parse(cls, view: Buffer, addresses: tuple[int, int] | None = None) -> Udp:
+        """Raises DecodeError. With (source, destination) addresses the checksum is verified
+        when there is one; zero means that the sender made none."""
+        size = len(view)
+        if size < HEADER_LENGTH:
+            raise DecodeError("udp", f"{size} bytes are no header", size)
+        source_port, destination_port, length, value = _HEADER.unpack_from(view)
+        if length != size:
+            raise DecodeError("udp", f"length {length}, but {size} bytes are there", 4)
+        if value and addresses and not is_intact(view, pseudo_header_sum(*addresses, UDP, length)):
+            raise DecodeError("udp", "checksum", 6)
+        return cls(source_port, destination_port, bytes(view[HEADER_LENGTH:]))
+
+    def emit(self, addresses: tuple[int, int] | None = None) -> bytes:
+        """The datagram; without (source, destination) addresses its checksum field is zero."""
+        length = HEADER_LENGTH + len(self.payload)
+        bare = _HEADER.pack(self.source_port, self.destination_port, length, 0) + self.payload
+        if addresses is None:
+            return bare
+        value = checksum(bare, pseudo_header_sum(*addresses, UDP, length)) or 0xFFFF
+        return _HEADER.pack(self.source_port, self.destination_port, length, value) + self.payload
