@@ -1,0 +1,160 @@
+"""AH in tunnel mode, a batch at a time (RFC 4302).
+
+The ICV covers the outer header with its mutable fields zero, AH with a zero ICV, and everything
+that follows: the inner packet, or ESP where both protect it.
+"""
+
+from __future__ import annotations
+
+import struct
+from array import array
+from collections.abc import Sequence
+from hmac import compare_digest
+from typing import Final
+
+from chassis.ase.ipsec.causes import Cause
+from chassis.ase.ipsec.esp import REFUSED, Item, Refuse, Span
+from chassis.ase.ipsec.layout import (
+    HEADROOM,
+    IPV4_HEADER,
+    OUTER_TTL,
+    PROTOCOL_AH,
+    PROTOCOL_ESP,
+    PROTOCOL_IPIP,
+    constant_sum,
+)
+from chassis.ase.ipsec.replay import accept_batch
+from chassis.ase.ipsec.sa import AH_FIXED, Ah
+from chassis.ase.ipsec.state import Slot
+
+_OUTER_AH: Final = struct.Struct("!HHHHHHIIBBxxII").pack_into
+_MUTABLE: Final = struct.Struct("!HHHHBBH").pack_into
+_NUMBER: Final = struct.Struct("!I").unpack_from
+
+_END_OF_OPTIONS, _NO_OPERATION = 0, 1
+_IMMUTABLE_OPTIONS: Final = frozenset((130, 133, 134, 148, 149))
+"""Security, extended security, commercial security, router alert, multi-destination delivery."""
+
+
+def authenticated_header(view: memoryview, start: int, at: int, header_octets: int) -> bytes:
+    """Outer header at `start` and AH at `at` as the ICV sees them (RFC 4302 3.3.3.1, appendix A1)."""
+    head = bytearray(view[start : at + header_octets])
+    options = at - start
+    head[1] = 0
+    head[6:9] = b"\0\0\0"
+    head[10:12] = b"\0\0"
+    place = IPV4_HEADER
+    while place < options and head[place] != _END_OF_OPTIONS:
+        if head[place] == _NO_OPERATION:
+            place += 1
+            continue
+        octets = head[place + 1] if place + 1 < options else 0
+        stop = min(place + octets, options) if octets >= 2 else options
+        if head[place] not in _IMMUTABLE_OPTIONS:
+            head[place:stop] = bytes(stop - place)
+        place = stop
+    head[options + AH_FIXED :] = bytes(header_octets - AH_FIXED)
+    return bytes(head)
+
+
+class AhSender:
+    """Outbound AH of one SA; it writes the outer header, AH and, alone, the inner packets."""
+
+    __slots__ = ("_base_sum", "_destination", "_icv", "_next", "_octets", "_source", "_spi")
+
+    def __init__(self, ah: Ah, source: int, destination: int, with_esp: bool) -> None:
+        self._spi = ah.spi
+        self._icv = ah.integrity_algorithm.keyed(ah.key)
+        self._octets = ah.header_octets
+        self._next = PROTOCOL_ESP if with_esp else PROTOCOL_IPIP
+        self._source = source
+        self._destination = destination
+        self._base_sum = constant_sum(source, destination, PROTOCOL_AH)
+
+    def enclose(self, view: memoryview, spans: Sequence[tuple[int, int]]) -> tuple[bytearray, array[int]]:
+        """Inner packets with room for link header, outer header and AH before each."""
+        room = bytes(HEADROOM + IPV4_HEADER + self._octets)
+        pieces: list[bytes | memoryview] = []
+        for start, end in spans:
+            pieces += (room, view[start:end])
+        lengths = array("H", [end - start + len(room) for start, end in spans])
+        return bytearray().join(pieces), lengths
+
+    def sign(self, out: bytearray, lengths: Sequence[int], marks: Sequence[int], first: int) -> None:
+        """Write outer header and AH of every packet of a batch, in place."""
+        window = memoryview(out)
+        icv, base_sum, octets = self._icv, self._base_sum, self._octets
+        words = octets // 4 - 2
+        offset = 0
+        for number, length, mark in zip(range(first, first + len(lengths)), lengths, marks, strict=True):
+            start = offset + HEADROOM
+            offset += length
+            size = length - HEADROOM
+            identification = number & 0xFFFF
+            _OUTER_AH(
+                out, start, 0x4500, size, identification, 0, PROTOCOL_AH, 0, self._source,
+                self._destination, self._next, words, self._spi, number,
+            )  # fmt: skip
+            value = icv(window[start:offset])
+            place = start + IPV4_HEADER + AH_FIXED
+            window[place : place + len(value)] = value
+            flags = mark & 0xFFFF
+            total = base_sum + (mark >> 16) + size + identification + flags
+            total = (total & 0xFFFF) + (total >> 16)
+            _MUTABLE(
+                out, start, 0x4500 | mark >> 16, size, identification, flags, OUTER_TTL, PROTOCOL_AH,
+                ~(total + (total >> 16)) & 0xFFFF,
+            )  # fmt: skip
+
+
+class AhReceiver:
+    """Inbound AH of one SA with its window."""
+
+    __slots__ = ("_bitmap", "_edge", "_icv", "_octets", "_slot", "_window", "_with_esp", "spi")
+
+    def __init__(self, ah: Ah, window: int, slot: Slot, with_esp: bool) -> None:
+        self.spi = ah.spi
+        self._icv = ah.integrity_algorithm.keyed(ah.key)
+        self._octets = ah.header_octets
+        self._with_esp = with_esp
+        self._window = window
+        self._slot = slot
+        edge, bitmap = slot.window()
+        self._edge = edge
+        self._bitmap = bitmap & ((1 << window) - 1)
+
+    def open(self, view: memoryview, items: list[Item], refuse: Refuse) -> list[Span]:
+        """Check packets whose AH header is at item[2]; the window is stored before returning.
+
+        The spans reach from the octet after AH to the end of the packet.
+        """
+        octets, spi, icv = self._octets, self.spi, self._icv
+        words = octets // 4 - 2
+        whole: list[Item] = []
+        for item in items:
+            if item[3] - item[2] < octets or view[item[2] + 1] != words:
+                refuse(Cause.MALFORMED, item, spi)
+            else:
+                whole.append(item)
+
+        def authentic(index: int) -> bool:
+            _, start, at, end, _, _ = whole[index]
+            value = icv(view[at + octets : end], authenticated_header(view, start, at, octets))
+            return compare_digest(value, view[at + AH_FIXED : at + octets])
+
+        numbers = [item[5] for item in whole]
+        edge, bitmap, accepted, refused = accept_batch(self._edge, self._bitmap, self._window, numbers, authentic)
+        for index, verdict in refused:
+            refuse(REFUSED.get(verdict, Cause.AH_AUTHENTICATION), whole[index], spi)
+        if accepted:
+            self._slot.store_window(edge, bitmap)
+            self._edge, self._bitmap = edge, bitmap
+        spans: list[Span] = []
+        expected = PROTOCOL_ESP if self._with_esp else PROTOCOL_IPIP
+        for index in accepted:
+            item = whole[index]
+            if view[item[2]] == expected:
+                spans.append((item, item[2] + octets, item[3]))
+            else:
+                refuse(Cause.ENCAPSULATION_MODE, item, spi)
+        return spans

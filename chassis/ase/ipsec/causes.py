@@ -1,0 +1,103 @@
+"""Why a packet was dropped, and what an SA has to tell its owner: two closed sets.
+
+Identifiers of log messages are those of the operator guide, table 7.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Final
+
+
+class Cause(StrEnum):
+    """Cause of a drop; the value is the name of the counter."""
+
+    NO_INBOUND_SA = "no inbound sa"
+    LATE = "late"
+    DUPLICATE = "duplicate"
+    AH_AUTHENTICATION = "ah authentication"
+    ESP_AUTHENTICATION = "esp authentication"
+    ENCAPSULATION_MODE = "encapsulation mode"
+    MALFORMED = "malformed"
+    FRAGMENT = "fragment"
+    NOT_IPSEC = "not ipsec"
+    DUMMY = "dummy packet"
+    ECN = "ecn"
+    SELECTOR_MISMATCH = "selector mismatch"
+    NO_POLICY = "no policy"
+    NO_OUTBOUND_SA = "no outbound sa"
+    NO_LEASE = "no lease"
+    SEQUENCE_EXHAUSTED = "sequence exhausted"
+    TOO_LONG = "too long"
+
+
+MESSAGE_IDS: Final[Mapping[Cause, str]] = MappingProxyType(
+    {
+        Cause.AH_AUTHENTICATION: "esp-icv-ah",
+        Cause.ESP_AUTHENTICATION: "esp-icv-esp",
+        Cause.ENCAPSULATION_MODE: "esp-encap-mode",
+        Cause.NO_INBOUND_SA: "esp-no-inbound-sa",
+        Cause.LATE: "esp-late-packet",
+        Cause.DUPLICATE: "esp-duplicate-packet",
+    }
+)
+"""Causes that the guide has a log message for.
+
+Its message esp-auth-alg never applies: a wrong algorithm and a wrong key look alike on the wire.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One dropped packet of a cause, for a log line: SPI and sequence number are 0 where unknown."""
+
+    cause: Cause
+    spi: int
+    source: int
+    sequence: int
+
+
+class Drops:
+    """Drops of one batch: how many by cause, and the first packet of each cause."""
+
+    __slots__ = ("counts", "samples")
+
+    def __init__(self) -> None:
+        self.counts: dict[Cause, int] = {}
+        self.samples: dict[Cause, Sample] = {}
+
+    def add(self, cause: Cause, spi: int = 0, source: int = 0, sequence: int = 0) -> None:
+        """Count one packet; addresses, SPIs and sequence numbers are plain numbers."""
+        if cause in self.counts:
+            self.counts[cause] += 1
+        else:
+            self.counts[cause] = 1
+            self.samples[cause] = Sample(cause, spi, source, sequence)
+
+    def add_many(self, cause: Cause, count: int, spi: int = 0, source: int = 0) -> None:
+        """Count `count` packets of one cause that have no sequence number."""
+        if count:
+            self.add(cause, spi, source)
+            self.counts[cause] += count - 1
+
+
+class NoticeKind(StrEnum):
+    """What an outbound SA tells its owner."""
+
+    HALF_LEASE = "half of the lease used"
+    LEASE_USED = "lease used up"
+    SEQUENCE_EXHAUSTED = "sequence exhausted"
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Said once per lease (or once at the end of the numbers) by the SA (tunnel, serial)."""
+
+    kind: NoticeKind
+    tunnel: int
+    serial: int
+    next_number: int
+    limit: int

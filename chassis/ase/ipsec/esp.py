@@ -1,0 +1,227 @@
+"""ESP in tunnel mode, a batch at a time (RFC 4303, RFC 3602 section 3).
+
+One CBC context lives as long as its SA. Sending, every packet starts with a fresh random block
+whose ciphertext is the packet's IV, so the packets of a batch are enciphered by one call;
+receiving, IVs and ciphertexts laid end to end are deciphered by one call, and the first block of
+each packet, which is noise, is skipped.
+"""
+
+from __future__ import annotations
+
+import struct
+from array import array
+from collections.abc import Callable, Sequence
+from hmac import compare_digest
+from typing import Final, TypeAlias
+
+from chassis.ase.ipsec.causes import Cause
+from chassis.ase.ipsec.layout import (
+    HEADROOM,
+    IPV4_HEADER,
+    OUTER_TTL,
+    PROTOCOL_ESP,
+    PROTOCOL_IPIP,
+    PROTOCOL_NONE,
+    constant_sum,
+)
+from chassis.ase.ipsec.replay import Verdict, accept_batch
+from chassis.ase.ipsec.sa import ESP_HEADER, ESP_TRAILER, Esp
+from chassis.ase.ipsec.state import Slot
+
+Item: TypeAlias = tuple[int, int, int, int, int, int]
+"""A received packet: index in the batch, where its IPv4 header starts, where the header of the
+protocol in hand starts, where the packet ends, outer type of service, sequence number."""
+
+Span: TypeAlias = tuple[Item, int, int]
+"""A received packet with the place of its clear octets: from, to."""
+
+Refuse: TypeAlias = Callable[[Cause, Item, int], None]
+"""`refuse(cause, item, spi)` counts a drop."""
+
+REFUSED: Final = {Verdict.LATE: Cause.LATE, Verdict.DUPLICATE: Cause.DUPLICATE}
+
+_OUTER_ESP: Final = struct.Struct("!HHHHHHIIII").pack_into
+_ESP: Final = struct.Struct("!II").pack_into
+
+_PADDING: Final = bytes(range(1, 256))
+_PADDINGS: Final = [_PADDING[:octets] for octets in range(256)]
+_TRAILERS: Final = [_PADDING[:octets] + bytes((octets, PROTOCOL_IPIP)) for octets in range(256)]
+_VERSION_LENGTH: Final = 0x4500
+_TTL_PROTOCOL: Final = OUTER_TTL << 8 | PROTOCOL_ESP
+
+
+class EspSender:
+    """Outbound ESP of one SA: keyed contexts and constant parts of the headers.
+
+    `lead` is the number of octets between the beginning of a packet's room in the batch and its
+    ESP header. Without AH the outer header is written here too.
+    """
+
+    __slots__ = ("_base_sum", "_block", "_destination", "_encryptor", "_icv", "_icv_octets", "_iv_octets",
+                 "_lead", "_outer", "_source", "_spi")  # fmt: skip
+
+    def __init__(self, esp: Esp, source: int, destination: int, ah_octets: int) -> None:
+        cipher = esp.cipher_algorithm
+        integrity = esp.integrity_algorithm
+        self._spi = esp.spi
+        self._encryptor = cipher.encryptor(esp.cipher_key)
+        self._block = cipher.block_octets
+        self._iv_octets = cipher.iv_octets
+        self._icv = integrity.keyed(esp.integrity_key) if integrity else None
+        self._icv_octets = esp.icv_octets
+        self._source = source
+        self._destination = destination
+        self._outer = not ah_octets
+        self._lead = HEADROOM + IPV4_HEADER + ah_octets
+        self._base_sum = constant_sum(source, destination, PROTOCOL_ESP)
+
+    def _enciphered(
+        self, view: memoryview, spans: Sequence[tuple[int, int]], random: Callable[[int], bytes]
+    ) -> tuple[memoryview, list[int]]:
+        """IV, ciphertext of every packet, end to end, and the octets that each has of it."""
+        block, iv_octets, trailers = self._block, self._iv_octets, _TRAILERS
+        pieces: list[bytes | memoryview] = []
+        sizes: list[int] = []
+        add_size = sizes.append
+        if self._encryptor is None:
+            for start, end in spans:
+                trailer = trailers[(start - end - ESP_TRAILER) % block]
+                pieces += (view[start:end], trailer)
+                add_size(end - start + len(trailer))
+            return memoryview(b"".join(pieces)), sizes
+        blocks = memoryview(random(iv_octets * len(spans)))
+        at = 0
+        for start, end in spans:
+            trailer = trailers[(start - end - ESP_TRAILER) % block]
+            pieces += (blocks[at : at + iv_octets], view[start:end], trailer)
+            at += iv_octets
+            add_size(iv_octets + end - start + len(trailer))
+        return memoryview(self._encryptor.update(b"".join(pieces))), sizes
+
+    def seal(
+        self,
+        view: memoryview,
+        spans: Sequence[tuple[int, int]],
+        marks: Sequence[int],
+        first: int,
+        random: Callable[[int], bytes],
+    ) -> tuple[bytearray, array[int]]:
+        """Protect the packets at `spans` of `view` with numbers from `first` on.
+
+        `marks` holds each packet's outer type of service shifted by 16, with its outer flags.
+        Returns a batch with room for link header, outer header and AH.
+        """
+        sealed, sizes = self._enciphered(view, spans, random)
+        lead, icv, icv_octets, with_outer = self._lead, self._icv, self._icv_octets, self._outer
+        base_sum, spi, source, destination = self._base_sum, self._spi, self._source, self._destination
+        fixed = lead + ESP_HEADER + icv_octets
+        out = bytearray(len(sealed) + fixed * len(sizes))
+        window = memoryview(out)
+        lengths = array("H", [size + fixed for size in sizes])
+        at = taken = 0
+        for number, size, mark in zip(range(first, first + len(sizes)), sizes, marks, strict=True):
+            head = at + lead
+            if with_outer:
+                octets = size + fixed - HEADROOM
+                identification = number & 0xFFFF
+                flags = mark & 0xFFFF
+                total = base_sum + (mark >> 16) + octets + identification + flags
+                total = (total & 0xFFFF) + (total >> 16)
+                _OUTER_ESP(
+                    out, at + HEADROOM, _VERSION_LENGTH | mark >> 16, octets, identification, flags,
+                    _TTL_PROTOCOL, ~(total + (total >> 16)) & 0xFFFF, source, destination, spi, number,
+                )  # fmt: skip
+            else:
+                _ESP(out, head, spi, number)
+            end = head + ESP_HEADER + size
+            window[head + ESP_HEADER : end] = sealed[taken : taken + size]
+            taken += size
+            at = end + icv_octets
+            if icv is not None:
+                window[end:at] = icv(window[head:end])
+        return out, lengths
+
+
+class EspReceiver:
+    """Inbound ESP of one SA: keyed contexts, and the window when there is integrity."""
+
+    __slots__ = ("_bitmap", "_block", "_decryptor", "_edge", "_icv", "_icv_octets", "_iv_octets", "_slot",
+                 "_window", "spi")  # fmt: skip
+
+    def __init__(self, esp: Esp, window: int, slot: Slot) -> None:
+        cipher = esp.cipher_algorithm
+        integrity = esp.integrity_algorithm
+        self.spi = esp.spi
+        self._decryptor = cipher.decryptor(esp.cipher_key)
+        self._block = cipher.block_octets
+        self._iv_octets = cipher.iv_octets
+        self._icv = integrity.keyed(esp.integrity_key) if integrity else None
+        self._icv_octets = esp.icv_octets
+        self._window = window
+        self._slot = slot
+        edge, bitmap = slot.window()
+        self._edge = edge
+        self._bitmap = bitmap & ((1 << window) - 1)
+
+    def _accepted(self, view: memoryview, items: list[Item], refuse: Refuse) -> list[Item]:
+        """Those whose number is fresh and whose ICV is right; the window is stored before returning."""
+        icv = self._icv
+        if icv is None:
+            return items
+        icv_octets = self._icv_octets
+
+        def authentic(index: int) -> bool:
+            item = items[index]
+            edge = item[3] - icv_octets
+            return compare_digest(icv(view[item[2] : edge]), view[edge : item[3]])
+
+        numbers = [item[5] for item in items]
+        edge, bitmap, accepted, refused = accept_batch(self._edge, self._bitmap, self._window, numbers, authentic)
+        for index, verdict in refused:
+            refuse(REFUSED.get(verdict, Cause.ESP_AUTHENTICATION), items[index], self.spi)
+        if accepted:
+            self._slot.store_window(edge, bitmap)
+            self._edge, self._bitmap = edge, bitmap
+        return items if not refused else [items[index] for index in accepted]
+
+    def open(self, view: memoryview, items: list[Item], refuse: Refuse) -> tuple[memoryview, list[Span]]:
+        """Check and decipher packets whose ESP header is at item[2].
+
+        Returns the buffer that holds the clear octets, and where: from the inner header to the
+        end of the payload, which may be longer than the packet in it (RFC 4303 2.7).
+        """
+        block, iv_octets, spi = self._block, self._iv_octets, self.spi
+        fixed = ESP_HEADER + iv_octets + self._icv_octets
+        whole: list[Item] = []
+        for item in items:
+            size = item[3] - item[2] - fixed
+            if size < block or size % block:
+                refuse(Cause.MALFORMED, item, spi)
+            else:
+                whole.append(item)
+        accepted = self._accepted(view, whole, refuse)
+        icv_octets = self._icv_octets
+        clear = view
+        if self._decryptor is not None and accepted:
+            joined = b"".join([view[item[2] + ESP_HEADER : item[3] - icv_octets] for item in accepted])
+            clear = memoryview(self._decryptor.update(joined))
+        spans: list[Span] = []
+        after = 0
+        paddings = _PADDINGS
+        for item in accepted:
+            if clear is view:
+                start = item[2] + ESP_HEADER
+                after = item[3] - icv_octets
+            else:
+                start = after + iv_octets
+                after += item[3] - item[2] - ESP_HEADER - icv_octets
+            padding = clear[after - 2]
+            end = after - ESP_TRAILER - padding
+            if end < start or clear[end : after - ESP_TRAILER] != paddings[padding]:
+                refuse(Cause.MALFORMED, item, spi)
+            elif clear[after - 1] != PROTOCOL_IPIP:
+                dummy = clear[after - 1] == PROTOCOL_NONE
+                refuse(Cause.DUMMY if dummy else Cause.ENCAPSULATION_MODE, item, spi)
+            else:
+                spans.append((item, start, end))
+        return clear, spans

@@ -1,0 +1,57 @@
+"""Layout of a batch of packets, and the IPv4 header fields that the engine reads and writes.
+
+A batch is one contiguous buffer and a sequence of lengths. Every packet is preceded by HEADROOM
+octets of room for a link header, and its length counts them: the IPv4 header of packet i begins
+HEADROOM octets after the end of packet i-1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+HEADROOM: Final = 14
+"""Octets of room before each packet: an Ethernet header."""
+
+HEADROOM_FILL: Final = bytes(HEADROOM)
+
+LONGEST_IPV4: Final = 65535 - HEADROOM
+"""The longest IPv4 packet that a batch can carry: lengths are 16-bit numbers."""
+
+IPV4_HEADER: Final = 20
+PROTOCOL_IPIP: Final = 4
+PROTOCOL_TCP: Final = 6
+PROTOCOL_UDP: Final = 17
+PROTOCOL_ESP: Final = 50
+PROTOCOL_AH: Final = 51
+PROTOCOL_NONE: Final = 59
+PROTOCOL_IPCOMP: Final = 108
+
+DONT_FRAGMENT: Final = 0x4000
+FRAGMENT_MASK: Final = 0x3FFF
+"""More-fragments flag and fragment offset: not zero in any fragment."""
+
+OUTER_TTL: Final = 64
+
+
+def ipv4_checksum(words: Iterable[int]) -> int:
+    """Internet checksum (RFC 1071) of 16-bit words."""
+    total = sum(words)
+    total = (total & 0xFFFF) + (total >> 16)
+    return ~(total + (total >> 16)) & 0xFFFF
+
+
+def constant_sum(source: int, destination: int, protocol: int) -> int:
+    """Sum of the words of an outer header that never change within an SA.
+
+    Version, header length, TTL, protocol and both addresses; the caller adds the type of
+    service, the total length, the identification and the flags.
+    """
+    return (
+        0x4500
+        + (OUTER_TTL << 8 | protocol)
+        + (source >> 16)
+        + (source & 0xFFFF)
+        + (destination >> 16)
+        + (destination & 0xFFFF)
+    )

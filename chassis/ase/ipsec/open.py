@@ -1,0 +1,251 @@
+"""Opening of protected packets, a batch at a time (RFC 4301 5.2).
+
+Each packet finds its SA by destination, protocol and SPI; the packets of one SA are then checked
+and deciphered together. Windows are stored before a packet is returned. What comes out is an IPv4
+packet that the selectors of its SA allow, or nothing.
+"""
+
+from __future__ import annotations
+
+import struct
+from array import array
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from chassis.ase.ipsec.ah import AhReceiver
+from chassis.ase.ipsec.causes import Cause, Drops
+from chassis.ase.ipsec.esp import EspReceiver, Item, Span
+from chassis.ase.ipsec.layout import (
+    FRAGMENT_MASK,
+    HEADROOM,
+    HEADROOM_FILL,
+    IPV4_HEADER,
+    PROTOCOL_AH,
+    PROTOCOL_ESP,
+)
+from chassis.ase.ipsec.sa import ESP_HEADER, InboundSa
+from chassis.ase.ipsec.selectors import Classifier
+from chassis.ase.ipsec.state import Slot
+
+_OUTER: Final = struct.Struct("!BBHxxHxBxxIIIII").unpack_from
+_THREE: Final = struct.Struct("!III").unpack_from
+_TWO: Final = struct.Struct("!II").unpack_from
+_SOURCE: Final = struct.Struct("!I").unpack_from
+_CHECKSUM: Final = struct.Struct("!H")
+_SHORTEST: Final = HEADROOM + IPV4_HEADER + 12
+"""The shortest packet worth reading: three words after the outer header hold SPI and number."""
+
+_ALLOWED: Final = 1
+_ECN_MASK, _NOT_ECT, _ECT_1, _ECT_0, _CE = 3, 0, 1, 2, 3
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedGroup:
+    """Clear packets of one tunnel in the layout of `layout`.
+
+    `origins[i]` is the index in the batch given of packet i here.
+    """
+
+    tunnel: int
+    body: bytearray
+    lengths: array[int]
+    origins: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class OpenResult:
+    """What came out of a batch: groups in the order of their first packet, and what was dropped."""
+
+    groups: tuple[OpenedGroup, ...]
+    drops: Drops
+
+
+Clear: TypeAlias = tuple[int, memoryview | bytes]
+"""Index in the batch, clear packet."""
+
+
+def merged_ecn(inner: memoryview, outer: int) -> bytes | None:
+    """The inner packet with the outer ECN field merged in, None when it must be dropped.
+
+    RFC 6040 figure 4 for outer fields ECT(1) and CE; the other two change nothing.
+    """
+    ecn = inner[1] & _ECN_MASK
+    if outer == _CE:
+        if ecn == _NOT_ECT:
+            return None
+        merged = _CE
+    else:
+        merged = _ECT_1 if ecn == _ECT_0 else ecn
+    packet = bytearray(inner)
+    before = packet[0] << 8 | packet[1]
+    packet[1] = packet[1] & ~_ECN_MASK | merged
+    after = packet[0] << 8 | packet[1]
+    total = (~_CHECKSUM.unpack_from(packet, 10)[0] & 0xFFFF) + (~before & 0xFFFF) + after  # RFC 1624
+    total = (total & 0xFFFF) + (total >> 16)
+    _CHECKSUM.pack_into(packet, 10, ~(total + (total >> 16)) & 0xFFFF)
+    return bytes(packet)
+
+
+class Opener:
+    """An inbound SA at work: keyed contexts, windows and what has been received."""
+
+    __slots__ = ("_ah", "_esp", "_selectors", "octets", "packets", "sa")
+
+    def __init__(self, sa: InboundSa, slots: Sequence[Slot]) -> None:
+        """`slots` are those of the SA's protocols, outermost first."""
+        self.sa = sa
+        self._ah = AhReceiver(sa.ah, sa.window, slots[0], sa.esp is not None) if sa.ah else None
+        self._esp = EspReceiver(sa.esp, sa.window, slots[-1]) if sa.esp else None
+        self._selectors = (
+            Classifier([(rule, _ALLOWED) for rule in sa.selectors], 1 - _ALLOWED) if sa.selectors else None
+        )
+        self.packets = 0
+        self.octets = 0
+
+    def open(self, view: memoryview, items: list[Item], drops: Drops) -> list[Clear]:
+        """Open the packets of this SA; (index, clear packet) of those that pass everything."""
+
+        def refuse(cause: Cause, item: Item, spi: int) -> None:
+            drops.add(cause, spi, _SOURCE(view, item[1] + 12)[0], item[5])
+
+        self.packets += len(items)
+        self.octets += sum([item[3] - item[1] for item in items])
+        clear, spans = view, []
+        spi = self.sa.protocols[0][1]
+        if self._ah is not None:
+            spans = self._ah.open(view, items, refuse)
+            if self._esp is not None:
+                items = self._inside_ah(view, spans, refuse)
+        if self._esp is not None:
+            clear, spans = self._esp.open(view, items, refuse)
+        selectors = self._selectors
+        if selectors is not None and selectors.everything is not None:
+            selectors = None
+        result: list[Clear] = []
+        add = result.append
+        for item, start, end in spans:
+            first = clear[start] if end - start >= IPV4_HEADER else 0
+            total = clear[start + 2] << 8 | clear[start + 3] if first else 0
+            if first >> 4 != 4 or not IPV4_HEADER <= (first & 15) << 2 <= total <= end - start:
+                refuse(Cause.MALFORMED, item, spi)
+                continue
+            end = start + total
+            if selectors is not None and selectors.value(clear, start, end) != _ALLOWED:
+                refuse(Cause.SELECTOR_MISMATCH, item, spi)
+                continue
+            if not item[4] & _ECT_1:
+                add((item[0], clear[start:end]))
+                continue
+            merged = merged_ecn(clear[start:end], item[4] & _ECN_MASK)  # ECT(1) or CE outside
+            if merged is None:
+                refuse(Cause.ECN, item, spi)
+            else:
+                add((item[0], merged))
+        return result
+
+    def _inside_ah(self, view: memoryview, spans: list[Span], refuse: Callable[..., None]) -> list[Item]:
+        """The same packets seen from their ESP header, which must be that of this SA."""
+        assert self._esp is not None
+        items: list[Item] = []
+        for item, start, end in spans:
+            index, ip, _, _, service, _ = item
+            if end - start < ESP_HEADER:
+                refuse(Cause.MALFORMED, item, self._esp.spi)
+                continue
+            spi, number = _TWO(view, start)
+            if spi != self._esp.spi:
+                refuse(Cause.NO_INBOUND_SA, (*item[:5], number), spi)
+            else:
+                items.append((index, ip, start, end, service, number))
+        return items
+
+
+InboundKey: TypeAlias = tuple[int, int, int]
+"""(destination, protocol, SPI) within one context."""
+
+
+def open_packets(
+    inbound: Mapping[InboundKey, Opener], body: bytes | bytearray | memoryview, lengths: Sequence[int]
+) -> OpenResult:
+    """Open a batch with the SAs of the context that it came in by."""
+    drops = Drops()
+    view = memoryview(body)
+    pending = _by_sa(inbound, view, lengths, drops)
+    by_tunnel: dict[int, list[Clear]] = {}
+    mixed: set[int] = set()
+    for opener, items in pending.items():
+        clear = opener.open(view, items, drops)
+        if not clear:
+            continue
+        tunnel = opener.sa.tunnel
+        if tunnel in by_tunnel:
+            by_tunnel[tunnel] += clear
+            mixed.add(tunnel)
+        else:
+            by_tunnel[tunnel] = clear
+    groups: list[OpenedGroup] = []
+    for tunnel, packets in by_tunnel.items():
+        if tunnel in mixed:
+            packets.sort(key=lambda packet: packet[0])
+        pieces: list[memoryview | bytes] = []
+        sizes: list[int] = []
+        for _, packet in packets:
+            pieces += (HEADROOM_FILL, packet)
+            sizes.append(HEADROOM + len(packet))
+        origins = [index for index, _ in packets]
+        groups.append(OpenedGroup(tunnel, bytearray().join(pieces), array("H", sizes), origins))
+    groups.sort(key=lambda group: group.origins[0])
+    return OpenResult(tuple(groups), drops)
+
+
+def _by_sa(
+    inbound: Mapping[InboundKey, Opener], view: memoryview, lengths: Sequence[int], drops: Drops
+) -> dict[Opener, list[Item]]:
+    """The packets of a batch by the SA that is to open them; the rest is dropped."""
+    pending: dict[Opener, list[Item]] = {}
+    add: Callable[[Item], None] | None = None
+    last: InboundKey | None = None
+    size = len(view)
+    offset = 0
+    for index, length in enumerate(lengths):
+        start = offset + HEADROOM
+        offset += length
+        if length < _SHORTEST or offset > size:
+            drops.add(Cause.MALFORMED)
+            continue
+        version_length, service, total, flags, protocol, source, destination, one, two, three = _OUTER(view, start)
+        at = start + IPV4_HEADER
+        end = start + total
+        if version_length != 0x45:
+            at = start + (version_length & 15) * 4
+            if version_length >> 4 != 4 or at < start + IPV4_HEADER or at + 12 > offset:
+                drops.add(Cause.MALFORMED, 0, source)
+                continue
+            one, two, three = _THREE(view, at)
+        if end > offset or end < at + 12:
+            drops.add(Cause.MALFORMED, 0, source)
+            continue
+        if flags & FRAGMENT_MASK:
+            drops.add(Cause.FRAGMENT, 0, source)
+            continue
+        if protocol == PROTOCOL_ESP:
+            spi, number = one, two
+        elif protocol == PROTOCOL_AH:
+            spi, number = two, three
+        else:
+            drops.add(Cause.NOT_IPSEC, 0, source)
+            continue
+        key = (destination, protocol, spi)
+        if key != last:
+            opener = inbound.get(key)
+            last = key
+            if opener is None:
+                add = None
+            else:
+                add = pending.setdefault(opener, []).append
+        if add is None:
+            drops.add(Cause.NO_INBOUND_SA, spi, source, number)
+        else:
+            add((index, start, at, end, service, number))
+    return pending

@@ -1,0 +1,58 @@
+"""Security policy of tunnels: which SA protects a packet (RFC 4301 4.4.1, guide 9.2.1, 9.4.1).
+
+A tunnel has up to eight lines in order of their sequence number; the first whose access list
+matches protects the packet, and a packet that none matches is dropped, never sent in clear.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from chassis.ase.ipsec.selectors import Classifier, Rule
+
+NO_ENTRY: Final = -1
+"""What the classifier of a tunnel gives for a packet that no line matches."""
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyEntry:
+    """One line of a tunnel: its sequence number and the rules of its access list.
+
+    No rules means that the line has no access list and protects everything. A manual tunnel
+    passes only the first rule of its list, a negotiated one all of them (guide 8.4).
+    """
+
+    number: int
+    rules: tuple[Rule, ...] = ()
+
+
+class Policies:
+    """The policy of every tunnel.
+
+    A changed policy is a new classifier, whose memory of flows is its own: no decision outlives
+    the lines that it was made by, and the flows of other tunnels stay remembered.
+    """
+
+    __slots__ = ("_classifiers",)
+
+    def __init__(self) -> None:
+        self._classifiers: dict[int, Classifier] = {}
+
+    def put(self, tunnel: int, entries: Iterable[PolicyEntry]) -> None:
+        """Give a tunnel its lines, in any order, in place of those that it had."""
+        rules = [
+            (rule, entry.number)
+            for entry in sorted(entries, key=lambda entry: entry.number)
+            for rule in entry.rules or (Rule(),)
+        ]
+        self._classifiers[tunnel] = Classifier(rules, NO_ENTRY)
+
+    def remove(self, tunnel: int) -> None:
+        """Forget a tunnel; without lines everything routed into it is dropped."""
+        self._classifiers.pop(tunnel, None)
+
+    def classifier(self, tunnel: int) -> Classifier | None:
+        """The lines of a tunnel, ready to match; None when it has none."""
+        return self._classifiers.get(tunnel)

@@ -1,0 +1,250 @@
+"""Security associations as values: what manual keys or a negotiation hand to the engine.
+
+A value says everything about an SA and holds no state; keys never show in its representation.
+An SA here is what RFC 4301 4.4.2 calls one, or a bundle of two: AH around ESP under one outer header.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from chassis.ase.ipsec.algorithms import CIPHERS, INTEGRITY, CipherAlgorithm, IntegrityAlgorithm
+from chassis.ase.ipsec.layout import (
+    DONT_FRAGMENT,
+    IPV4_HEADER,
+    PROTOCOL_AH,
+    PROTOCOL_ESP,
+)
+from chassis.ase.ipsec.replay import (
+    DEFAULT_WINDOW,
+    LARGEST_WINDOW,
+    SMALLEST_WINDOW,
+    WINDOW_STEP,
+    valid_window,
+)
+from chassis.ase.ipsec.selectors import Rule
+
+ESP_HEADER = 8
+ESP_TRAILER = 2
+AH_FIXED = 12
+LAST_SEQUENCE = (1 << 32) - 1
+SMALLEST_SPI = 256
+
+
+class SaError(ValueError):
+    """An SA that cannot be built or installed; the text is fit for the operator."""
+
+
+class DfPolicy(StrEnum):
+    """Don't-fragment bit of the outer header: copied from the inner one, or forced."""
+
+    PROPAGATE = "propagate"
+    SET = "set"
+    CLEAR = "clear"
+
+    @property
+    def mask_and_bits(self) -> tuple[int, int]:
+        """(mask, bits): the outer flags are `inner & mask | bits`."""
+        if self is DfPolicy.PROPAGATE:
+            return DONT_FRAGMENT, 0
+        return 0, DONT_FRAGMENT if self is DfPolicy.SET else 0
+
+
+def _check_spi(protocol: str, spi: int) -> None:
+    if not SMALLEST_SPI <= spi <= LAST_SEQUENCE:
+        raise SaError(f"{protocol} SPI {spi} is outside {SMALLEST_SPI} to {LAST_SEQUENCE}")
+
+
+def _integrity(name: str, key: bytes) -> IntegrityAlgorithm:
+    entry = INTEGRITY.get(name)
+    if entry is None:
+        raise SaError(f"unknown integrity algorithm {name}")
+    if len(key) != entry.key_octets:
+        raise SaError(f"key has {len(key)} bytes, {name} needs {entry.key_octets}")
+    return entry
+
+
+@dataclass(frozen=True, slots=True)
+class Esp:
+    """ESP of one SA. No `integrity` means no ICV and so no replay window (RFC 4303 3.4.3)."""
+
+    spi: int
+    cipher: str = "null"
+    cipher_key: bytes = field(default=b"", repr=False)
+    integrity: str | None = None
+    integrity_key: bytes = field(default=b"", repr=False)
+
+    def __post_init__(self) -> None:
+        _check_spi("ESP", self.spi)
+        entry = CIPHERS.get(self.cipher)
+        if entry is None:
+            raise SaError(f"unknown encryption algorithm {self.cipher}")
+        if len(self.cipher_key) != entry.key_octets:
+            raise SaError(f"key has {len(self.cipher_key)} bytes, {self.cipher} needs {entry.key_octets}")
+        if self.integrity is not None:
+            _integrity(self.integrity, self.integrity_key)
+        elif self.integrity_key:
+            raise SaError("ESP has an integrity key but no integrity algorithm")
+
+    @property
+    def cipher_algorithm(self) -> CipherAlgorithm:
+        """The registry's entry for the cipher."""
+        return CIPHERS[self.cipher]
+
+    @property
+    def integrity_algorithm(self) -> IntegrityAlgorithm | None:
+        """The registry's entry for the integrity algorithm, if there is one."""
+        return None if self.integrity is None else INTEGRITY[self.integrity]
+
+    @property
+    def icv_octets(self) -> int:
+        """Length of the ICV at the end of a packet."""
+        return 0 if self.integrity is None else INTEGRITY[self.integrity].icv_octets
+
+
+@dataclass(frozen=True, slots=True)
+class Ah:
+    """AH of one SA."""
+
+    spi: int
+    integrity: str
+    key: bytes = field(repr=False)
+
+    def __post_init__(self) -> None:
+        _check_spi("AH", self.spi)
+        _integrity(self.integrity, self.key)
+
+    @property
+    def integrity_algorithm(self) -> IntegrityAlgorithm:
+        """The registry's entry for the integrity algorithm."""
+        return INTEGRITY[self.integrity]
+
+    @property
+    def header_octets(self) -> int:
+        """Length of the AH header: 12 octets and the ICV (RFC 4302 2.2)."""
+        return AH_FIXED + self.integrity_algorithm.icv_octets
+
+
+def _check_protocols(esp: Esp | None, ah: Ah | None, ip_comp: bool) -> None:
+    if esp is None and ah is None:
+        raise SaError("an SA needs ESP, AH or both")
+    if ip_comp:
+        raise SaError("IP compression is not available: remove ip-comp from the SA")
+
+
+def _check_address(what: str, address: int) -> None:
+    if not 0 <= address < 1 << 32:
+        raise SaError(f"{what} address {address:#x} is no IPv4 address")
+
+
+@dataclass(frozen=True, slots=True)
+class OutboundSa:
+    """One direction of an SA, towards the peer.
+
+    `tunnel` and `serial` name it; `entry` is the policy line that it serves; `context` holds
+    `source`, the local outer address. Addresses are numbers. The number and length limits of its
+    packets come from the tunnel, not from here.
+    """
+
+    tunnel: int
+    serial: int
+    source: int
+    destination: int
+    entry: int = 0
+    context: int = 0
+    esp: Esp | None = None
+    ah: Ah | None = None
+    df: DfPolicy = DfPolicy.PROPAGATE
+    ip_comp: bool = False
+
+    def __post_init__(self) -> None:
+        _check_protocols(self.esp, self.ah, self.ip_comp)
+        _check_address("source", self.source)
+        _check_address("destination", self.destination)
+
+    @property
+    def protocols(self) -> tuple[tuple[int, int], ...]:
+        """(protocol, SPI) from the outside in."""
+        return _protocols(self.esp, self.ah)
+
+    def overhead(self, inner: int) -> int:
+        """Octets that protection adds to an inner packet of `inner` octets."""
+        return _overhead(self.esp, self.ah, inner)
+
+    def worst_overhead(self) -> int:
+        """The most octets that protection adds to any packet."""
+        block = 1 if self.esp is None else self.esp.cipher_algorithm.block_octets
+        return max(self.overhead(inner) for inner in range(IPV4_HEADER, IPV4_HEADER + block))
+
+    def largest_inner(self, outer: int) -> int:
+        """The largest inner packet whose protected form fits in `outer` octets."""
+        inner = max(outer - self.worst_overhead(), 0)
+        while inner + 1 + self.overhead(inner + 1) <= outer:
+            inner += 1
+        return inner
+
+
+@dataclass(frozen=True, slots=True)
+class InboundSa:
+    """One direction of an SA, from the peer.
+
+    `destination` is the local outer address, in `context`. `selectors` are rules as clear packets
+    coming out must match them, so they are the mirror of an access list written for packets
+    going in (`Rule.mirrored`); an empty tuple allows everything.
+    """
+
+    tunnel: int
+    serial: int
+    source: int
+    destination: int
+    context: int = 0
+    esp: Esp | None = None
+    ah: Ah | None = None
+    window: int = DEFAULT_WINDOW
+    selectors: tuple[Rule, ...] = ()
+    ip_comp: bool = False
+
+    def __post_init__(self) -> None:
+        _check_protocols(self.esp, self.ah, self.ip_comp)
+        _check_address("source", self.source)
+        _check_address("destination", self.destination)
+        if not valid_window(self.window):
+            raise SaError(
+                f"antireplay window {self.window} is not a multiple of {WINDOW_STEP} "
+                f"from {SMALLEST_WINDOW} to {LARGEST_WINDOW}"
+            )
+
+    @property
+    def protocols(self) -> tuple[tuple[int, int], ...]:
+        """(protocol, SPI) from the outside in."""
+        return _protocols(self.esp, self.ah)
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Sequence numbers that an outbound SA may use: from `first` up to but not including `limit`."""
+
+    first: int = 1
+    limit: int = LAST_SEQUENCE + 1
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.first <= self.limit <= LAST_SEQUENCE + 1:
+            raise SaError(f"no lease of sequence numbers: {self.first} to {self.limit}")
+
+
+def _protocols(esp: Esp | None, ah: Ah | None) -> tuple[tuple[int, int], ...]:
+    outer = () if ah is None else ((PROTOCOL_AH, ah.spi),)
+    inner = () if esp is None else ((PROTOCOL_ESP, esp.spi),)
+    return outer + inner
+
+
+def _overhead(esp: Esp | None, ah: Ah | None, inner: int) -> int:
+    octets = IPV4_HEADER
+    if ah is not None:
+        octets += ah.header_octets
+    if esp is not None:
+        cipher = esp.cipher_algorithm
+        padding = -(inner + ESP_TRAILER) % cipher.block_octets
+        octets += ESP_HEADER + cipher.iv_octets + padding + ESP_TRAILER + esp.icv_octets
+    return octets

@@ -1,0 +1,219 @@
+"""The SA database of an ASP and the two calls of its data path (RFC 4301 4.4.2).
+
+It does not know where an SA came from: manual keys and negotiations install the same values. An
+SA is named (tunnel, serial). Outbound SAs serve a policy line of their tunnel; inbound ones are
+found by context, destination address, protocol and SPI.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Final, TypeAlias
+
+from chassis.ase.ipsec.causes import Cause, Drops, Notice
+from chassis.ase.ipsec.open import InboundKey, Opener, OpenResult, open_packets
+from chassis.ase.ipsec.policy import NO_ENTRY, Policies
+from chassis.ase.ipsec.protect import Protected, Protector, cut
+from chassis.ase.ipsec.sa import InboundSa, Lease, OutboundSa, SaError
+from chassis.ase.ipsec.state import Direction, SaState, Slot, SlotKey
+
+SaName: TypeAlias = tuple[int, int]
+"""(tunnel, serial)."""
+
+_NOTHING: Final[Mapping[InboundKey, Opener]] = MappingProxyType({})
+
+
+def _slot_keys(sa: OutboundSa | InboundSa) -> list[SlotKey]:
+    direction = Direction.OUTBOUND if isinstance(sa, OutboundSa) else Direction.INBOUND
+    return [SlotKey(direction, sa.context, protocol, spi, sa.destination) for protocol, spi in sa.protocols]
+
+
+class Sadb:
+    """All SAs of one ASP, their state and the policies of their tunnels."""
+
+    def __init__(self, state: SaState) -> None:
+        self.state = state
+        self.policies = Policies()
+        self._outbound: dict[SaName, Protector] = {}
+        self._sending: dict[tuple[int, int], Protector] = {}
+        self._inbound: dict[SaName, Opener] = {}
+        self._lookup: dict[int, dict[InboundKey, Opener]] = {}
+        self._owners: dict[SlotKey, SaName] = {}
+
+    def install_outbound(self, sa: OutboundSa, lease: Lease | None = None, switch: bool = True) -> Protector:
+        """Put an outbound SA to work; with `switch` it sends for its policy line from now on.
+
+        Its first number is the one stored for it or the first of the lease, whichever is higher.
+        The SA that it replaces stays installed until it is removed. Installing the very same SA
+        again renews its lease and changes nothing else. Raises SaError or StateError.
+        """
+        lease = Lease() if lease is None else lease
+        name = (sa.tunnel, sa.serial)
+        protector = self._outbound.get(name)
+        if protector is None or protector.sa != sa:
+            if protector is not None:
+                raise SaError(f"tunnel {sa.tunnel} already has another outbound SA {sa.serial}")
+            protector = Protector(sa, lease, self._claim(sa))
+            self._outbound[name] = protector
+        else:
+            protector.renew(lease)
+        if switch:
+            self._sending[sa.tunnel, sa.entry] = protector
+        return protector
+
+    def install_inbound(self, sa: InboundSa, edge: int = 0) -> Opener:
+        """Put an inbound SA to work. Raises SaError or StateError.
+
+        `edge` is for an SA whose history is elsewhere: every number up to it is refused, unless
+        the state here already knows more. Installing the very same SA again changes nothing.
+        """
+        name = (sa.tunnel, sa.serial)
+        opener = self._inbound.get(name)
+        if opener is not None:
+            if opener.sa != sa:
+                raise SaError(f"tunnel {sa.tunnel} already has another inbound SA {sa.serial}")
+            return opener
+        slots = self._claim(sa)
+        for slot in slots:
+            if edge > slot.window()[0]:
+                slot.store_window(edge, (1 << sa.window) - 1)
+        opener = Opener(sa, slots)
+        self._inbound[name] = opener
+        protocol, spi = sa.protocols[0]
+        self._lookup.setdefault(sa.context, {})[sa.destination, protocol, spi] = opener
+        return opener
+
+    def _claim(self, sa: OutboundSa | InboundSa) -> list[Slot]:
+        keys = _slot_keys(sa)
+        for key in keys:
+            owner = self._owners.get(key)
+            if owner is not None:
+                raise SaError(
+                    f"SPI {key.spi} of tunnel {sa.tunnel} is in use by tunnel {owner[0]} "
+                    f"for the same protocol and {key.direction.name.lower()} destination"
+                )
+        slots = [self.state.claim(key) for key in keys]
+        for key in keys:
+            self._owners[key] = (sa.tunnel, sa.serial)
+        return slots
+
+    def _release(self, sa: OutboundSa | InboundSa) -> None:
+        for key in _slot_keys(sa):
+            del self._owners[key]
+            self.state.release(key)
+
+    def switch(self, tunnel: int, serial: int) -> None:
+        """Send with this SA from now on."""
+        protector = self._outbound.get((tunnel, serial))
+        if protector is None:
+            raise SaError(f"tunnel {tunnel} has no outbound SA {serial}")
+        self._sending[tunnel, protector.sa.entry] = protector
+
+    def renew(self, tunnel: int, serial: int, lease: Lease) -> None:
+        """Give an outbound SA its next lease of sequence numbers."""
+        protector = self._outbound.get((tunnel, serial))
+        if protector is None:
+            raise SaError(f"tunnel {tunnel} has no outbound SA {serial}")
+        protector.renew(lease)
+
+    def remove_outbound(self, tunnel: int, serial: int) -> bool:
+        """Take an outbound SA away; whether it was there. Its numbers stay in the state."""
+        protector = self._outbound.pop((tunnel, serial), None)
+        if protector is None:
+            return False
+        if self._sending.get((tunnel, protector.sa.entry)) is protector:
+            del self._sending[tunnel, protector.sa.entry]
+        self._release(protector.sa)
+        return True
+
+    def remove_inbound(self, tunnel: int, serial: int) -> bool:
+        """Take an inbound SA away; whether it was there. Its window stays in the state."""
+        opener = self._inbound.pop((tunnel, serial), None)
+        if opener is None:
+            return False
+        sa = opener.sa
+        protocol, spi = sa.protocols[0]
+        del self._lookup[sa.context][sa.destination, protocol, spi]
+        self._release(sa)
+        return True
+
+    @property
+    def outbound(self) -> Mapping[SaName, Protector]:
+        """Outbound SAs by name."""
+        return MappingProxyType(self._outbound)
+
+    @property
+    def inbound(self) -> Mapping[SaName, Opener]:
+        """Inbound SAs by name."""
+        return MappingProxyType(self._inbound)
+
+    def sending(self, tunnel: int, entry: int) -> Protector | None:
+        """The SA that sends for a policy line."""
+        return self._sending.get((tunnel, entry))
+
+    def find(self, context: int, destination: int, protocol: int, spi: int) -> Opener | None:
+        """The SA that opens packets with this outermost protocol and SPI."""
+        return self._lookup.get(context, _NOTHING).get((destination, protocol, spi))
+
+    def protect_tunnel(
+        self,
+        tunnel: int,
+        body: bytes | bytearray | memoryview,
+        lengths: Sequence[int],
+        random: Callable[[int], bytes],
+    ) -> Protected:
+        """Protect a batch of clear packets by the policy of their tunnel.
+
+        A packet without a matching line, or whose line has no SA, is dropped. Where several SAs
+        share a batch the packets of each stay in order. `random(n)` gives n unpredictable octets.
+        """
+        drops = Drops()
+        view, packets = cut(body, lengths, drops)
+        by_entry = self._by_entry(tunnel, view, packets, drops)
+        parts: list[tuple[bytearray, array[int], list[int], tuple[Notice, ...]]] = []
+        for entry, chosen in by_entry.items():
+            protector = self._sending.get((tunnel, entry))
+            if protector is None:
+                drops.add_many(Cause.NO_OUTBOUND_SA, len(chosen))
+            else:
+                parts.append(protector.protect(view, chosen, random, drops))
+        if len(parts) == 1:
+            out, out_lengths, origins, notices = parts[0]
+            return Protected(out, out_lengths, origins, drops, notices)
+        joined, sizes, order, said = bytearray(), array("H"), list[int](), list[Notice]()
+        for out, out_lengths, origins, notices in parts:
+            joined += out
+            sizes += out_lengths
+            order += origins
+            said += notices
+        return Protected(joined, sizes, order, drops, tuple(said))
+
+    def _by_entry(
+        self, tunnel: int, view: memoryview, packets: list[tuple[int, int, int]], drops: Drops
+    ) -> dict[int, list[tuple[int, int, int]]]:
+        """Packets by the policy line that protects them."""
+        classifier = self.policies.classifier(tunnel)
+        if classifier is None:
+            drops.add_many(Cause.NO_POLICY, len(packets))
+            return {}
+        if classifier.everything is not None:
+            return {classifier.everything: packets} if packets else {}
+        by_entry: dict[int, list[tuple[int, int, int]]] = {}
+        value = classifier.value
+        for packet in packets:
+            entry = value(view, packet[1], packet[2])
+            if entry == NO_ENTRY:
+                drops.add(Cause.NO_POLICY, 0, int.from_bytes(view[packet[1] + 12 : packet[1] + 16], "big"))
+            elif entry in by_entry:
+                by_entry[entry].append(packet)
+            else:
+                by_entry[entry] = [packet]
+        return by_entry
+
+    def open_batch(
+        self, body: bytes | bytearray | memoryview, lengths: Sequence[int], context: int = 0
+    ) -> OpenResult:
+        """Open a batch of protected packets that came in for local addresses of a context."""
+        return open_packets(self._lookup.get(context, _NOTHING), body, lengths)

@@ -1,0 +1,138 @@
+"""Rules of an IPsec access list and matching of packets against them (guide 8.4, RFC 4301 4.4.1).
+
+A rule names protocol, addresses and ports; what it leaves out matches anything. A fragment other
+than the first has no ports, so it never matches a rule that names one (RFC 4301 section 7.2).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from chassis.ase.ipsec.layout import IPV4_HEADER, PROTOCOL_TCP, PROTOCOL_UDP
+
+_FLOW_WITH_PORTS: Final = struct.Struct("!BxxQI").unpack_from
+_FLOW: Final = struct.Struct("!BxxQ").unpack_from
+_FIELDS: Final = struct.Struct("!B5xHxBxxII").unpack_from
+_PORTS: Final = struct.Struct("!HH").unpack_from
+
+_WITH_PORTS: Final = frozenset((PROTOCOL_TCP, PROTOCOL_UDP))
+
+CACHE_LIMIT: Final = 4096
+"""Flows that a cache remembers; a full one starts again, so a scan cannot make it grow."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prefix:
+    """An IPv4 prefix; bits of the address beyond the length are ignored. The default is any."""
+
+    address: int = 0
+    length: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.length <= 32 or not 0 <= self.address < 1 << 32:
+            raise ValueError(f"no IPv4 prefix: {self.address:#x}/{self.length}")
+
+    @property
+    def mask(self) -> int:
+        """The prefix length as a mask."""
+        return (0xFFFFFFFF << (32 - self.length)) & 0xFFFFFFFF
+
+    def holds(self, address: int) -> bool:
+        """Whether the address lies in the prefix."""
+        return not (address ^ self.address) & self.mask
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule. Ports need TCP or UDP."""
+
+    protocol: int | None = None
+    source: Prefix = Prefix()
+    source_port: int | None = None
+    destination: Prefix = Prefix()
+    destination_port: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.names_port and self.protocol not in _WITH_PORTS:
+            raise ValueError("a rule with a port needs protocol tcp or udp")
+
+    @property
+    def names_port(self) -> bool:
+        """Whether the rule looks at ports."""
+        return self.source_port is not None or self.destination_port is not None
+
+    @property
+    def everything(self) -> bool:
+        """Whether the rule matches any packet."""
+        return self.protocol is None and not self.source.length and not self.destination.length
+
+    def mirrored(self) -> Rule:
+        """The rule for packets of the other direction."""
+        return Rule(self.protocol, self.destination, self.destination_port, self.source, self.source_port)
+
+    def matches(self, protocol: int, source: int, destination: int, ports: tuple[int, int] | None) -> bool:
+        """Whether a packet matches; `ports` is None where it has none."""
+        if self.protocol is not None and protocol != self.protocol:
+            return False
+        if not self.source.holds(source) or not self.destination.holds(destination):
+            return False
+        if not self.names_port:
+            return True
+        if ports is None:
+            return False
+        return (self.source_port is None or ports[0] == self.source_port) and (
+            self.destination_port is None or ports[1] == self.destination_port
+        )
+
+
+class Classifier:
+    """Ordered rules with a value each; the first that matches gives a packet its value.
+
+    The value of a flow is found once and then remembered by the header fields that the rules can
+    see. `default` is the value of a packet that nothing matches.
+    """
+
+    __slots__ = ("_cache", "_ports_matter", "_rules", "default", "everything")
+
+    def __init__(self, rules: Sequence[tuple[Rule, int]], default: int) -> None:
+        self._rules = tuple(rules)
+        self._ports_matter = any(rule.names_port for rule, _ in rules)
+        self._cache: dict[tuple[int, ...], int] = {}
+        self.default = default
+        self.everything: int | None = rules[0][1] if rules and rules[0][0].everything else None
+        """The value of every packet, where the first rule matches all; None otherwise."""
+
+    def value(self, view: memoryview, start: int, end: int) -> int:
+        """Value of the IPv4 packet that lies at start:end, at least 20 octets."""
+        if self.everything is not None:
+            return self.everything
+        key: tuple[int, ...]
+        if not self._ports_matter or view[start + 9] not in _WITH_PORTS:
+            key = _FLOW(view, start + 9)
+        elif view[start] != 0x45 or view[start + 6] & 0x1F or view[start + 7] or end - start < IPV4_HEADER + 4:
+            return self._search(view, start, end)
+        else:
+            key = _FLOW_WITH_PORTS(view, start + 9)
+        cache = self._cache
+        found = cache.get(key)
+        if found is None:
+            found = self._search(view, start, end)
+            if len(cache) >= CACHE_LIMIT:
+                cache.clear()
+            cache[key] = found
+        return found
+
+    def _search(self, view: memoryview, start: int, end: int) -> int:
+        version_length, fragment, protocol, source, destination = _FIELDS(view, start)
+        ports: tuple[int, int] | None = None
+        at = start + (version_length & 15) * 4
+        if protocol in _WITH_PORTS and not fragment & 0x1FFF and end - at >= 4:
+            first, second = _PORTS(view, at)
+            ports = (first, second)
+        for rule, value in self._rules:
+            if rule.matches(protocol, source, destination, ports):
+                return value
+        return self.default
