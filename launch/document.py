@@ -1,0 +1,217 @@
+"""YAML with places: every value knows its line and column, so that an error can point at it.
+
+Values are read by YAML 1.2's plain rules (`true`, `false`, `null`, numbers): `3:11` and `on` stay the words that
+they are. Anchors, aliases and `<<` merging work; a key that stands twice is an error.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+
+from chassis.config.diagnostics import Diagnostic
+
+
+class LabError(Exception):
+    """The file cannot be used; `diagnostics` says what is wrong and where."""
+
+    def __init__(self, diagnostics: Iterable[Diagnostic]) -> None:
+        self.diagnostics = tuple(diagnostics)
+        super().__init__("\n".join(str(d) for d in self.diagnostics))
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where something stands in its file, 1-based."""
+
+    line: int
+    column: int
+
+
+@dataclass(frozen=True, slots=True)
+class Marked:
+    """A value of a document and its place. `value` is a scalar, a tuple of these or a mapping to these.
+
+    `key` is the place of the key that leads to it, its own place where there is none.
+    """
+
+    value: Any
+    at: Place
+    key: Place = field(default=Place(0, 0))
+
+    @property
+    def is_mapping(self) -> bool:
+        return isinstance(self.value, dict)
+
+    @property
+    def is_list(self) -> bool:
+        return isinstance(self.value, tuple)
+
+    def plain(self) -> Any:
+        """The same without places: dicts, lists and scalars."""
+        if isinstance(self.value, dict):
+            return {key: child.plain() for key, child in self.value.items()}
+        if isinstance(self.value, tuple):
+            return [child.plain() for child in self.value]
+        return self.value
+
+    def items(self) -> Iterator[tuple[str, Marked]]:
+        yield from self.value.items()
+
+    def filled(self, number: int) -> Marked:
+        """With `{i}` replaced by the number in every string."""
+        if isinstance(self.value, dict):
+            return Marked({k: v.filled(number) for k, v in self.value.items()}, self.at, self.key)
+        if isinstance(self.value, tuple):
+            return Marked(tuple(v.filled(number) for v in self.value), self.at, self.key)
+        if isinstance(self.value, str) and "{i}" in self.value:
+            return Marked(self.value.replace("{i}", str(number)), self.at, self.key)
+        return self
+
+
+class _Loader(yaml.SafeLoader):
+    """Composes nodes; its scalars follow YAML 1.2's core rules."""
+
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - the base class's own name and form
+
+
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"(?:true|false)\Z"), list("tf"))
+_Loader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"(?:null|~|)\Z"), ["n", "~", ""])
+_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"[-+]?[0-9]+\Z"), list("-+0123456789"))
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+\.[0-9]*)(?:[eE][-+]?[0-9]+)?\Z"),
+    list("-+.0123456789"),
+)
+_Loader.add_implicit_resolver("tag:yaml.org,2002:merge", re.compile(r"<<\Z"), ["<"])
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """The known word that is most like this one, or nothing where none is."""
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return close[0] if close else ""
+
+
+class Reporter:
+    """Collects what is wrong with one file."""
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+        self.diagnostics: list[Diagnostic] = []
+
+    def error(self, at: Place, code: str, message: str, name: str = "", hint: str = "") -> None:
+        self.diagnostics.append(Diagnostic("error", code, name, self.file, at.line, at.column, message, hint))
+
+    def warning(self, at: Place, code: str, message: str, name: str = "", hint: str = "") -> None:
+        self.diagnostics.append(Diagnostic("warning", code, name, self.file, at.line, at.column, message, hint))
+
+    def unknown(self, what: str, word: str, known: Iterable[str], at: Place) -> None:
+        """An unknown key or name, with the nearest known one as the fix."""
+        known = sorted(known)
+        close = nearest(word, known)
+        choice = f"did you mean {close!r}?" if close else f"known: {', '.join(known) or 'none'}"
+        self.error(at, "lab-unknown", f"unknown {what} {word!r}; {choice}", word, close)
+
+    @property
+    def failed(self) -> bool:
+        return any(d.severity == "error" for d in self.diagnostics)
+
+    def stop(self) -> NoReturn:
+        raise LabError(self.diagnostics)
+
+
+class _Converter:
+    def __init__(self, reporter: Reporter) -> None:
+        self._reporter = reporter
+        self._done: dict[int, Any] = {}
+        self._open: set[int] = set()
+
+    def convert(self, node: yaml.Node, key: Place | None = None) -> Marked:
+        at = Place(node.start_mark.line + 1, node.start_mark.column + 1)
+        if id(node) not in self._done:
+            if id(node) in self._open:
+                self._reporter.error(at, "lab-yaml", "an alias leads back into itself")
+                return Marked(None, at, key or at)
+            self._open.add(id(node))
+            self._done[id(node)] = self._value(node)
+            self._open.discard(id(node))
+        return Marked(self._done[id(node)], at, key or at)
+
+    def _value(self, node: yaml.Node) -> Any:
+        if isinstance(node, yaml.MappingNode):
+            return self._mapping(node)
+        if isinstance(node, yaml.SequenceNode):
+            return tuple(self.convert(child) for child in node.value)
+        text, kind = node.value, node.tag.rpartition(":")[2]
+        if kind == "int":
+            # int() refuses thousands of digits, and so may we: nothing in a lab is that large.
+            return int(text) if len(text) < 20 else text
+        if kind == "float":
+            return float(text)
+        return {"bool": text == "true", "null": None}.get(kind, text)
+
+    def _mapping(self, node: yaml.MappingNode) -> dict[str, Marked]:
+        merged: dict[str, Marked] = {}
+        own: dict[str, Marked] = {}
+        for key_node, value_node in node.value:
+            place = Place(key_node.start_mark.line + 1, key_node.start_mark.column + 1)
+            if not isinstance(key_node, yaml.ScalarNode):
+                self._reporter.error(place, "lab-yaml", "a key is a word, not a list or a mapping")
+                continue
+            value = self.convert(value_node, place)
+            if key_node.tag.endswith(":merge"):
+                for source in value.value if value.is_list else (value,):
+                    if source.is_mapping:
+                        merged = source.value | merged
+                    else:
+                        self._reporter.error(place, "lab-yaml", "'<<' merges mappings only")
+                continue
+            word = str(key_node.value)
+            if word in own:
+                message = f"key {word!r} stands twice; the first one is in line {own[word].key.line}"
+                self._reporter.error(place, "lab-yaml", message, word)
+            own[word] = value
+        return merged | own
+
+
+def read(path: Path, reporter: Reporter) -> Marked:
+    """The file's one document.
+
+    Raises:
+        LabError: it cannot be read, is not YAML, or is not a mapping.
+    """
+    start = Place(1, 1)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        reporter.error(start, "lab-file", f"cannot be read: {error.strerror}", str(path))
+        reporter.stop()
+    except UnicodeDecodeError as error:
+        reporter.error(start, "lab-file", f"is not UTF-8 text: {error.reason}", str(path))
+        reporter.stop()
+    try:
+        node = yaml.compose(text, Loader=_Loader)
+        if node is None:
+            reporter.error(start, "lab-yaml", "the file is empty; a lab begins with 'name:' and 'topology:'")
+            reporter.stop()
+        root = _Converter(reporter).convert(node)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = Place(mark.line + 1, mark.column + 1) if mark else start
+        message = ", ".join(part for part in (error.problem, error.context) if part)
+        reporter.error(place, "lab-yaml", f"not YAML: {message}")
+        reporter.stop()
+    except (yaml.YAMLError, RecursionError) as error:
+        why = "nested too deep" if isinstance(error, RecursionError) else str(error).replace("\n", " ")
+        reporter.error(start, "lab-yaml", f"not YAML: {why}")
+        reporter.stop()
+    if not root.is_mapping:
+        reporter.error(root.at, "lab-yaml", "a lab is a mapping that begins with 'name:' and 'topology:'")
+        reporter.stop()
+    return root

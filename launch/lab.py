@@ -1,0 +1,192 @@
+"""What a lab file means, as frozen values. `launch.labparser` makes them.
+
+Durations are seconds, rates packets per second, shares 0 to 1, whatever the file wrote them in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from launch.document import Marked, Place
+
+Kind = Literal["smartedge", "tester", "linux"]
+
+NOWHERE = Place(0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Times of one node (S-112). `restart_delay` None: a dead card stays dead."""
+
+    restart_delay: float | None = 1.0
+    heartbeat: float = 0.1
+    misses: int = 5
+    dpd_interval: float = 10.0
+    dpd_tries: int = 3
+    seed: int = 1
+
+    def plain(self) -> dict[str, Any]:
+        """As a process of the node gets them."""
+        return {
+            "restart-delay": self.restart_delay,
+            "heartbeat": self.heartbeat,
+            "misses": self.misses,
+            "dpd-interval": self.dpd_interval,
+            "dpd-tries": self.dpd_tries,
+            "seed": self.seed,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Smartedge:
+    """A router, configured by a file of its own commands.
+
+    `discard_tunnel_routes`: a withdrawn tunnel route becomes a discard route, so that nothing falls back to a
+    less specific route in clear.
+    """
+
+    name: str
+    config: Path
+    discard_tunnel_routes: bool = False
+    settings: Settings = Settings()
+    at: Place = field(default=NOWHERE, compare=False)
+    config_at: Place = field(default=NOWHERE, compare=False)
+    kind: Kind = "smartedge"
+
+
+@dataclass(frozen=True, slots=True)
+class TesterPort:
+    """`address` is "a.b.c.d/len"; `gateway` the router that this port sends everything to that is not local."""
+
+    address: str
+    gateway: str = ""
+
+    def plain(self) -> dict[str, Any]:
+        return {"address": self.address, "gateway": self.gateway}
+
+
+@dataclass(frozen=True, slots=True)
+class Tester:
+    """A source and sink of numbered traffic."""
+
+    name: str
+    ports: Mapping[str, TesterPort]
+    settings: Settings = Settings()
+    at: Place = field(default=NOWHERE, compare=False)
+    kind: Kind = "tester"
+
+
+@dataclass(frozen=True, slots=True)
+class Linux:
+    """A network namespace of the machine's own kernel.
+
+    `addresses` by device; `routes` as `ip route add` takes them; `files` by path; `exec` and `wait_for` are
+    shell commands: the first run once in order, the second until each succeeds.
+    """
+
+    name: str
+    addresses: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    routes: tuple[str, ...] = ()
+    files: Mapping[str, str] = field(default_factory=dict)
+    exec: tuple[str, ...] = ()
+    wait_for: tuple[str, ...] = ()
+    settings: Settings = Settings()
+    at: Place = field(default=NOWHERE, compare=False)
+    kind: Kind = "linux"
+
+
+Node = Smartedge | Tester | Linux
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A port of a node: "3/11" of a router, "1" of a tester, "eth1" of a Linux node."""
+
+    node: str
+    port: str
+
+    def __str__(self) -> str:
+        return f"{self.node}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A wire between two ports."""
+
+    ends: tuple[Endpoint, Endpoint]
+    at: Place = field(default=NOWHERE, compare=False)
+
+    def __str__(self) -> str:
+        return f"{self.ends[0]} - {self.ends[1]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """Numbered UDP packets from one tester port to another.
+
+    `rate` is packets per second, `size` bytes of the IP packet, `trace` seconds between traced packets (0: the
+    first one only), `count` the number of packets after which it ends (0: never).
+    """
+
+    name: str
+    origin: Endpoint
+    target: Endpoint
+    rate: float
+    size: int
+    source: str
+    destination: str
+    dscp: int = 0
+    trace: float = 0.0
+    start: Literal["auto", "manual"] = "auto"
+    count: int = 0
+    at: Place = field(default=NOWHERE, compare=False)
+
+    def plain(self) -> dict[str, Any]:
+        """As testers get it."""
+        return {
+            "from": str(self.origin),
+            "to": str(self.target),
+            "rate": self.rate,
+            "size": self.size,
+            "source": self.source,
+            "destination": self.destination,
+            "dscp": self.dscp,
+            "trace": self.trace,
+            "start": self.start,
+            "count": self.count,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Lab:
+    """A lab: nodes, the links between their ports, flows, and what is to happen and to hold.
+
+    `scenario` and `expect` are as the file has them, with places; the scenario engine gives them meaning.
+    """
+
+    name: str
+    file: Path
+    nodes: Mapping[str, Node]
+    links: tuple[Link, ...] = ()
+    flows: Mapping[str, Flow] = field(default_factory=dict)
+    scenario: tuple[Marked, ...] = ()
+    expect: tuple[Marked, ...] = ()
+
+    def routers(self) -> list[Smartedge]:
+        return [node for node in self.nodes.values() if isinstance(node, Smartedge)]
+
+    def testers(self) -> list[Tester]:
+        return [node for node in self.nodes.values() if isinstance(node, Tester)]
+
+    def linux(self) -> list[Linux]:
+        return [node for node in self.nodes.values() if isinstance(node, Linux)]
+
+    def far_end(self, end: Endpoint) -> Endpoint | None:
+        """What is plugged in at the other end of this port's link."""
+        for link in self.links:
+            if end in link.ends:
+                return link.ends[1] if link.ends[0] == end else link.ends[0]
+        return None
