@@ -39,11 +39,11 @@ class PortDriver(ABC):
     def fault(self, settings: Attributes, now: float) -> Attributes:
         """Set (or with `clear`, end) this end's faults; says which are in force."""
         before = self.carrier
-        result = self._impairment.set(**settings)
+        self._impairment.set(**settings)
         self._down = self._impairment.down
         if self.carrier != before:
             self._on_carrier(self.port, self.carrier, now)
-        return result
+        return dict(self._impairment.settings())
 
     def announce(self, now: float) -> None:
         """Report carrier where the far end is there without having to be connected to."""
@@ -61,6 +61,9 @@ class PortDriver(ABC):
         """Put frames on the wire; those that it does not take are lost, as on any wire, and counted."""
         for ready in self._impairment.offer(batch, now):
             self._transmit(ready)
+        for cause, count in self._impairment.counts.items():
+            if count:
+                self._counters.values[self._counters.slot(f"port {self.port} fault {cause}")] = count
 
     def inject(self, batch: Batch, now: float) -> None:
         """Give frames to the port as if they had come by the wire."""

@@ -1,0 +1,94 @@
+"""The control bus's one encoder and one decoder."""
+
+from __future__ import annotations
+
+import contextlib
+import typing
+
+import msgpack
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chassis.bus import codec, messages, records
+from chassis.net.errors import DecodeError
+
+values = st.none() | st.booleans() | st.integers(-(2**40), 2**40) | st.text(max_size=8) | st.binary(max_size=8)
+st.register_type_strategy(float, st.floats(allow_nan=False, allow_infinity=False))
+st.register_type_strategy(int, st.integers(0, 2**40))
+keys = st.lists(st.text(max_size=5) | st.integers(0, 99), min_size=1, max_size=3).map(tuple)
+any_message = st.one_of(
+    [
+        st.builds(
+            kind,
+            **{
+                name: st.dictionaries(st.text(max_size=6), values, max_size=3)
+                for name, hint in typing.get_type_hints(kind).items()
+                if typing.get_origin(hint) is dict
+            }
+            | ({"delete": st.lists(keys, max_size=3).map(tuple)} if kind is messages.Delta else {}),
+        )
+        for kind in codec.MESSAGE_TYPES
+    ]
+)
+any_record = st.one_of([st.builds(kind) for kind in codec.RECORD_TYPES])
+
+
+@settings(max_examples=120, deadline=None)
+@given(any_message)
+def test_what_was_encoded_is_decoded(message: messages.Message) -> None:
+    assert codec.decode(codec.encode(message)) == message
+
+
+@settings(max_examples=80, deadline=None)
+@given(any_record)
+def test_records_too(record: records.Record) -> None:
+    assert codec.decode_record(codec.encode_record(record)) == record
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=200))
+def test_any_bytes_decode_or_raise_the_one_error(data: bytes) -> None:
+    with contextlib.suppress(DecodeError):
+        codec.decode(data)
+
+
+@settings(max_examples=120, deadline=None)
+@given(any_message, st.data())
+def test_a_changed_byte_decodes_to_a_message_or_raises_the_one_error(
+    message: messages.Message, data: st.DataObject
+) -> None:
+    encoded = bytearray(codec.encode(message))
+    encoded[data.draw(st.integers(0, len(encoded) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        again = codec.decode(bytes(encoded))
+    except DecodeError:
+        return
+    assert isinstance(again, codec.MESSAGE_TYPES)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        ["Nothing", []],
+        ["Goodbye", []],
+        ["Goodbye", [1]],
+        ["Goodbye", ["a", "b"]],
+        ["Delta", [1, 2, [["Route", [1, 2]]], []]],
+        ["Delta", [1, 2, [], [[]]]],
+        ["Heartbeat", ["lc 3", True, 1, 1, 0.0]],
+        ["Request", [1, "trace", {"deep": [[[[[[1]]]]]]}]],
+        [["Goodbye"], ["a"]],
+        {"Goodbye": "a"},
+        None,
+    ],
+)
+def test_what_is_almost_a_message_is_refused(value: object) -> None:
+    with pytest.raises(DecodeError):
+        codec.decode(msgpack.packb(value))
+
+
+def test_keys_are_in_no_repr() -> None:
+    keys = records.SaKeys(esp_integrity_key=b"secret-one", esp_cipher_key=b"secret-two", ah_key=b"secret-three")
+    record = records.ManualSa("sa", 64, False, keys, keys)
+    assert "secret" not in repr(messages.Delta(1, 2, (record,), ()))
