@@ -1,0 +1,70 @@
+"""Prints `docs/bus.md` from the types: `python -m chassis.bus.describe > docs/bus.md`."""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from dataclasses import fields
+
+from chassis.bus import batch, codec, messages
+
+INTRODUCTION = f"""# The bus
+
+Printed from the types in `chassis/bus/` by `make docs`; a test holds the two together.
+
+Control messages travel between the controller's ROUTER and each card's DEALER as MessagePack: the message's name,
+then its fields in order. Protocol version {messages.PROTOCOL}. What does not decode is counted and dropped.
+"""
+
+
+def _type(hint: object) -> str:
+    """A type as a reader wants to see it."""
+    text = getattr(hint, "__name__", "") if isinstance(hint, type) else str(hint)
+    if "CardState" in text and "Route" in text:
+        return "tuple[Record, ...]" if text.startswith("tuple") else "Record"
+    return text.replace("chassis.bus.records.", "").replace("chassis.bus.messages.", "").replace("|", "or")
+
+
+def _summary(kind: type) -> str:
+    doc = inspect.getdoc(kind) or ""
+    return (
+        ""
+        if doc.startswith(f"{kind.__name__}(")
+        else doc.replace("\n\n", "\0").replace("\n", " ").replace("\0", " ")
+    )
+
+
+def _table(kinds: tuple[type, ...]) -> list[str]:
+    lines = []
+    for kind in kinds:
+        hints = typing.get_type_hints(kind)
+        lines.append(f"\n### {kind.__name__}\n")
+        if summary := _summary(kind):
+            lines.append(f"{summary}\n")
+        lines += ["| field | type |", "| --- | --- |"]
+        for item in fields(kind):
+            shown = "map" if typing.get_origin(hints[item.name]) is dict else _type(hints[item.name])
+            lines.append(f"| {item.name} | {shown} |")
+    return lines
+
+
+def describe() -> str:
+    """The whole page."""
+    lines = [INTRODUCTION, "## Card to controller"]
+    lines += _table(typing.get_args(messages.FromCard))
+    lines.append("\n## Controller to card")
+    lines += _table(typing.get_args(messages.ToCardMessage))
+    lines.append("\n## Records\n\nWhat snapshots and deltas are made of; each has a key, and is replaced whole.")
+    lines += _table(codec.RECORD_TYPES)
+    lines.append("\n## Values inside them")
+    lines += _table((messages.SaState, messages.Stamp))
+    lines.append(f"\n## Fabric: Batch\n\n{_summary(batch.Batch)}\n")
+    lines += ["| field | type |", "| --- | --- |"]
+    hints = typing.get_type_hints(batch.Batch)
+    lines += [f"| {item.name} | {_type(hints[item.name])} |" for item in fields(batch.Batch)]
+    lines += ["\n| step | number |", "| --- | --- |", *[f"| {step.name} | {step.value} |" for step in batch.Step]]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    print(describe(), end="")
