@@ -60,8 +60,7 @@ def describe() -> str:
     lines += _table((messages.SaState, messages.Stamp))
     lines.append(f"\n## Fabric: Batch\n\n{_summary(batch.Batch)}\n")
     lines += ["| field | type |", "| --- | --- |"]
-    hints = typing.get_type_hints(batch.Batch)
-    lines += [f"| {item.name} | {_type(hints[item.name])} |" for item in fields(batch.Batch)]
+    lines += [f"| {item.name} | {str(item.type).replace('|', 'or')} |" for item in fields(batch.Batch)]
     lines += ["\n| step | number |", "| --- | --- |", *[f"| {step.name} | {step.value} |" for step in batch.Step]]
     return "\n".join(lines) + "\n"
 
