@@ -1,0 +1,55 @@
+"""Which processes a configuration calls for, and which card a port belongs to."""
+
+from __future__ import annotations
+
+from chassis.config.model import Config
+
+CONTROLLER = "xcrp"
+LINE_CARD = "linecard"
+ASP = "asp"
+MANAGEMENT_PORT = "7/1"
+"""The controller's own port: no line card holds it, and nothing transits it (S-103)."""
+
+
+def line_card(slot: int) -> str:
+    return f"lc {slot}"
+
+
+def asp(name: str) -> str:
+    """The card of the ASP that a configuration calls `1/1`."""
+    return f"asp {name}"
+
+
+def cards_of(config: Config) -> tuple[tuple[str, str], ...]:
+    """(card, kind) of every process, in order of slots.
+
+    A port card is one line card, an ASE card two ASPs; an ASP in a pool stands for its card where no line
+    names that slot (S-101, S-102).
+    """
+    kinds: dict[int, str] = {}
+    for slot, card in config.cards.items():
+        if card.is_ase:
+            kinds[slot] = ASP
+        elif card.is_line_card:
+            kinds[slot] = LINE_CARD
+    for pool in config.pools.values():
+        for name in pool.asps:
+            slot = int(name.split("/")[0])
+            if slot not in config.cards:
+                kinds[slot] = ASP
+    found: list[tuple[str, str]] = []
+    for slot, kind in sorted(kinds.items()):
+        if kind == LINE_CARD:
+            found.append((line_card(slot), LINE_CARD))
+        else:
+            found += [(asp(f"{slot}/{number}"), ASP) for number in (1, 2)]
+    return tuple(found)
+
+
+def card_of_port(config: Config, port: str) -> str:
+    """The card that holds a port; empty where its slot has no port card."""
+    if port == MANAGEMENT_PORT:
+        return CONTROLLER
+    slot = int(port.split("/")[0])
+    card = config.cards.get(slot)
+    return line_card(slot) if card is not None and card.is_line_card else ""

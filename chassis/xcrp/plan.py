@@ -1,0 +1,310 @@
+"""The plan: what a configuration means in numbers, and who depends on what.
+
+It is made once a commit. What changes while the router runs (carrier, cards, SAs) is not in it: the plan says
+which tunnels and which prefixes a change touches, so that nothing else is computed again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from chassis.bus.records import Key
+from chassis.bus.records import Tunnel as TunnelRecord
+from chassis.config.model import LOCAL, Config, Interface, StaticRoute, Tunnel
+from chassis.net.address import MASKS, network_of, parse_address, parse_prefix
+from chassis.xcrp.inventory import CONTROLLER, card_of_port, cards_of
+from chassis.xcrp.numbers import CIRCUIT, CONTEXT, TUNNEL, Lease, Numbers
+from chassis.xcrp.placement import place
+from chassis.xcrp.routes import Candidate, PortTable, PrefixKey, order
+from chassis.xcrp.tunnels import static_fault
+
+Place = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class PortPlan:
+    """A configured Ethernet port. `enabled`: not shut down, and bound to an interface that exists."""
+
+    name: str
+    card: str
+    context: int
+    interface: str
+    address: int
+    length: int
+    mac: bytes
+    circuit: int
+    enabled: bool
+
+    @property
+    def management(self) -> bool:
+        return self.card == CONTROLLER
+
+
+@dataclass(frozen=True, slots=True)
+class TunnelPlan:
+    """A tunnel in numbers. `fault` is the condition that the configuration itself leaves unmet, or empty.
+
+    `follows` names the ports of which one must be up for the local end to be there; empty for a loopback.
+    `leases` go with the entries of a manual tunnel, in order.
+    """
+
+    number: int
+    config: Tunnel
+    asp: str
+    context: int
+    outer: int
+    local: int
+    remote: int
+    queues: int
+    fault: str
+    follows: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Plan:
+    """Everything in numbers, and the indices over it; not changed after `make`."""
+
+    config: Config
+    cards: tuple[tuple[str, str], ...] = ()
+    contexts: dict[str, int] = field(default_factory=dict)
+    ports: dict[str, PortPlan] = field(default_factory=dict)
+    bound_ports: dict[tuple[str, str], list[str]] = field(default_factory=dict)
+    """(context, interface) to the enabled ports that are bound to it."""
+    bound_tunnels: dict[tuple[str, str], list[int]] = field(default_factory=dict)
+    tunnels: dict[int, TunnelPlan] = field(default_factory=dict)
+    by_name: dict[str, int] = field(default_factory=dict)
+    prefixes: dict[PrefixKey, tuple[Candidate, ...]] = field(default_factory=dict)
+    port_tables: dict[int, PortTable] = field(default_factory=dict)
+    """Of each context, the prefixes that lead out of ports of line cards, to find a tunnel's peer in."""
+    local: dict[tuple[int, int], str] = field(default_factory=dict)
+    """(context, address) of the router itself to the ASP that owns it, or empty."""
+    of_port: dict[str, list[PrefixKey]] = field(default_factory=dict)
+    of_tunnel: dict[int, list[PrefixKey]] = field(default_factory=dict)
+    of_asp: dict[str, list[int]] = field(default_factory=dict)
+    peers: dict[int, dict[int, list[int]]] = field(default_factory=dict)
+    """Outer context to remote address to the tunnels with that peer."""
+    followers: dict[str, list[int]] = field(default_factory=dict)
+    """Port to the tunnels whose local end is an address of it."""
+    needs: dict[str, frozenset[Key]] = field(default_factory=dict)
+    """ASP to the keys of the SAs and ACLs that its tunnels use."""
+
+    @property
+    def has_line_cards(self) -> bool:
+        return any(kind == "linecard" for _, kind in self.cards)
+
+    def interfaces(self) -> Iterator[tuple[str, Interface]]:
+        for name, context in self.config.contexts.items():
+            for interface in context.interfaces.values():
+                yield name, interface
+
+
+def mac_of(node: str, port: str) -> bytes:
+    """The hardware address of a port: the same at every start, unicast, locally administered."""
+    return b"\x02" + hashlib.sha256(f"{node} {port}".encode()).digest()[:5]
+
+
+def make(config: Config, numbers: Numbers, node: str) -> Plan:
+    """The plan of a configuration; numbers are given where they are missing, and given up where unused."""
+    plan = Plan(config, cards_of(config))
+    plan.contexts = dict(numbers.keep(CONTEXT, config.contexts))
+    tunnel_numbers = numbers.keep(
+        TUNNEL, [name for name, tunnel in config.tunnels.items() if tunnel.kind != "on-demand"]
+    )
+    homes = [name for name in config.ports if card_of_port(config, name)]
+    circuits = numbers.keep(CIRCUIT, homes)
+    numbers.place(place(config, numbers.placement))
+    for name in homes:
+        _port(plan, name, circuits[name], node)
+    for name, number in tunnel_numbers.items():
+        tunnel = config.tunnels[name]
+        interface = config.contexts.get(tunnel.interface_context)
+        if tunnel.interface and interface is not None and tunnel.interface in interface.interfaces:
+            plan.bound_tunnels.setdefault((tunnel.interface_context, tunnel.interface), []).append(number)
+        plan.by_name[name] = number
+    names = {number: name for name, number in plan.by_name.items()}
+    for bound in plan.bound_tunnels.values():
+        bound.sort(key=names.__getitem__)
+    for name in [name for name in numbers.tunnel_circuits if name not in tunnel_numbers]:
+        numbers.circuit(name, "")
+    _tunnels(plan, numbers)
+    _local(plan, numbers)
+    _prefixes(plan)
+    return plan
+
+
+def _port(plan: Plan, name: str, circuit: int, node: str) -> None:
+    port = plan.config.ports[name]
+    context_name = port.context or LOCAL
+    context = plan.config.contexts.get(context_name)
+    interface = context.interfaces.get(port.interface) if context is not None and port.interface else None
+    enabled = interface is not None and not port.shutdown
+    address = parse_address(interface.address) if interface is not None and interface.address else 0
+    plan.ports[name] = PortPlan(
+        name=name,
+        card=card_of_port(plan.config, name),
+        context=plan.contexts.get(context_name, 0),
+        interface=port.interface or "",
+        address=address,
+        length=interface.prefix_len if interface is not None else 0,
+        mac=mac_of(node, name),
+        circuit=circuit,
+        enabled=enabled,
+    )
+    if enabled and interface is not None:
+        plan.bound_ports.setdefault((context_name, interface.name), []).append(name)
+
+
+def _tunnels(plan: Plan, numbers: Numbers) -> None:
+    config = plan.config
+    ends: dict[Place, list[Interface]] = {}
+    for context, interface in plan.interfaces():
+        if interface.address:
+            ends.setdefault((context, interface.address), []).append(interface)
+    leases: set[tuple[int, int]] = set()
+    needs: dict[str, set[Key]] = {}
+    for name, number in plan.by_name.items():
+        tunnel = config.tunnels[name]
+        at = (tunnel.context, tunnel.local or "")
+        holders = ends.get(at, [])
+        follows: tuple[str, ...] = ()
+        if not any(interface.kind == "loopback" for interface in holders):
+            follows = tuple(
+                port
+                for interface in holders
+                for port in plan.bound_ports.get((tunnel.context, interface.name), ())
+            )
+        asp = numbers.placement.get(at, "")
+        qos = config.qos_policies.get(tunnel.qos_policy) if tunnel.qos_policy else None
+        made = TunnelPlan(
+            number=number,
+            config=tunnel,
+            asp=asp,
+            context=plan.contexts.get(tunnel.interface_context, 0),
+            outer=plan.contexts.get(tunnel.context, 0),
+            local=parse_address(tunnel.local) if tunnel.local else 0,
+            remote=parse_address(tunnel.remote) if tunnel.remote else 0,
+            queues=(qos.num_queues or 1) if qos is not None else 1,
+            fault=static_fault(config, tunnel, asp, holders, follows, plan.has_line_cards),
+            follows=follows,
+        )
+        plan.tunnels[number] = made
+        if asp:
+            plan.of_asp.setdefault(asp, []).append(number)
+            needs.setdefault(asp, set()).update(_needed(plan, tunnel))
+        for port in follows:
+            plan.followers.setdefault(port, []).append(number)
+        if made.outer and made.remote:
+            plan.peers.setdefault(made.outer, {}).setdefault(made.remote, []).append(number)
+        if asp and tunnel.kind == "manual":
+            for entry in tunnel.entries:
+                uses = lease_uses(config, tunnel, entry.sa)
+                if uses:
+                    numbers.lease(number, entry.seq, asp, uses)
+                    leases.add((number, entry.seq))
+    numbers.drop_leases(leases)
+    plan.needs = {asp: frozenset(keys) for asp, keys in needs.items()}
+
+
+def _needed(plan: Plan, tunnel: Tunnel) -> Iterator[Key]:
+    context = plan.contexts.get(tunnel.interface_context, 0)
+    for entry in tunnel.entries:
+        if entry.sa:
+            yield ("manual-sa", entry.sa)
+        if entry.acl:
+            yield ("acl", context, entry.acl)
+
+
+def lease_uses(config: Config, tunnel: Tunnel, sa_name: str | None) -> tuple[str, ...]:
+    """The (destination, protocol, SPI)s whose sequence numbers an entry of a tunnel uses up.
+
+    Contexts play no part: whoever watches a wire tells two senders apart by these three alone.
+    """
+    sa = config.manual_sas.get(sa_name) if sa_name else None
+    send = sa.send if sa is not None and sa.complete else None
+    if send is None or not tunnel.remote:
+        return ()
+    spis = (("esp", send.esp_spi if send.has_esp else None), ("ah", send.ah_spi if send.has_ah else None))
+    return tuple(
+        f"{tunnel.remote} {protocol} {spi}" for protocol, spi in spis if spi is not None
+    )
+
+
+def entry_lease(numbers: Numbers, number: int, seq: int) -> Lease:
+    """The lease of an entry, or the default one of an entry that nothing is sent by."""
+    return numbers.leases.get((number, seq)) or Lease("", 1, 1 << 20, ())
+
+
+def _local(plan: Plan, numbers: Numbers) -> None:
+    for context, interface in plan.interfaces():
+        at = (context, interface.name)
+        there = interface.kind == "loopback" or at in plan.bound_ports or at in plan.bound_tunnels
+        if interface.address and there:
+            key = (plan.contexts[context], parse_address(interface.address))
+            owner = numbers.placement.get((context, interface.address), "")
+            plan.local[key] = plan.local.get(key, "") or owner
+
+
+def _prefixes(plan: Plan) -> None:
+    found: dict[PrefixKey, list[Candidate]] = {}
+    for context, address in plan.local:
+        found.setdefault((context, address, 32), []).append(Candidate(0, "local"))
+    for name, context in plan.config.contexts.items():
+        number = plan.contexts[name]
+        connected: dict[tuple[int, int], list[Interface]] = {}
+        for interface in context.interfaces.values():
+            if not interface.address or interface.kind == "loopback":
+                continue
+            network, length = network_of(parse_address(interface.address), interface.prefix_len)
+            connected.setdefault((network, length), []).append(interface)
+            ways = list(_ways(plan, name, interface, 0, 0))
+            if ways:
+                found.setdefault((number, network, length), []).extend(ways)
+        for route in context.routes:
+            prefix, length = parse_prefix(route.prefix, host_bits=True)
+            ways = list(_static(plan, name, route, connected))
+            if ways:
+                found.setdefault((number, prefix, length), []).extend(ways)
+    for key, candidates in found.items():
+        ordered = order(candidates)
+        plan.prefixes[key] = ordered
+        for port in {candidate.port for candidate in ordered if candidate.kind == "port"}:
+            plan.of_port.setdefault(port, []).append(key)
+        for tunnel in {candidate.tunnel for candidate in ordered if candidate.kind == "tunnel"}:
+            plan.of_tunnel.setdefault(tunnel, []).append(key)
+        if any(c.kind == "port" and not plan.ports[c.port].management for c in ordered):
+            table = plan.port_tables.setdefault(key[0], {})
+            table.setdefault(key[2], set()).add(key[1])
+
+
+def _ways(plan: Plan, context: str, interface: Interface, address: int, cost: int) -> Iterator[Candidate]:
+    """Out of an interface: by the ports that are bound to it, or by its tunnels."""
+    at = (context, interface.name)
+    length = interface.prefix_len
+    for port in plan.bound_ports.get(at, ()):
+        yield Candidate(cost, "port", interface.name, port=port, address=address, length=length)
+    for tunnel in plan.bound_tunnels.get(at, ()):
+        yield Candidate(cost, "tunnel", interface.name, tunnel=tunnel, length=length)
+
+
+def _static(
+    plan: Plan, context: str, route: StaticRoute, connected: dict[tuple[int, int], list[Interface]]
+) -> Iterator[Candidate]:
+    """The ways of a static route: its interface's, or those of every connected network that has its next hop.
+
+    A longer network comes first; the shorter ones count while the longer one's port is down.
+    """
+    if route.interface is not None:
+        interface = plan.config.contexts[context].interfaces.get(route.interface)
+        if interface is not None and interface.kind != "multibind":
+            yield from _ways(plan, context, interface, 0, route.cost)
+        return
+    next_hop = parse_address(route.next_hop or "0.0.0.0")
+    for length in range(32, -1, -1):
+        for interface in connected.get((next_hop & MASKS[length], length), ()):
+            yield from _ways(plan, context, interface, next_hop, route.cost)
+
+
+def tunnel_key(number: int) -> Key:
+    return (TunnelRecord.TYPE, number)

@@ -1,0 +1,168 @@
+"""From the plan and the state of the moment to the records that cards hold, and who needs which."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from chassis.bus import records as bus
+from chassis.bus.records import Record
+from chassis.config.model import Acl, AclRule, ManualSa, Spi, TunnelEntry
+from chassis.net.address import parse_address, parse_prefix
+from chassis.xcrp.cards import CardEntry
+from chassis.xcrp.inventory import ASP
+from chassis.xcrp.numbers import Numbers
+from chassis.xcrp.plan import Plan, TunnelPlan, entry_lease
+from chassis.xcrp.tunnels import TunnelState
+
+WINDOW = 64
+"""Anti-replay window of a manual SA without such a line (S-109), in packets."""
+
+
+def wants(plan: Plan, card: str, record: Record) -> bool:
+    """Whether a card needs a record: line cards never get keys or ACLs, an ASP only its own tunnels with theirs."""
+    if isinstance(record, (bus.ManualSa, bus.Acl)):
+        return record.key in plan.needs.get(card, ())
+    if isinstance(record, bus.Tunnel):
+        return record.asp == card if card.startswith(ASP) else True
+    if isinstance(record, bus.Circuit):
+        return record.card == card
+    return True
+
+
+def fixed(plan: Plan, discard: bool) -> Iterator[Record]:
+    """The records that only a commit changes."""
+    for name, number in plan.contexts.items():
+        yield bus.Context(number, name, discard)
+    for context, interface in plan.interfaces():
+        at = (context, interface.name)
+        ports, tunnels = plan.bound_ports.get(at, []), plan.bound_tunnels.get(at, [])
+        yield bus.Interface(
+            context=plan.contexts[context],
+            name=interface.name,
+            kind=interface.kind,
+            address=parse_address(interface.address) if interface.address else 0,
+            prefix_length=interface.prefix_len,
+            port=ports[0] if ports else "",
+            tunnel=tunnels[0] if tunnels else 0,
+        )
+    for port in plan.ports.values():
+        yield bus.Port(
+            port=port.name,
+            card=port.card,
+            enabled=port.enabled,
+            context=port.context,
+            interface=port.interface,
+            address=port.address,
+            prefix_length=port.length,
+            mac=port.mac,
+            circuit=port.circuit,
+        )
+        yield bus.Circuit(port.circuit, "port", port.card, port.context, port.interface, port=port.name)
+    for (number, address), owner in plan.local.items():
+        yield bus.LocalAddress(number, address, owner)
+    wanted = frozenset().union(*plan.needs.values())
+    for sa in plan.config.manual_sas.values():
+        if (bus.ManualSa.TYPE, sa.name) in wanted and sa.complete:
+            yield manual_sa(sa)
+    for name, context_config in plan.config.contexts.items():
+        for acl in context_config.acls.values():
+            if (bus.Acl.TYPE, plan.contexts[name], acl.name) in wanted:
+                yield access_list(plan.contexts[name], acl)
+
+
+def card_state(entry: CardEntry) -> bus.CardState:
+    return bus.CardState(entry.card, entry.kind, entry.admitted, entry.epoch, entry.usable, entry.pid)
+
+
+def tunnel(plan: Plan, made: TunnelPlan, state: TunnelState, numbers: Numbers) -> bus.Tunnel:
+    config = made.config
+    return bus.Tunnel(
+        number=made.number,
+        name=config.name,
+        economical=config.economical,
+        asp=made.asp,
+        circuit=state.circuit,
+        home=state.home,
+        context=made.context,
+        outer_context=made.outer,
+        local=made.local,
+        remote=made.remote,
+        mtu=config.mtu or 0,
+        df_bit=config.df_bit,
+        queues=made.queues,
+        entries=tuple(tunnel_entry(numbers, made.number, entry) for entry in config.entries),
+        up=not state.unmet,
+        reason=state.unmet,
+    )
+
+
+def tunnel_entry(numbers: Numbers, number: int, entry: TunnelEntry) -> bus.TunnelEntry:
+    lease = entry_lease(numbers, number, entry.seq)
+    return bus.TunnelEntry(
+        seq=entry.seq,
+        sa=entry.sa or "",
+        policy="" if entry.sa else entry.policy or "",
+        acl=entry.acl or "",
+        lease_start=lease.start,
+        lease_end=lease.end,
+    )
+
+
+def circuit(made: TunnelPlan, state: TunnelState) -> bus.Circuit:
+    """The circuit of a tunnel that has one."""
+    return bus.Circuit(
+        number=state.circuit,
+        kind="tunnel",
+        card=state.home,
+        context=made.context,
+        interface=made.config.interface or "",
+        tunnel=made.number,
+    )
+
+
+def manual_sa(sa: ManualSa) -> bus.ManualSa:
+    """A complete manual SA, algorithms and window filled in."""
+    return bus.ManualSa(
+        name=sa.name,
+        window=WINDOW if sa.window is None else sa.window,
+        ip_comp=sa.ip_comp,
+        outbound=_keys(sa.send),
+        inbound=_keys(sa.receive),
+    )
+
+
+def _keys(spi: Spi | None) -> bus.SaKeys:
+    if spi is None:
+        return bus.SaKeys()
+    esp, ah = spi.has_esp, spi.has_ah
+    return bus.SaKeys(
+        esp_spi=(spi.esp_spi or 0) if esp else 0,
+        esp_integrity=spi.esp_integrity or "",
+        esp_integrity_key=spi.esp_auth.key.value if spi.esp_auth is not None else b"",
+        esp_cipher=spi.esp_cipher or "null",
+        esp_cipher_key=spi.esp_encryption.key.value if spi.esp_encryption is not None else b"",
+        ah_spi=(spi.ah_spi or 0) if ah else 0,
+        ah_integrity=spi.ah_integrity or "",
+        ah_key=spi.ah.key.value if spi.ah is not None else b"",
+    )
+
+
+def access_list(context: int, acl: Acl) -> bus.Acl:
+    return bus.Acl(context, acl.name, tuple(_rule(rule) for rule in acl.rules))
+
+
+def _rule(rule: AclRule) -> bus.AclRule:
+    source, source_length = parse_prefix(rule.source, host_bits=True) if rule.source else (0, 0)
+    destination, length = parse_prefix(rule.destination, host_bits=True) if rule.destination else (0, 0)
+    return bus.AclRule(
+        seq=rule.seq,
+        protocol=-1 if rule.protocol is None else rule.protocol,
+        source=source,
+        source_length=source_length,
+        source_port=-1 if rule.source_port is None else rule.source_port,
+        destination=destination,
+        destination_length=length,
+        destination_port=-1 if rule.destination_port is None else rule.destination_port,
+    )
+
+

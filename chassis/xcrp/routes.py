@@ -1,0 +1,92 @@
+"""Routes: which ways out a prefix has, in which order, and which of them count now.
+
+A prefix has candidates by configuration (connected networks, static routes); a candidate counts while its port
+or tunnel is up. One `Route` record holds the next hops of all that count, ordered by cost. Death is faster than
+this: a line card skips the next hops of a dead card by the card's own flag, before the record changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from chassis.bus.records import NextHop
+from chassis.net.address import MASKS
+
+PrefixKey = tuple[int, int, int]
+"""(context number, prefix, length)"""
+
+PortTable = dict[int, set[int]]
+"""Prefix length to the prefixes of that length."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One way out of a prefix. `kind` is local, port or tunnel; `length` that of the network it goes by."""
+
+    cost: int
+    kind: str
+    interface: str = ""
+    port: str = ""
+    address: int = 0
+    tunnel: int = 0
+    length: int = 0
+
+
+def order(candidates: Iterable[Candidate]) -> tuple[Candidate, ...]:
+    """By cost; at equal cost local first, then tunnels by the names of their interfaces (S-066), then ports."""
+    rank = {"local": 0, "tunnel": 1, "port": 2}
+    return tuple(
+        sorted(
+            dict.fromkeys(candidates), key=lambda c: (c.cost, rank[c.kind], -c.length, c.interface, c.port)
+        )
+    )
+
+
+def next_hops(
+    candidates: Iterable[Candidate],
+    card_of: Callable[[str], str],
+    asp_of: Callable[[int], str],
+    port_up: Callable[[str], bool],
+    tunnel_up: Callable[[int], bool],
+    discard: bool,
+) -> tuple[NextHop, ...]:
+    """The next hops that count, in order; none: the prefix has no route now.
+
+    With `discard` a tunnel that is down keeps what it would have carried from leaving by a port of the same or a
+    higher cost: other tunnels may carry it, else it is dropped.
+    """
+    hops: list[NextHop] = []
+    withheld: int | None = None
+    for candidate in candidates:
+        if candidate.kind == "local":
+            hops.append(NextHop("local", candidate.cost))
+        elif candidate.kind == "tunnel":
+            number = candidate.tunnel
+            if tunnel_up(number):
+                hops.append(NextHop("tunnel", candidate.cost, asp_of(number), tunnel=number))
+            elif discard and withheld is None:
+                withheld = candidate.cost
+        elif withheld is None and port_up(candidate.port):
+            port = candidate.port
+            hops.append(NextHop("port", candidate.cost, card_of(port), port, candidate.address))
+    if withheld is not None:
+        hops.append(NextHop("discard", withheld))
+    return tuple(dict.fromkeys(hops))
+
+
+def way_to(
+    table: PortTable,
+    context: int,
+    address: int,
+    candidates: Callable[[PrefixKey], Iterable[Candidate]],
+    usable: Callable[[str], bool],
+) -> Candidate | None:
+    """How an outer packet reaches `address`: the first usable port of the longest prefix that has one."""
+    for length in sorted(table, reverse=True):
+        prefix = address & MASKS[length]
+        if prefix in table[length]:
+            for candidate in candidates((context, prefix, length)):
+                if candidate.kind == "port" and usable(candidate.port):
+                    return candidate
+    return None

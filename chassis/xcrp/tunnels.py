@@ -1,0 +1,156 @@
+"""Tunnels: what each one needs to be up (S-107), why it is not, and its states as a table.
+
+Reasons are single phrases that status prints and tests compare; the first unmet condition is the one named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from chassis.config.model import Config, Interface, Tunnel
+
+SHUTDOWN = "shutdown"
+BINDING = "binding"
+END_POINT = "end point"
+SERVICE = "no Security service"
+ASP = "ASP"
+SA = "SA"
+ACL = "access list"
+QOS = "QoS policy"
+IKE = "IKE"
+NO_LINE_CARD = "no line card"
+LINE_CARD = "line card"
+ROUTE = "no route to the peer"
+INSTALLING = "SA not installed"
+
+
+class State(Enum):
+    DOWN = "down"
+    """A condition is unmet."""
+    PREPARED = "prepared"
+    """Its ASP holds its SAs, but a condition is unmet."""
+    WAITING = "waiting"
+    """Every condition is met; its ASP has not reported its SAs."""
+    UP = "up"
+
+
+class Event(Enum):
+    MET = "conditions met"
+    UNMET = "a condition is unmet"
+    INSTALLED = "SAs installed"
+    REMOVED = "SAs gone"
+
+
+TABLE: dict[State, dict[Event, State]] = {
+    State.DOWN: {
+        Event.MET: State.WAITING,
+        Event.UNMET: State.DOWN,
+        Event.INSTALLED: State.PREPARED,
+        Event.REMOVED: State.DOWN,
+    },
+    State.PREPARED: {
+        Event.MET: State.UP,
+        Event.UNMET: State.PREPARED,
+        Event.INSTALLED: State.PREPARED,
+        Event.REMOVED: State.DOWN,
+    },
+    State.WAITING: {
+        Event.MET: State.WAITING,
+        Event.UNMET: State.DOWN,
+        Event.INSTALLED: State.UP,
+        Event.REMOVED: State.WAITING,
+    },
+    State.UP: {
+        Event.MET: State.UP,
+        Event.UNMET: State.PREPARED,
+        Event.INSTALLED: State.UP,
+        Event.REMOVED: State.WAITING,
+    },
+}
+
+
+@dataclass(slots=True)
+class TunnelState:
+    """What changes about a tunnel. `unmet` is the condition that its record names, empty when all are met.
+
+    A dead ASP is no part of `unmet`: cards know it by the ASP's own flag, and a record for each of its tunnels
+    would be thousands of changes for one event. `said` is the ASP's own reason for having no SAs.
+    """
+
+    state: State = State.DOWN
+    unmet: str = ""
+    circuit: int = 0
+    home: str = ""
+    said: str = ""
+    since: float = 0.0
+
+    @property
+    def up(self) -> bool:
+        return self.state is State.UP
+
+    def take(self, event: Event, now: float) -> bool:
+        """Go where the table says; whether the tunnel came up or went down by it."""
+        before = self.state
+        self.state = TABLE[before][event]
+        if (before is State.UP) == (self.state is State.UP):
+            return False
+        self.since = now
+        return True
+
+    def reason(self, asp: str, asp_usable: bool) -> str:
+        """Why it is down; empty when it is up."""
+        if self.state is State.UP:
+            return ""
+        if self.unmet:
+            return self.unmet
+        if not asp_usable:
+            return f"{ASP}: {asp} is down"
+        return f"{INSTALLING}: {self.said}" if self.said else INSTALLING
+
+
+def static_fault(
+    config: Config,
+    tunnel: Tunnel,
+    asp: str,
+    holders: Sequence[Interface],
+    follows: Sequence[str],
+    line_cards: bool,
+) -> str:
+    """The first condition that the configuration itself leaves unmet, or empty.
+
+    `holders` are the interfaces of the outer context that have the local address, `follows` the ports bound to
+    them; a loopback needs none.
+    """
+    if tunnel.shutdown:
+        return SHUTDOWN
+    context = config.contexts.get(tunnel.interface_context)
+    if not tunnel.interface or context is None or tunnel.interface not in context.interfaces:
+        return BINDING
+    if not tunnel.local or not tunnel.remote or tunnel.context not in config.contexts:
+        return END_POINT
+    if not any(interface.kind == "loopback" for interface in holders) and not follows:
+        return END_POINT
+    if not asp:
+        return SERVICE
+    if not tunnel.economical and not line_cards:
+        return NO_LINE_CARD
+    return _protection_fault(config, tunnel)
+
+
+def _protection_fault(config: Config, tunnel: Tunnel) -> str:
+    if tunnel.kind != "manual":
+        return f"{IKE}: not emulated"
+    if not tunnel.entries:
+        return SA
+    acls = config.contexts[tunnel.interface_context].acls
+    for entry in tunnel.entries:
+        sa = config.manual_sas.get(entry.sa) if entry.sa else None
+        if sa is None or not sa.complete:
+            return f"{SA}: {entry.sa}" if entry.sa else SA
+        if entry.acl and entry.acl not in acls:
+            return f"{ACL}: {entry.acl}"
+    if tunnel.qos_policy and tunnel.qos_policy not in config.qos_policies:
+        return f"{QOS}: {tunnel.qos_policy}"
+    return ""
