@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from chassis.ase.ipsec.layout import IPV4_HEADER, PROTOCOL_TCP, PROTOCOL_UDP
+from chassis.net.types import Prefix
 
 _FLOW_WITH_PORTS: Final = struct.Struct("!BxxQI").unpack_from
 _FLOW: Final = struct.Struct("!BxxQ").unpack_from
@@ -24,38 +25,28 @@ CACHE_LIMIT: Final = 4096
 """Flows that a cache remembers; a full one starts again, so a scan cannot make it grow."""
 
 
-@dataclass(frozen=True, slots=True)
-class Prefix:
-    """An IPv4 prefix; bits of the address beyond the length are ignored. The default is any."""
+ANY: Final[Prefix] = (0, 0)
+"""The prefix that holds every address."""
 
-    address: int = 0
-    length: int = 0
 
-    def __post_init__(self) -> None:
-        if not 0 <= self.length <= 32 or not 0 <= self.address < 1 << 32:
-            raise ValueError(f"no IPv4 prefix: {self.address:#x}/{self.length}")
-
-    @property
-    def mask(self) -> int:
-        """The prefix length as a mask."""
-        return (0xFFFFFFFF << (32 - self.length)) & 0xFFFFFFFF
-
-    def holds(self, address: int) -> bool:
-        """Whether the address lies in the prefix."""
-        return not (address ^ self.address) & self.mask
+def _mask(prefix: Prefix) -> int:
+    return (0xFFFFFFFF << (32 - prefix[1])) & 0xFFFFFFFF
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One rule. Ports need TCP or UDP."""
+    """One rule. Ports need TCP or UDP; bits of an address beyond its prefix are ignored."""
 
     protocol: int | None = None
-    source: Prefix = Prefix()
+    source: Prefix = ANY
     source_port: int | None = None
-    destination: Prefix = Prefix()
+    destination: Prefix = ANY
     destination_port: int | None = None
 
     def __post_init__(self) -> None:
+        for address, length in (self.source, self.destination):
+            if not 0 <= length <= 32 or not 0 <= address < 1 << 32:
+                raise ValueError(f"no IPv4 prefix: {address:#x}/{length}")
         if self.names_port and self.protocol not in _WITH_PORTS:
             raise ValueError("a rule with a port needs protocol tcp or udp")
 
@@ -67,7 +58,7 @@ class Rule:
     @property
     def everything(self) -> bool:
         """Whether the rule matches any packet."""
-        return self.protocol is None and not self.source.length and not self.destination.length
+        return self.protocol is None and not self.source[1] and not self.destination[1]
 
     def mirrored(self) -> Rule:
         """The rule for packets of the other direction."""
@@ -77,7 +68,9 @@ class Rule:
         """Whether a packet matches; `ports` is None where it has none."""
         if self.protocol is not None and protocol != self.protocol:
             return False
-        if not self.source.holds(source) or not self.destination.holds(destination):
+        if (source ^ self.source[0]) & _mask(self.source):
+            return False
+        if (destination ^ self.destination[0]) & _mask(self.destination):
             return False
         if not self.names_port:
             return True

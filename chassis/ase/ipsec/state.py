@@ -72,6 +72,10 @@ def octets_for(slots: int) -> int:
     return (_HEADER_WORDS + slots * _SLOT_WORDS) * _WORD
 
 
+FILE_SIZE: Final = octets_for(1 << 15)
+"""Size of an ASP's file: room for 8,000 tunnels with both directions, and as many again that rekey."""
+
+
 def _header_check(slots: int) -> int:
     packed = struct.pack("<QQQQ", _MAGIC, _VERSION, slots, _SLOT_WORDS)
     return int.from_bytes(hashlib.blake2b(packed, digest_size=8).digest(), "little")
@@ -145,13 +149,18 @@ class SaState:
 
     def _format(self) -> None:
         words = self._words
-        if bytes(self._octets[_HEADER_WORDS * _WORD :]).strip(b"\0"):
+        if any(self._uses()):
             raise StateError("SA state has no header but is not empty: damaged, or another kind of file")
         words[1] = _VERSION
         words[2] = self.slots
         words[3] = _SLOT_WORDS
         words[4] = _header_check(self.slots)
         words[0] = _MAGIC
+
+    def _uses(self) -> list[int]:
+        """The use word of every slot."""
+        stop = _HEADER_WORDS + self.slots * _SLOT_WORDS
+        return self._words[_HEADER_WORDS + _USE : stop : _SLOT_WORDS].tolist()
 
     def _check_header(self) -> None:
         words = self._words
@@ -167,9 +176,8 @@ class SaState:
 
     def _scan(self) -> None:
         words = self._words
-        for number in range(self.slots):
+        for number, use in enumerate(self._uses()):
             base = _HEADER_WORDS + number * _SLOT_WORDS
-            use = words[base + _USE]
             if use == _FREE:
                 self._free.append(number)
                 continue

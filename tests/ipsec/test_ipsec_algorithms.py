@@ -1,0 +1,144 @@
+"""Algorithms against the published vectors of their RFCs."""
+
+from __future__ import annotations
+
+import pytest
+from ipsec_kit import LEFT, batch, database, inner, packets_of
+
+from chassis.ase.ipsec.algorithms import CIPHERS, INTEGRITY
+from chassis.ase.ipsec.causes import Cause
+from chassis.ase.ipsec.policy import PolicyEntry
+from chassis.ase.ipsec.sa import Esp, InboundSa, Lease, OutboundSa
+
+COUNTED = bytes(range(1, 26))
+
+RFC_2202 = [
+    ("hmac-md5-96", b"\x0b" * 16, b"Hi There", "9294727a3638bb1c13f48ef8158bfc9d"),
+    ("hmac-md5-96", b"Jefe", b"what do ya want for nothing?", "750c783e6ab0b503eaa86e310a5db738"),
+    ("hmac-md5-96", b"\xaa" * 16, b"\xdd" * 50, "56be34521d144c88dbb8c733f0e8b3f6"),
+    ("hmac-md5-96", COUNTED, b"\xcd" * 50, "697eaf0aca3a3aea3a75164746ffaa79"),
+    ("hmac-md5-96", b"\x0c" * 16, b"Test With Truncation", "56461ef2342edc00f9bab995"),
+    ("hmac-sha1-96", b"\x0b" * 20, b"Hi There", "b617318655057264e28bc0b6fb378c8ef146be00"),
+    ("hmac-sha1-96", b"Jefe", b"what do ya want for nothing?", "effcdf6ae5eb2fa2d27416d5f184df9c259a7c79"),
+    ("hmac-sha1-96", b"\xaa" * 20, b"\xdd" * 50, "125d7342b9ac11cd91a39af48aa17b4f63f175d3"),
+    ("hmac-sha1-96", COUNTED, b"\xcd" * 50, "4c9007f4026250c6bc8414f9bf50c86c2d7235da"),
+    ("hmac-sha1-96", b"\x0c" * 20, b"Test With Truncation", "4c1a03424b55e07fe7f27be1"),
+]
+
+XCBC_KEY = bytes(range(16))
+RFC_3566 = [
+    (b"", "75f0251d528ac01c4573dfd584d79f29"),
+    (bytes(range(3)), "5b376580ae2f19afe7219ceef172756f"),
+    (bytes(range(16)), "d2a246fa349b68a79998a4394ff7a263"),
+    (bytes(range(20)), "47f51b4564966215b8985c63055ed308"),
+    (bytes(range(32)), "f54f0ec8d2b9f3d36807734bd5283fd4"),
+    (bytes(range(34)), "becbb3bccdb518a30677d5481fb6b4d8"),
+    (bytes(1000), "f0dafee895db30253761103b5d84528f"),
+]
+
+CASES = [*RFC_2202, *(("hmac-aes-xcbc", XCBC_KEY, data, value) for data, value in RFC_3566)]
+
+
+@pytest.mark.parametrize(("name", "key", "data", "value"), CASES)
+def test_integrity_values_are_the_first_96_bits_of_the_published_ones(
+    name: str, key: bytes, data: bytes, value: str
+) -> None:
+    icv = INTEGRITY[name].keyed(key)
+    assert icv(data) == bytes.fromhex(value)[:12]
+    assert icv(data) == bytes.fromhex(value)[:12], "a context is used many times"
+    for cut in {0, 1, len(data) // 2, len(data)}:
+        assert icv(memoryview(data)[cut:], data[:cut]) == bytes.fromhex(value)[:12]
+
+
+def test_registered_lengths() -> None:
+    assert {name: entry.key_octets for name, entry in INTEGRITY.items()} == {
+        "hmac-md5-96": 16,
+        "hmac-sha1-96": 20,
+        "hmac-aes-xcbc": 16,
+    }
+    assert {name: (entry.key_octets, entry.iv_octets) for name, entry in CIPHERS.items()} == {
+        "null": (0, 0),
+        "des-cbc": (8, 8),
+        "3des-cbc": (24, 8),
+        "aes-128-cbc": (16, 16),
+        "aes-192-cbc": (24, 16),
+        "aes-256-cbc": (32, 16),
+    }
+
+
+# RFC 3602 section 4, cases 5 (transport mode) and 7 (tunnel mode): AES-128-CBC, no integrity.
+CASE_5_KEY = bytes.fromhex("90d382b410eeba7ad938c46cec1a82bf")
+CASE_5_WIRE = bytes.fromhex(
+    "4500007c08f200004032f9a5c0a87b03c0a87b64"
+    "0000432100000001e96e8c08ab465763fd098d45dd3ff893"
+    "f663c25d325c18c6a9453e194e120849a4870b66cc6b9965330013b4898dc856"
+    "a4699e523a55db080b59ec3a8e4b7e52775b07d1db34ed9c538ab50c551b874a"
+    "a269add047ad2d5913ac19b7cfbad4a6"
+)
+CASE_7_KEY = bytes.fromhex("0123456789abcdef0123456789abcdef")
+CASE_7_IV = bytes.fromhex("f4e765244f6407adf13dc1380f673f37")
+CASE_7_WIRE = bytes.fromhex(
+    "4500008c090500004032f91ec0a87b03c0a87bc8"
+    "0000876500000002f4e765244f6407adf13dc1380f673f37"
+    "773b5241a4c449225e4f3ce5ed611b0c237ca96cf74a93013c1b0ea1a0cf70f8"
+    "e4ecaec78ac53aad7a0f022b859243c647752e94a859352b8a4d4d2decd136e5"
+    "c177f132ad3fbfb2201ac9904c74ee0a109e0ca1e4dfe9d5a100b842f1c22f0d"
+)
+CASE_7_CLEAR = bytes.fromhex(
+    "45000054090400004001f988c0a87b03c0a87bc8"
+    "08009f76a90a0100b49c083d02a2040008090a0b0c0d0e0f1011121314151617"
+    "18191a1b1c1d1e1f202122232425262728292a2b2c2d2e2f3031323334353637"
+)
+HOST_3, HOST_100, HOST_200 = 0xC0A87B03, 0xC0A87B64, 0xC0A87BC8
+
+
+def test_rfc_3602_case_7_opens() -> None:
+    sadb = database()
+    sadb.install_inbound(InboundSa(1, 1, HOST_3, HOST_200, esp=Esp(0x8765, "aes-128-cbc", CASE_7_KEY)))
+    result = sadb.open_batch(*batch([CASE_7_WIRE]))
+    assert packets_of(result.groups[0].body, result.groups[0].lengths) == [CASE_7_CLEAR]
+
+
+def test_rfc_3602_case_7_is_sent() -> None:
+    """With the random block whose ciphertext is the published IV, ESP is the published one."""
+    algorithm = CIPHERS["aes-128-cbc"]
+    decryptor = algorithm.decryptor(CASE_7_KEY)
+    assert decryptor is not None
+    block = decryptor.update(CASE_7_IV)
+    sadb = database()
+    sa = OutboundSa(1, 1, HOST_3, HOST_200, esp=Esp(0x8765, "aes-128-cbc", CASE_7_KEY))
+    sadb.install_outbound(sa, Lease(first=2))
+    sadb.policies.put(1, [PolicyEntry(0)])
+    result = sadb.protect_tunnel(1, *batch([CASE_7_CLEAR]), lambda octets: block[:octets])
+    (packet,) = packets_of(result.body, result.lengths)
+    assert packet[20:] == CASE_7_WIRE[20:]
+    assert packet[2:4] == CASE_7_WIRE[2:4]
+    assert packet[8:10] == CASE_7_WIRE[8:10]
+
+
+def test_rfc_3602_case_5_is_transport_mode() -> None:
+    sadb = database()
+    sadb.install_inbound(InboundSa(1, 1, HOST_3, HOST_100, esp=Esp(0x4321, "aes-128-cbc", CASE_5_KEY)))
+    result = sadb.open_batch(*batch([CASE_5_WIRE]))
+    assert result.groups == ()
+    assert result.drops.counts == {Cause.ENCAPSULATION_MODE: 1}
+
+
+def test_des_is_3des_with_equal_keys() -> None:
+    key = bytes(range(8))
+    single = CIPHERS["des-cbc"].encryptor(key)
+    triple = CIPHERS["3des-cbc"].encryptor(key * 3)
+    assert single is not None
+    assert triple is not None
+    packet = inner(64, source=LEFT)
+    assert single.update(packet) == triple.update(packet)
+
+
+def test_des_known_answer() -> None:
+    """FIPS 81 table C1: DES in CBC mode."""
+    encryptor = CIPHERS["des-cbc"].encryptor(bytes.fromhex("0123456789abcdef"))
+    assert encryptor is not None
+    vector = int.from_bytes(bytes.fromhex("1234567890abcdef"), "big")
+    text = b"Now is the time for all "
+    first = (int.from_bytes(text[:8], "big") ^ vector).to_bytes(8, "big")
+    assert encryptor.update(first + text[8:]).hex() == "e5c7cdde872bf27c43e934008c389c0f683788499a7c05f6"
