@@ -150,14 +150,14 @@ class StaticRoute:
 
 @dataclass(frozen=True, slots=True)
 class Administrator:
-    """`administrator NAME encrypted 1 HASH`, the hash in MD5-crypt form."""
+    """`administrator NAME encrypted 1 HASH`, MD5-crypt; `idle_timeout` in minutes, 0 for never."""
 
     name: str
     password_hash: str = field(default="", repr=False)
     hash_type: int = 1
     privilege_start: int | None = None
     privilege_max: int | None = None
-    idle_timeout: bool | None = None
+    idle_timeout: int | None = None
     line: int = _line()
 
 

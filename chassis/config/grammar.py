@@ -1,0 +1,226 @@
+"""The shape of a command: its syntax as data, compiled once into a small program for the matcher.
+
+Notation of a syntax:
+
+    word            a keyword; `word/other` accepts `other` too and prints `word`
+    <field:type>    a value of a type from `values.TYPES`, or of a range `1-65535` (`32-1024+32` for steps)
+    <field=a|b>     one of several keywords, kept; digits become a number; `a/other` accepts `other` too
+    [ ... ]         may be left out
+    { ... | ... }   one of these
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+from chassis.config.values import TYPES, ValueType, number_type
+
+Kind = Literal["config", "exec", "show", "clear"]
+Standing = Literal["emulated", "accepted", "later", "ours"]
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """A keyword and its other spellings; the first one is printed."""
+
+    spellings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One of several keywords, kept in a field. `options` maps every accepted spelling to its value."""
+
+    field: str
+    options: tuple[tuple[str, str | int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Param:
+    """A value, kept in a field."""
+
+    field: str
+    type: ValueType
+
+
+@dataclass(frozen=True, slots=True)
+class Maybe:
+    """Elements that may be left out."""
+
+    items: tuple[Element, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Either:
+    """One of several sequences of elements."""
+
+    branches: tuple[tuple[Element, ...], ...]
+
+
+Element = Word | Choice | Param | Maybe | Either
+
+_TOKEN = re.compile(r"<(\w+)([:=])([^>]*)>|([\[\]{}|])|([^\s\[\]{}|<>]+)")
+_RANGE = re.compile(r"(\d+)-(\d+)(?:\+(\d+))?")
+
+
+def _param(field: str, kind: str) -> Param:
+    found = _RANGE.fullmatch(kind)
+    if found:
+        low, high, step = found.groups()
+        return Param(field, number_type(int(low), int(high), int(step or 1)))
+    return Param(field, TYPES[kind])
+
+
+def _choice(field: str, text: str) -> Choice:
+    options: list[tuple[str, str | int]] = []
+    for option in text.split("|"):
+        spellings = option.split("/")
+        value: str | int = int(spellings[0]) if spellings[0].isdigit() else spellings[0]
+        options.extend((spelling, value) for spelling in spellings)
+    return Choice(field, tuple(options))
+
+
+def parse_syntax(text: str) -> tuple[Element, ...]:
+    """The elements of a syntax in the notation above; ValueError when it is malformed."""
+    tokens = list(_TOKEN.finditer(text))
+    position = 0
+
+    def sequence(closers: str) -> tuple[Element, ...]:
+        nonlocal position
+        items: list[Element] = []
+        while position < len(tokens):
+            field, sign, kind, mark, word = tokens[position].groups()
+            if mark and mark in closers:
+                return tuple(items)
+            position += 1
+            if field:
+                items.append(_param(field, kind) if sign == ":" else _choice(field, kind))
+            elif word:
+                items.append(Word(tuple(word.split("/"))))
+            elif mark == "[":
+                items.append(Maybe(sequence("]")))
+                position += 1
+            elif mark == "{":
+                branches = [sequence("|}")]
+                while tokens[position].group(4) == "|":
+                    position += 1
+                    branches.append(sequence("|}"))
+                position += 1
+                items.append(Either(tuple(branches)))
+            else:
+                raise ValueError(f"stray {mark} in syntax: {text}")
+        if closers:
+            raise ValueError(f"unclosed bracket in syntax: {text}")
+        return tuple(items)
+
+    return sequence("")
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command of the router.
+
+    `modes` are those that know it; `variants` narrows a mode to kinds of its object (ikev1, ikev2; static,
+    on-demand, manual). `does` and `target` name what it does to the configuration (see `effects`), `enters` the
+    mode that it opens. `no` lists its no forms (None: made from the syntax, empty: there is none). `code` is the
+    diagnostic code of its refused values, `surplus` that of words too many, `misplaced` the one when it stands
+    under the wrong variant or mode.
+    """
+
+    id: str
+    modes: tuple[str, ...]
+    syntax: str
+    help: str
+    kind: Kind = "config"
+    does: str = "set"
+    target: str = ""
+    enters: str = ""
+    aliases: tuple[str, ...] = ()
+    no: tuple[str, ...] | None = None
+    variants: tuple[str, ...] = ()
+    code: str = "bad-value"
+    surplus: str = "surplus"
+    misplaced: str = "misplaced"
+    standing: Standing = "emulated"
+    feature: str = ""
+    guide: str = ""
+
+    @cached_property
+    def elements(self) -> tuple[Element, ...]:
+        """The syntax that is printed back."""
+        return parse_syntax(self.syntax)
+
+    @cached_property
+    def keywords(self) -> str:
+        """The leading keywords, by which the command is spoken of."""
+        words: list[str] = []
+        for element in self.elements:
+            if not isinstance(element, Word):
+                break
+            words.append(element.spellings[0])
+        return " ".join(words)
+
+    @cached_property
+    def no_forms(self) -> tuple[str, ...]:
+        """Every accepted no form, in the notation of the syntax."""
+        if self.no is not None:
+            return self.no
+        if self.kind != "config":
+            return ()
+        if self.does == "enter":
+            cut = self.syntax.find(">")
+            return (f"no {self.syntax[: cut + 1]}" if cut >= 0 else f"no {self.syntax}",)
+        if self.does in ("proposal", "entry", "rule"):
+            return ("no seq <seq:1-65535>",)
+        short = f"no {self.keywords}"
+        return (short,) if short == f"no {self.syntax}" else (short, f"no {self.syntax}")
+
+
+@dataclass(frozen=True, slots=True)
+class Mode:
+    """A configuration mode: its prompt, the mode around it, and the word for its objects in paths and texts."""
+
+    name: str
+    prompt: str
+    parent: str
+    path: str
+    title: str
+
+
+MODES: dict[str, Mode] = {
+    mode.name: mode
+    for mode in (
+        Mode("exec", "#", "", "", "exec mode"),
+        Mode("global", "(config)#", "", "", "global configuration"),
+        Mode("asp-pool", "(config-asp-pool-mode)#", "global", "asp-pool", "an ASP pool"),
+        Mode("asp-group", "(config-asp-group-mode)#", "global", "asp-group", "an ASP group"),
+        Mode("context", "(config-ctx)#", "global", "context", "a context"),
+        Mode("interface", "(config-if)#", "context", "interface", "an interface"),
+        Mode("administrator", "(config-administrator)#", "context", "administrator", "an administrator"),
+        Mode("ike-policy", "(config-ike-policy)#", "context", "ike-policy", "an IKE policy"),
+        Mode("ipsec-acl", "(config-ipsec-acl)#", "context", "ipsec-access-list", "an IPsec ACL"),
+        Mode("ipsec-profile", "(cfg-ipsec-profile)#", "context", "ipsec-profile", "an IPsec profile"),
+        Mode("tunnel", "(config-tunnel)#", "global", "tunnel", "a tunnel"),
+        Mode("ike-proposal", "(config-ike-proposal)#", "global", "ike-proposal", "an IKEv1 proposal"),
+        Mode("ike2-proposal", "(config-ike2-proposal)#", "global", "ike-proposal", "an IKEv2 proposal"),
+        Mode("ipsec-proposal", "(config-ipsec-proposal)#", "global", "ipsec-proposal", "an IPsec proposal"),
+        Mode("ipsec-policy", "(config-ipsec-policy)#", "global", "ipsec-policy", "an IPsec policy"),
+        Mode("ipsec-sa", "(config-ipsec-sa)#", "global", "security-association", "a manual SA"),
+        Mode("ipsec-sa-spi", "(config-ipsec-sa-spi)#", "ipsec-sa", "spi", "a direction of a manual SA"),
+        Mode("ipsec-policy-pq", "(config-ipsec-policy-pq)#", "global", "qos-policy", "an IPsec QoS policy"),
+        Mode("card", "(config-card)#", "global", "card", "a card"),
+        Mode("port", "(config-port)#", "global", "port", "a port"),
+    )
+}
+"""Every mode, by name. Mode "any" in a command stands for all of them."""
+
+
+def ancestors(mode: str) -> tuple[str, ...]:
+    """A mode and those around it, innermost first."""
+    chain: list[str] = []
+    while mode:
+        chain.append(mode)
+        mode = MODES[mode].parent
+    return tuple(chain)

@@ -1,0 +1,251 @@
+"""Matching the words of a line against the commands of a mode.
+
+Each mode's commands are compiled, backwards, into states: a state is the tuple of all words that may come next,
+in order of preference, and an `Accept` where the line may end. Matching keeps every reading that is still
+possible, so optional words and commands with a common beginning need no backtracking. At each word an exact
+keyword wins; else values come before abbreviated keywords, and an abbreviation must be unique.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+
+from chassis.config.grammar import Choice, Command, Either, Element, Maybe, Param, Word, parse_syntax
+from chassis.config.operations import COMMANDS
+from chassis.config.values import Refusal, ValueType
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Accept:
+    """The line may end here as this command."""
+
+    command: Command
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Keyword:
+    """One accepted spelling; `field` is empty for plain keywords, else it keeps `value`."""
+
+    spelling: str
+    field: str
+    value: object
+    target: State
+    command: Command
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Value:
+    """One value of a type."""
+
+    field: str
+    type: ValueType
+    read: Callable[[str], object]
+    target: State
+    command: Command
+
+
+State = tuple["Accept | Keyword | Value", ...]
+_Captures = tuple["_Captures", str, object, int] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A whole line understood: the command, its values by field, and the index of each value's word."""
+
+    command: Command
+    values: dict[str, object] = field(repr=False)
+    places: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why no command fits: the index of the wrong word (or the number of words when some are missing).
+
+    `commands` are those that were still possible before that word.
+    """
+
+    position: int
+    expected: tuple[str, ...]
+    commands: tuple[Command, ...]
+    may_end: Command | None = None
+    refusal: Refusal | None = None
+    refusing: Command | None = None
+    ambiguous: tuple[str, ...] = ()
+
+
+def _build(elements: Sequence[Element], following: State, command: Command) -> State:
+    state = following
+    for element in reversed(elements):
+        match element:
+            case Word(spellings):
+                state = tuple(Keyword(s, "", None, state, command) for s in spellings)
+            case Choice(name, options):
+                state = tuple(Keyword(text, name, value, state, command) for text, value in options)
+            case Param(name, kind):
+                state = (Value(name, kind, kind.read, state, command),)
+            case Maybe(items):
+                state = _build(items, state, command) + state
+            case Either(branches):
+                state = tuple(arc for branch in branches for arc in _build(branch, state, command))
+    return state
+
+
+class Program:
+    """The commands of one mode, ready to match; without their `no` forms, or only those."""
+
+    def __init__(self, commands: Iterable[Command], negative: bool) -> None:
+        arcs: list[Accept | Keyword | Value] = []
+        for command in commands:
+            if negative:
+                syntaxes = tuple(text.removeprefix("no ") for text in command.no_forms)
+            else:
+                syntaxes = (command.syntax, *command.aliases)
+            for syntax in syntaxes:
+                arcs.extend(_build(parse_syntax(syntax), (Accept(command),), command))
+        self.start: State = tuple(arcs)
+        self._first: dict[str, list[Keyword]] = {}
+        for arc in arcs:
+            if isinstance(arc, Keyword):
+                self._first.setdefault(arc.spelling, []).append(arc)
+
+    def match(self, words: Sequence[str], rest: Callable[[int], str]) -> Match | Failure:
+        """The command that the words are, or why there is none.
+
+        `rest(i)` is the text of the line from word `i` on, for values that take all of it.
+        """
+        threads: list[tuple[State, _Captures]] = [(self.start, None)]
+        for index, word in enumerate(words):
+            lower = word.lower()
+            if index == 0 and lower in self._first:
+                threads = [(arc.target, None) for arc in self._first[lower]]
+                continue
+            exact: list[tuple[State, _Captures]] = []
+            valued: list[tuple[State, _Captures]] = []
+            short: list[tuple[Keyword, _Captures]] = []
+            whole: tuple[Value, _Captures] | None = None
+            refusal: tuple[Refusal, Command] | None = None
+            for state, captures in threads:
+                for arc in state:
+                    if isinstance(arc, Keyword):
+                        if arc.spelling == lower:
+                            kept = (captures, arc.field, arc.value, index) if arc.field else captures
+                            exact.append((arc.target, kept))
+                        elif arc.spelling.startswith(lower) and not lower.isdigit():
+                            short.append((arc, captures))
+                    elif isinstance(arc, Value) and not exact:
+                        if arc.type.rest:
+                            whole = whole or (arc, (captures, arc.field, rest(index), index))
+                            continue
+                        value = arc.read(word)
+                        if isinstance(value, Refusal):
+                            if refusal is None or (refusal[0].code == "bad-value" != value.code):
+                                refusal = (value, arc.command)
+                        else:
+                            valued.append((arc.target, (captures, arc.field, value, index)))
+            if exact:
+                threads = exact
+                continue
+            if whole is not None:
+                return _matched(whole[0].command, whole[1])
+            meant = {arc.value if arc.field else arc.spelling for arc, _ in short}
+            if len(meant) == 1:
+                valued.extend(
+                    (arc.target, (kept, arc.field, arc.value, index) if arc.field else kept) for arc, kept in short
+                )
+            if not valued:
+                return _failure(index, threads, refusal, tuple(sorted({a.spelling for a, _ in short})))
+            threads = valued
+        for state, captures in threads:
+            for arc in state:
+                if isinstance(arc, Accept):
+                    return _matched(arc.command, captures)
+        return _failure(len(words), threads, None, ())
+
+    def expected(self, words: Sequence[str]) -> tuple[tuple[str, str], ...]:
+        """What may follow these words: (keyword or <type>, help) pairs, with ("<cr>", help) for the end."""
+        threads: list[State] = [self.start]
+        for word in words:
+            lower = word.lower()
+            arcs = [arc for state in threads for arc in state]
+            keywords = [arc for arc in arcs if isinstance(arc, Keyword)]
+            following = [arc.target for arc in keywords if arc.spelling == lower]
+            if not following:
+                values = [arc for arc in arcs if isinstance(arc, Value)]
+                following = [a.target for a in values if not isinstance(a.read(word), Refusal)]
+                short = [arc for arc in keywords if arc.spelling.startswith(lower)]
+                if len({arc.spelling for arc in short}) == 1:
+                    following.extend(arc.target for arc in short)
+            threads = following
+        found: dict[str, str] = {}
+        for state in threads:
+            for arc in state:
+                match arc:
+                    case Accept(command):
+                        found.setdefault("<cr>", command.help)
+                    case Keyword():
+                        found.setdefault(arc.spelling, arc.command.help)
+                    case Value():
+                        found.setdefault(f"<{arc.type.name}>", arc.type.help)
+        return tuple(found.items())
+
+
+def _matched(command: Command, captures: _Captures) -> Match:
+    values: dict[str, object] = {}
+    places: dict[str, int] = {}
+    while captures is not None:
+        captures, name, value, index = captures
+        values[name] = value
+        places[name] = index
+    return Match(command, values, places)
+
+
+def _failure(
+    index: int,
+    threads: list[tuple[State, _Captures]],
+    refusal: tuple[Refusal, Command] | None,
+    short: tuple[str, ...],
+) -> Failure:
+    expected: dict[str, None] = {}
+    commands: dict[str, Command] = {}
+    may_end: Command | None = None
+    for state, _ in threads:
+        for arc in state:
+            commands[arc.command.id] = arc.command
+            match arc:
+                case Accept():
+                    may_end = may_end or arc.command
+                case Keyword():
+                    expected[arc.spelling] = None
+                case Value():
+                    expected[f"<{arc.type.name}>"] = None
+    return Failure(
+        index,
+        tuple(expected),
+        tuple(commands.values()),
+        may_end,
+        refusal[0] if refusal else None,
+        refusal[1] if refusal else None,
+        short if len(short) > 1 else (),
+    )
+
+
+def knows(command: Command, mode: str, variant: str) -> bool:
+    """Whether a mode, on an object of this variant ("" for any), has the command."""
+    if mode not in command.modes and "any" not in command.modes:
+        return False
+    return not variant or not command.variants or variant in command.variants
+
+
+@cache
+def program(mode: str, variant: str, negative: bool) -> Program:
+    """The commands of a mode for one variant of its object ("" for all variants), compiled once."""
+    return Program((c for c in COMMANDS if knows(c, mode, variant)), negative)
+
+
+def expected(mode: str, words: Sequence[str], variant: str = "") -> tuple[tuple[str, str], ...]:
+    """What may follow `words` in a mode, for help and completion."""
+    if words and words[0].lower() == "no":
+        return program(mode, variant, True).expected(words[1:])
+    return program(mode, variant, False).expected(words)

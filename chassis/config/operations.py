@@ -1,0 +1,86 @@
+"""The commands that do not change the configuration: transactions, PKI, show, clear."""
+
+from __future__ import annotations
+
+from chassis.config.commands import CONFIG_COMMANDS
+from chassis.config.grammar import Command
+
+# A table, kept dense so that a command is read at one glance.
+# fmt: off
+
+_ASP = "[card/asp <asp:asp>]"
+
+
+def _show(name: str, syntax: str, help: str, guide: str = "10", aliases: tuple[str, ...] = ()) -> Command:
+    return Command(name, ("any",), syntax, help, kind="show", does="none", standing="later", guide=guide,
+                   aliases=aliases)
+
+
+def _pki(name: str, syntax: str, help: str) -> Command:
+    return Command(name, ("exec",), syntax, help, kind="exec", does="none", misplaced="S-012",
+                   standing="later", feature="PKI", guide="6.1.1")
+
+
+_SCOPE = "[all-contexts] [verbose]"
+
+OPERATIONS: tuple[Command, ...] = (
+    Command("config", ("exec",), "configure/config", "enter global configuration mode", does="control",
+            enters="global", no=(), guide="12"),
+    Command("commit", ("any",), "commit", "check the open transaction and put it into force", does="control",
+            no=(), guide="13"),
+    Command("exit", ("any",), "exit", "leave this mode", does="control", no=(), guide="13"),
+    Command("end", ("any",), "end", "commit and return to exec mode", does="control", no=(), guide="12"),
+    _pki("pki-import-trusted", "import pki certificate trusted rsa file <file:word>",
+         "read the certificate of a CA from a PEM file"),
+    _pki("pki-add-key-pair", "add pki key-pair <name:name> rsa <bits:512-16384>", "make a key pair"),
+    _pki("pki-import-key-pair", "import pki key-pair <name:name> rsa file <file:word>",
+         "read a key pair from a PEM file"),
+    _pki("pki-add-certificate-request", "add pki certificate-request rsa <name:name> file <file:word>",
+         "write a certificate request into a PEM file, asking for its fields"),
+    _pki("pki-import-self", "import pki certificate self rsa key-pair <name:name> file <file:word>",
+         "read the certificate of this router from a PEM file"),
+    _show("pki-show-self", "show pki certificate self rsa", "our certificates with their handles", "6.1.1"),
+    _pki("pki-remove-certificate", "remove pki certificate <handle:word>", "remove a certificate"),
+    _show("show-configuration-ike", f"show configuration ike {_SCOPE}", "IKE configuration"),
+    _show("show-configuration-ipsec", f"show configuration ipsec {_SCOPE}", "IPsec configuration"),
+    _show("show-configuration-tunnel", f"show configuration tunnel {_SCOPE}", "tunnels as configured"),
+    _show("show-ike-policy", f"show ike {_ASP} policy [<name:name>]", "IKE policies of the context"),
+    _show("show-ike-proposal", f"show ike {_ASP} proposal [<name:name>]", "IKE proposals"),
+    _show("show-ike-statistics", "show ike card/asp <asp:asp> statistics global <version=ike1|ike2>",
+          "IKE counters of an ASP"),
+    _show("show-ipsec-statistics",
+          "show ipsec card/asp <asp:asp> statistics global context <context:name>",
+          "IPsec counters of an ASP and a context"),
+    _show("show-tunnel-ike-statistics", "show tunnel ipsec [name] <name:name> statistics ike [detail]",
+          "IKE counters of a tunnel"),
+    _show("show-ipsec-access-list", f"show ipsec {_ASP} access-list [<name:name>]",
+          "IPsec ACLs of the context"),
+    _show("show-ipsec-policy", f"show ipsec {_ASP} policy [<name:name>]", "IPsec policies"),
+    _show("show-ipsec-profile", f"show ipsec {_ASP} profile [<name:name>]", "IPsec profiles"),
+    _show("show-ipsec-proposal", f"show ipsec {_ASP} proposal [<name:name>]", "IPsec proposals"),
+    _show("show-ipsec-sa", f"show ipsec {_ASP} security-association [<name:name>]", "manual SAs"),
+    _show("show-tunnel-ipsec",
+          "show tunnel ipsec [{name <name:name> | remote <remote:address>}] [{detail | on-demand}]",
+          "tunnels", aliases=("show tunnel ipsec <name:name> [{detail | on-demand}]",)),
+    _show("show-tunnel-statistics", "show tunnel ipsec [name] <name:name> [on-demand] statistics [detail]",
+          "counters of a tunnel"),
+    _show("show-pki-certificate",
+          "show pki [asp/card <asp:asp>] certificate <whose=trusted|self> rsa "
+          "[{identity <identity:word> | handle <handle:word>}]",
+          "certificates"),
+    _show("show-pki-key-pair", "show pki key-pair [<name:name>]", "names of the key pairs"),
+    _show("show-pki-certificate-request", "show pki certificate-request rsa [all]",
+          "certificate requests of the context"),
+    Command("clear-ike-sa", ("exec",), "clear ike sa tunnel <name:name>",
+            "negotiate the IKE SAs of a tunnel anew", kind="clear", does="none", misplaced="S-077",
+            standing="later", feature="IKE", guide="11"),
+    Command("clear-ipsec-sa", ("exec",), "clear ipsec sa tunnel <name:name>",
+            "make the IPsec SAs of a tunnel anew", kind="clear", does="none", misplaced="S-077", guide="11"),
+)
+"""Every command that leaves the configuration as it is."""
+
+COMMANDS: tuple[Command, ...] = CONFIG_COMMANDS + OPERATIONS
+"""The whole grammar."""
+
+BY_ID: dict[str, Command] = {command.id: command for command in COMMANDS}
+"""The whole grammar by id."""

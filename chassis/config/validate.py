@@ -1,0 +1,494 @@
+"""The checks of a commit: what a configuration refers to, and what cannot stand together.
+
+A name that is nowhere defined is a warning, with the context that was searched and the nearest name; what depends
+on it stays down. What the rules of the router exclude is an error, and the line that makes it is taken out of the
+checked configuration.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
+from typing import TypeVar
+
+from chassis.config.diagnostics import Diagnostic, Severity, in_order
+from chassis.config.drafts import Path, Place
+from chassis.config.model import (
+    AspPool,
+    Config,
+    Context,
+    IkePolicy,
+    Interface,
+    ManualSa,
+    ProposalRef,
+    Spi,
+    StaticRoute,
+    Tunnel,
+    TunnelEntry,
+)
+from chassis.config.values import address_number
+
+_NOWHERE = Place(0, 1, "", "", 0)
+_V = TypeVar("_V")
+
+CONTROLLER_SLOTS = (7, 8)
+"""Slots of the controllers; port 7/1 is the management port."""
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """The defined name that looks most like an undefined one, or "" when none is near."""
+    names = list(names)
+    near = difflib.get_close_matches(name, names, 1, 0.75)
+    if near:
+        return near[0]
+    folded = {other.lower(): other for other in names}
+    return folded.get(name.lower(), "")
+
+
+def check(
+    config: Config,
+    places: Mapping[Path, Place] | None = None,
+    broken: Collection[Path] = (),
+    file: str = "",
+) -> tuple[Config, tuple[Diagnostic, ...]]:
+    """The configuration without the lines that exclude others, and every diagnostic of a commit.
+
+    `places` tells where words stand (from the parser); without it lines and columns are those of nothing (0, 1).
+    `broken` names the objects that had a wrong line: warnings that only follow from it are left out.
+    """
+    checks = _Checks(config, places or {}, broken, file)
+    checked = checks.run()
+    return checked, in_order(checks.found)
+
+
+class _Checks:
+    def __init__(self, config: Config, places: Mapping[Path, Place], broken: Collection[Path], file: str) -> None:
+        self.config = config
+        self.places = places
+        self.broken = broken
+        self.file = file
+        self.found: list[Diagnostic] = []
+        self.interfaces_in: dict[str, list[str]] = {}
+        for context in config.contexts.values():
+            for name in context.interfaces:
+                self.interfaces_in.setdefault(name, []).append(context.name)
+
+    # --- reporting ---
+
+    def place(self, *path: str | int) -> Place:
+        return self.places.get(path, _NOWHERE)
+
+    def say(
+        self, severity: Severity, code: str, place: Place, name: str, message: str, repaired: str = ""
+    ) -> None:
+        """Report; `repaired` is the word that should stand there."""
+        hint = place.repaired(repaired) if repaired and place.word else ""
+        self.found.append(Diagnostic(severity, code, name, self.file, place.line, place.column, message, hint))
+
+    def refer(
+        self, name: str, defined: Mapping[str, _V], path: Path, what: str, where: str = "", code: str = "S-039"
+    ) -> _V | None:
+        """The object of a name, or None after a warning."""
+        target = defined.get(name)
+        if target is None:
+            near = nearest(name, defined)
+            also = f"; did you mean {near}?" if near else ""
+            self.say("warning", code, self.place(*path), name, f"no {what} {name}{where}{also}", near)
+        return target
+
+    # --- the whole ---
+
+    def run(self) -> Config:
+        config = self.config
+        pools = self._pools()
+        for group in config.groups.values():
+            for name in group.pools:
+                self.refer(name, config.pools, ("asp-group", group.name, "pools", name), "ASP pool")
+        contexts = {name: self._context(context) for name, context in config.contexts.items()}
+        self._proposals()
+        for sa in config.manual_sas.values():
+            self._manual_sa(sa)
+        tunnels = self._tunnels()
+        self._ports()
+        changed = replace(config, pools=pools, contexts=contexts, tunnels=tunnels)
+        return config if changed == config else changed
+
+    # --- chassis ---
+
+    def _pools(self) -> dict[str, AspPool]:
+        pools: dict[str, AspPool] = {}
+        for pool in self.config.pools.values():
+            kept = []
+            for asp in pool.asps:
+                slot = int(asp.split("/")[0])
+                card = self.config.cards.get(slot)
+                holder = f"slot {slot} has card {card.type}" if card else ""
+                if slot in CONTROLLER_SLOTS:
+                    holder = f"slot {slot} belongs to a controller"
+                elif card is not None and card.is_ase:
+                    holder = ""
+                if holder:
+                    place = self.place("asp-pool", pool.name, "asps", asp)
+                    self.say("error", "S-102", place, asp, f"no ASP {asp}: {holder}")
+                else:
+                    kept.append(asp)
+            pools[pool.name] = pool if len(kept) == len(pool.asps) else replace(pool, asps=tuple(kept))
+        return pools
+
+    def _ports(self) -> None:
+        config = self.config
+        users: dict[tuple[str, str], str] = {}
+        for port in config.ports.values():
+            here = self.place("port", port.name, "name")
+            card = config.cards.get(port.slot)
+            if port.slot not in CONTROLLER_SLOTS:
+                if card is None:
+                    self.say("warning", "S-103", here, port.name, f"no card in slot {port.slot}: port is down")
+                elif port.number > card.ports:
+                    self._missing_port(port.name, port.number, here)
+            if port.interface is None or port.context is None:
+                continue
+            path: Path = ("port", port.name)
+            context = self.refer(port.context, config.contexts, (*path, "context"), "context", code="S-047")
+            if context is None:
+                continue
+            where = f" in context {context.name}"
+            self.refer(port.interface, context.interfaces, (*path, "interface"), "interface", where)
+            users.setdefault((context.name, port.interface), port.name)
+        for card in config.cards.values():
+            if not card.is_ase and not card.is_line_card and card.slot not in CONTROLLER_SLOTS:
+                place = self.place("card", card.slot, "type")
+                self.say("note", "S-101", place, card.type, f"card {card.type} has no process here")
+
+    def _missing_port(self, name: str, number: int, here: Place) -> None:
+        card = self.config.cards[int(name.split("/")[0])]
+        hint = ""
+        if card.is_line_card:
+            sizes = [size for size in (12, 20, 40, 60) if size >= number]
+            hint = f"card ether-{sizes[0] if sizes else number}-port {card.slot}"
+        message = f"card {card.type} in slot {card.slot} has {card.ports or 'no'} ports"
+        self.found.append(Diagnostic("warning", "S-082", name, self.file, here.line, here.column, message, hint))
+
+    # --- contexts ---
+
+    def _context(self, context: Context) -> Context:
+        where = f" in context {context.name}"
+        path: Path = ("context", context.name)
+        if context.asp_group is not None:
+            self._service(context)
+        for interface in context.interfaces.values():
+            if interface.unnumbered is not None:
+                at = (*path, "interface", interface.name, "unnumbered")
+                lender = self.refer(interface.unnumbered, context.interfaces, at, "interface", where)
+                if lender is not None and lender.address is None:
+                    self.say(
+                        "warning", "unnumbered", self.place(*at), lender.name,
+                        f"interface {lender.name} has no address to borrow",
+                    )  # fmt: skip
+        for policy in context.ike_policies.values():
+            self._ike_policy(policy, (*path, "ike-policy", policy.name))
+        for profile in context.profiles.values():
+            for entry in profile.entries:
+                at = (*path, "ipsec-profile", profile.name, "seq", entry.seq)
+                self._entry(entry, at, context)
+        routes = tuple(route for route in context.routes if self._route(route, context))
+        return context if len(routes) == len(context.routes) else replace(context, routes=routes)
+
+    def _service(self, context: Context) -> None:
+        config = self.config
+        assert context.asp_group is not None
+        at: Path = ("context", context.name, "asp_group")
+        group = self.refer(context.asp_group, config.groups, at, "ASP group", code="S-106")
+        if group is None:
+            return
+        asps = [asp for name in group.pools for asp in getattr(config.pools.get(name), "asps", ())]
+        if not asps:
+            message = f"ASP group {group.name} has no ASP: context {context.name} has no Security service"
+            self.say("warning", "S-106", self.place(*at), group.name, message)
+
+    def _route(self, route: StaticRoute, context: Context) -> bool:
+        """Whether the route may stand."""
+        path: Path = ("context", context.name, "route", route.prefix, route.next_hop or route.interface or "")
+        if route.next_hop is not None:
+            if not any(_contains(interface, route.next_hop) for interface in context.interfaces.values()):
+                message = f"next hop {route.next_hop} is in no network of an interface of context {context.name}"
+                self.say("warning", "S-060", self.place(*path, "next_hop"), route.next_hop, message)
+            return True
+        assert route.interface is not None
+        where = f" in context {context.name}"
+        interface = self.refer(route.interface, context.interfaces, (*path, "interface"), "interface", where)
+        if interface is not None and interface.kind == "multibind":
+            message = f"no static route leads to multibind interface {interface.name}"
+            self.say("error", "S-090", self.place(*path, "interface"), interface.name, message)
+            return False
+        return True
+
+    # --- proposals and policies ---
+
+    def _proposals(self) -> None:
+        for proposal in self.config.ipsec_proposals.values():
+            alone = proposal.esp_encryption not in (None, "null") and proposal.esp_authentication is None
+            if alone and proposal.ah is None and ("ipsec-proposal", proposal.name) not in self.broken:
+                place = self.place("ipsec-proposal", proposal.name, "esp_encryption")
+                message = "ESP encryption without authentication: nothing shows a changed packet"
+                self.say("warning", "S-033", place, proposal.esp_encryption or "", message)
+        for policy in self.config.ipsec_policies.values():
+            for item in policy.proposals:
+                at = ("ipsec-policy", policy.name, "seq", item.seq, "name")
+                self.refer(item.name, self.config.ipsec_proposals, at, "IPsec proposal")
+
+    def _ike_policy(self, policy: IkePolicy, path: Path) -> None:
+        for item in policy.proposals:
+            self._ike_proposal(policy, item, (*path, "seq", item.seq, "name"))
+        if path in self.broken:
+            return
+        if policy.address_allocation and policy.connection_type != "responder-only":
+            place = self.place(*path, "address_allocation")
+            message = "address allocation is for connection type responder-only"
+            self.say("warning", "S-029", place, "address-allocation", message)
+        if policy.validate_certificate_identity and not self._uses_certificates(policy):
+            place = self.place(*path, "validate_certificate_identity")
+            message = "no certificate is used: authentication is not rsa-signature"
+            self.say("warning", "S-091", place, "validate-certificate-identity", message)
+
+    def _ike_proposal(self, policy: IkePolicy, item: ProposalRef, at: Path) -> None:
+        proposal = self.refer(item.name, self.config.ike_proposals, at, "IKE proposal")
+        if proposal is not None and proposal.version != policy.version:
+            message = f"IKEv{policy.version} policy {policy.name} cannot use IKEv{proposal.version} proposal"
+            self.say("warning", "S-037", self.place(*at), item.name, f"{message} {item.name}")
+
+    def _uses_certificates(self, policy: IkePolicy) -> bool:
+        if policy.version == 2:
+            return policy.authentication == "rsa-signature"
+        known = [self.config.ike_proposals.get(item.name) for item in policy.proposals]
+        if None in known or not known:
+            # What an undefined proposal would hold is not to be guessed.
+            return bool(known)
+        return any(item is not None and item.authentication == "rsa-signature" for item in known)
+
+    def _manual_sa(self, sa: ManualSa) -> None:
+        path: Path = ("security-association", sa.name)
+        spis = {"both": sa.both, "inbound": sa.inbound, "outbound": sa.outbound}
+        if path in self.broken or any((*path, name) in self.broken for name in spis):
+            return
+        directions = [(name, spi) for name, spi in spis.items() if spi is not None]
+        if not directions:
+            place = self.place(*path, "name")
+            self.say("warning", "S-109", place, sa.name, "no direction is configured: both, or in and out")
+        for name, spi in directions:
+            self._spi(spi, (*path, name))
+        if len(directions) == 1 and sa.both is None:
+            place = self.place(*path, directions[0][0])
+            other = "out" if sa.inbound is not None else "in"
+            self.say("warning", "S-109", place, place.word, f"half a pair: `{other}` is missing")
+        elif sa.inbound is not None and sa.outbound is not None:
+            one, two = sa.inbound, sa.outbound
+            if (one.has_esp, one.has_ah) != (two.has_esp, two.has_ah):
+                place = self.place(*path, "outbound")
+                message = "in and out need the same security protocols"
+                self.say("warning", "S-109", place, place.word, message)
+
+    def _spi(self, spi: Spi, path: Path) -> None:
+        opening = self.place(*path)
+        if not spi.has_esp and not spi.has_ah:
+            self.say("warning", "S-109", opening, opening.word, "neither ESP nor AH is configured")
+        ciphered = spi.esp_encryption is not None and spi.esp_encryption.algorithm != "null"
+        if spi.has_esp:
+            if spi.esp_spi is None:
+                field = "esp_auth" if spi.esp_auth is not None else "esp_encryption"
+                place = self.places.get((*path, field), opening)
+                self.say("warning", "S-109", place, place.word, "ESP has a line but no SPI: `esp spi`")
+            elif spi.esp_auth is None and not ciphered:
+                place = self.place(*path, "esp_spi")
+                self.say("warning", "S-109", place, place.word, "ESP has an SPI but no key")
+        if spi.has_ah and spi.ah_spi is None:
+            place = self.places.get((*path, "ah"), opening)
+            self.say("warning", "S-109", place, place.word, "AH has a key but no SPI: `ah spi`")
+        elif spi.has_ah and spi.ah is None:
+            place = self.place(*path, "ah_spi")
+            self.say("warning", "S-109", place, place.word, "AH has an SPI but no key")
+
+    # --- tunnels ---
+
+    def _entry(self, entry: TunnelEntry, at: Path, acl_context: Context | None) -> None:
+        config = self.config
+        if entry.sa is not None:
+            self.refer(entry.sa, config.manual_sas, (*at, "sa"), "manual SA")
+        elif entry.policy is not None:
+            self.refer(entry.policy, config.ipsec_policies, (*at, "policy"), "IPsec policy")
+        if entry.acl is not None and acl_context is not None:
+            where = f" in context {acl_context.name}"
+            self.refer(entry.acl, acl_context.acls, (*at, "acl"), "IPsec ACL", where)
+
+    def _tunnels(self) -> dict[str, Tunnel]:
+        tunnels: dict[str, Tunnel] = {}
+        static_ids: dict[tuple[str, str], str] = {}
+        demand_ids: dict[tuple[str, str], str] = {}
+        policies: dict[tuple[str, str, str], tuple[str, str]] = {}
+        bound: dict[tuple[str, str], str] = {}
+        inbound: dict[tuple[str, str, str, int], str] = {}
+        for tunnel in self.config.tunnels.values():
+            path: Path = ("tunnel", tunnel.name)
+            self._ends(tunnel, path)
+            self._binding(tunnel, path, bound)
+            self._ike(tunnel, path, policies)
+            if tunnel.qos_policy is not None:
+                self.refer(tunnel.qos_policy, self.config.qos_policies, (*path, "qos_policy"), "QoS policy")
+            if tunnel.remote_id is not None:
+                tunnel = self._remote_id(tunnel, path, static_ids, demand_ids)
+            if tunnel.kind == "manual":
+                tunnel = self._manual_entries(tunnel, path, inbound)
+            tunnels[tunnel.name] = tunnel
+        return tunnels
+
+    def _ends(self, tunnel: Tunnel, path: Path) -> None:
+        if tunnel.local is None:
+            return
+        at = self.place(*path, "local")
+        context = self.config.contexts.get(tunnel.context)
+        if context is None:
+            self.refer(tunnel.context, self.config.contexts, (*path, "context"), "context", code="S-047")
+            return
+        if context.asp_group is None:
+            place = self.place(*path, "context") if tunnel.context_written else at
+            name = tunnel.context if tunnel.context_written else tunnel.local
+            self.say("warning", "S-106", place, name, f"context {context.name} has no Security service")
+        holders = [item for item in context.interfaces.values() if item.address == tunnel.local]
+        if not holders:
+            message = f"no interface of context {context.name} has address {tunnel.local}"
+            self.say("warning", "S-105", at, tunnel.local, message)
+        elif all(item.kind != "loopback" for item in holders):
+            message = f"{tunnel.local} is no loopback's address: the tunnel goes down with interface"
+            self.say("warning", "S-105", at, tunnel.local, f"{message} {holders[0].name}")
+
+    def _binding(self, tunnel: Tunnel, path: Path, bound: dict[tuple[str, str], str]) -> None:
+        config, name = self.config, tunnel.interface
+        context = config.contexts.get(tunnel.interface_context)
+        if name is not None and context is None:
+            at = self.place(*path, "interface_context")
+            missing = tunnel.interface_context
+            holders = self.interfaces_in.get(name, [])
+            near = nearest(missing, holders) or (holders[0] if holders else nearest(missing, config.contexts))
+            also = f"; interface {name} is in {', '.join(holders)}" if holders else ""
+            self.say("warning", "S-047", at, missing, f"no context {missing}{also}", near)
+        elif name is not None and context is not None:
+            where = f" in context {context.name}"
+            interface = self.refer(name, context.interfaces, (*path, "interface"), "interface", where)
+            if interface is not None:
+                self._bound(tunnel, interface, context, path, bound)
+        if tunnel.kind == "on-demand" and (name is None or context is not None):
+            profiles = config.contexts[tunnel.interface_context].profiles if name is not None else {}
+            if name is not None and tunnel.name not in profiles:
+                at = self.place(*path, "name")
+                only = next(iter(profiles)) if len(profiles) == 1 else nearest(tunnel.name, profiles)
+                message = f"no IPsec profile {tunnel.name} in context {tunnel.interface_context}"
+                self.say("warning", "S-045", at, tunnel.name, message, only)
+        for entry in tunnel.entries:
+            # A missing context is said once, at the binding.
+            self._entry(entry, (*path, "seq", entry.seq), context)
+
+    def _bound(
+        self,
+        tunnel: Tunnel,
+        interface: Interface,
+        context: Context,
+        path: Path,
+        bound: dict[tuple[str, str], str],
+    ) -> None:
+        at = self.place(*path, "interface")
+        if (interface.kind == "multibind") != (tunnel.kind == "on-demand"):
+            wanted = "a multibind" if tunnel.kind == "on-demand" else "an ordinary tunnel"
+            message = f"a tunnel that is {tunnel.kind} binds to {wanted} interface, {interface.name} is none"
+            self.say("warning", "binding", at, interface.name, message)
+        elif interface.kind != "multibind":
+            other = bound.setdefault((context.name, interface.name), tunnel.name)
+            if other != tunnel.name:
+                message = f"interface {interface.name} carries tunnel {other} already, and takes only one"
+                self.say("warning", "binding", at, interface.name, message)
+
+    def _ike(self, tunnel: Tunnel, path: Path, policies: dict[tuple[str, str, str], tuple[str, str]]) -> None:
+        context = self.config.contexts.get(tunnel.context)
+        if tunnel.ike_policy is None or context is None:
+            return
+        at = (*path, "ike_policy")
+        where = f" in context {context.name}"
+        policy = self.refer(tunnel.ike_policy, context.ike_policies, at, "IKE policy", where, "S-048")
+        if policy is None:
+            return
+        place = self.place(*at)
+        if tunnel.kind == "on-demand":
+            if policy.version == 1 and policy.mode != "aggressive":
+                message = "an on-demand tunnel with IKEv1 needs `mode aggressive` in its policy"
+                self.say("warning", "S-093", place, policy.name, message)
+        elif policy.pre_shared_key is not None and policy.pre_shared_key.form == "aaa":
+            message = "use-aaa is for on-demand tunnels only"
+            self.say("warning", "use-aaa", place, policy.name, message)
+        identity = policy.identity_remote
+        remote = tunnel.remote_id or (identity.value if identity else "")
+        if identity is not None and tunnel.remote_id not in (None, identity.value):
+            message = f"remote-id decides; identity remote {identity.value} of policy {policy.name} differs"
+            self.say("warning", "S-006", self.place(*path, "remote_id"), tunnel.remote_id or "", message)
+        if remote and tunnel.local is not None:
+            other = policies.setdefault((context.name, tunnel.local, remote), (policy.name, tunnel.name))
+            if other[0] != policy.name:
+                message = f"{remote} at {tunnel.local} is also in policy {other[0]} of tunnel {other[1]}"
+                self.say("warning", "S-036", place, policy.name, message)
+
+    def _remote_id(
+        self,
+        tunnel: Tunnel,
+        path: Path,
+        static_ids: dict[tuple[str, str], str],
+        demand_ids: dict[tuple[str, str], str],
+    ) -> Tunnel:
+        assert tunnel.remote_id is not None
+        at = self.place(*path, "remote_id")
+        if tunnel.kind == "manual":
+            # The place is the command, one blank before its value in every spelling of the line.
+            word = at._replace(column=max(1, at.column - at.offset), word="remote-id", offset=0)
+            self.say("warning", "S-021", word, "remote-id", "a manual tunnel has no IKE identity to check")
+            return tunnel
+        key = (tunnel.context, tunnel.remote_id)
+        mine, others = (demand_ids, static_ids) if tunnel.kind == "on-demand" else (static_ids, demand_ids)
+        other = others.get(key)
+        if other is not None:
+            message = f"context {tunnel.context} and this identity are those of tunnel {other} of another kind"
+            self.say("error", "S-094", at, tunnel.remote_id, message)
+            return replace(tunnel, remote_id=None)
+        mine.setdefault(key, tunnel.name)
+        return tunnel
+
+    def _manual_entries(self, tunnel: Tunnel, path: Path, inbound: dict[tuple[str, str, str, int], str]) -> Tunnel:
+        """Without the SAs whose incoming packets could not be told from those of another tunnel."""
+        kept: list[TunnelEntry] = []
+        for entry in tunnel.entries:
+            sa = self.config.manual_sas.get(entry.sa or "")
+            receive = sa.receive if sa is not None else None
+            if receive is None or tunnel.local is None:
+                kept.append(entry)
+                continue
+            keys = [
+                (tunnel.context, tunnel.local, protocol, spi)
+                for protocol, spi in (("ESP", receive.esp_spi), ("AH", receive.ah_spi))
+                if spi is not None
+            ]
+            clash = next((key for key in keys if inbound.get(key, tunnel.name) != tunnel.name), None)
+            if clash is None:
+                inbound.update(dict.fromkeys(keys, tunnel.name))
+                kept.append(entry)
+                continue
+            place = self.place(*path, "seq", entry.seq, "sa")
+            message = f"{clash[2]} SPI {clash[3]} to {tunnel.local} belongs to tunnel {inbound[clash]} already"
+            self.say("error", "S-109", place, entry.sa or "", message)
+        return tunnel if len(kept) == len(tunnel.entries) else replace(tunnel, entries=tuple(kept))
+
+
+def _contains(interface: Interface, address: str) -> bool:
+    if interface.address is None:
+        return False
+    here, there = address_number(interface.address), address_number(address)
+    if here is None or there is None:
+        return False
+    shift = 32 - interface.prefix_len
+    return here >> shift == there >> shift

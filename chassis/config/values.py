@@ -1,0 +1,318 @@
+"""The kinds of values that a command takes: how each is read from a word, shown, and refused.
+
+Reading never raises: a word that does not fit gives a `Refusal` that says why, under which code, and which word
+would have been right where that is known.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+from chassis.config.model import Identity, Key, PreSharedKey
+
+MAX_SLOT = 14
+"""Highest slot of the chassis; slots 7 and 8 belong to the controllers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a word is no value of its kind; `instead` is the word that was probably meant."""
+
+    why: str
+    code: str = "bad-value"
+    instead: str = ""
+
+
+def _always(value: object) -> bool:
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class ValueType:
+    """A kind of value. `fits` tells whether a value is printed by this kind (used to choose among alternatives).
+
+    `rest` takes the rest of the line with its blanks; `secret` values never appear in a diagnostic.
+    """
+
+    name: str
+    help: str
+    read: Callable[[str], object]
+    show: Callable[[object], str] = str
+    fits: Callable[[object], bool] = _always
+    rest: bool = False
+    secret: bool = False
+
+
+# --- reading ---
+
+_NUMBER = re.compile(r"[0-9]{1,12}", re.ASCII)
+_DOTTED = re.compile(r"([0-9]{1,3})\.([0-9]{1,3})\.([0-9]{1,3})\.([0-9]{1,3})", re.ASCII)
+_LOOKS_DOTTED = re.compile(r"[0-9]+(\.[0-9]+){3}", re.ASCII)
+_HEX = re.compile(r"[0-9a-fA-F]+", re.ASCII)
+
+PROTOCOLS = {
+    "icmp": 1,
+    "igmp": 2,
+    "tcp": 6,
+    "udp": 17,
+    "gre": 47,
+    "esp": 50,
+    "ah": 51,
+    "ospf": 89,
+    "pim": 103,
+    "sctp": 132,
+}
+"""Names of IP protocols that an ACL rule knows, with their numbers."""
+
+_PROTOCOL_NAMES = {number: name for name, number in PROTOCOLS.items()}
+
+
+def address_number(text: str) -> int | None:
+    """The 32-bit number of a dotted address, or None."""
+    found = _DOTTED.fullmatch(text)
+    if found is None:
+        return None
+    a, b, c, d = (int(part) for part in found.groups())
+    if a > 255 or b > 255 or c > 255 or d > 255:
+        return None
+    return a << 24 | b << 16 | c << 8 | d
+
+
+def dotted(number: int) -> str:
+    """The dotted form of a 32-bit number."""
+    return f"{number >> 24}.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
+
+
+def mask_length(text: str) -> int | None:
+    """Prefix length of a dotted mask or wildcard mask, or None when it is neither."""
+    number = address_number(text)
+    if number is None:
+        return None
+    for bits in (number, number ^ 0xFFFFFFFF):
+        length = bits.bit_count()
+        if bits == (0xFFFFFFFF << (32 - length)) & 0xFFFFFFFF:
+            return length
+    return None
+
+
+def _network_mask(length: int) -> int:
+    return (0xFFFFFFFF << (32 - length)) & 0xFFFFFFFF
+
+
+def _read_host(word: str) -> object:
+    number = address_number(word)
+    if number is None:
+        return Refusal("expected an IPv4 address such as 10.0.0.1")
+    if number == 0 or number >= 0xE0000000:
+        return Refusal(f"{word} is no address of a host")
+    return dotted(number)
+
+
+def _split_prefix(word: str) -> tuple[int, int] | Refusal:
+    head, slash, tail = word.partition("/")
+    number = address_number(head)
+    if number is None:
+        return Refusal("expected an IPv4 prefix such as 10.0.0.0/8")
+    if not slash:
+        return Refusal("a prefix length is missing", instead=f"{head}/32")
+    if not _NUMBER.fullmatch(tail) or int(tail) > 32:
+        length = mask_length(tail)
+        if length is not None:
+            return Refusal("a prefix length is expected, not a mask", "S-097", f"{head}/{length}")
+        return Refusal("the prefix length must be 0 to 32")
+    return number, int(tail)
+
+
+def _read_network(word: str) -> object:
+    split = _split_prefix(word)
+    if isinstance(split, Refusal):
+        return split
+    number, length = split
+    return f"{dotted(number & _network_mask(length))}/{length}"
+
+
+def _read_network_or_any(word: str) -> object:
+    return "any" if word.lower() == "any" else _read_network(word)
+
+
+def _read_interface_address(word: str) -> object:
+    split = _split_prefix(word)
+    if isinstance(split, Refusal):
+        return split
+    number, length = split
+    if number >> 24 in (0, 127) or number >= 0xE0000000 or length == 0:
+        return Refusal(f"{word} is no address for an interface")
+    if length < 31 and number == number & _network_mask(length):
+        return Refusal(
+            f"{dotted(number)} is the address of the network itself",
+            "S-053",
+            f"{dotted(number + 1)}/{length}",
+        )
+    return f"{dotted(number)}/{length}"
+
+
+def _read_interface_name(word: str) -> object:
+    if _LOOKS_DOTTED.match(word):
+        return Refusal("expected an IPv4 address or the name of an interface")
+    return word
+
+
+def _read_pair(word: str, last: int, what: str) -> object:
+    slot, slash, number = word.partition("/")
+    if not slash or not _NUMBER.fullmatch(slot) or not _NUMBER.fullmatch(number):
+        return Refusal(f"expected {what}")
+    if not 1 <= int(slot) <= MAX_SLOT or not 1 <= int(number) <= last:
+        return Refusal(f"expected {what}: slot 1 to {MAX_SLOT}, then 1 to {last}")
+    return f"{int(slot)}/{int(number)}"
+
+
+def _read_protocol(word: str) -> object:
+    number = PROTOCOLS.get(word.lower())
+    if number is not None:
+        return number
+    if _NUMBER.fullmatch(word) and int(word) <= 255:
+        return int(word)
+    return Refusal("expected a protocol (a name or 0 to 255), a prefix, any or eq", "S-015")
+
+
+def hex_bytes(word: str) -> bytes | Refusal:
+    """The bytes of hexadecimal digits, with or without 0x."""
+    digits = word[2:] if word[:2] in ("0x", "0X") else word
+    if not _HEX.fullmatch(digits):
+        return Refusal("expected hexadecimal digits", "S-022")
+    if len(digits) % 2:
+        return Refusal("an odd number of hexadecimal digits", "S-022")
+    return bytes.fromhex(digits)
+
+
+def _characters(word: str) -> bytes | Refusal:
+    if not word.isascii() or not word.isprintable():
+        return Refusal("a key is made of printable ASCII characters", "S-022")
+    return word.encode("ascii")
+
+
+def _read_manual_key(word: str) -> object:
+    is_hex = word[:2] in ("0x", "0X")
+    value = hex_bytes(word) if is_hex else _characters(word)
+    return value if isinstance(value, Refusal) else Key(value, is_hex)
+
+
+def _read_hex_key(word: str) -> object:
+    value = hex_bytes(word)
+    return value if isinstance(value, Refusal) else Key(value, True)
+
+
+def _show_key(value: object) -> str:
+    assert isinstance(value, Key)
+    return f"0x{value.value.hex()}" if value.hexadecimal else value.value.decode("ascii")
+
+
+def _read_psk_hex(word: str) -> object:
+    value = hex_bytes(word)
+    return value if isinstance(value, Refusal) else PreSharedKey("hex", value)
+
+
+def _read_psk_text(word: str) -> object:
+    value = _characters(word)
+    return value if isinstance(value, Refusal) else PreSharedKey("ascii", value)
+
+
+def _read_psk_aaa(word: str) -> object:
+    return PreSharedKey("aaa") if word.lower() == "use-aaa" else Refusal("expected use-aaa")
+
+
+def _show_psk(value: object) -> str:
+    assert isinstance(value, PreSharedKey)
+    if value.form == "aaa":
+        return "use-aaa"
+    return f"0x{value.value.hex()}" if value.form == "hex" else value.value.decode("ascii")
+
+
+def _psk_form(form: str) -> Callable[[object], bool]:
+    return lambda value: isinstance(value, PreSharedKey) and value.form == form
+
+
+def _read_identity_address(word: str) -> object:
+    value = _read_host(word)
+    return value if isinstance(value, Refusal) else Identity("address", str(value))
+
+
+def _identity_kind(kind: str) -> Callable[[object], bool]:
+    return lambda value: isinstance(value, Identity) and value.kind == kind
+
+
+def _show_identity(value: object) -> str:
+    assert isinstance(value, Identity)
+    return value.value
+
+
+def _read_card_type(word: str) -> object:
+    if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", word, re.ASCII | re.IGNORECASE):
+        return Refusal("expected a card type such as ase or ge-10-port")
+    return word.lower()
+
+
+def card_ports(card_type: str) -> int:
+    """Number of ports in a type such as ge-10-port; 0 when the name carries none."""
+    found = re.fullmatch(r"[a-z0-9-]*?-([0-9]{1,3})-port", card_type, re.ASCII)
+    return int(found.group(1)) if found else 0
+
+
+@cache
+def number_type(low: int, high: int, step: int = 1) -> ValueType:
+    """Whole numbers from `low` to `high`, both included, in steps."""
+    steps = f" in steps of {step}" if step > 1 else ""
+
+    def read(word: str) -> object:
+        if not _NUMBER.fullmatch(word):
+            return Refusal(f"expected a number from {low} to {high}{steps}")
+        value = int(word)
+        if not low <= value <= high or (value - low) % step:
+            return Refusal(f"{word} is not from {low} to {high}{steps}")
+        return value
+
+    return ValueType(f"{low}..{high}", f"number from {low} to {high}{steps}", read)
+
+
+TYPES: dict[str, ValueType] = {
+    kind.name: kind
+    for kind in (
+        ValueType("name", "a name", str),
+        ValueType("word", "one word", str),
+        ValueType("text", "text to the end of the line", str, rest=True),
+        ValueType("hash", "password hash", str, secret=True),
+        ValueType("address", "IPv4 address", _read_host),
+        ValueType("network", "IPv4 prefix with its length", _read_network),
+        ValueType("network-any", "IPv4 prefix with its length, or any", _read_network_or_any),
+        ValueType("interface-address", "IPv4 address with its prefix length", _read_interface_address),
+        ValueType("interface", "name of an interface", _read_interface_name),
+        ValueType("asp", "slot/asp", lambda word: _read_pair(word, 2, "an ASP such as 1/2")),
+        ValueType("port", "slot/port", lambda word: _read_pair(word, 999, "a port such as 3/11")),
+        ValueType("card-type", "type of card", _read_card_type),
+        ValueType(
+            "protocol",
+            "IP protocol, name or number",
+            _read_protocol,
+            lambda value: _PROTOCOL_NAMES.get(value, str(value)) if isinstance(value, int) else str(value),
+        ),
+        ValueType(
+            "manual-key", "key: characters, or 0x and hexadecimal digits", _read_manual_key, _show_key, secret=True
+        ),
+        ValueType("hex-key", "key in hexadecimal digits", _read_hex_key, _show_key, secret=True),
+        ValueType("psk-hex", "key in hexadecimal digits", _read_psk_hex, _show_psk, _psk_form("hex"), secret=True),
+        ValueType("psk-text", "key in characters", _read_psk_text, _show_psk, _psk_form("ascii"), secret=True),
+        ValueType("psk-aaa", "use-aaa: ask AAA for the key", _read_psk_aaa, _show_psk, _psk_form("aaa")),
+        ValueType("id-address", "IPv4 address", _read_identity_address, _show_identity, _identity_kind("address")),
+        ValueType(
+            "id-fqdn",
+            "fully qualified domain name",
+            lambda word: Identity("fqdn", word),
+            _show_identity,
+            _identity_kind("fqdn"),
+        ),
+    )
+}
+"""Every kind of value that is not a plain range of numbers, by name."""
