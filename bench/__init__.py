@@ -1,0 +1,1 @@
+"""Benchmarks: what a step costs, and what the whole lab carries."""

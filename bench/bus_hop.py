@@ -1,0 +1,61 @@
+"""One hop of the fabric: a process that sends batches, a process that takes them."""
+
+from __future__ import annotations
+
+import os
+import time
+from array import array
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import zmq
+
+from bench.report import Report
+from chassis.bus import endpoints, fabric
+from chassis.bus.batch import Batch, Step
+from chassis.net.ethernet import HEADROOM
+
+BATCH = 64
+SECONDS = 1.0
+RUNS = 5
+
+
+def _send(run: Path, size: int) -> None:
+    """Sends as fast as the hop takes it, until it is killed."""
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    sender, _ = fabric.connect(context, zmq.PUSH, endpoints.fabric(run, "a", "lc 3", 1), fabric.QUEUE)
+    lengths = array("H", [size + HEADROOM] * BATCH)
+    batch = Batch(Step.PROTECT, bytearray(sum(lengths)), lengths, card="asp 1/1", epoch=1)
+    while True:
+        if not fabric.send(sender, batch):
+            sender.poll(1, zmq.POLLOUT)
+
+
+def _hop(size: int) -> float:
+    """Packets a second that the receiving process takes in."""
+    with TemporaryDirectory(dir="/tmp") as folder:
+        child = os.fork()
+        if not child:
+            _send(Path(folder), size)
+        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        pull = fabric.receiver(context, endpoints.fabric(Path(folder), "a", "lc 3", 1), fabric.QUEUE)
+        try:
+            pull.poll(5000)
+            packets, begin = 0, time.perf_counter()
+            while time.perf_counter() - begin < SECONDS:
+                batch = fabric.receive(pull)
+                if batch is None:
+                    pull.poll(10)
+                else:
+                    packets += len(batch)
+            return packets / (time.perf_counter() - begin)
+        finally:
+            os.kill(child, 9)
+            os.waitpid(child, 0)
+            context.destroy(linger=0)
+
+
+def run(report: Report) -> None:
+    """Both sizes; a hop has two cores to itself, one for each end."""
+    for size in (64, 1400):
+        report.add(f"bus hop, {size} bytes, batches of {BATCH}", [_hop(size) for _ in range(RUNS)], "packets/s")

@@ -1,0 +1,42 @@
+"""A benchmark's figures: printed for people, kept in `build/bench.json` for programs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One figure: `peer` and `ratio` say what it was measured beside in the same run, where it was."""
+
+    name: str
+    value: float
+    unit: str
+    peer: str = ""
+    ratio: float | None = None
+
+
+class Report:
+    """Collects figures in the order in which they are measured, and prints each at once."""
+
+    def __init__(self) -> None:
+        self.figures: list[Figure] = []
+
+    def add(
+        self, name: str, values: list[float], unit: str, peer: str = "", against: float | None = None
+    ) -> float:
+        """The median of repeated measurements, with their range; `against` is what the peer reached."""
+        value = median(values)
+        ratio = None if not against else value / against
+        self.figures.append(Figure(name, round(value, 3), unit, peer, None if ratio is None else round(ratio, 3)))
+        spread = f"  ({min(values):,.2f} to {max(values):,.2f})" if len(values) > 1 else ""
+        beside = f"  {ratio:.2f} x {peer}" if ratio is not None else ""
+        print(f"{name:<62} {value:>14,.2f} {unit:<12}{beside}{spread}", flush=True)
+        return value
+
+    def write(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps([asdict(figure) for figure in self.figures], indent=1) + "\n")
