@@ -173,9 +173,7 @@ def test_packets_are_grouped_by_tunnel_in_order() -> None:
     result = right.open_batch(*batch(packets))
     assert [group.tunnel for group in result.groups] == [2, 1]
     for group in result.groups:
-        assert list(group.origins) == [
-            index for index, tunnel in enumerate(tunnels) if tunnel == group.tunnel
-        ]
+        assert list(group.origins) == [index for index, tunnel in enumerate(tunnels) if tunnel == group.tunnel]
         clear = packets_of(group.body, group.lengths)
         assert len(clear) == len(group.origins)
         assert len(set(clear)) == len(clear)

@@ -142,6 +142,22 @@ def test_a_released_slot_is_reused_only_when_no_other_is_free() -> None:
     assert state.claim(KEY).is_new, "its old numbers are gone with its slot"
 
 
+def test_slots_of_a_dead_process_are_reused_last() -> None:
+    memory = bytearray(octets_for(3))
+    state = SaState(memoryview(memory))
+    third = SlotKey(Direction.INBOUND, 5, 51, 300, 1)
+    for number, key in enumerate((KEY, OTHER, third), start=100):
+        state.claim(key).store_next(number)
+    state.release(third)
+    state = SaState(memoryview(memory))
+    assert state.claim(KEY).next_number == 100
+    new = [SlotKey(Direction.OUTBOUND, 9, 50, 400 + number, 1) for number in range(3)]
+    assert [state.claim(key).number for key in new[:2]] == [2, 1], "the released one goes first"
+    assert state.claim(KEY).next_number == 100
+    with pytest.raises(StateError, match="full"):
+        state.claim(new[2])
+
+
 @pytest.mark.parametrize(
     ("word", "value", "text"),
     [

@@ -66,8 +66,11 @@ class Protector:
         self.renew(lease)
 
     def renew(self, lease: Lease) -> None:
-        """Go on under a new lease: its first number or the next unused one, whichever is higher."""
-        self.next_number = max(self.next_number, lease.first)
+        """Go on under a new lease. One that joins the present lease extends it without a gap;
+        otherwise sending goes on at its first number or the next unused one, whichever is higher.
+        """
+        if lease.first > self.limit:
+            self.next_number = max(self.next_number, lease.first)
         self.limit = lease.limit
         self._alarm = lease.limit - (lease.limit - lease.first) // 2
         self._ended = False

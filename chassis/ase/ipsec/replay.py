@@ -84,4 +84,4 @@ def accept_batch(
 
 def everything_seen(edge: int, window: int) -> tuple[int, int]:
     """A state that refuses every number up to `edge`: for an SA whose history is unknown."""
-    return (edge, (1 << window) - 1) if edge else (0, 0)
+    return edge, (1 << window) - 1

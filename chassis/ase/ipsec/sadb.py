@@ -16,8 +16,9 @@ from chassis.ase.ipsec.causes import Cause, Drops, Notice
 from chassis.ase.ipsec.open import InboundKey, Opener, OpenResult, open_packets
 from chassis.ase.ipsec.policy import NO_ENTRY, Policies
 from chassis.ase.ipsec.protect import Protected, Protector, cut
+from chassis.ase.ipsec.replay import everything_seen
 from chassis.ase.ipsec.sa import InboundSa, Lease, OutboundSa, SaError
-from chassis.ase.ipsec.state import Direction, SaState, Slot, SlotKey
+from chassis.ase.ipsec.state import Direction, SaState, Slot, SlotKey, StateError
 
 SaName: TypeAlias = tuple[int, int]
 """(tunnel, serial)."""
@@ -78,7 +79,7 @@ class Sadb:
         slots = self._claim(sa)
         for slot in slots:
             if edge > slot.window()[0]:
-                slot.store_window(edge, (1 << sa.window) - 1)
+                slot.store_window(*everything_seen(edge, sa.window))
         opener = Opener(sa, slots)
         self._inbound[name] = opener
         protocol, spi = sa.protocols[0]
@@ -94,6 +95,8 @@ class Sadb:
                     f"SPI {key.spi} of tunnel {sa.tunnel} is in use by tunnel {owner[0]} "
                     f"for the same protocol and {key.direction.name.lower()} destination"
                 )
+        if self.state.room() < len(keys):
+            raise StateError(f"SA state is full: all {self.state.slots} slots are held")
         slots = [self.state.claim(key) for key in keys]
         for key in keys:
             self._owners[key] = (sa.tunnel, sa.serial)

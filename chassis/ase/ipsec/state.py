@@ -13,7 +13,8 @@ then the selector word turns over. A slot is filled first, then its use word is 
 gets its magic last.
 
 A released slot keeps its numbers: the same SA configured again goes on where it stopped, and the
-slot is taken for another SA only when no free one is left.
+slot is taken for another SA only when no free one is left. So does a slot that an earlier process
+held and this one has not claimed yet, after all released ones: install what is to live on first.
 """
 
 from __future__ import annotations
@@ -144,6 +145,7 @@ class SaState:
         self._check_header()
         self._held: dict[tuple[int, int], int] = {}
         self._released: dict[tuple[int, int], int] = {}
+        self._left: dict[tuple[int, int], int] = {}
         self._free: list[int] = []
         self._scan()
 
@@ -184,8 +186,12 @@ class SaState:
             if use > _RELEASED or words[base + _SELECTOR] > 1 or words[base + _NEXT] > _NUMBERS_END:
                 raise StateError(f"SA state is damaged in slot {number}")
             digest = (words[base + _KEY], words[base + _KEY + 1])
-            (self._held if use == _HELD else self._released)[digest] = number
+            (self._left if use == _HELD else self._released)[digest] = number
         self._free.reverse()
+
+    def room(self) -> int:
+        """How many slots could be claimed for new SAs."""
+        return self.slots - len(self._held)
 
     def claim(self, key: SlotKey) -> Slot:
         """The slot of an SA, with its numbers if it ever had one here; StateError when all are held."""
@@ -193,7 +199,9 @@ class SaState:
         number = self._held.get(digest)
         if number is not None:
             return Slot(self._words, self._octets, number, is_new=False)
-        number = self._released.pop(digest, None)
+        number = self._left.pop(digest, None)
+        if number is None:
+            number = self._released.pop(digest, None)
         if number is not None:
             self._words[_HEADER_WORDS + number * _SLOT_WORDS + _USE] = _HELD
             self._held[digest] = number
@@ -209,13 +217,13 @@ class SaState:
         return Slot(words, self._octets, number, is_new=True)
 
     def _take(self) -> int:
-        """A slot to overwrite: a free one, else the one that was released first."""
+        """A slot to overwrite: a free one, else the one that was released or left behind first."""
         if self._free:
             return self._free.pop()
-        if not self._released:
+        unused = self._released or self._left
+        if not unused:
             raise StateError(f"SA state is full: all {self.slots} slots are held")
-        oldest = next(iter(self._released))
-        number = self._released.pop(oldest)
+        number = unused.pop(next(iter(unused)))
         self._words[_HEADER_WORDS + number * _SLOT_WORDS + _USE] = _FREE
         return number
 
