@@ -160,7 +160,7 @@ def test_dummy_packets() -> None:
 @pytest.mark.parametrize(
     "payload",
     [
-        pytest.param(bytes(8) + bytes([9, 9, 2, 4]), id="padding octets"),
+        pytest.param(inner(40) + bytes([1, 9, 2, 4]), id="padding octets"),
         pytest.param(bytes(10) + bytes([200, 4]), id="padding longer than the payload"),
         pytest.param(bytes(11) + bytes([0, 4]), id="not a multiple of four"),
         pytest.param(bytes(18) + bytes([0, 4]), id="inner shorter than a header"),

@@ -89,6 +89,14 @@ def test_exact_edges(window: int) -> None:
     assert advance(edge, bitmap, window, 5001 + window) == (5001 + window, 1)
 
 
+@pytest.mark.parametrize("window", WINDOWS)
+def test_a_long_run_keeps_the_bitmap_in_its_window(window: int) -> None:
+    edge, bitmap, accepted, refused = accept_batch(0, 0, window, range(1, 3001), lambda index: True)
+    assert (edge, bitmap) == (3000, (1 << window) - 1)
+    assert len(accepted) == 3000
+    assert refused == []
+
+
 def test_number_zero_is_never_fresh() -> None:
     assert check(0, 0, 64, 0) is Verdict.LATE
     assert check(10, 0, 64, 0) is Verdict.LATE

@@ -14,7 +14,6 @@ from ipsec_kit import (
     database,
     esp,
     inner,
-    packets_of,
     protected,
     receiver,
     sender,
@@ -142,6 +141,19 @@ def test_numbers_and_windows_outlive_removal() -> None:
     assert protected(left, [inner()])[0][24:28] == (4).to_bytes(4, "big")
 
 
+def test_a_bundle_that_loses_its_ah_goes_on_with_its_esp_numbers() -> None:
+    left, right = sender(esp(), ah()), receiver(esp(), ah())
+    right.open_batch(*batch(protected(left, [inner()] * 3)))
+    left.remove_outbound(1, 1)
+    right.remove_inbound(1, 1)
+    sender(esp(), into=left)
+    receiver(esp(), into=right)
+    (packet,) = protected(left, [inner()])
+    assert packet[24:28] == (4).to_bytes(4, "big")
+    replayed = protected(sender(esp()), [inner()] * 3)
+    assert right.open_batch(*batch(replayed)).drops.counts == {Cause.DUPLICATE: 3}
+
+
 def test_a_lost_file_goes_on_from_the_lease() -> None:
     left = sender(esp(), lease=Lease((1 << 20) + 1, (1 << 21) + 1))
     assert protected(left, [inner()])[0][24:28] == ((1 << 20) + 1).to_bytes(4, "big")
@@ -174,4 +186,3 @@ def test_a_smaller_window_is_exact_after_a_larger_one() -> None:
     receiver(esp(), window=64, into=right)
     assert right.open_batch(*batch([wire[60]])).drops.counts == {Cause.LATE: 1}
     assert right.open_batch(*batch([wire[150]])).drops.counts == {Cause.DUPLICATE: 1}
-    assert packets_of(b"", []) == []
