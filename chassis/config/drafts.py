@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields
-from functools import cache, partial
+from functools import partial
 from typing import Any, NamedTuple
 
 from chassis.config.model import Config
@@ -81,22 +81,31 @@ def _same(value: object) -> object:
     return value
 
 
-@cache
+_DEFAULTS: dict[type, dict[str, Callable[[], object]]] = {}
+_NAMES: dict[type, tuple[str, ...]] = {}
+
+
 def defaults(cls: type) -> dict[str, Callable[[], object]]:
     """For each field of a configuration class with a default, a function that makes it."""
+    known = _DEFAULTS.get(cls)
+    if known is not None:
+        return known
     made: dict[str, Callable[[], object]] = {}
     for item in fields(cls):
         if item.default is not MISSING:
             made[item.name] = partial(_same, item.default)
         elif item.default_factory is not MISSING:
             made[item.name] = item.default_factory
+    _DEFAULTS[cls] = made
     return made
 
 
-@cache
 def field_names(cls: type) -> tuple[str, ...]:
     """The names of the fields of a configuration class."""
-    return tuple(item.name for item in fields(cls))
+    known = _NAMES.get(cls)
+    if known is None:
+        known = _NAMES[cls] = tuple(item.name for item in fields(cls))
+    return known
 
 
 def thaw(value: Any) -> dict[str, Any]:

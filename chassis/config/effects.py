@@ -327,13 +327,13 @@ def _remove(reading: Reading, frame: Frame, command: Command, values: dict[str, 
 def _keep_text(frame: Frame, command: Command, text: str | None) -> None:
     """Keep one line without effect, in the place that the grammar gives it."""
     words = command.keywords
-    kept = [item for item in frame.fields["accepted"] if not _same_command(item, words)]
+    kept = [item for item in frame.fields["accepted"] if not same_command(item, words)]
     if text is not None:
         kept.append(text)
     frame.fields["accepted"] = tuple(sorted(kept, key=_accepted_order))
 
 
-def _same_command(text: str, words: str) -> bool:
+def same_command(text: str, words: str) -> bool:
     text = text.removeprefix("no ")
     return text == words or text.startswith(f"{words} ")
 

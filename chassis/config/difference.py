@@ -1,0 +1,141 @@
+"""What changes from one configuration to another, object by object."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from chassis.config.model import Config, Context, StaticRoute
+from chassis.config.render import render_object, render_route
+
+ChangePath = tuple[str | int, ...]
+
+_GLOBAL = (
+    ("pools", "asp-pool", "asp-pool"),
+    ("groups", "asp-group", "asp-group"),
+    ("ike_proposals", "ike-proposal", "ike-proposal"),
+    ("ipsec_proposals", "ipsec-proposal", "ipsec-proposal"),
+    ("ipsec_policies", "ipsec-policy", "ipsec-policy"),
+    ("manual_sas", "security-association", "ipsec-sa"),
+    ("qos_policies", "qos-policy", "ipsec-policy-pq"),
+    ("tunnels", "tunnel", "tunnel"),
+    ("cards", "card", "card"),
+    ("ports", "port", "port"),
+)
+_CONTEXT = (
+    ("interfaces", "interface", "interface"),
+    ("administrators", "administrator", "administrator"),
+    ("ike_policies", "ike-policy", "ike-policy"),
+    ("acls", "ipsec-access-list", "ipsec-acl"),
+    ("profiles", "ipsec-profile", "ipsec-profile"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One object added, removed or changed.
+
+    `path` names it: ("context", "L1", "interface", "x"), or ("context", "L1", "route", "10.0.0.0/8", "1.2.3.4").
+    `old` and `new` are the typed objects (None where there is none); a context stands there without its parts,
+    which have changes of their own. `lines` are the configuration lines that go ("- ...") and come ("+ ..."), with
+    keys hidden.
+    """
+
+    kind: Literal["added", "removed", "changed"]
+    path: ChangePath
+    old: Any
+    new: Any
+    lines: tuple[str, ...] = field(default=(), compare=False)
+
+    def __str__(self) -> str:
+        head = f"{self.kind} {' '.join(str(part) for part in self.path)}"
+        return head if not self.lines else f"{head}: {'; '.join(self.lines)}"
+
+
+def difference(old: Config, new: Config) -> tuple[Change, ...]:
+    """Every change from `old` to `new`; empty when they are equal. Global objects first, contexts after them."""
+    return tuple(_changes(old, new))
+
+
+def _changes(old: Config, new: Config) -> Iterator[Change]:
+    if old.hostname != new.hostname:
+        lines: tuple[str, ...] = (f"- system hostname {old.hostname}", f"+ system hostname {new.hostname}")
+        yield Change("changed", ("hostname",), old.hostname, new.hostname, lines)
+    if old.accepted != new.accepted:
+        lines = _lines(list(old.accepted), list(new.accepted))
+        yield Change("changed", ("accepted",), old.accepted, new.accepted, lines)
+    for attribute, word, mode in _GLOBAL:
+        yield from _collection((), word, mode, getattr(old, attribute), getattr(new, attribute))
+    empty = Context("")
+    for name in {**old.contexts, **new.contexts}:
+        before, after = old.contexts.get(name), new.contexts.get(name)
+        if before == after:
+            continue
+        path: ChangePath = ("context", name)
+        change = _one(path, "context", before and _shell(before), after and _shell(after))
+        if change is not None:
+            yield change
+        first, second = before or empty, after or empty
+        for attribute, word, mode in _CONTEXT:
+            yield from _collection(path, word, mode, getattr(first, attribute), getattr(second, attribute))
+        yield from _routes(path, first, second)
+
+
+def _shell(context: Context) -> Context:
+    """A context with its own settings alone."""
+    return replace(context, interfaces={}, administrators={}, routes=(), ike_policies={}, acls={}, profiles={})
+
+
+def _collection(
+    base: ChangePath, word: str, mode: str, old: Mapping[Any, Any], new: Mapping[Any, Any]
+) -> Iterator[Change]:
+    for key in {**old, **new}:
+        change = _one((*base, word, key), mode, old.get(key), new.get(key))
+        if change is not None:
+            yield change
+
+
+def _one(path: ChangePath, mode: str, old: Any, new: Any) -> Change | None:
+    if old == new:
+        return None
+    if old is None:
+        return Change("added", path, None, new, tuple(f"+ {line}" for line in _body(mode, new)))
+    if new is None:
+        return Change("removed", path, old, None)
+    lines = _lines(_body(mode, old), _body(mode, new))
+    return Change("changed", path, old, new, lines or ("a key or its kind changed",))
+
+
+def _body(mode: str, value: Any) -> list[str]:
+    if mode == "ike-proposal" and value.version == 2:
+        mode = "ike2-proposal"
+    return [line.strip() for line in render_object(mode, value, keys=False)]
+
+
+def _lines(old: list[str], new: list[str]) -> tuple[str, ...]:
+    gone = [f"- {line}" for line in old if line not in new]
+    come = [f"+ {line}" for line in new if line not in old]
+    return (*gone, *come)
+
+
+def _routes(base: ChangePath, old: Context, new: Context) -> Iterator[Change]:
+    before = {_route_key(route): route for route in old.routes}
+    after = {_route_key(route): route for route in new.routes}
+    for key in {**before, **after}:
+        one, two = before.get(key), after.get(key)
+        if one == two:
+            continue
+        path = (*base, "route", *key)
+        gone = (f"- {render_route(one)}",) if one is not None and two is not None else ()
+        come = (f"+ {render_route(two)}",) if two is not None else ()
+        kind: Literal["added", "removed", "changed"] = "changed"
+        if one is None:
+            kind = "added"
+        elif two is None:
+            kind = "removed"
+        yield Change(kind, path, one, two, (*gone, *come))
+
+
+def _route_key(route: StaticRoute) -> tuple[str, str]:
+    return route.prefix, route.next_hop or route.interface or ""
