@@ -1,0 +1,234 @@
+"""What may never happen, checked as it would: each check raises a `Violation` at the moment of the first fault.
+
+1. No packet of a flow whose route is a tunnel is in clear on a wire between routers.
+2. No sender uses a sequence number twice for one (destination, protocol, SPI); no packet is delivered twice.
+3. A configuration is never half applied: at every moment every card holds records of one variant only, and what
+   was acknowledged stays, whatever happens to the controller.
+4. A controller that comes back flushes nothing that is still right.
+5. Nothing of an epoch that is over leaves a process that knows it (see `CardProcess`).
+6. After the last fault everything comes back: cards, tunnels, flows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from struct import Struct
+from typing import Any
+
+from chassis.bus.batch import Batch
+from chassis.bus.records import CardState, Circuit, Key, LocalAddress, Port, Record, Route, Tunnel
+from chassis.net.ipv4 import AH, ESP, UDP
+from chassis.sim.node import CardProcess, Node
+from chassis.sim.wires import End
+from chassis.sim.world import World
+
+Identify = Callable[[bytes | bytearray | memoryview, int], tuple[int, int, int] | None]
+"""(flow, start, sequence number) of the frame at an offset of a body, None where it is of no flow."""
+
+_DESTINATION_ESP = Struct("!III")
+_AH = Struct("!BB2xII")
+_ESP = Struct("!II")
+_WORD = Struct("!I")
+
+_NUMBERED = frozenset({ESP, AH})
+_IP_AT = 14
+_STEADY = (CardState, Tunnel, Circuit, Route, LocalAddress)
+"""Records that a restart of the controller alone changes nothing of."""
+
+Sender = tuple[str, int, int, int]
+"""(node, destination, protocol, SPI)"""
+
+
+@dataclass(slots=True)
+class _Commits:
+    """Numbers of the commits of one node: 0 is the configuration that it starts with."""
+
+    tried: int = 0
+    acknowledged: int = 0
+
+
+@dataclass(slots=True)
+class Traffic:
+    """What testers sent and were given: (flow, start, sequence number) of each packet."""
+
+    sent: dict[tuple[int, int, int], None] = field(default_factory=dict)
+    delivered: set[tuple[int, int, int]] = field(default_factory=set)
+
+    def lost(self, since: int = 0) -> int:
+        """How many of the packets after the first `since` ones did not arrive."""
+        delivered = self.delivered
+        return sum(key not in delivered for number, key in enumerate(self.sent) if number >= since)
+
+
+class Checks:
+    """The checks of one run."""
+
+    def __init__(self, world: World, identify: Identify) -> None:
+        self.world = world
+        self.traffic = Traffic()
+        self.protected = 0
+        """Protected packets seen between routers."""
+        self._identify = identify
+        self._numbers: dict[Sender, set[int]] = {}
+        self._entry: dict[int, tuple[str, str]] = {}
+        self._held: dict[str, dict[str, dict[Key, Record]]] = {}
+        self._commits: dict[str, _Commits] = {}
+
+    # wires
+
+    def from_tester(self, end: End, batch: Batch) -> None:
+        """Frames that a tester sends to a router."""
+        identify, sent, at = self._identify, self.traffic.sent, 0
+        for length in batch.lengths:
+            key = identify(batch.body, at)
+            if key is not None:
+                if key[0] not in self._entry:
+                    self._entry[key[0]] = (end.far.node, end.far.port)
+                sent[key] = None
+            at += length
+
+    def to_tester(self, end: End, batch: Batch) -> None:
+        """Frames that a router gives to a tester: each packet of a flow once."""
+        identify, delivered, at = self._identify, self.traffic.delivered, 0
+        for length in batch.lengths:
+            key = identify(batch.body, at)
+            if key is not None:
+                if key in delivered:
+                    raise self.world.violated(
+                        "no replay", f"{end} delivers packet {key[2]} of start {key[1]} of a flow a second time"
+                    )
+                delivered.add(key)
+            at += length
+
+    def between_routers(self, end: End, batch: Batch) -> None:
+        """Frames that a router sends to another one."""
+        body, at = batch.body, _IP_AT
+        for length in batch.lengths:
+            if body[at - 2] == 8 and body[at - 1] == 0:
+                protocol = body[at + 9]
+                if protocol in _NUMBERED:
+                    # A later fragment has no header of the protocol.
+                    if not (body[at + 6] & 0x1F or body[at + 7]):
+                        self._number(end, body, at, protocol)
+                elif protocol == UDP:
+                    self._clear(end, body, at)
+            at += length
+
+    def _number(self, end: End, body: bytearray | memoryview, at: int, protocol: int) -> None:
+        self.protected += 1
+        data = at + (body[at] & 15) * 4
+        (destination,) = _WORD.unpack_from(body, at + 16)
+        if protocol == AH:
+            following, words, spi, sequence = _AH.unpack_from(body, data)
+            self._once(end, (end.node, destination, AH, spi), sequence)
+            if following != ESP:
+                return
+            data += (words + 2) * 4
+        spi, sequence = _ESP.unpack_from(body, data)
+        self._once(end, (end.node, destination, ESP, spi), sequence)
+
+    def _once(self, end: End, sender: Sender, sequence: int) -> None:
+        used = self._numbers.get(sender)
+        if used is None:
+            used = self._numbers[sender] = set()
+        if sequence in used:
+            raise self.world.violated(
+                "no number twice",
+                f"{end} sends sequence number {sequence} of SPI {sender[3]:#x}, protocol {sender[2]}, again",
+            )
+        used.add(sequence)
+
+    def _clear(self, end: End, body: bytearray | memoryview, at: int) -> None:
+        key = self._identify(body, at - _IP_AT)
+        process = end.process
+        if key is None or not isinstance(process, CardProcess):
+            return
+        (destination,) = _WORD.unpack_from(body, at + 16)
+        entry = self._entry.get(key[0], ("", ""))
+        records: Mapping[Key, Record] = process.engine.replica.records
+        port = records.get((Port.TYPE, entry[1])) if entry[0] == end.node else None
+        context = port.context if isinstance(port, Port) else None
+        for route in best_routes(records, destination, context):
+            if any(hop.kind == "tunnel" for hop in route.next_hops):
+                raise self.world.violated(
+                    "nothing in clear", f"{end} sends packet {key[2]} of a flow in clear; its route is a tunnel"
+                )
+
+    # configuration and replication
+
+    def replicated(self, card: CardProcess) -> None:
+        """A card's records changed."""
+        records: Mapping[Key, Record] = card.engine.replica.records
+        variants = card.home.model.variants
+        if len(variants) > 1 and not any(_whole(variant.marks, records) for variant in variants):
+            raise self.world.violated("a commit is whole", f"{card.name} holds records of two configurations")
+        held = self._held.get(card.home.model.name)
+        if held is None or card.card not in held:
+            return
+        steady = _steady(records)
+        if steady != held[card.card]:
+            raise self.world.violated(
+                "nothing is flushed",
+                f"a controller that came back changed {_difference(held[card.card], steady)} of {card.name}",
+            )
+
+    def hold(self, node: Node) -> None:
+        """From here on only the controller of this node fails: what its cards hold must stay."""
+        self._held[node.model.name] = {
+            card.card: _steady(card.engine.replica.records) for card in node.cards.values()
+        }
+
+    def release(self, node: Node) -> None:
+        self._held.pop(node.model.name, None)
+
+    def tries(self, node: Node) -> int:
+        """A commit begins: its number. Its variant is the number modulo the number of variants."""
+        commits = self._commits.setdefault(node.model.name, _Commits())
+        commits.tried += 1
+        return commits.tried
+
+    def acknowledged(self, node: Node, number: int) -> None:
+        """A commit was reported as done."""
+        commits = self._commits[node.model.name]
+        commits.acknowledged = max(commits.acknowledged, number)
+
+    def configured(self, node: Node) -> None:
+        """Called when a node is at rest: what its cards hold is the last acknowledged commit or a later one."""
+        variants = node.model.variants
+        if len(variants) < 2:
+            return
+        commits = self._commits.get(node.model.name, _Commits())
+        allowed = [variants[number % len(variants)] for number in range(commits.acknowledged, commits.tried + 1)]
+        for card in node.cards.values():
+            if not any(_whole(variant.marks, card.engine.replica.records) for variant in allowed):
+                raise self.world.violated(
+                    "a commit is whole",
+                    f"{card.name} does not hold commit {commits.acknowledged}, which was acknowledged",
+                )
+
+
+def best_routes(records: Mapping[Key, Record], destination: int, context: int | None) -> list[Route]:
+    """The longest match in a context, or in each context where none is given."""
+    best: dict[int, Route] = {}
+    for record in records.values():
+        if isinstance(record, Route) and (context is None or record.context == context):
+            shift = 32 - record.length
+            if destination >> shift == record.prefix >> shift:
+                known = best.get(record.context)
+                if known is None or record.length > known.length:
+                    best[record.context] = record
+    return list(best.values())
+
+
+def _whole(marks: Callable[[Record], bool | None], records: Mapping[Key, Record]) -> bool:
+    return all(marks(record) is not False for record in records.values())
+
+
+def _steady(records: Mapping[Key, Record]) -> dict[Key, Record]:
+    return {key: record for key, record in records.items() if isinstance(record, _STEADY)}
+
+
+def _difference(before: dict[Key, Any], after: dict[Key, Any]) -> str:
+    changed = [key for key in before.keys() | after.keys() if before.get(key) != after.get(key)]
+    return ", ".join(" ".join(map(str, key)) for key in sorted(changed, key=repr)[:4])

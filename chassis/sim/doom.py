@@ -1,0 +1,153 @@
+"""Ends that fall inside a call of an engine: between two outputs, or between two writes to mapped memory.
+
+A doomed process has its engine behind a `Doomed`, which passes every call on until the one in which the end
+falls. For an end between two writes the call runs under a line tracer that watches the one module that writes,
+and ends at a line of it drawn beforehand; of the words that the interrupted line had changed, some are put back
+as they were, as a copy that was cut short would leave them.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from random import Random
+from types import FrameType
+from typing import Any
+
+from chassis.bus.engine import Append, Persist, ToCard, ToFabric, ToWire
+from chassis.sim.process import Die, Halt
+
+CALLS = frozenset(
+    {"receive", "receive_batch", "receive_frames", "on_timer", "peer", "carrier", "operator", "died", "started"}
+)
+"""Calls of an engine in which an end may fall."""
+
+_BUSY = frozenset({Append, Persist, ToCard, ToFabric, ToWire})
+
+WORD = 8
+PAGE = 4096
+
+
+class _Ended(BaseException):
+    """The process ended inside a call; nothing may catch this."""
+
+
+class Doomed:
+    """Stands before an engine; its outputs end early, with a `Die` or a `Halt`.
+
+    `outputs`: how many outputs are still carried out, of calls that have packets, files or messages to cards
+    among theirs. `halt`: seconds for which the process is stopped there, 0 to kill it.
+    """
+
+    def __init__(self, engine: Any, outputs: int, *, halt: float = 0.0, chance: Callable[[], float]) -> None:
+        self._engine = engine
+        self._left = outputs
+        self._halt = halt
+        self._chance = chance
+        self._spent = False
+
+    @property
+    def spent(self) -> bool:
+        """Whether the end has come."""
+        return self._spent
+
+    @property
+    def halts(self) -> bool:
+        """Whether it is a stop, not a kill."""
+        return self._halt > 0
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._engine, name)
+        if name not in CALLS or self._spent:
+            return value
+
+        def call(*arguments: Any) -> list[Any]:
+            return self._cut(value(*arguments))
+
+        return call
+
+    def _cut(self, outputs: list[Any]) -> list[Any]:
+        if self._spent or not any(type(output) in _BUSY for output in outputs):
+            return outputs
+        if len(outputs) <= self._left:
+            self._left -= len(outputs)
+            return outputs
+        self._spent = True
+        kept, rest = outputs[: self._left], outputs[self._left :]
+        if self._halt:
+            return [*kept, Halt(self._halt, tuple(rest))]
+        first = rest[0]
+        if isinstance(first, Append) and self._chance() < 0.5:
+            # A write to a file can be cut short by the kill.
+            kept.append(Append(first.file, first.data[: int(len(first.data) * self._chance())]))
+        return [*kept, Die()]
+
+
+class Torn:
+    """Stands before an engine that writes to mapped memory; the process ends at the `lines`-th line of `module`.
+
+    `memory` is the mapped memory, which outlives the process.
+    """
+
+    def __init__(self, engine: Any, module: str, memory: memoryview, lines: int, random: Random) -> None:
+        self._engine = engine
+        self._module = module
+        self._memory = memory
+        self._lines = lines
+        self._random = random
+        self._before: bytes | None = None
+        self._spent = False
+
+    @property
+    def spent(self) -> bool:
+        """Whether the end has come."""
+        return self._spent
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._engine, name)
+        if name not in CALLS or self._spent:
+            return value
+
+        def call(*arguments: Any) -> list[Any]:
+            return self._traced(value, arguments)
+
+        return call
+
+    def _traced(self, call: Callable[..., list[Any]], arguments: tuple[Any, ...]) -> list[Any]:
+        usual = sys.gettrace()
+        sys.settrace(self._enter)
+        try:
+            return call(*arguments)
+        except _Ended:
+            self._spent = True
+            return [Die()]
+        finally:
+            sys.settrace(usual)
+
+    def _enter(self, frame: FrameType, event: str, argument: Any) -> Any:
+        return self._line if frame.f_code.co_filename == self._module else None
+
+    def _line(self, frame: FrameType, event: str, argument: Any) -> Any:
+        if self._spent:
+            raise _Ended
+        if self._before is not None:
+            self._tear(self._before)
+            self._spent = True
+            raise _Ended
+        if event == "line":
+            self._lines -= 1
+            if self._lines <= 0:
+                self._before = bytes(self._memory)
+        return self._line
+
+    def _tear(self, before: bytes) -> None:
+        memory = self._memory
+        changed = [
+            at
+            for page in range(0, len(before), PAGE)
+            if memory[page : page + PAGE] != before[page : page + PAGE]
+            for at in range(page, min(page + PAGE, len(before)), WORD)
+            if memory[at : at + WORD] != before[at : at + WORD]
+        ]
+        for at in changed[self._random.randint(0, len(changed)) :]:
+            memory[at : at + WORD] = before[at : at + WORD]

@@ -1,0 +1,241 @@
+"""The schedule of a run: what breaks, when, and the traffic around it, all drawn from the seed.
+
+A run is made of slots. In most of them a few things break together: processes are killed or stopped, at any
+moment, between two outputs or between two writes to mapped memory; wires lose packets or are cut;
+configurations are applied; packets seen on the wires come in again. In some only a controller is killed, and
+nobody may notice. A burst of each flow runs into every fault, since nothing shows how idle processes die.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+from chassis.sim.doom import Doomed, Torn
+from chassis.sim.node import CardProcess, Node
+from chassis.sim.process import Process
+
+if TYPE_CHECKING:
+    from chassis.sim.run import Run
+
+WARM_UP = 6.0
+"""Seconds before the first slot: everything boots and the first bursts must arrive whole."""
+
+HEALING = 14.0
+"""Seconds after the last slot: everything must come back, and the last bursts arrive whole."""
+
+SLOT = 9.0
+"""Shortest slot, in seconds: the faults of one are over before the next begins."""
+
+STOPS = (0.03, 0.2, 0.39, 0.42, 0.48, 0.55, 0.7, 0.9, 1.05, 1.4, 2.5)
+"""Lengths of a stop in seconds, around each limit: noticed, fenced, given up, killed."""
+
+PATIENCE = 0.4
+"""Seconds that an armed end waits for its moment before it comes anyway."""
+
+REPLAYED = 5.0
+"""Seconds of wire packets that a replay sends in again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Faults:
+    """How much breaks: kills and stops of processes, kills of a controller that nobody may notice, commits
+    applied, faulty wires, packets that testers send in all."""
+
+    ends: int = 26
+    quiet: int = 4
+    commits: int = 6
+    wires: int = 4
+    packets: int = 10_000
+    rate: float = 20_000.0
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What a schedule came to."""
+
+    kills: int
+    stops: int
+
+
+class Schedule:
+    """Draws and carries out the faults of one run."""
+
+    def __init__(self, run: Run, faults: Faults, seconds: float) -> None:
+        self._run = run
+        self._world = run.world
+        self._faults = faults
+        self._random: Random = run.world.random
+        self._seconds = seconds
+        self._burst = 0
+        self.kills = self.stops = 0
+        self._memories = {
+            (node.model.name, card.card) for node in run.nodes for card in node.model.cards if card.memory
+        }
+
+    def plan(self) -> None:
+        """Put everything on the world's clock."""
+        world, faults, draw = self._world, self._faults, self._random
+        begin, room = world.now + WARM_UP, self._seconds - WARM_UP - HEALING
+        slots = max(min(int(room / SLOT), 22), 1)
+        length = room / slots
+        quiet = min(faults.quiet, slots // 3)
+        kinds = ["quiet"] * quiet + ["faults"] * (slots - quiet)
+        draw.shuffle(kinds)
+        loud = [number for number, kind in enumerate(kinds) if kind == "faults"]
+        at = {number: begin + number * length for number in range(slots)}
+        self._size_bursts(slots, faults.ends)
+
+        self._bursts(world.now + WARM_UP - 2.0)
+        world.at(begin - 0.5, self._run.expect_all_arrived, "the first bursts, before anything broke,")
+        for number, kind in enumerate(kinds):
+            if kind == "quiet":
+                self._plan_quiet(at[number], length)
+            else:
+                self._bursts(at[number] + length * 0.75)
+        for number in range(faults.ends):
+            slot = loud[number % len(loud)]
+            self._plan_end(at[slot] + length * 0.3 * draw.random() ** 2)
+        for _ in range(faults.commits):
+            self._at(at[draw.choice(loud)] + length * 0.3 * draw.random(), self._commit)
+        for _ in range(faults.wires):
+            self._at(at[draw.choice(loud)], self._break_wire, length * 0.3)
+        for number in loud:
+            self._at(at[number] + length * (0.35 + 0.3 * draw.random()), self._replay)
+        heal = begin + room
+        self._at(heal, self._run.heal)
+        self._bursts(heal + HEALING - 4.0)
+        self._at(heal + HEALING - 4.1, self._run.expect_recovered)
+        self._at(heal + HEALING - 4.05, self._run.mark_traffic)
+        self._at(heal + HEALING - 1.0, self._run.expect_all_arrived, "the last bursts, after everything healed,")
+
+    def _at(self, when: float, call: Callable[..., None], *arguments: Any) -> None:
+        self._world.at(when, lambda _: call(*arguments))
+
+    # traffic
+
+    def _size_bursts(self, slots: int, ends: int) -> None:
+        flows = sum(len(tester.model.flows) for tester in self._run.testers)
+        bursts = 2 + slots + ends + 3 * self._faults.quiet
+        self._burst = max(-(-self._faults.packets // max(flows * bursts, 1)), 10)
+
+    def _bursts(self, when: float) -> None:
+        for tester in self._run.testers:
+            for flow in tester.model.flows:
+                # One that still runs is not started again: what is asked for then is not sent.
+                self._at(when + 0.01 * self._random.random(), tester.burst, flow, self._faults.rate, self._burst)
+
+    # processes
+
+    def _plan_end(self, when: float) -> None:
+        draw = self._random
+        self._bursts(when - 0.02 * draw.random())
+        node = draw.choice(self._run.nodes)
+        card = draw.choice([*node.models, "xcrp"])
+        kind = draw.choice(["kill", "kill within", "stop", "stop within"])
+        if (node.model.name, card) in self._memories and node.model.module and draw.random() < 0.4:
+            kind = "tear"
+        self._at(when, self._end, node, card, kind)
+
+    def _end(self, node: Node, card: str, kind: str) -> None:
+        process = node.process(card)
+        if process is None or not process.alive or process.stopped:
+            # Already gone: whatever still runs here takes its place.
+            process = next((p for p in node.cards.values() if not p.stopped), None)
+            if process is None:
+                return
+        self._world.note(f"fault: {kind} {process.name}")
+        seconds = self._random.choice(STOPS)
+        if kind == "kill":
+            self._kill(process)
+        elif kind == "stop":
+            self._stop(process, seconds)
+        else:
+            self._arm(node, process, kind, seconds)
+
+    def _kill(self, process: Process) -> None:
+        if process.alive:
+            self.kills += 1
+            process.kill()
+
+    def _stop(self, process: Process, seconds: float) -> None:
+        if process.alive and not process.stopped:
+            self.stops += 1
+            process.stop()
+            self._world.after(seconds, lambda _: process.resume())
+
+    def _arm(self, node: Node, process: Process, kind: str, seconds: float) -> None:
+        draw, engine = self._random, process.engine
+        if isinstance(engine, Doomed | Torn):
+            return
+        armed: Doomed | Torn
+        if kind == "tear" and isinstance(process, CardProcess) and process.model.memory:
+            memory = node.memory[process.card]
+            armed = Torn(engine, node.model.module, memory, draw.randint(1, 60), draw)
+        elif kind == "stop within":
+            armed = Doomed(engine, draw.randint(0, 4), halt=seconds, chance=draw.random)
+        else:
+            armed = Doomed(engine, draw.randint(0, 6), chance=draw.random)
+        process.engine = armed
+        if process is node.controller:
+            # Something to do, so that there are outputs to fall between.
+            self._run.commit(node)
+        self._at(self._world.now + PATIENCE, self._disarm, process, engine, armed, seconds)
+
+    def _disarm(self, process: Process, engine: Any, armed: Doomed | Torn, seconds: float) -> None:
+        process.engine = engine
+        stop = isinstance(armed, Doomed) and armed.halts
+        if armed.spent:
+            self.stops += stop
+            self.kills += not stop
+        elif stop:
+            self._stop(process, seconds)
+        else:
+            self._kill(process)
+
+    # everything else
+
+    def _plan_quiet(self, when: float, length: float) -> None:
+        node = self._random.choice(self._run.nodes)
+        kill = when + 0.1 * length + self._random.random()
+        self._at(kill - 0.5, self._run.expect_recovered)
+        self._at(kill - 0.3, self._run.mark_traffic)
+        self._at(kill - 0.2, self._run.checks.hold, node)
+        for after in (-0.01, 0.3, 1.2):
+            self._bursts(kill + after)
+        self._at(kill, self._kill_controller, node)
+        over = when + 0.95 * length
+        self._at(over - 0.1, self._run.expect_all_arrived, "what was sent while only a controller was killed")
+        self._at(over, self._run.checks.release, node)
+        self._at(over, self._run.checks.configured, node)
+
+    def _kill_controller(self, node: Node) -> None:
+        if node.controller is not None:
+            self._kill(node.controller)
+
+    def _commit(self) -> None:
+        self._run.commit(self._random.choice(self._run.nodes))
+
+    def _break_wire(self, seconds: float) -> None:
+        if not self._run.between:
+            return
+        draw = self._random
+        end = draw.choice(self._run.between)
+        fault = draw.choice(
+            (
+                {"down": True},
+                {"loss": 0.2},
+                {"duplicate": 0.3},
+                {"reorder": 0.2},
+                {"delay": 0.03, "jitter": 0.02, "duplicate": 0.1, "reorder": 0.1},
+            )
+        )
+        end.fault(**fault)
+        self._at(self._world.now + seconds, partial(end.fault, clear=True))
+
+    def _replay(self) -> None:
+        for end in self._run.between:
+            end.replay(REPLAYED)

@@ -1,0 +1,491 @@
+"""A simulated router: its controller, its cards, its files, and the launcher that looks after them.
+
+The shells are modelled as they are: `chassis.bus.card_shell`, `chassis.xcrp.shell`, `chassis.bus.fabric`; the
+launcher as far as processes can tell: it notices a death at once, starts a successor after the lab's delay under
+the next boot number, kills what the controller asks it to kill, and ends a controller that stands still.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from chassis.bus import batch as batches
+from chassis.bus import codec
+from chassis.bus.batch import Batch
+from chassis.bus.counters import Counters
+from chassis.bus.engine import (
+    Append,
+    Connect,
+    Disconnect,
+    Output,
+    Perform,
+    Persist,
+    Stop,
+    ToCard,
+    ToController,
+    ToFabric,
+    ToLauncher,
+    ToOperator,
+    ToWire,
+)
+from chassis.bus.messages import Delta, Heartbeat, Hello, Reply, Snapshot, Welcome
+from chassis.bus.records import Record
+from chassis.sim.connection import Connection
+from chassis.sim.process import CONTROL, EVENT, FABRIC, Process
+from chassis.sim.wires import RECONNECT, End
+from chassis.sim.world import World
+
+if TYPE_CHECKING:
+    from chassis.sim.checks import Checks
+
+FABRIC_QUEUE = 128
+"""Batches that a fabric connection takes before it drops: the real one's two queues of 64."""
+
+CONTROL_QUEUE = 20_000
+
+BOOTING = (0.01, 0.06)
+"""Seconds from the fork of a process to its first output, least and most."""
+
+NOTICED = (0.0003, 0.005)
+"""Seconds in which the launcher notices a death, least and most."""
+
+CONTROLLER_SILENCE = 2.0
+"""Seconds of silence after which the launcher ends a controller."""
+
+
+@dataclass(slots=True)
+class CardStart:
+    """What a card's engine is made from. `memory` is its mapped memory, all zero when `fresh`."""
+
+    node: str
+    card: str
+    pid: int
+    boot: int
+    memory: memoryview
+    fresh: bool
+    counters: Counters
+    random: Callable[[int], bytes]
+
+
+@dataclass(slots=True)
+class ControllerStart:
+    """What a controller's engine is made from: its state folder and the time."""
+
+    node: str
+    boot: int
+    files: Mapping[str, bytes]
+    now: float
+
+
+@dataclass(frozen=True, slots=True)
+class CardModel:
+    """A card of a router: how its engine is made, its ports, the size of its mapped memory (0: none)."""
+
+    card: str
+    make: Callable[[CardStart], Any]
+    ports: tuple[str, ...] = ()
+    memory: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """A configuration that is applied during a run. `marks` says of a record whether it is this variant's (True),
+    another one's (False), or the same in all (None)."""
+
+    text: str
+    marks: Callable[[Record], bool | None]
+
+
+@dataclass(frozen=True, slots=True)
+class NodeModel:
+    """A router. `restart_delay` in seconds, None for never; `module` is the file of what writes mapped memory.
+
+    `variants` are the configuration that it starts with and the others that are applied in turn.
+    """
+
+    name: str
+    controller: Callable[[ControllerStart], Any]
+    cards: tuple[CardModel, ...]
+    restart_delay: float | None = 1.0
+    heartbeat: float = 0.1
+    misses: int = 5
+    module: str = ""
+    variants: tuple[Variant, ...] = ()
+
+
+class CardProcess(Process):
+    """A line card or an ASP."""
+
+    def __init__(self, home: Node, model: CardModel, boot: int, pid: int) -> None:
+        super().__init__(home.world, home.model.name, model.card, boot, pid)
+        self.home = home
+        self.model = model
+        self.up: Connection | None = None
+        """To the controller, while the connection stands."""
+        self.peers: dict[str, Connection] = {}
+        self.connected_to: Process | None = None
+        self.mute = False
+        """It stood still for so long that nothing may leave it until it is welcome again."""
+        self.held_back = 0.0
+        self.stale = False
+        """What it works on has an epoch that it knows is over."""
+        self.do |= {
+            ToController: self._to_controller,
+            ToFabric: self._to_fabric,
+            ToWire: self._to_wire,
+            Connect: self._connect,
+            Disconnect: self._disconnect,
+            Perform: self._request,
+            Stop: lambda output: self.kill(),
+        }
+
+    # what comes in
+
+    def on_control(self, message: Any) -> None:
+        checks, engine = self.home.checks, self.engine
+        kind = type(message)
+        if kind is Welcome:
+            self.mute = False
+        outputs = engine.receive(message, self.world.now)
+        if kind is Delta or kind is Snapshot:
+            checks.replicated(self)
+        self.after(outputs)
+
+    def on_batch(self, batch: Batch) -> None:
+        engine = self.engine
+        self.stale = engine.epochs.get(batch.card) != batch.epoch
+        try:
+            self.after(engine.receive_batch(batch, self.world.now))
+        finally:
+            self.stale = False
+
+    # what goes out
+
+    def _to_controller(self, output: ToController) -> None:
+        if self.up is not None:
+            message = output.message
+            if self.home.codec:
+                message = codec.decode(codec.encode(message))  # type: ignore[assignment]
+            self.up.send(message)
+
+    def _to_fabric(self, output: ToFabric) -> None:
+        if self.stale or self.mute:
+            self._unwanted(f"{len(output.batch)} packets to {output.card}", output.batch)
+        peer = self.peers.get(output.card)
+        if peer is not None:
+            batch = output.batch
+            if self.home.codec:
+                batch = batches.decode(batches.encode_header(batch), bytearray(batch.body))
+            peer.send(batch)
+
+    def _to_wire(self, output: ToWire) -> None:
+        if self.held_back >= self.home.silence:
+            # The real shell compares the time before it sends: a process may be stopped in the midst of outputs.
+            return
+        if self.stale or self.mute:
+            self._unwanted(f"{len(output.batch)} frames out of {output.port}", output.batch)
+        end = self.home.ends.get(output.port)
+        if end is not None:
+            end.send(output.batch)
+
+    def _unwanted(self, what: str, batch: Batch) -> None:
+        why = "after it stood still" if self.mute else "of an epoch that it knows is over"
+        raise self.world.violated("old epoch", f"{self.name} sends {what} {why}")
+
+    def _connect(self, output: Connect) -> None:
+        self._disconnect(output)
+        self.world.after(self.world.delay(), self._try_peer, output)
+
+    def _try_peer(self, output: Connect) -> None:
+        peer = self.home.cards.get(output.card)
+        if not self.alive or peer is None or peer.boot != output.boot or not peer.alive:
+            return
+        if self.stopped or peer.stopped:
+            self.world.after(RECONNECT, self._try_peer, output)
+            return
+        self.peers[output.card] = Connection(
+            self.world, f"{self.name} to {output.card}", peer, peer.on_batch, FABRIC, FABRIC_QUEUE
+        )
+        self.tell(self._peer, (output.card, output.boot, True))
+
+    def _peer(self, item: tuple[str, int, bool]) -> list[Output]:
+        outputs: list[Output] = self.engine.peer(*item, self.world.now)
+        return outputs
+
+    def _disconnect(self, output: Connect | Disconnect) -> None:
+        peer = self.peers.pop(output.card, None)
+        if peer is not None:
+            peer.cut()
+
+    def _request(self, output: Perform) -> None:
+        text = f"{output.request.name} is not simulated"
+        self._to_controller(ToController(Reply(output.request.number, {}, text)))
+
+    # standing still
+
+    def resumed(self, seconds: float) -> None:
+        self.held_back = seconds if self.engine.epoch else 0.0
+
+    def late(self, seconds: float) -> None:
+        self.held_back = 0.0
+        if seconds >= self.home.silence and self.engine.epoch:
+            self.mute = True
+        super().late(seconds)
+
+    def settled(self) -> None:
+        self.held_back = 0.0
+
+    def controller_up(self, _: Any) -> list[Output]:
+        outputs: list[Output] = self.engine.connected(self.world.now)
+        return outputs
+
+    def controller_down(self, _: Any) -> list[Output]:
+        outputs: list[Output] = self.engine.disconnected(self.world.now)
+        return outputs
+
+
+class ControllerProcess(Process):
+    """The controller and what its shell keeps: which connection belongs to which card."""
+
+    def __init__(self, home: Node, boot: int, pid: int) -> None:
+        super().__init__(home.world, home.model.name, "xcrp", boot, pid)
+        self.home = home
+        self.cards: dict[str, Connection] = {}
+        self._known: dict[str, CardProcess] = {}
+        self.do |= {
+            ToCard: self._to_card,
+            ToOperator: lambda output: home.answered(self, output),
+            ToLauncher: self._to_launcher,
+            Persist: lambda output: home.files.__setitem__(output.file, output.data),
+            Append: self._append,
+            Stop: lambda output: self.kill(),
+        }
+
+    def stop(self) -> None:
+        super().stop()
+        self.home.watch_stopped(self)
+
+    def says(self, process: CardProcess, message: Any) -> None:
+        """A card's message, by the connection of one of its starts."""
+        if type(message) is Hello:
+            self._known[process.card] = process
+            self.cards[process.card] = Connection(
+                self.world, f"{self.name} to {process.name}", process, process.on_control, CONTROL, CONTROL_QUEUE
+            )
+        elif self._known.get(process.card) is not process:
+            return
+        outputs = self.engine.receive(process.card, message, self.world.now)
+        # A sign of life that changes nothing only puts off what the timer is for.
+        if outputs or type(message) is not Heartbeat:
+            self.after(outputs)
+
+    def operator(self, item: tuple[int, str, dict[str, Any]]) -> None:
+        self.after(self.engine.operator(*item, self.world.now))
+
+    def launcher_says(self, item: tuple[str, tuple[Any, ...]]) -> None:
+        what, arguments = item
+        self.after(getattr(self.engine, what)(*arguments, self.world.now))
+
+    def _to_card(self, output: ToCard) -> None:
+        connection = self.cards.get(output.card)
+        if connection is None:
+            return
+        message = output.message
+        if self.home.codec:
+            message = codec.decode(codec.encode(message))  # type: ignore[assignment]
+        if (not connection.to.alive and self.world.chance() < 0.5) or not connection.send(message):
+            # The router socket says that nobody is there, as soon as it has noticed.
+            del self.cards[output.card]
+            self._known.pop(output.card, None)
+            self.perform(self.engine.lost(output.card, self.world.now))
+
+    def _to_launcher(self, output: ToLauncher) -> None:
+        self.home.asked(output)
+
+    def _append(self, output: Append) -> None:
+        files = self.home.files
+        files[output.file] = files.get(output.file, b"") + output.data
+
+
+class Node:
+    """One router."""
+
+    def __init__(self, world: World, model: NodeModel, checks: Checks, *, codec: bool = False) -> None:
+        self.world = world
+        self.model = model
+        self.checks = checks
+        self.codec = codec
+        """Whether everything on this node's bus goes through the real encoding."""
+        self.silence = model.heartbeat * (model.misses - 1)
+        self.controller: ControllerProcess | None = None
+        self.cards: dict[str, CardProcess] = {}
+        self.models = {card.card: card for card in model.cards}
+        self.files: dict[str, bytes] = {}
+        self.memory = {card.card: memoryview(bytearray(card.memory)) for card in model.cards}
+        self.ends: dict[str, End] = {}
+        self.restarts = 0
+        self._boots: dict[str, int] = {}
+        self._pid = 1000
+        self._counters: dict[str, Counters] = {}
+        self._launcher: Connection | None = None
+        self._operators: dict[int, Callable[[dict[str, Any], str], None]] = {}
+        self._commands = 0
+
+    def boot(self) -> None:
+        """Start everything, in an order of its own each time."""
+        self.world.after(self._between(BOOTING), self._start_controller)
+        for card in self.models:
+            self.world.after(self._between(BOOTING), self._start_card, card)
+
+    def process(self, card: str) -> Process | None:
+        """The running process of a card, if there is one."""
+        return self.controller if card == "xcrp" else self.cards.get(card)
+
+    # the launcher
+
+    def asked(self, output: ToLauncher) -> None:
+        """The controller asks the launcher for something."""
+        if output.what == "kill":
+            self.world.after(self._between(NOTICED), self._kill, output.values.get("card"))
+
+    def watch_stopped(self, process: Process) -> None:
+        """The launcher ends a controller that it has not heard of for too long."""
+        self.world.after(CONTROLLER_SILENCE, self._kill_silent, process)
+
+    def _kill_silent(self, process: Process) -> None:
+        if process.stopped and self.world.now - process.stopped_at >= CONTROLLER_SILENCE - 1e-6:
+            process.kill()
+
+    def _kill(self, card: str) -> None:
+        process = self.cards.get(card)
+        if process is not None:
+            process.kill()
+
+    def _between(self, bounds: tuple[float, float]) -> float:
+        return bounds[0] + (bounds[1] - bounds[0]) * self.world.chance()
+
+    def _next(self, card: str) -> tuple[int, int]:
+        self._boots[card] = boot = self._boots.get(card, 0) + 1
+        self._pid += 1
+        return boot, self._pid
+
+    def _start_controller(self, _: Any) -> None:
+        boot, pid = self._next("xcrp")
+        process = ControllerProcess(self, boot, pid)
+        process.on_death.append(self._controller_died)
+        self.controller = process
+        self._launcher = Connection(
+            self.world, f"launcher to {process.name}", process, process.launcher_says, EVENT, 1 << 30
+        )
+        start = ControllerStart(self.model.name, boot, dict(self.files), self.world.now)
+        process.begin(self.model.controller(start))
+        for card in self.cards.values():
+            self.world.after(self.world.delay() + RECONNECT * self.world.chance(), self._join, card)
+
+    def _start_card(self, card: str) -> None:
+        boot, pid = self._next(card)
+        model = self.models[card]
+        process = CardProcess(self, model, boot, pid)
+        process.on_death.append(self._card_died)
+        self.cards[card] = process
+        memory = self.memory[card]
+        fresh = boot == 1
+        start = CardStart(
+            self.model.name, card, pid, boot, memory, fresh, self._counted(card), self.world.random.randbytes
+        )
+        engine = model.make(start)
+        for port in model.ports:
+            if port in self.ends:
+                self.ends[port].attach(process)
+        process.begin(engine)
+        self._tell("started", card, boot, pid)
+        self.world.after(self.world.delay(), self._join, process)
+
+    def _counted(self, card: str) -> Counters:
+        if card not in self._counters:
+            self._counters[card] = Counters()
+        return self._counters[card]
+
+    def _tell(self, what: str, *arguments: Any) -> None:
+        if self._launcher is not None:
+            self._launcher.send((what, arguments))
+
+    def _card_died(self, process: Process) -> None:
+        assert isinstance(process, CardProcess)
+        del self.cards[process.card]
+        self.restarts += 1
+        if process.up is not None:
+            process.up.cut()
+        for connection in process.peers.values():
+            connection.cut()
+        for other in self.cards.values():
+            connection_to = other.peers.get(process.card)
+            if connection_to is not None and connection_to.to is process:
+                connection_to.open = False
+                other.tell(other._peer, (process.card, process.boot, False))
+        noticed = self._between(NOTICED)
+        self.world.after(noticed, partial(self._notice, process.card, process.boot))
+        if self.model.restart_delay is not None:
+            delay = noticed + self.model.restart_delay + self._between(BOOTING)
+            self.world.after(delay, self._start_card, process.card)
+
+    def _notice(self, card: str, boot: int, _: Any) -> None:
+        self._tell("died", card, boot)
+
+    def _controller_died(self, process: Process) -> None:
+        self.controller = self._launcher = None
+        self.restarts += 1
+        assert isinstance(process, ControllerProcess)
+        for connection in process.cards.values():
+            connection.cut()
+        for card in self.cards.values():
+            if card.connected_to is process:
+                card.connected_to = card.up = None
+                card.tell(card.controller_down, None)
+        if self.model.restart_delay is not None:
+            delay = self._between(NOTICED) + self.model.restart_delay + self._between(BOOTING)
+            self.world.after(delay, self._start_controller)
+
+    def _join(self, card: CardProcess) -> None:
+        """A card's control connection to the controller gets made, when both are there."""
+        controller = self.controller
+        if not card.alive or controller is None or card.connected_to is controller:
+            return
+        if card.stopped or controller.stopped:
+            self.world.after(RECONNECT, self._join, card)
+            return
+        card.connected_to = controller
+        card.up = Connection(
+            self.world,
+            f"{card.name} to xcrp",
+            controller,
+            partial(controller.says, card),
+            CONTROL,
+            CONTROL_QUEUE,
+        )
+        card.tell(card.controller_up, None)
+
+    # the operator
+
+    def operate(
+        self, command: str, arguments: dict[str, Any], answered: Callable[[dict[str, Any], str], None]
+    ) -> bool:
+        """Give the controller a command; False when there is none. A controller that dies never answers."""
+        controller = self.controller
+        if controller is None:
+            return False
+        self._commands += 1
+        self._operators[self._commands] = answered
+        Connection(self.world, f"operator to {controller.name}", controller, controller.operator, EVENT, 1).send(
+            (self._commands, command, arguments)
+        )
+        return True
+
+    def answered(self, controller: ControllerProcess, output: ToOperator) -> None:
+        if output.last:
+            answered = self._operators.pop(output.number, None)
+            if answered is not None:
+                answered(output.result, output.error)

@@ -1,0 +1,222 @@
+"""A simulated process: an engine, what waits for it, and its end.
+
+It runs its engine in no time at all, carries out the outputs in order, and can be killed or stopped between any
+two of them (`Halt` and `Die` are put among the outputs by `chassis.sim.doom`). A stopped process takes nothing;
+when it goes on, it does so in the order of the real loop: what it was in the midst of, then the engine learns
+that it stood still, then batches, then the controller's messages, then closed connections, then frames.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import inf
+from typing import Any, Protocol
+
+from chassis.bus.engine import Output
+from chassis.sim.connection import Connection
+from chassis.sim.world import World
+
+LATENESS = 0.05
+"""Seconds of standing still from which on a loop notices (as the real one)."""
+
+LONGEST_WAIT = 0.1
+"""Longest wait of the real loop's poll: it may count that much as lateness too."""
+
+SPINS = 200
+"""Calls of a timer at one and the same time after which an engine counts as spinning."""
+
+FABRIC, CONTROL, EVENT, FRAMES = range(4)
+"""What a process that goes on after a stop takes first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Die:
+    """Among outputs: the process is killed here, before whatever follows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Halt:
+    """Among outputs: the process is stopped here for so many seconds; `rest` is done when it goes on."""
+
+    seconds: float
+    rest: tuple[Any, ...]
+
+
+class Timed(Protocol):
+    """What every engine has, whatever it does."""
+
+    def start(self, now: float) -> list[Output]: ...
+
+    def on_timer(self, now: float) -> list[Output]: ...
+
+    def wake(self) -> float: ...
+
+
+class Process:
+    """One start of one engine. A subclass carries out outputs by `do`, a function for each type of them."""
+
+    def __init__(self, world: World, node: str, card: str, boot: int, pid: int) -> None:
+        self.world = world
+        self.node = node
+        self.card = card
+        self.boot = boot
+        self.pid = pid
+        self.name = f"{node} {card}"
+        self.engine: Any = None
+        self.alive = True
+        self.stopped = False
+        self.stopped_at = inf
+        self.inbox: list[tuple[int, Callable[[Any], None], Any]] = []
+        self.do: dict[type, Callable[[Any], None]] = {Die: self._die, Halt: self._halt}
+        self.on_death: list[Callable[[Process], None]] = []
+        self.events = Connection(world, f"{self.name} event", self, self._event, EVENT, 1 << 30)
+        self._timer_at = inf
+        self._spins = 0
+        self._spun_at = 0.0
+        self._rest: tuple[Any, ...] = ()
+        self._midst = False
+
+    def begin(self, engine: Timed) -> None:
+        """Start the engine."""
+        self.engine = engine
+        self.world.note(f"{self.name} starts (boot {self.boot})")
+        self.after(engine.start(self.world.now))
+
+    def after(self, outputs: list[Output]) -> None:
+        """What follows every call of the engine: its outputs are carried out and its timer is set."""
+        if outputs:
+            self.perform(outputs)
+            if not self.alive or self.stopped:
+                return
+        if self.engine.wake() < self._timer_at:
+            self.rearm()
+
+    def perform(self, outputs: list[Output] | tuple[Any, ...]) -> None:
+        do = self.do
+        for output in outputs:
+            do[type(output)](output)
+
+    def rearm(self) -> None:
+        """Have the timer called when the engine wants it."""
+        wake = self.engine.wake()
+        if wake == inf:
+            self._timer_at = inf
+            return
+        world = self.world
+        when = wake if wake > world.now else world.now
+        self._timer_at = when
+        world.at(when, self._timer, when)
+
+    def kill(self) -> None:
+        """SIGKILL: nothing of this process is done any more."""
+        if not self.alive:
+            return
+        self.alive = False
+        self.world.note(f"{self.name} is killed (boot {self.boot})")
+        self.inbox.clear()
+        for call in self.on_death:
+            call(self)
+
+    def stop(self) -> None:
+        """SIGSTOP: messages wait, timers pass."""
+        if self.alive and not self.stopped:
+            self.stopped = True
+            self.stopped_at = self.world.now
+            self.world.note(f"{self.name} is stopped")
+
+    def resume(self) -> None:
+        """SIGCONT."""
+        if self.alive and self.stopped:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        world = self.world
+        seconds = world.now - self.stopped_at
+        world.note(f"{self.name} goes on after {seconds:.3f} s")
+        self.stopped = False
+        self.resumed(seconds)
+        rest, self._rest = self._rest, ()
+        self.perform(rest)
+        waiting, self.inbox = self.inbox, []
+        waiting.sort(key=_rank)
+        taken = 0
+        if self._midst:
+            # Stopped inside a round of its loop, it first ends that round, and only then notices.
+            self._midst = False
+            most = int(32 * world.chance())
+            while taken < min(most, len(waiting)) and waiting[taken][0] == FABRIC:
+                taken += self._take(waiting[taken])
+        if self._runs() and seconds > LATENESS:
+            self.late(seconds + LONGEST_WAIT * world.chance())
+        while self._runs() and taken < len(waiting):
+            taken += self._take(waiting[taken])
+        if self._runs():
+            self.settled()
+            self.rearm()
+        elif self.alive:
+            self.inbox = waiting[taken:] + self.inbox
+
+    def late(self, seconds: float) -> None:
+        """Tell the engine that its loop stood still."""
+        self.perform(self.engine.late(seconds, self.world.now))
+
+    def resumed(self, seconds: float) -> None:
+        """The process goes on; nothing has been done yet."""
+
+    def settled(self) -> None:
+        """Everything that waited has been taken."""
+
+    def tell(self, call: Callable[[Any], list[Output]], argument: Any) -> None:
+        """Have the engine told of something that its shell saw, some time later, in order."""
+        self.events.send((call, argument))
+
+    def _event(self, item: tuple[Callable[[Any], list[Output]], Any]) -> None:
+        call, argument = item
+        self.after(call(argument))
+
+    def _take(self, entry: tuple[int, Callable[[Any], None], Any]) -> int:
+        _, handle, item = entry
+        handle(item)
+        return 1
+
+    def _runs(self) -> bool:
+        return self.alive and not self.stopped
+
+    def _timer(self, when: float) -> None:
+        if when != self._timer_at or not self.alive:
+            return
+        self._timer_at = inf
+        if self.stopped:
+            return
+        engine, now = self.engine, self.world.now
+        if engine.wake() <= now:
+            if self._spun_at == now:
+                self._spins += 1
+                if self._spins > SPINS:
+                    raise self.world.violated("no spinning", f"{self.name} calls its timer without end")
+            else:
+                self._spun_at, self._spins = now, 0
+            outputs = engine.on_timer(now)
+            if outputs:
+                self.perform(outputs)
+                if not self.alive or self.stopped:
+                    return
+        if engine.wake() < self._timer_at:
+            self.rearm()
+
+    def _die(self, output: Die) -> None:
+        self.kill()
+
+    def _halt(self, output: Halt) -> None:
+        self._rest = output.rest
+        self._midst = True
+        self.stop()
+        self.world.after(output.seconds, self._wake_up)
+
+    def _wake_up(self, _: Any) -> None:
+        self.resume()
+
+
+def _rank(entry: tuple[int, Callable[[Any], None], Any]) -> int:
+    return entry[0]

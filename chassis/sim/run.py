@@ -1,0 +1,215 @@
+"""One simulated run of a lab: the same engines as in the product, in one process, on a clock of its own."""
+
+from __future__ import annotations
+
+import traceback
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from chassis.sim.checks import Checks, Identify
+from chassis.sim.faults import Faults, Schedule
+from chassis.sim.node import Node, NodeModel
+from chassis.sim.testers import TesterModel, TesterProcess
+from chassis.sim.wires import KEPT, End, link
+from chassis.sim.world import Violation, World
+
+CODEC_SAMPLE = 8
+"""Of so many seeds one has everything on the bus encoded and decoded."""
+
+ENCODED = 0
+"""Remainder of the seeds that are encoded."""
+
+Trace = Callable[[float, str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class LabModel:
+    """A lab as the simulator runs it: engines come as functions that make them.
+
+    `links` are pairs of (node, port). `identify` says which packet of which flow a frame is.
+    """
+
+    name: str
+    nodes: tuple[NodeModel, ...]
+    testers: tuple[TesterModel, ...]
+    links: tuple[tuple[tuple[str, str], tuple[str, str]], ...]
+    identify: Identify
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a run came to. `rule` is empty when nothing was violated; `time` is when, in simulated seconds.
+
+    `fingerprint` is equal for two runs that went the same way, event by event.
+    """
+
+    seed: int
+    rule: str
+    what: str
+    time: float
+    kills: int
+    stops: int
+    restarts: int
+    sent: int
+    delivered: int
+    protected: int
+    events: int
+    commits: int
+    fingerprint: str
+    details: str = ""
+
+    @property
+    def passed(self) -> bool:
+        return not self.rule
+
+
+class Run:
+    """Everything of one run."""
+
+    def __init__(self, lab: LabModel, seed: int, trace: Trace | None = None) -> None:
+        self.world = world = World(seed, trace)
+        self.checks = Checks(world, lab.identify)
+        codec = seed % CODEC_SAMPLE == ENCODED
+        self.nodes = [Node(world, model, self.checks, codec=codec) for model in lab.nodes]
+        self.testers = [TesterProcess(world, model) for model in lab.testers]
+        self.between: list[End] = []
+        """Ends of wires between routers."""
+        self.ends: list[End] = []
+        self.commits = 0
+        self._mark = 0
+        self._wire(lab)
+
+    def _wire(self, lab: LabModel) -> None:
+        routers = {node.model.name: node for node in self.nodes}
+        testers = {tester.model.name: tester for tester in self.testers}
+        for number, (one, other) in enumerate(lab.links):
+            for end in link(self.world, one, other, self.world.seed * 1000 + number):
+                self.ends.append(end)
+                if end.node in routers:
+                    routers[end.node].ends[end.port] = end
+                    if end.far.node in routers:
+                        end.tap = self.checks.between_routers
+                        end.kept = deque(maxlen=KEPT)
+                        self.between.append(end)
+                    else:
+                        end.tap = self.checks.to_tester
+                else:
+                    testers[end.node].ends[end.port] = end
+                    end.tap = self.checks.from_tester
+
+    def boot(self) -> None:
+        for node in self.nodes:
+            node.boot()
+        for tester in self.testers:
+            tester.power_on()
+
+    # what the schedule asks for
+
+    def commit(self, node: Node) -> None:
+        """Apply the next configuration to a node."""
+        variants = node.model.variants
+        if len(variants) < 2:
+            return
+        number = self.checks.tries(node)
+        text = variants[number % len(variants)].text
+        self.commits += 1
+
+        def answered(result: dict[str, Any], error: str) -> None:
+            if error:
+                raise self.world.violated("a commit is whole", f"{node.model.name} refused one: {error}")
+            self.checks.acknowledged(node, number)
+
+        node.operate("apply", {"text": text, "file": f"commit-{number}.cfg"}, answered)
+
+    def mark_traffic(self) -> None:
+        self._mark = len(self.checks.traffic.sent)
+
+    def expect_all_arrived(self, what: str) -> None:
+        """Everything sent since the mark has arrived."""
+        traffic = self.checks.traffic
+        lost = traffic.lost(self._mark)
+        sent = len(traffic.sent) - self._mark
+        if lost or (self.testers and not sent):
+            raise self.world.violated("flows run", f"{what} lost {lost} of {sent} packets")
+
+    def heal(self) -> None:
+        """No fault is in force any more."""
+        for end in self.ends:
+            end.fault(clear=True)
+        for node in self.nodes:
+            for process in (node.controller, *node.cards.values()):
+                if process is not None and process.stopped:
+                    process.resume()
+
+    def expect_recovered(self, _: Any = None) -> None:
+        """Every card runs, every controller says that all cards are usable and all tunnels up."""
+        for node in self.nodes:
+            missing = [card for card in node.models if card not in node.cards]
+            if missing or node.controller is None:
+                raise self.world.violated(
+                    "everything comes back", f"{node.model.name}: not running: {', '.join(missing) or 'xcrp'}"
+                )
+            self.checks.configured(node)
+            node.operate("status", {}, self._status(node))
+
+    def _status(self, node: Node) -> Callable[[dict[str, Any], str], None]:
+        def answered(result: dict[str, Any], error: str) -> None:
+            wrong = [
+                f"{card['card']} is {card.get('state')}" for card in result.get("cards", ()) if not card["usable"]
+            ]
+            wrong += [
+                f"tunnel {tunnel['name']} is down: {tunnel.get('reason')}"
+                for tunnel in result.get("tunnels", ())
+                if not tunnel["up"]
+            ]
+            if error or wrong or not result.get("tunnels"):
+                what = error or "; ".join(wrong) or "no tunnels"
+                raise self.world.violated("everything comes back", f"{node.model.name}: {what}")
+
+        return answered
+
+
+def simulate(
+    lab: LabModel,
+    seed: int,
+    minutes: float = 5.0,
+    faults: Faults | None = None,
+    trace: Trace | None = None,
+) -> Outcome:
+    """Run a lab for so many simulated minutes with the faults that a seed draws.
+
+    The run ends at the first violation. `trace(seconds, line)`, where given, is told of every event.
+    """
+    run = Run(lab, seed, trace)
+    world, checks = run.world, run.checks
+    seconds = minutes * 60
+    schedule = Schedule(run, faults or Faults(), seconds)
+    rule = what = details = ""
+    time = seconds
+    try:
+        run.boot()
+        schedule.plan()
+        world.run(world.now + seconds)
+    except Violation as violation:
+        rule, what, time = violation.rule, violation.what, violation.time
+    except Exception as error:
+        rule, what, time = "no exception escapes", f"{type(error).__name__}: {error}", world.elapsed
+        details = traceback.format_exc()
+    return Outcome(
+        seed=seed,
+        rule=rule,
+        what=what,
+        time=time,
+        kills=schedule.kills,
+        stops=schedule.stops,
+        restarts=sum(node.restarts for node in run.nodes),
+        sent=len(checks.traffic.sent),
+        delivered=len(checks.traffic.delivered),
+        protected=checks.protected,
+        events=world.events,
+        commits=run.commits,
+        fingerprint=world.fingerprint(),
+        details=details,
+    )

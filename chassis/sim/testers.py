@@ -1,0 +1,54 @@
+"""A simulated tester: the real engine, which is never killed, and its flows in bursts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from chassis.bus.engine import Output, Perform, ToOperator, ToWire
+from chassis.sim.process import Process
+from chassis.sim.wires import End
+from chassis.sim.world import World
+
+
+@dataclass(frozen=True, slots=True)
+class TesterModel:
+    """A tester: how its engine is made, its ports, the names of the flows that begin here."""
+
+    name: str
+    make: Callable[[], Any]
+    ports: tuple[str, ...]
+    flows: tuple[str, ...]
+
+
+class TesterProcess(Process):
+    """A tester's process."""
+
+    def __init__(self, world: World, model: TesterModel) -> None:
+        super().__init__(world, model.name, "tester", 1, 999)
+        self.model = model
+        self.ends: dict[str, End] = {}
+        self._commands = 0
+        self.do |= {ToWire: self._to_wire, ToOperator: self._answered, Perform: lambda output: None}
+
+    def power_on(self) -> None:
+        for end in self.ends.values():
+            end.attach(self)
+        self.begin(self.model.make())
+
+    def burst(self, flow: str, rate: float, count: int) -> None:
+        """Have a flow send so many packets."""
+        self._commands += 1
+        arguments = {"flow": flow, "rate": rate, "count": count}
+        outputs: list[Output] = self.engine.operator(self._commands, "start", arguments, self.world.now)
+        self.after(outputs)
+
+    def _answered(self, output: ToOperator) -> None:
+        if output.error:
+            raise self.world.violated("flows run", f"{self.name}: {output.error}")
+
+    def _to_wire(self, output: ToWire) -> None:
+        end = self.ends.get(output.port)
+        if end is not None:
+            end.send(output.batch)

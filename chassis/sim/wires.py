@@ -1,0 +1,162 @@
+"""Wires between ports of simulated nodes, with their faults, and what passed them lately."""
+
+from __future__ import annotations
+
+from array import array
+from collections import deque
+from collections.abc import Callable
+from math import inf
+from typing import Any
+
+from chassis.bus.batch import Batch, Step
+from chassis.fwd.impair import Impairment
+from chassis.sim.connection import Connection
+from chassis.sim.process import FRAMES, Process
+from chassis.sim.world import World
+
+QUEUE = 256
+"""Batches that a wire takes before it drops: the real one's two queues of 128."""
+
+RECONNECT = 0.02
+"""Seconds between attempts to connect to a far end that does not answer."""
+
+KEPT = 4000
+"""Most batches that an end keeps for a replay."""
+
+INJECT_BATCH = 32
+"""Frames given to a port at a time by a replay."""
+
+Tap = Callable[["End", Batch], None]
+
+
+class End:
+    """One end of a wire: a port of a node. `process` is whoever drives that port now."""
+
+    def __init__(self, world: World, node: str, port: str, seed: int) -> None:
+        self.world = world
+        self.node = node
+        self.port = port
+        self.far: End = self
+        self.process: Process | None = None
+        self.tap: Tap | None = None
+        self.kept: deque[tuple[float, bytes, array[int]]] | None = None
+        """What this end sent lately, where it is kept."""
+        self.impairment = Impairment(seed)
+        self._connection: Connection | None = None
+        self._due_at = inf
+
+    def __str__(self) -> str:
+        return f"{self.node}:{self.port}"
+
+    # life and death of the processes at both ends
+
+    def attach(self, process: Process) -> None:
+        """A process that drives this port has started; both directions get connected."""
+        self.process = process
+        process.on_death.append(self._died)
+        for near, far in ((self, self.far), (self.far, self)):
+            if near.process is not None and far.process is not None:
+                self.world.after(self.world.delay() + RECONNECT * self.world.chance(), near._connect)
+
+    def _connect(self, _: Any) -> None:
+        near, far = self.process, self.far.process
+        if near is None or far is None or (self._connection is not None and self._connection.to is far):
+            return
+        if near.stopped or far.stopped:
+            self.world.after(RECONNECT, self._connect)
+            return
+        self._connection = Connection(
+            self.world, f"wire {self} to {self.far}", far, self.far._arrived, FRAMES, QUEUE
+        )
+        if not self.impairment.down:
+            near.tell(self._carrier, (near, True))
+
+    def _died(self, process: Process) -> None:
+        if self._connection is not None:
+            self._connection.cut()
+            self._connection = None
+        self.process = None
+        far = self.far
+        if far.process is not None and far._connection is not None:
+            far._connection = None
+            if not far.impairment.down:
+                far.process.tell(far._carrier, (far.process, False))
+
+    def _carrier(self, item: tuple[Process, bool]) -> list[Any]:
+        process, up = item
+        outputs: list[Any] = process.engine.carrier(self.port, up, self.world.now)
+        return outputs
+
+    # frames
+
+    def send(self, batch: Batch) -> None:
+        """Put frames on the wire."""
+        batch.card, batch.epoch, batch.step, batch.ingress = "", 0, Step.IN, ""
+        for ready in self.impairment.offer(batch, self.world.now):
+            self._put(ready)
+        self._rearm()
+
+    def fault(self, **settings: Any) -> None:
+        """Set this end's faults; see `chassis.fwd.impair`."""
+        before = self.impairment.down
+        self.impairment.set(**settings)
+        down = self.impairment.down
+        self.world.note(f"wire at {self}: {dict(self.impairment.settings()) or 'no faults'}")
+        if down != before and self.process is not None and self._connection is not None:
+            self.process.tell(self._carrier, (self.process, not down))
+        self._rearm()
+
+    def replay(self, seconds: float) -> int:
+        """Have what this end sent within the last seconds arrive at the far end once more; how many frames."""
+        far, count = self.far.process, 0
+        if far is None or self.kept is None:
+            return 0
+        again = Connection(self.world, f"replay to {self.far}", far, self.far._arrived, FRAMES, 1 << 30)
+        for at, body, lengths in list(self.kept):
+            if at >= self.world.now - seconds:
+                again.send(Batch(Step.IN, bytearray(body), lengths[:]))
+                count += len(lengths)
+        self.world.note(f"{count} frames of the last {seconds:.1f} s from {self} are replayed")
+        return count
+
+    def _rearm(self) -> None:
+        wake = self.impairment.wake()
+        if wake < self._due_at:
+            self._due_at = wake
+            self.world.at(wake, self._due, wake)
+
+    def _due(self, when: float) -> None:
+        if when != self._due_at:
+            return
+        self._due_at = inf
+        # The sending process drives the wire: while it stands still nothing leaves, and with it all is lost.
+        if self.process is not None and not self.process.stopped:
+            for batch in self.impairment.due(self.world.now):
+                self._put(batch)
+        self._rearm_later()
+
+    def _rearm_later(self) -> None:
+        wake = self.impairment.wake()
+        if wake < inf:
+            self._due_at = max(wake, self.world.now + 0.001)
+            self.world.at(self._due_at, self._due, self._due_at)
+
+    def _put(self, batch: Batch) -> None:
+        if self._connection is None or self.impairment.down:
+            return
+        if self.tap is not None:
+            self.tap(self, batch)
+        if self.kept is not None:
+            self.kept.append((self.world.now, bytes(batch.body), batch.lengths))
+        self._connection.send(batch)
+
+    def _arrived(self, batch: Batch) -> None:
+        if self.process is not None and not self.impairment.down:
+            self.process.after(self.process.engine.receive_frames(self.port, batch, self.world.now))
+
+
+def link(world: World, one: tuple[str, str], other: tuple[str, str], seed: int) -> tuple[End, End]:
+    """The two ends, (node, port) each, of a new wire."""
+    near, far = End(world, *one, seed * 2), End(world, *other, seed * 2 + 1)
+    near.far, far.far = far, near
+    return near, far

@@ -1,0 +1,161 @@
+"""A lab of the simplest engines that can be: real cards without packets, and a controller that only admits."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import astuple
+from math import inf
+from typing import Any
+
+from chassis.bus.card import Card
+from chassis.bus.engine import Append, Persist, ToCard, ToLauncher, ToOperator
+from chassis.bus.messages import Heartbeat, Hello, Welcome
+from chassis.bus.records import CardState, Record, Tunnel
+from chassis.bus.replication import Publisher
+from chassis.sim.node import CardModel, NodeModel, Variant
+from chassis.sim.run import LabModel
+
+CARDS = ("lc 3", "asp 1/1", "asp 1/2")
+JOURNAL = "journal"
+CARDS_FILE = "cards"
+
+
+class FakeCard(Card):
+    """A card that has nothing to do."""
+
+    def receive_batch(self, batch: Any, now: float) -> list[Any]:
+        return []
+
+    def receive_frames(self, port: str, batch: Any, now: float) -> list[Any]:
+        return []
+
+    def carrier(self, port: str, up: bool, now: float) -> list[Any]:
+        return []
+
+
+class FakeController:
+    """Admits every hello under a new epoch, gives cards up that are silent, journals commits."""
+
+    silence = 0.5
+
+    def __init__(self, start: Any) -> None:
+        self.publisher = Publisher(lambda card, record: True, start.boot * 100_000)
+        self.heard: dict[str, float] = {}
+        self.hung: dict[str, float] = {}
+        self.epoch = start.boot * 1000
+        # A line that was cut short was never acknowledged.
+        lines = (b"1400\n" + start.files.get(JOURNAL, b"")).split(b"\n")[:-1]
+        self.mtu = int(lines[-1])
+        for values in json.loads(start.files.get(CARDS_FILE, b"[]")):
+            self.publisher.put(CardState(*values))
+            if values[4]:
+                self.heard[values[0]] = start.now + 2.0
+
+    def start(self, now: float) -> list[Any]:
+        self.configure()
+        return []
+
+    def configure(self) -> None:
+        for number in (1, 2):
+            self.publisher.put(tunnel(number, self.mtu))
+
+    def state(self, state: CardState) -> list[Any]:
+        self.publisher.put(state)
+        states = [astuple(one) for one in self.publisher.records.values() if isinstance(one, CardState)]
+        return [Persist(CARDS_FILE, json.dumps(states).encode()), *self.flush()]
+
+    def flush(self) -> list[Any]:
+        return [ToCard(card, delta) for card, delta in self.publisher.flush()]
+
+    def receive(self, card: str, message: Any, now: float) -> list[Any]:
+        if isinstance(message, Heartbeat):
+            self.heard[card] = now
+            return []
+        if not isinstance(message, Hello):
+            return []
+        self.heard[card] = now
+        self.hung.pop(card, None)
+        self.publisher.forget(card)
+        epoch, known = message.epoch, self.publisher.records.get(("card", card))
+        if not isinstance(known, CardState) or known.epoch != epoch or known.boot != message.boot:
+            self.epoch += 1
+            epoch = self.epoch
+        outputs = self.state(CardState(card, "asp", message.boot, epoch, True, message.pid))
+        outputs.append(ToCard(card, Welcome(epoch, self.publisher.version, 0.1, 5, {})))
+        return outputs + [ToCard(card, part) for part in self.publisher.snapshot(card)]
+
+    def give_up(self, card: str) -> list[Any]:
+        self.heard.pop(card, None)
+        state = self.publisher.records.get(("card", card))
+        if not isinstance(state, CardState):
+            return []
+        self.epoch += 1
+        return self.state(CardState(card, "asp", state.boot, self.epoch, False, state.pid))
+
+    def lost(self, card: str, now: float) -> list[Any]:
+        return self.give_up(card)
+
+    def died(self, card: str, boot: int, now: float) -> list[Any]:
+        self.hung.pop(card, None)
+        return self.give_up(card)
+
+    def started(self, card: str, boot: int, pid: int, now: float) -> list[Any]:
+        return []
+
+    def late(self, seconds: float, now: float) -> list[Any]:
+        self.heard = {card: max(at, min(at + seconds, max(at, now))) for card, at in self.heard.items()}
+        return []
+
+    def operator(self, number: int, command: str, arguments: Any, now: float) -> list[Any]:
+        if command == "apply":
+            self.mtu = int(arguments["text"])
+            self.configure()
+            journal = Append(JOURNAL, f"{self.mtu}\n".encode())
+            return [journal, *self.flush(), ToOperator(number, {"applied": True})]
+        cards = [
+            {"card": record.card, "usable": record.usable}
+            for record in self.publisher.records.values()
+            if isinstance(record, CardState)
+        ]
+        return [ToOperator(number, {"cards": cards, "tunnels": [{"name": "t", "up": True}]})]
+
+    def on_timer(self, now: float) -> list[Any]:
+        outputs: list[Any] = []
+        for card, at in list(self.heard.items()):
+            if now >= at + self.silence:
+                outputs += self.give_up(card)
+                self.hung[card] = now + 1.0
+        for card, at in list(self.hung.items()):
+            if now >= at:
+                del self.hung[card]
+                outputs.append(ToLauncher("kill", {"card": card, "why": "hung"}))
+        return outputs
+
+    def wake(self) -> float:
+        return min(min(self.heard.values(), default=inf) + self.silence, min(self.hung.values(), default=inf))
+
+
+def tunnel(number: int, mtu: int) -> Tunnel:
+    return Tunnel(number, f"t{number}", True, "asp 1/1", 0, "", 1, 1, 1, 2, mtu, "propagate", 1, (), True)
+
+
+def marks(mtu: int) -> Any:
+    def of(record: Record) -> bool | None:
+        return record.mtu == mtu if isinstance(record, Tunnel) else None
+
+    return of
+
+
+def fake_lab(nodes: int = 2, controller: Any = FakeController) -> LabModel:
+    """Routers without wires."""
+    cards = tuple(
+        CardModel(card, lambda start: FakeCard(start.card, pid=start.pid, boot=start.boot)) for card in CARDS
+    )
+    variants = (Variant("1400", marks(1400)), Variant("1300", marks(1300)))
+    return LabModel(
+        "fakes",
+        tuple(NodeModel(name, controller, cards, variants=variants) for name in ("a", "b", "c")[:nodes]),
+        (),
+        (),
+        lambda body, at: None,
+    )
