@@ -1,0 +1,422 @@
+"""The tester's engine: hosts on its ports, sources and sinks of numbered flows, and the truth about both."""
+
+from __future__ import annotations
+
+import zlib
+from collections import deque
+from collections.abc import Callable, Mapping
+from heapq import heappop, heappush
+from math import inf
+from typing import Any
+
+from chassis.bus.batch import Batch
+from chassis.bus.counters import Counters
+from chassis.bus.engine import Output, Perform, ToOperator, ToWire
+from chassis.bus.messages import Request
+from chassis.net import ipv4
+from chassis.net.ethernet import HEADROOM
+from chassis.tester.flow import MAGIC, MAX_RATE, UDP_PORT, Flow, FlowError, describe, parse_flow
+from chassis.tester.host import Host, frames_batch
+from chassis.tester.reassembly import Reassembler
+from chassis.tester.report import combine
+from chassis.tester.sink import Sink
+from chassis.tester.source import Source
+
+MAX_STAMPS = 16_384
+MAX_LEAKS = 50
+_FLOW_AT = HEADROOM + 28 + len(MAGIC)
+_MAGIC_AT = HEADROOM + 28
+
+
+class _End:
+    """One flow as far as it begins or ends here."""
+
+    __slots__ = ("flow", "received", "sent", "sink", "source", "token")
+
+    def __init__(self, flow: Flow) -> None:
+        self.flow = flow
+        self.source: Source | None = None
+        self.sink: Sink | None = None
+        self.token = 0
+        self.sent = self.received = 0
+
+
+class Tester:
+    """A tester node. `ports` and `flows` are a lab's plain values; flows of other testers are left alone.
+
+    Trace numbers begin with 16 bits of `settings["tester-id"]`, or of the node's name, and 8 of the boot number.
+
+    Raises:
+        FlowError: a flow of the lab is wrong.
+    """
+
+    performs = frozenset({"link", "inject", "capture", "capture-stop"})
+    """Commands that only the shell can carry out."""
+
+    def __init__(
+        self,
+        node: str,
+        *,
+        ports: Mapping[str, Mapping[str, Any]],
+        flows: Mapping[str, Mapping[str, Any]] | None = None,
+        settings: Mapping[str, Any] | None = None,
+        counters: Counters | None = None,
+        boot: int = 1,
+    ) -> None:
+        self.node = node
+        self.boot = boot
+        self.counters = Counters() if counters is None else counters
+        self._hosts = {port: Host(node, port, values) for port, values in ports.items()}
+        self._reassembly = {port: Reassembler() for port in ports}
+        self._ends: dict[str, _End] = {}
+        self._sinks: dict[int, _End] = {}
+        self._waiting: dict[str, _End] = {}
+        self._heap: list[tuple[float, str, int]] = []
+        self._stamps: deque[tuple[int, str, float]] = deque(maxlen=MAX_STAMPS)
+        self._traced: dict[int, str] = {}
+        self._leaks: deque[dict[str, Any]] = deque(maxlen=MAX_LEAKS)
+        self._wrong: dict[str, int] = {}
+        ident = (settings or {}).get("tester-id")
+        high = int(ident) if ident is not None else zlib.crc32(node.encode())
+        self._trace = (high & 0xFFFF) << 32 | (boot & 0xFF) << 24
+        self._commands: dict[str, Callable[[dict[str, Any], float], tuple[dict[str, Any], list[Output]]]] = {
+            "start": self._start,
+            "stop": self._stop,
+            "define": self._define,
+            "flows": self._flows,
+            "status": self._flows,
+            "traces": self._traces,
+        }
+        for name, values in (flows or {}).items():
+            self._add(parse_flow(name, values))
+
+    # the shell's calls
+
+    def start(self, now: float) -> list[Output]:
+        for end in self._ends.values():
+            if end.source is not None and end.flow.auto:
+                self._begin(end, now)
+        return self._kick(now)
+
+    def carrier(self, port: str, up: bool, now: float) -> list[Output]:
+        host = self._hosts.get(port)
+        if host is None:
+            return []
+        return [*_to_wire(port, host.carrier(up)), *_to_wire(port, host.on_timer(now))]
+
+    def receive_frames(self, port: str, batch: Batch, now: float) -> list[Output]:
+        body = batch.body
+        end = self._sinks.get(int.from_bytes(body[_FLOW_AT : _FLOW_AT + 4], "big"))
+        sink = end.sink if end is not None and end.flow.to_port == port else None
+        if end is None or sink is None or not sink.batch(batch, int(now * 1e9)):
+            return self._slowly(port, batch, now)
+        self.counters.values[end.received] += len(batch.lengths)
+        for _, number in batch.marks:
+            self._stamps.append((number, f"{self.node}:{port} in", now))
+        return []
+
+    def operator(self, number: int, command: str, arguments: dict[str, Any], now: float) -> list[Output]:
+        if command in self.performs:
+            return [Perform(Request(number, command, arguments))]
+        handler = self._commands.get(command)
+        if handler is None:
+            known = ", ".join(sorted({*self._commands, *self.performs}))
+            return [ToOperator(number, {}, f"a tester does not know {command!r}: it knows {known}")]
+        try:
+            result, outputs = handler(arguments, now)
+        except FlowError as error:
+            return [ToOperator(number, {}, str(error))]
+        return [*outputs, ToOperator(number, result)]
+
+    def congestion(self, port: str, full: bool, now: float) -> None:
+        """The wire of a port takes no more packets for the time being, or takes them again."""
+        for end in self._ends.values():
+            if end.source is not None and end.flow.from_port == port:
+                end.source.congested = full
+                if not full:
+                    self._schedule(end)
+
+    def on_timer(self, now: float) -> list[Output]:
+        outputs: list[Output] = []
+        for port, host in self._hosts.items():
+            if host.wake() <= now:
+                outputs += _to_wire(port, host.on_timer(now))
+        heap = self._heap
+        due = []
+        while heap and heap[0][0] <= now:
+            _, name, token = heappop(heap)
+            end = self._ends.get(name)
+            if end is not None and end.token == token:
+                due.append(end)
+        for end in due:
+            self._send(end, now, outputs)
+            self._schedule(end)
+        return outputs
+
+    def wake(self) -> float:
+        first = self._heap[0][0] if self._heap else inf
+        for host in self._hosts.values():
+            first = min(first, host.wake())
+        return first
+
+    # sending
+
+    def _send(self, end: _End, now: float, outputs: list[Output]) -> None:
+        source, flow = end.source, end.flow
+        assert source is not None
+        host = self._hosts[flow.from_port]
+        mac = host.resolve(host.next_hop(flow.destination))
+        trace = 0
+        if source.wants_trace(now):
+            self._trace += 1
+            trace = self._trace
+            self._traced[trace] = flow.name
+            if len(self._traced) > MAX_STAMPS:
+                del self._traced[next(iter(self._traced))]
+        before = source.sent
+        batches = source.due(mac, host.mac, trace, now)
+        if not batches:
+            return
+        self.counters.values[end.sent] += source.sent - before
+        if batches[0].marks:
+            self._stamps.append((trace, f"{self.node}:{flow.from_port} out", now))
+        port = flow.from_port
+        outputs.extend([ToWire(port, batch) for batch in batches])
+
+    def _schedule(self, end: _End) -> None:
+        assert end.source is not None
+        wake = end.source.wake()
+        end.token += 1
+        if wake < inf:
+            heappush(self._heap, (wake, end.flow.name, end.token))
+
+    def _begin(self, end: _End, now: float, rate: float | None = None, count: int | None = None) -> None:
+        assert end.source is not None
+        end.source.start(now, rate, count)
+        self._waiting[end.flow.name] = end
+
+    def _kick(self, now: float) -> list[Output]:
+        """Start the waiting flows whose next hop is known, and ask for those that are not."""
+        outputs: list[Output] = []
+        for name, end in list(self._waiting.items()):
+            source, host = end.source, self._hosts[end.flow.from_port]
+            assert source is not None
+            hop = host.next_hop(end.flow.destination)
+            if source.state != "waiting":
+                del self._waiting[name]
+            elif not hop:
+                source.reason = f"port {end.flow.from_port} has no gateway for the destination"
+            elif host.resolve(hop):
+                del self._waiting[name]
+                source.ready(now)
+                self._send(end, now, outputs)
+                self._schedule(end)
+            elif host.up:
+                outputs += _to_wire(end.flow.from_port, host.on_timer(now))
+        return outputs
+
+    # receiving
+
+    def _slowly(self, port: str, batch: Batch, now: float) -> list[Output]:
+        """Packet by packet: other packets than flows', several flows in one batch, and whatever is wrong."""
+        host = self._hosts.get(port)
+        if host is None:
+            return []
+        frames: list[bytes] = []
+        learned = False
+        marks = dict(batch.marks)
+        for index, view in enumerate(batch.packets()):
+            frame = bytes(view)
+            kind = frame[12:14]
+            if kind == b"\x08\x06":
+                frames += host.arp(frame, now)
+                learned = True
+            elif kind != b"\x08\x00":
+                self._wrong_packet(port, "not IPv4", frame, now)
+            elif frame[:6] not in (host.mac, b"\xff" * 6):
+                self._wrong_packet(port, "other MAC address", frame, now)
+            else:
+                answer = self._ipv4(port, host, frame, now)
+                if answer:
+                    frames += answer
+                if index in marks:
+                    self._stamps.append((marks[index], f"{self.node}:{port} in", now))
+        outputs = _to_wire(port, frames)
+        if learned and self._waiting:
+            outputs += self._kick(now)
+        return outputs
+
+    def _ipv4(self, port: str, host: Host, frame: bytes, now: float) -> list[bytes] | None:
+        size = len(frame) - HEADROOM
+        total = frame[HEADROOM + 2] << 8 | frame[HEADROOM + 3] if size >= ipv4.HEADER_LENGTH else 0
+        if not ipv4.HEADER_LENGTH <= total <= size:
+            self._wrong_packet(port, "short", frame, now)
+            return None
+        packet: bytes | None = frame[HEADROOM : HEADROOM + total]
+        assert packet is not None
+        if (packet[6] & 0x3F) or packet[7]:
+            packet = self._reassembly[port].add(packet, now)
+            if packet is None:
+                return None
+        protocol = packet[9]
+        if protocol == ipv4.UDP:
+            self._udp(port, packet, frame, now)
+            return None
+        if protocol == ipv4.ICMP:
+            answer = host.echo(frame)
+            if answer is None:
+                kind = f"{packet[20]}/{packet[21]}" if len(packet) >= 22 else "short"
+                self._wrong[f"icmp {kind}"] = self._wrong.get(f"icmp {kind}", 0) + 1
+            return answer
+        self._wrong_packet(port, f"protocol {protocol}", frame, now)
+        return None
+
+    def _udp(self, port: str, packet: bytes, frame: bytes, now: float) -> None:
+        end = None
+        if packet[28:36] == MAGIC:
+            end = self._sinks.get(int.from_bytes(packet[36:40], "big"))
+            if end is None:
+                self._wrong_packet(port, "flow of another tester", frame, now)
+                return
+        elif packet[22:24] == UDP_PORT.to_bytes(2, "big"):
+            # Its payload is not a flow's any more; its addresses and ports still say which one it was.
+            ends = packet[12:24]
+            for other in self._sinks.values():
+                if other.sink is not None and other.sink.template.ends[:12] == ends:
+                    end = other
+        if end is None or end.sink is None:
+            self._wrong_packet(port, "unknown UDP", frame, now)
+        elif end.flow.to_port != port:
+            self._wrong_packet(port, f"flow {end.flow.name} at the wrong port", frame, now)
+        else:
+            outcome = end.sink.packet(packet, int(now * 1e9))
+            if outcome == "received":
+                self.counters.values[end.received] += 1
+            elif outcome == "corrupted":
+                self._wrong_packet(port, f"flow {end.flow.name} corrupted", frame, now)
+
+    def _wrong_packet(self, port: str, why: str, frame: bytes, now: float) -> None:
+        self._wrong[why] = self._wrong.get(why, 0) + 1
+        self.counters.add(f"unexpected {why}")
+        self._leaks.append({"time": now, "port": port, "why": why, "bytes": frame[:128].hex()})
+
+    # operators
+
+    def _add(self, flow: Flow) -> _End | None:
+        if self.node not in (flow.from_node, flow.to_node):
+            return None
+        for node, port in ((flow.from_node, flow.from_port), (flow.to_node, flow.to_port)):
+            if node == self.node and port not in self._hosts:
+                raise FlowError(f"{node} has no port {port!r}: it has {', '.join(self._hosts)}")
+        other = self._sinks.get(flow.number)
+        if other is not None and other.flow.name != flow.name:
+            raise FlowError(f"flows {flow.name} and {other.flow.name} have the same number: rename one")
+        end = _End(flow)
+        known = self._ends.get(flow.name)
+        if known is not None:
+            end.token = known.token + 1
+        if flow.from_node == self.node:
+            end.source = Source(flow, self.boot)
+            if known is not None and known.source is not None:
+                # Its numbers begin anew, as those of another process would.
+                end.source.run = (known.source.run | 0xFFFF) + 1
+            end.sent = self.counters.slot(f"flow {flow.name} sent")
+            self._hosts[flow.from_port].answer_for([flow.source])
+        if flow.to_node == self.node:
+            end.sink = Sink(flow, self._hosts[flow.to_port].mac)
+            end.received = self.counters.slot(f"flow {flow.name} received")
+            self._hosts[flow.to_port].answer_for([flow.destination])
+            self._sinks[flow.number] = end
+        self._ends[flow.name] = end
+        return end
+
+    def _named(self, arguments: Mapping[str, Any], *, sources: bool) -> list[_End]:
+        name = arguments.get("flow")
+        if name is None:
+            return [end for end in self._ends.values() if end.source is not None or not sources]
+        end = self._ends.get(str(name))
+        if end is None:
+            raise FlowError(f"{self.node} has no flow {name!r}: it has {', '.join(self._ends) or 'none'}")
+        if sources and end.source is None:
+            raise FlowError(f"flow {name} begins at {end.flow.from_node}, not at {self.node}")
+        return [end]
+
+    def _start(self, arguments: dict[str, Any], now: float) -> tuple[dict[str, Any], list[Output]]:
+        rate, count = arguments.get("rate"), arguments.get("count")
+        if rate is not None and rate != "max" and (not isinstance(rate, (int, float)) or not rate > 0):
+            raise FlowError(f"rate: {rate!r} is no number of packets a second above 0")
+        if count is not None and (not isinstance(count, int) or count < 0):
+            raise FlowError(f"count: {count!r} is no number of packets")
+        started = self._named(arguments, sources=True)
+        for end in started:
+            if end.source is not None and end.source.state not in ("running", "waiting"):
+                self._begin(end, now, MAX_RATE if rate == "max" else rate, count)
+        return {"started": [end.flow.name for end in started], "time": now}, self._kick(now)
+
+    def _stop(self, arguments: dict[str, Any], now: float) -> tuple[dict[str, Any], list[Output]]:
+        stopped = self._named(arguments, sources=True)
+        for end in stopped:
+            if end.source is not None:
+                end.source.stop()
+                end.token += 1
+                self._waiting.pop(end.flow.name, None)
+        return {"stopped": [end.flow.name for end in stopped], "time": now}, []
+
+    def _define(self, arguments: dict[str, Any], now: float) -> tuple[dict[str, Any], list[Output]]:
+        name, values = arguments.get("flow"), arguments.get("spec")
+        if not isinstance(name, str) or not name or len(name) > 32 or not isinstance(values, dict):
+            raise FlowError("define needs 'flow', a name of up to 32 characters, and 'spec', its values")
+        flow = parse_flow(name, values)
+        self._waiting.pop(name, None)
+        end = self._add(flow)
+        if end is None:
+            return {"defined": False, "time": now}, []
+        if end.source is not None and flow.auto:
+            self._begin(end, now)
+        return {"defined": True, "time": now}, self._kick(now)
+
+    def _flows(self, arguments: dict[str, Any], now: float) -> tuple[dict[str, Any], list[Output]]:
+        begin, until = float(arguments.get("since", 0.0)), float(arguments.get("until", inf))
+        window = (int(begin * 1e9) - (begin <= 0), (1 << 62) if until > 4e9 else int(until * 1e9))
+        flows: dict[str, Any] = {}
+        for end in self._named(arguments, sources=False):
+            source = None if end.source is None else end.source.report(now)
+            sink = None if end.sink is None else end.sink.report(*window)
+            flows[end.flow.name] = {"flow": describe(end.flow), "source": source, "sink": sink}
+            if source is not None and sink is not None:
+                auto = end.flow.auto
+                flows[end.flow.name]["result"] = combine(source, sink, auto=auto, begin=begin, end=until)
+        ports = {
+            port: {
+                "up": host.up,
+                "mac": host.mac.hex(":"),
+                "gateway": host.resolve(host.gateway).hex(":") if host.gateway else "",
+            }
+            for port, host in self._hosts.items()
+        }
+        wrong = dict(self._wrong)
+        for reassembly in self._reassembly.values():
+            reassembly.expire(now)
+            for why, count in (
+                ("incomplete fragments", reassembly.incomplete),
+                ("malformed fragments", reassembly.malformed),
+            ):
+                if count:
+                    wrong[why] = wrong.get(why, 0) + count
+        return {"now": now, "ports": ports, "flows": flows, "unexpected": wrong, "leaks": list(self._leaks)}, []
+
+    def _traces(self, arguments: dict[str, Any], now: float) -> tuple[dict[str, Any], list[Output]]:
+        found: dict[int, list[dict[str, Any]]] = {}
+        since = float(arguments.get("since", 0.0))
+        for number, step, time in self._stamps:
+            if time >= since:
+                found.setdefault(number, []).append({"step": step, "time": time})
+        traces = [
+            {"number": number, "flow": self._traced.get(number, ""), "stamps": stamps}
+            for number, stamps in found.items()
+        ]
+        return {"now": now, "traces": traces}, []
+
+
+def _to_wire(port: str, frames: list[bytes]) -> list[Output]:
+    return [ToWire(port, frames_batch(frames))] if frames else []

@@ -1,0 +1,223 @@
+"""Flows: what a numbered UDP packet looks like, and how a batch of them is made and checked.
+
+The UDP payload is a magic number, the flow's number, the number of its start, its sequence number and the time
+at which it was sent, then a filler that depends on the flow alone. All of it can be foretold from the sequence
+number and the time, so a sink can tell every packet that is not what was sent. The identification of the IP
+header is the low half of the sequence number.
+"""
+
+from __future__ import annotations
+
+import zlib
+from array import array
+from collections.abc import Mapping
+from dataclasses import dataclass
+from struct import Struct
+from typing import Any
+
+from chassis.net.address import format_address, parse_address
+from chassis.net.checksum import ones_sum, pseudo_header_sum
+from chassis.net.ethernet import ETHERTYPE_IPV4, HEADROOM, header
+from chassis.net.ipv4 import HEADER_LENGTH, MAXIMUM_LENGTH, UDP, header_bytes
+
+MAGIC = b"CHASSIS\x01"
+UDP_PORT = 40_000
+"""Destination port of every flow; the source port is this one plus 1 to 4096, by the flow's number."""
+
+TTL = 64
+PAYLOAD = Struct("!8sIIQQ")
+"""Magic, flow, start, sequence number, time of sending in ns of the machine's monotonic clock."""
+
+OVERHEAD = HEADER_LENGTH + 8
+SMALLEST = OVERHEAD + PAYLOAD.size
+"""Bytes of the shortest IP packet of a flow."""
+
+MAX_RATE = float("inf")
+"""Stands for `rate: max`: as fast as the wire takes packets."""
+
+
+class FlowError(ValueError):
+    """A flow cannot be made from what was given; the text says what is wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """A flow as a lab file defines it.
+
+    `rate` is in packets a second, `size` in bytes of the IP packet, `trace` in seconds between traced packets
+    (0: the first one only), `count` the number of packets after which it ends by itself (0: never). With
+    `auto` it starts with its tester, and what is lost before its first packet arrives does not count.
+    """
+
+    name: str
+    from_node: str
+    from_port: str
+    to_node: str
+    to_port: str
+    rate: float
+    size: int
+    source: int
+    destination: int
+    dscp: int = 0
+    trace: float = 0.0
+    auto: bool = False
+    count: int = 0
+
+    @property
+    def number(self) -> int:
+        """What packets carry: both ends make it from the name."""
+        return zlib.crc32(self.name.encode())
+
+    @property
+    def source_port(self) -> int:
+        return UDP_PORT + 1 + self.number % 4096
+
+
+def _end(values: Mapping[str, Any], key: str) -> tuple[str, str]:
+    text = str(values.get(key, ""))
+    node, colon, port = text.partition(":")
+    if not (node and colon and port):
+        raise FlowError(f"{key}: {text!r} is no port of a tester: write t1:1")
+    return node, port
+
+
+def _number(values: Mapping[str, Any], key: str, default: float, low: float, high: float) -> float:
+    value = values.get(key, default)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
+        raise FlowError(f"{key}: {value!r} is no number from {low:g} to {high:g}")
+    return value
+
+
+def parse_flow(name: str, values: Mapping[str, Any]) -> Flow:
+    """The flow of a lab's plain values: `from`, `to`, `rate`, `size`, `source`, `destination`, `dscp`, `trace`,
+    `start` (auto or manual), `count`. FlowError says what is wrong."""
+    known = {"from", "to", "rate", "size", "source", "destination", "dscp", "trace", "start", "count"}
+    for key in values:
+        if key not in known:
+            raise FlowError(f"a flow has no {key!r}: it has {', '.join(sorted(known))}")
+    from_node, from_port = _end(values, "from")
+    to_node, to_port = _end(values, "to")
+    rate = values.get("rate", 100.0)
+    start = values.get("start", "manual")
+    if start not in ("auto", "manual"):
+        raise FlowError(f"start: {start!r} is neither auto nor manual")
+    addresses = []
+    for key in ("source", "destination"):
+        try:
+            addresses.append(parse_address(str(values.get(key, ""))))
+        except ValueError as error:
+            raise FlowError(f"{key}: {error}") from None
+    return Flow(
+        name,
+        from_node,
+        from_port,
+        to_node,
+        to_port,
+        MAX_RATE if rate == "max" else float(_number(values, "rate", 100.0, 1e-3, 1e7)),
+        int(_number(values, "size", 200, SMALLEST, MAXIMUM_LENGTH - HEADROOM)),
+        addresses[0],
+        addresses[1],
+        int(_number(values, "dscp", 0, 0, 63)),
+        float(_number(values, "trace", 0.0, 0, 1e9)),
+        start == "auto",
+        int(_number(values, "count", 0, 0, 2**62)),
+    )
+
+
+def describe(flow: Flow) -> dict[str, Any]:
+    """The flow for reports."""
+    return {
+        "from": f"{flow.from_node}:{flow.from_port}",
+        "to": f"{flow.to_node}:{flow.to_port}",
+        "rate": "max" if flow.rate == MAX_RATE else flow.rate,
+        "size": flow.size,
+        "source": format_address(flow.source),
+        "destination": format_address(flow.destination),
+        "dscp": flow.dscp,
+        "trace": flow.trace,
+        "start": "auto" if flow.auto else "manual",
+        "count": flow.count,
+    }
+
+
+class Template:
+    """Makes a flow's packets, and knows what each must look like when it arrives.
+
+    Only identification, both checksums, start, sequence number and time change from packet to packet. As a
+    16-bit ones' complement sum is a remainder modulo 65535, each checksum is one addition away from a constant.
+    """
+
+    def __init__(self, flow: Flow) -> None:
+        self.flow = flow
+        size, number = flow.size, flow.number
+        pattern = MAGIC + number.to_bytes(4, "big")
+        self.filler = (pattern * (size // len(pattern) + 1))[: size - SMALLEST]
+        tos = flow.dscp << 2
+        ip = bytearray(
+            header_bytes(flow.source, flow.destination, UDP, size, ttl=TTL, tos=tos, identification=0, flags=0)
+        )
+        ip[10:12] = b"\0\0"
+        self.ip_sum = ones_sum(ip)
+        """Sum of the IP header with TTL 64, identification 0 and checksum 0."""
+        length = size - HEADER_LENGTH
+        self.ports_length = (flow.source_port, UDP_PORT, length)
+        udp = b"".join(value.to_bytes(2, "big") for value in self.ports_length)
+        constant = udp + b"\0\0" + PAYLOAD.pack(MAGIC, number, 0, 0, 0) + self.filler
+        self.udp_sum = ones_sum(constant) + pseudo_header_sum(flow.source, flow.destination, UDP, length)
+        """Sum of the datagram and its pseudo header with start, sequence number, time and checksum 0."""
+        self.head = bytes(ip[:4])
+        """Version, header length, TOS and total length: they arrive as they left."""
+        self.ends = bytes(ip[12:20]) + udp
+        self.mark = pattern
+        self._packet = bytes(HEADROOM) + bytes(ip) + constant
+
+    def make(self, mac: bytes, own_mac: bytes, run: int, first: int, count: int, now_ns: int) -> bytearray:
+        """`count` frames end to end, numbered from `first`, sent at `now_ns`, from one MAC address to another."""
+        frame = bytearray(self._packet)
+        frame[:HEADROOM] = header(mac, own_mac, ETHERTYPE_IPV4)
+        size = len(frame)
+        ip_at, udp_at, run_at = HEADROOM + 4, HEADROOM + 26, HEADROOM + OVERHEAD + 12
+        _RUN_TIME.pack_into(frame, run_at, run, 0, now_ns)
+        body = frame * count
+        ip_sum, udp_sum = self.ip_sum, self.udp_sum + run + now_ns
+        patch_ip, patch_udp, patch_sequence = _IDENTIFICATION.pack_into, _WORD.pack_into, _SEQUENCE.pack_into
+        sequence_at = run_at + 4
+        for sequence in range(first, first + count):
+            identification = sequence & 0xFFFF
+            patch_ip(
+                body,
+                ip_at,
+                identification,
+                0,
+                TTL,
+                UDP,
+                (0xFFFF - (ip_sum + identification) % 0xFFFF) % 0xFFFF,
+            )
+            patch_udp(body, udp_at, 0xFFFF - (udp_sum + sequence) % 0xFFFF)
+            patch_sequence(body, sequence_at, sequence)
+            ip_at += size
+            udp_at += size
+            sequence_at += size
+        return body
+
+    def lengths(self, count: int) -> array[int]:
+        """The lengths that go with `count` packets of `make`."""
+        return array("H", (self.flow.size + HEADROOM,)) * count
+
+    def intact(
+        self, sequence: int, run: int, sent: int, identification: int, ttl: int, sums: tuple[int, int]
+    ) -> bool:
+        """Whether identification and both checksums (IP, UDP) are those of this packet after hops that
+        changed its TTL and nothing else."""
+        ip_sum = self.ip_sum + identification - ((TTL - ttl) << 8)
+        return (
+            identification == sequence & 0xFFFF
+            and (sums[0] + ip_sum) % 0xFFFF == 0
+            and (sums[1] + self.udp_sum + run + sent + sequence) % 0xFFFF == 0
+        )
+
+
+_RUN_TIME = Struct("!IQQ")
+_IDENTIFICATION = Struct("!HHBBH")
+_WORD = Struct("!H")
+_SEQUENCE = Struct("!Q")

@@ -1,0 +1,203 @@
+"""Which sequence numbers arrived: highest, missing runs, duplicates, late ones. Times are ns, monotonic.
+
+Missing packets are kept as runs, each with the times at which its neighbours were sent and arrived, so that the
+loss within any period can be told afterwards. A packet that comes late fills its place and counts as reordered
+instead of lost.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass
+
+MAX_GAPS = 100_000
+"""Runs of missing packets that are kept one by one; older ones remain as a number only."""
+
+
+@dataclass(slots=True)
+class Gap:
+    """Missing packets `first` to `last`; the ones before and after them were sent and seen at these times."""
+
+    first: int
+    last: int
+    sent_before: int
+    sent_after: int
+    seen_before: int
+    seen_after: int
+
+    @property
+    def count(self) -> int:
+        return self.last - self.first + 1
+
+    def lost_between(self, begin: int, end: int) -> int:
+        """How many of them were sent in [begin, end), taken as sent evenly between their neighbours."""
+        return evenly(self.count, self.sent_before, self.sent_after, begin, end)
+
+
+def evenly(count: int, before: int, after: int, begin: int, end: int) -> int:
+    """Of `count` events spread evenly between two times, both exclusive, how many lie in [begin, end)."""
+    if begin <= before and after <= end:
+        return count
+    step = (after - before) / (count + 1)
+    if step <= 0:
+        return count if begin <= before < end else 0
+
+    def up_to(time: int) -> int:
+        # Event k of 1..count is at before + k * step; how many are earlier than `time`.
+        position = (time - before) / step
+        whole = int(position) if position > int(position) else int(position) - 1
+        return min(max(whole, 0), count)
+
+    return max(up_to(end) - up_to(begin), 0)
+
+
+class Ledger:
+    """The sequence numbers that one sink received of one start of a source."""
+
+    def __init__(self) -> None:
+        self.highest = -1
+        self.received = 0
+        self.missing = 0
+        self.duplicated = 0
+        self.reordered = 0
+        self.first = 0
+        """Number of the first packet that arrived."""
+        self.first_seen = 0
+        self.first_sent = 0
+        self.last_seen = 0
+        self.last_sent = 0
+        """When the packet with the highest number was sent."""
+        self.leading = 0
+        """Missing packets before the first one that arrived."""
+        self.gaps: list[Gap] = []
+        self.forgotten = 0
+        """Missing packets of runs that are no longer kept."""
+
+    def run(self, first: int, count: int, sent: int, last_sent: int, seen: int) -> None:
+        """Take `count` packets, numbered without a hole from `first`, sent from `sent` to `last_sent`."""
+        if first > self.highest:
+            if first > self.highest + 1:
+                self._gap(first, sent, seen)
+            if not self.received:
+                self.first, self.first_seen, self.first_sent = first, seen, sent
+            self.highest = first + count - 1
+            self.last_sent = last_sent
+            self.received += count
+        else:
+            for sequence in range(first, first + count):
+                self.one(sequence, last_sent, seen)
+        self.last_seen = seen
+
+    def one(self, sequence: int, sent: int, seen: int) -> bool:
+        """Take one packet, whatever its number; False where it is one that had come before."""
+        self.last_seen = seen
+        if sequence > self.highest:
+            self.run(sequence, 1, sent, sent, seen)
+            return True
+        if self._fill(sequence, sent):
+            self.received += 1
+            self.reordered += 1
+            return True
+        self.duplicated += 1
+        return False
+
+    def lost_between(self, begin: int, end: int) -> int:
+        """Missing packets that were sent in [begin, end), as far as their runs are kept."""
+        gaps = self.gaps
+        lost = 0
+        for index in range(len(gaps) - 1, -1, -1):
+            gap = gaps[index]
+            if gap.sent_after <= begin:
+                break
+            lost += gap.lost_between(begin, end)
+        return lost
+
+    def _gap(self, until: int, sent: int, seen: int) -> None:
+        first = self.highest + 1
+        if not self.received:
+            self.leading = until - first
+            # Nothing arrived before: all that is known is that they were sent no later than this one.
+            self.gaps.append(Gap(first, until - 1, sent - 1, sent, seen, seen))
+        else:
+            self.gaps.append(Gap(first, until - 1, self.last_sent, sent, self.last_seen, seen))
+        self.missing += until - first
+        if len(self.gaps) > MAX_GAPS:
+            old = self.gaps[: MAX_GAPS // 10]
+            self.forgotten += sum(gap.count for gap in old)
+            del self.gaps[: MAX_GAPS // 10]
+
+    def _fill(self, sequence: int, sent: int) -> bool:
+        gaps = self.gaps
+        index = bisect_right(gaps, sequence, key=lambda gap: gap.first) - 1
+        if index < 0:
+            return False
+        gap = gaps[index]
+        if sequence > gap.last:
+            return False
+        self.missing -= 1
+        if sequence < self.first:
+            self.leading -= 1
+        if gap.first == gap.last:
+            del gaps[index]
+        elif sequence == gap.first:
+            gap.first += 1
+            gap.sent_before = sent
+        elif sequence == gap.last:
+            gap.last -= 1
+            gap.sent_after = sent
+        else:
+            rest = Gap(sequence + 1, gap.last, sent, gap.sent_after, gap.seen_before, gap.seen_after)
+            gap.last = sequence - 1
+            gap.sent_after = sent
+            gaps.insert(index + 1, rest)
+        return True
+
+
+SUB_BITS = 4
+"""Each power of two of the histogram has 16 parts: what is read from it is right to 6 %."""
+
+
+class Latency:
+    """How long packets took, in ns: extremes, mean and percentiles from a histogram of fixed size."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.total = 0
+        self.least = 0
+        self.most = 0
+        self._parts = [0] * (64 << SUB_BITS)
+
+    def add(self, nanoseconds: int, count: int) -> None:
+        """`count` packets took so long."""
+        value = max(nanoseconds, 0)
+        if not self.count or value < self.least:
+            self.least = value
+        if value > self.most:
+            self.most = value
+        self.count += count
+        self.total += value * count
+        shift = max(value.bit_length() - SUB_BITS - 1, 0)
+        self._parts[(shift << SUB_BITS) + (value >> shift)] += count
+
+    def percentile(self, share: float) -> int:
+        """The value that this share of packets did not exceed; 0 without packets."""
+        wanted, seen = self.count * share, 0
+        for index, count in enumerate(self._parts):
+            seen += count
+            if count and seen >= wanted:
+                shift = max((index >> SUB_BITS) - 1, 0)
+                value = (index - (shift << SUB_BITS)) << shift
+                return min(max(value + (1 << shift >> 1), self.least), self.most)
+        return 0
+
+    def report(self) -> dict[str, float]:
+        """In milliseconds."""
+        if not self.count:
+            return {}
+        return {
+            "min_ms": self.least / 1e6,
+            "avg_ms": self.total / self.count / 1e6,
+            "max_ms": self.most / 1e6,
+            "p50_ms": self.percentile(0.5) / 1e6,
+            "p99_ms": self.percentile(0.99) / 1e6,
+        }
