@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ipsec_kit import LEFT, RIGHT, ah, batch, database, esp, inner, protected, random_octets, receiver, sender
 
+from chassis.ase.ipsec.ipcomp import inflate
 from chassis.ase.ipsec.sa import InboundSa
 from chassis.ase.ipsec.sadb import Sadb
 from chassis.ase.ipsec.selectors import Rule
@@ -62,3 +63,10 @@ def test_any_payload_inside_null_esp(payload: bytes, service: int, number: int) 
     packet = packet[:2] + len(packet).to_bytes(2, "big") + packet[4:]
     result = sadb.open_batch(*batch([packet]))
     assert sum(result.drops.counts.values()) + sum(len(g.lengths) for g in result.groups) == 1
+
+
+@given(st.binary(max_size=100))
+def test_any_octets_behind_an_ipcomp_header(data: bytes) -> None:
+    for octets in (data, b"\4\0\0\2" + data):
+        packet = inflate(memoryview(octets), 2)
+        assert packet is None or isinstance(packet, bytes)

@@ -80,20 +80,32 @@ class AhSender:
         lengths = array("H", [end - start + len(room) for start, end in spans])
         return bytearray().join(pieces), lengths
 
-    def sign(self, out: bytearray, lengths: Sequence[int], marks: Sequence[int], first: int) -> None:
-        """Write outer header and AH of every packet of a batch, in place."""
+    def sign(
+        self,
+        out: bytearray,
+        lengths: Sequence[int],
+        marks: Sequence[int],
+        first: int,
+        nexts: Sequence[int] | None,
+    ) -> None:
+        """Write outer header and AH of every packet of a batch, in place.
+
+        `nexts` holds the protocol behind AH in each packet, None for the usual one in all.
+        """
         window = memoryview(out)
         icv, base_sum, octets = self._icv, self._base_sum, self._octets
         words = octets // 4 - 2
         offset = 0
-        for number, length, mark in zip(range(first, first + len(lengths)), lengths, marks, strict=True):
+        following = nexts if nexts is not None else [self._next] * len(lengths)
+        numbers = range(first, first + len(lengths))
+        for number, length, mark, protocol in zip(numbers, lengths, marks, following, strict=True):
             start = offset + HEADROOM
             offset += length
             size = length - HEADROOM
             identification = number & 0xFFFF
             _OUTER_AH(
                 out, start, 0x4500, size, identification, 0, PROTOCOL_AH, 0, self._source,
-                self._destination, self._next, words, self._spi, number,
+                self._destination, protocol, words, self._spi, number,
             )  # fmt: skip
             value = icv(window[start:offset])
             place = start + IPV4_HEADER + AH_FIXED
@@ -110,13 +122,12 @@ class AhSender:
 class AhReceiver:
     """Inbound AH of one SA with its window."""
 
-    __slots__ = ("_bitmap", "_edge", "_icv", "_octets", "_slot", "_window", "_with_esp", "spi")
+    __slots__ = ("_bitmap", "_edge", "_icv", "_octets", "_slot", "_window", "spi")
 
-    def __init__(self, ah: Ah, window: int, slot: Slot, with_esp: bool) -> None:
+    def __init__(self, ah: Ah, window: int, slot: Slot) -> None:
         self.spi = ah.spi
         self._icv = ah.integrity_algorithm.keyed(ah.key)
         self._octets = ah.header_octets
-        self._with_esp = with_esp
         self._window = window
         self._slot = slot
         edge, bitmap = slot.window()
@@ -149,12 +160,5 @@ class AhReceiver:
         if accepted:
             self._slot.store_window(edge, bitmap)
             self._edge, self._bitmap = edge, bitmap
-        spans: list[Span] = []
-        expected = PROTOCOL_ESP if self._with_esp else PROTOCOL_IPIP
-        for index in accepted:
-            item = whole[index]
-            if view[item[2]] == expected:
-                spans.append((item, item[2] + octets, item[3]))
-            else:
-                refuse(Cause.ENCAPSULATION_MODE, item, spi)
-        return spans
+        taken = [whole[index] for index in accepted]
+        return [(item, item[2] + octets, item[3], view[item[2]]) for item in taken]

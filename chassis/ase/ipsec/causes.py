@@ -24,6 +24,7 @@ class Cause(StrEnum):
     MALFORMED = "malformed"
     FRAGMENT = "fragment"
     NOT_IPSEC = "not ipsec"
+    DECOMPRESSION = "decompression"
     DUMMY = "dummy packet"
     ECN = "ecn"
     SELECTOR_MISMATCH = "selector mismatch"

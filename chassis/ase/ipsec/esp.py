@@ -21,7 +21,6 @@ from chassis.ase.ipsec.layout import (
     OUTER_TTL,
     PROTOCOL_ESP,
     PROTOCOL_IPIP,
-    PROTOCOL_NONE,
     constant_sum,
 )
 from chassis.ase.ipsec.replay import Verdict, accept_batch
@@ -32,8 +31,8 @@ Item: TypeAlias = tuple[int, int, int, int, int, int]
 """A received packet: index in the batch, where its IPv4 header starts, where the header of the
 protocol in hand starts, where the packet ends, outer type of service, sequence number."""
 
-Span: TypeAlias = tuple[Item, int, int]
-"""A received packet with the place of its clear octets: from, to."""
+Span: TypeAlias = tuple[Item, int, int, int]
+"""A received packet with the place of what it carries: from, to; and the protocol of that."""
 
 Refuse: TypeAlias = Callable[[Cause, Item, int], None]
 """`refuse(cause, item, spi)` counts a drop."""
@@ -48,6 +47,18 @@ _PADDINGS: Final = [_PADDING[:octets] for octets in range(256)]
 _TRAILERS: Final = [_PADDING[:octets] + bytes((octets, PROTOCOL_IPIP)) for octets in range(256)]
 _VERSION_LENGTH: Final = 0x4500
 _TTL_PROTOCOL: Final = OUTER_TTL << 8 | PROTOCOL_ESP
+
+
+def _with_nexts(clear: bytes, sizes: Sequence[int], nexts: Sequence[int] | None) -> bytes:
+    """Clear payloads whose trailers say IPv4, with the next headers that they have instead."""
+    if nexts is None:
+        return clear
+    octets = bytearray(clear)
+    end = 0
+    for size, following in zip(sizes, nexts, strict=True):
+        end += size
+        octets[end - 1] = following
+    return bytes(octets)
 
 
 class EspSender:
@@ -76,9 +87,13 @@ class EspSender:
         self._base_sum = constant_sum(source, destination, PROTOCOL_ESP)
 
     def _enciphered(
-        self, view: memoryview, spans: Sequence[tuple[int, int]], random: Callable[[int], bytes]
+        self,
+        view: memoryview,
+        spans: Sequence[tuple[int, int]],
+        nexts: Sequence[int] | None,
+        random: Callable[[int], bytes],
     ) -> tuple[memoryview, list[int]]:
-        """IV, ciphertext of every packet, end to end, and the octets that each has of it."""
+        """IV and ciphertext of every packet, end to end, and the octets that each has of it."""
         block, iv_octets, trailers = self._block, self._iv_octets, _TRAILERS
         pieces: list[bytes | memoryview] = []
         sizes: list[int] = []
@@ -88,7 +103,7 @@ class EspSender:
                 trailer = trailers[(start - end - ESP_TRAILER) % block]
                 pieces += (view[start:end], trailer)
                 add_size(end - start + len(trailer))
-            return memoryview(b"".join(pieces)), sizes
+            return memoryview(_with_nexts(b"".join(pieces), sizes, nexts)), sizes
         blocks = memoryview(random(iv_octets * len(spans)))
         at = 0
         for start, end in spans:
@@ -96,7 +111,7 @@ class EspSender:
             pieces += (blocks[at : at + iv_octets], view[start:end], trailer)
             at += iv_octets
             add_size(iv_octets + end - start + len(trailer))
-        return memoryview(self._encryptor.update(b"".join(pieces))), sizes
+        return memoryview(self._encryptor.update(_with_nexts(b"".join(pieces), sizes, nexts))), sizes
 
     def seal(
         self,
@@ -104,14 +119,16 @@ class EspSender:
         spans: Sequence[tuple[int, int]],
         marks: Sequence[int],
         first: int,
+        nexts: Sequence[int] | None,
         random: Callable[[int], bytes],
     ) -> tuple[bytearray, array[int]]:
         """Protect the packets at `spans` of `view` with numbers from `first` on.
 
-        `marks` holds each packet's outer type of service shifted by 16, with its outer flags.
+        `marks` holds each packet's outer type of service shifted by 16, with its outer flags;
+        `nexts` what each one is, None when all are IPv4 packets.
         Returns a batch with room for link header, outer header and AH.
         """
-        sealed, sizes = self._enciphered(view, spans, random)
+        sealed, sizes = self._enciphered(view, spans, nexts, random)
         lead, icv, icv_octets, with_outer = self._lead, self._icv, self._icv_octets, self._outer
         base_sum, spi, source, destination = self._base_sum, self._spi, self._source, self._destination
         fixed = lead + ESP_HEADER + icv_octets
@@ -187,8 +204,8 @@ class EspReceiver:
     def open(self, view: memoryview, items: list[Item], refuse: Refuse) -> tuple[memoryview, list[Span]]:
         """Check and decipher packets whose ESP header is at item[2].
 
-        Returns the buffer that holds the clear octets, and where: from the inner header to the
-        end of the payload, which may be longer than the packet in it (RFC 4303 2.7).
+        Returns the buffer that holds the clear octets, and where: up to the end of the payload,
+        which may be longer than the packet in it (RFC 4303 2.7).
         """
         block, iv_octets, spi = self._block, self._iv_octets, self.spi
         fixed = ESP_HEADER + iv_octets + self._icv_octets
@@ -219,9 +236,6 @@ class EspReceiver:
             end = after - ESP_TRAILER - padding
             if end < start or clear[end : after - ESP_TRAILER] != paddings[padding]:
                 refuse(Cause.MALFORMED, item, spi)
-            elif clear[after - 1] != PROTOCOL_IPIP:
-                dummy = clear[after - 1] == PROTOCOL_NONE
-                refuse(Cause.DUMMY if dummy else Cause.ENCAPSULATION_MODE, item, spi)
             else:
-                spans.append((item, start, end))
+                spans.append((item, start, end, clear[after - 1]))
         return clear, spans

@@ -15,7 +15,8 @@ from typing import Final, TypeAlias
 
 from chassis.ase.ipsec.ah import AhReceiver
 from chassis.ase.ipsec.causes import Cause, Drops
-from chassis.ase.ipsec.esp import EspReceiver, Item, Span
+from chassis.ase.ipsec.esp import EspReceiver, Item, Refuse, Span
+from chassis.ase.ipsec.ipcomp import inflate
 from chassis.ase.ipsec.layout import (
     FRAGMENT_MASK,
     HEADROOM,
@@ -23,6 +24,9 @@ from chassis.ase.ipsec.layout import (
     IPV4_HEADER,
     PROTOCOL_AH,
     PROTOCOL_ESP,
+    PROTOCOL_IPCOMP,
+    PROTOCOL_IPIP,
+    PROTOCOL_NONE,
 )
 from chassis.ase.ipsec.sa import ESP_HEADER, InboundSa
 from chassis.ase.ipsec.selectors import Classifier
@@ -95,7 +99,7 @@ class Opener:
     def __init__(self, sa: InboundSa, slots: Sequence[Slot]) -> None:
         """`slots` are those of the SA's protocols, outermost first."""
         self.sa = sa
-        self._ah = AhReceiver(sa.ah, sa.window, slots[0], sa.esp is not None) if sa.ah else None
+        self._ah = AhReceiver(sa.ah, sa.window, slots[0]) if sa.ah else None
         self._esp = EspReceiver(sa.esp, sa.window, slots[-1]) if sa.esp else None
         self._selectors = (
             Classifier([(rule, _ALLOWED) for rule in sa.selectors], 1 - _ALLOWED) if sa.selectors else None
@@ -124,32 +128,53 @@ class Opener:
             selectors = None
         result: list[Clear] = []
         add = result.append
-        for item, start, end in spans:
-            first = clear[start] if end - start >= IPV4_HEADER else 0
-            total = clear[start + 2] << 8 | clear[start + 3] if first else 0
+        for item, start, end, protocol in spans:
+            octets = clear
+            if protocol != PROTOCOL_IPIP:
+                inflated = self._inflated(clear[start:end], protocol, item, refuse)
+                if inflated is None:
+                    continue
+                octets, start, end = memoryview(inflated), 0, len(inflated)
+            first = octets[start] if end - start >= IPV4_HEADER else 0
+            total = octets[start + 2] << 8 | octets[start + 3] if first else 0
             if first >> 4 != 4 or not IPV4_HEADER <= (first & 15) << 2 <= total <= end - start:
                 refuse(Cause.MALFORMED, item, spi)
                 continue
             end = start + total
-            if selectors is not None and selectors.value(clear, start, end) != _ALLOWED:
+            if selectors is not None and selectors.value(octets, start, end) != _ALLOWED:
                 refuse(Cause.SELECTOR_MISMATCH, item, spi)
                 continue
             if not item[4] & _ECT_1:
-                add((item[0], clear[start:end]))
+                add((item[0], octets[start:end]))
                 continue
-            merged = merged_ecn(clear[start:end], item[4] & _ECN_MASK)  # ECT(1) or CE outside
+            merged = merged_ecn(octets[start:end], item[4] & _ECN_MASK)  # ECT(1) or CE outside
             if merged is None:
                 refuse(Cause.ECN, item, spi)
             else:
                 add((item[0], merged))
         return result
 
-    def _inside_ah(self, view: memoryview, spans: list[Span], refuse: Callable[..., None]) -> list[Item]:
+    def _inflated(self, data: memoryview, protocol: int, item: Item, refuse: Refuse) -> bytes | None:
+        """The inner packet of what is not one: compressed, or else a drop."""
+        packet: bytes | None = None
+        if protocol == PROTOCOL_IPCOMP and self.sa.ip_comp:
+            packet = inflate(data, self.sa.cpi)
+            cause = Cause.DECOMPRESSION
+        else:
+            cause = Cause.DUMMY if protocol == PROTOCOL_NONE else Cause.ENCAPSULATION_MODE
+        if packet is None:
+            refuse(cause, item, self.sa.protocols[-1][1])
+        return packet
+
+    def _inside_ah(self, view: memoryview, spans: list[Span], refuse: Refuse) -> list[Item]:
         """The same packets seen from their ESP header, which must be that of this SA."""
         assert self._esp is not None
         items: list[Item] = []
-        for item, start, end in spans:
+        for item, start, end, protocol in spans:
             index, ip, _, _, service, _ = item
+            if protocol != PROTOCOL_ESP:
+                refuse(Cause.ENCAPSULATION_MODE, item, self.sa.protocols[0][1])
+                continue
             if end - start < ESP_HEADER:
                 refuse(Cause.MALFORMED, item, self._esp.spi)
                 continue

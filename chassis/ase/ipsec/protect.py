@@ -16,6 +16,7 @@ from typing import Final
 from chassis.ase.ipsec.ah import AhSender
 from chassis.ase.ipsec.causes import Cause, Drops, Notice, NoticeKind
 from chassis.ase.ipsec.esp import EspSender
+from chassis.ase.ipsec.ipcomp import deflate
 from chassis.ase.ipsec.layout import HEADROOM, IPV4_HEADER, LONGEST_IPV4
 from chassis.ase.ipsec.sa import LAST_SEQUENCE, Lease, OutboundSa
 from chassis.ase.ipsec.state import Slot
@@ -130,13 +131,16 @@ class Protector:
             source = _SOURCE(view, spans[granted][0] + 12)[0]
             drops.add_many(self._end[1], refused, self.sa.protocols[0][1], source)
             del spans[granted:], marks[granted:], origins[granted:]
+        nexts: list[int] | None = None
+        if self.sa.ip_comp:
+            view, spans, nexts = deflate(view, spans, self.sa.cpi)
         if self._esp is not None:
-            out, lengths = self._esp.seal(view, spans, marks, first, random)
+            out, lengths = self._esp.seal(view, spans, marks, first, nexts, random)
         else:
             assert self._ah is not None
             out, lengths = self._ah.enclose(view, spans)
         if self._ah is not None:
-            self._ah.sign(out, lengths, marks, first)
+            self._ah.sign(out, lengths, marks, first, nexts if self._esp is None else None)
         self.packets += granted
         self.octets += len(out) - HEADROOM * granted
         return out, lengths, origins, notices

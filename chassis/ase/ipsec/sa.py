@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from chassis.ase.ipsec.algorithms import CIPHERS, INTEGRITY, CipherAlgorithm, IntegrityAlgorithm
+from chassis.ase.ipsec.ipcomp import CPI_DEFLATE, LARGEST_CPI
 from chassis.ase.ipsec.layout import (
     DONT_FRAGMENT,
     IPV4_HEADER,
@@ -126,11 +127,11 @@ class Ah:
         return AH_FIXED + self.integrity_algorithm.icv_octets
 
 
-def _check_protocols(esp: Esp | None, ah: Ah | None, ip_comp: bool) -> None:
+def _check_protocols(esp: Esp | None, ah: Ah | None, cpi: int) -> None:
     if esp is None and ah is None:
         raise SaError("an SA needs ESP, AH or both")
-    if ip_comp:
-        raise SaError("IP compression is not available: remove ip-comp from the SA")
+    if not 1 <= cpi <= LARGEST_CPI:
+        raise SaError(f"IP compression has no CPI {cpi}")
 
 
 def _check_address(what: str, address: int) -> None:
@@ -157,9 +158,10 @@ class OutboundSa:
     ah: Ah | None = None
     df: DfPolicy = DfPolicy.PROPAGATE
     ip_comp: bool = False
+    cpi: int = CPI_DEFLATE
 
     def __post_init__(self) -> None:
-        _check_protocols(self.esp, self.ah, self.ip_comp)
+        _check_protocols(self.esp, self.ah, self.cpi)
         _check_address("source", self.source)
         _check_address("destination", self.destination)
 
@@ -169,7 +171,7 @@ class OutboundSa:
         return _protocols(self.esp, self.ah)
 
     def overhead(self, inner: int) -> int:
-        """Octets that protection adds to an inner packet of `inner` octets."""
+        """Octets that protection adds to an inner packet of `inner` octets that does not shrink."""
         return _overhead(self.esp, self.ah, inner)
 
     def worst_overhead(self) -> int:
@@ -204,9 +206,10 @@ class InboundSa:
     window: int = DEFAULT_WINDOW
     selectors: tuple[Rule, ...] = ()
     ip_comp: bool = False
+    cpi: int = CPI_DEFLATE
 
     def __post_init__(self) -> None:
-        _check_protocols(self.esp, self.ah, self.ip_comp)
+        _check_protocols(self.esp, self.ah, self.cpi)
         _check_address("source", self.source)
         _check_address("destination", self.destination)
         if not valid_window(self.window):

@@ -1,0 +1,69 @@
+"""IP payload compression in tunnel mode with DEFLATE (RFC 3173, RFC 2394).
+
+The whole inner packet is compressed and carried behind a four-octet header inside ESP or AH. A
+packet that would not shrink travels as it is, without that header (RFC 3173 2.2), so a receiver
+must take both. Both ends use the well-known CPI 2 unless they agreed on others.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Sequence
+from typing import Final
+
+from chassis.ase.ipsec.layout import LONGEST_IPV4, PROTOCOL_IPCOMP, PROTOCOL_IPIP
+
+CPI_DEFLATE: Final = 2
+LARGEST_CPI: Final = 0xFFFF
+HEADER_OCTETS: Final = 4
+
+_HEADER: Final = struct.Struct("!BBH")
+_WINDOW_BITS: Final = -11
+"""A raw stream with a history of 2,048 octets: what common kernels can inflate."""
+
+_MEMORY_LEVEL: Final = 4
+_WORTH_TRYING: Final = 90
+"""Shorter packets hardly ever shrink (RFC 2394 section 2.2)."""
+
+
+def deflate(
+    view: memoryview, spans: Sequence[tuple[int, int]], cpi: int
+) -> tuple[memoryview, list[tuple[int, int]], list[int]]:
+    """Compress the packets at `spans`: new buffer, their places in it, the next header of each."""
+    header = _HEADER.pack(PROTOCOL_IPIP, 0, cpi)
+    pieces: list[bytes | memoryview] = []
+    places: list[tuple[int, int]] = []
+    nexts: list[int] = []
+    at = 0
+    for start, end in spans:
+        packet: bytes | memoryview = view[start:end]
+        following = PROTOCOL_IPIP
+        if end - start >= _WORTH_TRYING:
+            stream = zlib.compressobj(1, zlib.DEFLATED, _WINDOW_BITS, _MEMORY_LEVEL)
+            small = b"".join((header, stream.compress(packet), stream.flush()))
+            if len(small) < end - start:
+                packet, following = small, PROTOCOL_IPCOMP
+        pieces.append(packet)
+        places.append((at, at + len(packet)))
+        at += len(packet)
+        nexts.append(following)
+    return memoryview(b"".join(pieces)), places, nexts
+
+
+def inflate(data: memoryview, cpi: int) -> bytes | None:
+    """The packet behind an IPComp header, or None if it is not a whole one under this CPI.
+
+    What comes out is never longer than an IPv4 packet can be, whatever the stream says.
+    """
+    if len(data) < HEADER_OCTETS:
+        return None
+    following, _, seen = _HEADER.unpack_from(data)
+    if following != PROTOCOL_IPIP or seen != cpi:
+        return None
+    stream = zlib.decompressobj(-zlib.MAX_WBITS)
+    try:
+        packet = stream.decompress(data[HEADER_OCTETS:], LONGEST_IPV4)
+    except zlib.error:
+        return None
+    return packet if stream.eof else None
