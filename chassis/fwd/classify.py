@@ -1,0 +1,166 @@
+"""The loop over a batch: check every header, find each packet's decision, split only where they differ."""
+
+from __future__ import annotations
+
+import struct
+from array import array
+
+from chassis.fwd.causes import Cause
+from chassis.fwd.decide import ARP, DROPS, Decider, Decision, Kind
+from chassis.net.checksum import is_intact
+from chassis.net.ethernet import ETHERTYPE_ARP, ETHERTYPE_IPV4, HEADROOM
+from chassis.net.ipv4 import AH, ESP, HEADER_LENGTH, IPCOMP, UDP
+from chassis.net.types import Writable
+
+SHORTEST = HEADROOM + HEADER_LENGTH
+
+IPSEC_PORTS = frozenset((500, 4500))
+"""UDP ports of IKE and of ESP in UDP (RFC 7296 2, RFC 3948)."""
+
+_IPSEC_PROTOCOLS = frozenset((ESP, AH, IPCOMP))
+
+_FIELDS = struct.Struct("!14sIQQ")
+"""Link header; version to total length; identification to checksum; source and destination."""
+
+_PORT = struct.Struct("!H")
+
+Group = tuple[Decision, Writable, "array[int]"]
+"""A decision and its packets, in their order."""
+
+
+def classify(
+    decider: Decider,
+    context: int,
+    body: Writable,
+    lengths: array[int],
+    *,
+    mac: bytes = b"",
+    transit: bool = True,
+) -> list[Group]:
+    """Groups of packets that share a decision, in the order in which each decision first occurs.
+
+    When all share one, the group is the very buffer that was given; else each group is a new writable one,
+    order kept within it. `mac`: the packets came in by a port with this address and their link headers are
+    checked; else the 14 bytes before each packet mean nothing. `transit`: packets that are to be forwarded
+    need a TTL above 1. Frames longer than their packet (Ethernet padding) are cut to it.
+    """
+    generation = decider.generation
+    flows = decider.flows(context).get
+    unpack = _FIELDS.unpack_from
+    runs: list[tuple[Decision, int, int]] = []
+    current: Decision | None = None
+    flow = last_link = last_key = None
+    verdict: Decision | None = None
+    forwarded = Kind.PORT if transit else Kind.TUNNEL + 1
+    own = Kind.OWN
+    at = 0
+    for index, length in enumerate(lengths):
+        if length < SHORTEST:
+            decision = DROPS[Cause.SHORT]
+        else:
+            link, first, second, key = unpack(body, at)
+            if link != last_link:
+                last_link = link
+                verdict = _link(link, mac) if mac else None
+            if verdict is not None:
+                decision = verdict
+            else:
+                cause = None
+                if (first + second + key) % 0xFFFF or first >> 24 != 0x45 or (first & 0xFFFF) + 14 != length:
+                    if first >> 28 == 4 and SHORTEST <= (first & 0xFFFF) + HEADROOM < length:
+                        return classify(decider, context, *trimmed(body, lengths), mac=mac, transit=transit)
+                    cause = _unusual(body, at, length, first)
+                if cause is None:
+                    if key != last_key:
+                        last_key = key
+                        flow = flows(key)
+                        if flow is None or flow.generation != generation:
+                            flow = decider.decide(context, key)
+                    decision = flow  # type: ignore[assignment]
+                    kind = decision.kind
+                    if kind >= forwarded:
+                        if second >> 24 & 0xFF < 2:
+                            decision = DROPS[Cause.TTL]
+                    elif kind is own:
+                        decision = _own(decision, body, at, length, first, second)
+                else:
+                    decision = DROPS[cause]
+        if decision is not current:
+            runs.append((decision, index, at))
+            current = decision
+        at += length
+    if len(runs) == 1:
+        return [(runs[0][0], body, lengths)]
+    return _split(runs, body, lengths, at)
+
+
+def _link(link: bytes, mac: bytes) -> Decision | None:
+    """Why a frame is not an IPv4 packet for this port; None if it is one."""
+    ethertype = link[12] << 8 | link[13]
+    if link.startswith(mac):
+        if ethertype == ETHERTYPE_IPV4:
+            return None
+    elif not link[0] & 1:
+        return DROPS[Cause.LINK_ADDRESS]
+    if ethertype == ETHERTYPE_ARP:
+        return ARP
+    return DROPS[Cause.LINK_BROADCAST if ethertype == ETHERTYPE_IPV4 else Cause.ETHERTYPE]
+
+
+def _unusual(body: Writable, at: int, length: int, first: int) -> Cause | None:
+    """Why a packet that is not a plain one is dropped (RFC 1812 5.2.2); None for one with options."""
+    if first >> 28 != 4:
+        return Cause.VERSION
+    header = (first >> 24 & 15) * 4
+    total = first & 0xFFFF
+    if header < HEADER_LENGTH or header > total or total + HEADROOM > length:
+        return Cause.HEADER
+    if not is_intact(body[at + HEADROOM : at + HEADROOM + header]):
+        return Cause.CHECKSUM
+    return None
+
+
+def _own(decision: Decision, body: Writable, at: int, length: int, first: int, second: int) -> Decision:
+    """Whether a packet to an address that an ASP owns is the ASP's or the local stack's."""
+    protocol = second >> 16 & 0xFF
+    if protocol in _IPSEC_PROTOCOLS or second >> 32 & 0x3FFF:
+        return decision.to_open
+    if protocol == UDP:
+        port_at = HEADROOM + (first >> 24 & 15) * 4 + 2
+        if port_at + 2 <= length and _PORT.unpack_from(body, at + port_at)[0] in IPSEC_PORTS:
+            return decision.to_open
+    return decision.to_local
+
+
+def trimmed(body: Writable, lengths: array[int]) -> tuple[bytearray, array[int]]:
+    """A copy of the batch in which every IPv4 packet ends with its total length."""
+    view = memoryview(body)
+    kept: list[memoryview] = []
+    cut = array("H")
+    at = 0
+    for length in lengths:
+        size = length
+        if length >= SHORTEST and view[at + HEADROOM] >> 4 == 4:
+            total = (view[at + HEADROOM + 2] << 8 | view[at + HEADROOM + 3]) + HEADROOM
+            if SHORTEST <= total < length:
+                size = total
+        kept.append(view[at : at + size])
+        cut.append(size)
+        at += length
+    return bytearray().join(kept), cut
+
+
+def _split(runs: list[tuple[Decision, int, int]], body: Writable, lengths: array[int], end: int) -> list[Group]:
+    view = memoryview(body)
+    parts: dict[int, tuple[Decision, list[memoryview], array[int]]] = {}
+    for number, (decision, index, at) in enumerate(runs):
+        if number + 1 < len(runs):
+            _, next_index, next_at = runs[number + 1]
+        else:
+            next_index, next_at = len(lengths), end
+        part = parts.get(id(decision))
+        if part is None:
+            part = parts[id(decision)] = (decision, [], array("H"))
+        part[1].append(view[at:next_at])
+        part[2].extend(lengths[index:next_index])
+    return [(decision, bytearray().join(slices), sizes) for decision, slices, sizes in parts.values()]

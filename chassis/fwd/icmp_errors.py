@@ -1,0 +1,98 @@
+"""Which ICMP errors a router owes, and what they look like (RFC 1812 4.3.2, RFC 1191)."""
+
+from __future__ import annotations
+
+from chassis.fwd.causes import Cause
+from chassis.net import icmp
+from chassis.net.address import is_multicast, is_unicast_host
+from chassis.net.ipv4 import HEADER_LENGTH, ICMP, OFFSET_MASK, Ipv4
+from chassis.net.types import Buffer
+
+RATE = 1000.0
+"""Errors a second that a card sends at most; they must never cost more than forwarding does."""
+
+BURST = 200.0
+"""Errors that may leave at once."""
+
+QUOTED = 576 - HEADER_LENGTH - icmp.HEADER_LENGTH
+"""Most bytes of the packet in an error: the whole error stays within 576 bytes (RFC 1812 4.3.2.3)."""
+
+INTERNETWORK_CONTROL = 0xC0
+"""Type of service of an error: precedence 6 (RFC 1812 4.3.2.5)."""
+
+ERROR_TTL = 64
+
+ERRORS: dict[Cause, tuple[int, int]] = {
+    Cause.TTL: (icmp.TIME_EXCEEDED, icmp.TTL_EXCEEDED_IN_TRANSIT),
+    Cause.NO_ROUTE: (icmp.UNREACHABLE, icmp.NET_UNREACHABLE),
+    Cause.NEXT_HOP_DOWN: (icmp.UNREACHABLE, icmp.NET_UNREACHABLE),
+    Cause.NEIGHBOUR: (icmp.UNREACHABLE, icmp.HOST_UNREACHABLE),
+    Cause.TOO_LONG: (icmp.UNREACHABLE, icmp.FRAGMENTATION_NEEDED),
+    Cause.LOCAL_PROTOCOL: (icmp.UNREACHABLE, icmp.PROTOCOL_UNREACHABLE),
+    Cause.LOCAL_PORT: (icmp.UNREACHABLE, icmp.PORT_UNREACHABLE),
+}
+"""Causes of which the sender of the packet is told, with type and code. All others are silent.
+
+A tunnel whose ASP just died is silent too: its route stands, and a spare or the restart takes over."""
+
+
+def is_owed(packet: Buffer) -> bool:
+    """Whether an error about this IPv4 packet may be sent at all (RFC 1812 4.3.2.7).
+
+    Never about an ICMP error, about a fragment that is not the first, to or about an address that is not
+    one host's. The packet's header was checked before.
+    """
+    if len(packet) < HEADER_LENGTH:
+        return False
+    if (packet[6] << 8 | packet[7]) & OFFSET_MASK:
+        return False
+    source = int.from_bytes(packet[12:16], "big")
+    destination = int.from_bytes(packet[16:20], "big")
+    if not is_unicast_host(source) or is_multicast(destination) or destination == 0xFFFFFFFF:
+        return False
+    if packet[9] != ICMP:
+        return True
+    header = (packet[0] & 15) * 4
+    # An ICMP message that ends before its type could be an error as well as not.
+    return len(packet) > header and packet[header] not in icmp.ERROR_TYPES
+
+
+def error(cause: Cause, packet: Buffer, source: int, *, mtu: int = 0) -> bytes | None:
+    """The error packet owed for dropping this one, from our address `source`; None if none is owed.
+
+    `mtu` is that of the next hop, for `TOO_LONG`.
+    """
+    wanted = ERRORS.get(cause)
+    if wanted is None or not source or not is_owed(packet):
+        return None
+    kind, code = wanted
+    message = icmp.Icmp(kind, code, mtu if cause is Cause.TOO_LONG else 0, bytes(packet[:QUOTED]))
+    return Ipv4(
+        source=source,
+        destination=int.from_bytes(packet[12:16], "big"),
+        protocol=ICMP,
+        payload=message.emit(),
+        ttl=ERROR_TTL,
+        tos=INTERNETWORK_CONTROL,
+    ).emit()
+
+
+class TokenBucket:
+    """Lets `rate` events a second through, and `burst` of them at once; time is an argument."""
+
+    __slots__ = ("_at", "_burst", "_rate", "_tokens")
+
+    def __init__(self, rate: float, burst: float) -> None:
+        self._rate, self._burst = rate, burst
+        self._tokens = burst
+        self._at = 0.0
+
+    def take(self, now: float) -> bool:
+        """Whether one more event may happen now."""
+        if now > self._at:
+            self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
+            self._at = now
+        if self._tokens < 1.0:
+            return False
+        self._tokens -= 1.0
+        return True

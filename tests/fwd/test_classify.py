@@ -1,0 +1,269 @@
+"""The loop over a batch: every check, every decision, splitting, and rewriting in place."""
+
+from __future__ import annotations
+
+from array import array
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chassis.bus.batch import pack
+from chassis.bus.records import LocalAddress, NextHop, Route
+from chassis.fwd.causes import Cause
+from chassis.fwd.classify import Group, classify
+from chassis.fwd.decide import Decider, Kind
+from chassis.fwd.fib import Fib
+from chassis.fwd.rewrite import decrement_ttls, write_link_headers
+from chassis.net import ipv4
+from chassis.net.address import parse_address as ip
+from chassis.net.arp import Arp
+from chassis.net.ethernet import ETHERTYPE_ARP, HEADROOM, header, padded
+from chassis.net.ipv4 import Ipv4
+from chassis.net.udp import Udp
+
+MAC, PEER = b"\x02\0\0\0\3\1", b"\x02\0\0\0\0\x99"
+TUNNEL = NextHop("tunnel", 5, "asp 1/1", tunnel=7)
+SPARE = NextHop("tunnel", 10, "asp 1/2", tunnel=8)
+VIA = NextHop("port", 0, "lc 4", "4/1", ip("20.0.0.2"))
+CONNECTED = NextHop("port", 0, "lc 3", "3/1")
+
+
+def decider() -> Decider:
+    fib = Fib()
+    fib.apply(
+        [
+            Route(1, ip("30.0.0.0"), 8, (TUNNEL, SPARE)),
+            Route(1, ip("40.0.0.0"), 8, (VIA,)),
+            Route(1, ip("10.0.0.0"), 24, (CONNECTED,)),
+            Route(1, ip("50.0.0.0"), 8, (NextHop("discard"),)),
+            Route(1, ip("10.0.0.1"), 32, (NextHop("local"),)),
+            LocalAddress(1, ip("10.0.0.1")),
+            LocalAddress(1, ip("9.9.9.9"), "asp 1/1"),
+        ],
+        [],
+    )
+    up = {"asp 1/1": True, "asp 1/2": True}
+    return Decider(fib, lambda hop: hop.kind == "port" or up.get(hop.card, False), up)
+
+
+def packet(destination: str = "30.1.1.1", source: str = "10.0.0.5", ttl: int = 64, **fields: object) -> Ipv4:
+    base: dict[str, object] = {"protocol": ipv4.UDP, "payload": bytes(20), "ttl": ttl}
+    return Ipv4(source=ip(source), destination=ip(destination), **{**base, **fields})  # type: ignore[arg-type]
+
+
+def run(*packets: bytes | Ipv4, mac: bytes = b"", transit: bool = True, by: Decider | None = None) -> list[Group]:
+    frames = [header(MAC, PEER) + p.emit() if isinstance(p, Ipv4) else p for p in packets]
+    body, lengths = pack(frames)
+    return classify(by or decider(), 1, body, lengths, mac=mac, transit=transit)
+
+
+def only(*args: bytes | Ipv4, mac: bytes = b"", transit: bool = True) -> tuple[Kind, Cause | None]:
+    ((decision, _, _),) = run(*args, mac=mac, transit=transit)
+    return decision.kind, decision.cause
+
+
+def test_one_decision_keeps_the_very_buffer() -> None:
+    body, lengths = pack([bytes(HEADROOM) + packet(f"30.1.1.{n}").emit() for n in range(1, 65)])
+    ((decision, same, sizes),) = classify(decider(), 1, body, lengths)
+    assert decision.kind is Kind.TUNNEL
+    assert (decision.card, decision.tunnel) == ("asp 1/1", 7)
+    assert same is body
+    assert sizes is lengths
+
+
+def test_mixed_packets_are_split_by_decision_with_their_order_kept() -> None:
+    destinations = ["30.0.0.1", "40.0.0.1", "40.0.0.2", "30.0.0.2", "10.0.0.7", "60.0.0.1", "30.0.0.3"]
+    groups = run(*(packet(d, identification=n) for n, d in enumerate(destinations)))
+    seen = []
+    for decision, body, lengths in groups:
+        assert isinstance(body, bytearray)
+        at, numbers = 0, []
+        for length in lengths:
+            numbers.append(Ipv4.parse(body[at + HEADROOM : at + length]).identification)
+            at += length
+        assert at == len(body)
+        seen.append((decision.kind, numbers))
+    assert seen == [(Kind.TUNNEL, [0, 3, 6]), (Kind.PORT, [1, 2]), (Kind.PORT, [4]), (Kind.DROP, [5])]
+
+
+def test_a_connected_network_is_its_own_next_hop() -> None:
+    one, two = run(packet("10.0.0.7"), packet("10.0.0.8"), packet("10.0.0.7"))
+    assert (one[0].address, two[0].address) == (ip("10.0.0.7"), ip("10.0.0.8"))
+    assert [len(group[2]) for group in (one, two)] == [2, 1]
+
+
+@pytest.mark.parametrize(
+    ("sent", "cause"),
+    [
+        (packet("60.0.0.1"), Cause.NO_ROUTE),
+        (packet("50.0.0.1"), Cause.DISCARD),
+        (packet("224.0.0.5"), Cause.MULTICAST),
+        (packet("255.255.255.255"), Cause.BROADCAST),
+        (packet("10.0.0.255"), Cause.BROADCAST),
+        (packet("10.0.0.0"), Cause.BROADCAST),
+        (packet("127.0.0.1"), Cause.MARTIAN_DESTINATION),
+        (packet("245.0.0.1"), Cause.MARTIAN_DESTINATION),
+        (packet(source="0.0.0.0"), Cause.MARTIAN_SOURCE),
+        (packet(source="224.0.0.1"), Cause.MARTIAN_SOURCE),
+        (packet(source="127.0.0.1"), Cause.MARTIAN_SOURCE),
+        (packet(ttl=1), Cause.TTL),
+        (packet(ttl=0), Cause.TTL),
+        (bytes(20), Cause.SHORT),
+        (bytes(HEADROOM) + b"\x65" + bytes(40), Cause.VERSION),
+        (bytes(HEADROOM) + b"\x44\0\0\x14" + bytes(16), Cause.HEADER),
+        (bytes(HEADROOM) + b"\x46\0\0\x14" + bytes(16), Cause.HEADER),
+        (bytes(HEADROOM) + packet().emit()[:-1], Cause.HEADER),
+        (bytes(HEADROOM) + b"\x45\0\0\x14" + bytes(16), Cause.CHECKSUM),
+        (bytes(HEADROOM) + packet(options=b"\1\1\1\1").emit()[:20] + b"\2" * 24, Cause.CHECKSUM),
+    ],
+)
+def test_what_is_dropped_and_why(sent: bytes | Ipv4, cause: Cause) -> None:
+    assert only(sent) == (Kind.DROP, cause)
+    assert run(packet(), sent)[1][0].cause is cause
+
+
+@pytest.mark.parametrize(
+    ("frame", "wanted"),
+    [
+        (header(MAC, PEER), (Kind.TUNNEL, None)),
+        (header(PEER, MAC), (Kind.DROP, Cause.LINK_ADDRESS)),
+        (header(b"\xff" * 6, PEER), (Kind.DROP, Cause.LINK_BROADCAST)),
+        (header(b"\1\0\x5e\0\0\5", PEER), (Kind.DROP, Cause.LINK_BROADCAST)),
+        (header(MAC, PEER, 0x86DD), (Kind.DROP, Cause.ETHERTYPE)),
+        (header(b"\xff" * 6, PEER, ETHERTYPE_ARP), (Kind.ARP, None)),
+        (header(MAC, PEER, ETHERTYPE_ARP), (Kind.ARP, None)),
+        (header(PEER, MAC, ETHERTYPE_ARP), (Kind.DROP, Cause.LINK_ADDRESS)),
+    ],
+)
+def test_link_headers_are_looked_at_on_the_way_in_from_a_port(
+    frame: bytes, wanted: tuple[Kind, Cause | None]
+) -> None:
+    assert only(frame + packet().emit(), mac=MAC) == wanted
+    assert only(frame + packet().emit()) == (Kind.TUNNEL, None)
+
+
+def test_packets_of_the_router_itself_need_no_ttl() -> None:
+    assert only(packet(ttl=1), transit=False) == (Kind.TUNNEL, None)
+
+
+def test_options_are_forwarded() -> None:
+    assert only(packet(options=b"\x94\4\0\0")) == (Kind.TUNNEL, None)
+
+
+def test_padding_is_cut_and_the_order_stays() -> None:
+    small, large = packet(payload=b"abc"), packet(payload=bytes(100))
+    arp = Arp(1, PEER, ip("10.0.0.5"), bytes(6), ip("10.0.0.1")).emit()
+    groups = run(
+        large,
+        padded(header(MAC, PEER) + small.emit()),
+        padded(header(b"\xff" * 6, PEER, ETHERTYPE_ARP) + arp),
+        large,
+        mac=MAC,
+    )
+    (tunnel, body, lengths), (asked, _, sizes) = groups
+    assert (tunnel.kind, asked.kind) == (Kind.TUNNEL, Kind.ARP)
+    assert list(lengths) == [134, 37, 134]
+    assert Ipv4.parse(body[134 + HEADROOM : 134 + 37]) == small
+    assert list(sizes) == [60]
+
+
+@pytest.mark.parametrize(
+    ("sent", "kind"),
+    [
+        (packet("9.9.9.9", protocol=ipv4.ESP, ttl=1), Kind.OPEN),
+        (packet("9.9.9.9", protocol=ipv4.AH), Kind.OPEN),
+        (packet("9.9.9.9", payload=Udp(500, 500, b"").emit()), Kind.OPEN),
+        (packet("9.9.9.9", payload=Udp(9, 4500, b"").emit(), options=b"\1\1\1\1"), Kind.OPEN),
+        (packet("9.9.9.9", payload=Udp(500, 501, b"").emit()), Kind.LOCAL),
+        (packet("9.9.9.9", payload=b""), Kind.LOCAL),
+        (packet("9.9.9.9", protocol=ipv4.ICMP, more_fragments=True), Kind.OPEN),
+        (packet("9.9.9.9", protocol=ipv4.ICMP, offset=64), Kind.OPEN),
+        (packet("9.9.9.9", protocol=ipv4.ICMP), Kind.LOCAL),
+        (packet("10.0.0.1", protocol=ipv4.ESP), Kind.LOCAL),
+    ],
+)
+def test_what_an_asp_owns_goes_to_it(sent: Ipv4, kind: Kind) -> None:
+    assert only(sent)[0] is kind
+
+
+def test_a_dead_asp_takes_the_next_tunnel_and_its_own_addresses_are_dropped() -> None:
+    by = decider()
+    esp = packet("9.9.9.9", protocol=ipv4.ESP)
+    up = by._card_up
+
+    def ways() -> list[tuple[Kind, str, Cause | None]]:
+        return [(d.kind, d.card, d.cause) for d, _, _ in run(packet(), esp, by=by)]
+
+    assert ways() == [(Kind.TUNNEL, "asp 1/1", None), (Kind.OPEN, "asp 1/1", None)]
+    up["asp 1/1"] = False
+    by.invalidate()
+    assert ways() == [(Kind.TUNNEL, "asp 1/2", None), (Kind.DROP, "", Cause.OWNER_DOWN)]
+    up["asp 1/2"] = False
+    assert ways()[0] == (Kind.TUNNEL, "asp 1/2", None)  # a decision stands for its generation
+    by.invalidate()
+    assert ways()[0] == (Kind.DROP, "", Cause.TUNNEL_DOWN)
+    up["asp 1/1"] = True
+    by.invalidate()
+    assert ways() == [(Kind.TUNNEL, "asp 1/1", None), (Kind.OPEN, "asp 1/1", None)]
+
+
+def test_a_flow_is_decided_once_a_generation() -> None:
+    asked = []
+    by = decider()
+    inner = by._usable
+    by._usable = lambda hop: asked.append(hop) is None and inner(hop)
+    for _ in range(3):
+        run(packet(), packet(), packet("60.0.0.1"), by=by)
+    assert asked == [TUNNEL]
+    by.invalidate()
+    run(packet(), by=by)
+    assert asked == [TUNNEL, TUNNEL]
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 255), st.integers(0, 0xFFFF), st.integers(0, 40)), min_size=1, max_size=20),
+    st.booleans(),
+    st.booleans(),
+)
+def test_ttls_of_a_batch_equal_new_headers(
+    drawn: list[tuple[int, int, int]], same_size: bool, as_view: bool
+) -> None:
+    def made(less: int) -> tuple[bytearray, array[int]]:
+        return pack(
+            [
+                packet(ttl=ttl - less, identification=n, payload=bytes(12 if same_size else size)).emit()
+                for ttl, n, size in drawn
+            ],
+            HEADROOM,
+        )
+
+    body, lengths = made(0)
+    decrement_ttls(memoryview(body) if as_view else body, lengths)
+    assert body == made(1)[0]
+
+
+def test_ttl_with_every_checksum() -> None:
+    packets = [packet(identification=n, payload=b"").emit() for n in range(65536)]
+    body, lengths = pack(packets, HEADROOM)
+    for begin in range(0, 65536, 64):
+        part = body[begin * 34 : (begin + 64) * 34]
+        decrement_ttls(part, lengths[:64])
+        body[begin * 34 : (begin + 64) * 34] = part
+    wanted, _ = pack([packet(identification=n, payload=b"", ttl=63).emit() for n in range(65536)], HEADROOM)
+    assert body == wanted
+
+
+def test_link_headers_go_before_every_packet() -> None:
+    body, lengths = pack([packet(payload=bytes(n)).emit() for n in (1, 5, 9)], HEADROOM)
+    write_link_headers(body, lengths, header(PEER, MAC))
+    wanted, _ = pack([header(PEER, MAC) + packet(payload=bytes(n)).emit() for n in (1, 5, 9)])
+    assert body == wanted
+
+
+@given(st.lists(st.binary(min_size=14, max_size=70), min_size=1, max_size=8), st.booleans())
+def test_any_bytes_are_classified_and_none_is_lost(frames: list[bytes], link: bool) -> None:
+    body, lengths = pack(frames)
+    groups = classify(decider(), 1, body, lengths, mac=MAC if link else b"")
+    assert sum(len(sizes) for _, _, sizes in groups) == len(frames)
+    assert all(sum(sizes) == len(part) for _, part, sizes in groups)

@@ -1,0 +1,88 @@
+"""Which errors are owed, how they look, and how many leave."""
+
+from __future__ import annotations
+
+import pytest
+
+from chassis.fwd.causes import Cause
+from chassis.fwd.icmp_errors import TokenBucket, error, is_owed
+from chassis.net import icmp, ipv4
+from chassis.net.address import parse_address as ip
+from chassis.net.icmp import Icmp
+from chassis.net.ipv4 import Ipv4
+
+
+def packet(**fields: object) -> Ipv4:
+    base: dict[str, object] = {
+        "source": ip("10.0.0.5"),
+        "destination": ip("30.0.0.1"),
+        "protocol": ipv4.UDP,
+        "payload": bytes(1000),
+    }
+    return Ipv4(**{**base, **fields})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("cause", "kind", "code", "mtu"),
+    [
+        (Cause.TTL, 11, 0, 0),
+        (Cause.NO_ROUTE, 3, 0, 0),
+        (Cause.NEIGHBOUR, 3, 1, 0),
+        (Cause.TOO_LONG, 3, 4, 1400),
+        (Cause.LOCAL_PROTOCOL, 3, 2, 0),
+        (Cause.LOCAL_PORT, 3, 3, 0),
+    ],
+)
+def test_an_error_quotes_the_packet_within_576_bytes(cause: Cause, kind: int, code: int, mtu: int) -> None:
+    dropped = packet()
+    raw = error(cause, dropped.emit(), ip("10.0.0.1"), mtu=1400)
+    assert raw is not None
+    assert len(raw) == 576
+    sent = Ipv4.parse(raw)
+    assert (sent.source, sent.destination) == (ip("10.0.0.1"), dropped.source)
+    assert sent.tos == 0xC0
+    message = Icmp.parse(sent.payload)
+    assert (message.type, message.code, message.mtu) == (kind, code, mtu)
+    assert dropped.emit().startswith(message.payload)
+
+
+@pytest.mark.parametrize(
+    "silent",
+    [
+        packet(offset=64),
+        packet(destination=ip("224.0.0.1")),
+        packet(destination=ip("255.255.255.255")),
+        packet(source=ip("0.0.0.0")),
+        packet(source=ip("255.255.255.255")),
+        packet(source=ip("224.0.0.9")),
+        packet(source=ip("127.0.0.1")),
+        packet(protocol=ipv4.ICMP, payload=icmp.time_exceeded(bytes(28)).emit()),
+        packet(protocol=ipv4.ICMP, payload=icmp.unreachable(1, bytes(28)).emit(), options=bytes(4)),
+        packet(protocol=ipv4.ICMP, payload=b""),
+    ],
+)
+def test_never_about_these(silent: Ipv4) -> None:
+    assert not is_owed(silent.emit())
+    assert error(Cause.TTL, silent.emit(), ip("10.0.0.1")) is None
+
+
+def test_owed_about_a_first_fragment_and_an_echo() -> None:
+    assert is_owed(packet(more_fragments=True).emit())
+    assert is_owed(packet(protocol=ipv4.ICMP, payload=icmp.echo_request(1, 1, b"").emit()).emit())
+    assert not is_owed(b"short")
+
+
+def test_silent_causes_and_no_source() -> None:
+    assert error(Cause.DISCARD, packet().emit(), ip("10.0.0.1")) is None
+    assert error(Cause.TUNNEL_DOWN, packet().emit(), ip("10.0.0.1")) is None
+    assert error(Cause.TTL, packet().emit(), 0) is None
+
+
+def test_the_bucket_fills_with_time_and_holds_no_more_than_the_burst() -> None:
+    bucket = TokenBucket(10.0, 3.0)
+    assert [bucket.take(0.0) for _ in range(4)] == [True, True, True, False]
+    assert not bucket.take(0.05)
+    assert bucket.take(0.15)
+    assert not bucket.take(0.15)
+    assert [bucket.take(99.0) for _ in range(4)] == [True, True, True, False]
+    assert not bucket.take(98.0)
