@@ -1,0 +1,116 @@
+"""Prints `docs/fidelity.md`: `python -m chassis.config.fidelity > docs/fidelity.md`.
+
+What is said of a command comes from the grammar itself; what is said of the groups of behaviour stands here.
+"""
+
+from __future__ import annotations
+
+import re
+
+from chassis.config.commands import CONFIG_COMMANDS
+from chassis.config.grammar import Command
+from chassis.config.operations import OPERATIONS
+
+EMULATED, ACCEPTED, LATER, OURS = "emulated", "accepted only", "not yet", "ours"
+
+STANDING = {"emulated": EMULATED, "accepted": ACCEPTED, "later": LATER, "ours": OURS}
+
+GROUPS: tuple[tuple[str, str, str, str], ...] = (
+    ("B-001 to B-008", "peers, capacity, hub and spoke", EMULATED,
+     "with manual keys; the limits of 8,000 tunnels a card and 32,000 a router are not enforced yet"),
+    ("B-009 to B-015", "circuit-based and economical mode", EMULATED, "as the two lists of steps in docs/bus.md; "
+     "dynamic routing protocols are not emulated yet"),
+    ("B-016 to B-024", "prerequisites of a tunnel", EMULATED, "for manual tunnels; every unmet one is its reason"),
+    ("B-025 to B-045", "matching of two ends", LATER, "comes with IKE; B-036, B-037, B-041 hold now"),
+    ("B-046 to B-051", "IKE versions", LATER, ""),
+    ("B-052 to B-062", "PKI", LATER, ""),
+    ("B-063 to B-091", "IKE proposals, keepalive, policies", ACCEPTED,
+     "ranges, defaults and limits are checked; there is no negotiation yet"),
+    ("B-092 to B-102", "AAA", LATER, ""),
+    ("B-103 to B-116", "IPsec proposals and policies", ACCEPTED, "checked and printed back; used once IKE negotiates"),
+    ("B-117 to B-124", "manual SAs", EMULATED, ""),
+    ("B-125 to B-130", "IPsec ACLs", EMULATED, "on manual tunnels, where only the first rule counts (B-127)"),
+    ("B-131 to B-139", "QoS", ACCEPTED, "checked and replicated; an ASP has one queue"),
+    ("B-140 to B-149", "tunnels in general", EMULATED, "but for traffic-selector routes, which come with IKE"),
+    ("B-150 to B-181", "static and on-demand auto key tunnels", ACCEPTED, "they stay down with the reason IKE"),
+    ("B-182 to B-185", "manual key tunnels", EMULATED, "without dynamic routing protocols"),
+    ("B-186 to B-198", "show and clear", LATER, "in the grammar; status is seen with `chassisctl`"),
+    ("B-199 to B-208", "high availability", EMULATED, "with manual keys: see configs/high-availability"),
+    ("B-209 to B-212", "service disruption", EMULATED, "a context without its service takes its tunnels down"),
+    ("B-213 to B-217", "IKE log messages", LATER, ""),
+    ("B-218 to B-221", "log messages of rejected packets", EMULATED, ""),
+    ("B-222 to B-227", "the guide's end-to-end examples", EMULATED,
+     "loading and diagnostics; the negotiations of examples 13 to 15 come with IKE"),
+)  # fmt: skip
+
+CHOICES: tuple[tuple[str, str], ...] = (
+    ("Heartbeats", "every 100 ms, 5 missed make a card unusable; a lab can set both"),
+    ("Restart of a dead card", "after 1 s; a lab can set it, to 0 or never too"),
+    ("A card that stays hung", "is killed 1 s after it was given up"),
+    ("Fencing", "a card that stood still for all but one of the heartbeats it may miss sends nothing until the "
+     "controller admits it again"),
+    ("Self-made numbers", "circuits, tunnels, contexts, epochs: never used again within a node's state folder"),
+    ("Sequence numbers of manual SAs", "live in a mapped file of the node's state folder; where it is missing the "
+     "controller's lease of 2^20 numbers says where to go on, and an SA whose lease is used up waits for the next"),
+    ("Hardware addresses", "made from the names of node and port, locally administered"),
+    ("ARP", "3 tries, 1 s apart; entries age after 3,600 s; 64 packets wait for an unresolved neighbour"),
+    ("Outer header", "TTL 64; DSCP copied; ECN by RFC 6040; the identification counts up with the sequence number"),
+    ("Bus", "MessagePack over ZeroMQ; nothing about it is the box's"),
+    ("Every row of a diagnostic that is ours", "has the code of the settled row that it follows"),
+)  # fmt: skip
+
+
+_PARAMETER = re.compile(r"<(\w+)([:=])([^>]*)>")
+
+
+def _readable(parameter: re.Match[str]) -> str:
+    """A parameter as the guide writes it: its name, or the keywords to choose from."""
+    name, sign, kind = parameter.groups()
+    return name.replace("_", "-") if sign == ":" else f"{{{kind}}}" if "|" in kind else kind
+
+
+def _row(command: Command) -> str:
+    syntax = _PARAMETER.sub(_readable, command.syntax).replace("|", "\\|")
+    feature = f" ({command.feature})" if command.feature else ""
+    return f"| `{syntax}` | {', '.join(command.modes)} | {command.guide} | {STANDING[command.standing]}{feature} |"
+
+
+def describe() -> str:
+    """The whole page."""
+    lines = [
+        "# Fidelity",
+        "",
+        "What of the router is emulated, what is accepted and has no effect, and what is our own choice. Printed from",
+        "the grammar by `make docs`; a test holds the two together. *Emulated*: does what the operator's guide says.",
+        "*Accepted only*: checked, kept, printed back, without effect here. *Not yet*: in the grammar, and a",
+        "configuration that uses it says so. *Ours*: the guide is silent.",
+        "",
+        "## Behaviour",
+        "",
+        "| statements | subject | standing | |",
+        "| --- | --- | --- | --- |",
+        *[f"| {group} | {subject} | {standing} | {note} |" for group, subject, standing, note in GROUPS],
+        "",
+        "## Our own choices",
+        "",
+        "| subject | choice |",
+        "| --- | --- |",
+        *[f"| {subject} | {choice} |" for subject, choice in CHOICES],
+        "",
+        "## Configuration commands",
+        "",
+        "| command | mode | section | standing |",
+        "| --- | --- | --- | --- |",
+        *[_row(command) for command in CONFIG_COMMANDS],
+        "",
+        "## Exec, show and clear commands",
+        "",
+        "| command | mode | section | standing |",
+        "| --- | --- | --- | --- |",
+        *[_row(command) for command in OPERATIONS],
+    ]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    print(describe(), end="")
