@@ -226,9 +226,7 @@ def lease_uses(config: Config, tunnel: Tunnel, sa_name: str | None) -> tuple[str
     if send is None or not tunnel.remote:
         return ()
     spis = (("esp", send.esp_spi if send.has_esp else None), ("ah", send.ah_spi if send.has_ah else None))
-    return tuple(
-        f"{tunnel.remote} {protocol} {spi}" for protocol, spi in spis if spi is not None
-    )
+    return tuple(f"{tunnel.remote} {protocol} {spi}" for protocol, spi in spis if spi is not None)
 
 
 def entry_lease(numbers: Numbers, number: int, seq: int) -> Lease:
@@ -248,8 +246,8 @@ def _local(plan: Plan, numbers: Numbers) -> None:
 
 def _prefixes(plan: Plan) -> None:
     found: dict[PrefixKey, list[Candidate]] = {}
-    for context, address in plan.local:
-        found.setdefault((context, address, 32), []).append(Candidate(0, "local"))
+    for holder, address in plan.local:
+        found.setdefault((holder, address, 32), []).append(Candidate(0, "local"))
     for name, context in plan.config.contexts.items():
         number = plan.contexts[name]
         connected: dict[tuple[int, int], list[Interface]] = {}

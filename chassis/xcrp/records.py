@@ -19,7 +19,10 @@ WINDOW = 64
 
 
 def wants(plan: Plan, card: str, record: Record) -> bool:
-    """Whether a card needs a record: line cards never get keys or ACLs, an ASP only its own tunnels with theirs."""
+    """Whether a card needs a record.
+
+    Line cards never get keys or ACLs; an ASP gets only its own tunnels, with their SAs and ACLs.
+    """
     if isinstance(record, (bus.ManualSa, bus.Acl)):
         return record.key in plan.needs.get(card, ())
     if isinstance(record, bus.Tunnel):
@@ -164,5 +167,3 @@ def _rule(rule: AclRule) -> bus.AclRule:
         destination_length=length,
         destination_port=-1 if rule.destination_port is None else rule.destination_port,
     )
-
-

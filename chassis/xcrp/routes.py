@@ -37,9 +37,7 @@ def order(candidates: Iterable[Candidate]) -> tuple[Candidate, ...]:
     """By cost; at equal cost local first, then tunnels by the names of their interfaces (S-066), then ports."""
     rank = {"local": 0, "tunnel": 1, "port": 2}
     return tuple(
-        sorted(
-            dict.fromkeys(candidates), key=lambda c: (c.cost, rank[c.kind], -c.length, c.interface, c.port)
-        )
+        sorted(dict.fromkeys(candidates), key=lambda c: (c.cost, rank[c.kind], -c.length, c.interface, c.port))
     )
 
 

@@ -59,7 +59,7 @@ class Settings:
                     values[attribute] = value
                 except ValueError as error:
                     problems.append(f"setting {name}: {error}")
-        misses = given.get("misses", cls.misses)
+        misses = given.get("misses", 5)
         if isinstance(misses, bool) or not isinstance(misses, int) or misses < 1:
             problems.append(f"setting misses: {misses!r} is no number of heartbeats")
         else:

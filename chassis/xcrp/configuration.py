@@ -1,0 +1,134 @@
+"""The running configuration and the journal of its commits.
+
+A commit is in the journal before anything is done about it, so a controller that ends at any moment comes back
+with the old configuration or with the new one, whole. The journal is a file of lines, each one commit as JSON;
+a line without its end was never in force.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from chassis.bus.engine import Append, Output, Persist
+from chassis.config.diagnostics import Diagnostic, has_errors
+from chassis.config.difference import difference
+from chassis.config.model import Config
+from chassis.config.parser import parse
+from chassis.config.render import render
+
+JOURNAL = "journal"
+
+KEPT = 20
+"""Commits that a journal is cut back to when a controller starts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """A configuration that was put into force: the file's text as it was given, and its name."""
+
+    number: int
+    file: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A text that was read and checked whole. With an error in it, nothing of it may be put into force."""
+
+    config: Config
+    diagnostics: tuple[Diagnostic, ...]
+
+    @property
+    def refused(self) -> bool:
+        return has_errors(self.diagnostics)
+
+
+def check(text: str, file: str) -> Checked:
+    """Read a configuration and check it whole. Never raises on any text."""
+    parsed = parse(text, file)
+    return Checked(parsed.config, parsed.diagnostics)
+
+
+def diagnostics_of(checked: Checked) -> list[dict[str, str | int | float | bool | bytes | None]]:
+    """The diagnostics as an operator's answer has them."""
+    return [
+        {
+            "severity": found.severity,
+            "code": found.code,
+            "name": found.name,
+            "file": found.file,
+            "line": found.line,
+            "column": found.column,
+            "message": found.message,
+            "hint": found.hint,
+        }
+        for found in checked.diagnostics
+    ]
+
+
+class Journal:
+    """The commits of a node, oldest first, as far as they are kept."""
+
+    def __init__(self, data: bytes | None) -> None:
+        """`data`: the journal's file, None where there is none. Lines that can't be read are left out."""
+        self.commits: list[Commit] = []
+        self.damaged = False
+        lines = (data or b"").split(b"\n")
+        torn = lines.pop()
+        self.damaged = bool(torn)
+        for line in lines:
+            commit = _read(line)
+            if commit is None:
+                self.damaged = True
+            else:
+                self.commits.append(commit)
+
+    @property
+    def last(self) -> Commit | None:
+        return self.commits[-1] if self.commits else None
+
+    def repair(self) -> list[Output]:
+        """What makes the file whole again after a torn write, and short again after many commits."""
+        if not self.damaged and len(self.commits) <= 2 * KEPT:
+            return []
+        self.damaged = False
+        del self.commits[:-KEPT]
+        return [Persist(JOURNAL, b"".join(_written(self.commits)))]
+
+    def append(self, file: str, text: str) -> Append:
+        """Note a commit; it is in force once this is on disk."""
+        number = self.commits[-1].number + 1 if self.commits else 1
+        self.commits.append(Commit(number, file, text))
+        return Append(JOURNAL, b"".join(_written(self.commits[-1:])))
+
+
+def _written(commits: Iterable[Commit]) -> Iterable[bytes]:
+    for commit in commits:
+        yield json.dumps({"number": commit.number, "file": commit.file, "text": commit.text}).encode() + b"\n"
+
+
+def _read(line: bytes) -> Commit | None:
+    try:
+        value = json.loads(line)
+        number, file, text = value["number"], value["file"], value["text"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+    if type(number) is not int or type(file) is not str or type(text) is not str:
+        return None
+    return Commit(number, file, text)
+
+
+def changes(old: Config, new: Config) -> list[dict[str, Any]]:
+    """What a commit changes, as an operator's answer has it; no key is in it."""
+    return [
+        {"kind": change.kind, "path": [str(part) for part in change.path], "lines": list(change.lines)}
+        for change in difference(old, new)
+    ]
+
+
+def text_of(config: Config) -> str:
+    """The configuration as commands, the way it would be saved: keys are in it."""
+    return render(config)

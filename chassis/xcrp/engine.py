@@ -1,0 +1,497 @@
+"""The controller's engine: what happened in, what to do out, in the order in which it must be done.
+
+A controller that starts waits until every card that it remembers has said hello, or for `Settings.reconcile`
+seconds, before it publishes anything: what the cards still hold is only replaced where it is wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from math import inf
+from typing import Any
+
+from chassis.bus.engine import Output, ToCard, ToLauncher
+from chassis.bus.messages import (
+    PROTOCOL,
+    Attributes,
+    Goodbye,
+    Heartbeat,
+    Hello,
+    LogRecord,
+    Message,
+    NeighbourEvent,
+    PortEvent,
+    Reply,
+    SaEvent,
+    TraceStamps,
+    TunnelEvent,
+    Welcome,
+)
+from chassis.config.model import Config
+from chassis.xcrp import configuration, inventory
+from chassis.xcrp.cards import Action, CardEntry, Event, State
+from chassis.xcrp.configuration import Checked, Journal
+from chassis.xcrp.events import History
+from chassis.xcrp.node import Node
+from chassis.xcrp.numbers import LEASE, Numbers
+from chassis.xcrp.operators import Operators
+from chassis.xcrp.settings import Settings
+
+GATHER = 0.002
+"""Seconds for which reports about tunnels are gathered: thousands that come up together are one change."""
+
+BOOT_SHIFT = 32
+"""Versions of one start of the controller: above every one of the start before."""
+
+
+class Controller:
+    """The active controller of one node."""
+
+    def __init__(
+        self,
+        node: str,
+        *,
+        boot: int,
+        files: Mapping[str, bytes],
+        startup: tuple[str, str] | None,
+        settings: Mapping[str, Any],
+        now: float,
+    ) -> None:
+        """`files`: the node's state folder as it is now. `startup`: text and name of the start-up file, read
+        only where there is no journal (S-113)."""
+        self.boot = boot
+        self.settings, problems = Settings.read(settings)
+        self.journal = Journal(files.get(configuration.JOURNAL))
+        self.history = History()
+        numbers = Numbers(files, boot)
+        self.node = Node(node, numbers, self.settings, boot << BOOT_SHIFT)
+        self.config = Config()
+        self.diagnostics: Checked | None = None
+        self.open = False
+        """Whether the reconcile window is over: nothing is published before."""
+        self.dropped: dict[str, int] = {}
+        """Messages that were not acted on, by cause."""
+        self._startup = startup
+        self._open_at = inf
+        self._greeted: dict[str, None] = {}
+        self._early: dict[str, set[int]] = {}
+        """Tunnels whose SAs an ASP said to hold before anything was planned."""
+        self._reports: dict[int, tuple[bool, str]] = {}
+        self._report_at = inf
+        self._waiting: list[tuple[int, str, dict[str, Any]]] = []
+        self._problems = problems + numbers.problems
+        self._operators = Operators(self)
+        self._receivers: dict[type, Callable[[CardEntry, Any, float], list[Output]]] = {
+            Heartbeat: self._heartbeat,
+            PortEvent: self._port_event,
+            NeighbourEvent: lambda card, message, now: [],
+            TunnelEvent: self._tunnel_event,
+            SaEvent: self._sa_event,
+            LogRecord: self._log_record,
+            TraceStamps: self._trace_stamps,
+            Reply: lambda card, message, now: self._operators.reply(card.card, message, now),
+        }
+
+    # the shell's calls
+
+    def cards(self) -> tuple[tuple[str, str], ...]:
+        """(card, kind) of every process that the configuration calls for."""
+        return inventory.cards_of(self.config)
+
+    def start(self, now: float) -> list[Output]:
+        outputs = self.journal.repair()
+        for problem in self._problems:
+            outputs += self._event(problem, now)
+        outputs += self._load(now)
+        remembered = False
+        for card, kind in inventory.cards_of(self.config):
+            held = self.node.numbers.cards.get(card)
+            if held is None:
+                self.node.cards[card] = CardEntry(card, kind, boot=-1)
+                continue
+            remembered = True
+            self.node.cards[card] = CardEntry(
+                card, kind, State.REMEMBERED, boot=held.boot, admitted=held.boot, epoch=held.epoch
+            )
+        if not remembered:
+            return outputs + self._publish_all(now)
+        self._open_at = now + self.settings.reconcile
+        return outputs
+
+    def receive(self, card: str, message: Message, now: float) -> list[Output]:
+        """A message that came on this card's connection."""
+        if isinstance(message, Hello):
+            return self._hello(card, message, now)
+        entry = self.node.cards.get(card)
+        receiver = self._receivers.get(type(message))
+        if entry is None or receiver is None:
+            self._drop("message of an unknown card" if entry is None else "message of an unknown type")
+            return []
+        entry.heard = max(entry.heard, now) if entry.listening else entry.heard
+        return receiver(entry, message, now)
+
+    def undecodable(self, card: str, error: str, now: float) -> list[Output]:
+        """Bytes came that are no message."""
+        self._drop("undecodable message")
+        text = f"{card or 'an unknown card'} sent what is no message: {error}"
+        self.history.log.append(LogRecord(now, "warning", "bus", "", text, {"card": card}))
+        return []
+
+    def lost(self, card: str, now: float) -> list[Output]:
+        """The connection to a card closed."""
+        return self._card_event(card, Event.LOST, now, "connection lost")
+
+    def died(self, card: str, boot: int, now: float) -> list[Output]:
+        """The launcher saw this start of the card end."""
+        entry = self.node.cards.get(card)
+        if entry is None or boot < entry.boot:
+            return []
+        entry.boot = max(entry.boot, boot)
+        return self._card_event(card, Event.DIED, now, "died")
+
+    def started(self, card: str, boot: int, pid: int, now: float) -> list[Output]:
+        """The launcher started the card; it has yet to say hello."""
+        entry = self.node.cards.get(card)
+        if entry is None or boot <= entry.boot:
+            return []
+        entry.boot = boot
+        return self._card_event(card, Event.STARTED, now, "replaced")
+
+    def operator(self, number: int, command: str, arguments: Any, now: float) -> list[Output]:
+        """A command of an operator; every one is answered by `ToOperator` of its number."""
+        if not self.open:
+            self._waiting.append((number, command, arguments))
+            return []
+        return self._operators.command(number, command, arguments, now)
+
+    def late(self, seconds: float, now: float) -> list[Output]:
+        """The controller itself stood still for that long: that silence is no card's fault."""
+        self.node.watch.allow(seconds, now)
+        return []
+
+    def on_timer(self, now: float) -> list[Output]:
+        outputs: list[Output] = []
+        if now >= self._open_at:
+            outputs += self._publish_all(now)
+        if now >= self._report_at:
+            outputs += self._flush_reports(now)
+        if self.open:
+            behind = now - self.node.watch.wake()
+            if self.settings.heartbeat < behind < inf:
+                # What was sent meanwhile may still wait to be read: one more interval for it.
+                self.node.watch.allow(behind + self.settings.heartbeat, now + self.settings.heartbeat)
+            for entry, event in self.node.watch.due(now):
+                if event is Event.EXPIRED:
+                    entry.hung_at = now
+                outputs += self._card_event(entry.card, event, now, "hung")
+        return outputs + self._operators.on_timer(now)
+
+    def wake(self) -> float:
+        if not self.open:
+            return min(self._open_at, self._operators.wake())
+        return min(self._report_at, self.node.watch.wake(), self._operators.wake())
+
+    # commits
+
+    def commit(self, text: str, file: str, checked: Checked, now: float) -> list[Output]:
+        """Put a checked configuration into force: in the journal first, then whole."""
+        assert not checked.refused
+        outputs: list[Output] = [self.journal.append(file, text)]
+        self._settle_reports(now)
+        self.config, self.diagnostics = checked.config, checked
+        before = tuple(self.node.cards)
+        gone = self.node.install(checked.config, now)
+        outputs += self.node.publish()
+        for card in gone:
+            outputs.append(ToCard(card, Goodbye("no longer in the configuration")))
+            outputs += self._operators.card_gone(card, now)
+        if tuple(self.node.cards) != before:
+            outputs.append(ToLauncher("cards", {"cards": dict(self.cards())}))
+        outputs += self._event(f"configuration {file or 'from an operator'} in force", now)
+        return outputs + self._news(now)
+
+    def _load(self, now: float) -> list[Output]:
+        """The last commit of the journal, or the start-up file."""
+        last = self.journal.last
+        if last is not None:
+            text, file = last.text, last.file
+        elif self._startup is not None:
+            text, file = self._startup
+        else:
+            return []
+        checked = configuration.check(text, file)
+        self.diagnostics = checked
+        if checked.refused:
+            first = next(found for found in checked.diagnostics if found.severity == "error")
+            return self._event(f"configuration {file} refused: {first}", now)
+        self.config = checked.config
+        return [self.journal.append(file, text)] if last is None else []
+
+    def _publish_all(self, now: float) -> list[Output]:
+        """The window is over: what is wanted is made of what the cards said, and given to all of them."""
+        self._open_at = inf
+        silent = [entry for entry in self.node.cards.values() if entry.state is State.REMEMBERED]
+        for entry in silent:
+            self._step(entry, Event.SILENCE, now, "silent since the controller started")
+        for entry in self.node.cards.values():
+            if entry.listening:
+                entry.heard = now
+        self.open = True
+        self.node.install(self.config, now)
+        for asp, held in self._early.items():
+            self.node.installed(asp, held, now)
+        self._early.clear()
+        self.node.news.clear()
+        outputs = self.node.publish()
+        for card in self._greeted:
+            entry = self.node.cards[card]
+            if entry.listening:
+                outputs += self._welcome(entry)
+        if self._greeted:
+            up = sum(state.up for state in self.node.tunnels.values())
+            text = f"{len(self._greeted)} cards met, {up} of {len(self.node.tunnels)} tunnels up"
+            outputs += self._event(text, now)
+        self._greeted.clear()
+        waiting, self._waiting = self._waiting, []
+        for number, command, arguments in waiting:
+            outputs += self.operator(number, command, arguments, now)
+        return outputs
+
+    # cards
+
+    def _hello(self, card: str, hello: Hello, now: float) -> list[Output]:
+        entry = self.node.cards.get(card)
+        if entry is None or hello.card != card:
+            return [ToCard(card, Goodbye(f"the configuration has no card {hello.card!r}"))]
+        if hello.protocol != PROTOCOL:
+            return [ToCard(card, Goodbye(f"protocol {hello.protocol}; this controller speaks {PROTOCOL}"))]
+        if hello.boot < entry.boot:
+            return [ToCard(card, Goodbye(f"start {hello.boot} of {card}; start {entry.boot} is newer"))]
+        holds = hello.boot == entry.admitted and hello.epoch == entry.epoch
+        if hello.boot > entry.boot or hello.epoch > entry.epoch:
+            event = Event.HELLO_NEW
+        elif holds and (hello.version or entry.state is not State.REMEMBERED):
+            event = Event.HELLO_HELD
+        else:
+            event = Event.HELLO_AGAIN
+        outputs: list[Output] = []
+        was = entry.state
+        action = self._step(entry, event, now, "", hello)
+        if action is Action.IGNORE:
+            return []
+        if self.open and action is Action.ADMIT:
+            # Whatever held the card before is fenced before its successor's state follows from anything.
+            outputs += self.node.publish()
+        self._holds(entry, hello, now)
+        if self.open:
+            self.node.card_consequences(entry, now)
+            outputs += self.node.publish()
+            outputs += self._welcome(entry)
+        else:
+            self._greeted[card] = None
+        if action is not Action.WELCOME or was is State.REMEMBERED:
+            how = "still there" if action is Action.WELCOME else "admitted"
+            outputs += self._event(f"{card} {how}: boot {entry.admitted}, epoch {entry.epoch}", now)
+        outputs += self._news(now)
+        return outputs + self._open_early(now)
+
+    def _open_early(self, now: float) -> list[Output]:
+        """Open when there is nobody left to wait for."""
+        awaited = (State.REMEMBERED, State.STARTED)
+        if self.open or any(entry.state in awaited for entry in self.node.cards.values()):
+            return []
+        return self._publish_all(now)
+
+    def _step(self, entry: CardEntry, event: Event, now: float, why: str, hello: Hello | None = None) -> Action:
+        """Let the table decide, and do what concerns the card alone: epoch, record, subscription."""
+        numbers = self.node.numbers
+        action = entry.take(event)
+        if hello is not None and action is not Action.IGNORE:
+            if action is Action.ADMIT:
+                self._renew_leases(entry, hello)
+                entry.epoch = numbers.raise_epoch(entry.card, hello.boot, hello.epoch)
+            else:
+                numbers.admit(entry.card, hello.boot)
+            entry.boot = entry.admitted = hello.boot
+            entry.pid, entry.heard, entry.hung_at, entry.why = hello.pid, now, inf, ""
+            self.node.publisher.forget(entry.card)
+            if self.open:
+                self.node.card_changed(entry)
+        elif action in (Action.FENCE, Action.FENCE_LATE):
+            entry.why = why
+            entry.epoch = numbers.raise_epoch(entry.card, entry.admitted)
+            entry.hung_at = now
+            if action is Action.FENCE_LATE:
+                self.node.publisher.forget(entry.card)
+            if self.open:
+                self.node.card_changed(entry)
+        elif action is Action.FORGET:
+            entry.why = why
+            self.node.publisher.forget(entry.card)
+        elif action is Action.USE:
+            self.node.card_changed(entry)
+        return action
+
+    def _card_event(self, card: str, event: Event, now: float, why: str) -> list[Output]:
+        entry = self.node.cards.get(card)
+        if entry is None:
+            return []
+        action = self._step(entry, event, now, why)
+        if action is Action.KILL:
+            values: Attributes = {
+                "card": card,
+                "boot": entry.boot,
+                "why": f"{entry.why} for {self.settings.kill_after:g} s",
+            }
+            return [ToLauncher("kill", values), *self._event(f"{card} is to be killed: hung", now)]
+        if action is Action.USE:
+            self.node.card_consequences(entry, now)
+            outputs = self.node.publish()
+            outputs += self._event(f"{card} usable", now)
+            return outputs + self._news(now)
+        if action not in (Action.FENCE, Action.FENCE_LATE):
+            return []
+        self._greeted.pop(card, None)
+        self._early.pop(card, None)
+        self._drop_reports(card)
+        outputs = []
+        if self.open:
+            # The card's own flag first, alone: what follows from it may be thousands of records.
+            outputs += self.node.publish()
+            if action is Action.FENCE_LATE:
+                self.node.installed(card, (), now)
+            self.node.card_consequences(entry, now)
+            outputs += self.node.publish()
+        outputs += self._operators.card_gone(card, now)
+        outputs += self._event(f"{card} {why}: epoch {entry.epoch}", now)
+        return outputs + self._news(now) + self._open_early(now)
+
+    def _holds(self, entry: CardEntry, hello: Hello, now: float) -> None:
+        """Take over the operational state that a hello reports."""
+        if entry.kind == inventory.ASP:
+            held = {sa.tunnel for sa in hello.sas}
+            if self.open:
+                self._drop_reports(entry.card)
+                self.node.installed(entry.card, held, now)
+            else:
+                self._early[entry.card] = held
+        else:
+            slot = entry.card.removeprefix("lc ") + "/"
+            self.node.carrier = {port for port in self.node.carrier if not port.startswith(slot)}
+            self.node.carrier.update(port for port in hello.ports if port.startswith(slot))
+
+    def _drop_reports(self, asp: str) -> None:
+        of_asp = set(self.node.plan.of_asp.get(asp, ()))
+        self._reports = {number: said for number, said in self._reports.items() if number not in of_asp}
+
+    def _welcome(self, entry: CardEntry) -> list[Output]:
+        publisher = self.node.publisher
+        snapshot = publisher.snapshot(entry.card)
+        entry.synchronised = publisher.version
+        settings = self.settings
+        welcome = Welcome(entry.epoch, publisher.version, settings.heartbeat, settings.misses, settings.cards)
+        return [ToCard(entry.card, welcome), *(ToCard(entry.card, part) for part in snapshot)]
+
+    def _renew_leases(self, entry: CardEntry, hello: Hello) -> None:
+        """An ASP that lost its SA state goes on above every number that it can have used."""
+        served = self.node.numbers.cards.get(entry.card)
+        if entry.kind != inventory.ASP or not hello.fresh or served is None or served.boot == hello.boot:
+            return
+        numbers = self.node.numbers
+        for number, seq in [key for key, lease in numbers.leases.items() if lease.asp == entry.card]:
+            numbers.renew(number, seq)
+            if number in self.node.plan.tunnels:
+                self.node.tunnel_record(number)
+
+    # what cards report
+
+    def _heartbeat(self, entry: CardEntry, message: Heartbeat, now: float) -> list[Output]:
+        if message.epoch != entry.epoch or not entry.listening:
+            return []
+        entry.late = message.late
+        if entry.state is State.SYNCHRONISING and self.open and message.version >= entry.synchronised:
+            return self._card_event(entry.card, Event.SYNCHRONISED, now, "")
+        return []
+
+    def _port_event(self, entry: CardEntry, message: PortEvent, now: float) -> list[Output]:
+        slot = entry.card.removeprefix("lc ") + "/"
+        if entry.kind != inventory.LINE_CARD or not message.port.startswith(slot):
+            self._drop("event of a port of another card")
+            return []
+        if message.up == (message.port in self.node.carrier):
+            return []
+        (self.node.carrier.add if message.up else self.node.carrier.discard)(message.port)
+        if not self.open:
+            return []
+        self.node.ports_changed([message.port], now)
+        outputs = self.node.publish()
+        state = "up" if message.up else f"down ({message.reason})" if message.reason else "down"
+        outputs += self._event(f"port {message.port} {state}", now)
+        return outputs + self._news(now)
+
+    def _tunnel_event(self, entry: CardEntry, message: TunnelEvent, now: float) -> list[Output]:
+        if not self.open:
+            held = self._early.setdefault(entry.card, set())
+            (held.add if message.up else held.discard)(message.tunnel)
+            return []
+        made = self.node.plan.tunnels.get(message.tunnel)
+        if made is None or made.asp != entry.card or not entry.listening:
+            self._drop("report about a tunnel of another ASP")
+            return []
+        self._reports[message.tunnel] = (message.up, message.reason)
+        self._report_at = min(self._report_at, now + GATHER)
+        return []
+
+    def _flush_reports(self, now: float) -> list[Output]:
+        self._settle_reports(now)
+        return self.node.publish() + self._news(now)
+
+    def _settle_reports(self, now: float) -> None:
+        """Act on what was gathered; before a new plan, because it belongs to the one in force."""
+        reports, self._reports = self._reports, {}
+        self._report_at = inf
+        self.node.reported(reports, now)
+
+    def _sa_event(self, entry: CardEntry, message: SaEvent, now: float) -> list[Output]:
+        name = f"tunnel {message.sa.tunnel}"
+        made = self.node.plan.tunnels.get(message.sa.tunnel)
+        if made is not None:
+            name = f"tunnel {made.config.name}"
+        if made is None or made.asp != entry.card or not self.open:
+            self._drop("report about an SA of another ASP")
+            return []
+        if message.event != "lease":
+            why = f": {message.reason}" if message.reason else ""
+            text = f"{name}: {message.sa.protocol} SA {message.sa.spi} {message.sa.direction} {message.event}{why}"
+            record = LogRecord(now, "informational", "ipsec", "", text, {"card": entry.card})
+            self.history.log.append(record)
+            return self._event(text, now) if message.event == "exhausted" else []
+        numbers = self.node.numbers
+        lease = numbers.leases.get((made.number, message.sa.serial))
+        # One that has more than half of it left asked before it saw the last extension.
+        if lease is None or 0 < message.next_sequence < lease.end - LEASE // 2:
+            return []
+        numbers.extend(made.number, message.sa.serial)
+        self.node.tunnel_record(made.number)
+        return self.node.publish()
+
+    def _log_record(self, entry: CardEntry, message: LogRecord, now: float) -> list[Output]:
+        self.history.log.append(message)
+        return []
+
+    def _trace_stamps(self, entry: CardEntry, message: TraceStamps, now: float) -> list[Output]:
+        self.history.stamps(message.stamps)
+        return []
+
+    # history
+
+    def _event(self, text: str, now: float) -> list[Output]:
+        event = self.history.event(now, text)
+        return [ToLauncher("event", {"text": event.text, "time": event.time})]
+
+    def _news(self, now: float) -> list[Output]:
+        news, self.node.news = self.node.news, []
+        return [output for text in news for output in self._event(text, now)]
+
+    def _drop(self, cause: str) -> None:
+        self.dropped[cause] = self.dropped.get(cause, 0) + 1

@@ -1,0 +1,287 @@
+"""The node as it is at this moment: cards, carrier, tunnels and routes, and the records that say so.
+
+Each method takes one change and computes again only what depends on it. Nothing leaves before `publish`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from chassis.bus import records as bus
+from chassis.bus.engine import Output, ToCard
+from chassis.bus.replication import Publisher
+from chassis.config.model import Config
+from chassis.xcrp import plan as planning
+from chassis.xcrp import records, routes, tunnels
+from chassis.xcrp.cards import CardEntry, Watch
+from chassis.xcrp.inventory import ASP, MANAGEMENT_PORT
+from chassis.xcrp.numbers import Numbers
+from chassis.xcrp.plan import Plan, TunnelPlan
+from chassis.xcrp.routes import Candidate, PrefixKey
+from chassis.xcrp.settings import Settings
+from chassis.xcrp.tunnels import Event, TunnelState
+
+MANY = 8
+"""Tunnels that change for one cause before the history tells their number in place of their names."""
+
+
+class Node:
+    """What the controller knows and wants of its node."""
+
+    def __init__(self, name: str, numbers: Numbers, settings: Settings, version: int) -> None:
+        self.name = name
+        self.numbers = numbers
+        self.settings = settings
+        self.plan = Plan(Config())
+        self.watch = Watch(settings.silence, settings.kill_after)
+        self.cards: dict[str, CardEntry] = self.watch.cards
+        self.carrier: set[str] = set()
+        self.tunnels: dict[int, TunnelState] = {}
+        self.publisher = Publisher(lambda card, record: records.wants(self.plan, card, record), version)
+        self.news: list[str] = []
+        """What the history should have about the changes since it was last read."""
+        self._ways: dict[tuple[int, int], Candidate | str] = {}
+
+    # what is asked
+
+    def port_up(self, port: str) -> bool:
+        """Whether packets can leave by a port now."""
+        made = self.plan.ports.get(port)
+        if made is None or not made.enabled:
+            return False
+        if made.management:
+            return True
+        card = self.cards.get(made.card)
+        return port in self.carrier and card is not None and card.usable
+
+    def tunnel_up(self, number: int) -> bool:
+        state = self.tunnels.get(number)
+        return state is not None and state.up
+
+    def asp_usable(self, asp: str) -> bool:
+        card = self.cards.get(asp)
+        return card is not None and card.usable
+
+    def publish(self) -> list[Output]:
+        """Everything that changed: first the numbers to disk, then each card's delta."""
+        outputs: list[Output] = list(self.numbers.stores())
+        outputs += [ToCard(card, delta) for card, delta in self.publisher.flush()]
+        return outputs
+
+    # what happens
+
+    def install(self, config: Config, now: float) -> list[str]:
+        """Put a configuration into force; returns the cards that it no longer has."""
+        before = self.plan
+        self.plan = plan = planning.make(config, self.numbers, self.name)
+        gone = [card for card in self.cards if card not in dict(plan.cards)]
+        for card in gone:
+            del self.cards[card]
+            self.publisher.forget(card)
+        for card, kind in plan.cards:
+            if card not in self.cards or self.cards[card].kind != kind:
+                self.cards[card] = self._entry(card, kind)
+        self._tunnel_states(before)
+        self._ways = {
+            (context, remote): self._way(context, remote)
+            for context, remotes in plan.peers.items()
+            for remote in remotes
+        }
+        # A card that begins or ceases to need a record gets to know only if the record counts as changed.
+        for asp in plan.needs.keys() | before.needs.keys():
+            for key in plan.needs.get(asp, frozenset()) ^ before.needs.get(asp, frozenset()):
+                self.publisher.delete(key)
+        wanted: list[bus.Record] = [records.card_state(card) for card in self.cards.values() if card.epoch]
+        wanted += records.fixed(plan, self.settings.discard)
+        flipped = []
+        for number, made in plan.tunnels.items():
+            self._assess(made, self.tunnels[number])
+            if self._take(number, self._met(made, self.tunnels[number]), now):
+                flipped.append(number)
+        self._tell(flipped)
+        for number, made in plan.tunnels.items():
+            state = self.tunnels[number]
+            wanted.append(records.tunnel(plan, made, state, self.numbers))
+            if state.circuit:
+                wanted.append(records.circuit(made, state))
+        wanted += [record for record in map(self._route, plan.prefixes) if record.next_hops]
+        self.publisher.replace(wanted)
+        return gone
+
+    def card_changed(self, card: CardEntry) -> None:
+        """The card's own record, alone: the one change that says at once what may be sent to it."""
+        self.publisher.put(records.card_state(card))
+
+    def card_consequences(self, card: CardEntry, now: float) -> None:
+        """What follows from a card's becoming usable or not: routes, tunnels, circuits."""
+        if card.kind == ASP:
+            flipped = [
+                number
+                for number in self.plan.of_asp.get(card.card, ())
+                if self._take(number, self._met(self.plan.tunnels[number], self.tunnels[number]), now)
+            ]
+            self._flipped(flipped, set())
+        else:
+            self.ports_changed((name for name, port in self.plan.ports.items() if port.card == card.card), now)
+
+    def ports_changed(self, ports: Iterable[str], now: float) -> None:
+        """Some ports may have come up or gone down."""
+        plan = self.plan
+        keys: set[PrefixKey] = set()
+        touched: dict[int, None] = {}
+        for port in ports:
+            keys.update(plan.of_port.get(port, ()))
+            touched.update(dict.fromkeys(plan.followers.get(port, ())))
+        for context in sorted({key[0] for key in keys}):
+            for remote, numbers in plan.peers.get(context, {}).items():
+                way = self._way(context, remote)
+                if way != self._ways.get((context, remote)):
+                    self._ways[context, remote] = way
+                    touched.update(dict.fromkeys(numbers))
+        self._flipped(self._reassess(touched, now), keys)
+
+    def installed(self, asp: str, numbers: Iterable[int], now: float) -> None:
+        """An ASP says of which tunnels it holds SAs: of these and no others."""
+        held = set(numbers)
+        flipped = [
+            number
+            for number in self.plan.of_asp.get(asp, ())
+            if self._take(number, Event.INSTALLED if number in held else Event.REMOVED, now)
+        ]
+        self._flipped(flipped, set())
+
+    def reported(self, reports: dict[int, tuple[bool, str]], now: float) -> None:
+        """ASPs say of some tunnels whether their SAs can carry packets, and if not, why."""
+        flipped = []
+        for number, (up, reason) in reports.items():
+            state = self.tunnels.get(number)
+            if state is None:
+                continue
+            state.said = reason
+            if self._take(number, Event.INSTALLED if up else Event.REMOVED, now):
+                flipped.append(number)
+        self._flipped(flipped, set())
+
+    def tunnel_record(self, number: int) -> None:
+        """Something in a tunnel's record other than its state changed."""
+        made = self.plan.tunnels[number]
+        self.publisher.put(records.tunnel(self.plan, made, self.tunnels[number], self.numbers))
+
+    # inside
+
+    def _entry(self, card: str, kind: str) -> CardEntry:
+        held = self.numbers.cards.get(card)
+        if held is None:
+            return CardEntry(card, kind, boot=-1)
+        return CardEntry(card, kind, boot=held.boot, admitted=held.boot, epoch=held.epoch)
+
+    def _tunnel_states(self, before: Plan) -> None:
+        states: dict[int, TunnelState] = {}
+        for number, made in self.plan.tunnels.items():
+            state = self.tunnels.get(number)
+            if state is None:
+                held = self.numbers.tunnel_circuits.get(made.config.name)
+                state = TunnelState(circuit=held[0], home=held[1]) if held is not None else TunnelState()
+            elif before.tunnels[number].asp != made.asp:
+                state.take(Event.REMOVED, state.since)
+            states[number] = state
+        self.tunnels = states
+
+    def _way(self, context: int, remote: int) -> Candidate | str:
+        """How a peer is reached, or the reason why not."""
+        plan = self.plan
+        table = plan.port_tables.get(context, {})
+        prefixes = plan.prefixes
+        way = routes.way_to(table, context, remote, prefixes.__getitem__, self._transit)
+        if way is not None:
+            return way
+        if routes.way_to(table, context, remote, prefixes.__getitem__, self._but_for_its_card) is not None:
+            return tunnels.LINE_CARD
+        return tunnels.ROUTE
+
+    def _transit(self, port: str) -> bool:
+        return port != MANAGEMENT_PORT and self.port_up(port)
+
+    def _but_for_its_card(self, port: str) -> bool:
+        """Whether nothing but a dead line card keeps a port from being up."""
+        made = self.plan.ports[port]
+        card = self.cards.get(made.card)
+        return made.enabled and card is not None and not card.usable
+
+    def _unmet(self, made: TunnelPlan) -> tuple[str, str]:
+        """(the first unmet condition or empty, the line card by which the peer is reached)"""
+        if made.fault:
+            return made.fault, ""
+        if made.follows and not any(map(self.port_up, made.follows)):
+            dead = any(map(self._but_for_its_card, made.follows))
+            return (tunnels.LINE_CARD if dead else tunnels.END_POINT), ""
+        way = self._ways.get((made.outer, made.remote), tunnels.ROUTE)
+        if isinstance(way, str):
+            return way, ""
+        return "", self.plan.ports[way.port].card
+
+    def _assess(self, made: TunnelPlan, state: TunnelState) -> None:
+        """Look at a tunnel's conditions again, and have its circuit where its peer is reached."""
+        state.unmet, card = self._unmet(made)
+        home = "" if made.config.economical else card
+        circuit = self.numbers.circuit(made.config.name, home)
+        if state.circuit and circuit and state.circuit != circuit:
+            was = f"{state.circuit} on {state.home}"
+            self.news.append(f"tunnel {made.config.name}: circuit {circuit} on {home} in place of {was}")
+        if state.circuit and state.circuit != circuit:
+            self.publisher.delete((bus.Circuit.TYPE, state.circuit))
+        state.circuit, state.home = circuit, home
+
+    def _met(self, made: TunnelPlan, state: TunnelState) -> Event:
+        return Event.MET if not state.unmet and self.asp_usable(made.asp) else Event.UNMET
+
+    def _take(self, number: int, event: Event, now: float) -> bool:
+        return self.tunnels[number].take(event, now)
+
+    def _reassess(self, numbers: Iterable[int], now: float) -> list[int]:
+        flipped = []
+        for number in numbers:
+            made, state = self.plan.tunnels[number], self.tunnels[number]
+            self._assess(made, state)
+            self.tunnel_record(number)
+            if state.circuit:
+                self.publisher.put(records.circuit(made, state))
+            if self._take(number, self._met(made, state), now):
+                flipped.append(number)
+        return flipped
+
+    def _flipped(self, numbers: list[int], keys: set[PrefixKey]) -> None:
+        """These tunnels came up or went down: tell it, and compute the routes into them and `keys` again."""
+        for number in numbers:
+            keys.update(self.plan.of_tunnel.get(number, ()))
+        for key in sorted(keys):
+            route = self._route(key)
+            if route.next_hops:
+                self.publisher.put(route)
+            else:
+                self.publisher.delete(route.key)
+        self._tell(numbers)
+
+    def _tell(self, numbers: Iterable[int]) -> None:
+        by_cause: dict[str, list[str]] = {}
+        for number in numbers:
+            made, state = self.plan.tunnels[number], self.tunnels[number]
+            reason = state.reason(made.asp, self.asp_usable(made.asp))
+            by_cause.setdefault("up" if state.up else f"down ({reason})", []).append(made.config.name)
+        for cause, names in by_cause.items():
+            if len(names) > MANY:
+                self.news.append(f"{len(names)} tunnels {cause}: {names[0]} to {names[-1]}")
+            else:
+                self.news += [f"tunnel {name} {cause}" for name in names]
+
+    def _route(self, key: PrefixKey) -> bus.Route:
+        plan = self.plan
+        hops = routes.next_hops(
+            plan.prefixes[key],
+            lambda port: plan.ports[port].card,
+            lambda number: plan.tunnels[number].asp,
+            self.port_up,
+            self.tunnel_up,
+            self.settings.discard,
+        )
+        return bus.Route(*key, hops)

@@ -1,0 +1,377 @@
+"""The operators' commands at a controller: arguments checked, cards asked, answers put together.
+
+A request to cards is answered when each of them replied, died or ran out of time. `bus` is no command of the
+engine: its process shows what passes.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from math import inf
+from typing import TYPE_CHECKING, Any
+
+from chassis.bus.engine import Output, ToCard, ToOperator
+from chassis.bus.messages import Attributes, Reply, Request
+from chassis.net.address import MASKS, parse_address, parse_prefix
+from chassis.xcrp import configuration, show
+from chassis.xcrp.inventory import LINE_CARD
+
+if TYPE_CHECKING:
+    from chassis.xcrp.engine import Controller
+
+PATIENCE = 10.0
+"""Seconds that a card has for its reply."""
+
+MAX_TRACES = 100
+
+
+class ArgumentError(Exception):
+    """What the operator asked for can't be done; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """One argument of a command: its type, and its default (None: it must be given)."""
+
+    kind: type
+    default: Any = None
+    required: bool = False
+
+
+def _read(given: Any, wanted: Mapping[str, Argument], others: bool) -> dict[str, Any]:
+    """The arguments with their defaults; `ArgumentError` for anything missing, unknown or of a wrong type."""
+    if not isinstance(given, dict) or not all(isinstance(name, str) for name in given):
+        raise ArgumentError("arguments are a map of names to values")
+    unknown = [name for name in given if name not in wanted]
+    if unknown and not others:
+        known = ", ".join(wanted) or "none"
+        raise ArgumentError(f"no argument {unknown[0]!r}; there are: {known}")
+    values: dict[str, Any] = {name: given[name] for name in unknown}
+    for name, argument in wanted.items():
+        value = given.get(name)
+        if value is None:
+            if argument.required:
+                raise ArgumentError(f"argument {name!r} is missing")
+            values[name] = argument.default
+        elif argument.kind is float and isinstance(value, int) and not isinstance(value, bool):
+            values[name] = float(value)
+        elif type(value) is not argument.kind:
+            raise ArgumentError(f"argument {name!r} is {type(value).__name__}, not {argument.kind.__name__}")
+        else:
+            values[name] = value
+    return values
+
+
+@dataclass(slots=True)
+class _Asked:
+    """A command that waits for cards: request numbers to cards, and what came back so far."""
+
+    operator: int
+    waiting: dict[int, str]
+    deadline: float
+    single: bool
+    results: dict[str, Any] = field(default_factory=dict)
+    errors: dict[str, str] = field(default_factory=dict)
+
+
+Method = Callable[["Operators", int, dict[str, Any], float], list[Output]]
+_COMMANDS: dict[str, tuple[Method, dict[str, Argument], bool]] = {}
+
+
+def _command(name: str, *, others: bool = False, **arguments: Argument) -> Callable[[Method], Method]:
+    def add(method: Method) -> Method:
+        _COMMANDS[name] = (method, arguments, others)
+        return method
+
+    return add
+
+
+class Operators:
+    """The commands, and those of them that still wait for cards."""
+
+    def __init__(self, controller: Controller) -> None:
+        self._controller = controller
+        self._node = controller.node
+        self._number = controller.boot << 24
+        self._asked: dict[int, _Asked] = {}
+        self._captures: dict[str, tuple[str, str]] = {}
+        """File to (card, what)."""
+        self._trace = zlib.crc32(self._node.name.encode()) << 31 | (controller.boot & 0xFFFF) << 15
+
+    def command(self, number: int, name: str, given: Any, now: float) -> list[Output]:
+        entry = _COMMANDS.get(name) if isinstance(name, str) else None
+        if entry is None:
+            return [ToOperator(number, {}, f"no command {name!r}; there are: {', '.join(sorted(_COMMANDS))}")]
+        method, wanted, others = entry
+        try:
+            return method(self, number, _read(given, wanted, others), now)
+        except ArgumentError as error:
+            return [ToOperator(number, {}, f"{name}: {error}")]
+
+    def reply(self, card: str, message: Reply, now: float) -> list[Output]:
+        asked = self._asked.get(message.number)
+        if asked is None or asked.waiting.get(message.number) != card:
+            return []
+        if not message.last:
+            asked.deadline = max(asked.deadline, now + PATIENCE)
+            return [ToOperator(asked.operator, message.result, message.error, last=False)]
+        del asked.waiting[message.number], self._asked[message.number]
+        if message.error:
+            asked.errors[card] = message.error
+        else:
+            asked.results[card] = message.result
+        return self._done(asked)
+
+    def card_gone(self, card: str, now: float) -> list[Output]:
+        """A card that was asked is no more."""
+        return self._give_up(lambda asked, who: who == card, f"{card} is down")
+
+    def on_timer(self, now: float) -> list[Output]:
+        return self._give_up(lambda asked, who: asked.deadline <= now, "no answer in time")
+
+    def wake(self) -> float:
+        return min((asked.deadline for asked in self._asked.values()), default=inf)
+
+    # inside
+
+    def _give_up(self, which: Callable[[_Asked, str], bool], why: str) -> list[Output]:
+        outputs: list[Output] = []
+        for number, asked in list(self._asked.items()):
+            card = asked.waiting[number]
+            if which(asked, card):
+                del asked.waiting[number], self._asked[number]
+                asked.errors[card] = why
+                outputs += self._done(asked)
+        return outputs
+
+    def _done(self, asked: _Asked) -> list[Output]:
+        if asked.waiting:
+            return []
+        if asked.single:
+            error = next((f"{card}: {text}" for card, text in asked.errors.items()), "")
+            return [ToOperator(asked.operator, next(iter(asked.results.values()), {}), error)]
+        return [ToOperator(asked.operator, {"cards": asked.results, "errors": dict(asked.errors)})]
+
+    def _ask(
+        self,
+        operator: int,
+        cards: Mapping[str, Attributes],
+        name: str,
+        now: float,
+        *,
+        single: bool = False,
+        patience: float = PATIENCE,
+    ) -> list[Output]:
+        asked = _Asked(operator, {}, now + patience, single)
+        outputs: list[Output] = []
+        for card, arguments in cards.items():
+            self._number += 1
+            asked.waiting[self._number] = card
+            self._asked[self._number] = asked
+            outputs.append(ToCard(card, Request(self._number, name, arguments)))
+        return outputs or [ToOperator(operator, {"cards": {}, "errors": {}})]
+
+    def _usable(self, card: str) -> str:
+        entry = self._node.cards.get(card)
+        if entry is None:
+            raise ArgumentError(f"no card {card!r}; there are: {', '.join(self._node.cards) or 'none'}")
+        if not entry.listening:
+            raise ArgumentError(f"{card} is {entry.state.value}")
+        return card
+
+    def _card_of_port(self, port: str) -> str:
+        slot = port.partition("/")[0]
+        if f"lc {slot}" not in self._node.cards:
+            raise ArgumentError(f"no line card holds port {port!r}")
+        return self._usable(f"lc {slot}")
+
+    def _line_cards(self) -> list[str]:
+        return [name for name, entry in self._node.cards.items() if entry.kind == LINE_CARD and entry.usable]
+
+    def _context(self, name: str) -> int:
+        number = self._node.plan.contexts.get(name)
+        if number is None:
+            known = ", ".join(self._node.plan.contexts)
+            raise ArgumentError(f"no context {name!r}; there are: {known}")
+        return number
+
+    # commands
+
+    @_command("status")
+    def _status(self, number: int, arguments: dict[str, Any], now: float) -> list[Output]:
+        return [ToOperator(number, show.status(self._controller))]
+
+    @_command("routes", context=Argument(str, "local"))
+    def _routes(self, number: int, arguments: dict[str, Any], now: float) -> list[Output]:
+        context = self._context(arguments["context"])
+        return [ToOperator(number, {"routes": show.routes(self._node, context)})]
+
+    @_command("log", since=Argument(float, 0.0))
+    def _log(self, number: int, arguments: dict[str, Any], now: float) -> list[Output]:
+        return [ToOperator(number, {"records": show.log(self._controller.history, arguments["since"])})]
+
+    @_command("events", since=Argument(float, 0.0))
+    def _events(self, number: int, arguments: dict[str, Any], now: float) -> list[Output]:
+        return [ToOperator(number, {"events": show.events(self._controller.history, arguments["since"])})]
+
+    @_command("config")
+    def _config(self, number: int, arguments: dict[str, Any], now: float) -> list[Output]:
+        return [ToOperator(number, {"text": configuration.text_of(self._controller.config)})]
+
+    @_command(
+        "apply",
+        text=Argument(str, required=True),
+        file=Argument(str, ""),
+        dry=Argument(bool, False),
+    )
+    def _apply(self, number: int, arguments: dict[str, Any], now: float) -> list[Output]:
+        controller = self._controller
+        checked = configuration.check(arguments["text"], arguments["file"])
+        apply = not checked.refused and not arguments["dry"]
+        result: Attributes = {
+            "changes": [] if checked.refused else configuration.changes(controller.config, checked.config),
+            "diagnostics": configuration.diagnostics_of(checked),
+            "applied": apply,
+        }
+        outputs = controller.commit(arguments["text"], arguments["file"], checked, now) if apply else []
+        return [*outputs, ToOperator(number, result)]
+
+    @_command(
+        "trace",
+        count=Argument(int, 1),
+        context=Argument(str),
+        source=Argument(str),
+        destination=Argument(str),
+        protocol=Argument(int),
+        port=Argument(str),
+    )
+    def _arm(self, number: int, arguments: dict[str, Any], now: float) -> list[Output]:
+        count = arguments["count"]
+        if not 1 <= count <= MAX_TRACES:
+            raise ArgumentError(f"count is {count}, not 1 to {MAX_TRACES}")
+        filters: Attributes = {}
+        if arguments["context"] is not None:
+            filters["context"] = self._context(arguments["context"])
+        for name in ("source", "destination"):
+            if arguments[name] is not None:
+                try:
+                    prefix, length = parse_prefix(arguments[name], host_bits=True)
+                except ValueError as error:
+                    raise ArgumentError(str(error)) from None
+                filters[name], filters[f"{name}_length"] = prefix, length
+        if arguments["protocol"] is not None:
+            filters["protocol"] = arguments["protocol"]
+        cards = self._line_cards()
+        if arguments["port"] is not None:
+            filters["port"] = arguments["port"]
+            cards = [self._card_of_port(arguments["port"])]
+        if not cards:
+            raise ArgumentError("no line card is usable")
+        asks: dict[str, Attributes] = {}
+        for card in cards:
+            asks[card] = {**filters, "count": count, "first": self._trace + 1}
+            self._trace += count
+        return self._ask(number, asks, "trace", now)
+
+    @_command("traces")
+    def _traces(self, number: int, arguments: dict[str, Any], now: float) -> list[Output]:
+        return [ToOperator(number, {"traces": show.traces(self._controller.history)})]
+
+    @_command(
+        "ping",
+        context=Argument(str, "local"),
+        address=Argument(str, required=True),
+        count=Argument(int, 5),
+        size=Argument(int, 64),
+        timeout=Argument(float, 1.0),
+        interval=Argument(float, 0.2),
+        source=Argument(str),
+    )
+    def _ping(self, number: int, arguments: dict[str, Any], now: float) -> list[Output]:
+        context = self._context(arguments["context"])
+        count, timeout = arguments["count"], arguments["timeout"]
+        if not 1 <= count <= 10_000 or not 0 < timeout <= 60 or not 0 < arguments["interval"] <= 60:
+            raise ArgumentError("count is 1 to 10000, timeout and interval are up to 60 seconds")
+        if not 28 <= arguments["size"] <= 9000:
+            raise ArgumentError("size, of the whole packet, is 28 to 9000")
+        try:
+            address = parse_address(arguments["address"])
+            source = parse_address(arguments["source"]) if arguments["source"] else 0
+        except ValueError as error:
+            raise ArgumentError(str(error)) from None
+        ask: Attributes = {
+            "context": context,
+            "address": address,
+            "source": source,
+            "count": count,
+            "size": arguments["size"],
+            "timeout": timeout,
+            "interval": arguments["interval"],
+        }
+        card = self._ping_card(context, address)
+        patience = count * max(timeout, arguments["interval"]) + PATIENCE
+        return self._ask(number, {card: ask}, "ping", now, single=True, patience=patience)
+
+    def _ping_card(self, context: int, address: int) -> str:
+        """The line card nearest to where the echo request leaves; any other can send it too."""
+        usable = self._line_cards()
+        if not usable:
+            raise ArgumentError("no line card is usable")
+        for length in range(32, -1, -1):
+            record = self._node.publisher.records.get(("route", context, address & MASKS[length], length))
+            for hop in getattr(record, "next_hops", ()):
+                state = self._node.tunnels.get(hop.tunnel)
+                card = state.home if hop.kind == "tunnel" and state is not None else hop.card
+                if card in usable:
+                    return str(card)
+            if record is not None:
+                break
+        return usable[0]
+
+    @_command("link", others=True, port=Argument(str, required=True))
+    def _link(self, number: int, arguments: dict[str, Any], now: float) -> list[Output]:
+        return self._to_port(number, "link", arguments, now)
+
+    @_command("inject", others=True, port=Argument(str, required=True), file=Argument(str, required=True))
+    def _inject(self, number: int, arguments: dict[str, Any], now: float) -> list[Output]:
+        return self._to_port(number, "inject", arguments, now)
+
+    def _to_port(self, number: int, name: str, arguments: dict[str, Any], now: float) -> list[Output]:
+        for key, value in arguments.items():
+            if not isinstance(value, (str, int, float, bool)) and value is not None:
+                raise ArgumentError(f"argument {key!r} is no plain value")
+        return self._ask(number, {self._card_of_port(arguments["port"]): arguments}, name, now, single=True)
+
+    @_command("capture", what=Argument(str, required=True), file=Argument(str, required=True))
+    def _capture(self, number: int, arguments: dict[str, Any], now: float) -> list[Output]:
+        what = arguments["what"]
+        if what.startswith("port "):
+            card, point = self._card_of_port(what.removeprefix("port ")), what
+        else:
+            card, point = self._usable(what.removeprefix("fabric ")), "fabric"
+        self._captures[arguments["file"]] = (card, point)
+        return self._ask(number, {card: {"what": point, "file": arguments["file"]}}, "capture", now, single=True)
+
+    @_command("capture-stop", file=Argument(str, ""), what=Argument(str, ""))
+    def _capture_stop(self, number: int, arguments: dict[str, Any], now: float) -> list[Output]:
+        file, what = arguments["file"], arguments["what"]
+        if file in self._captures:
+            card, point = self._captures.pop(file)
+        elif what.startswith("port "):
+            card, point = self._card_of_port(what.removeprefix("port ")), what
+        elif what:
+            card, point = what.removeprefix("fabric "), "fabric"
+        else:
+            raise ArgumentError(f"no capture into {file!r}; name what is captured instead")
+        ask: Attributes = {"what": point, "file": file}
+        return self._ask(number, {self._usable(card): ask}, "capture-stop", now, single=True)
+
+    @_command("counters", card=Argument(str))
+    def _counters(self, number: int, arguments: dict[str, Any], now: float) -> list[Output]:
+        if arguments["card"] is not None:
+            cards = [self._usable(arguments["card"])]
+        else:
+            cards = [name for name, entry in self._node.cards.items() if entry.usable]
+        return self._ask(number, {card: {} for card in cards}, "counters", now)

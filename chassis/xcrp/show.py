@@ -1,0 +1,183 @@
+"""What operators see of a node, as plain values: no key ever, addresses as text, times in monotonic seconds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from chassis.bus.messages import Attributes
+from chassis.bus.records import Circuit, NextHop, Route
+from chassis.net.address import format_address, format_mac, format_prefix
+from chassis.xcrp.events import History
+from chassis.xcrp.node import Node
+
+if TYPE_CHECKING:
+    from chassis.xcrp.engine import Controller
+
+STATUS_EVENTS = 50
+"""The last events that `status` has; `events` gives all that are kept."""
+
+Row = dict[str, Any]
+
+
+def status(controller: Controller) -> Attributes:
+    """Everything at a glance: cards, tunnels, ports, circuits, the last events."""
+    node, history = controller.node, controller.history
+    return {
+        "node": node.name,
+        "boot": controller.boot,
+        "version": node.publisher.version,
+        "cards": cards(node),
+        "tunnels": tunnels(node),
+        "ports": ports(node),
+        "circuits": circuits(node),
+        "events": events(history, 0.0)[-STATUS_EVENTS:],
+        "diagnostics": {
+            severity: sum(
+                found.severity == severity
+                for found in (controller.diagnostics.diagnostics if controller.diagnostics is not None else ())
+            )
+            for severity in ("error", "warning", "note")
+        },
+        "dropped": dict(controller.dropped),
+    }
+
+
+def cards(node: Node) -> list[Row]:
+    return [
+        {
+            "card": entry.card,
+            "kind": entry.kind,
+            "pid": entry.pid,
+            "boot": entry.admitted,
+            "epoch": entry.epoch,
+            "usable": entry.usable,
+            "state": entry.state.value,
+            "late": entry.late,
+            "why": entry.why,
+        }
+        for entry in node.cards.values()
+    ]
+
+
+def tunnels(node: Node) -> list[Row]:
+    rows: list[Row] = []
+    for number, made in node.plan.tunnels.items():
+        state, config = node.tunnels[number], made.config
+        rows.append(
+            {
+                "name": config.name,
+                "number": number,
+                "kind": config.kind,
+                "mode": "economical" if config.economical else "circuit-based",
+                "asp": made.asp,
+                "circuit": state.circuit,
+                "home": state.home,
+                "context": config.interface_context,
+                "outer_context": config.context,
+                "interface": config.interface or "",
+                "local": config.local or "",
+                "remote": config.remote or "",
+                "up": state.up,
+                "state": state.state.value,
+                "reason": state.reason(made.asp, node.asp_usable(made.asp)),
+                "since": state.since,
+            }
+        )
+    for name, config in node.plan.config.tunnels.items():
+        if name not in node.plan.by_name:
+            rows.append(
+                {"name": name, "number": 0, "kind": config.kind, "up": False, "reason": "IKE: not emulated"}
+            )
+    return rows
+
+
+def ports(node: Node) -> list[Row]:
+    contexts = {number: name for name, number in node.plan.contexts.items()}
+    return [
+        {
+            "port": port.name,
+            "card": port.card,
+            "context": contexts.get(port.context, ""),
+            "interface": port.interface,
+            "address": f"{format_address(port.address)}/{port.length}" if port.address else "",
+            "mac": format_mac(port.mac),
+            "enabled": port.enabled,
+            "carrier": port.name in node.carrier,
+            "up": node.port_up(port.name),
+        }
+        for port in node.plan.ports.values()
+    ]
+
+
+def circuits(node: Node) -> list[Row]:
+    return [
+        {
+            "circuit": record.number,
+            "kind": record.kind,
+            "card": record.card,
+            "port": record.port,
+            "tunnel": record.tunnel,
+            "interface": record.interface,
+        }
+        for record in node.publisher.records.values()
+        if isinstance(record, Circuit)
+    ]
+
+
+def routes(node: Node, context: int) -> list[Row]:
+    """The routes of a context that are in force, by prefix."""
+    found = [
+        record
+        for record in node.publisher.records.values()
+        if isinstance(record, Route) and record.context == context
+    ]
+    found.sort(key=lambda route: (route.prefix, route.length))
+    return [
+        {
+            "prefix": format_prefix((route.prefix, route.length)),
+            "next_hops": [_next_hop(node, hop) for hop in route.next_hops],
+        }
+        for route in found
+    ]
+
+
+def _next_hop(node: Node, hop: NextHop) -> Row:
+    made = node.plan.tunnels.get(hop.tunnel)
+    return {
+        "kind": hop.kind,
+        "cost": hop.cost,
+        "card": hop.card,
+        "port": hop.port,
+        "address": format_address(hop.address) if hop.address else "",
+        "tunnel": made.config.name if made is not None else "",
+    }
+
+
+def events(history: History, since: float) -> list[Row]:
+    return [{"time": event.time, "text": event.text} for event in history.events if event.time >= since]
+
+
+def log(history: History, since: float) -> list[Row]:
+    return [
+        {
+            "time": record.time,
+            "severity": record.severity,
+            "facility": record.facility,
+            "id": record.id,
+            "text": record.text,
+            "values": dict(record.values),
+        }
+        for record in history.log
+        if record.time >= since
+    ]
+
+
+def traces(history: History) -> list[Row]:
+    """Each trace with its stamps in the order of their times."""
+    return [
+        {
+            "number": number,
+            "stamps": [{"step": stamp.step, "time": stamp.time} for stamp in sorted(stamps, key=lambda s: s.time)],
+        }
+        for number, stamps in history.traces.items()
+    ]
