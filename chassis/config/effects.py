@@ -156,6 +156,7 @@ def _enter(reading: Reading, frame: Frame, command: Command, values: dict[str, A
     opened.variant = variant_of(command.enters, content)
     reading.push(opened)
     reading.keep_places(path)
+    reading.keep_place(path, None)
     if "surplus" in values:
         _surplus(reading, command)
 
@@ -277,6 +278,7 @@ def _unset(reading: Reading, frame: Frame, command: Command, values: dict[str, A
 
 def _flag(reading: Reading, frame: Frame, command: Command, values: dict[str, Any]) -> None:
     frame.fields[command.target] = True
+    reading.keep_place((*frame.path, command.target), None)
 
 
 def _unflag(reading: Reading, frame: Frame, command: Command, values: dict[str, Any]) -> None:
@@ -488,6 +490,7 @@ def _wrong_length(reading: Reading, key: model.Key, algorithm: str, allowed: tup
 
 def _null(reading: Reading, frame: Frame, command: Command, values: dict[str, Any]) -> None:
     frame.fields[command.target] = model.Keyed("null", model.Key(b""))
+    reading.keep_place((*frame.path, command.target), None)
 
 
 def _shut(reading: Reading, frame: Frame, command: Command, values: dict[str, Any]) -> None:

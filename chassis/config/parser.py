@@ -67,7 +67,6 @@ class Reading:
         """Remember where each value of the line stands."""
         for name, index in self.match.places.items():
             self.places[(*path, name)] = self.line.place(index + self._shift)
-        self.places[path] = self.line.place(0)
 
     def keep_place(self, path: Path, name: str | None) -> None:
         """Remember where one value of the line stands, or the line itself, under a path of its own."""
