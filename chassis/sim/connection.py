@@ -11,6 +11,7 @@ from collections.abc import Callable
 from math import inf
 from typing import TYPE_CHECKING, Any
 
+from chassis.bus.batch import Batch
 from chassis.sim.world import FASTEST, SLOWEST, USUAL, World
 
 if TYPE_CHECKING:
@@ -89,6 +90,11 @@ class Connection:
 
 
 def brief(item: Any) -> str:
-    """One short line about a message or a batch."""
-    text = repr(item)
+    """One short line about a message or a batch, the same in every run of it."""
+    if isinstance(item, Batch):
+        return f"{item.step.name} batch of {len(item)} from {item.card or 'the wire'}, epoch {item.epoch}"
+    if isinstance(item, tuple) and item and callable(item[0]):
+        text = f"{item[0].__name__} {item[1]}"
+    else:
+        text = repr(item)
     return text if len(text) <= 200 else f"{text[:197]}..."

@@ -77,6 +77,9 @@ class Process:
         self._rest: tuple[Any, ...] = ()
         self._midst = False
 
+    def __repr__(self) -> str:
+        return self.name
+
     def begin(self, engine: Timed) -> None:
         """Start the engine."""
         self.engine = engine

@@ -1,0 +1,255 @@
+"""`chassis-launch simulate`: the engines of a lab on a fake clock, under schedules of faults drawn from seeds.
+
+Also a library: `model(path)` makes what `chassis.sim.run.simulate` runs, and `campaign` runs many seeds in a few
+processes. A schedule that violates something is replayed by its seed, event by event.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from struct import Struct
+
+import click
+from chassis.linecard.engine import LineCard
+
+from chassis.ase.engine import Asp
+from chassis.ase.ipsec import state
+from chassis.bus import records
+from chassis.bus.records import Record
+from chassis.config.model import Config
+from chassis.config.render import render
+from chassis.net.ethernet import HEADROOM
+from chassis.sim.faults import Faults
+from chassis.sim.node import CardModel, CardStart, ControllerStart, NodeModel, Variant
+from chassis.sim.run import LabModel, Outcome, simulate
+from chassis.sim.testers import TesterModel
+from chassis.tester.engine import Tester
+from chassis.tester.flow import MAGIC, OVERHEAD
+from chassis.xcrp import configuration, inventory
+from chassis.xcrp.engine import Controller
+from launch import lab as labs
+from launch.document import LabError
+from launch.labparser import load
+
+SA_SLOTS = 64
+"""SAs that a simulated ASP has room for: a short memory is quickly read by each start."""
+
+OTHER_MTU = 1300
+OTHER_WINDOW = 128
+"""What the second configuration of a router has in every tunnel and every manual SA."""
+
+_FLOW = Struct(f"!{len(MAGIC)}sIIQ")
+_FLOW_AT = HEADROOM + OVERHEAD
+
+
+def identify(body: bytes | bytearray | memoryview, at: int) -> tuple[int, int, int] | None:
+    """(flow, start, sequence number) of the frame that begins at an offset; None where it is of no flow."""
+    at += _FLOW_AT
+    if len(body) < at + _FLOW.size:
+        return None
+    magic, flow, run, sequence = _FLOW.unpack_from(body, at)
+    return (flow, run, sequence) if magic == MAGIC else None
+
+
+def model(path: Path) -> LabModel:
+    """What a lab file describes, for the simulator.
+
+    Raises:
+        LabError: the file, or a configuration that it names, has errors.
+        ValueError: the lab has nodes that cannot be simulated.
+    """
+    lab, _ = load(path)
+    if lab.linux():
+        raise ValueError(f"{lab.linux()[0].name}: a node of kind linux cannot be simulated")
+    return LabModel(
+        lab.name,
+        tuple(_router(node) for node in lab.routers()),
+        tuple(_tester(lab, node) for node in lab.testers()),
+        tuple(
+            ((link.ends[0].node, link.ends[0].port), (link.ends[1].node, link.ends[1].port)) for link in lab.links
+        ),
+        identify,
+    )
+
+
+def _router(node: labs.Smartedge) -> NodeModel:
+    text = node.config.read_text(encoding="utf-8")
+    checked = configuration.check(text, node.config.name)
+    if checked.refused:
+        raise LabError(checked.diagnostics)
+    config = checked.config
+    settings = {**node.settings.plain(), "discard-tunnel-routes": node.discard_tunnel_routes}
+
+    def controller(start: ControllerStart) -> Controller:
+        return Controller(
+            node.name,
+            boot=start.boot,
+            files=start.files,
+            startup=(text, node.config.name),
+            settings=settings,
+            now=start.now,
+        )
+
+    return NodeModel(
+        node.name,
+        controller,
+        tuple(_card(card, kind, config) for card, kind in inventory.cards_of(config)),
+        restart_delay=node.settings.restart_delay,
+        heartbeat=node.settings.heartbeat,
+        misses=node.settings.misses,
+        module=state.__file__,
+        variants=(Variant(text, _marks(config)), _second(config)),
+    )
+
+
+def _card(card: str, kind: str, config: Config) -> CardModel:
+    if kind == inventory.LINE_CARD:
+        ports = tuple(port for port in config.ports if inventory.card_of_port(config, port) == card)
+        return CardModel(card, _line_card, ports)
+    return CardModel(card, _asp, memory=state.octets_for(SA_SLOTS))
+
+
+def _line_card(start: CardStart) -> LineCard:
+    return LineCard(start.card, pid=start.pid, boot=start.boot, counters=start.counters)
+
+
+def _asp(start: CardStart) -> Asp:
+    return Asp(
+        start.card,
+        pid=start.pid,
+        boot=start.boot,
+        counters=start.counters,
+        state=start.memory,
+        fresh=start.fresh,
+        random=start.random,
+    )
+
+
+def _tester(lab: labs.Lab, node: labs.Tester) -> TesterModel:
+    ports = {port: values.plain() for port, values in node.ports.items()}
+    flows = {name: {**flow.plain(), "start": "manual"} for name, flow in lab.flows.items()}
+
+    def make() -> Tester:
+        return Tester(node.name, ports=ports, flows=flows, settings=node.settings.plain())
+
+    begins = tuple(name for name, flow in lab.flows.items() if flow.origin.node == node.name)
+    return TesterModel(node.name, make, tuple(ports), begins)
+
+
+def _second(config: Config) -> Variant:
+    """A configuration that differs in many places at once, so that half of it would show."""
+    tunnels = {name: replace(tunnel, mtu=OTHER_MTU) for name, tunnel in config.tunnels.items()}
+    sas = {name: replace(sa, window=OTHER_WINDOW) for name, sa in config.manual_sas.items()}
+    other = replace(config, tunnels=tunnels, manual_sas=sas)
+    return Variant(render(other), _marks(other))
+
+
+def _marks(config: Config) -> Callable[[Record], bool | None]:
+    mtus = {name: tunnel.mtu or 0 for name, tunnel in config.tunnels.items()}
+    windows = {name: sa.window or 64 for name, sa in config.manual_sas.items()}
+
+    def marks(record: Record) -> bool | None:
+        if isinstance(record, records.Tunnel):
+            return record.mtu == mtus.get(record.name)
+        if isinstance(record, records.ManualSa):
+            return record.window == windows.get(record.name)
+        return None
+
+    return marks
+
+
+# many seeds
+
+_job: tuple[LabModel, float, Faults]
+
+
+def _adopt(lab: LabModel, minutes: float, faults: Faults) -> None:
+    global _job
+    _job = (lab, minutes, faults)
+
+
+def _one(seed: int) -> Outcome:
+    lab, minutes, faults = _job
+    return simulate(lab, seed, minutes, faults)
+
+
+def campaign(
+    lab: LabModel,
+    seeds: Iterable[int],
+    minutes: float = 5.0,
+    faults: Faults | None = None,
+    workers: int | None = None,
+) -> Iterator[Outcome]:
+    """The outcome of each seed, as they come; `workers` processes, one for each core where none are given."""
+    count = workers if workers is not None else len(os.sched_getaffinity(0))
+    _adopt(lab, minutes, faults or Faults())
+    if count <= 1:
+        yield from map(_one, seeds)
+        return
+    # Forked: engines are made by functions, which no other process could be sent.
+    with multiprocessing.get_context("fork").Pool(count) as pool:
+        yield from pool.imap_unordered(_one, seeds)
+
+
+@click.command("simulate")
+@click.argument("lab", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--seeds", default=200, show_default=True, help="Run the seeds 1 to this.")
+@click.option("--minutes", default=5.0, show_default=True, help="Simulated minutes of each run.")
+@click.option("--seed", type=int, help="Run this one seed only: the replay of a schedule.")
+@click.option("--trace", is_flag=True, help="Print every event of the run (with --seed).")
+@click.option("--workers", type=int, help="Processes to use; one for each core when left out.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
+def command(
+    lab: Path, seeds: int, minutes: float, seed: int | None, trace: bool, workers: int | None, as_json: bool
+) -> None:
+    """Run LAB on a fake clock under schedules of faults, each drawn from its seed.
+
+    Ends with 1 if any schedule led to something that may never happen.
+    """
+    try:
+        made = model(lab)
+    except (LabError, ValueError) as error:
+        raise click.ClickException(str(error)) from None
+    if seed is not None:
+        tell = (lambda time, line: click.echo(f"{time:12.6f} {line}", err=as_json)) if trace else None
+        outcomes: Iterable[Outcome] = iter([simulate(made, seed, minutes, trace=tell)])
+    elif trace:
+        raise click.UsageError("--trace shows one schedule: say which with --seed")
+    else:
+        outcomes = campaign(made, range(1, seeds + 1), minutes, workers=workers)
+    done: list[Outcome] = []
+    for outcome in outcomes:
+        done.append(outcome)
+        if not as_json and not outcome.passed:
+            click.echo(f"seed {outcome.seed}: {outcome.rule}: {outcome.what}")
+            if outcome.details and seed is not None:
+                click.echo(outcome.details)
+            click.echo(f"  after {outcome.time:.6f} s; again: {_again(lab, outcome.seed, minutes)}")
+    failed = [outcome for outcome in done if not outcome.passed]
+    if as_json:
+        runs = [{**asdict(outcome), "again": _again(lab, outcome.seed, minutes)} for outcome in done]
+        click.echo(json.dumps({"passed": not failed, "minutes": minutes, "runs": runs}))
+    else:
+        click.echo(_summary(done, minutes, len(failed)))
+    raise SystemExit(1 if failed else 0)
+
+
+def _again(lab: Path, seed: int, minutes: float) -> str:
+    return f"chassis-launch simulate {lab} --minutes {minutes:g} --seed {seed} --trace"
+
+
+def _summary(done: list[Outcome], minutes: float, failed: int) -> str:
+    total = {
+        name: sum(getattr(outcome, name) for outcome in done)
+        for name in ("kills", "stops", "commits", "sent", "delivered", "events")
+    }
+    return (
+        f"{len(done)} schedules of {minutes:g} simulated minutes: {total['kills']} kills, {total['stops']} stops, "
+        f"{total['commits']} commits, {total['sent']} packets sent and {total['delivered']} delivered, "
+        f"{total['events']} events; {failed or 'none'} went wrong"
+    )
