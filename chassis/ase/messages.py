@@ -1,0 +1,124 @@
+"""Log lines of the ASP's data path: the texts, and how often one may be said.
+
+The texts are those of the operator guide, table 7; which of the causes of a drop has one is said by
+`chassis.ase.ipsec.causes.MESSAGE_IDS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import inf
+from types import MappingProxyType
+from typing import Final
+
+from chassis.ase.ipsec.causes import MESSAGE_IDS, Cause, Drops, Sample
+from chassis.bus.messages import LogRecord
+from chassis.net.address import format_address
+
+FACILITY: Final = "IPSEC"
+
+INTERVAL: Final = 1.0
+"""Seconds between two log lines of one cause: what comes in between is counted into the next line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """Severity (by the words of syslog) and text of one message."""
+
+    severity: str
+    text: str
+
+
+TEXTS: Final[Mapping[str, Text]] = MappingProxyType(
+    {
+        "esp-icv-ah": Text("warning", "Authentication failure. Possibly mis-matching keys."),
+        "esp-icv-esp": Text("warning", "Authentication failure. Possibly mis-matching keys."),
+        "esp-encap-mode": Text(
+            "warning",
+            "Encapsulation mode differs. Received in Transport mode, where expected in Tunnel mode.",
+        ),
+        "esp-no-inbound-sa": Text("info", "No Inbound SA Found."),
+        "esp-late-packet": Text("info", "Late Packet falling out of window."),
+        "esp-duplicate-packet": Text("info", "Repeated/duplicate packet."),
+    }
+)
+"""Messages by their id. The guide calls the last three informational and gives the others no severity."""
+
+
+@dataclass(slots=True)
+class _Line:
+    """What is known of one cause: when it may be said again, and what has waited since."""
+
+    again_at: float = -inf
+    count: int = 0
+    sample: Sample | None = None
+
+
+class DropLog:
+    """Log records of drops: the first of a cause at once, then one in `INTERVAL` seconds with the number since.
+
+    The counts of all records of a cause add up to its drops, apart from those that `flush` still holds back.
+    """
+
+    __slots__ = ("_card", "_due", "_lines")
+
+    def __init__(self, card: str) -> None:
+        self._card = card
+        self._lines = {cause: _Line() for cause in MESSAGE_IDS}
+        self._due = inf
+
+    def note(self, drops: Drops, now: float) -> list[LogRecord]:
+        """Take the drops of a batch; the records to send at once."""
+        records = []
+        for cause, count in drops.counts.items():
+            line = self._lines.get(cause)
+            if line is None:
+                continue
+            line.count += count
+            line.sample = drops.samples[cause]
+            if now >= line.again_at:
+                records.append(self._record(cause, line, now))
+            elif line.again_at < self._due:
+                self._due = line.again_at
+        return records
+
+    def flush(self, now: float) -> list[LogRecord]:
+        """The records whose time has come."""
+        if now < self._due:
+            return []
+        records = []
+        self._due = inf
+        for cause, line in self._lines.items():
+            if not line.count:
+                continue
+            if now >= line.again_at:
+                records.append(self._record(cause, line, now))
+            elif line.again_at < self._due:
+                self._due = line.again_at
+        return records
+
+    def wake(self) -> float:
+        """When `flush` has something to say, or infinity."""
+        return self._due
+
+    def _record(self, cause: Cause, line: _Line, now: float) -> LogRecord:
+        sample, count = line.sample, line.count
+        assert sample is not None
+        line.again_at, line.count, line.sample = now + INTERVAL, 0, None
+        name = MESSAGE_IDS[cause]
+        text = TEXTS[name]
+        return LogRecord(
+            now,
+            text.severity,
+            FACILITY,
+            name,
+            text.text,
+            {
+                "card": self._card,
+                "spi": sample.spi,
+                "source": format_address(sample.source),
+                "sequence": sample.sequence,
+                "count": count,
+            },
+        )

@@ -1,0 +1,319 @@
+"""Both ways of a packet through an ASP: protect and on to the wire, open and on to its destination.
+
+A circuit-based tunnel's packets go back to the line card that holds its circuit; an economical tunnel's are looked
+up here and go straight to the card of the egress port. Outputs leave in the order of the packets.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from chassis.ase.counters import OPENED, PROTECTED, AnyCause, AspCause, AspCounters
+from chassis.ase.ipsec.causes import Cause as IpsecCause
+from chassis.ase.ipsec.causes import Drops, Notice
+from chassis.ase.ipsec.sadb import Sadb
+from chassis.ase.routes import Routes
+from chassis.ase.sizes import Fitted, Limits, fit, tunnel_limits
+from chassis.ase.tunnels import Path, TunnelState, TunnelTable
+from chassis.bus.batch import Batch, Step
+from chassis.bus.engine import Output, ToFabric
+from chassis.fwd.causes import Cause
+from chassis.fwd.classify import classify
+from chassis.fwd.decide import Decision, Kind
+from chassis.fwd.icmp_errors import BURST, ERRORS, RATE, TokenBucket, error
+from chassis.fwd.rewrite import decrement_ttls
+from chassis.net.ethernet import HEADROOM
+from chassis.net.types import Writable
+
+NESTING = 8
+"""How often one packet may be protected and opened at one ASP before it is dropped: tunnels in tunnels end."""
+
+
+class Host(Protocol):
+    """What the paths need of their card."""
+
+    card: str
+
+    @property
+    def up(self) -> Mapping[str, bool]: ...
+
+    def sending(self, batch: Batch) -> Batch: ...
+
+    def drop(self, cause: str, packets: int = 1) -> None: ...
+
+    def stamp(self, batch: Batch, step: str, now: float) -> None: ...
+
+    def dropped(self, drops: Drops, now: float) -> list[Output]:
+        """Count and log what the packet engine dropped."""
+
+    def noticed(self, notices: tuple[Notice, ...], now: float) -> list[Output]:
+        """Pass on what an SA has to say."""
+
+
+class Paths:
+    """The data path of one ASP. Each call returns its outputs; batches given to it have at most one trace mark,
+    and only if they hold one packet."""
+
+    def __init__(
+        self,
+        host: Host,
+        sadb: Sadb,
+        tunnels: TunnelTable,
+        routes: Routes,
+        counters: AspCounters,
+        random: Callable[[int], bytes],
+    ) -> None:
+        self._host = host
+        self._sadb = sadb
+        self._tunnels = tunnels
+        self._routes = routes
+        self._decider = routes.decider
+        self._counters = counters
+        self._random = random
+        self._errors = TokenBucket(RATE, BURST)
+        place = host.card.removeprefix("asp ")
+        self._protect_step = f"{place} protect"
+        self._open_step = f"{place} open"
+
+    def protect(self, batch: Batch, now: float, depth: int = 0) -> list[Output]:
+        """Clear packets into a tunnel; their TTL has been taken care of."""
+        host = self._host
+        number = batch.tunnel
+        state = self._tunnels.states.get(number)
+        if state is None:
+            return self._lost(AspCause.NO_TUNNEL, batch)
+        host.stamp(batch, self._protect_step, now)
+        record = state.record
+        if not state.pairs:
+            return self._lost(AspCause.NO_SA, batch)
+        if not record.up:
+            return self._lost(AspCause.TUNNEL_DOWN, batch)
+        path = state.path
+        if path is None or path.generation != self._decider.generation:
+            path = self._path(state)
+        if path.cause is not None:
+            return self._lost(path.cause, batch)
+        out: list[Output] = []
+        body, lengths = batch.body, batch.lengths
+        if max(lengths) - HEADROOM > path.limits.smallest:
+            fitted = fit(body, lengths, path.limits)
+            self._count(fitted)
+            body, lengths = fitted.body, fitted.lengths
+            for packet in fitted.refused:
+                source = self._routes.source(record.context, port=batch.ingress)
+                out += self._report(
+                    Cause.TOO_LONG, packet, record.context, source, now, depth, mtu=path.limits.keep
+                )
+            if not lengths:
+                return out
+        result = self._sadb.protect_tunnel(number, body, lengths, self._random)
+        protected = result.lengths
+        count = len(protected)
+        if result.drops.counts:
+            out += host.dropped(result.drops, now)
+        if result.notices:
+            out += host.noticed(result.notices, now)
+        if not count:
+            return out
+        octets = sum(lengths if count == len(lengths) else [lengths[index] for index in result.origins])
+        self._counters.tunnel(number, PROTECTED, count, octets - HEADROOM * count)
+        classes = batch.classes if count == len(batch.lengths) else (0, 0, 0, 0)
+        if path.way is not None:
+            outer = Batch(
+                Step.OUT,
+                result.body,
+                protected,
+                ingress=batch.ingress,
+                context=record.outer_context,
+                classes=classes,
+                marks=batch.marks,
+            )
+            return out + self._go(path.way, outer, now, depth, 0, own=True)
+        self._send(
+            out,
+            record.home,
+            Batch(
+                Step.CIRCUIT_OUT,
+                result.body,
+                protected,
+                ingress=batch.ingress,
+                context=record.outer_context,
+                tunnel=number,
+                circuit=record.circuit,
+                classes=classes,
+                marks=batch.marks,
+            ),
+        )
+        return out
+
+    def open(self, batch: Batch, now: float, depth: int = 0) -> list[Output]:
+        """Protected packets as they came in for a local address of a context."""
+        host = self._host
+        host.stamp(batch, self._open_step, now)
+        result = self._sadb.open_batch(batch.body, batch.lengths, batch.context)
+        out: list[Output] = []
+        if result.drops.counts:
+            out += host.dropped(result.drops, now)
+        for group in result.groups:
+            number, lengths = group.tunnel, group.lengths
+            state = self._tunnels.states[number]
+            record = state.record
+            self._counters.tunnel(number, OPENED, len(lengths), len(group.body) - HEADROOM * len(lengths))
+            clear = Batch(
+                Step.CIRCUIT_IN,
+                group.body,
+                lengths,
+                ingress=batch.ingress,
+                context=record.context,
+                tunnel=number,
+                circuit=record.circuit,
+                marks=batch.marks,
+            )
+            if record.economical:
+                out += self._forward(clear, now, depth, number)
+                continue
+            path = state.path
+            if path is None or path.generation != self._decider.generation:
+                path = self._path(state)
+            if path.cause is not None:
+                host.drop(path.cause, len(lengths))
+            else:
+                self._send(out, record.home, clear)
+        return out
+
+    # inside
+
+    def _path(self, state: TunnelState) -> Path:
+        """Decide how the packets of a tunnel go on, for this generation of decisions."""
+        record, routes, decider = state.record, self._routes, self._decider
+        egress = routes.egress_mtu(record.outer_context, record.remote)
+        limits = tunnel_limits(record, state.overhead, egress)
+        cause: AspCause | None = None
+        way: Decision | None = None
+        if record.economical:
+            way = decider.to(record.outer_context, record.remote)
+        elif not record.circuit or not record.home:
+            cause = AspCause.NO_CIRCUIT
+        elif not self._host.up.get(record.home, False):
+            cause = AspCause.HOME_DOWN
+        state.path = path = Path(decider.generation, limits, cause, way)
+        return path
+
+    def _forward(self, batch: Batch, now: float, depth: int, tunnel: int) -> list[Output]:
+        """Route clear packets that came out of an economical tunnel."""
+        out: list[Output] = []
+        for decision, body, lengths in classify(self._decider, batch.context, batch.body, batch.lengths):
+            if decision.kind >= Kind.PORT:
+                decrement_ttls(body, lengths)
+            part = Batch(
+                Step.OUT,
+                body,
+                lengths,
+                ingress=batch.ingress,
+                context=batch.context,
+                marks=batch.marks,
+            )
+            out += self._go(decision, part, now, depth, tunnel, own=False)
+        return out
+
+    def _go(
+        self, decision: Decision, batch: Batch, now: float, depth: int, tunnel: int, *, own: bool
+    ) -> list[Output]:
+        """Send packets the way that was decided for them. `own`: their source is this router, which needs no
+        ICMP error; else they came in by `tunnel`."""
+        kind = decision.kind
+        out: list[Output] = []
+        if kind is Kind.PORT:
+            mtu = self._routes.mtu(decision.port)
+            if max(batch.lengths) - HEADROOM > mtu:
+                fitted = fit(batch.body, batch.lengths, Limits(mtu, mtu))
+                self._count(fitted)
+                for packet in fitted.refused:
+                    if own:
+                        self._host.drop(Cause.TOO_LONG)
+                    else:
+                        source = self._routes.source(batch.context, tunnel)
+                        out += self._report(Cause.TOO_LONG, packet, batch.context, source, now, depth, mtu=mtu)
+                if not fitted.lengths:
+                    return out
+                batch.body, batch.lengths = fitted.body, fitted.lengths
+            batch.step, batch.port, batch.address = Step.OUT, decision.port, decision.address
+            self._send(out, decision.card, batch)
+        elif kind is Kind.TUNNEL:
+            record = self._tunnels.records[decision.tunnel]
+            batch.step, batch.tunnel = Step.PROTECT, record.number
+            if record.asp != self._host.card:
+                self._send(out, record.asp, batch)
+            elif depth < NESTING:
+                out += self.protect(batch, now, depth + 1)
+            else:
+                self._host.drop(Cause.LOOP, len(batch.lengths))
+        elif kind is Kind.OPEN or kind is Kind.OWN:
+            batch.step = Step.OPEN
+            if decision.card != self._host.card:
+                self._send(out, decision.card, batch)
+            elif depth < NESTING:
+                out += self.open(batch, now, depth + 1)
+            else:
+                self._host.drop(Cause.LOOP, len(batch.lengths))
+        elif kind is Kind.LOCAL:
+            card = self._routes.line_card(batch.context, _destination(batch.body))
+            if card:
+                batch.step = Step.LOCAL
+                self._send(out, card, batch)
+            else:
+                self._host.drop(Cause.NEXT_HOP_DOWN, len(batch.lengths))
+        else:
+            cause = decision.cause or Cause.NO_ROUTE
+            if own or cause not in ERRORS:
+                self._host.drop(cause, len(batch.lengths))
+            else:
+                source = self._routes.source(batch.context, tunnel)
+                for packet in batch.packets():
+                    out += self._report(cause, packet[HEADROOM:], batch.context, source, now, depth)
+        return out
+
+    def _report(
+        self,
+        cause: Cause,
+        packet: memoryview,
+        context: int,
+        source: int,
+        now: float,
+        depth: int,
+        *,
+        mtu: int = 0,
+    ) -> list[Output]:
+        """Drop a packet and tell its sender why, if that is owed and not too much."""
+        self._host.drop(cause)
+        message = error(cause, packet, source, mtu=mtu)
+        if message is None or not self._errors.take(now):
+            return []
+        self._counters.values[self._counters.icmp] += 1
+        batch = Batch(
+            Step.OUT,
+            bytearray(HEADROOM) + message,
+            array("H", [HEADROOM + len(message)]),
+            context=context,
+        )
+        way = self._decider.to(context, _destination(batch.body))
+        return self._go(way if way.kind is not Kind.OWN else way.to_local, batch, now, depth, 0, own=True)
+
+    def _send(self, out: list[Output], card: str, batch: Batch) -> None:
+        self._counters.values[self._counters.sent] += len(batch.lengths)
+        out.append(ToFabric(card, self._host.sending(batch)))
+
+    def _lost(self, cause: AnyCause, batch: Batch) -> list[Output]:
+        self._host.drop(cause, len(batch.lengths))
+        return []
+
+    def _count(self, fitted: Fitted) -> None:
+        self._counters.values[self._counters.fragments] += fitted.made
+        if fitted.malformed:
+            self._host.drop(IpsecCause.MALFORMED, fitted.malformed)
+
+
+def _destination(body: Writable) -> int:
+    return int.from_bytes(body[HEADROOM + 16 : HEADROOM + 20], "big")
