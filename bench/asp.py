@@ -1,0 +1,125 @@
+"""One ASP each way: batches into its engine, batches out, with everything but the sockets."""
+
+from __future__ import annotations
+
+import os
+import time
+from array import array
+from copy import copy
+
+from bench.report import Report
+from chassis.ase.engine import Asp
+from chassis.ase.ipsec.state import octets_for
+from chassis.bus.batch import Batch, Step
+from chassis.bus.engine import Output, ToFabric
+from chassis.bus.messages import Snapshot, Welcome
+from chassis.bus.records import CardState, Circuit, ManualSa, SaKeys, Tunnel, TunnelEntry
+from chassis.net.address import parse_address
+from chassis.net.ethernet import HEADROOM
+from chassis.net.ipv4 import Ipv4
+
+BATCH = 64
+SECONDS = 0.7
+RUNS = 5
+KEYS = {
+    "AES-128-CBC/SHA1": SaKeys(
+        esp_spi=1000,
+        esp_integrity="hmac-sha1-96",
+        esp_integrity_key=bytes(range(20)),
+        esp_cipher="aes-128-cbc",
+        esp_cipher_key=bytes(range(16)),
+    ),
+    "3DES-CBC/MD5": SaKeys(
+        esp_spi=1000,
+        esp_integrity="hmac-md5-96",
+        esp_integrity_key=bytes(range(16)),
+        esp_cipher="3des-cbc",
+        esp_cipher_key=bytes(range(24)),
+    ),
+}
+LEFT, RIGHT = parse_address("30.0.0.1"), parse_address("20.1.0.2")
+
+
+def _asp(keys: SaKeys, local: int, remote: int) -> Asp:
+    """An ASP that holds one circuit-based manual tunnel and its line card."""
+    asp = Asp("asp 1/1", pid=1, boot=1, state=memoryview(bytearray(octets_for(64))), fresh=True, random=os.urandom)
+    asp.connected(0.0)
+    asp.receive(Welcome(1, 1, 0.1, 5, {}), 0.0)
+    tunnel = Tunnel(
+        number=1,
+        name="t",
+        economical=False,
+        asp="asp 1/1",
+        circuit=7,
+        home="lc 3",
+        context=1,
+        outer_context=1,
+        local=local,
+        remote=remote,
+        mtu=0,
+        df_bit="propagate",
+        queues=1,
+        entries=(TunnelEntry(10, "sa", lease_end=1 << 32),),
+        up=True,
+    )
+    records = (
+        CardState("asp 1/1", "asp", 1, 1, True),
+        CardState("lc 3", "linecard", 1, 2, True),
+        ManualSa("sa", 64, False, keys, keys),
+        Circuit(7, "tunnel", "lc 3", 1, "if", tunnel=1),
+        tunnel,
+    )
+    asp.receive(Snapshot(1, 1, 1, records), 0.0)
+    return asp
+
+
+def _clear(size: int) -> Batch:
+    packet = (
+        bytes(HEADROOM)
+        + Ipv4(
+            source=parse_address("50.1.0.1"),
+            destination=parse_address("60.1.0.1"),
+            protocol=17,
+            payload=bytes(size - 20),
+        ).emit()
+    )
+    return Batch(
+        Step.PROTECT,
+        bytearray(packet * BATCH),
+        array("H", [len(packet)] * BATCH),
+        card="lc 3",
+        epoch=2,
+        context=1,
+        tunnel=1,
+    )
+
+
+def _batches(outputs: list[Output]) -> list[Batch]:
+    return [output.batch for output in outputs if isinstance(output, ToFabric)]
+
+
+def run(report: Report) -> None:
+    """Protect, and open what was protected; rates of one process on one core."""
+    for name, keys in KEYS.items():
+        for size in (64, 1400):
+            protected_rates, opened_rates = [], []
+            for _ in range(RUNS):
+                sender, receiver = _asp(keys, LEFT, RIGHT), _asp(keys, RIGHT, LEFT)
+                clear = _clear(size)
+                kept: list[Batch] = []
+                packets, begin = 0, time.perf_counter()
+                while (spent := time.perf_counter() - begin) < SECONDS:
+                    outputs = sender.receive_batch(copy(clear), 0.0)
+                    packets += BATCH
+                    if len(kept) < 2000:
+                        kept += _batches(outputs)
+                protected_rates.append(packets / spent)
+                for batch in kept:
+                    batch.card, batch.epoch, batch.step, batch.context = "lc 3", 2, Step.OPEN, 1
+                opened, begin = 0, time.perf_counter()
+                for batch in kept:
+                    opened += sum(map(len, _batches(receiver.receive_batch(batch, 0.0))))
+                opened_rates.append(opened / (time.perf_counter() - begin))
+                assert opened == BATCH * len(kept), "every packet must open"
+            report.add(f"one ASP protects, {size} bytes, {name}", protected_rates, "packets/s")
+            report.add(f"one ASP opens, {size} bytes, {name}", opened_rates, "packets/s")
