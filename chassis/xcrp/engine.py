@@ -261,7 +261,10 @@ class Controller:
 
     def _hello(self, card: str, hello: Hello, now: float) -> list[Output]:
         entry = self.node.cards.get(card)
-        if entry is None or hello.card != card:
+        if hello.card != card:
+            self._drop("hello in the name of another card")
+            return []
+        if entry is None:
             return [ToCard(card, Goodbye(f"the configuration has no card {hello.card!r}"))]
         if hello.protocol != PROTOCOL:
             return [ToCard(card, Goodbye(f"protocol {hello.protocol}; this controller speaks {PROTOCOL}"))]

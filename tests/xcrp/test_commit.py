@@ -1,0 +1,216 @@
+"""Commits: checked whole, journalled before they act, old or new whole wherever the controller ends."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from xcrp_kit import HA_PORTS, HIGH_AVAILABILITY, Cut, Node, sa
+
+from chassis.bus.codec import encode_record
+from chassis.bus.records import CardState
+from chassis.xcrp.configuration import JOURNAL, Journal
+
+CHANGED = (
+    HIGH_AVAILABILITY.replace("ip route 172.168.3.0/24 TI-1 cost 5", "ip route 172.168.4.0/24 TI-1 cost 5")
+    .replace("manual economical", "manual")
+    .replace("context L2\n", "context L3\n")
+    .replace("context L2", "context L3")
+    .replace("4/1\n  no shutdown\n  bind interface peer-2 L2", "4/1\n  no shutdown\n  bind interface peer-2 L3")
+    + """
+tunnel ipsec Tun-3 manual economical
+  peer-end-point local 1.1.1.1 remote 3.3.3.3 context L1
+  bind interface TI-3 C1
+  seq 10 security-association sa-3
+context C1
+  interface TI-3
+    ip address 192.168.4.1/30
+"""
+    + sa("sa-3", 303)
+)
+
+
+def wanted(node: Node) -> dict[object, bytes]:
+    """What the controller wants cards to hold, but for the cards' own states."""
+    assert node.controller is not None
+    records = node.controller.node.publisher.records
+    return {key: encode_record(record) for key, record in records.items() if not isinstance(record, CardState)}
+
+
+def booted() -> Node:
+    node = Node(HIGH_AVAILABILITY)
+    node.boot_all(*HA_PORTS)
+    return node
+
+
+def test_apply_changes_what_it_says() -> None:
+    node = booted()
+    dry = node.ask("apply", text=CHANGED, file="b.cfg", dry=True)
+    assert dry["applied"] is False
+    assert node.tunnel("Tun-2")["mode"] == "economical"
+    done = node.ask("apply", text=CHANGED, file="b.cfg")
+    assert done["applied"] is True
+    assert done["changes"] == dry["changes"]
+    paths = [" ".join(change["path"]) for change in done["changes"]]
+    assert any("Tun-3" in path for path in paths)
+    assert not any("0" * 10 in json.dumps(change) for change in done["changes"]), "a key is shown"
+    node.run(0.1)
+    assert {row["name"]: row["up"] for row in node.ask("status")["tunnels"]} == {
+        "Tun-1": True,
+        "Tun-2": True,
+        "Tun-3": True,
+    }
+    assert node.tunnel("Tun-2")["home"] == "lc 4"
+    assert node.keys_of("asp 2/1") == {"sa-1", "sa-3"}
+    assert node.hops("lc 3", "C1", "172.168.4.0/24") == ["Tun-1"]
+
+
+def test_one_wrong_line_refuses_all() -> None:
+    node = booted()
+    before = wanted(node)
+    journal = node.state[JOURNAL]
+    answer = node.ask("apply", text=CHANGED + "\nipsec polity x\n", file="b.cfg")
+    assert answer["applied"] is False
+    assert answer["changes"] == []
+    error = next(found for found in answer["diagnostics"] if found["severity"] == "error")
+    assert (error["file"], error["column"]) == ("b.cfg", 7)
+    assert error["line"] == len(CHANGED.split("\n")) + 1
+    assert wanted(node) == before
+    assert node.state[JOURNAL] == journal
+
+
+def test_changing_one_tunnel_touches_no_other() -> None:
+    node = booted()
+    node.run(0.2)
+    for card in node.cards.values():
+        card.changes.clear()
+    node.ask(
+        "apply", text=HIGH_AVAILABILITY.replace("bind interface TI-2 C1\n", "bind interface TI-2 C1\n  mtu 1300\n")
+    )
+    node.run(0.2)
+    put = {record.key for card in node.cards.values() for change in card.changes for record in change.put}
+    assert put == {("tunnel", 2)}
+    assert not [record for card in node.cards.values() for change in card.changes for record in change.deleted]
+    assert node.cards["asp 2/1"].changes == []
+
+
+def test_an_sa_that_a_second_asp_begins_to_use() -> None:
+    node = booted()
+    text = HIGH_AVAILABILITY.replace("security-association sa-2 access", "security-association sa-1 access")
+    node.ask("apply", text=text)
+    node.run(0.2)
+    assert node.keys_of("asp 2/1") == {"sa-1"}
+    assert node.keys_of("asp 2/2") == {"sa-1"}
+    assert node.tunnel("Tun-2")["up"]
+    node.ask("apply", text=HIGH_AVAILABILITY)
+    node.run(0.2)
+    assert node.keys_of("asp 2/2") == {"sa-2"}
+
+
+def test_cards_come_and_go() -> None:
+    node = booted()
+    text = HIGH_AVAILABILITY.replace("card ge-10-port 4\n", "card ge-10-port 5\n").replace("4/1", "5/1")
+    node.ask("apply", text=text)
+    assert node.goodbyes == [("lc 4", "no longer in the configuration")]
+    told = [output.values["cards"] for output in node.launcher if output.what == "cards"]
+    assert told == [{"asp 2/1": "asp", "asp 2/2": "asp", "lc 3": "linecard", "lc 5": "linecard"}]
+    assert node.tunnel("Tun-2")["reason"] == "line card"
+    node.carrier["lc 5"] = {"5/1"}
+    node.start_card("lc 5")
+    node.run(0.2)
+    assert node.tunnel("Tun-2")["up"]
+    # The card that comes back goes on above the epochs that it had.
+    epoch = node.epochs["lc 4"]
+    node.ask("apply", text=HIGH_AVAILABILITY)
+    node.start_card("lc 4")
+    node.run(0.2)
+    assert node.card("lc 4")["epoch"] > epoch
+
+
+def outputs_of_a_commit() -> int:
+    node = booted()
+    node.budget = 1 << 30
+    node.ask("apply", text=CHANGED)
+    node.run(0.1)
+    return (1 << 30) - int(node.budget)
+
+
+def test_killed_at_every_cut_it_is_the_old_or_the_new_one_whole() -> None:
+    old, new = booted(), booted()
+    new.ask("apply", text=CHANGED)
+    new.run(0.3)
+    old.run(0.3)
+    plain_old, plain_new = set(map(str, wanted(old))), set(map(str, wanted(new)))
+    seen = set()
+    for cut in range(outputs_of_a_commit() + 1):
+        node = booted()
+        node.budget = cut
+        try:
+            node.ask("apply", text=CHANGED)
+            node.run(0.1)
+        except (Cut, AssertionError):
+            pass
+        node.budget = 1 << 30
+        node.kill_controller()
+        node.start()
+        node.run(1.0)
+        states = {row["name"]: row["up"] for row in node.ask("status")["tunnels"]}
+        assert all(states.values()), (cut, states)
+        keys = {str(key) for key in wanted(node)}
+        is_new = "Tun-3" in states
+        assert len(keys) == len(plain_new if is_new else plain_old)
+        # What the cards hold is what is wanted, nothing of the other configuration is left.
+        for card in node.cards.values():
+            assert all(
+                node.controller is not None and node.controller.node.publisher.records[key] == record
+                for key, record in card.replica.records.items()
+            ), cut
+        assert is_new == (cut > 0)
+        seen.add(is_new)
+    assert seen == {False, True}
+
+
+def test_the_start_up_file_is_read_only_when_the_journal_is_empty() -> None:
+    node = booted()
+    node.ask("apply", text=CHANGED)
+    node.kill_controller()
+    node.text = "context other\n"
+    node.start()
+    node.run(0.1)
+    assert "Tun-3" in {row["name"] for row in node.ask("status")["tunnels"]}
+
+
+def test_a_wrong_start_up_file_is_refused_and_said() -> None:
+    node = Node("card ge-10-port 3\nipsec polity x\n")
+    node.start()
+    assert node.controller is not None
+    assert node.controller.cards() == ()
+    assert any("refused" in event and "a.cfg:2:7" in event for event in node.events())
+    assert JOURNAL not in node.state
+
+
+@pytest.mark.parametrize("torn", [b'{"number": 3, "file": "c", "te', b"\x00\xff", b"{}\n", b"[1]\n"])
+def test_a_torn_journal_is_repaired(torn: bytes) -> None:
+    node = booted()
+    node.ask("apply", text=CHANGED, file="b.cfg")
+    node.kill_controller()
+    node.state[JOURNAL] += torn
+    node.start()
+    node.run(0.1)
+    assert node.ask("apply", text=HIGH_AVAILABILITY, file="c.cfg")["applied"]
+    journal = Journal(node.state[JOURNAL])
+    assert not journal.damaged
+    assert [commit.file for commit in journal.commits] == ["a.cfg", "b.cfg", "c.cfg"]
+
+
+def test_a_long_journal_is_cut_back_at_the_start() -> None:
+    node = Node("context c\n")
+    node.start()
+    for i in range(60):
+        node.ask("apply", text=f"context c{i}\n")
+    node.kill_controller()
+    node.start()
+    journal = Journal(node.state[JOURNAL])
+    assert len(journal.commits) == 20
+    assert journal.last is not None
+    assert journal.last.number == 61

@@ -1,0 +1,112 @@
+"""Numbers: stored before use, never used for anything else, kept over restarts."""
+
+from __future__ import annotations
+
+import json
+
+from chassis.xcrp.numbers import CARDS, CIRCUIT, LAST, LEASE, LEASES, NUMBERS, TUNNEL, Numbers
+
+
+def again(numbers: Numbers, files: dict[str, bytes], boot: int = 2) -> Numbers:
+    """What a controller finds that starts after everything was stored."""
+    for persist in numbers.stores():
+        files[persist.file] = persist.data
+    return Numbers(files, boot)
+
+
+def test_a_number_given_up_is_never_given_again() -> None:
+    files: dict[str, bytes] = {}
+    numbers = Numbers(files, 1)
+    assert numbers.keep(TUNNEL, ["t1", "t2"]) == {"t1": 1, "t2": 2}
+    assert numbers.keep(TUNNEL, ["t2"]) == {"t2": 2}
+    numbers = again(numbers, files)
+    assert numbers.keep(TUNNEL, ["t1", "t2"]) == {"t2": 2, "t1": 3}
+
+
+def test_circuits_of_ports_and_tunnels_are_one_sequence() -> None:
+    files: dict[str, bytes] = {}
+    numbers = Numbers(files, 1)
+    assert numbers.keep(CIRCUIT, ["3/1"]) == {"3/1": 1}
+    assert numbers.circuit("t1", "lc 4") == 2
+    assert numbers.circuit("t1", "lc 4") == 2
+    assert numbers.circuit("t1", "lc 5") == 3
+    assert numbers.circuit("t1", "") == 0
+    numbers = again(numbers, files)
+    assert numbers.circuit("t1", "lc 4") == 4
+    assert not numbers.problems
+
+
+def test_nothing_is_stored_when_nothing_changed() -> None:
+    numbers = Numbers({}, 1)
+    numbers.keep(TUNNEL, ["t1"])
+    assert [persist.file for persist in numbers.stores()] == [NUMBERS]
+    numbers.keep(TUNNEL, ["t1"])
+    assert numbers.stores() == []
+
+
+def test_leases_come_to_disk_before_the_admission_that_needs_them() -> None:
+    numbers = Numbers({}, 1)
+    numbers.raise_epoch("asp 1/1", 1)
+    numbers.keep(TUNNEL, ["t1"])
+    numbers.lease(1, 10, "asp 1/1", ("3.3.3.3 esp 300",))
+    assert [persist.file for persist in numbers.stores()] == [LEASES, NUMBERS, CARDS]
+
+
+def test_leases_never_overlap_for_one_destination_and_spi() -> None:
+    files: dict[str, bytes] = {}
+    numbers = Numbers(files, 1)
+    use = ("3.3.3.3 esp 300",)
+    first = numbers.lease(1, 10, "asp 1/1", use)
+    assert (first.start, first.end) == (1, LEASE + 1)
+    assert numbers.lease(1, 10, "asp 1/1", use) == first
+    extended = numbers.extend(1, 10)
+    assert extended is not None
+    assert (extended.start, extended.end) == (1, 2 * LEASE + 1)
+    numbers = again(numbers, files)
+    renewed = numbers.renew(1, 10)
+    assert renewed is not None
+    assert renewed.start == extended.end
+    # Another tunnel with the same SA to the same peer, and the first one on another ASP.
+    other = numbers.lease(2, 10, "asp 1/2", use)
+    assert other.start == renewed.end
+    moved = numbers.lease(1, 10, "asp 1/2", use)
+    assert moved.start == other.end
+    # The other one can't go on where its own numbers end: somebody else has them.
+    beyond = numbers.extend(2, 10)
+    assert beyond is not None
+    assert beyond.start == moved.end
+    numbers.drop_leases(set())
+    numbers = again(numbers, files)
+    assert numbers.lease(9, 10, "asp 1/1", use).start == beyond.end
+
+
+def test_a_lease_ends_with_the_last_sequence_number() -> None:
+    numbers = Numbers({}, 1)
+    use = ("3.3.3.3 ah 300",)
+    numbers.lease(1, 10, "asp 1/1", use)
+    for _ in range(5000):
+        numbers.extend(1, 10)
+    assert numbers.leases[1, 10].end == LAST
+    renewed = numbers.renew(1, 10)
+    assert renewed is not None
+    assert renewed.start == renewed.end == LAST
+
+
+def test_epochs_rise_over_restarts_and_above_what_a_card_says() -> None:
+    files: dict[str, bytes] = {}
+    numbers = Numbers(files, 1)
+    assert numbers.raise_epoch("lc 3", 1) == 1
+    assert numbers.raise_epoch("lc 3", 1) == 2
+    assert numbers.raise_epoch("lc 3", 2, above=40) == 41
+    numbers = again(numbers, files)
+    assert numbers.cards["lc 3"].boot == 2
+    assert numbers.raise_epoch("lc 3", 3) == 42
+
+
+def test_damaged_files_are_said_and_numbering_goes_on_above() -> None:
+    for data in (b"", b"{", b"[]", b'{"last": 1}', b"\xff\xfe", json.dumps({"a": [1]}).encode()):
+        numbers = Numbers({CARDS: data, NUMBERS: data, LEASES: data}, 7)
+        assert len(numbers.problems) == 3, data
+        assert numbers.keep(TUNNEL, ["t1"])["t1"] > 7 << 16
+        assert numbers.raise_epoch("lc 3", 1) > 7 << 16
+        assert numbers.lease(1, 10, "asp 1/1", ("x",)).start > 7 * LEASE

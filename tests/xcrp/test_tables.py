@@ -1,0 +1,68 @@
+"""The two state machines: every state has an answer to every event, and the answers that matter are these."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import pytest
+
+from chassis.xcrp import cards, tunnels
+from chassis.xcrp.cards import Action, CardEntry
+
+
+@pytest.mark.parametrize(("state", "event"), list(product(cards.State, cards.Event)))
+def test_card_table_has_every_pair(state: cards.State, event: cards.Event) -> None:
+    entry = CardEntry("asp 1/1", "asp", state)
+    action = entry.take(event)
+    assert isinstance(action, Action)
+    # Whoever was listened to and no longer is has lost its epoch; nobody else has.
+    listening = (cards.State.SYNCHRONISING, cards.State.USABLE)
+    fenced = action in (Action.FENCE, Action.FENCE_LATE)
+    if state in listening:
+        assert fenced == (entry.state not in listening)
+    # A card becomes usable in two ways only: it reported its snapshot, or it outlived its controller.
+    if entry.state is cards.State.USABLE and state is not cards.State.USABLE:
+        assert (state, event) in {
+            (cards.State.SYNCHRONISING, cards.Event.SYNCHRONISED),
+            (cards.State.REMEMBERED, cards.Event.HELLO_HELD),
+        }
+    # A new start of a process never goes on under the epoch of the one before.
+    if event is cards.Event.HELLO_NEW:
+        assert (entry.state, action) == (cards.State.SYNCHRONISING, Action.ADMIT)
+    if event is cards.Event.DIED:
+        assert entry.state is cards.State.ABSENT
+    if action is Action.IGNORE:
+        assert entry.state is state
+
+
+@pytest.mark.parametrize(("state", "event"), list(product(tunnels.State, tunnels.Event)))
+def test_tunnel_table_is_the_product_of_two_flags(state: tunnels.State, event: tunnels.Event) -> None:
+    flags = {
+        tunnels.State.DOWN: (False, False),
+        tunnels.State.PREPARED: (False, True),
+        tunnels.State.WAITING: (True, False),
+        tunnels.State.UP: (True, True),
+    }
+    met, installed = flags[state]
+    if event in (tunnels.Event.MET, tunnels.Event.UNMET):
+        met = event is tunnels.Event.MET
+    else:
+        installed = event is tunnels.Event.INSTALLED
+    made = tunnels.TunnelState(state)
+    flipped = made.take(event, 5.0)
+    assert flags[made.state] == (met, installed)
+    assert flipped == ((state is tunnels.State.UP) != made.up)
+    assert made.since == (5.0 if flipped else 0.0)
+
+
+def test_allowance_for_a_late_watcher() -> None:
+    watch = cards.Watch(0.5, 1.0)
+    entry = watch.cards["lc 3"] = CardEntry("lc 3", "linecard", cards.State.USABLE, heard=10.0)
+    assert watch.wake() == 10.5
+    watch.allow(3.0, 13.2)
+    assert watch.due(13.2) == []
+    assert watch.wake() == 13.5
+    assert watch.due(13.5) == [(entry, cards.Event.SILENCE)]
+    # It never counts a card as heard later than now.
+    watch.allow(60.0, 14.0)
+    assert entry.heard == 14.0
