@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import isinf
 from pathlib import Path
 from typing import Any, Literal
 
@@ -127,8 +128,9 @@ class Link:
 class Flow:
     """Numbered UDP packets from one tester port to another.
 
-    `rate` is packets per second, `size` bytes of the IP packet, `trace` seconds between traced packets (0: the
-    first one only), `count` the number of packets after which it ends (0: never).
+    `rate` is packets per second (infinite: as fast as the wire takes them), `size` bytes of the IP packet,
+    `trace` seconds between traced packets (0: the first one only), `count` the number of packets after which it
+    ends (0: never).
     """
 
     name: str
@@ -149,7 +151,7 @@ class Flow:
         return {
             "from": str(self.origin),
             "to": str(self.target),
-            "rate": self.rate,
+            "rate": "max" if isinf(self.rate) else self.rate,
             "size": self.size,
             "source": self.source,
             "destination": self.destination,

@@ -6,6 +6,7 @@ import ipaddress
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 from typing import Any, Literal
 
@@ -376,7 +377,7 @@ class _Parser:
             origin,
             target,
             self._positive(fields.get("rate"), "rate", 100.0),
-            self._integer(fields["size"], "size", 64, 65535) if "size" in fields else 200,
+            self._integer(fields["size"], "size", 60, 65000) if "size" in fields else 200,
             source,
             destination,
             self._integer(fields["dscp"], "dscp", 0, 63) if "dscp" in fields else 0,
@@ -447,8 +448,10 @@ class _Parser:
         if value is None:
             return default
         number = value.value
+        if number == "max":
+            return inf
         if isinstance(number, bool) or not isinstance(number, (int, float)) or not 0 < number <= 10_000_000:
-            message = f"'{what}:' is packets per second, more than 0"
+            message = f"'{what}:' is packets per second, more than 0, or max"
             self._report.error(value.at, "lab-value", message, str(value.value))
             return default
         return float(number)
