@@ -1,4 +1,4 @@
-"""Random configurations, made by walking the grammar, with a record of which of its nodes each line went through."""
+"""Random configurations, made by walking the grammar, with a record of which nodes each line went through."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class Generator:
         commands = [c for c in CONFIG_COMMANDS if mode in c.modes and knows(c, mode, variant)]
         deep = [c for c in commands if c.enters] or commands
         for _ in range(count):
-            # Half of the lines open something, and half of those at the top a context: most of the grammar is inside.
+            # Many lines open something, and at the top often a context: most of the grammar is inside.
             among = self.random.choice((commands, deep, _CONTEXT) if mode == "global" else (commands, deep))
             command = self.random.choice(among)
             if self.wanted and self.random.random() < 0.2:
@@ -136,7 +136,7 @@ class Generator:
         chosen: dict[str, str],
     ) -> list[str]:
         words: list[str] = []
-        for number, element in enumerate(elements):
+        for element in elements:
             match element:
                 case Word(spellings):
                     words.append(self.random.choice(spellings))

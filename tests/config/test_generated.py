@@ -5,10 +5,11 @@ from __future__ import annotations
 import random
 from collections import Counter
 
+from configgen import Generator, Node, all_nodes
+
 from chassis.config.difference import difference
 from chassis.config.parser import Parsed, parse
 from chassis.config.render import render
-from configgen import Generator, Node, all_nodes
 
 COUNT = 1000
 SEED = 20061
