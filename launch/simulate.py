@@ -24,7 +24,7 @@ from chassis.bus.records import Record
 from chassis.config.model import Config
 from chassis.config.render import render
 from chassis.net.ethernet import HEADROOM
-from chassis.sim.faults import Faults
+from chassis.sim.faults import SHORTEST, Faults
 from chassis.sim.node import CardModel, CardStart, ControllerStart, NodeModel, Variant
 from chassis.sim.run import LabModel, Outcome, simulate
 from chassis.sim.testers import TesterModel
@@ -202,15 +202,25 @@ def campaign(
 @click.option("--minutes", default=5.0, show_default=True, help="Simulated minutes of each run.")
 @click.option("--seed", type=int, help="Run this one seed only: the replay of a schedule.")
 @click.option("--trace", is_flag=True, help="Print every event of the run (with --seed).")
+@click.option("--first", is_flag=True, help="End at the first schedule that goes wrong.")
 @click.option("--workers", type=int, help="Processes to use; one for each core when left out.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
 def command(
-    lab: Path, seeds: int, minutes: float, seed: int | None, trace: bool, workers: int | None, as_json: bool
+    lab: Path,
+    seeds: int,
+    minutes: float,
+    seed: int | None,
+    trace: bool,
+    first: bool,
+    workers: int | None,
+    as_json: bool,
 ) -> None:
     """Run LAB on a fake clock under schedules of faults, each drawn from its seed.
 
     Ends with 1 if any schedule led to something that may never happen.
     """
+    if minutes * 60 < SHORTEST:
+        raise click.BadParameter(f"a run takes {SHORTEST / 60:.2g} minutes or more", param_hint="--minutes")
     try:
         made = model(lab)
     except (LabError, ValueError) as error:
@@ -230,6 +240,8 @@ def command(
             if outcome.details and seed is not None:
                 click.echo(outcome.details)
             click.echo(f"  after {outcome.time:.6f} s; again: {_again(lab, outcome.seed, minutes)}")
+        if first and not outcome.passed:
+            break
     failed = [outcome for outcome in done if not outcome.passed]
     if as_json:
         runs = [{**asdict(outcome), "again": _again(lab, outcome.seed, minutes)} for outcome in done]

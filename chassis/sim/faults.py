@@ -36,6 +36,12 @@ STOPS = (0.03, 0.2, 0.39, 0.42, 0.48, 0.55, 0.7, 0.9, 1.05, 1.4, 2.5)
 PATIENCE = 0.4
 """Seconds that an armed end waits for its moment before it comes anyway."""
 
+SPARE = 1.2
+"""So many times the packets that are asked for are planned: some find no wire."""
+
+SHORTEST = WARM_UP + HEALING + SLOT
+"""Seconds of the shortest run."""
+
 REPLAYED = 5.0
 """Seconds of wire packets that a replay sends in again."""
 
@@ -120,7 +126,8 @@ class Schedule:
     def _size_bursts(self, slots: int, ends: int) -> None:
         flows = sum(len(tester.model.flows) for tester in self._run.testers)
         bursts = 2 + slots + ends + 3 * self._faults.quiet
-        self._burst = max(-(-self._faults.packets // max(flows * bursts, 1)), 10)
+        # What is sent into a wire whose far end is dead does not count.
+        self._burst = max(int(SPARE * self._faults.packets / max(flows * bursts, 1)) + 1, 10)
 
     def _bursts(self, when: float) -> None:
         for tester in self._run.testers:

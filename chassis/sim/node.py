@@ -349,7 +349,7 @@ class Node:
     def asked(self, output: ToLauncher) -> None:
         """The controller asks the launcher for something."""
         if output.what == "kill":
-            self.world.after(self._between(NOTICED), self._kill, output.values.get("card"))
+            self.world.after(self._between(NOTICED), self._kill, output.values)
 
     def watch_stopped(self, process: Process) -> None:
         """The launcher ends a controller that it has not heard of for too long."""
@@ -359,9 +359,9 @@ class Node:
         if process.stopped and self.world.now - process.stopped_at >= CONTROLLER_SILENCE - 1e-6:
             process.kill()
 
-    def _kill(self, card: str) -> None:
-        process = self.cards.get(card)
-        if process is not None:
+    def _kill(self, values: Mapping[str, Any]) -> None:
+        process = self.cards.get(values["card"])
+        if process is not None and values.get("boot", process.boot) == process.boot:
             process.kill()
 
     def _between(self, bounds: tuple[float, float]) -> float:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from chassis.sim.checks import Checks, Identify
-from chassis.sim.faults import Faults, Schedule
+from chassis.sim.faults import SHORTEST, Faults, Schedule
 from chassis.sim.node import Node, NodeModel
 from chassis.sim.testers import TesterModel, TesterProcess
 from chassis.sim.wires import KEPT, End, link
@@ -181,7 +181,12 @@ def simulate(
     """Run a lab for so many simulated minutes with the faults that a seed draws.
 
     The run ends at the first violation. `trace(seconds, line)`, where given, is told of every event.
+
+    Raises:
+        ValueError: so few minutes have no room for booting, faults and recovery.
     """
+    if minutes * 60 < SHORTEST:
+        raise ValueError(f"a run takes {SHORTEST / 60:g} simulated minutes or more, not {minutes:g}")
     run = Run(lab, seed, trace)
     world, checks = run.world, run.checks
     seconds = minutes * 60

@@ -92,6 +92,13 @@ class End:
     def send(self, batch: Batch) -> None:
         """Put frames on the wire."""
         batch.card, batch.epoch, batch.step, batch.ingress = "", 0, Step.IN, ""
+        if self._connection is None:
+            return
+        # What the port sends is judged and kept, not what the wire makes of it.
+        if self.tap is not None:
+            self.tap(self, batch)
+        if self.kept is not None:
+            self.kept.append((self.world.now, bytes(batch.body), batch.lengths))
         for ready in self.impairment.offer(batch, self.world.now):
             self._put(ready)
         self._rearm()
@@ -142,13 +149,8 @@ class End:
             self.world.at(self._due_at, self._due, self._due_at)
 
     def _put(self, batch: Batch) -> None:
-        if self._connection is None or self.impairment.down:
-            return
-        if self.tap is not None:
-            self.tap(self, batch)
-        if self.kept is not None:
-            self.kept.append((self.world.now, bytes(batch.body), batch.lengths))
-        self._connection.send(batch)
+        if self._connection is not None and not self.impairment.down:
+            self._connection.send(batch)
 
     def _arrived(self, batch: Batch) -> None:
         if self.process is not None and not self.impairment.down:

@@ -1,0 +1,122 @@
+"""The real engines under the simulator: nothing goes wrong, and each planted bug is found and replayed."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from chassis.ase.ipsec.state import Slot
+from chassis.bus.card import Card
+from chassis.sim.run import simulate
+from chassis.xcrp import cards
+from launch.simulate import campaign, command, model
+
+LAB = Path(__file__).parents[2] / "configs" / "simulate" / "lab.yaml"
+
+
+def test_a_few_schedules_pass() -> None:
+    for outcome in campaign(model(LAB), range(1, 5), workers=1):
+        assert outcome.passed, outcome
+        assert outcome.kills + outcome.stops >= 20
+        assert outcome.sent >= 10_000
+        assert outcome.protected > outcome.sent // 2
+        assert outcome.commits >= 4
+
+
+def test_a_run_does_not_depend_on_the_process_that_it_runs_in() -> None:
+    script = (
+        "import sys; from pathlib import Path; from launch.simulate import model, simulate\n"
+        "print(simulate(model(Path(sys.argv[1])), 3, 1.5))"
+    )
+    seen = set()
+    for hashing in ("1", "2"):
+        done = subprocess.run(
+            [sys.executable, "-c", script, str(LAB)],
+            env={**os.environ, "PYTHONHASHSEED": hashing, "PYTHONPATH": str(LAB.parents[2])},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        seen.add(done.stdout)
+    assert len(seen) == 1
+
+
+def save_windows_late(patch: pytest.MonkeyPatch) -> None:
+    """A window is stored when the next one is to be: what was delivered last is not in the file."""
+    store, pending = Slot.store_window, {}
+
+    def late(self: Slot, edge: int, bitmap: int) -> None:
+        if self in pending:
+            store(self, *pending[self])
+        pending[self] = (edge, bitmap)
+
+    patch.setattr(Slot, "store_window", late)
+
+
+def accept_any_epoch(patch: pytest.MonkeyPatch) -> None:
+    """A batch of an epoch that is over is taken."""
+
+    def accepts(self: Card, batch: Any) -> bool:
+        return not self.fenced
+
+    patch.setattr(Card, "accepts", accepts)
+
+
+def flush_on_reconcile(patch: pytest.MonkeyPatch) -> None:
+    """A controller that comes back admits every card anew."""
+    row = cards.TABLE[cards.State.REMEMBERED]
+    for event in (cards.Event.HELLO_HELD, cards.Event.HELLO_AGAIN):
+        patch.setitem(row, event, (cards.State.SYNCHRONISING, cards.Action.ADMIT))
+
+
+@pytest.mark.parametrize(
+    ("plant", "rules"),
+    [
+        (save_windows_late, {"no replay"}),
+        (accept_any_epoch, {"old epoch"}),
+        (flush_on_reconcile, {"nothing is flushed", "flows run"}),
+    ],
+)
+def test_a_planted_bug_is_found_and_the_printed_seed_replays_it(
+    plant: Callable[[pytest.MonkeyPatch], None], rules: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant(monkeypatch)
+    run = CliRunner()
+    found = run.invoke(command, [str(LAB), "--seeds", "200", "--first", "--workers", "1"])
+    assert found.exit_code == 1, found.output
+    told = re.match(r"seed (\d+): ([^:]+): (.*)\n  after ([\d.]+) s; again: (.*)\n", found.output)
+    assert told is not None, found.output
+    seed, rule, what, at, again = told.groups()
+    assert rule in rules
+    assert again == f"chassis-launch simulate {LAB} --minutes 5 --seed {seed} --trace"
+    replayed = simulate(model(LAB), int(seed))
+    assert (replayed.rule, replayed.what, f"{replayed.time:.6f}") == (rule, what, at)
+
+
+def test_a_replay_shows_every_event(monkeypatch: pytest.MonkeyPatch) -> None:
+    done = CliRunner().invoke(command, [str(LAB), "--minutes", "0.5", "--seed", "2", "--trace"])
+    assert done.exit_code == 0, done.output
+    assert re.search(r"^ +\d+\.\d+ fault: ", done.output, re.M)
+    assert "a lc 3 to xcrp: Heartbeat(" in done.output
+
+
+@pytest.mark.alone
+def test_two_hundred_schedules_take_less_than_two_minutes() -> None:
+    begin = time.monotonic()
+    outcomes = list(campaign(model(LAB), range(1, 201), workers=2))
+    seconds = time.monotonic() - begin
+    wrong = [outcome for outcome in outcomes if not outcome.passed]
+    assert not wrong
+    assert min(outcome.kills + outcome.stops for outcome in outcomes) >= 20
+    assert min(outcome.sent for outcome in outcomes) >= 10_000
+    print(f"200 schedules of 5 simulated minutes in {seconds:.1f} s")
+    assert seconds < 120
