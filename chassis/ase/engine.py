@@ -139,6 +139,7 @@ class Asp(Card):
 
     def receive_frames(self, port: str, batch: Batch, now: float) -> list[Output]:
         """An ASP has no port; nothing comes in by one."""
+        self._counts.values[self._counts.received] += len(batch.lengths)
         self.drop(Cause.NO_PORT, len(batch.lengths))
         return []
 

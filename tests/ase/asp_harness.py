@@ -1,0 +1,303 @@
+"""Two routers' ASPs back to back, without any process: records by hand, batches carried over by hand."""
+
+from __future__ import annotations
+
+import random
+import struct
+from array import array
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from chassis.ase.engine import Asp
+from chassis.ase.ipsec.state import octets_for
+from chassis.bus.batch import Batch, Step, pack
+from chassis.bus.codec import decode, encode
+from chassis.bus.engine import Output, ToController, ToFabric
+from chassis.bus.messages import FromCard, Hello, Welcome
+from chassis.bus.records import (
+    CardState,
+    Context,
+    Interface,
+    Key,
+    LocalAddress,
+    ManualSa,
+    NextHop,
+    Port,
+    Record,
+    Route,
+    SaKeys,
+    Tunnel,
+    TunnelEntry,
+)
+from chassis.bus.replication import Publisher
+from chassis.net import icmp
+from chassis.net.address import parse_address, parse_prefix
+from chassis.net.ethernet import HEADROOM
+from chassis.net.ipv4 import ESP, ICMP, UDP, Ipv4
+
+INNER, OUTER = 1, 2
+ASP, SPARE, LC3, LC4 = "asp 1/1", "asp 1/2", "lc 3", "lc 4"
+CIRCUIT, ECONOMICAL = 1, 2
+"""Tunnel numbers: one of each mode."""
+
+ESP_SHA = {"esp_integrity": "hmac-sha1-96", "esp_integrity_key": b"i" * 20}
+ESP_AES = {"esp_cipher": "aes-128-cbc", "esp_cipher_key": b"c" * 16}
+AH_MD5 = {"ah_integrity": "hmac-md5-96", "ah_key": b"a" * 16}
+
+
+def ip(text: str) -> int:
+    return parse_address(text)
+
+
+def keys(spi: int, kind: str = "esp") -> SaKeys:
+    """Keys of one direction: `esp`, `ah` or `bundle`."""
+    esp = {"esp_spi": spi, **ESP_SHA, **ESP_AES} if kind != "ah" else {}
+    ah = {"ah_spi": spi + 1, **AH_MD5} if kind != "esp" else {}
+    return SaKeys(**esp, **ah)  # type: ignore[arg-type]
+
+
+def manual_sa(name: str, spi: int, kind: str = "esp", *, there: bool = False, window: int = 64) -> ManualSa:
+    """An SA with SPIs from `spi` on; `there` is the other end's view of it."""
+    out, back = keys(spi, kind), keys(spi + 10, kind)
+    return ManualSa(name, window, False, *((back, out) if there else (out, back)))
+
+
+def route(context: int, prefix: str, *hops: NextHop) -> Route:
+    network, length = parse_prefix(prefix)
+    return Route(context, network, length, hops)
+
+
+def port_hop(card: str, port: str, address: str = "", cost: int = 0) -> NextHop:
+    return NextHop("port", cost, card, port, ip(address) if address else 0)
+
+
+def tunnel_hop(tunnel: int, cost: int = 0) -> NextHop:
+    return NextHop("tunnel", cost, tunnel=tunnel)
+
+
+def udp_packet(
+    source: str = "50.0.0.1",
+    destination: str = "60.0.0.1",
+    size: int = 100,
+    *,
+    ttl: int = 63,
+    df: bool = False,
+    number: int = 0,
+    protocol: int = UDP,
+) -> bytes:
+    """A packet of `size` bytes in all; `number` makes its payload its own."""
+    payload = struct.pack("!HHHHI", 1000, 2000, size - 20, 0, number).ljust(size - 20, b"x")[: size - 20]
+    return Ipv4(ip(source), ip(destination), protocol, payload, ttl=ttl, dont_fragment=df).emit()
+
+
+def batch_of(packets: Sequence[bytes], step: Step, **fields: object) -> Batch:
+    body, lengths = pack(packets, HEADROOM)
+    return Batch(step, body, lengths, **fields)  # type: ignore[arg-type]
+
+
+def packets_of(batch: Batch) -> list[bytes]:
+    return [bytes(packet[HEADROOM:]) for packet in batch.packets()]
+
+
+def moved(batch: Batch, **fields: object) -> Batch:
+    """A copy of a batch as another card would hand it on."""
+    copied = replace(batch, body=bytearray(batch.body), lengths=array("H", batch.lengths))
+    return replace(copied, **fields)  # type: ignore[arg-type]
+
+
+def fabric(outputs: Iterable[Output]) -> list[tuple[str, Batch]]:
+    return [(output.card, output.batch) for output in outputs if isinstance(output, ToFabric)]
+
+
+class Controller:
+    """What a controller does for one ASP, and no more."""
+
+    def __init__(self, records: Iterable[Record], slots: int = 64) -> None:
+        self.publisher = Publisher(lambda card, record: True, 0)
+        self.publisher.replace(records)
+        self.state = memoryview(bytearray(octets_for(slots)))
+        self.random = random.Random(1)
+        self.boot = 0
+        self.epoch = 10
+        self.now = 100.0
+        self.said: list[FromCard] = []
+        self.asp: Asp
+        self.start()
+
+    def start(self, *, fresh: bool = False, card: str = ASP) -> None:
+        """A new process of the ASP over the same state."""
+        self.boot += 1
+        self.epoch += 1
+        self.asp = Asp(
+            card,
+            pid=1,
+            boot=self.boot,
+            state=self.state,
+            fresh=fresh,
+            random=self.random.randbytes,
+        )
+        self.take(self.asp.start(self.now))
+        self.take(self.asp.connected(self.now))
+        self.admit(card)
+
+    def admit(self, card: str = ASP) -> None:
+        """Answer a hello."""
+        publisher = self.publisher
+        publisher.put(CardState(card, "asp", self.boot, self.epoch, True))
+        for name in (LC3, LC4, SPARE):
+            if name != card and ("card", name) not in publisher.records:
+                publisher.put(CardState(name, name.split()[0], 1, 1, True))
+        publisher.flush()
+        self.take(self.asp.receive(Welcome(self.epoch, publisher.version, 0.1, 5, {}), self.now))
+        for part in publisher.snapshot(card):
+            self.take(self.asp.receive(part, self.now))
+
+    def put(self, *records: Record, delete: Sequence[Key] = ()) -> list[FromCard]:
+        """Change records; what the ASP says to that."""
+        for record in records:
+            self.publisher.put(record)
+        for key in delete:
+            self.publisher.delete(key)
+        before = len(self.said)
+        for card, delta in self.publisher.flush():
+            assert card == self.asp.card
+            self.take(self.asp.receive(delta, self.now))
+        return self.said[before:]
+
+    def record(self, *key: str | int) -> Record:
+        return self.publisher.records[key]
+
+    def tunnel(self, number: int) -> Tunnel:
+        record = self.record("tunnel", number)
+        assert isinstance(record, Tunnel)
+        return record
+
+    def take(self, outputs: Iterable[Output]) -> list[tuple[str, Batch]]:
+        """Keep what goes to the controller (as it comes out of the codec); the rest that is fabric."""
+        outputs = list(outputs)
+        for output in outputs:
+            if isinstance(output, ToController):
+                message = decode(encode(output.message))
+                assert message == output.message
+                self.said.append(output.message)
+        return fabric(outputs)
+
+    def give(self, batch: Batch, card: str = LC3, epoch: int = 1) -> list[tuple[str, Batch]]:
+        """A batch of another card; what the ASP gives to others."""
+        batch.card, batch.epoch = card, epoch
+        sent = self.take(self.asp.receive_batch(batch, self.now))
+        for _, out in sent:
+            assert (out.card, out.epoch) == (self.asp.card, self.epoch)
+            assert sum(out.lengths) == len(out.body)
+        self.check_counts()
+        return sent
+
+    def protect(self, tunnel: int, packets: Sequence[bytes], **fields: object) -> list[tuple[str, Batch]]:
+        fields = {"context": INNER, "tunnel": tunnel, "ingress": "3/1", **fields}
+        return self.give(batch_of(packets, Step.PROTECT, **fields))
+
+    def open(self, batch: Batch, **fields: object) -> list[tuple[str, Batch]]:
+        """Protected packets from the other router, as this one's line card hands them on."""
+        fields = {
+            "step": Step.OPEN,
+            "ingress": "3/11",
+            "context": OUTER,
+            "tunnel": 0,
+            "circuit": 0,
+            "port": "",
+            "address": 0,
+            **fields,
+        }
+        return self.give(moved(batch, **fields))
+
+    def drops(self) -> dict[str, int]:
+        return {
+            name.removeprefix("drop "): count
+            for name, count in self.asp.counters.items()
+            if name.startswith("drop ") and count
+        }
+
+    def count(self, name: str) -> int:
+        return self.asp.counters.get(name)
+
+    def check_counts(self) -> None:
+        """Nothing is lost without a name."""
+        made = self.count("fragments made") + self.count("icmp made")
+        assert self.count("received") + made == self.count("sent") + sum(self.drops().values())
+
+    def hello(self) -> Hello:
+        return next(message for message in reversed(self.said) if isinstance(message, Hello))
+
+
+def records(*, there: bool = False, kind: str = "esp", **tunnel: object) -> list[Record]:
+    """Router `a` (50/8 behind port 3/1, outer 40.0.0.1) or, `there`, router `b` (60/8, outer 40.0.0.2).
+
+    Tunnel 1 is circuit-based, tunnel 2 economical. Economical traffic is 52/8 to 62/8.
+    """
+    mine, far = ("40.0.0.2", "40.0.0.1") if there else ("40.0.0.1", "40.0.0.2")
+    inside, outside = ("60", "50") if there else ("50", "60")
+    eco_in, eco_out = ("62", "52") if there else ("52", "62")
+    made: list[Record] = [
+        Context(INNER, "inner"),
+        Context(OUTER, "outer"),
+        Interface(INNER, "lan", "numbered", ip(f"{inside}.0.0.254"), 8, port="3/1"),
+        Interface(INNER, "t1", "ipsec", ip("1.0.0.2" if there else "1.0.0.1"), 30, tunnel=CIRCUIT),
+        Interface(INNER, "t2", "ipsec", ip("2.0.0.2" if there else "2.0.0.1"), 30, tunnel=ECONOMICAL),
+        Interface(OUTER, "wan", "numbered", ip(mine), 16, port="3/11"),
+        Port("3/1", LC3, True, INNER, "lan", ip(f"{inside}.0.0.254"), 8, b"\2\0\0\0\3\1"),
+        Port("3/11", LC3, True, OUTER, "wan", ip(mine), 16, b"\2\0\0\0\3\13"),
+        Port("4/11", LC4, True, OUTER, "wan2", ip("41.0.0.1"), 16, b"\2\0\0\0\4\13"),
+        LocalAddress(INNER, ip(f"{inside}.0.0.254")),
+        LocalAddress(INNER, ip("2.0.0.2" if there else "2.0.0.1")),
+        LocalAddress(OUTER, ip(mine), ASP),
+        route(INNER, f"{inside}.0.0.0/8", port_hop(LC3, "3/1")),
+        route(INNER, f"{eco_in}.0.0.0/8", port_hop(LC3, "3/1", f"{inside}.0.0.7")),
+        route(INNER, f"{outside}.0.0.0/8", tunnel_hop(CIRCUIT)),
+        route(INNER, f"{eco_out}.0.0.0/8", tunnel_hop(ECONOMICAL)),
+        route(
+            OUTER,
+            f"{far}/32",
+            port_hop(LC3, "3/11", far, cost=5),
+            port_hop(LC4, "4/11", "41.0.0.9", cost=10),
+        ),
+        manual_sa("sa1", 1000, kind, there=there),
+        manual_sa("sa2", 2000, kind, there=there),
+    ]
+    for number, economical in ((CIRCUIT, False), (ECONOMICAL, True)):
+        made.append(
+            replace(
+                Tunnel(
+                    number=number,
+                    name=f"t{number}",
+                    economical=economical,
+                    asp=ASP,
+                    circuit=0 if economical else 17,
+                    home="" if economical else LC3,
+                    context=INNER,
+                    outer_context=OUTER,
+                    local=ip(mine),
+                    remote=ip(far),
+                    mtu=0,
+                    df_bit="propagate",
+                    queues=1,
+                    entries=(TunnelEntry(10, sa=f"sa{number}"),),
+                    up=True,
+                ),
+                **tunnel,  # type: ignore[arg-type]
+            )
+        )
+    return made
+
+
+def pair(**fields: object) -> tuple[Controller, Controller]:
+    """Both routers."""
+    return Controller(records(**fields)), Controller(records(there=True, **fields))  # type: ignore[arg-type]
+
+
+def icmp_error(packet: bytes) -> tuple[Ipv4, icmp.Icmp]:
+    parsed = Ipv4.parse(packet)
+    assert parsed.protocol == ICMP
+    return parsed, icmp.Icmp.parse(parsed.payload)
+
+
+__all__ = ["ESP"]
