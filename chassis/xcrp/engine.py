@@ -76,6 +76,9 @@ class Controller:
         self._greeted: dict[str, None] = {}
         self._early: dict[str, set[int]] = {}
         """Tunnels whose SAs an ASP said to hold before anything was planned."""
+        self._aftermath: dict[str, bool] = {}
+        """Cards whose flag went down and is told, and whether their SAs went with them: what follows from it is
+        still to be computed, when nothing waits for it any more."""
         self._reports: dict[int, tuple[bool, str]] = {}
         self._report_at = inf
         self._waiting: list[tuple[int, str, dict[str, Any]]] = []
@@ -162,7 +165,7 @@ class Controller:
         if not self.open:
             self._waiting.append((number, command, arguments))
             return []
-        return self._operators.command(number, command, arguments, now)
+        return self._settle_deaths(now) + self._operators.command(number, command, arguments, now)
 
     def late(self, seconds: float, now: float) -> list[Output]:
         """The controller itself stood still for that long: that silence is no card's fault."""
@@ -170,7 +173,7 @@ class Controller:
         return []
 
     def on_timer(self, now: float) -> list[Output]:
-        outputs: list[Output] = []
+        outputs = self._settle_deaths(now)
         if now >= self._open_at:
             outputs += self._publish_all(now)
         if now >= self._report_at:
@@ -189,6 +192,8 @@ class Controller:
     def wake(self) -> float:
         if not self.open:
             return min(self._open_at, self._operators.wake())
+        if self._aftermath:
+            return -inf
         return min(self._report_at, self.node.watch.wake(), self._operators.wake())
 
     # commits
@@ -270,6 +275,7 @@ class Controller:
             return [ToCard(card, Goodbye(f"protocol {hello.protocol}; this controller speaks {PROTOCOL}"))]
         if hello.boot < entry.boot:
             return [ToCard(card, Goodbye(f"start {hello.boot} of {card}; start {entry.boot} is newer"))]
+        outputs = self._settle_deaths(now)
         holds = hello.boot == entry.admitted and hello.epoch == entry.epoch
         if hello.boot > entry.boot or hello.epoch > entry.epoch:
             event = Event.HELLO_NEW
@@ -277,11 +283,10 @@ class Controller:
             event = Event.HELLO_HELD
         else:
             event = Event.HELLO_AGAIN
-        outputs: list[Output] = []
         was = entry.state
         action = self._step(entry, event, now, "", hello)
         if action is Action.IGNORE:
-            return []
+            return outputs
         if self.open and action is Action.ADMIT:
             # Whatever held the card before is fenced before its successor's state follows from anything.
             outputs += self.node.publish()
@@ -361,13 +366,21 @@ class Controller:
         if self.open:
             # The card's own flag first, alone: what follows from it may be thousands of records.
             outputs += self.node.publish()
-            if action is Action.FENCE_LATE:
-                self.node.installed(card, (), now)
-            self.node.card_consequences(entry, now)
-            outputs += self.node.publish()
+            self._aftermath[card] = action is Action.FENCE_LATE
         outputs += self._operators.card_gone(card, now)
         outputs += self._event(f"{card} {why}: epoch {entry.epoch}", now)
-        return outputs + self._news(now) + self._open_early(now)
+        return outputs + self._open_early(now)
+
+    def _settle_deaths(self, now: float) -> list[Output]:
+        """What follows from the cards that went down: routes, tunnels, circuits."""
+        if not self._aftermath:
+            return []
+        aftermath, self._aftermath = self._aftermath, {}
+        for card, gone in aftermath.items():
+            if gone:
+                self.node.installed(card, (), now)
+            self.node.card_consequences(self.node.cards[card], now)
+        return self.node.publish() + self._news(now)
 
     def _holds(self, entry: CardEntry, hello: Hello, now: float) -> None:
         """Take over the operational state that a hello reports."""

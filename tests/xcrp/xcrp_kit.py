@@ -1,4 +1,4 @@
-"""A node in memory: the controller's engine, its state folder, and small cards on the real `Card` and `Replica`."""
+"""A node in memory: the controller's engine, its state folder, and small cards on `Card` and `Replica`."""
 
 from __future__ import annotations
 
@@ -147,6 +147,8 @@ class Node:
         self.down = deque(output for output in self.down if output.card != card)
         if self.controller is not None:
             self.perform(self.controller.died(card, self.boots[card], self.now))
+            while self.controller.wake() <= self.now:
+                self.perform(self.controller.on_timer(self.now))
 
     def boot_all(self, *carrier: str) -> None:
         """The controller and every card that its configuration calls for; these ports have a far end."""
