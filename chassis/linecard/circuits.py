@@ -1,0 +1,70 @@
+"""Circuits whose home is this card, and their counters."""
+
+from __future__ import annotations
+
+from array import array
+
+from chassis.bus import records
+from chassis.bus.counters import Counters
+from chassis.bus.replication import Change
+from chassis.net.ethernet import HEADROOM
+
+
+class Circuit:
+    """A tunnel's circuit. Its counters take a slot each with its first packet in that direction."""
+
+    __slots__ = ("_counters", "_in", "_out", "record")
+
+    def __init__(self, record: records.Circuit, counters: Counters) -> None:
+        self.record = record
+        self._counters = counters
+        self._in: tuple[int, int] | None = None
+        self._out: tuple[int, int] | None = None
+
+    def count_in(self, lengths: array[int]) -> None:
+        """Clear packets came in by the tunnel."""
+        if self._in is None:
+            self._in = self._slots("in")
+        self._count(self._in, lengths)
+
+    def count_out(self, lengths: array[int]) -> None:
+        """Protected packets go out by the tunnel."""
+        if self._out is None:
+            self._out = self._slots("out")
+        self._count(self._out, lengths)
+
+    def _slots(self, direction: str) -> tuple[int, int]:
+        name = f"circuit {self.record.number}"
+        return (
+            self._counters.slot(f"{name} packets {direction}"),
+            self._counters.slot(f"{name} bytes {direction}"),
+        )
+
+    def _count(self, slots: tuple[int, int], lengths: array[int]) -> None:
+        values = self._counters.values
+        packets = len(lengths)
+        values[slots[0]] += packets
+        values[slots[1]] += sum(lengths) - HEADROOM * packets
+
+
+class Circuits:
+    """The tunnel circuits of this card by number."""
+
+    def __init__(self, card: str, counters: Counters) -> None:
+        self.own: dict[int, Circuit] = {}
+        self._card = card
+        self._counters = counters
+
+    def apply(self, change: Change) -> None:
+        for record in change.deleted:
+            if isinstance(record, records.Circuit):
+                self.own.pop(record.number, None)
+        for record in change.put:
+            if not isinstance(record, records.Circuit):
+                continue
+            if record.card != self._card or record.kind != "tunnel":
+                self.own.pop(record.number, None)
+            elif (known := self.own.get(record.number)) is not None:
+                known.record = record
+            else:
+                self.own[record.number] = Circuit(record, self._counters)

@@ -1,0 +1,140 @@
+"""Out of a port: MTU, link header, and waiting for the neighbour's address."""
+
+from __future__ import annotations
+
+from array import array
+from typing import Protocol
+
+from chassis.bus.batch import Batch, Mark, Step, pack
+from chassis.bus.card import Card
+from chassis.bus.engine import Output, ToWire
+from chassis.fwd.causes import Cause
+from chassis.fwd.rewrite import write_link_headers
+from chassis.linecard.counters import Balance
+from chassis.linecard.neighbours import Neighbour, Neighbours, Waiting
+from chassis.linecard.ports import Port
+from chassis.net.errors import DecodeError
+from chassis.net.ethernet import HEADROOM
+from chassis.net.fragments import fragment
+from chassis.net.ipv4 import Ipv4
+from chassis.net.types import Buffer, Writable
+
+
+class Dropped(Protocol):
+    """Counts packets as dropped and tells their senders (`Forwarding.dropped`)."""
+
+    def __call__(
+        self,
+        cause: Cause,
+        body: Buffer,
+        lengths: array[int],
+        context: int,
+        now: float,
+        out: list[Output],
+        mtu: int = 0,
+    ) -> None: ...
+
+
+class Egress:
+    """The last stretch: from a port and a next hop to frames on the wire."""
+
+    def __init__(self, card: Card, neighbours: Neighbours, dropped: Dropped, balance: Balance) -> None:
+        self._card = card
+        self._neighbours = neighbours
+        self._dropped = dropped
+        self._balance = balance
+
+    def send(
+        self,
+        port: Port,
+        address: int,
+        body: Writable,
+        lengths: array[int],
+        marks: tuple[Mark, ...],
+        context: int,
+        now: float,
+        out: list[Output],
+    ) -> None:
+        """Packets that share a next hop. Those above the port's MTU are cut up, or dropped where their
+        sender forbids it; `context` is the one to tell senders in."""
+        if not port.up:
+            self._dropped(Cause.PORT_DOWN, body, lengths, context, now, out)
+            return
+        if max(lengths) > port.limit:
+            body, lengths, marks = self._fit(port, body, lengths, marks, context, now, out)
+            if not lengths:
+                return
+        neighbour = port.neighbours.get(address)
+        if neighbour is not None and neighbour.link:
+            self._to_wire(port, neighbour.link, body, lengths, marks, now, out)
+            return
+        numbers = dict(marks)
+        waiting = []
+        view = memoryview(body)
+        at = 0
+        for index, length in enumerate(lengths):
+            waiting.append(Waiting(bytes(view[at : at + length]), numbers.get(index, 0), context))
+            at += length
+        self._neighbours.offer(port, address, waiting, now, out)
+
+    def flush(self, neighbour: Neighbour, waiting: list[Waiting], now: float, out: list[Output]) -> None:
+        """Packets that waited, to the neighbour that is resolved now."""
+        body, lengths = pack([packet for packet, _, _ in waiting])
+        marks = tuple((index, mark) for index, (_, mark, _) in enumerate(waiting) if mark)
+        self._to_wire(neighbour.port, neighbour.link, body, lengths, marks, now, out)
+
+    def _to_wire(
+        self,
+        port: Port,
+        link: bytes,
+        body: Writable,
+        lengths: array[int],
+        marks: tuple[Mark, ...],
+        now: float,
+        out: list[Output],
+    ) -> None:
+        write_link_headers(body, lengths, link)
+        name = port.record.port
+        batch = Batch(Step.OUT, body, lengths, port=name, marks=marks)
+        if marks:
+            self._card.stamp(batch, f"{name} out", now)
+        out.append(ToWire(name, batch))
+
+    def _fit(
+        self,
+        port: Port,
+        body: Writable,
+        lengths: array[int],
+        marks: tuple[Mark, ...],
+        context: int,
+        now: float,
+        out: list[Output],
+    ) -> tuple[bytearray, array[int], tuple[Mark, ...]]:
+        mtu = port.record.mtu
+        view = memoryview(body)
+        numbers = dict(marks)
+        kept: list[bytes | memoryview] = []
+        kept_marks: list[Mark] = []
+        room = bytes(HEADROOM)
+        at = 0
+        for index, length in enumerate(lengths):
+            whole = view[at : at + length]
+            at += length
+            pieces: list[bytes | memoryview] = [whole]
+            if length > port.limit:
+                try:
+                    packet = Ipv4.parse(whole[HEADROOM:])
+                except DecodeError:
+                    self._card.drop(Cause.HEADER)
+                    continue
+                if packet.dont_fragment:
+                    alone = array("H", (length,))
+                    self._dropped(Cause.TOO_LONG, whole, alone, context, now, out, mtu)
+                    continue
+                pieces = [room + piece.emit() for piece in fragment(packet, mtu)]
+                self._balance.values[self._balance.made] += len(pieces) - 1
+            if index in numbers:
+                kept_marks.append((len(kept), numbers[index]))
+            kept += pieces
+        fitted, sizes = pack(kept)
+        return fitted, sizes, tuple(kept_marks)

@@ -1,0 +1,282 @@
+"""Neighbours of a port: ARP as a state machine in one table (RFC 826, RFC 1122 2.3.2).
+
+A packet whose neighbour is not resolved waits; a port whose neighbour is resolved never comes here, it finds
+the 14 bytes of the link header ready in `Neighbour.link`.
+"""
+
+from __future__ import annotations
+
+import heapq
+from array import array
+from collections.abc import Callable
+from enum import Enum
+from math import inf
+from typing import TYPE_CHECKING, NamedTuple
+
+from chassis.bus.batch import Batch, Step
+from chassis.bus.engine import Output, ToController, ToWire
+from chassis.bus.messages import NeighbourEvent
+from chassis.fwd.causes import Cause
+from chassis.net.address import BROADCAST_MAC, ZERO_MAC
+from chassis.net.arp import REPLY, REQUEST, Arp
+from chassis.net.errors import DecodeError
+from chassis.net.ethernet import ETHERTYPE_ARP, header
+from chassis.net.types import Buffer
+
+if TYPE_CHECKING:
+    from chassis.linecard.ports import Port
+
+RETRY = 1.0
+"""Seconds between requests for one neighbour (RFC 1122 allows no more than one a second)."""
+
+TRIES = 3
+"""Requests after which a neighbour counts as unreachable."""
+
+AGE = 3600.0
+"""Seconds after which a resolved neighbour is asked for again."""
+
+WAITING = 64
+"""Most packets that wait for one neighbour."""
+
+
+class State(Enum):
+    UNKNOWN = "unknown"
+    RESOLVING = "resolving"
+    KNOWN = "known"
+    REFRESHING = "refreshing"
+    """Aged: asked for again, and used until it fails to answer."""
+
+
+class Event(Enum):
+    PACKET = "packet to send"
+    ANSWER = "its address heard"
+    TIMER = "time is up"
+    EXHAUSTED = "time is up after the last try"
+    LOST = "port down"
+
+
+class Action(Enum):
+    QUEUE = "keep the packet"
+    REQUEST = "broadcast a request"
+    LEARN = "note its address"
+    FLUSH = "send what waits"
+    FAIL = "give up what waits"
+    DISCARD = "drop what waits"
+    FORGET = "forget its address"
+
+
+_S, _E, _A = State, Event, Action
+
+TABLE: dict[State, dict[Event, tuple[State, tuple[Action, ...]]]] = {
+    _S.UNKNOWN: {
+        _E.PACKET: (_S.RESOLVING, (_A.QUEUE, _A.REQUEST)),
+        _E.ANSWER: (_S.KNOWN, (_A.LEARN,)),
+        _E.TIMER: (_S.UNKNOWN, ()),
+        _E.EXHAUSTED: (_S.UNKNOWN, ()),
+        _E.LOST: (_S.UNKNOWN, ()),
+    },
+    _S.RESOLVING: {
+        _E.PACKET: (_S.RESOLVING, (_A.QUEUE,)),
+        _E.ANSWER: (_S.KNOWN, (_A.LEARN, _A.FLUSH)),
+        _E.TIMER: (_S.RESOLVING, (_A.REQUEST,)),
+        _E.EXHAUSTED: (_S.UNKNOWN, (_A.FORGET, _A.FAIL)),
+        _E.LOST: (_S.UNKNOWN, (_A.FORGET, _A.DISCARD)),
+    },
+    _S.KNOWN: {
+        _E.PACKET: (_S.KNOWN, (_A.QUEUE, _A.FLUSH)),
+        _E.ANSWER: (_S.KNOWN, (_A.LEARN,)),
+        _E.TIMER: (_S.REFRESHING, (_A.REQUEST,)),
+        _E.EXHAUSTED: (_S.REFRESHING, (_A.REQUEST,)),
+        _E.LOST: (_S.UNKNOWN, (_A.FORGET,)),
+    },
+    _S.REFRESHING: {
+        _E.PACKET: (_S.REFRESHING, (_A.QUEUE, _A.FLUSH)),
+        _E.ANSWER: (_S.KNOWN, (_A.LEARN,)),
+        _E.TIMER: (_S.REFRESHING, (_A.REQUEST,)),
+        _E.EXHAUSTED: (_S.UNKNOWN, (_A.FORGET,)),
+        _E.LOST: (_S.UNKNOWN, (_A.FORGET,)),
+    },
+}
+
+
+class Waiting(NamedTuple):
+    """A packet that waits: its bytes with headroom, its trace number or 0, the context it is forwarded in."""
+
+    packet: bytes
+    mark: int
+    context: int
+
+
+class Neighbour:
+    """One address on a port's network. `link` is the header for packets to it, empty while unresolved."""
+
+    __slots__ = ("address", "due", "link", "mac", "port", "state", "tries", "waiting")
+
+    def __init__(self, port: Port, address: int) -> None:
+        self.port = port
+        self.address = address
+        self.state = State.UNKNOWN
+        self.mac = b""
+        self.link = b""
+        self.tries = 0
+        self.due = inf
+        self.waiting: list[Waiting] = []
+
+
+Flush = Callable[[Neighbour, list[Waiting], float, list[Output]], None]
+Give = Callable[[Cause, list[Waiting], float, list[Output]], None]
+
+
+class Neighbours:
+    """All neighbours of a card's ports, and their timers.
+
+    `flush(neighbour, packets, now, out)` sends packets to a resolved neighbour;
+    `give_up(cause, packets, now, out)` drops packets, and tells their senders where that is owed.
+    """
+
+    def __init__(self, flush: Flush, give_up: Give) -> None:
+        self.made = 0
+        """ARP packets made, for the card's balance."""
+        self.waiting = 0
+        """Packets that wait in all queues."""
+        self._flush, self._give_up = flush, give_up
+        self._timers: list[tuple[float, int, Neighbour]] = []
+        self._pushed = 0
+
+    def offer(self, port: Port, address: int, packets: list[Waiting], now: float, out: list[Output]) -> None:
+        """Send packets to an address that is not resolved, or will be tried again."""
+        neighbour = self._of(port, address)
+        for packet in packets:
+            self._event(neighbour, Event.PACKET, now, out, packet=packet)
+
+    def hear(self, port: Port, payload: Buffer, now: float, out: list[Output]) -> bool:
+        """An ARP packet came in by a port; False if it is not to be believed.
+
+        An address is learnt where it was known or asked us for something; a packet that claims our own
+        address or no unicast hardware address is refused.
+        """
+        try:
+            arp = Arp.parse(payload)
+        except DecodeError:
+            return False
+        sender, mac = arp.sender_address, arp.sender_mac
+        if mac[0] & 1 or mac == ZERO_MAC or mac == port.mac or (sender and sender == port.address):
+            return False
+        for_us = bool(port.address) and arp.target_address == port.address
+        if sender and (sender in port.neighbours or (for_us and port.is_on_link(sender))):
+            self._event(self._of(port, sender), Event.ANSWER, now, out, mac=mac)
+        if for_us and arp.operation == REQUEST:
+            self._send(port, mac, Arp(REPLY, port.mac, port.address, mac, sender), out)
+        return True
+
+    def announce(self, port: Port, out: list[Output]) -> None:
+        """Gratuitous ARP: whoever knew another hardware address for ours learns the right one."""
+        if port.address:
+            arp = Arp(REQUEST, port.mac, port.address, ZERO_MAC, port.address)
+            self._send(port, BROADCAST_MAC, arp, out)
+
+    def lose(self, port: Port, now: float, out: list[Output]) -> None:
+        """The port went down, or is another one now."""
+        for neighbour in list(port.neighbours.values()):
+            self._event(neighbour, Event.LOST, now, out)
+
+    def on_timer(self, now: float, out: list[Output]) -> None:
+        timers = self._timers
+        while timers and timers[0][0] <= now:
+            due, _, neighbour = heapq.heappop(timers)
+            if neighbour.due != due:
+                continue
+            neighbour.due = inf
+            event = Event.EXHAUSTED if neighbour.tries >= TRIES else Event.TIMER
+            self._event(neighbour, event, now, out)
+
+    def wake(self) -> float:
+        timers = self._timers
+        while timers and timers[0][2].due != timers[0][0]:
+            heapq.heappop(timers)
+        return timers[0][0] if timers else inf
+
+    # inside
+
+    def _of(self, port: Port, address: int) -> Neighbour:
+        neighbour = port.neighbours.get(address)
+        if neighbour is None:
+            neighbour = port.neighbours[address] = Neighbour(port, address)
+        return neighbour
+
+    def _event(
+        self,
+        neighbour: Neighbour,
+        event: Event,
+        now: float,
+        out: list[Output],
+        *,
+        packet: Waiting | None = None,
+        mac: bytes = b"",
+    ) -> None:
+        neighbour.state, actions = TABLE[neighbour.state][event]
+        for action in actions:
+            if action is Action.QUEUE:
+                assert packet is not None
+                self._queue(neighbour, packet, now, out)
+            elif action is Action.REQUEST:
+                self._request(neighbour, now, out)
+            elif action is Action.LEARN:
+                self._learn(neighbour, mac, now, out)
+            elif action is Action.FORGET:
+                self._forget(neighbour, out)
+            else:
+                self._empty(neighbour, action, now, out)
+
+    def _queue(self, neighbour: Neighbour, packet: Waiting, now: float, out: list[Output]) -> None:
+        if len(neighbour.waiting) >= WAITING:
+            self._give_up(Cause.NEIGHBOUR_QUEUE, [packet], now, out)
+            return
+        neighbour.waiting.append(packet)
+        self.waiting += 1
+
+    def _empty(self, neighbour: Neighbour, action: Action, now: float, out: list[Output]) -> None:
+        waiting, neighbour.waiting = neighbour.waiting, []
+        self.waiting -= len(waiting)
+        if not waiting:
+            return
+        if action is Action.FLUSH:
+            self._flush(neighbour, waiting, now, out)
+        else:
+            cause = Cause.NEIGHBOUR if action is Action.FAIL else Cause.PORT_DOWN
+            self._give_up(cause, waiting, now, out)
+
+    def _request(self, neighbour: Neighbour, now: float, out: list[Output]) -> None:
+        neighbour.tries += 1
+        self._set(neighbour, now + RETRY)
+        port = neighbour.port
+        arp = Arp(REQUEST, port.mac, port.address, ZERO_MAC, neighbour.address)
+        # An aged neighbour is asked directly first: it need not wake everyone (RFC 1122 2.3.2.1).
+        to = neighbour.mac if neighbour.mac and neighbour.tries == 1 else BROADCAST_MAC
+        self._send(port, to, arp, out)
+
+    def _learn(self, neighbour: Neighbour, mac: bytes, now: float, out: list[Output]) -> None:
+        neighbour.tries = 0
+        self._set(neighbour, now + AGE)
+        if neighbour.mac != mac:
+            neighbour.mac = mac
+            neighbour.link = header(mac, neighbour.port.mac)
+            out.append(ToController(NeighbourEvent(neighbour.port.name, neighbour.address, mac)))
+
+    def _forget(self, neighbour: Neighbour, out: list[Output]) -> None:
+        if neighbour.mac:
+            out.append(ToController(NeighbourEvent(neighbour.port.name, neighbour.address, b"")))
+        neighbour.mac = neighbour.link = b""
+        neighbour.tries = 0
+        neighbour.due = inf
+        neighbour.port.neighbours.pop(neighbour.address, None)
+
+    def _set(self, neighbour: Neighbour, due: float) -> None:
+        neighbour.due = due
+        self._pushed += 1
+        heapq.heappush(self._timers, (due, self._pushed, neighbour))
+
+    def _send(self, port: Port, to: bytes, arp: Arp, out: list[Output]) -> None:
+        frame = bytearray(header(to, port.mac, ETHERTYPE_ARP) + arp.emit())
+        self.made += 1
+        out.append(ToWire(port.name, Batch(Step.OUT, frame, array("H", (len(frame),)), port=port.name)))

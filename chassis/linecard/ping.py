@@ -1,0 +1,159 @@
+"""Echo requests of the router itself, for an operator's `ping`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from math import inf
+from typing import Protocol
+
+from chassis.bus.batch import Mark
+from chassis.bus.engine import Output, ToController
+from chassis.bus.messages import Attributes, Reply, Request, Value
+from chassis.linecard.arguments import address, seconds, whole
+from chassis.net import icmp
+from chassis.net.address import format_address
+from chassis.net.icmp import Icmp
+from chassis.net.ipv4 import ICMP, Ipv4
+
+_SLOT_SHIFT = 12
+_NUMBER_MASK = (1 << _SLOT_SHIFT) - 1
+
+
+def card_of(identifier: int) -> str:
+    """The line card that asked, by the identifier of its echo requests."""
+    return f"lc {identifier >> _SLOT_SHIFT}"
+
+
+class Originate(Protocol):
+    """Sends a packet of the router's own (`Forwarding.originate`)."""
+
+    def __call__(
+        self, context: int, packet: bytes, now: float, out: list[Output], marks: tuple[Mark, ...] = ()
+    ) -> None: ...
+
+
+@dataclass(slots=True)
+class Ping:
+    """One run. `sent_at` holds the times of requests that are not answered."""
+
+    request: int
+    identifier: int
+    context: int
+    source: int
+    destination: int
+    count: int
+    interval: float
+    timeout: float
+    size: int
+    ttl: int
+    trace: int
+    sent: int = 0
+    due: float = 0.0
+    last: float = 0.0
+    sent_at: dict[int, float] = field(default_factory=dict)
+    replies: list[dict[str, Value]] = field(default_factory=list)
+    errors: list[Value] = field(default_factory=list)
+
+
+class Pings:
+    """All runs under way; each is answered with one `Reply` at its end."""
+
+    def __init__(self, card: str, originate: Originate, source_to: Callable[[int, int], int]) -> None:
+        self._slot = int(card.split()[-1]) if card.split()[-1].isdigit() else 0
+        self._originate = originate
+        self._source_to = source_to
+        self._runs: dict[int, Ping] = {}
+        self._number = 0
+        self._identification = 0
+
+    def start(self, request: Request, context: int, now: float, out: list[Output]) -> None:
+        """`address`, and as wished `source`, `count`, `interval`, `timeout` (seconds), `size` (data bytes),
+        `ttl`, `trace` (number of the first request's trace). Raises ValueError for bad arguments."""
+        arguments: Attributes = request.arguments
+        destination = address(arguments, "address")
+        if not destination:
+            raise ValueError("ping needs an 'address'")
+        source = address(arguments, "source") or self._source_to(context, destination)
+        if not source:
+            raise ValueError("the context has no address to ping from")
+        self._number = (self._number + 1) & _NUMBER_MASK
+        run = Ping(
+            request=request.number,
+            identifier=self._slot << _SLOT_SHIFT | self._number,
+            context=context,
+            source=source,
+            destination=destination,
+            count=whole(arguments, "count", 1, 1, 100_000),
+            interval=seconds(arguments, "interval", 1.0, 0.001, 3600),
+            timeout=seconds(arguments, "timeout", 2.0, 0.001, 3600),
+            size=whole(arguments, "size", 56, 0, 65_507),
+            ttl=whole(arguments, "ttl", 64, 1, 255),
+            trace=whole(arguments, "trace", 0, 0, 2**62),
+            due=now,
+        )
+        self._runs[run.identifier] = run
+        self._send(run, now, out)
+
+    def replied(self, packet: Ipv4, message: Icmp, now: float, out: list[Output]) -> None:
+        """An echo reply with an identifier of this card came in."""
+        run = self._runs.get(message.identifier)
+        if run is None or packet.source != run.destination:
+            return
+        at = run.sent_at.pop(message.sequence, None)
+        if at is None:
+            return
+        milliseconds = round((now - at) * 1000, 3)
+        run.replies.append({"sequence": message.sequence, "ms": milliseconds, "ttl": packet.ttl})
+        if len(run.replies) == run.count:
+            self._finish(run, out)
+
+    def refused(self, packet: Ipv4, message: Icmp, quoted: Icmp, now: float) -> None:
+        """Someone on the way told of an error about one of our requests."""
+        run = self._runs.get(quoted.identifier)
+        if run is not None and len(run.errors) < run.count:
+            run.errors.append(
+                f"{format_address(packet.source)}: type {message.type} code {message.code}"
+                f" (sequence {quoted.sequence})"
+            )
+
+    def on_timer(self, now: float, out: list[Output]) -> None:
+        for run in [run for run in self._runs.values() if run.due <= now]:
+            if run.sent < run.count:
+                self._send(run, now, out)
+            else:
+                self._finish(run, out)
+
+    def wake(self) -> float:
+        return min((run.due for run in self._runs.values()), default=inf)
+
+    def _send(self, run: Ping, now: float, out: list[Output]) -> None:
+        run.sent += 1
+        sequence = run.sent & 0xFFFF
+        run.sent_at[sequence] = now
+        run.last = now
+        run.due = now + (run.interval if run.sent < run.count else run.timeout)
+        self._identification = (self._identification + 1) & 0xFFFF
+        data = bytes(n & 0xFF for n in range(run.size))
+        packet = Ipv4(
+            source=run.source,
+            destination=run.destination,
+            protocol=ICMP,
+            payload=icmp.echo_request(run.identifier, sequence, data).emit(),
+            ttl=run.ttl,
+            identification=self._identification,
+        )
+        marks = ((0, run.trace),) if run.trace and run.sent == 1 else ()
+        self._originate(run.context, packet.emit(), now, out, marks)
+
+    def _finish(self, run: Ping, out: list[Output]) -> None:
+        del self._runs[run.identifier]
+        result: Attributes = {
+            "source": format_address(run.source),
+            "address": format_address(run.destination),
+            "sent": run.sent,
+            "received": len(run.replies),
+            "replies": run.replies,
+            "errors": run.errors,
+        }
+        out.append(ToController(Reply(run.request, result)))

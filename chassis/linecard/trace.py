@@ -1,0 +1,79 @@
+"""Marking packets for a trace as they enter the node.
+
+A request arms a trace; the next packets that match are marked with the numbers from `number` on. Everything
+after that is a mark in the batch that every process stamps. Packets may come marked by a wire as well.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from chassis.bus.batch import Batch, Mark
+from chassis.bus.messages import Attributes
+from chassis.linecard.arguments import address, text, whole
+from chassis.net.ethernet import HEADROOM
+from chassis.net.ipv4 import HEADER_LENGTH
+
+MOST = 1000
+"""Most packets that one request may mark."""
+
+
+@dataclass(slots=True)
+class Armed:
+    """A trace that still has packets to mark; 0, -1 and empty match anything."""
+
+    number: int
+    left: int
+    port: str
+    source: int
+    destination: int
+    protocol: int
+
+    def matches(self, packet: memoryview) -> bool:
+        """Whether an IPv4 packet (from its first byte) is one to trace."""
+        if len(packet) < HEADER_LENGTH or packet[0] >> 4 != 4:
+            return False
+        if self.protocol >= 0 and packet[9] != self.protocol:
+            return False
+        if self.source and int.from_bytes(packet[12:16], "big") != self.source:
+            return False
+        return not self.destination or int.from_bytes(packet[16:20], "big") == self.destination
+
+
+class Tracer:
+    """The armed traces of a card."""
+
+    def __init__(self) -> None:
+        self.armed: list[Armed] = []
+
+    def arm(self, arguments: Attributes) -> None:
+        """`number` (of the first packet), `count`, and what to match: `port`, `source`, `destination`,
+        `protocol`. Raises ValueError for bad arguments."""
+        self.armed.append(
+            Armed(
+                whole(arguments, "number", 0, 1, 2**62),
+                whole(arguments, "count", 1, 1, MOST),
+                text(arguments, "port"),
+                address(arguments, "source"),
+                address(arguments, "destination"),
+                whole(arguments, "protocol", -1, -1, 255),
+            )
+        )
+
+    def mark(self, port: str, batch: Batch) -> None:
+        """Mark the packets of a batch that an armed trace waits for; marks that it came with stay."""
+        marks: list[Mark] = list(batch.marks)
+        taken = {index for index, _ in marks}
+        for index, packet in enumerate(batch.packets()):
+            if index in taken:
+                continue
+            for trace in self.armed:
+                if (not trace.port or trace.port == port) and trace.matches(packet[HEADROOM:]):
+                    marks.append((index, trace.number))
+                    trace.number += 1
+                    trace.left -= 1
+                    break
+            self.armed = [trace for trace in self.armed if trace.left]
+            if not self.armed:
+                break
+        batch.marks = tuple(sorted(marks))
