@@ -15,7 +15,9 @@ from launch import units
 from launch.document import LabError, Marked, Place, Reporter, read
 from launch.lab import Endpoint, Flow, Lab, Link, Linux, Node, Settings, Smartedge, Tester, TesterPort
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}\Z")
+VALID_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}\Z")
+"""What a lab, a node or a flow may be called."""
+
 _DEVICE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,14}\Z")
 _PORT = re.compile(r"([1-9]\d?)/([1-9]\d*)\Z")
 
@@ -98,7 +100,7 @@ class _Parser:
         if value is None:
             self._report.error(at, "lab-missing", "a lab needs a name; begin it with 'name: my-lab'", "name")
             return ""
-        if not isinstance(value.value, str) or not _NAME.match(value.value):
+        if not isinstance(value.value, str) or not VALID_NAME.match(value.value):
             message = "a lab's name is up to 32 letters, digits, '-' and '_'"
             self._report.error(value.at, "lab-value", message, str(value.value))
             return ""
@@ -135,7 +137,7 @@ class _Parser:
             self._report.error(at, "lab-missing", "'topology:' needs 'nodes:' with at least one node", "nodes")
             return nodes
         for name, node in value.items():
-            if not _NAME.match(name):
+            if not VALID_NAME.match(name):
                 message = f"{name!r} is no node's name: up to 32 letters, digits, '-' and '_'"
                 self._report.error(node.key, "lab-value", message, name)
             elif not node.is_mapping:
@@ -333,7 +335,7 @@ class _Parser:
                 message = f"flow {name!r} needs '{missing[0]}:', a tester's port such as t1:1"
                 self._report.error(node.key, "lab-missing", message, name)
                 continue
-            if not _NAME.match(name):
+            if not VALID_NAME.match(name):
                 message = f"{name!r} is no flow's name: up to 32 letters, digits, '-' and '_'"
                 self._report.error(node.key, "lab-value", message, name)
                 continue

@@ -1,0 +1,82 @@
+"""`chassis-launch check`: everything there is to say about a configuration or a lab, without starting anything."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from chassis.config.diagnostics import Diagnostic, in_order
+from chassis.config.model import Config
+from chassis.config.parser import Parsed, parse
+from chassis.xcrp import inventory
+from launch.document import LabError
+from launch.lab import Lab
+from launch.labparser import load
+
+
+def read_config(path: Path) -> Parsed:
+    """A configuration file and its diagnostics. Bytes that are no UTF-8 become a mark: an error in their line."""
+    return parse(path.read_text(encoding="utf-8", errors="replace"), str(path))
+
+
+def check(path: Path) -> list[Diagnostic]:
+    """The diagnostics of a file, those of the configurations that a lab names included."""
+    try:
+        lab, found = load(path)
+    except LabError as error:
+        return list(error.diagnostics)
+    diagnostics = list(found)
+    configs: dict[Path, Config] = {}
+    for router in lab.routers():
+        if router.config not in configs:
+            parsed = read_config(router.config)
+            configs[router.config] = parsed.config
+            diagnostics += in_order(parsed.diagnostics)
+    if path.suffix != ".cfg":
+        diagnostics += links(lab, configs)
+        from launch.scenario_boot import check as check_scenario
+
+        diagnostics += check_scenario(lab)
+    return diagnostics
+
+
+def links(lab: Lab, configs: dict[Path, Config]) -> Iterable[Diagnostic]:
+    """Links that lead to ports which no line card holds."""
+    for link in lab.links:
+        for end in link.ends:
+            router = next((router for router in lab.routers() if router.name == end.node), None)
+            if router is None:
+                continue
+            held = inventory.card_of_port(configs[router.config], end.port)
+            if not held.startswith("lc "):
+                why = "is the controller's own" if held else "is in a slot without a port card"
+                yield Diagnostic(
+                    "warning",
+                    "lab-link",
+                    str(end),
+                    str(lab.file),
+                    link.at.line,
+                    link.at.column,
+                    f"port {end.port} of {end.node} {why}: this link stays down",
+                )
+
+
+def strict(diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:
+    """Warnings as errors; notes stay notes (rule 6)."""
+    return [replace(d, severity="error") if d.severity == "warning" else d for d in diagnostics]
+
+
+def as_json(diagnostics: Iterable[Diagnostic]) -> str:
+    return json.dumps([asdict(d) for d in diagnostics], indent=2)
+
+
+def summary(diagnostics: Iterable[Diagnostic]) -> str:
+    """`1 error, 2 warnings, no notes`."""
+    severities = [d.severity for d in diagnostics]
+    parts = []
+    for severity in ("error", "warning", "note"):
+        count = severities.count(severity)  # type: ignore[arg-type]
+        parts.append(f"{count or 'no'} {severity}{'' if count == 1 else 's'}")
+    return ", ".join(parts)

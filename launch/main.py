@@ -1,0 +1,250 @@
+"""`chassis-launch`: starts, lists, ends, checks and tests labs."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from launch.lab import Lab
+
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+END_DEADLINE = 10.0
+"""Seconds that a lab has to end when it is told to."""
+
+
+class _Launch(click.Group):
+    """A group in which a file's name stands for `run FILE`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if args and args[0] not in self.commands and args[0] not in ("--help", "--version"):
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+    def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        formatter.write_usage(ctx.command_path, "FILE [OPTIONS]  |  COMMAND [ARGS]...")
+
+
+@click.group(cls=_Launch)
+@click.version_option(package_name="chassis", prog_name="chassis-launch")
+def main() -> None:
+    """Run SmartEdge routers as processes.
+
+    FILE is a lab (YAML: routers, the wires between their ports, testers, Linux nodes) or the configuration of
+    one router (.cfg). `chassis-launch FILE` boots it and shows its live status until Ctrl-C; look at it and
+    act on it with chassisctl.
+
+    \b
+    chassis-launch configs/manual-keys/lab.yaml
+    chassis-launch configs/manual-keys/lab.yaml --detach
+    chassis-launch check my-router.cfg
+    """
+
+
+@main.command()
+@click.argument("file", type=FILE)
+@click.option("--detach", is_flag=True, help="Boot in the background; return when it is up, or say why it is not.")
+@click.option("--name", help="Name of the running lab, instead of the one in the file.")
+@click.option("--strict", is_flag=True, help="Refuse to start when there is a warning or an error.")
+@click.option("--once", is_flag=True, help="Print one status when the flows run, and end.")
+@click.option("--quiet", is_flag=True, help="No live status, even in a terminal.")
+@click.option("--with-pid", type=int, hidden=True, help="End when this process does.")
+def run(
+    file: Path, detach: bool, name: str | None, strict: bool, once: bool, quiet: bool, with_pid: int | None
+) -> None:
+    """Boot a lab, or a single router from its configuration."""
+    from launch.starting import StartError, prepare, start
+
+    try:
+        lab, startup = prepare(file, name, strict, lambda text: click.echo(text, err=True))
+    except StartError as error:
+        raise click.ClickException(str(error)) from None
+    if detach:
+        raise SystemExit(_detached(lab, startup, with_pid))
+
+    def booted(problem: str) -> None:
+        if problem:
+            click.echo(f"lab {lab.name} is not all up: {problem}", err=True)
+        elif not live and not once:
+            click.echo(f"lab {lab.name} is up; Ctrl-C ends it, chassisctl looks at it", err=True)
+
+    live = sys.stdout.isatty() and not quiet and not once
+    try:
+        status = start(lab, startup, booted, with_pid=with_pid, show="once" if once else "live" if live else "")
+    except StartError as error:
+        raise click.ClickException(str(error)) from None
+    raise SystemExit(status)
+
+
+def _detached(lab: Lab, startup: Any, with_pid: int | None) -> int:
+    """Start the lab in a process of its own; 0 when it is up. It says so over a pipe, or why not."""
+    from launch.starting import StartError, start
+
+    reader, writer = os.pipe()
+    if os.fork():
+        os.close(writer)
+        with open(reader) as answer:
+            problem = answer.read()
+        if problem == "up":
+            click.echo(f"lab {lab.name} is up")
+            return 0
+        click.echo(f"lab {lab.name}: {problem or 'the launcher ended without a word'}", err=True)
+        return 1
+    os.close(reader)
+    os.setsid()
+    if os.fork():
+        os._exit(0)
+    null = os.open(os.devnull, os.O_RDWR)
+    for fd in (0, 1, 2):
+        os.dup2(null, fd)
+
+    def tell(text: str) -> None:
+        nonlocal writer
+        if writer >= 0:
+            os.write(writer, text.encode())
+            os.close(writer)
+            writer = -1
+
+    status = 1
+    try:
+        status = start(lab, startup, lambda problem: tell(problem or "up"), with_pid=with_pid, log=True)
+    except StartError as error:
+        tell(str(error))
+    finally:
+        os._exit(status)
+
+
+@main.command("list")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def list_labs(as_json: bool) -> None:
+    """The labs that run."""
+    from launch.folders import running
+
+    labs = running()
+    if as_json:
+        click.echo(json.dumps([{"name": lab.name, "run": str(lab.run), **lab.facts} for lab in labs], indent=2))
+        return
+    if not labs:
+        click.echo("no lab runs")
+    for lab in labs:
+        kinds = [node["kind"] for node in lab.facts["nodes"].values()]
+        counts = ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds))
+        click.echo(f"{lab.name:24} launcher {lab.facts['launcher']:<8} {counts:40} {lab.facts['file']}")
+
+
+@main.command()
+@click.argument("names", nargs=-1)
+@click.option("--all", "everything", is_flag=True, help="Every lab that runs.")
+@click.option("--keep-state", is_flag=True, help="Keep the nodes' state folders for a later start.")
+def destroy(names: tuple[str, ...], everything: bool, keep_state: bool) -> None:
+    """End labs and delete their nodes' state: journals, placement, sequence numbers of manual keys."""
+    from chassis.bus.operator import OperatorClient, OperatorError
+    from launch.folders import delete_state, running
+
+    labs = {lab.name: lab for lab in running()}
+    if not names and not everything:
+        if len(labs) != 1:
+            raise click.UsageError(f"say which lab, or --all; running: {', '.join(labs) or 'none'}")
+        names = tuple(labs)
+    failed = False
+    for name in dict.fromkeys([*names, *(labs if everything else ())]):
+        lab = labs.get(name)
+        if lab is None:
+            if not keep_state and delete_state(name):
+                click.echo(f"{name}: did not run; its state is deleted")
+            else:
+                click.echo(f"{name}: no such lab runs", err=True)
+                failed = True
+            continue
+        try:
+            pidfd = os.pidfd_open(lab.facts["launcher"])
+            with OperatorClient(lab.socket, END_DEADLINE) as client:
+                client.call("destroy", keep_state=keep_state)
+            ended = bool(select.select([pidfd], [], [], END_DEADLINE)[0])
+            os.close(pidfd)
+        except (OSError, OperatorError) as error:
+            ended = not any(other.name == name for other in running())
+            if not ended:
+                click.echo(f"{name}: {error}", err=True)
+        failed = failed or not ended
+        click.echo(f"{name}: {'ended' if ended else 'does not end'}")
+    raise SystemExit(1 if failed else 0)
+
+
+@main.command()
+@click.argument("file", type=FILE)
+@click.option("--json", "as_json", is_flag=True, help="A list of {severity, code, name, file, line, column, ...}.")
+@click.option("--strict", is_flag=True, help="Count warnings as errors.")
+def check(file: Path, as_json: bool, strict: bool) -> None:
+    """Say everything that is wrong with a configuration or a lab, and start nothing.
+
+    Ends with 1 if there is an error.
+    """
+    from launch import checking
+
+    diagnostics = checking.check(file)
+    if strict:
+        diagnostics = checking.strict(diagnostics)
+    if as_json:
+        click.echo(checking.as_json(diagnostics))
+    else:
+        for diagnostic in diagnostics:
+            click.echo(str(diagnostic))
+        click.echo(f"{file}: {checking.summary(diagnostics)}")
+    raise SystemExit(1 if any(d.severity == "error" for d in diagnostics) else 0)
+
+
+@main.command()
+@click.argument("lab", type=FILE)
+@click.option("--json", "as_json", is_flag=True, help="The result as JSON on standard output.")
+@click.option("--junit", type=click.Path(dir_okay=False, path_type=Path), help="Also write a JUnit file.")
+def test(lab: Path, as_json: bool, junit: Path | None) -> None:
+    """Boot LAB, run its scenario, and check everything that it expects.
+
+    Ends with 0 only if every expectation held; logs and captures of a failed run are kept.
+    """
+    from launch.scenario import run_file
+
+    raise SystemExit(run_file(lab, as_json, junit))
+
+
+@main.command(context_settings={"ignore_unknown_options": True}, add_help_option=False)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+@click.pass_context
+def simulate(ctx: click.Context, arguments: tuple[str, ...]) -> None:
+    """Run LAB on a fake clock under schedules of faults, each replayable from its seed."""
+    from launch import simulate as simulation
+
+    simulation.command.main(list(arguments), prog_name=f"{ctx.parent.command_path if ctx.parent else ''} simulate")
+
+
+@main.command()
+@click.argument("lab", type=FILE)
+@click.option(
+    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="File; else standard output."
+)
+def graph(lab: Path, output: Path | None) -> None:
+    """Draw LAB as SVG: nodes, ports and the wires between them."""
+    from launch.document import LabError
+    from launch.graph import svg
+    from launch.labparser import load
+
+    try:
+        text = svg(load(lab)[0])
+    except LabError as error:
+        raise click.ClickException(str(error)) from None
+    if output is None:
+        click.echo(text)
+    else:
+        output.write_text(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,119 @@
+"""From a file to a running lab: what `chassis-launch FILE` does before the supervisor takes over."""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from setproctitle import setproctitle
+
+from chassis.config.model import Config
+from chassis.xcrp import inventory
+from launch import checking
+from launch.document import LabError
+from launch.folders import FolderError, Folders
+from launch.lab import Lab
+from launch.labparser import VALID_NAME, load
+from launch.namespaces import NamespaceError
+
+LAUNCHER_LOG = "launcher.log"
+
+
+class StartError(Exception):
+    """The lab cannot be started; the text says why."""
+
+
+Startup = Mapping[str, tuple[str, Config]]
+"""Text and meaning of each router's start-up file."""
+
+
+def prepare(file: Path, name: str | None, strict: bool, tell: Callable[[str], None]) -> tuple[Lab, Startup]:
+    """Read a lab and its configurations; `tell` gets what is to be said about them.
+
+    Raises:
+        StartError: the file is wrong, or with `strict` there is something to warn of.
+    """
+    try:
+        lab, warnings = load(file)
+    except LabError as error:
+        raise StartError(str(error)) from None
+    if name is not None:
+        if not VALID_NAME.match(name):
+            raise StartError(f"{name!r} is no name: up to 32 letters, digits, '-' and '_'")
+        lab = replace(lab, name=name)
+    startup: dict[str, tuple[str, Config]] = {}
+    said: set[Path] = set()
+    serious = list(warnings)
+    for router in lab.routers():
+        parsed = checking.read_config(router.config)
+        startup[router.name] = (router.config.read_text(encoding="utf-8", errors="replace"), parsed.config)
+        if router.config not in said:
+            said.add(router.config)
+            serious += [d for d in parsed.diagnostics if d.severity != "note"]
+    serious += checking.links(lab, {router.config: startup[router.name][1] for router in lab.routers()})
+    for diagnostic in serious:
+        tell(str(diagnostic))
+    if strict and serious:
+        raise StartError(f"{checking.summary(serious)}: not started")
+    return lab, startup
+
+
+def start(
+    lab: Lab,
+    startup: Startup,
+    on_booted: Callable[[str], None],
+    *,
+    with_pid: int | None = None,
+    show: str = "",
+    log: bool = False,
+) -> int:
+    """Run the lab in this process until it ends; the exit status.
+
+    `show`: `live` shows its status on this terminal, `once` prints it when the flows run and ends the lab.
+    `log`: what this process itself says goes to a file of the run folder.
+
+    Raises:
+        StartError: a lab of that name runs already, or a folder or the machine does not allow it.
+    """
+    from launch.rooms import ROOMS
+    from launch.supervisor import Supervisor
+
+    try:
+        folders = Folders(lab.name, lab.nodes)
+    except FolderError as error:
+        raise StartError(str(error)) from None
+    if log:
+        fd = os.open(folders.run / LAUNCHER_LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        os.dup2(fd, 1)
+        os.dup2(fd, 2)
+        os.close(fd)
+    anew = [name for name, (_, config) in startup.items() if name in folders.fresh and config.manual_sas]
+    if anew:
+        # S-113: whoever ran these keys before must know.
+        print(f"note: {', '.join(anew)}: no state is held, so sequence numbers of manual keys begin at 1")
+    setproctitle(f"chassis-launch {lab.name}")
+    files = {router.name: str(router.config) for router in lab.routers()}
+    supervisor = Supervisor(
+        lab,
+        folders,
+        ROOMS,
+        {name: inventory.cards_of(config) for name, (_, config) in startup.items()},
+        {name: (text, files[name]) for name, (text, _) in startup.items()},
+    )
+    if show:
+        from launch.view import follow
+
+        run = folders.run
+        supervisor.on_started = lambda: supervisor.helper(
+            lambda: follow(run, once=show == "once"), "chassisctl status"
+        )
+    # Everything that is there now is shared by all children, and no collection should write to it.
+    gc.collect()
+    gc.freeze()
+    try:
+        return supervisor.run(on_booted, with_pid)
+    except NamespaceError as error:
+        raise StartError(str(error)) from None
