@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from itertools import chain
+from math import inf
 
 from chassis.ase.counters import AspCounters
 from chassis.ase.ipsec.causes import Drops, Notice, NoticeKind
@@ -93,22 +94,24 @@ class Asp(Card):
         return super().connected(now)
 
     def changed(self, change: Change, now: float) -> list[Output]:
-        # Decisions end before anything is decided by the new records.
-        changed = self.tunnels.apply(change)
+        # Old decisions end with the old records, before a packet can meet the new ones.
+        self.tunnels.apply(change)
         self.routes.apply(change)
-        for key in [key for key, (_, limit) in self._asked.items() if not self._ends_at(key, limit)]:
-            del self._asked[key]
-        outputs = self._events(changed)
+        outputs: list[Output] = []
         if self._behind:
             self._behind = False
-            told = set(map(id, changed))
-            outputs += self._events(
-                state for state in self.tunnels.states.values() if not state.up and id(state) not in told
-            )
+            outputs += self._events(state for state in self.tunnels.states.values() if state.told and not state.up)
             outputs += [ToController(event) for event, _ in self._asked.values()]
             if self._damage:
                 outputs.append(self.log(now, "error", FACILITY, f"SA state begun anew: {self._damage}"))
                 self._damage = ""
+        return outputs + self._install()
+
+    def _install(self) -> list[Output]:
+        """Go on with what changed records want; report what came of it."""
+        outputs = self._events(self.tunnels.install())
+        for key in [key for key, (_, limit) in self._asked.items() if not self._ends_at(key, limit)]:
+            del self._asked[key]
         return outputs
 
     def cards_changed(self, now: float) -> list[Output]:
@@ -150,9 +153,12 @@ class Asp(Card):
     # time
 
     def on_timer(self, now: float) -> list[Output]:
-        return super().on_timer(now) + _records(self._log.flush(now))
+        outputs = super().on_timer(now) + _records(self._log.flush(now))
+        return outputs + self._install() if self.tunnels.pending else outputs
 
     def wake(self) -> float:
+        if self.tunnels.pending:
+            return -inf
         return min(super().wake(), self._log.wake())
 
     # what the packet engine has to say
@@ -191,18 +197,12 @@ class Asp(Card):
         return protector is not None and protector.limit == limit
 
     def _events(self, states: Iterable[TunnelState]) -> list[Output]:
-        return [
-            ToController(
-                TunnelEvent(
-                    tunnel=state.record.number,
-                    up=state.up,
-                    reason=state.reason,
-                    peer=state.record.remote,
-                    sas=state.sas,
-                )
-            )
-            for state in states
-        ]
+        outputs: list[Output] = []
+        for state in states:
+            state.told = (state.reason, state.sas)
+            event = TunnelEvent(state.record.number, state.up, state.reason, state.record.remote, sas=state.sas)
+            outputs.append(ToController(event))
+        return outputs
 
 
 def _records(records: list[LogRecord]) -> list[Output]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 
 from chassis.ase.counters import AspCause
 from chassis.ase.ipsec.policy import PolicyEntry
@@ -27,6 +28,10 @@ from chassis.bus.replication import Change
 from chassis.fwd.decide import Decision
 
 END = LAST_SEQUENCE + 1
+
+SLICE = 200
+"""Tunnels that are installed in one go: a few hundredths of a second."""
+
 EXHAUSTED = "sequence numbers used up"
 
 
@@ -66,8 +71,8 @@ class TunnelState:
     reason: str = ""
     """Why it has no SAs, or none that can send; empty when all is well."""
     sas: tuple[SaState, ...] = ()
-    overhead: int = 0
-    """The most octets that its SAs add to a packet."""
+    told: tuple[str, tuple[SaState, ...]] | None = None
+    """Reason and SAs as last reported."""
     needs: frozenset[Key] = frozenset()
     """Keys of the records that its lines name."""
     path: Path | None = None
@@ -75,7 +80,12 @@ class TunnelState:
     @property
     def up(self) -> bool:
         """Whether its SAs can carry packets."""
-        return not self.reason
+        return bool(self.pairs) and not self.reason
+
+    @property
+    def overhead(self) -> int:
+        """The most octets that its SAs add to a packet."""
+        return max([pair.outbound.worst_overhead() for pair in self.pairs], default=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,22 +176,66 @@ class TunnelTable:
         self._acls: dict[tuple[int, str], Acl] = {}
         self._users: dict[Key, set[int]] = {}
         """Tunnels by the key of a record that they name, whether it exists or not."""
+        self._pending: dict[int, None] = {}
+        """Tunnels whose SAs are to be brought to what the records say, in order."""
         self._refused: set[int] = set()
         """Tunnels whose SAs the database refused: tried again when another gives something back."""
 
-    def apply(self, change: Change) -> list[TunnelState]:
-        """Act on changed records; the tunnels of this ASP whose SAs, or the reason for none, are now others."""
+    def apply(self, change: Change) -> None:
+        """Act on changed records: take away the SAs that are no more wanted, and note the tunnels for `install`.
+
+        All removals come before any installation, so that what one tunnel gives up another can have.
+        """
         affected: dict[int, None] = {}
         for record in change.deleted:
             self._take(record, True, affected)
         for record in change.put:
             self._take(record, False, affected)
-        return self._refresh(affected) if affected else []
+        freed = False
+        for number in affected:
+            state = self.states[number]
+            wanted = self.records.get(number)
+            if wanted is None or wanted.asp != self._card:
+                freed |= self._keep(state, ())
+                self._use(state, frozenset())
+                self._sadb.policies.remove(number)
+                self._refused.discard(number)
+                self._pending.pop(number, None)
+                del self.states[number]
+                continue
+            self._use(state, _needs(wanted))
+            if state.pairs:
+                freed |= self._keep(state, self._plan(wanted).pairs)
+            self._pending[number] = None
+        if freed:
+            self._pending.update(dict.fromkeys(sorted(self._refused)))
+
+    @property
+    def pending(self) -> bool:
+        """Whether `install` has work left."""
+        return bool(self._pending)
+
+    def install(self) -> list[TunnelState]:
+        """Bring the next `SLICE` tunnels to what the records say; those of which there is news to report.
+
+        Thousands of tunnels take longer than a heartbeat may wait, so the caller comes back for the rest.
+        """
+        pending = self._pending
+        news = []
+        for number in list(islice(pending, SLICE)):
+            del pending[number]
+            state = self.states[number]
+            plan = self._plan(state.record)
+            self._keep(state, plan.pairs)
+            self._install(state, plan)
+            if state.told != (state.reason, state.sas):
+                news.append(state)
+        return news
 
     def exhausted(self, number: int) -> TunnelState | None:
         """An SA of the tunnel has used its last number: the tunnel as it is now, if that is news."""
         state = self.states.get(number)
-        if state is None or state.reason:
+        if state is None or not state.up:
             return None
         state.reason = EXHAUSTED
         return state
@@ -217,42 +271,6 @@ class TunnelTable:
             else:
                 self._acls[record.context, record.name] = record
             affected.update(dict.fromkeys(sorted(self._users.get(record.key, ()))))
-
-    def _refresh(self, affected: dict[int, None]) -> list[TunnelState]:
-        """Bring the SAs of these tunnels to what the records say: first all removals, then all installations,
-        so that what one tunnel gives up another can have."""
-        states = self.states
-        before: dict[int, tuple[str, tuple[SaState, ...]]] = {}
-        plans: list[tuple[TunnelState, _Plan]] = []
-        freed = False
-        for number in affected:
-            state = states[number]
-            record = self.records.get(number)
-            if record is None or record.asp != self._card:
-                freed |= self._keep(state, ())
-                self._use(state, frozenset())
-                self._sadb.policies.remove(number)
-                self._refused.discard(number)
-                del states[number]
-                continue
-            before[number] = (state.reason, state.sas)
-            self._use(state, _needs(record))
-            plan = self._plan(record)
-            freed |= self._keep(state, plan.pairs)
-            plans.append((state, plan))
-        if freed:
-            again = [number for number in self._refused if number not in affected]
-            for number in again:
-                state = states[number]
-                before[number] = (state.reason, state.sas)
-                plans.append((state, self._plan(state.record)))
-        for state, plan in plans:
-            self._install(state, plan)
-        return [
-            states[number]
-            for number, (reason, sas) in before.items()
-            if (not sas and not reason) or (states[number].reason, states[number].sas) != (reason, sas)
-        ]
 
     def _plan(self, record: Tunnel) -> _Plan:
         try:
@@ -354,7 +372,6 @@ class TunnelTable:
             sadb.policies.put(number, [pair.policy for pair in state.pairs])
         state.reason = reason or (EXHAUSTED if exhausted else "")
         state.sas = _states(state.pairs)
-        state.overhead = max([pair.outbound.worst_overhead() for pair in state.pairs], default=0)
 
     def _send_by(self, pair: Pair) -> bool:
         """Install the outbound SA, or renew its lease; whether it has no number left."""

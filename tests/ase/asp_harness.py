@@ -151,6 +151,13 @@ class Controller:
         self.take(self.asp.receive(Welcome(self.epoch, publisher.version, 0.1, 5, {}), self.now))
         for part in publisher.snapshot(card):
             self.take(self.asp.receive(part, self.now))
+        self.settle()
+
+    def settle(self) -> None:
+        """Let the ASP end what it has begun to install."""
+        while self.asp.tunnels.pending:
+            assert self.asp.wake() <= self.now
+            self.take(self.asp.on_timer(self.now))
 
     def put(self, *records: Record, delete: Sequence[Key] = ()) -> list[FromCard]:
         """Change records; what the ASP says to that."""
@@ -162,6 +169,7 @@ class Controller:
         for card, delta in self.publisher.flush():
             assert card == self.asp.card
             self.take(self.asp.receive(delta, self.now))
+        self.settle()
         return self.said[before:]
 
     def record(self, *key: str | int) -> Record:
