@@ -1,3 +1,124 @@
-"""A pytest plugin: labs of real processes as fixtures, for this project's tests and for anybody else's."""
+"""A pytest plugin: labs of real processes as fixtures, for this project's tests and for anybody else's.
+
+It is loaded wherever the package is installed. A test asks for `lab_factory` and makes labs from files:
+
+    def test_the_second_asp_takes_over(lab_factory):
+        lab = lab_factory("lab.yaml", settings={"restart-delay": "never"})
+        lab.wait_until("tunnels up")
+        lab.start("forward")
+        lab.wait_until("flow forward received >= 100")
+        killed = lab.kill("a", "asp 1/1")
+        lab.wait_until("flow forward via a asp 2/1")
+        assert lab.report("forward", since=killed)["window_lost"] < 100
+
+or marks itself with `@pytest.mark.lab("lab.yaml")` and asks for `lab`. Files are looked for beside the test and
+then from the root of the test run. Every lab has run and state folders of its own and is ended with the test;
+the logs of a failed one are kept in a folder that the failure names.
+"""
 
 from __future__ import annotations
+
+import re
+from collections.abc import Generator, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from launch.scenario_boot import BootedLab
+    from launch.scenario_lab import LabClient
+
+KEPT = Path("chassis-failed")
+"""Where the logs of failed tests are kept, under the root of the test run."""
+
+_LABS = pytest.StashKey["list[BootedLab]"]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "lab(file, **options): the lab file that the fixture `lab` starts")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.failed and report.when != "teardown":
+        target = item.config.rootpath / KEPT / re.sub(r"[^A-Za-z0-9_.-]+", "-", item.nodeid)[-120:]
+        for booted in item.stash.get(_LABS, []):
+            report.sections.append(("lab", f"logs of lab {booted.lab.name} are in {booted.keep(target)}"))
+    return report
+
+
+class LabFactory:
+    """Starts labs for one test."""
+
+    def __init__(self, item: pytest.Item, folder: Path) -> None:
+        self._item = item
+        self._folder = folder
+        self._booted: list[BootedLab] = []
+        item.stash[_LABS] = self._booted
+
+    def __call__(
+        self,
+        file: str | Path,
+        *,
+        settings: Mapping[str, Any] | None = None,
+        flows: Mapping[str, Mapping[str, Any]] | None = None,
+        ready: bool = True,
+    ) -> LabClient:
+        """Start the lab of a file and wait until its cards are up (unless `ready` is false).
+
+        `settings` replaces settings of the lab (`{"restart-delay": "never"}`), `flows` values of its flows
+        (`{"forward": {"rate": 500}}`). `lab.boot_ms` says how long it took.
+        """
+        from launch.scenario_boot import boot
+
+        booted = boot(self._find(file), settings=settings, flows=flows, ready=ready)
+        self._booted.append(booted)
+        booted.client.boot_ms = booted.boot_ms
+        booted.client.folder = booted.folder
+        return booted.client
+
+    def text(self, lab: str, files: Mapping[str, str] | None = None, **options: Any) -> LabClient:
+        """Start a lab that is given as text, with the configuration files that it names."""
+        folder = self._folder / f"lab-{len(self._booted) + 1}"
+        folder.mkdir()
+        for name, content in (files or {}).items():
+            (folder / name).write_text(content)
+        path = folder / "lab.yaml"
+        path.write_text(lab)
+        return self(path, **options)
+
+    def end(self, lab: LabClient) -> None:
+        """End a lab before its test ends."""
+        for booted in [booted for booted in self._booted if booted.client is lab]:
+            self._booted.remove(booted)
+            booted.close()
+
+    def close(self) -> None:
+        while self._booted:
+            self._booted.pop().close()
+
+    def _find(self, file: str | Path) -> Path:
+        path = Path(file)
+        for folder in (self._item.path.parent, self._item.config.rootpath, Path.cwd()):
+            if (folder / path).is_file():
+                return folder / path
+        raise pytest.UsageError(f"no lab file {file} beside the test or in {self._item.config.rootpath}")
+
+
+@pytest.fixture
+def lab_factory(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LabFactory]:
+    """Starts labs of real processes, and ends them with the test."""
+    factory = LabFactory(request.node, tmp_path)
+    yield factory
+    factory.close()
+
+
+@pytest.fixture
+def lab(request: pytest.FixtureRequest, lab_factory: LabFactory) -> LabClient:
+    """The lab of the test's mark `lab("file.yaml")`."""
+    mark = request.node.get_closest_marker("lab")
+    if mark is None:
+        raise pytest.UsageError('the fixture `lab` needs a mark: @pytest.mark.lab("lab.yaml")')
+    return lab_factory(*mark.args, **mark.kwargs)

@@ -1,0 +1,199 @@
+"""Starts a lab for a scenario or a test: in folders of its own, under `/tmp`, and ends it again.
+
+A lab that is started here shares nothing with one that a user runs, not even the name: its run and state folders
+are made anew and deleted at the end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from chassis.bus.operator import OperatorError
+from launch import labparser
+from launch.document import LabError, Marked, Reporter, read
+from launch.lab import Lab
+from launch.scenario_lab import LabClient, LabTimeout, SocketAsker
+from launch.scenario_steps import Scenario, read_scenario
+
+BOOT_DEADLINE = 30.0
+"""Seconds in which every card must be up."""
+
+_KEPT = (".log", ".json", ".counters", ".pcapng", ".yaml", ".cfg")
+
+END_DEADLINE = 15.0
+"""Seconds in which a lab must be gone after it was told to end."""
+
+_LAUNCHER = (sys.executable, "-c", "from launch.main import main; main()")
+
+
+class BootError(Exception):
+    """The lab could not be started; the text says why."""
+
+
+def load(path: Path) -> tuple[Lab, Scenario]:
+    """A lab and its scenario, checked. Raises LabError with everything that is wrong in either."""
+    lab, _ = labparser.load(path)
+    reporter = Reporter(str(path))
+    scenario = read_scenario(lab, reporter)
+    if reporter.failed:
+        raise LabError(reporter.diagnostics)
+    return lab, scenario
+
+
+def check(lab: Lab) -> tuple[Any, ...]:
+    """What is wrong with a lab's scenario, as diagnostics, for `chassis-launch check`."""
+    reporter = Reporter(str(lab.file))
+    read_scenario(lab, reporter)
+    return tuple(reporter.diagnostics)
+
+
+def changed(path: Path, folder: Path, settings: Mapping[str, Any], flows: Mapping[str, Mapping[str, Any]]) -> Path:
+    """A copy of a lab file in a folder, with settings and values of flows in place of the file's own."""
+    root = _plain(path)
+    root["settings"] = {**(root.get("settings") or {}), **settings}
+    for name, values in flows.items():
+        known = root.setdefault("flows", {}).setdefault(name, {})
+        known.update(values)
+    for node in root.get("topology", {}).get("nodes", {}).values():
+        if isinstance(node, dict) and isinstance(node.get("config"), str):
+            node["config"] = str((path.absolute().parent / node["config"]).resolve())
+    copy = folder / path.name
+    copy.write_text(yaml.safe_dump(root, sort_keys=False))
+    return copy
+
+
+def _plain(path: Path) -> dict[str, Any]:
+    document: Marked = read(path, Reporter(str(path)))
+    plain: dict[str, Any] = document.plain()
+    return plain
+
+
+@dataclass
+class BootedLab:
+    """A lab of real processes that was started here. `folder` holds everything of it but the lab file."""
+
+    lab: Lab
+    scenario: Scenario
+    folder: Path
+    client: LabClient
+    ask: SocketAsker
+    boot_ms: float
+    environment: Mapping[str, str]
+
+    @property
+    def run(self) -> Path:
+        return self.folder / "r" / self.lab.name
+
+    def keep(self, target: Path) -> Path:
+        """Copy logs, counters and captures for people to look at; where they are."""
+        target.mkdir(parents=True, exist_ok=True)
+        for source in (self.run, self.folder):
+            if source.is_dir():
+                for file in source.iterdir():
+                    if file.is_file() and file.suffix in (
+                        ".log",
+                        ".json",
+                        ".counters",
+                        ".pcapng",
+                        ".yaml",
+                        ".cfg",
+                    ):
+                        shutil.copy2(file, target / file.name)
+        return target
+
+    def close(self) -> None:
+        """End every process of the lab and delete its folders."""
+        self.ask.close()
+        try:
+            _command(("destroy", self.lab.name), self.environment, END_DEADLINE)
+        finally:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _command(arguments: tuple[str, ...], environment: Mapping[str, str], within: float) -> str:
+    """Run the launcher; its output. BootError where it fails."""
+    try:
+        done = subprocess.run(
+            (*_LAUNCHER, *arguments),
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=within,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        said = (error.stdout or b"").decode(errors="replace").strip()
+        raise BootError(f"chassis-launch {' '.join(arguments)}: not done within {within:g} s: {said}") from None
+    output = done.stdout.decode(errors="replace")
+    if done.returncode:
+        raise BootError(f"chassis-launch {' '.join(arguments)}: status {done.returncode}: {output.strip()}")
+    return output
+
+
+def boot(
+    path: Path,
+    *,
+    settings: Mapping[str, Any] | None = None,
+    flows: Mapping[str, Mapping[str, Any]] | None = None,
+    within: float = BOOT_DEADLINE,
+    ready: bool = True,
+) -> BootedLab:
+    """Start a lab and wait until its cards are up (unless `ready` is false).
+
+    Raises:
+        LabError: the file is wrong.
+        BootError: it did not start, or not in time; the text has the launcher's words and the processes' logs.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="ch-", dir="/tmp"))
+    try:
+        if settings or flows:
+            path = changed(path, folder, settings or {}, flows or {})
+        lab, scenario = load(path)
+        environment = {
+            **os.environ,
+            "CHASSIS_RUN": str(folder / "r"),
+            "CHASSIS_STATE": str(folder / "s"),
+        }
+        began = time.monotonic()
+        _command((str(path), "--detach"), environment, within)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    run = folder / "r" / lab.name
+    ask = SocketAsker(run)
+    client = LabClient(lab, ask, run)
+    booted = BootedLab(lab, scenario, folder, client, ask, 0.0, environment)
+    try:
+        if ready:
+            client.wait_until("cards up", within)
+    except (LabTimeout, OperatorError) as error:
+        said = logs(run)
+        with contextlib.suppress(BootError):
+            booted.close()
+        raise BootError(f"{error}\n{said}") from None
+    booted.boot_ms = (time.monotonic() - began) * 1e3
+    return booted
+
+
+def logs(run: Path, most: int = 2000) -> str:
+    """The ends of the processes' logs, each under its file's name."""
+    parts = []
+    for path in sorted(run.glob("*.log")):
+        with contextlib.suppress(OSError):
+            text = path.read_text(errors="replace").strip()
+            if text:
+                parts.append(f"--- {path.name}\n{text[-most:]}")
+    return "\n".join(parts)
