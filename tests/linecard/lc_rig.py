@@ -145,7 +145,7 @@ class Rig:
     # in
 
     def frames(self, name: str, *packets: Ipv4 | bytes, mac: bytes = HOST, marks: Any = ()) -> list[Output]:
-        link = header(MAC[name], mac)
+        link = header(MAC.get(name, HOST), mac)
         body, lengths = pack([link + p.emit() if isinstance(p, Ipv4) else p for p in packets])
         return self.do(self.card.receive_frames(name, Batch(Step.IN, body, lengths, marks=tuple(marks)), self.now))
 
@@ -192,12 +192,12 @@ class Rig:
             (o.port, bytes(frame)) for o in self.outputs if isinstance(o, ToWire) for frame in o.batch.packets()
         ]
 
-    def sent(self) -> list[tuple[str, bytes, Ipv4]]:
-        """(port, Ethernet header, packet) of the IPv4 packets that left by a port."""
+    def sent(self, port: str = "") -> list[tuple[str, bytes, Ipv4]]:
+        """(port, Ethernet header, packet) of the IPv4 packets that left by a port, or by this one."""
         return [
             (name, frame[:HEADROOM], Ipv4.parse(frame[HEADROOM:]))
             for name, frame in self.wire()
-            if frame[12:14] == b"\x08\0"
+            if frame[12:14] == b"\x08\0" and port in ("", name)
         ]
 
     def arps(self) -> list[tuple[str, bytes, Arp]]:
