@@ -140,7 +140,7 @@ class Program:
                             continue
                         value = arc.read(word)
                         if isinstance(value, Refusal):
-                            if refusal is None or (refusal[0].code == "bad-value" != value.code):
+                            if refusal is None or _telling(value) > _telling(refusal[0]):
                                 refusal = (value, arc.command)
                         else:
                             valued.append((arc.target, (captures, arc.field, value, index)))
@@ -189,6 +189,11 @@ class Program:
                     case Value():
                         found.setdefault(f"<{arc.type.name}>", arc.type.help)
         return tuple(found.items())
+
+
+def _telling(refusal: Refusal) -> tuple[bool, bool]:
+    """How much a refusal says: one that knows the right word says most."""
+    return bool(refusal.instead), refusal.code != "bad-value"
 
 
 def _matched(command: Command, captures: _Captures) -> Match:

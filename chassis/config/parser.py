@@ -142,7 +142,9 @@ class Reading:
             return
         self._failed = False
         (UNDO if negative else DO)[command.does](self, frame, command, match.values)
-        if not self._failed and command.standing in ("accepted", "later"):
+        if self._failed or command.standing not in ("accepted", "later"):
+            return
+        if not negative or command.does in ("keep", "switch", "idle"):
             self._note(command)
 
     def _control(self, command: Command) -> None:
@@ -160,7 +162,9 @@ class Reading:
             return
         self._noted.add(command.keywords)
         place = self.line.place(self._shift)._replace(word=command.keywords)
-        if command.standing == "accepted":
+        if command.kind != "config":
+            self.report("note", "no-effect", place, f"`{command.keywords}` has no effect in a file")
+        elif command.standing == "accepted":
             self.report("note", "no-effect", place, f"`{command.keywords}` is kept and has no effect here")
         else:
             about = f" ({command.feature})" if command.feature else ""
@@ -181,10 +185,12 @@ class Reading:
             if isinstance(found, Match):
                 self._report_variant(frame, found.command)
                 return True
-        if best.position > 1 and not self._trap(words):
+        if best.position > 1 or (negative and best.position > 0):
             return False
         open_modes = {frame.mode for frame in self.stack}
-        for mode in (*_INWARDS[self.mode], *MODES):
+        # A first word that fits here may be short for something else, or another version's.
+        paired = tuple(_PAIRED[mode] for mode in open_modes if mode in _PAIRED)
+        for mode in (*paired, "exec") if best.position else (*paired, *_INWARDS[self.mode], *MODES):
             if mode in open_modes:
                 continue
             found = program(mode, "", negative).match(words, rest)
@@ -192,10 +198,6 @@ class Reading:
                 self._report_elsewhere(mode, found.command)
                 return True
         return False
-
-    @staticmethod
-    def _trap(words: Sequence[str]) -> bool:
-        return words[0].lower() in ("asp-group", "asp")
 
     def _report_variant(self, frame: Frame, command: Command) -> None:
         title = {
@@ -207,12 +209,9 @@ class Reading:
         }
         hint = f"ike2 policy {frame.key}" if command.misplaced == "S-030" else ""
         where = " or ".join(title[variant] for variant in command.variants)
-        self._report_wrong(
-            command.misplaced,
-            0,
-            f"`{command.keywords}` stands only in {where}, this is {title[frame.variant]}",
-            hint,
-        )
+        where += " (and in the IPsec profile)" if command.id in ("tunnel.mtu", "tunnel.df-bit") else ""
+        message = f"`{command.keywords}` stands only in {where}, this is {title[frame.variant]}"
+        self._report_wrong(command.misplaced, 0, message, hint)
 
     def _report_elsewhere(self, mode: str, command: Command) -> None:
         frame = self.stack[-1]
@@ -222,8 +221,7 @@ class Reading:
         if command.misplaced == "S-068" and frame.mode == "ipsec-sa":
             message, code = "no direction chosen yet: choose both, in or out first", "S-068"
         elif command.misplaced == "S-023":
-            message, code = "`asp-group` belongs in a context; the group itself is `asp group`", "S-023"
-            hint = f"asp group {self.line.words[-1]}" if len(self.line.words) == 2 else ""
+            message, code = _ASP_GROUP, "S-023"
         elif mode == "exec":
             message, code = (
                 f"`{command.keywords}` is a command of exec mode, not of the configuration",
@@ -232,7 +230,7 @@ class Reading:
             if command.misplaced != "misplaced":
                 code = command.misplaced
         else:
-            code = command.misplaced if command.misplaced == "S-032" and "proposal" in frame.mode else "misplaced"
+            code = command.misplaced if frame.mode in _PAIRED else "misplaced"
             message = f"`{command.keywords}` belongs in {MODES[mode].title}"
         self._report_wrong(code, 0, message, hint)
 
@@ -256,7 +254,7 @@ class Reading:
             several = ", ".join(failure.ambiguous)
             self._report_wrong("ambiguous", position, f"this could be {several}")
         elif failure.position >= len(words):
-            code = "S-023" if self._trap(words) and frame.mode == "context" else "incomplete"
+            code = "S-023" if words[0] == "asp-group" else "incomplete"
             self._report_wrong(code, position, f"the line is incomplete: expected {_listed(failure.expected)}")
         elif failure.refusal is not None and failure.refusing is not None:
             self._report_refusal(failure, position)
@@ -273,9 +271,20 @@ class Reading:
             if code == "bad-value":
                 code = "unknown"
             near = difflib.get_close_matches(words[failure.position].lower(), failure.expected, 1, 0.7)
-            hint = self._verified(position, near[0], frame, negative) if near else ""
             what = "no such command" if failure.position == 0 else f"expected {_listed(failure.expected)}"
+            meant = self._meant(position, near[0], frame, negative) if near else None
+            hint = line.replaced(position, position, near[0]) if meant and not is_secret(meant) else ""
+            if code == "S-041":
+                what = "a profile knows set and clear; leave the line out to have the inner bit copied"
+            if words[0] == "lifetime" and frame.mode == "ipsec-proposal":
+                code, hint = "S-003", line.replaced(0, 0, "lifetime seconds")
+            if words[0] == "asp-group" and frame.mode == "global":
+                code, what = "S-023", _ASP_GROUP
+                hint = line.replaced(0, 0, "asp group") if len(words) == 2 else ""
             self._report_wrong(code, position, what, hint)
+            if meant is not None and meant.enters and not negative:
+                # What follows is meant for the object that the line would have opened.
+                self._push_void(meant.enters)
 
     def _report_refusal(self, failure: Failure, position: int) -> None:
         refusal, command, line = failure.refusal, failure.refusing, self.line
@@ -299,16 +308,14 @@ class Reading:
             hint = ""
         self.report("error", code, place, message, hint)
 
-    def _verified(self, position: int, word: str, frame: Frame, negative: bool) -> str:
-        """The line with a near keyword, if that makes it right and shows no key."""
+    def _meant(self, position: int, word: str, frame: Frame, negative: bool) -> Command | None:
+        """The command that the line is with a near keyword, if that makes it right."""
         words = [*self.line.words]
         words[position] = word
         found = program(frame.mode, frame.variant, negative).match(
             words[self._shift :], lambda index: " ".join(words[index + self._shift :])
         )
-        if isinstance(found, Match) and not is_secret(found.command):
-            return self.line.replaced(position, position, word)
-        return ""
+        return found.command if isinstance(found, Match) else None
 
 
 def _listed(expected: Sequence[str]) -> str:
@@ -320,6 +327,8 @@ def _inwards(mode: str) -> tuple[str, ...]:
 
 
 _INWARDS = {mode: _inwards(mode) for mode in MODES}
+_PAIRED = {"ike-proposal": "ike2-proposal", "ike2-proposal": "ike-proposal"}
+_ASP_GROUP = "`asp-group` belongs in a context; the group itself is `asp group`"
 _NOTHING = Command("", (), "", "", does="none")
 
 

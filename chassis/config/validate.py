@@ -186,14 +186,13 @@ class _Checks:
                         "warning", "unnumbered", self.place(*at), lender.name,
                         f"interface {lender.name} has no address to borrow",
                     )  # fmt: skip
-        for policy in context.ike_policies.values():
-            self._ike_policy(policy, (*path, "ike-policy", policy.name))
+        policies = {name: self._ike_policy(policy, path) for name, policy in context.ike_policies.items()}
         for profile in context.profiles.values():
             for entry in profile.entries:
                 at = (*path, "ipsec-profile", profile.name, "seq", entry.seq)
                 self._entry(entry, at, context)
         routes = tuple(route for route in context.routes if self._route(route, context))
-        return context if len(routes) == len(context.routes) else replace(context, routes=routes)
+        return replace(context, routes=routes, ike_policies=policies)
 
     def _service(self, context: Context) -> None:
         config = self.config
@@ -238,11 +237,17 @@ class _Checks:
                 at = ("ipsec-policy", policy.name, "seq", item.seq, "name")
                 self.refer(item.name, self.config.ipsec_proposals, at, "IPsec proposal")
 
-    def _ike_policy(self, policy: IkePolicy, path: Path) -> None:
-        for item in policy.proposals:
-            self._ike_proposal(policy, item, (*path, "seq", item.seq, "name"))
-        if path in self.broken:
-            return
+    def _ike_policy(self, policy: IkePolicy, base: Path) -> IkePolicy:
+        """Without the proposals of the other version."""
+        path = (*base, "ike-policy", policy.name)
+        kept = tuple(
+            item for item in policy.proposals if self._ike_proposal(policy, item, (*path, "seq", item.seq, "name"))
+        )
+        if path not in self.broken:
+            self._ike_settings(policy, path)
+        return policy if len(kept) == len(policy.proposals) else replace(policy, proposals=kept)
+
+    def _ike_settings(self, policy: IkePolicy, path: Path) -> None:
         if policy.address_allocation and policy.connection_type != "responder-only":
             place = self.place(*path, "address_allocation")
             message = "address allocation is for connection type responder-only"
@@ -252,11 +257,14 @@ class _Checks:
             message = "no certificate is used: authentication is not rsa-signature"
             self.say("warning", "S-091", place, "validate-certificate-identity", message)
 
-    def _ike_proposal(self, policy: IkePolicy, item: ProposalRef, at: Path) -> None:
+    def _ike_proposal(self, policy: IkePolicy, item: ProposalRef, at: Path) -> bool:
+        """Whether the line may stand."""
         proposal = self.refer(item.name, self.config.ike_proposals, at, "IKE proposal")
-        if proposal is not None and proposal.version != policy.version:
-            message = f"IKEv{policy.version} policy {policy.name} cannot use IKEv{proposal.version} proposal"
-            self.say("warning", "S-037", self.place(*at), item.name, f"{message} {item.name}")
+        if proposal is None or proposal.version == policy.version:
+            return True
+        message = f"IKEv{policy.version} policy {policy.name} cannot use IKEv{proposal.version} proposal"
+        self.say("error", "S-030", self.place(*at), item.name, f"{message} {item.name}")
+        return False
 
     def _uses_certificates(self, policy: IkePolicy) -> bool:
         if policy.version == 2:
