@@ -125,9 +125,10 @@ class CardShell:
             )
 
     def _late(self, seconds: float, now: float) -> None:
-        # What waited while the process stood still meets the engine's fence before the controller's welcome.
         self.perform(self.engine.late(seconds, now))
-        self.fabric.drain(now)
+        if self.engine.fenced:
+            # What waited while the process stood still meets the fence before the controller's welcome does.
+            self.fabric.drain(now)
 
     def _to_controller(self, message: FromCard) -> None:
         self._pending.append(codec.encode(message))

@@ -129,6 +129,8 @@ class CardEngine(Protocol):
     """
 
     card: str
+    fenced: bool
+    """Nothing may leave until the controller admits this process anew."""
 
     def start(self, now: float) -> list[Output]: ...
 

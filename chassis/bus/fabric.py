@@ -162,9 +162,13 @@ class Fabric:
             self._counters.add(f"drop no connection to {card}", len(batch.lengths))
 
     def drain(self, now: float) -> None:
-        """Take everything that waits, at once: after standing still, before anything new is done."""
-        while self._take(now):
-            pass
+        """Take what waits, at once: after standing still, before anything new is done.
+
+        Bounded by what the queues of all connections can hold, as more may arrive for as long as this takes.
+        """
+        for _ in range(2 * QUEUE * (len(self._peers) + 1)):
+            if not self._take(now):
+                return
 
     def close(self) -> None:
         for card in list(self._peers):
