@@ -6,6 +6,7 @@ the endpoint's name), so that nothing waits for a dead one.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +25,9 @@ from chassis.net.errors import DecodeError
 QUEUE = 64
 """High-water mark of a fabric connection, in batches, at either end."""
 
-BURST = 32
-"""Most batches taken from the data socket before control messages and timers get their turn."""
+BURST = 0.01
+"""Longest time, in seconds, for which batches are taken before control messages and timers get their turn: a
+machine with more to do than it has cores for must not make a working card look dead."""
 
 RECONNECT_MS = 20
 
@@ -191,9 +193,9 @@ class Fabric:
         return True
 
     def _readable(self, now: float) -> None:
-        for _ in range(BURST):
-            if not self._take(now):
-                return
+        until = now + BURST
+        while self._take(now) and time.monotonic() < until:
+            pass
 
     def _event(self, card: str, boot: int, now: float) -> None:
         peer = self._peers.get(card)

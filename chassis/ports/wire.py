@@ -6,6 +6,7 @@ down takes it down in both directions at this end.
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,8 @@ from chassis.ports.driver import OnCarrier, OnFrames, PortDriver
 QUEUE = 128
 """High-water mark of a wire, in batches, at either end."""
 
-BURST = 16
-"""Most batches taken from a wire before anything else gets its turn."""
+BURST = 0.01
+"""Longest time, in seconds, for which batches are taken from a wire before anything else gets its turn."""
 
 
 class Wire(PortDriver):
@@ -62,7 +63,8 @@ class Wire(PortDriver):
         return len(batch.lengths) if fabric.send(self._push, batch) else 0
 
     def _readable(self, now: float) -> None:
-        for _ in range(BURST):
+        until = now + BURST
+        while time.monotonic() < until:
             try:
                 batch = fabric.receive(self._pull)
             except DecodeError:
