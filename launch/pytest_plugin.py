@@ -75,8 +75,6 @@ class LabFactory:
 
         booted = boot(self._find(file), settings=settings, flows=flows, ready=ready)
         self._booted.append(booted)
-        booted.client.boot_ms = booted.boot_ms
-        booted.client.folder = booted.folder
         return booted.client
 
     def text(self, lab: str, files: Mapping[str, str] | None = None, **options: Any) -> LabClient:

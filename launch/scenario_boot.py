@@ -20,9 +20,9 @@ from typing import Any
 
 import yaml
 
-from chassis.bus.operator import OperatorError
 from launch import labparser
 from launch.document import LabError, Marked, Reporter, read
+from launch.folders import LAUNCHER_SOCKET
 from launch.lab import Lab
 from launch.scenario_lab import LabClient, LabTimeout, SocketAsker
 from launch.scenario_steps import Scenario, read_scenario
@@ -117,30 +117,41 @@ class BootedLab:
         """End every process of the lab and delete its folders."""
         self.ask.close()
         try:
-            _command(("destroy", self.lab.name), self.environment, END_DEADLINE)
+            _Launching(("destroy", self.lab.name), self.environment).wait(END_DEADLINE)
         finally:
             shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def _command(arguments: tuple[str, ...], environment: Mapping[str, str], within: float) -> str:
-    """Run the launcher; its output. BootError where it fails."""
-    try:
-        done = subprocess.run(
+class _Launching:
+    """A run of `chassis-launch`. BootError where it fails or takes too long, with what it said."""
+
+    def __init__(self, arguments: tuple[str, ...], environment: Mapping[str, str]) -> None:
+        self._name = f"chassis-launch {' '.join(arguments)}"
+        self._process = subprocess.Popen(
             (*_LAUNCHER, *arguments),
             env=dict(environment),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            timeout=within,
-            check=False,
         )
-    except subprocess.TimeoutExpired as error:
-        said = (error.stdout or b"").decode(errors="replace").strip()
-        raise BootError(f"chassis-launch {' '.join(arguments)}: not done within {within:g} s: {said}") from None
-    output = done.stdout.decode(errors="replace")
-    if done.returncode:
-        raise BootError(f"chassis-launch {' '.join(arguments)}: status {done.returncode}: {output.strip()}")
-    return output
+
+    def ended(self) -> bool:
+        """Whether it ended already; BootError where it failed."""
+        if self._process.poll() is None:
+            return False
+        self.wait(1.0)
+        return True
+
+    def wait(self, within: float) -> None:
+        try:
+            output, _ = self._process.communicate(timeout=within)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.communicate()
+            raise BootError(f"{self._name}: not done within {within:g} s") from None
+        if self._process.returncode:
+            said = output.decode(errors="replace").strip()
+            raise BootError(f"{self._name}: status {self._process.returncode}: {said}")
 
 
 def boot(
@@ -167,24 +178,28 @@ def boot(
             "CHASSIS_RUN": str(folder / "r"),
             "CHASSIS_STATE": str(folder / "s"),
         }
-        began = time.monotonic()
-        _command((str(path), "--detach"), environment, within)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
     run = folder / "r" / lab.name
     ask = SocketAsker(run)
-    client = LabClient(lab, ask, run)
-    booted = BootedLab(lab, scenario, folder, client, ask, 0.0, environment)
+    booted = BootedLab(lab, scenario, folder, LabClient(lab, ask, run), ask, 0.0, environment)
+    began = time.monotonic()
     try:
+        # The lab ends with this process, however that one ends.
+        started = _Launching((str(path), "--detach", "--with-pid", str(os.getpid())), environment)
         if ready:
-            client.wait_until("cards up", within)
-    except (LabTimeout, OperatorError) as error:
+            started.wait(within)
+            booted.client.wait_until("cards up", within)
+        else:
+            booted.client.wait_until(lambda: (run / LAUNCHER_SOCKET).exists() or started.ended(), within)
+    except (BootError, LabTimeout) as error:
         said = logs(run)
         with contextlib.suppress(BootError):
             booted.close()
         raise BootError(f"{error}\n{said}") from None
-    booted.boot_ms = (time.monotonic() - began) * 1e3
+    booted.boot_ms = booted.client.boot_ms = (time.monotonic() - began) * 1e3
+    booted.client.folder = folder
     return booted
 
 

@@ -367,14 +367,15 @@ class LabClient:
 
     def events(self, since: float = 0.0) -> list[Result]:
         """What the launcher and the controllers noted, `{time, node, text}` in order of time."""
-        found = []
+        found: dict[tuple[float, str, str], None] = {}
+        # Controllers tell the launcher too: what is in both histories is one event.
         for node in (LAUNCHER, *(router.name for router in self.file.routers())):
             with contextlib.suppress(OperatorError):
                 for event in self.ask(node, "events", {"since": since}).get("events", []):
                     if event.get("time", 0.0) >= since:
                         where = event.get("node") or node or "launcher"
-                        found.append({"time": event["time"], "node": where, "text": event["text"]})
-        return sorted(found, key=lambda event: float(event["time"]))
+                        found[float(event["time"]), where, event["text"]] = None
+        return [{"time": at, "node": node, "text": text} for at, node, text in sorted(found)]
 
     def shell(self, command: str, within: float = 60.0) -> tuple[int, str]:
         """A shell command beside the lab's file, `$CHASSIS_LAB` and `$CHASSIS_RUN` set; status and output."""

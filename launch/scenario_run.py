@@ -207,6 +207,8 @@ class Runner:
         if expectation.path or expectation.via or expectation.avoid:
             path = self._lab.path(expectation.flow, since, until)
             seen.append(f"path: {', '.join(path)}" if path else "no traced packet arrived")
+            if not path and not self._lab.flow(expectation.flow).trace:
+                seen.append("only its first packet is traced (give the flow 'trace: 100ms')")
             passed &= bool(path)
             passed &= not expectation.path or path == expectation.path
             passed &= all(goes_by(path, place) for place in expectation.via)
