@@ -165,8 +165,6 @@ class Folders:
                 f"a lab {lab!r} runs already; end it with 'chassis-launch destroy {lab}' or give another --name"
             ) from None
         private_folder(self.state)
-        self.fresh = {node for node in nodes if not any(self.node_state(node).iterdir())}
-        """Nodes whose state folder was empty: their start-up file is read."""
         self._boots: dict[str, dict[str, int]] = {}
 
     def node_state(self, node: str) -> Path:
@@ -196,6 +194,12 @@ class Folders:
             shutil.rmtree(self.run, ignore_errors=True)
             os.close(self._lock)
             self._lock = -1
+
+
+def is_fresh(lab: str, node: str) -> bool:
+    """Whether nothing is held of a node: its start-up file will be read (S-113)."""
+    folder = state_root() / lab / node
+    return not folder.is_dir() or not any(folder.iterdir())
 
 
 def delete_state(lab: str) -> bool:

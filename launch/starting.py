@@ -14,7 +14,7 @@ from chassis.config.model import Config
 from chassis.xcrp import inventory
 from launch import checking
 from launch.document import LabError
-from launch.folders import FolderError, Folders
+from launch.folders import FolderError, Folders, is_fresh
 from launch.lab import Lab
 from launch.labparser import VALID_NAME, load
 from launch.namespaces import NamespaceError
@@ -56,6 +56,10 @@ def prepare(file: Path, name: str | None, strict: bool, tell: Callable[[str], No
     serious += checking.links(lab, {router.config: startup[router.name][1] for router in lab.routers()})
     for diagnostic in serious:
         tell(str(diagnostic))
+    anew = [name for name, (_, config) in startup.items() if config.manual_sas and is_fresh(lab.name, name)]
+    if anew:
+        # S-113: whoever used these keys before must know.
+        tell(f"note: no state of {', '.join(anew)} is held: sequence numbers of manual keys begin at 1")
     if strict and serious:
         raise StartError(f"{checking.summary(serious)}: not started")
     return lab, startup
@@ -90,10 +94,6 @@ def start(
         os.dup2(fd, 1)
         os.dup2(fd, 2)
         os.close(fd)
-    anew = [name for name, (_, config) in startup.items() if name in folders.fresh and config.manual_sas]
-    if anew:
-        # S-113: whoever ran these keys before must know.
-        print(f"note: {', '.join(anew)}: no state is held, so sequence numbers of manual keys begin at 1")
     setproctitle(f"chassis-launch {lab.name}")
     files = {router.name: str(router.config) for router in lab.routers()}
     supervisor = Supervisor(
