@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Literal
 
 from chassis.config.values import TYPES, ValueType, number_type
@@ -82,6 +82,7 @@ def _choice(field: str, text: str) -> Choice:
     return Choice(field, tuple(options))
 
 
+@cache
 def parse_syntax(text: str) -> tuple[Element, ...]:
     """The elements of a syntax in the notation above; ValueError when it is malformed."""
     tokens = list(_TOKEN.finditer(text))

@@ -174,8 +174,8 @@ class Reading:
 
     def _misplaced(self, words: Sequence[str], rest: Rest, negative: bool, best: Failure) -> bool:
         """Report a line that is right elsewhere; False when it is right nowhere."""
-        if words[0].lower() in ("config", "configure") and len(words) == 1 and not negative:
-            if len(self.stack) > 1 or self.stack[0].path:
+        if len(words) == 1 and len(words[0]) > 3 and "configure".startswith(words[0].lower()) and not negative:
+            if len(self.stack) > 1:
                 self.report("error", "misplaced", self.line.place(0), "configuration mode is open already")
             return True
         for frame in reversed(self.stack):

@@ -83,7 +83,7 @@ class Generator:
         """The whole text."""
         if self.random.random() < 0.3:
             self.emit(0, "config", {("config", "", "config")})
-        self.mode("global", "", 0, self.random.randint(8, 20))
+        self.mode("global", "", 0, self.random.randint(6, 14))
         if self.random.random() < 0.5:
             self.emit(0, "end", {("end", "", "end")})
         return "\n".join(self.lines) + "\n"
@@ -116,7 +116,7 @@ class Generator:
         text, nodes = self.line(command, syntax)
         self.emit(depth, text, nodes)
         if command.enters and not syntax.startswith("no "):
-            self.mode(command.enters, _variant(command), depth + 1, self.random.randint(0, 8))
+            self.mode(command.enters, _variant(command), depth + 1, self.random.randint(0, 6))
             word = self.random.choice(("exit", "commit", "", "", ""))
             if word:
                 self.emit(depth + 1, word, {(word, "", word)})

@@ -1,0 +1,75 @@
+"""Keys are printed by `render` alone."""
+
+from __future__ import annotations
+
+import pytest
+
+from chassis.config.difference import difference
+from chassis.config.parser import parse
+from chassis.config.render import render
+
+KEYS = ("TopSecretTopSecret20", "0011223344556677889900112233445566778899", "SharedSecretOfTwo", "$1$salt$Hashed")
+TEXT = f"""\
+context c
+ administrator a encrypted 1 {KEYS[3]}
+ ike policy p
+  pre-shared-key {KEYS[2]}
+ ike policy q
+  pre-shared-key hex 0x{KEYS[1]}
+ipsec security-association s
+ both
+  ah spi 300
+  ah key {KEYS[0]}
+  esp authentication hex {KEYS[1]}
+"""
+
+
+def test_repr_differences_and_diagnostics_hold_no_key() -> None:
+    parsed = parse(TEXT)
+    empty = parse("").config
+    spoken = [
+        repr(parsed),
+        repr(parsed.config),
+        *map(repr, difference(empty, parsed.config)),
+        *map(str, difference(empty, parsed.config)),
+        *map(str, difference(parsed.config, empty)),
+        *map(repr, parsed.diagnostics),
+        *map(str, parsed.diagnostics),
+    ]
+    for text in spoken:
+        for key in KEYS:
+            assert key not in text
+            assert bytes(key, "ascii").hex() not in text
+            assert repr(bytes.fromhex(KEYS[1])) not in text
+
+
+def test_a_saved_file_has_every_key() -> None:
+    text = render(parse(TEXT).config)
+    assert all(key in text for key in KEYS)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "pre-shared-key {key} more",
+        "pre-shared-key more {key}",
+        "pre-shared-key hex {key}",
+        "pre-shred-key {key}",
+        "pre-shared-keys {key}",
+        "preshared-key hex {key} x",
+        "no pre-shared-key {key} x",
+    ],
+)
+def test_a_wrong_line_shows_no_key(line: str) -> None:
+    key = "SecretWord1"
+    found = parse("context c\nike policy p\n" + line.format(key=key)).diagnostics
+    assert any(d.severity == "error" for d in found)
+    assert key not in repr(found)
+    assert key not in "".join(map(str, found))
+
+
+def test_a_changed_key_is_a_change_without_the_key() -> None:
+    other = parse(TEXT.replace(KEYS[0], "OtherSecretOtherSec1")).config
+    changes = difference(parse(TEXT).config, other)
+    assert [change.path for change in changes] == [("security-association", "s")]
+    assert changes[0].lines == ("a key or its kind changed",)
