@@ -1,7 +1,9 @@
 """What an ASP counts.
 
-`received` plus what was made here (`fragments made`, those beyond the first of a packet that was cut; `icmp made`)
-equals `sent` plus the sum of all `drop CAUSE`, whenever no batch is in hand; what a kill takes is the difference.
+    packets from fabric + packets made = packets to fabric + all drops
+
+whenever no batch is in hand; what a kill takes is the difference. What was made is told apart by `fragments made`
+(those beyond the first of a packet that was cut) and `icmp made`.
 
 A tunnel has `tunnel N protected packets`, `tunnel N protected octets`, `tunnel N opened packets` and
 `tunnel N opened octets`, counted in inner packets; they begin with its first packet.
@@ -72,18 +74,29 @@ class AspCounters:
     named causes stays whole.
     """
 
-    __slots__ = ("_counters", "_tunnels", "fragments", "icmp", "received", "sent", "values")
+    __slots__ = ("_counters", "_fragments", "_icmp", "_made", "_tunnels", "received", "sent", "values")
 
     def __init__(self, counters: Counters) -> None:
         self._counters = counters
         self.values = counters.values
-        self.received = counters.slot("received")
-        self.sent = counters.slot("sent")
-        self.fragments = counters.slot("fragments made")
-        self.icmp = counters.slot("icmp made")
+        self.received = counters.slot("packets from fabric")
+        self.sent = counters.slot("packets to fabric")
+        self._made = counters.slot("packets made")
+        self._fragments = counters.slot("fragments made")
+        self._icmp = counters.slot("icmp made")
         for cause in CAUSES:
             counters.slot("drop " + cause)
         self._tunnels: dict[int, tuple[int, ...]] = {}
+
+    def fragments(self, count: int) -> None:
+        """Count fragments that were made out of whole packets, without the first of each."""
+        self.values[self._made] += count
+        self.values[self._fragments] += count
+
+    def error(self) -> None:
+        """Count an ICMP error."""
+        self.values[self._made] += 1
+        self.values[self._icmp] += 1
 
     def tunnel(self, number: int, which: int, packets: int, octets: int) -> None:
         """Count packets and their octets for a tunnel; `which` is `PROTECTED` or `OPENED`."""

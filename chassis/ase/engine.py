@@ -24,11 +24,11 @@ from chassis.bus.batch import Batch, Step
 from chassis.bus.card import Card
 from chassis.bus.counters import Counters
 from chassis.bus.engine import Output, ToController
-from chassis.bus.messages import Hello, LogRecord, SaEvent, TunnelEvent
+from chassis.bus.messages import Heartbeat, Hello, LogRecord, SaEvent, TunnelEvent
 from chassis.bus.replication import Change
 from chassis.fwd.causes import Cause
 
-FACILITY = "ASE"
+FACILITY = "ase"
 
 _CHUNK = 1 << 16
 
@@ -79,6 +79,8 @@ class Asp(Card):
         self.paths = Paths(self, self.sadb, self.tunnels, self.routes, self._counts, random)
         self._asked: dict[tuple[int, int], tuple[SaEvent, int]] = {}
         """Leases asked for and not had yet, with the end of the lease that was running out."""
+        self._complete = 0
+        """The version of the records whose SAs are all in place."""
         self._behind = False
         """The controller may not know of tunnels without SAs and of leases asked for: it is told once more."""
 
@@ -110,6 +112,8 @@ class Asp(Card):
     def _install(self) -> list[Output]:
         """Go on with what changed records want; report what came of it."""
         outputs = self._events(self.tunnels.install())
+        if not self.tunnels.pending:
+            self._complete = self.replica.version
         for key in [key for key, (_, limit) in self._asked.items() if not self._ends_at(key, limit)]:
             del self._asked[key]
         return outputs
@@ -154,12 +158,23 @@ class Asp(Card):
 
     def on_timer(self, now: float) -> list[Output]:
         outputs = super().on_timer(now) + _records(self._log.flush(now))
-        return outputs + self._install() if self.tunnels.pending else outputs
+        if self.tunnels.pending:
+            outputs += self._install()
+            if not self.tunnels.pending:
+                outputs.append(self._heartbeat(now))
+        return outputs
 
     def wake(self) -> float:
         if self.tunnels.pending:
             return -inf
         return min(super().wake(), self._log.wake())
+
+    def _heartbeat(self, now: float) -> Output:
+        """Says which version is in force here: packets are sent to an ASP once it has what the controller sent."""
+        beat = super()._heartbeat(now)
+        if self.tunnels.pending and isinstance(beat, ToController) and isinstance(beat.message, Heartbeat):
+            return ToController(replace(beat.message, version=self._complete))
+        return beat
 
     # what the packet engine has to say
 

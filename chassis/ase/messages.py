@@ -16,7 +16,7 @@ from chassis.ase.ipsec.causes import MESSAGE_IDS, Cause, Drops, Sample
 from chassis.bus.messages import LogRecord
 from chassis.net.address import format_address
 
-FACILITY: Final = "IPSEC"
+FACILITY: Final = "ipsec"
 
 INTERVAL: Final = 1.0
 """Seconds between two log lines of one cause: what comes in between is counted into the next line."""
@@ -38,12 +38,12 @@ TEXTS: Final[Mapping[str, Text]] = MappingProxyType(
             "warning",
             "Encapsulation mode differs. Received in Transport mode, where expected in Tunnel mode.",
         ),
-        "esp-no-inbound-sa": Text("info", "No Inbound SA Found."),
-        "esp-late-packet": Text("info", "Late Packet falling out of window."),
-        "esp-duplicate-packet": Text("info", "Repeated/duplicate packet."),
+        "esp-no-inbound-sa": Text("informational", "No Inbound SA Found."),
+        "esp-late-packet": Text("informational", "Late Packet falling out of window."),
+        "esp-duplicate-packet": Text("informational", "Repeated/duplicate packet."),
     }
 )
-"""Messages by their id. The guide calls the last three informational and gives the others no severity."""
+"""Messages by their id. The guide calls the last three that and gives the others no severity."""
 
 
 @dataclass(slots=True)

@@ -190,10 +190,13 @@ class Paths:
         record, routes, decider = state.record, self._routes, self._decider
         egress = routes.egress_mtu(record.outer_context, record.remote)
         limits = tunnel_limits(record, state.overhead, egress)
-        cause: AspCause | None = None
+        cause: AnyCause | None = None
         way: Decision | None = None
         if record.economical:
             way = decider.to(record.outer_context, record.remote)
+            if way.kind is Kind.TUNNEL and way.tunnel == record.number:
+                # The way to the tunnel's peer leads into the tunnel itself.
+                cause = Cause.LOOP
         elif not record.circuit or not record.home:
             cause = AspCause.NO_CIRCUIT
         elif not self._host.up.get(record.home, False):
@@ -291,7 +294,7 @@ class Paths:
         message = error(cause, packet, source, mtu=mtu)
         if message is None or not self._errors.take(now):
             return []
-        self._counters.values[self._counters.icmp] += 1
+        self._counters.error()
         batch = Batch(
             Step.OUT,
             bytearray(HEADROOM) + message,
@@ -310,7 +313,7 @@ class Paths:
         return []
 
     def _count(self, fitted: Fitted) -> None:
-        self._counters.values[self._counters.fragments] += fitted.made
+        self._counters.fragments(fitted.made)
         if fitted.malformed:
             self._host.drop(IpsecCause.MALFORMED, fitted.malformed)
 

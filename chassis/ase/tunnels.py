@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
 
-from chassis.ase.counters import AspCause
+from chassis.ase.counters import AnyCause
 from chassis.ase.ipsec.policy import PolicyEntry
 from chassis.ase.ipsec.sa import LAST_SEQUENCE, Ah, DfPolicy, Esp, InboundSa, Lease, OutboundSa, SaError
 from chassis.ase.ipsec.sadb import Sadb
@@ -58,7 +58,7 @@ class Path:
 
     generation: int
     limits: Limits
-    cause: AspCause | None = None
+    cause: AnyCause | None = None
     way: Decision | None = None
 
 

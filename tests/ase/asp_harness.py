@@ -230,8 +230,9 @@ class Controller:
 
     def check_counts(self) -> None:
         """Nothing is lost without a name."""
-        made = self.count("fragments made") + self.count("icmp made")
-        assert self.count("received") + made == self.count("sent") + sum(self.drops().values())
+        assert self.count("packets made") == self.count("fragments made") + self.count("icmp made")
+        came = self.count("packets from fabric") + self.count("packets made")
+        assert came == self.count("packets to fabric") + sum(self.drops().values())
 
     def hello(self) -> Hello:
         return next(message for message in reversed(self.said) if isinstance(message, Hello))

@@ -41,7 +41,7 @@ def test_texts_are_those_of_the_guide(spec_dir: object) -> None:
         rows = {row["id"]: row for row in yaml.safe_load(file)["messages"]}
     for name, text in TEXTS.items():
         assert text.text == rows[name]["text"]
-        assert (text.severity == "info") == (rows[name].get("type") == "informational")
+        assert (text.severity == "informational") == (rows[name].get("type") == "informational")
 
 
 def test_first_drop_at_once_then_one_line_an_interval_with_all_that_came_between() -> None:
@@ -53,7 +53,11 @@ def test_first_drop_at_once_then_one_line_an_interval_with_all_that_came_between
         b.open(out)
         b.now += 0.1
     [first] = logs(b)
-    assert (first.id, first.text, first.severity) == ("esp-duplicate-packet", "Repeated/duplicate packet.", "info")
+    assert (first.id, first.text, first.severity) == (
+        "esp-duplicate-packet",
+        "Repeated/duplicate packet.",
+        "informational",
+    )
     assert first.values == {"card": ASP, "spi": 1000, "source": "40.0.0.1", "sequence": 1, "count": 4}
     assert b.asp.wake() <= b.now + INTERVAL
     b.take(b.asp.on_timer(b.now))

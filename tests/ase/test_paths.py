@@ -228,3 +228,21 @@ def test_moving_the_circuit_moves_the_packets() -> None:
     a.put(replace(tunnel, circuit=23, home=LC4))
     [(card, out)] = a.protect(CIRCUIT, [udp_packet()])
     assert (card, out.circuit) == (LC4, 23)
+
+
+def test_a_peer_reached_through_its_own_tunnel_is_not_reached() -> None:
+    a, _ = pair()
+    a.put(route(OUTER, "40.0.0.2/32", tunnel_hop(ECONOMICAL)))
+    assert a.protect(ECONOMICAL, [udp_packet("52.0.0.1", "62.0.0.1")]) == []
+    assert a.drops() == {"too many turns": 1}
+
+
+def test_an_economical_tunnel_inside_another_tunnel() -> None:
+    a, b = pair()
+    a.put(route(OUTER, "40.0.0.2/32", tunnel_hop(CIRCUIT)))
+    clear = udp_packet("52.0.0.1", "62.0.0.1")
+    [(_, out)] = a.protect(ECONOMICAL, [clear])
+    assert (out.step, out.tunnel) == (Step.CIRCUIT_OUT, CIRCUIT)
+    [(_, inside)] = b.open(out)
+    [(_, opened)] = b.open(inside)
+    assert opened.port == "3/1"
