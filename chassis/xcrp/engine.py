@@ -344,6 +344,7 @@ class Controller:
         entry = self.node.cards.get(card)
         if entry is None:
             return []
+        was = entry.state
         action = self._step(entry, event, now, why)
         if action is Action.KILL:
             values: Attributes = {
@@ -351,7 +352,8 @@ class Controller:
                 "boot": entry.boot,
                 "why": f"{entry.why} for {self.settings.kill_after:g} s",
             }
-            return [ToLauncher("kill", values), *self._event(f"{card} is to be killed: hung", now)]
+            said = self._event(f"{card} is to be killed: {why}", now) if was is State.HUNG else []
+            return [ToLauncher("kill", values), *said]
         if action is Action.USE:
             self.node.card_consequences(entry, now)
             outputs = self.node.publish()

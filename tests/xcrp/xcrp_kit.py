@@ -167,6 +167,9 @@ class Node:
         self.stopped.discard(card)
         made = self.cards[card]
         self.card_does(card, made.late(stood, self.now))
+        if self.controller is not None and not made._controller:
+            # Another controller came while it stood still: its connection opens only now.
+            self.card_does(card, made.connected(self.now))
         for output in self.frozen.pop(card, []):
             self.card_does(card, made.receive(output.message, self.now))
 

@@ -1,0 +1,168 @@
+"""The operators' commands: arguments checked, cards asked, every command answered."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from xcrp_kit import HA_PORTS, HIGH_AVAILABILITY, Node
+
+from chassis.bus.engine import ToOperator
+from chassis.bus.messages import LogRecord, Reply, Request, Stamp, TraceStamps
+
+
+@pytest.fixture
+def node() -> Node:
+    made = Node(HIGH_AVAILABILITY)
+    made.boot_all(*HA_PORTS)
+    return made
+
+
+def refused(node: Node, command: Any, arguments: Any) -> str:
+    assert node.controller is not None
+    outputs = node.controller.operator(3, command, arguments, node.now)
+    answers = [output for output in outputs if isinstance(output, ToOperator)]
+    assert len(outputs) == len(answers) == 1
+    assert answers[0].number == 3
+    assert answers[0].last
+    return answers[0].error
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "text"),
+    [
+        ("polity", {}, "no command 'polity'; there are: apply"),
+        (None, {}, "no command None"),
+        ("status", [], "arguments are a map"),
+        ("status", {"x": 1}, "no argument 'x'"),
+        ("apply", {}, "'text' is missing"),
+        ("apply", {"text": 5}, "'text' is int, not str"),
+        ("apply", {"text": "", "dry": "no"}, "'dry' is str"),
+        ("routes", {"context": "nowhere"}, "no context 'nowhere'; there are: local, C1"),
+        ("trace", {"count": 0}, "count is 0"),
+        ("trace", {"count": True}, "'count' is bool"),
+        ("trace", {"source": "1.2.3"}, "not an IPv4 address"),
+        ("trace", {"port": "9/1"}, "no line card holds port '9/1'"),
+        ("ping", {"context": "C1"}, "'address' is missing"),
+        ("ping", {"context": "C1", "address": "x"}, "not an IPv4 address"),
+        ("ping", {"context": "C1", "address": "1.1.1.1", "count": 0}, "count is 1 to"),
+        ("ping", {"context": "C1", "address": "1.1.1.1", "size": 1}, "size"),
+        ("link", {"loss": 0.1}, "'port' is missing"),
+        ("link", {"port": "3/1", "loss": [1]}, "'loss' is no plain value"),
+        ("inject", {"port": "3/1"}, "'file' is missing"),
+        ("capture", {"what": "asp 9/9", "file": "/x"}, "no card 'asp 9/9'"),
+        ("capture-stop", {"file": "/nowhere"}, "no capture into"),
+        ("counters", {"card": "lc 9"}, "no card 'lc 9'"),
+    ],
+)
+def test_what_is_refused(node: Node, command: Any, arguments: Any, text: str) -> None:
+    assert text in refused(node, command, arguments)
+
+
+def test_requests_go_to_the_right_cards(node: Node) -> None:
+    asked: list[tuple[str, Request]] = []
+    node.watch = lambda output: (
+        asked.append((output.card, output.message)) if isinstance(output.message, Request) else None
+    )
+
+    def cards(command: str, **arguments: Any) -> list[str]:
+        asked.clear()
+        node.ask(command, **arguments)
+        return [card for card, _ in asked]
+
+    assert cards("link", port="3/11", loss=0.01) == ["lc 3"]
+    assert asked[0][1].arguments == {"port": "3/11", "loss": 0.01}
+    assert cards("inject", port="4/1", file="/tmp/x.pcapng", seconds=5) == ["lc 4"]
+    assert cards("capture", what="port 3/11", file="/tmp/a.pcapng") == ["lc 3"]
+    assert asked[0][1].arguments == {"what": "port 3/11", "file": "/tmp/a.pcapng"}
+    assert cards("capture-stop", file="/tmp/a.pcapng") == ["lc 3"]
+    assert cards("capture", what="asp 2/1", file="/tmp/b.pcapng") == ["asp 2/1"]
+    assert asked[0][1].arguments["what"] == "fabric"
+    assert cards("capture", what="fabric lc 4", file="/tmp/c.pcapng") == ["lc 4"]
+    assert cards("capture-stop", what="fabric lc 4") == ["lc 4"]
+    assert cards("ping", context="L2", address="5.5.5.5") == ["lc 4"]
+    assert cards("ping", context="C1", address="172.168.3.1") == ["lc 3"]
+    assert cards("ping", context="L1", address="99.9.9.9") == ["lc 3"]
+    assert cards("trace", count=2, context="C1", destination="172.168.3.0/24") == ["lc 3", "lc 4"]
+    first, second = (request.arguments for _, request in asked)
+    assert second["first"] == first["first"] + 2  # type: ignore[operator]
+    assert first["destination_length"] == 24
+    assert sorted(node.ask("counters")["errors"]) == ["asp 2/1", "asp 2/2"]
+
+
+def test_a_card_that_dies_or_is_silent_is_an_error_not_a_wait(node: Node) -> None:
+    assert node.controller is not None
+    node.stop_card("lc 3")
+    outputs = node.controller.operator(9, "ping", {"context": "L1", "address": "4.4.4.4"}, node.now)
+    assert not any(isinstance(output, ToOperator) for output in outputs)
+    node.run(0.6)
+    assert [(a.number, a.error, a.last) for a in node.answers if a.number == 9] == [
+        (9, "lc 3: lc 3 is down", True)
+    ]
+    node.stop_card("lc 4")
+    node.controller.operator(10, "link", {"port": "4/1", "down": True}, node.now)
+    node.stopped.discard("lc 4")
+    node.run(11)
+    assert [a.error for a in node.answers if a.number == 10] == ["lc 4: no answer in time"]
+
+
+def test_a_ping_is_answered_reply_by_reply(node: Node) -> None:
+    assert node.controller is not None
+    outputs = node.controller.operator(9, "ping", {"context": "L1", "address": "4.4.4.4"}, node.now)
+    request = next(output.message for output in outputs if isinstance(getattr(output, "message", None), Request))
+    for card, last, expected in (("lc 3", False, 1), ("lc 4", False, 0), ("lc 3", True, 1), ("lc 3", True, 0)):
+        reply = Reply(request.number, {"sequence": 1}, "", last)
+        got = node.controller.receive(card, reply, node.now)
+        assert len(got) == expected
+        assert all(isinstance(output, ToOperator) and output.last == last for output in got)
+
+
+def test_log_events_and_traces(node: Node) -> None:
+    assert node.controller is not None
+    record = LogRecord(5.0, "warning", "arp", "", "no answer from 4.4.4.4", {"port": "3/11"})
+    node.perform(node.controller.receive("lc 3", record, node.now))
+    assert [row["text"] for row in node.ask("log")["records"]] == [record.text]
+    assert node.ask("log", since=6)["records"] == []
+    stamps = TraceStamps((Stamp(7, "3/11 out", 2.0), Stamp(7, "3/1 in", 1.0)))
+    node.perform(node.controller.receive("lc 3", stamps, node.now))
+    assert node.ask("traces")["traces"] == [
+        {"number": 7, "stamps": [{"step": "3/1 in", "time": 1.0}, {"step": "3/11 out", "time": 2.0}]}
+    ]
+    events = node.ask("events")["events"]
+    assert "tunnel Tun-1 up" in [event["text"] for event in events]
+    assert node.ask("events", since=node.now + 1)["events"] == []
+
+
+def test_traces_are_bounded(node: Node) -> None:
+    assert node.controller is not None
+    for number in range(1500):
+        node.controller.receive("lc 3", TraceStamps((Stamp(number, "3/1 in", 1.0),)), node.now)
+    traces = node.ask("traces")["traces"]
+    assert len(traces) == 1000
+    assert traces[-1]["number"] == 1499
+
+
+def test_config_is_given_back_as_commands(node: Node) -> None:
+    text = node.ask("config")["text"]
+    assert "tunnel ipsec Tun-1 manual" in text
+    assert node.ask("apply", text=text)["changes"] == []
+
+
+def test_bad_messages_end_nothing(node: Node) -> None:
+    assert node.controller is not None
+    before = node.ask("status")
+    node.perform(node.controller.undecodable("lc 3", "no such type", node.now))
+    node.perform(node.controller.undecodable("", "no such type", node.now))
+    node.perform(node.controller.receive("lc 99", Stamp(1, "", 0.0), node.now))  # type: ignore[arg-type]
+    node.perform(node.controller.receive("lc 3", Request(1, "x", {}), node.now))
+    node.perform(node.controller.receive("lc 3", Reply(12345, {}), node.now))
+    node.perform(node.controller.died("nobody", 1, node.now))
+    node.perform(node.controller.started("nobody", 1, 1, node.now))
+    node.perform(node.controller.lost("nobody", node.now))
+    after = node.ask("status")
+    assert after["tunnels"] == before["tunnels"]
+    assert after["dropped"] == {
+        "undecodable message": 2,
+        "message of an unknown card": 1,
+        "message of an unknown type": 1,
+    }
