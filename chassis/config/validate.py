@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
+from itertools import islice
 from typing import TypeVar
 
 from chassis.config.diagnostics import Diagnostic, Severity, in_order
@@ -32,6 +33,9 @@ from chassis.config.values import address_number
 _NOWHERE = Place(0, 1, "", "", 0)
 _V = TypeVar("_V")
 
+_MANY = 64
+"""Above so many names the nearest one is looked for among those that begin alike."""
+
 CONTROLLER_SLOTS = (7, 8)
 """Slots of the controllers; port 7/1 is the management port."""
 
@@ -39,6 +43,10 @@ CONTROLLER_SLOTS = (7, 8)
 def nearest(name: str, names: Iterable[str]) -> str:
     """The defined name that looks most like an undefined one, or "" when none is near."""
     names = list(names)
+    if len(names) > _MANY:
+        # Comparing letter by letter is slow: among thousands only names that begin alike are tried.
+        alike = (other for other in names if other[:2] == name[:2] and abs(len(other) - len(name)) < 2)
+        names = list(islice(alike, _MANY))
     near = difflib.get_close_matches(name, names, 1, 0.75)
     if near:
         return near[0]

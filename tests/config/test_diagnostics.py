@@ -6,6 +6,7 @@ import pytest
 
 from chassis.config.diagnostics import Diagnostic, has_errors, in_order
 from chassis.config.parser import parse
+from chassis.config.validate import nearest
 
 SERVED = """\
 asp pool pool service security
@@ -288,3 +289,10 @@ def test_order_and_text_of_diagnostics() -> None:
     assert not has_errors([one])
     assert str(two) == "f:2:3: error S-106: m\n    repaired: right"
     assert str(Diagnostic("note", "x", "a", "", 1, 1, "m")) == "1:1: note x: m"
+
+
+def test_the_nearest_name_is_found_among_thousands() -> None:
+    assert nearest("ike-pol1", ["ike-poll1", "other"]) == "ike-poll1"
+    assert nearest("MAIN", ["main"]) == "main"
+    assert nearest("zzz", ["main"]) == ""
+    assert nearest("tunnel-91x", [f"tunnel-{n}" for n in range(5000)] + ["tunnel-91xy"]) != ""
