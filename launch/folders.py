@@ -165,6 +165,8 @@ class Folders:
                 f"a lab {lab!r} runs already; end it with 'chassis-launch destroy {lab}' or give another --name"
             ) from None
         private_folder(self.state)
+        for node in nodes:
+            self.node_state(node)
         self._boots: dict[str, dict[str, int]] = {}
 
     def node_state(self, node: str) -> Path:

@@ -6,6 +6,7 @@ import json
 import os
 import select
 import sys
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -117,6 +118,9 @@ def _detached(lab: Lab, startup: Any, with_pid: int | None) -> int:
         status = start(lab, startup, lambda problem: tell(problem or "up"), with_pid=with_pid, log=True)
     except StartError as error:
         tell(str(error))
+    except BaseException:
+        # A fault of this program; whoever waits at the other end of the pipe is the one to see it.
+        tell(traceback.format_exc())
     finally:
         os._exit(status)
 
