@@ -1,0 +1,126 @@
+"""A packet's way through each kind of tunnel: stamps of all processes, fabric captures, counters of circuits."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from chassis.bus.capture import read
+from launch.pytest_plugin import LabFactory
+from launch.scenario_lab import LabClient
+
+pytestmark = pytest.mark.multiprocess
+
+LAB = "configs/manual-keys/lab.yaml"
+FAST = {
+    name: {"trace": "50ms", "start": "manual", "rate": 200}
+    for name in ("circuit-forward", "circuit-reverse", "economical-forward", "economical-reverse")
+}
+
+
+@pytest.fixture
+def lab(lab_factory: LabFactory) -> LabClient:
+    lab = lab_factory(LAB, flows=FAST)
+    lab.wait_until("tunnels up")
+    return lab
+
+
+def way(lab: LabClient, flow: str) -> list[str]:
+    """The path of a flow with the numbers of circuits left out."""
+    lab.start(flow)
+    lab.wait_until(lambda: len([path for path in lab.paths(flow) if path.arrived]) >= 3)
+    ways = {path.steps for path in lab.paths(flow) if path.arrived}
+    assert len(ways) == 1
+    return [re.sub(r"circuit \d+", "circuit N", step) for step in ways.pop()]
+
+
+@pytest.mark.parametrize(
+    ("flow", "first", "last", "near", "far"),
+    [
+        ("circuit-forward", "t1:1 out", "t2:1 in", ("a", "3/1", "3/11"), ("b", "3/12", "3/1")),
+        ("circuit-reverse", "t2:1 out", "t1:1 in", ("b", "3/1", "3/12"), ("a", "3/11", "3/1")),
+    ],
+)
+def test_a_circuit_based_tunnel_goes_by_its_circuit(
+    lab: LabClient, flow: str, first: str, last: str, near: tuple[str, str, str], far: tuple[str, str, str]
+) -> None:
+    asps = {node: lab.node(node).tunnel("circuit")["asp"].removeprefix("asp ") for node in ("a", "b")}
+    assert way(lab, flow) == [
+        first,
+        f"{near[0]} {near[1]} in",
+        f"{near[0]} {asps[near[0]]} protect",
+        f"{near[0]} 3 circuit N",
+        f"{near[0]} {near[2]} out",
+        f"{far[0]} {far[1]} in",
+        f"{far[0]} {asps[far[0]]} open",
+        f"{far[0]} 3 circuit N",
+        f"{far[0]} {far[2]} out",
+        last,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("flow", "first", "last", "near", "far"),
+    [
+        ("economical-forward", "t1:1 out", "t2:1 in", ("a", "3/1", "3/11"), ("b", "3/12", "3/1")),
+        ("economical-reverse", "t2:1 out", "t1:1 in", ("b", "3/1", "3/12"), ("a", "3/11", "3/1")),
+    ],
+)
+def test_an_economical_tunnel_goes_by_no_circuit(
+    lab: LabClient, flow: str, first: str, last: str, near: tuple[str, str, str], far: tuple[str, str, str]
+) -> None:
+    asps = {node: lab.node(node).tunnel("economical")["asp"].removeprefix("asp ") for node in ("a", "b")}
+    assert way(lab, flow) == [
+        first,
+        f"{near[0]} {near[1]} in",
+        f"{near[0]} {asps[near[0]]} protect",
+        f"{near[0]} {near[2]} out",
+        f"{far[0]} {far[1]} in",
+        f"{far[0]} {asps[far[0]]} open",
+        f"{far[0]} {far[2]} out",
+        last,
+    ]
+
+
+def test_captures_of_the_fabric_and_the_wire_confirm_both_ways(lab: LabClient) -> None:
+    assert lab.folder is not None
+    fabric = lab.capture("a", "fabric lc 3", lab.folder / "fabric.pcapng")
+    wire = lab.capture("a", "port 3/11", lab.folder / "wire.pcapng")
+    lab.start("circuit-forward", count=20)
+    lab.start("economical-forward", count=20)
+    lab.wait_until("flow circuit-forward received >= 20")
+    lab.wait_until("flow economical-forward received >= 20")
+    lab.capture_stop("a", "fabric lc 3", fabric)
+    lab.capture_stop("a", "port 3/11", wire)
+    rows = {name: lab.node("a").tunnel(name) for name in ("circuit", "economical")}
+    seen: dict[str, int] = {}
+    for name, _, _ in read(fabric.read_bytes()):
+        seen[name] = seen.get(name, 0) + 1
+    for name, row in rows.items():
+        assert seen.pop(f"a lc 3 to {row['asp']} protect") == 20, (name, seen)
+        step = "circuit_out" if name == "circuit" else "out"
+        assert seen.pop(f"a lc 3 from {row['asp']} {step}") == 20, (name, seen)
+    assert seen == {}
+    spis = [packet[34:38].hex() for name, _, packet in read(wire.read_bytes()) if packet[23] == 50]
+    assert {spi: spis.count(spi) for spi in spis} == {f"{4097:08x}": 20, f"{8193:08x}": 20}
+    clear = [packet for _, _, packet in read(wire.read_bytes()) if b"CHASSIS" in packet]
+    assert clear == []
+
+
+def test_only_a_circuit_based_tunnel_has_a_circuit_and_its_counters(lab: LabClient) -> None:
+    lab.start("circuit-forward", count=50)
+    lab.start("economical-forward", count=50)
+    lab.wait_until("flow circuit-forward received >= 50")
+    lab.wait_until("flow economical-forward received >= 50")
+    for node in ("a", "b"):
+        status = lab.node(node).status()
+        tunnels = {row["name"]: row for row in status["tunnels"]}
+        circuits = [row for row in status["circuits"] if row["kind"] == "tunnel"]
+        assert [row["tunnel"] for row in circuits] == [tunnels["circuit"]["number"]]
+        assert (tunnels["economical"]["circuit"], tunnels["economical"]["home"]) == (0, "")
+        counted = {name: n for name, n in lab.counters(node, "lc 3").items() if "circuit" in name}
+        number = str(circuits[0]["circuit"])
+        way = "out" if node == "a" else "in"
+        assert any(number in name.split() and way in name and n >= 50 for name, n in counted.items()), counted
+        assert all(number in name.split() for name, n in counted.items() if n), counted
