@@ -252,6 +252,23 @@ def test_at_the_last_number_the_sa_stops_and_says_so_even_after_a_restart() -> N
     assert send(a) == [1]
 
 
+@pytest.mark.parametrize("kind", ["esp", "ah", "bundle"])
+def test_a_window_made_wider_lets_nothing_in_again(kind: str) -> None:
+    a, b = pair(kind=kind)
+    captured = []
+    for i in range(200):
+        [(_, out)] = a.protect(CIRCUIT, [udp_packet(number=i)])
+        captured.append(out)
+        assert len(b.open(out)) == 1
+    for window in (128, 1024, 64, 256):
+        b.put(manual_sa("sa1", 1000, kind, there=True, window=window))
+        for out in captured:
+            assert b.open(out) == []
+        [(_, out)] = a.protect(CIRCUIT, [udp_packet()])
+        captured.append(out)
+        assert len(b.open(out)) == 1
+
+
 def test_a_new_process_uses_no_number_twice_and_accepts_no_replay() -> None:
     a, b = pair(kind="bundle")
     used: set[int] = set()
