@@ -150,7 +150,7 @@ class Checks:
         port = records.get((Port.TYPE, entry[1])) if entry[0] == end.node else None
         context = port.context if isinstance(port, Port) else None
         for route in best_routes(records, destination, context):
-            if any(hop.kind == "tunnel" for hop in route.next_hops):
+            if any(hop.kind in ("tunnel", "discard") for hop in route.next_hops):
                 raise self.world.violated(
                     "nothing in clear", f"{end} sends packet {key[2]} of a flow in clear; its route is a tunnel"
                 )

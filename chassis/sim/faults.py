@@ -33,6 +33,12 @@ SLOT = 9.0
 STOPS = (0.03, 0.2, 0.39, 0.42, 0.48, 0.55, 0.7, 0.9, 1.05, 1.4, 2.5)
 """Lengths of a stop in seconds, around each limit: noticed, fenced, given up, killed."""
 
+POWER_CUT = 0.03
+"""Share of ends in which all processes of a node end at once."""
+
+GREETING = 3
+"""Packets of a burst that may be lost."""
+
 PATIENCE = 0.4
 """Seconds that an armed end waits for its moment before it comes anyway."""
 
@@ -95,8 +101,10 @@ class Schedule:
         at = {number: begin + number * length for number in range(slots)}
         self._size_bursts(slots, faults.ends)
 
-        self._bursts(world.now + WARM_UP - 2.0)
-        world.at(begin - 0.5, self._run.expect_all_arrived, "the first bursts, before anything broke,")
+        self._greet(world.now + WARM_UP - 3.0)
+        self._at(begin - 2.1, self._run.mark_traffic)
+        self._bursts(begin - 2.0)
+        self._at(begin - 0.5, self._run.expect_all_arrived, "the first bursts, before anything broke,")
         for number, kind in enumerate(kinds):
             if kind == "quiet":
                 self._plan_quiet(at[number], length)
@@ -114,6 +122,7 @@ class Schedule:
         heal = begin + room
         self._at(heal, self._run.heal)
         self._bursts(heal + HEALING - 4.0)
+        self._greet(heal + HEALING - 5.0)
         self._at(heal + HEALING - 4.1, self._run.expect_recovered)
         self._at(heal + HEALING - 4.05, self._run.mark_traffic)
         self._at(heal + HEALING - 1.0, self._run.expect_all_arrived, "the last bursts, after everything healed,")
@@ -129,11 +138,16 @@ class Schedule:
         # What is sent into a wire whose far end is dead does not count.
         self._burst = max(int(SPARE * self._faults.packets / max(flows * bursts, 1)) + 1, 10)
 
-    def _bursts(self, when: float) -> None:
+    def _bursts(self, when: float, count: int = 0) -> None:
+        count = count or self._burst
         for tester in self._run.testers:
             for flow in tester.model.flows:
                 # One that still runs is not started again: what is asked for then is not sent.
-                self._at(when + 0.01 * self._random.random(), tester.burst, flow, self._faults.rate, self._burst)
+                self._at(when + 0.01 * self._random.random(), tester.burst, flow, self._faults.rate, count)
+
+    def _greet(self, when: float) -> None:
+        """A few packets of each flow, so that neighbours know each other: a port holds back few that wait."""
+        self._bursts(when, GREETING)
 
     # processes
 
@@ -142,6 +156,9 @@ class Schedule:
         self._bursts(when - 0.02 * draw.random())
         node = draw.choice(self._run.nodes)
         card = draw.choice([*node.models, "xcrp"])
+        if draw.random() < POWER_CUT:
+            self._at(when, self._cut_power, node)
+            return
         kind = draw.choice(["kill", "kill within", "stop", "stop within"])
         if (node.model.name, card) in self._memories and node.model.module and draw.random() < 0.4:
             kind = "tear"
@@ -162,6 +179,12 @@ class Schedule:
             self._stop(process, seconds)
         else:
             self._arm(node, process, kind, seconds)
+
+    def _cut_power(self, node: Node) -> None:
+        self._world.note(f"fault: every process of {node.model.name} is killed")
+        for process in (node.controller, *node.cards.values()):
+            if process is not None:
+                self._kill(process)
 
     def _kill(self, process: Process) -> None:
         if process.alive:
@@ -208,6 +231,7 @@ class Schedule:
     def _plan_quiet(self, when: float, length: float) -> None:
         node = self._random.choice(self._run.nodes)
         kill = when + 0.1 * length + self._random.random()
+        self._greet(kill - 0.7)
         self._at(kill - 0.5, self._run.expect_recovered)
         self._at(kill - 0.3, self._run.mark_traffic)
         self._at(kill - 0.2, self._run.checks.hold, node)

@@ -34,7 +34,7 @@ from chassis.bus.engine import (
 from chassis.bus.messages import Delta, Heartbeat, Hello, Reply, Snapshot, Welcome
 from chassis.bus.records import Record
 from chassis.sim.connection import Connection
-from chassis.sim.process import CONTROL, EVENT, FABRIC, Process
+from chassis.sim.process import CONTROL, EVENT, FABRIC, Process, Waiting
 from chassis.sim.wires import RECONNECT, End
 from chassis.sim.world import World
 
@@ -43,6 +43,9 @@ if TYPE_CHECKING:
 
 FABRIC_QUEUE = 128
 """Batches that a fabric connection takes before it drops: the real one's two queues of 64."""
+
+BURST = 32
+"""Batches that a card takes before the controller's messages get their turn."""
 
 CONTROL_QUEUE = 20_000
 
@@ -235,6 +238,13 @@ class CardProcess(Process):
             self.mute = True
         super().late(seconds)
 
+    def order(self, waiting: list[Waiting]) -> list[Waiting]:
+        """Fenced, it drops all batches before it hears the controller; else the loop takes turns."""
+        batches = sum(entry[0] == FABRIC for entry in waiting)
+        if self.engine.fenced or batches <= BURST:
+            return waiting
+        return waiting[:BURST] + waiting[batches:] + waiting[BURST:batches]
+
     def settled(self) -> None:
         self.held_back = 0.0
 
@@ -331,14 +341,16 @@ class Node:
         self._pid = 1000
         self._counters: dict[str, Counters] = {}
         self._launcher: Connection | None = None
+        self._unheard: list[tuple[str, tuple[Any, ...]]] = []
+        """What the launcher says to a controller that was forked and does not listen yet."""
         self._operators: dict[int, Callable[[dict[str, Any], str], None]] = {}
         self._commands = 0
 
     def boot(self) -> None:
         """Start everything, in an order of its own each time."""
-        self.world.after(self._between(BOOTING), self._start_controller)
+        self._fork_controller()
         for card in self.models:
-            self.world.after(self._between(BOOTING), self._start_card, card)
+            self._fork(card)
 
     def process(self, card: str) -> Process | None:
         """The running process of a card, if there is one."""
@@ -372,21 +384,36 @@ class Node:
         self._pid += 1
         return boot, self._pid
 
-    def _start_controller(self, _: Any) -> None:
-        boot, pid = self._next("xcrp")
+    def _fork_controller(self, _: Any = None) -> None:
+        """A controller is forked: the launcher tells it of every process there is, before it listens."""
+        self._unheard = [
+            ("started", (card.card, card.boot, card.pid)) for card in self.cards.values() if card.alive
+        ]
+        self.world.after(self._between(BOOTING), self._start_controller, self._next("xcrp"))
+
+    def _fork(self, card: str) -> None:
+        boot, pid = self._next(card)
+        self._tell("started", card, boot, pid)
+        self.world.after(self._between(BOOTING), self._start_card, (card, boot, pid))
+
+    def _start_controller(self, start_of: tuple[int, int]) -> None:
+        boot, pid = start_of
         process = ControllerProcess(self, boot, pid)
         process.on_death.append(self._controller_died)
         self.controller = process
         self._launcher = Connection(
             self.world, f"launcher to {process.name}", process, process.launcher_says, EVENT, 1 << 30
         )
+        for said in self._unheard:
+            self._launcher.send(said)
+        self._unheard = []
         start = ControllerStart(self.model.name, boot, dict(self.files), self.world.now)
         process.begin(self.model.controller(start))
         for card in self.cards.values():
             self.world.after(self.world.delay() + RECONNECT * self.world.chance(), self._join, card)
 
-    def _start_card(self, card: str) -> None:
-        boot, pid = self._next(card)
+    def _start_card(self, start_of: tuple[str, int, int]) -> None:
+        card, boot, pid = start_of
         model = self.models[card]
         process = CardProcess(self, model, boot, pid)
         process.on_death.append(self._card_died)
@@ -401,7 +428,6 @@ class Node:
             if port in self.ends:
                 self.ends[port].attach(process)
         process.begin(engine)
-        self._tell("started", card, boot, pid)
         self.world.after(self.world.delay(), self._join, process)
 
     def _counted(self, card: str) -> Counters:
@@ -412,6 +438,8 @@ class Node:
     def _tell(self, what: str, *arguments: Any) -> None:
         if self._launcher is not None:
             self._launcher.send((what, arguments))
+        else:
+            self._unheard.append((what, arguments))
 
     def _card_died(self, process: Process) -> None:
         assert isinstance(process, CardProcess)
@@ -429,8 +457,7 @@ class Node:
         noticed = self._between(NOTICED)
         self.world.after(noticed, partial(self._notice, process.card, process.boot))
         if self.model.restart_delay is not None:
-            delay = noticed + self.model.restart_delay + self._between(BOOTING)
-            self.world.after(delay, self._start_card, process.card)
+            self.world.after(noticed + self.model.restart_delay, self._fork, process.card)
 
     def _notice(self, card: str, boot: int, _: Any) -> None:
         self._tell("died", card, boot)
@@ -446,8 +473,7 @@ class Node:
                 card.connected_to = card.up = None
                 card.tell(card.controller_down, None)
         if self.model.restart_delay is not None:
-            delay = self._between(NOTICED) + self.model.restart_delay + self._between(BOOTING)
-            self.world.after(delay, self._start_controller)
+            self.world.after(self._between(NOTICED) + self.model.restart_delay, self._fork_controller)
 
     def _join(self, card: CardProcess) -> None:
         """A card's control connection to the controller gets made, when both are there."""

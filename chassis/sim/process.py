@@ -43,6 +43,10 @@ class Halt:
     rest: tuple[Any, ...]
 
 
+Waiting = tuple[int, Callable[[Any], None], Any]
+"""Kind, what takes it, the item."""
+
+
 class Timed(Protocol):
     """What every engine has, whatever it does."""
 
@@ -67,7 +71,7 @@ class Process:
         self.alive = True
         self.stopped = False
         self.stopped_at = inf
-        self.inbox: list[tuple[int, Callable[[Any], None], Any]] = []
+        self.inbox: list[Waiting] = []
         self.do: dict[type, Callable[[Any], None]] = {Die: self._die, Halt: self._halt}
         self.on_death: list[Callable[[Process], None]] = []
         self.events = Connection(world, f"{self.name} event", self, self._event, EVENT, 1 << 30)
@@ -152,6 +156,8 @@ class Process:
                 taken += self._take(waiting[taken])
         if self._runs() and seconds > LATENESS:
             self.late(seconds + LONGEST_WAIT * world.chance())
+        waiting = self.order(waiting[taken:])
+        taken = 0
         while self._runs() and taken < len(waiting):
             taken += self._take(waiting[taken])
         if self._runs():
@@ -167,6 +173,10 @@ class Process:
     def resumed(self, seconds: float) -> None:
         """The process goes on; nothing has been done yet."""
 
+    def order(self, waiting: list[Waiting]) -> list[Waiting]:
+        """In which order what waits is taken, given with the first kind first."""
+        return waiting
+
     def settled(self) -> None:
         """Everything that waited has been taken."""
 
@@ -178,7 +188,7 @@ class Process:
         call, argument = item
         self.after(call(argument))
 
-    def _take(self, entry: tuple[int, Callable[[Any], None], Any]) -> int:
+    def _take(self, entry: Waiting) -> int:
         _, handle, item = entry
         handle(item)
         return 1
@@ -221,5 +231,5 @@ class Process:
         self.resume()
 
 
-def _rank(entry: tuple[int, Callable[[Any], None], Any]) -> int:
+def _rank(entry: Waiting) -> int:
     return entry[0]

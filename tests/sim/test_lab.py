@@ -16,8 +16,12 @@ from click.testing import CliRunner
 
 from chassis.ase.ipsec.state import Slot
 from chassis.bus.card import Card
+from chassis.bus.engine import Append
+from chassis.fwd.causes import Cause
+from chassis.fwd.decide import Decider
 from chassis.sim.run import simulate
 from chassis.xcrp import cards
+from chassis.xcrp.engine import Controller
 from launch.simulate import campaign, command, model
 
 LAB = Path(__file__).parents[2] / "configs" / "simulate" / "lab.yaml"
@@ -78,9 +82,54 @@ def flush_on_reconcile(patch: pytest.MonkeyPatch) -> None:
         patch.setitem(row, event, (cards.State.SYNCHRONISING, cards.Action.ADMIT))
 
 
+def save_numbers_late(patch: pytest.MonkeyPatch) -> None:
+    """The next sequence number is stored when the one after it is to be."""
+    store, pending = Slot.store_next, {}
+
+    def late(self: Slot, number: int) -> None:
+        if self in pending:
+            store(self, pending[self])
+        pending[self] = number
+
+    patch.setattr(Slot, "store_next", late)
+
+
+def never_fence(patch: pytest.MonkeyPatch) -> None:
+    """A process that stood still goes on as if nothing had happened."""
+    patch.setattr(Card, "late", lambda self, seconds, now: [])
+
+
+def fall_back_in_clear(patch: pytest.MonkeyPatch) -> None:
+    """Where a tunnel cannot be used, a less specific route is."""
+    usual = Decider._to
+
+    def to(self: Decider, context: int, destination: int) -> Any:
+        decision = usual(self, context, destination)
+        if decision.cause in (Cause.TUNNEL_DOWN, Cause.DISCARD):
+            return usual(self, context, 0x08080808)
+        return decision
+
+    patch.setattr(Decider, "_to", to)
+
+
+def act_before_the_journal(patch: pytest.MonkeyPatch) -> None:
+    """A commit is written down after it was acted on and acknowledged."""
+    usual = Controller.operator
+
+    def operator(self: Controller, *arguments: Any) -> list[Any]:
+        outputs = usual(self, *arguments)
+        return sorted(outputs, key=lambda output: isinstance(output, Append))
+
+    patch.setattr(Controller, "operator", operator)
+
+
 @pytest.mark.parametrize(
     ("plant", "rules"),
     [
+        (save_numbers_late, {"no number twice"}),
+        (never_fence, {"old epoch"}),
+        (fall_back_in_clear, {"nothing in clear"}),
+        (act_before_the_journal, {"a commit is whole"}),
         (save_windows_late, {"no replay"}),
         (accept_any_epoch, {"old epoch"}),
         (flush_on_reconcile, {"nothing is flushed", "flows run"}),
