@@ -32,13 +32,14 @@ class Cause(StrEnum):
     LOOP = "too many turns"
     # the port
     NO_PORT = "unknown port"
+    NO_NEXT_HOP = "no next hop address"
     PORT_DOWN = "port down"
     NEIGHBOUR_QUEUE = "neighbour queue full"
     NEIGHBOUR = "neighbour unresolved"
     # the local stack
     LOCAL_PROTOCOL = "no local protocol"
     LOCAL_PORT = "no local port"
-    LOCAL_FRAGMENT = "local fragment"
+    LOCAL_FRAGMENT = "fragments incomplete"
     LOCAL_MESSAGE = "bad local message"
     # the card
     FENCED = "fenced"

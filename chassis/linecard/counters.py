@@ -2,12 +2,14 @@
 
     from wire + from fabric + made = to wire + to fabric + consumed + waiting + all drops
 
-`waiting` is what waits for its neighbour's hardware address at this moment.
+`waiting` is what waits at this moment: for its neighbour's hardware address, or for the rest of its fragments.
+`drops` are those of `chassis.fwd.causes`; what a shell drops after that is in the shell's own counters.
 """
 
 from __future__ import annotations
 
 from chassis.bus.counters import Counters
+from chassis.fwd.causes import Cause
 
 FROM_WIRE = "packets from wire"
 FROM_FABRIC = "packets from fabric"
@@ -41,4 +43,4 @@ def unaccounted(counters: Counters) -> int:
     seen = dict(counters.items())
     came = seen.get(FROM_WIRE, 0) + seen.get(FROM_FABRIC, 0) + seen.get(MADE, 0)
     went = seen.get(TO_WIRE, 0) + seen.get(TO_FABRIC, 0) + seen.get(CONSUMED, 0) + seen.get(WAITING, 0)
-    return came - went - sum(count for name, count in seen.items() if name.startswith("drop "))
+    return came - went - sum(seen.get(f"drop {cause}", 0) for cause in Cause)

@@ -143,11 +143,17 @@ class LineCard(Card):
         out = super().on_timer(now)
         self.forwarding.neighbours.on_timer(now, out)
         self.forwarding.pings.on_timer(now, out)
+        self.forwarding.local.on_timer(now)
         return self._release(out)
 
     def wake(self) -> float:
         forwarding = self.forwarding
-        return min(super().wake(), forwarding.neighbours.wake(), forwarding.pings.wake())
+        return min(
+            super().wake(),
+            forwarding.neighbours.wake(),
+            forwarding.pings.wake(),
+            forwarding.local.wake(),
+        )
 
     # inside
 
@@ -209,7 +215,7 @@ class LineCard(Card):
         if neighbours.made:
             values[balance.made] += neighbours.made
             neighbours.made = 0
-        values[balance.waiting] = neighbours.waiting
+        values[balance.waiting] = neighbours.waiting + self.forwarding.local.waiting
         if self.fenced:
             kept: list[Output] = []
             for output in out:

@@ -100,8 +100,9 @@ class Forwarding:
     def send_out(self, batch: Batch, now: float, out: list[Output]) -> None:
         """Another card chose port and next hop: resolve and send, nothing else."""
         port = self._ports.own.get(batch.port)
-        if port is None:
-            self.dropped(Cause.NO_PORT, batch.body, batch.lengths, batch.context, now, out)
+        if port is None or not batch.address:
+            cause = Cause.NO_PORT if port is None else Cause.NO_NEXT_HOP
+            self.dropped(cause, batch.body, batch.lengths, batch.context, now, out)
             return
         self.egress.send(port, batch.address, batch.body, batch.lengths, batch.marks, batch.context, now, out)
 

@@ -9,6 +9,7 @@ from chassis.bus.batch import Batch, Mark, Step
 from chassis.bus.card import Card
 from chassis.bus.engine import Output, ToFabric
 from chassis.fwd.causes import Cause
+from chassis.fwd.reassembly import Reassembler
 from chassis.linecard.counters import Balance
 from chassis.linecard.egress import Dropped
 from chassis.linecard.ping import Pings, card_of
@@ -27,7 +28,10 @@ Originate = Callable[[int, bytes, float, "list[Output]"], None]
 
 
 class LocalStack:
-    """ICMP echo and messages about our own echo requests. Anything else has no service here."""
+    """ICMP echo and messages about our own echo requests. Anything else has no service here.
+
+    Fragments wait for the rest of their packet, and count as waiting meanwhile.
+    """
 
     def __init__(self, card: Card, pings: Pings, originate: Originate, dropped: Dropped, balance: Balance) -> None:
         self._card = card
@@ -35,7 +39,20 @@ class LocalStack:
         self._originate = originate
         self._dropped = dropped
         self._balance = balance
+        self._fragments = Reassembler()
         self._identification = 0
+
+    @property
+    def waiting(self) -> int:
+        """Fragments that are held."""
+        return self._fragments.waiting
+
+    def on_timer(self, now: float) -> None:
+        self._fragments.on_timer(now)
+        self._count_lost()
+
+    def wake(self) -> float:
+        return self._fragments.wake()
 
     def deliver(
         self,
@@ -63,8 +80,15 @@ class LocalStack:
             self._card.drop(Cause.LOCAL_MESSAGE)
             return
         if packet.more_fragments or packet.offset:
-            self._card.drop(Cause.LOCAL_FRAGMENT)
-        elif packet.protocol == ICMP:
+            whole = self._fragments.add(context, packet, now)
+            self._count_lost()
+            if whole is None:
+                return
+            packet, count = whole
+            self._balance.values[self._balance.made] += 1
+            self._balance.values[self._balance.consumed] += count
+            frame = memoryview(bytes(HEADROOM) + packet.emit())
+        if packet.protocol == ICMP:
             self._icmp(context, packet, frame, now, out)
         else:
             cause = Cause.LOCAL_PORT if packet.protocol == UDP else Cause.LOCAL_PROTOCOL
@@ -124,6 +148,11 @@ class LocalStack:
             out.append(ToFabric(asker, self._card.sending(batch)))
         else:
             self._consume()
+
+    def _count_lost(self) -> None:
+        if self._fragments.lost:
+            self._card.drop(Cause.LOCAL_FRAGMENT, self._fragments.lost)
+            self._fragments.lost = 0
 
     def _consume(self) -> None:
         self._balance.values[self._balance.consumed] += 1

@@ -117,7 +117,9 @@ def act(rig: Rig, event: tuple[Any, ...]) -> None:
         )
     elif what == "junk":
         body, lengths = pack(rest[1], HEADROOM)
-        batch = Batch(rest[0], body, lengths, card="lc 4", epoch=5, context=INNER, circuit=CIRCUIT, port="3/11")
+        batch = Batch(
+            rest[0], body, lengths, card="lc 4", epoch=5, context=INNER, circuit=CIRCUIT, port="3/11", address=9
+        )
         rig.do(rig.card.receive_batch(batch, rig.now))
     elif what == "carrier":
         rig.do(rig.card.carrier(rest[0], rest[1], rig.now))

@@ -222,9 +222,10 @@ def test_out_resolves_and_sends_and_touches_nothing_else() -> None:
 def test_out_of_a_port_that_is_elsewhere_or_down() -> None:
     rig = Rig()
     rig.batch(Step.OUT, packet(), port="4/1", address=1, context=OUTER)
+    rig.batch(Step.OUT, packet(), port="3/11", context=OUTER)
     rig.do(rig.card.carrier("3/11", False, rig.now))
     rig.batch(Step.OUT, packet(), port="3/11", address=ip("20.0.0.9"), context=OUTER)
-    assert rig.drops() == {"unknown port": 1, "port down": 1}
+    assert rig.drops() == {"unknown port": 1, "no next hop address": 1, "port down": 1}
 
 
 # errors that are owed

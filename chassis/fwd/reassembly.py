@@ -1,0 +1,108 @@
+"""Putting fragments together again (RFC 791 3.2, RFC 1122 3.3.2), within bounds of time and room."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from math import inf
+
+from chassis.net.ipv4 import HEADER_LENGTH, MAXIMUM_LENGTH, Ipv4
+
+TIMEOUT = 60.0
+"""Seconds after its first fragment in which a packet must be whole."""
+
+MOST_PACKETS = 64
+"""Most packets that wait for fragments; the oldest gives way to a new one."""
+
+MOST_FRAGMENTS = 256
+"""Most fragments of one packet: a largest packet over the smallest MTU that occurs needs fewer."""
+
+Key = tuple[int, int, int, int, int]
+
+
+@dataclass(slots=True)
+class _Partial:
+    since: float
+    first: Ipv4 | None = None
+    end: int = -1
+    held: int = 0
+    spoilt: bool = False
+    pieces: dict[int, bytes] = field(default_factory=dict)
+
+
+class Reassembler:
+    """Fragments of all contexts. `waiting` counts those held, `lost` those given up."""
+
+    def __init__(self) -> None:
+        self.waiting = 0
+        self.lost = 0
+        self._partial: dict[Key, _Partial] = {}
+
+    def add(self, context: int, fragment: Ipv4, now: float) -> tuple[Ipv4, int] | None:
+        """The whole packet and the number of its fragments, when this one completes it; else None.
+
+        Fragments that contradict each other (an overlap, two ends) spoil their packet: it is given up
+        as soon as it would be complete or its time is over.
+        """
+        self.on_timer(now)
+        key = (context, fragment.source, fragment.destination, fragment.protocol, fragment.identification)
+        partial = self._partial.get(key)
+        if partial is None:
+            if len(self._partial) >= MOST_PACKETS:
+                self._give_up(next(iter(self._partial)))
+            partial = self._partial[key] = _Partial(now)
+        self._hold(partial, fragment)
+        if partial.held > MOST_FRAGMENTS:
+            self._give_up(key)
+            return None
+        if partial.first is None or partial.end < 0:
+            return None
+        payload = bytearray()
+        for offset in sorted(partial.pieces):
+            if offset > len(payload):
+                return None
+            if offset < len(payload):
+                partial.spoilt = True
+                break
+            payload += partial.pieces[offset]
+        whole = HEADER_LENGTH + len(partial.first.options) + len(payload)
+        if partial.spoilt or len(payload) > partial.end or whole > MAXIMUM_LENGTH:
+            self._give_up(key)
+            return None
+        if len(payload) < partial.end:
+            return None
+        del self._partial[key]
+        self.waiting -= partial.held
+        return replace(partial.first, payload=bytes(payload), more_fragments=False), partial.held
+
+    def on_timer(self, now: float) -> None:
+        """Give up what waited too long. Packets wait in the order in which they began."""
+        partial = self._partial
+        while partial:
+            oldest = next(iter(partial))
+            if partial[oldest].since + TIMEOUT > now:
+                return
+            self._give_up(oldest)
+
+    def wake(self) -> float:
+        for partial in self._partial.values():
+            return partial.since + TIMEOUT
+        return inf
+
+    def _hold(self, partial: _Partial, fragment: Ipv4) -> None:
+        partial.held += 1
+        self.waiting += 1
+        known = partial.pieces.get(fragment.offset)
+        if known is not None and known != fragment.payload:
+            partial.spoilt = True
+        partial.pieces[fragment.offset] = fragment.payload
+        if fragment.offset == 0:
+            partial.first = fragment
+        if not fragment.more_fragments:
+            end = fragment.offset + len(fragment.payload)
+            partial.spoilt |= partial.end >= 0 and partial.end != end
+            partial.end = end
+
+    def _give_up(self, key: Key) -> None:
+        held = self._partial.pop(key).held
+        self.waiting -= held
+        self.lost += held
