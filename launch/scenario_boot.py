@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -34,6 +35,9 @@ _KEPT = (".log", ".json", ".counters", ".pcapng", ".yaml", ".cfg")
 
 END_DEADLINE = 15.0
 """Seconds in which a lab must be gone after it was told to end."""
+
+_FOLDER = re.compile(r"ch(\d+)-\w{8}\Z")
+"""Name of the folder of a lab: the process that started it, and something random."""
 
 _LAUNCHER = (sys.executable, "-c", "from launch.main import main; main()")
 
@@ -168,7 +172,8 @@ def boot(
         LabError: the file is wrong.
         BootError: it did not start, or not in time; the text has the launcher's words and the processes' logs.
     """
-    folder = Path(tempfile.mkdtemp(prefix="ch-", dir="/tmp"))
+    _sweep()
+    folder = Path(tempfile.mkdtemp(prefix=f"ch{os.getpid()}-", dir="/tmp"))
     try:
         if settings or flows:
             path = changed(path, folder, settings or {}, flows or {})
@@ -201,6 +206,17 @@ def boot(
     booted.boot_ms = booted.client.boot_ms = (time.monotonic() - began) * 1e3
     booted.client.folder = folder
     return booted
+
+
+def _sweep() -> None:
+    """Delete what killed test runs left: their labs ended with them, their folders did not."""
+    for folder in Path("/tmp").glob("ch*-*"):
+        match = _FOLDER.match(folder.name)
+        if match is None or Path(f"/proc/{match[1]}").exists() or folder.is_symlink():
+            continue
+        with contextlib.suppress(OSError):
+            if folder.stat().st_uid == os.getuid():
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def logs(run: Path, most: int = 2000) -> str:

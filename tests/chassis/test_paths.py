@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
+from collections.abc import Iterator
 
 import pytest
 
@@ -124,3 +127,54 @@ def test_only_a_circuit_based_tunnel_has_a_circuit_and_its_counters(lab: LabClie
         way = "out" if node == "a" else "in"
         assert any(number in name.split() and way in name and n >= 50 for name, n in counted.items()), counted
         assert all(number in name.split() for name, n in counted.items() if n), counted
+
+
+def security_associations(text: str) -> Iterator[tuple[int, str, str, str]]:
+    """(SPI, direction, cipher key, integrity key) of each manual ESP SA in a configuration."""
+    pattern = re.compile(
+        r"^  (in|out)\n\s+esp encryption aes-\d+-cbc key (0x\w+)\n"
+        r"\s+esp authentication hmac-sha1-96 key (0x\w+)\n\s+esp spi (\d+)",
+        re.MULTILINE,
+    )
+    for way, cipher, integrity, spi in pattern.findall(text):
+        yield int(spi), way, cipher, integrity
+
+
+@pytest.mark.skipif(shutil.which("tshark") is None, reason="needs tshark")
+def test_another_program_decrypts_what_is_on_the_wire(lab: LabClient) -> None:
+    assert lab.folder is not None
+    wire = lab.capture("a", "port 3/11", lab.folder / "wire.pcapng")
+    flows = {
+        "circuit-forward": 4097,
+        "circuit-reverse": 4098,
+        "economical-forward": 8193,
+        "economical-reverse": 8194,
+    }
+    for flow in flows:
+        lab.start(flow, count=10)
+    for flow in flows:
+        lab.wait_until(f"flow {flow} received >= 10")
+    lab.capture_stop("a", "port 3/11", wire)
+    text = lab.file.routers()[0].config.read_text()
+    options = ["-o", "esp.enable_encryption_decode:TRUE", "-o", "esp.enable_authentication_check:TRUE"]
+    found = list(security_associations(text))
+    assert {spi for spi, *_ in found} == set(flows.values())
+    for spi, _, cipher, integrity in found:
+        row = ("IPv4", "*", "*", f"0x{spi:08x}", "AES-CBC [RFC3602]", cipher)
+        row = (*row, "HMAC-SHA-1-96 [RFC2404]", integrity, "32-bit")
+        options += ["-o", "uat:esp_sa:" + ",".join(f'"{value}"' for value in row)]
+    fields = ("esp.spi", "esp.sequence", "esp.icv_good", "ip.src", "ip.dst", "udp.dstport", "data.data")
+    command = ["tshark", "-r", str(wire), *options, "-Y", "esp", "-T", "fields"]
+    for field in fields:
+        command += ["-e", field]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    seen: dict[int, list[int]] = {}
+    for line in done.stdout.splitlines():
+        spi, sequence, good, sources, destinations, port, payload = line.split("\t")
+        flow = lab.flow(next(name for name, value in flows.items() if value == int(spi, 16)))
+        assert (sources.split(",")[-1], destinations.split(",")[-1]) == (flow.source, flow.destination)
+        assert good in ("1", "True")
+        assert port == "40000"
+        assert payload.startswith(b"CHASSIS\x01".hex())
+        seen.setdefault(int(spi, 16), []).append(int(sequence))
+    assert seen == {spi: list(range(1, 11)) for spi in flows.values()}
