@@ -91,6 +91,9 @@ class Node:
         for asp in plan.needs.keys() | before.needs.keys():
             for key in plan.needs.get(asp, frozenset()) ^ before.needs.get(asp, frozenset()):
                 self.publisher.delete(key)
+        if plan.lookers != before.lookers:
+            for number in plan.tunnels:
+                self.publisher.delete((bus.Tunnel.TYPE, number))
         wanted: list[bus.Record] = [records.card_state(card) for card in self.cards.values() if card.epoch]
         wanted += records.fixed(plan, self.settings.discard)
         flipped = []

@@ -7,14 +7,14 @@ engine: its process shows what passes.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
 from typing import TYPE_CHECKING, Any
 
 from chassis.bus.engine import Output, ToCard, ToOperator
 from chassis.bus.messages import Attributes, Reply, Request
-from chassis.net.address import MASKS, parse_address, parse_prefix
+from chassis.net.address import MASKS, parse_address
 from chassis.xcrp import configuration, show
 from chassis.xcrp.inventory import LINE_CARD
 
@@ -157,7 +157,7 @@ class Operators:
     def _ask(
         self,
         operator: int,
-        cards: Mapping[str, Attributes],
+        requests: Sequence[tuple[str, Attributes]],
         name: str,
         now: float,
         *,
@@ -166,7 +166,7 @@ class Operators:
     ) -> list[Output]:
         asked = _Asked(operator, {}, now + patience, single)
         outputs: list[Output] = []
-        for card, arguments in cards.items():
+        for card, arguments in requests:
             self._number += 1
             asked.waiting[self._number] = card
             self._asked[self._number] = asked
@@ -251,29 +251,39 @@ class Operators:
         count = arguments["count"]
         if not 1 <= count <= MAX_TRACES:
             raise ArgumentError(f"count is {count}, not 1 to {MAX_TRACES}")
-        filters: Attributes = {}
-        if arguments["context"] is not None:
-            filters["context"] = self._context(arguments["context"])
+        filters: Attributes = {"count": count}
         for name in ("source", "destination"):
             if arguments[name] is not None:
-                try:
-                    prefix, length = parse_prefix(arguments[name], host_bits=True)
-                except ValueError as error:
-                    raise ArgumentError(str(error)) from None
-                filters[name], filters[f"{name}_length"] = prefix, length
+                filters[name] = _address(arguments[name])
         if arguments["protocol"] is not None:
             filters["protocol"] = arguments["protocol"]
-        cards = self._line_cards()
-        if arguments["port"] is not None:
-            filters["port"] = arguments["port"]
-            cards = [self._card_of_port(arguments["port"])]
-        if not cards:
-            raise ArgumentError("no line card is usable")
-        asks: dict[str, Attributes] = {}
-        for card in cards:
-            asks[card] = {**filters, "count": count, "first": self._trace + 1}
-            self._trace += count
-        return self._ask(number, asks, "trace", now)
+        requests: list[tuple[str, Attributes]] = []
+        for card, port in self._trace_points(arguments["context"], arguments["port"]):
+            requests.append((card, {**filters, "port": port, "number": self._traces_of(count)}))
+        if not requests:
+            raise ArgumentError("no port of a usable line card to trace at")
+        return self._ask(number, requests, "trace", now)
+
+    def _trace_points(self, context: str | None, port: str | None) -> list[tuple[str, str]]:
+        """(card, port) of each place to arm a trace at; port empty: every port of the card."""
+        if port is not None:
+            return [(self._card_of_port(port), port)]
+        usable = self._line_cards()
+        if context is None:
+            return [(card, "") for card in usable]
+        number = self._context(context)
+        ports = self._node.plan.ports.values()
+        return [
+            (made.card, made.name)
+            for made in ports
+            if made.context == number and made.card in usable and made.enabled
+        ]
+
+    def _traces_of(self, count: int) -> int:
+        """The first of `count` trace numbers that nobody else in the lab has."""
+        first = self._trace + 1
+        self._trace += count
+        return first
 
     @_command("traces")
     def _traces(self, number: int, arguments: dict[str, Any], now: float) -> list[Output]:
@@ -284,35 +294,37 @@ class Operators:
         context=Argument(str, "local"),
         address=Argument(str, required=True),
         count=Argument(int, 5),
-        size=Argument(int, 64),
+        size=Argument(int, 56),
         timeout=Argument(float, 1.0),
         interval=Argument(float, 0.2),
+        ttl=Argument(int, 64),
         source=Argument(str),
+        trace=Argument(bool, False),
     )
     def _ping(self, number: int, arguments: dict[str, Any], now: float) -> list[Output]:
         context = self._context(arguments["context"])
-        count, timeout = arguments["count"], arguments["timeout"]
-        if not 1 <= count <= 10_000 or not 0 < timeout <= 60 or not 0 < arguments["interval"] <= 60:
-            raise ArgumentError("count is 1 to 10000, timeout and interval are up to 60 seconds")
-        if not 28 <= arguments["size"] <= 9000:
-            raise ArgumentError("size, of the whole packet, is 28 to 9000")
-        try:
-            address = parse_address(arguments["address"])
-            source = parse_address(arguments["source"]) if arguments["source"] else 0
-        except ValueError as error:
-            raise ArgumentError(str(error)) from None
+        count, timeout, interval = arguments["count"], arguments["timeout"], arguments["interval"]
+        if not 1 <= count <= 10_000 or not 0.001 <= timeout <= 60 or not 0.001 <= interval <= 60:
+            raise ArgumentError("count is 1 to 10000, timeout and interval are 0.001 to 60 seconds")
+        if not 0 <= arguments["size"] <= 65_507 or not 1 <= arguments["ttl"] <= 255:
+            raise ArgumentError("size, of the data, is 0 to 65507, ttl 1 to 255")
+        address = _address(arguments["address"])
         ask: Attributes = {
             "context": context,
             "address": address,
-            "source": source,
             "count": count,
             "size": arguments["size"],
             "timeout": timeout,
-            "interval": arguments["interval"],
+            "interval": interval,
+            "ttl": arguments["ttl"],
         }
+        if arguments["source"] is not None:
+            ask["source"] = _address(arguments["source"])
+        if arguments["trace"]:
+            ask["trace"] = self._traces_of(1)
         card = self._ping_card(context, address)
-        patience = count * max(timeout, arguments["interval"]) + PATIENCE
-        return self._ask(number, {card: ask}, "ping", now, single=True, patience=patience)
+        patience = count * interval + timeout + PATIENCE
+        return self._ask(number, [(card, ask)], "ping", now, single=True, patience=patience)
 
     def _ping_card(self, context: int, address: int) -> str:
         """The line card nearest to where the echo request leaves; any other can send it too."""
@@ -342,7 +354,8 @@ class Operators:
         for key, value in arguments.items():
             if not isinstance(value, (str, int, float, bool)) and value is not None:
                 raise ArgumentError(f"argument {key!r} is no plain value")
-        return self._ask(number, {self._card_of_port(arguments["port"]): arguments}, name, now, single=True)
+        card = self._card_of_port(arguments["port"])
+        return self._ask(number, [(card, arguments)], name, now, single=True)
 
     @_command("capture", what=Argument(str, required=True), file=Argument(str, required=True))
     def _capture(self, number: int, arguments: dict[str, Any], now: float) -> list[Output]:
@@ -352,7 +365,8 @@ class Operators:
         else:
             card, point = self._usable(what.removeprefix("fabric ")), "fabric"
         self._captures[arguments["file"]] = (card, point)
-        return self._ask(number, {card: {"what": point, "file": arguments["file"]}}, "capture", now, single=True)
+        ask: Attributes = {"what": point, "file": arguments["file"]}
+        return self._ask(number, [(card, ask)], "capture", now, single=True)
 
     @_command("capture-stop", file=Argument(str, ""), what=Argument(str, ""))
     def _capture_stop(self, number: int, arguments: dict[str, Any], now: float) -> list[Output]:
@@ -366,12 +380,16 @@ class Operators:
         else:
             raise ArgumentError(f"no capture into {file!r}; name what is captured instead")
         ask: Attributes = {"what": point, "file": file}
-        return self._ask(number, {self._usable(card): ask}, "capture-stop", now, single=True)
+        return self._ask(number, [(self._usable(card), ask)], "capture-stop", now, single=True)
 
-    @_command("counters", card=Argument(str))
-    def _counters(self, number: int, arguments: dict[str, Any], now: float) -> list[Output]:
-        if arguments["card"] is not None:
-            cards = [self._usable(arguments["card"])]
-        else:
-            cards = [name for name, entry in self._node.cards.items() if entry.usable]
-        return self._ask(number, {card: {} for card in cards}, "counters", now)
+    @_command("neighbours", card=Argument(str))
+    def _neighbours(self, number: int, arguments: dict[str, Any], now: float) -> list[Output]:
+        cards = self._line_cards() if arguments["card"] is None else [self._usable(arguments["card"])]
+        return self._ask(number, [(card, {}) for card in cards], "neighbours", now)
+
+
+def _address(text: str) -> int:
+    try:
+        return parse_address(text)
+    except ValueError as error:
+        raise ArgumentError(str(error)) from None

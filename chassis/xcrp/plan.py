@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from chassis.bus.records import Key
-from chassis.bus.records import Tunnel as TunnelRecord
 from chassis.config.model import LOCAL, Config, Interface, StaticRoute, Tunnel
 from chassis.net.address import MASKS, network_of, parse_address, parse_prefix
 from chassis.xcrp.inventory import CONTROLLER, card_of_port, cards_of
@@ -87,6 +86,8 @@ class Plan:
     """Outer context to remote address to the tunnels with that peer."""
     followers: dict[str, list[int]] = field(default_factory=dict)
     """Port to the tunnels whose local end is an address of it."""
+    lookers: frozenset[str] = frozenset()
+    """ASPs with an economical tunnel: they look routes up themselves, and a route may lead into any tunnel."""
     needs: dict[str, frozenset[Key]] = field(default_factory=dict)
     """ASP to the keys of the SAs and ACLs that its tunnels use."""
 
@@ -204,6 +205,7 @@ def _tunnels(plan: Plan, numbers: Numbers) -> None:
                     numbers.lease(number, entry.seq, asp, uses)
                     leases.add((number, entry.seq))
     numbers.drop_leases(leases)
+    plan.lookers = frozenset(made.asp for made in plan.tunnels.values() if made.config.economical and made.asp)
     plan.needs = {asp: frozenset(keys) for asp, keys in needs.items()}
 
 
@@ -302,7 +304,3 @@ def _static(
     for length in range(32, -1, -1):
         for interface in connected.get((next_hop & MASKS[length], length), ()):
             yield from _ways(plan, context, interface, next_hop, route.cost)
-
-
-def tunnel_key(number: int) -> Key:
-    return (TunnelRecord.TYPE, number)

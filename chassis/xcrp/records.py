@@ -21,12 +21,14 @@ WINDOW = 64
 def wants(plan: Plan, card: str, record: Record) -> bool:
     """Whether a card needs a record.
 
-    Line cards never get keys or ACLs; an ASP gets only its own tunnels, with their SAs and ACLs.
+    Line cards never get keys or ACLs; an ASP gets its own tunnels, with their SAs and ACLs. One that looks routes
+    up gets the other tunnels too, without keys: it would take an unknown tunnel in a route for one that is down,
+    and the next hop after it may be in clear.
     """
     if isinstance(record, (bus.ManualSa, bus.Acl)):
         return record.key in plan.needs.get(card, ())
     if isinstance(record, bus.Tunnel):
-        return record.asp == card if card.startswith(ASP) else True
+        return record.asp == card or card in plan.lookers or not card.startswith(ASP)
     if isinstance(record, bus.Circuit):
         return record.card == card
     return True

@@ -107,6 +107,23 @@ def test_an_sa_that_a_second_asp_begins_to_use() -> None:
     assert node.keys_of("asp 2/2") == {"sa-2"}
 
 
+def test_only_an_asp_that_looks_routes_up_knows_the_tunnels_of_others() -> None:
+    node = booted()
+
+    def known(card: str) -> list[object]:
+        return sorted(key[1] for key in node.cards[card].replica.records if key[0] == "tunnel")
+
+    # Tun-2 is economical: its clear packets are looked up on its ASP, and may have to go on into Tun-1.
+    assert (known("asp 2/1"), known("asp 2/2")) == ([1], [1, 2])
+    node.ask("apply", text=HIGH_AVAILABILITY.replace("manual economical", "manual"))
+    node.run(0.1)
+    assert (known("asp 2/1"), known("asp 2/2")) == ([1], [2])
+    node.ask("apply", text=HIGH_AVAILABILITY)
+    node.run(0.1)
+    assert (known("asp 2/1"), known("asp 2/2")) == ([1], [1, 2])
+    assert node.keys_of("asp 2/2") == {"sa-2"}
+
+
 def test_cards_come_and_go() -> None:
     node = booted()
     text = HIGH_AVAILABILITY.replace("card ge-10-port 4\n", "card ge-10-port 5\n").replace("4/1", "5/1")

@@ -46,13 +46,13 @@ def refused(node: Node, command: Any, arguments: Any) -> str:
         ("ping", {"context": "C1"}, "'address' is missing"),
         ("ping", {"context": "C1", "address": "x"}, "not an IPv4 address"),
         ("ping", {"context": "C1", "address": "1.1.1.1", "count": 0}, "count is 1 to"),
-        ("ping", {"context": "C1", "address": "1.1.1.1", "size": 1}, "size"),
+        ("ping", {"context": "C1", "address": "1.1.1.1", "size": -1}, "size"),
         ("link", {"loss": 0.1}, "'port' is missing"),
         ("link", {"port": "3/1", "loss": [1]}, "'loss' is no plain value"),
         ("inject", {"port": "3/1"}, "'file' is missing"),
         ("capture", {"what": "asp 9/9", "file": "/x"}, "no card 'asp 9/9'"),
         ("capture-stop", {"file": "/nowhere"}, "no capture into"),
-        ("counters", {"card": "lc 9"}, "no card 'lc 9'"),
+        ("neighbours", {"card": "lc 9"}, "no card 'lc 9'"),
     ],
 )
 def test_what_is_refused(node: Node, command: Any, arguments: Any, text: str) -> None:
@@ -83,11 +83,13 @@ def test_requests_go_to_the_right_cards(node: Node) -> None:
     assert cards("ping", context="L2", address="5.5.5.5") == ["lc 4"]
     assert cards("ping", context="C1", address="172.168.3.1") == ["lc 3"]
     assert cards("ping", context="L1", address="99.9.9.9") == ["lc 3"]
-    assert cards("trace", count=2, context="C1", destination="172.168.3.0/24") == ["lc 3", "lc 4"]
+    assert cards("trace", count=2, context="C1", destination="172.168.3.9") == ["lc 3"]
+    assert asked[0][1].arguments["port"] == "3/1"
+    assert cards("trace", count=2, protocol=50) == ["lc 3", "lc 4"]
     first, second = (request.arguments for _, request in asked)
-    assert second["first"] == first["first"] + 2  # type: ignore[operator]
-    assert first["destination_length"] == 24
-    assert sorted(node.ask("counters")["errors"]) == ["asp 2/1", "asp 2/2"]
+    assert second["number"] == first["number"] + 2  # type: ignore[operator]
+    assert (first["protocol"], first["port"]) == (50, "")
+    assert sorted(node.ask("neighbours")["cards"]) == ["lc 3", "lc 4"]
 
 
 def test_a_card_that_dies_or_is_silent_is_an_error_not_a_wait(node: Node) -> None:

@@ -34,7 +34,7 @@ class FakeLineCard(Card):
         return []
 
     def request(self, request: Request, now: float) -> list[Output] | None:
-        if request.name in ("ping", "trace", "counters"):
+        if request.name in ("ping", "trace", "neighbours"):
             return [ToController(Reply(request.number, {"asked": request.name}))]
         return None
 
@@ -59,7 +59,7 @@ class FakeAsp(Card):
         events: list[Output] = []
         records = self.replica.records
         for record in records.values():
-            if not isinstance(record, Tunnel):
+            if not isinstance(record, Tunnel) or record.asp != self.card:
                 continue
             ready = record.up and all(("manual-sa", entry.sa) in records for entry in record.entries)
             if ready != (record.number in self.up_tunnels):
