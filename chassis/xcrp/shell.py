@@ -19,7 +19,7 @@ from chassis.bus.engine import Append, Output, Persist, Stop, ToCard, ToLauncher
 from chassis.bus.environment import Environment
 from chassis.bus.loop import Loop
 from chassis.bus.messages import Goodbye, Hello, Message
-from chassis.bus.operator import OperatorServer
+from chassis.bus.operator_loop import OperatorSocket
 from chassis.net.errors import DecodeError
 from chassis.xcrp.engine import Controller
 
@@ -64,8 +64,7 @@ class ControllerShell:
             Append: lambda output: append(env.state / output.file, output.data),
             Stop: lambda output: self.loop.stop(),
         }
-        self._operators = OperatorServer(endpoints.operator(env.run, env.node), self._command)
-        self._watched: dict[int, int] = {}
+        self._operators = OperatorSocket(self.loop, endpoints.operator(env.run, env.node), self._command)
         self._watchers: dict[int, set[str]] = {}
         self._alive_at = now
         self._launcher_buffer = b""
@@ -80,7 +79,6 @@ class ControllerShell:
         self.perform(self.engine.start(time.monotonic()))
         self._router.bind(endpoints.control(self.env.run, self.env.node))
         self.loop.add(self._router, self._cards_say)
-        self._watch_operators()
         try:
             self.loop.run(self._wake, self._on_timer)
         finally:
@@ -158,31 +156,21 @@ class ControllerShell:
 
     def _answer(self, output: ToOperator) -> None:
         self._operators.answer(output.number, output.result, output.error, output.last)
-        self._watch_operators()
 
     def _show(self, card: str, way: str, message: Message) -> None:
         """Every control message to whoever watches the bus; keys are in no `repr`."""
         name = type(message).__name__
-        line = {"time": time.time(), "node": self.env.node, "card": card, "way": way, "type": name, "text": repr(message)}
+        line = {
+            "time": time.time(),
+            "node": self.env.node,
+            "card": card,
+            "way": way,
+            "type": name,
+            "text": repr(message),
+        }
         for number, types in list(self._watchers.items()):
             if (not types or name in types) and not self._operators.answer(number, line, last=False):
                 del self._watchers[number]
-
-    def _watch_operators(self) -> None:
-        wanted = dict.fromkeys(self._operators.filenos(), zmq.POLLIN)
-        for fd in self._operators.blocked():
-            wanted[fd] = zmq.POLLIN | zmq.POLLOUT
-        for fd in [fd for fd in self._watched if self._watched[fd] != wanted.get(fd)]:
-            self.loop.remove(fd)
-            del self._watched[fd]
-        for fd, flags in wanted.items():
-            if fd not in self._watched:
-                self._watched[fd] = flags
-                self.loop.add(fd, lambda now, fd=fd: self._operator_ready(fd), flags)  # type: ignore[misc]
-
-    def _operator_ready(self, fd: int) -> None:
-        self._operators.ready(fd)
-        self._watch_operators()
 
     # launcher
 

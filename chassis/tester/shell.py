@@ -1,0 +1,123 @@
+"""The tester's process: ports, the clock and the operators' socket around the tester's engine."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import zmq
+
+from chassis.bus import endpoints
+from chassis.bus.capture import Capture
+from chassis.bus.card_shell import RequestError
+from chassis.bus.engine import Output, ToOperator, ToWire
+from chassis.bus.environment import Environment
+from chassis.bus.loop import Loop
+from chassis.bus.operator_loop import OperatorSocket
+from chassis.net.errors import DecodeError
+from chassis.ports.shell import Ports
+from chassis.tester.engine import Tester
+
+
+class TesterShell:
+    """Runs a tester until it is told to end."""
+
+    def __init__(self, env: Environment) -> None:
+        self.env = env
+        self.loop = Loop()
+        self.context: zmq.Context[Any] = zmq.Context()
+        counters = env.counters()
+        self.engine = Tester(
+            env.node, ports=env.ports, flows=env.flows, settings=dict(env.settings), counters=counters
+        )
+        engine = self.engine
+        self.ports = Ports(
+            self.context,
+            self.loop,
+            env.run,
+            env.node,
+            env.wires,
+            counters,
+            lambda port, batch, now: self.perform(engine.receive_frames(port, batch, now)),
+            lambda port, up, now: self.perform(engine.carrier(port, up, now)),
+        )
+        self.captures: dict[str, Capture] = {}
+        self._requests: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+            "link": lambda arguments: self.ports.link(arguments, time.monotonic()),
+            "inject": lambda arguments: self.ports.inject(arguments, time.monotonic()),
+            "capture": self._capture,
+            "capture-stop": self._capture_stop,
+        }
+        self._operators = OperatorSocket(self.loop, endpoints.operator(env.run, env.node), self._command)
+
+    def run(self) -> int:
+        signal.signal(signal.SIGTERM, lambda *_: self.loop.stop())
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        self.perform(self.engine.start(time.monotonic()))
+        self.ports.announce(time.monotonic())
+        try:
+            self.loop.run(self._wake, self._on_timer)
+        finally:
+            for capture in self.captures.values():
+                capture.close()
+            self._operators.close()
+            self.ports.close()
+            self.context.destroy(linger=0)
+        return 0
+
+    def perform(self, outputs: list[Output]) -> None:
+        for output in outputs:
+            if isinstance(output, ToWire):
+                self.ports.send(output.port, output.batch, time.monotonic())
+            elif isinstance(output, ToOperator):
+                self._operators.answer(output.number, output.result, output.error, output.last)
+
+    def _wake(self) -> float:
+        return min(self.engine.wake(), self.ports.wake())
+
+    def _on_timer(self, now: float) -> None:
+        self.ports.on_timer(now)
+        self.perform(self.engine.on_timer(now))
+
+    def _command(self, number: int, command: str, arguments: dict[str, Any]) -> None:
+        handler = self._requests.get(command)
+        if handler is None:
+            self.perform(self.engine.operator(number, command, arguments, time.monotonic()))
+            return
+        try:
+            result = handler(arguments)
+        except (RequestError, OSError, ValueError, TypeError, DecodeError) as error:
+            self._operators.answer(number, {}, str(error) or type(error).__name__)
+        else:
+            self._operators.answer(number, result)
+
+    def _capture(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        what, file = str(arguments.get("what", "")), str(arguments.get("file", ""))
+        if not file or not Path(file).is_absolute():
+            raise RequestError("capture needs 'what', and 'file' as an absolute path")
+        self._capture_stop({"what": what})
+        capture = Capture(Path(file))
+        try:
+            self.ports.tap(what, capture)
+        except RequestError:
+            capture.close()
+            Path(file).unlink()
+            raise
+        self.captures[what] = capture
+        return {"file": file}
+
+    def _capture_stop(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        what = str(arguments.get("what", ""))
+        capture = self.captures.pop(what, None)
+        if capture is not None:
+            self.ports.tap(what, None)
+            capture.close()
+        return {"stopped": capture is not None}
+
+
+def run(env: Environment) -> int:
+    """The process of a tester, until it is told to end."""
+    return TesterShell(env).run()
