@@ -284,6 +284,7 @@ def test_the_router_tells_itself_nothing_of_its_own_packets() -> None:
     rig.batch(Step.CIRCUIT_OUT, packet("6.6.6.1", "5.5.5.1"), circuit=CIRCUIT, context=OUTER)
     assert rig.outputs == []
     assert rig.drops() == {"no route": 1}
+    assert rig.card.counters.get("packets consumed") == 0
 
 
 # sizes

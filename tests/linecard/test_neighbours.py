@@ -65,6 +65,14 @@ def test_requests_are_repeated_each_second_three_times() -> None:
     assert len(rig.arps()) == 1
 
 
+def test_a_timer_that_an_answer_overtook_does_nothing() -> None:
+    rig = Rig()
+    rig.frames("3/1", packet("10.9.0.1"))
+    rig.arp("3/1", REPLY, "10.0.0.9", GATEWAY, "10.0.0.1")
+    rig.do(rig.card.on_timer(rig.now + 1.5))
+    assert rig.wire() == []
+
+
 def test_only_64_packets_wait_for_a_neighbour() -> None:
     rig = Rig()
     rig.frames("3/1", *(packet("10.9.0.1", identification=n) for n in range(70)))
@@ -182,6 +190,7 @@ def test_shutdown_and_a_new_address_and_removal() -> None:
     (record,) = [r for r in RECORDS if isinstance(r, Port) and r.port == "3/1"]
     rig.delta(replace(record, enabled=False))
     assert [(e.up, e.reason) for e in rig.told(PortEvent)] == [(False, "shutdown")]
+    assert rig.told(NeighbourEvent) == [NeighbourEvent("3/1", ip("10.0.0.9"), b"")]
     rig.delta(replace(record, address=ip("10.0.0.2")))
     assert [arp.sender_address for _, _, arp in rig.arps()] == [ip("10.0.0.2")]
     rig.knows("3/1", "10.0.0.9", GATEWAY)
