@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from launch.scenario_boot import BootedLab
     from launch.scenario_lab import LabClient
 
-KEPT = Path("chassis-failed")
+KEPT = Path("build", "failed-labs")
 """Where the logs of failed tests are kept, under the root of the test run."""
 
 _LABS = pytest.StashKey["list[BootedLab]"]()

@@ -16,7 +16,7 @@ from launch.lab import Smartedge
 from launch.scenario_boot import BootedLab, BootError, boot
 from launch.scenario_run import Outcome, Runner
 
-RESULTS = Path("chassis-failed")
+RESULTS = Path("build", "failed-labs")
 """Where failed runs are kept, in the current folder, each in a folder of its own."""
 
 CAPTURED_RATE = 20_000

@@ -56,7 +56,7 @@ class SocketAsker:
                 return client.call(command, **arguments)
             except OperatorError as error:
                 # Only a connection to a process that is gone is worth a second try.
-                if "went away" not in str(error) and "pipe" not in str(error).lower():
+                if not any(sign in str(error).lower() for sign in ("went away", "pipe", "reset")):
                     raise
                 self._drop(node)
         path = self._run / LAUNCHER_SOCKET if node == LAUNCHER else endpoints.operator(self._run, node)
@@ -326,8 +326,12 @@ class LabClient:
             if isinstance(condition, Condition):
                 held, seen = self.check(condition)
             else:
-                value = condition()
-                held, seen = bool(value), repr(value)
+                # Whoever is asked may be the one that was just killed.
+                try:
+                    value = condition()
+                    held, seen = bool(value), repr(value)
+                except OperatorError as error:
+                    held, seen = False, str(error)
             took = self.clock() - began
             if held:
                 return took

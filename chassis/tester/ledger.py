@@ -30,7 +30,13 @@ class Gap:
         return self.last - self.first + 1
 
     def lost_between(self, begin: int, end: int) -> int:
-        """How many of them were sent in [begin, end), taken as sent evenly between their neighbours."""
+        """How many of them should have arrived in [begin, end).
+
+        They are taken as sent evenly between their neighbours, and as under way for as long as those were, at the
+        beginning of the period for as long as the slower one: what an event caught on its way counts as its loss.
+        """
+        before, after = self.seen_before - self.sent_before, self.seen_after - self.sent_after
+        begin, end = begin - max(before, after, 0), end - max(before, 0)
         return evenly(self.count, self.sent_before, self.sent_after, begin, end)
 
 
@@ -90,10 +96,10 @@ class Ledger:
 
     def one(self, sequence: int, sent: int, seen: int) -> bool:
         """Take one packet, whatever its number; False where it is one that had come before."""
-        self.last_seen = seen
         if sequence > self.highest:
             self.run(sequence, 1, sent, sent, seen)
             return True
+        self.last_seen = seen
         if self._fill(sequence, sent):
             self.received += 1
             self.reordered += 1
@@ -102,12 +108,12 @@ class Ledger:
         return False
 
     def lost_between(self, begin: int, end: int) -> int:
-        """Missing packets that were sent in [begin, end), as far as their runs are kept."""
+        """Missing packets that should have arrived in [begin, end), as far as their runs are kept."""
         gaps = self.gaps
         lost = 0
         for index in range(len(gaps) - 1, -1, -1):
             gap = gaps[index]
-            if gap.sent_after <= begin:
+            if gap.seen_after <= begin:
                 break
             lost += gap.lost_between(begin, end)
         return lost

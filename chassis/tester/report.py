@@ -21,8 +21,8 @@ def combine(
 
     A packet that had no time to arrive yet is neither received nor lost, unless `final` says that the flow has
     stopped and the wires are empty. Of an `auto` flow, packets before the first one that arrived don't count as
-    lost (`before`). `window_lost` counts packets that were sent in [begin, end), in seconds of the monotonic
-    clock: the sink's report must have been made for the same period.
+    lost (`before`). `window_lost` counts packets that should have arrived in [begin, end), in seconds of the
+    monotonic clock: the sink's report must have been made for the same period.
     """
     sent = int(source["sent"]) if source else 0
     settled = sent if final else int(source["settled"]) if source else 0
@@ -75,7 +75,8 @@ def combine(
         unsettled = sent - settled
         span = last - first
         upto = last - span * unsettled / max(sent - tail_from, 1)
-        lost = evenly(tail, int(first * 1e9), int(upto * 1e9) + 1, int(begin * 1e9), _ns(end))
+        way = max(float(sink["last_seen"]) - tail_at, 0.0) if tail_from and sink else 0.0
+        lost = evenly(tail, int(first * 1e9), int(upto * 1e9) + 1, _ns(begin - way), _ns(end - way))
         result["window_lost"] += lost
         gap = (upto - (float(sink["last_seen"]) if tail_from and sink else first)) * 1e3
         result["longest_gap_ms"] = max(result["longest_gap_ms"], gap)

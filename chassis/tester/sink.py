@@ -122,8 +122,8 @@ class Sink:
         return "received" if self._one(sequence, sent, run, now_ns) else "duplicated"
 
     def report(self, begin_ns: int = -1, end_ns: int = 1 << 63) -> dict[str, Any]:
-        """Totals, and `window`: what was lost of the packets sent in [begin, end), and the longest time without
-        arrivals that reaches into it."""
+        """Totals, and `window`: what was lost of the packets that should have arrived in [begin, end), and the
+        longest time without arrivals that reaches into it."""
         ledger = self.ledger
         gaps = [
             {

@@ -39,7 +39,7 @@ def test_a_scenario_that_holds_passes(tmp_path: Path) -> None:
     assert any("died" in text for text in texts)
     suite = ElementTree.parse(junit).getroot()[0]
     assert (suite.get("tests"), suite.get("failures")) == ("9", "0")
-    assert not (tmp_path / "chassis-failed").exists()
+    assert not (tmp_path / "build" / "failed-labs").exists()
 
 
 def test_a_wrong_expectation_fails_and_says_what_was_seen(tmp_path: Path) -> None:
