@@ -89,15 +89,18 @@ def _head(status: Status) -> Text:
     return text
 
 
-def _table(*columns: str, right: tuple[str, ...] = ()) -> Table:
+def table(*columns: str, right: tuple[str, ...] = ()) -> Table:
+    """A plain table of these columns; the last and `state` may wrap."""
     table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0), pad_edge=False)
     for name in columns:
-        table.add_column(name, justify="right" if name in right else "left", no_wrap=name != "state")
+        table.add_column(
+            name, justify="right" if name in right else "left", no_wrap=name not in ("state", columns[-1])
+        )
     return table
 
 
 def _cards(status: Status, before: Status | None) -> Table:
-    table = _table(
+    grid = table(
         "card", "pid", "boot", "epoch", "state", "CPU", "memory", right=("pid", "boot", "epoch", "CPU", "memory")
     )
     earlier = {row["pid"]: row for row in before["processes"]} if before else {}
@@ -112,7 +115,7 @@ def _cards(status: Status, before: Status | None) -> Table:
         past = earlier.get(row["pid"], {}).get("cpu")
         busy = f"{(cpu - past) / span:.0%}" if cpu is not None and past is not None and span else ""
         memory = f"{row['memory'] >> 20} MB" if "memory" in row else ""
-        table.add_row(
+        grid.add_row(
             f"{row['node']} {row['card']}".strip(),
             str(row["pid"] or ""),
             str(row["boot"]),
@@ -121,7 +124,7 @@ def _cards(status: Status, before: Status | None) -> Table:
             busy,
             memory,
         )
-    return table
+    return grid
 
 
 def _card(status: Status, node: str, card: str) -> dict[str, Any]:
@@ -139,13 +142,13 @@ def _tunnel_rows(status: Status) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _tunnels(rows: list[tuple[str, dict[str, Any]]]) -> Group:
-    table = _table("tunnel", "kind", "mode", "ASP", "circuit", "ends", "state")
+    grid = table("tunnel", "kind", "mode", "ASP", "circuit", "ends", "state")
     # What is down comes first where not all can be shown.
     shown = sorted(rows, key=lambda row: bool(row[1]["up"])) if len(rows) > TUNNELS_SHOWN else rows
     for node, tunnel in shown[:TUNNELS_SHOWN]:
         circuit = f"{tunnel['circuit']} on {tunnel['home']}" if tunnel.get("circuit") else ""
         state = Text("up", "green") if tunnel["up"] else Text(f"down: {tunnel.get('reason', '')}", "red")
-        table.add_row(
+        grid.add_row(
             f"{node} {tunnel['name']}",
             tunnel.get("kind", ""),
             tunnel.get("mode", ""),
@@ -154,7 +157,7 @@ def _tunnels(rows: list[tuple[str, dict[str, Any]]]) -> Group:
             f"{tunnel.get('local', '')} - {tunnel.get('remote', '')}",
             state,
         )
-    parts: list[RenderableType] = ["", table]
+    parts: list[RenderableType] = ["", grid]
     if len(rows) > TUNNELS_SHOWN:
         up = sum(bool(tunnel["up"]) for _, tunnel in rows)
         parts.append(Text(f"... {len(rows)} tunnels in all, {up} of them up", "dim"))
@@ -162,7 +165,7 @@ def _tunnels(rows: list[tuple[str, dict[str, Any]]]) -> Group:
 
 
 def _flows(status: Status, before: Status | None) -> Group:
-    table = _table(
+    grid = table(
         *("flow", "way", "packets/s", "sent", "received", "lost", "gap", "late", "state"),
         right=("packets/s", "sent", "received", "lost", "gap", "late"),
     )
@@ -175,7 +178,7 @@ def _flows(status: Status, before: Status | None) -> Group:
             f"{flow['lost']:,} ({flow['loss_ms']:.0f} ms)" if flow["lost"] else "0", "red" if flow["lost"] else ""
         )
         latency = flow["latency"].get("p50_ms") if flow["latency"] else None
-        table.add_row(
+        grid.add_row(
             name,
             f"{flow['from']} - {flow['to']}",
             rate,
@@ -186,15 +189,15 @@ def _flows(status: Status, before: Status | None) -> Group:
             f"{latency:.1f} ms" if latency is not None else "",
             " ".join(part for part in (flow["state"], flow["reason"]) if part),
         )
-    return Group("", table)
+    return Group("", grid)
 
 
 def _events(status: Status, noted: list[dict[str, Any]]) -> Group:
-    table = _table("when", "node", "event", right=("when",))
+    grid = table("when", "node", "event", right=("when",))
     for event in noted:
         ago = max(status["now"] - event["time"], 0.0)
-        table.add_row(f"{units.written(ago)} ago", event["node"], event["text"])
-    return Group("", table)
+        grid.add_row(f"{units.written(ago)} ago", event["node"], event["text"])
+    return Group("", grid)
 
 
 def print_once(status: Status, before: Status | None = None) -> None:

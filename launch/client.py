@@ -1,0 +1,84 @@
+"""A running lab, as `chassisctl` reaches it: by name, or the only one there is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from chassis.bus import endpoints
+from chassis.bus.operator import OperatorClient, OperatorError
+from launch.document import nearest
+from launch.folders import Running, running
+
+
+class RunningLab:
+    """Operator sockets of one lab. Every method raises OperatorError with what is wrong."""
+
+    def __init__(self, lab: Running) -> None:
+        self._lab = lab
+        self.name = lab.name
+        self.run = lab.run
+        self.nodes: dict[str, dict[str, Any]] = lab.facts["nodes"]
+        self.links: list[list[str]] = lab.facts["links"]
+
+    @classmethod
+    def find(cls, name: str | None) -> RunningLab:
+        """The lab of this name; without one the only lab that runs."""
+        labs = running()
+        if name is not None:
+            for lab in labs:
+                if lab.name == name:
+                    return cls(lab)
+            raise OperatorError(f"no lab {name!r} runs; running: {', '.join(lab.name for lab in labs) or 'none'}")
+        if len(labs) != 1:
+            what = f"several labs run ({', '.join(lab.name for lab in labs)}): say which with --lab"
+            raise OperatorError(what if labs else "no lab runs; start one with chassis-launch FILE")
+        return cls(labs[0])
+
+    def launcher(self, command: str, /, **arguments: Any) -> dict[str, Any]:
+        with OperatorClient(self._lab.socket) as client:
+            return client.call(command, **arguments)
+
+    def node(self, name: str, command: str, /, **arguments: Any) -> dict[str, Any]:
+        with OperatorClient(self._socket(name)) as client:
+            return client.call(command, **arguments)
+
+    def stream(self, name: str, command: str, /, **arguments: Any) -> Iterator[dict[str, Any]]:
+        """The answers of a node, for as long as it has some."""
+        with OperatorClient(self._socket(name), None) as client:
+            yield from client.stream(command, **arguments)
+
+    def routers(self) -> list[str]:
+        return [name for name, node in self.nodes.items() if node["kind"] == "smartedge"]
+
+    def far_end(self, end: str) -> str:
+        """The port at the other end of this one's link.
+
+        Raises:
+            OperatorError: the port has no link.
+        """
+        for one, other in self.links:
+            if end in (one, other):
+                return other if end == one else one
+        ends = [end for link in self.links for end in link]
+        raise OperatorError(f"{end} has no link; linked ports: {', '.join(ends) or 'none'}")
+
+    def split(self, end: str) -> tuple[str, str]:
+        """Node and port of `a:3/11`."""
+        node, colon, port = end.partition(":")
+        if not colon or not port:
+            raise OperatorError(f"{end!r} is no port of a node: write it like a:3/11")
+        self._known(node)
+        return node, port
+
+    def _known(self, name: str) -> str:
+        if name not in self.nodes:
+            close = nearest(name, self.nodes)
+            hint = f"did you mean {close!r}?" if close else f"there are {', '.join(self.nodes)}"
+            raise OperatorError(f"lab {self.name} has no node {name!r}; {hint}")
+        return name
+
+    def _socket(self, name: str) -> Any:
+        if self.nodes[self._known(name)]["kind"] == "linux":
+            raise OperatorError(f"{name} is a Linux node; run commands in it with chassisctl exec")
+        return endpoints.operator(self.run, name)

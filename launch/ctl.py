@@ -1,0 +1,11 @@
+"""`chassisctl`: looks at a running lab, and acts on it."""
+
+from __future__ import annotations
+
+from launch import ctl_cards, ctl_packets
+from launch.ctl_base import main
+
+__all__ = ["ctl_cards", "ctl_packets", "main"]
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,254 @@
+"""The commands of `chassisctl` about packets: traces, pings, captures, replays, flows, and the bus itself."""
+
+from __future__ import annotations
+
+import json
+import queue
+import signal
+import threading
+import time
+import zlib
+from pathlib import Path
+from typing import Any
+
+import click
+
+from chassis.bus import counters as counter_files
+from chassis.bus import endpoints
+from chassis.bus.operator import OperatorError
+from launch.client import RunningLab
+from launch.ctl_base import DURATION, lab_command, say
+from launch.view import table
+
+SETTLED = 0.3
+"""Seconds without a new stamp after which a trace counts as whole."""
+
+FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+@lab_command()
+@click.argument("node")
+@click.option("--count", default=1, show_default=True, help="Number of packets to trace.")
+@click.option("--context", help="Only packets that are looked up in this context.")
+@click.option("--source", metavar="PREFIX", help="Only packets from this network.")
+@click.option("--destination", metavar="PREFIX", help="Only packets to this network.")
+@click.option("--protocol", type=int, help="Only packets of this IP protocol number.")
+@click.option("--port", help="Only packets that come in by this port.")
+@click.option("--wait", default="5s", show_default=True, type=DURATION, help="Longest wait for them.")
+def trace(lab: RunningLab, node: str, as_json: bool, wait: float, count: int, **filters: Any) -> None:
+    """Mark the next packets that enter NODE, and print which way they went and when.
+
+    Every process on the way stamps a marked packet, in all routers of the lab.
+    """
+    filters = {name: value for name, value in filters.items() if value is not None}
+    mine = zlib.crc32(node.encode())
+    before = {number for number in _stamps(lab, node) if number >> 31 == mine}
+    refused = lab.node(node, "trace", count=count, **filters).get("errors")
+    if refused:
+        raise OperatorError("; ".join(f"{card}: {why}" for card, why in refused.items()))
+    deadline = time.monotonic() + wait
+    seen: dict[int, list[dict[str, Any]]] = {}
+    changed = time.monotonic()
+    while time.monotonic() < deadline:
+        found = {
+            number: stamps
+            for number, stamps in _stamps(lab, *lab.nodes).items()
+            if number >> 31 == mine and number not in before
+        }
+        if found != seen:
+            seen, changed = found, time.monotonic()
+        elif len(seen) >= count and time.monotonic() - changed > SETTLED:
+            break
+        time.sleep(0.02)
+    if not seen:
+        raise OperatorError(f"no packet came in {wait:g} s that fits")
+    shown = sorted(seen.items())[:count]
+    traces = [{"number": number, "stamps": stamps} for number, stamps in shown]
+    lines = []
+    for number, stamps in shown:
+        began = stamps[0]["time"]
+        lines.append(f"packet {number}")
+        lines += [f"  {(stamp['time'] - began) * 1e3:9.3f} ms  {stamp['step']}" for stamp in stamps]
+    say(as_json, traces, "\n".join(lines))
+
+
+def _stamps(lab: RunningLab, *nodes: str) -> dict[int, list[dict[str, Any]]]:
+    """The stamps of every trace that these nodes know, in order of time."""
+    found: dict[int, list[dict[str, Any]]] = {}
+    for name in nodes:
+        if lab.nodes.get(name, {}).get("kind") == "linux":
+            continue
+        prefix = f"{name} " if name in lab.routers() else ""
+        for one in lab.node(name, "traces")["traces"]:
+            stamps = [{"step": prefix + stamp["step"], "time": stamp["time"]} for stamp in one["stamps"]]
+            found.setdefault(one["number"], []).extend(stamps)
+    return {number: sorted(stamps, key=lambda stamp: float(stamp["time"])) for number, stamps in found.items()}
+
+
+@lab_command()
+@click.argument("node")
+@click.argument("address")
+@click.option("--context", default="local", show_default=True)
+@click.option("--count", default=5, show_default=True)
+@click.option("--size", default=64, show_default=True, help="Bytes of the whole packet.")
+@click.option("--source", help="Address to send from.")
+@click.option("--timeout", default="1s", show_default=True, type=DURATION)
+@click.option("--interval", default="200ms", show_default=True, type=DURATION)
+def ping(lab: RunningLab, node: str, address: str, as_json: bool, source: str | None, **options: Any) -> None:
+    """Send echo requests from a router; through a tunnel where the route says so."""
+    if source is not None:
+        options["source"] = source
+    answer = lab.node(node, "ping", address=address, **options)
+    lines = [f"reply {reply['sequence']}: {reply['ms']} ms, ttl {reply['ttl']}" for reply in answer["replies"]]
+    lines += [f"refused by {error}" for error in answer["errors"]]
+    lines.append(
+        f"{answer['address']} from {answer['source']}: {answer['received']} of {answer['sent']} came back"
+    )
+    say(as_json, answer, "\n".join(lines))
+    raise SystemExit(0 if answer["received"] else 1)
+
+
+@lab_command()
+@click.argument("node")
+@click.argument("what", nargs=-1, required=True)
+@click.argument("file", type=FILE)
+@click.option("--seconds", type=float, help="End after this time; else at Ctrl-C.")
+def capture(
+    lab: RunningLab, node: str, what: tuple[str, ...], file: Path, seconds: float | None, as_json: bool
+) -> None:
+    """Capture into a pcapng file what passes a port or the fabric.
+
+    \b
+    chassisctl capture a port 3/11 wire.pcapng
+    chassisctl capture a asp 1/1 asp.pcapng
+    chassisctl capture a fabric lc 3 fabric.pcapng
+    """
+    point, path = " ".join(what), str(file.absolute())
+    lab.node(node, "capture", what=point, file=path)
+    # Whatever ends this command ends the capture.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
+    try:
+        if seconds is None:
+            click.echo(f"capturing {node} {point} into {file}; Ctrl-C ends it", err=True)
+        _sleep(seconds)
+    except KeyboardInterrupt:
+        pass
+    lab.node(node, "capture-stop", what=point, file=path)
+    size = file.stat().st_size
+    say(as_json, {"file": path, "size": size}, f"{file}: {size} bytes")
+
+
+def _sleep(seconds: float | None) -> None:
+    if seconds is None:
+        while True:
+            time.sleep(3600)
+    time.sleep(seconds)
+
+
+@lab_command()
+@click.argument("end")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--last", type=DURATION, help="Only packets of the last such time in the file, such as 5s.")
+def inject(lab: RunningLab, end: str, file: Path, last: float | None, as_json: bool) -> None:
+    """Give a port, as in `inject a:3/11 FILE`, the packets again that a capture says it received."""
+    node, port = lab.split(end)
+    answer = lab.node(node, "inject", port=port, file=str(file.absolute()), seconds=last or 0)
+    say(as_json, answer, f"{answer['injected']} packets given to {end} again")
+
+
+@lab_command()
+@click.argument("what", type=click.Choice(["start", "stop"]))
+@click.argument("names", nargs=-1)
+@click.option("--rate", help="Packets per second, or max (start).")
+@click.option("--count", type=int, help="End after so many packets (start).")
+def flow(
+    lab: RunningLab, what: str, names: tuple[str, ...], rate: str | None, count: int | None, as_json: bool
+) -> None:
+    """Start or stop flows; all of them where none is named."""
+    known = lab.launcher("status")["flows"]
+    options: dict[str, Any] = {}
+    if what == "start":
+        if rate is not None:
+            options["rate"] = rate if rate == "max" else float(rate)
+        if count is not None:
+            options["count"] = count
+    done = []
+    for name in names or known:
+        if name not in known:
+            raise OperatorError(f"no flow {name!r}; flows are {', '.join(known) or 'none'}")
+        lab.node(known[name]["from"].partition(":")[0], what, flow=name, **options)
+        done.append(name)
+    say(as_json, {what: done}, f"{'started' if what == 'start' else 'stopped'} {', '.join(done) or 'none'}")
+
+
+@lab_command()
+@click.argument("node")
+@click.argument("card", nargs=-1)
+def counters(lab: RunningLab, node: str, card: tuple[str, ...], as_json: bool) -> None:
+    """The counters of a card, or of all cards of a node; of dead ones too."""
+    pattern = f"{node}.{endpoints.compact(' '.join(card))}.counters" if card else f"{node}.*.counters"
+    found: dict[str, dict[str, int]] = {}
+    for path in sorted(lab.run.glob(pattern)):
+        found[path.name.split(".")[1]] = dict(sorted(counter_files.read(path.read_bytes()).items()))
+    if not found:
+        raise OperatorError(f"{node} has no counters of {' '.join(card) or 'any card'}")
+    grid = table("card", "counter", "value", right=("value",))
+    for name, values in found.items():
+        for counter, value in values.items():
+            grid.add_row(name, counter, f"{value:,}")
+            name = ""
+    say(as_json, found, grid)
+
+
+@lab_command()
+@click.argument("nodes", nargs=-1)
+@click.option(
+    "--type", "types", multiple=True, help="Only messages of this type, such as TunnelEvent; repeatable."
+)
+@click.option("--card", help="Only messages to and from this card, such as 'asp 1/1'.")
+@click.option("--text", "contains", help="Only messages with this in them, such as a tunnel's name.")
+@click.option("--record", type=FILE, help="Also write them to a file, one JSON object a line.")
+@click.option("--count", type=int, help="End after so many messages.")
+def bus(
+    lab: RunningLab,
+    nodes: tuple[str, ...],
+    types: tuple[str, ...],
+    card: str | None,
+    contains: str | None,
+    record: Path | None,
+    count: int | None,
+    as_json: bool,
+) -> None:
+    """The control messages of routers as they pass, decoded; of all routers where none is named."""
+    messages: queue.Queue[dict[str, Any] | OperatorError] = queue.Queue()
+
+    def watch(node: str) -> None:
+        try:
+            for message in lab.stream(node, "bus", types=list(types)):
+                messages.put(message)
+        except OperatorError as error:
+            messages.put(error)
+
+    for node in nodes or lab.routers():
+        threading.Thread(target=watch, args=(node,), daemon=True).start()
+    shown = 0
+    file = record.open("w") if record is not None else None
+    try:
+        while count is None or shown < count:
+            message = messages.get()
+            if isinstance(message, OperatorError):
+                raise message
+            if card not in (None, message["card"]) or (contains and contains not in message["text"]):
+                continue
+            shown += 1
+            line = json.dumps(message)
+            if file is not None:
+                file.write(line + "\n")
+            arrow = "->" if message["way"] == "up" else "<-"
+            click.echo(line if as_json else f"{message['node']} {message['card']:8} {arrow} {message['text']}")
+    except KeyboardInterrupt:
+        pass
+    finally:
+        if file is not None:
+            file.close()
