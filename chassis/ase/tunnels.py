@@ -17,11 +17,10 @@ from itertools import islice
 
 from chassis.ase.counters import AnyCause
 from chassis.ase.ipsec.policy import PolicyEntry
-from chassis.ase.ipsec.replay import LARGEST_WINDOW
 from chassis.ase.ipsec.sa import LAST_SEQUENCE, Ah, DfPolicy, Esp, InboundSa, Lease, OutboundSa, SaError
 from chassis.ase.ipsec.sadb import Sadb
 from chassis.ase.ipsec.selectors import Rule
-from chassis.ase.ipsec.state import Direction, SlotKey, StateError
+from chassis.ase.ipsec.state import StateError
 from chassis.ase.sizes import Limits
 from chassis.bus.messages import SaState
 from chassis.bus.records import Acl, AclRule, Key, ManualSa, Record, SaKeys, Tunnel, TunnelEntry
@@ -348,23 +347,7 @@ class TunnelTable:
                 removed |= sadb.remove_outbound(number, serial)
             if inbound.get(serial) != pair.inbound and sadb.remove_inbound(number, serial):
                 removed = True
-                self._close_window(pair.inbound)
         return removed
-
-    def _close_window(self, sa: InboundSa) -> None:
-        """Remember all that lies behind the window of an SA just removed as received.
-
-        Its bitmap reaches no further than the window did. Without this a wider window, once configured, would
-        take the numbers beyond for ones that never came, and let their replays in.
-        """
-        state = self._sadb.state
-        behind = ((1 << LARGEST_WINDOW) - 1) ^ ((1 << sa.window) - 1)
-        for protocol, spi in sa.protocols:
-            key = SlotKey(Direction.INBOUND, sa.context, protocol, spi, sa.destination)
-            slot = state.claim(key)
-            edge, bitmap = slot.window()
-            slot.store_window(edge, bitmap | behind)
-            state.release(key)
 
     def _install(self, state: TunnelState, plan: _Plan) -> None:
         sadb = self._sadb

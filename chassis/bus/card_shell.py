@@ -152,20 +152,20 @@ class CardShell:
             self.perform(self.engine.connected(now) if up else self.engine.disconnected(now))
 
     def _controller_says(self, now: float) -> None:
-        while True:
-            try:
-                data = self._control.recv(zmq.DONTWAIT)
-            except zmq.Again:
-                return
-            try:
-                message = codec.decode(data)
-            except DecodeError:
-                self.counters.add("drop undecodable message")
-                continue
-            if isinstance(message, Welcome | Snapshot | Delta | Request | Goodbye):
-                self.perform(self.engine.receive(message, now))
-            else:
-                self.counters.add("drop undecodable message")
+        # One at a time: packets have their turn between the parts of a large snapshot.
+        try:
+            data = self._control.recv(zmq.DONTWAIT)
+        except zmq.Again:
+            return
+        try:
+            message = codec.decode(data)
+        except DecodeError:
+            self.counters.add("drop undecodable message")
+            return
+        if isinstance(message, Welcome | Snapshot | Delta | Request | Goodbye):
+            self.perform(self.engine.receive(message, now))
+        else:
+            self.counters.add("drop undecodable message")
 
     def _request(self, request: Request) -> None:
         handler = self.requests.get(request.name)

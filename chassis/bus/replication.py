@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from chassis.bus.messages import Delta, Snapshot
 from chassis.bus.records import Key, Record
 
-SNAPSHOT_PART = 2000
-"""Most records of one part of a snapshot, so that no message is megabytes long."""
+SNAPSHOT_PART = 250
+"""Most records of one part of a snapshot: reading one takes a card a few milliseconds."""
 
 Wants = Callable[[str, Record], bool]
 """Whether a card needs a record."""

@@ -62,7 +62,7 @@ class LineCardShell(CardShell):
         # A process can be stopped in the midst of an engine's outputs, where no loop notices it.
         now = time.monotonic()
         if now - self._alive >= self.line_card.fence_after:
-            self.counters.add("drop fenced", len(output.batch))
+            self.counters.add(f"port {output.port} drop fenced", len(output.batch))
             return
         self.ports.send(output.port, output.batch, now)
 

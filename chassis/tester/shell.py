@@ -31,7 +31,12 @@ class TesterShell:
         self.context: zmq.Context[Any] = zmq.Context()
         counters = env.counters()
         self.engine = Tester(
-            env.node, ports=env.ports, flows=env.flows, settings=dict(env.settings), counters=counters
+            env.node,
+            boot=env.boot,
+            ports=env.ports,
+            flows=env.flows,
+            settings=dict(env.settings),
+            counters=counters,
         )
         engine = self.engine
         self.ports = Ports(

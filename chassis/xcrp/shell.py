@@ -47,6 +47,8 @@ class ControllerShell:
         self._router.setsockopt(zmq.RCVHWM, CONTROL_QUEUE)
         self._identities: dict[str, bytes] = {}
         self._cards: dict[bytes, str] = {}
+        self._boots: dict[str, int] = {}
+        self._unreached: list[str] = []
         now = time.monotonic()
         self.engine = Controller(
             env.node,
@@ -89,6 +91,9 @@ class ControllerShell:
     def perform(self, outputs: list[Output]) -> None:
         for output in outputs:
             self._handlers[type(output)](output)
+        # Only now: what the engine says to a lost card's absence must not overtake what it said before.
+        while self._unreached:
+            self.perform(self.engine.lost(self._unreached.pop(0), time.monotonic()))
 
     def _wake(self) -> float:
         return min(self.engine.wake(), self._alive_at)
@@ -116,6 +121,10 @@ class ControllerShell:
                 self.perform(self.engine.undecodable(self._cards.get(identity, ""), str(error), now))
                 continue
             if isinstance(message, Hello):
+                # An older start of the card, on its last words, must not take the living one's place.
+                if message.boot < self._boots.get(message.card, 0):
+                    continue
+                self._boots[message.card] = message.boot
                 self._cards.pop(self._identities.get(message.card, b""), None)
                 self._identities[message.card] = identity
                 self._cards[identity] = message.card
@@ -139,7 +148,7 @@ class ControllerShell:
             # Gone, or so far behind that it must say hello again: either way a snapshot comes first.
             self._identities.pop(card, None)
             self._cards.pop(identity, None)
-            self.perform(self.engine.lost(card, time.monotonic()))
+            self._unreached.append(card)
             return
         if isinstance(message, Goodbye):
             self._identities.pop(card, None)

@@ -327,3 +327,14 @@ def test_the_next_number_is_stored_before_the_batch_is_returned() -> None:
     result = sadb.protect_tunnel(1, *batch([inner(40)] * 5), spying)
     assert len(packets_of(result.body, result.lengths)) == 5
     assert stored == [6], "stored before any cipher runs"
+
+
+@pytest.mark.parametrize(("use_esp", "use_ah"), [(True, False), (False, True), (True, True)])
+def test_a_window_made_wider_while_the_process_was_dead_accepts_no_replay(use_esp: bool, use_ah: bool) -> None:
+    sas = (esp() if use_esp else None, ah() if use_ah else None)
+    buffer = bytearray(octets_for(8))
+    sent = protected(sender(*sas), [inner(30)] * 300)
+    for first, window in ((0, 64), (100, 128), (200, 1024)):
+        sadb = receiver(*sas, window=window, into=Sadb(SaState(memoryview(buffer))))
+        assert not sadb.open_batch(*batch(sent[:first])).groups
+        assert len(sadb.open_batch(*batch(sent[first : first + 100])).groups[0].lengths) == 100

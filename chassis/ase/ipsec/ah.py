@@ -23,7 +23,7 @@ from chassis.ase.ipsec.layout import (
     PROTOCOL_IPIP,
     constant_sum,
 )
-from chassis.ase.ipsec.replay import accept_batch
+from chassis.ase.ipsec.replay import accept_batch, behind
 from chassis.ase.ipsec.sa import AH_FIXED, Ah
 from chassis.ase.ipsec.state import Slot
 
@@ -122,7 +122,7 @@ class AhSender:
 class AhReceiver:
     """Inbound AH of one SA with its window."""
 
-    __slots__ = ("_bitmap", "_edge", "_icv", "_octets", "_slot", "_window", "spi")
+    __slots__ = ("_behind", "_bitmap", "_edge", "_icv", "_octets", "_slot", "_window", "spi")
 
     def __init__(self, ah: Ah, window: int, slot: Slot) -> None:
         self.spi = ah.spi
@@ -133,6 +133,7 @@ class AhReceiver:
         edge, bitmap = slot.window()
         self._edge = edge
         self._bitmap = bitmap & ((1 << window) - 1)
+        self._behind = behind(window)
 
     def open(self, view: memoryview, items: list[Item], refuse: Refuse) -> list[Span]:
         """Check packets whose AH header is at item[2]; the window is stored before returning.
@@ -158,7 +159,7 @@ class AhReceiver:
         for index, verdict in refused:
             refuse(REFUSED.get(verdict, Cause.AH_AUTHENTICATION), whole[index], spi)
         if accepted:
-            self._slot.store_window(edge, bitmap)
+            self._slot.store_window(edge, bitmap | self._behind)
             self._edge, self._bitmap = edge, bitmap
         taken = [whole[index] for index in accepted]
         return [(item, item[2] + octets, item[3], view[item[2]]) for item in taken]

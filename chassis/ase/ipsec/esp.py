@@ -23,7 +23,7 @@ from chassis.ase.ipsec.layout import (
     PROTOCOL_IPIP,
     constant_sum,
 )
-from chassis.ase.ipsec.replay import Verdict, accept_batch
+from chassis.ase.ipsec.replay import Verdict, accept_batch, behind
 from chassis.ase.ipsec.sa import ESP_HEADER, ESP_TRAILER, Esp
 from chassis.ase.ipsec.state import Slot
 
@@ -162,8 +162,8 @@ class EspSender:
 class EspReceiver:
     """Inbound ESP of one SA: keyed contexts, and the window when there is integrity."""
 
-    __slots__ = ("_bitmap", "_block", "_decryptor", "_edge", "_icv", "_icv_octets", "_iv_octets", "_slot",
-                 "_window", "spi")  # fmt: skip
+    __slots__ = ("_behind", "_bitmap", "_block", "_decryptor", "_edge", "_icv", "_icv_octets", "_iv_octets",
+                 "_slot", "_window", "spi")  # fmt: skip
 
     def __init__(self, esp: Esp, window: int, slot: Slot) -> None:
         cipher = esp.cipher_algorithm
@@ -179,6 +179,7 @@ class EspReceiver:
         edge, bitmap = slot.window()
         self._edge = edge
         self._bitmap = bitmap & ((1 << window) - 1)
+        self._behind = behind(window)
 
     def _accepted(self, view: memoryview, items: list[Item], refuse: Refuse) -> list[Item]:
         """Those whose number is fresh and whose ICV is right; the window is stored before returning."""
@@ -197,7 +198,7 @@ class EspReceiver:
         for index, verdict in refused:
             refuse(REFUSED.get(verdict, Cause.ESP_AUTHENTICATION), items[index], self.spi)
         if accepted:
-            self._slot.store_window(edge, bitmap)
+            self._slot.store_window(edge, bitmap | self._behind)
             self._edge, self._bitmap = edge, bitmap
         return items if not refused else [items[index] for index in accepted]
 

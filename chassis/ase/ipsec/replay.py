@@ -82,6 +82,12 @@ def accept_batch(
     return edge, bitmap, accepted, refused
 
 
-def everything_seen(edge: int, window: int) -> tuple[int, int]:
+def behind(window: int) -> int:
+    """The bits of a bitmap that lie behind a window. They are stored as received: the history there is not kept,
+    and a wider window, configured later, must not take those numbers for ones that never came."""
+    return ((1 << LARGEST_WINDOW) - 1) ^ ((1 << window) - 1)
+
+
+def everything_seen(edge: int) -> tuple[int, int]:
     """A state that refuses every number up to `edge`: for an SA whose history is unknown."""
-    return edge, (1 << window) - 1
+    return edge, (1 << LARGEST_WINDOW) - 1

@@ -79,7 +79,7 @@ class Sadb:
         slots = self._claim(sa)
         for slot in slots:
             if edge > slot.window()[0]:
-                slot.store_window(*everything_seen(edge, sa.window))
+                slot.store_window(*everything_seen(edge))
         opener = Opener(sa, slots)
         self._inbound[name] = opener
         protocol, spi = sa.protocols[0]
