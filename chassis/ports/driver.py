@@ -66,8 +66,10 @@ class PortDriver(ABC):
                 self._counters.values[self._counters.slot(f"port {self.port} fault {cause}")] = count
 
     def inject(self, batch: Batch, now: float) -> None:
-        """Give frames to the port as if they had come by the wire."""
-        self._receive(batch, now)
+        """Give frames to the port as if they had come by the wire. A capture tells them from those that did."""
+        if self.tap:
+            self.tap("injected", batch)
+        self._on_frames(self.port, batch, now)
 
     @abstractmethod
     def close(self) -> None:
