@@ -124,6 +124,8 @@ class Ground:
     def close(self) -> None:
         """End every process of every Linux node; returns when they are gone."""
         # Init ends when nobody is at the other end, and the ground when init has.
+        with contextlib.suppress(OSError):
+            self.channel.shutdown(socket.SHUT_RDWR)
         self.channel.close()
         if not select.select([self.child.pidfd], [], [], GRACE)[0]:
             signal.pidfd_send_signal(self.child.pidfd, signal.SIGKILL)
