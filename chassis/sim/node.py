@@ -7,6 +7,7 @@ the next boot number, kills what the controller asks it to kill, and ends a cont
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -41,11 +42,12 @@ from chassis.sim.world import World
 if TYPE_CHECKING:
     from chassis.sim.checks import Checks
 
-FABRIC_QUEUE = 128
-"""Batches that a fabric connection takes before it drops: the real one's two queues of 64."""
+FABRIC_QUEUE = 192
+"""Batches that a fabric connection takes before it drops: the real one's two queues of 64, and what waits at the
+sender, joined into larger batches."""
 
-BURST = 32
-"""Batches that a card takes before the controller's messages get their turn."""
+BURST = 64
+"""Most batches that a card takes before the controller's next message gets its turn: what 10 ms are enough for."""
 
 CONTROL_QUEUE = 20_000
 
@@ -239,11 +241,17 @@ class CardProcess(Process):
         super().late(seconds)
 
     def order(self, waiting: list[Waiting]) -> list[Waiting]:
-        """Fenced, it drops all batches before it hears the controller; else the loop takes turns."""
-        batches = sum(entry[0] == FABRIC for entry in waiting)
-        if self.engine.fenced or batches <= BURST:
+        """Fenced, it drops all batches before it hears the controller; else the loop takes turns: batches for
+        some time, one message, batches again."""
+        if self.engine.fenced:
             return waiting
-        return waiting[:BURST] + waiting[batches:] + waiting[BURST:batches]
+        packets = deque(entry for entry in waiting if entry[0] == FABRIC)
+        taken: list[Waiting] = []
+        for entry in waiting[len(packets) :]:
+            for _ in range(min(len(packets), 1 + int(BURST * self.world.chance()))):
+                taken.append(packets.popleft())
+            taken.append(entry)
+        return taken + list(packets)
 
     def settled(self) -> None:
         self.held_back = 0.0

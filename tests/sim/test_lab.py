@@ -19,7 +19,7 @@ from chassis.bus.card import Card
 from chassis.bus.engine import Append
 from chassis.fwd.causes import Cause
 from chassis.fwd.decide import Decider
-from chassis.sim.run import simulate
+from chassis.sim.run import Run, simulate
 from chassis.xcrp import cards
 from chassis.xcrp.engine import Controller
 from launch.simulate import campaign, command, model
@@ -156,6 +156,28 @@ def test_a_replay_shows_every_event(monkeypatch: pytest.MonkeyPatch) -> None:
     assert done.exit_code == 0, done.output
     assert re.search(r"^ +\d+\.\d+ fault: ", done.output, re.M)
     assert "a lc 3 to xcrp: Heartbeat(" in done.output
+
+
+def test_a_window_made_wider_while_its_asp_is_dead_lets_no_replay_in() -> None:
+    run = Run(model(LAB), 1)
+    world = run.world
+    node = next(node for node in run.nodes if node.model.name == "b")
+    begin = world.now
+    run.boot()
+    for seconds, count in ((3, 3), (4, 200)):
+        world.run(begin + seconds)
+        for tester in run.testers:
+            for flow in tester.model.flows:
+                tester.burst(flow, 20_000.0, count)
+    world.run(begin + 5)
+    assert len(run.checks.traffic.delivered) >= 800
+    for card in ("asp 1/1", "asp 1/2"):
+        node.cards[card].kill()
+    world.run(begin + 5.2)
+    run.commit(node)
+    world.run(begin + 9)
+    assert sum(end.replay(5.0) for end in run.between) >= 800
+    world.run(begin + 10)
 
 
 @pytest.mark.alone
