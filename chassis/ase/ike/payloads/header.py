@@ -1,0 +1,170 @@
+"""The header before every IKE message (RFC 2408 3.1, RFC 7296 3.1), of both versions.
+
+`Header.parse` checks lengths only; `Header.check` refuses what the fields may not hold, with the
+lines of the guide's tables 5 and 6. A responder looks at `major` between the two.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Final
+
+from chassis.ase.ike.payloads.errors import PayloadError
+from chassis.ase.ike.payloads.numbers import EXCHANGES_V1, EXCHANGES_V2, N1, N2, V1, V2
+from chassis.net.types import Buffer
+
+HEADER_LENGTH: Final = 28
+MAX_MESSAGE: Final = 65_535
+"""No UDP datagram is longer, so no message is."""
+
+VERSION_1: Final = 0x10
+VERSION_2: Final = 0x20
+
+ENCRYPTION: Final = 0x01
+COMMIT: Final = 0x02
+AUTHENTICATION_ONLY: Final = 0x04
+INITIATOR: Final = 0x08
+HIGHER_VERSION: Final = 0x10
+RESPONSE: Final = 0x20
+
+_HEADER = struct.Struct("!8s8sBBBBII")
+_FLAGS_V1: Final = ENCRYPTION | COMMIT | AUTHENTICATION_ONLY
+_NO_SPI: Final = bytes(8)
+_FIRST_V1: Final = frozenset(V1) - {V1.PROPOSAL, V1.TRANSFORM}
+_FIRST_V2: Final = frozenset(V2)
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """`spi_i` and `spi_r` are eight octets (version 1 calls them cookies); `length` counts header and payloads."""
+
+    spi_i: bytes
+    spi_r: bytes
+    next_payload: int
+    version: int
+    exchange: int
+    flags: int
+    message_id: int
+    length: int
+
+    @classmethod
+    def parse(cls, view: Buffer) -> Header:
+        """The header of the whole message `view`; raises PayloadError when the lengths disagree."""
+        size = len(view)
+        if size < HEADER_LENGTH:
+            raise PayloadError(
+                "header",
+                "length",
+                f"{size} bytes are no header",
+                size,
+                log="ikev2-header-incomplete",
+                values={"received": size},
+            )
+        header = cls(*_HEADER.unpack_from(view))
+        if header.length != size or size > MAX_MESSAGE:
+            version_2 = header.version & 0xF0 == VERSION_2
+            raise PayloadError(
+                "header",
+                "length",
+                f"says {header.length}, but {size} bytes are there",
+                24,
+                log="ikev2-header-total-length" if version_2 else "",
+                values={"received": size, "length": header.length},
+                notify=N2.INVALID_SYNTAX if version_2 else N1.UNEQUAL_PAYLOAD_LENGTHS,
+            )
+        return header
+
+    def emit(self) -> bytes:
+        return _HEADER.pack(
+            self.spi_i,
+            self.spi_r,
+            self.next_payload,
+            self.version,
+            self.exchange,
+            self.flags,
+            self.message_id,
+            self.length,
+        )
+
+    @property
+    def major(self) -> int:
+        return self.version >> 4
+
+    @property
+    def minor(self) -> int:
+        return self.version & 0x0F
+
+    @property
+    def encrypted(self) -> bool:
+        """Version 1: everything after the header is ciphertext."""
+        return bool(self.flags & ENCRYPTION)
+
+    @property
+    def is_response(self) -> bool:
+        """Version 2 only."""
+        return bool(self.flags & RESPONSE)
+
+    @property
+    def from_initiator(self) -> bool:
+        """Version 2 only: sent by the original initiator of the IKE SA."""
+        return bool(self.flags & INITIATOR)
+
+    def check(self) -> None:
+        """Raises PayloadError for values that no message of either version may have."""
+        if self.major == 1:
+            self._check_v1()
+        elif self.major == 2:
+            self._check_v2()
+        elif self.major > 2:
+            raise PayloadError(
+                "header",
+                "version",
+                f"major version {self.major}",
+                17,
+                log="ikev2-header-major-version",
+                values={"version": self.major},
+                notify=N2.INVALID_MAJOR_VERSION,
+            )
+        else:
+            raise _v1("version", 17, "ikev1-invalid-major-version", self.version & 0xF0, N1.INVALID_MAJOR_VERSION)
+
+    def _check_v1(self) -> None:
+        if self.spi_i == _NO_SPI:
+            raise _v1("initiator cookie", 0, "ikev1-invalid-initiator-cookie", 0, 0)
+        if self.next_payload not in _FIRST_V1:
+            raise _v1("next payload", 16, "ikev1-invalid-next-payload", self.next_payload, N1.INVALID_PAYLOAD_TYPE)
+        if self.minor > 0:
+            raise _v1("version", 17, "ikev1-invalid-minor-version", self.minor, N1.INVALID_MINOR_VERSION)
+        if self.exchange not in EXCHANGES_V1:
+            raise _v1("exchange type", 18, "ikev1-invalid-xchange-type", self.exchange, 0)
+        if self.flags & ~_FLAGS_V1:
+            raise _v1("flags", 19, "ikev1-invalid-flags", self.flags, N1.INVALID_FLAGS)
+
+    def _check_v2(self) -> None:
+        if self.spi_i == _NO_SPI:
+            raise PayloadError("header", "initiator SPI", "is zero", 0, log="ikev2-header-zero-spi")
+        if self.next_payload not in _FIRST_V2 and self.next_payload < 33:
+            raise PayloadError(
+                "header",
+                "next payload",
+                f"type {self.next_payload}",
+                16,
+                log="ikev2-header-next-payload",
+                notify=N2.INVALID_SYNTAX,
+            )
+        if self.exchange not in EXCHANGES_V2:
+            raise PayloadError(
+                "header",
+                "exchange type",
+                f"type {self.exchange}",
+                18,
+                log="ikev2-header-exchange-type",
+                notify=N2.INVALID_SYNTAX,
+            )
+
+
+def _v1(field: str, offset: int, log: str, value: int, notify: int) -> PayloadError:
+    return PayloadError(
+        "header", field, f"value {value:#x}", offset, log=log, values={"value": value}, notify=notify
+    )
