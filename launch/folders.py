@@ -187,6 +187,15 @@ class Folders:
     def log_file(self, node: str, card: str) -> Path:
         return self.run / f"{node}.{compact(card)}.log"
 
+    def log_ends(self, lines: int = 5) -> list[str]:
+        """The last lines of every log that has any, each under its file's name."""
+        ends: list[str] = []
+        for path in sorted(self.run.glob("*.log")):
+            text = path.read_text(errors="replace").splitlines()[-lines:]
+            if text:
+                ends += [f"{path.name}:", *(f"    {line}" for line in text)]
+        return ends
+
     def write_facts(self, facts: Mapping[str, Any]) -> None:
         write_private(self.run / LAB_FILE, json.dumps(facts, indent=1))
 

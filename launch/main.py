@@ -115,7 +115,7 @@ def _detached(lab: Lab, startup: Any, with_pid: int | None) -> int:
 
     status = 1
     try:
-        status = start(lab, startup, lambda problem: tell(problem or "up"), with_pid=with_pid, log=True)
+        status = start(lab, startup, lambda problem: tell(problem or "up"), with_pid=with_pid, background=True)
     except StartError as error:
         tell(str(error))
     except BaseException:

@@ -72,12 +72,13 @@ def start(
     *,
     with_pid: int | None = None,
     show: str = "",
-    log: bool = False,
+    background: bool = False,
 ) -> int:
     """Run the lab in this process until it ends; the exit status.
 
     `show`: `live` shows its status on this terminal, `once` prints it when the flows run and ends the lab.
-    `log`: what this process itself says goes to a file of the run folder.
+    With `background` what this process itself says goes to a file of the run folder, and a lab that does not get
+    up is ended.
 
     Raises:
         StartError: a lab of that name runs already, or a folder or the machine does not allow it.
@@ -89,7 +90,7 @@ def start(
         folders = Folders(lab.name, lab.nodes)
     except FolderError as error:
         raise StartError(str(error)) from None
-    if log:
+    if background:
         fd = os.open(folders.run / LAUNCHER_LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         os.dup2(fd, 1)
         os.dup2(fd, 2)
@@ -114,6 +115,6 @@ def start(
     gc.collect()
     gc.freeze()
     try:
-        return supervisor.run(on_booted, with_pid)
+        return supervisor.run(on_booted, with_pid=with_pid, must_boot=background)
     except NamespaceError as error:
         raise StartError(str(error)) from None

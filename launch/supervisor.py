@@ -99,11 +99,18 @@ class Supervisor:
 
     # life
 
-    def run(self, on_booted: Callable[[str], None] = lambda problem: None, with_pid: int | None = None) -> int:
+    def run(
+        self,
+        on_booted: Callable[[str], None] = lambda problem: None,
+        *,
+        with_pid: int | None = None,
+        must_boot: bool = False,
+    ) -> int:
         """Start everything and watch over it until told to end; the exit status.
 
         `on_booted` is called once, with nothing when every card is admitted, or with what is missing after
-        `BOOT_DEADLINE` seconds. With `with_pid` the lab ends when that process does.
+        `BOOT_DEADLINE` seconds and the ends of the logs; with `must_boot` the lab ends then. With `with_pid` the
+        lab ends when that process does.
 
         Raises:
             NamespaceError: the lab's Linux nodes cannot be made.
@@ -114,7 +121,7 @@ class Supervisor:
             if with_pid is not None:
                 self._end_with(with_pid)
             self.on_started()
-            self._check_booted(on_booted)
+            self._check_booted(on_booted, must_boot)
             self._loop.run(self._wake, self._on_timer)
         finally:
             self._end()
@@ -302,7 +309,7 @@ class Supervisor:
             }
         )
 
-    def _check_booted(self, on_booted: Callable[[str], None]) -> None:
+    def _check_booted(self, on_booted: Callable[[str], None], must_boot: bool) -> None:
         """Ask the nodes again and again until all of their cards are usable."""
 
         def seen(nodes: dict[str, Any]) -> None:
@@ -316,7 +323,9 @@ class Supervisor:
                 self.booted_at = time.monotonic()
                 on_booted("")
             elif failed or time.monotonic() - self._began > BOOT_DEADLINE:
-                on_booted("; ".join(missing))
+                on_booted("\n".join([*missing, *self.folders.log_ends()]))
+                if must_boot:
+                    self.stop(1)
             else:
                 self._after(BOOT_POLL, lambda: self._gather(seen))
 

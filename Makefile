@@ -1,0 +1,61 @@
+# Everything from a fresh clone: `make run` shows a lab, `make test` runs the whole suite.
+
+PYTHON ?= python3
+BIN := .venv/bin
+LAB ?= configs/manual-keys/lab.yaml
+FLAKE_RUNS ?= 20
+
+# More for pytest, such as PYTEST_ARGS="--spec-dir FOLDER" or PYTEST_ARGS="-k supervision".
+PYTEST_ARGS ?=
+
+.PHONY: help install run test bench flake lint docs clean
+
+help:
+	@echo "make run      a lab with its live status (LAB=FILE for another one)"
+	@echo "make test     the whole suite: in parallel first, then what holds time bounds"
+	@echo "make flake    the tests with real processes, $(FLAKE_RUNS) times; log in build/flake.log"
+	@echo "make bench    benchmarks; results in build/bench.json"
+	@echo "make lint     ruff and mypy"
+	@echo "make docs     print the pages that are made from the code"
+	@echo "make install  a virtual environment in .venv, made new when pyproject.toml changes"
+
+install: .venv/installed
+
+.venv/installed: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,lint]'
+	touch $@
+
+# Without a terminal: one status when the flows run, and the end.
+run: install
+	@if [ -t 1 ]; then exec $(BIN)/chassis-launch $(LAB); else exec $(BIN)/chassis-launch $(LAB) --once; fi
+
+test: install
+	$(BIN)/python -m pytest -n auto -m "not alone" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m alone $(PYTEST_ARGS)
+
+bench: install
+	$(BIN)/python -m bench $(BENCHMARKS)
+
+flake: install
+	@mkdir -p build; : > build/flake.log; failed=0; \
+	for run in $$(seq $(FLAKE_RUNS)); do \
+	  echo "== run $$run of $(FLAKE_RUNS)" >> build/flake.log; \
+	  $(BIN)/python -m pytest -q -n auto -m "multiprocess and not alone" $(PYTEST_ARGS) >> build/flake.log 2>&1 \
+	    || failed=$$((failed + 1)); \
+	  echo "run $$run: $$(tail -n 1 build/flake.log)"; \
+	done; \
+	echo "$(FLAKE_RUNS) runs, $$failed failed; see build/flake.log" | tee -a build/flake.log; [ $$failed -eq 0 ]
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+docs: install
+	@mkdir -p build
+	$(BIN)/python -m chassis.bus.describe > build/page.md && mv build/page.md docs/bus.md
+	$(BIN)/python -m chassis.config.fidelity > build/page.md && mv build/page.md docs/fidelity.md
+
+clean:
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,188 @@
+"""`chassis-launch` as a person uses it, with the real processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from launch_kit import DEADLINE, eventually, lives
+
+from chassis.bus.operator import OperatorClient, OperatorError
+from launch.namespaces import available
+
+pytestmark = pytest.mark.multiprocess
+
+MANUAL_KEYS = Path(__file__).parent.parent.parent / "configs" / "manual-keys" / "lab.yaml"
+
+ROUTER = """\
+context c
+  interface left
+    ip address 10.0.0.1/24
+  interface right
+    ip address 10.9.0.1/24
+card ether-12-port 3
+port ethernet 3/1
+  no shutdown
+  bind interface left c
+port ethernet 3/2
+  no shutdown
+  bind interface right c
+"""
+
+LAB = """\
+name: linux
+settings: {restart-delay: 0}
+topology:
+  nodes:
+    r: {kind: smartedge, config: r.cfg}
+    h:
+      kind: linux
+      addresses: {eth1: 10.0.0.2/24}
+      routes: [default via 10.0.0.1]
+      wait-for: [ping -c 1 -W 1 10.9.0.2]
+    g: {kind: linux, addresses: {eth1: 10.9.0.2/24}, routes: [default via 10.9.0.1]}
+  links:
+    - endpoints: ["h:eth1", "r:3/1"]
+    - endpoints: ["r:3/2", "g:eth1"]
+"""
+
+
+class Programs:
+    """Runs the two programs in folders of their own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.environment = {**os.environ, "CHASSIS_RUN": str(folder / "r"), "CHASSIS_STATE": str(folder / "s")}
+
+    def command(self, module: str, *arguments: str | Path) -> list[str]:
+        return [sys.executable, "-c", f"from {module} import main; main()", *map(str, arguments)]
+
+    def __call__(self, module: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self.command(module, *arguments),
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    def start(self, *arguments: str | Path) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            self.command("launch.main", *arguments),
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+
+@pytest.fixture
+def programs(short_folder: Path) -> Iterator[Programs]:
+    made = Programs(short_folder)
+    yield made
+    made("launch.main", "destroy", "--all")
+
+
+def test_one_status_when_the_flows_run(programs: Programs) -> None:
+    done = programs("launch.main", MANUAL_KEYS, "--once")
+    assert done.returncode == 0, done.stderr
+    assert "sequence numbers of manual keys begin at 1" in done.stderr
+    assert done.stdout.count("usable") >= 6
+    assert done.stdout.count(" up ") >= 4
+    assert done.stdout.count("running") >= 8
+    assert not list((programs.folder / "r").iterdir())
+
+
+def test_ctrl_c_ends_a_lab_in_the_foreground(programs: Programs) -> None:
+    with programs.start(MANUAL_KEYS) as launcher:
+        assert launcher.stderr is not None
+        lines = [launcher.stderr.readline(), launcher.stderr.readline()]
+        assert lines[1] == "lab manual-keys is up; Ctrl-C ends it, chassisctl looks at it\n"
+        facts = json.loads((programs.folder / "r" / "manual-keys" / "lab.json").read_text())
+        pids = [card["pid"] for node in facts["nodes"].values() for card in node["cards"].values()]
+        assert len(pids) == 10
+        launcher.send_signal(signal.SIGINT)
+        assert launcher.wait(DEADLINE) == 0
+    assert not [pid for pid in pids if lives(pid)]
+    assert not (programs.folder / "r" / "manual-keys").exists()
+
+
+def test_a_detached_lab_is_listed_acted_on_and_destroyed(programs: Programs) -> None:
+    up = programs("launch.main", MANUAL_KEYS, "--detach", "--name", "mine")
+    assert (up.returncode, up.stdout) == (0, "lab mine is up\n"), up.stderr
+    again = programs("launch.main", MANUAL_KEYS, "--detach", "--name", "mine")
+    assert again.returncode == 1
+    assert "a lab 'mine' runs already" in again.stderr
+    assert programs("launch.main", "list").stdout.startswith("mine ")
+    killed = programs("launch.ctl", "kill", "a", "asp", "1/1", "--json")
+    assert json.loads(killed.stdout)["boot"] == 1
+    with OperatorClient(programs.folder / "r" / "mine" / "launcher.sock") as client:
+
+        def back() -> bool:
+            cards = client.call("status")["nodes"]["a"]["status"].get("cards", [])
+            return any(card["card"] == "asp 1/1" and card["boot"] == 2 and card["usable"] for card in cards)
+
+        eventually(back, "the ASP is back")
+        launcher = client.call("ps")["launcher"]
+    ping = programs("launch.ctl", "ping", "a", "60.1.0.1", "--context", "lan", "--count", "1")
+    assert "1 of 1 came back" in ping.stdout
+    assert programs("launch.main", "destroy").stdout == "mine: ended\n"
+    assert not lives(launcher)
+    assert not (programs.folder / "s" / "mine").exists()
+
+
+def test_linux_nodes_on_a_router_and_a_card_that_dies_takes_its_sockets_up_again(programs: Programs) -> None:
+    if why := available():
+        pytest.skip(f"this machine lets us make no namespaces: {why}")
+    lab = programs.folder / "lab.yaml"
+    lab.write_text(LAB)
+    (programs.folder / "r.cfg").write_text(ROUTER)
+    up = programs("launch.main", lab, "--detach")
+    assert (up.returncode, up.stdout) == (0, "lab linux is up\n"), up.stderr
+    said = programs("launch.ctl", "exec", "h", "ping", "-c", "1", "-t", "1", "10.9.0.2")
+    assert "From 10.0.0.1 icmp_seq=1 Time to live exceeded" in said.stdout
+    programs("launch.ctl", "kill", "r", "lc", "3")
+    with OperatorClient(programs.folder / "r" / "linux" / "launcher.sock") as client:
+
+        def reached() -> bool:
+            try:
+                return client.call("exec", node="h", command="ping -c 1 -W 1 10.9.0.2")["code"] == 0
+            except OperatorError:
+                return False
+
+        eventually(reached, "the new line card forwards")
+    # Faults of the router's end hold for what it sends to the Linux node.
+    assert "loss 1.0" in programs("launch.ctl", "link", "r:3/2", "--loss", "100%").stdout
+    assert "100% packet loss" in programs("launch.ctl", "exec", "h", "ping -c 2 -i 0.1 -W 1 10.9.0.2").stdout
+    assert programs("launch.main", "destroy").stdout == "linux: ended\n"
+
+
+def test_a_lab_that_does_not_get_up_says_why_and_is_ended(programs: Programs) -> None:
+    if why := available():
+        pytest.skip(f"this machine lets us make no namespaces: {why}")
+    lab = programs.folder / "lab.yaml"
+    lab.write_text("name: bad\ntopology:\n  nodes:\n    h: {kind: linux, exec: [echo no luck; false]}\n")
+    done = programs("launch.main", lab, "--detach")
+    assert done.returncode == 1
+    assert "h: exec 'echo no luck; false' ended with 1: no luck" in done.stderr
+    eventually(lambda: programs("launch.main", "list").stdout == "no lab runs\n", "it is ended")
+
+
+def test_a_lab_ends_with_the_process_that_it_is_tied_to(programs: Programs) -> None:
+    with subprocess.Popen(["sleep", "100"]) as owner:
+        up = programs("launch.main", MANUAL_KEYS, "--detach", "--with-pid", str(owner.pid))
+        assert up.returncode == 0, up.stderr
+        launcher = json.loads(programs("launch.main", "list", "--json").stdout)[0]["launcher"]
+        watched = os.pidfd_open(launcher)
+        owner.kill()
+    assert select.select([watched], [], [], DEADLINE)[0]
+    os.close(watched)
+    assert not (programs.folder / "r" / "manual-keys").exists()
