@@ -1,0 +1,74 @@
+"""The whole lab with manual keys, one way: two testers, two routers, every process of them, on this machine."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from bench.report import Report
+from launch.scenario_boot import boot
+from launch.scenario_lab import LabClient
+
+LAB = Path("configs/manual-keys/lab.yaml")
+RATES = (110, 100, 95, 90, 85, 80, 75, 70, 65, 60, 55, 50, 45, 40, 35, 30, 20, 10)
+"""Offered loads that are tried, from the top, in thousands of packets a second."""
+LOSS = 0.001
+WARM_UP = 1.0
+SECONDS = 4.0
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def _cpu(pids: dict[str, int]) -> dict[str, float]:
+    """Seconds of processor time that each process has used."""
+    used = {}
+    for name, pid in pids.items():
+        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+        used[name] = (int(fields[11]) + int(fields[12])) / TICKS
+    return used
+
+
+def _pids(lab: LabClient) -> dict[str, int]:
+    rows = lab.ask("", "ps", {})["processes"]
+    return {f"{row['node']} {row['card']}": row["pid"] for row in rows if row.get("pid")}
+
+
+def _carried(flow: str, size: int, rate: int) -> tuple[float, float, dict[str, float]]:
+    """Packets a second that arrived, the part that was lost, and the CPU of every process in cores."""
+    others = ("circuit-forward", "circuit-reverse", "economical-forward", "economical-reverse")
+    flows = {name: {"start": "manual", "trace": "0s"} for name in others}
+    flows[flow] |= {"rate": rate, "size": size}
+    booted = boot(LAB, flows=flows)
+    try:
+        lab = booted.client
+        lab.wait_until("tunnels up")
+        lab.start(flow)
+        lab.wait_until(f"flow {flow} received >= 1000")
+        lab.wait(WARM_UP)
+        begin, before, received = lab.clock(), _cpu(_pids(lab)), lab.report(flow)["received"]
+        lab.wait(SECONDS)
+        end, after = lab.clock(), _cpu(_pids(lab))
+        arrived = lab.report(flow)["received"] - received
+        lab.stop(flow)
+        lab.drain(flow)
+        report = lab.report(flow, since=begin, until=end, final=True)
+        spent = end - begin
+        # A source that can't keep up with its rate has offered less; its own measure is what it sent.
+        offered = arrived + report["window_lost"]
+        cores = {name: (after[name] - before[name]) / spent for name in after if name in before}
+        return arrived / spent, report["window_lost"] / max(offered, 1), cores
+    finally:
+        booted.close()
+
+
+def run(report: Report) -> None:
+    """The highest offered load of which less than a thousandth was lost, for both ways through the router."""
+    for mode in ("economical", "circuit"):
+        for size in (1400, 64):
+            for thousands in RATES:
+                carried, lost, cores = _carried(f"{mode}-forward", size, thousands * 1000)
+                if lost < LOSS and carried > 0.98 * thousands * 1000:
+                    break
+            report.add(f"whole lab, {mode}, {size} bytes, loss {lost:.3%}", [carried], "packets/s")
+            for name, used in cores.items():
+                if used >= 0.005:
+                    report.add(f"  CPU of {name}", [used], "cores")

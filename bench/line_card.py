@@ -1,0 +1,80 @@
+"""One line card pass: frames in from a port and on to an ASP, and from an ASP out of a port."""
+
+from __future__ import annotations
+
+import time
+from array import array
+from copy import copy
+
+from bench.report import Report
+from chassis.bus.batch import Batch, Step
+from chassis.bus.engine import Output, ToFabric, ToWire
+from chassis.bus.messages import Snapshot, Welcome
+from chassis.bus.records import CardState, Context, Interface, NextHop, Port, Route, Tunnel
+from chassis.linecard.engine import LineCard
+from chassis.net.address import parse_address
+from chassis.net.arp import REPLY, Arp
+from chassis.net.ethernet import ETHERTYPE_ARP, HEADROOM, header
+from chassis.net.ipv4 import Ipv4
+
+BATCH = 64
+SECONDS = 0.5
+RUNS = 5
+MAC, HOST = b"\2\0\0\0\0\1", b"\2\0\0\0\0\2"
+OWN, NEAR, FAR = (parse_address(text) for text in ("10.0.0.254", "10.0.0.1", "20.0.0.1"))
+
+
+def _line_card() -> LineCard:
+    """A line card with a port in 10.0.0.0/24, where a host is known, and 20.0.0.0/8 in a tunnel."""
+    card = LineCard("lc 3", pid=1, boot=1)
+    card.connected(0.0)
+    card.receive(Welcome(1, 1, 0.1, 5, {}), 0.0)
+    records = (
+        CardState("lc 3", "linecard", 1, 1, True),
+        CardState("asp 1/1", "asp", 1, 2, True),
+        Context(1, "vpn"),
+        Interface(1, "host", "numbered", OWN, 24, port="3/1"),
+        Port("3/1", "lc 3", True, 1, "host", OWN, 24, MAC),
+        Route(1, parse_address("10.0.0.0"), 24, (NextHop("port", 0, "lc 3", "3/1"),)),
+        Route(1, parse_address("20.0.0.0"), 8, (NextHop("tunnel", 1, "asp 1/1", tunnel=1),)),
+        Tunnel(1, "t", True, "asp 1/1", 0, "", 1, 1, OWN, FAR, 0, "propagate", 1, (), True),
+    )
+    card.receive(Snapshot(1, 1, 1, records), 0.0)
+    card.carrier("3/1", True, 0.0)
+    answer = header(MAC, HOST, ETHERTYPE_ARP) + Arp(REPLY, HOST, NEAR, MAC, OWN).emit()
+    card.receive_frames("3/1", Batch(Step.IN, bytearray(answer), array("H", [len(answer)])), 0.0)
+    return card
+
+
+def _frames(size: int, source: int, destination: int) -> Batch:
+    packet = Ipv4(source=source, destination=destination, protocol=17, payload=bytes(size - 20)).emit()
+    frame = header(MAC, HOST) + packet
+    return Batch(Step.IN, bytearray(frame * BATCH), array("H", [len(frame)] * BATCH))
+
+
+def _rate(card: LineCard, batch: Batch, *, fabric: bool) -> float:
+    """Packets a second through one step, each batch a copy of this one."""
+    wanted = ToWire if fabric else ToFabric
+    packets, spent = 0, 0.0
+    while spent < SECONDS:
+        given = copy(batch)
+        given.body = bytearray(batch.body)
+        begin = time.perf_counter()
+        outputs: list[Output] = (
+            card.receive_batch(given, 0.0) if fabric else card.receive_frames("3/1", given, 0.0)
+        )
+        spent += time.perf_counter() - begin
+        packets += sum(len(output.batch) for output in outputs if isinstance(output, wanted))
+    return packets / spent
+
+
+def run(report: Report) -> None:
+    """In and out, small and large packets; the engine alone, without its sockets."""
+    for size in (64, 1400):
+        inward = [_rate(_line_card(), _frames(size, NEAR, FAR), fabric=False) for _ in range(RUNS)]
+        report.add(f"line card, port to ASP, {size} bytes", inward, "packets/s")
+        batch = _frames(size, FAR, NEAR)
+        batch.step, batch.card, batch.epoch, batch.port, batch.address = Step.OUT, "asp 1/1", 2, "3/1", NEAR
+        batch.body[:] = bytes(HEADROOM) + bytes(batch.body[HEADROOM:])
+        outward = [_rate(_line_card(), batch, fabric=True) for _ in range(RUNS)]
+        report.add(f"line card, ASP to port, {size} bytes", outward, "packets/s")
