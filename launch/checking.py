@@ -74,9 +74,9 @@ def as_json(diagnostics: Iterable[Diagnostic]) -> str:
 
 def summary(diagnostics: Iterable[Diagnostic]) -> str:
     """`1 error, 2 warnings, no notes`."""
-    severities = [d.severity for d in diagnostics]
+    severities: list[str] = [d.severity for d in diagnostics]
     parts = []
     for severity in ("error", "warning", "note"):
-        count = severities.count(severity)  # type: ignore[arg-type]
+        count = severities.count(severity)
         parts.append(f"{count or 'no'} {severity}{'' if count == 1 else 's'}")
     return ", ".join(parts)

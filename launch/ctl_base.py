@@ -6,7 +6,7 @@ import functools
 import json
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
@@ -71,7 +71,14 @@ def say(as_json: bool, value: Any, text: str | Table) -> None:
         Console(width=None if sys.stdout.isatty() else 160, highlight=False).print(text)
 
 
-class Checked(click.ParamType):
+if TYPE_CHECKING:
+    _ParamType = click.ParamType[Any]
+else:
+    # Older releases of click have no type arguments there.
+    _ParamType = click.ParamType
+
+
+class Checked(_ParamType):
     """A word that is passed on as it is once it was seen to be right."""
 
     def __init__(self, name: str, check: Callable[[str], Any], convert: bool = False) -> None:
