@@ -1,0 +1,159 @@
+"""Messages of version 2: the chain of payloads in clear, and the one inside an Encrypted payload."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Any, Final, TypeAlias
+
+from chassis.ase.ike.payloads.chain import GENERIC, GENERIC_LENGTH, MAX_PAYLOADS, Payload, Unknown, emit_chain
+from chassis.ase.ike.payloads.errors import PayloadError
+from chassis.ase.ike.payloads.header import HEADER_LENGTH, Header
+from chassis.ase.ike.payloads.numbers import N2, V2
+from chassis.ase.ike.payloads.v2_config import Config, Eap
+from chassis.ase.ike.payloads.v2_encrypted import Encrypted, EncryptedFragment
+from chassis.ase.ike.payloads.v2_identity import Cert, CertReq, Id
+from chassis.ase.ike.payloads.v2_keys import KE, Auth, Nonce
+from chassis.ase.ike.payloads.v2_notify import Delete, Notify, Vendor
+from chassis.ase.ike.payloads.v2_sa import SA
+from chassis.ase.ike.payloads.v2_ts import TS
+from chassis.net.types import Buffer
+
+PayloadV2: TypeAlias = (
+    SA | KE | Id | Cert | CertReq | Auth | Nonce | Notify | Delete | Vendor | TS | Encrypted | EncryptedFragment
+    | Config | Eap | Unknown
+)  # fmt: skip
+
+_PARSERS: Final[dict[int, Callable[[memoryview], PayloadV2]]] = {
+    V2.SA: SA.parse,
+    V2.KE: KE.parse,
+    V2.CERT: Cert.parse,
+    V2.CERTREQ: CertReq.parse,
+    V2.AUTH: Auth.parse,
+    V2.NONCE: Nonce.parse,
+    V2.NOTIFY: Notify.parse,
+    V2.DELETE: Delete.parse,
+    V2.VENDOR: Vendor.parse,
+    V2.CP: Config.parse,
+    V2.EAP: Eap.parse,
+}
+_TYPED: Final[dict[int, Callable[[memoryview, int], PayloadV2]]] = {
+    V2.ID_I: Id.parse,
+    V2.ID_R: Id.parse,
+    V2.TS_I: TS.parse,
+    V2.TS_R: TS.parse,
+}
+_SEALED: Final[dict[int, Callable[[memoryview, int], PayloadV2]]] = {
+    V2.SK: Encrypted.parse,
+    V2.SKF: EncryptedFragment.parse,
+}
+_TOO_LONG: Final[dict[int, str]] = {
+    V2.SA: "ikev2-sa-length",
+    V2.KE: "ikev2-ke-length",
+    V2.ID_I: "ikev2-id-length",
+    V2.ID_R: "ikev2-id-length",
+    V2.CERT: "ikev2-cert-length",
+    V2.CERTREQ: "ikev2-certreq-length",
+    V2.AUTH: "ikev2-auth-length",
+    V2.NOTIFY: "ikev2-notify-length",
+    V2.DELETE: "ikev2-delete-length",
+    V2.VENDOR: "ikev2-vendor-length",
+    V2.EAP: "ikev2-eap-length",
+}
+"""Line to log when a payload's length goes beyond the message, by type."""
+
+
+def parse_payloads(first: int, body: memoryview, *, inside: bool = False) -> tuple[PayloadV2, ...]:
+    """The chain that starts with type `first` and fills `body`; raises PayloadError.
+
+    `inside` says that it comes from an Encrypted payload, where no further one may be.
+    """
+    payloads: list[PayloadV2] = []
+    at = 0
+    size = len(body)
+    kind = first
+    while kind:
+        room = size - at
+        if room < GENERIC_LENGTH:
+            raise _fault(kind, "generic header", f"{room} bytes left", at, "ikev2-incomplete", received=room)
+        following, flags, length = GENERIC.unpack_from(body, at)
+        if length < GENERIC_LENGTH:
+            raise _fault(kind, "length", f"{length}", at + 2, "ikev2-generic-header-length", length=length)
+        if length > room:
+            log = _TOO_LONG.get(kind, "ikev2-default-length")
+            raise _fault(kind, "length", f"{length} of {room} bytes", at + 2, log, length=length, received=room)
+        if len(payloads) == MAX_PAYLOADS:
+            raise _fault(kind, "count", f"more than {MAX_PAYLOADS} payloads", at, "")
+        inner = body[at + GENERIC_LENGTH : at + length]
+        at += length
+        if parse := _PARSERS.get(kind):
+            if kind == V2.VENDOR and flags & 0x80:
+                raise _fault(kind, "critical bit", "set", at - length + 1, "ikev2-vendor-critical")
+            payloads.append(parse(inner))
+        elif typed := _TYPED.get(kind):
+            payloads.append(typed(inner, kind))
+        elif sealed := _SEALED.get(kind):
+            if inside:
+                raise _fault(
+                    kind, "place", "inside another Encrypted payload", at - length, "ikev2-encrypted-nested"
+                )
+            payloads.append(sealed(inner, following))
+            break
+        else:
+            payloads.append(Unknown(kind, bytes(inner), bool(flags & 0x80)))
+        kind = following
+    if at != size:
+        raise _fault(
+            0, "length", f"{size - at} bytes after the last payload", at, "ikev2-default-length", received=size
+        )
+    return tuple(payloads)
+
+
+def emit_payloads(payloads: Iterable[PayloadV2]) -> tuple[int, bytes]:
+    """(first type, octets); an Encrypted payload or fragment has to be the last one."""
+    chain: list[Payload] = list(payloads)
+    last = 0
+    for place, payload in enumerate(chain, 1):
+        if isinstance(payload, Encrypted | EncryptedFragment):
+            if place != len(chain):
+                raise ValueError("an Encrypted payload is the last of its message")
+            last = payload.first
+    return emit_chain(chain, last)
+
+
+def refuse_critical(payloads: Iterable[PayloadV2]) -> None:
+    """Raises PayloadError for an unknown payload that the peer calls critical (RFC 7296 2.5)."""
+    for payload in payloads:
+        if isinstance(payload, Unknown) and payload.critical:
+            raise PayloadError(
+                "payload",
+                "type",
+                f"{payload.type} is critical and unknown",
+                log="ikev2-unsupported-critical",
+                values={"type": payload.type},
+                notify=N2.UNSUPPORTED_CRITICAL_PAYLOAD,
+                data=bytes((payload.type,)),
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class MessageV2:
+    """A whole message. `emit` fills in `next_payload` and `length` of its header."""
+
+    header: Header
+    payloads: tuple[PayloadV2, ...]
+
+    @classmethod
+    def parse(cls, view: Buffer) -> MessageV2:
+        """Raises PayloadError. The fields of the header are as they came: `header.check()` judges them."""
+        header = Header.parse(view)
+        return cls(header, parse_payloads(header.next_payload, memoryview(view)[HEADER_LENGTH:]))
+
+    def emit(self) -> bytes:
+        first, body = emit_payloads(self.payloads)
+        return replace(self.header, next_payload=first, length=HEADER_LENGTH + len(body)).emit() + body
+
+
+def _fault(kind: int, field: str, what: str, offset: int, log: str, **values: Any) -> PayloadError:
+    name = f"payload {kind}" if kind else "message"
+    return PayloadError(name, field, what, offset, log=log, values=values, notify=N2.INVALID_SYNTAX)

@@ -1,0 +1,74 @@
+"""The Encrypted payload and its fragments, still sealed (RFC 7296 3.14, RFC 7383 2.5)."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Final
+
+from chassis.ase.ike.payloads.errors import PayloadError
+from chassis.ase.ike.payloads.numbers import N2, V2
+
+MAX_FRAGMENTS: Final = 64
+"""Fragments of one message that are accepted: 64 of 548 octets and more hold any message worth having."""
+
+_COUNT = struct.Struct("!HH")
+
+
+def _fault(payload: str, field: str, what: str, size: int) -> PayloadError:
+    values = {"received": size}
+    return PayloadError(
+        payload, field, what, log="ikev2-default-incomplete", values=values, notify=N2.INVALID_SYNTAX
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Encrypted:
+    """`body` is IV, ciphertext and integrity check value; `first` the type of the first payload inside."""
+
+    first: int
+    body: bytes
+
+    @property
+    def type(self) -> int:
+        return V2.SK
+
+    @classmethod
+    def parse(cls, body: memoryview, first: int) -> Encrypted:
+        """Raises PayloadError when it is empty."""
+        if not body:
+            raise _fault("SK", "length", "empty", 0)
+        return cls(first, bytes(body))
+
+    def emit(self) -> bytes:
+        return self.body
+
+
+@dataclass(frozen=True, slots=True)
+class EncryptedFragment:
+    """Fragment `number` of `total`, counted from 1; only the first has a `first` other than 0."""
+
+    first: int
+    number: int
+    total: int
+    body: bytes
+
+    @property
+    def type(self) -> int:
+        return V2.SKF
+
+    @classmethod
+    def parse(cls, body: memoryview, first: int) -> EncryptedFragment:
+        """Raises PayloadError for a number out of range, and for more than MAX_FRAGMENTS."""
+        size = len(body)
+        if size < 5:
+            raise _fault("SKF", "length", f"{size} bytes", size)
+        number, total = _COUNT.unpack_from(body)
+        if not 1 <= number <= total <= MAX_FRAGMENTS:
+            raise _fault("SKF", "fragment number", f"{number} of {total}", size)
+        if number > 1 and first:
+            raise _fault("SKF", "next payload", f"{first} in fragment {number}", size)
+        return cls(first, number, total, bytes(body[4:]))
+
+    def emit(self) -> bytes:
+        return _COUNT.pack(self.number, self.total) + self.body
