@@ -5,7 +5,7 @@ BIN := .venv/bin
 LAB ?= configs/manual-keys/lab.yaml
 FLAKE_RUNS ?= 20
 
-# More for pytest, such as PYTEST_ARGS="--spec-dir FOLDER" or PYTEST_ARGS="-k supervision".
+# More for pytest, such as PYTEST_ARGS="--spec-dir=FOLDER" or PYTEST_ARGS="-k supervision".
 PYTEST_ARGS ?=
 
 .PHONY: help install run test bench flake lint docs clean
@@ -31,8 +31,8 @@ run: install
 	@if [ -t 1 ]; then exec $(BIN)/chassis-launch $(LAB); else exec $(BIN)/chassis-launch $(LAB) --once; fi
 
 test: install
-	$(BIN)/python -m pytest -n auto -m "not alone" $(PYTEST_ARGS)
-	$(BIN)/python -m pytest -m alone $(PYTEST_ARGS)
+	$(BIN)/python -m pytest tests -n auto -m "not alone" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest tests -m alone $(PYTEST_ARGS)
 
 bench: install
 	$(BIN)/python -m bench $(BENCHMARKS)
@@ -41,7 +41,7 @@ flake: install
 	@mkdir -p build; : > build/flake.log; failed=0; \
 	for run in $$(seq $(FLAKE_RUNS)); do \
 	  echo "== run $$run of $(FLAKE_RUNS)" >> build/flake.log; \
-	  $(BIN)/python -m pytest -q -n auto -m "multiprocess and not alone" $(PYTEST_ARGS) >> build/flake.log 2>&1 \
+	  $(BIN)/python -m pytest tests -q -n auto -m "multiprocess and not alone" $(PYTEST_ARGS) >> build/flake.log 2>&1 \
 	    || failed=$$((failed + 1)); \
 	  echo "run $$run: $$(tail -n 1 build/flake.log)"; \
 	done; \
