@@ -128,7 +128,7 @@ class CardShell:
         self.perform(self.engine.late(seconds, now))
         if self.engine.fenced:
             # What waited while the process stood still meets the fence before the controller's welcome does.
-            self.fabric.drain(now)
+            self.fabric.drain()
 
     def _to_controller(self, message: FromCard) -> None:
         self._pending.append(codec.encode(message))

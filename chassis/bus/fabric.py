@@ -190,13 +190,13 @@ class Fabric:
         else:
             self._wait(card, peer, batch)
 
-    def drain(self, now: float) -> None:
+    def drain(self) -> None:
         """Take what waits, at once: after standing still, before anything new is done.
 
         Bounded by what the queues of all connections can hold, as more may arrive for as long as this takes.
         """
         for _ in range(2 * QUEUE * (len(self._peers) + 1)):
-            if not self._take(now):
+            if not self._take():
                 return
 
     def close(self) -> None:
@@ -231,7 +231,7 @@ class Fabric:
                 self.tap("to", card, batch)
         self._loop.remove(peer.socket)
 
-    def _take(self, now: float) -> bool:
+    def _take(self) -> bool:
         try:
             batch = receive(self._pull)
         except DecodeError:
@@ -242,12 +242,13 @@ class Fabric:
         self._counters.values[self._received] += len(batch.lengths)
         if self.tap:
             self.tap("from", batch.card, batch)
-        self._on_batch(batch, now)
+        # The time of this batch, not of the poll: a stamp must not be older than that of the card before.
+        self._on_batch(batch, time.monotonic())
         return True
 
     def _readable(self, now: float) -> None:
         until = now + BURST
-        while self._take(now) and time.monotonic() < until:
+        while self._take() and time.monotonic() < until:
             pass
 
     def _event(self, card: str, boot: int, now: float) -> None:

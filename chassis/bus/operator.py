@@ -110,6 +110,8 @@ class OperatorServer:
 
     def _drop(self, fd: int) -> None:
         client = self._clients.pop(fd, None)
+        # The next client may get the same descriptor, and must not get the answers of this one.
+        self._requests = {number: entry for number, entry in self._requests.items() if entry[0] != fd}
         self._buffers.pop(fd, None)
         self._pending.pop(fd, None)
         if client is not None:

@@ -51,7 +51,7 @@ class Tracer:
         `protocol`. Raises ValueError for bad arguments."""
         self.armed.append(
             Armed(
-                whole(arguments, "number", 0, 1, 2**62),
+                whole(arguments, "number", 0, 1, 2**63 - 1),
                 whole(arguments, "count", 1, 1, MOST),
                 text(arguments, "port"),
                 address(arguments, "source"),

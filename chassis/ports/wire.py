@@ -72,7 +72,7 @@ class Wire(PortDriver):
                 continue
             if batch is None:
                 return
-            self._receive(batch, now)
+            self._receive(batch, time.monotonic())
 
     def _event(self, now: float) -> None:
         before = self.carrier

@@ -1,4 +1,4 @@
-"""Identities, original addresses and certificates of version 1 (RFC 2407 4.6.2, RFC 3947 5.2, RFC 2408 3.9, 3.10)."""
+"""Identities, original addresses, certificates of version 1 (RFC 2407 4.6.2, RFC 3947 5.2, RFC 2408 3.9 f.)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 from chassis.ase.ike.payloads.errors import PayloadError
 from chassis.ase.ike.payloads.numbers import N1, V1, IdType
 
-_OCTETS: Final = {
+_OCTETS: Final[dict[int, int]] = {
     IdType.IPV4_ADDR: 4,
     IdType.IPV4_ADDR_SUBNET: 8,
     IdType.IPV4_ADDR_RANGE: 8,
@@ -94,7 +94,7 @@ class NatOa:
     def parse(cls, body: memoryview, type: int) -> NatOa:
         """Raises PayloadError for anything but one address."""
         size = len(body)
-        if size < 8 or body[0] not in (IdType.IPV4_ADDR, IdType.IPV6_ADDR) or _OCTETS[IdType(body[0])] != size - 4:
+        if size < 8 or body[0] not in (IdType.IPV4_ADDR, IdType.IPV6_ADDR) or _OCTETS[body[0]] != size - 4:
             raise PayloadError("NAT-OA", "address", f"{size} bytes", notify=N1.PAYLOAD_MALFORMED)
         return cls(body[0], bytes(body[4:]), type)
 

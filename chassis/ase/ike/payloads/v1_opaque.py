@@ -1,4 +1,4 @@
-"""Payloads of version 1 that hold one value: KE, nonce, hash, signature, vendor ID, NAT-D (RFC 2408 3.7 to 3.16)."""
+"""Payloads of version 1 that hold one value: KE, nonce, hash, signature, vendor ID, NAT-D (RFC 2408 3.7 f.)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The SA payload of version 1: DOI, situation, proposals, transforms, attributes (RFC 2407 4.6.1, RFC 2408 3.3 to 3.6).
+"""The SA payload of version 1: proposals, transforms, attributes (RFC 2407 4.6.1, RFC 2408 3.3 to 3.6).
 
 One codec serves phase 1 (one ISAKMP proposal of several transforms) and phase 2 (several proposals of
 one number are a bundle of AH, ESP and IPComp).
@@ -93,7 +93,7 @@ class Proposal:
 
 @dataclass(frozen=True, slots=True)
 class SA:
-    """Proposals in order of preference; DOI IPsec and the situation "identity only" are the only ones there are."""
+    """Proposals in order of preference, always in the IPsec DOI and the situation "identity only"."""
 
     proposals: tuple[Proposal, ...]
 
@@ -103,7 +103,7 @@ class SA:
 
     @classmethod
     def parse(cls, body: memoryview) -> SA:
-        """Raises PayloadError; identifiers and attributes that are not known are kept for the matching to judge."""
+        """Raises PayloadError; unknown identifiers and attributes are kept for the matching to judge."""
         size = len(body)
         if size < 16:
             raise _fault("length", f"{size} bytes", size, N1.PAYLOAD_MALFORMED)
