@@ -189,6 +189,9 @@ class _Init:
 
     def run(self) -> int:
         try:
+            # Nodes cover /tmp, and the library may be installed there: it is there before they do.
+            import pyroute2  # noqa: F401
+
             mount("", "/", "", MS_REC | MS_PRIVATE)
             pids = {node.name: self._hold(node) for node in self._lab.linux()}
             self._wire()
