@@ -1,0 +1,119 @@
+"""Key derivation of version 1 (RFC 2409 section 5 and appendix B): SKEYID family, KEYMAT, IVs, hashes."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from dataclasses import dataclass, field
+
+from chassis.ase.ike.crypto.ciphers import CipherSpec
+from chassis.ase.ike.crypto.macs import PrfSpec
+
+
+@dataclass(frozen=True, slots=True)
+class SkeyId:
+    """SKEYID and what follows from it; keys stay out of `repr`.
+
+    `d` derives phase 2 keys, `a` authenticates, `e` encrypts (`encryption_key` has its cipher's length).
+    """
+
+    prf: PrfSpec
+    skeyid: bytes = field(repr=False)
+    d: bytes = field(repr=False)
+    a: bytes = field(repr=False)
+    e: bytes = field(repr=False)
+
+
+def skeyid_psk(prf: PrfSpec, psk: bytes, ni: bytes, nr: bytes) -> bytes:
+    """SKEYID for authentication by preshared key."""
+    return prf.compute(psk, ni + nr)
+
+
+def skeyid_signature(prf: PrfSpec, ni: bytes, nr: bytes, g_xy: bytes) -> bytes:
+    """SKEYID for authentication by signatures."""
+    return prf.compute(ni + nr, g_xy)
+
+
+def derive(prf: PrfSpec, skeyid: bytes, g_xy: bytes, cky_i: bytes, cky_r: bytes) -> SkeyId:
+    """SKEYID_d, SKEYID_a and SKEYID_e, each from the one before it."""
+    cookies = cky_i + cky_r
+    d = prf.compute(skeyid, g_xy + cookies + b"\0")
+    a = prf.compute(skeyid, d + g_xy + cookies + b"\1")
+    e = prf.compute(skeyid, a + g_xy + cookies + b"\2")
+    return SkeyId(prf, skeyid, d, a, e)
+
+
+def encryption_key(keys: SkeyId, cipher: CipherSpec) -> bytes:
+    """The key of the ISAKMP SA's cipher: SKEYID_e cut, or stretched when it is too short (appendix B)."""
+    if len(keys.e) >= cipher.key_octets:
+        return keys.e[: cipher.key_octets]
+    block = b"\0"
+    stretched = b""
+    while len(stretched) < cipher.key_octets:
+        block = keys.prf.compute(keys.e, block)
+        stretched += block
+    return stretched[: cipher.key_octets]
+
+
+def first_iv(hash_name: str, cipher: CipherSpec, g_xi: bytes, g_xr: bytes) -> bytes:
+    """IV of the first encrypted message of phase 1, from the two public values."""
+    return _digest(hash_name, g_xi + g_xr)[: cipher.block_octets]
+
+
+def message_iv(hash_name: str, cipher: CipherSpec, last_phase_1_block: bytes, message_id: int) -> bytes:
+    """IV of the first message of a quick mode or informational exchange, by its message ID."""
+    return _digest(hash_name, last_phase_1_block + message_id.to_bytes(4, "big"))[: cipher.block_octets]
+
+
+def _digest(hash_name: str, data: bytes) -> bytes:
+    return hashlib.new(hash_name, data, usedforsecurity=False).digest()
+
+
+def hash_i(keys: SkeyId, g_xi: bytes, g_xr: bytes, cky_i: bytes, cky_r: bytes, sa_i: bytes, id_i: bytes) -> bytes:
+    """HASH_I. `sa_i` is the body of the initiator's SA payload as sent, `id_i` the body of its ID payload."""
+    return keys.prf.compute(keys.skeyid, g_xi + g_xr + cky_i + cky_r + sa_i + id_i)
+
+
+def hash_r(keys: SkeyId, g_xi: bytes, g_xr: bytes, cky_i: bytes, cky_r: bytes, sa_i: bytes, id_r: bytes) -> bytes:
+    """HASH_R; it takes the initiator's SA payload too."""
+    return keys.prf.compute(keys.skeyid, g_xr + g_xi + cky_r + cky_i + sa_i + id_r)
+
+
+def quick_hash_1(keys: SkeyId, message_id: int, after_hash: bytes) -> bytes:
+    """HASH(1): `after_hash` is the rest of the message as it stands after the HASH payload, without padding.
+
+    Informational exchanges are protected the same way (section 5.7).
+    """
+    return keys.prf.compute(keys.a, message_id.to_bytes(4, "big") + after_hash)
+
+
+def quick_hash_2(keys: SkeyId, message_id: int, ni: bytes, after_hash: bytes) -> bytes:
+    """HASH(2): as HASH(1), with the initiator's nonce (its body) before the rest."""
+    return keys.prf.compute(keys.a, message_id.to_bytes(4, "big") + ni + after_hash)
+
+
+def quick_hash_3(keys: SkeyId, message_id: int, ni: bytes, nr: bytes) -> bytes:
+    """HASH(3): both nonces."""
+    return keys.prf.compute(keys.a, b"\0" + message_id.to_bytes(4, "big") + ni + nr)
+
+
+def keymat(keys: SkeyId, protocol: int, spi: bytes, ni: bytes, nr: bytes, octets: int, g_xy: bytes = b"") -> bytes:
+    """Keys of one SA in one direction, for the SPI of its receiver; `g_xy` only with PFS (section 5.5)."""
+    seed = g_xy + bytes((protocol,)) + spi + ni + nr
+    compute = keys.prf.compute
+    block = b""
+    result = b""
+    while len(result) < octets:
+        block = compute(keys.d, block + seed)
+        result += block
+    return result[:octets]
+
+
+def equal(one: bytes, other: bytes) -> bool:
+    """Comparison of two hashes in constant time."""
+    return hmac.compare_digest(one, other)
+
+
+def nat_hash(hash_name: str, cky_i: bytes, cky_r: bytes, address: bytes, port: int) -> bytes:
+    """Body of a NAT-D payload (RFC 3947 3.2); with "sha1" and the SPIs that of NAT_DETECTION (RFC 7296 2.23)."""
+    return _digest(hash_name, cky_i + cky_r + address + port.to_bytes(2, "big"))

@@ -1,0 +1,180 @@
+"""Pseudo-random functions and integrity algorithms of IKE, with their numbers in both versions.
+
+Sources: RFC 2104 (HMAC), RFC 2403, 2404 (96-bit forms), RFC 3566 and 4434 (AES-XCBC), RFC 4868 (SHA-2);
+numbers: RFC 2409 appendix A, RFC 2407 4.5, RFC 7296 3.3.2.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final, TypeAlias
+
+from cryptography.hazmat.primitives.ciphers import Cipher, modes
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
+
+Mac: TypeAlias = Callable[[bytes, bytes], bytes]
+"""`mac(key, data)`, uncut."""
+
+
+def _hmac(digest: str) -> Mac:
+    one_shot = hmac.digest
+
+    def mac(key: bytes, data: bytes) -> bytes:
+        return one_shot(key, data, digest)
+
+    return mac
+
+
+def aes_xcbc_mac(key: bytes, data: bytes) -> bytes:
+    """AES-XCBC-MAC (RFC 3566 section 4), all 16 octets: CBC whose last block is masked by K2 or K3."""
+    derive = Cipher(AES(key), modes.ECB()).encryptor().update
+    k1 = derive(b"\x01" * 16)
+    size = len(data)
+    cut = (size - 1) // 16 * 16 if size else 0
+    last = data[cut:]
+    whole = len(last) == 16
+    mask = derive((b"\x02" if whole else b"\x03") * 16)
+    if not whole:
+        last = (last + b"\x80").ljust(16, b"\0")
+    masked = (int.from_bytes(last, "big") ^ int.from_bytes(mask, "big")).to_bytes(16, "big")
+    return Cipher(AES(k1), modes.CBC(bytes(16))).encryptor().update(data[:cut] + masked)[-16:]
+
+
+def aes_xcbc_prf(key: bytes, data: bytes) -> bytes:
+    """AES-XCBC-PRF-128 (RFC 4434 section 2): any key, padded with zeros or put through the MAC to 16 octets."""
+    if len(key) < 16:
+        key = key.ljust(16, b"\0")
+    elif len(key) > 16:
+        key = aes_xcbc_mac(bytes(16), key)
+    return aes_xcbc_mac(key, data)
+
+
+@dataclass(frozen=True, slots=True)
+class PrfSpec:
+    """A PRF: `octets` is its output and preferred key; `fixed_key` marks one whose nominal key is that long
+    (RFC 7296 2.14). `hash_v1` is the hash number that implies its HMAC in version 1, None if it has none."""
+
+    name: str
+    octets: int
+    v2: int
+    hash_v1: int | None
+    hash_name: str | None
+    compute: Mac
+    fixed_key: bool = False
+    modern: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class IntegritySpec:
+    """An integrity algorithm: keys of `key_octets`, cut to `icv_octets`.
+
+    `v1_hash` is its hash in phase 1, `v1_auth` the attribute value of phase 2, `v1_ah` AH's transform, `v2` INTEG.
+    """
+
+    name: str
+    key_octets: int
+    icv_octets: int
+    v1_hash: int | None
+    v1_auth: int
+    v1_ah: int
+    v2: int
+    log_v1: str
+    log_phase_2: str
+    log_v2: str
+    compute: Mac
+    modern: bool = False
+
+    def icv(self, key: bytes, data: bytes) -> bytes:
+        """The integrity check value, cut to its length."""
+        return self.compute(key, data)[: self.icv_octets]
+
+
+_MD5, _SHA1 = _hmac("md5"), _hmac("sha1")
+_SHA256, _SHA384, _SHA512 = _hmac("sha256"), _hmac("sha384"), _hmac("sha512")
+
+PRFS: Final[Mapping[str, PrfSpec]] = MappingProxyType(
+    {
+        spec.name: spec
+        for spec in (
+            PrfSpec("hmac-md5", 16, 1, 1, "md5", _MD5),
+            PrfSpec("hmac-sha1", 20, 2, 2, "sha1", _SHA1),
+            PrfSpec("aes-128-xcbc", 16, 4, None, None, aes_xcbc_prf, fixed_key=True),
+            PrfSpec("hmac-sha-256", 32, 5, 4, "sha256", _SHA256, modern=True),
+            PrfSpec("hmac-sha-384", 48, 6, 5, "sha384", _SHA384, modern=True),
+            PrfSpec("hmac-sha-512", 64, 7, 6, "sha512", _SHA512, modern=True),
+        )
+    }
+)
+"""PRFs by their name in a configuration."""
+
+INTEGRITY: Final[Mapping[str, IntegritySpec]] = MappingProxyType(
+    {
+        spec.name: spec
+        for spec in (
+            IntegritySpec("hmac-md5-96", 16, 12, 1, 1, 2, 1, "IKE_MD5", "MD5", "HMAC-MD5", _MD5),
+            IntegritySpec("hmac-sha1-96", 20, 12, 2, 2, 3, 2, "IKE_SHA", "SHA1", "HMAC-SHA1", _SHA1),
+            IntegritySpec(
+                "hmac-aes-xcbc", 16, 12, None, 9, 9, 5, "AES_XCBC", "AES_XCBC", "AES-XCBC", aes_xcbc_mac
+            ),
+            IntegritySpec(
+                "hmac-sha-256-128",
+                32,
+                16,
+                4,
+                5,
+                5,
+                12,
+                "IKE_SHA256",
+                "SHA256",
+                "HMAC-SHA256",
+                _SHA256,
+                modern=True,
+            ),
+            IntegritySpec(
+                "hmac-sha-384-192",
+                48,
+                24,
+                5,
+                6,
+                6,
+                13,
+                "IKE_SHA384",
+                "SHA384",
+                "HMAC-SHA384",
+                _SHA384,
+                modern=True,
+            ),
+            IntegritySpec(
+                "hmac-sha-512-256",
+                64,
+                32,
+                6,
+                7,
+                7,
+                14,
+                "IKE_SHA512",
+                "SHA512",
+                "HMAC-SHA512",
+                _SHA512,
+                modern=True,
+            ),
+        )
+    }
+)
+"""Integrity algorithms by their name in a configuration."""
+
+PRFS_V2: Final[Mapping[int, PrfSpec]] = MappingProxyType({spec.v2: spec for spec in PRFS.values()})
+INTEGRITY_V2: Final[Mapping[int, IntegritySpec]] = MappingProxyType({spec.v2: spec for spec in INTEGRITY.values()})
+INTEGRITY_V1_HASH: Final[Mapping[int, IntegritySpec]] = MappingProxyType(
+    {spec.v1_hash: spec for spec in INTEGRITY.values() if spec.v1_hash is not None}
+)
+INTEGRITY_V1_AUTH: Final[Mapping[int, IntegritySpec]] = MappingProxyType(
+    {spec.v1_auth: spec for spec in INTEGRITY.values()}
+)
+PRFS_V1_HASH: Final[Mapping[int, PrfSpec]] = MappingProxyType(
+    {spec.hash_v1: spec for spec in PRFS.values() if spec.hash_v1 is not None}
+)
+"""The PRF of version 1 is the HMAC of the negotiated hash (RFC 2409 section 4)."""

@@ -1,0 +1,149 @@
+"""Protection of version 2 messages: the Encrypted payload, whole or in fragments (RFC 7296 3.14, 5282, 7383)."""
+
+from __future__ import annotations
+
+import hmac
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from chassis.ase.ike.crypto.ciphers import CipherSpec
+from chassis.ase.ike.crypto.macs import IntegritySpec
+from chassis.ase.ike.payloads.chain import GENERIC, GENERIC_LENGTH
+from chassis.ase.ike.payloads.errors import PayloadError
+from chassis.ase.ike.payloads.header import HEADER_LENGTH, Header
+from chassis.ase.ike.payloads.numbers import N2, V2
+from chassis.ase.ike.payloads.v2 import MessageV2, PayloadV2, emit_payloads, parse_payloads
+from chassis.ase.ike.payloads.v2_encrypted import MAX_FRAGMENTS, Encrypted, EncryptedFragment
+from chassis.net.types import Buffer
+
+GCM_ICV: Final = 16
+GCM_SALT: Final = 4
+
+
+class IntegrityError(PayloadError):
+    """A message that nobody with our keys has sent: dropped without an answer."""
+
+    def __init__(self, field: str, what: str) -> None:
+        super().__init__("SK", field, what)
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """SK_e and SK_a of one direction. `integrity` is None with an AEAD, whose salt ends SK_e."""
+
+    cipher: CipherSpec
+    integrity: IntegritySpec | None
+    sk_e: bytes = field(repr=False)
+    sk_a: bytes = field(repr=False, default=b"")
+
+    @property
+    def icv_octets(self) -> int:
+        return GCM_ICV if self.integrity is None else self.integrity.icv_octets
+
+    @property
+    def iv_octets(self) -> int:
+        return self.cipher.iv_octets
+
+    def _pad(self, plain: bytes) -> bytes:
+        """Plaintext with padding and Pad Length; an AEAD needs no padding."""
+        fill = -(len(plain) + 1) % self.cipher.block_octets
+        return plain + bytes(fill) + bytes((fill,))
+
+    def _seal(
+        self, header: Header, before: bytes, kind: int, first: int, prefix: bytes, plain: bytes, iv: bytes
+    ) -> bytes:
+        """A whole message that ends in an Encrypted payload or fragment; `before` are payloads in clear."""
+        if len(iv) != self.iv_octets:
+            raise ValueError(f"{self.cipher.name} wants an IV of {self.iv_octets} octets")
+        padded = self._pad(plain)
+        size = GENERIC_LENGTH + len(prefix) + len(iv) + len(padded) + self.icv_octets
+        head = replace(header, next_payload=kind, length=HEADER_LENGTH + len(before) + size).emit()
+        clear = head + before + GENERIC.pack(first, 0, size) + prefix
+        if self.integrity is None:
+            key, salt = self.sk_e[:-GCM_SALT], self.sk_e[-GCM_SALT:]
+            return clear + iv + AESGCM(key).encrypt(salt + iv, padded, clear)
+        body = clear + iv + self.cipher.encrypt_cbc(self.sk_e, iv, padded)
+        return body + self.integrity.icv(self.sk_a, body)
+
+    def seal(self, header: Header, payloads: tuple[PayloadV2, ...], iv: bytes) -> bytes:
+        """A whole message with all payloads inside; `iv` is `iv_octets` fresh octets: unpredictable for CBC,
+        never the same twice for an AEAD."""
+        first, plain = emit_payloads(payloads)
+        return self._seal(header, b"", V2.SK, first, b"", plain, iv)
+
+    def seal_fragments(
+        self, header: Header, payloads: tuple[PayloadV2, ...], room: int, ivs: bytes
+    ) -> tuple[bytes, ...]:
+        """The message in fragments of at most `room` octets each (RFC 7383 2.5).
+
+        `ivs` holds at least `fragments_needed` IVs end to end. ValueError when more than MAX_FRAGMENTS are needed.
+        """
+        first, plain = emit_payloads(payloads)
+        piece = self._piece(room)
+        total = max(1, -(-len(plain) // piece))
+        if total > MAX_FRAGMENTS:
+            raise ValueError(f"{len(plain)} octets don't fit into {MAX_FRAGMENTS} fragments of {room}")
+        size = self.iv_octets
+        messages: list[bytes] = []
+        for number in range(1, total + 1):
+            at = (number - 1) * piece
+            prefix = number.to_bytes(2, "big") + total.to_bytes(2, "big")
+            iv = ivs[(number - 1) * size : number * size]
+            kind = first if number == 1 else 0
+            messages.append(self._seal(header, b"", V2.SKF, kind, prefix, plain[at : at + piece], iv))
+        return tuple(messages)
+
+    def fragments_needed(self, payloads: tuple[PayloadV2, ...], room: int) -> int:
+        """How many fragments of at most `room` octets these payloads make."""
+        return max(1, -(-len(emit_payloads(payloads)[1]) // self._piece(room)))
+
+    def _piece(self, room: int) -> int:
+        """Plaintext octets in one fragment of `room` octets."""
+        sealed = room - HEADER_LENGTH - GENERIC_LENGTH - 4 - self.iv_octets - self.icv_octets
+        piece = sealed - sealed % self.cipher.block_octets - 1
+        if piece < 16:
+            raise ValueError(f"no fragment fits into {room} octets")
+        return piece
+
+    def unseal(self, view: Buffer, payload: Encrypted | EncryptedFragment) -> bytes:
+        """Plaintext of the payload that ends the message `view`; IntegrityError when it is not authentic,
+        PayloadError when it is, but its padding is wrong."""
+        message = bytes(view)
+        size = len(payload.body)
+        start = len(message) - size
+        iv_octets, icv_octets = self.iv_octets, self.icv_octets
+        if size < iv_octets + icv_octets + self.cipher.block_octets:
+            raise IntegrityError("length", f"{size} bytes")
+        iv = payload.body[:iv_octets]
+        if self.integrity is None:
+            key, salt = self.sk_e[:-GCM_SALT], self.sk_e[-GCM_SALT:]
+            try:
+                padded = AESGCM(key).decrypt(salt + iv, payload.body[iv_octets:], message[:start])
+            except InvalidTag:
+                raise IntegrityError("integrity check value", "wrong") from None
+        else:
+            icv = self.integrity.icv(self.sk_a, message[:-icv_octets])
+            if not hmac.compare_digest(icv, message[-icv_octets:]):
+                raise IntegrityError("integrity check value", "wrong")
+            sealed = payload.body[iv_octets:-icv_octets]
+            if len(sealed) % self.cipher.block_octets:
+                raise PayloadError("SK", "length", f"{len(sealed)} bytes in blocks", notify=N2.INVALID_SYNTAX)
+            padded = self.cipher.decrypt_cbc(self.sk_e, iv, sealed)
+        fill = padded[-1] + 1
+        if fill > len(padded):
+            raise PayloadError("SK", "pad length", f"{fill - 1} of {len(padded)} bytes", notify=N2.INVALID_SYNTAX)
+        return padded[:-fill]
+
+    def open(self, view: Buffer, message: MessageV2) -> tuple[PayloadV2, ...]:
+        """Payloads inside the Encrypted payload that ends `message`, which was parsed from `view`.
+
+        IntegrityError when it is not authentic or has no such payload, PayloadError when what is inside is wrong.
+        """
+        payload = message.payloads[-1] if message.payloads else None
+        if not isinstance(payload, Encrypted):
+            raise IntegrityError("payload", "missing")
+        plain = self.unseal(view, payload)
+        return parse_payloads(payload.first, memoryview(plain), inside=True)
