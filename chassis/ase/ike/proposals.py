@@ -1,0 +1,305 @@
+"""From configured proposals to offers on the wire, and the choice between offers, for IKE SAs of both versions.
+
+The result of a choice is the configured proposal that fits, or the differences of the closest pair,
+for the log lines of the guide's tables 5 and 6. Matching: guide chapter 5; the IKEv1 lifetime has
+to be equal unless `strict_lifetime` is off. Offers are tried in the initiator's order, each
+against ours in sequence order. SAs of phase 2 and CHILD SAs are in `child_proposals`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Final
+
+from chassis.ase.ike.crypto.ciphers import CIPHERS, CIPHERS_V1, CIPHERS_V2, CipherSpec
+from chassis.ase.ike.crypto.macs import INTEGRITY, INTEGRITY_V1_HASH, INTEGRITY_V2, PRFS, IntegritySpec, PrfSpec
+from chassis.ase.ike.payloads import v1_sa, v2_sa
+from chassis.ase.ike.payloads.numbers import KEY_IKE, Protocol
+from chassis.config.model import IkePolicy, IkeProposal
+
+ENCR: Final = 1
+PRF: Final = 2
+INTEG: Final = 3
+DH: Final = 4
+ESN: Final = 5
+
+OAKLEY_CIPHER: Final = 1
+OAKLEY_HASH: Final = 2
+OAKLEY_METHOD: Final = 3
+OAKLEY_GROUP: Final = 4
+OAKLEY_LIFE_TYPE: Final = 11
+OAKLEY_LIFE_DURATION: Final = 12
+OAKLEY_PRF: Final = 13
+OAKLEY_KEY_LENGTH: Final = 14
+_OAKLEY: Final = frozenset((*range(1, 5), 11, 12, 14))
+
+METHODS_V1: Final[Mapping[str, tuple[int, str]]] = MappingProxyType(
+    {"pre-shared-key": (1, "PRE_SHAREDKEY"), "rsa-signature": (3, "RSA_SIGN")}
+)
+"""Authentication methods of version 1: number on the wire, and name in the log."""
+_METHOD_NAMES: Final = dict(METHODS_V1.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Mismatch:
+    """One value that differs: `field` is cipher, integrity, prf, group, method, lifetime, count or another name.
+
+    `log` is an id of `messages.TEMPLATES` or "" when the guide has no line for it; `received` and
+    `configured` are in the words of that line, `more` holds what else it needs.
+    """
+
+    field: str
+    received: Any
+    configured: Any
+    log: str = ""
+    more: tuple[tuple[str, Any], ...] = ()
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """What fills the template."""
+        return {"received": self.received, "configured": self.configured, **dict(self.more)}
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Nothing fits: the differences of the closest pair (the first of several equally close)."""
+
+    mismatches: tuple[Mismatch, ...]
+
+    @property
+    def single(self) -> Mismatch | None:
+        """The one value that stands in the way, None when there are several."""
+        return self.mismatches[0] if len(self.mismatches) == 1 else None
+
+
+def ordered(policy: IkePolicy, proposals: Mapping[str, IkeProposal]) -> tuple[IkeProposal, ...]:
+    """The proposals of a policy in sequence order, without open references and those of the other version."""
+    found = (proposals.get(ref.name) for ref in sorted(policy.proposals, key=lambda ref: ref.seq))
+    return tuple(proposal for proposal in found if proposal is not None and proposal.version == policy.version)
+
+
+def closest(refusals: Iterable[Sequence[Mismatch]]) -> Refusal:
+    """The refusal with the fewest differences."""
+    best: Sequence[Mismatch] = min(refusals, key=len, default=())
+    return Refusal(tuple(best))
+
+
+def seconds(octets: int) -> int | bytes:
+    """A duration as an attribute value: short form where it fits."""
+    return octets if octets <= 0xFFFF else octets.to_bytes(4, "big")
+
+
+# --- version 1, phase 1 ---
+
+
+def offer_v1(proposals: Sequence[IkeProposal]) -> v1_sa.SA:
+    """The SA payload of main or aggressive mode: one proposal, a transform for each of ours."""
+    transforms = tuple(_transform_v1(number, proposal) for number, proposal in enumerate(proposals, 1))
+    return v1_sa.SA((v1_sa.Proposal(1, Protocol.IKE, b"", transforms),))
+
+
+def _transform_v1(number: int, proposal: IkeProposal) -> v1_sa.Transform:
+    cipher = CIPHERS[proposal.encryption_algorithm]
+    integrity = INTEGRITY[proposal.authentication_algorithm]
+    if cipher.v1 is None or integrity.v1_hash is None:
+        raise ValueError(f"{proposal.name}: {cipher.name} with {integrity.name} has no numbers in IKEv1")
+    attributes = [
+        v1_sa.Attribute(OAKLEY_CIPHER, cipher.v1),
+        v1_sa.Attribute(OAKLEY_HASH, integrity.v1_hash),
+        v1_sa.Attribute(OAKLEY_METHOD, METHODS_V1[proposal.authentication][0]),
+        v1_sa.Attribute(OAKLEY_GROUP, proposal.dh_group),
+        v1_sa.Attribute(OAKLEY_LIFE_TYPE, 1),
+        v1_sa.Attribute(OAKLEY_LIFE_DURATION, seconds(proposal.lifetime)),
+    ]
+    if cipher.key_bits is not None:
+        attributes.insert(1, v1_sa.Attribute(OAKLEY_KEY_LENGTH, cipher.key_bits))
+    return v1_sa.Transform(number, KEY_IKE, tuple(attributes))
+
+
+@dataclass(frozen=True, slots=True)
+class ChoiceV1:
+    """What phase 1 goes on with. `answer` is the SA payload to send; `lifetime` in seconds."""
+
+    proposal: IkeProposal
+    answer: v1_sa.SA
+    cipher: CipherSpec
+    integrity: IntegritySpec
+    lifetime: int
+
+
+def choose_v1(
+    offered: v1_sa.SA, ours: Sequence[IkeProposal], *, strict_lifetime: bool = True
+) -> ChoiceV1 | Refusal:
+    """The first transform that fits one of ours. The initiator checks the answer with it, too."""
+    refusals: list[list[Mismatch]] = []
+    for proposal in offered.proposals:
+        if proposal.protocol != Protocol.IKE:
+            continue
+        for transform in proposal.transforms:
+            for own in ours:
+                differences, lifetime = _compare_v1(transform, own, strict_lifetime)
+                if not differences:
+                    answer = v1_sa.SA((v1_sa.Proposal(proposal.number, Protocol.IKE, proposal.spi, (transform,)),))
+                    cipher = CIPHERS[own.encryption_algorithm]
+                    return ChoiceV1(own, answer, cipher, INTEGRITY[own.authentication_algorithm], lifetime)
+                refusals.append(differences)
+    return closest(refusals)
+
+
+def _compare_v1(transform: v1_sa.Transform, own: IkeProposal, strict: bool) -> tuple[list[Mismatch], int]:
+    """(differences, lifetime in seconds if there are none)."""
+    if transform.id != KEY_IKE:
+        more = (("value", transform.id),)
+        return [Mismatch("transform", transform.id, KEY_IKE, "ikev1-invalid-xform-id", more)], 0
+    differences: list[Mismatch] = []
+    values: dict[int, int] = {}
+    unit = 0
+    received_life: int | None = None
+    for attribute in transform.attributes:
+        if attribute.type not in _OAKLEY:
+            more = (("value", attribute.type),)
+            differences.append(Mismatch("attribute", attribute.type, 0, "ikev1-unsupported-attribute", more))
+        elif attribute.type == OAKLEY_LIFE_TYPE:
+            unit = attribute.number
+        elif attribute.type == OAKLEY_LIFE_DURATION:
+            if unit == 1:
+                received_life = attribute.number
+        else:
+            values[attribute.type] = attribute.number
+    cipher = CIPHERS[own.encryption_algorithm]
+    number, bits = values.get(OAKLEY_CIPHER, 0), values.get(OAKLEY_KEY_LENGTH)
+    if (number, bits) != (cipher.v1, cipher.key_bits):
+        known = CIPHERS_V1.get((number, bits)) or CIPHERS_V1.get((number, None)) or CIPHERS_V1.get((number, 128))
+        received, configured = known.log_v1 if known else str(number), cipher.log_v1
+        if received == configured:
+            received, configured = f"{received}_{bits}", f"{configured}_{cipher.key_bits}"
+        differences.append(Mismatch("cipher", received, configured, "ikev1-p1-encr-alg-mismatch"))
+    integrity = INTEGRITY[own.authentication_algorithm]
+    hash_number = values.get(OAKLEY_HASH, 0)
+    if hash_number != integrity.v1_hash:
+        found = INTEGRITY_V1_HASH.get(hash_number)
+        name = found.log_v1 if found else str(hash_number)
+        differences.append(Mismatch("integrity", name, integrity.log_v1, "ikev1-p1-auth-alg-mismatch"))
+    wanted, method_name = METHODS_V1[own.authentication]
+    method = values.get(OAKLEY_METHOD, 0)
+    if method != wanted:
+        name = _METHOD_NAMES.get(method, str(method))
+        differences.append(Mismatch("method", name, method_name, "ikev1-p1-auth-method-mismatch"))
+    group = values.get(OAKLEY_GROUP, 0)
+    if group != own.dh_group:
+        differences.append(Mismatch("group", group, own.dh_group, "ikev1-p1-dh-group-mismatch"))
+    lifetime = own.lifetime if received_life is None else min(received_life, own.lifetime)
+    if strict and received_life != own.lifetime:
+        differences.append(Mismatch("lifetime", received_life, own.lifetime))
+    return differences, lifetime
+
+
+# --- version 2, IKE SA ---
+
+
+def offer_v2(proposals: Sequence[IkeProposal], spi: bytes = b"") -> v2_sa.SA:
+    """The SA payload of IKE_SA_INIT, or with `spi` (eight octets) of a rekey of the IKE SA."""
+    return v2_sa.SA(
+        tuple(
+            v2_sa.Proposal(number, Protocol.IKE, spi, _transforms_v2(proposal))
+            for number, proposal in enumerate(proposals, 1)
+        )
+    )
+
+
+def encr_transform(cipher: CipherSpec) -> v2_sa.Transform:
+    """A cipher as ENCR transform, with its key length if it has one."""
+    if cipher.key_bits is None:
+        return v2_sa.Transform(ENCR, cipher.v2)
+    return v2_sa.Transform(ENCR, cipher.v2, (v2_sa.Attribute(v2_sa.KEY_LENGTH, cipher.key_bits),))
+
+
+def _transforms_v2(proposal: IkeProposal) -> tuple[v2_sa.Transform, ...]:
+    cipher = CIPHERS[proposal.encryption_algorithm]
+    transforms = [encr_transform(cipher), v2_sa.Transform(PRF, PRFS[proposal.prf].v2)]
+    if not cipher.aead:
+        transforms.append(v2_sa.Transform(INTEG, INTEGRITY[proposal.authentication_algorithm].v2))
+    transforms.append(v2_sa.Transform(DH, proposal.dh_group))
+    return tuple(transforms)
+
+
+@dataclass(frozen=True, slots=True)
+class ChoiceV2:
+    """What an IKE SA goes on with. `answer` is the SA payload to send; `integrity` is None with an AEAD."""
+
+    proposal: IkeProposal
+    answer: v2_sa.SA
+    cipher: CipherSpec
+    prf: PrfSpec
+    integrity: IntegritySpec | None
+    group: int
+
+
+def choose_v2(offered: v2_sa.SA, ours: Sequence[IkeProposal], spi: bytes = b"") -> ChoiceV2 | Refusal:
+    """The first offer that has all transforms of one of ours, whatever the lifetimes.
+
+    `spi` goes into the answer of a rekey. The initiator checks the answer with it, too.
+    """
+    refusals: list[list[Mismatch]] = []
+    foreign: list[list[Mismatch]] = []
+    for proposal in offered.proposals:
+        if proposal.protocol != Protocol.IKE:
+            more = (("protocol", proposal.protocol), ("proposal", proposal.number))
+            foreign.append(
+                [Mismatch("protocol", proposal.protocol, Protocol.IKE, "ikev2-invalid-protocol-id", more)]
+            )
+            continue
+        for own in ours:
+            wanted = _transforms_v2(own)
+            differences = compare_v2(proposal, wanted)
+            if not differences:
+                answer = v2_sa.SA((v2_sa.Proposal(proposal.number, Protocol.IKE, spi, wanted),))
+                cipher = CIPHERS[own.encryption_algorithm]
+                integrity = None if cipher.aead else INTEGRITY[own.authentication_algorithm]
+                return ChoiceV2(own, answer, cipher, PRFS[own.prf], integrity, own.dh_group)
+            refusals.append(differences)
+    return closest(refusals or foreign)
+
+
+_FIELDS_V2: Final = {ENCR: "cipher", PRF: "prf", INTEG: "integrity", DH: "group", ESN: "esn"}
+
+
+def compare_v2(proposal: v2_sa.Proposal, wanted: Sequence[v2_sa.Transform]) -> list[Mismatch]:
+    """What keeps an offer from having all `wanted` transforms, and nothing that we would have to answer besides.
+
+    A transform with an attribute that is not known never matches (RFC 7296 3.3.6). INTEG and DH
+    "none" (0) count as absent.
+    """
+    differences: list[Mismatch] = []
+    types = {transform.type: transform for transform in wanted}
+    by_type: dict[int, list[v2_sa.Transform]] = {}
+    for transform in proposal.transforms:
+        by_type.setdefault(transform.type, []).append(transform)
+    for kind, transform in types.items():
+        received = by_type.pop(kind, [])
+        if transform in received or (transform.id == 0 and kind == ESN and not received):
+            continue
+        first = received[0] if received else None
+        differences.append(_mismatch_v2(kind, first, transform))
+    for kind, received in by_type.items():
+        if not any(transform.id == 0 for transform in received):
+            differences.append(_mismatch_v2(kind, received[0], None))
+    return differences
+
+
+def _mismatch_v2(kind: int, received: v2_sa.Transform | None, wanted: v2_sa.Transform | None) -> Mismatch:
+    return Mismatch(_FIELDS_V2.get(kind, f"transform {kind}"), name_v2(kind, received), name_v2(kind, wanted))
+
+
+def name_v2(kind: int, transform: v2_sa.Transform | None) -> str | int:
+    """A transform in the words of the guide's table 6; numbers for groups and ESN."""
+    number = 0 if transform is None else transform.id
+    if kind == ENCR:
+        cipher = CIPHERS_V2.get((number, None if transform is None else transform.key_bits))
+        return "NULL" if transform is None else cipher.log_v2 if cipher else f"ENCR-{number}"
+    if kind == INTEG:
+        integrity = INTEGRITY_V2.get(number)
+        return integrity.log_v2 if integrity else "AUTH_NONE" if number == 0 else f"AUTH-{number}"
+    return number

@@ -1,0 +1,180 @@
+"""Offers and choices of both versions (behaviours of the guide's chapter 5)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from chassis.ase.ike import child_proposals as child
+from chassis.ase.ike import proposals as ike
+from chassis.ase.ike.messages import text
+from chassis.ase.ike.payloads import v1_sa, v2_sa
+from chassis.config.model import IkeProposal, IpsecPolicy, IpsecProposal, ProposalRef
+
+OURS = IkeProposal("ours", dh_group=2, encryption_algorithm="3des-cbc")
+
+
+def through_the_wire(sa: v1_sa.SA | v2_sa.SA) -> v1_sa.SA | v2_sa.SA:
+    again = type(sa).parse(memoryview(sa.emit()))
+    assert again == sa
+    return again
+
+
+@pytest.mark.parametrize("cipher", ["des-cbc", "3des-cbc", "aes-128-cbc", "aes-192-cbc", "aes-256-cbc"])
+@pytest.mark.parametrize("integrity", ["hmac-md5-96", "hmac-sha1-96"])
+def test_equal_proposals_match_in_both_versions(cipher: str, integrity: str) -> None:
+    own = IkeProposal("p", 1, None, 14, integrity, cipher, lifetime=99_999_999)
+    chosen = ike.choose_v1(through_the_wire(ike.offer_v1([OURS, own])), [own])
+    assert isinstance(chosen, ike.ChoiceV1)
+    assert (chosen.proposal, chosen.cipher.name, chosen.integrity.name) == (own, cipher, integrity)
+    assert chosen.answer.proposals[0].transforms[0].number == 2
+    assert isinstance(ike.choose_v1(chosen.answer, [OURS, own]), ike.ChoiceV1)
+    own = replace(own, version=2, prf="aes-128-xcbc")
+    other = replace(own, version=2, lifetime=300)
+    both = ike.choose_v2(through_the_wire(ike.offer_v2([replace(OURS, version=2), own])), [other])
+    assert isinstance(both, ike.ChoiceV2)
+    assert (both.answer.proposals[0].number, both.prf.name, both.group) == (2, "aes-128-xcbc", 14)
+
+
+@pytest.mark.parametrize(
+    ("change", "field", "line"),
+    [
+        (
+            {"dh_group": 5},
+            "group",
+            "Mismatching DH Group(5) detected, configured is (2) in IKE phase-I 1st message",
+        ),
+        (
+            {"encryption_algorithm": "des-cbc"},
+            "cipher",
+            (
+                "Mismatching Encryption algorithm (DES_CBC) detected, configured is (TRIPLE_DES_CBC)"
+                " in IKE phase-I 1st message."
+            ),
+        ),
+        (
+            {"authentication_algorithm": "hmac-md5-96"},
+            "integrity",
+            (
+                "Mismatching Authentication algorithm (IKE_MD5) detected, configured is (IKE_SHA)"
+                " in IKE phase-I 1st message."
+            ),
+        ),
+        (
+            {"authentication": "rsa-signature"},
+            "method",
+            (
+                "Mismatching Authentication method (RSA_SIGN) detected, configured is (PRE_SHAREDKEY)"
+                " in phase-I message agent=IKE."
+            ),
+        ),
+        ({"lifetime": 300}, "lifetime", ""),
+    ],
+)
+def test_any_single_difference_refuses_version_1(change: dict[str, object], field: str, line: str) -> None:
+    refusal = ike.choose_v1(ike.offer_v1([replace(OURS, **change)]), [OURS])
+    assert isinstance(refusal, ike.Refusal)
+    assert refusal.single is not None
+    assert refusal.single.field == field
+    assert not line or text(refusal.single.log, refusal.single.values) == line
+
+
+def test_lifetimes_of_version_1_may_be_let_differ() -> None:
+    chosen = ike.choose_v1(ike.offer_v1([replace(OURS, lifetime=300)]), [OURS], strict_lifetime=False)
+    assert isinstance(chosen, ike.ChoiceV1)
+    assert chosen.lifetime == 300
+
+
+def test_the_first_offer_that_fits_wins_and_the_closest_miss_is_told() -> None:
+    second = replace(OURS, dh_group=14)
+    chosen = ike.choose_v1(ike.offer_v1([second, OURS]), [OURS, second])
+    assert isinstance(chosen, ike.ChoiceV1)
+    assert chosen.proposal is second
+    far = replace(OURS, dh_group=1, encryption_algorithm="aes-256-cbc")
+    refusal = ike.choose_v1(ike.offer_v1([far, replace(OURS, dh_group=1)]), [OURS])
+    assert isinstance(refusal, ike.Refusal)
+    assert refusal.single is not None
+    assert refusal.single.field == "group"
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"dh_group": 5}, "group"),
+        ({"prf": "hmac-md5"}, "prf"),
+        ({"authentication_algorithm": "hmac-md5-96"}, "integrity"),
+        ({"encryption_algorithm": "aes-192-cbc"}, "cipher"),
+    ],
+)
+def test_any_single_difference_refuses_version_2(change: dict[str, object], field: str) -> None:
+    refusal = ike.choose_v2(ike.offer_v2([replace(OURS, **change)]), [OURS])
+    assert isinstance(refusal, ike.Refusal)
+    assert refusal.single is not None
+    assert refusal.single.field == field
+
+
+SPIS = {2: b"aaaa", 3: b"eeee", 4: b"cc"}
+THEIRS = {2: b"AAAA", 3: b"EEEE", 4: b"CC"}
+
+
+def suite(group: int | None = None, esn: bool = False, **fields: object) -> child.Suite:
+    proposal = IpsecProposal("p", **fields)
+    policy = IpsecPolicy("q", pfs_group=group, proposals=(ProposalRef(9, "open"), ProposalRef(10, "p")))
+    (only,) = child.suites(policy, {"p": proposal}, esn=esn)
+    return only
+
+
+SUITES = [
+    suite(),
+    suite(14, esn=True, lifetime_kbytes=70_000),
+    suite(ah="hmac-md5-96"),
+    suite(ah="hmac-aes-xcbc", esp_encryption="aes-256-cbc"),
+    suite(esp_authentication="hmac-md5-96"),
+    suite(esp_encryption="des-cbc", ip_comp=True),
+    suite(2, ah="hmac-sha1-96", esp_encryption="3des-cbc", esp_authentication="hmac-md5-96", ip_comp=True),
+]
+
+
+@pytest.mark.parametrize("own", SUITES)
+def test_equal_ipsec_proposals_match_in_both_versions(own: child.Suite) -> None:
+    other = replace(own, seconds=300, kbytes=5)
+    first = child.choose_v1(through_the_wire(child.offer_v1([own], THEIRS)), [other], SPIS)
+    assert isinstance(first, child.ChildChoiceV1)
+    assert (first.peer_seconds, first.peer_kbytes) == (86400, own.kbytes)
+    assert all(SPIS[one.protocol] == one.spi for one in first.answer.proposals)
+    second = child.choose_v2(
+        through_the_wire(child.offer_v2([own], THEIRS, with_group=True)), [other], SPIS, with_group=True
+    )
+    assert isinstance(second, child.ChildChoiceV2)
+    assert second.peer_spis == {protocol: THEIRS[protocol] for protocol in own.protocols}
+    assert [(one.protocol, one.spi) for one in second.answer.proposals] == [(p, SPIS[p]) for p in own.protocols]
+
+
+@pytest.mark.parametrize("one", range(len(SUITES)))
+@pytest.mark.parametrize("other", range(len(SUITES)))
+def test_different_ipsec_proposals_never_match(one: int, other: int) -> None:
+    if one != other:
+        assert isinstance(
+            child.choose_v1(child.offer_v1([SUITES[one]], THEIRS), [SUITES[other]], SPIS), ike.Refusal
+        )
+
+
+def test_what_differs_is_told() -> None:
+    base = suite(2)
+    for theirs, log_1, log_2 in (
+        (suite(5), "ikev1-p2-dh-group-mismatch", "ikev2-mismatch-pfs-group"),
+        (suite(2, esn=True), "", "ikev2-mismatch-esn"),
+        (
+            suite(2, esp_encryption="des-cbc", esp_authentication="hmac-sha1-96"),
+            "ikev1-p2-encr-alg-mismatch",
+            "ikev2-mismatch-esp-encr",
+        ),
+    ):
+        v1 = child.choose_v1(child.offer_v1([theirs], THEIRS), [base], SPIS)
+        v2 = child.choose_v2(child.offer_v2([theirs], THEIRS, with_group=True), [base], SPIS, with_group=True)
+        for refusal, log in ((v1, log_1), (v2, log_2)):
+            assert isinstance(refusal, ike.Refusal)
+            assert refusal.single is not None
+            assert refusal.single.log == log
+            assert not log or text(log, refusal.single.values)
