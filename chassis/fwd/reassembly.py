@@ -32,7 +32,8 @@ class _Partial:
 class Reassembler:
     """Fragments of all contexts. `waiting` counts those held, `lost` those given up."""
 
-    def __init__(self) -> None:
+    def __init__(self, timeout: float = TIMEOUT, most_packets: int = MOST_PACKETS) -> None:
+        self._timeout, self._most_packets = timeout, most_packets
         self.waiting = 0
         self.lost = 0
         self._partial: dict[Key, _Partial] = {}
@@ -47,7 +48,7 @@ class Reassembler:
         key = (context, fragment.source, fragment.destination, fragment.protocol, fragment.identification)
         partial = self._partial.get(key)
         if partial is None:
-            if len(self._partial) >= MOST_PACKETS:
+            if len(self._partial) >= self._most_packets:
                 self._give_up(next(iter(self._partial)))
             partial = self._partial[key] = _Partial(now)
         self._hold(partial, fragment)
@@ -79,13 +80,13 @@ class Reassembler:
         partial = self._partial
         while partial:
             oldest = next(iter(partial))
-            if partial[oldest].since + TIMEOUT > now:
+            if partial[oldest].since + self._timeout > now:
                 return
             self._give_up(oldest)
 
     def wake(self) -> float:
         for partial in self._partial.values():
-            return partial.since + TIMEOUT
+            return partial.since + self._timeout
         return inf
 
     def _hold(self, partial: _Partial, fragment: Ipv4) -> None:

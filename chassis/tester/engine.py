@@ -13,17 +13,22 @@ from chassis.bus.batch import Batch
 from chassis.bus.counters import Counters
 from chassis.bus.engine import Output, Perform, ToOperator, ToWire
 from chassis.bus.messages import Request
+from chassis.fwd.reassembly import Reassembler
 from chassis.net import ipv4
+from chassis.net.errors import DecodeError
 from chassis.net.ethernet import HEADROOM
 from chassis.tester.flow import MAGIC, MAX_RATE, UDP_PORT, Flow, FlowError, describe, parse_flow
 from chassis.tester.host import Host, frames_batch
-from chassis.tester.reassembly import Reassembler
 from chassis.tester.report import combine
 from chassis.tester.sink import Sink
 from chassis.tester.source import Source
 
 MAX_STAMPS = 16_384
 MAX_LEAKS = 50
+FRAGMENTS_TIMEOUT = 2.0
+"""Seconds in which a packet of a flow must be whole; identifications come round quickly here."""
+FRAGMENTED_PACKETS = 1024
+"""Most packets of a port that wait for fragments."""
 _FLOW_AT = HEADROOM + 28 + len(MAGIC)
 _MAGIC_AT = HEADROOM + 28
 
@@ -67,7 +72,7 @@ class Tester:
         self.boot = boot
         self.counters = Counters() if counters is None else counters
         self._hosts = {port: Host(node, port, values) for port, values in ports.items()}
-        self._reassembly = {port: Reassembler() for port in ports}
+        self._reassembly = {port: Reassembler(FRAGMENTS_TIMEOUT, FRAGMENTED_PACKETS) for port in ports}
         self._ends: dict[str, _End] = {}
         self._sinks: dict[int, _End] = {}
         self._waiting: dict[str, _End] = {}
@@ -252,12 +257,16 @@ class Tester:
         if not ipv4.HEADER_LENGTH <= total <= size:
             self._wrong_packet(port, "short", frame, now)
             return None
-        packet: bytes | None = frame[HEADROOM : HEADROOM + total]
-        assert packet is not None
+        packet = frame[HEADROOM : HEADROOM + total]
         if (packet[6] & 0x3F) or packet[7]:
-            packet = self._reassembly[port].add(packet, now)
-            if packet is None:
+            try:
+                whole = self._reassembly[port].add(0, ipv4.Ipv4.parse(packet), now)
+            except DecodeError:
+                self._wrong_packet(port, "malformed fragment", frame, now)
                 return None
+            if whole is None:
+                return None
+            packet = whole[0].emit()
         protocol = packet[9]
         if protocol == ipv4.UDP:
             self._udp(port, packet, frame, now)
@@ -396,13 +405,9 @@ class Tester:
         }
         wrong = dict(self._wrong)
         for reassembly in self._reassembly.values():
-            reassembly.expire(now)
-            for why, count in (
-                ("incomplete fragments", reassembly.incomplete),
-                ("malformed fragments", reassembly.malformed),
-            ):
-                if count:
-                    wrong[why] = wrong.get(why, 0) + count
+            reassembly.on_timer(now)
+            if reassembly.lost:
+                wrong["incomplete fragments"] = wrong.get("incomplete fragments", 0) + reassembly.lost
         return {"now": now, "ports": ports, "flows": flows, "unexpected": wrong, "leaks": list(self._leaks)}, []
 
     def _traces(self, arguments: dict[str, Any], now: float) -> tuple[dict[str, Any], list[Output]]:

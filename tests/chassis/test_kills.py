@@ -81,6 +81,7 @@ def test_no_number_twice_and_no_replay_over_many_kills(lab_factory: LabFactory, 
             # replays, and a window may still be open for them.
             least = before[each] + again * 9 // 10 - UNSEEN
             lab.wait_until(lambda each=each, least=least: refused(lab, each) >= least)
+            lab.wait_until(Quiet(lab, each))
         for flow in FLOWS:
             report = lab.report(flow)
             assert (report["duplicated"], report["corrupted"]) == (0, 0), f"{flow} after kill {kill}"
@@ -103,6 +104,20 @@ def test_no_number_twice_and_no_replay_over_many_kills(lab_factory: LabFactory, 
         assert [key for key, times in sent.items() if times > 1] == []
     assert injected > 10 * KILLS
     assert not any(lab.leaks(node) for node in ("t1", "t2"))
+
+
+class Quiet:
+    """Whether the windows of a node have refused nothing more for a while: all that was injected is through."""
+
+    def __init__(self, lab: LabClient, node: str) -> None:
+        self._lab, self._node = lab, node
+        self._seen, self._since = -1, 0.0
+
+    def __call__(self) -> bool:
+        now, seen = self._lab.clock(), refused(self._lab, self._node)
+        if seen != self._seen:
+            self._seen, self._since = seen, now
+        return now >= self._since + 0.06
 
 
 def usable(lab: LabClient, node: str, asp: str, boot: int) -> bool:
