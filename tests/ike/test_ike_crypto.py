@@ -1,0 +1,253 @@
+"""Published vectors, and computations done a second way."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from dataclasses import replace
+
+import gmpy2
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from scapy.contrib import ikev2 as scapy_v2
+from scapy.layers import isakmp as scapy_v1
+
+from chassis.ase.ike import proposals
+from chassis.ase.ike.crypto import auth, keys_v1, keys_v2, macs
+from chassis.ase.ike.crypto.ciphers import CIPHERS
+from chassis.ase.ike.crypto.groups import GROUPS, Ecp, GroupError, Modp
+from chassis.ase.ike.crypto.protect_v1 import Chain, after_hash, open_payloads
+from chassis.ase.ike.crypto.protect_v2 import Guard, IntegrityError
+from chassis.ase.ike.payloads import v1, v2
+from chassis.ase.ike.payloads.errors import PayloadError
+from chassis.ase.ike.payloads.header import Header
+from chassis.ase.ike.payloads.v1_notify import Delete as DeleteV1
+from chassis.ase.ike.payloads.v1_opaque import Hash
+from chassis.ase.ike.payloads.v2_encrypted import EncryptedFragment
+from chassis.ase.ike.payloads.v2_keys import KE, Nonce
+from chassis.ase.ike.payloads.v2_notify import Delete, Vendor
+from chassis.config.model import IkeProposal
+
+COUNTING = bytes(range(64))
+RSA_KEY = rsa.generate_private_key(65537, 1024)
+
+
+@pytest.mark.parametrize(
+    ("octets", "mac"),
+    [
+        (0, "75f0251d528ac01c4573dfd584d79f29"),
+        (3, "5b376580ae2f19afe7219ceef172756f"),
+        (16, "d2a246fa349b68a79998a4394ff7a263"),
+        (20, "47f51b4564966215b8985c63055ed308"),
+        (32, "f54f0ec8d2b9f3d36807734bd5283fd4"),
+        (34, "becbb3bccdb518a30677d5481fb6b4d8"),
+    ],
+)
+def test_aes_xcbc_mac_rfc_3566(octets: int, mac: str) -> None:
+    assert macs.aes_xcbc_mac(COUNTING[:16], COUNTING[:octets]).hex() == mac
+
+
+@pytest.mark.parametrize(
+    ("key", "mac"),
+    [
+        ("000102030405060708090a0b0c0d0e0f", "47f51b4564966215b8985c63055ed308"),
+        ("00010203040506070809", "0fa087af7d866e7653434e602fdde835"),
+        ("000102030405060708090a0b0c0d0e0fedcb", "8cd3c93ae598a9803006ffb67c40e9e4"),
+    ],
+)
+def test_aes_xcbc_prf_rfc_4434(key: str, mac: str) -> None:
+    assert macs.PRFS["aes-128-xcbc"].compute(bytes.fromhex(key), COUNTING[:20]).hex() == mac
+
+
+def test_hmacs_rfc_2202() -> None:
+    assert macs.PRFS["hmac-md5"].compute(b"Jefe", b"what do ya want for nothing?").hex() == (
+        "750c783e6ab0b503eaa86e310a5db738"
+    )
+    assert macs.INTEGRITY["hmac-sha1-96"].icv(b"Jefe", b"what do ya want for nothing?").hex() == (
+        "effcdf6ae5eb2fa2d27416d5"
+    )
+
+
+def test_primes_are_safe_and_exponents_fit() -> None:
+    for group in GROUPS.values():
+        if isinstance(group, Modp):
+            assert group.p.bit_length() == group.bits
+            if group.bits <= 3072:
+                assert gmpy2.is_prime(group.p, 2)
+                assert gmpy2.is_prime((group.p - 1) // 2, 2)
+
+
+@pytest.mark.parametrize("number", sorted(GROUPS))
+def test_both_ends_share_a_secret(number: int) -> None:
+    group = GROUPS[number]
+    a = group.private((COUNTING * 2)[: group.random_octets])
+    b = group.private((COUNTING[::-1] * 2)[: group.random_octets])
+    secret = group.shared(a, b.public)
+    assert secret == group.shared(b, a.public)
+    assert len(a.public) == group.public_octets
+    if isinstance(group, Modp):
+        assert int.from_bytes(secret, "big") == pow(2, a.secret * b.secret, int(group.p))
+    assert str(a.secret) not in repr(a)
+    for bad in (bytes(group.public_octets), b"\xff" * group.public_octets, a.public[:-1]):
+        if number == 31 and bad[:1] == b"\xff" and len(bad) == 32:
+            continue
+        with pytest.raises(GroupError):
+            group.shared(a, bad)
+    with pytest.raises(ValueError):
+        group.private(b"short")
+
+
+@pytest.mark.parametrize("number", [1, 2, 5, 14])
+def test_trivial_public_values_are_refused(number: int) -> None:
+    group = GROUPS[number]
+    assert isinstance(group, Modp)
+    pair = group.private(COUNTING[: group.random_octets])
+    for value in (0, 1, int(group.p) - 1, int(group.p)):
+        with pytest.raises(GroupError):
+            group.shared(pair, value.to_bytes(group.public_octets, "big"))
+
+
+def test_orders_of_the_curves() -> None:
+    for group in GROUPS.values():
+        if isinstance(group, Ecp):
+            one = ec.derive_private_key(1, group.curve).public_key().public_numbers()
+            last = ec.derive_private_key(group.order - 1, group.curve).public_key().public_numbers()
+            assert (one.x, one.y) != (last.x, last.y)
+            assert one.x == last.x
+
+
+def test_version_1_keys_a_second_way() -> None:
+    prf = macs.PRFS["hmac-sha1"]
+
+    def sha1(key: bytes, *parts: bytes) -> bytes:
+        return hmac.new(key, b"".join(parts), hashlib.sha1).digest()
+
+    root = keys_v1.skeyid_psk(prf, b"secret", b"ni" * 8, b"nr" * 8)
+    assert root == sha1(b"secret", b"ni" * 8, b"nr" * 8)
+    assert keys_v1.skeyid_signature(prf, b"ni", b"nr", b"gxy") == sha1(b"ninr", b"gxy")
+    keys = keys_v1.derive(prf, root, b"gxy", b"initiate", b"responds")
+    d = sha1(root, b"gxy", b"initiateresponds", b"\0")
+    a = sha1(root, d, b"gxy", b"initiateresponds", b"\1")
+    e = sha1(root, a, b"gxy", b"initiateresponds", b"\2")
+    assert (keys.d, keys.a, keys.e) == (d, a, e)
+    assert keys_v1.encryption_key(keys, CIPHERS["des-cbc"]) == e[:8]
+    k1 = sha1(e, b"\0")
+    assert keys_v1.encryption_key(keys, CIPHERS["aes-256-cbc"]) == (k1 + sha1(e, k1))[:32]
+    m1 = sha1(d, b"gxy2", b"\3", b"spi1", b"ninr")
+    m2 = sha1(d, m1, b"gxy2", b"\3", b"spi1", b"ninr")
+    assert keys_v1.keymat(keys, 3, b"spi1", b"ni", b"nr", 36, b"gxy2") == (m1 + m2)[:36]
+    assert keys_v1.quick_hash_1(keys, 7, b"rest") == sha1(a, b"\0\0\0\7", b"rest")
+    assert keys_v1.quick_hash_2(keys, 7, b"ni", b"rest") == sha1(a, b"\0\0\0\7", b"ni", b"rest")
+    assert keys_v1.quick_hash_3(keys, 7, b"ni", b"nr") == sha1(a, b"\0\0\0\0\7", b"ninr")
+    assert keys_v1.hash_i(keys, b"xi", b"xr", b"ci", b"cr", b"sa", b"id") == sha1(root, b"xixrcicrsaid")
+    assert keys_v1.hash_r(keys, b"xi", b"xr", b"ci", b"cr", b"sa", b"id") == sha1(root, b"xrxicrcisaid")
+    assert repr(keys.d) not in repr(keys)
+
+
+@pytest.mark.parametrize("name", sorted(macs.PRFS))
+def test_version_2_keys_a_second_way(name: str) -> None:
+    prf, cipher, integrity = macs.PRFS[name], CIPHERS["aes-192-cbc"], macs.INTEGRITY["hmac-md5-96"]
+    ni, nr = COUNTING[:32], COUNTING[32:]
+    seed = keys_v2.skeyseed(prf, ni, nr, b"shared")
+    assert seed == prf.compute(ni[:8] + nr[:8] if prf.fixed_key else ni + nr, b"shared")
+    keys = keys_v2.ike_keys(prf, cipher, integrity, seed, ni, nr, b"initiate", b"responds")
+    stream, block = b"", b""
+    for counter in range(1, 20):
+        block = prf.compute(seed, block + ni + nr + b"initiateresponds" + bytes((counter,)))
+        stream += block
+    joined = keys.d + keys.ai + keys.ar + keys.ei + keys.er + keys.pi + keys.pr
+    assert joined == stream[: 3 * prf.octets + 2 * 16 + 2 * 24]
+    there, back = keys_v2.split_keymat(COUNTING[:24], (8, 4))
+    assert (there, back) == ((COUNTING[:8], COUNTING[8:12]), (COUNTING[12:20], COUNTING[20:24]))
+    with pytest.raises(ValueError):
+        keys_v2.prf_plus(prf, seed, b"", 255 * prf.octets + 1)
+
+
+def test_proofs_of_identity() -> None:
+    prf = macs.PRFS["hmac-sha1"]
+    octets = auth.signed_octets(prf, b"sk_p", b"message", b"nonce", b"id")
+    proof = auth.psk_auth(prf, b"secret", octets)
+    assert auth.psk_verify(prf, b"secret", octets, proof)
+    assert not auth.psk_verify(prf, b"Secret", octets, proof)
+    public = RSA_KEY.public_key()
+    assert auth.rsa_verify(public, octets, auth.rsa_auth(RSA_KEY, octets))
+    assert not auth.rsa_verify(public, octets + b"!", auth.rsa_auth(RSA_KEY, octets))
+    for number in auth.SIGNATURE_HASHES:
+        data = auth.digital_auth(RSA_KEY, octets, number)
+        assert auth.digital_verify(public, octets, data)
+        assert not auth.digital_verify(public, octets + b"!", data)
+    assert not auth.digital_verify(public, octets, b"")
+    signature = auth.v1_sign(RSA_KEY, b"h" * 20)
+    numbers = public.public_numbers()
+    block = pow(int.from_bytes(signature, "big"), numbers.e, numbers.n).to_bytes(128, "big")
+    assert block == b"\0\1" + b"\xff" * 105 + b"\0" + b"h" * 20
+    assert auth.v1_verify(public, b"h" * 20, signature)
+    assert not auth.v1_verify(public, b"H" * 20, signature)
+    assert not auth.v1_verify(public, b"h" * 20, signature[:-1])
+
+
+@pytest.mark.parametrize("name", ["des-cbc", "3des-cbc", "aes-128-cbc", "aes-256-cbc"])
+def test_version_1_messages_chain(name: str) -> None:
+    cipher = CIPHERS[name]
+    chain = Chain(cipher, COUNTING[: cipher.key_octets], bytes(cipher.block_octets))
+    header = Header(b"initiate", b"responds", 0, 0x10, 5, 0, 9, 0)
+    payloads = (Hash(b"h" * 20), DeleteV1(3, (b"spi1",)))
+    message, after = chain.seal(header, payloads)
+    again, plain, other = open_payloads(chain, message, Header.parse(message))
+    assert again == payloads
+    assert other == after
+    assert after_hash(plain) == v1.emit_payloads(payloads[1:])[1]
+    with pytest.raises(PayloadError):
+        chain.open(message[:-1], Header.parse(message))
+    assert COUNTING[:8].hex() not in repr(chain)
+
+
+GUARDS = [
+    *(
+        Guard(
+            CIPHERS[c], macs.INTEGRITY[i], COUNTING[: CIPHERS[c].key_octets], b"a" * macs.INTEGRITY[i].key_octets
+        )
+        for c in ("des-cbc", "3des-cbc", "aes-192-cbc")
+        for i in ("hmac-md5-96", "hmac-sha1-96", "hmac-sha-256-128")
+    ),
+    Guard(CIPHERS["aes-256-gcm"], None, COUNTING[:36]),
+]
+HEADER_2 = Header(b"initiate", b"responds", 0, 0x20, 37, 8, 3, 0)
+
+
+@pytest.mark.parametrize("guard", GUARDS)
+def test_version_2_messages_are_sealed(guard: Guard) -> None:
+    payloads = (Delete(3, (b"spi1",)), Vendor(b"v" * 700))
+    message = guard.seal(HEADER_2, payloads, COUNTING[: guard.iv_octets])
+    assert guard.open(message, v2.MessageV2.parse(message)) == payloads
+    for place in (20, 28 + 4, len(message) - 1):
+        broken = bytearray(message)
+        broken[place] ^= 1
+        with pytest.raises(IntegrityError):
+            guard.open(broken, v2.MessageV2.parse(broken))
+    assert guard.fragments_needed(payloads, 300) in (3, 4)
+    pieces = []
+    assert len(guard.seal_fragments(HEADER_2, payloads, 300, COUNTING)) == guard.fragments_needed(payloads, 300)
+    for fragment in guard.seal_fragments(HEADER_2, payloads, 300, COUNTING):
+        assert len(fragment) <= 300
+        (only,) = v2.MessageV2.parse(fragment).payloads
+        assert isinstance(only, EncryptedFragment)
+        pieces.append((only.first, guard.unseal(fragment, only)))
+    plain = b"".join(piece for _, piece in pieces)
+    assert v2.parse_payloads(pieces[0][0], memoryview(plain), inside=True) == payloads
+
+
+def test_scapy_reads_our_offers() -> None:
+    own = IkeProposal("p", dh_group=14, encryption_algorithm="aes-256-cbc")
+    first = v2.MessageV2(
+        replace(HEADER_2, exchange=34), (proposals.offer_v2([own]), KE(14, b"k" * 256), Nonce(b"n" * 32))
+    ).emit()
+    seen = scapy_v2.IKEv2(first)
+    proposal = seen[scapy_v2.IKEv2_Proposal]
+    assert (proposal.proto, proposal.trans_nb) == (1, 4)
+    assert (seen[scapy_v2.IKEv2_KE].group, seen[scapy_v2.IKEv2_Nonce].nonce) == (14, b"n" * 32)
+    header = Header(b"initiate", bytes(8), 0, 0x10, 2, 0, 0, 0)
+    offered = scapy_v1.ISAKMP(v1.MessageV1(header, (proposals.offer_v1([own]),)).emit())
+    transforms = {name: value for name, value, *_ in offered[scapy_v1.ISAKMP_payload_Transform].transforms}
+    assert transforms["Encryption"] == "AES-CBC"
+    assert (transforms["KeyLength"], transforms["Hash"], transforms["LifeDuration"]) == (256, "SHA", 86400)
