@@ -250,5 +250,17 @@ def graph(lab: Path, output: Path | None) -> None:
         output.write_text(text)
 
 
+@main.command()
+def schema() -> None:
+    """Print the JSON Schema of lab files, for editors that complete and check them.
+
+    \b
+    chassis-launch schema > lab.schema.json
+    """
+    from launch.schema import schema as made
+
+    click.echo(json.dumps(made(), indent=1, ensure_ascii=False))
+
+
 if __name__ == "__main__":
     main()
