@@ -28,6 +28,13 @@ CONTROLLER = "xcrp"
 SILENCE = 2.0
 """Seconds without a sign of life after which a controller counts as hung and is killed."""
 
+BUSY = 60.0
+"""Seconds for which a silent controller that uses its processor counts as busy (a commit of thousands of tunnels
+takes seconds) and not as hung."""
+
+WORKING = 0.05
+"""Part of the time that a process must have used its processor to count as busy."""
+
 BACKOFF = 0.5
 """Seconds before a process is started again that ended by itself as soon as it was there."""
 
@@ -35,6 +42,15 @@ GRACE = 1.0
 """Seconds between asking all processes to end and killing them."""
 
 Room = Callable[[Environment], int]
+
+
+def processor_time(pid: int) -> float:
+    """Seconds that a process has used its processor; 0 where it is gone."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(slots=True)
@@ -58,6 +74,10 @@ class Slot:
     ended: str = ""
     channel: Channel | None = None
     heard: float = inf
+    busy: float = 0.0
+    """Seconds of silence that were excused because the process worked."""
+    used: float = 0.0
+    """Processor time, in seconds, when that was last looked at."""
 
     @property
     def alive(self) -> bool:
@@ -139,6 +159,7 @@ class Processes:
         blueprint = self._blueprints[slot.node]
         slot.boot = self._folders.next_boot(slot.node, slot.card)
         slot.restart_at, slot.heard, slot.restart_now = inf, inf, False
+        slot.busy = slot.used = 0.0
         keep = blueprint.keep(slot.card)
         theirs: socket.socket | None = None
         if slot.card == CONTROLLER:
@@ -202,6 +223,11 @@ class Processes:
             if slot.state == "dead" and slot.restart_at <= now:
                 self.start(slot)
             elif slot.alive and slot.heard + SILENCE <= now:
+                before, slot.used = slot.used, processor_time(slot.pid)
+                if slot.used - before >= WORKING * SILENCE and slot.busy < BUSY:
+                    slot.busy += SILENCE
+                    slot.heard = now
+                    continue
                 slot.heard = inf
                 self._on_event(slot.node, slot.card, "hung", f"silent for {SILENCE:g} s: killed")
                 self._signal(slot, signal.SIGKILL)
@@ -275,6 +301,7 @@ class Processes:
         slot.heard = time.monotonic()
         what = message.get("what")
         if what == "alive":
+            slot.busy = 0.0
             return
         if what == "kill":
             hung = self.find(slot.node, str(message.get("card")))

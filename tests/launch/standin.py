@@ -3,7 +3,7 @@
     standin.py LAB-FILE [RESTART-DELAY]
 
 The controller of each router answers `status`, keeps what the launcher tells it (`heard`), and says to the
-launcher what it is told to (`say`), or nothing any more (`hush`).
+launcher what it is told to (`say`), nothing while it works (`work`), or nothing any more (`hush`).
 """
 
 from __future__ import annotations
@@ -52,6 +52,11 @@ def controller(env: Environment) -> int:
         elif name == "say":
             launcher.sendall(json.dumps(arguments).encode() + b"\n")
             server.answer(number, {})
+        elif name == "work":
+            server.answer(number, {})
+            until = time.monotonic() + arguments["seconds"]
+            while time.monotonic() < until:
+                pass
         else:
             hushed = True
             server.answer(number, {})

@@ -13,6 +13,7 @@ from launch_kit import StandIn, eventually, lives
 
 from chassis.bus.operator import OperatorError
 from launch.folders import FolderError, Folders, running, sweep
+from launch.processes import SILENCE
 
 pytestmark = pytest.mark.multiprocess
 
@@ -105,6 +106,13 @@ def test_a_controller_that_is_silent_is_killed_and_its_successor_hears_of_every_
         ("started", "asp 1/1"),
         ("started", "lc 3"),
     ]
+
+
+def test_a_controller_that_works_is_not_taken_for_a_hung_one(stand_in: StandIn) -> None:
+    eventually(lambda: stand_in.row("a", "xcrp")["state"] == "running", "the controller runs")
+    stand_in.controller("a", "work", seconds=2.2 * SILENCE)
+    assert stand_in.controller("a", "status")["cards"]
+    assert stand_in.row("a", "xcrp")["boot"] == 1
 
 
 def test_a_changed_configuration_changes_the_processes(stand_in: StandIn) -> None:
