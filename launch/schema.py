@@ -322,8 +322,8 @@ def _expectations() -> dict[str, Schema]:
             "card": {**_SCALAR, "description": "asp 1/1 or lc 3."},
             "of": router,
             "state": state,
-            "boot": {**_SCALAR, "description": "Number of its start that runs now."},
-            "epoch": {**_SCALAR, "description": "Number of its admission by the controller."},
+            "boot": {**_SCALAR, "description": "Number of the start that was admitted last."},
+            "epoch": {**_SCALAR, "description": "Rises when it is given up and when a new start is admitted."},
         },
         "leaks": {"leaks": _ref("bound"), "of": {**_SCALAR, "description": "Name of a tester; else of all."}},
         "run": {
