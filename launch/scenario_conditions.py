@@ -20,10 +20,15 @@ def _tunnels(lab: LabClient, condition: Condition) -> tuple[bool, str]:
     wanted = condition.state == "up"
     wrong, count = [], 0
     for router in _routers(lab, condition):
-        for row in lab.ask(router, "status", {})["tunnels"]:
+        status = lab.ask(router, "status", {})
+        for row in status["tunnels"]:
             count += 1
             if row["up"] != wanted:
                 wrong.append(_tunnel_seen(router, row))
+        # Up is the controller's word: packets go by it once the cards have it too.
+        for row in status["cards"]:
+            if row["usable"] and not row.get("current", True):
+                wrong.append(f"{row['card']} of {router} has not heard of it yet")
     if not count:
         return False, "there are no tunnels"
     return not wrong, "; ".join(wrong[:5]) + (f" and {len(wrong) - 5} more" if len(wrong) > 5 else "") or "all are"

@@ -70,6 +70,11 @@ class Publisher:
         """The card is gone: nothing more is sent to it until its next snapshot."""
         self._cards.pop(card, None)
 
+    def sent(self, card: str) -> int:
+        """The version that a card has once it has taken all that was sent to it; 0 for one that gets nothing."""
+        subscriber = self._cards.get(card)
+        return 0 if subscriber is None else subscriber.version
+
     def snapshot(self, card: str) -> list[Snapshot]:
         """Everything that this card needs, in parts; from here on `flush` keeps it up to date.
 

@@ -164,6 +164,8 @@ class CardEntry:
     synchronised: int = 0
     heard: float = -inf
     hung_at: float = inf
+    held: int = 0
+    """Version that it last said it holds."""
     late: float = 0.0
     why: str = ""
     """What last made it unusable."""

@@ -426,7 +426,7 @@ class Controller:
     def _heartbeat(self, entry: CardEntry, message: Heartbeat, now: float) -> list[Output]:
         if message.epoch != entry.epoch or not entry.listening:
             return []
-        entry.late = message.late
+        entry.late, entry.held = message.late, message.version
         if entry.state is State.SYNCHRONISING and self.open and message.version >= entry.synchronised:
             return self._card_event(entry.card, Event.SYNCHRONISED, now, "")
         return []

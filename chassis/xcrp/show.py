@@ -51,6 +51,7 @@ def cards(node: Node) -> list[Row]:
             "boot": entry.admitted,
             "epoch": entry.epoch,
             "usable": entry.usable,
+            "current": entry.held >= node.publisher.sent(entry.card),
             "state": entry.state.value,
             "late": entry.late,
             "why": entry.why,
