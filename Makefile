@@ -30,9 +30,10 @@ install: .venv/installed
 run: install
 	@if [ -t 1 ]; then exec $(BIN)/chassis-launch $(LAB); else exec $(BIN)/chassis-launch $(LAB) --once; fi
 
+# The second run shows what it measures: bounds on time, with their distributions.
 test: install
 	$(BIN)/python -m pytest tests -n auto -m "not alone" $(PYTEST_ARGS)
-	$(BIN)/python -m pytest tests -m alone $(PYTEST_ARGS)
+	$(BIN)/python -m pytest tests -m alone -s $(PYTEST_ARGS)
 
 bench: install
 	$(BIN)/python -m bench $(BENCHMARKS)
