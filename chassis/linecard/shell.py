@@ -7,8 +7,9 @@ import time
 
 from chassis.bus.capture import Capture
 from chassis.bus.card_shell import CardShell
-from chassis.bus.engine import ToWire
+from chassis.bus.engine import Perform, ToController, ToWire
 from chassis.bus.environment import Environment
+from chassis.bus.messages import Reply
 from chassis.linecard.engine import LineCard
 from chassis.ports.shell import Ports
 
@@ -33,7 +34,7 @@ class LineCardShell(CardShell):
         )
         self.handlers[ToWire] = self._to_wire
         self.requests["link"] = lambda arguments: self.ports.link(arguments, time.monotonic())
-        self.requests["inject"] = lambda arguments: self.ports.inject(arguments, time.monotonic())
+        self.handlers[Perform] = self._perform_request
         self._alive = time.monotonic()
 
     def run(self) -> int:
@@ -57,6 +58,16 @@ class LineCardShell(CardShell):
     def close(self) -> None:
         self.ports.close()
         super().close()
+
+    def _perform_request(self, output: Perform) -> None:
+        request = output.request
+        if request.name == "inject":
+            self.ports.inject(
+                request.arguments,
+                lambda result, error: self.perform([ToController(Reply(request.number, result, error))]),
+            )
+        else:
+            self._request(request)
 
     def _to_wire(self, output: ToWire) -> None:
         # A process can be stopped in the midst of an engine's outputs, where no loop notices it.

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +18,20 @@ from chassis.bus.counters import Counters
 from chassis.bus.environment import WireSpec
 from chassis.bus.loop import Loop
 from chassis.bus.messages import Attributes
+from chassis.net.errors import DecodeError
 from chassis.ports.driver import OnCarrier, OnFrames, PortDriver, next_wake
 from chassis.ports.packet import PacketPort
 from chassis.ports.wire import Wire
 
 INJECT_BATCH = 32
 """Frames given to a port at a time by a replay."""
+
+INJECT_SLICE = 0.005
+"""Longest time, in seconds, that a replay takes before everything else gets its turn: a large capture must not
+make its line card look dead."""
+
+Done = Callable[[Attributes, str], None]
+"""What is called when a replay has ended: its result, or an error."""
 
 
 class Ports:
@@ -39,6 +50,8 @@ class Ports:
     ) -> None:
         self.drivers: dict[str, PortDriver] = {}
         self._node = node
+        self._replays: deque[tuple[Iterator[int], Done]] = deque()
+        self._injected = 0
         for port, far in wires.items():
             if far.kind == "packet":
                 self.drivers[port] = PacketPort(loop, port, far, counters, on_frames, on_carrier)
@@ -51,9 +64,11 @@ class Ports:
             driver.announce(now)
 
     def wake(self) -> float:
-        return next_wake(self.drivers)
+        return -inf if self._replays else next_wake(self.drivers)
 
     def on_timer(self, now: float) -> None:
+        if self._replays:
+            self._go_on()
         for driver in self.drivers.values():
             driver.on_timer(now)
 
@@ -79,27 +94,47 @@ class Ports:
         settings = dict(arguments)
         return self._driver(str(settings.pop("port", ""))).fault(settings, now)
 
-    def inject(self, arguments: Attributes, now: float) -> Attributes:
+    def inject(self, arguments: Attributes, done: Done) -> None:
         """Give a port frames of a capture again, as if they came by its wire.
 
         Those that it received (`interface` ending in `in`, as captured here) of the last `seconds` of the file.
+        It goes on in slices from `on_timer`; `done` is called with the number of frames, or with an error.
         """
+        self._replays.append((self._replay(arguments), done))
+
+    def _replay(self, arguments: Attributes) -> Iterator[int]:
+        """The steps of a replay; each yields how many frames were given to the port so far."""
         driver = self._driver(str(arguments.get("port", "")))
         seconds = arguments.get("seconds", 0)
         if not isinstance(seconds, int | float):
             raise RequestError("'seconds' is a number")
-        packets = [
-            (at, packet)
-            for name, at, packet in read(Path(str(arguments.get("file", ""))).read_bytes())
-            if name.endswith(" in")
-        ]
-        if seconds and packets:
-            first = packets[-1][0] - int(seconds * 1e9)
-            packets = [(at, packet) for at, packet in packets if at >= first]
-        for begin in range(0, len(packets), INJECT_BATCH):
-            body, lengths = pack([packet for _, packet in packets[begin : begin + INJECT_BATCH]])
-            driver.inject(Batch(Step.IN, body, lengths), now)
-        return {"injected": len(packets)}
+        packets: list[tuple[int, bytes]] = []
+        for number, (name, at, packet) in enumerate(read(Path(str(arguments.get("file", ""))).read_bytes())):
+            if name.endswith(" in"):
+                packets.append((at, packet))
+            if number % INJECT_BATCH == 0:
+                yield 0
+        first = packets[-1][0] - int(seconds * 1e9) if seconds and packets else 0
+        chosen = [packet for at, packet in packets if at >= first]
+        for begin in range(0, len(chosen), INJECT_BATCH):
+            body, lengths = pack(chosen[begin : begin + INJECT_BATCH])
+            driver.inject(Batch(Step.IN, body, lengths), time.monotonic())
+            yield begin + len(lengths)
+
+    def _go_on(self) -> None:
+        """Give the first replay its slice of time."""
+        steps, done = self._replays[0]
+        until = time.monotonic() + INJECT_SLICE
+        try:
+            for self._injected in steps:
+                if time.monotonic() >= until:
+                    return
+        except (RequestError, OSError, ValueError, DecodeError) as error:
+            done({}, str(error) or type(error).__name__)
+        else:
+            done({"injected": self._injected}, "")
+        self._replays.popleft()
+        self._injected = 0
 
     def _driver(self, port: str) -> PortDriver:
         driver = self.drivers.get(port)

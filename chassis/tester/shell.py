@@ -16,6 +16,7 @@ from chassis.bus.card_shell import RequestError
 from chassis.bus.engine import Output, ToOperator, ToWire
 from chassis.bus.environment import Environment
 from chassis.bus.loop import Loop
+from chassis.bus.messages import Attributes
 from chassis.bus.operator_loop import OperatorSocket
 from chassis.net.errors import DecodeError
 from chassis.ports.shell import Ports
@@ -52,7 +53,6 @@ class TesterShell:
         self.captures: dict[str, Capture] = {}
         self._requests: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
             "link": lambda arguments: self.ports.link(arguments, time.monotonic()),
-            "inject": lambda arguments: self.ports.inject(arguments, time.monotonic()),
             "capture": self._capture,
             "capture-stop": self._capture_stop,
         }
@@ -88,6 +88,9 @@ class TesterShell:
         self.perform(self.engine.on_timer(now))
 
     def _command(self, number: int, command: str, arguments: dict[str, Any]) -> None:
+        if command == "inject":
+            self.ports.inject(arguments, lambda result, error: self._answer(number, result, error))
+            return
         handler = self._requests.get(command)
         if handler is None:
             self.perform(self.engine.operator(number, command, arguments, time.monotonic()))
@@ -98,6 +101,9 @@ class TesterShell:
             self._operators.answer(number, {}, str(error) or type(error).__name__)
         else:
             self._operators.answer(number, result)
+
+    def _answer(self, number: int, result: Attributes, error: str) -> None:
+        self._operators.answer(number, result, error)
 
     def _capture(self, arguments: dict[str, Any]) -> dict[str, Any]:
         what, file = str(arguments.get("what", "")), str(arguments.get("file", ""))
