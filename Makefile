@@ -4,8 +4,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 LAB ?= configs/manual-keys/lab.yaml
 FLAKE_RUNS ?= 20
-# More than cores: a crowded machine brings out what depends on time.
-FLAKE_WORKERS ?= 4
+# More than there are cores crowd the machine, which brings out what depends on time.
+FLAKE_WORKERS ?= auto
 
 # More for pytest, such as PYTEST_ARGS="--spec-dir=FOLDER" or PYTEST_ARGS="-k supervision".
 PYTEST_ARGS ?=

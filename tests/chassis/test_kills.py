@@ -75,6 +75,7 @@ def test_no_number_twice_and_no_replay_over_many_kills(lab_factory: LabFactory, 
             now = refused(lab, each)
             assert now - before[each] <= MAX_PACKETS, f"kill {kill} of {node} {asp} at {killed}"
             before[each] = now
+        lab.wait_until("cards up")
         least = {}
         for each, port in PORTS.items():
             again = sum(lab.inject(f"{each}:{port}", file, SECONDS) for file in captures[each][-2:])
