@@ -6,10 +6,9 @@ changed records (`changed`), and answers requests (`request`).
 
 from __future__ import annotations
 
-from dataclasses import replace
 from math import inf
 
-from chassis.bus.batch import Batch, Step
+from chassis.bus.batch import Batch
 from chassis.bus.counters import Counters
 from chassis.bus.engine import Connect, Disconnect, Output, Perform, Stop, ToController
 from chassis.bus.messages import (
@@ -264,8 +263,3 @@ class Card:
         """The batch as it leaves this card: its name and epoch in the header."""
         batch.card, batch.epoch = self.card, self.epoch
         return batch
-
-
-def circuit_batch(batch: Batch, step: Step, circuit: int, context: int) -> Batch:
-    """The same packets for a tunnel's circuit, looked up in `context` there."""
-    return replace(batch, step=step, circuit=circuit, context=context)
