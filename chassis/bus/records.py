@@ -35,11 +35,13 @@ class CardState:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """A routing context. `discard`: a withdrawn tunnel route becomes a discard route (asked for by a lab)."""
+    """A routing context. `discard`: a withdrawn tunnel route becomes a discard route (asked for by a lab).
+    `keepalive`: dead peer detection for the IKE peers of the context (guide 6.3)."""
 
     number: int
     name: str
     discard: bool = False
+    keepalive: bool = False
 
     TYPE: ClassVar[str] = "context"
 
@@ -180,6 +182,11 @@ class Tunnel:
     that holds the circuit. `context` is where clear packets are looked up, `outer_context` where protected
     ones are. `up` is the controller's word on whether the tunnel's conditions are met, `reason` why not.
     `mtu` limits the inner packet in bytes; 0 means no `mtu` line.
+
+    `kind`: manual or static. For a static tunnel `ike_policy` names a policy of the outer context and `remote_id`
+    is the identity expected of the peer, when the tunnel has one. `wanted` says that its configuration is whole
+    and not shut down: its SAs are kept through a time without a way to the peer (`up` false), and deleted when it
+    is no longer wanted.
     """
 
     number: int
@@ -198,6 +205,10 @@ class Tunnel:
     entries: tuple[TunnelEntry, ...]
     up: bool
     reason: str = ""
+    kind: str = "manual"
+    ike_policy: str = ""
+    remote_id: str = ""
+    wanted: bool = True
 
     TYPE: ClassVar[str] = "tunnel"
 
@@ -266,4 +277,122 @@ class Acl:
         return (self.TYPE, self.context, self.name)
 
 
-Record = CardState | Context | Interface | Port | Circuit | Route | LocalAddress | Tunnel | ManualSa | Acl
+@dataclass(frozen=True, slots=True)
+class IkeProposal:
+    """An IKE proposal with its defaults filled in (guide 6.2): `authentication` and `lifetime` (seconds) belong to
+    version 1, `prf` to version 2."""
+
+    name: str
+    version: int
+    dh_group: int
+    integrity: str
+    cipher: str
+    authentication: str
+    lifetime: int
+    prf: str
+
+    TYPE: ClassVar[str] = "ike-proposal"
+
+    @property
+    def key(self) -> Key:
+        return (self.TYPE, self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class IkePolicy:
+    """An IKE policy of a context (guide 6.4). Identities are an address in dotted form, a name, or empty;
+    `proposals` are names in sequence order; `pre_shared_key` is raw bytes, `has_key` whether there is one."""
+
+    context: int
+    name: str
+    version: int
+    connection: str
+    identity_local: str
+    identity_remote: str
+    mode: str
+    authentication: str
+    validate_identity: bool
+    lifetime: int
+    proposals: tuple[str, ...]
+    has_key: bool = False
+    pre_shared_key: bytes = field(default=b"", repr=False)
+
+    TYPE: ClassVar[str] = "ike-policy"
+
+    @property
+    def key(self) -> Key:
+        return (self.TYPE, self.context, self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class IpsecProposal:
+    """An IPsec proposal with what its lines mean (guide 8.1): empty `ah`, `esp_cipher` or `esp_integrity` is
+    none; `kbytes` 0 is no limit of traffic."""
+
+    name: str
+    ip_comp: bool
+    ah: str
+    esp_cipher: str
+    esp_integrity: str
+    seconds: int
+    kbytes: int = 0
+
+    TYPE: ClassVar[str] = "ipsec-proposal"
+
+    @property
+    def key(self) -> Key:
+        return (self.TYPE, self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class IpsecPolicy:
+    """An IPsec policy (guide 8.2): `pfs_group` 0 is no PFS, `proposals` are names in sequence order, `esn` asks
+    for extended sequence numbers."""
+
+    name: str
+    window: int
+    pfs_group: int
+    proposals: tuple[str, ...]
+    esn: bool = False
+
+    TYPE: ClassVar[str] = "ipsec-policy"
+
+    @property
+    def key(self) -> Key:
+        return (self.TYPE, self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """An object of a context's PKI store: `kind` is trusted, self or key; `pem` is the file. A self certificate
+    belongs to the key of its name."""
+
+    context: int
+    name: str
+    kind: str
+    pem: bytes = field(repr=False)
+
+    TYPE: ClassVar[str] = "certificate"
+
+    @property
+    def key(self) -> Key:
+        return (self.TYPE, self.context, self.kind, self.name)
+
+
+Record = (
+    CardState
+    | Context
+    | Interface
+    | Port
+    | Circuit
+    | Route
+    | LocalAddress
+    | Tunnel
+    | ManualSa
+    | Acl
+    | IkeProposal
+    | IkePolicy
+    | IpsecProposal
+    | IpsecPolicy
+    | Certificate
+)

@@ -1,0 +1,92 @@
+"""What IKE knows of a tunnel: the configured connection, whole, in the form that the negotiations use.
+
+Built from records by `chassis.ase.ike.connections`; a change of any part makes a new value. It has no state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from chassis.ase.ike.child_proposals import Suite
+from chassis.ase.ike.credentials import Credentials
+from chassis.ase.ike.identity import Identity
+from chassis.bus.records import AclRule
+from chassis.config.model import IkePolicy, IkeProposal
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One `seq` line of a tunnel: its proposals in order, the access list that selects its traffic (none: all).
+
+    `rules` are as the access list says them: source is our side. `window` is of antireplay, in packets.
+    """
+
+    seq: int
+    policy: str
+    suites: tuple[Suite, ...]
+    rules: tuple[AclRule, ...]
+    window: int
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """A tunnel whose SAs are negotiated. `local` and `remote` are its outer addresses, in `context`.
+
+    `identity` is ours, `expected` the peer's. `psk` is None without a preshared key. `wanted`: the configuration
+    is complete; `ready`: there is also a way to the peer at the moment. `flaw` says why it cannot be negotiated.
+    """
+
+    tunnel: int
+    name: str
+    context: int
+    context_name: str
+    local: int
+    remote: int
+    version: int
+    policy: IkePolicy
+    proposals: tuple[IkeProposal, ...]
+    lines: tuple[Line, ...]
+    identity: Identity
+    expected: Identity
+    psk: bytes | None = field(default=None, repr=False)
+    credentials: Credentials | None = field(default=None, repr=False)
+    keepalive: bool = False
+    wanted: bool = True
+    ready: bool = True
+    flaw: str = ""
+
+    @property
+    def initiates(self) -> bool:
+        return self.policy.connection_type != "responder-only"
+
+    @property
+    def responds(self) -> bool:
+        return self.policy.connection_type != "initiator-only"
+
+    def line(self, seq: int) -> Line | None:
+        """The line of this number."""
+        return next((line for line in self.lines if line.seq == seq), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Connections of one version between the same two addresses: which one a peer means is known when it has said
+    its identity (main mode with preshared keys cannot wait for that: `only`).
+
+    `proposals` is the union of the members' in order, each once; `by_identity` is indexed by `Identity.key` of
+    what a member expects of its peer.
+    """
+
+    members: tuple[Connection, ...]
+    proposals: tuple[IkeProposal, ...]
+    by_identity: Mapping[tuple[int, bytes], Sequence[Connection]]
+
+    @property
+    def only(self) -> Connection:
+        """The first member: it stands for all until an identity tells them apart."""
+        return self.members[0]
+
+    def identified(self, identity: Identity) -> Connection | None:
+        found = self.by_identity.get(identity.key)
+        return found[0] if found else None

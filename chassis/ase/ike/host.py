@@ -1,0 +1,217 @@
+"""What a negotiation asks of the IKE engine that it lives in, and what that engine asks of it.
+
+Sessions of both versions are written against this page alone; the engine is `chassis.ase.ike.engine`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+from chassis.ase.ike.connection import Connection, Group, Line
+from chassis.ase.ike.payloads.header import Header
+from chassis.ase.link import FromIke
+
+IKE_PORT = 500
+NAT_PORT = 4500
+
+
+@dataclass(frozen=True, slots=True)
+class IkeSettings:
+    """What a lab may set of IKE; times in seconds. The guide gives none of these (S-089, S-112).
+
+    `retransmit` is the first wait, doubled `retries` times up to `longest`; `give_up` bounds a negotiation that
+    has not authenticated its peer. `backoff` (first, longest) is the initiator's pause between attempts. `margin`
+    is the part of a lifetime that is left when its successor is negotiated, `jitter` the part of that which is
+    random. `fragment` is the largest IKE message that is sent whole (RFC 7383). `half_open` negotiations are held
+    without cookies, `half_open_most` in all, `half_open_peer` of one address.
+    """
+
+    dpd_interval: float = 10.0
+    dpd_tries: int = 3
+    strict_lifetime: bool = True
+    modern: bool = False
+    retransmit: float = 0.5
+    retries: int = 5
+    longest: float = 16.0
+    give_up: float = 30.0
+    backoff: tuple[float, float] = (1.0, 60.0)
+    margin: float = 0.1
+    jitter: float = 0.3
+    nat_keepalive: float = 20.0
+    fragment: int = 1280
+    half_open: int = 200
+    half_open_most: int = 4000
+    half_open_peer: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """The way that the messages of a negotiation take: our address and port, the peer's as seen from here."""
+
+    context: int
+    local: int
+    local_port: int
+    remote: int
+    remote_port: int
+
+    @property
+    def encapsulated(self) -> bool:
+        """Whether this is the port for traffic through NAT."""
+        return self.local_port == NAT_PORT
+
+    def floated(self) -> Path:
+        """The same way on port 4500."""
+        port = NAT_PORT if self.remote_port == IKE_PORT else self.remote_port
+        return replace(self, local_port=NAT_PORT, remote_port=port)
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """A pair of SAs that a session installed: what the engine keeps of it."""
+
+    tunnel: int
+    serial: int
+    entry: int
+    remote_networks: tuple[tuple[int, int], ...] = ()
+    """The peer's networks as negotiated: (address, prefix length)."""
+    replaces: int = 0
+
+
+class Session(Protocol):
+    """One IKE SA, or the attempt at one, of either version. It keeps its own timers; the engine sorts them.
+
+    After `closed` became true the engine forgets it; nothing is sent afterwards. No method raises for what a peer
+    does.
+    """
+
+    version: int
+    spi: bytes
+    """Our SPI (cookie): messages find their session by it."""
+    connection: Connection | None
+    """None while a responder does not know yet which one the peer means."""
+    established: bool
+    closed: bool
+    initiator: bool
+    """Whether we began it."""
+    path: Path
+
+    def start(self, now: float) -> None:
+        """An initiator's first message."""
+
+    def receive(self, data: bytes, header: Header, path: Path, now: float) -> None:
+        """A whole message whose header was parsed and whose SPI is ours."""
+
+    def wake(self) -> float:
+        """When `on_timer` wants to be called; infinity for never."""
+
+    def on_timer(self, now: float) -> None: ...
+
+    def negotiate(self, line: Line, replaces: int, now: float) -> None:
+        """Make a pair for a line of the connection: `replaces` is the serial of the one that it succeeds, or 0.
+
+        Kept until the IKE SA stands; asked again for a line that is being negotiated it does nothing.
+        """
+
+    def rekey(self, now: float) -> None:
+        """Replace this IKE SA (version 1: negotiate phase 1 anew), keeping its children."""
+
+    def drop(self, serial: int, reason: str, now: float) -> None:
+        """Delete one pair, and tell the peer."""
+
+    def close(self, reason: str, now: float, *, tell: bool = True) -> None:
+        """Delete the IKE SA and all its pairs; `tell` the peer (where there is somebody to tell)."""
+
+    def expiring(self, serial: int, hard: bool, reason: str, now: float) -> None:
+        """The data engine says that a pair has carried its kilobytes or used up its numbers."""
+
+    def seen(self, serial: int, now: float) -> None:
+        """The peer sends by a pair that we did not send by yet."""
+
+    def alive(self, now: float) -> None:
+        """Packets of the peer came in by a pair of this session: dead peer detection may rest."""
+
+    def configured(self, connection: Connection, now: float) -> None:
+        """The connection was changed in a way that lets its SAs live (guide chapter 11): for new SAs."""
+
+    def describe(self) -> dict[str, Any]:
+        """For `show` and `--json`: never a key."""
+
+    def secrets(self) -> list[dict[str, str]]:
+        """Rows of a decryption file for Wireshark, when the operator asked for one: kind and columns."""
+
+
+@dataclass(frozen=True, slots=True)
+class Blame:
+    """Why a negotiation failed: `cause` is the word that statistics count, `text` what the operator reads."""
+
+    cause: str
+    text: str
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Host(Protocol):
+    """The engine as its sessions see it. Everything is carried out in the order in which it is asked."""
+
+    settings: IkeSettings
+    asp: str
+
+    def random(self, octets: int) -> bytes: ...
+
+    def wall(self, now: float) -> float:
+        """Seconds since 1970, for the dates of certificates."""
+
+    def send(self, path: Path, data: bytes) -> None:
+        """A message to the peer; the non-ESP marker is not the session's business."""
+
+    def emit(self, message: FromIke) -> None:
+        """`SaInstall`, `SaSwitch`, `SaDelete` or `SaMove` to the data engine."""
+
+    def log(self, id: str, values: Mapping[str, Any], session: Session | None, path: Path, now: float) -> None:
+        """A line of the guide's tables 5 and 6, by its id in `messages.TEMPLATES`."""
+
+    def say(self, severity: str, text: str, session: Session | None, path: Path, now: float) -> None:
+        """A line of our own: debug, info, warning or error. Never a key."""
+
+    def count(self, name: str, number: int = 1) -> None:
+        """Statistics, by name: `begun`, `done`, `failed CAUSE`, `retransmitted`, `received`, `sent` and so on."""
+
+    def group(self, context: int, local: int, remote: int, version: int) -> Group | None:
+        """Connections that a peer at this address may mean."""
+
+    def ike_spi(self) -> bytes:
+        """Eight fresh octets, not zero and unknown here."""
+
+    def spis(self, protocols: tuple[int, ...]) -> dict[int, bytes]:
+        """A fresh inbound SPI for each protocol: four octets for AH and ESP, two for IPComp (a CPI)."""
+
+    def release(self, spis: Mapping[int, bytes]) -> None:
+        """SPIs that came to nothing, or whose SA is gone."""
+
+    def serial(self, tunnel: int) -> int:
+        """A serial for a pair of SAs: never given twice in this life."""
+
+    def adopt(self, session: Session) -> None:
+        """A session that another one made (a rekeyed IKE SA): messages find it from now on."""
+
+    def up(self, session: Session, now: float) -> None:
+        """The IKE SA stands, its peer is authenticated, `session.connection` is known."""
+
+    def installed(self, session: Session, child: Child, now: float) -> None:
+        """A pair was installed (after its `SaInstall` was emitted)."""
+
+    def removed(self, session: Session, child: Child, reason: str, now: float) -> None:
+        """A pair is gone (after its `SaDelete` was emitted)."""
+
+    def failed(self, session: Session, blame: Blame, now: float, line: Line | None = None) -> None:
+        """The negotiation of the IKE SA, or of a line's pair, came to nothing."""
+
+    def down(self, session: Session, reason: str, now: float) -> None:
+        """The session closed; its children were `removed` before."""
+
+    def first_contact(self, connection: Connection) -> bool:
+        """Whether an INITIAL-CONTACT is due: once for a pair of identities after a boot."""
+
+    def contacted(self, session: Session, now: float) -> None:
+        """The peer said INITIAL-CONTACT in this session, authenticated: older ones with it are void."""

@@ -1,0 +1,208 @@
+"""Messages inside an ASP, between its data engine and its IKE process (`docs/bus.md` prints them too).
+
+The two are engines of their own: IKE's arithmetic must not hold up packets or heartbeats. The data engine owns
+sequence numbers, windows and octet counts; IKE owns keys in the making, lifetimes in seconds, and the decision
+which SA sends. Addresses are numbers, contexts are the controller's, times are seconds of the monotonic clock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from chassis.bus.messages import Attributes, LogRecord, Value
+from chassis.bus.records import AclRule, Key, Record, SaKeys
+
+
+@dataclass(frozen=True, slots=True)
+class IkePacket:
+    """A UDP datagram of IKE, either way. On port 4500 `data` is without the non-ESP marker (RFC 3948 2.2): the
+    data engine takes it off and puts it on. An empty `data` from IKE is a NAT keepalive, one octet on the wire.
+    """
+
+    context: int
+    local: int
+    local_port: int
+    remote: int
+    remote_port: int
+    data: bytes = field(repr=False)
+
+
+# data engine to IKE
+
+
+@dataclass(frozen=True, slots=True)
+class Configure:
+    """Records that changed, as the controller replicates them; `whole`: everything held before is void.
+
+    `settings` are the node's, from the `Welcome`; empty in all but the first.
+    """
+
+    put: tuple[Record, ...]
+    delete: tuple[Key, ...] = ()
+    whole: bool = False
+    settings: Attributes = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class SaExpiring:
+    """An SA has carried its kilobytes or has used up its numbers: `hard` means that it stopped."""
+
+    tunnel: int
+    serial: int
+    hard: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SaSeen:
+    """The first packet came in by an SA that did not send yet: the peer has it."""
+
+    tunnel: int
+    serial: int
+
+
+@dataclass(frozen=True, slots=True)
+class PeerSeen:
+    """Tunnels by which packets of the peer came in since the last such message (for DPD)."""
+
+    tunnels: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PeerMoved:
+    """UDP-encapsulated packets of an SA now come from another address or port (RFC 3948, RFC 7296 2.23)."""
+
+    tunnel: int
+    serial: int
+    remote: int
+    remote_port: int
+
+
+@dataclass(frozen=True, slots=True)
+class NoSa:
+    """A packet wanted to go through a policy line that has no SA; said at most once a second for each."""
+
+    tunnel: int
+    entry: int
+
+
+@dataclass(frozen=True, slots=True)
+class IkeRequest:
+    """An operator's command for IKE: `clear`, `rekey`, `statistics`, `sas`, `keys`; answered by `IkeReply`."""
+
+    number: int
+    name: str
+    arguments: Attributes
+
+
+# IKE to data engine
+
+
+@dataclass(frozen=True, slots=True)
+class Encapsulation:
+    """UDP encapsulation of ESP (RFC 3948): our port and the peer's address and port as seen from here."""
+
+    local_port: int
+    remote: int
+    remote_port: int
+
+
+@dataclass(frozen=True, slots=True)
+class SaInstall:
+    """A pair of SAs for one policy line of a tunnel. `outbound` has the peer's SPIs, `inbound` ours.
+
+    `serial` is never used again for the tunnel in one life of the ASP. `rules` are what goes in (as an access list
+    of this end says it), already narrowed; none means everything. `send`: it sends for its line from now on. Where
+    it is false the pair only receives until `SaSwitch`. `kbytes` 0 is no limit; the soft limit is `soft_kbytes`.
+    `seconds` is for people: IKE itself ends it. `cpi_out` and `cpi_in` are IPComp's, 0 without.
+    `initiator`: this end began the negotiation.
+    """
+
+    tunnel: int
+    serial: int
+    entry: int
+    local: int
+    remote: int
+    outbound: SaKeys
+    inbound: SaKeys
+    window: int
+    send: bool
+    rules: tuple[AclRule, ...] = ()
+    esn: bool = False
+    cpi_out: int = 0
+    cpi_in: int = 0
+    seconds: int = 0
+    kbytes: int = 0
+    soft_kbytes: int = 0
+    encapsulation: tuple[Encapsulation, ...] = ()
+    """One or none."""
+    initiator: bool = False
+    replaces: int = 0
+    """Serial of the pair that this one succeeds, 0 for none."""
+
+
+@dataclass(frozen=True, slots=True)
+class SaSwitch:
+    """This pair sends for its policy line from now on."""
+
+    tunnel: int
+    serial: int
+
+
+@dataclass(frozen=True, slots=True)
+class SaDelete:
+    """The pair is gone, keys and all."""
+
+    tunnel: int
+    serial: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SaMove:
+    """The peer of a pair is elsewhere now: its packets go there."""
+
+    tunnel: int
+    serial: int
+    encapsulation: Encapsulation
+
+
+@dataclass(frozen=True, slots=True)
+class IkeState:
+    """IKE's word on a tunnel: `up` when an IKE SA stands and every policy line has its pair; if not, why.
+
+    `identity` is the peer's as it proved it; `selectors` are the peer's networks as negotiated, for
+    traffic-selector routes: address and prefix length in turn.
+    """
+
+    tunnel: int
+    up: bool
+    reason: str
+    identity: str = ""
+    selectors: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class IkeLog:
+    """A log line of IKE, complete."""
+
+    record: LogRecord
+
+
+@dataclass(frozen=True, slots=True)
+class IkeReply:
+    number: int
+    result: Attributes
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class IkeAlive:
+    """IKE's loop turns; `counts` are its statistics as the counters name them."""
+
+    late: float
+    counts: dict[str, Value]
+
+
+ToIke = Configure | IkePacket | SaExpiring | SaSeen | PeerSeen | PeerMoved | NoSa | IkeRequest
+FromIke = SaInstall | SaSwitch | SaDelete | SaMove | IkePacket | IkeState | IkeLog | IkeReply | IkeAlive
