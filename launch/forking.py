@@ -16,9 +16,9 @@ from typing import NoReturn
 
 from setproctitle import setproctitle
 
-_libc = ctypes.CDLL(None, use_errno=True)
+from chassis.bus.lifeline import die_with_parent
 
-_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +27,6 @@ class Child:
 
     pid: int
     pidfd: int
-
-
-def die_with_parent(parent: int) -> None:
-    """Have the kernel kill this process when its parent ends; end at once where it has ended already."""
-    if _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0 or os.getppid() != parent:
-        os._exit(1)
 
 
 def unshare(flags: int) -> None:

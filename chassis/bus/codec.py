@@ -154,6 +154,26 @@ class _Codec:
 
 
 _codec = _Codec()
+
+
+def carrier(union: Any) -> tuple[Callable[[Any], bytes], Callable[[bytes], Any]]:
+    """(encoder, decoder) of one of several message types, for a link of their own; errors as in `decode`."""
+    pack, unpack = _codec.of(union)
+
+    def encode(message: Any) -> bytes:
+        data: bytes = msgpack.packb(pack(message))
+        return data
+
+    def decode(data: bytes) -> Any:
+        try:
+            value = msgpack.unpackb(data, strict_map_key=True)
+        except (ValueError, TypeError, RecursionError, msgpack.exceptions.UnpackException) as error:
+            raise DecodeError("message", str(error)) from None
+        return unpack(value)
+
+    return encode, decode
+
+
 _pack_message, _unpack_message = _codec.of(Message)
 _pack_record, _unpack_record = _codec.of(Record)
 

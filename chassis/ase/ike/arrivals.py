@@ -1,0 +1,187 @@
+"""Datagrams of IKE: whose they are, whether a new negotiation is begun for them, and what is answered in clear.
+
+Nothing is held for a stranger beyond the half-open negotiations that the settings allow; past `half_open` of them
+a version 2 peer has to show first that it receives what is sent to its address (RFC 7296 2.6).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from chassis.ase.ike import refusals
+from chassis.ase.ike.host import Path, Session
+from chassis.ase.ike.messages import TEMPLATES
+from chassis.ase.ike.payloads.errors import PayloadError
+from chassis.ase.ike.payloads.header import Header
+from chassis.ase.ike.payloads.numbers import N1, N2, Exchange
+from chassis.ase.ike.v1.session import SessionV1
+from chassis.ase.ike.v2.cookies import Jar
+from chassis.ase.ike.v2.session import SessionV2
+from chassis.ase.link import IkePacket
+from chassis.fwd.icmp_errors import TokenBucket
+from chassis.net.address import format_address
+
+if TYPE_CHECKING:
+    from chassis.ase.ike.engine import Ike
+
+NO_SPI: Final = bytes(8)
+
+_SENDING_V1: Final = {
+    N1.INVALID_MAJOR_VERSION: "ikev1-notify-invalid-major-version",
+    N1.INVALID_MINOR_VERSION: "ikev1-notify-invalid-minor-version",
+    N1.INVALID_FLAGS: "ikev1-notify-invalid-flags",
+    N1.INVALID_MESSAGE_ID: "ikev1-notify-invalid-message-id",
+    N1.INVALID_PAYLOAD_TYPE: "ikev1-notify-invalid-payload-type",
+}
+"""What the log says of a notification that is sent in clear, by its type."""
+
+
+class Arrivals:
+    """What comes in from the wire."""
+
+    def __init__(self, ike: Ike, random: Callable[[int], bytes]) -> None:
+        self._ike = ike
+        self._jar = Jar(random)
+        self._answers = TokenBucket(refusals.RATE, refusals.BURST)
+
+    def datagram(self, packet: IkePacket, now: float) -> None:
+        """One datagram; what is wrong with it is logged, counted and perhaps answered, never raised."""
+        ike = self._ike
+        path = Path(packet.context, packet.local, packet.local_port, packet.remote, packet.remote_port)
+        data = packet.data
+        ike.count("messages received")
+        ike.count("octets received", len(data))
+        try:
+            header = Header.parse(data)
+        except PayloadError as error:
+            self._wrong(error, None, path, data, now)
+            return
+        session = self._session(header, path)
+        if session is not None:
+            try:
+                header.check()
+            except PayloadError as error:
+                self._wrong(error, header, path, data, now)
+                return
+            ike.run(session, session.receive, data, header, path, now)
+            return
+        try:
+            header.check()
+        except PayloadError as error:
+            self._wrong(error, header, path, data, now)
+            return
+        if header.major == 1:
+            self._begin_v1(data, header, path, now)
+        else:
+            self._begin_v2(data, header, path, now)
+
+    # inside
+
+    def _session(self, header: Header, path: Path) -> Session | None:
+        registry = self._ike.registry
+        found = None
+        if header.spi_r != NO_SPI:
+            # Which of the two SPIs is ours depends on who began; both are random, so trying both is as good.
+            found = registry.by_spi.get(header.spi_r) or registry.by_spi.get(header.spi_i)
+        else:
+            found = registry.by_spi.get(header.spi_i) or registry.first(path, header.spi_i)
+        return found if found is not None and found.version == header.major else None
+
+    def _begin_v1(self, data: bytes, header: Header, path: Path, now: float) -> None:
+        ike = self._ike
+        if header.spi_r != NO_SPI or header.exchange not in (Exchange.MAIN_MODE, Exchange.AGGRESSIVE_MODE):
+            ike.count("unknown SPI")
+            if header.exchange == Exchange.QUICK_MODE:
+                self._refuse_v1(header, N1.INVALID_COOKIE, path, data, now)
+            return
+        group = ike.group(path.context, path.local, path.remote, 1)
+        if group is None or not any(member.wanted and member.responds for member in group.members):
+            self._nobody(path, 1, now)
+            if group is None:
+                self._refuse_v1(header, N1.NO_PROPOSAL_CHOSEN, path, data, now)
+            return
+        if self._crowded(path):
+            return
+        session = SessionV1.respond(ike, path, header)
+        ike.registry.answer(session, path, header.spi_i)
+        ike.run(session, session.receive, data, header, path, now)
+
+    def _begin_v2(self, data: bytes, header: Header, path: Path, now: float) -> None:
+        ike = self._ike
+        if header.is_response:
+            ike.count("unknown SPI")
+            return
+        if header.exchange != Exchange.IKE_SA_INIT or header.spi_r != NO_SPI or header.message_id:
+            ike.count("unknown SPI")
+            self._refuse_v2(header, N2.INVALID_IKE_SPI, b"", data, path, now)
+            return
+        group = ike.group(path.context, path.local, path.remote, 2)
+        if group is None or not any(member.wanted and member.responds for member in group.members):
+            self._nobody(path, 2, now)
+            if group is None:
+                self._refuse_v2(header, N2.NO_PROPOSAL_CHOSEN, b"", data, path, now)
+            return
+        if self._crowded(path):
+            return
+        if ike.registry.half_open >= ike.settings.half_open:
+            cookie = self._jar.demand(data, header, path, now)
+            if cookie is not None:
+                ike.count("cookies demanded")
+                self._refuse_v2(header, N2.COOKIE, cookie, data, path, now)
+                return
+        session = SessionV2.respond(ike, path, header)
+        ike.registry.answer(session, path, header.spi_i)
+        ike.run(session, session.receive, data, header, path, now)
+
+    def _crowded(self, path: Path) -> bool:
+        """Whether no further negotiation may be begun for strangers, or for this one."""
+        registry, settings = self._ike.registry, self._ike.settings
+        if registry.half_open < settings.half_open_most and (
+            registry.half_open_from(path.remote) < settings.half_open_peer
+            or registry.half_open < settings.half_open
+        ):
+            return False
+        self._ike.count("refused half open")
+        return True
+
+    def _nobody(self, path: Path, version: int, now: float) -> None:
+        ike = self._ike
+        ike.count("no connection")
+        peer, local = format_address(path.remote), format_address(path.local)
+        other = ike.group(path.context, path.local, path.remote, 3 - version)
+        group = ike.group(path.context, path.local, path.remote, version)
+        if group is not None:
+            text = f"{peer} begins IKEv{version}, but this end only initiates"
+        elif other is not None:
+            text = f"{peer} begins IKEv{version}, but IKEv{3 - version} is configured for it"
+        else:
+            text = f"{peer} begins IKEv{version}, but no tunnel is configured between {local} and it"
+        ike.say("warning", text, None, path, now)
+
+    def _wrong(self, error: PayloadError, header: Header | None, path: Path, data: bytes, now: float) -> None:
+        """A header that no message may have."""
+        ike = self._ike
+        ike.count("malformed")
+        if error.log and error.log in TEMPLATES:
+            ike.log(error.log, error.values, None, path, now)
+        if header is None or not error.notify:
+            return
+        if header.major == 1 or header.major == 0:
+            self._refuse_v1(header, error.notify, path, data, now)
+        elif header.major > 2 or error.notify != N2.INVALID_SYNTAX:
+            self._refuse_v2(header, error.notify, b"", data, path, now)
+
+    def _refuse_v1(self, header: Header, notify: int, path: Path, data: bytes, now: float) -> None:
+        message = refusals.answer_v1(header, notify, self._ike.random(4), len(data))
+        if message is None or not self._answers.take(now):
+            return
+        row = _SENDING_V1.get(notify)
+        if row is not None:
+            self._ike.log(row, {"notify": N1(notify).name}, None, path, now)
+        self._ike.send(path, message)
+
+    def _refuse_v2(self, header: Header, notify: int, body: bytes, data: bytes, path: Path, now: float) -> None:
+        message = refusals.answer_v2(header, notify, body, len(data))
+        if message is not None and self._answers.take(now):
+            self._ike.send(path, message)

@@ -1,0 +1,325 @@
+"""From records to connections: every negotiated tunnel of an ASP, whole or with the flaw that keeps it down.
+
+A change of a record touches the tunnels that name it, and only them: policies are shared by thousands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from chassis.ase.ike.child_proposals import Suite
+from chassis.ase.ike.connection import Connection, Group, Line
+from chassis.ase.ike.credentials import Credentials
+from chassis.ase.ike.crypto.ciphers import CIPHERS
+from chassis.ase.ike.crypto.groups import GROUPS
+from chassis.ase.ike.crypto.macs import INTEGRITY, PRFS
+from chassis.ase.ike.identity import Identity
+from chassis.bus.records import (
+    Acl,
+    AclRule,
+    Certificate,
+    Context,
+    IkePolicy,
+    IkeProposal,
+    IpsecPolicy,
+    IpsecProposal,
+    Key,
+    Record,
+    Tunnel,
+    TunnelEntry,
+)
+from chassis.config import model
+
+STATIC = "static"
+GroupKey = tuple[int, int, int, int]
+"""(context, local address, remote address, version)."""
+
+
+class _Flaw(Exception):
+    """Why a tunnel cannot be negotiated; the text is what the operator reads."""
+
+
+class Connections:
+    """The connections of one ASP, by tunnel number, and who a peer's address may stand for."""
+
+    def __init__(self) -> None:
+        self.by_tunnel: dict[int, Connection] = {}
+        self._records: dict[Key, Record] = {}
+        self._tunnels: dict[int, Tunnel] = {}
+        self._users: dict[Key, set[int]] = {}
+        self._needs: dict[int, frozenset[Key]] = {}
+        self._members: dict[GroupKey, dict[int, None]] = {}
+        self._groups: dict[GroupKey, Group] = {}
+        self._credentials: dict[int, Credentials] = {}
+        self._certificates: dict[int, dict[Key, Certificate]] = {}
+        self.problems: list[str] = []
+        """What was wrong with certificates since this was last emptied."""
+
+    def apply(
+        self, put: Iterable[Record], delete: Iterable[Key], whole: bool = False
+    ) -> dict[int, tuple[Connection | None, Connection | None]]:
+        """Take changed records; (before, after) of every tunnel that is not what it was."""
+        touched: dict[int, None] = {}
+        contexts: set[int] = set()
+        if whole:
+            delete = [*self._records, *((Tunnel.TYPE, number) for number in self._tunnels)]
+            kept = {record.key for record in put}
+            delete = [key for key in delete if key not in kept]
+        for key in delete:
+            self._take(key, None, touched, contexts)
+        for record in put:
+            self._take(record.key, record, touched, contexts)
+        for context in contexts:
+            found = self._certificates.get(context, {})
+            self._credentials[context], problems = Credentials.read(found.values())
+            self.problems += problems
+        changes: dict[int, tuple[Connection | None, Connection | None]] = {}
+        for number in touched:
+            before, after = self.by_tunnel.get(number), self._connection(number)
+            if before == after:
+                continue
+            changes[number] = (before, after)
+            self._index(before, after)
+        return changes
+
+    def group(self, context: int, local: int, remote: int, version: int) -> Group | None:
+        """The connections of a version between two addresses."""
+        key = (context, local, remote, version)
+        group = self._groups.get(key)
+        if group is not None:
+            return group
+        numbers = self._members.get(key)
+        if not numbers:
+            return None
+        members = tuple(self.by_tunnel[number] for number in sorted(numbers))
+        by_identity: dict[tuple[int, bytes], list[Connection]] = {}
+        proposals: dict[str, model.IkeProposal] = {}
+        for member in members:
+            by_identity.setdefault(member.expected.key, []).append(member)
+            for proposal in member.proposals:
+                proposals.setdefault(proposal.name, proposal)
+        group = Group(members, tuple(proposals.values()), by_identity)
+        self._groups[key] = group
+        return group
+
+    # inside
+
+    def _take(self, key: Key, record: Record | None, touched: dict[int, None], contexts: set[int]) -> None:
+        kind = key[0]
+        if kind == Tunnel.TYPE:
+            number = int(key[1])
+            known = number in self._tunnels
+            if isinstance(record, Tunnel) and record.kind == STATIC:
+                self._tunnels[number] = record
+                self._use(number, _needs(record))
+            elif known:
+                del self._tunnels[number]
+                self._use(number, frozenset())
+            else:
+                return
+            touched[number] = None
+            return
+        if record is None:
+            self._records.pop(key, None)
+        else:
+            self._records[key] = record
+        if kind == Certificate.TYPE:
+            context = int(key[1])
+            store = self._certificates.setdefault(context, {})
+            if isinstance(record, Certificate):
+                store[key] = record
+            else:
+                store.pop(key, None)
+            contexts.add(context)
+            touched.update(
+                dict.fromkeys(number for number, one in self._tunnels.items() if one.outer_context == context)
+            )
+        elif kind == IkeProposal.TYPE or kind == IpsecProposal.TYPE:
+            policies = [
+                policy.key
+                for policy in self._records.values()
+                if isinstance(policy, IkePolicy | IpsecPolicy) and key[1] in policy.proposals
+            ]
+            for policy in policies:
+                touched.update(dict.fromkeys(sorted(self._users.get(policy, ()))))
+        else:
+            touched.update(dict.fromkeys(sorted(self._users.get(key, ()))))
+
+    def _use(self, number: int, needs: frozenset[Key]) -> None:
+        before = self._needs.get(number, frozenset())
+        for key in before - needs:
+            self._users[key].discard(number)
+            if not self._users[key]:
+                del self._users[key]
+        for key in needs - before:
+            self._users.setdefault(key, set()).add(number)
+        if needs:
+            self._needs[number] = needs
+        else:
+            self._needs.pop(number, None)
+
+    def _index(self, before: Connection | None, after: Connection | None) -> None:
+        if before is not None:
+            key = _group_key(before)
+            del self.by_tunnel[before.tunnel]
+            del self._members[key][before.tunnel]
+            if not self._members[key]:
+                del self._members[key]
+            self._groups.pop(key, None)
+        if after is not None:
+            key = _group_key(after)
+            self.by_tunnel[after.tunnel] = after
+            self._members.setdefault(key, {})[after.tunnel] = None
+            self._groups.pop(key, None)
+
+    def _connection(self, number: int) -> Connection | None:
+        record = self._tunnels.get(number)
+        if record is None:
+            return None
+        context = self._records.get((Context.TYPE, record.outer_context))
+        context_name = context.name if isinstance(context, Context) else str(record.outer_context)
+        policy = self._records.get((IkePolicy.TYPE, record.outer_context, record.ike_policy))
+        if not isinstance(policy, IkePolicy):
+            return None
+        converted = _policy(policy)
+        proposals = tuple(
+            _proposal(one)
+            for one in (self._records.get((IkeProposal.TYPE, name)) for name in policy.proposals)
+            if isinstance(one, IkeProposal) and one.version == policy.version
+        )
+        lines: tuple[Line, ...] = ()
+        flaw = ""
+        try:
+            if not proposals:
+                raise _Flaw(f"IKE policy {policy.name} has no proposal")
+            _check(proposals)
+            lines = tuple(self._line(record, entry) for entry in record.entries)
+            if not lines:
+                raise _Flaw("no IPsec policy")
+        except _Flaw as error:
+            flaw = str(error)
+        expected = record.remote_id or policy.identity_remote
+        return Connection(
+            tunnel=record.number,
+            name=record.name,
+            context=record.outer_context,
+            context_name=context_name,
+            local=record.local,
+            remote=record.remote,
+            version=policy.version,
+            policy=converted,
+            proposals=proposals,
+            lines=lines,
+            identity=Identity.of(policy.identity_local)
+            if policy.identity_local
+            else Identity.address(record.local),
+            expected=Identity.of(expected) if expected else Identity.address(record.remote),
+            psk=policy.pre_shared_key if policy.has_key else None,
+            credentials=self._credentials.get(record.outer_context),
+            keepalive=isinstance(context, Context) and context.keepalive,
+            wanted=record.wanted,
+            ready=record.up,
+            flaw=flaw,
+        )
+
+    def _line(self, record: Tunnel, entry: TunnelEntry) -> Line:
+        policy = self._records.get((IpsecPolicy.TYPE, entry.policy))
+        if not isinstance(policy, IpsecPolicy):
+            raise _Flaw(f"IPsec policy {entry.policy} is not there")
+        suites = tuple(
+            _suite(policy, one)
+            for one in (self._records.get((IpsecProposal.TYPE, name)) for name in policy.proposals)
+            if isinstance(one, IpsecProposal)
+        )
+        if not suites:
+            raise _Flaw(f"IPsec policy {policy.name} has no proposal")
+        rules: tuple[AclRule, ...] = ()
+        if entry.acl:
+            acl = self._records.get((Acl.TYPE, record.context, entry.acl))
+            if not isinstance(acl, Acl):
+                raise _Flaw(f"access list {entry.acl} is not there")
+            if not acl.rules:
+                raise _Flaw(f"access list {entry.acl} has no rule")
+            rules = acl.rules
+        return Line(entry.seq, policy.name, suites, rules, policy.window)
+
+
+def _group_key(connection: Connection) -> GroupKey:
+    return (connection.context, connection.local, connection.remote, connection.version)
+
+
+def _needs(record: Tunnel) -> frozenset[Key]:
+    keys: set[Key] = {
+        (Context.TYPE, record.outer_context),
+        (IkePolicy.TYPE, record.outer_context, record.ike_policy),
+    }
+    for entry in record.entries:
+        keys.add((IpsecPolicy.TYPE, entry.policy))
+        if entry.acl:
+            keys.add((Acl.TYPE, record.context, entry.acl))
+    return frozenset(keys)
+
+
+def _check(proposals: tuple[model.IkeProposal, ...]) -> None:
+    for proposal in proposals:
+        known = (
+            proposal.encryption_algorithm in CIPHERS
+            and proposal.authentication_algorithm in INTEGRITY
+            and proposal.prf in PRFS
+            and proposal.dh_group in GROUPS
+        )
+        if not known:
+            raise _Flaw(f"IKE proposal {proposal.name} names an algorithm that is unknown here")
+
+
+def _proposal(record: IkeProposal) -> model.IkeProposal:
+    return model.IkeProposal(
+        name=record.name,
+        version=1 if record.version == 1 else 2,
+        dh_group=record.dh_group,
+        authentication_algorithm=record.integrity,
+        encryption_algorithm=record.cipher,
+        authentication="rsa-signature" if record.authentication == "rsa-signature" else "pre-shared-key",
+        lifetime=record.lifetime,
+        prf=record.prf,
+    )
+
+
+def _policy(record: IkePolicy) -> model.IkePolicy:
+    policy = model.IkePolicy(
+        name=record.name,
+        version=1 if record.version == 1 else 2,
+        mode="aggressive" if record.mode == "aggressive" else "main",
+        authentication="rsa-signature" if record.authentication == "rsa-signature" else "pre-shared-key",
+        validate_certificate_identity=record.validate_identity,
+        lifetime=record.lifetime,
+    )
+    if record.connection == "initiator-only":
+        return replace(policy, connection_type="initiator-only")
+    if record.connection == "responder-only":
+        return replace(policy, connection_type="responder-only")
+    return policy
+
+
+def _suite(policy: IpsecPolicy, record: IpsecProposal) -> Suite:
+    proposal = model.IpsecProposal(
+        name=record.name,
+        ip_comp=record.ip_comp,
+        ah=record.ah or None,
+        esp_authentication=record.esp_integrity or None,
+        esp_encryption=record.esp_cipher or None,
+        lifetime_seconds=record.seconds,
+        lifetime_kbytes=record.kbytes or None,
+    )
+    return Suite(
+        proposal,
+        proposal.ah,
+        record.esp_cipher or None,
+        record.esp_integrity or None,
+        record.ip_comp,
+        policy.pfs_group or None,
+        policy.esn,
+        record.seconds,
+        record.kbytes or None,
+    )

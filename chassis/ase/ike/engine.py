@@ -1,0 +1,281 @@
+"""The IKE engine of an ASP: one UDP port for both versions, and what keeps every configured tunnel up.
+
+Pure: datagrams and the data engine's words come in, messages of `chassis.ase.link` go out, time and randomness are
+arguments. Negotiations are sessions (`chassis.ase.ike.v1`, `.v2`), written against `chassis.ase.ike.host`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from math import inf
+from typing import Any, Final
+
+from chassis.ase.ike.arrivals import Arrivals
+from chassis.ase.ike.connection import Connection, Group, Line
+from chassis.ase.ike.connections import Connections
+from chassis.ase.ike.host import Blame, Child, IkeSettings, Path, Session
+from chassis.ase.ike.keeping import Keeping
+from chassis.ase.ike.logging import IkeLogger
+from chassis.ase.ike.payloads.numbers import Protocol
+from chassis.ase.ike.registry import Registry
+from chassis.ase.ike.requests import RequestError, answer
+from chassis.ase.ike.settings import read_settings
+from chassis.ase.ike.statistics import Statistics
+from chassis.ase.ike.v1.session import SessionV1
+from chassis.ase.ike.v2.session import SessionV2
+from chassis.ase.link import (
+    Configure,
+    Encapsulation,
+    FromIke,
+    IkeAlive,
+    IkeLog,
+    IkePacket,
+    IkeReply,
+    IkeRequest,
+    NoSa,
+    PeerMoved,
+    PeerSeen,
+    SaExpiring,
+    SaMove,
+    SaSeen,
+    ToIke,
+)
+
+ALIVE = 1.0
+"""Seconds between two signs of life."""
+
+LOWEST_SPI: Final = 256
+"""SPIs and CPIs below are reserved (RFC 4303 2.1, RFC 3173 3.3)."""
+CPI_END: Final = 61_440
+"""CPIs from here on are for private use (RFC 3173 3.3)."""
+
+NOWHERE: Final = Path(0, 0, 0, 0, 0)
+
+
+class Ike:
+    """All IKE of one ASP."""
+
+    def __init__(
+        self,
+        asp: str,
+        *,
+        random: Callable[[int], bytes],
+        wall_offset: float = 0.0,
+        settings: IkeSettings | None = None,
+    ) -> None:
+        """`random(n)` gives n unpredictable octets; `wall_offset` added to `now` is seconds since 1970."""
+        self.asp = asp
+        self.settings = IkeSettings() if settings is None else settings
+        self.statistics = Statistics()
+        self.registry = Registry()
+        self.keeping = Keeping(self)
+        self._arrivals = Arrivals(self, random)
+        self._connections = Connections()
+        self._random = random
+        self._wall_offset = wall_offset
+        self._logger = IkeLogger(asp)
+        self._out: list[FromIke] = []
+        self._serials: dict[int, int] = {}
+        self._spis: set[bytes] = set()
+        self._contacts: set[tuple[object, object]] = set()
+        self._current: Session | None = None
+        self._alive_at = -inf
+
+    # the process's calls
+
+    def start(self, now: float) -> list[FromIke]:
+        self._alive(now)
+        return self._flush()
+
+    def receive(self, message: ToIke, now: float) -> list[FromIke]:
+        """One message of the data engine."""
+        if isinstance(message, IkePacket):
+            self._arrivals.datagram(message, now)
+        elif isinstance(message, Configure):
+            self._configure(message, now)
+        elif isinstance(message, SaExpiring | SaSeen | PeerMoved):
+            session = self.registry.owners.get((message.tunnel, message.serial))
+            if session is None or session.closed:
+                pass
+            elif isinstance(message, SaExpiring):
+                self.run(session, session.expiring, message.serial, message.hard, message.reason, now)
+            elif isinstance(message, SaSeen):
+                self.run(session, session.seen, message.serial, now)
+            else:
+                self._moved(session, message)
+        elif isinstance(message, PeerSeen):
+            for tunnel in message.tunnels:
+                keeper = self.keeping.keepers.get(tunnel)
+                if keeper is not None and keeper.session is not None:
+                    self.run(keeper.session, keeper.session.alive, now)
+        elif isinstance(message, NoSa):
+            self.keeping.wanted(message.tunnel, message.entry, now)
+        elif isinstance(message, IkeRequest):
+            try:
+                self._out.append(IkeReply(message.number, answer(self, message.name, message.arguments, now)))
+            except RequestError as error:
+                self._out.append(IkeReply(message.number, {}, str(error)))
+        return self._flush()
+
+    def on_timer(self, now: float) -> list[FromIke]:
+        while (session := self.registry.due(now)) is not None:
+            self.run(session, session.on_timer, now)
+        self.keeping.on_timer(now)
+        if now >= self._alive_at:
+            self._alive(now)
+        return self._flush()
+
+    def wake(self) -> float:
+        return min(self.registry.wake(), self.keeping.wake(), self._alive_at)
+
+    # what sessions ask (chassis.ase.ike.host.Host)
+
+    def random(self, octets: int) -> bytes:
+        return self._random(octets)
+
+    def wall(self, now: float) -> float:
+        return now + self._wall_offset
+
+    def send(self, path: Path, data: bytes) -> None:
+        self.count("messages sent")
+        self.count("octets sent", len(data))
+        packet = IkePacket(path.context, path.local, path.local_port, path.remote, path.remote_port, data)
+        self._out.append(packet)
+
+    def emit(self, message: FromIke) -> None:
+        self._out.append(message)
+
+    def log(self, id: str, values: Mapping[str, Any], session: Session | None, path: Path, now: float) -> None:
+        record = self._logger.table(id, values, session, path, now)
+        if record is not None:
+            self._out.append(IkeLog(record))
+
+    def say(self, severity: str, text: str, session: Session | None, path: Path, now: float) -> None:
+        record = self._logger.own(severity, text, session, path, now)
+        if record is not None:
+            self._out.append(IkeLog(record))
+
+    def count(self, name: str, number: int = 1) -> None:
+        session = self._current
+        connection = None if session is None else session.connection
+        version = 0 if session is None else session.version
+        self.statistics.count(name, version, 0 if connection is None else connection.tunnel, number)
+
+    def group(self, context: int, local: int, remote: int, version: int) -> Group | None:
+        return self._connections.group(context, local, remote, version)
+
+    def ike_spi(self) -> bytes:
+        while True:
+            spi = self._random(8)
+            if any(spi) and spi not in self.registry.by_spi:
+                return spi
+
+    def spis(self, protocols: tuple[int, ...]) -> dict[int, bytes]:
+        result: dict[int, bytes] = {}
+        for protocol in protocols:
+            octets, end = (2, CPI_END) if protocol == Protocol.IPCOMP else (4, 1 << 32)
+            while True:
+                spi = self._random(octets)
+                if LOWEST_SPI <= int.from_bytes(spi, "big") < end and spi not in self._spis:
+                    break
+            self._spis.add(spi)
+            result[protocol] = spi
+        return result
+
+    def release(self, spis: Mapping[int, bytes]) -> None:
+        self._spis.difference_update(spis.values())
+
+    def serial(self, tunnel: int) -> int:
+        serial = self._serials[tunnel] = self._serials.get(tunnel, 0) + 1
+        return serial
+
+    def adopt(self, session: Session) -> None:
+        old = self._current
+        self.registry.add(session)
+        if old is not None and session.established:
+            self.keeping.succeeded(old, session)
+        self.registry.settle(session)
+
+    def up(self, session: Session, now: float) -> None:
+        self.registry.proved(session)
+        self.keeping.up(session, now)
+
+    def installed(self, session: Session, child: Child, now: float) -> None:
+        self.keeping.installed(session, child)
+
+    def removed(self, session: Session, child: Child, reason: str, now: float) -> None:
+        self.keeping.removed(session, child, reason, now)
+
+    def failed(self, session: Session, blame: Blame, now: float, line: Line | None = None) -> None:
+        self.count(f"failed {blame.cause}")
+        self.say("error", blame.text, session, session.path, now)
+        self.keeping.failed(session, blame, now, line)
+
+    def down(self, session: Session, reason: str, now: float) -> None:
+        self.keeping.down(session, reason, now)
+
+    def first_contact(self, connection: Connection) -> bool:
+        pair = (connection.identity.key, connection.expected.key)
+        if pair in self._contacts:
+            return False
+        self._contacts.add(pair)
+        return True
+
+    def contacted(self, session: Session, now: float) -> None:
+        self.keeping.contacted(session, now)
+
+    # what the parts of this engine ask
+
+    def run(self, session: Session, call: Callable[..., None], *arguments: Any) -> None:
+        """Do something with a session: what it counts is its tunnel's, and its timer is set anew afterwards."""
+        before, self._current = self._current, session
+        try:
+            call(*arguments)
+        finally:
+            self._current = before
+        self.registry.settle(session)
+
+    def initiate(self, connection: Connection, path: Path) -> Session:
+        """A session that begins; its first message leaves with `start`."""
+        if connection.version == 1:
+            return SessionV1.initiate(self, connection, path)
+        return SessionV2.initiate(self, connection, path)
+
+    @property
+    def connections(self) -> Mapping[int, Connection]:
+        """By tunnel number."""
+        return self._connections.by_tunnel
+
+    # inside
+
+    def _configure(self, message: Configure, now: float) -> None:
+        if message.settings:
+            self.settings, problems = read_settings(message.settings)
+            for problem in problems:
+                self.say("error", problem, None, NOWHERE, now)
+        changes = self._connections.apply(message.put, message.delete, message.whole)
+        for problem in self._connections.problems:
+            self.say("error", problem, None, NOWHERE, now)
+        self._connections.problems.clear()
+        for tunnel, (before, after) in changes.items():
+            self.keeping.configure(tunnel, before, after, now)
+
+    def _moved(self, session: Session, message: PeerMoved) -> None:
+        """Follow a peer whose NAT gave it another port: for IKE and for all its pairs (RFC 7296 2.23)."""
+        if not session.path.encapsulated:
+            return
+        session.path = replace(session.path, remote=message.remote, remote_port=message.remote_port)
+        way = Encapsulation(session.path.local_port, message.remote, message.remote_port)
+        for serial in self.keeping.keepers[message.tunnel].pairs:
+            if self.registry.owners.get((message.tunnel, serial)) is session:
+                self._out.append(SaMove(message.tunnel, serial, way))
+
+    def _alive(self, now: float) -> None:
+        late = max(now - self._alive_at, 0.0) if self._alive_at > -inf else 0.0
+        self._alive_at = now + ALIVE
+        self._out.append(IkeAlive(late, dict(self.statistics.total)))
+
+    def _flush(self) -> list[FromIke]:
+        out, self._out = self._out, []
+        return out

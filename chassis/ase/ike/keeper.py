@@ -1,0 +1,102 @@
+"""The keeper of one tunnel: which IKE SA serves it, which pairs it has, and when the next attempt is due.
+
+It has no timers of its own: `due` says when, the engine asks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import inf
+
+from chassis.ase.ike.connection import Connection
+from chassis.ase.ike.host import Child, Session
+
+SHY = 0.3
+"""Seconds that the end with the higher address waits before it begins: two that may both begin rarely collide."""
+
+SIMULTANEOUS = 5.0
+"""Seconds in which two IKE SAs of one tunnel count as begun at the same time."""
+
+STEADY = 30.0
+"""Seconds that an IKE SA has to stand for the next attempt after it to be a first one again."""
+
+
+@dataclass(slots=True, eq=False)
+class Keeper:
+    """`session` serves the tunnel, `attempt` is our own that does not stand yet; `pairs` by serial, oldest first.
+
+    `due` is when the next attempt, or the next try at a missing line, is to be made; `retries` has the lines that
+    failed, and when each may be tried again.
+    """
+
+    connection: Connection
+    session: Session | None = None
+    attempt: Session | None = None
+    rivals: list[Session] = field(default_factory=list)
+    """Further IKE SAs of the tunnel that stand: they are on their way out."""
+    pairs: dict[int, Child] = field(default_factory=dict)
+    stood_since: float = -inf
+    failures: int = 0
+    due: float = inf
+    retries: dict[int, float] = field(default_factory=dict)
+    reason: str = ""
+    identity: str = ""
+    told: tuple[object, ...] | None = None
+
+    @property
+    def first(self) -> float:
+        """Seconds before a first attempt."""
+        connection = self.connection
+        return SHY if connection.responds and connection.local > connection.remote else 0.0
+
+    @property
+    def wants(self) -> bool:
+        """Whether an IKE SA should stand and this end is to begin."""
+        connection = self.connection
+        return (
+            connection.wanted
+            and connection.ready
+            and not connection.flaw
+            and connection.initiates
+            and self.session is None
+            and self.attempt is None
+        )
+
+    def has(self, entry: int) -> bool:
+        """Whether a policy line has a pair."""
+        return any(pair.entry == entry for pair in self.pairs.values())
+
+    @property
+    def complete(self) -> bool:
+        lines = self.connection.lines
+        return bool(lines) and all(self.has(line.seq) for line in lines)
+
+    @property
+    def networks(self) -> tuple[int, ...]:
+        """The peer's networks over all pairs, each once: address and prefix length in turn."""
+        seen: dict[tuple[int, int], None] = {}
+        for pair in self.pairs.values():
+            seen.update(dict.fromkeys(pair.remote_networks))
+        return tuple([number for network in sorted(seen) for number in network])
+
+    def newest(self, entry: int) -> Child | None:
+        """The pair of a line that was installed last."""
+        found = None
+        for pair in self.pairs.values():
+            if pair.entry == entry:
+                found = pair
+        return found
+
+    def sessions(self) -> list[Session]:
+        """Every session of the tunnel, the serving one first."""
+        serving = [] if self.session is None else [self.session]
+        attempt = [] if self.attempt is None else [self.attempt]
+        return serving + attempt + self.rivals
+
+    def fail(self, reason: str, now: float, backoff: tuple[float, float], spread: float) -> None:
+        """An attempt came to nothing: the next one is due later each time. `spread` is random, 0 to 1."""
+        self.reason = reason
+        first, longest = backoff
+        wait = min(first * 2.0 ** min(self.failures, 16), longest)
+        self.failures += 1
+        self.due = now + wait * (0.75 + 0.5 * spread)

@@ -1,0 +1,75 @@
+"""Log lines of IKE: the guide's texts and our own, with what tells an operator which tunnel is meant.
+
+A line of one kind is said at most `BURST` times in a second; those beyond are counted into the next one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from chassis.ase.ike.host import Path, Session
+from chassis.ase.ike.messages import INFORMATIONAL, text
+from chassis.bus.messages import LogRecord, Value
+from chassis.net.address import format_address
+
+FACILITY: Final = "ike"
+BURST: Final = 20
+KINDS: Final = 512
+"""Kinds of lines that are told apart; more share their budget anew."""
+
+
+class IkeLogger:
+    """Makes records, or none where too many were made."""
+
+    def __init__(self, asp: str) -> None:
+        self._asp = asp
+        self._said: dict[str, tuple[int, int, int]] = {}
+        """By kind: the second, lines said in it, lines held back since."""
+
+    def table(
+        self, id: str, values: Mapping[str, Any], session: Session | None, path: Path, now: float
+    ) -> LogRecord | None:
+        """A line of the guide's tables."""
+        severity = "informational" if id in INFORMATIONAL else "error"
+        return self._record(severity, id, id, text(id, values), values, session, path, now)
+
+    def own(self, severity: str, said: str, session: Session | None, path: Path, now: float) -> LogRecord | None:
+        """A line of our own."""
+        return self._record(severity, "", f"{severity} {said[:60]}", said, {}, session, path, now)
+
+    def _record(
+        self,
+        severity: str,
+        id: str,
+        kind: str,
+        said: str,
+        values: Mapping[str, Any],
+        session: Session | None,
+        path: Path,
+        now: float,
+    ) -> LogRecord | None:
+        second = int(now)
+        at, count, held = self._said.get(kind, (second, 0, 0))
+        if at != second:
+            count = 0
+        if count >= BURST:
+            self._said[kind] = (second, count, held + 1)
+            return None
+        if len(self._said) >= KINDS:
+            self._said.clear()
+        self._said[kind] = (second, count + 1, 0)
+        plain: dict[str, Value] = {
+            name: value if isinstance(value, str | int | float | bool | bytes) else str(value)
+            for name, value in values.items()
+        }
+        plain["asp"] = self._asp
+        plain["peer"] = format_address(path.remote)
+        connection = None if session is None else session.connection
+        if connection is not None:
+            plain["tunnel"], plain["context"] = connection.name, connection.context_name
+        else:
+            plain["context"] = path.context
+        if held:
+            plain["held back"] = held
+        return LogRecord(now, severity, FACILITY, id, said, plain)

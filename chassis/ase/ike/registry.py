@@ -1,0 +1,103 @@
+"""The sessions of an IKE engine: found by SPI, by who began them, by their pairs; woken when they want to be."""
+
+from __future__ import annotations
+
+from heapq import heappop, heappush
+from itertools import count
+from math import inf
+
+from chassis.ase.ike.host import Path, Session
+
+First = tuple[int, int, int, int, bytes]
+"""(context, our address, the peer's address and port, its SPI) of a message that begins an IKE SA."""
+
+
+class Registry:
+    """No session is held twice; one that closed is let go at the next `settle`."""
+
+    def __init__(self) -> None:
+        self.by_spi: dict[bytes, Session] = {}
+        self.owners: dict[tuple[int, int], Session] = {}
+        """The session of each pair, by (tunnel, serial)."""
+        self.own: dict[bytes, None] = {}
+        """Our own attempts that do not stand yet."""
+        self._first: dict[First, Session] = {}
+        self._began: dict[bytes, First] = {}
+        self._half_open: dict[bytes, int] = {}
+        self._from: dict[int, int] = {}
+        self._timers: list[tuple[float, int, Session]] = []
+        self._set: dict[bytes, float] = {}
+        self._ids = count()
+
+    def add(self, session: Session) -> None:
+        """A session that began here, or that succeeds another."""
+        self.by_spi[session.spi] = session
+        if session.initiator and not session.established:
+            self.own[session.spi] = None
+
+    def answer(self, session: Session, path: Path, spi: bytes) -> None:
+        """A session that answers a peer's first message."""
+        first = (path.context, path.local, path.remote, path.remote_port, spi)
+        self.by_spi[session.spi] = session
+        self._first[first] = session
+        self._began[session.spi] = first
+        self._half_open[session.spi] = path.remote
+        self._from[path.remote] = self._from.get(path.remote, 0) + 1
+
+    def first(self, path: Path, spi: bytes) -> Session | None:
+        """Who answered this first message before."""
+        return self._first.get((path.context, path.local, path.remote, path.remote_port, spi))
+
+    def proved(self, session: Session) -> None:
+        """The peer has authenticated itself: the session no longer counts as half open."""
+        self.own.pop(session.spi, None)
+        remote = self._half_open.pop(session.spi, None)
+        if remote is not None:
+            self._from[remote] -= 1
+            if not self._from[remote]:
+                del self._from[remote]
+
+    @property
+    def half_open(self) -> int:
+        return len(self._half_open)
+
+    def half_open_from(self, remote: int) -> int:
+        return self._from.get(remote, 0)
+
+    def settle(self, session: Session) -> None:
+        """After anything that was done with a session: its next timer, or its end."""
+        spi = session.spi
+        if session.closed:
+            if self.by_spi.get(spi) is session:
+                del self.by_spi[spi]
+                self._set.pop(spi, None)
+            self.proved(session)
+            first = self._began.pop(spi, None)
+            if first is not None and self._first.get(first) is session:
+                del self._first[first]
+            return
+        at = session.wake()
+        if self._set.get(spi) == at:
+            return
+        if at == inf:
+            self._set.pop(spi, None)
+            return
+        self._set[spi] = at
+        heappush(self._timers, (at, next(self._ids), session))
+
+    def due(self, now: float) -> Session | None:
+        """A session whose time has come; it has to be settled afterwards."""
+        while self.wake() <= now:
+            _, _, session = heappop(self._timers)
+            del self._set[session.spi]
+            return session
+        return None
+
+    def wake(self) -> float:
+        timers = self._timers
+        while timers:
+            at, _, session = timers[0]
+            if self._set.get(session.spi) == at and self.by_spi.get(session.spi) is session:
+                return at
+            heappop(timers)
+        return inf

@@ -1,0 +1,66 @@
+"""An operator's commands for IKE: `clear`, `rekey`, `sas`, `statistics`, `keys`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from chassis.bus.messages import Attributes
+
+if TYPE_CHECKING:
+    from chassis.ase.ike.engine import Ike
+    from chassis.ase.ike.keeper import Keeper
+
+
+class RequestError(Exception):
+    """A command that cannot be carried out; the text goes to the operator."""
+
+
+def answer(ike: Ike, name: str, arguments: Attributes, now: float) -> Attributes:
+    """Carry out a command. `tunnel` in the arguments is a number; without it all tunnels are meant.
+
+    Raises:
+        RequestError: there is no such command or tunnel.
+    """
+    tunnels = _tunnels(ike, arguments)
+    if name == "clear":
+        for tunnel in tunnels:
+            ike.keeping.clear(tunnel, now)
+        return {"cleared": len(tunnels)}
+    if name == "rekey":
+        whole = arguments.get("what") == "ike"
+        return {"begun": sum(ike.keeping.rekey(tunnel, whole, now) for tunnel in tunnels)}
+    if name == "sas":
+        rows = [_row(ike.keeping.keepers[tunnel]) for tunnel in tunnels]
+        return cast("Attributes", {"tunnels": rows})
+    if name == "statistics":
+        counts = {str(tunnel): ike.statistics.tunnels.get(tunnel, {}) for tunnel in tunnels}
+        return cast("Attributes", {"total": dict(ike.statistics.total), "tunnels": counts})
+    if name == "keys":
+        secrets = [
+            row
+            for tunnel in tunnels
+            for session in ike.keeping.keepers[tunnel].sessions()
+            for row in session.secrets()
+        ]
+        return cast("Attributes", {"keys": secrets})
+    raise RequestError(f"IKE does not know {name!r}")
+
+
+def _tunnels(ike: Ike, arguments: Attributes) -> list[int]:
+    wanted = arguments.get("tunnel")
+    if wanted is None:
+        return sorted(ike.keeping.keepers)
+    if not isinstance(wanted, int) or wanted not in ike.keeping.keepers:
+        raise RequestError(f"no negotiated tunnel {wanted!r} is on {ike.asp}")
+    return [wanted]
+
+
+def _row(keeper: Keeper) -> dict[str, Any]:
+    return {
+        "tunnel": keeper.connection.tunnel,
+        "name": keeper.connection.name,
+        "up": keeper.complete,
+        "reason": keeper.reason,
+        "failures": keeper.failures,
+        "ike": [session.describe() for session in keeper.sessions()],
+    }

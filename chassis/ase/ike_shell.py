@@ -1,0 +1,80 @@
+"""The IKE process of an ASP: forked by it, fed by it, and gone with it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+
+import zmq
+from setproctitle import setproctitle
+
+from chassis.ase.ike.engine import Ike
+from chassis.ase.link import FromIke, ToIke
+from chassis.ase.pipe import Pipe, PipeClosed
+from chassis.bus.codec import carrier
+from chassis.bus.environment import Environment
+from chassis.bus.lifeline import die_with_parent
+from chassis.bus.loop import Loop
+
+NICE = 5
+"""The arithmetic of key exchanges yields to packets and heartbeats where they want the same core."""
+
+_encode_to, _decode_to = carrier(ToIke)
+_encode_from, _decode_from = carrier(FromIke)
+
+
+def start(env: Environment) -> tuple[Pipe, int]:
+    """Fork the process; the data engine's end of the pipe, and its process number."""
+    ours, its = socket.socketpair()
+    parent = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            die_with_parent(parent)
+            ours.close()
+            status = _run(env, Pipe(its, _encode_from, _decode_to))
+        finally:
+            os._exit(status)
+    its.close()
+    return Pipe(ours, _encode_to, _decode_from), pid
+
+
+def _run(env: Environment, pipe: Pipe) -> int:
+    setproctitle(f"chassis {env.node} {env.card} ike")
+    os.nice(NICE)
+    # The data engine's end of the pipe tells when to go.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    engine = Ike(env.card, random=os.urandom, wall_offset=time.time() - time.monotonic())
+    loop = Loop()
+    writing = False
+
+    def watch() -> None:
+        nonlocal writing
+        if pipe.pending == writing:
+            return
+        writing = pipe.pending
+        loop.remove(pipe.socket)
+        loop.add(pipe.socket, ready, zmq.POLLIN | zmq.POLLOUT if writing else zmq.POLLIN)
+
+    def send(messages: list[FromIke]) -> None:
+        for message in messages:
+            pipe.send(message)
+        watch()
+
+    def ready(now: float) -> None:
+        pipe.flush()
+        for message in pipe.receive():
+            send(engine.receive(message, time.monotonic()))
+        watch()
+
+    try:
+        loop.add(pipe.socket, ready)
+        send(engine.start(time.monotonic()))
+        loop.run(engine.wake, lambda now: send(engine.on_timer(now)))
+    except PipeClosed:
+        return 0
+    return 0
