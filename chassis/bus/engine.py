@@ -82,6 +82,13 @@ class Append:
 
 
 @dataclass(frozen=True, slots=True)
+class ToIke:
+    """A message of an ASP's data engine to its IKE process; `chassis.ase.link.ToIke` is the set of them."""
+
+    message: object
+
+
+@dataclass(frozen=True, slots=True)
 class ToLauncher:
     """The controller's word to the launcher: `kill` a hung card, or an `event` for the lab's history."""
 
@@ -116,6 +123,7 @@ Output = (
     | Perform
     | Persist
     | Append
+    | ToIke
     | ToLauncher
     | ToOperator
     | Stop
