@@ -5,7 +5,7 @@ Sessions of both versions are written against this page alone; the engine is `ch
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -195,11 +195,18 @@ class Host(Protocol):
     def adopt(self, session: Session) -> None:
         """A session that another one made (a rekeyed IKE SA): messages find it from now on."""
 
+    def siblings(self, session: Session) -> Sequence[Session]:
+        """Other sessions of the same connection that stand, oldest first: in version 1 pairs outlive their IKE SA
+        and pass to the one that stands."""
+
+    def changed(self, session: Session) -> None:
+        """A session did something to this other one: its timer is to be asked for anew, or it is closed."""
+
     def up(self, session: Session, now: float) -> None:
         """The IKE SA stands, its peer is authenticated, `session.connection` is known."""
 
     def installed(self, session: Session, child: Child, now: float) -> None:
-        """A pair was installed (after its `SaInstall` was emitted)."""
+        """A pair was installed (after its `SaInstall` was emitted), or has passed to this session from another."""
 
     def removed(self, session: Session, child: Child, reason: str, now: float) -> None:
         """A pair is gone (after its `SaDelete` was emitted)."""
