@@ -15,6 +15,7 @@ from chassis.ase.ike.messages import TEMPLATES
 from chassis.ase.ike.payloads.errors import PayloadError
 from chassis.ase.ike.payloads.header import Header
 from chassis.ase.ike.payloads.numbers import N1, N2, Exchange
+from chassis.ase.ike.payloads.v2 import MessageV2
 from chassis.ase.ike.v1.session import SessionV1
 from chassis.ase.ike.v2.cookies import Jar
 from chassis.ase.ike.v2.session import SessionV2
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 NO_SPI: Final = bytes(8)
 
-_SENDING_V1: Final = {
+_SENDING_V1: Final[dict[int, str]] = {
     N1.INVALID_MAJOR_VERSION: "ikev1-notify-invalid-major-version",
     N1.INVALID_MINOR_VERSION: "ikev1-notify-invalid-minor-version",
     N1.INVALID_FLAGS: "ikev1-notify-invalid-flags",
@@ -42,7 +43,8 @@ class Arrivals:
 
     def __init__(self, ike: Ike, random: Callable[[int], bytes]) -> None:
         self._ike = ike
-        self._jar = Jar(random)
+        self._random = random
+        self._jar: Jar | None = None
         self._answers = TokenBucket(refusals.RATE, refusals.BURST)
 
     def datagram(self, packet: IkePacket, now: float) -> None:
@@ -125,14 +127,29 @@ class Arrivals:
         if self._crowded(path):
             return
         if ike.registry.half_open >= ike.settings.half_open:
-            cookie = self._jar.demand(data, header, path, now)
-            if cookie is not None:
-                ike.count("cookies demanded")
-                self._refuse_v2(header, N2.COOKIE, cookie, data, path, now)
+            if not self._cookie(data, path, now):
                 return
         session = SessionV2.respond(ike, path, header)
         ike.registry.answer(session, path, header.spi_i)
         ike.run(session, session.receive, data, header, path, now)
+
+    def _cookie(self, data: bytes, path: Path, now: float) -> bool:
+        """Whether the peer has shown that it is where it says; if not, it is asked to."""
+        ike = self._ike
+        try:
+            message = MessageV2.parse(data)
+        except PayloadError as error:
+            self._wrong(error, None, path, data, now)
+            return False
+        if self._jar is None:
+            self._jar = Jar(self._random, now)
+        if self._jar.valid(message, path, now):
+            return True
+        demand = self._jar.demand(message, path, now)
+        if demand is not None:
+            ike.count("cookies demanded")
+            ike.send(path, demand)
+        return False
 
     def _crowded(self, path: Path) -> bool:
         """Whether no further negotiation may be begun for strangers, or for this one."""
