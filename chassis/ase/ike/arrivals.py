@@ -126,9 +126,8 @@ class Arrivals:
             return
         if self._crowded(path):
             return
-        if ike.registry.half_open >= ike.settings.half_open:
-            if not self._cookie(data, path, now):
-                return
+        if ike.registry.half_open >= ike.settings.half_open and not self._cookie(data, path, now):
+            return
         session = SessionV2.respond(ike, path, header)
         ike.registry.answer(session, path, header.spi_i)
         ike.run(session, session.receive, data, header, path, now)
