@@ -15,14 +15,15 @@ from pathlib import Path
 from struct import Struct
 
 import click
-from chassis.linecard.engine import LineCard
 
 from chassis.ase.engine import Asp
+from chassis.ase.ike.engine import Ike
 from chassis.ase.ipsec import state
 from chassis.bus import records
 from chassis.bus.records import Record
 from chassis.config.model import Config
 from chassis.config.render import render
+from chassis.linecard.engine import LineCard
 from chassis.net.ethernet import HEADROOM
 from chassis.sim.faults import SHORTEST, Faults
 from chassis.sim.node import CardModel, CardStart, ControllerStart, NodeModel, Variant
@@ -38,6 +39,9 @@ from launch.labparser import load
 
 SA_SLOTS = 64
 """SAs that a simulated ASP has room for: a short memory is quickly read by each start."""
+
+WALL = 1_700_000_000.0
+"""Seconds since 1970 at which a simulated clock begins: certificates have dates."""
 
 OTHER_MTU = 1300
 OTHER_WINDOW = 128
@@ -111,7 +115,7 @@ def _card(card: str, kind: str, config: Config) -> CardModel:
     if kind == inventory.LINE_CARD:
         ports = tuple(port for port in config.ports if inventory.card_of_port(config, port) == card)
         return CardModel(card, _line_card, ports)
-    return CardModel(card, _asp, memory=state.octets_for(SA_SLOTS))
+    return CardModel(card, _asp, memory=state.octets_for(SA_SLOTS), companion=_ike)
 
 
 def _line_card(start: CardStart) -> LineCard:
@@ -128,6 +132,10 @@ def _asp(start: CardStart) -> Asp:
         fresh=start.fresh,
         random=start.random,
     )
+
+
+def _ike(start: CardStart) -> Ike:
+    return Ike(start.card, random=start.random, wall_offset=WALL)
 
 
 def _tester(lab: labs.Lab, node: labs.Tester) -> TesterModel:

@@ -28,12 +28,14 @@ from chassis.bus.engine import (
     ToCard,
     ToController,
     ToFabric,
+    ToIke,
     ToLauncher,
     ToOperator,
     ToWire,
 )
 from chassis.bus.messages import Delta, Heartbeat, Hello, Reply, Snapshot, Welcome
 from chassis.bus.records import Record
+from chassis.sim.companion import Companion
 from chassis.sim.connection import Connection
 from chassis.sim.process import CONTROL, EVENT, FABRIC, Process, Waiting
 from chassis.sim.wires import RECONNECT, End
@@ -87,12 +89,16 @@ class ControllerStart:
 
 @dataclass(frozen=True, slots=True)
 class CardModel:
-    """A card of a router: how its engine is made, its ports, the size of its mapped memory (0: none)."""
+    """A card of a router: how its engine is made, its ports, the size of its mapped memory (0: none).
+
+    `companion` makes the engine of a process of its own that an ASP has beside it.
+    """
 
     card: str
     make: Callable[[CardStart], Any]
     ports: tuple[str, ...] = ()
     memory: int = 0
+    companion: Callable[[CardStart], Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +138,7 @@ class CardProcess(Process):
         """To the controller, while the connection stands."""
         self.peers: dict[str, Connection] = {}
         self.connected_to: Process | None = None
+        self.companion: Companion | None = None
         self.mute = False
         """It stood still for so long that nothing may leave it until it is welcome again."""
         self.held_back = 0.0
@@ -144,6 +151,7 @@ class CardProcess(Process):
             Connect: self._connect,
             Disconnect: self._disconnect,
             Perform: self._request,
+            ToIke: self._to_ike,
             Stop: lambda output: self.kill(),
         }
 
@@ -195,6 +203,10 @@ class CardProcess(Process):
         end = self.home.ends.get(output.port)
         if end is not None:
             end.send(output.batch)
+
+    def _to_ike(self, output: ToIke) -> None:
+        if self.companion is not None:
+            self.companion.take(output.message)
 
     def _unwanted(self, what: str, batch: Batch) -> None:
         why = "after it stood still" if self.mute else "of an epoch that it knows is over"
@@ -436,6 +448,10 @@ class Node:
             if port in self.ends:
                 self.ends[port].attach(process)
         process.begin(engine)
+        if model.companion is not None:
+            process.companion = companion = Companion(process, model.companion(start))
+            companion.begin(companion.engine)
+            process.tell(engine.ike_connected, self.world.now)
         self.world.after(self.world.delay(), self._join, process)
 
     def _counted(self, card: str) -> Counters:

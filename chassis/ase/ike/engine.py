@@ -6,7 +6,7 @@ arguments. Negotiations are sessions (`chassis.ase.ike.v1`, `.v2`), written agai
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from math import inf
 from typing import Any, Final
@@ -195,6 +195,12 @@ class Ike:
         self.registry.add(session)
         if old is not None and session.established:
             self.keeping.succeeded(old, session)
+        self.registry.settle(session)
+
+    def siblings(self, session: Session) -> Sequence[Session]:
+        return self.keeping.siblings(session)
+
+    def changed(self, session: Session) -> None:
         self.registry.settle(session)
 
     def up(self, session: Session, now: float) -> None:

@@ -250,6 +250,16 @@ class Keeping:
             if other is not session and other.established:
                 self._close(other, "the peer began anew", now, tell=False)
 
+    def siblings(self, session: Session) -> list[Session]:
+        """Other sessions of the same tunnel that stand, oldest first."""
+        keeper = self._keeper(session)
+        if keeper is None:
+            return []
+        serving = [] if keeper.session is None else [keeper.session]
+        return [
+            one for one in keeper.rivals + serving if one is not session and one.established and not one.closed
+        ]
+
     def succeeded(self, old: Session, new: Session) -> None:
         """A session made its own successor, which serves from now on."""
         keeper = self._keeper(new)
