@@ -22,6 +22,7 @@ from launch.lab import Endpoint, Lab, Link, Linux
 from launch.namespaces import Ground, available
 
 CLONE_NEWNET = 0x40000000
+ETH_P_ALL = 3
 IP_MTU_DISCOVER, IP_PMTUDISC_DO = 10, 2
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -94,8 +95,10 @@ class Namespaces:
         for child in children.read_text().split() if children.exists() else ():
             os.kill(int(child), number)
 
-    def socket(self, name: str, kind: int = socket.SOCK_DGRAM, protocol: int = 0) -> socket.socket:
-        """An IPv4 socket in the namespace, not blocking; its packets are never fragmented."""
+    def socket(
+        self, name: str, kind: int = socket.SOCK_DGRAM, protocol: int = 0, family: int = socket.AF_INET
+    ) -> socket.socket:
+        """A socket in the namespace, not blocking; IPv4 packets are never fragmented."""
         made: list[socket.socket | OSError] = []
 
         def attempt() -> None:
@@ -104,7 +107,7 @@ class Namespaces:
                 with open(f"/proc/{self._ground.pids[name]}/ns/net") as there:
                     if _libc.setns(there.fileno(), CLONE_NEWNET) != 0:
                         raise OSError(ctypes.get_errno(), "setns")
-                made.append(socket.socket(socket.AF_INET, kind, protocol))
+                made.append(socket.socket(family, kind, protocol))
             except OSError as error:
                 made.append(error)
 
@@ -114,8 +117,16 @@ class Namespaces:
         if isinstance(made[0], OSError):
             raise made[0]
         made[0].setblocking(False)
-        made[0].setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DO)
+        if family == socket.AF_INET:
+            made[0].setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DO)
         return made[0]
+
+    def tap(self, name: str, device: str) -> socket.socket:
+        """A socket that sees every frame of a device, in both directions."""
+        made = self.socket(name, socket.SOCK_RAW, socket.htons(ETH_P_ALL), socket.AF_PACKET)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+        made.bind((device, ETH_P_ALL))
+        return made
 
     def udp(self, name: str, address: str, port: int) -> socket.socket:
         """A UDP socket there, bound."""
