@@ -1,0 +1,162 @@
+"""What has no published vectors, done a second way from the RFC's formula; and what protection refuses."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+
+import pytest
+
+from chassis.ase.ike.crypto import keys_v1, keys_v2
+from chassis.ase.ike.crypto.ciphers import CIPHERS
+from chassis.ase.ike.crypto.macs import INTEGRITY, PRFS
+from chassis.ase.ike.crypto.protect_v1 import Chain
+from chassis.ase.ike.crypto.protect_v2 import Guard, IntegrityError
+from chassis.ase.ike.payloads import v2
+from chassis.ase.ike.payloads.chain import GENERIC
+from chassis.ase.ike.payloads.errors import PayloadError
+from chassis.ase.ike.payloads.header import HEADER_LENGTH, Header
+from chassis.ase.ike.payloads.numbers import N1, N2, V2
+from chassis.ase.ike.payloads.v2_notify import Vendor
+from chassis.ase.ike.proposals import ordered
+from chassis.config.model import IkePolicy, IkeProposal, ProposalRef
+
+HEADER_1 = Header(b"initiate", b"responds", 0, 0x10, 2, 0, 0, 0)
+HEADER_2 = Header(b"initiate", b"responds", 0, 0x20, 37, 8, 3, 0)
+
+
+def test_ivs_of_version_1_rfc_2409_appendix_b() -> None:
+    for name in ("des-cbc", "3des-cbc", "aes-256-cbc"):
+        cipher = CIPHERS[name]
+        for hash_name in ("md5", "sha1"):
+            iv = keys_v1.first_iv(hash_name, cipher, b"public of i", b"public of r")
+            assert iv == hashlib.new(hash_name, b"public of ipublic of r").digest()[: cipher.block_octets]
+            iv = keys_v1.message_iv(hash_name, cipher, b"last", 0x01020304)
+            assert iv == hashlib.new(hash_name, b"last\1\2\3\4").digest()[: cipher.block_octets]
+
+
+def test_nat_hash_rfc_3947() -> None:
+    expected = hashlib.sha1(b"initiateresponds" + bytes((10, 0, 0, 1)) + b"\x01\xf4").digest()
+    assert keys_v1.nat_hash("sha1", b"initiate", b"responds", bytes((10, 0, 0, 1)), 500) == expected
+    assert keys_v1.equal(expected, bytes(expected))
+    assert not keys_v1.equal(expected, expected[::-1])
+
+
+def test_skeyseed_of_a_rekeyed_ike_sa_rfc_7296_2_18() -> None:
+    seed = keys_v2.skeyseed_rekey(PRFS["hmac-md5"], b"old SK_d", b"g^ir", b"Ni", b"Nr")
+    assert seed == hmac.new(b"old SK_d", b"g^irNiNr", hashlib.md5).digest()
+
+
+def test_keymat_of_a_child_rfc_7296_2_17() -> None:
+    def t(block: bytes, counter: int, seed: bytes) -> bytes:
+        return hmac.new(b"SK_d", block + seed + bytes((counter,)), hashlib.sha1).digest()
+
+    for g_ir in (b"", b"g^ir"):
+        seed = g_ir + b"Ni" + b"Nr"
+        one = t(b"", 1, seed)
+        two = t(one, 2, seed)
+        assert keys_v2.keymat(PRFS["hmac-sha1"], b"SK_d", b"Ni", b"Nr", 33, g_ir) == (one + two)[:33]
+
+
+def test_keymat_is_cut_exactly() -> None:
+    with pytest.raises(ValueError, match="octets of keys"):
+        keys_v2.split_keymat(bytes(23), (8, 4))
+
+
+def test_proposals_go_by_sequence_number() -> None:
+    table = {name: IkeProposal(name, version=2 if name == "other" else 1) for name in ("a", "b", "c", "other")}
+    refs = (
+        ProposalRef(30, "a"),
+        ProposalRef(10, "c"),
+        ProposalRef(15, "other"),
+        ProposalRef(17, "lost"),
+        ProposalRef(20, "b"),
+    )
+    assert [proposal.name for proposal in ordered(IkePolicy("p", proposals=refs), table)] == ["c", "b", "a"]
+
+
+GUARD = Guard(CIPHERS["aes-128-cbc"], INTEGRITY["hmac-sha1-96"], b"e" * 16, b"a" * 20)
+GCM = Guard(CIPHERS["aes-128-gcm"], None, b"e" * 20)
+
+
+def sealed(guard: Guard, padded: bytes) -> bytes:
+    """A message with exactly this padded plaintext inside, authentic; a CBC one need not be whole blocks."""
+    iv = b"i" * guard.iv_octets
+    if guard.integrity is None:
+        raise AssertionError("for CBC")
+    cut = len(padded) - len(padded) % guard.cipher.block_octets
+    body = iv + guard.cipher.encrypt_cbc(guard.sk_e, iv, padded[:cut]) + padded[cut:]
+    size = 4 + len(body) + guard.icv_octets
+    head = Header(b"initiate", b"responds", V2.SK, 0x20, 37, 8, 3, HEADER_LENGTH + size)
+    clear = head.emit() + GENERIC.pack(V2.VENDOR, 0, size) + body
+    return clear + guard.integrity.icv(guard.sk_a, clear)
+
+
+def refusal(guard: Guard, message: bytes) -> PayloadError:
+    with pytest.raises(PayloadError) as caught:
+        guard.open(message, v2.MessageV2.parse(message))
+    return caught.value
+
+
+def test_padding_that_is_longer_than_the_plaintext_is_refused() -> None:
+    error = refusal(GUARD, sealed(GUARD, bytes(15) + b"\x10"))
+    assert (error.field, error.notify) == ("pad length", N2.INVALID_SYNTAX)
+    assert not isinstance(error, IntegrityError)
+
+
+def test_padding_may_fill_all_of_the_plaintext() -> None:
+    message = sealed(GUARD, bytes(15) + b"\x0f")
+    (payload,) = v2.MessageV2.parse(message).payloads
+    assert isinstance(payload, v2.Encrypted)
+    assert GUARD.unseal(message, payload) == b""
+
+
+def test_a_part_of_a_block_is_refused() -> None:
+    error = refusal(GUARD, sealed(GUARD, bytes(20)))
+    assert (error.field, error.notify) == ("length", N2.INVALID_SYNTAX)
+
+
+@pytest.mark.parametrize("guard", [GUARD, GCM])
+def test_too_little_to_hold_anything_is_not_authentic(guard: Guard) -> None:
+    size = guard.iv_octets + guard.icv_octets + guard.cipher.block_octets - 1
+    head = Header(b"initiate", b"responds", V2.SK, 0x20, 37, 8, 3, HEADER_LENGTH + 4 + size)
+    error = refusal(guard, head.emit() + GENERIC.pack(V2.VENDOR, 0, 4 + size) + bytes(size))
+    assert isinstance(error, IntegrityError)
+
+
+def test_a_message_without_an_encrypted_payload_is_not_authentic() -> None:
+    for payloads in ((), (Vendor(b"in clear"),)):
+        message = v2.MessageV2(HEADER_2, payloads).emit()
+        assert isinstance(refusal(GUARD, message), IntegrityError)
+
+
+def test_a_forged_aead_message_is_not_authentic() -> None:
+    message = bytearray(GCM.seal(HEADER_2, (Vendor(b"vendor"),), b"12345678"))
+    for place in (17, 29, 40, len(message) - 1):
+        forged = bytearray(message)
+        forged[place] ^= 1
+        assert isinstance(refusal(GCM, bytes(forged)), IntegrityError)
+
+
+def test_ivs_and_fragments_are_bounded() -> None:
+    with pytest.raises(ValueError, match="IV of 16"):
+        GUARD.seal(HEADER_2, (), b"short")
+    with pytest.raises(ValueError, match="no fragment fits"):
+        GUARD.fragments_needed((Vendor(b"v" * 100),), 80)
+    with pytest.raises(ValueError, match="fragments"):
+        GUARD.seal_fragments(HEADER_2, (Vendor(b"v" * 8000),), 120, bytes(16 * 300))
+
+
+def test_version_1_wants_whole_blocks() -> None:
+    chain = Chain(CIPHERS["3des-cbc"], b"k" * 24, b"i" * 8)
+    for size in (0, 7, 12):
+        message = HEADER_1.emit() + bytes(size)
+        with pytest.raises(PayloadError) as caught:
+            chain.open(message, HEADER_1)
+        assert caught.value.notify == N1.PAYLOAD_MALFORMED
+
+
+def test_a_cipher_without_cbc_says_so() -> None:
+    for name in ("null", "aes-128-gcm"):
+        with pytest.raises(ValueError, match="no CBC mode"):
+            CIPHERS[name].encrypt_cbc(b"", b"", b"")
