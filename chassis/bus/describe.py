@@ -6,11 +6,12 @@ import inspect
 import typing
 from dataclasses import fields
 
+from chassis.ase import link
 from chassis.bus import batch, codec, messages
 
 INTRODUCTION = f"""# The bus
 
-Printed from the types in `chassis/bus/` by `make docs`; a test holds the two together.
+Printed from the types in `chassis/bus/` and `chassis/ase/link.py` by `make docs`; a test holds the two together.
 
 Control messages travel between the controller's ROUTER and each card's DEALER as MessagePack: the message's name,
 then its fields in order. Protocol version {messages.PROTOCOL}. What does not decode is counted and dropped.
@@ -22,7 +23,9 @@ def _type(hint: object) -> str:
     text = getattr(hint, "__name__", "") if isinstance(hint, type) else str(hint)
     if "CardState" in text and "Route" in text:
         return "tuple[Record, ...]" if text.startswith("tuple") else "Record"
-    return text.replace("chassis.bus.records.", "").replace("chassis.bus.messages.", "").replace("|", "or")
+    for module in ("chassis.bus.records.", "chassis.bus.messages.", "chassis.ase.link."):
+        text = text.replace(module, "")
+    return text.replace("|", "or")
 
 
 def _summary(kind: type) -> str:
@@ -62,6 +65,15 @@ def describe() -> str:
     lines += ["| field | type |", "| --- | --- |"]
     lines += [f"| {item.name} | {str(item.type).replace('|', 'or')} |" for item in fields(batch.Batch)]
     lines += ["\n| step | number |", "| --- | --- |", *[f"| {step.name} | {step.value} |" for step in batch.Step]]
+    lines.append(
+        "\n## Inside an ASP: data engine to IKE\n\n"
+        "The two are processes of one ASP; the same encoding, on a socket that only they have."
+    )
+    lines += _table(typing.get_args(link.ToIke))
+    lines.append("\n## Inside an ASP: IKE to data engine")
+    lines += _table(tuple(kind for kind in typing.get_args(link.FromIke) if kind is not link.IkePacket))
+    lines.append("\n## Values inside them")
+    lines += _table((link.Encapsulation,))
     return "\n".join(lines) + "\n"
 
 

@@ -85,7 +85,11 @@ class NeighbourEvent:
 
 @dataclass(frozen=True, slots=True)
 class TunnelEvent:
-    """An ASP's word on a tunnel: whether its SAs can carry packets, and if not, why."""
+    """An ASP's word on a tunnel: whether its SAs can carry packets, and if not, why.
+
+    Of a negotiated tunnel `identity` is the peer's as it proved it, and `selectors` are the peer's networks as
+    negotiated, for traffic-selector routes: address and prefix length in turn.
+    """
 
     tunnel: int
     up: bool
@@ -93,6 +97,7 @@ class TunnelEvent:
     peer: int
     identity: str = ""
     sas: tuple[SaState, ...] = ()
+    selectors: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
