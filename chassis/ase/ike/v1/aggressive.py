@@ -1,0 +1,172 @@
+"""Aggressive mode (RFC 2409 5.1, 5.4): three messages, identities in clear, the key found by identity."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from chassis.ase.ike.connection import Connection
+from chassis.ase.ike.crypto.keys_v1 import equal
+from chassis.ase.ike.crypto.protect_v1 import open_payloads
+from chassis.ase.ike.identity import Identity
+from chassis.ase.ike.payloads.numbers import N1
+from chassis.ase.ike.payloads.v1 import PayloadV1
+from chassis.ase.ike.payloads.v1_identity import Id
+from chassis.ase.ike.payloads.v1_opaque import KE, Hash, Nonce
+from chassis.ase.ike.payloads.v1_sa import SA
+from chassis.ase.ike.proposals import Refusal, choose_v1, offer_v1
+from chassis.ase.ike.v1 import main, proofs
+from chassis.ase.ike.v1.faults import Stop, refused
+from chassis.ase.ike.v1.handshake import (
+    PSK,
+    Incoming,
+    in_clear,
+    is_encrypted,
+    maybe,
+    offered_method,
+    only,
+    sa_body,
+)
+from chassis.ase.ike.v1.phase1 import Event
+from chassis.config.model import IkeProposal
+
+if TYPE_CHECKING:
+    from chassis.ase.ike.v1.session import SessionV1
+
+
+# --- initiator ---
+
+
+def begin(session: SessionV1, connection: Connection, now: float) -> Event:
+    """Message 1. The group cannot be negotiated: proposals of another group than the first are left out."""
+    offer = offer_v1(_one_group(connection))
+    handshake = session.handshake
+    handshake.sa_i = offer.emit()
+    # The group is all that is needed of a choice to make our values; the answer brings the real one.
+    chosen = choose_v1(offer, connection.proposals, strict_lifetime=False)
+    assert not isinstance(chosen, Refusal)
+    handshake.choice = chosen
+    handshake.make_values(session.host.random, True)
+    requests = proofs.requests(session)
+    payloads: tuple[PayloadV1, ...] = (
+        offer,
+        KE(handshake.g_i),
+        Nonce(handshake.ni),
+        connection.identity.v1(),
+        *requests,
+        *main.VENDORS,
+    )
+    session.send_phase_1(payloads, now, wait=True)
+    return Event.BEGIN_AGGRESSIVE
+
+
+def _one_group(connection: Connection) -> list[IkeProposal]:
+    first = connection.proposals[0]
+    return [one for one in connection.proposals if one.dh_group == first.dh_group]
+
+
+def answer(session: SessionV1, message: Incoming) -> Event | None:
+    """Message 2: the responder's values, identity and proof. Message 3: our proof."""
+    if is_encrypted(message):
+        return None
+    payloads = in_clear(message)
+    handshake = session.handshake
+    connection = handshake.members[0]
+    main.check_answer(session, payloads, _one_group(connection))
+    main.note_vendors(session, payloads)
+    handshake.cky_r = message.header.spi_r
+    handshake.g_r, handshake.nr = only(payloads, KE).public, only(payloads, Nonce).value
+    claimed = only(payloads, Id)
+    handshake.derive(connection.psk, True)
+    _check_hash(session, payloads, claimed)
+    connection, identity = proofs.accept(session, payloads, claimed, message.now)
+    main.note_nat(session, payloads, message)
+    if (handshake.behind_nat or handshake.peer_behind_nat) and not session.path.encapsulated:
+        session.path = session.path.floated()
+    _, proof = proofs.prove(session, connection)
+    session.authenticated(connection, identity, payloads)
+    last = (*proof, *main.nat_payloads(session), *session.contact(connection))
+    session.send_phase_1(last, message.now, encrypted=True)
+    return Event.AGGRESSIVE_ANSWER
+
+
+# --- responder ---
+
+
+def offered(session: SessionV1, message: Incoming) -> Event | None:
+    """Message 1: the initiator's proposals, values and identity. Message 2: ours, with our proof."""
+    if is_encrypted(message):
+        return None
+    members = main.eligible(session, "aggressive")
+    payloads = in_clear(message)
+    handshake = session.handshake
+    handshake.sa_i = sa_body(message, payloads)
+    offer = only(payloads, SA)
+    claimed = only(payloads, Id)
+    identity = Identity.received(claimed)
+    found = proofs.candidates(handshake, identity)
+    strict = session.host.settings.strict_lifetime
+    # Proposals are judged first: which method was meant decides which lines an unknown identity gets.
+    ours = dict.fromkeys([proposal for one in found or members for proposal in one.proposals])
+    chosen = choose_v1(offer, tuple(ours), strict_lifetime=strict)
+    if isinstance(chosen, Refusal):
+        raise refused(chosen)
+    if not found:
+        if offered_method(chosen.answer) == PSK:
+            raise proofs.unexpected_psk(identity, protected=False)
+        raise proofs.unexpected_certified(session, identity, None, protected=False)
+    handshake.choice = chosen
+    handshake.members = tuple([one for one in found if chosen.proposal in one.proposals])
+    connection = handshake.members[0]
+    main.note_vendors(session, payloads)
+    handshake.g_i, handshake.ni = only(payloads, KE).public, only(payloads, Nonce).value
+    handshake.make_values(session.host.random, False)
+    handshake.derive(connection.psk, False)
+    session.claimed = claimed
+    own, proof = proofs.prove(session, connection)
+    reply = (
+        chosen.answer,
+        KE(handshake.g_r),
+        Nonce(handshake.nr),
+        own,
+        *proof,
+        *proofs.requests(session),
+        *main.VENDORS,
+        *main.nat_payloads(session),
+    )
+    session.send_phase_1(reply, message.now, wait=True)
+    return Event.AGGRESSIVE_OFFER
+
+
+def proof(session: SessionV1, message: Incoming) -> Event | None:
+    """Message 3: the initiator's proof, encrypted or not (RFC 2409 5.4 leaves it open)."""
+    handshake = session.handshake
+    assert handshake.chain is not None
+    assert session.claimed is not None
+    after = handshake.chain
+    if is_encrypted(message):
+        payloads, _, after = open_payloads(handshake.chain, message.data, message.header)
+    else:
+        payloads = in_clear(message)
+    _check_hash(session, payloads, session.claimed)
+    connection, identity = proofs.accept(session, payloads, session.claimed, message.now)
+    main.note_nat(session, payloads, message)
+    handshake.chain = after
+    session.path = message.path
+    session.note_contact(payloads)
+    session.authenticated(connection, identity, payloads)
+    return Event.PROOF
+
+
+def _check_hash(session: SessionV1, payloads: tuple[PayloadV1, ...], claimed: Id) -> None:
+    """With preshared keys: the peer's HASH."""
+    handshake = session.handshake
+    if not handshake.by_psk:
+        return
+    received = maybe(payloads, Hash)
+    digest = handshake.hash_of(not session.initiator, claimed.emit())
+    if received is None or not equal(received.value, digest):
+        raise Stop(
+            "preshared key",
+            "the peer's HASH does not verify: the preshared keys of the two ends differ, as it seems",
+            notify=N1.INVALID_HASH_INFORMATION,
+        )

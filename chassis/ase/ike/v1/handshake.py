@@ -1,0 +1,177 @@
+"""What the two ends of a phase 1 put together: cookies, values, keys (RFC 2409 section 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Final, TypeVar
+
+from chassis.ase.ike.connection import Connection, Group
+from chassis.ase.ike.crypto import keys_v1
+from chassis.ase.ike.crypto.groups import GROUPS, GroupError, KeyPair
+from chassis.ase.ike.crypto.keys_v1 import SkeyId
+from chassis.ase.ike.crypto.macs import PRFS_V1_HASH, PrfSpec
+from chassis.ase.ike.crypto.protect_v1 import Chain
+from chassis.ase.ike.host import Path
+from chassis.ase.ike.payloads.header import ENCRYPTION, HEADER_LENGTH, VERSION_1, Header
+from chassis.ase.ike.payloads.numbers import N1
+from chassis.ase.ike.payloads.v1 import PayloadV1, parse_payloads
+from chassis.ase.ike.payloads.v1_sa import SA
+from chassis.ase.ike.proposals import METHODS_V1, OAKLEY_METHOD, ChoiceV1
+from chassis.ase.ike.v1.faults import Stop
+
+NONCE_OCTETS: Final = 20
+NO_COOKIE: Final = bytes(8)
+PSK: Final = METHODS_V1["pre-shared-key"][0]
+
+P = TypeVar("P")
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """A message as it came."""
+
+    data: bytes
+    header: Header
+    path: Path
+    now: float
+
+
+@dataclass(slots=True)
+class Handshake:
+    """One phase 1. `sa_i` is the body of the initiator's SA payload as sent; `g_i`, `g_r` are public values.
+
+    `members` are the connections that the peer may still mean.
+    """
+
+    mode: int
+    cky_i: bytes
+    cky_r: bytes = NO_COOKIE
+    group: Group | None = None
+    members: tuple[Connection, ...] = ()
+    sa_i: bytes = b""
+    choice: ChoiceV1 | None = None
+    own: KeyPair | None = field(default=None, repr=False)
+    ni: bytes = b""
+    nr: bytes = b""
+    g_i: bytes = b""
+    g_r: bytes = b""
+    keys: SkeyId | None = field(default=None, repr=False)
+    chain: Chain | None = field(default=None, repr=False)
+    """At its place after the last encrypted message of phase 1."""
+    nat: bool = False
+    """Both ends speak RFC 3947."""
+    dpd: bool = False
+    behind_nat: bool = False
+    peer_behind_nat: bool = False
+    peer_contact: bool = False
+    """The peer said INITIAL-CONTACT."""
+
+    @property
+    def chosen(self) -> ChoiceV1:
+        assert self.choice is not None
+        return self.choice
+
+    @property
+    def prf(self) -> PrfSpec:
+        hash_number = self.chosen.integrity.v1_hash
+        assert hash_number is not None
+        return PRFS_V1_HASH[hash_number]
+
+    @property
+    def hash_name(self) -> str:
+        name = self.prf.hash_name
+        assert name is not None
+        return name
+
+    @property
+    def by_psk(self) -> bool:
+        return self.chosen.proposal.authentication == "pre-shared-key"
+
+    def header(self, exchange: int, message_id: int = 0) -> Header:
+        """The header of a message of this SA; `next_payload` and `length` are filled in later."""
+        return Header(self.cky_i, self.cky_r, 0, VERSION_1, exchange, 0, message_id, 0)
+
+    def make_values(self, random: Callable[[int], bytes], initiator: bool) -> None:
+        """Our public value and nonce in the chosen group."""
+        group = GROUPS[self.chosen.proposal.dh_group]
+        self.own = group.private(random(group.random_octets))
+        nonce = random(NONCE_OCTETS)
+        if initiator:
+            self.g_i, self.ni = self.own.public, nonce
+        else:
+            self.g_r, self.nr = self.own.public, nonce
+
+    def derive(self, psk: bytes | None, initiator: bool) -> None:
+        """SKEYID and the cipher, once all values are there; Stop for a public value that is none."""
+        chosen = self.chosen
+        assert self.own is not None
+        try:
+            secret = GROUPS[chosen.proposal.dh_group].shared(self.own, self.g_r if initiator else self.g_i)
+        except GroupError as error:
+            raise Stop("key exchange", str(error), notify=N1.INVALID_KEY_INFORMATION) from error
+        if self.by_psk:
+            if psk is None:
+                raise Stop("no key", "no preshared key is configured", notify=N1.AUTHENTICATION_FAILED)
+            skeyid = keys_v1.skeyid_psk(self.prf, psk, self.ni, self.nr)
+        else:
+            skeyid = keys_v1.skeyid_signature(self.prf, self.ni, self.nr, secret)
+        self.keys = keys_v1.derive(self.prf, skeyid, secret, self.cky_i, self.cky_r)
+        key = keys_v1.encryption_key(self.keys, chosen.cipher)
+        self.chain = Chain(chosen.cipher, key, keys_v1.first_iv(self.hash_name, chosen.cipher, self.g_i, self.g_r))
+
+    def hash_of(self, initiator: bool, id_body: bytes) -> bytes:
+        """HASH_I or HASH_R."""
+        assert self.keys is not None
+        make = keys_v1.hash_i if initiator else keys_v1.hash_r
+        return make(self.keys, self.g_i, self.g_r, self.cky_i, self.cky_r, self.sa_i, id_body)
+
+    def exchange_chain(self, message_id: int) -> Chain:
+        """The start of the chain of a quick mode or informational exchange."""
+        assert self.chain is not None
+        cipher = self.chain.cipher
+        iv = keys_v1.message_iv(self.hash_name, cipher, self.chain.iv, message_id)
+        return Chain(cipher, self.chain.key, iv)
+
+
+def in_clear(message: Incoming) -> tuple[PayloadV1, ...]:
+    """The payloads of a message that has to be in clear; raises PayloadError."""
+    return parse_payloads(message.header.next_payload, memoryview(message.data)[HEADER_LENGTH:])
+
+
+def is_encrypted(message: Incoming) -> bool:
+    return bool(message.header.flags & ENCRYPTION)
+
+
+def maybe(payloads: Iterable[PayloadV1], kind: type[P]) -> P | None:
+    """The first payload of a kind, None without one."""
+    return next((one for one in payloads if isinstance(one, kind)), None)
+
+
+def only(payloads: Iterable[PayloadV1], kind: type[P]) -> P:
+    """The one payload of a kind; Stop when it is missing or there are several."""
+    found = [one for one in payloads if isinstance(one, kind)]
+    if len(found) != 1:
+        raise Stop(
+            "malformed", f"{len(found)} payloads {kind.__name__} where one is due", notify=N1.PAYLOAD_MALFORMED
+        )
+    return found[0]
+
+
+def sa_body(message: Incoming, payloads: tuple[PayloadV1, ...]) -> bytes:
+    """The body of the SA payload, which has to be the first one, as it came."""
+    if not payloads or not isinstance(payloads[0], SA):
+        raise Stop("malformed", "the first payload is no SA", notify=N1.PAYLOAD_MALFORMED)
+    start = HEADER_LENGTH + 4
+    size = int.from_bytes(message.data[HEADER_LENGTH + 2 : start], "big")
+    return message.data[start : HEADER_LENGTH + size]
+
+
+def offered_method(sa: SA) -> int:
+    """The authentication method of the first transform that names one, 0 without any."""
+    for proposal in sa.proposals:
+        for transform in proposal.transforms:
+            for attribute in transform.attributes:
+                if attribute.type == OAKLEY_METHOD:
+                    return attribute.number
+    return 0

@@ -1,0 +1,138 @@
+"""Informational exchanges (RFC 2409 5.7): notifications and deletes, under the keys or in clear.
+
+What comes in clear proves nothing: it is logged and at most shortens a negotiation that has proved nothing either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+from chassis.ase.ike.crypto import keys_v1
+from chassis.ase.ike.crypto.protect_v1 import after_hash, open_payloads
+from chassis.ase.ike.host import Blame
+from chassis.ase.ike.payloads.errors import PayloadError
+from chassis.ase.ike.payloads.numbers import N1, Exchange, Protocol
+from chassis.ase.ike.payloads.v1 import MessageV1, PayloadV1, emit_payloads
+from chassis.ase.ike.payloads.v1_notify import Delete, Notify
+from chassis.ase.ike.payloads.v1_opaque import Hash
+from chassis.ase.ike.v1.faults import notify_name
+from chassis.ase.ike.v1.handshake import Incoming, in_clear, is_encrypted
+
+if TYPE_CHECKING:
+    from chassis.ase.ike.v1.session import SessionV1
+
+MOST_SPIS: Final = 64
+"""SPIs of one Delete payload that are looked at."""
+
+
+# --- out ---
+
+
+def sealed(session: SessionV1, payloads: Sequence[PayloadV1]) -> bytes:
+    """A whole message under the keys."""
+    handshake = session.handshake
+    message_id = session.message_id()
+    digest = keys_v1.quick_hash_1(session.keys, message_id, emit_payloads(payloads)[1])
+    header = handshake.header(Exchange.INFORMATIONAL_V1, message_id)
+    message, _ = handshake.exchange_chain(message_id).seal(header, (Hash(digest), *payloads))
+    return message
+
+
+def in_the_open(session: SessionV1, notify: int, data: bytes = b"") -> bytes:
+    """A whole message in clear, for a peer that has no keys with us."""
+    handshake = session.handshake
+    header = handshake.header(Exchange.INFORMATIONAL_V1, session.message_id())
+    spi = handshake.cky_i + handshake.cky_r
+    return MessageV1(header, (Notify(notify, Protocol.IKE, spi, data),)).emit()
+
+
+def delete(session: SessionV1) -> Delete:
+    """The Delete payload for the ISAKMP SA itself."""
+    return Delete(Protocol.IKE, (session.handshake.cky_i + session.handshake.cky_r,))
+
+
+# --- in ---
+
+
+def receive(session: SessionV1, message: Incoming) -> None:
+    if not is_encrypted(message):
+        _unprotected(session, message)
+        return
+    handshake = session.handshake
+    message_id = message.header.message_id
+    if handshake.keys is None or not message_id or session.was_used(message_id):
+        session.host.count("undecipherable")
+        return
+    try:
+        payloads, plain, _ = open_payloads(handshake.exchange_chain(message_id), message.data, message.header)
+    except PayloadError:
+        session.host.count("undecipherable")
+        return
+    first = payloads[0] if payloads else None
+    right = keys_v1.quick_hash_1(session.keys, message_id, after_hash(plain)) if payloads else b""
+    if not isinstance(first, Hash) or not keys_v1.equal(first.value, right):
+        session.host.count("undecipherable")
+        return
+    session.use(message_id)
+    session.heard_from(message)
+    for one in payloads[1:]:
+        if session.closed:
+            return
+        if isinstance(one, Notify):
+            _notified(session, one, message)
+        elif isinstance(one, Delete):
+            _deleted(session, one, message.now)
+
+
+def _unprotected(session: SessionV1, message: Incoming) -> None:
+    try:
+        payloads = in_clear(message)
+    except PayloadError:
+        session.host.count("malformed")
+        return
+    for one in payloads[:4]:
+        if not isinstance(one, Notify) or not session.may_speak(message.now):
+            continue
+        name = notify_name(one.notify)
+        session.log("ikev1-received-unprotected-notify", {"notify": name}, message.now)
+        if not session.established and one.is_error:
+            session.doom(Blame("refused by the peer", f"the peer refuses: {name}"), message.now)
+
+
+def _notified(session: SessionV1, one: Notify, message: Incoming) -> None:
+    now = message.now
+    if one.notify == N1.R_U_THERE:
+        if session.established and len(one.data) == 4 and session.may_speak(now):
+            session.tell((Notify(N1.R_U_THERE_ACK, Protocol.IKE, one.spi, one.data),), now)
+    elif one.notify == N1.R_U_THERE_ACK:
+        pass  # Any protected message is a sign of life; `heard_from` has noted it.
+    elif one.notify == N1.INITIAL_CONTACT:
+        if session.established:
+            session.peer_began_anew(now)
+    elif one.is_error:
+        name = notify_name(one.notify)
+        if session.may_speak(now):
+            session.log("ikev1-received-notify", {"notify": name}, now)
+        blame = Blame("refused by the peer", f"the peer refuses: {name}")
+        if session.established:
+            session.quick_refused(one.spi, blame, now)
+        else:
+            session.fail(blame, now)
+
+
+def _deleted(session: SessionV1, one: Delete, now: float) -> None:
+    if not session.established:
+        return
+    if one.protocol == Protocol.IKE:
+        for spi in one.spis[:MOST_SPIS]:
+            session.isakmp_deleted(spi, now)
+        return
+    if one.protocol not in (Protocol.AH, Protocol.ESP):
+        return
+    name = Protocol(one.protocol).name
+    for spi in one.spis[:MOST_SPIS]:
+        if session.may_speak(now):
+            values = {"protocol": name, "spi": int.from_bytes(spi, "big")}
+            session.log(f"ikev1-delete-received-{name.lower()}", values, now)
+        session.pair_deleted(one.protocol, spi, now)

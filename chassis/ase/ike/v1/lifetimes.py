@@ -1,0 +1,91 @@
+"""Lifetimes of IPsec SAs: the shorter of both ends holds, RESPONDER-LIFETIME says so (RFC 2407 4.5.4, S-034)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from chassis.ase.ike.child_proposals import LIFE_DURATION, LIFE_TYPE, ChildChoiceV1
+from chassis.ase.ike.payloads.numbers import N1
+from chassis.ase.ike.payloads.v1 import PayloadV1
+from chassis.ase.ike.payloads.v1_notify import Notify
+from chassis.ase.ike.payloads.v1_sa import Attribute
+from chassis.ase.ike.proposals import seconds
+
+if TYPE_CHECKING:
+    from chassis.ase.ike.v1.session import SessionV1
+
+SECONDS = 1
+KBYTES = 2
+_LEAST = 20
+"""Seconds: no peer may have us negotiate more often than that."""
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """`kbytes` 0 is no limit."""
+
+    seconds: int
+    kbytes: int
+
+
+def announcement(unit: int, value: int, protocol: int, spi: bytes) -> Notify:
+    """RESPONDER-LIFETIME for one unit (RFC 2407 4.6.3.1)."""
+    data = Attribute(LIFE_TYPE, unit).emit() + Attribute(LIFE_DURATION, seconds(value)).emit()
+    return Notify(N1.RESPONDER_LIFETIME, protocol, spi, data)
+
+
+def read(data: bytes) -> list[tuple[int, int]]:
+    """(unit, value) of each duration in a RESPONDER-LIFETIME; what is no attribute ends the list."""
+    found: list[tuple[int, int]] = []
+    unit = at = 0
+    while at + 4 <= len(data):
+        kind, value = int.from_bytes(data[at : at + 2], "big"), int.from_bytes(data[at + 2 : at + 4], "big")
+        at += 4
+        if not kind & 0x8000:
+            octets, at = data[at : at + value], at + value
+            value = int.from_bytes(octets, "big")
+        if kind & 0x7FFF == LIFE_TYPE:
+            unit = value
+        elif kind & 0x7FFF == LIFE_DURATION:
+            found.append((unit, value))
+    return found
+
+
+def of_responder(found: ChildChoiceV1, spis: Mapping[int, bytes]) -> tuple[Life, tuple[Notify, ...]]:
+    """What holds, and what the initiator has to be told because it offered more."""
+    suite = found.suite
+    protocol = suite.protocols[0]
+    notifies: list[Notify] = []
+    whole, kbytes = suite.seconds, suite.kbytes or 0
+    if found.peer_seconds is None or found.peer_seconds > whole:
+        notifies.append(announcement(SECONDS, whole, protocol, spis[protocol]))
+    else:
+        whole = max(found.peer_seconds, _LEAST)
+    if kbytes and (not found.peer_kbytes or found.peer_kbytes > kbytes):
+        notifies.append(announcement(KBYTES, kbytes, protocol, spis[protocol]))
+    elif found.peer_kbytes:
+        kbytes = found.peer_kbytes
+    return Life(whole, kbytes), tuple(notifies)
+
+
+def of_initiator(session: SessionV1, found: ChildChoiceV1, payloads: Sequence[PayloadV1], now: float) -> Life:
+    """What holds, after what the responder says of its own limits."""
+    suite = found.suite
+    whole, kbytes = suite.seconds, suite.kbytes or 0
+    for one in payloads:
+        if not isinstance(one, Notify) or one.notify != N1.RESPONDER_LIFETIME:
+            continue
+        for unit, value in read(one.data):
+            if unit == SECONDS and value:
+                name = "seconds"
+                whole = min(whole, max(value, _LEAST))
+            elif unit == KBYTES and value:
+                name = "kbytes"
+                kbytes = min(kbytes, value) if kbytes else value
+            else:
+                continue
+            session.log(f"ikev1-p2-responder-lifetime-{name}-notify", {"notify": "RESPONDER_LIFETIME"}, now)
+            session.log(f"ikev1-p2-responder-lifetime-{name}", {"notify": "RESPOND_NOTIFY", "value": value}, now)
+    return Life(whole, kbytes)

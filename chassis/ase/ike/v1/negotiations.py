@@ -1,0 +1,275 @@
+"""The quick modes of one session: which are asked for, which are under way, and whose turn it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import inf
+from typing import TYPE_CHECKING, Final
+
+from chassis.ase.ike.connection import Line
+from chassis.ase.ike.crypto import keys_v1
+from chassis.ase.ike.crypto.protect_v1 import Chain, after_hash, open_payloads
+from chassis.ase.ike.host import Blame
+from chassis.ase.ike.payloads.errors import PayloadError
+from chassis.ase.ike.payloads.v1 import PayloadV1
+from chassis.ase.ike.payloads.v1_identity import Id
+from chassis.ase.ike.payloads.v1_opaque import Hash
+from chassis.ase.ike.payloads.v1_sa import SA
+from chassis.ase.ike.v1 import informational, quick, selectors
+from chassis.ase.ike.v1.faults import Stop
+from chassis.ase.ike.v1.handshake import Incoming, is_encrypted, maybe
+from chassis.ase.ike.v1.phase2 import Event, State
+from chassis.ase.ike.v1.quick import REMEMBERED, Quick
+
+if TYPE_CHECKING:
+    from chassis.ase.ike.v1.session import SessionV1
+
+PARALLEL: Final = 8
+"""Quick modes of ours under way at once; the others wait."""
+ANSWERING: Final = 32
+"""Quick modes of the peer under way at once; one more is not answered yet."""
+KEPT: Final = 256
+"""Quick modes that are remembered in all."""
+
+
+class Negotiations:
+    """By message ID."""
+
+    def __init__(self, session: SessionV1) -> None:
+        self._session = session
+        self._all: dict[int, Quick] = {}
+        self._asked: dict[int, tuple[Line, int]] = {}
+        """By line: what is to be begun, and the serial of the pair that it succeeds."""
+
+    @property
+    def pending(self) -> list[Quick]:
+        return [one for one in self._all.values() if one.pending]
+
+    @property
+    def busy(self) -> bool:
+        return bool(self.pending)
+
+    # --- our own ---
+
+    def ask(self, line: Line, replaces: int, now: float) -> None:
+        """Begin one for a line, as soon as there is room and nothing of the line is under way."""
+        if any(one.initiator and one.line is not None and one.line.seq == line.seq for one in self.pending):
+            return
+        self._asked[line.seq] = (line, replaces)
+        self.drain(now)
+
+    def drain(self, now: float) -> None:
+        """Begin what may begin."""
+        session = self._session
+        if not session.established:
+            return
+        for seq, (line, replaces) in list(self._asked.items()):
+            pending = self.pending
+            if sum([one.initiator for one in pending]) >= PARALLEL:
+                return
+            if any(one.line is not None and one.line.seq == seq for one in pending):
+                continue  # The peer's for this line comes first: it may make ours needless.
+            del self._asked[seq]
+            try:
+                one = quick.begin(session, line, replaces, now)
+            except Stop as stop:
+                session.host.failed(session, Blame(stop.cause, stop.text), now, line)
+                continue
+            self._add(one)
+
+    def _add(self, one: Quick) -> None:
+        self._all[one.message_id] = one
+        if len(self._all) > KEPT:
+            done = next((key for key, old in self._all.items() if not old.pending), None)
+            if done is not None:
+                del self._all[done]
+
+    def take_over(self, elder: Negotiations) -> None:
+        """What an older session was asked for and has not begun."""
+        for seq, asked in elder._asked.items():
+            self._asked.setdefault(seq, asked)
+        elder._asked.clear()
+
+    def stop(self, now: float) -> None:
+        """The session ends."""
+        self._asked.clear()
+        for one in self.pending:
+            quick.give_up(self._session, one, None, now)
+
+    # --- messages ---
+
+    def receive(self, message: Incoming) -> None:
+        """A message of some quick mode."""
+        session, header, now = self._session, message.header, message.now
+        host = session.host
+        cookies = (session.handshake.cky_i, session.handshake.cky_r)
+        if (
+            not session.established
+            or not is_encrypted(message)
+            or not header.message_id
+            or (header.spi_i, header.spi_r) != cookies
+        ):
+            host.count("out of turn")
+            return
+        one = self._all.get(header.message_id)
+        if one is not None and one.answered.again(host, message.data):
+            return
+        fresh = one is None
+        if one is None:
+            answering = sum([not other.initiator for other in self.pending])
+            if session.was_used(header.message_id) or answering >= ANSWERING:
+                host.count("out of turn")
+                return
+            one = Quick(header.message_id, False, session.handshake.exchange_chain(header.message_id))
+        elif not one.pending:
+            return
+        try:
+            payloads, plain, after = open_payloads(one.chain, message.data, header)
+        except PayloadError:
+            host.count("undecipherable")
+            return
+        if not payloads or not isinstance(payloads[0], Hash):
+            host.count("undecipherable")
+            return
+        covered = after_hash(plain)
+        if fresh:
+            self._offered(one, message, payloads, covered, after)
+            return
+        before, one.chain = one.chain, after
+        one.answered.took(message.data)
+        try:
+            if one.state is State.OFFERED:
+                quick.answer(session, one, payloads, covered, now)
+                for rival in one.rivals:
+                    session.use(rival)
+                host.count("quick modes done")
+            else:
+                quick.confirm(session, one, payloads, now)
+        except Stop as stop:
+            if not stop.certain:
+                # Not the peer's, so what it has to say is still to come.
+                one.chain = before
+                one.answered.seen.pop()
+                host.count("undecipherable")
+                return
+            self._refuse(one, None, stop, now)
+            quick.give_up(session, one, Blame(stop.cause, stop.text), now)
+        session.heard_from(message)
+        self._after(one, now)
+
+    def _after(self, one: Quick, now: float) -> None:
+        """Something ended; what was asked for its line meanwhile is there now."""
+        if one.state is State.DONE and one.line is not None:
+            self._asked.pop(one.line.seq, None)
+        self.drain(now)
+
+    def _offered(
+        self, one: Quick, message: Incoming, payloads: tuple[PayloadV1, ...], covered: bytes, after: Chain
+    ) -> None:
+        session, now = self._session, message.now
+        digest = keys_v1.quick_hash_1(session.keys, one.message_id, covered)
+        first = payloads[0]
+        if not isinstance(first, Hash) or not keys_v1.equal(first.value, digest):
+            session.host.count("undecipherable")
+            return
+        session.heard_from(message)
+        rivals = self._rivals(payloads)
+        stronger = [other for other in rivals if other.message_id < one.message_id]
+        if stronger:
+            # Both ends began at once, and ours stays: the peer answers it and gives this one up.
+            for other in stronger:
+                other.rivals.add(one.message_id)
+            return
+        session.use(one.message_id)
+        one.answered.took(message.data)
+        one.chain = after
+        try:
+            quick.offer(session, one, payloads, now)
+        except Stop as stop:
+            session.host.count(f"failed {stop.cause}")
+            session.host.say("error", stop.text, session, session.path, now)
+            session.host.release(one.spis)
+            one.spis = {}
+            one.take(Event.FAIL)
+            one.forget = now + REMEMBERED
+            self._refuse(one, maybe(payloads, SA), stop, now)
+        else:
+            for other in rivals:
+                quick.give_up(session, other, None, now)
+        self._add(one)
+
+    def _rivals(self, payloads: tuple[PayloadV1, ...]) -> list[Quick]:
+        """Quick modes of ours without an answer, for a line that the peer now begins one for."""
+        ids = [one for one in payloads if isinstance(one, Id)]
+        waiting = [one for one in self._unanswered() if one.line is not None]
+        if len(ids) != 2 or not waiting:
+            return []
+        return [one for one in waiting if one.line and selectors.matching((one.line,), ids[1], ids[0])]
+
+    def _unanswered(self) -> Iterator[Quick]:
+        yield from [one for one in self.pending if one.state is State.OFFERED]
+
+    def _refuse(self, one: Quick, offered: SA | None, stop: Stop, now: float) -> None:
+        session = self._session
+        for row, values in stop.rows:
+            session.log(row, values, now)
+        if stop.notify and session.may_speak(now):
+            data = informational.sealed(session, (quick.refusal_notify(offered, stop.notify),))
+            one.answered.sent(data, session.path)
+            session.host.send(session.path, data)
+
+    def refused(self, spi: bytes, blame: Blame, now: float) -> None:
+        """The peer refuses a quick mode of ours: the one with this SPI, or the only one."""
+        waiting = list(self._unanswered())
+        found = [one for one in waiting if spi and spi in one.spis.values()]
+        if not found and len(waiting) == 1:
+            found = waiting
+        for one in found:
+            quick.give_up(self._session, one, blame, now)
+        if found:
+            self.drain(now)
+
+    def seen(self, serial: int, now: float) -> None:
+        """The peer sends by a pair that waits for message 3: it has it."""
+        for one in self.pending:
+            if one.state is State.ANSWERED and one.pair is not None and one.pair.child.serial == serial:
+                quick.confirmed(self._session, one, now)
+                self._after(one, now)
+                return
+        pair = self._session.pairs.by_serial(serial)
+        if pair is not None:
+            self._session.pairs.confirm(pair, now)
+
+    # --- time ---
+
+    def wake(self) -> float:
+        return min([one.due for one in self._all.values()], default=inf)
+
+    def on_timer(self, now: float) -> None:
+        session = self._session
+        for message_id, one in list(self._all.items()):
+            if one.forget <= now:
+                del self._all[message_id]
+                continue
+            resend = one.resend
+            if resend is None or resend.due > now or resend.fire(session.host, session.host.settings):
+                continue
+            began = now - _patience(session)
+            text = (
+                "the peer does not answer a quick mode"
+                if one.initiator
+                else "the peer did not confirm a quick mode"
+            )
+            quick.give_up(session, one, Blame("timeout", f"{text} a quick mode"), now)
+            if session.heard < began:
+                # Not a word in all that time: the peer has lost this SA, or is gone.
+                session.peer_is_dead("the peer does not answer", now)
+                return
+            self.drain(now)
+
+
+def _patience(session: SessionV1) -> float:
+    """Seconds that a message is sent again for."""
+    settings = session.host.settings
+    waits = [min(settings.retransmit * 2.0**step, settings.longest) for step in range(settings.retries + 1)]
+    return sum(waits) - settings.retransmit

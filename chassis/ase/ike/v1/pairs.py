@@ -1,0 +1,190 @@
+"""The pairs of SAs that quick modes made: which one sends, when it is succeeded, when it goes.
+
+Make before break. Of several pairs of one policy line the newest wins; it sends as soon as the peer is known to
+have it. Quick modes of one line follow each other at both ends in the same order (`quick` sees to that), so both
+ends agree which is the newest. Who began the newest deletes the older ones `LINGER` seconds later, tells the peer
+first and goes on receiving by them for `DRAIN` seconds; the other end waits `PATIENCE` seconds for that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from math import inf
+from typing import TYPE_CHECKING, Any, Final
+
+from chassis.ase.ike.host import Child
+from chassis.ase.ike.payloads.numbers import Protocol
+from chassis.ase.link import SaDelete, SaInstall, SaSwitch
+
+if TYPE_CHECKING:
+    from chassis.ase.ike.v1.session import SessionV1
+
+LINGER: Final = 5.0
+DRAIN: Final = 2.0
+PATIENCE: Final = 60.0
+RETRY: Final = 10.0
+"""Seconds until a successor that did not come is asked for again."""
+MAX_PAIRS: Final = 256
+"""Pairs of one connection; a peer that makes more is refused."""
+
+
+@dataclass(slots=True, eq=False)
+class Pair:
+    """`spis_in` are ours, `spis_out` the peer's, by protocol. Times are `now`'s; infinity is never."""
+
+    child: Child
+    install: SaInstall
+    spis_in: Mapping[int, bytes]
+    spis_out: Mapping[int, bytes]
+    suite: str
+    confirmed: bool
+    """The peer is known to have it."""
+    born: float
+    soft: float
+    hard: float
+    sending: bool = False
+    retire: float = inf
+    gone: float = inf
+    """When it is taken away, once the peer was told."""
+
+    @property
+    def due(self) -> float:
+        return min(self.soft, self.hard, self.retire) if self.gone == inf else self.gone
+
+
+class Pairs:
+    """The pairs of one session, oldest first."""
+
+    def __init__(self, session: SessionV1) -> None:
+        self._session = session
+        self.all: list[Pair] = []
+
+    def by_serial(self, serial: int) -> Pair | None:
+        return next((one for one in self.all if one.child.serial == serial), None)
+
+    def newest(self, entry: int) -> Pair | None:
+        """The pair of a line that has no successor."""
+        return next((one for one in reversed(self.all) if one.child.entry == entry and one.gone == inf), None)
+
+    # coming
+
+    def add(self, pair: Pair, now: float) -> None:
+        """Install a new pair; it sends at once if the peer is known to have it."""
+        host = self._session.host
+        entry = pair.child.entry
+        self.all.append(pair)
+        if pair.confirmed:
+            for other in self.all:
+                if other.child.entry == entry:
+                    other.sending = False
+            pair.sending = True
+        host.emit(replace(pair.install, send=pair.sending))
+        host.installed(self._session, pair.child, now)
+        self._settle(entry, now)
+
+    def confirm(self, pair: Pair, now: float) -> None:
+        """The peer has it."""
+        if not pair.confirmed:
+            pair.confirmed = True
+            self._settle(pair.child.entry, now)
+
+    def take_over(self, pairs: list[Pair], now: float) -> None:
+        """Pairs of a session that this one succeeds."""
+        self.all = pairs + self.all
+        for pair in pairs:
+            self._session.host.installed(self._session, pair.child, now)
+
+    def give_away(self) -> list[Pair]:
+        pairs, self.all = self.all, []
+        return pairs
+
+    def _settle(self, entry: int, now: float) -> None:
+        """The newest pair that the peer has sends, and the older ones are on their way out."""
+        live = [one for one in self.all if one.child.entry == entry and one.gone == inf]
+        sender = next((one for one in reversed(live) if one.confirmed), None)
+        if sender is None:
+            return
+        if not sender.sending:
+            for one in self.all:
+                if one.child.entry == entry:
+                    one.sending = False
+            sender.sending = True
+            self._session.host.emit(SaSwitch(sender.child.tunnel, sender.child.serial))
+        for one in live[: live.index(sender)]:
+            one.soft = inf
+            if one.retire == inf:
+                one.retire = now + (LINGER if sender.install.initiator else PATIENCE)
+
+    # going
+
+    def remove(self, pair: Pair, reason: str, now: float, *, tell: bool) -> None:
+        """Take it away at once; `tell` the peer. A successor that waits for its confirmation has to do now."""
+        if pair not in self.all:
+            return
+        if tell and pair.gone == inf:
+            self._session.send_delete(pair.spis_in, now)
+        entry = pair.child.entry
+        heir = self.newest(entry)
+        if heir is not None and heir is not pair and not heir.confirmed:
+            self.confirm(heir, now)
+        self.all.remove(pair)
+        host = self._session.host
+        host.emit(SaDelete(pair.child.tunnel, pair.child.serial, reason))
+        host.release(pair.spis_in)
+        host.removed(self._session, pair.child, reason, now)
+        self._settle(entry, now)
+
+    def deleted(self, protocol: int, spi: bytes, now: float) -> None:
+        """The peer deleted the SA that we send by with this SPI."""
+        for pair in self.all:
+            if pair.spis_out.get(protocol) == spi:
+                self.remove(pair, "deleted by the peer", now, tell=False)
+                return
+
+    # time
+
+    def wake(self) -> float:
+        return min([one.due for one in self.all], default=inf)
+
+    def on_timer(self, now: float) -> None:
+        session = self._session
+        for pair in list(self.all):
+            if pair.due > now or pair not in self.all:
+                continue
+            if pair.gone <= now:
+                self.remove(pair, "succeeded by another pair", now, tell=False)
+            elif pair.hard <= now:
+                self.remove(pair, "its lifetime ended", now, tell=True)
+            elif pair.retire <= now:
+                session.send_delete(pair.spis_in, now)
+                pair.gone = now + DRAIN
+            elif pair.soft <= now:
+                self.succeed(pair, now)
+
+    def succeed(self, pair: Pair, now: float) -> None:
+        """Have a successor negotiated, again after a while if none comes."""
+        session = self._session
+        pair.soft = now + RETRY
+        line = None if session.connection is None else session.connection.line(pair.child.entry)
+        if line is None:
+            pair.soft = inf
+        elif self.newest(pair.child.entry) is pair:
+            session.negotiate(line, pair.child.serial, now)
+
+    def describe(self) -> list[dict[str, Any]]:
+        """Never a key."""
+        return [
+            {
+                "serial": one.child.serial,
+                "line": one.child.entry,
+                "proposal": one.suite,
+                "spi_in": {Protocol(p).name.lower(): spi.hex() for p, spi in one.spis_in.items()},
+                "spi_out": {Protocol(p).name.lower(): spi.hex() for p, spi in one.spis_out.items()},
+                "sends": one.sending,
+                "began": one.born,
+                "ends": one.hard,
+                "leaving": one.retire < inf or one.gone < inf,
+            }
+            for one in self.all
+        ]

@@ -1,0 +1,233 @@
+"""Proofs of identity in phase 1, and whether the proved identity is the one that is expected (guide 5, 6.4.1).
+
+A connection is found by the peer's identity; the lines that a refusal logs are those of the guide's table 5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+
+from cryptography import x509
+
+from chassis.ase.ike.connection import Connection
+from chassis.ase.ike.credentials import CertificateError
+from chassis.ase.ike.crypto.auth import v1_sign, v1_verify
+from chassis.ase.ike.crypto.keys_v1 import equal
+from chassis.ase.ike.identity import Identity
+from chassis.ase.ike.payloads.numbers import N1, CertEncoding, Exchange, IdType
+from chassis.ase.ike.payloads.v1 import PayloadV1
+from chassis.ase.ike.payloads.v1_identity import Cert, CertReq, Id
+from chassis.ase.ike.payloads.v1_opaque import Hash, Signature
+from chassis.ase.ike.v1.faults import Row, Stop
+from chassis.ase.ike.v1.handshake import Handshake, maybe, only
+
+if TYPE_CHECKING:
+    from chassis.ase.ike.v1.session import SessionV1
+
+MAX_CERTIFICATES: Final = 8
+
+_SUFFIXES: Final = MappingProxyType(
+    {
+        IdType.DER_ASN1_DN: "dn",
+        IdType.IPV4_ADDR: "ipv4",
+        IdType.USER_FQDN: "user-fqdn",
+        IdType.FQDN: "fqdn",
+    }
+)
+
+
+def shown(identity: Identity) -> str:
+    """An identity as table 5 prints it: distinguished names with slashes."""
+    if identity.id_type == IdType.DER_ASN1_DN:
+        try:
+            rdns = x509.Name.from_bytes(identity.data).rdns
+        except ValueError:
+            return str(identity)
+        return "".join([f"/{rdn.rfc4514_string()}" for rdn in rdns])
+    return str(identity)
+
+
+# --- our own proof ---
+
+
+def requests(session: SessionV1) -> tuple[CertReq, ...]:
+    """CERTREQ for each authority that we trust; nothing with preshared keys."""
+    handshake = session.handshake
+    if handshake.by_psk:
+        return ()
+    credentials = next((one.credentials for one in handshake.members if one.credentials is not None), None)
+    names = () if credentials is None else credentials.names
+    return tuple([CertReq(CertEncoding.X509_SIGNATURE, name) for name in names[:MAX_CERTIFICATES]])
+
+
+def prove(session: SessionV1, connection: Connection) -> tuple[Id, tuple[PayloadV1, ...]]:
+    """(our ID payload, what proves it: HASH, or certificates and SIG)."""
+    handshake = session.handshake
+    own = connection.identity.v1()
+    digest = handshake.hash_of(session.initiator, own.emit())
+    if handshake.by_psk:
+        return own, (Hash(digest),)
+    found = None if connection.credentials is None else connection.credentials.select(connection.identity)
+    if found is None:
+        raise Stop(
+            "no certificate",
+            "there is no self certificate with its key in the PKI store of the context",
+            notify=N1.CERTIFICATE_UNAVAILABLE,
+        )
+    certificates = tuple([Cert(CertEncoding.X509_SIGNATURE, der) for der in found.ders])
+    return own, (*certificates, Signature(v1_sign(found.key, digest)))
+
+
+# --- the peer's proof ---
+
+
+def check_psk(handshake: Handshake, from_initiator: bool, payloads: Sequence[PayloadV1], claimed: Id) -> bool:
+    """Whether the peer's HASH is right."""
+    received = only(payloads, Hash)
+    return equal(received.value, handshake.hash_of(from_initiator, claimed.emit()))
+
+
+def check_signature(
+    session: SessionV1, connection: Connection, payloads: Sequence[PayloadV1], claimed: Id, now: float
+) -> tuple[Identity, ...]:
+    """The identities in the peer's certificate, once its SIG is right; raises Stop."""
+    ders = tuple(
+        [one.data for one in payloads if isinstance(one, Cert) and one.encoding == CertEncoding.X509_SIGNATURE]
+    )
+    if not ders:
+        raise Stop("certificate", "the peer sent no certificate", notify=N1.CERTIFICATE_UNAVAILABLE)
+    if connection.credentials is None or len(ders) > MAX_CERTIFICATES:
+        raise Stop("certificate", "the peer's certificates are not accepted", notify=N1.INVALID_CERTIFICATE)
+    try:
+        verified = connection.credentials.verify(ders, session.host.wall(now))
+    except CertificateError as error:
+        raise Stop("certificate", f"the peer's certificate: {error}", notify=N1.INVALID_CERTIFICATE) from error
+    signature = only(payloads, Signature)
+    digest = session.handshake.hash_of(not session.initiator, claimed.emit())
+    if not v1_verify(verified.public_key, digest, signature.value):
+        raise Stop("signature", "the peer's signature does not verify", notify=N1.INVALID_SIGNATURE)
+    return tuple(verified.identities)
+
+
+# --- whose it is ---
+
+
+def candidates(handshake: Handshake, identity: Identity) -> list[Connection]:
+    """Members that expect this identity and have the proposal that was chosen, if it was already."""
+    assert handshake.group is not None
+    known = handshake.group.by_identity.get(identity.key, ())
+    allowed = {id(member) for member in handshake.members}
+    return [
+        one
+        for one in known
+        if id(one) in allowed and (handshake.choice is None or handshake.choice.proposal in one.proposals)
+    ]
+
+
+def unexpected_psk(identity: Identity, *, protected: bool) -> Stop:
+    """Preshared keys: the identity is not the one that the policy expects."""
+    id_ = "ikev1-psk-id-ipv4" if identity.id_type == IdType.IPV4_ADDR else "ikev1-psk-id-fqdn"
+    row: Row = (id_, {"id_type": identity.type_name, "id": shown(identity)})
+    return Stop(
+        "identity",
+        f"the peer says that it is {identity}, which is not configured",
+        rows=(row,),
+        notify=N1.INVALID_ID_INFORMATION,
+        protected=protected,
+        certain=protected,
+    )
+
+
+def unexpected_certified(
+    session: SessionV1, identity: Identity, certified: Sequence[Identity] | None, *, protected: bool
+) -> Stop:
+    """Certificates: the identity in the ID payload is not configured.
+
+    An initiator knows which policy it speaks for: that one does not fit. A responder has looked for one: none
+    expects the peer. One that opens in aggressive mode is known by its identity alone, as dial-in users are, and
+    the guide has lines of its own for these. `certified` None: the certificate has not come yet.
+    """
+    values = {"id_type": identity.type_name, "id": shown(identity)}
+    kind = "ikev1-cert-id"
+    if session.initiator:
+        rows: list[Row] = [("ikev1-cert-id-payload-policy", values)]
+    else:
+        if session.handshake.mode == Exchange.AGGRESSIVE_MODE:
+            kind = "ikev1-cert-id-dialin"
+        suffix = _SUFFIXES.get(IdType(identity.id_type), "fqdn")
+        rows = [(f"{kind}-{suffix}", values)]
+    members = session.handshake.members
+    if certified is not None and not any(one.expected.same(name) for one in members for name in certified):
+        rows.append((f"{kind}-no-cert", {"count": 1}))
+    return _invalid_id(f"the peer says that it is {identity}, which is not configured", rows, kind, protected)
+
+
+def check_certified(connection: Connection, claimed: Identity, certified: Sequence[Identity]) -> None:
+    """What `validate-certificate-identity` asks for (B-045): the certificate carries the remote identity."""
+    if not connection.policy.validate_certificate_identity:
+        return
+    if any(connection.expected.same(name) for name in certified):
+        return
+    alike = next((name for name in certified if name.id_type == claimed.id_type), None)
+    if alike is None:
+        row: Row = ("ikev1-cert-id-no-cert", {"count": 1})
+    else:
+        row = (
+            "ikev1-cert-id-payload-cert",
+            {
+                "id_type": claimed.type_name,
+                "id": shown(claimed),
+                "cert_id_type": alike.type_name,
+                "cert_id": shown(alike),
+            },
+        )
+    text = f"the peer's certificate does not say {connection.expected}"
+    raise _invalid_id(text, [row], "ikev1-cert-id", protected=True)
+
+
+def _invalid_id(text: str, rows: Sequence[Row], kind: str, protected: bool) -> Stop:
+    return Stop(
+        "identity",
+        text,
+        rows=tuple(rows),
+        notify=N1.INVALID_ID_INFORMATION,
+        said=(f"{kind}-notify-invalid-id", {"notify": "INVALID_ID_INFORMATION"}),
+        protected=protected,
+        certain=protected,
+    )
+
+
+def accept(
+    session: SessionV1, payloads: Sequence[PayloadV1], claimed: Id, now: float
+) -> tuple[Connection, Identity]:
+    """The connection that an authenticated peer means, and its identity; raises Stop.
+
+    A preshared key was already proved by the HASH when this is asked; a signature is checked here.
+    """
+    handshake = session.handshake
+    identity = Identity.received(claimed)
+    certified: tuple[Identity, ...] | None = None
+    provisional = handshake.members[0]
+    if not handshake.by_psk:
+        certified = check_signature(session, provisional, payloads, claimed, now)
+    if session.initiator:
+        found = [one for one in handshake.members if one.expected.same(identity)]
+    else:
+        found = candidates(handshake, identity)
+        if handshake.by_psk:
+            # The key was picked by address before the peer had said who it is: it has to be its own.
+            found = [one for one in found if one.psk == provisional.psk]
+    if not found:
+        if certified is None:
+            raise unexpected_psk(identity, protected=True)
+        raise unexpected_certified(session, identity, certified, protected=True)
+    if certified is not None:
+        check_certified(found[0], identity, certified)
+    return found[0], identity
+
+
+def missing_proof(payloads: Sequence[PayloadV1], by_psk: bool) -> bool:
+    """Whether what proves the identity is not there at all."""
+    return maybe(payloads, Hash if by_psk else Signature) is None

@@ -1,0 +1,73 @@
+"""Messages that are sent again until they are answered, and answers that are repeated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from hashlib import blake2b
+
+from chassis.ase.ike.host import Host, IkeSettings, Path
+
+MAX_REPEATS = 12
+"""How often one answer is repeated: more than an honest peer asks, few enough to be no amplifier."""
+
+
+@dataclass(slots=True)
+class Resend:
+    """The message that waits for an answer: waits double up to `settings.longest`, `settings.retries` times."""
+
+    data: bytes = field(repr=False)
+    path: Path
+    due: float
+    wait: float
+    left: int
+
+    @classmethod
+    def begin(cls, settings: IkeSettings, data: bytes, path: Path, now: float) -> Resend:
+        return cls(data, path, now + settings.retransmit, settings.retransmit, settings.retries)
+
+    def fire(self, host: Host, settings: IkeSettings) -> bool:
+        """Send once more; False when it was sent often enough."""
+        if not self.left:
+            return False
+        self.left -= 1
+        self.wait = min(self.wait * 2, settings.longest)
+        self.due += self.wait
+        host.count("retransmitted")
+        host.send(self.path, self.data)
+        return True
+
+
+def digest(data: bytes) -> bytes:
+    """By what a message is known again."""
+    return blake2b(data, digest_size=16).digest()
+
+
+@dataclass(slots=True)
+class Answered:
+    """Messages of one exchange that were taken already: at most four, and the answer to the last of them."""
+
+    seen: list[bytes] = field(default_factory=list)
+    reply: bytes | None = field(default=None, repr=False)
+    path: Path | None = None
+    repeats: int = 0
+
+    def took(self, data: bytes) -> None:
+        """A message was taken; what is sent next is the answer to it."""
+        self.seen = [*self.seen[-3:], digest(data)]
+        self.reply = None
+        self.repeats = 0
+
+    def sent(self, data: bytes, path: Path) -> None:
+        self.reply, self.path = data, path
+
+    def again(self, host: Host, data: bytes) -> bool:
+        """Whether this message was taken before; the answer to the last one is repeated."""
+        known = digest(data)
+        if known not in self.seen:
+            return False
+        if known == self.seen[-1] and self.reply is not None and self.path is not None:
+            self.repeats += 1
+            if self.repeats <= MAX_REPEATS:
+                host.count("repeated")
+                host.send(self.path, self.reply)
+        return True

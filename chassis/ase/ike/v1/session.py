@@ -1,0 +1,598 @@
+"""One ISAKMP SA of version 1 and what is negotiated under it: the `Session` of `chassis.ase.ike.host`.
+
+The states are those of `phase1`; the messages are in `main`, `aggressive`, `quick` and `informational`. Version 1
+has no rekeying (B-047): a new phase 1 of the same connection takes the pairs over while they go on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from math import inf
+from typing import Any, Final, cast
+
+from chassis.ase.ike.connection import Connection, Line
+from chassis.ase.ike.crypto.keys_v1 import SkeyId
+from chassis.ase.ike.host import Blame, Host, Path
+from chassis.ase.ike.identity import Identity
+from chassis.ase.ike.payloads.errors import PayloadError
+from chassis.ase.ike.payloads.header import Header
+from chassis.ase.ike.payloads.numbers import N1, Exchange, Protocol
+from chassis.ase.ike.payloads.v1 import MessageV1, PayloadV1
+from chassis.ase.ike.payloads.v1_identity import Id
+from chassis.ase.ike.payloads.v1_notify import Delete, Notify
+from chassis.ase.ike.v1 import aggressive, informational, main
+from chassis.ase.ike.v1.dpd import Detector
+from chassis.ase.ike.v1.faults import Stop, malformed
+from chassis.ase.ike.v1.handshake import NO_COOKIE, Handshake, Incoming
+from chassis.ase.ike.v1.negotiations import Negotiations
+from chassis.ase.ike.v1.pairs import LINGER, PATIENCE, Pairs
+from chassis.ase.ike.v1.phase1 import STANDING, TABLE, Event, State
+from chassis.ase.ike.v1.resending import Answered, Resend, digest
+
+Handler = Callable[["SessionV1", Incoming], Event | None]
+
+HANDLERS: Final[dict[tuple[State, int], Handler]] = {
+    (State.IDLE, Exchange.MAIN_MODE): main.offered,
+    (State.OFFERED, Exchange.MAIN_MODE): main.choice,
+    (State.CHOSEN, Exchange.MAIN_MODE): main.values,
+    (State.VALUES_SENT, Exchange.MAIN_MODE): main.values_answered,
+    (State.VALUES_ANSWERED, Exchange.MAIN_MODE): main.proof,
+    (State.PROOF_SENT, Exchange.MAIN_MODE): main.proof_answered,
+    (State.IDLE, Exchange.AGGRESSIVE_MODE): aggressive.offered,
+    (State.AGGRESSIVE_SENT, Exchange.AGGRESSIVE_MODE): aggressive.answer,
+    (State.AGGRESSIVE_ANSWERED, Exchange.AGGRESSIVE_MODE): aggressive.proof,
+}
+"""Who takes the next message of phase 1; any other is passed over."""
+
+UNSUPPORTED: Final = frozenset((1, 3, 33))
+"""Exchanges of RFC 2408 and 2409 that are known and not spoken: base, authentication only, new group."""
+
+NOTIFIES: Final = 10
+"""Notifications, and lines about them, in a second."""
+MOST_IDS: Final = 4096
+"""Message IDs that are remembered."""
+
+
+class SessionV1:
+    """See `chassis.ase.ike.host.Session`."""
+
+    def __init__(self, host: Host, path: Path, handshake: Handshake, spi: bytes, initiator: bool) -> None:
+        self.host = host
+        self.path = path
+        self.handshake = handshake
+        self.spi = spi
+        self.initiator = initiator
+        self.version = 1
+        self.connection: Connection | None = None
+        self.established = False
+        self.closed = False
+        self.state = State.IDLE
+        self.identity: Identity | None = None
+        """The peer's, proved."""
+        self.claimed: Id | None = None
+        """The peer's ID payload in aggressive mode, not proved yet."""
+        self.pairs = Pairs(self)
+        self.negotiations = Negotiations(self)
+        self.heir: SessionV1 | None = None
+        self.heard = -inf
+        """When the last message came in that only the peer can have made."""
+        self._renewal: SessionV1 | None = None
+        self._void = False
+        self._answered = Answered()
+        self._bad: list[bytes] = []
+        self._resend: Resend | None = None
+        self._blame: Blame | None = None
+        self._deadline = inf
+        self._born = 0.0
+        self._soft = self._hard = self._retire = self._keepalive = inf
+        self._detector: Detector | None = None
+        self._used: dict[int, None] = {}
+        self._spoken = (-1, 0)
+
+    @classmethod
+    def initiate(cls, host: Host, connection: Connection, path: Path) -> SessionV1:
+        """One that begins; `start` sends its first message."""
+        cookie = host.ike_spi()
+        mode = Exchange.AGGRESSIVE_MODE if connection.policy.mode == "aggressive" else Exchange.MAIN_MODE
+        session = cls(host, path, Handshake(mode, cookie, members=(connection,)), cookie, True)
+        session.connection = connection
+        return session
+
+    @classmethod
+    def respond(cls, host: Host, path: Path, header: Header) -> SessionV1:
+        """One for a first message of main or aggressive mode, which `receive` takes next."""
+        cookie = host.ike_spi()
+        return cls(host, path, Handshake(header.exchange, header.spi_i, cookie), cookie, False)
+
+    # --- phase 1 ---
+
+    def start(self, now: float) -> None:
+        connection = self.connection
+        assert connection is not None
+        self._born = now
+        self._deadline = now + self.host.settings.give_up
+        self.host.count("begun")
+        begin = aggressive.begin if self.handshake.mode == Exchange.AGGRESSIVE_MODE else main.begin
+        self.take(begin(self, connection, now))
+
+    def receive(self, data: bytes, header: Header, path: Path, now: float) -> None:
+        if self.closed:
+            return
+        message = Incoming(bytes(data), header, path, now)
+        if self._deadline == inf and self.state is State.IDLE:
+            self._born = now
+            self._deadline = now + self.host.settings.give_up
+            self.host.count("begun")
+        if header.exchange in UNSUPPORTED:
+            self.log("ikev1-unsupported-xchgtype", {}, now)
+            if self.state is State.IDLE:
+                self.fail(Blame("malformed", f"exchange type {header.exchange} is not supported"), now)
+            return
+        try:
+            header.check()
+        except PayloadError as error:
+            self._stopped(malformed(error), now)
+            return
+        if header.exchange in (Exchange.MAIN_MODE, Exchange.AGGRESSIVE_MODE):
+            self._phase_1(message)
+        elif self.handshake.cky_i != header.spi_i:
+            self.host.count("undecipherable")
+        elif header.exchange == Exchange.QUICK_MODE:
+            self.negotiations.receive(message)
+        else:
+            informational.receive(self, message)
+
+    def _phase_1(self, message: Incoming) -> None:
+        header, now = message.header, message.now
+        handshake = self.handshake
+        if header.message_id:
+            row = ("ikev1-invalid-message-id", {"value": header.message_id})
+            text = f"message ID {header.message_id:#x} in phase 1"
+            self._stopped(Stop("malformed", text, rows=(row,), notify=N1.INVALID_MESSAGE_ID), now)
+            return
+        if digest(message.data) in self._bad or self._answered.again(self.host, message.data):
+            return
+        handler = HANDLERS.get((self.state, header.exchange))
+        expected = handshake.cky_r if self.state is not State.IDLE else NO_COOKIE
+        if (
+            handler is None
+            or header.spi_i != handshake.cky_i
+            or (expected != NO_COOKIE and header.spi_r != expected)
+            or (self.initiator and header.spi_r == NO_COOKIE)
+        ):
+            self.host.count("out of turn")
+            return
+        before, self._answered = self._answered, Answered(list(self._answered.seen))
+        self._answered.took(message.data)
+        try:
+            event = handler(self, message)
+        except (PayloadError, Stop) as error:
+            # The message is passed over, so that a forged one does not end what the real one would go on with.
+            self._answered = before
+            self._bad = [*self._bad[-7:], digest(message.data)]
+            self._stopped(malformed(error) if isinstance(error, PayloadError) else error, now)
+            return
+        if event is None:
+            self._answered = before
+            return
+        self.take(event)
+        if self.state in STANDING:
+            self._stand(now)
+
+    def take(self, event: Event) -> None:
+        """Go where the table of phase 1 says."""
+        self.state = TABLE[self.state][event]
+        self.established = self.state in STANDING
+        self.closed = self.state is State.CLOSED
+
+    def send_phase_1(
+        self, payloads: Sequence[PayloadV1], now: float, *, encrypted: bool = False, wait: bool = False
+    ) -> None:
+        """The next message of phase 1; with `wait` it is sent again until it is answered."""
+        handshake = self.handshake
+        header = handshake.header(handshake.mode)
+        if encrypted:
+            assert handshake.chain is not None
+            data, handshake.chain = handshake.chain.seal(header, tuple(payloads))
+        else:
+            data = MessageV1(header, tuple(payloads)).emit()
+        self._answered.sent(data, self.path)
+        self._resend = Resend.begin(self.host.settings, data, self.path, now) if wait else None
+        self.host.send(self.path, data)
+
+    def authenticated(self, connection: Connection, identity: Identity, payloads: tuple[PayloadV1, ...]) -> None:
+        """The peer proved who it is."""
+        self.connection = connection
+        self.identity = identity
+        self.note_contact(payloads)
+
+    def note_contact(self, payloads: tuple[PayloadV1, ...]) -> None:
+        self.handshake.peer_contact |= main.says_contact(payloads)
+
+    def contact(self, connection: Connection) -> tuple[Notify, ...]:
+        """INITIAL-CONTACT if it is due."""
+        if not self.host.first_contact(connection):
+            return ()
+        return (Notify(N1.INITIAL_CONTACT, Protocol.IKE, self.handshake.cky_i + self.handshake.cky_r),)
+
+    def _stand(self, now: float) -> None:
+        """The ISAKMP SA stands."""
+        host, handshake, connection = self.host, self.handshake, self.connection
+        assert connection is not None
+        settings = host.settings
+        lifetime = handshake.chosen.lifetime
+        rest = self.rest(lifetime)
+        self._resend = None
+        self._deadline = inf
+        self.heard = now
+        self._hard = now + lifetime
+        self._soft = self._hard - (rest if self.initiator else rest / 2)
+        if handshake.behind_nat:
+            self._keepalive = now + settings.nat_keepalive
+        if connection.keepalive and handshake.dpd:
+            first = int.from_bytes(host.random(4), "big") >> 1
+            self._detector = Detector(settings.dpd_interval, settings.dpd_tries, first)
+            self._detector.rest(now)
+        host.count("done")
+        if handshake.peer_contact:
+            self._elders_are_void()
+            host.up(self, now)
+            if not self.closed:
+                host.contacted(self, now)
+        else:
+            for elder in self._siblings():
+                elder.succeeded_by(self, now)
+            host.up(self, now)
+        if self.closed:
+            return
+        if not self.initiator and handshake.mode == Exchange.AGGRESSIVE_MODE:
+            # Its own message of aggressive mode went out before the peer was known.
+            notify = self.contact(connection)
+            if notify:
+                self.tell(notify, now)
+        self.negotiations.drain(now)
+
+    # --- what goes wrong ---
+
+    def _stopped(self, stop: Stop, now: float) -> None:
+        for row, values in stop.rows:
+            self.log(row, values, now)
+        if stop.notify and self.may_speak(now):
+            if stop.said is not None:
+                self.log(*stop.said, now)
+            if stop.protected:
+                spi = self.handshake.cky_i + self.handshake.cky_r
+                self.tell((Notify(stop.notify, Protocol.IKE, spi),), now)
+            else:
+                self.host.send(self.path, informational.in_the_open(self, stop.notify))
+        if self.established:
+            return
+        blame = Blame(stop.cause, stop.text)
+        if stop.certain:
+            if stop.protected and self.initiator:
+                # The responder may hold the SA for established already.
+                self.tell((informational.delete(self),), now)
+            self.fail(blame, now)
+        elif self.state is State.IDLE:
+            self.fail(blame, now)
+        else:
+            self.doom(blame, now)
+
+    def doom(self, blame: Blame, now: float) -> None:
+        """What was heard without proof lets no good come; an answer that is genuine may still, for a moment."""
+        if self._blame is None:
+            self._blame = blame
+            self._deadline = min(self._deadline, now + 2 * self.host.settings.retransmit)
+
+    def fail(self, blame: Blame, now: float) -> None:
+        """The negotiation comes to nothing."""
+        if self.closed or self.established:
+            return
+        self.take(Event.CLOSE)
+        self.host.failed(self, blame, now)
+        self.host.down(self, blame.text, now)
+
+    # --- time ---
+
+    def wake(self) -> float:
+        if self.closed:
+            return inf
+        return min(
+            self._deadline,
+            self._soft,
+            self._hard,
+            self._retire,
+            self._keepalive,
+            inf if self._resend is None else self._resend.due,
+            inf if self._detector is None else self._detector.due,
+            self.negotiations.wake(),
+            self.pairs.wake(),
+        )
+
+    def on_timer(self, now: float) -> None:
+        if self.closed:
+            return
+        if now >= self._deadline:
+            self.fail(self._blame or Blame("timeout", "the peer does not answer"), now)
+            return
+        resend = self._resend
+        if resend is not None and now >= resend.due and not resend.fire(self.host, self.host.settings):
+            self.fail(self._blame or Blame("timeout", "the peer does not answer"), now)
+            return
+        if self.established:
+            self._standing_timers(now)
+
+    def _standing_timers(self, now: float) -> None:
+        self.pairs.on_timer(now)
+        self.negotiations.on_timer(now)
+        if self.closed:
+            return
+        if now >= self._hard:
+            self.close("its lifetime ended", now)
+            return
+        if now >= self._retire:
+            if not self.negotiations.busy:
+                self.close("succeeded by another IKE SA", now)
+                return
+            self._retire = now + 1.0
+        if now >= self._soft:
+            self.rekey(now)
+        if now >= self._keepalive:
+            self._keepalive = now + self.host.settings.nat_keepalive
+            self.host.send(self.path, b"")
+        if self._detector is not None and now >= self._detector.due:
+            self._probe(self._detector, now)
+
+    def _probe(self, detector: Detector, now: float) -> None:
+        number = detector.probe(now)
+        if number is None:
+            self.peer_is_dead("the peer does not answer", now)
+            return
+        spi = self.handshake.cky_i + self.handshake.cky_r
+        self.host.count("probes")
+        self.tell((Notify(N1.R_U_THERE, Protocol.IKE, spi, number.to_bytes(4, "big")),), now)
+
+    def peer_is_dead(self, reason: str, now: float) -> None:
+        """Everything that was made with the peer goes; nobody is there to be told."""
+        self._void = True
+        self.close(reason, now, tell=False)
+
+    # --- what the engine asks ---
+
+    def negotiate(self, line: Line, replaces: int, now: float) -> None:
+        if self.closed:
+            return
+        if self.heir is not None and self.heir.established:
+            self.heir.negotiate(line, replaces, now)
+            self.host.changed(self.heir)
+            return
+        self.negotiations.ask(line, replaces, now)
+
+    def rekey(self, now: float) -> None:
+        connection = self.connection
+        settings = self.host.settings
+        if not self.established or connection is None or self.heir is not None:
+            self._soft = inf
+            return
+        self._soft = now + settings.give_up + settings.backoff[0]
+        if self._renewal is not None and not self._renewal.closed and not self._renewal.established:
+            return
+        if not connection.initiates:
+            self._soft = inf
+            self.host.say("info", "the peer is to begin the next phase 1", self, self.path, now)
+            return
+        self._renewal = SessionV1.initiate(self.host, connection, self.path)
+        self._renewal.start(now)
+        self.host.adopt(self._renewal)
+
+    def drop(self, serial: int, reason: str, now: float) -> None:
+        pair = self.pairs.by_serial(serial)
+        if pair is not None:
+            self.pairs.remove(pair, reason, now, tell=True)
+
+    def close(self, reason: str, now: float, *, tell: bool = True) -> None:
+        if self.closed:
+            return
+        if self.established:
+            self.negotiations.stop(now)
+            siblings = self._siblings()
+            heir = None if self._void else next((one for one in reversed(siblings) if not one._void), None)
+            if heir is not None:
+                heir.inherit(self, now)
+            for pair in list(self.pairs.all):
+                self.pairs.remove(pair, reason, now, tell=tell)
+            if tell:
+                self.tell((informational.delete(self),), now)
+            for one in siblings:
+                if one.heir is self:
+                    one.left_alone(now)
+        self.take(Event.CLOSE)
+        self.host.down(self, reason, now)
+
+    def expiring(self, serial: int, hard: bool, reason: str, now: float) -> None:
+        pair = self.pairs.by_serial(serial)
+        if pair is None:
+            return
+        self.pairs.succeed(pair, now)
+        if hard:
+            self.pairs.remove(pair, reason, now, tell=True)
+
+    def seen(self, serial: int, now: float) -> None:
+        self.alive(now)
+        self.negotiations.seen(serial, now)
+
+    def alive(self, now: float) -> None:
+        self.heard = now
+        if self._detector is not None:
+            self._detector.rest(now)
+
+    def configured(self, connection: Connection, now: float) -> None:
+        self.connection = connection
+        if not connection.keepalive:
+            self._detector = None
+        elif self._detector is None and self.established and self.handshake.dpd:
+            settings = self.host.settings
+            first = int.from_bytes(self.host.random(4), "big") >> 1
+            self._detector = Detector(settings.dpd_interval, settings.dpd_tries, first)
+            self._detector.rest(now)
+
+    # --- one SA after the other ---
+
+    def _siblings(self) -> list[SessionV1]:
+        found = [one for one in self.host.siblings(self) if isinstance(one, SessionV1)]
+        return [one for one in found if one is not self and one.established]
+
+    def succeeded_by(self, heir: SessionV1, now: float) -> None:
+        """A newer SA of the connection stands: it has our pairs, and we go once nothing is under way any more."""
+        self.heir = heir
+        self._renewal = None
+        self._soft = inf
+        # Who began the newer SA ends the older one; the other end only makes sure that it goes some time.
+        spread = self.host.random(1)[0] / 255
+        self._retire = now + (LINGER if heir.initiator else PATIENCE * (1 + spread))
+        self.take(Event.SUCCESSOR)
+        heir.inherit(self, now)
+        self.host.changed(self)
+
+    def inherit(self, elder: SessionV1, now: float) -> None:
+        """Take over what an older SA of the connection has."""
+        self.pairs.take_over(elder.pairs.give_away(), now)
+        self.negotiations.take_over(elder.negotiations)
+        self.host.changed(self)
+
+    def left_alone(self, now: float) -> None:
+        """The successor is gone, and this SA still stands."""
+        self.heir = None
+        self._retire = inf
+        self._soft = now + 1.0
+        self.take(Event.ALONE)
+        self.host.changed(self)
+
+    def _elders_are_void(self) -> None:
+        for elder in self._siblings():
+            elder._void = True
+
+    def peer_began_anew(self, now: float) -> None:
+        """INITIAL-CONTACT: whatever was made before this SA is not known to the peer any more."""
+        self._elders_are_void()
+        for pair in [one for one in self.pairs.all if one.born < self._born]:
+            self.pairs.remove(pair, "the peer began anew", now, tell=False)
+        self.host.contacted(self, now)
+
+    def isakmp_deleted(self, cookies: bytes, now: float) -> None:
+        """The peer deleted this SA, or another one of the connection."""
+        for one in (self, *self._siblings()):
+            if one.handshake.cky_i + one.handshake.cky_r == cookies:
+                one.close("deleted by the peer", now, tell=False)
+                if one is not self:
+                    self.host.changed(one)
+                return
+
+    def pair_deleted(self, protocol: int, spi: bytes, now: float) -> None:
+        """The peer deleted the SA that we send by with this SPI."""
+        for one in (self, *self._siblings()):
+            one.pairs.deleted(protocol, spi, now)
+
+    # --- for the exchanges ---
+
+    @property
+    def keys(self) -> SkeyId:
+        return cast(SkeyId, self.handshake.keys)
+
+    @property
+    def natted(self) -> bool:
+        return self.handshake.behind_nat or self.handshake.peer_behind_nat
+
+    def rest(self, lifetime: float) -> float:
+        """Seconds that are left of a lifetime when its successor is negotiated."""
+        settings = self.host.settings
+        share = int.from_bytes(self.host.random(2), "big") / 65_536
+        return lifetime * settings.margin * (1 - settings.jitter * share)
+
+    def log(self, row: str, values: Mapping[str, Any], now: float) -> None:
+        self.host.log(row, values, self, self.path, now)
+
+    def may_speak(self, now: float) -> bool:
+        """Whether the budget of this second allows another notification."""
+        second, count = self._spoken
+        if second != int(now):
+            count = 0
+        self._spoken = (int(now), count + 1)
+        return count < NOTIFIES
+
+    def tell(self, payloads: Sequence[PayloadV1], now: float) -> None:
+        """An informational exchange under the keys."""
+        if self.handshake.keys is not None and not self.closed:
+            self.host.send(self.path, informational.sealed(self, payloads))
+
+    def send_delete(self, spis: Mapping[int, bytes], now: float) -> None:
+        """Tell the peer that we no longer receive by these SPIs."""
+        payloads = [Delete(p, (spi,)) for p, spi in spis.items() if p in (Protocol.AH, Protocol.ESP)]
+        if payloads and self.established:
+            self.tell(payloads, now)
+
+    def message_id(self) -> int:
+        """A fresh one."""
+        while True:
+            found = int.from_bytes(self.host.random(4), "big")
+            if found and found not in self._used:
+                self.use(found)
+                return found
+
+    def use(self, message_id: int) -> None:
+        self._used[message_id] = None
+        if len(self._used) > MOST_IDS:
+            del self._used[next(iter(self._used))]
+
+    def was_used(self, message_id: int) -> bool:
+        return message_id in self._used
+
+    def heard_from(self, message: Incoming) -> None:
+        """A message came in that only the peer can have made; behind a NAT it may come from elsewhere now."""
+        if self.established:
+            self.alive(message.now)
+            if self.handshake.peer_behind_nat and message.path.encapsulated:
+                self.path = message.path
+
+    def quick_refused(self, spi: bytes, blame: Blame, now: float) -> None:
+        self.negotiations.refused(spi, blame, now)
+
+    # --- for people ---
+
+    def describe(self) -> dict[str, Any]:
+        handshake, connection = self.handshake, self.connection
+        chosen = handshake.choice
+        result: dict[str, Any] = {
+            "version": 1,
+            "mode": "aggressive" if handshake.mode == Exchange.AGGRESSIVE_MODE else "main",
+            "state": self.state.value,
+            "initiator": self.initiator,
+            "cookie_i": handshake.cky_i.hex(),
+            "cookie_r": handshake.cky_r.hex(),
+            "nat": {"local": handshake.behind_nat, "remote": handshake.peer_behind_nat},
+            "dpd": self._detector is not None,
+        }
+        if connection is not None:
+            result["tunnel"] = connection.name
+            result["identity_local"] = str(connection.identity)
+        if self.identity is not None:
+            result["identity_remote"] = str(self.identity)
+        if chosen is not None:
+            proposal = chosen.proposal
+            result["algorithms"] = {
+                "cipher": proposal.encryption_algorithm,
+                "integrity": proposal.authentication_algorithm,
+                "group": proposal.dh_group,
+                "authentication": proposal.authentication,
+            }
+        if self.established:
+            result["lifetime"] = chosen.lifetime if chosen is not None else 0
+            result["ends"] = self._hard
+            result["children"] = self.pairs.describe()
+        return result
+
+    def secrets(self) -> list[dict[str, str]]:
+        chain = self.handshake.chain
+        if chain is None:
+            return []
+        return [{"kind": "ikev1", "cookie_i": self.handshake.cky_i.hex(), "key": chain.key.hex()}]
