@@ -1,0 +1,123 @@
+"""Proof of identity in IKE_AUTH: made and judged (RFC 7296 2.15 and 3.8, RFC 7427). Each end goes its own way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from chassis.ase.ike.connection import Connection
+from chassis.ase.ike.credentials import CertificateError
+from chassis.ase.ike.crypto.auth import (
+    SIGNATURE_HASHES,
+    digital_auth,
+    digital_verify,
+    psk_auth,
+    psk_verify,
+    rsa_auth,
+    rsa_verify,
+)
+from chassis.ase.ike.crypto.macs import PrfSpec
+from chassis.ase.ike.identity import Identity
+from chassis.ase.ike.payloads.numbers import N2, AuthMethod, CertEncoding
+from chassis.ase.ike.payloads.v2 import PayloadV2
+from chassis.ase.ike.payloads.v2_identity import Cert, CertReq
+from chassis.ase.ike.payloads.v2_keys import Auth
+from chassis.ase.ike.payloads.v2_notify import Notify
+
+MAX_CERTIFICATES = 8
+"""Certificates of a peer that are looked at."""
+
+PREFERRED = (2, 3, 4, 1)
+"""Hashes of RFC 7427 in our order: SHA-256 first, SHA-1 last."""
+
+
+class AuthError(Exception):
+    """The peer is not who it should be, or we cannot prove who we are; the text is the operator's reason."""
+
+
+def announce() -> Notify:
+    """SIGNATURE_HASH_ALGORITHMS: what we can verify."""
+    return Notify(N2.SIGNATURE_HASH_ALGORITHMS, b"".join(number.to_bytes(2, "big") for number in PREFERRED))
+
+
+def announced(payloads: Iterable[PayloadV2]) -> tuple[int, ...]:
+    """Hashes of the peer's SIGNATURE_HASH_ALGORITHMS that we have too, in our order."""
+    for one in payloads:
+        if isinstance(one, Notify) and one.notify == N2.SIGNATURE_HASH_ALGORITHMS:
+            numbers = {int.from_bytes(one.data[at : at + 2], "big") for at in range(0, len(one.data), 2)}
+            return tuple(number for number in PREFERRED if number in numbers and number in SIGNATURE_HASHES)
+    return ()
+
+
+def request(connection: Connection) -> tuple[CertReq, ...]:
+    """CERTREQ: the authorities that we trust, if any."""
+    if connection.credentials is None or not connection.credentials.key_hashes:
+        return ()
+    return (CertReq(CertEncoding.X509_SIGNATURE, b"".join(connection.credentials.key_hashes)),)
+
+
+def prove(
+    connection: Connection, prf: PrfSpec, octets: bytes, hashes: tuple[int, ...]
+) -> tuple[tuple[Cert, ...], Auth]:
+    """(our certificates, our AUTH payload) over the signed `octets`; AuthError without the means."""
+    if connection.policy.authentication == "pre-shared-key":
+        if connection.psk is None:
+            raise AuthError("the IKE policy has no preshared key")
+        return (), Auth(AuthMethod.SHARED_KEY, psk_auth(prf, connection.psk, octets))
+    own = None if connection.credentials is None else connection.credentials.select(connection.identity)
+    if own is None:
+        raise AuthError(f"no certificate with a key for identity {connection.identity}")
+    certificates = tuple(Cert(CertEncoding.X509_SIGNATURE, der) for der in own.ders)
+    if hashes:
+        return certificates, Auth(AuthMethod.DIGITAL_SIGNATURE, digital_auth(own.key, octets, hashes[0]))
+    return certificates, Auth(AuthMethod.RSA_SIGNATURE, rsa_auth(own.key, octets))
+
+
+def verify(
+    connection: Connection,
+    prf: PrfSpec,
+    octets: bytes,
+    auth: Auth,
+    certificates: Iterable[Cert],
+    identity: Identity,
+    wall: float,
+) -> None:
+    """Judge the peer's AUTH payload over the signed `octets`; AuthError says what is wrong.
+
+    Which way the peer goes is its own choice, as long as we have what it takes to verify it (guide chapter 6).
+    `wall` is seconds since 1970, for the dates of certificates.
+    """
+    if auth.method == AuthMethod.SHARED_KEY:
+        if connection.psk is None:
+            raise AuthError(f"peer {identity} proves itself by preshared key, and the IKE policy has none")
+        if not psk_verify(prf, connection.psk, octets, auth.data):
+            raise AuthError(f"the proof of peer {identity} is wrong: the preshared keys differ")
+        return
+    if auth.method not in (AuthMethod.RSA_SIGNATURE, AuthMethod.DIGITAL_SIGNATURE):
+        raise AuthError(f"peer {identity} proves itself by method {auth.method}, which is not supported")
+    key = _public_key(connection, certificates, identity, wall)
+    check = rsa_verify if auth.method == AuthMethod.RSA_SIGNATURE else digital_verify
+    if not check(key, octets, auth.data):
+        raise AuthError(f"the signature of peer {identity} is wrong")
+
+
+def _public_key(
+    connection: Connection, certificates: Iterable[Cert], identity: Identity, wall: float
+) -> rsa.RSAPublicKey:
+    if connection.credentials is None:
+        raise AuthError(f"peer {identity} proves itself by certificate, and the context trusts none")
+    ders = tuple(one.data for one in certificates if one.encoding == CertEncoding.X509_SIGNATURE)
+    if not ders:
+        raise AuthError(f"peer {identity} proves itself by signature, but sent no X.509 certificate")
+    if len(ders) > MAX_CERTIFICATES:
+        raise AuthError(f"peer {identity} sent {len(ders)} certificates, at most {MAX_CERTIFICATES} are looked at")
+    try:
+        verified = connection.credentials.verify(ders, wall)
+    except CertificateError as error:
+        raise AuthError(f"certificate of peer {identity}: {error}") from error
+    if connection.policy.validate_certificate_identity and not any(
+        one.same(connection.expected) for one in verified.identities
+    ):
+        raise AuthError(f"the certificate of the peer does not carry identity {connection.expected}")
+    return verified.public_key

@@ -1,0 +1,110 @@
+"""The pairs of an IKE SA, and what the data engine is told of them: never a line without one while there is one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from chassis.ase.ike.host import Child
+from chassis.ase.ike.payloads.numbers import Protocol
+from chassis.ase.ike.v2.child_sa import ChildSa, Event, State
+from chassis.ase.link import SaDelete, SaInstall, SaMove, SaSwitch
+
+if TYPE_CHECKING:
+    from chassis.ase.ike.v2.session import SessionV2
+
+MAX_PER_LINE = 4
+"""Pairs of one policy line: the old one, a successor from each end, and one to spare."""
+
+
+class Children:
+    """`by_serial` holds every pair that is installed, oldest first; `sending` the one that sends, by policy line."""
+
+    def __init__(self) -> None:
+        self.by_serial: dict[int, ChildSa] = {}
+        self.sending: dict[int, ChildSa] = {}
+
+    def find(self, protocol: int, spi: bytes) -> ChildSa | None:
+        """The pair whose outbound SPI this is: what the peer calls its own."""
+        for child in self.by_serial.values():
+            if protocol != Protocol.IPCOMP and child.outbound.get(protocol) == spi:
+                return child
+        return None
+
+    def of(self, seq: int) -> list[ChildSa]:
+        """Pairs of a policy line, oldest first."""
+        return [child for child in self.by_serial.values() if child.line.seq == seq]
+
+    def served(self, seq: int) -> bool:
+        """Whether a policy line has a pair that lives on."""
+        return any(child.live for child in self.of(seq))
+
+
+def install(session: SessionV2, child: ChildSa, message: SaInstall, now: float) -> None:
+    """A pair comes into use; `message.send` says whether it sends from now on."""
+    children = session.children
+    children.by_serial[child.serial] = child
+    if message.send:
+        child.take(Event.INSTALL)
+        children.sending[child.line.seq] = child
+    else:
+        child.take(Event.STAND_BY)
+    session.host.emit(message)
+    session.host.installed(session, described(session, child), now)
+
+
+def described(session: SessionV2, child: ChildSa) -> Child:
+    """A pair as the engine keeps it."""
+    return Child(session.tunnel, child.serial, child.line.seq, child.networks, child.replaces)
+
+
+def switch(session: SessionV2, child: ChildSa) -> None:
+    """A pair that only received sends from now on."""
+    child.take(Event.SWITCH)
+    session.children.sending[child.line.seq] = child
+    session.host.emit(SaSwitch(session.tunnel, child.serial))
+
+
+def remove(session: SessionV2, child: ChildSa, reason: str, now: float) -> None:
+    """A pair goes; if it sent, another one of its line sends first."""
+    children, seq = session.children, child.line.seq
+    if children.by_serial.pop(child.serial, None) is None:
+        return
+    if children.sending.get(seq) is child:
+        del children.sending[seq]
+        _inherit(session, seq)
+    child.take(Event.END)
+    session.host.emit(SaDelete(session.tunnel, child.serial, reason))
+    session.host.release(child.inbound)
+    session.host.removed(session, described(session, child), reason, now)
+
+
+def _inherit(session: SessionV2, seq: int) -> None:
+    """Have the newest pair that is left send for a line."""
+    left = session.children.of(seq)
+    heir = next((one for one in reversed(left) if one.state is State.STANDBY), None)
+    if heir is not None:
+        switch(session, heir)
+        return
+    heir = next((one for one in reversed(left) if one.live), None)
+    if heir is None:
+        heir = next((one for one in reversed(left) if one.may(Event.RESUME)), None)
+        if heir is None:
+            return
+        heir.take(Event.RESUME)
+    session.children.sending[seq] = heir
+    session.host.emit(SaSwitch(session.tunnel, heir.serial))
+
+
+def remove_all(session: SessionV2, reason: str, now: float) -> None:
+    """All pairs go, none of them replaced."""
+    session.children.sending.clear()
+    for child in list(session.children.by_serial.values()):
+        remove(session, child, reason, now)
+
+
+def moved(session: SessionV2) -> None:
+    """The peer is reached by another address or port: so are its pairs."""
+    encapsulation = session.encapsulation
+    if encapsulation:
+        for serial in session.children.by_serial:
+            session.host.emit(SaMove(session.tunnel, serial, encapsulation[0]))

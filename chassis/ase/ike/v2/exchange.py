@@ -1,0 +1,140 @@
+"""Exchanges: requests of ours one at a time, sent again until answered; the peer's answered once (RFC 7296 2.1-2.3).
+
+The window is one request each way. What wants to be asked waits in a queue as a `Task`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
+
+from chassis.ase.ike.host import IkeSettings
+from chassis.ase.ike.payloads.numbers import Exchange
+from chassis.ase.ike.payloads.v2 import PayloadV2
+
+if TYPE_CHECKING:
+    from chassis.ase.ike.v2.session import SessionV2
+
+MAX_TASKS = 64
+"""Requests that may wait: eight lines, each with a rekey and deletes, are far below."""
+
+WORN = 0xFFFF_0000
+"""Message IDs from here on ask for a new IKE SA: they never start again from 0 (RFC 7296 2.2)."""
+
+
+class Task:
+    """One request of ours. `seq` is the policy line that it makes a pair for, 0 for none."""
+
+    exchange: ClassVar[int] = Exchange.INFORMATIONAL
+    urgent: ClassVar[bool] = False
+    """It goes before others that wait."""
+    bound: ClassVar[bool] = False
+    """It belongs to this IKE SA alone: a successor does not take it over."""
+
+    @property
+    def seq(self) -> int:
+        return 0
+
+    def begin(self, session: SessionV2, now: float) -> tuple[PayloadV2, ...] | None:
+        """What to send; None when there is nothing to ask any more."""
+        raise NotImplementedError
+
+    def answered(self, session: SessionV2, payloads: tuple[PayloadV2, ...], now: float) -> None:
+        """The peer's answer, authentic and readable."""
+
+    def unreadable(self, session: SessionV2, reason: str, now: float) -> None:
+        """The peer's answer is authentic, but no answer to this."""
+
+    def abandoned(self, session: SessionV2) -> None:
+        """The IKE SA ends before the answer: give back what was taken."""
+
+
+@dataclass(slots=True)
+class Outstanding:
+    """The request that waits for its answer. `wait` is the pause after the last sending, `left` how often it may
+    still be sent again."""
+
+    message_id: int
+    task: Task
+    datagrams: tuple[bytes, ...] = field(repr=False)
+    due: float
+    wait: float
+    left: int
+
+
+@dataclass(slots=True)
+class Answered:
+    """The last answer that we gave: what comes again is answered again, octet for octet."""
+
+    message_id: int
+    request: bytes = field(repr=False)
+    """The request as it came, or its first fragment."""
+    datagrams: tuple[bytes, ...] = field(repr=False)
+
+
+class Exchanges:
+    """Both directions of one IKE SA."""
+
+    def __init__(self, settings: IkeSettings) -> None:
+        self._settings = settings
+        self.next_id = 0
+        self.expected = 0
+        self.outstanding: Outstanding | None = None
+        self.last: Answered | None = None
+        self.queue: deque[Task] = deque()
+
+    @property
+    def worn(self) -> bool:
+        return max(self.next_id, self.expected) >= WORN
+
+    def put(self, task: Task) -> bool:
+        """Queue a request; False when too many wait."""
+        if len(self.queue) >= MAX_TASKS:
+            return False
+        if task.urgent:
+            self.queue.appendleft(task)
+        else:
+            self.queue.append(task)
+        return True
+
+    def sent(self, task: Task, datagrams: tuple[bytes, ...], now: float) -> None:
+        """A request left."""
+        wait = self._settings.retransmit
+        self.outstanding = Outstanding(self.next_id, task, datagrams, now + wait, wait, self._settings.retries)
+
+    def again(self, now: float) -> tuple[bytes, ...] | None:
+        """What is due to be sent again; None when it was sent often enough."""
+        outstanding = self.outstanding
+        assert outstanding is not None
+        if outstanding.left <= 0:
+            return None
+        outstanding.left -= 1
+        outstanding.wait = min(2 * outstanding.wait, self._settings.longest)
+        outstanding.due = now + outstanding.wait
+        return outstanding.datagrams
+
+    def steady(self, interval: float, tries: int, now: float) -> None:
+        """The request that has just left is sent `tries` times in all, `interval` seconds apart."""
+        if self.outstanding is not None:
+            self.outstanding.wait = interval
+            self.outstanding.due = now + interval
+            self.outstanding.left = tries - 1
+
+    def complete(self) -> Task:
+        """The answer came."""
+        outstanding, self.outstanding = self.outstanding, None
+        assert outstanding is not None
+        self.next_id = outstanding.message_id + 1
+        return outstanding.task
+
+    def tasks(self) -> list[Task]:
+        """Everything that is being asked or waits to be."""
+        first = [] if self.outstanding is None else [self.outstanding.task]
+        return [*first, *self.queue]
+
+    def empty(self) -> list[Task]:
+        """Forget what waits."""
+        waiting = list(self.queue)
+        self.queue.clear()
+        return waiting

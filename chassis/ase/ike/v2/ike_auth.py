@@ -1,0 +1,255 @@
+"""IKE_AUTH, both roles: who the ends are, and the first pair (RFC 7296 1.2, 2.15, 2.21.2)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from chassis.ase.ike.connection import Connection, Line
+from chassis.ase.ike.crypto.auth import signed_octets
+from chassis.ase.ike.host import Blame
+from chassis.ase.ike.identity import Identity
+from chassis.ase.ike.payloads.numbers import N2, V2, Exchange
+from chassis.ase.ike.payloads.v2 import PayloadV2
+from chassis.ase.ike.payloads.v2_identity import Cert, Id
+from chassis.ase.ike.payloads.v2_keys import Auth
+from chassis.ase.ike.payloads.v2_notify import Notify
+from chassis.ase.ike.payloads.v2_sa import SA
+from chassis.ase.ike.proposals import ChoiceV2, choose_v2
+from chassis.ase.ike.v2 import auth
+from chassis.ase.ike.v2.auth import AuthError
+from chassis.ase.ike.v2.children import install
+from chassis.ase.ike.v2.create import Made, Nonces, Offer, accept, answer, make_offer, pick
+from chassis.ase.ike.v2.exchange import Task
+from chassis.ase.ike.v2.ike_sa import Event
+from chassis.ase.ike.v2.informational import DeleteIke, DeleteSpis
+from chassis.ase.ike.v2.refused import Refused, name, refusal, syntax
+
+if TYPE_CHECKING:
+    from chassis.ase.ike.v2.session import SessionV2
+
+
+def _octets(session: SessionV2, identity: Id, *, ours: bool) -> bytes:
+    """What one end signs: its own first message, the other end's nonce, its own ID payload."""
+    ring = session.ring
+    by_initiator = ours == session.initiator
+    message = session.first_sent if ours else session.first_received
+    nonce = session.nonces[1] if by_initiator else session.nonces[0]
+    key = ring.keys.pi if by_initiator else ring.keys.pr
+    return signed_octets(ring.choice.prf, key, message, nonce, identity.emit())
+
+
+def _proof(session: SessionV2, connection: Connection) -> tuple[PayloadV2, ...]:
+    """Our ID, certificates and AUTH payloads; AuthError without the means."""
+    identity = connection.identity.v2(V2.ID_I if session.initiator else V2.ID_R)
+    octets = _octets(session, identity, ours=True)
+    certificates, proof = auth.prove(connection, session.ring.choice.prf, octets, session.hashes)
+    return (identity, *certificates, proof)
+
+
+def _judge(
+    session: SessionV2, connection: Connection, identity: Id, payloads: tuple[PayloadV2, ...], now: float
+) -> None:
+    """The peer's proof; AuthError says what is wrong."""
+    proof = next((one for one in payloads if isinstance(one, Auth)), None)
+    if proof is None:
+        raise AuthError(f"peer {Identity.received(identity)} wants EAP, which is not supported")
+    certificates = [one for one in payloads if isinstance(one, Cert)]
+    octets = _octets(session, identity, ours=False)
+    received, wall = Identity.received(identity), session.host.wall(now)
+    auth.verify(connection, session.ring.choice.prf, octets, proof, certificates, received, wall)
+
+
+def _said(payloads: tuple[PayloadV2, ...], notify: int) -> bool:
+    return any(isinstance(one, Notify) and one.notify == notify for one in payloads)
+
+
+class Proving(Task):
+    """The initiator's IKE_AUTH request."""
+
+    exchange: ClassVar[int] = Exchange.IKE_AUTH
+    bound: ClassVar[bool] = True
+
+    def __init__(self) -> None:
+        self._offer: Offer | None = None
+
+    @property
+    def seq(self) -> int:
+        return 0 if self._offer is None else self._offer.line.seq
+
+    def begin(self, session: SessionV2, now: float) -> tuple[PayloadV2, ...] | None:
+        connection = session.connection
+        assert connection is not None
+        try:
+            identity, *proof = _proof(session, connection)
+            self._offer = offer = _first_offer(session, connection)
+        except AuthError as error:
+            session.fail(Refused(N2.AUTHENTICATION_FAILED, str(error)), now)
+            return None
+        except Refused as refused:
+            session.fail(refused, now)
+            return None
+        certificates, own = tuple(proof[:-1]), proof[-1]
+        contact = (Notify(N2.INITIAL_CONTACT),) if session.host.first_contact(connection) else ()
+        return (
+            identity,
+            *certificates,
+            *contact,
+            *auth.request(connection),
+            connection.expected.v2(V2.ID_R),
+            own,
+            *offer.notifications(),
+            offer.sa(),
+            *offer.selectors(),
+        )
+
+    def answered(self, session: SessionV2, payloads: tuple[PayloadV2, ...], now: float) -> None:
+        connection = session.connection
+        assert connection is not None
+        identity = next((one for one in payloads if isinstance(one, Id) and one.type == V2.ID_R), None)
+        if identity is None:
+            error = refusal(payloads)
+            text = "sent no identity" if error is None else f"refuses us: {name(error.notify)}"
+            notify = N2.INVALID_SYNTAX if error is None else error.notify
+            self._fail(session, Refused(notify, f"the peer {text}"), now, tell=error is None)
+            return
+        received = Identity.received(identity)
+        try:
+            if not received.same(connection.expected):
+                raise AuthError(f"the peer calls itself {received}, expected is {connection.expected}")
+            _judge(session, connection, identity, payloads, now)
+        except AuthError as error:
+            self._fail(session, Refused(N2.AUTHENTICATION_FAILED, str(error)), now, tell=True)
+            return
+        session.peer_identity = received
+        session.authenticated(now, self.seq)
+        if not session.closed:
+            self._first_pair(session, payloads, now)
+        session.making = 0
+        if _said(payloads, N2.INITIAL_CONTACT) and not session.closed:
+            session.host.contacted(session, now)
+
+    def _first_pair(self, session: SessionV2, payloads: tuple[PayloadV2, ...], now: float) -> None:
+        offer = self._offer
+        assert offer is not None
+        try:
+            error = refusal(payloads)
+            if error is not None and not any(isinstance(one, SA) for one in payloads):
+                raise Refused(error.notify, f"the peer refuses a CHILD SA: {name(error.notify)}", error.data)
+            made = accept(session, offer, payloads, Nonces(*session.nonces), 0, now)
+        except Refused as refused:
+            if any(isinstance(one, SA) for one in payloads):
+                session.put(DeleteSpis({int(p): offer.spis[p] for p in offer.suites[0].protocols}))
+            self.abandoned(session)
+            session.line_failed(offer.line, refused, now)
+            return
+        session.host.count("children made")
+        install(session, made.child, made.install, now)
+
+    def _fail(self, session: SessionV2, refused: Refused, now: float, *, tell: bool) -> None:
+        """No IKE SA. The peer believes in one unless it refused us itself: then it is told."""
+        self.abandoned(session)
+        session.failed(refused, now)
+        if not tell:
+            session.end(refused.text, now)
+            return
+        session.take(Event.CLOSE)
+        session.deadline = now + session.host.settings.give_up
+        session.put(DeleteIke(refused.text, N2.AUTHENTICATION_FAILED))
+
+    def unreadable(self, session: SessionV2, reason: str, now: float) -> None:
+        self._fail(session, syntax(reason), now, tell=True)
+
+    def abandoned(self, session: SessionV2) -> None:
+        if self._offer is not None:
+            session.host.release(self._offer.spis)
+
+
+def _first_offer(session: SessionV2, connection: Connection) -> Offer:
+    """The first line that can be offered: what was asked for comes first."""
+    wanted = [connection.line(seq) for seq in session.wanted]
+    lines: list[Line] = [line for line in wanted if line is not None] or list(connection.lines)
+    first: Refused | None = None
+    for line in lines:
+        try:
+            return make_offer(session, line, with_group=False)
+        except Refused as refused:
+            first = first or refused
+    raise first or Refused(N2.NO_PROPOSAL_CHOSEN, "the tunnel has no IPsec policy")
+
+
+def respond(session: SessionV2, payloads: tuple[PayloadV2, ...], now: float) -> None:
+    """The responder's end."""
+    try:
+        connection, proof = _authenticate(session, payloads, now)
+    except Refused as refused:
+        session.reply((refused.payload,), now)
+        session.fail(refused, now)
+        return
+    line, made, error = _pair(session, connection, payloads, now)
+    contact = (Notify(N2.INITIAL_CONTACT),) if session.host.first_contact(connection) else ()
+    child = made.answer if made is not None else () if error is None else (error.payload,)
+    session.reply((*proof[:-1], *contact, proof[-1], *child), now)
+    session.authenticated(now, 0 if line is None else line.seq)
+    if not session.closed:
+        if made is not None:
+            session.host.count("children made")
+            install(session, made.child, made.install, now)
+        elif error is not None and line is not None:
+            session.line_failed(line, error, now)
+    elif made is not None:
+        session.host.release(made.child.inbound)
+    session.making = 0
+    if _said(payloads, N2.INITIAL_CONTACT) and not session.closed:
+        session.host.contacted(session, now)
+
+
+def _authenticate(
+    session: SessionV2, payloads: tuple[PayloadV2, ...], now: float
+) -> tuple[Connection, tuple[PayloadV2, ...]]:
+    """(which connection the peer means, our own proof); Refused for a peer that is not to come in."""
+    identity = next((one for one in payloads if isinstance(one, Id) and one.type == V2.ID_I), None)
+    if identity is None:
+        raise syntax("IKE_AUTH without an identity")
+    path, received = session.path, Identity.received(identity)
+    group = session.host.group(path.context, path.local, path.remote, 2)
+    connection = None if group is None else group.identified(received)
+    if connection is None:
+        text = f"no tunnel expects a peer that calls itself {received}"
+        raise Refused(N2.AUTHENTICATION_FAILED, text)
+    session.connection = connection
+    if not connection.wanted or not connection.responds or connection.flaw:
+        reason = connection.flaw or ("only initiates" if connection.wanted else "is not configured")
+        raise Refused(N2.AUTHENTICATION_FAILED, f"tunnel {connection.name}: {reason}")
+    if not isinstance(choose_v2(session.ring.choice.answer, connection.proposals), ChoiceV2):
+        raise Refused(N2.NO_PROPOSAL_CHOSEN, f"the IKE proposal is not one of tunnel {connection.name}")
+    try:
+        _judge(session, connection, identity, payloads, now)
+        proof = _proof(session, connection)
+    except AuthError as error:
+        raise Refused(N2.AUTHENTICATION_FAILED, str(error)) from error
+    session.peer_identity = received
+    return connection, proof
+
+
+def _pair(
+    session: SessionV2, connection: Connection, payloads: tuple[PayloadV2, ...], now: float
+) -> tuple[Line | None, Made | None, Refused | None]:
+    """(line, pair, why there is none): the peer may ask for an IKE SA alone."""
+    if not any(isinstance(one, SA) for one in payloads):
+        return None, None, None
+    try:
+        picked = pick(session, payloads, connection.lines, with_group=False)
+    except Refused as refused:
+        return (connection.lines[0] if connection.lines else None), None, refused
+    try:
+        made = answer(session, picked, payloads, Nonces(*session.nonces), 0, now, send=True)
+    except Refused as refused:
+        session.host.release(picked.spis)
+        return picked.line, None, refused
+    return picked.line, made, None
+
+
+def blame_silence(session: SessionV2) -> Blame:
+    """Why a negotiation that nobody answered came to nothing."""
+    end = "no IKE_AUTH came" if not session.initiator else "the peer does not answer"
+    return Blame("no answer", end)

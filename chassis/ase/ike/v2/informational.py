@@ -1,0 +1,132 @@
+"""INFORMATIONAL: deletes of both kinds, liveness (RFC 7296 1.4, 2.4, 2.25)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, ClassVar
+
+from chassis.ase.ike.payloads.numbers import N2, Protocol
+from chassis.ase.ike.payloads.v2 import PayloadV2
+from chassis.ase.ike.payloads.v2_notify import Delete, Notify
+from chassis.ase.ike.v2 import rekey
+from chassis.ase.ike.v2.child_sa import ChildSa, Event, State
+from chassis.ase.ike.v2.children import remove
+from chassis.ase.ike.v2.exchange import Task
+
+if TYPE_CHECKING:
+    from chassis.ase.ike.v2.session import SessionV2
+
+
+def deletes(spis: Iterable[Mapping[int, bytes]]) -> tuple[Delete, ...]:
+    """Delete payloads for pairs by their inbound SPIs, one payload for each protocol."""
+    by_protocol: dict[int, list[bytes]] = {}
+    for pair in spis:
+        for protocol, spi in pair.items():
+            if protocol != Protocol.IPCOMP:
+                by_protocol.setdefault(protocol, []).append(spi)
+    return tuple(Delete(protocol, tuple(found)) for protocol, found in by_protocol.items())
+
+
+class DeleteChild(Task):
+    """Delete a pair. It receives until the peer has answered, so that nothing on its way is lost."""
+
+    urgent: ClassVar[bool] = True
+
+    def __init__(self, child: ChildSa, reason: str) -> None:
+        self.child = child
+        self.reason = reason
+
+    def begin(self, session: SessionV2, now: float) -> tuple[PayloadV2, ...] | None:
+        if self.child.state is State.GONE:
+            return None
+        return deletes((self.child.inbound,))
+
+    def answered(self, session: SessionV2, payloads: tuple[PayloadV2, ...], now: float) -> None:
+        remove(session, self.child, self.reason, now)
+
+    def unreadable(self, session: SessionV2, reason: str, now: float) -> None:
+        remove(session, self.child, self.reason, now)
+
+
+class DeleteSpis(Task):
+    """Tell the peer of a pair that is gone here already, or that never came into use."""
+
+    urgent: ClassVar[bool] = True
+
+    def __init__(self, inbound: Mapping[int, bytes]) -> None:
+        self.inbound = inbound
+
+    def begin(self, session: SessionV2, now: float) -> tuple[PayloadV2, ...] | None:
+        return deletes((self.inbound,))
+
+
+class DeleteIke(Task):
+    """Delete the IKE SA. `notify` says why where the peer did not prove who it is (RFC 7296 2.21.2)."""
+
+    urgent: ClassVar[bool] = True
+    bound: ClassVar[bool] = True
+
+    def __init__(self, reason: str, notify: int = 0) -> None:
+        self.reason = reason
+        self.notify = notify
+
+    def begin(self, session: SessionV2, now: float) -> tuple[PayloadV2, ...] | None:
+        said = (Notify(self.notify),) if self.notify else ()
+        return (*said, Delete(Protocol.IKE))
+
+    def answered(self, session: SessionV2, payloads: tuple[PayloadV2, ...], now: float) -> None:
+        session.end(self.reason, now)
+
+    def unreadable(self, session: SessionV2, reason: str, now: float) -> None:
+        session.end(self.reason, now)
+
+
+class Probe(Task):
+    """Is the peer there? An empty exchange."""
+
+    bound: ClassVar[bool] = True
+
+    def begin(self, session: SessionV2, now: float) -> tuple[PayloadV2, ...] | None:
+        return ()
+
+
+def close_child(session: SessionV2, child: ChildSa, reason: str) -> None:
+    """Have a pair deleted, by an exchange."""
+    if child.may(Event.CLOSE):
+        child.take(Event.CLOSE)
+        child.reason = reason
+        session.put(DeleteChild(child, reason))
+
+
+def handle(session: SessionV2, payloads: tuple[PayloadV2, ...], now: float) -> None:
+    """A request of the peer."""
+    said = [one for one in payloads if isinstance(one, Delete)]
+    if any(one.protocol == Protocol.IKE for one in said):
+        session.reply((), now)
+        _ended(session, now)
+        return
+    if any(isinstance(one, Notify) and one.notify == N2.AUTHENTICATION_FAILED for one in payloads):
+        session.reply((), now)
+        session.end("the peer refuses our proof of identity", now)
+        return
+    found: dict[int, ChildSa] = {}
+    for one in said:
+        for spi in one.spis:
+            child = session.children.find(one.protocol, spi)
+            if child is not None:
+                found[child.serial] = child
+    # A pair that we are deleting ourselves was named in our own request already (RFC 7296 1.4.1).
+    answered = deletes(child.inbound for child in found.values() if child.state is not State.DELETING)
+    for child in found.values():
+        reason = "replaced" if child.state is State.REPLACED else child.reason or "deleted by the peer"
+        remove(session, child, reason, now)
+    session.reply(answered, now)
+
+
+def _ended(session: SessionV2, now: float) -> None:
+    """The peer deleted the IKE SA. What it began to replace it with goes on."""
+    if session.rival is not None and not session.rival.closed:
+        rekey.hand_over(session, session.rival, now)
+        session.end("replaced", now)
+        return
+    session.end(session.ending or "deleted by the peer", now)

@@ -1,0 +1,79 @@
+"""The keys of an IKE SA, and what a message goes through on its way out and in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from chassis.ase.ike.crypto.ciphers import CipherSpec
+from chassis.ase.ike.crypto.keys_v2 import IkeKeys, ike_keys
+from chassis.ase.ike.crypto.macs import IntegritySpec
+from chassis.ase.ike.crypto.protect_v2 import Guard
+from chassis.ase.ike.proposals import ChoiceV2
+
+_TSHARK_CIPHERS = {
+    "3des-cbc": "3DES [RFC2451]",
+    "aes-128-cbc": "AES-CBC-128 [RFC3602]",
+    "aes-192-cbc": "AES-CBC-192 [RFC3602]",
+    "aes-256-cbc": "AES-CBC-256 [RFC3602]",
+    "aes-128-gcm": "AES-GCM-128 with 16 octet ICV [RFC5282]",
+    "aes-256-gcm": "AES-GCM-256 with 16 octet ICV [RFC5282]",
+}
+"""Names in Wireshark's table of IKEv2 keys; one that it does not know makes it refuse the whole file."""
+
+_TSHARK_INTEGRITY = {
+    "hmac-md5-96": "HMAC_MD5_96 [RFC2403]",
+    "hmac-sha1-96": "HMAC_SHA1_96 [RFC2404]",
+    "hmac-aes-xcbc": "ANY 96-bits of Authentication [No Checking]",
+    "hmac-sha-256-128": "HMAC_SHA2_256_128 [RFC4868]",
+    "hmac-sha-384-192": "HMAC_SHA2_384_192 [RFC4868]",
+    "hmac-sha-512-256": "HMAC_SHA2_512_256 [RFC4868]",
+}
+
+
+@dataclass(slots=True)
+class Keyring:
+    """`sending` and `receiving` are the guards of our two directions; an AEAD counts its IVs in `ivs`."""
+
+    choice: ChoiceV2
+    keys: IkeKeys = field(repr=False)
+    sending: Guard
+    receiving: Guard
+    ivs: int = 0
+
+    @classmethod
+    def make(
+        cls, choice: ChoiceV2, seed: bytes, ni: bytes, nr: bytes, spi_i: bytes, spi_r: bytes, *, initiator: bool
+    ) -> Keyring:
+        """From SKEYSEED `seed`; `initiator` says whether we are the IKE SA's."""
+        cipher: CipherSpec = choice.cipher
+        integrity: IntegritySpec | None = choice.integrity
+        keys = ike_keys(choice.prf, cipher, integrity, seed, ni, nr, spi_i, spi_r)
+        ours = Guard(cipher, integrity, keys.ei, keys.ai)
+        theirs = Guard(cipher, integrity, keys.er, keys.ar)
+        return cls(choice, keys, *((ours, theirs) if initiator else (theirs, ours)))
+
+    def next_ivs(self, count: int) -> bytes:
+        """IVs for an AEAD, end to end, none of them ever used before with its key (RFC 5282 section 4)."""
+        first = self.ivs
+        self.ivs += count
+        return b"".join(number.to_bytes(8, "big") for number in range(first, self.ivs))
+
+    def secrets(self, spi_i: bytes, spi_r: bytes) -> list[dict[str, str]]:
+        """The row of Wireshark's table; none for a cipher that it cannot read."""
+        encryption = _TSHARK_CIPHERS.get(self.choice.cipher.name)
+        if encryption is None:
+            return []
+        integrity = self.choice.integrity
+        return [
+            {
+                "kind": "ikev2",
+                "spi_i": spi_i.hex(),
+                "spi_r": spi_r.hex(),
+                "sk_ei": self.keys.ei.hex(),
+                "sk_er": self.keys.er.hex(),
+                "encryption": encryption,
+                "sk_ai": self.keys.ai.hex(),
+                "sk_ar": self.keys.ar.hex(),
+                "integrity": "NONE [RFC4306]" if integrity is None else _TSHARK_INTEGRITY[integrity.name],
+            }
+        ]

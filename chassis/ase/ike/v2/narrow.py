@@ -1,0 +1,132 @@
+"""Traffic selectors of access lists, and their narrowing (RFC 7296 2.9; guide chapter 6: offer everything, accept
+a part).
+
+An access list is a list of pairs; selectors on the wire are two lists whose every combination is meant. What goes
+into a pair of SAs is therefore each end's own rules as far as the accepted selectors let them: `AclRule`s again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from chassis.ase.ike.payloads.v2_ts import IPV4_RANGE, Selector
+from chassis.bus.records import AclRule
+
+MAX_RULES = 64
+"""Rules that one pair of SAs may get; more than that are not accepted, which narrowing allows."""
+
+EVERYTHING = AclRule(seq=0)
+_ADDRESSES = 1 << 32
+
+
+def selectors(rules: Sequence[AclRule]) -> tuple[tuple[Selector, ...], tuple[Selector, ...]]:
+    """(our side, the peer's side) of the rules, each selector once; no rules mean everything."""
+    ours: dict[Selector, None] = {}
+    theirs: dict[Selector, None] = {}
+    for rule in rules or (EVERYTHING,):
+        ours[_selector(rule.protocol, rule.source, rule.source_length, rule.source_port)] = None
+        theirs[_selector(rule.protocol, rule.destination, rule.destination_length, rule.destination_port)] = None
+    return tuple(ours)[:255], tuple(theirs)[:255]
+
+
+def _selector(protocol: int, address: int, length: int, port: int) -> Selector:
+    size = 1 << (32 - length)
+    first = address & ~(size - 1)
+    ports = (0, 65535) if port < 0 else (port, port)
+    return Selector(first, first + size - 1, max(protocol, 0), *ports)
+
+
+@dataclass(frozen=True, slots=True)
+class _Side:
+    """Prefixes and one port (-1: any) in which a rule and a selector agree."""
+
+    prefixes: tuple[tuple[int, int], ...]
+    port: int
+
+
+def _agree(protocol: int, own: Selector, other: Selector) -> _Side | None:
+    """The part of `own` (a prefix and one or all ports) that `other` has too."""
+    if other.kind != IPV4_RANGE or other.protocol not in (0, protocol):
+        return None
+    first, last = max(own.first, other.first), min(own.last, other.last)
+    first_port, last_port = max(own.first_port, other.first_port), min(own.last_port, other.last_port)
+    if first > last or first_port > last_port:
+        return None
+    if (first_port, last_port) == (0, 65535):
+        port = -1
+    elif first_port == last_port:
+        port = first_port
+    else:
+        return None  # a range of ports: no rule can say it, and narrowing may leave it out
+    return _Side(tuple(prefixes(first, last)), port)
+
+
+def prefixes(first: int, last: int) -> Iterable[tuple[int, int]]:
+    """(address, length) of the prefixes that make up the addresses `first` to `last`."""
+    while first <= last:
+        size = first & -first or _ADDRESSES
+        while size > last - first + 1:
+            size >>= 1
+        yield first, 33 - size.bit_length()
+        first += size
+
+
+def narrow(
+    rules: Sequence[AclRule], ours: Sequence[Selector], theirs: Sequence[Selector]
+) -> tuple[AclRule, ...] | None:
+    """Our rules as far as the selectors of both sides let them; empty for everything, None for nothing at all."""
+    found: dict[AclRule, None] = {}
+    for rule in rules or (EVERYTHING,):
+        own_source = _selector(rule.protocol, rule.source, rule.source_length, rule.source_port)
+        own_destination = _selector(
+            rule.protocol, rule.destination, rule.destination_length, rule.destination_port
+        )
+        for one in ours:
+            for other in theirs:
+                if one.protocol and other.protocol and one.protocol != other.protocol:
+                    continue
+                protocol = own_source.protocol or one.protocol or other.protocol
+                source = _agree(protocol, own_source, one)
+                destination = _agree(protocol, own_destination, other)
+                if source is None or destination is None:
+                    continue
+                for address, length in source.prefixes:
+                    for remote, remote_length in destination.prefixes:
+                        if len(found) == MAX_RULES:
+                            break
+                        said = -1 if not protocol else protocol
+                        narrowed = AclRule(
+                            0, said, address, length, source.port, remote, remote_length, destination.port
+                        )
+                        found[narrowed] = None
+    if not found:
+        return None
+    kept = _without_covered(tuple(found))
+    if kept == (EVERYTHING,):
+        return ()
+    return tuple(replace(rule, seq=10 * place) for place, rule in enumerate(kept, 1))
+
+
+def _without_covered(rules: tuple[AclRule, ...]) -> tuple[AclRule, ...]:
+    """Rules that no other rule contains."""
+    return tuple(rule for rule in rules if not any(other != rule and _contains(other, rule) for other in rules))
+
+
+def _contains(outer: AclRule, inner: AclRule) -> bool:
+    return (
+        outer.protocol in (-1, inner.protocol)
+        and outer.source_port in (-1, inner.source_port)
+        and outer.destination_port in (-1, inner.destination_port)
+        and outer.source_length <= inner.source_length
+        and outer.destination_length <= inner.destination_length
+        and not (outer.source ^ inner.source) >> (32 - outer.source_length)
+        and not (outer.destination ^ inner.destination) >> (32 - outer.destination_length)
+    )
+
+
+def same(rules: Sequence[AclRule], others: Sequence[AclRule]) -> bool:
+    """Whether two lists select the same pairs, whatever their numbers."""
+    return {replace(rule, seq=0) for rule in rules or (EVERYTHING,)} == {
+        replace(rule, seq=0) for rule in others or (EVERYTHING,)
+    }

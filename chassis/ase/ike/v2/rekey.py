@@ -1,0 +1,228 @@
+"""The IKE SA replaced by another one, which takes its pairs over (RFC 7296 1.3.2, 2.8, 2.8.2, 2.18, 2.25.2)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from chassis.ase.ike.crypto.groups import GROUPS, GroupError, KeyPair
+from chassis.ase.ike.crypto.keys_v2 import skeyseed_rekey
+from chassis.ase.ike.payloads.numbers import N2, Exchange
+from chassis.ase.ike.payloads.v2 import PayloadV2
+from chassis.ase.ike.payloads.v2_keys import KE, Nonce
+from chassis.ase.ike.payloads.v2_sa import SA
+from chassis.ase.ike.proposals import ChoiceV2, choose_v2, offer_v2
+from chassis.ase.ike.v2.children import Children, described
+from chassis.ase.ike.v2.exchange import Task
+from chassis.ase.ike.v2.ike_sa import Event, State
+from chassis.ase.ike.v2.keyring import Keyring
+from chassis.ase.ike.v2.refused import Refused, name, no_proposal, refusal, syntax
+
+if TYPE_CHECKING:
+    from chassis.ase.ike.v2.session import SessionV2
+
+NONCE = 32
+REASON = "rekeyed"
+
+
+class RekeyIke(Task):
+    """Our request to replace the IKE SA."""
+
+    exchange: ClassVar[int] = Exchange.CREATE_CHILD_SA
+    bound: ClassVar[bool] = True
+
+    def __init__(self, group: int = 0) -> None:
+        self._group = group
+        self._spi = b""
+        self._nonce = b""
+        self._pair: KeyPair | None = None
+        self._again = bool(group)
+
+    def begin(self, session: SessionV2, now: float) -> tuple[PayloadV2, ...] | None:
+        connection = session.connection
+        if connection is None or not session.sa.may(Event.REKEY) or not connection.proposals:
+            return None
+        session.take(Event.REKEY)
+        random = session.host.random
+        group = GROUPS[self._group or connection.proposals[0].dh_group]
+        self._pair = group.private(random(group.random_octets))
+        self._spi = session.host.ike_spi()
+        self._nonce = random(NONCE)
+        offer = offer_v2(connection.proposals, self._spi)
+        return (offer, Nonce(self._nonce), KE(group.number, self._pair.public))
+
+    def answered(self, session: SessionV2, payloads: tuple[PayloadV2, ...], now: float) -> None:
+        try:
+            new = self._successor(session, payloads, now)
+        except Refused as refused:
+            self._failed(session, refused, now)
+            return
+        host = session.host
+        rival = session.rival
+        if session.sa.state is not State.REKEYING:
+            new.close("the IKE SA that it replaces is deleted", now)
+            host.adopt(new)
+            return
+        if rival is None or rival.closed or new.lowest > rival.lowest:
+            host.count("IKE SAs rekeyed")
+            if rival is not None and not rival.closed:
+                rival.deadline = now + host.settings.give_up
+                host.adopt(rival)
+            hand_over(session, new, now)
+            session.close(REASON, now)
+            return
+        # Ours has the lowest of the four nonces, so it is the redundant one, and ours to delete.
+        host.count("collisions lost")
+        new.close("redundant", now)
+        host.adopt(new)
+        hand_over(session, rival, now)
+
+    def _successor(self, session: SessionV2, payloads: tuple[PayloadV2, ...], now: float) -> SessionV2:
+        error = refusal(payloads)
+        if error is not None:
+            raise Refused(error.notify, f"the peer refuses a new IKE SA: {name(error.notify)}", error.data)
+        assert self._pair is not None
+        assert session.connection is not None
+        sa, nonce, ke = parts(payloads)
+        choice = choose_v2(sa, session.connection.proposals)
+        if not isinstance(choice, ChoiceV2):
+            raise no_proposal(choice, "IKE")
+        if not choice.group == ke.group == self._pair.group:
+            raise syntax("the peer answered with another group")
+        shared = agree(self._pair, ke)
+        spi = sa.proposals[0].spi
+        return succeed(session, choice, self._spi, spi, (self._nonce, nonce.value), shared, now, initiator=True)
+
+    def _failed(self, session: SessionV2, refused: Refused, now: float) -> None:
+        if session.sa.state is not State.REKEYING:
+            return
+        if session.rival is not None and not session.rival.closed:
+            hand_over(session, session.rival, now)
+            return
+        session.take(Event.KEEP)
+        if refused.notify == N2.INVALID_KE_PAYLOAD and not self._again and len(refused.data) == 2:
+            group = int.from_bytes(refused.data, "big")
+            assert session.connection is not None
+            if any(own.dh_group == group for own in session.connection.proposals):
+                session.put(RekeyIke(group))
+                return
+        if refused.notify == N2.TEMPORARY_FAILURE:
+            session.later(RekeyIke(), now)
+            return
+        session.host.say("warning", refused.text, session, session.path, now)
+        session.host.count(f"refused {refused.blame.cause}")
+        session.soft = now + max((session.hard - now) / 4, 1.0)
+
+    def unreadable(self, session: SessionV2, reason: str, now: float) -> None:
+        self._failed(session, syntax(reason), now)
+
+
+def parts(payloads: tuple[PayloadV2, ...]) -> tuple[SA, Nonce, KE]:
+    """What makes up a key exchange; Refused when something is missing."""
+    sa = next((one for one in payloads if isinstance(one, SA)), None)
+    nonce = next((one for one in payloads if isinstance(one, Nonce)), None)
+    ke = next((one for one in payloads if isinstance(one, KE)), None)
+    if sa is None or nonce is None or ke is None:
+        raise syntax("SA, nonce or public value is missing")
+    return sa, nonce, ke
+
+
+def agree(pair: KeyPair, ke: KE) -> bytes:
+    """The shared secret; Refused for a public value that is none."""
+    try:
+        return GROUPS[pair.group].shared(pair, ke.public)
+    except GroupError as error:
+        raise syntax(str(error)) from error
+
+
+def succeed(
+    session: SessionV2,
+    choice: ChoiceV2,
+    spi: bytes,
+    peer_spi: bytes,
+    nonces: tuple[bytes, bytes],
+    shared: bytes,
+    now: float,
+    *,
+    initiator: bool,
+) -> SessionV2:
+    """The new IKE SA, standing by. `spi` is ours; `nonces` are the initiator's and the responder's."""
+    if len(peer_spi) != 8 or not any(peer_spi):
+        raise syntax("a new IKE SA without an SPI")
+    ring = session.ring
+    ni, nr = nonces
+    seed = skeyseed_rekey(ring.choice.prf, ring.keys.d, shared, ni, nr)
+    spi_i, spi_r = (spi, peer_spi) if initiator else (peer_spi, spi)
+    new = type(session)(session.host, session.path, session.connection, initiator, spi, peer_spi)
+    new.keyring = Keyring.make(choice, seed, ni, nr, spi_i, spi_r, initiator=initiator)
+    new.lowest = min(nonces)
+    new.nat, new.fragmenting = session.nat, session.fragmenting
+    new.peer_identity = session.peer_identity
+    new.take(Event.STAND_BY)
+    new.stood(now)
+    new.deadline = now + session.host.settings.give_up
+    return new
+
+
+def hand_over(old: SessionV2, new: SessionV2, now: float) -> None:
+    """The successor takes the pairs, and what waits to be asked."""
+    new.path, new.connection = old.path, old.connection
+    new.take(Event.SUCCEED)
+    new.deadline = float("inf")
+    new.children, old.children = old.children, Children()
+    for task in old.exchanges.empty():
+        if not task.bound:
+            new.exchanges.put(task)
+    new.postponed, old.postponed = old.postponed, []
+    old.rival = None
+    old.take(Event.REPLACE)
+    old.ending = REASON
+    old.deadline = now + old.host.settings.give_up
+    for child in new.children.by_serial.values():
+        old.host.installed(new, described(new, child), now)
+    new.pump(now)
+    old.host.adopt(new)
+
+
+def respond(session: SessionV2, payloads: tuple[PayloadV2, ...], now: float) -> None:
+    """The peer wants to replace the IKE SA."""
+    try:
+        new, reply = _answer(session, payloads, now)
+    except Refused as refused:
+        session.reply((refused.payload,), now)
+        session.host.count(f"refused {refused.blame.cause}")
+        if refused.notify == N2.NO_PROPOSAL_CHOSEN:
+            session.host.say("warning", refused.text, session, session.path, now)
+        return
+    session.host.adopt(new)
+    session.reply(reply, now)
+    if session.sa.state is State.REKEYING:
+        session.rival = new
+    else:
+        hand_over(session, new, now)
+
+
+def _answer(
+    session: SessionV2, payloads: tuple[PayloadV2, ...], now: float
+) -> tuple[SessionV2, tuple[PayloadV2, ...]]:
+    if session.sa.state not in (State.ESTABLISHED, State.REKEYING) or session.rival is not None:
+        raise Refused(N2.TEMPORARY_FAILURE, "the IKE SA is replaced or deleted already")
+    if session.busy_with_children:
+        raise Refused(N2.TEMPORARY_FAILURE, "a CHILD SA is being negotiated or deleted")
+    connection = session.connection
+    assert connection is not None
+    sa, nonce, ke = parts(payloads)
+    spi = session.host.ike_spi()
+    choice = choose_v2(sa, connection.proposals, spi)
+    if not isinstance(choice, ChoiceV2):
+        raise no_proposal(choice, "IKE")
+    if ke.group != choice.group:
+        text = f"group {ke.group} for group {choice.group}"
+        raise Refused(N2.INVALID_KE_PAYLOAD, text, choice.group.to_bytes(2, "big"))
+    number = choice.answer.proposals[0].number
+    peer_spi = next((one.spi for one in sa.proposals if one.number == number), b"")
+    group = GROUPS[choice.group]
+    pair = group.private(session.host.random(group.random_octets))
+    ours = session.host.random(NONCE)
+    shared = agree(pair, ke)
+    new = succeed(session, choice, spi, peer_spi, (nonce.value, ours), shared, now, initiator=False)
+    return new, (choice.answer, Nonce(ours), KE(group.number, pair.public))

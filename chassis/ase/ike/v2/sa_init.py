@@ -1,0 +1,200 @@
+"""IKE_SA_INIT, both roles: algorithms, keys, cookies, NAT detection (RFC 7296 1.2, 2.6, 2.7, 2.14, 2.23)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from chassis.ase.ike.crypto.groups import GROUPS, KeyPair
+from chassis.ase.ike.crypto.keys_v2 import skeyseed
+from chassis.ase.ike.host import Path
+from chassis.ase.ike.payloads.errors import PayloadError
+from chassis.ase.ike.payloads.numbers import N2, Exchange
+from chassis.ase.ike.payloads.v2 import MessageV2, PayloadV2, refuse_critical
+from chassis.ase.ike.payloads.v2_keys import KE, Nonce
+from chassis.ase.ike.payloads.v2_notify import Notify
+from chassis.ase.ike.proposals import ChoiceV2, choose_v2, offer_v2
+from chassis.ase.ike.v2 import auth, nat
+from chassis.ase.ike.v2.exchange import Task
+from chassis.ase.ike.v2.ike_auth import Proving
+from chassis.ase.ike.v2.ike_sa import Event, State
+from chassis.ase.ike.v2.keyring import Keyring
+from chassis.ase.ike.v2.refused import Refused, name, no_proposal, refusal, syntax
+from chassis.ase.ike.v2.rekey import NONCE, agree, parts
+
+if TYPE_CHECKING:
+    from chassis.ase.ike.v2.session import SessionV2
+
+MAX_ROUNDS = 5
+"""Requests of one attempt: with a cookie, with another group, with a new cookie, and one to spare."""
+
+_NO_SPI = bytes(8)
+
+
+class Opening(Task):
+    """The initiator's first request, made again with what the responder asks for."""
+
+    exchange: ClassVar[int] = Exchange.IKE_SA_INIT
+    bound: ClassVar[bool] = True
+
+    def __init__(self) -> None:
+        self._nonce = b""
+        self._pair: KeyPair | None = None
+        self._cookie = b""
+        self._group = 0
+        self._rounds = 0
+
+    def begin(self, session: SessionV2, now: float) -> tuple[PayloadV2, ...] | None:
+        connection = session.connection
+        assert connection is not None
+        random = session.host.random
+        self._rounds += 1
+        group = GROUPS[self._group or connection.proposals[0].dh_group]
+        if self._pair is None or self._pair.group != group.number:
+            self._pair = group.private(random(group.random_octets))
+        self._nonce = self._nonce or random(NONCE)
+        cookie = (Notify(N2.COOKIE, self._cookie),) if self._cookie else ()
+        return (
+            *cookie,
+            offer_v2(connection.proposals),
+            KE(group.number, self._pair.public),
+            Nonce(self._nonce),
+            *nat.notifications(session.spi, _NO_SPI, session.path),
+            Notify(N2.FRAGMENTATION_SUPPORTED),
+            auth.announce(),
+        )
+
+    def heard(self, session: SessionV2, message: MessageV2, data: bytes, path: Path, now: float) -> None:
+        """The responder's answer, in clear: nothing in it is proven before IKE_AUTH."""
+        if self._asked_again(session, message.payloads, now):
+            return
+        try:
+            error = refusal(message.payloads)
+            if error is not None:
+                raise Refused(error.notify, f"the peer refuses the IKE SA: {name(error.notify)}", error.data)
+            self._agree(session, message, data, path, now)
+        except Refused as refused:
+            session.fail(refused, now)
+
+    def _asked_again(self, session: SessionV2, payloads: tuple[PayloadV2, ...], now: float) -> bool:
+        """Whether the responder wants the same request with a cookie, or with another group."""
+        connection = session.connection
+        assert connection is not None
+        for one in payloads:
+            if not isinstance(one, Notify) or self._rounds >= MAX_ROUNDS:
+                continue
+            if one.notify == N2.COOKIE and 0 < len(one.data) <= 64:
+                self._cookie = one.data
+            elif one.notify == N2.INVALID_KE_PAYLOAD and len(one.data) == 2:
+                group = int.from_bytes(one.data, "big")
+                offered = self._pair is not None and group != self._pair.group
+                if not offered or not any(own.dh_group == group for own in connection.proposals):
+                    continue
+                self._group = group
+            else:
+                continue
+            session.host.count(f"asked again {name(one.notify)}")
+            session.take(Event.AGAIN)
+            session.exchanges.complete()
+            session.exchanges.next_id = 0
+            session.exchanges.put(self)
+            session.pump(now)
+            return True
+        return False
+
+    def _agree(self, session: SessionV2, message: MessageV2, data: bytes, path: Path, now: float) -> None:
+        connection = session.connection
+        assert connection is not None
+        assert self._pair is not None
+        header, payloads = message.header, message.payloads
+        if header.spi_r == _NO_SPI:
+            raise syntax("the responder has no SPI")
+        sa, nonce, ke = parts(payloads)
+        choice = choose_v2(sa, connection.proposals)
+        if not isinstance(choice, ChoiceV2):
+            raise no_proposal(choice, "IKE")
+        if not choice.group == ke.group == self._pair.group:
+            raise syntax("the responder answered with another group")
+        shared = agree(self._pair, ke)
+        session.exchanges.complete()
+        session.peer_spi = header.spi_r
+        session.first_received = data
+        session.nonces = (self._nonce, nonce.value)
+        seed = skeyseed(choice.prf, self._nonce, nonce.value, shared)
+        session.keyring = Keyring.make(
+            choice, seed, self._nonce, nonce.value, session.spi, header.spi_r, initiator=True
+        )
+        learn(session, payloads, path)
+        if session.nat.found:
+            session.path = session.path.floated()
+        session.take(Event.KEYED)
+        session.exchanges.put(Proving())
+        session.pump(now)
+
+
+def learn(session: SessionV2, payloads: tuple[PayloadV2, ...], path: Path) -> None:
+    """What the peer's first message says of itself and of the way between us."""
+    spi_r = session.spi_r if session.initiator else _NO_SPI
+    session.nat = nat.detect(payloads, session.spi_i, spi_r, path)
+    session.fragmenting = any(
+        isinstance(one, Notify) and one.notify == N2.FRAGMENTATION_SUPPORTED for one in payloads
+    )
+    session.hashes = auth.announced(payloads)
+
+
+def answer(session: SessionV2, message: MessageV2, data: bytes, path: Path, now: float) -> None:
+    """The responder's end. What cannot be answered with keys ends the attempt at once: nothing is kept of it."""
+    if session.sa.state is not State.NEW:
+        session.host.count("dropped")
+        return
+    session.path = path
+    try:
+        _agree(session, message, data, path, now)
+    except PayloadError as error:
+        session.note(error, now)
+        session.reply((Notify(error.notify or N2.INVALID_SYNTAX, error.data),), now)
+        session.fail(syntax(str(error)), now)
+    except Refused as refused:
+        session.reply((refused.payload,), now)
+        if refused.notify == N2.INVALID_KE_PAYLOAD:
+            session.host.count("other group asked for")
+            session.end(refused.text, now)
+        else:
+            session.fail(refused, now)
+
+
+def _agree(session: SessionV2, message: MessageV2, data: bytes, path: Path, now: float) -> None:
+    refuse_critical(message.payloads)
+    host = session.host
+    group = host.group(path.context, path.local, path.remote, 2)
+    if group is None:
+        raise Refused(N2.NO_PROPOSAL_CHOSEN, "no tunnel is configured with this peer")
+    sa, nonce, ke = parts(message.payloads)
+    choice = choose_v2(sa, group.proposals)
+    if not isinstance(choice, ChoiceV2):
+        raise no_proposal(choice, "IKE")
+    if ke.group != choice.group:
+        text = f"group {ke.group} for group {choice.group}"
+        raise Refused(N2.INVALID_KE_PAYLOAD, text, choice.group.to_bytes(2, "big"))
+    dh = GROUPS[choice.group]
+    pair = dh.private(host.random(dh.random_octets))
+    shared = agree(pair, ke)
+    ours = host.random(NONCE)
+    session.first_received = data
+    session.nonces = (nonce.value, ours)
+    learn(session, message.payloads, path)
+    asked = next((auth.request(one) for one in group.members if auth.request(one)), ())
+    session.take(Event.ANSWERED)
+    session.reply(
+        (
+            choice.answer,
+            KE(choice.group, pair.public),
+            Nonce(ours),
+            *nat.notifications(session.spi_i, session.spi_r, path),
+            *asked,
+            Notify(N2.FRAGMENTATION_SUPPORTED),
+            auth.announce(),
+        ),
+        now,
+    )
+    seed = skeyseed(choice.prf, nonce.value, ours, shared)
+    session.keyring = Keyring.make(choice, seed, nonce.value, ours, session.spi_i, session.spi_r, initiator=False)

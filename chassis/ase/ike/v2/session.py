@@ -1,0 +1,553 @@
+"""One IKE SA of version 2, or the attempt at one: what comes in is opened and handed on, what is due is done.
+
+The subjects have files of their own: `sa_init`, `ike_auth`, `negotiate` (pairs), `rekey` (the IKE SA itself),
+`informational`; states are in `ike_sa` and `child_sa`, times in `timers`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from chassis.ase.ike.connection import Connection, Line
+from chassis.ase.ike.crypto.protect_v2 import IntegrityError
+from chassis.ase.ike.host import Host, Path
+from chassis.ase.ike.identity import Identity
+from chassis.ase.ike.payloads.errors import PayloadError
+from chassis.ase.ike.payloads.header import INITIATOR, RESPONSE, VERSION_2, Header
+from chassis.ase.ike.payloads.numbers import N2, Exchange
+from chassis.ase.ike.payloads.v2 import MessageV2, PayloadV2, parse_payloads, refuse_critical
+from chassis.ase.ike.payloads.v2_encrypted import Encrypted, EncryptedFragment
+from chassis.ase.ike.payloads.v2_notify import Notify
+from chassis.ase.ike.payloads.v2_sa import SA
+from chassis.ase.ike.v2 import describe, ike_auth, informational, negotiate, rekey, sa_init, timers
+from chassis.ase.ike.v2.child_sa import ChildSa
+from chassis.ase.ike.v2.child_sa import Event as ChildEvent
+from chassis.ase.ike.v2.child_sa import State as ChildState
+from chassis.ase.ike.v2.children import Children, moved, remove, remove_all, switch
+from chassis.ase.ike.v2.create import lifetimes
+from chassis.ase.ike.v2.exchange import Answered, Exchanges, Task
+from chassis.ase.ike.v2.fragments import Assembly, seal
+from chassis.ase.ike.v2.ike_sa import HALF_OPEN, STANDING, Event, IkeSa, State
+from chassis.ase.ike.v2.keyring import Keyring
+from chassis.ase.ike.v2.nat import Nat
+from chassis.ase.ike.v2.refused import Refused
+from chassis.ase.link import Encapsulation
+
+
+class SessionV2:
+    """See `chassis.ase.ike.host.Session`."""
+
+    version: int = 2
+
+    def __init__(
+        self, host: Host, path: Path, connection: Connection | None, initiator: bool, spi: bytes, peer_spi: bytes
+    ) -> None:
+        self.host = host
+        self.path = path
+        self.connection = connection
+        self.initiator = initiator
+        self.spi = spi
+        self.peer_spi = peer_spi
+        self.established = False
+        self.closed = False
+        self.sa = IkeSa()
+        self.exchanges = Exchanges(host.settings)
+        self.children = Children()
+        self.keyring: Keyring | None = None
+        self.nat = Nat()
+        self.fragmenting = False
+        self.hashes: tuple[int, ...] = ()
+        self.nonces = (b"", b"")
+        self.lowest = b""
+        self.first_sent = b""
+        self.first_received = b""
+        self.peer_identity: Identity | None = None
+        self.rival: SessionV2 | None = None
+        """What the peer replaced this IKE SA with while our own request to do so is out."""
+        self.wanted: dict[int, None] = {}
+        """Lines asked for before the IKE SA stands."""
+        self.making = 0
+        """The line whose first pair is made with the IKE SA itself."""
+        self.ending = ""
+        """Why it is being deleted."""
+        self.postponed: list[tuple[float, Task]] = []
+        self.born = 0.0
+        self.soft = math.inf
+        self.hard = math.inf
+        self.deadline = math.inf
+        """When a state that must not last is over."""
+        self.heard = 0.0
+        self.sent = 0.0
+        self._assemblies = {False: Assembly(), True: Assembly()}
+        self._request = b""
+        self._answer_path = path
+
+    @classmethod
+    def initiate(cls, host: Host, connection: Connection, path: Path) -> SessionV2:
+        """We begin."""
+        return cls(host, path, connection, True, host.ike_spi(), bytes(8))
+
+    @classmethod
+    def respond(cls, host: Host, path: Path, header: Header) -> SessionV2:
+        """The peer begins: `header` is of its IKE_SA_INIT request, which is to be given to `receive` next."""
+        return cls(host, path, None, False, host.ike_spi(), header.spi_i)
+
+    # what the engine asks
+
+    def start(self, now: float) -> None:
+        self.born = now
+        self.deadline = now + self.host.settings.give_up
+        self.host.count("begun")
+        self.take(Event.START)
+        self.put(sa_init.Opening())
+        self.pump(now)
+
+    def receive(self, data: bytes, header: Header, path: Path, now: float) -> None:
+        if self.closed:
+            return
+        try:
+            message = MessageV2.parse(data)
+        except PayloadError as error:
+            self.host.count("malformed")
+            self.note(error, now)
+            return
+        if header.exchange == Exchange.IKE_SA_INIT:
+            self._first(message, data, path, now)
+        elif (
+            self.keyring is None
+            or (header.spi_i, header.spi_r) != (self.spi_i, self.spi_r)
+            or header.from_initiator == self.initiator
+        ):
+            self.host.count("dropped")
+        elif header.is_response:
+            self._response(message, data, now)
+        else:
+            self._incoming(message, data, path, now)
+        self.pump(now)
+
+    def wake(self) -> float:
+        return timers.wake(self)
+
+    def on_timer(self, now: float) -> None:
+        timers.run(self, now)
+        self.pump(now)
+
+    def negotiate(self, line: Line, replaces: int, now: float) -> None:
+        if self.closed:
+            return
+        if self.sa.state in HALF_OPEN:
+            self.wanted[line.seq] = None
+            return
+        old = self.children.by_serial.get(replaces)
+        if self.negotiating(line.seq) or (old is None and self.children.served(line.seq)):
+            return
+        self.put(negotiate.Negotiate(line, old))
+        self.pump(now)
+
+    def rekey(self, now: float) -> None:
+        if self.sa.state is State.ESTABLISHED and not self.rekeying:
+            self.put(rekey.RekeyIke())
+            self.pump(now)
+
+    def drop(self, serial: int, reason: str, now: float) -> None:
+        child = self.children.by_serial.get(serial)
+        if child is not None and not self.closed:
+            informational.close_child(self, child, reason)
+            self.pump(now)
+
+    def close(self, reason: str, now: float, *, tell: bool = True) -> None:
+        if self.closed:
+            return
+        if self.rival is not None and not self.rival.closed:
+            self.rival.close(reason, now, tell=tell)
+            self.host.adopt(self.rival)
+            self.rival = None
+        if not tell or not self.sa.may(Event.CLOSE):
+            if not tell or self.sa.state is not State.DELETING:
+                self.end(reason, now)
+            return
+        remove_all(self, reason, now)
+        self.take(Event.CLOSE)
+        self.ending = reason
+        self.deadline = now + self.host.settings.give_up
+        for task in self.exchanges.empty():
+            task.abandoned(self)
+        self.postponed.clear()
+        self.put(informational.DeleteIke(reason))
+        self.pump(now)
+
+    def expiring(self, serial: int, hard: bool, reason: str, now: float) -> None:
+        child = self.children.by_serial.get(serial)
+        if child is None or self.closed:
+            return
+        if hard:
+            self.expire(child, reason, now)
+        else:
+            self.renew(child, now)
+        self.pump(now)
+
+    def seen(self, serial: int, now: float) -> None:
+        child = self.children.by_serial.get(serial)
+        if child is not None and child.state is ChildState.STANDBY:
+            switch(self, child)
+        self.alive(now)
+
+    def alive(self, now: float) -> None:
+        self.heard = max(self.heard, now)
+
+    def configured(self, connection: Connection, now: float) -> None:
+        self.connection = connection
+
+    def describe(self) -> dict[str, Any]:
+        return describe.describe(self)
+
+    def secrets(self) -> list[dict[str, str]]:
+        return [] if self.keyring is None else self.keyring.secrets(self.spi_i, self.spi_r)
+
+    # what the parts of a session ask of each other
+
+    @property
+    def tunnel(self) -> int:
+        return 0 if self.connection is None else self.connection.tunnel
+
+    @property
+    def spi_i(self) -> bytes:
+        return self.spi if self.initiator else self.peer_spi
+
+    @property
+    def spi_r(self) -> bytes:
+        return self.peer_spi if self.initiator else self.spi
+
+    @property
+    def ring(self) -> Keyring:
+        assert self.keyring is not None
+        return self.keyring
+
+    @property
+    def encapsulation(self) -> tuple[Encapsulation, ...]:
+        """UDP encapsulation of ESP, where a NAT makes it necessary."""
+        if not self.nat.found:
+            return ()
+        return (Encapsulation(self.path.local_port, self.path.remote, self.path.remote_port),)
+
+    @property
+    def rekeying(self) -> bool:
+        """Whether our request to replace the IKE SA is out, or waits."""
+        waiting = [task for _, task in self.postponed]
+        return any(isinstance(task, rekey.RekeyIke) for task in self.exchanges.tasks() + waiting)
+
+    @property
+    def busy_with_children(self) -> bool:
+        """Whether a request of ours about a pair is out (RFC 7296 2.25.2)."""
+        outstanding = self.exchanges.outstanding
+        busy = (negotiate.Negotiate, informational.DeleteChild, informational.DeleteSpis)
+        return outstanding is not None and isinstance(outstanding.task, busy)
+
+    def negotiating(self, seq: int) -> bool:
+        """Whether a pair for this line is being made, or is about to be."""
+        waiting = [task for _, task in self.postponed]
+        return seq == self.making or any(task.seq == seq for task in self.exchanges.tasks() + waiting)
+
+    def take(self, event: Event) -> None:
+        """The IKE SA goes where its table says."""
+        self.sa.take(event)
+        self.established = self.sa.state in STANDING
+        self.closed = self.sa.state is State.CLOSED
+
+    def put(self, task: Task) -> None:
+        """Queue a request; it leaves with the next `pump`."""
+        if not self.exchanges.put(task):
+            self.host.count("too many requests")
+            task.abandoned(self)
+
+    def later(self, task: Task, now: float) -> None:
+        """Ask again soon, at a moment that the other end does not choose too."""
+        part = int.from_bytes(self.host.random(2), "big") / 65535
+        self.postponed.append((now + self.host.settings.retransmit * (0.5 + part), task))
+
+    def pump(self, now: float) -> None:
+        """Send the next request if none is out."""
+        exchanges = self.exchanges
+        while exchanges.outstanding is None and exchanges.queue and not self.closed:
+            task = exchanges.queue.popleft()
+            payloads = task.begin(self, now)
+            if payloads is None or self.closed:
+                continue
+            datagrams = self._pack(task.exchange, exchanges.next_id, payloads, 0)
+            exchanges.sent(task, datagrams, now)
+            if isinstance(task, informational.Probe):
+                settings = self.host.settings
+                exchanges.steady(settings.dpd_interval, settings.dpd_tries, now)
+            self.host.count("requests sent")
+            self.transmit(datagrams, self.path, now)
+
+    def transmit(self, datagrams: tuple[bytes, ...], path: Path, now: float) -> None:
+        for datagram in datagrams:
+            self.host.send(path, datagram)
+        self.sent = now
+
+    def reply(self, payloads: tuple[PayloadV2, ...], now: float) -> None:
+        """Answer the request that is being handled."""
+        message_id = self.exchanges.expected
+        header_exchange = self._handling
+        datagrams = self._pack(header_exchange, message_id, payloads, RESPONSE)
+        self.exchanges.last = Answered(message_id, self._request, datagrams)
+        self.exchanges.expected = message_id + 1
+        self.transmit(datagrams, self._answer_path, now)
+
+    def note(self, error: PayloadError, now: float) -> None:
+        """Log what is wrong with a message."""
+        if error.log:
+            self.host.log(error.log, error.values, self, self.path, now)
+        else:
+            self.host.say("debug", str(error), self, self.path, now)
+
+    def explain(self, refused: Refused, now: float) -> None:
+        """The guide's lines for the values that stood in the way."""
+        for one in refused.mismatches:
+            if one.log:
+                self.host.log(one.log, one.values, self, self.path, now)
+
+    def line_failed(self, line: Line, refused: Refused, now: float) -> None:
+        """A line got no pair; the IKE SA stands."""
+        self.explain(refused, now)
+        self.host.failed(self, refused.blame, now, line)
+
+    def failed(self, refused: Refused, now: float) -> None:
+        """The IKE SA does not come to stand."""
+        self.explain(refused, now)
+        self.host.failed(self, refused.blame, now)
+
+    def fail(self, refused: Refused, now: float) -> None:
+        """The attempt is over."""
+        self.failed(refused, now)
+        self.end(refused.text, now)
+
+    def authenticated(self, now: float, making: int) -> None:
+        """The IKE SA stands. `making` is the line whose pair comes with it."""
+        self.making = making
+        self.take(Event.AUTHENTICATED)
+        self.deadline = math.inf
+        self.stood(now)
+        self.first_sent = self.first_received = b""
+        self.host.count("done")
+        self.host.up(self, now)
+        if self.closed or self.connection is None:
+            return
+        seqs = [line.seq for line in self.connection.lines] if self.initiator else list(self.wanted)
+        self.wanted.clear()
+        for seq in seqs:
+            line = self.connection.line(seq)
+            if line is not None and not self.negotiating(seq) and not self.children.served(seq):
+                self.put(negotiate.Negotiate(line, None))
+
+    def stood(self, now: float) -> None:
+        """Set the times of an IKE SA that begins to live."""
+        self.born = self.heard = self.sent = now
+        if self.connection is not None:
+            self.soft, self.hard = lifetimes(self, self.connection.policy.lifetime, now)
+
+    def renew(self, child: ChildSa, now: float) -> None:
+        """Have a pair succeeded, if that is not under way."""
+        child.soft = math.inf
+        if child.may(ChildEvent.REKEY) and not self.negotiating(child.line.seq):
+            self.put(negotiate.Negotiate(child.line, child))
+
+    def put_off(self, child: ChildSa, now: float) -> None:
+        """No successor was to be had: try again before the pair ends."""
+        child.soft = now + max((min(child.hard, now + 240.0) - now) / 4, 1.0)
+
+    def limit(self, child: ChildSa, now: float) -> None:
+        """A pair that the peer is to delete does not stay for ever."""
+        child.soft = math.inf
+        child.hard = min(child.hard, now + self.host.settings.give_up)
+
+    def expire(self, child: ChildSa, reason: str, now: float) -> None:
+        """A pair is over: it stops here at once, and the peer is told."""
+        inbound: Mapping[int, bytes] = child.inbound
+        remove(self, child, reason, now)
+        self.put(informational.DeleteSpis(inbound))
+
+    def end(self, reason: str, now: float) -> None:
+        """It is over; nothing is sent any more."""
+        if self.closed:
+            return
+        waiting = [task for _, task in self.postponed]
+        for task in self.exchanges.tasks() + waiting:
+            task.abandoned(self)
+        self.exchanges.empty()
+        self.exchanges.outstanding = None
+        self.postponed.clear()
+        self.take(Event.END)
+        remove_all(self, reason, now)
+        self.host.down(self, reason, now)
+
+    def silence(self, now: float) -> None:
+        """The peer does not answer any more."""
+        if self.sa.state in HALF_OPEN:
+            self.host.failed(self, ike_auth.blame_silence(self), now)
+            self.end("the peer does not answer", now)
+        elif self.sa.state is State.DELETING:
+            self.end(self.ending, now)
+        else:
+            self.host.count("failed dead peer")
+            self.close("the peer does not answer", now, tell=False)
+
+    # inside
+
+    def _pack(
+        self, exchange: int, message_id: int, payloads: tuple[PayloadV2, ...], response: int
+    ) -> tuple[bytes, ...]:
+        """The datagrams of a message."""
+        flags = response | (INITIATOR if self.initiator else 0)
+        in_clear = exchange == Exchange.IKE_SA_INIT
+        refusing = in_clear and response and self.keyring is None and self.sa.state is State.NEW
+        spi_r = bytes(8) if refusing else self.spi_r
+        header = Header(self.spi_i, spi_r, 0, VERSION_2, exchange, flags, message_id, 0)
+        if in_clear:
+            self.first_sent = MessageV2(header, payloads).emit()
+            return (self.first_sent,)
+        room = self.host.settings.fragment
+        return seal(self.ring, header, payloads, room, self.host.random, fragment=self.fragmenting)
+
+    def _first(self, message: MessageV2, data: bytes, path: Path, now: float) -> None:
+        """A message of IKE_SA_INIT, in clear: it has no say once there are keys."""
+        header, outstanding = message.header, self.exchanges.outstanding
+        if header.is_response:
+            ours = header.spi_i == self.spi and self.initiator and header.message_id == 0
+            task = None if outstanding is None else outstanding.task
+            if ours and isinstance(task, sa_init.Opening):
+                task.heard(self, message, data, path, now)
+            else:
+                self.host.count("dropped")
+            return
+        if self.initiator or header.message_id or not header.from_initiator or header.spi_i != self.peer_spi:
+            self.host.count("dropped")
+            return
+        if self._repeated(header, data, path, now):
+            return
+        if self.sa.state is not State.NEW:
+            self.host.count("dropped")
+            return
+        self.born = now
+        self.deadline = now + self.host.settings.give_up
+        self.host.count("answered")
+        self._request, self._handling, self._answer_path = data, header.exchange, path
+        sa_init.answer(self, message, data, path, now)
+
+    def _repeated(self, header: Header, data: bytes, path: Path, now: float) -> bool:
+        """Whether this request was answered before; what comes again octet for octet is answered again."""
+        last = self.exchanges.last
+        if last is None or header.message_id != last.message_id:
+            return False
+        if data == last.request:
+            self.host.count("answered again")
+            self.transmit(last.datagrams, path, now)
+        else:
+            self.host.count("dropped")
+        return True
+
+    def _open(self, message: MessageV2, data: bytes) -> tuple[int, bytes] | None:
+        """(first type, plaintext) of a message that is whole now. IntegrityError, and PayloadError for an authentic
+        one that is wrong inside."""
+        header = message.header
+        payload = message.payloads[-1] if message.payloads else None
+        if isinstance(payload, Encrypted):
+            return payload.first, self.ring.receiving.unseal(data, payload)
+        if not isinstance(payload, EncryptedFragment) or not self.fragmenting:
+            raise IntegrityError("payload", "missing")
+        assembly = self._assemblies[header.is_response]
+        if not assembly.wants(header.message_id, payload):
+            return None
+        plain = self.ring.receiving.unseal(data, payload)
+        if not header.is_response and payload.number == 1:
+            self._request = data
+        return assembly.add(header.message_id, payload, plain)
+
+    def _read(self, message: MessageV2, data: bytes, now: float) -> tuple[PayloadV2, ...] | PayloadError | None:
+        """The payloads of an authentic message, what is wrong with them, or None for what is not to be heeded."""
+        try:
+            opened = self._open(message, data)
+            if opened is None:
+                return None
+            payloads = parse_payloads(opened[0], memoryview(opened[1]), inside=True)
+            refuse_critical(payloads)
+        except IntegrityError:
+            self.host.count("integrity")
+            return None
+        except PayloadError as error:
+            self.host.count("malformed")
+            self.heard = now
+            self.note(error, now)
+            return error
+        self.heard = now
+        return payloads
+
+    def _response(self, message: MessageV2, data: bytes, now: float) -> None:
+        header, outstanding = message.header, self.exchanges.outstanding
+        if (
+            outstanding is None
+            or header.message_id != outstanding.message_id
+            or header.exchange != outstanding.task.exchange
+        ):
+            self.host.count("dropped")
+            return
+        payloads = self._read(message, data, now)
+        if payloads is None:
+            return
+        task = self.exchanges.complete()
+        if isinstance(payloads, PayloadError):
+            task.unreadable(self, str(payloads), now)
+        else:
+            task.answered(self, payloads, now)
+
+    def _incoming(self, message: MessageV2, data: bytes, path: Path, now: float) -> None:
+        """A request of the peer, protected."""
+        header = message.header
+        if self._repeated(header, data, path, now):
+            return
+        half_open = self.sa.state is State.INIT_ANSWERED
+        early = self.sa.state in HALF_OPEN and not half_open
+        if (
+            header.message_id != self.exchanges.expected
+            or early
+            or (half_open and header.exchange != Exchange.IKE_AUTH)
+        ):
+            self.host.count("dropped")
+            return
+        if not isinstance(message.payloads[-1] if message.payloads else None, EncryptedFragment):
+            self._request = data
+        payloads = self._read(message, data, now)
+        if payloads is None:
+            return
+        self._handling, self._answer_path = header.exchange, path
+        self._follow(path, half_open)
+        if isinstance(payloads, PayloadError):
+            self.reply((Notify(payloads.notify or N2.INVALID_SYNTAX, payloads.data),), now)
+            if half_open:
+                self.failed(Refused(payloads.notify or N2.INVALID_SYNTAX, str(payloads)), now)
+                self.end(str(payloads), now)
+        elif header.exchange == Exchange.IKE_AUTH and half_open:
+            ike_auth.respond(self, payloads, now)
+        elif header.exchange == Exchange.INFORMATIONAL:
+            informational.handle(self, payloads, now)
+        elif header.exchange == Exchange.CREATE_CHILD_SA:
+            sa = next((one for one in payloads if isinstance(one, SA)), None)
+            if sa is not None and sa.proposals[0].protocol == 1:
+                rekey.respond(self, payloads, now)
+            else:
+                negotiate.respond(self, payloads, now)
+        else:
+            self.reply((Notify(N2.INVALID_SYNTAX),), now)
+
+    def _follow(self, path: Path, half_open: bool) -> None:
+        """The peer may float to port 4500 with IKE_AUTH; behind a NAT it may be moved at any time (RFC 7296 2.23)."""
+        if path == self.path or not (half_open or (self.nat.there and not self.nat.here)):
+            return
+        self.path = path
+        moved(self)
+
+    _handling: int = Exchange.INFORMATIONAL
+    """The exchange of the request that is being handled."""
