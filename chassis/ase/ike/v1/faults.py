@@ -52,8 +52,8 @@ class Stop(Exception):
     """An exchange cannot go on.
 
     `rows` are logged in order, then `notify` is sent (0: nothing), under the keys if `protected`, and `said` (or
-    the guide's line for it) is logged. `certain`: the peer was authenticated when it became clear, so nothing better
-    can come any more.
+    the guide's line for it) is logged. `certain`: the peer was authenticated when it became clear, so nothing
+    better can come any more.
     """
 
     def __init__(

@@ -1,0 +1,242 @@
+"""IKEv1 from the first message to a pair that carries traffic: modes, methods, algorithms, protocols, NAT."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import pki
+import pytest
+from ikev1_pair import NAT, SHIFT, B, V1Pair, connection, other_end, rule, suite
+
+from chassis.ase.ike.connection import Line
+from chassis.ase.ike.credentials import Credentials
+from chassis.ase.ike.identity import Identity
+from chassis.ase.link import Encapsulation, SaInstall
+from chassis.config.model import IkeProposal
+
+RSA = IkeProposal("rsa", dh_group=2, authentication="rsa-signature")
+
+
+@cache
+def _root() -> pki.Authority:
+    return pki.root()
+
+
+@cache
+def credentials(name: str) -> Credentials:
+    """The store of one end, with a certificate for the DNS name `name`."""
+    issued = _root().issue(name, dns=[name])
+    found, problems = Credentials.read(
+        pki.records(trusted=[_root().certificate], own=[("self", issued, pki.key(name))])
+    )
+    assert not problems
+    return found
+
+
+def by_certificate(**more: Any) -> Any:
+    one = connection(
+        proposals=[RSA],
+        psk=None,
+        identity=Identity.of("a.example"),
+        expected=Identity.of("b.example"),
+        credentials=credentials("a.example"),
+        **more,
+    )
+    return one, other_end(one, credentials=credentials("b.example"))
+
+
+def up(pair: V1Pair) -> SaInstall:
+    """Both ends have the same pair, and it carries."""
+    assert len(pair.a.standing) == len(pair.b.standing) == 1
+    assert pair.both_ways()
+    pair.settled()
+    (one,) = pair.a.installed_pairs.values()
+    (other,) = pair.b.installed_pairs.values()
+    assert (one.outbound, one.inbound) == (other.inbound, other.outbound)
+    assert one.initiator != other.initiator
+    return one
+
+
+@pytest.mark.parametrize("mode", ["main", "aggressive"])
+@pytest.mark.parametrize(
+    ("cipher", "integrity", "group"),
+    [
+        ("des-cbc", "hmac-md5-96", 1),
+        ("3des-cbc", "hmac-md5-96", 2),
+        ("aes-128-cbc", "hmac-sha1-96", 5),
+        ("aes-192-cbc", "hmac-md5-96", 2),
+        ("aes-256-cbc", "hmac-sha1-96", 14),
+        ("aes-256-cbc", "hmac-sha-256-128", 19),
+    ],
+)
+def test_preshared_key(mode: str, cipher: str, integrity: str, group: int) -> None:
+    proposal = IkeProposal("p", 1, None, group, integrity, cipher)
+    pair = V1Pair(connection(proposals=[proposal], mode=mode))
+    pair.establish()
+    up(pair)
+    assert pair.a.session.secrets() == pair.b.session.secrets()
+    assert str(pair.b.session.identity) == "10.0.0.1"
+
+
+@pytest.mark.parametrize("mode", ["main", "aggressive"])
+@pytest.mark.parametrize("validate", [False, True])
+def test_signatures(mode: str, validate: bool) -> None:
+    one, other = by_certificate(mode=mode, validate=validate)
+    pair = V1Pair(one, other)
+    pair.establish()
+    up(pair)
+    assert str(pair.a.session.identity) == "b.example"
+    assert not [row for row in pair.a.ids + pair.b.ids if "mism" in row or "cert" in row]
+
+
+@pytest.mark.parametrize("group", [None, 2, 14])
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"cipher": "aes-128-cbc"},
+        {"cipher": "3des-cbc", "integrity": "hmac-md5-96"},
+        {"cipher": "null", "integrity": "hmac-aes-xcbc"},
+        {"cipher": "des-cbc", "integrity": None},
+        {"ah": "hmac-sha1-96", "cipher": None, "integrity": None},
+        {"ah": "hmac-aes-xcbc", "cipher": "aes-256-cbc", "integrity": None},
+        {"ah": "hmac-md5-96", "cipher": "aes-192-cbc", "esn": True},
+        {"cipher": "aes-128-cbc", "ip_comp": True},
+        {"ah": "hmac-sha1-96", "cipher": "null", "ip_comp": True, "kbytes": 5000},
+        {"cipher": "aes-256-gcm", "integrity": None},
+    ],
+)
+def test_protocols(group: int | None, parts: dict[str, Any]) -> None:
+    line = Line(10, "ipsec", (suite(group=group, **parts),), (), 128)
+    pair = V1Pair(connection(lines=[line]))
+    pair.establish()
+    one = up(pair)
+    assert bool(one.inbound.ah_spi) == bool(parts.get("ah"))
+    assert bool(one.inbound.esp_spi) == bool(parts["cipher"])
+    assert bool(one.cpi_in and one.cpi_out) == parts.get("ip_comp", False)
+    assert one.esn == parts.get("esn", False)
+    assert one.kbytes == parts.get("kbytes", 0)
+    assert one.soft_kbytes == int(one.kbytes * 0.9)
+    assert one.window == 128
+
+
+def test_the_first_pair_of_proposals_that_fits_is_taken() -> None:
+    ours = [IkeProposal("x", dh_group=5, lifetime=500), IkeProposal("y", dh_group=2)]
+    one = connection(proposals=ours, lines=[Line(10, "i", (suite(cipher="des-cbc"), suite()), (), 64)])
+    other = other_end(
+        one, proposals=(ours[1], IkeProposal("z", dh_group=1)), lines=(Line(10, "i", (suite(),), (), 64),)
+    )
+    pair = V1Pair(one, other)
+    pair.establish()
+    assert up(pair).inbound.esp_cipher == "aes-128-cbc"
+    assert pair.b.session.describe()["algorithms"]["group"] == 2
+
+
+def test_lines_and_access_lists() -> None:
+    lines = [
+        Line(10, "i", (suite(),), (rule(0x0A010000, 16, 0x0A020000, 16),), 64),
+        Line(20, "i", (suite(cipher="3des-cbc"),), (rule(0x0A010000, 16, 0x0A030001, 32, protocol=17),), 64),
+        Line(30, "i", (suite(),), (rule(0x0A010000, 24, 0x0A040000, 24), rule(0x0A010200, 24, 0x0A040000, 24)), 64),
+    ]
+    pair = V1Pair(connection(lines=lines))
+    pair.establish()
+    for seq in (10, 20, 30):
+        assert pair.both_ways(seq)
+    pair.settled()
+    assert {one.rules for one in pair.a.installed_pairs.values()} == {line.rules for line in lines}
+    sent = [values for row, values in pair.a.rows if row == "ikev1-p2-selectors-sent-responder"]
+    assert {"id_type": "IPADDR", "address": "10.3.0.1", "proto": 17, "port": 0} in sent
+    assert {"id_type": "IPADDR_SUBNET", "address": "10.4.0.0/24", "proto": 0, "port": 0} in sent
+    assert "ikev1-p2-selectors-sent-initiator" in pair.a.ids
+    assert "ikev1-p2-selectors-received-initiator" in pair.b.ids
+    assert pair.b.values("ikev1-p2-selectors-received-responder")["address"] == "10.2.0.0/16"
+
+
+def test_many_tunnels_between_two_addresses() -> None:
+    ones = [
+        connection(
+            mode="aggressive",
+            tunnel=n,
+            identity=Identity.of(f"a{n}"),
+            expected=Identity.of(f"b{n}"),
+            psk=b"key %d" % n,
+        )
+        for n in (1, 2, 3)
+    ]
+    pair = V1Pair(ones)
+    for n in range(3):
+        pair.a.begin(n)
+    pair.run(2.0)
+    assert sorted(one.tunnel for one in pair.b.installed_pairs.values()) == [1, 2, 3]
+    assert {(one.connection.tunnel, str(one.identity)) for one in pair.b.standing if one.connection} == {
+        (1, "a1"),
+        (2, "a2"),
+        (3, "a3"),
+    }
+
+
+@pytest.mark.parametrize("mode", ["main", "aggressive"])
+def test_through_a_nat(mode: str) -> None:
+    name = Identity.of("a.example")
+    pair = V1Pair(connection(mode=mode, identity=name), nat=True)
+    pair.b.connections = [replace(pair.b.connections[0], expected=name)]
+    pair.establish()
+    assert pair.both_ways()
+    (one,) = pair.a.installed_pairs.values()
+    (other,) = pair.b.installed_pairs.values()
+    assert one.encapsulation == (Encapsulation(4500, B, 4500),)
+    assert other.encapsulation == (Encapsulation(4500, NAT, 4500 + SHIFT),)
+    assert pair.a.session.handshake.behind_nat
+    assert not pair.b.session.handshake.behind_nat
+    before = len([data for who, data in pair.sent if not data])
+    pair.run(100.0)
+    assert len([data for who, data in pair.sent if not data]) == before + 5
+    pair.run(40_000)
+    assert pair.both_ways()
+
+
+def test_ah_does_not_pass_a_nat() -> None:
+    name = Identity.of("a.example")
+    line = Line(10, "i", (suite(ah="hmac-sha1-96"),), (), 64)
+    pair = V1Pair(connection(identity=name, lines=[line]), nat=True)
+    pair.b.connections = [replace(pair.b.connections[0], expected=name)]
+    pair.establish()
+    assert ("failed", "NAT", 10) in pair.a.events
+    assert any("AH does not pass" in said for said in pair.a.said)
+    assert pair.a.standing
+    pair.settled()
+
+
+def test_connection_types() -> None:
+    passive = connection(kind="responder-only")
+    pair = V1Pair(connection(kind="initiator-only"), other_end(passive))
+    pair.establish()
+    up(pair)
+    # An end that only initiates does not answer (B-033).
+    pair = V1Pair(connection(), other_end(connection(kind="initiator-only")))
+    pair.establish(40.0)
+    assert not pair.a.standing
+    assert pair.a.causes() == ["timeout"]
+    assert not [one for who, one in pair.sent if who == "b"]
+    # One that only answers does not begin phase 1 anew by itself.
+    pair = V1Pair(connection(), other_end(connection(kind="responder-only")))
+    pair.establish()
+    pair.b.session.rekey(pair.now)
+    assert len(pair.b.sessions) == 1
+
+
+def test_what_people_see_has_no_key() -> None:
+    pair = V1Pair(connection())
+    pair.establish()
+    session = pair.a.session
+    shown = repr(session.describe()) + repr(session.handshake) + repr(session.pairs.all)
+    for secret in (b"a preshared key", session.keys.e, session.keys.d, session.keys.skeyid):
+        assert secret.hex() not in shown
+        assert repr(secret) not in shown
+    key = next(iter(pair.a.installed_pairs.values())).inbound.esp_cipher_key
+    assert repr(key) not in shown
+    (row,) = session.secrets()
+    assert row["kind"] == "ikev1"
+    assert row["cookie_i"] == session.spi.hex()
+    assert len(row["key"]) == 32
