@@ -13,7 +13,10 @@ from chassis.config.grammar import Command
 _HASHES = "hmac-md5-96|hmac-sha1-96"
 _INTEGRITY = "hmac-md5-96|hmac-sha1-96|hmac-aes-xcbc"
 _CIPHERS = "aes-128-cbc|aes-192-cbc|aes-256-cbc|des-cbc|3des-cbc"
-_GROUPS = "1|2|5|14"
+_GROUPS = "1|2|5|14|+15|+16|+17|+18|+19|+20|+21|+31"
+_SHA2 = "+hmac-sha-256-128|+hmac-sha-384-192|+hmac-sha-512-256"
+_GCM = "+aes-128-gcm|+aes-256-gcm"
+_PRFS = "hmac-md5|hmac-sha1|aes-128-xcbc|+hmac-sha-256|+hmac-sha-384|+hmac-sha-512"
 _SEQ = "<seq:1-65535>"
 _WINDOW = "32-1024+32"
 _PSK = "{hex <pre_shared_key:psk-hex> | <pre_shared_key:psk-aaa> | <pre_shared_key:psk-text>}"
@@ -87,11 +90,11 @@ _CONTEXT: tuple[Command, ...] = (
             "give the context the Security service of an ASP group", misplaced="S-023", guide="13",
             no=("no asp-group [<asp_group:name> [service security]]",)),
     Command("ike-keepalive", ("context",), "ike keepalive", "send dead peer detection messages", does="flag",
-            target="keepalive", standing="later", feature="IKE", guide="6.3.1"),
+            target="keepalive", guide="6.3.1"),
     Command("ike-policy", ("context",), "ike policy <name:name>", "IKEv1 policy", does="enter",
-            target="ike_policies", enters="ike-policy", standing="later", feature="IKE", guide="6.4.1"),
+            target="ike_policies", enters="ike-policy", guide="6.4.1"),
     Command("ike2-policy", ("context",), "ike2 policy <name:name> [<surplus:text>]", "IKEv2 policy",
-            does="enter", target="ike_policies", enters="ike-policy", standing="later", feature="IKE",
+            does="enter", target="ike_policies", enters="ike-policy",
             guide="6.4.1"),
     Command("ike-policy.description", ("ike-policy",), "description <description:text>", "remark",
             guide="6.4.1"),
@@ -113,7 +116,7 @@ _CONTEXT: tuple[Command, ...] = (
             target="validate_certificate_identity", guide="6.4.1"),
     Command("ike-policy.address-allocation", ("ike-policy",), "address-allocation aaa",
             "have addresses for clients come from AAA", does="flag", target="address_allocation", variants=_V2,
-            misplaced="S-030", guide="6.4.1"),
+            misplaced="S-030", standing="later", feature="on-demand tunnels", guide="6.4.1"),
     Command("ike-policy.lifetime", ("ike-policy",), "lifetime seconds <lifetime:300-99999999>",
             "lifetime of the IKE SA", aliases=("lifetime <lifetime:300-99999999>",), variants=_V2, code="S-095",
             misplaced="S-030", guide="6.4.1"),
@@ -156,10 +159,10 @@ _LOGGING: tuple[Command, ...] = (
 
 _TUNNEL: tuple[Command, ...] = (
     Command("tunnel-static", ("global",), "tunnel ipsec <name:name>", "tunnel between two known ends",
-            does="enter", target="tunnels", enters="tunnel", standing="later", feature="IKE", guide="9.2.1"),
+            does="enter", target="tunnels", enters="tunnel", guide="9.2.1"),
     Command("tunnel-static-economical", ("global",), "tunnel ipsec <name:name> economical",
             "tunnel between two known ends, without a circuit", does="enter", target="tunnels",
-            enters="tunnel", standing="later", feature="IKE", guide="9.2.1"),
+            enters="tunnel", guide="9.2.1"),
     Command("tunnel-on-demand", ("global",), "tunnel ipsec <name:name> on-demand",
             "tunnels to peers that are not known yet", does="enter", target="tunnels", enters="tunnel",
             standing="later", feature="on-demand tunnels", guide="9.3.2"),
@@ -214,21 +217,21 @@ _PROPOSALS = ("ike-proposal", "ike2-proposal")
 
 _IKE: tuple[Command, ...] = (
     Command("ike-proposal", ("global",), "ike proposal <name:name>", "IKEv1 proposal", does="enter",
-            target="ike_proposals", enters="ike-proposal", standing="later", feature="IKE", guide="6.2.1"),
+            target="ike_proposals", enters="ike-proposal", guide="6.2.1"),
     Command("ike2-proposal", ("global",), "ike2 proposal <name:name>", "IKEv2 proposal", does="enter",
-            target="ike_proposals", enters="ike2-proposal", standing="later", feature="IKE", guide="6.2.1"),
+            target="ike_proposals", enters="ike2-proposal", guide="6.2.1"),
     Command("ike-proposal.description", _PROPOSALS, "description <description:text>", "remark",
             guide="6.2.1"),
     Command("ike-proposal.authentication", ("ike-proposal",),
             "authentication <authentication=pre-shared-key/preshared-key|rsa-signature>",
             "how both ends prove their identity", misplaced="S-032", guide="6.2.1"),
     Command("ike-proposal.authentication-algorithm", _PROPOSALS,
-            f"authentication algorithm <authentication_algorithm={_HASHES}>", "integrity algorithm",
+            f"authentication algorithm <authentication_algorithm={_HASHES}|{_SHA2}>", "integrity algorithm",
             guide="6.2.1"),
     Command("ike-proposal.encryption-algorithm", _PROPOSALS,
-            f"encryption algorithm <encryption_algorithm={_CIPHERS}>", "cipher", guide="6.2.1"),
+            f"encryption algorithm <encryption_algorithm={_CIPHERS}|{_GCM}>", "cipher", guide="6.2.1"),
     Command("ike2-proposal.pseudo-random-function", ("ike2-proposal",),
-            "pseudo-random-function <prf=hmac-md5|hmac-sha1|aes-128-xcbc>", "function that keys derive from",
+            f"pseudo-random-function <prf={_PRFS}>", "function that keys derive from",
             guide="6.2.1"),
     Command("ike-proposal.dh-group", _PROPOSALS, f"dh-group <dh_group={_GROUPS}>", "Diffie-Hellman group",
             guide="6.2.1"),
@@ -239,21 +242,21 @@ _IKE: tuple[Command, ...] = (
 
 _IPSEC: tuple[Command, ...] = (
     Command("ipsec-proposal", ("global",), "ipsec proposal <name:name>", "IPsec proposal", does="enter",
-            target="ipsec_proposals", enters="ipsec-proposal", standing="later", feature="IKE",
+            target="ipsec_proposals", enters="ipsec-proposal",
             guide="8.1.1"),
     Command("ipsec-proposal.description", ("ipsec-proposal",), "description <description:text>", "remark",
             guide="8.1.1"),
     Command("ipsec-proposal.ip-comp", ("ipsec-proposal",), "ip-comp", "compress packets", does="flag",
             target="ip_comp", guide="8.1.1"),
-    Command("ipsec-proposal.ah", ("ipsec-proposal",), f"ah <ah={_INTEGRITY}>", "AH and its algorithm",
+    Command("ipsec-proposal.ah", ("ipsec-proposal",), f"ah <ah={_INTEGRITY}|{_SHA2}>", "AH and its algorithm",
             code="S-073", guide="8.1.1"),
     Command("ipsec-proposal.esp-authentication", ("ipsec-proposal",),
-            f"esp authentication <esp_authentication={_INTEGRITY}>", "integrity algorithm of ESP",
+            f"esp authentication <esp_authentication={_INTEGRITY}|{_SHA2}>", "integrity algorithm of ESP",
             code="S-073", guide="8.1.1"),
     Command("ipsec-proposal.esp-encryption", ("ipsec-proposal",),
-            f"esp encryption <esp_encryption={_CIPHERS}|null>", "cipher of ESP",
-            aliases=(f"encryption <esp_encryption={_CIPHERS}|null>",), code="S-073", guide="8.1.1",
-            no=(f"no esp encryption [<esp_encryption={_CIPHERS}|null>]", "no encryption")),
+            f"esp encryption <esp_encryption={_CIPHERS}|{_GCM}|null>", "cipher of ESP",
+            aliases=(f"encryption <esp_encryption={_CIPHERS}|{_GCM}|null>",), code="S-073", guide="8.1.1",
+            no=(f"no esp encryption [<esp_encryption={_CIPHERS}|{_GCM}|null>]", "no encryption")),
     Command("ipsec-proposal.lifetime-seconds", ("ipsec-proposal",),
             "lifetime seconds <lifetime_seconds:300-99999999>", "lifetime of the SA in seconds", code="S-096",
             guide="8.1.1"),
@@ -261,7 +264,7 @@ _IPSEC: tuple[Command, ...] = (
             "lifetime kbytes <lifetime_kbytes:1-4294967295>", "lifetime of the SA in kilobytes", code="S-096",
             guide="8.1.1"),
     Command("ipsec-policy", ("global",), "ipsec policy <name:name>", "IPsec policy", does="enter",
-            target="ipsec_policies", enters="ipsec-policy", standing="later", feature="IKE", guide="8.2.1"),
+            target="ipsec_policies", enters="ipsec-policy", guide="8.2.1"),
     Command("ipsec-policy.description", ("ipsec-policy",), "description <description:text>", "remark",
             guide="8.2.1"),
     Command("ipsec-policy.anti-replay-window", ("ipsec-policy",), f"anti-replay-window <window:{_WINDOW}>",

@@ -4,7 +4,8 @@ Notation of a syntax:
 
     word            a keyword; `word/other` accepts `other` too and prints `word`
     <field:type>    a value of a type from `values.TYPES`, or of a range `1-65535` (`32-1024+32` for steps)
-    <field=a|b>     one of several keywords, kept; digits become a number; `a/other` accepts `other` too
+    <field=a|b>     one of several keywords, kept; digits become a number; `a/other` accepts `other` too;
+                    `+a` is one of an extension, known only where the node's lab asks for it
     [ ... ]         may be left out
     { ... | ... }   one of these
 """
@@ -31,10 +32,15 @@ class Word:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One of several keywords, kept in a field. `options` maps every accepted spelling to its value."""
+    """One of several keywords, kept in a field. `options` maps every accepted spelling to its value, `extensions`
+    those that are known only with the modern algorithms."""
 
     field: str
     options: tuple[tuple[str, str | int], ...]
+    extensions: tuple[tuple[str, str | int], ...] = ()
+
+    def known(self, modern: bool) -> tuple[tuple[str, str | int], ...]:
+        return self.options + self.extensions if modern else self.options
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +81,13 @@ def _param(field: str, kind: str) -> Param:
 
 def _choice(field: str, text: str) -> Choice:
     options: list[tuple[str, str | int]] = []
+    extensions: list[tuple[str, str | int]] = []
     for option in text.split("|"):
-        spellings = option.split("/")
+        spellings = option.removeprefix("+").split("/")
         value: str | int = int(spellings[0]) if spellings[0].isdigit() else spellings[0]
-        options.extend((spelling, value) for spelling in spellings)
-    return Choice(field, tuple(options))
+        into = extensions if option.startswith("+") else options
+        into.extend((spelling, value) for spelling in spellings)
+    return Choice(field, tuple(options), tuple(extensions))
 
 
 @cache

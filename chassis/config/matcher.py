@@ -75,27 +75,28 @@ class Failure:
     ambiguous: tuple[str, ...] = ()
 
 
-def _build(elements: Sequence[Element], following: State, command: Command) -> State:
+def _build(elements: Sequence[Element], following: State, command: Command, modern: bool) -> State:
     state = following
     for element in reversed(elements):
         match element:
             case Word(spellings):
                 state = tuple(Keyword(s, "", None, state, command) for s in spellings)
-            case Choice(name, options):
+            case Choice(name):
+                options = element.known(modern)
                 state = tuple(Keyword(text, name, value, state, command) for text, value in options)
             case Param(name, kind):
                 state = (Value(name, kind, kind.read, state, command),)
             case Maybe(items):
-                state = _build(items, state, command) + state
+                state = _build(items, state, command, modern) + state
             case Either(branches):
-                state = tuple(arc for branch in branches for arc in _build(branch, state, command))
+                state = tuple(arc for branch in branches for arc in _build(branch, state, command, modern))
     return state
 
 
 class Program:
     """The commands of one mode, ready to match; without their `no` forms, or only those."""
 
-    def __init__(self, commands: Iterable[Command], negative: bool) -> None:
+    def __init__(self, commands: Iterable[Command], negative: bool, modern: bool) -> None:
         arcs: list[Accept | Keyword | Value] = []
         for command in commands:
             if negative:
@@ -103,7 +104,7 @@ class Program:
             else:
                 syntaxes = (command.syntax, *command.aliases)
             for syntax in syntaxes:
-                arcs.extend(_build(parse_syntax(syntax), (Accept(command),), command))
+                arcs.extend(_build(parse_syntax(syntax), (Accept(command),), command, modern))
         self.start: State = tuple(arcs)
         self._first: dict[str, list[Keyword]] = {}
         for arc in arcs:
@@ -244,9 +245,12 @@ def knows(command: Command, mode: str, variant: str) -> bool:
 
 
 @cache
-def program(mode: str, variant: str, negative: bool) -> Program:
-    """The commands of a mode for one variant of its object ("" for all variants), compiled once."""
-    return Program((c for c in COMMANDS if knows(c, mode, variant)), negative)
+def program(mode: str, variant: str, negative: bool, modern: bool = False) -> Program:
+    """The commands of a mode for one variant of its object ("" for all variants), compiled once.
+
+    `modern`: with the algorithms of today's peers beside those of the guide.
+    """
+    return Program((c for c in COMMANDS if knows(c, mode, variant)), negative, modern)
 
 
 def expected(mode: str, words: Sequence[str], variant: str = "") -> tuple[tuple[str, str], ...]:

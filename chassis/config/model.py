@@ -288,6 +288,11 @@ class IkeProposal:
     prf: str = "hmac-sha1"
     line: int = _line()
 
+    @property
+    def exists(self) -> bool:
+        """Whether its version has its cipher: AES-GCM protects messages of version 2 only (RFC 5282)."""
+        return self.version == 2 or not self.encryption_algorithm.endswith("-gcm")
+
 
 @dataclass(frozen=True, slots=True)
 class IpsecProposal:

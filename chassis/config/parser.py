@@ -40,8 +40,9 @@ class Parsed:
 class Reading:
     """Reads line by line, with the open modes as a stack; also what an interactive session would hold."""
 
-    def __init__(self, file: str = "", config: Config | None = None) -> None:
+    def __init__(self, file: str = "", config: Config | None = None, modern: bool = False) -> None:
         self.file = file
+        self.modern = modern
         self.stack: list[Frame] = [root(config)]
         self.diagnostics: list[Diagnostic] = []
         self.places: dict[Path, Place] = {}
@@ -110,7 +111,7 @@ class Reading:
         best, at = _UNMATCHED, len(self.stack) - 1
         for depth in range(len(self.stack) - 1, -1, -1):
             frame = self.stack[depth]
-            found = program(frame.mode, frame.variant, negative).match(used, rest)
+            found = program(frame.mode, frame.variant, negative, self.modern).match(used, rest)
             if isinstance(found, Match):
                 self._apply(found, depth, negative)
                 return
@@ -181,7 +182,7 @@ class Reading:
         for frame in reversed(self.stack):
             if not frame.variant:
                 continue
-            found = program(frame.mode, "", negative).match(words, rest)
+            found = program(frame.mode, "", negative, self.modern).match(words, rest)
             if isinstance(found, Match):
                 self._report_variant(frame, found.command)
                 return True
@@ -193,7 +194,7 @@ class Reading:
         for mode in (*paired, "exec") if best.position else (*paired, *_INWARDS[self.mode], *MODES):
             if mode in open_modes:
                 continue
-            found = program(mode, "", negative).match(words, rest)
+            found = program(mode, "", negative, self.modern).match(words, rest)
             if isinstance(found, Match):
                 self._report_elsewhere(mode, found.command)
                 return True
@@ -312,7 +313,7 @@ class Reading:
         """The command that the line is with a near keyword, if that makes it right."""
         words = [*self.line.words]
         words[position] = word
-        found = program(frame.mode, frame.variant, negative).match(
+        found = program(frame.mode, frame.variant, negative, self.modern).match(
             words[self._shift :], lambda index: " ".join(words[index + self._shift :])
         )
         return found.command if isinstance(found, Match) else None
@@ -332,13 +333,14 @@ _ASP_GROUP = "`asp-group` belongs in a context; the group itself is `asp group`"
 _NOTHING = Command("", (), "", "", does="none")
 
 
-def parse(text: str, file: str = "", config: Config | None = None) -> Parsed:
+def parse(text: str, file: str = "", config: Config | None = None, *, modern: bool = False) -> Parsed:
     """Read a configuration file (or a transcript), commit it once at its end and check it as a whole.
 
-    With `config` the lines change that configuration; without, they start from an empty one. Never raises on any
-    text: what is wrong is in the diagnostics, and those lines have no effect.
+    With `config` the lines change that configuration; without, they start from an empty one. `modern`: names of
+    the algorithms of today's peers are known too. Never raises on any text: what is wrong is in the diagnostics,
+    and those lines have no effect.
     """
-    reading = Reading(file, config)
+    reading = Reading(file, config, modern)
     read_line = reading.read_line
     for number, line in enumerate(text.split("\n"), 1):
         read_line(line, number)

@@ -36,6 +36,9 @@ _V = TypeVar("_V")
 _MANY = 64
 """Above so many names the nearest one is looked for among those that begin alike."""
 
+AUTHENTICATING = ("aes-128-gcm", "aes-256-gcm")
+"""Ciphers that show a changed packet by themselves (RFC 4106)."""
+
 CONTROLLER_SLOTS = (7, 8)
 """Slots of the controllers; port 7/1 is the management port."""
 
@@ -235,11 +238,18 @@ class _Checks:
 
     def _proposals(self) -> None:
         for proposal in self.config.ipsec_proposals.values():
-            alone = proposal.esp_encryption not in (None, "null") and proposal.esp_authentication is None
+            cipher = proposal.esp_encryption
+            alone = cipher not in (None, "null") and proposal.esp_authentication is None
+            alone = alone and cipher not in AUTHENTICATING
             if alone and proposal.ah is None and ("ipsec-proposal", proposal.name) not in self.broken:
                 place = self.place("ipsec-proposal", proposal.name, "esp_encryption")
                 message = "ESP encryption without authentication: nothing shows a changed packet"
                 self.say("warning", "S-033", place, proposal.esp_encryption or "", message)
+        for offered in self.config.ike_proposals.values():
+            if not offered.exists:
+                place = self.place("ike-proposal", offered.name, "encryption_algorithm")
+                message = f"IKEv1 has no {offered.encryption_algorithm}: proposal {offered.name} is not used"
+                self.say("warning", "aead", place, offered.encryption_algorithm, message)
         for policy in self.config.ipsec_policies.values():
             for item in policy.proposals:
                 at = ("ipsec-policy", policy.name, "seq", item.seq, "name")

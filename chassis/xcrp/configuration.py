@@ -46,9 +46,12 @@ class Checked:
         return has_errors(self.diagnostics)
 
 
-def check(text: str, file: str) -> Checked:
-    """Read a configuration and check it whole. Never raises on any text."""
-    parsed = parse(text, file)
+def check(text: str, file: str, *, modern: bool = False) -> Checked:
+    """Read a configuration and check it whole. Never raises on any text.
+
+    `modern`: with the algorithms of today's peers.
+    """
+    parsed = parse(text, file, modern=modern)
     return Checked(parsed.config, parsed.diagnostics)
 
 

@@ -6,7 +6,8 @@ seconds, before it publishes anything: what the cards still hold is only replace
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from math import inf
 from typing import Any
 
@@ -32,6 +33,7 @@ from chassis.xcrp import configuration, inventory
 from chassis.xcrp.cards import Action, CardEntry, Event, State
 from chassis.xcrp.configuration import Checked, Journal
 from chassis.xcrp.events import History
+from chassis.xcrp.flash import FlashFile, store
 from chassis.xcrp.node import Node
 from chassis.xcrp.numbers import LEASE, Numbers
 from chassis.xcrp.operators import Operators
@@ -56,9 +58,10 @@ class Controller:
         startup: tuple[str, str] | None,
         settings: Mapping[str, Any],
         now: float,
+        flash: Sequence[FlashFile] = (),
     ) -> None:
         """`files`: the node's state folder as it is now. `startup`: text and name of the start-up file, read
-        only where there is no journal (S-113)."""
+        only where there is no journal (S-113). `flash`: the files of the router's flash."""
         self.boot = boot
         self.settings, problems = Settings.read(settings)
         self.journal = Journal(files.get(configuration.JOURNAL))
@@ -76,13 +79,17 @@ class Controller:
         self._greeted: dict[str, None] = {}
         self._early: dict[str, set[int]] = {}
         """Tunnels whose SAs an ASP said to hold before anything was planned."""
+        self._early_reports: dict[int, tuple[str, TunnelEvent]] = {}
+        """What ASPs said of tunnels before anything was planned, with who said it."""
         self._aftermath: dict[str, bool] = {}
         """Cards whose flag went down and is told, and whether their SAs went with them: what follows from it is
         still to be computed, when nothing waits for it any more."""
-        self._reports: dict[int, tuple[bool, str]] = {}
+        self._reports: dict[int, TunnelEvent] = {}
         self._report_at = inf
         self._waiting: list[tuple[int, str, dict[str, Any]]] = []
         self._problems = problems + numbers.problems
+        self._flash: tuple[FlashFile, ...] = ()
+        self._flash_problems = self._read_flash(flash)
         self._operators = Operators(self)
         self._receivers: dict[type, Callable[[CardEntry, Any, float], list[Output]]] = {
             Heartbeat: self._heartbeat,
@@ -101,9 +108,13 @@ class Controller:
         """(card, kind) of every process that the configuration calls for."""
         return inventory.cards_of(self.config)
 
+    def flash(self, files: Sequence[FlashFile], now: float) -> list[Output]:
+        """The flash as it is now: certificates are taken from it with the next commit."""
+        return [output for problem in self._read_flash(files) for output in self._event(problem, now)]
+
     def start(self, now: float) -> list[Output]:
         outputs = self.journal.repair()
-        for problem in self._problems:
+        for problem in (*self._problems, *self._flash_problems):
             outputs += self._event(problem, now)
         outputs += self._load(now)
         remembered = False
@@ -224,7 +235,7 @@ class Controller:
             text, file = self._startup
         else:
             return []
-        checked = configuration.check(text, file)
+        checked = configuration.check(text, file, modern=self.settings.modern)
         self.diagnostics = checked
         if checked.refused:
             first = next(found for found in checked.diagnostics if found.severity == "error")
@@ -246,6 +257,10 @@ class Controller:
         for asp, held in self._early.items():
             self.node.installed(asp, held, now)
         self._early.clear()
+        early, self._early_reports = self._early_reports, {}
+        planned = self.node.plan.tunnels
+        said = {n: report for n, (asp, report) in early.items() if n in planned and planned[n].asp == asp}
+        self.node.reported(said, now)
         self.node.news.clear()
         outputs = self.node.publish()
         for card in self._greeted:
@@ -363,6 +378,7 @@ class Controller:
             return []
         self._greeted.pop(card, None)
         self._early.pop(card, None)
+        self._early_reports = {n: said for n, said in self._early_reports.items() if said[0] != card}
         self._drop_reports(card)
         outputs = []
         if self.open:
@@ -451,12 +467,13 @@ class Controller:
         if not self.open:
             held = self._early.setdefault(entry.card, set())
             (held.add if message.up else held.discard)(message.tunnel)
+            self._early_reports[message.tunnel] = (entry.card, message)
             return []
         made = self.node.plan.tunnels.get(message.tunnel)
         if made is None or made.asp != entry.card or not entry.listening:
             self._drop("report about a tunnel of another ASP")
             return []
-        self._reports[message.tunnel] = (message.up, message.reason)
+        self._reports[message.tunnel] = message
         self._report_at = min(self._report_at, now + GATHER)
         return []
 
@@ -479,6 +496,7 @@ class Controller:
             self._drop("report about an SA of another ASP")
             return []
         if message.event != "lease":
+            self.node.sas.told(message, now)
             why = f": {message.reason}" if message.reason else ""
             text = f"{name}: {message.sa.protocol} SA {message.sa.spi} {message.sa.direction} {message.event}{why}"
             record = LogRecord(now, "informational", "ipsec", "", text, {"card": entry.card})
@@ -494,7 +512,7 @@ class Controller:
         return self.node.publish()
 
     def _log_record(self, entry: CardEntry, message: LogRecord, now: float) -> list[Output]:
-        self.history.log.append(message)
+        self.history.log.append(replace(message, values={"card": entry.card, **message.values}))
         return []
 
     def _trace_stamps(self, entry: CardEntry, message: TraceStamps, now: float) -> list[Output]:
@@ -502,6 +520,14 @@ class Controller:
         return []
 
     # history
+
+    def _read_flash(self, files: Sequence[FlashFile]) -> list[str]:
+        """Take the files of the flash where they are not those that are known; what is wrong with them."""
+        if tuple(files) == self._flash:
+            return []
+        self._flash = tuple(files)
+        self.node.flash = store(files)
+        return [str(problem) for problem in self.node.flash.problems]
 
     def _event(self, text: str, now: float) -> list[Output]:
         event = self.history.event(now, text)

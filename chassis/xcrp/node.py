@@ -5,19 +5,23 @@ Each method takes one change and computes again only what depends on it. Nothing
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from chassis.bus import records as bus
 from chassis.bus.engine import Output, ToCard
+from chassis.bus.messages import TunnelEvent
 from chassis.bus.replication import Publisher
 from chassis.config.model import Config
 from chassis.xcrp import plan as planning
 from chassis.xcrp import records, routes, tunnels
 from chassis.xcrp.cards import CardEntry, Watch
+from chassis.xcrp.flash import Store
 from chassis.xcrp.inventory import ASP, MANAGEMENT_PORT
 from chassis.xcrp.numbers import Numbers
 from chassis.xcrp.plan import Plan, TunnelPlan
 from chassis.xcrp.routes import Candidate, PrefixKey
+from chassis.xcrp.sas import SaTable
+from chassis.xcrp.selectors import SelectorRoutes
 from chassis.xcrp.settings import Settings
 from chassis.xcrp.tunnels import Event, TunnelState
 
@@ -33,10 +37,14 @@ class Node:
         self.numbers = numbers
         self.settings = settings
         self.plan = Plan(Config())
+        self.flash = Store()
+        """The certificates that the next plan is made with."""
         self.watch = Watch(settings.silence, settings.kill_after)
         self.cards: dict[str, CardEntry] = self.watch.cards
         self.carrier: set[str] = set()
         self.tunnels: dict[int, TunnelState] = {}
+        self.sas = SaTable()
+        self.selectors = SelectorRoutes()
         self.publisher = Publisher(lambda card, record: records.wants(self.plan, card, record), version)
         self.news: list[str] = []
         """What the history should have about the changes since it was last read."""
@@ -73,7 +81,7 @@ class Node:
     def install(self, config: Config, now: float) -> list[str]:
         """Put a configuration into force; returns the cards that it no longer has."""
         before = self.plan
-        self.plan = plan = planning.make(config, self.numbers, self.name)
+        self.plan = plan = planning.make(config, self.numbers, self.name, self.flash)
         gone = [card for card in self.cards if card not in dict(plan.cards)]
         for card in gone:
             del self.cards[card]
@@ -82,6 +90,7 @@ class Node:
             if card not in self.cards or self.cards[card].kind != kind:
                 self.cards[card] = self._entry(card, kind)
         self._tunnel_states(before)
+        self.selectors.keep(plan)
         self._ways = {
             (context, remote): self._way(context, remote)
             for context, remotes in plan.peers.items()
@@ -107,7 +116,8 @@ class Node:
             wanted.append(records.tunnel(plan, made, state, self.numbers))
             if state.circuit:
                 wanted.append(records.circuit(made, state))
-        wanted += [record for record in map(self._route, plan.prefixes) if record.next_hops]
+        prefixes = dict.fromkeys((*plan.prefixes, *self.selectors.prefixes()))
+        wanted += [record for record in map(self._route, prefixes) if record.next_hops]
         self.publisher.replace(wanted)
         return gone
 
@@ -146,6 +156,9 @@ class Node:
     def installed(self, asp: str, numbers: Iterable[int], now: float) -> None:
         """An ASP says of which tunnels it holds SAs: of these and no others."""
         held = set(numbers)
+        for number in self.plan.of_asp.get(asp, ()):
+            if number not in held:
+                self.sas.forget(number)
         flipped = [
             number
             for number in self.plan.of_asp.get(asp, ())
@@ -153,17 +166,23 @@ class Node:
         ]
         self._flipped(flipped, set())
 
-    def reported(self, reports: dict[int, tuple[bool, str]], now: float) -> None:
+    def reported(self, reports: Mapping[int, TunnelEvent], now: float) -> None:
         """ASPs say of some tunnels whether their SAs can carry packets, and if not, why."""
-        flipped = []
-        for number, (up, reason) in reports.items():
+        flipped: list[int] = []
+        keys: set[PrefixKey] = set()
+        for number, report in reports.items():
             state = self.tunnels.get(number)
             if state is None:
                 continue
-            state.said = reason
-            if self._take(number, Event.INSTALLED if up else Event.REMOVED, now):
+            state.said = report.reason
+            state.identity = report.identity or state.identity
+            if report.sas or not report.up:
+                self.sas.held(number, report.sas, now)
+            if report.up:
+                keys |= self.selectors.take(self.plan, number, report.selectors)
+            if self._take(number, Event.INSTALLED if report.up else Event.REMOVED, now):
                 flipped.append(number)
-        self._flipped(flipped, set())
+        self._flipped(flipped, keys)
 
     def tunnel_record(self, number: int) -> None:
         """Something in a tunnel's record other than its state changed."""
@@ -182,13 +201,19 @@ class Node:
         states: dict[int, TunnelState] = {}
         for number, made in self.plan.tunnels.items():
             state = self.tunnels.get(number)
+            if state is not None and before.tunnels[number].config.kind != made.config.kind:
+                state.take(Event.REMOVED, state.since)
+                self.sas.forget(number)
             if state is None:
                 held = self.numbers.tunnel_circuits.get(made.config.name)
                 state = TunnelState(circuit=held[0], home=held[1]) if held is not None else TunnelState()
             elif before.tunnels[number].asp != made.asp:
                 state.take(Event.REMOVED, state.since)
+                self.sas.forget(number)
+            state.negotiated = made.config.kind == "static"
             states[number] = state
         self.tunnels = states
+        self.sas.keep(states)
 
     def _way(self, context: int, remote: int) -> Candidate | str:
         """How a peer is reached, or the reason why not."""
@@ -257,6 +282,7 @@ class Node:
         """These tunnels came up or went down: tell it, and compute the routes into them and `keys` again."""
         for number in numbers:
             keys.update(self.plan.of_tunnel.get(number, ()))
+            keys.update(self.selectors.of_tunnel(number))
         for key in sorted(keys):
             route = self._route(key)
             if route.next_hops:
@@ -280,7 +306,7 @@ class Node:
     def _route(self, key: PrefixKey) -> bus.Route:
         plan = self.plan
         hops = routes.next_hops(
-            plan.prefixes[key],
+            self.selectors.with_added(plan, key),
             lambda port: plan.ports[port].card,
             lambda number: plan.tunnels[number].asp,
             self.port_up,

@@ -228,7 +228,7 @@ class Operators:
     )
     def _apply(self, number: int, arguments: dict[str, Any], now: float) -> list[Output]:
         controller = self._controller
-        checked = configuration.check(arguments["text"], arguments["file"])
+        checked = configuration.check(arguments["text"], arguments["file"], modern=controller.settings.modern)
         apply = not checked.refused and not arguments["dry"]
         result: Attributes = {
             "changes": [] if checked.refused else configuration.changes(controller.config, checked.config),

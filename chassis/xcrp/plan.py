@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from chassis.bus.records import Key
 from chassis.config.model import LOCAL, Config, Interface, StaticRoute, Tunnel
 from chassis.net.address import MASKS, network_of, parse_address, parse_prefix
+from chassis.xcrp import negotiated
+from chassis.xcrp.flash import Store
 from chassis.xcrp.inventory import CONTROLLER, card_of_port, cards_of
 from chassis.xcrp.numbers import CIRCUIT, CONTEXT, TUNNEL, Lease, Numbers
 from chassis.xcrp.placement import place
@@ -66,6 +68,7 @@ class Plan:
     """Everything in numbers, and the indices over it; not changed after `make`."""
 
     config: Config
+    flash: Store = field(default_factory=Store)
     cards: tuple[tuple[str, str], ...] = ()
     contexts: dict[str, int] = field(default_factory=dict)
     ports: dict[str, PortPlan] = field(default_factory=dict)
@@ -89,7 +92,7 @@ class Plan:
     lookers: frozenset[str] = frozenset()
     """ASPs with an economical tunnel: they look routes up themselves, and a route may lead into any tunnel."""
     needs: dict[str, frozenset[Key]] = field(default_factory=dict)
-    """ASP to the keys of the SAs and ACLs that its tunnels use."""
+    """ASP to the keys of the SAs, policies, proposals, certificates and ACLs that its tunnels use."""
 
     @property
     def has_line_cards(self) -> bool:
@@ -106,9 +109,9 @@ def mac_of(node: str, port: str) -> bytes:
     return b"\x02" + hashlib.sha256(f"{node} {port}".encode()).digest()[:5]
 
 
-def make(config: Config, numbers: Numbers, node: str) -> Plan:
+def make(config: Config, numbers: Numbers, node: str, flash: Store | None = None) -> Plan:
     """The plan of a configuration; numbers are given where they are missing, and given up where unused."""
-    plan = Plan(config, cards_of(config))
+    plan = Plan(config, Store() if flash is None else flash, cards_of(config))
     plan.contexts = dict(numbers.keep(CONTEXT, config.contexts))
     tunnel_numbers = numbers.keep(
         TUNNEL, [name for name, tunnel in config.tunnels.items() if tunnel.kind != "on-demand"]
@@ -187,7 +190,7 @@ def _tunnels(plan: Plan, numbers: Numbers) -> None:
             local=parse_address(tunnel.local) if tunnel.local else 0,
             remote=parse_address(tunnel.remote) if tunnel.remote else 0,
             queues=(qos.num_queues or 1) if qos is not None else 1,
-            fault=static_fault(config, tunnel, asp, holders, follows, plan.has_line_cards),
+            fault=static_fault(config, tunnel, asp, holders, follows, plan.has_line_cards, plan.flash),
             follows=follows,
         )
         plan.tunnels[number] = made
@@ -210,6 +213,9 @@ def _tunnels(plan: Plan, numbers: Numbers) -> None:
 
 
 def _needed(plan: Plan, tunnel: Tunnel) -> Iterator[Key]:
+    if tunnel.kind == "static":
+        yield from negotiated.needed(plan.config, tunnel, plan.contexts, plan.flash)
+        return
     context = plan.contexts.get(tunnel.interface_context, 0)
     for entry in tunnel.entries:
         if entry.sa:

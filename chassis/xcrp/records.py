@@ -8,11 +8,23 @@ from chassis.bus import records as bus
 from chassis.bus.records import Record
 from chassis.config.model import Acl, AclRule, ManualSa, Spi, TunnelEntry
 from chassis.net.address import parse_address, parse_prefix
+from chassis.xcrp import negotiated
 from chassis.xcrp.cards import CardEntry
 from chassis.xcrp.inventory import ASP
 from chassis.xcrp.numbers import Numbers
 from chassis.xcrp.plan import Plan, TunnelPlan, entry_lease
 from chassis.xcrp.tunnels import TunnelState
+
+_BY_NEED = (
+    bus.ManualSa,
+    bus.Acl,
+    bus.IkePolicy,
+    bus.IkeProposal,
+    bus.IpsecPolicy,
+    bus.IpsecProposal,
+    bus.Certificate,
+)
+"""Records that only the ASPs get whose tunnels use them: most of them are, or lead to, a key."""
 
 WINDOW = 64
 """Anti-replay window of a manual SA without such a line (S-109), in packets."""
@@ -21,11 +33,11 @@ WINDOW = 64
 def wants(plan: Plan, card: str, record: Record) -> bool:
     """Whether a card needs a record.
 
-    Line cards never get keys or ACLs; an ASP gets its own tunnels, with their SAs and ACLs. One that looks routes
-    up gets the other tunnels too, without keys: it would take an unknown tunnel in a route for one that is down,
-    and the next hop after it may be in clear.
+    Line cards never get keys or ACLs; an ASP gets its own tunnels, with their SAs, policies and ACLs. One that
+    looks routes up gets the other tunnels too, without keys: it would take an unknown tunnel in a route for one
+    that is down, and the next hop after it may be in clear.
     """
-    if isinstance(record, (bus.ManualSa, bus.Acl)):
+    if isinstance(record, _BY_NEED):
         return record.key in plan.needs.get(card, ())
     if isinstance(record, bus.Tunnel):
         return record.asp == card or card in plan.lookers or not card.startswith(ASP)
@@ -37,7 +49,7 @@ def wants(plan: Plan, card: str, record: Record) -> bool:
 def fixed(plan: Plan, discard: bool) -> Iterator[Record]:
     """The records that only a commit changes."""
     for name, number in plan.contexts.items():
-        yield bus.Context(number, name, discard)
+        yield bus.Context(number, name, discard, plan.config.contexts[name].keepalive)
     for context, interface in plan.interfaces():
         at = (context, interface.name)
         ports, tunnels = plan.bound_ports.get(at, []), plan.bound_tunnels.get(at, [])
@@ -73,6 +85,7 @@ def fixed(plan: Plan, discard: bool) -> Iterator[Record]:
         for acl in context_config.acls.values():
             if (bus.Acl.TYPE, plan.contexts[name], acl.name) in wanted:
                 yield access_list(plan.contexts[name], acl)
+    yield from negotiated.records(plan.config, plan.contexts, plan.flash, wanted)
 
 
 def card_state(entry: CardEntry) -> bus.CardState:
@@ -98,6 +111,10 @@ def tunnel(plan: Plan, made: TunnelPlan, state: TunnelState, numbers: Numbers) -
         entries=tuple(tunnel_entry(numbers, made.number, entry) for entry in config.entries),
         up=not state.unmet,
         reason=state.unmet,
+        kind=config.kind,
+        ike_policy=config.ike_policy or "",
+        remote_id=config.remote_id or "",
+        wanted=not made.fault,
     )
 
 

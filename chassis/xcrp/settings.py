@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import isfinite
-from typing import Any
+from typing import Any, Literal
 
 from chassis.bus.messages import Attributes
 
@@ -24,12 +24,69 @@ def seconds(value: Any) -> float:
     return float(found[1]) * _UNITS[found[2]]
 
 
+EXTENSIONS = ("modern",)
+"""What a node may be asked to know beyond the guide: the algorithms of today's peers."""
+
+
+@dataclass(frozen=True, slots=True)
+class IkeSetting:
+    """One of IKE's settings: a duration (in seconds), number, part or switch, from `low` to `high`."""
+
+    name: str
+    kind: Literal["duration", "number", "part", "switch"]
+    low: float
+    high: float
+    text: str
+
+
+IKE: tuple[IkeSetting, ...] = (
+    IkeSetting("dpd-interval", "duration", 0.005, 86400, "time between two questions of dead peer detection"),
+    IkeSetting("dpd-tries", "number", 1, 1000, "questions without an answer after which a peer counts as dead"),
+    IkeSetting("strict-lifetime", "switch", 0, 1, "IKEv1 refuses an offer of a longer lifetime than its own"),
+    IkeSetting("ike-retransmit", "duration", 0.01, 3600, "first wait before a message is sent again; it doubles"),
+    IkeSetting("ike-retries", "number", 1, 100, "times that a message is sent again before the peer is given up"),
+    IkeSetting("ike-give-up", "duration", 0.1, 3600, "how long a negotiation may take to authenticate its peer"),
+    IkeSetting("ike-backoff", "duration", 0.01, 3600, "first pause between an initiator's attempts; it grows"),
+    IkeSetting("ike-fragment", "number", 256, 65535, "largest IKE message, in bytes, that is sent in one piece"),
+    IkeSetting("nat-keepalive", "duration", 1, 3600, "time between two keepalives through a NAT"),
+    IkeSetting("rekey-margin", "part", 0, 0.9, "part of a lifetime that is left when its successor is negotiated"),
+    IkeSetting("rekey-jitter", "part", 0, 0.9, "part of that margin that is drawn at random"),
+    IkeSetting("half-open", "number", 1, 1_000_000, "unauthenticated negotiations that are held without cookies"),
+    IkeSetting("half-open-most", "number", 1, 1_000_000, "unauthenticated negotiations that are held at all"),
+    IkeSetting("half-open-peer", "number", 1, 1_000_000, "unauthenticated negotiations of one address"),
+)
+"""Every setting of IKE, as labs write them; each ASP gets them as they were given."""
+
+
+def ike_fault(setting: IkeSetting, value: Any) -> str:
+    """What is wrong with the value of one of IKE's settings; empty if nothing is."""
+    if setting.kind == "switch":
+        return "" if isinstance(value, bool) else f"{value!r} is neither true nor false"
+    if setting.kind == "duration":
+        try:
+            number = seconds(value)
+        except ValueError as error:
+            return str(error)
+        return (
+            ""
+            if setting.low <= number <= setting.high
+            else f"{value!r} is not {setting.low:g} s to {setting.high:g} s"
+        )
+    whole = setting.kind == "number"
+    right = isinstance(value, int) if whole else isinstance(value, (int, float))
+    if isinstance(value, bool) or not right or not setting.low <= value <= setting.high:
+        what = "number" if whole else "part"
+        return f"{value!r} is no {what} from {setting.low:g} to {setting.high:g}"
+    return ""
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """`heartbeat`, `kill_after` and `reconcile` are in seconds, `misses` counts heartbeats.
 
-    `discard`: a withdrawn tunnel route becomes a discard route. `cards` is what each card is told in its
-    `Welcome`: the settings as the lab gave them, as far as they are plain values.
+    `discard`: a withdrawn tunnel route becomes a discard route. `modern`: the configuration may name the
+    algorithms of today's peers. `cards` is what each card is told in its `Welcome`: the settings as the lab gave
+    them, as far as they are plain values and right.
     """
 
     heartbeat: float = 0.1
@@ -37,6 +94,7 @@ class Settings:
     kill_after: float = 1.0
     reconcile: float = 2.0
     discard: bool = False
+    modern: bool = False
     cards: Attributes = field(default_factory=dict)
 
     @property
@@ -69,7 +127,20 @@ class Settings:
             problems.append(f"setting discard-tunnel-routes: {discard!r} is neither true nor false")
         else:
             values["discard"] = discard
+        extensions = given.get("extensions", ())
+        if not isinstance(extensions, (list, tuple)) or any(name not in EXTENSIONS for name in extensions):
+            problems.append(f"setting extensions: {extensions!r} is no list of {', '.join(EXTENSIONS)}")
+        else:
+            values["modern"] = "modern" in extensions
+        wrong: set[str] = set()
+        for setting in IKE:
+            fault = ike_fault(setting, given[setting.name]) if setting.name in given else ""
+            if fault:
+                problems.append(f"setting {setting.name}: {fault}")
+                wrong.add(setting.name)
+        plain = (str, int, float, bool)
         values["cards"] = {
-            name: value for name, value in given.items() if isinstance(value, (str, int, float, bool))
+            name: value for name, value in given.items() if isinstance(value, plain) and name not in wrong
         }
+        values["cards"]["modern"] = values.get("modern", False)
         return cls(**values), problems

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from enum import Enum
 
 from chassis.config.model import Config, Interface, Tunnel
+from chassis.xcrp import negotiated
+from chassis.xcrp.flash import Store
 
 SHUTDOWN = "shutdown"
 BINDING = "binding"
@@ -20,10 +22,12 @@ SA = "SA"
 ACL = "access list"
 QOS = "QoS policy"
 IKE = "IKE"
+ON_DEMAND = "on-demand tunnels: not emulated"
 NO_LINE_CARD = "no line card"
 LINE_CARD = "line card"
 ROUTE = "no route to the peer"
 INSTALLING = "SA not installed"
+NEGOTIATING = "not negotiated yet"
 
 
 class State(Enum):
@@ -85,6 +89,10 @@ class TunnelState:
     home: str = ""
     said: str = ""
     since: float = 0.0
+    negotiated: bool = False
+    """Its SAs come from IKE, which says itself why there are none."""
+    identity: str = ""
+    """The peer's, as it proved it; of a negotiated tunnel that is or was up."""
 
     @property
     def up(self) -> bool:
@@ -107,6 +115,8 @@ class TunnelState:
             return self.unmet
         if not asp_usable:
             return f"{ASP}: {asp} is down"
+        if self.negotiated:
+            return f"{IKE}: {self.said.removeprefix(f'{IKE}: ') or NEGOTIATING}"
         return f"{INSTALLING}: {self.said}" if self.said else INSTALLING
 
 
@@ -117,12 +127,15 @@ def static_fault(
     holders: Sequence[Interface],
     follows: Sequence[str],
     line_cards: bool,
+    flash: Store,
 ) -> str:
     """The first condition that the configuration itself leaves unmet, or empty.
 
     `holders` are the interfaces of the outer context that have the local address, `follows` the ports bound to
-    them; a loopback needs none.
+    them; a loopback needs none. `flash` has the certificates that negotiated tunnels may need.
     """
+    if tunnel.kind == "on-demand":
+        return ON_DEMAND
     if tunnel.shutdown:
         return SHUTDOWN
     context = config.contexts.get(tunnel.interface_context)
@@ -136,12 +149,13 @@ def static_fault(
         return SERVICE
     if not tunnel.economical and not line_cards:
         return NO_LINE_CARD
-    return _protection_fault(config, tunnel)
+    fault = negotiated.fault(config, tunnel, flash) if tunnel.kind == "static" else _manual_fault(config, tunnel)
+    if fault:
+        return fault
+    return _shared_fault(config, tunnel)
 
 
-def _protection_fault(config: Config, tunnel: Tunnel) -> str:
-    if tunnel.kind != "manual":
-        return f"{IKE}: not emulated"
+def _manual_fault(config: Config, tunnel: Tunnel) -> str:
     if not tunnel.entries:
         return SA
     acls = config.contexts[tunnel.interface_context].acls
@@ -151,6 +165,11 @@ def _protection_fault(config: Config, tunnel: Tunnel) -> str:
             return f"{SA}: {entry.sa}" if entry.sa else SA
         if entry.acl and entry.acl not in acls:
             return f"{ACL}: {entry.acl}"
+    return ""
+
+
+def _shared_fault(config: Config, tunnel: Tunnel) -> str:
+    """What tunnels of both kinds may name."""
     if tunnel.qos_policy and tunnel.qos_policy not in config.qos_policies:
         return f"{QOS}: {tunnel.qos_policy}"
     return ""

@@ -1,0 +1,183 @@
+"""The flash of a router: the PEM files of its contexts' PKI stores (guide 6.1), read once and checked.
+
+A file is `pki/CONTEXT/KIND/NAME.pem`, KIND one of `trusted` (certificates of authorities), `self` (our own, with
+what stands between them and the root) and `keys` (private keys). A certificate of ours belongs to the key of its
+name. What is wrong with a file is said with its path; nothing of what is in it ever is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+TRUSTED, SELF, KEY = "trusted", "self", "key"
+
+FOLDERS: Final[Mapping[str, str]] = {"trusted": TRUSTED, "self": SELF, "keys": KEY}
+"""Folder of a context's store to the kind of its objects."""
+
+LARGEST = 1 << 18
+"""Octets of the largest file that is taken for PEM."""
+
+MOST = 4096
+"""Files that one flash may hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class FlashFile:
+    """A file as it was found: `path` is relative to the flash, `error` says why it could not be read.
+
+    `exposed`: its group or others may read it.
+    """
+
+    path: str
+    data: bytes = field(default=b"", repr=False)
+    exposed: bool = False
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something about a file of the flash; an error means that the file is as if it were not there."""
+
+    severity: str
+    path: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"flash {self.path}: {self.text}"
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A good file: an object of a context's store."""
+
+    context: str
+    kind: str
+    name: str
+    pem: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """Every good file, by context, and what is wrong with the others."""
+
+    items: Mapping[str, tuple[Item, ...]] = field(default_factory=dict)
+    problems: tuple[Problem, ...] = ()
+
+    def names(self, context: str, kind: str) -> list[str]:
+        return [item.name for item in self.items.get(context, ()) if item.kind == kind]
+
+    def flaw(self, context: str) -> str:
+        """What a context lacks for rsa-signature (guide 6.1): trusted, own certificate or its key; or nothing."""
+        if not self.names(context, TRUSTED):
+            return f"context {context} has no trusted certificate"
+        own = self.names(context, SELF)
+        if not own:
+            return f"context {context} has no certificate of its own"
+        if not set(own) & set(self.names(context, KEY)):
+            return f"certificate {own[0]} of context {context} has no key"
+        return ""
+
+
+def read_folder(folder: Path) -> tuple[FlashFile, ...]:
+    """The files of a flash folder that belong to PKI stores, in order; one that can't be read says why."""
+    found: list[FlashFile] = []
+    try:
+        paths = sorted(path for path in (folder / "pki").rglob("*") if not path.is_dir())
+    except OSError as error:
+        return (FlashFile("pki", error=error.strerror or str(error)),)
+    if not folder.is_dir():
+        return (FlashFile(".", error="there is no such folder"),)
+    for path in paths[:MOST]:
+        name = path.relative_to(folder).as_posix()
+        try:
+            with path.open("rb") as file:
+                data = file.read(LARGEST + 1)
+            exposed = bool(path.stat().st_mode & 0o077)
+        except OSError as error:
+            found.append(FlashFile(name, error=error.strerror or str(error)))
+        else:
+            found.append(FlashFile(name, data, exposed))
+    if len(paths) > MOST:
+        found.append(FlashFile("pki", error=f"more than {MOST} files: the rest is not read"))
+    return tuple(found)
+
+
+def store(files: Iterable[FlashFile]) -> Store:
+    """The PKI stores that these files are. Never raises on any bytes."""
+    items: dict[str, dict[tuple[str, str], Item]] = {}
+    problems: list[Problem] = []
+    publics: dict[tuple[str, str, str], object] = {}
+    for file in files:
+        parts = file.path.split("/")
+        if file.error:
+            problems.append(Problem("error", file.path, file.error))
+            continue
+        well_placed = len(parts) == 4 and parts[0] == "pki" and parts[2] in FOLDERS
+        if not well_placed or not parts[3].endswith(".pem"):
+            text = "is no pki/CONTEXT/{trusted,self,keys}/NAME.pem and is not used"
+            problems.append(Problem("warning", file.path, text))
+            continue
+        item = Item(parts[1], FOLDERS[parts[2]], parts[3].removesuffix(".pem"), file.data)
+        try:
+            public = _key(file.data) if item.kind == KEY else _certificate(file.data, item.kind == SELF)
+        except _BadError as error:
+            problems.append(Problem("error", file.path, str(error)))
+            continue
+        if item.kind == KEY and file.exposed:
+            problems.append(Problem("warning", file.path, "a private key that others may read: chmod 600"))
+        items.setdefault(item.context, {})[item.kind, item.name] = item
+        publics[item.context, item.kind, item.name] = public
+    for context, of_context in items.items():
+        for item in [item for item in of_context.values() if item.kind == SELF]:
+            path = f"pki/{context}/self/{item.name}.pem"
+            if (KEY, item.name) not in of_context:
+                problems.append(Problem("warning", path, f"there is no key pki/{context}/keys/{item.name}.pem"))
+            elif publics[context, SELF, item.name] != publics[context, KEY, item.name]:
+                text = f"is not the certificate of key pki/{context}/keys/{item.name}.pem"
+                problems.append(Problem("error", path, text))
+                del of_context[SELF, item.name]
+    whole = {context: tuple(of_context.values()) for context, of_context in items.items()}
+    return Store(whole, tuple(problems))
+
+
+class _BadError(Exception):
+    """The text says what is wrong with a file, without anything of it."""
+
+
+def _certificate(data: bytes, own: bool) -> object:
+    """The public numbers of the first certificate of a PEM file; None for another kind of key than RSA."""
+    if len(data) > LARGEST:
+        raise _BadError("is too long for a PEM file")
+    try:
+        certificates = x509.load_pem_x509_certificates(data)
+        public = certificates[0].public_key()
+    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion):
+        raise _BadError("is no PEM certificate that can be read") from None
+    if not isinstance(public, rsa.RSAPublicKey):
+        if own:
+            raise _BadError("is a certificate of another kind of key than RSA")
+        return None
+    return public.public_numbers()
+
+
+def _key(data: bytes) -> object:
+    """The public numbers of a private key."""
+    if len(data) > LARGEST:
+        raise _BadError("is too long for a PEM file")
+    try:
+        key = serialization.load_pem_private_key(data, None, unsafe_skip_rsa_key_validation=True)
+    except TypeError:
+        raise _BadError("is a private key with a passphrase") from None
+    except (ValueError, UnsupportedAlgorithm):
+        raise _BadError("is no PEM private key that can be read") from None
+    if not isinstance(key, rsa.RSAPrivateKey):
+        raise _BadError("is a private key of another kind than RSA")
+    return key.private_numbers().public_numbers

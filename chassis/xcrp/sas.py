@@ -1,0 +1,70 @@
+"""The controller's table of SAs: what ASPs said of each, without asking. Keys are no part of it."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from chassis.bus.messages import SaEvent, SaState
+
+MOST: Final = 128
+"""SAs kept of one tunnel: 8 lines of two protocols, both ways, and as many again while they are rekeyed, twice."""
+
+_Key = tuple[int, str, str]
+"""(serial, direction, protocol)"""
+
+
+@dataclass(frozen=True, slots=True)
+class HeldSa:
+    """An SA and the last thing that was said of it: `installed`, `rekeyed` (its successor is there) or `expiring`;
+    `since` is when it was heard of first."""
+
+    sa: SaState
+    event: str
+    since: float
+
+
+class SaTable:
+    """SAs by tunnel; the oldest make room where an ASP names too many."""
+
+    def __init__(self) -> None:
+        self._tunnels: dict[int, dict[_Key, HeldSa]] = {}
+
+    def of(self, tunnel: int) -> list[HeldSa]:
+        return list(self._tunnels.get(tunnel, {}).values())
+
+    def told(self, event: SaEvent, now: float) -> None:
+        """One SA was installed, rekeyed, deleted, or is about to expire."""
+        sa = event.sa
+        table = self._tunnels.setdefault(sa.tunnel, {})
+        key = (sa.serial, sa.direction, sa.protocol)
+        if event.event in ("deleted", "exhausted"):
+            table.pop(key, None)
+        else:
+            held = table.get(key)
+            table[key] = HeldSa(sa, event.event, now if held is None else held.since)
+            if len(table) > MOST:
+                del table[next(iter(table))]
+        if not table:
+            del self._tunnels[sa.tunnel]
+
+    def held(self, tunnel: int, sas: Iterable[SaState], now: float) -> None:
+        """A tunnel has these SAs and no others."""
+        before = self._tunnels.pop(tunnel, {})
+        table: dict[_Key, HeldSa] = {}
+        for sa in sas:
+            key = (sa.serial, sa.direction, sa.protocol)
+            held = before.get(key)
+            if len(table) < MOST:
+                table[key] = HeldSa(sa, "installed", now) if held is None else HeldSa(sa, held.event, held.since)
+        if table:
+            self._tunnels[tunnel] = table
+
+    def forget(self, tunnel: int) -> None:
+        self._tunnels.pop(tunnel, None)
+
+    def keep(self, tunnels: Container[int]) -> None:
+        """Forget the SAs of tunnels that are no more."""
+        for number in [number for number in self._tunnels if number not in tunnels]:
+            del self._tunnels[number]

@@ -1,0 +1,80 @@
+"""Traffic-selector routes: the networks behind a peer, as negotiated, lead into its tunnel (B-023, B-146, B-147).
+
+They are candidates like those of a static route without `cost` into the tunnel's interface, and count while the
+tunnel is up. What was negotiated last is kept while a tunnel is down, so that a lab that asks for it has discard
+routes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from chassis.net.address import MASKS
+from chassis.xcrp.plan import Plan
+from chassis.xcrp.routes import Candidate, PrefixKey, order
+
+MOST: Final = 256
+"""Networks of one tunnel that become routes."""
+
+COST: Final = 1
+"""As a static route's without `cost`."""
+
+
+class SelectorRoutes:
+    """Routes by tunnel and by prefix."""
+
+    def __init__(self) -> None:
+        self._of_tunnel: dict[int, tuple[PrefixKey, ...]] = {}
+        self._added: dict[PrefixKey, dict[int, Candidate]] = {}
+
+    def prefixes(self) -> Iterable[PrefixKey]:
+        return self._added
+
+    def of_tunnel(self, number: int) -> tuple[PrefixKey, ...]:
+        return self._of_tunnel.get(number, ())
+
+    def with_added(self, plan: Plan, key: PrefixKey) -> Sequence[Candidate]:
+        """Every candidate of a prefix, in order."""
+        fixed = plan.prefixes.get(key, ())
+        added = self._added.get(key)
+        return fixed if added is None else order((*fixed, *added.values()))
+
+    def take(self, plan: Plan, number: int, selectors: Sequence[int]) -> set[PrefixKey]:
+        """A tunnel came up with these networks (address and length in turn); the prefixes that are not what they
+        were."""
+        made = plan.tunnels[number]
+        networks: dict[PrefixKey, None] = {}
+        if made.config.traffic_selector_routes and made.context:
+            for address, length in zip(selectors[::2], selectors[1::2], strict=False):
+                if 0 <= length <= 32 and 0 <= address < 1 << 32 and len(networks) < MOST:
+                    networks[made.context, address & MASKS[length], length] = None
+        before = self._of_tunnel.get(number, ())
+        if before == tuple(networks):
+            return set()
+        self._drop(number)
+        if networks:
+            self._of_tunnel[number] = tuple(networks)
+        candidate = Candidate(COST, "tunnel", made.config.interface or "", tunnel=number)
+        for key in networks:
+            self._added.setdefault(key, {})[number] = candidate
+        return set(before) ^ set(networks)
+
+    def keep(self, plan: Plan) -> None:
+        """A new plan: tunnels that are gone, moved or no longer ask for routes have none."""
+        for number, keys in list(self._of_tunnel.items()):
+            made = plan.tunnels.get(number)
+            if made is None or not made.config.traffic_selector_routes or made.context != keys[0][0]:
+                self._drop(number)
+                continue
+            for key in keys:
+                held = self._added[key][number]
+                if held.interface != (made.config.interface or ""):
+                    name = made.config.interface or ""
+                    self._added[key][number] = Candidate(COST, "tunnel", name, tunnel=number)
+
+    def _drop(self, number: int) -> None:
+        for key in self._of_tunnel.pop(number, ()):
+            del self._added[key][number]
+            if not self._added[key]:
+                del self._added[key]
