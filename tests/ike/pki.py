@@ -64,7 +64,7 @@ class Authority:
         extended: Sequence[str] = (),
         begins: float = NOW - YEAR,
         ends: float = NOW + YEAR,
-        algorithm: hashes.HashAlgorithm | None = None,
+        algorithm: hashes.SHA256 | hashes.SHA384 | None = None,
         other: Sequence[tuple[x509.ExtensionType, bool]] = (),
     ) -> x509.Certificate:
         """A certificate for /CN=name; `public` is the key of that name when it is not given."""
@@ -110,7 +110,7 @@ def build(
     extended: Sequence[str] = (),
     begins: float = NOW - YEAR,
     ends: float = NOW + YEAR,
-    algorithm: hashes.HashAlgorithm | None = None,
+    algorithm: hashes.SHA256 | hashes.SHA384 | None = None,
     other: Sequence[tuple[x509.ExtensionType, bool]] = (),
 ) -> x509.Certificate:
     """`ca` None: no basic constraints; `usages` None: no key usage. Times in seconds since 1970."""

@@ -17,6 +17,7 @@ from chassis.ase.ike.payloads.chain import GENERIC
 from chassis.ase.ike.payloads.errors import PayloadError
 from chassis.ase.ike.payloads.header import HEADER_LENGTH, Header
 from chassis.ase.ike.payloads.numbers import N1, N2, V2
+from chassis.ase.ike.payloads.v2_encrypted import Encrypted
 from chassis.ase.ike.payloads.v2_notify import Vendor
 from chassis.ase.ike.proposals import ordered
 from chassis.config.model import IkePolicy, IkeProposal, ProposalRef
@@ -107,7 +108,7 @@ def test_padding_that_is_longer_than_the_plaintext_is_refused() -> None:
 def test_padding_may_fill_all_of_the_plaintext() -> None:
     message = sealed(GUARD, bytes(15) + b"\x0f")
     (payload,) = v2.MessageV2.parse(message).payloads
-    assert isinstance(payload, v2.Encrypted)
+    assert isinstance(payload, Encrypted)
     assert GUARD.unseal(message, payload) == b""
 
 

@@ -10,12 +10,12 @@ from chassis.ase.ike.payloads.chain import GENERIC, GENERIC_LENGTH, MAX_PAYLOADS
 from chassis.ase.ike.payloads.errors import PayloadError
 from chassis.ase.ike.payloads.header import HEADER_LENGTH, Header
 from chassis.ase.ike.payloads.numbers import N2, V2
-from chassis.ase.ike.payloads.v2_config import Config, Eap
+from chassis.ase.ike.payloads.v2_config import KNOWN_ATTRIBUTES, Config, Eap
 from chassis.ase.ike.payloads.v2_encrypted import Encrypted, EncryptedFragment
 from chassis.ase.ike.payloads.v2_identity import Cert, CertReq, Id
 from chassis.ase.ike.payloads.v2_keys import KE, Auth, Nonce
 from chassis.ase.ike.payloads.v2_notify import Delete, Notify, Vendor
-from chassis.ase.ike.payloads.v2_sa import SA
+from chassis.ase.ike.payloads.v2_sa import KEY_LENGTH, SA
 from chassis.ase.ike.payloads.v2_ts import TS
 from chassis.net.types import Buffer
 
@@ -134,6 +134,27 @@ def refuse_critical(payloads: Iterable[PayloadV2]) -> None:
                 notify=N2.UNSUPPORTED_CRITICAL_PAYLOAD,
                 data=bytes((payload.type,)),
             )
+
+
+def remarks(payloads: Iterable[PayloadV2]) -> tuple[tuple[str, dict[str, int]], ...]:
+    """(id, values) of the lines to log for what is passed over, each once: attributes of unknown types.
+
+    They are no fault of the message: a transform with one is not chosen (RFC 7296 3.3.6), a configuration attribute
+    is ignored (3.15).
+    """
+    found: dict[tuple[str, int, int], dict[str, int]] = {}
+    for payload in payloads:
+        if isinstance(payload, Config):
+            for attribute in payload.attributes:
+                if attribute.type not in KNOWN_ATTRIBUTES:
+                    found["ikev2-invalid-cp-attrib", attribute.type, 0] = {"type": attribute.type}
+        elif isinstance(payload, SA):
+            for proposal in payload.proposals:
+                for kind in {one.type for transform in proposal.transforms for one in transform.attributes}:
+                    if kind != KEY_LENGTH:
+                        values = {"type": kind, "proposal": proposal.number}
+                        found["ikev2-invalid-xform-attrib", kind, proposal.number] = values
+    return tuple((log, values) for (log, _, _), values in found.items())
 
 
 @dataclass(frozen=True, slots=True)

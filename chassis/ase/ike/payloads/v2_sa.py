@@ -13,7 +13,7 @@ MAX_PROPOSALS: Final = 64
 MAX_TRANSFORMS: Final = 512
 MAX_ATTRIBUTES: Final = 16
 KEY_LENGTH: Final = 14
-"""The one transform attribute that is defined: key length in bits, always in short form."""
+"""The one transform attribute that is defined: key length in bits, always in short form (RFC 7296 3.3.5)."""
 
 _PROPOSAL = struct.Struct("!BBHBBBB")
 _TRANSFORM = struct.Struct("!BBHBBH")
@@ -193,6 +193,8 @@ def _attributes(body: memoryview, at: int, end: int) -> tuple[Attribute, ...]:
         if kind & 0x8000:
             attributes.append(Attribute(kind & 0x7FFF, value))
             continue
+        if kind == KEY_LENGTH:
+            raise _fault("attribute format", "key length in long form", at - 4, "ikev2-xform-attrib-af")
         if value > end - at:
             raise _fault(
                 "attribute length",
