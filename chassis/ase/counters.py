@@ -1,9 +1,12 @@
 """What an ASP counts.
 
-    packets from fabric + packets made = packets to fabric + all drops
+    packets from fabric + packets made = packets to fabric + packets consumed + packets waiting + all drops
 
 whenever no batch is in hand; what a kill takes is the difference. What was made is told apart by `fragments made`
-(those beyond the first of a packet that was cut) and `icmp made`.
+(those beyond the first of a packet that was cut), `icmp made` and `ike out`. Consumed are datagrams for IKE
+(`ike in`), `ike keepalives` of peers behind a NAT, and fragments beyond the first of a datagram put together
+again; waiting are fragments of datagrams that are not whole yet. `ike dropped` are datagrams of either way that
+could be given neither to IKE nor to the wire.
 
 A tunnel has `tunnel N protected packets`, `tunnel N protected octets`, `tunnel N opened packets` and
 `tunnel N opened octets`, counted in inner packets; they begin with its first packet.
@@ -36,6 +39,7 @@ class AspCause(StrEnum):
     NO_SA = "no security association"
     NO_CIRCUIT = "no circuit"
     HOME_DOWN = "line card down"
+    NO_IKE = "ike not there"
 
 
 AnyCause = AspCause | fwd.Cause | ipsec.Cause
@@ -74,7 +78,8 @@ class AspCounters:
     named causes stays whole.
     """
 
-    __slots__ = ("_counters", "_fragments", "_icmp", "_made", "_tunnels", "received", "sent", "values")
+    __slots__ = ("_consumed", "_counters", "_fragments", "_icmp", "_ike_dropped", "_ike_in", "_ike_out",
+                 "_keepalives", "_made", "_tunnels", "_waiting", "received", "sent", "values")  # fmt: skip
 
     def __init__(self, counters: Counters) -> None:
         self._counters = counters
@@ -84,6 +89,14 @@ class AspCounters:
         self._made = counters.slot("packets made")
         self._fragments = counters.slot("fragments made")
         self._icmp = counters.slot("icmp made")
+        self._consumed = counters.slot("packets consumed")
+        self._waiting = counters.slot("packets waiting")
+        self._ike_in = counters.slot("ike in")
+        self._ike_out = counters.slot("ike out")
+        self._ike_dropped = counters.slot("ike dropped")
+        self._keepalives = counters.slot("ike keepalives")
+        # A new process holds no packets of the one before it.
+        self.values[self._waiting] = 0
         for cause in CAUSES:
             counters.slot("drop " + cause)
         self._tunnels: dict[int, tuple[int, ...]] = {}
@@ -97,6 +110,33 @@ class AspCounters:
         """Count an ICMP error."""
         self.values[self._made] += 1
         self.values[self._icmp] += 1
+
+    def consumed(self, packets: int) -> None:
+        """Count packets that end here as they should."""
+        self.values[self._consumed] += packets
+
+    def waits(self, packets: int) -> None:
+        """So many fragments wait now."""
+        self.values[self._waiting] = packets
+
+    def ike_in(self) -> None:
+        """Count a datagram for IKE."""
+        self.values[self._ike_in] += 1
+        self.values[self._consumed] += 1
+
+    def keepalive(self) -> None:
+        """Count a NAT keepalive."""
+        self.values[self._keepalives] += 1
+        self.values[self._consumed] += 1
+
+    def ike_out(self) -> None:
+        """Count a datagram that IKE sends."""
+        self.values[self._ike_out] += 1
+        self.values[self._made] += 1
+
+    def ike_dropped(self) -> None:
+        """Count a datagram for IKE or of it that went nowhere."""
+        self.values[self._ike_dropped] += 1
 
     def tunnel(self, number: int, which: int, packets: int, octets: int) -> None:
         """Count packets and their octets for a tunnel; `which` is `PROTECTED` or `OPENED`."""

@@ -1,7 +1,7 @@
 """The engine of an ASP: a card that holds the SA and policy databases and carries tunnels' packets.
 
-It is a pure state machine: its SAs come from records, their sequence numbers and windows live in a buffer that
-outlives it, time and randomness are arguments.
+It is a pure state machine: its SAs come from records, with numbers and windows in a buffer that outlives it, or
+from its IKE process, with numbers and windows that end with both. Time and randomness are arguments.
 """
 
 from __future__ import annotations
@@ -12,11 +12,26 @@ from itertools import chain
 from math import inf
 
 from chassis.ase.counters import AspCounters
+from chassis.ase.ike_side import COMMANDS, IkeSide
 from chassis.ase.ipsec.causes import Drops, Notice, NoticeKind
+from chassis.ase.ipsec.open import Opener
 from chassis.ase.ipsec.sadb import Sadb
 from chassis.ase.ipsec.state import SaState as StateBuffer
 from chassis.ase.ipsec.state import StateError, octets_for
+from chassis.ase.link import (
+    FromIke,
+    IkeAlive,
+    IkeLog,
+    IkePacket,
+    IkeReply,
+    IkeState,
+    SaDelete,
+    SaInstall,
+    SaMove,
+    SaSwitch,
+)
 from chassis.ase.messages import DropLog
+from chassis.ase.negotiated import Negotiated
 from chassis.ase.paths import Paths
 from chassis.ase.routes import Routes
 from chassis.ase.tunnels import TunnelState, TunnelTable
@@ -24,7 +39,7 @@ from chassis.bus.batch import Batch, Step
 from chassis.bus.card import Card
 from chassis.bus.counters import Counters
 from chassis.bus.engine import Output, ToController
-from chassis.bus.messages import Heartbeat, Hello, LogRecord, SaEvent, TunnelEvent
+from chassis.bus.messages import Heartbeat, Hello, LogRecord, Reply, Request, SaEvent, TunnelEvent
 from chassis.bus.replication import Change
 from chassis.fwd.causes import Cause
 
@@ -77,6 +92,8 @@ class Asp(Card):
         self._counts = AspCounters(self.counters)
         self._log = DropLog(card)
         self.paths = Paths(self, self.sadb, self.tunnels, self.routes, self._counts, random)
+        self.negotiated = Negotiated(self.sadb, self.tunnels)
+        self.ike = IkeSide(card, self.counters)
         self._asked: dict[tuple[int, int], tuple[SaEvent, int]] = {}
         """Leases asked for and not had yet, with the end of the lease that was running out."""
         self._complete = 0
@@ -99,10 +116,13 @@ class Asp(Card):
         # Old decisions end with the old records, before a packet can meet the new ones.
         self.tunnels.apply(change)
         self.routes.apply(change)
-        outputs: list[Output] = []
+        self.negotiated.applied(change)
+        outputs = self.ike.changed(change, self.settings, self.replica.records)
         if self._behind:
             self._behind = False
-            outputs += self._events(state for state in self.tunnels.states.values() if state.told and not state.up)
+            # A hello says which SAs are held, but not whose they are, and nothing of tunnels without.
+            states = self.tunnels.states.values()
+            outputs += self._events(state for state in states if state.told and (state.negotiated or not state.up))
             outputs += [ToController(event) for event, _ in self._asked.values()]
             if self._damage:
                 outputs.append(self.log(now, "error", FACILITY, f"SA state begun anew: {self._damage}"))
@@ -121,6 +141,73 @@ class Asp(Card):
     def cards_changed(self, now: float) -> list[Output]:
         self.routes.decider.invalidate()
         return []
+
+    def request(self, request: Request, now: float) -> list[Output] | None:
+        """Commands about SAs: for IKE, but for tunnels with manual keys, whose SAs are made anew here and now."""
+        tunnel = request.arguments.get("tunnel")
+        if request.name == "ike":
+            what = str(request.arguments.get("what", ""))
+            if what not in COMMANDS:
+                return [ToController(Reply(request.number, {}, f"IKE does not know {what!r}"))]
+            return self.ike.ask(request, what, 0)
+        if request.name not in ("clear", "rekey"):
+            return None
+        manual = [
+            number
+            for number, state in self.tunnels.states.items()
+            if not state.negotiated and tunnel in (None, number)
+        ]
+        renewed = [self.tunnels.renew(number) for number in manual]
+        outputs = self._events(state for state in renewed if state is not None)
+        if manual and (tunnel is not None or len(manual) == len(self.tunnels.states)):
+            return [*outputs, ToController(Reply(request.number, {"manual": len(manual)}))]
+        return outputs + self.ike.ask(request, request.name, len(manual))
+
+    def disconnected(self, now: float) -> list[Output]:
+        self.ike.disconnected()
+        return super().disconnected(now)
+
+    def late(self, seconds: float, now: float) -> list[Output]:
+        self.ike.late(seconds)
+        return super().late(seconds, now)
+
+    # the IKE process
+
+    def ike_connected(self, now: float) -> list[Output]:
+        """The IKE process stands: it is given the records that it needs, and from then on their changes."""
+        self.paths.datagrams.connected = True
+        return self.ike.connect(self.settings, self.replica.records, self.replica.version > 0, now)
+
+    def from_ike(self, message: FromIke, now: float) -> list[Output]:
+        """A message of the IKE process."""
+        match message:
+            case IkePacket():
+                if self.fenced:
+                    self._counts.ike_dropped()
+                    return []
+                return self.paths.send_datagram(message, now)
+            case SaInstall():
+                outputs = self.negotiated.install(message)
+            case SaSwitch():
+                outputs = self.negotiated.switch(message)
+            case SaDelete():
+                outputs = self.negotiated.delete(message)
+            case SaMove():
+                outputs = self.negotiated.move(message)
+            case IkeState():
+                outputs = self.negotiated.state(message)
+            case IkeLog():
+                return [ToController(message.record)]
+            case IkeReply():
+                return self.ike.answered(message)
+            case IkeAlive():
+                self.ike.alive(message, now)
+                return []
+        state = self.tunnels.states.get(message.tunnel)
+        if state is not None and state.told is not None and bool(state.told[0]) == state.up:
+            # Whether it is up must not wait for other news of it.
+            outputs += self._events([state])
+        return outputs
 
     # the data path
 
@@ -158,6 +245,9 @@ class Asp(Card):
 
     def on_timer(self, now: float) -> list[Output]:
         outputs = super().on_timer(now) + _records(self._log.flush(now))
+        self.paths.datagrams.on_timer(now)
+        outputs += self.negotiated.on_timer(now) + self._events(self.negotiated.due(now))
+        outputs += self.ike.on_timer(now)
         if self.tunnels.pending:
             outputs += self._install()
             if not self.tunnels.pending:
@@ -167,7 +257,13 @@ class Asp(Card):
     def wake(self) -> float:
         if self.tunnels.pending:
             return -inf
-        return min(super().wake(), self._log.wake())
+        return min(
+            super().wake(),
+            self._log.wake(),
+            self.paths.datagrams.wake(),
+            self.negotiated.wake(),
+            self.ike.wake(),
+        )
 
     def _heartbeat(self, now: float) -> Output:
         """Says which version is in force here: packets are sent to an ASP once it has what the controller sent."""
@@ -191,6 +287,9 @@ class Asp(Card):
             state = self.tunnels.states.get(notice.tunnel)
             if state is None:
                 continue
+            if state.negotiated:
+                outputs += self.negotiated.noticed(notice)
+                continue
             exhausted = notice.kind is NoticeKind.SEQUENCE_EXHAUSTED
             for sa in state.sas:
                 if sa.serial != notice.serial or sa.direction != "out":
@@ -204,6 +303,14 @@ class Asp(Card):
                 outputs += self._events([state])
         return outputs
 
+    def wanting(self, tunnel: int, entries: tuple[int, ...], now: float) -> list[Output]:
+        """IKE hears of policy lines that have no SA and want one."""
+        return self.negotiated.wanting(tunnel, entries, now)
+
+    def came_in(self, openers: tuple[Opener, ...], now: float) -> list[Output]:
+        """IKE hears of its peers."""
+        return self.negotiated.came_in(openers)
+
     # inside
 
     def _ends_at(self, key: tuple[int, int], limit: int) -> bool:
@@ -214,8 +321,11 @@ class Asp(Card):
     def _events(self, states: Iterable[TunnelState]) -> list[Output]:
         outputs: list[Output] = []
         for state in states:
-            state.told = (state.reason, state.sas)
-            event = TunnelEvent(state.record.number, state.up, state.reason, state.record.remote, sas=state.sas)
+            state.told = news = state.news
+            reason, sas, identity, selectors = news
+            event = TunnelEvent(
+                state.record.number, state.up, reason, state.record.remote, identity, sas, selectors
+            )
             outputs.append(ToController(event))
         return outputs
 

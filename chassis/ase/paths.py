@@ -8,17 +8,21 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Protocol
 
 from chassis.ase.counters import OPENED, PROTECTED, AnyCause, AspCause, AspCounters
+from chassis.ase.datagrams import Datagrams
 from chassis.ase.ipsec.causes import Cause as IpsecCause
 from chassis.ase.ipsec.causes import Drops, Notice
+from chassis.ase.ipsec.open import Opener
 from chassis.ase.ipsec.sadb import Sadb
+from chassis.ase.link import IkePacket
 from chassis.ase.routes import Routes
 from chassis.ase.sizes import Fitted, Limits, fit, tunnel_limits
 from chassis.ase.tunnels import Path, TunnelState, TunnelTable
 from chassis.bus.batch import Batch, Step
-from chassis.bus.engine import Output, ToFabric
+from chassis.bus.engine import Output, ToFabric, ToIke
 from chassis.fwd.causes import Cause
 from chassis.fwd.classify import classify
 from chassis.fwd.decide import Decision, Kind
@@ -26,6 +30,9 @@ from chassis.fwd.icmp_errors import BURST, ERRORS, RATE, TokenBucket, error
 from chassis.fwd.rewrite import decrement_ttls
 from chassis.net.ethernet import HEADROOM
 from chassis.net.types import Writable
+
+LONGEST_BATCHED = 0xFFFF
+"""The longest packet of a batch, with its headroom."""
 
 NESTING = 8
 """How often one packet may be protected and opened at one ASP before it is dropped: tunnels in tunnels end."""
@@ -51,6 +58,12 @@ class Host(Protocol):
     def noticed(self, notices: tuple[Notice, ...], now: float) -> list[Output]:
         """Pass on what an SA has to say."""
 
+    def wanting(self, tunnel: int, entries: tuple[int, ...], now: float) -> list[Output]:
+        """Packets matched policy lines that have no SA."""
+
+    def came_in(self, openers: tuple[Opener, ...], now: float) -> list[Output]:
+        """Authentic packets came by negotiated SAs."""
+
 
 class Paths:
     """The data path of one ASP. Each call returns its outputs; batches given to it have at most one trace mark,
@@ -73,6 +86,7 @@ class Paths:
         self._counters = counters
         self._random = random
         self._errors = TokenBucket(RATE, BURST)
+        self.datagrams = Datagrams(counters, host.drop, random)
         place = host.card.removeprefix("asp ")
         self._protect_step = f"{place} protect"
         self._open_step = f"{place} open"
@@ -87,6 +101,8 @@ class Paths:
         host.stamp(batch, self._protect_step, now)
         record = state.record
         if not state.pairs:
+            if state.policy:
+                return self._unanswered(batch, now)
             return self._lost(AspCause.NO_SA, batch)
         if not record.up:
             return self._lost(AspCause.TUNNEL_DOWN, batch)
@@ -115,6 +131,8 @@ class Paths:
             out += host.dropped(result.drops, now)
         if result.notices:
             out += host.noticed(result.notices, now)
+        if result.missing:
+            out += host.wanting(number, result.missing, now)
         if not count:
             return out
         octets = sum(lengths if count == len(lengths) else [lengths[index] for index in result.origins])
@@ -181,19 +199,62 @@ class Paths:
                 host.drop(path.cause, len(lengths))
             else:
                 self._send(out, record.home, clear)
+        if result.fleeting:
+            out += host.came_in(result.fleeting, now)
+        for packet in result.aside:
+            out += self._aside(batch, packet, now, depth)
         return out
 
+    def send_datagram(self, message: IkePacket, now: float) -> list[Output]:
+        """A datagram of IKE on its way. Whatever the mode of the tunnel that it is about, it goes by the ASP's own
+        routes: the tunnel's circuit is for the tunnel's packets, and may not be there yet."""
+        packet = self.datagrams.datagram(message)
+        if packet is None:
+            self._counters.ike_dropped()
+            return []
+        self._counters.ike_out()
+        way = self._decider.to(message.context, message.remote)
+        if way.kind is Kind.TUNNEL and self._tunnels.records[way.tunnel].remote == message.remote:
+            # The way to the tunnel's peer leads into the tunnel that is to be made.
+            self._counters.ike_dropped()
+            self._host.drop(Cause.LOOP)
+            return []
+        batch = Batch(
+            Step.OUT, bytearray(HEADROOM) + packet, array("H", [HEADROOM + len(packet)]), context=message.context
+        )
+        return self._go(way, batch, now, 0, 0, own=True)
+
     # inside
+
+    def _unanswered(self, batch: Batch, now: float) -> list[Output]:
+        """Packets for a negotiated tunnel without any SA: dropped, and IKE hears which lines they want."""
+        result = self._sadb.protect_tunnel(batch.tunnel, batch.body, batch.lengths, self._random)
+        out = self._host.dropped(result.drops, now)
+        return out + self._host.wanting(batch.tunnel, result.missing, now) if result.missing else out
+
+    def _aside(self, batch: Batch, packet: memoryview, now: float, depth: int) -> list[Output]:
+        """A packet that is no IPsec by its header: IKE, or a piece of UDP."""
+        found = self.datagrams.arrived(batch.context, packet, now)
+        if isinstance(found, IkePacket):
+            return [ToIke(found)]
+        if found is None:
+            return []
+        body = bytearray(HEADROOM) + found.packet
+        if len(body) > LONGEST_BATCHED:
+            self._host.drop(IpsecCause.MALFORMED)
+            return []
+        whole = replace(batch, body=body, lengths=array("H", [len(body)]), marks=())
+        return self.open(whole, now, depth)
 
     def _path(self, state: TunnelState) -> Path:
         """Decide how the packets of a tunnel go on, for this generation of decisions."""
         record, routes, decider = state.record, self._routes, self._decider
-        egress = routes.egress_mtu(record.outer_context, record.remote)
+        egress = routes.egress_mtu(record.outer_context, state.peer)
         limits = tunnel_limits(record, state.overhead, egress)
         cause: AnyCause | None = None
         way: Decision | None = None
         if record.economical:
-            way = decider.to(record.outer_context, record.remote)
+            way = decider.to(record.outer_context, state.peer)
             if way.kind is Kind.TUNNEL and way.tunnel == record.number:
                 # The way to the tunnel's peer leads into the tunnel itself.
                 cause = Cause.LOOP

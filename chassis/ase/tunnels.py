@@ -1,9 +1,11 @@
 """Tunnels of an ASP: from records to security associations, and back to the controller's questions.
 
-A manual tunnel's line is one SA in each direction, whose serial is the number of the line. A tunnel is up, as far
-as the ASP is concerned, when every line has both and none has used up its numbers; the controller's own word
-(`Tunnel.up`) only decides whether packets are protected. Inbound packets are accepted as long as the SA is there:
-a peer that has not noticed yet that the tunnel is down loses nothing that this end can still deliver.
+A negotiated tunnel has its lines from records and its SAs from IKE (`chassis.ase.negotiated`); a new process of
+the ASP begins without any. A manual tunnel's line is one SA in each direction, whose serial is the number of the
+line. A tunnel is up, as far as the ASP is concerned, when every line has both and none has used up its numbers;
+the controller's own word (`Tunnel.up`) only decides whether packets are protected. Inbound packets are accepted as
+long as the SA is there: a peer that has not noticed yet that the tunnel is down loses nothing that this end can
+still deliver.
 
 A change touches only the SAs that differ. Sequence numbers and windows of an SA stay where they are when its keys,
 its access list or its tunnel change, because they belong to what the wire names it by.
@@ -11,42 +13,40 @@ its access list or its tunnel change, because they belong to what the wire names
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 from chassis.ase.counters import AnyCause
 from chassis.ase.ipsec.policy import PolicyEntry
-from chassis.ase.ipsec.sa import LAST_SEQUENCE, Ah, DfPolicy, Esp, InboundSa, Lease, OutboundSa, SaError
+from chassis.ase.ipsec.sa import Lease, SaError
 from chassis.ase.ipsec.sadb import Sadb
-from chassis.ase.ipsec.selectors import Rule
 from chassis.ase.ipsec.state import StateError
+from chassis.ase.link import IkeState
+from chassis.ase.pairs import (
+    END,
+    STATIC,
+    Incomplete,
+    Pair,
+    df_policy,
+    manual_pair,
+    policy_lines,
+    states_of,
+)
 from chassis.ase.sizes import Limits
 from chassis.bus.messages import SaState
-from chassis.bus.records import Acl, AclRule, Key, ManualSa, Record, SaKeys, Tunnel, TunnelEntry
+from chassis.bus.records import Acl, Key, ManualSa, Record, Tunnel
 from chassis.bus.replication import Change
 from chassis.fwd.decide import Decision
-
-END = LAST_SEQUENCE + 1
 
 SLICE = 200
 """Tunnels that are installed in one go: a few hundredths of a second."""
 
 EXHAUSTED = "sequence numbers used up"
+NO_PAIR = "no security association"
+NOT_NEGOTIATED = "not negotiated yet"
 
-
-class _Incomplete(Exception):
-    """A tunnel that cannot have its SAs; the text is the reason that the operator reads."""
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """The SAs of one line of a tunnel."""
-
-    outbound: OutboundSa
-    inbound: InboundSa
-    lease: Lease
-    policy: PolicyEntry
+Told = tuple[str, tuple[SaState, ...], str, tuple[int, ...]]
+"""What was last reported of a tunnel: reason, SAs, the peer's identity and networks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +71,46 @@ class TunnelState:
     reason: str = ""
     """Why it has no SAs, or none that can send; empty when all is well."""
     sas: tuple[SaState, ...] = ()
-    told: tuple[str, tuple[SaState, ...]] | None = None
-    """Reason and SAs as last reported."""
+    told: Told | None = None
     needs: frozenset[Key] = frozenset()
     """Keys of the records that its lines name."""
     path: Path | None = None
+    ike: IkeState | None = None
+    """IKE's last word on a negotiated tunnel."""
+    policy: tuple[PolicyEntry, ...] = ()
+    """The lines of a negotiated tunnel, whether they have SAs or not."""
+    flaw: str = ""
+    """Why a negotiated tunnel has no lines."""
+
+    @property
+    def negotiated(self) -> bool:
+        """Whether IKE makes its SAs."""
+        return self.record.kind == STATIC
+
+    @property
+    def peer(self) -> int:
+        """Where its packets go: a peer behind a NAT may be elsewhere than its tunnel says."""
+        return self.pairs[-1].outbound.destination if self.pairs else self.record.remote
+
+    @property
+    def news(self) -> Told:
+        """What there is to report."""
+        if self.ike is None:
+            return (self.reason, self.sas, "", ())
+        return (self.reason, self.sas, self.ike.identity, self.ike.selectors)
+
+    def judge(self) -> None:
+        """Find out how a negotiated tunnel stands, after its SAs, its lines or IKE's word changed."""
+        self.path = None
+        self.sas = states_of(self.pairs)
+        if self.flaw:
+            self.reason = self.flaw
+        elif self.ike is None:
+            self.reason = NOT_NEGOTIATED
+        elif not self.ike.up:
+            self.reason = self.ike.reason or NOT_NEGOTIATED
+        else:
+            self.reason = "" if self.pairs else NO_PAIR
 
     @property
     def up(self) -> bool:
@@ -103,6 +138,7 @@ def _substance(record: Tunnel) -> tuple[object, ...]:
         record.outer_context,
         record.df_bit,
         record.entries,
+        record.kind,
     )
 
 
@@ -110,57 +146,6 @@ def _needs(record: Tunnel) -> frozenset[Key]:
     sas: set[Key] = {(ManualSa.TYPE, entry.sa) for entry in record.entries if entry.sa}
     acls: set[Key] = {(Acl.TYPE, record.context, entry.acl) for entry in record.entries if entry.acl}
     return frozenset(sas | acls)
-
-
-def _esp(keys: SaKeys) -> Esp | None:
-    if not keys.esp_spi:
-        return None
-    return Esp(
-        keys.esp_spi,
-        keys.esp_cipher,
-        keys.esp_cipher_key,
-        keys.esp_integrity or None,
-        keys.esp_integrity_key,
-    )
-
-
-def _ah(keys: SaKeys) -> Ah | None:
-    return Ah(keys.ah_spi, keys.ah_integrity, keys.ah_key) if keys.ah_spi else None
-
-
-def _rule(rule: AclRule) -> Rule:
-    return Rule(
-        protocol=None if rule.protocol < 0 else rule.protocol,
-        source=(rule.source, rule.source_length),
-        source_port=None if rule.source_port < 0 else rule.source_port,
-        destination=(rule.destination, rule.destination_length),
-        destination_port=None if rule.destination_port < 0 else rule.destination_port,
-    )
-
-
-def _lease(entry: TunnelEntry) -> Lease:
-    first = min(max(entry.lease_start, 1), END)
-    return Lease(first, min(max(entry.lease_end, first), END))
-
-
-def _states(pairs: Iterable[Pair]) -> tuple[SaState, ...]:
-    states = []
-    for pair in pairs:
-        for sa, direction, peer, window in (
-            (pair.outbound, "out", pair.outbound.destination, 0),
-            (pair.inbound, "in", pair.inbound.source, pair.inbound.window),
-        ):
-            if sa.ah is not None:
-                states.append(
-                    SaState(sa.tunnel, sa.serial, direction, "ah", sa.ah.spi, peer, sa.ah.integrity, window)
-                )
-            if sa.esp is not None:
-                integrity = sa.esp.integrity
-                names = f"{sa.esp.cipher} {integrity}" if integrity else sa.esp.cipher
-                # Without integrity there is no window (RFC 4303 3.4.3).
-                kept = window if integrity else 0
-                states.append(SaState(sa.tunnel, sa.serial, direction, "esp", sa.esp.spi, peer, names, kept))
-    return tuple(states)
 
 
 class TunnelTable:
@@ -204,8 +189,15 @@ class TunnelTable:
                 del self.states[number]
                 continue
             self._use(state, _needs(wanted))
+            if state.policy and not state.negotiated:
+                # It has manual keys now.
+                self._sadb.policies.remove(number)
+                state.policy, state.ike = (), None
             if state.pairs:
-                freed |= self._keep(state, self._plan(wanted).pairs)
+                if state.negotiated:
+                    freed |= self._hold(state)
+                else:
+                    freed |= self._keep(state, self._plan(wanted).pairs)
             self._pending[number] = None
         if freed:
             self._pending.update(dict.fromkeys(sorted(self._refused)))
@@ -225,12 +217,22 @@ class TunnelTable:
         for number in list(islice(pending, SLICE)):
             del pending[number]
             state = self.states[number]
-            plan = self._plan(state.record)
-            self._keep(state, plan.pairs)
-            self._install(state, plan)
-            if state.told != (state.reason, state.sas):
+            if state.negotiated:
+                self._put_lines(state)
+            else:
+                plan = self._plan(state.record)
+                self._keep(state, plan.pairs)
+                self._install(state, plan)
+            if state.told != state.news:
                 news.append(state)
         return news
+
+    def renew(self, number: int) -> TunnelState | None:
+        """Make the SAs of a manual tunnel anew: their numbers and windows go on. The tunnel, if that is news."""
+        state = self.states[number]
+        self._keep(state, ())
+        self._install(state, self._plan(state.record))
+        return state if state.told != state.news else None
 
     def exhausted(self, number: int) -> TunnelState | None:
         """An SA of the tunnel has used its last number: the tunnel as it is now, if that is news."""
@@ -275,64 +277,11 @@ class TunnelTable:
     def _plan(self, record: Tunnel) -> _Plan:
         try:
             if not record.entries:
-                raise _Incomplete("no security association")
-            return _Plan(tuple([self._pair(record, entry) for entry in record.entries]))
-        except (_Incomplete, SaError) as error:
+                raise Incomplete(NO_PAIR)
+            pairs = [manual_pair(record, entry, self._sas, self._acls) for entry in record.entries]
+            return _Plan(tuple(pairs))
+        except (Incomplete, SaError) as error:
             return _Plan((), str(error))
-
-    def _pair(self, record: Tunnel, entry: TunnelEntry) -> Pair:
-        if not entry.sa:
-            raise _Incomplete(f"seq {entry.seq} names no security association")
-        sa = self._sas.get(entry.sa)
-        if sa is None:
-            raise _Incomplete(f"security association {entry.sa} is not there")
-        rules: tuple[Rule, ...] = ()
-        if entry.acl:
-            acl = self._acls.get((record.context, entry.acl))
-            if acl is None:
-                raise _Incomplete(f"access list {entry.acl} is not there")
-            if not acl.rules:
-                raise _Incomplete(f"access list {entry.acl} has no rule")
-            try:
-                # On a manual tunnel only the first rule filters (guide 8.4).
-                rules = (_rule(acl.rules[0]),)
-            except ValueError as error:
-                raise _Incomplete(f"access list {entry.acl}: {error}") from None
-        try:
-            df = DfPolicy(record.df_bit)
-        except ValueError:
-            raise _Incomplete(f"no such df-bit: {record.df_bit}") from None
-        try:
-            return Pair(
-                OutboundSa(
-                    tunnel=record.number,
-                    serial=entry.seq,
-                    source=record.local,
-                    destination=record.remote,
-                    entry=entry.seq,
-                    context=record.outer_context,
-                    esp=_esp(sa.outbound),
-                    ah=_ah(sa.outbound),
-                    df=df,
-                    ip_comp=sa.ip_comp,
-                ),
-                InboundSa(
-                    tunnel=record.number,
-                    serial=entry.seq,
-                    source=record.remote,
-                    destination=record.local,
-                    context=record.outer_context,
-                    esp=_esp(sa.inbound),
-                    ah=_ah(sa.inbound),
-                    window=sa.window,
-                    selectors=tuple([rule.mirrored() for rule in rules]),
-                    ip_comp=sa.ip_comp,
-                ),
-                _lease(entry),
-                PolicyEntry(entry.seq, rules),
-            )
-        except SaError as error:
-            raise _Incomplete(f"security association {entry.sa}: {error}") from None
 
     def _keep(self, state: TunnelState, wanted: tuple[Pair, ...]) -> bool:
         """Remove the SAs that are not among those wanted; whether there were any."""
@@ -368,10 +317,53 @@ class TunnelTable:
             state.pairs = ()
         if not state.pairs:
             sadb.policies.remove(number)
-        elif [pair.policy for pair in state.pairs] != [pair.policy for pair in held]:
+        elif sadb.policies.classifier(number) is None or [pair.policy for pair in state.pairs] != [
+            pair.policy for pair in held
+        ]:
             sadb.policies.put(number, [pair.policy for pair in state.pairs])
         state.reason = reason or (EXHAUSTED if exhausted else "")
-        state.sas = _states(state.pairs)
+        state.sas = states_of(state.pairs)
+        state.path = None
+
+    def _hold(self, state: TunnelState) -> bool:
+        """Keep those SAs of a negotiated tunnel that were made between the ends that it has; whether any went."""
+        record, sadb = state.record, self._sadb
+        ends = (record.local, record.remote, record.outer_context, True)
+        kept = []
+        for pair in state.pairs:
+            sa = pair.inbound
+            if (sa.destination, sa.source, sa.context, sa.fleeting) == ends:
+                kept.append(pair)
+        if not kept:
+            state.ike = None
+        freed = self._keep(state, tuple(kept))
+        state.pairs = tuple(kept)
+        try:
+            df = df_policy(record)
+        except Incomplete:
+            return freed
+        if any(pair.outbound.df != df for pair in kept):
+            state.pairs = tuple([replace(pair, outbound=replace(pair.outbound, df=df)) for pair in kept])
+            for pair in state.pairs:
+                sadb.change(pair.outbound)
+        return freed
+
+    def _put_lines(self, state: TunnelState) -> None:
+        """Give a negotiated tunnel the lines of its records. What has no SA yet is dropped by name of its line."""
+        number = state.record.number
+        state.flaw = ""
+        policy: tuple[PolicyEntry, ...] = ()
+        try:
+            df_policy(state.record)
+            policy = policy_lines(state.record, self._acls)
+        except Incomplete as error:
+            state.flaw = str(error)
+        if not policy:
+            self._sadb.policies.remove(number)
+        elif policy != state.policy or self._sadb.policies.classifier(number) is None:
+            self._sadb.policies.put(number, policy)
+        state.policy = policy
+        state.judge()
 
     def _send_by(self, pair: Pair) -> bool:
         """Install the outbound SA, or renew its lease; whether it has no number left."""

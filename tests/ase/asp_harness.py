@@ -230,9 +230,11 @@ class Controller:
 
     def check_counts(self) -> None:
         """Nothing is lost without a name."""
-        assert self.count("packets made") == self.count("fragments made") + self.count("icmp made")
+        made = [self.count(name) for name in ("fragments made", "icmp made", "ike out")]
+        assert self.count("packets made") == sum(made)
         came = self.count("packets from fabric") + self.count("packets made")
-        assert came == self.count("packets to fabric") + sum(self.drops().values())
+        went = [self.count(f"packets {name}") for name in ("to fabric", "consumed", "waiting")]
+        assert came == sum(went) + sum(self.drops().values())
 
     def hello(self) -> Hello:
         return next(message for message in reversed(self.said) if isinstance(message, Hello))

@@ -65,9 +65,9 @@ def packets_of(body: bytes | bytearray, lengths: Sequence[int]) -> list[bytes]:
 
 
 def esp(cipher: str = "aes-128-cbc", integrity: str | None = "hmac-sha1-96", spi: int = 0x1001) -> Esp:
-    """ESP with keys made from the names."""
+    """ESP with keys made from the names; a cipher that is its own integrity algorithm takes no other."""
     key = random.Random(cipher).randbytes(CIPHERS[cipher].key_octets)
-    if integrity is None:
+    if integrity is None or CIPHERS[cipher].combined:
         return Esp(spi, cipher, key)
     return Esp(spi, cipher, key, integrity, random.Random(integrity).randbytes(INTEGRITY[integrity].key_octets))
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from ipsec_kit import LEFT, batch, database, inner, packets_of
 
+from chassis.ase.ike.crypto import ciphers as ike_ciphers
+from chassis.ase.ike.crypto import macs as ike_macs
 from chassis.ase.ipsec.algorithms import CIPHERS, INTEGRITY
 from chassis.ase.ipsec.causes import Cause
 from chassis.ase.ipsec.policy import PolicyEntry
@@ -55,6 +57,9 @@ def test_registered_lengths() -> None:
         "hmac-md5-96": 16,
         "hmac-sha1-96": 20,
         "hmac-aes-xcbc": 16,
+        "hmac-sha-256-128": 32,
+        "hmac-sha-384-192": 48,
+        "hmac-sha-512-256": 64,
     }
     assert {name: (entry.key_octets, entry.iv_octets) for name, entry in CIPHERS.items()} == {
         "null": (0, 0),
@@ -63,7 +68,22 @@ def test_registered_lengths() -> None:
         "aes-128-cbc": (16, 16),
         "aes-192-cbc": (24, 16),
         "aes-256-cbc": (32, 16),
+        "aes-128-gcm": (20, 8),
+        "aes-256-gcm": (36, 8),
     }
+
+
+def test_what_ike_can_negotiate_can_be_installed() -> None:
+    for name, cipher in ike_ciphers.CIPHERS.items():
+        assert CIPHERS[name].key_octets == cipher.key_octets
+        assert CIPHERS[name].combined == cipher.aead
+    for name, integrity in ike_macs.INTEGRITY.items():
+        assert (INTEGRITY[name].key_octets, INTEGRITY[name].icv_octets) == (
+            integrity.key_octets,
+            integrity.icv_octets,
+        )
+        key, data = bytes(range(integrity.key_octets)), bytes(range(100))
+        assert INTEGRITY[name].keyed(key)(data) == integrity.icv(key, data)
 
 
 # RFC 3602 section 4, cases 5 (transport mode) and 7 (tunnel mode): AES-128-CBC, no integrity.

@@ -35,8 +35,15 @@ def header_sum(packet: bytes) -> int:
     return ipv4_checksum([int.from_bytes(packet[at : at + 2], "big") for at in range(0, 20, 2)])
 
 
-@pytest.mark.parametrize("integrity", [None, *INTEGRITY])
-@pytest.mark.parametrize("cipher", CIPHERS)
+@pytest.mark.parametrize(
+    ("cipher", "integrity"),
+    [
+        (cipher, integrity)
+        for cipher in CIPHERS
+        for integrity in (None, *INTEGRITY)
+        if integrity is None or not CIPHERS[cipher].combined
+    ],
+)
 @pytest.mark.parametrize("with_ah", [None, *INTEGRITY])
 def test_every_combination(cipher: str, integrity: str | None, with_ah: str | None) -> None:
     use_esp = esp(cipher, integrity)

@@ -63,7 +63,7 @@ def test_keys_are_never_shown() -> None:
         (lambda: OutboundSa(1, 1, LEFT, 1 << 32, esp=esp()), "destination address"),
         (lambda: Lease(0, 10), "no lease"),
         (lambda: Lease(10, 5), "no lease"),
-        (lambda: Lease(10, (1 << 32) + 1), "no lease"),
+        (lambda: Lease(10, (1 << 64) + 1), "no lease"),
     ],
 )
 def test_what_cannot_be_built_says_why(build: Any, text: str) -> None:

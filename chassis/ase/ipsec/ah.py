@@ -13,7 +13,7 @@ from hmac import compare_digest
 from typing import Final
 
 from chassis.ase.ipsec.causes import Cause
-from chassis.ase.ipsec.esp import REFUSED, Item, Refuse, Span
+from chassis.ase.ipsec.esp import REFUSED, Item, Refuse, Span, with_high_half
 from chassis.ase.ipsec.layout import (
     HEADROOM,
     IPV4_HEADER,
@@ -23,9 +23,9 @@ from chassis.ase.ipsec.layout import (
     PROTOCOL_IPIP,
     constant_sum,
 )
-from chassis.ase.ipsec.replay import accept_batch, behind
+from chassis.ase.ipsec.replay import accept_batch, behind, inferred
 from chassis.ase.ipsec.sa import AH_FIXED, Ah
-from chassis.ase.ipsec.state import Slot
+from chassis.ase.ipsec.state import Window
 
 _OUTER_AH: Final = struct.Struct("!HHHHHHIIBBxxII").pack_into
 _MUTABLE: Final = struct.Struct("!HHHHBBH").pack_into
@@ -60,9 +60,10 @@ def authenticated_header(view: memoryview, start: int, at: int, header_octets: i
 class AhSender:
     """Outbound AH of one SA; it writes the outer header, AH and, alone, the inner packets."""
 
-    __slots__ = ("_base_sum", "_destination", "_icv", "_next", "_octets", "_source", "_spi")
+    __slots__ = ("_base_sum", "_destination", "_esn", "_icv", "_next", "_octets", "_source", "_spi")
 
-    def __init__(self, ah: Ah, source: int, destination: int, with_esp: bool) -> None:
+    def __init__(self, ah: Ah, source: int, destination: int, with_esp: bool, esn: bool) -> None:
+        self._esn = esn
         self._spi = ah.spi
         self._icv = ah.integrity_algorithm.keyed(ah.key)
         self._octets = ah.header_octets
@@ -90,10 +91,14 @@ class AhSender:
     ) -> None:
         """Write outer header and AH of every packet of a batch, in place.
 
-        `nexts` holds the protocol behind AH in each packet, None for the usual one in all.
+        `nexts` holds the protocol behind AH in each packet, None for the usual one in all. The numbers
+        from `first` on are all of one high half.
         """
         window = memoryview(out)
         icv, base_sum, octets = self._icv, self._base_sum, self._octets
+        if self._esn:
+            icv = with_high_half(icv, first)
+            first &= 0xFFFFFFFF
         words = octets // 4 - 2
         offset = 0
         following = nexts if nexts is not None else [self._next] * len(lengths)
@@ -122,10 +127,11 @@ class AhSender:
 class AhReceiver:
     """Inbound AH of one SA with its window."""
 
-    __slots__ = ("_behind", "_bitmap", "_edge", "_icv", "_octets", "_slot", "_window", "spi")
+    __slots__ = ("_behind", "_bitmap", "_edge", "_esn", "_icv", "_octets", "_slot", "_window", "spi")
 
-    def __init__(self, ah: Ah, window: int, slot: Slot) -> None:
+    def __init__(self, ah: Ah, window: int, slot: Window, esn: bool) -> None:
         self.spi = ah.spi
+        self._esn = esn
         self._icv = ah.integrity_algorithm.keyed(ah.key)
         self._octets = ah.header_octets
         self._window = window
@@ -154,8 +160,20 @@ class AhReceiver:
             value = icv(view[at + octets : end], authenticated_header(view, start, at, octets))
             return compare_digest(value, view[at + AH_FIXED : at + octets])
 
-        numbers = [item[5] for item in whole]
-        edge, bitmap, accepted, refused = accept_batch(self._edge, self._bitmap, self._window, numbers, authentic)
+        def authentic_extended(index: int) -> bool:
+            _, start, at, end, _, _ = whole[index]
+            head = authenticated_header(view, start, at, octets)
+            value = with_high_half(icv, numbers[index])(view[at + octets : end], head)
+            return compare_digest(value, view[at + AH_FIXED : at + octets])
+
+        if self._esn:
+            # The window's edge at the beginning of the batch is good for all of it, as in `EspReceiver`.
+            numbers = [inferred(self._edge, self._window, item[5]) for item in whole]
+        else:
+            numbers = [item[5] for item in whole]
+        edge, bitmap, accepted, refused = accept_batch(
+            self._edge, self._bitmap, self._window, numbers, authentic_extended if self._esn else authentic
+        )
         for index, verdict in refused:
             refuse(REFUSED.get(verdict, Cause.AH_AUTHENTICATION), whole[index], spi)
         if accepted:

@@ -3,8 +3,9 @@
 An entry knows its key length, its lengths on the wire and how to make a keyed context. Everything
 else in the package asks the entry, so a further CBC cipher or a further MAC is one more entry.
 
-Sources: RFC 2403 (HMAC-MD5-96), RFC 2404 (HMAC-SHA-1-96), RFC 3566 (AES-XCBC-MAC-96), RFC 2410
-(null), RFC 2405 (DES-CBC), RFC 2451 (3DES-CBC), RFC 3602 (AES-CBC).
+Sources: RFC 2403 (HMAC-MD5-96), RFC 2404 (HMAC-SHA-1-96), RFC 3566 (AES-XCBC-MAC-96), RFC 4868
+(HMAC-SHA-2), RFC 2410 (null), RFC 2405 (DES-CBC), RFC 2451 (3DES-CBC), RFC 3602 (AES-CBC), RFC 4106
+(AES-GCM). The names are those of the IKE proposals, so that what was negotiated is installed as it is.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ class CipherAlgorithm:
 
     `block_octets` is what the ciphertext must be a multiple of (ESP asks for at least 4, RFC 4303
     2.4); `iv_octets` is the length of the IV before the ciphertext. `block_cipher` makes the keyed
-    block cipher that is run in CBC mode, None for null encryption.
+    block cipher that is run in CBC mode, None for null encryption and for a cipher that is its own
+    integrity algorithm: that one has an ICV of `icv_octets`, and its key ends in the salt.
     """
 
     name: str
@@ -50,6 +52,12 @@ class CipherAlgorithm:
     block_octets: int
     iv_octets: int
     block_cipher: Callable[[bytes], BlockCipherAlgorithm] | None
+    icv_octets: int = 0
+
+    @property
+    def combined(self) -> bool:
+        """Whether it authenticates what it enciphers (RFC 4303 3.2.3)."""
+        return self.icv_octets > 0
 
     def encryptor(self, key: bytes) -> CipherContext | None:
         """A CBC context that lives as long as its SA, or None for null encryption.
@@ -146,6 +154,9 @@ INTEGRITY: Final[Mapping[str, IntegrityAlgorithm]] = MappingProxyType(
             IntegrityAlgorithm("hmac-md5-96", 16, 12, _hmac("md5", 12)),
             IntegrityAlgorithm("hmac-sha1-96", 20, 12, _hmac("sha1", 12)),
             IntegrityAlgorithm("hmac-aes-xcbc", 16, 12, _aes_xcbc(12)),
+            IntegrityAlgorithm("hmac-sha-256-128", 32, 16, _hmac("sha256", 16)),
+            IntegrityAlgorithm("hmac-sha-384-192", 48, 24, _hmac("sha384", 24)),
+            IntegrityAlgorithm("hmac-sha-512-256", 64, 32, _hmac("sha512", 32)),
         )
     }
 )
@@ -161,6 +172,8 @@ CIPHERS: Final[Mapping[str, CipherAlgorithm]] = MappingProxyType(
             CipherAlgorithm("aes-128-cbc", 16, 16, 16, AES),
             CipherAlgorithm("aes-192-cbc", 24, 16, 16, AES),
             CipherAlgorithm("aes-256-cbc", 32, 16, 16, AES),
+            CipherAlgorithm("aes-128-gcm", 20, 4, 8, None, icv_octets=16),
+            CipherAlgorithm("aes-256-gcm", 36, 4, 8, None, icv_octets=16),
         )
     }
 )

@@ -91,11 +91,14 @@ class NoticeKind(StrEnum):
     HALF_LEASE = "half of the lease used"
     LEASE_USED = "lease used up"
     SEQUENCE_EXHAUSTED = "sequence exhausted"
+    SEQUENCE_LOW = "sequence numbers run low"
+    SOFT_OCTETS = "soft limit of traffic"
+    HARD_OCTETS = "limit of traffic"
 
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """Said once per lease (or once at the end of the numbers) by the SA (tunnel, serial)."""
+    """Said once per lease (or once at the end of the numbers, or of the traffic) by the SA (tunnel, serial)."""
 
     kind: NoticeKind
     tunnel: int

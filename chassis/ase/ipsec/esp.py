@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from hmac import compare_digest
 from typing import Final, TypeAlias
 
+from chassis.ase.ipsec.algorithms import IcvFunction, Octets
 from chassis.ase.ipsec.causes import Cause
 from chassis.ase.ipsec.layout import (
     HEADROOM,
@@ -23,9 +24,9 @@ from chassis.ase.ipsec.layout import (
     PROTOCOL_IPIP,
     constant_sum,
 )
-from chassis.ase.ipsec.replay import Verdict, accept_batch, behind
+from chassis.ase.ipsec.replay import Verdict, accept_batch, behind, inferred
 from chassis.ase.ipsec.sa import ESP_HEADER, ESP_TRAILER, Esp
-from chassis.ase.ipsec.state import Slot
+from chassis.ase.ipsec.state import Window
 
 Item: TypeAlias = tuple[int, int, int, int, int, int]
 """A received packet: index in the batch, where its IPv4 header starts, where the header of the
@@ -44,9 +45,31 @@ _ESP: Final = struct.Struct("!II").pack_into
 
 _PADDING: Final = bytes(range(1, 256))
 _PADDINGS: Final = [_PADDING[:octets] for octets in range(256)]
-_TRAILERS: Final = [_PADDING[:octets] + bytes((octets, PROTOCOL_IPIP)) for octets in range(256)]
+TRAILERS: Final = [_PADDING[:octets] + bytes((octets, PROTOCOL_IPIP)) for octets in range(256)]
+"""What follows a clear IPv4 packet, by the octets of padding (RFC 4303 2.4)."""
+_HIGH: Final = struct.Struct("!I").pack
 _VERSION_LENGTH: Final = 0x4500
 _TTL_PROTOCOL: Final = OUTER_TTL << 8 | PROTOCOL_ESP
+
+
+def with_high_half(icv: IcvFunction, number: int) -> IcvFunction:
+    """The ICV of packets in whose place of the ICV the high half of an extended number stands: it is
+    authenticated at their end, but not sent (RFC 4303 2.8 and 3.3.2.1, RFC 4302 3.3.3.3.2.2)."""
+    high = _HIGH(number >> 32)
+
+    def extended(data: Octets, head: Octets | None = None) -> bytes:
+        return icv(high, data if head is None else b"".join((head, data)))
+
+    return extended
+
+
+def payload_span(item: Item, clear: memoryview, start: int, after: int) -> Span | None:
+    """Where the payload lies in clear octets that end with an ESP trailer at `after`; None without a right one."""
+    padding = clear[after - 2]
+    end = after - ESP_TRAILER - padding
+    if end < start or clear[end : after - ESP_TRAILER] != _PADDINGS[padding]:
+        return None
+    return item, start, end, clear[after - 1]
 
 
 def _with_nexts(clear: bytes, sizes: Sequence[int], nexts: Sequence[int] | None) -> bytes:
@@ -65,13 +88,14 @@ class EspSender:
     """Outbound ESP of one SA: keyed contexts and constant parts of the headers.
 
     `lead` is the number of octets between the beginning of a packet's room in the batch and its
-    ESP header. Without AH the outer header is written here too.
+    ESP header: link, outer IP header and `room` octets for AH or UDP. Where there is none of these
+    the outer header is written here too.
     """
 
-    __slots__ = ("_base_sum", "_block", "_destination", "_encryptor", "_icv", "_icv_octets", "_iv_octets",
-                 "_lead", "_outer", "_source", "_spi")  # fmt: skip
+    __slots__ = ("_base_sum", "_block", "_destination", "_encryptor", "_esn", "_icv", "_icv_octets",
+                 "_iv_octets", "_lead", "_outer", "_source", "_spi")  # fmt: skip
 
-    def __init__(self, esp: Esp, source: int, destination: int, ah_octets: int) -> None:
+    def __init__(self, esp: Esp, source: int, destination: int, room: int, esn: bool) -> None:
         cipher = esp.cipher_algorithm
         integrity = esp.integrity_algorithm
         self._spi = esp.spi
@@ -82,8 +106,9 @@ class EspSender:
         self._icv_octets = esp.icv_octets
         self._source = source
         self._destination = destination
-        self._outer = not ah_octets
-        self._lead = HEADROOM + IPV4_HEADER + ah_octets
+        self._esn = esn
+        self._outer = not room
+        self._lead = HEADROOM + IPV4_HEADER + room
         self._base_sum = constant_sum(source, destination, PROTOCOL_ESP)
 
     def _enciphered(
@@ -94,7 +119,7 @@ class EspSender:
         random: Callable[[int], bytes],
     ) -> tuple[memoryview, list[int]]:
         """IV and ciphertext of every packet, end to end, and the octets that each has of it."""
-        block, iv_octets, trailers = self._block, self._iv_octets, _TRAILERS
+        block, iv_octets, trailers = self._block, self._iv_octets, TRAILERS
         pieces: list[bytes | memoryview] = []
         sizes: list[int] = []
         add_size = sizes.append
@@ -122,14 +147,17 @@ class EspSender:
         nexts: Sequence[int] | None,
         random: Callable[[int], bytes],
     ) -> tuple[bytearray, array[int]]:
-        """Protect the packets at `spans` of `view` with numbers from `first` on.
+        """Protect the packets at `spans` of `view` with numbers from `first` on, all of one high half.
 
         `marks` holds each packet's outer type of service shifted by 16, with its outer flags;
         `nexts` what each one is, None when all are IPv4 packets.
-        Returns a batch with room for link header, outer header and AH.
+        Returns a batch with room for link header, outer header and AH or UDP.
         """
         sealed, sizes = self._enciphered(view, spans, nexts, random)
         lead, icv, icv_octets, with_outer = self._lead, self._icv, self._icv_octets, self._outer
+        if self._esn:
+            icv = None if icv is None else with_high_half(icv, first)
+            first &= 0xFFFFFFFF
         base_sum, spi, source, destination = self._base_sum, self._spi, self._source, self._destination
         fixed = lead + ESP_HEADER + icv_octets
         out = bytearray(len(sealed) + fixed * len(sizes))
@@ -162,10 +190,10 @@ class EspSender:
 class EspReceiver:
     """Inbound ESP of one SA: keyed contexts, and the window when there is integrity."""
 
-    __slots__ = ("_behind", "_bitmap", "_block", "_decryptor", "_edge", "_icv", "_icv_octets", "_iv_octets",
-                 "_slot", "_window", "spi")  # fmt: skip
+    __slots__ = ("_behind", "_bitmap", "_block", "_decryptor", "_esn", "_icv", "_icv_octets", "_iv_octets",
+                 "_slot", "_window", "edge", "spi")  # fmt: skip
 
-    def __init__(self, esp: Esp, window: int, slot: Slot) -> None:
+    def __init__(self, esp: Esp, window: int, slot: Window, esn: bool) -> None:
         cipher = esp.cipher_algorithm
         integrity = esp.integrity_algorithm
         self.spi = esp.spi
@@ -174,10 +202,11 @@ class EspReceiver:
         self._iv_octets = cipher.iv_octets
         self._icv = integrity.keyed(esp.integrity_key) if integrity else None
         self._icv_octets = esp.icv_octets
+        self._esn = esn
         self._window = window
         self._slot = slot
         edge, bitmap = slot.window()
-        self._edge = edge
+        self.edge = edge
         self._bitmap = bitmap & ((1 << window) - 1)
         self._behind = behind(window)
 
@@ -187,20 +216,56 @@ class EspReceiver:
         if icv is None:
             return items
         icv_octets = self._icv_octets
+        numbers = self._numbers(items)
 
         def authentic(index: int) -> bool:
             item = items[index]
             edge = item[3] - icv_octets
             return compare_digest(icv(view[item[2] : edge]), view[edge : item[3]])
 
-        numbers = [item[5] for item in items]
-        edge, bitmap, accepted, refused = accept_batch(self._edge, self._bitmap, self._window, numbers, authentic)
+        def authentic_extended(index: int) -> bool:
+            item = items[index]
+            edge = item[3] - icv_octets
+            value = icv(_HIGH(numbers[index] >> 32 & 0xFFFFFFFF), view[item[2] : edge])
+            return compare_digest(value, view[edge : item[3]])
+
+        accepted = self._admitted(items, numbers, authentic_extended if self._esn else authentic, refuse)
+        return items if len(accepted) == len(items) else [items[index] for index in accepted]
+
+    def _whole(self, items: list[Item], refuse: Refuse) -> list[Item]:
+        """Those long enough, whose ciphertext is a number of whole blocks."""
+        block, fixed = self._block, ESP_HEADER + self._iv_octets + self._icv_octets
+        whole: list[Item] = []
+        for item in items:
+            size = item[3] - item[2] - fixed
+            if size < block or size % block:
+                refuse(Cause.MALFORMED, item, self.spi)
+            else:
+                whole.append(item)
+        return whole
+
+    def _numbers(self, items: list[Item]) -> list[int]:
+        """The sequence numbers of packets, with the high halves that they must have.
+
+        All are inferred from where the window is now: it takes a gap of nearly 2^32 numbers within one batch
+        for another edge to give another answer.
+        """
+        if not self._esn:
+            return [item[5] for item in items]
+        edge, window = self.edge, self._window
+        return [inferred(edge, window, item[5]) for item in items]
+
+    def _admitted(
+        self, items: list[Item], numbers: list[int], authentic: Callable[[int], bool], refuse: Refuse
+    ) -> list[int]:
+        """Indices of those that are fresh and authentic; the window is stored before returning."""
+        edge, bitmap, accepted, refused = accept_batch(self.edge, self._bitmap, self._window, numbers, authentic)
         for index, verdict in refused:
             refuse(REFUSED.get(verdict, Cause.ESP_AUTHENTICATION), items[index], self.spi)
         if accepted:
             self._slot.store_window(edge, bitmap | self._behind)
-            self._edge, self._bitmap = edge, bitmap
-        return items if not refused else [items[index] for index in accepted]
+            self.edge, self._bitmap = edge, bitmap
+        return accepted
 
     def open(self, view: memoryview, items: list[Item], refuse: Refuse) -> tuple[memoryview, list[Span]]:
         """Check and decipher packets whose ESP header is at item[2].
@@ -208,16 +273,8 @@ class EspReceiver:
         Returns the buffer that holds the clear octets, and where: up to the end of the payload,
         which may be longer than the packet in it (RFC 4303 2.7).
         """
-        block, iv_octets, spi = self._block, self._iv_octets, self.spi
-        fixed = ESP_HEADER + iv_octets + self._icv_octets
-        whole: list[Item] = []
-        for item in items:
-            size = item[3] - item[2] - fixed
-            if size < block or size % block:
-                refuse(Cause.MALFORMED, item, spi)
-            else:
-                whole.append(item)
-        accepted = self._accepted(view, whole, refuse)
+        iv_octets, spi = self._iv_octets, self.spi
+        accepted = self._accepted(view, self._whole(items, refuse), refuse)
         icv_octets = self._icv_octets
         clear = view
         if self._decryptor is not None and accepted:

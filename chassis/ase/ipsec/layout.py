@@ -33,6 +33,11 @@ FRAGMENT_MASK: Final = 0x3FFF
 
 OUTER_TTL: Final = 64
 
+UDP_HEADER: Final = 8
+NAT_PORT: Final = 4500
+"""UDP port of IKE and ESP through a NAT (RFC 3948)."""
+IKE_PORT: Final = 500
+
 
 def ipv4_checksum(words: Iterable[int]) -> int:
     """Internet checksum (RFC 1071) of 16-bit words."""

@@ -16,26 +16,32 @@ from typing import Final, TypeAlias
 from chassis.ase.ipsec.ah import AhReceiver
 from chassis.ase.ipsec.causes import Cause, Drops
 from chassis.ase.ipsec.esp import EspReceiver, Item, Refuse, Span
+from chassis.ase.ipsec.gcm import GcmReceiver
 from chassis.ase.ipsec.ipcomp import inflate
 from chassis.ase.ipsec.layout import (
     FRAGMENT_MASK,
     HEADROOM,
     HEADROOM_FILL,
+    IKE_PORT,
     IPV4_HEADER,
+    NAT_PORT,
     PROTOCOL_AH,
     PROTOCOL_ESP,
     PROTOCOL_IPCOMP,
     PROTOCOL_IPIP,
     PROTOCOL_NONE,
+    PROTOCOL_UDP,
+    UDP_HEADER,
 )
 from chassis.ase.ipsec.sa import ESP_HEADER, InboundSa
 from chassis.ase.ipsec.selectors import Classifier
-from chassis.ase.ipsec.state import Slot
+from chassis.ase.ipsec.state import Window
 
 _OUTER: Final = struct.Struct("!BBHxxHxBxxIIIII").unpack_from
 _THREE: Final = struct.Struct("!III").unpack_from
 _TWO: Final = struct.Struct("!II").unpack_from
 _SOURCE: Final = struct.Struct("!I").unpack_from
+_PORT: Final = struct.Struct("!H").unpack_from
 _CHECKSUM: Final = struct.Struct("!H")
 _SHORTEST: Final = HEADROOM + IPV4_HEADER + 12
 """The shortest packet worth reading: three words after the outer header hold SPI and number."""
@@ -59,10 +65,16 @@ class OpenedGroup:
 
 @dataclass(frozen=True, slots=True)
 class OpenResult:
-    """What came out of a batch: groups in the order of their first packet, and what was dropped."""
+    """What came out of a batch: groups in the order of their first packet, and what was dropped.
+
+    `fleeting` are the negotiated SAs by which authentic packets came. `aside` are IPv4 packets that may be for
+    IKE: UDP to one of its ports, and fragments of UDP, whose ports are not all known.
+    """
 
     groups: tuple[OpenedGroup, ...]
     drops: Drops
+    fleeting: tuple[Opener, ...] = ()
+    aside: tuple[memoryview, ...] = ()
 
 
 Clear: TypeAlias = tuple[int, memoryview | bytes]
@@ -92,15 +104,23 @@ def merged_ecn(inner: memoryview, outer: int) -> bytes | None:
 
 
 class Opener:
-    """An inbound SA at work: keyed contexts, windows and what has been received."""
+    """An inbound SA at work: keyed contexts, windows and what has been received.
 
-    __slots__ = ("_ah", "_esp", "_selectors", "octets", "packets", "sa")
+    `packets` and `octets` count what passed authentication; `origin` is the address and port from which the
+    newest UDP-encapsulated one of them came.
+    """
 
-    def __init__(self, sa: InboundSa, slots: Sequence[Slot]) -> None:
+    __slots__ = ("_ah", "_esp", "_selectors", "octets", "origin", "packets", "sa")
+
+    def __init__(self, sa: InboundSa, slots: Sequence[Window]) -> None:
         """`slots` are those of the SA's protocols, outermost first."""
         self.sa = sa
-        self._ah = AhReceiver(sa.ah, sa.window, slots[0]) if sa.ah else None
-        self._esp = EspReceiver(sa.esp, sa.window, slots[-1]) if sa.esp else None
+        self._ah = AhReceiver(sa.ah, sa.window, slots[0], sa.esn) if sa.ah else None
+        self._esp: EspReceiver | None = None
+        if sa.esp is not None:
+            kind = GcmReceiver if sa.esp.cipher_algorithm.combined else EspReceiver
+            self._esp = kind(sa.esp, sa.window, slots[-1], sa.esn)
+        self.origin: tuple[int, int] | None = None
         self._selectors = (
             Classifier([(rule, _ALLOWED) for rule in sa.selectors], 1 - _ALLOWED) if sa.selectors else None
         )
@@ -113,8 +133,6 @@ class Opener:
         def refuse(cause: Cause, item: Item, spi: int) -> None:
             drops.add(cause, spi, _SOURCE(view, item[1] + 12)[0], item[5])
 
-        self.packets += len(items)
-        self.octets += sum([item[3] - item[1] for item in items])
         clear, spans = view, []
         spi = self.sa.protocols[0][1]
         if self._ah is not None:
@@ -123,6 +141,10 @@ class Opener:
                 items = self._inside_ah(view, spans, refuse)
         if self._esp is not None:
             clear, spans = self._esp.open(view, items, refuse)
+        self.packets += len(spans)
+        self.octets += sum([span[0][3] - span[0][1] for span in spans])
+        if self.sa.udp and spans:
+            self._note_origin(view, spans[-1][0])
         selectors = self._selectors
         if selectors is not None and selectors.everything is not None:
             selectors = None
@@ -153,6 +175,15 @@ class Opener:
             else:
                 add((item[0], merged))
         return result
+
+    def _note_origin(self, view: memoryview, item: Item) -> None:
+        """Remember where an authentic packet came from; never by one that others have overtaken, which may still
+        have come the old way, and never without integrity (RFC 7296 2.23)."""
+        assert self._esp is not None
+        assert self.sa.esp is not None
+        newest = (self._esp.edge & 0xFFFFFFFF) == item[5] and self.sa.esp.icv_octets
+        if newest and view[item[1] + 9] == PROTOCOL_UDP:
+            self.origin = (_SOURCE(view, item[1] + 12)[0], _PORT(view, item[2] - UDP_HEADER)[0])
 
     def _inflated(self, data: memoryview, protocol: int, item: Item, refuse: Refuse) -> bytes | None:
         """The inner packet of what is not one: compressed, or else a drop."""
@@ -196,11 +227,16 @@ def open_packets(
     """Open a batch with the SAs of the context that it came in by."""
     drops = Drops()
     view = memoryview(body)
-    pending = _by_sa(inbound, view, lengths, drops)
+    aside: list[memoryview] = []
+    pending = _by_sa(inbound, view, lengths, drops, aside)
+    fleeting: list[Opener] = []
     by_tunnel: dict[int, list[Clear]] = {}
     mixed: set[int] = set()
     for opener, items in pending.items():
+        before = opener.packets
         clear = opener.open(view, items, drops)
+        if opener.sa.fleeting and opener.packets != before:
+            fleeting.append(opener)
         if not clear:
             continue
         tunnel = opener.sa.tunnel
@@ -221,13 +257,17 @@ def open_packets(
         origins = [index for index, _ in packets]
         groups.append(OpenedGroup(tunnel, bytearray().join(pieces), array("H", sizes), origins))
     groups.sort(key=lambda group: group.origins[0])
-    return OpenResult(tuple(groups), drops)
+    return OpenResult(tuple(groups), drops, tuple(fleeting), tuple(aside))
 
 
 def _by_sa(
-    inbound: Mapping[InboundKey, Opener], view: memoryview, lengths: Sequence[int], drops: Drops
+    inbound: Mapping[InboundKey, Opener],
+    view: memoryview,
+    lengths: Sequence[int],
+    drops: Drops,
+    aside: list[memoryview],
 ) -> dict[Opener, list[Item]]:
-    """The packets of a batch by the SA that is to open them; the rest is dropped."""
+    """The packets of a batch by the SA that is to open them; what may be IKE's is put aside, the rest dropped."""
     pending: dict[Opener, list[Item]] = {}
     add: Callable[[Item], None] | None = None
     last: InboundKey | None = None
@@ -237,7 +277,11 @@ def _by_sa(
         start = offset + HEADROOM
         offset += length
         if length < _SHORTEST or offset > size:
-            drops.add(Cause.MALFORMED)
+            short = _short_datagram(view, start, min(offset, size))
+            if short is None:
+                drops.add(Cause.MALFORMED)
+            else:
+                aside.append(short)
             continue
         version_length, service, total, flags, protocol, source, destination, one, two, three = _OUTER(view, start)
         at = start + IPV4_HEADER
@@ -249,15 +293,37 @@ def _by_sa(
                 continue
             one, two, three = _THREE(view, at)
         if end > offset or end < at + 12:
-            drops.add(Cause.MALFORMED, 0, source)
+            short = _short_datagram(view, start, offset)
+            if short is None:
+                drops.add(Cause.MALFORMED, 0, source)
+            else:
+                aside.append(short)
             continue
         if flags & FRAGMENT_MASK:
-            drops.add(Cause.FRAGMENT, 0, source)
+            if protocol == PROTOCOL_UDP:
+                aside.append(view[start:end])
+            else:
+                drops.add(Cause.FRAGMENT, 0, source)
             continue
         if protocol == PROTOCOL_ESP:
             spi, number = one, two
         elif protocol == PROTOCOL_AH:
             spi, number = two, three
+        elif protocol == PROTOCOL_UDP:
+            port = one & 0xFFFF
+            if port == IKE_PORT or (port == NAT_PORT and (not three or end < at + UDP_HEADER + ESP_HEADER)):
+                # On the port for traffic through NAT, no SPI means IKE (RFC 3948 2.2).
+                aside.append(view[start:end])
+                continue
+            if port != NAT_PORT:
+                drops.add(Cause.NOT_IPSEC, 0, source)
+                continue
+            if two >> 16 != end - at:
+                drops.add(Cause.MALFORMED, 0, source)
+                continue
+            at += UDP_HEADER
+            protocol = PROTOCOL_ESP
+            spi, number = _TWO(view, at)
         else:
             drops.add(Cause.NOT_IPSEC, 0, source)
             continue
@@ -274,3 +340,11 @@ def _by_sa(
         else:
             add((index, start, at, end, service, number))
     return pending
+
+
+def _short_datagram(view: memoryview, start: int, stop: int) -> memoryview | None:
+    """A UDP datagram, or a fragment of one, too short to be ESP: a NAT keepalive has one octet (RFC 3948 2.3)."""
+    if stop - start < IPV4_HEADER or view[start] >> 4 != 4 or view[start + 9] != PROTOCOL_UDP:
+        return None
+    end = start + (view[start + 2] << 8 | view[start + 3])
+    return view[start:end] if start + IPV4_HEADER < end <= stop else None

@@ -16,9 +16,11 @@ from typing import Final
 from chassis.ase.ipsec.ah import AhSender
 from chassis.ase.ipsec.causes import Cause, Drops, Notice, NoticeKind
 from chassis.ase.ipsec.esp import EspSender
+from chassis.ase.ipsec.gcm import GcmSender
 from chassis.ase.ipsec.ipcomp import deflate
-from chassis.ase.ipsec.layout import HEADROOM, IPV4_HEADER, LONGEST_IPV4
-from chassis.ase.ipsec.sa import LAST_SEQUENCE, Lease, OutboundSa
+from chassis.ase.ipsec.layout import HEADROOM, IPV4_HEADER, LONGEST_IPV4, UDP_HEADER
+from chassis.ase.ipsec.outer import OuterSender
+from chassis.ase.ipsec.sa import Lease, OutboundSa
 from chassis.ase.ipsec.state import Slot
 
 _INNER: Final = struct.Struct("!BBHxxH").unpack_from
@@ -30,7 +32,8 @@ _SHORTEST: Final = HEADROOM + IPV4_HEADER
 class Protected:
     """A protected batch in the layout of `layout`, what was dropped, and what the SA has to say.
 
-    `origins[i]` is the index in the batch given of packet i of the batch returned.
+    `origins[i]` is the index in the batch given of packet i of the batch returned. `missing` are the
+    policy lines that packets matched and that have no SA.
     """
 
     body: bytearray
@@ -38,6 +41,7 @@ class Protected:
     origins: Sequence[int]
     drops: Drops
     notices: tuple[Notice, ...] = ()
+    missing: tuple[int, ...] = ()
 
 
 class Protector:
@@ -46,25 +50,42 @@ class Protector:
     AH and ESP of one SA use the same number for a packet, each in a slot of its own.
     """
 
-    __slots__ = ("_ah", "_alarm", "_bits", "_ended", "_esp", "_longest", "_mask", "_slots", "limit",
-                 "next_number", "octets", "packets", "sa")  # fmt: skip
+    __slots__ = ("_ah", "_alarm", "_bits", "_ended", "_esp", "_last", "_longest", "_mask", "_octets_alarm",
+                 "_outer", "_slots", "limit", "next_number", "octets", "packets", "sa")  # fmt: skip
 
     def __init__(self, sa: OutboundSa, lease: Lease, slots: Sequence[Slot]) -> None:
-        """`slots` are those of the SA's protocols, outermost first."""
-        self.sa = sa
-        ah_octets = 0 if sa.ah is None else sa.ah.header_octets
-        self._ah = AhSender(sa.ah, sa.source, sa.destination, sa.esp is not None) if sa.ah else None
-        self._esp = EspSender(sa.esp, sa.source, sa.destination, ah_octets) if sa.esp else None
-        self._mask, self._bits = sa.df.mask_and_bits
-        self._longest = sa.largest_inner(LONGEST_IPV4)
+        """`slots` are those of the SA's protocols, outermost first; a fleeting one has none."""
+        self._esp: EspSender | GcmSender | None
+        self.change(sa)
+        self._last = sa.last_sequence
         self._slots = tuple(slots)
-        self.next_number = max(1, *(slot.next_number for slot in slots))
+        self.next_number = max([1, *(slot.next_number for slot in slots)])
         self.limit = 0
+        self._octets_alarm = sa.limits.soft or sa.limits.hard
         self._alarm = 0
         self._ended = False
         self.packets = 0
         self.octets = 0
         self.renew(lease)
+
+    def change(self, sa: OutboundSa) -> None:
+        """The peer is elsewhere now, or the rule for DF is another: what the wire names the SA by stays, and so
+        do its keys and numbers."""
+        self.sa = sa
+        esp, ah = sa.esp, sa.ah
+        self._ah = AhSender(ah, sa.source, sa.destination, esp is not None, sa.esn) if ah else None
+        room = UDP_HEADER if sa.udp else ah.header_octets if ah else 0
+        self._outer = None
+        if esp is None:
+            self._esp = None
+        elif esp.cipher_algorithm.combined:
+            self._esp = GcmSender(esp, room, sa.esn)
+        else:
+            self._esp = EspSender(esp, sa.source, sa.destination, room, sa.esn)
+        if sa.udp is not None or (ah is None and isinstance(self._esp, GcmSender)):
+            self._outer = OuterSender(sa.source, sa.destination, sa.udp)
+        self._mask, self._bits = sa.df.mask_and_bits
+        self._longest = sa.largest_inner(LONGEST_IPV4)
 
     def renew(self, lease: Lease) -> None:
         """Go on under a new lease. One that joins the present lease extends it without a gap;
@@ -73,7 +94,8 @@ class Protector:
         if lease.first > self.limit:
             self.next_number = max(self.next_number, lease.first)
         self.limit = lease.limit
-        self._alarm = lease.limit - (lease.limit - lease.first) // 2
+        # A lease is asked to be extended at its half; a negotiated SA gets a successor at seven eighths.
+        self._alarm = lease.limit - (lease.limit - lease.first) // (8 if self.sa.fleeting else 2)
         self._ended = False
 
     def take(self, count: int) -> tuple[int, int, tuple[Notice, ...]]:
@@ -86,9 +108,11 @@ class Protector:
                 slot.store_next(after)
         notices: list[Notice] = []
         if self.next_number >= self._alarm:
-            self._alarm = LAST_SEQUENCE + 2
-            if self.limit <= LAST_SEQUENCE:
+            self._alarm = self._last + 2
+            if self.limit <= self._last:
                 notices.append(self._notice(NoticeKind.HALF_LEASE))
+            elif self.sa.fleeting:
+                notices.append(self._notice(NoticeKind.SEQUENCE_LOW))
         if granted < count and not self._ended:
             self._ended = True
             notices.append(self._notice(self._end[0]))
@@ -96,7 +120,7 @@ class Protector:
 
     @property
     def _end(self) -> tuple[NoticeKind, Cause]:
-        if self.limit > LAST_SEQUENCE:
+        if self.limit > self._last:
             return NoticeKind.SEQUENCE_EXHAUSTED, Cause.SEQUENCE_EXHAUSTED
         return NoticeKind.LEASE_USED, Cause.NO_LEASE
 
@@ -134,6 +158,32 @@ class Protector:
         nexts: list[int] | None = None
         if self.sa.ip_comp:
             view, spans, nexts = deflate(view, spans, self.sa.cpi)
+        # Numbers of one call have one high half, so that it is authenticated as one constant.
+        low = (1 << 32) - (first & 0xFFFFFFFF)
+        if granted <= low:
+            out, lengths = self._write(view, spans, marks, first, nexts, random)
+        else:
+            rest = None if nexts is None else nexts[low:]
+            out, lengths = self._write(view, spans[:low], marks[:low], first, nexts and nexts[:low], random)
+            others = self._write(view, spans[low:], marks[low:], first + low, rest, random)
+            out += others[0]
+            lengths += others[1]
+        self.packets += granted
+        self.octets += len(out) - HEADROOM * granted
+        if self._octets_alarm and self.octets >= self._octets_alarm:
+            notices += self._traffic()
+        return out, lengths, origins, notices
+
+    def _write(
+        self,
+        view: memoryview,
+        spans: Sequence[tuple[int, int]],
+        marks: Sequence[int],
+        first: int,
+        nexts: Sequence[int] | None,
+        random: Callable[[int], bytes],
+    ) -> tuple[bytearray, array[int]]:
+        """Packets on the wire, from what goes in and the numbers that were taken for it."""
         if self._esp is not None:
             out, lengths = self._esp.seal(view, spans, marks, first, nexts, random)
         else:
@@ -141,9 +191,19 @@ class Protector:
             out, lengths = self._ah.enclose(view, spans)
         if self._ah is not None:
             self._ah.sign(out, lengths, marks, first, nexts if self._esp is None else None)
-        self.packets += granted
-        self.octets += len(out) - HEADROOM * granted
-        return out, lengths, origins, notices
+        elif self._outer is not None:
+            self._outer.write(out, lengths, marks, first)
+        return out, lengths
+
+    def _traffic(self) -> tuple[Notice, ...]:
+        """What is due now that the SA has carried as much as it has, counted as whole outer packets: at least
+        the octets that the algorithms were applied to (RFC 4301 4.4.2.1)."""
+        hard = self.sa.limits.hard
+        if hard and self.octets >= hard:
+            self._octets_alarm = 0
+            return (self._notice(NoticeKind.HARD_OCTETS),)
+        self._octets_alarm = hard
+        return (self._notice(NoticeKind.SOFT_OCTETS),)
 
 
 def cut(

@@ -40,6 +40,13 @@ def check(edge: int, bitmap: int, window: int, number: int) -> Verdict:
     return Verdict.DUPLICATE if bitmap >> behind & 1 else Verdict.FRESH
 
 
+def inferred(edge: int, window: int, low: int) -> int:
+    """The extended number whose low half was received: the one that lies in the window or above it, closer
+    than 2^32 (RFC 4303 appendix A2.2, both of its cases in one)."""
+    base = max(edge - window + 1, 0)
+    return base + ((low - base) & 0xFFFFFFFF)
+
+
 def advance(edge: int, bitmap: int, window: int, number: int) -> tuple[int, int]:
     """The state after an authenticated packet with a number that `check` called fresh."""
     ahead = number - edge

@@ -16,6 +16,7 @@ from chassis.ase.ipsec.layout import (
     IPV4_HEADER,
     PROTOCOL_AH,
     PROTOCOL_ESP,
+    UDP_HEADER,
 )
 from chassis.ase.ipsec.replay import (
     DEFAULT_WINDOW,
@@ -30,6 +31,8 @@ ESP_HEADER = 8
 ESP_TRAILER = 2
 AH_FIXED = 12
 LAST_SEQUENCE = (1 << 32) - 1
+LAST_EXTENDED = (1 << 64) - 1
+"""The last of the extended sequence numbers (RFC 4303 2.2.1), of which only the low half is sent."""
 SMALLEST_SPI = 256
 
 
@@ -68,7 +71,8 @@ def _integrity(name: str, key: bytes) -> IntegrityAlgorithm:
 
 @dataclass(frozen=True, slots=True)
 class Esp:
-    """ESP of one SA. No `integrity` means no ICV and so no replay window (RFC 4303 3.4.3)."""
+    """ESP of one SA. No `integrity` means no ICV and so no replay window (RFC 4303 3.4.3), but for a
+    cipher that brings its own."""
 
     spi: int
     cipher: str = "null"
@@ -83,6 +87,8 @@ class Esp:
             raise SaError(f"unknown encryption algorithm {self.cipher}")
         if len(self.cipher_key) != entry.key_octets:
             raise SaError(f"key has {len(self.cipher_key)} bytes, {self.cipher} needs {entry.key_octets}")
+        if entry.combined and self.integrity is not None:
+            raise SaError(f"{self.cipher} takes no integrity algorithm beside it")
         if self.integrity is not None:
             _integrity(self.integrity, self.integrity_key)
         elif self.integrity_key:
@@ -100,8 +106,10 @@ class Esp:
 
     @property
     def icv_octets(self) -> int:
-        """Length of the ICV at the end of a packet."""
-        return 0 if self.integrity is None else INTEGRITY[self.integrity].icv_octets
+        """Length of the ICV at the end of a packet; 0 without integrity."""
+        if self.integrity is None:
+            return self.cipher_algorithm.icv_octets
+        return INTEGRITY[self.integrity].icv_octets
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,9 +142,31 @@ def _check_protocols(esp: Esp | None, ah: Ah | None, cpi: int) -> None:
         raise SaError(f"IP compression has no CPI {cpi}")
 
 
+def _check_esn(esn: bool, fleeting: bool) -> None:
+    if esn and not fleeting:
+        # Manual keys have no ESN (RFC 4303 2.2.1), and what outlives a process is made for 32 bits.
+        raise SaError("extended sequence numbers need a negotiated SA")
+
+
 def _check_address(what: str, address: int) -> None:
     if not 0 <= address < 1 << 32:
         raise SaError(f"{what} address {address:#x} is no IPv4 address")
+
+
+@dataclass(frozen=True, slots=True)
+class UdpPorts:
+    """UDP encapsulation of ESP (RFC 3948): the ports of the header between outer IP and ESP."""
+
+    source: int
+    destination: int
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Octets after which an SA is to be replaced (`soft`) and after which it ends (`hard`); 0 is never."""
+
+    soft: int = 0
+    hard: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +175,8 @@ class OutboundSa:
 
     `tunnel` and `serial` name it; `entry` is the policy line that it serves; `context` holds
     `source`, the local outer address. Addresses are numbers. The number and length limits of its
-    packets come from the tunnel, not from here.
+    packets come from the tunnel, not from here. `esn`: its numbers have 64 bits. A `fleeting` SA ends
+    with the process: its numbers are kept nowhere else.
     """
 
     tunnel: int
@@ -159,20 +190,32 @@ class OutboundSa:
     df: DfPolicy = DfPolicy.PROPAGATE
     ip_comp: bool = False
     cpi: int = CPI_DEFLATE
+    esn: bool = False
+    fleeting: bool = False
+    udp: UdpPorts | None = None
+    limits: Limits = Limits()
 
     def __post_init__(self) -> None:
         _check_protocols(self.esp, self.ah, self.cpi)
         _check_address("source", self.source)
         _check_address("destination", self.destination)
+        if self.udp is not None and self.ah is not None:
+            raise SaError("UDP encapsulation carries ESP only")
+        _check_esn(self.esn, self.fleeting)
 
     @property
     def protocols(self) -> tuple[tuple[int, int], ...]:
         """(protocol, SPI) from the outside in."""
         return _protocols(self.esp, self.ah)
 
+    @property
+    def last_sequence(self) -> int:
+        """The last number that may be sent."""
+        return LAST_EXTENDED if self.esn else LAST_SEQUENCE
+
     def overhead(self, inner: int) -> int:
         """Octets that protection adds to an inner packet of `inner` octets that does not shrink."""
-        return _overhead(self.esp, self.ah, inner)
+        return _overhead(self.esp, self.ah, inner) + (UDP_HEADER if self.udp else 0)
 
     def worst_overhead(self) -> int:
         """The most octets that protection adds to any packet."""
@@ -193,7 +236,8 @@ class InboundSa:
 
     `destination` is the local outer address, in `context`. `selectors` are rules as clear packets
     coming out must match them, so they are the mirror of an access list written for packets
-    going in (`Rule.mirrored`); an empty tuple allows everything.
+    going in (`Rule.mirrored`); an empty tuple allows everything. `esn` and `fleeting` as in
+    `OutboundSa`; `udp` says that the way of UDP-encapsulated packets is worth watching.
     """
 
     tunnel: int
@@ -207,11 +251,16 @@ class InboundSa:
     selectors: tuple[Rule, ...] = ()
     ip_comp: bool = False
     cpi: int = CPI_DEFLATE
+    esn: bool = False
+    fleeting: bool = False
+    udp: bool = False
+    limits: Limits = Limits()
 
     def __post_init__(self) -> None:
         _check_protocols(self.esp, self.ah, self.cpi)
         _check_address("source", self.source)
         _check_address("destination", self.destination)
+        _check_esn(self.esn, self.fleeting)
         if not valid_window(self.window):
             raise SaError(
                 f"antireplay window {self.window} is not a multiple of {WINDOW_STEP} "
@@ -232,7 +281,7 @@ class Lease:
     limit: int = LAST_SEQUENCE + 1
 
     def __post_init__(self) -> None:
-        if not 1 <= self.first <= self.limit <= LAST_SEQUENCE + 1:
+        if not 1 <= self.first <= self.limit <= LAST_EXTENDED + 1:
             raise SaError(f"no lease of sequence numbers: {self.first} to {self.limit}")
 
 

@@ -18,7 +18,7 @@ from chassis.ase.ipsec.policy import NO_ENTRY, Policies
 from chassis.ase.ipsec.protect import Protected, Protector, cut
 from chassis.ase.ipsec.replay import everything_seen
 from chassis.ase.ipsec.sa import InboundSa, Lease, OutboundSa, SaError
-from chassis.ase.ipsec.state import Direction, SaState, Slot, SlotKey, StateError
+from chassis.ase.ipsec.state import Direction, SaState, Slot, SlotKey, StateError, Unkept, Window
 
 SaName: TypeAlias = tuple[int, int]
 """(tunnel, serial)."""
@@ -50,13 +50,14 @@ class Sadb:
         The SA that it replaces stays installed until it is removed. Installing the very same SA
         again renews its lease and changes nothing else. Raises SaError or StateError.
         """
-        lease = Lease() if lease is None else lease
+        lease = Lease(limit=sa.last_sequence + 1) if lease is None else lease
         name = (sa.tunnel, sa.serial)
         protector = self._outbound.get(name)
         if protector is None or protector.sa != sa:
             if protector is not None:
                 raise SaError(f"tunnel {sa.tunnel} already has another outbound SA {sa.serial}")
-            protector = Protector(sa, lease, self._claim(sa))
+            # The peer chose these SPIs, and two peers behind one NAT may have chosen the same.
+            protector = Protector(sa, lease, () if sa.fleeting else self._claim(sa))
             self._outbound[name] = protector
         else:
             protector.renew(lease)
@@ -76,17 +77,23 @@ class Sadb:
             if opener.sa != sa:
                 raise SaError(f"tunnel {sa.tunnel} already has another inbound SA {sa.serial}")
             return opener
-        slots = self._claim(sa)
-        for slot in slots:
-            if edge > slot.window()[0]:
-                slot.store_window(*everything_seen(edge))
+        slots: Sequence[Window]
+        if sa.fleeting:
+            self._own(sa, len(sa.protocols))
+            slots = [Unkept()] * len(sa.protocols)
+        else:
+            slots = self._claim(sa)
+            for slot in slots:
+                if edge > slot.window()[0]:
+                    slot.store_window(*everything_seen(edge))
         opener = Opener(sa, slots)
         self._inbound[name] = opener
         protocol, spi = sa.protocols[0]
         self._lookup.setdefault(sa.context, {})[sa.destination, protocol, spi] = opener
         return opener
 
-    def _claim(self, sa: OutboundSa | InboundSa) -> list[Slot]:
+    def _own(self, sa: OutboundSa | InboundSa, room: int) -> list[SlotKey]:
+        """Give the SA its names on the wire, which no other one has, if there is room for so many."""
         keys = _slot_keys(sa)
         for key in keys:
             owner = self._owners.get(key)
@@ -95,17 +102,22 @@ class Sadb:
                     f"SPI {key.spi} of tunnel {sa.tunnel} is in use by tunnel {owner[0]} "
                     f"for the same protocol and {key.direction.name.lower()} destination"
                 )
-        if self.state.room() < len(keys):
+        if room < len(keys):
             raise StateError(f"SA state is full: all {self.state.slots} slots are held")
-        slots = [self.state.claim(key) for key in keys]
         for key in keys:
             self._owners[key] = (sa.tunnel, sa.serial)
-        return slots
+        return keys
+
+    def _claim(self, sa: OutboundSa | InboundSa) -> list[Slot]:
+        return [self.state.claim(key) for key in self._own(sa, self.state.room())]
 
     def _release(self, sa: OutboundSa | InboundSa) -> None:
+        if sa.fleeting and isinstance(sa, OutboundSa):
+            return
         for key in _slot_keys(sa):
             del self._owners[key]
-            self.state.release(key)
+            if not sa.fleeting:
+                self.state.release(key)
 
     def switch(self, tunnel: int, serial: int) -> None:
         """Send with this SA from now on."""
@@ -113,6 +125,13 @@ class Sadb:
         if protector is None:
             raise SaError(f"tunnel {tunnel} has no outbound SA {serial}")
         self._sending[tunnel, protector.sa.entry] = protector
+
+    def change(self, sa: OutboundSa) -> None:
+        """Send to another place, or with another rule for DF, with the keys and numbers of a negotiated SA."""
+        protector = self._outbound.get((sa.tunnel, sa.serial))
+        if protector is None or not sa.fleeting or protector.sa.protocols != sa.protocols:
+            raise SaError(f"tunnel {sa.tunnel} has no such outbound SA {sa.serial}")
+        protector.change(sa)
 
     def renew(self, tunnel: int, serial: int, lease: Lease) -> None:
         """Give an outbound SA its next lease of sequence numbers."""
@@ -176,22 +195,24 @@ class Sadb:
         view, packets = cut(body, lengths, drops)
         by_entry = self._by_entry(tunnel, view, packets, drops)
         parts: list[tuple[bytearray, array[int], list[int], tuple[Notice, ...]]] = []
+        missing: list[int] = []
         for entry, chosen in by_entry.items():
             protector = self._sending.get((tunnel, entry))
             if protector is None:
                 drops.add_many(Cause.NO_OUTBOUND_SA, len(chosen))
+                missing.append(entry)
             else:
                 parts.append(protector.protect(view, chosen, random, drops))
         if len(parts) == 1:
             out, out_lengths, origins, notices = parts[0]
-            return Protected(out, out_lengths, origins, drops, notices)
+            return Protected(out, out_lengths, origins, drops, notices, tuple(missing))
         joined, sizes, order, said = bytearray(), array("H"), list[int](), list[Notice]()
         for out, out_lengths, origins, notices in parts:
             joined += out
             sizes += out_lengths
             order += origins
             said += notices
-        return Protected(joined, sizes, order, drops, tuple(said))
+        return Protected(joined, sizes, order, drops, tuple(said), tuple(missing))
 
     def _by_entry(
         self, tunnel: int, view: memoryview, packets: list[tuple[int, int, int]], drops: Drops

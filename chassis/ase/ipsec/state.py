@@ -23,7 +23,7 @@ import hashlib
 import struct
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Final
+from typing import Final, Protocol
 
 _MAGIC: Final = int.from_bytes(b"IPsecSAs", "little")
 _VERSION: Final = 1
@@ -121,6 +121,27 @@ class Slot:
         )
         self._words[self._base + _SELECTOR] = other
         self._selector = other
+
+
+class Window(Protocol):
+    """Where a receiver's replay window is kept."""
+
+    def window(self) -> tuple[int, int]: ...
+
+    def store_window(self, edge: int, bitmap: int) -> None: ...
+
+
+class Unkept:
+    """The window of an SA that ends with its process: the receiver's own copy is the only one."""
+
+    __slots__ = ()
+
+    def window(self) -> tuple[int, int]:
+        """Nothing was received yet."""
+        return 0, 0
+
+    def store_window(self, edge: int, bitmap: int) -> None:
+        """There is nobody to keep it for."""
 
 
 class SaState:

@@ -1,0 +1,131 @@
+"""UDP of the ASP itself: datagrams of IKE off the wire and onto it, put together again where they came in pieces.
+
+They take no part in any tunnel, of whichever mode: IKE makes the tunnels, so its datagrams go by the ASP's own
+routes, straight to the egress port.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from chassis.ase.counters import AspCause, AspCounters
+from chassis.ase.ipsec.causes import Cause
+from chassis.ase.ipsec.layout import IKE_PORT, LONGEST_IPV4, NAT_PORT
+from chassis.ase.link import IkePacket
+from chassis.fwd.reassembly import Reassembler
+from chassis.net.errors import DecodeError
+from chassis.net.ipv4 import HEADER_LENGTH, UDP, Ipv4
+from chassis.net.types import Buffer
+from chassis.net.udp import HEADER_LENGTH as UDP_LENGTH
+from chassis.net.udp import Udp
+
+KEEPALIVE = b"\xff"
+MARKER = bytes(4)
+"""What stands where an SPI would, before a message of IKE on the port for traffic through NAT (RFC 3948 2.2)."""
+
+Drop = Callable[[str, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """A whole packet of UDP-encapsulated ESP that had come in pieces."""
+
+    packet: bytes
+
+
+class Datagrams:
+    """What the packet engine put aside, and what IKE sends. `connected`: there is an IKE to give datagrams to."""
+
+    def __init__(self, counters: AspCounters, drop: Drop, random: Callable[[int], bytes]) -> None:
+        self.connected = False
+        self._counters = counters
+        self._drop = drop
+        self._fragments = Reassembler()
+        self._lost = 0
+        self._identification = int.from_bytes(random(2), "big")
+
+    def arrived(self, context: int, view: Buffer, now: float) -> IkePacket | Sealed | None:
+        """A packet that is UDP, perhaps in part; None where there is nothing more to do with it."""
+        try:
+            packet = Ipv4.parse(view)
+        except DecodeError:
+            self._drop(Cause.MALFORMED, 1)
+            return None
+        pieces = 1
+        if packet.more_fragments or packet.offset:
+            whole = self._fragments.add(context, packet, now)
+            self._settle()
+            if whole is None:
+                return None
+            packet, pieces = whole
+            self._counters.consumed(pieces - 1)
+        found = self._found(context, packet, pieces)
+        if isinstance(found, Cause | AspCause):
+            self._drop(found, 1)
+            return None
+        return found
+
+    def datagram(self, message: IkePacket) -> bytes | None:
+        """The packet that carries a message of IKE, DF clear; None for one too long to be sent."""
+        addresses: tuple[int, int] | None = (message.local, message.remote)
+        data = message.data
+        if message.local_port == NAT_PORT:
+            if data:
+                data = MARKER + data
+            else:
+                data, addresses = KEEPALIVE, None
+        if HEADER_LENGTH + UDP_LENGTH + len(data) > LONGEST_IPV4:
+            return None
+        self._identification = self._identification + 1 & 0xFFFF
+        return Ipv4(
+            message.local,
+            message.remote,
+            UDP,
+            Udp(message.local_port, message.remote_port, data).emit(addresses),
+            identification=self._identification,
+        ).emit()
+
+    def on_timer(self, now: float) -> None:
+        """Give up fragments that waited too long."""
+        self._fragments.on_timer(now)
+        self._settle()
+
+    def wake(self) -> float:
+        return self._fragments.wake()
+
+    def _found(self, context: int, packet: Ipv4, pieces: int) -> IkePacket | Sealed | Cause | AspCause | None:
+        try:
+            udp = Udp.parse(packet.payload)
+        except DecodeError:
+            return Cause.MALFORMED
+        data = udp.payload
+        if udp.destination_port == NAT_PORT:
+            if data == KEEPALIVE:
+                self._counters.keepalive()
+                return None
+            if not data.startswith(MARKER):
+                # ESP that came whole is not put aside, unless it is too short to be any.
+                return Sealed(packet.emit()) if pieces > 1 else Cause.MALFORMED
+            data = data[len(MARKER) :]
+        elif udp.destination_port != IKE_PORT:
+            return Cause.NOT_IPSEC
+        try:
+            Udp.parse(packet.payload, (packet.source, packet.destination))
+        except DecodeError:
+            return Cause.MALFORMED
+        if not data:
+            return Cause.MALFORMED
+        if not self.connected:
+            self._counters.ike_dropped()
+            return AspCause.NO_IKE
+        self._counters.ike_in()
+        return IkePacket(context, packet.destination, udp.destination_port, packet.source, udp.source_port, data)
+
+    def _settle(self) -> None:
+        """Bring the balance up to date with what waits and what was given up."""
+        fragments = self._fragments
+        if fragments.lost != self._lost:
+            self._drop(Cause.FRAGMENT, fragments.lost - self._lost)
+            self._lost = fragments.lost
+        self._counters.waits(fragments.waiting)

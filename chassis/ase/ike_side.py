@@ -1,0 +1,184 @@
+"""The data engine's dealings with its IKE process, apart from SAs: the records that it is given, whether it still
+turns, and the operator's commands that are for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from math import inf
+
+from chassis.ase.link import Configure, IkeAlive, IkeReply, IkeRequest
+from chassis.ase.pairs import STATIC
+from chassis.bus.counters import Counters
+from chassis.bus.engine import Output, Stop, ToController, ToIke
+from chassis.bus.messages import Attributes, Reply, Request
+from chassis.bus.records import (
+    Acl,
+    Certificate,
+    Context,
+    IkePolicy,
+    IkeProposal,
+    IpsecPolicy,
+    IpsecProposal,
+    Key,
+    Record,
+    Tunnel,
+)
+from chassis.bus.replication import Change
+
+SILENCE = 5.0
+"""Seconds without a word of IKE after which it counts as hung."""
+
+PART = 500
+"""Most records of one message."""
+
+_ORDER = (Context.TYPE, Certificate.TYPE, IkeProposal.TYPE, IpsecProposal.TYPE, IkePolicy.TYPE, IpsecPolicy.TYPE,
+          Acl.TYPE, Tunnel.TYPE)  # fmt: skip
+"""Kinds of records that IKE needs. A tunnel comes last: what it names is there before it."""
+_RANK = {kind: rank for rank, kind in enumerate(_ORDER)}
+
+COMMANDS = frozenset(("statistics", "sas", "keys"))
+"""What a request `ike` may ask for."""
+
+
+class IkeSide:
+    """Nothing is sent before `connect`, nor before the controller's first snapshot."""
+
+    def __init__(self, card: str, counters: Counters) -> None:
+        self.connected = False
+        self._card = card
+        self._counters = counters
+        self._held: dict[Key, Record] = {}
+        """The records that IKE has."""
+        self._settings: Attributes | None = None
+        """The settings that IKE has; None before it has anything."""
+        self._needs: dict[int, frozenset[Key]] = {}
+        self._users: dict[Key, int] = {}
+        """How many tunnels use an access list."""
+        self._heard = inf
+        self._bases: dict[str, int] = {}
+        self._asked: dict[int, int] = {}
+        """Requests that IKE has, with the number of manual tunnels that were done already."""
+
+    def connect(
+        self, settings: Attributes, records: Mapping[Key, Record], ready: bool, now: float
+    ) -> list[Output]:
+        """The IKE process stands; `ready`: there are records to give it."""
+        self.connected = True
+        self._heard = now
+        return self._whole(settings, records) if ready else []
+
+    def changed(self, change: Change, settings: Attributes, records: Mapping[Key, Record]) -> list[Output]:
+        """Hand on what of a change of records concerns IKE."""
+        if not self.connected:
+            return []
+        if self._settings != settings:
+            return self._whole(settings, records)
+        touched: dict[Key, None] = {}
+        for record in (*change.deleted, *change.put):
+            if record.TYPE in _RANK:
+                touched[record.key] = None
+            if isinstance(record, Tunnel):
+                touched.update(dict.fromkeys(self._use(record.number, records.get(record.key))))
+        put: list[Record] = []
+        delete: list[Key] = []
+        for key in touched:
+            wanted = records.get(key)
+            if wanted is not None and self._wants(wanted):
+                if self._held.get(key) != wanted:
+                    self._held[key] = wanted
+                    put.append(wanted)
+            elif self._held.pop(key, None) is not None:
+                delete.append(key)
+        return _configure(put, delete)
+
+    def late(self, seconds: float) -> None:
+        """This process stood still: what IKE said meanwhile has not been read."""
+        self._heard += seconds
+
+    def alive(self, message: IkeAlive, now: float) -> None:
+        """IKE turns. Its counts begin with its process; the counters go on over all of them."""
+        self._heard = now
+        counters = self._counters
+        for name, count in message.counts.items():
+            if not isinstance(count, int) or count < 0:
+                continue
+            slot = counters.slot(f"ike {name}")
+            base = self._bases.get(name)
+            if base is None:
+                base = self._bases[name] = counters.values[slot]
+            counters.values[slot] = base + count
+
+    def on_timer(self, now: float) -> list[Output]:
+        return [Stop("IKE hangs")] if now >= self.wake() else []
+
+    def wake(self) -> float:
+        return self._heard + SILENCE
+
+    def ask(self, request: Request, name: str, done: int) -> list[Output]:
+        """Pass a command of the operator on; `done` manual tunnels have been served already."""
+        if not self.connected:
+            return [ToController(Reply(request.number, {}, f"IKE is not there on {self._card}"))]
+        self._asked[request.number] = done
+        return [ToIke(IkeRequest(request.number, name, request.arguments))]
+
+    def answered(self, message: IkeReply) -> list[Output]:
+        """IKE's answer, for the controller."""
+        done = self._asked.pop(message.number, None)
+        if done is None:
+            return []
+        result = {**message.result, "manual": done} if done else message.result
+        return [ToController(Reply(message.number, result, message.error))]
+
+    def disconnected(self) -> None:
+        """Whoever asked is gone."""
+        self._asked.clear()
+
+    # inside
+
+    def _whole(self, settings: Attributes, records: Mapping[Key, Record]) -> list[Output]:
+        self._needs.clear()
+        self._users.clear()
+        for record in records.values():
+            if isinstance(record, Tunnel):
+                self._use(record.number, record)
+        self._settings = settings
+        self._held = {key: record for key, record in records.items() if self._wants(record)}
+        return _configure(self._held.values(), (), whole=True, settings=settings)
+
+    def _wants(self, record: Record) -> bool:
+        if isinstance(record, Tunnel):
+            return record.asp == self._card and record.kind == STATIC
+        if isinstance(record, Acl):
+            return record.key in self._users
+        return record.TYPE in _RANK
+
+    def _use(self, number: int, record: Record | None) -> frozenset[Key]:
+        """Note the access lists that a tunnel uses; those whose use this may have begun or ended."""
+        needs: frozenset[Key] = frozenset()
+        if isinstance(record, Tunnel) and self._wants(record):
+            lists = [(Acl.TYPE, record.context, entry.acl) for entry in record.entries if entry.acl]
+            needs = frozenset[Key](lists)
+        before = self._needs.pop(number, frozenset())
+        if needs:
+            self._needs[number] = needs
+        for key in needs - before:
+            self._users[key] = self._users.get(key, 0) + 1
+        for key in before - needs:
+            self._users[key] -= 1
+            if not self._users[key]:
+                del self._users[key]
+        return needs ^ before
+
+
+def _configure(
+    put: Iterable[Record], delete: Iterable[Key], *, whole: bool = False, settings: Attributes | None = None
+) -> list[Output]:
+    """Messages of a bearable size. What a tunnel names comes before it, and is deleted after it."""
+    records = sorted(put, key=lambda record: _RANK[record.TYPE])
+    keys = tuple(sorted(delete, key=lambda key: -_RANK[str(key[0])]))
+    outputs: list[Output] = []
+    if whole or keys or records:
+        first = Configure(tuple(records[:PART]), keys, whole, settings or {})
+        rest = [Configure(tuple(records[at : at + PART])) for at in range(PART, len(records), PART)]
+        outputs += [ToIke(message) for message in (first, *rest)]
+    return outputs

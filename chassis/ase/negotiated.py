@@ -1,0 +1,296 @@
+"""Security associations that IKE makes: from its messages into the database, and what IKE and the controller hear
+of them.
+
+IKE decides which pair of a line sends; several may receive side by side. What only the data path can know, that a
+pair was used for the first time, has carried its kilobytes or its numbers, or that its peer is elsewhere, is found
+once a batch, never once a packet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from math import inf
+
+from chassis.ase.ipsec.causes import Notice, NoticeKind
+from chassis.ase.ipsec.open import Opener
+from chassis.ase.ipsec.sa import SaError, UdpPorts
+from chassis.ase.ipsec.sadb import Sadb
+from chassis.ase.link import (
+    Encapsulation,
+    IkeState,
+    NoSa,
+    PeerMoved,
+    PeerSeen,
+    SaDelete,
+    SaExpiring,
+    SaInstall,
+    SaMove,
+    SaSeen,
+    SaSwitch,
+)
+from chassis.ase.pairs import Incomplete, Pair, negotiated_pair, states_of
+from chassis.ase.tunnels import TunnelState, TunnelTable
+from chassis.bus.engine import Output, ToController, ToIke
+from chassis.bus.messages import SaEvent
+from chassis.bus.records import Tunnel
+from chassis.bus.replication import Change
+
+PEER_INTERVAL = 1.0
+"""Seconds between two messages about tunnels whose peers were heard."""
+
+WANTED_INTERVAL = 1.0
+"""Seconds between two messages about one policy line without SA."""
+
+GATHER = 0.05
+"""Seconds in which changes of a tunnel's SAs become one report of the tunnel."""
+
+REPORTS = 500
+"""Tunnels that are reported in one go."""
+
+
+@dataclass(slots=True)
+class _Watch:
+    """What is known of a pair beyond what it is: whether it ever sent, what was said of it, where its peer is."""
+
+    sent: bool
+    seen: bool = False
+    soft: bool = False
+    origin: tuple[int, int] | None = None
+
+
+class Negotiated:
+    """The pairs of all negotiated tunnels of an ASP. Its calls return outputs."""
+
+    def __init__(self, sadb: Sadb, tunnels: TunnelTable) -> None:
+        self._sadb = sadb
+        self._tunnels = tunnels
+        self._watches: dict[int, dict[int, _Watch]] = {}
+        """By tunnel and serial."""
+        self._peers: set[int] = set()
+        self._peers_at = -inf
+        """When the next word about peers may be said."""
+        self._wanted: dict[int, dict[int, float]] = {}
+        """When a policy line without SA may be named again, by tunnel and line."""
+        self._changed: dict[int, None] = {}
+        self._report_at = inf
+
+    # what IKE says
+
+    def install(self, message: SaInstall) -> list[Output]:
+        """Put a pair to work: it receives at once, before anything is sent that the peer could answer."""
+        state = self._state(message.tunnel)
+        if state is None or (state.record.local, state.record.remote) != (message.local, message.remote):
+            # IKE has not heard yet that the tunnel is another one, or gone; it deletes what it made.
+            return []
+        name = (message.tunnel, message.serial)
+        try:
+            pair = negotiated_pair(state.record, message)
+            self._sadb.install_inbound(pair.inbound)
+            try:
+                self._sadb.install_outbound(pair.outbound, pair.lease, message.send)
+            except SaError:
+                self._sadb.remove_inbound(*name)
+                raise
+        except (SaError, Incomplete) as error:
+            return [ToIke(SaExpiring(*name, True, f"not installed: {error}"))]
+        origin = None
+        if message.encapsulation:
+            way = message.encapsulation[0]
+            origin = (way.remote, way.remote_port)
+        self._watches.setdefault(message.tunnel, {})[message.serial] = _Watch(message.send, origin=origin)
+        outputs: list[Output] = []
+        if message.replaces:
+            spi = pair.outbound.protocols[0][1]
+            for old in state.pairs:
+                if old.outbound.serial == message.replaces:
+                    outputs += _events(old, "rekeyed", f"by SPI {spi}")
+        state.pairs = (*state.pairs, pair)
+        self._wanted.get(message.tunnel, {}).pop(message.entry, None)
+        outputs += _events(pair, "installed", "initiator" if message.initiator else "responder")
+        return outputs + self._judge(state)
+
+    def switch(self, message: SaSwitch) -> list[Output]:
+        """Send by this pair from now on."""
+        watch = self._watch(message.tunnel, message.serial)
+        if watch is not None and self._state(message.tunnel) is not None:
+            try:
+                self._sadb.switch(message.tunnel, message.serial)
+            except SaError:
+                return []
+            watch.sent = True
+        return []
+
+    def delete(self, message: SaDelete) -> list[Output]:
+        """Take a pair away."""
+        return self._remove(message.tunnel, message.serial, "deleted", message.reason)
+
+    def move(self, message: SaMove) -> list[Output]:
+        """Send a pair's packets to another place."""
+        state = self._state(message.tunnel)
+        pair = None if state is None else _find(state, message.serial)
+        if state is None or pair is None:
+            return []
+        way: Encapsulation = message.encapsulation
+        try:
+            outbound = replace(
+                pair.outbound, destination=way.remote, udp=UdpPorts(way.local_port, way.remote_port)
+            )
+            self._sadb.change(outbound)
+        except SaError:
+            # AH has no way through a NAT: IKE never asks for that.
+            return []
+        moved = replace(pair, outbound=outbound)
+        state.pairs = tuple([moved if other is pair else other for other in state.pairs])
+        self._watches[message.tunnel][message.serial].origin = (way.remote, way.remote_port)
+        return self._judge(state)
+
+    def state(self, message: IkeState) -> list[Output]:
+        """IKE's word on a tunnel: told on at once where it decides whether the tunnel is up."""
+        state = self._state(message.tunnel)
+        if state is None:
+            return []
+        state.ike = message
+        return self._judge(state)
+
+    # what the data path says
+
+    def came_in(self, openers: Iterable[Opener]) -> list[Output]:
+        """Authentic packets came by these SAs."""
+        outputs: list[Output] = []
+        for opener in openers:
+            sa = opener.sa
+            self._peers.add(sa.tunnel)
+            watch = self._watch(sa.tunnel, sa.serial)
+            if watch is None:
+                continue
+            if not watch.seen:
+                watch.seen = True
+                if not watch.sent:
+                    outputs.append(ToIke(SaSeen(sa.tunnel, sa.serial)))
+            if opener.origin is not None and opener.origin != watch.origin:
+                watch.origin = opener.origin
+                outputs.append(ToIke(PeerMoved(sa.tunnel, sa.serial, *opener.origin)))
+            limits = sa.limits
+            if limits.hard and opener.octets >= limits.hard:
+                outputs += self._expire(sa.tunnel, sa.serial, NoticeKind.HARD_OCTETS)
+            elif limits.soft and opener.octets >= limits.soft:
+                outputs += self._soft(sa.tunnel, sa.serial, NoticeKind.SOFT_OCTETS)
+        return outputs
+
+    def noticed(self, notice: Notice) -> list[Output]:
+        """An outbound SA has something to say."""
+        if notice.kind in (NoticeKind.SEQUENCE_EXHAUSTED, NoticeKind.HARD_OCTETS):
+            return self._expire(notice.tunnel, notice.serial, notice.kind)
+        return self._soft(notice.tunnel, notice.serial, notice.kind)
+
+    def wanting(self, tunnel: int, entries: Iterable[int], now: float) -> list[Output]:
+        """Packets matched lines of a tunnel that have no SA."""
+        outputs: list[Output] = []
+        if self._state(tunnel) is None:
+            return outputs
+        again = self._wanted.setdefault(tunnel, {})
+        for entry in entries:
+            if now >= again.get(entry, -inf):
+                again[entry] = now + WANTED_INTERVAL
+                outputs.append(ToIke(NoSa(tunnel, entry)))
+        return outputs
+
+    # what the records say
+
+    def applied(self, change: Change) -> None:
+        """Records changed: forget what is known of pairs and lines that are no more."""
+        for record in (*change.put, *change.deleted):
+            if isinstance(record, Tunnel):
+                number = record.number
+                self._wanted.pop(number, None)
+                watches = self._watches.pop(number, {})
+                kept = {serial: watch for serial, watch in watches.items() if self._lives(number, serial)}
+                if kept:
+                    self._watches[number] = kept
+
+    # time
+
+    def on_timer(self, now: float) -> list[Output]:
+        """What was gathered and is due. Reports of tunnels are those of the caller (`due`)."""
+        if not self._peers or now < self._peers_at:
+            return []
+        peers = tuple(sorted(self._peers & self._tunnels.states.keys()))
+        self._peers.clear()
+        self._peers_at = now + PEER_INTERVAL
+        return [ToIke(PeerSeen(peers))] if peers else []
+
+    def due(self, now: float) -> list[TunnelState]:
+        """Tunnels with news to report: the caller does it."""
+        if self._changed and self._report_at == inf:
+            self._report_at = now + GATHER
+        if now < self._report_at:
+            return []
+        states = []
+        for number in list(self._changed)[:REPORTS]:
+            del self._changed[number]
+            state = self._tunnels.states.get(number)
+            if state is not None and state.told != state.news:
+                states.append(state)
+        self._report_at = now if self._changed else inf
+        return states
+
+    def wake(self) -> float:
+        peers_at = self._peers_at if self._peers else inf
+        reports_at = -inf if self._changed and self._report_at == inf else self._report_at
+        return min(peers_at, reports_at)
+
+    # inside
+
+    def _state(self, tunnel: int) -> TunnelState | None:
+        state = self._tunnels.states.get(tunnel)
+        return state if state is not None and state.negotiated else None
+
+    def _watch(self, tunnel: int, serial: int) -> _Watch | None:
+        return self._watches.get(tunnel, {}).get(serial)
+
+    def _lives(self, tunnel: int, serial: int) -> bool:
+        return (tunnel, serial) in self._sadb.inbound
+
+    def _judge(self, state: TunnelState) -> list[Output]:
+        state.judge()
+        self._changed[state.record.number] = None
+        return []
+
+    def _soft(self, tunnel: int, serial: int, kind: NoticeKind) -> list[Output]:
+        """A pair is to be replaced: said once, whichever of its SAs found out first."""
+        watch = self._watch(tunnel, serial)
+        state = self._state(tunnel)
+        pair = None if state is None else _find(state, serial)
+        if watch is None or watch.soft or pair is None:
+            return []
+        watch.soft = True
+        return [ToIke(SaExpiring(tunnel, serial, False, str(kind))), *_events(pair, "expiring", str(kind))]
+
+    def _expire(self, tunnel: int, serial: int, kind: NoticeKind) -> list[Output]:
+        """A pair has carried all it may: it is gone, both ways (RFC 4301 4.4.2.1)."""
+        if not self._lives(tunnel, serial):
+            return []
+        return [
+            ToIke(SaExpiring(tunnel, serial, True, str(kind))),
+            *self._remove(tunnel, serial, "deleted", str(kind)),
+        ]
+
+    def _remove(self, tunnel: int, serial: int, event: str, reason: str) -> list[Output]:
+        state = self._state(tunnel)
+        pair = None if state is None else _find(state, serial)
+        self._watches.get(tunnel, {}).pop(serial, None)
+        if state is None or pair is None:
+            return []
+        self._sadb.remove_outbound(tunnel, serial)
+        self._sadb.remove_inbound(tunnel, serial)
+        state.pairs = tuple([other for other in state.pairs if other is not pair])
+        return [*_events(pair, event, reason), *self._judge(state)]
+
+
+def _find(state: TunnelState, serial: int) -> Pair | None:
+    return next((pair for pair in state.pairs if pair.outbound.serial == serial), None)
+
+
+def _events(pair: Pair, event: str, reason: str) -> list[Output]:
+    return [ToController(SaEvent(sa, event, reason)) for sa in states_of((pair,))]

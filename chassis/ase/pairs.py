@@ -1,0 +1,219 @@
+"""From records and IKE's messages to security associations: pairs, one SA in each direction, of a policy line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from chassis.ase.ipsec.ipcomp import CPI_DEFLATE
+from chassis.ase.ipsec.policy import PolicyEntry
+from chassis.ase.ipsec.sa import (
+    LAST_SEQUENCE,
+    Ah,
+    DfPolicy,
+    Esp,
+    InboundSa,
+    Lease,
+    Limits,
+    OutboundSa,
+    SaError,
+    UdpPorts,
+)
+from chassis.ase.ipsec.selectors import Rule
+from chassis.ase.link import SaInstall
+from chassis.bus.messages import SaState
+from chassis.bus.records import Acl, AclRule, ManualSa, SaKeys, Tunnel, TunnelEntry
+
+END = LAST_SEQUENCE + 1
+
+STATIC = "static"
+"""The kind of a tunnel whose SAs IKE negotiates."""
+
+KILOBYTE = 1024
+
+Acls = Mapping[tuple[int, str], Acl]
+
+
+class Incomplete(Exception):
+    """A tunnel that cannot have its SAs; the text is the reason that the operator reads."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """The SAs of one line of a tunnel. Of a negotiated tunnel a line may have several."""
+
+    outbound: OutboundSa
+    inbound: InboundSa
+    lease: Lease
+    policy: PolicyEntry
+
+
+def manual_pair(record: Tunnel, entry: TunnelEntry, sas: Mapping[str, ManualSa], acls: Acls) -> Pair:
+    """The pair of a line with manual keys; its serial is the number of the line. Raises Incomplete, SaError."""
+    if not entry.sa:
+        raise Incomplete(f"seq {entry.seq} names no security association")
+    sa = sas.get(entry.sa)
+    if sa is None:
+        raise Incomplete(f"security association {entry.sa} is not there")
+    # On a manual tunnel only the first rule filters (guide 8.4).
+    rules = line_rules(record, entry, acls, 1)
+    try:
+        return Pair(
+            OutboundSa(
+                tunnel=record.number,
+                serial=entry.seq,
+                source=record.local,
+                destination=record.remote,
+                entry=entry.seq,
+                context=record.outer_context,
+                esp=_esp(sa.outbound),
+                ah=_ah(sa.outbound),
+                df=df_policy(record),
+                ip_comp=sa.ip_comp,
+            ),
+            InboundSa(
+                tunnel=record.number,
+                serial=entry.seq,
+                source=record.remote,
+                destination=record.local,
+                context=record.outer_context,
+                esp=_esp(sa.inbound),
+                ah=_ah(sa.inbound),
+                window=sa.window,
+                selectors=tuple([rule.mirrored() for rule in rules]),
+                ip_comp=sa.ip_comp,
+            ),
+            _lease(entry),
+            PolicyEntry(entry.seq, rules),
+        )
+    except SaError as error:
+        raise Incomplete(f"security association {entry.sa}: {error}") from None
+
+
+def negotiated_pair(record: Tunnel, install: SaInstall) -> Pair:
+    """The pair that IKE negotiated. Raises SaError, Incomplete."""
+    limits = Limits(install.soft_kbytes * KILOBYTE, install.kbytes * KILOBYTE)
+    encapsulation = install.encapsulation[0] if install.encapsulation else None
+    try:
+        rules = tuple([rule_of(rule) for rule in install.rules])
+    except ValueError as error:
+        raise SaError(str(error)) from None
+    outbound = OutboundSa(
+        tunnel=record.number,
+        serial=install.serial,
+        source=install.local,
+        destination=encapsulation.remote if encapsulation else install.remote,
+        entry=install.entry,
+        context=record.outer_context,
+        esp=_esp(install.outbound),
+        ah=_ah(install.outbound),
+        df=df_policy(record),
+        ip_comp=install.cpi_out != 0,
+        cpi=install.cpi_out or CPI_DEFLATE,
+        esn=install.esn,
+        fleeting=True,
+        udp=UdpPorts(encapsulation.local_port, encapsulation.remote_port) if encapsulation else None,
+        limits=limits,
+    )
+    inbound = InboundSa(
+        tunnel=record.number,
+        serial=install.serial,
+        source=install.remote,
+        destination=install.local,
+        context=record.outer_context,
+        esp=_esp(install.inbound),
+        ah=_ah(install.inbound),
+        window=install.window,
+        selectors=tuple([rule.mirrored() for rule in rules]),
+        ip_comp=install.cpi_in != 0,
+        cpi=install.cpi_in or CPI_DEFLATE,
+        esn=install.esn,
+        fleeting=True,
+        udp=encapsulation is not None,
+        limits=limits,
+    )
+    lease = Lease(limit=outbound.last_sequence + 1)
+    return Pair(outbound, inbound, lease, PolicyEntry(install.entry, rules))
+
+
+def line_rules(record: Tunnel, entry: TunnelEntry, acls: Acls, most: int | None = None) -> tuple[Rule, ...]:
+    """The rules, or the first `most`, that select the traffic of a line; none is everything. Raises Incomplete."""
+    if not entry.acl:
+        return ()
+    acl = acls.get((record.context, entry.acl))
+    if acl is None:
+        raise Incomplete(f"access list {entry.acl} is not there")
+    if not acl.rules:
+        raise Incomplete(f"access list {entry.acl} has no rule")
+    try:
+        return tuple([rule_of(rule) for rule in acl.rules[:most]])
+    except ValueError as error:
+        raise Incomplete(f"access list {entry.acl}: {error}") from None
+
+
+def policy_lines(record: Tunnel, acls: Acls) -> tuple[PolicyEntry, ...]:
+    """The policy of a negotiated tunnel: every rule of its lists counts (guide 8.4). Raises Incomplete."""
+    if not record.entries:
+        raise Incomplete("no policy line")
+    return tuple([PolicyEntry(entry.seq, line_rules(record, entry, acls)) for entry in record.entries])
+
+
+def df_policy(record: Tunnel) -> DfPolicy:
+    """How a tunnel's outer headers get their DF bit. Raises Incomplete."""
+    try:
+        return DfPolicy(record.df_bit)
+    except ValueError:
+        raise Incomplete(f"no such df-bit: {record.df_bit}") from None
+
+
+def rule_of(rule: AclRule) -> Rule:
+    """Raises ValueError."""
+    return Rule(
+        protocol=None if rule.protocol < 0 else rule.protocol,
+        source=(rule.source, rule.source_length),
+        source_port=None if rule.source_port < 0 else rule.source_port,
+        destination=(rule.destination, rule.destination_length),
+        destination_port=None if rule.destination_port < 0 else rule.destination_port,
+    )
+
+
+def states_of(pairs: Iterable[Pair]) -> tuple[SaState, ...]:
+    """What is told of SAs: one state for each protocol and direction."""
+    states = []
+    for pair in pairs:
+        for sa, direction, peer, window in (
+            (pair.outbound, "out", pair.outbound.destination, 0),
+            (pair.inbound, "in", pair.inbound.source, pair.inbound.window),
+        ):
+            if sa.ah is not None:
+                states.append(
+                    SaState(sa.tunnel, sa.serial, direction, "ah", sa.ah.spi, peer, sa.ah.integrity, window)
+                )
+            if sa.esp is not None:
+                integrity = sa.esp.integrity
+                names = f"{sa.esp.cipher} {integrity}" if integrity else sa.esp.cipher
+                # Without an ICV there is no window (RFC 4303 3.4.3).
+                kept = window if sa.esp.icv_octets else 0
+                states.append(SaState(sa.tunnel, sa.serial, direction, "esp", sa.esp.spi, peer, names, kept))
+    return tuple(states)
+
+
+def _esp(keys: SaKeys) -> Esp | None:
+    if not keys.esp_spi:
+        return None
+    return Esp(
+        keys.esp_spi,
+        keys.esp_cipher,
+        keys.esp_cipher_key,
+        keys.esp_integrity or None,
+        keys.esp_integrity_key,
+    )
+
+
+def _ah(keys: SaKeys) -> Ah | None:
+    return Ah(keys.ah_spi, keys.ah_integrity, keys.ah_key) if keys.ah_spi else None
+
+
+def _lease(entry: TunnelEntry) -> Lease:
+    first = min(max(entry.lease_start, 1), END)
+    return Lease(first, min(max(entry.lease_end, first), END))
