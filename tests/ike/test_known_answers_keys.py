@@ -6,8 +6,10 @@ import hashlib
 import hmac
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from chassis.ase.ike.crypto import keys_v1, keys_v2
+from chassis.ase.ike.crypto import auth, keys_v1, keys_v2
 from chassis.ase.ike.crypto.ciphers import CIPHERS
 from chassis.ase.ike.crypto.macs import INTEGRITY, PRFS
 from chassis.ase.ike.crypto.protect_v1 import Chain
@@ -161,3 +163,36 @@ def test_a_cipher_without_cbc_says_so() -> None:
     for name in ("null", "aes-128-gcm"):
         with pytest.raises(ValueError, match="no CBC mode"):
             CIPHERS[name].encrypt_cbc(b"", b"", b"")
+
+
+def test_a_short_rsa_key_signs_what_fits_and_verifies_without_raising() -> None:
+    key = load_pem_private_key(SHORT_KEY, None)
+    assert isinstance(key, RSAPrivateKey)
+    public = key.public_key()
+    for number in (1, 2):
+        assert auth.digital_verify(public, b"octets", auth.digital_auth(key, b"octets", number))
+    for number in (3, 4):
+        with pytest.raises(ValueError, match="too long"):
+            auth.digital_auth(key, b"octets", number)
+        der = auth.SIGNATURE_HASHES[number][1]
+        assert not auth.digital_verify(public, b"octets", bytes((len(der),)) + der + bytes(64))
+    assert auth.v1_verify(public, b"h" * 48, auth.v1_sign(key, b"h" * 48))
+    with pytest.raises(ValueError, match="too long"):
+        auth.v1_sign(key, b"h" * 64)
+    for signature in (b"", bytes(63), bytes(64), b"\xff" * 64, bytes(65), bytes(3000)):
+        assert not auth.rsa_verify(public, b"octets", signature)
+        assert not auth.v1_verify(public, b"h" * 20, signature)
+
+
+# `openssl genrsa 512`, made for this test.
+SHORT_KEY = b"""\
+-----BEGIN RSA PRIVATE KEY-----
+MIIBOwIBAAJBAM9cEdc6HA6BPdWmRPB2U9QW1pDuR0TGacVJ40Cc0qBlB+gEIcru
+7pUUDI1rzFBGilYdTa1G9CKt3nF2tjczYlkCAwEAAQJBAJkTIqh74VJj3j3mLGZH
+M8MRyPvcqwf+YP6feP+txV9ZYZfJ0/eCXrTh6EKRytkjNNh2wui063/4ITg400oh
+KMECIQDtOLuEXvNq78AdfNo7oWy7AbXDGhoHva1WPqH/Y0sGvQIhAN/GMCYKLysM
+wwF59pph8df8/e1r/6CooPDsyFW0HUHNAiAYLtVm7CsSdrh2CRlSROWJtuXpqsqG
+iX6XMTFgkKXAXQIhAJNqlrGYp/YuVBEW7dRKje4CJq5QJXkLXesZsehz3YpJAiAg
+junkdbGtEvlNg5SFtZCi38pBDgZQ+eSvTWcmw/N5Yg==
+-----END RSA PRIVATE KEY-----
+"""

@@ -57,7 +57,10 @@ def rsa_verify(key: rsa.RSAPublicKey, octets: bytes, data: bytes) -> bool:
 
 
 def digital_auth(key: rsa.RSAPrivateKey, octets: bytes, number: int) -> bytes:
-    """AUTH by digital signature, method 14, with hash `number` of SIGNATURE_HASHES: the data of the payload."""
+    """AUTH by digital signature, method 14, with hash `number` of SIGNATURE_HASHES: the data of the payload.
+
+    ValueError when the key is too short for the hash: one of 512 bits signs with SHA-1 and SHA-256 only.
+    """
     algorithm, der = SIGNATURE_HASHES[number]
     return bytes((len(der),)) + der + key.sign(octets, padding.PKCS1v15(), algorithm)
 
@@ -81,7 +84,10 @@ def _verifies(key: rsa.RSAPublicKey, octets: bytes, data: bytes, algorithm: hash
 
 
 def v1_sign(key: rsa.RSAPrivateKey, digest: bytes) -> bytes:
-    """SIG of HASH_I or HASH_R: PKCS #1 1.5 around the bare hash, without the hash's DER name (RFC 2409 5.1)."""
+    """SIG of HASH_I or HASH_R: PKCS #1 1.5 around the bare hash, without the hash's DER name (RFC 2409 5.1).
+
+    ValueError when the key is too short for the hash: one of 512 bits signs up to 53 octets.
+    """
     return key.sign(digest, padding.PKCS1v15(), utils.NoDigestInfo())
 
 
