@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from heapq import heappop, heappush
 from itertools import count
+from math import inf
 from typing import Any
 
 from chassis.ase.ike.child_proposals import Suite
@@ -251,9 +252,7 @@ class End:
         ours = {one.spi: one for one in self.live}
         found = ours.get(header.spi_r) or ours.get(header.spi_i)
         if found is None and header.spi_r == bytes(8):
-            found = next(
-                (one for one in self.live if not one.initiator and one.peer_spi == header.spi_i), None
-            )
+            found = next((one for one in self.live if not one.initiator and one.peer_spi == header.spi_i), None)
         if found is None:
             if header.is_response or header.spi_r != bytes(8):
                 self.counts["unknown SPI"] += 1
@@ -323,7 +322,7 @@ class Net:
         for _ in range(1_000_000):
             due = [self._queue[0][0]] if self._queue else []
             due += [one.wake() for end_ in (self.a, self.b) for one in end_.live]
-            at = min(due, default=end)
+            at = min(due, default=inf)
             if at > end:
                 break
             self.now = max(self.now, at)

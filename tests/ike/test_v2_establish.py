@@ -158,7 +158,9 @@ def test_pfs_that_differs_is_refused_when_a_pair_is_made_later() -> None:
     first = line(10, rules=(rule(1 << 16, 2 << 16),))
     second = rule(3 << 16, 4 << 16)
     a = connection(A, B, first, line(20, suite(group=5), rules=(second,)))
-    b = connection(B, A, *both(first)[1].lines, replace(both(line(20, suite(group=2), rules=(second,)))[1].lines[0]))
+    b = connection(
+        B, A, *both(first)[1].lines, replace(both(line(20, suite(group=2), rules=(second,)))[1].lines[0])
+    )
     net = Net(a, b)
     net.a.begin()
     net.run(1)

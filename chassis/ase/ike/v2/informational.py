@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from chassis.ase.ike.v2.session import SessionV2
 
 
+MAX_DELETED = 64
+"""Unknown SPIs of deletes that are kept in mind."""
+
+
 def deletes(spis: Iterable[Mapping[int, bytes]]) -> tuple[Delete, ...]:
     """Delete payloads for pairs by their inbound SPIs, one payload for each protocol."""
     by_protocol: dict[int, list[bytes]] = {}
@@ -115,6 +119,8 @@ def handle(session: SessionV2, payloads: tuple[PayloadV2, ...], now: float) -> N
             child = session.children.find(one.protocol, spi)
             if child is not None:
                 found[child.serial] = child
+            elif len(session.deleted) < MAX_DELETED:
+                session.deleted.add((one.protocol, spi))
     # A pair that we are deleting ourselves was named in our own request already (RFC 7296 1.4.1).
     answered = deletes(child.inbound for child in found.values() if child.state is not State.DELETING)
     for child in found.values():

@@ -63,6 +63,7 @@ class Negotiate(Task):
         except Refused as refused:
             self._failed(session, refused, now)
             return None
+        session.deleted.clear()
         random = session.host.random
         self._nonce = random(NONCE)
         payloads: list[PayloadV2] = []
@@ -96,6 +97,11 @@ class Negotiate(Task):
             session.host.release(made.child.inbound)
             return
         child, rival = made.child, self.rival if old is None else old.rival
+        if session.deleted & child.outbound.items():
+            # The peer's delete overtook its answer: what we would install is gone there already.
+            session.host.release(child.inbound)
+            self._settle(session, now)
+            return
         if rival is not None and rival.state is not State.GONE and child.lowest < rival.lowest:
             # Ours has the lowest of the four nonces, so it is the redundant one, and ours to delete.
             session.host.count("collisions lost")

@@ -70,6 +70,8 @@ class SessionV2:
         """Lines asked for before the IKE SA stands."""
         self.making = 0
         """The line whose first pair is made with the IKE SA itself."""
+        self.deleted: set[tuple[int, bytes]] = set()
+        """SPIs of deletes that named no pair of ours, since our last request for one left."""
         self.ending = ""
         """Why it is being deleted."""
         self.postponed: list[tuple[float, Task]] = []

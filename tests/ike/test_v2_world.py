@@ -1,0 +1,424 @@
+"""IKEv2 and the world around it: NAT, cookies, fragments, silence, lifetimes, certificates, nonsense."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import cache
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from chassis.ase.ike.credentials import CertificateError
+from chassis.ase.ike.host import IkeSettings, Path
+from chassis.ase.ike.identity import Identity
+from chassis.ase.ike.payloads.chain import Unknown
+from chassis.ase.ike.payloads.header import Header
+from chassis.ase.ike.payloads.numbers import N2
+from chassis.ase.ike.payloads.v2 import MessageV2
+from chassis.ase.ike.payloads.v2_keys import Nonce
+from chassis.ase.ike.payloads.v2_notify import Notify
+from chassis.ase.ike.v2.cookies import ROTATION, Jar
+from chassis.ase.ike.v2.exchange import WORN, Task
+from ikev2_pair import A, B, End, Net, both, connection, established, line, suite
+
+# certificates: what sessions ask of a store
+
+
+@cache
+def key(number: int) -> rsa.RSAPrivateKey:
+    return rsa.generate_private_key(65537, 1024 + 64 * number)
+
+
+@dataclass(frozen=True)
+class Shown:
+    ders: tuple[bytes, ...]
+    key: rsa.RSAPrivateKey = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Known:
+    public_key: rsa.RSAPublicKey
+    identities: tuple[Identity, ...]
+
+
+@dataclass(frozen=True)
+class Store:
+    """A store in which a certificate is just a name: `trusted` by it, `own` by identity."""
+
+    number: int
+    names: tuple[Identity, ...] = ()
+    size: int = 600
+
+    @property
+    def key_hashes(self) -> tuple[bytes, ...]:
+        return (bytes(20),)
+
+    def select(self, identity: Identity) -> Shown | None:
+        return (
+            Shown((bytes((self.number,)) * self.size, bytes(self.size)), key(self.number)) if self.number else None
+        )
+
+    def verify(self, ders: tuple[bytes, ...], wall: float) -> Known:
+        assert wall > 1_600_000_000
+        number = ders[0][0]
+        if number > 2:
+            raise CertificateError("its issuer is not trusted")
+        return Known(key(number).public_key(), self.names)
+
+
+RSA = {"authentication": "rsa-signature"}
+
+
+def ends(ours: str, theirs: str, **policy: object) -> tuple[object, object]:
+    """Two connections of which each goes its own way: `rsa` or `psk`."""
+    a = connection(
+        A,
+        B,
+        policy={**(RSA if ours == "rsa" else {}), **policy},
+        credentials=Store(1, (Identity.address(B),)),
+        psk=b"k" if "psk" in (ours, theirs) else None,
+    )
+    b = connection(
+        B,
+        A,
+        policy={**(RSA if theirs == "rsa" else {}), **policy},
+        credentials=Store(2, (Identity.address(A),)),
+        psk=b"k" if "psk" in (ours, theirs) else None,
+    )
+    return a, b
+
+
+@pytest.mark.parametrize("ours", ["rsa", "psk"])
+@pytest.mark.parametrize("theirs", ["rsa", "psk"])
+@pytest.mark.parametrize("validate", [False, True])
+def test_each_end_proves_itself_its_own_way(ours: str, theirs: str, validate: bool) -> None:
+    net = Net(*ends(ours, theirs, validate_certificate_identity=validate))  # type: ignore[arg-type]
+    net.a.begin()
+    net.run(1)
+    net.agree()
+
+
+def test_without_hash_algorithms_the_old_signature_is_made() -> None:
+    net = Net(*ends("rsa", "rsa"))  # type: ignore[arg-type]
+    session = net.a.begin()
+    while session.keyring is None:
+        net.run(0.001)
+    session.hashes = ()
+    (responder,) = net.b.sessions
+    responder.hashes = ()
+    net.run(1)
+    net.agree()
+
+
+def test_an_untrusted_certificate_is_refused() -> None:
+    a, b = ends("rsa", "rsa")
+    net = Net(replace(a, credentials=Store(3)), b)  # type: ignore[type-var, arg-type]
+    net.a.begin()
+    net.run(1)
+    net.nothing()
+    assert "its issuer is not trusted" in net.b.failures[0][0].text
+
+
+@pytest.mark.parametrize("validate", [False, True])
+def test_a_certificate_of_another_identity_counts_only_where_it_is_not_validated(validate: bool) -> None:
+    a, b = ends("psk", "rsa", validate_certificate_identity=validate)
+    other = Store(1, (Identity.of("other.example.com"),))
+    net = Net(replace(a, credentials=other), b)  # type: ignore[type-var, arg-type]
+    net.a.begin()
+    net.run(40)
+    if validate:
+        net.nothing()
+        assert "does not carry identity" in net.a.failures[0][0].text
+    else:
+        net.agree()
+
+
+def test_no_certificate_to_show() -> None:
+    a, b = ends("rsa", "psk")
+    net = Net(replace(a, credentials=Store(0)), b)  # type: ignore[type-var, arg-type]
+    net.a.begin()
+    net.run(40)
+    net.nothing()
+    assert "no certificate with a key" in net.a.failures[0][0].text
+
+
+# fragments
+
+
+def largest(net: Net) -> list[int]:
+    sizes: list[int] = []
+
+    def hook(sender: End, data: bytes, header: Header) -> float:
+        sizes.append(len(data))
+        return 0.0
+
+    net.hook = hook
+    return sizes
+
+
+def test_long_messages_go_in_fragments() -> None:
+    net = Net(*ends("rsa", "rsa"), settings=IkeSettings(fragment=576))  # type: ignore[arg-type]
+    sizes = largest(net)
+    net.a.begin()
+    net.run(1)
+    net.agree()
+    assert max(sizes) <= 576
+
+
+def test_lost_and_swapped_fragments_are_made_good() -> None:
+    net = Net(*ends("rsa", "rsa"), settings=IkeSettings(fragment=400), seed=5)  # type: ignore[arg-type]
+
+    def hook(sender: End, data: bytes, header: Header) -> float | None:
+        return None if net.random.random() < 0.15 else net.random.random() / 10
+
+    net.hook = hook
+    net.a.begin()
+    net.run(25)
+    net.agree()
+
+
+# NAT
+
+
+def test_behind_a_nat_the_ends_float_and_the_peers_new_port_is_followed() -> None:
+    net = Net(*both(identity=Identity.of("a"), expected=Identity.of("a")), nat=(0x0B000001, 30000))
+    net.a.begin()
+    net.run(1)
+    net.agree()
+    assert net.a.session.describe()["nat_here"]
+    assert net.b.session.describe()["nat_there"]
+    (ours,), (theirs,) = net.a.pairs.values(), net.b.pairs.values()
+    assert ours.install.encapsulation[0].remote_port == 4500
+    assert (theirs.install.remote, theirs.install.encapsulation[0].remote_port) == (0x0B000001, 34500)
+    net.run(100)
+    assert net.b.counts["keepalives in"] >= 4
+    net.nat = (0x0B000001, 40000)
+    net.a.session.negotiate(net.a.connections[0].lines[0], 1, net.now)
+    net.run(2)
+    net.agree()
+    assert net.b.session.path.remote_port == 44500
+    assert all(pair.install.encapsulation[0].remote_port == 44500 for pair in net.b.pairs.values())
+
+
+def test_ah_cannot_pass_a_nat() -> None:
+    made = both(line(10, suite("hmac-sha1-96")), identity=Identity.of("a"), expected=Identity.of("a"))
+    net = Net(*made, nat=(0x0B000001, 30000))
+    net.a.begin()
+    net.run(40)
+    net.nothing()
+    assert "AH cannot pass the NAT" in net.a.failures[0][0].text
+
+
+# cookies
+
+
+def test_a_cookie_is_demanded_and_brought_back() -> None:
+    net = Net(*both())
+    jar = Jar(net.random.randbytes)
+    demanded: list[bytes] = []
+
+    def hook(sender: End, data: bytes, header: Header) -> float | None:
+        if sender is net.a and header.exchange == 34:
+            path = Path(1, B, 500, A, 500)
+            cookie = jar.demand(data, header, path, net.now)
+            if cookie is not None:
+                demanded.append(cookie)
+                head = Header(header.spi_i, bytes(8), 0, 0x20, 34, 0x20, 0, 0)
+                answer = MessageV2(head, (Notify(N2.COOKIE, cookie),)).emit()
+                net.at(net.now, lambda: net.a.receive(Path(1, A, 500, B, 500), answer))
+                return None
+        return 0.0
+
+    net.hook = hook
+    net.a.begin()
+    net.run(2)
+    net.agree()
+    assert len(demanded) == 1
+
+
+def test_a_cookie_is_good_for_its_place_and_time_only() -> None:
+    jar = Jar(bytes)
+    path = Path(1, B, 500, A, 500)
+    head = Header(b"initiate", bytes(8), 0, 0x20, 34, 0x08, 0, 0)
+    request = MessageV2(head, (Nonce(b"n" * 32),)).emit()
+    cookie = jar.demand(request, head, path, 0.0)
+    assert cookie is not None
+    again = MessageV2(head, (Notify(N2.COOKIE, cookie), Nonce(b"n" * 32))).emit()
+    assert jar.demand(again, head, path, 1.0) is None
+    assert jar.demand(again, head, replace(path, remote=A + 1), 1.0) is not None
+    assert jar.demand(again, replace(head, spi_i=b"somebody"), path, 1.0) is not None
+    assert jar.demand(again, head, path, 1.5 * ROTATION) is None
+    assert jar.demand(again, head, path, 4 * ROTATION) is not None
+    assert jar.demand(b"nonsense", head, path, 4 * ROTATION) is not None
+
+
+# time
+
+
+def test_a_silent_peer_is_found_dead_only_with_keepalive() -> None:
+    for keepalive in (False, True):
+        net = established(keepalive=keepalive)
+        net.hook = lambda *_: None
+        net.run(60)
+        if keepalive:
+            net.nothing()
+            assert net.a.downs == ["the peer does not answer"]
+        else:
+            net.agree()
+
+
+def test_a_peer_whose_packets_come_in_is_not_asked() -> None:
+    net = established(keepalive=True)
+    sizes = largest(net)
+    for _ in range(100):
+        net.run(1)
+        net.a.session.alive(net.now)
+        net.b.session.alive(net.now)
+    assert not sizes
+    net.run(15)
+    assert sizes
+    net.agree()
+
+
+def test_pairs_and_the_ike_sa_are_renewed_in_time_for_ever() -> None:
+    net = established(line(10, suite(seconds=300)), policy={"lifetime": 700})
+    seen = set()
+    for _ in range(300):
+        net.flow(0.05, 0.01)
+        net.run(10)
+        seen |= {pair.install.inbound.esp_spi for pair in net.a.pairs.values()}
+    assert not net.lost
+    net.agree()
+    assert len(seen) >= 9
+    assert net.a.downs.count("rekeyed") >= 3
+    assert set(net.a.downs) == {"rekeyed"}
+
+
+def test_what_cannot_be_renewed_ends_when_its_time_is_over() -> None:
+    net = established(line(10, suite(seconds=300)), policy={"lifetime": 700})
+
+    def hook(sender: End, data: bytes, header: Header) -> float | None:
+        return None if header.exchange == 36 else 0.0
+
+    net.hook = hook
+    net.run(800)
+    net.nothing()
+
+
+def test_kilobytes_ask_for_a_successor_and_end_a_pair() -> None:
+    net = established(line(10, suite(kbytes=1000)))
+    net.a.session.expiring(1, False, "kilobytes", net.now)
+    net.flow(1)
+    assert not net.lost
+    net.agree()
+    assert 1 not in net.a.pairs
+    (serial,) = net.a.pairs
+    net.a.session.expiring(serial, True, "kilobytes", net.now)
+    assert not net.a.pairs
+    net.run(2)
+    net.agree(0)
+
+
+def test_message_ids_do_not_run_out() -> None:
+    net = established()
+    net.a.session.exchanges.next_id = net.b.session.exchanges.expected = WORN
+    net.run(1)
+    net.a.session.on_timer(net.now)
+    net.run(2)
+    net.agree()
+    assert net.a.session.exchanges.next_id < 10
+
+
+# nonsense
+
+
+class Strange(Task):
+    """A request with a payload that nobody knows."""
+
+    def __init__(self, critical: bool) -> None:
+        self.critical = critical
+        self.answers: tuple[object, ...] = ()
+
+    def begin(self, session: object, now: float) -> tuple[object, ...]:  # type: ignore[override]
+        return (Unknown(200, b"?", self.critical),)
+
+    def answered(self, session: object, payloads: tuple[object, ...], now: float) -> None:
+        self.answers = payloads
+
+
+@pytest.mark.parametrize("critical", [False, True])
+def test_an_unknown_payload_is_refused_only_if_it_is_critical(critical: bool) -> None:
+    net = established()
+    task = Strange(critical)
+    net.a.session.put(task)
+    net.a.session.pump(net.now)
+    net.run(1)
+    if critical:
+        assert task.answers == (Notify(N2.UNSUPPORTED_CRITICAL_PAYLOAD, bytes((200,))),)
+        assert net.b.logs == ["UNSUPPORTED PAYLOAD TYPE: 200, Critical Bit set"]
+    else:
+        assert task.answers == ()
+    net.agree()
+
+
+def test_altered_messages_are_dropped_and_counted() -> None:
+    net = established()
+
+    def hook(sender: End, data: bytes, header: Header) -> float | bytes:
+        if sender is net.a and not net.b.counts["integrity"]:
+            return data[:-1] + bytes((data[-1] ^ 1,))
+        return 0.0
+
+    net.hook = hook
+    net.a.session.negotiate(net.a.connections[0].lines[0], 1, net.now)
+    net.run(3)
+    assert net.b.counts["integrity"] == 1
+    net.agree()
+
+
+def test_errors_in_clear_touch_nothing_that_stands() -> None:
+    net = established()
+    session = net.a.session
+    for notify, exchange in ((N2.INVALID_IKE_SPI, 37), (N2.AUTHENTICATION_FAILED, 35), (N2.INVALID_SYNTAX, 34)):
+        for message_id in range(4):
+            head = Header(session.spi_i, session.spi_r, 0, 0x20, exchange, 0x20, message_id, 0)
+            data = MessageV2(head, (Notify(notify),)).emit()
+            net.a.receive(session.path, data)
+    net.flow(0.1)
+    assert not net.lost
+    net.agree()
+
+
+def test_a_repeated_request_is_answered_the_same_way_and_done_once() -> None:
+    net = established()
+    sent: list[tuple[str, bytes]] = []
+
+    def hook(sender: End, data: bytes, header: Header) -> float:
+        sent.append((sender.name, data))
+        return 0.0
+
+    net.hook = hook
+    net.a.session.negotiate(net.a.connections[0].lines[0], 1, net.now)
+    net.run(0.025)
+    (request,) = [data for name, data in sent if name == "a"][:1]
+    sent.clear()
+    net.b.receive(net.b.session.path, request)
+    assert sent
+    assert sent[0][0] == "b"
+    net.run(2)
+    net.agree()
+
+
+def test_secrets_are_rows_of_wiresharks_table() -> None:
+    net = established()
+    ours, theirs = net.a.session.secrets(), net.b.session.secrets()
+    assert ours == theirs
+    (row,) = ours
+    assert (row["kind"], row["encryption"], row["integrity"]) == (
+        "ikev2",
+        "AES-CBC-128 [RFC3602]",
+        "HMAC_SHA1_96 [RFC2404]",
+    )
+    assert len(row["sk_ei"]) == 32
+    assert row["sk_ei"] not in repr(net.a.session.keyring)
+    assert row["sk_ei"] not in str(net.a.session.describe())
