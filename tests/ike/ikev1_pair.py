@@ -415,7 +415,9 @@ class V1Pair:
             assert set(host.owners) == set(host.installed_pairs)
             own = {pair.child.serial for session in host.sessions for pair in session.pairs.all}
             assert own == set(host.installed_pairs)
-        inbound = sorted(repr(one.inbound.esp_spi or one.inbound.ah_spi) for one in self.a.installed_pairs.values())
+        inbound = sorted(
+            repr(one.inbound.esp_spi or one.inbound.ah_spi) for one in self.a.installed_pairs.values()
+        )
         outbound = sorted(
             repr(one.outbound.esp_spi or one.outbound.ah_spi) for one in self.b.installed_pairs.values()
         )

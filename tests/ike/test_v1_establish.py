@@ -137,7 +137,9 @@ def test_lines_and_access_lists() -> None:
     lines = [
         Line(10, "i", (suite(),), (rule(0x0A010000, 16, 0x0A020000, 16),), 64),
         Line(20, "i", (suite(cipher="3des-cbc"),), (rule(0x0A010000, 16, 0x0A030001, 32, protocol=17),), 64),
-        Line(30, "i", (suite(),), (rule(0x0A010000, 24, 0x0A040000, 24), rule(0x0A010200, 24, 0x0A040000, 24)), 64),
+        Line(
+            30, "i", (suite(),), (rule(0x0A010000, 24, 0x0A040000, 24), rule(0x0A010200, 24, 0x0A040000, 24)), 64
+        ),
     ]
     pair = V1Pair(connection(lines=lines))
     pair.establish()

@@ -122,7 +122,7 @@ def test_either_end_makes_the_next_one() -> None:
     pair.settled()
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(24))
 @pytest.mark.parametrize("loss", [0.0, 0.2])
 def test_both_ends_begin_at_once(seed: int, loss: float) -> None:
     """One of the two is given up at both ends; nothing is lost and nothing leaks."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from math import inf
 from typing import TYPE_CHECKING, Final
 
@@ -67,7 +66,7 @@ class Negotiations:
             pending = self.pending
             if sum([one.initiator for one in pending]) >= PARALLEL:
                 return
-            if any(one.line is not None and one.line.seq == seq for one in pending):
+            if any(one.line is not None and one.line.seq == seq for _, one in self._everywhere()):
                 continue  # The peer's for this line comes first: it may make ours needless.
             del self._asked[seq]
             try:
@@ -174,7 +173,7 @@ class Negotiations:
             return
         session.heard_from(message)
         rivals = self._rivals(payloads)
-        stronger = [other for other in rivals if other.message_id < one.message_id]
+        stronger = [other for _, other in rivals if other.message_id < one.message_id]
         if stronger:
             # Both ends began at once, and ours stays: the peer answers it and gives this one up.
             for other in stronger:
@@ -194,20 +193,25 @@ class Negotiations:
             one.forget = now + REMEMBERED
             self._refuse(one, maybe(payloads, SA), stop, now)
         else:
-            for other in rivals:
-                quick.give_up(session, other, None, now)
+            for owner, other in rivals:
+                quick.give_up(owner, other, None, now)
         self._add(one)
 
-    def _rivals(self, payloads: tuple[PayloadV1, ...]) -> list[Quick]:
+    def _everywhere(self) -> list[tuple[SessionV1, Quick]]:
+        """What is under way for the connection, under whichever of its ISAKMP SAs."""
+        sessions = (self._session, *self._session.siblings())
+        return [(session, one) for session in sessions for one in session.negotiations.pending]
+
+    def _rivals(self, payloads: tuple[PayloadV1, ...]) -> list[tuple[SessionV1, Quick]]:
         """Quick modes of ours without an answer, for a line that the peer now begins one for."""
         ids = [one for one in payloads if isinstance(one, Id)]
-        waiting = [one for one in self._unanswered() if one.line is not None]
-        if len(ids) != 2 or not waiting:
+        if len(ids) != 2:
             return []
-        return [one for one in waiting if one.line and selectors.matching((one.line,), ids[1], ids[0])]
-
-    def _unanswered(self) -> Iterator[Quick]:
-        yield from [one for one in self.pending if one.state is State.OFFERED]
+        return [
+            (session, one)
+            for session, one in self._everywhere()
+            if one.state is State.OFFERED and one.line and selectors.matching((one.line,), ids[1], ids[0])
+        ]
 
     def _refuse(self, one: Quick, offered: SA | None, stop: Stop, now: float) -> None:
         session = self._session
@@ -220,7 +224,7 @@ class Negotiations:
 
     def refused(self, spi: bytes, blame: Blame, now: float) -> None:
         """The peer refuses a quick mode of ours: the one with this SPI, or the only one."""
-        waiting = list(self._unanswered())
+        waiting = [one for one in self.pending if one.state is State.OFFERED]
         found = [one for one in waiting if spi and spi in one.spis.values()]
         if not found and len(waiting) == 1:
             found = waiting
@@ -254,17 +258,17 @@ class Negotiations:
             resend = one.resend
             if resend is None or resend.due > now or resend.fire(session.host, session.host.settings):
                 continue
-            began = now - _patience(session)
-            text = (
-                "the peer does not answer a quick mode"
-                if one.initiator
-                else "the peer did not confirm a quick mode"
-            )
-            quick.give_up(session, one, Blame("timeout", f"{text} a quick mode"), now)
-            if session.heard < began:
-                # Not a word in all that time: the peer has lost this SA, or is gone.
-                session.peer_is_dead("the peer does not answer", now)
-                return
+            if one.initiator:
+                quick.give_up(session, one, Blame("timeout", "the peer does not answer a quick mode"), now)
+                if session.heard < now - _patience(session):
+                    # Not a word in all that time: the peer has lost this SA, or is gone.
+                    session.peer_is_dead("the peer does not answer", now)
+                    return
+            else:
+                # The peer may have given it up for one that crossed it: then the line has what it needs.
+                served = one.line is not None and session.pairs.serves(one.line.seq)
+                blame = None if served else Blame("timeout", "the peer did not confirm a quick mode")
+                quick.give_up(session, one, blame, now)
             self.drain(now)
 
 

@@ -67,6 +67,10 @@ class Pairs:
         """The pair of a line that has no successor."""
         return next((one for one in reversed(self.all) if one.child.entry == entry and one.gone == inf), None)
 
+    def serves(self, entry: int) -> bool:
+        """Whether a line has a pair that the peer is known to have."""
+        return any(one.child.entry == entry and one.confirmed and one.gone == inf for one in self.all)
+
     # coming
 
     def add(self, pair: Pair, now: float) -> None:
@@ -119,15 +123,16 @@ class Pairs:
     # going
 
     def remove(self, pair: Pair, reason: str, now: float, *, tell: bool) -> None:
-        """Take it away at once; `tell` the peer. A successor that waits for its confirmation has to do now."""
+        """Take it away at once; `tell` the peer. Where all that is left waits for its confirmation, the newest sends
+        now: the peer deletes a pair when it has another."""
         if pair not in self.all:
             return
         if tell and pair.gone == inf:
             self._session.send_delete(pair.spis_in, now)
         entry = pair.child.entry
-        heir = self.newest(entry)
-        if heir is not None and heir is not pair and not heir.confirmed:
-            self.confirm(heir, now)
+        others = [one for one in self.all if one.child.entry == entry and one.gone == inf and one is not pair]
+        if others and not any(one.confirmed for one in others):
+            self.confirm(others[-1], now)
         self.all.remove(pair)
         host = self._session.host
         host.emit(SaDelete(pair.child.tunnel, pair.child.serial, reason))

@@ -84,6 +84,8 @@ class SessionV1:
         self._blame: Blame | None = None
         self._deadline = inf
         self._born = 0.0
+        """When its first message was sent or came in."""
+        self._stood = inf
         self._soft = self._hard = self._retire = self._keepalive = inf
         self._detector: Detector | None = None
         self._used: dict[int, None] = {}
@@ -224,7 +226,7 @@ class SessionV1:
         rest = self.rest(lifetime)
         self._resend = None
         self._deadline = inf
-        self.heard = now
+        self.heard = self._stood = now
         self._hard = now + lifetime
         self._soft = self._hard - (rest if self.initiator else rest / 2)
         if handshake.behind_nat:
@@ -235,14 +237,13 @@ class SessionV1:
             self._detector.rest(now)
         host.count("done")
         if handshake.peer_contact:
-            self._elders_are_void()
-            host.up(self, now)
-            if not self.closed:
-                host.contacted(self, now)
-        else:
-            for elder in self._siblings():
+            self.peer_began_anew(now)
+        for elder in self.siblings():
+            if self._yields_to(elder):
+                self.succeeded_by(elder, now)
+            else:
                 elder.succeeded_by(self, now)
-            host.up(self, now)
+        host.up(self, now)
         if self.closed:
             return
         if not self.initiator and handshake.mode == Exchange.AGGRESSIVE_MODE:
@@ -395,7 +396,7 @@ class SessionV1:
             return
         if self.established:
             self.negotiations.stop(now)
-            siblings = self._siblings()
+            siblings = self.siblings()
             heir = None if self._void else next((one for one in reversed(siblings) if not one._void), None)
             if heir is not None:
                 heir.inherit(self, now)
@@ -438,9 +439,15 @@ class SessionV1:
 
     # --- one SA after the other ---
 
-    def _siblings(self) -> list[SessionV1]:
+    def siblings(self) -> list[SessionV1]:
         found = [one for one in self.host.siblings(self) if isinstance(one, SessionV1)]
         return [one for one in found if one is not self and one.established]
+
+    def _yields_to(self, elder: SessionV1) -> bool:
+        """Of two SAs that both ends began at once the one stays that the end with the lower address began."""
+        if elder.initiator == self.initiator or elder._stood < self._born:
+            return False
+        return self.initiator != (self.path.local < self.path.remote)
 
     def succeeded_by(self, heir: SessionV1, now: float) -> None:
         """A newer SA of the connection stands: it has our pairs, and we go once nothing is under way any more."""
@@ -468,20 +475,27 @@ class SessionV1:
         self.take(Event.ALONE)
         self.host.changed(self)
 
-    def _elders_are_void(self) -> None:
-        for elder in self._siblings():
-            elder._void = True
-
     def peer_began_anew(self, now: float) -> None:
-        """INITIAL-CONTACT: whatever was made before this SA is not known to the peer any more."""
-        self._elders_are_void()
+        """INITIAL-CONTACT: the peer does not know any more what was made before it began this SA.
+
+        Two ends that begin at once may both say so: an SA that came to stand meanwhile is not meant.
+        """
+        younger = False
+        for elder in self.siblings():
+            if elder._stood < self._born:
+                elder._void = True
+                elder.close("the peer began anew", now, tell=False)
+                self.host.changed(elder)
+            else:
+                younger = True
         for pair in [one for one in self.pairs.all if one.born < self._born]:
             self.pairs.remove(pair, "the peer began anew", now, tell=False)
-        self.host.contacted(self, now)
+        if not younger:
+            self.host.contacted(self, now)
 
     def isakmp_deleted(self, cookies: bytes, now: float) -> None:
         """The peer deleted this SA, or another one of the connection."""
-        for one in (self, *self._siblings()):
+        for one in (self, *self.siblings()):
             if one.handshake.cky_i + one.handshake.cky_r == cookies:
                 one.close("deleted by the peer", now, tell=False)
                 if one is not self:
@@ -490,7 +504,7 @@ class SessionV1:
 
     def pair_deleted(self, protocol: int, spi: bytes, now: float) -> None:
         """The peer deleted the SA that we send by with this SPI."""
-        for one in (self, *self._siblings()):
+        for one in (self, *self.siblings()):
             one.pairs.deleted(protocol, spi, now)
 
     # --- for the exchanges ---
