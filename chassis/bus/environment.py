@@ -34,6 +34,7 @@ class Environment:
 
     `card` is `xcrp`, `lc 3`, `asp 1/1` or `tester`. `launcher` is this process's end of a stream socket to the
     launcher (the controller's only). `startup` is the start-up file, text and name (the controller's only).
+    `flash` is the folder of the router's PKI stores (the controller's only).
     """
 
     lab: str
@@ -46,6 +47,7 @@ class Environment:
     wires: Mapping[str, WireSpec] = field(default_factory=dict)
     launcher: socket.socket | None = None
     startup: tuple[str, str] | None = None
+    flash: Path | None = None
     ports: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     flows: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 

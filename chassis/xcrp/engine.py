@@ -29,7 +29,7 @@ from chassis.bus.messages import (
     Welcome,
 )
 from chassis.config.model import Config
-from chassis.xcrp import configuration, inventory
+from chassis.xcrp import configuration, ike_commands, inventory
 from chassis.xcrp.cards import Action, CardEntry, Event, State
 from chassis.xcrp.configuration import Checked, Journal
 from chassis.xcrp.events import History
@@ -90,7 +90,7 @@ class Controller:
         self._problems = problems + numbers.problems
         self._flash: tuple[FlashFile, ...] = ()
         self._flash_problems = self._read_flash(flash)
-        self._operators = Operators(self)
+        self._operators = Operators(self, ike_commands.COMMANDS)
         self._receivers: dict[type, Callable[[CardEntry, Any, float], list[Output]]] = {
             Heartbeat: self._heartbeat,
             PortEvent: self._port_event,

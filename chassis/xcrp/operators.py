@@ -77,7 +77,10 @@ class _Asked:
 
 
 Method = Callable[["Operators", int, dict[str, Any], float], list[Output]]
-_COMMANDS: dict[str, tuple[Method, dict[str, Argument], bool]] = {}
+Entry = tuple[Method, dict[str, Argument], bool]
+"""A command: what is done, its arguments, whether it takes further ones as they come."""
+
+_COMMANDS: dict[str, Entry] = {}
 
 
 def _command(name: str, *, others: bool = False, **arguments: Argument) -> Callable[[Method], Method]:
@@ -91,19 +94,21 @@ def _command(name: str, *, others: bool = False, **arguments: Argument) -> Calla
 class Operators:
     """The commands, and those of them that still wait for cards."""
 
-    def __init__(self, controller: Controller) -> None:
+    def __init__(self, controller: Controller, more: Mapping[str, Entry]) -> None:
+        """`more`: commands of other modules, beside those of this one."""
         self._controller = controller
-        self._node = controller.node
+        self._commands = {**_COMMANDS, **more}
+        self.node = controller.node
         self._number = controller.boot << 24
         self._asked: dict[int, _Asked] = {}
         self._captures: dict[str, tuple[str, str]] = {}
         """File to (card, what)."""
-        self._trace = zlib.crc32(self._node.name.encode()) << 31 | (controller.boot & 0xFFFF) << 15
+        self._trace = zlib.crc32(self.node.name.encode()) << 31 | (controller.boot & 0xFFFF) << 15
 
     def command(self, number: int, name: str, given: Any, now: float) -> list[Output]:
-        entry = _COMMANDS.get(name) if isinstance(name, str) else None
+        entry = self._commands.get(name) if isinstance(name, str) else None
         if entry is None:
-            return [ToOperator(number, {}, f"no command {name!r}; there are: {', '.join(sorted(_COMMANDS))}")]
+            return [ToOperator(number, {}, f"no command {name!r}; there are: {', '.join(sorted(self._commands))}")]
         method, wanted, others = entry
         try:
             return method(self, number, _read(given, wanted, others), now)
@@ -154,7 +159,7 @@ class Operators:
             return [ToOperator(asked.operator, next(iter(asked.results.values()), {}), error)]
         return [ToOperator(asked.operator, {"cards": asked.results, "errors": dict(asked.errors)})]
 
-    def _ask(
+    def ask(
         self,
         operator: int,
         requests: Sequence[tuple[str, Attributes]],
@@ -164,6 +169,7 @@ class Operators:
         single: bool = False,
         patience: float = PATIENCE,
     ) -> list[Output]:
+        """Send a request to each of these cards; the operator is answered when all have replied."""
         asked = _Asked(operator, {}, now + patience, single)
         outputs: list[Output] = []
         for card, arguments in requests:
@@ -173,27 +179,28 @@ class Operators:
             outputs.append(ToCard(card, Request(self._number, name, arguments)))
         return outputs or [ToOperator(operator, {"cards": {}, "errors": {}})]
 
-    def _usable(self, card: str) -> str:
-        entry = self._node.cards.get(card)
+    def usable(self, card: str) -> str:
+        """The name of a card that can be asked; ArgumentError for any other."""
+        entry = self.node.cards.get(card)
         if entry is None:
-            raise ArgumentError(f"no card {card!r}; there are: {', '.join(self._node.cards) or 'none'}")
+            raise ArgumentError(f"no card {card!r}; there are: {', '.join(self.node.cards) or 'none'}")
         if not entry.listening:
             raise ArgumentError(f"{card} is {entry.state.value}")
         return card
 
     def _card_of_port(self, port: str) -> str:
         slot = port.partition("/")[0]
-        if f"lc {slot}" not in self._node.cards:
+        if f"lc {slot}" not in self.node.cards:
             raise ArgumentError(f"no line card holds port {port!r}")
-        return self._usable(f"lc {slot}")
+        return self.usable(f"lc {slot}")
 
     def _line_cards(self) -> list[str]:
-        return [name for name, entry in self._node.cards.items() if entry.kind == LINE_CARD and entry.usable]
+        return [name for name, entry in self.node.cards.items() if entry.kind == LINE_CARD and entry.usable]
 
     def _context(self, name: str) -> int:
-        number = self._node.plan.contexts.get(name)
+        number = self.node.plan.contexts.get(name)
         if number is None:
-            known = ", ".join(self._node.plan.contexts)
+            known = ", ".join(self.node.plan.contexts)
             raise ArgumentError(f"no context {name!r}; there are: {known}")
         return number
 
@@ -206,7 +213,7 @@ class Operators:
     @_command("routes", context=Argument(str, "local"))
     def _routes(self, number: int, arguments: dict[str, Any], now: float) -> list[Output]:
         context = self._context(arguments["context"])
-        return [ToOperator(number, {"routes": show.routes(self._node, context)})]
+        return [ToOperator(number, {"routes": show.routes(self.node, context)})]
 
     @_command("log", since=Argument(float, 0.0))
     def _log(self, number: int, arguments: dict[str, Any], now: float) -> list[Output]:
@@ -262,7 +269,7 @@ class Operators:
             requests.append((card, {**filters, "port": port, "number": self._traces_of(count)}))
         if not requests:
             raise ArgumentError("no port of a usable line card to trace at")
-        return self._ask(number, requests, "trace", now)
+        return self.ask(number, requests, "trace", now)
 
     def _trace_points(self, context: str | None, port: str | None) -> list[tuple[str, str]]:
         """(card, port) of each place to arm a trace at; port empty: every port of the card."""
@@ -272,7 +279,7 @@ class Operators:
         if context is None:
             return [(card, "") for card in usable]
         number = self._context(context)
-        ports = self._node.plan.ports.values()
+        ports = self.node.plan.ports.values()
         return [
             (made.card, made.name)
             for made in ports
@@ -324,7 +331,7 @@ class Operators:
             ask["trace"] = self._traces_of(1)
         card = self._ping_card(context, address)
         patience = count * interval + timeout + PATIENCE
-        return self._ask(number, [(card, ask)], "ping", now, single=True, patience=patience)
+        return self.ask(number, [(card, ask)], "ping", now, single=True, patience=patience)
 
     def _ping_card(self, context: int, address: int) -> str:
         """The line card nearest to where the echo request leaves; any other can send it too."""
@@ -332,9 +339,9 @@ class Operators:
         if not usable:
             raise ArgumentError("no line card is usable")
         for length in range(32, -1, -1):
-            record = self._node.publisher.records.get(("route", context, address & MASKS[length], length))
+            record = self.node.publisher.records.get(("route", context, address & MASKS[length], length))
             for hop in getattr(record, "next_hops", ()):
-                state = self._node.tunnels.get(hop.tunnel)
+                state = self.node.tunnels.get(hop.tunnel)
                 card = state.home if hop.kind == "tunnel" and state is not None else hop.card
                 if card in usable:
                     return str(card)
@@ -355,7 +362,7 @@ class Operators:
             if not isinstance(value, (str, int, float, bool)) and value is not None:
                 raise ArgumentError(f"argument {key!r} is no plain value")
         card = self._card_of_port(arguments["port"])
-        return self._ask(number, [(card, arguments)], name, now, single=True)
+        return self.ask(number, [(card, arguments)], name, now, single=True)
 
     @_command("capture", what=Argument(str, required=True), file=Argument(str, required=True))
     def _capture(self, number: int, arguments: dict[str, Any], now: float) -> list[Output]:
@@ -363,10 +370,10 @@ class Operators:
         if what.startswith("port "):
             card, point = self._card_of_port(what.removeprefix("port ")), what
         else:
-            card, point = self._usable(what.removeprefix("fabric ")), "fabric"
+            card, point = self.usable(what.removeprefix("fabric ")), "fabric"
         self._captures[arguments["file"]] = (card, point)
         ask: Attributes = {"what": point, "file": arguments["file"]}
-        return self._ask(number, [(card, ask)], "capture", now, single=True)
+        return self.ask(number, [(card, ask)], "capture", now, single=True)
 
     @_command("capture-stop", file=Argument(str, ""), what=Argument(str, ""))
     def _capture_stop(self, number: int, arguments: dict[str, Any], now: float) -> list[Output]:
@@ -380,12 +387,12 @@ class Operators:
         else:
             raise ArgumentError(f"no capture into {file!r}; name what is captured instead")
         ask: Attributes = {"what": point, "file": file}
-        return self._ask(number, [(self._usable(card), ask)], "capture-stop", now, single=True)
+        return self.ask(number, [(self.usable(card), ask)], "capture-stop", now, single=True)
 
     @_command("neighbours", card=Argument(str))
     def _neighbours(self, number: int, arguments: dict[str, Any], now: float) -> list[Output]:
-        cards = self._line_cards() if arguments["card"] is None else [self._usable(arguments["card"])]
-        return self._ask(number, [(card, {}) for card in cards], "neighbours", now)
+        cards = self._line_cards() if arguments["card"] is None else [self.usable(arguments["card"])]
+        return self.ask(number, [(card, {}) for card in cards], "neighbours", now)
 
 
 def _address(text: str) -> int:

@@ -8,6 +8,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,11 @@ from chassis.bus.card_shell import CONTROL_QUEUE
 from chassis.bus.engine import Append, Output, Persist, Stop, ToCard, ToLauncher, ToOperator
 from chassis.bus.environment import Environment
 from chassis.bus.loop import Loop
-from chassis.bus.messages import Goodbye, Hello, Message
+from chassis.bus.messages import Goodbye, Hello, Message, Reply
 from chassis.bus.operator_loop import OperatorSocket
 from chassis.net.errors import DecodeError
 from chassis.xcrp.engine import Controller
+from chassis.xcrp.flash import FlashFile, read_folder
 
 ALIVE_INTERVAL = 0.1
 """Seconds between signs of life to the launcher, which ends a controller that stands still."""
@@ -57,6 +59,7 @@ class ControllerShell:
             startup=env.startup,
             settings=dict(env.settings),
             now=now,
+            flash=self._flash(),
         )
         self._handlers: dict[type, Callable[[Any], None]] = {
             ToCard: lambda output: self._send(output.card, output.message),
@@ -161,14 +164,22 @@ class ControllerShell:
             types = arguments.get("types") or []
             self._watchers[number] = {str(name) for name in types} if isinstance(types, list) else set()
             return
+        if command == "apply" and self.env.flash is not None:
+            # A commit goes by the certificates that are there now.
+            self.perform(self.engine.flash(self._flash(), time.monotonic()))
         self.perform(self.engine.operator(number, command, arguments, time.monotonic()))
+
+    def _flash(self) -> tuple[FlashFile, ...]:
+        return () if self.env.flash is None else read_folder(self.env.flash)
 
     def _answer(self, output: ToOperator) -> None:
         self._operators.answer(output.number, output.result, output.error, output.last)
 
     def _show(self, card: str, way: str, message: Message) -> None:
-        """Every control message to whoever watches the bus; keys are in no `repr`."""
+        """Every control message to whoever watches the bus; keys are in no `repr`, and shown in no reply."""
         name = type(message).__name__
+        if isinstance(message, Reply) and "keys" in message.result:
+            message = replace(message, result={"keys": "***"})
         line = {
             "time": time.time(),
             "node": self.env.node,

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 from chassis.bus.messages import Attributes
 from chassis.bus.records import Circuit, NextHop, Route
 from chassis.net.address import format_address, format_mac, format_prefix
+from chassis.xcrp import negotiated
 from chassis.xcrp.events import History
 from chassis.xcrp.node import Node
+from chassis.xcrp.tunnels import ON_DEMAND
 
 if TYPE_CHECKING:
     from chassis.xcrp.engine import Controller
@@ -82,14 +84,38 @@ def tunnels(node: Node) -> list[Row]:
                 "state": state.state.value,
                 "reason": state.reason(made.asp, node.asp_usable(made.asp)),
                 "since": state.since,
+                **(_negotiated(node, number) if state.negotiated else {}),
             }
         )
     for name, config in node.plan.config.tunnels.items():
         if name not in node.plan.by_name:
-            rows.append(
-                {"name": name, "number": 0, "kind": config.kind, "up": False, "reason": "IKE: not emulated"}
-            )
+            rows.append({"name": name, "number": 0, "kind": config.kind, "up": False, "reason": ON_DEMAND})
     return rows
+
+
+def _negotiated(node: Node, number: int) -> Row:
+    """What a tunnel of IKE has beside the others: policy, peer, the SAs that its ASP told of."""
+    made, state = node.plan.tunnels[number], node.tunnels[number]
+    policy = negotiated.policy_of(node.plan.config, made.config)
+    return {
+        "ike_policy": made.config.ike_policy or "",
+        "ike_version": policy.version if policy is not None else 0,
+        "identity": state.identity,
+        "networks": [format_prefix((prefix, length)) for _, prefix, length in node.selectors.of_tunnel(number)],
+        "sas": [
+            {
+                "serial": held.sa.serial,
+                "direction": held.sa.direction,
+                "protocol": held.sa.protocol,
+                "spi": held.sa.spi,
+                "algorithms": held.sa.algorithms,
+                "window": held.sa.window,
+                "event": held.event,
+                "since": held.since,
+            }
+            for held in node.sas.of(number)
+        ],
+    }
 
 
 def ports(node: Node) -> list[Row]:
