@@ -180,8 +180,9 @@ class End:
         return self.random(8)
 
     def spis(self, protocols: tuple[int, ...]) -> dict[int, bytes]:
-        found = {p: b"\x11" + self.random(1 if p == Protocol.IPCOMP else 3) for p in protocols}
-        assert not self.taken & set(found.values())
+        found: dict[int, bytes] = {}
+        while not found or self.taken & set(found.values()):
+            found = {p: b"\x11" + self.random(1 if p == Protocol.IPCOMP else 3) for p in protocols}
         self.taken |= set(found.values())
         return found
 

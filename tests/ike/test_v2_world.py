@@ -7,6 +7,7 @@ from functools import cache
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
+from ikev2_pair import A, B, End, Net, both, connection, established, line, suite
 
 from chassis.ase.ike.credentials import CertificateError
 from chassis.ase.ike.host import IkeSettings, Path
@@ -19,7 +20,6 @@ from chassis.ase.ike.payloads.v2_keys import Nonce
 from chassis.ase.ike.payloads.v2_notify import Notify
 from chassis.ase.ike.v2.cookies import ROTATION, Jar
 from chassis.ase.ike.v2.exchange import WORN, Task
-from ikev2_pair import A, B, End, Net, both, connection, established, line, suite
 
 # certificates: what sessions ask of a store
 

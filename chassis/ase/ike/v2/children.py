@@ -1,4 +1,4 @@
-"""The pairs of an IKE SA, and what the data engine is told of them: never a line without one while there is one."""
+"""The pairs of an IKE SA, and what the data engine is told: no line is without one while there is one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MAX_PER_LINE = 4
 
 
 class Children:
-    """`by_serial` holds every pair that is installed, oldest first; `sending` the one that sends, by policy line."""
+    """`by_serial` holds every pair that is installed, oldest first; `sending` the one that sends, by line."""
 
     def __init__(self) -> None:
         self.by_serial: dict[int, ChildSa] = {}

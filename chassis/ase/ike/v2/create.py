@@ -121,8 +121,10 @@ def make_offer(session: SessionV2, line: Line, *, with_group: bool) -> Offer:
 def accept(
     session: SessionV2, offer: Offer, payloads: tuple[PayloadV2, ...], nonces: Nonces, replaces: int, now: float
 ) -> Made:
-    """The initiator's end of an answer that agrees; Refused (the SPIs are the caller's to give back) if it does not
-    fit what we offered. `nonces.shared` is empty without PFS."""
+    """The initiator's end of an answer that agrees. `nonces.shared` is empty without PFS.
+
+    Refused if it does not fit what we offered: then the SPIs are the caller's to give back.
+    """
     sa, tsi, tsr = _parts(payloads)
     choice = choose_v2(sa, offer.suites, offer.spis, with_group=offer.with_group)
     if not isinstance(choice, ChildChoiceV2):

@@ -1,4 +1,4 @@
-"""Exchanges: requests of ours one at a time, sent again until answered; the peer's answered once (RFC 7296 2.1-2.3).
+"""Exchanges: our requests one at a time, sent again until answered; the peer's answered once (RFC 7296 2.1-2.3).
 
 The window is one request each way. What wants to be asked waits in a queue as a `Task`.
 """

@@ -1,6 +1,7 @@
 """The IKE SA of version 2 as a table of states (RFC 7296 1.2, 1.3.2, 2.25.2).
 
-An event that a state has no row for must not happen there: code asks `may` before it does what the event stands for.
+An event that a state has no row for must not happen there: code asks `may` before it does what the event
+stands for.
 """
 
 from __future__ import annotations

@@ -95,7 +95,7 @@ def narrow(
                     for remote, remote_length in destination.prefixes:
                         if len(found) == MAX_RULES:
                             break
-                        said = -1 if not protocol else protocol
+                        said = protocol or -1
                         narrowed = AclRule(
                             0, said, address, length, source.port, remote, remote_length, destination.port
                         )

@@ -11,27 +11,24 @@ from collections.abc import Mapping
 from typing import Any
 
 from chassis.ase.ike.connection import Connection, Line
-from chassis.ase.ike.crypto.protect_v2 import IntegrityError
 from chassis.ase.ike.host import Host, Path
 from chassis.ase.ike.identity import Identity
 from chassis.ase.ike.payloads.errors import PayloadError
 from chassis.ase.ike.payloads.header import INITIATOR, RESPONSE, VERSION_2, Header
-from chassis.ase.ike.payloads.numbers import N2, Exchange
-from chassis.ase.ike.payloads.v2 import MessageV2, PayloadV2, parse_payloads, refuse_critical
-from chassis.ase.ike.payloads.v2_encrypted import Encrypted, EncryptedFragment
-from chassis.ase.ike.payloads.v2_notify import Notify
-from chassis.ase.ike.payloads.v2_sa import SA
-from chassis.ase.ike.v2 import describe, ike_auth, informational, negotiate, rekey, sa_init, timers
+from chassis.ase.ike.payloads.numbers import Exchange
+from chassis.ase.ike.payloads.v2 import MessageV2, PayloadV2
+from chassis.ase.ike.v2 import describe, ike_auth, informational, negotiate, reception, rekey, sa_init, timers
 from chassis.ase.ike.v2.child_sa import ChildSa
 from chassis.ase.ike.v2.child_sa import Event as ChildEvent
 from chassis.ase.ike.v2.child_sa import State as ChildState
-from chassis.ase.ike.v2.children import Children, moved, remove, remove_all, switch
+from chassis.ase.ike.v2.children import Children, remove, remove_all, switch
 from chassis.ase.ike.v2.create import lifetimes
 from chassis.ase.ike.v2.exchange import Answered, Exchanges, Task
 from chassis.ase.ike.v2.fragments import Assembly, seal
 from chassis.ase.ike.v2.ike_sa import HALF_OPEN, STANDING, Event, IkeSa, State
 from chassis.ase.ike.v2.keyring import Keyring
 from chassis.ase.ike.v2.nat import Nat
+from chassis.ase.ike.v2.reception import Handling
 from chassis.ase.ike.v2.refused import Refused
 from chassis.ase.link import Encapsulation
 
@@ -82,9 +79,9 @@ class SessionV2:
         """When a state that must not last is over."""
         self.heard = 0.0
         self.sent = 0.0
-        self._assemblies = {False: Assembly(), True: Assembly()}
-        self._request = b""
-        self._answer_path = path
+        self.assemblies = {False: Assembly(), True: Assembly()}
+        """Fragments of a request of the peer, and of an answer of it."""
+        self.handling = Handling(path)
 
     @classmethod
     def initiate(cls, host: Host, connection: Connection, path: Path) -> SessionV2:
@@ -107,27 +104,9 @@ class SessionV2:
         self.pump(now)
 
     def receive(self, data: bytes, header: Header, path: Path, now: float) -> None:
-        if self.closed:
-            return
-        try:
-            message = MessageV2.parse(data)
-        except PayloadError as error:
-            self.host.count("malformed")
-            self.note(error, now)
-            return
-        if header.exchange == Exchange.IKE_SA_INIT:
-            self._first(message, data, path, now)
-        elif (
-            self.keyring is None
-            or (header.spi_i, header.spi_r) != (self.spi_i, self.spi_r)
-            or header.from_initiator == self.initiator
-        ):
-            self.host.count("dropped")
-        elif header.is_response:
-            self._response(message, data, now)
-        else:
-            self._incoming(message, data, path, now)
-        self.pump(now)
+        if not self.closed:
+            reception.receive(self, data, path, now)
+            self.pump(now)
 
     def wake(self) -> float:
         return timers.wake(self)
@@ -293,11 +272,10 @@ class SessionV2:
     def reply(self, payloads: tuple[PayloadV2, ...], now: float) -> None:
         """Answer the request that is being handled."""
         message_id = self.exchanges.expected
-        header_exchange = self._handling
-        datagrams = self._pack(header_exchange, message_id, payloads, RESPONSE)
-        self.exchanges.last = Answered(message_id, self._request, datagrams)
+        datagrams = self._pack(self.handling.exchange, message_id, payloads, RESPONSE)
+        self.exchanges.last = Answered(message_id, self.handling.request, datagrams)
         self.exchanges.expected = message_id + 1
-        self.transmit(datagrams, self._answer_path, now)
+        self.transmit(datagrams, self.handling.path, now)
 
     def note(self, error: PayloadError, now: float) -> None:
         """Log what is wrong with a message."""
@@ -413,143 +391,3 @@ class SessionV2:
             return (self.first_sent,)
         room = self.host.settings.fragment
         return seal(self.ring, header, payloads, room, self.host.random, fragment=self.fragmenting)
-
-    def _first(self, message: MessageV2, data: bytes, path: Path, now: float) -> None:
-        """A message of IKE_SA_INIT, in clear: it has no say once there are keys."""
-        header, outstanding = message.header, self.exchanges.outstanding
-        if header.is_response:
-            ours = header.spi_i == self.spi and self.initiator and header.message_id == 0
-            task = None if outstanding is None else outstanding.task
-            if ours and isinstance(task, sa_init.Opening):
-                task.heard(self, message, data, path, now)
-            else:
-                self.host.count("dropped")
-            return
-        if self.initiator or header.message_id or not header.from_initiator or header.spi_i != self.peer_spi:
-            self.host.count("dropped")
-            return
-        if self._repeated(header, data, path, now):
-            return
-        if self.sa.state is not State.NEW:
-            self.host.count("dropped")
-            return
-        self.born = now
-        self.deadline = now + self.host.settings.give_up
-        self.host.count("answered")
-        self._request, self._handling, self._answer_path = data, header.exchange, path
-        sa_init.answer(self, message, data, path, now)
-
-    def _repeated(self, header: Header, data: bytes, path: Path, now: float) -> bool:
-        """Whether this request was answered before; what comes again octet for octet is answered again."""
-        last = self.exchanges.last
-        if last is None or header.message_id != last.message_id:
-            return False
-        if data == last.request:
-            self.host.count("answered again")
-            self.transmit(last.datagrams, path, now)
-        else:
-            self.host.count("dropped")
-        return True
-
-    def _open(self, message: MessageV2, data: bytes) -> tuple[int, bytes] | None:
-        """(first type, plaintext) of a message that is whole now. IntegrityError, and PayloadError for an authentic
-        one that is wrong inside."""
-        header = message.header
-        payload = message.payloads[-1] if message.payloads else None
-        if isinstance(payload, Encrypted):
-            return payload.first, self.ring.receiving.unseal(data, payload)
-        if not isinstance(payload, EncryptedFragment) or not self.fragmenting:
-            raise IntegrityError("payload", "missing")
-        assembly = self._assemblies[header.is_response]
-        if not assembly.wants(header.message_id, payload):
-            return None
-        plain = self.ring.receiving.unseal(data, payload)
-        if not header.is_response and payload.number == 1:
-            self._request = data
-        return assembly.add(header.message_id, payload, plain)
-
-    def _read(self, message: MessageV2, data: bytes, now: float) -> tuple[PayloadV2, ...] | PayloadError | None:
-        """The payloads of an authentic message, what is wrong with them, or None for what is not to be heeded."""
-        try:
-            opened = self._open(message, data)
-            if opened is None:
-                return None
-            payloads = parse_payloads(opened[0], memoryview(opened[1]), inside=True)
-            refuse_critical(payloads)
-        except IntegrityError:
-            self.host.count("integrity")
-            return None
-        except PayloadError as error:
-            self.host.count("malformed")
-            self.heard = now
-            self.note(error, now)
-            return error
-        self.heard = now
-        return payloads
-
-    def _response(self, message: MessageV2, data: bytes, now: float) -> None:
-        header, outstanding = message.header, self.exchanges.outstanding
-        if (
-            outstanding is None
-            or header.message_id != outstanding.message_id
-            or header.exchange != outstanding.task.exchange
-        ):
-            self.host.count("dropped")
-            return
-        payloads = self._read(message, data, now)
-        if payloads is None:
-            return
-        task = self.exchanges.complete()
-        if isinstance(payloads, PayloadError):
-            task.unreadable(self, str(payloads), now)
-        else:
-            task.answered(self, payloads, now)
-
-    def _incoming(self, message: MessageV2, data: bytes, path: Path, now: float) -> None:
-        """A request of the peer, protected."""
-        header = message.header
-        if self._repeated(header, data, path, now):
-            return
-        half_open = self.sa.state is State.INIT_ANSWERED
-        early = self.sa.state in HALF_OPEN and not half_open
-        if (
-            header.message_id != self.exchanges.expected
-            or early
-            or (half_open and header.exchange != Exchange.IKE_AUTH)
-        ):
-            self.host.count("dropped")
-            return
-        if not isinstance(message.payloads[-1] if message.payloads else None, EncryptedFragment):
-            self._request = data
-        payloads = self._read(message, data, now)
-        if payloads is None:
-            return
-        self._handling, self._answer_path = header.exchange, path
-        self._follow(path, half_open)
-        if isinstance(payloads, PayloadError):
-            self.reply((Notify(payloads.notify or N2.INVALID_SYNTAX, payloads.data),), now)
-            if half_open:
-                self.failed(Refused(payloads.notify or N2.INVALID_SYNTAX, str(payloads)), now)
-                self.end(str(payloads), now)
-        elif header.exchange == Exchange.IKE_AUTH and half_open:
-            ike_auth.respond(self, payloads, now)
-        elif header.exchange == Exchange.INFORMATIONAL:
-            informational.handle(self, payloads, now)
-        elif header.exchange == Exchange.CREATE_CHILD_SA:
-            sa = next((one for one in payloads if isinstance(one, SA)), None)
-            if sa is not None and sa.proposals[0].protocol == 1:
-                rekey.respond(self, payloads, now)
-            else:
-                negotiate.respond(self, payloads, now)
-        else:
-            self.reply((Notify(N2.INVALID_SYNTAX),), now)
-
-    def _follow(self, path: Path, half_open: bool) -> None:
-        """The peer may float to port 4500 with IKE_AUTH; behind a NAT it may be moved at any time (RFC 7296 2.23)."""
-        if path == self.path or not (half_open or (self.nat.there and not self.nat.here)):
-            return
-        self.path = path
-        moved(self)
-
-    _handling: int = Exchange.INFORMATIONAL
-    """The exchange of the request that is being handled."""

@@ -1,0 +1,204 @@
+"""What comes in for an IKE SA: opened, put together, held against the message IDs, and handed on.
+
+RFC 7296 2.1 to 2.3, 2.5, 2.21; RFC 7383.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from chassis.ase.ike.crypto.protect_v2 import IntegrityError
+from chassis.ase.ike.host import Path
+from chassis.ase.ike.payloads.errors import PayloadError
+from chassis.ase.ike.payloads.header import Header
+from chassis.ase.ike.payloads.numbers import N2, Exchange, Protocol
+from chassis.ase.ike.payloads.v2 import MessageV2, PayloadV2, parse_payloads, refuse_critical
+from chassis.ase.ike.payloads.v2_encrypted import Encrypted, EncryptedFragment
+from chassis.ase.ike.payloads.v2_notify import Notify
+from chassis.ase.ike.payloads.v2_sa import SA
+from chassis.ase.ike.v2 import ike_auth, informational, negotiate, rekey, sa_init
+from chassis.ase.ike.v2.children import moved
+from chassis.ase.ike.v2.ike_sa import HALF_OPEN, State
+from chassis.ase.ike.v2.refused import Refused
+
+if TYPE_CHECKING:
+    from chassis.ase.ike.v2.session import SessionV2
+
+
+@dataclass(slots=True)
+class Handling:
+    """The request that is being handled: where it came from, its exchange, its octets (of its first fragment)."""
+
+    path: Path
+    exchange: int = Exchange.INFORMATIONAL
+    request: bytes = field(default=b"", repr=False)
+
+
+def receive(session: SessionV2, data: bytes, path: Path, now: float) -> None:
+    """One message whose SPI is ours."""
+    try:
+        message = MessageV2.parse(data)
+    except PayloadError as error:
+        session.host.count("malformed")
+        session.note(error, now)
+        return
+    header = message.header
+    if header.exchange == Exchange.IKE_SA_INIT:
+        _first(session, message, data, path, now)
+    elif (
+        session.keyring is None
+        or (header.spi_i, header.spi_r) != (session.spi_i, session.spi_r)
+        or header.from_initiator == session.initiator
+    ):
+        session.host.count("dropped")
+    elif header.is_response:
+        _response(session, message, data, now)
+    else:
+        _incoming(session, message, data, path, now)
+
+
+def _first(session: SessionV2, message: MessageV2, data: bytes, path: Path, now: float) -> None:
+    """A message of IKE_SA_INIT, in clear: it has no say once there are keys."""
+    header, outstanding = message.header, session.exchanges.outstanding
+    if header.is_response:
+        ours = header.spi_i == session.spi and session.initiator and header.message_id == 0
+        task = None if outstanding is None else outstanding.task
+        if ours and isinstance(task, sa_init.Opening):
+            task.heard(session, message, data, path, now)
+        else:
+            session.host.count("dropped")
+        return
+    if session.initiator or header.message_id or not header.from_initiator or header.spi_i != session.peer_spi:
+        session.host.count("dropped")
+        return
+    if _repeated(session, header, data, path, now):
+        return
+    if session.sa.state is not State.NEW:
+        session.host.count("dropped")
+        return
+    session.born = now
+    session.deadline = now + session.host.settings.give_up
+    session.host.count("answered")
+    session.handling.request, session.handling.exchange, session.handling.path = data, header.exchange, path
+    sa_init.answer(session, message, data, path, now)
+
+
+def _repeated(session: SessionV2, header: Header, data: bytes, path: Path, now: float) -> bool:
+    """Whether this request was answered before; what comes again octet for octet is answered again."""
+    last = session.exchanges.last
+    if last is None or header.message_id != last.message_id:
+        return False
+    if data == last.request:
+        session.host.count("answered again")
+        session.transmit(last.datagrams, path, now)
+    else:
+        session.host.count("dropped")
+    return True
+
+
+def _open(session: SessionV2, message: MessageV2, data: bytes) -> tuple[int, bytes] | None:
+    """(first type, plaintext) of a message that is whole now. IntegrityError, and PayloadError for an authentic
+    one that is wrong inside."""
+    header = message.header
+    payload = message.payloads[-1] if message.payloads else None
+    if isinstance(payload, Encrypted):
+        return payload.first, session.ring.receiving.unseal(data, payload)
+    if not isinstance(payload, EncryptedFragment) or not session.fragmenting:
+        raise IntegrityError("payload", "missing")
+    assembly = session.assemblies[header.is_response]
+    if not assembly.wants(header.message_id, payload):
+        return None
+    plain = session.ring.receiving.unseal(data, payload)
+    if not header.is_response and payload.number == 1:
+        session.handling.request = data
+    return assembly.add(header.message_id, payload, plain)
+
+
+def _read(
+    session: SessionV2, message: MessageV2, data: bytes, now: float
+) -> tuple[PayloadV2, ...] | PayloadError | None:
+    """The payloads of an authentic message, what is wrong with them, or None for what is not to be heeded."""
+    try:
+        opened = _open(session, message, data)
+        if opened is None:
+            return None
+        payloads = parse_payloads(opened[0], memoryview(opened[1]), inside=True)
+        refuse_critical(payloads)
+    except IntegrityError:
+        session.host.count("integrity")
+        return None
+    except PayloadError as error:
+        session.host.count("malformed")
+        session.heard = now
+        session.note(error, now)
+        return error
+    session.heard = now
+    return payloads
+
+
+def _response(session: SessionV2, message: MessageV2, data: bytes, now: float) -> None:
+    header, outstanding = message.header, session.exchanges.outstanding
+    if (
+        outstanding is None
+        or header.message_id != outstanding.message_id
+        or header.exchange != outstanding.task.exchange
+    ):
+        session.host.count("dropped")
+        return
+    payloads = _read(session, message, data, now)
+    if payloads is None:
+        return
+    task = session.exchanges.complete()
+    if isinstance(payloads, PayloadError):
+        task.unreadable(session, str(payloads), now)
+    else:
+        task.answered(session, payloads, now)
+
+
+def _incoming(session: SessionV2, message: MessageV2, data: bytes, path: Path, now: float) -> None:
+    """A request of the peer, protected."""
+    header = message.header
+    if _repeated(session, header, data, path, now):
+        return
+    half_open = session.sa.state is State.INIT_ANSWERED
+    early = session.sa.state in HALF_OPEN and not half_open
+    if (
+        header.message_id != session.exchanges.expected
+        or early
+        or (half_open and header.exchange != Exchange.IKE_AUTH)
+    ):
+        session.host.count("dropped")
+        return
+    if not isinstance(message.payloads[-1] if message.payloads else None, EncryptedFragment):
+        session.handling.request = data
+    payloads = _read(session, message, data, now)
+    if payloads is None:
+        return
+    session.handling.exchange, session.handling.path = header.exchange, path
+    _follow(session, path, half_open)
+    if isinstance(payloads, PayloadError):
+        session.reply((Notify(payloads.notify or N2.INVALID_SYNTAX, payloads.data),), now)
+        if half_open:
+            session.failed(Refused(payloads.notify or N2.INVALID_SYNTAX, str(payloads)), now)
+            session.end(str(payloads), now)
+    elif header.exchange == Exchange.IKE_AUTH and half_open:
+        ike_auth.respond(session, payloads, now)
+    elif header.exchange == Exchange.INFORMATIONAL:
+        informational.handle(session, payloads, now)
+    elif header.exchange == Exchange.CREATE_CHILD_SA:
+        sa = next((one for one in payloads if isinstance(one, SA)), None)
+        if sa is not None and sa.proposals[0].protocol == Protocol.IKE:
+            rekey.respond(session, payloads, now)
+        else:
+            negotiate.respond(session, payloads, now)
+    else:
+        session.reply((Notify(N2.INVALID_SYNTAX),), now)
+
+
+def _follow(session: SessionV2, path: Path, half_open: bool) -> None:
+    """The peer may float to port 4500 with IKE_AUTH; behind a NAT it may be moved at any time (RFC 7296 2.23)."""
+    if path == session.path or not (half_open or (session.nat.there and not session.nat.here)):
+        return
+    session.path = path
+    moved(session)
