@@ -1,4 +1,4 @@
-"""Two hosts of IKEv1 sessions in memory: a fake clock, a wire that a test can trouble, and what a data engine holds.
+"""Two hosts of IKEv1 sessions in memory: a fake clock, a wire to trouble, and what a data engine would hold.
 
 A host does what the engine does for sessions, no more: it has no back-off and asks for lines when an SA stands.
 """

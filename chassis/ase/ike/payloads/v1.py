@@ -48,7 +48,8 @@ def parse_payloads(first: int, body: memoryview, *, padded: bool = False) -> tup
 
     `padded` says that `body` was decrypted: what follows the last payload is then padding
     (RFC 2409 appendix B), otherwise nothing may follow. A length beyond the message carries the
-    log line for different preshared keys: under a wrong key the first lengths are noise.
+    log line for different preshared keys: under a wrong key the first lengths are noise. So is the
+    reserved octet before it, which is judged after it.
     """
     payloads: list[PayloadV1] = []
     at = 0
@@ -65,16 +66,6 @@ def parse_payloads(first: int, body: memoryview, *, padded: bool = False) -> tup
             raise _fault(
                 kind, "type", "unknown", at, N1.INVALID_PAYLOAD_TYPE, "ikev1-invalid-next-payload", value=kind
             )
-        if reserved:
-            raise _fault(
-                kind,
-                "reserved",
-                f"{reserved:#x}",
-                at + 1,
-                N1.PAYLOAD_MALFORMED,
-                "ikev1-invalid-reserved-payload",
-                value=reserved,
-            )
         if length < GENERIC_LENGTH:
             raise _fault(kind, "length", f"{length}", at + 2, N1.PAYLOAD_MALFORMED)
         if length > room:
@@ -87,6 +78,16 @@ def parse_payloads(first: int, body: memoryview, *, padded: bool = False) -> tup
                 "ikev1-psk-payload-length",
                 length=length,
                 limit=room,
+            )
+        if reserved:
+            raise _fault(
+                kind,
+                "reserved",
+                f"{reserved:#x}",
+                at + 1,
+                N1.PAYLOAD_MALFORMED,
+                "ikev1-invalid-reserved-payload",
+                value=reserved,
             )
         if len(payloads) == MAX_PAYLOADS:
             raise _fault(kind, "count", f"more than {MAX_PAYLOADS} payloads", at, N1.PAYLOAD_MALFORMED)

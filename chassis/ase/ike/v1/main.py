@@ -106,7 +106,11 @@ def choice(session: SessionV1, message: Incoming) -> Event | None:
     handshake = session.handshake
     handshake.cky_r = message.header.spi_r
     handshake.make_values(session.host.random, True)
-    session.send_phase_1((KE(handshake.g_i), Nonce(handshake.ni), *nat_payloads(session)), message.now, wait=True)
+    session.send_phase_1(
+        (KE(handshake.g_i), Nonce(handshake.ni), *proofs.requests(session), *nat_payloads(session)),
+        message.now,
+        wait=True,
+    )
     return Event.CHOICE
 
 

@@ -123,8 +123,11 @@ class Pairs:
     # going
 
     def remove(self, pair: Pair, reason: str, now: float, *, tell: bool) -> None:
-        """Take it away at once; `tell` the peer. Where all that is left waits for its confirmation, the newest sends
-        now: the peer deletes a pair when it has another."""
+        """Take it away at once; `tell` the peer.
+
+        Where all that is left waits for its confirmation the newest sends now: the peer has it, or it would not
+        have deleted the one before.
+        """
         if pair not in self.all:
             return
         if tell and pair.gone == inf:

@@ -93,21 +93,27 @@ def check_signature(
     session: SessionV1, connection: Connection, payloads: Sequence[PayloadV1], claimed: Id, now: float
 ) -> tuple[Identity, ...]:
     """The identities in the peer's certificate, once its SIG is right; raises Stop."""
+    # In main mode this came under the keys, so it is the peer's last word; in aggressive mode it may be anybody's.
+    sure = session.handshake.mode == Exchange.MAIN_MODE
+
+    def stop(cause: str, text: str, notify: int) -> Stop:
+        return Stop(cause, text, notify=notify, protected=sure, certain=sure)
+
     ders = tuple(
         [one.data for one in payloads if isinstance(one, Cert) and one.encoding == CertEncoding.X509_SIGNATURE]
     )
     if not ders:
-        raise Stop("certificate", "the peer sent no certificate", notify=N1.CERTIFICATE_UNAVAILABLE)
+        raise stop("certificate", "the peer sent no certificate", N1.CERTIFICATE_UNAVAILABLE)
     if connection.credentials is None or len(ders) > MAX_CERTIFICATES:
-        raise Stop("certificate", "the peer's certificates are not accepted", notify=N1.INVALID_CERTIFICATE)
+        raise stop("certificate", "the peer's certificates are not accepted", N1.INVALID_CERTIFICATE)
     try:
         verified = connection.credentials.verify(ders, session.host.wall(now))
     except CertificateError as error:
-        raise Stop("certificate", f"the peer's certificate: {error}", notify=N1.INVALID_CERTIFICATE) from error
+        raise stop("certificate", f"the peer's certificate: {error}", N1.INVALID_CERTIFICATE) from error
     signature = only(payloads, Signature)
     digest = session.handshake.hash_of(not session.initiator, claimed.emit())
     if not v1_verify(verified.public_key, digest, signature.value):
-        raise Stop("signature", "the peer's signature does not verify", notify=N1.INVALID_SIGNATURE)
+        raise stop("signature", "the peer's signature does not verify", N1.INVALID_SIGNATURE)
     return tuple(verified.identities)
 
 

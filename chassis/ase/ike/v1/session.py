@@ -283,6 +283,7 @@ class SessionV1:
         """What was heard without proof lets no good come; an answer that is genuine may still, for a moment."""
         if self._blame is None:
             self._blame = blame
+            self._resend = None
             self._deadline = min(self._deadline, now + 2 * self.host.settings.retransmit)
 
     def fail(self, blame: Blame, now: float) -> None:
