@@ -39,7 +39,7 @@ CONFIGURATION = """\
 charon {{
   load = {plugins}
   i_dont_care_about_security_and_use_aggressive_mode_psk = yes
-  retransmit_timeout = 1
+  retransmit_timeout = 0.3
   retransmit_tries = {tries}
   reuse_ikesa = no
   process_route = no
@@ -124,6 +124,7 @@ class Conn:
     rekey: int = 86400
     child_rekey: int = 86400
     keyingtries: int = 1
+    dpd_action: str = "clear"
     unique: str = "replace"
     more: Mapping[str, Any] = field(default_factory=dict)
 
@@ -158,7 +159,7 @@ class Conn:
                     "life_time": f"{self.child_rekey}s",
                     "rand_time": "0s",
                     "start_action": self.start,
-                    "dpd_action": "clear",
+                    "dpd_action": self.dpd_action,
                     "close_action": "none",
                 }
             },
@@ -196,21 +197,26 @@ class Charon:
         self._home = namespaces.home(host)
         self.log_file = self._home / "charon.log"
         self._vici_path = self._home / "vici"
-        (self._home / "strongswan.conf").write_text(
-            CONFIGURATION.format(
-                plugins=PLUGINS,
-                tries=tries,
-                signatures="yes" if signatures else "no",
-                vici=self._vici_path,
-                log=self.log_file,
-                level=level,
-            )
-        )
+        self._level, self._tries = level, tries
+        self.set_up(signatures)
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: socket.socket | None = None
         self.begin()
 
     # the process
+
+    def set_up(self, signatures: bool) -> None:
+        """Write what it reads at its next start."""
+        (self._home / "strongswan.conf").write_text(
+            CONFIGURATION.format(
+                plugins=PLUGINS,
+                tries=self._tries,
+                signatures="yes" if signatures else "no",
+                vici=self._vici_path,
+                log=self.log_file,
+                level=self._level,
+            )
+        )
 
     def begin(self) -> None:
         """Start it, and wait until it takes orders."""
@@ -297,8 +303,13 @@ class Charon:
         what = {"ike": connection.name} if ike else {"child": connection.child}
         list(self._session.terminate({**what, "timeout": "-1", "force": "no"}))
 
-    def rekey(self, connection: Conn, *, ike: bool = False) -> None:
-        self._session.rekey({"ike": connection.name} if ike else {"child": connection.child})
+    def rekey(self, connection: Conn) -> None:
+        """Make the CHILD SA anew."""
+        self._session.rekey({"child": connection.child})
+
+    def rekey_ike(self, number: str) -> None:
+        """Make an IKE SA anew (version 1: authenticate anew), by its `uniqueid`."""
+        self._session.rekey({"ike-id": number})
 
     # what it has
 

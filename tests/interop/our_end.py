@@ -180,8 +180,10 @@ class OurEnd:
 
     # the engine
 
-    def configure(self, ours: Ours) -> None:
-        self._give(Configure(ours.records(), (), True, dict(self._settings)))
+    def configure(self, ours: Ours, **settings: Any) -> None:
+        """Take a configuration, whole; `settings` are the node's, `_` for `-`, beside those of the rig."""
+        given = {name.replace("_", "-"): value for name, value in settings.items()}
+        self._give(Configure(ours.records(), (), True, {**self._settings, **given}))
 
     def clear(self) -> None:
         """No configuration any more: everything is deleted, and the peer told."""

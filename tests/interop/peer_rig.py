@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from our_end import PEER, PEER_HOST, US, OurEnd, Ours
 from chassis.bus.records import Certificate, IkeProposal, IpsecProposal
 
 PSK = "a key of two"
+DEADLINE = 5.0
+"""Seconds for any step; the slowest, a dead peer's detection, takes two."""
 LIFETIME = 86400
 SIZES = (28, 29, 100, 576, 1372, 1399, 1400)
 """Bytes of inner packets that a traffic check carries each way with DF: no data, odd, up to the peer's MTU."""
@@ -53,7 +55,7 @@ PRFS = {
 
 @dataclass(frozen=True)
 class Suite:
-    """Algorithms of a tunnel by our names: IKE's (`prf` is version 2's), ESP's, the group of PFS (0: none)."""
+    """Algorithms of a tunnel by our names: IKE's (`prf` is version 2's; GCM has no integrity), ESP's, PFS (0: none)."""
 
     cipher: str = "aes-128-cbc"
     integrity: str = "hmac-sha1-96"
@@ -77,7 +79,7 @@ class Suite:
 
     def theirs(self, version: int) -> str:
         words = [CIPHERS[self.cipher]]
-        if self.integrity:
+        if not self.cipher.endswith("gcm"):
             words.append(INTEGRITY[self.integrity])
         if version == 2:
             words.append(PRFS[self.prf])
@@ -100,6 +102,8 @@ class Rig:
     our_certificates: tuple[Certificate, ...] = ()
     their_certificate: str = ""
     their_key: str = field(default="", repr=False)
+    settings: dict[str, Any] = field(default_factory=dict)
+    ours: Ours = field(init=False)
 
     @classmethod
     def build(cls, folder: Path) -> Rig:
@@ -150,10 +154,11 @@ class Rig:
         ours: dict[str, Any] | None = None,
         theirs: dict[str, Any] | None = None,
     ) -> tuple[Ours, Conn]:
-        """Both configurations of a tunnel. `role` is ours: initiator, responder or both."""
+        """Both configurations of a tunnel. `role` is ours: an initiator answers, too, where the peer begins (in
+        version 1 it does, to make an IKE SA anew); a responder never begins."""
         suite = suite or Suite()
         authentication = "pre-shared-key" if auth == "psk" else "rsa-signature"
-        connection = role if role == "both" else f"{role}-only"
+        connection = "both" if role == "initiator" else "responder-only"
         mine = {
             "connection": connection,
             "mode": mode,
@@ -163,7 +168,7 @@ class Rig:
             "certificates": self.our_certificates if auth != "psk" else (),
             **(ours or {}),
         }
-        their = {
+        conn = {
             "ike": suite.theirs(version),
             "esp": suite.their_esp,
             "aggressive": mode == "aggressive",
@@ -173,18 +178,27 @@ class Rig:
         shown = "" if auth == "psk" else self.their_certificate
         return (
             Ours(version, (suite.ours(version, authentication),), (suite.our_esp,), **mine),
-            Conn("t", version, PEER, US, Auth(PEER, method, shown), Auth(US, method), **their),
+            replace(Conn("t", version, PEER, US, Auth(PEER, method, shown), Auth(US, method)), **conn),
         )
 
     @contextmanager
-    def tunnel(self, version: int, role: str, suite: Suite | None = None, **how: Any) -> Iterator[Conn]:
+    def tunnel(
+        self,
+        version: int,
+        role: str,
+        suite: Suite | None = None,
+        *,
+        settings: dict[str, Any] | None = None,
+        **how: Any,
+    ) -> Iterator[Conn]:
         """A tunnel that stands; it is gone at both ends afterwards, whatever happened."""
-        ours, conn = self.plan(version, role, suite, **how)
+        ours, conn = self.ours, conn = self.plan(version, role, suite, **how)
+        self.settings = settings or {}
         self.us.reset()
         self.us.drain()
         self.peer.load(conn)
         try:
-            self.us.configure(ours)
+            self.us.configure(ours, **self.settings)
             if role == "responder":
                 self.peer.initiate(conn)
             self.stands()
@@ -192,13 +206,13 @@ class Rig:
         finally:
             self.us.clear()
             self.peer.unload(conn)
-            self.until(lambda: not self.peer.sas(), "the peer has forgotten it")
+            self.until(lambda: not self.peer.sas("t"), "the peer has forgotten it")
 
-    def stands(self, within: float = 10.0) -> None:
+    def stands(self, within: float = DEADLINE) -> None:
         """Wait until both ends say that the tunnel is up, and we send by it."""
         self.until(lambda: self.us.up() and self.sender() and self.peer.up("t"), "the tunnel is up", within)
 
-    def until(self, condition: Any, what: str, within: float = 10.0) -> None:
+    def until(self, condition: Any, what: str, within: float = DEADLINE) -> None:
         self.us.until(condition, lambda: f"{what}\n{self.peer.sas()}\n{self.peer.tail()}", within)
 
     def spis(self) -> set[str]:
