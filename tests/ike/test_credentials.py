@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from dataclasses import replace
 
 import pki
@@ -47,10 +48,8 @@ def test_what_a_certificate_vouches_for() -> None:
         ("IPV4_ADDR", b"\x0a\0\0\1"),
         ("IPV6_ADDR", bytes.fromhex("20010db8000000000000000000000001")),
     }
-    assert verified.carries(Identity.of("GW.Example"))
-    assert verified.carries(Identity.of("10.0.0.1"))
-    assert not verified.carries(Identity.of("10.0.0.2"))
-    assert not verified.carries(Identity.of("gw"))
+    for text, carried in (("GW.Example", True), ("10.0.0.1", True), ("10.0.0.2", False), ("gw", False)):
+        assert any(one.same(Identity.of(text)) for one in verified.identities) == carried
 
 
 def test_a_certificate_without_a_subject_vouches_for_its_other_names() -> None:
@@ -194,6 +193,27 @@ def test_a_key_of_512_bits_and_signatures_with_sha_1() -> None:
     broken[-1] ^= 1
     with pytest.raises(CertificateError, match="bad signature"):
         trust.verify([bytes(broken)], wall + 10)
+
+
+def test_a_root_with_serial_number_0_warns_nobody() -> None:
+    """Old OpenSSL gave it to every root that signed itself."""
+    root = bytearray(pki.der(pki.root("zero").certificate))
+    assert root[8:14] == b"\xa0\3\2\1\2\2", "the version, then the serial number's tag and length"
+    size = root[14]
+    root[13 : 15 + size] = b"\2\1\0"
+    for length in (2, 6):
+        shorter = int.from_bytes(root[length : length + 2], "big") - size + 1
+        root[length : length + 2] = shorter.to_bytes(2, "big")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(CertificateError, match="untrusted issuer CN=zero"):
+            TRUST.verify([bytes(root)], pki.NOW)
+
+
+def test_names_in_reasons_are_harmless() -> None:
+    text = refusal(OTHER.issue("gw\nforged line", ends=pki.NOW - 1))
+    assert text.startswith("certificate of CN=gw\\x0aforged line expired on")
+    assert len(refusal(OTHER.issue("long " * 12, ends=pki.NOW - 1))) < 200
 
 
 # --- bounds ---

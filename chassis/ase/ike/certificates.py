@@ -9,7 +9,9 @@ that a peer has signed itself.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from ipaddress import IPv4Address, IPv6Address
@@ -30,6 +32,8 @@ MAX_OCTETS: Final = 16_384
 """Octets of one certificate."""
 MAX_KEY_BITS: Final = 8192
 """RSA keys beyond this only cost time."""
+MAX_NAME: Final = 120
+"""Characters of a name that are shown."""
 MAX_SIGNATURES: Final = 32
 """Signatures that are checked for one peer: names that all look alike can't make more work than this."""
 
@@ -80,10 +84,6 @@ class Verified:
     public_key: rsa.RSAPublicKey
     identities: tuple[Identity, ...]
 
-    def carries(self, identity: Identity) -> bool:
-        """Whether the certificate vouches for this identity."""
-        return any(identity.same(own) for own in self.identities)
-
 
 @dataclass(frozen=True, slots=True)
 class _Facts:
@@ -97,6 +97,15 @@ class _Facts:
     begins: float
     ends: float
     extensions: x509.Extensions
+
+
+@contextmanager
+def unwarned() -> Iterator[None]:
+    """Certificates are read in here: what `cryptography` warns of, such as the serial number 0 that old CAs gave
+    their roots, is harmless, and a peer is not to fill our standard error."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def load(der: bytes) -> x509.Certificate:
@@ -119,6 +128,11 @@ def verify(trusted: Sequence[x509.Certificate], ders: Sequence[bytes], wall: flo
 
     `wall` is in seconds since 1970. Raises CertificateError.
     """
+    with unwarned():
+        return _verify(trusted, ders, wall)
+
+
+def _verify(trusted: Sequence[x509.Certificate], ders: Sequence[bytes], wall: float) -> Verified:
     if not ders:
         raise CertificateError("no certificate received")
     if len(ders) > MAX_CERTIFICATES:
@@ -212,10 +226,13 @@ def _facts(certificate: x509.Certificate) -> _Facts:
 
 
 def _name(name: x509.Name) -> str:
+    """For people. Whoever made the name may not be trusted: no line breaks, and no more than fits a log line."""
     try:
-        return name.rfc4514_string() or "without a name"
+        text = name.rfc4514_string() or "without a name"
     except _MALFORMED:
         return "with a malformed name"
+    shown = "".join(one if one.isprintable() else f"\\x{ord(one):02x}" for one in text[:MAX_NAME])
+    return shown if len(text) <= MAX_NAME else f"{shown}..."
 
 
 def _public_key(facts: _Facts) -> rsa.RSAPublicKey:

@@ -82,6 +82,11 @@ class Credentials:
 
         A file of a self certificate may go on with the CA certificates above it.
         """
+        with certificates.unwarned():
+            return cls._read(records)
+
+    @classmethod
+    def _read(cls, records: Iterable[Certificate]) -> tuple[Credentials, list[str]]:
         problems: list[str] = []
         keys: dict[str, rsa.RSAPrivateKey] = {}
         trusted: dict[bytes, x509.Certificate] = {}
