@@ -272,4 +272,15 @@ def test_a_half_open_responder_gives_up() -> None:
     net.a.begin()
     net.run(10)
     net.nothing()
-    assert net.b.failures[0][0].text == "no IKE_AUTH came"
+    assert net.b.failures[0][0].text == "10.0.0.1 sent no IKE_AUTH"
+
+
+@pytest.mark.parametrize("refused", [False, True])
+@pytest.mark.parametrize("after", [0.0, 0.005, 0.015, 0.025, 0.035])
+def test_an_attempt_that_is_given_up_leaves_nothing(after: float, refused: bool) -> None:
+    net = Net(connection(A, B), connection(B, A, psk=b"another" if refused else b"a shared secret"))
+    session = net.a.begin()
+    net.run(after)
+    session.close("by the test", net.now)
+    net.run(60)
+    net.nothing()

@@ -214,17 +214,17 @@ def test_ah_cannot_pass_a_nat() -> None:
 
 def test_a_cookie_is_demanded_and_brought_back() -> None:
     net = Net(*both())
-    jar = Jar(net.random.randbytes)
+    jar = Jar(net.random.randbytes, net.now)
     demanded: list[bytes] = []
 
     def hook(sender: End, data: bytes, header: Header) -> float | None:
         if sender is net.a and header.exchange == 34:
-            path = Path(1, B, 500, A, 500)
-            cookie = jar.demand(data, header, path, net.now)
-            if cookie is not None:
-                demanded.append(cookie)
-                head = Header(header.spi_i, bytes(8), 0, 0x20, 34, 0x20, 0, 0)
-                answer = MessageV2(head, (Notify(N2.COOKIE, cookie),)).emit()
+            path, message = Path(1, B, 500, A, 500), MessageV2.parse(data)
+            if not jar.valid(message, path, net.now):
+                answer = jar.demand(message, path, net.now)
+                assert answer is not None
+                assert len(answer) < len(data)
+                demanded.append(answer)
                 net.at(net.now, lambda: net.a.receive(Path(1, A, 500, B, 500), answer))
                 return None
         return 0.0
@@ -237,19 +237,21 @@ def test_a_cookie_is_demanded_and_brought_back() -> None:
 
 
 def test_a_cookie_is_good_for_its_place_and_time_only() -> None:
-    jar = Jar(bytes)
+    jar = Jar(bytes, 0.0)
     path = Path(1, B, 500, A, 500)
     head = Header(b"initiate", bytes(8), 0, 0x20, 34, 0x08, 0, 0)
-    request = MessageV2(head, (Nonce(b"n" * 32),)).emit()
-    cookie = jar.demand(request, head, path, 0.0)
-    assert cookie is not None
-    again = MessageV2(head, (Notify(N2.COOKIE, cookie), Nonce(b"n" * 32))).emit()
-    assert jar.demand(again, head, path, 1.0) is None
-    assert jar.demand(again, head, replace(path, remote=A + 1), 1.0) is not None
-    assert jar.demand(again, replace(head, spi_i=b"somebody"), path, 1.0) is not None
-    assert jar.demand(again, head, path, 1.5 * ROTATION) is None
-    assert jar.demand(again, head, path, 4 * ROTATION) is not None
-    assert jar.demand(b"nonsense", head, path, 4 * ROTATION) is not None
+    request = MessageV2(head, (Nonce(b"n" * 32),))
+    answer = jar.demand(request, path, 0.0)
+    assert answer is not None
+    cookie = MessageV2.parse(answer).payloads[0]
+    again = MessageV2(head, (cookie, Nonce(b"n" * 32)))
+    assert not jar.valid(request, path, 1.0)
+    assert jar.valid(again, path, 1.0)
+    assert not jar.valid(again, replace(path, remote=A + 1), 1.0)
+    assert not jar.valid(replace(again, header=replace(head, spi_i=b"somebody")), path, 1.0)
+    assert jar.valid(again, path, 1.5 * ROTATION)
+    assert not jar.valid(again, path, 4 * ROTATION)
+    assert jar.demand(MessageV2(head, ()), path, 4 * ROTATION) is None
 
 
 # time

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Callable
-from math import inf
 
 from chassis.ase.ike.host import Path
-from chassis.ase.ike.payloads.errors import PayloadError
-from chassis.ase.ike.payloads.header import Header
-from chassis.ase.ike.payloads.numbers import N2
+from chassis.ase.ike.payloads.header import RESPONSE, VERSION_2, Header
+from chassis.ase.ike.payloads.numbers import N2, Exchange
 from chassis.ase.ike.payloads.v2 import MessageV2
 from chassis.ase.ike.payloads.v2_keys import Nonce
 from chassis.ase.ike.payloads.v2_notify import Notify
@@ -27,33 +25,32 @@ _MAC = 16
 class Jar:
     """The secret of an ASP and the one before. `random` gives octets; nothing is kept of a peer."""
 
-    def __init__(self, random: Callable[[int], bytes]) -> None:
+    def __init__(self, random: Callable[[int], bytes], now: float) -> None:
         self._random = random
         self._version = 0
-        self._secret = b""
+        self._secret = random(_SECRET)
         self._before = b""
-        self._since = -inf
+        self._since = now
 
-    def demand(self, data: bytes, header: Header, path: Path, now: float) -> bytes | None:
-        """The cookie that an IKE_SA_INIT request has to bring back before it is worked on; None when it brought a
-        good one. The answer that asks for it is shorter than any such request, so it does not amplify.
+    def demand(self, message: MessageV2, path: Path, now: float) -> bytes | None:
+        """The answer to an IKE_SA_INIT request that asks for a cookie; None where the request has no nonce.
 
-        A request that cannot be read, or has no nonce, gets a cookie that it can never bring back rightly.
+        It is shorter than any request that can be answered, so it does not amplify.
         """
         self._turn(now)
-        try:
-            payloads = MessageV2.parse(data).payloads
-        except PayloadError:
-            payloads = ()
-        nonce = next((one.value for one in payloads if isinstance(one, Nonce)), b"")
-        cookie = next((one.data for one in payloads if isinstance(one, Notify) and one.notify == N2.COOKIE), b"")
-        if nonce and self.valid(cookie, nonce, header.spi_i, path):
+        spi_i, nonce = message.header.spi_i, _nonce(message)
+        if not nonce:
             return None
-        return self._cookie(self._version, self._secret, header.spi_i, nonce, path)
+        cookie = self._cookie(self._version, self._secret, spi_i, nonce, path)
+        header = Header(spi_i, bytes(8), 0, VERSION_2, Exchange.IKE_SA_INIT, RESPONSE, 0, 0)
+        return MessageV2(header, (Notify(N2.COOKIE, cookie),)).emit()
 
-    def valid(self, cookie: bytes, nonce: bytes, spi_i: bytes, path: Path) -> bool:
-        """Whether we made this cookie, not long ago, for this nonce, SPI and address."""
-        if len(cookie) != 1 + _MAC:
+    def valid(self, message: MessageV2, path: Path, now: float) -> bool:
+        """Whether the request brings back a cookie that we made, not long ago, for its nonce, SPI and address."""
+        self._turn(now)
+        said = (one.data for one in message.payloads if isinstance(one, Notify) and one.notify == N2.COOKIE)
+        cookie, nonce = next(said, b""), _nonce(message)
+        if len(cookie) != 1 + _MAC or not nonce:
             return False
         if cookie[0] == self._version:
             secret = self._secret
@@ -63,7 +60,8 @@ class Jar:
             return False
         if not secret:
             return False
-        return hmac.compare_digest(self._cookie(cookie[0], secret, spi_i, nonce, path), cookie)
+        own = self._cookie(cookie[0], secret, message.header.spi_i, nonce, path)
+        return hmac.compare_digest(own, cookie)
 
     def _turn(self, now: float) -> None:
         age = now - self._since
@@ -78,3 +76,7 @@ class Jar:
     def _cookie(version: int, secret: bytes, spi_i: bytes, nonce: bytes, path: Path) -> bytes:
         place = path.remote.to_bytes(4, "big") + path.remote_port.to_bytes(2, "big")
         return bytes((version,)) + hmac.digest(secret, nonce + place + spi_i, "sha256")[:_MAC]
+
+
+def _nonce(message: MessageV2) -> bytes:
+    return next((one.value for one in message.payloads if isinstance(one, Nonce)), b"")

@@ -20,9 +20,10 @@ from chassis.ase.ike.v2.auth import AuthError
 from chassis.ase.ike.v2.children import install
 from chassis.ase.ike.v2.create import Made, Nonces, Offer, accept, answer, make_offer, pick
 from chassis.ase.ike.v2.exchange import Task
-from chassis.ase.ike.v2.ike_sa import Event
+from chassis.ase.ike.v2.ike_sa import Event, State
 from chassis.ase.ike.v2.informational import DeleteIke, DeleteSpis
 from chassis.ase.ike.v2.refused import Refused, name, refusal, syntax
+from chassis.net.address import format_address
 
 if TYPE_CHECKING:
     from chassis.ase.ike.v2.session import SessionV2
@@ -106,6 +107,12 @@ class Proving(Task):
         connection = session.connection
         assert connection is not None
         identity = next((one for one in payloads if isinstance(one, Id) and one.type == V2.ID_R), None)
+        if session.sa.state is not State.AUTH_SENT:
+            # Given up meanwhile. A peer that lets us in is told by the delete that waits for this answer.
+            self.abandoned(session)
+            if identity is None:
+                session.end(session.ending, now)
+            return
         if identity is None:
             error = refusal(payloads)
             text = "sent no identity" if error is None else f"refuses us: {name(error.notify)}"
@@ -152,7 +159,10 @@ class Proving(Task):
         if not tell:
             session.end(refused.text, now)
             return
+        if session.sa.state is State.DELETING:
+            return
         session.take(Event.CLOSE)
+        session.ending = refused.text
         session.deadline = now + session.host.settings.give_up
         session.put(DeleteIke(refused.text, N2.AUTHENTICATION_FAILED))
 
@@ -251,5 +261,5 @@ def _pair(
 
 def blame_silence(session: SessionV2) -> Blame:
     """Why a negotiation that nobody answered came to nothing."""
-    end = "no IKE_AUTH came" if not session.initiator else "the peer does not answer"
-    return Blame("no answer", end)
+    peer = format_address(session.path.remote)
+    return Blame("no answer", f"{peer} does not answer" if session.initiator else f"{peer} sent no IKE_AUTH")

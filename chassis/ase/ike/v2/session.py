@@ -367,8 +367,9 @@ class SessionV2:
     def silence(self, now: float) -> None:
         """The peer does not answer any more."""
         if self.sa.state in HALF_OPEN:
-            self.host.failed(self, ike_auth.blame_silence(self), now)
-            self.end("the peer does not answer", now)
+            blame = ike_auth.blame_silence(self)
+            self.host.failed(self, blame, now)
+            self.end(blame.text, now)
         elif self.sa.state is State.DELETING:
             self.end(self.ending, now)
         else:
