@@ -134,8 +134,6 @@ def static_fault(
     `holders` are the interfaces of the outer context that have the local address, `follows` the ports bound to
     them; a loopback needs none. `flash` has the certificates that negotiated tunnels may need.
     """
-    if tunnel.kind == "on-demand":
-        return ON_DEMAND
     if tunnel.shutdown:
         return SHUTDOWN
     context = config.contexts.get(tunnel.interface_context)

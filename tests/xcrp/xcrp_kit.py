@@ -16,6 +16,7 @@ from chassis.bus.records import CardState, Circuit, ManualSa, Route, Tunnel
 from chassis.bus.replication import Change
 from chassis.net.address import parse_prefix
 from chassis.xcrp.engine import Controller
+from chassis.xcrp.flash import FlashFile
 
 
 class FakeLineCard(Card):
@@ -49,6 +50,13 @@ class FakeAsp(Card):
         self.fresh = fresh
         self.up_tunnels: set[int] = set()
         self.changes: list[Change] = []
+        self.requests: list[Request] = []
+
+    def request(self, request: Request, now: float) -> list[Output] | None:
+        if request.name not in ("clear", "rekey", "ike"):
+            return None
+        self.requests.append(request)
+        return [ToController(Reply(request.number, {"asked": request.name}))]
 
     def held(self, hello: Hello) -> Hello:
         sas = tuple(SaState(number, 10, "in", "esp", 300, 0) for number in sorted(self.up_tunnels))
@@ -79,9 +87,15 @@ class Node:
     """The controller and its cards, with messages in flight and a clock of its own."""
 
     def __init__(
-        self, text: str, *, settings: dict[str, Any] | None = None, state: dict[str, bytes] | None = None
+        self,
+        text: str,
+        *,
+        settings: dict[str, Any] | None = None,
+        state: dict[str, bytes] | None = None,
+        flash: tuple[FlashFile, ...] = (),
     ) -> None:
         self.text = text
+        self.flash = flash
         self.settings = settings or {}
         self.state: dict[str, bytes] = {} if state is None else state
         self.now = 1000.0
@@ -113,6 +127,7 @@ class Node:
             startup=(self.text, "a.cfg"),
             settings=self.settings,
             now=self.now,
+            flash=self.flash,
         )
         self.perform(self.controller.start(self.now))
         for card in list(self.cards):
