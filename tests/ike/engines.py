@@ -1,0 +1,362 @@
+"""Two whole IKE engines in memory, on a fake clock, with a wire between them that a test can trouble."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from heapq import heappop, heappush
+from itertools import count
+from math import inf
+from random import Random
+from typing import Any
+
+from chassis.ase.ike.engine import Ike
+from chassis.ase.link import (
+    Configure,
+    FromIke,
+    IkeLog,
+    IkePacket,
+    IkeReply,
+    IkeRequest,
+    IkeState,
+    NoSa,
+    SaDelete,
+    SaInstall,
+    SaSeen,
+    SaSwitch,
+)
+from chassis.bus.records import (
+    Acl,
+    AclRule,
+    Certificate,
+    Context,
+    IkePolicy,
+    IkeProposal,
+    IpsecPolicy,
+    IpsecProposal,
+    Record,
+    Tunnel,
+    TunnelEntry,
+)
+
+START = 1000.0
+WALL = 1_750_000_000.0
+A, B = 0x0A000001, 0x0A000002
+CONTEXT = 7
+TUNNEL = 5
+
+
+@dataclass(frozen=True)
+class Ends:
+    """The configuration of one end, changed by `replace` where a test wants another one."""
+
+    local: int = A
+    remote: int = B
+    version: int = 2
+    connection: str = "both"
+    mode: str = "main"
+    proposals: tuple[IkeProposal, ...] = ()
+    suites: tuple[IpsecProposal, ...] = (IpsecProposal("child", False, "", "aes-128-cbc", "hmac-sha1-96", 86400),)
+    authentication: str = "pre-shared-key"
+    psk: bytes = b"secret of two"
+    pfs: int = 0
+    esn: bool = False
+    window: int = 64
+    lifetime: int = 86400
+    identity_local: str = ""
+    identity_remote: str = ""
+    remote_id: str = ""
+    validate: bool = False
+    keepalive: bool = False
+    rules: tuple[tuple[AclRule, ...], ...] = ((),)
+    certificates: tuple[Certificate, ...] = ()
+    wanted: bool = True
+    ready: bool = True
+    tunnel: int = TUNNEL
+
+    def records(self) -> tuple[Record, ...]:
+        proposals = self.proposals or (proposal(self.version, authentication=self.authentication),)
+        found: list[Record] = [
+            Context(CONTEXT, "outer", keepalive=self.keepalive),
+            IkePolicy(
+                CONTEXT,
+                f"policy{self.tunnel}",
+                self.version,
+                self.connection,
+                self.identity_local,
+                self.identity_remote,
+                self.mode,
+                self.authentication,
+                self.validate,
+                self.lifetime,
+                tuple(one.name for one in proposals),
+                bool(self.psk),
+                self.psk,
+            ),
+            IpsecPolicy("ipsec", self.window, self.pfs, tuple(one.name for one in self.suites), self.esn),
+            *proposals,
+            *self.suites,
+            *self.certificates,
+        ]
+        entries = []
+        for seq, rules in enumerate(self.rules, 1):
+            name = f"acl{seq}" if rules else ""
+            if rules:
+                found.append(Acl(1, name, rules))
+            entries.append(TunnelEntry(seq * 10, policy="ipsec", acl=name))
+        found.append(
+            Tunnel(
+                number=self.tunnel,
+                name=f"tunnel{self.tunnel}",
+                economical=True,
+                asp="asp 1/1",
+                circuit=0,
+                home="",
+                context=1,
+                outer_context=CONTEXT,
+                local=self.local,
+                remote=self.remote,
+                mtu=0,
+                df_bit="propagate",
+                queues=1,
+                entries=tuple(entries),
+                up=self.ready,
+                kind="static",
+                ike_policy=f"policy{self.tunnel}",
+                remote_id=self.remote_id,
+                wanted=self.wanted,
+            )
+        )
+        return tuple(found)
+
+
+def proposal(version: int, name: str = "ike", **values: Any) -> IkeProposal:
+    """The guide's default proposal, with what a test wants otherwise."""
+    return replace(
+        IkeProposal(name, version, 1, "hmac-sha1-96", "aes-128-cbc", "pre-shared-key", 86400, "hmac-sha1"),
+        **values,
+    )
+
+
+def other(ends: Ends) -> Ends:
+    """The far end of it: addresses, identities and rules mirrored."""
+    mirrored = tuple(
+        tuple(
+            replace(
+                rule,
+                source=rule.destination,
+                source_length=rule.destination_length,
+                source_port=rule.destination_port,
+                destination=rule.source,
+                destination_length=rule.source_length,
+                destination_port=rule.source_port,
+            )
+            for rule in rules
+        )
+        for rules in ends.rules
+    )
+    return replace(
+        ends,
+        local=ends.remote,
+        remote=ends.local,
+        identity_local=ends.identity_remote,
+        identity_remote=ends.identity_local,
+        rules=mirrored,
+    )
+
+
+@dataclass
+class End:
+    """One engine and what its data engine would hold."""
+
+    ike: Ike
+    local: int
+    pairs: dict[tuple[int, int], SaInstall] = field(default_factory=dict)
+    sending: dict[tuple[int, int], int] = field(default_factory=dict)
+    """Serial of the pair that sends, by (tunnel, entry)."""
+    seen: set[tuple[int, int]] = field(default_factory=set)
+    states: dict[int, IkeState] = field(default_factory=dict)
+    logs: list[Any] = field(default_factory=list)
+    replies: list[IkeReply] = field(default_factory=list)
+    sent: list[IkePacket] = field(default_factory=list)
+    deleted: list[SaDelete] = field(default_factory=list)
+    dead: bool = False
+
+    def wake(self) -> float:
+        return inf if self.dead else self.ike.wake()
+
+    def up(self, tunnel: int = TUNNEL) -> bool:
+        state = self.states.get(tunnel)
+        return state is not None and state.up
+
+    def rows(self) -> list[str]:
+        """Ids of the guide's log lines, in order."""
+        return [record.id for record in self.logs if record.id]
+
+    def texts(self) -> list[str]:
+        return [record.text for record in self.logs]
+
+    def sender(self, entry: int = 10, tunnel: int = TUNNEL) -> SaInstall | None:
+        serial = self.sending.get((tunnel, entry))
+        return None if serial is None else self.pairs.get((tunnel, serial))
+
+    def opens(self, spis: tuple[int, int]) -> tuple[int, int] | None:
+        """The pair whose inbound (AH, ESP) SPIs these are."""
+        for name, pair in self.pairs.items():
+            if (pair.inbound.ah_spi, pair.inbound.esp_spi) == spis:
+                return name
+        return None
+
+
+Trouble = Callable[[int, IkePacket, float], Iterable[float]]
+"""(sender's address, datagram, time): delays in seconds at which copies arrive; none for a lost one."""
+
+
+class Two:
+    """Both ends and the wire. `trouble` decides what becomes of each datagram."""
+
+    def __init__(
+        self, a: Ends, b: Ends, *, seed: int = 1, trouble: Trouble | None = None, **settings: Any
+    ) -> None:
+        self.now = START
+        self.trouble = trouble
+        self._random = Random(seed)
+        self._heap: list[tuple[float, int, End, Any]] = []
+        self._ids = count()
+        self.settings = settings
+        self.a, self.b = self._end(a), self._end(b)
+        self.ends = {a.local: self.a, b.local: self.b}
+        self.configure(self.a, a.records(), whole=True)
+        self.configure(self.b, b.records(), whole=True)
+
+    def _end(self, ends: Ends) -> End:
+        return End(
+            Ike(f"asp {ends.local & 15}/1", random=self._random.randbytes, wall_offset=WALL - START), ends.local
+        )
+
+    def mute(self, end: End) -> None:
+        """The ASP of an end is dead: nothing of it does anything any more."""
+        end.dead = True
+        end.pairs.clear()
+        end.sending.clear()
+
+    def restart(self, end: End, ends: Ends) -> End:
+        """The ASP of an end was killed and stands again."""
+        new = self._end(ends)
+        if end is self.a:
+            self.a = new
+        else:
+            self.b = new
+        self.ends[ends.local] = new
+        self.configure(new, ends.records(), whole=True)
+        return new
+
+    def configure(
+        self, end: End, put: tuple[Record, ...], delete: tuple[Any, ...] = (), *, whole: bool = False
+    ) -> None:
+        self.give(end, Configure(put, delete, whole, dict(self.settings) if whole else {}))
+
+    def give(self, end: End, message: Any) -> None:
+        """A message of an end's data engine, at once."""
+        self._took(end, end.ike.receive(message, self.now))
+
+    def ask(self, end: End, name: str, **arguments: Any) -> IkeReply:
+        self.give(end, IkeRequest(1, name, arguments))
+        return end.replies[-1]
+
+    def until(self, condition: Callable[[], bool], within: float = 60.0) -> bool:
+        """Let time pass until something is so; whether it came to be."""
+        deadline = self.now + within
+        while not condition():
+            if not self._step(deadline):
+                return condition()
+        return True
+
+    def run(self, seconds: float) -> None:
+        """Let time pass."""
+        deadline = self.now + seconds
+        while self._step(deadline):
+            pass
+
+    def packet(self, sender: End, entry: int = 10, tunnel: int = TUNNEL) -> bool:
+        """Whether a packet gets through just now: the SA that sends is there, and the other end can open it."""
+        receiver = self.b if sender is self.a else self.a
+        pair = sender.sender(entry, tunnel)
+        if pair is None:
+            self.give(sender, NoSa(tunnel, entry))
+            return False
+        name = receiver.opens((pair.outbound.ah_spi, pair.outbound.esp_spi))
+        if name is None:
+            return False
+        taken = receiver.pairs[name]
+        assert taken.inbound == pair.outbound, "both ends have the same keys"
+        if name not in receiver.seen:
+            receiver.seen.add(name)
+            if receiver.sending.get((name[0], taken.entry)) != name[1]:
+                self.give(receiver, SaSeen(*name))
+        return True
+
+    def _step(self, deadline: float) -> bool:
+        at = min(self._heap[0][0] if self._heap else inf, *(end.wake() for end in (self.a, self.b)))
+        if at > deadline:
+            self.now = deadline
+            return False
+        self.now = max(self.now, at)
+        if self._heap and self._heap[0][0] <= self.now:
+            _, _, end, message = heappop(self._heap)
+            if end in (self.a, self.b) and not end.dead:
+                self.give(end, message)
+        else:
+            for end in (self.a, self.b):
+                if end.wake() <= self.now:
+                    self._took(end, end.ike.on_timer(self.now))
+        return True
+
+    def _took(self, end: End, messages: list[FromIke]) -> None:
+        for message in messages:
+            if isinstance(message, IkePacket):
+                end.sent.append(message)
+                self._wire(end, message)
+            elif isinstance(message, SaInstall):
+                name = (message.tunnel, message.serial)
+                assert name not in end.pairs, "a serial is given once"
+                end.pairs[name] = message
+                if message.send:
+                    end.sending[message.tunnel, message.entry] = message.serial
+            elif isinstance(message, SaSwitch):
+                pair = end.pairs[message.tunnel, message.serial]
+                end.sending[message.tunnel, pair.entry] = message.serial
+            elif isinstance(message, SaDelete):
+                pair = end.pairs.pop((message.tunnel, message.serial))
+                end.deleted.append(message)
+                if end.sending.get((message.tunnel, pair.entry)) == message.serial:
+                    del end.sending[message.tunnel, pair.entry]
+            elif isinstance(message, IkeState):
+                end.states[message.tunnel] = message
+            elif isinstance(message, IkeLog):
+                end.logs.append(message.record)
+            elif isinstance(message, IkeReply):
+                end.replies.append(message)
+
+    def _wire(self, end: End, packet: IkePacket) -> None:
+        receiver = self.ends.get(packet.remote)
+        if receiver is None or not packet.data:
+            return
+        delays = [0.005] if self.trouble is None else self.trouble(end.local, packet, self.now)
+        arrived = IkePacket(
+            packet.context,
+            packet.remote,
+            packet.remote_port,
+            packet.local,
+            packet.local_port,
+            packet.data,
+        )
+        for delay in delays:
+            heappush(self._heap, (self.now + delay, next(self._ids), receiver, arrived))
+
+
+def agree(two: Two) -> None:
+    """Both ends hold the same pairs, and no SPI is held that no pair or negotiation has."""
+    mine = {(p.outbound, p.inbound) for p in two.a.pairs.values()}
+    theirs = {(p.inbound, p.outbound) for p in two.b.pairs.values()}
+    assert mine == theirs

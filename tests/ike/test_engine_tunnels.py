@@ -1,0 +1,186 @@
+"""What keeps a tunnel up: attempts and back-off, two that begin at once, restarts, changed configurations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from engines import TUNNEL, A, Ends, Two, agree, other
+
+from chassis.ase.link import IkePacket
+from chassis.bus.records import AclRule
+
+VERSIONS = pytest.mark.parametrize("version", [1, 2])
+
+
+def standing(ends: Ends, far: Ends | None = None, **settings: Any) -> Two:
+    two = Two(ends, far or other(ends), **settings)
+    assert two.until(lambda: two.a.up() and two.b.up(), 10), (two.a.texts(), two.b.texts())
+    two.run(15)
+    return two
+
+
+def usable(two: Two) -> bool:
+    return two.packet(two.a) and two.packet(two.b)
+
+
+@VERSIONS
+def test_both_begin_and_one_stays(version: int) -> None:
+    ends = Ends(version=version)
+    slow: dict[int, float] = {}
+
+    def trouble(sender: int, packet: IkePacket, now: float) -> Iterable[float]:
+        # Long enough under way that the shy end begins, too.
+        slow[sender] = now
+        return (0.4,)
+
+    two = Two(ends, other(ends), trouble=trouble)
+    assert two.until(lambda: usable(two), 20)
+    two.run(30)
+    agree(two)
+    assert len(two.a.pairs) == 1
+    assert len(two.ask(two.a, "sas").result["tunnels"][0]["ike"]) == 1
+    assert len(two.ask(two.b, "sas").result["tunnels"][0]["ike"]) == 1
+
+
+@VERSIONS
+def test_an_initiator_keeps_trying_with_growing_pauses(version: int) -> None:
+    ends = Ends(version=version, connection="initiator-only")
+
+    def silence(sender: int, packet: IkePacket, now: float) -> Iterable[float]:
+        return ()
+
+    two = Two(ends, other(ends), trouble=silence)
+    two.run(600)
+    starts = sorted({(packet.data[:8]) for packet in two.a.sent})
+    assert 4 <= len(starts) <= 30
+    assert not two.a.up()
+    assert "10.0.0.2" in two.a.states[TUNNEL].reason
+    two.trouble = None
+    assert two.until(lambda: usable(two), 120)
+
+
+@VERSIONS
+def test_a_killed_end_comes_back_and_its_peer_forgets_what_was(version: int) -> None:
+    ends = Ends(version=version)
+    far = other(ends)
+    for victim in ("a", "b"):
+        two = standing(ends, far)
+        dead = two.a if victim == "a" else two.b
+        two.mute(dead)
+        two.run(1)
+        two.restart(dead, ends if victim == "a" else far)
+        assert two.until(lambda two=two: usable(two), 2.0)
+        two.run(10)
+        agree(two)
+        assert len(two.a.pairs) == 1
+
+
+@VERSIONS
+def test_initial_contact_is_said_once_after_a_boot(version: int) -> None:
+    two = standing(Ends(version=version))
+    assert two.ask(two.a, "clear").result == {"cleared": 1}
+    assert two.until(lambda: usable(two), 5)
+    agree(two)
+
+
+@VERSIONS
+def test_clear_and_rekey(version: int) -> None:
+    two = standing(Ends(version=version))
+    before = two.a.sender()
+    assert two.ask(two.a, "rekey", tunnel=TUNNEL).result == {"begun": 1}
+    two.run(10)
+    assert two.a.sender() is not before
+    assert usable(two)
+    agree(two)
+    assert two.ask(two.b, "rekey", tunnel=TUNNEL, what="ike").result == {"begun": 1}
+    two.run(10)
+    assert usable(two)
+    agree(two)
+    assert two.ask(two.a, "rekey", tunnel=99).error
+
+
+@VERSIONS
+def test_a_peer_that_is_gone_is_noticed_with_keepalive_only(version: int) -> None:
+    for keepalive in (False, True):
+        ends = Ends(version=version, keepalive=keepalive)
+        two = standing(ends, **{"dpd-interval": 2.0, "dpd-tries": 3})
+        two.mute(two.b)
+        two.run(60)
+        assert two.a.up() is not keepalive
+        if keepalive:
+            assert not two.a.pairs
+            assert two.a.states[TUNNEL].reason
+
+
+@VERSIONS
+def test_a_tunnel_that_is_shut_down_says_good_bye(version: int) -> None:
+    ends = Ends(version=version, connection="initiator-only")
+    two = standing(ends, replace(other(ends), connection="responder-only"))
+    two.configure(two.a, replace(ends, wanted=False).records())
+    two.run(1)
+    assert not two.a.pairs
+    assert not two.b.pairs
+    assert not two.a.up()
+    assert not two.b.up()
+    two.configure(two.a, ends.records())
+    assert two.until(lambda: usable(two), 3)
+
+
+@VERSIONS
+def test_no_way_to_the_peer_keeps_what_stands(version: int) -> None:
+    ends = Ends(version=version)
+    two = standing(ends)
+    two.configure(two.a, replace(ends, ready=False).records())
+    two.run(5)
+    assert two.a.up()
+    two.configure(two.a, ends.records())
+    two.run(5)
+    assert usable(two)
+
+
+def rules(first: int) -> tuple[AclRule, ...]:
+    return (AclRule(10, -1, first << 24, 8, -1, 0x0B000000, 8, -1),)
+
+
+@VERSIONS
+def test_several_lines_each_have_their_pair_and_a_changed_list_is_negotiated_anew(version: int) -> None:
+    ends = Ends(version=version, rules=(rules(20), rules(21)), connection="initiator-only")
+    far = replace(other(ends), connection="responder-only")
+    two = standing(ends, far)
+    assert len(two.a.pairs) == 2
+    agree(two)
+    assert two.packet(two.a, 10)
+    assert two.packet(two.a, 20)
+    changed = replace(ends, rules=(rules(20), rules(22)))
+    two.configure(two.b, replace(other(changed), connection="responder-only").records())
+    two.configure(two.a, changed.records())
+    two.run(20)
+    agree(two)
+    pair = two.a.sender(20)
+    assert pair is not None
+    assert pair.rules[0].source == 22 << 24
+    assert len(two.a.pairs) == 2
+
+
+def test_strangers_are_asked_for_cookies_and_bounded() -> None:
+    ends = Ends()
+    two = Two(
+        replace(ends, wanted=False), other(ends), **{"half-open": 5, "half-open-most": 20, "half-open-peer": 10}
+    )
+    two.run(1)
+    attacker = Two(replace(ends, connection="initiator-only"), other(ends), seed=3)
+    first = attacker.a.sent[0] if attacker.a.sent else None
+    if first is None:
+        attacker.run(0.001)
+        first = attacker.a.sent[0]
+    sent = len(two.b.sent)
+    for number in range(1, 60):
+        spi = number.to_bytes(8, "big")
+        two.give(two.b, IkePacket(7, ends.remote, 500, A, 500, spi + first.data[8:]))
+    counts = two.ask(two.b, "statistics").result["total"]
+    assert counts["cookies demanded"] >= 40
+    answers = two.b.sent[sent:]
+    assert sum(len(one.data) for one in answers) <= 60 * len(first.data)
