@@ -20,10 +20,13 @@ _TSHARK_CIPHERS = {
 }
 """Names in Wireshark's table of IKEv2 keys; one that it does not know makes it refuse the whole file."""
 
+_UNCHECKED = "ANY 96-bits of Authentication [No Checking]"
+"""For an algorithm that Wireshark lacks. A row with it has to leave both SK_a empty, or the file is refused."""
+
 _TSHARK_INTEGRITY = {
     "hmac-md5-96": "HMAC_MD5_96 [RFC2403]",
     "hmac-sha1-96": "HMAC_SHA1_96 [RFC2404]",
-    "hmac-aes-xcbc": "ANY 96-bits of Authentication [No Checking]",
+    "hmac-aes-xcbc": _UNCHECKED,
     "hmac-sha-256-128": "HMAC_SHA2_256_128 [RFC4868]",
     "hmac-sha-384-192": "HMAC_SHA2_384_192 [RFC4868]",
     "hmac-sha-512-256": "HMAC_SHA2_512_256 [RFC4868]",
@@ -64,6 +67,8 @@ class Keyring:
         if encryption is None:
             return []
         integrity = self.choice.integrity
+        name = "NONE [RFC4306]" if integrity is None else _TSHARK_INTEGRITY[integrity.name]
+        sk_a = ("", "") if name == _UNCHECKED else (self.keys.ai.hex(), self.keys.ar.hex())
         return [
             {
                 "kind": "ikev2",
@@ -72,8 +77,8 @@ class Keyring:
                 "sk_ei": self.keys.ei.hex(),
                 "sk_er": self.keys.er.hex(),
                 "encryption": encryption,
-                "sk_ai": self.keys.ai.hex(),
-                "sk_ar": self.keys.ar.hex(),
-                "integrity": "NONE [RFC4306]" if integrity is None else _TSHARK_INTEGRITY[integrity.name],
+                "sk_ai": sk_a[0],
+                "sk_ar": sk_a[1],
+                "integrity": name,
             }
         ]
