@@ -55,7 +55,7 @@ PRFS = {
 
 @dataclass(frozen=True)
 class Suite:
-    """Algorithms of a tunnel by our names: IKE's (`prf` is version 2's; GCM has no integrity), ESP's, PFS (0: none)."""
+    """Algorithms of a tunnel by our names: IKE's (`prf` is version 2's), ESP's, the group of PFS (0: none)."""
 
     cipher: str = "aes-128-cbc"
     integrity: str = "hmac-sha1-96"

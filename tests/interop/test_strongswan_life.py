@@ -40,7 +40,7 @@ def anew(rig: Rig, step: Callable[[], object], what: str) -> None:
 
 
 def ike_anew(rig: Rig, step: Callable[[], object], what: str) -> None:
-    """Do something after which another IKE SA stands, and packets pass; version 1 keeps the old one for a while."""
+    """Do something after which another IKE SA stands, and packets pass; version 1 keeps the old one a while."""
     before = ike_ids(rig)
     step()
     rig.until(lambda: ike_ids(rig) - before, what)
