@@ -16,6 +16,7 @@ from chassis.ase.ike.payloads.numbers import N1, Exchange, Protocol
 from chassis.ase.ike.payloads.v1 import MessageV1, PayloadV1, emit_payloads
 from chassis.ase.ike.payloads.v1_notify import Delete, Notify
 from chassis.ase.ike.payloads.v1_opaque import Hash
+from chassis.ase.ike.v1 import succession
 from chassis.ase.ike.v1.faults import notify_name
 from chassis.ase.ike.v1.handshake import Incoming, in_clear, is_encrypted
 
@@ -109,14 +110,14 @@ def _notified(session: SessionV1, one: Notify, message: Incoming) -> None:
         pass  # Any protected message is a sign of life; `heard_from` has noted it.
     elif one.notify == N1.INITIAL_CONTACT:
         if session.established:
-            session.peer_began_anew(now)
+            succession.peer_began_anew(session, now)
     elif one.is_error:
         name = notify_name(one.notify)
         if session.may_speak(now):
             session.log("ikev1-received-notify", {"notify": name}, now)
         blame = Blame("refused by the peer", f"the peer refuses: {name}")
         if session.established:
-            session.quick_refused(one.spi, blame, now)
+            session.negotiations.refused(one.spi, blame, now)
         else:
             session.fail(blame, now)
 
@@ -126,7 +127,7 @@ def _deleted(session: SessionV1, one: Delete, now: float) -> None:
         return
     if one.protocol == Protocol.IKE:
         for spi in one.spis[:MOST_SPIS]:
-            session.isakmp_deleted(spi, now)
+            succession.isakmp_deleted(session, spi, now)
         return
     if one.protocol not in (Protocol.AH, Protocol.ESP):
         return
@@ -135,4 +136,4 @@ def _deleted(session: SessionV1, one: Delete, now: float) -> None:
         if session.may_speak(now):
             values = {"protocol": name, "spi": int.from_bytes(spi, "big")}
             session.log(f"ikev1-delete-received-{name.lower()}", values, now)
-        session.pair_deleted(one.protocol, spi, now)
+        succession.pair_deleted(session, one.protocol, spi, now)

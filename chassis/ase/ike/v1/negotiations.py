@@ -259,15 +259,15 @@ class Negotiations:
             if resend is None or resend.due > now or resend.fire(session.host, session.host.settings):
                 continue
             if one.initiator:
-                quick.give_up(session, one, Blame("timeout", "the peer does not answer a quick mode"), now)
+                quick.give_up(session, one, Blame("timeout", f"{session.peer} does not answer a quick mode"), now)
                 if session.heard < now - _patience(session):
                     # Not a word in all that time: the peer has lost this SA, or is gone.
-                    session.peer_is_dead("the peer does not answer", now)
+                    session.peer_is_dead(f"{session.peer} does not answer", now)
                     return
             else:
                 # The peer may have given it up for one that crossed it: then the line has what it needs.
                 served = one.line is not None and session.pairs.serves(one.line.seq)
-                blame = None if served else Blame("timeout", "the peer did not confirm a quick mode")
+                blame = None if served else Blame("timeout", f"{session.peer} did not confirm a quick mode")
                 quick.give_up(session, one, blame, now)
             self.drain(now)
 

@@ -20,14 +20,15 @@ from chassis.ase.ike.payloads.numbers import N1, Exchange, Protocol
 from chassis.ase.ike.payloads.v1 import MessageV1, PayloadV1
 from chassis.ase.ike.payloads.v1_identity import Id
 from chassis.ase.ike.payloads.v1_notify import Delete, Notify
-from chassis.ase.ike.v1 import aggressive, informational, main
+from chassis.ase.ike.v1 import aggressive, describing, informational, main, succession
 from chassis.ase.ike.v1.dpd import Detector
 from chassis.ase.ike.v1.faults import Stop, malformed
 from chassis.ase.ike.v1.handshake import NO_COOKIE, Handshake, Incoming
 from chassis.ase.ike.v1.negotiations import Negotiations
-from chassis.ase.ike.v1.pairs import LINGER, PATIENCE, Pairs
+from chassis.ase.ike.v1.pairs import Pairs
 from chassis.ase.ike.v1.phase1 import STANDING, TABLE, Event, State
 from chassis.ase.ike.v1.resending import Answered, Resend, digest
+from chassis.net.address import format_address
 
 Handler = Callable[["SessionV1", Incoming], Event | None]
 
@@ -76,18 +77,18 @@ class SessionV1:
         self.heir: SessionV1 | None = None
         self.heard = -inf
         """When the last message came in that only the peer can have made."""
-        self._renewal: SessionV1 | None = None
-        self._void = False
+        self.renewal: SessionV1 | None = None
+        self.void = False
         self._answered = Answered()
         self._bad: list[bytes] = []
         self._resend: Resend | None = None
         self._blame: Blame | None = None
         self._deadline = inf
-        self._born = 0.0
+        self.born = 0.0
         """When its first message was sent or came in."""
-        self._stood = inf
-        self._soft = self._hard = self._retire = self._keepalive = inf
-        self._detector: Detector | None = None
+        self.stood = inf
+        self.soft = self.hard = self.retire = self._keepalive = inf
+        self.detector: Detector | None = None
         self._used: dict[int, None] = {}
         self._spoken = (-1, 0)
 
@@ -111,7 +112,7 @@ class SessionV1:
     def start(self, now: float) -> None:
         connection = self.connection
         assert connection is not None
-        self._born = now
+        self.born = now
         self._deadline = now + self.host.settings.give_up
         self.host.count("begun")
         begin = aggressive.begin if self.handshake.mode == Exchange.AGGRESSIVE_MODE else main.begin
@@ -122,7 +123,7 @@ class SessionV1:
             return
         message = Incoming(bytes(data), header, path, now)
         if self._deadline == inf and self.state is State.IDLE:
-            self._born = now
+            self.born = now
             self._deadline = now + self.host.settings.give_up
             self.host.count("begun")
         if header.exchange in UNSUPPORTED:
@@ -226,23 +227,17 @@ class SessionV1:
         rest = self.rest(lifetime)
         self._resend = None
         self._deadline = inf
-        self.heard = self._stood = now
-        self._hard = now + lifetime
-        self._soft = self._hard - (rest if self.initiator else rest / 2)
+        self.heard = self.stood = now
+        self.hard = now + lifetime
+        self.soft = self.hard - (rest if self.initiator else rest / 2)
         if handshake.behind_nat:
             self._keepalive = now + settings.nat_keepalive
         if connection.keepalive and handshake.dpd:
-            first = int.from_bytes(host.random(4), "big") >> 1
-            self._detector = Detector(settings.dpd_interval, settings.dpd_tries, first)
-            self._detector.rest(now)
+            self._detect(now)
         host.count("done")
         if handshake.peer_contact:
-            self.peer_began_anew(now)
-        for elder in self.siblings():
-            if self._yields_to(elder):
-                self.succeeded_by(elder, now)
-            else:
-                elder.succeeded_by(self, now)
+            succession.peer_began_anew(self, now)
+        succession.stands(self, now)
         host.up(self, now)
         if self.closed:
             return
@@ -301,12 +296,12 @@ class SessionV1:
             return inf
         return min(
             self._deadline,
-            self._soft,
-            self._hard,
-            self._retire,
+            self.soft,
+            self.hard,
+            self.retire,
             self._keepalive,
             inf if self._resend is None else self._resend.due,
-            inf if self._detector is None else self._detector.due,
+            inf if self.detector is None else self.detector.due,
             self.negotiations.wake(),
             self.pairs.wake(),
         )
@@ -315,11 +310,11 @@ class SessionV1:
         if self.closed:
             return
         if now >= self._deadline:
-            self.fail(self._blame or Blame("timeout", "the peer does not answer"), now)
+            self.fail(self._blame or Blame("timeout", f"{self.peer} does not answer"), now)
             return
         resend = self._resend
         if resend is not None and now >= resend.due and not resend.fire(self.host, self.host.settings):
-            self.fail(self._blame or Blame("timeout", "the peer does not answer"), now)
+            self.fail(self._blame or Blame("timeout", f"{self.peer} does not answer"), now)
             return
         if self.established:
             self._standing_timers(now)
@@ -329,26 +324,33 @@ class SessionV1:
         self.negotiations.on_timer(now)
         if self.closed:
             return
-        if now >= self._hard:
+        if now >= self.hard:
             self.close("its lifetime ended", now)
             return
-        if now >= self._retire:
+        if now >= self.retire:
             if not self.negotiations.busy:
                 self.close("succeeded by another IKE SA", now)
                 return
-            self._retire = now + 1.0
-        if now >= self._soft:
+            self.retire = now + 1.0
+        if now >= self.soft:
             self.rekey(now)
         if now >= self._keepalive:
             self._keepalive = now + self.host.settings.nat_keepalive
             self.host.send(self.path, b"")
-        if self._detector is not None and now >= self._detector.due:
-            self._probe(self._detector, now)
+        if self.detector is not None and now >= self.detector.due:
+            self._probe(self.detector, now)
+
+    def _detect(self, now: float) -> None:
+        """Dead peer detection begins."""
+        settings = self.host.settings
+        first = int.from_bytes(self.host.random(4), "big") >> 1
+        self.detector = Detector(settings.dpd_interval, settings.dpd_tries, first)
+        self.detector.rest(now)
 
     def _probe(self, detector: Detector, now: float) -> None:
         number = detector.probe(now)
         if number is None:
-            self.peer_is_dead("the peer does not answer", now)
+            self.peer_is_dead(f"{self.peer} does not answer", now)
             return
         spi = self.handshake.cky_i + self.handshake.cky_r
         self.host.count("probes")
@@ -356,7 +358,7 @@ class SessionV1:
 
     def peer_is_dead(self, reason: str, now: float) -> None:
         """Everything that was made with the peer goes; nobody is there to be told."""
-        self._void = True
+        self.void = True
         self.close(reason, now, tell=False)
 
     # --- what the engine asks ---
@@ -374,18 +376,18 @@ class SessionV1:
         connection = self.connection
         settings = self.host.settings
         if not self.established or connection is None or self.heir is not None:
-            self._soft = inf
+            self.soft = inf
             return
-        self._soft = now + settings.give_up + settings.backoff[0]
-        if self._renewal is not None and not self._renewal.closed and not self._renewal.established:
+        self.soft = now + settings.give_up + settings.backoff[0]
+        if self.renewal is not None and not self.renewal.closed and not self.renewal.established:
             return
         if not connection.initiates:
-            self._soft = inf
+            self.soft = inf
             self.host.say("info", "the peer is to begin the next phase 1", self, self.path, now)
             return
-        self._renewal = SessionV1.initiate(self.host, connection, self.path)
-        self._renewal.start(now)
-        self.host.adopt(self._renewal)
+        self.renewal = SessionV1.initiate(self.host, connection, self.path)
+        self.renewal.start(now)
+        self.host.adopt(self.renewal)
 
     def drop(self, serial: int, reason: str, now: float) -> None:
         pair = self.pairs.by_serial(serial)
@@ -397,17 +399,11 @@ class SessionV1:
             return
         if self.established:
             self.negotiations.stop(now)
-            siblings = self.siblings()
-            heir = None if self._void else next((one for one in reversed(siblings) if not one._void), None)
-            if heir is not None:
-                heir.inherit(self, now)
+            succession.hand_on(self, now)
             for pair in list(self.pairs.all):
                 self.pairs.remove(pair, reason, now, tell=tell)
             if tell:
                 self.tell((informational.delete(self),), now)
-            for one in siblings:
-                if one.heir is self:
-                    one.left_alone(now)
         self.take(Event.CLOSE)
         self.host.down(self, reason, now)
 
@@ -425,90 +421,26 @@ class SessionV1:
 
     def alive(self, now: float) -> None:
         self.heard = now
-        if self._detector is not None:
-            self._detector.rest(now)
+        if self.detector is not None:
+            self.detector.rest(now)
 
     def configured(self, connection: Connection, now: float) -> None:
         self.connection = connection
         if not connection.keepalive:
-            self._detector = None
-        elif self._detector is None and self.established and self.handshake.dpd:
-            settings = self.host.settings
-            first = int.from_bytes(self.host.random(4), "big") >> 1
-            self._detector = Detector(settings.dpd_interval, settings.dpd_tries, first)
-            self._detector.rest(now)
+            self.detector = None
+        elif self.detector is None and self.established and self.handshake.dpd:
+            self._detect(now)
 
-    # --- one SA after the other ---
+    # --- for the exchanges ---
 
     def siblings(self) -> list[SessionV1]:
+        """Other sessions of the connection that stand, oldest first."""
         found = [one for one in self.host.siblings(self) if isinstance(one, SessionV1)]
         return [one for one in found if one is not self and one.established]
 
-    def _yields_to(self, elder: SessionV1) -> bool:
-        """Of two SAs that both ends began at once the one stays that the end with the lower address began."""
-        if elder.initiator == self.initiator or elder._stood < self._born:
-            return False
-        return self.initiator != (self.path.local < self.path.remote)
-
-    def succeeded_by(self, heir: SessionV1, now: float) -> None:
-        """A newer SA of the connection stands: it has our pairs, and we go once nothing is under way any more."""
-        self.heir = heir
-        self._renewal = None
-        self._soft = inf
-        # Who began the newer SA ends the older one; the other end only makes sure that it goes some time.
-        spread = self.host.random(1)[0] / 255
-        self._retire = now + (LINGER if heir.initiator else PATIENCE * (1 + spread))
-        self.take(Event.SUCCESSOR)
-        heir.inherit(self, now)
-        self.host.changed(self)
-
-    def inherit(self, elder: SessionV1, now: float) -> None:
-        """Take over what an older SA of the connection has."""
-        self.pairs.take_over(elder.pairs.give_away(), now)
-        self.negotiations.take_over(elder.negotiations)
-        self.host.changed(self)
-
-    def left_alone(self, now: float) -> None:
-        """The successor is gone, and this SA still stands."""
-        self.heir = None
-        self._retire = inf
-        self._soft = now + 1.0
-        self.take(Event.ALONE)
-        self.host.changed(self)
-
-    def peer_began_anew(self, now: float) -> None:
-        """INITIAL-CONTACT: the peer does not know any more what was made before it began this SA.
-
-        Two ends that begin at once may both say so: an SA that came to stand meanwhile is not meant.
-        """
-        younger = False
-        for elder in self.siblings():
-            if elder._stood < self._born:
-                elder._void = True
-                elder.close("the peer began anew", now, tell=False)
-                self.host.changed(elder)
-            else:
-                younger = True
-        for pair in [one for one in self.pairs.all if one.born < self._born]:
-            self.pairs.remove(pair, "the peer began anew", now, tell=False)
-        if not younger:
-            self.host.contacted(self, now)
-
-    def isakmp_deleted(self, cookies: bytes, now: float) -> None:
-        """The peer deleted this SA, or another one of the connection."""
-        for one in (self, *self.siblings()):
-            if one.handshake.cky_i + one.handshake.cky_r == cookies:
-                one.close("deleted by the peer", now, tell=False)
-                if one is not self:
-                    self.host.changed(one)
-                return
-
-    def pair_deleted(self, protocol: int, spi: bytes, now: float) -> None:
-        """The peer deleted the SA that we send by with this SPI."""
-        for one in (self, *self.siblings()):
-            one.pairs.deleted(protocol, spi, now)
-
-    # --- for the exchanges ---
+    @property
+    def peer(self) -> str:
+        return format_address(self.path.remote)
 
     @property
     def keys(self) -> SkeyId:
@@ -569,42 +501,10 @@ class SessionV1:
             if self.handshake.peer_behind_nat and message.path.encapsulated:
                 self.path = message.path
 
-    def quick_refused(self, spi: bytes, blame: Blame, now: float) -> None:
-        self.negotiations.refused(spi, blame, now)
-
     # --- for people ---
 
     def describe(self) -> dict[str, Any]:
-        handshake, connection = self.handshake, self.connection
-        chosen = handshake.choice
-        result: dict[str, Any] = {
-            "version": 1,
-            "mode": "aggressive" if handshake.mode == Exchange.AGGRESSIVE_MODE else "main",
-            "state": self.state.value,
-            "initiator": self.initiator,
-            "cookie_i": handshake.cky_i.hex(),
-            "cookie_r": handshake.cky_r.hex(),
-            "nat": {"local": handshake.behind_nat, "remote": handshake.peer_behind_nat},
-            "dpd": self._detector is not None,
-        }
-        if connection is not None:
-            result["tunnel"] = connection.name
-            result["identity_local"] = str(connection.identity)
-        if self.identity is not None:
-            result["identity_remote"] = str(self.identity)
-        if chosen is not None:
-            proposal = chosen.proposal
-            result["algorithms"] = {
-                "cipher": proposal.encryption_algorithm,
-                "integrity": proposal.authentication_algorithm,
-                "group": proposal.dh_group,
-                "authentication": proposal.authentication,
-            }
-        if self.established:
-            result["lifetime"] = chosen.lifetime if chosen is not None else 0
-            result["ends"] = self._hard
-            result["children"] = self.pairs.describe()
-        return result
+        return describing.describe(self)
 
     def secrets(self) -> list[dict[str, str]]:
         chain = self.handshake.chain
