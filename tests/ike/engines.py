@@ -224,6 +224,8 @@ class Two:
         self._heap: list[tuple[float, int, End, Any]] = []
         self._ids = count()
         self.settings = settings
+        self.flown = self.unsent = 0
+        self.lost: list[tuple[float, int]] = []
         self.a, self.b = self._end(a), self._end(b)
         self.ends = {a.local: self.a, b.local: self.b}
         self.configure(self.a, a.records(), whole=True)
@@ -296,6 +298,27 @@ class Two:
                 self.give(receiver, SaSeen(*name))
         return True
 
+    def flow(self, sender: End, entry: int = 10, tunnel: int = TUNNEL, delay: float = 0.005) -> None:
+        """A packet leaves now by the pair that sends, and arrives later: `lost` counts those that nobody opens."""
+        pair = sender.sender(entry, tunnel)
+        self.flown += 1
+        if pair is None:
+            self.unsent += 1
+            return
+        receiver = self.b if sender is self.a else self.a
+        heappush(self._heap, (self.now + delay, next(self._ids), receiver, pair))
+
+    def _arrived(self, receiver: End, pair: SaInstall) -> None:
+        name = receiver.opens((pair.outbound.ah_spi, pair.outbound.esp_spi))
+        if name is None:
+            self.lost.append((self.now, receiver.local))
+            return
+        taken = receiver.pairs[name]
+        assert taken.inbound == pair.outbound, "both ends have the same keys"
+        if name not in receiver.seen and receiver.sending.get((name[0], taken.entry)) != name[1]:
+            receiver.seen.add(name)
+            self.give(receiver, SaSeen(*name))
+
     def _step(self, deadline: float) -> bool:
         at = min(self._heap[0][0] if self._heap else inf, *(end.wake() for end in (self.a, self.b)))
         if at > deadline:
@@ -305,7 +328,10 @@ class Two:
         if self._heap and self._heap[0][0] <= self.now:
             _, _, end, message = heappop(self._heap)
             if end in (self.a, self.b) and not end.dead:
-                self.give(end, message)
+                if isinstance(message, SaInstall):
+                    self._arrived(end, message)
+                else:
+                    self.give(end, message)
         else:
             for end in (self.a, self.b):
                 if end.wake() <= self.now:

@@ -186,6 +186,11 @@ class Ike:
     def release(self, spis: Mapping[int, bytes]) -> None:
         self._spis.difference_update(spis.values())
 
+    @property
+    def spis_held(self) -> int:
+        """Inbound SPIs that are taken: as many as live pairs and negotiations have."""
+        return len(self._spis)
+
     def serial(self, tunnel: int) -> int:
         serial = self._serials[tunnel] = self._serials.get(tunnel, 0) + 1
         return serial
