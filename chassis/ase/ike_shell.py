@@ -25,12 +25,11 @@ _encode_to, _decode_to = carrier(ToIke)
 _encode_from, _decode_from = carrier(FromIke)
 
 
-def start(env: Environment) -> tuple[Pipe, int]:
-    """Fork the process; the data engine's end of the pipe, and its process number."""
+def start(env: Environment) -> Pipe:
+    """Fork the process; the data engine's end of the pipe."""
     ours, its = socket.socketpair()
     parent = os.getpid()
-    pid = os.fork()
-    if pid == 0:
+    if os.fork() == 0:
         status = 1
         try:
             die_with_parent(parent)
@@ -39,7 +38,7 @@ def start(env: Environment) -> tuple[Pipe, int]:
         finally:
             os._exit(status)
     its.close()
-    return Pipe(ours, _encode_to, _decode_from), pid
+    return Pipe(ours, _encode_to, _decode_from)
 
 
 def _run(env: Environment, pipe: Pipe) -> int:

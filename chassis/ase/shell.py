@@ -1,18 +1,75 @@
-"""The ASP's process: the card's shell, and the mapped file with the state of its SAs."""
+"""The ASP's process: the card's shell, the mapped file with the state of its SAs, and the IKE process under it."""
 
 from __future__ import annotations
 
 import os
+import sys
 
+import zmq
+
+from chassis.ase import ike_shell
 from chassis.ase.engine import Asp
 from chassis.ase.ipsec.state import FILE_SIZE
+from chassis.ase.pipe import Pipe, PipeClosed
 from chassis.bus import endpoints
 from chassis.bus.card_shell import CardShell
+from chassis.bus.counters import Counters
+from chassis.bus.engine import ToIke
 from chassis.bus.environment import Environment, map_file
+
+
+class AspShell(CardShell):
+    """Carries messages between the data engine and IKE. Without its IKE process an ASP is dead."""
+
+    def __init__(self, env: Environment, engine: Asp, counters: Counters, pipe: Pipe) -> None:
+        super().__init__(env, engine, counters)
+        self._asp = engine
+        self._pipe = pipe
+        self._stands = False
+        self._writing = False
+        self.handlers[ToIke] = self._to_ike
+        self.loop.add(pipe.socket, self._ike_ready)
+
+    def _to_ike(self, output: ToIke) -> None:
+        dropped = self._pipe.dropped
+        try:
+            self._pipe.send(output.message)
+        except PipeClosed as error:
+            self._end(error)
+        if self._pipe.dropped != dropped:
+            self.counters.add("drop ike busy")
+        self._watch()
+
+    def _ike_ready(self, now: float) -> None:
+        try:
+            self._pipe.flush()
+            messages = self._pipe.receive()
+        except PipeClosed as error:
+            self._end(error)
+        if messages and not self._stands:
+            self._stands = True
+            self.perform(self._asp.ike_connected(now))
+        for message in messages:
+            self.perform(self._asp.from_ike(message, now))
+        self._watch()
+
+    def _watch(self) -> None:
+        """Be told when the pipe takes more, while something waits for it."""
+        if self._pipe.pending == self._writing:
+            return
+        self._writing = self._pipe.pending
+        self.loop.remove(self._pipe.socket)
+        flags = zmq.POLLIN | zmq.POLLOUT if self._writing else zmq.POLLIN
+        self.loop.add(self._pipe.socket, self._ike_ready, flags)
+
+    def _end(self, error: PipeClosed) -> None:
+        sys.exit(f"{self.env.card}: no IKE: {error}")
 
 
 def run(env: Environment) -> int:
     """The process of an ASP, until it is told to end."""
+    # Forked before there are sockets and threads that a child would have half of.
+    pipe = ike_shell.start(env)
     state, fresh = map_file(env.state / f"{endpoints.compact(env.card)}.sa", FILE_SIZE)
     counters = env.counters()
     engine = Asp(
@@ -24,4 +81,4 @@ def run(env: Environment) -> int:
         fresh=fresh,
         random=os.urandom,
     )
-    return CardShell(env, engine, counters).run()
+    return AspShell(env, engine, counters, pipe).run()
