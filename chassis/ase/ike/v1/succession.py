@@ -1,0 +1,98 @@
+"""One ISAKMP SA after the other: in version 1 pairs outlive the SA that they were negotiated under.
+
+A new phase 1 of a connection takes the pairs over at both ends; who began it deletes the older SA a little later.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from typing import TYPE_CHECKING
+
+from chassis.ase.ike.v1.pairs import LINGER, PATIENCE
+from chassis.ase.ike.v1.phase1 import Event
+
+if TYPE_CHECKING:
+    from chassis.ase.ike.v1.session import SessionV1
+
+
+def stands(session: SessionV1, now: float) -> None:
+    """This SA has come to stand beside older ones of its connection, whose pairs it takes over.
+
+    Of two SAs that both ends began at once the one stays that the end with the lower address began.
+    """
+    for elder in session.siblings():
+        at_once = elder.initiator != session.initiator and elder.stood >= session.born
+        if at_once and session.initiator != (session.path.local < session.path.remote):
+            succeed(session, elder, now)
+        else:
+            succeed(elder, session, now)
+
+
+def succeed(elder: SessionV1, heir: SessionV1, now: float) -> None:
+    """`heir` has the pairs from now on, and `elder` goes once nothing is under way any more."""
+    elder.heir = heir
+    elder.renewal = None
+    elder.soft = inf
+    # Who began the newer SA ends the older one; the other end only makes sure that it goes some time.
+    spread = elder.host.random(1)[0] / 255
+    elder.retire = now + (LINGER if heir.initiator else PATIENCE * (1 + spread))
+    elder.take(Event.SUCCESSOR)
+    inherit(heir, elder, now)
+    elder.host.changed(elder)
+
+
+def inherit(heir: SessionV1, elder: SessionV1, now: float) -> None:
+    """Take over what another SA of the connection has."""
+    heir.pairs.take_over(elder.pairs.give_away(), now)
+    heir.negotiations.take_over(elder.negotiations)
+    heir.host.changed(heir)
+
+
+def hand_on(session: SessionV1, now: float) -> None:
+    """A session ends: another SA of the connection has its pairs, if one stands, and may have no successor now."""
+    siblings = session.siblings()
+    heir = None if session.void else next((one for one in reversed(siblings) if not one.void), None)
+    if heir is not None:
+        inherit(heir, session, now)
+    for one in siblings:
+        if one.heir is session:
+            one.heir = None
+            one.retire = inf
+            one.soft = now + 1.0
+            one.take(Event.ALONE)
+            one.host.changed(one)
+
+
+def peer_began_anew(session: SessionV1, now: float) -> None:
+    """INITIAL-CONTACT: the peer does not know any more what was made before it began this SA.
+
+    Two ends that begin at once may both say so: an SA that came to stand meanwhile is not meant.
+    """
+    younger = False
+    for elder in session.siblings():
+        if elder.stood < session.born:
+            elder.void = True
+            elder.close("the peer began anew", now, tell=False)
+            session.host.changed(elder)
+        else:
+            younger = True
+    for pair in [one for one in session.pairs.all if one.born < session.born]:
+        session.pairs.remove(pair, "the peer began anew", now, tell=False)
+    if not younger:
+        session.host.contacted(session, now)
+
+
+def isakmp_deleted(session: SessionV1, cookies: bytes, now: float) -> None:
+    """The peer deleted this SA, or another one of the connection."""
+    for one in (session, *session.siblings()):
+        if one.handshake.cky_i + one.handshake.cky_r == cookies:
+            one.close("deleted by the peer", now, tell=False)
+            if one is not session:
+                session.host.changed(one)
+            return
+
+
+def pair_deleted(session: SessionV1, protocol: int, spi: bytes, now: float) -> None:
+    """The peer deleted the SA that we send by with this SPI, under whichever SA the pair is now."""
+    for one in (session, *session.siblings()):
+        one.pairs.deleted(protocol, spi, now)
