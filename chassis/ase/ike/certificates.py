@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.x509.oid import ExtensionOID
 
-from chassis.ase.ike.identity import Identity
+from chassis.ase.ike.identity import Identity, printable
 from chassis.ase.ike.payloads.numbers import IdType
 
 MAX_CERTIFICATES: Final = 10
@@ -32,8 +32,6 @@ MAX_OCTETS: Final = 16_384
 """Octets of one certificate."""
 MAX_KEY_BITS: Final = 8192
 """RSA keys beyond this only cost time."""
-MAX_NAME: Final = 120
-"""Characters of a name that are shown."""
 MAX_SIGNATURES: Final = 32
 """Signatures that are checked for one peer: names that all look alike can't make more work than this."""
 
@@ -226,13 +224,10 @@ def _facts(certificate: x509.Certificate) -> _Facts:
 
 
 def _name(name: x509.Name) -> str:
-    """For people. Whoever made the name may not be trusted: no line breaks, and no more than fits a log line."""
     try:
-        text = name.rfc4514_string() or "without a name"
+        return printable(name.rfc4514_string()) or "without a name"
     except _MALFORMED:
         return "with a malformed name"
-    shown = "".join(one if one.isprintable() else f"\\x{ord(one):02x}" for one in text[:MAX_NAME])
-    return shown if len(text) <= MAX_NAME else f"{shown}..."
 
 
 def _public_key(facts: _Facts) -> rsa.RSAPublicKey:

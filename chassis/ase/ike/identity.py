@@ -19,6 +19,16 @@ _TYPES: Final = frozenset(IdType)
 _TEXT: Final = frozenset((IdType.FQDN, IdType.USER_FQDN, IdType.KEY_ID))
 
 
+MAX_SHOWN: Final = 256
+"""Characters of a name that are shown: no domain name is longer, but a payload holds 65,000."""
+
+
+def printable(text: str) -> str:
+    """A name that a stranger made, fit for a line of the log: nothing in it breaks or colours the line."""
+    shown = "".join([one if one.isprintable() else f"\\x{ord(one):02x}" for one in text[:MAX_SHOWN]])
+    return shown if len(text) <= MAX_SHOWN else f"{shown}..."
+
+
 @dataclass(frozen=True, slots=True)
 class Identity:
     """`id_type` is an `IdType`, `data` the octets of the ID payload after its four fixed ones."""
@@ -68,9 +78,9 @@ class Identity:
             return format_address(int.from_bytes(self.data, "big"))
         if self.id_type == IdType.DER_ASN1_DN:
             try:
-                return x509.Name.from_bytes(self.data).rfc4514_string()
-            except (ValueError, AttributeError):
-                return self.data.hex()
+                return printable(x509.Name.from_bytes(self.data).rfc4514_string())
+            except (ValueError, AttributeError, TypeError):
+                return printable(self.data.hex())
         if self.id_type in _TEXT:
-            return self.data.decode(errors="backslashreplace")
-        return self.data.hex()
+            return printable(self.data.decode(errors="backslashreplace"))
+        return printable(self.data.hex())
