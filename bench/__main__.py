@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bench.report import Report
 
-BENCHMARKS = ("bus_hop", "line_card", "asp", "lab")
+BENCHMARKS = ("bus_hop", "line_card", "asp", "ike", "lab")
 
 
 def main(names: list[str]) -> int:

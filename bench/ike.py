@@ -1,0 +1,174 @@
+"""IKEv2 set-ups of a responder with many tunnels between two addresses: ours, and charon beside it.
+
+The same load on both: our own engine as initiator, in a process and a namespace of its own, with as many
+negotiations under way at once as it allows itself. What counts is the responder's CPU for each set-up, which is
+its rate on one core; set-ups a second need both ends, on however many cores there are.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Protocol
+
+from bench.ike_ends import (
+    INITIATOR,
+    NETWORKS,
+    PREFIX,
+    PSK,
+    RESPONDER,
+    Initiator,
+    Responder,
+    identity,
+)
+from bench.report import Report
+
+# The rig that the tests with strongSwan have.
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "interop"))
+
+from charon import PROGRAM, Auth, Charon, Conn
+from netns import Host, Namespaces, why_not
+
+GROUPS = {2: "modp1024", 14: "modp2048"}
+RUNS = {100: 10, 1000: 2, 4000: 1}
+"""How often each number of tunnels is set up: CPU is told in ticks of a hundredth of a second, which is a sixth of
+what a hundred set-ups take, so their cost is that of all runs together."""
+WITHIN = {100: 20.0, 1000: 60.0, 4000: 60.0}
+"""Seconds after which a set-up of all tunnels is cut off."""
+
+
+class Answers(Protocol):
+    """A responder that stands with its tunnels."""
+
+    def cpu(self) -> float:
+        """Seconds of processor time so far."""
+
+    def close(self) -> None: ...
+
+
+class CharonResponder:
+    """charon with strongswan-pair's settings; its log is as good as off."""
+
+    def __init__(self, namespaces: Namespaces, tunnels: int, group: int) -> None:
+        self._charon = Charon(namespaces, "responder", level=0)
+        self._charon.load_psk(PSK.decode())
+        for number in range(1, tunnels + 1):
+            self._charon.load(
+                Conn(
+                    f"t{number}",
+                    2,
+                    RESPONDER,
+                    INITIATOR,
+                    Auth(identity(RESPONDER, number)),
+                    Auth(identity(INITIATOR, number)),
+                    ike=f"aes128-sha1-{GROUPS[group]}",
+                    esp="aes128-sha1",
+                    local_ts=f"{NETWORKS[RESPONDER]}/{PREFIX}[udp/{number}]",
+                    remote_ts=f"{NETWORKS[INITIATOR]}/{PREFIX}[udp/{number}]",
+                    unique="never",
+                )
+            )
+        self.cpu = self._charon.cpu
+
+    def close(self) -> None:
+        self._charon.end(9)
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What one load came to: tunnels that were up in the end, set-ups a second, the responder's CPU seconds."""
+
+    up: int
+    rate: float
+    cpu: float
+
+
+def set_up(start: Callable[[Namespaces], Answers], tunnels: int, group: int) -> Load:
+    """All tunnels of a fresh responder by a fresh initiator, in namespaces of their own."""
+    hosts = {
+        "initiator": Host({"eth0": [f"{INITIATOR}/24"], "lo": ["10.1.0.1/16"]}),
+        "responder": Host({"eth0": [f"{RESPONDER}/24"], "lo": ["10.2.0.1/16"]}),
+    }
+    with TemporaryDirectory() as folder:
+        namespaces = Namespaces(Path(folder), hosts, [("initiator:eth0", "responder:eth0")])
+        try:
+            responder = start(namespaces)
+            sockets = {port: namespaces.udp("initiator", INITIATOR, port) for port in (500, 4500)}
+            try:
+                before = responder.cpu()
+                initiator = Initiator(sockets, tunnels, group, WITHIN[tunnels])
+                try:
+                    progress = initiator.result()
+                    used = responder.cpu() - before
+                finally:
+                    initiator.close()
+                return Load(progress.up, progress.up / progress.seconds, used)
+            finally:
+                responder.close()
+                for one in sockets.values():
+                    one.close()
+        finally:
+            namespaces.close()
+
+
+def ours(tunnels: int, group: int) -> Callable[[Namespaces], Answers]:
+    def start(namespaces: Namespaces) -> Answers:
+        sockets = {port: namespaces.udp("responder", RESPONDER, port) for port in (500, 4500)}
+        try:
+            return Responder(sockets, tunnels, group)
+        finally:
+            for one in sockets.values():
+                one.close()
+
+    return start
+
+
+def theirs(tunnels: int, group: int) -> Callable[[Namespaces], Answers]:
+    return lambda namespaces: CharonResponder(namespaces, tunnels, group)
+
+
+def _cost(loads: list[Load]) -> float:
+    """Milliseconds of CPU for each set-up."""
+    return sum(load.cpu for load in loads) / max(sum(load.up for load in loads), 1) * 1e3
+
+
+def _reached(loads: list[Load], tunnels: int) -> str:
+    fewest = min(load.up for load in loads)
+    return "" if fewest == tunnels else f", cut off with {fewest:,} up"
+
+
+def run(report: Report) -> None:
+    """Both responders with each group and number of tunnels; ours alone where charon cannot run."""
+    reason = why_not()
+    if reason:
+        print(f"IKE is not measured: {reason}")
+        return
+    peer = Path(PROGRAM).exists()
+    if not peer:
+        print(f"IKE is measured without charon beside it: there is no {PROGRAM}")
+    for group in GROUPS:
+        first = 0.0
+        for tunnels, runs in RUNS.items():
+            mine: list[Load] = []
+            peers: list[Load] = []
+            for _ in range(runs):
+                mine.append(set_up(ours(tunnels, group), tunnels, group))
+                if peer:
+                    peers.append(set_up(theirs(tunnels, group), tunnels, group))
+            what = f"IKEv2 group {group}, {tunnels:,} tunnels"
+            rate, cost = 0.0, 0.0
+            if peers:
+                rate = report.add(
+                    f"{what}: charon{_reached(peers, tunnels)}", [load.rate for load in peers], "set-ups/s"
+                )
+                cost = report.add("  charon's CPU for each", [_cost(peers)], "ms")
+            rates = [load.rate for load in mine]
+            report.add(f"{what}: ours{_reached(mine, tunnels)}", rates, "set-ups/s", "charon", rate)
+            own = report.add("  our CPU for each", [_cost(mine)], "ms", "charon", cost)
+            report.add("  ours on one core", [1e3 / own], "set-ups/s", "charon", 1e3 / cost if cost else 0.0)
+            first = first or own
+            if tunnels > min(RUNS):
+                report.add(f"  our CPU for each, of that with {min(RUNS)} tunnels", [own / first], "times")

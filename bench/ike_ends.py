@@ -1,0 +1,273 @@
+"""IKE engines in processes of their own, on UDP sockets: a responder that is measured, an initiator that loads it.
+
+Both have the same tunnels between the same two addresses, told apart by their identities alone, each for one UDP
+port of the networks behind them: the shape in which charon is measured beside them.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import select
+import socket
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from chassis.ase.ike.engine import Ike
+from chassis.ase.link import Configure, FromIke, IkePacket, IkeState
+from chassis.bus.codec import carrier
+from chassis.bus.lifeline import die_with_parent
+from chassis.bus.messages import Attributes
+from chassis.bus.records import (
+    Acl,
+    AclRule,
+    Context,
+    IkePolicy,
+    IkeProposal,
+    IpsecPolicy,
+    IpsecProposal,
+    Record,
+    Tunnel,
+    TunnelEntry,
+)
+from chassis.net.address import format_address, parse_address
+
+OUTER, INNER = 1, 2
+PSK = b"a key of many"
+LIFETIME = 86400
+MARKER = bytes(4)
+"""The non-ESP marker of port 4500 (RFC 3948 2.2)."""
+
+INITIATOR, RESPONDER = "10.99.0.1", "10.99.0.2"
+NETWORKS = {INITIATOR: "10.1.0.0", RESPONDER: "10.2.0.0"}
+PREFIX = 16
+UDP = 17
+TICKS = os.sysconf("SC_CLK_TCK")
+
+PATIENCE = 10.0
+"""Seconds before a message is sent again. It has to be longer than a slow responder takes for what is under way at
+once: what it answers late must not be asked of it twice."""
+
+
+def identity(address: str, number: int) -> str:
+    return f"{address}.{number}.test"
+
+
+def records(
+    local: str, remote: str, tunnels: int, group: int, connection: str, *, up: bool = True
+) -> list[Record]:
+    """The configuration of one end, version 2 with preshared keys; `connection` as in an IKE policy."""
+    found: list[Record] = [
+        Context(OUTER, "outer"),
+        IkeProposal("ike", 2, group, "hmac-sha1-96", "aes-128-cbc", "pre-shared-key", LIFETIME, "hmac-sha1"),
+        IpsecProposal("esp", False, "", "aes-128-cbc", "hmac-sha1-96", LIFETIME),
+        IpsecPolicy("ipsec", 64, 0, ("esp",)),
+    ]
+    for number in range(1, tunnels + 1):
+        rule = AclRule(
+            10,
+            UDP,
+            parse_address(NETWORKS[local]),
+            PREFIX,
+            number,
+            parse_address(NETWORKS[remote]),
+            PREFIX,
+            number,
+        )
+        found += (
+            IkePolicy(
+                OUTER,
+                f"policy{number}",
+                2,
+                connection,
+                identity(local, number),
+                identity(remote, number),
+                "main",
+                "pre-shared-key",
+                False,
+                LIFETIME,
+                ("ike",),
+                True,
+                PSK,
+            ),
+            Acl(INNER, f"acl{number}", (rule,)),
+            Tunnel(
+                number=number,
+                name=f"tunnel{number}",
+                economical=True,
+                asp="asp 1/1",
+                circuit=0,
+                home="",
+                context=INNER,
+                outer_context=OUTER,
+                local=parse_address(local),
+                remote=parse_address(remote),
+                mtu=0,
+                df_bit="propagate",
+                queues=1,
+                entries=(TunnelEntry(10, policy="ipsec", acl=f"acl{number}"),),
+                up=True,
+                kind="static",
+                ike_policy=f"policy{number}",
+            ),
+        )
+    return found
+
+
+class End:
+    """An engine and its sockets by port (500 and 4500). What a data engine would be told is put into the form in
+    which it would be told, and goes no further."""
+
+    def __init__(self, address: str, sockets: dict[int, socket.socket]) -> None:
+        self.ike = Ike("asp 1/1", random=os.urandom, wall_offset=time.time() - time.monotonic())
+        self.up: set[int] = set()
+        self._address = parse_address(address)
+        self._sockets = sockets
+        self._poll = select.poll()
+        self._ports: dict[int, int] = {}
+        for port, one in sockets.items():
+            self._poll.register(one, select.POLLIN)
+            self._ports[one.fileno()] = port
+        self._encode, _ = carrier(FromIke)
+        self._take(self.ike.start(time.monotonic()))
+
+    def configure(self, put: list[Record]) -> None:
+        settings: Attributes = {"ike-retransmit": PATIENCE, "half-open": 4000}
+        self._take(self.ike.receive(Configure(tuple(put), (), True, settings), time.monotonic()))
+
+    def turn(self, longest: float) -> None:
+        """Wait for datagrams or what is due, for `longest` seconds at most, and do it."""
+        ike = self.ike
+        wait = max(min(longest, ike.wake() - time.monotonic()), 0.0)
+        for descriptor, _ in self._poll.poll(wait * 1000):
+            port = self._ports[descriptor]
+            one = self._sockets[port]
+            for _ in range(64):
+                try:
+                    data, (sender, sender_port) = one.recvfrom(65536)
+                except BlockingIOError:
+                    break
+                if port == 4500:
+                    if data[:4] != MARKER:
+                        continue
+                    data = data[4:]
+                packet = IkePacket(OUTER, self._address, port, parse_address(sender), sender_port, data)
+                self._take(ike.receive(packet, time.monotonic()))
+        now = time.monotonic()
+        if ike.wake() <= now:
+            self._take(ike.on_timer(now))
+
+    def _take(self, messages: list[FromIke]) -> None:
+        for message in messages:
+            if isinstance(message, IkePacket):
+                data = message.data if message.local_port == 500 else MARKER + message.data
+                self._sockets[message.local_port].sendto(
+                    data, (format_address(message.remote), message.remote_port)
+                )
+            else:
+                self._encode(message)
+                if isinstance(message, IkeState):
+                    if message.up:
+                        self.up.add(message.tunnel)
+                    else:
+                        self.up.discard(message.tunnel)
+
+
+def cpu(pid: int) -> float:
+    """Seconds of processor time that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far an initiator got: tunnels up, seconds since its first message."""
+
+    up: int
+    seconds: float
+
+
+class Process:
+    """A forked process that says lines; it is killed by `close`, and ends with this one."""
+
+    def __init__(self) -> None:
+        reading, self._writing = os.pipe()
+        parent = os.getpid()
+        self.pid = os.fork()
+        if self.pid == 0:
+            status = 1
+            try:
+                die_with_parent(parent)
+                os.close(reading)
+                self._main()
+                status = 0
+            finally:
+                os._exit(status)
+        os.close(self._writing)
+        self._lines = os.fdopen(reading)
+
+    def _main(self) -> None:
+        raise NotImplementedError
+
+    def say(self, text: str) -> None:
+        os.write(self._writing, text.encode() + b"\n")
+
+    def line(self) -> str:
+        """The next line; empty when the process has ended."""
+        return self._lines.readline().rstrip("\n")
+
+    def close(self) -> None:
+        os.kill(self.pid, 9)
+        os.waitpid(self.pid, 0)
+        self._lines.close()
+
+
+class Responder(Process):
+    """Ours; it stands, idle and with all its tunnels, when this returns."""
+
+    def __init__(self, sockets: dict[int, socket.socket], tunnels: int, group: int) -> None:
+        self._sockets, self._tunnels, self._group = sockets, tunnels, group
+        super().__init__()
+        if self.line() != "ready":
+            raise RuntimeError("our responder ended at its start")
+
+    def _main(self) -> None:
+        end = End(RESPONDER, self._sockets)
+        end.configure(records(RESPONDER, INITIATOR, self._tunnels, self._group, "responder-only"))
+        gc.collect()
+        self.say("ready")
+        self._serve(end)
+
+    def _serve(self, end: End) -> None:
+        while True:
+            end.turn(1.0)
+
+    def cpu(self) -> float:
+        return cpu(self.pid)
+
+
+class Initiator(Process):
+    """The load: it begins all its tunnels as fast as its engine does, and says how far it is."""
+
+    def __init__(self, sockets: dict[int, socket.socket], tunnels: int, group: int, within: float) -> None:
+        self._sockets, self._tunnels, self._group, self._within = sockets, tunnels, group, within
+        super().__init__()
+
+    def _main(self) -> None:
+        end = End(INITIATOR, self._sockets)
+        put = records(INITIATOR, RESPONDER, self._tunnels, self._group, "initiator-only")
+        end.configure(put)
+        begin = time.monotonic()
+        while len(end.up) < self._tunnels and time.monotonic() - begin < self._within:
+            end.turn(0.1)
+        self.say(f"{len(end.up)} {time.monotonic() - begin:.6f}")
+        while True:
+            end.turn(1.0)
+
+    def result(self) -> Progress:
+        """Wait for the end of the load."""
+        words = self.line().split()
+        if len(words) != 2:
+            raise RuntimeError("the initiator ended")
+        return Progress(int(words[0]), float(words[1]))
