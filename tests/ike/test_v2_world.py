@@ -18,8 +18,10 @@ from chassis.ase.ike.payloads.numbers import N2
 from chassis.ase.ike.payloads.v2 import MessageV2
 from chassis.ase.ike.payloads.v2_keys import Nonce
 from chassis.ase.ike.payloads.v2_notify import Notify
+from chassis.ase.ike.payloads.v2_ts import Selector
 from chassis.ase.ike.v2.cookies import ROTATION, Jar
 from chassis.ase.ike.v2.exchange import WORN, Task
+from chassis.ase.ike.v2.narrow import EVERYTHING, MAX_RULES, narrow
 
 # certificates: what sessions ask of a store
 
@@ -379,7 +381,8 @@ def test_altered_messages_are_dropped_and_counted() -> None:
 
 
 def test_errors_in_clear_touch_nothing_that_stands() -> None:
-    net = established()
+    net = established(keepalive=True)
+    sizes = largest(net)
     session = net.a.session
     for notify, exchange in ((N2.INVALID_IKE_SPI, 37), (N2.AUTHENTICATION_FAILED, 35), (N2.INVALID_SYNTAX, 34)):
         for message_id in range(4):
@@ -388,6 +391,8 @@ def test_errors_in_clear_touch_nothing_that_stands() -> None:
             net.a.receive(session.path, data)
     net.flow(0.1)
     assert not net.lost
+    assert net.a.counts["hints"] == 8
+    assert len(sizes) == 2, "one probe and its answer"
     net.agree()
 
 
@@ -424,3 +429,17 @@ def test_secrets_are_rows_of_wiresharks_table() -> None:
     assert len(row["sk_ei"]) == 32
     assert row["sk_ei"] not in repr(net.a.session.keyring)
     assert row["sk_ei"] not in str(net.a.session.describe())
+
+
+def test_many_selectors_make_few_rules_in_little_time() -> None:
+    ours = tuple(Selector(at << 8, (at << 8) + 5, 6) for at in range(255))
+    theirs = tuple(Selector(at << 8, (at << 8) + 5, 17) for at in range(255))
+    rules = tuple(replace(EVERYTHING, seq=at, source=at << 24, source_length=8) for at in range(100))
+    assert narrow(rules, ours, theirs) is None
+    found = narrow((), ours, tuple(replace(one, protocol=0) for one in theirs))
+    assert found is not None
+    assert len(found) == MAX_RULES
+    assert narrow((), (Selector(0, 0xFFFFFFFF),), (Selector(0, 0xFFFFFFFF),)) == ()
+    part = narrow((), (Selector(1, 6),), (Selector(0, 0xFFFFFFFF),))
+    assert part is not None
+    assert [(one.source, one.source_length) for one in part] == [(1, 32), (2, 31), (4, 31), (6, 32)]

@@ -145,7 +145,7 @@ class Proving(Task):
             made = accept(session, offer, payloads, Nonces(*session.nonces), 0, now)
         except Refused as refused:
             if any(isinstance(one, SA) for one in payloads):
-                session.put(DeleteSpis({int(p): offer.spis[p] for p in offer.suites[0].protocols}))
+                session.put(DeleteSpis(offer.spis))
             self.abandoned(session)
             session.line_failed(offer.line, refused, now)
             return

@@ -45,9 +45,9 @@ class _Side:
     port: int
 
 
-def _agree(protocol: int, own: Selector, other: Selector) -> _Side | None:
-    """The part of `own` (a prefix and one or all ports) that `other` has too."""
-    if other.kind != IPV4_RANGE or other.protocol not in (0, protocol):
+def _agree(own: Selector, other: Selector) -> tuple[int, _Side] | None:
+    """(protocol, the part of `own`, a prefix with one or all ports, that `other` has too)."""
+    if other.kind != IPV4_RANGE or (own.protocol and other.protocol and own.protocol != other.protocol):
         return None
     first, last = max(own.first, other.first), min(own.last, other.last)
     first_port, last_port = max(own.first_port, other.first_port), min(own.last_port, other.last_port)
@@ -59,7 +59,17 @@ def _agree(protocol: int, own: Selector, other: Selector) -> _Side | None:
         port = first_port
     else:
         return None  # a range of ports: no rule can say it, and narrowing may leave it out
-    return _Side(tuple(prefixes(first, last)), port)
+    return own.protocol or other.protocol, _Side(tuple(prefixes(first, last)), port)
+
+
+def _parts(own: Selector, others: Sequence[Selector]) -> dict[int, dict[_Side, None]]:
+    """What agrees with `own`, each part once, by protocol: a peer that says much makes little work."""
+    found: dict[int, dict[_Side, None]] = {}
+    for other in others:
+        agreed = _agree(own, other)
+        if agreed is not None:
+            found.setdefault(agreed[0], {})[agreed[1]] = None
+    return found
 
 
 def prefixes(first: int, last: int) -> Iterable[tuple[int, int]]:
@@ -82,30 +92,32 @@ def narrow(
         own_destination = _selector(
             rule.protocol, rule.destination, rule.destination_length, rule.destination_port
         )
-        for one in ours:
-            for other in theirs:
-                if one.protocol and other.protocol and one.protocol != other.protocol:
-                    continue
-                protocol = own_source.protocol or one.protocol or other.protocol
-                source = _agree(protocol, own_source, one)
-                destination = _agree(protocol, own_destination, other)
-                if source is None or destination is None:
-                    continue
-                for address, length in source.prefixes:
-                    for remote, remote_length in destination.prefixes:
-                        if len(found) == MAX_RULES:
-                            break
-                        said = protocol or -1
-                        narrowed = AclRule(
-                            0, said, address, length, source.port, remote, remote_length, destination.port
-                        )
-                        found[narrowed] = None
+        destinations = _parts(own_destination, theirs)
+        for protocol, sources in _parts(own_source, ours).items():
+            for other, there in destinations.items():
+                if not protocol or not other or protocol == other:
+                    _combine(found, protocol or other, sources, there)
     if not found:
         return None
     kept = _without_covered(tuple(found))
     if kept == (EVERYTHING,):
         return ()
     return tuple(replace(rule, seq=10 * place) for place, rule in enumerate(kept, 1))
+
+
+def _combine(
+    found: dict[AclRule, None], protocol: int, sources: Iterable[_Side], destinations: Iterable[_Side]
+) -> None:
+    """Add the rules of every source with every destination, until there are enough."""
+    for source in sources:
+        for destination in destinations:
+            for address, length in source.prefixes:
+                for remote, remote_length in destination.prefixes:
+                    if len(found) >= MAX_RULES:
+                        return
+                    said = protocol or -1
+                    rule = AclRule(0, said, address, length, source.port, remote, remote_length, destination.port)
+                    found[rule] = None
 
 
 def _without_covered(rules: tuple[AclRule, ...]) -> tuple[AclRule, ...]:

@@ -135,7 +135,7 @@ class Negotiate(Task):
     def _reject(self, session: SessionV2, refused: Refused, now: float) -> None:
         """The peer believes in a pair that we cannot use."""
         assert self._offer is not None
-        session.put(DeleteSpis({int(p): self._offer.spis[p] for p in self._offer.suites[0].protocols}))
+        session.put(DeleteSpis(self._offer.spis))
         self.abandoned(session)
         self._failed(session, refused, now)
 

@@ -52,10 +52,21 @@ def receive(session: SessionV2, data: bytes, path: Path, now: float) -> None:
         or header.from_initiator == session.initiator
     ):
         session.host.count("dropped")
+    elif header.is_response and all(isinstance(one, Notify) for one in message.payloads):
+        _hint(session, now)
     elif header.is_response:
         _response(session, message, data, now)
     else:
         _incoming(session, message, data, path, now)
+
+
+def _hint(session: SessionV2, now: float) -> None:
+    """An error in clear proves nothing (RFC 7296 2.21.4), but a peer that is watched is asked sooner for it."""
+    session.host.count("hints")
+    interval = session.host.settings.dpd_interval
+    if now - session.hinted >= interval:
+        session.hinted = now
+        session.heard = min(session.heard, now - interval)
 
 
 def _first(session: SessionV2, message: MessageV2, data: bytes, path: Path, now: float) -> None:

@@ -79,6 +79,7 @@ class SessionV2:
         """When a state that must not last is over."""
         self.heard = 0.0
         self.sent = 0.0
+        self.hinted = -math.inf
         self.assemblies = {False: Assembly(), True: Assembly()}
         """Fragments of a request of the peer, and of an answer of it."""
         self.handling = Handling(path)
