@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from chassis.config.diagnostics import Diagnostic, in_order
+from chassis.config.diagnostics import Diagnostic, Severity, in_order
 from chassis.config.model import Config
 from chassis.config.parser import Parsed, parse
 from chassis.xcrp import inventory
+from chassis.xcrp.flash import read_folder, store
 from launch.document import LabError
 from launch.lab import Lab
 from launch.labparser import load
 
 
-def read_config(path: Path) -> Parsed:
-    """A configuration file and its diagnostics. Bytes that are no UTF-8 become a mark: an error in their line."""
-    return parse(path.read_text(encoding="utf-8", errors="replace"), str(path))
+def read_config(path: Path, modern: bool = False) -> Parsed:
+    """A configuration file and its diagnostics. Bytes that are no UTF-8 become a mark: an error in their line.
+
+    `modern`: with the algorithms of today's peers.
+    """
+    return parse(path.read_text(encoding="utf-8", errors="replace"), str(path), modern=modern)
 
 
 def check(path: Path) -> list[Diagnostic]:
@@ -31,11 +35,12 @@ def check(path: Path) -> list[Diagnostic]:
     configs: dict[Path, Config] = {}
     for router in lab.routers():
         if router.config not in configs:
-            parsed = read_config(router.config)
+            parsed = read_config(router.config, router.modern)
             configs[router.config] = parsed.config
             diagnostics += in_order(parsed.diagnostics)
     if path.suffix != ".cfg":
         diagnostics += links(lab, configs)
+        diagnostics += flashes(lab)
         from launch.scenario_boot import check as check_scenario
 
         diagnostics += check_scenario(lab)
@@ -61,6 +66,14 @@ def links(lab: Lab, configs: dict[Path, Config]) -> Iterable[Diagnostic]:
                     link.at.column,
                     f"port {end.port} of {end.node} {why}: this link stays down",
                 )
+
+
+def flashes(lab: Lab) -> Iterator[Diagnostic]:
+    """What is wrong with the files in the routers' flash, each folder once."""
+    for folder in dict.fromkeys(router.flash for router in lab.routers() if router.flash is not None):
+        for problem in store(read_folder(folder)).problems:
+            severity: Severity = "error" if problem.severity == "error" else "warning"
+            yield Diagnostic(severity, "pki", problem.path, str(folder / problem.path), 1, 1, problem.text)
 
 
 def strict(diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:

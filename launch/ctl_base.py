@@ -40,6 +40,8 @@ def main(ctx: click.Context, lab_name: str | None) -> None:
     chassisctl link a:3/11 --loss 1% --delay 20ms
     chassisctl trace a --source 50.1.0.1
     chassisctl ping a --context lan 60.0.0.1
+    chassisctl ike a
+    chassisctl rekey a tunnel t1
     """
     ctx.obj = lab_name
 

@@ -168,10 +168,16 @@ def log(lab: RunningLab, node: str, since: float, as_json: bool) -> None:
     answer = lab.node(node, "log", since=since)
     lines = [
         f"{record['time']:12.3f} {record['severity']:8} {record['values'].get('card', 'xcrp'):8} "
-        f"{record['facility']}: {record['text']}"
+        f"{record['facility']}: {record['text']}{_about(record['values'])}"
         for record in answer["records"]
     ]
     say(as_json, answer, "\n".join(lines) if lines else "nothing is logged")
+
+
+def _about(values: Mapping[str, Any]) -> str:
+    """Whom a line of IKE is about, where its values say so."""
+    said = [f"{name} {values[name]}" for name in ("tunnel", "context", "peer") if values.get(name)]
+    return f" [{', '.join(said)}]" if said else ""
 
 
 @lab_command()

@@ -20,14 +20,16 @@ NOWHERE = Place(0, 0)
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Times of one node (S-112). `restart_delay` None: a dead card stays dead."""
+    """Times of one node (S-112). `restart_delay` None: a dead card stays dead.
+
+    `ike` has what a lab sets of IKE, by the names of `chassis.xcrp.settings.IKE`; durations are seconds.
+    """
 
     restart_delay: float | None = 1.0
     heartbeat: float = 0.1
     misses: int = 5
-    dpd_interval: float = 10.0
-    dpd_tries: int = 3
     seed: int = 1
+    ike: Mapping[str, float | int | bool] = field(default_factory=dict)
 
     def plain(self) -> dict[str, Any]:
         """As a process of the node gets them."""
@@ -35,9 +37,8 @@ class Settings:
             "restart-delay": self.restart_delay,
             "heartbeat": self.heartbeat,
             "misses": self.misses,
-            "dpd-interval": self.dpd_interval,
-            "dpd-tries": self.dpd_tries,
             "seed": self.seed,
+            **self.ike,
         }
 
 
@@ -46,7 +47,8 @@ class Smartedge:
     """A router, configured by a file of its own commands.
 
     `discard_tunnel_routes`: a withdrawn tunnel route becomes a discard route, so that nothing falls back to a
-    less specific route in clear.
+    less specific route in clear. `flash` is the folder of its PKI stores; with `modern` its configuration may name
+    the algorithms of today's peers.
     """
 
     name: str
@@ -55,7 +57,17 @@ class Smartedge:
     settings: Settings = Settings()
     at: Place = field(default=NOWHERE, compare=False)
     config_at: Place = field(default=NOWHERE, compare=False)
+    flash: Path | None = None
+    modern: bool = False
     kind: Kind = "smartedge"
+
+    def told(self) -> dict[str, Any]:
+        """The settings as the router's processes get them."""
+        return {
+            **self.settings.plain(),
+            "discard-tunnel-routes": self.discard_tunnel_routes,
+            "extensions": ["modern"] if self.modern else [],
+        }
 
 
 @dataclass(frozen=True, slots=True)

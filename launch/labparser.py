@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from chassis.config.diagnostics import Diagnostic, in_order
+from chassis.xcrp.settings import EXTENSIONS, IKE, IkeSetting, ike_fault
 from launch import units
 from launch.document import LabError, Marked, Place, Reporter, read
 from launch.lab import Endpoint, Flow, Lab, Link, Linux, Node, Settings, Smartedge, Tester, TesterPort
@@ -25,9 +26,9 @@ MAX_COUNT = 1000
 """Most nodes that one `count:` makes."""
 
 _LAB_KEYS = ("name", "settings", "topology", "flows", "scenario", "expect")
-_SETTINGS_KEYS = ("restart-delay", "heartbeat", "misses", "dpd-interval", "dpd-tries", "seed")
+_SETTINGS_KEYS = ("restart-delay", "heartbeat", "misses", "seed", *(setting.name for setting in IKE))
 _NODE_KEYS: Mapping[str, tuple[str, ...]] = {
-    "smartedge": ("kind", "count", "settings", "config", "discard-tunnel-routes"),
+    "smartedge": ("kind", "count", "settings", "config", "discard-tunnel-routes", "flash", "extensions"),
     "tester": ("kind", "count", "settings", "ports"),
     "linux": ("kind", "count", "settings", "addresses", "routes", "files", "exec", "wait-for"),
 }
@@ -117,16 +118,29 @@ class _Parser:
                 changes["restart_delay"] = None
             else:
                 changes["restart_delay"] = self._unit(delay, units.duration, 1.0, "; or write never")
-        for key in ("heartbeat", "dpd-interval"):
+        if "heartbeat" in fields:
+            changes["heartbeat"] = self._unit(fields["heartbeat"], units.duration, 1.0)
+            if changes["heartbeat"] < 0.005:
+                self._report.error(fields["heartbeat"].at, "lab-value", "heartbeat is at least 5ms", "heartbeat")
+        for key, low, high in (("misses", 2, 1000), ("seed", 0, 2**32)):
             if key in fields:
-                seconds = self._unit(fields[key], units.duration, 1.0)
-                if seconds < 0.005:
-                    self._report.error(fields[key].at, "lab-value", f"{key} is at least 5ms", key)
-                changes[key.replace("-", "_")] = seconds
-        for key, low, high in (("misses", 2, 1000), ("dpd-tries", 1, 1000), ("seed", 0, 2**32)):
-            if key in fields:
-                changes[key.replace("-", "_")] = self._integer(fields[key], key, low, high)
-        return replace(base, **changes)
+                changes[key] = self._integer(fields[key], key, low, high)
+        ike = {one.name: self._ike(fields[one.name], one) for one in IKE if one.name in fields}
+        return replace(base, **changes, ike={**base.ike, **ike})
+
+    def _ike(self, value: Marked, setting: IkeSetting) -> float | int | bool:
+        """One of IKE's settings; the least that it may be where it is wrong."""
+        if setting.kind == "number":
+            return self._integer(value, setting.name, int(setting.low), int(setting.high))
+        given = value.value
+        if setting.kind == "duration":
+            given = self._unit(value, units.duration, setting.low)
+        fault = ike_fault(setting, given)
+        if fault:
+            self._report.error(value.at, "lab-value", f"'{setting.name}:' {fault}", str(value.value))
+            return setting.low
+        made: float | bool = given
+        return made
 
     # nodes
 
@@ -215,7 +229,31 @@ class _Parser:
             message = "'discard-tunnel-routes:' is true or false"
             self._report.error(discard.at, "lab-value", message, str(discard.value))
         wanted = discard is not None and discard.value is True
-        return Smartedge(name, file, wanted, settings, node.key, config.at)
+        flash, modern = self._flash(fields.get("flash")), self._modern(fields.get("extensions"))
+        return Smartedge(name, file, wanted, settings, node.key, config.at, flash, modern)
+
+    def _flash(self, value: Marked | None) -> Path | None:
+        """The folder of a router's PKI stores."""
+        if value is None:
+            return None
+        if not isinstance(value.value, str):
+            self._report.error(value.at, "lab-value", "'flash:' is the name of a folder", "flash")
+            return None
+        folder = (self._path.absolute().parent / value.value).resolve()
+        if not folder.is_dir():
+            message = f"there is no folder {value.value!r} beside the lab"
+            self._report.error(value.at, "lab-file", message, value.value)
+        return folder
+
+    def _modern(self, value: Marked | None) -> bool:
+        """Whether the extensions have the algorithms of today's peers."""
+        modern = False
+        for name in self._list(value, "extensions"):
+            if name.value in EXTENSIONS:
+                modern = True
+            else:
+                self._report.unknown("extension", str(name.value), EXTENSIONS, name.at)
+        return modern
 
     def _tester_ports(self, name: str, value: Marked | None) -> dict[str, TesterPort]:
         ports: dict[str, TesterPort] = {}

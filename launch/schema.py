@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from chassis.xcrp.settings import EXTENSIONS, IKE, IkeSetting
 from launch import labparser, scenario_steps, scenario_words, units
 
 Schema = dict[str, Any]
@@ -169,6 +170,14 @@ def _nodes() -> dict[str, Schema]:
                     "type": "boolean",
                     "description": "A withdrawn tunnel route becomes a discard route: nothing goes on in clear.",
                 },
+                "flash": _text("Folder of the router's certificates and keys, beside the lab."),
+                "extensions": _or_nothing(
+                    {
+                        "type": "array",
+                        "items": {"enum": list(EXTENSIONS)},
+                        "description": "modern: the configuration may name SHA-2, AES-GCM and newer groups.",
+                    }
+                ),
             },
             ("config",),
         ),
@@ -204,9 +213,8 @@ def _nodes() -> dict[str, Schema]:
         },
         "heartbeat": _ref("duration-numbered", "Time between two heartbeats of a card, 5ms or more."),
         "misses": _integer(2, 1000, "Heartbeats after which a silent card counts as dead."),
-        "dpd-interval": _ref("duration-numbered", "Time between two questions of dead peer detection."),
-        "dpd-tries": _integer(1, 1000, "Questions without an answer after which a peer counts as dead."),
         "seed": _integer(0, 2**32, "Seed of what is drawn at random, such as lost packets."),
+        **{setting.name: _ike(setting) for setting in IKE},
     }
     topology = {
         "nodes": {
@@ -228,6 +236,17 @@ def _nodes() -> dict[str, Schema]:
         "settings": _mapping(labparser._SETTINGS_KEYS, settings),
         "link": _mapping(LINK_KEYS, {"endpoints": ends}, LINK_KEYS),
     }
+
+
+def _ike(setting: IkeSetting) -> Schema:
+    text = f"{setting.text[0].upper()}{setting.text[1:]}."
+    if setting.kind == "duration":
+        return _ref("duration-numbered", text)
+    if setting.kind == "number":
+        return _integer(int(setting.low), int(setting.high), text)
+    if setting.kind == "switch":
+        return {"type": "boolean", "description": text}
+    return {"type": "number", "minimum": setting.low, "maximum": setting.high, "description": text}
 
 
 def _if_key_is(key: str, value: str, then: Schema) -> Schema:

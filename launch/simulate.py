@@ -33,6 +33,7 @@ from chassis.tester.engine import Tester
 from chassis.tester.flow import MAGIC, OVERHEAD
 from chassis.xcrp import configuration, inventory
 from chassis.xcrp.engine import Controller
+from chassis.xcrp.flash import read_folder
 from launch import lab as labs
 from launch.document import LabError
 from launch.labparser import load
@@ -83,11 +84,12 @@ def model(path: Path) -> LabModel:
 
 def _router(node: labs.Smartedge) -> NodeModel:
     text = node.config.read_text(encoding="utf-8")
-    checked = configuration.check(text, node.config.name)
+    checked = configuration.check(text, node.config.name, modern=node.modern)
     if checked.refused:
         raise LabError(checked.diagnostics)
     config = checked.config
-    settings = {**node.settings.plain(), "discard-tunnel-routes": node.discard_tunnel_routes}
+    settings = node.told()
+    flash = read_folder(node.flash) if node.flash is not None else ()
 
     def controller(start: ControllerStart) -> Controller:
         return Controller(
@@ -97,6 +99,7 @@ def _router(node: labs.Smartedge) -> NodeModel:
             startup=(text, node.config.name),
             settings=settings,
             now=start.now,
+            flash=flash,
         )
 
     return NodeModel(

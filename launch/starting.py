@@ -48,12 +48,13 @@ def prepare(file: Path, name: str | None, strict: bool, tell: Callable[[str], No
     said: set[Path] = set()
     serious = list(warnings)
     for router in lab.routers():
-        parsed = checking.read_config(router.config)
+        parsed = checking.read_config(router.config, router.modern)
         startup[router.name] = (router.config.read_text(encoding="utf-8", errors="replace"), parsed.config)
         if router.config not in said:
             said.add(router.config)
             serious += [d for d in parsed.diagnostics if d.severity != "note"]
     serious += checking.links(lab, {router.config: startup[router.name][1] for router in lab.routers()})
+    serious += checking.flashes(lab)
     for diagnostic in serious:
         tell(str(diagnostic))
     anew = [name for name, (_, config) in startup.items() if config.manual_sas and is_fresh(lab.name, name)]

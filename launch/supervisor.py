@@ -224,9 +224,10 @@ class Supervisor:
         settings = node.settings.plain()
         told: dict[str, Any] = {"settings": settings, "wires": self._wires(node, card)}
         if isinstance(node, Smartedge):
-            settings["discard-tunnel-routes"] = node.discard_tunnel_routes
+            settings.update(node.told())
             if card == CONTROLLER:
                 told["startup"] = self._startup[node.name]
+                told["flash"] = node.flash
         elif isinstance(node, Tester):
             settings["tester-id"] = list(self.lab.nodes).index(node.name) + 1
             told["ports"] = {name: port.plain() for name, port in node.ports.items()}

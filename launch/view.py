@@ -141,16 +141,34 @@ def _tunnel_rows(status: Status) -> Iterator[tuple[str, dict[str, Any]]]:
             yield name, tunnel
 
 
+def pairs(value: Any) -> str:
+    """A mapping as `name value, name value`; anything else as it is."""
+    return ", ".join(f"{name} {one}" for name, one in value.items()) if isinstance(value, Mapping) else str(value)
+
+
+def _up(tunnel: Mapping[str, Any]) -> str:
+    """`up`, and of a negotiated tunnel with whom and by how many SAs."""
+    sas = sum(sa["direction"] == "out" for sa in tunnel.get("sas", []))
+    said = [f"with {tunnel['identity']}"] if tunnel.get("identity") else []
+    said += [f"{sas} SA{'s' if sas != 1 else ''} out"] if sas else []
+    return f"up {', '.join(said)}" if said else "up"
+
+
+def _kind(tunnel: Mapping[str, Any]) -> str:
+    version = tunnel.get("ike_version")
+    return f"{tunnel.get('kind', '')} IKEv{version}" if version else str(tunnel.get("kind", ""))
+
+
 def _tunnels(rows: list[tuple[str, dict[str, Any]]]) -> Group:
     grid = table("tunnel", "kind", "mode", "ASP", "circuit", "ends", "state")
     # What is down comes first where not all can be shown.
     shown = sorted(rows, key=lambda row: bool(row[1]["up"])) if len(rows) > TUNNELS_SHOWN else rows
     for node, tunnel in shown[:TUNNELS_SHOWN]:
         circuit = f"{tunnel['circuit']} on {tunnel['home']}" if tunnel.get("circuit") else ""
-        state = Text("up", "green") if tunnel["up"] else Text(f"down: {tunnel.get('reason', '')}", "red")
+        state = Text(_up(tunnel), "green") if tunnel["up"] else Text(f"down: {tunnel.get('reason', '')}", "red")
         grid.add_row(
             f"{node} {tunnel['name']}",
-            tunnel.get("kind", ""),
+            _kind(tunnel),
             tunnel.get("mode", ""),
             tunnel.get("asp", "").removeprefix("asp "),
             circuit,

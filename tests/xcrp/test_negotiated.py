@@ -69,7 +69,7 @@ CONDITIONS = [
     ("  seq 10 ipsec-policy ipsec-pol access-group acl\n", "", "IPsec policy"),
     ("ipsec-policy ipsec-pol access", "ipsec-policy nope access", "IPsec policy: nope"),
     ("  seq 1 proposal ipsec-p\n", "", "IPsec proposal: policy ipsec-pol names none"),
-    ("  seq 1 proposal ipsec-p\n", "  seq 1 proposal y\n", "IPsec proposal: none of policy ipsec-pol is there (y)"),
+    ("seq 1 proposal ipsec-p\n", "seq 1 proposal y\n", "IPsec proposal: none of policy ipsec-pol is there (y)"),
     ("access-group acl\n", "access-group nope\n", "access list: nope"),
     ("remote 40.0.0.2", "remote 40.1.0.2", "no route to the peer"),
 ]

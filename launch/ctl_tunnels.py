@@ -1,0 +1,170 @@
+"""The commands of `chassisctl` about what IKE made: clear it, make it anew, see it, and its keys on request."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from chassis.bus.operator import OperatorError
+from launch import view
+from launch.client import RunningLab
+from launch.ctl_base import lab_command, say
+
+_ALL_OF = ("all",)
+
+
+def _tunnel(words: tuple[str, ...], command: str) -> tuple[str, tuple[str, ...]]:
+    """The tunnel that the words name (empty for all), and the words after it."""
+    if words[:1] == _ALL_OF:
+        return "", words[1:]
+    if len(words) >= 2 and words[0] == "tunnel":
+        return words[1], words[2:]
+    raise click.UsageError(f"say which: chassisctl {command} NODE tunnel NAME, or NODE all")
+
+
+def _done(answer: Mapping[str, Any], key: str, text: str) -> str:
+    """One line for what all ASPs did together, and one for each that did not."""
+    number = sum(int(reply.get(key, 0)) for reply in answer["cards"].values())
+    return "\n".join([f"{number} {text}", *(f"{card}: {error}" for card, error in answer["errors"].items())])
+
+
+def _end(answer: Mapping[str, Any]) -> None:
+    raise SystemExit(1 if answer["errors"] else 0)
+
+
+@lab_command()
+@click.argument("node")
+@click.argument("which", nargs=-1, required=True)
+def clear(lab: RunningLab, node: str, which: tuple[str, ...], as_json: bool) -> None:
+    """Delete SAs and have them made anew, as in `clear a tunnel t1`, `clear a tunnel t1 ike` or `clear a all`.
+
+    After the tunnel `ike` or `ipsec` may follow: what the router's two clear commands are about; else it is both.
+    """
+    tunnel, rest = _tunnel(which, "clear")
+    answer = lab.node(node, "clear", tunnel=tunnel, what=_one(rest, "all"))
+    say(as_json, answer, _done(answer, "cleared", "tunnels cleared"))
+    _end(answer)
+
+
+@lab_command()
+@click.argument("node")
+@click.argument("which", nargs=-1, required=True)
+def rekey(lab: RunningLab, node: str, which: tuple[str, ...], as_json: bool) -> None:
+    """Make a tunnel's SAs anew before their time, as in `rekey a tunnel t1`; with `ike` its IKE SA."""
+    tunnel, rest = _tunnel(which, "rekey")
+    if not tunnel:
+        raise click.UsageError("one tunnel at a time: chassisctl rekey NODE tunnel NAME")
+    answer = lab.node(node, "rekey", tunnel=tunnel, what=_one(rest, "ipsec"))
+    say(as_json, answer, _done(answer, "begun", "negotiations begun"))
+    _end(answer)
+
+
+def _one(words: tuple[str, ...], otherwise: str) -> str:
+    if len(words) > 1:
+        raise click.UsageError(f"too many words: {' '.join(words[1:])}")
+    return words[0] if words else otherwise
+
+
+@lab_command()
+@click.argument("node")
+@click.option("--tunnel", default="", metavar="NAME", help="Of this tunnel alone.")
+def ike(lab: RunningLab, node: str, tunnel: str, as_json: bool) -> None:
+    """The IKE SAs of a router and what was counted about their negotiations."""
+    sas = lab.node(node, "ike", tunnel=tunnel, what="sas")
+    counted = lab.node(node, "ike", tunnel=tunnel, what="statistics")
+    answer = {
+        "tunnels": [row for reply in sas["cards"].values() for row in reply.get("tunnels", [])],
+        "statistics": counted["cards"],
+        "errors": {**sas["errors"], **counted["errors"]},
+    }
+    lines = [line for row in answer["tunnels"] for line in _ike_lines(row)]
+    for card, counts in counted["cards"].items():
+        said = ", ".join(f"{name} {count}" for name, count in sorted(counts.get("total", {}).items()))
+        lines.append(f"{card}: {said or 'nothing counted yet'}")
+    lines += [f"{card}: {error}" for card, error in answer["errors"].items()]
+    say(as_json, answer, "\n".join(lines) or "no tunnel of this router is negotiated")
+    _end(answer)
+
+
+def _ike_lines(row: Mapping[str, Any]) -> Iterable[str]:
+    """A tunnel, then each of its IKE SAs by the values that are no mapping themselves."""
+    yield f"tunnel {row.get('name', row.get('tunnel'))}: {'up' if row.get('up') else 'down'}{_because(row)}"
+    for session in row.get("ike", []):
+        plain = [f"{name} {value}" for name, value in session.items() if not isinstance(value, (dict, list))]
+        yield f"    {', '.join(plain)}"
+        for name, value in session.items():
+            if isinstance(value, dict) and value:
+                yield f"        {name}: {', '.join(f'{key} {one}' for key, one in value.items())}"
+            elif isinstance(value, list):
+                yield from (f"        {name}: {view.pairs(one)}" for one in value)
+
+
+def _because(row: Mapping[str, Any]) -> str:
+    return f" ({row['reason']})" if row.get("reason") and not row.get("up") else ""
+
+
+TABLES: Mapping[str, tuple[str, ...]] = {
+    "ikev1": ("cookie_i", "key"),
+    "ikev2": ("spi_i", "spi_r", "sk_ei", "sk_er", "encryption", "sk_ai", "sk_ar", "integrity"),
+}
+"""Columns of Wireshark's decryption tables of both versions."""
+
+_QUOTED = ("encryption", "integrity")
+
+
+def rows(keys: Iterable[Mapping[str, str]], kind: str) -> list[str]:
+    """Rows of Wireshark's `ikev1_decryption_table` or `ikev2_decryption_table`."""
+    made = []
+    for key in keys:
+        if key["kind"] == kind:
+            cells = [f'"{key[name]}"' if name in _QUOTED else key[name] for name in TABLES[kind]]
+            made.append(",".join(cells))
+    return made
+
+
+@lab_command()
+@click.argument("node")
+@click.option("--file", required=True, type=click.Path(dir_okay=False, path_type=Path), help="What is written.")
+@click.option("--tunnel", default="", metavar="NAME", help="Of this tunnel alone.")
+@click.option("--version", type=click.IntRange(1, 2), help="Of this version, where both are in use.")
+def keys(lab: RunningLab, node: str, file: Path, tunnel: str, version: int | None, as_json: bool) -> None:
+    """Write the keys of the IKE SAs into a file that Wireshark reads, for its owner's eyes only.
+
+    The file is a decryption table of Wireshark's profile: its name there is ikev1_decryption_table or
+    ikev2_decryption_table. With these keys whoever has a capture can read the negotiations in it.
+    """
+    answer = lab.node(node, "keys", tunnel=tunnel)
+    found = [key for reply in answer["cards"].values() for key in reply.get("keys", [])]
+    kinds = sorted({key["kind"] for key in found})
+    if version is not None:
+        kinds = [kind for kind in kinds if kind == f"ikev{version}"]
+    if len(kinds) > 1:
+        raise OperatorError("there are IKE SAs of both versions: say --version 1 or --version 2")
+    table = rows(found, kinds[0]) if kinds else []
+    write_private(file, "".join(f"{row}\n" for row in table))
+    told = {"file": str(file), "table": f"{kinds[0]}_decryption_table" if kinds else "", "rows": len(table)}
+    lines = [f"{len(table)} rows of {told['table']} in {file}" if table else f"no IKE SA stands: {file} is empty"]
+    lines += [f"{card}: {error}" for card, error in answer["errors"].items()]
+    say(as_json, told, "\n".join(lines))
+    _end(answer)
+
+
+def write_private(file: Path, text: str) -> None:
+    """A new file that nobody but its owner may read, in place of what was there.
+
+    Raises:
+        OperatorError: it can't be written.
+    """
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            file.unlink()
+        fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(fd, "w") as opened:
+            opened.write(text)
+    except OSError as error:
+        raise OperatorError(f"{file}: {error.strerror}") from None
