@@ -63,7 +63,7 @@ def together(net: Net, first: object, second: object, offset: float) -> None:
     net.flow(offset, 0.005)
     if [one for one in net.b.live if one.established]:
         second(net.b)  # type: ignore[operator]
-    net.flow(8.0, 0.005)
+    net.flow(3.0, 0.005)
 
 
 @pytest.mark.parametrize("loss", LOSSES)
