@@ -193,7 +193,11 @@ class Host(Protocol):
         """A serial for a pair of SAs: never given twice in this life."""
 
     def adopt(self, session: Session) -> None:
-        """A session that another one made (a rekeyed IKE SA): messages find it from now on."""
+        """A session that another one made (a rekeyed IKE SA): messages find it from now on.
+
+        Asked again, with `established`, when it takes the older one's pairs over; `installed` was then said again
+        of each of them, by the new session. Asked again, too, when anything else was done with it from outside.
+        """
 
     def siblings(self, session: Session) -> Sequence[Session]:
         """Other sessions of the same connection that stand, oldest first: in version 1 pairs outlive their IKE SA
