@@ -109,7 +109,10 @@ class IkeSide:
             counters.values[slot] = base + count
 
     def on_timer(self, now: float) -> list[Output]:
-        return [Stop("IKE hangs")] if now >= self.wake() else []
+        if now < self.wake():
+            return []
+        self._heard = inf
+        return [Stop("IKE hangs")]
 
     def wake(self) -> float:
         return self._heard + SILENCE
