@@ -105,6 +105,56 @@ def test_phase_1_is_made_anew_and_the_pairs_stay() -> None:
     pair.settled()
 
 
+def test_the_older_sa_has_the_pairs_again_when_the_newer_one_goes() -> None:
+    pair = V1Pair(connection())
+    pair.establish()
+    older = pair.a.session
+    always(pair)
+    pair.a.session.rekey(pair.now)
+    pair.run(1.0)
+    assert len(pair.a.standing) == 2
+    newer = next(one for one in pair.a.standing if one is not older)
+    newer.close("for the test", pair.now)
+    pair.run(1.0)
+    assert pair.a.standing == [older]
+    assert older.state is phase1.State.ESTABLISHED
+    pair.run(50)
+    assert len(pair.a.standing) == len(pair.b.standing) == 1
+    pair.settled()
+
+
+@pytest.mark.parametrize("confirmation", ["message 3", "a packet"])
+def test_a_quick_mode_that_ends_under_the_older_sa(confirmation: str) -> None:
+    """The new phase 1 stands while a quick mode of the older one waits for message 3."""
+    pair = V1Pair(connection())
+    pair.establish()
+    (old,) = pair.a.installed_pairs
+    held = [0]
+
+    def wire(sender: FakeHost, data: bytes) -> Iterable[tuple[float, bytes]]:
+        if sender is pair.a and Header.parse(data).exchange == 32:
+            held[0] += 1
+            return [(0.01 if held[0] == 1 else 2.0, data)] if held[0] == 1 or confirmation == "message 3" else []
+        return [(0.01, data)]
+
+    pair.wire = wire
+    always(pair)
+    pair.a.session.negotiate(pair.a.connections[0].lines[0], old, pair.now)
+    pair.run(0.1)
+    pair.a.session.rekey(pair.now)
+    pair.run(0.3)
+    assert len(pair.b.standing) == 2
+    new = max(pair.b.installed_pairs)
+    assert pair.b.senders[10] != new
+    if confirmation == "a packet":
+        owner = pair.b.owners[new]
+        owner.seen(new, pair.now)
+        assert pair.b.senders[10] == new
+    pair.run(90)
+    assert list(pair.b.installed_pairs) == [new]
+    pair.settled()
+
+
 def test_either_end_makes_the_next_one() -> None:
     pair = V1Pair(connection(lines=[SHORT]))
     pair.establish()

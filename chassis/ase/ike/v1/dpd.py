@@ -40,7 +40,3 @@ class Detector:
         self.sent += 1
         self.due = now + self.interval
         return number
-
-    def answers(self, number: int) -> bool:
-        """Whether an acknowledgement belongs to one of the probes without answer."""
-        return 0 < (self.sequence - number) & 0xFFFFFFFF <= max(self.sent, 1)

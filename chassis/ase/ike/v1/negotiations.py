@@ -235,10 +235,11 @@ class Negotiations:
 
     def seen(self, serial: int, now: float) -> None:
         """The peer sends by a pair that waits for message 3: it has it."""
-        for one in self.pending:
+        for session, one in self._everywhere():
             if one.state is State.ANSWERED and one.pair is not None and one.pair.child.serial == serial:
-                quick.confirmed(self._session, one, now)
-                self._after(one, now)
+                quick.confirmed(session, one, now)
+                session.negotiations._after(one, now)
+                session.host.changed(session)
                 return
         pair = self._session.pairs.by_serial(serial)
         if pair is not None:
@@ -266,7 +267,7 @@ class Negotiations:
                     return
             else:
                 # The peer may have given it up for one that crossed it: then the line has what it needs.
-                served = one.line is not None and session.pairs.serves(one.line.seq)
+                served = one.line is not None and session.holder.pairs.serves(one.line.seq)
                 blame = None if served else Blame("timeout", f"{session.peer} did not confirm a quick mode")
                 quick.give_up(session, one, blame, now)
             self.drain(now)

@@ -21,7 +21,7 @@ from chassis.ase.ike.payloads.v1 import PayloadV1
 from chassis.ase.ike.payloads.v1_identity import Cert, CertReq, Id
 from chassis.ase.ike.payloads.v1_opaque import Hash, Signature
 from chassis.ase.ike.v1.faults import Row, Stop
-from chassis.ase.ike.v1.handshake import Handshake, maybe, only
+from chassis.ase.ike.v1.handshake import Handshake, only
 
 if TYPE_CHECKING:
     from chassis.ase.ike.v1.session import SessionV1
@@ -232,8 +232,3 @@ def accept(
     if certified is not None:
         check_certified(found[0], identity, certified)
     return found[0], identity
-
-
-def missing_proof(payloads: Sequence[PayloadV1], by_psk: bool) -> bool:
-    """Whether what proves the identity is not there at all."""
-    return maybe(payloads, Hash if by_psk else Signature) is None

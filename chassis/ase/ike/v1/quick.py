@@ -209,7 +209,7 @@ def offer(session: SessionV1, quick: Quick, payloads: tuple[PayloadV1, ...], now
             notify=N1.INVALID_ID_INFORMATION,
             certain=True,
         )
-    if len(session.pairs.all) >= MAX_PAIRS:
+    if len(session.holder.pairs.all) >= MAX_PAIRS:
         raise Stop("limit", "the peer makes too many pairs", notify=N1.NO_PROPOSAL_CHOSEN, certain=True)
     found = _choose(session, quick, offered, lines)
     secret_pair = quick.own
@@ -224,7 +224,7 @@ def offer(session: SessionV1, quick: Quick, payloads: tuple[PayloadV1, ...], now
     digest = keys_v1.quick_hash_2(session.keys, quick.message_id, quick.ni, _octets(reply))
     message = _protected(session, quick, reply, digest)
     quick.take(Event.OFFER)
-    newest = session.pairs.newest(quick.line.seq)
+    newest = session.holder.pairs.newest(quick.line.seq)
     quick.replaces = 0 if newest is None else newest.child.serial
     # It receives before the peer can send by it.
     quick.pair = _install(session, quick, found, life, secret, now)
@@ -249,7 +249,7 @@ def confirmed(session: SessionV1, quick: Quick, now: float) -> None:
     quick.answered.reply = None
     session.host.count("quick modes done")
     if quick.pair is not None:
-        session.pairs.confirm(quick.pair, now)
+        session.holder.pairs.confirm(quick.pair, now)
 
 
 def _choose(session: SessionV1, quick: Quick, offered: SA, lines: Sequence[Line]) -> ChildChoiceV1:
@@ -367,7 +367,7 @@ def _install(
     # Who answered begins the successor only if the other does not: two that begin at once are one too many.
     soft = now + life.seconds - (rest if quick.initiator else rest / 2)
     pair = Pair(child, install, ours, peers, suite.proposal.name, quick.initiator, now, soft, now + life.seconds)
-    session.pairs.add(pair, now)
+    session.holder.pairs.add(pair, now)
     return pair
 
 
@@ -381,7 +381,7 @@ def give_up(session: SessionV1, quick: Quick, blame: Blame | None, now: float) -
     session.host.release(quick.spis)
     quick.spis = {}
     if quick.pair is not None:
-        session.pairs.remove(quick.pair, "the peer did not confirm it", now, tell=True)
+        session.holder.pairs.remove(quick.pair, "the peer did not confirm it", now, tell=True)
     if blame is not None:
         session.host.failed(session, blame, now, quick.line)
 

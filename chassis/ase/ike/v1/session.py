@@ -88,6 +88,8 @@ class SessionV1:
         """When its first message was sent or came in."""
         self.stood = inf
         self.soft = self.hard = self.retire = self._keepalive = inf
+        self.renew = inf
+        """When its successor was first meant to be begun; `soft` is when that is tried next."""
         self.detector: Detector | None = None
         self._used: dict[int, None] = {}
         self._spoken = (-1, 0)
@@ -229,7 +231,7 @@ class SessionV1:
         self._deadline = inf
         self.heard = self.stood = now
         self.hard = now + lifetime
-        self.soft = self.hard - (rest if self.initiator else rest / 2)
+        self.soft = self.renew = self.hard - (rest if self.initiator else rest / 2)
         if handshake.behind_nat:
             self._keepalive = now + settings.nat_keepalive
         if connection.keepalive and handshake.dpd:
@@ -437,6 +439,14 @@ class SessionV1:
         """Other sessions of the connection that stand, oldest first."""
         found = [one for one in self.host.siblings(self) if isinstance(one, SessionV1)]
         return [one for one in found if one is not self and one.established]
+
+    @property
+    def holder(self) -> SessionV1:
+        """The session that holds the connection's pairs: this one, or its successor."""
+        found = self
+        while found.heir is not None and found.heir.established:
+            found = found.heir
+        return found
 
     @property
     def peer(self) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING
 
-from chassis.ase.ike.v1.pairs import LINGER, PATIENCE
+from chassis.ase.ike.v1.pairs import LINGER, PATIENCE, RETRY
 from chassis.ase.ike.v1.phase1 import Event
 
 if TYPE_CHECKING:
@@ -30,6 +30,9 @@ def stands(session: SessionV1, now: float) -> None:
 
 def succeed(elder: SessionV1, heir: SessionV1, now: float) -> None:
     """`heir` has the pairs from now on, and `elder` goes once nothing is under way any more."""
+    heir = heir.holder
+    if heir is elder:
+        return  # It is the successor of all of them already: chains have an end.
     elder.heir = heir
     elder.renewal = None
     elder.soft = inf
@@ -54,11 +57,15 @@ def hand_on(session: SessionV1, now: float) -> None:
     heir = None if session.void else next((one for one in reversed(siblings) if not one.void), None)
     if heir is not None:
         inherit(heir, session, now)
+    next_one = session.heir if session.heir is not None and session.heir.established else None
     for one in siblings:
-        if one.heir is session:
-            one.heir = None
+        if one.heir is not session:
+            continue
+        one.heir = next_one if next_one is not one else None
+        if one.heir is None:
+            # It has its own lifetime still.
             one.retire = inf
-            one.soft = now + 1.0
+            one.soft = max(one.renew, now + RETRY)
             one.take(Event.ALONE)
             one.host.changed(one)
 
