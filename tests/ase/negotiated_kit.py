@@ -60,13 +60,13 @@ class Side(Controller):
 
     def told(self, kind: type[Message]) -> list[Message]:
         """What IKE was told of a kind since this was last asked."""
-        found = [message for message in self.to_ike if isinstance(message, kind)]
+        found: list[Message] = [message for message in self.to_ike if isinstance(message, kind)]
         self.to_ike = [message for message in self.to_ike if not isinstance(message, kind)]
         return found
 
     def heard(self, kind: type[Message]) -> list[Message]:
         """What the controller heard of a kind since this was last asked."""
-        found = [message for message in self.said if isinstance(message, kind)]
+        found: list[Message] = [message for message in self.said if isinstance(message, kind)]
         self.said = [message for message in self.said if not isinstance(message, kind)]
         return found
 

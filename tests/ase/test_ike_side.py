@@ -47,6 +47,7 @@ from chassis.bus.records import (
     IkePolicy,
     IpsecPolicy,
     Port,
+    Tunnel,
     TunnelEntry,
 )
 from chassis.fwd.reassembly import TIMEOUT
@@ -264,16 +265,16 @@ def test_other_settings_begin_anew() -> None:
     side = Side([*static(), POLICY])
     side.told(Configure)
     epoch, version = side.epoch, side.publisher.version
-    side.take(side.asp.receive(Welcome(epoch, version, 0.1, 5, {"extensions": ["modern"]}), side.now))
+    side.take(side.asp.receive(Welcome(epoch, version, 0.1, 5, {"extensions": "modern"}), side.now))
     side.put(replace(POLICY, lifetime=9))
     (message,) = side.told(Configure)
-    assert (message.whole, message.settings) == (True, {"extensions": ["modern"]})
+    assert (message.whole, message.settings) == (True, {"extensions": "modern"})
 
 
 def test_many_tunnels_come_in_parts() -> None:
     made = static()
-    tunnel = next(record for record in made if record.key == ("tunnel", CIRCUIT))
-    more = [replace(tunnel, number=number, name=f"n{number}") for number in range(100, 100 + PART)]  # type: ignore[call-arg]
+    tunnel = next(record for record in made if isinstance(record, Tunnel))
+    more = [replace(tunnel, number=number, name=f"n{number}") for number in range(100, 100 + PART)]
     side = Side([*made, *more, POLICY])
     held, messages = configured(side)
     assert [message.whole for message in messages] == [True, False]
