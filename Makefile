@@ -57,7 +57,7 @@ lint: install
 
 docs: install
 	@mkdir -p build
-	$(BIN)/python -m chassis.bus.describe > build/page.md && mv build/page.md docs/bus.md
+	$(BIN)/python -m launch.describe > build/page.md && mv build/page.md docs/bus.md
 	$(BIN)/python -m chassis.config.fidelity > build/page.md && mv build/page.md docs/fidelity.md
 
 clean:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from chassis.bus.describe import describe as bus
+from launch.describe import describe as bus
 from chassis.config.fidelity import describe as fidelity
 
 DOCS = Path(__file__).parent.parent / "docs"

@@ -22,6 +22,9 @@ OUTSIDE_CALLS = {
 BUS_ENGINE_SIDE = {"batch", "card", "codec", "counters", "engine", "messages", "records", "replication"}
 """Modules of the bus that engines import; the others are the shells' side."""
 
+SHELLS = {"shell", "ike_shell", "pipe"}
+"""Modules of the other rooms that own sockets, clocks and processes."""
+
 HEIGHT = {
     "net": 0,
     "bus": 1,
@@ -62,7 +65,8 @@ def is_pure(path: Path) -> bool:
     where = room(path)
     if where == "bus":
         return path.stem in BUS_ENGINE_SIDE
-    return where in ("net", "config", "fwd", "xcrp", "linecard", "ase", "tester", "sim") and path.stem != "shell"
+    pure = ("net", "config", "fwd", "xcrp", "linecard", "ase", "tester", "sim")
+    return where in pure and path.stem not in SHELLS
 
 
 PURE = [path for path in modules() if is_pure(path)]

@@ -64,7 +64,9 @@ def settled(two: Two) -> None:
     assert len(two.a.pairs) == 1, two.a.pairs
     for end in (two.a, two.b):
         row = two.ask(end, "sas").result["tunnels"][0]
-        assert len(row["ike"]) == 1, row
+        # A delete of version 1 is not answered: where it was lost, the old phase 1 stays until its lifetime ends.
+        serving = [one for one in row["ike"] if "successor" not in one["state"]]
+        assert len(serving) == 1, row
         assert end.ike.spis_held == sum(
             bool(pair.inbound.esp_spi) + bool(pair.inbound.ah_spi) + bool(pair.cpi_in)
             for pair in end.pairs.values()

@@ -106,7 +106,7 @@ class Arrivals:
         if self._crowded(path):
             return
         session = SessionV1.respond(ike, path, header)
-        ike.registry.answer(session, path, header.spi_i)
+        ike.registry.answer(session, path, header.spi_i, now)
         ike.run(session, session.receive, data, header, path, now)
 
     def _begin_v2(self, data: bytes, header: Header, path: Path, now: float) -> None:
@@ -129,7 +129,7 @@ class Arrivals:
         if ike.registry.half_open >= ike.settings.half_open and not self._cookie(data, path, now):
             return
         session = SessionV2.respond(ike, path, header)
-        ike.registry.answer(session, path, header.spi_i)
+        ike.registry.answer(session, path, header.spi_i, now)
         ike.run(session, session.receive, data, header, path, now)
 
     def _cookie(self, data: bytes, path: Path, now: float) -> bool:

@@ -37,8 +37,10 @@ from chassis.ase.link import (
     PeerMoved,
     PeerSeen,
     SaExpiring,
+    SaInstall,
     SaMove,
     SaSeen,
+    SaSwitch,
     ToIke,
 )
 
@@ -81,6 +83,7 @@ class Ike:
         self._contacts: set[tuple[object, object]] = set()
         self._current: Session | None = None
         self._alive_at = -inf
+        self._now = 0.0
 
     # the process's calls
 
@@ -90,6 +93,7 @@ class Ike:
 
     def receive(self, message: ToIke, now: float) -> list[FromIke]:
         """One message of the data engine."""
+        self._now = now
         if isinstance(message, IkePacket):
             self._arrivals.datagram(message, now)
         elif isinstance(message, Configure):
@@ -119,6 +123,7 @@ class Ike:
         return self._flush()
 
     def on_timer(self, now: float) -> list[FromIke]:
+        self._now = now
         while (session := self.registry.due(now)) is not None:
             self.run(session, session.on_timer, now)
         self.keeping.on_timer(now)
@@ -144,6 +149,10 @@ class Ike:
         self._out.append(packet)
 
     def emit(self, message: FromIke) -> None:
+        if isinstance(message, SaInstall) and message.send:
+            self.keeping.sends(message.tunnel, message.entry, message.serial)
+        elif isinstance(message, SaSwitch):
+            self.keeping.switched(message.tunnel, message.serial)
         self._out.append(message)
 
     def log(self, id: str, values: Mapping[str, Any], session: Session | None, path: Path, now: float) -> None:
@@ -197,7 +206,7 @@ class Ike:
 
     def adopt(self, session: Session) -> None:
         old = self._current
-        self.registry.add(session)
+        self.registry.add(session, self._now)
         if old is not None and session.established:
             self.keeping.succeeded(old, session)
         self.registry.settle(session)
@@ -210,6 +219,9 @@ class Ike:
 
     def up(self, session: Session, now: float) -> None:
         self.registry.proved(session)
+        if session.connection is not None:
+            # From now on an INITIAL-CONTACT would speak against an IKE SA that stands.
+            self._contacts.add((session.connection.identity.key, session.connection.expected.key))
         self.keeping.up(session, now)
 
     def installed(self, session: Session, child: Child, now: float) -> None:
@@ -227,11 +239,7 @@ class Ike:
         self.keeping.down(session, reason, now)
 
     def first_contact(self, connection: Connection) -> bool:
-        pair = (connection.identity.key, connection.expected.key)
-        if pair in self._contacts:
-            return False
-        self._contacts.add(pair)
-        return True
+        return (connection.identity.key, connection.expected.key) not in self._contacts
 
     def contacted(self, session: Session, now: float) -> None:
         self.keeping.contacted(session, now)

@@ -14,8 +14,9 @@ from chassis.ase.ike.host import Child, Session
 SHY = 0.3
 """Seconds that the end with the higher address waits before it begins: two that may both begin rarely collide."""
 
-SIMULTANEOUS = 5.0
-"""Seconds in which two IKE SAs of one tunnel count as begun at the same time."""
+SIMULTANEOUS = 1.0
+"""Seconds for which the first message of the peer may have been under way: an IKE SA that was begun no later after
+another one stood was begun without knowing of it."""
 
 STEADY = 30.0
 """Seconds that an IKE SA has to stand for the next attempt after it to be a first one again."""
@@ -35,6 +36,8 @@ class Keeper:
     rivals: list[Session] = field(default_factory=list)
     """Further IKE SAs of the tunnel that stand: they are on their way out."""
     pairs: dict[int, Child] = field(default_factory=dict)
+    sending: dict[int, int] = field(default_factory=dict)
+    """Serial of the pair that sends, by line."""
     stood_since: float = -inf
     failures: int = 0
     due: float = inf

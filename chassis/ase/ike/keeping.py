@@ -160,7 +160,8 @@ class Keeping:
         Begun at the same time by both, the one that the end with the lower address began stays. Else the newer one
         stays: the peer began anew, so it has lost the older.
         """
-        simultaneous = now - keeper.stood_since <= SIMULTANEOUS and new.initiator != old.initiator
+        began = self._ike.registry.began.get(new.spi, now)
+        simultaneous = new.initiator != old.initiator and began <= keeper.stood_since + SIMULTANEOUS
         if new.version == 1 and not simultaneous:
             # A new phase 1 beside the old one is how version 1 goes on; the old one ends by its lifetime.
             keeper.rivals.append(old)
@@ -190,9 +191,11 @@ class Keeping:
             return
         newest = keeper.newest(child.entry)
         if newest is not None:
-            # Whichever sent before: the newest is the one that the peer keeps longest.
-            self._ike.emit(SaSwitch(child.tunnel, newest.serial))
+            if keeper.sending.get(child.entry) == child.serial:
+                # One of two IKE SAs went with the pair that sent: the newest of those left is kept longest.
+                self._ike.emit(SaSwitch(child.tunnel, newest.serial))
             return
+        keeper.sending.pop(child.entry, None)
         keeper.reason = reason
         self.tell(keeper)
         if not session.closed:
@@ -241,6 +244,19 @@ class Keeping:
                     keeper.failures = 0
                 self._again(keeper, now)
         self.tell(keeper)
+
+    def sends(self, tunnel: int, entry: int, serial: int) -> None:
+        """A pair sends for its line from now on."""
+        keeper = self.keepers.get(tunnel)
+        if keeper is not None:
+            keeper.sending[entry] = serial
+
+    def switched(self, tunnel: int, serial: int) -> None:
+        """As `sends`, for a pair that was installed before."""
+        keeper = self.keepers.get(tunnel)
+        pair = None if keeper is None else keeper.pairs.get(serial)
+        if pair is not None:
+            self.sends(tunnel, pair.entry, serial)
 
     def contacted(self, session: Session, now: float) -> None:
         keeper = self._keeper(session)
@@ -342,7 +358,7 @@ class Keeping:
         path = Path(connection.context, connection.local, IKE_PORT, connection.remote, IKE_PORT)
         session = self._ike.initiate(connection, path)
         keeper.attempt = session
-        self._ike.registry.add(session)
+        self._ike.registry.add(session, now)
         self._ike.run(session, session.start, now)
         self.tell(keeper)
 

@@ -21,6 +21,8 @@ class Registry:
         """The session of each pair, by (tunnel, serial)."""
         self.own: dict[bytes, None] = {}
         """Our own attempts that do not stand yet."""
+        self.began: dict[bytes, float] = {}
+        """When each session began, by our SPI."""
         self._first: dict[First, Session] = {}
         self._began: dict[bytes, First] = {}
         self._half_open: dict[bytes, int] = {}
@@ -29,14 +31,16 @@ class Registry:
         self._set: dict[bytes, float] = {}
         self._ids = count()
 
-    def add(self, session: Session) -> None:
+    def add(self, session: Session, now: float) -> None:
         """A session that began here, or that succeeds another."""
         self.by_spi[session.spi] = session
+        self.began.setdefault(session.spi, now)
         if session.initiator and not session.established:
             self.own[session.spi] = None
 
-    def answer(self, session: Session, path: Path, spi: bytes) -> None:
+    def answer(self, session: Session, path: Path, spi: bytes, now: float) -> None:
         """A session that answers a peer's first message."""
+        self.began[session.spi] = now
         first = (path.context, path.local, path.remote, path.remote_port, spi)
         self.by_spi[session.spi] = session
         self._first[first] = session
@@ -71,6 +75,7 @@ class Registry:
             if self.by_spi.get(spi) is session:
                 del self.by_spi[spi]
                 self._set.pop(spi, None)
+                self.began.pop(spi, None)
             self.proved(session)
             first = self._began.pop(spi, None)
             if first is not None and self._first.get(first) is session:

@@ -139,8 +139,8 @@ def refuse_critical(payloads: Iterable[PayloadV2]) -> None:
 def remarks(payloads: Iterable[PayloadV2]) -> tuple[tuple[str, dict[str, int]], ...]:
     """(id, values) of the lines to log for what is passed over, each once: attributes of unknown types.
 
-    They are no fault of the message: a transform with one is not chosen (RFC 7296 3.3.6), a configuration attribute
-    is ignored (3.15).
+    They are no fault of the message: a transform with one is not chosen (RFC 7296 3.3.6), a configuration
+    attribute is ignored (3.15).
     """
     found: dict[tuple[str, int, int], dict[str, int]] = {}
     for payload in payloads:
