@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from launch.pytest_plugin import LabFactory
     from launch.scenario_lab import LabClient
 
-LAB = "configs/high-availability/lab.yaml"
+LAB = "configs/high-availability-manual/lab.yaml"
 ROUNDS = 10
 RESTART = 1.0
 """Seconds after which the launcher starts a dead card again (S-112)."""
