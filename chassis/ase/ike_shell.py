@@ -56,8 +56,8 @@ def _run(env: Environment, pipe: Pipe) -> int:
         if pipe.pending == writing:
             return
         writing = pipe.pending
-        loop.remove(pipe.socket)
-        loop.add(pipe.socket, ready, zmq.POLLIN | zmq.POLLOUT if writing else zmq.POLLIN)
+        loop.remove(pipe.socket.fileno())
+        loop.add(pipe.socket.fileno(), ready, zmq.POLLIN | zmq.POLLOUT if writing else zmq.POLLIN)
 
     def send(messages: list[FromIke]) -> None:
         for message in messages:
@@ -71,7 +71,7 @@ def _run(env: Environment, pipe: Pipe) -> int:
         watch()
 
     try:
-        loop.add(pipe.socket, ready)
+        loop.add(pipe.socket.fileno(), ready)
         send(engine.start(time.monotonic()))
         loop.run(engine.wake, lambda now: send(engine.on_timer(now)))
     except PipeClosed:

@@ -28,7 +28,7 @@ class AspShell(CardShell):
         self._stands = False
         self._writing = False
         self.handlers[ToIke] = self._to_ike
-        self.loop.add(pipe.socket, self._ike_ready)
+        self.loop.add(pipe.socket.fileno(), self._ike_ready)
 
     def _to_ike(self, output: ToIke) -> None:
         dropped = self._pipe.dropped
@@ -58,9 +58,9 @@ class AspShell(CardShell):
         if self._pipe.pending == self._writing:
             return
         self._writing = self._pipe.pending
-        self.loop.remove(self._pipe.socket)
+        self.loop.remove(self._pipe.socket.fileno())
         flags = zmq.POLLIN | zmq.POLLOUT if self._writing else zmq.POLLIN
-        self.loop.add(self._pipe.socket, self._ike_ready, flags)
+        self.loop.add(self._pipe.socket.fileno(), self._ike_ready, flags)
 
     def _end(self, error: PipeClosed) -> None:
         sys.exit(f"{self.env.card}: no IKE: {error}")
