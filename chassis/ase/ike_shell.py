@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sys
 import time
+import traceback
 
 import zmq
 from setproctitle import setproctitle
@@ -35,7 +37,10 @@ def start(env: Environment) -> Pipe:
             die_with_parent(parent)
             ours.close()
             status = _run(env, Pipe(its, _encode_from, _decode_to))
+        except BaseException:
+            traceback.print_exc()
         finally:
+            sys.stderr.flush()
             os._exit(status)
     its.close()
     return Pipe(ours, _encode_to, _decode_from)

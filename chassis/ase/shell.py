@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import NoReturn
 
 import zmq
 
@@ -62,8 +63,9 @@ class AspShell(CardShell):
         flags = zmq.POLLIN | zmq.POLLOUT if self._writing else zmq.POLLIN
         self.loop.add(self._pipe.socket.fileno(), self._ike_ready, flags)
 
-    def _end(self, error: PipeClosed) -> None:
-        sys.exit(f"{self.env.card}: no IKE: {error}")
+    def _end(self, error: PipeClosed) -> NoReturn:
+        print(f"{self.env.card} has no IKE: {error}", file=sys.stderr)
+        sys.exit(1)
 
 
 def run(env: Environment) -> int:
