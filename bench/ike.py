@@ -66,8 +66,8 @@ class CharonResponder:
                     Auth(identity(INITIATOR, number)),
                     ike=f"aes128-sha1-{GROUPS[group]}",
                     esp="aes128-sha1",
-                    local_ts=f"{NETWORKS[RESPONDER]}/{PREFIX}[udp/{number}]",
-                    remote_ts=f"{NETWORKS[INITIATOR]}/{PREFIX}[udp/{number}]",
+                    local_ts=f"{NETWORKS[1]}/{PREFIX}[udp/{number}]",
+                    remote_ts=f"{NETWORKS[0]}/{PREFIX}[udp/{number}]",
                     unique="never",
                 )
             )

@@ -34,13 +34,14 @@ from chassis.bus.records import (
 from chassis.net.address import format_address, parse_address
 
 OUTER, INNER = 1, 2
-PSK = b"a key of many"
+PSK = b"a-key-of-many"
 LIFETIME = 86400
 MARKER = bytes(4)
 """The non-ESP marker of port 4500 (RFC 3948 2.2)."""
 
 INITIATOR, RESPONDER = "10.99.0.1", "10.99.0.2"
-NETWORKS = {INITIATOR: "10.1.0.0", RESPONDER: "10.2.0.0"}
+NETWORKS = ("10.1.0.0", "10.2.0.0")
+"""Behind the initiator and behind the responder, each with a prefix of this length."""
 PREFIX = 16
 UDP = 17
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -54,10 +55,9 @@ def identity(address: str, number: int) -> str:
     return f"{address}.{number}.test"
 
 
-def records(
-    local: str, remote: str, tunnels: int, group: int, connection: str, *, up: bool = True
-) -> list[Record]:
+def records(local: str, remote: str, tunnels: int, group: int, connection: str) -> list[Record]:
     """The configuration of one end, version 2 with preshared keys; `connection` as in an IKE policy."""
+    inside, outside = NETWORKS if connection == "initiator-only" else NETWORKS[::-1]
     found: list[Record] = [
         Context(OUTER, "outer"),
         IkeProposal("ike", 2, group, "hmac-sha1-96", "aes-128-cbc", "pre-shared-key", LIFETIME, "hmac-sha1"),
@@ -68,10 +68,10 @@ def records(
         rule = AclRule(
             10,
             UDP,
-            parse_address(NETWORKS[local]),
+            parse_address(inside),
             PREFIX,
             number,
-            parse_address(NETWORKS[remote]),
+            parse_address(outside),
             PREFIX,
             number,
         )

@@ -1,0 +1,41 @@
+"""An initiator that never has enough: `python -m bench.ike_flood LOCAL REMOTE TUNNELS GROUP`.
+
+It sets up all its tunnels, forgets everything, and begins again as after a boot, with INITIAL-CONTACT: each set-up
+replaces the one before it. It runs inside a Linux node of a lab, until that ends. Its tunnels are those of
+`bench.ike_ends.records`.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import time
+
+from bench.ike_ends import End, records
+
+NICE = 4
+"""Behind whoever carries packets, and a step before the process that it loads: what waits, waits there."""
+
+ROUND = 10.0
+"""Seconds after which a round is given up."""
+
+
+def main(local: str, remote: str, tunnels: int, group: int) -> None:
+    os.nice(NICE)
+    sockets = {}
+    for port in (500, 4500):
+        sockets[port] = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        sockets[port].bind((local, port))
+        sockets[port].setblocking(False)
+    put = records(local, remote, tunnels, group, "initiator-only")
+    while True:
+        end = End(local, sockets)
+        end.configure(put)
+        deadline = time.monotonic() + ROUND
+        while len(end.up) < tunnels and time.monotonic() < deadline:
+            end.turn(0.1)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))

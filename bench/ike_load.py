@@ -1,0 +1,214 @@
+"""Packets through an ASP whose IKE is never idle: the lab of manual keys, and a Linux node that sets up tunnels.
+
+The tunnel that is measured and the ones that are set up have one local end point, and so one ASP: its data engine
+carries the packets and the datagrams of IKE, its IKE process does the arithmetic beside it. The figures to hold:
+99 of 100 packets within 5 ms, none lost, no heartbeat late by an interval.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import yaml
+
+from bench import lab as whole_lab
+from bench.ike_ends import NETWORKS, PREFIX, PSK, cpu, identity
+from bench.report import Report
+from launch.scenario_boot import boot
+from launch.scenario_lab import LabClient
+
+MANUAL = Path("configs/manual-keys")
+LOCAL, REMOTE = "30.0.0.2", "40.1.0.2"
+"""Our end is that of the lab's economical tunnel."""
+ASP = "asp 1/2"
+GATEWAY = "40.1.0.1"
+PORT = "3/12"
+TUNNELS = 200
+GROUPS = (2, 14)
+SIZES = (1400, 64)
+FLOW = "economical-forward"
+PART = 4
+"""The data path carries its highest load divided by this."""
+SECONDS = 10.0
+WARM_UP = 2.0
+LOOK = 0.1
+"""Seconds between two looks at the heartbeats: as often as they come."""
+
+
+def configuration(group: int) -> str:
+    """Lines for router a beside those that it has: an end for each tunnel of `bench.ike_ends.records`."""
+    inside, outside = (f"{network}/{PREFIX}" for network in reversed(NETWORKS))
+    lines = [
+        "ike2 proposal load",
+        "  authentication algorithm hmac-sha1-96",
+        "  encryption algorithm aes-128-cbc",
+        "  pseudo-random-function hmac-sha1",
+        f"  dh-group {group}",
+        "ipsec proposal load",
+        "  esp encryption aes-128-cbc",
+        "  esp authentication hmac-sha1-96",
+        "ipsec policy load",
+        "  seq 1 proposal load",
+        "context wan",
+        "  interface to-load",
+        f"    ip address {GATEWAY}/24",
+    ]
+    numbers = range(1, TUNNELS + 1)
+    for number in numbers:
+        lines += (
+            f"  ike2 policy load{number}",
+            "    connection-type responder-only",
+            f"    identity local fqdn {identity(LOCAL, number)}",
+            f"    pre-shared-key {PSK.decode()}",
+            "    seq 1 proposal load",
+        )
+    lines.append("context load")
+    for number in numbers:
+        lines += (
+            f"  interface load{number}",
+            f"    ip address 56.0.{number // 64}.{number % 64 * 4 + 1}/30",
+            f"  ipsec access-list load{number}",
+            f"    seq 10 udp {inside} eq {number} {outside} eq {number}",
+        )
+    for number in numbers:
+        lines += (
+            f"tunnel ipsec load{number} economical",
+            f"  peer-end-point local {LOCAL} remote {REMOTE} context wan",
+            f"  bind interface load{number} load",
+            f"  remote-id {identity(REMOTE, number)}",
+            f"  ike-policy load{number}",
+            f"  seq 10 ipsec-policy load access-group load{number}",
+        )
+    lines += (f"port ethernet {PORT}", "  no shutdown", "  bind interface to-load wan", "")
+    return "\n".join(lines)
+
+
+@contextmanager
+def _lab(group: int, rate: int, size: int) -> Iterator[LabClient]:
+    """The lab, booted, with the Linux node `load` on a port of router a."""
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        document: dict[str, Any] = yaml.safe_load((MANUAL / "lab.yaml").read_text())
+        topology = document["topology"]
+        topology["nodes"]["load"] = {
+            "kind": "linux",
+            "addresses": {"eth1": f"{REMOTE}/24"},
+            "routes": f"default via {GATEWAY}",
+        }
+        topology["links"].append({"endpoints": ["load:eth1", f"a:{PORT}"]})
+        for flow in document["flows"].values():
+            flow |= {"start": "manual", "trace": "0s"}
+        document["flows"][FLOW] |= {"rate": rate, "size": size}
+        (folder / "lab.yaml").write_text(yaml.safe_dump(document, sort_keys=False))
+        (folder / "a.cfg").write_text((MANUAL / "a.cfg").read_text() + configuration(group))
+        (folder / "b.cfg").write_text((MANUAL / "b.cfg").read_text())
+        booted = boot(folder / "lab.yaml")
+        try:
+            lab = booted.client
+            lab.wait_until(lambda: lab.node("a").tunnel("economical")["up"])
+            yield lab
+        finally:
+            booted.close()
+
+
+def _flood(lab: LabClient, group: int) -> None:
+    """Begin with set-ups, and wait until every tunnel has been up."""
+    root = Path(__file__).parent.parent
+    command = f"{sys.executable} -m bench.ike_flood {REMOTE} {LOCAL} {TUNNELS} {group}"
+    lab.ask("", "exec", {"node": "load", "command": f"cd {root} && {command} > /run/out 2>&1 < /dev/null &"})
+    lab.wait_until(lambda: _done(lab) >= TUNNELS)
+    lab.wait(WARM_UP)
+
+
+def _done(lab: LabClient) -> int:
+    """Set-ups that the ASP's IKE has done."""
+    return lab.counters("a", ASP).get("ike v2 done", 0)
+
+
+def _ike(lab: LabClient) -> int:
+    """Process id of the ASP's IKE, its only child."""
+    pid = lab.node("a").card(ASP)["pid"]
+    return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
+
+
+def _wanted(pid: int) -> float:
+    """Seconds that a process has run, or waited for a core to run on."""
+    ran, waited, _ = Path(f"/proc/{pid}/schedstat").read_text().split()
+    return (int(ran) + int(waited)) / 1e9
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """A stream's account: latency in ms of 99 in 100 packets and of the slowest, packets lost; set-ups a second
+    beside it, IKE's use of a core and its want of one, and by how many ms a heartbeat was late at most."""
+
+    received: int
+    p99: float
+    slowest: float
+    lost: int
+    rate: float
+    used: float
+    wanted: float
+    late: float
+
+
+def carried(group: int, rate: int, size: int, *, flooded: bool) -> Carried:
+    """One run of the stream, beside set-ups or alone."""
+    with _lab(group, rate, size) as lab:
+        if flooded:
+            _flood(lab, group)
+        pid = _ike(lab)
+        lab.start(FLOW)
+        begin, done, used, wanted = lab.clock(), _done(lab), cpu(pid), _wanted(pid)
+        late = 0.0
+        while lab.clock() - begin < SECONDS:
+            lab.wait(LOOK)
+            late = max(late, *(card["late"] for card in lab.node("a").status()["cards"]))
+        spent = lab.clock() - begin
+        done, used, wanted = _done(lab) - done, cpu(pid) - used, _wanted(pid) - wanted
+        lab.stop(FLOW)
+        lab.drain(FLOW)
+        report = lab.report(FLOW, final=True)
+        latency = report["latency"]
+        return Carried(
+            report["received"],
+            latency["p99_ms"],
+            latency["max_ms"],
+            report["lost"],
+            done / spent,
+            used / spent,
+            wanted / spent,
+            late * 1e3,
+        )
+
+
+def run(report: Report) -> None:
+    """A quarter of the highest load that the whole lab carries, alone and beside set-ups of each group."""
+    for size in SIZES:
+        known = f"whole lab, economical, {size} bytes"
+        found = [figure.value for figure in report.figures if figure.name.startswith(known)]
+        highest = found[0] if found else whole_lab.highest("economical", size)[0]
+        rate = int(highest / PART)
+        alone = carried(GROUPS[0], rate, size, flooded=False)
+        what = f"{rate:,} packets/s of {size} bytes"
+        report.add(f"{what}, no set-ups: latency of 99 %", [alone.p99], "ms")
+        report.add("  packets lost", [alone.lost], "packets")
+        report.add("  heartbeat late by at most", [alone.late], "ms")
+        for group in GROUPS:
+            beside = carried(group, rate, size, flooded=True)
+            report.add(
+                f"{what}, IKEv2 group {group}: latency of 99 %", [beside.p99], "ms", "no set-ups", alone.p99
+            )
+            report.add("  latency of the slowest", [beside.slowest], "ms", "no set-ups", alone.slowest)
+            report.add("  packets lost", [beside.lost], "packets")
+            report.add("  packets received", [beside.received], "packets")
+            report.add("  heartbeat late by at most", [beside.late], "ms")
+            report.add("  set-ups beside it", [beside.rate], "set-ups/s")
+            report.add("  IKE's process ran", [beside.used], "cores")
+            report.add("  IKE's process ran or waited for a core", [beside.wanted], "of the time")
