@@ -15,7 +15,7 @@ from chassis.ase.ike.connection import Connection
 from chassis.ase.ike.credentials import CertificateError
 from chassis.ase.ike.crypto.auth import v1_sign, v1_verify
 from chassis.ase.ike.crypto.keys_v1 import equal
-from chassis.ase.ike.identity import Identity
+from chassis.ase.ike.identity import Identity, printable
 from chassis.ase.ike.payloads.numbers import N1, CertEncoding, Exchange, IdType
 from chassis.ase.ike.payloads.v1 import PayloadV1
 from chassis.ase.ike.payloads.v1_identity import Cert, CertReq, Id
@@ -39,13 +39,13 @@ _SUFFIXES: Final = MappingProxyType(
 
 
 def shown(identity: Identity) -> str:
-    """An identity as table 5 prints it: distinguished names with slashes."""
+    """An identity as table 5 prints it: distinguished names with slashes. A stranger's may hold anything."""
     if identity.id_type == IdType.DER_ASN1_DN:
         try:
             rdns = x509.Name.from_bytes(identity.data).rdns
-        except ValueError:
+            return printable("".join([f"/{rdn.rfc4514_string()}" for rdn in rdns]))
+        except (ValueError, AttributeError, TypeError):
             return str(identity)
-        return "".join([f"/{rdn.rfc4514_string()}" for rdn in rdns])
     return str(identity)
 
 
@@ -77,7 +77,15 @@ def prove(session: SessionV1, connection: Connection) -> tuple[Id, tuple[Payload
             notify=N1.CERTIFICATE_UNAVAILABLE,
         )
     certificates = tuple([Cert(CertEncoding.X509_SIGNATURE, der) for der in found.ders])
-    return own, (*certificates, Signature(v1_sign(found.key, digest)))
+    try:
+        signature = v1_sign(found.key, digest)
+    except ValueError as error:
+        raise Stop(
+            "no certificate",
+            f"our certificate's key of {found.key.key_size} bits is too short to sign {handshake.hash_name}",
+            notify=N1.CERTIFICATE_UNAVAILABLE,
+        ) from error
+    return own, (*certificates, Signature(signature))
 
 
 # --- the peer's proof ---
