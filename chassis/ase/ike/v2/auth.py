@@ -69,8 +69,11 @@ def prove(
     if own is None:
         raise AuthError(f"no certificate with a key for identity {connection.identity}")
     certificates = tuple(Cert(CertEncoding.X509_SIGNATURE, der) for der in own.ders)
-    if hashes:
-        return certificates, Auth(AuthMethod.DIGITAL_SIGNATURE, digital_auth(own.key, octets, hashes[0]))
+    for number in hashes:
+        try:
+            return certificates, Auth(AuthMethod.DIGITAL_SIGNATURE, digital_auth(own.key, octets, number))
+        except ValueError:
+            continue  # The key is too short for this hash.
     return certificates, Auth(AuthMethod.RSA_SIGNATURE, rsa_auth(own.key, octets))
 
 

@@ -13,7 +13,7 @@ from chassis.ase.ike.host import Path
 from chassis.ase.ike.payloads.errors import PayloadError
 from chassis.ase.ike.payloads.header import Header
 from chassis.ase.ike.payloads.numbers import N2, Exchange, Protocol
-from chassis.ase.ike.payloads.v2 import MessageV2, PayloadV2, parse_payloads, refuse_critical
+from chassis.ase.ike.payloads.v2 import MessageV2, PayloadV2, parse_payloads
 from chassis.ase.ike.payloads.v2_encrypted import Encrypted, EncryptedFragment
 from chassis.ase.ike.payloads.v2_notify import Notify
 from chassis.ase.ike.payloads.v2_sa import SA
@@ -42,6 +42,8 @@ def receive(session: SessionV2, data: bytes, path: Path, now: float) -> None:
     except PayloadError as error:
         session.host.count("malformed")
         session.note(error, now)
+        if session.sa.state is State.NEW:
+            sa_init.unreadable(session, error, data, path, now)
         return
     header = message.header
     if header.exchange == Exchange.IKE_SA_INIT:
@@ -135,7 +137,7 @@ def _read(
         if opened is None:
             return None
         payloads = parse_payloads(opened[0], memoryview(opened[1]), inside=True)
-        refuse_critical(payloads)
+        session.examine(payloads, now)
     except IntegrityError:
         session.host.count("integrity")
         return None

@@ -9,7 +9,7 @@ from chassis.ase.ike.crypto.keys_v2 import skeyseed
 from chassis.ase.ike.host import Path
 from chassis.ase.ike.payloads.errors import PayloadError
 from chassis.ase.ike.payloads.numbers import N2, Exchange
-from chassis.ase.ike.payloads.v2 import MessageV2, PayloadV2, refuse_critical
+from chassis.ase.ike.payloads.v2 import MessageV2, PayloadV2
 from chassis.ase.ike.payloads.v2_keys import KE, Nonce
 from chassis.ase.ike.payloads.v2_notify import Notify
 from chassis.ase.ike.proposals import ChoiceV2, choose_v2, offer_v2
@@ -71,7 +71,10 @@ class Opening(Task):
             error = refusal(message.payloads)
             if error is not None:
                 raise Refused(error.notify, f"the peer refuses the IKE SA: {name(error.notify)}", error.data)
+            session.examine(message.payloads, now)
             self._agree(session, message, data, path, now)
+        except PayloadError as wrong:
+            session.note(wrong, now)  # Perhaps not the peer's: its own answer may still come.
         except Refused as refused:
             session.fail(refused, now)
 
@@ -151,8 +154,7 @@ def answer(session: SessionV2, message: MessageV2, data: bytes, path: Path, now:
         _agree(session, message, data, path, now)
     except PayloadError as error:
         session.note(error, now)
-        session.reply((Notify(error.notify or N2.INVALID_SYNTAX, error.data),), now)
-        session.fail(syntax(str(error)), now)
+        _refuse(session, error, now)
     except Refused as refused:
         session.reply((refused.payload,), now)
         if refused.notify == N2.INVALID_KE_PAYLOAD:
@@ -162,8 +164,20 @@ def answer(session: SessionV2, message: MessageV2, data: bytes, path: Path, now:
             session.fail(refused, now)
 
 
+def unreadable(session: SessionV2, error: PayloadError, data: bytes, path: Path, now: float) -> None:
+    """The responder's end of a first message that is none: the peer is told, and nothing is kept."""
+    session.path = path
+    session.handling.request, session.handling.exchange, session.handling.path = data, Exchange.IKE_SA_INIT, path
+    _refuse(session, error, now)
+
+
+def _refuse(session: SessionV2, error: PayloadError, now: float) -> None:
+    session.reply((Notify(error.notify or N2.INVALID_SYNTAX, error.data),), now)
+    session.fail(syntax(str(error)), now)
+
+
 def _agree(session: SessionV2, message: MessageV2, data: bytes, path: Path, now: float) -> None:
-    refuse_critical(message.payloads)
+    session.examine(message.payloads, now)
     host = session.host
     group = host.group(path.context, path.local, path.remote, 2)
     if group is None:

@@ -16,7 +16,7 @@ from chassis.ase.ike.identity import Identity
 from chassis.ase.ike.payloads.errors import PayloadError
 from chassis.ase.ike.payloads.header import INITIATOR, RESPONSE, VERSION_2, Header
 from chassis.ase.ike.payloads.numbers import Exchange
-from chassis.ase.ike.payloads.v2 import MessageV2, PayloadV2
+from chassis.ase.ike.payloads.v2 import MessageV2, PayloadV2, refuse_critical, remarks
 from chassis.ase.ike.v2 import describe, ike_auth, informational, negotiate, reception, rekey, sa_init, timers
 from chassis.ase.ike.v2.child_sa import ChildSa
 from chassis.ase.ike.v2.child_sa import Event as ChildEvent
@@ -107,6 +107,9 @@ class SessionV2:
     def receive(self, data: bytes, header: Header, path: Path, now: float) -> None:
         if not self.closed:
             reception.receive(self, data, path, now)
+            if self.sa.state is State.NEW:
+                # What looked like a first message was none: nothing is held for its sender.
+                self.end("no first message", now)
             self.pump(now)
 
     def wake(self) -> float:
@@ -284,6 +287,12 @@ class SessionV2:
             self.host.log(error.log, error.values, self, self.path, now)
         else:
             self.host.say("debug", str(error), self, self.path, now)
+
+    def examine(self, payloads: tuple[PayloadV2, ...], now: float) -> None:
+        """Log what is passed over in a message; PayloadError for what must not be."""
+        refuse_critical(payloads)
+        for id, values in remarks(payloads):
+            self.host.log(id, values, self, self.path, now)
 
     def explain(self, refused: Refused, now: float) -> None:
         """The guide's lines for the values that stood in the way."""
