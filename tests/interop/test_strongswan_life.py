@@ -21,6 +21,7 @@ KINDS = [
     pytest.param(1, {}, id="1-main-psk"),
     pytest.param(1, {"auth": "rsa"}, id="1-main-rsa"),
     pytest.param(1, {"mode": "aggressive"}, id="1-aggressive-psk"),
+    pytest.param(1, {"mode": "aggressive", "auth": "rsa"}, id="1-aggressive-rsa"),
     pytest.param(2, {}, id="2-psk"),
     pytest.param(2, {"auth": "rsa"}, id="2-rsa"),
 ]
