@@ -117,6 +117,7 @@ class Asp(Card):
         self.tunnels.apply(change)
         self.routes.apply(change)
         self.negotiated.applied(change)
+        self.negotiated.pace(self.settings)
         outputs = self.ike.changed(change, self.settings, self.replica.records)
         if self._behind:
             self._behind = False

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from math import inf
 
+from chassis.ase.ike.settings import read_settings
 from chassis.ase.ipsec.causes import Notice, NoticeKind
 from chassis.ase.ipsec.open import Opener
 from chassis.ase.ipsec.sa import SaError, UdpPorts
@@ -32,12 +33,13 @@ from chassis.ase.link import (
 from chassis.ase.pairs import Incomplete, Pair, negotiated_pair, states_of
 from chassis.ase.tunnels import TunnelState, TunnelTable
 from chassis.bus.engine import Output, ToController, ToIke
-from chassis.bus.messages import SaEvent
+from chassis.bus.messages import Attributes, SaEvent
 from chassis.bus.records import Tunnel
 from chassis.bus.replication import Change
 
-PEER_INTERVAL = 1.0
-"""Seconds between two messages about tunnels whose peers were heard."""
+PEER_INTERVALS = (0.02, 1.0)
+"""Least and most seconds between two messages about tunnels whose peers were heard: a tenth of the time after
+which a silent peer is asked whether it lives, so that a late word does not put off the question by much."""
 
 WANTED_INTERVAL = 1.0
 """Seconds between two messages about one policy line without SA."""
@@ -68,6 +70,7 @@ class Negotiated:
         self._watches: dict[int, dict[int, _Watch]] = {}
         """By tunnel and serial."""
         self._peers: set[int] = set()
+        self._peer_interval = PEER_INTERVALS[1]
         self._peers_at = -inf
         """When the next word about peers may be said."""
         self._wanted: dict[int, dict[int, float]] = {}
@@ -198,6 +201,11 @@ class Negotiated:
 
     # what the records say
 
+    def pace(self, settings: Attributes) -> None:
+        """The node's settings, as IKE reads them."""
+        least, most = PEER_INTERVALS
+        self._peer_interval = min(max(read_settings(settings)[0].dpd_interval / 10, least), most)
+
     def applied(self, change: Change) -> None:
         """Records changed: forget what is known of pairs and lines that are no more."""
         for record in (*change.put, *change.deleted):
@@ -217,7 +225,7 @@ class Negotiated:
             return []
         peers = tuple(sorted(self._peers & self._tunnels.states.keys()))
         self._peers.clear()
-        self._peers_at = now + PEER_INTERVAL
+        self._peers_at = now + self._peer_interval
         return [ToIke(PeerSeen(peers))] if peers else []
 
     def due(self, now: float) -> list[TunnelState]:
