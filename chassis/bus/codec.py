@@ -26,6 +26,10 @@ MAX_MESSAGE = 16 * 1024 * 1024
 """Longest control message that is decoded, in bytes."""
 
 
+DEEPEST = 8
+"""Levels of maps and lists in a value: IKE's account of a tunnel, its IKE SAs and their pairs needs six."""
+
+
 def _plain(value: Any) -> Any:
     return value
 
@@ -49,10 +53,10 @@ def _scalar(kind: type) -> Decoder:
 
 
 def _loose(value: Any, depth: int = 0) -> Any:
-    """Arguments and results of requests: any nesting of plain values, no deeper than five."""
+    """Arguments and results of requests: any nesting of plain values, no deeper than `DEEPEST`."""
     if value is None or type(value) in (str, int, float, bool, bytes):
         return value
-    if depth >= 5:
+    if depth >= DEEPEST:
         raise DecodeError("bus", "values are nested too deep")
     if type(value) is list:
         return [_loose(item, depth + 1) for item in value]
