@@ -59,6 +59,7 @@ docs: install
 	@mkdir -p build
 	$(BIN)/python -m launch.describe > build/page.md && mv build/page.md docs/bus.md
 	$(BIN)/python -m chassis.config.fidelity > build/page.md && mv build/page.md docs/fidelity.md
+	$(BIN)/python -m launch.diagrams > build/page.md && mv build/page.md docs/states.md
 
 clean:
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache
