@@ -28,8 +28,8 @@ def _tunnel(words: tuple[str, ...], command: str) -> tuple[str, tuple[str, ...]]
 
 
 def _done(answer: Mapping[str, Any], key: str, text: str) -> str:
-    """One line for what all ASPs did together, and one for each that did not."""
-    number = sum(int(reply.get(key, 0)) for reply in answer["cards"].values())
+    """One line for what all ASPs did together, with IKE and by hand, and one for each that did not."""
+    number = sum(int(reply.get(key, 0)) + int(reply.get("manual", 0)) for reply in answer["cards"].values())
     return "\n".join([f"{number} {text}", *(f"{card}: {error}" for card, error in answer["errors"].items())])
 
 

@@ -77,7 +77,7 @@ def test_a_changed_byte_decodes_to_a_message_or_raises_the_one_error(
         ["Delta", [1, 2, [["Route", [1, 2]]], []]],
         ["Delta", [1, 2, [], [[]]]],
         ["Heartbeat", ["lc 3", True, 1, 1, 0.0]],
-        ["Request", [1, "trace", {"deep": [[[[[[1]]]]]]}]],
+        ["Request", [1, "trace", {"deep": [[[[[[[[[1]]]]]]]]]}]],
         [["Goodbye"], ["a"]],
         {"Goodbye": "a"},
         None,
