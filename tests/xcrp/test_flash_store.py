@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from negotiated_kit import flash, pair
+from ike_tunnels_kit import flash, pair
 
 from chassis.xcrp.flash import KEY, SELF, TRUSTED, FlashFile, read_folder, store
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from negotiated_kit import PORTS, STATIC, flash
+from ike_tunnels_kit import PORTS, STATIC, flash
 from xcrp_kit import FakeAsp, Node
 
 from chassis.bus.engine import ToController
