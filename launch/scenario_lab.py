@@ -25,6 +25,9 @@ from launch.scenario_words import Condition, known_flow, parse_condition
 POLL = 0.02
 """Seconds between two looks at a lab that is waited for."""
 
+SETTLED = 0.5
+"""Seconds after which every card has reported a traced packet that it sent on."""
+
 LAUNCHER = ""
 """The launcher's name where a node's is asked for."""
 
@@ -274,10 +277,16 @@ class LabClient:
 
         A step is printed as `t1:1 out` at a tester and as `a 3/1 in`, `a 1/1 protect` at a router.
         """
+        return self._traced(flow, since, until)[0]
+
+    def _traced(self, flow: str, since: float, until: float) -> tuple[list[TracedPath], float]:
+        """The traced packets, and when it was first asked for them."""
         made = self.flow(flow)
         numbers: dict[int, float] = {}
         stamps: dict[int, dict[str, list[tuple[float, str]]]] = {}
-        for node in self.file.nodes.values():
+        asked = self.clock()
+        # Testers first: what has arrived by then has passed all the routers, which are asked afterwards.
+        for node in sorted(self.file.nodes.values(), key=lambda node: not isinstance(node, Tester)):
             if node.kind == "linux":
                 continue
             try:
@@ -291,17 +300,29 @@ class LabClient:
                 if node.name == made.origin.node and trace.get("flow") == flow:
                     numbers[trace["number"]] = float(trace["stamps"][0]["time"])
         last = f"{made.target} in"
-        return [
+        traced = [
             TracedPath(number, began, steps, last in steps)
             for number, began in sorted(numbers.items(), key=lambda item: item[1])
             if since <= began < until
             for steps in (_in_order(stamps[number]),)
         ]
+        return traced, asked
 
-    def path(self, flow: str, since: float = 0.0, until: float = float("inf")) -> tuple[str, ...]:
-        """The way of the last traced packet that arrived; empty where none did."""
-        arrived = [path for path in self.paths(flow, since, until) if path.arrived]
-        return arrived[-1].steps if arrived else ()
+    def path(
+        self, flow: str, since: float = 0.0, until: float = float("inf"), *, settled: bool = False
+    ) -> tuple[str, ...]:
+        """The way of the last traced packet that arrived; empty where none did.
+
+        Cards report a packet when they have sent it on: on a busy machine after it has arrived. `settled` takes
+        a packet that was sent so long ago that all of them have spoken, and waits for that where it must.
+        """
+        while True:
+            traced, asked = self._traced(flow, since, until)
+            arrived = [path for path in traced if path.arrived]
+            old = [path for path in arrived if not settled or asked - path.began >= SETTLED]
+            if old or not arrived:
+                return old[-1].steps if old else ()
+            self._pause(POLL)
 
     # waiting
 

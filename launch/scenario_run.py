@@ -205,7 +205,7 @@ class Runner:
             if not passed:
                 seen.append(f"({report['sent']} sent, {report['received']} received, flow is {report['state']})")
         if expectation.path or expectation.via or expectation.avoid:
-            path = self._lab.path(expectation.flow, since, until)
+            path = self._lab.path(expectation.flow, since, until, settled=True)
             seen.append(f"path: {', '.join(path)}" if path else "no traced packet arrived")
             if not path and not self._lab.flow(expectation.flow).trace:
                 seen.append("only its first packet is traced (give the flow 'trace: 100ms')")
