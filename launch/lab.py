@@ -127,9 +127,11 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A wire between two ports."""
+    """A wire between two ports; with `veth` a pair of Linux devices, by raw packet sockets, between ports that
+    would do without."""
 
     ends: tuple[Endpoint, Endpoint]
+    veth: bool = False
     at: Place = field(default=NOWHERE, compare=False)
 
     def __str__(self) -> str:

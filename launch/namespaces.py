@@ -56,20 +56,40 @@ _OFFLOADS = (0x17, 0x1F, 0x24)
 frames longer than any wire takes."""
 
 
+_PACKET_OPTIONS = (
+    (socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20),
+    (socket.SOL_SOCKET, 33, 16 << 20),
+    (263, 20, 1),
+)
+"""What makes a raw socket faster, where the kernel grants it: its buffer as large as the user may have it and,
+where that is root, larger (SO_RCVBUFFORCE); no queue of the kernel's on the way out (SOL_PACKET,
+PACKET_QDISC_BYPASS)."""
+_NOT_OUR_OWN = (263, 23, 1)
+"""A raw socket does not see what it sent itself (SOL_PACKET, PACKET_IGNORE_OUTGOING; Linux 4.20)."""
+
+
 class NamespaceError(Exception):
     """Namespaces cannot be made on this machine, or a node's description cannot be carried out."""
 
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """A lab's port whose link leads to a Linux device: the other end is made in the ground's namespace."""
+    """A lab's port whose link leads to a Linux device: `device` is its end, in the ground's namespace.
+
+    The far end is in a Linux node's namespace; that of a link between two ports of the lab is a port here too, and
+    `peer` its device, for the one of the two that comes first.
+    """
 
     end: Endpoint
     device: str
+    peer: str = ""
 
 
 def plan(lab: Lab) -> tuple[list[Port], list[tuple[Endpoint, Endpoint]]]:
-    """The ports of routers and testers that lead to Linux devices, and the links between two Linux nodes."""
+    """The ports of routers and testers that lead to Linux devices, and the links between two Linux nodes.
+
+    Two ports of one link follow each other.
+    """
     ports: list[Port] = []
     direct: list[tuple[Endpoint, Endpoint]] = []
     linux = {node.name for node in lab.linux()}
@@ -80,6 +100,9 @@ def plan(lab: Lab) -> tuple[list[Port], list[tuple[Endpoint, Endpoint]]]:
         elif inside:
             outside = link.ends[0] if link.ends[1] is inside[0] else link.ends[1]
             ports.append(Port(outside, f"p{len(ports)}"))
+        elif link.veth:
+            first, second = f"p{len(ports)}", f"p{len(ports) + 1}"
+            ports += (Port(link.ends[0], first, second), Port(link.ends[1], second))
     return ports, direct
 
 
@@ -232,8 +255,13 @@ class _Init:
             for port in self._ports:
                 inside = self._lab.far_end(port.end)
                 assert inside is not None
-                peer = {"ifname": inside.port, "net_ns_pid": self._holders[inside.node][0]}
-                route.link("add", ifname=port.device, kind="veth", peer=peer, mtu=MTU)
+                peer: dict[str, Any] = {"ifname": port.peer}
+                if inside.node in self._holders:
+                    peer = {"ifname": inside.port, "net_ns_pid": self._holders[inside.node][0]}
+                if port.peer or inside.node in self._holders:
+                    route.link("add", ifname=port.device, kind="veth", peer=peer, mtu=MTU)
+                else:
+                    _without_offloads(port.device)
                 index = route.link_lookup(ifname=port.device)[0]
                 Path(f"/proc/sys/net/ipv6/conf/{port.device}/disable_ipv6").write_text("1")
                 route.link("set", index=index, state="up", mtu=MTU)
@@ -302,8 +330,10 @@ def _packet_socket(device: str) -> int:
     """A raw socket that sees and sends every frame of the device."""
     raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0003))
     raw.bind((device, 0))
-    with contextlib.suppress(OSError):
-        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+    for level, option, value in _PACKET_OPTIONS:
+        with contextlib.suppress(OSError):
+            raw.setsockopt(level, option, value)
+    raw.setsockopt(*_NOT_OUR_OWN)
     return raw.detach()
 
 

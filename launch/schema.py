@@ -21,7 +21,7 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 TOPOLOGY_KEYS = ("nodes", "links")
 PORT_KEYS = ("address", "gateway")
-LINK_KEYS = ("endpoints",)
+LINK_KEYS = ("endpoints", "veth")
 CONDITION_KEYS = ("condition", "within")
 """Keys that the parser has no table of; a test compares them with what it says about an unknown one."""
 
@@ -224,6 +224,10 @@ def _nodes() -> dict[str, Schema]:
         "links": _or_nothing({"type": "array", "items": _ref("link")}),
     }
     ends = {"type": "array", "items": _ref("endpoint"), "minItems": 2, "maxItems": 2}
+    veth = {
+        "type": "boolean",
+        "description": "A pair of Linux devices in place of the wire; a port of a Linux node always has one.",
+    }
     return {
         "topology": _mapping(TOPOLOGY_KEYS, topology, ("nodes",)),
         "node": {
@@ -234,7 +238,7 @@ def _nodes() -> dict[str, Schema]:
         },
         **kinds,
         "settings": _mapping(labparser._SETTINGS_KEYS, settings),
-        "link": _mapping(LINK_KEYS, {"endpoints": ends}, LINK_KEYS),
+        "link": _mapping(LINK_KEYS, {"endpoints": ends, "veth": veth}, ("endpoints",)),
     }
 
 

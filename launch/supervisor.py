@@ -25,7 +25,7 @@ from launch.channel import Ask, Channel
 from launch.folders import LAUNCHER_SOCKET, Folders, delete_state
 from launch.forking import Child, fork
 from launch.lab import Lab, Linux, Node, Smartedge, Tester
-from launch.namespaces import Ground
+from launch.namespaces import Ground, plan
 from launch.processes import CONTROLLER, Blueprint, Processes, Room, Slot, usage
 
 MAX_EVENTS = 10_000
@@ -161,7 +161,7 @@ class Supervisor:
 
     def _start(self) -> None:
         self._loop.on_late = lambda seconds, now: self.processes.late(seconds)
-        if self.lab.linux():
+        if any(plan(self.lab)) or self.lab.linux():
             self._ground = Ground(self.lab, self.folders.run)
             self._linux = {
                 name: {"pid": pid, "ready": False, "error": ""} for name, pid in self._ground.pids.items()
@@ -244,8 +244,7 @@ class Supervisor:
             for end, far in (link.ends, link.ends[::-1]):
                 if end.node == node.name and end.port.startswith(slot):
                     seed = zlib.crc32(f"{node.settings.seed} {end}".encode())
-                    if isinstance(self.lab.nodes[far.node], Linux):
-                        assert self._ground is not None
+                    if self._ground is not None and end in self._ground.sockets:
                         wires[end.port] = WireSpec("packet", fd=self._ground.sockets[end], seed=seed)
                     else:
                         wires[end.port] = WireSpec("wire", far.node, far.port, seed=seed)

@@ -100,3 +100,14 @@ def test_captured_packets_that_are_sent_in_again_go_nowhere(lab: LabClient) -> N
     counters = lab.counters("b", asp)
     assert counters["drop duplicate"] + counters["drop late"] == 200
     assert lab.leaks() == {}
+
+
+def test_a_link_of_linux_devices_loses_nothing(lab_factory: LabFactory) -> None:
+    lab = lab_factory("tests/chassis/veth.yaml")
+    lab.wait_until("tunnels up")
+    report = sent(lab, 1000)
+    assert (report["sent"], report["received"]) == (1000, 1000)
+    assert report["duplicated"] == report["reordered"] == report["corrupted"] == 0
+    assert lab.leaks() == {}
+    lab.link("a:3/11", loss="20%")
+    assert 100 < sent(lab, 1000)["lost"] < 300

@@ -182,6 +182,20 @@ def test_what_is_no_lab_at_all(tmp_path: Path, text: str, line: int, said: str) 
     assert any(at == line and said in message for at, _, message in found), found
 
 
+def test_a_link_may_be_a_pair_of_linux_devices(tmp_path: Path) -> None:
+    text = """\
+name: x
+topology:
+  nodes:
+    t: {{kind: tester, count: 2, ports: {{"1": {{address: "10.0.0.{{i}}/24"}}}}}}
+  links:
+    - {{endpoints: ["t-1:1", "t-2:1"], veth: {}}}
+"""
+    assert [link.veth for link in parse(tmp_path, text.format("true")).links] == [True]
+    assert [link.veth for link in parse(tmp_path, text.format("false")).links] == [False]
+    assert errors(tmp_path, text.format("maybe")) == [(6, 45, "veth is true or false")]
+
+
 def test_counts_of_a_links_ends_must_agree(tmp_path: Path) -> None:
     found = errors(
         tmp_path,
