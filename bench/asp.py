@@ -1,19 +1,24 @@
-"""One ASP each way: batches into its engine, batches out, with everything but the sockets."""
+"""One ASP each way: batches into its engine, batches out, with all but the sockets. Its SAs are negotiated."""
 
 from __future__ import annotations
 
 import os
 import time
 from array import array
+from collections.abc import Sequence
 from copy import copy
+from itertools import cycle, islice
 
 from bench.report import Report
+from bench.site import arithmetic
+from bench.stream import IMIX
 from chassis.ase.engine import Asp
 from chassis.ase.ipsec.state import octets_for
+from chassis.ase.link import IkeState, SaInstall
 from chassis.bus.batch import Batch, Step
 from chassis.bus.engine import Output, ToFabric
 from chassis.bus.messages import Snapshot, Welcome
-from chassis.bus.records import CardState, Circuit, ManualSa, SaKeys, Tunnel, TunnelEntry
+from chassis.bus.records import CardState, Circuit, SaKeys, Tunnel, TunnelEntry
 from chassis.net.address import parse_address
 from chassis.net.ethernet import HEADROOM
 from chassis.net.ipv4 import Ipv4
@@ -29,19 +34,27 @@ KEYS = {
         esp_cipher="aes-128-cbc",
         esp_cipher_key=bytes(range(16)),
     ),
-    "3DES-CBC/MD5": SaKeys(
+    "3DES/MD5": SaKeys(
         esp_spi=1000,
         esp_integrity="hmac-md5-96",
         esp_integrity_key=bytes(range(16)),
         esp_cipher="3des-cbc",
         esp_cipher_key=bytes(range(24)),
     ),
+    "AES-128-GCM": SaKeys(esp_spi=1000, esp_cipher="aes-128-gcm", esp_cipher_key=bytes(range(20))),
 }
+CLEAR: dict[str, Sequence[int]] = {
+    "64": (64,),
+    "512": (512,),
+    "1400": (1400,),
+    "IMIX": [size for size, parts in IMIX.items() for _ in range(parts)],
+}
+"""Sizes of the clear packets in a batch, over and over."""
 LEFT, RIGHT = parse_address("30.0.0.1"), parse_address("20.1.0.2")
 
 
 def _asp(keys: SaKeys, local: int, remote: int) -> Asp:
-    """An ASP that holds one circuit-based manual tunnel and its line card."""
+    """An ASP that holds one circuit-based tunnel, with a pair of SAs that its IKE gave it, and its line card."""
     asp = Asp("asp 1/1", pid=1, boot=1, state=memoryview(bytearray(octets_for(64))), fresh=True, random=os.urandom)
     asp.connected(0.0)
     asp.receive(Welcome(1, 1, 0.1, 5, {}), 0.0)
@@ -59,22 +72,26 @@ def _asp(keys: SaKeys, local: int, remote: int) -> Asp:
         mtu=0,
         df_bit="propagate",
         queues=1,
-        entries=(TunnelEntry(10, "sa", lease_end=1 << 32),),
+        kind="static",
+        ike_policy="ike",
+        entries=(TunnelEntry(10, policy="p"),),
         up=True,
     )
     records = (
         CardState("asp 1/1", "asp", 1, 1, True),
         CardState("lc 3", "linecard", 1, 2, True),
-        ManualSa("sa", 64, False, keys, keys),
         Circuit(7, "tunnel", "lc 3", 1, "if", tunnel=1),
         tunnel,
     )
     asp.receive(Snapshot(1, 1, 1, records), 0.0)
+    asp.ike_connected(0.0)
+    asp.from_ike(SaInstall(1, 1, 10, local, remote, keys, keys, window=64, send=True), 0.0)
+    asp.from_ike(IkeState(1, True, ""), 0.0)
     return asp
 
 
-def _clear(size: int) -> Batch:
-    packet = (
+def _clear(sizes: Sequence[int]) -> Batch:
+    packets = [
         bytes(HEADROOM)
         + Ipv4(
             source=parse_address("50.1.0.1"),
@@ -82,11 +99,12 @@ def _clear(size: int) -> Batch:
             protocol=17,
             payload=bytes(size - 20),
         ).emit()
-    )
+        for size in islice(cycle(sizes), BATCH)
+    ]
     return Batch(
         Step.PROTECT,
-        bytearray(packet * BATCH),
-        array("H", [len(packet)] * BATCH),
+        bytearray(b"".join(packets)),
+        array("H", map(len, packets)),
         card="lc 3",
         epoch=2,
         context=1,
@@ -101,11 +119,11 @@ def _batches(outputs: list[Output]) -> list[Batch]:
 def run(report: Report) -> None:
     """Protect, and open what was protected; rates of one process on one core."""
     for name, keys in KEYS.items():
-        for size in (64, 1400):
+        for what, sizes in CLEAR.items():
             protected_rates, opened_rates = [], []
+            clear = _clear(sizes)
             for _ in range(RUNS):
                 sender, receiver = _asp(keys, LEFT, RIGHT), _asp(keys, RIGHT, LEFT)
-                clear = _clear(size)
                 kept: list[Batch] = []
                 packets, begin = 0, time.perf_counter()
                 while (spent := time.perf_counter() - begin) < SECONDS:
@@ -121,5 +139,6 @@ def run(report: Report) -> None:
                     opened += sum(map(len, _batches(receiver.receive_batch(batch, 0.0))))
                 opened_rates.append(opened / (time.perf_counter() - begin))
                 assert opened == BATCH * len(kept), "every packet must open"
-            report.add(f"one ASP protects, {size} bytes, {name}", protected_rates, "packets/s")
-            report.add(f"one ASP opens, {size} bytes, {name}", opened_rates, "packets/s")
+            known = None if what == "IMIX" else arithmetic(name, int(what))
+            report.add(f"one ASP protects, {what}, {name}", protected_rates, "packets/s", "openssl speed", known)
+            report.add(f"one ASP opens, {what}, {name}", opened_rates, "packets/s", "openssl speed", known)

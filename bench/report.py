@@ -37,6 +37,10 @@ class Report:
         print(f"{name:<62} {value:>14,.2f} {unit:<12}{beside}{spread}", flush=True)
         return value
 
+    def keep(self, name: str, values: dict[str, float], unit: str) -> None:
+        """Figures that were printed in a line of their own."""
+        self.figures += [Figure(f"{name} {key}", round(value, 3), unit) for key, value in values.items()]
+
     def write(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps([asdict(figure) for figure in self.figures], indent=1) + "\n")
