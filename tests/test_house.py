@@ -19,7 +19,18 @@ OUTSIDE_CALLS = {
     ("uuid", "uuid4"),
 }
 
-BUS_ENGINE_SIDE = {"batch", "card", "codec", "counters", "engine", "messages", "records", "replication"}
+BUS_ENGINE_SIDE = {
+    "backlog",
+    "batch",
+    "card",
+    "codec",
+    "counters",
+    "engine",
+    "messages",
+    "priority",
+    "records",
+    "replication",
+}
 """Modules of the bus that engines import; the others are the shells' side."""
 
 SHELLS = {"shell", "ike_shell", "pipe"}

@@ -137,7 +137,6 @@ class Paths:
             return out
         octets = sum(lengths if count == len(lengths) else [lengths[index] for index in result.origins])
         self._counters.tunnel(number, PROTECTED, count, octets - HEADROOM * count)
-        classes = batch.classes if count == len(batch.lengths) else (0, 0, 0, 0)
         if path.way is not None:
             outer = Batch(
                 Step.OUT,
@@ -145,7 +144,6 @@ class Paths:
                 protected,
                 ingress=batch.ingress,
                 context=record.outer_context,
-                classes=classes,
                 marks=batch.marks,
             )
             return out + self._go(path.way, outer, now, depth, 0, own=True)
@@ -160,7 +158,6 @@ class Paths:
                 context=record.outer_context,
                 tunnel=number,
                 circuit=record.circuit,
-                classes=classes,
                 marks=batch.marks,
             ),
         )

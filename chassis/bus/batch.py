@@ -44,8 +44,9 @@ class Batch:
 
     `card` and `epoch` name the sender; the shell of an engine never fills them in, the engine does. `ingress`
     is the port by which the packets entered the node. `context` is the number in whose FIB the *packets as
-    they are* are looked up. `port` and `address` are the next hop where it is already known. `classes` counts
-    packets by traffic class, 0 the highest; what a full queue drops is counted by them. `body` is writable.
+    they are* are looked up. `port` and `address` are the next hop where it is already known. `descriptors`
+    are the six-bit priority descriptors (PD) of the packets where the ingress line card remarked them, one octet
+    each, and go before the packets' DSCP; empty where it did not. `body` is writable.
     """
 
     step: Step
@@ -59,7 +60,7 @@ class Batch:
     circuit: int = 0
     port: str = ""
     address: int = 0
-    classes: tuple[int, int, int, int] = (0, 0, 0, 0)
+    descriptors: bytes = b""
     marks: tuple[Mark, ...] = field(default=())
 
     def __len__(self) -> int:
@@ -87,19 +88,21 @@ class Batch:
         first = 0
         marked = dict(self.marks)
 
-        def add(start: int, stop: int, lengths: array[int], marks: tuple[Mark, ...]) -> None:
+        def add(start: int, stop: int, packets: slice, marks: tuple[Mark, ...]) -> None:
+            lengths = self.lengths[packets]
             if lengths:
+                descriptors = self.descriptors[packets]
                 parts.append(
-                    replace(self, body=view[start:stop], lengths=lengths, marks=marks, classes=(0, 0, 0, 0))
+                    replace(self, body=view[start:stop], lengths=lengths, marks=marks, descriptors=descriptors)
                 )
 
         for index, length in enumerate(self.lengths):
             if index in marked:
-                add(begin, at, self.lengths[first:index], ())
-                add(at, at + length, self.lengths[index : index + 1], ((0, marked[index]),))
+                add(begin, at, slice(first, index), ())
+                add(at, at + length, slice(index, index + 1), ((0, marked[index]),))
                 begin, first = at + length, index + 1
             at += length
-        add(begin, at, self.lengths[first:], ())
+        add(begin, at, slice(first, None), ())
         return parts
 
 
@@ -139,7 +142,7 @@ def encode_header(batch: Batch) -> bytes:
             batch.circuit,
             batch.port,
             batch.address,
-            batch.classes,
+            batch.descriptors,
             batch.marks,
             _swapped(batch.lengths).tobytes(),
         )
@@ -167,7 +170,7 @@ def decode(header: bytes | memoryview, body: bytearray | memoryview) -> Batch:
         type(fields[i]) is int and fields[i] >= 0 for i in _NUMBERS
     ):
         raise DecodeError("batch header", "a field has the wrong type")
-    classes, marks, packed = fields[9], fields[10], fields[11]
+    descriptors, marks, packed = fields[9], fields[10], fields[11]
     if type(packed) is not bytes or len(packed) % 2:
         raise DecodeError("batch header", "lengths are not packed 16-bit numbers")
     lengths = array("H")
@@ -175,8 +178,8 @@ def decode(header: bytes | memoryview, body: bytearray | memoryview) -> Batch:
     lengths = _swapped(lengths)
     if not lengths or sum(lengths) != len(body) or min(lengths) < HEADROOM:
         raise DecodeError("batch header", f"{len(lengths)} packets do not fill a body of {len(body)} bytes")
-    if type(classes) is not tuple or len(classes) != 4 or not all(type(n) is int for n in classes):
-        raise DecodeError("batch header", "class counts are not four numbers")
+    if type(descriptors) is not bytes or len(descriptors) not in (0, len(lengths)):
+        raise DecodeError("batch header", "priority descriptors are not an octet for each packet")
     if type(marks) is not tuple or not all(
         type(mark) is tuple
         and len(mark) == 2
@@ -202,6 +205,6 @@ def decode(header: bytes | memoryview, body: bytearray | memoryview) -> Batch:
         circuit=fields[6],
         port=fields[7],
         address=fields[8],
-        classes=classes,
+        descriptors=descriptors,
         marks=marks,
     )

@@ -7,10 +7,8 @@ the endpoint's name), so that nothing waits for a dead one.
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from operator import add
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +17,8 @@ from zmq.utils.monitor import parse_monitor_message
 
 from chassis.bus import batch as batches
 from chassis.bus import endpoints
-from chassis.bus.batch import MAX_PACKETS, Batch
+from chassis.bus.backlog import Backlog
+from chassis.bus.batch import Batch
 from chassis.bus.counters import Counters
 from chassis.bus.loop import Loop
 from chassis.net.errors import DecodeError
@@ -29,16 +28,14 @@ QUEUE = 64
 
 BACKLOG = 2048
 """Most packets that wait at a sender for a connection whose queue is full. There they are joined into larger
-batches, so that batches grow under load and a receiver that is busy for a moment catches up."""
+batches, so that batches grow under load and a receiver that is busy for a moment catches up; what is too much is
+dropped by class. Until then nobody looks at a packet's class."""
 
 BURST = 0.01
 """Longest time, in seconds, for which batches are taken before control messages and timers get their turn: a
 machine with more to do than it has cores for must not make a working card look dead."""
 
 RECONNECT_MS = 20
-
-SAME_WAY = ("step", "epoch", "ingress", "context", "tunnel", "circuit", "port", "address")
-"""What two batches must have in common to be one."""
 
 EVENTS = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
 
@@ -109,24 +106,7 @@ class _Peer:
     socket: zmq.Socket[bytes]
     monitor: zmq.Socket[bytes]
     full: int
-    backlog: deque[Batch] = field(default_factory=deque)
-    waiting: int = 0
-    """Packets in the backlog."""
-
-
-def join(first: Batch, second: Batch) -> bool:
-    """Add the second batch to the end of the first, if both go the same way and it does not get too large."""
-    count = len(first.lengths) + len(second.lengths)
-    if count > MAX_PACKETS or first.marks or second.marks:
-        return False
-    if any(getattr(first, name) != getattr(second, name) for name in SAME_WAY):
-        return False
-    if not isinstance(first.body, bytearray):
-        first.body = bytearray(first.body)
-    first.body += second.body
-    first.lengths = first.lengths + second.lengths
-    first.classes = tuple(map(add, first.classes, second.classes))
-    return True
+    backlog: Backlog = field(default_factory=lambda: Backlog(BACKLOG))
 
 
 class Fabric:
@@ -172,8 +152,8 @@ class Fabric:
         if peer is not None:
             self._loop.remove(peer.monitor)
             self._loop.remove(peer.socket)
-            if peer.waiting:
-                self._counters.add(f"drop no connection to {card}", peer.waiting)
+            if peer.backlog:
+                self._counters.add(f"drop no connection to {card}", peer.backlog.packets)
             peer.socket.disable_monitor()
             peer.monitor.close(0)
             peer.socket.close(0)
@@ -206,26 +186,19 @@ class Fabric:
         self._pull.close(0)
 
     def _wait(self, card: str, peer: _Peer, batch: Batch) -> None:
-        count = len(batch.lengths)
-        if peer.waiting + count > BACKLOG:
-            self._counters.values[peer.full] += count
-            for number, packets in enumerate(batch.classes):
-                if packets:
-                    self._counters.add(f"drop fabric full class {number}", packets)
-            return
         if not peer.backlog:
             self._loop.add(peer.socket, lambda now: self._catch_up(card, peer), zmq.POLLOUT)
-        if not (peer.backlog and join(peer.backlog[-1], batch)):
-            peer.backlog.append(batch)
-        peer.waiting += count
+        for number, packets in enumerate(peer.backlog.put(batch)):
+            if packets:
+                self._counters.values[peer.full] += packets
+                self._counters.add(f"fabric full class {number}", packets)
 
     def _catch_up(self, card: str, peer: _Peer) -> None:
         while peer.backlog:
-            batch = peer.backlog[0]
+            batch = peer.backlog.first
             if not send(peer.socket, batch):
                 return
-            peer.backlog.popleft()
-            peer.waiting -= len(batch.lengths)
+            peer.backlog.pop()
             self._counters.values[self._sent] += len(batch.lengths)
             if self.tap:
                 self.tap("to", card, batch)

@@ -287,5 +287,5 @@ class Impairment:
             body=body,
             lengths=array("H", map(len, packets)),
             marks=tuple(marks),
-            classes=(0, 0, 0, 0),
+            descriptors=b"",
         )

@@ -22,7 +22,8 @@ packets = st.lists(st.binary(min_size=1, max_size=60), min_size=1, max_size=20)
 def test_what_was_encoded_is_decoded(payloads: list[bytes], step: Step, number: int, data: st.DataObject) -> None:
     body, lengths = pack(payloads, HEADROOM)
     marks = tuple((index, index + 100) for index in sorted(data.draw(st.sets(st.integers(0, len(payloads) - 1)))))
-    batch = Batch(step, body, lengths, "lc 3", 7, "3/1", 2, number, 9, "3/11", number, (1, 2, 3, 4), marks)
+    descriptors = data.draw(st.sampled_from((b"", bytes(number * 7 % 64 for number in range(len(payloads))))))
+    batch = Batch(step, body, lengths, "lc 3", 7, "3/1", 2, number, 9, "3/11", number, descriptors, marks)
     again = decode(encode_header(batch), body)
     assert all(getattr(again, name) == getattr(batch, name) for name in Batch.__slots__)
     assert [bytes(packet[HEADROOM:]) for packet in again.packets()] == payloads
@@ -50,7 +51,7 @@ def test_any_bytes_decode_or_raise_the_one_error(header: bytes, body: bytes) -> 
         decode(header, bytearray(body))
 
 
-GOOD = ["lc 3", 1, 1, "3/1", 0, 0, 0, "", 0, [0, 0, 0, 0], [], array("H", [20]).tobytes()]
+GOOD = ["lc 3", 1, 1, "3/1", 0, 0, 0, "", 0, b"", [], array("H", [20]).tobytes()]
 
 
 @pytest.mark.parametrize(
@@ -60,8 +61,8 @@ GOOD = ["lc 3", 1, 1, "3/1", 0, 0, 0, "", 0, [0, 0, 0, 0], [], array("H", [20]).
         (1, "x"),
         (1, -1),
         (2, 99),
-        (9, [1, 2, 3]),
-        (9, ["a", 0, 0, 0]),
+        (9, b"\0\0"),
+        (9, [0]),
         (10, [[1, 5]]),
         (10, [[0]]),
         (10, 5),

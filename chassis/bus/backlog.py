@@ -1,0 +1,145 @@
+"""What waits at a sender for a fabric connection whose queue is full: joined, bounded, and dropped by class.
+
+Nothing here changes the order of packets: a class decides what is dropped, never what goes first. That is the
+business of an SA's queues; what left them has its sequence number.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import compress
+
+from chassis.bus.batch import MAX_PACKETS, Batch
+from chassis.bus.priority import CLASSES, LOWEST, classes_of
+
+SAME_WAY = ("step", "epoch", "ingress", "context", "tunnel", "circuit", "port", "address")
+"""What two batches must have in common to be one."""
+
+
+def join(first: Batch, second: Batch) -> bool:
+    """Add the second batch to the end of the first, if both go the same way and it does not get too large."""
+    count = len(first.lengths) + len(second.lengths)
+    if count > MAX_PACKETS or first.marks or second.marks or bool(first.descriptors) != bool(second.descriptors):
+        return False
+    if any(getattr(first, name) != getattr(second, name) for name in SAME_WAY):
+        return False
+    if not isinstance(first.body, bytearray):
+        first.body = bytearray(first.body)
+    first.body += second.body
+    first.lengths = first.lengths + second.lengths
+    first.descriptors += second.descriptors
+    return True
+
+
+def selected(batch: Batch, keep: Sequence[int]) -> Batch:
+    """The packets of a batch whose place in `keep` is not 0, in their order, in a body of their own."""
+    numbers = list(compress(range(len(keep)), keep))
+    places = {number: place for place, number in enumerate(numbers)}
+    return replace(
+        batch,
+        body=bytearray().join(compress(batch.packets(), keep)),
+        lengths=array("H", compress(batch.lengths, keep)),
+        descriptors=bytes(compress(batch.descriptors, keep)),
+        marks=tuple([(places[index], number) for index, number in batch.marks if index in places]),
+    )
+
+
+class Backlog:
+    """Batches in their order, `most` packets at most."""
+
+    __slots__ = ("_batches", "_classes", "_counts", "_most", "packets")
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._batches: deque[Batch] = deque()
+        self._classes: deque[bytes] = deque()
+        """The class of each packet of each batch."""
+        self._counts = [0] * CLASSES
+        self.packets = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._batches)
+
+    @property
+    def first(self) -> Batch:
+        """The batch that is next."""
+        return self._batches[0]
+
+    def pop(self) -> None:
+        """The first batch has gone."""
+        batch = self._batches.popleft()
+        self._count(self._classes.popleft(), -1)
+        self.packets -= len(batch.lengths)
+
+    def put(self, batch: Batch) -> list[int]:
+        """Add a batch; how many packets of each class were dropped for it, its own or those that waited.
+
+        Where there are too many the lowest class loses first, and in a class the packets that came last: what
+        waits of a lower class makes room for a higher one.
+        """
+        classes = classes_of(batch.body, batch.lengths, batch.descriptors)
+        excess = self.packets + len(classes) - self._most
+        dropped = [0] * CLASSES
+        if excess > 0:
+            own = [0] * CLASSES
+            for number in range(LOWEST, -1, -1):
+                own[number] = min(classes.count(number), excess)
+                excess -= own[number]
+                others = min(self._counts[number], excess)
+                if others:
+                    self._evict(number, others)
+                    excess -= others
+                dropped[number] = own[number] + others
+                if not excess:
+                    break
+            if any(own):
+                keep = _without(classes, own)
+                if not any(keep):
+                    return dropped
+                batch = selected(batch, keep)
+                classes = bytes(compress(classes, keep))
+        self._count(classes, 1)
+        self.packets += len(classes)
+        if self._batches and join(self._batches[-1], batch):
+            self._classes[-1] += classes
+        else:
+            self._batches.append(batch)
+            self._classes.append(classes)
+        return dropped
+
+    def _count(self, classes: bytes, sign: int) -> None:
+        for number in range(CLASSES):
+            self._counts[number] += sign * classes.count(number)
+
+    def _evict(self, number: int, count: int) -> None:
+        """Drop the last `count` packets of a class; so many there are."""
+        self._counts[number] -= count
+        self.packets -= count
+        for place in range(len(self._batches) - 1, -1, -1):
+            classes = self._classes[place]
+            here = min(classes.count(number), count)
+            if not here:
+                continue
+            keep = _without(classes, [here if one == number else 0 for one in range(CLASSES)])
+            if any(keep):
+                self._batches[place] = selected(self._batches[place], keep)
+                self._classes[place] = bytes(compress(classes, keep))
+            else:
+                del self._batches[place], self._classes[place]
+            count -= here
+            if not count:
+                return
+
+
+def _without(classes: bytes, dropped: Sequence[int]) -> bytearray:
+    """1 for each packet but the last so many of each class."""
+    keep = bytearray(b"\1") * len(classes)
+    for number, count in enumerate(dropped):
+        at = len(classes)
+        for _ in range(count):
+            at = classes.rindex(number, 0, at)
+            keep[at] = 0
+    return keep

@@ -1,0 +1,136 @@
+"""What waits for a full fabric connection: joined, bounded, and dropped lowest class first."""
+
+from __future__ import annotations
+
+from array import array
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chassis.bus.backlog import Backlog, join
+from chassis.bus.batch import MAX_PACKETS, Batch, Step, pack
+from chassis.bus.priority import class_of, classes_of
+from chassis.net.ethernet import HEADROOM
+from chassis.net.ipv4 import Ipv4
+
+VALUES = (8, 24, 40, 56)
+"""A DSCP of each class, from the lowest."""
+
+
+def packet(dscp: int, number: int = 0, size: int = 40) -> bytes:
+    return Ipv4(1, 2, 17, number.to_bytes(4, "big").ljust(size - 20, b"\0"), tos=dscp << 2).emit()
+
+
+def batch(*packets: bytes, tunnel: int = 1, **fields: object) -> Batch:
+    body, lengths = pack(packets, HEADROOM)
+    return Batch(Step.PROTECT, body, lengths, tunnel=tunnel, **fields)  # type: ignore[arg-type]
+
+
+def left(backlog: Backlog) -> list[bytes]:
+    found = []
+    while backlog:
+        found += [bytes(one[HEADROOM:]) for one in backlog.first.packets()]
+        assert sum(backlog.first.lengths) == len(backlog.first.body)
+        backlog.pop()
+    assert backlog.packets == 0
+    return found
+
+
+@pytest.mark.parametrize("dscp", range(64))
+def test_the_class_is_that_of_table_3(dscp: int) -> None:
+    selector = dscp >> 3
+    expected = {0: 3, 1: 3, 2: 2, 3: 2, 4: 1, 5: 1, 6: 0, 7: 0}[selector]
+    assert class_of(dscp) == expected
+    for ecn in range(4):
+        one = bytearray(packet(dscp))
+        one[1] |= ecn
+        assert list(classes_of(*pack([one], HEADROOM))) == [expected]
+    assert list(classes_of(*pack([packet(63 - dscp)], HEADROOM), bytes([dscp]))) == [expected]
+
+
+@given(st.lists(st.tuples(st.integers(0, 63), st.integers(20, 90)), min_size=1, max_size=40))
+def test_packets_of_one_size_and_of_many_have_the_same_classes(given_: list[tuple[int, int]]) -> None:
+    mixed = classes_of(*pack([packet(dscp, size=max(size, 24)) for dscp, size in given_], HEADROOM))
+    even = classes_of(*pack([packet(dscp) for dscp, _ in given_], HEADROOM))
+    assert mixed == even == bytes(class_of(dscp) for dscp, _ in given_)
+
+
+def test_a_packet_too_short_for_a_header_has_some_class() -> None:
+    assert len(classes_of(bytearray(HEADROOM + HEADROOM), array("H", [HEADROOM, HEADROOM]))) == 2
+    assert len(classes_of(bytearray(HEADROOM + 1), array("H", [HEADROOM + 1]))) == 1
+
+
+def test_the_lowest_class_makes_room_for_a_higher_one() -> None:
+    backlog = Backlog(4)
+    low = [packet(8, number) for number in range(4)]
+    high = [packet(48, number) for number in range(3)]
+    assert backlog.put(batch(*low)) == [0, 0, 0, 0]
+    assert backlog.put(batch(*high, tunnel=2)) == [0, 0, 0, 3]
+    assert left(backlog) == [low[0], *high]
+
+
+def test_a_low_class_never_makes_a_higher_one_leave() -> None:
+    backlog = Backlog(4)
+    high = [packet(48, number) for number in range(4)]
+    backlog.put(batch(*high))
+    assert backlog.put(batch(packet(40), packet(0))) == [0, 1, 0, 1]
+    assert left(backlog) == high
+
+
+def test_within_a_class_the_last_comer_leaves() -> None:
+    backlog = Backlog(3)
+    packets = [packet(16, number) for number in range(5)]
+    backlog.put(batch(*packets[:2]))
+    assert backlog.put(batch(*packets[2:])) == [0, 0, 2, 0]
+    assert left(backlog) == packets[:3]
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=12), min_size=1, max_size=12),
+    st.integers(1, 30),
+    st.booleans(),
+)
+def test_nothing_is_lost_without_a_count_nor_a_high_class_for_a_low_one(
+    given_: list[list[int]], most: int, remarked: bool
+) -> None:
+    backlog = Backlog(most)
+    put: list[bytes] = []
+    dropped = [0] * 4
+    for number, classes in enumerate(given_):
+        packets = [
+            packet(VALUES[3 - one] if not remarked else one, len(put) + at) for at, one in enumerate(classes)
+        ]
+        put += packets
+        descriptors = bytes(VALUES[3 - one] for one in classes) if remarked else b""
+        one = batch(*packets, tunnel=number // 2, descriptors=descriptors)
+        dropped = [a + b for a, b in zip(dropped, backlog.put(one), strict=True)]
+        assert backlog.packets <= most
+    flat = [one for classes in given_ for one in classes]
+    count = backlog.packets
+    kept = left(backlog)
+    assert len(kept) == count == min(len(put), most) == len(put) - sum(dropped)
+    places = [put.index(one) for one in kept]
+    assert places == sorted(places), "a class decides what is dropped, never what goes first"
+    for number in range(4):
+        assert dropped[number] == flat.count(number) - sum(flat[place] == number for place in places)
+        if dropped[number]:
+            assert not any(flat[place] > number for place in places)
+
+
+def test_batches_that_go_the_same_way_are_joined() -> None:
+    first = batch(packet(0, 1), descriptors=b"\x08")
+    assert join(first, batch(packet(0, 2), descriptors=b"\x30"))
+    assert (len(first), first.descriptors) == (2, b"\x08\x30")
+    assert not join(first, batch(packet(0, 3))), "remarked packets stay told apart from others"
+    assert not join(first, batch(packet(0, 3), tunnel=9, descriptors=b"\0"))
+    assert not join(batch(*[packet(0)] * MAX_PACKETS), batch(packet(0)))
+    assert not join(batch(packet(0)), batch(packet(0), marks=((0, 5),)))
+
+
+def test_a_trace_mark_follows_its_packet_or_goes_with_it() -> None:
+    backlog = Backlog(2)
+    backlog.put(batch(packet(0, 1), packet(48, 2), marks=((0, 7), (1, 8))))
+    assert backlog.put(batch(packet(56, 3), tunnel=2)) == [0, 0, 0, 1]
+    assert backlog.first.marks == ((0, 8),)
