@@ -23,7 +23,7 @@ from bench.stream import IMIX, Carried, booted, flows
 SITE = Path("configs/site-to-site")
 NAME = "forward"
 SIZES = (64, 512, 1400)
-TOP = 130_000.0
+TOP = 250_000.0
 """Packets a second that are offered first."""
 
 SUITES: dict[str, tuple[str, str, bool]] = {

@@ -16,6 +16,7 @@ import click
 from chassis.bus import counters as counter_files
 from chassis.bus import endpoints
 from chassis.bus.operator import OperatorError
+from launch.balance import of_lab
 from launch.client import RunningLab
 from launch.ctl_base import DURATION, lab_command, say
 from launch.view import table
@@ -199,6 +200,28 @@ def counters(lab: RunningLab, node: str, card: tuple[str, ...], as_json: bool) -
             grid.add_row(name, counter, f"{value:,}")
             name = ""
     say(as_json, found, grid)
+
+
+@lab_command()
+def balance(lab: RunningLab, as_json: bool) -> None:
+    """Where every packet of the lab is: what flows lost, by place and cause, and what died with a process.
+
+    For a lab at rest: while packets are under way they are nowhere, and show as unexplained.
+    """
+    kinds = {name: str(facts["kind"]) for name, facts in lab.nodes.items()}
+    ledger = of_lab(lab.run, kinds, lab.links, lab.launcher("ps")["processes"])
+    grid = table("where", "what became of packets", "packets", right=("packets",))
+    grid.add_row("testers", "sent, not received", f"{ledger.lost:,} of {ledger.sent:,}")
+    for place, causes in ledger.dropped.items():
+        for cause, packets in causes.items():
+            grid.add_row(place, f"dropped: {cause}", f"{packets:,}")
+            place = ""
+    for place, packets in ledger.with_process.items():
+        grid.add_row(place, "gone with a process that died", f"{packets:,}")
+    for place, packets in ledger.unexplained.items():
+        grid.add_row(place, "unexplained", f"{packets:,}")
+    grid.add_row("everywhere", "made by cards and testers, not yet consumed", f"{ledger.others:,}")
+    say(as_json, ledger.plain(), grid)
 
 
 @lab_command()

@@ -1,4 +1,5 @@
-"""The commands of `chassisctl` about what IKE made: clear it, make it anew, see it, and its keys on request."""
+"""The commands of `chassisctl` about tunnels' SAs: clear them, make them anew, see them and their queues, and
+IKE's keys on request."""
 
 from __future__ import annotations
 
@@ -106,6 +107,32 @@ def _ike_lines(row: Mapping[str, Any]) -> Iterable[str]:
 
 def _because(row: Mapping[str, Any]) -> str:
     return f" ({row['reason']})" if row.get("reason") and not row.get("up") else ""
+
+
+@lab_command()
+@click.argument("node")
+@click.option("--tunnel", default="", metavar="NAME", help="Of this tunnel alone.")
+def queues(lab: RunningLab, node: str, tunnel: str, as_json: bool) -> None:
+    """The priority queues of a router's ASPs: depths, drops and waiting times, of all SAs and of each.
+
+    Packets wait only at an ASP that has a rate, which is the setting asp-rate of a lab.
+    """
+    answer = lab.node(node, "queues", tunnel=tunnel)
+    right = ("waiting", "peak", "passed", "dropped", "average", "99 %", "longest")
+    grid = view.table("ASP", "tunnel", "line", "queue", *right, right=("line", *right))
+    for card, reply in answer["cards"].items():
+        for name, line, of in [("", "", reply), *((sa["name"], str(sa["line"]), sa) for sa in reply["sas"])]:
+            for queue, row in of["queues"].items():
+                times = [f"{row['latency'][key]:.1f} ms" for key in ("avg_ms", "p99_ms", "max_ms")]
+                counts = [str(row[key]) for key in right[:4]]
+                grid.add_row(card, name or "all", line, queue, *counts, *times)
+    say(as_json, answer, grid)
+    for card, reply in answer["cards"].items():
+        if not as_json and not reply["rate"]:
+            click.echo(f"{card} has no rate: nothing waits there")
+    for card, error in answer["errors"].items():
+        click.echo(f"{card}: {error}", err=True)
+    _end(answer)
 
 
 TABLES: Mapping[str, tuple[str, ...]] = {

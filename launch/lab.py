@@ -20,7 +20,8 @@ NOWHERE = Place(0, 0)
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Times of one node (S-112). `restart_delay` None: a dead card stays dead.
+    """Times of one node (S-112). `restart_delay` None: a dead card stays dead. `asp_rate` is what each of its ASPs
+    can protect in a second, as `chassis.fwd.rate.Rate` reads it; without one as much as its processor can.
 
     `ike` has what a lab sets of IKE, by the names of `chassis.xcrp.settings.IKE`; durations are seconds.
     """
@@ -29,6 +30,7 @@ class Settings:
     heartbeat: float = 0.1
     misses: int = 5
     seed: int = 1
+    asp_rate: str = ""
     ike: Mapping[str, float | int | bool] = field(default_factory=dict)
 
     def plain(self) -> dict[str, Any]:
@@ -38,6 +40,7 @@ class Settings:
             "heartbeat": self.heartbeat,
             "misses": self.misses,
             "seed": self.seed,
+            **({"asp-rate": self.asp_rate} if self.asp_rate else {}),
             **self.ike,
         }
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from chassis.config.diagnostics import Diagnostic, in_order
+from chassis.fwd.rate import Rate
 from chassis.xcrp.settings import EXTENSIONS, IKE, IkeSetting, ike_fault
 from launch import units
 from launch.document import LabError, Marked, Place, Reporter, read
@@ -26,7 +27,7 @@ MAX_COUNT = 1000
 """Most nodes that one `count:` makes."""
 
 _LAB_KEYS = ("name", "settings", "topology", "flows", "scenario", "expect")
-_SETTINGS_KEYS = ("restart-delay", "heartbeat", "misses", "seed", *(setting.name for setting in IKE))
+_SETTINGS_KEYS = ("restart-delay", "heartbeat", "misses", "seed", "asp-rate", *(setting.name for setting in IKE))
 _NODE_KEYS: Mapping[str, tuple[str, ...]] = {
     "smartedge": ("kind", "count", "settings", "config", "discard-tunnel-routes", "flash", "extensions"),
     "tester": ("kind", "count", "settings", "ports"),
@@ -125,8 +126,18 @@ class _Parser:
         for key, low, high in (("misses", 2, 1000), ("seed", 0, 2**32)):
             if key in fields:
                 changes[key] = self._integer(fields[key], key, low, high)
+        if "asp-rate" in fields:
+            changes["asp_rate"] = self._rate(fields["asp-rate"])
         ike = {one.name: self._ike(fields[one.name], one) for one in IKE if one.name in fields}
         return replace(base, **changes, ike={**base.ike, **ike})
+
+    def _rate(self, value: Marked) -> str:
+        """What an ASP can do, as its processes read it; empty for no limit."""
+        try:
+            return str(value.value) if Rate.parse(value.value) else ""
+        except ValueError as error:
+            self._report.error(value.at, "lab-value", f"'asp-rate:' {error}", str(value.value))
+            return ""
 
     def _ike(self, value: Marked, setting: IkeSetting) -> float | int | bool:
         """One of IKE's settings; the least that it may be where it is wrong."""

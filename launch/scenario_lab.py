@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from chassis.bus import counters, endpoints
 from chassis.bus.operator import OperatorClient, OperatorError
 from chassis.tester.report import combine
+from launch.balance import Ledger, of_lab
 from launch.folders import LAUNCHER_SOCKET
 from launch.lab import Endpoint, Flow, Lab, Tester
 from launch.scenario_conditions import CHECKS
@@ -379,6 +380,14 @@ class LabClient:
             for key, value in counters.read(path.read_bytes()).items():
                 total[key] = total.get(key, 0) + value
         return total
+
+    def balance(self) -> Ledger:
+        """Where every packet of the lab is, once flows have stopped and nothing is under way any more."""
+        if self.run is None:
+            raise OperatorError("the lab's run folder is not known")
+        kinds = {node.name: node.kind for node in self.file.nodes.values()}
+        links = [[str(end) for end in link.ends] for link in self.file.links]
+        return of_lab(self.run, kinds, links, self.ask("", "ps", {})["processes"])
 
     def leaks(self, node: str = "") -> dict[str, int]:
         """What testers got that no flow sent, by cause; ICMP errors are none."""

@@ -25,6 +25,8 @@ LINK_KEYS = ("endpoints", "veth")
 CONDITION_KEYS = ("condition", "within")
 """Keys that the parser has no table of; a test compares them with what it says about an unknown one."""
 
+_RATE = r"^\s*(?:\d+(?:\.\d*)?|\.\d+)\s*[kKmMgG]?\s*(?:[Bb]its?/s|[Bb]it|[Bb]ps|[Pp]ps|packets/s)?\s*$"
+
 _SCALAR: Schema = {"type": ["string", "number"]}
 
 
@@ -214,6 +216,10 @@ def _nodes() -> dict[str, Schema]:
         "heartbeat": _ref("duration-numbered", "Time between two heartbeats of a card, 5ms or more."),
         "misses": _integer(2, 1000, "Heartbeats after which a silent card counts as dead."),
         "seed": _integer(0, 2**32, "Seed of what is drawn at random, such as lost packets."),
+        "asp-rate": {
+            "anyOf": [{"type": "number", "minimum": 0}, _text(pattern=_RATE), _ref("numbered")],
+            "description": "What an ASP can protect in a second: 50M in bits, 20kpps in packets; 0: no limit.",
+        },
         **{setting.name: _ike(setting) for setting in IKE},
     }
     topology = {

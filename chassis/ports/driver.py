@@ -41,6 +41,7 @@ class PortDriver(ABC):
         before = self.carrier
         self._impairment.set(**settings)
         self._down = self._impairment.down
+        self._tell_faults()
         if self.carrier != before:
             self._on_carrier(self.port, self.carrier, now)
         return dict(self._impairment.settings())
@@ -56,14 +57,21 @@ class PortDriver(ABC):
     def on_timer(self, now: float) -> None:
         for batch in self._impairment.due(now):
             self._transmit(batch)
+        self._tell_faults()
 
     def send(self, batch: Batch, now: float) -> None:
         """Put frames on the wire; those that it does not take are lost, as on any wire, and counted."""
         for ready in self._impairment.offer(batch, now):
             self._transmit(ready)
+        self._tell_faults()
+
+    def _tell_faults(self) -> None:
+        """Count what the faults did since this was last told: the counters go on from those of a process that
+        died, the faults begin at nothing."""
         for cause, count in self._impairment.counts.items():
             if count:
-                self._counters.values[self._counters.slot(f"port {self.port} fault {cause}")] = count
+                self._counters.add(f"port {self.port} fault {cause}", count)
+                self._impairment.counts[cause] = 0
 
     def inject(self, batch: Batch, now: float) -> None:
         """Give frames to the port as if they had come by the wire. A capture tells them from those that did."""
@@ -90,6 +98,7 @@ class PortDriver(ABC):
 
     def _receive(self, batch: Batch, now: float) -> None:
         if self._down:
+            self._counters.add(f"port {self.port} drop down", len(batch.lengths))
             return
         self._counters.values[self._received] += len(batch.lengths)
         if self.tap:

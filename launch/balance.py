@@ -1,0 +1,197 @@
+"""Where every packet of a lab is: the ledger of all its cards' counters.
+
+What goes into a process comes out of it or is dropped there for a cause that has a name; what one process puts on
+a wire or into the fabric the next one takes out. Where that is not so, a process has died in between, and took
+with it what it had in hand, or what waited for it. Counters outlive their process: each of these differences is
+known to the packet, and adds up to what the testers miss. The ledger is of a lab at rest: nothing under way.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from chassis.ase.counters import CAUSES as ASP_CAUSES
+from chassis.bus import endpoints
+from chassis.bus.counters import read
+from chassis.fwd.causes import Cause
+
+CardCounters = Mapping[str, int]
+Row = Mapping[str, Any]
+
+_PORT = re.compile(r"port (?P<port>\S+) (?P<what>.+)")
+_ENGINE_DROPS = frozenset(f"drop {cause}" for cause in (*ASP_CAUSES, *(cause.value for cause in Cause)))
+_MORE = frozenset({"duplicate"})
+_SAME = frozenset({"reorder"})
+"""Faults of a wire that make packets more, and that leave their number alone; all others take them away."""
+
+
+@dataclass(slots=True)
+class Ledger:
+    """Packets of a lab. `sent` and `received` are those of the testers' flows.
+
+    `others` are what cards, testers and Linux nodes made besides (ARP, IKE, ICMP, fragments), less what they
+    consumed of that kind, and less what still waits in a card, for an address or the rest of its fragments.
+    `dropped` is by place and cause. `with_process` is what went with a process that died: in its hands, or in a
+    queue towards it; `unexplained` is the same where no process died, which there must be none of.
+    """
+
+    sent: int = 0
+    received: int = 0
+    others: int = 0
+    dropped: dict[str, dict[str, int]] = field(default_factory=dict)
+    with_process: dict[str, int] = field(default_factory=dict)
+    unexplained: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def lost(self) -> int:
+        return self.sent - self.received
+
+    @property
+    def remainder(self) -> int:
+        """Packets that no entry names: zero, or the counters contradict each other."""
+        drops = sum(sum(causes.values()) for causes in self.dropped.values())
+        return self.lost + self.others - drops - sum(self.with_process.values()) - sum(self.unexplained.values())
+
+    def plain(self) -> dict[str, object]:
+        """For programs."""
+        return {
+            "sent": self.sent,
+            "received": self.received,
+            "lost": self.lost,
+            "others": self.others,
+            "dropped": self.dropped,
+            "with_process": self.with_process,
+            "unexplained": self.unexplained,
+            "remainder": self.remainder,
+        }
+
+
+def of_lab(run: Path, kinds: Mapping[str, str], links: Iterable[Sequence[str]], rows: Iterable[Row]) -> Ledger:
+    """The ledger from the counters in a lab's run folder; `rows` are its processes as the launcher lists them."""
+    held: dict[str, dict[str, CardCounters]] = {}
+    died = []
+    for row in rows:
+        file = run / f"{row['node']}.{endpoints.compact(row['card'])}.counters"
+        if row["card"] and file.exists():
+            held.setdefault(row["node"], {})[row["card"]] = read(file.read_bytes())
+        if row.get("ended"):
+            died.append((row["node"], row["card"]))
+    return balance(kinds, links, held, died)
+
+
+def balance(
+    kinds: Mapping[str, str],
+    links: Iterable[Sequence[str]],
+    counters: Mapping[str, Mapping[str, CardCounters]],
+    died: Iterable[tuple[str, str]],
+) -> Ledger:
+    """The ledger of a lab: `kinds` of its nodes by name (smartedge, tester, linux), both ends of each link as a
+    lab file writes them, `counters` by node and card, and the cards of which a process has died. A
+    tester's only card is `tester`.
+    """
+    dead = set(died)
+    ledger = Ledger()
+    for node, kind in kinds.items():
+        cards = counters.get(node, {})
+        if kind == "tester":
+            _tester(ledger, node, cards.get("tester", {}))
+        elif kind == "smartedge":
+            for card, values in cards.items():
+                _card(ledger, f"{node} {card}", values, (node, card) in dead)
+            between = sum(
+                values.get("fabric sent", 0) - values.get("fabric received", 0) for values in cards.values()
+            )
+            _missing(ledger, f"{node} fabric", between, any(name == node for name, _ in dead))
+    for link in links:
+        for end, far in (tuple(link), tuple(link)[::-1]):
+            sent = _frames(kinds, counters, end, "frames sent")
+            received = _frames(kinds, counters, far, "frames received")
+            if "linux" in (kinds[_node(end)], kinds[_node(far)]):
+                # What a kernel takes, and what it sends, ends and begins there.
+                ledger.others += received - sent
+                continue
+            at_far_end = any(_node(far) == node and _holds(kinds, far, card) for node, card in dead)
+            _missing(ledger, f"wire {end} to {far}", sent - received, at_far_end)
+    return ledger
+
+
+def _tester(ledger: Ledger, name: str, values: CardCounters) -> None:
+    sent = sum(value for key, value in values.items() if key.startswith("flow ") and key.endswith(" sent"))
+    received = sum(value for key, value in values.items() if key.startswith("flow ") and key.endswith(" received"))
+    came, went, drops = _ports(values)
+    ledger.sent += sent
+    ledger.received += received
+    # Everything that leaves is a flow's or the tester's own; so is what comes.
+    ledger.others += went + sum(drops.values()) - sent - (came - received)
+    _dropped(ledger, name, drops)
+
+
+def _card(ledger: Ledger, place: str, values: CardCounters, died: bool) -> None:
+    came, went, drops = _ports(values)
+    made, consumed = values.get("packets made", 0), values.get("packets consumed", 0)
+    drops |= {
+        key.removeprefix("drop "): value
+        for key, value in values.items()
+        if key in _ENGINE_DROPS or key.startswith(("drop fabric full to ", "drop no connection to "))
+    }
+    _dropped(ledger, place, drops)
+    ledger.others += made - consumed
+    held = came + values.get("fabric received", 0) + made
+    found = went + values.get("fabric sent", 0) + consumed + values.get("packets waiting", 0)
+    ledger.others -= values.get("packets waiting", 0)
+    _missing(ledger, place, held - found - sum(drops.values()), died)
+
+
+def _ports(values: CardCounters) -> tuple[int, int, dict[str, int]]:
+    """Frames that came by a card's ports and that left by them, and what was dropped at them, by cause."""
+    came = went = 0
+    drops: dict[str, int] = {}
+    for key, value in values.items():
+        found = _PORT.fullmatch(key)
+        if found is None or not value:
+            continue
+        what = found["what"]
+        if what == "frames received":
+            came += value
+        elif what == "frames sent":
+            went += value
+        elif what.startswith("drop "):
+            drops[key] = value
+        elif what.startswith("fault "):
+            kind = what.removeprefix("fault ")
+            if kind not in _SAME:
+                drops[key] = -value if kind in _MORE else value
+    return came, went, drops
+
+
+def _node(end: str) -> str:
+    return end.partition(":")[0]
+
+
+def _frames(
+    kinds: Mapping[str, str], counters: Mapping[str, Mapping[str, CardCounters]], end: str, what: str
+) -> int:
+    """What the card of this end has counted of it."""
+    cards = counters.get(_node(end), {})
+    name = f"port {end.partition(':')[2]} {what}"
+    return sum(values.get(name, 0) for card, values in cards.items() if _holds(kinds, end, card))
+
+
+def _holds(kinds: Mapping[str, str], end: str, card: str) -> bool:
+    node, _, port = end.partition(":")
+    return kinds[node] == "tester" or card == f"lc {port.partition('/')[0]}"
+
+
+def _dropped(ledger: Ledger, place: str, drops: Mapping[str, int]) -> None:
+    found = {cause: count for cause, count in drops.items() if count}
+    if found:
+        ledger.dropped[place] = found
+
+
+def _missing(ledger: Ledger, place: str, packets: int, died: bool) -> None:
+    if packets:
+        (ledger.with_process if died else ledger.unexplained)[place] = packets
