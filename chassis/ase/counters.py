@@ -5,11 +5,13 @@
 whenever no batch is in hand; what a kill takes is the difference. What was made is told apart by `fragments made`
 (those beyond the first of a packet that was cut), `icmp made` and `ike out`. Consumed are datagrams for IKE
 (`ike in`), `ike keepalives` of peers behind a NAT, and fragments beyond the first of a datagram put together
-again; waiting are fragments of datagrams that are not whole yet. `ike dropped` are datagrams of either way that
-could be given neither to IKE nor to the wire.
+again; waiting are fragments of datagrams that are not whole yet, and packets in the queues of an ASP with a rate.
+`ike dropped` are datagrams of either way that could be given neither to IKE nor to the wire.
 
 A tunnel has `tunnel N protected packets`, `tunnel N protected octets`, `tunnel N opened packets` and
-`tunnel N opened octets`, counted in inner packets; they begin with its first packet.
+`tunnel N opened octets`, counted in inner packets; they begin with its first packet. Queue Q, 0 to 3 or `only`,
+has `queue Q waiting`, `queue Q passed`, `queue Q latency us` (of all packets that passed, together) and
+`queue Q longest us`; they begin with the first packet that had to be queued.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from typing import Final
 
 from chassis.ase.ipsec import causes as ipsec
 from chassis.bus.counters import Counters
+from chassis.bus.priority import CLASSES
 from chassis.fwd import causes as fwd
 
 TUNNEL_COUNTERS: Final = (
@@ -40,7 +43,24 @@ class AspCause(StrEnum):
     NO_CIRCUIT = "no circuit"
     HOME_DOWN = "line card down"
     NO_IKE = "ike not there"
+    QUEUE_0 = "queue 0 full"
+    QUEUE_1 = "queue 1 full"
+    QUEUE_2 = "queue 2 full"
+    QUEUE_3 = "queue 3 full"
+    QUEUE_ONLY = "queue full"
 
+
+QUEUE_CAUSES: Final = (
+    AspCause.QUEUE_0,
+    AspCause.QUEUE_1,
+    AspCause.QUEUE_2,
+    AspCause.QUEUE_3,
+    AspCause.QUEUE_ONLY,
+)
+"""Why a packet found no room, by the queue: one of four, or the one that an SA without priorities has."""
+
+QUEUE_NAMES: Final = (*map(str, range(CLASSES)), "only")
+QUEUE_COUNTERS: Final = ("waiting", "passed", "latency us", "longest us")
 
 AnyCause = AspCause | fwd.Cause | ipsec.Cause
 
@@ -79,7 +99,8 @@ class AspCounters:
     """
 
     __slots__ = ("_consumed", "_counters", "_fragments", "_icmp", "_ike_dropped", "_ike_in", "_ike_out",
-                 "_keepalives", "_made", "_tunnels", "_waiting", "received", "sent", "values")  # fmt: skip
+                 "_keepalives", "_made", "_pieces", "_queued", "_queues", "_tunnels", "_waiting", "received",
+                 "sent", "values")  # fmt: skip
 
     def __init__(self, counters: Counters) -> None:
         self._counters = counters
@@ -100,6 +121,11 @@ class AspCounters:
         for cause in CAUSES:
             counters.slot("drop " + cause)
         self._tunnels: dict[int, tuple[int, ...]] = {}
+        self._pieces = self._queued = 0
+        self._queues: dict[int, tuple[int, ...]] = {}
+        for name in QUEUE_NAMES:
+            if counters.get(f"queue {name} waiting"):
+                self.values[counters.slot(f"queue {name} waiting")] = 0
 
     def fragments(self, count: int) -> None:
         """Count fragments that were made out of whole packets, without the first of each."""
@@ -117,7 +143,31 @@ class AspCounters:
 
     def waits(self, packets: int) -> None:
         """So many fragments wait now."""
-        self.values[self._waiting] = packets
+        self._pieces = packets
+        self.values[self._waiting] = packets + self._queued
+
+    def queued(self, packets: int) -> None:
+        """So many packets wait in queues now."""
+        self._queued = packets
+        self.values[self._waiting] = packets + self._pieces
+
+    def queue(self, number: int, waiting: int, passed: int = 0, waited: int = 0, longest: int = 0) -> None:
+        """So many wait in all queues of this number now; packets passed that waited so many microseconds."""
+        slots = self._queues.get(number)
+        if slots is None:
+            name = QUEUE_NAMES[number]
+            slots = tuple([self._counters.slot(f"queue {name} {what}") for what in QUEUE_COUNTERS])
+            self._queues[number] = slots
+        values = self.values
+        values[slots[0]] = waiting
+        if passed:
+            values[slots[1]] += passed
+            values[slots[2]] += waited
+            values[slots[3]] = longest
+
+    def dropped(self, cause: AspCause, packets: int) -> None:
+        """Count packets dropped."""
+        self._counters.add(f"drop {cause}", packets)
 
     def ike_in(self) -> None:
         """Count a datagram for IKE."""

@@ -39,7 +39,7 @@ from chassis.bus.batch import Batch, Step
 from chassis.bus.card import Card
 from chassis.bus.counters import Counters
 from chassis.bus.engine import Output, ToController
-from chassis.bus.messages import Heartbeat, Hello, LogRecord, Reply, Request, SaEvent, TunnelEvent
+from chassis.bus.messages import Attributes, Heartbeat, Hello, LogRecord, Reply, Request, SaEvent, TunnelEvent
 from chassis.bus.replication import Change
 from chassis.fwd.causes import Cause
 
@@ -118,6 +118,7 @@ class Asp(Card):
         self.routes.apply(change)
         self.negotiated.applied(change)
         self.negotiated.pace(self.settings)
+        self._pace()
         outputs = self.ike.changed(change, self.settings, self.replica.records)
         if self._behind:
             self._behind = False
@@ -129,6 +130,19 @@ class Asp(Card):
                 outputs.append(self.log(now, "error", FACILITY, f"SA state begun anew: {self._damage}"))
                 self._damage = ""
         return outputs + self._install()
+
+    def _pace(self) -> None:
+        """Bring the queues to what the settings and the records say; a fenced ASP has none that wait."""
+        queues = self.paths.queues
+        queues.pace(self.settings.get("asp-rate"))
+        for number in queues.tunnels() - self.tunnels.states.keys():
+            queues.forget(number)
+        self._empty()
+
+    def _empty(self) -> None:
+        """Nothing that waits leaves a fenced ASP."""
+        if self.fenced and self.paths.queues.waiting:
+            self.drop(Cause.FENCED, self.paths.queues.flush())
 
     def _install(self) -> list[Output]:
         """Go on with what changed records want; report what came of it."""
@@ -146,6 +160,8 @@ class Asp(Card):
     def request(self, request: Request, now: float) -> list[Output] | None:
         """Commands about SAs: for IKE, but for tunnels with manual keys, whose SAs are made anew here and now."""
         tunnel = request.arguments.get("tunnel")
+        if request.name == "queues":
+            return [ToController(Reply(request.number, self._queues(tunnel)))]
         if request.name == "ike":
             what = str(request.arguments.get("what", ""))
             if what not in COMMANDS:
@@ -170,7 +186,9 @@ class Asp(Card):
 
     def late(self, seconds: float, now: float) -> list[Output]:
         self.ike.late(seconds)
-        return super().late(seconds, now)
+        outputs = super().late(seconds, now)
+        self._empty()
+        return outputs
 
     # the IKE process
 
@@ -247,6 +265,9 @@ class Asp(Card):
     def on_timer(self, now: float) -> list[Output]:
         outputs = super().on_timer(now) + _records(self._log.flush(now))
         self.paths.datagrams.on_timer(now)
+        if not self.paths.queues.idle:
+            self._empty()
+            outputs += self.paths.serve(now)
         outputs += self.negotiated.on_timer(now) + self._events(self.negotiated.due(now))
         outputs += self.ike.on_timer(now)
         if self.tunnels.pending:
@@ -262,6 +283,7 @@ class Asp(Card):
             super().wake(),
             self._log.wake(),
             self.paths.datagrams.wake(),
+            self.paths.queues.due,
             self.negotiated.wake(),
             self.ike.wake(),
         )
@@ -313,6 +335,14 @@ class Asp(Card):
         return self.negotiated.came_in(openers)
 
     # inside
+
+    def _queues(self, tunnel: object) -> Attributes:
+        """What there is to say of the queues, of those of one tunnel or of all."""
+        report = self.paths.queues.report(tunnel if isinstance(tunnel, int) else None)
+        for sa in report["sas"]:
+            state = self.tunnels.states.get(sa["tunnel"])
+            sa["name"] = state.record.name if state is not None else ""
+        return report
 
     def _ends_at(self, key: tuple[int, int], limit: int) -> bool:
         """Whether an SA is there and still has the lease that ends at `limit`."""

@@ -18,6 +18,7 @@ from chassis.ase.ipsec.causes import Drops, Notice
 from chassis.ase.ipsec.open import Opener
 from chassis.ase.ipsec.sadb import Sadb
 from chassis.ase.link import IkePacket
+from chassis.ase.queues import Queues
 from chassis.ase.routes import Routes
 from chassis.ase.sizes import Fitted, Limits, fit, tunnel_limits
 from chassis.ase.tunnels import Path, TunnelState, TunnelTable
@@ -87,12 +88,39 @@ class Paths:
         self._random = random
         self._errors = TokenBucket(RATE, BURST)
         self.datagrams = Datagrams(counters, host.drop, random)
+        self.queues = Queues(sadb, counters)
+        self._serving = False
         place = host.card.removeprefix("asp ")
         self._protect_step = f"{place} protect"
         self._open_step = f"{place} open"
 
     def protect(self, batch: Batch, now: float, depth: int = 0) -> list[Output]:
-        """Clear packets into a tunnel; their TTL has been taken care of."""
+        """Clear packets into a tunnel; their TTL has been taken care of. Where the ASP has a rate they go by the
+        queues of their SAs."""
+        if self.queues.idle:
+            return self._protect(batch, now, depth)
+        state = self._tunnels.states.get(batch.tunnel)
+        if state is None or not state.pairs or not state.record.up:
+            return self._protect(batch, now, depth)
+        out: list[Output] = []
+        for unwanted in self.queues.put(batch, state.record.queues > 1, depth, now):
+            out += self._protect(unwanted, now, depth)
+        return out + self.serve(now)
+
+    def serve(self, now: float) -> list[Output]:
+        """Go on with packets in the queues whose turn has come."""
+        # What is protected may go into another tunnel, and so into its queues: the call in progress serves it.
+        if self._serving:
+            return []
+        self._serving = True
+        out: list[Output] = []
+        while (served := self.queues.take(now)) is not None:
+            out += self._protect(served.batch, now, served.depth)
+        self._serving = False
+        return out
+
+    def _protect(self, batch: Batch, now: float, depth: int) -> list[Output]:
+        """Clear packets into a tunnel at once."""
         host = self._host
         number = batch.tunnel
         state = self._tunnels.states.get(number)

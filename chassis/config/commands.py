@@ -188,7 +188,7 @@ _TUNNEL: tuple[Command, ...] = (
     Command("tunnel.df-bit", ("tunnel",), "df-bit <df_bit=propagate|set|clear>", "DF bit of the outer header",
             variants=_FIXED, guide="9.2.1"),
     Command("tunnel.qos-policy", ("tunnel",), "qos policy queuing <qos_policy:name>",
-            "queues of the tunnel's SAs", standing="later", feature="priority queues", guide="8.5"),
+            "queues of the tunnel's SAs", guide="8.5"),
     Command("tunnel.ip-route-tsg", ("tunnel",), "ip route traffic-selector-guided",
             "add routes for the negotiated networks", does="flag", target="traffic_selector_routes",
             variants=_AUTO, guide="9"),
@@ -308,10 +308,9 @@ _IPSEC: tuple[Command, ...] = (
             does="keyed", target="ah", code="S-073", misplaced="S-068", guide="8.3.1", no=("no ah",)),
     Command("ipsec-qos-policy", ("global",), "ipsec qos policy <name:name> [<surplus:word>] pq",
             "priority queues of an SA", does="enter", target="qos_policies", enters="ipsec-policy-pq",
-            standing="later", feature="priority queues", guide="8.5.1",
-            no=("no ipsec qos policy <name:name> [pq]",)),
+            guide="8.5.1", no=("no ipsec qos policy <name:name> [pq]",)),
     Command("ipsec-qos-policy.num-queues", ("ipsec-policy-pq",), "num-queues <num_queues=1|4>",
-            "1: no priorities, 4: strict priority", standing="later", feature="priority queues", guide="8.5.1"),
+            "1: no priorities, 4: strict priority", guide="8.5.1"),
 )
 
 _CHASSIS: tuple[Command, ...] = (

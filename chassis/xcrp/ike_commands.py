@@ -1,4 +1,4 @@
-"""The operators' commands about tunnels' SAs: `clear`, `rekey`, `ike` and `keys`, carried out by the ASPs.
+"""The operators' commands about tunnels' SAs, carried out by ASPs: `clear`, `rekey`, `ike`, `keys`, `queues`.
 
 A request names a tunnel by its number; without one it is about every tunnel of the ASP.
 """
@@ -76,6 +76,11 @@ def _keys(operators: Operators, number: int, given: dict[str, Any], now: float) 
     return operators.ask(number, _requests(operators, given["tunnel"], "keys", negotiated=True), "ike", now)
 
 
+def _queues(operators: Operators, number: int, given: dict[str, Any], now: float) -> list[Output]:
+    requests = _requests(operators, given["tunnel"], "queues", negotiated=False)
+    return operators.ask(number, requests, "queues", now)
+
+
 _TUNNEL = Argument(str, "")
 
 COMMANDS: Final[dict[str, Entry]] = {
@@ -83,5 +88,6 @@ COMMANDS: Final[dict[str, Entry]] = {
     "rekey": (_rekey, {"tunnel": Argument(str, required=True), "what": Argument(str, "ipsec")}, False),
     "ike": (_ike, {"tunnel": _TUNNEL, "what": Argument(str, "sas")}, False),
     "keys": (_keys, {"tunnel": _TUNNEL}, False),
+    "queues": (_queues, {"tunnel": _TUNNEL}, False),
 }
 """By name: what is done, its arguments, whether it takes others."""

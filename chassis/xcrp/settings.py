@@ -9,6 +9,7 @@ from math import isfinite
 from typing import Any, Literal
 
 from chassis.bus.messages import Attributes
+from chassis.fwd.rate import Rate
 
 _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(us|ms|s|m|h)?\s*")
 _UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, None: 1.0}
@@ -133,6 +134,11 @@ class Settings:
         else:
             values["modern"] = "modern" in extensions
         wrong: set[str] = set()
+        try:
+            Rate.parse(given.get("asp-rate", 0))
+        except ValueError as error:
+            problems.append(f"setting asp-rate: {error}")
+            wrong.add("asp-rate")
         for setting in IKE:
             fault = ike_fault(setting, given[setting.name]) if setting.name in given else ""
             if fault:

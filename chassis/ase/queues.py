@@ -1,0 +1,390 @@
+"""Priority queues before the SAs of an ASP that has a rate (guide 8.5, table 3; S-040, S-072).
+
+Each outbound SA, that is each policy line of a tunnel, has one queue, or four with strict priority where its
+tunnel names a policy with `num-queues 4`. Packets wait there *before* they have a sequence number: whatever
+overtakes whatever, numbers leave in order and a peer's window sees no difference. Where a successor takes over the
+line, what waits goes with the successor.
+
+Among SAs turns are taken, by what they cost of the rate: what one tunnel marks as urgent is not at the expense of
+another. A full queue drops what comes last. The octets of all queues together are bounded too, lower classes
+having less of the room, so that they never fill it before a higher one.
+
+An ASP without a rate holds nothing back: packets go by here without a look.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from math import ceil, inf
+from typing import Any, Final
+
+from chassis.ase.counters import QUEUE_CAUSES, QUEUE_NAMES, AspCounters
+from chassis.ase.ipsec.layout import IPV4_HEADER
+from chassis.ase.ipsec.policy import NO_ENTRY
+from chassis.ase.ipsec.sadb import Sadb
+from chassis.bus.backlog import join, selected
+from chassis.bus.batch import Batch
+from chassis.bus.priority import CLASSES, classes_of
+from chassis.fwd.rate import Rate
+from chassis.net.ethernet import HEADROOM
+
+DEPTH: Final = 512
+"""Most packets of one queue."""
+
+BUFFER: Final = 32 << 20
+"""Most octets in the queues of an ASP."""
+
+ROOM: Final = (BUFFER, BUFFER * 9 // 10, BUFFER * 8 // 10, BUFFER * 7 // 10, BUFFER * 7 // 10)
+"""Octets in all queues up to which a queue takes packets, by queue; the last is that of SAs with one."""
+
+ONLY: Final = CLASSES
+"""The queue of an SA that has but one, beside its four, which an SA has at other times."""
+
+BURST: Final = 0.01
+"""Seconds of the rate that an ASP may be behind: what a process that was late for its timer can make up for."""
+
+TICK: Final = 0.001
+"""Seconds of the rate that are served at once where packets wait: the grain of the process's timers."""
+
+TURN_PACKETS: Final = 32
+TURN_BITS: Final = 65536 * 8
+"""What an SA may use of the rate before it is another's turn: more than any packet takes."""
+
+
+class Meter:
+    """What went through a queue: packets, drops, how deep it was, and how long packets waited."""
+
+    __slots__ = ("_waits", "depth", "dropped", "longest", "passed", "peak", "total")
+
+    def __init__(self) -> None:
+        self.depth = 0
+        self.peak = 0
+        self.passed = 0
+        self.dropped = 0
+        self.total = 0
+        """Microseconds that the packets waited, together."""
+        self.longest = 0
+        self._waits: Counter[int] = Counter()
+
+    def came(self, packets: int) -> None:
+        self.depth += packets
+        self.peak = max(self.peak, self.depth)
+
+    def went(self, packets: int, waited: int) -> None:
+        """They leave after so many microseconds."""
+        self.depth -= packets
+        self.passed += packets
+        self.total += waited * packets
+        self.longest = max(self.longest, waited)
+        shift = max(waited.bit_length() - 4, 0)
+        self._waits[(shift << 3) + (waited >> shift)] += packets
+
+    def quantile(self, part: float) -> int:
+        """Microseconds that this part of the packets waited at most; exact to an eighth."""
+        wanted = ceil(self.passed * part)
+        for bucket, packets in sorted(self._waits.items()):
+            wanted -= packets
+            if wanted <= 0:
+                shift = max((bucket >> 3) - 1, 0)
+                return min((bucket - (shift << 3) + 1 << shift) - 1, self.longest)
+        return 0
+
+    def report(self) -> dict[str, Any]:
+        """Times in milliseconds."""
+        return {
+            "waiting": self.depth,
+            "peak": self.peak,
+            "passed": self.passed,
+            "dropped": self.dropped,
+            "latency": {
+                "avg_ms": round(self.total / max(self.passed, 1) / 1000, 3),
+                "p50_ms": self.quantile(0.5) / 1000,
+                "p99_ms": self.quantile(0.99) / 1000,
+                "max_ms": self.longest / 1000,
+            },
+        }
+
+
+@dataclass(slots=True, eq=False)
+class _Piece:
+    """Packets that came together, as far as they still wait: those from `first` on, which begin at `at`."""
+
+    batch: Batch
+    depth: int
+    arrived: float
+    first: int = 0
+    at: int = 0
+
+
+class _Queue:
+    __slots__ = ("meter", "pieces")
+
+    def __init__(self) -> None:
+        self.pieces: deque[_Piece] = deque()
+        self.meter = Meter()
+
+
+@dataclass(slots=True, eq=False)
+class _Sa:
+    """The queues of the SA that sends for a policy line. `credit` is what is left of its turn."""
+
+    tunnel: int
+    entry: int
+    queues: tuple[_Queue, ...] = field(default_factory=lambda: tuple([_Queue() for _ in range(CLASSES + 1)]))
+    waiting: int = 0
+    credit: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """Packets whose turn it is, all of one queue; `depth` as they came with it."""
+
+    batch: Batch
+    depth: int
+
+
+class Queues:
+    """All queues of one ASP, and its rate."""
+
+    def __init__(self, sadb: Sadb, counters: AspCounters) -> None:
+        self._sadb = sadb
+        self._counters = counters
+        self.rate: Rate | None = None
+        self.waiting = 0
+        self.due = inf
+        """When there will be something to serve."""
+        self._octets = 0
+        self._sas: dict[tuple[int, int], _Sa] = {}
+        self._turns: deque[_Sa] = deque()
+        """SAs with packets that wait, in the order of their turns."""
+        self._credit = 0.0
+        self._filled = -inf
+        self._meters = tuple([Meter() for _ in range(CLASSES + 1)])
+
+    @property
+    def idle(self) -> bool:
+        """Whether packets may go by as if nothing were here."""
+        return self.rate is None and not self._turns
+
+    def pace(self, given: object) -> None:
+        """Go by this rate from now on, as a lab writes it; without one what waits goes at once."""
+        rate = Rate.parse(given) if given is not None else None
+        if rate == self.rate:
+            return
+        self.rate = rate
+        self._credit, self._filled = 0.0, -inf
+        for sa in self._turns:
+            sa.credit = 0.0
+        if self._turns:
+            self.due = -inf
+
+    def put(self, batch: Batch, priorities: bool, depth: int, now: float) -> list[Batch]:
+        """Let clear packets of a tunnel wait for their turn. Those for which there is no SA come back at once:
+        nothing will come of them, and whoever makes SAs is to hear of them without delay."""
+        others: list[Batch] = []
+        for entry, part in self._by_entry(batch):
+            if entry == NO_ENTRY or self._sadb.sending(batch.tunnel, entry) is None:
+                others.append(part)
+                continue
+            sa = self._sas.get((batch.tunnel, entry))
+            if sa is None:
+                sa = self._sas[batch.tunnel, entry] = _Sa(batch.tunnel, entry)
+            if not priorities:
+                self._enter(sa, ONLY, part, depth, now)
+                continue
+            for number, one in _split(part, classes_of(part.body, part.lengths, part.descriptors)):
+                self._enter(sa, number, one, depth, now)
+        return others
+
+    def take(self, now: float) -> Served | None:
+        """The packets that are next, as many as the rate allows by now; None where it allows none or none wait."""
+        if not self._turns:
+            self.due = inf
+            return None
+        rate = self.rate
+        if rate is not None:
+            self._refill(rate, now)
+            if self._credit <= 0:
+                self.due = self._filled + TICK - self._credit / rate.amount
+                return None
+        sa = self._turns[0]
+        if sa.credit <= 0:
+            sa.credit += TURN_PACKETS if rate is not None and rate.packets else TURN_BITS
+        number = next(number for number, queue in enumerate(sa.queues) if queue.pieces)
+        served = self._serve(sa, number, now)
+        if not sa.waiting:
+            sa.credit = 0.0
+            self._turns.popleft()
+        elif sa.credit <= 0:
+            self._turns.rotate(-1)
+        return served
+
+    def flush(self) -> int:
+        """Forget all packets that wait; how many there were."""
+        count = self.waiting
+        for sa in self._turns:
+            for number, queue in enumerate(sa.queues):
+                if queue.pieces:
+                    self._meters[number].depth -= queue.meter.depth
+                    queue.meter.depth = 0
+                    queue.pieces.clear()
+                    self._counters.queue(number, self._meters[number].depth)
+            sa.waiting, sa.credit = 0, 0.0
+        self._turns.clear()
+        self._octets = self.waiting = 0
+        self.due = inf
+        self._counters.queued(0)
+        return count
+
+    def forget(self, tunnel: int) -> None:
+        """The tunnel is no more here: what was measured of it goes once nothing of it waits."""
+        for key in [key for key, sa in self._sas.items() if key[0] == tunnel and not sa.waiting]:
+            del self._sas[key]
+
+    def tunnels(self) -> set[int]:
+        """Tunnels of which something was measured."""
+        return {tunnel for tunnel, _ in self._sas}
+
+    def report(self, tunnel: int | None = None) -> dict[str, Any]:
+        """The rate, what all SAs have of each queue, and each SA's own; of one tunnel only where it is given."""
+        return {
+            "rate": str(self.rate) if self.rate else "",
+            "waiting": self.waiting,
+            "queues": _report(self._meters),
+            "sas": [
+                {"tunnel": number, "line": entry, "queues": _report([queue.meter for queue in sa.queues])}
+                for (number, entry), sa in sorted(self._sas.items())
+                if tunnel in (None, number)
+            ],
+        }
+
+    # inside
+
+    def _by_entry(self, batch: Batch) -> list[tuple[int, Batch]]:
+        """The batch by the policy lines that its packets match."""
+        classifier = self._sadb.policies.classifier(batch.tunnel)
+        if classifier is None:
+            return [(NO_ENTRY, batch)]
+        if classifier.everything is not None:
+            return [(classifier.everything, batch)]
+        view = memoryview(batch.body)
+        entries: list[int] = []
+        at = 0
+        for length in batch.lengths:
+            start, at = at + HEADROOM, at + length
+            entries.append(classifier.value(view, start, at) if at - start >= IPV4_HEADER else NO_ENTRY)
+        return _split(batch, entries)
+
+    def _enter(self, sa: _Sa, number: int, batch: Batch, depth: int, now: float) -> None:
+        """Packets into one of an SA's queues, as far as it has room for them."""
+        queue = sa.queues[number]
+        count = room = len(batch.lengths)
+        room = min(room, DEPTH - queue.meter.depth)
+        octets = ROOM[number] - self._octets
+        if len(batch.body) > octets or room < count:
+            fitting = size = 0
+            for length in batch.lengths[:room]:
+                if size + length > octets:
+                    break
+                size += length
+                fitting += 1
+            batch = _part(batch, 0, fitting, 0, size)
+            lost = count - fitting
+            queue.meter.dropped += lost
+            self._meters[number].dropped += lost
+            self._counters.dropped(QUEUE_CAUSES[number], lost)
+            count = fitting
+            if not count:
+                return
+        # What they are for is decided.
+        batch.descriptors = b""
+        queue.pieces.append(_Piece(batch, depth, now))
+        queue.meter.came(count)
+        self._meters[number].came(count)
+        if not sa.waiting:
+            self._turns.append(sa)
+        sa.waiting += count
+        self.waiting += count
+        self._octets += len(batch.body)
+        self._counters.queued(self.waiting)
+        self._counters.queue(number, self._meters[number].depth)
+
+    def _refill(self, rate: Rate, now: float) -> None:
+        if now > self._filled:
+            earned = min(now - self._filled, BURST) * rate.amount
+            self._credit = min(self._credit + earned, BURST * rate.amount)
+            self._filled = now
+
+    def _serve(self, sa: _Sa, number: int, now: float) -> Served:
+        """Packets of one queue, up to what is left of the SA's turn and of the rate; at least one."""
+        queue, rate = sa.queues[number], self.rate
+        left = min(sa.credit, self._credit) if rate is not None else sa.credit
+        price = rate or Rate(inf)
+        served: Batch | None = None
+        depth = queue.pieces[0].depth
+        while queue.pieces and left > 0:
+            piece = queue.pieces[0]
+            batch = piece.batch
+            count = size = 0
+            spent = 0
+            for length in batch.lengths[piece.first :]:
+                spent += price.cost(length)
+                size += length
+                count += 1
+                if spent >= left:
+                    break
+            part = _part(batch, piece.first, count, piece.at, size)
+            if served is None:
+                served = part
+            elif piece.depth != depth or not join(served, part):
+                break
+            piece.first += count
+            piece.at += size
+            if piece.first == len(batch.lengths):
+                queue.pieces.popleft()
+            left -= spent
+            sa.credit -= spent
+            self._credit -= spent if rate is not None else 0
+            self._octets -= size
+            self._left(sa, number, count, round((now - piece.arrived) * 1e6))
+        assert served is not None
+        return Served(served, depth)
+
+    def _left(self, sa: _Sa, number: int, count: int, waited: int) -> None:
+        waited = max(waited, 0)
+        meter = self._meters[number]
+        sa.queues[number].meter.went(count, waited)
+        meter.went(count, waited)
+        sa.waiting -= count
+        self.waiting -= count
+        self._counters.queued(self.waiting)
+        self._counters.queue(number, meter.depth, count, waited * count, meter.longest)
+
+
+def _split(batch: Batch, keys: Sequence[int]) -> list[tuple[int, Batch]]:
+    """The packets of a batch by their keys, in the order of the keys; those of one key in their own order."""
+    different = set(keys)
+    if len(different) == 1:
+        return [(keys[0], batch)]
+    return [(key, selected(batch, [key == one for one in keys])) for key in sorted(different)]
+
+
+def _part(batch: Batch, first: int, count: int, at: int, size: int) -> Batch:
+    """`count` packets of a batch from `first` on, in the `size` octets that begin at `at`."""
+    if count == len(batch.lengths):
+        return batch
+    return replace(
+        batch,
+        body=memoryview(batch.body)[at : at + size],
+        lengths=batch.lengths[first : first + count],
+        descriptors=b"",
+        marks=(),
+    )
+
+
+def _report(meters: Sequence[Meter]) -> dict[str, dict[str, Any]]:
+    """By the name of the queue, those that were ever used."""
+    named = zip(QUEUE_NAMES, meters, strict=True)
+    return {name: meter.report() for name, meter in named if meter.peak or meter.dropped}

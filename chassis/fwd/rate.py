@@ -1,0 +1,43 @@
+"""What a card can do in a second, as a lab sets it: `50M` bits, or `20kpps` packets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from chassis.fwd.impair import parse_rate
+from chassis.net.ethernet import HEADROOM
+
+_PACKETS = ("packets/s", "pps")
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """So many bits of IPv4 packets, or so many packets, in a second."""
+
+    amount: float
+    packets: bool = False
+
+    @classmethod
+    def parse(cls, value: Any) -> Rate | None:
+        """`50M` or a number in bits a second, `20kpps` or `20k packets/s` in packets; None for 0: no limit.
+
+        Raises:
+            ValueError: it is none of these; the text says how to write one.
+        """
+        text = str(value).strip()
+        unit = next((unit for unit in _PACKETS if text.lower().endswith(unit)), "")
+        try:
+            if isinstance(value, bool):
+                raise ValueError
+            amount = parse_rate(text[: len(text) - len(unit)])
+        except ValueError:
+            raise ValueError(f"{value!r} is no rate: write 50M in bits a second, or 20kpps in packets") from None
+        return cls(amount, bool(unit)) if amount else None
+
+    def cost(self, length: int) -> int:
+        """What a packet takes of it; `length` counts its headroom."""
+        return 1 if self.packets else (length - HEADROOM) * 8
+
+    def __str__(self) -> str:
+        return f"{self.amount:g} {'packets/s' if self.packets else 'bit/s'}"
