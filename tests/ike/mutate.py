@@ -235,6 +235,7 @@ class Tally:
         self.lines[error.log] = self.lines.get(error.log, 0) + 1
         if error.log:
             text(error.log, error.values)
+        assert str(error).isprintable()
         assert 0 <= error.notify < 0x10000
 
 
@@ -244,7 +245,11 @@ def decode(data: bytes, tally: Tally) -> None:
         header = Header.parse(data)
         header.check()
         if header.major == 1:
-            _again_1(v1.MessageV1.parse(data))
+            first = v1.MessageV1.parse(data)
+            for payload in first.payloads:
+                if isinstance(payload, v1_identity.Id):
+                    assert payload.bounds is None or payload.bounds[0] <= payload.bounds[1]
+            _again_1(first)
         else:
             message = v2.MessageV2.parse(data)
             v2.refuse_critical(message.payloads)
