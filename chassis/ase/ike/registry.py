@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from itertools import count
 from math import inf
 
@@ -10,6 +10,10 @@ from chassis.ase.ike.host import Path, Session
 
 First = tuple[int, int, int, int, bytes]
 """(context, our address, the peer's address and port, its SPI) of a message that begins an IKE SA."""
+
+
+STALE = 256
+"""Timers that may be held for nothing, beside three for each that holds."""
 
 
 class Registry:
@@ -89,6 +93,19 @@ class Registry:
             return
         self._set[spi] = at
         heappush(self._timers, (at, next(self._ids), session))
+        if len(self._timers) > STALE + 4 * len(self._set):
+            self._clear_timers()
+
+    def _clear_timers(self) -> None:
+        """Let go of timers that no longer hold, and of the sessions that ended behind them: a lifetime may be a
+        day ahead, and who has the keys makes IKE SAs and deletes them as fast as it likes."""
+        self._set = {spi: at for spi, at in self._set.items() if spi in self.by_spi}
+        self._timers = [(at, next(self._ids), self.by_spi[spi]) for spi, at in self._set.items()]
+        heapify(self._timers)
+
+    def _holds(self, timer: tuple[float, int, Session]) -> bool:
+        at, _, session = timer
+        return self._set.get(session.spi) == at and self.by_spi.get(session.spi) is session
 
     def due(self, now: float) -> Session | None:
         """A session whose time has come; it has to be settled afterwards."""
@@ -101,8 +118,7 @@ class Registry:
     def wake(self) -> float:
         timers = self._timers
         while timers:
-            at, _, session = timers[0]
-            if self._set.get(session.spi) == at and self.by_spi.get(session.spi) is session:
-                return at
+            if self._holds(timers[0]):
+                return timers[0][0]
             heappop(timers)
         return inf
