@@ -14,7 +14,7 @@ from setproctitle import setproctitle
 
 from chassis.ase.ike.engine import Ike
 from chassis.ase.link import FromIke, ToIke
-from chassis.ase.pipe import Pipe, PipeClosed
+from chassis.ase.pipe import LeftOut, Pipe, PipeClosed
 from chassis.bus.codec import carrier
 from chassis.bus.environment import Environment
 from chassis.bus.lifeline import die_with_parent
@@ -66,13 +66,19 @@ def _run(env: Environment, pipe: Pipe) -> int:
 
     def send(messages: list[FromIke]) -> None:
         for message in messages:
-            pipe.send(message)
+            left = pipe.send(message)
+            if left is not None:
+                send(engine.left_out(left.text, left.number, time.monotonic()))
         watch()
 
     def ready(now: float) -> None:
         pipe.flush()
         for message in pipe.receive():
-            send(engine.receive(message, time.monotonic()))
+            now = time.monotonic()
+            if isinstance(message, LeftOut):
+                send(engine.left_out(message.text, message.number, now))
+            else:
+                send(engine.receive(message, now))
         watch()
 
     try:

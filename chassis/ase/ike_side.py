@@ -8,9 +8,10 @@ from math import inf
 
 from chassis.ase.link import Configure, IkeAlive, IkeReply, IkeRequest
 from chassis.ase.pairs import STATIC
+from chassis.ase.pipe import LeftOut
 from chassis.bus.counters import Counters
 from chassis.bus.engine import Output, Stop, ToController, ToIke
-from chassis.bus.messages import Attributes, Reply, Request
+from chassis.bus.messages import Attributes, LogRecord, Reply, Request
 from chassis.bus.records import (
     Acl,
     Certificate,
@@ -27,6 +28,9 @@ from chassis.bus.replication import Change
 
 SILENCE = 5.0
 """Seconds without a word of IKE after which it counts as hung."""
+
+COMPLAINTS = 1.0
+"""Seconds between two log lines on messages that were not carried."""
 
 PART = 500
 """Most records of one message."""
@@ -55,6 +59,8 @@ class IkeSide:
         self._users: dict[Key, int] = {}
         """How many tunnels use an access list."""
         self._heard = inf
+        self._complains = -inf
+        """When a message that was left out may be logged again."""
         self._bases: dict[str, int] = {}
         self._asked: dict[int, int] = {}
         """Requests that IKE has, with the number of manual tunnels that were done already."""
@@ -131,6 +137,18 @@ class IkeSide:
             return []
         result = {**message.result, "manual": done} if done else message.result
         return [ToController(Reply(message.number, result, message.error))]
+
+    def left_out(self, message: LeftOut, now: float) -> list[Output]:
+        """A message to IKE or from it was not carried: it is logged, and whoever asked gets an error."""
+        self._counters.add("ike messages left out")
+        outputs: list[Output] = []
+        text = f"A message between {self._card} and its IKE was left out: {message.text}"
+        if now >= self._complains:
+            self._complains = now + COMPLAINTS
+            outputs.append(ToController(LogRecord(now, "error", "ike", "", text, {"asp": self._card})))
+        if message.number:
+            outputs += self.answered(IkeReply(message.number, {}, text))
+        return outputs
 
     def disconnected(self) -> None:
         """Whoever asked is gone."""

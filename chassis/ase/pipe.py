@@ -2,6 +2,11 @@
 
 Neither end ever waits for the other: what the kernel does not take is kept here, and datagrams of IKE, which their
 sender repeats anyhow, are dropped first.
+
+A message that cannot be carried is left out and said (`LeftOut`) where both ends still agree without it: an answer
+to an operator is not worth an ASP. Without one of the others, a pair of SAs or a record, they would go on with
+different states for good. Both are one program, forked, so such a message is no matter of versions that could be
+bridged: the process ends, says why, and both begin anew.
 """
 
 from __future__ import annotations
@@ -10,9 +15,12 @@ import socket
 import struct
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Final
 
-from chassis.ase.link import IkePacket
+import msgpack
+
+from chassis.ase.link import IkeAlive, IkeLog, IkePacket, IkeReply, IkeRequest, NoSa, PeerSeen
 from chassis.bus.codec import MAX_MESSAGE
 from chassis.net.errors import DecodeError
 
@@ -21,11 +29,28 @@ PACKETS_UP_TO: Final = 1 << 20
 
 CHUNK: Final = 1 << 18
 
+SPARED: Final = {kind.__name__ for kind in (IkeAlive, IkeLog, IkePacket, IkeReply, IkeRequest, NoSa, PeerSeen)}
+"""Messages that may be missing: said again, asked again, or for people."""
+
+COMMANDS: Final = {IkeRequest.__name__, IkeReply.__name__}
+"""Messages that begin with the number of a command that somebody waits for."""
+
+SAID: Final = 200
+"""Most characters of what is said of a message."""
+
 _LENGTH = struct.Struct("!I")
 
 
 class PipeClosed(Exception):
     """The other process is gone, or what it sends makes no sense any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A message that was not carried, and why. `number` is that of the command which it was for, 0 for none."""
+
+    text: str
+    number: int = 0
 
 
 class Pipe:
@@ -44,16 +69,22 @@ class Pipe:
     def pending(self) -> bool:
         return bool(self._out)
 
-    def send(self, message: Any) -> None:
+    def send(self, message: Any) -> LeftOut | None:
         """Give a message to the other process; raises PipeClosed."""
         if self._waiting > PACKETS_UP_TO and isinstance(message, IkePacket):
             self.dropped += 1
-            return
-        data = self._encode(message)
+            return None
+        try:
+            data = self._encode(message)
+        except (TypeError, ValueError, OverflowError) as error:
+            return _left_out(type(message).__name__, getattr(message, "number", 0), str(error))
+        if len(data) > MAX_MESSAGE:
+            return _left_out(type(message).__name__, getattr(message, "number", 0), f"{len(data)} bytes")
         frame = memoryview(_LENGTH.pack(len(data)) + data)
         self._out.append(frame)
         self._waiting += len(frame)
         self.flush()
+        return None
 
     def flush(self) -> None:
         """Hand on what waits, as far as the socket takes it; raises PipeClosed."""
@@ -72,7 +103,7 @@ class Pipe:
                 out[0] = out[0][taken:]
 
     def receive(self) -> list[Any]:
-        """The messages that came since; raises PipeClosed."""
+        """The messages that came since, each as it is or `LeftOut`; raises PipeClosed."""
         try:
             data = self.socket.recv(CHUNK)
         except (BlockingIOError, InterruptedError):
@@ -93,12 +124,37 @@ class Pipe:
                 break
             start = at + _LENGTH.size
             at = start + length
+            frame = bytes(buffer[start:at])
             try:
-                messages.append(self._decode(bytes(buffer[start:at])))
+                messages.append(self._decode(frame))
             except DecodeError as error:
-                raise PipeClosed(str(error)) from None
+                messages.append(_left_out(*_heading(frame), str(error)))
         del buffer[:at]
         return messages
 
     def close(self) -> None:
         self.socket.close()
+
+
+def _left_out(kind: str, number: int, what: str) -> LeftOut:
+    """Go on without a message, or not; raises PipeClosed."""
+    text = ascii(f"{kind}: {what}"[:SAID])[1:-1]
+    if kind not in SPARED:
+        raise PipeClosed(text)
+    return LeftOut(text, number if kind in COMMANDS else 0)
+
+
+def _heading(frame: bytes) -> tuple[str, int]:
+    """(type, number) of a message that cannot be read: as far as they can be."""
+    name: Any = ""
+    number: Any = 0
+    reader = msgpack.Unpacker(strict_map_key=False)
+    reader.feed(frame)
+    try:
+        reader.read_array_header()
+        name = reader.unpack()
+        reader.read_array_header()
+        number = reader.unpack()
+    except (ValueError, TypeError, RecursionError, msgpack.exceptions.UnpackException):
+        pass
+    return name if type(name) is str else "", number if type(number) is int else 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from typing import NoReturn
 
 import zmq
@@ -11,7 +12,7 @@ import zmq
 from chassis.ase import ike_shell
 from chassis.ase.engine import Asp
 from chassis.ase.ipsec.state import FILE_SIZE
-from chassis.ase.pipe import Pipe, PipeClosed
+from chassis.ase.pipe import LeftOut, Pipe, PipeClosed
 from chassis.bus import endpoints
 from chassis.bus.card_shell import CardShell
 from chassis.bus.counters import Counters
@@ -34,9 +35,11 @@ class AspShell(CardShell):
     def _to_ike(self, output: ToIke) -> None:
         dropped = self._pipe.dropped
         try:
-            self._pipe.send(output.message)
+            left = self._pipe.send(output.message)
         except PipeClosed as error:
             self._end(error)
+        if left is not None:
+            self.perform(self._asp.ike.left_out(left, time.monotonic()))
         if self._pipe.dropped != dropped:
             self.counters.add("drop ike busy")
         self._watch()
@@ -51,7 +54,10 @@ class AspShell(CardShell):
             self._stands = True
             self.perform(self._asp.ike_connected(now))
         for message in messages:
-            self.perform(self._asp.from_ike(message, now))
+            if isinstance(message, LeftOut):
+                self.perform(self._asp.ike.left_out(message, now))
+            else:
+                self.perform(self._asp.from_ike(message, now))
         self._watch()
 
     def _watch(self) -> None:

@@ -26,7 +26,7 @@ from asp_harness import (
 from negotiated_kit import A, B, Side, encapsulated, install, sides, static
 
 from chassis.ase.engine import Asp
-from chassis.ase.ike_side import PART, SILENCE
+from chassis.ase.ike_side import COMPLAINTS, PART, SILENCE
 from chassis.ase.ipsec.state import octets_for
 from chassis.ase.link import (
     Configure,
@@ -38,6 +38,7 @@ from chassis.ase.link import (
     IkeState,
     PeerMoved,
 )
+from chassis.ase.pipe import LeftOut
 from chassis.bus.batch import Step
 from chassis.bus.messages import LogRecord, Reply, Request, TunnelEvent, Welcome
 from chassis.bus.records import (
@@ -309,6 +310,21 @@ def test_a_command_for_all_tunnels_is_shared() -> None:
     assert side.told(IkeRequest) == [IkeRequest(5, "clear", {})]
     side.ike(IkeReply(5, {"cleared": 1}))
     assert side.heard(Reply) == [Reply(5, {"cleared": 1, "manual": 1})]
+
+
+def test_who_asked_is_told_that_no_answer_can_be_carried() -> None:
+    side, _ = sides()
+    side.take(side.asp.receive(Request(5, "rekey", {}), side.now))
+    for _ in range(3):
+        side.take(side.asp.ike.left_out(LeftOut("IkeReply: too deep", 5), side.now))
+    (reply,) = side.heard(Reply)
+    assert (reply.number, reply.result) == (5, {})
+    assert reply.error.endswith("left out: IkeReply: too deep")
+    assert [record.text for record in side.heard(LogRecord)] == [reply.error]
+    assert side.count("ike messages left out") == 3
+    side.take(side.asp.ike.left_out(LeftOut("IkeLog: odd"), side.now + COMPLAINTS))
+    assert len(side.heard(LogRecord)) == 1
+    assert not side.heard(Reply)
 
 
 def test_log_lines_are_passed_on() -> None:

@@ -122,6 +122,14 @@ class Ike:
                 self._out.append(IkeReply(message.number, {}, str(error)))
         return self._flush()
 
+    def left_out(self, text: str, number: int, now: float) -> list[FromIke]:
+        """A message to the data engine or from it was not carried; `number` is its command's, 0 for none."""
+        text = f"A message between {self.asp} and its IKE was left out: {text}"
+        self.say("error", text, None, NOWHERE, now)
+        if number:
+            self._out.append(IkeReply(number, {}, text))
+        return self._flush()
+
     def on_timer(self, now: float) -> list[FromIke]:
         self._now = now
         while (session := self.registry.due(now)) is not None:
