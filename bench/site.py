@@ -37,7 +37,9 @@ PEER_LOSS = 0.01
 CHARON = Path("/usr/lib/ipsec/charon")
 
 
-def site(folder: Path, suite: str, *, economical: bool, veth: bool) -> Path:
+def site(
+    folder: Path, suite: str, *, economical: bool, veth: bool, settings: dict[str, Any] | None = None
+) -> Path:
     """The lab with another cipher, its tunnels economical or not, its routers' link a pair of devices or not."""
     cipher, integrity, modern = SUITES[suite]
     for end in "ab":
@@ -47,13 +49,14 @@ def site(folder: Path, suite: str, *, economical: bool, veth: bool) -> Path:
         text = re.sub(r"(?m)^tunnel ipsec (\S+)$", r"tunnel ipsec \1 economical" if economical else r"\g<0>", text)
         (folder / f"{end}.cfg").write_text(text)
     document: dict[str, Any] = yaml.safe_load((SITE / "lab.yaml").read_text())
-    del document["scenario"], document["expect"], document["settings"]
+    del document["scenario"], document["expect"]
+    document["settings"] = settings or {}
     for end in "ab":
         document["topology"]["nodes"][end] |= {"extensions": ["modern"]} if modern else {}
     for link in document["topology"]["links"]:
         if {name.partition(":")[0] for name in link["endpoints"]} == {"a", "b"}:
             link["veth"] = veth
-    document["flows"] = flows(NAME, {"from": "t1:1", "to": "t2:1"}, sorted({*SIZES, *IMIX}))
+    document["flows"] |= flows(NAME, {"from": "t1:1", "to": "t2:1"}, sorted({*SIZES, *IMIX}))
     (folder / "lab.yaml").write_text(yaml.safe_dump(document, sort_keys=False))
     return folder / "lab.yaml"
 

@@ -33,8 +33,8 @@ _SAME = frozenset({"reorder"})
 class Ledger:
     """Packets of a lab. `sent` and `received` are those of the testers' flows.
 
-    `others` are what cards, testers and Linux nodes made besides (ARP, IKE, ICMP, fragments), less what they
-    consumed of that kind, and less what still waits in a card, for an address or the rest of its fragments.
+    `others` are what cards, testers and Linux nodes made besides (ARP, IKE, ICMP, fragments) or were given to a
+    port by an operator, less what they consumed of that kind and what still waits, for an address or a fragment.
     `dropped` is by place and cause. `with_process` is what went with a process that died: in its hands, or in a
     queue towards it; `unexplained` is the same where no process died, which there must be none of.
     """
@@ -126,7 +126,7 @@ def _tester(ledger: Ledger, name: str, values: CardCounters) -> None:
     ledger.sent += sent
     ledger.received += received
     # Everything that leaves is a flow's or the tester's own; so is what comes.
-    ledger.others += went + sum(drops.values()) - sent - (came - received)
+    ledger.others += went + sum(drops.values()) - sent - (came - received) + _injected(values)
     _dropped(ledger, name, drops)
 
 
@@ -139,7 +139,7 @@ def _card(ledger: Ledger, place: str, values: CardCounters, died: bool) -> None:
         if key in _ENGINE_DROPS or key.startswith(("drop fabric full to ", "drop no connection to "))
     }
     _dropped(ledger, place, drops)
-    ledger.others += made - consumed
+    ledger.others += made - consumed + _injected(values)
     held = came + values.get("fabric received", 0) + made
     found = went + values.get("fabric sent", 0) + consumed + values.get("packets waiting", 0)
     ledger.others -= values.get("packets waiting", 0)
@@ -155,7 +155,7 @@ def _ports(values: CardCounters) -> tuple[int, int, dict[str, int]]:
         if found is None or not value:
             continue
         what = found["what"]
-        if what == "frames received":
+        if what in ("frames received", "frames injected"):
             came += value
         elif what == "frames sent":
             went += value
@@ -166,6 +166,11 @@ def _ports(values: CardCounters) -> tuple[int, int, dict[str, int]]:
             if kind not in _SAME:
                 drops[key] = -value if kind in _MORE else value
     return came, went, drops
+
+
+def _injected(values: CardCounters) -> int:
+    """Frames that an operator gave to a card's ports."""
+    return sum(value for key, value in values.items() if _PORT.fullmatch(key) and key.endswith(" frames injected"))
 
 
 def _node(end: str) -> str:

@@ -75,6 +75,7 @@ class PortDriver(ABC):
 
     def inject(self, batch: Batch, now: float) -> None:
         """Give frames to the port as if they had come by the wire. A capture tells them from those that did."""
+        self._counters.add(f"port {self.port} frames injected", len(batch.lengths))
         if self.tap:
             self.tap("injected", batch)
         self._on_frames(self.port, batch, now)

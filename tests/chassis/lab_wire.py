@@ -13,6 +13,8 @@ ARP = 0x0806
 IPV4 = 0x0800
 ESP = 50
 AH = 51
+UDP = 17
+IKE_PORTS = (500, 4500)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,3 +64,12 @@ def used_twice(file: Path, way: str = "out") -> list[tuple[str, int, int, int]]:
                 again.append(key)
             met.add(key)
     return again
+
+
+def neither_protected_nor_ike(file: Path) -> list[Seen]:
+    """The packets in clear other than IKE's own: there should be none."""
+    return [seen for seen in clear(file) if seen.protocol != UDP or _destination_port(seen) not in IKE_PORTS]
+
+
+def _destination_port(seen: Seen) -> int:
+    return int.from_bytes(seen.frame[36:38], "big")
