@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from heapq import heapify, heappop, heappush
-from itertools import count
 from math import inf
 
 from chassis.ase.ike.host import Path, Session
@@ -13,7 +12,7 @@ First = tuple[int, int, int, int, bytes]
 
 
 STALE = 256
-"""Timers that may be held for nothing, beside three for each that holds."""
+"""Timers that may be kept for nothing, beside three for each that holds."""
 
 
 class Registry:
@@ -31,9 +30,9 @@ class Registry:
         self._began: dict[bytes, First] = {}
         self._half_open: dict[bytes, int] = {}
         self._from: dict[int, int] = {}
-        self._timers: list[tuple[float, int, Session]] = []
+        self._timers: list[tuple[float, bytes]] = []
+        """By SPI, so that no session that ended is held until the time that it wanted to be woken at."""
         self._set: dict[bytes, float] = {}
-        self._ids = count()
 
     def add(self, session: Session, now: float) -> None:
         """A session that began here, or that succeeds another."""
@@ -92,33 +91,30 @@ class Registry:
             self._set.pop(spi, None)
             return
         self._set[spi] = at
-        heappush(self._timers, (at, next(self._ids), session))
+        heappush(self._timers, (at, spi))
         if len(self._timers) > STALE + 4 * len(self._set):
             self._clear_timers()
 
     def _clear_timers(self) -> None:
-        """Let go of timers that no longer hold, and of the sessions that ended behind them: a lifetime may be a
-        day ahead, and who has the keys makes IKE SAs and deletes them as fast as it likes."""
+        """Let go of timers that no longer hold: a lifetime may be a day ahead, and who has the keys makes IKE SAs
+        and deletes them as fast as it likes."""
         self._set = {spi: at for spi, at in self._set.items() if spi in self.by_spi}
-        self._timers = [(at, next(self._ids), self.by_spi[spi]) for spi, at in self._set.items()]
+        self._timers = [(at, spi) for spi, at in self._set.items()]
         heapify(self._timers)
-
-    def _holds(self, timer: tuple[float, int, Session]) -> bool:
-        at, _, session = timer
-        return self._set.get(session.spi) == at and self.by_spi.get(session.spi) is session
 
     def due(self, now: float) -> Session | None:
         """A session whose time has come; it has to be settled afterwards."""
         while self.wake() <= now:
-            _, _, session = heappop(self._timers)
-            del self._set[session.spi]
-            return session
+            _, spi = heappop(self._timers)
+            del self._set[spi]
+            return self.by_spi[spi]
         return None
 
     def wake(self) -> float:
         timers = self._timers
         while timers:
-            if self._holds(timers[0]):
-                return timers[0][0]
+            at, spi = timers[0]
+            if self._set.get(spi) == at and spi in self.by_spi:
+                return at
             heappop(timers)
         return inf
