@@ -27,7 +27,7 @@ BAR = 0.1
 
 
 def _once(lab: LabClient) -> list[tuple[int, float, float, float]]:
-    """Of each flow: packets lost, the part that arrived, and the 99th percentiles of latency through the lab and in
+    """Of each flow: packets lost, the part that arrived, the 99th percentiles of latency through the lab and in
     the queue, in milliseconds."""
     lab.wait_until("tunnels up")
     lab.start()

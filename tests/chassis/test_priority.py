@@ -57,7 +57,8 @@ def test_what_is_urgent_does_not_notice_that_there_is_too_much(lab_factory: LabF
             f"99 % within {row['latency']['p99_ms']} ms; {flow}: {report['received']} of {report['sent']}", end=" "
         )
         print(f"arrived, 99 % within {report['latency']['p99_ms']} ms")
-        assert report["received"] <= row["passed"] <= report["received"] + 5
+        assert row["passed"] + row["dropped"] <= report["sent"]
+        assert 0 < report["received"] <= row["passed"]
         assert report["reordered"] == report["duplicated"] == 0
     assert [of[number]["dropped"] for number in "012"] == [0, 0, 0]
     assert of["3"]["dropped"] > 1000
