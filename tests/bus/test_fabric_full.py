@@ -1,0 +1,97 @@
+"""A fabric connection to a card that takes nothing drops by class, counts what it dropped, and then catches up."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from math import inf
+from pathlib import Path
+
+import zmq
+
+from chassis.bus.batch import Batch, Step, pack
+from chassis.bus.counters import Counters
+from chassis.bus.fabric import BACKLOG, Fabric
+from chassis.bus.loop import Loop
+from chassis.net.ethernet import HEADROOM
+from chassis.net.ipv4 import Ipv4
+
+DEADLINE = 20.0
+VALUES = (48, 40, 24, 8)
+"""A DSCP of each class."""
+SIZE = 32
+BATCHES = 400
+
+
+def batch(number: int) -> Batch:
+    """Packets of all four classes in turn, as many of each."""
+    packets = [
+        Ipv4(1, 2, 17, (number * SIZE + at).to_bytes(4, "big"), tos=VALUES[at % 4] << 2).emit()
+        for at in range(SIZE)
+    ]
+    body, lengths = pack(packets, HEADROOM)
+    return Batch(Step.PROTECT, body, lengths, card="lc 3", epoch=1, tunnel=1)
+
+
+def tell(loop: Loop, story: Iterator[None]) -> None:
+    """Run a loop; between two of its turns the story goes on, to its end."""
+    end = time.monotonic() + DEADLINE
+
+    def go_on(now: float) -> None:
+        if next(story, "over") == "over" or now > end:
+            loop.stop()
+
+    loop.run(lambda: -inf, go_on)
+
+
+def test_a_full_connection_drops_by_class_and_catches_up() -> None:
+    loop, counters, up, got = Loop(), Counters(), set[str](), list[Batch]()
+    ended: list[bool] = []
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+
+    # A Unix socket's path is short.
+    with tempfile.TemporaryDirectory(dir="/tmp", prefix="ff") as folder:
+
+        def card(name: str) -> Fabric:
+            return Fabric(
+                context,
+                loop,
+                Path(folder),
+                "a",
+                name,
+                1,
+                counters if name == "lc 3" else Counters(),
+                lambda batch, now: got.append(batch),
+                lambda card, boot, up_now, now: up.add(card),
+            )
+
+        def story() -> Iterator[None]:
+            sender.connect("asp 1/1", 1)
+            while "asp 1/1" not in up:
+                yield
+            # Nobody takes anything for as long as this takes.
+            for number in range(BATCHES):
+                sender.send("asp 1/1", batch(number))
+            lost = counters.get("drop fabric full to asp 1/1")
+            while sum(map(len, got)) < BATCHES * SIZE - lost:
+                yield
+            ended.append(True)
+
+        sender, _ = card("lc 3"), card("asp 1/1")
+        try:
+            tell(loop, story())
+        finally:
+            context.destroy(linger=0)
+    assert ended
+    dropped = [counters.get(f"fabric full class {number}") for number in range(4)]
+    assert sum(dropped) == counters.get("drop fabric full to asp 1/1") > BACKLOG
+    # What waited of a lower class made room, and none of it was left when a higher one lost something.
+    assert dropped == sorted(dropped)
+    assert dropped[0] < dropped[3]
+    packets = [bytes(packet[HEADROOM:]) for one in got for packet in one.packets()]
+    numbers = [int.from_bytes(packet[20:24], "big") for packet in packets]
+    assert numbers == sorted(set(numbers)), "a class decides what is dropped, never what goes first"
+    arrived = Counter(VALUES.index(packet[1] >> 2) for packet in packets)
+    assert [arrived[number] + dropped[number] for number in range(4)] == [BATCHES * SIZE // 4] * 4
