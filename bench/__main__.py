@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bench.report import Report
 
-BENCHMARKS = ("bus_hop", "line_card", "asp", "lab", "site", "priority", "soak", "ike", "ike_load")
+BENCHMARKS = ("bus_hop", "line_card", "asp", "lab", "site", "priority", "soak", "ike", "ike_load", "fuzz")
 
 
 def main(names: list[str]) -> int:
