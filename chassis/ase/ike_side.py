@@ -6,9 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from math import inf
 
-from chassis.ase.link import Configure, IkeAlive, IkeReply, IkeRequest
+from chassis.ase.link import Configure, IkeAlive, IkeReply, IkeRequest, LeftOut
 from chassis.ase.pairs import STATIC
-from chassis.ase.pipe import LeftOut
 from chassis.bus.counters import Counters
 from chassis.bus.engine import Output, Stop, ToController, ToIke
 from chassis.bus.messages import Attributes, LogRecord, Reply, Request

@@ -204,5 +204,14 @@ class IkeAlive:
     counts: dict[str, Value]
 
 
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A message between the two that was not carried, and why; it is none itself. `number` is that of the command
+    which it was for, 0 for none."""
+
+    text: str
+    number: int = 0
+
+
 ToIke = Configure | IkePacket | SaExpiring | SaSeen | PeerSeen | PeerMoved | NoSa | IkeRequest
 FromIke = SaInstall | SaSwitch | SaDelete | SaMove | IkePacket | IkeState | IkeLog | IkeReply | IkeAlive

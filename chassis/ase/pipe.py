@@ -15,12 +15,11 @@ import socket
 import struct
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Final
 
 import msgpack
 
-from chassis.ase.link import IkeAlive, IkeLog, IkePacket, IkeReply, IkeRequest, NoSa, PeerSeen
+from chassis.ase.link import IkeAlive, IkeLog, IkePacket, IkeReply, IkeRequest, LeftOut, NoSa, PeerSeen
 from chassis.bus.codec import MAX_MESSAGE
 from chassis.net.errors import DecodeError
 
@@ -43,14 +42,6 @@ _LENGTH = struct.Struct("!I")
 
 class PipeClosed(Exception):
     """The other process is gone, or what it sends makes no sense any more."""
-
-
-@dataclass(frozen=True, slots=True)
-class LeftOut:
-    """A message that was not carried, and why. `number` is that of the command which it was for, 0 for none."""
-
-    text: str
-    number: int = 0
 
 
 class Pipe:

@@ -12,7 +12,8 @@ import zmq
 from chassis.ase import ike_shell
 from chassis.ase.engine import Asp
 from chassis.ase.ipsec.state import FILE_SIZE
-from chassis.ase.pipe import LeftOut, Pipe, PipeClosed
+from chassis.ase.link import LeftOut
+from chassis.ase.pipe import Pipe, PipeClosed
 from chassis.bus import endpoints
 from chassis.bus.card_shell import CardShell
 from chassis.bus.counters import Counters

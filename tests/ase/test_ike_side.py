@@ -36,9 +36,9 @@ from chassis.ase.link import (
     IkeReply,
     IkeRequest,
     IkeState,
+    LeftOut,
     PeerMoved,
 )
-from chassis.ase.pipe import LeftOut
 from chassis.bus.batch import Step
 from chassis.bus.messages import LogRecord, Reply, Request, TunnelEvent, Welcome
 from chassis.bus.records import (

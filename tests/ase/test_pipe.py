@@ -19,10 +19,11 @@ from chassis.ase.link import (
     IkePacket,
     IkeReply,
     IkeRequest,
+    LeftOut,
     SaDelete,
     ToIke,
 )
-from chassis.ase.pipe import SAID, LeftOut, Pipe, PipeClosed
+from chassis.ase.pipe import SAID, Pipe, PipeClosed
 from chassis.bus.codec import DEEPEST, carrier
 from chassis.bus.messages import LogRecord
 
