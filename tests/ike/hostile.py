@@ -38,8 +38,12 @@ LINES = 2
 """Policy lines of the tunnel."""
 FLOOD = 100
 """IKE SAs that are begun at once at each end: more than may be half open."""
-RESTS_IN = 240.0
+LIFETIME = 60
+"""Seconds that a pair lives: one that the peer spoilt may have to run out."""
+WHOLE_IN = 1.5 * LIFETIME
 """Seconds in which a tunnel that its own peer broke is whole again, by itself."""
+RESTS_IN = 240.0
+"""Seconds in which nothing is left of what was made for nothing."""
 NETWORK = AclRule(1, source=0x0A010000, source_length=16, destination=0x0A020000, destination_length=16)
 
 
@@ -92,7 +96,7 @@ class Fuzzed:
             mode=mode,
             proposals=(one,),
             lifetime=150,
-            suites=(IpsecProposal("child", False, "", "aes-128-cbc", "hmac-sha1-96", 60),),
+            suites=(IpsecProposal("child", False, "", "aes-128-cbc", "hmac-sha1-96", LIFETIME),),
             rules=((), (NETWORK,)),
             **changes,
         )
@@ -119,8 +123,19 @@ class Fuzzed:
         two = self.two
         if not (two.a.up() and two.b.up()):
             return False
-        through = [two.packet(end, entry) for end in (two.a, two.b) for entry in (10, 20)]
+        through = [self._through(end, entry) for end in (two.a, two.b) for entry in (10, 20)]
         return all(through)
+
+    def _through(self, sender: End, entry: int) -> bool:
+        """Whether a packet gets through. A peer that bends what it says under the keys may have one end make a
+        pair with an SPI of the other's whose keys that one never had: such a packet is dropped there."""
+        two = self.two
+        receiver = two.b if sender is two.a else two.a
+        pair = sender.sender(entry)
+        name = pair and receiver.opens((pair.outbound.ah_spi, pair.outbound.esp_spi))
+        if pair and name and receiver.pairs[name].inbound != pair.outbound:
+            return False
+        return two.packet(sender, entry)
 
     def hand(self, end: End, data: bytes, remote: int = 0, port: int = 500, local_port: int = 500) -> None:
         """A datagram arrives."""
@@ -160,10 +175,10 @@ class Fuzzed:
         """Nobody harms them: the tunnel is whole, and nothing is left of what was begun for nothing."""
         two = self.two
         began = two.now
-        assert two.until(self.whole, RESTS_IN), (two.a.texts()[-5:], two.b.texts()[-5:], self.held())
+        assert two.until(self.whole, WHOLE_IN), (two.a.texts()[-5:], two.b.texts()[-5:], self.held())
         self.longest = max(self.longest, two.now - began)
         assert two.until(self._tidy, RESTS_IN), self.held()
-        assert two.until(self.whole, RESTS_IN), (two.a.texts()[-5:], two.b.texts()[-5:], self.held())
+        assert two.until(self.whole, WHOLE_IN), (two.a.texts()[-5:], two.b.texts()[-5:], self.held())
         for end in (two.a, two.b):
             end.logs.clear()
             end.sent.clear()

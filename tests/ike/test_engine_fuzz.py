@@ -26,9 +26,6 @@ MESSAGES = 1_700
 """Six cases of five bursts: 51,000 messages."""
 GROWTH = 150_000
 """Octets by which what two engines hold may differ between two rests, by what is under way just then."""
-SOON = 120.0
-"""Seconds within which a tunnel that its own peer broke is whole again: a dead peer has to be noticed first."""
-
 CASES = [("clear", 1, 1), ("clear", 1, 2), ("clear", 2, 2), ("inside", 1, 1), ("inside", 1, 2), ("inside", 2, 2)]
 """(kind, version, seed): aggressive mode by an odd seed, main mode by an even one."""
 
@@ -61,7 +58,6 @@ def test_mutated_messages(kind: str, version: int, seed: int) -> None:
             refused = "cookies demanded" if version == 2 else "refused half open"
             assert any(end.ike.statistics.total.get(refused, 0) for end in (fuzz.two.a, fuzz.two.b))
         else:
-            assert fuzz.longest < SOON
             # It was really behind the protection that most of them were refused.
             names = ("v1 failed malformed", "v1 undecipherable") if version == 1 else ("v2 malformed",)
             assert sum(total[name] for name in names) > BURSTS * MESSAGES / 3
