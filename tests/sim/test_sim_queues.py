@@ -1,0 +1,36 @@
+"""Whole routers whose ASPs have a rate, under the simulator: packets wait through kills, stalls and commits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from chassis.ase.queues import Queues, Served
+from launch.scenario_boot import changed
+from launch.simulate import campaign, model
+
+LAB = Path(__file__).parents[2] / "configs" / "simulate" / "lab.yaml"
+
+
+def test_schedules_pass_while_packets_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waited = []
+    take = Queues.take
+
+    def watched(self: Queues, now: float) -> Served | None:
+        waited.append(self.waiting)
+        return take(self, now)
+
+    monkeypatch.setattr(Queues, "take", watched)
+    lab = changed(LAB, tmp_path, {"asp-rate": "500pps"}, {})
+    for outcome in campaign(model(lab), range(1, 4), workers=1):
+        assert outcome.passed, outcome
+        assert outcome.kills + outcome.stops >= 15
+        assert outcome.protected > outcome.sent // 4
+    assert max(waited) > 50, "more came at times than the ASPs can do"
+
+
+def test_a_run_with_queues_is_repeated_from_its_seed(tmp_path: Path) -> None:
+    lab = changed(LAB, tmp_path, {"asp-rate": "1M"}, {})
+    first, second = (list(campaign(model(lab), [7], workers=1)) for _ in range(2))
+    assert [str(one) for one in first] == [str(one) for one in second]
