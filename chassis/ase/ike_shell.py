@@ -13,8 +13,8 @@ import zmq
 from setproctitle import setproctitle
 
 from chassis.ase.ike.engine import Ike
-from chassis.ase.link import FromIke, ToIke
-from chassis.ase.pipe import LeftOut, Pipe, PipeClosed
+from chassis.ase.link import FromIke, LeftOut, ToIke
+from chassis.ase.pipe import Pipe, PipeClosed
 from chassis.bus.codec import carrier
 from chassis.bus.environment import Environment
 from chassis.bus.lifeline import die_with_parent
@@ -79,6 +79,8 @@ def _run(env: Environment, pipe: Pipe) -> int:
                 send(engine.left_out(message.text, message.number, now))
             else:
                 send(engine.receive(message, now))
+            # Who carries packets would wait for a whole tick of the scheduler otherwise, whatever `NICE` says.
+            os.sched_yield()
         watch()
 
     try:
