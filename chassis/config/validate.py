@@ -36,7 +36,7 @@ _V = TypeVar("_V")
 _MANY = 64
 """Above so many names the nearest one is looked for among those that begin alike."""
 
-AUTHENTICATING = ("aes-128-gcm", "aes-256-gcm")
+AUTHENTICATING = ("aes-128-gcm", "aes-192-gcm", "aes-256-gcm")
 """Ciphers that show a changed packet by themselves (RFC 4106)."""
 
 CONTROLLER_SLOTS = (7, 8)

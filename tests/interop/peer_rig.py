@@ -31,6 +31,7 @@ CIPHERS = {
     "aes-256-cbc": "aes256",
     "null": "null",
     "aes-128-gcm": "aes128gcm16",
+    "aes-192-gcm": "aes192gcm16",
     "aes-256-gcm": "aes256gcm16",
 }
 INTEGRITY = {

@@ -69,6 +69,7 @@ def test_registered_lengths() -> None:
         "aes-192-cbc": (24, 16),
         "aes-256-cbc": (32, 16),
         "aes-128-gcm": (20, 8),
+        "aes-192-gcm": (28, 8),
         "aes-256-gcm": (36, 8),
     }
 

@@ -40,6 +40,7 @@ CIPHER_NAMES = {
     "aes-192-cbc": "AES-CBC",
     "aes-256-cbc": "AES-CBC",
     "aes-128-gcm": "AES-GCM",
+    "aes-192-gcm": "AES-GCM",
     "aes-256-gcm": "AES-GCM",
 }
 INTEGRITY_NAMES = {

@@ -173,6 +173,7 @@ CIPHERS: Final[Mapping[str, CipherAlgorithm]] = MappingProxyType(
             CipherAlgorithm("aes-192-cbc", 24, 16, 16, AES),
             CipherAlgorithm("aes-256-cbc", 32, 16, 16, AES),
             CipherAlgorithm("aes-128-gcm", 20, 4, 8, None, icv_octets=16),
+            CipherAlgorithm("aes-192-gcm", 28, 4, 8, None, icv_octets=16),
             CipherAlgorithm("aes-256-gcm", 36, 4, 8, None, icv_octets=16),
         )
     }

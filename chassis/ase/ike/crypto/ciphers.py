@@ -84,6 +84,7 @@ _ALL: Final = (
     _aes(256),
     CipherSpec("null", 0, 1, None, None, 11, 11, "NULL", "ESP_NULL", "NULL", None),
     _gcm(128),
+    _gcm(192),
     _gcm(256),
 )
 

@@ -16,6 +16,7 @@ _TSHARK_CIPHERS = {
     "aes-192-cbc": "AES-CBC-192 [RFC3602]",
     "aes-256-cbc": "AES-CBC-256 [RFC3602]",
     "aes-128-gcm": "AES-GCM-128 with 16 octet ICV [RFC5282]",
+    "aes-192-gcm": "AES-GCM-192 with 16 octet ICV [RFC5282]",
     "aes-256-gcm": "AES-GCM-256 with 16 octet ICV [RFC5282]",
 }
 """Names in Wireshark's table of IKEv2 keys; one that it does not know makes it refuse the whole file."""
