@@ -18,6 +18,7 @@ from chassis.bus.environment import Environment
 from chassis.bus.loop import Loop
 from chassis.bus.messages import Attributes
 from chassis.bus.operator_loop import OperatorSocket
+from chassis.bus.scheduling import SHORT, ask_for_slice
 from chassis.net.errors import DecodeError
 from chassis.ports.shell import Ports
 from chassis.tester.engine import Tester
@@ -29,6 +30,7 @@ class TesterShell:
     def __init__(self, env: Environment) -> None:
         self.env = env
         self.loop = Loop()
+        ask_for_slice(SHORT)
         self.context: zmq.Context[Any] = zmq.Context()
         counters = env.counters()
         self.engine = Tester(
