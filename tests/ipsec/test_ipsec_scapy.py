@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import random
-import warnings
-from typing import Any
 
 import pytest
 from ipsec_kit import (
@@ -22,40 +19,12 @@ from ipsec_kit import (
     receiver,
     sender,
 )
+from scapy_peer import COMBINATIONS, INTEGRITY_NAMES, Enclosing, inet, scapy_ah, scapy_esp, text
 
 from chassis.ase.ipsec.policy import PolicyEntry
-from chassis.ase.ipsec.sa import Ah, DfPolicy, Esp, InboundSa, Lease, OutboundSa, UdpPorts
+from chassis.ase.ipsec.sa import DfPolicy, InboundSa, Lease, OutboundSa, UdpPorts
 
-logging.getLogger("scapy").setLevel(logging.ERROR)
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    from scapy.layers import inet, ipsec
-    from scapy.packet import Raw
-
-CIPHER_NAMES = {
-    "null": "NULL",
-    "des-cbc": "DES",
-    "3des-cbc": "3DES",
-    "aes-128-cbc": "AES-CBC",
-    "aes-192-cbc": "AES-CBC",
-    "aes-256-cbc": "AES-CBC",
-    "aes-128-gcm": "AES-GCM",
-    "aes-192-gcm": "AES-GCM",
-    "aes-256-gcm": "AES-GCM",
-}
-INTEGRITY_NAMES = {
-    None: "NULL",
-    "hmac-md5-96": "HMAC-MD5-96",
-    "hmac-sha1-96": "HMAC-SHA1-96",
-    "hmac-sha-256-128": "SHA2-256-128",
-    "hmac-sha-384-192": "SHA2-384-192",
-    "hmac-sha-512-256": "SHA2-512-256",
-}
 SIZES = (20, 21, 28, 39, 40, 41, 64, 100, 333, 576, 1400, 1433)
-
-
-def text(address: int) -> str:
-    return ".".join(str(octet) for octet in address.to_bytes(4, "big"))
 
 
 def clear_packets(seed: int) -> list[bytes]:
@@ -70,63 +39,6 @@ def clear_packets(seed: int) -> list[bytes]:
         )
         for size in sizes
     ]
-
-
-def scapy_esp(use: Esp, tunnel: bool = True, **more: Any) -> Any:
-    return ipsec.SecurityAssociation(
-        ipsec.ESP,
-        spi=use.spi,
-        crypt_algo=CIPHER_NAMES[use.cipher],
-        crypt_key=use.cipher_key or None,
-        auth_algo=INTEGRITY_NAMES[use.integrity],
-        auth_key=use.integrity_key or None,
-        tunnel_header=inet.IP(src=text(LEFT), dst=text(RIGHT)) if tunnel else None,
-        **more,
-    )
-
-
-def scapy_ah(use: Ah, tunnel: bool = True) -> Any:
-    return ipsec.SecurityAssociation(
-        ipsec.AH,
-        spi=use.spi,
-        auth_algo=INTEGRITY_NAMES[use.integrity],
-        auth_key=use.key,
-        tunnel_header=inet.IP(src=text(LEFT), dst=text(RIGHT)) if tunnel else None,
-    )
-
-
-class Enclosing:
-    """AH around an ESP packet, signed by scapy.
-
-    Scapy's own transport mode would sign such a packet as if it were ESP, because it looks for
-    ESP first; raw octets after AH keep it from that.
-    """
-
-    def __init__(self, use: Ah) -> None:
-        self.use = use
-        self.sequence = 0
-
-    def __call__(self, packet: bytes) -> bytes:
-        self.sequence += 1
-        octets = packet[20:]
-        header = inet.IP(packet[:20])
-        header.remove_payload()
-        header.len = len(packet) + 24
-        header.proto = 51
-        del header.chksum
-        header = inet.IP(bytes(header))
-        header.remove_payload()
-        after = ipsec.AH(nh=50, payloadlen=4, spi=self.use.spi, seq=self.sequence, icv=bytes(12))
-        algorithm = ipsec.AUTH_ALGOS[INTEGRITY_NAMES[self.use.integrity]]
-        return bytes(algorithm.sign(header / after / Raw(octets), self.use.key))
-
-
-COMBINATIONS = [
-    (cipher, integrity)
-    for cipher in CIPHER_NAMES
-    for integrity in INTEGRITY_NAMES
-    if (cipher, integrity) != ("null", None) and (integrity is None or "gcm" not in cipher)
-]
 
 
 @pytest.mark.filterwarnings("ignore")
