@@ -16,7 +16,7 @@ from chassis.ase.ipsec.causes import Cause, NoticeKind
 from chassis.ase.ipsec.policy import PolicyEntry
 from chassis.ase.ipsec.protect import Protected
 from chassis.ase.ipsec.replay import Verdict, check, inferred
-from chassis.ase.ipsec.sa import Ah, Esp, InboundSa, Lease, Limits, OutboundSa, SaError, UdpPorts
+from chassis.ase.ipsec.sa import LAST_EXTENDED, Ah, Esp, InboundSa, Lease, Limits, OutboundSa, SaError, UdpPorts
 from chassis.ase.ipsec.sadb import Sadb
 
 EDGE = 1 << 32
@@ -316,3 +316,26 @@ def test_two_peers_behind_one_nat_may_choose_one_spi() -> None:
         assert struct.unpack_from("!HH", result.body, 14 + 20) == (4500, port)
     assert sadb.remove_outbound(1, 1)
     assert sadb.sending(2, ENTRY) is not None
+
+
+@pytest.mark.parametrize("name", ["gcm", "cbc", "null", "ah", "bundle-gcm"])
+def test_nothing_lies_beyond_the_last_number(name: str) -> None:
+    """With the window at the end of all numbers, a low half from below it belongs to no number above it: such a
+    packet would be an old one, with the high half that the numbers began with."""
+    left, right = ends(name, first=5)
+    (old,) = wire(left, [inner(80)])
+    opener = right.inbound[1, 1]
+    for protocol in (opener._ah, opener._esp):
+        if protocol is not None:
+            attribute = "_edge" if hasattr(protocol, "_edge") else "edge"
+            setattr(protocol, attribute, LAST_EXTENDED - 3)
+    clear, drops = opened(right, [old])
+    assert (clear, drops) == ([], {Cause.LATE: 1})
+
+
+def test_numbers_that_are_inferred_have_64_bits() -> None:
+    assert inferred(LAST_EXTENDED - 3, 64, 0xFFFFFFFF) == LAST_EXTENDED
+    assert inferred(LAST_EXTENDED, 64, 0xFFFFFFFF) == LAST_EXTENDED
+    assert inferred(LAST_EXTENDED, 64, 0xFFFFFFFF - 63) == LAST_EXTENDED - 63
+    assert inferred(LAST_EXTENDED, 64, 0xFFFFFFFF - 64) == LAST_EXTENDED - 64
+    assert inferred(LAST_EXTENDED, 64, 5) == LAST_EXTENDED - 0xFFFFFFFF + 5

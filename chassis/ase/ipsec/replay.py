@@ -15,6 +15,8 @@ LARGEST_WINDOW = 1024
 WINDOW_STEP = 32
 DEFAULT_WINDOW = 64
 
+_BEYOND = 1 << 64
+
 
 class Verdict(Enum):
     """What becomes of a number: the first three by the window, the last by its packet's ICV."""
@@ -42,9 +44,11 @@ def check(edge: int, bitmap: int, window: int, number: int) -> Verdict:
 
 def inferred(edge: int, window: int, low: int) -> int:
     """The extended number whose low half was received: the one that lies in the window or above it, closer
-    than 2^32 (RFC 4303 appendix A2.2, both of its cases in one)."""
+    than 2^32 (RFC 4303 appendix A2.2, both of its cases in one). There is none above the last of 64 bits: what
+    would be has the same low half below the window, and is late."""
     base = max(edge - window + 1, 0)
-    return base + ((low - base) & 0xFFFFFFFF)
+    number = base + ((low - base) & 0xFFFFFFFF)
+    return number if number < _BEYOND else number - (1 << 32)
 
 
 def advance(edge: int, bitmap: int, window: int, number: int) -> tuple[int, int]:
