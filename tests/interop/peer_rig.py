@@ -107,14 +107,14 @@ class Rig:
     ours: Ours = field(init=False)
 
     @classmethod
-    def build(cls, folder: Path) -> Rig:
+    def build(cls, folder: Path, end: type[OurEnd] = OurEnd) -> Rig:
         hosts = {
             "us": Host({"eth0": [f"{US}/24"]}),
             "peer": Host({"eth0": [f"{PEER}/24"], "lo": [f"{PEER_HOST}/16"]}),
         }
         namespaces = Namespaces(folder, hosts, [("us:eth0", "peer:eth0")])
         try:
-            us = OurEnd(namespaces, "us", **{"dpd-interval": 0.3, "dpd-tries": 3, "ike-backoff": 0.3})
+            us = end(namespaces, "us", **{"dpd-interval": 0.3, "dpd-tries": 3, "ike-backoff": 0.3})
             rig = cls(namespaces, us, Charon(namespaces, "peer"), Authority())
         except BaseException:
             namespaces.close()
