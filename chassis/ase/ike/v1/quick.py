@@ -353,7 +353,8 @@ def _install(
         send=quick.initiator,
         rules=line.rules,
         esn=suite.esn,
-        cpi_out=int.from_bytes(peers.get(Protocol.IPCOMP, b""), "big"),
+        # A CPI may come in four octets, of which the first two are to be ignored (RFC 3173 4.1).
+        cpi_out=int.from_bytes(peers.get(Protocol.IPCOMP, b"")[-2:], "big"),
         cpi_in=int.from_bytes(ours.get(Protocol.IPCOMP, b""), "big"),
         seconds=life.seconds,
         kbytes=life.kbytes,
