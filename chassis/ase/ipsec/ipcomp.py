@@ -26,29 +26,62 @@ _MEMORY_LEVEL: Final = 4
 _WORTH_TRYING: Final = 90
 """Shorter packets hardly ever shrink (RFC 2394 section 2.2)."""
 
+_FAILURES: Final = 8
+"""So many packets in a row that did not shrink are followed by a pause."""
 
-def deflate(
-    view: memoryview, spans: Sequence[tuple[int, int]], cpi: int
-) -> tuple[memoryview, list[tuple[int, int]], list[int]]:
-    """Compress the packets at `spans`: new buffer, their places in it, the next header of each."""
-    header = _HEADER.pack(PROTOCOL_IPIP, 0, cpi)
-    pieces: list[bytes | memoryview] = []
-    places: list[tuple[int, int]] = []
-    nexts: list[int] = []
-    at = 0
-    for start, end in spans:
-        packet: bytes | memoryview = view[start:end]
-        following = PROTOCOL_IPIP
-        if end - start >= _WORTH_TRYING:
-            stream = zlib.compressobj(1, zlib.DEFLATED, _WINDOW_BITS, _MEMORY_LEVEL)
-            small = b"".join((header, stream.compress(packet), stream.flush()))
-            if len(small) < end - start:
-                packet, following = small, PROTOCOL_IPCOMP
-        pieces.append(packet)
-        places.append((at, at + len(packet)))
-        at += len(packet)
-        nexts.append(following)
-    return memoryview(b"".join(pieces)), places, nexts
+_FIRST_PAUSE: Final = 16
+_LONGEST_PAUSE: Final = 256
+"""Packets in a pause: the first one, and the most that doubling makes of it."""
+
+
+class Deflater:
+    """Compression of one outbound SA.
+
+    Where packets after packets do not shrink, some are sent untried, more of them each time that the next one
+    does not shrink either: trying costs several times what enciphering does (RFC 3173 2.2 proposes this).
+    """
+
+    __slots__ = ("_failures", "_header", "_pass", "_pause")
+
+    def __init__(self, cpi: int) -> None:
+        self._header = _HEADER.pack(PROTOCOL_IPIP, 0, cpi)
+        self._failures = 0
+        self._pause = _FIRST_PAUSE
+        self._pass = 0
+
+    def deflate(
+        self, view: memoryview, spans: Sequence[tuple[int, int]]
+    ) -> tuple[memoryview, list[tuple[int, int]], list[int]]:
+        """Compress the packets at `spans`: new buffer, their places in it, the next header of each."""
+        pieces: list[bytes | memoryview] = []
+        places: list[tuple[int, int]] = []
+        nexts: list[int] = []
+        at = 0
+        for start, end in spans:
+            packet: bytes | memoryview = view[start:end]
+            following = PROTOCOL_IPIP
+            if end - start >= _WORTH_TRYING:
+                if self._pass:
+                    self._pass -= 1
+                else:
+                    stream = zlib.compressobj(1, zlib.DEFLATED, _WINDOW_BITS, _MEMORY_LEVEL)
+                    small = b"".join((self._header, stream.compress(packet), stream.flush()))
+                    if len(small) < end - start:
+                        packet, following = small, PROTOCOL_IPCOMP
+                        self._failures, self._pause = 0, _FIRST_PAUSE
+                    else:
+                        self._failed()
+            pieces.append(packet)
+            places.append((at, at + len(packet)))
+            at += len(packet)
+            nexts.append(following)
+        return memoryview(b"".join(pieces)), places, nexts
+
+    def _failed(self) -> None:
+        self._failures += 1
+        if self._failures >= _FAILURES:
+            self._pass = self._pause
+            self._pause = min(2 * self._pause, _LONGEST_PAUSE)
 
 
 def inflate(data: memoryview, cpi: int) -> bytes | None:

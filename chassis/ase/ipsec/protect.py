@@ -17,7 +17,7 @@ from chassis.ase.ipsec.ah import AhSender
 from chassis.ase.ipsec.causes import Cause, Drops, Notice, NoticeKind
 from chassis.ase.ipsec.esp import EspSender
 from chassis.ase.ipsec.gcm import GcmSender
-from chassis.ase.ipsec.ipcomp import deflate
+from chassis.ase.ipsec.ipcomp import Deflater
 from chassis.ase.ipsec.layout import HEADROOM, IPV4_HEADER, LONGEST_IPV4, UDP_HEADER
 from chassis.ase.ipsec.outer import OuterSender
 from chassis.ase.ipsec.sa import Lease, OutboundSa
@@ -50,8 +50,9 @@ class Protector:
     AH and ESP of one SA use the same number for a packet, each in a slot of its own.
     """
 
-    __slots__ = ("_ah", "_alarm", "_bits", "_ended", "_esp", "_last", "_longest", "_mask", "_octets_alarm",
-                 "_outer", "_slots", "limit", "next_number", "octets", "packets", "sa")  # fmt: skip
+    __slots__ = ("_ah", "_alarm", "_bits", "_deflater", "_ended", "_esp", "_last", "_longest", "_mask",
+                 "_octets_alarm", "_outer", "_slots", "limit", "next_number", "octets", "packets",
+                 "sa")  # fmt: skip
 
     def __init__(self, sa: OutboundSa, lease: Lease, slots: Sequence[Slot]) -> None:
         """`slots` are those of the SA's protocols, outermost first; a fleeting one has none."""
@@ -84,6 +85,7 @@ class Protector:
             self._esp = EspSender(esp, sa.source, sa.destination, room, sa.esn)
         if sa.udp is not None or (ah is None and isinstance(self._esp, GcmSender)):
             self._outer = OuterSender(sa.source, sa.destination, sa.udp)
+        self._deflater = Deflater(sa.cpi) if sa.ip_comp else None
         self._mask, self._bits = sa.df.mask_and_bits
         self._longest = sa.largest_inner(LONGEST_IPV4)
 
@@ -156,8 +158,8 @@ class Protector:
             drops.add_many(self._end[1], refused, self.sa.protocols[0][1], source)
             del spans[granted:], marks[granted:], origins[granted:]
         nexts: list[int] | None = None
-        if self.sa.ip_comp:
-            view, spans, nexts = deflate(view, spans, self.sa.cpi)
+        if self._deflater is not None:
+            view, spans, nexts = self._deflater.deflate(view, spans)
         # Numbers of one call have one high half, so that it is authenticated as one constant.
         low = (1 << 32) - (first & 0xFFFFFFFF)
         if granted <= low:
