@@ -1,10 +1,9 @@
-"""The commands of `chassisctl` about packets: traces, pings, captures, replays, flows, and the bus itself."""
+"""The commands of `chassisctl` about packets: traces, pings, replays, flows, and the bus itself."""
 
 from __future__ import annotations
 
 import json
 import queue
-import signal
 import threading
 import time
 import zlib
@@ -107,44 +106,6 @@ def ping(lab: RunningLab, node: str, address: str, as_json: bool, source: str | 
     )
     say(as_json, answer, "\n".join(lines))
     raise SystemExit(0 if answer["received"] else 1)
-
-
-@lab_command()
-@click.argument("node")
-@click.argument("what", nargs=-1, required=True)
-@click.argument("file", type=FILE)
-@click.option("--seconds", type=float, help="End after this time; else at Ctrl-C.")
-def capture(
-    lab: RunningLab, node: str, what: tuple[str, ...], file: Path, seconds: float | None, as_json: bool
-) -> None:
-    """Capture into a pcapng file what passes a port or the fabric.
-
-    \b
-    chassisctl capture a port 3/11 wire.pcapng
-    chassisctl capture a asp 1/1 asp.pcapng
-    chassisctl capture a fabric lc 3 fabric.pcapng
-    """
-    point, path = " ".join(what), str(file.absolute())
-    lab.node(node, "capture", what=point, file=path)
-    # Whatever ends this command ends the capture.
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler)
-    try:
-        if seconds is None:
-            click.echo(f"capturing {node} {point} into {file}; Ctrl-C ends it", err=True)
-        _sleep(seconds)
-    except KeyboardInterrupt:
-        pass
-    lab.node(node, "capture-stop", what=point, file=path)
-    size = file.stat().st_size
-    say(as_json, {"file": path, "size": size}, f"{file}: {size} bytes")
-
-
-def _sleep(seconds: float | None) -> None:
-    if seconds is None:
-        while True:
-            time.sleep(3600)
-    time.sleep(seconds)
 
 
 @lab_command()

@@ -201,9 +201,10 @@ class LabClient:
             raise OperatorError(f"apply {node}: refused: {said}")
         return answer
 
-    def capture(self, node: str, what: str, file: Path) -> Path:
-        """Capture `port 3/11`, `asp 1/1` or `fabric lc 3` into a pcapng file until `capture_stop`."""
-        self.ask(node, "capture", {"what": what, "file": str(file.absolute())})
+    def capture(self, node: str, what: str, file: Path, *, snaplen: int = 0) -> Path:
+        """Capture `port 3/11`, `asp 1/1 clear`, `asp 1/1 protected`, `asp 1/1` or `fabric lc 3` into a pcapng file
+        until `capture_stop`; of each packet `snaplen` octets, or all of it."""
+        self.ask(node, "capture", {"what": what, "file": str(file.absolute()), "snaplen": snaplen})
         return file
 
     def capture_stop(self, node: str, what: str, file: Path) -> None:

@@ -35,6 +35,12 @@ from chassis.net.types import Writable
 LONGEST_BATCHED = 0xFFFF
 """The longest packet of a batch, with its headroom."""
 
+SIDES = ("clear", "protected")
+"""Where packets may be watched: before they are protected and after they were opened, and the other way round."""
+
+Tap = Callable[[str, Batch], None]
+"""`tap(step, batch)`: what is done with the packets, and for which tunnel, and the packets."""
+
 NESTING = 8
 """How often one packet may be protected and opened at one ASP before it is dropped: tunnels in tunnels end."""
 
@@ -89,6 +95,8 @@ class Paths:
         self._errors = TokenBucket(RATE, BURST)
         self.datagrams = Datagrams(counters, host.drop, random)
         self.queues = Queues(sadb, counters)
+        self.taps: dict[str, Tap] = {}
+        """Who watches a side; it costs nothing while nobody does."""
         self._serving = False
         place = host.card.removeprefix("asp ")
         self._protect_step = f"{place} protect"
@@ -97,6 +105,8 @@ class Paths:
     def protect(self, batch: Batch, now: float, depth: int = 0) -> list[Output]:
         """Clear packets into a tunnel; their TTL has been taken care of. Where the ASP has a rate they go by the
         queues of their SAs."""
+        if self.taps:
+            self._seen("clear", "protect", batch, batch.tunnel)
         if self.queues.idle:
             return self._protect(batch, now, depth)
         state = self._tunnels.states.get(batch.tunnel)
@@ -165,34 +175,29 @@ class Paths:
             return out
         octets = sum(lengths if count == len(lengths) else [lengths[index] for index in result.origins])
         self._counters.tunnel(number, PROTECTED, count, octets - HEADROOM * count)
-        if path.way is not None:
-            outer = Batch(
-                Step.OUT,
-                result.body,
-                protected,
-                ingress=batch.ingress,
-                context=record.outer_context,
-                marks=batch.marks,
-            )
-            return out + self._go(path.way, outer, now, depth, 0, own=True)
-        self._send(
-            out,
-            record.home,
-            Batch(
-                Step.CIRCUIT_OUT,
-                result.body,
-                protected,
-                ingress=batch.ingress,
-                context=record.outer_context,
-                tunnel=number,
-                circuit=record.circuit,
-                marks=batch.marks,
-            ),
+        outer = Batch(
+            Step.CIRCUIT_OUT,
+            result.body,
+            protected,
+            ingress=batch.ingress,
+            context=record.outer_context,
+            marks=batch.marks,
         )
+        if self.taps:
+            self._seen("protected", "protect", outer, number)
+        if path.way is not None:
+            return out + self._go(path.way, outer, now, depth, 0, own=True)
+        outer.tunnel, outer.circuit = number, record.circuit
+        self._send(out, record.home, outer)
         return out
 
     def open(self, batch: Batch, now: float, depth: int = 0) -> list[Output]:
         """Protected packets as they came in for a local address of a context."""
+        if self.taps:
+            self._seen("protected", "open", batch)
+        return self._open(batch, now, depth)
+
+    def _open(self, batch: Batch, now: float, depth: int) -> list[Output]:
         host = self._host
         host.stamp(batch, self._open_step, now)
         result = self._sadb.open_batch(batch.body, batch.lengths, batch.context)
@@ -214,6 +219,8 @@ class Paths:
                 circuit=record.circuit,
                 marks=batch.marks,
             )
+            if self.taps:
+                self._seen("clear", "open", clear, number)
             if record.economical:
                 out += self._forward(clear, now, depth, number)
                 continue
@@ -247,9 +254,18 @@ class Paths:
         batch = Batch(
             Step.OUT, bytearray(HEADROOM) + packet, array("H", [HEADROOM + len(packet)]), context=message.context
         )
+        if self.taps:
+            self._seen("protected", "ike", batch)
         return self._go(way, batch, now, 0, 0, own=True)
 
     # inside
+
+    def _seen(self, side: str, step: str, batch: Batch, tunnel: int = 0) -> None:
+        """Show packets to whoever watches this side."""
+        tap = self.taps.get(side)
+        if tap is not None:
+            state = self._tunnels.states.get(tunnel)
+            tap(f"{step} {state.record.name}" if state is not None else step, batch)
 
     def _unanswered(self, batch: Batch, now: float) -> list[Output]:
         """Packets for a negotiated tunnel without any SA: dropped, and IKE hears which lines they want."""
@@ -269,7 +285,7 @@ class Paths:
             self._host.drop(IpsecCause.MALFORMED)
             return []
         whole = replace(batch, body=body, lengths=array("H", [len(body)]), marks=())
-        return self.open(whole, now, depth)
+        return self._open(whole, now, depth)
 
     def _path(self, state: TunnelState) -> Path:
         """Decide how the packets of a tunnel go on, for this generation of decisions."""

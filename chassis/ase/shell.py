@@ -13,12 +13,15 @@ from chassis.ase import ike_shell
 from chassis.ase.engine import Asp
 from chassis.ase.ipsec.state import FILE_SIZE
 from chassis.ase.link import LeftOut
+from chassis.ase.paths import SIDES
 from chassis.ase.pipe import Pipe, PipeClosed
 from chassis.bus import endpoints
-from chassis.bus.card_shell import CardShell
+from chassis.bus.capture import Capture
+from chassis.bus.card_shell import CardShell, RequestError
 from chassis.bus.counters import Counters
 from chassis.bus.engine import ToIke
 from chassis.bus.environment import Environment, map_file
+from chassis.net.ethernet import HEADROOM
 
 
 class AspShell(CardShell):
@@ -32,6 +35,23 @@ class AspShell(CardShell):
         self._writing = False
         self.handlers[ToIke] = self._to_ike
         self.loop.add(pipe.socket.fileno(), self._ike_ready)
+
+    def tap(self, what: str, capture: Capture | None) -> None:
+        """Either side of the ASP, `clear` and `protected`, beside its `fabric`."""
+        if what == "fabric":
+            super().tap(what, capture)
+            return
+        if what not in SIDES:
+            points = ", ".join(("fabric", *SIDES))
+            raise RequestError(f"{self.env.card} has no {what!r} to capture; it has {points}")
+        taps = self._asp.paths.taps
+        taps.pop(what, None)
+        if capture is not None:
+            kept, place = capture, f"{self.env.node} {self.env.card} {what}"
+            taps[what] = lambda step, batch: kept.write(f"{place} {step}", batch)
+
+    def headroom(self, what: str) -> int:
+        return HEADROOM
 
     def _to_ike(self, output: ToIke) -> None:
         dropped = self._pipe.dropped

@@ -1,48 +1,150 @@
-"""Captures of ports and of the fabric on a running process, and reading them back for replays."""
+"""Captures on a running process, into files and pipes, and reading them back for replays."""
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from chassis.bus.batch import Batch
+from chassis.bus.messages import Attributes
 from chassis.net import pcapng
 from chassis.net.errors import DecodeError
 from chassis.net.ethernet import HEADROOM
 
 
 class Capture:
-    """A pcapng file that grows by a write for each batch, so that it can be read while it does.
+    """A pcapng file that grows by a write for each batch, so that it can be read while it does; or a pipe.
 
-    `skip` leaves out so many bytes of each packet: the headroom on the fabric, where packets begin with IP.
+    `skip` leaves out so many bytes of each packet: the headroom of batches whose packets begin with IP. `snaplen`
+    is the most that is kept of a packet, 0 for all of it. Nobody but its owner may read the file.
+
+    Packets don't wait for their capture: those that come while a pipe is full are left out, and counted as
+    `missed`. What can't be written any more (a full disk, a reader that went away) ends the capture: `error` says
+    why, and `on_end` is called.
     """
 
-    def __init__(self, path: Path, *, skip: int = 0) -> None:
-        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        self._skip = skip
+    def __init__(self, path: Path, *, skip: int = 0, snaplen: int = 0) -> None:
+        # A pipe without a reader would hold up the process that opens it, a full one the process that writes.
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NONBLOCK
+        try:
+            self._fd = os.open(path, flags, 0o600)
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                raise OSError(error.errno, "nobody reads this pipe", str(path)) from None
+            raise
+        self._skip, self._snaplen = skip, snaplen
         self._link_type = pcapng.LINKTYPE_RAW_IPV4 if skip == HEADROOM else pcapng.LINKTYPE_ETHERNET
         self._interfaces: dict[str, int] = {}
-        os.write(self._fd, pcapng.section_header())
+        self._rest = pcapng.section_header()
+        """What a pipe had no room for: a block is never cut."""
+        self.missed = 0
+        self.error = ""
+        self.on_end: Callable[[], None] | None = None
+        try:
+            if stat.S_ISREG(os.fstat(self._fd).st_mode):
+                # It may have been there before, for others to read.
+                os.fchmod(self._fd, 0o600)
+        except OSError:
+            os.close(self._fd)
+            raise
+        self._flush()
+        if self.error:
+            os.close(self._fd)
+            raise OSError(errno.EIO, self.error, str(path))
 
     def write(self, interface: str, batch: Batch) -> None:
         """Add a batch's packets, as seen on this (named) interface now."""
+        if self._rest:
+            self._flush()
+        if self._rest or self.error:
+            self.missed += len(batch.lengths)
+            return
         blocks = bytearray()
         number = self._interfaces.get(interface)
         if number is None:
             number = self._interfaces[interface] = len(self._interfaces)
-            blocks += pcapng.interface_description(interface, self._link_type)
+            blocks += pcapng.interface_description(interface, self._link_type, self._snaplen)
         now = time.time_ns()
         marks = dict(batch.marks)
+        skip, stop = self._skip, self._skip + self._snaplen if self._snaplen else None
         for index, packet in enumerate(batch.packets()):
             comment = f"trace {marks[index]}" if index in marks else ""
-            blocks += pcapng.enhanced_packet(number, now, packet[self._skip :], comment=comment)
-        os.write(self._fd, blocks)
+            length = len(packet) - skip
+            blocks += pcapng.enhanced_packet(
+                number, now, packet[skip:stop], original_length=length, comment=comment
+            )
+        self._rest = bytes(blocks)
+        self._flush()
 
     def close(self) -> None:
+        if self._rest and not self.error:
+            self._flush()
         os.close(self._fd)
+
+    def _flush(self) -> None:
+        try:
+            self._rest = self._rest[os.write(self._fd, self._rest) :]
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            self.error = error.strerror or type(error).__name__
+            self._rest = b""
+            if self.on_end is not None:
+                self.on_end()
+
+
+class Captures:
+    """The captures of one process, by what they are of.
+
+    `tap(what, capture)` has everything that passes `what` captured, or no longer (None), and raises where there is
+    no such. `skip(what)` says how many bytes stand before what is to be seen of a packet there.
+    """
+
+    def __init__(self, tap: Callable[[str, Capture | None], None], skip: Callable[[str], int]) -> None:
+        self._tap, self._skip = tap, skip
+        self._captures: dict[str, Capture] = {}
+
+    def start(self, arguments: Attributes) -> Attributes:
+        """The request `capture`: `what`, `file` as an absolute path, `snaplen`.
+
+        Raises:
+            ValueError: an argument is wrong.
+            OSError: the file can't be written.
+        """
+        what, file = str(arguments.get("what", "")), str(arguments.get("file", ""))
+        snaplen = arguments.get("snaplen", 0)
+        if not file or not Path(file).is_absolute():
+            raise ValueError("capture needs 'what', and 'file' as an absolute path")
+        if type(snaplen) is not int or not 0 <= snaplen <= 0xFFFF:
+            raise ValueError("'snaplen' is 0 to 65535 octets")
+        self.stop({"what": what})
+        # Where there is no such, no file is made.
+        self._tap(what, None)
+        capture = Capture(Path(file), skip=self._skip(what), snaplen=snaplen)
+        capture.on_end = lambda: self._tap(what, None)
+        self._captures[what] = capture
+        self._tap(what, capture)
+        return {"file": file}
+
+    def stop(self, arguments: Attributes) -> Attributes:
+        """The request `capture-stop`: `what`. Says how many packets a full pipe had no room for, and why the
+        capture had ended before, where it had."""
+        what = str(arguments.get("what", ""))
+        capture = self._captures.pop(what, None)
+        if capture is None:
+            return {"stopped": False, "missed": 0, "error": ""}
+        self._tap(what, None)
+        capture.close()
+        return {"stopped": True, "missed": capture.missed, "error": capture.error}
+
+    def close(self) -> None:
+        for what in list(self._captures):
+            self.stop({"what": what})
 
 
 def read(data: bytes) -> Iterator[tuple[str, int, bytes]]:

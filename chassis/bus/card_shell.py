@@ -9,13 +9,12 @@ import signal
 import time
 from collections import deque
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import zmq
 
 from chassis.bus import codec, endpoints
-from chassis.bus.capture import Capture
+from chassis.bus.capture import Capture, Captures
 from chassis.bus.counters import Counters
 from chassis.bus.engine import (
     CardEngine,
@@ -67,7 +66,7 @@ class CardShell:
             lambda batch, now: self.perform(engine.receive_batch(batch, now)),
             lambda card, boot, up, now: self.perform(engine.peer(card, boot, up, now)),
         )
-        self.captures: dict[str, Capture] = {}
+        self.captures = Captures(self.tap, self.headroom)
         self.handlers: dict[type, Callable[[Any], None]] = {
             ToController: lambda output: self._to_controller(output.message),
             ToFabric: lambda output: self.fabric.send(output.card, output.batch),
@@ -77,8 +76,8 @@ class CardShell:
             Stop: lambda output: self.loop.stop(),
         }
         self.requests: dict[str, Callable[[Attributes], Attributes]] = {
-            "capture": self._capture,
-            "capture-stop": self._capture_stop,
+            "capture": self.captures.start,
+            "capture-stop": self.captures.stop,
         }
         self._pending: deque[bytes] = deque()
         self._control, self._monitor = connect(
@@ -112,8 +111,7 @@ class CardShell:
             handlers[type(output)](output)
 
     def close(self) -> None:
-        for capture in self.captures.values():
-            capture.close()
+        self.captures.close()
         self.context.destroy(linger=0)
 
     def tap(self, what: str, capture: Capture | None) -> None:
@@ -126,6 +124,10 @@ class CardShell:
             self.fabric.tap = lambda way, card, batch: kept.write(
                 f"{self.env.node} {self.env.card} {way} {card} {batch.step.name.lower()}", batch
             )
+
+    def headroom(self, what: str) -> int:
+        """How many bytes stand before the first header of packets that are captured there."""
+        return HEADROOM if what == "fabric" else 0
 
     def _late(self, seconds: float, now: float) -> None:
         self.perform(self.engine.late(seconds, now))
@@ -179,26 +181,3 @@ class CardShell:
         except (RequestError, OSError, ValueError, TypeError, DecodeError) as error:
             reply = Reply(request.number, {}, str(error) or type(error).__name__)
         self._to_controller(reply)
-
-    def _capture(self, arguments: Attributes) -> Attributes:
-        what, file = str(arguments.get("what", "")), str(arguments.get("file", ""))
-        if not file or not Path(file).is_absolute():
-            raise RequestError("capture needs 'what', and 'file' as an absolute path")
-        self._capture_stop({"what": what})
-        capture = Capture(Path(file), skip=HEADROOM if what == "fabric" else 0)
-        try:
-            self.tap(what, capture)
-        except RequestError:
-            capture.close()
-            Path(file).unlink()
-            raise
-        self.captures[what] = capture
-        return {"file": file}
-
-    def _capture_stop(self, arguments: Attributes) -> Attributes:
-        what = str(arguments.get("what", ""))
-        capture = self.captures.pop(what, None)
-        if capture is not None:
-            self.tap(what, None)
-            capture.close()
-        return {"stopped": capture is not None}

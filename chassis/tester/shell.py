@@ -5,13 +5,12 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import zmq
 
 from chassis.bus import endpoints
-from chassis.bus.capture import Capture
+from chassis.bus.capture import Captures
 from chassis.bus.card_shell import RequestError
 from chassis.bus.engine import Output, ToOperator, ToWire
 from chassis.bus.environment import Environment
@@ -52,11 +51,11 @@ class TesterShell:
             lambda port, batch, now: self.perform(engine.receive_frames(port, batch, now)),
             lambda port, up, now: self.perform(engine.carrier(port, up, now)),
         )
-        self.captures: dict[str, Capture] = {}
+        self.captures = Captures(self.ports.tap, lambda what: 0)
         self._requests: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
             "link": lambda arguments: self.ports.link(arguments, time.monotonic()),
-            "capture": self._capture,
-            "capture-stop": self._capture_stop,
+            "capture": self.captures.start,
+            "capture-stop": self.captures.stop,
         }
         self._operators = OperatorSocket(self.loop, endpoints.operator(env.run, env.node), self._command)
 
@@ -68,8 +67,7 @@ class TesterShell:
         try:
             self.loop.run(self._wake, self._on_timer)
         finally:
-            for capture in self.captures.values():
-                capture.close()
+            self.captures.close()
             self._operators.close()
             self.ports.close()
             self.context.destroy(linger=0)
@@ -106,29 +104,6 @@ class TesterShell:
 
     def _answer(self, number: int, result: Attributes, error: str) -> None:
         self._operators.answer(number, result, error)
-
-    def _capture(self, arguments: dict[str, Any]) -> dict[str, Any]:
-        what, file = str(arguments.get("what", "")), str(arguments.get("file", ""))
-        if not file or not Path(file).is_absolute():
-            raise RequestError("capture needs 'what', and 'file' as an absolute path")
-        self._capture_stop({"what": what})
-        capture = Capture(Path(file))
-        try:
-            self.ports.tap(what, capture)
-        except RequestError:
-            capture.close()
-            Path(file).unlink()
-            raise
-        self.captures[what] = capture
-        return {"file": file}
-
-    def _capture_stop(self, arguments: dict[str, Any]) -> dict[str, Any]:
-        what = str(arguments.get("what", ""))
-        capture = self.captures.pop(what, None)
-        if capture is not None:
-            self.ports.tap(what, None)
-            capture.close()
-        return {"stopped": capture is not None}
 
 
 def run(env: Environment) -> int:

@@ -364,15 +364,16 @@ class Operators:
         card = self._card_of_port(arguments["port"])
         return self.ask(number, [(card, arguments)], name, now, single=True)
 
-    @_command("capture", what=Argument(str, required=True), file=Argument(str, required=True))
+    @_command(
+        "capture",
+        what=Argument(str, required=True),
+        file=Argument(str, required=True),
+        snaplen=Argument(int, 0),
+    )
     def _capture(self, number: int, arguments: dict[str, Any], now: float) -> list[Output]:
-        what = arguments["what"]
-        if what.startswith("port "):
-            card, point = self._card_of_port(what.removeprefix("port ")), what
-        else:
-            card, point = self.usable(what.removeprefix("fabric ")), "fabric"
-        self._captures[arguments["file"]] = (card, point)
-        ask: Attributes = {"what": point, "file": arguments["file"]}
+        card, point = self._captured(arguments["what"])
+        self._captures[arguments["file"]] = (self.usable(card), point)
+        ask: Attributes = {"what": point, "file": arguments["file"], "snaplen": arguments["snaplen"]}
         return self.ask(number, [(card, ask)], "capture", now, single=True)
 
     @_command("capture-stop", file=Argument(str, ""), what=Argument(str, ""))
@@ -380,14 +381,23 @@ class Operators:
         file, what = arguments["file"], arguments["what"]
         if file in self._captures:
             card, point = self._captures.pop(file)
-        elif what.startswith("port "):
-            card, point = self._card_of_port(what.removeprefix("port ")), what
         elif what:
-            card, point = what.removeprefix("fabric "), "fabric"
+            card, point = self._captured(what)
         else:
             raise ArgumentError(f"no capture into {file!r}; name what is captured instead")
         ask: Attributes = {"what": point, "file": file}
         return self.ask(number, [(self.usable(card), ask)], "capture-stop", now, single=True)
+
+    def _captured(self, what: str) -> tuple[str, str]:
+        """Card and point of `port 3/11`, `asp 1/1 clear`, `asp 1/1 protected`, `asp 1/1` and `fabric lc 3`."""
+        if what.startswith("port "):
+            return self._card_of_port(what.removeprefix("port ")), what
+        card, _, side = what.rpartition(" ")
+        if side in ("clear", "protected"):
+            if not card.startswith("asp "):
+                raise ArgumentError(f"{card!r} has no {side} side: an ASP has, as in 'asp 1/1 {side}'")
+            return card, side
+        return what.removeprefix("fabric "), "fabric"
 
     @_command("neighbours", card=Argument(str))
     def _neighbours(self, number: int, arguments: dict[str, Any], now: float) -> list[Output]:

@@ -51,6 +51,9 @@ def refused(node: Node, command: Any, arguments: Any) -> str:
         ("link", {"port": "3/1", "loss": [1]}, "'loss' is no plain value"),
         ("inject", {"port": "3/1"}, "'file' is missing"),
         ("capture", {"what": "asp 9/9", "file": "/x"}, "no card 'asp 9/9'"),
+        ("capture", {"what": "asp 9/9 clear", "file": "/x"}, "no card 'asp 9/9'"),
+        ("capture", {"what": "lc 3 clear", "file": "/x"}, "'lc 3' has no clear side"),
+        ("capture", {"what": "asp 1/1", "file": "/x", "snaplen": "all"}, "snaplen"),
         ("capture-stop", {"file": "/nowhere"}, "no capture into"),
         ("neighbours", {"card": "lc 9"}, "no card 'lc 9'"),
     ],
@@ -74,10 +77,14 @@ def test_requests_go_to_the_right_cards(node: Node) -> None:
     assert asked[0][1].arguments == {"port": "3/11", "loss": 0.01}
     assert cards("inject", port="4/1", file="/tmp/x.pcapng", seconds=5) == ["lc 4"]
     assert cards("capture", what="port 3/11", file="/tmp/a.pcapng") == ["lc 3"]
-    assert asked[0][1].arguments == {"what": "port 3/11", "file": "/tmp/a.pcapng"}
+    assert asked[0][1].arguments == {"what": "port 3/11", "file": "/tmp/a.pcapng", "snaplen": 0}
     assert cards("capture-stop", file="/tmp/a.pcapng") == ["lc 3"]
     assert cards("capture", what="asp 2/1", file="/tmp/b.pcapng") == ["asp 2/1"]
     assert asked[0][1].arguments["what"] == "fabric"
+    assert cards("capture", what="asp 2/1 clear", file="/tmp/d.pcapng", snaplen=96) == ["asp 2/1"]
+    assert asked[0][1].arguments == {"what": "clear", "file": "/tmp/d.pcapng", "snaplen": 96}
+    assert cards("capture-stop", what="asp 2/1 protected") == ["asp 2/1"]
+    assert asked[0][1].arguments["what"] == "protected"
     assert cards("capture", what="fabric lc 4", file="/tmp/c.pcapng") == ["lc 4"]
     assert cards("capture-stop", what="fabric lc 4") == ["lc 4"]
     assert cards("ping", context="L2", address="5.5.5.5") == ["lc 4"]

@@ -1,0 +1,161 @@
+"""`chassisctl capture`: into a file, or live into a pipe."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import select
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from chassis.bus.operator import OperatorError
+from launch.client import RunningLab
+from launch.ctl_base import lab_command, say
+
+PIPE = 1 << 20
+"""Octets that the reader of a live capture may be behind before packets are left out of it."""
+
+CHUNK = 1 << 16
+
+
+@lab_command()
+@click.argument("node")
+@click.argument("what", nargs=-1, required=True)
+@click.argument("file", type=click.Path(dir_okay=False, allow_dash=True, path_type=Path))
+@click.option("--seconds", type=float, help="End after this time; else at Ctrl-C.")
+@click.option(
+    "--snaplen", type=click.IntRange(0, 65535), default=0, show_default=True, help="Octets of a packet; 0 for all."
+)
+def capture(
+    lab: RunningLab,
+    node: str,
+    what: tuple[str, ...],
+    file: Path,
+    seconds: float | None,
+    snaplen: int,
+    as_json: bool,
+) -> None:
+    """Capture into a pcapng file what passes a port, either side of an ASP, or the fabric; live where FILE is -.
+
+    \b
+    chassisctl capture a port 3/11 wire.pcapng
+    chassisctl capture a asp 1/1 clear inner.pcapng
+    chassisctl capture a asp 1/1 protected - | wireshark -k -i -
+    chassisctl capture a asp 1/1 both.pcapng
+    chassisctl capture a fabric lc 3 fabric.pcapng
+
+    The clear side of an ASP has packets before they are protected and after they were opened, the protected side
+    the same packets on the way to and from the wire, and IKE. Nobody but its owner can read the file.
+    """
+    point = " ".join(what)
+    # Whatever ends this command ends the capture.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
+    if str(file) == "-":
+        if as_json:
+            raise click.UsageError("--json and the packets themselves can't both go to the standard output")
+        with _pipe() as (path, source):
+            with _capturing(lab, node, point, path, snaplen) as stop:
+                if seconds is None:
+                    click.echo(f"capturing {node} {point}; Ctrl-C ends it", err=True)
+                with contextlib.suppress(KeyboardInterrupt):
+                    _copy(source, sys.stdout.fileno(), seconds)
+                answer = stop()
+            _copy(source, sys.stdout.fileno(), 0)
+        _warn(answer)
+        return
+    path = file.absolute()
+    with _capturing(lab, node, point, path, snaplen) as stop:
+        if seconds is None:
+            click.echo(f"capturing {node} {point} into {file}; Ctrl-C ends it", err=True)
+        with contextlib.suppress(KeyboardInterrupt):
+            _sleep(seconds)
+        answer = stop()
+    _warn(answer)
+    size = file.stat().st_size
+    said = {"file": str(path), "size": size, "missed": answer.get("missed", 0)}
+    say(as_json, said, f"{file}: {size} bytes")
+
+
+@contextlib.contextmanager
+def _capturing(
+    lab: RunningLab, node: str, point: str, path: Path, snaplen: int
+) -> Iterator[Callable[[], dict[str, Any]]]:
+    """A capture, and the call that ends it; it ends in any case."""
+    lab.node(node, "capture", what=point, file=str(path), snaplen=snaplen)
+    answer: list[dict[str, Any]] = []
+
+    def stop() -> dict[str, Any]:
+        if not answer:
+            answer.append({"missed": 0, "error": "stopped"})
+            answer[0] = lab.node(node, "capture-stop", what=point, file=str(path))
+        return answer[0]
+
+    try:
+        yield stop
+    finally:
+        stop()
+
+
+@contextlib.contextmanager
+def _pipe() -> Iterator[tuple[Path, int]]:
+    """A named pipe that nobody else can reach, and its end to read from."""
+    with tempfile.TemporaryDirectory(prefix="chassis-") as folder:
+        path = Path(folder) / "capture"
+        os.mkfifo(path, 0o600)
+        source = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            # More than the system allows its users is no reason not to capture.
+            with contextlib.suppress(OSError):
+                fcntl.fcntl(source, fcntl.F_SETPIPE_SZ, PIPE)
+            yield path, source
+        finally:
+            os.close(source)
+
+
+def _copy(source: int, target: int, seconds: float | None) -> None:
+    """Pass on what comes until its writer or its reader is gone, or for so long; what is there in any case."""
+    end = None if seconds is None else time.monotonic() + seconds
+    poll = select.poll()
+    poll.register(source, select.POLLIN)
+    # Without any event asked for it still tells when nobody reads any more.
+    poll.register(target, 0)
+    while True:
+        left = None if end is None else max(end - time.monotonic(), 0) * 1000
+        ready = dict(poll.poll(left))
+        if target in ready or not ready:
+            return
+        try:
+            data = os.read(source, CHUNK)
+            if not data:
+                return
+            while data:
+                data = data[os.write(target, data) :]
+        except BlockingIOError:
+            continue
+        except BrokenPipeError:
+            return
+
+
+def _warn(answer: dict[str, Any]) -> None:
+    if answer.get("missed"):
+        click.echo(
+            f"{answer['missed']} packets came while the reader was too far behind: they are not there", err=True
+        )
+    if answer.get("error"):
+        raise OperatorError(f"the capture ended early: {answer['error']}")
+
+
+def _sleep(seconds: float | None) -> None:
+    if seconds is None:
+        while True:
+            time.sleep(3600)
+    time.sleep(seconds)

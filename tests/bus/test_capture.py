@@ -1,0 +1,156 @@
+"""Captures into files and pipes: who may read them, what is kept, and that no packet waits for its capture."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from chassis.bus.batch import Batch, Step, pack
+from chassis.bus.capture import Capture, Captures, read
+from chassis.net.ethernet import HEADROOM
+
+
+def batch(*packets: bytes, headroom: int = 0) -> Batch:
+    return Batch(Step.IN, *pack(packets, headroom))
+
+
+class Points:
+    """Something with one point to capture."""
+
+    def __init__(self) -> None:
+        self.tapped: Capture | None = None
+        self.captures = Captures(self.tap, lambda what: 0)
+
+    def tap(self, what: str, capture: Capture | None) -> None:
+        if what != "here":
+            raise ValueError(f"no {what!r}")
+        self.tapped = capture
+
+
+@pytest.fixture
+def points() -> Points:
+    return Points()
+
+
+def test_only_its_owner_reads_a_file_even_one_that_was_there(tmp_path: Path) -> None:
+    new, old = tmp_path / "new", tmp_path / "old"
+    old.write_text("seen by all")
+    old.chmod(0o644)
+    mask = os.umask(0)
+    try:
+        for file in (new, old):
+            Capture(file).close()
+            assert stat.S_IMODE(file.stat().st_mode) == 0o600
+            assert list(read(file.read_bytes())) == []
+    finally:
+        os.umask(mask)
+
+
+def test_packets_are_cut_but_say_how_long_they_were(tmp_path: Path) -> None:
+    capture = Capture(tmp_path / "x", skip=HEADROOM, snaplen=40)
+    capture.write("one", batch(b"a" * 100, b"b" * 30, headroom=HEADROOM))
+    capture.close()
+    data = (tmp_path / "x").read_bytes()
+    assert [(name, packet) for name, _, packet in read(data)] == [("one", b"a" * 40), ("one", b"b" * 30)]
+    assert (40).to_bytes(4, "little") + (100).to_bytes(4, "little") + b"a" * 40 in data
+
+
+def test_a_pipe_without_reader_is_refused_at_once(tmp_path: Path, points: Points) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(OSError, match="nobody reads this pipe"):
+        points.captures.start({"what": "here", "file": str(pipe)})
+    assert points.tapped is None
+    assert pipe.exists()
+
+
+def test_a_full_pipe_leaves_packets_out_and_never_half_of_one(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    capture = Capture(pipe)
+    sent = [number.to_bytes(2, "big") * 500 for number in range(400)]
+    for packet in sent:
+        capture.write("one", batch(packet))
+    assert capture.missed > 100
+    missed = capture.missed
+    got = drained(reader)
+    capture.write("one", batch(b"after"))
+    assert capture.missed == missed
+    got += drained(reader)
+    capture.close()
+    packets = [packet for _, _, packet in read(got)]
+    assert packets == [*sent[: 400 - missed], b"after"]
+    assert os.read(reader, 1) == b""
+    os.close(reader)
+
+
+def drained(reader: int) -> bytes:
+    """All that is in a pipe now."""
+    found = b""
+    while True:
+        try:
+            data = os.read(reader, 1 << 16)
+        except BlockingIOError:
+            return found
+        if not data:
+            return found
+        found += data
+
+
+def test_a_reader_that_goes_away_ends_the_capture(tmp_path: Path, points: Points) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    points.captures.start({"what": "here", "file": str(pipe)})
+    capture = points.tapped
+    assert capture is not None
+    capture.write("one", batch(b"a"))
+    os.close(reader)
+    capture.write("one", batch(b"b"))
+    assert points.tapped is None, "what nobody reads costs nothing"
+    capture.write("one", batch(b"c"))
+    assert points.captures.stop({"what": "here"}) == {"stopped": True, "missed": 1, "error": "Broken pipe"}
+    assert points.captures.stop({"what": "here"})["stopped"] is False
+
+
+def test_a_full_disk_refuses_a_capture(points: Points) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    with pytest.raises(OSError, match="space"):
+        points.captures.start({"what": "here", "file": "/dev/full"})
+    assert points.tapped is None
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"what": "there"}, "no 'there'"),
+        ({"file": "relative"}, "absolute"),
+        ({"file": ""}, "absolute"),
+        ({"snaplen": -1}, "snaplen"),
+        ({"snaplen": "9"}, "snaplen"),
+        ({"snaplen": 70000}, "snaplen"),
+    ],
+)
+def test_what_is_refused_makes_no_file(
+    tmp_path: Path, points: Points, wrong: dict[str, str | int], said: str
+) -> None:
+    file = tmp_path / "x"
+    with pytest.raises(ValueError, match=said):
+        points.captures.start({"what": "here", "file": str(file), **wrong})
+    assert not file.exists()
+
+
+def test_another_capture_of_the_same_takes_the_place_of_the_first(tmp_path: Path, points: Points) -> None:
+    for name in ("first", "second"):
+        points.captures.start({"what": "here", "file": str(tmp_path / name)})
+        assert points.tapped is not None
+        points.tapped.write("one", batch(name.encode()))
+    points.captures.close()
+    assert points.tapped is None
+    for name in ("first", "second"):
+        assert [packet for _, _, packet in read((tmp_path / name).read_bytes())] == [name.encode()]
