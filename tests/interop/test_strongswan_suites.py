@@ -1,0 +1,72 @@
+"""A whole router and strongSwan with suites of different kinds: a null cipher, small blocks, XCBC, AES-GCM;
+packets of all sizes between hosts behind both, in one piece and in fragments."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+from charon import CONFIGURATION, PLUGINS, PROGRAM, Auth, Conn, require, swanctl_conf
+from test_strongswan_lab import LAB, LOAD, PEER, PSK, ROUTER, START, US, VICI, Swan
+
+if TYPE_CHECKING:
+    from launch.pytest_plugin import LabFactory
+
+pytestmark = pytest.mark.multiprocess
+
+FLOWS = """\
+flows:
+  forward: {{from: "t1:1", to: "t2:1", rate: 100, size: 9000, start: manual}}
+  reverse: {{from: "t2:1", to: "t1:1", rate: 100, size: 9000, start: manual}}
+  even: {{from: "t1:1", to: "t2:1", rate: 200, size: 1400, start: manual}}
+  odd: {{from: "t2:1", to: "t1:1", rate: 200, size: 61, start: manual}}
+"""
+SIZES = (*range(28, 46), *range(1384, 1401))
+"""Bytes of the pings with DF: every rest of a block."""
+
+SUITES = {
+    "null-sha1": ("null", "hmac-sha1-96"),
+    "3des-md5": ("3des-cbc", "hmac-md5-96"),
+    "aes192-aesxcbc": ("aes-192-cbc", "hmac-aes-xcbc"),
+    "aes256gcm16": ("aes-256-gcm", ""),
+}
+
+
+@pytest.mark.parametrize("theirs", SUITES)
+def test_all_sizes_through_a_router(lab_factory: LabFactory, theirs: str) -> None:
+    require(PROGRAM, "swanctl")
+    cipher, integrity = SUITES[theirs]
+    conf = CONFIGURATION.format(
+        plugins=PLUGINS, tries=2, signatures="yes", vici=VICI, log="/run/charon.log", level=1
+    )
+    conn = Conn("t", 2, PEER, US, Auth(PEER), Auth(US), esp=theirs)
+    texts = {
+        "strongswan": json.dumps(conf),
+        "swanctl": json.dumps(swanctl_conf([conn], {US: PSK})),
+        "start": json.dumps(START),
+        "load": json.dumps(LOAD),
+    }
+    router = ROUTER.format(us=US, peer=PEER, psk=PSK, ike="ike2")
+    router = router.replace("esp encryption aes-128-cbc", f"esp encryption {cipher}")
+    authentication = "  esp authentication hmac-sha1-96\n"
+    assert authentication in router
+    router = router.replace(authentication, f"  esp authentication {integrity}\n" if integrity else "")
+    lab_text = LAB[: LAB.index("flows:")] + FLOWS
+    lab_text = lab_text.replace("config: a.cfg}}", "config: a.cfg, extensions: [modern]}}")
+    lab = lab_factory.text(lab_text.format(peer=PEER, **texts), {"a.cfg": router})
+    swan = Swan(lab)
+    lab.wait_until("tunnels up", within=10)
+    flows = ("forward", "reverse", "even", "odd")
+    lab.start(*flows)
+    for flow in flows:
+        lab.wait_until(f"flow {flow} received >= 40", within=10)
+    for size in SIZES:
+        swan.run(f"ping -c 1 -W 2 -M do -s {size - 28} -I 10.2.0.1 10.1.0.9")
+    lab.stop(*flows)
+    lab.drain(*flows)
+    for flow in flows:
+        report = lab.report(flow, final=True)
+        assert report["corrupted"] == 0
+        assert report["duplicated"] == 0
+        assert report["received"] == report["sent"], flow
