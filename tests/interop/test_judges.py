@@ -90,6 +90,7 @@ def row(columns: dict[str, str]) -> str:
         (2, Suite("3des-cbc", "hmac-md5-96", 2, "hmac-md5")),
         (2, Suite("aes-192-cbc", "hmac-aes-xcbc", 5, "aes-128-xcbc")),
         (2, Suite("aes-128-gcm", "hmac-sha1-96", 19, "hmac-sha-256")),
+        (2, Suite("aes-192-gcm", "hmac-sha1-96", 19, "hmac-sha-256")),
     ],
     ids=str,
 )

@@ -47,6 +47,7 @@ VERSION_2 = (
     Suite(AES256, SHA1, 14, P_MD5, AES256, SHA1),
     Suite(AES128, "hmac-sha-256-128", 31, "hmac-sha-256", AES128, "hmac-sha-256-128"),
     Suite("aes-256-gcm", SHA1, 19, "hmac-sha-384", "aes-256-gcm", ""),
+    Suite("aes-192-gcm", SHA1, 19, "hmac-sha-256", "aes-192-gcm", ""),
     Suite(AES256, "hmac-sha-384-192", 20, "hmac-sha-384", AES256, "hmac-sha-384-192"),
     Suite(AES256, "hmac-sha-512-256", 21, "hmac-sha-512", "aes-128-gcm", ""),
     Suite(AES128, SHA1, 15, P_SHA1, AES128, "hmac-sha-512-256"),
