@@ -116,6 +116,17 @@ def test_a_peer_that_is_gone_is_noticed_with_keepalive_only(version: int) -> Non
 
 
 @VERSIONS
+def test_a_peer_is_dead_after_a_silence_and_as_many_questions(version: int) -> None:
+    two = standing(Ends(version=version, keepalive=True), **{"dpd-interval": 2.0, "dpd-tries": 3})
+    two.run(30)
+    two.mute(two.b)
+    muted = two.now
+    assert two.until(lambda: not two.a.up(), 30)
+    # The last word came up to an interval before; then each question is given an interval.
+    assert 2.0 * 3 <= two.now - muted <= 2.0 * 4 + 0.1
+
+
+@VERSIONS
 def test_a_tunnel_that_is_shut_down_says_good_bye(version: int) -> None:
     ends = Ends(version=version, connection="initiator-only")
     two = standing(ends, replace(other(ends), connection="responder-only"))

@@ -52,8 +52,8 @@ class Task:
 
 @dataclass(slots=True)
 class Outstanding:
-    """The request that waits for its answer. `wait` is the pause after the last sending, `left` how often it may
-    still be sent again."""
+    """The request that waits for its answer. `wait` is the pause after the last sending, which with `steady` does
+    not grow, `left` how often it may still be sent again."""
 
     message_id: int
     task: Task
@@ -61,6 +61,7 @@ class Outstanding:
     due: float
     wait: float
     left: int
+    steady: bool = False
 
 
 @dataclass(slots=True)
@@ -110,7 +111,8 @@ class Exchanges:
         if outstanding.left <= 0:
             return None
         outstanding.left -= 1
-        outstanding.wait = min(2 * outstanding.wait, self._settings.longest)
+        if not outstanding.steady:
+            outstanding.wait = min(2 * outstanding.wait, self._settings.longest)
         outstanding.due = now + outstanding.wait
         return outstanding.datagrams
 
@@ -120,6 +122,7 @@ class Exchanges:
             self.outstanding.wait = interval
             self.outstanding.due = now + interval
             self.outstanding.left = tries - 1
+            self.outstanding.steady = True
 
     def complete(self) -> Task:
         """The answer came."""
