@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 import stat
 import struct
@@ -147,7 +148,7 @@ class Captures:
             self.stop({"what": what})
 
 
-def read(data: bytes) -> Iterator[tuple[str, int, bytes]]:
+def read(data: bytes | mmap.mmap) -> Iterator[tuple[str, int, bytes]]:
     """(interface name, time in ns, packet) of each packet of a capture made by `Capture`.
 
     A block that is cut short at the end (the file is still being written) ends it.

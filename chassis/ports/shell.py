@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -108,14 +109,19 @@ class Ports:
         seconds = arguments.get("seconds", 0)
         if not isinstance(seconds, int | float):
             raise RequestError("'seconds' is a number")
-        packets: list[tuple[int, bytes]] = []
-        for number, (name, at, packet) in enumerate(read(Path(str(arguments.get("file", ""))).read_bytes())):
-            if name.endswith(" in"):
-                packets.append((at, packet))
-            if number % INJECT_BATCH == 0:
-                yield 0
-        first = packets[-1][0] - int(seconds * 1e9) if seconds and packets else 0
-        chosen = [packet for at, packet in packets if at >= first]
+        packets: deque[tuple[int, bytes]] = deque()
+        # A capture may be far larger than what is wanted of it.
+        with Path(str(arguments.get("file", ""))).open("rb") as file:
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        with mapped:
+            for number, (name, at, packet) in enumerate(read(mapped)):
+                if name.endswith(" in"):
+                    packets.append((at, packet))
+                    while seconds and packets[0][0] < at - int(seconds * 1e9):
+                        packets.popleft()
+                if number % INJECT_BATCH == 0:
+                    yield 0
+        chosen = [packet for _, packet in packets]
         for begin in range(0, len(chosen), INJECT_BATCH):
             body, lengths = pack(chosen[begin : begin + INJECT_BATCH])
             driver.inject(Batch(Step.IN, body, lengths), time.monotonic())
