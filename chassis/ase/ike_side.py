@@ -198,7 +198,10 @@ def _configure(
     keys = tuple(sorted(delete, key=lambda key: -_RANK[str(key[0])]))
     outputs: list[Output] = []
     if whole or keys or records:
-        first = Configure(tuple(records[:PART]), keys, whole, settings or {})
-        rest = [Configure(tuple(records[at : at + PART])) for at in range(PART, len(records), PART)]
+        count = len(records)
+        first = Configure(tuple(records[:PART]), keys, whole, settings or {}, more=count > PART)
+        rest = [
+            Configure(tuple(records[at : at + PART]), more=at + PART < count) for at in range(PART, count, PART)
+        ]
         outputs += [ToIke(message) for message in (first, *rest)]
     return outputs

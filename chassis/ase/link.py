@@ -34,13 +34,15 @@ class IkePacket:
 class Configure:
     """Records that changed, as the controller replicates them; `whole`: everything held before is void.
 
-    `settings` are the node's, from the `Welcome`; empty in all but the first.
+    `settings` are the node's, from the `Welcome`; empty in all but the first. A change of many records comes in
+    parts, of which all but the last say that there is `more`: it takes effect with the last.
     """
 
     put: tuple[Record, ...]
     delete: tuple[Key, ...] = ()
     whole: bool = False
     settings: Attributes = field(default_factory=dict)
+    more: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from engines import TUNNEL, A, Ends, Two, agree, other
 
-from chassis.ase.link import IkePacket
+from chassis.ase.link import Configure, IkePacket
 from chassis.bus.records import AclRule
 
 VERSIONS = pytest.mark.parametrize("version", [1, 2])
@@ -138,6 +138,24 @@ def test_a_tunnel_that_is_shut_down_says_good_bye(version: int) -> None:
     assert not two.b.up()
     two.configure(two.a, ends.records())
     assert two.until(lambda: usable(two), 3)
+
+
+@VERSIONS
+def test_a_whole_account_that_comes_in_parts_ends_nothing_that_it_names(version: int) -> None:
+    ends = Ends(version=version)
+    two = standing(ends)
+    pairs = dict(two.a.pairs)
+    *first, tunnel = ends.records()
+    two.give(two.a, Configure(tuple(first), (), True, dict(two.settings), more=True))
+    two.run(1)
+    two.give(two.a, Configure((tunnel,)))
+    two.run(10)
+    assert two.a.pairs.keys() == pairs.keys()
+    assert usable(two)
+    # What it does not name is void.
+    two.configure(two.a, tuple(first), whole=True)
+    two.run(1)
+    assert not two.a.pairs
 
 
 @VERSIONS

@@ -74,6 +74,8 @@ class Ike:
         self.keeping = Keeping(self)
         self._arrivals = Arrivals(self, random)
         self._connections = Connections()
+        self._parts: list[Configure] = []
+        """Of a change that has not come in whole yet."""
         self._random = random
         self._wall_offset = wall_offset
         self._logger = IkeLogger(asp)
@@ -281,7 +283,14 @@ class Ike:
             self.settings, problems = read_settings(message.settings)
             for problem in problems:
                 self.say("error", problem, None, NOWHERE, now)
-        changes = self._connections.apply(message.put, message.delete, message.whole)
+        self._parts.append(message)
+        if message.more:
+            return
+        parts, self._parts = self._parts, []
+        # Together: what a whole account does not name is void, and a first part names but some of it.
+        put = [record for part in parts for record in part.put]
+        delete = [key for part in parts for key in part.delete]
+        changes = self._connections.apply(put, delete, any(part.whole for part in parts))
         for problem in self._connections.problems:
             self.say("error", problem, None, NOWHERE, now)
         self._connections.problems.clear()
