@@ -103,6 +103,21 @@ def test_clear_and_rekey(version: int) -> None:
 
 
 @VERSIONS
+@pytest.mark.parametrize("what", ["ipsec", "ike", "all"])
+def test_what_is_cleared_is_made_anew_and_no_more(version: int, what: str) -> None:
+    two = standing(Ends(version=version))
+    keeper = two.a.ike.keeping.keepers[TUNNEL]
+    session, sender = keeper.session, two.a.sender()
+    assert two.ask(two.a, "clear", tunnel=TUNNEL, what=what).result == {"cleared": 1}
+    assert two.until(lambda: usable(two), 5)
+    two.run(10)
+    assert (keeper.session is session) == (what == "ipsec")
+    assert two.a.sender() is not sender
+    assert len(two.a.pairs) == 1
+    agree(two)
+
+
+@VERSIONS
 def test_a_peer_that_is_gone_is_noticed_with_keepalive_only(version: int) -> None:
     for keepalive in (False, True):
         ends = Ends(version=version, keepalive=keepalive)
