@@ -149,8 +149,9 @@ def _look(lab: LabClient, result: Soaked) -> None:
             result.memory.setdefault(f"{row['node']} {row['card']}", []).append(row["memory"])
 
 
-def judged(result: Soaked) -> list[str]:
-    """What is wrong with the result; nothing, if all is well."""
+def judged(result: Soaked, most_growth: int = 8 << 20) -> list[str]:
+    """What is wrong with the result; nothing, if all is well. `most_growth` is by how many octets a process may be
+    larger in its last third than in its first."""
     ledger = result.ledger
     assert ledger is not None
     wrong = []
@@ -168,7 +169,7 @@ def judged(result: Soaked) -> list[str]:
         )
     if result.leaks:
         wrong.append(f"testers got what nobody sent: {result.leaks}")
-    growth = {name: octets for name, octets in result.growth().items() if octets > MOST_GROWTH}
+    growth = {name: octets for name, octets in result.growth().items() if octets > most_growth}
     if growth:
         wrong.append(f"memory grew by {growth} octets")
     if not (result.captured and result.injected and result.rekeys and result.kills):
@@ -179,7 +180,3 @@ def judged(result: Soaked) -> list[str]:
         if report["received"] < report["sent"] / 2:
             wrong.append(f"flow {name}: of {report['sent']:,} packets only {report['received']:,} were received")
     return wrong
-
-
-MOST_GROWTH = 8 << 20
-"""Octets by which a process may be larger in its last third than in its first."""
