@@ -57,23 +57,17 @@ class Arrivals:
         try:
             header = Header.parse(data)
         except PayloadError as error:
-            self._wrong(error, None, path, data, now)
+            self._wrong(error, None, None, path, data, now)
             return
         session = self._session(header, path)
-        if session is not None:
-            try:
-                header.check()
-            except PayloadError as error:
-                self._wrong(error, header, path, data, now)
-                return
-            ike.run(session, session.receive, data, header, path, now)
-            return
         try:
-            header.check()
+            header.check(known=session is not None)
         except PayloadError as error:
-            self._wrong(error, header, path, data, now)
+            self._wrong(error, header, session, path, data, now)
             return
-        if header.major == 1:
+        if session is not None:
+            ike.run(session, session.receive, data, header, path, now)
+        elif header.major == 1:
             self._begin_v1(data, header, path, now)
         else:
             self._begin_v2(data, header, path, now)
@@ -92,10 +86,12 @@ class Arrivals:
 
     def _begin_v1(self, data: bytes, header: Header, path: Path, now: float) -> None:
         ike = self._ike
-        if header.spi_r != NO_SPI or header.exchange not in (Exchange.MAIN_MODE, Exchange.AGGRESSIVE_MODE):
+        opens = header.exchange in (Exchange.MAIN_MODE, Exchange.AGGRESSIVE_MODE)
+        if header.spi_r != NO_SPI or not opens:
             ike.count("unknown SPI")
-            if header.exchange == Exchange.QUICK_MODE:
-                self._refuse_v1(header, N1.INVALID_COOKIE, path, data, now)
+            if not opens:
+                # Said, and not answered (settled M-13).
+                ike.log("ikev1-invalid-xchange-type", {"value": header.exchange}, None, path, now)
             return
         group = ike.group(path.context, path.local, path.remote, 1)
         if group is None or not any(member.wanted and member.responds for member in group.members):
@@ -138,7 +134,7 @@ class Arrivals:
         try:
             message = MessageV2.parse(data)
         except PayloadError as error:
-            self._wrong(error, None, path, data, now)
+            self._wrong(error, None, None, path, data, now)
             return False
         if self._jar is None:
             self._jar = Jar(self._random, now)
@@ -175,12 +171,20 @@ class Arrivals:
             text = f"{peer} begins IKEv{version}, but no tunnel is configured between {local} and it"
         ike.say("warning", text, None, path, now)
 
-    def _wrong(self, error: PayloadError, header: Header | None, path: Path, data: bytes, now: float) -> None:
+    def _wrong(
+        self,
+        error: PayloadError,
+        header: Header | None,
+        session: Session | None,
+        path: Path,
+        data: bytes,
+        now: float,
+    ) -> None:
         """A header that no message may have."""
         ike = self._ike
         ike.count("malformed")
         if error.log and error.log in TEMPLATES:
-            ike.log(error.log, error.values, None, path, now)
+            ike.log(error.log, error.values, session, path, now)
         if header is None or not error.notify:
             return
         if header.major == 1 or header.major == 0:

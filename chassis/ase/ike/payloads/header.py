@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from chassis.ase.ike.payloads.errors import PayloadError
-from chassis.ase.ike.payloads.numbers import EXCHANGES_V1, EXCHANGES_V2, N1, N2, V1, V2
+from chassis.ase.ike.payloads.numbers import EXCHANGES_V1, EXCHANGES_V2, N1, N2, UNSPOKEN_V1, V1, V2
 from chassis.net.types import Buffer
 
 HEADER_LENGTH: Final = 28
@@ -110,10 +110,14 @@ class Header:
         """Version 2 only: sent by the original initiator of the IKE SA."""
         return bool(self.flags & INITIATOR)
 
-    def check(self) -> None:
-        """Raises PayloadError for values that no message of either version may have."""
+    def check(self, *, known: bool = True) -> None:
+        """Raises PayloadError for values that no message of either version may have.
+
+        `known` says that the message is for an IKE SA that there is: the guide's line for an exchange type of
+        version 1 that nobody speaks differs.
+        """
         if self.major == 1:
-            self._check_v1()
+            self._check_v1(known)
         elif self.major == 2:
             self._check_v2()
         elif self.major > 2:
@@ -129,7 +133,7 @@ class Header:
         else:
             raise _v1("version", 17, "ikev1-invalid-major-version", self.version & 0xF0, N1.INVALID_MAJOR_VERSION)
 
-    def _check_v1(self) -> None:
+    def _check_v1(self, known: bool) -> None:
         if self.spi_i == _NO_SPI:
             raise _v1("initiator cookie", 0, "ikev1-invalid-initiator-cookie", 0, 0)
         if self.next_payload not in _FIRST_V1:
@@ -137,7 +141,10 @@ class Header:
         if self.minor > 0:
             raise _v1("version", 17, "ikev1-invalid-minor-version", self.minor, N1.INVALID_MINOR_VERSION)
         if self.exchange not in EXCHANGES_V1:
-            raise _v1("exchange type", 18, "ikev1-invalid-xchange-type", self.exchange, 0)
+            # Neither is answered (settled M-13).
+            named = known or self.exchange in UNSPOKEN_V1
+            log = "ikev1-unsupported-xchgtype" if named else "ikev1-invalid-xchange-type"
+            raise _v1("exchange type", 18, log, self.exchange, 0)
         if self.flags & ~_FLAGS_V1:
             raise _v1("flags", 19, "ikev1-invalid-flags", self.flags, N1.INVALID_FLAGS)
 

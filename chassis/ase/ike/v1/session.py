@@ -45,9 +45,6 @@ HANDLERS: Final[dict[tuple[State, int], Handler]] = {
 }
 """Who takes the next message of phase 1; any other is passed over."""
 
-UNSUPPORTED: Final = frozenset((1, 3, 33))
-"""Exchanges of RFC 2408 and 2409 that are known and not spoken: base, authentication only, new group."""
-
 NOTIFIES: Final = 10
 """Notifications, and lines about them, in a second."""
 MOST_IDS: Final = 4096
@@ -128,11 +125,6 @@ class SessionV1:
             self.born = now
             self._deadline = now + self.host.settings.give_up
             self.host.count("begun")
-        if header.exchange in UNSUPPORTED:
-            self.log("ikev1-unsupported-xchgtype", {}, now)
-            if self.state is State.IDLE:
-                self.fail(Blame("malformed", f"exchange type {header.exchange} is not supported"), now)
-            return
         try:
             header.check()
         except PayloadError as error:
