@@ -78,7 +78,7 @@ class Ike:
         """Of a change that has not come in whole yet."""
         self._random = random
         self._wall_offset = wall_offset
-        self._logger = IkeLogger(asp)
+        self._logger = IkeLogger(asp, self._connections.group)
         self._out: list[FromIke] = []
         self._serials: dict[int, int] = {}
         self._spis: set[bytes] = set()

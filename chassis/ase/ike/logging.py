@@ -1,13 +1,15 @@
 """Log lines of IKE: the guide's texts and our own, with what tells an operator which tunnel is meant.
 
-A line of one kind is said at most `BURST` times in a second; those beyond are counted into the next one.
+A session that does not know yet whom the peer means speaks of the one tunnel that is configured between the two
+addresses; where there are several it names none. A line of one kind is said at most `BURST` times in a second; those beyond are counted into the next one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from chassis.ase.ike.connection import Connection, Group
 from chassis.ase.ike.host import Path, Session
 from chassis.ase.ike.messages import INFORMATIONAL, text
 from chassis.bus.messages import LogRecord, Value
@@ -22,8 +24,10 @@ KINDS: Final = 512
 class IkeLogger:
     """Makes records, or none where too many were made."""
 
-    def __init__(self, asp: str) -> None:
+    def __init__(self, asp: str, group: Callable[[int, int, int, int], Group | None]) -> None:
+        """`group(context, local, remote, version)` has the connections that a peer there may mean."""
         self._asp = asp
+        self._group = group
         self._said: dict[str, tuple[int, int, int]] = {}
         """By kind: the second, lines said in it, lines held back since."""
 
@@ -65,7 +69,7 @@ class IkeLogger:
         }
         plain["asp"] = self._asp
         plain["peer"] = format_address(path.remote)
-        connection = None if session is None else session.connection
+        connection = self._connection(session, path)
         if connection is not None:
             plain["tunnel"], plain["context"] = connection.name, connection.context_name
         else:
@@ -73,3 +77,12 @@ class IkeLogger:
         if held:
             plain["held back"] = held
         return LogRecord(now, severity, FACILITY, id, said, plain)
+
+    def _connection(self, session: Session | None, path: Path) -> Connection | None:
+        """Whose line it is."""
+        if session is not None and session.connection is not None:
+            return session.connection
+        versions = (1, 2) if session is None else (session.version,)
+        groups = [self._group(path.context, path.local, path.remote, version) for version in versions]
+        members = [member for group in groups if group is not None for member in group.members]
+        return members[0] if len(members) == 1 else None
