@@ -330,6 +330,7 @@ V1_HEADERS = [
     ("ikev1-invalid-initiator-cookie", {"spi_i": bytes(8)}, 0),
     ("ikev1-invalid-next-payload", {"next_payload": 153}, N1.INVALID_PAYLOAD_TYPE),
     ("ikev1-invalid-major-version", {"version": 0}, N1.INVALID_MAJOR_VERSION),
+    ("ikev1-invalid-major-version", {"version": 0x20}, N1.INVALID_MAJOR_VERSION),
     ("ikev1-invalid-minor-version", {"version": 0x12}, N1.INVALID_MINOR_VERSION),
     ("ikev1-unsupported-xchgtype", {"exchange": 33}, 0),
     ("ikev1-unsupported-xchgtype", {"exchange": 6}, 0),

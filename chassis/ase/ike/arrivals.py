@@ -187,7 +187,7 @@ class Arrivals:
             ike.log(error.log, error.values, session, path, now)
         if header is None or not error.notify:
             return
-        if header.major == 1 or header.major == 0:
+        if header.like_version_1:
             self._refuse_v1(header, error.notify, path, data, now)
         elif header.major > 2 or error.notify != N2.INVALID_SYNTAX:
             self._refuse_v2(header, error.notify, b"", data, path, now)

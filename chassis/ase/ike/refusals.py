@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from chassis.ase.ike.payloads import v1_notify, v2_notify
 from chassis.ase.ike.payloads.header import INITIATOR, RESPONSE, VERSION_1, VERSION_2, Header
-from chassis.ase.ike.payloads.numbers import N1, Exchange, Protocol
+from chassis.ase.ike.payloads.numbers import Exchange, Protocol
 from chassis.ase.ike.payloads.v1 import MessageV1
 from chassis.ase.ike.payloads.v2 import MessageV2
 
@@ -35,7 +35,7 @@ def answer_v1(header: Header, notify: int, message_id: bytes, size: int) -> byte
     )
     spi = header.spi_i + header.spi_r
     message = MessageV1(head, (v1_notify.Notify(notify, Protocol.IKE, spi),)).emit()
-    return message if len(message) <= size or notify == N1.INVALID_MAJOR_VERSION else None
+    return message if len(message) <= size else None
 
 
 def answer_v2(header: Header, notify: int, data: bytes, size: int) -> bytes | None:

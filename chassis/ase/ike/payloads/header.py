@@ -96,6 +96,11 @@ class Header:
         return self.version & 0x0F
 
     @property
+    def like_version_1(self) -> bool:
+        """Whether exchange and first payload are version 1's, whatever the version says (0 says nothing)."""
+        return self.major < 2 or (self.exchange in EXCHANGES_V1 and self.next_payload in _FIRST_V1)
+
+    @property
     def encrypted(self) -> bool:
         """Version 1: everything after the header is ciphertext."""
         return bool(self.flags & ENCRYPTION)
@@ -118,9 +123,11 @@ class Header:
         """
         if self.major == 1:
             self._check_v1(known)
+        elif self.like_version_1:
+            raise _v1("version", 17, "ikev1-invalid-major-version", self.version & 0xF0, N1.INVALID_MAJOR_VERSION)
         elif self.major == 2:
             self._check_v2()
-        elif self.major > 2:
+        else:
             raise PayloadError(
                 "header",
                 "version",
@@ -130,8 +137,6 @@ class Header:
                 values={"version": self.major},
                 notify=N2.INVALID_MAJOR_VERSION,
             )
-        else:
-            raise _v1("version", 17, "ikev1-invalid-major-version", self.version & 0xF0, N1.INVALID_MAJOR_VERSION)
 
     def _check_v1(self, known: bool) -> None:
         if self.spi_i == _NO_SPI:
