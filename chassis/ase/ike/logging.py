@@ -1,7 +1,8 @@
 """Log lines of IKE: the guide's texts and our own, with what tells an operator which tunnel is meant.
 
 A session that does not know yet whom the peer means speaks of the one tunnel that is configured between the two
-addresses; where there are several it names none. A line of one kind is said at most `BURST` times in a second; those beyond are counted into the next one.
+addresses; where there are several it names none. A line of one kind is said at most `BURST` times in a second;
+those beyond are counted into the next one.
 """
 
 from __future__ import annotations

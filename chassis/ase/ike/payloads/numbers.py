@@ -31,8 +31,8 @@ EXCHANGES_V1: Final = frozenset(
     (Exchange.MAIN_MODE, Exchange.AGGRESSIVE_MODE, Exchange.INFORMATIONAL_V1, Exchange.QUICK_MODE)
 )
 UNSPOKEN_V1: Final = frozenset((1, 3, 33))
-"""Exchange types of version 1 that have a meaning and are not spoken here: base, authentication only (RFC 2408 3.1)
-and new group mode (RFC 2409 5.6)."""
+"""Exchange types of version 1 that have a meaning and are not spoken here: base, authentication only (RFC 2408
+3.1) and new group mode (RFC 2409 5.6)."""
 EXCHANGES_V2: Final = frozenset(
     (Exchange.IKE_SA_INIT, Exchange.IKE_AUTH, Exchange.CREATE_CHILD_SA, Exchange.INFORMATIONAL)
 )

@@ -15,6 +15,7 @@ from chassis.ase.ike.payloads.v1_opaque import KE, Hash, Nonce
 from chassis.ase.ike.payloads.v1_sa import SA
 from chassis.ase.ike.proposals import Refusal, choose_v1, offer_v1
 from chassis.ase.ike.v1 import main, proofs
+from chassis.ase.ike.v1.blaming import KEYS_DIFFER
 from chassis.ase.ike.v1.faults import Stop, refused
 from chassis.ase.ike.v1.handshake import (
     PSK,
@@ -167,6 +168,6 @@ def _check_hash(session: SessionV1, payloads: tuple[PayloadV1, ...], claimed: Id
     if received is None or not equal(received.value, digest):
         raise Stop(
             "preshared key",
-            "the peer's HASH does not verify: the preshared keys of the two ends differ, as it seems",
+            f"the peer's HASH does not verify: {KEYS_DIFFER}",
             notify=N1.INVALID_HASH_INFORMATION,
         )

@@ -66,6 +66,8 @@ class Handshake:
     peer_behind_nat: bool = False
     peer_contact: bool = False
     """The peer said INITIAL-CONTACT."""
+    riddles: int = 0
+    """Messages that made no sense under our keys while the peer's proof was due."""
 
     @property
     def chosen(self) -> ChoiceV1:

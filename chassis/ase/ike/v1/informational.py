@@ -17,6 +17,7 @@ from chassis.ase.ike.payloads.v1 import MessageV1, PayloadV1, emit_payloads
 from chassis.ase.ike.payloads.v1_notify import Delete, Notify
 from chassis.ase.ike.payloads.v1_opaque import Hash
 from chassis.ase.ike.v1 import succession
+from chassis.ase.ike.v1.blaming import KEYS_DIFFER, keys_may_differ, refusal
 from chassis.ase.ike.v1.faults import notify_name
 from chassis.ase.ike.v1.handshake import Incoming, in_clear, is_encrypted
 
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 MOST_SPIS: Final = 64
 """SPIs of one Delete payload that are looked at."""
+
+RIDDLES: Final = 2
+"""Messages in place of the peer's proof that make no sense under our keys, until the keys are suspected."""
 
 
 # --- out ---
@@ -68,12 +72,12 @@ def receive(session: SessionV1, message: Incoming) -> None:
     try:
         payloads, plain, _ = open_payloads(handshake.exchange_chain(message_id), message.data, message.header)
     except PayloadError:
-        session.host.count("undecipherable")
+        _undecipherable(session, message)
         return
     first = payloads[0] if payloads else None
     right = keys_v1.quick_hash_1(session.keys, message_id, after_hash(plain)) if payloads else b""
     if not isinstance(first, Hash) or not keys_v1.equal(first.value, right):
-        session.host.count("undecipherable")
+        _undecipherable(session, message)
         return
     session.use(message_id)
     session.heard_from(message)
@@ -84,6 +88,18 @@ def receive(session: SessionV1, message: Incoming) -> None:
             _notified(session, one, message)
         elif isinstance(one, Delete):
             _deleted(session, one, message.now)
+
+
+def _undecipherable(session: SessionV1, message: Incoming) -> None:
+    """It makes no sense under our keys. Where the peer's proof is due, that is how one answers whose keys come
+    from another preshared key. Once may be a message that overtook the proof, to which our own is sent again."""
+    session.host.count("undecipherable")
+    if not keys_may_differ(session):
+        return
+    session.handshake.riddles += 1
+    if session.handshake.riddles == RIDDLES:
+        session.log("ikev1-psk-mismatch-suspected", {}, message.now)
+        session.doom(Blame("preshared key", KEYS_DIFFER), message.now)
 
 
 def _unprotected(session: SessionV1, message: Incoming) -> None:
@@ -98,7 +114,7 @@ def _unprotected(session: SessionV1, message: Incoming) -> None:
         name = notify_name(one.notify)
         session.log("ikev1-received-unprotected-notify", {"notify": name}, message.now)
         if not session.established and one.is_error:
-            session.doom(Blame("refused by the peer", f"the peer refuses: {name}"), message.now)
+            session.doom(refusal(session, name), message.now)
 
 
 def _notified(session: SessionV1, one: Notify, message: Incoming) -> None:

@@ -19,6 +19,7 @@ from chassis.ase.ike.payloads.v1_opaque import KE, NatD, Nonce, Vendor
 from chassis.ase.ike.payloads.v1_sa import SA
 from chassis.ase.ike.proposals import Refusal, choose_v1, offer_v1
 from chassis.ase.ike.v1 import dpd, natt, proofs
+from chassis.ase.ike.v1.blaming import KEYS_DIFFER
 from chassis.ase.ike.v1.faults import Row, Stop, malformed, refused
 from chassis.ase.ike.v1.handshake import Incoming, in_clear, is_encrypted, only, sa_body
 from chassis.ase.ike.v1.phase1 import Event
@@ -224,7 +225,7 @@ def _keys_differ(rows: tuple[Row, ...]) -> Stop:
     """Message 5 or 6 makes no sense under our key (guide chapter 15, first row)."""
     return Stop(
         "preshared key",
-        "the preshared keys of the two ends differ, as it seems",
+        KEYS_DIFFER,
         rows=(*rows, ("ikev1-psk-mismatch-suspected", {})),
         notify=N1.UNEQUAL_PAYLOAD_LENGTHS,
         said=("ikev1-psk-notify-unequal-payload-lengths", {"notify": "UNEQUAL_PAYLOAD_LENGTHS"}),

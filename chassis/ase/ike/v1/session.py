@@ -21,6 +21,7 @@ from chassis.ase.ike.payloads.v1 import MessageV1, PayloadV1
 from chassis.ase.ike.payloads.v1_identity import Id
 from chassis.ase.ike.payloads.v1_notify import Delete, Notify
 from chassis.ase.ike.v1 import aggressive, describing, informational, main, succession
+from chassis.ase.ike.v1.blaming import silence
 from chassis.ase.ike.v1.dpd import Detector
 from chassis.ase.ike.v1.faults import Stop, malformed
 from chassis.ase.ike.v1.handshake import NO_COOKIE, Handshake, Incoming
@@ -304,11 +305,11 @@ class SessionV1:
         if self.closed:
             return
         if now >= self._deadline:
-            self.fail(self._blame or Blame("timeout", f"{self.peer} does not answer"), now)
+            self.fail(self._blame or silence(self), now)
             return
         resend = self._resend
         if resend is not None and now >= resend.due and not resend.fire(self.host, self.host.settings):
-            self.fail(self._blame or Blame("timeout", f"{self.peer} does not answer"), now)
+            self.fail(self._blame or silence(self), now)
             return
         if self.established:
             self._standing_timers(now)
