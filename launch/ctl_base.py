@@ -41,6 +41,7 @@ def main(ctx: click.Context, lab_name: str | None) -> None:
     chassisctl trace a --source 50.1.0.1
     chassisctl ping a --context lan 60.0.0.1
     chassisctl ike a
+    chassisctl sas a --tunnel t1
     chassisctl rekey a tunnel t1
     """
     ctx.obj = lab_name

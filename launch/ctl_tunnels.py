@@ -135,6 +135,36 @@ def queues(lab: RunningLab, node: str, tunnel: str, as_json: bool) -> None:
     _end(answer)
 
 
+@lab_command()
+@click.argument("node")
+@click.option("--tunnel", default="", metavar="NAME", help="Of this tunnel alone.")
+def sas(lab: RunningLab, node: str, tunnel: str, as_json: bool) -> None:
+    """The IPsec SAs of a router: packets and octets of each and of their tunnels, and drops by cause.
+
+    Outer packets of SAs, inner packets of tunnels. A tunnel's packets are those of its SAs, those of SAs that are
+    gone, and what was counted before its ASP was started again.
+    """
+    answer = lab.node(node, "sas", tunnel=tunnel)
+    grid = view.table("ASP", "tunnel", "way", "SA", "packets", "octets", "drops", right=("packets", "octets"))
+    for card, reply in answer["cards"].items():
+        for row in reply["tunnels"]:
+            for way, counted in (("out", row["protected"]), ("in", row["opened"])):
+                grid.add_row(card, row["name"], way, "all", *_counted(counted), view.pairs(row["drops"][way]))
+                for sa in row["sas"]:
+                    if sa["direction"] == way:
+                        name = f"line {sa['line']} {sa['protocol']} {sa['spi']:#010x}"
+                        grid.add_row("", "", "", name, *_counted(sa), view.pairs(sa["drops"]))
+        grid.add_row(card, "", "", "", "", "", view.pairs(reply["drops"]))
+    say(as_json, answer, grid)
+    for card, error in answer["errors"].items():
+        click.echo(f"{card}: {error}", err=True)
+    _end(answer)
+
+
+def _counted(counts: Mapping[str, int]) -> tuple[str, str]:
+    return f"{counts['packets']:,}", f"{counts['octets']:,}"
+
+
 TABLES: Mapping[str, tuple[str, ...]] = {
     "ikev1": ("cookie_i", "key"),
     "ikev2": ("spi_i", "spi_r", "sk_ei", "sk_er", "encryption", "sk_ai", "sk_ar", "integrity"),

@@ -16,6 +16,7 @@ has `queue Q waiting`, `queue Q passed`, `queue Q latency us` (of all packets th
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Final
 
@@ -59,6 +60,8 @@ QUEUE_CAUSES: Final = (
 )
 """Why a packet found no room, by the queue: one of four, or the one that an SA without priorities has."""
 
+_NOTHING_LOST: Final[tuple[Mapping[str, int], Mapping[str, int]]] = ({}, {})
+
 QUEUE_NAMES: Final = (*map(str, range(CLASSES)), "only")
 QUEUE_COUNTERS: Final = ("waiting", "passed", "latency us", "longest us")
 
@@ -98,9 +101,9 @@ class AspCounters:
     named causes stays whole.
     """
 
-    __slots__ = ("_consumed", "_counters", "_fragments", "_icmp", "_ike_dropped", "_ike_in", "_ike_out",
-                 "_keepalives", "_made", "_pieces", "_queued", "_queues", "_tunnels", "_waiting", "received",
-                 "sent", "values")  # fmt: skip
+    __slots__ = ("_before", "_consumed", "_counters", "_cuts", "_fragments", "_icmp", "_ike_dropped",
+                 "_ike_in", "_ike_out", "_keepalives", "_lost", "_made", "_pieces", "_queued", "_queues",
+                 "_tunnels", "_waiting", "received", "sent", "values")  # fmt: skip
 
     def __init__(self, counters: Counters) -> None:
         self._counters = counters
@@ -121,6 +124,9 @@ class AspCounters:
         for cause in CAUSES:
             counters.slot("drop " + cause)
         self._tunnels: dict[int, tuple[int, ...]] = {}
+        self._before: dict[int, tuple[int, ...]] = {}
+        self._lost: dict[int, tuple[dict[str, int], dict[str, int]]] = {}
+        self._cuts: dict[int, int] = {}
         self._pieces = self._queued = 0
         self._queues: dict[int, tuple[int, ...]] = {}
         for name in QUEUE_NAMES:
@@ -165,9 +171,15 @@ class AspCounters:
             values[slots[2]] += waited
             values[slots[3]] = longest
 
-    def dropped(self, cause: AspCause, packets: int) -> None:
-        """Count packets dropped."""
+    def dropped(self, cause: AspCause, packets: int, tunnel: int) -> None:
+        """Count packets dropped on their way into a tunnel."""
         self._counters.add(f"drop {cause}", packets)
+        self.lose(tunnel, PROTECTED, cause, packets)
+
+    def lose(self, number: int, which: int, cause: AnyCause, packets: int) -> None:
+        """Note whose packets were dropped, which are counted; `which` is `PROTECTED` or `OPENED`."""
+        if packets:
+            ipsec.tally(self._lost.setdefault(number, ({}, {}))[which // 2], str(cause), packets)
 
     def ike_in(self) -> None:
         """Count a datagram for IKE."""
@@ -194,9 +206,41 @@ class AspCounters:
         if slots is None:
             slot = self._counters.slot
             slots = self._tunnels[number] = tuple([slot(f"tunnel {number} {name}") for name in TUNNEL_COUNTERS])
+            self._before[number] = tuple([self.values[slot] for slot in slots])
         self.values[slots[which]] += packets
         self.values[slots[which + 1]] += octets
 
     def forget(self, number: int) -> None:
         """The tunnel is no more here; its counters stay in the file."""
         self._tunnels.pop(number, None)
+        self._before.pop(number, None)
+        self._lost.pop(number, None)
+        self._cuts.pop(number, None)
+
+    def cut(self, number: int, made: int) -> None:
+        """Note of which tunnel the packets were that were cut."""
+        if made:
+            ipsec.tally(self._cuts, number, made)
+
+    def cuts(self, number: int) -> int:
+        """Fragments made of a tunnel's packets."""
+        return self._cuts.get(number, 0)
+
+    def lost(self, number: int, which: int) -> Mapping[str, int]:
+        """What `lose` was told of a tunnel."""
+        return self._lost.get(number, _NOTHING_LOST)[which // 2]
+
+    def of_tunnel(self, number: int, which: int) -> tuple[int, int]:
+        """Packets and octets of a tunnel, since the file was new."""
+        name, octets = TUNNEL_COUNTERS[which : which + 2]
+        return self._counters.get(f"tunnel {number} {name}"), self._counters.get(f"tunnel {number} {octets}")
+
+    def before(self, number: int, which: int) -> int:
+        """Packets of a tunnel that earlier processes counted."""
+        values = self._before.get(number)
+        return self.of_tunnel(number, which)[0] if values is None else values[which]
+
+    def drops(self) -> dict[str, int]:
+        """The drops of the whole ASP, by cause."""
+        counts = {cause: self._counters.get("drop " + cause) for cause in CAUSES}
+        return {cause: count for cause, count in counts.items() if count}

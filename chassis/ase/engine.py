@@ -34,6 +34,7 @@ from chassis.ase.messages import DropLog
 from chassis.ase.negotiated import Negotiated
 from chassis.ase.paths import Paths
 from chassis.ase.routes import Routes
+from chassis.ase.tallies import Tallies
 from chassis.ase.tunnels import TunnelState, TunnelTable
 from chassis.bus.batch import Batch, Step
 from chassis.bus.card import Card
@@ -93,6 +94,7 @@ class Asp(Card):
         self._log = DropLog(card)
         self.paths = Paths(self, self.sadb, self.tunnels, self.routes, self._counts, random)
         self.negotiated = Negotiated(self.sadb, self.tunnels)
+        self.tallies = Tallies(self.sadb, self.tunnels, self._counts)
         self.ike = IkeSide(card, self.counters)
         self._asked: dict[tuple[int, int], tuple[SaEvent, int]] = {}
         """Leases asked for and not had yet, with the end of the lease that was running out."""
@@ -117,6 +119,7 @@ class Asp(Card):
         self.tunnels.apply(change)
         self.routes.apply(change)
         self.negotiated.applied(change)
+        self.tallies.applied(change)
         self.negotiated.pace(self.settings)
         self._pace()
         outputs = self.ike.changed(change, self.settings, self.replica.records)
@@ -142,7 +145,7 @@ class Asp(Card):
     def _empty(self) -> None:
         """Nothing that waits leaves a fenced ASP."""
         if self.fenced and self.paths.queues.waiting:
-            self.drop(Cause.FENCED, self.paths.queues.flush())
+            self.drop(Cause.FENCED, self.paths.queues.flush(Cause.FENCED))
 
     def _install(self) -> list[Output]:
         """Go on with what changed records want; report what came of it."""
@@ -162,6 +165,9 @@ class Asp(Card):
         tunnel = request.arguments.get("tunnel")
         if request.name == "queues":
             return [ToController(Reply(request.number, self._queues(tunnel)))]
+        if request.name == "sas":
+            number = tunnel if isinstance(tunnel, int) else None
+            return [ToController(Reply(request.number, self.tallies.report(number)))]
         if request.name == "ike":
             what = str(request.arguments.get("what", ""))
             if what not in COMMANDS:

@@ -154,6 +154,9 @@ class Paths:
         if max(lengths) - HEADROOM > path.limits.smallest:
             fitted = fit(body, lengths, path.limits)
             self._count(fitted)
+            self._counters.cut(number, fitted.made)
+            self._counters.lose(number, PROTECTED, IpsecCause.MALFORMED, fitted.malformed)
+            self._counters.lose(number, PROTECTED, Cause.TOO_LONG, len(fitted.refused))
             body, lengths = fitted.body, fitted.lengths
             for packet in fitted.refused:
                 source = self._routes.source(record.context, port=batch.ingress)
@@ -166,7 +169,7 @@ class Paths:
         protected = result.lengths
         count = len(protected)
         if result.drops.counts:
-            out += host.dropped(result.drops, now)
+            out += self._refused(number, result.drops, now)
         if result.notices:
             out += host.noticed(result.notices, now)
         if result.missing:
@@ -229,6 +232,7 @@ class Paths:
                 path = self._path(state)
             if path.cause is not None:
                 host.drop(path.cause, len(lengths))
+                self._counters.lose(number, OPENED, path.cause, len(lengths))
             else:
                 self._send(out, record.home, clear)
         if result.fleeting:
@@ -270,7 +274,7 @@ class Paths:
     def _unanswered(self, batch: Batch, now: float) -> list[Output]:
         """Packets for a negotiated tunnel without any SA: dropped, and IKE hears which lines they want."""
         result = self._sadb.protect_tunnel(batch.tunnel, batch.body, batch.lengths, self._random)
-        out = self._host.dropped(result.drops, now)
+        out = self._refused(batch.tunnel, result.drops, now)
         return out + self._host.wanting(batch.tunnel, result.missing, now) if result.missing else out
 
     def _aside(self, batch: Batch, packet: memoryview, now: float, depth: int) -> list[Output]:
@@ -412,7 +416,14 @@ class Paths:
 
     def _lost(self, cause: AnyCause, batch: Batch) -> list[Output]:
         self._host.drop(cause, len(batch.lengths))
+        if cause is not AspCause.NO_TUNNEL:
+            self._counters.lose(batch.tunnel, PROTECTED, cause, len(batch.lengths))
         return []
+
+    def _refused(self, tunnel: int, drops: Drops, now: float) -> list[Output]:
+        for cause, packets in drops.counts.items():
+            self._counters.lose(tunnel, PROTECTED, cause, packets)
+        return self._host.dropped(drops, now)
 
     def _count(self, fitted: Fitted) -> None:
         self._counters.fragments(fitted.made)

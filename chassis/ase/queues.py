@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, replace
 from math import ceil, inf
 from typing import Any, Final
 
-from chassis.ase.counters import QUEUE_CAUSES, QUEUE_NAMES, AspCounters
+from chassis.ase.counters import PROTECTED, QUEUE_CAUSES, QUEUE_NAMES, AnyCause, AspCounters
 from chassis.ase.ipsec.layout import IPV4_HEADER
 from chassis.ase.ipsec.policy import NO_ENTRY
 from chassis.ase.ipsec.sadb import Sadb
@@ -221,8 +221,8 @@ class Queues:
             self._turns.rotate(-1)
         return served
 
-    def flush(self) -> int:
-        """Forget all packets that wait; how many there were."""
+    def flush(self, cause: AnyCause) -> int:
+        """Forget all packets that wait, for this cause; how many there were."""
         count = self.waiting
         for sa in self._turns:
             for number, queue in enumerate(sa.queues):
@@ -231,6 +231,7 @@ class Queues:
                     queue.meter.depth = 0
                     queue.pieces.clear()
                     self._counters.queue(number, self._meters[number].depth)
+            self._counters.lose(sa.tunnel, PROTECTED, cause, sa.waiting)
             sa.waiting, sa.credit = 0, 0.0
         self._turns.clear()
         self._octets = self.waiting = 0
@@ -294,7 +295,7 @@ class Queues:
             lost = count - fitting
             queue.meter.dropped += lost
             self._meters[number].dropped += lost
-            self._counters.dropped(QUEUE_CAUSES[number], lost)
+            self._counters.dropped(QUEUE_CAUSES[number], lost, sa.tunnel)
             count = fitting
             if not count:
                 return

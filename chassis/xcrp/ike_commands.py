@@ -1,4 +1,5 @@
-"""The operators' commands about tunnels' SAs, carried out by ASPs: `clear`, `rekey`, `ike`, `keys`, `queues`.
+"""The operators' commands about tunnels' SAs, carried out by ASPs: `clear`, `rekey`, `ike`, `keys`, `queues`,
+`sas`.
 
 A request names a tunnel by its number; without one it is about every tunnel of the ASP.
 """
@@ -81,6 +82,11 @@ def _queues(operators: Operators, number: int, given: dict[str, Any], now: float
     return operators.ask(number, requests, "queues", now)
 
 
+def _sas(operators: Operators, number: int, given: dict[str, Any], now: float) -> list[Output]:
+    requests = _requests(operators, given["tunnel"], "sas", negotiated=False)
+    return operators.ask(number, requests, "sas", now)
+
+
 _TUNNEL = Argument(str, "")
 
 COMMANDS: Final[dict[str, Entry]] = {
@@ -89,5 +95,6 @@ COMMANDS: Final[dict[str, Entry]] = {
     "ike": (_ike, {"tunnel": _TUNNEL, "what": Argument(str, "sas")}, False),
     "keys": (_keys, {"tunnel": _TUNNEL}, False),
     "queues": (_queues, {"tunnel": _TUNNEL}, False),
+    "sas": (_sas, {"tunnel": _TUNNEL}, False),
 }
 """By name: what is done, its arguments, whether it takes others."""

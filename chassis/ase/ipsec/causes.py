@@ -9,7 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Final
+from typing import Final, TypeVar
+
+Key = TypeVar("Key")
 
 
 class Cause(StrEnum):
@@ -49,6 +51,11 @@ MESSAGE_IDS: Final[Mapping[Cause, str]] = MappingProxyType(
 
 Its message esp-auth-alg never applies: a wrong algorithm and a wrong key look alike on the wire.
 """
+
+
+def tally(counts: dict[Key, int], key: Key, count: int = 1) -> None:
+    """Count into a mapping."""
+    counts[key] = counts.get(key, 0) + count
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from chassis.ase.ipsec.ah import AhReceiver
-from chassis.ase.ipsec.causes import Cause, Drops
+from chassis.ase.ipsec.causes import Cause, Drops, tally
 from chassis.ase.ipsec.esp import EspReceiver, Item, Refuse, Span
 from chassis.ase.ipsec.gcm import GcmReceiver
 from chassis.ase.ipsec.ipcomp import inflate
@@ -106,11 +106,12 @@ def merged_ecn(inner: memoryview, outer: int) -> bytes | None:
 class Opener:
     """An inbound SA at work: keyed contexts, windows and what has been received.
 
-    `packets` and `octets` count what passed authentication; `origin` is the address and port from which the
+    `packets` and `octets` count what passed authentication, `opened` what came out, `drops` by cause all that did
+    not; `origin` is the address and port from which the
     newest UDP-encapsulated one of them came.
     """
 
-    __slots__ = ("_ah", "_esp", "_selectors", "octets", "origin", "packets", "sa")
+    __slots__ = ("_ah", "_esp", "_selectors", "drops", "octets", "opened", "origin", "packets", "sa")
 
     def __init__(self, sa: InboundSa, slots: Sequence[Window]) -> None:
         """`slots` are those of the SA's protocols, outermost first."""
@@ -126,12 +127,15 @@ class Opener:
         )
         self.packets = 0
         self.octets = 0
+        self.opened = 0
+        self.drops: dict[Cause, int] = {}
 
     def open(self, view: memoryview, items: list[Item], drops: Drops) -> list[Clear]:
         """Open the packets of this SA; (index, clear packet) of those that pass everything."""
 
         def refuse(cause: Cause, item: Item, spi: int) -> None:
             drops.add(cause, spi, _SOURCE(view, item[1] + 12)[0], item[5])
+            tally(self.drops, cause)
 
         clear, spans = view, []
         spi = self.sa.protocols[0][1]
@@ -174,6 +178,7 @@ class Opener:
                 refuse(Cause.ECN, item, spi)
             else:
                 add((item[0], merged))
+        self.opened += len(result)
         return result
 
     def _note_origin(self, view: memoryview, item: Item) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from chassis.ase.ipsec.ah import AhSender
-from chassis.ase.ipsec.causes import Cause, Drops, Notice, NoticeKind
+from chassis.ase.ipsec.causes import Cause, Drops, Notice, NoticeKind, tally
 from chassis.ase.ipsec.esp import EspSender
 from chassis.ase.ipsec.gcm import GcmSender
 from chassis.ase.ipsec.ipcomp import Deflater
@@ -51,7 +51,7 @@ class Protector:
     """
 
     __slots__ = ("_ah", "_alarm", "_bits", "_deflater", "_ended", "_esp", "_last", "_longest", "_mask",
-                 "_octets_alarm", "_outer", "_slots", "limit", "next_number", "octets", "packets",
+                 "_octets_alarm", "_outer", "_slots", "drops", "limit", "next_number", "octets", "packets",
                  "sa")  # fmt: skip
 
     def __init__(self, sa: OutboundSa, lease: Lease, slots: Sequence[Slot]) -> None:
@@ -67,6 +67,7 @@ class Protector:
         self._ended = False
         self.packets = 0
         self.octets = 0
+        self.drops: dict[Cause, int] = {}
         self.renew(lease)
 
     def change(self, sa: OutboundSa) -> None:
@@ -145,8 +146,10 @@ class Protector:
             version_length, service, total, flags = _INNER(view, start)
             if version_length >> 4 != 4 or not IPV4_HEADER <= total <= end - start:
                 drops.add(Cause.MALFORMED)
+                tally(self.drops, Cause.MALFORMED)
             elif total > longest:
                 drops.add(Cause.TOO_LONG, 0, _SOURCE(view, start + 12)[0])
+                tally(self.drops, Cause.TOO_LONG)
             else:
                 spans.append((start, start + total))
                 marks.append(service << 16 | flags & mask | bits)
@@ -155,6 +158,7 @@ class Protector:
         if granted < len(spans):
             refused = len(spans) - granted
             source = _SOURCE(view, spans[granted][0] + 12)[0]
+            tally(self.drops, self._end[1], refused)
             drops.add_many(self._end[1], refused, self.sa.protocols[0][1], source)
             del spans[granted:], marks[granted:], origins[granted:]
         nexts: list[int] | None = None

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final, TypeAlias
 
-from chassis.ase.ipsec.causes import Cause, Drops, Notice
+from chassis.ase.ipsec.causes import Cause, Drops, Notice, tally
 from chassis.ase.ipsec.open import InboundKey, Opener, OpenResult, open_packets
 from chassis.ase.ipsec.policy import NO_ENTRY, Policies
 from chassis.ase.ipsec.protect import Protected, Protector, cut
@@ -31,6 +32,15 @@ def _slot_keys(sa: OutboundSa | InboundSa) -> list[SlotKey]:
     return [SlotKey(direction, sa.context, protocol, spi, sa.destination) for protocol, spi in sa.protocols]
 
 
+@dataclass(slots=True)
+class Past:
+    """What the SAs of one tunnel and direction counted that are gone."""
+
+    packets: int = 0
+    opened: int = 0
+    drops: dict[Cause, int] = field(default_factory=dict)
+
+
 class Sadb:
     """All SAs of one ASP, their state and the policies of their tunnels."""
 
@@ -42,6 +52,8 @@ class Sadb:
         self._inbound: dict[SaName, Opener] = {}
         self._lookup: dict[int, dict[InboundKey, Opener]] = {}
         self._owners: dict[SlotKey, SaName] = {}
+        self.past: dict[int, tuple[Past, Past]] = {}
+        """Of SAs that were taken away, by tunnel: outbound, inbound."""
 
     def install_outbound(self, sa: OutboundSa, lease: Lease | None = None, switch: bool = True) -> Protector:
         """Put an outbound SA to work; with `switch` it sends for its policy line from now on.
@@ -148,6 +160,7 @@ class Sadb:
         if self._sending.get((tunnel, protector.sa.entry)) is protector:
             del self._sending[tunnel, protector.sa.entry]
         self._release(protector.sa)
+        _bury(self._past(tunnel)[0], protector)
         return True
 
     def remove_inbound(self, tunnel: int, serial: int) -> bool:
@@ -159,7 +172,13 @@ class Sadb:
         protocol, spi = sa.protocols[0]
         del self._lookup[sa.context][sa.destination, protocol, spi]
         self._release(sa)
+        past = self._past(tunnel)[1]
+        past.opened += opener.opened
+        _bury(past, opener)
         return True
+
+    def _past(self, tunnel: int) -> tuple[Past, Past]:
+        return self.past.setdefault(tunnel, (Past(), Past()))
 
     @property
     def outbound(self) -> Mapping[SaName, Protector]:
@@ -241,3 +260,9 @@ class Sadb:
     ) -> OpenResult:
         """Open a batch of protected packets that came in for local addresses of a context."""
         return open_packets(self._lookup.get(context, _NOTHING), body, lengths)
+
+
+def _bury(past: Past, work: Protector | Opener) -> None:
+    past.packets += work.packets
+    for cause, count in work.drops.items():
+        tally(past.drops, cause, count)

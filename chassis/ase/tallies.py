@@ -1,0 +1,117 @@
+"""What became of the packets of each SA and tunnel, as an operator asks for it.
+
+Of an SA that protects: `packets` and `octets` as they left (outer packets), `drops` by cause. Of one that opens:
+`packets` and `octets` that were authentic, `opened` what came out, `drops` by cause, before and after that: what
+came for the SA is `opened` and all `drops`.
+
+Of a tunnel, with the SAs that it has, those `gone` that it had, and `before`, what earlier processes of the ASP
+counted:
+
+    protected packets = before + packets of SAs + those of SAs gone
+    opened packets    = before + opened by SAs + those by SAs gone
+    drops             = those at SAs, of each direction, and those at the tunnel: no line, no SA, down, queue full,
+                        too long, no way on
+
+Packets that were given to a tunnel are those protected, those that wait and the drops on the way out, less the
+`fragments` that were made of them. A tunnel's counters outlive the process, all else begins with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from chassis.ase.counters import OPENED, PROTECTED, AspCounters
+from chassis.ase.ipsec.causes import tally
+from chassis.ase.ipsec.open import Opener
+from chassis.ase.ipsec.protect import Protector
+from chassis.ase.ipsec.sadb import Past, Sadb
+from chassis.ase.tunnels import TunnelState, TunnelTable
+from chassis.bus.records import Tunnel
+from chassis.bus.replication import Change
+from chassis.net.address import format_address
+from chassis.net.ipv4 import AH
+
+_NOTHING = Past()
+
+
+class Tallies:
+    """Reads what the data path and the database count; counts nothing itself."""
+
+    def __init__(self, sadb: Sadb, tunnels: TunnelTable, counters: AspCounters) -> None:
+        self._sadb = sadb
+        self._tunnels = tunnels
+        self._counters = counters
+
+    def applied(self, change: Change) -> None:
+        """Records changed: what was counted of tunnels that are no more here goes with them."""
+        for record in (*change.put, *change.deleted):
+            if isinstance(record, Tunnel) and record.number not in self._tunnels.states:
+                self._counters.forget(record.number)
+                self._sadb.past.pop(record.number, None)
+
+    def report(self, tunnel: int | None = None) -> dict[str, Any]:
+        """Of all tunnels, or of one; with the drops of the whole ASP."""
+        states = self._tunnels.states
+        chosen = sorted(states) if tunnel is None else [tunnel] if tunnel in states else []
+        return {"tunnels": [self._tunnel(states[number]) for number in chosen], "drops": self._counters.drops()}
+
+    def _tunnel(self, state: TunnelState) -> dict[str, Any]:
+        number = state.record.number
+        counters = self._counters
+        past_out, past_in = self._sadb.past.get(number, (_NOTHING, _NOTHING))
+        sas: list[dict[str, Any]] = []
+        drops_out = dict(counters.lost(number, PROTECTED))
+        drops_in = dict(counters.lost(number, OPENED))
+        _add(drops_in, past_in.drops)
+        outbound, inbound = self._sadb.outbound, self._sadb.inbound
+        for pair in state.pairs:
+            name = (number, pair.outbound.serial)
+            protector, opener = outbound.get(name), inbound.get(name)
+            if protector is not None:
+                sas.append(_sa(pair.outbound.entry, "out", protector))
+            if opener is not None:
+                sas.append(_sa(pair.outbound.entry, "in", opener) | {"opened": opener.opened})
+                _add(drops_in, opener.drops)
+        return {
+            "tunnel": number,
+            "name": state.record.name,
+            "protected": _both(*counters.of_tunnel(number, PROTECTED)),
+            "opened": _both(*counters.of_tunnel(number, OPENED)),
+            "before": {
+                "protected": counters.before(number, PROTECTED),
+                "opened": counters.before(number, OPENED),
+            },
+            "gone": {"protected": past_out.packets, "opened": past_in.opened},
+            "fragments": counters.cuts(number),
+            "drops": {"out": drops_out, "in": drops_in},
+            "sas": sas,
+        }
+
+
+def _sa(line: int, direction: str, work: Protector | Opener) -> dict[str, Any]:
+    sa = work.sa
+    protocols = sa.protocols
+    return {
+        "line": line,
+        "serial": sa.serial,
+        "direction": direction,
+        "protocol": "+".join("ah" if protocol == AH else "esp" for protocol, _ in protocols),
+        "spi": protocols[0][1],
+        "peer": format_address(sa.destination if direction == "out" else sa.source),
+        **_both(work.packets, work.octets),
+        "drops": _plain(work.drops),
+    }
+
+
+def _both(packets: int, octets: int) -> dict[str, int]:
+    return {"packets": packets, "octets": octets}
+
+
+def _plain(drops: Mapping[Any, int]) -> dict[str, int]:
+    return {str(cause): count for cause, count in drops.items()}
+
+
+def _add(drops: dict[str, int], more: Mapping[Any, int]) -> None:
+    for cause, count in more.items():
+        tally(drops, str(cause), count)
