@@ -1,7 +1,8 @@
-"""UDP of the ASP itself: datagrams of IKE off the wire and onto it, put together again where they came in pieces.
+"""Datagrams of IKE off the wire and onto it, and protected packets that came in pieces.
 
-They take no part in any tunnel, of whichever mode: IKE makes the tunnels, so its datagrams go by the ASP's own
-routes, straight to the egress port.
+Datagrams of IKE take no part in any tunnel, of whichever mode: IKE makes the tunnels, so they go by the ASP's own
+routes, straight to the egress port. A packet in pieces, whose or which it is nobody knows from a piece, is put
+together first, within bounds of time and room.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ Drop = Callable[[str, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Sealed:
-    """A whole packet of UDP-encapsulated ESP that had come in pieces."""
+    """A whole protected packet that had come in pieces."""
 
     packet: bytes
 
@@ -46,7 +47,7 @@ class Datagrams:
         self._identification = int.from_bytes(random(2), "big")
 
     def arrived(self, context: int, view: Buffer, now: float) -> IkePacket | Sealed | None:
-        """A packet that is UDP, perhaps in part; None where there is nothing more to do with it."""
+        """A packet that is UDP, or a piece of a protected one; None where there is nothing more to do with it."""
         try:
             packet = Ipv4.parse(view)
         except DecodeError:
@@ -87,7 +88,7 @@ class Datagrams:
         ).emit()
 
     def on_timer(self, now: float) -> None:
-        """Give up fragments that waited too long."""
+        """Give up pieces that waited too long."""
         self._fragments.on_timer(now)
         self._settle()
 
@@ -95,6 +96,8 @@ class Datagrams:
         return self._fragments.wake()
 
     def _found(self, context: int, packet: Ipv4, pieces: int) -> IkePacket | Sealed | Cause | AspCause | None:
+        if packet.protocol != UDP:
+            return Sealed(packet.emit()) if pieces > 1 else Cause.MALFORMED
         try:
             udp = Udp.parse(packet.payload)
         except DecodeError:

@@ -7,7 +7,7 @@ up here and go straight to the card of the egress port. Outputs leave in the ord
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Protocol
 
@@ -237,8 +237,8 @@ class Paths:
                 self._send(out, record.home, clear)
         if result.fleeting:
             out += host.came_in(result.fleeting, now)
-        for packet in result.aside:
-            out += self._aside(batch, packet, now, depth)
+        if result.aside:
+            out += self._aside(batch, result.aside, now, depth)
         return out
 
     def send_datagram(self, message: IkePacket, now: float) -> list[Output]:
@@ -277,19 +277,24 @@ class Paths:
         out = self._refused(batch.tunnel, result.drops, now)
         return out + self._host.wanting(batch.tunnel, result.missing, now) if result.missing else out
 
-    def _aside(self, batch: Batch, packet: memoryview, now: float, depth: int) -> list[Output]:
-        """A packet that is no IPsec by its header: IKE, or a piece of UDP."""
-        found = self.datagrams.arrived(batch.context, packet, now)
-        if isinstance(found, IkePacket):
-            return [ToIke(found)]
-        if found is None:
-            return []
-        body = bytearray(HEADROOM) + found.packet
-        if len(body) > LONGEST_BATCHED:
-            self._host.drop(IpsecCause.MALFORMED)
-            return []
-        whole = replace(batch, body=body, lengths=array("H", [len(body)]), marks=())
-        return self._open(whole, now, depth)
+    def _aside(self, batch: Batch, packets: Iterable[memoryview], now: float, depth: int) -> list[Output]:
+        """IKE's packets, and pieces: what becomes whole is opened together."""
+        out: list[Output] = []
+        body, lengths = bytearray(), array("H")
+        for packet in packets:
+            found = self.datagrams.arrived(batch.context, packet, now)
+            if isinstance(found, IkePacket):
+                out.append(ToIke(found))
+            elif found is not None:
+                length = HEADROOM + len(found.packet)
+                if length > LONGEST_BATCHED:
+                    self._host.drop(IpsecCause.MALFORMED)
+                    continue
+                body += bytearray(HEADROOM) + found.packet
+                lengths.append(length)
+        if not lengths:
+            return out
+        return out + self._open(replace(batch, body=body, lengths=lengths, marks=()), now, depth)
 
     def _path(self, state: TunnelState) -> Path:
         """Decide how the packets of a tunnel go on, for this generation of decisions."""

@@ -123,9 +123,12 @@ def _unusual(body: Writable, at: int, length: int, first: int) -> Cause | None:
 def _own(decision: Decision, body: Writable, at: int, length: int, first: int, second: int) -> Decision:
     """Whether a packet to an address that an ASP owns is the ASP's or the local stack's."""
     protocol = second >> 16 & 0xFF
-    if protocol in _IPSEC_PROTOCOLS or second >> 32 & 0x3FFF:
+    if protocol in _IPSEC_PROTOCOLS:
         return decision.to_open
     if protocol == UDP:
+        if second >> 32 & 0x3FFF:
+            # Only the first fragment has the ports.
+            return decision.to_open
         port_at = HEADROOM + (first >> 24 & 15) * 4 + 2
         if port_at + 2 <= length and _PORT.unpack_from(body, at + port_at)[0] in IPSEC_PORTS:
             return decision.to_open

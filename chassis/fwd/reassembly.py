@@ -16,6 +16,9 @@ MOST_PACKETS = 64
 MOST_FRAGMENTS = 256
 """Most fragments of one packet: a largest packet over the smallest MTU that occurs needs fewer."""
 
+_ECN = 3
+_CE = 3
+
 Key = tuple[int, int, int, int, int]
 
 
@@ -25,6 +28,7 @@ class _Partial:
     first: Ipv4 | None = None
     end: int = -1
     held: int = 0
+    marks: int = 0
     spoilt: bool = False
     pieces: dict[int, bytes] = field(default_factory=dict)
 
@@ -42,7 +46,8 @@ class Reassembler:
         """The whole packet and the number of its fragments, when this one completes it; else None.
 
         Fragments that contradict each other (an overlap, two ends) spoil their packet: it is given up
-        as soon as it would be complete or its time is over.
+        as soon as it would be complete or its time is over. Congestion that one of them met is told of the whole;
+        a packet that says it is not for such marks, and has one, is spoilt too (RFC 3168 5.3).
         """
         self.on_timer(now)
         key = (context, fragment.source, fragment.destination, fragment.protocol, fragment.identification)
@@ -66,6 +71,10 @@ class Reassembler:
                 break
             payload += partial.pieces[offset]
         whole = HEADER_LENGTH + len(partial.first.options) + len(payload)
+        first, marks = partial.first, partial.marks
+        if marks & 1 << _CE:
+            partial.spoilt |= marks & 1 != 0
+            first = replace(first, tos=first.tos | _CE)
         if partial.spoilt or len(payload) > partial.end or whole > MAXIMUM_LENGTH:
             self._give_up(key)
             return None
@@ -73,7 +82,7 @@ class Reassembler:
             return None
         del self._partial[key]
         self.waiting -= partial.held
-        return replace(partial.first, payload=bytes(payload), more_fragments=False), partial.held
+        return replace(first, payload=bytes(payload), more_fragments=False), partial.held
 
     def on_timer(self, now: float) -> None:
         """Give up what waited too long. Packets wait in the order in which they began."""
@@ -91,6 +100,7 @@ class Reassembler:
 
     def _hold(self, partial: _Partial, fragment: Ipv4) -> None:
         partial.held += 1
+        partial.marks |= 1 << (fragment.tos & _ECN)
         self.waiting += 1
         known = partial.pieces.get(fragment.offset)
         if known is not None and known != fragment.payload:

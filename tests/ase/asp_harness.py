@@ -159,6 +159,14 @@ class Controller:
             assert self.asp.wake() <= self.now
             self.take(self.asp.on_timer(self.now))
 
+    def pass_time(self, seconds: float) -> None:
+        """Timers at their times."""
+        end = self.now + seconds
+        while self.asp.wake() <= end:
+            self.now = max(self.now, self.asp.wake())
+            self.take(self.asp.on_timer(self.now))
+        self.now = end
+
     def put(self, *records: Record, delete: Sequence[Key] = ()) -> list[FromCard]:
         """Change records; what the ASP says to that."""
         for record in records:

@@ -50,14 +50,6 @@ class Side(Controller):
         self.check_counts()
         return sent
 
-    def pass_time(self, seconds: float) -> None:
-        """Timers at their times."""
-        end = self.now + seconds
-        while self.asp.wake() <= end:
-            self.now = max(self.now, self.asp.wake())
-            self.take(self.asp.on_timer(self.now))
-        self.now = end
-
     def told(self, kind: type[Message]) -> list[Message]:
         """What IKE was told of a kind since this was last asked."""
         found: list[Message] = [message for message in self.to_ike if isinstance(message, kind)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -79,3 +80,18 @@ def test_room_is_bounded() -> None:
     for number in range(MOST_FRAGMENTS + 1):
         box.add(1, replace(first, offset=number * 48), 0.0)
     assert (box.waiting, box.lost) == (0, MOST_FRAGMENTS + 1)
+
+
+@pytest.mark.parametrize(
+    ("marks", "whole"),
+    [((0, 0, 0), 0), ((2, 2, 2), 2), ((2, 3, 2), 3), ((2, 2, 3), 3), ((1, 1, 3), 3), ((0, 3, 0), None)],
+)
+def test_congestion_that_one_fragment_met_is_told_of_the_whole(marks: tuple[int, ...], whole: int | None) -> None:
+    box = Reassembler()
+    got = None
+    for piece, mark in zip(pieces(mtu=124), marks, strict=True):
+        got = box.add(1, replace(piece, tos=0xB8 | mark), 0.0)
+    if whole is None:
+        assert (got, box.lost) == (None, 3)
+    else:
+        assert got == (replace(PACKET, tos=0xB8 | whole), 3)

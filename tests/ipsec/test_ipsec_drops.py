@@ -207,9 +207,18 @@ def test_lengths_beyond_the_body_are_malformed() -> None:
 
 
 @pytest.mark.parametrize("flags", [b"\x20\x00", b"\x00\x10", b"\x20\x10"])
-def test_fragments(flags: bytes) -> None:
-    (packet,) = protected(sender(esp()), [inner()])
-    refused(receiver(esp()), [packet[:6] + flags + packet[8:]], Cause.FRAGMENT)
+@pytest.mark.parametrize("protocols", [(esp(), None), (None, ah())])
+def test_fragments_are_put_aside(flags: bytes, protocols: tuple[Any, Any]) -> None:
+    (packet,) = protected(sender(*protocols), [inner()])
+    piece = packet[:6] + flags + packet[8:]
+    short = piece[:2] + b"\x00\x1b" + piece[4:27]
+    result = receiver(*protocols).open_batch(*batch([piece, short]))
+    assert [bytes(view) for view in result.aside] == [piece, short]
+    assert (result.groups, result.drops.counts) == ((), {})
+
+
+def test_fragments_of_others_are_not_ipsec() -> None:
+    refused(receiver(esp()), [inner(flags=0x2000, protocol=6)], Cause.NOT_IPSEC)
 
 
 def test_not_ipsec() -> None:

@@ -26,6 +26,8 @@ PROTOCOL_ESP: Final = 50
 PROTOCOL_AH: Final = 51
 PROTOCOL_NONE: Final = 59
 PROTOCOL_IPCOMP: Final = 108
+IPSEC_PROTOCOLS: Final = frozenset((PROTOCOL_UDP, PROTOCOL_ESP, PROTOCOL_AH))
+"""What protected packets, and the messages that negotiate them, come as."""
 
 DONT_FRAGMENT: Final = 0x4000
 FRAGMENT_MASK: Final = 0x3FFF

@@ -23,6 +23,7 @@ from chassis.ase.ipsec.layout import (
     HEADROOM,
     HEADROOM_FILL,
     IKE_PORT,
+    IPSEC_PROTOCOLS,
     IPV4_HEADER,
     NAT_PORT,
     PROTOCOL_AH,
@@ -67,8 +68,8 @@ class OpenedGroup:
 class OpenResult:
     """What came out of a batch: groups in the order of their first packet, and what was dropped.
 
-    `fleeting` are the negotiated SAs by which authentic packets came. `aside` are IPv4 packets that may be for
-    IKE: UDP to one of its ports, and fragments of UDP, whose ports are not all known.
+    `fleeting` are the negotiated SAs by which authentic packets came. `aside` are IPv4 packets that are still to
+    be looked at: UDP to one of IKE's ports, and fragments, for a packet is opened whole (RFC 4303 3.4.1).
     """
 
     groups: tuple[OpenedGroup, ...]
@@ -272,7 +273,8 @@ def _by_sa(
     drops: Drops,
     aside: list[memoryview],
 ) -> dict[Opener, list[Item]]:
-    """The packets of a batch by the SA that is to open them; what may be IKE's is put aside, the rest dropped."""
+    """The packets of a batch by the SA that is to open them; fragments and what may be IKE's are put aside, the
+    rest dropped."""
     pending: dict[Opener, list[Item]] = {}
     add: Callable[[Item], None] | None = None
     last: InboundKey | None = None
@@ -282,7 +284,7 @@ def _by_sa(
         start = offset + HEADROOM
         offset += length
         if length < _SHORTEST or offset > size:
-            short = _short_datagram(view, start, min(offset, size))
+            short = _short(view, start, min(offset, size))
             if short is None:
                 drops.add(Cause.MALFORMED)
             else:
@@ -298,17 +300,17 @@ def _by_sa(
                 continue
             one, two, three = _THREE(view, at)
         if end > offset or end < at + 12:
-            short = _short_datagram(view, start, offset)
+            short = _short(view, start, offset)
             if short is None:
                 drops.add(Cause.MALFORMED, 0, source)
             else:
                 aside.append(short)
             continue
         if flags & FRAGMENT_MASK:
-            if protocol == PROTOCOL_UDP:
+            if protocol in IPSEC_PROTOCOLS:
                 aside.append(view[start:end])
             else:
-                drops.add(Cause.FRAGMENT, 0, source)
+                drops.add(Cause.NOT_IPSEC, 0, source)
             continue
         if protocol == PROTOCOL_ESP:
             spi, number = one, two
@@ -347,9 +349,12 @@ def _by_sa(
     return pending
 
 
-def _short_datagram(view: memoryview, start: int, stop: int) -> memoryview | None:
-    """A UDP datagram, or a fragment of one, too short to be ESP: a NAT keepalive has one octet (RFC 3948 2.3)."""
-    if stop - start < IPV4_HEADER or view[start] >> 4 != 4 or view[start + 9] != PROTOCOL_UDP:
+def _short(view: memoryview, start: int, stop: int) -> memoryview | None:
+    """A packet too short to be ESP that may be worth a look: a UDP datagram (a NAT keepalive has one octet,
+    RFC 3948 2.3), or the last piece of a packet."""
+    if stop - start < IPV4_HEADER or view[start] >> 4 != 4 or view[start + 9] not in IPSEC_PROTOCOLS:
+        return None
+    if view[start + 9] != PROTOCOL_UDP and not (view[start + 6] << 8 | view[start + 7]) & FRAGMENT_MASK:
         return None
     end = start + (view[start + 2] << 8 | view[start + 3])
     return view[start:end] if start + IPV4_HEADER < end <= stop else None
