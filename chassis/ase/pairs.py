@@ -114,6 +114,7 @@ def negotiated_pair(record: Tunnel, install: SaInstall) -> Pair:
         fleeting=True,
         udp=UdpPorts(encapsulation.local_port, encapsulation.remote_port) if encapsulation else None,
         limits=limits,
+        selectors=rules,
     )
     inbound = InboundSa(
         tunnel=record.number,

@@ -193,6 +193,64 @@ def test_inbound_packets_match_what_was_negotiated() -> None:
     assert right.drops() == {"selector mismatch": 1}
 
 
+def to(*last: int) -> tuple[AclRule, ...]:
+    """Rules for packets to 60.0.0.x."""
+    return tuple(
+        AclRule(10 * number, destination=ip(f"60.0.0.{host}"), destination_length=32)
+        for number, host in enumerate(last, 1)
+    )
+
+
+def test_outbound_packets_match_what_was_negotiated() -> None:
+    left, right = sides()
+    left.ike(install(CIRCUIT, 1, rules=to(1)))
+    right.ike(install(CIRCUIT, 1, there=True))
+    good, bad = udp_packet(destination="60.0.0.1"), udp_packet(destination="60.0.0.2")
+    assert through(left, right, packets=[good, bad, bad]) == [good]
+    assert left.drops() == {"no outbound sa": 2}
+    left.check_counts()
+
+
+def test_a_peer_that_wants_a_pair_for_each_network_gets_each_networks_packets_by_its_pair() -> None:
+    left, right = sides()
+    for serial in (1, 2):
+        left.ike(install(CIRCUIT, serial, rules=to(serial)))
+        right.ike(install(CIRCUIT, serial, there=True))
+    clear = [udp_packet(destination=f"60.0.0.{host}", number=host) for host in (1, 2, 1, 3)]
+    assert through(left, right, packets=clear) == [clear[1], clear[0], clear[2]]
+    assert left.drops() == {"no outbound sa": 1}
+    carried = {serial: left.asp.sadb.outbound[CIRCUIT, serial].packets for serial in (1, 2)}
+    assert carried == {1: 2, 2: 1}
+    # A successor for the same network takes its packets over, and what is gone leaves the rest as it was.
+    left.ike(install(CIRCUIT, 3, rules=to(1), replaces=1))
+    right.ike(install(CIRCUIT, 3, there=True))
+    left.ike(SaDelete(CIRCUIT, 1, "replaced"))
+    assert through(left, right, packets=clear) == [clear[0], clear[2], clear[1]]
+    left.ike(SaDelete(CIRCUIT, 3, "asked for"))
+    assert through(left, right, packets=clear) == [clear[1]]
+    left.ike(SaDelete(CIRCUIT, 2, "asked for"))
+    assert left.protect(CIRCUIT, clear) == []
+    assert left.told(NoSa) == [NoSa(CIRCUIT, 10)]
+
+
+def test_a_wider_list_waits_for_a_pair_that_was_agreed_for_it() -> None:
+    left, right = sides()
+    left.put(Acl(INNER, "one", to(1)))
+    record = left.tunnel(CIRCUIT)
+    left.put(replace(record, entries=(replace(record.entries[0], acl="one"),)))
+    left.ike(install(CIRCUIT, 1, rules=to(1)))
+    right.ike(install(CIRCUIT, 1, there=True))
+    clear = [udp_packet(destination=f"60.0.0.{host}") for host in (1, 2)]
+    assert through(left, right, packets=clear) == [clear[0]]
+    assert left.drops() == {"no policy": 1}
+    left.put(Acl(INNER, "one", to(1, 2)))
+    assert through(left, right, packets=clear) == [clear[0]]
+    assert left.drops() == {"no policy": 1, "no outbound sa": 1}
+    left.ike(install(CIRCUIT, 2, rules=to(1, 2), replaces=1))
+    right.ike(install(CIRCUIT, 2, there=True))
+    assert through(left, right, packets=clear) == clear
+
+
 def test_limits_of_traffic() -> None:
     left, right = sides()
     join(left, right, CIRCUIT, kbytes=4, soft_kbytes=2)

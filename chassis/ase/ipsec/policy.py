@@ -35,23 +35,27 @@ class Policies:
     the lines that it was made by, and the flows of other tunnels stay remembered.
     """
 
-    __slots__ = ("_classifiers",)
+    __slots__ = ("_classifiers", "_rules")
 
     def __init__(self) -> None:
         self._classifiers: dict[int, Classifier] = {}
+        self._rules: dict[int, dict[int, tuple[Rule, ...]]] = {}
 
     def put(self, tunnel: int, entries: Iterable[PolicyEntry]) -> None:
         """Give a tunnel its lines, in any order, in place of those that it had."""
-        rules = [
-            (rule, entry.number)
-            for entry in sorted(entries, key=lambda entry: entry.number)
-            for rule in entry.rules or (Rule(),)
-        ]
+        lines = sorted(entries, key=lambda entry: entry.number)
+        rules = [(rule, entry.number) for entry in lines for rule in entry.rules or (Rule(),)]
         self._classifiers[tunnel] = Classifier(rules, NO_ENTRY)
+        self._rules[tunnel] = {entry.number: entry.rules for entry in lines}
 
     def remove(self, tunnel: int) -> None:
         """Forget a tunnel; without lines everything routed into it is dropped."""
         self._classifiers.pop(tunnel, None)
+        self._rules.pop(tunnel, None)
+
+    def rules(self, tunnel: int, entry: int) -> tuple[Rule, ...] | None:
+        """The rules of a line that there is."""
+        return self._rules.get(tunnel, {}).get(entry)
 
     def classifier(self, tunnel: int) -> Classifier | None:
         """The lines of a tunnel, ready to match; None when it has none."""

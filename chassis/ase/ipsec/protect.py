@@ -21,11 +21,13 @@ from chassis.ase.ipsec.ipcomp import Deflater
 from chassis.ase.ipsec.layout import HEADROOM, IPV4_HEADER, LONGEST_IPV4, UDP_HEADER
 from chassis.ase.ipsec.outer import OuterSender
 from chassis.ase.ipsec.sa import Lease, OutboundSa
+from chassis.ase.ipsec.selectors import Classifier, Rule
 from chassis.ase.ipsec.state import Slot
 
 _INNER: Final = struct.Struct("!BBHxxH").unpack_from
 _SOURCE: Final = struct.Struct("!I").unpack_from
 _SHORTEST: Final = HEADROOM + IPV4_HEADER
+_ALLOWED: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +52,9 @@ class Protector:
     AH and ESP of one SA use the same number for a packet, each in a slot of its own.
     """
 
-    __slots__ = ("_ah", "_alarm", "_bits", "_deflater", "_ended", "_esp", "_last", "_longest", "_mask",
-                 "_octets_alarm", "_outer", "_slots", "drops", "limit", "next_number", "octets", "packets",
-                 "sa")  # fmt: skip
+    __slots__ = ("_ah", "_alarm", "_bits", "_covers", "_deflater", "_ended", "_esp", "_last", "_line", "_longest",
+                 "_mask", "_octets_alarm", "_outer", "_selectors", "_slots", "drops", "limit", "next_number",
+                 "octets", "packets", "sa")  # fmt: skip
 
     def __init__(self, sa: OutboundSa, lease: Lease, slots: Sequence[Slot]) -> None:
         """`slots` are those of the SA's protocols, outermost first; a fleeting one has none."""
@@ -68,6 +70,9 @@ class Protector:
         self.packets = 0
         self.octets = 0
         self.drops: dict[Cause, int] = {}
+        self._selectors = Classifier([(rule, _ALLOWED) for rule in sa.selectors], 1 - _ALLOWED)
+        self._line: tuple[Rule, ...] | None = ()
+        self._covers = not sa.selectors
         self.renew(lease)
 
     def change(self, sa: OutboundSa) -> None:
@@ -100,6 +105,24 @@ class Protector:
         # A lease is asked to be extended at its half; a negotiated SA gets a successor at seven eighths.
         self._alarm = lease.limit - (lease.limit - lease.first) // (8 if self.sa.fleeting else 2)
         self._ended = False
+
+    def covers(self, rules: tuple[Rule, ...] | None) -> bool:
+        """Whether all that a policy line with these rules sends may go by this SA."""
+        if rules is not self._line:
+            self._line = rules
+            self._covers = not self.sa.selectors or rules == self.sa.selectors
+        return self._covers
+
+    def chosen(
+        self, view: memoryview, packets: Sequence[tuple[int, int, int]]
+    ) -> tuple[list[tuple[int, int, int]], list[tuple[int, int, int]]]:
+        """Packets, as (index, start, end), that may go by this SA, and the others."""
+        mine: list[tuple[int, int, int]] = []
+        others: list[tuple[int, int, int]] = []
+        value = self._selectors.value
+        for packet in packets:
+            (mine if value(view, packet[1], packet[2]) == _ALLOWED else others).append(packet)
+        return mine, others
 
     def take(self, count: int) -> tuple[int, int, tuple[Notice, ...]]:
         """Take up to `count` numbers: (first, how many, notices). They count as used from now on."""

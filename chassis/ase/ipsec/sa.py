@@ -176,7 +176,9 @@ class OutboundSa:
     `tunnel` and `serial` name it; `entry` is the policy line that it serves; `context` holds
     `source`, the local outer address. Addresses are numbers. The number and length limits of its
     packets come from the tunnel, not from here. `esn`: its numbers have 64 bits. A `fleeting` SA ends
-    with the process: its numbers are kept nowhere else.
+    with the process: its numbers are kept nowhere else. `selectors` are the rules that were agreed
+    with the peer, perhaps fewer packets than its policy line would send (RFC 7296 2.9); an empty
+    tuple allows everything.
     """
 
     tunnel: int
@@ -194,6 +196,7 @@ class OutboundSa:
     fleeting: bool = False
     udp: UdpPorts | None = None
     limits: Limits = Limits()
+    selectors: tuple[Rule, ...] = ()
 
     def __post_init__(self) -> None:
         _check_protocols(self.esp, self.ah, self.cpi)

@@ -49,6 +49,8 @@ class Sadb:
         self.policies = Policies()
         self._outbound: dict[SaName, Protector] = {}
         self._sending: dict[tuple[int, int], Protector] = {}
+        self._besides: dict[tuple[int, int], list[Protector]] = {}
+        """SAs that sent for a line before its present one, and were agreed for packets that it has no say in."""
         self._inbound: dict[SaName, Opener] = {}
         self._lookup: dict[int, dict[InboundKey, Opener]] = {}
         self._owners: dict[SlotKey, SaName] = {}
@@ -74,8 +76,19 @@ class Sadb:
         else:
             protector.renew(lease)
         if switch:
-            self._sending[sa.tunnel, sa.entry] = protector
+            self._send_by(protector)
         return protector
+
+    def _send_by(self, protector: Protector) -> None:
+        sa = protector.sa
+        line = (sa.tunnel, sa.entry)
+        before = [*self._besides.pop(line, ())]
+        if line in self._sending:
+            before.insert(0, self._sending[line])
+        self._sending[line] = protector
+        besides = [other for other in before if other.sa.selectors != sa.selectors]
+        if besides:
+            self._besides[line] = besides
 
     def install_inbound(self, sa: InboundSa, edge: int = 0) -> Opener:
         """Put an inbound SA to work. Raises SaError or StateError.
@@ -136,7 +149,7 @@ class Sadb:
         protector = self._outbound.get((tunnel, serial))
         if protector is None:
             raise SaError(f"tunnel {tunnel} has no outbound SA {serial}")
-        self._sending[tunnel, protector.sa.entry] = protector
+        self._send_by(protector)
 
     def change(self, sa: OutboundSa) -> None:
         """Send to another place, or with another rule for DF, with the keys and numbers of a negotiated SA."""
@@ -157,8 +170,14 @@ class Sadb:
         protector = self._outbound.pop((tunnel, serial), None)
         if protector is None:
             return False
-        if self._sending.get((tunnel, protector.sa.entry)) is protector:
-            del self._sending[tunnel, protector.sa.entry]
+        line = (tunnel, protector.sa.entry)
+        besides = [other for other in self._besides.pop(line, ()) if other is not protector]
+        if self._sending.get(line) is protector:
+            del self._sending[line]
+            if besides:
+                self._sending[line] = besides.pop(0)
+        if besides:
+            self._besides[line] = besides
         self._release(protector.sa)
         _bury(self._past(tunnel)[0], protector)
         return True
@@ -207,7 +226,7 @@ class Sadb:
     ) -> Protected:
         """Protect a batch of clear packets by the policy of their tunnel.
 
-        A packet without a matching line, or whose line has no SA, is dropped. Where several SAs
+        A packet without a matching line, or whose line has no SA for it, is dropped. Where several SAs
         share a batch the packets of each stay in order. `random(n)` gives n unpredictable octets.
         """
         drops = Drops()
@@ -220,8 +239,14 @@ class Sadb:
             if protector is None:
                 drops.add_many(Cause.NO_OUTBOUND_SA, len(chosen))
                 missing.append(entry)
-            else:
+            elif protector.covers(self.policies.rules(tunnel, entry)):
                 parts.append(protector.protect(view, chosen, random, drops))
+            else:
+                for each in (protector, *self._besides.get((tunnel, entry), ())):
+                    mine, chosen = each.chosen(view, chosen)
+                    if mine:
+                        parts.append(each.protect(view, mine, random, drops))
+                drops.add_many(Cause.NO_OUTBOUND_SA, len(chosen))
         if len(parts) == 1:
             out, out_lengths, origins, notices = parts[0]
             return Protected(out, out_lengths, origins, drops, notices, tuple(missing))
