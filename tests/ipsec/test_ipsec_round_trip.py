@@ -138,13 +138,18 @@ ECN = {
 }  # fmt: skip
 
 
+PROTECTIONS = {"esp": (esp(), None), "gcm": (esp("aes-256-gcm"), None), "ah": (None, ah()), "both": (esp(), ah())}
+
+
+@pytest.mark.parametrize("protection", PROTECTIONS)
 @pytest.mark.parametrize(("inside", "outside"), ECN)
-def test_congestion_marks_are_merged(inside: int, outside: int) -> None:
+def test_congestion_marks_are_merged(inside: int, outside: int, protection: str) -> None:
+    protocols = PROTECTIONS[protection]
     packet = inner(60, service=0xB8 | inside)
-    (wire,) = protected(sender(esp()), [packet])
+    (wire,) = protected(sender(*protocols), [packet])
     assert wire[1] == 0xB8 | inside
     marked = wire[:1] + bytes([0x50 | outside]) + wire[2:]
-    result = receiver(esp()).open_batch(*batch([marked]))
+    result = receiver(*protocols).open_batch(*batch([marked]))
     merged = ECN[inside, outside]
     if merged is None:
         assert result.groups == ()
