@@ -7,15 +7,14 @@ up here and go straight to the card of the egress port. Outputs leave in the ord
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import Protocol
 
 from chassis.ase.counters import OPENED, PROTECTED, AnyCause, AspCause, AspCounters
 from chassis.ase.datagrams import Datagrams
+from chassis.ase.host import Host
 from chassis.ase.ipsec.causes import Cause as IpsecCause
-from chassis.ase.ipsec.causes import Drops, Notice
-from chassis.ase.ipsec.open import Opener
+from chassis.ase.ipsec.causes import Drops
 from chassis.ase.ipsec.sadb import Sadb
 from chassis.ase.link import IkePacket
 from chassis.ase.queues import Queues
@@ -43,33 +42,6 @@ Tap = Callable[[str, Batch], None]
 
 NESTING = 8
 """How often one packet may be protected and opened at one ASP before it is dropped: tunnels in tunnels end."""
-
-
-class Host(Protocol):
-    """What the paths need of their card."""
-
-    card: str
-
-    @property
-    def up(self) -> Mapping[str, bool]: ...
-
-    def sending(self, batch: Batch) -> Batch: ...
-
-    def drop(self, cause: str, packets: int = 1) -> None: ...
-
-    def stamp(self, batch: Batch, step: str, now: float) -> None: ...
-
-    def dropped(self, drops: Drops, now: float) -> list[Output]:
-        """Count and log what the packet engine dropped."""
-
-    def noticed(self, notices: tuple[Notice, ...], now: float) -> list[Output]:
-        """Pass on what an SA has to say."""
-
-    def wanting(self, tunnel: int, entries: tuple[int, ...], now: float) -> list[Output]:
-        """Packets matched policy lines that have no SA."""
-
-    def came_in(self, openers: tuple[Opener, ...], now: float) -> list[Output]:
-        """Authentic packets came by negotiated SAs."""
 
 
 class Paths:
