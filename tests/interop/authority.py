@@ -47,7 +47,7 @@ class Authority:
         )
         self.certificate = made.public_bytes(serialization.Encoding.PEM).decode()
 
-    def _builder(self, subject: x509.Name, public: rsa.RSAPublicKey) -> x509.CertificateBuilder:
+    def _builder(self, subject: x509.Name, public: rsa.RSAPublicKey, days: int = 30) -> x509.CertificateBuilder:
         now = datetime.datetime.now(datetime.UTC)
         return (
             x509.CertificateBuilder()
@@ -55,16 +55,17 @@ class Authority:
             .issuer_name(self._name)
             .public_key(public)
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - DAY)
-            .not_valid_after(now + 30 * DAY)
+            .not_valid_before(now + min(-1, days - 1) * DAY)
+            .not_valid_after(now + days * DAY)
         )
 
-    def issue(self, name: str, *alternatives: str) -> Issued:
-        """A certificate for CN=`name` with these addresses and domain names."""
+    def issue(self, name: str, *alternatives: str, days: int = 30) -> Issued:
+        """A certificate for CN=`name` with these addresses and domain names. It ends in so many days; before
+        today where they are fewer than 0."""
         key = rsa.generate_private_key(65537, self._bits)
         names = [_general(text) for text in alternatives]
         made = (
-            self._builder(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]), key.public_key())
+            self._builder(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]), key.public_key(), days)
             .add_extension(x509.SubjectAlternativeName(names), critical=False)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .sign(self._key, hashes.SHA256())
