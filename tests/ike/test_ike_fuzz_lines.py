@@ -367,7 +367,7 @@ def test_version_1_chains() -> None:
 
 
 ELSEWHERE = {
-    # raised by the matching of CHILD SA proposals and tested with it
+    # raised by the matching of CHILD SA proposals; two whole engines provoke them
     "ikev2-mismatch-protocol-count",
     "ikev2-mismatch-esn",
     "ikev2-mismatch-pfs-group",
