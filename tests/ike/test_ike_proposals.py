@@ -151,6 +151,17 @@ def test_equal_ipsec_proposals_match_in_both_versions(own: child.Suite) -> None:
     assert [(one.protocol, one.spi) for one in second.answer.proposals] == [(p, SPIS[p]) for p in own.protocols]
 
 
+@pytest.mark.parametrize("spi", [1, 255])
+def test_reserved_spis_are_not_taken(spi: int) -> None:
+    """RFC 4303 2.1. A CPI of so few is the name of an algorithm (RFC 3173 3.3)."""
+    for own in SUITES:
+        theirs = {protocol: spi.to_bytes(len(value), "big") for protocol, value in THEIRS.items()}
+        offered = child.offer_v1([own], theirs)
+        found = child.choose_v1(offered, [own], SPIS)
+        assert isinstance(found, ike.Refusal)
+        assert {(one.field, one.received) for one in found.mismatches} == {("least SPI", spi)}
+
+
 @pytest.mark.parametrize("one", range(len(SUITES)))
 @pytest.mark.parametrize("other", range(len(SUITES)))
 def test_different_ipsec_proposals_never_match(one: int, other: int) -> None:

@@ -29,6 +29,9 @@ from chassis.ase.ike.proposals import (
 )
 from chassis.config.model import IpsecPolicy, IpsecProposal
 
+LOWEST_SPI: Final = 256
+"""Lower ones are reserved (RFC 4303 2.1); the names of IPComp's algorithms are not."""
+
 LIFE_TYPE: Final = 1
 LIFE_DURATION: Final = 2
 GROUP: Final = 3
@@ -182,6 +185,9 @@ def _compare_bundle(
         return differences or [Mismatch("protocols", len(counted), len(set(counted)))], []
     chosen: list[v1_sa.Transform] = []
     for proposal in bundle:
+        spi = int.from_bytes(proposal.spi, "big")
+        if spi < LOWEST_SPI and proposal.protocol != Protocol.IPCOMP:
+            differences.append(Mismatch("least SPI", spi, LOWEST_SPI))
         candidates = [(_compare_v1(proposal.protocol, one, suite), one) for one in proposal.transforms]
         best, transform = min(candidates, key=lambda pair: len(pair[0]))
         differences += best

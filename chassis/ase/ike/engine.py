@@ -12,6 +12,7 @@ from math import inf
 from typing import Any, Final
 
 from chassis.ase.ike.arrivals import Arrivals
+from chassis.ase.ike.child_proposals import LOWEST_SPI
 from chassis.ase.ike.connection import Connection, Group, Line
 from chassis.ase.ike.connections import Connections
 from chassis.ase.ike.host import Blame, Child, IkeSettings, Path, Session
@@ -47,8 +48,6 @@ from chassis.ase.link import (
 ALIVE = 1.0
 """Seconds between two signs of life."""
 
-LOWEST_SPI: Final = 256
-"""SPIs and CPIs below are reserved (RFC 4303 2.1, RFC 3173 3.3)."""
 CPI_END: Final = 61_440
 """CPIs from here on are for private use (RFC 3173 3.3)."""
 

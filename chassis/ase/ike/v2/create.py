@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from chassis.ase.ike.child_proposals import DEFLATE, ChildChoiceV2, Suite, choose_v2, offer_v2
+from chassis.ase.ike.child_proposals import DEFLATE, LOWEST_SPI, ChildChoiceV2, Suite, choose_v2, offer_v2
 from chassis.ase.ike.connection import Line
 from chassis.ase.ike.crypto.ciphers import CIPHERS
 from chassis.ase.ike.crypto.keys_v2 import keymat, split_keymat
@@ -26,7 +26,6 @@ from chassis.bus.records import AclRule, SaKeys
 if TYPE_CHECKING:
     from chassis.ase.ike.v2.session import SessionV2
 
-LOWEST_SPI = 256
 NAT_REFUSES_AH = "AH cannot pass the NAT between the peers (RFC 3948 carries ESP only)"
 
 
