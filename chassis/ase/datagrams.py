@@ -21,6 +21,10 @@ from chassis.net.types import Buffer
 from chassis.net.udp import HEADER_LENGTH as UDP_LENGTH
 from chassis.net.udp import Udp
 
+NETWORK_CONTROL = 48 << 2
+"""The type of service of what keeps a network alive, CS6 (RFC 4594 3.2): a negotiation passes where traffic is too
+much."""
+
 KEEPALIVE = b"\xff"
 MARKER = bytes(4)
 """What stands where an SPI would, before a message of IKE on the port for traffic through NAT (RFC 3948 2.2)."""
@@ -84,6 +88,7 @@ class Datagrams:
             message.remote,
             UDP,
             Udp(message.local_port, message.remote_port, data).emit(addresses),
+            tos=NETWORK_CONTROL,
             identification=self._identification,
         ).emit()
 

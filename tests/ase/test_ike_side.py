@@ -162,7 +162,7 @@ def test_messages_of_ike_go_out_by_the_routes() -> None:
         (4500, 1025, b"\xff"),
     ]
     assert len({packet.identification for packet in packets}) == 3
-    assert not any(packet.dont_fragment for packet in packets)
+    assert {(packet.dont_fragment, packet.tos) for packet in packets} == {(False, 0xC0)}
     assert side.count("ike out") == 3
     # A usable way of higher cost is taken when the card of the first is gone.
     side.take(side.asp.peer(LC3, 1, False, side.now))
