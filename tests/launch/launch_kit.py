@@ -76,6 +76,9 @@ class StandIn:
         )
         assert self.process.stdout is not None
         assert self.process.stdout.readline() == "up\n"
+        # The stand-in of a controller calls a card usable before its process has begun to run.
+        cards = [self.run / f"{node}.{card}.told" for node in "ab" for card in ("lc3", "asp1-1")]
+        eventually(lambda: all(file.exists() for file in cards), "every card runs")
 
     def call(self, command: str, /, **arguments: Any) -> dict[str, Any]:
         with OperatorClient(self.run / LAUNCHER_SOCKET, DEADLINE) as client:

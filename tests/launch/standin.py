@@ -28,9 +28,11 @@ CARDS = (("lc 3", "linecard"), ("asp 1/1", "asp"))
 
 
 def card(env: Environment) -> int:
-    (env.run / f"{env.node}.{endpoints.compact(env.card)}.told").write_text(
-        json.dumps({"boot": env.boot, "wires": sorted(env.wires), "settings": dict(env.settings)})
-    )
+    file = env.run / f"{env.node}.{endpoints.compact(env.card)}.told"
+    told = {"boot": env.boot, "wires": sorted(env.wires), "settings": dict(env.settings)}
+    whole = file.with_suffix(".writing")
+    whole.write_text(json.dumps(told))
+    whole.rename(file)
     while True:
         signal.pause()
 

@@ -34,7 +34,8 @@ def test_every_process_is_told_who_it_is(stand_in: StandIn) -> None:
     assert told["wires"] == ["3/1"]
     assert told["settings"]["restart-delay"] == 0.02
     assert stand_in.controller("a", "status")["startup"] == ["context local\n", "a.cfg"]
-    assert {"what": "started", "card": "lc 3", "boot": 1, "pid": rows[1]["pid"]} in stand_in.heard("a")
+    started = {"what": "started", "card": "lc 3", "boot": 1, "pid": rows[1]["pid"]}
+    eventually(lambda: started in stand_in.heard("a"), "the controller was told of lc 3")
 
 
 def test_folders_and_files_are_their_owners_alone(stand_in: StandIn) -> None:
