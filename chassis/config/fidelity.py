@@ -58,6 +58,7 @@ CHOICES: tuple[tuple[str, str], ...] = (
     ("ARP", "3 tries, 1 s apart; entries age after 3,600 s; 64 packets wait for an unresolved neighbour"),
     ("Outer header", "TTL 64; DSCP copied; ECN by RFC 6040; identification from the sequence number"),
     ("Outer fragments", "put together at the ASP: 64 packets at once, of 256 fragments each at most, for 60 s"),
+    ("Extended sequence numbers", "of negotiated SAs, where a lab asks for them: no command does"),
     ("Datagrams of IKE", "DSCP CS6, DF clear"),
     ("Priority queues", "hold 512 packets each; SAs take turns, by what they use of their ASP's rate"),
     ("A full queue of the fabric", "drops lowest class first, by DSCP, whatever tunnel a packet belongs to"),

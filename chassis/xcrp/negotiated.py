@@ -123,7 +123,9 @@ def needed(config: Config, tunnel: Tunnel, numbers: dict[str, int], flash: Store
             yield (bus.Acl.TYPE, inner, entry.acl)
 
 
-def records(config: Config, numbers: dict[str, int], flash: Store, wanted: frozenset[Key]) -> Iterator[Record]:
+def records(
+    config: Config, numbers: dict[str, int], flash: Store, wanted: frozenset[Key], *, esn: bool
+) -> Iterator[Record]:
     """The records of IKE and of its stores that some ASP needs."""
     made: Record
     for proposal in config.ike_proposals.values():
@@ -134,7 +136,7 @@ def records(config: Config, numbers: dict[str, int], flash: Store, wanted: froze
             yield _ipsec_proposal(ipsec_proposal)
     for ipsec_policy in config.ipsec_policies.values():
         if (bus.IpsecPolicy.TYPE, ipsec_policy.name) in wanted:
-            yield _ipsec_policy(config, ipsec_policy)
+            yield _ipsec_policy(config, ipsec_policy, esn)
     for name, context in config.contexts.items():
         number = numbers[name]
         for policy in context.ike_policies.values():
@@ -194,12 +196,13 @@ def _ipsec_proposal(proposal: IpsecProposal) -> bus.IpsecProposal:
     )
 
 
-def _ipsec_policy(config: Config, policy: IpsecPolicy) -> bus.IpsecPolicy:
+def _ipsec_policy(config: Config, policy: IpsecPolicy, esn: bool) -> bus.IpsecPolicy:
     return bus.IpsecPolicy(
         name=policy.name,
         window=policy.window,
         pfs_group=policy.pfs_group or 0,
         proposals=tuple(line.name for line in policy.proposals if line.name in config.ipsec_proposals),
+        esn=esn,
     )
 
 

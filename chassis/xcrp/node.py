@@ -104,7 +104,7 @@ class Node:
             for number in plan.tunnels:
                 self.publisher.delete((bus.Tunnel.TYPE, number))
         wanted: list[bus.Record] = [records.card_state(card) for card in self.cards.values() if card.epoch]
-        wanted += records.fixed(plan, self.settings.discard)
+        wanted += records.fixed(plan, discard=self.settings.discard, esn=self.settings.esn)
         flipped = []
         for number, made in plan.tunnels.items():
             self._assess(made, self.tunnels[number])

@@ -46,7 +46,7 @@ def wants(plan: Plan, card: str, record: Record) -> bool:
     return True
 
 
-def fixed(plan: Plan, discard: bool) -> Iterator[Record]:
+def fixed(plan: Plan, *, discard: bool, esn: bool) -> Iterator[Record]:
     """The records that only a commit changes."""
     for name, number in plan.contexts.items():
         yield bus.Context(number, name, discard, plan.config.contexts[name].keepalive)
@@ -85,7 +85,7 @@ def fixed(plan: Plan, discard: bool) -> Iterator[Record]:
         for acl in context_config.acls.values():
             if (bus.Acl.TYPE, plan.contexts[name], acl.name) in wanted:
                 yield access_list(plan.contexts[name], acl)
-    yield from negotiated.records(plan.config, plan.contexts, plan.flash, wanted)
+    yield from negotiated.records(plan.config, plan.contexts, plan.flash, wanted, esn=esn)
 
 
 def card_state(entry: CardEntry) -> bus.CardState:

@@ -44,6 +44,7 @@ IKE: tuple[IkeSetting, ...] = (
     IkeSetting("dpd-interval", "duration", 0.005, 86400, "time between two questions of dead peer detection"),
     IkeSetting("dpd-tries", "number", 1, 1000, "questions without an answer after which a peer counts as dead"),
     IkeSetting("strict-lifetime", "switch", 0, 1, "IKEv1 refuses an offer of a longer lifetime than its own"),
+    IkeSetting("extended-sequence-numbers", "switch", 0, 1, "negotiated SAs have sequence numbers of 64 bits"),
     IkeSetting("ike-retransmit", "duration", 0.01, 3600, "first wait before a message is sent again; it doubles"),
     IkeSetting("ike-retries", "number", 1, 100, "times that a message is sent again before the peer is given up"),
     IkeSetting("ike-give-up", "duration", 0.1, 3600, "how long a negotiation may take to authenticate its peer"),
@@ -86,8 +87,8 @@ class Settings:
     """`heartbeat`, `kill_after` and `reconcile` are in seconds, `misses` counts heartbeats.
 
     `discard`: a withdrawn tunnel route becomes a discard route. `modern`: the configuration may name the
-    algorithms of today's peers. `cards` is what each card is told in its `Welcome`: the settings as the lab gave
-    them, as far as they are plain values and right.
+    algorithms of today's peers. `esn`: negotiated SAs have sequence numbers of 64 bits. `cards` is what each card
+    is told in its `Welcome`: the settings as the lab gave them, as far as they are plain values and right.
     """
 
     heartbeat: float = 0.1
@@ -96,6 +97,7 @@ class Settings:
     reconcile: float = 2.0
     discard: bool = False
     modern: bool = False
+    esn: bool = False
     cards: Attributes = field(default_factory=dict)
 
     @property
@@ -144,6 +146,7 @@ class Settings:
             if fault:
                 problems.append(f"setting {setting.name}: {fault}")
                 wrong.add(setting.name)
+        values["esn"] = given.get("extended-sequence-numbers") is True
         plain = (str, int, float, bool)
         values["cards"] = {
             name: value for name, value in given.items() if isinstance(value, plain) and name not in wrong

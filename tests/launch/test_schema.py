@@ -255,6 +255,7 @@ ACCEPTED = (
     "{misses: 4} -> {restart-delay: 0.5, dpd-interval: 1.5 s, dpd-tries: 1}",
     "to: 't2:1' -> to: 't2:1', rate: max, size: '60', trace: 1m, start: manual, count: 0",
     "{misses: 4} -> {strict-lifetime: false, ike-retries: '3', rekey-margin: 0.2, ike-backoff: 250ms}",
+    "{misses: 4} -> {extended-sequence-numbers: true}",
     "config: a.cfg -> config: a.cfg, extensions: [modern]",
     "config: a.cfg -> config: a.cfg, extensions: []",
     "config: a.cfg -> config: a.cfg, flash: .",

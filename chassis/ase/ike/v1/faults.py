@@ -108,4 +108,5 @@ def refused_phase_2(refusal: Refusal) -> Stop:
 
 def differences(mismatches: tuple[Mismatch, ...]) -> str:
     """The values that differ, for the operator."""
-    return "; ".join([f"{one.field}: received {one.received}, configured {one.configured}" for one in mismatches])
+    texts = [f"{one.field}: received {one.received}, configured {one.configured}" for one in mismatches]
+    return "; ".join(dict.fromkeys(texts))  # A value that AH and ESP both lack is said once.

@@ -185,8 +185,8 @@ class Negotiations:
         try:
             quick.offer(session, one, payloads, now)
         except Stop as stop:
-            session.host.count(f"failed {stop.cause}")
-            session.host.say("error", stop.text, session, session.path, now)
+            lines = () if session.connection is None else session.connection.lines
+            session.host.failed(session, Blame(stop.cause, stop.text), now, lines[0] if lines else None)
             session.host.release(one.spis)
             one.spis = {}
             one.take(Event.FAIL)

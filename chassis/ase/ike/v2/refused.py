@@ -62,8 +62,7 @@ def syntax(what: str) -> Refused:
 
 def no_proposal(refusal: Refusal, what: str) -> Refused:
     """No proposal fits: the values that stand in the way."""
-    differences = ", ".join(
-        f"{one.field} {one.received} received, {one.configured} configured" for one in refusal.mismatches
-    )
+    texts = [f"{one.field} {one.received} received, {one.configured} configured" for one in refusal.mismatches]
+    differences = ", ".join(dict.fromkeys(texts))  # A value that AH and ESP both lack is said once.
     text = f"no {what} proposal fits: {differences or 'none offered'}"
     return Refused(N2.NO_PROPOSAL_CHOSEN, text, mismatches=refusal.mismatches)
