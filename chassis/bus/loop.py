@@ -48,6 +48,7 @@ class Loop:
         """Until `stop`: callbacks as sockets get ready, `on_timer` once `wake()` has come."""
         poll, callbacks, monotonic = self._poller.poll, self._callbacks, time.monotonic
         now = monotonic()
+        turn = 0
         while not self._stopped:
             wait = min(max(wake() - now, 0.0), LONGEST_WAIT)
             before = now
@@ -55,7 +56,9 @@ class Loop:
             now = monotonic()
             if now - before - wait > LATENESS:
                 self.on_late(now - before, now)
-            for source, _ in ready:
+            # Sources of packets share what time there is from `now` on: each is first in its turn.
+            turn = (turn + 1) % (len(ready) or 1)
+            for source, _ in ready[turn:] + ready[:turn]:
                 callback = callbacks.get(source)
                 if callback is not None:
                     callback(now)

@@ -24,7 +24,7 @@ QUEUE = 128
 """High-water mark of a wire, in batches, at either end."""
 
 BURST = 0.01
-"""Longest time, in seconds, for which batches are taken from a wire before anything else gets its turn."""
+"""Seconds after a poll until which batches are taken from a wire, one at least, before other things are done."""
 
 
 class Wire(PortDriver):
@@ -64,15 +64,19 @@ class Wire(PortDriver):
 
     def _readable(self, now: float) -> None:
         until = now + BURST
-        while time.monotonic() < until:
-            try:
-                batch = fabric.receive(self._pull)
-            except DecodeError:
-                self._counters.add(f"port {self.port} drop undecodable")
-                continue
-            if batch is None:
-                return
-            self._receive(batch, time.monotonic())
+        while self._take() and time.monotonic() < until:
+            pass
+
+    def _take(self) -> bool:
+        try:
+            batch = fabric.receive(self._pull)
+        except DecodeError:
+            self._counters.add(f"port {self.port} drop undecodable")
+            return True
+        if batch is None:
+            return False
+        self._receive(batch, time.monotonic())
+        return True
 
     def _event(self, now: float) -> None:
         before = self.carrier
