@@ -31,10 +31,6 @@ BACKLOG = 2048
 batches, so that batches grow under load and a receiver that is busy for a moment catches up; what is too much is
 dropped by class. Until then nobody looks at a packet's class."""
 
-BURST = 0.01
-"""Longest time, in seconds, for which batches are taken before control messages and timers get their turn: a
-machine with more to do than it has cores for must not make a working card look dead."""
-
 RECONNECT_MS = 20
 
 EVENTS = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
@@ -220,8 +216,7 @@ class Fabric:
         return True
 
     def _readable(self, now: float) -> None:
-        until = now + BURST
-        while self._take() and time.monotonic() < until:
+        while self._take() and self._loop.may_go_on():
             pass
 
     def _event(self, card: str, boot: int, now: float) -> None:

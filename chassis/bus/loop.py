@@ -17,6 +17,11 @@ import zmq
 LATENESS = 0.05
 """Seconds behind schedule from which on the loop counts as having stood still."""
 
+BURST = 0.01
+"""Seconds of the processor for which sources of packets are read, all together, before the loop looks at its timer
+and at control messages again: a machine with more to do than it has cores for must not make a working process look
+dead. While such a machine has others run, this one reads no less: what counts is the time that it had itself."""
+
 LONGEST_WAIT = 0.1
 """Longest wait of one poll, in seconds, so that standing still is noticed whatever the timers say."""
 
@@ -30,6 +35,7 @@ class Loop:
         self._poller = zmq.Poller()
         self._callbacks: dict[Any, Callback] = {}
         self._stopped = False
+        self._until = 0.0
         self.on_late: Callable[[float, float], None] = lambda seconds, now: None
 
     def add(self, source: Any, callback: Callback, flags: int = zmq.POLLIN) -> None:
@@ -44,6 +50,10 @@ class Loop:
     def stop(self) -> None:
         self._stopped = True
 
+    def may_go_on(self) -> bool:
+        """Whether a source that has given something in this turn may give more."""
+        return time.thread_time() < self._until
+
     def run(self, wake: Callable[[], float], on_timer: Callback) -> None:
         """Until `stop`: callbacks as sockets get ready, `on_timer` once `wake()` has come."""
         poll, callbacks, monotonic = self._poller.poll, self._callbacks, time.monotonic
@@ -56,7 +66,8 @@ class Loop:
             now = monotonic()
             if now - before - wait > LATENESS:
                 self.on_late(now - before, now)
-            # Sources of packets share what time there is from `now` on: each is first in its turn.
+            # Sources share a turn's time: each of them is first in its turn.
+            self._until = time.thread_time() + BURST
             turn = (turn + 1) % (len(ready) or 1)
             for source, _ in ready[turn:] + ready[:turn]:
                 callback = callbacks.get(source)

@@ -23,9 +23,6 @@ from chassis.ports.driver import OnCarrier, OnFrames, PortDriver
 QUEUE = 128
 """High-water mark of a wire, in batches, at either end."""
 
-BURST = 0.01
-"""Seconds after a poll until which batches are taken from a wire, one at least, before other things are done."""
-
 
 class Wire(PortDriver):
     """A wire to a port of another process of the lab."""
@@ -63,8 +60,7 @@ class Wire(PortDriver):
         return len(batch.lengths) if fabric.send(self._push, batch) else 0
 
     def _readable(self, now: float) -> None:
-        until = now + BURST
-        while self._take() and time.monotonic() < until:
+        while self._take() and self._loop.may_go_on():
             pass
 
     def _take(self) -> bool:
