@@ -101,6 +101,8 @@ class Negotiated:
         if message.encapsulation:
             way = message.encapsulation[0]
             origin = (way.remote, way.remote_port)
+        # The lines may have changed since IKE negotiated.
+        self._sadb.confine(*name)
         self._watches.setdefault(message.tunnel, {})[message.serial] = _Watch(message.send, origin=origin)
         outputs: list[Output] = []
         if message.replaces:

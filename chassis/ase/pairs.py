@@ -132,6 +132,7 @@ def negotiated_pair(record: Tunnel, install: SaInstall) -> Pair:
         fleeting=True,
         udp=encapsulation is not None,
         limits=limits,
+        entry=install.entry,
     )
     lease = Lease(limit=outbound.last_sequence + 1)
     return Pair(outbound, inbound, lease, PolicyEntry(install.entry, rules))

@@ -349,7 +349,8 @@ class TunnelTable:
         return freed
 
     def _put_lines(self, state: TunnelState) -> None:
-        """Give a negotiated tunnel the lines of its records. What has no SA yet is dropped by name of its line."""
+        """Give a negotiated tunnel the lines of its records. What has no SA yet is dropped by name of its line;
+        the SAs that there are carry what both their agreement and the lines allow, either way."""
         number = state.record.number
         state.flaw = ""
         policy: tuple[PolicyEntry, ...] = ()
@@ -363,6 +364,8 @@ class TunnelTable:
         elif policy != state.policy or self._sadb.policies.classifier(number) is None:
             self._sadb.policies.put(number, policy)
         state.policy = policy
+        for pair in state.pairs:
+            self._sadb.confine(number, pair.inbound.serial)
         state.judge()
 
     def _send_by(self, pair: Pair) -> bool:

@@ -251,6 +251,71 @@ def test_a_wider_list_waits_for_a_pair_that_was_agreed_for_it() -> None:
     assert through(left, right, packets=clear) == clear
 
 
+TO_60_8 = AclRule(10, destination=ip("60.0.0.0"), destination_length=8)
+"""What the sender's end calls its traffic; the receiver's end writes its list the other way round."""
+
+
+def from_60_8(protocol: int = -1) -> AclRule:
+    return AclRule(10, protocol, ip("60.0.0.0"), 8)
+
+
+@pytest.mark.parametrize("kind", ["esp", "ah", "gcm"])
+def test_a_changed_list_acts_at_once_on_what_old_sas_receive(kind: str) -> None:
+    entries = (TunnelEntry(10, policy="p", acl="one"),)
+    left, right = sides(entries=entries)
+    left.put(Acl(INNER, "one", (TO_60_8,)))
+    right.put(Acl(INNER, "one", (from_60_8(),)))
+    left.ike(install(CIRCUIT, 1, kind=kind, rules=(TO_60_8,)))
+    right.ike(install(CIRCUIT, 1, kind=kind, there=True, rules=(from_60_8(),)))
+    tcp = [udp_packet(number=7, protocol=6)]
+    assert through(left, right, packets=PACKETS + tcp) == PACKETS + tcp
+    # Narrower: from the next batch on, and from what is on its way too. Nothing of this is a matter of the peer.
+    under_way = sealed(left)
+    right.put(Acl(INNER, "one", (from_60_8(6),)))
+    assert right.open(under_way) == []
+    assert through(left, right, packets=PACKETS + tcp) == tcp
+    assert right.drops() == {"selector mismatch": 2 * len(PACKETS)}
+    # Wider again; wider than what was agreed changes nothing for the SA that there is.
+    right.put(Acl(INNER, "one", (from_60_8(),)))
+    assert through(left, right, packets=PACKETS + tcp) == PACKETS + tcp
+    right.put(Acl(INNER, "one", (AclRule(10),)))
+    assert through(left, right, packets=PACKETS + tcp) == PACKETS + tcp
+    # A list without rules, or a line that is no more, is for nothing.
+    right.put(Acl(INNER, "one", ()))
+    assert through(left, right) == []
+    right.put(Acl(INNER, "one", (from_60_8(),)))
+    assert through(left, right) == PACKETS
+    right.put(replace(right.tunnel(CIRCUIT), entries=(TunnelEntry(20, policy="p", acl="one"),)))
+    assert through(left, right) == []
+    assert right.drops() == {"selector mismatch": 4 * len(PACKETS)}
+    right.check_counts()
+
+
+def test_an_sa_that_ike_made_before_it_heard_of_a_changed_list_obeys_the_list() -> None:
+    left, right = sides(entries=(TunnelEntry(10, policy="p", acl="one"),))
+    for side in (left, right):
+        side.put(Acl(INNER, "one", (AclRule(10),)))
+    right.put(Acl(INNER, "one", (from_60_8(6),)))
+    join(left, right, CIRCUIT)
+    tcp = udp_packet(number=7, protocol=6)
+    assert through(left, right, packets=[*PACKETS, tcp]) == [tcp]
+    assert right.drops() == {"selector mismatch": len(PACKETS)}
+
+
+def test_what_was_agreed_still_counts_where_the_list_is_another() -> None:
+    left, right = sides(entries=(TunnelEntry(10, policy="p", acl="one"),))
+    left.put(Acl(INNER, "one", (AclRule(10),)))
+    right.put(Acl(INNER, "one", (from_60_8(17),)))
+    left.ike(install(CIRCUIT, 1))
+    agreed = (AclRule(10, source=ip("60.0.0.1"), source_length=32),)
+    right.ike(install(CIRCUIT, 1, there=True, rules=agreed))
+    both = udp_packet()
+    neither = udp_packet(destination="60.0.0.2", protocol=6)
+    clear = [both, udp_packet(destination="60.0.0.2"), udp_packet(protocol=6), neither]
+    assert through(left, right, packets=clear) == [both]
+    assert right.drops() == {"selector mismatch": 3}
+
+
 def test_limits_of_traffic() -> None:
     left, right = sides()
     join(left, right, CIRCUIT, kbytes=4, soft_kbytes=2)

@@ -35,7 +35,7 @@ from chassis.ase.ipsec.layout import (
     UDP_HEADER,
 )
 from chassis.ase.ipsec.sa import ESP_HEADER, InboundSa
-from chassis.ase.ipsec.selectors import Classifier
+from chassis.ase.ipsec.selectors import Classifier, Rule
 from chassis.ase.ipsec.state import Window
 
 _OUTER: Final = struct.Struct("!BBHxxHxBxxIIIII").unpack_from
@@ -48,6 +48,10 @@ _SHORTEST: Final = HEADROOM + IPV4_HEADER + 12
 """The shortest packet worth reading: three words after the outer header hold SPI and number."""
 
 _ALLOWED: Final = 1
+
+Allows: TypeAlias = Callable[[memoryview, int, int], int]
+"""`allows(view, start, end)` is `_ALLOWED` for a clear packet that may come out."""
+
 _ECN_MASK, _NOT_ECT, _ECT_1, _ECT_0, _CE = 3, 0, 1, 2, 3
 
 
@@ -112,7 +116,7 @@ class Opener:
     newest UDP-encapsulated one of them came.
     """
 
-    __slots__ = ("_ah", "_esp", "_selectors", "drops", "octets", "opened", "origin", "packets", "sa")
+    __slots__ = ("_ah", "_esp", "_line", "_selectors", "drops", "octets", "opened", "origin", "packets", "sa")
 
     def __init__(self, sa: InboundSa, slots: Sequence[Window]) -> None:
         """`slots` are those of the SA's protocols, outermost first."""
@@ -126,10 +130,36 @@ class Opener:
         self._selectors = (
             Classifier([(rule, _ALLOWED) for rule in sa.selectors], 1 - _ALLOWED) if sa.selectors else None
         )
+        self._line: Classifier | None = None
         self.packets = 0
         self.octets = 0
         self.opened = 0
         self.drops: dict[Cause, int] = {}
+
+    def confine(self, rules: tuple[Rule, ...] | None) -> None:
+        """From now on open only what a policy line with these rules has to do with, whatever was agreed: no rules
+        are everything, None is a line that is no more, and nothing."""
+        mirrored = () if rules is None else tuple([rule.mirrored() for rule in rules])
+        if rules is None or (mirrored and mirrored != self.sa.selectors):
+            self._line = Classifier([(rule, _ALLOWED) for rule in mirrored], 1 - _ALLOWED)
+        else:
+            self._line = None
+
+    def _allows(self) -> Allows | None:
+        """What a clear packet has to pass; None when nothing is kept out."""
+        checks = [
+            check.value
+            for check in (self._selectors, self._line)
+            if check is not None and check.everything is None
+        ]
+        if len(checks) < 2:
+            return checks[0] if checks else None
+        agreed, present = checks
+
+        def both(view: memoryview, start: int, end: int) -> int:
+            return agreed(view, start, end) & present(view, start, end)
+
+        return both
 
     def open(self, view: memoryview, items: list[Item], drops: Drops) -> list[Clear]:
         """Open the packets of this SA; (index, clear packet) of those that pass everything."""
@@ -150,9 +180,7 @@ class Opener:
         self.octets += sum([span[0][3] - span[0][1] for span in spans])
         if self.sa.udp and spans:
             self._note_origin(view, spans[-1][0])
-        selectors = self._selectors
-        if selectors is not None and selectors.everything is not None:
-            selectors = None
+        allows = self._allows()
         result: list[Clear] = []
         add = result.append
         for item, start, end, protocol in spans:
@@ -168,7 +196,7 @@ class Opener:
                 refuse(Cause.MALFORMED, item, spi)
                 continue
             end = start + total
-            if selectors is not None and selectors.value(octets, start, end) != _ALLOWED:
+            if allows is not None and allows(octets, start, end) != _ALLOWED:
                 refuse(Cause.SELECTOR_MISMATCH, item, spi)
                 continue
             if not item[4] & _ECT_1:

@@ -240,7 +240,8 @@ class InboundSa:
     `destination` is the local outer address, in `context`. `selectors` are rules as clear packets
     coming out must match them, so they are the mirror of an access list written for packets
     going in (`Rule.mirrored`); an empty tuple allows everything. `esn` and `fleeting` as in
-    `OutboundSa`; `udp` says that the way of UDP-encapsulated packets is worth watching.
+    `OutboundSa`; `udp` says that the way of UDP-encapsulated packets is worth watching. `entry` is
+    the policy line that it belongs to.
     """
 
     tunnel: int
@@ -258,6 +259,7 @@ class InboundSa:
     fleeting: bool = False
     udp: bool = False
     limits: Limits = Limits()
+    entry: int = 0
 
     def __post_init__(self) -> None:
         _check_protocols(self.esp, self.ah, self.cpi)

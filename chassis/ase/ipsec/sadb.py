@@ -117,6 +117,15 @@ class Sadb:
         self._lookup.setdefault(sa.context, {})[sa.destination, protocol, spi] = opener
         return opener
 
+    def confine(self, tunnel: int, serial: int) -> None:
+        """Open by this SA only what the present rules of its policy line send the other way (RFC 4301 5.2).
+
+        For an SA whose selectors are those that its line had when it was negotiated.
+        """
+        opener = self._inbound.get((tunnel, serial))
+        if opener is not None:
+            opener.confine(self.policies.rules(tunnel, opener.sa.entry))
+
     def _own(self, sa: OutboundSa | InboundSa, room: int) -> list[SlotKey]:
         """Give the SA its names on the wire, which no other one has, if there is room for so many."""
         keys = _slot_keys(sa)
