@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from chassis.ase.counters import AspCause, AspCounters
 from chassis.ase.ipsec.causes import Cause
+from chassis.ase.ipsec.identification import Identifications
 from chassis.ase.ipsec.layout import IKE_PORT, LONGEST_IPV4, NAT_PORT
 from chassis.ase.link import IkePacket
 from chassis.fwd.reassembly import Reassembler
@@ -42,12 +43,19 @@ class Sealed:
 class Datagrams:
     """What the packet engine put aside, and what IKE sends. `connected`: there is an IKE to give datagrams to."""
 
-    def __init__(self, counters: AspCounters, drop: Drop, random: Callable[[int], bytes]) -> None:
+    def __init__(
+        self,
+        counters: AspCounters,
+        drop: Drop,
+        random: Callable[[int], bytes],
+        identifications: Identifications,
+    ) -> None:
         self.connected = False
         self._counters = counters
         self._drop = drop
         self._fragments = Reassembler()
         self._lost = 0
+        self._identifications = identifications
         self._identification = int.from_bytes(random(2), "big")
 
     def arrived(self, context: int, view: Buffer, now: float) -> IkePacket | Sealed | None:
@@ -82,14 +90,13 @@ class Datagrams:
                 data, addresses = KEEPALIVE, None
         if HEADER_LENGTH + UDP_LENGTH + len(data) > LONGEST_IPV4:
             return None
-        self._identification = self._identification + 1 & 0xFFFF
         return Ipv4(
             message.local,
             message.remote,
             UDP,
             Udp(message.local_port, message.remote_port, data).emit(addresses),
             tos=NETWORK_CONTROL,
-            identification=self._identification,
+            identification=self._next_identification(message.local, message.remote),
         ).emit()
 
     def on_timer(self, now: float) -> None:
@@ -99,6 +106,14 @@ class Datagrams:
 
     def wake(self) -> float:
         return self._fragments.wake()
+
+    def _next_identification(self, source: int, destination: int) -> int:
+        """Between ends that have ESP in UDP (RFC 3948) it is from the sequence of those packets."""
+        shared = self._identifications.used((source, destination, UDP))
+        if shared is not None:
+            return shared.take(1)[0]
+        self._identification = self._identification + 1 & 0xFFFF
+        return self._identification
 
     def _found(self, context: int, packet: Ipv4, pieces: int) -> IkePacket | Sealed | Cause | AspCause | None:
         if packet.protocol != UDP:

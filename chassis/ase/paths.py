@@ -65,7 +65,7 @@ class Paths:
         self._counters = counters
         self._random = random
         self._errors = TokenBucket(RATE, BURST)
-        self.datagrams = Datagrams(counters, host.drop, random)
+        self.datagrams = Datagrams(counters, host.drop, random, sadb.identifications)
         self.queues = Queues(sadb, counters)
         self.taps: dict[str, Tap] = {}
         """Who watches a side; it costs nothing while nobody does."""

@@ -22,6 +22,7 @@ from asp_harness import (
     records,
     route,
     tunnel_hop,
+    udp_packet,
 )
 from negotiated_kit import A, B, Side, encapsulated, install, sides, static
 
@@ -135,6 +136,18 @@ def test_what_is_no_message_is_dropped_by_its_cause() -> None:
     assert arrive(side, *pieces) == []
     assert side.drops() == {"malformed": 5, "not ipsec": 1}
     assert side.count("ike in") == 0
+
+
+def test_datagrams_of_ike_have_identifications_of_their_own_beside_esp_in_udp() -> None:
+    side, _ = sides()
+    side.ike(install(CIRCUIT, 1, encapsulation=encapsulated(B)))
+    seen = []
+    for _ in range(3):
+        sent = side.protect(CIRCUIT, [udp_packet()] * 4) + side.ike(IkePacket(OUTER, A, 4500, B, 4500, MESSAGE))
+        seen += [Ipv4.parse(packet) for _, batch in sent for packet in packets_of(batch)]
+    assert {(packet.source, packet.destination, packet.protocol) for packet in seen} == {(A, B, UDP)}
+    first = seen[0].identification
+    assert [packet.identification for packet in seen] == [first + number for number in range(15)]
 
 
 def test_without_ike_its_datagrams_are_dropped() -> None:

@@ -6,7 +6,7 @@ import random
 from dataclasses import replace
 
 import pytest
-from asp_harness import CIRCUIT, OUTER, Controller, batch_of, packets_of, pair, udp_packet
+from asp_harness import CIRCUIT, ECONOMICAL, OUTER, Controller, batch_of, packets_of, pair, udp_packet
 from negotiated_kit import install, sides
 
 from chassis.bus.batch import Step
@@ -50,6 +50,20 @@ def test_pieces_of_what_was_negotiated(kind: str) -> None:
     clear = [udp_packet(size=1400, number=number) for number in range(5)]
     ((_, out),) = left.protect(CIRCUIT, clear)
     assert opened(right, [piece for packet in in_pieces(packets_of(out), 600) for piece in packet]) == clear
+
+
+@pytest.mark.parametrize("kind", ["esp", "ah", "gcm"])
+def test_a_piece_lost_costs_no_packet_of_another_sa(kind: str) -> None:
+    left, right = sides(df_bit="clear")
+    for tunnel in (CIRCUIT, ECONOMICAL):
+        left.ike(install(tunnel, 1, kind=kind))
+        right.ike(install(tunnel, 1, there=True, kind=kind))
+    clear = [udp_packet(size=1400, number=number) for number in range(5)]
+    ((_, one),) = left.protect(CIRCUIT, clear)
+    ((_, other),) = left.protect(ECONOMICAL, clear)
+    for torn, whole in zip(in_pieces(packets_of(one), 600), in_pieces(packets_of(other), 600), strict=True):
+        assert len(opened(right, [*torn[:-1], *whole])) == 1
+    assert right.drops() == {}
 
 
 def test_a_last_piece_shorter_than_any_packet() -> None:

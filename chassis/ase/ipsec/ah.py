@@ -86,6 +86,7 @@ class AhSender:
         out: bytearray,
         lengths: Sequence[int],
         marks: Sequence[int],
+        identifications: Sequence[int],
         first: int,
         nexts: Sequence[int] | None,
     ) -> None:
@@ -103,11 +104,11 @@ class AhSender:
         offset = 0
         following = nexts if nexts is not None else [self._next] * len(lengths)
         numbers = range(first, first + len(lengths))
-        for number, length, mark, protocol in zip(numbers, lengths, marks, following, strict=True):
+        rows = zip(numbers, identifications, lengths, marks, following, strict=True)
+        for number, identification, length, mark, protocol in rows:
             start = offset + HEADROOM
             offset += length
             size = length - HEADROOM
-            identification = number & 0xFFFF
             _OUTER_AH(
                 out, start, 0x4500, size, identification, 0, PROTOCOL_AH, 0, self._source,
                 self._destination, protocol, words, self._spi, number,

@@ -143,13 +143,15 @@ class EspSender:
         view: memoryview,
         spans: Sequence[tuple[int, int]],
         marks: Sequence[int],
+        identifications: Sequence[int],
         first: int,
         nexts: Sequence[int] | None,
         random: Callable[[int], bytes],
     ) -> tuple[bytearray, array[int]]:
         """Protect the packets at `spans` of `view` with numbers from `first` on, all of one high half.
 
-        `marks` holds each packet's outer type of service shifted by 16, with its outer flags;
+        `marks` holds each packet's outer type of service shifted by 16, with its outer flags, and
+        `identifications` those of the outer headers, for where they are written here;
         `nexts` what each one is, None when all are IPv4 packets.
         Returns a batch with room for link header, outer header and AH or UDP.
         """
@@ -164,11 +166,11 @@ class EspSender:
         window = memoryview(out)
         lengths = array("H", [size + fixed for size in sizes])
         at = taken = 0
-        for number, size, mark in zip(range(first, first + len(sizes)), sizes, marks, strict=True):
+        numbers = range(first, first + len(sizes))
+        for number, identification, size, mark in zip(numbers, identifications, sizes, marks, strict=True):
             head = at + lead
             if with_outer:
                 octets = size + fixed - HEADROOM
-                identification = number & 0xFFFF
                 flags = mark & 0xFFFF
                 total = base_sum + (mark >> 16) + octets + identification + flags
                 total = (total & 0xFFFF) + (total >> 16)

@@ -49,6 +49,7 @@ class GcmSender:
         view: memoryview,
         spans: Sequence[tuple[int, int]],
         marks: Sequence[int],
+        identifications: Sequence[int],
         first: int,
         nexts: Sequence[int] | None,
         random: Callable[[int], bytes],

@@ -36,7 +36,9 @@ class OuterSender:
         self._ttl_protocol = OUTER_TTL << 8 | protocol
         self._base_sum = constant_sum(source, destination, protocol)
 
-    def write(self, out: bytearray, lengths: Sequence[int], marks: Sequence[int], first: int) -> None:
+    def write(
+        self, out: bytearray, lengths: Sequence[int], marks: Sequence[int], identifications: Sequence[int]
+    ) -> None:
         """Write the headers of every packet of a batch into the room before its ESP header.
 
         `marks` holds each packet's outer type of service shifted by 16, with its outer flags. The UDP
@@ -44,9 +46,8 @@ class OuterSender:
         """
         base_sum, ttl_protocol, udp = self._base_sum, self._ttl_protocol, self._udp
         at = HEADROOM
-        for number, length, mark in zip(range(first, first + len(lengths)), lengths, marks, strict=True):
+        for identification, length, mark in zip(identifications, lengths, marks, strict=True):
             octets = length - HEADROOM
-            identification = number & 0xFFFF
             flags = mark & 0xFFFF
             total = base_sum + (mark >> 16) + octets + identification + flags
             total = (total & 0xFFFF) + (total >> 16)

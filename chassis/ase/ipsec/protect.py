@@ -17,8 +17,9 @@ from chassis.ase.ipsec.ah import AhSender
 from chassis.ase.ipsec.causes import Cause, Drops, Notice, NoticeKind, tally
 from chassis.ase.ipsec.esp import EspSender
 from chassis.ase.ipsec.gcm import GcmSender
+from chassis.ase.ipsec.identification import Identifications
 from chassis.ase.ipsec.ipcomp import Deflater
-from chassis.ase.ipsec.layout import HEADROOM, IPV4_HEADER, LONGEST_IPV4, UDP_HEADER
+from chassis.ase.ipsec.layout import HEADROOM, IPV4_HEADER, LONGEST_IPV4, PROTOCOL_UDP, UDP_HEADER
 from chassis.ase.ipsec.outer import OuterSender
 from chassis.ase.ipsec.sa import Lease, OutboundSa
 from chassis.ase.ipsec.selectors import Classifier, Rule
@@ -52,17 +53,21 @@ class Protector:
     AH and ESP of one SA use the same number for a packet, each in a slot of its own.
     """
 
-    __slots__ = ("_ah", "_alarm", "_bits", "_covers", "_deflater", "_ended", "_esp", "_last", "_line", "_longest",
-                 "_mask", "_octets_alarm", "_outer", "_selectors", "_slots", "drops", "limit", "next_number",
-                 "octets", "packets", "sa")  # fmt: skip
+    __slots__ = ("_ah", "_alarm", "_bits", "_covers", "_deflater", "_ended", "_esp", "_identification",
+                 "_identifications", "_last", "_line", "_longest", "_mask", "_octets_alarm", "_outer",
+                 "_selectors", "_slots", "drops", "limit", "next_number", "octets", "packets", "sa")  # fmt: skip
 
-    def __init__(self, sa: OutboundSa, lease: Lease, slots: Sequence[Slot]) -> None:
-        """`slots` are those of the SA's protocols, outermost first; a fleeting one has none."""
+    def __init__(
+        self, sa: OutboundSa, lease: Lease, slots: Sequence[Slot], identifications: Identifications
+    ) -> None:
+        """`slots` are those of the SA's protocols, outermost first; a fleeting one has none. `identifications` are
+        those of all SAs beside it."""
         self._esp: EspSender | GcmSender | None
-        self.change(sa)
+        self._identifications = identifications
         self._last = sa.last_sequence
         self._slots = tuple(slots)
         self.next_number = max([1, *(slot.next_number for slot in slots)])
+        self.change(sa)
         self.limit = 0
         self._octets_alarm = sa.limits.soft or sa.limits.hard
         self._alarm = 0
@@ -91,6 +96,10 @@ class Protector:
             self._esp = EspSender(esp, sa.source, sa.destination, room, sa.esn)
         if sa.udp is not None or (ah is None and isinstance(self._esp, GcmSender)):
             self._outer = OuterSender(sa.source, sa.destination, sa.udp)
+        protocol, spi = sa.protocols[0]
+        ends = (sa.source, sa.destination, PROTOCOL_UDP if sa.udp else protocol)
+        self._identification = self._identifications.of(ends)
+        self._identification.join(spi, self.next_number)
         self._deflater = Deflater(sa.cpi) if sa.ip_comp else None
         self._mask, self._bits = sa.df.mask_and_bits
         self._longest = sa.largest_inner(LONGEST_IPV4)
@@ -213,15 +222,17 @@ class Protector:
         random: Callable[[int], bytes],
     ) -> tuple[bytearray, array[int]]:
         """Packets on the wire, from what goes in and the numbers that were taken for it."""
+        identifications = self._identification.take(len(spans))
         if self._esp is not None:
-            out, lengths = self._esp.seal(view, spans, marks, first, nexts, random)
+            out, lengths = self._esp.seal(view, spans, marks, identifications, first, nexts, random)
         else:
             assert self._ah is not None
             out, lengths = self._ah.enclose(view, spans)
         if self._ah is not None:
-            self._ah.sign(out, lengths, marks, first, nexts if self._esp is None else None)
+            following = nexts if self._esp is None else None
+            self._ah.sign(out, lengths, marks, identifications, first, following)
         elif self._outer is not None:
-            self._outer.write(out, lengths, marks, first)
+            self._outer.write(out, lengths, marks, identifications)
         return out, lengths
 
     def _traffic(self) -> tuple[Notice, ...]:

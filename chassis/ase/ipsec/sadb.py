@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Final, TypeAlias
 
 from chassis.ase.ipsec.causes import Cause, Drops, Notice, tally
+from chassis.ase.ipsec.identification import Identifications
 from chassis.ase.ipsec.open import InboundKey, Opener, OpenResult, open_packets
 from chassis.ase.ipsec.policy import NO_ENTRY, Policies
 from chassis.ase.ipsec.protect import Protected, Protector, cut
@@ -47,6 +48,7 @@ class Sadb:
     def __init__(self, state: SaState) -> None:
         self.state = state
         self.policies = Policies()
+        self.identifications = Identifications()
         self._outbound: dict[SaName, Protector] = {}
         self._sending: dict[tuple[int, int], Protector] = {}
         self._besides: dict[tuple[int, int], list[Protector]] = {}
@@ -71,7 +73,8 @@ class Sadb:
             if protector is not None:
                 raise SaError(f"tunnel {sa.tunnel} already has another outbound SA {sa.serial}")
             # The peer chose these SPIs, and two peers behind one NAT may have chosen the same.
-            protector = Protector(sa, lease, () if sa.fleeting else self._claim(sa))
+            slots = () if sa.fleeting else self._claim(sa)
+            protector = Protector(sa, lease, slots, self.identifications)
             self._outbound[name] = protector
         else:
             protector.renew(lease)
