@@ -92,7 +92,7 @@ def manual_pair(record: Tunnel, entry: TunnelEntry, sas: Mapping[str, ManualSa],
 
 def negotiated_pair(record: Tunnel, install: SaInstall) -> Pair:
     """The pair that IKE negotiated. Raises SaError, Incomplete."""
-    limits = Limits(install.soft_kbytes * KILOBYTE, install.kbytes * KILOBYTE)
+    limits = _limits(install)
     encapsulation = install.encapsulation[0] if install.encapsulation else None
     try:
         rules = tuple([rule_of(rule) for rule in install.rules])
@@ -198,6 +198,15 @@ def states_of(pairs: Iterable[Pair]) -> tuple[SaState, ...]:
                 kept = window if sa.esp.icv_octets else 0
                 states.append(SaState(sa.tunnel, sa.serial, direction, "esp", sa.esp.spi, peer, names, kept))
     return tuple(states)
+
+
+def _limits(install: SaInstall) -> Limits:
+    """What a pair may carry. A kilobyte at least is kept for what goes on while its successor is made; a pair that
+    has no more in all is replaced from its first packet on."""
+    hard = install.kbytes * KILOBYTE
+    if not hard:
+        return Limits()
+    return Limits(max(min(install.soft_kbytes * KILOBYTE, hard - KILOBYTE), 1), hard)
 
 
 def _esp(keys: SaKeys) -> Esp | None:

@@ -338,6 +338,18 @@ def test_limits_of_traffic() -> None:
     left.ike(SaDelete(CIRCUIT, 1, "hard"))
 
 
+@pytest.mark.parametrize(("kbytes", "soft_kbytes", "soft_after"), [(1, 0, 1), (1, 1, 1), (3, 3, 11), (3, 1, 6)])
+def test_a_successor_is_asked_for_before_a_pair_ends(kbytes: int, soft_kbytes: int, soft_after: int) -> None:
+    left, right = sides()
+    # Outer packets are 196 octets.
+    join(left, right, CIRCUIT, kbytes=kbytes, soft_kbytes=soft_kbytes)
+    for number in range(1, soft_after + 2):
+        assert through(left, right, packets=[udp_packet(size=136)]) == [udp_packet(size=136)]
+        for side in (left, right):
+            hard = [message.hard for message in side.told(SaExpiring)]
+            assert hard == ([False] if number == soft_after else []), number
+
+
 def test_numbers_used_up() -> None:
     left, _ = sides()
     left.ike(install(CIRCUIT, 1))
