@@ -4,9 +4,10 @@
 
 whenever no batch is in hand; what a kill takes is the difference. What was made is told apart by `fragments made`
 (those beyond the first of a packet that was cut), `icmp made` and `ike out`. Consumed are datagrams for IKE
-(`ike in`), `ike keepalives` of peers behind a NAT, and fragments beyond the first of a datagram put together
-again; waiting are fragments of datagrams that are not whole yet, and packets in the queues of an ASP with a rate.
-`ike dropped` are datagrams of either way that could be given neither to IKE nor to the wire.
+(`ike in`), `ike keepalives` of peers behind a NAT, messages of routers on the way that made the MTU of a tunnel's
+path smaller (`path mtus`), and fragments beyond the first of a datagram put together again; waiting are fragments
+of datagrams that are not whole yet, and packets in the queues of an ASP with a rate. `ike dropped` are datagrams
+of either way that could be given neither to IKE nor to the wire.
 
 A tunnel has `tunnel N protected packets`, `tunnel N protected octets`, `tunnel N opened packets` and
 `tunnel N opened octets`, counted in inner packets; they begin with its first packet. Queue Q, 0 to 3 or `only`,
@@ -44,6 +45,7 @@ class AspCause(StrEnum):
     NO_CIRCUIT = "no circuit"
     HOME_DOWN = "line card down"
     NO_IKE = "ike not there"
+    PATH_MTU = "path mtu ignored"
     QUEUE_0 = "queue 0 full"
     QUEUE_1 = "queue 1 full"
     QUEUE_2 = "queue 2 full"
@@ -102,8 +104,8 @@ class AspCounters:
     """
 
     __slots__ = ("_before", "_consumed", "_counters", "_cuts", "_fragments", "_icmp", "_ike_dropped",
-                 "_ike_in", "_ike_out", "_keepalives", "_lost", "_made", "_pieces", "_queued", "_queues",
-                 "_tunnels", "_waiting", "received", "sent", "values")  # fmt: skip
+                 "_ike_in", "_ike_out", "_keepalives", "_lost", "_made", "_path_mtus", "_pieces", "_queued",
+                 "_queues", "_tunnels", "_waiting", "received", "sent", "values")  # fmt: skip
 
     def __init__(self, counters: Counters) -> None:
         self._counters = counters
@@ -119,6 +121,7 @@ class AspCounters:
         self._ike_out = counters.slot("ike out")
         self._ike_dropped = counters.slot("ike dropped")
         self._keepalives = counters.slot("ike keepalives")
+        self._path_mtus = counters.slot("path mtus")
         # A new process holds no packets of the one before it.
         self.values[self._waiting] = 0
         for cause in CAUSES:
@@ -189,6 +192,11 @@ class AspCounters:
     def keepalive(self) -> None:
         """Count a NAT keepalive."""
         self.values[self._keepalives] += 1
+        self.values[self._consumed] += 1
+
+    def path_mtu(self) -> None:
+        """Count a message that made the MTU of a tunnel's path smaller."""
+        self.values[self._path_mtus] += 1
         self.values[self._consumed] += 1
 
     def ike_out(self) -> None:

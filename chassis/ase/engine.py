@@ -271,6 +271,7 @@ class Asp(Card):
     def on_timer(self, now: float) -> list[Output]:
         outputs = super().on_timer(now) + _records(self._log.flush(now))
         self.paths.datagrams.on_timer(now)
+        self.paths.path_mtus.on_timer(now)
         if not self.paths.queues.idle:
             self._empty()
             outputs += self.paths.serve(now)
@@ -289,6 +290,7 @@ class Asp(Card):
             super().wake(),
             self._log.wake(),
             self.paths.datagrams.wake(),
+            self.paths.path_mtus.wake(),
             self.paths.queues.due,
             self.negotiated.wake(),
             self.ike.wake(),

@@ -15,8 +15,10 @@ from chassis.ase.datagrams import Datagrams
 from chassis.ase.host import Host
 from chassis.ase.ipsec.causes import Cause as IpsecCause
 from chassis.ase.ipsec.causes import Drops
+from chassis.ase.ipsec.layout import PROTOCOL_ICMP
 from chassis.ase.ipsec.sadb import Sadb
 from chassis.ase.link import IkePacket
+from chassis.ase.path_mtu import PathMtus
 from chassis.ase.queues import Queues
 from chassis.ase.routes import Routes
 from chassis.ase.sizes import Fitted, Limits, fit, tunnel_limits
@@ -66,6 +68,7 @@ class Paths:
         self._random = random
         self._errors = TokenBucket(RATE, BURST)
         self.datagrams = Datagrams(counters, host.drop, random, sadb.identifications)
+        self.path_mtus = PathMtus(host, sadb, tunnels.states, routes, counters)
         self.queues = Queues(sadb, counters)
         self.taps: dict[str, Tap] = {}
         """Who watches a side; it costs nothing while nobody does."""
@@ -250,10 +253,13 @@ class Paths:
         return out + self._host.wanting(batch.tunnel, result.missing, now) if result.missing else out
 
     def _aside(self, batch: Batch, packets: Iterable[memoryview], now: float, depth: int) -> list[Output]:
-        """IKE's packets, and pieces: what becomes whole is opened together."""
+        """IKE's packets, what routers say of ours, and pieces: what becomes whole is opened together."""
         out: list[Output] = []
         body, lengths = bytearray(), array("H")
         for packet in packets:
+            if packet[9] == PROTOCOL_ICMP:
+                out += self.path_mtus.heard(batch.context, packet, now)
+                continue
             found = self.datagrams.arrived(batch.context, packet, now)
             if isinstance(found, IkePacket):
                 out.append(ToIke(found))
@@ -270,9 +276,8 @@ class Paths:
 
     def _path(self, state: TunnelState) -> Path:
         """Decide how the packets of a tunnel go on, for this generation of decisions."""
-        record, routes, decider = state.record, self._routes, self._decider
-        egress = routes.egress_mtu(record.outer_context, state.peer)
-        limits = tunnel_limits(record, state.overhead, egress)
+        record, decider = state.record, self._decider
+        limits = tunnel_limits(record, state.overhead, self.path_mtus.egress(state))
         cause: AnyCause | None = None
         way: Decision | None = None
         if record.economical:

@@ -59,6 +59,7 @@ CHOICES: tuple[tuple[str, str], ...] = (
     ("Outer header", "TTL 64; DSCP copied; ECN by RFC 6040"),
     ("Outer identification", "one count for all packets between the same ends by one protocol, whatever their SA"),
     ("Outer fragments", "put together at the ASP: 64 packets at once, of 256 fragments each at most, for 60 s"),
+    ("Path MTU of a tunnel", "as routers on the way say of its packets, but 576 at least; forgotten after 600 s"),
     ("Extended sequence numbers", "of negotiated SAs, where a lab asks for them: no command does"),
     ("Datagrams of IKE", "DSCP CS6, DF clear"),
     ("Priority queues", "hold 512 packets each; SAs take turns, by what they use of their ASP's rate"),

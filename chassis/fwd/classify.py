@@ -9,7 +9,9 @@ from chassis.fwd.causes import Cause
 from chassis.fwd.decide import ARP, DROPS, Decider, Decision, Kind
 from chassis.net.checksum import is_intact
 from chassis.net.ethernet import ETHERTYPE_ARP, ETHERTYPE_IPV4, HEADROOM
-from chassis.net.ipv4 import AH, ESP, HEADER_LENGTH, IPCOMP, UDP
+from chassis.net.icmp import FRAGMENTATION_NEEDED, UNREACHABLE
+from chassis.net.icmp import HEADER_LENGTH as ICMP_LENGTH
+from chassis.net.ipv4 import AH, ESP, HEADER_LENGTH, ICMP, IPCOMP, UDP
 from chassis.net.types import Writable
 
 SHORTEST = HEADROOM + HEADER_LENGTH
@@ -18,6 +20,8 @@ IPSEC_PORTS = frozenset((500, 4500))
 """UDP ports of IKE and of ESP in UDP (RFC 7296 2, RFC 3948)."""
 
 _IPSEC_PROTOCOLS = frozenset((ESP, AH, IPCOMP))
+_QUOTED_PROTOCOLS = frozenset((ESP, AH, UDP))
+"""Protocols of the packets about which an ASP hears that they are too large for a link on the way."""
 
 _FIELDS = struct.Struct("!14sIQQ")
 """Link header; version to total length; identification to checksum; source and destination."""
@@ -131,6 +135,15 @@ def _own(decision: Decision, body: Writable, at: int, length: int, first: int, s
             return decision.to_open
         port_at = HEADROOM + (first >> 24 & 15) * 4 + 2
         if port_at + 2 <= length and _PORT.unpack_from(body, at + port_at)[0] in IPSEC_PORTS:
+            return decision.to_open
+    elif protocol == ICMP and not second >> 32 & 0x3FFF:
+        message_at = at + HEADROOM + (first >> 24 & 15) * 4
+        quoted_at = message_at + ICMP_LENGTH
+        if (
+            quoted_at + HEADER_LENGTH <= at + length
+            and (body[message_at], body[message_at + 1]) == (UNREACHABLE, FRAGMENTATION_NEEDED)
+            and body[quoted_at + 9] in _QUOTED_PROTOCOLS
+        ):
             return decision.to_open
     return decision.to_local
 

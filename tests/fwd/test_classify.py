@@ -15,7 +15,7 @@ from chassis.fwd.classify import Group, classify
 from chassis.fwd.decide import Decider, Kind
 from chassis.fwd.fib import Fib
 from chassis.fwd.rewrite import decrement_ttls, write_link_headers
-from chassis.net import ipv4
+from chassis.net import icmp, ipv4
 from chassis.net.address import parse_address as ip
 from chassis.net.arp import Arp
 from chassis.net.ethernet import ETHERTYPE_ARP, HEADROOM, header, padded
@@ -168,6 +168,12 @@ def test_padding_is_cut_and_the_order_stays() -> None:
     assert list(sizes) == [60]
 
 
+def about(protocol: int, kind: int = icmp.UNREACHABLE, code: int = 4, quote: int = 28, **fields: object) -> Ipv4:
+    """ICMP to an address that an ASP owns, about a packet from there."""
+    quoted = packet("8.8.8.8", "9.9.9.9", protocol=protocol).emit()[:quote]
+    return packet("9.9.9.9", protocol=ipv4.ICMP, payload=icmp.Icmp(kind, code, 0, quoted).emit(), **fields)
+
+
 @pytest.mark.parametrize(
     ("sent", "kind"),
     [
@@ -183,6 +189,16 @@ def test_padding_is_cut_and_the_order_stays() -> None:
         (packet("9.9.9.9", protocol=ipv4.ICMP, more_fragments=True), Kind.LOCAL),
         (packet("9.9.9.9", protocol=ipv4.ICMP, offset=64), Kind.LOCAL),
         (packet("9.9.9.9", protocol=ipv4.ICMP), Kind.LOCAL),
+        (about(ipv4.ESP), Kind.OPEN),
+        (about(ipv4.AH, options=b"\1\1\1\1"), Kind.OPEN),
+        (about(ipv4.UDP), Kind.OPEN),
+        (about(ipv4.ICMP), Kind.LOCAL),
+        (about(ipv4.ESP, code=1), Kind.LOCAL),
+        (about(ipv4.ESP, kind=icmp.TIME_EXCEEDED), Kind.LOCAL),
+        (about(ipv4.ESP, kind=icmp.ECHO_REQUEST), Kind.LOCAL),
+        (about(ipv4.ESP, quote=19), Kind.LOCAL),
+        (about(ipv4.ESP, more_fragments=True), Kind.LOCAL),
+        (about(ipv4.ESP, offset=64), Kind.LOCAL),
         (packet("10.0.0.1", protocol=ipv4.ESP), Kind.LOCAL),
     ],
 )

@@ -100,6 +100,23 @@ def test_other_icmp_is_taken_in_silence() -> None:
     assert rig.drops() == {}
 
 
+def test_what_is_said_of_protected_packets_goes_to_the_asp_that_sent_them() -> None:
+    rig = Rig()
+    sent = packet("6.6.6.1", "5.5.5.1", protocol=ipv4.ESP, dont_fragment=True).emit()
+    message = packet("5.5.5.1", "20.0.0.7", icmp.unreachable(4, sent, 1000).emit(), protocol=ipv4.ICMP)
+    rig.frames("3/11", message)
+    ((card, batch),) = rig.fabric()
+    assert (card, batch.step, batch.context) == ("asp 1/1", Step.OPEN, OUTER)
+    assert packets_of(batch) == [message]
+    # Whoever asks whether the address is there is answered here.
+    rig.outputs.clear()
+    rig.knows("3/11", "20.0.0.7", HOST)
+    request = icmp.echo_request(1, 1, b"there?")
+    rig.frames("3/11", packet("5.5.5.1", "20.0.0.7", request.emit(), protocol=ipv4.ICMP))
+    assert rig.fabric() == []
+    assert [Icmp.parse(p.payload) for _, _, p in rig.sent()] == [icmp.echo_reply(request)]
+
+
 # ping
 
 

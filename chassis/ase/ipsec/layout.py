@@ -19,6 +19,7 @@ LONGEST_IPV4: Final = 65535 - HEADROOM
 """The longest IPv4 packet that a batch can carry: lengths are 16-bit numbers."""
 
 IPV4_HEADER: Final = 20
+PROTOCOL_ICMP: Final = 1
 PROTOCOL_IPIP: Final = 4
 PROTOCOL_TCP: Final = 6
 PROTOCOL_UDP: Final = 17
@@ -32,6 +33,9 @@ IPSEC_PROTOCOLS: Final = frozenset((PROTOCOL_UDP, PROTOCOL_ESP, PROTOCOL_AH))
 DONT_FRAGMENT: Final = 0x4000
 FRAGMENT_MASK: Final = 0x3FFF
 """More-fragments flag and fragment offset: not zero in any fragment."""
+
+FRAGMENTATION_NEEDED: Final = 3 << 8 | 4
+"""Type and code of the ICMP message about a packet that DF forbids to cut (RFC 792)."""
 
 OUTER_TTL: Final = 64
 

@@ -20,6 +20,7 @@ from chassis.ase.ipsec.gcm import GcmReceiver
 from chassis.ase.ipsec.ipcomp import inflate
 from chassis.ase.ipsec.layout import (
     FRAGMENT_MASK,
+    FRAGMENTATION_NEEDED,
     HEADROOM,
     HEADROOM_FILL,
     IKE_PORT,
@@ -28,6 +29,7 @@ from chassis.ase.ipsec.layout import (
     NAT_PORT,
     PROTOCOL_AH,
     PROTOCOL_ESP,
+    PROTOCOL_ICMP,
     PROTOCOL_IPCOMP,
     PROTOCOL_IPIP,
     PROTOCOL_NONE,
@@ -73,7 +75,8 @@ class OpenResult:
     """What came out of a batch: groups in the order of their first packet, and what was dropped.
 
     `fleeting` are the negotiated SAs by which authentic packets came. `aside` are IPv4 packets that are still to
-    be looked at: UDP to one of IKE's ports, and fragments, for a packet is opened whole (RFC 4303 3.4.1).
+    be looked at: UDP to one of IKE's ports, ICMP about packets that were too large, and fragments, for a packet is
+    opened whole (RFC 4303 3.4.1).
     """
 
     groups: tuple[OpenedGroup, ...]
@@ -301,8 +304,8 @@ def _by_sa(
     drops: Drops,
     aside: list[memoryview],
 ) -> dict[Opener, list[Item]]:
-    """The packets of a batch by the SA that is to open them; fragments and what may be IKE's are put aside, the
-    rest dropped."""
+    """The packets of a batch by the SA that is to open them; fragments, what may be IKE's and what routers say of
+    our packets are put aside, the rest dropped."""
     pending: dict[Opener, list[Item]] = {}
     add: Callable[[Item], None] | None = None
     last: InboundKey | None = None
@@ -359,6 +362,9 @@ def _by_sa(
             at += UDP_HEADER
             protocol = PROTOCOL_ESP
             spi, number = _TWO(view, at)
+        elif protocol == PROTOCOL_ICMP and one >> 16 == FRAGMENTATION_NEEDED:
+            aside.append(view[start:end])
+            continue
         else:
             drops.add(Cause.NOT_IPSEC, 0, source)
             continue

@@ -25,12 +25,20 @@ from chassis.ase.ipsec.state import Direction, SaState, Slot, SlotKey, StateErro
 SaName: TypeAlias = tuple[int, int]
 """(tunnel, serial)."""
 
+Sender: TypeAlias = tuple[int, int, int, int, int, int]
+"""What the wire names an outbound SA by: context, source, destination, UDP port (0 without), protocol, SPI."""
+
 _NOTHING: Final[Mapping[InboundKey, Opener]] = MappingProxyType({})
 
 
 def _slot_keys(sa: OutboundSa | InboundSa) -> list[SlotKey]:
     direction = Direction.OUTBOUND if isinstance(sa, OutboundSa) else Direction.INBOUND
     return [SlotKey(direction, sa.context, protocol, spi, sa.destination) for protocol, spi in sa.protocols]
+
+
+def _sender(sa: OutboundSa) -> Sender:
+    protocol, spi = sa.protocols[0]
+    return sa.context, sa.source, sa.destination, sa.udp.destination if sa.udp else 0, protocol, spi
 
 
 @dataclass(slots=True)
@@ -53,6 +61,7 @@ class Sadb:
         self._sending: dict[tuple[int, int], Protector] = {}
         self._besides: dict[tuple[int, int], list[Protector]] = {}
         """SAs that sent for a line before its present one, and were agreed for packets that it has no say in."""
+        self._senders: dict[Sender, Protector] = {}
         self._inbound: dict[SaName, Opener] = {}
         self._lookup: dict[int, dict[InboundKey, Opener]] = {}
         self._owners: dict[SlotKey, SaName] = {}
@@ -75,7 +84,7 @@ class Sadb:
             # The peer chose these SPIs, and two peers behind one NAT may have chosen the same.
             slots = () if sa.fleeting else self._claim(sa)
             protector = Protector(sa, lease, slots, self.identifications)
-            self._outbound[name] = protector
+            self._outbound[name] = self._senders[_sender(sa)] = protector
         else:
             protector.renew(lease)
         if switch:
@@ -168,7 +177,9 @@ class Sadb:
         protector = self._outbound.get((sa.tunnel, sa.serial))
         if protector is None or not sa.fleeting or protector.sa.protocols != sa.protocols:
             raise SaError(f"tunnel {sa.tunnel} has no such outbound SA {sa.serial}")
+        self._forget_sender(protector)
         protector.change(sa)
+        self._senders[_sender(sa)] = protector
 
     def renew(self, tunnel: int, serial: int, lease: Lease) -> None:
         """Give an outbound SA its next lease of sequence numbers."""
@@ -190,9 +201,16 @@ class Sadb:
                 self._sending[line] = besides.pop(0)
         if besides:
             self._besides[line] = besides
+        self._forget_sender(protector)
         self._release(protector.sa)
         _bury(self._past(tunnel)[0], protector)
         return True
+
+    def _forget_sender(self, protector: Protector) -> None:
+        key = _sender(protector.sa)
+        # A peer that is elsewhere now may have come where another was.
+        if self._senders.get(key) is protector:
+            del self._senders[key]
 
     def remove_inbound(self, tunnel: int, serial: int) -> bool:
         """Take an inbound SA away; whether it was there. Its window stays in the state."""
@@ -224,6 +242,10 @@ class Sadb:
     def sending(self, tunnel: int, entry: int) -> Protector | None:
         """The SA that sends for a policy line."""
         return self._sending.get((tunnel, entry))
+
+    def sender(self, sender: Sender) -> Protector | None:
+        """The outbound SA of a packet that is on the wire."""
+        return self._senders.get(sender)
 
     def find(self, context: int, destination: int, protocol: int, spi: int) -> Opener | None:
         """The SA that opens packets with this outermost protocol and SPI."""

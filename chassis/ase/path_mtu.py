@@ -1,0 +1,154 @@
+"""What routers on the way say of protected packets that are too large for a link there (RFC 4301 8.2, RFC 1191).
+
+Such a packet had DF set, and is lost. Its tunnel takes the smaller link for its egress port from then on: the next
+packet of that size goes back to its sender with the MTU that is left for it, or is cut before it is protected. A
+message proves no more than that somebody has seen a packet of ours: no MTU below a floor is believed, and none for
+long.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import inf
+from typing import Final
+
+from chassis.ase.counters import AspCause, AspCounters
+from chassis.ase.host import Host
+from chassis.ase.ipsec.causes import Cause
+from chassis.ase.ipsec.layout import DONT_FRAGMENT, IPV4_HEADER, PROTOCOL_AH, PROTOCOL_ESP, PROTOCOL_UDP
+from chassis.ase.ipsec.sadb import Sadb, Sender
+from chassis.ase.messages import FACILITY
+from chassis.ase.routes import Routes
+from chassis.ase.tunnels import TunnelState
+from chassis.bus.engine import Output, ToController
+from chassis.bus.messages import LogRecord, Value
+from chassis.fwd.icmp_errors import TokenBucket
+from chassis.net.address import format_address
+from chassis.net.errors import DecodeError
+from chassis.net.icmp import Icmp
+from chassis.net.ipv4 import Ipv4
+from chassis.net.types import Buffer
+
+LEAST: Final = 576
+"""The smallest MTU in octets that is believed: every host takes a packet of that size (RFC 791 3.1)."""
+
+LIFETIME: Final = 600.0
+"""Seconds until a smaller MTU is forgotten: by then the way may be another (RFC 1191 6.3)."""
+
+LOG_RATE, LOG_BURST = 1.0, 5.0
+"""Log lines of one ASP in a second, and at once."""
+
+_QUOTED: Final = struct.Struct("!B5xHxBxxII").unpack_from
+_WORDS: Final = struct.Struct("!II").unpack_from
+_SPI: Final = struct.Struct("!I").unpack_from
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """An MTU on the way to `destination`, good until `ends`."""
+
+    destination: int
+    mtu: int
+    ends: float
+
+
+class PathMtus:
+    """The MTUs of the ways to the peers of one ASP's tunnels."""
+
+    def __init__(
+        self,
+        host: Host,
+        sadb: Sadb,
+        states: Mapping[int, TunnelState],
+        routes: Routes,
+        counters: AspCounters,
+    ) -> None:
+        self._host = host
+        self._sadb = sadb
+        self._states = states
+        self._routes = routes
+        self._counters = counters
+        self._found: dict[int, _Found] = {}
+        """By tunnel, the first to end first."""
+        self._lines = TokenBucket(LOG_RATE, LOG_BURST)
+
+    def egress(self, state: TunnelState) -> int:
+        """The largest outer packet that gets from here to the tunnel's peer, as far as is known."""
+        record, peer = state.record, state.peer
+        mtu = self._routes.egress_mtu(record.outer_context, peer)
+        found = self._found.get(record.number)
+        return mtu if found is None or found.destination != peer else min(mtu, found.mtu)
+
+    def heard(self, context: int, view: Buffer, now: float) -> list[Output]:
+        """An ICMP "fragmentation needed" to an address of ours in this context."""
+        try:
+            packet = Ipv4.parse(view)
+            message = Icmp.parse(packet.payload)
+        except DecodeError:
+            self._host.drop(Cause.MALFORMED)
+            return []
+        sender = _sender(context, packet.destination, message.payload)
+        state = None if sender is None else self._of(sender)
+        if state is None or not LEAST <= message.mtu < self.egress(state):
+            self._host.drop(AspCause.PATH_MTU)
+            return []
+        self._counters.path_mtu()
+        number = state.record.number
+        self._found.pop(number, None)
+        self._found[number] = _Found(state.peer, message.mtu, now + LIFETIME)
+        state.path = None
+        if not self._lines.take(now):
+            return []
+        values: dict[str, Value] = {
+            "card": self._host.card,
+            "tunnel": state.record.name,
+            "mtu": message.mtu,
+            "router": format_address(packet.source),
+        }
+        text = "A link on the way to the peer is smaller than the egress port."
+        return [ToController(LogRecord(now, "notice", FACILITY, "", text, values))]
+
+    def _of(self, sender: Sender) -> TunnelState | None:
+        """The tunnel of an SA that sends to where the tunnel's peer is now."""
+        protector = self._sadb.sender(sender)
+        if protector is None:
+            return None
+        state = self._states.get(protector.sa.tunnel)
+        return state if state is not None and state.peer == protector.sa.destination else None
+
+    def on_timer(self, now: float) -> None:
+        """Forget what is too old."""
+        while self._found and now >= self.wake():
+            number = next(iter(self._found))
+            del self._found[number]
+            state = self._states.get(number)
+            if state is not None:
+                state.path = None
+
+    def wake(self) -> float:
+        for found in self._found.values():
+            return found.ends
+        return inf
+
+
+def _sender(context: int, source: int, quoted: bytes) -> Sender | None:
+    """How a packet that is quoted, at least eight octets of what follows its header, names its SA; None for one
+    that cannot be ours, or that nobody had to cut."""
+    if len(quoted) < IPV4_HEADER:
+        return None
+    version_length, flags, protocol, its_source, destination = _QUOTED(quoted)
+    at = (version_length & 15) * 4
+    if version_length >> 4 != 4 or at < IPV4_HEADER or len(quoted) < at + 8:
+        return None
+    if not flags & DONT_FRAGMENT or its_source != source:
+        return None
+    first, second = _WORDS(quoted, at)
+    if protocol == PROTOCOL_ESP:
+        return context, source, destination, 0, PROTOCOL_ESP, first
+    if protocol == PROTOCOL_AH:
+        return context, source, destination, 0, PROTOCOL_AH, second
+    if protocol == PROTOCOL_UDP and len(quoted) >= at + 12:
+        return context, source, destination, first & 0xFFFF, PROTOCOL_ESP, _SPI(quoted, at + 8)[0]
+    return None
