@@ -21,6 +21,7 @@ from chassis.config.model import (
     Context,
     IkePolicy,
     Interface,
+    IpsecProposal,
     ManualSa,
     ProposalRef,
     Spi,
@@ -117,12 +118,12 @@ class _Checks:
             for name in group.pools:
                 self.refer(name, config.pools, ("asp-group", group.name, "pools", name), "ASP pool")
         contexts = {name: self._context(context) for name, context in config.contexts.items()}
-        self._proposals()
+        proposals = self._proposals()
         for sa in config.manual_sas.values():
             self._manual_sa(sa)
         tunnels = self._tunnels()
         self._ports()
-        changed = replace(config, pools=pools, contexts=contexts, tunnels=tunnels)
+        changed = replace(config, pools=pools, contexts=contexts, tunnels=tunnels, ipsec_proposals=proposals)
         return config if changed == config else changed
 
     # --- chassis ---
@@ -236,15 +237,9 @@ class _Checks:
 
     # --- proposals and policies ---
 
-    def _proposals(self) -> None:
-        for proposal in self.config.ipsec_proposals.values():
-            cipher = proposal.esp_encryption
-            alone = cipher not in (None, "null") and proposal.esp_authentication is None
-            alone = alone and cipher not in AUTHENTICATING
-            if alone and proposal.ah is None and ("ipsec-proposal", proposal.name) not in self.broken:
-                place = self.place("ipsec-proposal", proposal.name, "esp_encryption")
-                message = "ESP encryption without authentication: nothing shows a changed packet"
-                self.say("warning", "S-033", place, proposal.esp_encryption or "", message)
+    def _proposals(self) -> dict[str, IpsecProposal]:
+        """The IPsec proposals, without what leaves one without any protection."""
+        kept = {name: self._ipsec_proposal(proposal) for name, proposal in self.config.ipsec_proposals.items()}
         for offered in self.config.ike_proposals.values():
             if not offered.exists:
                 place = self.place("ike-proposal", offered.name, "encryption_algorithm")
@@ -254,6 +249,24 @@ class _Checks:
             for item in policy.proposals:
                 at = ("ipsec-policy", policy.name, "seq", item.seq, "name")
                 self.refer(item.name, self.config.ipsec_proposals, at, "IPsec proposal")
+        return kept
+
+    def _ipsec_proposal(self, proposal: IpsecProposal) -> IpsecProposal:
+        """A cipher alone is a warning; cipher null alone is an error, for ESP must have one of the two services
+        (RFC 4303 1): without the line the proposal is the default pair again, as after its `no` form."""
+        cipher = proposal.esp_encryption
+        if cipher is None or cipher in AUTHENTICATING or proposal.esp_authentication or proposal.ah:
+            return proposal
+        path: Path = ("ipsec-proposal", proposal.name)
+        place = self.place(*path, "esp_encryption")
+        if cipher == "null":
+            message = "ESP with neither cipher nor integrity protects nothing: `esp authentication` is missing"
+            self.say("error", "S-033", place, cipher, message, "aes-128-cbc")
+            return replace(proposal, esp_encryption=None)
+        if path not in self.broken:
+            message = "ESP encryption without authentication: nothing shows a changed packet"
+            self.say("warning", "S-033", place, cipher, message)
+        return proposal
 
     def _ike_policy(self, policy: IkePolicy, base: Path) -> IkePolicy:
         """Without the proposals of the other version."""

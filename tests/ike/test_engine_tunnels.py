@@ -10,7 +10,7 @@ import pytest
 from engines import TUNNEL, A, Ends, Two, agree, other
 
 from chassis.ase.link import Configure, IkePacket
-from chassis.bus.records import AclRule
+from chassis.bus.records import AclRule, IpsecProposal
 
 VERSIONS = pytest.mark.parametrize("version", [1, 2])
 
@@ -228,3 +228,14 @@ def test_strangers_are_asked_for_cookies_and_bounded() -> None:
     assert counts["cookies demanded"] >= 40
     answers = two.b.sent[sent:]
     assert sum(len(one.data) for one in answers) <= 60 * len(first.data)
+
+
+@VERSIONS
+def test_a_proposal_with_neither_cipher_nor_integrity_is_never_negotiated(version: int) -> None:
+    bare = IpsecProposal("child", False, "", "null", "", 86400)
+    ends = Ends(version=version, suites=(bare,))
+    two = Two(ends, other(ends))
+    two.run(30)
+    assert not two.a.sent
+    assert two.a.states[TUNNEL].reason == "IPsec proposal child has neither cipher nor integrity"
+    assert not two.a.pairs

@@ -20,6 +20,7 @@ from ipsec_kit import (
     database,
     esp,
     inner,
+    null_esp,
     packets_of,
     protected,
     random_octets,
@@ -50,13 +51,7 @@ def altered(packet: bytes, at: int, value: int | None = None) -> bytes:
     return bytes(changed)
 
 
-def null_esp(payload: bytes, sequence: int = 1, spi: int = 0x1001) -> bytes:
-    """A hand-made ESP packet with null encryption and no integrity."""
-    outer = inner(20, source=LEFT, destination=RIGHT, protocol=50)
-    return resized(outer + struct.pack("!II", spi, sequence) + payload)
-
-
-NULL = esp("null", None)
+NULL = esp("null")
 BUNDLE = (esp(), ah())
 
 

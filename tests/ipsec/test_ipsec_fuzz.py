@@ -6,7 +6,20 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
-from ipsec_kit import LEFT, RIGHT, ah, batch, database, esp, inner, protected, random_octets, receiver, sender
+from ipsec_kit import (
+    LEFT,
+    RIGHT,
+    ah,
+    batch,
+    database,
+    esp,
+    inner,
+    null_esp,
+    protected,
+    random_octets,
+    receiver,
+    sender,
+)
 
 from chassis.ase.ipsec.ipcomp import inflate
 from chassis.ase.ipsec.sa import InboundSa
@@ -14,7 +27,7 @@ from chassis.ase.ipsec.sadb import Sadb
 from chassis.ase.ipsec.selectors import Rule
 
 KINDS: list[tuple[Any, Any]] = [
-    (esp("null", None), None),
+    (esp("null"), None),
     (esp(), None),
     (esp("3des-cbc", None), None),
     (None, ah()),
@@ -58,11 +71,8 @@ def test_damaged_packets(kind: int, damage: list[tuple[int, int]], cut: int, lon
 @given(st.binary(max_size=120), st.integers(0, 255), st.integers(0, 2**32 - 1))
 def test_any_payload_inside_null_esp(payload: bytes, service: int, number: int) -> None:
     sadb = database()
-    sadb.install_inbound(InboundSa(1, 1, LEFT, RIGHT, esp=esp("null", None), selectors=SELECTORS))
-    head = inner(20, source=LEFT, destination=RIGHT, protocol=50, service=service)
-    packet = head + (0x1001).to_bytes(4, "big") + number.to_bytes(4, "big") + payload
-    packet = packet[:2] + len(packet).to_bytes(2, "big") + packet[4:]
-    result = sadb.open_batch(*batch([packet]))
+    sadb.install_inbound(InboundSa(1, 1, LEFT, RIGHT, esp=esp("null"), selectors=SELECTORS))
+    result = sadb.open_batch(*batch([null_esp(payload, number, service)]))
     assert sum(result.drops.counts.values()) + sum(len(g.lengths) for g in result.groups) == 1
 
 

@@ -7,7 +7,7 @@ import zlib
 from typing import Any
 
 import pytest
-from ipsec_kit import ENTRY, LEFT, RIGHT, ah, batch, database, esp, inner, packets_of, protected
+from ipsec_kit import ENTRY, LEFT, RIGHT, ah, batch, database, esp, inner, null_esp, packets_of, protected
 
 from chassis.ase.ipsec.causes import Cause
 from chassis.ase.ipsec.ipcomp import inflate
@@ -101,12 +101,8 @@ def test_streams_that_are_refused(data: bytes) -> None:
 
 
 def test_what_inflates_must_be_a_packet() -> None:
-    use = esp("null", None)
-    head = inner(20, source=LEFT, destination=RIGHT, protocol=50)
     for content, cause in ((bytes(100), Cause.MALFORMED), (b"", Cause.MALFORMED)):
         payload = b"\4\0\0\2" + raw(content)
         padding = -(len(payload) + 2) % 4
         payload += bytes(range(1, padding + 1)) + bytes([padding, 108])
-        packet = head + struct.pack("!II", 0x1001, 1) + payload
-        packet = packet[:2] + struct.pack("!H", len(packet)) + packet[4:]
-        assert right(use, None).open_batch(*batch([packet])).drops.counts == {cause: 1}
+        assert right(esp("null"), None).open_batch(*batch([null_esp(payload)])).drops.counts == {cause: 1}

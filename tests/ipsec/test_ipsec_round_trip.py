@@ -16,11 +16,11 @@ from ipsec_kit import (
     database,
     esp,
     inner,
+    null_esp,
     packets_of,
     protected,
     random_octets,
     receiver,
-    resized,
     sender,
 )
 
@@ -36,15 +36,16 @@ def header_sum(packet: bytes) -> int:
 
 
 @pytest.mark.parametrize(
-    ("cipher", "integrity"),
+    ("cipher", "integrity", "with_ah"),
     [
-        (cipher, integrity)
+        (cipher, integrity, with_ah)
         for cipher in CIPHERS
         for integrity in (None, *INTEGRITY)
-        if integrity is None or not CIPHERS[cipher].combined
+        for with_ah in (None, *INTEGRITY)
+        if (integrity is None or not CIPHERS[cipher].combined)
+        and (cipher, integrity, with_ah) != ("null", None, None)
     ],
 )
-@pytest.mark.parametrize("with_ah", [None, *INTEGRITY])
 def test_every_combination(cipher: str, integrity: str | None, with_ah: str | None) -> None:
     use_esp = esp(cipher, integrity)
     use_ah = ah(with_ah) if with_ah else None
@@ -111,11 +112,9 @@ def test_link_padding_is_cut_off() -> None:
 
 def test_traffic_flow_padding_is_cut_off() -> None:
     """RFC 4303 2.7: octets between the inner packet and the ESP padding."""
-    left = sender(esp("null", None))
     packet = inner(40)
-    (wire,) = protected(left, [packet])
-    padded = wire[:28] + packet + bytes(20) + wire[28 + 40 :]
-    result = receiver(esp("null", None)).open_batch(*batch([resized(padded)]))
+    padded = null_esp(packet + bytes(20) + bytes([1, 2, 2, 4]))
+    result = receiver(esp("null")).open_batch(*batch([padded]))
     assert packets_of(result.groups[0].body, result.groups[0].lengths) == [packet]
 
 

@@ -57,6 +57,8 @@ def test_keys_are_never_shown() -> None:
         (lambda: Ah(1 << 32, "hmac-md5-96", SECRET), "AH SPI"),
         (lambda: OutboundSa(1, 1, LEFT, RIGHT), "needs ESP, AH or both"),
         (lambda: InboundSa(1, 1, LEFT, RIGHT), "needs ESP, AH or both"),
+        (lambda: OutboundSa(1, 1, LEFT, RIGHT, esp=Esp(300)), "needs a cipher, an integrity algorithm or both"),
+        (lambda: InboundSa(1, 1, LEFT, RIGHT, esp=Esp(300)), "needs a cipher, an integrity algorithm or both"),
         (lambda: InboundSa(1, 1, LEFT, RIGHT, esp=esp(), window=65), "window 65 is not a multiple of 32"),
         (lambda: InboundSa(1, 1, LEFT, RIGHT, esp=esp(), window=2048), "window 2048"),
         (lambda: OutboundSa(1, 1, -1, RIGHT, esp=esp()), "source address"),

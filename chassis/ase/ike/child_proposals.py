@@ -69,6 +69,11 @@ class Suite:
         ah = (Protocol.AH,) if self.ah else ()
         return (*ah, Protocol.ESP) if self.cipher else ah
 
+    @property
+    def bare(self) -> bool:
+        """Whether it would protect nothing, which no SA may do (RFC 4303 1)."""
+        return not self.ah and not self.esp_integrity and self.cipher in (None, "null")
+
 
 def suites(policy: IpsecPolicy, proposals: Mapping[str, IpsecProposal], *, esn: bool = False) -> tuple[Suite, ...]:
     """The proposals of a policy in sequence order; open references are left out."""

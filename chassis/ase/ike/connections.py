@@ -234,6 +234,9 @@ class Connections:
         )
         if not suites:
             raise _Flaw(f"IPsec policy {policy.name} has no proposal")
+        for suite in suites:
+            if suite.bare:
+                raise _Flaw(f"IPsec proposal {suite.proposal.name} has neither cipher nor integrity")
         rules: tuple[AclRule, ...] = ()
         if entry.acl:
             acl = self._records.get((Acl.TYPE, record.context, entry.acl))

@@ -138,6 +138,9 @@ class Ah:
 def _check_protocols(esp: Esp | None, ah: Ah | None, cpi: int) -> None:
     if esp is None and ah is None:
         raise SaError("an SA needs ESP, AH or both")
+    if ah is None and esp is not None and esp.cipher == "null" and esp.integrity is None:
+        # RFC 4303 1. AH around it is integrity enough.
+        raise SaError("ESP needs a cipher, an integrity algorithm or both")
     if not 1 <= cpi <= LARGEST_CPI:
         raise SaError(f"IP compression has no CPI {cpi}")
 
