@@ -62,6 +62,7 @@ CHOICES: tuple[tuple[str, str], ...] = (
     ("Path MTU of a tunnel", "as routers on the way say of its packets, but 576 at least; forgotten after 600 s"),
     ("Extended sequence numbers", "of negotiated SAs, where a lab asks for them: no command does"),
     ("Datagrams of IKE", "DSCP CS6, DF clear"),
+    ("Too many half-open IKE SAs", "IKEv2 asks for a cookie, in IKEv1 the oldest makes room; a lab sets how many"),
     ("Priority queues", "hold 512 packets each; SAs take turns, by what they use of their ASP's rate"),
     ("A full queue of the fabric", "drops lowest class first, by DSCP, whatever tunnel a packet belongs to"),
     ("Dead peer detection", "every 10 s, 3 tries; answered without `ike keepalive` too; a lab can set both"),

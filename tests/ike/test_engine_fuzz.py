@@ -55,7 +55,7 @@ def test_mutated_messages(kind: str, version: int, seed: int) -> None:
         if kind == "clear":
             assert fuzz.longest == 0.0
             assert fuzz.peak >= HALF_OPEN, "the bound was reached"
-            refused = "cookies demanded" if version == 2 else "refused half open"
+            refused = "cookies demanded" if version == 2 else "crowded out"
             assert any(end.ike.statistics.total.get(refused, 0) for end in (fuzz.two.a, fuzz.two.b))
         else:
             # It was really behind the protection that most of them were refused.

@@ -1,12 +1,16 @@
 """Datagrams of IKE: whose they are, whether a new negotiation is begun for them, and what is answered in clear.
 
-Nothing is held for a stranger beyond the half-open negotiations that the settings allow; past `half_open` of them
-a version 2 peer has to show first that it receives what is sent to its address (RFC 7296 2.6).
+Nothing is held for a stranger beyond the half-open negotiations that the settings allow. Whoever forges first
+messages from a peer's address shuts out neither that peer nor others: past `half_open` of them, or
+`half_open_peer` of its address, a version 2 peer has to show first that it receives what is sent there
+(RFC 7296 2.6), and then there is room for it; version 1 has no such question, so the oldest whose peer has not
+shown it makes room for a new one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
 from typing import TYPE_CHECKING, Final
 
 from chassis.ase.ike import refusals
@@ -28,6 +32,10 @@ if TYPE_CHECKING:
 
 NO_SPI: Final = bytes(8)
 
+EVICTIONS: Final = 50.0
+"""First messages of aggressive mode in a second, about, that are answered in the place of older ones: each costs a
+Diffie-Hellman value before anything is known of its sender, and a flood of them must leave time for others."""
+
 _SENDING_V1: Final[dict[int, str]] = {
     N1.INVALID_MAJOR_VERSION: "ikev1-notify-invalid-major-version",
     N1.INVALID_MINOR_VERSION: "ikev1-notify-invalid-minor-version",
@@ -46,6 +54,7 @@ class Arrivals:
         self._random = random
         self._jar: Jar | None = None
         self._answers = TokenBucket(refusals.RATE, refusals.BURST)
+        self._next_eviction = -inf
 
     def datagram(self, packet: IkePacket, now: float) -> None:
         """One datagram; what is wrong with it is logged, counted and perhaps answered, never raised."""
@@ -99,7 +108,11 @@ class Arrivals:
             if group is None:
                 self._refuse_v1(header, N1.NO_PROPOSAL_CHOSEN, path, data, now)
             return
-        if self._crowded(path):
+        settings = ike.settings
+        share = (
+            settings.half_open_peer if ike.registry.half_open >= settings.half_open else settings.half_open_most
+        )
+        if not self._room(path, share, now, costly=header.exchange == Exchange.AGGRESSIVE_MODE):
             return
         session = SessionV1.respond(ike, path, header)
         ike.registry.answer(session, path, header.spi_i, now)
@@ -120,11 +133,15 @@ class Arrivals:
             if group is None:
                 self._refuse_v2(header, N2.NO_PROPOSAL_CHOSEN, b"", data, path, now)
             return
-        if self._crowded(path):
+        registry, settings = ike.registry, ike.settings
+        asked = registry.half_open >= settings.half_open
+        asked = asked or registry.half_open_from(path.remote) >= settings.half_open_peer
+        if asked and not self._cookie(data, path, now):
             return
-        if ike.registry.half_open >= ike.settings.half_open and not self._cookie(data, path, now):
+        if not self._room(path, 2 * settings.half_open_peer, now):
             return
         session = SessionV2.respond(ike, path, header)
+        session.receives = asked
         ike.registry.answer(session, path, header.spi_i, now)
         ike.run(session, session.receive, data, header, path, now)
 
@@ -146,15 +163,26 @@ class Arrivals:
             ike.send(path, demand)
         return False
 
-    def _crowded(self, path: Path) -> bool:
-        """Whether no further negotiation may be begun for strangers, or for this one."""
-        registry, settings = self._ike.registry, self._ike.settings
-        if registry.half_open < settings.half_open_most and (
-            registry.half_open_from(path.remote) < settings.half_open_peer
-            or registry.half_open < settings.half_open
-        ):
+    def _room(self, path: Path, share: int, now: float, *, costly: bool = False) -> bool:
+        """Whether one more may be held, for an address that may have `share`; one that proved nothing goes for it.
+
+        Of the `costly` ones whichever comes first after a moment drawn at random gets the place: in step with a
+        flood the same one would always come too late.
+        """
+        ike = self._ike
+        if ike.registry.half_open_from(path.remote) >= share:
+            oldest = ike.registry.unproved(path.remote)
+        elif ike.registry.half_open >= ike.settings.half_open_most:
+            oldest = ike.registry.unproved()
+        else:
+            return True
+        if oldest is None or (costly and now < self._next_eviction):
+            ike.count("refused half open")
             return False
-        self._ike.count("refused half open")
+        if costly:
+            self._next_eviction = now + 2.0 * self._random(1)[0] / 255 / EVICTIONS
+        ike.count("crowded out")
+        ike.run(oldest, lambda: oldest.close("crowded out by newer negotiations", now, tell=False))
         return True
 
     def _nobody(self, path: Path, version: int, now: float) -> None:

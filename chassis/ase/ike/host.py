@@ -25,7 +25,8 @@ class IkeSettings:
     has not authenticated its peer. `backoff` (first, longest) is the initiator's pause between attempts. `margin`
     is the part of a lifetime that is left when its successor is negotiated, `jitter` the part of that which is
     random. `fragment` is the largest IKE message that is sent whole (RFC 7383). `half_open` negotiations are held
-    without cookies, `half_open_most` in all, `half_open_peer` of one address.
+    without cookies, `half_open_most` in all, `half_open_peer` of one address, and as many again that brought a
+    cookie.
     """
 
     dpd_interval: float = 10.0
@@ -95,6 +96,8 @@ class Session(Protocol):
     closed: bool
     initiator: bool
     """Whether we began it."""
+    receives: bool
+    """While it is half open: the peer has shown that it receives what is sent to its address."""
     path: Path
 
     def start(self, now: float) -> None:

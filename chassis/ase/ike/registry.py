@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from heapq import heapify, heappop, heappush
 from math import inf
 
@@ -29,7 +30,9 @@ class Registry:
         self._first: dict[First, Session] = {}
         self._began: dict[bytes, First] = {}
         self._half_open: dict[bytes, int] = {}
-        self._from: dict[int, int] = {}
+        """By our SPI, oldest first: where the peer says it is."""
+        self._from: dict[int, dict[bytes, None]] = {}
+        """The same by that address."""
         self._timers: list[tuple[float, bytes]] = []
         """By SPI, so that no session that ended is held until the time that it wanted to be woken at."""
         self._set: dict[bytes, float] = {}
@@ -49,7 +52,7 @@ class Registry:
         self._first[first] = session
         self._began[session.spi] = first
         self._half_open[session.spi] = path.remote
-        self._from[path.remote] = self._from.get(path.remote, 0) + 1
+        self._from.setdefault(path.remote, {})[session.spi] = None
 
     def first(self, path: Path, spi: bytes) -> Session | None:
         """Who answered this first message before."""
@@ -60,8 +63,9 @@ class Registry:
         self.own.pop(session.spi, None)
         remote = self._half_open.pop(session.spi, None)
         if remote is not None:
-            self._from[remote] -= 1
-            if not self._from[remote]:
+            here = self._from[remote]
+            del here[session.spi]
+            if not here:
                 del self._from[remote]
 
     @property
@@ -69,7 +73,12 @@ class Registry:
         return len(self._half_open)
 
     def half_open_from(self, remote: int) -> int:
-        return self._from.get(remote, 0)
+        return len(self._from.get(remote, ()))
+
+    def unproved(self, remote: int | None = None) -> Session | None:
+        """The oldest half-open session, of one address or of all, whose peer has not shown that it receives."""
+        spis: Iterable[bytes] = self._half_open if remote is None else self._from.get(remote, ())
+        return next((one for one in map(self.by_spi.__getitem__, spis) if not one.receives), None)
 
     def settle(self, session: Session) -> None:
         """After anything that was done with a session: its next timer, or its end."""

@@ -65,6 +65,7 @@ class SessionV1:
         self.connection: Connection | None = None
         self.established = False
         self.closed = False
+        self.receives = False
         self.state = State.IDLE
         self.identity: Identity | None = None
         """The peer's, proved."""
@@ -181,6 +182,8 @@ class SessionV1:
         """Go where the table of phase 1 says."""
         self.state = TABLE[self.state][event]
         self.established = self.state in STANDING
+        # Message 3 of main mode has our cookie in it (RFC 2408 2.5.3).
+        self.receives = self.state is State.VALUES_ANSWERED
         self.closed = self.state is State.CLOSED
 
     def send_phase_1(

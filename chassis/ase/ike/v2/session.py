@@ -49,6 +49,7 @@ class SessionV2:
         self.peer_spi = peer_spi
         self.established = False
         self.closed = False
+        self.receives = False
         self.sa = IkeSa()
         self.exchanges = Exchanges(host.settings)
         self.children = Children()
