@@ -6,10 +6,12 @@ from collections.abc import Iterable
 from dataclasses import replace
 from itertools import count
 
+import pki
 import pytest
-from engines import CONTEXT, A, B, Ends, Two, other
+from engines import CONTEXT, WALL, A, B, Ends, Two, other
 
 from chassis.ase.link import IkePacket
+from chassis.bus.records import Certificate
 
 ELSEWHERE = 0x0A000003
 """Address of another peer of the end that is flooded."""
@@ -75,3 +77,47 @@ def test_forged_first_messages_shut_out_nobody(version: int, mode: str, spoofed:
     assert two.b.up(ends.tunnel)
     assert two.b.ike.registry.half_open <= 201
     assert flooded.counts()["cookies demanded" if version == 2 else "crowded out"] > 0
+
+
+@pytest.fixture(scope="module")
+def certified() -> tuple[Certificate, ...]:
+    """A PKI store for b.example."""
+    root = pki.root("Root of all")
+    leaf = root.issue("b.example", dns=["b.example"], begins=WALL - pki.YEAR, ends=WALL + pki.YEAR)
+    return (
+        Certificate(CONTEXT, "root", "trusted", pki.pem(root.certificate)),
+        Certificate(CONTEXT, "me", "self", pki.pem(leaf)),
+        Certificate(CONTEXT, "me", "key", pki.key_pem(pki.key("b.example"))),
+    )
+
+
+@pytest.mark.parametrize(
+    ("version", "mode", "how", "most"),
+    [
+        (2, "main", "pre-shared-key", 1.2),
+        (2, "main", "rsa-signature", 1.2),
+        (1, "main", "pre-shared-key", 1.0),
+        (1, "main", "rsa-signature", 1.0),
+        # An identity and its proof go with the first answer of aggressive mode, which comes twice at most.
+        (1, "aggressive", "pre-shared-key", 2.7),
+        (1, "aggressive", "rsa-signature", 9.5),
+    ],
+)
+def test_a_forged_first_message_is_answered_with_few_octets(
+    version: int, mode: str, how: str, most: float, certified: tuple[Certificate, ...]
+) -> None:
+    ends = Ends(version=version, mode=mode, authentication=how, certificates=certified)
+    ends = replace(ends, identity_local="a.example", identity_remote="b.example")
+    first = first_message(ends)
+    two = Two(replace(ends, wanted=False), replace(other(ends), connection="responder-only"))
+    two.trouble = lambda sender, packet, now: ()
+    two.give(two.b, IkePacket(CONTEXT, B, 500, A, 500, first))
+    two.run(60)
+    octets = sum(len(packet.data) for packet in two.b.sent)
+    assert 0.3 * len(first) <= octets <= most * len(first)
+    # Asked again, it answers once for each time, and not for ever.
+    for _ in range(100):
+        two.give(two.b, IkePacket(CONTEXT, B, 500, A, 500, b"\1" * 8 + first[8:]))
+    two.run(60)
+    octets = sum(len(packet.data) for packet in two.b.sent)
+    assert octets <= most * 100 * len(first)

@@ -12,6 +12,7 @@ from ikev1_pair import FakeHost, V1Pair, connection, other_end, suite
 from chassis.ase.ike.connection import Line
 from chassis.ase.ike.host import IkeSettings
 from chassis.ase.ike.payloads.header import Header
+from chassis.ase.ike.payloads.numbers import Exchange
 from chassis.ase.ike.v1 import phase1, phase2
 from chassis.ase.link import SaInstall
 from chassis.config.model import IkeProposal
@@ -51,6 +52,22 @@ def test_each_message_in_turn(mode: str, trouble: str, which: int) -> None:
     assert not pair.b.causes()
     pair.run(120)
     pair.settled()
+
+
+def test_message_3_of_aggressive_mode_that_is_lost_twice_is_asked_for_by_quick_mode() -> None:
+    pair = V1Pair(connection(mode="aggressive"))
+    sent: list[bytes] = []
+
+    def wire(sender: FakeHost, data: bytes) -> Iterable[tuple[float, bytes]]:
+        proof = sender is pair.a and data[18] == Exchange.AGGRESSIVE_MODE and data[8:16] != bytes(8)
+        sent.extend([data] if proof else [])
+        return [] if proof and len(sent) < 3 else [(0.01, data)]
+
+    pair.wire = wire
+    pair.establish(12.0)
+    assert pair.both_ways()
+    assert len(sent) == 3
+    assert len(set(sent)) == 1
 
 
 @pytest.mark.parametrize("seed", range(12))

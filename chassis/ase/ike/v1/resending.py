@@ -10,6 +10,10 @@ from chassis.ase.ike.host import Host, IkeSettings, Path
 MAX_REPEATS = 12
 """How often one answer is repeated: more than an honest peer asks, few enough to be no amplifier."""
 
+UNPROVED = 1
+"""How often a message goes again by itself to a peer that has not shown that it receives: who forges an address
+must not have it flooded. An honest peer asks again, and each time it asks it is answered."""
+
 
 @dataclass(slots=True)
 class Resend:
@@ -22,8 +26,9 @@ class Resend:
     left: int
 
     @classmethod
-    def begin(cls, settings: IkeSettings, data: bytes, path: Path, now: float) -> Resend:
-        return cls(data, path, now + settings.retransmit, settings.retransmit, settings.retries)
+    def begin(cls, settings: IkeSettings, data: bytes, path: Path, now: float, *, proved: bool = True) -> Resend:
+        left = settings.retries if proved else min(settings.retries, UNPROVED)
+        return cls(data, path, now + settings.retransmit, settings.retransmit, left)
 
     def fire(self, host: Host, settings: IkeSettings) -> bool:
         """Send once more; False when it was sent often enough."""
@@ -65,9 +70,14 @@ class Answered:
         known = digest(data)
         if known not in self.seen:
             return False
-        if known == self.seen[-1] and self.reply is not None and self.path is not None:
+        if known == self.seen[-1]:
+            self.repeat(host)
+        return True
+
+    def repeat(self, host: Host) -> None:
+        """Give the last answer again."""
+        if self.reply is not None and self.path is not None:
             self.repeats += 1
             if self.repeats <= MAX_REPEATS:
                 host.count("repeated")
                 host.send(self.path, self.reply)
-        return True

@@ -137,6 +137,9 @@ class SessionV1:
         elif self.handshake.cky_i != header.spi_i:
             self.host.count("undecipherable")
         elif header.exchange == Exchange.QUICK_MODE:
+            if self.state is State.AGGRESSIVE_ANSWERED and header.spi_r == self.handshake.cky_r:
+                # It has our cookie, hence our message 2, and its message 3 was lost: message 2 brings that again.
+                self._answered.repeat(self.host)
             self.negotiations.receive(message)
         else:
             informational.receive(self, message)
@@ -189,7 +192,7 @@ class SessionV1:
     def send_phase_1(
         self, payloads: Sequence[PayloadV1], now: float, *, encrypted: bool = False, wait: bool = False
     ) -> None:
-        """The next message of phase 1; with `wait` it is sent again until it is answered."""
+        """The next message of phase 1; with `wait` it is sent again until it is answered, by a responder once."""
         handshake = self.handshake
         header = handshake.header(handshake.mode)
         if encrypted:
@@ -198,7 +201,9 @@ class SessionV1:
         else:
             data = MessageV1(header, tuple(payloads)).emit()
         self._answered.sent(data, self.path)
-        self._resend = Resend.begin(self.host.settings, data, self.path, now) if wait else None
+        self._resend = None
+        if wait:
+            self._resend = Resend.begin(self.host.settings, data, self.path, now, proved=self.initiator)
         self.host.send(self.path, data)
 
     def authenticated(self, connection: Connection, identity: Identity, payloads: tuple[PayloadV1, ...]) -> None:
@@ -312,8 +317,10 @@ class SessionV1:
             return
         resend = self._resend
         if resend is not None and now >= resend.due and not resend.fire(self.host, self.host.settings):
-            self.fail(self._blame or silence(self), now)
-            return
+            if self.initiator:
+                self.fail(self._blame or silence(self), now)
+                return
+            self._resend = None  # It is for the peer to ask again, until the deadline.
         if self.established:
             self._standing_timers(now)
 
