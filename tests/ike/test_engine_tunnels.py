@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 from engines import TUNNEL, A, Ends, Two, agree, other
 
+from chassis.ase.ike.engine import Ike
+from chassis.ase.ike.host import Session
 from chassis.ase.link import Configure, IkePacket
-from chassis.bus.records import AclRule, IpsecProposal
+from chassis.bus.records import AclRule, Context, IkePolicy, IpsecProposal, Record, Tunnel
 
 VERSIONS = pytest.mark.parametrize("version", [1, 2])
 
@@ -78,12 +80,70 @@ def test_a_killed_end_comes_back_and_its_peer_forgets_what_was(version: int) -> 
         assert len(two.a.pairs) == 1
 
 
-@VERSIONS
-def test_initial_contact_is_said_once_after_a_boot(version: int) -> None:
-    two = standing(Ends(version=version))
+MODES = pytest.mark.parametrize(("version", "mode"), [(2, "main"), (1, "main"), (1, "aggressive")])
+
+
+@pytest.fixture
+def contacts(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+    """(engine, tunnel) of each INITIAL-CONTACT that an engine heard."""
+    heard: list[tuple[str, int]] = []
+    contacted = Ike.contacted
+
+    def hears(ike: Ike, session: Session, now: float) -> None:
+        assert session.connection is not None
+        heard.append((ike.asp, session.connection.tunnel))
+        contacted(ike, session, now)
+
+    monkeypatch.setattr(Ike, "contacted", hears)
+    return heard
+
+
+@MODES
+def test_initial_contact_is_said_once_after_a_boot(
+    version: int, mode: str, contacts: list[tuple[str, int]]
+) -> None:
+    ends = Ends(version=version, mode=mode, connection="initiator-only")
+    far = replace(other(ends), connection="responder-only")
+    two = standing(ends, far)
+    a, b = two.a.ike.asp, two.b.ike.asp
+    assert sorted(contacts) == [(a, TUNNEL), (b, TUNNEL)], "each end says it in the first IKE SA"
+    contacts.clear()
     assert two.ask(two.a, "clear").result == {"cleared": 1}
     assert two.until(lambda: usable(two), 5)
+    assert two.ask(two.b, "rekey", tunnel=TUNNEL, what="ike").result == {"begun": 1}
+    two.run(10)
+    assert contacts == [], "and in no later one"
+    two.mute(two.b)
+    two.restart(two.b, far)
+    two.ask(two.a, "clear")
+    assert two.until(lambda: two.b.up() and usable(two), 60)
+    assert contacts == [(a, TUNNEL)], "until it is started anew"
     agree(two)
+
+
+@MODES
+def test_initial_contact_is_said_to_the_same_names_in_another_context(
+    version: int, mode: str, contacts: list[tuple[str, int]]
+) -> None:
+    ends = Ends(version=version, mode=mode, identity_local="a.example", identity_remote="b.example")
+    two = standing(ends)
+    contacts.clear()
+    for end, mine in ((two.a, ends), (two.b, other(ends))):
+        records = replace(mine, tunnel=6).records()
+        elsewhere: list[Record] = []
+        for record in records:
+            if isinstance(record, Context):
+                record = replace(record, number=8)
+            elif isinstance(record, IkePolicy):
+                record = replace(record, context=8)
+            elif isinstance(record, Tunnel):
+                record = replace(record, outer_context=8)
+            elsewhere.append(record)
+        two.configure(end, tuple(elsewhere))
+    assert two.until(lambda: two.a.up(6) and two.b.up(6), 10)
+    two.run(1)
+    assert sorted(contacts) == [(two.a.ike.asp, 6), (two.b.ike.asp, 6)]
+    assert two.a.up()
 
 
 @VERSIONS

@@ -81,7 +81,7 @@ class Ike:
         self._out: list[FromIke] = []
         self._serials: dict[int, int] = {}
         self._spis: set[bytes] = set()
-        self._contacts: set[tuple[object, object]] = set()
+        self._contacts: set[tuple[int, object, object]] = set()
         self._current: Session | None = None
         self._alive_at = -inf
         self._now = 0.0
@@ -230,7 +230,7 @@ class Ike:
         self.registry.proved(session)
         if session.connection is not None:
             # From now on an INITIAL-CONTACT would speak against an IKE SA that stands.
-            self._contacts.add((session.connection.identity.key, session.connection.expected.key))
+            self._contacts.add(_contact(session.connection))
         self.keeping.up(session, now)
 
     def installed(self, session: Session, child: Child, now: float) -> None:
@@ -248,7 +248,7 @@ class Ike:
         self.keeping.down(session, reason, now)
 
     def first_contact(self, connection: Connection) -> bool:
-        return (connection.identity.key, connection.expected.key) not in self._contacts
+        return _contact(connection) not in self._contacts
 
     def contacted(self, session: Session, now: float) -> None:
         self.keeping.contacted(session, now)
@@ -314,3 +314,8 @@ class Ike:
     def _flush(self) -> list[FromIke]:
         out, self._out = self._out, []
         return out
+
+
+def _contact(connection: Connection) -> tuple[int, object, object]:
+    """For whom an INITIAL-CONTACT is said once: the same names in another context are another peer's."""
+    return connection.context, connection.identity.key, connection.expected.key

@@ -238,17 +238,18 @@ class SessionV1:
         if connection.keepalive and handshake.dpd:
             self._detect(now)
         host.count("done")
+        contact: tuple[Notify, ...] = ()
+        if not self.initiator and handshake.mode == Exchange.AGGRESSIVE_MODE:
+            # Its own message of aggressive mode went out before the peer was known; once it is, none is due.
+            contact = self.contact(connection)
         if handshake.peer_contact:
             succession.peer_began_anew(self, now)
         succession.stands(self, now)
         host.up(self, now)
         if self.closed:
             return
-        if not self.initiator and handshake.mode == Exchange.AGGRESSIVE_MODE:
-            # Its own message of aggressive mode went out before the peer was known.
-            notify = self.contact(connection)
-            if notify:
-                self.tell(notify, now)
+        if contact:
+            self.tell(contact, now)
         self.negotiations.drain(now)
 
     # --- what goes wrong ---
