@@ -22,7 +22,7 @@ from chassis.ase.ike.messages import text
 from chassis.ase.ike.payloads.header import Header
 from chassis.ase.ike.payloads.numbers import Protocol
 from chassis.ase.ike.v1.session import SessionV1
-from chassis.ase.link import FromIke, SaDelete, SaInstall, SaSwitch
+from chassis.ase.link import FromIke, SaDelete, SaInstall, SaMove, SaSwitch
 from chassis.bus.records import AclRule
 from chassis.config.model import IkePolicy, IkeProposal, IpsecProposal
 
@@ -176,6 +176,9 @@ class FakeHost:
                 self.senders[message.entry] = message.serial
         elif isinstance(message, SaSwitch):
             self.senders[self.installed_pairs[message.serial].entry] = message.serial
+        elif isinstance(message, SaMove):
+            moved = replace(self.installed_pairs[message.serial], encapsulation=(message.encapsulation,))
+            self.installed_pairs[message.serial] = moved
         elif isinstance(message, SaDelete):
             gone = self.installed_pairs.pop(message.serial)
             if self.senders.get(gone.entry) == message.serial:
@@ -332,6 +335,7 @@ class V1Pair:
         self.now = 100.0
         self.seed = seed
         self.nat = nat
+        self.shift = SHIFT
         self.wire: Wire = plainly
         self.sent: list[tuple[str, bytes]] = []
         self.watch: Callable[[], None] | None = None
@@ -350,9 +354,9 @@ class V1Pair:
         target = self.b if sender is self.a else self.a
         arriving = Path(path.context, path.remote, path.remote_port, path.local, path.local_port)
         if self.nat and sender is self.a:
-            arriving = replace(arriving, remote=NAT, remote_port=path.local_port + SHIFT)
+            arriving = replace(arriving, remote=NAT, remote_port=path.local_port + self.shift)
         elif self.nat:
-            arriving = replace(arriving, local=A, local_port=path.remote_port - SHIFT)
+            arriving = replace(arriving, local=A, local_port=path.remote_port - self.shift)
         for delay, copy in self.wire(sender, data):
             heappush(self._flying, (self.now + delay, next(self._order), target, arriving, copy))
 

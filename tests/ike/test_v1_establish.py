@@ -13,7 +13,7 @@ from ikev1_pair import NAT, SHIFT, B, V1Pair, connection, other_end, rule, suite
 from chassis.ase.ike.connection import Line
 from chassis.ase.ike.credentials import Credentials
 from chassis.ase.ike.identity import Identity
-from chassis.ase.link import Encapsulation, SaInstall
+from chassis.ase.link import Encapsulation, SaInstall, SaMove
 from chassis.config.model import IkeProposal
 
 RSA = IkeProposal("rsa", dh_group=2, authentication="rsa-signature")
@@ -196,6 +196,22 @@ def test_through_a_nat(mode: str) -> None:
     assert len([data for who, data in pair.sent if not data]) == before + 5
     pair.run(40_000)
     assert pair.both_ways()
+
+
+def test_a_peer_whose_nat_gives_it_another_port_is_followed_with_its_pairs() -> None:
+    name = Identity.of("a.example")
+    pair = V1Pair(connection(identity=name), nat=True)
+    pair.b.connections = [replace(pair.b.connections[0], expected=name)]
+    pair.establish()
+    pair.shift = SHIFT + 7
+    pair.a.session.negotiate(pair.a.connections[0].lines[0], 1, pair.now)
+    pair.run(2)
+    assert pair.b.session.path.remote_port == 4500 + SHIFT + 7
+    assert len(pair.b.installed_pairs) == 2
+    for one in pair.b.installed_pairs.values():
+        assert one.encapsulation == (Encapsulation(4500, NAT, 4500 + SHIFT + 7),)
+    moves = [one for one in pair.b.emitted if isinstance(one, SaMove)]
+    assert len(moves) == 1, "said once, of what was there"
 
 
 def test_ah_does_not_pass_a_nat() -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from chassis.ase.ike.host import Child
 from chassis.ase.ike.payloads.numbers import Protocol
-from chassis.ase.link import SaDelete, SaInstall, SaSwitch
+from chassis.ase.link import Encapsulation, SaDelete, SaInstall, SaMove, SaSwitch
 
 if TYPE_CHECKING:
     from chassis.ase.ike.v1.session import SessionV1
@@ -119,6 +119,14 @@ class Pairs:
             one.soft = inf
             if one.retire == inf:
                 one.retire = now + (LINGER if sender.install.initiator else PATIENCE)
+
+    def moved(self) -> None:
+        """The peer is reached by another address or port: so are its pairs (RFC 3947 section 4)."""
+        path = self._session.path
+        way = Encapsulation(path.local_port, path.remote, path.remote_port)
+        for pair in self.all:
+            if pair.install.encapsulation:
+                self._session.host.emit(SaMove(pair.child.tunnel, pair.child.serial, way))
 
     # going
 

@@ -512,8 +512,9 @@ class SessionV1:
         """A message came in that only the peer can have made; behind a NAT it may come from elsewhere now."""
         if self.established:
             self.alive(message.now)
-            if self.handshake.peer_behind_nat and message.path.encapsulated:
+            if self.handshake.peer_behind_nat and message.path.encapsulated and message.path != self.path:
                 self.path = message.path
+                self.pairs.moved()
 
     # --- for people ---
 
