@@ -13,7 +13,7 @@ from chassis.ase.ike.connection import Line
 from chassis.ase.ike.host import IkeSettings
 from chassis.ase.ike.payloads.header import Header
 from chassis.ase.ike.payloads.numbers import Exchange
-from chassis.ase.ike.v1 import phase1, phase2
+from chassis.ase.ike.v1 import dpd, phase1, phase2, session
 from chassis.ase.link import SaInstall
 from chassis.config.model import IkeProposal
 
@@ -303,6 +303,40 @@ def test_dead_peers_are_noticed_only_where_it_is_asked_for() -> None:
     assert pair.a.events[-1] == ("down", "10.0.0.2 does not answer")
     pair.run(1000)
     assert pair.b.standing, "without keepalive SAs stay"
+
+
+def test_what_was_recorded_long_ago_is_no_sign_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "MOST_IDS", 8)
+    pair = V1Pair(connection(keepalive=True), settings=IkeSettings(dpd_interval=10, dpd_tries=3))
+    pair.establish()
+    pair.run(400)
+    recorded = [data for who, data in pair.sent if who == "b"][:-12]
+    assert len(recorded) > 30, "questions and answers of the peer, and quick mode"
+    assert pair.a.session.forgot
+    pair.wire = lambda sender, data: []
+    begun = pair.now
+    while pair.a.standing:
+        for data in recorded:
+            pair.a.arrive(pair.a.session.path, data)
+        pair.run(0.5)
+        assert pair.now < begun + 41
+
+
+def test_an_answer_to_no_question_is_no_sign_of_life() -> None:
+    detector = dpd.Detector(10, 3, 0xFFFFFFFE)
+    detector.rest(0.0)
+    assert not detector.answers(0xFFFFFFFD)
+    assert not detector.answers(0xFFFFFFFE), "not asked yet"
+    asked = [detector.probe(10.0), detector.probe(20.0), detector.probe(30.0)]
+    assert asked == [0xFFFFFFFE, 0xFFFFFFFF, 0]
+    assert all(detector.answers(number) for number in asked if number is not None)
+    assert not detector.answers(1)
+    assert not detector.answers(0xFFFFFFFD)
+    detector.rest(31.0)
+    assert not detector.answers(0)
+    assert dpd.newer(0, 0xFFFFFFFF)
+    assert not dpd.newer(5, 5)
+    assert not dpd.newer(4, 5)
 
 
 def test_a_peer_that_begins_anew() -> None:

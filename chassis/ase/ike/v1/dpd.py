@@ -1,4 +1,8 @@
-"""Dead peer detection (RFC 3706): R-U-THERE after a silence, and how many may stay without an answer."""
+"""Dead peer detection (RFC 3706): R-U-THERE after a silence, and how many may stay without an answer.
+
+A sign of life is a message that the peer made just now, as sequence numbers show (section 7): an answer has the
+number of a question that waits for one, a question has a higher number than the peer's last.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,11 @@ from typing import Final
 from chassis.ase.ike.payloads.v1_opaque import Vendor
 
 VENDOR: Final = Vendor(bytes.fromhex("afcad71368a1f1c96b8696fc77570100"))
+
+
+def newer(number: int, before: int | None) -> bool:
+    """Whether a R-U-THERE has a higher number than the one before; numbers begin again after the last one."""
+    return before is None or 0 < (number - before) & 0xFFFFFFFF < 1 << 31
 
 
 @dataclass(slots=True)
@@ -30,6 +39,10 @@ class Detector:
         """A sign of life."""
         self.sent = 0
         self.due = now + self.interval
+
+    def answers(self, number: int) -> bool:
+        """Whether one of the probes since the last sign of life has this number."""
+        return 0 < (self.sequence - number) & 0xFFFFFFFF <= self.sent
 
     def probe(self, now: float) -> int | None:
         """The number to ask with, None when the peer counts as dead."""

@@ -16,7 +16,7 @@ from chassis.ase.ike.payloads.numbers import N1, Exchange, Protocol
 from chassis.ase.ike.payloads.v1 import MessageV1, PayloadV1, emit_payloads
 from chassis.ase.ike.payloads.v1_notify import Delete, Notify
 from chassis.ase.ike.payloads.v1_opaque import Hash
-from chassis.ase.ike.v1 import succession
+from chassis.ase.ike.v1 import dpd, succession
 from chassis.ase.ike.v1.blaming import KEYS_DIFFER, keys_may_differ, refusal
 from chassis.ase.ike.v1.faults import notify_name
 from chassis.ase.ike.v1.handshake import Incoming, in_clear, is_encrypted
@@ -80,7 +80,8 @@ def receive(session: SessionV1, message: Incoming) -> None:
         _undecipherable(session, message)
         return
     session.use(message_id)
-    session.heard_from(message)
+    if _fresh(session, payloads):
+        session.heard_from(message)
     for one in payloads[1:]:
         if session.closed:
             return
@@ -88,6 +89,20 @@ def receive(session: SessionV1, message: Incoming) -> None:
             _notified(session, one, message)
         elif isinstance(one, Delete):
             _deleted(session, one, message.now)
+
+
+def _fresh(session: SessionV1, payloads: Sequence[PayloadV1]) -> bool:
+    """Whether the peer made this message just now. Of an SA that lives long not every message ID is remembered, so
+    what was recorded may come again one day; the numbers of dead peer detection tell (RFC 3706 7)."""
+    for one in payloads:
+        if isinstance(one, Notify) and one.notify in (N1.R_U_THERE, N1.R_U_THERE_ACK) and len(one.data) == 4:
+            number = int.from_bytes(one.data, "big")
+            if one.notify == N1.R_U_THERE_ACK:
+                return session.detector is not None and session.detector.answers(number)
+            if dpd.newer(number, session.asked):
+                session.asked = number
+                return True
+    return not session.forgot
 
 
 def _undecipherable(session: SessionV1, message: Incoming) -> None:
@@ -123,7 +138,7 @@ def _notified(session: SessionV1, one: Notify, message: Incoming) -> None:
         if session.established and len(one.data) == 4 and session.may_speak(now):
             session.tell((Notify(N1.R_U_THERE_ACK, Protocol.IKE, one.spi, one.data),), now)
     elif one.notify == N1.R_U_THERE_ACK:
-        pass  # Any protected message is a sign of life; `heard_from` has noted it.
+        pass  # A sign of life, which `heard_from` has noted.
     elif one.notify == N1.INITIAL_CONTACT:
         if session.established:
             succession.peer_began_anew(session, now)

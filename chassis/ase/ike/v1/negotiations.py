@@ -171,7 +171,9 @@ class Negotiations:
         if not isinstance(first, Hash) or not keys_v1.equal(first.value, digest):
             session.host.count("undecipherable")
             return
-        session.heard_from(message)
+        if not session.forgot:
+            # Else it may be one from long ago; what follows it shows that the peer is there.
+            session.heard_from(message)
         rivals = self._rivals(payloads)
         stronger = [other for _, other in rivals if other.message_id < one.message_id]
         if stronger:

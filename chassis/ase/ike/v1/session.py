@@ -90,6 +90,10 @@ class SessionV1:
         self.renew = inf
         """When its successor was first meant to be begun; `soft` is when that is tried next."""
         self.detector: Detector | None = None
+        self.asked: int | None = None
+        """Number of the peer's last R-U-THERE."""
+        self.forgot = False
+        """Not every message ID that was used is remembered any more."""
         self._used: dict[int, None] = {}
         self._spoken = (-1, 0)
 
@@ -503,6 +507,7 @@ class SessionV1:
     def use(self, message_id: int) -> None:
         self._used[message_id] = None
         if len(self._used) > MOST_IDS:
+            self.forgot = True
             del self._used[next(iter(self._used))]
 
     def was_used(self, message_id: int) -> bool:
