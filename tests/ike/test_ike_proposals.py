@@ -151,6 +151,23 @@ def test_equal_ipsec_proposals_match_in_both_versions(own: child.Suite) -> None:
     assert [(one.protocol, one.spi) for one in second.answer.proposals] == [(p, SPIS[p]) for p in own.protocols]
 
 
+@pytest.mark.parametrize(
+    "own", [suite(), suite(ah="hmac-md5-96"), suite(ah="hmac-md5-96", esp_encryption="des-cbc")]
+)
+def test_two_proposals_of_one_protocol_and_number_are_no_bundle(own: child.Suite) -> None:
+    first = child.offer_v1([own], THEIRS)
+    twice_1 = v1_sa.SA((*first.proposals, replace(first.proposals[-1], spi=b"\x77" * 4)))
+    assert isinstance(child.choose_v1(twice_1, [own], SPIS), ike.Refusal)
+    second = child.offer_v2([own], THEIRS, with_group=False)
+    twice_2 = v2_sa.SA((*second.proposals, replace(second.proposals[-1], spi=b"\x77" * 4)))
+    assert isinstance(child.choose_v2(twice_2, [own], SPIS, with_group=False), ike.Refusal)
+    # A further number is another offer.
+    other = replace(second.proposals[-1], number=2, spi=b"\x77" * 4)
+    beside = child.choose_v2(v2_sa.SA((*second.proposals, other)), [own], SPIS, with_group=False)
+    assert isinstance(beside, child.ChildChoiceV2)
+    assert beside.peer_spis == {protocol: THEIRS[protocol] for protocol in own.protocols}
+
+
 @pytest.mark.parametrize("spi", [1, 255])
 def test_reserved_spis_are_not_taken(spi: int) -> None:
     """RFC 4303 2.1. A CPI of so few is the name of an algorithm (RFC 3173 3.3)."""

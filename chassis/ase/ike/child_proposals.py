@@ -304,8 +304,13 @@ def choose_v2(
     """The first proposal (or bundle of one number) that has all transforms of one of ours."""
     refusals: list[list[Mismatch]] = []
     for number, group in groupby(offered.proposals, key=lambda proposal: proposal.number):
-        bundle: dict[int, v2_sa.Proposal] = {proposal.protocol: proposal for proposal in group}
+        proposals = tuple(group)
+        bundle: dict[int, v2_sa.Proposal] = {proposal.protocol: proposal for proposal in proposals}
         place = (("proposal", number),)
+        if len(bundle) != len(proposals):
+            # Which of two of one protocol is meant, and by which SPI it would come in, nobody could tell.
+            refusals.append([Mismatch("protocols", len(proposals), len(bundle), "", place)])
+            continue
         for suite in ours:
             if set(bundle) != set(suite.protocols):
                 counts = (len(bundle), len(suite.protocols))
