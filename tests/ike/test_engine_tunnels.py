@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from engines import TUNNEL, A, Ends, Two, agree, other
+from engines import CONTEXT, TUNNEL, A, B, Ends, Two, agree, other
 
 from chassis.ase.ike.engine import Ike
 from chassis.ase.ike.host import Session
@@ -78,6 +78,53 @@ def test_a_killed_end_comes_back_and_its_peer_forgets_what_was(version: int) -> 
         two.run(10)
         agree(two)
         assert len(two.a.pairs) == 1
+
+
+@VERSIONS
+def test_what_a_tunnel_did_is_counted_with_it_and_its_version_at_both_ends(version: int) -> None:
+    ends = Ends(version=version, connection="initiator-only")
+    two = standing(ends, replace(other(ends), connection="responder-only"))
+    two.ask(two.b, "rekey", tunnel=TUNNEL)
+    two.run(10)
+    mine, theirs = (two.ask(end, "statistics").result for end in (two.a, two.b))
+    for result in (mine, theirs):
+        assert {name.split()[0] for name in result["total"]} == {f"v{version}"}
+        own = {f"v{version} {name}": number for name, number in result["tunnels"][str(TUNNEL)].items()}
+        assert own == result["total"], "there is but one tunnel"
+        assert own[f"v{version} done"] == 1
+    a, b = mine["tunnels"][str(TUNNEL)], theirs["tunnels"][str(TUNNEL)]
+    assert (a["begun"], b["answered" if version == 2 else "begun"]) == (1, 1)
+    for what in ("messages", "octets"):
+        assert a[f"{what} sent"] == b[f"{what} received"] > 0
+        assert b[f"{what} sent"] == a[f"{what} received"] > 0
+
+
+def test_what_is_nobodys_is_counted_with_its_version_alone() -> None:
+    two = standing(Ends())
+    before = dict(two.ask(two.b, "statistics").result["total"])
+    tunnel = dict(two.ask(two.b, "statistics").result["tunnels"][str(TUNNEL)])
+    stranger = bytes(range(1, 9)) + bytes(8)
+    for version in (1, 2):
+        message = stranger + bytes((1, version << 4, 34, 8)) + bytes(4) + (28).to_bytes(4, "big")
+        two.give(two.b, IkePacket(CONTEXT, B, 500, 0x0A000099, 500, message))
+    result = two.ask(two.b, "statistics").result
+    assert result["total"]["v1 messages received"] == 1
+    assert result["total"]["v2 messages received"] == before["v2 messages received"] + 1
+    assert result["total"]["v2 octets received"] == before["v2 octets received"] + 28
+    assert result["tunnels"][str(TUNNEL)] == tunnel
+
+
+def test_a_negotiation_that_nobody_proved_leaves_no_count_behind() -> None:
+    ends = Ends()
+    two = Two(replace(ends, wanted=False), replace(other(ends), connection="responder-only"))
+    attacker = Two(replace(ends, connection="initiator-only"), other(ends), seed=3)
+    attacker.run(0.001)
+    two.give(two.b, IkePacket(CONTEXT, B, 500, A, 500, attacker.a.sent[0].data))
+    assert two.b.ike.statistics.held == 1
+    two.run(60)
+    assert two.b.ike.statistics.held == 0
+    assert two.ask(two.b, "statistics").result["tunnels"] == {str(TUNNEL): {}}
+    assert two.ask(two.b, "statistics").result["total"]["v2 answered"] == 1
 
 
 MODES = pytest.mark.parametrize(("version", "mode"), [(2, "main"), (1, "main"), (1, "aggressive")])

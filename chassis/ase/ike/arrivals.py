@@ -61,27 +61,33 @@ class Arrivals:
         ike = self._ike
         path = Path(packet.context, packet.local, packet.local_port, packet.remote, packet.remote_port)
         data = packet.data
-        ike.count("messages received")
-        ike.count("octets received", len(data))
         try:
             header = Header.parse(data)
         except PayloadError as error:
+            ike.counted("received", data)
             self._wrong(error, None, None, path, data, now)
             return
         session = self._session(header, path)
         try:
             header.check(known=session is not None)
         except PayloadError as error:
+            ike.counted("received", data)
             self._wrong(error, header, session, path, data, now)
             return
-        if session is not None:
-            ike.run(session, session.receive, data, header, path, now)
-        elif header.major == 1:
-            self._begin_v1(data, header, path, now)
+        if session is None:
+            begin = self._begin_v1 if header.major == 1 else self._begin_v2
+            session = begin(data, header, path, now)
+        if session is None:
+            ike.counted("received", data)
         else:
-            self._begin_v2(data, header, path, now)
+            ike.run(session, self._give, session, data, header, path, now)
 
     # inside
+
+    def _give(self, session: Session, data: bytes, header: Header, path: Path, now: float) -> None:
+        """To the session that it is for, and that it is counted with."""
+        self._ike.counted("received", data)
+        session.receive(data, header, path, now)
 
     def _session(self, header: Header, path: Path) -> Session | None:
         registry = self._ike.registry
@@ -93,7 +99,8 @@ class Arrivals:
             found = registry.by_spi.get(header.spi_i) or registry.first(path, header.spi_i)
         return found if found is not None and found.version == header.major else None
 
-    def _begin_v1(self, data: bytes, header: Header, path: Path, now: float) -> None:
+    def _begin_v1(self, data: bytes, header: Header, path: Path, now: float) -> Session | None:
+        """A new session for a message, where one is due."""
         ike = self._ike
         opens = header.exchange in (Exchange.MAIN_MODE, Exchange.AGGRESSIVE_MODE)
         if header.spi_r != NO_SPI or not opens:
@@ -101,49 +108,49 @@ class Arrivals:
             if not opens:
                 # Said, and not answered (settled M-13).
                 ike.log("ikev1-invalid-xchange-type", {"value": header.exchange}, None, path, now)
-            return
+            return None
         group = ike.group(path.context, path.local, path.remote, 1)
         if group is None or not any(member.wanted and member.responds for member in group.members):
             self._nobody(path, 1, now)
             if group is None:
                 self._refuse_v1(header, N1.NO_PROPOSAL_CHOSEN, path, data, now)
-            return
+            return None
         settings = ike.settings
-        share = (
-            settings.half_open_peer if ike.registry.half_open >= settings.half_open else settings.half_open_most
-        )
+        crowded = ike.registry.half_open >= settings.half_open
+        share = settings.half_open_peer if crowded else settings.half_open_most
         if not self._room(path, share, now, costly=header.exchange == Exchange.AGGRESSIVE_MODE):
-            return
+            return None
         session = SessionV1.respond(ike, path, header)
         ike.registry.answer(session, path, header.spi_i, now)
-        ike.run(session, session.receive, data, header, path, now)
+        return session
 
-    def _begin_v2(self, data: bytes, header: Header, path: Path, now: float) -> None:
+    def _begin_v2(self, data: bytes, header: Header, path: Path, now: float) -> Session | None:
+        """As for version 1."""
         ike = self._ike
         if header.is_response:
             ike.count("unknown SPI")
-            return
+            return None
         if header.exchange != Exchange.IKE_SA_INIT or header.spi_r != NO_SPI or header.message_id:
             ike.count("unknown SPI")
             self._refuse_v2(header, N2.INVALID_IKE_SPI, b"", data, path, now)
-            return
+            return None
         group = ike.group(path.context, path.local, path.remote, 2)
         if group is None or not any(member.wanted and member.responds for member in group.members):
             self._nobody(path, 2, now)
             if group is None:
                 self._refuse_v2(header, N2.NO_PROPOSAL_CHOSEN, b"", data, path, now)
-            return
+            return None
         registry, settings = ike.registry, ike.settings
         asked = registry.half_open >= settings.half_open
         asked = asked or registry.half_open_from(path.remote) >= settings.half_open_peer
         if asked and not self._cookie(data, path, now):
-            return
+            return None
         if not self._room(path, 2 * settings.half_open_peer, now):
-            return
+            return None
         session = SessionV2.respond(ike, path, header)
         session.receives = asked
         ike.registry.answer(session, path, header.spi_i, now)
-        ike.run(session, session.receive, data, header, path, now)
+        return session
 
     def _cookie(self, data: bytes, path: Path, now: float) -> bool:
         """Whether the peer has shown that it is where it says; if not, it is asked to."""

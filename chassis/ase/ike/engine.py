@@ -51,6 +51,9 @@ ALIVE = 1.0
 CPI_END: Final = 61_440
 """CPIs from here on are for private use (RFC 3173 3.3)."""
 
+VERSION_AT: Final = 17
+"""Octet of a message whose upper half is the major version (RFC 7296 3.1)."""
+
 NOWHERE: Final = Path(0, 0, 0, 0, 0)
 
 
@@ -152,8 +155,7 @@ class Ike:
         return now + self._wall_offset
 
     def send(self, path: Path, data: bytes) -> None:
-        self.count("messages sent")
-        self.count("octets sent", len(data))
+        self.counted("sent", data)
         packet = IkePacket(path.context, path.local, path.local_port, path.remote, path.remote_port, data)
         self._out.append(packet)
 
@@ -176,9 +178,11 @@ class Ike:
 
     def count(self, name: str, number: int = 1) -> None:
         session = self._current
-        connection = None if session is None else session.connection
-        version = 0 if session is None else session.version
-        self.statistics.count(name, version, 0 if connection is None else connection.tunnel, number)
+        if session is None:
+            self.statistics.count(name, 0, 0, number)
+            return
+        tunnel = 0 if session.connection is None else session.connection.tunnel
+        self.statistics.count(name, session.version, tunnel, number, session.spi)
 
     def group(self, context: int, local: int, remote: int, version: int) -> Group | None:
         return self._connections.group(context, local, remote, version)
@@ -262,7 +266,21 @@ class Ike:
             call(*arguments)
         finally:
             self._current = before
+        if session.connection is not None:
+            self.statistics.credit(session.spi, session.connection.tunnel)
+        elif session.closed:
+            self.statistics.credit(session.spi, 0)
         self.registry.settle(session)
+
+    def counted(self, way: str, data: bytes) -> None:
+        """A message that was `sent` or `received`: the session's that is at work, else its version's alone."""
+        if self._current is None:
+            version = data[VERSION_AT] >> 4 if len(data) > VERSION_AT else 0
+            self.statistics.count(f"messages {way}", version, 0)
+            self.statistics.count(f"octets {way}", version, 0, len(data))
+        else:
+            self.count(f"messages {way}")
+            self.count(f"octets {way}", len(data))
 
     def initiate(self, connection: Connection, path: Path) -> Session:
         """A session that begins; its first message leaves with `start`."""

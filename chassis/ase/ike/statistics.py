@@ -12,13 +12,33 @@ class Statistics:
         self.total: dict[str, int] = {}
         """Of the ASP, each name once with its version before it (`v2 begun`) where it has one."""
         self.tunnels: dict[int, dict[str, int]] = {}
+        self._unnamed: dict[bytes, dict[str, int]] = {}
+        """Of negotiations whose tunnel is not known yet, by our SPI."""
 
-    def count(self, name: str, version: int, tunnel: int, number: int = 1) -> None:
-        key = VERSIONS[version] + name
+    def count(self, name: str, version: int, tunnel: int, number: int = 1, spi: bytes = b"") -> None:
+        """Where the `tunnel` is not known (0) the negotiation with our `spi` keeps it until it is."""
+        key = VERSIONS.get(version, "") + name
         self.total[key] = self.total.get(key, 0) + number
         if tunnel:
             counts = self.tunnels.setdefault(tunnel, {})
-            counts[name] = counts.get(name, 0) + number
+        elif spi:
+            counts = self._unnamed.setdefault(spi, {})
+        else:
+            return
+        counts[name] = counts.get(name, 0) + number
+
+    def credit(self, spi: bytes, tunnel: int) -> None:
+        """A negotiation is this tunnel's, as is now known; 0: it ended without being any one's."""
+        kept = self._unnamed.pop(spi, None)
+        if kept is not None and tunnel:
+            counts = self.tunnels.setdefault(tunnel, {})
+            for name, number in kept.items():
+                counts[name] = counts.get(name, 0) + number
+
+    @property
+    def held(self) -> int:
+        """Negotiations whose tunnel is not known yet."""
+        return len(self._unnamed)
 
     def forget(self, tunnel: int) -> None:
         """The tunnel is gone; the ASP's numbers stay."""
