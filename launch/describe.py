@@ -71,7 +71,9 @@ def describe() -> str:
     )
     lines += _table(typing.get_args(link.ToIke))
     lines.append("\n## Inside an ASP: IKE to data engine")
-    lines += _table(tuple(kind for kind in typing.get_args(link.FromIke) if kind is not link.IkePacket))
+    lines += _table(
+        tuple(kind for kind in typing.get_args(link.FromIke) if kind not in typing.get_args(link.ToIke))
+    )
     lines.append("\n## Values inside them")
     lines += _table((link.Encapsulation,))
     return "\n".join(lines) + "\n"

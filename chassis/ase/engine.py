@@ -26,6 +26,7 @@ from chassis.ase.link import (
     IkeReply,
     IkeState,
     SaDelete,
+    SaExpiring,
     SaInstall,
     SaMove,
     SaSwitch,
@@ -219,6 +220,8 @@ class Asp(Card):
                 outputs = self.negotiated.delete(message)
             case SaMove():
                 outputs = self.negotiated.move(message)
+            case SaExpiring():
+                outputs = self.negotiated.expiring(message)
             case IkeState():
                 outputs = self.negotiated.state(message)
             case IkeLog():

@@ -47,7 +47,10 @@ class Configure:
 
 @dataclass(frozen=True, slots=True)
 class SaExpiring:
-    """An SA has carried its kilobytes or has used up its numbers: `hard` means that it stopped."""
+    """An SA has carried its kilobytes or has used up its numbers: `hard` means that it stopped.
+
+    The other way, never `hard`: its lifetime in seconds has IKE negotiate its successor.
+    """
 
     tunnel: int
     serial: int
@@ -216,4 +219,6 @@ class LeftOut:
 
 
 ToIke = Configure | IkePacket | SaExpiring | SaSeen | PeerSeen | PeerMoved | NoSa | IkeRequest
-FromIke = SaInstall | SaSwitch | SaDelete | SaMove | IkePacket | IkeState | IkeLog | IkeReply | IkeAlive
+FromIke = (
+    SaInstall | SaSwitch | SaDelete | SaMove | SaExpiring | IkePacket | IkeState | IkeLog | IkeReply | IkeAlive
+)

@@ -150,6 +150,10 @@ class Negotiated:
         self._watches[message.tunnel][message.serial].origin = (way.remote, way.remote_port)
         return self._judge(state)
 
+    def expiring(self, message: SaExpiring) -> list[Output]:
+        """A pair is to be replaced because of its age: IKE is at it, and the controller hears of it once."""
+        return self._aging(message.tunnel, message.serial, message.reason)
+
     def state(self, message: IkeState) -> list[Output]:
         """IKE's word on a tunnel: told on at once where it decides whether the tunnel is up."""
         state = self._state(message.tunnel)
@@ -269,13 +273,18 @@ class Negotiated:
 
     def _soft(self, tunnel: int, serial: int, kind: NoticeKind) -> list[Output]:
         """A pair is to be replaced: said once, whichever of its SAs found out first."""
+        events = self._aging(tunnel, serial, str(kind))
+        return [ToIke(SaExpiring(tunnel, serial, False, str(kind))), *events] if events else []
+
+    def _aging(self, tunnel: int, serial: int, reason: str) -> list[Output]:
+        """What the controller is told of a pair that is to be replaced; nothing when it was told before."""
         watch = self._watch(tunnel, serial)
         state = self._state(tunnel)
         pair = None if state is None else _find(state, serial)
         if watch is None or watch.soft or pair is None:
             return []
         watch.soft = True
-        return [ToIke(SaExpiring(tunnel, serial, False, str(kind))), *_events(pair, "expiring", str(kind))]
+        return _events(pair, "expiring", reason)
 
     def _expire(self, tunnel: int, serial: int, kind: NoticeKind) -> list[Output]:
         """A pair has carried all it may: it is gone, both ways (RFC 4301 4.4.2.1)."""

@@ -316,6 +316,19 @@ def test_what_was_agreed_still_counts_where_the_list_is_another() -> None:
     assert right.drops() == {"selector mismatch": 3}
 
 
+def test_a_pair_that_ike_replaces_by_its_age_is_said_to_expire_once() -> None:
+    left, right = sides()
+    join(left, right, CIRCUIT, kbytes=4, soft_kbytes=2)
+    for _ in range(2):
+        left.ike(SaExpiring(CIRCUIT, 1, False, "soft limit of seconds"), SaExpiring(CIRCUIT, 9, False, "unknown"))
+    said = [(event.event, event.reason, event.sa.serial) for event in left.heard(SaEvent)]
+    assert said[2:] == [("expiring", "soft limit of seconds", 1)] * 2, "one for each direction"
+    for _ in range(6):
+        through(left, right, packets=[udp_packet(size=500)])
+    assert not left.heard(SaEvent), "its successor is on its way already"
+    assert not left.told(SaExpiring)
+
+
 def test_limits_of_traffic() -> None:
     left, right = sides()
     join(left, right, CIRCUIT, kbytes=4, soft_kbytes=2)

@@ -21,6 +21,7 @@ from chassis.ase.link import (
     IkeState,
     NoSa,
     SaDelete,
+    SaExpiring,
     SaInstall,
     SaSeen,
     SaSwitch,
@@ -180,6 +181,7 @@ class End:
     replies: list[IkeReply] = field(default_factory=list)
     sent: list[IkePacket] = field(default_factory=list)
     deleted: list[SaDelete] = field(default_factory=list)
+    expiring: list[SaExpiring] = field(default_factory=list)
     dead: bool = False
 
     def wake(self) -> float:
@@ -357,6 +359,9 @@ class Two:
                 end.deleted.append(message)
                 if end.sending.get((message.tunnel, pair.entry)) == message.serial:
                     del end.sending[message.tunnel, pair.entry]
+            elif isinstance(message, SaExpiring):
+                assert (message.tunnel, message.serial) in end.pairs
+                end.expiring.append(message)
             elif isinstance(message, IkeState):
                 end.states[message.tunnel] = message
             elif isinstance(message, IkeLog):

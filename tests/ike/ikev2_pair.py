@@ -20,7 +20,7 @@ from chassis.ase.ike.messages import text
 from chassis.ase.ike.payloads.header import Header
 from chassis.ase.ike.payloads.numbers import Protocol
 from chassis.ase.ike.v2.session import SessionV2
-from chassis.ase.link import FromIke, SaDelete, SaInstall, SaMove, SaSwitch
+from chassis.ase.link import FromIke, SaDelete, SaExpiring, SaInstall, SaMove, SaSwitch
 from chassis.bus.records import AclRule
 from chassis.config.model import IkePolicy, IkeProposal, IpsecProposal
 
@@ -145,8 +145,9 @@ class End:
             pair.sends = True
         elif isinstance(message, SaDelete):
             del self.pairs[message.serial]
-        else:
-            assert isinstance(message, SaMove)
+        elif isinstance(message, SaExpiring):
+            assert message.serial in self.pairs
+        elif isinstance(message, SaMove):
             pair = self.pairs[message.serial]
             pair.install = replace(pair.install, encapsulation=(message.encapsulation,))
 

@@ -81,6 +81,24 @@ def test_a_killed_end_comes_back_and_its_peer_forgets_what_was(version: int) -> 
 
 
 @VERSIONS
+def test_a_pair_whose_lifetime_is_nearly_over_is_announced_when_its_successor_is_begun(version: int) -> None:
+    suite = IpsecProposal("child", False, "", "aes-128-cbc", "hmac-sha1-96", 300)
+    two = standing(Ends(version=version, suites=(suite,)))
+    assert two.until(lambda: bool(two.a.expiring or two.b.expiring), 300)
+    for end in (two.a, two.b):
+        for one in end.expiring:
+            assert (one.tunnel, one.hard, one.reason) == (TUNNEL, False, "soft limit of seconds")
+            assert one.serial in {serial for _, serial in end.pairs}
+    two.run(10)
+    assert usable(two)
+    assert max(serial for _, serial in two.a.pairs) == 2
+    two.run(1500)
+    said = [one.serial for one in two.a.expiring]
+    assert sorted(set(said)) == said, "each pair once, where the peer answers"
+    assert len(said) + len(two.b.expiring) >= 5
+
+
+@VERSIONS
 def test_what_a_tunnel_did_is_counted_with_it_and_its_version_at_both_ends(version: int) -> None:
     ends = Ends(version=version, connection="initiator-only")
     two = standing(ends, replace(other(ends), connection="responder-only"))

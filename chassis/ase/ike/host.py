@@ -13,6 +13,9 @@ from chassis.ase.ike.connection import Connection, Group, Line
 from chassis.ase.ike.payloads.header import Header
 from chassis.ase.link import FromIke
 
+AGED = "soft limit of seconds"
+"""Why a pair expires whose successor is negotiated before its lifetime ends."""
+
 IKE_PORT = 500
 NAT_PORT = 4500
 
@@ -169,7 +172,7 @@ class Host(Protocol):
         """A message to the peer; the non-ESP marker is not the session's business."""
 
     def emit(self, message: FromIke) -> None:
-        """`SaInstall`, `SaSwitch`, `SaDelete` or `SaMove` to the data engine."""
+        """`SaInstall`, `SaSwitch`, `SaDelete`, `SaMove` or `SaExpiring` to the data engine."""
 
     def log(self, id: str, values: Mapping[str, Any], session: Session | None, path: Path, now: float) -> None:
         """A line of the guide's tables 5 and 6, by its id in `messages.TEMPLATES`."""

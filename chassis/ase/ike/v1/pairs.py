@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
-from chassis.ase.ike.host import Child
+from chassis.ase.ike.host import AGED, Child
 from chassis.ase.ike.payloads.numbers import Protocol
-from chassis.ase.link import Encapsulation, SaDelete, SaInstall, SaMove, SaSwitch
+from chassis.ase.link import Encapsulation, SaDelete, SaExpiring, SaInstall, SaMove, SaSwitch
 
 if TYPE_CHECKING:
     from chassis.ase.ike.v1.session import SessionV1
@@ -176,6 +176,8 @@ class Pairs:
                 session.send_delete(pair.spis_in, now)
                 pair.gone = now + DRAIN
             elif pair.soft <= now:
+                if self.newest(pair.child.entry) is pair:
+                    session.host.emit(SaExpiring(pair.child.tunnel, pair.child.serial, False, AGED))
                 self.succeed(pair, now)
 
     def succeed(self, pair: Pair, now: float) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from chassis.ase.ike.host import AGED
 from chassis.ase.ike.v2 import informational, rekey
 from chassis.ase.ike.v2.child_sa import Event as ChildEvent
 from chassis.ase.ike.v2.ike_sa import HALF_OPEN, STANDING, State
+from chassis.ase.link import SaExpiring
 
 if TYPE_CHECKING:
     from chassis.ase.ike.v2.session import SessionV2
@@ -104,6 +106,7 @@ def _lifetimes(session: SessionV2, now: float) -> None:
         if now >= child.hard:
             session.expire(child, child.reason or "its lifetime is over", now)
         elif now >= child.soft and child.may(ChildEvent.REKEY):
+            session.host.emit(SaExpiring(session.tunnel, child.serial, False, AGED))
             session.renew(child, now)
     if session.exchanges.worn:
         session.soft = min(session.soft, now)
