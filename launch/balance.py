@@ -16,7 +16,7 @@ from typing import Any
 
 from chassis.ase.counters import CAUSES as ASP_CAUSES
 from chassis.bus import endpoints
-from chassis.bus.counters import read
+from chassis.bus.counters import OVERFLOW, read
 from chassis.fwd.causes import Cause
 
 CardCounters = Mapping[str, int]
@@ -37,6 +37,9 @@ class Ledger:
     port by an operator, less what they consumed of that kind and what still waits, for an address or a fragment.
     `dropped` is by place and cause. `with_process` is what went with a process that died: in its hands, or in a
     queue towards it; `unexplained` is the same where no process died, which there must be none of.
+
+    `nameless` is by card what it counted when its table of counters was full. It may be anything, packets or
+    octets, and is no part of the sum; where there is any, nothing else of that card can be relied on.
     """
 
     sent: int = 0
@@ -45,6 +48,7 @@ class Ledger:
     dropped: dict[str, dict[str, int]] = field(default_factory=dict)
     with_process: dict[str, int] = field(default_factory=dict)
     unexplained: dict[str, int] = field(default_factory=dict)
+    nameless: dict[str, int] = field(default_factory=dict)
 
     @property
     def lost(self) -> int:
@@ -66,6 +70,7 @@ class Ledger:
             "dropped": self.dropped,
             "with_process": self.with_process,
             "unexplained": self.unexplained,
+            "nameless": self.nameless,
             "remainder": self.remainder,
         }
 
@@ -77,7 +82,7 @@ def of_lab(run: Path, kinds: Mapping[str, str], links: Iterable[Sequence[str]], 
     for row in rows:
         file = run / f"{row['node']}.{endpoints.compact(row['card'])}.counters"
         if row["card"] and file.exists():
-            held.setdefault(row["node"], {})[row["card"]] = read(file.read_bytes())
+            held.setdefault(row["node"], {})[row["card"]] = read(file)
         if row.get("ended"):
             died.append((row["node"], row["card"]))
     return balance(kinds, links, held, died)
@@ -97,6 +102,9 @@ def balance(
     ledger = Ledger()
     for node, kind in kinds.items():
         cards = counters.get(node, {})
+        for card, values in cards.items():
+            if nameless := values.get(OVERFLOW, 0):
+                ledger.nameless[f"{node} {card}"] = nameless
         if kind == "tester":
             _tester(ledger, node, cards.get("tester", {}))
         elif kind == "smartedge":

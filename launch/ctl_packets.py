@@ -152,7 +152,7 @@ def counters(lab: RunningLab, node: str, card: tuple[str, ...], as_json: bool) -
     pattern = f"{node}.{endpoints.compact(' '.join(card))}.counters" if card else f"{node}.*.counters"
     found: dict[str, dict[str, int]] = {}
     for path in sorted(lab.run.glob(pattern)):
-        found[path.name.split(".")[1]] = dict(sorted(counter_files.read(path.read_bytes()).items()))
+        found[path.name.split(".")[1]] = dict(sorted(counter_files.read(path).items()))
     if not found:
         raise OperatorError(f"{node} has no counters of {' '.join(card) or 'any card'}")
     grid = table("card", "counter", "value", right=("value",))
@@ -181,6 +181,8 @@ def balance(lab: RunningLab, as_json: bool) -> None:
         grid.add_row(place, "gone with a process that died", f"{packets:,}")
     for place, packets in ledger.unexplained.items():
         grid.add_row(place, "unexplained", f"{packets:,}")
+    for place, count in ledger.nameless.items():
+        grid.add_row(place, "counted without a name: the table of counters is full", f"{count:,}")
     grid.add_row("everywhere", "made by cards and testers, not yet consumed", f"{ledger.others:,}")
     say(as_json, ledger.plain(), grid)
 

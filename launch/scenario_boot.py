@@ -21,6 +21,7 @@ from typing import Any
 
 import yaml
 
+from chassis.bus import counters
 from launch import labparser
 from launch.document import LabError, Marked, Reporter, read
 from launch.folders import LAUNCHER_SOCKET
@@ -114,7 +115,11 @@ class BootedLab:
                         ".yaml",
                         ".cfg",
                     ):
-                        shutil.copy2(file, target / file.name)
+                        if file.suffix == ".counters":
+                            # As long as what is in use: a copy has no holes.
+                            (target / file.name).write_bytes(counters.used(file))
+                        else:
+                            shutil.copy2(file, target / file.name)
         return target
 
     def close(self) -> None:

@@ -378,7 +378,7 @@ class LabClient:
         name = f"{node}.{endpoints.compact(card)}.counters" if card else f"{node}.*.counters"
         total: dict[str, int] = {}
         for path in self.run.glob(name):
-            for key, value in counters.read(path.read_bytes()).items():
+            for key, value in counters.read(path).items():
                 total[key] = total.get(key, 0) + value
         return total
 

@@ -99,8 +99,7 @@ CAUSES: Final = tuple(dict.fromkeys(cause.value for cause in (*ipsec.Cause, *FOR
 class AspCounters:
     """Slots taken once, so that a batch costs a few additions.
 
-    The slots of all causes are taken at the start: thousands of tunnels may fill the table, the sum of the
-    named causes stays whole.
+    The slots of all causes are taken at the start, so that those that never were are seen to be none.
     """
 
     __slots__ = ("_before", "_consumed", "_counters", "_cuts", "_fragments", "_icmp", "_ike_dropped",
@@ -213,7 +212,8 @@ class AspCounters:
         slots = self._tunnels.get(number)
         if slots is None:
             slot = self._counters.slot
-            slots = self._tunnels[number] = tuple([slot(f"tunnel {number} {name}") for name in TUNNEL_COUNTERS])
+            names = [f"tunnel {number} {name}" for name in TUNNEL_COUNTERS]
+            slots = self._tunnels[number] = tuple([slot(name, numbered=True) for name in names])
             self._before[number] = tuple([self.values[slot] for slot in slots])
         self.values[slots[which]] += packets
         self.values[slots[which + 1]] += octets

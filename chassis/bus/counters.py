@@ -1,20 +1,35 @@
 """Counters in a mapped file: they outlive their process, cost no message, and anyone may read them at any time.
 
-The file is a table of slots, each a name and a 64-bit number in the machine's byte order. A name is written
-before its slot is taken into use, so that a reader sees either the whole slot or none.
+The file is a header, with the number of slots in use, and a table of slots: a name and a 64-bit number in the
+machine's byte order. A name is written before its slot is counted as in use, so that a reader sees either the
+whole slot or none. The table has room for more than any card has to count, and what is not in use is a hole in
+the file, which no memory stands behind and no reader looks at.
 """
 
 from __future__ import annotations
 
+import mmap
+import struct
 from collections.abc import Iterator
+from pathlib import Path
 
-MAGIC = b"CHSCNT1\0"
+MAGIC = b"CHSCNT2\0"
+HEADER_SIZE = 64
 NAME_SIZE = 56
 SLOT_SIZE = NAME_SIZE + 8
-SLOTS = 4096
-FILE_SIZE = 64 + SLOTS * SLOT_SIZE
+SLOTS = 1 << 18
+"""A chassis has 32,000 tunnels at most, and each takes four slots of its ASP and of its circuit's line card.
+Tunnels that are gone keep theirs."""
+RESERVED = 1024
+"""Slots that are only for names of which there is a bounded number, such as causes of drops: however many tunnels
+and circuits there were, a cause is counted by its name."""
+FILE_SIZE = HEADER_SIZE + SLOTS * SLOT_SIZE
 OVERFLOW = "(no free slot)"
 """Where everything is counted that came after the table was full."""
+
+_SLOT = struct.Struct(f"={NAME_SIZE}sQ")
+_USED = 1
+"""Which of the file's 64-bit words says how many slots are in use."""
 
 
 class Counters:
@@ -24,55 +39,82 @@ class Counters:
     """
 
     def __init__(self, buffer: memoryview | None = None) -> None:
-        view = memoryview(bytearray(FILE_SIZE)) if buffer is None else buffer
+        # Memory that isn't there before it is written to: few use more than a page or two of it.
+        view = memoryview(mmap.mmap(-1, FILE_SIZE, flags=mmap.MAP_PRIVATE)) if buffer is None else buffer
         if len(view) < FILE_SIZE:
             raise ValueError(f"a counters file has {FILE_SIZE} bytes, not {len(view)}")
-        self._names = view[64 : 64 + SLOTS * NAME_SIZE]
-        self.values: memoryview = view[64 + SLOTS * NAME_SIZE : FILE_SIZE].cast("Q")
-        self._slots: dict[str, int] = {}
+        self._bytes = view[:FILE_SIZE]
+        self.values: memoryview = self._bytes.cast("Q")
         if bytes(view[:8]) != MAGIC:
-            view[:FILE_SIZE] = bytes(FILE_SIZE)
+            if any(view[:8]):
+                view[:FILE_SIZE] = bytes(FILE_SIZE)
             view[:8] = MAGIC
-        for index, name in _names(self._names):
-            self._slots[name] = index
+        used = min(self.values[_USED], SLOTS)
+        found = _found(view[HEADER_SIZE : HEADER_SIZE + used * SLOT_SIZE])
+        self._slots = {name: _word(index) for index, (name, _) in enumerate(found)}
 
-    def slot(self, name: str) -> int:
-        """The slot of this name, a new one if need be."""
+    def slot(self, name: str, *, numbered: bool = False) -> int:
+        """The slot of this name, a new one if need be.
+
+        `numbered` is a name of a tunnel or a circuit: of their numbers there is no end.
+        """
         found = self._slots.get(name)
         if found is not None:
             return found
-        index = len(self._slots)
-        if index >= SLOTS - 1 and name != OVERFLOW:
+        encoded = name.encode()
+        if len(encoded) > NAME_SIZE:
+            return self.slot(encoded[:NAME_SIZE].decode(errors="ignore"), numbered=numbered)
+        index = self.values[_USED]
+        # The last one is for what finds no other.
+        if index >= SLOTS - 1 - RESERVED * numbered and name != OVERFLOW:
             return self.slot(OVERFLOW)
-        encoded = name.encode()[:NAME_SIZE]
-        at = index * NAME_SIZE
-        self._names[at + 1 : at + len(encoded)] = encoded[1:]
-        self._names[at] = encoded[0]
-        self._slots[name] = index
-        return index
+        at = HEADER_SIZE + index * SLOT_SIZE
+        self._bytes[at : at + NAME_SIZE] = encoded.ljust(NAME_SIZE, b"\0")
+        self.values[_USED] = index + 1
+        slot = self._slots[name] = _word(index)
+        return slot
 
     def add(self, name: str, count: int = 1) -> None:
         self.values[self.slot(name)] += count
 
     def get(self, name: str) -> int:
-        index = self._slots.get(name)
-        return 0 if index is None else self.values[index]
+        slot = self._slots.get(name)
+        return 0 if slot is None else self.values[slot]
 
     def items(self) -> Iterator[tuple[str, int]]:
-        for name, index in self._slots.items():
-            yield name, self.values[index]
+        for name, slot in self._slots.items():
+            yield name, self.values[slot]
 
 
-def _names(names: memoryview) -> Iterator[tuple[int, str]]:
-    for index in range(SLOTS):
-        at = index * NAME_SIZE
-        if not names[at]:
-            return
-        yield index, bytes(names[at : at + NAME_SIZE]).rstrip(b"\0").decode(errors="replace")
+def _word(index: int) -> int:
+    """Which of the file's 64-bit words is the number of a slot."""
+    return (HEADER_SIZE + index * SLOT_SIZE + NAME_SIZE) // 8
 
 
-def read(data: bytes) -> dict[str, int]:
-    """The counters in a file's bytes; empty where the file is none."""
-    if len(data) < FILE_SIZE or data[:8] != MAGIC:
-        return {}
-    return dict(Counters(memoryview(bytearray(data))).items())
+def _found(slots: bytes | memoryview) -> list[tuple[str, int]]:
+    """The name and the number of each of these slots, of which none is cut."""
+    return [(name.rstrip(b"\0").decode(errors="replace"), value) for name, value in _SLOT.iter_unpack(slots)]
+
+
+def used(path: Path) -> bytes:
+    """The part of a file that is in use, which is such a file itself; empty where the file is none.
+
+    Raises:
+        OSError: it can't be read.
+    """
+    with path.open("rb") as file:
+        header = file.read(HEADER_SIZE)
+        if len(header) < HEADER_SIZE or header[:8] != MAGIC:
+            return b""
+        count = min(memoryview(header).cast("Q")[_USED], SLOTS)
+        return header + file.read(count * SLOT_SIZE)
+
+
+def read(path: Path) -> dict[str, int]:
+    """The counters in a file; empty where the file is none. It costs what is in use.
+
+    Raises:
+        OSError: it can't be read.
+    """
+    data = used(path)
+    return dict(_found(data[HEADER_SIZE : len(data) // SLOT_SIZE * SLOT_SIZE]))

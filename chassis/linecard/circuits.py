@@ -36,8 +36,8 @@ class Circuit:
     def _slots(self, direction: str) -> tuple[int, int]:
         name = f"circuit {self.record.number}"
         return (
-            self._counters.slot(f"{name} packets {direction}"),
-            self._counters.slot(f"{name} bytes {direction}"),
+            self._counters.slot(f"{name} packets {direction}", numbered=True),
+            self._counters.slot(f"{name} bytes {direction}", numbered=True),
         )
 
     def _count(self, slots: tuple[int, int], lengths: array[int]) -> None:

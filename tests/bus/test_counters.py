@@ -2,10 +2,29 @@
 
 from __future__ import annotations
 
+from array import array
 from pathlib import Path
 
-from chassis.bus.counters import FILE_SIZE, OVERFLOW, SLOTS, Counters, read
+from chassis.ase.counters import CAUSES, OPENED, PROTECTED, TUNNEL_COUNTERS, AspCounters
+from chassis.bus import records
+from chassis.bus.counters import (
+    FILE_SIZE,
+    HEADER_SIZE,
+    MAGIC,
+    NAME_SIZE,
+    OVERFLOW,
+    RESERVED,
+    SLOT_SIZE,
+    SLOTS,
+    Counters,
+    read,
+    used,
+)
 from chassis.bus.environment import map_file
+from chassis.linecard.circuits import Circuit
+from chassis.net.ethernet import HEADROOM
+
+TUNNELS = 8000
 
 
 def test_they_outlive_whoever_counted(tmp_path: Path) -> None:
@@ -17,18 +36,106 @@ def test_they_outlive_whoever_counted(tmp_path: Path) -> None:
     assert fresh
     assert not still_fresh
     assert dict(Counters(again).items()) == {"drop no route": 3, "sent": 5}
-    assert read((tmp_path / "x.counters").read_bytes()) == {"drop no route": 3, "sent": 5}
+    assert read(tmp_path / "x.counters") == {"drop no route": 3, "sent": 5}
     assert (tmp_path / "x.counters").stat().st_mode & 0o777 == 0o600
 
 
-def test_a_full_table_counts_on_in_one_place() -> None:
+def test_all_tunnels_of_an_asp_and_its_causes_have_a_counter_each(tmp_path: Path) -> None:
+    """One ASP has all of its card's when the other one is dead. What comes late is counted by its name too."""
+    path = tmp_path / "asp-1-1.counters"
+    counters = Counters(map_file(path, FILE_SIZE)[0])
+    asp = AspCounters(counters)
+    for number in range(1, TUNNELS + 1):
+        asp.tunnel(number, PROTECTED, number, 100 * number)
+        asp.tunnel(number, OPENED, 2, 200)
+    counters.add("drop no connection to lc 3", 7)
+    assert asp.of_tunnel(TUNNELS, PROTECTED) == (TUNNELS, 100 * TUNNELS)
+    found = read(path)
+    assert OVERFLOW not in found
+    for number in range(1, TUNNELS + 1):
+        counts = [found[f"tunnel {number} {name}"] for name in TUNNEL_COUNTERS]
+        assert counts == [number, 100 * number, 2, 200]
+    assert found["drop no connection to lc 3"] == 7
+    assert not any(found["drop " + cause] for cause in CAUSES)
+    # The next process of the card goes on from there.
+    after = AspCounters(Counters(map_file(path, FILE_SIZE)[0]))
+    after.tunnel(TUNNELS, OPENED, 1, 100)
+    assert after.of_tunnel(TUNNELS, OPENED) == (3, 300)
+    assert read(path).keys() == found.keys()
+
+
+def test_what_is_not_in_use_is_neither_stored_nor_read(tmp_path: Path) -> None:
+    path = tmp_path / "x.counters"
+    counters = Counters(map_file(path, FILE_SIZE)[0])
+    for number in range(1000):
+        counters.add(f"circuit {number} packets in", number)
+    assert len(used(path)) == HEADER_SIZE + 1000 * SLOT_SIZE
+    assert path.stat().st_blocks * 512 < 2 * len(used(path))
+    copy = tmp_path / "copy"
+    copy.write_bytes(used(path))
+    assert read(copy) == read(path) == dict(counters.items())
+
+
+def test_a_full_table_counts_on_in_one_place_and_causes_by_their_names() -> None:
     counters = Counters()
-    for number in range(SLOTS + 20):
-        counters.add(f"name {number}")
-    assert sum(count for _, count in counters.items()) == SLOTS + 20
-    assert counters.get(OVERFLOW) == 21
+    room = SLOTS - 1 - RESERVED
+    for number in range(room + 20):
+        counters.values[counters.slot(f"tunnel {number}", numbered=True)] += 1
+    assert counters.get(f"tunnel {room - 1}") == 1
+    assert counters.get(OVERFLOW) == 20
+    # The place for what finds none is one of the reserved ones.
+    for number in range(RESERVED - 1):
+        counters.add(f"drop {number}", 2)
+    assert counters.get(f"drop {RESERVED - 2}") == 2
+    assert counters.get(OVERFLOW) == 20
+    for number in range(10):
+        counters.add(f"more {number}", 3)
+    assert counters.get(OVERFLOW) == 20 + 3 * 10
 
 
-def test_a_file_that_is_none_holds_nothing() -> None:
-    assert read(b"") == {}
-    assert read(bytes(FILE_SIZE)) == {}
+def test_tunnels_and_circuits_leave_room_for_causes() -> None:
+    counters = Counters()
+    for number in range(SLOTS - 1 - RESERVED):
+        counters.slot(f"tunnel {number}", numbered=True)
+    AspCounters(counters).tunnel(SLOTS, PROTECTED, 1, 100)
+    circuit = Circuit(records.Circuit(SLOTS, "tunnel", "lc 3", 1, "if", tunnel=1), counters)
+    circuit.count_in(array("H", [HEADROOM + 100]))
+    circuit.count_out(array("H", [HEADROOM + 100]))
+    assert counters.get(OVERFLOW) == 3 * (1 + 100)
+    counters.add("drop no connection to lc 3", 7)
+    assert counters.get("drop no connection to lc 3") == 7
+
+
+def test_names_that_are_too_long_are_one_counter_before_and_after(tmp_path: Path) -> None:
+    view = map_file(tmp_path / "x.counters", FILE_SIZE)[0]
+    Counters(view).add("y" * (NAME_SIZE + 9), 2)
+    again = Counters(view)
+    again.add("y" * (NAME_SIZE + 9), 3)
+    again.add("next")
+    assert read(tmp_path / "x.counters") == {"y" * NAME_SIZE: 5, "next": 1}
+
+
+def test_a_slot_is_in_use_when_it_has_its_name(tmp_path: Path) -> None:
+    """Killed in between, a process leaves a name that no reader sees and its successor writes over."""
+    path = tmp_path / "x.counters"
+    view = map_file(path, FILE_SIZE)[0]
+    Counters(view).add("sent", 5)
+    second = HEADER_SIZE + SLOT_SIZE
+    view[second : second + 8] = b"half a n"
+    assert read(path) == {"sent": 5}
+    Counters(view).add("lost")
+    assert read(path) == {"sent": 5, "lost": 1}
+
+
+def test_a_file_that_is_none_holds_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "x.counters"
+    for data in (b"", bytes(HEADER_SIZE), b"else" * 64, MAGIC):
+        path.write_bytes(data)
+        assert read(path) == {}
+    # A file of something else's is made a new one, one that was cut has what is whole in it.
+    path.write_bytes(b"\x07" * FILE_SIZE)
+    counters = Counters(map_file(path, FILE_SIZE)[0])
+    counters.add("sent", 5)
+    counters.add("received", 4)
+    path.write_bytes(path.read_bytes()[: HEADER_SIZE + 2 * SLOT_SIZE - 3])
+    assert read(path) == {"sent": 5}

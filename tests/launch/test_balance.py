@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from chassis.bus.counters import OVERFLOW
 from launch.balance import Ledger, balance
 
 KINDS = {"t1": "tester", "t2": "tester", "a": "smartedge"}
@@ -95,3 +96,11 @@ def test_a_linux_node_may_send_and_take_what_it_likes() -> None:
     del values["t2"]
     ledger = balance({"t1": "tester", "h": "linux", "a": "smartedge"}, (LINKS[0], ("a:3/2", "h:eth1")), values, ())
     assert (ledger.received, ledger.unexplained, ledger.remainder) == (0, {}, 0)
+
+
+def test_what_was_counted_without_a_name_has_a_row_of_its_own() -> None:
+    values = counters()
+    values["a"]["asp 1/1"][OVERFLOW] = 77
+    ledger = settled(values)
+    assert ledger.nameless == ledger.plain()["nameless"] == {"a asp 1/1": 77}
+    assert (ledger.unexplained, ledger.remainder) == ({}, 0)
