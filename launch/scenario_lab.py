@@ -201,10 +201,11 @@ class LabClient:
             raise OperatorError(f"apply {node}: refused: {said}")
         return answer
 
-    def capture(self, node: str, what: str, file: Path, *, snaplen: int = 0) -> Path:
+    def capture(self, node: str, what: str, file: Path, *, snaplen: int = 0, clear: bool = False) -> Path:
         """Capture `port 3/11`, `asp 1/1 clear`, `asp 1/1 protected`, `asp 1/1` or `fabric lc 3` into a pcapng file
-        until `capture_stop`; of each packet `snaplen` octets, or all of it."""
-        self.ask(node, "capture", {"what": what, "file": str(file.absolute()), "snaplen": snaplen})
+        until `capture_stop`; of each packet `snaplen` octets, or all of it; with `clear`, of a port, only what is
+        neither protected nor IKE's nor ARP. A capture that there is of the same point ends where it begins."""
+        self.ask(node, "capture", {"what": what, "file": str(file.absolute()), "snaplen": snaplen, "clear": clear})
         return file
 
     def capture_stop(self, node: str, what: str, file: Path) -> None:

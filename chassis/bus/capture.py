@@ -15,21 +15,27 @@ from chassis.bus.batch import Batch
 from chassis.bus.messages import Attributes
 from chassis.net import pcapng
 from chassis.net.errors import DecodeError
-from chassis.net.ethernet import HEADROOM
+from chassis.net.ethernet import ETHERTYPE_ARP, ETHERTYPE_IPV4, HEADROOM
+from chassis.net.ipv4 import AH, ESP, UDP
+
+_ARP, _IPV4 = ETHERTYPE_ARP.to_bytes(2, "big"), ETHERTYPE_IPV4.to_bytes(2, "big")
+_IKE_PORTS = tuple([port.to_bytes(2, "big") for port in (500, 4500)])
 
 
 class Capture:
     """A pcapng file that grows by a write for each batch, so that it can be read while it does; or a pipe.
 
     `skip` leaves out so many bytes of each packet: the headroom of batches whose packets begin with IP. `snaplen`
-    is the most that is kept of a packet, 0 for all of it. Nobody but its owner may read the file.
+    is the most that is kept of a packet, 0 for all of it. With `clear` only Ethernet frames are kept that are
+    neither protected nor IKE's nor ARP: little enough to watch a wire for hours. Nobody but its owner may read the
+    file.
 
     Packets don't wait for their capture: those that come while a pipe is full are left out, and counted as
     `missed`. What can't be written any more (a full disk, a reader that went away) ends the capture: `error` says
     why, and `on_end` is called.
     """
 
-    def __init__(self, path: Path, *, skip: int = 0, snaplen: int = 0) -> None:
+    def __init__(self, path: Path, *, skip: int = 0, snaplen: int = 0, clear: bool = False) -> None:
         # A pipe without a reader would hold up the process that opens it, a full one the process that writes.
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NONBLOCK
         try:
@@ -38,7 +44,7 @@ class Capture:
             if error.errno == errno.ENXIO:
                 raise OSError(error.errno, "nobody reads this pipe", str(path)) from None
             raise
-        self._skip, self._snaplen = skip, snaplen
+        self._skip, self._snaplen, self._clear = skip, snaplen, clear
         self._link_type = pcapng.LINKTYPE_RAW_IPV4 if skip == HEADROOM else pcapng.LINKTYPE_ETHERNET
         self._interfaces: dict[str, int] = {}
         self._rest = pcapng.section_header()
@@ -74,13 +80,16 @@ class Capture:
         marks = dict(batch.marks)
         skip, stop = self._skip, self._skip + self._snaplen if self._snaplen else None
         for index, packet in enumerate(batch.packets()):
+            if self._clear and not in_clear(packet):
+                continue
             comment = f"trace {marks[index]}" if index in marks else ""
             length = len(packet) - skip
             blocks += pcapng.enhanced_packet(
                 number, now, packet[skip:stop], original_length=length, comment=comment
             )
-        self._rest = bytes(blocks)
-        self._flush()
+        if blocks:
+            self._rest = bytes(blocks)
+            self._flush()
 
     def close(self) -> None:
         if self._rest and not self.error:
@@ -111,7 +120,7 @@ class Captures:
         self._captures: dict[str, Capture] = {}
 
     def start(self, arguments: Attributes) -> Attributes:
-        """The request `capture`: `what`, `file` as an absolute path, `snaplen`.
+        """The request `capture`: `what`, `file` as an absolute path, `snaplen`, `clear`.
 
         Raises:
             ValueError: an argument is wrong.
@@ -123,10 +132,13 @@ class Captures:
             raise ValueError("capture needs 'what', and 'file' as an absolute path")
         if type(snaplen) is not int or not 0 <= snaplen <= 0xFFFF:
             raise ValueError("'snaplen' is 0 to 65535 octets")
+        skip = self._skip(what)
+        if arguments.get("clear") and skip:
+            raise ValueError("'clear' is for ports: a point inside a router says itself what is protected there")
         self.stop({"what": what})
         # Where there is no such, no file is made.
         self._tap(what, None)
-        capture = Capture(Path(file), skip=self._skip(what), snaplen=snaplen)
+        capture = Capture(Path(file), skip=skip, snaplen=snaplen, clear=bool(arguments.get("clear")))
         capture.on_end = lambda: self._tap(what, None)
         self._captures[what] = capture
         self._tap(what, capture)
@@ -146,6 +158,21 @@ class Captures:
     def close(self) -> None:
         for what in list(self._captures):
             self.stop({"what": what})
+
+
+def in_clear(frame: bytes | bytearray | memoryview) -> bool:
+    """Whether an Ethernet frame is none of ARP, ESP, AH and IKE's datagrams (RFC 7296 section 2)."""
+    ethertype = frame[12:14]
+    if ethertype == _ARP:
+        return False
+    if ethertype != _IPV4 or len(frame) < 34:
+        return True
+    protocol, options = frame[23], 4 * (frame[14] & 15)
+    if protocol != UDP:
+        return protocol not in (ESP, AH)
+    # What is behind the first fragment has no ports: it is as clear as it may be.
+    first = not (frame[20] & 0x1F or frame[21])
+    return not (first and bytes(frame[16 + options : 18 + options]) in _IKE_PORTS)
 
 
 def read(data: bytes | mmap.mmap) -> Iterator[tuple[str, int, bytes]]:

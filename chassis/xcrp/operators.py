@@ -369,11 +369,12 @@ class Operators:
         what=Argument(str, required=True),
         file=Argument(str, required=True),
         snaplen=Argument(int, 0),
+        clear=Argument(bool, False),
     )
     def _capture(self, number: int, arguments: dict[str, Any], now: float) -> list[Output]:
         card, point = self._captured(arguments["what"])
         self._captures[arguments["file"]] = (self.usable(card), point)
-        ask: Attributes = {"what": point, "file": arguments["file"], "snaplen": arguments["snaplen"]}
+        ask: Attributes = {"what": point} | {name: arguments[name] for name in ("file", "snaplen", "clear")}
         return self.ask(number, [(card, ask)], "capture", now, single=True)
 
     @_command("capture-stop", file=Argument(str, ""), what=Argument(str, ""))

@@ -154,3 +154,48 @@ def test_another_capture_of_the_same_takes_the_place_of_the_first(tmp_path: Path
     assert points.tapped is None
     for name in ("first", "second"):
         assert [packet for _, _, packet in read((tmp_path / name).read_bytes())] == [name.encode()]
+
+
+def frame(
+    protocol: int, *, ports: bytes = b"", options: int = 0, fragment: int = 0, ethertype: int = 0x0800
+) -> bytes:
+    header = bytes([0x45 + options]) + bytes(5) + fragment.to_bytes(2, "big") + bytes([64, protocol]) + bytes(10)
+    return bytes(12) + ethertype.to_bytes(2, "big") + header + bytes(4 * options) + ports + bytes(20)
+
+
+IKE, NAT_T, OTHER = ((4000).to_bytes(2, "big") + port.to_bytes(2, "big") for port in (500, 4500, 501))
+
+
+def test_what_is_in_clear_is_kept_alone(tmp_path: Path) -> None:
+    hidden = [
+        frame(50),
+        frame(51),
+        frame(50, fragment=100),
+        frame(17, ports=IKE),
+        frame(17, ports=NAT_T),
+        frame(17, ports=IKE, options=2),
+        frame(0, ethertype=0x0806),
+    ]
+    clear = [
+        frame(17, ports=OTHER),
+        frame(17, ports=OTHER, options=2),
+        frame(17, ports=IKE, fragment=100),
+        frame(1),
+        frame(6, ports=IKE),
+        frame(108),
+        frame(0, ethertype=0x86DD),
+        bytes(12) + b"\x08\x00",
+    ]
+    capture = Capture(tmp_path / "x", clear=True)
+    capture.write("one", batch(*hidden))
+    assert (tmp_path / "x").stat().st_size < 100
+    capture.write("one", batch(hidden[0], *clear, hidden[1]))
+    capture.close()
+    assert [packet for _, _, packet in read((tmp_path / "x").read_bytes())] == clear
+
+
+def test_what_is_in_clear_can_be_told_on_a_wire_only(tmp_path: Path) -> None:
+    captures = Captures(lambda what, capture: None, lambda what: HEADROOM)
+    with pytest.raises(ValueError, match="for ports"):
+        captures.start({"what": "clear", "file": str(tmp_path / "x"), "clear": True})
+    assert not (tmp_path / "x").exists()

@@ -77,12 +77,12 @@ def test_requests_go_to_the_right_cards(node: Node) -> None:
     assert asked[0][1].arguments == {"port": "3/11", "loss": 0.01}
     assert cards("inject", port="4/1", file="/tmp/x.pcapng", seconds=5) == ["lc 4"]
     assert cards("capture", what="port 3/11", file="/tmp/a.pcapng") == ["lc 3"]
-    assert asked[0][1].arguments == {"what": "port 3/11", "file": "/tmp/a.pcapng", "snaplen": 0}
+    assert asked[0][1].arguments == {"what": "port 3/11", "file": "/tmp/a.pcapng", "snaplen": 0, "clear": False}
     assert cards("capture-stop", file="/tmp/a.pcapng") == ["lc 3"]
     assert cards("capture", what="asp 2/1", file="/tmp/b.pcapng") == ["asp 2/1"]
     assert asked[0][1].arguments["what"] == "fabric"
     assert cards("capture", what="asp 2/1 clear", file="/tmp/d.pcapng", snaplen=96) == ["asp 2/1"]
-    assert asked[0][1].arguments == {"what": "clear", "file": "/tmp/d.pcapng", "snaplen": 96}
+    assert asked[0][1].arguments == {"what": "clear", "file": "/tmp/d.pcapng", "snaplen": 96, "clear": False}
     assert cards("capture-stop", what="asp 2/1 protected") == ["asp 2/1"]
     assert asked[0][1].arguments["what"] == "protected"
     assert cards("capture", what="fabric lc 4", file="/tmp/c.pcapng") == ["lc 4"]
