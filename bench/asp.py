@@ -50,6 +50,9 @@ CLEAR: dict[str, Sequence[int]] = {
     "IMIX": [size for size, parts in IMIX.items() for _ in range(parts)],
 }
 """Sizes of the clear packets in a batch, over and over."""
+BAR = 150_000
+"""Packets a second that one ASP must protect, and open, at `BAR_AT`."""
+BAR_AT = ("AES-128-CBC/SHA1", "1400")
 LEFT, RIGHT = parse_address("30.0.0.1"), parse_address("20.1.0.2")
 
 
@@ -117,28 +120,37 @@ def _batches(outputs: list[Output]) -> list[Batch]:
 
 
 def run(report: Report) -> None:
-    """Protect, and open what was protected; rates of one process on one core."""
+    """Protect, and open what was protected; rates of one process on one core, and what it had of that core."""
     for name, keys in KEYS.items():
         for what, sizes in CLEAR.items():
-            protected_rates, opened_rates = [], []
+            protected_rates, opened_rates, protected_cores, opened_cores = [], [], [], []
             clear = _clear(sizes)
             for _ in range(RUNS):
                 sender, receiver = _asp(keys, LEFT, RIGHT), _asp(keys, RIGHT, LEFT)
                 kept: list[Batch] = []
-                packets, begin = 0, time.perf_counter()
+                packets, begin, used = 0, time.perf_counter(), time.process_time()
                 while (spent := time.perf_counter() - begin) < SECONDS:
                     outputs = sender.receive_batch(copy(clear), 0.0)
                     packets += BATCH
                     if len(kept) < 2000:
                         kept += _batches(outputs)
                 protected_rates.append(packets / spent)
+                protected_cores.append((time.process_time() - used) / spent)
                 for batch in kept:
                     batch.card, batch.epoch, batch.step, batch.context = "lc 3", 2, Step.OPEN, 1
-                opened, begin = 0, time.perf_counter()
+                opened, begin, used = 0, time.perf_counter(), time.process_time()
                 for batch in kept:
                     opened += sum(map(len, _batches(receiver.receive_batch(batch, 0.0))))
-                opened_rates.append(opened / (time.perf_counter() - begin))
+                spent = time.perf_counter() - begin
+                opened_rates.append(opened / spent)
+                opened_cores.append((time.process_time() - used) / spent)
                 assert opened == BATCH * len(kept), "every packet must open"
             known = None if what == "IMIX" else arithmetic(name, int(what))
-            report.add(f"one ASP protects, {what}, {name}", protected_rates, "packets/s", "openssl speed", known)
-            report.add(f"one ASP opens, {what}, {name}", opened_rates, "packets/s", "openssl speed", known)
+            for way, rates, cores in (
+                ("protects", protected_rates, protected_cores),
+                ("opens", opened_rates, opened_cores),
+            ):
+                report.add(f"one ASP {way}, {what}, {name}", rates, "packets/s", "openssl speed", known)
+                if (name, what) == BAR_AT:
+                    report.bar(BAR)
+                report.add("  CPU of the process", cores, "cores")

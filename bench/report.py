@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
 
@@ -17,13 +17,21 @@ class Figure:
     unit: str
     peer: str = ""
     ratio: float | None = None
+    bar: float | None = None
+    """What the product sets itself, in the figure's unit, or as a ratio to the peer where `of` is `ratio`."""
+    of: str = ""
+    reached: bool | None = None
 
 
 class Report:
-    """Collects figures in the order in which they are measured, and prints each at once."""
+    """Collects figures in the order in which they are measured, and prints each at once.
+
+    `missed` says what bars were missed, and whatever else is wrong.
+    """
 
     def __init__(self) -> None:
         self.figures: list[Figure] = []
+        self.missed: list[str] = []
 
     def add(
         self, name: str, values: list[float], unit: str, peer: str = "", against: float | None = None
@@ -36,6 +44,20 @@ class Report:
         beside = f"  {ratio:.2f} x {peer}" if ratio is not None else ""
         print(f"{name:<62} {value:>14,.2f} {unit:<12}{beside}{spread}", flush=True)
         return value
+
+    def bar(self, least: float, of: str = "value") -> None:
+        """What the last figure must reach, or its `ratio`: where there is no peer to measure beside, no bar is."""
+        figure = self.figures[-1]
+        found = figure.ratio if of == "ratio" else figure.value
+        if found is None:
+            return
+        reached = found >= least
+        self.figures[-1] = replace(figure, bar=least, of=of, reached=reached)
+        unit = f"x {figure.peer}" if of == "ratio" else figure.unit
+        text = f"bar {least:,g} {unit}: {'reached' if reached else 'MISSED'}"
+        print(f"  {text}", flush=True)
+        if not reached:
+            self.missed.append(f"{figure.name}: {found:,.2f}, {text}")
 
     def keep(self, name: str, values: dict[str, float], unit: str) -> None:
         """Figures that were printed in a line of their own."""
