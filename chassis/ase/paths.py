@@ -9,6 +9,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
 
 from chassis.ase.counters import OPENED, PROTECTED, AnyCause, AspCause, AspCounters
 from chassis.ase.datagrams import Datagrams
@@ -17,11 +18,12 @@ from chassis.ase.ipsec.causes import Cause as IpsecCause
 from chassis.ase.ipsec.causes import Drops
 from chassis.ase.ipsec.layout import PROTOCOL_ICMP
 from chassis.ase.ipsec.sadb import Sadb
+from chassis.ase.ipsec.whole import cutting
 from chassis.ase.link import IkePacket
 from chassis.ase.path_mtu import PathMtus
 from chassis.ase.queues import Queues
 from chassis.ase.routes import Routes
-from chassis.ase.sizes import Fitted, Limits, fit, tunnel_limits
+from chassis.ase.sizes import UNLIMITED, Fitted, Limits, fit, tunnel_limits
 from chassis.ase.tunnels import Path, TunnelState, TunnelTable
 from chassis.bus.batch import Batch, Step
 from chassis.bus.engine import Output, ToFabric, ToIke
@@ -126,8 +128,10 @@ class Paths:
             return self._lost(path.cause, batch)
         out: list[Output] = []
         body, lengths = batch.body, batch.lengths
+        whole = False
         if max(lengths) - HEADROOM > path.limits.smallest:
-            fitted = fit(body, lengths, path.limits)
+            fitted = fit(body, lengths, path.limits, partial(cutting, self._sadb, number))
+            whole = fitted.whole > 0
             self._count(fitted)
             self._counters.cut(number, fitted.made)
             self._counters.lose(number, PROTECTED, IpsecCause.MALFORMED, fitted.malformed)
@@ -163,8 +167,13 @@ class Paths:
         )
         if self.taps:
             self._seen("protected", "protect", outer, number)
+        most = path.limits.outer if whole else UNLIMITED
         if path.way is not None:
-            return out + self._go(path.way, outer, now, depth, 0, own=True)
+            return out + self._go(path.way, outer, now, depth, 0, own=True, most=most)
+        if whole:
+            fitted = fit(outer.body, outer.lengths, Limits(most, UNLIMITED))
+            self._count(fitted)
+            outer.body, outer.lengths = fitted.body, fitted.lengths
         outer.tunnel, outer.circuit = number, record.circuit
         self._send(out, record.home, outer)
         return out
@@ -310,16 +319,25 @@ class Paths:
         return out
 
     def _go(
-        self, decision: Decision, batch: Batch, now: float, depth: int, tunnel: int, *, own: bool
+        self,
+        decision: Decision,
+        batch: Batch,
+        now: float,
+        depth: int,
+        tunnel: int,
+        *,
+        own: bool,
+        most: int = UNLIMITED,
     ) -> list[Output]:
         """Send packets the way that was decided for them. `own`: their source is this router, which needs no
-        ICMP error; else they came in by `tunnel`."""
+        ICMP error; else they came in by `tunnel`. What may be cut leaves a port in pieces of `most` octets."""
         kind = decision.kind
         out: list[Output] = []
         if kind is Kind.PORT:
             mtu = self._routes.mtu(decision.port)
-            if max(batch.lengths) - HEADROOM > mtu:
-                fitted = fit(batch.body, batch.lengths, Limits(mtu, mtu))
+            limits = Limits(min(mtu, most), mtu)
+            if max(batch.lengths) - HEADROOM > limits.smallest:
+                fitted = fit(batch.body, batch.lengths, limits)
                 self._count(fitted)
                 for packet in fitted.refused:
                     if own:

@@ -1,13 +1,19 @@
-"""Packets that are too large for what comes next (S-110): cut where they may be, given back where they may not."""
+"""Packets that are too large for what comes next (S-110): cut where they may be, given back where they may not.
+
+What goes by its ports is not cut before it is protected (`chassis.ase.ipsec.whole`): its outer packet is, into
+pieces no larger than outer packets of the tunnel are otherwise.
+"""
 
 from __future__ import annotations
 
 import struct
 from array import array
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 from chassis.ase.ipsec.layout import DONT_FRAGMENT, HEADROOM, HEADROOM_FILL, IPV4_HEADER
+from chassis.ase.ipsec.whole import Cutting
 from chassis.bus.records import Tunnel
 from chassis.net.errors import DecodeError
 from chassis.net.fragments import fragment
@@ -23,10 +29,15 @@ _SIZE: Final = struct.Struct("!HxxH").unpack_from
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Largest inner packet of a tunnel in octets: with DF clear (cut above it), and with DF set (sent back)."""
+    """Largest inner packet of a tunnel in octets: with DF clear (cut above it), and with DF set (sent back).
+
+    `outer` is the largest piece of the outer packet where the inner one was not to be cut; 0 where the outer one
+    will have DF set, so that neither may be.
+    """
 
     cut: int
     keep: int
+    outer: int = 0
 
     @property
     def smallest(self) -> int:
@@ -42,14 +53,21 @@ def tunnel_limits(tunnel: Tunnel, overhead: int, egress: int) -> Limits:
     natural = max(egress - overhead, SMALLEST_MTU)
     asked = tunnel.mtu or natural
     fitting = min(asked, natural)
+    if tunnel.df_bit == "set":
+        return Limits(fitting, fitting)
+    outer = max(min(asked + overhead, egress), SMALLEST_MTU)
     if tunnel.df_bit == "clear":
-        return Limits(asked, tunnel.mtu or UNLIMITED)
-    return Limits(fitting if tunnel.df_bit == "set" else asked, fitting)
+        return Limits(asked, tunnel.mtu or UNLIMITED, outer)
+    return Limits(asked, fitting, outer)
+
+
+Judge = Callable[[memoryview, int, int], Cutting]
+"""`judge(view, start, end)`: whether the too large packet at start:end may be cut."""
 
 
 @dataclass(slots=True)
 class Fitted:
-    """A batch made to fit: what may go on, whole packets that DF forbids to cut, and those that make no sense."""
+    """A batch made to fit: what may go on, whole packets that may not be cut, and those that make no sense."""
 
     body: bytearray
     lengths: array[int]
@@ -57,14 +75,16 @@ class Fitted:
     malformed: int
     made: int
     """Fragments beyond the first of each packet that was cut."""
+    whole: int = 0
+    """Too large packets that go on as they are, for their outer ones to be cut."""
 
 
-def fit(body: bytearray | memoryview, lengths: array[int], limits: Limits) -> Fitted:
-    """Cut or refuse the packets of a batch that are larger than the limits."""
+def fit(body: bytearray | memoryview, lengths: array[int], limits: Limits, judge: Judge | None = None) -> Fitted:
+    """Cut or refuse the packets of a batch that are larger than the limits, as far as `judge` lets them be cut."""
     view = memoryview(body)
     pieces: list[bytes | memoryview] = []
     out = array("H")
-    result = Fitted(bytearray(), out, [], 0, 0)
+    result = Fitted(bytearray(), out, [], malformed=0, made=0)
     at = 0
     for length in lengths:
         start, at = at + HEADROOM, at + length
@@ -77,8 +97,18 @@ def fit(body: bytearray | memoryview, lengths: array[int], limits: Limits) -> Fi
             pieces.append(view[start - HEADROOM : at])
             out.append(length)
             continue
-        if dont:
+        verdict = Cutting.MAY if judge is None else judge(view, start, at)
+        if verdict is Cutting.LOST:
+            pieces.append(view[start - HEADROOM : at])
+            out.append(length)
+            continue
+        if dont or (verdict is Cutting.WHOLE and not limits.outer):
             result.refused.append(view[start:at])
+            continue
+        if verdict is Cutting.WHOLE:
+            pieces.append(view[start - HEADROOM : at])
+            out.append(length)
+            result.whole += 1
             continue
         try:
             fragments = fragment(Ipv4.parse(view[start:at], padding=True), limits.cut)

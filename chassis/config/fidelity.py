@@ -58,6 +58,8 @@ CHOICES: tuple[tuple[str, str], ...] = (
     ("ARP", "3 tries, 1 s apart; entries age after 3,600 s; 64 packets wait for an unresolved neighbour"),
     ("Outer header", "TTL 64; DSCP copied; ECN by RFC 6040"),
     ("Outer identification", "one count for all packets between the same ends by one protocol, whatever their SA"),
+    ("Larger than its tunnel's MTU, by a line that names ports",
+     "protected whole and its outer packet cut, not before: later fragments have no ports (RFC 4301 7)"),
     ("Outer fragments", "put together at the ASP: 64 packets at once, of 256 fragments each at most, for 60 s"),
     ("Path MTU of a tunnel", "as routers on the way say of its packets, but 576 at least; forgotten after 600 s"),
     ("Extended sequence numbers", "of negotiated SAs, where a lab asks for them: no command does"),

@@ -247,6 +247,10 @@ class Sadb:
         """The outbound SA of a packet that is on the wire."""
         return self._senders.get(sender)
 
+    def besides(self, tunnel: int, entry: int) -> Sequence[Protector]:
+        """The SAs of a policy line that take what the one that sends was not agreed for, in their order."""
+        return self._besides.get((tunnel, entry), ())
+
     def find(self, context: int, destination: int, protocol: int, spi: int) -> Opener | None:
         """The SA that opens packets with this outermost protocol and SPI."""
         return self._lookup.get(context, _NOTHING).get((destination, protocol, spi))
@@ -276,7 +280,7 @@ class Sadb:
             elif protector.covers(self.policies.rules(tunnel, entry)):
                 parts.append(protector.protect(view, chosen, random, drops))
             else:
-                for each in (protector, *self._besides.get((tunnel, entry), ())):
+                for each in (protector, *self.besides(tunnel, entry)):
                     mine, chosen = each.chosen(view, chosen)
                     if mine:
                         parts.append(each.protect(view, mine, random, drops))

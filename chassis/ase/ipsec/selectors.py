@@ -16,7 +16,7 @@ from chassis.net.types import Prefix
 
 _FLOW_WITH_PORTS: Final = struct.Struct("!BxxQI").unpack_from
 _FLOW: Final = struct.Struct("!BxxQ").unpack_from
-_FIELDS: Final = struct.Struct("!B5xHxBxxII").unpack_from
+_ADDRESSES: Final = struct.Struct("!BxxII").unpack_from
 _PORTS: Final = struct.Struct("!HH").unpack_from
 
 _WITH_PORTS: Final = frozenset((PROTOCOL_TCP, PROTOCOL_UDP))
@@ -31,6 +31,15 @@ ANY: Final[Prefix] = (0, 0)
 
 def _mask(prefix: Prefix) -> int:
     return (0xFFFFFFFF << (32 - prefix[1])) & 0xFFFFFFFF
+
+
+def ports_of(view: memoryview, start: int, end: int) -> tuple[int, int] | None:
+    """Ports of the IPv4 packet that lies at start:end, at least 20 octets; None where it has none."""
+    at = start + (view[start] & 15) * 4
+    if view[start + 9] not in _WITH_PORTS or view[start + 6] & 0x1F or view[start + 7] or end - at < 4:
+        return None
+    first, second = _PORTS(view, at)
+    return first, second
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,25 +115,32 @@ class Classifier:
         if not self._ports_matter or view[start + 9] not in _WITH_PORTS:
             key = _FLOW(view, start + 9)
         elif view[start] != 0x45 or view[start + 6] & 0x1F or view[start + 7] or end - start < IPV4_HEADER + 4:
-            return self._search(view, start, end)
+            return self._search(view, start, ports_of(view, start, end))
         else:
             key = _FLOW_WITH_PORTS(view, start + 9)
         cache = self._cache
         found = cache.get(key)
         if found is None:
-            found = self._search(view, start, end)
-            if len(cache) >= CACHE_LIMIT:
-                cache.clear()
-            cache[key] = found
+            found = self._keep(key, self._search(view, start, ports_of(view, start, end)))
         return found
 
-    def _search(self, view: memoryview, start: int, end: int) -> int:
-        version_length, fragment, protocol, source, destination = _FIELDS(view, start)
-        ports: tuple[int, int] | None = None
-        at = start + (version_length & 15) * 4
-        if protocol in _WITH_PORTS and not fragment & 0x1FFF and end - at >= 4:
-            first, second = _PORTS(view, at)
-            ports = (first, second)
+    def later(self, view: memoryview, start: int) -> int:
+        """Value of the fragments after the first of the IPv4 packet that begins at `start`: they have no ports."""
+        if self.everything is not None:
+            return self.everything
+        # As long as that of a packet without ports, so that no flow with ports has the same key.
+        key = _FLOW(view, start + 9)
+        found = self._cache.get(key)
+        return self._keep(key, self._search(view, start, None)) if found is None else found
+
+    def _keep(self, key: tuple[int, ...], value: int) -> int:
+        if len(self._cache) >= CACHE_LIMIT:
+            self._cache.clear()
+        self._cache[key] = value
+        return value
+
+    def _search(self, view: memoryview, start: int, ports: tuple[int, int] | None) -> int:
+        protocol, source, destination = _ADDRESSES(view, start + 9)
         for rule, value in self._rules:
             if rule.matches(protocol, source, destination, ports):
                 return value

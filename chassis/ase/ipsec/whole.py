@@ -1,0 +1,55 @@
+"""Which packets may be cut before they are protected, and which are protected whole (RFC 4301 section 7).
+
+The later fragments of a packet have no ports. Where it is for its ports that a packet goes by its SA, they would
+go by another line or by none, and a receiver that checks the SA's selectors would refuse them: such a packet is
+protected as it is, and what protects it is cut, which the other end puts together before it looks inside. All
+others may be cut: every piece is matched as the whole is, at both ends.
+"""
+
+from __future__ import annotations
+
+import struct
+from enum import Enum, auto
+from typing import Final
+
+from chassis.ase.ipsec.policy import NO_ENTRY
+from chassis.ase.ipsec.sadb import Sadb
+from chassis.ase.ipsec.selectors import ports_of
+
+_ADDRESSES: Final = struct.Struct("!BxxII").unpack_from
+
+
+class Cutting(Enum):
+    """What becomes of a clear packet that is too large for its tunnel."""
+
+    MAY = auto()
+    """It may be cut."""
+    WHOLE = auto()
+    """It goes by its ports: protected as it is or not at all."""
+    LOST = auto()
+    """No line or no SA wants it: there is no use in cutting it."""
+
+
+def cutting(sadb: Sadb, tunnel: int, view: memoryview, start: int, end: int) -> Cutting:
+    """Judge the IPv4 packet that lies at start:end, at least 20 octets, as its whole."""
+    classifier = sadb.policies.classifier(tunnel)
+    if classifier is None:
+        return Cutting.LOST
+    line = classifier.value(view, start, end)
+    if line == NO_ENTRY:
+        return Cutting.LOST
+    sending = sadb.sending(tunnel, line)
+    if sending is None:
+        return Cutting.LOST
+    if classifier.later(view, start) != line:
+        return Cutting.WHOLE
+    if sending.covers(sadb.policies.rules(tunnel, line)):
+        return Cutting.MAY
+    # Less was agreed with the peer than the line wants: the SA has a say too.
+    protocol, source, destination = _ADDRESSES(view, start + 9)
+    ports = ports_of(view, start, end)
+    for sa in (sending, *sadb.besides(tunnel, line)):
+        matched = [rule for rule in sa.sa.selectors if rule.matches(protocol, source, destination, ports)]
+        if matched:
+            return Cutting.MAY if any(not rule.names_port for rule in matched) else Cutting.WHOLE
+    return Cutting.LOST
