@@ -1,6 +1,6 @@
 """Log lines of the ASP's data path: the texts, and how often one may be said.
 
-The texts are those of the operator guide, table 7; which of the causes of a drop has one is said by
+The texts are those of the operator guide, table 7, and `OURS`; which of the causes of a drop has one is said by
 `chassis.ase.ipsec.causes.MESSAGE_IDS`.
 """
 
@@ -41,9 +41,10 @@ TEXTS: Final[Mapping[str, Text]] = MappingProxyType(
         "esp-no-inbound-sa": Text("informational", "No Inbound SA Found."),
         "esp-late-packet": Text("informational", "Late Packet falling out of window."),
         "esp-duplicate-packet": Text("informational", "Repeated/duplicate packet."),
+        "esp-selector-mismatch": Text("warning", "Packet does not match the selectors of its SA."),
     }
 )
-"""Messages by their id. The guide calls the last three that and gives the others no severity."""
+"""Messages by their id. The guide calls three informational and gives its others no severity; the last is ours."""
 
 
 @dataclass(slots=True)

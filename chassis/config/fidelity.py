@@ -42,7 +42,8 @@ GROUPS: tuple[tuple[str, str, str, str], ...] = (
      "see configs/high-availability, and configs/high-availability-manual with manual keys"),
     ("B-209 to B-212", "service disruption", EMULATED, "a context without its service takes its tunnels down"),
     ("B-213 to B-217", "IKE log messages", EMULATED, ""),
-    ("B-218 to B-221", "log messages of rejected packets", EMULATED, ""),
+    ("B-218 to B-221", "log messages of rejected packets", EMULATED,
+     "and one of ours: a clear packet that the selectors of its SA do not allow"),
     ("B-222 to B-227", "the guide's end-to-end examples", EMULATED,
      "as labs, with the repairs that they need: configs/site-to-site, ikev2, high-availability"),
 )  # fmt: skip

@@ -1,6 +1,6 @@
 """Why a packet was dropped, and what an SA has to tell its owner: two closed sets.
 
-Identifiers of log messages are those of the operator guide, table 7.
+Identifiers of log messages are those of the operator guide, table 7, and `OURS`.
 """
 
 from __future__ import annotations
@@ -45,12 +45,17 @@ MESSAGE_IDS: Final[Mapping[Cause, str]] = MappingProxyType(
         Cause.NO_INBOUND_SA: "esp-no-inbound-sa",
         Cause.LATE: "esp-late-packet",
         Cause.DUPLICATE: "esp-duplicate-packet",
+        Cause.SELECTOR_MISMATCH: "esp-selector-mismatch",
     }
 )
-"""Causes that the guide has a log message for.
+"""Causes that are logged: those that the guide has a message for, and ours.
 
 Its message esp-auth-alg never applies: a wrong algorithm and a wrong key look alike on the wire.
 """
+
+OURS: Final = frozenset({"esp-selector-mismatch"})
+"""Messages that the guide does not have: that a clear packet did not match the selectors of its SA is to be logged
+(RFC 4301 5.2), with that packet's own source."""
 
 
 def tally(counts: dict[Key, int], key: Key, count: int = 1) -> None:

@@ -200,7 +200,9 @@ class Opener:
                 continue
             end = start + total
             if allows is not None and allows(octets, start, end) != _ALLOWED:
-                refuse(Cause.SELECTOR_MISMATCH, item, spi)
+                # The peer is who it should be: what matters is whose packet it let in.
+                drops.add(Cause.SELECTOR_MISMATCH, spi, _SOURCE(octets, start + 12)[0], item[5])
+                tally(self.drops, Cause.SELECTOR_MISMATCH)
                 continue
             if not item[4] & _ECT_1:
                 add((item[0], octets[start:end]))
