@@ -7,7 +7,8 @@ whenever no batch is in hand; what a kill takes is the difference. What was made
 (`ike in`), `ike keepalives` of peers behind a NAT, messages of routers on the way that made the MTU of a tunnel's
 path smaller (`path mtus`), and fragments beyond the first of a datagram put together again; waiting are fragments
 of datagrams that are not whole yet, and packets in the queues of an ASP with a rate. `ike dropped` are datagrams
-of either way that could be given neither to IKE nor to the wire.
+of either way that could be given neither to IKE nor to the wire; `icmp suppressed` are errors that were owed and
+not made, for there were too many.
 
 A tunnel has `tunnel N protected packets`, `tunnel N protected octets`, `tunnel N opened packets` and
 `tunnel N opened octets`, counted in inner packets; they begin with its first packet. Queue Q, 0 to 3 or `only`,
@@ -64,6 +65,8 @@ QUEUE_CAUSES: Final = (
 
 _NOTHING_LOST: Final[tuple[Mapping[str, int], Mapping[str, int]]] = ({}, {})
 
+_NONE_STRANDED: Final = (0, 0)
+
 QUEUE_NAMES: Final = (*map(str, range(CLASSES)), "only")
 QUEUE_COUNTERS: Final = ("waiting", "passed", "latency us", "longest us")
 
@@ -104,7 +107,8 @@ class AspCounters:
 
     __slots__ = ("_before", "_consumed", "_counters", "_cuts", "_fragments", "_icmp", "_ike_dropped",
                  "_ike_in", "_ike_out", "_keepalives", "_lost", "_made", "_path_mtus", "_pieces", "_queued",
-                 "_queues", "_tunnels", "_waiting", "received", "sent", "values")  # fmt: skip
+                 "_queues", "_stranded", "_suppressed", "_tunnels", "_waiting", "received", "sent",
+                 "values")  # fmt: skip
 
     def __init__(self, counters: Counters) -> None:
         self._counters = counters
@@ -114,6 +118,7 @@ class AspCounters:
         self._made = counters.slot("packets made")
         self._fragments = counters.slot("fragments made")
         self._icmp = counters.slot("icmp made")
+        self._suppressed = counters.slot("icmp suppressed")
         self._consumed = counters.slot("packets consumed")
         self._waiting = counters.slot("packets waiting")
         self._ike_in = counters.slot("ike in")
@@ -129,6 +134,7 @@ class AspCounters:
         self._before: dict[int, tuple[int, ...]] = {}
         self._lost: dict[int, tuple[dict[str, int], dict[str, int]]] = {}
         self._cuts: dict[int, int] = {}
+        self._stranded: dict[int, list[int]] = {}
         self._pieces = self._queued = 0
         self._queues: dict[int, tuple[int, ...]] = {}
         for name in QUEUE_NAMES:
@@ -144,6 +150,10 @@ class AspCounters:
         """Count an ICMP error."""
         self.values[self._made] += 1
         self.values[self._icmp] += 1
+
+    def suppressed(self) -> None:
+        """Count an ICMP error that is not made, for there are too many."""
+        self.values[self._suppressed] += 1
 
     def consumed(self, packets: int) -> None:
         """Count packets that end here as they should."""
@@ -182,6 +192,16 @@ class AspCounters:
         """Note whose packets were dropped, which are counted; `which` is `PROTECTED` or `OPENED`."""
         if packets:
             ipsec.tally(self._lost.setdefault(number, ({}, {}))[which // 2], str(cause), packets)
+
+    def strand(self, number: int, which: int, cause: AnyCause, packets: int) -> None:
+        """Note whose packets were dropped after they were counted as protected or opened; no tunnel's if 0."""
+        if packets and number:
+            self.lose(number, which, cause, packets)
+            self._stranded.setdefault(number, [0, 0])[which // 2] += packets
+
+    def stranded(self, number: int, which: int) -> int:
+        """Packets that `strand` was told of."""
+        return self._stranded.get(number, _NONE_STRANDED)[which // 2]
 
     def ike_in(self) -> None:
         """Count a datagram for IKE."""
@@ -224,6 +244,7 @@ class AspCounters:
         self._before.pop(number, None)
         self._lost.pop(number, None)
         self._cuts.pop(number, None)
+        self._stranded.pop(number, None)
 
     def cut(self, number: int, made: int) -> None:
         """Note of which tunnel the packets were that were cut."""

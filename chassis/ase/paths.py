@@ -169,7 +169,7 @@ class Paths:
             self._seen("protected", "protect", outer, number)
         most = path.limits.outer if whole else UNLIMITED
         if path.way is not None:
-            return out + self._go(path.way, outer, now, depth, 0, own=True, most=most)
+            return out + self._go(path.way, outer, now, depth, number, own=True, most=most)
         if whole:
             fitted = fit(outer.body, outer.lengths, Limits(most, UNLIMITED))
             self._count(fitted)
@@ -215,8 +215,7 @@ class Paths:
             if path is None or path.generation != self._decider.generation:
                 path = self._path(state)
             if path.cause is not None:
-                host.drop(path.cause, len(lengths))
-                self._counters.lose(number, OPENED, path.cause, len(lengths))
+                self._stranded(path.cause, len(lengths), number, OPENED)
             else:
                 self._send(out, record.home, clear)
         if result.fleeting:
@@ -294,6 +293,9 @@ class Paths:
             if way.kind is Kind.TUNNEL and way.tunnel == record.number:
                 # The way to the tunnel's peer leads into the tunnel itself.
                 cause = Cause.LOOP
+            elif way.kind is Kind.DROP:
+                # No number and no cipher is spent on what would not leave.
+                cause = way.cause or Cause.NO_ROUTE
         elif not record.circuit or not record.home:
             cause = AspCause.NO_CIRCUIT
         elif not self._host.up.get(record.home, False):
@@ -330,20 +332,24 @@ class Paths:
         most: int = UNLIMITED,
     ) -> list[Output]:
         """Send packets the way that was decided for them. `own`: their source is this router, which needs no
-        ICMP error; else they came in by `tunnel`. What may be cut leaves a port in pieces of `most` octets."""
+        ICMP error, and they are protected by `tunnel`, if it is not 0; else they came in by it. What may be cut
+        leaves a port in pieces of `most` octets."""
         kind = decision.kind
+        which = PROTECTED if own else OPENED
         out: list[Output] = []
         if kind is Kind.PORT:
             mtu = self._routes.mtu(decision.port)
-            limits = Limits(min(mtu, most), mtu)
-            if max(batch.lengths) - HEADROOM > limits.smallest:
-                fitted = fit(batch.body, batch.lengths, limits)
+            most = min(mtu, most)
+            if max(batch.lengths) - HEADROOM > most:
+                fitted = fit(batch.body, batch.lengths, Limits(most, mtu))
                 self._count(fitted)
-                for packet in fitted.refused:
-                    if own:
-                        self._host.drop(Cause.TOO_LONG)
-                    else:
-                        source = self._routes.source(batch.context, tunnel)
+                self._counters.strand(tunnel, which, IpsecCause.MALFORMED, fitted.malformed)
+                if own:
+                    self._stranded(Cause.TOO_LONG, len(fitted.refused), tunnel, which)
+                else:
+                    self._counters.strand(tunnel, which, Cause.TOO_LONG, len(fitted.refused))
+                    source = self._routes.source(batch.context, tunnel)
+                    for packet in fitted.refused:
                         out += self._report(Cause.TOO_LONG, packet, batch.context, source, now, depth, mtu=mtu)
                 if not fitted.lengths:
                     return out
@@ -358,7 +364,7 @@ class Paths:
             elif depth < NESTING:
                 out += self.protect(batch, now, depth + 1)
             else:
-                self._host.drop(Cause.LOOP, len(batch.lengths))
+                self._stranded(Cause.LOOP, len(batch.lengths), tunnel, which)
         elif kind is Kind.OPEN or kind is Kind.OWN:
             batch.step = Step.OPEN
             if decision.card != self._host.card:
@@ -366,19 +372,20 @@ class Paths:
             elif depth < NESTING:
                 out += self.open(batch, now, depth + 1)
             else:
-                self._host.drop(Cause.LOOP, len(batch.lengths))
+                self._stranded(Cause.LOOP, len(batch.lengths), tunnel, which)
         elif kind is Kind.LOCAL:
             card = self._routes.line_card(batch.context, _destination(batch.body))
             if card:
                 batch.step = Step.LOCAL
                 self._send(out, card, batch)
             else:
-                self._host.drop(Cause.NEXT_HOP_DOWN, len(batch.lengths))
+                self._stranded(Cause.NEXT_HOP_DOWN, len(batch.lengths), tunnel, which)
         else:
             cause = decision.cause or Cause.NO_ROUTE
             if own or cause not in ERRORS:
-                self._host.drop(cause, len(batch.lengths))
+                self._stranded(cause, len(batch.lengths), tunnel, which)
             else:
+                self._counters.strand(tunnel, which, cause, len(batch.lengths))
                 source = self._routes.source(batch.context, tunnel)
                 for packet in batch.packets():
                     out += self._report(cause, packet[HEADROOM:], batch.context, source, now, depth)
@@ -398,7 +405,10 @@ class Paths:
         """Drop a packet and tell its sender why, if that is owed and not too much."""
         self._host.drop(cause)
         message = error(cause, packet, source, mtu=mtu)
-        if message is None or not self._errors.take(now):
+        if message is None:
+            return []
+        if not self._errors.take(now):
+            self._counters.suppressed()
             return []
         self._counters.error()
         batch = Batch(
@@ -419,6 +429,12 @@ class Paths:
         if cause is not AspCause.NO_TUNNEL:
             self._counters.lose(batch.tunnel, PROTECTED, cause, len(batch.lengths))
         return []
+
+    def _stranded(self, cause: AnyCause, packets: int, tunnel: int, which: int) -> None:
+        """Drop packets that were protected or opened, and have no way on."""
+        if packets:
+            self._host.drop(cause, packets)
+            self._counters.strand(tunnel, which, cause, packets)
 
     def _refused(self, tunnel: int, drops: Drops, now: float) -> list[Output]:
         for cause, packets in drops.counts.items():

@@ -11,9 +11,11 @@ counted:
     opened packets    = before + opened by SAs + those by SAs gone
     drops             = those at SAs, of each direction, and those at the tunnel: no line, no SA, down, queue full,
                         too long, no way on
+    packets that went on = protected, or opened, less those `stranded`: dropped only then, for they had no way on
 
-Packets that were given to a tunnel are those protected, those that wait and the drops on the way out, less the
-`fragments` that were made of them. A tunnel's counters outlive the process, all else begins with it.
+Packets that were given to a tunnel are those that went on, those that wait and the drops on the way out, less the
+`fragments` that were made of them. What came for its SAs is what went on and the drops on the way in. A tunnel's
+counters outlive the process, all else begins with it.
 """
 
 from __future__ import annotations
@@ -83,6 +85,10 @@ class Tallies:
                 "opened": counters.before(number, OPENED),
             },
             "gone": {"protected": past_out.packets, "opened": past_in.opened},
+            "stranded": {
+                "protected": counters.stranded(number, PROTECTED),
+                "opened": counters.stranded(number, OPENED),
+            },
             "fragments": counters.cuts(number),
             "drops": {"out": drops_out, "in": drops_in},
             "sas": sas,
