@@ -31,7 +31,7 @@ GROUPS: tuple[tuple[str, str, str, str], ...] = (
     ("B-117 to B-124", "manual SAs", EMULATED, ""),
     ("B-125 to B-130", "IPsec ACLs", EMULATED, "on manual tunnels only the first rule counts (B-127)"),
     ("B-131 to B-139", "QoS", EMULATED,
-     "packets wait where an ASP has a rate, the `asp-rate` of a lab; no command makes a line card remark"),
+     "packets wait where an ASP has a rate, the `asp-rate` of a lab; a line card can remark, no command asks it"),
     ("B-140 to B-149", "tunnels in general", EMULATED, ""),
     ("B-150 to B-181", "static and on-demand auto key tunnels", EMULATED,
      "on-demand tunnels are not there yet: they stay down and say so"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Callable
 
 from chassis.bus.batch import Batch, Mark, Step
 from chassis.bus.card import Card
@@ -25,6 +26,10 @@ from chassis.linecard.sources import Sources
 from chassis.net.ethernet import HEADROOM
 from chassis.net.types import Buffer, Writable
 
+Remark = Callable[[str, Writable, "array[int]"], bytes]
+"""`remark(port, body, lengths)`: the six-bit priority descriptors of packets that came in by a port and are to be
+forwarded, an octet each, or none at all. They choose queues (guide 8.5); the packets stay as they are."""
+
 
 class Forwarding:
     """What a line card does with packets. Every method appends to `out` what is to be sent."""
@@ -37,6 +42,8 @@ class Forwarding:
         self.egress = Egress(card, self.neighbours, self.dropped, balance)
         self.pings = Pings(card.card, self.originate, self._source_to)
         self.local = LocalStack(card, self.pings, self.originate, self.dropped, balance)
+        self.remark: Remark | None = None
+        """QoS remarking of what comes in; no command of the guide asks for any."""
         self._card = card
         self._ports = ports
         self._balance = balance
@@ -133,6 +140,9 @@ class Forwarding:
         if kind >= Kind.PORT:
             if transit:
                 decrement_ttls(body, lengths)
+            descriptors = b""
+            if self.remark is not None and port is not None:
+                descriptors = self.remark(port.record.port, body, lengths)
             if kind is Kind.TUNNEL:
                 if batch.tunnel == decision.tunnel and batch.step is Step.CIRCUIT_OUT:
                     # The way to the tunnel's peer leads into the tunnel itself.
@@ -147,6 +157,7 @@ class Forwarding:
                         ingress=batch.ingress,
                         context=context,
                         tunnel=decision.tunnel,
+                        descriptors=descriptors,
                         marks=batch.marks,
                     ),
                     out,
@@ -165,6 +176,7 @@ class Forwarding:
                         context=context,
                         port=decision.port,
                         address=decision.address,
+                        descriptors=descriptors,
                         marks=batch.marks,
                     ),
                     out,

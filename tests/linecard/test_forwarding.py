@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import replace
 
 import pytest
@@ -23,14 +24,16 @@ from lc_rig import (
     tunnel,
 )
 
-from chassis.bus.batch import Batch, Step, pack
+from chassis.bus.batch import Batch, Step, decode, encode_header, pack
 from chassis.bus.engine import ToFabric, ToWire
 from chassis.bus.messages import Hello, Welcome
+from chassis.bus.priority import classes_of
 from chassis.bus.records import CardState, LocalAddress, NextHop, Port
 from chassis.net import icmp, ipv4
 from chassis.net.address import parse_address as ip
 from chassis.net.ethernet import HEADROOM, header
 from chassis.net.icmp import Icmp
+from chassis.net.types import Writable
 from chassis.net.udp import Udp
 
 
@@ -59,6 +62,33 @@ def test_clear_packets_for_a_tunnel_go_to_its_asp_in_the_buffer_they_came_in() -
     )
     assert (batch.card, batch.epoch) == ("lc 3", 4)
     assert packets_of(batch) == [packet(f"30.0.0.{n}", ttl=63) for n in range(1, 65)]
+
+
+def test_what_remarks_gives_each_packet_that_is_forwarded_its_descriptor() -> None:
+    rig = Rig()
+    seen = []
+
+    def remark(port: str, body: Writable, lengths: array[int]) -> bytes:
+        """By the last octet of the destination."""
+        seen.append((port, len(lengths)))
+        return bytes([one.destination & 0x3F for one in packets_of(Batch(Step.IN, body, lengths))])
+
+    rig.card.forwarding.remark = remark
+    # Into a tunnel and out of another card's port.
+    rig.frames("3/1", packet("30.0.0.63"), packet("10.4.0.33"), packet("30.0.0.10"), packet("30.0.0.20"))
+    (_, inward), (_, across) = rig.fabric()
+    assert (inward.step, across.step) == (Step.PROTECT, Step.OUT)
+    assert seen == [("3/1", 3), ("3/1", 1)]
+    received = decode(encode_header(inward), inward.body)
+    assert received.descriptors == bytes([63, 10, 20])
+    assert list(classes_of(received.body, received.lengths, received.descriptors)) == [0, 3, 2]
+    assert across.descriptors == bytes([33])
+    assert [one.tos for one in packets_of(received)] == [0, 0, 0]
+    # What is for an ASP's own address is not forwarded, and what comes out of a circuit came in elsewhere.
+    rig.frames("3/11", esp())
+    rig.batch(Step.CIRCUIT_IN, packet("10.4.0.33"), circuit=CIRCUIT, context=INNER, tunnel=CIRCUITED)
+    ((_, back),) = rig.fabric()
+    assert (back.step, back.descriptors, len(seen)) == (Step.OUT, b"", 2)
 
 
 def test_out_of_another_port_of_this_card() -> None:
