@@ -1,9 +1,10 @@
 """Priority queues before the SAs of an ASP that has a rate (guide 8.5, table 3; S-040, S-072).
 
-Each outbound SA, that is each policy line of a tunnel, has one queue, or four with strict priority where its
+What sends for a policy line of a tunnel, its outbound SA, has one queue, or four with strict priority where its
 tunnel names a policy with `num-queues 4`. Packets wait there *before* they have a sequence number: whatever
 overtakes whatever, numbers leave in order and a peer's window sees no difference. Where a successor takes over the
-line, what waits goes with the successor.
+line, what waits goes with the successor. A line whose peer narrows has several SAs side by side; they share the
+queues, for which of them a packet goes by is known only when its turn comes: what waits outlives any SA.
 
 Among SAs turns are taken, by what they cost of the rate: what one tunnel marks as urgent is not at the expense of
 another. A full queue drops what comes last. The octets of all queues together are bounded too, lower classes

@@ -67,6 +67,7 @@ CHOICES: tuple[tuple[str, str], ...] = (
     ("Datagrams of IKE", "DSCP CS6, DF clear"),
     ("Too many half-open IKE SAs", "IKEv2 asks for a cookie, in IKEv1 the oldest makes room; a lab sets how many"),
     ("Priority queues", "hold 512 packets each; SAs take turns, by what they use of their ASP's rate"),
+    ("SAs side by side", "of one line, where a peer narrows, share the line's queues: what waits outlives any SA"),
     ("A full queue of the fabric", "drops lowest class first, by DSCP, whatever tunnel a packet belongs to"),
     ("Dead peer detection", "every 10 s, 3 tries; answered without `ike keepalive` too; a lab can set both"),
     ("Traffic-selector routes", "have the cost of a static route without `cost`"),
