@@ -164,12 +164,10 @@ def unexpected_certified(
     the guide has lines of its own for these. `certified` None: the certificate has not come yet.
     """
     values = {"id_type": identity.type_name, "id": shown(identity)}
-    kind = "ikev1-cert-id"
+    kind = _kind(session)
     if session.initiator:
         rows: list[Row] = [("ikev1-cert-id-payload-policy", values)]
     else:
-        if session.handshake.mode == Exchange.AGGRESSIVE_MODE:
-            kind = "ikev1-cert-id-dialin"
         suffix = _SUFFIXES.get(IdType(identity.id_type), "fqdn")
         rows = [(f"{kind}-{suffix}", values)]
     members = session.handshake.members
@@ -178,15 +176,24 @@ def unexpected_certified(
     return _invalid_id(f"the peer says that it is {identity}, which is not configured", rows, kind, protected)
 
 
-def check_certified(connection: Connection, claimed: Identity, certified: Sequence[Identity]) -> None:
+def _kind(session: SessionV1) -> str:
+    """How the guide's lines about identities in certificates begin."""
+    by_name_alone = not session.initiator and session.handshake.mode == Exchange.AGGRESSIVE_MODE
+    return "ikev1-cert-id-dialin" if by_name_alone else "ikev1-cert-id"
+
+
+def check_certified(
+    session: SessionV1, connection: Connection, claimed: Identity, certified: Sequence[Identity]
+) -> None:
     """What `validate-certificate-identity` asks for (B-045): the certificate carries the remote identity."""
     if not connection.policy.validate_certificate_identity:
         return
     if any(connection.expected.same(name) for name in certified):
         return
     alike = next((name for name in certified if name.id_type == claimed.id_type), None)
+    kind = _kind(session)
     if alike is None:
-        row: Row = ("ikev1-cert-id-no-cert", {"count": 1})
+        row: Row = (f"{kind}-no-cert", {"count": 1})
     else:
         row = (
             "ikev1-cert-id-payload-cert",
@@ -198,7 +205,7 @@ def check_certified(connection: Connection, claimed: Identity, certified: Sequen
             },
         )
     text = f"the peer's certificate does not say {connection.expected}"
-    raise _invalid_id(text, [row], "ikev1-cert-id", protected=True)
+    raise _invalid_id(text, [row], kind, protected=True)
 
 
 def _invalid_id(text: str, rows: Sequence[Row], kind: str, protected: bool) -> Stop:
@@ -238,5 +245,5 @@ def accept(
             raise unexpected_psk(identity, protected=True)
         raise unexpected_certified(session, identity, certified, protected=True)
     if certified is not None:
-        check_certified(found[0], identity, certified)
+        check_certified(session, found[0], identity, certified)
     return found[0], identity
