@@ -149,7 +149,13 @@ def proof(session: SessionV1, message: Incoming) -> Event | None:
     else:
         payloads = in_clear(message)
     _check_hash(session, payloads, session.claimed)
-    connection, identity = proofs.accept(session, payloads, session.claimed, message.now)
+    try:
+        connection, identity = proofs.accept(session, payloads, session.claimed, message.now)
+    except Stop as stop:
+        if stop.protected:
+            # It is the peer's own message: what is said to it under the keys comes after that one.
+            handshake.chain = after
+        raise
     main.note_nat(session, payloads, message)
     handshake.chain = after
     session.path = message.path
