@@ -60,53 +60,54 @@ def longer_sa(data: bytearray) -> None:
     data[24:28] = len(data).to_bytes(4, "big")
 
 
-@pytest.mark.parametrize(
-    ("change", "row", "values", "sending", "notify"),
-    [
-        (put(HEADER_LENGTH, b"\x99"), "ikev1-invalid-next-payload", 0x99, "ikev1-notify-invalid-payload-type", 1),
-        (put(SA, b"\x00\x00\x40\x01"), "ikev1-invalid-doi", 0x4001, "ikev1-notify-doi-not-supported", 2),
-        (
-            put(SA + 4, b"\x00\x00\x40\x01"),
-            "ikev1-situation-not-supported",
-            0x4001,
-            "ikev1-notify-invalid-notify-type",
-            3,
-        ),
-        (put(17, b"\x12"), "ikev1-invalid-minor-version", 2, "ikev1-notify-invalid-minor-version", 6),
-        (put(19, b"\xf0"), "ikev1-invalid-flags", 0xF0, "ikev1-notify-invalid-flags", 8),
-        (
-            put(20, b"\x00\x10\x01\x00"),
-            "ikev1-invalid-message-id",
-            0x100100,
-            "ikev1-notify-invalid-message-id",
-            9,
-        ),
-        (put(PROPOSAL + 5, b"\xff"), "ikev1-invalid-protocol-id", 0xFF, "", 0),
-        (put(TRANSFORM + 5, b"\x11"), "ikev1-invalid-xform-id", 17, "ikev1-notify-invalid-transform-id", 12),
-        (
-            put(ATTRIBUTE, b"\x90\x03"),
-            "ikev1-unsupported-attribute",
-            4099,
-            "ikev1-notify-attributes-not-supported",
-            13,
-        ),
-        (
-            put(TRANSFORM + 6, b"\x00\x11"),
-            "ikev1-invalid-reserved-value",
-            0x11,
-            "ikev1-notify-bad-proposal-syntax",
-            15,
-        ),
-        (
-            put(HEADER_LENGTH + 1, b"\x11"),
-            "ikev1-invalid-reserved-payload",
-            0x11,
-            "ikev1-notify-payload-malformed",
-            16,
-        ),
-        (longer_sa, "ikev1-sa-payload-length", None, "ikev1-notify-unequal-payload-length", 30),
-    ],
-)
+FIRST_MESSAGES: list[tuple[Callable[[bytearray], None], str, int | None, str, int]] = [
+    (put(HEADER_LENGTH, b"\x99"), "ikev1-invalid-next-payload", 0x99, "ikev1-notify-invalid-payload-type", 1),
+    (put(SA, b"\x00\x00\x40\x01"), "ikev1-invalid-doi", 0x4001, "ikev1-notify-doi-not-supported", 2),
+    (
+        put(SA + 4, b"\x00\x00\x40\x01"),
+        "ikev1-situation-not-supported",
+        0x4001,
+        "ikev1-notify-invalid-notify-type",
+        3,
+    ),
+    (put(17, b"\x12"), "ikev1-invalid-minor-version", 2, "ikev1-notify-invalid-minor-version", 6),
+    (put(19, b"\xf0"), "ikev1-invalid-flags", 0xF0, "ikev1-notify-invalid-flags", 8),
+    (
+        put(20, b"\x00\x10\x01\x00"),
+        "ikev1-invalid-message-id",
+        0x100100,
+        "ikev1-notify-invalid-message-id",
+        9,
+    ),
+    (put(PROPOSAL + 5, b"\xff"), "ikev1-invalid-protocol-id", 0xFF, "", 0),
+    (put(TRANSFORM + 5, b"\x11"), "ikev1-invalid-xform-id", 17, "ikev1-notify-invalid-transform-id", 12),
+    (
+        put(ATTRIBUTE, b"\x90\x03"),
+        "ikev1-unsupported-attribute",
+        4099,
+        "ikev1-notify-attributes-not-supported",
+        13,
+    ),
+    (
+        put(TRANSFORM + 6, b"\x00\x11"),
+        "ikev1-invalid-reserved-value",
+        0x11,
+        "ikev1-notify-bad-proposal-syntax",
+        15,
+    ),
+    (
+        put(HEADER_LENGTH + 1, b"\x11"),
+        "ikev1-invalid-reserved-payload",
+        0x11,
+        "ikev1-notify-payload-malformed",
+        16,
+    ),
+    (longer_sa, "ikev1-sa-payload-length", None, "ikev1-notify-unequal-payload-length", 30),
+]
+"""(what is done to it, its row, the value in it, the row of the notification, its type; none: empty, 0)"""
+
+
+@pytest.mark.parametrize(("change", "row", "values", "sending", "notify"), FIRST_MESSAGES)
 def test_a_first_message_that_is_wrong(
     change: Callable[[bytearray], None], row: str, values: int | None, sending: str, notify: int
 ) -> None:
