@@ -238,7 +238,9 @@ def _make(session: SessionV2, payloads: tuple[PayloadV2, ...], old: ChildSa | No
             said = (Nonce(ours), ke)
         replaces = 0 if old is None else old.serial
         nonces = Nonces(nonce.value, ours, shared)
-        made = answer(session, picked, payloads, nonces, replaces, now, send=old is None)
+        # Both ends may have asked at once: the pair that sends goes on until the peer shows that it has this one.
+        send = old is None and not session.children.served(picked.line.seq)
+        made = answer(session, picked, payloads, nonces, replaces, now, send=send)
     except Refused:
         session.host.release(picked.spis)
         raise
