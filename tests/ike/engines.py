@@ -308,7 +308,11 @@ class Two:
             self.unsent += 1
             return
         receiver = self.b if sender is self.a else self.a
-        heappush(self._heap, (self.now + delay, next(self._ids), receiver, pair))
+        self._later(delay, receiver, lambda: self._arrived(receiver, pair))
+
+    def _later(self, delay: float, receiver: End, arrive: Callable[[], None]) -> None:
+        """Something that is not IKE's comes to an end, if it lives then."""
+        heappush(self._heap, (self.now + delay, next(self._ids), receiver, arrive))
 
     def _arrived(self, receiver: End, pair: SaInstall) -> None:
         name = receiver.opens((pair.outbound.ah_spi, pair.outbound.esp_spi))
@@ -330,8 +334,8 @@ class Two:
         if self._heap and self._heap[0][0] <= self.now:
             _, _, end, message = heappop(self._heap)
             if end in (self.a, self.b) and not end.dead:
-                if isinstance(message, SaInstall):
-                    self._arrived(end, message)
+                if callable(message):
+                    message()
                 else:
                     self.give(end, message)
         else:
