@@ -1,17 +1,23 @@
-"""What other tools make of our messages: ike-scan of our answers, tshark of whole captures with our keys."""
+"""What other tools make of our messages: ike-scan of our answers, tshark of whole captures with our key file."""
 
 from __future__ import annotations
 
+import os
 import struct
 import subprocess
 import tempfile
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from charon import require
+from click.testing import CliRunner
 from our_end import US
 from peer_rig import Rig, Suite
+
+from launch import ctl
+from launch.client import RunningLab
 
 pytestmark = pytest.mark.multiprocess
 
@@ -72,13 +78,28 @@ def frames_of(tap: object) -> list[bytes]:
             return frames
 
 
-def row(columns: dict[str, str]) -> str:
-    """A row of our key file as a preference of tshark's."""
-    if columns["kind"] == "ikev1":
-        return f"uat:ikev1_decryption_table:{columns['cookie_i']},{columns['key']}"
-    names = ("spi_i", "spi_r", "sk_ei", "sk_er", "encryption", "sk_ai", "sk_ar", "integrity")
-    quoted = [f'"{columns[name]}"' if name in ("encryption", "integrity") else columns[name] for name in names]
-    return f"uat:ikev2_decryption_table:{','.join(quoted)}"
+class KeysOf:
+    """A lab whose one router has these keys."""
+
+    def __init__(self, keys: list[dict[str, str]]) -> None:
+        self._keys = keys
+
+    def node(self, name: str, command: str, **arguments: Any) -> dict[str, Any]:
+        assert (name, command) == ("a", "keys")
+        return {"cards": {"asp 1/1": {"keys": self._keys}}, "errors": {}}
+
+
+def wireshark(patch: pytest.MonkeyPatch, keys: list[dict[str, str]], version: int, home: Path) -> dict[str, str]:
+    """The environment of somebody who has let `chassisctl keys` write into the folder of Wireshark's profile, and
+    has done no more."""
+    patch.setattr(RunningLab, "find", classmethod(lambda cls, name: KeysOf(keys)))
+    folder = home / ".config" / "wireshark"
+    folder.mkdir(parents=True)
+    file = folder / f"ikev{version}_decryption_table"
+    done = CliRunner().invoke(ctl.main, ["keys", "a", "--file", str(file)])
+    assert done.exit_code == 0, done.output
+    assert f"{len(keys)} rows of {file.name}" in done.output
+    return {**os.environ, "HOME": str(home), "XDG_CONFIG_HOME": str(home / ".config")}
 
 
 @pytest.mark.parametrize(
@@ -94,8 +115,8 @@ def row(columns: dict[str, str]) -> str:
     ],
     ids=str,
 )
-def test_tshark_opens_what_we_sent_with_the_keys_that_we_give(
-    rig: Rig, version: int, suite: Suite, tmp_path: Path
+def test_tshark_opens_what_we_sent_with_the_file_that_we_write(
+    rig: Rig, version: int, suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     require("tshark")
     tap = rig.namespaces.tap("us", "eth0")
@@ -115,9 +136,8 @@ def test_tshark_opens_what_we_sent_with_the_keys_that_we_give(
     command = ["tshark", "-r", str(tmp_path / "ike.pcap"), "-Y", "isakmp", "-T", "fields"]
     for field in ("isakmp.exchangetype", "isakmp.messageid", "isakmp.typepayload"):
         command += ["-e", field]
-    for columns in keys:
-        command += ["-o", row(columns)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    person = wireshark(monkeypatch, keys, version, tmp_path / "home")
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=person)
     assert done.returncode == 0, done.stderr
     lines = [line.split("\t") for line in done.stdout.splitlines()]
     counts = Counter(int(line[0]) for line in lines)
