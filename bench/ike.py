@@ -8,8 +8,9 @@ its rate on one core; set-ups a second need both ends, on however many cores the
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Protocol
@@ -38,6 +39,12 @@ RUNS = {100: 10, 1000: 2, 4000: 1}
 what a hundred set-ups take, so their cost is that of all runs together."""
 WITHIN = {100: 20.0, 1000: 60.0, 4000: 60.0}
 """Seconds after which a set-up of all tunnels is cut off."""
+
+
+FLAT = 1.25
+"""Times what a set-up costs with the fewest tunnels that it may cost with any other number."""
+BESIDE = {100: 1 / 3, 1000: 1.0, 4000: 1.0}
+"""Our rate on one core beside charon's, at least; with many tunnels ours is ahead."""
 
 
 class Answers(Protocol):
@@ -140,6 +147,23 @@ def _reached(loads: list[Load], tunnels: int) -> str:
     return "" if fewest == tunnels else f", cut off with {fewest:,} up"
 
 
+def bars(group: int, ours: Mapping[int, float], charon: Mapping[int, float]) -> list[tuple[str, bool]]:
+    """(bar, whether it is reached) for what a set-up costs, in ms by number of tunnels; ours infinite where it was
+    cut off. Without charon there is no bar beside it."""
+    fewest = min(ours)
+    found = []
+    for tunnels, cost in ours.items():
+        if tunnels != fewest:
+            times = cost / ours[fewest]
+            text = f"group {group}, {tunnels:,} tunnels cost {times:.2f} of {fewest}, bar {FLAT:g} at most"
+            found.append((text, times <= FLAT))
+        if tunnels in charon:
+            rate = charon[tunnels] / cost
+            text = f"group {group}, {tunnels:,} tunnels on one core {rate:.2f} x charon, bar {BESIDE[tunnels]:.2f}"
+            found.append((text, rate >= BESIDE[tunnels]))
+    return found
+
+
 def run(report: Report) -> None:
     """Both responders with each group and number of tunnels; ours alone where charon cannot run."""
     reason = why_not()
@@ -150,7 +174,8 @@ def run(report: Report) -> None:
     if not peer:
         print(f"IKE is measured without charon beside it: there is no {PROGRAM}")
     for group in GROUPS:
-        first = 0.0
+        costs: dict[int, float] = {}
+        charons: dict[int, float] = {}
         for tunnels, runs in RUNS.items():
             mine: list[Load] = []
             peers: list[Load] = []
@@ -164,11 +189,14 @@ def run(report: Report) -> None:
                 rate = report.add(
                     f"{what}: charon{_reached(peers, tunnels)}", [load.rate for load in peers], "set-ups/s"
                 )
-                cost = report.add("  charon's CPU for each", [_cost(peers)], "ms")
+                cost = charons[tunnels] = report.add("  charon's CPU for each", [_cost(peers)], "ms")
             rates = [load.rate for load in mine]
             report.add(f"{what}: ours{_reached(mine, tunnels)}", rates, "set-ups/s", "charon", rate)
             own = report.add("  our CPU for each", [_cost(mine)], "ms", "charon", cost)
+            costs[tunnels] = inf if _reached(mine, tunnels) else own
             report.add("  ours on one core", [1e3 / own], "set-ups/s", "charon", 1e3 / cost if cost else 0.0)
-            first = first or own
             if tunnels > min(RUNS):
-                report.add(f"  our CPU for each, of that with {min(RUNS)} tunnels", [own / first], "times")
+                times = own / costs[min(RUNS)]
+                report.add(f"  our CPU for each, of that with {min(RUNS)} tunnels", [times], "times")
+        for text, reached in bars(group, costs, charons):
+            print(f"  {text}: {'reached' if reached else 'MISSED'}", flush=True)

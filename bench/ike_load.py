@@ -39,6 +39,8 @@ SECONDS = 10.0
 WARM_UP = 2.0
 LOOK = 0.1
 """Seconds between two looks at the heartbeats: as often as they come."""
+P99 = 5.0
+"""Milliseconds within which 99 of 100 packets arrive."""
 
 
 def configuration(group: int) -> str:
@@ -188,6 +190,21 @@ def carried(group: int, rate: int, size: int, *, flooded: bool) -> Carried:
         )
 
 
+def bars(found: Carried) -> list[tuple[str, bool]]:
+    """(bar, whether it is reached) beside set-ups."""
+    return [
+        (f"latency of 99 % {found.p99:.2f} ms, bar under {P99:g} ms", found.p99 < P99),
+        (
+            f"{found.lost:,} of {found.received + found.lost:,} lost, bar none",
+            not found.lost and found.received > 0,
+        ),
+        (
+            f"heartbeat late by {found.late:.1f} ms, bar under an interval of {LOOK * 1e3:g} ms",
+            found.late < LOOK * 1e3,
+        ),
+    ]
+
+
 def run(report: Report) -> None:
     """A quarter of the highest load that the whole lab carries, alone and beside set-ups of each group."""
     for size in SIZES:
@@ -212,3 +229,5 @@ def run(report: Report) -> None:
             report.add("  set-ups beside it", [beside.rate], "set-ups/s")
             report.add("  IKE's process ran", [beside.used], "cores")
             report.add("  IKE's process ran or waited for a core", [beside.wanted], "of the time")
+            for text, reached in bars(beside):
+                print(f"  {text}: {'reached' if reached else 'MISSED'}", flush=True)
