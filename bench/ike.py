@@ -198,5 +198,4 @@ def run(report: Report) -> None:
             if tunnels > min(RUNS):
                 times = own / costs[min(RUNS)]
                 report.add(f"  our CPU for each, of that with {min(RUNS)} tunnels", [times], "times")
-        for text, reached in bars(group, costs, charons):
-            print(f"  {text}: {'reached' if reached else 'MISSED'}", flush=True)
+        report.judge(bars(group, costs, charons))

@@ -229,5 +229,4 @@ def run(report: Report) -> None:
             report.add("  set-ups beside it", [beside.rate], "set-ups/s")
             report.add("  IKE's process ran", [beside.used], "cores")
             report.add("  IKE's process ran or waited for a core", [beside.wanted], "of the time")
-            for text, reached in bars(beside):
-                print(f"  {text}: {'reached' if reached else 'MISSED'}", flush=True)
+            report.judge(bars(beside))

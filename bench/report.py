@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -58,6 +59,13 @@ class Report:
         print(f"  {text}", flush=True)
         if not reached:
             self.missed.append(f"{figure.name}: {found:,.2f}, {text}")
+
+    def judge(self, verdicts: Iterable[tuple[str, bool]]) -> None:
+        """Bars that are told in words, each with whether it is reached."""
+        for text, reached in verdicts:
+            print(f"  {text}: {'reached' if reached else 'MISSED'}", flush=True)
+            if not reached:
+                self.missed.append(text)
 
     def keep(self, name: str, values: dict[str, float], unit: str) -> None:
         """Figures that were printed in a line of their own."""
