@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from chassis.bus.operator import OperatorError
 from launch import view
 from launch.client import RunningLab
 from launch.ctl_base import DURATION, RATE, SHARE, lab_command, say
@@ -94,11 +95,19 @@ def link(lab: RunningLab, end: str, as_json: bool, one_way: bool, clear: bool, *
     if clear:
         settings["clear"] = True
     answers: dict[str, Any] = {}
-    for one in (end,) if one_way else (end, lab.far_end(end)):
+    far_end = lab.far_end(end)
+    for one, other in ((end, far_end),) if one_way else ((end, far_end), (far_end, end)):
         node, port = lab.split(one)
-        # A Linux device has no faults of its own: what the other end sends has them.
         if lab.nodes[node]["kind"] != "linux":
             answers[one] = lab.node(node, "link", port=port, **settings)
+            continue
+        # A Linux device makes no faults: the port at its other end makes them for it.
+        node, port = lab.split(other)
+        if lab.nodes[node]["kind"] == "linux":
+            raise OperatorError(
+                f"{end} and {far_end} are both Linux devices, which make no faults: try tc in them"
+            )
+        answers[one] = lab.node(node, "link", port=port, far=True, **settings)
     lines = [f"{one}: {_faults(answer)}" for one, answer in answers.items()]
     say(as_json, answers, "\n".join(lines))
 

@@ -19,7 +19,7 @@ from chassis.bus.operator import OperatorClient, OperatorError
 from chassis.tester.report import combine
 from launch.balance import Ledger, of_lab
 from launch.folders import LAUNCHER_SOCKET
-from launch.lab import Endpoint, Flow, Lab, Tester
+from launch.lab import Endpoint, Flow, Lab, Linux, Tester
 from launch.scenario_conditions import CHECKS
 from launch.scenario_words import Condition, known_flow, parse_condition
 
@@ -176,8 +176,16 @@ class LabClient:
         return began
 
     def link(self, end: str | Endpoint, **faults: Any) -> float:
-        """Set faults of a link's sending end: `down=True`, `loss="1%"`, `delay="20ms"`, `clear=True`."""
+        """Set faults of a link's sending end: `down=True`, `loss="1%"`, `delay="20ms"`, `clear=True`.
+
+        Those of what a Linux device sends are made by the port at its other end.
+        """
         node, _, port = str(end).partition(":")
+        if isinstance(self.file.nodes.get(node), Linux):
+            far = self.file.far_end(Endpoint(node, port))
+            if far is None or isinstance(self.file.nodes[far.node], Linux):
+                raise OperatorError(f"link {end}: no port of a router or tester is there to make its faults")
+            node, port, faults = far.node, far.port, {**faults, "far": True}
         began = self.clock()
         self.ask(node, "link", {"port": port, **faults})
         return began

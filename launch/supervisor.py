@@ -243,9 +243,15 @@ class Supervisor:
         for link in self.lab.links:
             for end, far in (link.ends, link.ends[::-1]):
                 if end.node == node.name and end.port.startswith(slot):
-                    seed = zlib.crc32(f"{node.settings.seed} {end}".encode())
+                    seed, far_seed = (zlib.crc32(f"{node.settings.seed} {one}".encode()) for one in (end, far))
                     if self._ground is not None and end in self._ground.sockets:
-                        wires[end.port] = WireSpec("packet", fd=self._ground.sockets[end], seed=seed)
+                        linux = isinstance(self.lab.nodes[far.node], Linux)
+                        wires[end.port] = WireSpec(
+                            "packet",
+                            fd=self._ground.sockets[end],
+                            seed=seed,
+                            far_seed=far_seed if linux else None,
+                        )
                     else:
                         wires[end.port] = WireSpec("wire", far.node, far.port, seed=seed)
         return wires

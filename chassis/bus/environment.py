@@ -18,7 +18,8 @@ class WireSpec:
     """The far end of a port's link.
 
     `kind` is `wire` (another port of the lab: `node` and `port` name it) or `packet` (a Linux device: `fd` is a
-    raw packet socket that was opened where the device is). `seed` makes the wire's faults repeatable.
+    raw packet socket that was opened where the device is). `seed` makes the wire's faults repeatable, `far_seed`
+    those of the other direction where the far end does not make them itself.
     """
 
     kind: str
@@ -26,6 +27,7 @@ class WireSpec:
     port: str = ""
     fd: int = -1
     seed: int = 0
+    far_seed: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,16 +16,28 @@ OnCarrier = Callable[[str, bool, float], None]
 
 
 class PortDriver(ABC):
-    """One port's way to its far end. `tap(direction, batch)`, where set, sees every frame that passes."""
+    """One port's way to its far end. `tap(direction, batch)`, where set, sees every frame that passes.
+
+    `far_seed` is given where the far end makes no faults of its own: this port makes that direction's too, with
+    generators of their own, and counts them with its own ones.
+    """
 
     def __init__(
-        self, port: str, counters: Counters, on_frames: OnFrames, on_carrier: OnCarrier, seed: int
+        self,
+        port: str,
+        counters: Counters,
+        on_frames: OnFrames,
+        on_carrier: OnCarrier,
+        seed: int,
+        far_seed: int | None = None,
     ) -> None:
         self.port = port
         self.tap: Callable[[str, Batch], None] | None = None
         self._counters = counters
         self._on_frames, self._on_carrier = on_frames, on_carrier
         self._impairment = Impairment(seed)
+        self._far = None if far_seed is None else Impairment(far_seed)
+        self._directions = [made for made in (self._impairment, self._far) if made is not None]
         self._connected = False
         self._down = False
         self._sent = counters.slot(f"port {port} frames sent")
@@ -36,15 +48,23 @@ class PortDriver(ABC):
     def carrier(self) -> bool:
         return self._connected and not self._down
 
-    def fault(self, settings: Attributes, now: float) -> Attributes:
-        """Set (or with `clear`, end) this end's faults; says which are in force."""
+    def fault(self, settings: Attributes, now: float, *, far: bool = False) -> Attributes:
+        """Set (or with `clear`, end) faults of what this end sends, or of what the far end sends; says which are
+        in force.
+
+        Raises:
+            ValueError: a setting is wrong, or the far end makes its faults itself.
+        """
+        impairment = self._far if far else self._impairment
+        if impairment is None:
+            raise ValueError(f"the far end of port {self.port} makes its own faults: ask there")
         before = self.carrier
-        self._impairment.set(**settings)
+        impairment.set(**settings)
         self._down = self._impairment.down
         self._tell_faults()
         if self.carrier != before:
             self._on_carrier(self.port, self.carrier, now)
-        return dict(self._impairment.settings())
+        return dict(impairment.settings())
 
     def announce(self, now: float) -> None:
         """Report carrier where the far end is there without having to be connected to."""
@@ -52,11 +72,14 @@ class PortDriver(ABC):
             self._on_carrier(self.port, True, now)
 
     def wake(self) -> float:
-        return self._impairment.wake()
+        return min(impairment.wake() for impairment in self._directions)
 
     def on_timer(self, now: float) -> None:
         for batch in self._impairment.due(now):
             self._transmit(batch)
+        if self._far is not None:
+            for batch in self._far.due(now):
+                self._arrived(batch, now)
         self._tell_faults()
 
     def send(self, batch: Batch, now: float) -> None:
@@ -68,10 +91,11 @@ class PortDriver(ABC):
     def _tell_faults(self) -> None:
         """Count what the faults did since this was last told: the counters go on from those of a process that
         died, the faults begin at nothing."""
-        for cause, count in self._impairment.counts.items():
-            if count:
-                self._counters.add(f"port {self.port} fault {cause}", count)
-                self._impairment.counts[cause] = 0
+        for impairment in self._directions:
+            for cause, count in impairment.counts.items():
+                if count:
+                    self._counters.add(f"port {self.port} fault {cause}", count)
+                    impairment.counts[cause] = 0
 
     def inject(self, batch: Batch, now: float) -> None:
         """Give frames to the port as if they had come by the wire. A capture tells them from those that did."""
@@ -90,6 +114,10 @@ class PortDriver(ABC):
 
     def _transmit(self, batch: Batch) -> None:
         count = len(batch.lengths)
+        if self._far is not None and self._far.down:
+            # A far end that is down takes nothing, as a port of a card does not.
+            self._counters.add(f"port {self.port} drop down", count)
+            return
         sent = self._put(batch) if self.carrier else 0
         self._counters.values[self._sent] += sent
         if sent < count:
@@ -98,10 +126,19 @@ class PortDriver(ABC):
             self.tap("out", batch)
 
     def _receive(self, batch: Batch, now: float) -> None:
+        # Counted before anything is dropped of it: what came is what went on, less what was dropped here.
+        self._counters.values[self._received] += len(batch.lengths)
+        if self._far is None:
+            self._arrived(batch, now)
+            return
+        for ready in self._far.offer(batch, now):
+            self._arrived(ready, now)
+        self._tell_faults()
+
+    def _arrived(self, batch: Batch, now: float) -> None:
         if self._down:
             self._counters.add(f"port {self.port} drop down", len(batch.lengths))
             return
-        self._counters.values[self._received] += len(batch.lengths)
         if self.tap:
             self.tap("in", batch)
         self._on_frames(self.port, batch, now)

@@ -1,4 +1,8 @@
-"""A packet port: a port's link to a Linux device, by a raw packet socket."""
+"""A packet port: a port's link to a Linux device, by a raw packet socket.
+
+A Linux device makes no faults: this end makes those of both directions, each with its own seed. Where the link's
+other end is a packet port as well, each makes those of what it sends.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +36,7 @@ class PacketPort(PortDriver):
         on_frames: OnFrames,
         on_carrier: OnCarrier,
     ) -> None:
-        super().__init__(port, counters, on_frames, on_carrier, far.seed)
+        super().__init__(port, counters, on_frames, on_carrier, far.seed, far.far_seed)
         self._loop = loop
         self._socket = socket.socket(fileno=far.fd)
         self._socket.setblocking(False)

@@ -91,9 +91,11 @@ class Ports:
             driver.tap = lambda way, batch: kept.write(f"{name} {way}", batch)
 
     def link(self, arguments: Attributes, now: float) -> Attributes:
-        """Set a link's faults at this end: see `chassis.fwd.impair`."""
+        """Set a link's faults at this end, see `chassis.fwd.impair`; with `far` those of what the Linux device at
+        the other end sends."""
         settings = dict(arguments)
-        return self._driver(str(settings.pop("port", ""))).fault(settings, now)
+        far = settings.pop("far", False) is True
+        return self._driver(str(settings.pop("port", ""))).fault(settings, now, far=far)
 
     def inject(self, arguments: Attributes, done: Done) -> None:
         """Give a port frames of a capture again, as if they came by its wire.
