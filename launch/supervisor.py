@@ -348,12 +348,16 @@ class Supervisor:
             waiting.discard(name)
             if not waiting:
                 waiting.add("")  # whatever comes later is too late
-                done({name: nodes[name] for name in self.lab.nodes})
+                finish()
 
-        for name, entry in self._linux.items():
-            nodes[name] = {"kind": "linux", "status": dict(entry), "error": entry["error"]}
+        def finish() -> None:
+            # As they are now: much may have happened to them while the others were waited for.
+            for name, entry in self._linux.items():
+                nodes[name] = {"kind": "linux", "status": dict(entry), "error": entry["error"]}
+            done({name: nodes[name] for name in self.lab.nodes})
+
         if not waiting:
-            done(nodes)
+            finish()
             return
         for name in list(waiting):
             path = endpoints.operator(self.folders.run, name)

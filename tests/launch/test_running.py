@@ -214,6 +214,19 @@ def test_a_lab_that_does_not_get_up_says_why_and_is_ended(programs: Programs) ->
     eventually(lambda: programs("launch.main", "list").stdout == "no lab runs\n", "it is ended")
 
 
+def test_a_linux_node_that_fails_says_why_beside_a_router_that_is_asked_meanwhile(programs: Programs) -> None:
+    if why := available():
+        pytest.skip(f"this machine lets us make no namespaces: {why}")
+    lab = programs.folder / "lab.yaml"
+    lab.write_text(LAB.replace("wait-for: [ping -c 1 -W 1 10.9.0.2]", "exec: [echo no luck; false]"))
+    (programs.folder / "r.cfg").write_text(ROUTER)
+    for _ in range(3):
+        done = programs("launch.main", lab, "--detach")
+        assert done.returncode == 1
+        assert "h: exec 'echo no luck; false' ended with 1: no luck" in done.stderr
+        eventually(lambda: programs("launch.main", "list").stdout == "no lab runs\n", "it is ended")
+
+
 def test_a_lab_ends_with_the_process_that_it_is_tied_to(programs: Programs) -> None:
     with subprocess.Popen(["sleep", "100"]) as owner:
         up = programs("launch.main", MANUAL_KEYS, "--detach", "--with-pid", str(owner.pid))
