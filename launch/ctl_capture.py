@@ -70,6 +70,8 @@ def capture(
                     _copy(source, sys.stdout.fileno(), seconds)
                 answer = stop()
             _copy(source, sys.stdout.fileno(), 0)
+        if answer.get("interrupted") and not answer["error"]:
+            answer["error"] = f"the card of {point} died"
         _warn(answer)
         return
     path = file.absolute()
@@ -79,9 +81,19 @@ def capture(
         with contextlib.suppress(KeyboardInterrupt):
             _sleep(seconds)
         answer = stop()
+    if answer.get("interrupted"):
+        click.echo(
+            f"the card of {point} died {answer['interrupted']} times: its next start went on with the file",
+            err=True,
+        )
     _warn(answer)
     size = file.stat().st_size
-    said = {"file": str(path), "size": size, "missed": answer.get("missed", 0)}
+    said = {
+        "file": str(path),
+        "size": size,
+        "missed": answer.get("missed", 0),
+        "interrupted": answer.get("interrupted", 0),
+    }
     say(as_json, said, f"{file}: {size} bytes")
 
 

@@ -21,6 +21,12 @@ from chassis.net.ipv4 import AH, ESP, UDP
 _ARP, _IPV4 = ETHERTYPE_ARP.to_bytes(2, "big"), ETHERTYPE_IPV4.to_bytes(2, "big")
 _IKE_PORTS = tuple([port.to_bytes(2, "big") for port in (500, 4500)])
 
+SECTION = 0x0A0D0D0A
+"""The block that begins a section: a capture that went on with its card's successor has one for each of them."""
+
+KNOWN = 1 << 20
+"""Octets at the beginning of a file in which its interfaces are looked for when it goes on."""
+
 
 class Capture:
     """A pcapng file that grows by a write for each batch, so that it can be read while it does; or a pipe.
@@ -30,14 +36,22 @@ class Capture:
     neither protected nor IKE's nor ARP: little enough to watch a wire for hours. Nobody but its owner may read the
     file.
 
+    With `append` it goes on with the file of a process that died: after its last whole block, with a section of
+    its own. A pipe can't: its reader saw the end.
+
     Packets don't wait for their capture: those that come while a pipe is full are left out, and counted as
     `missed`. What can't be written any more (a full disk, a reader that went away) ends the capture: `error` says
     why, and `on_end` is called.
     """
 
-    def __init__(self, path: Path, *, skip: int = 0, snaplen: int = 0, clear: bool = False) -> None:
+    def __init__(
+        self, path: Path, *, skip: int = 0, snaplen: int = 0, clear: bool = False, append: bool = False
+    ) -> None:
         # A pipe without a reader would hold up the process that opens it, a full one the process that writes.
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NONBLOCK
+        flags = os.O_CLOEXEC | os.O_NONBLOCK
+        flags |= os.O_RDWR | os.O_APPEND if append else os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+        if append and not path.is_file():
+            raise OSError(errno.ENOENT, "no file that can go on; a pipe ends with its writer", str(path))
         try:
             self._fd = os.open(path, flags, 0o600)
         except OSError as error:
@@ -56,7 +70,12 @@ class Capture:
             if stat.S_ISREG(os.fstat(self._fd).st_mode):
                 # It may have been there before, for others to read.
                 os.fchmod(self._fd, 0o600)
-        except OSError:
+            if append:
+                _end_whole(self._fd)
+                # In the same order as before: tshark 4.0 takes the names of the first section for all of them.
+                for name in _interfaces(os.pread(self._fd, KNOWN, 0)):
+                    self._rest += self._described(name)
+        except (OSError, DecodeError):
             os.close(self._fd)
             raise
         self._flush()
@@ -74,8 +93,8 @@ class Capture:
         blocks = bytearray()
         number = self._interfaces.get(interface)
         if number is None:
-            number = self._interfaces[interface] = len(self._interfaces)
-            blocks += pcapng.interface_description(interface, self._link_type, self._snaplen)
+            blocks += self._described(interface)
+            number = self._interfaces[interface]
         now = time.time_ns()
         marks = dict(batch.marks)
         skip, stop = self._skip, self._skip + self._snaplen if self._snaplen else None
@@ -95,6 +114,11 @@ class Capture:
         if self._rest and not self.error:
             self._flush()
         os.close(self._fd)
+
+    def _described(self, interface: str) -> bytes:
+        """The block of one interface more."""
+        self._interfaces[interface] = len(self._interfaces)
+        return pcapng.interface_description(interface, self._link_type, self._snaplen)
 
     def _flush(self) -> None:
         try:
@@ -120,14 +144,15 @@ class Captures:
         self._captures: dict[str, Capture] = {}
 
     def start(self, arguments: Attributes) -> Attributes:
-        """The request `capture`: `what`, `file` as an absolute path, `snaplen`, `clear`.
+        """The request `capture`: `what`, `file` as an absolute path, `snaplen`, `clear`, `append` to go on with the
+        file.
 
         Raises:
             ValueError: an argument is wrong.
             OSError: the file can't be written.
         """
         what, file = str(arguments.get("what", "")), str(arguments.get("file", ""))
-        snaplen = arguments.get("snaplen", 0)
+        snaplen, append = arguments.get("snaplen", 0), arguments.get("append", False) is True
         if not file or not Path(file).is_absolute():
             raise ValueError("capture needs 'what', and 'file' as an absolute path")
         if type(snaplen) is not int or not 0 <= snaplen <= 0xFFFF:
@@ -138,7 +163,9 @@ class Captures:
         self.stop({"what": what})
         # Where there is no such, no file is made.
         self._tap(what, None)
-        capture = Capture(Path(file), skip=skip, snaplen=snaplen, clear=bool(arguments.get("clear")))
+        capture = Capture(
+            Path(file), skip=skip, snaplen=snaplen, clear=bool(arguments.get("clear")), append=append
+        )
         capture.on_end = lambda: self._tap(what, None)
         self._captures[what] = capture
         self._tap(what, capture)
@@ -185,21 +212,60 @@ def read(data: bytes | mmap.mmap) -> Iterator[tuple[str, int, bytes]]:
     """
     if len(data) < 28 or data[:4] != b"\x0a\x0d\x0d\x0a" or data[8:12] != b"\x4d\x3c\x2b\x1a":
         raise DecodeError("pcapng", "not a little-endian pcapng file")
-    at = 0
     names: list[str] = []
+    for kind, at, length in _blocks(data):
+        if kind == SECTION:
+            # Its interfaces are counted anew.
+            names.clear()
+        elif kind == 1:
+            names.append(_name(data[at + 16 : at + length - 4]))
+        elif kind == 6 and length >= 32:
+            number, high, low, size = struct.unpack_from("<IIII", data, at + 8)
+            if number < len(names) and size <= length - 32:
+                yield names[number], high << 32 | low, data[at + 28 : at + 28 + size]
+
+
+def _blocks(data: bytes | mmap.mmap) -> Iterator[tuple[int, int, int]]:
+    """(kind, offset, length) of each whole block."""
+    at = 0
     while at + 12 <= len(data):
         kind, length = struct.unpack_from("<II", data, at)
         if length < 12 or length % 4:
             raise DecodeError("pcapng", f"a block of {length} bytes", at)
         if at + length > len(data):
             return
+        yield kind, at, length
+        at += length
+
+
+def _interfaces(data: bytes) -> list[str]:
+    """The names of the interfaces of the first section in the beginning of a file."""
+    names: list[str] = []
+    for kind, at, length in _blocks(data):
+        if kind == SECTION and at:
+            break
         if kind == 1:
             names.append(_name(data[at + 16 : at + length - 4]))
-        elif kind == 6 and length >= 32:
-            number, high, low, size = struct.unpack_from("<IIII", data, at + 8)
-            if number < len(names) and size <= length - 32:
-                yield names[number], high << 32 | low, data[at + 28 : at + 28 + size]
+    return names
+
+
+def _end_whole(fd: int) -> None:
+    """Cut a file of blocks after its last whole one: a process may have been killed while it wrote."""
+    size = os.fstat(fd).st_size
+    if size < 12:
+        os.ftruncate(fd, 0)
+        return
+    # Each block says its length at both ends: nearly always the last one does, and nothing has to be walked.
+    length = int.from_bytes(os.pread(fd, 4, size - 4), "little")
+    if 12 <= length <= size and os.pread(fd, 8, size - length)[4:] == length.to_bytes(4, "little"):
+        return
+    at = 0
+    while at + 12 <= size:
+        length = int.from_bytes(os.pread(fd, 4, at + 4), "little")
+        if length < 12 or at + length > size:
+            break
         at += length
+    os.ftruncate(fd, at)
 
 
 def _name(options: bytes) -> str:

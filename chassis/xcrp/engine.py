@@ -99,7 +99,10 @@ class Controller:
             SaEvent: self._sa_event,
             LogRecord: self._log_record,
             TraceStamps: self._trace_stamps,
-            Reply: lambda card, message, now: self._operators.reply(card.card, message, now),
+            Reply: lambda card, message, now: [
+                *self._operators.reply(card.card, message, now),
+                *self._news(now),
+            ],
         }
 
     # the shell's calls
@@ -309,6 +312,8 @@ class Controller:
         if self.open:
             self.node.card_consequences(entry, now)
             outputs += self.node.publish()
+            # Before the rest, so that the captures miss nothing.
+            outputs += self._operators.card_back(card)
             outputs += self._welcome(entry)
         else:
             self._greeted[card] = None

@@ -74,6 +74,22 @@ class _Asked:
     single: bool
     results: dict[str, Any] = field(default_factory=dict)
     errors: dict[str, str] = field(default_factory=dict)
+    more: Attributes = field(default_factory=dict)
+    """What the controller adds to the answer of a single card."""
+
+
+@dataclass(slots=True)
+class _Capture:
+    """A capture that runs: on which start of which card, and the request that began it there."""
+
+    card: str
+    arguments: Attributes
+    boot: int
+    request: int
+    interrupted: int = 0
+    """How often its card died and the next start of it went on."""
+    error: str = ""
+    """Why that start could not."""
 
 
 Method = Callable[["Operators", int, dict[str, Any], float], list[Output]]
@@ -101,8 +117,8 @@ class Operators:
         self.node = controller.node
         self._number = controller.boot << 24
         self._asked: dict[int, _Asked] = {}
-        self._captures: dict[str, tuple[str, str]] = {}
-        """File to (card, what)."""
+        self._captures: dict[str, _Capture] = {}
+        """By file."""
         self._trace = zlib.crc32(self.node.name.encode()) << 31 | (controller.boot & 0xFFFF) << 15
 
     def command(self, number: int, name: str, given: Any, now: float) -> list[Output]:
@@ -116,6 +132,8 @@ class Operators:
             return [ToOperator(number, {}, f"{name}: {error}")]
 
     def reply(self, card: str, message: Reply, now: float) -> list[Output]:
+        if message.error:
+            self._no_capture(message.number, message.error)
         asked = self._asked.get(message.number)
         if asked is None or asked.waiting.get(message.number) != card:
             return []
@@ -133,6 +151,21 @@ class Operators:
         """A card that was asked is no more."""
         return self._give_up(lambda asked, who: who == card, f"{card} is down")
 
+    def card_back(self, card: str) -> list[Output]:
+        """A card was welcomed: where it is another start than the one that captured, its captures go on."""
+        outputs: list[Output] = []
+        boot = self.node.cards[card].admitted
+        for file, running in self._captures.items():
+            if running.card != card or running.boot == boot or running.error:
+                continue
+            self._number += 1
+            running.boot, running.request = boot, self._number
+            running.interrupted += 1
+            arguments = {**running.arguments, "append": True}
+            outputs.append(ToCard(card, Request(self._number, "capture", arguments)))
+            self.node.news.append(f"{card}: boot {boot} goes on with the capture into {file}")
+        return outputs
+
     def on_timer(self, now: float) -> list[Output]:
         return self._give_up(lambda asked, who: asked.deadline <= now, "no answer in time")
 
@@ -148,15 +181,27 @@ class Operators:
             if which(asked, card):
                 del asked.waiting[number], self._asked[number]
                 asked.errors[card] = why
+                self._no_capture(number, why)
                 outputs += self._done(asked)
         return outputs
+
+    def _no_capture(self, request: int, why: str) -> None:
+        """A request failed: where it was for a capture there is none, or no longer."""
+        for file, running in list(self._captures.items()):
+            if running.request != request:
+                continue
+            if running.interrupted:
+                running.error = why
+                self.node.news.append(f"{running.card}: the capture into {file} has ended: {why}")
+            else:
+                del self._captures[file]
 
     def _done(self, asked: _Asked) -> list[Output]:
         if asked.waiting:
             return []
         if asked.single:
             error = next((f"{card}: {text}" for card, text in asked.errors.items()), "")
-            return [ToOperator(asked.operator, next(iter(asked.results.values()), {}), error)]
+            return [ToOperator(asked.operator, {**next(iter(asked.results.values()), {}), **asked.more}, error)]
         return [ToOperator(asked.operator, {"cards": asked.results, "errors": dict(asked.errors)})]
 
     def ask(
@@ -168,9 +213,11 @@ class Operators:
         *,
         single: bool = False,
         patience: float = PATIENCE,
+        more: Attributes | None = None,
     ) -> list[Output]:
-        """Send a request to each of these cards; the operator is answered when all have replied."""
-        asked = _Asked(operator, {}, now + patience, single)
+        """Send a request to each of these cards; the operator is answered when all have replied, for a `single`
+        one with `more` besides."""
+        asked = _Asked(operator, {}, now + patience, single, more=more or {})
         outputs: list[Output] = []
         for card, arguments in requests:
             self._number += 1
@@ -373,21 +420,41 @@ class Operators:
     )
     def _capture(self, number: int, arguments: dict[str, Any], now: float) -> list[Output]:
         card, point = self._captured(arguments["what"])
-        self._captures[arguments["file"]] = (self.usable(card), point)
         ask: Attributes = {"what": point} | {name: arguments[name] for name in ("file", "snaplen", "clear")}
-        return self.ask(number, [(card, ask)], "capture", now, single=True)
+        outputs = self.ask(number, [(self.usable(card), ask)], "capture", now, single=True)
+        # A card has one capture of a point: this one takes the place of another.
+        self._captures = {
+            file: running
+            for file, running in self._captures.items()
+            if (running.card, running.arguments["what"]) != (card, point)
+        }
+        self._captures[arguments["file"]] = _Capture(card, ask, self.node.cards[card].admitted, self._number)
+        return outputs
 
     @_command("capture-stop", file=Argument(str, ""), what=Argument(str, ""))
     def _capture_stop(self, number: int, arguments: dict[str, Any], now: float) -> list[Output]:
         file, what = arguments["file"], arguments["what"]
-        if file in self._captures:
-            card, point = self._captures.pop(file)
+        more: Attributes = {}
+        running = self._captures.get(file)
+        if running is not None:
+            card, point = running.card, str(running.arguments["what"])
         elif what:
             card, point = self._captured(what)
+            found = (f for f, r in self._captures.items() if (r.card, r.arguments["what"]) == (card, point))
+            file = next(found, file)
+            running = self._captures.get(file)
         else:
             raise ArgumentError(f"no capture into {file!r}; name what is captured instead")
+        if running is not None:
+            # Whatever comes of it: nobody may find it going on with the card's next start.
+            del self._captures[file]
+            more = {"interrupted": running.interrupted, **({"error": running.error} if running.error else {})}
+            entry = self.node.cards.get(card)
+            if entry is None or not entry.listening:
+                why = f"{card} is {entry.state.value if entry else 'no more'}"
+                return [ToOperator(number, {"stopped": False, "missed": 0, "error": why, **more})]
         ask: Attributes = {"what": point, "file": file}
-        return self.ask(number, [(self.usable(card), ask)], "capture-stop", now, single=True)
+        return self.ask(number, [(self.usable(card), ask)], "capture-stop", now, single=True, more=more)
 
     def _captured(self, what: str) -> tuple[str, str]:
         """Card and point of `port 3/11`, `asp 1/1 clear`, `asp 1/1 protected`, `asp 1/1` and `fabric lc 3`."""

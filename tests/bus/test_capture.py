@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -199,3 +201,45 @@ def test_what_is_in_clear_can_be_told_on_a_wire_only(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="for ports"):
         captures.start({"what": "clear", "file": str(tmp_path / "x"), "clear": True})
     assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("cut", [0, 1, 50, 119, 120])
+def test_a_file_goes_on_after_the_last_whole_block_of_a_process_that_died(tmp_path: Path, cut: int) -> None:
+    file = tmp_path / "x"
+    first = Capture(file)
+    first.write("one", batch(b"a" * 60))
+    first.write("two", batch(b"b" * 88))
+    size = file.stat().st_size
+    os.truncate(file, size - cut)
+    second = Capture(file, append=True)
+    # In another order than before, which is that of the first section to older readers.
+    second.write("two", batch(b"c" * 60))
+    second.write("one", batch(b"d" * 60))
+    first.close()
+    second.close()
+    wanted = [
+        ("one", b"a" * 60),
+        *([("two", b"b" * 88)] if not cut else []),
+        ("two", b"c" * 60),
+        ("one", b"d" * 60),
+    ]
+    assert [(name, packet) for name, _, packet in read(file.read_bytes())] == wanted
+    if shutil.which("tshark") is None:
+        return
+    command = ["tshark", "-r", str(file), "-T", "fields", "-e", "frame.interface_name", "-e", "frame.len"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert [tuple(line.split("\t")) for line in done.stdout.splitlines()] == [
+        (name, str(len(packet))) for name, packet in wanted
+    ]
+
+
+def test_only_a_file_that_is_there_goes_on(tmp_path: Path, points: Points) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    for path in (pipe, tmp_path / "none"):
+        with pytest.raises(OSError, match="no file that can go on"):
+            points.captures.start({"what": "here", "file": str(path), "append": True})
+        assert points.tapped is None
+    assert not (tmp_path / "none").exists()
+    os.close(reader)

@@ -136,3 +136,40 @@ def begun(lab: LabClient, asp: str) -> bool:
     """Whether the ASP's process has a pipe open to write to."""
     pid = next(row["pid"] for row in lab.node("a").status()["cards"] if row["card"] == asp)
     return any("/capture" in os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir() if link.is_symlink())
+
+
+def test_a_capture_goes_on_with_the_next_start_of_its_card(lab: LabClient) -> None:
+    assert lab.folder is not None
+    file, live = lab.folder / "wire.pcapng", lab.folder / "live.pcapng"
+    environment = {**os.environ, "CHASSIS_RUN": str(lab.run.parent)}
+
+    def capturing(*words: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", "from launch.ctl import main; main()"]
+        command += ["--lab", lab.run.name, "capture", "a", *words]
+        return subprocess.Popen(command, env=environment, stdout=live.open("w"), stderr=subprocess.PIPE, text=True)
+
+    def esp() -> int:
+        return sum(packet[23] == 50 for _, _, packet in read(file.read_bytes()) if len(packet) > 100)
+
+    with capturing("port", "3/11", str(file)) as process, capturing("port", "3/1", "-") as other:
+        assert process.stderr is not None
+        assert other.stderr is not None
+        assert process.stderr.readline().startswith("capturing a port 3/11 into")
+        assert other.stderr.readline().startswith("capturing a port 3/1;")
+        run(lab, "circuit", 10)
+        assert esp() == 20
+        boot = lab.node("a").card("lc 3")["boot"]
+        lab.kill("a", "lc 3")
+        assert other.wait(DEADLINE) == 1
+        assert "Error: " in other.stderr.read()
+        lab.wait_until(lambda: lab.node("a").card("lc 3")["boot"] > boot)
+        lab.wait_until("tunnels up")
+        run(lab, "circuit", 20)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(DEADLINE) == 0
+        assert "the card of port 3/11 died 1 times: its next start went on with the file" in process.stderr.read()
+    # Flows begin anew: ten more each way.
+    assert esp() >= 30
+    assert f"lc 3: boot {boot + 1} goes on with the capture into {file}" in [
+        event["text"] for event in lab.ask("a", "events", {})["events"]
+    ]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from xcrp_kit import HA_PORTS, HIGH_AVAILABILITY, Node
 
-from chassis.bus.engine import ToOperator
+from chassis.bus.engine import ToCard, ToOperator
 from chassis.bus.messages import LogRecord, Reply, Request, Stamp, TraceStamps
 
 
@@ -97,6 +97,71 @@ def test_requests_go_to_the_right_cards(node: Node) -> None:
     assert second["number"] == first["number"] + 2  # type: ignore[operator]
     assert (first["protocol"], first["port"]) == (50, "")
     assert sorted(node.ask("neighbours")["cards"]) == ["lc 3", "lc 4"]
+
+
+def captures(node: Node) -> list[tuple[str, dict[str, Any]]]:
+    """What cards are asked to capture from now on; each says that it does."""
+    asked: list[tuple[str, dict[str, Any]]] = []
+
+    def watch(output: ToCard) -> None:
+        if isinstance(output.message, Request) and output.message.name == "capture":
+            asked.append((output.card, dict(output.message.arguments)))
+
+    node.watch = watch
+    return asked
+
+
+def test_captures_go_on_with_the_next_start_of_their_card(node: Node) -> None:
+    asked = captures(node)
+    node.ask("capture", what="port 3/11", file="/tmp/a.pcapng", snaplen=96)
+    node.ask("capture", what="port 3/11", file="/tmp/b.pcapng", snaplen=96)
+    node.ask("capture", what="port 3/1", file="/tmp/c.pcapng")
+    node.ask("capture", what="port 4/1", file="/tmp/d.pcapng")
+    node.ask("capture-stop", file="/tmp/c.pcapng")
+    asked.clear()
+    # One that only hung still captures.
+    node.stop_card("lc 3")
+    node.run(0.6)
+    node.continue_card("lc 3", 0.6)
+    node.run(0.6)
+    assert node.card("lc 3")["usable"]
+    assert asked == []
+    for _ in range(2):
+        node.kill_card("lc 3")
+        node.start_card("lc 3")
+        node.run(0.1)
+    again = {"what": "port 3/11", "file": "/tmp/b.pcapng", "snaplen": 96, "append": True}
+    assert asked == [("lc 3", again), ("lc 3", again)]
+    assert "lc 3: boot 3 goes on with the capture into /tmp/b.pcapng" in node.events()
+    assert node.ask("capture-stop", file="/tmp/b.pcapng")["interrupted"] == 2
+    node.kill_card("lc 4")
+    stopped = node.ask("capture-stop", what="port 4/1", file="/tmp/d.pcapng")
+    assert (stopped["stopped"], stopped["interrupted"], stopped["error"]) == (False, 0, "lc 4 is absent")
+    node.start_card("lc 4")
+    node.run(0.1)
+    assert len(asked) == 2
+
+
+def test_a_capture_that_cannot_go_on_has_ended_and_one_that_never_began_is_none(node: Node) -> None:
+    asked = captures(node)
+    node.ask("capture", what="port 3/11", file="/tmp/b.pcapng")
+    node.refusal = "it is not there"
+    with pytest.raises(LookupError, match="it is not there"):
+        node.ask("capture", what="port 4/99", file="/tmp/a.pcapng")
+    asked.clear()
+    for card in ("lc 3", "lc 4"):
+        node.kill_card(card)
+        node.start_card(card)
+        node.run(0.1)
+    assert [card for card, _ in asked] == ["lc 3"]
+    assert "lc 3: the capture into /tmp/b.pcapng has ended: it is not there" in node.events()
+    node.refusal = ""
+    node.kill_card("lc 3")
+    node.start_card("lc 3")
+    node.run(0.1)
+    assert len(asked) == 1
+    stopped = node.ask("capture-stop", file="/tmp/b.pcapng")
+    assert (stopped["interrupted"], stopped["error"]) == (1, "it is not there")
 
 
 def test_a_card_that_dies_or_is_silent_is_an_error_not_a_wait(node: Node) -> None:

@@ -113,6 +113,8 @@ class Node:
         """Outputs that the controller may still do before it is killed."""
         self.epochs: dict[str, int] = {}
         self.watch: Callable[[ToCard], None] = lambda output: None
+        self.refusal = ""
+        """What a card's shell says of a request that only it can carry out; without a word it did."""
         self.controller: Controller | None = None
 
     # processes
@@ -236,7 +238,7 @@ class Node:
                 self.goodbyes.append((card, output.reason))
                 self.cards.pop(card, None)
             elif isinstance(output, Perform) and self.controller is not None:
-                reply = Reply(output.request.number, {"performed": output.request.name})
+                reply = Reply(output.request.number, {"performed": output.request.name}, self.refusal)
                 self.perform(self.controller.receive(card, reply, self.now))
 
     def run(self, seconds: float) -> None:
