@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -64,6 +64,17 @@ class Marked:
     def items(self) -> Iterator[tuple[str, Marked]]:
         yield from self.value.items()
 
+    def changed(self, changes: Any) -> Marked:
+        """With other values in place of these: mappings are merged, all else is replaced. A new value has the
+        place of what it stands in."""
+        if not isinstance(changes, Mapping):
+            value = tuple(Marked(None, self.at).changed(one) for one in changes) if _is_list(changes) else changes
+            return Marked(value, self.at, self.key)
+        known = self.value if self.is_mapping else {}
+        new = Marked(None, self.at, self.key)
+        merged = {str(key): known.get(str(key), new).changed(value) for key, value in changes.items()}
+        return Marked({**known, **merged}, self.at, self.key)
+
     def filled(self, number: int) -> Marked:
         """With `{i}` replaced by the number in every string."""
         if isinstance(self.value, dict):
@@ -73,6 +84,10 @@ class Marked:
         if isinstance(self.value, str) and "{i}" in self.value:
             return Marked(self.value.replace("{i}", str(number)), self.at, self.key)
         return self
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list | tuple)
 
 
 class _Loader(yaml.SafeLoader):

@@ -36,16 +36,19 @@ _NODE_KEYS: Mapping[str, tuple[str, ...]] = {
 _FLOW_KEYS = ("from", "to", "rate", "size", "source", "destination", "dscp", "trace", "start", "count")
 
 
-def load(path: Path) -> tuple[Lab, tuple[Diagnostic, ...]]:
+def load(path: Path, changes: Mapping[str, Any] | None = None) -> tuple[Lab, tuple[Diagnostic, ...]]:
     """The lab of a file, with what is to be warned of. A `.cfg` is a lab of one router.
+
+    `changes` are values in place of the file's own, such as `{"settings": {"restart-delay": "never"}}`; the lab's
+    file, from which other files are found, stays the same.
 
     Raises:
         LabError: the file has errors.
     """
-    if path.suffix == ".cfg":
+    if path.suffix == ".cfg" and not changes:
         return _single(path), ()
     reporter = Reporter(str(path))
-    root = read(path, reporter)
+    root = read(path, reporter).changed(changes or {})
     lab = _Parser(path, reporter).lab(root)
     diagnostics = in_order(reporter.diagnostics)
     if reporter.failed or lab is None:

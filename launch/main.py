@@ -57,14 +57,22 @@ def main() -> None:
 @click.option("--once", is_flag=True, help="Print one status when the flows run, and end.")
 @click.option("--quiet", is_flag=True, help="No live status, even in a terminal.")
 @click.option("--with-pid", type=int, hidden=True, help="End when this process does.")
+@click.option("--changes", type=FILE, hidden=True, help="Values in place of the lab's own, as JSON.")
 def run(
-    file: Path, detach: bool, name: str | None, strict: bool, once: bool, quiet: bool, with_pid: int | None
+    file: Path,
+    detach: bool,
+    name: str | None,
+    strict: bool,
+    once: bool,
+    quiet: bool,
+    with_pid: int | None,
+    changes: Path | None,
 ) -> None:
     """Boot a lab, or a single router from its configuration."""
     from launch.starting import StartError, prepare, start
 
     try:
-        lab, startup = prepare(file, name, strict, lambda text: click.echo(text, err=True))
+        lab, startup = prepare(file, name, strict, lambda text: click.echo(text, err=True), changes)
     except StartError as error:
         raise click.ClickException(str(error)) from None
     if detach:

@@ -7,6 +7,7 @@ are made anew and deleted at the end.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -19,11 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from chassis.bus import counters
 from launch import labparser
-from launch.document import LabError, Marked, Reporter, read
+from launch.document import LabError, Reporter
 from launch.folders import LAUNCHER_SOCKET
 from launch.lab import Lab
 from launch.scenario_lab import LabClient, LabTimeout, SocketAsker
@@ -32,7 +31,10 @@ from launch.scenario_steps import Scenario, read_scenario
 BOOT_DEADLINE = 30.0
 """Seconds in which every card must be up."""
 
-_KEPT = (".log", ".json", ".counters", ".pcapng", ".yaml", ".cfg")
+CHANGES = "changes.json"
+"""Name of the file, in a lab's folder, of what is in place of the lab file's own values."""
+
+_KEPT = (".log", ".json", ".pcapng", ".yaml", ".cfg")
 
 END_DEADLINE = 15.0
 """Seconds in which a lab must be gone after it was told to end."""
@@ -47,9 +49,10 @@ class BootError(Exception):
     """The lab could not be started; the text says why."""
 
 
-def load(path: Path) -> tuple[Lab, Scenario]:
-    """A lab and its scenario, checked. Raises LabError with everything that is wrong in either."""
-    lab, _ = labparser.load(path)
+def load(path: Path, changes: Mapping[str, Any] | None = None) -> tuple[Lab, Scenario]:
+    """A lab, with `changes` as `launch.labparser.load` takes them, and its scenario, checked. Raises LabError with
+    everything that is wrong in either."""
+    lab, _ = labparser.load(path, changes)
     reporter = Reporter(str(path))
     scenario = read_scenario(lab, reporter)
     if reporter.failed:
@@ -62,27 +65,6 @@ def check(lab: Lab) -> tuple[Any, ...]:
     reporter = Reporter(str(lab.file))
     read_scenario(lab, reporter)
     return tuple(reporter.diagnostics)
-
-
-def changed(path: Path, folder: Path, settings: Mapping[str, Any], flows: Mapping[str, Mapping[str, Any]]) -> Path:
-    """A copy of a lab file in a folder, with settings and values of flows in place of the file's own."""
-    root = _plain(path)
-    root["settings"] = {**(root.get("settings") or {}), **settings}
-    for name, values in flows.items():
-        known = root.setdefault("flows", {}).setdefault(name, {})
-        known.update(values)
-    for node in root.get("topology", {}).get("nodes", {}).values():
-        if isinstance(node, dict) and isinstance(node.get("config"), str):
-            node["config"] = str((path.absolute().parent / node["config"]).resolve())
-    copy = folder / path.name
-    copy.write_text(yaml.safe_dump(root, sort_keys=False))
-    return copy
-
-
-def _plain(path: Path) -> dict[str, Any]:
-    document: Marked = read(path, Reporter(str(path)))
-    plain: dict[str, Any] = document.plain()
-    return plain
 
 
 @dataclass
@@ -107,19 +89,11 @@ class BootedLab:
         for source in (self.run, self.folder):
             if source.is_dir():
                 for file in source.iterdir():
-                    if file.is_file() and file.suffix in (
-                        ".log",
-                        ".json",
-                        ".counters",
-                        ".pcapng",
-                        ".yaml",
-                        ".cfg",
-                    ):
-                        if file.suffix == ".counters":
-                            # As long as what is in use: a copy has no holes.
-                            (target / file.name).write_bytes(counters.used(file))
-                        else:
-                            shutil.copy2(file, target / file.name)
+                    if file.suffix == ".counters":
+                        # As long as what is in use: a copy has no holes.
+                        (target / file.name).write_bytes(counters.used(file))
+                    elif file.is_file() and file.suffix in _KEPT:
+                        shutil.copy2(file, target / file.name)
         return target
 
     def close(self) -> None:
@@ -173,6 +147,8 @@ def boot(
 ) -> BootedLab:
     """Start a lab and wait until its cards are up (unless `ready` is false).
 
+    `settings` and values of `flows` are in place of the file's own.
+
     Raises:
         LabError: the file is wrong.
         BootError: it did not start, or not in time; the text has the launcher's words and the processes' logs.
@@ -180,9 +156,12 @@ def boot(
     _sweep()
     folder = Path(tempfile.mkdtemp(prefix=f"ch{os.getpid()}-", dir="/tmp"))
     try:
-        if settings or flows:
-            path = changed(path, folder, settings or {}, flows or {})
-        lab, scenario = load(path)
+        arguments: tuple[str, ...] = (str(path), "--detach", "--with-pid", str(os.getpid()))
+        changes = {name: values for name, values in (("settings", settings), ("flows", flows)) if values}
+        if changes:
+            (folder / CHANGES).write_text(json.dumps(changes, indent=1))
+            arguments += ("--changes", str(folder / CHANGES))
+        lab, scenario = load(path, changes)
         environment = {
             **os.environ,
             "CHASSIS_RUN": str(folder / "r"),
@@ -197,7 +176,7 @@ def boot(
     began = time.monotonic()
     try:
         # The lab ends with this process, however that one ends.
-        started = _Launching((str(path), "--detach", "--with-pid", str(os.getpid())), environment)
+        started = _Launching(arguments, environment)
         if ready:
             started.wait(within)
             booted.client.wait_until("cards up", within)

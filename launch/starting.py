@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -30,14 +31,18 @@ Startup = Mapping[str, tuple[str, Config]]
 """Text and meaning of each router's start-up file."""
 
 
-def prepare(file: Path, name: str | None, strict: bool, tell: Callable[[str], None]) -> tuple[Lab, Startup]:
+def prepare(
+    file: Path, name: str | None, strict: bool, tell: Callable[[str], None], changes: Path | None = None
+) -> tuple[Lab, Startup]:
     """Read a lab and its configurations; `tell` gets what is to be said about them.
+
+    `changes` is a file of values in place of the lab's own, as JSON: see `launch.labparser.load`.
 
     Raises:
         StartError: the file is wrong, or with `strict` there is something to warn of.
     """
     try:
-        lab, warnings = load(file)
+        lab, warnings = load(file, json.loads(changes.read_text()) if changes is not None else None)
     except LabError as error:
         raise StartError(str(error)) from None
     if name is not None:

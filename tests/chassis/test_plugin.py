@@ -22,11 +22,19 @@ import json, os, signal
 from pathlib import Path
 import pytest
 
-LAB = {str(LAB)!r}
+LAB = Path({str(LAB)!r})
 
 
 def test_kill_and_wait(lab_factory):
-    lab = lab_factory(LAB, settings={{"restart-delay": "never"}}, flows={{"circuit-forward": {{"rate": 100}}}})
+    # A lab with a folder and a command beside it.
+    for file in LAB.parent.glob("*.cfg"):
+        Path(file.name).write_text(file.read_text())
+    Path("fl").mkdir(exist_ok=True)
+    text = LAB.read_text().replace("config: a.cfg", "config: a.cfg, flash: fl")
+    Path("beside.yaml").write_text(text)
+    lab = lab_factory(
+        "beside.yaml", settings={{"restart-delay": "never"}}, flows={{"circuit-forward": {{"rate": 100}}}}
+    )
     assert lab.flow("circuit-forward").rate == 100
     assert lab.boot_ms > 0
     asp = lab.node("a").tunnel("circuit")["asp"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -11,7 +12,7 @@ from fakelab import FakeLab, write_lab
 
 from chassis.bus.operator import OperatorError
 from launch import scenario_report as report
-from launch.scenario_boot import changed
+from launch.document import LabError
 from launch.scenario_boot import load as load_scenario
 from launch.scenario_lab import LabTimeout
 from launch.scenario_run import Outcome, Runner
@@ -206,13 +207,26 @@ def test_a_client_knows_its_lab(tmp_path: Path) -> None:
     ]
 
 
-def test_a_lab_with_other_settings_is_the_same_lab(tmp_path: Path) -> None:
-    path = write_lab(tmp_path, SCENARIO)
-    folder = tmp_path / "copy"
-    folder.mkdir()
-    copy = changed(path, folder, {"restart-delay": "never"}, {"forward": {"rate": 50}})
-    lab, scenario = load_scenario(copy)
+def test_a_lab_with_other_settings_is_the_same_lab_and_finds_everything_beside_its_file(tmp_path: Path) -> None:
+    path = write_lab(tmp_path, f"{SCENARIO}  - do: [apply a a.cfg, run true]\n")
+    (tmp_path / "fl").mkdir()
+    path.write_text(path.read_text().replace("config: a.cfg", "config: a.cfg, flash: fl"))
+    changes = {"settings": {"restart-delay": "never"}, "flows": {"forward": {"rate": 50}}}
+    lab, scenario = load_scenario(path, changes)
+    assert lab.file == path
     assert all(node.settings.restart_delay is None for node in lab.routers())
     assert lab.flows["forward"].rate == 50
     assert lab.routers()[0].config == (tmp_path / "a.cfg").resolve()
-    assert len(scenario.steps) == 4
+    assert lab.routers()[0].flash == (tmp_path / "fl").resolve()
+    assert len(scenario.steps) == 5
+    before, _ = load_scenario(path)
+    assert lab.flows["forward"] == replace(before.flows["forward"], rate=50)
+    assert lab.links == before.links
+
+
+def test_what_is_wrong_with_other_settings_is_said(tmp_path: Path) -> None:
+    path = write_lab(tmp_path, SCENARIO)
+    with pytest.raises(LabError, match="unknown setting 'heart-beat'; did you mean 'heartbeat'"):
+        load_scenario(path, {"settings": {"heart-beat": "1s"}})
+    with pytest.raises(LabError, match="flow 'froward' needs 'from:'"):
+        load_scenario(path, {"flows": {"froward": {"rate": 5}}})

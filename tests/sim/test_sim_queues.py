@@ -7,10 +7,17 @@ from pathlib import Path
 import pytest
 
 from chassis.ase.queues import Queues, Served
-from launch.scenario_boot import changed
 from launch.simulate import campaign, model
 
 LAB = Path(__file__).parents[2] / "configs" / "simulate" / "lab.yaml"
+
+
+def limited(folder: Path, rate: str) -> Path:
+    """The lab with a rate of its ASPs."""
+    lab = folder / "lab.yaml"
+    text = LAB.read_text().replace("config: ", f"config: {LAB.parent}/")
+    lab.write_text(f"{text}\nsettings: {{asp-rate: {rate}}}\n")
+    return lab
 
 
 def test_schedules_pass_while_packets_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -22,7 +29,7 @@ def test_schedules_pass_while_packets_wait(tmp_path: Path, monkeypatch: pytest.M
         return take(self, now)
 
     monkeypatch.setattr(Queues, "take", watched)
-    lab = changed(LAB, tmp_path, {"asp-rate": "500pps"}, {})
+    lab = limited(tmp_path, "500pps")
     for outcome in campaign(model(lab), range(1, 4), workers=1):
         assert outcome.passed, outcome
         assert outcome.kills + outcome.stops >= 15
@@ -31,6 +38,6 @@ def test_schedules_pass_while_packets_wait(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_a_run_with_queues_is_repeated_from_its_seed(tmp_path: Path) -> None:
-    lab = changed(LAB, tmp_path, {"asp-rate": "1M"}, {})
+    lab = limited(tmp_path, "1M")
     first, second = (list(campaign(model(lab), [7], workers=1)) for _ in range(2))
     assert [str(one) for one in first] == [str(one) for one in second]
