@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING
 
 import lab_wire as wire
 import pytest
 from lab_bounds import within
 
+from launch.lab import Endpoint
+
 if TYPE_CHECKING:
     from launch.pytest_plugin import LabFactory
     from launch.scenario_lab import LabClient
 
 LAB = "configs/high-availability-manual/lab.yaml"
+ROUTERS = ("ha", "gateway")
+LEAVES = Endpoint("ha", "3/11")
+"""Where the packets of the preferred ASP leave."""
+SENDS = 12290
+"""SPI of what it protects."""
+BACK = 5
+"""Most packets lost on the way back to the preferred tunnel, in any round; most that are overtaken, in most."""
+STANDS = 0.15
+"""Seconds for which the second ASP may get no processor just as the first one takes over again: what waits there
+meanwhile is overtaken, and none of it is lost."""
 ROUNDS = 10
 RESTART = 1.0
 """Seconds after which the launcher starts a dead card again (S-112)."""
@@ -37,7 +51,7 @@ def test_the_second_tunnel_takes_over_from_a_killed_asp_and_gives_back(
     ports = ("port 3/11", "port 3/12")
     captures = [lab.capture("ha", what, tmp_path / f"{index}.pcapng") for index, what in enumerate(ports)]
     flowing(lab)
-    moved, returned, reverse = [], [], []
+    moved, lost, overtaken, reverse = [], [], [], []
     for _ in range(ROUNDS):
         reordered = lab.report("forward")["reordered"]
         killed = lab.kill("ha", "asp 2/1")
@@ -51,7 +65,8 @@ def test_the_second_tunnel_takes_over_from_a_killed_asp_and_gives_back(
         half = killed + RESTART / 2
         moved.append(lab.report("forward", since=killed - 0.05, until=half)["window_loss_ms"])
         after = lab.report("forward", since=half)
-        returned.append(after["window_lost"] + after["reordered"] - reordered)
+        lost.append(after["window_lost"])
+        overtaken.append(after["reordered"] - reordered)
         took = (settled - killed) * 1000
         reverse.append(lab.report("reverse", since=killed - 0.05)["window_loss_ms"] - took)
     for flow in ("forward", "reverse"):
@@ -64,7 +79,10 @@ def test_the_second_tunnel_takes_over_from_a_killed_asp_and_gives_back(
         assert wire.used_twice(file) == []
     assert not any(lab.leaks(node) for node in ("t1", "t2"))
     within("forward loss when the preferred ASP is killed", moved, 50)
-    within("forward packets lost or reordered on the way back", returned, 5, "packets")
+    print("\nforward packets lost and overtaken on the way back:", lost, overtaken)
+    assert max(lost) <= BACK
+    assert median(overtaken) <= BACK
+    assert max(overtaken) <= lab.flow("forward").rate * STANDS
     print("\nreverse loss less the time until traffic was back, ms:", [round(value) for value in reverse])
     assert max(reverse) <= 0
 
@@ -94,13 +112,18 @@ def test_a_hung_asp_that_goes_on_after_it_was_given_up_sends_nothing_old(
     lab_factory: LabFactory, tmp_path: Path
 ) -> None:
     lab = lab_factory(LAB)
-    capture = lab.capture("ha", "port 3/11", tmp_path / "out.pcapng")
+    ends = sorted({end for link in lab.file.links for end in link.ends if end.node in ROUTERS}, key=str)
+    assert len(ends) == 6
+    captures = {
+        end: lab.capture(end.node, f"port {end.port}", tmp_path / f"{index}.pcapng", snaplen=96)
+        for index, end in enumerate(ends)
+    }
     flowing(lab)
+    given_up = []
     for _ in range(3):
         stopped = lab.stop_card("ha", "asp 2/1")
         lab.wait_until(lambda stopped=stopped: lab.clock() >= stopped + 0.7)
-        before = max((seen.number for seen in wire.packets(capture) if seen.way == "out" and seen.spi), default=0)
-        assert not lab.node("ha").card("asp 2/1")["usable"]
+        lab.wait_until(lambda: not lab.node("ha").card("asp 2/1")["usable"])
         epoch = lab.node("ha").card("asp 2/1")["epoch"]
         lab.continue_card("ha", "asp 2/1")
         lab.wait_until("tunnel Tun-1 of ha up")
@@ -108,11 +131,41 @@ def test_a_hung_asp_that_goes_on_after_it_was_given_up_sends_nothing_old(
         admitted = lab.clock()
         assert lab.node("ha").card("asp 2/1")["epoch"] >= epoch
         lab.wait_until(lambda admitted=admitted: _took(lab, "ha 2/1 protect", admitted))
-        # What waited at the hung process was dropped by it, and what it had on the way by its receivers.
-        assert before > 0
+        given_up.append(_given_up(lab, stopped))
     lab.stop("forward", "reverse")
     lab.drain("forward", "reverse")
+    wall = time.time() - lab.clock()
+    for end, file in captures.items():
+        lab.capture_stop(end.node, f"port {end.port}", file)
+        for begin, back in given_up:
+            old = [
+                seen for seen in wire.packets(file) if begin <= seen.time - wall < back and _of_the_asp(end, seen)
+            ]
+            assert old == [], f"{len(old)} packets of the ASP at {end} while it was given up"
+    # It had sent before each of the times, and goes on above the last number of them afterwards.
+    sent = [seen for seen in wire.packets(captures[LEAVES]) if seen.way == "out" and seen.spi == SENDS]
+    for begin, back in given_up:
+        before = max(seen.number for seen in sent if seen.time - wall < begin)
+        after = [seen.number for seen in sent if seen.time - wall >= back]
+        assert 0 < before < min(after)
+    # What waited at the hung process was dropped by it, and what it had on the way by its receivers.
     assert lab.counters("ha", "asp 2/1").get("drop fenced", 0) > 0
     assert lab.report("forward", final=True)["duplicated"] == 0
-    assert wire.used_twice(capture) == []
-    assert wire.clear(capture) == []
+    for end in (LEAVES, Endpoint("ha", "3/12")):
+        assert wire.used_twice(captures[end]) == []
+        assert wire.clear(captures[end]) == []
+
+
+def _given_up(lab: LabClient, since: float) -> tuple[float, float]:
+    """When the controller gave the preferred ASP up, and when it admitted it again."""
+    events = [(event["time"], event["text"]) for event in lab.events(since)]
+    begin = next(at for at, text in events if text.startswith("asp 2/1 hung: "))
+    return begin, next(at for at, text in events if at >= begin and text.startswith("asp 2/1 admitted: "))
+
+
+def _of_the_asp(end: Endpoint, seen: wire.Seen) -> bool:
+    """Whether a packet that is on its way is one that the preferred ASP has protected or opened."""
+    if seen.spi:
+        return seen.spi == SENDS
+    # Only the gateway's packets by Tun-1 leave here, and this ASP alone opens them.
+    return str(end) == "ha:3/1" and seen.way == "out" and seen.source == "172.168.3.10"
