@@ -63,8 +63,10 @@ def test_a_wrong_expectation_fails_and_says_what_was_seen(tmp_path: Path) -> Non
 
 def test_a_wrong_file_starts_nothing(tmp_path: Path) -> None:
     wrong = tmp_path / "wrong.yaml"
-    wrong.write_text(LAB.read_text().replace("../../", f"{LAB.parents[2]}/").replace("do: kill ha", "do: kill he"))
+    text = LAB.read_text().replace("../../", f"{LAB.parents[2]}/").replace("do: kill ha", "do: kill he")
+    wrong.write_text(text)
+    line = 1 + text[: text.index("do: kill he")].count("\n")
     done = chassis_test(wrong, tmp_path)
     assert done.returncode == 2
-    assert "wrong.yaml:24:10: error" in done.stderr
+    assert f"wrong.yaml:{line}:10: error" in done.stderr
     assert "no router 'he': it has ha, gateway" in done.stderr
