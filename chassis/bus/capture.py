@@ -144,8 +144,8 @@ class Captures:
         self._captures: dict[str, Capture] = {}
 
     def start(self, arguments: Attributes) -> Attributes:
-        """The request `capture`: `what`, `file` as an absolute path, `snaplen`, `clear`, `append` to go on with the
-        file.
+        """The request `capture`: `what`, `file` as an absolute path, `snaplen`, `clear`, and `append` to go on
+        with the file.
 
         Raises:
             ValueError: an argument is wrong.

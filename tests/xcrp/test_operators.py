@@ -130,7 +130,7 @@ def test_captures_go_on_with_the_next_start_of_their_card(node: Node) -> None:
         node.kill_card("lc 3")
         node.start_card("lc 3")
         node.run(0.1)
-    again = {"what": "port 3/11", "file": "/tmp/b.pcapng", "snaplen": 96, "append": True}
+    again = {"what": "port 3/11", "file": "/tmp/b.pcapng", "snaplen": 96, "clear": False, "append": True}
     assert asked == [("lc 3", again), ("lc 3", again)]
     assert "lc 3: boot 3 goes on with the capture into /tmp/b.pcapng" in node.events()
     assert node.ask("capture-stop", file="/tmp/b.pcapng")["interrupted"] == 2
