@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 from chassis.bus import endpoints
@@ -43,10 +42,13 @@ class RunningLab:
         with OperatorClient(self._socket(name)) as client:
             return client.call(command, **arguments)
 
-    def stream(self, name: str, command: str, /, **arguments: Any) -> Iterator[dict[str, Any]]:
-        """The answers of a node, for as long as it has some."""
-        with OperatorClient(self._socket(name), None) as client:
-            yield from client.stream(command, **arguments)
+    def open(self, name: str) -> OperatorClient:
+        """A connection to a node that waits for as long as it takes; OperatorGone where nobody listens."""
+        return OperatorClient(self._socket(name), None)
+
+    def runs(self) -> bool:
+        """Whether the lab still runs."""
+        return any(lab.name == self.name for lab in running())
 
     def routers(self) -> list[str]:
         return [name for name, node in self.nodes.items() if node["kind"] == "smartedge"]

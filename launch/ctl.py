@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from launch import ctl_capture, ctl_cards, ctl_packets, ctl_tunnels
+from launch import ctl_bus, ctl_capture, ctl_cards, ctl_packets, ctl_tunnels
 from launch.ctl_base import main
 
-__all__ = ["ctl_capture", "ctl_cards", "ctl_packets", "ctl_tunnels", "main"]
+__all__ = ["ctl_bus", "ctl_capture", "ctl_cards", "ctl_packets", "ctl_tunnels", "main"]
 
 if __name__ == "__main__":
     main()

@@ -47,8 +47,11 @@ def main(ctx: click.Context, lab_name: str | None) -> None:
     ctx.obj = lab_name
 
 
-def lab_command(*names: str, **settings: Any) -> Callable[[Callable[..., Any]], click.Command]:
-    """A command whose function gets the lab first and `as_json` by name; it has --lab and --json."""
+def lab_command(*names: str, unless: str = "", **settings: Any) -> Callable[[Callable[..., Any]], click.Command]:
+    """A command whose function gets the lab first and `as_json` by name; it has --lab and --json.
+
+    Where the parameter `unless` has a value, no lab is needed: the function gets None in its place.
+    """
 
     def decorate(function: Callable[..., Any]) -> click.Command:
         @click.option("--json", "as_json", is_flag=True, help="As JSON.")
@@ -56,7 +59,8 @@ def lab_command(*names: str, **settings: Any) -> Callable[[Callable[..., Any]], 
         @click.pass_context
         @functools.wraps(function)
         def command(ctx: click.Context, /, *args: Any, own_lab: str | None, **values: Any) -> Any:
-            return function(RunningLab.find(own_lab or ctx.obj), *args, **values)
+            lab = None if values.get(unless) is not None else RunningLab.find(own_lab or ctx.obj)
+            return function(lab, *args, **values)
 
         made: click.Command = main.command(*names, **settings)(command)
         return made

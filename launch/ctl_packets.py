@@ -1,10 +1,7 @@
-"""The commands of `chassisctl` about packets: traces, pings, replays, flows, and the bus itself."""
+"""The commands of `chassisctl` about packets: traces, pings, packets injected again, flows, counters."""
 
 from __future__ import annotations
 
-import json
-import queue
-import threading
 import time
 import zlib
 from pathlib import Path
@@ -22,8 +19,6 @@ from launch.view import table
 
 SETTLED = 0.3
 """Seconds without a new stamp after which a trace counts as whole."""
-
-FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 @lab_command()
@@ -185,56 +180,3 @@ def balance(lab: RunningLab, as_json: bool) -> None:
         grid.add_row(place, "counted without a name: the table of counters is full", f"{count:,}")
     grid.add_row("everywhere", "made by cards and testers, not yet consumed", f"{ledger.others:,}")
     say(as_json, ledger.plain(), grid)
-
-
-@lab_command()
-@click.argument("nodes", nargs=-1)
-@click.option(
-    "--type", "types", multiple=True, help="Only messages of this type, such as TunnelEvent; repeatable."
-)
-@click.option("--card", help="Only messages to and from this card, such as 'asp 1/1'.")
-@click.option("--text", "contains", help="Only messages with this in them, such as a tunnel's name.")
-@click.option("--record", type=FILE, help="Also write them to a file, one JSON object a line.")
-@click.option("--count", type=int, help="End after so many messages.")
-def bus(
-    lab: RunningLab,
-    nodes: tuple[str, ...],
-    types: tuple[str, ...],
-    card: str | None,
-    contains: str | None,
-    record: Path | None,
-    count: int | None,
-    as_json: bool,
-) -> None:
-    """The control messages of routers as they pass, decoded; of all routers where none is named."""
-    messages: queue.Queue[dict[str, Any] | OperatorError] = queue.Queue()
-
-    def watch(node: str) -> None:
-        try:
-            for message in lab.stream(node, "bus", types=list(types)):
-                messages.put(message)
-        except OperatorError as error:
-            messages.put(error)
-
-    for node in nodes or lab.routers():
-        threading.Thread(target=watch, args=(node,), daemon=True).start()
-    shown = 0
-    file = record.open("w") if record is not None else None
-    try:
-        while count is None or shown < count:
-            message = messages.get()
-            if isinstance(message, OperatorError):
-                raise message
-            if card not in (None, message["card"]) or (contains and contains not in message["text"]):
-                continue
-            shown += 1
-            line = json.dumps(message)
-            if file is not None:
-                file.write(line + "\n")
-            arrow = "->" if message["way"] == "up" else "<-"
-            click.echo(line if as_json else f"{message['node']} {message['card']:8} {arrow} {message['text']}")
-    except KeyboardInterrupt:
-        pass
-    finally:
-        if file is not None:
-            file.close()

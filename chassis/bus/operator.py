@@ -24,6 +24,10 @@ class OperatorError(Exception):
     """The command was refused or could not be done; the text says why."""
 
 
+class OperatorGone(OperatorError):
+    """Nobody listens at the other side, or whoever did went away: a process that may come back."""
+
+
 def _json_default(value: Any) -> Any:
     if isinstance(value, (bytes, bytearray, memoryview)):
         return bytes(value).hex()
@@ -179,7 +183,7 @@ class OperatorClient:
             self._socket.connect(str(path))
         except OSError as error:
             self._socket.close()
-            raise OperatorError(f"{path}: {error.strerror}: nobody listens there") from None
+            raise OperatorGone(f"{path}: {error.strerror}: nobody listens there") from None
         self._file = self._socket.makefile("rb")
         self._number = 0
 
@@ -197,7 +201,8 @@ class OperatorClient:
         """Each answer of a command until its last one.
 
         Raises:
-            OperatorError: the command was refused, or the other side went away or stayed silent.
+            OperatorGone: the other side went away.
+            OperatorError: the command was refused, or the other side stayed silent.
         """
         self._number += 1
         request = {"id": self._number, "command": command, "arguments": arguments}
@@ -215,8 +220,8 @@ class OperatorClient:
         except TimeoutError:
             raise OperatorError(f"{command}: no answer in time") from None
         except OSError as error:
-            raise OperatorError(f"{command}: {error.strerror}") from None
-        raise OperatorError(f"{command}: the other side went away")
+            raise OperatorGone(f"{command}: {error.strerror}") from None
+        raise OperatorGone(f"{command}: the other side went away")
 
     def call(self, command: str, /, **arguments: Any) -> dict[str, Any]:
         """The last answer of a command; `OperatorError` where it is refused."""

@@ -8,18 +8,17 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import zmq
 
-from chassis.bus import codec, endpoints
+from chassis.bus import codec, endpoints, recording
 from chassis.bus.card_shell import CONTROL_QUEUE
 from chassis.bus.engine import Append, Output, Persist, Stop, ToCard, ToLauncher, ToOperator
 from chassis.bus.environment import Environment
 from chassis.bus.loop import Loop
-from chassis.bus.messages import Goodbye, Hello, Message, Reply
+from chassis.bus.messages import Goodbye, Hello, Message
 from chassis.bus.operator_loop import OperatorSocket
 from chassis.net.errors import DecodeError
 from chassis.xcrp.engine import Controller
@@ -176,20 +175,14 @@ class ControllerShell:
         self._operators.answer(output.number, output.result, output.error, output.last)
 
     def _show(self, card: str, way: str, message: Message) -> None:
-        """Every control message to whoever watches the bus; keys are in no `repr`, and shown in no reply."""
+        """Every control message to whoever watches the bus, without keys."""
         name = type(message).__name__
-        if isinstance(message, Reply) and "keys" in message.result:
-            message = replace(message, result={"keys": "***"})
-        line = {
-            "time": time.time(),
-            "node": self.env.node,
-            "card": card,
-            "way": way,
-            "type": name,
-            "text": repr(message),
-        }
-        for number, types in list(self._watchers.items()):
-            if (not types or name in types) and not self._operators.answer(number, line, last=False):
+        watching = [number for number, types in self._watchers.items() if not types or name in types]
+        if not watching:
+            return
+        line = recording.told(time.time(), self.env.node, card, way, message)
+        for number in watching:
+            if not self._operators.answer(number, line, last=False):
                 del self._watchers[number]
 
     # launcher

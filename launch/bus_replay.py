@@ -1,0 +1,215 @@
+"""A recorded card's messages, given to a new engine of its kind: what it answers beside what the card answered.
+
+A record has what went over the control bus. What an engine is told otherwise is not in it: packets, IKE's
+negotiations of an ASP, which other cards' connections stand. Carrier of ports is taken from the port events that
+the card sent. The numbers and windows of an ASP's SAs begin anew, so that its engine calls itself fresh.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from math import inf
+from random import Random
+from typing import Any
+
+from chassis.ase.engine import Asp
+from chassis.ase.ipsec.state import octets_for
+from chassis.bus.engine import CardEngine, Output, Stop, ToController
+from chassis.bus.messages import (
+    Delta,
+    Goodbye,
+    Heartbeat,
+    Hello,
+    LogRecord,
+    Message,
+    PortEvent,
+    Request,
+    Snapshot,
+    TraceStamps,
+    Welcome,
+)
+from chassis.bus.recording import Entry
+from chassis.linecard.engine import LineCard
+
+SA_SLOTS = 1 << 12
+"""SAs that the engine of an ASP has room for."""
+
+NO_CARRIER = "no carrier"
+"""The reason of a port event that says something of the wire and not of the configuration."""
+
+UNADMITTED = "the record begins when this card was admitted already: no engine until its next hello"
+
+LEFT_OUT = (Heartbeat, TraceStamps)
+"""What depends on the machine or follows packets, and would hide the rest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One line of a replay. `what`: in (a message down), same, recorded (only the card answered so), engine (only
+    the engine does), or note."""
+
+    time: float
+    what: str
+    message: Message | None
+    note: str = ""
+
+    @property
+    def text(self) -> str:
+        return self.note if self.message is None else repr(self.message)
+
+    def plain(self) -> dict[str, Any]:
+        name = "" if self.message is None else type(self.message).__name__
+        return {"time": self.time, "what": self.what, "type": name, "text": self.text}
+
+
+def replay(entries: Sequence[Entry], card: str) -> tuple[list[Answer], str]:
+    """What became of each message of a line card or an ASP, in order of time, and a line that sums it up.
+
+    `entries` are of one node; those of other cards are passed over. An exception of the engine is what the replay
+    may be for: it is not caught.
+    """
+    run = _Replay(card)
+    wanted = [entry for entry in entries if entry.message is None or entry.card == card]
+    for index, entry in enumerate(wanted):
+        run.take(entry, wanted[index + 1 :] if isinstance(entry.message, Hello) else ())
+    answers = _compared(run.lines)
+    counts = Counter(answer.what for answer in answers)
+    left = Counter(line.what for line in run.lines if isinstance(line.message, LEFT_OUT))
+    summary = (
+        f"{counts['in']} messages to {card}; of its answers {counts['same']} are the same, {counts['recorded']} "
+        f"in the record only, {counts['engine']} from the engine only; "
+        f"{left['recorded'] + left['engine']} heartbeats and trace stamps are left out"
+    )
+    if run.others:
+        said = ", ".join(f"{count} {name}" for name, count in sorted(run.others.items()))
+        summary += f"; the engine gave its shell {said}"
+    return answers, summary
+
+
+class _Replay:
+    """One engine after the other, as the starts of the card were."""
+
+    def __init__(self, card: str) -> None:
+        self.lines: list[Answer] = []
+        self.others: Counter[str] = Counter()
+        self._card = card
+        self._engine: CardEngine | None = None
+        self._boot = -1
+        self._ahead = 0
+        """Hellos that the engine said and the record has not had yet."""
+        self._connected = False
+        self._said = False
+        self._now = -inf
+
+    def take(self, entry: Entry, following: Iterable[Entry]) -> None:
+        message = entry.message
+        # A clock that was set back is no reason for an engine's time to run backwards.
+        self._advance(max(self._now, entry.time))
+        if message is None:
+            self.lines.append(Answer(entry.time, "note", None, entry.note))
+            if self._engine is not None and self._connected:
+                self._connected = False
+                self._put(self._engine.disconnected(self._now))
+            return
+        if entry.way == "up":
+            self.lines.append(Answer(entry.time, "recorded", message))
+            if isinstance(message, Hello):
+                self._hello(message, following)
+            elif isinstance(message, PortEvent) and isinstance(self._engine, LineCard):
+                self._carrier(message)
+            return
+        self.lines.append(Answer(entry.time, "in", message))
+        if self._boot < 0 and not self._said:
+            self._said = True
+            self.lines.append(Answer(entry.time, "note", None, UNADMITTED))
+        if self._engine is not None and isinstance(message, Welcome | Snapshot | Delta | Request | Goodbye):
+            self._put(self._engine.receive(message, self._now))
+
+    def _hello(self, hello: Hello, following: Iterable[Entry]) -> None:
+        if hello.boot != self._boot:
+            self._start(hello.boot, hello.pid, hello.fresh, following)
+        elif self._ahead > 0:
+            self._ahead -= 1
+            return
+        elif self._engine is not None:
+            # The card said it without having been told to: its connection to the controller is a new one.
+            if self._connected:
+                self._put(self._engine.disconnected(self._now))
+            self._connected = True
+            self._put(self._engine.connected(self._now))
+        self._ahead -= 1
+
+    def _start(self, boot: int, pid: int, fresh: bool, following: Iterable[Entry]) -> None:
+        self._boot, self._ahead = boot, 0
+        self._engine = engine = _engine(self._card, boot, pid, fresh)
+        self._put(engine.start(self._now))
+        told: set[str] = set()
+        for entry in following:
+            message = entry.message
+            if isinstance(message, Hello) and message.boot != boot:
+                break
+            if isinstance(message, PortEvent) and message.port not in told:
+                told.add(message.port)
+                self._carrier(message)
+        self._connected = True
+        self._put(engine.connected(self._now))
+
+    def _carrier(self, event: PortEvent) -> None:
+        if self._engine is not None and (event.up or event.reason == NO_CARRIER):
+            self._put(self._engine.carrier(event.port, event.up, self._now))
+
+    def _advance(self, until: float) -> None:
+        """Let the engine's time pass."""
+        while self._engine is not None and (wake := self._engine.wake()) <= until:
+            self._now = max(self._now, wake)
+            self._put(self._engine.on_timer(self._now))
+        self._now = until
+
+    def _put(self, outputs: Iterable[Output]) -> None:
+        for output in outputs:
+            if isinstance(output, ToController):
+                self.lines.append(Answer(self._now, "engine", output.message))
+                self._ahead += isinstance(output.message, Hello)
+            else:
+                self.others[type(output).__name__] += 1
+                if isinstance(output, Stop):
+                    self._engine = None
+                    return
+
+
+def _engine(card: str, boot: int, pid: int, fresh: bool) -> CardEngine:
+    if card.startswith("lc "):
+        return LineCard(card, pid=pid, boot=boot)
+    state = memoryview(bytearray(octets_for(SA_SLOTS)))
+    # The same in every replay, so that what differs is not by chance.
+    return Asp(card, pid=pid, boot=boot, state=state, fresh=fresh, random=Random(boot).randbytes)
+
+
+def _compared(lines: Iterable[Answer]) -> list[Answer]:
+    """Each answer once: those that the card and the engine gave alike where the engine gave them."""
+    lines = [line for line in lines if not isinstance(line.message, LEFT_OUT)]
+    recorded = Counter(_timeless(line.message) for line in lines if line.what == "recorded")
+    engine = Counter(_timeless(line.message) for line in lines if line.what == "engine")
+    alike = recorded & engine
+    left = {"recorded": alike.copy(), "engine": alike}
+    answers: list[Answer] = []
+    for line in lines:
+        counts = left.get(line.what)
+        if counts is None:
+            answers.append(line)
+            continue
+        words = _timeless(line.message)
+        if counts[words] <= 0:
+            answers.append(line)
+            continue
+        counts[words] -= 1
+        if line.what == "engine":
+            answers.append(replace(line, what="same"))
+    return answers
+
+
+def _timeless(message: Message | None) -> str:
+    """A message without its time: an engine's clock and that of a record begin elsewhere."""
+    return repr(replace(message, time=0.0) if isinstance(message, LogRecord) else message)

@@ -1,0 +1,170 @@
+"""`chassisctl bus --replay`: a record printed, filtered, and given to a new engine."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from chassis.bus import recording, records
+from chassis.bus.engine import Output, ToController
+from chassis.bus.messages import (
+    Delta,
+    Message,
+    NeighbourEvent,
+    Request,
+    Snapshot,
+    TunnelEvent,
+    Welcome,
+)
+from chassis.linecard.engine import LineCard
+from launch import ctl
+
+PORT = records.Port("3/1", "lc 3", True, 1, "i", 0x0A000001, 24, b"\2\0\0\0\0\1")
+STATE = records.CardState("lc 3", "linecard", 4, 2, True)
+TUNNEL = records.Tunnel(7, "t1", True, "asp 1/1", 0, "", 1, 1, 1, 2, 0, "clear", 4, (), True)
+
+
+class Recorder:
+    """A line card whose messages both ways go into a record."""
+
+    def __init__(self) -> None:
+        self.lines: list[dict[str, Any]] = [recording.header()]
+        self.card = LineCard("lc 3", pid=10, boot=4)
+        self.now = 100.0
+        self._said(self.card.start(self.now))
+        self._said(self.card.carrier("3/1", True, self.now))
+        self._said(self.card.connected(self.now))
+
+    def add(self, way: str, message: Message, card: str = "lc 3", node: str = "a") -> None:
+        # The engine's clock is not that of the record.
+        self.lines.append(recording.told(1e9 + self.now, node, card, way, message))
+
+    def down(self, message: Any) -> None:
+        self.add("down", message)
+        self._said(self.card.receive(message, self.now))
+
+    def let_pass(self, seconds: float) -> None:
+        end = self.now + seconds
+        while self.card.wake() <= end:
+            self.now = max(self.now, self.card.wake())
+            self._said(self.card.on_timer(self.now))
+        self.now = end
+
+    def _said(self, outputs: Iterable[Output]) -> None:
+        for output in outputs:
+            if isinstance(output, ToController):
+                self.add("up", output.message)
+
+    def write(self, path: Path) -> Path:
+        path.write_text("".join(json.dumps(line) + "\n" for line in self.lines))
+        return path
+
+
+@pytest.fixture
+def recorder() -> Recorder:
+    recorder = Recorder()
+    recorder.down(Welcome(2, 1, 0.1, 5, {}))
+    recorder.down(Snapshot(1, 1, 1, (records.Context(1, "c"), STATE, PORT)))
+    recorder.let_pass(0.35)
+    recorder.down(Request(1, "neighbours", {}))
+    recorder.down(Delta(1, 2, (replace(PORT, enabled=False),), ()))
+    recorder.down(Request(2, "dance", {}))
+    return recorder
+
+
+def bus(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(ctl.main, ["bus", *map(str, arguments)])
+
+
+def test_a_record_is_printed_without_any_lab(recorder: Recorder, tmp_path: Path) -> None:
+    file = recorder.write(tmp_path / "seen.jsonl")
+    result = bus("--replay", file)
+    assert (result.exit_code, len(result.output.splitlines())) == (0, len(recorder.lines) - 1)
+    assert result.output.splitlines()[0].startswith("a lc 3     -> Hello(protocol=1, card='lc 3'")
+    result = bus("--replay", file, "--type", "Reply", "--json")
+    assert [json.loads(line)["type"] for line in result.output.splitlines()] == ["Reply", "Reply"]
+    assert len(bus("--replay", file, "--count", "2").output.splitlines()) == 2
+
+
+def test_a_tunnel_is_found_by_its_number_too(recorder: Recorder, tmp_path: Path) -> None:
+    recorder.add("up", TunnelEvent(7, True, "", 2), "asp 1/1")
+    recorder.add("down", Snapshot(1, 1, 1, (TUNNEL,)), "asp 1/1")
+    recorder.add("up", TunnelEvent(7, False, "dead", 2), "asp 1/1")
+    recorder.add("up", TunnelEvent(8, False, "", 2), "asp 1/1")
+    # Another router has numbers of its own.
+    recorder.add("up", TunnelEvent(7, False, "", 2), "asp 1/1", "b")
+    recorder.add("down", Delta(1, 2, (), (("tunnel", 7),)), "asp 1/1")
+    recorder.add("down", Delta(1, 2, (), (("tunnel", 8),)), "asp 1/1")
+    recorder.add("down", Request(1, "rekey", {"tunnel": 7}), "asp 1/1")
+    file = recorder.write(tmp_path / "seen.jsonl")
+    shown = [json.loads(line) for line in bus("--replay", file, "--tunnel", "t1", "--json").output.splitlines()]
+    # What passed before the record of its name can't be known to be about it.
+    assert [line["type"] for line in shown] == ["Snapshot", "TunnelEvent", "Delta", "Request"]
+    by_number = bus("--replay", file, "a", "--tunnel", "7").output.splitlines()
+    assert len(by_number) == 5
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "said"),
+    [
+        (["--type", "Nix"], 2, "there is no message 'Nix': there are Hello, Heartbeat"),
+        (["--type", "Heartbeet"], 2, "did you mean Heartbeat?"),
+        (["--count", "0"], 2, "0 is not in the range"),
+        (["--card", "lc 9"], 1, "no message of the record fits; it has a: lc 3"),
+        (["--engine"], 2, "the engine of which card?"),
+        (["--engine", "--card", "xcrp"], 2, "'xcrp' has no engine that a record can be given to"),
+        (["--engine", "--card", "lc 9"], 1, "no lc 9 in it; it has a: lc 3"),
+        (["--record", "x"], 2, "--record is for what passes now"),
+    ],
+)
+def test_what_cannot_be_is_refused(
+    recorder: Recorder, tmp_path: Path, options: list[str], status: int, said: str
+) -> None:
+    result = bus("--replay", recorder.write(tmp_path / "seen.jsonl"), *options)
+    assert (result.exit_code, said in result.output) == (status, True), result.output
+
+
+def test_a_record_that_was_cut_short_is_shown_up_to_there(recorder: Recorder, tmp_path: Path) -> None:
+    file = recorder.write(tmp_path / "seen.jsonl")
+    file.write_text(file.read_text()[:-20])
+    result = bus("--replay", file)
+    assert result.exit_code == 1
+    assert f"Error: {file}: line {len(recorder.lines)}: not a whole JSON object" in result.output
+    assert "Request(number=1, name='neighbours'" in result.output
+
+
+def test_an_engine_answers_as_its_card_did(recorder: Recorder, tmp_path: Path) -> None:
+    file = recorder.write(tmp_path / "seen.jsonl")
+    result = bus("--replay", file, "--card", "lc 3", "--engine", "--json")
+    assert result.exit_code == 0, result.output
+    lines = [json.loads(line) for line in result.output.splitlines() if line.startswith("{")]
+    answers = [(line["what"], line["type"]) for line in lines if line["what"] != "in"]
+    assert answers == [("same", kind) for kind in ("Hello", "PortEvent", "Reply", "PortEvent", "Reply")]
+    assert sum(line["what"] == "in" for line in lines) == 5
+
+
+def test_what_differs_is_shown_from_both_sides(recorder: Recorder, tmp_path: Path) -> None:
+    recorder.add("up", NeighbourEvent("3/1", 0x0A000002, b"\2\0\0\0\0\2"))
+    for line in recorder.lines:
+        # As if the card had answered otherwise then.
+        if line.get("type") == "Reply" and "dance" in line["text"]:
+            message = recording.entry(line).message
+            line.update(recording.told(line["time"], "a", "lc 3", "up", replace(message, error="no idea")))
+    file = recorder.write(tmp_path / "seen.jsonl")
+    output = bus("--replay", file, "--card", "lc 3", "--engine").output.splitlines()
+    differing = [line.split(None, 1)[1].split("(")[0] for line in output[:-1] if line.split()[1] in "+-"]
+    assert differing == ["+  Reply", "-  Reply", "-  NeighbourEvent"]
+    assert "of its answers 4 are the same, 2 in the record only, 1 from the engine only" in output[-1]
+
+
+def test_a_record_that_begins_too_late_says_so(recorder: Recorder, tmp_path: Path) -> None:
+    del recorder.lines[1:4]
+    output = bus("--replay", recorder.write(tmp_path / "x"), "--card", "lc 3", "--engine").output
+    assert "begins when this card was admitted already" in output
+    assert " 0 from the engine only" in output
