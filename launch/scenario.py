@@ -55,6 +55,8 @@ def run_file(path: Path, json: bool = False, junit: Path | None = None) -> int:
         sys.stdout.write(report.as_json(outcome) + "\n")
     for line in report.as_text(outcome):
         tell(line)
+    if not outcome.expectations:
+        click.echo(f"warning: {path} expects nothing: that it started is all that was checked", err=True)
     if junit is not None:
         report.write_junit(outcome, booted.lab.name, str(path), time.monotonic() - began, junit)
     if kept is not None:

@@ -381,12 +381,19 @@ class LabClient:
     # the rest
 
     def counters(self, node: str, card: str = "") -> dict[str, int]:
-        """The counters of a card, or the sums of all of a node's, from their mapped files."""
+        """The counters of a card, or the sums of all of a node's, from their mapped files.
+
+        Raises OperatorError where the node never had such a card.
+        """
         if self.run is None:
             raise OperatorError("the lab's run folder is not known")
         name = f"{node}.{endpoints.compact(card)}.counters" if card else f"{node}.*.counters"
         total: dict[str, int] = {}
-        for path in self.run.glob(name):
+        paths = list(self.run.glob(name))
+        if not paths:
+            having = ", ".join(sorted(path.name.split(".")[1] for path in self.run.glob(f"{node}.*.counters")))
+            raise OperatorError(f"{node} has no counters of {card or 'any card'}; there are {having or 'none'}")
+        for path in paths:
             for key, value in counters.read(path).items():
                 total[key] = total.get(key, 0) + value
         return total

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from chassis.bus.operator import OperatorError
+from launch.counter_names import subject
 from launch.document import Place
 from launch.scenario_conditions import goes_by
 from launch.scenario_lab import LabClient, LabTimeout, Result
@@ -232,8 +233,29 @@ class Runner:
         return "; ".join(seen), passed
 
     def _counter(self, expectation: Expectation, final: bool) -> tuple[str, bool]:
-        value = self._lab.counters(expectation.node, expectation.card).get(expectation.name, 0)
+        found = self._lab.counters(expectation.node, expectation.card)
+        value = found.get(expectation.name)
+        if value is None:
+            if why := self._absent(expectation, found):
+                return why, False
+            value = 0
         return f"{expectation.name}: {value}", all(bound.holds(value) for _, bound in expectation.bounds)
+
+    def _absent(self, expectation: Expectation, found: Mapping[str, int]) -> str:
+        """Why a counter that is not there never will be; empty where it is made with the first count."""
+        kind, what = subject(expectation.name)
+        where = f"{expectation.node} {expectation.card}".rstrip()
+        if kind == "port":
+            return "" if any(name.startswith(f"port {what} ") for name in found) else f"{where} has no port {what}"
+        if not kind:
+            return ""
+        status = self._lab.ask(expectation.node, "status", {})
+        if kind == "card":
+            there = {row["card"] for row in status["cards"]}
+        else:
+            key = "number" if kind == "tunnel" else "circuit"
+            there = {str(row.get(key)) for row in status["tunnels"]}
+        return "" if what in there else f"{where} has nothing to do with {kind} {what}"
 
     def _leaks(self, expectation: Expectation, final: bool) -> tuple[str, bool]:
         found = self._lab.leaks(expectation.node)

@@ -7,6 +7,7 @@ A step waits (`at:` seconds since the scenario began, `after:` seconds since the
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from chassis.fwd.impair import parse_chance, parse_rate, parse_seconds
+from launch import counter_names
 from launch.document import Marked, Place, Reporter
 from launch.lab import Endpoint, Lab
 from launch.scenario_words import (
@@ -48,6 +50,7 @@ ACTIONS = (
     "wait 2s",
     "wait until CONDITION [within 10s]",
 )
+_CARD = re.compile(r"asp \d+/\d+|lc \d+")
 _FAULTS: Mapping[str, Callable[[Any], float]] = {
     "loss": parse_chance,
     "delay": parse_seconds,
@@ -373,6 +376,10 @@ class _Reader:
             bound = self._bound(fields["is"]) if "is" in fields else parse_bound("> 0")
             card = str(fields["card"].value) if "card" in fields else ""
             name = str(fields["counter"].value)
+            if card and not _CARD.fullmatch(card):
+                raise WordError(f"{card!r} is no card that counts: write 'asp 1/1' or 'lc 3'")
+            if why := counter_names.problem(name, card):
+                raise WordError(why)
             bounds = (("is", bound),) if bound else ()
             return Expectation(text, node.at, kind, node=of, card=card, name=name, bounds=bounds, within=within)
         values = {key: str(value.value) for key, value in fields.items() if key not in (kind, "of", "within")}

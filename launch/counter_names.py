@@ -1,0 +1,146 @@
+"""Names of the counters of line cards and ASPs: cards make most with the first count, and a name that nobody ever
+counts under would be 0 for ever. A test holds the lists to the code that counts."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from functools import cache
+
+from chassis.ase import counters as asp
+from chassis.bus.counters import OVERFLOW
+from chassis.fwd import impair
+from chassis.fwd.causes import Cause
+from chassis.linecard import counters as line_card
+
+COMMON = (
+    "fabric sent",
+    "fabric received",
+    "fabric full class {number}",
+    "drop fabric full to {card}",
+    "drop no connection to {card}",
+    "drop undecodable batch",
+    "drop undecodable message",
+    "drop control message",
+    OVERFLOW,
+)
+"""Of every card. Of names in braces the value is left open."""
+
+LINE_CARD = (
+    line_card.FROM_WIRE,
+    line_card.FROM_FABRIC,
+    line_card.MADE,
+    line_card.TO_WIRE,
+    line_card.TO_FABRIC,
+    line_card.CONSUMED,
+    line_card.WAITING,
+    *(f"drop {cause}" for cause in Cause),
+    *(f"circuit {{number}} {what} {way}" for what in ("packets", "bytes") for way in ("in", "out")),
+    *(f"port {{port}} frames {what}" for what in ("sent", "received", "injected")),
+    *(f"port {{port}} drop {what}" for what in ("not sent", "down", "fenced", "undecodable")),
+    *(f"port {{port}} fault {cause}" for cause in impair.CAUSES),
+)
+
+IKE = (
+    "answered",
+    "answered again",
+    "begun",
+    "children made",
+    "collisions lost",
+    "cookies demanded",
+    "done",
+    "dropped",
+    "failed dead peer",
+    "hints",
+    "IKE SAs rekeyed",
+    "integrity",
+    "malformed",
+    "messages received",
+    "messages sent",
+    "no connection",
+    "octets received",
+    "octets sent",
+    "other group asked for",
+    "out of turn",
+    "probes",
+    "quick modes done",
+    "refused half open",
+    "repeated",
+    "requests sent",
+    "retransmitted",
+    "too many requests",
+    "undecipherable",
+    "unknown SPI",
+    "asked again {rest}",
+    "failed {rest}",
+    "refused {rest}",
+)
+"""What IKE counts; with the version before it where it has one."""
+
+ASP = (
+    "packets from fabric",
+    "packets to fabric",
+    "packets made",
+    "fragments made",
+    "icmp made",
+    "packets consumed",
+    "packets waiting",
+    "ike in",
+    "ike out",
+    "ike dropped",
+    "ike keepalives",
+    "ike messages left out",
+    "drop ike busy",
+    *(f"drop {cause}" for cause in asp.CAUSES),
+    *(f"drop {cause}" for cause in (Cause.FENCED, Cause.OLD_EPOCH, Cause.WRONG_STEP, Cause.NO_PORT)),
+    *(f"tunnel {{number}} {what}" for what in asp.TUNNEL_COUNTERS),
+    *(f"queue {name} {what}" for name in asp.QUEUE_NAMES for what in asp.QUEUE_COUNTERS),
+    *(f"ike {version}{name}" for version in ("", "v1 ", "v2 ") for name in IKE),
+)
+
+_OPEN = {
+    "{port}": r"\d+/\d+",
+    "{card}": r"(?:lc \d+|asp \d+/\d+)",
+    "{number}": r"\d+",
+    "{rest}": r".+",
+}
+
+
+def names(card: str) -> tuple[str, ...]:
+    """Every name that a card may have; without a card of all kinds of cards."""
+    kinds = {"lc": LINE_CARD, "asp": ASP, "": (*LINE_CARD, *ASP)}
+    return (*COMMON, *kinds[card.partition(" ")[0]])
+
+
+@cache
+def _pattern(kind: str) -> re.Pattern[str]:
+    """Any name of a kind of card."""
+    parts = []
+    for name in dict.fromkeys(names(kind)):
+        text = re.escape(name)
+        for word, pattern in _OPEN.items():
+            text = text.replace(re.escape(word), pattern)
+        parts.append(text)
+    return re.compile("|".join(f"(?:{part})" for part in parts))
+
+
+def problem(name: str, card: str) -> str:
+    """Why no counter of this card (or of any) is ever called so, with the names most like it; empty where one may
+    be."""
+    kind = card.partition(" ")[0]
+    if _pattern(kind).fullmatch(name):
+        return ""
+    close = difflib.get_close_matches(name, names(kind), n=3, cutoff=0.5)
+    hint = f"; the nearest are {', '.join(map(repr, close))}" if close else ""
+    return f"{card or 'no card'} {'has no' if card else 'has a'} counter {name!r}{hint}"
+
+
+_SUBJECT = re.compile(r"(port|circuit|tunnel) (\S+) .+|.* to ((?:lc|asp) .+)")
+
+
+def subject(name: str) -> tuple[str, str]:
+    """What a counter is of: `port` and its name, or `circuit`, `tunnel` or `card`; empty where of a whole card."""
+    match = _SUBJECT.fullmatch(name)
+    if match is None:
+        return "", ""
+    return ("card", match[3]) if match[3] else (match[1], match[2])
