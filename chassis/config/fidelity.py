@@ -18,7 +18,7 @@ STANDING = {"emulated": EMULATED, "accepted": ACCEPTED, "later": LATER, "ours": 
 
 GROUPS: tuple[tuple[str, str, str, str], ...] = (
     ("B-001 to B-008", "peers, capacity, hub and spoke", EMULATED,
-     "with manual keys; the limits of 8,000 tunnels a card and 32,000 a router are not enforced yet"),
+     "the limits of 8,000 tunnels a card and 32,000 a router are not enforced yet"),
     ("B-009 to B-015", "circuit-based and economical mode", EMULATED, "without dynamic routing protocols"),
     ("B-016 to B-024", "prerequisites of a tunnel", EMULATED, "for manual tunnels; every unmet one is its reason"),
     ("B-025 to B-045", "matching of two ends", EMULATED, "without on-demand tunnels"),

@@ -21,6 +21,12 @@ def _pki(name: str, syntax: str, help: str) -> Command:
                    standing="later", feature="PKI", guide="6.1.1")
 
 
+def _clear(what: str, help: str) -> Command:
+    return Command(f"clear-{what}-sa", ("exec",), f"clear {what} sa tunnel <name:name>", help, kind="clear",
+                   does="none", misplaced="S-077", standing="later",
+                   feature=f"typed; `chassisctl clear NODE tunnel NAME {what}` does it", guide="11")
+
+
 _SCOPE = "[all-contexts] [verbose]"
 
 OPERATIONS: tuple[Command, ...] = (
@@ -71,11 +77,8 @@ OPERATIONS: tuple[Command, ...] = (
     _show("show-pki-key-pair", "show pki key-pair [<name:name>]", "names of the key pairs"),
     _show("show-pki-certificate-request", "show pki certificate-request rsa [all]",
           "certificate requests of the context"),
-    Command("clear-ike-sa", ("exec",), "clear ike sa tunnel <name:name>",
-            "negotiate the IKE SAs of a tunnel anew", kind="clear", does="none", misplaced="S-077",
-            standing="later", feature="IKE", guide="11"),
-    Command("clear-ipsec-sa", ("exec",), "clear ipsec sa tunnel <name:name>",
-            "make the IPsec SAs of a tunnel anew", kind="clear", does="none", misplaced="S-077", guide="11"),
+    _clear("ike", "negotiate the IKE SAs of a tunnel anew"),
+    _clear("ipsec", "make the IPsec SAs of a tunnel anew"),
 )
 """Every command that leaves the configuration as it is."""
 

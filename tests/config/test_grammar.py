@@ -14,7 +14,7 @@ from chassis.config.commands import CONFIG_COMMANDS
 from chassis.config.effects import CLASSES, DO, UNDO, fields_of
 from chassis.config.grammar import MODES, Command, parse_syntax
 from chassis.config.matcher import Match, expected, knows, program
-from chassis.config.operations import BY_ID, COMMANDS
+from chassis.config.operations import BY_ID, COMMANDS, OPERATIONS
 
 
 @pytest.fixture(scope="session")
@@ -134,3 +134,10 @@ def test_help_and_completion_come_from_the_grammar() -> None:
     assert expected("ike-policy", ["lifetime"], "ikev1") == ()
     assert dict(expected("port", ["no"])).keys() >= {"shutdown", "bind"}
     assert expected("global", ["nonsense"]) == ()
+
+
+def test_a_command_that_nothing_carries_out_is_not_called_emulated() -> None:
+    """There is no command line yet: what only it would do is not done, however else it can be had."""
+    idle = [command for command in OPERATIONS if command.does == "none"]
+    assert {command.kind for command in idle} == {"exec", "show", "clear"}
+    assert [command.id for command in idle if command.standing == "emulated"] == []
