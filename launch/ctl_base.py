@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from chassis.bus.operator import OperatorError
-from chassis.fwd.impair import parse_chance, parse_rate
+from chassis.fwd.impair import parse_chance
 from launch import units
 from launch.client import RunningLab
 
@@ -102,5 +102,6 @@ class Checked(_ParamType):
 
 
 SHARE = Checked("share", parse_chance)
-RATE = Checked("rate", parse_rate)
+RATE = Checked("rate", units.limit, convert=True)
+PACKETS = click.IntRange(min=1)
 DURATION = Checked("duration", units.duration, convert=True)

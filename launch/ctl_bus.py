@@ -19,7 +19,7 @@ from chassis.bus.operator import OperatorError, OperatorGone
 from chassis.bus.recording import Entry, RecordError
 from launch.bus_filter import Filter
 from launch.client import RunningLab
-from launch.ctl_base import Checked, lab_command
+from launch.ctl_base import PACKETS, Checked, lab_command
 from launch.document import nearest
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ Line = tuple[Mapping[str, Any], Entry]
     help="Print the messages of a record, without any lab.",
 )
 @click.option("--engine", is_flag=True, help="Give a card's messages of the record to a new engine (see above).")
-@click.option("--count", type=click.IntRange(min=1), help="End after so many messages.")
+@click.option("--count", type=PACKETS, help="End after so many messages.")
 def bus(
     lab: RunningLab | None,
     nodes: tuple[str, ...],

@@ -30,7 +30,9 @@ CHUNK = 1 << 16
 @click.argument("node")
 @click.argument("what", nargs=-1, required=True)
 @click.argument("file", type=click.Path(dir_okay=False, allow_dash=True, path_type=Path))
-@click.option("--seconds", type=float, help="End after this time; else at Ctrl-C.")
+@click.option(
+    "--seconds", type=click.FloatRange(min=0, min_open=True), help="End after this time; else at Ctrl-C."
+)
 @click.option(
     "--snaplen", type=click.IntRange(0, 65535), default=0, show_default=True, help="Octets of a packet; 0 for all."
 )

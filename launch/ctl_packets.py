@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import zlib
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from chassis.bus import endpoints
 from chassis.bus.operator import OperatorError
 from launch.balance import of_lab
 from launch.client import RunningLab
-from launch.ctl_base import DURATION, lab_command, say
+from launch.ctl_base import DURATION, PACKETS, Checked, lab_command, say
 from launch.view import table
 
 SETTLED = 0.3
@@ -23,11 +24,11 @@ SETTLED = 0.3
 
 @lab_command()
 @click.argument("node")
-@click.option("--count", default=1, show_default=True, help="Number of packets to trace.")
+@click.option("--count", type=PACKETS, default=1, show_default=True, help="Number of packets to trace.")
 @click.option("--context", help="Only packets that are looked up in this context.")
 @click.option("--source", metavar="PREFIX", help="Only packets from this network.")
 @click.option("--destination", metavar="PREFIX", help="Only packets to this network.")
-@click.option("--protocol", type=int, help="Only packets of this IP protocol number.")
+@click.option("--protocol", type=click.IntRange(0, 255), help="Only packets of this IP protocol number.")
 @click.option("--port", help="Only packets that come in by this port.")
 @click.option("--wait", default="5s", show_default=True, type=DURATION, help="Longest wait for them.")
 def trace(lab: RunningLab, node: str, as_json: bool, wait: float, count: int, **filters: Any) -> None:
@@ -84,8 +85,10 @@ def _stamps(lab: RunningLab, *nodes: str) -> dict[int, list[dict[str, Any]]]:
 @click.argument("node")
 @click.argument("address")
 @click.option("--context", default="local", show_default=True)
-@click.option("--count", default=5, show_default=True)
-@click.option("--size", default=64, show_default=True, help="Bytes of the whole packet.")
+@click.option("--count", type=PACKETS, default=5, show_default=True)
+@click.option(
+    "--size", type=click.IntRange(0, 65_507), default=64, show_default=True, help="Bytes of data in each request."
+)
 @click.option("--source", help="Address to send from.")
 @click.option("--timeout", default="1s", show_default=True, type=DURATION)
 @click.option("--interval", default="200ms", show_default=True, type=DURATION)
@@ -114,20 +117,32 @@ def inject(lab: RunningLab, end: str, file: Path, last: float | None, as_json: b
     say(as_json, answer, f"{answer['injected']} packets given to {end} again")
 
 
+def _rate(text: str) -> float | str:
+    if text == "max":
+        return text
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = 0.0
+    if not 0 < rate < inf:
+        raise ValueError(f"{text!r} is no rate: write packets per second, such as 1000, or max")
+    return rate
+
+
 @lab_command()
 @click.argument("what", type=click.Choice(["start", "stop"]))
 @click.argument("names", nargs=-1)
-@click.option("--rate", help="Packets per second, or max (start).")
-@click.option("--count", type=int, help="End after so many packets (start).")
+@click.option("--rate", type=Checked("rate", _rate, convert=True), help="Packets per second, or max (start).")
+@click.option("--count", type=PACKETS, help="End after so many packets (start).")
 def flow(
-    lab: RunningLab, what: str, names: tuple[str, ...], rate: str | None, count: int | None, as_json: bool
+    lab: RunningLab, what: str, names: tuple[str, ...], rate: float | str | None, count: int | None, as_json: bool
 ) -> None:
     """Start or stop flows; all of them where none is named."""
     known = lab.launcher("status")["flows"]
     options: dict[str, Any] = {}
     if what == "start":
         if rate is not None:
-            options["rate"] = rate if rate == "max" else float(rate)
+            options["rate"] = rate
         if count is not None:
             options["count"] = count
     done = []

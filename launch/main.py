@@ -224,6 +224,16 @@ def test(lab: Path, as_json: bool, junit: Path | None) -> None:
     """
     from launch.scenario import run_file
 
+    if junit is not None:
+        # Now, and not when the scenario has run: what it found would be lost.
+        try:
+            junit.parent.mkdir(parents=True, exist_ok=True)
+            there = junit.exists()
+            junit.touch()
+            if not there:
+                junit.unlink()
+        except OSError as error:
+            raise click.ClickException(f"{junit}: {error.strerror}") from None
     raise SystemExit(run_file(lab, as_json, junit))
 
 
@@ -254,8 +264,11 @@ def graph(lab: Path, output: Path | None) -> None:
         raise click.ClickException(str(error)) from None
     if output is None:
         click.echo(text)
-    else:
+        return
+    try:
         output.write_text(text)
+    except OSError as error:
+        raise click.ClickException(f"{output}: {error.strerror}") from None
 
 
 @main.command()

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from chassis.fwd.impair import parse_chance, parse_rate, parse_seconds
-from launch import counter_names
+from chassis.fwd.impair import parse_chance, parse_seconds
+from launch import counter_names, units
 from launch.document import Marked, Place, Reporter
 from launch.lab import Endpoint, Lab
 from launch.scenario_words import (
@@ -57,7 +57,7 @@ _FAULTS: Mapping[str, Callable[[Any], float]] = {
     "jitter": parse_seconds,
     "reorder": parse_chance,
     "duplicate": parse_chance,
-    "rate": parse_rate,
+    "rate": units.limit,
 }
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from math import ceil
 
+from chassis.fwd.impair import parse_rate
+
 _NUMBER = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([A-Za-zµ]*)\s*\Z")
 
 _SECONDS = {"": 1.0, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -22,6 +24,20 @@ def duration(text: str | int | float) -> float:
     if match[2] not in _SECONDS:
         raise ValueError(f"{text!r} is no duration: its unit is one of us, ms, s, m, h, d")
     return float(match[1]) * _SECONDS[match[2]]
+
+
+def limit(text: str | int | float) -> float:
+    """The rate that a wire is limited to, in bits a second: `100M`, `64k`; 0.0 of `none`, which is no limit.
+
+    Raises:
+        ValueError: it is neither; a rate of 0 is none, for it could mean that nothing passes or that all does.
+    """
+    if text == "none":
+        return 0.0
+    rate = parse_rate(text)
+    if not rate:
+        raise ValueError(f"{text!r} is no rate: write none for no limit, and down for a wire that carries nothing")
+    return rate
 
 
 def written(seconds: float) -> str:

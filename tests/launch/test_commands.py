@@ -125,6 +125,40 @@ def test_a_wrong_fault_is_refused_before_any_lab_is_asked(fault: list[str], said
     assert said in result.output
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("link a:3/11 --rate 0", "'0' is no rate: write none for no limit"),
+        ("flow start --rate abc", "'abc' is no rate: write packets per second"),
+        ("flow start --rate 0", "'0' is no rate"),
+        ("flow start --rate -3", "'-3' is no rate"),
+        ("flow start --rate nan", "'nan' is no rate"),
+        ("flow start --rate inf", "'inf' is no rate"),
+        ("flow start --count 0", "0 is not in the range x>=1"),
+        ("ping a 1.1.1.1 --count 0", "0 is not in the range x>=1"),
+        ("ping a 1.1.1.1 --size -1", "-1 is not in the range 0<=x<=65507"),
+        ("trace a --count -1", "-1 is not in the range x>=1"),
+        ("trace a --protocol 256", "256 is not in the range 0<=x<=255"),
+        ("capture a port 3/1 x --seconds 0", "0.0 is not in the range x>0"),
+        ("bus --count -1", "-1 is not in the range x>=1"),
+    ],
+)
+def test_a_wrong_number_is_refused_before_any_lab_is_asked(arguments: str, said: str) -> None:
+    result = CliRunner().invoke(ctl.main, arguments.split())
+    assert (result.exit_code, said in result.output) == (2, True), result.output
+
+
+@pytest.mark.parametrize("arguments", [("graph", "-o"), ("test", "--junit")])
+def test_a_file_that_cannot_be_written_is_an_error_and_no_traceback(
+    arguments: tuple[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    command, option = arguments
+    result = launch(command, CONFIGS / "manual-keys" / "lab.yaml", option, tmp_path / "file" / "x")
+    assert result.exit_code == 1
+    assert result.output.startswith(f"Error: {tmp_path}/file/x: ")
+
+
 def test_far_ends_and_names_of_a_running_lab(tmp_path: Path) -> None:
     facts = {"nodes": {"alpha": {"kind": "smartedge"}, "h": {"kind": "linux"}}, "links": [["alpha:3/1", "h:eth1"]]}
     lab = RunningLab(Running("x", tmp_path, facts))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from launch.units import duration, written
+from launch.units import duration, limit, written
 
 
 @pytest.mark.parametrize(
@@ -27,3 +27,13 @@ def test_what_is_no_duration(text: str) -> None:
 )
 def test_durations_for_people(seconds: float, text: str) -> None:
     assert written(seconds) == text
+
+
+def test_limits_of_wires() -> None:
+    assert (limit("100M"), limit("64k"), limit("none")) == (1e8, 64e3, 0.0)
+
+
+@pytest.mark.parametrize("text", ["0", 0, "0M", "fast", "-1", ""])
+def test_what_is_no_limit(text: str | int) -> None:
+    with pytest.raises(ValueError, match="is no rate"):
+        limit(text)
