@@ -10,11 +10,12 @@ FLAKE_WORKERS ?= auto
 # More for pytest, such as PYTEST_ARGS="--spec-dir=FOLDER" or PYTEST_ARGS="-k supervision".
 PYTEST_ARGS ?=
 
-.PHONY: help install run test bench flake lint docs clean
+.PHONY: help install run test coverage bench flake lint docs clean
 
 help:
 	@echo "make run      a lab with its live status (LAB=FILE for another one)"
 	@echo "make test     the whole suite: in parallel first, then what holds time bounds"
+	@echo "make coverage what the tests run, in a lab's processes too but not in killed ones; build/coverage/html"
 	@echo "make flake    the tests with real processes, $(FLAKE_RUNS) times; log in build/flake.log"
 	@echo "make bench    benchmarks; results in build/bench.json"
 	@echo "make lint     ruff and mypy"
@@ -36,6 +37,11 @@ run: install
 test: install
 	$(BIN)/python -m pytest tests -n auto -m "not alone" $(PYTEST_ARGS)
 	$(BIN)/python -m pytest tests -m alone -s $(PYTEST_ARGS)
+
+# Slower by as much as measuring costs: a test that waits for something may need another try.
+coverage: install
+	@rm -rf build/coverage; mkdir -p build/coverage
+	$(BIN)/python -m pytest tests -n auto -m "not alone" --cov --cov-report=term --cov-report=html $(PYTEST_ARGS)
 
 bench: install
 	$(BIN)/python -m bench $(BENCHMARKS)
