@@ -105,6 +105,7 @@ class Schedule:
         self._at(begin - 2.1, self._run.mark_traffic)
         self._bursts(begin - 2.0)
         self._at(begin - 0.5, self._run.expect_all_arrived, "the first bursts, before anything broke,")
+        self._at(begin - 0.4, self._run.note_up)
         for number, kind in enumerate(kinds):
             if kind == "quiet":
                 self._plan_quiet(at[number], length)

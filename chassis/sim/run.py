@@ -6,6 +6,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 from chassis.sim.checks import Checks, Identify
@@ -42,6 +43,7 @@ class LabModel:
 class Outcome:
     """What a run came to. `rule` is empty when nothing was violated; `time` is when, in simulated seconds.
 
+    `down` are tunnels that were down before the first fault, with the reason: nothing was asked of them.
     `fingerprint` is equal for two runs that went the same way, event by event.
     """
 
@@ -59,6 +61,7 @@ class Outcome:
     commits: int
     fingerprint: str
     details: str = ""
+    down: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -78,6 +81,9 @@ class Run:
         """Ends of wires between routers."""
         self.ends: list[End] = []
         self.commits = 0
+        self.down: dict[str, str] = {}
+        """Why tunnels were down before the first fault, by `TUNNEL of NODE`."""
+        self._up: dict[str, set[str]] = {}
         self._mark = 0
         self._wire(lab)
 
@@ -143,8 +149,25 @@ class Run:
                 if process is not None and process.stopped:
                     process.resume()
 
+    def note_up(self) -> None:
+        """Note which tunnels are up, before anything breaks.
+
+        The controllers' engines are looked at, not asked: a message would take a drawn time, and the schedules of
+        all seeds would be other ones.
+        """
+        for node in self.nodes:
+            name = node.model.name
+            if node.controller is None:
+                raise self.world.violated("flows run", f"{name} has no controller, before anything broke")
+            (answer,) = node.controller.engine.operator(0, "status", {}, self.world.now)
+            tunnels = answer.result["tunnels"]
+            self._up[name] = {tunnel["name"] for tunnel in tunnels if tunnel["up"]}
+            for tunnel in tunnels:
+                if not tunnel["up"]:
+                    self.down[f"{tunnel['name']} of {name}"] = str(tunnel.get("reason"))
+
     def expect_recovered(self, _: Any = None) -> None:
-        """Every card runs, every controller says that all cards are usable and all tunnels up."""
+        """Every card runs, every controller says that all cards are usable, and the tunnels up that once were."""
         for node in self.nodes:
             missing = [card for card in node.models if card not in node.cards]
             if missing or node.controller is None:
@@ -159,13 +182,13 @@ class Run:
             wrong = [
                 f"{card['card']} is {card.get('state')}" for card in result.get("cards", ()) if not card["usable"]
             ]
-            wrong += [
-                f"tunnel {tunnel['name']} is down: {tunnel.get('reason')}"
-                for tunnel in result.get("tunnels", ())
-                if not tunnel["up"]
-            ]
-            if error or wrong or not result.get("tunnels"):
-                what = error or "; ".join(wrong) or "no tunnels"
+            tunnels = {tunnel["name"]: tunnel for tunnel in result.get("tunnels", ())}
+            for name in sorted(self._up[node.model.name]):
+                tunnel = tunnels.get(name, {"up": False, "reason": "it is not there"})
+                if not tunnel["up"]:
+                    wrong.append(f"tunnel {name} is down: {tunnel.get('reason')}")
+            if error or wrong:
+                what = error or "; ".join(wrong)
                 raise self.world.violated("everything comes back", f"{node.model.name}: {what}")
 
         return answered
@@ -185,7 +208,7 @@ def simulate(
     Raises:
         ValueError: so few minutes have no room for booting, faults and recovery.
     """
-    if minutes * 60 < SHORTEST:
+    if not SHORTEST <= minutes * 60 < inf:
         raise ValueError(f"a run takes {SHORTEST / 60:g} simulated minutes or more, not {minutes:g}")
     run = Run(lab, seed, trace)
     world, checks = run.world, run.checks
@@ -217,4 +240,5 @@ def simulate(
         commits=run.commits,
         fingerprint=world.fingerprint(),
         details=details,
+        down=tuple(f"{tunnel} ({why})" for tunnel, why in run.down.items()),
     )

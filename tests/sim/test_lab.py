@@ -191,3 +191,41 @@ def test_two_hundred_schedules_take_less_than_two_minutes() -> None:
     assert min(outcome.sent for outcome in outcomes) >= 10_000
     print(f"200 schedules of 5 simulated minutes in {seconds:.1f} s")
     assert seconds < 120
+
+
+def test_a_router_without_its_peers_is_healthy_and_what_was_not_looked_at_is_told() -> None:
+    alone = LAB.parents[1] / "manual-keys" / "a.cfg"
+    done = CliRunner().invoke(command, [str(alone), "--minutes", "0.5", "--seeds", "2", "--workers", "1"])
+    assert done.exit_code == 0, done.output
+    lines = done.output.splitlines()
+    assert lines[0].endswith("; none went wrong")
+    assert lines[1:] == [
+        f"not looked at, since it was down before anything broke: tunnel {name} of a (no route to the peer)"
+        for name in ("circuit", "economical")
+    ]
+
+
+def test_a_tunnel_that_was_up_must_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = Run.note_up
+
+    def note_more(run: Run) -> None:
+        asked(run)
+        run._up["a"].add("t9")
+
+    monkeypatch.setattr(Run, "note_up", note_more)
+    outcome = simulate(model(LAB), 2, 0.5)
+    assert outcome.rule == "everything comes back"
+    assert "tunnel t9 is down: it is not there" in outcome.what
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        *(["--seeds", n] for n in ("0", "-5")),
+        *(["--minutes", n] for n in ("0", "-1", "nan", "inf")),
+        ["--workers", "0"],
+    ],
+)
+def test_a_campaign_of_nothing_is_refused(options: list[str]) -> None:
+    done = CliRunner().invoke(command, [str(LAB), *options])
+    assert (done.exit_code, "Invalid value" in done.output) == (2, True)
