@@ -182,8 +182,10 @@ class Controller:
         return self._settle_deaths(now) + self._operators.command(number, command, arguments, now)
 
     def late(self, seconds: float, now: float) -> list[Output]:
-        """The controller itself stood still for that long: that silence is no card's fault."""
+        """The controller itself stood still for that long: that silence is no card's fault, nor is it counted as
+        time in which cards could have said what they hold."""
         self.node.watch.allow(seconds, now)
+        self._open_at += seconds
         return []
 
     def on_timer(self, now: float) -> list[Output]:

@@ -80,8 +80,12 @@ class ControllerShell:
     def run(self) -> int:
         signal.signal(signal.SIGTERM, lambda *_: self.loop.stop())
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        self.perform(self.engine.start(time.monotonic()))
+        began = time.monotonic()
+        self.perform(self.engine.start(began))
         self._router.bind(endpoints.control(self.env.run, self.env.node))
+        # With thousands of tunnels a configuration takes a while to read, and nobody was heard meanwhile.
+        now = time.monotonic()
+        self.perform(self.engine.late(now - began, now))
         self.loop.add(self._router, self._cards_say)
         try:
             self.loop.run(self._wake, self._on_timer)

@@ -76,6 +76,26 @@ def test_nothing_is_published_before_all_said_hello() -> None:
     assert {output.card for output in sent if isinstance(output.message, Snapshot)} == set(node.cards)
 
 
+def test_the_window_begins_when_the_controller_can_hear() -> None:
+    node = Node(HIGH_AVAILABILITY)
+    node.boot_all(*HA_PORTS)
+    cards = node.ask("status")["cards"]
+    node.kill_controller()
+    node.stop_card("asp 2/2")
+    node.start()
+    # Reading its configuration took longer than the window is.
+    node.run(1.0)
+    node.perform(node.controller.late(3.0, node.now))
+    node.run(3.9)
+    assert not node.controller.open
+    node.continue_card("asp 2/2", 4.9)
+    node.run(0.1)
+    assert node.controller.open
+    assert [(row["card"], row["boot"], row["epoch"]) for row in node.ask("status")["cards"]] == [
+        (row["card"], row["boot"], row["epoch"]) for row in cards
+    ]
+
+
 def test_who_is_silent_for_the_whole_window_is_fenced() -> None:
     node = Node(HIGH_AVAILABILITY)
     node.boot_all(*HA_PORTS)
