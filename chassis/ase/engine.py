@@ -272,13 +272,17 @@ class Asp(Card):
     # time
 
     def on_timer(self, now: float) -> list[Output]:
-        outputs = super().on_timer(now) + _records(self._log.flush(now))
-        self.paths.datagrams.on_timer(now)
-        self.paths.path_mtus.on_timer(now)
-        if not self.paths.queues.idle:
+        outputs = super().on_timer(now)
+        paths = self.paths
+        if now >= self._log.due:
+            outputs += _records(self._log.flush(now))
+        paths.datagrams.on_timer(now)
+        paths.path_mtus.on_timer(now)
+        if not paths.queues.idle:
             self._empty()
-            outputs += self.paths.serve(now)
-        outputs += self.negotiated.on_timer(now) + self._events(self.negotiated.due(now))
+            outputs += paths.serve(now)
+        outputs += self.negotiated.on_timer(now)
+        outputs += self._events(self.negotiated.due(now))
         outputs += self.ike.on_timer(now)
         if self.tunnels.pending:
             outputs += self._install()
@@ -289,12 +293,13 @@ class Asp(Card):
     def wake(self) -> float:
         if self.tunnels.pending:
             return -inf
+        paths = self.paths
         return min(
             super().wake(),
-            self._log.wake(),
-            self.paths.datagrams.wake(),
-            self.paths.path_mtus.wake(),
-            self.paths.queues.due,
+            self._log.due,
+            paths.datagrams.wake(),
+            paths.path_mtus.wake(),
+            paths.queues.due,
             self.negotiated.wake(),
             self.ike.wake(),
         )

@@ -62,12 +62,13 @@ class DropLog:
     The counts of all records of a cause add up to its drops, apart from those that `flush` still holds back.
     """
 
-    __slots__ = ("_card", "_due", "_lines")
+    __slots__ = ("_card", "_lines", "due")
 
     def __init__(self, card: str) -> None:
         self._card = card
         self._lines = {cause: _Line() for cause in MESSAGE_IDS}
-        self._due = inf
+        self.due = inf
+        """When `flush` has something to say."""
 
     def note(self, drops: Drops, now: float) -> list[LogRecord]:
         """Take the drops of a batch; the records to send at once."""
@@ -80,28 +81,24 @@ class DropLog:
             line.sample = drops.samples[cause]
             if now >= line.again_at:
                 records.append(self._record(cause, line, now))
-            elif line.again_at < self._due:
-                self._due = line.again_at
+            elif line.again_at < self.due:
+                self.due = line.again_at
         return records
 
     def flush(self, now: float) -> list[LogRecord]:
         """The records whose time has come."""
-        if now < self._due:
+        if now < self.due:
             return []
         records = []
-        self._due = inf
+        self.due = inf
         for cause, line in self._lines.items():
             if not line.count:
                 continue
             if now >= line.again_at:
                 records.append(self._record(cause, line, now))
-            elif line.again_at < self._due:
-                self._due = line.again_at
+            elif line.again_at < self.due:
+                self.due = line.again_at
         return records
-
-    def wake(self) -> float:
-        """When `flush` has something to say, or infinity."""
-        return self._due
 
     def _record(self, cause: Cause, line: _Line, now: float) -> LogRecord:
         sample, count = line.sample, line.count

@@ -173,7 +173,10 @@ class Card:
         return outputs
 
     def wake(self) -> float:
-        return -inf if self._stamps else min(self._hello_at, self._beat_at)
+        if self._stamps:
+            return -inf
+        hello, beat = self._hello_at, self._beat_at
+        return hello if hello < beat else beat
 
     # for subclasses
 

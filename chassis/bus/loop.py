@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from math import ceil, inf
+from math import ceil
 from typing import Any
 
 import zmq
@@ -73,5 +73,5 @@ class Loop:
                 callback = callbacks.get(source)
                 if callback is not None:
                     callback(now)
-            if wake() <= now or wake() == -inf:
+            if wake() <= now:
                 on_timer(now)

@@ -125,7 +125,7 @@ class Pings:
                 self._finish(run, out)
 
     def wake(self) -> float:
-        return min((run.due for run in self._runs.values()), default=inf)
+        return min([run.due for run in self._runs.values()]) if self._runs else inf
 
     def _send(self, run: Ping, now: float, out: list[Output]) -> None:
         run.sent += 1

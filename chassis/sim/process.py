@@ -96,8 +96,7 @@ class Process:
             self.perform(outputs)
             if not self.alive or self.stopped:
                 return
-        if self.engine.wake() < self._timer_at:
-            self.rearm()
+        self.rearm()
 
     def perform(self, outputs: list[Output] | tuple[Any, ...]) -> None:
         do = self.do
@@ -105,10 +104,10 @@ class Process:
             do[type(output)](output)
 
     def rearm(self) -> None:
-        """Have the timer called when the engine wants it."""
+        """Have the timer called when the engine wants it. One that is set for an earlier time stays: it looks
+        again then."""
         wake = self.engine.wake()
-        if wake == inf:
-            self._timer_at = inf
+        if wake >= self._timer_at:
             return
         world = self.world
         when = wake if wake > world.now else world.now
@@ -215,8 +214,7 @@ class Process:
                 self.perform(outputs)
                 if not self.alive or self.stopped:
                     return
-        if engine.wake() < self._timer_at:
-            self.rearm()
+        self.rearm()
 
     def _die(self, output: Die) -> None:
         self.kill()

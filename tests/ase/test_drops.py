@@ -87,12 +87,12 @@ def test_the_log_keeps_causes_apart_and_wakes_for_the_first() -> None:
     assert drop(Cause.LATE, 3, 0.6) == []
     assert drop(Cause.NO_INBOUND_SA, 4, 0.7) == []
     assert drop(Cause.MALFORMED, 4, 0.7) == []
-    assert log.wake() == INTERVAL
+    assert log.due == INTERVAL
     assert [record.values["count"] for record in log.flush(1.0)] == [3]
-    assert log.wake() == 0.5 + INTERVAL
+    assert log.due == 0.5 + INTERVAL
     assert drop(Cause.NO_INBOUND_SA, 1, 2.0) == [("esp-no-inbound-sa", 5)]
     assert log.flush(2.0) == []
-    assert log.wake() == float("inf")
+    assert log.due == float("inf")
 
 
 def test_causes_of_opened_packets() -> None:
