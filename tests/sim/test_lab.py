@@ -8,6 +8,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from heapq import heappop, heappush
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -181,23 +183,49 @@ def test_a_window_made_wider_while_its_asp_is_dead_lets_no_replay_in() -> None:
     world.run(begin + 10)
 
 
+YARDSTICK = 0.155
+"""Seconds of `yardstick` on a machine whose two cores run the schedules in 65 s."""
+
+
+def yardstick() -> float:
+    """Seconds of work like a simulator's: of small objects, a heap and a dictionary."""
+    begin = time.monotonic()
+    heap: list[tuple[int, Seen]] = []
+    seen: dict[int, Seen] = {}
+    for number in range(60_000):
+        when = number * 7919 % 60_000
+        seen[when] = Seen(number, when)
+        heappush(heap, (when, seen[when]))
+    while heap:
+        when, one = heappop(heap)
+        seen[when] = Seen(one.number, when)
+    return time.monotonic() - begin
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    number: int
+    when: int
+
+
 @pytest.mark.alone
 def test_two_hundred_schedules_take_less_than_two_minutes() -> None:
-    lab, outcomes, seconds = model(LAB), [], []
+    lab, outcomes, seconds, yardsticks = model(LAB), [], [], []
     for first in range(1, 201, 20):
+        yardsticks.append(yardstick())
         begin = time.monotonic()
         outcomes += campaign(lab, range(first, first + 20), workers=2)
         seconds.append(time.monotonic() - begin)
     assert not [outcome for outcome in outcomes if not outcome.passed]
     assert min(outcome.kills + outcome.stops for outcome in outcomes) >= 20
     assert min(outcome.sent for outcome in outcomes) >= 10_000
-    print(
-        f"\n200 schedules of 5 simulated minutes in {sum(seconds):.0f} s, by 20:",
-        [round(one, 1) for one in seconds],
-    )
+    # A virtual machine has what others leave it: where it is slower than a machine need be, it has more time.
+    slower = max(median(yardsticks) / YARDSTICK, 1.0)
+    print(f"\n200 schedules of 5 simulated minutes in {sum(seconds):.0f} s, the machine {slower:.2f} times slower")
+    print("by 20:", [round(one, 1) for one in seconds])
     # As for every bound on time: ten measurements, their median within it, the worst within three times.
-    assert median(seconds) < 12
-    assert max(seconds) < 36
+    assert median(seconds) < 12 * slower
+    assert max(seconds) < 36 * slower
 
 
 def test_a_router_without_its_peers_is_healthy_and_what_was_not_looked_at_is_told() -> None:
