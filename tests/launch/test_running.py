@@ -132,8 +132,13 @@ def test_a_detached_lab_is_listed_acted_on_and_destroyed(programs: Programs) -> 
 
         eventually(back, "the ASP is back")
         launcher = client.call("ps")["launcher"]
-    ping = programs("launch.ctl", "ping", "a", "60.1.0.1", "--context", "lan", "--count", "1")
-    assert "1 of 1 came back" in ping.stdout
+
+    def pinged() -> bool:
+        ping = programs("launch.ctl", "ping", "a", "60.1.0.1", "--context", "lan", "--count", "1")
+        return "1 of 1 came back" in ping.stdout
+
+    # The controller says that the ASP is usable when others may not have connected to it yet.
+    eventually(pinged, "a ping goes through it")
     assert programs("launch.main", "destroy").stdout == "mine: ended\n"
     assert not lives(launcher)
     assert not (programs.folder / "s" / "mine").exists()
