@@ -184,7 +184,8 @@ def test_a_window_made_wider_while_its_asp_is_dead_lets_no_replay_in() -> None:
 
 
 YARDSTICK = 0.155
-"""Seconds of `yardstick` on a machine whose two cores run the schedules in 65 s."""
+"""Seconds of `yardstick` where two cores run the schedules in 65 s: an estimate, from a slower machine on which a
+schedule takes 3.3 to 4.9 times as long as the yardstick. It was not measured on such a machine."""
 
 
 def yardstick() -> float:
