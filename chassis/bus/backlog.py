@@ -1,4 +1,4 @@
-"""What waits at a sender for a fabric connection whose queue is full: joined, bounded, and dropped by class.
+"""What waits at a sender for a connection whose queue is full: joined, bounded, and dropped by class.
 
 Nothing here changes the order of packets: a class decides what is dropped, never what goes first. That is the
 business of an SA's queues; what left them has its sequence number.
@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from array import array
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import compress
 
 from chassis.bus.batch import MAX_PACKETS, Batch
 from chassis.bus.priority import CLASSES, LOWEST, classes_of
+
+Classify = Callable[[bytearray | memoryview, "array[int]", bytes], bytes]
+"""The class of each packet of a batch: of its body, its lengths and its descriptors."""
 
 SAME_WAY = ("step", "epoch", "ingress", "context", "tunnel", "circuit", "port", "address")
 """What two batches must have in common to be one."""
@@ -28,7 +31,11 @@ def join(first: Batch, second: Batch) -> bool:
         return False
     if not isinstance(first.body, bytearray):
         first.body = bytearray(first.body)
-    first.body += second.body
+    try:
+        first.body += second.body
+    except BufferError:
+        # Somebody looks into it still.
+        first.body = bytearray().join((first.body, second.body))
     first.lengths = first.lengths + second.lengths
     first.descriptors += second.descriptors
     return True
@@ -48,12 +55,13 @@ def selected(batch: Batch, keep: Sequence[int]) -> Batch:
 
 
 class Backlog:
-    """Batches in their order, `most` packets at most."""
+    """Batches in their order, `most` packets at most. `classify` says which packets are dropped before others."""
 
-    __slots__ = ("_batches", "_classes", "_counts", "_most", "packets")
+    __slots__ = ("_batches", "_classes", "_classify", "_counts", "_most", "packets")
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, classify: Classify = classes_of) -> None:
         self._most = most
+        self._classify = classify
         self._batches: deque[Batch] = deque()
         self._classes: deque[bytes] = deque()
         """The class of each packet of each batch."""
@@ -80,7 +88,7 @@ class Backlog:
         Where there are too many the lowest class loses first, and in a class the packets that came last: what
         waits of a lower class makes room for a higher one.
         """
-        classes = classes_of(batch.body, batch.lengths, batch.descriptors)
+        classes = self._classify(batch.body, batch.lengths, batch.descriptors)
         excess = self.packets + len(classes) - self._most
         dropped = [0] * CLASSES
         if excess > 0:

@@ -31,6 +31,7 @@ class LineCardShell(CardShell):
             counters,
             lambda port, batch, now: self.perform(engine.receive_frames(port, batch, now)),
             lambda port, up, now: self.perform(engine.carrier(port, up, now)),
+            may_send=self._may_send,
         )
         self.handlers[ToWire] = self._to_wire
         self.requests["link"] = lambda arguments: self.ports.link(arguments, time.monotonic())
@@ -70,12 +71,14 @@ class LineCardShell(CardShell):
             self._request(request)
 
     def _to_wire(self, output: ToWire) -> None:
-        # A process can be stopped in the midst of an engine's outputs, where no loop notices it.
-        now = time.monotonic()
-        if now - self._alive >= self.line_card.fence_after:
+        if self._may_send():
+            self.ports.send(output.port, output.batch, time.monotonic())
+        else:
             self.counters.add(f"port {output.port} drop fenced", len(output.batch))
-            return
-        self.ports.send(output.port, output.batch, now)
+
+    def _may_send(self) -> bool:
+        # A process can be stopped in the midst of what it does, where no loop notices it.
+        return not self.line_card.fenced and time.monotonic() - self._alive < self.line_card.fence_after
 
 
 def run(env: Environment) -> int:

@@ -13,6 +13,7 @@ from chassis.fwd.impair import Impairment
 
 OnFrames = Callable[[str, Batch, float], None]
 OnCarrier = Callable[[str, bool, float], None]
+OnCongestion = Callable[[str, bool, float], None]
 
 
 class PortDriver(ABC):
@@ -109,21 +110,26 @@ class PortDriver(ABC):
         """Let go of the sockets."""
 
     @abstractmethod
-    def _put(self, batch: Batch) -> int:
-        """Send; the number of frames that went."""
+    def _put(self, batch: Batch) -> None:
+        """Send, now or as soon as the far end takes more; `_went` and `_not_sent` are told what came of it."""
 
     def _transmit(self, batch: Batch) -> None:
-        count = len(batch.lengths)
         if self._far is not None and self._far.down:
             # A far end that is down takes nothing, as a port of a card does not.
-            self._counters.add(f"port {self.port} drop down", count)
-            return
-        sent = self._put(batch) if self.carrier else 0
-        self._counters.values[self._sent] += sent
-        if sent < count:
-            self._counters.values[self._lost] += count - sent
-        if sent and self.tap:
+            self._counters.add(f"port {self.port} drop down", len(batch.lengths))
+        elif self.carrier:
+            self._put(batch)
+        else:
+            self._not_sent(len(batch.lengths))
+
+    def _went(self, batch: Batch, frames: int) -> None:
+        """So many frames of a batch are on their way."""
+        self._counters.values[self._sent] += frames
+        if frames and self.tap:
             self.tap("out", batch)
+
+    def _not_sent(self, frames: int) -> None:
+        self._counters.values[self._lost] += frames
 
     def _receive(self, batch: Batch, now: float) -> None:
         # Counted before anything is dropped of it: what came is what went on, less what was dropped here.

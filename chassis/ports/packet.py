@@ -49,7 +49,7 @@ class PacketPort(PortDriver):
         self._loop.remove(self._socket.fileno())
         self._socket.detach()
 
-    def _put(self, batch: Batch) -> int:
+    def _put(self, batch: Batch) -> None:
         sent = 0
         send = self._socket.send
         for frame in batch.packets():
@@ -58,7 +58,8 @@ class PacketPort(PortDriver):
             except OSError:
                 continue
             sent += 1
-        return sent
+        self._went(batch, sent)
+        self._not_sent(len(batch.lengths) - sent)
 
     def _readable(self, now: float) -> None:
         lengths = array("H")

@@ -20,7 +20,7 @@ from chassis.bus.environment import WireSpec
 from chassis.bus.loop import Loop
 from chassis.bus.messages import Attributes
 from chassis.net.errors import DecodeError
-from chassis.ports.driver import OnCarrier, OnFrames, PortDriver, next_wake
+from chassis.ports.driver import OnCarrier, OnCongestion, OnFrames, PortDriver, next_wake
 from chassis.ports.packet import PacketPort
 from chassis.ports.wire import Wire
 
@@ -48,7 +48,10 @@ class Ports:
         counters: Counters,
         on_frames: OnFrames,
         on_carrier: OnCarrier,
+        on_congestion: OnCongestion = lambda port, full, now: None,
+        may_send: Callable[[], bool] = lambda: True,
     ) -> None:
+        """See `chassis.ports.wire` for the last two: other ports have a queue of the kernel's."""
         self.drivers: dict[str, PortDriver] = {}
         self._node = node
         self._replays: deque[tuple[Iterator[int], Done]] = deque()
@@ -57,7 +60,19 @@ class Ports:
             if far.kind == "packet":
                 self.drivers[port] = PacketPort(loop, port, far, counters, on_frames, on_carrier)
             else:
-                self.drivers[port] = Wire(context, loop, run, node, port, far, counters, on_frames, on_carrier)
+                self.drivers[port] = Wire(
+                    context,
+                    loop,
+                    run,
+                    node,
+                    port,
+                    far,
+                    counters,
+                    on_frames,
+                    on_carrier,
+                    on_congestion,
+                    may_send,
+                )
 
     def announce(self, now: float) -> None:
         """Report the carrier of the ports that have one from the start."""

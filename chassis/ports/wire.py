@@ -1,5 +1,8 @@
 """A wire: a port's link to another port of the lab, as a pair of one-way connections.
 
+What the far end does not take at once waits at the port, as in the transmit queue of a real one, joined into
+larger batches: a far end that was busy for a moment catches up. What is too much is lost, the last to come first.
+
 Its faults (`chassis.fwd.impair`) are made by the sending end, so that each direction has its own; taking a wire
 down takes it down in both directions at this end.
 """
@@ -7,25 +10,35 @@ down takes it down in both directions at this end.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import zmq
 
 from chassis.bus import endpoints, fabric
+from chassis.bus.backlog import Backlog
 from chassis.bus.batch import Batch, Step
 from chassis.bus.counters import Counters
 from chassis.bus.environment import WireSpec
 from chassis.bus.loop import Loop
+from chassis.bus.priority import alike
 from chassis.net.errors import DecodeError
-from chassis.ports.driver import OnCarrier, OnFrames, PortDriver
+from chassis.ports.driver import OnCarrier, OnCongestion, OnFrames, PortDriver
 
 QUEUE = 128
 """High-water mark of a wire, in batches, at either end."""
 
+BACKLOG = 2048
+"""Most packets that wait at a port whose wire is full."""
+
 
 class Wire(PortDriver):
-    """A wire to a port of another process of the lab."""
+    """A wire to a port of another process of the lab.
+
+    `may_send` is asked before what waited is sent: a process that may have been replaced meanwhile sends nothing.
+    `on_congestion` is called when packets begin to wait at the port, and when none do any longer.
+    """
 
     def __init__(
         self,
@@ -38,9 +51,13 @@ class Wire(PortDriver):
         counters: Counters,
         on_frames: OnFrames,
         on_carrier: OnCarrier,
+        on_congestion: OnCongestion = lambda port, full, now: None,
+        may_send: Callable[[], bool] = lambda: True,
     ) -> None:
         super().__init__(port, counters, on_frames, on_carrier, far.seed)
         self._loop = loop
+        self._on_congestion, self._may_send = on_congestion, may_send
+        self._backlog = Backlog(BACKLOG, alike)
         self._pull = fabric.receiver(context, endpoints.wire(run, node, port), QUEUE)
         self._push, self._monitor = fabric.connect(
             context, zmq.PUSH, endpoints.wire(run, far.node, far.port), QUEUE
@@ -49,15 +66,46 @@ class Wire(PortDriver):
         loop.add(self._monitor, self._event)
 
     def close(self) -> None:
+        self._loop.remove(self._push)
         self._loop.remove(self._pull)
         self._loop.remove(self._monitor)
         self._push.disable_monitor()
         for socket in (self._monitor, self._push, self._pull):
             socket.close(0)
 
-    def _put(self, batch: Batch) -> int:
-        batch.card, batch.epoch, batch.step, batch.ingress = "", 0, Step.IN, ""
-        return len(batch.lengths) if fabric.send(self._push, batch) else 0
+    def _put(self, batch: Batch) -> None:
+        # A frame carries nothing of what its node knew of it; so frames of all kinds can be one batch.
+        batch = Batch(Step.IN, batch.body, batch.lengths, marks=batch.marks)
+        if not self._backlog:
+            if fabric.send(self._push, batch):
+                self._went(batch, len(batch.lengths))
+                return
+            self._loop.add(self._push, self._catch_up, zmq.POLLOUT)
+            self._on_congestion(self.port, True, time.monotonic())
+        self._not_sent(sum(self._backlog.put(batch)))
+
+    def _catch_up(self, now: float) -> None:
+        while self._backlog:
+            if not self._may_send():
+                self._forget(f"port {self.port} drop fenced", now)
+                return
+            batch = self._backlog.first
+            if not fabric.send(self._push, batch):
+                return
+            self._backlog.pop()
+            self._went(batch, len(batch.lengths))
+        self._relieved(now)
+
+    def _forget(self, cause: str, now: float) -> None:
+        """Drop what waits."""
+        if self._backlog:
+            self._counters.add(cause, self._backlog.packets)
+            self._backlog = Backlog(BACKLOG, alike)
+            self._relieved(now)
+
+    def _relieved(self, now: float) -> None:
+        self._loop.remove(self._push)
+        self._on_congestion(self.port, False, now)
 
     def _readable(self, now: float) -> None:
         while self._take() and self._loop.may_go_on():
@@ -78,6 +126,9 @@ class Wire(PortDriver):
         before = self.carrier
         for connected in fabric.connection_events(self._monitor):
             self._connected = connected
+            if not connected:
+                # A far end that comes back gets nothing from before.
+                self._forget(f"port {self.port} drop not sent", now)
             if self.carrier != before:
                 before = self.carrier
                 self._on_carrier(self.port, before, now)

@@ -15,7 +15,7 @@ from chassis.sim.process import FRAMES, Process
 from chassis.sim.world import World
 
 QUEUE = 256
-"""Batches that a wire takes before it drops: the real one's two queues of 128."""
+"""Batches that a wire takes before it drops: the real one's two queues of 128, without what waits at the port."""
 
 RECONNECT = 0.02
 """Seconds between attempts to connect to a far end that does not answer."""

@@ -50,6 +50,7 @@ class TesterShell:
             counters,
             lambda port, batch, now: self.perform(engine.receive_frames(port, batch, now)),
             lambda port, up, now: self.perform(engine.carrier(port, up, now)),
+            engine.congestion,
         )
         self.captures = Captures(self.ports.tap, lambda what: 0)
         self._requests: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
