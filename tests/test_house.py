@@ -26,6 +26,7 @@ BUS_ENGINE_SIDE = {
     "codec",
     "counters",
     "engine",
+    "joining",
     "messages",
     "priority",
     "records",

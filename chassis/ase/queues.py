@@ -25,8 +25,9 @@ from chassis.ase.counters import PROTECTED, QUEUE_CAUSES, QUEUE_NAMES, AnyCause,
 from chassis.ase.ipsec.layout import IPV4_HEADER
 from chassis.ase.ipsec.policy import NO_ENTRY
 from chassis.ase.ipsec.sadb import Sadb
-from chassis.bus.backlog import join, selected
+from chassis.bus.backlog import selected
 from chassis.bus.batch import Batch
+from chassis.bus.joining import join
 from chassis.bus.priority import CLASSES, classes_of
 from chassis.fwd.rate import Rate
 from chassis.net.ethernet import HEADROOM

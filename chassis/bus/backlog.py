@@ -12,33 +12,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import compress
 
-from chassis.bus.batch import MAX_PACKETS, Batch
+from chassis.bus.batch import Batch
+from chassis.bus.joining import join
 from chassis.bus.priority import CLASSES, LOWEST, classes_of
 
 Classify = Callable[[bytearray | memoryview, "array[int]", bytes], bytes]
 """The class of each packet of a batch: of its body, its lengths and its descriptors."""
-
-SAME_WAY = ("step", "epoch", "ingress", "context", "tunnel", "circuit", "port", "address")
-"""What two batches must have in common to be one."""
-
-
-def join(first: Batch, second: Batch) -> bool:
-    """Add the second batch to the end of the first, if both go the same way and it does not get too large."""
-    count = len(first.lengths) + len(second.lengths)
-    if count > MAX_PACKETS or first.marks or second.marks or bool(first.descriptors) != bool(second.descriptors):
-        return False
-    if any(getattr(first, name) != getattr(second, name) for name in SAME_WAY):
-        return False
-    if not isinstance(first.body, bytearray):
-        first.body = bytearray(first.body)
-    try:
-        first.body += second.body
-    except BufferError:
-        # Somebody looks into it still.
-        first.body = bytearray().join((first.body, second.body))
-    first.lengths = first.lengths + second.lengths
-    first.descriptors += second.descriptors
-    return True
 
 
 def selected(batch: Batch, keep: Sequence[int]) -> Batch:

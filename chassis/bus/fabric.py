@@ -18,8 +18,9 @@ from zmq.utils.monitor import parse_monitor_message
 from chassis.bus import batch as batches
 from chassis.bus import endpoints
 from chassis.bus.backlog import Backlog
-from chassis.bus.batch import Batch
+from chassis.bus.batch import MAX_PACKETS, Batch
 from chassis.bus.counters import Counters
+from chassis.bus.joining import joined
 from chassis.bus.loop import Loop
 from chassis.net.errors import DecodeError
 
@@ -72,6 +73,27 @@ def receive(socket: zmq.Socket[bytes]) -> Batch | None:
     if len(frames) != 1:
         raise DecodeError("batch", f"{len(frames) + 1} frames")
     return batches.decode(header.bytes, frames[0].buffer)
+
+
+def receive_waiting(socket: zmq.Socket[bytes], undecodable: Callable[[], None]) -> list[Batch]:
+    """What waits, up to one large batch, with small ones joined; empty where nothing waits.
+
+    `undecodable` is called for each message that is no batch.
+    """
+    batches: list[Batch] = []
+    packets = 0
+    while packets < MAX_PACKETS:
+        try:
+            batch = receive(socket)
+        except DecodeError:
+            undecodable()
+            packets += 1
+            continue
+        if batch is None:
+            break
+        batches.append(batch)
+        packets += len(batch.lengths)
+    return joined(batches) if len(batches) > 1 else batches
 
 
 def send(socket: zmq.Socket[bytes], batch: Batch) -> bool:
@@ -201,19 +223,14 @@ class Fabric:
         self._loop.remove(peer.socket)
 
     def _take(self) -> bool:
-        try:
-            batch = receive(self._pull)
-        except DecodeError:
-            self._counters.add("drop undecodable batch")
-            return True
-        if batch is None:
-            return False
-        self._counters.values[self._received] += len(batch.lengths)
-        if self.tap:
-            self.tap("from", batch.card, batch)
-        # The time of this batch, not of the poll: a stamp must not be older than that of the card before.
-        self._on_batch(batch, time.monotonic())
-        return True
+        batches = receive_waiting(self._pull, lambda: self._counters.add("drop undecodable batch"))
+        for batch in batches:
+            self._counters.values[self._received] += len(batch.lengths)
+            if self.tap:
+                self.tap("from", batch.card, batch)
+            # The time of this batch, not of the poll: a stamp must not be older than that of the card before.
+            self._on_batch(batch, time.monotonic())
+        return bool(batches)
 
     def _readable(self, now: float) -> None:
         while self._take() and self._loop.may_go_on():

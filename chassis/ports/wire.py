@@ -23,7 +23,6 @@ from chassis.bus.counters import Counters
 from chassis.bus.environment import WireSpec
 from chassis.bus.loop import Loop
 from chassis.bus.priority import alike
-from chassis.net.errors import DecodeError
 from chassis.ports.driver import OnCarrier, OnCongestion, OnFrames, PortDriver
 
 QUEUE = 128
@@ -112,15 +111,12 @@ class Wire(PortDriver):
             pass
 
     def _take(self) -> bool:
-        try:
-            batch = fabric.receive(self._pull)
-        except DecodeError:
-            self._counters.add(f"port {self.port} drop undecodable")
-            return True
-        if batch is None:
-            return False
-        self._receive(batch, time.monotonic())
-        return True
+        batches = fabric.receive_waiting(
+            self._pull, lambda: self._counters.add(f"port {self.port} drop undecodable")
+        )
+        for batch in batches:
+            self._receive(batch, time.monotonic())
+        return bool(batches)
 
     def _event(self, now: float) -> None:
         before = self.carrier

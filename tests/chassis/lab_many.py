@@ -55,7 +55,7 @@ def router(near: bool, tunnels: int) -> str:
     return "\n".join(lines) + "\nend\n"
 
 
-def lab(flows: list[int], rate: int = 100) -> str:
+def lab(flows: list[int], rate: int = 500) -> str:
     """The lab file, with a flow each way through each of these tunnels."""
     made = ""
     for number in flows:

@@ -1,0 +1,78 @@
+"""Small batches that go the same way, made into one: the more there is to do, the less a packet costs.
+
+Nothing waits for company: only what waits already is joined, so that an idle chassis hands every packet on at once
+and a busy one works with large batches, whatever size they come in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from operator import attrgetter
+from typing import Any
+
+from chassis.bus.batch import MAX_PACKETS, Batch
+
+SAME_WAY = ("step", "card", "epoch", "ingress", "context", "tunnel", "circuit", "port", "address")
+"""What two batches must have in common to be one."""
+
+LARGE = 64
+LARGE_BYTES = 16 * 1024
+"""Packets, and octets, from which on a batch is left alone: copying it would cost more than is saved."""
+
+_way: Callable[[Batch], tuple[Any, ...]] = attrgetter(*SAME_WAY)
+
+
+def join(first: Batch, second: Batch) -> bool:
+    """Add the second batch to the end of the first, if both go the same way and it does not get too large."""
+    count = len(first.lengths) + len(second.lengths)
+    if count > MAX_PACKETS or first.marks or second.marks or bool(first.descriptors) != bool(second.descriptors):
+        return False
+    if _way(first) != _way(second):
+        return False
+    if not isinstance(first.body, bytearray):
+        first.body = bytearray(first.body)
+    try:
+        first.body += second.body
+    except BufferError:
+        # Somebody looks into it still.
+        first.body = bytearray().join((first.body, second.body))
+    first.lengths = first.lengths + second.lengths
+    first.descriptors += second.descriptors
+    return True
+
+
+def joined(batches: Iterable[Batch]) -> list[Batch]:
+    """The same packets in fewer batches; those that go the same way stay in their order.
+
+    A batch keeps the place of its first packet. A traced packet is in a batch of its own, as everywhere.
+    """
+    groups: list[list[Batch]] = []
+    open_groups: dict[tuple[Any, ...], tuple[list[Batch], int]] = {}
+    for batch in batches:
+        count = len(batch.lengths)
+        key = (*_way(batch), bool(batch.descriptors))
+        group, packets = open_groups.get(key, (None, 0))
+        alone = bool(batch.marks) or count >= LARGE or len(batch.body) >= LARGE_BYTES
+        if group is not None and not alone and packets + count <= MAX_PACKETS:
+            group.append(batch)
+            open_groups[key] = group, packets + count
+            continue
+        group = [batch]
+        groups.append(group)
+        if alone:
+            # What comes later must not get before it.
+            open_groups.pop(key, None)
+        else:
+            open_groups[key] = group, count
+    return [group[0] if len(group) == 1 else _whole(group) for group in groups]
+
+
+def _whole(group: list[Batch]) -> Batch:
+    first, *others = group
+    first.body = bytearray().join([batch.body for batch in group])
+    first.descriptors = b"".join([batch.descriptors for batch in group])
+    lengths = first.lengths[:]
+    for batch in others:
+        lengths += batch.lengths
+    first.lengths = lengths
+    return first

@@ -1,0 +1,115 @@
+"""Batches that wait together are joined where they go the same way, and every way keeps its order."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chassis.bus.batch import MAX_PACKETS, Batch, Step, pack
+from chassis.bus.joining import LARGE, LARGE_BYTES, SAME_WAY, joined
+from chassis.net.ethernet import HEADROOM
+
+WAY: dict[str, Any] = {
+    "step": Step.OUT,
+    "card": "lc 4",
+    "epoch": 9,
+    "ingress": "3/1",
+    "context": 7,
+    "tunnel": 8,
+    "circuit": 6,
+    "port": "4/2",
+    "address": 5,
+}
+"""Another value of everything that batches which are joined must have in common."""
+
+
+def batch(numbers: range, **fields: Any) -> Batch:
+    body, lengths = pack([number.to_bytes(4, "big") for number in numbers], HEADROOM)
+    return Batch(**{"step": Step.PROTECT, "body": body, "lengths": lengths, "tunnel": 1, **fields})
+
+
+def numbers(one: Batch) -> list[int]:
+    return [int.from_bytes(packet[HEADROOM:], "big") for packet in one.packets()]
+
+
+def test_what_goes_the_same_way_is_one_batch() -> None:
+    made = joined([batch(range(3)), batch(range(3, 4)), batch(range(4, 9))])
+    assert [numbers(one) for one in made] == [list(range(9))]
+
+
+@pytest.mark.parametrize("name", SAME_WAY)
+def test_what_goes_another_way_is_not(name: str) -> None:
+    other = batch(range(5, 6), **{name: WAY[name]})
+    made = joined([batch(range(2)), other, batch(range(2, 4))])
+    assert [numbers(one) for one in made] == [[0, 1, 2, 3], [5]]
+    assert getattr(made[1], name) == WAY[name]
+
+
+def test_batches_with_descriptors_are_joined_with_their_like() -> None:
+    made = joined(
+        [
+            batch(range(1), descriptors=b"\1"),
+            batch(range(1, 2)),
+            batch(range(2, 4), descriptors=b"\2\3"),
+            batch(range(4, 5)),
+        ]
+    )
+    assert [(numbers(one), one.descriptors) for one in made] == [([0, 2, 3], b"\1\2\3"), ([1, 4], b"")]
+
+
+def test_nothing_gets_before_a_traced_or_a_large_batch() -> None:
+    traced = batch(range(2, 3), marks=((0, 77),))
+    large = batch(range(4, 4 + LARGE))
+    made = joined([batch(range(2)), traced, batch(range(3, 4)), large, batch(range(100, 101))])
+    assert [numbers(one) for one in made] == [[0, 1], [2], [3], list(range(4, 4 + LARGE)), [100]]
+    assert [one.marks for one in made] == [(), ((0, 77),), (), (), ()]
+
+
+def test_few_large_packets_are_a_large_batch_too() -> None:
+    body, lengths = pack([bytes(1400)] * (LARGE_BYTES // 1400 + 1), HEADROOM)
+    few = Batch(Step.PROTECT, body, lengths, tunnel=1)
+    assert len(few) < LARGE
+    made = joined([batch(range(1)), few, batch(range(1, 2)), batch(range(2, 3))])
+    assert made[1] is few
+    assert [len(one) for one in made] == [1, len(few), 2]
+
+
+def test_a_joined_batch_has_an_end() -> None:
+    small = LARGE - 1
+    made = joined([batch(range(at * small, (at + 1) * small)) for at in range(9)])
+    assert max(len(one) for one in made) <= MAX_PACKETS
+    assert len(made) == 3
+    assert [number for one in made for number in numbers(one)] == list(range(9 * small))
+
+
+def test_bodies_that_somebody_looks_into_stay_as_they_are() -> None:
+    first, second = batch(range(1)), batch(range(1, 2))
+    second = replace(second, body=memoryview(second.body))
+    looking = memoryview(first.body)
+    (one,) = joined([first, second])
+    assert numbers(one) == [0, 1]
+    assert len(looking) == HEADROOM + 4
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 80), st.integers(0, 2), st.booleans()), max_size=20))
+def test_every_packet_is_there_once_and_in_its_order(given_: list[tuple[int, int, bool]]) -> None:
+    batches, at = [], 0
+    for count, tunnel, traced in given_:
+        count = 1 if traced else count
+        batches.append(batch(range(at, at + count), tunnel=tunnel, marks=((0, at),) if traced else ()))
+        at += count
+    before: dict[int, list[int]] = defaultdict(list)
+    for one in batches:
+        before[one.tunnel] += numbers(one)
+    after: dict[int, list[int]] = defaultdict(list)
+    for one in joined(batches):
+        after[one.tunnel] += numbers(one)
+        assert len(one.body) == sum(one.lengths)
+        assert not one.marks or one.marks == ((0, numbers(one)[0]),)
+    assert after == before
