@@ -62,6 +62,8 @@ class PortDriver(ABC):
         before = self.carrier
         impairment.set(**settings)
         self._down = self._impairment.down
+        if self._down:
+            self._lose_waiting(now)
         self._tell_faults()
         if self.carrier != before:
             self._on_carrier(self.port, self.carrier, now)
@@ -112,6 +114,10 @@ class PortDriver(ABC):
     @abstractmethod
     def _put(self, batch: Batch) -> None:
         """Send, now or as soon as the far end takes more; `_went` and `_not_sent` are told what came of it."""
+
+    @abstractmethod
+    def _lose_waiting(self, now: float) -> None:
+        """The far end is no longer reached: what waits for it here is lost, and counted."""
 
     def _transmit(self, batch: Batch) -> None:
         if self._far is not None and self._far.down:

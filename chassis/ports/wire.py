@@ -95,6 +95,9 @@ class Wire(PortDriver):
             self._went(batch, len(batch.lengths))
         self._relieved(now)
 
+    def _lose_waiting(self, now: float) -> None:
+        self._forget(f"port {self.port} drop not sent", now)
+
     def _forget(self, cause: str, now: float) -> None:
         """Drop what waits."""
         if self._backlog:
@@ -124,7 +127,7 @@ class Wire(PortDriver):
             self._connected = connected
             if not connected:
                 # A far end that comes back gets nothing from before.
-                self._forget(f"port {self.port} drop not sent", now)
+                self._lose_waiting(now)
             if self.carrier != before:
                 before = self.carrier
                 self._on_carrier(self.port, before, now)

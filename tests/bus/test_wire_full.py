@@ -140,6 +140,26 @@ def test_a_far_end_that_comes_back_gets_nothing_from_before(rig: Rig) -> None:
     assert sent + lost == (MORE + 1) * SIZE
 
 
+def test_a_wire_that_is_taken_down_loses_what_waits_for_it(rig: Rig) -> None:
+    near, far = rig.near(), rig.far()
+
+    def story() -> Iterator[None]:
+        yield from rig.until(lambda: near.carrier and far.carrier)
+        rig.fill(near, MORE)
+        sent = rig.counters.get("port 1 frames sent")
+        near.fault({"down": True}, time.monotonic())
+        assert rig.congestion == [True, False]
+        yield from rig.until(lambda: len(rig.arrived()) == sent)
+        near.fault({"clear": True}, time.monotonic())
+        near.send(batch(MORE), time.monotonic())
+        yield from rig.until(lambda: len(rig.arrived()) == sent + SIZE)
+
+    rig.tell(story())
+    assert rig.arrived()[-SIZE:] == list(range(MORE * SIZE, (MORE + 1) * SIZE))
+    sent, lost = (rig.counters.get(f"port 1 {name}") for name in ("frames sent", "drop not sent"))
+    assert sent + lost == (MORE + 1) * SIZE
+
+
 def test_who_may_have_been_replaced_sends_nothing_of_what_waited(rig: Rig) -> None:
     near, far = rig.near(), rig.far()
 
