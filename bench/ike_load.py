@@ -7,9 +7,11 @@ carries the packets and the datagrams of IKE, its IKE process does the arithmeti
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -119,13 +121,25 @@ def _lab(group: int, rate: int, size: int) -> Iterator[LabClient]:
             booted.close()
 
 
-def _flood(lab: LabClient, group: int) -> None:
-    """Begin with set-ups, and wait until every tunnel has been up."""
-    root = Path(__file__).parent.parent
-    command = f"{sys.executable} -m bench.ike_flood {REMOTE} {LOCAL} {TUNNELS} {group}"
-    lab.ask("", "exec", {"node": "load", "command": f"cd {root} && {command} > /run/out 2>&1 < /dev/null &"})
-    lab.wait_until(lambda: _done(lab) >= TUNNELS)
-    lab.wait(WARM_UP)
+@contextmanager
+def _flood(lab: LabClient, group: int) -> Iterator[None]:
+    """Set-ups, from when every tunnel has been up."""
+    (pid,) = (row["pid"] for row in lab.ask("", "ps", {})["processes"] if row["node"] == "load")
+    # Of the node it needs the network alone: this project may lie in a folder that the node does not see.
+    user = () if os.geteuid() == 0 else ("--user", "--preserve-credentials")
+    command = (sys.executable, "-m", "bench.ike_flood", REMOTE, LOCAL, str(TUNNELS), str(group))
+    with subprocess.Popen(
+        ["nsenter", f"--target={pid}", "--net", *user, *command],
+        cwd=Path(__file__).parent.parent,
+        stdin=subprocess.DEVNULL,
+    ) as flood:
+        try:
+            lab.wait_until(lambda: _done(lab) >= TUNNELS or flood.poll() is not None)
+            assert flood.returncode is None, "who sets up tunnels has ended"
+            lab.wait(WARM_UP)
+            yield
+        finally:
+            flood.kill()
 
 
 def _done(lab: LabClient) -> int:
@@ -162,9 +176,7 @@ class Carried:
 
 def carried(group: int, rate: int, size: int, *, flooded: bool) -> Carried:
     """One run of the stream, beside set-ups or alone."""
-    with _lab(group, rate, size) as lab:
-        if flooded:
-            _flood(lab, group)
+    with _lab(group, rate, size) as lab, _flood(lab, group) if flooded else nullcontext():
         pid = _ike(lab)
         lab.start(FLOW)
         begin, done, used, wanted = lab.clock(), _done(lab), cpu(pid), _wanted(pid)
