@@ -53,8 +53,8 @@ def fork(
 ) -> Child:
     """Run a function in a child process and end it with what the function returns.
 
-    The child leads a session of its own, so that a terminal's Ctrl-C is its parent's business; its output goes
-    to `log` (appended), or stays the parent's where that is None. Of the parent's descriptors it has `keep`.
+    The child leads a process group of its own, so that a terminal's Ctrl-C is its parent's business; its output
+    goes to `log` (appended), or stays the parent's where that is None. Of the parent's descriptors it has `keep`.
     `parent` is this process as the child sees it: 0 where the child is the first of its process namespace.
     """
     for stream in (sys.stdout, sys.stderr):
@@ -75,7 +75,9 @@ def _child(run: Callable[[], int], title: str, log: Path | None, keep: Collectio
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
         if log is not None:
-            os.setsid()
+            # No session of its own: Linux may share the cores among sessions first (autogroup), and then neither
+            # a nice value nor a short slice means anything between the processes of a lab.
+            os.setpgrp()
             _redirect(log)
         _close_all_but({0, 1, 2, *keep})
         gc.freeze()

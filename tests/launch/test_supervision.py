@@ -46,6 +46,15 @@ def test_folders_and_files_are_their_owners_alone(stand_in: StandIn) -> None:
     assert stat.S_IMODE((stand_in.run / "launcher.sock").stat().st_mode) == 0o600
 
 
+def test_a_terminal_signals_no_card_and_all_cards_share_the_cores_as_one(stand_in: StandIn) -> None:
+    said = stand_in.call("ps")
+    pids = [row["pid"] for row in said["processes"]]
+    # Ctrl-C goes to the launcher's process group. Sessions may have their shares of the cores, where nice values
+    # and slices count only within one.
+    assert [os.getpgid(pid) for pid in pids] == pids
+    assert {os.getsid(pid) for pid in pids} == {os.getsid(said["launcher"])}
+
+
 def test_a_killed_card_comes_back_under_a_new_boot_number(stand_in: StandIn) -> None:
     pid = stand_in.row("a", "asp 1/1")["pid"]
     os.kill(pid, signal.SIGKILL)
