@@ -132,6 +132,7 @@ def _flood(lab: LabClient, group: int) -> Iterator[None]:
         ["nsenter", f"--target={pid}", "--net", *user, *command],
         cwd=Path(__file__).parent.parent,
         stdin=subprocess.DEVNULL,
+        start_new_session=True,
     ) as flood:
         try:
             lab.wait_until(lambda: _done(lab) >= TUNNELS or flood.poll() is not None)
