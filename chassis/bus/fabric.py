@@ -75,25 +75,26 @@ def receive(socket: zmq.Socket[bytes]) -> Batch | None:
     return batches.decode(header.bytes, frames[0].buffer)
 
 
-def receive_waiting(socket: zmq.Socket[bytes], undecodable: Callable[[], None]) -> list[Batch]:
-    """What waits, up to one large batch, with small ones joined; empty where nothing waits.
+def receive_waiting(socket: zmq.Socket[bytes], undecodable: Callable[[], None]) -> tuple[int, list[Batch]]:
+    """What waits, up to one large batch: how many messages it was, and their batches, small ones joined.
 
-    `undecodable` is called for each message that is no batch.
+    `undecodable` is called for each message that is no batch. 0 messages: nothing waits.
     """
     batches: list[Batch] = []
-    packets = 0
+    messages = packets = 0
     while packets < MAX_PACKETS:
         try:
             batch = receive(socket)
         except DecodeError:
             undecodable()
             packets += 1
-            continue
-        if batch is None:
-            break
-        batches.append(batch)
-        packets += len(batch.lengths)
-    return joined(batches) if len(batches) > 1 else batches
+        else:
+            if batch is None:
+                break
+            batches.append(batch)
+            packets += len(batch.lengths)
+        messages += 1
+    return messages, joined(batches) if len(batches) > 1 else batches
 
 
 def send(socket: zmq.Socket[bytes], batch: Batch) -> bool:
@@ -193,9 +194,9 @@ class Fabric:
 
         Bounded by what the queues of all connections can hold, as more may arrive for as long as this takes.
         """
-        for _ in range(2 * QUEUE * (len(self._peers) + 1)):
-            if not self._take():
-                return
+        left = 2 * QUEUE * (len(self._peers) + 1)
+        while left > 0 and (taken := self._take()):
+            left -= taken
 
     def close(self) -> None:
         for card in list(self._peers):
@@ -222,15 +223,15 @@ class Fabric:
                 self.tap("to", card, batch)
         self._loop.remove(peer.socket)
 
-    def _take(self) -> bool:
-        batches = receive_waiting(self._pull, lambda: self._counters.add("drop undecodable batch"))
+    def _take(self) -> int:
+        messages, batches = receive_waiting(self._pull, lambda: self._counters.add("drop undecodable batch"))
         for batch in batches:
             self._counters.values[self._received] += len(batch.lengths)
             if self.tap:
                 self.tap("from", batch.card, batch)
             # The time of this batch, not of the poll: a stamp must not be older than that of the card before.
             self._on_batch(batch, time.monotonic())
-        return bool(batches)
+        return messages
 
     def _readable(self, now: float) -> None:
         while self._take() and self._loop.may_go_on():

@@ -113,13 +113,13 @@ class Wire(PortDriver):
         while self._take() and self._loop.may_go_on():
             pass
 
-    def _take(self) -> bool:
-        batches = fabric.receive_waiting(
+    def _take(self) -> int:
+        messages, batches = fabric.receive_waiting(
             self._pull, lambda: self._counters.add(f"port {self.port} drop undecodable")
         )
         for batch in batches:
             self._receive(batch, time.monotonic())
-        return bool(batches)
+        return messages
 
     def _event(self, now: float) -> None:
         before = self.carrier

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import zmq
 
-from chassis.bus.batch import Batch, Step, pack
+from chassis.bus.batch import MAX_PACKETS, Batch, Step, pack
 from chassis.bus.counters import Counters
-from chassis.bus.fabric import BACKLOG, Fabric
+from chassis.bus.fabric import BACKLOG, Fabric, receive_waiting, send
 from chassis.bus.loop import Loop
 from chassis.net.ethernet import HEADROOM
 from chassis.net.ipv4 import Ipv4
@@ -95,3 +95,29 @@ def test_a_full_connection_drops_by_class_and_catches_up() -> None:
     assert numbers == sorted(set(numbers)), "a class decides what is dropped, never what goes first"
     arrived = Counter(VALUES.index(packet[1] >> 2) for packet in packets)
     assert [arrived[number] + dropped[number] for number in range(4)] == [BATCHES * SIZE // 4] * 4
+
+
+def test_what_is_no_batch_is_told_and_ends_no_reading_before_what_waits_behind_it() -> None:
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    told: list[bool] = []
+    found: list[tuple[int, list[Batch]]] = []
+    try:
+        pull, push = context.socket(zmq.PULL), context.socket(zmq.PUSH)
+        pull.bind("inproc://here")
+        push.connect("inproc://here")
+        for _ in range(MAX_PACKETS + 1):
+            push.send(b"none", zmq.DONTWAIT)
+        assert send(push, batch(0))
+        assert send(push, batch(1))
+        while (taken := receive_waiting(pull, lambda: told.append(True)))[0]:
+            found.append(taken)
+        pull.close(0)
+        push.close(0)
+    finally:
+        context.destroy(linger=0)
+    assert len(told) == MAX_PACKETS + 1
+    # Whoever reads until nothing waits is not stopped by a turn that brought no batch.
+    assert [(messages, [len(one) for one in batches]) for messages, batches in found] == [
+        (MAX_PACKETS, []),
+        (3, [2 * SIZE]),
+    ]
