@@ -62,6 +62,14 @@ def test_a_packet_too_short_for_a_header_has_some_class() -> None:
     assert len(classes_of(bytearray(HEADROOM + 1), array("H", [HEADROOM + 1]))) == 1
 
 
+def test_a_batch_that_somebody_looks_into_can_be_joined() -> None:
+    first, second = batch(packet(8, 1)), batch(packet(8, 2))
+    looking = memoryview(first.body)
+    assert join(first, second)
+    assert [bytes(one[HEADROOM:]) for one in first.packets()] == [packet(8, 1), packet(8, 2)]
+    assert bytes(looking[HEADROOM:]) == packet(8, 1)
+
+
 def test_the_lowest_class_makes_room_for_a_higher_one() -> None:
     backlog = Backlog(4)
     low = [packet(8, number) for number in range(4)]
