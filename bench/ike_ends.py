@@ -11,6 +11,7 @@ import os
 import select
 import socket
 import time
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -188,7 +189,7 @@ class Progress:
     seconds: float
 
 
-class Process:
+class Process(ABC):
     """A forked process that says lines; it is killed by `close`, and ends with this one."""
 
     def __init__(self) -> None:
@@ -207,8 +208,9 @@ class Process:
         os.close(self._writing)
         self._lines = os.fdopen(reading)
 
+    @abstractmethod
     def _main(self) -> None:
-        raise NotImplementedError
+        """What the process does, from its beginning to its end."""
 
     def say(self, text: str) -> None:
         os.write(self._writing, text.encode() + b"\n")

@@ -8,6 +8,7 @@ that its own engine sends. An exception of either engine escapes from here.
 from __future__ import annotations
 
 import random
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any
 
@@ -84,7 +85,7 @@ def spis_of(session: Session) -> bytes:
     return session.handshake.cky_i + session.handshake.cky_r
 
 
-class Fuzzed:
+class Fuzzed(ABC):
     """What both kinds have: the ends, the clock that goes on between two messages, and the judgement at a rest."""
 
     def __init__(self, version: int, seed: int, *, mode: str = "main", **changes: Any) -> None:
@@ -167,9 +168,9 @@ class Fuzzed:
             self.strike()
             self.go_on()
 
+    @abstractmethod
     def strike(self) -> None:
         """One message, or none if there is nothing to be had at this moment."""
-        raise NotImplementedError
 
     def rest(self) -> None:
         """Nobody harms them: the tunnel is whole, and nothing is left of what was begun for nothing."""

@@ -136,7 +136,7 @@ class Session(Protocol):
         """The peer sends by a pair that we did not send by yet."""
 
     def alive(self, now: float) -> None:
-        """Packets of the peer came in by a pair of this session: dead peer detection may rest."""
+        """Packets of the peer came in by one of its pairs: dead peer detection may rest."""
 
     def configured(self, connection: Connection, now: float) -> None:
         """The connection was changed in a way that lets its SAs live (guide chapter 11): for new SAs."""
@@ -216,7 +216,7 @@ class Host(Protocol):
         """The IKE SA stands, its peer is authenticated, `session.connection` is known."""
 
     def installed(self, session: Session, child: Child, now: float) -> None:
-        """A pair was installed (after its `SaInstall` was emitted), or has passed to this session from another."""
+        """A pair was installed (after its `SaInstall` was emitted), or has passed to `session` from another."""
 
     def removed(self, session: Session, child: Child, reason: str, now: float) -> None:
         """A pair is gone (after its `SaDelete` was emitted)."""
@@ -231,4 +231,4 @@ class Host(Protocol):
         """Whether an INITIAL-CONTACT is due: once for a pair of identities after a boot."""
 
     def contacted(self, session: Session, now: float) -> None:
-        """The peer said INITIAL-CONTACT in this session, authenticated: older ones with it are void."""
+        """The peer said INITIAL-CONTACT in `session`, authenticated: older ones with it are void."""

@@ -5,6 +5,7 @@ The window is one request each way. What wants to be asked waits in a queue as a
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
@@ -23,7 +24,7 @@ WORN = 0xFFFF_0000
 """Message IDs from here on ask for a new IKE SA: they never start again from 0 (RFC 7296 2.2)."""
 
 
-class Task:
+class Task(ABC):
     """One request of ours. `seq` is the policy line that it makes a pair for, 0 for none."""
 
     exchange: ClassVar[int] = Exchange.INFORMATIONAL
@@ -36,9 +37,9 @@ class Task:
     def seq(self) -> int:
         return 0
 
+    @abstractmethod
     def begin(self, session: SessionV2, now: float) -> tuple[PayloadV2, ...] | None:
         """What to send; None when there is nothing to ask any more."""
-        raise NotImplementedError
 
     def answered(self, session: SessionV2, payloads: tuple[PayloadV2, ...], now: float) -> None:
         """The peer's answer, authentic and readable."""
