@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import signal
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -179,18 +180,34 @@ def _learn(lab: RunningLab, node: str, chosen: Filter) -> list[str]:
 
 
 def _passing(lab: RunningLab, nodes: tuple[str, ...], chosen: Filter) -> Iterator[Line]:
-    """What passes and is chosen, and notes on controllers that went and came, until the lab ends."""
-    lines: queue.Queue[Line | Exception] = queue.Queue()
-    for node in nodes:
-        threading.Thread(target=_watch, args=(lab, node, chosen, lines), daemon=True).start()
-    while True:
-        line = lines.get()
-        if isinstance(line, Exception):
-            raise line
-        yield line
+    """What passes and is chosen, and notes on controllers that went and came, until the lab ends.
+
+    Ctrl-C ends it between two messages, so that each is both printed and recorded or neither; a second one ends it
+    wherever it is.
+    """
+    # Its `put` may interrupt itself, as a signal's handler does.
+    lines: queue.SimpleQueue[Line | Exception | None] = queue.SimpleQueue()
+    ended = False
+
+    def end(*_: object) -> None:
+        nonlocal ended
+        ended = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        lines.put(None)
+
+    before = signal.signal(signal.SIGINT, end)
+    try:
+        for node in nodes:
+            threading.Thread(target=_watch, args=(lab, node, chosen, lines), daemon=True).start()
+        while (line := lines.get()) is not None and not ended:
+            if isinstance(line, Exception):
+                raise line
+            yield line
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
-def _watch(lab: RunningLab, node: str, chosen: Filter, lines: queue.Queue[Line | Exception]) -> None:
+def _watch(lab: RunningLab, node: str, chosen: Filter, lines: queue.SimpleQueue[Line | Exception | None]) -> None:
     """Put what passes at one router into the queue; an exception where there is nothing more to come."""
 
     def note(text: str) -> None:

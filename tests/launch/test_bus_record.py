@@ -1,12 +1,13 @@
-"""`chassisctl bus --replay`: a record printed, filtered, and given to a new engine."""
+"""`chassisctl bus`: a record printed, filtered, and given to a new engine; a watch that is ended."""
 
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from click.testing import CliRunner, Result
@@ -23,7 +24,7 @@ from chassis.bus.messages import (
     Welcome,
 )
 from chassis.linecard.engine import LineCard
-from launch import ctl
+from launch import ctl, ctl_bus
 
 PORT = records.Port("3/1", "lc 3", True, 1, "i", 0x0A000001, 24, b"\2\0\0\0\0\1")
 STATE = records.CardState("lc 3", "linecard", 4, 2, True)
@@ -168,3 +169,18 @@ def test_a_record_that_begins_too_late_says_so(recorder: Recorder, tmp_path: Pat
     output = bus("--replay", recorder.write(tmp_path / "x"), "--card", "lc 3", "--engine").output
     assert "begins when this card was admitted already" in output
     assert " 0 from the engine only" in output
+
+
+def test_ctrl_c_ends_a_watch_between_two_messages(monkeypatch: pytest.MonkeyPatch) -> None:
+    def watch(lab: Any, node: str, chosen: Any, lines: Any) -> None:
+        for number in range(3):
+            lines.put(number)
+
+    monkeypatch.setattr(ctl_bus, "_watch", watch)
+    before = signal.getsignal(signal.SIGINT)
+    passing: Any = ctl_bus._passing(cast(Any, None), ("a",), cast(Any, None))
+    assert next(passing) == 0
+    # In the midst of what is done with a message: it is done whole.
+    signal.raise_signal(signal.SIGINT)
+    assert list(passing) == []
+    assert signal.getsignal(signal.SIGINT) is before
