@@ -58,9 +58,11 @@ def capture(
     the same packets on the way to and from the wire, and IKE. Nobody but its owner can read the file.
     """
     point = " ".join(what)
-    # Whatever ends this command ends the capture.
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler)
+    # Whatever ends this command ends the capture. A shell has what a script starts with `&` ignore Ctrl-C, and
+    # there `kill -INT` is how a capture is ended; a hangup stays ignored where nohup says so.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)
     if str(file) == "-":
         if as_json:
             raise click.UsageError("--json and the packets themselves can't both go to the standard output")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import shutil
@@ -10,7 +11,10 @@ import stat
 import subprocess
 import sys
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -79,13 +83,31 @@ def test_inner_packets_on_the_clear_side_esp_on_the_other(lab: LabClient, tunnel
         assert all(int(size) >= 400 for _, size in found)
 
 
+@contextlib.contextmanager
+def running(words: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[Any]]:
+    """A process, waited for at the end, or killed where the test fails."""
+    with subprocess.Popen(words, **options) as process:
+        try:
+            yield process
+        except BaseException:
+            process.kill()
+            raise
+
+
+def capturing(lab: LabClient, *words: str, **options: Any) -> AbstractContextManager[subprocess.Popen[Any]]:
+    """`chassisctl capture` as a script starts it with `&`: the shell has it ignore Ctrl-C."""
+    assert lab.run is not None
+    ignoring = ["sh", "-c", "trap '' INT; exec \"$@\"", "sh"]
+    command = [sys.executable, "-c", "from launch.ctl import main; main()"]
+    command += ["--lab", lab.run.name, "capture", "a", *words]
+    return running([*ignoring, *command], env={**os.environ, "CHASSIS_RUN": str(lab.run.parent)}, **options)
+
+
 def test_a_live_capture_is_read_while_it_grows_and_ends_with_its_reader(lab: LabClient) -> None:
     asp = lab.node("a").tunnel("circuit")["asp"]
     assert lab.folder is not None
-    environment = {**os.environ, "CHASSIS_RUN": str(lab.run.parent)}
-    words = ["--lab", lab.run.name, "capture", "a", *asp.split(), "clear", "-"]
-    command = [sys.executable, "-c", "from launch.ctl import main; main()", *words]
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with capturing(lab, *asp.split(), "clear", "-", **pipes) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         got = until(process.stdout.fileno(), b"", 0)
@@ -114,14 +136,11 @@ def until(source: int, got: bytes, packets: int) -> bytes:
 @pytest.mark.skipif(shutil.which("tshark") is None, reason="needs tshark")
 def test_tshark_reads_a_live_capture(lab: LabClient, tmp_path: Path) -> None:
     asp = lab.node("a").tunnel("economical")["asp"]
-    environment = {**os.environ, "CHASSIS_RUN": str(lab.run.parent)}
-    words = ["--lab", lab.run.name, "capture", "a", *asp.split(), "protected", "-"]
-    command = [sys.executable, "-c", "from launch.ctl import main; main()", *words]
     shown = tmp_path / "shown"
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE) as capture:
+    with capturing(lab, *asp.split(), "protected", "-", stdout=subprocess.PIPE) as capture:
         # -l: each packet is printed as soon as it is there.
         reader = ["tshark", "-l", "-i", "-", "-T", "fields", "-e", "esp.spi"]
-        with shown.open("w") as file, subprocess.Popen(reader, stdin=capture.stdout, stdout=file) as tshark:
+        with shown.open("w") as file, running(reader, stdin=capture.stdout, stdout=file) as tshark:
             lab.wait_until(lambda: begun(lab, asp))
             run(lab, "economical", 10)
             lab.wait_until(lambda: len(shown.read_text().split()) >= 20)
@@ -141,17 +160,15 @@ def begun(lab: LabClient, asp: str) -> bool:
 def test_a_capture_goes_on_with_the_next_start_of_its_card(lab: LabClient) -> None:
     assert lab.folder is not None
     file, live = lab.folder / "wire.pcapng", lab.folder / "live.pcapng"
-    environment = {**os.environ, "CHASSIS_RUN": str(lab.run.parent)}
-
-    def capturing(*words: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-c", "from launch.ctl import main; main()"]
-        command += ["--lab", lab.run.name, "capture", "a", *words]
-        return subprocess.Popen(command, env=environment, stdout=live.open("w"), stderr=subprocess.PIPE, text=True)
+    pipes = {"stdout": live.open("w"), "stderr": subprocess.PIPE, "text": True}
 
     def esp() -> int:
         return sum(packet[23] == 50 for _, _, packet in read(file.read_bytes()) if len(packet) > 100)
 
-    with capturing("port", "3/11", str(file)) as process, capturing("port", "3/1", "-") as other:
+    with (
+        capturing(lab, "port", "3/11", str(file), **pipes) as process,
+        capturing(lab, "port", "3/1", "-", **pipes) as other,
+    ):
         assert process.stderr is not None
         assert other.stderr is not None
         assert process.stderr.readline().startswith("capturing a port 3/11 into")
