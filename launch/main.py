@@ -107,9 +107,11 @@ def _detached(lab: Lab, startup: Any, with_pid: int | None) -> int:
         click.echo(f"lab {lab.name}: {problem or 'the launcher ended without a word'}", err=True)
         return 1
     os.close(reader)
-    os.setsid()
-    if os.fork():
-        os._exit(0)
+    # A process group of its own is all that it takes to outlive a terminal: a hangup is signalled to the session's
+    # leader and to the group in the foreground. No session of its own, as Linux may share the cores among sessions
+    # first (autogroup): of labs that run side by side in several, a process that wakes alone on a core of a busy
+    # session has waited for most of a second, longer than a card may be silent.
+    os.setpgrp()
     null = os.open(os.devnull, os.O_RDWR)
     for fd in (0, 1, 2):
         os.dup2(null, fd)

@@ -144,6 +144,37 @@ def test_a_detached_lab_is_listed_acted_on_and_destroyed(programs: Programs) -> 
     assert not (programs.folder / "s" / "mine").exists()
 
 
+LEADER = """\
+import fcntl, subprocess, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+subprocess.run(sys.argv[1:], check=True)
+sys.stdin.readline()
+"""
+"""What a terminal's shell does: it leads its session, runs a command, and waits for the next."""
+
+
+def test_a_detached_lab_outlives_its_terminal_and_shares_the_cores_as_its_session_does(programs: Programs) -> None:
+    ours, theirs = os.openpty()
+    command = [sys.executable, "-c", LEADER, *programs.command("launch.main", MANUAL_KEYS, "--detach")]
+    with subprocess.Popen(
+        command, env=programs.environment, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
+    ) as shell:
+        os.close(theirs)
+        shown = b""
+        while b"lab manual-keys is up" not in shown:
+            assert select.select([ours], [], [], DEADLINE)[0], shown
+            shown += os.read(ours, 1 << 12)
+        launcher = json.loads(programs("launch.main", "list", "--json").stdout)[0]["launcher"]
+        assert os.getsid(launcher) == shell.pid != os.getpgid(launcher)
+        # The terminal is gone.
+        os.close(ours)
+        assert shell.wait(DEADLINE) == -signal.SIGHUP
+    killed = programs("launch.ctl", "kill", "a", "asp", "1/1", "--json")
+    assert json.loads(killed.stdout)["boot"] == 1, killed.stderr
+    assert lives(launcher)
+    assert programs("launch.main", "destroy").stdout == "manual-keys: ended\n"
+
+
 def test_linux_nodes_on_a_router_and_a_card_that_dies_takes_its_sockets_up_again(programs: Programs) -> None:
     if why := available():
         pytest.skip(f"this machine lets us make no namespaces: {why}")
