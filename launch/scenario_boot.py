@@ -34,6 +34,9 @@ BOOT_DEADLINE = 30.0
 CHANGES = "changes.json"
 """Name of the file, in a lab's folder, of what is in place of the lab file's own values."""
 
+EVENTS = "events.jsonl"
+"""Name of the file, of what is kept of a lab, of what its launcher and its controllers noted, an event a line."""
+
 _KEPT = (".log", ".json", ".pcapng", ".yaml", ".cfg")
 
 END_DEADLINE = 15.0
@@ -84,8 +87,9 @@ class BootedLab:
         return self.folder / "r" / self.lab.name
 
     def keep(self, target: Path) -> Path:
-        """Copy logs, counters and captures for people to look at; where they are."""
+        """Copy logs, events, counters and captures for people to look at; where they are."""
         target.mkdir(parents=True, exist_ok=True)
+        (target / EVENTS).write_text("".join(json.dumps(event) + "\n" for event in self.client.events()))
         for source in (self.run, self.folder):
             if source.is_dir():
                 for file in source.iterdir():

@@ -79,6 +79,8 @@ def test_labs_of_other_projects(tmp_path: Path) -> None:
     kept = Path(line.split(" are in ")[1])
     assert kept.parent == tmp_path / "build" / "failed-labs"
     assert {"launcher.log", "a.xcrp.log", "lab.json"} <= {file.name for file in kept.iterdir()}
+    events = [json.loads(line) for line in (kept / "events.jsonl").read_text().splitlines()]
+    assert "asp 1/1 usable" in [event["text"] for event in events if event["node"] == "a"]
     run, pid = json.loads((tmp_path / "passed.json").read_text())
     assert not Path(run).exists()
     assert not Path(f"/proc/{pid}").exists()
