@@ -24,10 +24,8 @@ LEAVES = Endpoint("ha", "3/11")
 SENDS = 12290
 """SPI of what it protects."""
 BACK = 5
-"""Most packets lost on the way back to the preferred tunnel, in any round; most that are overtaken, in most."""
-STANDS = 0.15
-"""Seconds for which the second ASP may get no processor just as the first one takes over again: what waits there
-meanwhile is overtaken, and none of it is lost."""
+"""Most packets lost on the way back to the preferred tunnel, in any round. Of those that are overtaken because the
+second ASP got no processor just as the first one took over again, it is the median; none of them is lost."""
 ROUNDS = 10
 RESTART = 1.0
 """Seconds after which the launcher starts a dead card again (S-112)."""
@@ -82,7 +80,7 @@ def test_the_second_tunnel_takes_over_from_a_killed_asp_and_gives_back(
     print("\nforward packets lost and overtaken on the way back:", lost, overtaken)
     assert max(lost) <= BACK
     assert median(overtaken) <= BACK
-    assert max(overtaken) <= lab.flow("forward").rate * STANDS
+    assert max(overtaken) <= 3 * BACK
     print("\nreverse loss less the time until traffic was back, ms:", [round(value) for value in reverse])
     assert max(reverse) <= 0
 
