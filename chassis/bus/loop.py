@@ -57,15 +57,14 @@ class Loop:
     def run(self, wake: Callable[[], float], on_timer: Callback) -> None:
         """Until `stop`: callbacks as sockets get ready, `on_timer` once `wake()` has come."""
         poll, callbacks, monotonic = self._poller.poll, self._callbacks, time.monotonic
-        now = monotonic()
+        since = monotonic()
         turn = 0
         while not self._stopped:
-            wait = min(max(wake() - now, 0.0), LONGEST_WAIT)
-            before = now
-            ready = poll(ceil(wait * 1000))
+            wait = min(max(wake() - since, 0.0), LONGEST_WAIT)
+            ready = poll(ceil(max(since + wait - monotonic(), 0.0) * 1000))
             now = monotonic()
-            if now - before - wait > LATENESS:
-                self.on_late(now - before, now)
+            if now - since - wait > LATENESS:
+                self.on_late(now - since, now)
             # Sources share a turn's time: each of them is first in its turn.
             self._until = time.thread_time() + BURST
             turn = (turn + 1) % (len(ready) or 1)
@@ -73,5 +72,11 @@ class Loop:
                 callback = callbacks.get(source)
                 if callback is not None:
                     callback(now)
+            since, now = now, monotonic()
+            if now - since > LATENESS:
+                self.on_late(now - since, now)
+                since = now
+            # What falls due while sources are read is due now, and not after another turn of them: on a machine
+            # with more to do than it has cores for a turn may take a hundred milliseconds.
             if wake() <= now:
                 on_timer(now)

@@ -14,7 +14,7 @@ import zmq
 from chassis.bus.batch import Batch, Step, pack
 from chassis.bus.counters import Counters
 from chassis.bus.environment import WireSpec
-from chassis.bus.loop import Loop
+from chassis.bus.loop import LATENESS, Loop
 from chassis.ports.wire import Wire
 
 DEADLINE = 20.0
@@ -52,6 +52,54 @@ def test_each_source_is_first_in_its_turn() -> None:
     rounds = [order[at : at + 3] for at in range(0, 18, 3)]
     assert all(sorted(one) == [0, 1, 2] for one in rounds)
     assert sorted(one[0] for one in rounds) == [0, 0, 1, 1, 2, 2]
+
+
+def test_what_falls_due_while_sources_are_read_is_done_in_the_same_turn() -> None:
+    loop = Loop()
+    turns: list[float] = []
+    due = time.monotonic() + 0.005
+
+    def read(now: float) -> None:
+        turns.append(now)
+        while time.monotonic() < due + 0.005:
+            pass
+
+    def on_timer(now: float) -> None:
+        assert now >= due
+        loop.stop()
+
+    close = always_ready(loop, read)
+    try:
+        loop.run(lambda: due, on_timer)
+    finally:
+        close()
+    assert len(turns) == 1
+
+
+def test_who_stood_still_while_a_source_was_read_is_told_before_the_timer_is_seen_to_and_once() -> None:
+    loop = Loop()
+    told: list[float | str] = []
+    stalls = [10 * LATENESS]
+
+    def read(now: float) -> None:
+        end = time.monotonic() + (stalls.pop() if stalls else 0.0)
+        while time.monotonic() < end:
+            pass
+
+    def on_timer(now: float) -> None:
+        told.append("timer")
+        if told.count("timer") == 3:
+            loop.stop()
+
+    loop.on_late = lambda seconds, now: told.append(seconds)
+    close = always_ready(loop, read)
+    try:
+        loop.run(lambda: -inf, on_timer)
+    finally:
+        close()
+    assert isinstance(told[0], float)
+    # A busy machine may make it stand still for a moment once more.
+    assert len([seconds for seconds in told if isinstance(seconds, float) and seconds >= 10 * LATENESS]) == 1
 
 
 def test_a_wire_is_read_beside_a_source_that_takes_all_the_time_there_is() -> None:
