@@ -57,6 +57,7 @@ class Loop:
     def run(self, wake: Callable[[], float], on_timer: Callback) -> None:
         """Until `stop`: callbacks as sockets get ready, `on_timer` once `wake()` has come."""
         poll, callbacks, monotonic = self._poller.poll, self._callbacks, time.monotonic
+        # When this turn began, or who stood still in it was told: lateness is counted from there.
         since = monotonic()
         turn = 0
         while not self._stopped:

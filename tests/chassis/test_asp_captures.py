@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import select
 import shutil
 import signal
 import stat
 import subprocess
-import sys
 import time
-from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from lab_ctl import BACKGROUND, chassisctl, ending
 
 from chassis.bus.capture import read
 from launch.pytest_plugin import LabFactory
@@ -83,24 +81,10 @@ def test_inner_packets_on_the_clear_side_esp_on_the_other(lab: LabClient, tunnel
         assert all(int(size) >= 400 for _, size in found)
 
 
-@contextlib.contextmanager
-def running(words: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[Any]]:
-    """A process, waited for at the end, or killed where the test fails."""
-    with subprocess.Popen(words, **options) as process:
-        try:
-            yield process
-        except BaseException:
-            process.kill()
-            raise
-
-
 def capturing(lab: LabClient, *words: str, **options: Any) -> AbstractContextManager[subprocess.Popen[Any]]:
-    """`chassisctl capture` as a script starts it with `&`: the shell has it ignore Ctrl-C."""
+    """`chassisctl capture` as a script starts it with `&`."""
     assert lab.run is not None
-    ignoring = ["sh", "-c", "trap '' INT; exec \"$@\"", "sh"]
-    command = [sys.executable, "-c", "from launch.ctl import main; main()"]
-    command += ["--lab", lab.run.name, "capture", "a", *words]
-    return running([*ignoring, *command], env={**os.environ, "CHASSIS_RUN": str(lab.run.parent)}, **options)
+    return ending(chassisctl(lab, "--lab", lab.run.name, "capture", "a", *words, prefix=BACKGROUND, **options))
 
 
 def test_a_live_capture_is_read_while_it_grows_and_ends_with_its_reader(lab: LabClient) -> None:
@@ -140,7 +124,10 @@ def test_tshark_reads_a_live_capture(lab: LabClient, tmp_path: Path) -> None:
     with capturing(lab, *asp.split(), "protected", "-", stdout=subprocess.PIPE) as capture:
         # -l: each packet is printed as soon as it is there.
         reader = ["tshark", "-l", "-i", "-", "-T", "fields", "-e", "esp.spi"]
-        with shown.open("w") as file, running(reader, stdin=capture.stdout, stdout=file) as tshark:
+        with (
+            shown.open("w") as file,
+            ending(subprocess.Popen(reader, stdin=capture.stdout, stdout=file)) as tshark,
+        ):
             lab.wait_until(lambda: begun(lab, asp))
             run(lab, "economical", 10)
             lab.wait_until(lambda: len(shown.read_text().split()) >= 20)
@@ -160,14 +147,15 @@ def begun(lab: LabClient, asp: str) -> bool:
 def test_a_capture_goes_on_with_the_next_start_of_its_card(lab: LabClient) -> None:
     assert lab.folder is not None
     file, live = lab.folder / "wire.pcapng", lab.folder / "live.pcapng"
-    pipes = {"stdout": live.open("w"), "stderr": subprocess.PIPE, "text": True}
+    pipes = {"stderr": subprocess.PIPE, "text": True}
 
     def esp() -> int:
         return sum(packet[23] == 50 for _, _, packet in read(file.read_bytes()) if len(packet) > 100)
 
     with (
+        live.open("w") as packets,
         capturing(lab, "port", "3/11", str(file), **pipes) as process,
-        capturing(lab, "port", "3/1", "-", **pipes) as other,
+        capturing(lab, "port", "3/1", "-", stdout=packets, **pipes) as other,
     ):
         assert process.stderr is not None
         assert other.stderr is not None

@@ -3,33 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from lab_ctl import chassisctl
 
 if TYPE_CHECKING:
     from launch.pytest_plugin import LabFactory
-    from launch.scenario_lab import LabClient
 
 LAB = "configs/manual-keys/lab.yaml"
+PIPES = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
 
 pytestmark = pytest.mark.multiprocess
-
-
-def chassisctl(lab: LabClient, *arguments: str | Path) -> subprocess.Popen[str]:
-    assert lab.run is not None
-    return subprocess.Popen(
-        [sys.executable, "-c", "from launch.ctl import main; main()", *map(str, arguments)],
-        env={**os.environ, "CHASSIS_RUN": str(lab.run.parent)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
 
 
 def recorded(file: Path) -> list[dict[str, Any]]:
@@ -41,8 +29,9 @@ def recorded(file: Path) -> list[dict[str, Any]]:
 def test_the_bus_is_watched_across_the_death_of_its_controller(lab_factory: LabFactory, tmp_path: Path) -> None:
     lab = lab_factory(LAB)
     everything, tunnel = tmp_path / "all.jsonl", tmp_path / "tunnel.jsonl"
-    watching = chassisctl(lab, "bus", "--record", everything)
-    by_name = chassisctl(lab, "bus", "a", "--tunnel", "circuit", "--type", "TunnelEvent", "--record", tunnel)
+    watching = chassisctl(lab, "bus", "--record", everything, **PIPES)
+    only = ("--tunnel", "circuit", "--type", "TunnelEvent")
+    by_name = chassisctl(lab, "bus", "a", *only, "--record", tunnel, **PIPES)
     lab.wait_until(lambda: {line["node"] for line in recorded(everything)} == {"a", "b"}, within=20)
     lab.wait_until(tunnel.exists, within=20)
     lab.kill("a", "xcrp")
@@ -67,7 +56,8 @@ def test_the_bus_is_watched_across_the_death_of_its_controller(lab_factory: LabF
     assert not any("note" in line for line in lines if line["node"] == "b")
     assert len(output.splitlines()) == sum("note" not in line for line in lines)
 
-    replaying = chassisctl(lab, "bus", "--replay", everything, "a", "--card", "asp 1/1", "--engine", "--json")
+    words = ("bus", "--replay", everything, "a", "--card", "asp 1/1", "--engine", "--json")
+    replaying = chassisctl(lab, *words, **PIPES)
     answers = [json.loads(line) for line in replaying.communicate(timeout=60)[0].splitlines()]
     assert ("same", "TunnelEvent") in [(answer["what"], answer["type"]) for answer in answers]
 
@@ -79,7 +69,7 @@ def test_a_tunnel_and_a_card_that_no_router_has_are_refused(lab_factory: LabFact
         (("--card", "lc 33"), "no lc 33; there are xcrp, asp 1/1"),
         (("--record", tmp_path / "none" / "x"), "none/x: No such file or directory"),
     ):
-        process = chassisctl(lab, "bus", *arguments)
+        process = chassisctl(lab, "bus", *arguments, **PIPES)
         told = process.communicate(timeout=30)[1]
         assert process.returncode == 1
         assert said in told
