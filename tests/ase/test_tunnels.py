@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from asp_harness import (
@@ -24,6 +25,7 @@ from asp_harness import (
 )
 
 from chassis.ase.engine import Asp
+from chassis.ase.ipsec.sadb import Sadb
 from chassis.ase.ipsec.state import octets_for
 from chassis.ase.tunnels import SLICE
 from chassis.bus.batch import Batch, Step
@@ -397,21 +399,32 @@ def test_four_thousand_tunnels_take_about_half_a_second_and_no_slice_delays_a_he
 
 
 @pytest.mark.alone
-def test_the_engine_adds_less_than_half_a_microsecond_to_a_packet() -> None:
+def test_the_engine_adds_less_than_half_a_microsecond_to_a_packet(monkeypatch: pytest.MonkeyPatch) -> None:
     a, _ = pair()
     clear = [udp_packet("52.0.0.1", "62.0.0.1", size=1400, number=i) for i in range(64)]
     clock = time.perf_counter
+    protect_tunnel, inside = Sadb.protect_tunnel, 0.0
+
+    def timed(*arguments: Any) -> Any:
+        nonlocal inside
+        begin = clock()
+        try:
+            return protect_tunnel(*arguments)
+        finally:
+            inside += clock() - begin
+
+    monkeypatch.setattr(Sadb, "protect_tunnel", timed)
     for tunnel in (CIRCUIT, ECONOMICAL):
-        whole, inside = [], []
-        for _ in range(300):
+        # The whole and the packet engine's part of it, of one and the same batch: two batches differ by more
+        # than what is measured, where the machine does something else beside one of them.
+        beyond = []
+        for _ in range(1500):
             batch = batch_of(clear, Step.PROTECT, context=INNER, tunnel=tunnel, ingress="3/1", card=LC3, epoch=1)
-            begin = clock()
+            inside, begin = 0.0, clock()
             a.asp.receive_batch(batch, a.now)
-            middle = clock()
-            a.asp.sadb.protect_tunnel(tunnel, batch.body, batch.lengths, a.random.randbytes)
-            whole.append(middle - begin)
-            inside.append(clock() - middle)
-        # Undisturbed ones: a tenth were faster.
-        added = (sorted(whole)[30] - sorted(inside)[30]) / 64 * 1e6
+            beyond.append(clock() - begin - inside)
+            assert inside
+        # Undisturbed ones: a fiftieth were faster.
+        added = sorted(beyond)[30] / 64 * 1e6
         print(f"tunnel {tunnel}: {added:.2f} us a packet beyond the packet engine")
         assert added < 0.5
