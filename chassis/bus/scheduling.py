@@ -4,6 +4,10 @@ Linux gives the cores in slices: who wakes waits, in the worst case, for the end
 Processes that carry packets run for a moment at a time, and a packet meets many of them: each asks for a short
 slice, which also lets it interrupt those with longer ones. It has no more of the processor's time for that, only
 sooner, and it needs no rights.
+
+Between groups of processes (terminals, containers) Linux shares the cores less evenly than within one: a process
+may wait for hundreds of milliseconds while another group has its core. From outside it looks hung; what Linux says
+of its threads tells that it is not.
 """
 
 from __future__ import annotations
@@ -12,12 +16,19 @@ import ctypes
 import os
 import platform
 import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 SHORT: Final = 0.0002
 """Seconds: what a process that carries packets asks for."""
 LONG: Final = 0.004
 """Seconds: what one asks for that computes for long at a time."""
+
+SERVED: Final = 0.25
+"""Share of a core: a thread that could run all the while and had less of it waited."""
+
+_TICK: Final = 1 / os.sysconf("SC_CLK_TCK")
 
 _ATTRIBUTES = struct.Struct("=IIQiIQQQ")
 """struct sched_attr, version 0: size, policy, flags, nice, priority, runtime, deadline, period."""
@@ -38,3 +49,47 @@ def ask_for_slice(seconds: float) -> bool:
     nice = os.nice(0)
     attributes = _ATTRIBUTES.pack(_ATTRIBUTES.size, _NORMAL, 0, nice, 0, nanoseconds, 0, 0)
     return bool(_libc.syscall(call, 0, attributes, 0) == 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Turns:
+    """A process as Linux shows it at one time.
+
+    `at` is in seconds, monotonic. `runnable` has the threads that run or would if they were given a core, and for
+    how many seconds each has had one so far. A thread that was stopped, or waits for anything else, is not in it.
+    """
+
+    at: float
+    runnable: Mapping[int, float] = field(default_factory=dict)
+
+
+def turns_of(pid: int, now: float) -> Turns:
+    """How the threads of a process stand (proc_pid_stat(5)); of one that is gone, none do."""
+    runnable = {}
+    folder = f"/proc/{pid}/task"
+    try:
+        threads = os.listdir(folder)
+    except OSError:
+        threads = []
+    for thread in threads:
+        try:
+            with open(f"{folder}/{thread}/stat", "rb") as file:
+                # The name of the process is in brackets, and may have any in it.
+                state, *numbers = file.read().rpartition(b")")[2].split()
+        except (OSError, ValueError):
+            continue
+        if state == b"R":
+            runnable[int(thread)] = (int(numbers[10]) + int(numbers[11])) * _TICK
+    return Turns(now, runnable)
+
+
+def waited(before: Turns, after: Turns) -> float:
+    """Seconds between two looks at a process, if a thread of it waited for a core all that time; otherwise 0.
+
+    One that goes round in a circle has its core, and did not wait.
+    """
+    span = after.at - before.at
+    for thread, ran in after.runnable.items():
+        if thread in before.runnable and ran - before.runnable[thread] < SERVED * span:
+            return span
+    return 0.0

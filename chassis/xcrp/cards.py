@@ -167,6 +167,8 @@ class CardEntry:
     held: int = 0
     """Version that it last said it holds."""
     late: float = 0.0
+    waited: float = 0.0
+    """Seconds of its silence in which it waited for a core."""
     why: str = ""
     """What last made it unusable."""
 
@@ -185,11 +187,17 @@ class CardEntry:
         return action
 
 
+PATIENCE = 4
+"""How many times as long as a silent card has anyway it is given at most because it waits for a core: on a machine
+that has none for it, its traffic is better off with another card."""
+
+
 @dataclass(slots=True)
 class Watch:
-    """Who has been silent for too long, with allowance for the watcher's own lateness.
+    """Who has been silent for too long, with allowance for the watcher's own lateness and for crowded machines.
 
-    While the controller itself stood still it heard nobody: that time counts against no card.
+    While the controller itself stood still it heard nobody: that time counts against no card. Nor does the time in
+    which a card could have spoken if the machine had given it a core.
     """
 
     silence: float
@@ -199,9 +207,28 @@ class Watch:
     def allow(self, seconds: float, now: float) -> None:
         """The watcher was late by this much."""
         for entry in self.cards.values():
-            entry.heard = max(entry.heard, min(entry.heard + seconds, now))
-            if entry.hung_at != inf:
-                entry.hung_at = max(entry.hung_at, min(entry.hung_at + seconds, now))
+            self._allow(entry, seconds, now)
+
+    def silent(self, now: float) -> list[CardEntry]:
+        """The cards that are half way to being given up, or to being killed."""
+        return [
+            entry
+            for entry in self.cards.values()
+            if (entry.listening and now >= entry.heard + self.silence / 2) or entry.state is State.HUNG
+        ]
+
+    def wait(self, card: str, seconds: float, now: float) -> None:
+        """A silent card waited for a core this long, up to now."""
+        entry = self.cards[card]
+        seconds = min(seconds, PATIENCE * self.silence - entry.waited)
+        if seconds > 0:
+            entry.waited += seconds
+            self._allow(entry, seconds, now)
+
+    def _allow(self, entry: CardEntry, seconds: float, now: float) -> None:
+        entry.heard = max(entry.heard, min(entry.heard + seconds, now))
+        if entry.hung_at != inf:
+            entry.hung_at = max(entry.hung_at, min(entry.hung_at + seconds, now))
 
     def due(self, now: float) -> list[tuple[CardEntry, Event]]:
         """What time alone has brought about."""

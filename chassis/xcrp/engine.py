@@ -144,7 +144,8 @@ class Controller:
         if entry is None or receiver is None:
             self._drop("message of an unknown card" if entry is None else "message of an unknown type")
             return []
-        entry.heard = max(entry.heard, now) if entry.listening else entry.heard
+        if entry.listening:
+            entry.heard, entry.waited = max(entry.heard, now), 0.0
         return receiver(entry, message, now)
 
     def undecodable(self, card: str, error: str, now: float) -> list[Output]:
@@ -187,6 +188,14 @@ class Controller:
         self.node.watch.allow(seconds, now)
         self._open_at += seconds
         return []
+
+    def silent(self, now: float) -> list[tuple[str, int]]:
+        """The cards that will soon be given up, or killed, unless they speak, and their processes."""
+        return [(entry.card, entry.pid) for entry in self.node.watch.silent(now)]
+
+    def waited(self, card: str, seconds: float, now: float) -> None:
+        """A silent card waited for a core of the machine for so long, up to now: it could not have spoken."""
+        self.node.watch.wait(card, seconds, now)
 
     def on_timer(self, now: float) -> list[Output]:
         outputs = self._settle_deaths(now)
@@ -343,7 +352,7 @@ class Controller:
             else:
                 numbers.admit(entry.card, hello.boot)
             entry.boot = entry.admitted = hello.boot
-            entry.pid, entry.heard, entry.hung_at, entry.why = hello.pid, now, inf, ""
+            entry.pid, entry.heard, entry.waited, entry.hung_at, entry.why = hello.pid, now, 0.0, inf, ""
             self.node.publisher.forget(entry.card)
             if self.open:
                 self.node.card_changed(entry)

@@ -20,12 +20,14 @@ from chassis.bus.environment import Environment
 from chassis.bus.loop import Loop
 from chassis.bus.messages import Goodbye, Hello, Message
 from chassis.bus.operator_loop import OperatorSocket
+from chassis.bus.scheduling import Turns, turns_of, waited
 from chassis.net.errors import DecodeError
 from chassis.xcrp.engine import Controller
 from chassis.xcrp.flash import FlashFile, read_folder
 
 ALIVE_INTERVAL = 0.1
-"""Seconds between signs of life to the launcher, which ends a controller that stands still."""
+"""Seconds between signs of life to the launcher, which ends a controller that stands still; and between two looks
+at cards that are silent."""
 
 BURST = 64
 """Most control messages handled before timers and operators get their turn."""
@@ -71,6 +73,7 @@ class ControllerShell:
         self._operators = OperatorSocket(self.loop, endpoints.operator(env.run, env.node), self._command)
         self._watchers: dict[int, set[str]] = {}
         self._alive_at = now
+        self._turns: dict[str, Turns] = {}
         self._launcher_buffer = b""
         if env.launcher is not None:
             env.launcher.setblocking(False)
@@ -108,8 +111,17 @@ class ControllerShell:
         if now >= self._alive_at:
             self._alive_at = now + ALIVE_INTERVAL
             self._tell({"what": "alive"})
+            self._look_at_the_silent(now)
         if self.engine.wake() <= now:
             self.perform(self.engine.on_timer(now))
+
+    def _look_at_the_silent(self, now: float) -> None:
+        """A card that waits for a core is not hung."""
+        turns = {card: turns_of(pid, now) for card, pid in self.engine.silent(now)}
+        for card, look in turns.items():
+            if card in self._turns and (seconds := waited(self._turns[card], look)):
+                self.engine.waited(card, seconds, now)
+        self._turns = turns
 
     # cards
 

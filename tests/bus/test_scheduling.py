@@ -1,16 +1,21 @@
-"""Slices of the scheduler: those who carry packets have short ones, and their forks and threads too."""
+"""Slices of the scheduler: those who carry packets have short ones, and their forks and threads too; and who waits
+for a core."""
 
 from __future__ import annotations
 
 import json
 import os
 import platform
+import select
+import signal
 import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from chassis.bus.scheduling import LONG, SHORT, ask_for_slice
+from chassis.bus.scheduling import LONG, SHORT, Turns, ask_for_slice, turns_of, waited
 
 
 def slice_of(task: str) -> int | None:
@@ -46,3 +51,64 @@ def test_a_process_has_the_slice_that_it_asked_for_and_its_threads_have_it() -> 
 def test_another_machine_does_without(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "machine", lambda: "another")
     assert not ask_for_slice(SHORT)
+
+
+@pytest.fixture
+def circling() -> Iterator[Callable[..., int]]:
+    """Forks processes that go round in a circle on one core, run only when nothing else would if `idle`."""
+    core = min(os.sched_getaffinity(0))
+    pids = []
+
+    def fork(*, idle: bool = False) -> int:
+        pid = os.fork()
+        if pid == 0:
+            os.sched_setaffinity(0, {core})
+            if idle:
+                os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+            while True:
+                pass
+        pids.append(pid)
+        return pid
+
+    yield fork
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+
+def waits(pid: int, looks: int = 100) -> list[float]:
+    """What comes of so many looks at a process, 100 ms apart."""
+    found, before = [], turns_of(pid, time.monotonic())
+    for _ in range(looks):
+        # Not a pause for something to happen: it is the time between looks.
+        select.select([], [], [], 0.1)
+        after = turns_of(pid, time.monotonic())
+        found.append(waited(before, after))
+        before = after
+        if len([seconds for seconds in found if seconds]) >= 3:
+            break
+    return found
+
+
+def test_a_process_without_a_core_waits(circling: Callable[..., int]) -> None:
+    circling()
+    found = waits(circling(idle=True))
+    assert len([seconds for seconds in found if seconds >= 0.1]) >= 3
+
+
+def test_a_stopped_process_does_not_wait_and_one_that_is_gone_does_not(circling: Callable[..., int]) -> None:
+    pid = circling()
+    os.kill(pid, signal.SIGSTOP)
+    os.waitpid(pid, os.WUNTRACED)
+    assert not any(waits(pid, 3))
+    assert turns_of(pid, 1.0).runnable == {}
+    assert turns_of(1 << 30, 1.0).runnable == {}
+
+
+def test_what_counts_is_the_time_that_a_thread_had_of_a_core() -> None:
+    before = Turns(1.0, {7: 3.0, 8: 0.5})
+    assert waited(before, Turns(1.5, {7: 3.4, 8: 0.7})) == 0.0
+    assert waited(before, Turns(1.5, {7: 3.4, 8: 0.51})) == 0.5
+    # Threads that slept at one of the two looks had no need of a core all the while.
+    assert waited(before, Turns(1.5, {9: 0.0})) == 0.0
+    assert waited(before, Turns(1.5)) == 0.0

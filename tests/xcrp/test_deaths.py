@@ -10,6 +10,7 @@ from xcrp_kit import HA_PORTS, HIGH_AVAILABILITY, Node, sa
 from chassis.bus.engine import ToCard
 from chassis.bus.messages import Delta, Goodbye, Hello
 from chassis.bus.records import CardState, Circuit, Route
+from chassis.xcrp.cards import PATIENCE
 
 C1_REMOTE = "172.168.3.0/24"
 
@@ -195,6 +196,43 @@ def test_a_late_controller_blames_nobody(node: Node) -> None:
     node.perform(node.controller.on_timer(node.now))
     node.run(1.0)
     assert all(row["usable"] for row in node.ask("status")["cards"])
+
+
+def test_a_card_that_waits_for_a_core_is_not_hung_but_has_no_more_than_so_much_patience(node: Node) -> None:
+    assert node.controller is not None
+    before = node.card("asp 2/1")
+    node.stop_card("asp 2/1")
+    stopped = node.now
+    while node.card("asp 2/1")["usable"]:
+        node.run(0.1)
+        for card, pid in node.controller.silent(node.now):
+            assert (card, pid) == ("asp 2/1", before["pid"])
+            node.controller.waited(card, 0.1, node.now)
+    # Five intervals of its own and four times as many because it waits; then its traffic goes another way.
+    assert node.now - stopped == pytest.approx(0.5 * (1 + PATIENCE), abs=0.15)
+    assert node.card("asp 2/1")["state"] == "hung"
+    # Its time is used up, and it is killed as soon as any other.
+    given_up = node.now
+    while not [output for output in node.launcher if output.what == "kill"]:
+        node.run(0.1)
+        for card, _ in node.controller.silent(node.now):
+            node.controller.waited(card, 0.1, node.now)
+    assert node.now - given_up == pytest.approx(1.0, abs=0.15)
+
+
+def test_a_card_that_got_its_core_has_all_the_patience_again(node: Node) -> None:
+    assert node.controller is not None
+    epoch = node.card("asp 2/1")["epoch"]
+    for _ in range(3):
+        node.stop_card("asp 2/1")
+        for _ in range(15):
+            node.run(0.1)
+            for card, _ in node.controller.silent(node.now):
+                node.controller.waited(card, 0.1, node.now)
+        node.continue_card("asp 2/1", 1.5)
+        node.run(0.2)
+        row = node.card("asp 2/1")
+        assert (row["epoch"], row["usable"]) == (epoch, True)
 
 
 def test_ghosts_and_strangers(node: Node) -> None:
