@@ -19,6 +19,7 @@ from typing import Any
 
 from chassis.bus.environment import Environment
 from chassis.bus.loop import Loop
+from chassis.bus.scheduling import standing
 from launch.channel import Channel
 from launch.folders import Folders
 from launch.forking import ended, fork
@@ -42,15 +43,6 @@ GRACE = 1.0
 """Seconds between asking all processes to end and killing them."""
 
 Room = Callable[[Environment], int]
-
-
-def processor_time(pid: int) -> float:
-    """Seconds that a process has used its processor; 0 where it is gone."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    except OSError:
-        return 0.0
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(slots=True)
@@ -223,7 +215,7 @@ class Processes:
             if slot.state == "dead" and slot.restart_at <= now:
                 self.start(slot)
             elif slot.alive and slot.heard + SILENCE <= now:
-                before, slot.used = slot.used, processor_time(slot.pid)
+                before, slot.used = slot.used, standing(str(slot.pid))[1]
                 if slot.used - before >= WORKING * SILENCE and slot.busy < BUSY:
                     slot.busy += SILENCE
                     slot.heard = now
@@ -321,13 +313,9 @@ def _ended_by(pidfd: int, deadline: float) -> bool:
 
 def usage(pid: int) -> dict[str, Any]:
     """CPU seconds and resident bytes of a process, from /proc; empty where it is gone."""
+    state, seconds = standing(str(pid))
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         resident = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     except (OSError, IndexError):
         return {}
-    ticks = os.sysconf("SC_CLK_TCK")
-    return {
-        "cpu": (int(fields[11]) + int(fields[12])) / ticks,
-        "memory": resident * os.sysconf("SC_PAGE_SIZE"),
-    }
+    return {"cpu": seconds, "memory": resident * os.sysconf("SC_PAGE_SIZE")} if state else {}

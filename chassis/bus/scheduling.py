@@ -63,24 +63,26 @@ class Turns:
     runnable: Mapping[int, float] = field(default_factory=dict)
 
 
-def turns_of(pid: int, now: float) -> Turns:
-    """How the threads of a process stand (proc_pid_stat(5)); of one that is gone, none do."""
-    runnable = {}
-    folder = f"/proc/{pid}/task"
+def standing(task: str) -> tuple[str, float]:
+    """The state of a process (`7`) or of a thread (`7/task/8`), a letter of proc_pid_stat(5), and for how many
+    seconds it has had a core so far. Of one that is gone: no letter, and 0."""
     try:
-        threads = os.listdir(folder)
+        with open(f"/proc/{task}/stat", encoding="utf-8", errors="replace") as file:
+            # The name of the process is in brackets, and may have any in it.
+            fields = file.read().rpartition(")")[2].split()
+        return fields[0], (int(fields[11]) + int(fields[12])) * _TICK
+    except (OSError, IndexError):
+        return "", 0.0
+
+
+def turns_of(pid: int, now: float) -> Turns:
+    """How the threads of a process stand; of one that is gone, none do."""
+    try:
+        threads = os.listdir(f"/proc/{pid}/task")
     except OSError:
         threads = []
-    for thread in threads:
-        try:
-            with open(f"{folder}/{thread}/stat", "rb") as file:
-                # The name of the process is in brackets, and may have any in it.
-                state, *numbers = file.read().rpartition(b")")[2].split()
-        except (OSError, ValueError):
-            continue
-        if state == b"R":
-            runnable[int(thread)] = (int(numbers[10]) + int(numbers[11])) * _TICK
-    return Turns(now, runnable)
+    seen = {int(thread): standing(f"{pid}/task/{thread}") for thread in threads}
+    return Turns(now, {thread: ran for thread, (state, ran) in seen.items() if state == "R"})
 
 
 def waited(before: Turns, after: Turns) -> float:
