@@ -8,14 +8,20 @@ import os
 import platform
 import select
 import signal
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import zmq
 
+from chassis.bus import codec, endpoints
+from chassis.bus.environment import Environment
+from chassis.bus.messages import PROTOCOL, Hello
 from chassis.bus.scheduling import LONG, SHORT, Turns, ask_for_slice, turns_of, waited
+from chassis.xcrp.shell import ControllerShell
 
 
 def slice_of(task: str) -> int | None:
@@ -112,3 +118,42 @@ def test_what_counts_is_the_time_that_a_thread_had_of_a_core() -> None:
     # Threads that slept at one of the two looks had no need of a core all the while.
     assert waited(before, Turns(1.5, {9: 0.0})) == 0.0
     assert waited(before, Turns(1.5)) == 0.0
+
+
+@pytest.fixture
+def controller() -> Iterator[ControllerShell]:
+    signals = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    # A Unix socket's path is short.
+    with tempfile.TemporaryDirectory(prefix="ch-", dir="/tmp") as name:
+        run, state = Path(name) / "r", Path(name) / "s"
+        run.mkdir()
+        state.mkdir()
+        yield ControllerShell(Environment("lab", "a", "xcrp", 1, run, state, startup=("card ase 2\n", "a.cfg")))
+    for number, handler in signals.items():
+        signal.signal(number, handler)
+
+
+def test_a_controller_finds_out_which_silent_card_waits(
+    controller: ControllerShell, circling: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    circling()
+    pids = {"asp 2/1": circling(idle=True), "asp 2/2": circling()}
+    os.kill(pids["asp 2/2"], signal.SIGSTOP)
+    with zmq.Context() as context:
+        context.linger = 0
+        sockets = {card: context.socket(zmq.DEALER) for card in pids}
+        for card, socket in sockets.items():
+            socket.connect(endpoints.control(controller.env.run, controller.env.node))
+            socket.send(codec.encode(Hello(PROTOCOL, card, "asp", pids[card], 1, 0, 0)))
+        entries, on_timer, end = controller.engine.node.cards, controller._on_timer, time.monotonic() + 20
+
+        def until_it_knows(now: float) -> None:
+            on_timer(now)
+            if entries["asp 2/1"].waited or now > end:
+                controller.loop.stop()
+
+        monkeypatch.setattr(controller, "_on_timer", until_it_knows)
+        controller.run()
+        context.destroy()
+    assert entries["asp 2/1"].waited >= 0.1
+    assert entries["asp 2/2"].waited == 0
