@@ -50,7 +50,7 @@ GROUPS: tuple[tuple[str, str, str, str], ...] = (
 
 CHOICES: tuple[tuple[str, str], ...] = (
     ("Heartbeats", "every 100 ms, 5 missed make a card unusable; a lab can set both"),
-    ("A silent card", "that waits for a core of a crowded machine is not hung: it is given up to 2 s more"),
+    ("A silent card", "that waits for a core of the machine is not hung: it has five times as long at most"),
     ("Restart of a dead card", "after 1 s; a lab can set it, to 0 or never too"),
     ("A card that stays hung", "is killed 1 s after it was given up"),
     ("Fencing", "a card that stood still nearly long enough to be given up sends nothing until readmitted"),
