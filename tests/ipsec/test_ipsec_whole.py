@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import event, given
+from hypothesis import event, example, given
 from hypothesis import strategies as st
 from ipsec_kit import LEFT, RIGHT, batch, database, esp, inner, packets_of, random_octets
 
@@ -41,6 +41,9 @@ def whose(sadb: Sadb, packets: list[bytes]) -> list[bytes]:
     ports=st.sampled_from([(1000, 2000), (1000, 9), (9, 2000), (9, 9)]),
     source=st.sampled_from([0xC0A80105, 0xC0A80905]),
     again=st.booleans(),
+)
+@example([((Rule(TCP, source_port=1000),), [(POOL[0],)])], TCP, (1000, 2000), 0xC0A80105, False).via(
+    "a line takes it for its ports, no SA takes it at all"
 )
 def test_a_packet_may_be_cut_where_its_pieces_go_by_its_sa(
     lines: list[tuple[tuple[Rule, ...], list[tuple[Rule, ...]]]],

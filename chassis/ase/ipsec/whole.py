@@ -41,15 +41,14 @@ def cutting(sadb: Sadb, tunnel: int, view: memoryview, start: int, end: int) -> 
     sending = sadb.sending(tunnel, line)
     if sending is None:
         return Cutting.LOST
-    if classifier.later(view, start) != line:
-        return Cutting.WHOLE
+    same = classifier.later(view, start) == line
     if sending.covers(sadb.policies.rules(tunnel, line)):
-        return Cutting.MAY
-    # Less was agreed with the peer than the line wants: the SA has a say too.
+        return Cutting.MAY if same else Cutting.WHOLE
+    # Less was agreed with the peer than the line wants: the SAs have a say too, and may all refuse it.
     protocol, source, destination = _ADDRESSES(view, start + 9)
     ports = ports_of(view, start, end)
     for sa in (sending, *sadb.besides(tunnel, line)):
         matched = [rule for rule in sa.sa.selectors if rule.matches(protocol, source, destination, ports)]
         if matched:
-            return Cutting.MAY if any(not rule.names_port for rule in matched) else Cutting.WHOLE
+            return Cutting.MAY if same and any(not rule.names_port for rule in matched) else Cutting.WHOLE
     return Cutting.LOST
