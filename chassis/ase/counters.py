@@ -26,6 +26,7 @@ from chassis.ase.ipsec import causes as ipsec
 from chassis.bus.counters import Counters
 from chassis.bus.priority import CLASSES
 from chassis.fwd import causes as fwd
+from chassis.fwd.icmp_errors import SUPPRESSED
 
 TUNNEL_COUNTERS: Final = (
     "protected packets",
@@ -118,7 +119,7 @@ class AspCounters:
         self._made = counters.slot("packets made")
         self._fragments = counters.slot("fragments made")
         self._icmp = counters.slot("icmp made")
-        self._suppressed = counters.slot("icmp suppressed")
+        self._suppressed = counters.slot(SUPPRESSED)
         self._consumed = counters.slot("packets consumed")
         self._waiting = counters.slot("packets waiting")
         self._ike_in = counters.slot("ike in")

@@ -14,6 +14,9 @@ RATE = 1000.0
 BURST = 200.0
 """Errors that may leave at once."""
 
+SUPPRESSED = "icmp suppressed"
+"""A card's counter of errors that were owed, and not sent because of `RATE`."""
+
 QUOTED = 576 - HEADER_LENGTH - icmp.HEADER_LENGTH
 """Most bytes of the packet in an error: the whole error stays within 576 bytes (RFC 1812 4.3.2.3)."""
 

@@ -14,7 +14,7 @@ from chassis.fwd.causes import Cause
 from chassis.fwd.classify import classify
 from chassis.fwd.decide import Decider, Decision, Kind
 from chassis.fwd.fib import Fib
-from chassis.fwd.icmp_errors import BURST, ERRORS, RATE, TokenBucket, error
+from chassis.fwd.icmp_errors import BURST, ERRORS, RATE, SUPPRESSED, TokenBucket, error, is_owed
 from chassis.fwd.rewrite import decrement_ttls
 from chassis.linecard.counters import Balance
 from chassis.linecard.egress import Egress
@@ -49,6 +49,7 @@ class Forwarding:
         self._balance = balance
         self._tunnels: dict[int, Tunnel] = {}
         self._errors = TokenBucket(RATE, BURST)
+        self._suppressed = card.counters.slot(SUPPRESSED)
 
     def apply(self, change: Change) -> None:
         """Take records; decisions made before are void."""
@@ -235,15 +236,21 @@ class Forwarding:
     def _tell(
         self, cause: Cause, packet: memoryview, context: int, mtu: int, now: float, out: list[Output]
     ) -> None:
-        if len(packet) < 20:
+        if not is_owed(packet):
             return
         sender = int.from_bytes(packet[12:16], "big")
         # The router's own packets are not worth a message to itself.
         if self.fib.local(context, sender) is not None:
             return
         source = self._source_to(context, sender)
+        if not source:
+            return
+        # Asked before the message is made: a flood of what cannot be delivered costs as little as it can.
+        if not self._errors.take(now):
+            self._card.counters.values[self._suppressed] += 1
+            return
         about = error(cause, packet, source, mtu=mtu)
-        if about is not None and self._errors.take(now):
+        if about is not None:
             self.originate(context, about, now, out)
 
     def _source_to(self, context: int, destination: int) -> int:

@@ -297,15 +297,22 @@ def test_a_dead_neighbour_is_told_of_after_three_requests() -> None:
     assert rig.drops() == {"neighbour unresolved": 2}
 
 
-def test_errors_are_limited_in_rate() -> None:
+def test_errors_are_limited_in_rate_and_those_not_sent_are_counted() -> None:
     rig = Rig().knows("3/1", "10.0.0.5", HOST)
+    told = 0
     for _ in range(5):
         rig.frames("3/1", *[packet("200.0.0.1")] * 64)
+        told += len(rig.sent())
     assert rig.drops() == {"no route": 320}
-    assert len(rig.sent()) < 64
+    assert 200 <= told < 256
+    assert rig.card.counters.get("icmp suppressed") == 320 - told
     rig.now += 0.01
     rig.frames("3/1", *[packet("200.0.0.1")] * 64)
     assert len(rig.sent()) == 10
+    assert rig.card.counters.get("icmp suppressed") == 320 - told + 54
+    # Nobody may be told of a later fragment, so nothing was owed.
+    rig.frames("3/1", packet("200.0.0.1", offset=8))
+    assert rig.card.counters.get("icmp suppressed") == 320 - told + 54
 
 
 def test_the_router_tells_itself_nothing_of_its_own_packets() -> None:
