@@ -64,7 +64,8 @@ lint: install
 docs: install
 	@mkdir -p build
 	$(BIN)/python -m launch.describe > build/page.md && mv build/page.md docs/bus.md
-	$(BIN)/python -m chassis.config.fidelity > build/page.md && mv build/page.md docs/fidelity.md
+	$(BIN)/python -m pytest tests -q --collect-only --write-statements build/statements > build/collected
+	$(BIN)/python -m chassis.config.fidelity build/statements > build/page.md && mv build/page.md docs/fidelity.md
 	$(BIN)/python -m launch.diagrams > build/page.md && mv build/page.md docs/states.md
 
 clean:

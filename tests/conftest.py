@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from statements import MARKER, Statements
 
 # Property tests have no bound on time: a busy machine is no failure.
 settings.register_profile("no deadline", deadline=None)
@@ -21,6 +22,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="folder with the operator's guide as data (commands.yaml, messages.yaml, examples/); "
         "tests that compare with it are skipped without it",
     )
+    parser.addoption(
+        "--write-statements",
+        type=Path,
+        default=None,
+        help="file that takes the names of the guide's statements that the collected tests carry (`make docs`)",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", f'{MARKER}(*names): proves these statements of the guide, such as "B-113"')
+    config.pluginmanager.register(Statements(config))
 
 
 @pytest.fixture(scope="session")

@@ -1,52 +1,26 @@
-"""Prints `docs/fidelity.md`: `python -m chassis.config.fidelity > docs/fidelity.md`.
+"""Prints `docs/fidelity.md`: `python -m chassis.config.fidelity FILE`, with the names of the proven statements.
 
-What is said of a command comes from the grammar itself; what is said of the groups of behaviour stands here.
+What is said of a command comes from the grammar itself. A statement of the guide is emulated where a test proves
+it: FILE has the name of each such statement (B-001) on a line of its own, as `pytest --write-statements FILE`
+collects them.
 """
 
 from __future__ import annotations
 
 import re
+import sys
+from collections.abc import Set
 from dataclasses import replace
+from pathlib import Path
 
 from chassis.config.commands import CONFIG_COMMANDS
 from chassis.config.grammar import Command
 from chassis.config.operations import OPERATIONS
+from chassis.config.statements import GROUPS, STATEMENTS, Statement
 
 EMULATED, ACCEPTED, LATER, OURS = "emulated", "accepted only", "not yet", "ours"
 
 STANDING = {"emulated": EMULATED, "accepted": ACCEPTED, "later": LATER, "ours": OURS}
-
-GROUPS: tuple[tuple[str, str, str, str], ...] = (
-    ("B-001 to B-008", "peers, capacity, hub and spoke", EMULATED,
-     "the limits of 8,000 tunnels a card and 32,000 a router are not enforced yet"),
-    ("B-009 to B-015", "circuit-based and economical mode", EMULATED, "without dynamic routing protocols"),
-    ("B-016 to B-024", "prerequisites of a tunnel", EMULATED, "for manual tunnels; every unmet one is its reason"),
-    ("B-025 to B-045", "matching of two ends", EMULATED, "without on-demand tunnels"),
-    ("B-046 to B-051", "IKE versions", EMULATED, ""),
-    ("B-052 to B-062", "PKI", EMULATED,
-     "the store is the folder that a lab node names with `flash:`; the commands that fill it are not there yet"),
-    ("B-063 to B-091", "IKE proposals, keepalive, policies", EMULATED, "without address allocation"),
-    ("B-092 to B-102", "AAA", LATER, "B-092 holds: a static tunnel with `use-aaa` stays down with that reason"),
-    ("B-103 to B-116", "IPsec proposals and policies", EMULATED, ""),
-    ("B-117 to B-124", "manual SAs", EMULATED, ""),
-    ("B-125 to B-130", "IPsec ACLs", EMULATED, "on manual tunnels only the first rule counts (B-127)"),
-    ("B-131 to B-139", "QoS", EMULATED,
-     "packets wait where an ASP has a rate, the `asp-rate` of a lab; a line card can remark, no command asks it"),
-    ("B-140 to B-149", "tunnels in general", EMULATED, ""),
-    ("B-150 to B-181", "static and on-demand auto key tunnels", EMULATED,
-     "on-demand tunnels are not there yet: they stay down and say so"),
-    ("B-182 to B-185", "manual key tunnels", EMULATED, "without dynamic routing protocols"),
-    ("B-186 to B-198", "show and clear", LATER,
-     "in the grammar; `chassisctl` shows and clears: `status`, `ike`, `clear`, `rekey`"),
-    ("B-199 to B-208", "high availability", EMULATED,
-     "see configs/high-availability, and configs/high-availability-manual with manual keys"),
-    ("B-209 to B-212", "service disruption", EMULATED, "a context without its service takes its tunnels down"),
-    ("B-213 to B-217", "IKE log messages", EMULATED, ""),
-    ("B-218 to B-221", "log messages of rejected packets", EMULATED,
-     "and one of ours: a clear packet that the selectors of its SA do not allow"),
-    ("B-222 to B-227", "the guide's end-to-end examples", EMULATED,
-     "as labs, with the repairs that they need: configs/site-to-site, ikev2, high-availability"),
-)  # fmt: skip
 
 CHOICES: tuple[tuple[str, str], ...] = (
     ("Heartbeats", "every 100 ms, 5 missed make a card unusable; a lab can set both"),
@@ -100,8 +74,22 @@ def _row(command: Command) -> str:
     return f"| `{syntax}` | {', '.join(command.modes)} | {command.guide} | {STANDING[command.standing]}{feature} |"
 
 
-def describe() -> str:
-    """The whole page."""
+def _statement(statement: Statement, proven: Set[str]) -> str:
+    standing = EMULATED if statement.name in proven else LATER
+    return f"| {statement.name} | {statement.guide} | {statement.text} | {standing} | {statement.note} |"
+
+
+def emulated(page: str) -> frozenset[str]:
+    """The names of the statements that a page calls emulated."""
+    return frozenset(re.findall(rf"^\| (B-\d{{3}}) \|.*\| {EMULATED} \|", page, re.MULTILINE))
+
+
+def describe(proven: Set[str]) -> str:
+    """The whole page, where `proven` are the names of the statements that tests prove."""
+    statements: list[str] = []
+    for subject, group in GROUPS:
+        statements += ["", f"### {subject}", "", "| statement | section | what it says | standing | |"]
+        statements += ["| --- | --- | --- | --- | --- |", *[_statement(each, proven) for each in group]]
     lines = [
         "# Fidelity",
         "",
@@ -112,9 +100,10 @@ def describe() -> str:
         "",
         "## Behaviour",
         "",
-        "| statements | subject | standing | |",
-        "| --- | --- | --- | --- |",
-        *[f"| {group} | {subject} | {standing} | {note} |" for group, subject, standing, note in GROUPS],
+        f"{len(proven)} of the guide's {len(STATEMENTS)} testable statements are emulated. One is only where a test",
+        'carries its number, `behaviour("B-113")`, and passes: the whole suite fails where this page says otherwise.',
+        "`grep -rn B-113 tests` finds the tests of a statement.",
+        *statements,
         "",
         "## Our own choices",
         "",
@@ -138,4 +127,4 @@ def describe() -> str:
 
 
 if __name__ == "__main__":
-    print(describe(), end="")
+    print(describe(frozenset(Path(sys.argv[1]).read_text().split())), end="")
