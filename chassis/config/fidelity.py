@@ -47,6 +47,8 @@ CHOICES: tuple[tuple[str, str], ...] = (
     ("A full queue of the fabric", "drops lowest class first, by DSCP, whatever tunnel a packet belongs to"),
     ("A full wire", "2,048 packets wait at the port; of more, the last to come are lost"),
     ("Dead peer detection", "every 10 s, 3 tries; answered without `ike keepalive` too; a lab can set both"),
+    ("A certificate where an IKEv2 policy says `pre-shared-key`",
+     "counts only if it names the peer that the tunnel expects: `remote-id`, else the policy's, else its address"),
     ("Traffic-selector routes", "have the cost of a static route without `cost`"),
     ("Modern algorithms", "marked * below: known where a lab node has `extensions: [modern]`"),
     ("Bus", "MessagePack over ZeroMQ; nothing about it is the box's"),

@@ -283,9 +283,10 @@ class _Checks:
             place = self.place(*path, "address_allocation")
             message = "address allocation is for connection type responder-only"
             self.say("warning", "S-029", place, "address-allocation", message)
-        if policy.validate_certificate_identity and not self._uses_certificates(policy):
+        # In an IKEv2 policy the option always has its say: a peer may come with a certificate whatever we use.
+        if policy.validate_certificate_identity and policy.version == 1 and not self._uses_certificates(policy):
             place = self.place(*path, "validate_certificate_identity")
-            message = "no certificate is used: authentication is not rsa-signature"
+            message = "no certificate is used: no IKE proposal of the policy says rsa-signature"
             self.say("warning", "S-091", place, "validate-certificate-identity", message)
 
     def _ike_proposal(self, policy: IkePolicy, item: ProposalRef, at: Path) -> bool:
@@ -298,8 +299,7 @@ class _Checks:
         return False
 
     def _uses_certificates(self, policy: IkePolicy) -> bool:
-        if policy.version == 2:
-            return policy.authentication == "rsa-signature"
+        """Of version 1, where the proposals say how an end authenticates."""
         known = [self.config.ike_proposals.get(item.name) for item in policy.proposals]
         if None in known or not known:
             # What an undefined proposal would hold is not to be guessed.

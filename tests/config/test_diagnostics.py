@@ -226,7 +226,7 @@ DEMAND = (
         (ike(line2="address-allocation aaa"), [("warning", "S-029", "address-allocation")]),
         (ike(line2="address-allocation aaa\n  connection-type responder-only"), []),
         (ike("validate-certificate-identity"), [("warning", "S-091", "validate-certificate-identity")]),
-        (ike(line2="validate-certificate-identity"), [("warning", "S-091", "validate-certificate-identity")]),
+        (ike(line2="validate-certificate-identity"), []),
         (ike(line2="validate-certificate-identity\n  authentication rsa-signature"), []),
         (ike("pre-shared-key use-aaa"), [("warning", "use-aaa", "p")]),
         (ike(more=SECOND + " ike-policy q\n remote-id 2.2.2.2"), [("warning", "S-036", "q")]),

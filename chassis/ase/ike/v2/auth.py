@@ -119,8 +119,16 @@ def _public_key(
         verified = connection.credentials.verify(ders, wall)
     except CertificateError as error:
         raise AuthError(f"certificate of peer {identity}: {error}") from error
-    if connection.policy.validate_certificate_identity and not any(
-        one.same(connection.expected) for one in verified.identities
-    ):
+    if _binds(connection) and not any(one.same(connection.expected) for one in verified.identities):
         raise AuthError(f"the certificate of the peer does not carry identity {connection.expected}")
     return verified.public_key
+
+
+def _binds(connection: Connection) -> bool:
+    """Whether a certificate counts only with the identity that the tunnel expects in it.
+
+    Under `rsa-signature` the operator decides (guide 6.4.1). Under `pre-shared-key` a certificate has to be the
+    peer's own: else anybody with one of an authority that the context trusts would do without the key.
+    """
+    policy = connection.policy
+    return policy.validate_certificate_identity or policy.authentication == "pre-shared-key"
