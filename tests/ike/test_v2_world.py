@@ -16,6 +16,7 @@ from chassis.ase.ike.payloads.chain import Unknown
 from chassis.ase.ike.payloads.header import Header
 from chassis.ase.ike.payloads.numbers import N2
 from chassis.ase.ike.payloads.v2 import MessageV2
+from chassis.ase.ike.payloads.v2_identity import Id
 from chassis.ase.ike.payloads.v2_keys import Nonce
 from chassis.ase.ike.payloads.v2_notify import Notify
 from chassis.ase.ike.payloads.v2_ts import Selector
@@ -142,6 +143,29 @@ def test_a_certificate_of_another_identity_counts_only_by_rsa_signature_without_
         assert judging.failures[0][0].text == "the certificate of the peer does not carry identity 10.0.0.2"
     else:
         net.agree()
+
+
+class OddId(Id):
+    """An ID payload whose RESERVED octets are not zero."""
+
+    def emit(self) -> bytes:
+        return bytes((self.id_type, 1, 2, 3)) + self.data
+
+
+class OddIdentity(Identity):
+    def v2(self, type: int) -> Id:
+        return OddId(type, self.id_type, self.data)
+
+
+@pytest.mark.parametrize("way", ["psk", "rsa"])
+@pytest.mark.parametrize("odd", ["initiator", "responder"])
+def test_an_identity_is_proved_by_its_octets_as_they_came(odd: str, way: str) -> None:
+    """Reserved octets are ignored (RFC 7296 2.5), and AUTH covers them (2.15)."""
+    a, b = ends(way, way)
+    net = Net(replace(a, identity=OddIdentity(1, A.to_bytes(4, "big"))), b)  # type: ignore[type-var, arg-type]
+    (net.a if odd == "initiator" else net.b).begin()
+    net.run(2)
+    net.agree()
 
 
 def test_no_certificate_to_show() -> None:

@@ -15,11 +15,15 @@ _ENCODINGS: Final = frozenset((1, 2, 3, 4, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15))
 
 @dataclass(frozen=True, slots=True)
 class Id:
-    """`type` is V2.ID_I or V2.ID_R, `id_type` an IdType, `data` the address or name as octets."""
+    """`type` is V2.ID_I or V2.ID_R, `id_type` an IdType, `data` the address or name as octets.
+
+    `reserved` are three octets without a meaning, kept as they came: the peer's AUTH covers them.
+    """
 
     type: int
     id_type: int
     data: bytes
+    reserved: bytes = bytes(3)
 
     @classmethod
     def parse(cls, body: memoryview, type: int) -> Id:
@@ -56,11 +60,11 @@ class Id:
                 values={"length": wanted + 8, "received": size + 4},
                 notify=N2.INVALID_SYNTAX,
             )
-        return cls(type, id_type, bytes(body[4:]))
+        return cls(type, id_type, bytes(body[4:]), bytes(body[1:4]))
 
     def emit(self) -> bytes:
-        """Also what the AUTH payload signs: the body after the generic header (RFC 7296 2.15)."""
-        return bytes((self.id_type, 0, 0, 0)) + self.data
+        """Also what the AUTH payload signs: the body after the generic header, as sent (RFC 7296 2.15)."""
+        return bytes((self.id_type,)) + self.reserved + self.data
 
 
 @dataclass(frozen=True, slots=True)
