@@ -55,6 +55,7 @@ IKE = (
     "hints",
     "IKE SAs rekeyed",
     "integrity",
+    "log lines held back",
     "malformed",
     "messages received",
     "messages sent",

@@ -112,7 +112,7 @@ class SaEvent:
 
 @dataclass(frozen=True, slots=True)
 class LogRecord:
-    """`text` is final; `id` names the row of the guide's tables where it has one; never carries a key."""
+    """`text` is final; `id` names the row of the guide's tables, or a kind of our lines; never carries a key."""
 
     time: float
     severity: str

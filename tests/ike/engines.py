@@ -11,6 +11,7 @@ from random import Random
 from typing import Any
 
 from chassis.ase.ike.engine import Ike
+from chassis.ase.ike.messages import TEMPLATES
 from chassis.ase.link import (
     Configure,
     FromIke,
@@ -193,7 +194,7 @@ class End:
 
     def rows(self) -> list[str]:
         """Ids of the guide's log lines, in order."""
-        return [record.id for record in self.logs if record.id]
+        return [record.id for record in self.logs if record.id in TEMPLATES]
 
     def texts(self) -> list[str]:
         return [record.text for record in self.logs]

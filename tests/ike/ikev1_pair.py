@@ -188,7 +188,7 @@ class FakeHost:
         text(id, values)
         self.rows.append((id, dict(values)))
 
-    def say(self, severity: str, text: str, session: Session | None, path: Path, now: float) -> None:
+    def say(self, kind: str, severity: str, text: str, session: Session | None, path: Path, now: float) -> None:
         self.said.append(text)
 
     def count(self, name: str, number: int = 1) -> None:

@@ -159,7 +159,7 @@ class End:
     def log(self, id: str, values: Mapping[str, Any], session: Any, path: Path, now: float) -> None:
         self.logs.append(text(id, values))
 
-    def say(self, severity: str, text: str, session: Any, path: Path, now: float) -> None:
+    def say(self, kind: str, severity: str, text: str, session: Any, path: Path, now: float) -> None:
         self.said.append(text)
 
     def count(self, name: str, number: int = 1) -> None:

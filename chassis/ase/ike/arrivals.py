@@ -199,12 +199,15 @@ class Arrivals:
         other = ike.group(path.context, path.local, path.remote, 3 - version)
         group = ike.group(path.context, path.local, path.remote, version)
         if group is not None:
+            kind = "no responder"
             text = f"{peer} begins IKEv{version}, but this end only initiates"
         elif other is not None:
+            kind = "other version"
             text = f"{peer} begins IKEv{version}, but IKEv{3 - version} is configured for it"
         else:
+            kind = "no tunnel"
             text = f"{peer} begins IKEv{version}, but no tunnel is configured between {local} and it"
-        ike.say("warning", text, None, path, now)
+        ike.say(kind, "warning", text, None, path, now)
 
     def _wrong(
         self,

@@ -44,6 +44,7 @@ from chassis.ase.link import (
     SaSwitch,
     ToIke,
 )
+from chassis.bus.messages import LogRecord
 
 ALIVE = 1.0
 """Seconds between two signs of life."""
@@ -129,7 +130,7 @@ class Ike:
     def left_out(self, text: str, number: int, now: float) -> list[FromIke]:
         """A message to the data engine or from it was not carried; `number` is its command's, 0 for none."""
         text = f"A message between {self.asp} and its IKE was left out: {text}"
-        self.say("error", text, None, NOWHERE, now)
+        self.say("left out", "error", text, None, NOWHERE, now)
         if number:
             self._out.append(IkeReply(number, {}, text))
         return self._flush()
@@ -167,13 +168,16 @@ class Ike:
         self._out.append(message)
 
     def log(self, id: str, values: Mapping[str, Any], session: Session | None, path: Path, now: float) -> None:
-        record = self._logger.table(id, values, session, path, now)
-        if record is not None:
-            self._out.append(IkeLog(record))
+        self._logged(self._logger.table(id, values, session, path, now))
 
-    def say(self, severity: str, text: str, session: Session | None, path: Path, now: float) -> None:
-        record = self._logger.own(severity, text, session, path, now)
-        if record is not None:
+    def say(self, kind: str, severity: str, text: str, session: Session | None, path: Path, now: float) -> None:
+        self._logged(self._logger.own(kind, severity, text, session, path, now))
+
+    def _logged(self, record: LogRecord | None) -> None:
+        """Give a line to the data engine, which hands it on; count one that is too many."""
+        if record is None:
+            self.count("log lines held back")
+        else:
             self._out.append(IkeLog(record))
 
     def count(self, name: str, number: int = 1) -> None:
@@ -245,7 +249,7 @@ class Ike:
 
     def failed(self, session: Session, blame: Blame, now: float, line: Line | None = None) -> None:
         self.count(f"failed {blame.cause}")
-        self.say("error", blame.text, session, session.path, now)
+        self.say(f"failed {blame.cause}", "error", blame.text, session, session.path, now)
         self.keeping.failed(session, blame, now, line)
 
     def down(self, session: Session, reason: str, now: float) -> None:
@@ -299,7 +303,7 @@ class Ike:
         if message.settings:
             self.settings, problems = read_settings(message.settings)
             for problem in problems:
-                self.say("error", problem, None, NOWHERE, now)
+                self.say("configuration", "error", problem, None, NOWHERE, now)
         self._parts.append(message)
         if message.more:
             return
@@ -309,7 +313,7 @@ class Ike:
         delete = [key for part in parts for key in part.delete]
         changes = self._connections.apply(put, delete, any(part.whole for part in parts))
         for problem in self._connections.problems:
-            self.say("error", problem, None, NOWHERE, now)
+            self.say("configuration", "error", problem, None, NOWHERE, now)
         self._connections.problems.clear()
         for tunnel, (before, after) in changes.items():
             self.keeping.configure(tunnel, before, after, now)

@@ -177,8 +177,9 @@ class Host(Protocol):
     def log(self, id: str, values: Mapping[str, Any], session: Session | None, path: Path, now: float) -> None:
         """A line of the guide's tables 5 and 6, by its id in `messages.TEMPLATES`."""
 
-    def say(self, severity: str, text: str, session: Session | None, path: Path, now: float) -> None:
-        """A line of our own: debug, info, warning or error. Never a key."""
+    def say(self, kind: str, severity: str, text: str, session: Session | None, path: Path, now: float) -> None:
+        """A line of our own: debug, info, warning or error. Never a key. Lines are limited by their `kind`, of
+        which there is a fixed number: nothing of it comes from a peer."""
 
     def count(self, name: str, number: int = 1) -> None:
         """Statistics, by name: `begun`, `done`, `failed CAUSE`, `retransmitted`, `received`, `sent` and so on."""

@@ -2,7 +2,9 @@
 
 A session that does not know yet whom the peer means speaks of the one tunnel that is configured between the two
 addresses; where there are several it names none. A line of one kind is said at most `BURST` times in a second;
-those beyond are counted into the next one.
+those beyond are counted, and named in the next one. Its kind is that of the message and nothing that a peer chose,
+or each of a stranger's addresses would have a budget of its own; and those that have proved who they are have one
+that no stranger can use up.
 """
 
 from __future__ import annotations
@@ -18,8 +20,8 @@ from chassis.net.address import format_address
 
 FACILITY: Final = "ike"
 BURST: Final = 20
-KINDS: Final = 512
-"""Kinds of lines that are told apart; more share their budget anew."""
+PREFIX: Final = "ike-"
+"""What the ids of our own lines begin with; the guide's have ids of their own."""
 
 
 class IkeLogger:
@@ -29,25 +31,26 @@ class IkeLogger:
         """`group(context, local, remote, version)` has the connections that a peer there may mean."""
         self._asp = asp
         self._group = group
-        self._said: dict[str, tuple[int, int, int]] = {}
-        """By kind: the second, lines said in it, lines held back since."""
+        self._said: dict[tuple[str, bool], tuple[int, int, int]] = {}
+        """By id, and whether the IKE SA stands: the second, lines said in it, lines held back since."""
 
     def table(
         self, id: str, values: Mapping[str, Any], session: Session | None, path: Path, now: float
     ) -> LogRecord | None:
         """A line of the guide's tables."""
         severity = "informational" if id in INFORMATIONAL else "error"
-        return self._record(severity, id, id, text(id, values), values, session, path, now)
+        return self._record(severity, id, text(id, values), values, session, path, now)
 
-    def own(self, severity: str, said: str, session: Session | None, path: Path, now: float) -> LogRecord | None:
+    def own(
+        self, kind: str, severity: str, said: str, session: Session | None, path: Path, now: float
+    ) -> LogRecord | None:
         """A line of our own."""
-        return self._record(severity, "", f"{severity} {said[:60]}", said, {}, session, path, now)
+        return self._record(severity, PREFIX + kind.replace(" ", "-").lower(), said, {}, session, path, now)
 
     def _record(
         self,
         severity: str,
         id: str,
-        kind: str,
         said: str,
         values: Mapping[str, Any],
         session: Session | None,
@@ -55,14 +58,13 @@ class IkeLogger:
         now: float,
     ) -> LogRecord | None:
         second = int(now)
+        kind = id, session is not None and session.established
         at, count, held = self._said.get(kind, (second, 0, 0))
         if at != second:
             count = 0
         if count >= BURST:
             self._said[kind] = (second, count, held + 1)
             return None
-        if len(self._said) >= KINDS:
-            self._said.clear()
         self._said[kind] = (second, count + 1, 0)
         plain: dict[str, Value] = {
             name: value if isinstance(value, str | int | float | bool | bytes) else str(value)

@@ -393,7 +393,7 @@ class SessionV1:
             return
         if not connection.initiates:
             self.soft = inf
-            self.host.say("info", "the peer is to begin the next phase 1", self, self.path, now)
+            self.host.say("peer renews", "info", "the peer is to begin the next phase 1", self, self.path, now)
             return
         self.renewal = SessionV1.initiate(self.host, connection, self.path)
         self.renewal.start(now)

@@ -108,7 +108,7 @@ class RekeyIke(Task):
         if refused.notify == N2.TEMPORARY_FAILURE:
             session.later(RekeyIke(), now)
             return
-        session.host.say("warning", refused.text, session, session.path, now)
+        session.host.say(f"rekey {refused.blame.cause}", "warning", refused.text, session, session.path, now)
         session.host.count(f"refused {refused.blame.cause}")
         session.soft = now + max((session.hard - now) / 4, 1.0)
 
@@ -191,7 +191,7 @@ def respond(session: SessionV2, payloads: tuple[PayloadV2, ...], now: float) -> 
         session.reply((refused.payload,), now)
         session.host.count(f"refused {refused.blame.cause}")
         if refused.notify == N2.NO_PROPOSAL_CHOSEN:
-            session.host.say("warning", refused.text, session, session.path, now)
+            session.host.say(f"rekey {refused.blame.cause}", "warning", refused.text, session, session.path, now)
         return
     session.host.adopt(new)
     session.reply(reply, now)

@@ -287,7 +287,7 @@ class SessionV2:
         if error.log:
             self.host.log(error.log, error.values, self, self.path, now)
         else:
-            self.host.say("debug", str(error), self, self.path, now)
+            self.host.say("malformed", "debug", str(error), self, self.path, now)
 
     def examine(self, payloads: tuple[PayloadV2, ...], now: float) -> None:
         """Log what is passed over in a message; PayloadError for what must not be."""
