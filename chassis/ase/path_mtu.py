@@ -108,7 +108,7 @@ class PathMtus:
             "router": format_address(packet.source),
         }
         text = "A link on the way to the peer is smaller than the egress port."
-        return [ToController(LogRecord(now, "notice", FACILITY, "", text, values))]
+        return [ToController(LogRecord(now, "notice", FACILITY, "path-mtu", text, values))]
 
     def _of(self, sender: Sender) -> TunnelState | None:
         """The tunnel of an SA that sends to where the tunnel's peer is now."""

@@ -515,7 +515,7 @@ class Controller:
             self.node.sas.told(message, now)
             why = f": {message.reason}" if message.reason else ""
             text = f"{name}: {message.sa.protocol} SA {message.sa.spi} {message.sa.direction} {message.event}{why}"
-            record = LogRecord(now, "informational", "ipsec", "", text, {"card": entry.card})
+            record = LogRecord(now, "informational", "ipsec", f"sa-{message.event}", text, {"card": entry.card})
             self.history.log.append(record)
             return self._event(text, now) if message.event == "exhausted" else []
         numbers = self.node.numbers

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from heapq import merge
 
-from chassis.bus.messages import LogRecord, Stamp
+from chassis.bus.messages import LogRecord, Stamp, Value
 
 EVENTS = 1000
 LOG_RECORDS = 5000
@@ -22,12 +23,71 @@ class Event:
     text: str
 
 
+_Kind = tuple[str, str, str, Value]
+
+
+def _kind(record: LogRecord) -> _Kind:
+    """What a record shares its room with: lines of one id about one tunnel, whatever their texts say."""
+    return record.facility, record.id, "" if record.id else record.severity, record.values.get("tunnel")
+
+
+class Log:
+    """The last log records, `most` of them. In a full log the kind of line that has the most records makes room,
+    with its oldest: whoever makes us write many lines of a kind drives out those, and nobody else's."""
+
+    def __init__(self, most: int = LOG_RECORDS) -> None:
+        self._most = most
+        self._number = self._held = 0
+        self._kinds: dict[_Kind, deque[tuple[int, LogRecord]]] = {}
+        self._sizes: dict[int, dict[_Kind, None]] = {}
+        """The kinds that have so many records."""
+        self._largest = 0
+
+    def append(self, record: LogRecord) -> None:
+        kind = _kind(record)
+        lines = self._kinds.setdefault(kind, deque())
+        self._number += 1
+        lines.append((self._number, record))
+        self._held += 1
+        self._sized(kind, len(lines) - 1, len(lines))
+        self._largest = max(self._largest, len(lines))
+        if self._held > self._most:
+            self._make_room()
+
+    def __iter__(self) -> Iterator[LogRecord]:
+        """In the order in which they came."""
+        return (record for _, record in merge(*self._kinds.values(), key=lambda line: line[0]))
+
+    def __len__(self) -> int:
+        return self._held
+
+    def _make_room(self) -> None:
+        kind = next(iter(self._sizes[self._largest]))
+        lines = self._kinds[kind]
+        lines.popleft()
+        self._held -= 1
+        self._sized(kind, len(lines) + 1, len(lines))
+        if not lines:
+            del self._kinds[kind]
+        if self._largest not in self._sizes:
+            self._largest -= 1
+
+    def _sized(self, kind: _Kind, before: int, after: int) -> None:
+        if before:
+            same = self._sizes[before]
+            del same[kind]
+            if not same:
+                del self._sizes[before]
+        if after:
+            self._sizes.setdefault(after, {})[kind] = None
+
+
 @dataclass(slots=True)
 class History:
     """The last events, log records and traces of a node."""
 
     events: deque[Event] = field(default_factory=lambda: deque(maxlen=EVENTS))
-    log: deque[LogRecord] = field(default_factory=lambda: deque(maxlen=LOG_RECORDS))
+    log: Log = field(default_factory=Log)
     traces: OrderedDict[int, list[Stamp]] = field(default_factory=OrderedDict)
 
     def event(self, time: float, text: str) -> Event:
