@@ -7,7 +7,7 @@ from typing import Any
 from chassis.bus import endpoints
 from chassis.bus.operator import OperatorClient, OperatorError
 from launch.document import nearest
-from launch.folders import Running, running
+from launch.folders import FolderError, Running, running
 
 
 class RunningLab:
@@ -23,7 +23,10 @@ class RunningLab:
     @classmethod
     def find(cls, name: str | None) -> RunningLab:
         """The lab of this name; without one the only lab that runs."""
-        labs = running()
+        try:
+            labs = running()
+        except FolderError as error:
+            raise OperatorError(str(error)) from None
         if name is not None:
             for lab in labs:
                 if lab.name == name:
@@ -48,7 +51,7 @@ class RunningLab:
 
     def runs(self) -> bool:
         """Whether the lab still runs."""
-        return any(lab.name == self.name for lab in running())
+        return self._lab.lives()
 
     def routers(self) -> list[str]:
         return [name for name, node in self.nodes.items() if node["kind"] == "smartedge"]

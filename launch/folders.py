@@ -2,35 +2,35 @@
 
 The run folder holds sockets, logs, counters and `lab.json`; it is short because a Unix socket's path is, belongs
 to its owner alone, and is removed when the lab ends. What a killed launcher left behind is swept by the next
-start of any lab.
+start of any lab. Both folders are made, held and removed as `launch.owned` says.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
-import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from chassis.bus.endpoints import MAX_PATH, compact
+from launch import owned
+from launch.owned import Claim, Held
+from launch.owned import FolderError as FolderError
 
 LAUNCHER_SOCKET = "launcher.sock"
 LAB_FILE = "lab.json"
-LOCK_FILE = "lock"
 BOOTS_FILE = "boots.json"
 
 SOCKET_NAME = len(".asp14-2.999999")
 """Longest that a socket's name in the run folder has beside its node's name."""
 
 
-class FolderError(Exception):
-    """A folder cannot be used; the text says why and what to do."""
+RUN, STATE = "run", "state"
+"""What a folder of ours is for."""
 
 
 def run_root() -> Path:
@@ -50,24 +50,6 @@ def state_root() -> Path:
     if named := os.environ.get("XDG_STATE_HOME"):
         return Path(named) / "chassis"
     return Path.home() / ".local" / "state" / "chassis"
-
-
-def private_folder(path: Path) -> Path:
-    """The folder, made if need be, readable by its owner only.
-
-    Raises:
-        FolderError: it cannot be made, or it belongs to somebody else.
-    """
-    try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        status = path.lstat()
-        if status.st_uid != os.getuid() or not path.is_dir() or path.is_symlink():
-            raise FolderError(f"{path} is somebody else's; set CHASSIS_RUN and CHASSIS_STATE to folders of yours")
-        if status.st_mode & 0o777 != 0o700:
-            path.chmod(0o700)
-    except OSError as error:
-        raise FolderError(f"{path}: {error.strerror}") from None
-    return path
 
 
 def write_private(path: Path, text: str) -> None:
@@ -91,53 +73,34 @@ class Running:
     def socket(self) -> Path:
         return self.run / LAUNCHER_SOCKET
 
+    def lives(self) -> bool:
+        """Whether it still runs."""
+        return owned.holder(self.run, RUN) is not None
+
 
 def running() -> list[Running]:
-    """The labs that run now, by name."""
-    root = run_root()
+    """The labs that run now, by name.
+
+    Raises:
+        FolderError: somebody else could say what runs here.
+    """
+    parent = run_root()
     labs = []
-    for folder in sorted(root.iterdir()) if root.is_dir() else ():
-        if _locked(folder):
+    for folder in sorted(owned.root(parent).iterdir()) if parent.is_dir() else ():
+        if owned.holder(folder, RUN) is not None:
             with contextlib.suppress(OSError, ValueError):
                 facts = json.loads((folder / LAB_FILE).read_text())
                 labs.append(Running(folder.name, folder, facts))
     return labs
 
 
-def _locked(folder: Path) -> bool:
-    """Whether a living launcher holds the folder: its lock ends with it, however it ends."""
-    try:
-        fd = os.open(folder / LOCK_FILE, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    finally:
-        os.close(fd)
-    return False
-
-
-def sweep(root: Path) -> list[str]:
+def sweep(parent: Path) -> list[str]:
     """Remove the run folders of launchers that are gone; returns their names."""
-    swept = []
-    for folder in _owned(root):
-        if (folder / LOCK_FILE).exists() and not _locked(folder):
-            shutil.rmtree(folder, ignore_errors=True)
-            swept.append(folder.name)
-    return swept
-
-
-def _owned(root: Path) -> Iterator[Path]:
-    if root.is_dir():
-        for folder in root.iterdir():
-            if folder.is_dir() and not folder.is_symlink() and folder.stat().st_uid == os.getuid():
-                yield folder
+    return owned.sweep(parent, RUN)
 
 
 class Folders:
-    """The folders of one lab that is about to run. Holds the run folder's lock until `close`.
+    """The folders of one lab that is about to run, held until `close`.
 
     Raises:
         FolderError: a lab of that name runs already, or a path is too long, or a folder cannot be used.
@@ -145,32 +108,48 @@ class Folders:
 
     def __init__(self, lab: str, nodes: Iterable[str]) -> None:
         nodes = list(nodes)
-        root = private_folder(run_root())
-        self.run = root / lab
-        self.state = private_folder(state_root()) / lab
+        self.run = run_root() / lab
+        self.state = state_root() / lab
         longest = max(len(LAUNCHER_SOCKET), max(map(len, nodes), default=0) + SOCKET_NAME)
         over = len(str(self.run).encode()) + 1 + longest - MAX_PATH
         if over > 0:
             raise FolderError(
                 f"{self.run} is {over} bytes too long for the sockets in it; set CHASSIS_RUN to a shorter folder"
             )
-        sweep(root)
-        private_folder(self.run)
-        self._lock = os.open(self.run / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        sweep(owned.root(run_root()))
+        owned.root(state_root())
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(self._lock)
+            self._run = Claim(self.run, RUN, clean=True)
+        except Held as error:
             raise FolderError(
                 f"a lab {lab!r} runs already; end it with 'chassis-launch destroy {lab}' or give another --name"
+                f" (its launcher is process {error.pid})"
             ) from None
-        private_folder(self.state)
-        for node in nodes:
-            self.node_state(node)
+        try:
+            self._state = Claim(self.state, STATE)
+        except FolderError as error:
+            self._run.remove()
+            if isinstance(error, Held):
+                raise FolderError(_state_in_use(self.state, error.pid)) from None
+            raise
+        try:
+            for node in nodes:
+                self.node_state(node)
+        except FolderError:
+            self.close()
+            raise
         self._boots: dict[str, dict[str, int]] = {}
 
     def node_state(self, node: str) -> Path:
-        return private_folder(self.state / node)
+        """The folder of one node's state."""
+        path = self.state / node
+        try:
+            path.mkdir(mode=0o700, exist_ok=True)
+            if path.is_symlink():
+                raise FolderError(f"{path} is a link: a node's state is in the lab's own folder")
+        except OSError as error:
+            raise FolderError(f"{path}: {error.strerror}") from None
+        return path
 
     def next_boot(self, node: str, card: str) -> int:
         """The number of a card's coming start, on disk before the card is."""
@@ -199,12 +178,12 @@ class Folders:
     def write_facts(self, facts: Mapping[str, Any]) -> None:
         write_private(self.run / LAB_FILE, json.dumps(facts, indent=1))
 
-    def close(self) -> None:
-        """Remove the run folder; the state folders stay."""
-        if self._lock >= 0:
-            shutil.rmtree(self.run, ignore_errors=True)
-            os.close(self._lock)
-            self._lock = -1
+    def close(self, *, delete_state: bool = False) -> None:
+        """Remove the run folder; the state stays unless it is to be deleted."""
+        self._run.remove()
+        if delete_state:
+            self._state.remove()
+        self._state.close()
 
 
 def is_fresh(lab: str, node: str) -> bool:
@@ -213,10 +192,26 @@ def is_fresh(lab: str, node: str) -> bool:
     return not folder.is_dir() or not any(folder.iterdir())
 
 
+def has_state(lab: str) -> bool:
+    """Whether there is state of a lab, made by us."""
+    return owned.is_ours(state_root() / lab, STATE)
+
+
 def delete_state(lab: str) -> bool:
-    """Delete a lab's state folders; whether there were any."""
+    """Delete a lab's state; whether there was any.
+
+    Raises:
+        FolderError: a launcher runs with it, or the folder was not made by us.
+    """
     folder = state_root() / lab
-    if not folder.is_dir() or folder.is_symlink():
-        return False
-    shutil.rmtree(folder)
-    return True
+    try:
+        return owned.remove_idle(folder, STATE)
+    except Held as error:
+        raise FolderError(_state_in_use(folder, error.pid)) from None
+
+
+def _state_in_use(folder: Path, pid: int) -> str:
+    return (
+        f"{folder} is the state of a lab that runs (process {pid}) with another run folder: end it with the "
+        "CHASSIS_RUN that it was started with, or set CHASSIS_STATE to another folder"
+    )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from launch.folders import Running
     from launch.lab import Lab
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -135,13 +136,20 @@ def _detached(lab: Lab, startup: Any, with_pid: int | None) -> int:
         os._exit(status)
 
 
+def _running() -> list[Running]:
+    from launch.folders import FolderError, running
+
+    try:
+        return running()
+    except FolderError as error:
+        raise click.ClickException(str(error)) from None
+
+
 @main.command("list")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def list_labs(as_json: bool) -> None:
     """The labs that run."""
-    from launch.folders import running
-
-    labs = running()
+    labs = _running()
     if as_json:
         click.echo(json.dumps([{"name": lab.name, "run": str(lab.run), **lab.facts} for lab in labs], indent=2))
         return
@@ -158,20 +166,35 @@ def list_labs(as_json: bool) -> None:
 @click.option("--all", "everything", is_flag=True, help="Every lab that runs.")
 @click.option("--keep-state", is_flag=True, help="Keep the nodes' state folders for a later start.")
 def destroy(names: tuple[str, ...], everything: bool, keep_state: bool) -> None:
-    """End labs and delete their nodes' state: journals, placement, sequence numbers of manual keys."""
-    from chassis.bus.operator import OperatorClient, OperatorError
-    from launch.folders import delete_state, running
+    """End labs and delete their nodes' state: journals, placement, sequence numbers of manual keys.
 
-    labs = {lab.name: lab for lab in running()}
+    NAMES are names of labs; a lab's file, or the folder that it is in, stands for the lab of that file. Only what
+    chassis made is deleted, and no state that a lab still runs with.
+    """
+    from chassis.bus.operator import OperatorClient, OperatorError
+    from launch.folders import FolderError, delete_state
+    from launch.meaning import Unclear, meant
+
+    labs = {lab.name: lab for lab in _running()}
     if not names and not everything:
         if len(labs) != 1:
             raise click.UsageError(f"say which lab, or --all; running: {', '.join(labs) or 'none'}")
         names = tuple(labs)
+    try:
+        wanted = [*(meant(name, labs) for name in names), *(labs if everything else ())]
+    except Unclear as error:
+        raise click.ClickException(str(error)) from None
     failed = False
-    for name in dict.fromkeys([*names, *(labs if everything else ())]):
+    for name in dict.fromkeys(wanted):
         lab = labs.get(name)
         if lab is None:
-            if not keep_state and delete_state(name):
+            try:
+                deleted = not keep_state and delete_state(name)
+            except FolderError as error:
+                click.echo(f"{name}: {error}", err=True)
+                failed = True
+                continue
+            if deleted:
                 click.echo(f"{name}: did not run; its state is deleted")
             else:
                 click.echo(f"{name}: no such lab runs", err=True)
@@ -184,7 +207,7 @@ def destroy(names: tuple[str, ...], everything: bool, keep_state: bool) -> None:
             ended = bool(select.select([pidfd], [], [], END_DEADLINE)[0])
             os.close(pidfd)
         except (OSError, OperatorError) as error:
-            ended = not any(other.name == name for other in running())
+            ended = not lab.lives()
             if not ended:
                 click.echo(f"{name}: {error}", err=True)
         failed = failed or not ended

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -21,10 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from chassis.bus import counters
-from launch import labparser
+from launch import labparser, owned
 from launch.document import LabError, Reporter
 from launch.folders import LAUNCHER_SOCKET
 from launch.lab import Lab
+from launch.owned import Claim, FolderError
 from launch.scenario_lab import LabClient, LabTimeout, SocketAsker
 from launch.scenario_steps import Scenario, read_scenario
 
@@ -42,8 +42,11 @@ _KEPT = (".log", ".json", ".pcapng", ".yaml", ".cfg")
 END_DEADLINE = 15.0
 """Seconds in which a lab must be gone after it was told to end."""
 
-_FOLDER = re.compile(r"ch(\d+)-\w{8}\Z")
-"""Name of the folder of a lab: the process that started it, and something random."""
+PLACE = Path("/tmp")
+"""Where each lab has its folder: short, as a socket's path must be."""
+
+SCENARIO = "scenario"
+"""What such a folder is for, see `launch.owned`."""
 
 _LAUNCHER = (sys.executable, "-c", "from launch.main import main; main()")
 
@@ -81,6 +84,7 @@ class BootedLab:
     ask: SocketAsker
     boot_ms: float
     environment: Mapping[str, str]
+    claim: Claim
 
     @property
     def run(self) -> Path:
@@ -106,7 +110,7 @@ class BootedLab:
         try:
             _Launching(("destroy", self.lab.name), self.environment).wait(END_DEADLINE)
         finally:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            self.claim.remove()
 
 
 class _Launching:
@@ -157,8 +161,13 @@ def boot(
         LabError: the file is wrong.
         BootError: it did not start, or not in time; the text has the launcher's words and the processes' logs.
     """
-    _sweep()
-    folder = Path(tempfile.mkdtemp(prefix=f"ch{os.getpid()}-", dir="/tmp"))
+    # What killed test runs left: their labs ended with them, their folders did not.
+    owned.sweep(PLACE, SCENARIO, "ch*-*")
+    folder = Path(tempfile.mkdtemp(prefix=f"ch{os.getpid()}-", dir=PLACE))
+    try:
+        claim = Claim(folder, SCENARIO)
+    except FolderError as error:
+        raise BootError(str(error)) from None
     try:
         arguments: tuple[str, ...] = (str(path), "--detach", "--with-pid", str(os.getpid()))
         changes = {name: values for name, values in (("settings", settings), ("flows", flows)) if values}
@@ -172,11 +181,11 @@ def boot(
             "CHASSIS_STATE": str(folder / "s"),
         }
     except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
+        claim.remove()
         raise
     run = folder / "r" / lab.name
     ask = SocketAsker(run)
-    booted = BootedLab(lab, scenario, folder, LabClient(lab, ask, run), ask, 0.0, environment)
+    booted = BootedLab(lab, scenario, folder, LabClient(lab, ask, run), ask, 0.0, environment, claim)
     began = time.monotonic()
     try:
         # The lab ends with this process, however that one ends.
@@ -194,17 +203,6 @@ def boot(
     booted.boot_ms = booted.client.boot_ms = (time.monotonic() - began) * 1e3
     booted.client.folder = folder
     return booted
-
-
-def _sweep() -> None:
-    """Delete what killed test runs left: their labs ended with them, their folders did not."""
-    for folder in Path("/tmp").glob("ch*-*"):
-        match = _FOLDER.match(folder.name)
-        if match is None or Path(f"/proc/{match[1]}").exists() or folder.is_symlink():
-            continue
-        with contextlib.suppress(OSError):
-            if folder.stat().st_uid == os.getuid():
-                shutil.rmtree(folder, ignore_errors=True)
 
 
 def logs(run: Path, most: int = 2000) -> str:

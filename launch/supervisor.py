@@ -22,7 +22,7 @@ from chassis.bus.environment import WireSpec
 from chassis.bus.loop import Loop
 from chassis.bus.operator_loop import OperatorSocket
 from launch.channel import Ask, Channel
-from launch.folders import LAUNCHER_SOCKET, Folders, delete_state
+from launch.folders import LAUNCHER_SOCKET, Folders
 from launch.forking import Child, fork
 from launch.lab import Lab, Linux, Node, Smartedge, Tester
 from launch.namespaces import Ground, plan
@@ -193,9 +193,7 @@ class Supervisor:
         signal.set_wakeup_fd(-1)
         for fd in self._wakeup:
             os.close(fd)
-        if self._delete_state:
-            delete_state(self.lab.name)
-        self.folders.close()
+        self.folders.close(delete_state=self._delete_state)
 
     def _end_with(self, pid: int) -> None:
         try:

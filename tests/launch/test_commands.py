@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from chassis.bus.operator import OperatorError
 from launch import ctl
 from launch.client import RunningLab
-from launch.folders import Running
+from launch.folders import Folders, Running
 from launch.main import main
 
 CONFIGS = Path(__file__).parent.parent.parent / "configs"
@@ -98,8 +98,9 @@ def test_nothing_runs(tmp_path: Path) -> None:
 
 
 def test_destroy_deletes_what_a_lab_left_behind(short_folder: Path) -> None:
+    Folders("x", ["a"]).close()
     state = short_folder / "s" / "x" / "a"
-    state.mkdir(parents=True)
+    assert state.is_dir()
     assert launch("destroy", "x").output == "x: did not run; its state is deleted\n"
     assert not state.exists()
 
