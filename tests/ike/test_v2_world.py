@@ -16,6 +16,7 @@ from chassis.ase.ike.payloads.chain import Unknown
 from chassis.ase.ike.payloads.header import Header
 from chassis.ase.ike.payloads.numbers import N2
 from chassis.ase.ike.payloads.v2 import MessageV2
+from chassis.ase.ike.payloads.v2_encrypted import Encrypted
 from chassis.ase.ike.payloads.v2_identity import Id
 from chassis.ase.ike.payloads.v2_keys import Nonce
 from chassis.ase.ike.payloads.v2_notify import Notify
@@ -210,6 +211,94 @@ def test_lost_and_swapped_fragments_are_made_good() -> None:
     net.a.begin()
     net.run(25)
     net.agree()
+
+
+def again_and_otherwise(net: Net, parts: int) -> list[bytes]:
+    """A rekey of a's whose request reaches b, while the answer gets lost: the request again, cut into `parts`."""
+    sent: list[bytes] = []
+
+    def hook(sender: End, data: bytes, header: Header) -> float | None:
+        if sender is net.b:
+            return None
+        if not sent:
+            sent.append(data)
+            return 0.0
+        return None
+
+    net.hook = hook
+    net.a.session.negotiate(net.a.connections[0].lines[0], 1, net.now)
+    net.run(0.1)
+    (request,) = sent
+    message = MessageV2.parse(request)
+    payloads = net.b.session.ring.receiving.open(request, message)
+    guard = net.a.session.ring.sending
+    if parts == 1:
+        return [guard.seal(message.header, payloads, net.random.randbytes(16))]
+    for room in range(len(request), 100, -1):
+        cut = guard.seal_fragments(message.header, payloads, room, net.random.randbytes(64 * 16))
+        if len(cut) == parts:
+            return list(cut)
+    raise AssertionError(f"no {parts} fragments")
+
+
+@pytest.mark.parametrize("parts", [1, 2, 3])
+def test_a_request_that_comes_again_in_other_fragments_is_answered_again(parts: int) -> None:
+    """A peer whose whole request, or our answer, got lost may try smaller datagrams (RFC 7383 2.5.2, 2.6.1)."""
+    net = established()
+    cut = again_and_otherwise(net, parts)
+    answers = []
+
+    def hook(sender: End, data: bytes, header: Header) -> float | None:
+        answers.append(data)
+        return 0.0 if sender is net.b else None
+
+    net.hook = hook
+    where = Path(1, B, 500, A, 500)
+    for data in (*cut[1:], cut[0]):
+        assert not answers
+        net.b.receive(where, data)
+    assert len(answers) == 1
+    net.hook = None
+    net.run(2)
+    net.agree()
+    assert net.a.counts["children rekeyed"] == 1
+
+
+def test_only_what_the_peer_made_is_taken_for_its_request_come_again() -> None:
+    net = established()
+    cut = again_and_otherwise(net, 2)
+    answers = largest(net)
+    where = Path(1, B, 500, A, 500)
+    for data in cut:
+        net.b.receive(where, data[:-1] + bytes((data[-1] ^ 1,)))
+    assert not answers
+    assert net.b.counts["integrity"] == 1, "the second fragment alone brings nothing, so it is not opened"
+
+
+def test_a_forged_request_between_two_fragments_does_not_keep_the_real_one_from_being_answered_again() -> None:
+    net = established(net={"settings": IkeSettings(fragment=200)})
+    where = Path(1, B, 500, A, 500)
+    forged: list[bytes] = []
+    lost: list[bytes] = []
+
+    def hook(sender: End, data: bytes, header: Header) -> float | None:
+        if sender is net.b and len(lost) < 2:
+            lost.append(data)
+            return None
+        if sender is net.a and not forged:
+            head = replace(header, next_payload=0)
+            forged.append(MessageV2(head, (Encrypted(40, net.random.randbytes(80)),)).emit())
+            net.at(net.now + 0.015, lambda: net.b.receive(where, forged[0]))
+            return 0.0
+        return 0.01 if sender is net.a else 0.0
+
+    net.hook = hook
+    net.a.session.negotiate(net.a.connections[0].lines[0], 1, net.now)
+    net.run(3)
+    assert net.b.counts["integrity"] == 1
+    assert len(lost) == 2
+    net.agree()
+    assert net.a.counts["children rekeyed"] == 1
 
 
 # NAT

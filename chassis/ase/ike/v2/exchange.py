@@ -67,11 +67,14 @@ class Outstanding:
 
 @dataclass(slots=True)
 class Answered:
-    """The last answer that we gave: what comes again is answered again, octet for octet."""
+    """The last answer that we gave: a request that comes again gets it again, octet for octet.
+
+    A request under the keys is known again by its message ID, once it has turned out authentic.
+    """
 
     message_id: int
-    request: bytes = field(repr=False)
-    """The request as it came, or its first fragment."""
+    clear: bytes = field(repr=False)
+    """The request as it came where it was in clear, which only its octets tell from others; else empty."""
     datagrams: tuple[bytes, ...] = field(repr=False)
 
 

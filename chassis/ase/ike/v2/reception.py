@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from chassis.ase.ike.crypto.protect_v2 import IntegrityError
 from chassis.ase.ike.host import Path
 from chassis.ase.ike.payloads.errors import PayloadError
-from chassis.ase.ike.payloads.header import Header
 from chassis.ase.ike.payloads.numbers import N2, Exchange, Protocol
 from chassis.ase.ike.payloads.v2 import MessageV2, PayloadV2, parse_payloads
 from chassis.ase.ike.payloads.v2_encrypted import Encrypted, EncryptedFragment
@@ -28,11 +27,11 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Handling:
-    """The request that is being handled: where it came from, its exchange, its octets (of its first fragment)."""
+    """The request that is being handled: where it came from, its exchange, its octets if it came in clear."""
 
     path: Path
     exchange: int = Exchange.INFORMATIONAL
-    request: bytes = field(default=b"", repr=False)
+    clear: bytes = field(default=b"", repr=False)
 
 
 def receive(session: SessionV2, data: bytes, path: Path, now: float) -> None:
@@ -43,7 +42,8 @@ def receive(session: SessionV2, data: bytes, path: Path, now: float) -> None:
         session.host.count("malformed")
         session.note(error, now)
         if session.sa.state is State.NEW:
-            sa_init.unreadable(session, error, data, path, now)
+            session.handling = Handling(path, Exchange.IKE_SA_INIT, data)
+            sa_init.unreadable(session, error, path, now)
         return
     header = message.header
     if header.exchange == Exchange.IKE_SA_INIT:
@@ -85,7 +85,7 @@ def _first(session: SessionV2, message: MessageV2, data: bytes, path: Path, now:
     if session.initiator or header.message_id or not header.from_initiator or header.spi_i != session.peer_spi:
         session.host.count("dropped")
         return
-    if _repeated(session, header, data, path, now):
+    if _repeated(session, message, data, path, now):
         return
     if session.sa.state is not State.NEW:
         session.host.count("dropped")
@@ -93,20 +93,41 @@ def _first(session: SessionV2, message: MessageV2, data: bytes, path: Path, now:
     session.born = now
     session.deadline = now + session.host.settings.give_up
     session.host.count("answered")
-    session.handling.request, session.handling.exchange, session.handling.path = data, header.exchange, path
+    session.handling = Handling(path, header.exchange, data)
     sa_init.answer(session, message, data, path, now)
 
 
-def _repeated(session: SessionV2, header: Header, data: bytes, path: Path, now: float) -> bool:
-    """Whether this request was answered before; what comes again octet for octet is answered again."""
+def _repeated(session: SessionV2, message: MessageV2, data: bytes, path: Path, now: float) -> bool:
+    """Whether this request was answered before; one that comes again is answered again."""
     last = session.exchanges.last
-    if last is None or header.message_id != last.message_id:
+    if last is None or message.header.message_id != last.message_id:
         return False
-    if data == last.request:
+    if data == last.clear or (not last.clear and _comes_again(session, message, data)):
         session.host.count("answered again")
         session.transmit(last.datagrams, path, now)
     else:
         session.host.count("dropped")
+    return True
+
+
+def _comes_again(session: SessionV2, message: MessageV2, data: bytes) -> bool:
+    """Whether this is the peer's, with a message ID that was answered: whole, or the first fragment of any cut.
+
+    It may be cut in another way than what was answered; the other fragments are passed over (RFC 7383 2.6.1).
+    """
+    payload = message.payloads[-1] if message.payloads else None
+    if isinstance(payload, EncryptedFragment):
+        if payload.number != 1 or not session.fragmenting:
+            return False
+    elif not isinstance(payload, Encrypted):
+        return False
+    try:
+        session.ring.receiving.unseal(data, payload)
+    except IntegrityError:
+        session.host.count("integrity")
+        return False
+    except PayloadError:
+        pass  # Authentic, and answered as what it is.
     return True
 
 
@@ -122,10 +143,7 @@ def _open(session: SessionV2, message: MessageV2, data: bytes) -> tuple[int, byt
     assembly = session.assemblies[header.is_response]
     if not assembly.wants(header.message_id, payload):
         return None
-    plain = session.ring.receiving.unseal(data, payload)
-    if not header.is_response and payload.number == 1:
-        session.handling.request = data
-    return assembly.add(header.message_id, payload, plain)
+    return assembly.add(header.message_id, payload, session.ring.receiving.unseal(data, payload))
 
 
 def _read(
@@ -172,7 +190,7 @@ def _response(session: SessionV2, message: MessageV2, data: bytes, now: float) -
 def _incoming(session: SessionV2, message: MessageV2, data: bytes, path: Path, now: float) -> None:
     """A request of the peer, protected."""
     header = message.header
-    if _repeated(session, header, data, path, now):
+    if _repeated(session, message, data, path, now):
         return
     half_open = session.sa.state is State.INIT_ANSWERED
     early = session.sa.state in HALF_OPEN and not half_open
@@ -183,12 +201,10 @@ def _incoming(session: SessionV2, message: MessageV2, data: bytes, path: Path, n
     ):
         session.host.count("dropped")
         return
-    if not isinstance(message.payloads[-1] if message.payloads else None, EncryptedFragment):
-        session.handling.request = data
     payloads = _read(session, message, data, now)
     if payloads is None:
         return
-    session.handling.exchange, session.handling.path = header.exchange, path
+    session.handling = Handling(path, header.exchange)
     _follow(session, path, half_open)
     if isinstance(payloads, PayloadError):
         session.reply((Notify(payloads.notify or N2.INVALID_SYNTAX, payloads.data),), now)

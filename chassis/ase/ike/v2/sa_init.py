@@ -164,10 +164,9 @@ def answer(session: SessionV2, message: MessageV2, data: bytes, path: Path, now:
             session.fail(refused, now)
 
 
-def unreadable(session: SessionV2, error: PayloadError, data: bytes, path: Path, now: float) -> None:
+def unreadable(session: SessionV2, error: PayloadError, path: Path, now: float) -> None:
     """The responder's end of a first message that is none: the peer is told, and nothing is kept."""
     session.path = path
-    session.handling.request, session.handling.exchange, session.handling.path = data, Exchange.IKE_SA_INIT, path
     _refuse(session, error, now)
 
 

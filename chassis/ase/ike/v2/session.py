@@ -278,7 +278,7 @@ class SessionV2:
         """Answer the request that is being handled."""
         message_id = self.exchanges.expected
         datagrams = self._pack(self.handling.exchange, message_id, payloads, RESPONSE)
-        self.exchanges.last = Answered(message_id, self.handling.request, datagrams)
+        self.exchanges.last = Answered(message_id, self.handling.clear, datagrams)
         self.exchanges.expected = message_id + 1
         self.transmit(datagrams, self.handling.path, now)
 
