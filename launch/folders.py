@@ -82,12 +82,13 @@ def running() -> list[Running]:
     """The labs that run now, by name.
 
     Raises:
-        FolderError: somebody else could say what runs here.
+        FolderError: somebody else could pretend to be a lab there.
     """
     parent = run_root()
     labs = []
     for folder in sorted(owned.root(parent).iterdir()) if parent.is_dir() else ():
         if owned.holder(folder, RUN) is not None:
+            owned.check_private(folder)
             with contextlib.suppress(OSError, ValueError):
                 facts = json.loads((folder / LAB_FILE).read_text())
                 labs.append(Running(folder.name, folder, facts))

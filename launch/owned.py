@@ -131,6 +131,13 @@ def holder(path: Path, kind: str) -> int | None:
     return None
 
 
+def check_private(path: Path) -> None:
+    """FolderError where others than its owner may look into a folder of ours or change it."""
+    mode = stat.S_IMODE(path.lstat().st_mode)
+    if mode & 0o077:
+        raise FolderError(f"{path} is open to others: its mode is {mode:o} and must be 700 (chmod 700 {path})")
+
+
 def is_ours(path: Path, kind: str) -> bool:
     """Whether we made this folder: it is a folder of our user's with our marker."""
     try:

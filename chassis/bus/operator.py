@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import socket
+import struct
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -173,8 +174,18 @@ class OperatorServer:
         self._handler(number, command, arguments)
 
 
+def served_by(stream: socket.socket) -> int:
+    """The user whose process listens at the other end of a connected Unix socket (unix(7), SO_PEERCRED)."""
+    _, uid, _ = struct.unpack("iII", stream.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    return int(uid)
+
+
 class OperatorClient:
-    """A program's end of an operator socket. Blocks; `timeout` seconds bound each wait for an answer."""
+    """A program's end of an operator socket. Blocks; `timeout` seconds bound each wait for an answer.
+
+    What it sends may have keys in it: a process of another user at the other end gets nothing, and OperatorError
+    says so.
+    """
 
     def __init__(self, path: Path, timeout: float | None = 30.0) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -184,6 +195,9 @@ class OperatorClient:
         except OSError as error:
             self._socket.close()
             raise OperatorGone(f"{path}: {error.strerror}: nobody listens there") from None
+        if (uid := served_by(self._socket)) != os.geteuid():
+            self._socket.close()
+            raise OperatorError(f"{path}: a process of user {uid} listens there, not of yours: nothing was sent")
         self._file = self._socket.makefile("rb")
         self._number = 0
 

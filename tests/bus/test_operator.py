@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 from collections.abc import Iterator
@@ -64,3 +65,52 @@ def test_bad_lines_get_an_error_and_the_connection_lives(served: Path, line: byt
 def test_nobody_there(tmp_path: Path) -> None:
     with pytest.raises(OperatorError, match="nobody listens there"):
         OperatorClient(tmp_path / "none.sock")
+
+
+def heard_at(path: Path, uid: int) -> tuple[str, bytes]:
+    """What a client says of a server of this user's, and what the server heard of a configuration with a key."""
+    listener = socket.socket(socket.AF_UNIX)
+    ours, theirs = socket.socketpair()
+    pid = os.fork()
+    if not pid:
+        heard = b""
+        if os.geteuid() != uid:
+            os.setuid(uid)
+        listener.bind(str(path))
+        listener.listen()
+        theirs.sendall(b".")
+        client, _ = listener.accept()
+        while more := client.recv(4096):
+            heard += more
+            if heard.endswith(b"\n"):
+                client.sendall(b'{"id":1,"result":{},"error":"","last":true}\n')
+        theirs.sendall(heard)
+        os._exit(0)
+    theirs.close()
+    listener.close()
+    said = ""
+    assert ours.recv(1) == b"."
+    try:
+        with OperatorClient(path, 5.0) as client:
+            client.call("apply", text="key of the tunnel")
+    except OperatorError as error:
+        said = str(error)
+    os.waitpid(pid, 0)
+    heard = ours.recv(4096)
+    ours.close()
+    return said, heard
+
+
+def test_nothing_is_sent_to_a_process_of_another_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    with TemporaryDirectory(dir="/tmp") as folder:
+        own = os.geteuid()
+        said, heard = heard_at(Path(folder) / "own.sock", own)
+        assert (said, b"key of the tunnel" in heard) == ("", True)
+        if own == 0:
+            os.chmod(folder, 0o777)
+            said, heard = heard_at(Path(folder) / "x.sock", 12345)
+        else:
+            monkeypatch.setattr(os, "geteuid", lambda: own + 1)
+            said, heard = heard_at(Path(folder) / "x.sock", own + 1)
+        assert heard == b""
+        assert "listens there, not of yours: nothing was sent" in said

@@ -254,6 +254,16 @@ def test_folders_of_somebody_else_are_neither_used_nor_looked_into(
     folders.close()
 
 
+def test_a_run_folder_that_others_may_change_is_not_spoken_to(short_folder: Path) -> None:
+    folders = Folders("mine", ["a"])
+    folders.write_facts({"name": "mine", "nodes": {}, "links": [], "launcher": os.getpid(), "file": "x"})
+    folders.run.chmod(0o770)
+    result = CliRunner().invoke(ctl.main, ["ps"])
+    assert "is open to others: its mode is 770" in result.output
+    assert folders.run.stat().st_mode & 0o777 == 0o770
+    folders.close()
+
+
 def test_a_place_that_anybody_may_change_is_refused(short_folder: Path) -> None:
     open_to_all = short_folder / "r"
     open_to_all.mkdir()
