@@ -216,7 +216,13 @@ def config(lab: RunningLab, node: str, as_json: bool) -> None:
 @click.argument("node")
 @click.argument("command", nargs=-1, required=True)
 def execute(lab: RunningLab, node: str, command: tuple[str, ...], as_json: bool) -> None:
-    """Run a shell command in a Linux node."""
-    answer = lab.launcher("exec", node=node, command=" ".join(command))
+    """Run a command in a Linux node: a program with its arguments as they are, or one word for the node's shell.
+
+    \b
+    chassisctl exec h ping -c 1 10.0.0.1
+    chassisctl exec h sh -c 'echo one; echo two'
+    chassisctl exec h 'ip route | grep default'
+    """
+    answer = lab.launcher("exec", node=node, command=command[0] if len(command) == 1 else list(command))
     say(as_json, answer, answer["output"].rstrip("\n"))
     raise SystemExit(int(answer["code"]) & 0xFF)

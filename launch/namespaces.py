@@ -454,12 +454,13 @@ class _Holder:
                 time.sleep(RETRY)
         return ""
 
-    def _command(self, command: str, timeout: float) -> dict[str, Any]:
-        """Run a shell command in the node; a process that it leaves in the background stays."""
+    def _command(self, command: str | list[str], timeout: float) -> dict[str, Any]:
+        """Run a shell command in the node, or a program with its arguments; a process that it leaves in the
+        background stays."""
         with open(self._home / ".output", "w+b") as output:
             try:
                 done = subprocess.run(
-                    ["/bin/sh", "-c", command],
+                    ["/bin/sh", "-c", command] if isinstance(command, str) else command,
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=subprocess.STDOUT,
@@ -470,6 +471,10 @@ class _Holder:
                 code = done.returncode
             except subprocess.TimeoutExpired:
                 code = 124
+            except OSError as error:
+                # As a shell says it (POSIX, 2.8.2).
+                code = 127 if isinstance(error, FileNotFoundError) else 126
+                output.write(f"{command[0]}: {error.strerror}\n".encode())
             output.seek(0)
             return {"code": code, "output": output.read(1 << 20).decode(errors="replace")}
 

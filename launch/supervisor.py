@@ -461,13 +461,18 @@ class Supervisor:
             known = ", ".join(self._linux) or "none"
             self._refuse(number, f"{node!r} is no Linux node: Linux nodes are {known}")
             return
+        command = arguments.get("command", "")
+        words = [command] if isinstance(command, str) else command if isinstance(command, list) else []
+        if not words or not all(isinstance(word, str) and "\0" not in word for word in words):
+            self._refuse(number, "a command is one text for the shell, or a program with its arguments as a list")
+            return
         own = next(self._numbers)
         self._executing[own] = number
         self._ground_channel.send(
             what="exec",
             node=node,
             number=own,
-            command=str(arguments.get("command", "")),
+            command=command,
             timeout=float(arguments.get("timeout", 30.0)),
         )
 

@@ -65,7 +65,7 @@ class Nodes:
         answer: dict[str, Any] = json.loads(self._answers.readline())
         return answer
 
-    def run(self, node: str, command: str) -> str:
+    def run(self, node: str, command: str | list[str]) -> str:
         self.say(what="exec", node=node, number=1, command=command)
         answer = self.answer()
         assert answer["code"] == 0, answer
@@ -96,6 +96,14 @@ def test_files_and_processes_are_the_nodes_own(nodes: Nodes) -> None:
     assert nodes.run("g", "ls /run; cat /etc/hostname") != "h.lab"
     names = nodes.run("h", "cat /proc/[0-9]*/comm")
     assert len(names.splitlines()) < 10
+
+
+def test_a_program_gets_its_arguments_as_they_are(nodes: Nodes) -> None:
+    assert nodes.run("h", ["sh", "-c", "echo one; echo two"]) == "one\ntwo\n"
+    assert nodes.run("h", ["printf", "%s.", "a b", "", "$HOME", "*", "it's"]) == "a b..$HOME.*.it's."
+    nodes.say(what="exec", node="h", number=1, command=["no-such-program", "x"])
+    answer = nodes.answer()
+    assert (answer["code"], answer["output"]) == (127, "no-such-program: No such file or directory\n")
 
 
 def test_what_goes_wrong_in_a_node_is_said(short_folder: Path) -> None:

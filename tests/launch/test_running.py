@@ -189,6 +189,8 @@ def test_linux_nodes_on_a_router_and_a_card_that_dies_takes_its_sockets_up_again
     assert (up.returncode, up.stdout) == (0, "lab linux is up\n"), up.stderr
     said = programs("launch.ctl", "exec", "h", "ping", "-c", "1", "-t", "1", "10.9.0.2")
     assert "From 10.0.0.1 icmp_seq=1 Time to live exceeded" in said.stdout
+    assert programs("launch.ctl", "exec", "h", "sh", "-c", "echo one; echo two").stdout == "one\ntwo\n"
+    assert programs("launch.ctl", "exec", "h", "echo one; echo 'two  three'").stdout == "one\ntwo  three\n"
     programs("launch.ctl", "kill", "r", "lc", "3")
     with OperatorClient(programs.folder / "r" / "linux" / "launcher.sock") as client:
 
