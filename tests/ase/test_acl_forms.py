@@ -88,6 +88,7 @@ def through(left: Controller, right: Controller) -> list[Ipv4]:
     return [Ipv4.parse(packet) for _, out in sent for _, got in right.open(out) for packet in packets_of(got)]
 
 
+@pytest.mark.behaviour("B-126")
 @pytest.mark.parametrize("form", forms())
 def test_with_manual_keys(form: str) -> None:
     expected = [packet for packet in PACKETS if matches(form, packet)]
@@ -108,6 +109,16 @@ def test_with_manual_keys(form: str) -> None:
     assert a.drops().get("selector mismatch", 0) == len(PACKETS) - len(expected)
 
 
+@pytest.mark.behaviour("B-129")
+def test_a_line_without_a_list_takes_everything() -> None:
+    assert through(*pair()) == PACKETS
+    left, right = sides()
+    left.ike(install(CIRCUIT, 1))
+    right.ike(install(CIRCUIT, 1, there=True))
+    assert through(left, right) == PACKETS
+
+
+@pytest.mark.behaviour("B-126", "B-128")
 @pytest.mark.parametrize("form", forms())
 def test_negotiated(form: str) -> None:
     left, right = sides()
@@ -121,6 +132,7 @@ def test_negotiated(form: str) -> None:
     assert left.drops().get("no policy", 0) == len(PACKETS) - len(expected)
 
 
+@pytest.mark.behaviour("B-144")
 def test_eight_lines_are_tried_in_their_order() -> None:
     """A line's number decides, not where it stands, and a packet goes by the first line that has a rule for it."""
     left, right = sides()

@@ -85,6 +85,7 @@ def test_the_sender_is_told_a_size_that_fits(tunnel: int, kind: str, df_bit: str
         assert len(outer) > PORT - BLOCK
 
 
+@pytest.mark.behaviour("B-140", "B-141")
 @pytest.mark.parametrize("tunnel", [CIRCUIT, ECONOMICAL])
 @pytest.mark.parametrize("kind", [*MANUAL, *NEGOTIATED])
 @pytest.mark.parametrize("df_bit", ["propagate", "set", "clear"])

@@ -228,6 +228,7 @@ def acl(name: str) -> Acl:
     return Acl(INNER, name, (AclRule(10),))
 
 
+@pytest.mark.behaviour("B-182")
 def test_ike_gets_what_it_needs_and_then_what_changes() -> None:
     certificate = Certificate(OUTER, "ca", "trusted", b"pem")
     entries = (TunnelEntry(10, policy="p", acl="used"),)

@@ -211,6 +211,7 @@ def test_outbound_packets_match_what_was_negotiated() -> None:
     left.check_counts()
 
 
+@pytest.mark.behaviour("B-148")
 def test_a_peer_that_wants_a_pair_for_each_network_gets_each_networks_packets_by_its_pair() -> None:
     left, right = sides()
     for serial in (1, 2):
@@ -259,6 +260,7 @@ def from_60_8(protocol: int = -1) -> AclRule:
     return AclRule(10, protocol, ip("60.0.0.0"), 8)
 
 
+@pytest.mark.behaviour("B-194")
 @pytest.mark.parametrize("kind", ["esp", "ah", "gcm"])
 def test_a_changed_list_acts_at_once_on_what_old_sas_receive(kind: str) -> None:
     entries = (TunnelEntry(10, policy="p", acl="one"),)
@@ -329,6 +331,7 @@ def test_a_pair_that_ike_replaces_by_its_age_is_said_to_expire_once() -> None:
     assert not left.told(SaExpiring)
 
 
+@pytest.mark.behaviour("B-111")
 def test_limits_of_traffic() -> None:
     left, right = sides()
     join(left, right, CIRCUIT, kbytes=4, soft_kbytes=2)
@@ -469,6 +472,7 @@ def test_what_cannot_be_installed_goes_back_to_ike() -> None:
     assert set(left.asp.sadb.outbound) == set(left.asp.sadb.inbound) == {(CIRCUIT, 1)}
 
 
+@pytest.mark.behaviour("B-197")
 def test_manual_sas_are_made_anew_by_the_asp_itself() -> None:
     left = Side(records())
     right = Side(records(there=True))

@@ -32,6 +32,7 @@ from chassis.bus.records import CardState, LocalAddress
 from chassis.net.ipv4 import AH, ESP, Ipv4
 
 
+@pytest.mark.behaviour("B-010")
 @pytest.mark.parametrize("kind", ["esp", "ah", "bundle"])
 @pytest.mark.parametrize("backwards", [False, True])
 def test_circuit_based_packets_go_by_the_home_line_card(kind: str, backwards: bool) -> None:
@@ -50,6 +51,7 @@ def test_circuit_based_packets_go_by_the_home_line_card(kind: str, backwards: bo
     assert packets_of(opened) == clear
 
 
+@pytest.mark.behaviour("B-011")
 @pytest.mark.parametrize("kind", ["esp", "ah", "bundle"])
 @pytest.mark.parametrize("backwards", [False, True])
 def test_economical_packets_go_straight_to_the_egress_port(kind: str, backwards: bool) -> None:
@@ -66,6 +68,7 @@ def test_economical_packets_go_straight_to_the_egress_port(kind: str, backwards:
     assert opened.circuit == 0
 
 
+@pytest.mark.behaviour("B-010", "B-011")
 def test_both_modes_side_by_side_in_one_batch() -> None:
     a, b = pair()
     [(_, first)] = a.protect(CIRCUIT, [udp_packet(number=1), udp_packet(number=2)])

@@ -18,6 +18,7 @@ from chassis.net.address import parse_prefix
 from chassis.net.ipv4 import Ipv4
 
 
+@pytest.mark.behaviour("B-134", "B-135")
 @pytest.mark.parametrize("tunnel", [CIRCUIT, ECONOMICAL])
 @pytest.mark.parametrize("dscp", range(64))
 def test_each_value_waits_in_the_queue_of_table_3(dscp: int, tunnel: int) -> None:
@@ -38,6 +39,7 @@ def test_each_value_waits_in_the_queue_of_table_3(dscp: int, tunnel: int) -> Non
     assert one.count(f"queue {table(dscp)} waiting") == one.count("packets waiting") == 0
 
 
+@pytest.mark.behaviour("B-134")
 @pytest.mark.parametrize("precedence", range(8))
 def test_a_precedence_is_a_class_selector(precedence: int) -> None:
     one = side()
@@ -47,6 +49,7 @@ def test_a_precedence_is_a_class_selector(precedence: int) -> None:
     assert found == [3 - precedence // 2]
 
 
+@pytest.mark.behaviour("B-133")
 def test_a_higher_class_overtakes_and_numbers_leave_in_order() -> None:
     one, there = side(), Side(records(there=True))
     busy(one)
@@ -58,6 +61,7 @@ def test_a_higher_class_overtakes_and_numbers_leave_in_order() -> None:
     assert opened(there, sent) == expected
 
 
+@pytest.mark.behaviour("B-131")
 def test_one_queue_overtakes_nothing() -> None:
     one, there = side(queues=1), Side(records(there=True))
     busy(one)
@@ -166,6 +170,7 @@ def _with_lines() -> list[Record]:
     ]
 
 
+@pytest.mark.behaviour("B-138")
 def test_queues_exist_once_for_each_sa() -> None:
     one = side(made=_with_lines())
     one.protect(CIRCUIT, [clear(0, number, "60.1.0.1") for number in range(AT_ONCE)])
@@ -185,6 +190,7 @@ def test_queues_exist_once_for_each_sa() -> None:
     assert len(numbers(run(one, 0.1))) == 3
 
 
+@pytest.mark.behaviour("B-138")
 def test_a_full_queue_of_one_sa_leaves_another_its_own() -> None:
     one = side(made=_with_lines())
     one.protect(CIRCUIT, [clear(0, number, "60.1.0.1") for number in range(AT_ONCE)])
@@ -195,6 +201,7 @@ def test_a_full_queue_of_one_sa_leaves_another_its_own() -> None:
     assert one.drops() == {"queue 3 full": 600 - queues.DEPTH}
 
 
+@pytest.mark.behaviour("B-136")
 def test_what_a_line_card_remarked_goes_before_the_dscp() -> None:
     one, there = side(), Side(records(there=True))
     busy(one)

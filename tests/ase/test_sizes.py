@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from asp_harness import (
     CIRCUIT,
     ECONOMICAL,
@@ -37,6 +38,7 @@ def both(**fields: object) -> tuple[Controller, Controller]:
     return Controller(records(**fields)), Controller(records(there=True, **fields))  # type: ignore[arg-type]
 
 
+@pytest.mark.behaviour("B-145")
 def test_without_df_a_packet_is_cut_before_it_is_protected() -> None:
     a, b = both(mtu=600)
     clear = udp_packet(size=1400)
@@ -49,6 +51,7 @@ def test_without_df_a_packet_is_cut_before_it_is_protected() -> None:
     assert a.count("fragments made") == 2
 
 
+@pytest.mark.behaviour("B-145")
 def test_with_df_the_sender_is_told_the_mtu() -> None:
     a, _ = both(mtu=600)
     small, large = udp_packet(size=600, df=True, number=1), udp_packet(size=601, df=True, number=2)

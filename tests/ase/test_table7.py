@@ -262,6 +262,7 @@ def logs(router: Controller) -> list[LogRecord]:
     return [message for message in router.said if isinstance(message, LogRecord)]
 
 
+@pytest.mark.behaviour("B-036", "B-113", "B-218", "B-219", "B-220", "B-221")
 @every_case
 def test_packets_are_dropped_counted_and_logged(row: str, case: Case) -> None:
     refused = case(3)

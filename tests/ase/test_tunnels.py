@@ -113,6 +113,7 @@ def test_a_wrong_key_is_a_reason_not_a_crash() -> None:
     assert tunnel_events(a.put(sa)) == [(CIRCUIT, True, "")]
 
 
+@pytest.mark.behaviour("B-130", "B-194")
 def test_an_access_list_change_acts_at_once_both_ways_and_keeps_the_numbers() -> None:
     a, b = pair()
     for end, allowed in ((a, "60.0.0.0"), (b, "50.0.0.0")):
@@ -135,6 +136,7 @@ def test_an_access_list_change_acts_at_once_both_ways_and_keeps_the_numbers() ->
     assert b.drops() == {"selector mismatch": 1, "duplicate": 1}
 
 
+@pytest.mark.behaviour("B-127")
 def test_only_the_first_rule_of_a_list_filters() -> None:
     a, _ = pair()
     rules = (AclRule(10, destination=ip("60.0.0.0"), destination_length=8), AclRule(20))
@@ -143,6 +145,7 @@ def test_only_the_first_rule_of_a_list_filters() -> None:
     assert send(a) == [1]
 
 
+@pytest.mark.behaviour("B-195")
 def test_a_change_of_one_tunnel_touches_no_other() -> None:
     a, b = pair()
     held = a.asp.sadb.outbound[ECONOMICAL, 10], a.asp.sadb.inbound[ECONOMICAL, 10]
@@ -160,6 +163,7 @@ def test_a_change_of_one_tunnel_touches_no_other() -> None:
     assert b.drops() == {}
 
 
+@pytest.mark.behaviour("B-211")
 def test_deleting_a_tunnel_removes_its_sas_and_bringing_it_back_goes_on() -> None:
     a, b = pair()
     [(_, out)] = a.protect(CIRCUIT, [udp_packet()])

@@ -166,6 +166,7 @@ def test_each_packet_of_a_batch_goes_by_the_line_that_its_whole_matched(
     assert carried == [3 - (df_bit == "set"), 3]
 
 
+@pytest.mark.behaviour("B-130")
 @pytest.mark.parametrize("df", [False, True])
 def test_what_no_line_wants_is_dropped_once_by_that_name_whatever_its_size(df: bool) -> None:
     a, _ = manual(CIRCUIT, False, mtu=MTU)

@@ -42,6 +42,7 @@ def rest(lab: LabClient) -> None:
     lab.drain()
 
 
+@pytest.mark.behaviour("B-137")
 def test_what_is_urgent_does_not_notice_that_there_is_too_much(lab_factory: LabFactory) -> None:
     lab = lab_factory(LAB, settings=PATIENT)
     lab.wait_until("tunnels up")

@@ -41,6 +41,7 @@ def flowing(lab: LabClient) -> None:
     lab.wait_until("flow reverse received >= 100")
 
 
+@pytest.mark.behaviour("B-199", "B-201", "B-202", "B-203")
 @pytest.mark.alone
 def test_the_second_tunnel_takes_over_from_a_killed_asp_and_gives_back(
     lab_factory: LabFactory, tmp_path: Path

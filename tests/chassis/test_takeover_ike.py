@@ -25,6 +25,7 @@ NEGOTIATION = 0.6
 pytestmark = pytest.mark.multiprocess
 
 
+@pytest.mark.behaviour("B-199", "B-201", "B-202", "B-203")
 @pytest.mark.alone
 def test_the_second_tunnel_takes_over_until_the_first_is_negotiated_anew(
     lab_factory: LabFactory, tmp_path: Path

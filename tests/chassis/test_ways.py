@@ -38,6 +38,7 @@ def way(lab: LabClient, flow: str) -> list[str]:
     return [re.sub(r"circuit \d+", "circuit N", step) for step in ways.pop()]
 
 
+@pytest.mark.behaviour("B-010")
 @pytest.mark.parametrize(
     ("flow", "first", "last", "near", "far"),
     [
@@ -63,6 +64,7 @@ def test_a_circuit_based_tunnel_goes_by_its_circuit(
     ]
 
 
+@pytest.mark.behaviour("B-011")
 @pytest.mark.parametrize(
     ("flow", "first", "last", "near", "far"),
     [
@@ -111,6 +113,7 @@ def test_captures_of_the_fabric_and_the_wire_confirm_both_ways(lab: LabClient) -
     assert clear == []
 
 
+@pytest.mark.behaviour("B-012", "B-013")
 def test_only_a_circuit_based_tunnel_has_a_circuit_and_its_counters(lab: LabClient) -> None:
     lab.start("circuit-forward", count=50)
     lab.start("economical-forward", count=50)

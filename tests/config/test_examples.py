@@ -25,6 +25,7 @@ def _expected(spec_dir: Path, file: str) -> list[dict[str, Any]]:
     return wanted[file]
 
 
+@pytest.mark.behaviour("B-222")
 @pytest.mark.parametrize("file", FILES)
 def test_diagnostics_of_an_example(spec_dir: Path, file: str) -> None:
     wanted = _expected(spec_dir, file)
@@ -37,6 +38,7 @@ def test_diagnostics_of_an_example(spec_dir: Path, file: str) -> None:
     assert all(d.file == file for d in found)
 
 
+@pytest.mark.behaviour("B-227")
 @pytest.mark.parametrize("file", FILES)
 @pytest.mark.parametrize("verbose", [False, True])
 def test_an_example_survives_printing(spec_dir: Path, file: str, verbose: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 
+import pytest
 from configgen import Generator, Node, all_nodes
 
 from chassis.config.difference import difference
@@ -21,6 +22,7 @@ def said(parsed: Parsed, *severities: str) -> Counter[tuple[str, str]]:
     return Counter((d.code, d.name) for d in parsed.diagnostics if d.severity in severities and d.code not in LOST)
 
 
+@pytest.mark.behaviour("B-227")
 def test_parse_render_parse_is_a_fixed_point_and_every_node_of_the_grammar_is_met() -> None:
     source = random.Random(SEED)
     every, met = all_nodes(), set[Node]()

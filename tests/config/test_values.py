@@ -163,6 +163,7 @@ def test_what_is_no_key(word: str) -> None:
     assert errors(parse(text)) == ["S-022"]
 
 
+@pytest.mark.behaviour("B-124")
 @pytest.mark.parametrize(("algorithm", "sizes"), KEY_BYTES.items())
 def test_a_key_has_the_length_of_its_algorithm(algorithm: str, sizes: tuple[int, ...]) -> None:
     command = "esp authentication" if algorithm.startswith("hmac") else "esp encryption"
@@ -252,6 +253,7 @@ def test_a_rule_that_was_not_typed_prints_so_that_it_reads_back(rule: AclRule) -
     assert parse(render(config)).config == config
 
 
+@pytest.mark.behaviour("B-125")
 def test_rules_are_in_order_of_their_numbers() -> None:
     config = parse("context c\nipsec access-list a\nseq 30 any\nseq 10 tcp\nseq 20 udp\nseq 30 icmp\n").config
     assert [(r.seq, r.protocol) for r in config.contexts["c"].acls["a"].rules] == [(10, 6), (20, 17), (30, 1)]

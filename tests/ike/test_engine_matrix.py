@@ -104,6 +104,7 @@ def with_and_without_pfs(a: Ends, b: Ends, expected: dict[str, Any]) -> None:
     assert public <= octets[1] - octets[0] < public + 48
 
 
+@pytest.mark.behaviour("B-027", "B-048", "B-049", "B-114")
 @pytest.mark.parametrize("cipher", CIPHERS)
 @pytest.mark.parametrize("how", ["psk", "rsa", "mixed"])
 def test_version_2(cipher: str, how: str, stores: dict[str, tuple[Certificate, ...]]) -> None:
@@ -119,6 +120,7 @@ def test_version_2(cipher: str, how: str, stores: dict[str, tuple[Certificate, .
         with_and_without_pfs(a, b, {"cipher": cipher, "integrity": integrity, "group": group, "prf": prf})
 
 
+@pytest.mark.behaviour("B-031")
 @pytest.mark.parametrize("cipher", CIPHERS)
 @pytest.mark.parametrize("how", ["pre-shared-key", "rsa-signature"])
 @pytest.mark.parametrize("mode", ["main", "aggressive"])
@@ -132,6 +134,7 @@ def test_version_1(cipher: str, how: str, mode: str, stores: dict[str, tuple[Cer
         with_and_without_pfs(a, b, expected)
 
 
+@pytest.mark.behaviour("B-104")
 @pytest.mark.parametrize("version", [1, 2])
 def test_every_suite_of_a_pair(version: int) -> None:
     esp = list(product((*CIPHERS, "null"), ("hmac-md5-96", "hmac-sha1-96", "hmac-aes-xcbc", "")))
@@ -243,6 +246,7 @@ def differing(version: int, changed: dict[str, Any], values: dict[str, Any], mod
     return two
 
 
+@pytest.mark.behaviour("B-027", "B-039", "B-040")
 @pytest.mark.parametrize("what", MISMATCHES_2)
 def test_one_difference_of_version_2(what: str) -> None:
     changed, values, who, line, notify = MISMATCHES_2[what]
@@ -262,6 +266,7 @@ def test_one_difference_of_version_2(what: str) -> None:
         nothing_left(two)
 
 
+@pytest.mark.behaviour("B-035")
 @pytest.mark.parametrize(("ours", "theirs"), [(0, 2), (2, 0), (5, 2)])
 def test_pfs_that_differs_in_version_2(ours: int, theirs: int) -> None:
     """The first pair stands; its successor is refused, and what there is goes on."""
@@ -282,6 +287,7 @@ def child(ah: str, cipher: str, integrity: str) -> IpsecProposal:
     return IpsecProposal("child", False, ah, cipher, integrity, 86400)
 
 
+@pytest.mark.behaviour("B-034")
 @pytest.mark.parametrize(
     ("one", "another", "row"),
     [
@@ -349,6 +355,7 @@ MISMATCHES_1: dict[str, tuple[dict[str, Any], dict[str, Any], tuple[str, ...], s
 }
 
 
+@pytest.mark.behaviour("B-026", "B-030", "B-034", "B-035", "B-040")
 @pytest.mark.parametrize("mode", ["main", "aggressive"])
 @pytest.mark.parametrize("what", MISMATCHES_1)
 def test_one_difference_of_version_1(what: str, mode: str) -> None:
@@ -369,6 +376,7 @@ def test_one_difference_of_version_1(what: str, mode: str) -> None:
         nothing_left(two)
 
 
+@pytest.mark.behaviour("B-030", "B-214")
 @pytest.mark.parametrize(
     ("mode", "who", "lines", "told", "notify"),
     [
@@ -398,6 +406,7 @@ def test_preshared_keys_of_version_1_that_differ(
     nothing_left(two)
 
 
+@pytest.mark.behaviour("B-039")
 @pytest.mark.parametrize("mode", ["main", "aggressive"])
 @pytest.mark.parametrize(
     ("values", "who", "shown"),
@@ -417,6 +426,7 @@ def test_identities_of_version_1_that_differ(mode: str, values: dict[str, str], 
     nothing_left(two)
 
 
+@pytest.mark.behaviour("B-030")
 @pytest.mark.parametrize(("mode", "name"), [("main", "MAIN_MODE"), ("aggressive", "AGGRESSIVE_MODE")])
 def test_modes_of_version_1_that_differ(mode: str, name: str) -> None:
     theirs = {"main": "aggressive", "aggressive": "main"}[mode]
@@ -427,6 +437,7 @@ def test_modes_of_version_1_that_differ(mode: str, name: str) -> None:
     nothing_left(two)
 
 
+@pytest.mark.behaviour("B-032", "B-033")
 @pytest.mark.parametrize("connection", ["initiator-only", "responder-only"])
 @pytest.mark.parametrize("version", [1, 2])
 def test_two_of_one_kind_never_come_up(version: int, connection: str) -> None:
@@ -440,6 +451,7 @@ def test_two_of_one_kind_never_come_up(version: int, connection: str) -> None:
         assert not two.b.sent
 
 
+@pytest.mark.behaviour("B-002")
 def test_versions_do_not_mix() -> None:
     ends = Ends()
     two = Two(ends, replace(other(ends), version=1))

@@ -227,6 +227,7 @@ def test_clear_and_rekey(version: int) -> None:
     assert two.ask(two.a, "rekey", tunnel=99).error
 
 
+@pytest.mark.behaviour("B-195", "B-196")
 @VERSIONS
 @pytest.mark.parametrize("what", ["ipsec", "ike", "all"])
 def test_what_is_cleared_is_made_anew_and_no_more(version: int, what: str) -> None:
@@ -242,6 +243,7 @@ def test_what_is_cleared_is_made_anew_and_no_more(version: int, what: str) -> No
     agree(two)
 
 
+@pytest.mark.behaviour("B-074", "B-076", "B-077")
 @VERSIONS
 def test_a_peer_that_is_gone_is_noticed_with_keepalive_only(version: int) -> None:
     for keepalive in (False, True):
@@ -314,6 +316,7 @@ def rules(first: int) -> tuple[AclRule, ...]:
     return (AclRule(10, -1, first << 24, 8, -1, 0x0B000000, 8, -1),)
 
 
+@pytest.mark.behaviour("B-148")
 @VERSIONS
 def test_several_lines_each_have_their_pair_and_a_changed_list_is_negotiated_anew(version: int) -> None:
     ends = Ends(version=version, rules=(rules(20), rules(21)), connection="initiator-only")

@@ -37,6 +37,7 @@ def test_equal_proposals_match_in_both_versions(cipher: str, integrity: str) -> 
     assert (both.answer.proposals[0].number, both.prf.name, both.group) == (2, "aes-128-xcbc", 14)
 
 
+@pytest.mark.behaviour("B-026")
 @pytest.mark.parametrize(
     ("change", "field", "line"),
     [
@@ -86,6 +87,7 @@ def test_lifetimes_of_version_1_may_be_let_differ() -> None:
     assert chosen.lifetime == 300
 
 
+@pytest.mark.behaviour("B-029")
 def test_the_first_offer_that_fits_wins_and_the_closest_miss_is_told() -> None:
     second = replace(OURS, dh_group=14)
     chosen = ike.choose_v1(ike.offer_v1([second, OURS]), [OURS, second])
@@ -98,6 +100,7 @@ def test_the_first_offer_that_fits_wins_and_the_closest_miss_is_told() -> None:
     assert refusal.single.field == "group"
 
 
+@pytest.mark.behaviour("B-027")
 @pytest.mark.parametrize(
     ("change", "field"),
     [

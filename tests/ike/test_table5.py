@@ -35,6 +35,7 @@ MORE_FIRST_MESSAGES: list[tuple[Callable[[bytearray], None], str, int | None, st
 ]
 
 
+@pytest.mark.behaviour("B-213")
 @pytest.mark.parametrize(("change", "row", "value", "sending", "notify"), [*FIRST_MESSAGES, *MORE_FIRST_MESSAGES])
 def test_a_first_message_that_is_wrong(
     change: Callable[[bytearray], None], row: str, value: int | None, sending: str, notify: int
@@ -309,6 +310,7 @@ def names(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Identity, "of", read)
 
 
+@pytest.mark.behaviour("B-213")
 @pytest.mark.parametrize("what", CASES)
 def test_ends_that_differ(what: str, names: None) -> None:
     case = CASES[what]
@@ -336,6 +338,7 @@ def test_ends_that_differ(what: str, names: None) -> None:
 # --- what is no mistake ---
 
 
+@pytest.mark.behaviour("B-213")
 def test_selectors_are_said_at_both_ends() -> None:
     ends = Ends(version=1, connection="initiator-only", rules=((NETWORK,),))
     two = Bent(ends, replace(other(ends), connection="responder-only"))
@@ -346,6 +349,7 @@ def test_selectors_are_said_at_both_ends() -> None:
             assert address in record.text
 
 
+@pytest.mark.behaviour("B-213")
 @pytest.mark.parametrize("name", ["seconds", "kbytes"])
 def test_the_responder_has_the_shorter_lifetime(name: str) -> None:
     ends = Ends(version=1, connection="initiator-only", **pair("", "aes-128-cbc", "hmac-sha1-96", kbytes=9000))
@@ -357,6 +361,7 @@ def test_the_responder_has_the_shorter_lifetime(name: str) -> None:
     said(two.a, row, notify="RESPOND_NOTIFY", value={"seconds": 300, "kbytes": 7000}[name])
 
 
+@pytest.mark.behaviour("B-213")
 @pytest.mark.parametrize("name", ["ah", "esp"])
 def test_the_peer_deletes_a_pair(name: str) -> None:
     suites = pair("hmac-sha1-96") if name == "ah" else pair("", "aes-128-cbc", "hmac-sha1-96")
@@ -377,6 +382,7 @@ INFORMED = {
 }
 
 
+@pytest.mark.behaviour("B-213")
 def test_every_line_of_the_table_is_provoked() -> None:
     provoked = set(INFORMED)
     for _, row, _, sending, _ in (*FIRST_MESSAGES, *MORE_FIRST_MESSAGES):

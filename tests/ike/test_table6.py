@@ -61,6 +61,7 @@ PLAIN = [
 ]
 
 
+@pytest.mark.behaviour("B-216")
 @pytest.mark.parametrize(("row", "kind", "body", "length"), PLAIN)
 @pytest.mark.parametrize("who", ["a", "b"])
 def test_a_payload_that_is_wrong(
@@ -121,6 +122,7 @@ CHAINS: list[Case] = [
 ]
 
 
+@pytest.mark.behaviour("B-217")
 @pytest.mark.parametrize(("row", "exchange", "change", "notify"), CHAINS)
 def test_a_chain_that_is_wrong(
     row: str, exchange: Exchange, change: Change, notify: int, monkeypatch: pytest.MonkeyPatch
@@ -234,6 +236,7 @@ def test_pairs_that_differ(row: str, ours: dict[str, Any], theirs: dict[str, Any
     two.lives()
 
 
+@pytest.mark.behaviour("B-216")
 def test_every_line_of_the_table_is_provoked() -> None:
     provoked = {case[0] for cases in (PLAIN, CHAINS, HEADERS, MISMATCHES) for case in cases}  # type: ignore[attr-defined]
     assert provoked == {row for row in TEMPLATES if row.startswith("ikev2-")}

@@ -91,6 +91,7 @@ def test_signatures(mode: str, validate: bool) -> None:
     assert not [row for row in pair.a.ids + pair.b.ids if "mism" in row or "cert" in row]
 
 
+@pytest.mark.behaviour("B-104")
 @pytest.mark.parametrize("group", [None, 2, 14])
 @pytest.mark.parametrize(
     "parts",
@@ -121,6 +122,7 @@ def test_protocols(group: int | None, parts: dict[str, Any]) -> None:
     assert one.window == 128
 
 
+@pytest.mark.behaviour("B-025", "B-029", "B-034")
 def test_the_first_pair_of_proposals_that_fits_is_taken() -> None:
     ours = [IkeProposal("x", dh_group=5, lifetime=500), IkeProposal("y", dh_group=2)]
     one = connection(proposals=ours, lines=[Line(10, "i", (suite(cipher="des-cbc"), suite()), (), 64)])
@@ -133,6 +135,7 @@ def test_the_first_pair_of_proposals_that_fits_is_taken() -> None:
     assert pair.b.session.describe()["algorithms"]["group"] == 2
 
 
+@pytest.mark.behaviour("B-128", "B-148")
 def test_lines_and_access_lists() -> None:
     lines = [
         Line(10, "i", (suite(),), (rule(0x0A010000, 16, 0x0A020000, 16),), 64),
@@ -155,6 +158,7 @@ def test_lines_and_access_lists() -> None:
     assert pair.b.values("ikev1-p2-selectors-received-responder")["address"] == "10.2.0.0/16"
 
 
+@pytest.mark.behaviour("B-088")
 def test_many_tunnels_between_two_addresses() -> None:
     ones = [
         connection(
@@ -226,6 +230,7 @@ def test_ah_does_not_pass_a_nat() -> None:
     pair.settled()
 
 
+@pytest.mark.behaviour("B-032", "B-033")
 def test_connection_types() -> None:
     passive = connection(kind="responder-only")
     pair = V1Pair(connection(kind="initiator-only"), other_end(passive))

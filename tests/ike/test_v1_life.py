@@ -92,6 +92,7 @@ def test_a_bad_wire(seed: int) -> None:
     assert pair.both_ways()
 
 
+@pytest.mark.behaviour("B-047")
 def test_pairs_are_succeeded_before_they_end() -> None:
     pair = V1Pair(connection(lines=[SHORT]))
     pair.establish()
@@ -105,6 +106,7 @@ def test_pairs_are_succeeded_before_they_end() -> None:
     pair.settled()
 
 
+@pytest.mark.behaviour("B-047")
 def test_phase_1_is_made_anew_and_the_pairs_stay() -> None:
     pair = V1Pair(connection(proposals=[IkeProposal("p", dh_group=2, lifetime=300)]))
     pair.establish()
@@ -280,6 +282,7 @@ def test_delete_of_a_pair_and_of_the_sa() -> None:
     assert not pair.a.spis_out
 
 
+@pytest.mark.behaviour("B-074", "B-077")
 def test_dead_peers_are_noticed_only_where_it_is_asked_for() -> None:
     settings = IkeSettings(dpd_interval=10, dpd_tries=3)
     one = connection(keepalive=True)
@@ -382,6 +385,7 @@ def test_the_data_engine_says_that_a_pair_is_used_up() -> None:
     pair.settled()
 
 
+@pytest.mark.behaviour("B-193")
 def test_configured_anew() -> None:
     pair = V1Pair(connection(lines=[SHORT]))
     pair.establish()

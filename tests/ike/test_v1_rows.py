@@ -144,6 +144,7 @@ def refused(one: Connection, other: Connection, seconds: float = 4.0) -> V1Pair:
     return pair
 
 
+@pytest.mark.behaviour("B-026")
 @pytest.mark.parametrize("mode", ["main", "aggressive"])
 @pytest.mark.parametrize(
     ("change", "row", "received", "configured"),
@@ -185,6 +186,7 @@ def test_lifetimes_may_differ_where_that_is_allowed() -> None:
     assert pair.both_ways()
 
 
+@pytest.mark.behaviour("B-030")
 @pytest.mark.parametrize("mode", ["main", "aggressive"])
 def test_exchange_modes_that_differ(mode: str) -> None:
     other = {"main": "aggressive", "aggressive": "main"}[mode]
@@ -221,6 +223,7 @@ def test_preshared_keys_that_differ_in_aggressive_mode() -> None:
     assert pair.b.values("ikev1-received-unprotected-notify") == {"notify": "INVALID_HASH_INFORMATION"}
 
 
+@pytest.mark.behaviour("B-039")
 @pytest.mark.parametrize(
     ("identity", "row", "id_type"),
     [("10.9.9.9", "ikev1-psk-id-ipv4", "ID_IPV4_ADDR"), ("x.example", "ikev1-psk-id-fqdn", "ID_FQDN")],
@@ -241,6 +244,7 @@ def test_identities_with_preshared_keys(mode: str, identity: str, row: str, id_t
     assert pair.b.values("ikev1-received-notify") == {"notify": "INVALID_ID_INFORMATION"}
 
 
+@pytest.mark.behaviour("B-039")
 @pytest.mark.parametrize(
     ("identity", "suffix", "id_type", "shown"),
     [
@@ -276,6 +280,7 @@ def test_the_initiator_says_that_the_policy_expects_another() -> None:
     assert pair.a.values("ikev1-cert-id-payload-policy") == {"id_type": "ID_FQDN", "id": "dkoop.com"}
 
 
+@pytest.mark.behaviour("B-045")
 def test_the_certificate_is_compared_only_where_that_is_asked_for() -> None:
     one, other = by_certificate(validate=True)
     # The ID payload fits, the certificate says something else (B-045).
@@ -319,6 +324,7 @@ def line(*suites: Any, rules: Any = ()) -> Line:
     return Line(10, "ipsec", suites, rules, 64)
 
 
+@pytest.mark.behaviour("B-034")
 @pytest.mark.parametrize(
     ("ours", "theirs", "row", "received", "configured"),
     [
@@ -347,6 +353,7 @@ def test_suites_that_differ(ours: Any, theirs: Any, row: str, received: Any, con
     assert ("failed", "refused by the peer", 10) in pair.a.events
 
 
+@pytest.mark.behaviour("B-038")
 def test_selectors_that_differ() -> None:
     ours = line(suite(), rules=(rule(0x0A010000, 16, 0x0A020000, 16),))
     theirs = line(suite(), rules=(rule(0x0A020000, 16, 0x0A010000, 24),))

@@ -38,6 +38,7 @@ def everything() -> list[tuple[str, str, str, int]]:
     return rows
 
 
+@pytest.mark.behaviour("B-048")
 @pytest.mark.parametrize(("cipher", "integrity", "prf", "group"), everything())
 def test_every_algorithm_of_the_guide(cipher: str, integrity: str, prf: str, group: int) -> None:
     net = established(proposals=(ike(cipher, integrity, prf, group),))
@@ -97,6 +98,7 @@ def test_every_kind_of_pair(one: object, again: bool) -> None:
     assert pair.install.kbytes == (one.kbytes or 0)  # type: ignore[attr-defined]
 
 
+@pytest.mark.behaviour("B-148")
 def test_all_lines_come_up_and_go_in_order() -> None:
     lines = [line(seq, rules=(rule(seq << 16, (seq + 100) << 16),)) for seq in (10, 20, 30)]
     net = established(*lines)
@@ -109,6 +111,7 @@ def test_all_lines_come_up_and_go_in_order() -> None:
     assert net.b.downs == ["deleted by the peer"]
 
 
+@pytest.mark.behaviour("B-050")
 def test_the_responder_narrows_and_both_ends_use_the_part() -> None:
     wide = (rule(0x0A000000, 0x0B000000, 8),)
     narrow = (rule(0x0B010000, 0x0A020000, 16, protocol=6, port=80),)
@@ -123,6 +126,7 @@ def test_the_responder_narrows_and_both_ends_use_the_part() -> None:
     assert (other.source, other.destination, other.destination_port) == (0x0B010000, 0x0A020000, 80)
 
 
+@pytest.mark.behaviour("B-050")
 def test_offer_everything_accept_a_subset_the_other_way_round() -> None:
     narrow = (rule(0x0B010000, 0x0A020000),)
     net = Net(connection(A, B, line(10)), connection(B, A, line(10, rules=narrow)))
@@ -169,6 +173,7 @@ def test_pfs_that_differs_is_refused_when_a_pair_is_made_later() -> None:
     assert [(blame.cause, seq) for blame, seq in net.a.failures] == [("no proposal chosen", 20)]
 
 
+@pytest.mark.behaviour("B-038")
 def test_selectors_without_anything_in_common() -> None:
     net = Net(
         connection(A, B, line(10, rules=(rule(1 << 16, 2 << 16),))),
@@ -223,6 +228,7 @@ def test_a_wrong_preshared_key_is_refused_and_said() -> None:
     assert "preshared keys differ" in net.b.failures[0][0].text
 
 
+@pytest.mark.behaviour("B-039")
 def test_an_unexpected_identity_is_refused_by_either_end() -> None:
     wrong = Identity.of("somebody.example.com")
     net = Net(connection(A, B, identity=wrong), connection(B, A))
@@ -238,6 +244,7 @@ def test_an_unexpected_identity_is_refused_by_either_end() -> None:
     assert net.b.downs == ["deleted by the peer"]
 
 
+@pytest.mark.behaviour("B-033")
 def test_who_only_initiates_lets_nobody_in() -> None:
     net = Net(connection(A, B), connection(B, A, policy={"connection_type": "initiator-only"}))
     net.a.begin()
@@ -256,6 +263,7 @@ def test_initial_contact_is_said_once() -> None:
     assert not net.a.contacts
 
 
+@pytest.mark.behaviour("B-001")
 def test_nobody_answers() -> None:
     net = Net(*both())
     net.hook = lambda *_: None

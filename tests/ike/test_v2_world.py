@@ -92,6 +92,7 @@ def ends(ours: str, theirs: str, **policy: object) -> tuple[object, object]:
     return a, b
 
 
+@pytest.mark.behaviour("B-049")
 @pytest.mark.parametrize("ours", ["rsa", "psk"])
 @pytest.mark.parametrize("theirs", ["rsa", "psk"])
 @pytest.mark.parametrize("validate", [False, True])
@@ -125,6 +126,7 @@ def test_an_untrusted_certificate_is_refused() -> None:
 
 @pytest.mark.parametrize("judge", ["initiator", "responder"])
 @pytest.mark.parametrize("policy", ["psk", "rsa"])
+@pytest.mark.behaviour("B-045")
 @pytest.mark.parametrize("validate", [False, True])
 def test_a_certificate_of_another_identity_counts_only_by_rsa_signature_without_validation(
     judge: str, policy: str, validate: bool
@@ -381,6 +383,7 @@ def test_a_cookie_is_good_for_its_place_and_time_only() -> None:
 # time
 
 
+@pytest.mark.behaviour("B-074", "B-077")
 def test_a_silent_peer_is_found_dead_only_with_keepalive() -> None:
     for keepalive in (False, True):
         net = established(keepalive=keepalive)
@@ -406,6 +409,7 @@ def test_a_peer_whose_packets_come_in_is_not_asked() -> None:
     net.agree()
 
 
+@pytest.mark.behaviour("B-046")
 def test_pairs_and_the_ike_sa_are_renewed_in_time_for_ever() -> None:
     net = established(line(10, suite(seconds=300)), policy={"lifetime": 700})
     seen = set()
@@ -431,6 +435,7 @@ def test_what_cannot_be_renewed_ends_when_its_time_is_over() -> None:
     net.nothing()
 
 
+@pytest.mark.behaviour("B-111")
 def test_kilobytes_ask_for_a_successor_and_end_a_pair() -> None:
     net = established(line(10, suite(kbytes=1000)))
     net.a.session.expiring(1, False, "kilobytes", net.now)
@@ -472,6 +477,7 @@ class Strange(Task):
         self.answers = payloads
 
 
+@pytest.mark.behaviour("B-217")
 @pytest.mark.parametrize("critical", [False, True])
 def test_an_unknown_payload_is_refused_only_if_it_is_critical(critical: bool) -> None:
     net = established()

@@ -55,6 +55,7 @@ NULL = esp("null")
 BUNDLE = (esp(), ah())
 
 
+@pytest.mark.behaviour("B-220")
 def test_no_inbound_sa() -> None:
     wire = protected(sender(esp(spi=0x7777)), [inner()] * 3)
     sample = refused(receiver(esp()), wire, Cause.NO_INBOUND_SA)
@@ -71,6 +72,7 @@ def test_a_bundle_holds_the_esp_of_its_own_sa() -> None:
     assert sample.spi == 0x7777
 
 
+@pytest.mark.behaviour("B-113")
 @pytest.mark.parametrize("protocols", [(esp(), None), (None, ah()), BUNDLE])
 @pytest.mark.parametrize("window", [32, 64, 128, 1024])
 def test_late_and_duplicate(protocols: tuple[Any, Any], window: int) -> None:
@@ -97,6 +99,7 @@ def test_without_integrity_there_is_no_window() -> None:
     assert len(result.groups[0].lengths) == 2
 
 
+@pytest.mark.behaviour("B-218")
 @pytest.mark.parametrize("at", [20 + 8, 20 + 8 + 16, -13, -12, -1])
 def test_esp_authentication(at: int) -> None:
     wire = protected(sender(esp()), [inner()] * 2)
@@ -113,6 +116,7 @@ def test_a_forged_number_does_not_move_the_window() -> None:
     assert right.open_batch(*batch([packet])).drops.counts == {}
 
 
+@pytest.mark.behaviour("B-218")
 @pytest.mark.parametrize("at", [4, 12, 20 + 2, 20 + 12, 20 + 24, -1])
 @pytest.mark.parametrize("protocols", [(None, ah()), BUNDLE])
 def test_ah_authentication(protocols: tuple[Any, Any], at: int) -> None:
@@ -136,6 +140,7 @@ def test_fields_that_routers_may_change_do_not_break_ah(protocols: tuple[Any, An
     assert receiver(*protocols).open_batch(*batch([changed])).drops.counts == {}
 
 
+@pytest.mark.behaviour("B-219")
 def test_encapsulation_mode() -> None:
     transport = struct.pack("!HHHH", 1, 2, 8, 0) + bytes([1, 2, 2, 17])
     refused(receiver(NULL), [null_esp(transport)], Cause.ENCAPSULATION_MODE)

@@ -24,6 +24,7 @@ def matches(rule: Rule, packet: bytes) -> bool:
 IN_1, IN_2 = 0x01010105, 0x02020209
 
 
+@pytest.mark.behaviour("B-126")
 def test_the_rules_of_the_guides_example() -> None:
     """Example 8: tcp from a network and port; network to network; anything."""
     seq_10 = Rule(protocol=6, source=NET_1, source_port=20000)
@@ -39,6 +40,7 @@ def test_the_rules_of_the_guides_example() -> None:
     assert matches(seq_30, tcp)
 
 
+@pytest.mark.behaviour("B-126")
 def test_a_destination_port() -> None:
     rule = Rule(protocol=17, destination=NET_2, destination_port=53)
     assert matches(rule, inner(60, destination=IN_2, ports=(9, 53)))
@@ -82,6 +84,7 @@ def test_mirroring_twice_is_nothing() -> None:
     assert rule.mirrored().mirrored() == rule
 
 
+@pytest.mark.behaviour("B-144")
 def test_the_first_line_that_matches_protects() -> None:
     policies = Policies()
     policies.put(1, [PolicyEntry(30), PolicyEntry(10, (Rule(6),)), PolicyEntry(20, (Rule(17), Rule(1)))])

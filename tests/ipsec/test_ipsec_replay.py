@@ -51,6 +51,7 @@ def walks(draw: st.DrawFn) -> list[tuple[int, bool]]:
     return steps
 
 
+@pytest.mark.behaviour("B-113")
 @given(st.sampled_from(WINDOWS), walks(), st.integers(1, 20))
 def test_batches_agree_with_the_model(window: int, steps: list[tuple[int, bool]], cut: int) -> None:
     model = Model(window)

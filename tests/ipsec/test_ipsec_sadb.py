@@ -73,6 +73,7 @@ def test_what_cannot_be_built_says_why(build: Any, text: str) -> None:
         build()
 
 
+@pytest.mark.behaviour("B-118")
 def test_conflicts_are_refused() -> None:
     sadb = database()
     sadb.install_inbound(InboundSa(1, 1, LEFT, RIGHT, esp=esp(), ah=ah()))

@@ -153,6 +153,7 @@ def test_the_next_tunnel_by_cost_takes_over_when_an_asp_is_gone_and_gives_back()
     assert way() == [("asp 1/1", ECONOMICAL)]
 
 
+@pytest.mark.behaviour("B-130")
 def test_a_route_into_a_tunnel_never_falls_through_to_a_shorter_prefix_or_a_port() -> None:
     hops = (NextHop("tunnel", 5, "asp 1/1", tunnel=ECONOMICAL), NextHop("port", 9, "lc 3", "3/1", ip("10.0.0.9")))
     rig = Rig().knows("3/1", "10.0.0.9", GATEWAY)
@@ -211,6 +212,7 @@ def test_clear_packets_come_in_by_the_circuit() -> None:
     assert rig.card.counters.get("circuit 17 bytes in") == 60
 
 
+@pytest.mark.behaviour("B-013")
 def test_no_circuit_counter_without_circuit_packets() -> None:
     rig = Rig()
     rig.frames("3/1", packet())

@@ -34,6 +34,7 @@ CONDITIONS = [
 ]
 
 
+@pytest.mark.behaviour("B-017", "B-024", "B-041", "B-209")
 @pytest.mark.parametrize(("old", "new", "reason"), CONDITIONS)
 def test_one_missing_thing(old: str, new: str, reason: str) -> None:
     assert old in HIGH_AVAILABILITY
@@ -58,6 +59,7 @@ def test_without_a_port_card_there_is_no_circuit() -> None:
     assert node.tunnel("Tun-2")["reason"] == "no route to the peer"
 
 
+@pytest.mark.behaviour("B-020")
 def test_a_local_end_on_a_port_follows_it() -> None:
     text = HIGH_AVAILABILITY.replace("local 1.1.1.1", "local 4.4.4.1")
     node = booted(text)
@@ -87,6 +89,7 @@ def test_asp_says_why_it_has_no_sa() -> None:
     assert not node.tunnel("Tun-1")["up"]
 
 
+@pytest.mark.behaviour("B-021", "B-170")
 def test_equal_costs_into_tunnels_go_by_the_interface_name() -> None:
     node = booted(HIGH_AVAILABILITY.replace("TI-1 cost 5", "TI-1 cost 10"))
     assert node.hops("lc 3", "C1", "172.168.3.0/24") == ["Tun-1", "Tun-2"]
@@ -94,6 +97,7 @@ def test_equal_costs_into_tunnels_go_by_the_interface_name() -> None:
     assert booted(text).hops("lc 3", "C1", "172.168.3.0/24") == ["Tun-2", "Tun-1"]
 
 
+@pytest.mark.behaviour("B-183")
 def test_next_hop_through_a_tunnel_network_and_through_an_interface() -> None:
     text = HIGH_AVAILABILITY + (
         "context C1\n  ip route 10.0.0.0/8 192.168.2.2\n  ip route 0.0.0.0/0 172.168.2.254\n"
@@ -112,6 +116,7 @@ def test_next_hop_through_a_tunnel_network_and_through_an_interface() -> None:
     assert node.hops("lc 4", "C1", "10.0.0.0/8") == []
 
 
+@pytest.mark.behaviour("B-020")
 def test_connected_before_static_and_longest_network_first() -> None:
     text = HIGH_AVAILABILITY + (
         "context L1\n  interface wide\n    ip address 4.0.0.1/8\n"
@@ -197,6 +202,7 @@ def test_hardware_addresses_are_unicast_local_and_all_different() -> None:
     assert all(len(mac) == 6 and mac[0] & 3 == 2 for mac in macs)
 
 
+@pytest.mark.behaviour("B-037")
 def test_two_protocols_of_one_sa() -> None:
     text = HIGH_AVAILABILITY.replace("sa-1 access", "sa-both access") + (
         "ipsec security-association sa-both\n  anti-replay-window 128\n  in\n    ah spi 700\n    ah key 0x"

@@ -22,6 +22,7 @@ def node() -> Node:
     return made
 
 
+@pytest.mark.behaviour("B-018", "B-021", "B-199", "B-206", "B-207")
 def test_example_16_completed_comes_up(node: Node) -> None:
     assert node.tunnel("Tun-1")["up"]
     assert node.tunnel("Tun-2")["up"]
@@ -34,6 +35,7 @@ def test_example_16_completed_comes_up(node: Node) -> None:
     assert node.keys_of("lc 3") == node.keys_of("lc 4") == set()
 
 
+@pytest.mark.behaviour("B-200", "B-202", "B-203", "B-208")
 def test_asp_dies_and_returns(node: Node) -> None:
     deltas: list[Delta] = []
     node.watch = lambda output: (
@@ -127,6 +129,7 @@ def test_tunnels_go_with_the_only_line_card(node: Node) -> None:
     assert node.tunnel("Tun-1")["circuit"] > circuit
 
 
+@pytest.mark.behaviour("B-208")
 def test_carrier_takes_routes_and_tunnels_with_it(node: Node) -> None:
     node.carrier_event("3/11", False)
     assert node.tunnel("Tun-1")["reason"] == "no route to the peer"

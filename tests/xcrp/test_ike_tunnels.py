@@ -75,6 +75,7 @@ CONDITIONS = [
 ]
 
 
+@pytest.mark.behaviour("B-017", "B-024", "B-041", "B-092", "B-150")
 @pytest.mark.parametrize(("old", "new", "reason"), CONDITIONS)
 def test_one_missing_thing_is_the_reason(old: str, new: str, reason: str) -> None:
     assert old in STATIC
@@ -92,6 +93,7 @@ def test_an_on_demand_tunnel_says_that_it_is_not_there_yet() -> None:
     assert booted(text).tunnel("T")["reason"] == "on-demand tunnels: not emulated"
 
 
+@pytest.mark.behaviour("B-052", "B-053")
 @pytest.mark.parametrize("text", [RSA, V2_RSA])
 def test_signatures_need_the_whole_store(text: str) -> None:
     assert booted(text).tunnel("T")["reason"] == "certificate: context outer has no trusted certificate"
@@ -101,6 +103,7 @@ def test_signatures_need_the_whole_store(text: str) -> None:
     assert booted(text, flash()).tunnel("T")["reason"] == "IKE: not negotiated yet"
 
 
+@pytest.mark.behaviour("B-054")
 def test_a_bad_file_is_an_event_with_its_name() -> None:
     node = booted(RSA, (FlashFile("pki/outer/self/a.pem", b"not this"), *flash()[::2]))
     assert "flash pki/outer/self/a.pem: is no PEM certificate that can be read" in node.events()
@@ -161,6 +164,7 @@ def test_a_peer_may_sign_where_we_do_not() -> None:
     assert not [one for one in held if isinstance(one, Certificate)]
 
 
+@pytest.mark.behaviour("B-208")
 def test_up_and_down_as_the_asp_says() -> None:
     node = booted()
     assert node.hops("lc 3", "inner", "10.2.0.0/24") == []
@@ -199,6 +203,7 @@ def test_sas_are_known_from_what_asps_say() -> None:
 SELECTED = STATIC.replace("  remote-id b.example\n", "  ip route traffic-selector-guided\n")
 
 
+@pytest.mark.behaviour("B-023", "B-147")
 def test_the_peers_networks_become_routes_while_the_tunnel_is_up() -> None:
     node = booted(SELECTED.replace("  ip route 10.2.0.0/24 TI\n", ""))
     say(node, True, selectors=(NETWORK, 24, PEER, 32))
@@ -217,6 +222,7 @@ def test_the_peers_networks_become_routes_while_the_tunnel_is_up() -> None:
     assert node.hops("lc 3", "inner", "10.2.0.0/24") == ["T"]
 
 
+@pytest.mark.behaviour("B-149")
 def test_without_the_line_there_are_no_such_routes() -> None:
     node = booted(STATIC.replace("  ip route 10.2.0.0/24 TI\n", ""))
     say(node, True, selectors=(NETWORK, 24))

@@ -73,6 +73,7 @@ def ends(*places: str) -> str:
     )
 
 
+@pytest.mark.behaviour("B-172")
 def test_new_places_go_where_the_fewest_are_and_old_ones_stay() -> None:
     text = POOLS.format(count=2)
     first = place(read(text + ends("C 1.0.0.1", "C 1.0.0.2", "C 1.0.0.1", "D 1.0.0.1")), {})

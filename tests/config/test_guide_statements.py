@@ -1,0 +1,453 @@
+"""Statements of the guide about configuration: defaults, limits, what is refused, what a name finds."""
+
+from __future__ import annotations
+
+import pytest
+
+from chassis.config.model import IkePolicy, IkeProposal, IpsecPolicy, IpsecProposal, Key, Spi, Tunnel
+from chassis.config.parser import Parsed, parse
+
+NUMBERED = pytest.mark.behaviour
+
+SERVED = """\
+card ase 1
+asp pool pool service security
+ asp 1/1
+asp group group
+ pool pool
+context inside
+ interface t1
+  ip address 10.9.1.1/30
+ interface t2
+  ip address 10.9.2.1/30
+context outside
+ interface lo loopback
+  ip address 10.0.0.1/32
+ asp-group group service security
+"""
+
+
+def read(*lines: str) -> Parsed:
+    return parse("\n".join(lines) + "\n")
+
+
+def right(*lines: str) -> Parsed:
+    """What is read of lines that have nothing wrong."""
+    parsed = read(*lines)
+    assert refused(parsed) == [], lines
+    return parsed
+
+
+def refused(parsed: Parsed) -> list[int]:
+    """The lines, from 1, that were refused."""
+    return [d.line for d in parsed.diagnostics if d.severity == "error"]
+
+
+def warned(parsed: Parsed) -> list[tuple[str, str]]:
+    return [(d.code, d.name) for d in parsed.diagnostics if d.severity == "warning"]
+
+
+def ike_proposal(*lines: str, version: str = "ike") -> IkeProposal:
+    return right(f"{version} proposal p", *lines).config.ike_proposals["p"]
+
+
+def ike_policy(*lines: str, version: str = "ike") -> IkePolicy:
+    return right("context c", f"{version} policy p", *lines).config.contexts["c"].ike_policies["p"]
+
+
+def ipsec_proposal(*lines: str) -> IpsecProposal:
+    return right("ipsec proposal p", *lines).config.ipsec_proposals["p"]
+
+
+def ipsec_policy(*lines: str) -> IpsecPolicy:
+    return right("ipsec policy p", *lines).config.ipsec_policies["p"]
+
+
+def tunnel(*lines: str, kind: str = "") -> Tunnel:
+    return right(f"tunnel ipsec t {kind}".strip(), *lines).config.tunnels["t"]
+
+
+# --- IKE proposals (6.2) ---
+
+
+@NUMBERED("B-063")
+@pytest.mark.parametrize("version", ["ike", "ike2"])
+def test_a_new_ike_proposal(version: str) -> None:
+    proposal = ike_proposal(version=version)
+    assert proposal.dh_group == 1
+    assert proposal.authentication_algorithm == "hmac-sha1-96"
+    assert proposal.encryption_algorithm == "aes-128-cbc"
+
+
+@NUMBERED("B-064")
+def test_a_new_proposal_of_version_1() -> None:
+    proposal = ike_proposal()
+    assert (proposal.version, proposal.authentication, proposal.lifetime) == (1, "pre-shared-key", 86400)
+
+
+@NUMBERED("B-065")
+def test_a_new_proposal_of_version_2() -> None:
+    proposal = ike_proposal(version="ike2")
+    assert (proposal.version, proposal.prf) == (2, "hmac-sha1")
+
+
+ALL_VALUES = {
+    "B-066": ("ike2", "dh-group {}", ("1", "2", "5", "14"), ("0", "3", "4", "15", "16", "19")),
+    "B-067": (
+        "ike",
+        "authentication algorithm {}",
+        ("hmac-md5-96", "hmac-sha1-96"),
+        ("hmac-md4-96", "sha2-256"),
+    ),
+    "B-068": (
+        "ike",
+        "encryption algorithm {}",
+        ("aes-128-cbc", "aes-192-cbc", "aes-256-cbc", "des-cbc", "3des-cbc"),
+        ("aes-512-cbc", "aes-128-gcm", "null", "blowfish-cbc"),
+    ),
+    "B-069": (
+        "ike2",
+        "pseudo-random-function {}",
+        ("hmac-md5", "hmac-sha1", "aes-128-xcbc"),
+        ("hmac-sha1-96", "hmac-sha2-256", "aes-256-xcbc"),
+    ),
+    "B-070": ("ike", "lifetime seconds {}", ("300", "99999999"), ("299", "100000000")),
+    "B-132": (None, "num-queues {}", ("1", "4"), ("0", "2", "3", "5", "8")),
+}
+"""Statement: object, line, values that are accepted, values that are refused."""
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=NUMBERED(name)) for name in ALL_VALUES])
+def test_values_of_a_line(name: str) -> None:
+    version, line, known, unknown = ALL_VALUES[name]
+    opening = f"{version} proposal p" if version else "ipsec qos policy p pq"
+    for value in known:
+        assert refused(read(opening, line.format(value))) == []
+    for value in unknown:
+        assert refused(read(opening, line.format(value))) == [2], value
+
+
+@NUMBERED("B-071")
+@pytest.mark.parametrize(
+    "line", ["authentication pre-shared-key", "authentication rsa-signature", "lifetime seconds 86400"]
+)
+def test_lines_of_version_1_are_refused_in_a_proposal_of_version_2(line: str) -> None:
+    assert refused(read("ike2 proposal p", line)) == [2]
+    assert refused(read("ike proposal p", line)) == []
+
+
+@NUMBERED("B-072")
+def test_a_pseudo_random_function_is_refused_in_a_proposal_of_version_1() -> None:
+    assert refused(read("ike proposal p", "pseudo-random-function hmac-sha1")) == [2]
+
+
+@NUMBERED("B-073")
+def test_a_proposal_serves_policies_of_any_context() -> None:
+    policy = ("ike policy p", "seq 1 proposal x")
+    parsed = right("context a", *policy, "context b", *policy, "ike proposal x")
+    assert warned(parsed) == []
+    assert set(parsed.config.ike_proposals) == {"x"}
+
+
+# --- IKE policies (6.4) ---
+
+
+@NUMBERED("B-078", "B-079")
+def test_a_new_policy_of_version_1() -> None:
+    policy = ike_policy()
+    assert (policy.connection_type, policy.mode) == ("both", "main")
+
+
+@NUMBERED("B-078", "B-080")
+def test_a_new_policy_of_version_2() -> None:
+    policy = ike_policy(version="ike2")
+    assert (policy.connection_type, policy.authentication, policy.lifetime) == ("both", "pre-shared-key", 86400)
+
+
+@NUMBERED("B-081")
+@pytest.mark.parametrize(("policy", "proposal"), [("ike", "ike2"), ("ike2", "ike")])
+def test_a_policy_refuses_proposals_of_the_other_version(policy: str, proposal: str) -> None:
+    def lines(version: str) -> list[str]:
+        return [f"{version} proposal x", "context c", f"{policy} policy p", "seq 1 proposal x"]
+
+    assert refused(read(*lines(proposal))) == [4]
+    assert refused(read(*lines(policy))) == []
+
+
+@NUMBERED("B-083", "B-115")
+@pytest.mark.parametrize("opening", ["ike policy p", "ike2 policy p", "ipsec policy p"])
+def test_a_policy_takes_16_proposals(opening: str) -> None:
+    lines = ["context c", opening, *(f"seq {number} proposal x{number}" for number in range(1, 18))]
+    assert refused(read(*lines[:-1])) == []
+    assert refused(read(*lines)) == [19]
+
+
+@NUMBERED("B-084", "B-115")
+@pytest.mark.parametrize("opening", ["ike policy p", "ike2 policy p", "ipsec policy p"])
+def test_a_sequence_number_stands_once(opening: str) -> None:
+    config = right("context c", opening, "seq 20 proposal a", "seq 10 proposal b", "seq 20 proposal d").config
+    policy = config.ipsec_policies.get("p") or config.contexts["c"].ike_policies["p"]
+    assert [(each.seq, each.name) for each in policy.proposals] == [(10, "b"), (20, "d")]
+
+
+@NUMBERED("B-085")
+@pytest.mark.parametrize("mode", ["main", "aggressive"])
+def test_a_mode_is_refused_in_a_policy_of_version_2(mode: str) -> None:
+    assert refused(read("context c", "ike2 policy p", f"mode {mode}")) == [3]
+    assert ike_policy(f"mode {mode}").mode == mode
+
+
+@NUMBERED("B-086")
+@pytest.mark.parametrize(
+    "line", ["lifetime seconds 86400", "authentication rsa-signature", "address-allocation aaa"]
+)
+def test_lines_of_version_2_are_refused_in_a_policy_of_version_1(line: str) -> None:
+    assert refused(read("context c", "ike policy p", line)) == [3]
+    assert refused(read("context c", "ike2 policy p", line)) == []
+
+
+@NUMBERED("B-087")
+def test_a_tunnel_finds_no_policy_of_another_context() -> None:
+    lines = [SERVED, "ike proposal x", "context {}", "ike policy p", "seq 1 proposal x", "pre-shared-key k",
+             "tunnel ipsec t", "bind interface t1 inside", "ike-policy p", "remote-id 2.2.2.2",
+             "peer-end-point local 10.0.0.1 remote 2.2.2.2 context outside"]  # fmt: skip
+    assert warned(read(*(line.format("outside") for line in lines))) == []
+    assert ("S-048", "p") in warned(read(*(line.format("inside") for line in lines)))
+
+
+@NUMBERED("B-089")
+def test_the_key_that_was_entered_last_counts() -> None:
+    forms = {"pre-shared-key abc": ("ascii", b"abc"), "pre-shared-key hex 0x6162": ("hex", b"ab"),
+             "pre-shared-key use-aaa": ("aaa", b"")}  # fmt: skip
+    for first in forms:
+        for last, (form, value) in forms.items():
+            key = ike_policy(first, last).pre_shared_key
+            assert key is not None
+            assert (key.form, key.value) == (form, value)
+
+
+@NUMBERED("B-091")
+def test_a_policy_serves_several_tunnels() -> None:
+    lines = [SERVED, "ike proposal x", "context outside", "ike policy p", "seq 1 proposal x", "pre-shared-key k"]
+    for number in (1, 2):
+        lines += [f"tunnel ipsec x{number}", f"bind interface t{number} inside", "ike-policy p",
+                  f"peer-end-point local 10.0.0.1 remote 2.2.2.{number} context outside",
+                  f"remote-id 2.2.2.{number}"]  # fmt: skip
+    assert warned(right(*lines)) == []
+
+
+# --- IPsec proposals and policies (8.1, 8.2) ---
+
+
+def of_proposal(*lines: str) -> tuple[str | None, str | None, str | None]:
+    """AH's algorithm, ESP's integrity and cipher in force."""
+    proposal = ipsec_proposal(*lines)
+    return proposal.ah, proposal.esp_integrity, proposal.esp_cipher
+
+
+@NUMBERED("B-103")
+def test_a_new_ipsec_proposal() -> None:
+    proposal = ipsec_proposal()
+    assert of_proposal() == (None, "hmac-sha1-96", "aes-128-cbc")
+    assert not proposal.ip_comp
+    assert (proposal.lifetime_seconds, proposal.lifetime_kbytes) == (86400, None)
+
+
+AH, AUTH, CIPHER = "ah hmac-md5-96", "esp authentication hmac-md5-96", "esp encryption 3des-cbc"
+
+
+@NUMBERED("B-105")
+def test_esp_authentication_alone_means_cipher_null() -> None:
+    assert of_proposal(AUTH) == (None, "hmac-md5-96", "null")
+
+
+@NUMBERED("B-106")
+def test_no_esp_authentication() -> None:
+    assert of_proposal(AUTH, CIPHER, "no esp authentication") == (None, None, "3des-cbc")
+    assert of_proposal(AH, AUTH, "no esp authentication") == ("hmac-md5-96", None, None)
+    assert of_proposal(AUTH, "no esp authentication") == (None, "hmac-sha1-96", "aes-128-cbc")
+
+
+@NUMBERED("B-107")
+def test_no_esp_encryption_beside_ah() -> None:
+    assert of_proposal(AH, CIPHER, "no esp encryption") == ("hmac-md5-96", None, None)
+
+
+@NUMBERED("B-108")
+def test_no_esp_encryption_alone() -> None:
+    assert of_proposal(CIPHER, "no esp encryption") == (None, "hmac-sha1-96", "aes-128-cbc")
+
+
+@NUMBERED("B-109")
+def test_no_ah() -> None:
+    assert of_proposal(AH, AUTH, CIPHER) == ("hmac-md5-96", "hmac-md5-96", "3des-cbc")
+    assert of_proposal(AH, AUTH, CIPHER, "no ah") == (None, "hmac-md5-96", "3des-cbc")
+
+
+@NUMBERED("B-110")
+def test_ip_compression_is_turned_on_and_off() -> None:
+    assert ipsec_proposal("ip-comp").ip_comp
+    assert not ipsec_proposal("ip-comp", "no ip-comp").ip_comp
+
+
+@NUMBERED("B-112")
+def test_a_new_ipsec_policy_has_a_window_of_64_packets() -> None:
+    assert ipsec_policy().window == 64
+    assert ipsec_policy("anti-replay-window 128").window == 128
+
+
+# --- manual SAs (8.3) ---
+
+BOTH = ["both", "esp spi 300", "esp authentication key 01234567890123456789"]
+
+
+@NUMBERED("B-119")
+@pytest.mark.parametrize("first", ["in", "out", "both"])
+@pytest.mark.parametrize("second", ["in", "out", "both"])
+def test_both_excludes_in_and_out(first: str, second: str) -> None:
+    parsed = read("ipsec security-association s", first, "ah spi 300", second, "ah spi 301")
+    assert (refused(parsed)[:1] == [4]) is (first != second and "both" in (first, second))
+
+
+@NUMBERED("B-120")
+def test_in_and_out_come_as_a_pair_of_one_protocol() -> None:
+    half = ["ipsec security-association s", "in", "ah spi 300", "ah key 01234567890123456789"]
+    other = ["out", "ah spi 301", "ah key 01234567890123456789"]
+    esp = ["out", "esp spi 301", "esp authentication key 01234567890123456789"]
+    assert warned(right(*half)) == [("S-109", "in")]
+    assert warned(right(*half, *esp)) == [("S-109", "out")]
+    assert warned(right(*half, *other)) == []
+
+
+@NUMBERED("B-121")
+def test_both_directions_are_equal() -> None:
+    sa = right("ipsec security-association s", *BOTH).config.manual_sas["s"]
+    assert sa.complete
+    assert isinstance(sa.both, Spi)
+    assert sa.receive == sa.send == sa.both
+
+
+@NUMBERED("B-122")
+def test_algorithms_may_be_left_out_and_keys_may_not() -> None:
+    lines = ["ipsec security-association s", "both", "ah spi 300", "ah key 01234567890123456789", "esp spi 301",
+             "esp authentication key 01234567890123456789", "esp encryption key 0123456789abcdef"]  # fmt: skip
+    sa = right(*lines).config.manual_sas["s"]
+    assert sa.complete
+    for line in ("ah hmac-sha1-96", "esp authentication hmac-sha1-96", "esp encryption aes-128-cbc"):
+        assert refused(read("ipsec security-association s", "both", line)) == [3]
+
+
+@NUMBERED("B-123")
+def test_cipher_null_takes_the_place_of_a_keyed_one() -> None:
+    sa = right("ipsec security-association s", *BOTH, "esp encryption key 0123456789abcdef", "esp encryption null")
+    both = sa.config.manual_sas["s"].both
+    assert both is not None
+    assert both.esp_cipher == "null"
+    assert both.esp_encryption is not None
+    assert both.esp_encryption.key == Key(b"")
+
+
+# --- tunnels (9) ---
+
+
+@NUMBERED("B-009")
+@pytest.mark.parametrize("kind", ["", "manual", "on-demand"])
+def test_a_tunnel_is_circuit_based_unless_it_says_economical(kind: str) -> None:
+    assert not tunnel(kind=kind).economical
+    assert tunnel(kind=f"{kind} economical".strip()).economical
+
+
+@NUMBERED("B-044")
+def test_a_profile_names_eight_policies() -> None:
+    lines = ["context c", "ipsec profile p", *(f"seq {n} ipsec-policy x access-group a{n}" for n in range(1, 10))]
+    assert refused(read(*lines[:-1])) == []
+    assert refused(read(*lines)) == [11]
+
+
+@NUMBERED("B-141")
+@pytest.mark.parametrize("kind", ["", "manual"])
+def test_the_df_bit_of_a_tunnel(kind: str) -> None:
+    assert tunnel(kind=kind).df_bit == "propagate"
+    for word in ("propagate", "set", "clear"):
+        assert tunnel(f"df-bit {word}", kind=kind).df_bit == word
+
+
+@NUMBERED("B-142")
+def test_an_end_point_without_a_context_is_in_local() -> None:
+    assert tunnel("peer-end-point local 1.1.1.1 remote 2.2.2.2").context == "local"
+    assert tunnel("peer-end-point local 1.1.1.1", kind="on-demand").context == "local"
+
+
+@NUMBERED("B-143")
+@pytest.mark.parametrize(("kind", "line"), [("", "ipsec-policy"), ("manual", "security-association")])
+def test_a_tunnel_takes_eight_lines(kind: str, line: str) -> None:
+    lines = [f"tunnel ipsec t {kind}".strip(), *(f"seq {number} {line} x{number}" for number in range(1, 10))]
+    assert refused(read(*lines[:-1])) == []
+    assert refused(read(*lines)) == [10]
+
+
+@NUMBERED("B-146")
+def test_traffic_selector_routes_are_off_unless_configured() -> None:
+    assert not tunnel().traffic_selector_routes
+    assert tunnel("ip route traffic-selector-guided").traffic_selector_routes
+
+
+@NUMBERED("B-163")
+def test_an_identity_is_not_in_a_static_and_an_on_demand_tunnel_of_one_context() -> None:
+    def lines(context: str) -> list[str]:
+        return [SERVED, "context other", "ike policy p", "context outside", "ike policy p", "mode aggressive",
+                "tunnel ipsec a", "peer-end-point local 10.0.0.1 remote 2.2.2.2 context outside",
+                "ike-policy p", "remote-id 2.2.2.2",
+                "tunnel ipsec b on-demand", f"peer-end-point local 10.0.0.1 context {context}",
+                "ike-policy p", "remote-id 2.2.2.2"]  # fmt: skip
+
+    def codes(context: str) -> list[str]:
+        return [d.code for d in read(*lines(context)).diagnostics if d.severity == "error"]
+
+    assert codes("outside") == ["S-094"]
+    assert codes("other") == []
+
+
+@NUMBERED("B-174")
+def test_a_multibind_interface_is_unnumbered() -> None:
+    right("context c", "interface a", "ip address 10.0.0.1/24", "interface m ipsec multibind", "ip unnumbered a")
+    assert refused(read("context c", "interface m ipsec multibind", "ip address 10.0.0.1/24")) == [3]
+
+
+@NUMBERED("B-185")
+@pytest.mark.parametrize("line", ["ike-policy p", "ip route traffic-selector-guided"])
+def test_what_a_manual_tunnel_has_no_use_for_is_refused(line: str) -> None:
+    assert refused(read("tunnel ipsec t manual", line)) == [2]
+    assert refused(read("tunnel ipsec t", line)) == []
+
+
+@NUMBERED("B-019")
+def test_each_tunnel_has_an_interface_of_its_own() -> None:
+    def of(second: str) -> list[tuple[str, str]]:
+        lines = [SERVED]
+        for name, interface in (("a", "t1"), ("b", second)):
+            lines += [f"tunnel ipsec {name} manual", f"bind interface {interface} inside",
+                      "peer-end-point local 10.0.0.1 remote 2.2.2.2 context outside"]  # fmt: skip
+        return [each for each in warned(read(*lines)) if each[0] == "binding"]
+
+    assert of("t2") == []
+    assert of("t1") == [("binding", "t1")]
+
+
+@NUMBERED("B-051")
+def test_one_keyword_names_policies_of_both_versions() -> None:
+    for version in ("ike", "ike2"):
+        lines = [SERVED, f"{version} proposal x", "context outside", f"{version} policy p", "seq 1 proposal x",
+                 "pre-shared-key k", "tunnel ipsec t", "bind interface t1 inside", "ike-policy p",
+                 "peer-end-point local 10.0.0.1 remote 2.2.2.2 context outside", "remote-id 2.2.2.2"]  # fmt: skip
+        parsed = right(*lines)
+        assert warned(parsed) == []
+        assert parsed.config.tunnels["t"].ike_policy == "p"
+
+
+@NUMBERED("B-116", "B-117")
+def test_manual_sas_are_of_manual_tunnels_and_policies_of_negotiated_ones() -> None:
+    assert refused(read("tunnel ipsec t manual", "seq 1 security-association s")) == []
+    assert refused(read("tunnel ipsec t", "seq 1 security-association s")) == [2]
+    assert refused(read("tunnel ipsec t", "seq 1 ipsec-policy p")) == []
+    assert refused(read("tunnel ipsec t manual", "seq 1 ipsec-policy p")) == [2]
