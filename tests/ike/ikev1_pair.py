@@ -357,7 +357,9 @@ class V1Pair:
             arriving = replace(arriving, remote=NAT, remote_port=path.local_port + self.shift)
         elif self.nat:
             arriving = replace(arriving, local=A, local_port=path.remote_port - self.shift)
-        for delay, copy in self.wire(sender, data):
+        # A NAT knows one port of a's at a time.
+        passes = not self.nat or sender is self.a or arriving.local_port in (500, 4500)
+        for delay, copy in self.wire(sender, data) if passes else ():
             heappush(self._flying, (self.now + delay, next(self._order), target, arriving, copy))
 
     def _wake(self) -> float:

@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import cache
 from typing import Any
 
 import pki
 import pytest
-from ikev1_pair import NAT, SHIFT, B, V1Pair, connection, other_end, rule, suite
+from ikev1_pair import (
+    NAT,
+    SHIFT,
+    A,
+    B,
+    FakeHost,
+    V1Pair,
+    connection,
+    other_end,
+    plainly,
+    rule,
+    suite,
+)
 
 from chassis.ase.ike.connection import Line
 from chassis.ase.ike.credentials import Credentials
+from chassis.ase.ike.host import Path
 from chassis.ase.ike.identity import Identity
+from chassis.ase.ike.payloads.header import Header
+from chassis.ase.ike.payloads.numbers import Exchange
+from chassis.ase.ike.payloads.v1_opaque import Hash
 from chassis.ase.link import Encapsulation, SaInstall, SaMove
 from chassis.config.model import IkeProposal
 
@@ -216,6 +233,104 @@ def test_a_peer_whose_nat_gives_it_another_port_is_followed_with_its_pairs() -> 
         assert one.encapsulation == (Encapsulation(4500, NAT, 4500 + SHIFT + 7),)
     moves = [one for one in pair.b.emitted if isinstance(one, SaMove)]
     assert len(moves) == 1, "said once, of what was there"
+
+
+def through_a_nat(mode: str = "main") -> V1Pair:
+    name = Identity.of("a.example")
+    pair = V1Pair(connection(mode=mode, identity=name), nat=True)
+    pair.b.connections = [replace(pair.b.connections[0], expected=name)]
+    return pair
+
+
+@pytest.mark.parametrize(
+    ("mode", "lost"), [*(("main", n) for n in (1, 2, 3, 4)), ("aggressive", 1), ("aggressive", 2)]
+)
+def test_what_comes_again_from_another_port_of_a_nat_is_answered_to_that_one(mode: str, lost: int) -> None:
+    """An answer of b's gets lost with the mapping of the NAT: what a sends again brings a new one."""
+    pair = through_a_nat(mode)
+    answers = 0
+
+    def wire(sender: FakeHost, data: bytes) -> Iterable[tuple[float, bytes]]:
+        nonlocal answers
+        if sender is pair.b:
+            answers += 1
+            if answers == lost:
+                pair.shift += 7
+                return []
+        return plainly(sender, data)
+
+    pair.wire = wire
+    pair.establish()
+    up(pair)
+    assert pair.b.session.path.remote_port == 4500 + SHIFT + 7
+
+
+def test_the_confirmation_of_a_pair_goes_where_its_answer_came_from() -> None:
+    """The NAT forgets a's port while a quick mode of b's is on its way: a answers from a new one."""
+    pair = through_a_nat()
+    pair.establish()
+
+    def wire(sender: FakeHost, data: bytes) -> Iterable[tuple[float, bytes]]:
+        if sender is pair.b and pair.shift == SHIFT:
+            pair.shift += 7
+        return plainly(sender, data)
+
+    pair.wire = wire
+    pair.b.session.negotiate(pair.b.connections[0].lines[0], 1, pair.now)
+    pair.run(0.1)
+    assert pair.a.counts["quick modes done"] == pair.b.counts["quick modes done"] == 2
+    pair.run(10)
+    up(pair)
+
+
+def test_the_refusal_of_a_proof_goes_where_the_proof_came_from() -> None:
+    """Behind a NAT the proof comes by port 4500, and what was said before came by another."""
+    pair = through_a_nat()
+    pair.b.connections = [replace(pair.b.connections[0], psk=b"another one")]
+    ports = []
+    send = pair.b.send
+
+    def sending(path: Path, data: bytes) -> None:
+        ports.append((path.local_port, path.remote_port))
+        send(path, data)
+
+    pair.b.send = sending  # type: ignore[method-assign]
+    pair.a.begin()
+    pair.run(0.1)
+    assert ports == [(500, 500 + SHIFT)] * 2 + [(4500, 4500 + SHIFT)]
+
+
+def test_a_forged_confirmation_does_not_keep_the_answer_from_being_given_again() -> None:
+    """What is kept to know a repeat is set by authentic messages only: message 3 with a wrong HASH is none."""
+    pair = V1Pair(connection())
+    first: list[bytes] = []
+    forged: list[bytes] = []
+
+    def wire(sender: FakeHost, data: bytes) -> Iterable[tuple[float, bytes]]:
+        if data[18] != Exchange.QUICK_MODE:
+            return plainly(sender, data)
+        if sender is pair.b:
+            return []
+        if not first:
+            first.append(data)
+            return plainly(sender, data)
+        return []
+
+    pair.wire = wire
+    pair.establish(0.1)
+    (quick,) = pair.b.session.negotiations.pending
+    head = Header.parse(first[0])
+    message, _ = quick.chain.seal(replace(head, flags=0), (Hash(bytes(20)),))
+    pair.wire = lambda sender, data: forged.append(data) or []  # type: ignore[func-returns-value]
+    where = Path(1, B, 500, A, 500)
+    pair.b.arrive(where, message)
+    assert pair.b.counts["undecipherable"] == 1
+    pair.b.arrive(where, first[0])
+    assert forged
+    assert forged == [data for who, data in pair.sent if who == "b" and data[18] == Exchange.QUICK_MODE][:1]
+    pair.wire = plainly
+    pair.run(2)
+    up(pair)
 
 
 def test_ah_does_not_pass_a_nat() -> None:

@@ -170,6 +170,7 @@ def values(session: SessionV1, message: Incoming) -> Event | None:
     handshake = session.handshake
     handshake.g_i, handshake.ni = only(payloads, KE).public, only(payloads, Nonce).value
     note_nat(session, payloads, message)
+    session.path = message.path
     handshake.make_values(session.host.random, False)
     session.send_phase_1(
         (KE(handshake.g_r), Nonce(handshake.nr), *proofs.requests(session), *nat_payloads(session)), message.now

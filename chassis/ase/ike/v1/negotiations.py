@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from chassis.ase.ike.connection import Line
 from chassis.ase.ike.crypto import keys_v1
 from chassis.ase.ike.crypto.protect_v1 import Chain, after_hash, open_payloads
-from chassis.ase.ike.host import Blame
+from chassis.ase.ike.host import Blame, Path
 from chassis.ase.ike.payloads.errors import PayloadError
 from chassis.ase.ike.payloads.v1 import PayloadV1
 from chassis.ase.ike.payloads.v1_identity import Id
@@ -19,6 +19,7 @@ from chassis.ase.ike.v1.faults import Stop
 from chassis.ase.ike.v1.handshake import Incoming, is_encrypted, maybe
 from chassis.ase.ike.v1.phase2 import Event, State
 from chassis.ase.ike.v1.quick import REMEMBERED, Quick
+from chassis.ase.ike.v1.resending import Answered
 
 if TYPE_CHECKING:
     from chassis.ase.ike.v1.session import SessionV1
@@ -111,7 +112,7 @@ class Negotiations:
             host.count("out of turn")
             return
         one = self._all.get(header.message_id)
-        if one is not None and one.answered.again(host, message.data):
+        if one is not None and one.answered.again(host, message.data, message.path):
             return
         fresh = one is None
         if one is None:
@@ -134,26 +135,27 @@ class Negotiations:
         if fresh:
             self._offered(one, message, payloads, covered, after)
             return
-        before, one.chain = one.chain, after
+        before, one.chain = (one.chain, one.answered), after
+        one.answered = Answered(list(one.answered.seen))
         one.answered.took(message.data)
         try:
+            quick.verify(session, one, payloads, covered)
+            session.heard_from(message)
             if one.state is State.OFFERED:
-                quick.answer(session, one, payloads, covered, now)
+                quick.answer(session, one, payloads, now)
                 for rival in one.rivals:
                     session.use(rival)
                 host.count("quick modes done")
             else:
-                quick.confirm(session, one, payloads, now)
+                quick.confirmed(session, one, now)
         except Stop as stop:
             if not stop.certain:
                 # Not the peer's, so what it has to say is still to come.
-                one.chain = before
-                one.answered.seen.pop()
+                one.chain, one.answered = before
                 host.count("undecipherable")
                 return
-            self._refuse(one, None, stop, now)
+            self._refuse(one, None, stop, message.path, now)
             quick.give_up(session, one, Blame(stop.cause, stop.text), now)
-        session.heard_from(message)
         self._after(one, now)
 
     def _after(self, one: Quick, now: float) -> None:
@@ -185,7 +187,7 @@ class Negotiations:
         one.answered.took(message.data)
         one.chain = after
         try:
-            quick.offer(session, one, payloads, now)
+            quick.offer(session, one, payloads, message.path, now)
         except Stop as stop:
             lines = () if session.connection is None else session.connection.lines
             session.host.failed(session, Blame(stop.cause, stop.text), now, lines[0] if lines else None)
@@ -193,7 +195,7 @@ class Negotiations:
             one.spis = {}
             one.take(Event.FAIL)
             one.forget = now + REMEMBERED
-            self._refuse(one, maybe(payloads, SA), stop, now)
+            self._refuse(one, maybe(payloads, SA), stop, message.path, now)
         else:
             for owner, other in rivals:
                 quick.give_up(owner, other, None, now)
@@ -215,14 +217,14 @@ class Negotiations:
             if one.state is State.OFFERED and one.line and selectors.matching((one.line,), ids[1], ids[0])
         ]
 
-    def _refuse(self, one: Quick, offered: SA | None, stop: Stop, now: float) -> None:
+    def _refuse(self, one: Quick, offered: SA | None, stop: Stop, path: Path, now: float) -> None:
         session = self._session
         for row, values in stop.rows:
             session.log(row, values, now)
         if stop.notify and session.may_speak(now):
             data = informational.sealed(session, (quick.refusal_notify(offered, stop.notify),))
-            one.answered.sent(data, session.path)
-            session.host.send(session.path, data)
+            one.answered.sent(data)
+            session.host.send(path, data)
 
     def refused(self, spi: bytes, blame: Blame, now: float) -> None:
         """The peer refuses a quick mode of ours: the one with this SPI, or the only one."""
@@ -259,7 +261,9 @@ class Negotiations:
                 del self._all[message_id]
                 continue
             resend = one.resend
-            if resend is None or resend.due > now or resend.fire(session.host, session.host.settings):
+            if resend is None or resend.due > now:
+                continue
+            if resend.fire(session.host, session.host.settings, session.path):
                 continue
             if one.initiator:
                 quick.give_up(session, one, Blame("timeout", f"{session.peer} does not answer a quick mode"), now)

@@ -26,7 +26,7 @@ from chassis.ase.ike.crypto.ciphers import CIPHERS
 from chassis.ase.ike.crypto.groups import GROUPS, GroupError, KeyPair
 from chassis.ase.ike.crypto.macs import INTEGRITY
 from chassis.ase.ike.crypto.protect_v1 import Chain
-from chassis.ase.ike.host import Blame, Child
+from chassis.ase.ike.host import Blame, Child, Path
 from chassis.ase.ike.payloads.numbers import N1, Exchange, Protocol
 from chassis.ase.ike.payloads.v1 import PayloadV1, emit_payloads
 from chassis.ase.ike.payloads.v1_identity import Id
@@ -142,18 +142,14 @@ def begin(session: SessionV1, line: Line, replaces: int, now: float) -> Quick:
     digest = keys_v1.quick_hash_1(session.keys, message_id, _octets(payloads))
     message = _protected(session, quick, payloads, digest)
     quick.take(Event.BEGIN)
-    quick.resend = Resend.begin(session.host.settings, message, session.path, now)
+    quick.resend = Resend.begin(session.host.settings, message, now)
     session.host.send(session.path, message)
     return quick
 
 
-def answer(session: SessionV1, quick: Quick, payloads: tuple[PayloadV1, ...], covered: bytes, now: float) -> None:
-    """Message 2: the pair is made, and message 3 says so. Raises Stop."""
+def answer(session: SessionV1, quick: Quick, payloads: tuple[PayloadV1, ...], now: float) -> None:
+    """Message 2, whose HASH was right: the pair is made, and message 3 says so. Raises Stop."""
     assert quick.line is not None
-    if not keys_v1.equal(
-        only(payloads, Hash).value, keys_v1.quick_hash_2(session.keys, quick.message_id, quick.ni, covered)
-    ):
-        raise Stop("authentication", "HASH(2) of a quick mode does not verify")
     quick.nr = only(payloads, Nonce).value
     offer = only(payloads, SA)
     found = choose_v1(offer, quick.suites, quick.spis)
@@ -182,15 +178,15 @@ def answer(session: SessionV1, quick: Quick, payloads: tuple[PayloadV1, ...], co
     quick.resend = None
     quick.forget = now + REMEMBERED
     quick.pair = _install(session, quick, found, life, secret, now)
-    quick.answered.sent(message, session.path)
+    quick.answered.sent(message)
     session.host.send(session.path, message)
 
 
 # --- responder ---
 
 
-def offer(session: SessionV1, quick: Quick, payloads: tuple[PayloadV1, ...], now: float) -> None:
-    """Message 1, whose HASH was right: the pair is made and receives; message 2. Raises Stop."""
+def offer(session: SessionV1, quick: Quick, payloads: tuple[PayloadV1, ...], path: Path, now: float) -> None:
+    """Message 1, whose HASH was right: the pair is made and receives; message 2, back by `path`. Raises Stop."""
     assert session.connection is not None
     quick.ni = only(payloads, Nonce).value
     offered = only(payloads, SA)
@@ -228,21 +224,13 @@ def offer(session: SessionV1, quick: Quick, payloads: tuple[PayloadV1, ...], now
     quick.replaces = 0 if newest is None else newest.child.serial
     # It receives before the peer can send by it.
     quick.pair = _install(session, quick, found, life, secret, now)
-    quick.answered.sent(message, session.path)
-    quick.resend = Resend.begin(session.host.settings, message, session.path, now)
-    session.host.send(session.path, message)
-
-
-def confirm(session: SessionV1, quick: Quick, payloads: tuple[PayloadV1, ...], now: float) -> None:
-    """Message 3: the initiator has the pair. Raises Stop."""
-    right = keys_v1.quick_hash_3(session.keys, quick.message_id, quick.ni, quick.nr)
-    if not keys_v1.equal(only(payloads, Hash).value, right):
-        raise Stop("authentication", "HASH(3) of a quick mode does not verify")
-    confirmed(session, quick, now)
+    quick.answered.sent(message)
+    quick.resend = Resend.begin(session.host.settings, message, now)
+    session.host.send(path, message)
 
 
 def confirmed(session: SessionV1, quick: Quick, now: float) -> None:
-    """The initiator is known to have the pair: by message 3, or by a packet."""
+    """The initiator is known to have the pair: by message 3, whose HASH was right, or by a packet."""
     quick.take(Event.CONFIRM)
     quick.resend = None
     quick.forget = now + REMEMBERED
@@ -286,6 +274,17 @@ def _choose(session: SessionV1, quick: Quick, offered: SA, lines: Sequence[Line]
 
 
 # --- both ---
+
+
+def verify(session: SessionV1, quick: Quick, payloads: tuple[PayloadV1, ...], covered: bytes) -> None:
+    """Message 2 or 3 is the peer's: its HASH covers what stands after it. Raises Stop."""
+    keys, message_id = session.keys, quick.message_id
+    if quick.state is State.OFFERED:
+        number, right = 2, keys_v1.quick_hash_2(keys, message_id, quick.ni, covered)
+    else:
+        number, right = 3, keys_v1.quick_hash_3(keys, message_id, quick.ni, quick.nr)
+    if not keys_v1.equal(only(payloads, Hash).value, right):
+        raise Stop("authentication", f"HASH({number}) of a quick mode does not verify")
 
 
 def _secret(quick: Quick, found: ChildChoiceV1, payloads: Sequence[PayloadV1]) -> bytes:

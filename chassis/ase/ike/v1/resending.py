@@ -20,25 +20,24 @@ class Resend:
     """The message that waits for an answer: waits double up to `settings.longest`, `settings.retries` times."""
 
     data: bytes = field(repr=False)
-    path: Path
     due: float
     wait: float
     left: int
 
     @classmethod
-    def begin(cls, settings: IkeSettings, data: bytes, path: Path, now: float, *, proved: bool = True) -> Resend:
+    def begin(cls, settings: IkeSettings, data: bytes, now: float, *, proved: bool = True) -> Resend:
         left = settings.retries if proved else min(settings.retries, UNPROVED)
-        return cls(data, path, now + settings.retransmit, settings.retransmit, left)
+        return cls(data, now + settings.retransmit, settings.retransmit, left)
 
-    def fire(self, host: Host, settings: IkeSettings) -> bool:
-        """Send once more; False when it was sent often enough."""
+    def fire(self, host: Host, settings: IkeSettings, path: Path) -> bool:
+        """Send once more, to where the peer is now; False when it was sent often enough."""
         if not self.left:
             return False
         self.left -= 1
         self.wait = min(self.wait * 2, settings.longest)
         self.due += self.wait
         host.count("retransmitted")
-        host.send(self.path, self.data)
+        host.send(path, self.data)
         return True
 
 
@@ -49,11 +48,14 @@ def digest(data: bytes) -> bytes:
 
 @dataclass(slots=True)
 class Answered:
-    """Messages of one exchange that were taken already: at most four, and the answer to the last of them."""
+    """Messages of one exchange that were taken already: at most four, and the answer to the last of them.
+
+    An answer is repeated to where the message came from that asks for it: behind a NAT that may be another port
+    each time.
+    """
 
     seen: list[bytes] = field(default_factory=list)
     reply: bytes | None = field(default=None, repr=False)
-    path: Path | None = None
     repeats: int = 0
 
     def took(self, data: bytes) -> None:
@@ -62,22 +64,22 @@ class Answered:
         self.reply = None
         self.repeats = 0
 
-    def sent(self, data: bytes, path: Path) -> None:
-        self.reply, self.path = data, path
+    def sent(self, data: bytes) -> None:
+        self.reply = data
 
-    def again(self, host: Host, data: bytes) -> bool:
+    def again(self, host: Host, data: bytes, path: Path) -> bool:
         """Whether this message was taken before; the answer to the last one is repeated."""
         known = digest(data)
         if known not in self.seen:
             return False
         if known == self.seen[-1]:
-            self.repeat(host)
+            self.repeat(host, path)
         return True
 
-    def repeat(self, host: Host) -> None:
+    def repeat(self, host: Host, path: Path) -> None:
         """Give the last answer again."""
-        if self.reply is not None and self.path is not None:
+        if self.reply is not None:
             self.repeats += 1
             if self.repeats <= MAX_REPEATS:
                 host.count("repeated")
-                host.send(self.path, self.reply)
+                host.send(path, self.reply)

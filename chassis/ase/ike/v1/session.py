@@ -134,7 +134,7 @@ class SessionV1:
         try:
             header.check()
         except PayloadError as error:
-            self._stopped(malformed(error), now)
+            self._stopped(malformed(error), path, now)
             return
         if header.exchange in (Exchange.MAIN_MODE, Exchange.AGGRESSIVE_MODE):
             self._phase_1(message)
@@ -143,7 +143,7 @@ class SessionV1:
         elif header.exchange == Exchange.QUICK_MODE:
             if self.state is State.AGGRESSIVE_ANSWERED and header.spi_r == self.handshake.cky_r:
                 # It has our cookie, hence our message 2, and its message 3 was lost: message 2 brings that again.
-                self._answered.repeat(self.host)
+                self._answered.repeat(self.host, path)
             self.negotiations.receive(message)
         else:
             informational.receive(self, message)
@@ -154,9 +154,9 @@ class SessionV1:
         if header.message_id:
             row = ("ikev1-invalid-message-id", {"value": header.message_id})
             text = f"message ID {header.message_id:#x} in phase 1"
-            self._stopped(Stop("malformed", text, rows=(row,), notify=N1.INVALID_MESSAGE_ID), now)
+            self._stopped(Stop("malformed", text, rows=(row,), notify=N1.INVALID_MESSAGE_ID), message.path, now)
             return
-        if digest(message.data) in self._bad or self._answered.again(self.host, message.data):
+        if digest(message.data) in self._bad or self._answered.again(self.host, message.data, message.path):
             return
         handler = HANDLERS.get((self.state, header.exchange))
         expected = handshake.cky_r if self.state is not State.IDLE else NO_COOKIE
@@ -176,7 +176,8 @@ class SessionV1:
             # The message is passed over, so that a forged one does not end what the real one would go on with.
             self._answered = before
             self._bad = [*self._bad[-7:], digest(message.data)]
-            self._stopped(malformed(error) if isinstance(error, PayloadError) else error, now)
+            stop = malformed(error) if isinstance(error, PayloadError) else error
+            self._stopped(stop, message.path, now)
             return
         if event is None:
             self._answered = before
@@ -204,10 +205,10 @@ class SessionV1:
             data, handshake.chain = handshake.chain.seal(header, tuple(payloads))
         else:
             data = MessageV1(header, tuple(payloads)).emit()
-        self._answered.sent(data, self.path)
+        self._answered.sent(data)
         self._resend = None
         if wait:
-            self._resend = Resend.begin(self.host.settings, data, self.path, now, proved=self.initiator)
+            self._resend = Resend.begin(self.host.settings, data, now, proved=self.initiator)
         self.host.send(self.path, data)
 
     def authenticated(self, connection: Connection, identity: Identity, payloads: tuple[PayloadV1, ...]) -> None:
@@ -258,7 +259,8 @@ class SessionV1:
 
     # --- what goes wrong ---
 
-    def _stopped(self, stop: Stop, now: float) -> None:
+    def _stopped(self, stop: Stop, path: Path, now: float) -> None:
+        """A message that came by `path` is not accepted: what is said of it goes back there."""
         for row, values in stop.rows:
             self.log(row, values, now)
         if stop.notify and self.may_speak(now):
@@ -266,16 +268,16 @@ class SessionV1:
                 self.log(*stop.said, now)
             if stop.protected:
                 spi = self.handshake.cky_i + self.handshake.cky_r
-                self.tell((Notify(stop.notify, Protocol.IKE, spi),), now)
+                self.tell((Notify(stop.notify, Protocol.IKE, spi),), now, path)
             else:
-                self.host.send(self.path, informational.in_the_open(self, stop.notify))
+                self.host.send(path, informational.in_the_open(self, stop.notify))
         if self.established:
             return
         blame = Blame(stop.cause, stop.text)
         if stop.certain:
             if stop.protected and self.initiator:
                 # The responder may hold the SA for established already.
-                self.tell((informational.delete(self),), now)
+                self.tell((informational.delete(self),), now, path)
             self.fail(blame, now)
         elif self.state is State.IDLE:
             self.fail(blame, now)
@@ -321,7 +323,7 @@ class SessionV1:
             self.fail(self._blame or silence(self), now)
             return
         resend = self._resend
-        if resend is not None and now >= resend.due and not resend.fire(self.host, self.host.settings):
+        if resend is not None and now >= resend.due and not resend.fire(self.host, self.host.settings, self.path):
             if self.initiator:
                 self.fail(self._blame or silence(self), now)
                 return
@@ -485,10 +487,10 @@ class SessionV1:
         self._spoken = (int(now), count + 1)
         return count < NOTIFIES
 
-    def tell(self, payloads: Sequence[PayloadV1], now: float) -> None:
-        """An informational exchange under the keys."""
+    def tell(self, payloads: Sequence[PayloadV1], now: float, path: Path | None = None) -> None:
+        """An informational exchange under the keys, to where the peer is, or back by `path`."""
         if self.handshake.keys is not None and not self.closed:
-            self.host.send(self.path, informational.sealed(self, payloads))
+            self.host.send(path or self.path, informational.sealed(self, payloads))
 
     def send_delete(self, spis: Mapping[int, bytes], now: float) -> None:
         """Tell the peer that we no longer receive by these SPIs."""
