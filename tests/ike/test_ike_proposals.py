@@ -171,6 +171,21 @@ def test_two_proposals_of_one_protocol_and_number_are_no_bundle(own: child.Suite
     assert beside.peer_spis == {protocol: THEIRS[protocol] for protocol in own.protocols}
 
 
+@pytest.mark.parametrize("own", [None, 2])
+@pytest.mark.parametrize("groups", [(5,), (2, 5), (0,)])
+def test_a_group_in_ike_auth_is_passed_over(own: int | None, groups: tuple[int, ...]) -> None:
+    """It has no exchange of its own there (RFC 7296 1.2), so it is no reason to refuse what fits."""
+    (proposal,) = child.offer_v2([suite()], THEIRS, with_group=False).proposals
+    named = tuple(v2_sa.Transform(ike.DH, group) for group in groups)
+    offered = v2_sa.SA((replace(proposal, transforms=(*proposal.transforms, *named)),))
+    chosen = child.choose_v2(through_the_wire(offered), [suite(own)], SPIS, with_group=False)
+    assert isinstance(chosen, child.ChildChoiceV2)
+    assert not [one for one in chosen.answer.proposals[0].transforms if one.type == ike.DH]
+    other = child.choose_v2(offered, [suite(own, esp_encryption="des-cbc")], SPIS, with_group=False)
+    assert isinstance(other, ike.Refusal)
+    assert [one.field for one in other.mismatches] == ["cipher", "integrity"]
+
+
 @pytest.mark.parametrize("spi", [1, 255])
 def test_reserved_spis_are_not_taken(spi: int) -> None:
     """RFC 4303 2.1. A CPI of so few is the name of an algorithm (RFC 3173 3.3)."""

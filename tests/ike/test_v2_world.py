@@ -9,6 +9,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from ikev2_pair import A, B, End, Net, both, connection, established, line, suite
 
+from chassis.ase.ike import child_proposals
 from chassis.ase.ike.credentials import CertificateError
 from chassis.ase.ike.host import IkeSettings, Path
 from chassis.ase.ike.identity import Identity
@@ -21,6 +22,7 @@ from chassis.ase.ike.payloads.v2_identity import Id
 from chassis.ase.ike.payloads.v2_keys import Nonce
 from chassis.ase.ike.payloads.v2_notify import Notify
 from chassis.ase.ike.payloads.v2_ts import Selector
+from chassis.ase.ike.v2 import create
 from chassis.ase.ike.v2.cookies import ROTATION, Jar
 from chassis.ase.ike.v2.exchange import WORN, Task
 from chassis.ase.ike.v2.narrow import EVERYTHING, MAX_RULES, narrow
@@ -178,6 +180,20 @@ def test_no_certificate_to_show() -> None:
     net.run(40)
     net.nothing()
     assert "no certificate with a key" in net.a.failures[0][0].text
+
+
+def test_a_peer_that_names_a_group_in_ike_auth_comes_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The guide's line about PFS groups is not for it: there is none to agree on yet (RFC 7296 1.2)."""
+    monkeypatch.setattr(
+        create, "offer_v2", lambda ours, spis, *, with_group: child_proposals.offer_v2(ours, spis, with_group=True)
+    )
+    a, b = both(line(10, suite(group=5)))
+    net = Net(a, replace(b, lines=(line(10, suite(group=2)),)))
+    net.a.begin()
+    net.run(2)
+    net.agree()
+    assert not net.a.logs
+    assert not net.b.logs
 
 
 # fragments

@@ -8,7 +8,7 @@ PFS groups have to be equal, IPsec lifetimes not: the shorter one is used.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Final
 
@@ -295,15 +295,23 @@ class ChildChoiceV2:
     peer_spis: Mapping[int, bytes]
 
 
+def _without_group(proposal: v2_sa.Proposal) -> v2_sa.Proposal:
+    return replace(proposal, transforms=tuple(one for one in proposal.transforms if one.type != DH))
+
+
 _LOGS_V2: Final = {"group": "ikev2-mismatch-pfs-group", "esn": "ikev2-mismatch-esn"}
 
 
 def choose_v2(
     offered: v2_sa.SA, ours: Sequence[Suite], spis: Mapping[int, bytes], *, with_group: bool
 ) -> ChildChoiceV2 | Refusal:
-    """The first proposal (or bundle of one number) that has all transforms of one of ours."""
+    """The first proposal (or bundle of one number) that has all transforms of one of ours.
+
+    Without a group of its own, in IKE_AUTH, a group that the peer names is passed over (RFC 7296 1.2).
+    """
     refusals: list[list[Mismatch]] = []
-    for number, group in groupby(offered.proposals, key=lambda proposal: proposal.number):
+    heeded = offered.proposals if with_group else map(_without_group, offered.proposals)
+    for number, group in groupby(heeded, key=lambda proposal: proposal.number):
         proposals = tuple(group)
         bundle: dict[int, v2_sa.Proposal] = {proposal.protocol: proposal for proposal in proposals}
         place = (("proposal", number),)
