@@ -221,16 +221,22 @@ def bars(found: Carried) -> list[tuple[str, bool]]:
 def run(report: Report) -> None:
     """A quarter of the highest load that the whole lab carries, alone and beside set-ups of each group."""
     for size in SIZES:
-        known = f"whole lab, economical, {size} bytes"
-        found = [figure.value for figure in report.figures if figure.name.startswith(known)]
-        highest = found[0] if found else whole_lab.highest("economical", size)[0]
-        rate = int(highest / PART)
-        alone = carried(GROUPS[0], rate, size, flooded=False)
-        what = f"{rate:,} packets/s of {size} bytes"
-        report.add(f"{what}, no set-ups: latency of 99 %", [alone.p99], "ms")
-        report.add("  packets lost", [alone.lost], "packets")
-        report.add("  heartbeat late by at most", [alone.late], "ms")
-        for group in GROUPS:
+        with report.row(f"beside set-ups, {size} bytes"):
+            _size(report, size)
+
+
+def _size(report: Report, size: int) -> None:
+    known = f"whole lab, economical, {size} bytes"
+    found = [figure.value for figure in report.figures if figure.name.startswith(known) and figure.value]
+    highest = found[0] if found else whole_lab.highest("economical", size)[0]
+    rate = int(highest / PART)
+    alone = carried(GROUPS[0], rate, size, flooded=False)
+    what = f"{rate:,} packets/s of {size} bytes"
+    report.add(f"{what}, no set-ups: latency of 99 %", [alone.p99], "ms")
+    report.add("  packets lost", [alone.lost], "packets")
+    report.add("  heartbeat late by at most", [alone.late], "ms")
+    for group in GROUPS:
+        with report.row(f"{what}, IKEv2 group {group}"):
             beside = carried(group, rate, size, flooded=True)
             report.add(
                 f"{what}, IKEv2 group {group}: latency of 99 %", [beside.p99], "ms", "no set-ups", alone.p99

@@ -73,8 +73,10 @@ def run(report: Report) -> None:
     """The highest offered load of which less than a thousandth was lost, for both ways through the router."""
     for mode in ("economical", "circuit"):
         for size in (1400, 64):
-            carried, lost, cores = highest(mode, size)
-            report.add(f"whole lab, {mode}, {size} bytes, loss {lost:.3%}", [carried], "packets/s")
-            for name, used in cores.items():
-                if used >= 0.005:
-                    report.add(f"  CPU of {name}", [used], "cores")
+            what = f"whole lab, {mode}, {size} bytes"
+            with report.row(what):
+                carried, lost, cores = highest(mode, size)
+                report.add(f"{what}, loss {lost:.3%}", [carried], "packets/s")
+                for name, used in cores.items():
+                    if used >= 0.005:
+                        report.add(f"  CPU of {name}", [used], "cores")

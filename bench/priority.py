@@ -55,12 +55,15 @@ def run(report: Report) -> None:
         name: {"rate": RATE * part, "size": SIZE, "start": "manual", "trace": "0s"} for name, part in PARTS.items()
     }
     runs = []
-    for _ in range(RUNS):
-        booted = boot(LAB, settings={"asp-rate": f"{RATE}pps", "misses": MISSES}, flows=flows)
-        try:
-            runs.append(_once(booted.client))
-        finally:
-            booted.close()
+    for number in range(RUNS):
+        with report.row(f"2 x oversubscribed, run {number + 1} of {RUNS}"):
+            booted = boot(LAB, settings={"asp-rate": f"{RATE}pps", "misses": MISSES}, flows=flows)
+            try:
+                runs.append(_once(booted.client))
+            finally:
+                booted.close()
+    if not runs:
+        return
     for number, name in enumerate(PARTS):
         mine = [one[number] for one in runs]
         lowest = [one[-1] for one in runs]

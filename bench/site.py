@@ -214,30 +214,32 @@ def run(report: Report) -> None:
     sizes = [*map(str, SIZES), "IMIX"]
     for suite in SUITES:
         for mode in ("economical", "circuit"):
-            with TemporaryDirectory() as name:
+            what = f"site to site, {mode}, {suite}"
+            with report.row(what), TemporaryDirectory() as name:
                 file = site(Path(name), suite, economical=mode == "economical", veth=False)
                 with booted(file) as stream:
                     for size in sizes:
                         bar = BAR if (suite, size) == BAR_AT else None
                         known = None if size == "IMIX" else arithmetic(suite, int(size))
                         runs = stream.highest(NAME, _parts(size), TOP)
-                        what = f"site to site, {mode}, {suite}, {size}"
-                        _told(report, what, runs, "openssl speed", known, bar)
+                        _told(report, f"{what}, {size}", runs, "openssl speed", known, bar)
     for suite in SUITES:
         found: dict[str, float] = {}
         if CHARON.exists():
-            with TemporaryDirectory() as name, booted(peers(Path(name), suite)) as stream:
+            what = f"two strongSwans, {suite}"
+            with report.row(what), TemporaryDirectory() as name, booted(peers(Path(name), suite)) as stream:
                 for size in sizes:
                     runs = stream.highest(NAME, _parts(size), TOP, PEER_LOSS)
-                    found[size] = _told(report, f"two strongSwans, {suite}, {size}", runs)
+                    found[size] = _told(report, f"{what}, {size}", runs)
         else:
             print(f"strongSwan is not measured: there is no {CHARON}")
+        what = f"site to site over veth, economical, {suite}"
         with (
+            report.row(what),
             TemporaryDirectory() as name,
             booted(site(Path(name), suite, economical=True, veth=True)) as stream,
         ):
             for size in sizes:
                 runs = stream.highest(NAME, _parts(size), TOP)
-                what = f"site to site over veth, economical, {suite}, {size}"
                 bar = PEER_BAR if (suite, size) == BAR_AT else None
-                _told(report, what, runs, "strongSwan", found.get(size), bar, "ratio")
+                _told(report, f"{what}, {size}", runs, "strongSwan", found.get(size), bar, "ratio")
