@@ -12,7 +12,21 @@ from pathlib import Path
 
 from bench.report import Report
 
-BENCHMARKS = ("bus_hop", "line_card", "asp", "lab", "site", "priority", "soak", "ike", "ike_load", "fuzz")
+BENCHMARKS = (
+    "bus_hop",
+    "line_card",
+    "asp",
+    "asp_work",
+    "deaths",
+    "lab",
+    "site",
+    "priority",
+    "soak",
+    "ike",
+    "ike_load",
+    "schedules",
+    "fuzz",
+)
 
 
 def main(names: list[str]) -> int:

@@ -210,8 +210,9 @@ def campaign(
 
 @click.command("simulate")
 @click.argument("lab", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--seeds", type=click.IntRange(min=1), default=200, show_default=True, help="Run so many seeds.")
 @click.option(
-    "--seeds", type=click.IntRange(min=1), default=200, show_default=True, help="Run the seeds 1 to this."
+    "--from", "start", type=click.IntRange(min=1), default=1, show_default=True, help="The first of them."
 )
 @click.option("--minutes", default=5.0, show_default=True, help="Simulated minutes of each run.")
 @click.option("--seed", type=int, help="Run this one seed only: the replay of a schedule.")
@@ -222,6 +223,7 @@ def campaign(
 def command(
     lab: Path,
     seeds: int,
+    start: int,
     minutes: float,
     seed: int | None,
     trace: bool,
@@ -245,7 +247,7 @@ def command(
     elif trace:
         raise click.UsageError("--trace shows one schedule: say which with --seed")
     else:
-        outcomes = campaign(made, range(1, seeds + 1), minutes, workers=workers)
+        outcomes = campaign(made, range(start, start + seeds), minutes, workers=workers)
     done: list[Outcome] = []
     for outcome in outcomes:
         done.append(outcome)

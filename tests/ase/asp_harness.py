@@ -313,6 +313,23 @@ def pair(**fields: object) -> tuple[Controller, Controller]:
     return Controller(records(**fields)), Controller(records(there=True, **fields))  # type: ignore[arg-type]
 
 
+def thousands(count: int) -> tuple[Controller, list[Record]]:
+    """An ASP that was admitted, and the records of so many tunnels that it has not got yet."""
+    made: list[Record] = [record for record in records() if not isinstance(record, Tunnel | ManualSa)]
+    template = next(record for record in records() if isinstance(record, Tunnel) and record.economical)
+    for number in range(1, count + 1):
+        entries = (TunnelEntry(10, sa=f"sa{number}"),)
+        made.append(manual_sa(f"sa{number}", 1000 + 20 * number))
+        made.append(replace(template, number=number, remote=ip("41.0.1.0") + number, entries=entries))
+    a = Controller([], slots=4 * count)
+    a.publisher.replace(made)
+    a.publisher.flush()
+    a.take(a.asp.connected(a.now))
+    a.take(a.asp.receive(Welcome(a.epoch, a.publisher.version, 0.1, 5, {}), a.now))
+    a.said.clear()
+    return a, made
+
+
 def icmp_error(packet: bytes) -> tuple[Ipv4, icmp.Icmp]:
     parsed = Ipv4.parse(packet)
     assert parsed.protocol == ICMP

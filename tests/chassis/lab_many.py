@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 SPI = 10_000
 KEYS = ("esp authentication hmac-sha1-96 key 0x" + "5a" * 20, "esp encryption aes-128-cbc key 0x" + "a5" * 16)
 
@@ -80,3 +82,11 @@ topology:
     - endpoints: ["t2:1", "b:3/1"]
 flows:
 {made}"""
+
+
+def written(folder: Path, tunnels: int, flows: list[int]) -> Path:
+    """The lab file, with its configurations beside it."""
+    for name, near in (("a.cfg", True), ("b.cfg", False)):
+        (folder / name).write_text(router(near, tunnels))
+    (folder / "lab.yaml").write_text(lab(flows))
+    return folder / "lab.yaml"

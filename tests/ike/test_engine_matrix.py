@@ -1,11 +1,7 @@
-"""Every algorithm of the guide in both versions: two engines establish, and a single difference is told.
-
-All of it together has a bound on time, which the last test holds: the file is run in one process, by itself.
-"""
+"""Every algorithm of the guide in both versions: two engines establish, and a single difference is told."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
@@ -21,11 +17,6 @@ from chassis.ase.ike.crypto.groups import GROUPS as EXCHANGES
 from chassis.ase.ike.payloads.numbers import Exchange
 from chassis.bus.records import Certificate, IpsecProposal
 
-pytestmark = pytest.mark.alone
-
-BOUND = 60.0
-"""Seconds for everything here."""
-
 CIPHERS = ("des-cbc", "3des-cbc", "aes-128-cbc", "aes-192-cbc", "aes-256-cbc")
 INTEGRITY = ("hmac-md5-96", "hmac-sha1-96")
 GROUPS = (1, 2, 5, 14)
@@ -33,11 +24,11 @@ PRFS = ("hmac-md5", "hmac-sha1", "aes-128-xcbc")
 
 
 @pytest.fixture(scope="module", autouse=True)
-def began() -> Iterator[float]:
-    """When the first test of the file began. A key pair is read once: its check takes longer than a set-up."""
+def keys_read_once() -> Iterator[None]:
+    """The check of a key pair takes longer than a set-up."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(credentials, "_key", cache(credentials._key))
-        yield time.monotonic()
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -459,10 +450,3 @@ def test_versions_do_not_mix() -> None:
     assert not two.a.up()
     assert not two.b.up()
     assert any("IKEv1 is configured" in text for text in two.b.texts())
-
-
-def test_all_of_it_stays_in_its_bound(began: float) -> None:
-    """The last of the file."""
-    took = time.monotonic() - began
-    print(f"\nthe matrix of algorithms and differences: {took:.1f} s")
-    assert took < BOUND

@@ -1,0 +1,93 @@
+"""What an ASP's engine costs besides cryptography: thousands of tunnels taken in, and its own part of a packet."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from bench.report import Report
+from chassis.ase.ipsec.sadb import Sadb
+from chassis.bus.batch import Step
+from chassis.bus.records import Tunnel
+
+# The engines and records that the tests have.
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "ase"))
+
+from asp_harness import ASP, CIRCUIT, ECONOMICAL, INNER, LC3, batch_of, pair, thousands, udp_packet
+
+TUNNELS = 4000
+RUNS = 5
+ALL = 1500.0
+"""Milliseconds of work that all tunnels may cost together. The fastest run is held to it: it is the work that has
+a bound, not what else the machine does."""
+SLICE = 100.0
+"""Milliseconds of one slice of them, between two heartbeats: their interval."""
+CHANGE = 100.0
+"""Milliseconds of a change of one of them."""
+BATCHES = 1500
+PACKETS = 64
+ADDED = 0.5
+"""Microseconds a packet beyond the packet engine."""
+
+
+def taken_in() -> tuple[float, list[float], float]:
+    """Milliseconds of all tunnels, of each slice, and of a change of one."""
+    a, made = thousands(TUNNELS)
+    slices = []
+    begin = time.process_time()
+    for part in a.publisher.snapshot(ASP):
+        a.asp.receive(part, a.now)
+    while a.asp.tunnels.pending:
+        before = time.process_time()
+        a.asp.on_timer(a.now)
+        slices.append((time.process_time() - before) * 1e3)
+    total = (time.process_time() - begin) * 1e3
+    assert sum(state.up for state in a.asp.tunnels.states.values()) == TUNNELS
+    changed = made[-1]
+    assert isinstance(changed, Tunnel)
+    begin = time.process_time()
+    a.put(replace(changed, mtu=1000))
+    return total, slices, (time.process_time() - begin) * 1e3
+
+
+def added(tunnel: int) -> list[float]:
+    """Microseconds a packet of each batch that are not the packet engine's. The whole and its part are taken of
+    the same batch: two batches differ by more than this, where the machine does something else beside one."""
+    a, _ = pair()
+    clear = [udp_packet("52.0.0.1", "62.0.0.1", size=1400, number=i) for i in range(PACKETS)]
+    clock = time.perf_counter
+    protect_tunnel, inside = Sadb.protect_tunnel, 0.0
+
+    def timed(*arguments: Any) -> Any:
+        nonlocal inside
+        begin = clock()
+        try:
+            return protect_tunnel(*arguments)
+        finally:
+            inside += clock() - begin
+
+    found = []
+    with patch.object(Sadb, "protect_tunnel", timed):
+        for _ in range(BATCHES):
+            batch = batch_of(clear, Step.PROTECT, context=INNER, tunnel=tunnel, ingress="3/1", card=LC3, epoch=1)
+            inside, begin = 0.0, clock()
+            a.asp.receive_batch(batch, a.now)
+            found.append((clock() - begin - inside) / PACKETS * 1e6)
+            assert inside
+    return found
+
+
+def run(report: Report) -> None:
+    runs = [taken_in() for _ in range(RUNS)]
+    name = f"an ASP takes in {TUNNELS:,} tunnels"
+    report.within(f"{name}, the fastest run", [min(total for total, _, _ in runs)], ALL)
+    report.within(f"{name}: a slice", [one for _, slices, _ in runs for one in slices], SLICE)
+    report.within(f"{name}: a change of one", [change for _, _, change in runs], CHANGE)
+    for tunnel, kind in ((CIRCUIT, "circuit"), (ECONOMICAL, "economical")):
+        # Undisturbed ones: a fiftieth were faster.
+        undisturbed = sorted(added(tunnel))[BATCHES // 50]
+        report.within(f"an ASP's engine beyond the packet engine, {kind}", [undisturbed], ADDED, "us/packet")
