@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import queue
 import signal
 import threading
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chassis.bus import codec, recording
+from chassis.bus import codec, outfile, recording
 from chassis.bus.operator import OperatorError, OperatorGone
 from chassis.bus.recording import Entry, RecordError
 from launch.bus_filter import Filter
@@ -61,7 +60,8 @@ Line = tuple[Mapping[str, Any], Entry]
 @click.option(
     "--record",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Also write them to a file, one JSON object a line; no secret gets into it.",
+    help="Also write them to a new file, one JSON object a line; no secret gets into it. A file of yours of that "
+    "name is replaced.",
 )
 @click.option(
     "--replay",
@@ -116,7 +116,7 @@ def bus(
         file = None
         if record is not None:
             try:
-                file = stack.enter_context(open(record, "w", buffering=1, opener=_private))
+                file = stack.enter_context(open(outfile.create(record), "w", buffering=1))
             except OSError as error:
                 raise OperatorError(f"{record}: {error.strerror}") from None
             file.write(json.dumps(recording.header()) + "\n")
@@ -134,10 +134,6 @@ def bus(
                     return
         except KeyboardInterrupt:
             return
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_CLOEXEC, 0o600)
 
 
 def _text(entry: Entry) -> str:

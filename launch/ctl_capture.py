@@ -55,7 +55,8 @@ def capture(
     chassisctl capture a fabric lc 3 fabric.pcapng
 
     The clear side of an ASP has packets before they are protected and after they were opened, the protected side
-    the same packets on the way to and from the wire, and IKE. Nobody but its owner can read the file.
+    the same packets on the way to and from the wire, and IKE. Nobody but its owner can read the file, which is a
+    new one: a file of yours of that name is replaced, one of somebody else's or a link is refused.
     """
     point = " ".join(what)
     # Whatever ends this command ends the capture. A shell has what a script starts with `&` ignore Ctrl-C, and

@@ -3,14 +3,13 @@ IKE's keys on request."""
 
 from __future__ import annotations
 
-import contextlib
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
+from chassis.bus import outfile
 from chassis.bus.operator import OperatorError
 from launch import view
 from launch.client import RunningLab
@@ -193,7 +192,8 @@ def keys(lab: RunningLab, node: str, file: Path, tunnel: str, version: int | Non
     """Write the keys of the IKE SAs into a file that Wireshark reads, for its owner's eyes only.
 
     The file is a decryption table of Wireshark's profile: its name there is ikev1_decryption_table or
-    ikev2_decryption_table. With these keys whoever has a capture can read the negotiations in it.
+    ikev2_decryption_table. A file of yours of that name is replaced by a new one. With these keys whoever has a
+    capture can read the negotiations in it.
     """
     answer = lab.node(node, "keys", tunnel=tunnel)
     found = [key for reply in answer["cards"].values() for key in reply.get("keys", [])]
@@ -203,25 +203,12 @@ def keys(lab: RunningLab, node: str, file: Path, tunnel: str, version: int | Non
     if len(kinds) > 1:
         raise OperatorError("there are IKE SAs of both versions: say --version 1 or --version 2")
     table = rows(found, kinds[0]) if kinds else []
-    write_private(file, "".join(f"{row}\n" for row in table))
+    try:
+        outfile.write(file, "".join(f"{row}\n" for row in table).encode())
+    except OSError as error:
+        raise OperatorError(f"{file}: {error.strerror}") from None
     told = {"file": str(file), "table": f"{kinds[0]}_decryption_table" if kinds else "", "rows": len(table)}
     lines = [f"{len(table)} rows of {told['table']} in {file}" if table else f"no IKE SA stands: {file} is empty"]
     lines += [f"{card}: {error}" for card, error in answer["errors"].items()]
     say(as_json, told, "\n".join(lines))
     _end(answer)
-
-
-def write_private(file: Path, text: str) -> None:
-    """A new file that nobody but its owner may read, in place of what was there.
-
-    Raises:
-        OperatorError: it can't be written.
-    """
-    try:
-        with contextlib.suppress(FileNotFoundError):
-            file.unlink()
-        fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        with os.fdopen(fd, "w") as opened:
-            opened.write(text)
-    except OSError as error:
-        raise OperatorError(f"{file}: {error.strerror}") from None

@@ -247,16 +247,14 @@ def test(lab: Path, as_json: bool, junit: Path | None) -> None:
 
     Ends with 0 only if every expectation held; logs and captures of a failed run are kept.
     """
+    from chassis.bus import outfile
     from launch.scenario import run_file
 
     if junit is not None:
         # Now, and not when the scenario has run: what it found would be lost.
         try:
             junit.parent.mkdir(parents=True, exist_ok=True)
-            there = junit.exists()
-            junit.touch()
-            if not there:
-                junit.unlink()
+            outfile.check(junit)
         except OSError as error:
             raise click.ClickException(f"{junit}: {error.strerror}") from None
     raise SystemExit(run_file(lab, as_json, junit))
@@ -279,6 +277,7 @@ def simulate(ctx: click.Context, arguments: tuple[str, ...]) -> None:
 )
 def graph(lab: Path, output: Path | None) -> None:
     """Draw LAB as SVG: nodes, ports and the wires between them."""
+    from chassis.bus import outfile
     from launch.document import LabError
     from launch.graph import svg
     from launch.labparser import load
@@ -291,7 +290,7 @@ def graph(lab: Path, output: Path | None) -> None:
         click.echo(text)
         return
     try:
-        output.write_text(text)
+        outfile.write(output, text.encode(), outfile.PLAIN)
     except OSError as error:
         raise click.ClickException(f"{output}: {error.strerror}") from None
 

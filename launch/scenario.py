@@ -58,7 +58,11 @@ def run_file(path: Path, json: bool = False, junit: Path | None = None) -> int:
     if not outcome.expectations:
         click.echo(f"warning: {path} expects nothing: that it started is all that was checked", err=True)
     if junit is not None:
-        report.write_junit(outcome, booted.lab.name, str(path), time.monotonic() - began, junit)
+        try:
+            report.write_junit(outcome, booted.lab.name, str(path), time.monotonic() - began, junit)
+        except OSError as error:
+            click.echo(f"{junit}: {error.strerror}", err=True)
+            return 1
     if kept is not None:
         tell(f"logs and captures are in {kept}")
     return 0 if outcome.passed else 1

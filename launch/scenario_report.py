@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
+from chassis.bus import outfile
 from launch.scenario_run import Outcome
 
 _ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -69,7 +70,7 @@ def write_junit(outcome: Outcome, name: str, file: str, seconds: float, path: Pa
     root = ElementTree.Element("testsuites")
     root.append(suite)
     path.parent.mkdir(parents=True, exist_ok=True)
-    ElementTree.ElementTree(root).write(path, encoding="utf-8", xml_declaration=True)
+    outfile.write(path, ElementTree.tostring(root, encoding="utf-8", xml_declaration=True), outfile.PLAIN)
 
 
 def _legal(text: str) -> str:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import errno
 import mmap
 import os
-import stat
 import struct
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from chassis.bus import outfile
 from chassis.bus.batch import Batch
 from chassis.bus.messages import Attributes
 from chassis.net import pcapng
@@ -34,7 +34,7 @@ class Capture:
     `skip` leaves out so many bytes of each packet: the headroom of batches whose packets begin with IP. `snaplen`
     is the most that is kept of a packet, 0 for all of it. With `clear` only Ethernet frames are kept that are
     neither protected nor IKE's nor ARP: little enough to watch a wire for hours. Nobody but its owner may read the
-    file.
+    file, which is a new one, see `chassis.bus.outfile`.
 
     With `append` it goes on with the file of a process that died: after its last whole block, with a section of
     its own. A pipe can't: its reader saw the end.
@@ -47,13 +47,16 @@ class Capture:
     def __init__(
         self, path: Path, *, skip: int = 0, snaplen: int = 0, clear: bool = False, append: bool = False
     ) -> None:
-        # A pipe without a reader would hold up the process that opens it, a full one the process that writes.
-        flags = os.O_CLOEXEC | os.O_NONBLOCK
-        flags |= os.O_RDWR | os.O_APPEND if append else os.O_WRONLY | os.O_CREAT | os.O_TRUNC
         if append and not path.is_file():
             raise OSError(errno.ENOENT, "no file that can go on; a pipe ends with its writer", str(path))
         try:
-            self._fd = os.open(path, flags, 0o600)
+            # A pipe without a reader would hold up the process that opens it, a full one the process that writes.
+            if append:
+                self._fd = outfile.reopen(path, os.O_RDWR | os.O_APPEND)
+            elif outfile.is_pipe(path):
+                self._fd = outfile.reopen(path, os.O_WRONLY)
+            else:
+                self._fd = outfile.create(path)
         except OSError as error:
             if error.errno == errno.ENXIO:
                 raise OSError(error.errno, "nobody reads this pipe", str(path)) from None
@@ -67,9 +70,6 @@ class Capture:
         self.error = ""
         self.on_end: Callable[[], None] | None = None
         try:
-            if stat.S_ISREG(os.fstat(self._fd).st_mode):
-                # It may have been there before, for others to read.
-                os.fchmod(self._fd, 0o600)
             if append:
                 _end_whole(self._fd)
                 # In the same order as before: tshark 4.0 takes the names of the first section for all of them.

@@ -1,0 +1,117 @@
+"""Files that somebody names for a command to write: always new ones, never through what stands there.
+
+A file of ours that stands under the name is replaced by a new one, so that whoever may read the old one, or has it
+open, sees nothing of what is written. A symbolic link, a file of somebody else and what is no regular file are
+refused and stay as they are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+import tempfile
+from pathlib import Path
+
+SECRET, PLAIN = 0o600, 0o666
+"""Modes of new files: for their owner alone, or as the process's umask says."""
+
+
+def check(path: Path) -> None:
+    """OSError where `create` would be refused now; nothing is changed."""
+    _look(path)
+    fd, name = _beside(path)
+    os.close(fd)
+    os.unlink(name)
+
+
+def create(path: Path, mode: int = SECRET) -> int:
+    """A new empty file under this name, open for reading and writing.
+
+    Raises:
+        OSError: it can't be made; `strerror` says why.
+    """
+    fd, name = _made(path, mode)
+    try:
+        os.rename(name, path)
+    except OSError:
+        os.close(fd)
+        os.unlink(name)
+        raise
+    return fd
+
+
+def write(path: Path, data: bytes, mode: int = SECRET) -> None:
+    """A new file with this in it, whole or not at all. Raises OSError as `create` does."""
+    fd, name = _made(path, mode)
+    try:
+        with os.fdopen(fd, "wb") as file:
+            file.write(data)
+        os.rename(name, path)
+    except OSError:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name)
+        raise
+
+
+def reopen(path: Path, flags: int) -> int:
+    """A file or pipe of ours that stands, opened without following a link.
+
+    Raises:
+        OSError: there is none, or it is somebody else's.
+    """
+    try:
+        fd = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise _link(path) from None
+        raise
+    status = os.fstat(fd)
+    if status.st_uid != os.geteuid():
+        os.close(fd)
+        raise _foreign(path)
+    return fd
+
+
+def is_pipe(path: Path) -> bool:
+    """Whether a named pipe stands there."""
+    try:
+        return stat.S_ISFIFO(path.lstat().st_mode)
+    except OSError:
+        return False
+
+
+def _look(path: Path) -> None:
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        return
+    if stat.S_ISLNK(status.st_mode):
+        raise _link(path)
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "is no regular file: it is not written over", str(path))
+    if status.st_uid != os.geteuid():
+        raise _foreign(path)
+
+
+def _link(path: Path) -> OSError:
+    return OSError(errno.ELOOP, "is a symbolic link, which is not followed: give the file itself", str(path))
+
+
+def _foreign(path: Path) -> OSError:
+    return OSError(errno.EPERM, "is somebody else's: it is not written", str(path))
+
+
+def _beside(path: Path) -> tuple[int, str]:
+    return tempfile.mkstemp(prefix=".chassis-", dir=path.parent)
+
+
+def _made(path: Path, mode: int) -> tuple[int, str]:
+    _look(path)
+    fd, name = _beside(path)
+    if mode != SECRET:
+        mask = os.umask(0o077)
+        os.umask(mask)
+        os.fchmod(fd, mode & ~mask)
+    return fd, name
