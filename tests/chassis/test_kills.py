@@ -24,12 +24,12 @@ BATCH = int(RATE * BACKLOG)
 window is kept before its batch is delivered. A source sends what is due within a thousandth of a second together,
 which is one packet at this rate; where it stood still it makes up for no more than this."""
 PORTS = {"a": "3/11", "b": "3/12"}
-PARTS, KILLS = 4, 50
+PARTS, KILLS = 2, 10
 SECONDS = 5.0
 """How far back the packets reach that are sent in again after each kill."""
 UNSEEN = 2 * 64
 """Most injected packets that no window refuses: two tunnels, windows of 64."""
-ROTATE = 10
+ROTATE = 4
 """Kills after which a new capture is begun."""
 
 pytestmark = pytest.mark.multiprocess

@@ -1,4 +1,4 @@
-"""A minute under load, with rekeys, kills and replays: the books balance."""
+"""A while under load, with rekeys, kills and replays: the books balance. `make bench` does it for ten minutes."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.multiprocess
 
-SECONDS = 60
+SECONDS = 24
 
 
-def test_a_minute_with_a_kill_every_ten_seconds(lab_factory: LabFactory, tmp_path: Path) -> None:
+def test_a_while_with_a_kill_every_six_seconds(lab_factory: LabFactory, tmp_path: Path) -> None:
     lab = lab_factory("tests/chassis/soak.yaml")
-    result = soak(lab, tmp_path, SECONDS, rekey_every=2, kill_every=10)
+    result = soak(lab, tmp_path, SECONDS, rekey_every=1.5, kill_every=6)
     print(result.ledger)
     assert judged(result) == []
-    assert result.kills >= 4
-    assert result.rekeys >= 10
+    assert result.kills >= 3
+    assert result.rekeys >= 5
