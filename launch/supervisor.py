@@ -152,7 +152,10 @@ class Supervisor:
         def told(number: int, frame: object) -> None:
             self._loop.stop()
 
-        told_by = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+        told_by = [signal.SIGTERM, signal.SIGINT]
+        # Whoever started this with nohup wants it to outlive the terminal.
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            told_by.append(signal.SIGHUP)
         before: dict[int, Any] = {number: signal.signal(number, told) for number in told_by}
         # Without this the poll would go on until its time is up.
         signal.set_wakeup_fd(self._wakeup[1], warn_on_full_buffer=False)

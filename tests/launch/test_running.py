@@ -46,7 +46,7 @@ topology:
       kind: linux
       addresses: {eth1: 10.0.0.2/24}
       routes: [default via 10.0.0.1]
-      wait-for: [ping -c 1 -W 1 10.9.0.2]
+      wait-for: [ping -c 1 -W 0.3 10.9.0.2]
     g: {kind: linux, addresses: {eth1: 10.9.0.2/24}, routes: [default via 10.9.0.1]}
   links:
     - endpoints: ["h:eth1", "r:3/1"]
@@ -74,9 +74,9 @@ class Programs:
             check=False,
         )
 
-    def start(self, *arguments: str | Path) -> subprocess.Popen[str]:
+    def start(self, *arguments: str | Path, prefix: tuple[str, ...] = ()) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            self.command("launch.main", *arguments),
+            [*prefix, *self.command("launch.main", *arguments)],
             env=self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -145,12 +145,17 @@ def test_a_detached_lab_is_listed_acted_on_and_destroyed(programs: Programs) -> 
 
 
 LEADER = """\
-import fcntl, subprocess, sys, termios
+import fcntl, signal, subprocess, sys, termios
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 subprocess.run(sys.argv[1:], check=True)
 sys.stdin.readline()
 """
-"""What a terminal's shell does: it leads its session, runs a command, and waits for the next."""
+"""What a terminal's shell does: it leads its session, runs a command, and waits for the next. A hangup ends it,
+also where whoever began all this ignores hangups."""
+
+NOHUP = ("sh", "-c", "trap '' HUP; exec \"$@\"", "sh")
+"""What `nohup` does to a command."""
 
 
 def test_a_detached_lab_outlives_its_terminal_and_shares_the_cores_as_its_session_does(programs: Programs) -> None:
@@ -159,7 +164,7 @@ def test_a_detached_lab_outlives_its_terminal_and_shares_the_cores_as_its_sessio
     text = MANUAL_KEYS.read_text().replace("rate: 500", "rate: 10")
     calm.write_text(text.replace("config: ", f"config: {MANUAL_KEYS.parent}/"))
     ours, theirs = os.openpty()
-    command = [sys.executable, "-c", LEADER, *programs.command("launch.main", calm, "--detach")]
+    command = [*NOHUP, sys.executable, "-c", LEADER, *programs.command("launch.main", calm, "--detach")]
     with subprocess.Popen(
         command, env=programs.environment, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
     ) as shell:
@@ -179,6 +184,37 @@ def test_a_detached_lab_outlives_its_terminal_and_shares_the_cores_as_its_sessio
     assert programs("launch.main", "destroy").stdout == "manual-keys: ended\n"
 
 
+TESTERS = """\
+name: two
+topology:
+  nodes:
+    t1: {kind: tester, ports: {"1": {address: 10.1.0.1/24}}}
+    t2: {kind: tester, ports: {"1": {address: 10.1.0.2/24}}}
+  links: [{endpoints: ["t1:1", "t2:1"]}]
+"""
+
+
+@pytest.mark.parametrize(("prefix", "ends"), [((), True), (NOHUP, False)], ids=["by itself", "nohup"])
+def test_a_hangup_ends_a_lab_in_the_foreground_but_not_under_nohup(
+    programs: Programs, prefix: tuple[str, ...], ends: bool
+) -> None:
+    lab = programs.folder / "lab.yaml"
+    lab.write_text(TESTERS)
+    with programs.start(lab, prefix=prefix) as launcher:
+        assert launcher.stderr is not None
+        assert launcher.stderr.readline() == "lab two is up; Ctrl-C ends it, chassisctl looks at it\n"
+        launcher.send_signal(signal.SIGHUP)
+        if not ends:
+            with OperatorClient(programs.folder / "r" / "two" / "launcher.sock") as client:
+                # A signal is taken before the next request is.
+                answers = [len(client.call("ps")["processes"]) for _ in range(5)]
+            assert answers == [2] * 5
+            assert launcher.poll() is None
+            launcher.send_signal(signal.SIGTERM)
+        assert launcher.wait(DEADLINE) == 0
+    assert not (programs.folder / "r" / "two").exists()
+
+
 def test_linux_nodes_on_a_router_and_a_card_that_dies_takes_its_sockets_up_again(programs: Programs) -> None:
     if why := available():
         pytest.skip(f"this machine lets us make no namespaces: {why}")
@@ -196,7 +232,7 @@ def test_linux_nodes_on_a_router_and_a_card_that_dies_takes_its_sockets_up_again
 
         def reached() -> bool:
             try:
-                return client.call("exec", node="h", command="ping -c 1 -W 1 10.9.0.2")["code"] == 0
+                return client.call("exec", node="h", command="ping -c 1 -W 0.3 10.9.0.2")["code"] == 0
             except OperatorError:
                 return False
 
@@ -221,10 +257,10 @@ def test_faults_of_a_link_to_a_linux_node_hold_both_ways_or_one_way_from_either_
         with OperatorClient(programs.folder / "r" / "linux" / "launcher.sock") as client:
             return str(client.call("exec", node=node, command=command)["output"])
 
-    def ping() -> tuple[bool, int]:
+    def ping(patience: float = 5) -> tuple[bool, int]:
         """Whether all answers came, and how many requests the far node got; ARP comes when it likes."""
         before = echoes()
-        said = run("h", "ping -c 3 -i 0.1 -W 1 10.9.0.2")
+        said = run("h", f"ping -c 2 -i 0.1 -W {patience} 10.9.0.2")
         return " 0% packet loss" in said, echoes() - before
 
     def echoes() -> int:
@@ -233,16 +269,16 @@ def test_faults_of_a_link_to_a_linux_node_hold_both_ways_or_one_way_from_either_
 
     assert ping()[0]
     assert link("r:3/2", "--loss", "100%") == "r:3/2: loss 1.0\ng:eth1: loss 1.0\n"
-    assert ping() == (False, 0)
+    assert ping(0.3) == (False, 0)
     assert link("g:eth1", "--clear") == "g:eth1: no faults\nr:3/2: no faults\n"
     assert ping()[0]
     assert link("g:eth1", "--one-way", "--loss", "100%") == "g:eth1: loss 1.0\n"
-    assert ping() == (False, 3)
+    assert ping(0.3) == (False, 2)
     assert link("g:eth1", "--one-way", "--clear") == "g:eth1: no faults\n"
     assert link("h:eth1", "--down") == "h:eth1: down True\nr:3/1: down True\n"
-    assert ping() == (False, 0)
+    assert ping(0.3) == (False, 0)
     assert link("h:eth1", "--up") == "h:eth1: no faults\nr:3/1: no faults\n"
-    eventually(lambda: ping()[0], "the link is up again")
+    eventually(lambda: ping(0.3)[0], "the link is up again")
     assert programs("launch.main", "destroy").stdout == "linux: ended\n"
 
 
@@ -261,13 +297,12 @@ def test_a_linux_node_that_fails_says_why_beside_a_router_that_is_asked_meanwhil
     if why := available():
         pytest.skip(f"this machine lets us make no namespaces: {why}")
     lab = programs.folder / "lab.yaml"
-    lab.write_text(LAB.replace("wait-for: [ping -c 1 -W 1 10.9.0.2]", "exec: [echo no luck; false]"))
+    lab.write_text(LAB.replace("wait-for: [ping -c 1 -W 0.3 10.9.0.2]", "exec: [echo no luck; false]"))
     (programs.folder / "r.cfg").write_text(ROUTER)
-    for _ in range(3):
-        done = programs("launch.main", lab, "--detach")
-        assert done.returncode == 1
-        assert "h: exec 'echo no luck; false' ended with 1: no luck" in done.stderr
-        eventually(lambda: programs("launch.main", "list").stdout == "no lab runs\n", "it is ended")
+    done = programs("launch.main", lab, "--detach")
+    assert done.returncode == 1
+    assert "h: exec 'echo no luck; false' ended with 1: no luck" in done.stderr
+    eventually(lambda: programs("launch.main", "list").stdout == "no lab runs\n", "it is ended")
 
 
 def test_a_lab_ends_with_the_process_that_it_is_tied_to(programs: Programs) -> None:
