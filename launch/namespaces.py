@@ -1,10 +1,11 @@
 """Linux nodes of a lab: network namespaces without a name, joined to the lab's ports by veth pairs.
 
-One process, the ground, leaves the machine's namespaces (as an ordinary user into a user namespace, where it may
-do all this) and is the root of everything here. Its first child is the init of a process namespace: when it
-ends, however it ends, the kernel ends every process of every Linux node, the last namespace goes with the last
-process, and with it the devices. A port's end of a veth stays in the ground's own network namespace; a raw
-socket on it goes up to the launcher, from which a line card inherits it, again after each restart.
+One process, the ground, leaves the machine's namespaces, also for a user namespace: there it may do all this, and
+its capabilities end there, those of the machine's root too. It is the root of everything here. Its first child is
+the init of a process namespace: when it ends, however it ends, the kernel ends every process of every Linux node,
+the last namespace goes with the last process, and with it the devices. A port's end of a veth stays in the
+ground's own network namespace; a raw socket on it goes up to the launcher, from which a line card inherits it,
+again after each restart.
 
     launcher -- ground -- init -- node h1, node h2 ...
 
@@ -17,6 +18,7 @@ from __future__ import annotations
 import array
 import contextlib
 import fcntl
+import functools
 import json
 import os
 import select
@@ -66,6 +68,11 @@ where that is root, larger (SO_RCVBUFFORCE); no queue of the kernel's on the way
 PACKET_QDISC_BYPASS)."""
 _NOT_OUR_OWN = (263, 23, 1)
 """A raw socket does not see what it sent itself (SOL_PACKET, PACKET_IGNORE_OUTGOING; Linux 4.20)."""
+
+
+OTHERS, OTHERS_AT = 65_535, 0x7000_0000
+"""How many users beside root a node of root's has, and the first of those of the machine, which nobody else uses,
+that stand for them."""
 
 
 class NamespaceError(Exception):
@@ -143,6 +150,9 @@ class Ground:
         self.pids: dict[str, int] = said["pids"]
         """Process of each Linux node, as the machine numbers it: `nsenter -n -t PID` gets in."""
         self.sockets = {port.end: fd for port, fd in zip(ports, received, strict=True)}
+        for fd in received:
+            # The nodes' own root must not take more of the machine's memory than its user may; the launcher's may.
+            _make_faster(fd)
 
     def close(self) -> None:
         """End every process of every Linux node; returns when they are gone."""
@@ -167,15 +177,10 @@ def _ground(
     lab: Lab, ports: list[Port], direct: list[tuple[Endpoint, Endpoint]], run: Path, channel: socket.socket
 ) -> int:
     """Leave the machine's namespaces and wait for init, whose end is the end of everything here."""
-    uid, gid = os.geteuid(), os.getegid()
     try:
-        unshare(CLONE_NEWNET | CLONE_NEWPID | CLONE_NEWNS | (0 if uid == 0 else CLONE_NEWUSER))
-        if uid != 0:
-            Path("/proc/self/setgroups").write_text("deny")
-            Path("/proc/self/uid_map").write_text(f"0 {uid} 1")
-            Path("/proc/self/gid_map").write_text(f"0 {gid} 1")
+        _leave(confined=not unconfined())
     except OSError as error:
-        text = f"this machine lets {'root' if uid == 0 else 'us'} make no namespaces: {error.strerror}"
+        text = f"this machine lets {'root' if os.geteuid() == 0 else 'us'} make no namespaces: {error.strerror}"
         _send(channel, what="failed", text=text)
         return 1
     init = fork(
@@ -188,6 +193,40 @@ def _ground(
     channel.close()
     os.waitpid(init.pid, 0)
     return 0
+
+
+def _leave(confined: bool) -> None:
+    """Leave the machine's namespaces; `confined` into a user namespace as well, as its root. OSError where not."""
+    uid, gid = os.geteuid(), os.getegid()
+    flags = CLONE_NEWNET | CLONE_NEWPID | CLONE_NEWNS
+    if not confined:
+        unshare(flags)
+        return
+    told, tell = os.pipe()
+    # Programs that give root up need other users to become, and only who stays outside may say who they are.
+    outside = os.fork() if uid == 0 else 0
+    if uid == 0 and not outside:
+        os.close(tell)
+        os._exit(0 if os.read(told, 1) and _mapped(os.getppid()) else 1)
+    os.close(told)
+    with os.fdopen(tell, "wb", buffering=0) as pipe:
+        unshare(flags | CLONE_NEWUSER)
+        pipe.write(b".") if outside else None
+    if outside and os.waitpid(outside, 0)[1] == 0:
+        return
+    Path("/proc/self/setgroups").write_text("deny")
+    Path("/proc/self/uid_map").write_text(f"0 {uid} 1")
+    Path("/proc/self/gid_map").write_text(f"0 {gid} 1")
+
+
+def _mapped(pid: int) -> bool:
+    """Give a process that is in a new user namespace its users and groups (user_namespaces(7))."""
+    try:
+        for name in ("uid_map", "gid_map"):
+            Path(f"/proc/{pid}/{name}").write_text(f"0 0 1\n1 {OTHERS_AT} {OTHERS}\n")
+    except OSError:
+        return False
+    return True
 
 
 def _send(channel: socket.socket, **values: Any) -> None:
@@ -330,11 +369,15 @@ def _packet_socket(device: str) -> int:
     """A raw socket that sees and sends every frame of the device."""
     raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0003))
     raw.bind((device, 0))
-    for level, option, value in _PACKET_OPTIONS:
-        with contextlib.suppress(OSError):
-            raw.setsockopt(level, option, value)
     raw.setsockopt(*_NOT_OUR_OWN)
     return raw.detach()
+
+
+def _make_faster(fd: int) -> None:
+    with socket.socket(fileno=os.dup(fd)) as raw:
+        for level, option, value in _PACKET_OPTIONS:
+            with contextlib.suppress(OSError):
+                raw.setsockopt(level, option, value)
 
 
 def _without_offloads(device: str) -> None:
@@ -504,16 +547,42 @@ def _add_route(route: Any, text: str) -> None:
 
 def available() -> str:
     """Why Linux nodes cannot be made on this machine, or nothing where they can."""
+    why = _attempt(confined=True)
+    return why and (_attempt(confined=False) if os.geteuid() == 0 else why)
+
+
+@functools.cache
+def unconfined() -> str:
+    """Why commands of Linux nodes run with all capabilities of the machine's root; nothing where they do not.
+
+    Only root can make nodes without a user namespace, and does where the machine allows none.
+    """
+    return _attempt(confined=True) if os.geteuid() == 0 else ""
+
+
+def _attempt(confined: bool) -> str:
+    """Make such namespaces and a process list in them; why that fails, or nothing."""
     ours, theirs = socket.socketpair()
 
-    def attempt() -> int:
+    def inside() -> int:
         try:
-            unshare(CLONE_NEWNET | CLONE_NEWPID | CLONE_NEWNS | (0 if os.geteuid() == 0 else CLONE_NEWUSER))
+            mount("", "/", "", MS_REC | MS_PRIVATE)
+            mount("proc", "/proc", "proc", 0)
         except OSError as error:
-            theirs.sendall(os.strerror(error.errno or 0).encode())
+            theirs.sendall(f"/proc: {error.strerror}".encode())
         return 0
 
-    child = fork(attempt, "chassis namespaces", None, (theirs.fileno(),))
+    def outside() -> int:
+        try:
+            _leave(confined)
+        except OSError as error:
+            theirs.sendall((error.strerror or "error").encode())
+            return 1
+        init = fork(inside, "chassis namespaces", None, (theirs.fileno(),), parent=0)
+        os.waitpid(init.pid, 0)
+        return 0
+
+    child = fork(outside, "chassis namespaces", None, (theirs.fileno(),))
     theirs.close()
     why = ours.recv(1000).decode()
     ours.close()

@@ -18,7 +18,7 @@ from launch.document import LabError
 from launch.folders import FolderError, Folders, is_fresh
 from launch.lab import Lab
 from launch.labparser import VALID_NAME, load
-from launch.namespaces import NamespaceError
+from launch.namespaces import NamespaceError, unconfined
 
 LAUNCHER_LOG = "launcher.log"
 
@@ -66,6 +66,10 @@ def prepare(
     if anew:
         # S-113: whoever used these keys before must know.
         tell(f"note: no state of {', '.join(anew)} is held: sequence numbers of manual keys begin at 1")
+    if lab.linux() and (why := unconfined()):
+        tell(
+            f"note: commands of Linux nodes run with all capabilities of root: no user namespace for them ({why})"
+        )
     if strict and serious:
         raise StartError(f"{checking.summary(serious)}: not started")
     return lab, startup

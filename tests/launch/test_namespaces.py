@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -16,9 +17,10 @@ from typing import Any
 import pytest
 from launch_kit import DEADLINE, eventually, lives
 
+from launch import starting
 from launch.lab import Endpoint
 from launch.labparser import load
-from launch.namespaces import Ground, NamespaceError, available
+from launch.namespaces import Ground, NamespaceError, available, unconfined
 
 pytestmark = pytest.mark.multiprocess
 
@@ -104,6 +106,33 @@ def test_a_program_gets_its_arguments_as_they_are(nodes: Nodes) -> None:
     nodes.say(what="exec", node="h", number=1, command=["no-such-program", "x"])
     answer = nodes.answer()
     assert (answer["code"], answer["output"]) == (127, "no-such-program: No such file or directory\n")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="for root only is it a difference")
+def test_root_has_no_capabilities_outside_of_the_nodes(nodes: Nodes) -> None:
+    if why := unconfined():
+        pytest.skip(f"this machine lets root make no user namespace: {why}")
+    assert nodes.run("h", "readlink /proc/self/ns/user").strip() != os.readlink("/proc/self/ns/user")
+    assert nodes.run("h", "mknod null c 1 3 2>&1 || true").strip().endswith("Operation not permitted")
+    assert nodes.run("h", "cat /proc/self/uid_map").split()[:3] == ["0", "0", "1"]
+    # The launcher is still the machine's root, and its sockets' buffers are larger than a user's.
+    with socket.socket(fileno=os.dup(nodes.ground.sockets[Endpoint("t", "1")])) as raw:
+        assert raw.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) >= 16 << 20
+    if shutil.which("setpriv"):
+        assert nodes.run("h", "setpriv --reuid 1000 --regid 1000 --clear-groups id -u") == "1000\n"
+
+
+def test_a_lab_whose_commands_are_root_of_the_machine_says_so(
+    short_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (short_folder / "lab.yaml").write_text(LAB)
+    told: list[str] = []
+    for why, notes in (("Operation not permitted", 1), ("", 0)):
+        monkeypatch.setattr(starting, "unconfined", lambda why=why: why, raising=False)
+        told.clear()
+        starting.prepare(short_folder / "lab.yaml", None, False, told.append)
+        assert len(told) == notes
+        assert all("run with all capabilities of root" in note and why in note for note in told)
 
 
 def test_what_goes_wrong_in_a_node_is_said(short_folder: Path) -> None:
