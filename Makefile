@@ -3,9 +3,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 LAB ?= configs/manual-keys/lab.yaml
-FLAKE_RUNS ?= 20
-# More than there are cores crowd the machine, which brings out what depends on time.
-FLAKE_WORKERS ?= auto
+FLAKE_MINUTES ?= 10
+# Twice as many as there are cores: tests with real processes wait most of their time.
+WORKERS ?= $(shell expr 2 \* $$(nproc))
 
 # More for pytest, such as PYTEST_ARGS="--spec-dir=FOLDER" or PYTEST_ARGS="-k supervision".
 PYTEST_ARGS ?=
@@ -16,7 +16,7 @@ help:
 	@echo "make run      a lab with its live status (LAB=FILE for another one)"
 	@echo "make test     the whole suite"
 	@echo "make coverage what the tests run, in a lab's processes too but not in killed ones; build/coverage/html"
-	@echo "make flake    the tests with real processes, $(FLAKE_RUNS) times; log in build/flake.log"
+	@echo "make flake    tests with real processes on a crowded machine for $(FLAKE_MINUTES) minutes; build/flake.log"
 	@echo "make bench    benchmarks; results in build/bench.json"
 	@echo "make lint     ruff and mypy"
 	@echo "make docs     print the pages that are made from the code"
@@ -35,25 +35,18 @@ run: install
 
 # No test holds a bound on time: what one needs a quiet machine for is in `make bench`.
 test: install
-	$(BIN)/python -m pytest tests -n auto $(PYTEST_ARGS)
+	$(BIN)/python -m pytest tests -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
 
 # Slower by as much as measuring costs: a test that waits for something may need another try.
 coverage: install
 	@rm -rf build/coverage; mkdir -p build/coverage
-	$(BIN)/python -m pytest tests -n auto --cov --cov-report=term --cov-report=html $(PYTEST_ARGS)
+	$(BIN)/python -m pytest tests -n $(WORKERS) --dist worksteal --cov --cov-report=term --cov-report=html $(PYTEST_ARGS)
 
 bench: install
 	$(BIN)/python -m bench $(BENCHMARKS)
 
 flake: install
-	@mkdir -p build; : > build/flake.log; failed=0; \
-	for run in $$(seq $(FLAKE_RUNS)); do \
-	  echo "== run $$run of $(FLAKE_RUNS)" >> build/flake.log; \
-	  $(BIN)/python -m pytest tests -q -n $(FLAKE_WORKERS) -m multiprocess $(PYTEST_ARGS) >> build/flake.log 2>&1 \
-	    || failed=$$((failed + 1)); \
-	  echo "run $$run: $$(tail -n 1 build/flake.log)"; \
-	done; \
-	echo "$(FLAKE_RUNS) runs, $$failed failed; see build/flake.log" | tee -a build/flake.log; [ $$failed -eq 0 ]
+	$(BIN)/python tests/flake.py --minutes $(FLAKE_MINUTES) tests -m multiprocess $(PYTEST_ARGS)
 
 lint: install
 	$(BIN)/ruff check .

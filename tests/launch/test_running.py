@@ -207,7 +207,10 @@ def test_a_hangup_ends_a_lab_in_the_foreground_but_not_under_nohup(
         if not ends:
             with OperatorClient(programs.folder / "r" / "two" / "launcher.sock") as client:
                 # A signal is taken before the next request is.
-                answers = [len(client.call("ps")["processes"]) for _ in range(5)]
+                try:
+                    answers = [len(client.call("ps")["processes"]) for _ in range(5)]
+                except OperatorError as error:
+                    pytest.fail(f"the hangup ended it: {error}")
             assert answers == [2] * 5
             assert launcher.poll() is None
             launcher.send_signal(signal.SIGTERM)
