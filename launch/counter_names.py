@@ -9,7 +9,7 @@ from functools import cache
 
 from chassis.ase import counters as asp
 from chassis.bus.counters import OVERFLOW
-from chassis.fwd import impair
+from chassis.fwd import decide, impair
 from chassis.fwd.causes import Cause
 from chassis.linecard import counters as line_card
 
@@ -22,6 +22,7 @@ COMMON = (
     "drop undecodable batch",
     "drop undecodable message",
     "drop control message",
+    decide.SHED,
     OVERFLOW,
 )
 """Of every card. Of names in braces the value is left open."""

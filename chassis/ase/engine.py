@@ -90,7 +90,7 @@ class Asp(Card):
         self.fresh = fresh or held.is_fresh or _is_empty(state)
         self.sadb = Sadb(held)
         self.tunnels = TunnelTable(card, self.sadb)
-        self.routes = Routes(card, self.up, self.tunnels.records)
+        self.routes = Routes(card, self.up, self.tunnels.records, self.counters)
         self._counts = AspCounters(self.counters)
         self._log = DropLog(card)
         self.paths = Paths(self, self.sadb, self.tunnels, self.routes, self._counts, random)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from chassis.bus.counters import Counters
 from chassis.bus.records import CardState, Interface, NextHop, Port, Tunnel
 from chassis.bus.replication import Change
 from chassis.fwd.decide import Decider
@@ -21,7 +22,7 @@ LINE_CARD = "lc "
 class Routes:
     """The forwarding state of one ASP."""
 
-    def __init__(self, card: str, up: dict[str, bool], tunnels: Mapping[int, Tunnel]) -> None:
+    def __init__(self, card: str, up: dict[str, bool], tunnels: Mapping[int, Tunnel], counters: Counters) -> None:
         """`up` says to which cards packets may be given, `tunnels` holds all tunnels of the node that are known;
         both are read whenever a decision is made, so whoever changes them calls `decider.invalidate`."""
         self._card = card
@@ -30,7 +31,7 @@ class Routes:
         self._ports: dict[str, Port] = {}
         self._interfaces: dict[tuple[int, str], Interface] = {}
         self._sources: dict[tuple[int, int, str], int] = {}
-        self.decider = Decider(Fib(), self._usable, up)
+        self.decider = Decider(Fib(), self._usable, up, counters)
 
     def apply(self, change: Change) -> None:
         """Take changed records; decisions that may rest on them end."""

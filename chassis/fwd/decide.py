@@ -8,13 +8,21 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+from chassis.bus.counters import Counters
 from chassis.bus.records import NextHop, Route
 from chassis.fwd.causes import Cause
 from chassis.fwd.fib import Fib, Usable, choose
 from chassis.net.address import ALL_ONES, directed_broadcast, is_multicast, is_unicast_host
 
 FLOW_LIMIT = 65536
-"""Most flows kept of one context. One more starts the cache anew: it is a cache, not a table."""
+"""Most flows that a card keeps, of all contexts. One more starts the cache anew: it is a cache, not a table. A
+stranger's flood of addresses costs the flows that were there one look at the table each."""
+
+DECISION_LIMIT = 16384
+"""Most decisions that flows share; a connected network has one for each of its addresses. As for flows."""
+
+SHED = "decisions shed"
+"""A card's counter of the flows and shared decisions that made room."""
 
 
 class Kind(IntEnum):
@@ -35,10 +43,14 @@ class Kind(IntEnum):
 class Decision:
     """One way for packets. Compared by identity; which fields count depends on the kind.
 
-    `address` is the next hop's address on the port, `card` the card to which packets are given.
+    `address` is the next hop's address on the port, `card` the card to which packets are given. Only `OWN` has
+    `to_open` and `to_local`.
     """
 
     __slots__ = ("address", "card", "cause", "generation", "kind", "port", "to_local", "to_open", "tunnel")
+
+    to_open: Decision
+    to_local: Decision
 
     def __init__(
         self,
@@ -58,8 +70,6 @@ class Decision:
         self.port = port
         self.address = address
         self.tunnel = tunnel
-        self.to_open: Decision = self
-        self.to_local: Decision = self
 
     def __repr__(self) -> str:
         details = [str(self.cause)] if self.cause else []
@@ -83,12 +93,17 @@ class Decider:
     next hop calls `invalidate`: old decisions are then void without being visited.
     """
 
-    def __init__(self, fib: Fib, usable: Usable, card_up: dict[str, bool]) -> None:
+    def __init__(
+        self, fib: Fib, usable: Usable, card_up: dict[str, bool], counters: Counters | None = None
+    ) -> None:
         self.fib = fib
         self.generation = 0
         self._usable = usable
         self._card_up = card_up
         self._flows: dict[int, Flows] = {}
+        self._held = 0
+        """Flows in all caches."""
+        self._counters = Counters() if counters is None else counters
         self._shared: dict[tuple[int | str, ...], Decision] = {}
 
     def invalidate(self) -> None:
@@ -99,7 +114,7 @@ class Decider:
     def flows(self, context: int) -> Flows:
         """The cache of a context: entries count only if their generation is the current one."""
         flows = self._flows.get(context)
-        if flows is None or len(flows) > FLOW_LIMIT:
+        if flows is None:
             flows = self._flows[context] = {}
         return flows
 
@@ -110,7 +125,12 @@ class Decider:
             # Shared drops have no generation: the cache keeps a copy that ends with this one.
             cause = decision.cause
             decision = self._share(Kind.DROP, (Kind.DROP, str(cause)), cause=cause)
-        self.flows(context)[key] = decision
+        flows = self.flows(context)
+        if key not in flows:
+            if self._held >= FLOW_LIMIT:
+                self._make_room()
+            self._held += 1
+        flows[key] = decision
         return decision
 
     def to(self, context: int, destination: int) -> Decision:
@@ -182,7 +202,18 @@ class Decider:
     ) -> Decision:
         decision = self._shared.get(key)
         if decision is None:
+            if len(self._shared) >= DECISION_LIMIT:
+                self._make_room()
             decision = self._shared[key] = Decision(
                 kind, self.generation, cause=cause, card=card, port=port, address=address, tunnel=tunnel
             )
         return decision
+
+    def _make_room(self) -> None:
+        """Forget all flows and what they share: a flow holds its decision. Those that go on are decided anew."""
+        self._counters.add(SHED, self._held + len(self._shared))
+        # In their places: whoever goes through a batch has the cache of its context at hand.
+        for flows in self._flows.values():
+            flows.clear()
+        self._held = 0
+        self._shared = {}

@@ -36,7 +36,7 @@ class Forwarding:
 
     def __init__(self, card: Card, ports: Ports, balance: Balance) -> None:
         self.fib = Fib()
-        self.decider = Decider(self.fib, self.usable, card.up)
+        self.decider = Decider(self.fib, self.usable, card.up, card.counters)
         self.neighbours = Neighbours(self._resolved, self._give_up)
         self.sources = Sources(ports)
         self.egress = Egress(card, self.neighbours, self.dropped, balance)
