@@ -12,6 +12,7 @@ from chassis.bus.counters import OVERFLOW
 from chassis.fwd import decide, impair
 from chassis.fwd.causes import Cause
 from chassis.linecard import counters as line_card
+from chassis.linecard import neighbours
 
 COMMON = (
     "fabric sent",
@@ -35,6 +36,9 @@ LINE_CARD = (
     line_card.TO_FABRIC,
     line_card.CONSUMED,
     line_card.WAITING,
+    neighbours.SHED_UNRESOLVED,
+    neighbours.SHED_KNOWN,
+    neighbours.EVENTS_HELD_BACK,
     *(f"drop {cause}" for cause in Cause),
     *(f"circuit {{number}} {what} {way}" for what in ("packets", "bytes") for way in ("in", "out")),
     *(f"port {{port}} frames {what}" for what in ("sent", "received", "injected")),

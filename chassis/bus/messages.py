@@ -76,7 +76,10 @@ class PortEvent:
 
 @dataclass(frozen=True, slots=True)
 class NeighbourEvent:
-    """A neighbour was resolved (6-byte `mac`) or lost (empty `mac`)."""
+    """A neighbour was resolved (6-byte `mac`) or lost (empty `mac`).
+
+    Anyone on a network can say that there is one, so a card tells of so many in a second, and counts the others.
+    """
 
     port: str
     address: int

@@ -35,6 +35,7 @@ class Cause(StrEnum):
     NO_NEXT_HOP = "no next hop address"
     PORT_DOWN = "port down"
     NEIGHBOUR_QUEUE = "neighbour queue full"
+    NEIGHBOURS = "too many neighbours"
     NEIGHBOUR = "neighbour unresolved"
     # the local stack
     LOCAL_PROTOCOL = "no local protocol"

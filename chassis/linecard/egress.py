@@ -66,6 +66,7 @@ class Egress:
                 return
         neighbour = port.neighbours.get(address)
         if neighbour is not None and neighbour.link:
+            neighbour.used = now
             self._to_wire(port, neighbour.link, body, lengths, marks, now, out)
             return
         numbers = dict(marks)
@@ -79,6 +80,7 @@ class Egress:
 
     def flush(self, neighbour: Neighbour, waiting: list[Waiting], now: float, out: list[Output]) -> None:
         """Packets that waited, to the neighbour that is resolved now."""
+        neighbour.used = now
         body, lengths = pack([packet for packet, _, _ in waiting])
         marks = tuple((index, mark) for index, (_, mark, _) in enumerate(waiting) if mark)
         self._to_wire(neighbour.port, neighbour.link, body, lengths, marks, now, out)

@@ -37,7 +37,7 @@ class Forwarding:
     def __init__(self, card: Card, ports: Ports, balance: Balance) -> None:
         self.fib = Fib()
         self.decider = Decider(self.fib, self.usable, card.up, card.counters)
-        self.neighbours = Neighbours(self._resolved, self._give_up)
+        self.neighbours = Neighbours(self._resolved, self._give_up, card.counters)
         self.sources = Sources(ports)
         self.egress = Egress(card, self.neighbours, self.dropped, balance)
         self.pings = Pings(card.card, self.originate, self._source_to)

@@ -14,9 +14,11 @@ from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
 from chassis.bus.batch import Batch, Step
+from chassis.bus.counters import Counters
 from chassis.bus.engine import Output, ToController, ToWire
 from chassis.bus.messages import NeighbourEvent
 from chassis.fwd.causes import Cause
+from chassis.fwd.icmp_errors import TokenBucket
 from chassis.net.address import BROADCAST_MAC, ZERO_MAC
 from chassis.net.arp import REPLY, REQUEST, Arp
 from chassis.net.errors import DecodeError
@@ -38,6 +40,17 @@ AGE = 3600.0
 WAITING = 64
 """Most packets that wait for one neighbour."""
 
+EVENTS_RATE, EVENTS_BURST = 100.0, 500.0
+"""Neighbours of which a card tells the controller in a second, and at once: anyone can say that there is one."""
+
+STALE_TIMERS = 1024
+"""Timers of neighbours that are gone, beyond as many as there are others, after which the heap is made anew."""
+
+SHED_UNRESOLVED = "neighbours shed unresolved"
+SHED_KNOWN = "neighbours shed known"
+EVENTS_HELD_BACK = "neighbour events held back"
+"""Counters of what the bounds cost."""
+
 
 class State(Enum):
     UNKNOWN = "unknown"
@@ -53,6 +66,7 @@ class Event(Enum):
     TIMER = "time is up"
     EXHAUSTED = "time is up after the last try"
     LOST = "port down"
+    CROWDED = "others need the room"
 
 
 class Action(Enum):
@@ -62,6 +76,7 @@ class Action(Enum):
     FLUSH = "send what waits"
     FAIL = "give up what waits"
     DISCARD = "drop what waits"
+    SHED = "drop what waits, for want of room"
     FORGET = "forget its address"
 
 
@@ -74,6 +89,7 @@ TABLE: dict[State, dict[Event, tuple[State, tuple[Action, ...]]]] = {
         _E.TIMER: (_S.UNKNOWN, ()),
         _E.EXHAUSTED: (_S.UNKNOWN, ()),
         _E.LOST: (_S.UNKNOWN, ()),
+        _E.CROWDED: (_S.UNKNOWN, ()),
     },
     _S.RESOLVING: {
         _E.PACKET: (_S.RESOLVING, (_A.QUEUE,)),
@@ -81,6 +97,7 @@ TABLE: dict[State, dict[Event, tuple[State, tuple[Action, ...]]]] = {
         _E.TIMER: (_S.RESOLVING, (_A.REQUEST,)),
         _E.EXHAUSTED: (_S.UNKNOWN, (_A.FORGET, _A.FAIL)),
         _E.LOST: (_S.UNKNOWN, (_A.FORGET, _A.DISCARD)),
+        _E.CROWDED: (_S.UNKNOWN, (_A.FORGET, _A.SHED)),
     },
     _S.KNOWN: {
         _E.PACKET: (_S.KNOWN, (_A.QUEUE, _A.FLUSH)),
@@ -88,6 +105,7 @@ TABLE: dict[State, dict[Event, tuple[State, tuple[Action, ...]]]] = {
         _E.TIMER: (_S.REFRESHING, (_A.REQUEST,)),
         _E.EXHAUSTED: (_S.REFRESHING, (_A.REQUEST,)),
         _E.LOST: (_S.UNKNOWN, (_A.FORGET,)),
+        _E.CROWDED: (_S.UNKNOWN, (_A.FORGET,)),
     },
     _S.REFRESHING: {
         _E.PACKET: (_S.REFRESHING, (_A.QUEUE, _A.FLUSH)),
@@ -95,6 +113,7 @@ TABLE: dict[State, dict[Event, tuple[State, tuple[Action, ...]]]] = {
         _E.TIMER: (_S.REFRESHING, (_A.REQUEST,)),
         _E.EXHAUSTED: (_S.UNKNOWN, (_A.FORGET,)),
         _E.LOST: (_S.UNKNOWN, (_A.FORGET,)),
+        _E.CROWDED: (_S.UNKNOWN, (_A.FORGET,)),
     },
 }
 
@@ -108,9 +127,13 @@ class Waiting(NamedTuple):
 
 
 class Neighbour:
-    """One address on a port's network. `link` is the header for packets to it, empty while unresolved."""
+    """One address on a port's network. `link` is the header for packets to it, empty while unresolved.
 
-    __slots__ = ("address", "due", "link", "mac", "port", "state", "tries", "waiting")
+    `used` is when packets were last sent to it; `timer` when its timer in the heap runs out, which may be before
+    `due`.
+    """
+
+    __slots__ = ("address", "due", "link", "mac", "port", "state", "timer", "tries", "used", "waiting")
 
     def __init__(self, port: Port, address: int) -> None:
         self.port = port
@@ -119,9 +142,16 @@ class Neighbour:
         self.mac = b""
         self.link = b""
         self.tries = 0
-        self.due = inf
+        self.due = self.timer = inf
+        self.used = -inf
         self.waiting: list[Waiting] = []
 
+
+_CAUSES = {
+    Action.FAIL: Cause.NEIGHBOUR,
+    Action.DISCARD: Cause.PORT_DOWN,
+    Action.SHED: Cause.NEIGHBOURS,
+}
 
 Flush = Callable[[Neighbour, list[Waiting], float, list[Output]], None]
 Give = Callable[[Cause, list[Waiting], float, list[Output]], None]
@@ -134,14 +164,17 @@ class Neighbours:
     `give_up(cause, packets, now, out)` drops packets, and tells their senders where that is owed.
     """
 
-    def __init__(self, flush: Flush, give_up: Give) -> None:
+    def __init__(self, flush: Flush, give_up: Give, counters: Counters) -> None:
         self.made = 0
         """ARP packets made, for the card's balance."""
         self.waiting = 0
         """Packets that wait in all queues."""
-        self._flush, self._give_up = flush, give_up
+        self._flush, self._give_up, self._counters = flush, give_up, counters
+        self._events = TokenBucket(EVENTS_RATE, EVENTS_BURST)
         self._timers: list[tuple[float, int, Neighbour]] = []
         self._pushed = 0
+        self._held = 0
+        """Neighbours of all ports."""
 
     def offer(self, port: Port, address: int, packets: list[Waiting], now: float, out: list[Output]) -> None:
         """Send packets to an address that is not resolved, or will be tried again."""
@@ -183,8 +216,12 @@ class Neighbours:
     def on_timer(self, now: float, out: list[Output]) -> None:
         timers = self._timers
         while timers and timers[0][0] <= now:
-            due, _, neighbour = heapq.heappop(timers)
-            if neighbour.due != due:
+            at, _, neighbour = heapq.heappop(timers)
+            if neighbour.timer != at:
+                continue
+            neighbour.timer = inf
+            if neighbour.due > at:
+                self._set(neighbour, neighbour.due)
                 continue
             neighbour.due = inf
             event = Event.EXHAUSTED if neighbour.tries >= TRIES else Event.TIMER
@@ -192,7 +229,7 @@ class Neighbours:
 
     def wake(self) -> float:
         timers = self._timers
-        while timers and timers[0][2].due != timers[0][0]:
+        while timers and timers[0][2].timer != timers[0][0]:
             heapq.heappop(timers)
         return timers[0][0] if timers else inf
 
@@ -202,6 +239,7 @@ class Neighbours:
         neighbour = port.neighbours.get(address)
         if neighbour is None:
             neighbour = port.neighbours[address] = Neighbour(port, address)
+            self._held += 1
         return neighbour
 
     def _event(
@@ -214,7 +252,8 @@ class Neighbours:
         packet: Waiting | None = None,
         mac: bytes = b"",
     ) -> None:
-        neighbour.state, actions = TABLE[neighbour.state][event]
+        before = neighbour.state
+        neighbour.state, actions = TABLE[before][event]
         for action in actions:
             if action is Action.QUEUE:
                 assert packet is not None
@@ -224,9 +263,27 @@ class Neighbours:
             elif action is Action.LEARN:
                 self._learn(neighbour, mac, now, out)
             elif action is Action.FORGET:
-                self._forget(neighbour, out)
+                self._forget(neighbour, now, out)
             else:
                 self._empty(neighbour, action, now, out)
+        if neighbour.state is not before:
+            self._moved(neighbour, before, now, out)
+
+    def _moved(self, neighbour: Neighbour, before: State, now: float, out: list[Output]) -> None:
+        """Keep account of what a port keeps; what is too much goes."""
+        room, state = neighbour.port.room, neighbour.state
+        crowded = None
+        if before is State.RESOLVING:
+            room.answered(neighbour)
+        elif before is not State.UNKNOWN and state is State.UNKNOWN:
+            room.forget()
+        if state is State.RESOLVING:
+            crowded = room.ask(neighbour)
+        elif state is State.KNOWN and before is not State.REFRESHING:
+            crowded = room.know(neighbour)
+        if crowded is not None:
+            self._counters.add(SHED_UNRESOLVED if crowded.state is State.RESOLVING else SHED_KNOWN)
+            self._event(crowded, Event.CROWDED, now, out)
 
     def _queue(self, neighbour: Neighbour, packet: Waiting, now: float, out: list[Output]) -> None:
         if len(neighbour.waiting) >= WAITING:
@@ -234,17 +291,24 @@ class Neighbours:
             return
         neighbour.waiting.append(packet)
         self.waiting += 1
+        room = neighbour.port.room
+        longest = room.queue(neighbour)
+        if longest is not None:
+            first = longest.waiting.pop(0)
+            room.unqueue(longest, 1)
+            self.waiting -= 1
+            self._give_up(Cause.NEIGHBOUR_QUEUE, [first], now, out)
 
     def _empty(self, neighbour: Neighbour, action: Action, now: float, out: list[Output]) -> None:
         waiting, neighbour.waiting = neighbour.waiting, []
         self.waiting -= len(waiting)
         if not waiting:
             return
+        neighbour.port.room.unqueue(neighbour, len(waiting))
         if action is Action.FLUSH:
             self._flush(neighbour, waiting, now, out)
         else:
-            cause = Cause.NEIGHBOUR if action is Action.FAIL else Cause.PORT_DOWN
-            self._give_up(cause, waiting, now, out)
+            self._give_up(_CAUSES[action], waiting, now, out)
 
     def _request(self, neighbour: Neighbour, now: float, out: list[Output]) -> None:
         neighbour.tries += 1
@@ -261,20 +325,37 @@ class Neighbours:
         if neighbour.mac != mac:
             neighbour.mac = mac
             neighbour.link = header(mac, neighbour.port.mac)
-            out.append(ToController(NeighbourEvent(neighbour.port.name, neighbour.address, mac)))
+            self._tell(neighbour, now, out)
 
-    def _forget(self, neighbour: Neighbour, out: list[Output]) -> None:
-        if neighbour.mac:
-            out.append(ToController(NeighbourEvent(neighbour.port.name, neighbour.address, b"")))
+    def _tell(self, neighbour: Neighbour, now: float, out: list[Output]) -> None:
+        if self._events.take(now):
+            out.append(ToController(NeighbourEvent(neighbour.port.name, neighbour.address, neighbour.mac)))
+        else:
+            self._counters.add(EVENTS_HELD_BACK)
+
+    def _forget(self, neighbour: Neighbour, now: float, out: list[Output]) -> None:
+        was_known = bool(neighbour.mac)
         neighbour.mac = neighbour.link = b""
         neighbour.tries = 0
-        neighbour.due = inf
-        neighbour.port.neighbours.pop(neighbour.address, None)
+        neighbour.due = neighbour.timer = inf
+        if neighbour.port.neighbours.pop(neighbour.address, None) is not None:
+            self._held -= 1
+        if was_known:
+            self._tell(neighbour, now, out)
 
     def _set(self, neighbour: Neighbour, due: float) -> None:
+        """Its timer runs out at `due`. One that is in the heap for an earlier time stays there and is put off
+        then: whoever makes us learn the same thing again and again makes no heap of timers."""
         neighbour.due = due
+        if neighbour.timer <= due:
+            return
+        timers = self._timers
+        if len(timers) > 2 * self._held + STALE_TIMERS:
+            timers[:] = [timer for timer in timers if timer[2].timer == timer[0]]
+            heapq.heapify(timers)
+        neighbour.timer = due
         self._pushed += 1
-        heapq.heappush(self._timers, (due, self._pushed, neighbour))
+        heapq.heappush(timers, (due, self._pushed, neighbour))
 
     def _send(self, port: Port, to: bytes, arp: Arp, out: list[Output]) -> None:
         frame = bytearray(header(to, port.mac, ETHERTYPE_ARP) + arp.emit())

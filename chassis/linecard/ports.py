@@ -9,6 +9,7 @@ from chassis.bus import records
 from chassis.bus.messages import PortEvent
 from chassis.bus.replication import Change
 from chassis.linecard.neighbours import Neighbour
+from chassis.linecard.room import Room
 from chassis.net.address import MASKS
 from chassis.net.ethernet import HEADROOM
 
@@ -19,10 +20,11 @@ SPEED = 1000
 class Port:
     """One port of this card. `limit` is the longest frame that its MTU allows, in bytes."""
 
-    __slots__ = ("carrier", "limit", "neighbours", "record", "up")
+    __slots__ = ("carrier", "limit", "neighbours", "record", "room", "up")
 
     def __init__(self, record: records.Port, carrier: bool) -> None:
         self.neighbours: dict[int, Neighbour] = {}
+        self.room = Room()
         self.carrier = carrier
         self.take(record)
 

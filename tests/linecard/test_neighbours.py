@@ -25,12 +25,12 @@ def test_every_event_has_an_answer_in_every_state(state: State, event: Event) ->
     after, actions = TABLE[state][event]
     assert (Action.LEARN in actions) == (event is Event.ANSWER)
     assert (Action.QUEUE in actions) == (event is Event.PACKET)
-    if event is Event.LOST:
+    if event in (Event.LOST, Event.CROWDED):
         assert after is State.UNKNOWN
     if after is State.UNKNOWN and state is not State.UNKNOWN:
         assert Action.FORGET in actions
     if state is State.RESOLVING and after is not State.RESOLVING:
-        assert {Action.FLUSH, Action.FAIL, Action.DISCARD} & set(actions)  # nothing waits for ever
+        assert {Action.FLUSH, Action.FAIL, Action.DISCARD, Action.SHED} & set(actions)  # nothing waits for ever
 
 
 def test_packets_wait_for_the_answer_and_leave_in_order() -> None:
