@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from chassis.config.kept import masked
 from chassis.config.model import Config, Context, StaticRoute
-from chassis.config.render import render_object, render_route
+from chassis.config.render import HIDDEN, render_object, render_route
 
 ChangePath = tuple[str | int, ...]
 
@@ -65,6 +66,9 @@ def _changes(old: Config, new: Config) -> Iterator[Change]:
     if old.accepted != new.accepted:
         lines = _lines(list(old.accepted), list(new.accepted))
         yield Change("changed", ("accepted",), old.accepted, new.accepted, lines)
+    if old.kept != new.kept:
+        lines = _lines(_kept(old), _kept(new))
+        yield Change("changed", ("kept",), old.kept, new.kept, lines or ("lines without effect moved",))
     for attribute, word, mode in _GLOBAL:
         yield from _collection((), word, mode, getattr(old, attribute), getattr(new, attribute))
     empty = Context("")
@@ -80,6 +84,10 @@ def _changes(old: Config, new: Config) -> Iterator[Change]:
         for attribute, word, mode in _CONTEXT:
             yield from _collection(path, word, mode, getattr(first, attribute), getattr(second, attribute))
         yield from _routes(path, first, second)
+
+
+def _kept(config: Config) -> list[str]:
+    return [masked(line, HIDDEN) for kept in config.kept for line in kept.lines]
 
 
 def _shell(context: Context) -> Context:

@@ -8,19 +8,16 @@ from dataclasses import MISSING, fields
 from functools import partial
 from typing import Any, NamedTuple
 
-from chassis.config.model import Config
+from chassis.config.model import Config, Kept
+from chassis.config.transcript import BYTE_ORDER_MARK, prompt_end
 
 Path = tuple[str | int, ...]
 """Where an object or one of its fields is, such as ("tunnel", "t1", "ike_policy")."""
 
-_WORD = re.compile(r"\S+")
+Anchor = tuple[str | int, ...]
+"""Names one line of an object: see `config.kept`."""
 
-_PROMPT = re.compile(
-    r"\s*(?:\[[^\]\s]*\][\w.-]*)?\s*(?:\(?(?:config|cfg|context)[\w-]*\))?\s*[#>]+"
-    r"(?:\((?:config|cfg)[\w-]*\)#?)?\s*",
-    re.ASCII,
-)
-"""A prompt as transcripts have it, the misprinted ones of the guide included."""
+_WORD = re.compile(r"\S+")
 
 
 class Place(NamedTuple):
@@ -37,22 +34,30 @@ class Place(NamedTuple):
         return f"{self.text[: self.offset]}{word}{self.text[self.offset + len(self.word) :]}"
 
 
-class Line:
-    """One line of a file: its words with their columns, without prompt and comment."""
+def indent_of(blanks: str) -> int:
+    """The width of the blanks before a line."""
+    return len(blanks.expandtabs(8)) if "\t" in blanks else len(blanks)
 
-    __slots__ = ("columns", "number", "start", "text", "words")
+
+class Line:
+    """One line of a file: its words with their columns, without prompt and comment.
+
+    `indent` is the column of its first word less one, tabs counted to the next eighth; after a prompt it is 0.
+    """
+
+    __slots__ = ("columns", "indent", "number", "start", "text", "words")
 
     def __init__(self, text: str, number: int) -> None:
         self.number = number
-        text = text.rstrip()
-        prompt = _PROMPT.match(text) if text.lstrip()[:1] in ("[", "#", "(", ">", "c") else None
-        start = prompt.end() if prompt else 0
+        text = text.removeprefix(BYTE_ORDER_MARK).rstrip()
+        start = prompt_end(text)
         found = list(_WORD.finditer(text, start))
         if found and found[0].group()[0] == "!":
             found = []
         self.words = [match.group() for match in found]
         self.columns = [match.start() + 1 for match in found]
         self.start = found[0].start() if found else 0
+        self.indent = 0 if start else indent_of(text[: self.start])
         self.text = text
 
     @property
@@ -124,14 +129,35 @@ def blank(cls: type, **given: object) -> dict[str, Any]:
     return made
 
 
+class Draft:
+    """Lines without effect while they are read."""
+
+    __slots__ = ("after", "lines")
+
+    def __init__(self, after: Anchor) -> None:
+        self.after = after
+        self.lines: list[str] = []
+
+    def freeze(self) -> Kept:
+        return Kept(tuple(self.lines), self.after)
+
+
 class Frame:
     """An open mode and the object in it.
 
     `variant` is the kind of the object as the grammar's variants have it. A `void` frame belongs to an object
-    whose opening line was wrong: its lines are read, so that they do not count as errors, and change nothing.
+    whose opening line was wrong: its lines are read, so that they do not count as errors, and change nothing. A
+    frame with `draft` is a mode without effect: its lines are kept there word for word, `level` deeper than the
+    draft's first line.
+
+    `indent` is that of the line that opened the mode last, `inner` that of the first line read in it, None before.
+    `after` is the anchor of the line of this object that was read last (see `config.kept`).
     """
 
-    __slots__ = ("cls", "fields", "key", "mode", "parent", "path", "target", "variant", "void")
+    __slots__ = (
+        "after", "cls", "draft", "fields", "indent", "inner", "key", "level", "mode", "parent", "path", "target",
+        "variant", "void",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -154,17 +180,34 @@ class Frame:
         self.path = path
         self.variant = variant
         self.void = void
+        self.indent = 0
+        self.inner: int | None = None
+        self.after: Anchor = ()
+        self.draft: Draft | None = None
+        self.level = 0
+
+    def keep(self) -> Draft:
+        """A new place for lines without effect, after the line that was read last."""
+        held = self.fields["kept"]
+        if not isinstance(held, list):
+            held = self.fields["kept"] = list(held)
+        draft = Draft(self.after)
+        held.append(draft)
+        return draft
 
     def freeze(self) -> Any:
         """The frozen object."""
         routes = self.fields.get("routes")
         if isinstance(routes, dict):
             self.fields["routes"] = tuple(routes.values())
+        kept = self.fields.get("kept")
+        if isinstance(kept, list):
+            self.fields["kept"] = tuple(item.freeze() if isinstance(item, Draft) else item for item in kept)
         return self.cls(**self.fields)
 
     def close(self) -> None:
         """Put the frozen object where it belongs in the mode around it."""
-        if self.void or self.parent is None:
+        if self.void or self.parent is None or self.draft is not None:
             return
         if self.key is None:
             self.parent.fields[self.target] = self.freeze()

@@ -521,6 +521,7 @@ DO: dict[str, Effect] = {
     "shutdown": _shut,
     "none": _none,
     "control": _none,
+    "foreign": _none,
 }
 """What a command does, by `Command.does`."""
 
@@ -540,5 +541,6 @@ UNDO: dict[str, Effect] = {
     "keyed": _reset,
     "null": _reset,
     "shutdown": _unflag,
+    "foreign": _none,
 }
 """What its no form does."""

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from chassis.config.commands import CONFIG_COMMANDS
+from chassis.config.foreign import FOREIGN
 from chassis.config.grammar import Command
 from chassis.config.operations import OPERATIONS
 from chassis.config.statements import GROUPS, STATEMENTS, Statement
@@ -66,14 +67,18 @@ def _readable(parameter: re.Match[str]) -> str:
     return name.replace("_", "-") if sign == ":" else f"{{{kind}}}" if "|" in kind else kind
 
 
+def _syntax(command: Command) -> str:
+    return _PARAMETER.sub(_readable, command.syntax).replace("|", "\\|")
+
+
 def _row(command: Command) -> str:
-    syntax = _PARAMETER.sub(_readable, command.syntax).replace("|", "\\|")
     openers = [opener for opener in CONFIG_COMMANDS if opener.enters in command.modes and opener.enters]
     # A line inside an object that has no effect yet has none either.
     if openers and all(opener.standing == "later" for opener in openers):
         command = replace(command, standing="later", feature=openers[0].feature)
     feature = f" ({command.feature})" if command.feature else ""
-    return f"| `{syntax}` | {', '.join(command.modes)} | {command.guide} | {STANDING[command.standing]}{feature} |"
+    modes, standing = ", ".join(command.modes), STANDING[command.standing]
+    return f"| `{_syntax(command)}` | {modes} | {command.guide} | {standing}{feature} |"
 
 
 def _statement(statement: Statement, proven: Set[str]) -> str:
@@ -119,6 +124,17 @@ def describe(proven: Set[str]) -> str:
         "| command | mode | section | standing |",
         "| --- | --- | --- | --- |",
         *[_row(command) for command in CONFIG_COMMANDS],
+        "",
+        "## Lines of other parts of the router",
+        "",
+        "A line that is no command here is kept word for word in its place, with what stands under it, and",
+        "printed back; it has no effect, and a warning names its first word once. Those below are known by name,",
+        "so that in a script without indentation what stands in their modes is not taken for a line of the port",
+        "or interface before.",
+        "",
+        "| lines | mode |",
+        "| --- | --- |",
+        *[f"| `{_syntax(command)}` | {command.modes[0]} |" for command in FOREIGN if command.enters],
         "",
         "## Exec, show and clear commands",
         "",

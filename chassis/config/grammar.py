@@ -183,7 +183,7 @@ class Command:
             return (f"no {self.syntax[: cut + 1]}" if cut >= 0 else f"no {self.syntax}",)
         if self.does in ("proposal", "entry", "rule"):
             return ("no seq <seq:1-65535>",)
-        if self.does == "route":
+        if self.does in ("route", "foreign"):
             return (f"no {self.syntax}",)
         short = f"no {self.keywords}"
         return (short,) if short == f"no {self.syntax}" else (short, f"no {self.syntax}")

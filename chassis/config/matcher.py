@@ -133,7 +133,12 @@ class Program:
                         if arc.spelling == lower:
                             kept = (captures, arc.field, arc.value, index) if arc.field else captures
                             exact.append((arc.target, kept))
-                        elif arc.spelling.startswith(lower) and not lower.isdigit():
+                        elif (
+                            arc.spelling.startswith(lower)
+                            and not lower.isdigit()
+                            # What has no effect here makes no abbreviation ambiguous.
+                            and arc.command.does != "foreign"
+                        ):
                             short.append((arc, captures))
                     elif isinstance(arc, Value) and not exact:
                         if arc.type.rest:

@@ -27,6 +27,25 @@ def _written() -> bool:
     return field(default=False, compare=False, repr=False)
 
 
+def _kept() -> tuple[Kept, ...]:
+    return field(default=(), repr=False)
+
+
+# --- lines that are no commands of the grammar ---
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Lines without effect, word for word: one and the block under it, with the block's indentation below it.
+
+    `after` names the line of the same object that they follow, empty for its opening line; see `config.kept`. No
+    part of a `repr`: nobody knows what such a line holds.
+    """
+
+    lines: tuple[str, ...] = field(repr=False)
+    after: tuple[str | int, ...] = ()
+
+
 # --- keys ---
 
 
@@ -68,6 +87,7 @@ class Card:
     slot: int
     ports: int = 0
     accepted: tuple[str, ...] = ()
+    kept: tuple[Kept, ...] = _kept()
     line: int = _line()
 
     @property
@@ -88,6 +108,7 @@ class Port:
     interface: str | None = None
     context: str | None = None
     accepted: tuple[str, ...] = ()
+    kept: tuple[Kept, ...] = _kept()
     line: int = _line()
 
     @property
@@ -105,6 +126,7 @@ class AspPool:
 
     name: str
     asps: tuple[str, ...] = ()
+    kept: tuple[Kept, ...] = _kept()
     line: int = _line()
 
 
@@ -115,6 +137,7 @@ class AspGroup:
     name: str
     pools: tuple[str, ...] = ()
     asp_count: int = 1
+    kept: tuple[Kept, ...] = _kept()
     line: int = _line()
 
 
@@ -134,6 +157,7 @@ class Interface:
     address: str | None = None
     prefix_len: int = 0
     unnumbered: str | None = None
+    kept: tuple[Kept, ...] = _kept()
     line: int = _line()
 
 
@@ -158,6 +182,7 @@ class Administrator:
     privilege_start: int | None = None
     privilege_max: int | None = None
     idle_timeout: int | None = None
+    kept: tuple[Kept, ...] = _kept()
     line: int = _line()
 
 
@@ -183,6 +208,7 @@ class Acl:
     name: str
     description: str | None = None
     rules: tuple[AclRule, ...] = ()
+    kept: tuple[Kept, ...] = _kept()
     line: int = _line()
 
 
@@ -223,6 +249,7 @@ class IkePolicy:
     pre_shared_key: PreSharedKey | None = None
     lifetime: int = 86400
     proposals: tuple[ProposalRef, ...] = ()
+    kept: tuple[Kept, ...] = _kept()
     line: int = _line()
 
 
@@ -245,6 +272,7 @@ class Profile:
     df_bit: Literal["set", "clear"] | None = None
     mtu: int | None = None
     entries: tuple[TunnelEntry, ...] = ()
+    kept: tuple[Kept, ...] = _kept()
     line: int = _line()
 
 
@@ -264,6 +292,7 @@ class Context:
     acls: Mapping[str, Acl] = field(default_factory=dict)
     profiles: Mapping[str, Profile] = field(default_factory=dict)
     accepted: tuple[str, ...] = ()
+    kept: tuple[Kept, ...] = _kept()
     line: int = _line()
 
 
@@ -286,6 +315,7 @@ class IkeProposal:
     authentication: Literal["pre-shared-key", "rsa-signature"] = "pre-shared-key"
     lifetime: int = 86400
     prf: str = "hmac-sha1"
+    kept: tuple[Kept, ...] = _kept()
     line: int = _line()
 
     @property
@@ -310,6 +340,7 @@ class IpsecProposal:
     esp_encryption: str | None = None
     lifetime_seconds: int = 86400
     lifetime_kbytes: int | None = None
+    kept: tuple[Kept, ...] = _kept()
     line: int = _line()
 
     @property
@@ -340,6 +371,7 @@ class IpsecPolicy:
     window: int = 64
     pfs_group: int | None = None
     proposals: tuple[ProposalRef, ...] = ()
+    kept: tuple[Kept, ...] = _kept()
     line: int = _line()
 
 
@@ -352,6 +384,7 @@ class Spi:
     esp_encryption: Keyed | None = None
     ah_spi: int | None = None
     ah: Keyed | None = None
+    kept: tuple[Kept, ...] = _kept()
     line: int = _line()
 
     @property
@@ -406,6 +439,7 @@ class ManualSa:
     both: Spi | None = None
     inbound: Spi | None = None
     outbound: Spi | None = None
+    kept: tuple[Kept, ...] = _kept()
     line: int = _line()
 
     @property
@@ -433,6 +467,7 @@ class QosPolicy:
 
     name: str
     num_queues: int | None = None
+    kept: tuple[Kept, ...] = _kept()
     line: int = _line()
 
 
@@ -463,6 +498,7 @@ class Tunnel:
     entries: tuple[TunnelEntry, ...] = ()
     interface_context_written: bool = _written()
     context_written: bool = _written()
+    kept: tuple[Kept, ...] = _kept()
     line: int = _line()
 
 
@@ -493,3 +529,4 @@ class Config:
     cards: Mapping[int, Card] = field(default_factory=dict)
     ports: Mapping[str, Port] = field(default_factory=dict)
     accepted: tuple[str, ...] = ()
+    kept: tuple[Kept, ...] = _kept()

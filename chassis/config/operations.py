@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from chassis.config.commands import CONFIG_COMMANDS
+from chassis.config.foreign import FOREIGN
 from chassis.config.grammar import Command
 
 # A table, kept dense so that a command is read at one glance.
@@ -82,7 +83,7 @@ OPERATIONS: tuple[Command, ...] = (
 )
 """Every command that leaves the configuration as it is."""
 
-COMMANDS: tuple[Command, ...] = CONFIG_COMMANDS + OPERATIONS
+COMMANDS: tuple[Command, ...] = CONFIG_COMMANDS + OPERATIONS + FOREIGN
 """The whole grammar."""
 
 BY_ID: dict[str, Command] = {command.id: command for command in COMMANDS}

@@ -1,8 +1,9 @@
 """Reading a configuration: from text to a typed configuration and what there is to say about it.
 
 A line that the open mode does not know is tried in the modes around it, up to global configuration, and the
-mode changes with it; `exit` is never needed. Prompts of transcripts are dropped and never decide a mode. A wrong
-line has no effect and the rest is still read. No text makes this raise.
+mode changes with it; `exit` is never needed. Prompts and headers of transcripts are dropped. A line that misuses a
+command is wrong: it has no effect and the rest is still read. A line that is no command at all is kept where it
+stands, with the deeper-indented lines under it. No text makes this raise.
 """
 
 from __future__ import annotations
@@ -10,13 +11,17 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from chassis.config.diagnostics import Diagnostic, Severity, in_order
-from chassis.config.drafts import Frame, Line, Path, Place, root
+from chassis.config.drafts import Frame, Line, Path, Place, indent_of, root
 from chassis.config.effects import CLASSES, DO, UNDO, is_secret
-from chassis.config.grammar import MODES, Command, ancestors
+from chassis.config.grammar import MODES, Command
+from chassis.config.kept import PAIRED, anchor, misuses
 from chassis.config.matcher import Failure, Match, program
 from chassis.config.model import Config
+from chassis.config.render import settled
+from chassis.config.transcript import is_header
 from chassis.config.validate import check
 from chassis.config.values import mask_length
 
@@ -24,8 +29,6 @@ HIDDEN = "***"
 """Stands for a word that may be a key, in the name of a diagnostic."""
 
 Rest = Callable[[int], str]
-
-_UNMATCHED = Failure(0, (), ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +40,27 @@ class Parsed:
     places: dict[Path, Place] = field(repr=False, default_factory=dict)
 
 
-class Reading:
-    """Reads line by line, with the open modes as a stack; also what an interactive session would hold."""
+class _Block(NamedTuple):
+    """Lines without effect: it goes on while lines are deeper than `indent`, and each is kept `level` deeper."""
 
-    def __init__(self, file: str = "", config: Config | None = None, modern: bool = False) -> None:
+    indent: int
+    level: int
+    lines: list[str]
+
+
+class Reading:
+    """Reads line by line, with the open modes as a stack; also what an interactive session would hold.
+
+    `flat`: lines of one mode and of the next have the same indentation, as in a script or at a prompt; the stack
+    tells whose a line is that no command is. Else its indentation does.
+    """
+
+    def __init__(
+        self, file: str = "", config: Config | None = None, modern: bool = False, flat: bool = True
+    ) -> None:
         self.file = file
         self.modern = modern
+        self.flat = flat
         self.stack: list[Frame] = [root(config)]
         self.diagnostics: list[Diagnostic] = []
         self.places: dict[Path, Place] = {}
@@ -53,11 +71,16 @@ class Reading:
         self._shift = 0
         self._failed = False
         self._noted: set[str] = set()
+        self._unknown: set[str] = set()
+        self._block: _Block | None = None
+        self.keeps = False
+        """Whether a line was kept."""
 
     # --- for the effects ---
 
     def push(self, frame: Frame) -> None:
         """Open a mode."""
+        frame.indent = self.line.indent
         self.stack.append(frame)
 
     def place(self, index: int) -> Place:
@@ -98,9 +121,16 @@ class Reading:
         """Read one line; what there is to say goes to `diagnostics`."""
         line = Line(text, number)
         words = line.words
-        if not words:
+        if not words or is_header(words):
             return
         self.line = line
+        if self._block is not None:
+            if line.indent > self._block.indent:
+                self._block.lines.append(_text(line, self._block.level + line.indent - self._block.indent))
+                return
+            self._block = None
+        while self.stack[-1].draft is not None and not self._goes_on(self.stack[-1]):
+            self.stack.pop()
         negative = words[0].lower() == "no" and len(words) > 1
         self._shift = 1 if negative else 0
         used = words[1:] if negative else words
@@ -108,23 +138,36 @@ class Reading:
         def rest(index: int) -> str:
             return line.rest(index + self._shift)
 
-        best, at = _UNMATCHED, len(self.stack) - 1
+        failures: list[tuple[Failure, int]] = []
         for depth in range(len(self.stack) - 1, -1, -1):
             frame = self.stack[depth]
             found = program(frame.mode, frame.variant, negative, self.modern).match(used, rest)
-            if isinstance(found, Match):
+            if isinstance(found, Failure):
+                failures.append((found, depth))
+            elif found.command.kind != "config" or found.command.does == "control":
                 self._apply(found, depth, negative)
                 return
-            if found.position > best.position or best is _UNMATCHED:
-                best, at = found, depth
+            elif frame.draft is not None:
+                self._keep(depth, found.command.enters if not negative else "")
+                return
+            elif found.command.does != "foreign":
+                self._apply(found, depth, negative)
+                return
+            elif depth <= self._home():
+                self._keep_foreign(found.command, depth, negative)
+                return
         self.match = Match(_NOTHING, {}, {})
-        if not self._misplaced(used, rest, negative, best):
-            self._explain(best, at, used, negative)
+        if self._misplaced(used, rest, negative, _furthest(failures)[0]):
+            return
+        wrong = [one for one in failures if self.stack[one[1]].draft is None and misuses(one[0], negative)]
+        if wrong:
+            self._explain(*_furthest(wrong), used, negative)
+        elif not self._coded(used, negative):
+            self._keep_unknown(failures, used, negative)
 
     def config(self) -> Config:
         """The configuration as it stands, with the open modes closed."""
-        while len(self.stack) > 1:
-            self.stack.pop().close()
+        self._close(0)
         config: Config = self.stack[0].freeze()
         return config
 
@@ -133,16 +176,19 @@ class Reading:
         if command.does == "control":
             self._control(command)
             return
-        while len(self.stack) > depth + 1:
-            self.stack.pop().close()
+        self._close(depth)
         self.match = match
         frame = self.stack[-1]
+        if frame.inner is None and command.kind == "config":
+            frame.inner = self.line.indent
         if frame.void:
             if command.enters and not negative:
                 self._push_void(command.enters)
             return
         self._failed = False
         (UNDO if negative else DO)[command.does](self, frame, command, match.values)
+        if not self._failed and command.kind == "config":
+            frame.after = anchor(command, match.values)
         if self._failed or command.standing not in ("accepted", "later"):
             return
         if not negative or command.does in ("keep", "switch", "idle"):
@@ -171,10 +217,113 @@ class Reading:
             about = f" ({command.feature})" if command.feature else ""
             self.report("note", "not-yet", place, f"`{command.keywords}` is kept and has no effect yet{about}")
 
+    # --- lines without effect ---
+
+    def _close(self, depth: int) -> None:
+        """Leave the modes inside the one of this depth."""
+        while len(self.stack) > depth + 1:
+            self.stack.pop().close()
+
+    def _is_flat(self, frame: Frame) -> bool:
+        """Whether lines of a mode may stand where its opening line does."""
+        if frame.inner is not None:
+            return frame.inner == frame.indent
+        around = frame.parent
+        return self.flat if around is None or around.parent is None else around.indent == frame.indent
+
+    def _goes_on(self, frame: Frame) -> bool:
+        """Whether the line may belong to a mode without effect."""
+        return self.line.indent == frame.indent and self._is_flat(frame)
+
+    def _home(self) -> int:
+        """The depth of the mode that the line stands in by its indentation."""
+        indent = self.line.indent
+        for depth in range(len(self.stack) - 1, 0, -1):
+            frame = self.stack[depth]
+            if indent > frame.indent or (indent == frame.indent and self._is_flat(frame)):
+                return depth
+        return 0
+
+    def _keep(self, depth: int, enters: str = "") -> None:
+        """Keep the line and what stands under it in the mode of this depth; `enters` is the mode that it opens."""
+        self._close(depth)
+        frame, indent = self.stack[-1], self.line.indent
+        if frame.void:
+            self._block = _Block(indent, 0, [])
+            return
+        self.keeps = True
+        draft = frame.draft
+        if draft is None:
+            draft = frame.keep()
+        draft.lines.append(_text(self.line, frame.level))
+        self._block = _Block(indent, frame.level, draft.lines)
+        if enters:
+            opened = Frame(enters, Config, {}, frame, path=(*frame.path, "?"))
+            opened.draft, opened.level = draft, frame.level + 1
+            self.push(opened)
+
+    def _keep_foreign(self, command: Command, depth: int, negative: bool) -> None:
+        """Keep a line that is right on the router and has no effect here."""
+        home = self._home()
+        if depth < home and any(frame.indent < self.line.indent for frame in self.stack[depth + 1 :]):
+            # It stands inside a mode that does not know it, and is no line of the modes around that.
+            depth = home
+        self._warn_unknown(0, "is no part of the router that is emulated", "", depth)
+        self._keep(depth, command.enters if not negative else "")
+
+    def _keep_unknown(self, failures: Sequence[tuple[Failure, int]], words: Sequence[str], negative: bool) -> None:
+        """Keep a line that no mode knows; what follows one that opens a mode, or nearly does, is kept with it."""
+        home, enters, hint = self._home(), "", ""
+        elsewhere = self._foreign(words, negative)
+        if elsewhere is not None:
+            enters = elsewhere.enters
+            if self.line.indent == self.stack[home].indent:
+                # As on the router it leaves the modes that do not know it.
+                home = 0
+        else:
+            meant, hint = self._nearest(failures, words, negative)
+            enters = meant.enters if meant is not None else ""
+        self._warn_unknown(_furthest(failures)[0].position, "is no command here", hint, home)
+        self._keep(home, "" if negative else enters)
+
+    def _foreign(self, words: Sequence[str], negative: bool) -> Command | None:
+        """The command without effect that a line is in a mode that is not open."""
+        for mode in ("context", "global"):
+            found = program(mode, "", negative).match(words, lambda index: "")
+            if isinstance(found, Match) and found.command.does == "foreign":
+                return found.command
+        return None
+
+    def _nearest(
+        self, failures: Sequence[tuple[Failure, int]], words: Sequence[str], negative: bool
+    ) -> tuple[Command | None, str]:
+        """The command that a line would be with one other word, and that line where it can be shown."""
+        position = _furthest(failures)[0].position
+        for failure, depth in failures:
+            if failure.position < position or position >= len(words):
+                continue
+            for word in difflib.get_close_matches(words[position].lower(), failure.expected, 1, 0.7):
+                meant = self._meant(position + self._shift, word, self.stack[depth], negative)
+                if meant is not None:
+                    at = position + self._shift
+                    return meant, "" if is_secret(meant) else self.line.replaced(at, at, word)
+        return None, ""
+
+    def _warn_unknown(self, position: int, what: str, hint: str, depth: int) -> None:
+        """Say once for each first word that a line is kept; `position` is that of the word that is not known."""
+        first = self.line.words[self._shift].lower()
+        if first in self._unknown or self.stack[depth].void:
+            return
+        self._unknown.add(first)
+        self.match = Match(_NOTHING, {}, {})
+        words = " ".join(self.line.words[self._shift : self._shift + position + 1])
+        place = self.line.place(self._shift + position)
+        self.report("warning", "unknown", place, f"`{words}` {what}: kept without effect", hint)
+
     # --- wrong lines ---
 
     def _misplaced(self, words: Sequence[str], rest: Rest, negative: bool, best: Failure) -> bool:
-        """Report a line that is right elsewhere; False when it is right nowhere."""
+        """Report a line that is right elsewhere and settled to be wrong here; False for any other."""
         if len(words) == 1 and len(words[0]) > 3 and "configure".startswith(words[0].lower()) and not negative:
             if len(self.stack) > 1:
                 self.report("error", "misplaced", self.line.place(0), "configuration mode is open already")
@@ -183,22 +332,37 @@ class Reading:
             if not frame.variant:
                 continue
             found = program(frame.mode, "", negative, self.modern).match(words, rest)
-            if isinstance(found, Match):
+            if isinstance(found, Match) and found.command.does != "foreign":
                 self._report_variant(frame, found.command)
                 return True
         if best.position > 1 or (negative and best.position > 0):
             return False
-        open_modes = {frame.mode for frame in self.stack}
         # A first word that fits here may be short for something else, or another version's.
-        paired = tuple(_PAIRED[mode] for mode in open_modes if mode in _PAIRED)
-        for mode in (*paired, "exec") if best.position else (*paired, *_INWARDS[self.mode], *MODES):
-            if mode in open_modes:
-                continue
+        open_modes = {frame.mode for frame in self.stack}
+        elsewhere = [PAIRED[mode] for mode in open_modes if mode in PAIRED and PAIRED[mode] not in open_modes]
+        if "context" not in open_modes and not best.position:
+            elsewhere.append("context")
+        for mode in (*elsewhere, "exec"):
             found = program(mode, "", negative, self.modern).match(words, rest)
-            if isinstance(found, Match):
+            if isinstance(found, Match) and (mode != "context" or found.command.misplaced == "S-023"):
                 self._report_elsewhere(mode, found.command)
                 return True
         return False
+
+    def _coded(self, words: Sequence[str], negative: bool) -> bool:
+        """Report a line that has too little of any command to misuse it, but a row of its own."""
+        frame = self.stack[-1]
+        position, code, message, hint = self._shift, "S-023", _ASP_GROUP, ""
+        if words[0] == "asp-group" and len(words) > 1:
+            hint = self.line.replaced(0, 0, "asp group") if len(words) == 2 and frame.mode == "global" else ""
+        elif words[0] == "lifetime" and frame.mode == "ipsec-proposal" and len(words) > 1:
+            position, code, message = position + 1, "S-003", "expected kbytes, seconds"
+            hint = self.line.replaced(0, 0, "lifetime seconds")
+        else:
+            return False
+        if not frame.void:
+            self._report_wrong(code, position, message, hint)
+        return True
 
     def _report_variant(self, frame: Frame, command: Command) -> None:
         title = {
@@ -218,35 +382,25 @@ class Reading:
         frame = self.stack[-1]
         if frame.void:
             return
-        hint = ""
-        if command.misplaced == "S-068" and frame.mode == "ipsec-sa":
-            message, code = "no direction chosen yet: choose both, in or out first", "S-068"
+        code = command.misplaced
+        if command.misplaced == "S-068":
+            message = "no direction chosen yet: choose both, in or out first"
         elif command.misplaced == "S-023":
-            message, code = _ASP_GROUP, "S-023"
+            message = _ASP_GROUP
         elif mode == "exec":
-            message, code = (
-                f"`{command.keywords}` is a command of exec mode, not of the configuration",
-                "misplaced",
-            )
-            if command.misplaced != "misplaced":
-                code = command.misplaced
+            message = f"`{command.keywords}` is a command of exec mode, not of the configuration"
         else:
-            code = command.misplaced if frame.mode in _PAIRED else "misplaced"
             message = f"`{command.keywords}` belongs in {MODES[mode].title}"
-        self._report_wrong(code, 0, message, hint)
+        self._report_wrong(code, 0, message)
 
     def _explain(self, failure: Failure, depth: int, words: Sequence[str], negative: bool) -> None:
-        """Report a line that no mode knows, and open a void mode where it would have opened one."""
+        """Report a line that misuses a command, and open a void mode where it would have opened one."""
         frame = self.stack[depth]
-        silent = frame.void and (failure.position > 0 or depth > 0)
-        if failure.position == 0:
-            silent = False
-        if not silent:
+        if not frame.void:
             self._report_failure(failure, frame, words, negative)
-        enters = {command.enters for command in failure.commands}
+        enters = {command.enters for command in failure.commands if command.does != "foreign"}
         if failure.position > 0 and len(enters) == 1 and "" not in enters and not negative:
-            while len(self.stack) > depth + 1:
-                self.stack.pop().close()
+            self._close(depth)
             self._push_void(enters.pop())
 
     def _report_failure(self, failure: Failure, frame: Frame, words: Sequence[str], negative: bool) -> None:
@@ -272,16 +426,11 @@ class Reading:
             if code == "bad-value":
                 code = "unknown"
             near = difflib.get_close_matches(words[failure.position].lower(), failure.expected, 1, 0.7)
-            what = "no such command" if failure.position == 0 else f"expected {_listed(failure.expected)}"
+            what = f"expected {_listed(failure.expected)}"
             meant = self._meant(position, near[0], frame, negative) if near else None
             hint = line.replaced(position, position, near[0]) if meant and not is_secret(meant) else ""
             if code == "S-041":
                 what = "a profile knows set and clear; leave the line out to have the inner bit copied"
-            if words[0] == "lifetime" and frame.mode == "ipsec-proposal":
-                code, hint = "S-003", line.replaced(0, 0, "lifetime seconds")
-            if words[0] == "asp-group" and frame.mode == "global":
-                code, what = "S-023", _ASP_GROUP
-                hint = line.replaced(0, 0, "asp group") if len(words) == 2 else ""
             self._report_wrong(code, position, what, hint)
             if meant is not None and meant.enters and not negative:
                 # What follows is meant for the object that the line would have opened.
@@ -323,12 +472,31 @@ def _listed(expected: Sequence[str]) -> str:
     return ", ".join(expected[:8]) + (" ..." if len(expected) > 8 else "")
 
 
-def _inwards(mode: str) -> tuple[str, ...]:
-    return tuple(name for name in MODES if mode in ancestors(name))
+def _furthest(failures: Sequence[tuple[Failure, int]]) -> tuple[Failure, int]:
+    """The failure that understood most of the line; of several the innermost mode's."""
+    return max(failures, key=lambda one: one[0].position)
 
 
-_INWARDS = {mode: _inwards(mode) for mode in MODES}
-_PAIRED = {"ike-proposal": "ike2-proposal", "ike2-proposal": "ike-proposal"}
+def _text(line: Line, level: int) -> str:
+    """A line as it is kept: nothing in it may be taken for the end of a line."""
+    return " " * level + line.body.replace("\r", " ")
+
+
+def _is_flat(lines: Sequence[str]) -> bool:
+    """Whether all lines of a file have the same indentation, comments aside."""
+    first: int | None = None
+    for line in lines:
+        body = line.lstrip()
+        if not body or body[0] == "!":
+            continue
+        indent = indent_of(line[: len(line) - len(body)])
+        if first is None:
+            first = indent
+        elif indent != first:
+            return False
+    return True
+
+
 _ASP_GROUP = "`asp-group` belongs in a context; the group itself is `asp group`"
 _NOTHING = Command("", (), "", "", does="none")
 
@@ -340,11 +508,14 @@ def parse(text: str, file: str = "", config: Config | None = None, *, modern: bo
     the algorithms of today's peers are known too. Never raises on any text: what is wrong is in the diagnostics,
     and those lines have no effect.
     """
-    reading = Reading(file, config, modern)
+    lines = text.split("\n")
+    reading = Reading(file, config, modern, _is_flat(lines))
     read_line = reading.read_line
-    for number, line in enumerate(text.split("\n"), 1):
+    for number, line in enumerate(lines, 1):
         read_line(line, number)
         if reading.ended:
             break
     checked, found = check(reading.config(), reading.places, reading.broken, file)
+    if reading.keeps:
+        checked = settled(checked)
     return Parsed(checked, in_order((*reading.diagnostics, *found)), reading.places)

@@ -2,19 +2,22 @@
 
 The grammar is the only source of the words: the syntax of each command is walked with the values of the object.
 The order of the sections is the order of the commands in the grammar, one blank of indentation for each mode.
+Lines that are no commands come after the line that they followed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any, NamedTuple
 
 from chassis.config import model
 from chassis.config.commands import CONFIG_COMMANDS
-from chassis.config.drafts import defaults
+from chassis.config.drafts import Anchor, defaults
 from chassis.config.effects import FIXED, fields_of, same_command, variant_of
 from chassis.config.grammar import Choice, Command, Either, Element, Maybe, Param, Word
+from chassis.config.kept import anchor, claims, masked
 from chassis.config.matcher import knows
 from chassis.config.operations import BY_ID
 
@@ -35,6 +38,10 @@ class Style(NamedTuple):
 HIDDEN = "***"
 
 
+_IF_FLAT = "\0"
+"""An `exit` that only a text without any indentation needs: it ends what could go on there."""
+
+
 def render(config: model.Config, verbose: bool = False) -> str:
     """The configuration as text that ends with `end`; `verbose` prints settings that have their default value too.
 
@@ -45,10 +52,47 @@ def render(config: model.Config, verbose: bool = False) -> str:
         if line == "!" and (not lines or lines[-1] == "!"):
             continue
         lines.append(line)
+    if _IF_FLAT in lines:
+        flat = not any(line[0] == " " for line in lines)
+        lines = ["exit" if line == _IF_FLAT else line for line in lines if flat or line != _IF_FLAT]
     if lines and lines[-1] != "!":
         lines.append("!")
     lines.append("end")
     return "\n".join(lines) + "\n"
+
+
+def settled(config: model.Config) -> model.Config:
+    """The configuration with each line that is no command after the line that it is printed after."""
+    return _settled("global", config, "")  # type: ignore[no-any-return]
+
+
+def _settled(mode: str, value: Any, variant: str) -> Any:
+    changes: dict[str, Any] = {}
+    for command in _commands(mode, variant):
+        if command.does != "enter" or command.target in changes:
+            continue
+        held = getattr(value, command.target)
+        if held is None:
+            continue
+        if not isinstance(held, Mapping):
+            changes[command.target] = _settled(command.enters, held, "")
+            continue
+        opened = {key: (_opening(command, item).enters, item) for key, item in held.items()}
+        made = {
+            key: _settled(inner, item, variant_of(inner, _view(item))) for key, (inner, item) in opened.items()
+        }
+        if any(made[key] is not held[key] for key in made):
+            changes[command.target] = made
+    if value.kept:
+        after: Anchor = ()
+        kept: list[model.Kept] = []
+        for part in _parts(mode, value, variant, Style()):
+            if part.kept is not None:
+                kept.append(model.Kept(part.kept.lines, after))
+            elif part.lines and part.anchor:
+                after = part.anchor
+        changes["kept"] = tuple(kept)
+    return replace(value, **changes) if changes else value
 
 
 def render_object(mode: str, value: Any, keys: bool = True) -> list[str]:
@@ -74,35 +118,113 @@ def _commands(mode: str, variant: str) -> tuple[Command, ...]:
     return tuple(c for c in CONFIG_COMMANDS if mode in c.modes and knows(c, mode, variant))
 
 
+class _Part(NamedTuple):
+    """Lines of an object that belong together: those of one anchor, or lines that are no commands (`kept`).
+
+    `opened`: the mode and the object that they open, None for single lines.
+    """
+
+    anchor: Anchor
+    lines: Sequence[str]
+    opened: tuple[str, Any] | None = None
+    kept: model.Kept | None = None
+
+
 def _body(mode: str, value: Any, variant: str, style: Style) -> Iterator[str]:
+    opened: tuple[str, Any] | None = None
+    for part in _parts(mode, value, variant, style):
+        if part.kept is not None:
+            yield from ["exit"] * _exits(opened, part.kept.lines[0].split())
+            if mode == "global":
+                yield _IF_FLAT
+            yield from part.lines
+            if mode == "global":
+                yield _IF_FLAT
+            opened = None
+        elif part.lines:
+            yield from part.lines
+            opened = part.opened
+
+
+def _exits(opened: tuple[str, Any] | None, words: Sequence[str]) -> int:
+    """How many modes must be left before a line that one of them would take for its own.
+
+    `opened` is the mode and object before it; the last object inside that is open too, and so on.
+    """
+    depth = exits = 0
+    while opened is not None:
+        mode, item = opened
+        variant = variant_of(mode, _view(item))
+        depth += 1
+        if claims(mode, variant, words) and not exits:
+            exits = depth
+        opened = None
+        for part in _parts(mode, item, variant, Style()):
+            if part.lines:
+                opened = part.opened
+    return depth - exits + 1 if exits else 0
+
+
+def _parts(mode: str, value: Any, variant: str, style: Style) -> Iterator[_Part]:
+    """The lines of an object by anchors, in order, each followed by the lines that are kept after it."""
+    waiting: dict[Anchor, list[model.Kept]] = {}
+    for kept in value.kept:
+        waiting.setdefault(kept.after, []).append(kept)
+
+    def followers(at: Anchor) -> Iterator[_Part]:
+        for kept in waiting.pop(at, ()):
+            lines = kept.lines if style.keys else [masked(line, HIDDEN) for line in kept.lines]
+            yield _Part(at, lines, kept=kept)
+
+    yield from followers(())
     done: set[str] = set()
     for command in _commands(mode, variant):
         if mode == "global" and command.id in _REMARKS:
-            yield "!"
-            yield _REMARKS[command.id]
+            yield _Part((), ("!", _REMARKS[command.id]))
+        subject = command.id
         if command.does in ("enter", "route"):
             # Several commands open objects of one collection, or fill one list: it is printed once, in its order.
             subject = command.target or command.does
             if subject in done:
                 continue
             done.add(subject)
-        yield from _COLLECT[command.does](command, value, style)
+        for part in _COLLECT[command.does](command, value, style):
+            yield part
+            if waiting:
+                yield from followers(part.anchor)
+        if waiting:
+            # What followed a line that is not printed, because it says a default or was taken back.
+            for at in [at for at in waiting if at[0] in (subject, command.target or command.id)]:
+                yield from followers(at)
+    for at in list(waiting):
+        yield from followers(at)
 
 
-def _objects(command: Command, value: Any, style: Style) -> Iterator[str]:
+def _plain(collect: Callable[[Command, Any, Style], Iterator[str]]) -> Callable[..., Iterator[_Part]]:
+    """A collector of the lines of a command that has one line of each object."""
+
+    def parts(command: Command, value: Any, style: Style) -> Iterator[_Part]:
+        for line in collect(command, value, style):
+            yield _Part((command.id,), (line,))
+
+    return parts
+
+
+def _objects(command: Command, value: Any, style: Style) -> Iterator[_Part]:
     held = getattr(value, command.target)
     if held is None:
         return
     top = "global" in command.modes
     for item in held.values() if isinstance(held, Mapping) else (held,):
         opening = _opening(command, item)
+        values = _opening_values(opening, item)
+        variant = variant_of(opening.enters, _view(item))
+        lines = ["!"] if top else []
+        lines += _line(opening, values, style)
+        lines += [f" {line}" for line in _body(opening.enters, item, variant, style)]
         if top:
-            yield "!"
-        yield from _line(opening, _opening_values(opening, item), style)
-        inner = _body(opening.enters, item, variant_of(opening.enters, _view(item)), style)
-        yield from (f" {line}" for line in inner)
-        if top:
-            yield "!"
+            lines.append("!")
+        yield _Part(anchor(command, values), lines, (opening.enters, item))
 
 
 @cache
@@ -222,9 +344,10 @@ def _address(command: Command, value: Any, style: Style) -> Iterator[str]:
         yield from _line(command, {"address": f"{value.address}/{value.prefix_len}"}, style)
 
 
-def _appended(command: Command, value: Any, style: Style) -> Iterator[str]:
+def _appended(command: Command, value: Any, style: Style) -> Iterator[_Part]:
     for item in getattr(value, command.target):
-        yield from _line(command, {command.target: item}, style)
+        values = {command.target: item}
+        yield _Part(anchor(command, values), [*_line(command, values, style)])
 
 
 def _kept(command: Command, value: Any, style: Style) -> Iterator[str]:
@@ -233,14 +356,16 @@ def _kept(command: Command, value: Any, style: Style) -> Iterator[str]:
             yield text
 
 
-def _items(command: Command, value: Any, style: Style) -> Iterator[str]:
+def _items(command: Command, value: Any, style: Style) -> Iterator[_Part]:
     for item in getattr(value, command.target):
-        yield from _line(command, {name: getattr(item, name) for name in fields_of(command)}, style)
+        values = {name: getattr(item, name) for name in fields_of(command)}
+        yield _Part(anchor(command, values), [*_line(command, values, style)])
 
 
-def _rules(command: Command, value: Any, style: Style) -> Iterator[str]:
+def _rules(command: Command, value: Any, style: Style) -> Iterator[_Part]:
     for rule in getattr(value, command.target):
-        yield from _line(command, _rule_values(rule), style)
+        values = _rule_values(rule)
+        yield _Part(anchor(command, values), [*_line(command, values, style)])
 
 
 def _rule_values(rule: model.AclRule) -> dict[str, Any]:
@@ -262,9 +387,10 @@ def _rule_values(rule: model.AclRule) -> dict[str, Any]:
     }
 
 
-def _routes(command: Command, value: Any, style: Style) -> Iterator[str]:
+def _routes(command: Command, value: Any, style: Style) -> Iterator[_Part]:
     for route in value.routes:
-        yield from _route(route, style)
+        at = ("route", route.prefix, route.next_hop or route.interface or "")
+        yield _Part(at, [*_route(route, style)])
 
 
 def _route(route: model.StaticRoute, style: Style) -> Iterator[str]:
@@ -286,21 +412,21 @@ def _null(command: Command, value: Any, style: Style) -> Iterator[str]:
         yield from _line(command, {}, style)
 
 
-_COLLECT = {
+_COLLECT: Mapping[str, Callable[[Command, Any, Style], Iterator[_Part]]] = {
     "enter": _objects,
-    "set": _setting,
-    "flag": _flag,
-    "switch": _switch,
-    "idle": _idle,
-    "shutdown": _shutdown,
-    "address": _address,
+    "set": _plain(_setting),
+    "flag": _plain(_flag),
+    "switch": _plain(_switch),
+    "idle": _plain(_idle),
+    "shutdown": _plain(_shutdown),
+    "address": _plain(_address),
     "append": _appended,
-    "keep": _kept,
+    "keep": _plain(_kept),
     "proposal": _items,
     "entry": _items,
     "rule": _rules,
     "route": _routes,
-    "keyed": _keyed,
-    "null": _null,
+    "keyed": _plain(_keyed),
+    "null": _plain(_null),
 }
 """How the lines of a command are found in an object, by `Command.does`."""

@@ -12,6 +12,7 @@ from configgen import Generator, opening_of
 
 from chassis.config.commands import CONFIG_COMMANDS
 from chassis.config.effects import CLASSES, DO, UNDO, fields_of
+from chassis.config.foreign import FOREIGN_MODES
 from chassis.config.grammar import MODES, Command, parse_syntax
 from chassis.config.matcher import Match, expected, knows, program
 from chassis.config.operations import BY_ID, COMMANDS, OPERATIONS
@@ -82,8 +83,11 @@ def test_every_command_is_well_formed() -> None:
     for command in COMMANDS:
         assert command.help, command.id
         assert not command.help.endswith("."), command.id
-        assert all(mode in MODES or mode == "any" for mode in command.modes), command.id
-        assert not command.enters or command.enters in CLASSES or command.id == "config", command.id
+        known = FOREIGN_MODES if command.does == "foreign" else frozenset[str]()
+        assert all(mode in MODES or mode in known or mode == "any" for mode in command.modes), command.id
+        assert (
+            not command.enters or command.enters in CLASSES or command.enters in known or command.id == "config"
+        ), command.id
         assert command.does in DO, command.id
         assert command.kind != "config" or command.does == "control" or command.does in UNDO, command.id
         for syntax in (command.syntax, *command.aliases, *command.no_forms):

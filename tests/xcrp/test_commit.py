@@ -69,11 +69,11 @@ def test_one_wrong_line_refuses_all() -> None:
     node = booted()
     before = wanted(node)
     journal = node.state[JOURNAL]
-    answer = node.ask("apply", text=CHANGED + "\nipsec polity x\n", file="b.cfg")
+    answer = node.ask("apply", text=CHANGED + "\nipsec policy x y\n", file="b.cfg")
     assert answer["applied"] is False
     assert answer["changes"] == []
     error = next(found for found in answer["diagnostics"] if found["severity"] == "error")
-    assert (error["file"], error["column"]) == ("b.cfg", 7)
+    assert (error["file"], error["column"]) == ("b.cfg", 16)
     assert error["line"] == len(CHANGED.split("\n")) + 1
     assert wanted(node) == before
     assert node.state[JOURNAL] == journal
@@ -198,11 +198,11 @@ def test_the_start_up_file_is_read_only_when_the_journal_is_empty() -> None:
 
 
 def test_a_wrong_start_up_file_is_refused_and_said() -> None:
-    node = Node("card ge-10-port 3\nipsec polity x\n")
+    node = Node("card ge-10-port 3\nipsec policy x y\n")
     node.start()
     assert node.controller is not None
     assert node.controller.cards() == ()
-    assert any("refused" in event and "a.cfg:2:7" in event for event in node.events())
+    assert any("refused" in event and "a.cfg:2:16" in event for event in node.events())
     assert JOURNAL not in node.state
 
 

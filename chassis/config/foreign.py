@@ -1,0 +1,106 @@
+"""Commands of the router that open a mode, or stand in one, and have no effect here.
+
+Their lines are kept word for word. They are in the grammar for scripts without indentation: what stands in such a
+mode is told by it from the same words of another mode, such as the `shutdown` and `bind interface` of a port. So
+only words that a mode around knows need a row, and those that would otherwise be said to be unknown too often.
+"""
+
+from __future__ import annotations
+
+from chassis.config.grammar import Command
+
+_PORTS = (
+    "atm|pos|ds0s|ds1|ds3|e1|e3|channelized-ds3|channelized-e1|channelized-stm1|channelized-oc12|ethernet-mgmt"
+)
+_TUNNELS = "gre|ip-ip|ipip|ipv6v4-auto|ipv6v4-manual|l2tp|dynamic"
+
+_OPENERS: tuple[tuple[str, str, str, str], ...] = (
+    # mode, syntax, mode that it opens, help
+    ("global", "link-group", "link-group", "group of links"),
+    ("global", "qos", "qos-policy", "policy or map of quality of service"),
+    ("global", "bridge", "bridge", "profile of bridges"),
+    ("global", "dot1q profile", "dot1q-profile", "profile of 802.1Q circuits"),
+    ("global", "atm profile", "atm-profile", "profile of ATM circuits"),
+    ("global", "forward policy", "forward-policy", "forward policy"),
+    ("global", "xc-group", "xc-group", "group of cross-connections"),
+    ("global", f"port <kind={_PORTS}>", "other-port", "port of another kind"),
+    ("global", f"tunnel <kind={_TUNNELS}>", "other-tunnel", "tunnel of another kind"),
+    ("context", "router", "router", "routing protocol"),
+    ("context", "subscriber", "subscriber", "subscriber record"),
+    ("context", "bridge", "bridge", "bridge"),
+    ("context", "ip access-list", "filter", "IP access list"),
+    ("context", "ip prefix-list", "filter", "IP prefix list"),
+    ("context", "ip as-path-list", "filter", "list of AS paths"),
+    ("context", "ip community-list", "filter", "list of communities"),
+    ("context", "ipv6 access-list", "filter", "IPv6 access list"),
+    ("context", "ipv6 prefix-list", "filter", "IPv6 prefix list"),
+    ("context", "policy access-list", "filter", "policy access list"),
+    ("context", "route-map", "filter", "route map"),
+    ("context", "nat policy", "filter", "NAT policy"),
+    ("context", "ip nat pool", "filter", "pool of NAT addresses"),
+    ("context", "dhcp server policy", "filter", "policy of the DHCP server"),
+    ("context", "key-chain", "filter", "keys of routing protocols"),
+    ("context", "l2tp-peer", "filter", "L2TP peer"),
+    *(
+        ("context", f"interface <name:name> {kind}", "other-interface", "interface of another kind")
+        for kind in ("bridge", "multibind", "p2p", "intercontext")
+    ),
+    ("port", "dot1q pvc", "pvc", "802.1Q circuits"),
+    ("link-group", "dot1q pvc", "pvc", "802.1Q circuits"),
+    ("other-port", "dot1q pvc", "pvc", "802.1Q circuits"),
+    ("other-port", "atm pvc", "pvc", "ATM circuits"),
+    ("router", "area", "area", "area of OSPF"),
+    ("router", "neighbor", "neighbor", "neighbour of BGP"),
+    ("router", "peer-group", "neighbor", "group of neighbours of BGP"),
+    ("router", "address-family", "neighbor", "address family"),
+    ("router", "interface <name:name>", "protocol-interface", "interface of a routing protocol"),
+    ("neighbor", "address-family", "neighbor-family", "address family of a neighbour"),
+    ("area", "interface <name:name>", "protocol-interface", "interface of OSPF"),
+    ("qos-policy", "class", "class", "class of traffic"),
+    ("forward-policy", "class", "class", "class of traffic"),
+)
+
+_QOS = ("qos policy <kind=policing|metering|queuing>", "qos <kind=hierarchical|mode|priority|profile|rate|weight>")
+_FORWARD = "forward policy <name:name> <way=in|out>"
+_CIRCUIT = (*_QOS, _FORWARD, "bind", "bridge profile", "description", "encapsulation", "ip", "mtu", "shutdown")
+
+_LINES: dict[str, tuple[str, ...]] = {
+    "port": (*_QOS, _FORWARD, "bridge profile", "link-group <name:name>"),
+    "interface": (*_QOS, _FORWARD),
+    "tunnel": ("qos policy <kind=policing|metering>", _FORWARD),
+    "link-group": _CIRCUIT,
+    "other-port": (*_CIRCUIT, "link-group <name:name>"),
+    "other-tunnel": (*_CIRCUIT, "peer-end-point"),
+    "pvc": (*_CIRCUIT, "dhcp", "link-group <name:name>"),
+    "router": ("authentication", "description", "redistribute", "route-map", "router-id", "shutdown"),
+    "area": ("authentication",),
+    "protocol-interface": ("authentication", "cost", "description", "shutdown"),
+    "neighbor": ("description", "remote-as", "route-map", "shutdown", "update-source"),
+    "neighbor-family": ("route-map",),
+    "subscriber": (
+        *_QOS, _FORWARD, "bridge profile", "dhcp", "ip access-group", "ip address", "ip source-validation",
+        "password", "timeout",
+    ),
+    "other-interface": (
+        *_QOS, _FORWARD, "bridge", "description", "dhcp", "ip access-group", "ip address", "ip arp", "ip mtu",
+        "ip unnumbered",
+    ),
+    "filter": ("description", "seq"),
+    "bridge": ("description",),
+}  # fmt: skip
+"""Lines of a mode that open no other, by their leading words."""
+
+
+def _row(mode: str, syntax: str, enters: str, help: str) -> Command:
+    form = syntax if syntax.endswith(":name>") else f"{syntax} [<rest:text>]"
+    return Command(f"{mode}: {syntax}", (mode,), form, help, does="foreign", enters=enters, standing="accepted")
+
+
+FOREIGN: tuple[Command, ...] = (
+    *(_row(mode, syntax, enters, help) for mode, syntax, enters, help in _OPENERS),
+    *(_row(mode, words, "", "line without effect here") for mode, lines in _LINES.items() for words in lines),
+)
+"""Every one of them."""
+
+FOREIGN_MODES: frozenset[str] = frozenset(command.enters for command in FOREIGN if command.enters)
+"""The modes that only they open."""

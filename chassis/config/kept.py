@@ -1,0 +1,78 @@
+"""Lines that no command of the grammar is: where they stand, and what makes a line one of them.
+
+Each is kept with the object that it stands in, after the line of that object that it followed. An anchor names
+that line: the field or list that it fills, and its key there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any
+
+from chassis.config.drafts import Anchor
+from chassis.config.grammar import Command, Word, parse_syntax
+from chassis.config.matcher import Failure, Match, program
+
+PAIRED = {"ike-proposal": "ike2-proposal", "ike2-proposal": "ike-proposal", "ipsec-sa": "ipsec-sa-spi"}
+"""Modes of which one knows the lines of the other: they are wrong there, not unknown."""
+
+_SECRET = re.compile(r"\b\S*(?:key|passw|secret|encrypted|communit|md5|digest|auth)\S*\s", re.IGNORECASE)
+
+
+def anchor(command: Command, values: Mapping[str, Any]) -> Anchor:
+    """The anchor of a line that was read."""
+    does, target = command.does, command.target
+    if does == "enter":
+        key = values.get("slot") if command.enters == "card" else values.get("name")
+        return (target,) if key is None else (target, key)
+    if does == "append":
+        return (target, values[target])
+    if does in ("proposal", "entry", "rule"):
+        return (target, values["seq"])
+    if does == "route":
+        return ("route", values["prefix"], values.get("next_hop") or values.get("interface") or "")
+    return (command.id,)
+
+
+@cache
+def _leading(command: Command, negative: bool) -> int:
+    """How many keywords a command has before its first value, in the shortest of its forms."""
+    syntaxes = command.no_forms if negative else (command.syntax, *command.aliases)
+    counts = []
+    for syntax in syntaxes:
+        elements = parse_syntax(syntax.removeprefix("no ") if negative else syntax)
+        words = [isinstance(element, Word) for element in elements]
+        counts.append(words.index(False) if False in words else len(words))
+    return min(counts, default=0)
+
+
+def misuses(failure: Failure, negative: bool) -> bool:
+    """Whether a line that fits no command has the leading keywords of one, or too short ones of several."""
+    if failure.ambiguous:
+        return True
+    return any(
+        command.does != "foreign" and failure.position >= _leading(command, negative)
+        for command in failure.commands
+    )
+
+
+def claims(mode: str, variant: str, words: Sequence[str]) -> bool:
+    """Whether a mode would take a line for its own, right or wrong; False: it is none of its business."""
+    negative = words[0].lower() == "no" and len(words) > 1
+    used = words[1:] if negative else words
+    for name, kind in ((mode, variant), (mode, ""), (PAIRED.get(mode, ""), "")):
+        found = program(name, kind, negative).match(used, lambda index: " ".join(used[index:]))
+        if isinstance(found, Match):
+            if found.command.does != "foreign":
+                return True
+        elif found.ambiguous or (found.position and any(c.does != "foreign" for c in found.commands)):
+            return True
+    return False
+
+
+def masked(text: str, hidden: str) -> str:
+    """A kept line without what may be a key: nobody knows what it holds, so all after a telling word is hidden."""
+    found = _SECRET.search(text)
+    return text if found is None else f"{text[: found.end()]}{hidden}"

@@ -1,0 +1,52 @@
+"""What a transcript of a session has beside the lines of a configuration: prompts, headers, typed exec commands.
+None of it says anything about the configuration, so it is dropped without a word. Prompts never decide a mode.
+"""
+
+from __future__ import annotations
+
+import re
+
+BYTE_ORDER_MARK = "\ufeff"
+
+_PROMPT = re.compile(
+    r"\s*(?:\[[^\]\s]*\][\w.-]*)?\s*(?:\(?(?:config|cfg|context)[\w-]*\))?\s*[#>]+"
+    r"(?:\((?:config|cfg)[\w-]*\)#?)?\s*",
+    re.ASCII,
+)
+"""A prompt as transcripts have it, the misprinted ones of the guide included."""
+
+_PAGER = re.compile(r"\s*-*\(more\)-*[\s\x08]*", re.ASCII)
+
+_HEADER = re.compile(
+    r"building configuration\b.*"
+    r"|current configuration\b.*"
+    r"|enter configuration commands, one per line\b.*"
+    r"|transaction committed\W*"
+    r"|(?:show|sho|sh) (?:conf|confi|config|configu|configur|configura|configurat|configurati|configuratio"
+    r"|configuration)(?: \|.*)?"
+    r"|term(?:inal)? (?:length|len|width) \d+"
+    r"|save(?: (?:conf\w*|\S+[:/.]\S*))*"
+    r"|save to file:.*"
+    r"|target file exists, overwrite\?.*"
+    r"|(?:y|n|yes)",
+    re.ASCII | re.IGNORECASE,
+)
+"""Lines that the router prints around a configuration, and that are typed at it to see, load or save one."""
+
+
+def prompt_end(text: str) -> int:
+    """Where a line goes on after the pager's mark and its prompts; 0 where it has neither."""
+    end = 0
+    while True:
+        start = text[end : end + 1]
+        if start not in ("[", "#", "(", ">", "c", "-", " ", "\t"):
+            return end
+        found = _PAGER.match(text, end) or _PROMPT.match(text, end)
+        if found is None or found.end() == end:
+            return end
+        end = found.end()
+
+
+def is_header(words: list[str]) -> bool:
+    """Whether the words of a line are no line of a configuration."""
+    return words[0][0] in "BbCcEeTtSsYyNn" and _HEADER.fullmatch(" ".join(words)) is not None
