@@ -3,7 +3,8 @@
 Such a packet had DF set, and is lost. Its tunnel takes the smaller link for its egress port from then on: the next
 packet of that size goes back to its sender with the MTU that is left for it, or is cut before it is protected. A
 message proves no more than that somebody has seen a packet of ours: no MTU below a floor is believed, and none for
-long.
+long. A router that names no MTU, or less than the floor, is one for which the packet was too large all the same:
+unheard, every packet of that size would be lost.
 """
 
 from __future__ import annotations
@@ -34,6 +35,9 @@ from chassis.net.types import Buffer
 LEAST: Final = 576
 """The smallest MTU in octets that is believed: every host takes a packet of that size (RFC 791 3.1)."""
 
+PLATEAUS: Final = (32000, 17914, 8166, 4352, 2002, 1492, 1006)
+"""MTUs that links have (RFC 1191 7.1), those above the least: what to try when a router names none."""
+
 LIFETIME: Final = 600.0
 """Seconds until a smaller MTU is forgotten: by then the way may be another (RFC 1191 6.3)."""
 
@@ -42,6 +46,7 @@ LOG_RATE, LOG_BURST = 1.0, 5.0
 
 _QUOTED: Final = struct.Struct("!B5xHxBxxII").unpack_from
 _WORDS: Final = struct.Struct("!II").unpack_from
+_TOTAL: Final = struct.Struct("!H").unpack_from
 _SPI: Final = struct.Struct("!I").unpack_from
 
 
@@ -91,20 +96,27 @@ class PathMtus:
             return []
         sender = _sender(context, packet.destination, message.payload)
         state = None if sender is None else self._of(sender)
-        if state is None or not LEAST <= message.mtu < self.egress(state):
+        if state is None:
+            self._host.drop(AspCause.PATH_MTU)
+            return []
+        known = self.egress(state)
+        # A packet that was larger than we send any is no word on what a link may carry.
+        size = min(_TOTAL(message.payload, 2)[0], known)
+        mtu = max(message.mtu or _plateau(size), LEAST)
+        if mtu >= known:
             self._host.drop(AspCause.PATH_MTU)
             return []
         self._counters.path_mtu()
         number = state.record.number
         self._found.pop(number, None)
-        self._found[number] = _Found(state.peer, message.mtu, now + LIFETIME)
+        self._found[number] = _Found(state.peer, mtu, now + LIFETIME)
         state.path = None
         if not self._lines.take(now):
             return []
         values: dict[str, Value] = {
             "card": self._host.card,
             "tunnel": state.record.name,
-            "mtu": message.mtu,
+            "mtu": mtu,
             "router": format_address(packet.source),
         }
         text = "A link on the way to the peer is smaller than the egress port."
@@ -131,6 +143,11 @@ class PathMtus:
         for found in self._found.values():
             return found.ends
         return inf
+
+
+def _plateau(size: int) -> int:
+    """What a link may carry for which a packet of this size was too large (RFC 1191 5); 0: less than the least."""
+    return next((plateau for plateau in PLATEAUS if plateau < size), 0)
 
 
 def _sender(context: int, source: int, quoted: bytes) -> Sender | None:

@@ -39,6 +39,7 @@ CHOICES: tuple[tuple[str, str], ...] = (
      "protected whole and its outer packet cut, not before: later fragments have no ports (RFC 4301 7)"),
     ("Outer fragments", "put together at the ASP: 64 packets at once, of 256 fragments each at most, for 60 s"),
     ("Path MTU of a tunnel", "as routers on the way say of its packets, but 576 at least; forgotten after 600 s"),
+    ("A router that names no MTU", "the next size of a link below that of the packet (RFC 1191 7.1), or 576"),
     ("Extended sequence numbers", "of negotiated SAs, where a lab asks for them: no command does"),
     ("Datagrams of IKE", "DSCP CS6, DF clear"),
     ("Too many half-open IKE SAs", "IKEv2 asks for a cookie, in IKEv1 the oldest makes room; a lab sets how many"),

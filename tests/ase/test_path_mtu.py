@@ -106,8 +106,11 @@ FORGED = {
     "another source": lambda packet: replace(refused(changed(packet, 12, b"\x28\0\0\x09")), destination=A),
     "another protocol": lambda packet: refused(changed(packet, 9, b"\x33")),
     "no df": lambda packet: refused(changed(packet, 6, b"\0")),
-    "too small": lambda packet: refused(packet, LEAST - 1),
-    "no mtu": lambda packet: refused(packet, 0),
+    "no mtu for another spi": lambda packet: refused(changed(packet, 20, b"\0\0\xff\xff"), 0),
+    "no mtu for what was to be cut": lambda packet: refused(changed(packet, 6, b"\0"), 0),
+    "too small for another source": lambda packet: replace(
+        refused(changed(packet, 12, b"\x28\0\0\x09"), 100), destination=A
+    ),
     "not smaller": lambda packet: refused(packet, 1500),
     "no header quoted": lambda packet: refused(packet, quote=19),
     "too little quoted": lambda packet: refused(packet, quote=27),
@@ -143,6 +146,55 @@ def test_the_least_is_believed_and_only_less_is_news() -> None:
         tell(a, refused(packet, mtu))
         assert limit(a) == after(a, CIRCUIT, now)
     assert a.count("path mtus") == 2
+
+
+@pytest.mark.parametrize("tunnel", [CIRCUIT, ECONOMICAL])
+@pytest.mark.parametrize(
+    ("named", "size", "taken"),
+    [
+        # A router of before RFC 1191 names none: the next size of a link below that of the packet.
+        (0, 1500, 1492),
+        (0, 1493, 1492),
+        (0, 1492, 1006),
+        (0, 1007, 1006),
+        (0, 1006, LEAST),
+        (0, 577, LEAST),
+        # Packets that small are not the ones that tell, but the link is no larger than the least.
+        (0, 300, LEAST),
+        # Some quote another length than the packet had (RFC 1191 5): ours was no longer than its port takes.
+        (0, 2500, 1492),
+        (0, 65535, 1492),
+        (0, 0, LEAST),
+        # Less than the least is not believed to the letter, but nothing larger than that gets through.
+        (1, 1500, LEAST),
+        (68, 1500, LEAST),
+        (LEAST - 1, 1500, LEAST),
+    ],
+)
+def test_a_router_that_names_no_mtu_or_one_below_the_least(tunnel: int, named: int, size: int, taken: int) -> None:
+    a = Controller(records())
+    packet = changed(outer(a, tunnel), 2, size.to_bytes(2, "big"))
+    tell(a, refused(packet, named, quote=28))
+    largest = after(a, tunnel, taken)
+    assert limit(a, tunnel) == (largest if largest < 1400 else 0)
+    assert a.count("path mtus") == 1
+    assert [line.values["mtu"] for line in lines(a)] == [taken]
+    # What was found is not raised.
+    tell(a, refused(packet, named, quote=28), refused(packet, 1499))
+    assert [line.values["mtu"] for line in lines(a)][-1] <= taken
+
+
+def test_packets_get_through_by_plateaus_and_no_further_down_than_they_must() -> None:
+    a = Controller(records())
+    taken = []
+    for _ in range(5):
+        size = min(limit(a) or 1400, 1400)
+        packet = outer(a, CIRCUIT, size)
+        if len(packet) <= 700:
+            break
+        tell(a, refused(packet, 0))
+        taken.append(limit(a))
+    assert taken == [after(a, CIRCUIT, 1006), after(a, CIRCUIT, LEAST)]
 
 
 def test_it_is_forgotten_after_ten_minutes() -> None:
