@@ -16,6 +16,7 @@ from typing import Any
 
 import click
 
+from chassis.bus.capture import MIN_RING
 from chassis.bus.operator import OperatorError
 from launch.client import RunningLab
 from launch.ctl_base import lab_command, say
@@ -36,6 +37,11 @@ CHUNK = 1 << 16
 @click.option(
     "--snaplen", type=click.IntRange(0, 65535), default=0, show_default=True, help="Octets of a packet; 0 for all."
 )
+@click.option(
+    "--ring",
+    type=click.IntRange(min=MIN_RING),
+    help="Keep the last so many octets alone, in FILE and what came before in its .older.",
+)
 def capture(
     lab: RunningLab,
     node: str,
@@ -43,6 +49,7 @@ def capture(
     file: Path,
     seconds: float | None,
     snaplen: int,
+    ring: int | None,
     as_json: bool,
 ) -> None:
     """Capture into a pcapng file what passes a port, either side of an ASP, or the fabric; live where FILE is -.
@@ -68,7 +75,7 @@ def capture(
         if as_json:
             raise click.UsageError("--json and the packets themselves can't both go to the standard output")
         with _pipe() as (path, source):
-            with _capturing(lab, node, point, path, snaplen) as stop:
+            with _capturing(lab, node, point, path, snaplen, 0) as stop:
                 if seconds is None:
                     click.echo(f"capturing {node} {point}; Ctrl-C ends it", err=True)
                 with contextlib.suppress(KeyboardInterrupt):
@@ -80,7 +87,7 @@ def capture(
         _warn(answer)
         return
     path = file.absolute()
-    with _capturing(lab, node, point, path, snaplen) as stop:
+    with _capturing(lab, node, point, path, snaplen, ring or 0) as stop:
         if seconds is None:
             click.echo(f"capturing {node} {point} into {file}; Ctrl-C ends it", err=True)
         with contextlib.suppress(KeyboardInterrupt):
@@ -104,10 +111,10 @@ def capture(
 
 @contextlib.contextmanager
 def _capturing(
-    lab: RunningLab, node: str, point: str, path: Path, snaplen: int
+    lab: RunningLab, node: str, point: str, path: Path, snaplen: int, ring: int
 ) -> Iterator[Callable[[], dict[str, Any]]]:
     """A capture, and the call that ends it; it ends in any case."""
-    lab.node(node, "capture", what=point, file=str(path), snaplen=snaplen)
+    lab.node(node, "capture", what=point, file=str(path), snaplen=snaplen, ring=ring)
     answer: list[dict[str, Any]] = []
 
     def stop() -> dict[str, Any]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from chassis.bus.capture import MIN_RING
 from chassis.bus.operator import OperatorError
 from launch import scenario_report as report
 from launch.document import LabError
@@ -21,6 +22,9 @@ RESULTS = Path("build", "failed-labs")
 
 CAPTURED_RATE = 20_000
 """Packets a second of all flows up to which every wire of a router is captured while a scenario runs."""
+
+CAPTURED = 64 << 20
+"""Octets of packets that are kept of all wires together, the last ones of each."""
 
 
 def run_file(path: Path, json: bool = False, junit: Path | None = None) -> int:
@@ -69,15 +73,19 @@ def run_file(path: Path, json: bool = False, junit: Path | None = None) -> int:
 
 
 def _capture(booted: BootedLab) -> None:
-    """Capture every wire between routers, at one of its ends, unless the flows are too fast for it."""
+    """Capture every wire between routers, at one of its ends, unless the flows are too fast for it.
+
+    However long the scenario runs, what is kept has a bound: the disk is that of the labs' state.
+    """
     if sum(flow.rate for flow in booted.lab.flows.values()) > CAPTURED_RATE:
         return
+    ring = max(CAPTURED // max(len(booted.lab.links), 1), MIN_RING)
     for link in booted.lab.links:
         for end in link.ends:
             if isinstance(booted.lab.nodes[end.node], Smartedge):
                 file = booted.folder / f"{end.node}.{end.port.replace('/', '-')}.pcapng"
                 try:
-                    booted.client.capture(end.node, f"port {end.port}", file)
+                    booted.client.capture(end.node, f"port {end.port}", file, ring=ring)
                 except OperatorError:
                     continue
                 break

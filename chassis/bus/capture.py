@@ -24,8 +24,16 @@ _IKE_PORTS = tuple([port.to_bytes(2, "big") for port in (500, 4500)])
 SECTION = 0x0A0D0D0A
 """The block that begins a section: a capture that went on with its card's successor has one for each of them."""
 
+MIN_RING = 1 << 17
+"""Octets that a ring has at least."""
+
 KNOWN = 1 << 20
 """Octets at the beginning of a file in which its interfaces are looked for when it goes on."""
+
+
+def older(path: Path) -> Path:
+    """The file in which a ring keeps what came before its file: `x.older.pcapng` beside `x.pcapng`."""
+    return path.with_name(f"{path.stem}.older{path.suffix}")
 
 
 class Capture:
@@ -36,6 +44,9 @@ class Capture:
     neither protected nor IKE's nor ARP: little enough to watch a wire for hours. Nobody but its owner may read the
     file, which is a new one, see `chassis.bus.outfile`.
 
+    With `ring`, octets, it keeps the last packets alone, in two files: one that has reached half of that size
+    takes the place of the `older` one, and a new one begins. 0 is no bound.
+
     With `append` it goes on with the file of a process that died: after its last whole block, with a section of
     its own. A pipe can't: its reader saw the end.
 
@@ -45,8 +56,19 @@ class Capture:
     """
 
     def __init__(
-        self, path: Path, *, skip: int = 0, snaplen: int = 0, clear: bool = False, append: bool = False
+        self,
+        path: Path,
+        *,
+        skip: int = 0,
+        snaplen: int = 0,
+        clear: bool = False,
+        append: bool = False,
+        ring: int = 0,
     ) -> None:
+        self._path, self._half = path, ring // 2
+        if append and self._half and not path.exists() and older(path).is_file():
+            # The process died between one file and the next.
+            append = False
         if append and not path.is_file():
             raise OSError(errno.ENOENT, "no file that can go on; a pipe ends with its writer", str(path))
         try:
@@ -54,8 +76,12 @@ class Capture:
             if append:
                 self._fd = outfile.reopen(path, os.O_RDWR | os.O_APPEND)
             elif outfile.is_pipe(path):
-                self._fd = outfile.reopen(path, os.O_WRONLY)
+                self._fd, self._half = outfile.reopen(path, os.O_WRONLY), 0
             else:
+                if self._half:
+                    # Of a capture before this one.
+                    outfile.check(older(path))
+                    older(path).unlink(missing_ok=True)
                 self._fd = outfile.create(path)
         except OSError as error:
             if error.errno == errno.ENXIO:
@@ -78,6 +104,7 @@ class Capture:
         except (OSError, DecodeError):
             os.close(self._fd)
             raise
+        self._size = os.fstat(self._fd).st_size if append else 0
         self._flush()
         if self.error:
             os.close(self._fd)
@@ -91,10 +118,8 @@ class Capture:
             self.missed += len(batch.lengths)
             return
         blocks = bytearray()
-        number = self._interfaces.get(interface)
-        if number is None:
-            blocks += self._described(interface)
-            number = self._interfaces[interface]
+        described = b"" if interface in self._interfaces else self._described(interface)
+        number = self._interfaces[interface]
         now = time.time_ns()
         marks = dict(batch.marks)
         skip, stop = self._skip, self._skip + self._snaplen if self._snaplen else None
@@ -106,9 +131,30 @@ class Capture:
             blocks += pcapng.enhanced_packet(
                 number, now, packet[skip:stop], original_length=length, comment=comment
             )
-        if blocks:
-            self._rest = bytes(blocks)
+        if not blocks:
+            self._rest = described
+        elif self._half and self._size + len(blocks) > self._half and not self._turned():
+            self.missed += len(batch.lengths)
+            return
+        else:
+            self._rest = (self._rest or described) + bytes(blocks)
+        if self._rest:
             self._flush()
+
+    def _turned(self) -> bool:
+        """Begin a new file with the interfaces that are known; what goes wrong with that ends the capture."""
+        try:
+            self._path.rename(older(self._path))
+            fd = outfile.create(self._path)
+        except OSError as error:
+            self._end(error)
+            return False
+        os.close(self._fd)
+        self._fd, self._size = fd, 0
+        names = list(self._interfaces)
+        self._interfaces.clear()
+        self._rest = pcapng.section_header() + b"".join(self._described(name) for name in names)
+        return True
 
     def close(self) -> None:
         if self._rest and not self.error:
@@ -122,14 +168,20 @@ class Capture:
 
     def _flush(self) -> None:
         try:
-            self._rest = self._rest[os.write(self._fd, self._rest) :]
+            written = os.write(self._fd, self._rest)
         except BlockingIOError:
-            pass
+            return
         except OSError as error:
-            self.error = error.strerror or type(error).__name__
-            self._rest = b""
-            if self.on_end is not None:
-                self.on_end()
+            self._end(error)
+            return
+        self._rest = self._rest[written:]
+        self._size += written
+
+    def _end(self, error: OSError) -> None:
+        self.error = error.strerror or type(error).__name__
+        self._rest = b""
+        if self.on_end is not None:
+            self.on_end()
 
 
 class Captures:
@@ -144,8 +196,8 @@ class Captures:
         self._captures: dict[str, Capture] = {}
 
     def start(self, arguments: Attributes) -> Attributes:
-        """The request `capture`: `what`, `file` as an absolute path, `snaplen`, `clear`, and `append` to go on
-        with the file.
+        """The request `capture`: `what`, `file` as an absolute path, `snaplen`, `clear`, `ring`, and `append` to
+        go on with the file.
 
         Raises:
             ValueError: an argument is wrong.
@@ -157,6 +209,9 @@ class Captures:
             raise ValueError("capture needs 'what', and 'file' as an absolute path")
         if type(snaplen) is not int or not 0 <= snaplen <= 0xFFFF:
             raise ValueError("'snaplen' is 0 to 65535 octets")
+        ring = arguments.get("ring", 0)
+        if type(ring) is not int or (ring and ring < MIN_RING):
+            raise ValueError(f"'ring' is 0 for no bound, or {MIN_RING} octets and more")
         skip = self._skip(what)
         if arguments.get("clear") and skip:
             raise ValueError("'clear' is for ports: a point inside a router says itself what is protected there")
@@ -164,7 +219,7 @@ class Captures:
         # Where there is no such, no file is made.
         self._tap(what, None)
         capture = Capture(
-            Path(file), skip=skip, snaplen=snaplen, clear=bool(arguments.get("clear")), append=append
+            Path(file), skip=skip, snaplen=snaplen, clear=bool(arguments.get("clear")), append=append, ring=ring
         )
         capture.on_end = lambda: self._tap(what, None)
         self._captures[what] = capture

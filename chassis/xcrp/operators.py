@@ -417,10 +417,13 @@ class Operators:
         file=Argument(str, required=True),
         snaplen=Argument(int, 0),
         clear=Argument(bool, False),
+        ring=Argument(int, 0),
     )
     def _capture(self, number: int, arguments: dict[str, Any], now: float) -> list[Output]:
         card, point = self._captured(arguments["what"])
         ask: Attributes = {"what": point} | {name: arguments[name] for name in ("file", "snaplen", "clear")}
+        if arguments["ring"]:
+            ask["ring"] = arguments["ring"]
         outputs = self.ask(number, [(self.usable(card), ask)], "capture", now, single=True)
         # A card has one capture of a point: this one takes the place of another.
         self._captures = {

@@ -245,3 +245,53 @@ def test_only_a_file_that_is_there_goes_on(tmp_path: Path, points: Points) -> No
         assert points.tapped is None
     assert not (tmp_path / "none").exists()
     os.close(reader)
+
+
+def test_a_ring_keeps_the_last_packets_within_its_size(tmp_path: Path, points: Points) -> None:
+    ring = 1 << 17
+    (tmp_path / "x.older.pcapng").write_text("of another capture")
+    points.captures.start({"what": "here", "file": str(tmp_path / "x.pcapng"), "ring": ring})
+    assert points.tapped is not None
+    assert os.listdir(tmp_path) == ["x.pcapng"]
+    sent = [(("one", "two")[number % 3 == 0], number.to_bytes(2, "big") * 500) for number in range(500)]
+    largest = 0
+    for number, (name, packet) in enumerate(sent):
+        points.tapped.write(name, batch(packet))
+        if number % 10 == 0:
+            largest = max(largest, sum(file.stat().st_size for file in tmp_path.iterdir()))
+    points.captures.stop({"what": "here"})
+    assert ring // 2 < largest <= ring
+    assert sorted(os.listdir(tmp_path)) == ["x.older.pcapng", "x.pcapng"]
+    kept = [
+        (name, packet)
+        for file in ("x.older.pcapng", "x.pcapng")
+        for name, _, packet in read((tmp_path / file).read_bytes())
+    ]
+    assert kept == sent[-len(kept) :]
+    assert len(kept) * 1000 > ring // 2 - 2000
+    assert all(stat.S_IMODE(file.stat().st_mode) == 0o600 for file in tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("between", [False, True])
+def test_a_ring_goes_on_with_the_next_start_of_its_card(tmp_path: Path, between: bool) -> None:
+    file = tmp_path / "x.pcapng"
+    first = Capture(file, ring=1 << 17)
+    for _ in range(60):
+        first.write("one", batch(b"a" * 1000))
+    if between:
+        # Killed after the old file had gone aside and before the new one was there.
+        file.rename(tmp_path / "x.older.pcapng")
+    second = Capture(file, ring=1 << 17, append=True)
+    for _ in range(10):
+        second.write("one", batch(b"b" * 1000))
+    first.close()
+    second.close()
+    assert [packet[:1] for _, _, packet in read(file.read_bytes())][-5:] == [b"b"] * 5
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 1 << 17
+
+
+@pytest.mark.parametrize("ring", [-1, 1, 1 << 16, "9", True])
+def test_a_ring_that_is_none_is_refused(tmp_path: Path, points: Points, ring: object) -> None:
+    with pytest.raises(ValueError, match="'ring' is 0 for no bound"):
+        points.captures.start({"what": "here", "file": str(tmp_path / "x"), "ring": ring})  # type: ignore[dict-item]
+    assert os.listdir(tmp_path) == []
