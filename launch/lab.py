@@ -23,7 +23,8 @@ class Settings:
     """Times of one node (S-112). `restart_delay` None: a dead card stays dead. `asp_rate` is what each of its ASPs
     can protect in a second, as `chassis.fwd.rate.Rate` reads it; without one as much as its processor can.
 
-    `ike` has what a lab sets of IKE, by the names of `chassis.xcrp.settings.IKE`; durations are seconds.
+    With `refuse_errors` a router whose configuration has an error is not started; otherwise it runs without those
+    lines. `ike` has what a lab sets of IKE, by the names of `chassis.xcrp.settings.IKE`; durations are seconds.
     """
 
     restart_delay: float | None = 1.0
@@ -31,6 +32,7 @@ class Settings:
     misses: int = 5
     seed: int = 1
     asp_rate: str = ""
+    refuse_errors: bool = False
     ike: Mapping[str, float | int | bool] = field(default_factory=dict)
 
     def plain(self) -> dict[str, Any]:
@@ -41,6 +43,7 @@ class Settings:
             "misses": self.misses,
             "seed": self.seed,
             **({"asp-rate": self.asp_rate} if self.asp_rate else {}),
+            **({"refuse-errors": True} if self.refuse_errors else {}),
             **self.ike,
         }
 

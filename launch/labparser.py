@@ -26,8 +26,16 @@ _PORT = re.compile(r"([1-9]\d?)/([1-9]\d*)\Z")
 MAX_COUNT = 1000
 """Most nodes that one `count:` makes."""
 
-_LAB_KEYS = ("name", "settings", "topology", "flows", "scenario", "expect")
-_SETTINGS_KEYS = ("restart-delay", "heartbeat", "misses", "seed", "asp-rate", *(setting.name for setting in IKE))
+_LAB_KEYS = ("name", "settings", "refuse-errors", "topology", "flows", "scenario", "expect")
+_SETTINGS_KEYS = (
+    "restart-delay",
+    "heartbeat",
+    "misses",
+    "seed",
+    "asp-rate",
+    "refuse-errors",
+    *(setting.name for setting in IKE),
+)
 _NODE_KEYS: Mapping[str, tuple[str, ...]] = {
     "smartedge": ("kind", "count", "settings", "config", "discard-tunnel-routes", "flash", "extensions"),
     "tester": ("kind", "count", "settings", "ports"),
@@ -82,7 +90,8 @@ class _Parser:
         if fields is None:
             return None
         name = self._name(fields.get("name"), root.at)
-        settings = self._settings(fields.get("settings"), Settings())
+        settings = Settings(refuse_errors=self._switch(fields.get("refuse-errors"), "refuse-errors"))
+        settings = self._settings(fields.get("settings"), settings)
         topology_node = fields.get("topology")
         if topology_node is None:
             self._report.error(root.at, "lab-missing", "a lab needs 'topology:' with 'nodes:'", "topology")
@@ -131,8 +140,16 @@ class _Parser:
                 changes[key] = self._integer(fields[key], key, low, high)
         if "asp-rate" in fields:
             changes["asp_rate"] = self._rate(fields["asp-rate"])
+        if "refuse-errors" in fields:
+            changes["refuse_errors"] = self._switch(fields["refuse-errors"], "refuse-errors")
         ike = {one.name: self._ike(fields[one.name], one) for one in IKE if one.name in fields}
         return replace(base, **changes, ike={**base.ike, **ike})
+
+    def _switch(self, value: Marked | None, name: str) -> bool:
+        """A key that is true or false; false where it is left out or wrong."""
+        if value is not None and not isinstance(value.value, bool):
+            self._report.error(value.at, "lab-value", f"'{name}:' is true or false", str(value.value))
+        return value is not None and value.value is True
 
     def _rate(self, value: Marked) -> str:
         """What an ASP can do, as its processes read it; empty for no limit."""
@@ -238,11 +255,7 @@ class _Parser:
                 message += f"; there are {', '.join(here[:8])}"
             self._report.error(config.at, "lab-file", message, config.value)
             return None
-        discard = fields.get("discard-tunnel-routes")
-        if discard is not None and not isinstance(discard.value, bool):
-            message = "'discard-tunnel-routes:' is true or false"
-            self._report.error(discard.at, "lab-value", message, str(discard.value))
-        wanted = discard is not None and discard.value is True
+        wanted = self._switch(fields.get("discard-tunnel-routes"), "discard-tunnel-routes")
         flash, modern = self._flash(fields.get("flash")), self._modern(fields.get("extensions"))
         return Smartedge(name, file, wanted, settings, node.key, config.at, flash, modern)
 

@@ -138,6 +138,7 @@ def _lab() -> Schema:
     values = {
         "name": _text("Name of the lab.", _pattern(labparser.VALID_NAME)),
         "settings": _ref("settings", "Times of every node; a node's own settings go before them."),
+        "refuse-errors": {"type": "boolean", "description": "The setting of this name, for every router."},
         "topology": _ref("topology"),
         "flows": _or_nothing(
             _named(_pattern(labparser.VALID_NAME), _ref("flow"), "Numbered traffic between testers, by name.")
@@ -219,6 +220,10 @@ def _nodes() -> dict[str, Schema]:
         "asp-rate": {
             "anyOf": [{"type": "number", "minimum": 0}, _text(pattern=_RATE), _ref("numbered")],
             "description": "What an ASP can protect in a second: 50M in bits, 20kpps in packets; 0: no limit.",
+        },
+        "refuse-errors": {
+            "type": "boolean",
+            "description": "No start with an error in the configuration; else without those lines.",
         },
         **{setting.name: _ike(setting) for setting in IKE},
     }

@@ -86,7 +86,7 @@ def model(path: Path) -> LabModel:
 def _router(node: labs.Smartedge) -> NodeModel:
     text = node.config.read_text(encoding="utf-8")
     checked = configuration.check(text, node.config.name, modern=node.modern)
-    if checked.refused:
+    if checked.refused and node.settings.refuse_errors:
         raise LabError(checked.diagnostics)
     config = checked.config
     settings = node.told()

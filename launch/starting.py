@@ -39,7 +39,8 @@ def prepare(
     `changes` is a file of values in place of the lab's own, as JSON: see `launch.labparser.load`.
 
     Raises:
-        StartError: the file is wrong, or with `strict` there is something to warn of.
+        StartError: the file is wrong, or with `strict` there is something to warn of, or a router that must not
+            start with errors has some.
     """
     try:
         lab, warnings = load(file, json.loads(changes.read_text()) if changes is not None else None)
@@ -51,6 +52,7 @@ def prepare(
         lab = replace(lab, name=name)
     startup: dict[str, tuple[str, Config]] = {}
     said: set[Path] = set()
+    wrong: dict[Path, int] = {}
     serious = list(warnings)
     for router in lab.routers():
         parsed = checking.read_config(router.config, router.modern)
@@ -58,10 +60,20 @@ def prepare(
         if router.config not in said:
             said.add(router.config)
             serious += [d for d in parsed.diagnostics if d.severity != "note"]
+            wrong[router.config] = sum(d.severity == "error" for d in parsed.diagnostics)
     serious += checking.links(lab, {router.config: startup[router.name][1] for router in lab.routers()})
     serious += checking.flashes(lab)
     for diagnostic in serious:
         tell(str(diagnostic))
+    refused = []
+    for router in lab.routers():
+        errors = wrong[router.config]
+        if errors:
+            lines = "1 error: its line has" if errors == 1 else f"{errors} errors: their lines have"
+            tell(f"{router.name}: {router.config} has {lines} no effect")
+            refused += [router.name] if router.settings.refuse_errors else []
+    if refused:
+        raise StartError(f"errors in the configuration of {', '.join(refused)}, and refuse-errors: not started")
     anew = [name for name, (_, config) in startup.items() if config.manual_sas and is_fresh(lab.name, name)]
     if anew:
         # S-113: whoever used these keys before must know.

@@ -84,6 +84,11 @@ def _head(status: Status) -> Text:
         f"   running for {units.written(status['seconds'])}",
         f"   booted in {units.written(boot)}" if boot else "",
     )
+    for name, node in status["nodes"].items():
+        errors = ((node["status"] or {}).get("diagnostics") or {}).get("error", 0)
+        if errors:
+            lines = "1 error: its line has" if errors == 1 else f"{errors} errors: their lines have"
+            text.append(f"\n  {name}: its configuration has {lines} no effect", "red")
     for missing in status["missing"][:4]:
         text.append(f"\n  {missing}", "yellow")
     return text

@@ -37,7 +37,11 @@ class Commit:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """A text that was read and checked whole. With an error in it, nothing of it may be put into force."""
+    """A text that was read and checked whole; `config` is what it means without the lines that are errors.
+
+    Whoever applies a text with an error is refused. A start-up file, and what the journal holds of it, is put in
+    force without those lines (rule 2 of the settled ones).
+    """
 
     config: Config
     diagnostics: tuple[Diagnostic, ...]
@@ -45,6 +49,11 @@ class Checked:
     @property
     def refused(self) -> bool:
         return has_errors(self.diagnostics)
+
+    @property
+    def errors(self) -> tuple[Diagnostic, ...]:
+        """What is wrong with the lines that have no effect."""
+        return tuple(found for found in self.diagnostics if found.severity == "error")
 
 
 @lru_cache(maxsize=4)

@@ -42,6 +42,9 @@ from chassis.xcrp.settings import Settings
 GATHER = 0.002
 """Seconds for which reports about tunnels are gathered: thousands that come up together are one change."""
 
+ERRORS_LOGGED = 100
+"""Errors of a start-up file that the log has one by one; `status` has their number."""
+
 BOOT_SHIFT = 32
 """Versions of one start of the controller: above every one of the start before."""
 
@@ -251,11 +254,17 @@ class Controller:
             return []
         checked = configuration.check(text, file, modern=self.settings.modern)
         self.diagnostics = checked
-        if checked.refused:
-            first = next(found for found in checked.diagnostics if found.severity == "error")
-            return self._event(f"configuration {file} refused: {first}", now)
+        errors = checked.errors
+        for found in errors[:ERRORS_LOGGED]:
+            self.history.log.append(LogRecord(now, "error", "configuration", "", str(found), {}))
+        if errors and last is None and self.settings.refuse:
+            return self._event(f"configuration {file} refused: {errors[0]}", now)
         self.config = checked.config
-        return [self.journal.append(file, text)] if last is None else []
+        outputs: list[Output] = [self.journal.append(file, text)] if last is None else []
+        if errors:
+            what = "1 error: its line has" if len(errors) == 1 else f"{len(errors)} errors: their lines have"
+            outputs += self._event(f"configuration {file} in force with {what} no effect; {errors[0]}", now)
+        return outputs
 
     def _publish_all(self, now: float) -> list[Output]:
         """The window is over: what is wanted is made of what the cards said, and given to all of them."""

@@ -86,15 +86,17 @@ def ike_fault(setting: IkeSetting, value: Any) -> str:
 class Settings:
     """`heartbeat`, `kill_after` and `reconcile` are in seconds, `misses` counts heartbeats.
 
-    `discard`: a withdrawn tunnel route becomes a discard route. `modern`: the configuration may name the
-    algorithms of today's peers. `esn`: negotiated SAs have sequence numbers of 64 bits. `cards` is what each card
-    is told in its `Welcome`: the settings as the lab gave them, as far as they are plain values and right.
+    `refuse`: a start-up file with an error is not put in force at all. `discard`: a withdrawn tunnel route becomes
+    a discard route. `modern`: the configuration may name the algorithms of today's peers. `esn`: negotiated SAs
+    have sequence numbers of 64 bits. `cards` is what each card is told in its `Welcome`: the settings as the lab
+    gave them, as far as they are plain values and right.
     """
 
     heartbeat: float = 0.1
     misses: int = 5
     kill_after: float = 1.0
     reconcile: float = 2.0
+    refuse: bool = False
     discard: bool = False
     modern: bool = False
     esn: bool = False
@@ -125,11 +127,12 @@ class Settings:
             problems.append(f"setting misses: {misses!r} is no number of heartbeats")
         else:
             values["misses"] = misses
-        discard = given.get("discard-tunnel-routes", False)
-        if not isinstance(discard, bool):
-            problems.append(f"setting discard-tunnel-routes: {discard!r} is neither true nor false")
-        else:
-            values["discard"] = discard
+        for name, attribute in {"discard-tunnel-routes": "discard", "refuse-errors": "refuse"}.items():
+            switch = given.get(name, False)
+            if not isinstance(switch, bool):
+                problems.append(f"setting {name}: {switch!r} is neither true nor false")
+            else:
+                values[attribute] = switch
         extensions = given.get("extensions", ())
         if not isinstance(extensions, (list, tuple)) or any(name not in EXTENSIONS for name in extensions):
             problems.append(f"setting extensions: {extensions!r} is no list of {', '.join(EXTENSIONS)}")

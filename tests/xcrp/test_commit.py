@@ -197,8 +197,40 @@ def test_the_start_up_file_is_read_only_when_the_journal_is_empty() -> None:
     assert "Tun-3" in {row["name"] for row in node.ask("status")["tunnels"]}
 
 
-def test_a_wrong_start_up_file_is_refused_and_said() -> None:
-    node = Node("card ge-10-port 3\nipsec policy x y\n")
+WRONG = HIGH_AVAILABILITY + "\nipsec policy x y\nrouter ospf 1\n"
+
+
+def test_a_start_up_file_is_put_in_force_without_the_lines_that_are_errors() -> None:
+    right, node = booted(), Node(WRONG)
+    node.boot_all("3/1", "4/1")
+    line = len(WRONG.split("\n")) - 2
+    for start in range(2):
+        assert node.controller is not None
+        assert node.controller.cards() == right.controller.cards() if right.controller is not None else ()
+        assert node.ask("status")["diagnostics"]["error"] == 1
+        events = [event for event in node.events() if f"a.cfg:{line}:16: error surplus" in event]
+        assert len(events) == start + 1
+        assert "configuration a.cfg in force with 1 error: its line has no effect" in events[-1]
+        records = [record for record in node.ask("log")["records"] if record["severity"] == "error"]
+        assert [record["text"].split(": ")[0] for record in records] == [f"a.cfg:{line}:16"]
+        # The next start takes the text from the journal, in the same way.
+        node.kill_controller()
+        node.start()
+        node.run(0.3)
+    assert [commit.text for commit in Journal(node.state[JOURNAL]).commits] == [WRONG]
+
+
+def test_whoever_applies_a_text_with_an_error_is_refused_though_it_is_in_force_without() -> None:
+    node = Node(WRONG)
+    node.boot_all("3/1", "4/1")
+    journal = node.state[JOURNAL]
+    answer = node.ask("apply", text=WRONG, file="a.cfg")
+    assert (answer["applied"], answer["changes"]) == (False, [])
+    assert node.state[JOURNAL] == journal
+
+
+def test_a_start_up_file_with_an_error_is_refused_where_errors_are() -> None:
+    node = Node("card ge-10-port 3\nipsec policy x y\n", settings={"refuse-errors": True})
     node.start()
     assert node.controller is not None
     assert node.controller.cards() == ()
