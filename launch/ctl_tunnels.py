@@ -44,6 +44,8 @@ def clear(lab: RunningLab, node: str, which: tuple[str, ...], as_json: bool) -> 
     """Delete SAs and have them made anew, as in `clear a tunnel t1`, `clear a tunnel t1 ike` or `clear a all`.
 
     After the tunnel `ike` or `ipsec` may follow: what the router's two clear commands are about; else it is both.
+    With one of them each new SA stands before its old one goes, but that in IKEv2 the IPsec SAs end with their
+    IKE SA.
     """
     tunnel, rest = _tunnel(which, "clear")
     answer = lab.node(node, "clear", tunnel=tunnel, what=_one(rest, "all"))

@@ -176,10 +176,11 @@ class Asp(Card):
             return self.ike.ask(request, what, 0)
         if request.name not in ("clear", "rekey"):
             return None
+        # A tunnel with manual keys has no IKE SA.
         manual = [
             number
             for number, state in self.tunnels.states.items()
-            if not state.negotiated and tunnel in (None, number)
+            if not state.negotiated and tunnel in (None, number) and request.arguments.get("what") != "ike"
         ]
         renewed = [self.tunnels.renew(number) for number in manual]
         outputs = self._events(state for state in renewed if state is not None)

@@ -48,6 +48,8 @@ CHOICES: tuple[tuple[str, str], ...] = (
     ("SAs side by side", "of one line, where a peer narrows, share the line's queues: what waits outlives any SA"),
     ("A full queue of the fabric", "drops lowest class first, by DSCP, whatever tunnel a packet belongs to"),
     ("A full wire", "2,048 packets wait at the port; of more, the last to come are lost"),
+    ("An IKEv1 ISAKMP SA that goes", "leaves its IPsec SAs in place; the next one of the tunnel has them"),
+    ("`clear ike sa tunnel` in IKEv1", "has the new ISAKMP SA stand before the old one goes, where we may begin"),
     ("Dead peer detection", "every 10 s, 3 tries; answered without `ike keepalive` too; a lab can set both"),
     ("A certificate where an IKEv2 policy says `pre-shared-key`",
      "counts only if it names the peer that the tunnel expects: `remote-id`, else the policy's, else its address"),

@@ -40,7 +40,7 @@ def _requests(operators: Operators, tunnel: str, what: str, *, negotiated: bool)
     if tunnel:
         made = _made(operators, tunnel)
         if negotiated and made.config.kind != "static":
-            raise ArgumentError(f"tunnel {tunnel} has manual keys")
+            raise ArgumentError(f"tunnel {tunnel} has manual keys: it has no IKE SA")
         if not made.asp:
             raise ArgumentError(f"tunnel {tunnel} has no ASP: {made.fault}")
         return [(operators.usable(made.asp), {"tunnel": made.number, "what": what})]
@@ -55,16 +55,13 @@ def _requests(operators: Operators, tunnel: str, what: str, *, negotiated: bool)
 
 def _clear(operators: Operators, number: int, given: dict[str, Any], now: float) -> list[Output]:
     what = _what(given["what"], CLEAR)
-    requests = _requests(operators, given["tunnel"], what, negotiated=False)
+    requests = _requests(operators, given["tunnel"], what, negotiated=what == "ike")
     return operators.ask(number, requests, "clear", now)
 
 
 def _rekey(operators: Operators, number: int, given: dict[str, Any], now: float) -> list[Output]:
     what = _what(given["what"], REKEY)
-    made = _made(operators, given["tunnel"])
-    if what == "ike" and made.config.kind != "static":
-        raise ArgumentError(f"tunnel {given['tunnel']} has manual keys: it has no IKE SA")
-    requests = _requests(operators, given["tunnel"], what, negotiated=False)
+    requests = _requests(operators, given["tunnel"], what, negotiated=what == "ike")
     return operators.ask(number, requests, "rekey", now)
 
 

@@ -326,6 +326,16 @@ def test_a_command_for_all_tunnels_is_shared() -> None:
     assert side.heard(Reply) == [Reply(5, {"cleared": 1, "manual": 1})]
 
 
+@pytest.mark.parametrize(("what", "renewed"), [("all", 1), ("ipsec", 1), ("ike", 0)])
+def test_a_tunnel_with_manual_keys_has_no_ike_sa_to_clear(what: str, renewed: int) -> None:
+    manual = {record.key: record for record in records()}
+    made = [manual[record.key] if record.key == ("tunnel", ECONOMICAL) else record for record in static()]
+    side = Side(made)
+    side.take(side.asp.receive(Request(5, "clear", {"what": what}), side.now))
+    side.ike(IkeReply(5, {"cleared": 1}))
+    assert side.heard(Reply) == [Reply(5, {"cleared": 1, **({"manual": renewed} if renewed else {})})]
+
+
 def test_who_asked_is_told_that_no_answer_can_be_carried() -> None:
     side, _ = sides()
     side.take(side.asp.receive(Request(5, "rekey", {}), side.now))

@@ -229,7 +229,7 @@ class FakeHost:
             one
             for one in self.sessions
             if one is not session
-            and one.established
+            and (one.established or one.orphaned)
             and one.connection is not None
             and mine is not None
             and one.connection.tunnel == mine.tunnel

@@ -227,20 +227,110 @@ def test_clear_and_rekey(version: int) -> None:
     assert two.ask(two.a, "rekey", tunnel=99).error
 
 
+KINDS_OF_ENDS = pytest.mark.parametrize("connection", ["both", "initiator-only", "responder-only"])
+
+
+def kind_of_ends(version: int, connection: str) -> tuple[Ends, Ends]:
+    """End a with this connection type, and one that fits it."""
+    ends = Ends(version=version, connection=connection)
+    fits = {"both": "both", "initiator-only": "responder-only", "responder-only": "initiator-only"}
+    return ends, replace(other(ends), connection=fits[connection])
+
+
 @pytest.mark.behaviour("B-195", "B-196")
 @VERSIONS
+@KINDS_OF_ENDS
 @pytest.mark.parametrize("what", ["ipsec", "ike", "all"])
-def test_what_is_cleared_is_made_anew_and_no_more(version: int, what: str) -> None:
-    two = standing(Ends(version=version))
+def test_what_is_cleared_is_made_anew_and_no_more(version: int, connection: str, what: str) -> None:
+    """In version 1 IPsec SAs outlive their IKE SA; in version 2 they end with it, and are made anew."""
+    two = standing(*kind_of_ends(version, connection))
     keeper = two.a.ike.keeping.keepers[TUNNEL]
     session, sender = keeper.session, two.a.sender()
     assert two.ask(two.a, "clear", tunnel=TUNNEL, what=what).result == {"cleared": 1}
-    assert two.until(lambda: usable(two), 5)
-    two.run(10)
+    for _ in range(500):
+        two.flow(two.a)
+        two.flow(two.b)
+        two.run(0.02)
+    assert usable(two)
+    assert keeper.session is not None
     assert (keeper.session is session) == (what == "ipsec")
-    assert two.a.sender() is not sender
-    assert len(two.a.pairs) == 1
+    assert (two.a.sender() is sender) == (what == "ike" and version == 1)
+    assert len(two.a.pairs) == len(keeper.sessions()) == 1
     agree(two)
+    if what == "ipsec" or (what == "ike" and version == 1):
+        assert (two.lost, two.unsent) == ([], 0)
+    assert two.ask(two.a, "rekey", tunnel=TUNNEL).result == {"begun": 1}
+    two.run(10)
+    agree(two)
+
+
+@pytest.mark.parametrize("connection", ["both", "initiator-only"])
+def test_the_new_ike_sa_stands_before_the_cleared_one_of_version_1_goes(connection: str) -> None:
+    """Some peers drop their IPsec SAs with the IKE SA. One that is not answered keeps what it has."""
+    two = standing(*kind_of_ends(1, connection))
+    keeper = two.a.ike.keeping.keepers[TUNNEL]
+    old, sender = keeper.session, two.a.sender()
+    assert old is not None
+    two.trouble = lambda sender, packet, now: ()
+    two.ask(two.a, "clear", tunnel=TUNNEL, what="ike")
+    two.run(20)
+    assert keeper.session is old
+    two.trouble = None
+    assert two.until(lambda: keeper.session is not old, 60)
+    assert old.established
+    assert two.until(lambda: old.closed, 10)
+    assert two.a.sender() is sender
+    assert usable(two)
+    agree(two)
+
+
+@pytest.mark.parametrize("comes_back", [True, False])
+def test_pairs_outlive_an_ike_sa_of_version_1_that_has_no_successor(comes_back: bool) -> None:
+    """They pass to the next one that comes to stand, or end by their own lifetime: what is down says so."""
+    short = Ends().suites[0]
+    ends, far = [replace(one, suites=(replace(short, seconds=600),)) for one in kind_of_ends(1, "responder-only")]
+    two = standing(ends, far)
+    keeper = two.a.ike.keeping.keepers[TUNNEL]
+    sender = two.a.sender()
+    assert sender is not None
+    passing = [0.005]
+    """The delete comes through, then nothing."""
+    two.trouble = lambda sender, packet, now: [passing.pop()] if passing else ()
+    two.ask(two.a, "clear", tunnel=TUNNEL, what="ike")
+    assert keeper.session is None
+    two.run(300)
+    assert two.a.up()
+    assert two.a.sender() is sender
+    (row,) = two.ask(two.a, "sas").result["tunnels"]
+    assert [one["serial"] for sa in row["ike"] for one in sa["children"]] == [sender.serial]
+    assert not two.ask(two.a, "keys").result["keys"]
+    if comes_back:
+        two.trouble = None
+        assert two.until(lambda: keeper.session is not None, 90)
+        assert two.a.sender() is sender
+        assert usable(two)
+        two.run(600)
+        assert two.a.sender() is not sender, "its successor came in time"
+        assert usable(two)
+        agree(two)
+        return
+    two.run(300)
+    assert not two.a.pairs
+    assert not two.a.up()
+    assert two.a.states[TUNNEL].reason
+    assert not keeper.sessions()
+    assert not two.a.ike.spis_held
+
+
+def test_a_tunnel_that_is_no_longer_configured_keeps_no_pairs_without_an_ike_sa() -> None:
+    two = standing(*kind_of_ends(1, "responder-only"))
+    two.trouble = lambda sender, packet, now: ()
+    two.ask(two.a, "clear", tunnel=TUNNEL, what="ike")
+    assert two.a.pairs
+    ends = kind_of_ends(1, "responder-only")[0]
+    two.configure(two.a, replace(ends, wanted=False).records(), whole=True)
+    assert not two.a.pairs
+    assert not two.a.ike.spis_held
 
 
 @pytest.mark.behaviour("B-074", "B-076", "B-077")

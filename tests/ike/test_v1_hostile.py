@@ -84,7 +84,7 @@ def test_messages_that_a_peer_encrypted(mode: str, seed: int, monkeypatch: pytes
         pair.run(40)
     troubled[0] = False
     for host in (pair.a, pair.b):
-        for session in list(host.standing):
+        for session in list(host.sessions):
             session.close("enough", pair.now, tell=False)
         assert not host.installed_pairs
         assert not host.owners

@@ -13,7 +13,7 @@ from chassis.ase.ike.connection import Line
 from chassis.ase.ike.host import IkeSettings
 from chassis.ase.ike.payloads.header import Header
 from chassis.ase.ike.payloads.numbers import Exchange
-from chassis.ase.ike.v1 import dpd, phase1, phase2, session
+from chassis.ase.ike.v1 import dpd, informational, phase1, phase2, session
 from chassis.ase.link import SaInstall
 from chassis.config.model import IkeProposal
 
@@ -280,6 +280,73 @@ def test_delete_of_a_pair_and_of_the_sa() -> None:
     assert not pair.a.installed_pairs
     assert pair.a.events[-1] == ("down", "deleted by the peer")
     assert not pair.a.spis_out
+
+
+@pytest.mark.parametrize("mode", ["main", "aggressive"])
+@pytest.mark.parametrize("by", ["initiator", "responder"])
+def test_delete_of_the_isakmp_sa_leaves_the_pairs(mode: str, by: str) -> None:
+    """They are SAs of their own (RFC 2408 3.15, RFC 2409 5.5); the next ISAKMP SA has them."""
+    pair = V1Pair(connection(mode=mode))
+    pair.establish()
+    deleting, other = (pair.a, pair.b) if by == "initiator" else (pair.b, pair.a)
+    (install,) = other.installed_pairs.values()
+    session = other.session
+    deleting.session.tell((informational.delete(deleting.session),), pair.now)
+    pair.run(0.1)
+    assert ("down", "deleted by the peer") in other.events
+    assert not other.standing
+    assert other.installed_pairs == {install.serial: install}
+    assert any("IPsec SAs stay" in said for said in other.said)
+    assert session.secrets() == []
+    sent = len(pair.sent)
+    session.receive(pair.sent[-1][1], Header.parse(pair.sent[-1][1]), session.path, pair.now)
+    pair.run(30)
+    assert not [1 for who, _ in pair.sent[sent:] if who == other.name], "nothing is said under keys that are gone"
+    deleting.session.close("enough", pair.now, tell=False, keep=True)
+    pair.a.begin()
+    pair.run(3)
+    assert session.closed
+    assert other.owners[install.serial] is other.session
+    assert pair.both_ways()
+    assert list(other.installed_pairs.values()) == [install]
+    pair.settled()
+    pair.a.session.negotiate(pair.a.connections[0].lines[0], install.serial, pair.now)
+    pair.run(10)
+    assert list(other.installed_pairs.values()) != [install]
+    pair.settled()
+
+
+def test_a_peer_that_forgot_what_was_ends_pairs_that_have_no_isakmp_sa() -> None:
+    pair = V1Pair(connection())
+    pair.establish()
+    pair.a.session.tell((informational.delete(pair.a.session),), pair.now)
+    pair.run(0.1)
+    assert not pair.b.standing
+    (old,) = pair.b.installed_pairs
+    pair.a.sessions.clear()
+    for forgotten in (pair.a.contacts, pair.a.installed_pairs, pair.a.owners, pair.a.senders, pair.a.spis_out):
+        forgotten.clear()
+    pair.establish()
+    assert ("removed", old, "the peer began anew") in pair.b.events
+    assert pair.both_ways()
+    pair.settled()
+
+
+def test_pairs_outlive_the_lifetime_of_the_isakmp_sa() -> None:
+    line = Line(10, "i", (suite(seconds=900),), (), 64)
+    proposal = IkeProposal("p", dh_group=2, lifetime=300)
+    pair = V1Pair(connection(lines=[line], proposals=[proposal], kind="initiator-only"))
+    pair.b.connections = [other_end(pair.a.connections[0], policy=connection(kind="responder-only").policy)]
+    pair.establish()
+    (install,) = pair.b.installed_pairs.values()
+    pair.wire = lambda sender, data: []
+    pair.run(350)
+    assert not pair.b.standing
+    assert list(pair.b.installed_pairs.values()) == [install]
+    pair.run(600)
+    assert not pair.b.installed_pairs
+    assert not pair.b.sessions
+    assert not pair.b.spis_out
 
 
 @pytest.mark.behaviour("B-074", "B-077")

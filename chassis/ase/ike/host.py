@@ -96,6 +96,8 @@ class Session(Protocol):
     connection: Connection | None
     """None while a responder does not know yet which one the peer means."""
     established: bool
+    orphaned: bool
+    """Version 1: its IKE SA is gone, and its pairs live on here until another session takes them over."""
     closed: bool
     initiator: bool
     """Whether we began it."""
@@ -126,8 +128,11 @@ class Session(Protocol):
     def drop(self, serial: int, reason: str, now: float) -> None:
         """Delete one pair, and tell the peer."""
 
-    def close(self, reason: str, now: float, *, tell: bool = True) -> None:
-        """Delete the IKE SA and all its pairs; `tell` the peer (where there is somebody to tell)."""
+    def close(self, reason: str, now: float, *, tell: bool = True, keep: bool = False) -> None:
+        """Delete the IKE SA and all its pairs; `tell` the peer (where there is somebody to tell).
+
+        With `keep` its pairs stay in version 1; in version 2 they end with it all the same (RFC 7296 1.4.1).
+        """
 
     def expiring(self, serial: int, hard: bool, reason: str, now: float) -> None:
         """The data engine says that a pair has carried its kilobytes or used up its numbers."""
@@ -207,8 +212,8 @@ class Host(Protocol):
         """
 
     def siblings(self, session: Session) -> Sequence[Session]:
-        """Other sessions of the same connection that stand, oldest first: in version 1 pairs outlive their IKE SA
-        and pass to the one that stands."""
+        """Other sessions of the same connection that stand or are orphaned, oldest first: in version 1 pairs
+        outlive their IKE SA and pass to the one that stands."""
 
     def changed(self, session: Session) -> None:
         """A session did something to this other one: its timer is to be asked for anew, or it is closed."""
@@ -226,7 +231,7 @@ class Host(Protocol):
         """The negotiation of the IKE SA, or of a line's pair, came to nothing."""
 
     def down(self, session: Session, reason: str, now: float) -> None:
-        """The session closed; its children were `removed` before."""
+        """The session closed, its children were `removed` before; or it is orphaned, and has them still."""
 
     def first_contact(self, connection: Connection) -> bool:
         """Whether an INITIAL-CONTACT is due: once for a pair of identities after a boot."""

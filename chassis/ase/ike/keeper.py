@@ -34,7 +34,7 @@ class Keeper:
     session: Session | None = None
     attempt: Session | None = None
     rivals: list[Session] = field(default_factory=list)
-    """Further IKE SAs of the tunnel that stand: they are on their way out."""
+    """Further IKE SAs of the tunnel that stand and are on their way out, and one that left its pairs behind."""
     pairs: dict[int, Child] = field(default_factory=dict)
     sending: dict[int, int] = field(default_factory=dict)
     """Serial of the pair that sends, by line."""

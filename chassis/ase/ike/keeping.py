@@ -5,7 +5,6 @@ Here is what the sessions' reports (`chassis.ase.ike.host.Host`) lead to.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from heapq import heappop, heappush
 from math import inf
 from typing import TYPE_CHECKING
@@ -46,7 +45,7 @@ class Keeping:
     def on_timer(self, now: float) -> None:
         while self._leaving and self._leaving[0][0] <= now:
             _, _, session = heappop(self._leaving)
-            if not session.closed:
+            if not session.closed and not session.orphaned:
                 self._close(session, "another IKE SA serves the tunnel", now)
         while self._due and self._due[0][0] <= now:
             at, tunnel = heappop(self._due)
@@ -107,12 +106,12 @@ class Keeping:
             for session in keeper.sessions():
                 self._close(session, "the tunnel has other end points", now)
         for session in keeper.sessions():
-            if session.established:
+            if session.established or session.orphaned:
                 self._ike.run(session, session.configured, after, now)
             elif before is not None and _negotiated(before) != _negotiated(after):
                 # It was begun by what is no longer configured; the next one knows better.
                 self._close(session, "the configuration changed", now, tell=False)
-        if before is not None and keeper.session is not None:
+        if before is not None and keeper.pairs:
             self._changed_lines(keeper, before, now)
         if keeper.session is None and keeper.attempt is None:
             if before is None or _negotiated(before) != _negotiated(after) or before.ready != after.ready:
@@ -123,11 +122,10 @@ class Keeping:
 
     def _changed_lines(self, keeper: Keeper, before: Connection, now: float) -> None:
         """Lines that are gone lose their pairs; one with another access list is negotiated anew (S-064)."""
-        session = keeper.session
-        assert session is not None
         for pair in list(keeper.pairs.values()):
             old, new = before.line(pair.entry), keeper.connection.line(pair.entry)
-            owner = self._ike.registry.owners.get((pair.tunnel, pair.serial), session)
+            owner = self._ike.registry.owners[pair.tunnel, pair.serial]
+            session = keeper.session or owner
             if new is None:
                 self._ike.run(owner, owner.drop, pair.serial, "the policy line is gone", now)
             elif old is not None and old.rules != new.rules and keeper.newest(pair.entry) is pair:
@@ -230,12 +228,15 @@ class Keeping:
             return
         if session in keeper.rivals:
             keeper.rivals.remove(session)
+        if session.orphaned:
+            keeper.rivals.append(session)
         if keeper.attempt is session:
             keeper.attempt = None
             keeper.reason = keeper.reason or reason
             self._again(keeper, now)
         elif keeper.session is session:
-            keeper.session = next((one for one in reversed(keeper.rivals) if not one.closed), None)
+            others = [one for one in keeper.rivals if not one.closed and not one.orphaned]
+            keeper.session = others[-1] if others else None
             if keeper.session is not None:
                 keeper.rivals.remove(keeper.session)
             else:
@@ -267,14 +268,13 @@ class Keeping:
                 self._close(other, "the peer began anew", now, tell=False)
 
     def siblings(self, session: Session) -> list[Session]:
-        """Other sessions of the same tunnel that stand, oldest first."""
+        """Other sessions of the same tunnel that stand or have pairs still, oldest first."""
         keeper = self._keeper(session)
         if keeper is None:
             return []
         serving = [] if keeper.session is None else [keeper.session]
-        return [
-            one for one in keeper.rivals + serving if one is not session and one.established and not one.closed
-        ]
+        others = [one for one in keeper.rivals + serving if one is not session and not one.closed]
+        return [one for one in others if one.established or one.orphaned]
 
     def succeeded(self, old: Session, new: Session) -> None:
         """A session made its own successor, which serves from now on."""
@@ -308,6 +308,45 @@ class Keeping:
         keeper = self.keepers[tunnel]
         for session in keeper.sessions():
             self._close(session, "cleared by the operator", now)
+        self._at_once(keeper, now)
+
+    def clear_ike(self, tunnel: int, now: float) -> None:
+        """Have the IKE SA of a tunnel made anew, by what is configured now (guide chapter 11).
+
+        In version 1 its pairs stay. The new one stands before the old one is deleted, for the sake of peers that
+        drop their pairs with it; an end that only answers has to delete it first, and its peer begins. In version
+        2 the pairs end with it (RFC 7296 1.4.1) and are made anew.
+        """
+        keeper = self.keepers[tunnel]
+        if keeper.connection.version == 2:
+            self.clear(tunnel, now)
+            return
+        session = keeper.session
+        if session is not None and keeper.connection.initiates:
+            self._ike.run(session, session.rekey, now)
+        elif session is not None:
+            self._close(session, "cleared by the operator", now, keep=True)
+        elif keeper.attempt is not None:
+            self._close(keeper.attempt, "cleared by the operator", now)
+        self._at_once(keeper, now)
+
+    def clear_pairs(self, tunnel: int, now: float) -> None:
+        """Have the pairs of a tunnel made anew, each new one before its old one goes (guide chapter 11).
+
+        IKE SAs stay. Where none stands one is begun, and with it come the pairs.
+        """
+        keeper = self.keepers[tunnel]
+        keeper.retries.clear()
+        for line in keeper.connection.lines:
+            newest = keeper.newest(line.seq)
+            serial = 0 if newest is None else newest.serial
+            session = keeper.session or self._ike.registry.owners.get((tunnel, serial))
+            if session is not None:
+                self._ike.run(session, session.negotiate, line, serial, now)
+        self._at_once(keeper, now)
+
+    def _at_once(self, keeper: Keeper, now: float) -> None:
+        """An IKE SA that is missing is begun now, whatever failed before."""
         keeper.failures = 0
         if keeper.wants:
             self._set_due(keeper, now)
@@ -335,9 +374,8 @@ class Keeping:
         connection = session.connection
         return None if connection is None else self.keepers.get(connection.tunnel)
 
-    def _close(self, session: Session, reason: str, now: float, *, tell: bool = True) -> None:
-        close: Callable[[str, float], None] = lambda why, at: session.close(why, at, tell=tell)  # noqa: E731
-        self._ike.run(session, close, reason, now)
+    def _close(self, session: Session, reason: str, now: float, *, tell: bool = True, keep: bool = False) -> None:
+        self._ike.run(session, lambda: session.close(reason, now, tell=tell, keep=keep))
 
     @property
     def _room(self) -> bool:

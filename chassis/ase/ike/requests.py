@@ -23,12 +23,9 @@ def answer(ike: Ike, name: str, arguments: Attributes, now: float) -> Attributes
     """
     tunnels = _tunnels(ike, arguments)
     if name == "clear":
-        # Pairs are made anew under the IKE SA that stands, the new one before the old one goes; where none does,
-        # or the IKE SA itself is meant, everything is negotiated from the beginning (guide 11, B-195).
-        pairs_only = arguments.get("what") == "ipsec"
+        clear = {"ike": ike.keeping.clear_ike, "ipsec": ike.keeping.clear_pairs}
         for tunnel in tunnels:
-            if not (pairs_only and ike.keeping.rekey(tunnel, False, now)):
-                ike.keeping.clear(tunnel, now)
+            clear.get(str(arguments.get("what")), ike.keeping.clear)(tunnel, now)
         return {"cleared": len(tunnels)}
     if name == "rekey":
         whole = arguments.get("what") == "ike"

@@ -40,5 +40,6 @@ def describe(session: SessionV1) -> dict[str, Any]:
     if session.established and chosen is not None:
         result["lifetime"] = chosen.lifetime
         result["ends"] = session.hard
+    if session.established or session.orphaned:
         result["children"] = session.pairs.describe()
     return result

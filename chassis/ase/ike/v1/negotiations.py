@@ -95,6 +95,7 @@ class Negotiations:
         self._asked.clear()
         for one in self.pending:
             quick.give_up(self._session, one, None, now)
+        self._all.clear()
 
     # --- messages ---
 

@@ -19,6 +19,8 @@ class State(Enum):
     ESTABLISHED = "established"
     SUCCEEDED = "established, with a successor"
     """A newer ISAKMP SA of the same connection has taken over the children; this one is on its way out."""
+    ORPHANED = "deleted, its pairs live on"
+    """The ISAKMP SA is gone; its children wait for another one that takes them over (RFC 2408 3.15)."""
     CLOSED = "closed"
 
 
@@ -33,6 +35,7 @@ class Event(Enum):
     AGGRESSIVE_ANSWER = "message 2 of aggressive mode"
     SUCCESSOR = "a successor stands"
     ALONE = "the successor is gone"
+    LAY_DOWN = "deleted or expired, with pairs that stay"
     CLOSE = "failed, deleted or expired"
 
 
@@ -51,8 +54,18 @@ TABLE: Final[dict[State, dict[Event, State]]] = {
     State.VALUES_ANSWERED: {Event.PROOF: State.ESTABLISHED, Event.CLOSE: State.CLOSED},
     State.AGGRESSIVE_SENT: {Event.AGGRESSIVE_ANSWER: State.ESTABLISHED, Event.CLOSE: State.CLOSED},
     State.AGGRESSIVE_ANSWERED: {Event.PROOF: State.ESTABLISHED, Event.CLOSE: State.CLOSED},
-    State.ESTABLISHED: {Event.SUCCESSOR: State.SUCCEEDED, Event.CLOSE: State.CLOSED},
-    State.SUCCEEDED: {Event.ALONE: State.ESTABLISHED, Event.SUCCESSOR: State.SUCCEEDED, Event.CLOSE: State.CLOSED},
+    State.ESTABLISHED: {
+        Event.SUCCESSOR: State.SUCCEEDED,
+        Event.LAY_DOWN: State.ORPHANED,
+        Event.CLOSE: State.CLOSED,
+    },
+    State.SUCCEEDED: {
+        Event.ALONE: State.ESTABLISHED,
+        Event.SUCCESSOR: State.SUCCEEDED,
+        Event.LAY_DOWN: State.ORPHANED,
+        Event.CLOSE: State.CLOSED,
+    },
+    State.ORPHANED: {Event.CLOSE: State.CLOSED},
     State.CLOSED: {},
 }
 """What is not in a row cannot happen in that state: the message is passed over."""

@@ -64,6 +64,7 @@ class SessionV1:
         self.version = 1
         self.connection: Connection | None = None
         self.established = False
+        self.orphaned = False
         self.closed = False
         self.receives = False
         self.state = State.IDLE
@@ -125,6 +126,9 @@ class SessionV1:
 
     def receive(self, data: bytes, header: Header, path: Path, now: float) -> None:
         if self.closed:
+            return
+        if self.orphaned:
+            self.host.count("unknown SPI")
             return
         message = Incoming(bytes(data), header, path, now)
         if self._deadline == inf and self.state is State.IDLE:
@@ -190,6 +194,7 @@ class SessionV1:
         """Go where the table of phase 1 says."""
         self.state = TABLE[self.state][event]
         self.established = self.state in STANDING
+        self.orphaned = self.state is State.ORPHANED
         # Message 3 of main mode has our cookie in it (RFC 2408 2.5.3).
         self.receives = self.state is State.VALUES_ANSWERED
         self.closed = self.state is State.CLOSED
@@ -304,6 +309,8 @@ class SessionV1:
     def wake(self) -> float:
         if self.closed:
             return inf
+        if self.orphaned and not self.pairs.all:
+            return -inf
         return min(
             self._deadline,
             self.soft,
@@ -318,6 +325,11 @@ class SessionV1:
 
     def on_timer(self, now: float) -> None:
         if self.closed:
+            return
+        if self.orphaned:
+            self.pairs.on_timer(now)
+            if not self.pairs.all:
+                self.close("its last pair is gone", now, tell=False)
             return
         if now >= self._deadline:
             self.fail(self._blame or silence(self), now)
@@ -337,11 +349,11 @@ class SessionV1:
         if self.closed:
             return
         if now >= self.hard:
-            self.close("its lifetime ended", now)
+            self.close("its lifetime ended", now, keep=True)
             return
         if now >= self.retire:
             if not self.negotiations.busy:
-                self.close("succeeded by another IKE SA", now)
+                self.close("succeeded by another IKE SA", now, keep=True)
                 return
             self.retire = now + 1.0
         if now >= self.soft:
@@ -406,17 +418,30 @@ class SessionV1:
         if pair is not None:
             self.pairs.remove(pair, reason, now, tell=True)
 
-    def close(self, reason: str, now: float, *, tell: bool = True) -> None:
-        if self.closed:
+    def close(self, reason: str, now: float, *, tell: bool = True, keep: bool = False) -> None:
+        if self.closed or (keep and self.orphaned):
             return
         if self.established:
             self.negotiations.stop(now)
             succession.hand_on(self, now)
-            for pair in list(self.pairs.all):
-                self.pairs.remove(pair, reason, now, tell=tell)
-            if tell:
-                self.tell((informational.delete(self),), now)
+            if keep and self.pairs.all:
+                self._lay_down(reason, now, tell=tell)
+                return
+        for pair in list(self.pairs.all):
+            self.pairs.remove(pair, reason, now, tell=tell)
+        if tell and self.established:
+            self.tell((informational.delete(self),), now)
         self.take(Event.CLOSE)
+        self.host.down(self, reason, now)
+
+    def _lay_down(self, reason: str, now: float, *, tell: bool) -> None:
+        """The ISAKMP SA goes and no other one stands: its pairs stay, and pass to the next one that does."""
+        if tell:
+            self.tell((informational.delete(self),), now)
+        self.take(Event.LAY_DOWN)
+        self.handshake.keys = self.handshake.chain = self.detector = None
+        self.soft = self.hard = self.renew = self.retire = self._keepalive = inf
+        self.host.say("pairs stay", "info", f"{reason}; its IPsec SAs stay", self, self.path, now)
         self.host.down(self, reason, now)
 
     def expiring(self, serial: int, hard: bool, reason: str, now: float) -> None:
@@ -447,8 +472,15 @@ class SessionV1:
 
     def siblings(self) -> list[SessionV1]:
         """Other sessions of the connection that stand, oldest first."""
+        return [one for one in self._others() if one.established]
+
+    def orphans(self) -> list[SessionV1]:
+        """Sessions of the connection whose pairs wait for one that stands."""
+        return [one for one in self._others() if one.orphaned]
+
+    def _others(self) -> list[SessionV1]:
         found = [one for one in self.host.siblings(self) if isinstance(one, SessionV1)]
-        return [one for one in found if one is not self and one.established]
+        return [one for one in found if one is not self]
 
     @property
     def holder(self) -> SessionV1:

@@ -1,6 +1,7 @@
 """One ISAKMP SA after the other: in version 1 pairs outlive the SA that they were negotiated under.
 
 A new phase 1 of a connection takes the pairs over at both ends; who began it deletes the older SA a little later.
+Where an SA goes and no other one stands its pairs stay as they are until one does (RFC 2408 3.15, RFC 2409 5.5).
 """
 
 from __future__ import annotations
@@ -26,6 +27,10 @@ def stands(session: SessionV1, now: float) -> None:
             succeed(session, elder, now)
         else:
             succeed(elder, session, now)
+    for orphan in session.orphans():
+        inherit(session.holder, orphan, now)
+        orphan.close("another IKE SA has its pairs", now, tell=False)
+        session.host.changed(orphan)
 
 
 def succeed(elder: SessionV1, heir: SessionV1, now: float) -> None:
@@ -76,7 +81,7 @@ def peer_began_anew(session: SessionV1, now: float) -> None:
     Two ends that begin at once may both say so: an SA that came to stand meanwhile is not meant.
     """
     younger = False
-    for elder in session.siblings():
+    for elder in (*session.siblings(), *session.orphans()):
         if elder.stood < session.born:
             elder.void = True
             elder.close("the peer began anew", now, tell=False)
@@ -90,10 +95,10 @@ def peer_began_anew(session: SessionV1, now: float) -> None:
 
 
 def isakmp_deleted(session: SessionV1, cookies: bytes, now: float) -> None:
-    """The peer deleted this SA, or another one of the connection."""
+    """The peer deleted this SA, or another one of the connection: of pairs nothing was said."""
     for one in (session, *session.siblings()):
         if one.handshake.cky_i + one.handshake.cky_r == cookies:
-            one.close("deleted by the peer", now, tell=False)
+            one.close("deleted by the peer", now, tell=False, keep=True)
             if one is not session:
                 session.host.changed(one)
             return

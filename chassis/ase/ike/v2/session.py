@@ -37,6 +37,7 @@ class SessionV2:
     """See `chassis.ase.ike.host.Session`."""
 
     version: int = 2
+    orphaned: bool = False
 
     def __init__(
         self, host: Host, path: Path, connection: Connection | None, initiator: bool, spi: bytes, peer_spi: bytes
@@ -143,7 +144,7 @@ class SessionV2:
             informational.close_child(self, child, reason)
             self.pump(now)
 
-    def close(self, reason: str, now: float, *, tell: bool = True) -> None:
+    def close(self, reason: str, now: float, *, tell: bool = True, keep: bool = False) -> None:
         if self.closed:
             return
         if self.rival is not None and not self.rival.closed:
