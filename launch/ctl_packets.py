@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import zlib
+from dataclasses import dataclass
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,11 @@ from chassis.bus.operator import OperatorError
 from launch.balance import of_lab
 from launch.client import RunningLab
 from launch.ctl_base import DURATION, PACKETS, Checked, lab_command, say
+from launch.tracing import Stamps
 from launch.view import table
 
-SETTLED = 0.3
-"""Seconds without a new stamp after which a trace counts as whole."""
+NO_FURTHER = 1.0
+"""Seconds without a new stamp after which a packet that is not at its end is taken to have gone no further."""
 
 
 @lab_command()
@@ -34,51 +36,100 @@ SETTLED = 0.3
 def trace(lab: RunningLab, node: str, as_json: bool, wait: float, count: int, **filters: Any) -> None:
     """Mark the next packets that enter NODE, and print which way they went and when.
 
-    Every process on the way stamps a marked packet, in all routers of the lab.
+    Every process on the way stamps a marked packet, in all routers of the lab. A packet is complete when it was at
+    its end and every process has then said what it stamped; one that does not answer is given up, and named.
     """
     filters = {name: value for name, value in filters.items() if value is not None}
     mine = zlib.crc32(node.encode())
-    before = {number for number in _stamps(lab, node) if number >> 31 == mine}
+    before = {number for number in _stamps(lab, node).numbers() if number >> 31 == mine}
     refused = lab.node(node, "trace", count=count, **filters).get("errors")
     if refused:
         raise OperatorError("; ".join(f"{card}: {why}" for card, why in refused.items()))
     deadline = time.monotonic() + wait
-    seen: dict[int, list[dict[str, Any]]] = {}
+    seen: list[Traced] = []
     changed = time.monotonic()
     while time.monotonic() < deadline:
-        found = {
-            number: stamps
-            for number, stamps in _stamps(lab, *lab.nodes).items()
-            if number >> 31 == mine and number not in before
-        }
-        if found != seen:
+        told = _stamps(lab, *lab.nodes)
+        numbers = [number for number in told.numbers() if number >> 31 == mine and number not in before][:count]
+        ended = {number for number in numbers if any(ends(lab, step) for _, step in told.times(number))}
+        if ended:
+            # Nodes are asked one after the other: the next answers have all that was stamped before its end.
+            told = _stamps(lab, *lab.nodes)
+        found = [_traced(told, number, number in ended) for number in numbers]
+        if [one.stamps for one in found] != [one.stamps for one in seen]:
             seen, changed = found, time.monotonic()
-        elif len(seen) >= count and time.monotonic() - changed > SETTLED:
+        if len(found) >= count and (all(one.complete for one in found) or time.monotonic() - changed > NO_FURTHER):
             break
         time.sleep(0.02)
     if not seen:
         raise OperatorError(f"no packet came in {wait:g} s that fits")
-    shown = sorted(seen.items())[:count]
-    traces = [{"number": number, "stamps": stamps} for number, stamps in shown]
     lines = []
-    for number, stamps in shown:
-        began = stamps[0]["time"]
-        lines.append(f"packet {number}")
-        lines += [f"  {(stamp['time'] - began) * 1e3:9.3f} ms  {stamp['step']}" for stamp in stamps]
-    say(as_json, traces, "\n".join(lines))
+    for one in seen:
+        began = one.stamps[0][0]
+        lines.append(f"packet {one.number}")
+        lines += [f"  {(at - began) * 1e3:9.3f} ms  {step}" for at, step in one.stamps]
+        if not one.complete:
+            lines.append("  not complete: no process has said that it went any further")
+        lines += [f"  stamps may be missing of {who}: {why}" for who, why in one.given_up.items()]
+    say(as_json, [one.plain() for one in seen], "\n".join(lines))
 
 
-def _stamps(lab: RunningLab, *nodes: str) -> dict[int, list[dict[str, Any]]]:
-    """The stamps of every trace that these nodes know, in order of time."""
-    found: dict[int, list[dict[str, Any]]] = {}
-    for name in nodes:
-        if lab.nodes.get(name, {}).get("kind") == "linux":
+@dataclass(frozen=True, slots=True)
+class Traced:
+    """A traced packet: (time, step) of its stamps. `complete`: it was at its end, and then every process of the
+    lab has said what it stamped, but for those in `given_up`."""
+
+    number: int
+    stamps: list[tuple[float, str]]
+    complete: bool
+    given_up: dict[str, str]
+
+    def plain(self) -> dict[str, Any]:
+        return {
+            "number": self.number,
+            "complete": self.complete,
+            "given_up": self.given_up,
+            "stamps": [{"step": step, "time": at} for at, step in self.stamps],
+        }
+
+
+def _traced(told: Stamps, number: int, complete: bool) -> Traced:
+    stamps = told.times(number)
+    return Traced(number, stamps, complete, told.given_up(stamps[0][0]))
+
+
+def ends(lab: RunningLab, step: str) -> bool:
+    """Whether a packet is at its end with this step: at a tester, at an address of a router, or where it leaves a
+    router for a node that makes no stamps, or for none."""
+    words = step.split()
+    if words[0] not in lab.routers():
+        return words[-1] == "in"
+    if words[-1] == "local":
+        return True
+    if words[-1] != "out":
+        return False
+    try:
+        far = lab.far_end(f"{words[0]}:{words[1]}")
+    except OperatorError:
+        return True
+    return str(lab.nodes[far.partition(":")[0]]["kind"]) == "linux"
+
+
+def _stamps(lab: RunningLab, *nodes: str) -> Stamps:
+    """What these nodes have stamped, every process of them asked."""
+    told = Stamps()
+    for name in sorted(nodes, key=lambda name: name in lab.routers()):
+        kind = lab.nodes.get(name, {}).get("kind")
+        if kind == "linux":
             continue
-        prefix = f"{name} " if name in lab.routers() else ""
-        for one in lab.node(name, "traces")["traces"]:
-            stamps = [{"step": prefix + stamp["step"], "time": stamp["time"]} for stamp in one["stamps"]]
-            found.setdefault(one["number"], []).extend(stamps)
-    return {number: sorted(stamps, key=lambda stamp: float(stamp["time"])) for number, stamps in found.items()}
+        try:
+            if kind == "tester":
+                told.tester(name, lab.node(name, "traces"))
+            else:
+                told.router(name, lab.node(name, "traces", settled=True))
+        except OperatorError as error:
+            told.silent(name, str(error))
+    return told
 
 
 @lab_command()

@@ -10,7 +10,7 @@ import os
 import subprocess
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,15 +19,16 @@ from chassis.bus.operator import OperatorClient, OperatorError
 from chassis.tester.report import combine
 from launch.balance import Ledger, of_lab
 from launch.folders import LAUNCHER_SOCKET
-from launch.lab import Endpoint, Flow, Lab, Linux, Tester
+from launch.lab import Endpoint, Flow, Lab, Linux
 from launch.scenario_conditions import CHECKS
 from launch.scenario_words import Condition, known_flow, parse_condition
+from launch.tracing import Stamps
 
 POLL = 0.02
 """Seconds between two looks at a lab that is waited for."""
 
-SETTLED = 0.5
-"""Seconds after which every card has reported a traced packet that it sent on."""
+WHOLE = 100_000
+"""Traced packets that are kept once they are known whole: more than all testers of a lab keep."""
 
 LAUNCHER = ""
 """The launcher's name where a node's is asked for."""
@@ -84,12 +85,18 @@ class SocketAsker:
 
 @dataclass(frozen=True, slots=True)
 class TracedPath:
-    """One traced packet of a flow, from the source's port to where it was seen last. Times are monotonic."""
+    """One traced packet of a flow, from the source's port to where it was seen last. Times are monotonic.
+
+    `complete`: every process has said what it stamped of it, but for those in `given_up`, by name and with the
+    reason: where one of these was on the way, its stamps are missing.
+    """
 
     number: int
     began: float
     steps: tuple[str, ...]
     arrived: bool
+    complete: bool = False
+    given_up: Mapping[str, str] = field(default_factory=dict)
 
 
 class LabNode:
@@ -143,6 +150,7 @@ class LabClient:
         self.clock = clock
         self._ask = ask
         self._pause = pause
+        self._whole: dict[int, TracedPath] = {}
 
     def ask(self, node: str, command: str, arguments: Mapping[str, Any]) -> Result:
         return self._ask(node, command, arguments)
@@ -290,54 +298,43 @@ class LabClient:
     def paths(self, flow: str, since: float = 0.0, until: float = float("inf")) -> list[TracedPath]:
         """The traced packets of a flow that were sent in [since, until), in order; steps in order of time.
 
-        A step is printed as `t1:1 out` at a tester and as `a 3/1 in`, `a 1/1 protect` at a router.
+        A step is printed as `t1:1 out` at a tester and as `a 3/1 in`, `a 1/1 protect` at a router. A packet that
+        arrived is complete: every process on its way has said what it stamped, or was given up.
         """
-        return self._traced(flow, since, until)[0]
-
-    def _traced(self, flow: str, since: float, until: float) -> tuple[list[TracedPath], float]:
-        """The traced packets, and when it was first asked for them."""
         made = self.flow(flow)
-        numbers: dict[int, float] = {}
-        stamps: dict[int, dict[str, list[tuple[float, str]]]] = {}
-        asked = self.clock()
-        # Testers first: what has arrived by then has passed all the routers, which are asked afterwards.
-        for node in sorted(self.file.nodes.values(), key=lambda node: not isinstance(node, Tester)):
-            if node.kind == "linux":
-                continue
-            try:
-                traces = self.ask(node.name, "traces", {})["traces"]
-            except OperatorError:
-                continue
-            prefix = "" if isinstance(node, Tester) else f"{node.name} "
-            for trace in traces:
-                seen = stamps.setdefault(trace["number"], {}).setdefault(node.name, [])
-                seen += [(float(stamp["time"]), prefix + stamp["step"]) for stamp in trace["stamps"]]
-                if node.name == made.origin.node and trace.get("flow") == flow:
-                    numbers[trace["number"]] = float(trace["stamps"][0]["time"])
         last = f"{made.target} in"
-        traced = [
-            TracedPath(number, began, steps, last in steps)
-            for number, began in sorted(numbers.items(), key=lambda item: item[1])
+        told = Stamps()
+        for tester in self.file.testers():
+            with contextlib.suppress(OperatorError):
+                told.tester(tester.name, self.ask(tester.name, "traces", {}))
+        here = (made.origin.node, flow)
+        sent = {number: at for number, (*where, at) in told.flows.items() if tuple(where) == here}
+        arrived = {number for number in sent if last in told.steps(number)}
+        asked = {"settled": True} if arrived - self._whole.keys() else {}
+        for router in self.file.routers():
+            try:
+                told.router(router.name, self.ask(router.name, "traces", asked))
+            except OperatorError as error:
+                told.silent(router.name, str(error))
+        for number in arrived - self._whole.keys():
+            given_up = told.given_up(sent[number])
+            self._whole[number] = TracedPath(number, sent[number], told.steps(number), True, True, given_up)
+        while len(self._whole) > WHOLE:
+            del self._whole[next(iter(self._whole))]
+        return [
+            self._whole.get(number) or TracedPath(number, began, told.steps(number), number in arrived)
+            for number, began in sorted(sent.items(), key=lambda item: item[1])
             if since <= began < until
-            for steps in (_in_order(stamps[number]),)
         ]
-        return traced, asked
 
-    def path(
-        self, flow: str, since: float = 0.0, until: float = float("inf"), *, settled: bool = False
-    ) -> tuple[str, ...]:
-        """The way of the last traced packet that arrived; empty where none did.
+    def last_path(self, flow: str, since: float = 0.0, until: float = float("inf")) -> TracedPath | None:
+        """The last traced packet that arrived."""
+        return next((path for path in reversed(self.paths(flow, since, until)) if path.arrived), None)
 
-        Cards report a packet when they have sent it on: on a busy machine after it has arrived. `settled` takes
-        a packet that was sent so long ago that all of them have spoken, and waits for that where it must.
-        """
-        while True:
-            traced, asked = self._traced(flow, since, until)
-            arrived = [path for path in traced if path.arrived]
-            old = [path for path in arrived if not settled or asked - path.began >= SETTLED]
-            if old or not arrived:
-                return old[-1].steps if old else ()
-            self._pause(POLL)
+    def path(self, flow: str, since: float = 0.0, until: float = float("inf")) -> tuple[str, ...]:
+        """The way of the last traced packet that arrived; empty where none did."""
+        found = self.last_path(flow, since, until)
+        return found.steps if found is not None else ()
 
     # waiting
 
@@ -451,22 +448,3 @@ class LabClient:
         except subprocess.TimeoutExpired:
             return -1, f"not done within {within:g} s"
         return done.returncode, done.stdout.decode(errors="replace")
-
-
-_RANKS = {"in": 0, "protect": 1, "open": 1, "circuit": 2, "local": 3, "out": 3}
-
-
-def _in_order(stamps: Mapping[str, list[tuple[float, str]]]) -> tuple[str, ...]:
-    """The steps of a packet in the order in which they happened.
-
-    Cards read the clock once for all that waits for them, so two stamps of a router may be the wrong way round
-    by a moment: within a router that was entered once the steps have an order of their own.
-    """
-    ordered: list[tuple[float, int, float, str]] = []
-    for steps in stamps.values():
-        began = min((at for at, _ in steps), default=0.0)
-        ranks = [_RANKS.get(word, 2) for _, step in steps for word in step.split()[1:3] if word in _RANKS]
-        once = len(ranks) == len(steps) and ranks.count(0) <= 1
-        for index, (at, step) in enumerate(steps):
-            ordered.append((began if once else at, ranks[index] if once else 0, at, step))
-    return tuple(step for _, _, _, step in sorted(ordered))

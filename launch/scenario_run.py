@@ -206,8 +206,11 @@ class Runner:
             if not passed:
                 seen.append(f"({report['sent']} sent, {report['received']} received, flow is {report['state']})")
         if expectation.path or expectation.via or expectation.avoid:
-            path = self._lab.path(expectation.flow, since, until, settled=True)
+            last = self._lab.last_path(expectation.flow, since, until)
+            path = last.steps if last is not None else ()
             seen.append(f"path: {', '.join(path)}" if path else "no traced packet arrived")
+            if last is not None and last.given_up:
+                seen.append(f"(stamps may be missing of {', '.join(last.given_up)})")
             if not path and not self._lab.flow(expectation.flow).trace:
                 seen.append("only its first packet is traced (give the flow 'trace: 100ms')")
             passed &= bool(path)

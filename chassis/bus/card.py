@@ -132,6 +132,8 @@ class Card:
         if isinstance(message, Request):
             if message.name in self.performs:
                 return [Perform(message)]
+            if message.name == "stamps":
+                return [*self._stamped(), ToController(Reply(message.number, {}))]
             answer = self.request(message, now)
             if answer is None:
                 return [ToController(Reply(message.number, {}, f"no request {message.name!r} on {self.card}"))]
@@ -167,10 +169,7 @@ class Card:
             outputs += self._hello(now)
         if now >= self._beat_at:
             outputs.append(self._heartbeat(now))
-        if self._stamps:
-            outputs.append(ToController(TraceStamps(tuple(self._stamps))))
-            self._stamps.clear()
-        return outputs
+        return [*outputs, *self._stamped()]
 
     def wake(self) -> float:
         if self._stamps:
@@ -203,6 +202,14 @@ class Card:
         return ToController(LogRecord(now, severity, facility, id, text, {"card": self.card}))
 
     # inside
+
+    def _stamped(self) -> list[Output]:
+        """The stamps that were not reported yet."""
+        if not self._stamps:
+            return []
+        stamps = tuple(self._stamps)
+        self._stamps.clear()
+        return [ToController(TraceStamps(stamps))]
 
     def _hello(self, now: float) -> list[Output]:
         self._hello_at = now + HELLO_RETRY

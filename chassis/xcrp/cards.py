@@ -162,6 +162,8 @@ class CardEntry:
     pid: int = 0
     epoch: int = 0
     synchronised: int = 0
+    since: float = -inf
+    """When that start was admitted, where this controller saw it."""
     heard: float = -inf
     hung_at: float = inf
     held: int = 0

@@ -29,7 +29,7 @@ from chassis.bus.messages import (
     Welcome,
 )
 from chassis.config.model import Config
-from chassis.xcrp import configuration, ike_commands, inventory
+from chassis.xcrp import configuration, ike_commands, inventory, trace_commands
 from chassis.xcrp.cards import Action, CardEntry, Event, State
 from chassis.xcrp.configuration import Checked, Journal
 from chassis.xcrp.events import History
@@ -93,7 +93,7 @@ class Controller:
         self._problems = problems + numbers.problems
         self._flash: tuple[FlashFile, ...] = ()
         self._flash_problems = self._read_flash(flash)
-        self._operators = Operators(self, ike_commands.COMMANDS)
+        self._operators = Operators(self, {**ike_commands.COMMANDS, **trace_commands.COMMANDS})
         self._receivers: dict[type, Callable[[CardEntry, Any, float], list[Output]]] = {
             Heartbeat: self._heartbeat,
             PortEvent: self._port_event,
@@ -119,6 +119,7 @@ class Controller:
         return [output for problem in self._read_flash(files) for output in self._event(problem, now)]
 
     def start(self, now: float) -> list[Output]:
+        self.history.began = now
         outputs = self.journal.repair()
         for problem in (*self._problems, *self._flash_problems):
             outputs += self._event(problem, now)
@@ -360,6 +361,8 @@ class Controller:
                 entry.epoch = numbers.raise_epoch(entry.card, hello.boot, hello.epoch)
             else:
                 numbers.admit(entry.card, hello.boot)
+            if hello.boot != entry.admitted:
+                entry.since = now
             entry.boot = entry.admitted = hello.boot
             entry.pid, entry.heard, entry.waited, entry.hung_at, entry.why = hello.pid, now, 0.0, inf, ""
             self.node.publisher.forget(entry.card)

@@ -84,8 +84,9 @@ class Log:
 
 @dataclass(slots=True)
 class History:
-    """The last events, log records and traces of a node."""
+    """The last events, log records and traces of a node, since `began` in monotonic seconds."""
 
+    began: float = 0.0
     events: deque[Event] = field(default_factory=lambda: deque(maxlen=EVENTS))
     log: Log = field(default_factory=Log)
     traces: OrderedDict[int, list[Stamp]] = field(default_factory=OrderedDict)

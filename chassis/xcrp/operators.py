@@ -76,6 +76,8 @@ class _Asked:
     errors: dict[str, str] = field(default_factory=dict)
     more: Attributes = field(default_factory=dict)
     """What the controller adds to the answer of a single card."""
+    finish: Callable[[Mapping[str, str]], Attributes] | None = None
+    """Makes the answer of what the cards said, where that is not the answer itself; gets their errors."""
 
 
 @dataclass(slots=True)
@@ -112,7 +114,7 @@ class Operators:
 
     def __init__(self, controller: Controller, more: Mapping[str, Entry]) -> None:
         """`more`: commands of other modules, beside those of this one."""
-        self._controller = controller
+        self.controller = controller
         self._commands = {**_COMMANDS, **more}
         self.node = controller.node
         self._number = controller.boot << 24
@@ -202,6 +204,8 @@ class Operators:
         if asked.single:
             error = next((f"{card}: {text}" for card, text in asked.errors.items()), "")
             return [ToOperator(asked.operator, {**next(iter(asked.results.values()), {}), **asked.more}, error)]
+        if asked.finish is not None:
+            return [ToOperator(asked.operator, asked.finish(asked.errors))]
         return [ToOperator(asked.operator, {"cards": asked.results, "errors": dict(asked.errors)})]
 
     def ask(
@@ -214,10 +218,11 @@ class Operators:
         single: bool = False,
         patience: float = PATIENCE,
         more: Attributes | None = None,
+        finish: Callable[[Mapping[str, str]], Attributes] | None = None,
     ) -> list[Output]:
         """Send a request to each of these cards; the operator is answered when all have replied, for a `single`
-        one with `more` besides."""
-        asked = _Asked(operator, {}, now + patience, single, more=more or {})
+        one with `more` besides, or with what `finish` then makes of the errors."""
+        asked = _Asked(operator, {}, now + patience, single, more=more or {}, finish=finish)
         outputs: list[Output] = []
         for card, arguments in requests:
             self._number += 1
@@ -255,7 +260,7 @@ class Operators:
 
     @_command("status")
     def _status(self, number: int, arguments: dict[str, Any], now: float) -> list[Output]:
-        return [ToOperator(number, show.status(self._controller))]
+        return [ToOperator(number, show.status(self.controller))]
 
     @_command("routes", context=Argument(str, "local"))
     def _routes(self, number: int, arguments: dict[str, Any], now: float) -> list[Output]:
@@ -264,15 +269,15 @@ class Operators:
 
     @_command("log", since=Argument(float, 0.0))
     def _log(self, number: int, arguments: dict[str, Any], now: float) -> list[Output]:
-        return [ToOperator(number, {"records": show.log(self._controller.history, arguments["since"])})]
+        return [ToOperator(number, {"records": show.log(self.controller.history, arguments["since"])})]
 
     @_command("events", since=Argument(float, 0.0))
     def _events(self, number: int, arguments: dict[str, Any], now: float) -> list[Output]:
-        return [ToOperator(number, {"events": show.events(self._controller.history, arguments["since"])})]
+        return [ToOperator(number, {"events": show.events(self.controller.history, arguments["since"])})]
 
     @_command("config")
     def _config(self, number: int, arguments: dict[str, Any], now: float) -> list[Output]:
-        return [ToOperator(number, {"text": configuration.text_of(self._controller.config)})]
+        return [ToOperator(number, {"text": configuration.text_of(self.controller.config)})]
 
     @_command(
         "apply",
@@ -281,7 +286,7 @@ class Operators:
         dry=Argument(bool, False),
     )
     def _apply(self, number: int, arguments: dict[str, Any], now: float) -> list[Output]:
-        controller = self._controller
+        controller = self.controller
         checked = configuration.check(arguments["text"], arguments["file"], modern=controller.settings.modern)
         apply = not checked.refused and not arguments["dry"]
         result: Attributes = {
@@ -338,10 +343,6 @@ class Operators:
         first = self._trace + 1
         self._trace += count
         return first
-
-    @_command("traces")
-    def _traces(self, number: int, arguments: dict[str, Any], now: float) -> list[Output]:
-        return [ToOperator(number, {"traces": show.traces(self._controller.history)})]
 
     @_command(
         "ping",

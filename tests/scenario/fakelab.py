@@ -50,7 +50,8 @@ def marked(path: Path) -> Marked:
 class FakeLab:
     """Both testers are real engines; the two routers answer `status` from tables and pass packets unchanged.
 
-    `loses` says whether packets are lost at a time; `path` what a router stamps.
+    `loses` says whether packets are lost at a time. Of what the ASPs stamped routers know nothing before they ask
+    them (`slow`), and never where an ASP is given up (`given_up`, by router, with what it says then).
     """
 
     def __init__(self, path: Path) -> None:
@@ -77,6 +78,8 @@ class FakeLab:
             for tester in self.lab.testers()
         }
         self.stamps: dict[str, dict[int, list[dict[str, Any]]]] = {"a": {}, "b": {}}
+        self.slow = False
+        self.given_up: dict[str, dict[str, Any]] = {}
         self.client = LabClient(self.lab, self.ask, clock=lambda: self.now, pause=self.pass_time)
         for name, engine in self.engines.items():
             self._do(name, engine.carrier("1", True, self.now))
@@ -121,13 +124,21 @@ class FakeLab:
         if command == "events":
             return {"events": [{"time": self.now - 0.5, "text": f"something at {node or 'the launcher'}"}]}
         if command == "traces":
-            return {"traces": [{"number": number, "stamps": s} for number, s in self.stamps[node].items()]}
+            return self._traces(node, bool(arguments.get("settled")))
         if command == "status":
             return {"cards": self.cards[node], "tunnels": self.tunnels[node], "ports": []}
         if command == "apply":
             wrong = "wrong" in arguments["text"]
             return {"applied": not wrong, "diagnostics": [{"message": "no such command"}] if wrong else []}
         return {}
+
+    def _traces(self, node: str, settled: bool) -> dict[str, Any]:
+        known = not self.slow or (settled and node not in self.given_up)
+        traces = [
+            {"number": number, "stamps": [one for one in stamps if known or one["step"].endswith((" in", " out"))]}
+            for number, stamps in self.stamps[node].items()
+        ]
+        return {"traces": traces, **(self.given_up.get(node, {}) if settled else {})}
 
     def _do(self, node: str, outputs: list[Output]) -> None:
         for output in outputs:

@@ -1,0 +1,55 @@
+"""The operators' command `traces`: the stamps of traced packets, at once or when every card has spoken.
+
+Cards report what they stamped after they sent the packet on, so a packet may be at its end before the last of its
+stamps is here. A card answers `stamps` behind all that it has stamped before: when each card of the node has
+answered, the stamps of any packet that had left the node by the time of the question are whole. A card that does
+not answer is given up, and named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import inf
+from typing import TYPE_CHECKING, Any
+
+from chassis.bus.engine import Output, ToOperator
+from chassis.bus.messages import Attributes
+from chassis.xcrp import show
+from chassis.xcrp.operators import Argument, Entry, Operators
+
+if TYPE_CHECKING:
+    from chassis.xcrp.engine import Controller
+
+PATIENCE = 2.0
+"""Seconds that a card has to say what it stamped: one that hangs is given up before that, by its heartbeats."""
+
+
+def _told(controller: Controller, errors: Mapping[str, str]) -> Attributes:
+    """`began` is when this controller did, `since` when the current start of a card was admitted, where this
+    controller saw that: stamps of packets before that may have gone with the process before. `given_up` says of
+    which cards there may be stamps that never came, and why. Monotonic seconds."""
+    node = controller.node
+    absent = {card: f"{card} is {entry.state.value}" for card, entry in node.cards.items() if not entry.listening}
+    return {
+        "traces": show.traces(controller.history),
+        "began": controller.history.began,
+        "since": {card: entry.since for card, entry in node.cards.items() if entry.since > -inf},
+        "given_up": {**absent, **errors},
+    }
+
+
+def _traces(operators: Operators, number: int, given: dict[str, Any], now: float) -> list[Output]:
+    controller = operators.controller
+    if not given["settled"]:
+        return [ToOperator(number, {"traces": show.traces(controller.history)})]
+    asked: list[tuple[str, Attributes]] = [
+        (card, {}) for card, entry in operators.node.cards.items() if entry.listening
+    ]
+    if not asked:
+        return [ToOperator(number, _told(controller, {}))]
+    return operators.ask(
+        number, asked, "stamps", now, patience=PATIENCE, finish=lambda errors: _told(controller, errors)
+    )
+
+
+COMMANDS: dict[str, Entry] = {"traces": (_traces, {"settled": Argument(bool, False)}, False)}
