@@ -427,6 +427,19 @@ def test_several_lines_each_have_their_pair_and_a_changed_list_is_negotiated_ane
     assert len(two.a.pairs) == 2
 
 
+@VERSIONS
+def test_a_peer_that_refuses_many_lines_at_once_is_not_taken_for_dead(version: int) -> None:
+    ends = Ends(version=version, rules=tuple(rules(20 + line) for line in range(40)), connection="initiator-only")
+    far = replace(other(replace(ends, rules=ends.rules[:1])), connection="responder-only")
+    two = Two(ends, far)
+    assert two.until(lambda: len(two.a.pairs) == 1)
+    sessions, pairs = set(two.a.ike.registry.by_spi), set(two.a.pairs)
+    two.run(100)
+    assert set(two.a.ike.registry.by_spi) == sessions
+    assert set(two.a.pairs) == pairs
+    assert two.packet(two.a, 10)
+
+
 def test_strangers_are_asked_for_cookies_and_bounded() -> None:
     ends = Ends()
     two = Two(

@@ -222,10 +222,13 @@ class Negotiations:
         session = self._session
         for row, values in stop.rows:
             session.log(row, values, now)
-        if stop.notify and session.may_speak(now):
+        if stop.notify:
             data = informational.sealed(session, (quick.refusal_notify(offered, stop.notify),))
             one.answered.sent(data)
-            session.host.send(path, data)
+            # Beyond the budget of this second it is said when the peer asks again: a peer with many rules that we
+            # don't have would else take us for dead.
+            if session.may_speak(now):
+                session.host.send(path, data)
 
     def refused(self, spi: bytes, blame: Blame, now: float) -> None:
         """The peer refuses a quick mode of ours: the one with this SPI, or the only one."""
