@@ -96,6 +96,9 @@ def ike(lab: RunningLab, node: str, tunnel: str, as_json: bool) -> None:
 def _ike_lines(row: Mapping[str, Any]) -> Iterable[str]:
     """A tunnel, then each of its IKE SAs by the values that are no mapping themselves."""
     yield f"tunnel {row.get('name', row.get('tunnel'))}: {'up' if row.get('up') else 'down'}{_because(row)}"
+    for missing in row.get("missing", []) if row.get("up") else []:
+        why = f": {missing['reason']}" if missing["reason"] else ""
+        yield f"    line {_line(missing)} has no SAs{why}"
     for session in row.get("ike", []):
         plain = [f"{name} {value}" for name, value in session.items() if not isinstance(value, (dict, list))]
         yield f"    {', '.join(plain)}"
@@ -104,6 +107,11 @@ def _ike_lines(row: Mapping[str, Any]) -> Iterable[str]:
                 yield f"        {name}: {', '.join(f'{key} {one}' for key, one in value.items())}"
             elif isinstance(value, list):
                 yield from (f"        {name}: {view.pairs(one)}" for one in value)
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    """A line of a tunnel, or one of its rules that has SAs of its own."""
+    return f"{row['line']} rule {row['rule']}" if "rule" in row else str(row["line"])
 
 
 def _because(row: Mapping[str, Any]) -> str:
@@ -122,7 +130,7 @@ def queues(lab: RunningLab, node: str, tunnel: str, as_json: bool) -> None:
     right = ("waiting", "peak", "passed", "dropped", "average", "99 %", "longest")
     grid = view.table("ASP", "tunnel", "line", "queue", *right, right=("line", *right))
     for card, reply in answer["cards"].items():
-        for name, line, of in [("", "", reply), *((sa["name"], str(sa["line"]), sa) for sa in reply["sas"])]:
+        for name, line, of in [("", "", reply), *((sa["name"], _line(sa), sa) for sa in reply["sas"])]:
             for queue, row in of["queues"].items():
                 times = [f"{row['latency'][key]:.1f} ms" for key in ("avg_ms", "p99_ms", "max_ms")]
                 counts = [str(row[key]) for key in right[:4]]
@@ -153,7 +161,7 @@ def sas(lab: RunningLab, node: str, tunnel: str, as_json: bool) -> None:
                 grid.add_row(card, row["name"], way, "all", *_counted(counted), view.pairs(row["drops"][way]))
                 for sa in row["sas"]:
                     if sa["direction"] == way:
-                        name = f"line {sa['line']} {sa['protocol']} {sa['spi']:#010x}"
+                        name = f"line {_line(sa)} {sa['protocol']} {sa['spi']:#010x}"
                         grid.add_row("", "", "", name, *_counted(sa), view.pairs(sa["drops"]))
         grid.add_row(card, "", "", "", "", "", view.pairs(reply["drops"]))
     say(as_json, answer, grid)

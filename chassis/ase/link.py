@@ -85,7 +85,10 @@ class PeerMoved:
 
 @dataclass(frozen=True, slots=True)
 class NoSa:
-    """A packet wanted to go through a policy line that has no SA; said at most once a second for each."""
+    """A packet wanted to go through a policy line that has no SA; said at most once a second for each.
+
+    `entry` is the number of the line, or of one rule of it (`chassis.ase.lines`).
+    """
 
     tunnel: int
     entry: int
@@ -114,7 +117,8 @@ class Encapsulation:
 
 @dataclass(frozen=True, slots=True)
 class SaInstall:
-    """A pair of SAs for one policy line of a tunnel. `outbound` has the peer's SPIs, `inbound` ours.
+    """A pair of SAs for one policy line of a tunnel, or for one rule of the line: `entry` is the number of either
+    (`chassis.ase.lines`). `outbound` has the peer's SPIs, `inbound` ours.
 
     `serial` is never used again for the tunnel in one life of the ASP. `rules` are what goes in (as an access list
     of this end says it), already narrowed; none means everything. `send`: it sends for its line from now on. Where
@@ -174,7 +178,7 @@ class SaMove:
 
 @dataclass(frozen=True, slots=True)
 class IkeState:
-    """IKE's word on a tunnel: `up` when an IKE SA stands and every policy line has its pair; if not, why.
+    """IKE's word on a tunnel: `up` when every policy line has a pair, at least for one of its rules; if not, why.
 
     `identity` is the peer's as it proved it; `selectors` are the peer's networks as negotiated, for
     traffic-selector routes: address and prefix length in turn.

@@ -20,6 +20,7 @@ from chassis.ase.ipsec.sa import (
     UdpPorts,
 )
 from chassis.ase.ipsec.selectors import Rule
+from chassis.ase.lines import line_number
 from chassis.ase.link import SaInstall
 from chassis.bus.messages import SaState
 from chassis.bus.records import Acl, AclRule, ManualSa, SaKeys, Tunnel, TunnelEntry
@@ -153,11 +154,22 @@ def line_rules(record: Tunnel, entry: TunnelEntry, acls: Acls, most: int | None 
         raise Incomplete(f"access list {entry.acl}: {error}") from None
 
 
-def policy_lines(record: Tunnel, acls: Acls) -> tuple[PolicyEntry, ...]:
-    """The policy of a negotiated tunnel: every rule of its lists counts (guide 8.4). Raises Incomplete."""
+def policy_lines(record: Tunnel, acls: Acls, apart: bool) -> tuple[PolicyEntry, ...]:
+    """The policy of a negotiated tunnel: every rule of its lists counts (guide 8.4); negotiated `apart`, each is a
+    line of its own. Raises Incomplete."""
     if not record.entries:
         raise Incomplete("no policy line")
-    return tuple([PolicyEntry(entry.seq, line_rules(record, entry, acls)) for entry in record.entries])
+    lines: list[PolicyEntry] = []
+    for entry in record.entries:
+        rules = line_rules(record, entry, acls)
+        if apart and rules:
+            seqs = [rule.seq for rule in acls[record.context, entry.acl].rules]
+            lines += [
+                PolicyEntry(line_number(entry.seq, seq), (rule,)) for seq, rule in zip(seqs, rules, strict=True)
+            ]
+        else:
+            lines.append(PolicyEntry(entry.seq, rules))
+    return tuple(lines)
 
 
 def df_policy(record: Tunnel) -> DfPolicy:

@@ -25,6 +25,7 @@ from chassis.ase.counters import PROTECTED, QUEUE_CAUSES, QUEUE_NAMES, AnyCause,
 from chassis.ase.ipsec.layout import IPV4_HEADER
 from chassis.ase.ipsec.policy import NO_ENTRY
 from chassis.ase.ipsec.sadb import Sadb
+from chassis.ase.lines import shown
 from chassis.bus.backlog import selected
 from chassis.bus.batch import Batch
 from chassis.bus.joining import join
@@ -257,7 +258,7 @@ class Queues:
             "waiting": self.waiting,
             "queues": _report(self._meters),
             "sas": [
-                {"tunnel": number, "line": entry, "queues": _report([queue.meter for queue in sa.queues])}
+                {"tunnel": number, **shown(entry), "queues": _report([queue.meter for queue in sa.queues])}
                 for (number, entry), sa in sorted(self._sas.items())
                 if tunnel in (None, number)
             ],

@@ -28,6 +28,7 @@ from chassis.ase.ipsec.causes import tally
 from chassis.ase.ipsec.open import Opener
 from chassis.ase.ipsec.protect import Protector
 from chassis.ase.ipsec.sadb import Past, Sadb
+from chassis.ase.lines import shown
 from chassis.ase.tunnels import TunnelState, TunnelTable
 from chassis.bus.records import Tunnel
 from chassis.bus.replication import Change
@@ -95,11 +96,11 @@ class Tallies:
         }
 
 
-def _sa(line: int, direction: str, work: Protector | Opener) -> dict[str, Any]:
+def _sa(number: int, direction: str, work: Protector | Opener) -> dict[str, Any]:
     sa = work.sa
     protocols = sa.protocols
     return {
-        "line": line,
+        **shown(number),
         "serial": sa.serial,
         "direction": direction,
         "protocol": "+".join("ah" if protocol == AH else "esp" for protocol, _ in protocols),

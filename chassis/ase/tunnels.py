@@ -34,7 +34,7 @@ from chassis.ase.pairs import (
 )
 from chassis.ase.sizes import Limits
 from chassis.bus.messages import SaState
-from chassis.bus.records import Acl, Key, ManualSa, Record, Tunnel
+from chassis.bus.records import Acl, IkePolicy, Key, ManualSa, Record, Tunnel
 from chassis.bus.replication import Change
 from chassis.fwd.decide import Decision
 
@@ -139,13 +139,19 @@ def _substance(record: Tunnel) -> tuple[object, ...]:
         record.df_bit,
         record.entries,
         record.kind,
+        record.ike_policy,
     )
 
 
 def _needs(record: Tunnel) -> frozenset[Key]:
     sas: set[Key] = {(ManualSa.TYPE, entry.sa) for entry in record.entries if entry.sa}
     acls: set[Key] = {(Acl.TYPE, record.context, entry.acl) for entry in record.entries if entry.acl}
-    return frozenset(sas | acls)
+    policy: set[Key] = {_ike_policy(record)} if record.ike_policy else set()
+    return frozenset(sas | acls | policy)
+
+
+def _ike_policy(record: Tunnel) -> Key:
+    return (IkePolicy.TYPE, record.outer_context, record.ike_policy)
 
 
 class TunnelTable:
@@ -159,6 +165,8 @@ class TunnelTable:
         """Every tunnel of the node that this card was told of."""
         self._sas: dict[str, ManualSa] = {}
         self._acls: dict[tuple[int, str], Acl] = {}
+        self._versions: dict[Key, int] = {}
+        """Of IKE policies."""
         self._users: dict[Key, set[int]] = {}
         """Tunnels by the key of a record that they name, whether it exists or not."""
         self._pending: dict[int, None] = {}
@@ -267,6 +275,12 @@ class TunnelTable:
             else:
                 self._sas[record.name] = record
             affected.update(dict.fromkeys(sorted(self._users.get(record.key, ()))))
+        elif isinstance(record, IkePolicy):
+            before = self._versions.pop(record.key, None)
+            if not deleted:
+                self._versions[record.key] = record.version
+            if self._versions.get(record.key) != before:
+                affected.update(dict.fromkeys(sorted(self._users.get(record.key, ()))))
         elif isinstance(record, Acl):
             if deleted:
                 self._acls.pop((record.context, record.name), None)
@@ -356,7 +370,7 @@ class TunnelTable:
         policy: tuple[PolicyEntry, ...] = ()
         try:
             df_policy(state.record)
-            policy = policy_lines(state.record, self._acls)
+            policy = policy_lines(state.record, self._acls, self._apart(state.record))
         except Incomplete as error:
             state.flaw = str(error)
         if not policy:
@@ -367,6 +381,10 @@ class TunnelTable:
         for pair in state.pairs:
             self._sadb.confine(number, pair.inbound.serial)
         state.judge()
+
+    def _apart(self, record: Tunnel) -> bool:
+        """Whether each rule of a tunnel's lines has SAs of its own."""
+        return self._versions.get(_ike_policy(record)) == 1
 
     def _send_by(self, pair: Pair) -> bool:
         """Install the outbound SA, or renew its lease; whether it has no number left."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
 LOCAL = "local"
 """The context that always exists, and that is meant where none is named (guide 9.2.1)."""
@@ -184,6 +184,10 @@ class Administrator:
     idle_timeout: int | None = None
     kept: tuple[Kept, ...] = _kept()
     line: int = _line()
+
+
+MOST_RULES: Final = 64
+"""Rules of a tunnel's line that IKEv1 negotiates, each with SAs of its own."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from typing import TypeVar
 from chassis.config.diagnostics import Diagnostic, Severity, in_order
 from chassis.config.drafts import Path, Place
 from chassis.config.model import (
+    MOST_RULES,
     AspPool,
     Config,
     Context,
@@ -463,6 +464,8 @@ class _Checks:
         elif policy.pre_shared_key is not None and policy.pre_shared_key.form == "aaa":
             message = "use-aaa is for on-demand tunnels only"
             self.say("warning", "use-aaa", place, policy.name, message)
+        if policy.version == 1:
+            self._many_rules(tunnel, path)
         identity = policy.identity_remote
         remote = tunnel.remote_id or (identity.value if identity else "")
         if identity is not None and tunnel.remote_id not in (None, identity.value):
@@ -473,6 +476,18 @@ class _Checks:
             if other[0] != policy.name:
                 message = f"{remote} at {tunnel.local} is also in policy {other[0]} of tunnel {other[1]}"
                 self.say("warning", "S-036", place, policy.name, message)
+
+    def _many_rules(self, tunnel: Tunnel, path: Path) -> None:
+        """With IKEv1 each rule has SAs of its own, and their number is bounded."""
+        context = self.config.contexts.get(tunnel.interface_context)
+        for entry in tunnel.entries:
+            acl = context.acls.get(entry.acl) if context is not None and entry.acl is not None else None
+            if acl is not None and len(acl.rules) > MOST_RULES:
+                message = (
+                    f"IKEv1 negotiates each rule by itself, and the first {MOST_RULES} of a line: "
+                    f"what only the others of the {len(acl.rules)} rules select is dropped"
+                )
+                self.say("warning", "S-080", self.place(*path, "seq", entry.seq, "acl"), acl.name, message)
 
     def _remote_id(
         self,

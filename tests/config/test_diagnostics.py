@@ -249,6 +249,27 @@ def test_checks_of_ike_at_commit(found: list[tuple[str, str, str]], expected: li
     assert found == expected
 
 
+@pytest.mark.parametrize(
+    ("version", "rules", "expected"),
+    [("", 64, []), ("", 65, [("warning", "S-080", "many")]), ("2", 65, [])],
+)
+def test_rules_beyond_those_that_ikev1_negotiates_are_warned_of(
+    version: str, rules: int, expected: list[tuple[str, str, str]]
+) -> None:
+    listed = "".join(f"  seq {number} 10.0.{number}.0/24 any\n" for number in range(1, rules + 1))
+    text = (
+        SERVED
+        + f"ike{version} proposal v\nipsec proposal e\nipsec policy i\n seq 1 proposal e\n"
+        + f"context L\n asp-group group service security\n ike{version} policy p\n  seq 1 proposal v\n"
+        + f" ipsec access-list many\n{listed}"
+        + "tunnel ipsec t\n bind interface t1 L\n peer-end-point local 10.0.0.1 remote 2.2.2.2 context L\n"
+        + " ike-policy p\n seq 10 ipsec-policy i access-group many\n"
+    )
+    found = [d for d in parse(text).diagnostics if d.severity != "note"]
+    assert [(d.severity, d.code, d.name) for d in found] == expected
+    assert not found or (found[0].line, found[0].column) == (len(text.splitlines()), 37)
+
+
 def test_a_wrong_line_has_no_effect_and_the_rest_is_read() -> None:
     parsed = parse("ike proposal p\n dh-group 3\n encryption algorithm des-cbc\n frob\n dh-group 2\n")
     assert parsed.config.ike_proposals["p"].dh_group == 2

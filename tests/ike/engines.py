@@ -46,6 +46,8 @@ WALL = 1_750_000_000.0
 A, B = 0x0A000001, 0x0A000002
 CONTEXT = 7
 TUNNEL = 5
+SEQUENCE = 0xFFFF
+"""What of a line's number is that of its `seq`; the rest names a rule."""
 
 
 @dataclass(frozen=True)
@@ -181,6 +183,7 @@ class End:
     logs: list[Any] = field(default_factory=list)
     replies: list[IkeReply] = field(default_factory=list)
     sent: list[IkePacket] = field(default_factory=list)
+    gone: dict[tuple[int, int], SaInstall] = field(default_factory=dict)
     deleted: list[SaDelete] = field(default_factory=list)
     expiring: list[SaExpiring] = field(default_factory=list)
     dead: bool = False
@@ -199,8 +202,19 @@ class End:
     def texts(self) -> list[str]:
         return [record.text for record in self.logs]
 
-    def sender(self, entry: int = 10, tunnel: int = TUNNEL) -> SaInstall | None:
-        serial = self.sending.get((tunnel, entry))
+    def number(self, entry: int = 10, tunnel: int = TUNNEL, rule: int = 0) -> int:
+        """What a line is known by, or one of its rules where each has SAs of its own: the first without `rule`."""
+        known = [
+            pair.entry
+            for (number, _), pair in (*self.pairs.items(), *self.gone.items())
+            if number == tunnel
+            and pair.entry & SEQUENCE == entry
+            and rule in (0, *(one.seq for one in pair.rules))
+        ]
+        return min(known, default=entry)
+
+    def sender(self, entry: int = 10, tunnel: int = TUNNEL, rule: int = 0) -> SaInstall | None:
+        serial = self.sending.get((tunnel, self.number(entry, tunnel, rule)))
         return None if serial is None else self.pairs.get((tunnel, serial))
 
     def opens(self, spis: tuple[int, int]) -> tuple[int, int] | None:
@@ -283,12 +297,12 @@ class Two:
         while self._step(deadline):
             pass
 
-    def packet(self, sender: End, entry: int = 10, tunnel: int = TUNNEL) -> bool:
+    def packet(self, sender: End, entry: int = 10, tunnel: int = TUNNEL, rule: int = 0) -> bool:
         """Whether a packet gets through just now: the SA that sends is there, and the other end can open it."""
         receiver = self.b if sender is self.a else self.a
-        pair = sender.sender(entry, tunnel)
+        pair = sender.sender(entry, tunnel, rule)
         if pair is None:
-            self.give(sender, NoSa(tunnel, entry))
+            self.give(sender, NoSa(tunnel, sender.number(entry, tunnel, rule)))
             return False
         name = receiver.opens((pair.outbound.ah_spi, pair.outbound.esp_spi))
         if name is None:
@@ -361,6 +375,7 @@ class Two:
                 end.sending[message.tunnel, pair.entry] = message.serial
             elif isinstance(message, SaDelete):
                 pair = end.pairs.pop((message.tunnel, message.serial))
+                end.gone[message.tunnel, message.serial] = pair
                 end.deleted.append(message)
                 if end.sending.get((message.tunnel, pair.entry)) == message.serial:
                     del end.sending[message.tunnel, pair.entry]

@@ -157,14 +157,14 @@ def test_lines_and_access_lists() -> None:
     lines = [
         Line(10, "i", (suite(),), (rule(0x0A010000, 16, 0x0A020000, 16),), 64),
         Line(20, "i", (suite(cipher="3des-cbc"),), (rule(0x0A010000, 16, 0x0A030001, 32, protocol=17),), 64),
-        Line(
-            30, "i", (suite(),), (rule(0x0A010000, 24, 0x0A040000, 24), rule(0x0A010200, 24, 0x0A040000, 24)), 64
-        ),
+        # Two rules of one line.
+        Line(30, "i", (suite(),), (rule(0x0A010000, 24, 0x0A040000, 24),), 64, rule=1),
+        Line(30, "i", (suite(),), (rule(0x0A010200, 24, 0x0A040000, 24),), 64, rule=2),
     ]
     pair = V1Pair(connection(lines=lines))
     pair.establish()
-    for seq in (10, 20, 30):
-        assert pair.both_ways(seq)
+    for line in lines:
+        assert pair.both_ways(line.number)
     pair.settled()
     assert {one.rules for one in pair.a.installed_pairs.values()} == {line.rules for line in lines}
     sent = [values for row, values in pair.a.rows if row == "ikev1-p2-selectors-sent-responder"]

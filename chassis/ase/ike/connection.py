@@ -11,15 +11,18 @@ from dataclasses import dataclass, field
 from chassis.ase.ike.child_proposals import Suite
 from chassis.ase.ike.credentials import Credentials
 from chassis.ase.ike.identity import Identity
+from chassis.ase.lines import line_number
 from chassis.bus.records import AclRule
 from chassis.config.model import IkePolicy, IkeProposal
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One `seq` line of a tunnel: its proposals in order, the access list that selects its traffic (none: all).
+    """What one CHILD SA, or one quick mode, is for: a `seq` line of a tunnel, or with IKEv1 one rule of the line.
 
-    `rules` are as the access list says them: source is our side. `window` is of antireplay, in packets.
+    `rules` select its traffic (none: all), as the access list says them: source is our side. `rule` is the number
+    of the one rule, 0 where all rules of the list are negotiated together. `suites` are its proposals in order,
+    `window` is of antireplay, in packets.
     """
 
     seq: int
@@ -27,6 +30,18 @@ class Line:
     suites: tuple[Suite, ...]
     rules: tuple[AclRule, ...]
     window: int
+    rule: int = 0
+
+    @property
+    def number(self) -> int:
+        """What the data engine knows it by."""
+        return line_number(self.seq, self.rule)
+
+    @property
+    def remote_networks(self) -> tuple[tuple[int, int], ...]:
+        """The peer's networks: (address, prefix length), each once."""
+        rules = self.rules or (AclRule(0),)
+        return tuple(dict.fromkeys((rule.destination, rule.destination_length) for rule in rules))
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +79,9 @@ class Connection:
     def responds(self) -> bool:
         return self.policy.connection_type != "initiator-only"
 
-    def line(self, seq: int) -> Line | None:
-        """The line of this number."""
-        return next((line for line in self.lines if line.seq == seq), None)
+    def line(self, number: int) -> Line | None:
+        """The line, or the rule of one, that has this number."""
+        return next((line for line in self.lines if line.number == number), None)
 
 
 @dataclass(frozen=True, slots=True)

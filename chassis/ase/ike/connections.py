@@ -15,6 +15,7 @@ from chassis.ase.ike.crypto.ciphers import CIPHERS
 from chassis.ase.ike.crypto.groups import GROUPS
 from chassis.ase.ike.crypto.macs import INTEGRITY, PRFS
 from chassis.ase.ike.identity import Identity
+from chassis.ase.lines import negotiated_apart
 from chassis.bus.records import (
     Acl,
     AclRule,
@@ -194,7 +195,9 @@ class Connections:
             if not proposals:
                 raise _Flaw(f"IKE policy {policy.name} has no proposal")
             _check(proposals)
-            lines = tuple(self._line(record, entry) for entry in record.entries)
+            lines = tuple(
+                part for entry in record.entries for part in _parts(self._line(record, entry), policy.version)
+            )
             if not lines:
                 raise _Flaw("no IPsec policy")
         except _Flaw as error:
@@ -246,6 +249,14 @@ class Connections:
                 raise _Flaw(f"access list {entry.acl} has no rule")
             rules = acl.rules
         return Line(entry.seq, policy.name, suites, rules, policy.window)
+
+
+def _parts(line: Line, version: int) -> Iterable[Line]:
+    """What of a line is negotiated at a time: a CHILD SA of version 2 takes all rules of its list, a quick mode of
+    version 1 one."""
+    if version != 1 or not line.rules:
+        return (line,)
+    return [replace(line, rules=(rule,), rule=rule.seq) for rule in negotiated_apart(line.rules)]
 
 
 def _group_key(connection: Connection) -> GroupKey:

@@ -8,8 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from math import inf
 
-from chassis.ase.ike.connection import Connection
+from chassis.ase.ike.connection import Connection, Line
 from chassis.ase.ike.host import Child, Session
+from chassis.ase.lines import line_and_rule
 
 SHY = 0.3
 """Seconds that the end with the higher address waits before it begins: two that may both begin rarely collide."""
@@ -22,12 +23,22 @@ STEADY = 30.0
 """Seconds that an IKE SA has to stand for the next attempt after it to be a first one again."""
 
 
+@dataclass(slots=True)
+class Setback:
+    """What came of the tries at a line's pair since one was installed: how many failed, why the last one did, and
+    when the next one may be made."""
+
+    failures: int = 0
+    reason: str = ""
+    at: float = -inf
+
+
 @dataclass(slots=True, eq=False)
 class Keeper:
     """`session` serves the tunnel, `attempt` is our own that does not stand yet; `pairs` by serial, oldest first.
 
-    `due` is when the next attempt, or the next try at a missing line, is to be made; `retries` has the lines that
-    failed, and when each may be tried again.
+    `due` is when the next attempt, or the next try at a missing line, is to be made. What is said of lines here
+    holds for each rule of one where IKEv1 negotiates them apart: numbers are those of `chassis.ase.lines`.
     """
 
     connection: Connection
@@ -41,7 +52,8 @@ class Keeper:
     stood_since: float = -inf
     failures: int = 0
     due: float = inf
-    retries: dict[int, float] = field(default_factory=dict)
+    setbacks: dict[int, Setback] = field(default_factory=dict)
+    """Of the lines that failed."""
     reason: str = ""
     identity: str = ""
     told: tuple[object, ...] | None = None
@@ -65,21 +77,38 @@ class Keeper:
             and self.attempt is None
         )
 
+    def setback(self, line: Line) -> Setback:
+        """How a line failed, if it did."""
+        return self.setbacks.get(line.number, Setback())
+
     def has(self, entry: int) -> bool:
         """Whether a policy line has a pair."""
         return any(pair.entry == entry for pair in self.pairs.values())
 
     @property
     def complete(self) -> bool:
-        lines = self.connection.lines
-        return bool(lines) and all(self.has(line.seq) for line in lines)
+        """Whether every `seq` line has a pair, at least for one of its rules."""
+        wanted = {line.seq for line in self.connection.lines}
+        return bool(wanted) and wanted <= {line_and_rule(pair.entry)[0] for pair in self.pairs.values()}
+
+    @property
+    def missing(self) -> list[Line]:
+        """What has no pair."""
+        served = {pair.entry for pair in self.pairs.values()}
+        return [line for line in self.connection.lines if line.number not in served]
 
     @property
     def networks(self) -> tuple[int, ...]:
-        """The peer's networks over all pairs, each once: address and prefix length in turn."""
+        """The peer's networks over all pairs, each once: address and prefix length in turn.
+
+        Those of a rule that waits for its pair belong to them: its packets must not take another way meanwhile.
+        """
         seen: dict[tuple[int, int], None] = {}
         for pair in self.pairs.values():
             seen.update(dict.fromkeys(pair.remote_networks))
+        for line in self.missing:
+            if line.rule:
+                seen.update(dict.fromkeys(line.remote_networks))
         return tuple([number for network in sorted(seen) for number in network])
 
     def newest(self, entry: int) -> Child | None:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from chassis.ase.ike.connection import Connection, Line
 from chassis.ase.ike.host import IKE_PORT, Blame, Child, Path, Session
-from chassis.ase.ike.keeper import SIMULTANEOUS, STEADY, Keeper
+from chassis.ase.ike.keeper import SIMULTANEOUS, STEADY, Keeper, Setback
+from chassis.ase.lines import line_and_rule
 from chassis.ase.link import IkeState, SaSwitch
 from chassis.net.address import format_address
 
@@ -121,13 +122,18 @@ class Keeping:
                 keeper.reason = "no way to the peer"
 
     def _changed_lines(self, keeper: Keeper, before: Connection, now: float) -> None:
-        """Lines that are gone lose their pairs; one with another access list is negotiated anew (S-064)."""
+        """Lines and rules that are gone lose their pairs; one that is another now is negotiated anew (S-064)."""
+        seqs = {line.seq for line in keeper.connection.lines}
+        for number in list(keeper.setbacks):
+            if before.line(number) != keeper.connection.line(number):
+                del keeper.setbacks[number]
         for pair in list(keeper.pairs.values()):
             old, new = before.line(pair.entry), keeper.connection.line(pair.entry)
             owner = self._ike.registry.owners[pair.tunnel, pair.serial]
             session = keeper.session or owner
             if new is None:
-                self._ike.run(owner, owner.drop, pair.serial, "the policy line is gone", now)
+                gone = "the rule is gone" if line_and_rule(pair.entry)[0] in seqs else "the policy line is gone"
+                self._ike.run(owner, owner.drop, pair.serial, gone, now)
             elif old is not None and old.rules != new.rules and keeper.newest(pair.entry) is pair:
                 self._ike.run(session, session.negotiate, new, pair.serial, now)
         self._ask(keeper, now)
@@ -141,7 +147,7 @@ class Keeping:
             return
         if keeper.attempt is session:
             keeper.attempt = None
-        keeper.retries.clear()
+        keeper.setbacks.clear()
         before, keeper.session = keeper.session, session
         if before is not None and before is not session and not before.closed:
             self._choose(keeper, session, before, now)
@@ -178,7 +184,7 @@ class Keeping:
         if keeper is None:
             return
         keeper.pairs[child.serial] = child
-        keeper.retries.pop(child.entry, None)
+        keeper.setbacks.pop(child.entry, None)
         keeper.failures = 0
         self.tell(keeper)
 
@@ -196,7 +202,13 @@ class Keeping:
         keeper.sending.pop(child.entry, None)
         keeper.reason = reason
         self.tell(keeper)
-        if not session.closed:
+        serving = keeper.session
+        if session.closed:
+            return
+        if serving is not None and serving.established and not serving.closed:
+            # Other lines may wait for their next try much longer.
+            self._set_due(keeper, min(keeper.due, now + self._soon(keeper)))
+        else:
             self._again(keeper, now)
 
     def failed(self, session: Session, blame: Blame, now: float, line: Line | None) -> None:
@@ -206,10 +218,14 @@ class Keeping:
         spread = self._ike.random(1)[0] / 255
         if line is not None:
             _, longest = self._ike.settings.backoff
-            keeper.failures += 1
-            wait = min(2.0 ** min(keeper.failures, 16), longest) * (0.75 + 0.5 * spread)
-            keeper.retries[line.seq] = now + wait
-            if not keeper.has(line.seq):
+            if not keeper.pairs:
+                keeper.failures += 1
+            setback = keeper.setbacks.setdefault(line.number, Setback())
+            setback.failures += 1
+            setback.reason = blame.text
+            wait = min(2.0 ** min(setback.failures, 16), longest) * (0.75 + 0.5 * spread)
+            setback.at = now + wait
+            if not keeper.has(line.number):
                 keeper.reason = blame.text
                 self.tell(keeper)
             self._set_due(keeper, min(keeper.due, now + wait))
@@ -218,7 +234,7 @@ class Keeping:
             keeper.attempt = None
             keeper.fail(blame.text, now, self._ike.settings.backoff, spread)
             self._set_due(keeper, keeper.due)
-        elif keeper.session is None and keeper.attempt is None:
+        elif keeper.attempt is None and not keeper.complete:
             keeper.reason = blame.text
         self.tell(keeper)
 
@@ -298,7 +314,7 @@ class Keeping:
             return
         line, session = keeper.connection.line(entry), keeper.session
         if session is not None and session.established and not session.closed:
-            if line is not None and not keeper.has(entry) and keeper.retries.get(entry, now) <= now:
+            if line is not None and not keeper.has(entry) and keeper.setback(line).at <= now:
                 self._ike.run(session, session.negotiate, line, 0, now)
         elif keeper.wants and keeper.due == inf and tunnel not in self._waiting:
             self._try(keeper, now)
@@ -336,9 +352,9 @@ class Keeping:
         IKE SAs stay. Where none stands one is begun, and with it come the pairs.
         """
         keeper = self.keepers[tunnel]
-        keeper.retries.clear()
+        keeper.setbacks.clear()
         for line in keeper.connection.lines:
-            newest = keeper.newest(line.seq)
+            newest = keeper.newest(line.number)
             serial = 0 if newest is None else newest.serial
             session = keeper.session or self._ike.registry.owners.get((tunnel, serial))
             if session is not None:
@@ -362,7 +378,7 @@ class Keeping:
             return 1
         begun = 0
         for line in keeper.connection.lines:
-            newest = keeper.newest(line.seq)
+            newest = keeper.newest(line.number)
             if newest is not None:
                 self._ike.run(session, session.negotiate, line, newest.serial, now)
                 begun += 1
@@ -408,8 +424,12 @@ class Keeping:
             keeper.fail(keeper.reason, now, self._ike.settings.backoff, self._ike.random(1)[0] / 255)
         else:
             keeper.failures = 1
-            keeper.due = now + min(self._ike.settings.backoff[0], 0.1) + keeper.first
+            keeper.due = now + self._soon(keeper)
         self._set_due(keeper, keeper.due)
+
+    def _soon(self, keeper: Keeper) -> float:
+        """Seconds until what stood and is gone is made anew."""
+        return min(self._ike.settings.backoff[0], 0.1) + keeper.first
 
     def _ask(self, keeper: Keeper, now: float) -> None:
         """Have the session make the pairs that are missing; only who began the IKE SA does that unasked."""
@@ -424,9 +444,9 @@ class Keeping:
         }
         later = inf
         for line in keeper.connection.lines:
-            at = keeper.retries.get(line.seq, now)
-            if line.seq in served:
+            if line.number in served:
                 continue
+            at = keeper.setback(line).at
             if at <= now:
                 self._ike.run(session, session.negotiate, line, 0, now)
             else:

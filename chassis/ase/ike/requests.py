@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
+from chassis.ase.lines import shown
 from chassis.bus.messages import Attributes
 
 if TYPE_CHECKING:
@@ -63,5 +64,6 @@ def _row(keeper: Keeper) -> dict[str, Any]:
         "up": keeper.complete,
         "reason": keeper.reason,
         "failures": keeper.failures,
+        "missing": [{**shown(line.number), "reason": keeper.setback(line).reason} for line in keeper.missing],
         "ike": [session.describe() for session in keeper.sessions()],
     }

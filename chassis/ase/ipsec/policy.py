@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from chassis.ase.ipsec.selectors import Classifier, Rule
+from chassis.ase.lines import line_and_rule
 
 NO_ENTRY: Final = -1
 """What the classifier of a tunnel gives for a packet that no line matches."""
@@ -18,7 +19,7 @@ NO_ENTRY: Final = -1
 
 @dataclass(frozen=True, slots=True)
 class PolicyEntry:
-    """One line of a tunnel: its sequence number and the rules of its access list.
+    """One line of a tunnel, or one rule that has SAs of its own: its number (`chassis.ase.lines`) and rules.
 
     No rules means that the line has no access list and protects everything. A manual tunnel
     passes only the first rule of its list, a negotiated one all of them (guide 8.4).
@@ -43,7 +44,7 @@ class Policies:
 
     def put(self, tunnel: int, entries: Iterable[PolicyEntry]) -> None:
         """Give a tunnel its lines, in any order, in place of those that it had."""
-        lines = sorted(entries, key=lambda entry: entry.number)
+        lines = sorted(entries, key=lambda entry: line_and_rule(entry.number))
         rules = [(rule, entry.number) for entry in lines for rule in entry.rules or (Rule(),)]
         self._classifiers[tunnel] = Classifier(rules, NO_ENTRY)
         self._rules[tunnel] = {entry.number: entry.rules for entry in lines}

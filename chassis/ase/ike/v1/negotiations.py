@@ -53,9 +53,9 @@ class Negotiations:
 
     def ask(self, line: Line, replaces: int, now: float) -> None:
         """Begin one for a line, as soon as there is room and nothing of the line is under way."""
-        if any(one.initiator and one.line is not None and one.line.seq == line.seq for one in self.pending):
+        if any(one.initiator and one.line is not None and one.line.number == line.number for one in self.pending):
             return
-        self._asked[line.seq] = (line, replaces)
+        self._asked[line.number] = (line, replaces)
         self.drain(now)
 
     def drain(self, now: float) -> None:
@@ -63,13 +63,17 @@ class Negotiations:
         session = self._session
         if not session.established:
             return
-        for seq, (line, replaces) in list(self._asked.items()):
+        for number, (line, replaces) in list(self._asked.items()):
             pending = self.pending
             if sum([one.initiator for one in pending]) >= PARALLEL:
                 return
-            if any(one.line is not None and one.line.seq == seq for _, one in self._everywhere()):
+            if any(one.line is not None and one.line.number == number for _, one in self._everywhere()):
                 continue  # The peer's for this line comes first: it may make ours needless.
-            del self._asked[seq]
+            del self._asked[number]
+            configured = None if session.connection is None else session.connection.line(number)
+            if configured is None:
+                continue
+            line = configured
             try:
                 one = quick.begin(session, line, replaces, now)
             except Stop as stop:
@@ -86,8 +90,8 @@ class Negotiations:
 
     def take_over(self, elder: Negotiations) -> None:
         """What an older session was asked for and has not begun."""
-        for seq, asked in elder._asked.items():
-            self._asked.setdefault(seq, asked)
+        for number, asked in elder._asked.items():
+            self._asked.setdefault(number, asked)
         elder._asked.clear()
 
     def stop(self, now: float) -> None:
@@ -162,7 +166,7 @@ class Negotiations:
     def _after(self, one: Quick, now: float) -> None:
         """Something ended; what was asked for its line meanwhile is there now."""
         if one.state is State.DONE and one.line is not None:
-            self._asked.pop(one.line.seq, None)
+            self._asked.pop(one.line.number, None)
         self.drain(now)
 
     def _offered(
@@ -190,8 +194,8 @@ class Negotiations:
         try:
             quick.offer(session, one, payloads, message.path, now)
         except Stop as stop:
-            lines = () if session.connection is None else session.connection.lines
-            session.host.failed(session, Blame(stop.cause, stop.text), now, lines[0] if lines else None)
+            # No line of ours failed: what the peer asks for does not put off what is asked for here.
+            session.host.failed(session, Blame(stop.cause, stop.text), now)
             session.host.release(one.spis)
             one.spis = {}
             one.take(Event.FAIL)
@@ -277,7 +281,7 @@ class Negotiations:
                     return
             else:
                 # The peer may have given it up for one that crossed it: then the line has what it needs.
-                served = one.line is not None and session.holder.pairs.serves(one.line.seq)
+                served = one.line is not None and session.holder.pairs.serves(one.line.number)
                 blame = None if served else Blame("timeout", f"{session.peer} did not confirm a quick mode")
                 quick.give_up(session, one, blame, now)
             self.drain(now)

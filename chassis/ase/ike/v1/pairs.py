@@ -1,6 +1,8 @@
 """The pairs of SAs that quick modes made: which one sends, when it is succeeded, when it goes.
 
-Make before break. Of several pairs of one policy line the newest wins; it sends as soon as the peer is known to
+A line is here one rule of a policy line, where that has an access list.
+
+Make before break. Of several pairs of one line the newest wins; it sends as soon as the peer is known to
 have it. Quick modes of one line follow each other at both ends in the same order (`quick` sees to that), so both
 ends agree which is the newest. Who began the newest deletes the older ones `LINGER` seconds later, tells the peer
 first and goes on receiving by them for `DRAIN` seconds; the other end waits `PATIENCE` seconds for that.
@@ -13,8 +15,10 @@ from dataclasses import dataclass, replace
 from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
+from chassis.ase.ike.connection import Connection
 from chassis.ase.ike.host import AGED, Child
 from chassis.ase.ike.payloads.numbers import Protocol
+from chassis.ase.lines import shown
 from chassis.ase.link import Encapsulation, SaDelete, SaExpiring, SaInstall, SaMove, SaSwitch
 
 if TYPE_CHECKING:
@@ -26,7 +30,7 @@ PATIENCE: Final = 60.0
 RETRY: Final = 10.0
 """Seconds until a successor that did not come is asked for again."""
 MAX_PAIRS: Final = 256
-"""Pairs of one connection; a peer that makes more is refused."""
+"""Pairs of one connection; a peer that makes more is refused. Of many rules each may have as many as four."""
 
 
 @dataclass(slots=True, eq=False)
@@ -51,6 +55,11 @@ class Pair:
     @property
     def due(self) -> float:
         return min(self.soft, self.hard, self.retire) if self.gone == inf else self.gone
+
+
+def most_pairs(connection: Connection) -> int:
+    """How many pairs a connection may have at once."""
+    return max(MAX_PAIRS, 4 * len(connection.lines))
 
 
 class Pairs:
@@ -195,7 +204,7 @@ class Pairs:
         return [
             {
                 "serial": one.child.serial,
-                "line": one.child.entry,
+                **shown(one.child.entry),
                 "proposal": one.suite,
                 "spi_in": {Protocol(p).name.lower(): spi.hex() for p, spi in one.spis_in.items()},
                 "spi_out": {Protocol(p).name.lower(): spi.hex() for p, spi in one.spis_out.items()},

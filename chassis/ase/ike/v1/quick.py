@@ -1,4 +1,4 @@
-"""Quick mode (RFC 2409 5.5): one pair of SAs for one policy line, with its states in `phase2`.
+"""Quick mode (RFC 2409 5.5): one pair of SAs for one rule of a policy line, with its states in `phase2`.
 
 Both ends may begin one for the same line at once. Then the one with the lower message ID stays: its responder
 answers it and gives its own up, its initiator does not answer the other. While a pair waits for its confirmation
@@ -37,7 +37,7 @@ from chassis.ase.ike.proposals import Refusal
 from chassis.ase.ike.v1 import lifetimes, selectors
 from chassis.ase.ike.v1.faults import Stop, refused_phase_2
 from chassis.ase.ike.v1.handshake import NONCE_OCTETS, maybe, only
-from chassis.ase.ike.v1.pairs import MAX_PAIRS, Pair
+from chassis.ase.ike.v1.pairs import Pair, most_pairs
 from chassis.ase.ike.v1.phase2 import TABLE, Event, State
 from chassis.ase.ike.v1.resending import Answered, Resend
 from chassis.ase.link import Encapsulation, SaInstall
@@ -135,7 +135,7 @@ def begin(session: SessionV1, line: Line, replaces: int, now: float) -> Quick:
     if group is not None:
         quick.own = GROUPS[group].private(session.host.random(GROUPS[group].random_octets))
         payloads.append(KE(quick.own.public))
-    ours, peers = selectors.identities(line.rules)
+    ours, peers = selectors.identities(line)
     payloads += [ours, peers]
     session.log("ikev1-p2-selectors-sent-initiator", selectors.words(ours), now)
     session.log("ikev1-p2-selectors-sent-responder", selectors.words(peers), now)
@@ -161,7 +161,7 @@ def answer(session: SessionV1, quick: Quick, payloads: tuple[PayloadV1, ...], no
             certain=True,
         )
     ids = [one for one in payloads if isinstance(one, Id)]
-    ours, peers = selectors.identities(quick.line.rules)
+    ours, peers = selectors.identities(quick.line)
     if ids and not (len(ids) == 2 and selectors.same(ids[0], ours) and selectors.same(ids[1], peers)):
         raise Stop(
             "selectors",
@@ -205,7 +205,7 @@ def offer(session: SessionV1, quick: Quick, payloads: tuple[PayloadV1, ...], pat
             notify=N1.INVALID_ID_INFORMATION,
             certain=True,
         )
-    if len(session.holder.pairs.all) >= MAX_PAIRS:
+    if len(session.holder.pairs.all) >= most_pairs(session.connection):
         raise Stop("limit", "the peer makes too many pairs", notify=N1.NO_PROPOSAL_CHOSEN, certain=True)
     found = _choose(session, quick, offered, lines)
     secret_pair = quick.own
@@ -220,7 +220,7 @@ def offer(session: SessionV1, quick: Quick, payloads: tuple[PayloadV1, ...], pat
     digest = keys_v1.quick_hash_2(session.keys, quick.message_id, quick.ni, _octets(reply))
     message = _protected(session, quick, reply, digest)
     quick.take(Event.OFFER)
-    newest = session.holder.pairs.newest(quick.line.seq)
+    newest = session.holder.pairs.newest(quick.line.number)
     quick.replaces = 0 if newest is None else newest.child.serial
     # It receives before the peer can send by it.
     quick.pair = _install(session, quick, found, life, secret, now)
@@ -343,7 +343,7 @@ def _install(
     install = SaInstall(
         tunnel=connection.tunnel,
         serial=serial,
-        entry=line.seq,
+        entry=line.number,
         local=path.local,
         remote=path.remote,
         outbound=_keys(session, quick, suite, peers, secret),
@@ -362,7 +362,7 @@ def _install(
         initiator=quick.initiator,
         replaces=quick.replaces,
     )
-    child = Child(connection.tunnel, serial, line.seq, selectors.networks(line.rules), quick.replaces)
+    child = Child(connection.tunnel, serial, line.number, line.remote_networks, quick.replaces)
     rest = session.rest(life.seconds)
     # Who answered begins the successor only if the other does not: two that begin at once are one too many.
     soft = now + life.seconds - (rest if quick.initiator else rest / 2)

@@ -1,13 +1,12 @@
-"""What a quick mode is for: access list rules as ID payloads and back (RFC 2407 4.6.2, settled S-080).
+"""What a quick mode is for: a rule of an access list as ID payloads and back (RFC 2407 4.6.2, settled S-080).
 
-IKEv1 has one ID payload a side, and both ends must say the same thing. A list of one rule is said exactly. Of a
-longer list the ID payloads say the smallest range that holds all its rules, and the protocol and port where all
-agree: two ends with mirrored lists say the same, and what goes in is still judged by each rule.
+IKEv1 has one ID payload a side, and both ends must say the same thing: a quick mode is for one rule, and each rule
+of a line has one of its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from chassis.ase.ike.connection import Line
@@ -28,35 +27,18 @@ def _mask(length: int) -> int:
     return _ALL << (32 - length) & _ALL
 
 
-def _one(values: Iterable[int]) -> int:
-    """The value that all agree on, 0 (any) when they don't or it is open."""
-    found = set(values)
-    return max(found.pop(), 0) if len(found) == 1 else 0
+def _side(address: int, length: int, protocol: int, port: int) -> Id:
+    protocol, port = max(protocol, 0), max(port, 0)
+    if length == 32:
+        return Id.address(address, protocol, port)
+    return Id.subnet(address & _mask(length), _mask(length), protocol, port)
 
 
-def _side(networks: Sequence[tuple[int, int]], protocol: int, port: int) -> Id:
-    bounds = [(address & _mask(length), address | ~_mask(length) & _ALL) for address, length in networks]
-    first, last = min(low for low, _ in bounds), max(high for _, high in bounds)
-    if first == last:
-        return Id.address(first, protocol, port)
-    size = last - first + 1
-    if size & (size - 1) == 0 and first % size == 0:
-        return Id.subnet(first, _ALL ^ (size - 1), protocol, port)
-    return Id.range(first, last, protocol, port)
-
-
-def identities(rules: Sequence[AclRule]) -> tuple[Id, Id]:
-    """(our side, the peer's side) of an access list of ours; no rule means everything."""
-    listed = rules or (AclRule(0),)
-    protocol = _one(rule.protocol for rule in listed)
-    ours = _side(
-        [(rule.source, rule.source_length) for rule in listed], protocol, _one(rule.source_port for rule in listed)
-    )
-    peers = _side(
-        [(rule.destination, rule.destination_length) for rule in listed],
-        protocol,
-        _one(rule.destination_port for rule in listed),
-    )
+def identities(line: Line) -> tuple[Id, Id]:
+    """(our side, the peer's side) of the rule of ours that a quick mode is for; no rule means everything."""
+    rule = line.rules[0] if line.rules else AclRule(0)
+    ours = _side(rule.source, rule.source_length, rule.protocol, rule.source_port)
+    peers = _side(rule.destination, rule.destination_length, rule.protocol, rule.destination_port)
     return ours, peers
 
 
@@ -70,20 +52,13 @@ def same(one: Id, other: Id) -> bool:
 
 
 def matching(lines: Iterable[Line], ours: Id, peers: Id) -> tuple[Line, ...]:
-    """Lines whose mirrored rules equal what the peer asks for, in order."""
+    """Lines whose mirrored rule equals what the peer asks for, in order."""
     found = []
     for line in lines:
-        own, other = identities(line.rules)
+        own, other = identities(line)
         if same(own, ours) and same(other, peers):
             found.append(line)
     return tuple(found)
-
-
-def networks(rules: Sequence[AclRule]) -> tuple[tuple[int, int], ...]:
-    """The peer's networks of an access list: (address, prefix length), each once."""
-    if not rules:
-        return ((0, 0),)
-    return tuple(dict.fromkeys((rule.destination, rule.destination_length) for rule in rules))
 
 
 def words(payload: Id) -> dict[str, Any]:

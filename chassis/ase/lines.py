@@ -1,0 +1,48 @@
+"""Numbers of policy lines, as the data engine and IKE know them.
+
+A line of a tunnel has the number that `seq` gives it. IKEv1 negotiates one pair of selectors at a time (RFC 2409
+5.5), so there each rule of the line's access list has SAs of its own and counts as a line: its number names the
+line and the rule, by the sequence numbers that the configuration gives both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Final
+
+from chassis.bus.records import AclRule
+from chassis.config.model import MOST_RULES
+
+_SHIFT: Final = 16
+"""Sequence numbers of lines and rules are below 65,536."""
+
+
+def line_number(seq: int, rule: int = 0) -> int:
+    """The number of a line, or of one of its rules; of a whole line it is its sequence number."""
+    return rule << _SHIFT | seq
+
+
+def line_and_rule(number: int) -> tuple[int, int]:
+    """Sequence numbers of the line and of the rule, 0 for all rules; what is lower comes first."""
+    return number & (1 << _SHIFT) - 1, number >> _SHIFT
+
+
+def shown(number: int) -> dict[str, int]:
+    """For `show` and `--json`: `line`, and `rule` where it is one."""
+    line, rule = line_and_rule(number)
+    return {"line": line, "rule": rule} if rule else {"line": line}
+
+
+def negotiated_apart(rules: Iterable[AclRule]) -> list[AclRule]:
+    """The rules of a list that have SAs of their own: each selection once, `MOST_RULES` at most."""
+    found: dict[AclRule, AclRule] = {}
+    for rule in rules:
+        mine, far = _mask(rule.source_length), _mask(rule.destination_length)
+        same = replace(rule, seq=0, source=rule.source & mine, destination=rule.destination & far)
+        found.setdefault(same, rule)
+    return list(found.values())[:MOST_RULES]
+
+
+def _mask(length: int) -> int:
+    return 0xFFFFFFFF << (32 - length) & 0xFFFFFFFF
