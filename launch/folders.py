@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from chassis.bus import storage
 from chassis.bus.endpoints import MAX_PATH, compact
 from launch import owned
 from launch.owned import Claim, Held
@@ -54,11 +55,7 @@ def state_root() -> Path:
 
 def write_private(path: Path, text: str) -> None:
     """Replace a file whole; it is readable by its owner only. A killed process leaves the old one or the new."""
-    new = path.with_name(f"{path.name}.tmp")
-    fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with open(fd, "w") as file:
-        file.write(text)
-    new.replace(path)
+    storage.replace(path, text.encode())
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,8 @@ from chassis.bus.capture import Capture
 from chassis.bus.card_shell import CardShell, RequestError
 from chassis.bus.counters import Counters
 from chassis.bus.engine import ToIke
-from chassis.bus.environment import Environment, map_file
+from chassis.bus.environment import Environment
+from chassis.bus.storage import map_file
 from chassis.net.ethernet import HEADROOM
 
 

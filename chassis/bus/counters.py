@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import mmap
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 MAGIC = b"CHSCNT2\0"
@@ -20,6 +20,9 @@ SLOT_SIZE = NAME_SIZE + 8
 SLOTS = 1 << 18
 """A chassis has 32,000 tunnels at most, and each takes four slots of its ASP and of its circuit's line card.
 Tunnels that are gone keep theirs."""
+CHUNK = 1 << 16
+"""Octets of the file that are on disk from the start. More are as they are needed: a store into a hole of a file
+on a full disk would end the process."""
 RESERVED = 1024
 """Slots that are only for names of which there is a bounded number, such as causes of drops: however many tunnels
 and circuits there were, a cause is counted by its name."""
@@ -38,7 +41,8 @@ class Counters:
     Hot paths take a slot once (`slot`) and then do `values[slot] += n`.
     """
 
-    def __init__(self, buffer: memoryview | None = None) -> None:
+    def __init__(self, buffer: memoryview | None = None, grow: Callable[[int], bool] | None = None) -> None:
+        """`grow` has so many octets of the buffer on disk, or says that there is no room; without it all are."""
         # Memory that isn't there before it is written to: few use more than a page or two of it.
         view = memoryview(mmap.mmap(-1, FILE_SIZE, flags=mmap.MAP_PRIVATE)) if buffer is None else buffer
         if len(view) < FILE_SIZE:
@@ -52,6 +56,8 @@ class Counters:
         used = min(self.values[_USED], SLOTS)
         found = _found(view[HEADER_SIZE : HEADER_SIZE + used * SLOT_SIZE])
         self._slots = {name: _word(index) for index, (name, _) in enumerate(found)}
+        self._grow = grow
+        self._room = SLOTS if grow is None else max(_slots(CHUNK), used)
 
     def slot(self, name: str, *, numbered: bool = False) -> int:
         """The slot of this name, a new one if need be.
@@ -66,13 +72,23 @@ class Counters:
             return self.slot(encoded[:NAME_SIZE].decode(errors="ignore"), numbered=numbered)
         index = self.values[_USED]
         # The last one is for what finds no other.
-        if index >= SLOTS - 1 - RESERVED * numbered and name != OVERFLOW:
+        if name != OVERFLOW and (index >= SLOTS - 1 - RESERVED * numbered or not self._has_room(index + 1)):
             return self.slot(OVERFLOW)
         at = HEADER_SIZE + index * SLOT_SIZE
         self._bytes[at : at + NAME_SIZE] = encoded.ljust(NAME_SIZE, b"\0")
         self.values[_USED] = index + 1
         slot = self._slots[name] = _word(index)
         return slot
+
+    def _has_room(self, slots: int) -> bool:
+        """Whether one more than so many slots are on disk."""
+        if slots < self._room or self._grow is None:
+            return True
+        size = min(2 * (HEADER_SIZE + slots * SLOT_SIZE), FILE_SIZE)
+        if not self._grow(size):
+            return False
+        self._room = _slots(size)
+        return True
 
     def add(self, name: str, count: int = 1) -> None:
         self.values[self.slot(name)] += count
@@ -84,6 +100,11 @@ class Counters:
     def items(self) -> Iterator[tuple[str, int]]:
         for name, slot in self._slots.items():
             yield name, self.values[slot]
+
+
+def _slots(octets: int) -> int:
+    """How many slots are whole in the first octets of a file."""
+    return (octets - HEADER_SIZE) // SLOT_SIZE
 
 
 def _word(index: int) -> int:

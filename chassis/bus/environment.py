@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
-import os
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from chassis.bus import counters, endpoints
+from chassis.bus.storage import allocate, map_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,16 +55,14 @@ class Environment:
     def counters(self) -> counters.Counters:
         """This card's counters, in a mapped file of the run folder that outlives the process."""
         path = self.run / f"{self.node}.{endpoints.compact(self.card)}.counters"
-        return counters.Counters(map_file(path, counters.FILE_SIZE)[0])
+        return map_counters(path)
 
 
-def map_file(path: Path, size: int) -> tuple[memoryview, bool]:
-    """A file of this size, mapped shared and writable, and whether it is new. Only its owner may read it."""
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fresh = os.fstat(fd).st_size == 0
-        if os.fstat(fd).st_size < size:
-            os.ftruncate(fd, size)
-        return memoryview(mmap.mmap(fd, size, mmap.MAP_SHARED)), fresh
-    finally:
-        os.close(fd)
+def map_counters(path: Path) -> counters.Counters:
+    """The counters in a file, made if need be.
+
+    Raises:
+        OSError: there is no room for their first ones.
+    """
+    view, _ = map_file(path, counters.FILE_SIZE, counters.CHUNK)
+    return counters.Counters(view, lambda room: allocate(path, room))

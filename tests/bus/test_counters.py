@@ -8,6 +8,7 @@ from pathlib import Path
 from chassis.ase.counters import CAUSES, OPENED, PROTECTED, TUNNEL_COUNTERS, AspCounters
 from chassis.bus import records
 from chassis.bus.counters import (
+    CHUNK,
     FILE_SIZE,
     HEADER_SIZE,
     MAGIC,
@@ -20,7 +21,8 @@ from chassis.bus.counters import (
     read,
     used,
 )
-from chassis.bus.environment import map_file
+from chassis.bus.environment import map_counters
+from chassis.bus.storage import map_file
 from chassis.linecard.circuits import Circuit
 from chassis.net.ethernet import HEADROOM
 
@@ -66,14 +68,29 @@ def test_all_tunnels_of_an_asp_and_its_causes_have_a_counter_each(tmp_path: Path
 
 def test_what_is_not_in_use_is_neither_stored_nor_read(tmp_path: Path) -> None:
     path = tmp_path / "x.counters"
-    counters = Counters(map_file(path, FILE_SIZE)[0])
-    for number in range(1000):
+    counters = map_counters(path)
+    for number in range(3000):
         counters.add(f"circuit {number} packets in", number)
-    assert len(used(path)) == HEADER_SIZE + 1000 * SLOT_SIZE
-    assert path.stat().st_blocks * 512 < 2 * len(used(path))
+        # A store into a hole of a file on a full disk would end the process.
+        assert path.stat().st_blocks * 512 >= len(used(path)) + SLOT_SIZE
+    assert len(used(path)) == HEADER_SIZE + 3000 * SLOT_SIZE
+    assert path.stat().st_blocks * 512 < 3 * len(used(path))
     copy = tmp_path / "copy"
     copy.write_bytes(used(path))
     assert read(copy) == read(path) == dict(counters.items())
+
+
+def test_on_a_full_disk_what_is_new_is_counted_in_one_place(tmp_path: Path) -> None:
+    view = map_file(tmp_path / "x.counters", FILE_SIZE, CHUNK)[0]
+    asked: list[int] = []
+    counters = Counters(view, lambda room: bool(asked.append(room)))
+    for number in range(2000):
+        counters.add(f"circuit {number}")
+    assert len(used(tmp_path / "x.counters")) <= CHUNK
+    assert counters.get(OVERFLOW) > 900
+    assert min(asked) > CHUNK
+    counters.add("circuit 0", 2)
+    assert counters.get("circuit 0") == 3
 
 
 def test_a_full_table_counts_on_in_one_place_and_causes_by_their_names() -> None:
