@@ -67,7 +67,11 @@ class Perform:
 
 @dataclass(frozen=True, slots=True)
 class Persist:
-    """Replace a file of the node's state folder, atomically, readable by its owner only."""
+    """Replace a file of the node's state folder, atomically, readable by its owner only.
+
+    The shell does it, then what stands after it in the same outputs, then tells the engine with `stored` whether
+    the file is on disk. Where it is not, no message to a card that stands after it is sent.
+    """
 
     file: str
     data: bytes
@@ -75,7 +79,7 @@ class Persist:
 
 @dataclass(frozen=True, slots=True)
 class Append:
-    """Append to a journal of the node's state folder, and sync it."""
+    """Append lines to a journal of the node's state folder, and sync it; answered as a `Persist` is."""
 
     file: str
     data: bytes

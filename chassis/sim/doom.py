@@ -18,7 +18,18 @@ from chassis.bus.engine import Append, Persist, ToCard, ToFabric, ToWire
 from chassis.sim.process import Die, Halt
 
 CALLS = frozenset(
-    {"receive", "receive_batch", "receive_frames", "on_timer", "peer", "carrier", "operator", "died", "started"}
+    {
+        "receive",
+        "receive_batch",
+        "receive_frames",
+        "on_timer",
+        "peer",
+        "carrier",
+        "operator",
+        "stored",
+        "died",
+        "started",
+    }
 )
 """Calls of an engine in which an end may fall."""
 

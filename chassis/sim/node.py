@@ -37,7 +37,8 @@ from chassis.bus.messages import Delta, Heartbeat, Hello, Reply, Snapshot, Welco
 from chassis.bus.records import Record
 from chassis.sim.companion import Companion
 from chassis.sim.connection import Connection
-from chassis.sim.process import CONTROL, EVENT, FABRIC, Process, Waiting
+from chassis.sim.disk import Disk
+from chassis.sim.process import CONTROL, EVENT, FABRIC, Halt, Process, Waiting
 from chassis.sim.wires import RECONNECT, End
 from chassis.sim.world import World
 
@@ -277,6 +278,14 @@ class CardProcess(Process):
         return outputs
 
 
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """Among what is to be done: the controller's engine hears what came of a write."""
+
+    file: str
+    error: str
+
+
 class ControllerProcess(Process):
     """The controller and what its shell keeps: which connection belongs to which card."""
 
@@ -289,10 +298,32 @@ class ControllerProcess(Process):
             ToCard: self._to_card,
             ToOperator: lambda output: home.answered(self, output),
             ToLauncher: self._to_launcher,
-            Persist: lambda output: home.files.__setitem__(output.file, output.data),
-            Append: self._append,
+            _Stored: self._stored,
             Stop: lambda output: self.kill(),
         }
+
+    def perform(self, outputs: list[Any] | tuple[Any, ...]) -> None:
+        """As the real shell: no message to a card that stands after a write that failed, and an answer to each
+        write after all else."""
+        answers: list[_Stored] = []
+        missing = False
+        for output in outputs:
+            if isinstance(output, (Persist, Append)):
+                error = self.home.disk.write(output)
+                missing = missing or bool(error)
+                answers.append(_Stored(output.file, error))
+            elif isinstance(output, Halt):
+                rest = [later for later in output.rest if not missing or type(later) is not ToCard]
+                self.do[Halt](Halt(output.seconds, (*rest, *answers)))
+                return
+            elif not missing or not isinstance(output, ToCard):
+                self.do[type(output)](output)
+        if self.alive:
+            for answer in answers:
+                self._stored(answer)
+
+    def _stored(self, answer: _Stored) -> None:
+        self.perform(self.engine.stored(answer.file, answer.error, self.world.now))
 
     def stop(self) -> None:
         super().stop()
@@ -335,10 +366,6 @@ class ControllerProcess(Process):
     def _to_launcher(self, output: ToLauncher) -> None:
         self.home.asked(output)
 
-    def _append(self, output: Append) -> None:
-        files = self.home.files
-        files[output.file] = files.get(output.file, b"") + output.data
-
 
 class Node:
     """One router."""
@@ -353,7 +380,7 @@ class Node:
         self.controller: ControllerProcess | None = None
         self.cards: dict[str, CardProcess] = {}
         self.models = {card.card: card for card in model.cards}
-        self.files: dict[str, bytes] = {}
+        self.disk = Disk()
         self.memory = {card.card: memoryview(bytearray(card.memory)) for card in model.cards}
         self.ends: dict[str, End] = {}
         self.restarts = 0
@@ -427,7 +454,7 @@ class Node:
         for said in self._unheard:
             self._launcher.send(said)
         self._unheard = []
-        start = ControllerStart(self.model.name, boot, dict(self.files), self.world.now)
+        start = ControllerStart(self.model.name, boot, dict(self.disk.files), self.world.now)
         process.begin(self.model.controller(start))
         for card in self.cards.values():
             self.world.after(self.world.delay() + RECONNECT * self.world.chance(), self._join, card)

@@ -1,19 +1,18 @@
 """The running configuration and the journal of its commits.
 
-A commit is in the journal before anything is done about it, so a controller that ends at any moment comes back
-with the old configuration or with the new one, whole. The journal is a file of lines, each one commit as JSON;
-a line without its end was never in force.
+A commit is on disk, in the journal, before anything is done about it and before anybody is told that it was done,
+so a controller that ends at any moment comes back with the old configuration or with the new one, whole. The
+journal is a file of lines, each one commit as JSON; a line without its end was never in force.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from chassis.bus.engine import Append, Output, Persist
+from chassis.bus.engine import Append, Persist
 from chassis.config.diagnostics import Diagnostic, has_errors
 from chassis.config.difference import difference
 from chassis.config.model import Config
@@ -23,7 +22,13 @@ from chassis.config.render import render
 JOURNAL = "journal"
 
 KEPT = 20
-"""Commits that a journal is cut back to when a controller starts."""
+"""Commits that a journal is cut back to, at most."""
+
+MOST = 2 * KEPT
+"""Commits from which on a journal is cut back."""
+
+MOST_OCTETS = 1 << 26
+"""Size from which on a journal is cut back, to half of it or to its last commit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,44 +90,66 @@ def diagnostics_of(checked: Checked) -> list[dict[str, str | int | float | bool 
 
 
 class Journal:
-    """The commits of a node, oldest first, as far as they are kept."""
+    """The commits of a node, oldest first, as far as they are kept.
+
+    `problems` names each line that was left out at reading; what stood in it is not shown, for keys may have.
+    """
 
     def __init__(self, data: bytes | None) -> None:
-        """`data`: the journal's file, None where there is none. Lines that can't be read are left out."""
+        """`data`: the journal's file, None where there is none."""
         self.commits: list[Commit] = []
-        self.damaged = False
+        self.problems: list[str] = []
+        self._sizes: list[int] = []
         lines = (data or b"").split(b"\n")
         torn = lines.pop()
-        self.damaged = bool(torn)
-        for line in lines:
+        for number, line in enumerate(lines, 1):
             commit = _read(line)
             if commit is None:
-                self.damaged = True
+                self.problems.append(f"line {number} of the journal ({len(line)} octets) is no commit: left out")
             else:
-                self.commits.append(commit)
+                self._add(commit, len(line) + 1)
+        if torn:
+            self.problems.append(
+                f"line {len(lines) + 1} of the journal ({len(torn)} octets) has no end: it was never in force"
+            )
 
     @property
     def last(self) -> Commit | None:
         return self.commits[-1] if self.commits else None
 
-    def repair(self) -> list[Output]:
-        """What makes the file whole again after a torn write, and short again after many commits."""
-        if not self.damaged and len(self.commits) <= 2 * KEPT:
-            return []
-        self.damaged = False
-        del self.commits[:-KEPT]
-        return [Persist(JOURNAL, b"".join(_written(self.commits)))]
+    @property
+    def long(self) -> bool:
+        """Whether it is time to cut it back."""
+        return len(self.commits) > MOST or (len(self.commits) > 1 and sum(self._sizes) > MOST_OCTETS)
+
+    def whole(self) -> Persist:
+        """What makes the file hold exactly these commits, cut back where there are many."""
+        if self.long:
+            keep = 1
+            while keep < min(KEPT, len(self._sizes)) and sum(self._sizes[-keep - 1 :]) <= MOST_OCTETS // 2:
+                keep += 1
+            del self.commits[:-keep], self._sizes[:-keep]
+        return Persist(JOURNAL, b"".join(map(_written, self.commits)))
 
     def append(self, file: str, text: str) -> Append:
-        """Note a commit; it is in force once this is on disk."""
+        """Note a commit; it may be in force once this is on disk."""
         number = self.commits[-1].number + 1 if self.commits else 1
-        self.commits.append(Commit(number, file, text))
-        return Append(JOURNAL, b"".join(_written(self.commits[-1:])))
+        commit = Commit(number, file, text)
+        line = _written(commit)
+        self._add(commit, len(line))
+        return Append(JOURNAL, line)
+
+    def take_back(self) -> None:
+        """The last commit did not get to disk."""
+        del self.commits[-1], self._sizes[-1]
+
+    def _add(self, commit: Commit, size: int) -> None:
+        self.commits.append(commit)
+        self._sizes.append(size)
 
 
-def _written(commits: Iterable[Commit]) -> Iterable[bytes]:
-    for commit in commits:
-        yield json.dumps({"number": commit.number, "file": commit.file, "text": commit.text}).encode() + b"\n"
+def _written(commit: Commit) -> bytes:
+    return json.dumps({"number": commit.number, "file": commit.file, "text": commit.text}).encode() + b"\n"
 
 
 def _read(line: bytes) -> Commit | None:

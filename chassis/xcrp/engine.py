@@ -31,6 +31,7 @@ from chassis.bus.messages import (
 from chassis.config.model import Config
 from chassis.xcrp import configuration, ike_commands, inventory, trace_commands
 from chassis.xcrp.cards import Action, CardEntry, Event, State
+from chassis.xcrp.commits import Commits
 from chassis.xcrp.configuration import Checked, Journal
 from chassis.xcrp.events import History
 from chassis.xcrp.flash import FlashFile, store
@@ -67,9 +68,9 @@ class Controller:
         only where there is no journal (S-113). `flash`: the files of the router's flash."""
         self.boot = boot
         self.settings, problems = Settings.read(settings)
-        self.journal = Journal(files.get(configuration.JOURNAL))
         self.history = History()
         numbers = Numbers(files, boot)
+        journal = Journal(files.get(configuration.JOURNAL))
         self.node = Node(node, numbers, self.settings, boot << BOOT_SHIFT)
         self.config = Config()
         self.diagnostics: Checked | None = None
@@ -90,7 +91,8 @@ class Controller:
         self._reports: dict[int, TunnelEvent] = {}
         self._report_at = inf
         self._waiting: list[tuple[int, str, dict[str, Any]]] = []
-        self._problems = problems + numbers.problems
+        self._problems = problems + journal.problems + numbers.problems
+        self.commits = Commits(journal, numbers, self._put_in_force, self._event, self._tell_all)
         self._flash: tuple[FlashFile, ...] = ()
         self._flash_problems = self._read_flash(flash)
         self._operators = Operators(self, {**ike_commands.COMMANDS, **trace_commands.COMMANDS})
@@ -120,7 +122,7 @@ class Controller:
 
     def start(self, now: float) -> list[Output]:
         self.history.began = now
-        outputs = self.journal.repair()
+        outputs = self.commits.repair()
         for problem in (*self._problems, *self._flash_problems):
             outputs += self._event(problem, now)
         outputs += self._load(now)
@@ -181,10 +183,8 @@ class Controller:
 
     def operator(self, number: int, command: str, arguments: Any, now: float) -> list[Output]:
         """A command of an operator; every one is answered by `ToOperator` of its number."""
-        if not self.open:
-            self._waiting.append((number, command, arguments))
-            return []
-        return self._settle_deaths(now) + self._operators.command(number, command, arguments, now)
+        self._waiting.append((number, command, arguments))
+        return self._serve(now) if self.open else []
 
     def late(self, seconds: float, now: float) -> list[Output]:
         """The controller itself stood still for that long: that silence is no card's fault, nor is it counted as
@@ -202,7 +202,7 @@ class Controller:
         self.node.watch.wait(card, seconds, now)
 
     def on_timer(self, now: float) -> list[Output]:
-        outputs = self._settle_deaths(now)
+        outputs = self._settle_deaths(now) + self.commits.write_again(now)
         if now >= self._open_at:
             outputs += self._publish_all(now)
         if now >= self._report_at:
@@ -220,22 +220,38 @@ class Controller:
 
     def wake(self) -> float:
         if not self.open:
-            return min(self._open_at, self._operators.wake())
+            return min(self._open_at, self._operators.wake(), self.commits.retry_at)
         if self._aftermath:
             return -inf
-        return min(self._report_at, self.node.watch.wake(), self._operators.wake())
+        return min(self._report_at, self.node.watch.wake(), self._operators.wake(), self.commits.retry_at)
+
+    def stored(self, file: str, error: str, now: float) -> list[Output]:
+        """The shell's answer to a `Persist` or `Append`: why the file is not on disk, or nothing where it is."""
+        if error:
+            for entry in self.node.cards.values():
+                if entry.state is State.SYNCHRONISING:
+                    # It waits for a welcome that it may not be given yet.
+                    entry.heard = max(entry.heard, now)
+        outputs = self.commits.stored(file, error, now)
+        return outputs + self._serve(now) if self.open else outputs
 
     # commits
 
-    def commit(self, text: str, file: str, checked: Checked, now: float) -> list[Output]:
-        """Put a checked configuration into force: in the journal first, then whole."""
-        assert not checked.refused
-        outputs: list[Output] = [self.journal.append(file, text)]
+    def _serve(self, now: float) -> list[Output]:
+        """The operators' commands in order; each waits for the commit before it."""
+        outputs: list[Output] = []
+        while self._waiting and not self.commits.busy:
+            number, command, arguments = self._waiting.pop(0)
+            outputs += self._settle_deaths(now) + self._operators.command(number, command, arguments, now)
+        return outputs
+
+    def _put_in_force(self, file: str, checked: Checked, now: float) -> list[Output]:
+        """The configuration is on disk: act on it, whole."""
         self._settle_reports(now)
         self.config, self.diagnostics = checked.config, checked
         before = tuple(self.node.cards)
         gone = self.node.install(checked.config, now)
-        outputs += self.node.publish()
+        outputs = self.node.publish()
         for card in gone:
             outputs.append(ToCard(card, Goodbye("no longer in the configuration")))
             outputs += self._operators.card_gone(card, now)
@@ -246,7 +262,7 @@ class Controller:
 
     def _load(self, now: float) -> list[Output]:
         """The last commit of the journal, or the start-up file."""
-        last = self.journal.last
+        last = self.commits.journal.last
         if last is not None:
             text, file = last.text, last.file
         elif self._startup is not None:
@@ -261,7 +277,7 @@ class Controller:
         if errors and last is None and self.settings.refuse:
             return self._event(f"configuration {file} refused: {errors[0]}", now)
         self.config = checked.config
-        outputs: list[Output] = [self.journal.append(file, text)] if last is None else []
+        outputs: list[Output] = [self.commits.journal.append(file, text)] if last is None else []
         if errors:
             what = "1 error: its line has" if len(errors) == 1 else f"{len(errors)} errors: their lines have"
             outputs += self._event(f"configuration {file} in force with {what} no effect; {errors[0]}", now)
@@ -296,10 +312,7 @@ class Controller:
             text = f"{len(self._greeted)} cards met, {up} of {len(self.node.tunnels)} tunnels up"
             outputs += self._event(text, now)
         self._greeted.clear()
-        waiting, self._waiting = self._waiting, []
-        for number, command, arguments in waiting:
-            outputs += self.operator(number, command, arguments, now)
-        return outputs
+        return outputs + self._serve(now)
 
     # cards
 
@@ -453,6 +466,14 @@ class Controller:
         settings = self.settings
         welcome = Welcome(entry.epoch, publisher.version, settings.heartbeat, settings.misses, settings.cards)
         return [ToCard(entry.card, welcome), *(ToCard(entry.card, part) for part in snapshot)]
+
+    def _tell_all(self) -> list[Output]:
+        """Cards were told nothing for a while: each gets all that it needs."""
+        outputs = self.node.publish() if self.open else []
+        for entry in self.node.cards.values():
+            if entry.listening and self.open:
+                outputs += self._welcome(entry)
+        return outputs
 
     def _renew_leases(self, entry: CardEntry, hello: Hello) -> None:
         """An ASP that lost its SA state goes on above every number that it can have used."""

@@ -191,6 +191,10 @@ class Numbers:
             if name in dirty
         ]
 
+    def unstored(self, file: str) -> None:
+        """What `stores` gave for this file did not get to disk."""
+        self._dirty.add(file)
+
     def _leases(self) -> Any:
         leases = [[*key, held.asp, held.start, held.end, held.uses] for key, held in self.leases.items()]
         return {"used": self._used, "leases": leases}

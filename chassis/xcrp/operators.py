@@ -289,13 +289,24 @@ class Operators:
         controller = self.controller
         checked = configuration.check(arguments["text"], arguments["file"], modern=controller.settings.modern)
         apply = not checked.refused and not arguments["dry"]
+        old, new = controller.config, checked.config
+        changes = [] if checked.refused else configuration.changes(old, new)
         result: Attributes = {
-            "changes": [] if checked.refused else configuration.changes(controller.config, checked.config),
+            "changes": changes,
             "diagnostics": configuration.diagnostics_of(checked),
             "applied": apply,
         }
-        outputs = controller.commit(arguments["text"], arguments["file"], checked, now) if apply else []
-        return [*outputs, ToOperator(number, result)]
+
+        def answer(why: str) -> list[Output]:
+            return [ToOperator(number, {**result, "applied": False} if why else result, why and f"apply: {why}")]
+
+        if not apply:
+            return answer("")
+        same = not changes and configuration.text_of(old) == configuration.text_of(new)
+        if controller.diagnostics is not None and controller.diagnostics.refused:
+            # What is in force was read from a text with wrong lines: this one takes its place in the journal.
+            same = False
+        return controller.commits.commit(arguments["text"], arguments["file"], checked, same, answer, now)
 
     @_command(
         "trace",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import signal
 import time
 from collections.abc import Callable
@@ -13,7 +12,7 @@ from typing import Any
 
 import zmq
 
-from chassis.bus import codec, endpoints, recording
+from chassis.bus import codec, endpoints, recording, storage
 from chassis.bus.card_shell import CONTROL_QUEUE
 from chassis.bus.engine import Append, Output, Persist, Stop, ToCard, ToLauncher, ToOperator
 from chassis.bus.environment import Environment
@@ -66,8 +65,6 @@ class ControllerShell:
             ToCard: lambda output: self._send(output.card, output.message),
             ToOperator: self._answer,
             ToLauncher: lambda output: self._tell({"what": output.what, **output.values}),
-            Persist: lambda output: persist(env.state / output.file, output.data),
-            Append: lambda output: append(env.state / output.file, output.data),
             Stop: lambda output: self.loop.stop(),
         }
         self._operators = OperatorSocket(self.loop, endpoints.operator(env.run, env.node), self._command)
@@ -98,11 +95,30 @@ class ControllerShell:
         return 0
 
     def perform(self, outputs: list[Output]) -> None:
+        stored: list[tuple[str, str]] = []
+        missing = False
         for output in outputs:
-            self._handlers[type(output)](output)
+            if isinstance(output, (Persist, Append)):
+                error = self._store(output)
+                missing = missing or bool(error)
+                stored.append((output.file, error))
+            elif not missing or not isinstance(output, ToCard):
+                # What a card is told may use numbers that were to be on disk before.
+                self._handlers[type(output)](output)
+        for file, error in stored:
+            self.perform(self.engine.stored(file, error, time.monotonic()))
         # Only now: what the engine says to a lost card's absence must not overtake what it said before.
         while self._unreached:
             self.perform(self.engine.lost(self._unreached.pop(0), time.monotonic()))
+
+    def _store(self, output: Persist | Append) -> str:
+        """Write to the state folder; why it is not on disk, or nothing."""
+        write = storage.replace if isinstance(output, Persist) else storage.append
+        try:
+            write(self.env.state / output.file, output.data)
+        except OSError as error:
+            return error.strerror or type(error).__name__
+        return ""
 
     def _wake(self) -> float:
         return min(self.engine.wake(), self._alive_at)
@@ -235,28 +251,6 @@ def _state_files(state: Path) -> dict[str, bytes]:
         for path in state.iterdir()
         if path.is_file() and path.suffix not in NOT_STATE and path.name != "boots.json"
     }
-
-
-def persist(path: Path, data: bytes) -> None:
-    """Replace a file whole: after a crash at any moment it is the old one or the new one."""
-    temporary = path.with_name(path.name + ".tmp")
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    try:
-        os.write(fd, data)
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-    temporary.replace(path)
-
-
-def append(path: Path, data: bytes) -> None:
-    """Append to a journal and have it on disk before anything else is done."""
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-    try:
-        os.write(fd, data)
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def run(env: Environment) -> int:

@@ -119,6 +119,9 @@ class FakeController:
         ]
         return [ToOperator(number, {"cards": cards, "tunnels": [{"name": "t", "up": True}]})]
 
+    def stored(self, file: str, error: str, now: float) -> list[Any]:
+        return []
+
     def on_timer(self, now: float) -> list[Any]:
         outputs: list[Any] = []
         for card, at in list(self.heard.items()):

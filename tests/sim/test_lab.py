@@ -15,12 +15,11 @@ from click.testing import CliRunner
 
 from chassis.ase.ipsec.state import Slot
 from chassis.bus.card import Card
-from chassis.bus.engine import Append
 from chassis.fwd.causes import Cause
 from chassis.fwd.decide import Decider
 from chassis.sim.run import Run, simulate
 from chassis.xcrp import cards
-from chassis.xcrp.engine import Controller
+from chassis.xcrp.commits import Commits
 from launch.simulate import campaign, command, model
 
 LAB = Path(__file__).parents[2] / "configs" / "simulate" / "lab.yaml"
@@ -115,13 +114,13 @@ def fall_back_in_clear(patch: pytest.MonkeyPatch) -> None:
 
 def act_before_the_journal(patch: pytest.MonkeyPatch) -> None:
     """A commit is written down after it was acted on and acknowledged."""
-    usual = Controller.operator
 
-    def operator(self: Controller, *arguments: Any) -> list[Any]:
-        outputs = usual(self, *arguments)
-        return sorted(outputs, key=lambda output: isinstance(output, Append))
+    def commit(
+        self: Commits, text: str, file: str, checked: Any, same: bool, answer: Any, now: float
+    ) -> list[Any]:
+        return [*self._force(file, checked, now), *answer(""), self.journal.append(file, text)]
 
-    patch.setattr(Controller, "operator", operator)
+    patch.setattr(Commits, "commit", commit)
 
 
 @pytest.mark.parametrize(

@@ -246,20 +246,98 @@ def test_a_torn_journal_is_repaired(torn: bytes) -> None:
     node.state[JOURNAL] += torn
     node.start()
     node.run(0.1)
+    assert any("line 3 of the journal" in event for event in node.events()), "a line is left out without a word"
     assert node.ask("apply", text=HIGH_AVAILABILITY, file="c.cfg")["applied"]
     journal = Journal(node.state[JOURNAL])
-    assert not journal.damaged
+    assert not journal.problems
     assert [commit.file for commit in journal.commits] == ["a.cfg", "b.cfg", "c.cfg"]
+
+
+def test_a_long_journal_is_cut_back_while_the_controller_runs() -> None:
+    node = Node("context c\n")
+    node.start()
+    lengths = []
+    for i in range(60):
+        node.ask("apply", text=f"context c{i}\n")
+        lengths.append(len(Journal(node.state[JOURNAL]).commits))
+    assert max(lengths) == 40
+    assert 20 in lengths
+    assert Journal(node.state[JOURNAL]).commits[-1].number == 61
 
 
 def test_a_long_journal_is_cut_back_at_the_start() -> None:
     node = Node("context c\n")
-    node.start()
-    for i in range(60):
-        node.ask("apply", text=f"context c{i}\n")
-    node.kill_controller()
+    node.state[JOURNAL] = b"".join(
+        json.dumps({"number": i, "file": "", "text": f"context c{i}\n"}).encode() + b"\n" for i in range(1, 62)
+    )
     node.start()
     journal = Journal(node.state[JOURNAL])
     assert len(journal.commits) == 20
     assert journal.last is not None
     assert journal.last.number == 61
+    assert "context c61" in node.ask("config")["text"]
+
+
+def test_a_commit_without_a_difference_is_not_noted() -> None:
+    node = booted()
+    journal = node.state[JOURNAL]
+    done = node.ask("apply", text="! The same again.\n" + HIGH_AVAILABILITY, file="b.cfg")
+    assert done["applied"]
+    assert done["changes"] == []
+    assert node.state[JOURNAL] == journal
+
+
+def test_a_commit_that_does_not_get_to_disk_is_refused_and_changes_nothing() -> None:
+    node = booted()
+    held, config, journal = wanted(node), node.ask("config"), node.state[JOURNAL]
+    told: list[object] = []
+    node.watch = told.append
+    node.full = True
+    with pytest.raises(LookupError, match="journal can't be written: No space left on device"):
+        node.ask("apply", text=CHANGED, file="b.cfg")
+    assert (wanted(node), node.ask("config"), node.state[JOURNAL], told) == (held, config, journal, [])
+    assert any("b.cfg refused: the journal can't be written" in event for event in node.events())
+    node.full = False
+    assert node.ask("apply", text=CHANGED, file="b.cfg")["applied"]
+    assert [commit.number for commit in Journal(node.state[JOURNAL]).commits] == [1, 2]
+
+
+def test_no_card_hears_of_a_commit_before_it_is_on_disk() -> None:
+    node = booted()
+    assert node.controller is not None
+    outputs = node.controller.operator(1, "apply", {"text": CHANGED, "file": "b.cfg"}, node.now)
+    assert [type(output).__name__ for output in outputs] == ["Append"]
+    assert "Tun-3" not in node.controller.config.tunnels, "in force before it is on disk"
+
+
+def test_cards_hear_nothing_while_numbers_are_not_on_disk_and_all_of_it_afterwards() -> None:
+    node = booted()
+    node.full = True
+    told: list[object] = []
+    node.watch = told.append
+    epoch = node.epochs["asp 2/1"]
+    node.kill_card("asp 2/1")
+    node.start_card("asp 2/1")
+    node.run(3.0)
+    assert told == [], "a card was told of numbers that are not on disk"
+    assert node.epochs["asp 2/1"] == epoch
+    said = [event for event in node.events() if "cards.json can't be written" in event]
+    assert len(said) == 1, "said once, not with every try"
+    assert not [event for event in node.events() if "is to be killed" in event]
+    node.full = False
+    node.run(1.0)
+    assert any("cards.json is written again" in event for event in node.events())
+    assert all(card["usable"] for card in node.ask("status")["cards"])
+    assert node.tunnel("Tun-1")["up"]
+
+
+def test_a_start_up_file_that_can_not_be_noted_is_noted_when_there_is_room() -> None:
+    node = Node(HIGH_AVAILABILITY)
+    node.full = True
+    node.boot_all(*HA_PORTS)
+    assert any("journal can't be written" in event for event in node.events())
+    assert JOURNAL not in node.state
+    node.full = False
+    node.run(1.0)
+    assert [commit.file for commit in Journal(node.state[JOURNAL]).commits] == ["a.cfg"]
+    assert {row["name"]: row["up"] for row in node.ask("status")["tunnels"]} == {"Tun-1": True, "Tun-2": True}

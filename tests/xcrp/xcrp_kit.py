@@ -109,6 +109,8 @@ class Node:
         self.goodbyes: list[tuple[str, str]] = []
         self.down: deque[ToCard] = deque()
         self.frozen: dict[str, list[ToCard]] = {}
+        self.full = False
+        """Whether the state folder's disk has no room left."""
         self.budget = inf
         """Outputs that the controller may still do before it is killed."""
         self.epochs: dict[str, int] = {}
@@ -192,17 +194,28 @@ class Node:
 
     # what they do
 
+    def store(self, output: Persist | Append) -> str:
+        """A write to the state folder; why it failed, or nothing."""
+        if self.full:
+            return "No space left on device"
+        before = b"" if isinstance(output, Persist) else self.state.get(output.file, b"")
+        self.state[output.file] = before + output.data
+        return ""
+
     def perform(self, outputs: list[Output]) -> None:
+        stored: list[tuple[str, str]] = []
+        missing = False
         for output in outputs:
             if self.budget <= 0:
                 raise Cut
             self.budget -= 1
-            if isinstance(output, Persist):
-                self.state[output.file] = output.data
-            elif isinstance(output, Append):
-                self.state[output.file] = self.state.get(output.file, b"") + output.data
+            if isinstance(output, (Persist, Append)):
+                error = self.store(output)
+                missing = missing or bool(error)
+                stored.append((output.file, error))
             elif isinstance(output, ToCard):
-                self.down.append(output)
+                if not missing:
+                    self.down.append(output)
             elif isinstance(output, ToLauncher):
                 self.launcher.append(output)
             elif isinstance(output, ToOperator):
@@ -210,6 +223,9 @@ class Node:
             else:
                 raise AssertionError(output)
         self.deliver()
+        for file, error in stored:
+            assert self.controller is not None
+            self.perform(self.controller.stored(file, error, self.now))
 
     def deliver(self) -> None:
         while self.down:

@@ -1,0 +1,125 @@
+"""What gets to disk before it counts: commits, in two steps, and the numbers that cards are told.
+
+A commit is noted in the journal and acted on when the shell says that this is on disk; where it is not, the
+commit is refused with the reason. While a file of numbers is not on disk nothing reaches a card that may use them.
+A write that failed is said once and tried again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import inf
+
+from chassis.bus.engine import Output
+from chassis.xcrp.configuration import JOURNAL, Checked, Journal
+from chassis.xcrp.numbers import Numbers
+
+RETRY = 0.25
+"""Seconds after a write that failed until the next try."""
+
+Answer = Callable[[str], list[Output]]
+"""Makes the answer to whoever commits: from why it is refused, or from nothing."""
+
+Force = Callable[[str, Checked, float], list[Output]]
+"""Puts a configuration of a file into force."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Commit:
+    file: str
+    checked: Checked
+    answer: Answer
+
+
+class Commits:
+    """The journal, the commit that waits for it, and the files that are not on disk as they should be."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        numbers: Numbers,
+        force: Force,
+        event: Callable[[str, float], list[Output]],
+        tell_all: Callable[[], list[Output]],
+    ) -> None:
+        """`event` puts a text into the history; `tell_all` gives every card all that it needs."""
+        self.journal = journal
+        self._numbers, self._force, self._event, self._tell_all = numbers, force, event, tell_all
+        self._waiting: _Commit | None = None
+        self.unwritten: dict[str, str] = {}
+        """Why a file is not on disk, by its name."""
+        self.retry_at = inf
+
+    @property
+    def busy(self) -> bool:
+        """Whether a commit waits to be on disk."""
+        return self._waiting is not None
+
+    def repair(self) -> list[Output]:
+        """What makes the journal whole again after lines that can't be read, and short after many commits."""
+        return [self.journal.whole()] if self.journal.problems or self.journal.long else []
+
+    def commit(
+        self, text: str, file: str, checked: Checked, same: bool, answer: Answer, now: float
+    ) -> list[Output]:
+        """Begin a commit. `same`: it differs in nothing from what is in force, nothing to note."""
+        assert not checked.refused
+        assert not self.busy
+        if same and self.journal.last is not None:
+            return [*self._force(file, checked, now), *answer("")]
+        self._waiting = _Commit(file, checked, answer)
+        return [self.journal.append(file, text)]
+
+    def stored(self, file: str, error: str, now: float) -> list[Output]:
+        """The shell's answer to a `Persist` or `Append`: why the file is not on disk, or nothing where it is."""
+        if file != JOURNAL:
+            return self._stored_numbers(file, error, now)
+        commit, self._waiting = self._waiting, None
+        if commit is None:
+            return self._note(file, error, now)
+        if error:
+            self.journal.take_back()
+            why = f"the journal can't be written: {error}"
+            said = self._event(f"configuration {commit.file or 'from an operator'} refused: {why}", now)
+            return [*said, *commit.answer(why)]
+        outputs = [*self._force(commit.file, commit.checked, now), *commit.answer("")]
+        if self.journal.long:
+            outputs.append(self.journal.whole())
+        return outputs
+
+    def write_again(self, now: float) -> list[Output]:
+        """Another try for what is not on disk, where it is time; `stored` hears what came of it."""
+        if now < self.retry_at:
+            return []
+        self.retry_at = inf
+        outputs: list[Output] = []
+        if JOURNAL in self.unwritten:
+            if self._waiting is None:
+                outputs.append(self.journal.whole())
+            else:
+                self.retry_at = now + RETRY
+        return outputs + list(self._numbers.stores())
+
+    def _stored_numbers(self, file: str, error: str, now: float) -> list[Output]:
+        if error:
+            self._numbers.unstored(file)
+        outputs = self._note(file, error, now)
+        if not error and outputs and not self.unwritten.keys() - {JOURNAL}:
+            outputs += self._tell_all()
+        return outputs
+
+    def _note(self, file: str, error: str, now: float) -> list[Output]:
+        """What there is to tell of the answer to a write, where it is news."""
+        known = self.unwritten.get(file)
+        if error:
+            self.unwritten[file] = error
+            self.retry_at = now + RETRY
+            text = f"{file} can't be written ({error}): it is tried again"
+            return [] if known == error else self._event(text, now)
+        if known is None:
+            return []
+        del self.unwritten[file]
+        if not self.unwritten:
+            self.retry_at = inf
+        return self._event(f"{file} is written again", now)
