@@ -10,8 +10,8 @@ from pathlib import Path
 from chassis.config.diagnostics import Diagnostic, Severity, in_order
 from chassis.config.model import Config
 from chassis.config.parser import Parsed, parse
-from chassis.xcrp import inventory
 from chassis.xcrp.flash import read_folder, store
+from launch import workable
 from launch.document import LabError
 from launch.lab import Lab
 from launch.labparser import load
@@ -39,33 +39,12 @@ def check(path: Path) -> list[Diagnostic]:
             configs[router.config] = parsed.config
             diagnostics += in_order(parsed.diagnostics)
     if path.suffix != ".cfg":
-        diagnostics += links(lab, configs)
+        diagnostics += in_order(workable.faults(lab, configs))
         diagnostics += flashes(lab)
         from launch.scenario_boot import check as check_scenario
 
         diagnostics += check_scenario(lab)
     return diagnostics
-
-
-def links(lab: Lab, configs: dict[Path, Config]) -> Iterable[Diagnostic]:
-    """Links that lead to ports which no line card holds."""
-    for link in lab.links:
-        for end in link.ends:
-            router = next((router for router in lab.routers() if router.name == end.node), None)
-            if router is None:
-                continue
-            held = inventory.card_of_port(configs[router.config], end.port)
-            if not held.startswith("lc "):
-                why = "is the controller's own" if held else "is in a slot without a port card"
-                yield Diagnostic(
-                    "warning",
-                    "lab-link",
-                    str(end),
-                    str(lab.file),
-                    link.at.line,
-                    link.at.column,
-                    f"port {end.port} of {end.node} {why}: this link stays down",
-                )
 
 
 def flashes(lab: Lab) -> Iterator[Diagnostic]:

@@ -11,9 +11,10 @@ from pathlib import Path
 
 from setproctitle import setproctitle
 
+from chassis.config.diagnostics import has_errors, in_order
 from chassis.config.model import Config
 from chassis.xcrp import inventory
-from launch import checking
+from launch import checking, workable
 from launch.document import LabError
 from launch.folders import FolderError, Folders, is_fresh
 from launch.lab import Lab
@@ -39,8 +40,8 @@ def prepare(
     `changes` is a file of values in place of the lab's own, as JSON: see `launch.labparser.load`.
 
     Raises:
-        StartError: the file is wrong, or with `strict` there is something to warn of, or a router that must not
-            start with errors has some.
+        StartError: the file is wrong or cannot work, or with `strict` there is something to warn of, or a router
+            that must not start with errors has some.
     """
     try:
         lab, warnings = load(file, json.loads(changes.read_text()) if changes is not None else None)
@@ -61,7 +62,9 @@ def prepare(
             said.add(router.config)
             serious += [d for d in parsed.diagnostics if d.severity != "note"]
             wrong[router.config] = sum(d.severity == "error" for d in parsed.diagnostics)
-    serious += checking.links(lab, {router.config: startup[router.name][1] for router in lab.routers()})
+    configs = {router.config: startup[router.name][1] for router in lab.routers()}
+    cannot_work = in_order(workable.faults(lab, configs))
+    serious += cannot_work
     serious += checking.flashes(lab)
     for diagnostic in serious:
         tell(str(diagnostic))
@@ -74,6 +77,8 @@ def prepare(
             refused += [router.name] if router.settings.refuse_errors else []
     if refused:
         raise StartError(f"errors in the configuration of {', '.join(refused)}, and refuse-errors: not started")
+    if has_errors(cannot_work):
+        raise StartError(f"{checking.summary(cannot_work)} in {lab.file.name}: not started")
     anew = [name for name, (_, config) in startup.items() if config.manual_sas and is_fresh(lab.name, name)]
     if anew:
         # S-113: whoever used these keys before must know.

@@ -70,7 +70,11 @@ def test_check_of_a_lab_says_what_is_wrong_in_it_and_in_its_configurations(tmp_p
     result = launch("check", lab, "--json")
     found = [(Path(d["file"]).name, d["line"], d["severity"], d["name"]) for d in json.loads(result.output)]
     # The configuration that two routers share is spoken of once.
-    assert found == [("a.cfg", 2, "warning", "3/9"), ("lab.yaml", 7, "warning", "b:5/1")]
+    assert found == [
+        ("a.cfg", 2, "warning", "3/9"),
+        ("lab.yaml", 7, "warning", "a:3/1"),
+        ("lab.yaml", 7, "warning", "b:5/1"),
+    ]
     lab.write_text(lab.read_text().replace("kind: smartedge", "kind: router", 1))
     result = launch("check", lab)
     assert result.exit_code == 1
