@@ -32,6 +32,8 @@ from chassis.config.model import (
 )
 from chassis.config.values import address_number
 
+_QUOTES = (b'"', b"'")
+
 _NOWHERE = Place(0, 1, "", "", 0)
 _V = TypeVar("_V")
 
@@ -280,6 +282,9 @@ class _Checks:
         return policy if len(kept) == len(policy.proposals) else replace(policy, proposals=kept)
 
     def _ike_settings(self, policy: IkePolicy, path: Path) -> None:
+        key = policy.pre_shared_key
+        if key is not None and key.form == "ascii":
+            self._quoted(key.value, "pre-shared-key", self.place(*path, "pre_shared_key"))
         if policy.address_allocation and policy.connection_type != "responder-only":
             place = self.place(*path, "address_allocation")
             message = "address allocation is for connection type responder-only"
@@ -289,6 +294,12 @@ class _Checks:
             place = self.place(*path, "validate_certificate_identity")
             message = "no certificate is used: no IKE proposal of the policy says rsa-signature"
             self.say("warning", "S-091", place, "validate-certificate-identity", message)
+
+    def _quoted(self, key: bytes, command: str, place: Place) -> None:
+        """A key of characters is what stands there (S-022), quotes too; other software takes them off."""
+        if key[:1] in _QUOTES or key[-1:] in _QUOTES:
+            message = "the quotes are part of the key, as it stands; if they are not meant, write it without them"
+            self.say("warning", "S-022", place, command, message)
 
     def _ike_proposal(self, policy: IkePolicy, item: ProposalRef, at: Path) -> bool:
         """Whether the line may stand."""
@@ -331,6 +342,10 @@ class _Checks:
 
     def _spi(self, spi: Spi, path: Path) -> None:
         opening = self.place(*path)
+        for field, keyed in (("esp_auth", spi.esp_auth), ("esp_encryption", spi.esp_encryption), ("ah", spi.ah)):
+            if keyed is not None and not keyed.key.hexadecimal:
+                place = self.places.get((*path, field), opening)
+                self._quoted(keyed.key.value, place.word, place)
         if not spi.has_esp and not spi.has_ah:
             self.say("warning", "S-109", opening, opening.word, "neither ESP nor AH is configured")
         ciphered = spi.esp_encryption is not None and spi.esp_encryption.algorithm != "null"

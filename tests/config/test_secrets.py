@@ -73,3 +73,40 @@ def test_a_changed_key_is_a_change_without_the_key() -> None:
     changes = difference(parse(TEXT).config, other)
     assert [change.path for change in changes] == [("security-association", "s")]
     assert changes[0].lines == ("a key or its kind changed",)
+
+
+@pytest.mark.parametrize("version", ["ike policy", "ike2 policy"])
+@pytest.mark.parametrize(
+    ("written", "warned"),
+    [
+        ('"SecretWord1"', True),
+        ("'SecretWord1'", True),
+        ('"SecretWord1', True),
+        ('SecretWord1"', True),
+        ("SecretWord1", False),
+        ("Secret\"Word'1", False),
+        ("hex 5365637265740a", False),
+        ("use-aaa", False),
+    ],
+)
+def test_quotes_of_a_preshared_key_are_kept_and_warned_of(version: str, written: str, warned: bool) -> None:
+    parsed = parse(f"context c\n {version} p\n  pre-shared-key {written}\n")
+    said = [(d.severity, d.code, d.name, d.line, d.column) for d in parsed.diagnostics if d.code == "S-022"]
+    assert said == ([("warning", "S-022", "pre-shared-key", 3, 18)] if warned else [])
+    assert "SecretWord1" not in repr(parsed.diagnostics)
+    key = parsed.config.contexts["c"].ike_policies["p"].pre_shared_key
+    assert key is not None
+    if key.form == "ascii":
+        # The octets stay what stands there, in force and saved.
+        assert key.value == written.encode()
+        assert f"pre-shared-key {written}\n" in render(parsed.config)
+
+
+@pytest.mark.parametrize("line", ['esp authentication key "{}"', "esp encryption des-cbc key '{}'", 'ah key "{}"'])
+def test_quotes_of_a_manual_key_are_kept_and_warned_of(line: str) -> None:
+    key = "a" * (6 if "des" in line else 18)
+    parsed = parse(f"ipsec security-association s\n both\n  {line.format(key)}\n")
+    said = [(d.severity, d.name, d.line, d.column) for d in parsed.diagnostics if d.code == "S-022"]
+    assert said == [("warning", line.split()[0], 3, 3)]
+    assert key not in repr(parsed.diagnostics)
+    assert line.format(key) in render(parsed.config).replace("hmac-sha1-96 ", "")
