@@ -184,9 +184,14 @@ class Folders:
         self._state.close()
 
 
+def node_state(lab: str, node: str) -> Path:
+    """Where the state of a lab's node is, or would be."""
+    return state_root() / lab / node
+
+
 def is_fresh(lab: str, node: str) -> bool:
     """Whether nothing is held of a node: its start-up file will be read (S-113)."""
-    folder = state_root() / lab / node
+    folder = node_state(lab, node)
     return not folder.is_dir() or not any(folder.iterdir())
 
 

@@ -6,7 +6,7 @@ import gc
 import json
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from setproctitle import setproctitle
@@ -16,7 +16,8 @@ from chassis.config.model import Config
 from chassis.xcrp import inventory
 from launch import checking, workable
 from launch.document import LabError
-from launch.folders import FolderError, Folders, is_fresh
+from launch.folders import FolderError, Folders, is_fresh, node_state
+from launch.in_force import Committed, committed, told
 from launch.lab import Lab
 from launch.labparser import VALID_NAME, load
 from launch.namespaces import NamespaceError, unconfined
@@ -28,8 +29,17 @@ class StartError(Exception):
     """The lab cannot be started; the text says why."""
 
 
-Startup = Mapping[str, tuple[str, Config]]
-"""Text and meaning of each router's start-up file."""
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A router's start-up file: its text, what it means, and the commit that is in force in its place, if any."""
+
+    text: str
+    config: Config
+    committed: Committed | None
+
+
+Startup = Mapping[str, Given]
+"""The start-up files by router."""
 
 
 def prepare(
@@ -51,18 +61,20 @@ def prepare(
         if not VALID_NAME.match(name):
             raise StartError(f"{name!r} is no name: up to 32 letters, digits, '-' and '_'")
         lab = replace(lab, name=name)
-    startup: dict[str, tuple[str, Config]] = {}
+    startup: dict[str, Given] = {}
     said: set[Path] = set()
     wrong: dict[Path, int] = {}
     serious = list(warnings)
     for router in lab.routers():
         parsed = checking.read_config(router.config, router.modern)
-        startup[router.name] = (router.config.read_text(encoding="utf-8", errors="replace"), parsed.config)
+        text = router.config.read_text(encoding="utf-8", errors="replace")
+        held = committed(node_state(lab.name, router.name), text, parsed.config, router.modern)
+        startup[router.name] = Given(text, parsed.config, held)
         if router.config not in said:
             said.add(router.config)
             serious += [d for d in parsed.diagnostics if d.severity != "note"]
             wrong[router.config] = sum(d.severity == "error" for d in parsed.diagnostics)
-    configs = {router.config: startup[router.name][1] for router in lab.routers()}
+    configs = {router.config: startup[router.name].config for router in lab.routers()}
     cannot_work = in_order(workable.faults(lab, configs))
     serious += cannot_work
     serious += checking.flashes(lab)
@@ -79,7 +91,11 @@ def prepare(
         raise StartError(f"errors in the configuration of {', '.join(refused)}, and refuse-errors: not started")
     if has_errors(cannot_work):
         raise StartError(f"{checking.summary(cannot_work)} in {lab.file.name}: not started")
-    anew = [name for name, (_, config) in startup.items() if config.manual_sas and is_fresh(lab.name, name)]
+    for router in lab.routers():
+        if (held := startup[router.name].committed) is not None:
+            for number, line in enumerate(told(lab.name, router.name, str(router.config), held)):
+                tell(f"note: {line}" if not number else line)
+    anew = [name for name, given in startup.items() if given.config.manual_sas and is_fresh(lab.name, name)]
     if anew:
         # S-113: whoever used these keys before must know.
         tell(f"note: no state of {', '.join(anew)} is held: sequence numbers of manual keys begin at 1")
@@ -128,8 +144,9 @@ def start(
         lab,
         folders,
         ROOMS,
-        {name: inventory.cards_of(config) for name, (_, config) in startup.items()},
-        {name: (text, files[name]) for name, (text, _) in startup.items()},
+        {name: inventory.cards_of(given.config) for name, given in startup.items()},
+        {name: (given.text, files[name]) for name, given in startup.items()},
+        {name: given.committed for name, given in startup.items()},
     )
     if show:
         from launch.view import follow

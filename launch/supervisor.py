@@ -24,6 +24,7 @@ from chassis.bus.operator_loop import OperatorSocket
 from launch.channel import Ask, Channel
 from launch.folders import LAUNCHER_SOCKET, Folders
 from launch.forking import Child, fork
+from launch.in_force import Committed, now
 from launch.lab import Lab, Linux, Node, Smartedge, Tester
 from launch.namespaces import Ground, plan
 from launch.processes import CONTROLLER, Blueprint, Processes, Room, Slot, usage
@@ -45,7 +46,7 @@ class Supervisor:
     """One running lab.
 
     `rooms` says by kind what a forked process runs; `cards` which processes each router's configuration calls
-    for; `startup` its text. Call `run` once.
+    for; `startup` its text and its file's name; `committed` what is in force in its place. Call `run` once.
     """
 
     def __init__(
@@ -55,8 +56,10 @@ class Supervisor:
         rooms: Mapping[str, Room],
         cards: Cards,
         startup: Mapping[str, tuple[str, str]],
+        committed: Mapping[str, Committed | None] | None = None,
     ) -> None:
         self.lab, self.folders = lab, folders
+        self._committed = committed or {}
         self._cards, self._startup = cards, startup
         self._loop = Loop()
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
@@ -423,6 +426,7 @@ class Supervisor:
                     "seconds": time.monotonic() - self._began,
                     "boot_seconds": self.booted_at - self._began if self.booted_at else None,
                     "missing": _missing(nodes),
+                    "not_in_force": self._not_in_force(nodes),
                     "nodes": nodes,
                     "processes": self._rows(),
                     "links": [[str(end) for end in link.ends] for link in self.lab.links],
@@ -432,6 +436,15 @@ class Supervisor:
             )
 
         self._gather(done)
+
+    def _not_in_force(self, nodes: Mapping[str, Any]) -> list[str]:
+        """Which start-up files their routers do not go by, how they differ, and what can be done."""
+        lines: list[str] = []
+        for router in self.lab.routers():
+            status = nodes[router.name]["status"]
+            file = self._startup[router.name][1]
+            lines += now(self.lab.name, router.name, file, self._committed.get(router.name), status)
+        return lines
 
     def _list_events(self, number: int, arguments: dict[str, Any]) -> None:
         since = arguments.get("since", 0.0)

@@ -27,6 +27,7 @@ FLOWS_DEADLINE = 20.0
 
 TUNNELS_SHOWN = 24
 EVENTS_SHOWN = 8
+NOTES_SHOWN = 20
 
 Status = Mapping[str, Any]
 
@@ -91,6 +92,8 @@ def _head(status: Status) -> Text:
             text.append(f"\n  {name}: its configuration has {lines} no effect", "red")
     for missing in status["missing"][:4]:
         text.append(f"\n  {missing}", "yellow")
+    for line in status.get("not_in_force", [])[:NOTES_SHOWN]:
+        text.append(f"\n  {line}", "yellow")
     return text
 
 

@@ -78,7 +78,7 @@ class Controller:
         """Whether the reconcile window is over: nothing is published before."""
         self.dropped: dict[str, int] = {}
         """Messages that were not acted on, by cause."""
-        self._startup = startup
+        self.startup = startup
         self._open_at = inf
         self._greeted: dict[str, None] = {}
         self._early: dict[str, set[int]] = {}
@@ -265,8 +265,8 @@ class Controller:
         last = self.commits.journal.last
         if last is not None:
             text, file = last.text, last.file
-        elif self._startup is not None:
-            text, file = self._startup
+        elif self.startup is not None:
+            text, file = self.startup
         else:
             return []
         checked = configuration.check(text, file, modern=self.settings.modern)

@@ -28,6 +28,7 @@ def status(controller: Controller) -> Attributes:
         "node": node.name,
         "boot": controller.boot,
         "version": node.publisher.version,
+        "configuration": in_force(controller),
         "cards": cards(node),
         "tunnels": tunnels(node),
         "ports": ports(node),
@@ -41,6 +42,18 @@ def status(controller: Controller) -> Attributes:
             for severity in ("error", "warning", "note")
         },
         "dropped": dict(controller.dropped),
+    }
+
+
+def in_force(controller: Controller) -> Row:
+    """Which commit is in force (0: none), its file's name, and whether its text is not the start-up file's."""
+    last, startup = controller.commits.journal.last, controller.startup
+    if last is None:
+        return {"commit": 0, "file": "", "differs": False}
+    return {
+        "commit": last.number,
+        "file": last.file,
+        "differs": startup is not None and startup[0] != last.text,
     }
 
 

@@ -308,6 +308,26 @@ def test_a_linux_node_that_fails_says_why_beside_a_router_that_is_asked_meanwhil
     eventually(lambda: programs("launch.main", "list").stdout == "no lab runs\n", "it is ended")
 
 
+def test_a_file_edited_after_the_last_run_is_said_not_to_be_in_force(programs: Programs) -> None:
+    file = programs.folder / "r.cfg"
+    file.write_text(ROUTER)
+    up = programs("launch.main", file, "--detach")
+    assert (up.returncode, "not in force" in up.stderr) == (0, False), up.stderr
+    assert programs("launch.main", "destroy", "r", "--keep-state").returncode == 0
+    file.write_text(ROUTER.replace("10.9.0.1", "10.9.0.3"))
+    up = programs("launch.main", file, "--detach")
+    assert f"note: r: {file} is not in force: commit 1 of {file} is" in up.stderr
+    assert "+ ip address 10.9.0.3/24" in up.stderr
+    status = programs("launch.ctl", "status", "--once").stdout
+    assert f"{file} is not in force" in status
+    assert "+ ip address 10.9.0.3/24" in status
+    command = f"chassisctl apply r {file}"
+    assert command in status
+    programs("launch.ctl", *command.split()[1:])
+    assert "not in force" not in programs("launch.ctl", "status", "--once").stdout
+    assert programs("launch.main", "destroy").returncode == 0
+
+
 def test_a_lab_ends_with_the_process_that_it_is_tied_to(programs: Programs) -> None:
     with subprocess.Popen(["sleep", "100"]) as owner:
         up = programs("launch.main", MANUAL_KEYS, "--detach", "--with-pid", str(owner.pid))
