@@ -99,6 +99,16 @@ def test_it_is_deleted_from_each_side(rig: Rig, version: int, how: dict[str, Any
         back(rig, role, conn)
 
 
+def test_clearing_the_ike_sa_of_version_1_leaves_the_pair_that_carries(rig: Rig) -> None:
+    """The peer drops its pairs with their last IKE SA: the new one stands in time to have them."""
+    with rig.tunnel(1, "initiator"):
+        serial, spis = rig.sender(), rig.spis()
+        ike_anew(rig, lambda: rig.us.ask("clear", tunnel=5, what="ike"), "we clear the IKE SA")
+        rig.until(lambda: len(ike_ids(rig)) == 1, "the cleared IKE SA is gone")
+        rig.traffic()
+        assert (rig.sender(), rig.spis()) == (serial, spis)
+
+
 @pytest.mark.parametrize("role", ROLES)
 @pytest.mark.parametrize("version", [1, 2])
 def test_a_dead_peer_is_found_out_and_met_again(rig: Rig, version: int, role: str) -> None:
