@@ -121,7 +121,7 @@ class End:
     which it would be told, and goes no further."""
 
     def __init__(self, address: str, sockets: dict[int, socket.socket]) -> None:
-        self.ike = Ike("asp 1/1", random=os.urandom, wall_offset=time.time() - time.monotonic())
+        self.ike = Ike("asp 1/1", random=os.urandom)
         self.up: set[int] = set()
         self._address = parse_address(address)
         self._sockets = sockets
@@ -135,7 +135,7 @@ class End:
 
     def configure(self, put: list[Record]) -> None:
         settings: Attributes = {"ike-retransmit": PATIENCE, "half-open": 4000}
-        self._take(self.ike.receive(Configure(tuple(put), (), True, settings), time.monotonic()))
+        self._take(self.ike.receive(Configure(tuple(put), (), True, settings), time.monotonic(), time.time()))
 
     def turn(self, longest: float) -> None:
         """Wait for datagrams or what is due, for `longest` seconds at most, and do it."""
@@ -154,7 +154,7 @@ class End:
                         continue
                     data = data[4:]
                 packet = IkePacket(OUTER, self._address, port, parse_address(sender), sender_port, data)
-                self._take(ike.receive(packet, time.monotonic()))
+                self._take(ike.receive(packet, time.monotonic(), time.time()))
         now = time.monotonic()
         if ike.wake() <= now:
             self._take(ike.on_timer(now))

@@ -42,9 +42,6 @@ from launch.labparser import load
 SA_SLOTS = 64
 """SAs that a simulated ASP has room for: a short memory is quickly read by each start."""
 
-WALL = 1_700_000_000.0
-"""Seconds since 1970 at which a simulated clock begins: certificates have dates."""
-
 OTHER_MTU = 1300
 OTHER_WINDOW = 128
 """What the second configuration of a router has in every tunnel and every manual SA."""
@@ -139,7 +136,7 @@ def _asp(start: CardStart) -> Asp:
 
 
 def _ike(start: CardStart) -> Ike:
-    return Ike(start.card, random=start.random, wall_offset=WALL)
+    return Ike(start.card, random=start.random)
 
 
 def _tester(lab: labs.Lab, node: labs.Tester) -> TesterModel:

@@ -54,7 +54,7 @@ def _run(env: Environment, pipe: Pipe) -> int:
     # The data engine's end of the pipe tells when to go.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    engine = Ike(env.card, random=os.urandom, wall_offset=time.time() - time.monotonic())
+    engine = Ike(env.card, random=os.urandom)
     loop = Loop()
     writing = False
 
@@ -80,7 +80,7 @@ def _run(env: Environment, pipe: Pipe) -> int:
             if isinstance(message, LeftOut):
                 send(engine.left_out(message.text, message.number, now))
             else:
-                send(engine.receive(message, now))
+                send(engine.receive(message, now, time.time()))
             # Who carries packets would wait for a whole tick of the scheduler otherwise, whatever `NICE` says.
             os.sched_yield()
         watch()

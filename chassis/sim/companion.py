@@ -14,6 +14,10 @@ DEPTH = 1 << 20
 """Messages that the pipe between the two holds: the real one takes as much as memory does."""
 
 
+WALL = 1_700_000_000.0
+"""Seconds since 1970 at which a simulated clock begins: certificates have dates."""
+
+
 class Companion(Process):
     """Ends with its card and ends its card; what its engine says goes to the card's engine as `from_ike`."""
 
@@ -35,7 +39,8 @@ class Companion(Process):
             self._up.send(message)
 
     def _takes(self, message: Any) -> None:
-        self.after(self.engine.receive(message, self.world.now))
+        now = self.world.now
+        self.after(self.engine.receive(message, now, WALL + now))
 
     def _given(self, message: Any) -> None:
         card = self._card

@@ -236,6 +236,8 @@ class Two:
         self, a: Ends, b: Ends, *, seed: int = 1, trouble: Trouble | None = None, **settings: Any
     ) -> None:
         self.now = START
+        self.wall = WALL - START
+        """What has to be added to `now` for the time of day."""
         self.trouble = trouble
         self._random = Random(seed)
         self._heap: list[tuple[float, int, End, Any]] = []
@@ -249,9 +251,7 @@ class Two:
         self.configure(self.b, b.records(), whole=True)
 
     def _end(self, ends: Ends) -> End:
-        return End(
-            Ike(f"asp {ends.local & 15}/1", random=self._random.randbytes, wall_offset=WALL - START), ends.local
-        )
+        return End(Ike(f"asp {ends.local & 15}/1", random=self._random.randbytes), ends.local)
 
     def mute(self, end: End) -> None:
         """The ASP of an end is dead: nothing of it does anything any more."""
@@ -277,7 +277,7 @@ class Two:
 
     def give(self, end: End, message: Any) -> None:
         """A message of an end's data engine, at once."""
-        self._took(end, end.ike.receive(message, self.now))
+        self._took(end, end.ike.receive(message, self.now, self.now + self.wall))
 
     def ask(self, end: End, name: str, **arguments: Any) -> IkeReply:
         self.give(end, IkeRequest(1, name, arguments))

@@ -160,8 +160,9 @@ class FakeHost:
     def random(self, octets: int) -> bytes:
         return self._random.randbytes(octets)
 
-    def wall(self, now: float) -> float:
-        return WALL + now
+    @property
+    def wall(self) -> float:
+        return WALL + self.pair.now
 
     def send(self, path: Path, data: bytes) -> None:
         self.count("sent")

@@ -126,8 +126,9 @@ class End:
     def random(self, octets: int) -> bytes:
         return self.net.random.randbytes(octets)
 
-    def wall(self, now: float) -> float:
-        return 1_700_000_000.0 + now
+    @property
+    def wall(self) -> float:
+        return 1_700_000_000.0 + self.net.now
 
     def send(self, path: Path, data: bytes) -> None:
         self.net.send(self, path, data)

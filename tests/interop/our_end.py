@@ -160,7 +160,7 @@ class OurEnd:
 
     def reset(self) -> None:
         """A new life, as after `kill -9`: nothing is known, and nobody was told."""
-        self.ike = Ike("asp 1/1", random=os.urandom, wall_offset=time.time() - time.monotonic())
+        self.ike = Ike("asp 1/1", random=os.urandom)
         self.pairs: dict[tuple[int, int], Pair] = {}
         self.sending: dict[tuple[int, int], int] = {}
         self.seen = Seen()
@@ -230,7 +230,7 @@ class OurEnd:
         return "\n".join(["-- our end", *logs, *map(str, self.seen.states.values()), *pairs, *self.refused[-5:]])
 
     def _give(self, message: Any) -> None:
-        self._take(self.ike.receive(message, time.monotonic()))
+        self._take(self.ike.receive(message, time.monotonic(), time.time()))
 
     def _datagram(self, port: int, data: bytes, sender: tuple[str, int]) -> None:
         if port == 4500:

@@ -66,10 +66,9 @@ class Ike:
         asp: str,
         *,
         random: Callable[[int], bytes],
-        wall_offset: float = 0.0,
         settings: IkeSettings | None = None,
     ) -> None:
-        """`random(n)` gives n unpredictable octets; `wall_offset` added to `now` is seconds since 1970."""
+        """`random(n)` gives n unpredictable octets."""
         self.asp = asp
         self.settings = IkeSettings() if settings is None else settings
         self.statistics = Statistics()
@@ -80,7 +79,7 @@ class Ike:
         self._parts: list[Configure] = []
         """Of a change that has not come in whole yet."""
         self._random = random
-        self._wall_offset = wall_offset
+        self._wall = 0.0
         self._logger = IkeLogger(asp, self._connections.group)
         self._out: list[FromIke] = []
         self._serials: dict[int, int] = {}
@@ -96,9 +95,10 @@ class Ike:
         self._alive(now)
         return self._flush()
 
-    def receive(self, message: ToIke, now: float) -> list[FromIke]:
-        """One message of the data engine."""
-        self._now = now
+    def receive(self, message: ToIke, now: float, wall: float) -> list[FromIke]:
+        """One message of the data engine. `wall` is the time of day, in seconds since 1970: it may jump, and what
+        a peer shows in this message is judged by it."""
+        self._now, self._wall = now, wall
         if isinstance(message, IkePacket):
             self._arrivals.datagram(message, now)
         elif isinstance(message, Configure):
@@ -152,8 +152,9 @@ class Ike:
     def random(self, octets: int) -> bytes:
         return self._random(octets)
 
-    def wall(self, now: float) -> float:
-        return now + self._wall_offset
+    @property
+    def wall(self) -> float:
+        return self._wall
 
     def send(self, path: Path, data: bytes) -> None:
         self.counted("sent", data)

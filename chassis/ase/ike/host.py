@@ -168,10 +168,12 @@ class Host(Protocol):
     settings: IkeSettings
     asp: str
 
-    def random(self, octets: int) -> bytes: ...
+    @property
+    def wall(self) -> float:
+        """Time of day when the message came in that is being dealt with, in seconds since 1970: for the dates of
+        certificates."""
 
-    def wall(self, now: float) -> float:
-        """Seconds since 1970, for the dates of certificates."""
+    def random(self, octets: int) -> bytes: ...
 
     def send(self, path: Path, data: bytes) -> None:
         """A message to the peer; the non-ESP marker is not the session's business."""

@@ -79,7 +79,7 @@ def answer(session: SessionV1, message: Incoming) -> Event | None:
     claimed = only(payloads, Id)
     handshake.derive(connection.psk, True)
     _check_hash(session, payloads, claimed)
-    connection, identity = proofs.accept(session, payloads, claimed, message.now)
+    connection, identity = proofs.accept(session, payloads, claimed)
     main.note_nat(session, payloads, message)
     if (handshake.behind_nat or handshake.peer_behind_nat) and not session.path.encapsulated:
         session.path = session.path.floated()
@@ -150,7 +150,7 @@ def proof(session: SessionV1, message: Incoming) -> Event | None:
         payloads = in_clear(message)
     _check_hash(session, payloads, session.claimed)
     try:
-        connection, identity = proofs.accept(session, payloads, session.claimed, message.now)
+        connection, identity = proofs.accept(session, payloads, session.claimed)
     except Stop as stop:
         if stop.protected:
             # It is the peer's own message: what is said to it under the keys comes after that one.

@@ -135,7 +135,7 @@ def values_answered(session: SessionV1, message: Incoming) -> Event | None:
 def proof_answered(session: SessionV1, message: Incoming) -> Event | None:
     """Message 6: who the responder is."""
     payloads, claimed = _open_proof(session, message)
-    connection, identity = proofs.accept(session, payloads, claimed, message.now)
+    connection, identity = proofs.accept(session, payloads, claimed)
     session.authenticated(connection, identity, payloads)
     return Event.PROOF
 
@@ -188,7 +188,7 @@ def proof(session: SessionV1, message: Incoming) -> Event | None:
     if handshake.keys is None:
         handshake.derive(handshake.members[0].psk, False)
     payloads, claimed = _open_proof(session, message)
-    connection, identity = proofs.accept(session, payloads, claimed, message.now)
+    connection, identity = proofs.accept(session, payloads, claimed)
     session.path = message.path
     own, ours = proofs.prove(session, connection)
     session.authenticated(connection, identity, payloads)

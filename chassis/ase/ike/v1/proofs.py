@@ -98,7 +98,7 @@ def check_psk(handshake: Handshake, from_initiator: bool, payloads: Sequence[Pay
 
 
 def check_signature(
-    session: SessionV1, connection: Connection, payloads: Sequence[PayloadV1], claimed: Id, now: float
+    session: SessionV1, connection: Connection, payloads: Sequence[PayloadV1], claimed: Id
 ) -> tuple[Identity, ...]:
     """The identities in the peer's certificate, once its SIG is right; raises Stop."""
     # In main mode this came under the keys, so it is the peer's last word; in aggressive mode it may be anybody's.
@@ -115,7 +115,7 @@ def check_signature(
     if connection.credentials is None or len(ders) > MAX_CERTIFICATES:
         raise stop("certificate", "the peer's certificates are not accepted", N1.INVALID_CERTIFICATE)
     try:
-        verified = connection.credentials.verify(ders, session.host.wall(now))
+        verified = connection.credentials.verify(ders, session.host.wall)
     except CertificateError as error:
         raise stop("certificate", f"the peer's certificate: {error}", N1.INVALID_CERTIFICATE) from error
     signature = only(payloads, Signature)
@@ -220,9 +220,7 @@ def _invalid_id(text: str, rows: Sequence[Row], kind: str, protected: bool) -> S
     )
 
 
-def accept(
-    session: SessionV1, payloads: Sequence[PayloadV1], claimed: Id, now: float
-) -> tuple[Connection, Identity]:
+def accept(session: SessionV1, payloads: Sequence[PayloadV1], claimed: Id) -> tuple[Connection, Identity]:
     """The connection that an authenticated peer means, and its identity; raises Stop.
 
     A preshared key was already proved by the HASH when this is asked; a signature is checked here.
@@ -232,7 +230,7 @@ def accept(
     certified: tuple[Identity, ...] | None = None
     provisional = handshake.members[0]
     if not handshake.by_psk:
-        certified = check_signature(session, provisional, payloads, claimed, now)
+        certified = check_signature(session, provisional, payloads, claimed)
     if session.initiator:
         found = [one for one in handshake.members if one.expected.same(identity)]
     else:

@@ -47,16 +47,14 @@ def _proof(session: SessionV2, connection: Connection) -> tuple[PayloadV2, ...]:
     return (identity, *certificates, proof)
 
 
-def _judge(
-    session: SessionV2, connection: Connection, identity: Id, payloads: tuple[PayloadV2, ...], now: float
-) -> None:
+def _judge(session: SessionV2, connection: Connection, identity: Id, payloads: tuple[PayloadV2, ...]) -> None:
     """The peer's proof; AuthError says what is wrong."""
     proof = next((one for one in payloads if isinstance(one, Auth)), None)
     if proof is None:
         raise AuthError(f"peer {Identity.received(identity)} wants EAP, which is not supported")
     certificates = [one for one in payloads if isinstance(one, Cert)]
     octets = _octets(session, identity, ours=False)
-    received, wall = Identity.received(identity), session.host.wall(now)
+    received, wall = Identity.received(identity), session.host.wall
     auth.verify(connection, session.ring.choice.prf, octets, proof, certificates, received, wall)
 
 
@@ -123,7 +121,7 @@ class Proving(Task):
         try:
             if not received.same(connection.expected):
                 raise AuthError(f"the peer calls itself {received}, expected is {connection.expected}")
-            _judge(session, connection, identity, payloads, now)
+            _judge(session, connection, identity, payloads)
         except AuthError as error:
             self._fail(session, Refused(N2.AUTHENTICATION_FAILED, str(error)), now, tell=True)
             return
@@ -233,7 +231,7 @@ def _authenticate(
     if not isinstance(choose_v2(session.ring.choice.answer, connection.proposals), ChoiceV2):
         raise Refused(N2.NO_PROPOSAL_CHOSEN, f"the IKE proposal is not one of tunnel {connection.name}")
     try:
-        _judge(session, connection, identity, payloads, now)
+        _judge(session, connection, identity, payloads)
         proof = _proof(session, connection)
     except AuthError as error:
         raise Refused(N2.AUTHENTICATION_FAILED, str(error)) from error
