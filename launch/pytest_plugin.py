@@ -14,6 +14,9 @@ It is loaded wherever the package is installed. A test asks for `lab_factory` an
 or marks itself with `@pytest.mark.lab("lab.yaml")` and asks for `lab`. Files are looked for beside the test and
 then from the root of the test run. Every lab has run and state folders of its own and is ended with the test;
 the logs of a failed one are kept in a folder that the failure names.
+
+Labs of `shared_lab_factory` are ended with the last test of their file: a fixture of scope "module" starts one
+that all tests of the file use, where each leaves it as it found it.
 """
 
 from __future__ import annotations
@@ -44,15 +47,17 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     report = yield
     if report.failed and report.when != "teardown":
         target = item.config.rootpath / KEPT / re.sub(r"[^A-Za-z0-9_.-]+", "-", item.nodeid)[-120:]
-        for booted in item.stash.get(_LABS, []):
+        module = item.getparent(pytest.Module)
+        shared = module.stash.get(_LABS, []) if module is not None else []
+        for booted in [*item.stash.get(_LABS, []), *shared]:
             report.sections.append(("lab", f"logs of lab {booted.lab.name} are in {booted.keep(target)}"))
     return report
 
 
 class LabFactory:
-    """Starts labs for one test."""
+    """Starts labs for one test, or for the tests of a file."""
 
-    def __init__(self, item: pytest.Item, folder: Path) -> None:
+    def __init__(self, item: pytest.Item | pytest.Module, folder: Path) -> None:
         self._item = item
         self._folder = folder
         self._booted: list[BootedLab] = []
@@ -109,6 +114,16 @@ class LabFactory:
 def lab_factory(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LabFactory]:
     """Starts labs of real processes, and ends them with the test."""
     factory = LabFactory(request.node, tmp_path)
+    yield factory
+    factory.close()
+
+
+@pytest.fixture(scope="module")
+def shared_lab_factory(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[LabFactory]:
+    """Starts labs that all tests of a file share, and ends them with the last of these."""
+    factory = LabFactory(request.node, tmp_path_factory.mktemp("shared"))
     yield factory
     factory.close()
 

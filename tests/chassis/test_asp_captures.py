@@ -32,26 +32,28 @@ MARK = b"CHASSIS\x01"
 """How the payload of a flow's packets begins."""
 
 
-@pytest.fixture
-def lab(lab_factory: LabFactory) -> LabClient:
-    lab = lab_factory(LAB, flows=FLOWS)
+@pytest.fixture(scope="module")
+def lab(shared_lab_factory: LabFactory) -> LabClient:
+    lab = shared_lab_factory(LAB, flows=FLOWS)
     lab.wait_until("tunnels up")
     return lab
 
 
 def run(lab: LabClient, tunnel: str, count: int) -> None:
     """So many packets each way by a tunnel."""
-    for way in ("forward", "reverse"):
-        lab.start(f"{tunnel}-{way}", count=count)
-    for way in ("forward", "reverse"):
-        lab.wait_until(f"flow {tunnel}-{way} received >= {count}")
+    flows = [f"{tunnel}-{way}" for way in ("forward", "reverse")]
+    before = {flow: lab.report(flow)["received"] for flow in flows}
+    for flow in flows:
+        lab.start(flow, count=count)
+    for flow in flows:
+        lab.wait_until(f"flow {flow} received >= {before[flow] + count}")
 
 
 @pytest.mark.parametrize("tunnel", ["circuit", "economical"])
 def test_inner_packets_on_the_clear_side_esp_on_the_other(lab: LabClient, tunnel: str) -> None:
     assert lab.folder is not None
     asp = lab.node("a").tunnel(tunnel)["asp"]
-    files = {side: lab.folder / f"{side}.pcapng" for side in ("clear", "protected")}
+    files = {side: lab.folder / f"{tunnel}-{side}.pcapng" for side in ("clear", "protected")}
     for side, file in files.items():
         lab.capture("a", f"{asp} {side}", file, snaplen=0 if side == "clear" else 60)
     run(lab, tunnel, 20)
@@ -144,7 +146,9 @@ def begun(lab: LabClient, asp: str) -> bool:
     return any("/capture" in os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir() if link.is_symlink())
 
 
-def test_a_capture_goes_on_with_the_next_start_of_its_card(lab: LabClient) -> None:
+def test_a_capture_goes_on_with_the_next_start_of_its_card(lab_factory: LabFactory) -> None:
+    lab = lab_factory(LAB, flows=FLOWS)
+    lab.wait_until("tunnels up")
     assert lab.folder is not None
     file, live = lab.folder / "wire.pcapng", lab.folder / "live.pcapng"
     pipes = {"stderr": subprocess.PIPE, "text": True}

@@ -54,6 +54,20 @@ def test_that_fails(lab):
     assert lab.check("tunnels down")[0], "tunnels are up"
 
 
+@pytest.fixture(scope="module")
+def shared(shared_lab_factory):
+    return shared_lab_factory(LAB)
+
+
+def test_that_shares(shared):
+    Path("shared.json").write_text(json.dumps([str(shared.run), shared.node("a").card("lc 3")["pid"]]))
+
+
+def test_that_shares_and_fails(shared):
+    assert json.loads(Path("shared.json").read_text())[0] == str(shared.run)
+    assert shared.check("tunnels down")[0], "tunnels of the shared lab are up"
+
+
 def test_that_is_killed(lab_factory):
     if "KILL" in os.environ:
         lab = lab_factory(LAB)
@@ -74,16 +88,20 @@ def run_tests(folder: Path, *options: str, **variables: str) -> subprocess.Compl
 
 def test_labs_of_other_projects(tmp_path: Path) -> None:
     done = run_tests(tmp_path, "-k", "not killed")
-    assert "1 failed, 1 passed" in done.stdout, done.stdout
-    line = next(line for line in done.stdout.splitlines() if line.startswith("logs of lab manual-keys are in "))
-    kept = Path(line.split(" are in ")[1])
-    assert kept.parent == tmp_path / "build" / "failed-labs"
-    assert {"launcher.log", "a.xcrp.log", "lab.json"} <= {file.name for file in kept.iterdir()}
-    events = [json.loads(line) for line in (kept / "events.jsonl").read_text().splitlines()]
-    assert "asp 1/1 usable" in [event["text"] for event in events if event["node"] == "a"]
-    run, pid = json.loads((tmp_path / "passed.json").read_text())
-    assert not Path(run).exists()
-    assert not Path(f"/proc/{pid}").exists()
+    assert "2 failed, 2 passed" in done.stdout, done.stdout
+    assert "tunnels of the shared lab are up" in done.stdout
+    lines = [line for line in done.stdout.splitlines() if line.startswith("logs of lab manual-keys are in ")]
+    assert len(lines) == 2
+    for line in lines:
+        kept = Path(line.split(" are in ")[1])
+        assert kept.parent == tmp_path / "build" / "failed-labs"
+        assert {"launcher.log", "a.xcrp.log", "lab.json"} <= {file.name for file in kept.iterdir()}
+        events = [json.loads(line) for line in (kept / "events.jsonl").read_text().splitlines()]
+        assert "asp 1/1 usable" in [event["text"] for event in events if event["node"] == "a"]
+    for name in ("passed.json", "shared.json"):
+        run, pid = json.loads((tmp_path / name).read_text())
+        assert not Path(run).exists()
+        assert not Path(f"/proc/{pid}").exists()
 
 
 def test_a_killed_test_run_leaves_no_process(tmp_path: Path) -> None:
