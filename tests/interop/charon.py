@@ -101,7 +101,8 @@ class Auth:
 
 @dataclass(frozen=True, slots=True)
 class Conn:
-    """A connection as `swanctl.conf` knows it, one CHILD SA in it. Times in seconds, 0 for never.
+    """A connection as `swanctl.conf` knows it: a CHILD SA for `local_ts` and `remote_ts`, and one for each pair of
+    selectors in `further`. Times in seconds, 0 for never.
 
     `ike` and `esp` are strongSwan's words for proposals (`aes128-sha1-modp1024`, with a group in `esp` for PFS).
     `rekey` and `child_rekey` are lifetimes: charon offers exactly these in version 1.
@@ -117,6 +118,7 @@ class Conn:
     esp: str = "aes128-sha1"
     local_ts: str = "10.2.0.0/16"
     remote_ts: str = "10.1.0.0/16"
+    further: tuple[tuple[str, str], ...] = ()
     aggressive: bool = False
     start: str = "none"
     dpd: int = 0
@@ -131,6 +133,12 @@ class Conn:
     @property
     def child(self) -> str:
         return f"{self.name}-c"
+
+    @property
+    def children(self) -> dict[str, tuple[str, str]]:
+        """Selectors of each CHILD SA, by its name."""
+        every = ((self.local_ts, self.remote_ts), *self.further)
+        return {f"{self.child}{number or ''}": selectors for number, selectors in enumerate(every)}
 
     def tree(self) -> dict[str, Any]:
         """As nested sections; values are texts or lists of them."""
@@ -151,9 +159,9 @@ class Conn:
             "local": self.us.tree(),
             "remote": self.peer.tree(),
             "children": {
-                self.child: {
-                    "local_ts": [self.local_ts],
-                    "remote_ts": [self.remote_ts],
+                name: {
+                    "local_ts": [local],
+                    "remote_ts": [remote],
                     "esp_proposals": [self.esp],
                     "rekey_time": f"{self.child_rekey}s",
                     "life_time": f"{self.child_rekey}s",
@@ -162,6 +170,7 @@ class Conn:
                     "dpd_action": self.dpd_action,
                     "close_action": "none",
                 }
+                for name, (local, remote) in self.children.items()
             },
             **self.more,
         }
@@ -187,17 +196,25 @@ def _sections(tree: Mapping[str, Any], indent: str) -> Iterator[str]:
 class Charon:
     """One daemon. `host` is the namespace that it lives in, `level` how much it logs (4: keys, too).
 
-    `signatures` lets version 2 use RFC 7427's signatures; without, RSA is method 1 of RFC 7296.
+    `signatures` lets version 2 use RFC 7427's signatures; without, RSA is method 1 of RFC 7296. `reuse` has it
+    begin a further CHILD SA under the IKE SA that stands, not under one of its own.
     """
 
     def __init__(
-        self, namespaces: Namespaces, host: str, *, level: int = 1, tries: int = 2, signatures: bool = True
+        self,
+        namespaces: Namespaces,
+        host: str,
+        *,
+        level: int = 1,
+        tries: int = 2,
+        signatures: bool = True,
+        reuse: bool = False,
     ) -> None:
         self.namespaces, self.host = namespaces, host
         self._home = namespaces.home(host)
         self.log_file = self._home / "charon.log"
         self._vici_path = self._home / "vici"
-        self._level, self._tries = level, tries
+        self._level, self._tries, self._reuse = level, tries, reuse
         self.set_up(signatures)
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: socket.socket | None = None
@@ -207,16 +224,17 @@ class Charon:
 
     def set_up(self, signatures: bool) -> None:
         """Write what it reads at its next start."""
-        (self._home / "strongswan.conf").write_text(
-            CONFIGURATION.format(
-                plugins=PLUGINS,
-                tries=self._tries,
-                signatures="yes" if signatures else "no",
-                vici=self._vici_path,
-                log=self.log_file,
-                level=self._level,
-            )
+        text = CONFIGURATION.format(
+            plugins=PLUGINS,
+            tries=self._tries,
+            signatures="yes" if signatures else "no",
+            vici=self._vici_path,
+            log=self.log_file,
+            level=self._level,
         )
+        if self._reuse:
+            text = text.replace("reuse_ikesa = no", "reuse_ikesa = yes")
+        (self._home / "strongswan.conf").write_text(text)
 
     def begin(self) -> None:
         """Start it, and wait until it takes orders."""
@@ -295,12 +313,13 @@ class Charon:
     def load_key(self, pem: str) -> None:
         self._session.load_key({"type": "any", "data": pem})
 
-    def initiate(self, connection: Conn) -> None:
+    def initiate(self, connection: Conn, child: str = "") -> None:
         """Begin; what becomes of it, `sas` tells."""
-        list(self._session.initiate({"child": connection.child, "ike": connection.name, "timeout": "-1"}))
+        what = {"child": child or connection.child, "ike": connection.name}
+        list(self._session.initiate({**what, "timeout": "-1"}))
 
-    def terminate(self, connection: Conn, *, ike: bool = False) -> None:
-        what = {"ike": connection.name} if ike else {"child": connection.child}
+    def terminate(self, connection: Conn, child: str = "", *, ike: bool = False) -> None:
+        what = {"ike": connection.name} if ike else {"child": child or connection.child}
         list(self._session.terminate({**what, "timeout": "-1", "force": "no"}))
 
     def rekey(self, connection: Conn) -> None:

@@ -52,8 +52,10 @@ CONTEXT = 1
 INNER = 2
 MARKER = bytes(4)
 US, PEER = "10.99.0.1", "10.99.0.2"
-OUR_HOST, PEER_HOST = "10.1.0.1", "10.2.0.1"
+OUR_HOST, PEER_HOST, PEER_OTHER = "10.1.0.1", "10.2.0.1", "10.2.128.1"
 ECHO = 7
+SEQUENCE = 0xFFFF
+"""What of a line's number is that of its `seq`; the rest names a rule."""
 
 
 def rule(seq: int = 10, source: str = "10.1.0.0/16", destination: str = "10.2.0.0/16") -> AclRule:
@@ -163,6 +165,7 @@ class OurEnd:
         self.ike = Ike("asp 1/1", random=os.urandom)
         self.pairs: dict[tuple[int, int], Pair] = {}
         self.sending: dict[tuple[int, int], int] = {}
+        """Serial of the pair that sends, by (tunnel, number of the line or of one of its rules)."""
         self.seen = Seen()
         self.inner: list[bytes] = []
         self.refused: list[str] = []
@@ -273,6 +276,15 @@ class OurEnd:
             elif isinstance(message, IkeReply):
                 self.seen.replies.append(message)
 
+    def sends(self, tunnel: int = 5, entry: int = 10, rule: int = 0) -> int:
+        """Serial of the pair that sends for a line, or for one of its rules where each has its own; 0 for none."""
+        for (number, line), serial in self.sending.items():
+            rules = self.pairs[number, serial].install.rules
+            mine = rule in (0, *(one.seq for one in rules))
+            if number == tunnel and line & SEQUENCE == entry and mine:
+                return serial
+        return 0
+
     # packets
 
     def _esp(self, packet: bytes) -> None:
@@ -299,8 +311,8 @@ class OurEnd:
             self._inwards(size, mark, within)
 
     def _outwards(self, size: int, mark: bytes, tunnel: int, entry: int, within: float) -> None:
-        serial = self.sending.get((tunnel, entry))
-        if serial is None:
+        serial = self.sends(tunnel, entry)
+        if not serial:
             self._give(NoSa(tunnel, entry))
             raise AssertionError(f"no SA sends\n{self.story()}")
         install = self.pairs[tunnel, serial].install

@@ -11,7 +11,7 @@ from typing import Any
 from authority import Authority
 from charon import Auth, Charon, Conn
 from netns import Host, Namespaces
-from our_end import PEER, PEER_HOST, US, OurEnd, Ours
+from our_end import PEER, PEER_HOST, PEER_OTHER, US, OurEnd, Ours
 
 from chassis.bus.records import Certificate, IkeProposal, IpsecProposal
 
@@ -107,15 +107,15 @@ class Rig:
     ours: Ours = field(init=False)
 
     @classmethod
-    def build(cls, folder: Path, end: type[OurEnd] = OurEnd) -> Rig:
+    def build(cls, folder: Path, end: type[OurEnd] = OurEnd, **peer: Any) -> Rig:
         hosts = {
             "us": Host({"eth0": [f"{US}/24"]}),
-            "peer": Host({"eth0": [f"{PEER}/24"], "lo": [f"{PEER_HOST}/16"]}),
+            "peer": Host({"eth0": [f"{PEER}/24"], "lo": [f"{PEER_HOST}/16", f"{PEER_OTHER}/32"]}),
         }
         namespaces = Namespaces(folder, hosts, [("us:eth0", "peer:eth0")])
         try:
             us = end(namespaces, "us", **{"dpd-interval": 0.3, "dpd-tries": 3, "ike-backoff": 0.3})
-            rig = cls(namespaces, us, Charon(namespaces, "peer"), Authority())
+            rig = cls(namespaces, us, Charon(namespaces, "peer", **peer), Authority())
         except BaseException:
             namespaces.close()
             raise
@@ -222,7 +222,7 @@ class Rig:
 
     def sender(self) -> int:
         """Serial of the pair by which we send."""
-        return self.us.sending.get((5, 10), 0)
+        return self.us.sends()
 
     def traffic(self, *sizes: int) -> None:
         try:

@@ -13,14 +13,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from netns import Namespaces
-from our_end import CONTEXT, MARKER, PEER, US, OurEnd, Ours
+from our_end import CONTEXT, INNER, MARKER, PEER, US, OurEnd, Ours
 
 from chassis.ase.ipsec.layout import HEADROOM
 from chassis.ase.ipsec.sadb import Sadb
 from chassis.ase.ipsec.state import SaState, octets_for
 from chassis.ase.link import FromIke, PeerSeen, SaDelete, SaInstall, SaSeen, SaSwitch
-from chassis.ase.pairs import negotiated_pair
-from chassis.bus.records import Tunnel
+from chassis.ase.pairs import negotiated_pair, policy_lines
+from chassis.bus.records import Acl, Tunnel
 from chassis.net.address import parse_address
 
 TUNNEL = 5
@@ -55,7 +55,10 @@ class ProductEnd(OurEnd):
         self._tap.close()
 
     def configure(self, ours: Ours, **settings: Any) -> None:
-        (self._record,) = (record for record in ours.records() if isinstance(record, Tunnel))
+        records = ours.records()
+        (self._record,) = (record for record in records if isinstance(record, Tunnel))
+        self._acls = [record for record in records if isinstance(record, Acl)]
+        self._version = ours.version
         super().configure(ours, **settings)
 
     def story(self) -> str:
@@ -90,7 +93,9 @@ class ProductEnd(OurEnd):
                 pair = negotiated_pair(self._record, message)
                 self.sadb.install_inbound(pair.inbound)
                 self.sadb.install_outbound(pair.outbound, pair.lease, switch=message.send)
-                self.sadb.policies.put(message.tunnel, [pair.policy])
+                acls = {(INNER, acl.name): acl for acl in self._acls}
+                apart = self._version == 1
+                self.sadb.policies.put(message.tunnel, policy_lines(self._record, acls, apart))
             elif isinstance(message, SaSwitch):
                 self.sadb.switch(message.tunnel, message.serial)
             elif isinstance(message, SaDelete):
