@@ -93,7 +93,9 @@ class Claim:
             os.pwrite(self._lock, f"{os.getpid()}\n{MADE_BY}".encode(), 0)
             os.fchmod(self._folder, 0o700)
             if clean:
-                _empty(self._folder, self._marker)
+                # What can't be removed (a program of a Linux node may have made it so) is in nobody's way.
+                with contextlib.suppress(OSError):
+                    _empty(self._folder, self._marker)
         except OSError as error:
             self.close()
             raise FolderError(f"{path}: {error.strerror}") from None
@@ -335,12 +337,24 @@ def _removed(path: Path, folder: int, name: str) -> None:
 
 
 def _empty(folder: int, name: str) -> None:
-    """Remove everything in a folder but its marker; links are removed, and what they lead to stays."""
+    """Remove everything in a folder but its marker; links are removed, and what they lead to stays.
+
+    Raises:
+        OSError: something can't be removed; the others are.
+    """
+    failed: OSError | None = None
     for entry in os.listdir(folder):
         if entry == name:
             continue
-        status = os.stat(entry, dir_fd=folder, follow_symlinks=False)
-        if stat.S_ISDIR(status.st_mode):
-            shutil.rmtree(entry, dir_fd=folder)
-        else:
-            os.unlink(entry, dir_fd=folder)
+        try:
+            status = os.stat(entry, dir_fd=folder, follow_symlinks=False)
+            if stat.S_ISDIR(status.st_mode):
+                shutil.rmtree(entry, dir_fd=folder)
+            else:
+                os.unlink(entry, dir_fd=folder)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            failed = error
+    if failed is not None:
+        raise failed

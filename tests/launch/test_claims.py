@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,29 @@ def test_a_dead_holder_holds_nothing(tmp_path: Path) -> None:
     assert holder(path, "state") is None
     assert sweep(tmp_path, "run") == []
     assert sweep(tmp_path, "state") == ["held"]
+    assert not path.exists()
+
+
+def test_what_cannot_be_removed_keeps_the_marker_and_is_in_nobodys_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "held"
+    claim = Claim(path, "run")
+    (path / "stuck").mkdir()
+    for name in ("a", "z"):
+        (path / name).write_text("x")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(shutil, "rmtree", refuse)
+    claim.remove()
+    assert sorted(os.listdir(path)) == [".chassis-run", "stuck"]
+    with pytest.raises(FolderError, match="Permission denied"):
+        remove_idle(path, "run")
+    again = Claim(path, "run", clean=True)
+    monkeypatch.undo()
+    again.remove()
     assert not path.exists()
 
 
