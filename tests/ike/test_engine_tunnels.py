@@ -402,6 +402,32 @@ def test_no_way_to_the_peer_keeps_what_stands(version: int) -> None:
     assert usable(two)
 
 
+@VERSIONS
+def test_a_reason_is_named_of_a_tunnel_that_is_down_and_is_the_present_one(version: int) -> None:
+    ends = Ends(version=version)
+
+    def reasons() -> tuple[str, str]:
+        (row,) = two.ask(two.a, "sas").result["tunnels"]
+        return two.a.states[TUNNEL].reason, row["reason"]
+
+    two = Two(replace(ends, ready=False), replace(other(ends), connection="responder-only"))
+    two.run(1)
+    assert reasons() == ("no way to the peer", "no way to the peer")
+    two.trouble = lambda sender, packet, now: ()
+    two.configure(two.a, ends.records())
+    two.run(1)
+    assert reasons() == ("negotiating with 10.0.0.2", "negotiating with 10.0.0.2")
+    two.trouble = None
+    two.configure(two.a, replace(ends, ready=False).records())
+    two.run(1)
+    two.configure(two.a, ends.records())
+    assert two.until(two.a.up, 90)
+    assert reasons() == ("", "")
+    two.configure(two.a, replace(ends, ready=False).records())
+    two.run(1)
+    assert reasons() == ("", "")
+
+
 def rules(first: int) -> tuple[AclRule, ...]:
     return (AclRule(10, -1, first << 24, 8, -1, 0x0B000000, 8, -1),)
 

@@ -103,6 +103,8 @@ class Keeping:
 
     def _reconfigure(self, keeper: Keeper, before: Connection | None, now: float) -> None:
         after = keeper.connection
+        if before is not None and after.ready and not before.ready:
+            keeper.reason = ""
         if before is not None and _elsewhere(before, after):
             for session in keeper.sessions():
                 self._close(session, "the tunnel has other end points", now)
@@ -129,7 +131,9 @@ class Keeping:
                 del keeper.setbacks[number]
         for pair in list(keeper.pairs.values()):
             old, new = before.line(pair.entry), keeper.connection.line(pair.entry)
-            owner = self._ike.registry.owners[pair.tunnel, pair.serial]
+            owner = self._ike.registry.owners.get((pair.tunnel, pair.serial))
+            if owner is None:
+                continue
             session = keeper.session or owner
             if new is None:
                 gone = "the rule is gone" if line_and_rule(pair.entry)[0] in seqs else "the policy line is gone"
@@ -186,6 +190,8 @@ class Keeping:
         keeper.pairs[child.serial] = child
         keeper.setbacks.pop(child.entry, None)
         keeper.failures = 0
+        if keeper.complete:
+            keeper.reason = ""
         self.tell(keeper)
 
     def removed(self, session: Session, child: Child, reason: str, now: float) -> None:
@@ -462,7 +468,7 @@ class Keeping:
         """Say how the tunnel is, if that is news."""
         connection = keeper.connection
         up = keeper.complete
-        reason = "" if up else self._reason(keeper)
+        reason = self.reason(keeper)
         identity = str(connection.expected) if up else ""
         networks = keeper.networks if up else ()
         told = (up, reason, identity, networks)
@@ -471,8 +477,11 @@ class Keeping:
             self._ike.emit(IkeState(connection.tunnel, up, reason, identity, networks))
 
     @staticmethod
-    def _reason(keeper: Keeper) -> str:
+    def reason(keeper: Keeper) -> str:
+        """Why a tunnel is down; empty for one that is up, whatever was the matter with it before."""
         connection = keeper.connection
+        if keeper.complete:
+            return ""
         if keeper.reason:
             return keeper.reason
         peer = format_address(connection.remote)

@@ -32,7 +32,7 @@ def answer(ike: Ike, name: str, arguments: Attributes, now: float) -> Attributes
         whole = arguments.get("what") == "ike"
         return {"begun": sum(ike.keeping.rekey(tunnel, whole, now) for tunnel in tunnels)}
     if name == "sas":
-        rows = [_row(ike.keeping.keepers[tunnel]) for tunnel in tunnels]
+        rows = [_row(ike, ike.keeping.keepers[tunnel]) for tunnel in tunnels]
         return cast("Attributes", {"tunnels": rows})
     if name == "statistics":
         counts = {str(tunnel): ike.statistics.tunnels.get(tunnel, {}) for tunnel in tunnels}
@@ -57,12 +57,12 @@ def _tunnels(ike: Ike, arguments: Attributes) -> list[int]:
     return [wanted]
 
 
-def _row(keeper: Keeper) -> dict[str, Any]:
+def _row(ike: Ike, keeper: Keeper) -> dict[str, Any]:
     return {
         "tunnel": keeper.connection.tunnel,
         "name": keeper.connection.name,
         "up": keeper.complete,
-        "reason": keeper.reason,
+        "reason": ike.keeping.reason(keeper),
         "failures": keeper.failures,
         "missing": [{**shown(line.number), "reason": keeper.setback(line).reason} for line in keeper.missing],
         "ike": [session.describe() for session in keeper.sessions()],
