@@ -250,6 +250,24 @@ def test_a_list_that_changes_concerns_the_rules_that_changed() -> None:
     agree(two)
 
 
+def test_a_list_that_changes_while_its_rules_are_negotiated_decides() -> None:
+    """What was offered for the old list is given up, and what the old list alone had is asked for no more."""
+    ends = ends_with(RULES)
+    moved = replace(FIRST, source=0x0A000700)
+    # The peer has what it was and what it is to be.
+    two = Two(ends, answering(ends, (*RULES, replace(moved, seq=50))))
+    assert two.until(lambda: any(exchange(one) == Exchange.QUICK_MODE for one in two.a.sent))
+    assert not two.a.pairs
+    two.configure(two.a, replace(ends, rules=((moved, SECOND),)).records())
+    assert two.until(lambda: len(two.a.pairs) == 2 and two.b.up(), 5)
+    assert {pair.rules for pair in two.a.pairs.values()} == {(moved,), (SECOND,)}
+    two.run(100)
+    assert {pair.rules for pair in two.a.pairs.values()} == {(moved,), (SECOND,)}
+    agree(two)
+    assert all(two.packet(two.a, rule=rule) for rule in (10, 20))
+    assert all(two.packet(two.b, rule=rule) for rule in (50, 20))
+
+
 def test_what_selects_the_same_again_has_no_pair_of_its_own() -> None:
     again = replace(FIRST, seq=15, source=FIRST.source | 7)
     two = standing(ends_with((FIRST, again, SECOND)), pairs=2)

@@ -111,10 +111,12 @@ class FakeLab:
         self.calls: list[tuple[str, str, dict[str, Any]]] = []
         self.errors: dict[str, str] = {}
         self.keys: list[dict[str, str]] = []
+        self.missing: list[dict[str, Any]] = []
 
     def node(self, name: str, command: str, **arguments: Any) -> dict[str, Any]:
         self.calls.append((name, command, arguments))
         row = {"tunnel": 1, "name": "t1", "up": True, "ike": [{"version": 2, "state": "up"}]}
+        row["missing"] = self.missing
         result: dict[str, Any] = {
             "clear": {"cleared": 2},
             "rekey": {"begun": 1},
@@ -165,6 +167,11 @@ def test_ike_shows_sas_and_statistics(lab: FakeLab) -> None:
         "tunnel t1: up",
         "    version 2, state up",
         "asp 1/1: begun 3, done 2",
+    ]
+    lab.missing = [{"line": 10, "rule": 30, "reason": "the peer refuses"}, {"line": 20, "reason": ""}]
+    assert run("ike", "a").output.splitlines()[1:3] == [
+        "    line 10 rule 30 has no SAs: the peer refuses",
+        "    line 20 has no SAs",
     ]
     answer = json.loads(run("ike", "a", "--json").output)
     assert answer["statistics"] == {"asp 1/1": {"total": {"begun": 3, "done": 2}}}

@@ -114,7 +114,7 @@ class Keeping:
             elif before is not None and _negotiated(before) != _negotiated(after):
                 # It was begun by what is no longer configured; the next one knows better.
                 self._close(session, "the configuration changed", now, tell=False)
-        if before is not None and keeper.pairs:
+        if before is not None and (keeper.pairs or keeper.session is not None):
             self._changed_lines(keeper, before, now)
         if keeper.session is None and keeper.attempt is None:
             if before is None or _negotiated(before) != _negotiated(after) or before.ready != after.ready:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING, Final
 
-from chassis.ase.ike.connection import Line
+from chassis.ase.ike.connection import Connection, Line
 from chassis.ase.ike.crypto import keys_v1
 from chassis.ase.ike.crypto.protect_v1 import Chain, after_hash, open_payloads
 from chassis.ase.ike.host import Blame, Path
@@ -87,6 +87,15 @@ class Negotiations:
             done = next((key for key, old in self._all.items() if not old.pending), None)
             if done is not None:
                 del self._all[done]
+
+    def configured(self, connection: Connection, now: float) -> None:
+        """Give up what was offered for lines that select otherwise now; whoever keeps the tunnel asks anew."""
+        for one in self.pending:
+            line = one.line
+            if one.state is State.OFFERED and line is not None:
+                wanted = connection.line(line.number)
+                if wanted is None or wanted.rules != line.rules:
+                    quick.give_up(self._session, one, None, now)
 
     def take_over(self, elder: Negotiations) -> None:
         """What an older session was asked for and has not begun."""

@@ -463,6 +463,7 @@ class SessionV1:
 
     def configured(self, connection: Connection, now: float) -> None:
         self.connection = connection
+        self.negotiations.configured(connection, now)
         if not connection.keepalive:
             self.detector = None
         elif self.detector is None and self.established and self.handshake.dpd:
