@@ -86,6 +86,7 @@ IKE = (
 
 ASP = (
     "packets from fabric",
+    "selector flows shed",
     "packets to fabric",
     "packets made",
     "fragments made",

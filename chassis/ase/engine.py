@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 from math import inf
 
@@ -46,6 +47,9 @@ from chassis.bus.replication import Change
 from chassis.fwd.causes import Cause
 
 FACILITY = "ase"
+
+SHED = "selector flows shed"
+"""Counter of flows whose values by selectors were remembered, and made room for others."""
 
 _CHUNK = 1 << 16
 
@@ -88,7 +92,7 @@ class Asp(Card):
             held = StateBuffer(state)
         # One that was made but never used by a process that died early is as good as new.
         self.fresh = fresh or held.is_fresh or _is_empty(state)
-        self.sadb = Sadb(held)
+        self.sadb = Sadb(held, partial(self.counters.add, SHED))
         self.tunnels = TunnelTable(card, self.sadb)
         self.routes = Routes(card, self.up, self.tunnels.records, self.counters)
         self._counts = AspCounters(self.counters)

@@ -37,7 +37,7 @@ from chassis.ase.ipsec.layout import (
     UDP_HEADER,
 )
 from chassis.ase.ipsec.sa import ESP_HEADER, InboundSa
-from chassis.ase.ipsec.selectors import Classifier, Rule
+from chassis.ase.ipsec.selectors import Classifier, Memory, Rule
 from chassis.ase.ipsec.state import Window
 
 _OUTER: Final = struct.Struct("!BBHxxHxBxxIIIII").unpack_from
@@ -119,10 +119,23 @@ class Opener:
     newest UDP-encapsulated one of them came.
     """
 
-    __slots__ = ("_ah", "_esp", "_line", "_selectors", "drops", "octets", "opened", "origin", "packets", "sa")
+    __slots__ = (
+        "_ah",
+        "_esp",
+        "_line",
+        "_memory",
+        "_selectors",
+        "drops",
+        "octets",
+        "opened",
+        "origin",
+        "packets",
+        "sa",
+    )
 
-    def __init__(self, sa: InboundSa, slots: Sequence[Window]) -> None:
-        """`slots` are those of the SA's protocols, outermost first."""
+    def __init__(self, sa: InboundSa, slots: Sequence[Window], memory: Memory | None = None) -> None:
+        """`slots` are those of the SA's protocols, outermost first; `memory` is that of all SAs beside it."""
+        self._memory = memory
         self.sa = sa
         self._ah = AhReceiver(sa.ah, sa.window, slots[0], sa.esn) if sa.ah else None
         self._esp: EspReceiver | None = None
@@ -131,7 +144,7 @@ class Opener:
             self._esp = kind(sa.esp, sa.window, slots[-1], sa.esn)
         self.origin: tuple[int, int] | None = None
         self._selectors = (
-            Classifier([(rule, _ALLOWED) for rule in sa.selectors], 1 - _ALLOWED) if sa.selectors else None
+            Classifier([(rule, _ALLOWED) for rule in sa.selectors], 1 - _ALLOWED, memory) if sa.selectors else None
         )
         self._line: Classifier | None = None
         self.packets = 0
@@ -144,7 +157,7 @@ class Opener:
         are everything, None is a line that is no more, and nothing."""
         mirrored = () if rules is None else tuple([rule.mirrored() for rule in rules])
         if rules is None or (mirrored and mirrored != self.sa.selectors):
-            self._line = Classifier([(rule, _ALLOWED) for rule in mirrored], 1 - _ALLOWED)
+            self._line = Classifier([(rule, _ALLOWED) for rule in mirrored], 1 - _ALLOWED, self._memory)
         else:
             self._line = None
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from chassis.ase.ipsec.selectors import Classifier, Rule
+from chassis.ase.ipsec.selectors import Classifier, Memory, Rule
 from chassis.ase.lines import line_and_rule
 
 NO_ENTRY: Final = -1
@@ -36,9 +36,11 @@ class Policies:
     the lines that it was made by, and the flows of other tunnels stay remembered.
     """
 
-    __slots__ = ("_classifiers", "_rules")
+    __slots__ = ("_classifiers", "_memory", "_rules")
 
-    def __init__(self) -> None:
+    def __init__(self, memory: Memory | None = None) -> None:
+        """`memory` is that of all classifiers of the ASP."""
+        self._memory = Memory() if memory is None else memory
         self._classifiers: dict[int, Classifier] = {}
         self._rules: dict[int, dict[int, tuple[Rule, ...]]] = {}
 
@@ -46,7 +48,7 @@ class Policies:
         """Give a tunnel its lines, in any order, in place of those that it had."""
         lines = sorted(entries, key=lambda entry: line_and_rule(entry.number))
         rules = [(rule, entry.number) for entry in lines for rule in entry.rules or (Rule(),)]
-        self._classifiers[tunnel] = Classifier(rules, NO_ENTRY)
+        self._classifiers[tunnel] = Classifier(rules, NO_ENTRY, self._memory)
         self._rules[tunnel] = {entry.number: entry.rules for entry in lines}
 
     def remove(self, tunnel: int) -> None:

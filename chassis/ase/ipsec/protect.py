@@ -22,7 +22,7 @@ from chassis.ase.ipsec.ipcomp import Deflater
 from chassis.ase.ipsec.layout import HEADROOM, IPV4_HEADER, LONGEST_IPV4, PROTOCOL_UDP, UDP_HEADER
 from chassis.ase.ipsec.outer import OuterSender
 from chassis.ase.ipsec.sa import Lease, OutboundSa
-from chassis.ase.ipsec.selectors import Classifier, Rule
+from chassis.ase.ipsec.selectors import Classifier, Memory, Rule
 from chassis.ase.ipsec.state import Slot
 
 _INNER: Final = struct.Struct("!BBHxxH").unpack_from
@@ -58,10 +58,15 @@ class Protector:
                  "_selectors", "_slots", "drops", "limit", "next_number", "octets", "packets", "sa")  # fmt: skip
 
     def __init__(
-        self, sa: OutboundSa, lease: Lease, slots: Sequence[Slot], identifications: Identifications
+        self,
+        sa: OutboundSa,
+        lease: Lease,
+        slots: Sequence[Slot],
+        identifications: Identifications,
+        memory: Memory | None = None,
     ) -> None:
-        """`slots` are those of the SA's protocols, outermost first; a fleeting one has none. `identifications` are
-        those of all SAs beside it."""
+        """`slots` are those of the SA's protocols, outermost first; a fleeting one has none. `identifications` and
+        `memory` are those of all SAs beside it."""
         self._esp: EspSender | GcmSender | None
         self._identifications = identifications
         self._last = sa.last_sequence
@@ -75,7 +80,7 @@ class Protector:
         self.packets = 0
         self.octets = 0
         self.drops: dict[Cause, int] = {}
-        self._selectors = Classifier([(rule, _ALLOWED) for rule in sa.selectors], 1 - _ALLOWED)
+        self._selectors = Classifier([(rule, _ALLOWED) for rule in sa.selectors], 1 - _ALLOWED, memory)
         self._line: tuple[Rule, ...] | None = ()
         self._covers = not sa.selectors
         self.renew(lease)

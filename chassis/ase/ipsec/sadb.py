@@ -20,6 +20,7 @@ from chassis.ase.ipsec.policy import NO_ENTRY, Policies
 from chassis.ase.ipsec.protect import Protected, Protector, cut
 from chassis.ase.ipsec.replay import everything_seen
 from chassis.ase.ipsec.sa import InboundSa, Lease, OutboundSa, SaError
+from chassis.ase.ipsec.selectors import Memory
 from chassis.ase.ipsec.state import Direction, SaState, Slot, SlotKey, StateError, Unkept, Window
 
 SaName: TypeAlias = tuple[int, int]
@@ -53,9 +54,11 @@ class Past:
 class Sadb:
     """All SAs of one ASP, their state and the policies of their tunnels."""
 
-    def __init__(self, state: SaState) -> None:
+    def __init__(self, state: SaState, shed: Callable[[int], None] | None = None) -> None:
+        """`shed(n)` hears of remembered flows that made room for others."""
         self.state = state
-        self.policies = Policies()
+        self._memory = Memory(shed)
+        self.policies = Policies(self._memory)
         self.identifications = Identifications()
         self._outbound: dict[SaName, Protector] = {}
         self._sending: dict[tuple[int, int], Protector] = {}
@@ -83,7 +86,7 @@ class Sadb:
                 raise SaError(f"tunnel {sa.tunnel} already has another outbound SA {sa.serial}")
             # The peer chose these SPIs, and two peers behind one NAT may have chosen the same.
             slots = () if sa.fleeting else self._claim(sa)
-            protector = Protector(sa, lease, slots, self.identifications)
+            protector = Protector(sa, lease, slots, self.identifications, self._memory)
             self._outbound[name] = self._senders[_sender(sa)] = protector
         else:
             protector.renew(lease)
@@ -123,7 +126,7 @@ class Sadb:
             for slot in slots:
                 if edge > slot.window()[0]:
                     slot.store_window(*everything_seen(edge))
-        opener = Opener(sa, slots)
+        opener = Opener(sa, slots, self._memory)
         self._inbound[name] = opener
         protocol, spi = sa.protocols[0]
         self._lookup.setdefault(sa.context, {})[sa.destination, protocol, spi] = opener

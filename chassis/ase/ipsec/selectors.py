@@ -7,7 +7,7 @@ than the first has no ports, so it never matches a rule that names one (RFC 4301
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -23,6 +23,12 @@ _WITH_PORTS: Final = frozenset((PROTOCOL_TCP, PROTOCOL_UDP))
 
 CACHE_LIMIT: Final = 4096
 """Flows that a cache remembers; a full one starts again, so a scan cannot make it grow."""
+
+MEMORY_LIMIT: Final = 1 << 17
+"""Flows that all caches of an ASP remember: there are several for each of thousands of tunnels."""
+
+Cache = dict[tuple[int, ...], int]
+"""Header fields of a flow to its value."""
 
 
 ANY: Final[Prefix] = (0, 0)
@@ -90,6 +96,42 @@ class Rule:
         )
 
 
+class Memory:
+    """What the classifiers of an ASP remember, within bounds for each of them and for all.
+
+    What makes room goes all at once: the flows that go on are looked up in the rules once more.
+    """
+
+    __slots__ = ("_caches", "_held", "_shed")
+
+    def __init__(self, shed: Callable[[int], None] | None = None) -> None:
+        """`shed(n)` hears of flows that made room."""
+        self._caches: dict[int, Cache] = {}
+        """Those that are not empty, whether their classifiers are still in use or not."""
+        self._held = 0
+        self._shed = shed
+
+    def keep(self, cache: Cache, key: tuple[int, ...], value: int) -> None:
+        """Remember the value of a flow that was not in the cache."""
+        if len(cache) >= CACHE_LIMIT:
+            self._forget(len(cache))
+            cache.clear()
+        elif self._held >= MEMORY_LIMIT:
+            for other in self._caches.values():
+                other.clear()
+            self._caches.clear()
+            self._forget(self._held)
+        if not cache:
+            self._caches[id(cache)] = cache
+        self._held += 1
+        cache[key] = value
+
+    def _forget(self, flows: int) -> None:
+        self._held -= flows
+        if self._shed is not None:
+            self._shed(flows)
+
+
 class Classifier:
     """Ordered rules with a value each; the first that matches gives a packet its value.
 
@@ -97,12 +139,14 @@ class Classifier:
     see. `default` is the value of a packet that nothing matches.
     """
 
-    __slots__ = ("_cache", "_ports_matter", "_rules", "default", "everything")
+    __slots__ = ("_cache", "_memory", "_ports_matter", "_rules", "default", "everything")
 
-    def __init__(self, rules: Sequence[tuple[Rule, int]], default: int) -> None:
+    def __init__(self, rules: Sequence[tuple[Rule, int]], default: int, memory: Memory | None = None) -> None:
+        """`memory` is that of all classifiers beside it; without one it has its own."""
+        self._memory = Memory() if memory is None else memory
         self._rules = tuple(rules)
         self._ports_matter = any(rule.names_port for rule, _ in rules)
-        self._cache: dict[tuple[int, ...], int] = {}
+        self._cache: Cache = {}
         self.default = default
         self.everything: int | None = rules[0][1] if rules and rules[0][0].everything else None
         """The value of every packet, where the first rule matches all; None otherwise."""
@@ -134,9 +178,7 @@ class Classifier:
         return self._keep(key, self._search(view, start, None)) if found is None else found
 
     def _keep(self, key: tuple[int, ...], value: int) -> int:
-        if len(self._cache) >= CACHE_LIMIT:
-            self._cache.clear()
-        self._cache[key] = value
+        self._memory.keep(self._cache, key, value)
         return value
 
     def _search(self, view: memoryview, start: int, ports: tuple[int, int] | None) -> int:
