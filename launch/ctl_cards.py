@@ -150,7 +150,7 @@ def _diagnostic(found: Any) -> str:
 @click.argument("node")
 @click.option("--context", default="local", show_default=True)
 def routes(lab: RunningLab, node: str, context: str, as_json: bool) -> None:
-    """The routes in force in a context of a router."""
+    """The routes of a context of a router: those in force, and those that can't be, with the reason."""
     answer = lab.node(node, "routes", context=context)
     grid = view.table("prefix", "cost", "next hop", right=("cost",))
     for route in answer["routes"]:
@@ -158,6 +158,8 @@ def routes(lab: RunningLab, node: str, context: str, as_json: bool) -> None:
         for hop in route["next_hops"]:
             grid.add_row(prefix, str(hop["cost"]), _next_hop(hop))
             prefix = ""
+    for route in answer["down"]:
+        grid.add_row(route["prefix"], str(route["cost"]), f"{route['next_hop']}  down: {route['reason']}")
     say(as_json, answer, grid)
 
 

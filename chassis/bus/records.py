@@ -72,7 +72,10 @@ class Interface:
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """An Ethernet port: its card, the interface bound to it, its hardware address, its MTU (of the IP packet)."""
+    """An Ethernet port: its card, the interface bound to it, its hardware address, its MTU (of the IP packet).
+
+    `secondary` has further addresses of the interface and their prefix lengths, in turn.
+    """
 
     port: str
     card: str
@@ -84,8 +87,22 @@ class Port:
     mac: bytes
     circuit: int = 0
     mtu: int = 1500
+    secondary: tuple[int, ...] = ()
 
     TYPE: ClassVar[str] = "port"
+
+    @property
+    def networks(self) -> tuple[tuple[int, int], ...]:
+        """(address, prefix length) of each address, the primary one first."""
+        others = tuple(zip(self.secondary[::2], self.secondary[1::2], strict=False))
+        return ((self.address, self.prefix_length), *others) if self.address else others
+
+    def address_towards(self, other: int) -> int:
+        """The address of the port in whose network another one is, else the primary one."""
+        for own, length in self.networks:
+            if (own ^ other) >> (32 - length) == 0:
+                return own
+        return self.address
 
     @property
     def key(self) -> Key:

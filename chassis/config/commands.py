@@ -22,6 +22,8 @@ _WINDOW = "32-1024+32"
 _PSK = "{hex <pre_shared_key:psk-hex> | <pre_shared_key:psk-aaa> | <pre_shared_key:psk-text>}"
 _KEYED = "{key <key:manual-key> | hex <key:hex-key>}"
 _ACCESS = "[access-group <acl:name>]"
+_ROUTE = "[context <context:name>] [cost <cost:1-65535>] [description <description:text>]"
+_TURNED = "cost <cost:1-65535> context <context:name> [description <description:text>]"
 
 _V1 = ("ikev1",)
 _V2 = ("ikev2",)
@@ -63,15 +65,20 @@ _CONTEXT: tuple[Command, ...] = (
     Command("interface-ipsec-multibind", ("context",), "interface <name:name> ipsec multibind",
             "interface for on-demand tunnels", does="enter", target="interfaces", enters="interface",
             standing="later", feature="on-demand tunnels", guide="9.3.1"),
+    Command("interface.description", ("interface",), "description <description:text>", "remark", standing="ours"),
     Command("interface.ip-address", ("interface",), "ip address <address:interface-address>",
             "address and prefix length of the interface", does="address", guide="13"),
+    Command("interface.ip-address-secondary", ("interface",),
+            "ip address <secondary:interface-address> secondary", "further address of the interface",
+            does="secondary", target="secondary", standing="ours",
+            no=("no ip address <secondary:interface-address> secondary",)),
     Command("interface.ip-unnumbered", ("interface",), "ip unnumbered <unnumbered:name>",
             "borrow the address of another interface of the context", guide="9.3.1"),
     Command("context.logging-console", ("context",), "logging console", "print log lines on the console",
             does="switch", target="logging_console", standing="accepted", guide="12"),
     Command("administrator", ("context",),
-            "administrator <name:name> encrypted <hash_type=1> <password_hash:hash>",
-            "who may log in, with a password hash in MD5-crypt form", does="enter", target="administrators",
+            "administrator <name:name> encrypted <hash_type=1|2> <password_hash:hash>",
+            "who may log in, with a password hash", does="enter", target="administrators",
             enters="administrator", standing="accepted", guide="12", no=("no administrator <name:name>",)),
     Command("administrator.privilege-start", ("administrator",), "privilege start <privilege_start:0-15>",
             "privilege level at login", standing="accepted", guide="12"),
@@ -81,11 +88,15 @@ _CONTEXT: tuple[Command, ...] = (
             "minutes after which an idle session ends, 0 for never", does="idle", standing="accepted",
             guide="12", no=("no timeout session idle",)),
     Command("ip-route-next-hop", ("context",),
-            "ip route <prefix:network> <next_hop:address> [cost <cost:1-65535>]",
-            "static route to the next router", does="route", guide="13"),
+            f"ip route <prefix:network> <next_hop:address> {_ROUTE}",
+            "static route to the next router",
+            aliases=(f"ip route <prefix:network> <next_hop:address> {_TURNED}",), does="route",
+            guide="13", no=(f"no ip route <prefix:network> <next_hop:address> {_ROUTE}",)),
     Command("ip-route-interface", ("context",),
-            "ip route <prefix:network> <interface:interface> [cost <cost:1-65535>]",
-            "static route into an interface, such as a tunnel's", does="route", guide="13"),
+            f"ip route <prefix:network> <interface:interface> {_ROUTE}",
+            "static route into an interface, such as a tunnel's, or into null0, which discards",
+            aliases=(f"ip route <prefix:network> <interface:interface> {_TURNED}",), does="route", guide="13",
+            no=(f"no ip route <prefix:network> <interface:interface> {_ROUTE}",)),
     Command("context.asp-group", ("context",), "asp-group <asp_group:name> service security",
             "give the context the Security service of an ASP group", misplaced="S-023", guide="13",
             no=("no asp-group [<asp_group:name> [service security]]",)),
@@ -320,6 +331,7 @@ _CHASSIS: tuple[Command, ...] = (
     Command("card.shutdown", ("card",), "shutdown", "take the card down", does="keep", standing="accepted"),
     Command("port-ethernet", ("global",), "port ethernet <name:port>", "Ethernet port", does="enter",
             target="ports", enters="port", guide="12"),
+    Command("port.description", ("port",), "description <description:text>", "remark", standing="ours"),
     Command("port.shutdown", ("port",), "shutdown", "take the port down", does="shutdown",
             target="shutdown", guide="12"),
     Command("port.bind-interface", ("port",), "bind interface <interface:name> <context:name>",

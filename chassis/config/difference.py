@@ -145,5 +145,6 @@ def _routes(base: ChangePath, old: Context, new: Context) -> Iterator[Change]:
         yield Change(kind, path, one, two, (*gone, *come))
 
 
-def _route_key(route: StaticRoute) -> tuple[str, str]:
-    return route.prefix, route.next_hop or route.interface or ""
+def _route_key(route: StaticRoute) -> tuple[str, ...]:
+    key = (route.prefix, route.next_hop or route.interface or "")
+    return key if route.context is None else (*key, route.context)

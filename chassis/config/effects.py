@@ -293,11 +293,21 @@ def _reset(reading: Reading, frame: Frame, command: Command, values: dict[str, A
     frame.fields[command.target] = None
 
 
+def _is_unnumbered(reading: Reading, frame: Frame) -> bool:
+    """Whether an interface may have no address; that has been reported then."""
+    if frame.fields["kind"] != "multibind":
+        return False
+    reading.report("error", "multibind", reading.place(0), "a multibind interface is unnumbered: ip unnumbered")
+    return True
+
+
+def _secondary(reading: Reading, frame: Frame, command: Command, values: dict[str, Any]) -> None:
+    if not _is_unnumbered(reading, frame):
+        _append(reading, frame, command, values)
+
+
 def _address(reading: Reading, frame: Frame, command: Command, values: dict[str, Any]) -> None:
-    if frame.fields["kind"] == "multibind":
-        reading.report(
-            "error", "multibind", reading.place(0), "a multibind interface is unnumbered: ip unnumbered"
-        )
+    if _is_unnumbered(reading, frame):
         return
     address, _, length = str(values["address"]).partition("/")
     frame.fields.update(address=address, prefix_len=int(length))
@@ -422,11 +432,16 @@ def _no_seq(reading: Reading, frame: Frame, command: Command, values: dict[str, 
 
 
 def _same_route(route: model.StaticRoute, values: dict[str, Any]) -> bool:
-    return (route.prefix, route.next_hop, route.interface) == (
+    return _route_key(route) == (
         values["prefix"],
         values.get("next_hop"),
         values.get("interface"),
+        values.get("context"),
     )
+
+
+def _route_key(route: model.StaticRoute) -> tuple[str, str | None, str | None, str | None]:
+    return route.prefix, route.next_hop, route.interface, route.context
 
 
 def _route(reading: Reading, frame: Frame, command: Command, values: dict[str, Any]) -> None:
@@ -435,14 +450,16 @@ def _route(reading: Reading, frame: Frame, command: Command, values: dict[str, A
         values.get("next_hop"),
         values.get("interface"),
         values.get("cost", 1),
+        values.get("context"),
+        values.get("description"),
         reading.line.number,
     )
     routes = frame.fields["routes"]
     if not isinstance(routes, dict):
         # A context with thousands of routes is read line by line: keyed while it is open, a tuple when it closes.
-        routes = {(item.prefix, item.next_hop, item.interface): item for item in routes}
+        routes = {_route_key(item): item for item in routes}
         frame.fields["routes"] = routes
-    routes[route.prefix, route.next_hop, route.interface] = route
+    routes[_route_key(route)] = route
     reading.keep_places((*frame.path, "route", route.prefix, route.next_hop or route.interface or ""))
 
 
@@ -510,6 +527,7 @@ DO: dict[str, Effect] = {
     "switch": _flag,
     "idle": _idle,
     "address": _address,
+    "secondary": _secondary,
     "append": _append,
     "keep": _keep,
     "proposal": _proposal,
@@ -532,6 +550,7 @@ UNDO: dict[str, Effect] = {
     "switch": _unflag,
     "idle": _idle,
     "address": _no_address,
+    "secondary": _remove,
     "append": _remove,
     "keep": _keep_no,
     "proposal": _no_seq,

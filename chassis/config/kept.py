@@ -27,7 +27,7 @@ def anchor(command: Command, values: Mapping[str, Any]) -> Anchor:
     if does == "enter":
         key = values.get("slot") if command.enters == "card" else values.get("name")
         return (target,) if key is None else (target, key)
-    if does == "append":
+    if does in ("append", "secondary"):
         return (target, values[target])
     if does in ("proposal", "entry", "rule"):
         return (target, values["seq"])

@@ -15,6 +15,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
+MANAGEMENT, MANAGEMENT_SLOT = "management", 7
+"""The controller's own port by its other name, and the slot whose first port it is."""
+
+NULL0 = "null0"
+"""The interface that discards."""
+
 LOCAL = "local"
 """The context that always exists, and that is meant where none is named (guide 9.2.1)."""
 
@@ -101,9 +107,10 @@ class Card:
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """`port ethernet SLOT/PORT`, keyed by "3/11". A port starts shut down."""
+    """`port ethernet SLOT/PORT`, keyed by "3/11"; "management" is the controller's. A port starts shut down."""
 
     name: str
+    description: str | None = None
     shutdown: bool = True
     interface: str | None = None
     context: str | None = None
@@ -113,11 +120,11 @@ class Port:
 
     @property
     def slot(self) -> int:
-        return int(self.name.split("/")[0])
+        return MANAGEMENT_SLOT if self.name == MANAGEMENT else int(self.name.split("/")[0])
 
     @property
     def number(self) -> int:
-        return int(self.name.split("/")[1])
+        return 1 if self.name == MANAGEMENT else int(self.name.split("/")[1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,32 +156,47 @@ class Interface:
     """An interface of a context. `address` is dotted, `prefix_len` 0 without an address.
 
     `kind`: "numbered" (ports bind to it, or a tunnel), "loopback", "ipsec" (a tunnel interface that says so) or
-    "multibind" (unnumbered, for on-demand tunnels).
+    "multibind" (unnumbered, for on-demand tunnels). `secondary` has further addresses, each "a.b.c.d/len".
     """
 
     name: str
     kind: Literal["numbered", "loopback", "ipsec", "multibind"] = "numbered"
+    description: str | None = None
     address: str | None = None
     prefix_len: int = 0
+    secondary: tuple[str, ...] = ()
     unnumbered: str | None = None
     kept: tuple[Kept, ...] = _kept()
     line: int = _line()
 
+    @property
+    def addresses(self) -> tuple[tuple[str, int], ...]:
+        """Every address with its prefix length, the primary one first."""
+        others = (text.partition("/") for text in self.secondary)
+        primary = () if self.address is None else ((self.address, self.prefix_len),)
+        return (*primary, *((address, int(length)) for address, _, length in others))
+
 
 @dataclass(frozen=True, slots=True)
 class StaticRoute:
-    """`ip route`: to a `next_hop` (dotted) or into an `interface`, exactly one of them. Lower cost is better."""
+    """`ip route`: to a `next_hop` (dotted) or into an `interface`, exactly one of them. Lower cost is better.
+
+    Into the interface "null0" packets are discarded. `context` is another context in which the next hop or
+    interface is: no packet crosses contexts here (S-104), so such a route stays down.
+    """
 
     prefix: str
     next_hop: str | None = None
     interface: str | None = None
     cost: int = 1
+    context: str | None = None
+    description: str | None = None
     line: int = _line()
 
 
 @dataclass(frozen=True, slots=True)
 class Administrator:
-    """`administrator NAME encrypted 1 HASH`, MD5-crypt; `idle_timeout` in minutes, 0 for never."""
+    """`administrator NAME encrypted 1 HASH` (MD5-crypt) or `encrypted 2`; `idle_timeout` in minutes, 0: never."""
 
     name: str
     password_hash: str = field(default="", repr=False)

@@ -478,8 +478,8 @@ def _furthest(failures: Sequence[tuple[Failure, int]]) -> tuple[Failure, int]:
 
 
 def _text(line: Line, level: int) -> str:
-    """A line as it is kept: nothing in it may be taken for the end of a line."""
-    return " " * level + line.body.replace("\r", " ")
+    """A line as it is kept."""
+    return " " * level + line.body
 
 
 def _is_flat(lines: Sequence[str]) -> bool:

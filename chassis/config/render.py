@@ -397,6 +397,7 @@ def _route(route: model.StaticRoute, style: Style) -> Iterator[str]:
     chosen = BY_ID["ip-route-next-hop" if route.next_hop is not None else "ip-route-interface"]
     cost = route.cost if style.verbose or route.cost != 1 else None
     values = {"prefix": route.prefix, "next_hop": route.next_hop, "interface": route.interface, "cost": cost}
+    values |= {"context": route.context, "description": route.description}
     yield from _line(chosen, values, style)
 
 
@@ -421,6 +422,7 @@ _COLLECT: Mapping[str, Callable[[Command, Any, Style], Iterator[_Part]]] = {
     "shutdown": _plain(_shutdown),
     "address": _plain(_address),
     "append": _appended,
+    "secondary": _appended,
     "keep": _plain(_kept),
     "proposal": _items,
     "entry": _items,

@@ -17,6 +17,7 @@ from chassis.config.diagnostics import Diagnostic, Severity, in_order
 from chassis.config.drafts import Path, Place
 from chassis.config.model import (
     MOST_RULES,
+    NULL0,
     AspPool,
     Config,
     Context,
@@ -224,12 +225,18 @@ class _Checks:
     def _route(self, route: StaticRoute, context: Context) -> bool:
         """Whether the route may stand."""
         path: Path = ("context", context.name, "route", route.prefix, route.next_hop or route.interface or "")
+        if route.context not in (None, context.name):
+            message = f"the route stays down: no packet leaves for context {route.context} here"
+            self.say("warning", "S-104", self.place(*path, "context"), route.context or "", message)
+            return True
         if route.next_hop is not None:
             if not any(_contains(interface, route.next_hop) for interface in context.interfaces.values()):
                 message = f"next hop {route.next_hop} is in no network of an interface of context {context.name}"
                 self.say("warning", "S-060", self.place(*path, "next_hop"), route.next_hop, message)
             return True
         assert route.interface is not None
+        if route.interface == NULL0:
+            return True
         where = f" in context {context.name}"
         interface = self.refer(route.interface, context.interfaces, (*path, "interface"), "interface", where)
         if interface is not None and interface.kind == "multibind":
@@ -409,7 +416,7 @@ class _Checks:
             place = self.place(*path, "context") if tunnel.context_written else at
             name = tunnel.context if tunnel.context_written else tunnel.local
             self.say("warning", "S-106", place, name, f"context {context.name} has no Security service")
-        holders = [item for item in context.interfaces.values() if item.address == tunnel.local]
+        holders = [item for item in context.interfaces.values() if tunnel.local in dict(item.addresses)]
         if not holders:
             message = f"no interface of context {context.name} has address {tunnel.local}"
             self.say("warning", "S-105", at, tunnel.local, message)
@@ -554,10 +561,9 @@ class _Checks:
 
 
 def _contains(interface: Interface, address: str) -> bool:
-    if interface.address is None:
-        return False
-    here, there = address_number(interface.address), address_number(address)
-    if here is None or there is None:
-        return False
-    shift = 32 - interface.prefix_len
-    return here >> shift == there >> shift
+    there = address_number(address)
+    for own, length in interface.addresses:
+        here, shift = address_number(own), 32 - length
+        if here is not None and there is not None and here >> shift == there >> shift:
+            return True
+    return False

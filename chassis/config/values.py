@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
-from chassis.config.model import Identity, Key, PreSharedKey
+from chassis.config.model import MANAGEMENT, NULL0, Identity, Key, PreSharedKey
 
 MAX_SLOT = 14
 """Highest slot of the chassis; slots 7 and 8 belong to the controllers."""
@@ -157,7 +157,11 @@ def _read_interface_address(word: str) -> object:
 def _read_interface_name(word: str) -> object:
     if _LOOKS_DOTTED.match(word):
         return Refusal("expected an IPv4 address or the name of an interface")
-    return word
+    return NULL0 if word.lower() == NULL0 else word
+
+
+def _read_port(word: str) -> object:
+    return MANAGEMENT if word.lower() == MANAGEMENT else _read_pair(word, 999, "a port such as 3/11")
 
 
 def _read_pair(word: str, last: int, what: str) -> object:
@@ -290,7 +294,7 @@ TYPES: dict[str, ValueType] = {
         ValueType("interface-address", "IPv4 address with its prefix length", _read_interface_address),
         ValueType("interface", "name of an interface", _read_interface_name),
         ValueType("asp", "slot/asp", lambda word: _read_pair(word, 2, "an ASP such as 1/2")),
-        ValueType("port", "slot/port", lambda word: _read_pair(word, 999, "a port such as 3/11")),
+        ValueType("port", "slot/port, or management", _read_port),
         ValueType("card-type", "type of card", _read_card_type),
         ValueType(
             "protocol",

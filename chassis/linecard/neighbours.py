@@ -193,20 +193,19 @@ class Neighbours:
         except DecodeError:
             return False
         sender, mac = arp.sender_address, arp.sender_mac
-        if mac[0] & 1 or mac == ZERO_MAC or mac == port.mac or (sender and sender == port.address):
+        if mac[0] & 1 or mac == ZERO_MAC or mac == port.mac or sender in port.addresses:
             return False
-        for_us = bool(port.address) and arp.target_address == port.address
+        for_us = arp.target_address in port.addresses
         if sender and (sender in port.neighbours or (for_us and port.is_on_link(sender))):
             self._event(self._of(port, sender), Event.ANSWER, now, out, mac=mac)
         if for_us and arp.operation == REQUEST:
-            self._send(port, mac, Arp(REPLY, port.mac, port.address, mac, sender), out)
+            self._send(port, mac, Arp(REPLY, port.mac, arp.target_address, mac, sender), out)
         return True
 
     def announce(self, port: Port, out: list[Output]) -> None:
         """Gratuitous ARP: whoever knew another hardware address for ours learns the right one."""
-        if port.address:
-            arp = Arp(REQUEST, port.mac, port.address, ZERO_MAC, port.address)
-            self._send(port, BROADCAST_MAC, arp, out)
+        for address, _ in port.record.networks:
+            self._send(port, BROADCAST_MAC, Arp(REQUEST, port.mac, address, ZERO_MAC, address), out)
 
     def lose(self, port: Port, now: float, out: list[Output]) -> None:
         """The port went down, or is another one now."""
@@ -314,7 +313,8 @@ class Neighbours:
         neighbour.tries += 1
         self._set(neighbour, now + RETRY)
         port = neighbour.port
-        arp = Arp(REQUEST, port.mac, port.address, ZERO_MAC, neighbour.address)
+        source = port.record.address_towards(neighbour.address)
+        arp = Arp(REQUEST, port.mac, source, ZERO_MAC, neighbour.address)
         # An aged neighbour is asked directly first: it need not wake everyone (RFC 1122 2.3.2.1).
         to = neighbour.mac if neighbour.mac and neighbour.tries == 1 else BROADCAST_MAC
         self._send(port, to, arp, out)

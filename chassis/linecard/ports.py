@@ -20,7 +20,7 @@ SPEED = 1000
 class Port:
     """One port of this card. `limit` is the longest frame that its MTU allows, in bytes."""
 
-    __slots__ = ("carrier", "limit", "neighbours", "record", "room", "up")
+    __slots__ = ("addresses", "carrier", "limit", "neighbours", "record", "room", "up")
 
     def __init__(self, record: records.Port, carrier: bool) -> None:
         self.neighbours: dict[int, Neighbour] = {}
@@ -30,6 +30,7 @@ class Port:
 
     def take(self, record: records.Port) -> None:
         self.record = record
+        self.addresses = frozenset(address for address, _ in record.networks)
         self.limit = record.mtu + HEADROOM
         self.up = record.enabled and self.carrier
 
@@ -50,9 +51,8 @@ class Port:
         return self.record.address
 
     def is_on_link(self, address: int) -> bool:
-        """Whether an address is in the network of the port's interface."""
-        mask = MASKS[self.record.prefix_length]
-        return address & mask == self.record.address & mask
+        """Whether an address is in a network of the port's interface."""
+        return any((own ^ address) & MASKS[length] == 0 for own, length in self.record.networks)
 
     def event(self) -> PortEvent:
         """What the controller is told about the port's state."""
@@ -121,5 +121,5 @@ class Ports:
         return port if port.up != before else None
 
 
-def _identity(record: records.Port) -> tuple[int, int, int, bytes]:
-    return (record.context, record.address, record.prefix_length, record.mac)
+def _identity(record: records.Port) -> tuple[int, tuple[tuple[int, int], ...], bytes]:
+    return (record.context, record.networks, record.mac)

@@ -41,7 +41,7 @@ class Sources:
         if decision.kind is Kind.PORT:
             port = self._ports.records.get(decision.port)
             if port is not None and port.address:
-                return port.address
+                return port.address_towards(decision.address)
         elif decision.kind is Kind.TUNNEL and decision.tunnel in self._of_tunnel:
             return self._of_tunnel[decision.tunnel]
         return self._any.get(context, 0)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from chassis.config.model import Config
+from chassis.config.model import MANAGEMENT, Config
 
 CONTROLLER = "xcrp"
 LINE_CARD = "linecard"
 ASP = "asp"
-MANAGEMENT_PORT = "7/1"
-"""The controller's own port: no line card holds it, and nothing transits it (S-103)."""
+MANAGEMENT_PORTS = ("7/1", MANAGEMENT)
+"""The names of the controller's own port: no line card holds it, and nothing transits it (S-103)."""
 
 
 def line_card(slot: int) -> str:
@@ -48,7 +48,7 @@ def cards_of(config: Config) -> tuple[tuple[str, str], ...]:
 
 def card_of_port(config: Config, port: str) -> str:
     """The card that holds a port; empty where its slot has no port card."""
-    if port == MANAGEMENT_PORT:
+    if port in MANAGEMENT_PORTS:
         return CONTROLLER
     slot = int(port.split("/")[0])
     card = config.cards.get(slot)

@@ -16,7 +16,7 @@ from chassis.xcrp import plan as planning
 from chassis.xcrp import records, routes, tunnels
 from chassis.xcrp.cards import CardEntry, Watch
 from chassis.xcrp.flash import Store
-from chassis.xcrp.inventory import ASP, MANAGEMENT_PORT
+from chassis.xcrp.inventory import ASP, MANAGEMENT_PORTS
 from chassis.xcrp.numbers import Numbers
 from chassis.xcrp.plan import Plan, TunnelPlan
 from chassis.xcrp.routes import Candidate, PrefixKey
@@ -228,7 +228,7 @@ class Node:
         return tunnels.ROUTE
 
     def _transit(self, port: str) -> bool:
-        return port != MANAGEMENT_PORT and self.port_up(port)
+        return port not in MANAGEMENT_PORTS and self.port_up(port)
 
     def _but_for_its_card(self, port: str) -> bool:
         """Whether nothing but a dead line card keeps a port from being up."""

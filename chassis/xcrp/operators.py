@@ -265,7 +265,11 @@ class Operators:
     @_command("routes", context=Argument(str, "local"))
     def _routes(self, number: int, arguments: dict[str, Any], now: float) -> list[Output]:
         context = self._context(arguments["context"])
-        return [ToOperator(number, {"routes": show.routes(self.node, context)})]
+        answer: Attributes = {
+            "routes": show.routes(self.node, context),
+            "down": show.down_routes(self.node, arguments["context"]),
+        }
+        return [ToOperator(number, answer)]
 
     @_command("log", since=Argument(float, 0.0))
     def _log(self, number: int, arguments: dict[str, Any], now: float) -> list[Output]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from chassis.bus.records import Key
-from chassis.config.model import LOCAL, Config, Interface, StaticRoute, Tunnel
+from chassis.config.model import LOCAL, NULL0, Config, Interface, StaticRoute, Tunnel
 from chassis.net.address import MASKS, network_of, parse_address, parse_prefix
 from chassis.xcrp import negotiated
 from chassis.xcrp.flash import Store
@@ -34,6 +34,7 @@ class PortPlan:
     interface: str
     address: int
     length: int
+    secondary: tuple[tuple[int, int], ...]
     mac: bytes
     circuit: int
     enabled: bool
@@ -79,7 +80,7 @@ class Plan:
     by_name: dict[str, int] = field(default_factory=dict)
     prefixes: dict[PrefixKey, tuple[Candidate, ...]] = field(default_factory=dict)
     port_tables: dict[int, PortTable] = field(default_factory=dict)
-    """Of each context, the prefixes that lead out of ports of line cards, to find a tunnel's peer in."""
+    """Of each context, the prefixes that lead out of line cards' ports, or discard: to find a tunnel's peer in."""
     local: dict[tuple[int, int], str] = field(default_factory=dict)
     """(context, address) of the router itself to the ASP that owns it, or empty."""
     of_port: dict[str, list[PrefixKey]] = field(default_factory=dict)
@@ -144,14 +145,17 @@ def _port(plan: Plan, name: str, circuit: int, node: str) -> None:
     context = plan.config.contexts.get(context_name)
     interface = context.interfaces.get(port.interface) if context is not None and port.interface else None
     enabled = interface is not None and not port.shutdown
-    address = parse_address(interface.address) if interface is not None and interface.address else 0
+    addresses = interface.addresses if interface is not None else ()
+    networks = [(parse_address(text), length) for text, length in addresses]
+    address, length = networks.pop(0) if networks else (0, 0)
     plan.ports[name] = PortPlan(
         name=name,
         card=card_of_port(plan.config, name),
         context=plan.contexts.get(context_name, 0),
         interface=port.interface or "",
         address=address,
-        length=interface.prefix_len if interface is not None else 0,
+        length=length,
+        secondary=tuple(networks),
         mac=mac_of(node, name),
         circuit=circuit,
         enabled=enabled,
@@ -164,8 +168,8 @@ def _tunnels(plan: Plan, numbers: Numbers) -> None:
     config = plan.config
     ends: dict[Place, list[Interface]] = {}
     for context, interface in plan.interfaces():
-        if interface.address:
-            ends.setdefault((context, interface.address), []).append(interface)
+        for address, _ in interface.addresses:
+            ends.setdefault((context, address), []).append(interface)
     leases: set[tuple[int, int]] = set()
     needs: dict[str, set[Key]] = {}
     for name, number in plan.by_name.items():
@@ -246,27 +250,28 @@ def _local(plan: Plan, numbers: Numbers) -> None:
     for context, interface in plan.interfaces():
         at = (context, interface.name)
         there = interface.kind == "loopback" or at in plan.bound_ports or at in plan.bound_tunnels
-        if interface.address and there:
-            key = (plan.contexts[context], parse_address(interface.address))
-            owner = numbers.placement.get((context, interface.address), "")
+        for address, _ in interface.addresses if there else ():
+            key = (plan.contexts[context], parse_address(address))
+            owner = numbers.placement.get((context, address), "")
             plan.local[key] = plan.local.get(key, "") or owner
 
 
 def _prefixes(plan: Plan) -> None:
     found: dict[PrefixKey, list[Candidate]] = {}
-    for holder, address in plan.local:
-        found.setdefault((holder, address, 32), []).append(Candidate(0, "local"))
+    for holder, own in plan.local:
+        found.setdefault((holder, own, 32), []).append(Candidate(0, "local"))
     for name, context in plan.config.contexts.items():
         number = plan.contexts[name]
         connected: dict[tuple[int, int], list[Interface]] = {}
         for interface in context.interfaces.values():
-            if not interface.address or interface.kind == "loopback":
+            if interface.kind == "loopback":
                 continue
-            network, length = network_of(parse_address(interface.address), interface.prefix_len)
-            connected.setdefault((network, length), []).append(interface)
-            ways = list(_ways(plan, name, interface, 0, 0))
-            if ways:
-                found.setdefault((number, network, length), []).extend(ways)
+            for address, prefix_len in interface.addresses:
+                network, length = network_of(parse_address(address), prefix_len)
+                connected.setdefault((network, length), []).append(interface)
+                ways = list(_ways(plan, name, interface, 0, 0, length))
+                if ways:
+                    found.setdefault((number, network, length), []).extend(ways)
         for route in context.routes:
             prefix, length = parse_prefix(route.prefix, host_bits=True)
             ways = list(_static(plan, name, route, connected))
@@ -279,15 +284,16 @@ def _prefixes(plan: Plan) -> None:
             plan.of_port.setdefault(port, []).append(key)
         for tunnel in {candidate.tunnel for candidate in ordered if candidate.kind == "tunnel"}:
             plan.of_tunnel.setdefault(tunnel, []).append(key)
-        if any(c.kind == "port" and not plan.ports[c.port].management for c in ordered):
+        if any(c.kind == "discard" or (c.port and not plan.ports[c.port].management) for c in ordered):
             table = plan.port_tables.setdefault(key[0], {})
             table.setdefault(key[2], set()).add(key[1])
 
 
-def _ways(plan: Plan, context: str, interface: Interface, address: int, cost: int) -> Iterator[Candidate]:
-    """Out of an interface: by the ports that are bound to it, or by its tunnels."""
+def _ways(
+    plan: Plan, context: str, interface: Interface, address: int, cost: int, length: int
+) -> Iterator[Candidate]:
+    """Out of an interface, by its network of this length: by the ports bound to it, or by its tunnels."""
     at = (context, interface.name)
-    length = interface.prefix_len
     for port in plan.bound_ports.get(at, ()):
         yield Candidate(cost, "port", interface.name, port=port, address=address, length=length)
     for tunnel in plan.bound_tunnels.get(at, ()):
@@ -301,12 +307,17 @@ def _static(
 
     A longer network comes first; the shorter ones count while the longer one's port is down.
     """
+    if route.context not in (None, context):
+        return
+    if route.interface == NULL0:
+        yield Candidate(route.cost, "discard")
+        return
     if route.interface is not None:
         interface = plan.config.contexts[context].interfaces.get(route.interface)
         if interface is not None and interface.kind != "multibind":
-            yield from _ways(plan, context, interface, 0, route.cost)
+            yield from _ways(plan, context, interface, 0, route.cost, interface.prefix_len)
         return
     next_hop = parse_address(route.next_hop or "0.0.0.0")
     for length in range(32, -1, -1):
         for interface in connected.get((next_hop & MASKS[length], length), ()):
-            yield from _ways(plan, context, interface, next_hop, route.cost)
+            yield from _ways(plan, context, interface, next_hop, route.cost, length)

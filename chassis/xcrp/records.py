@@ -71,6 +71,7 @@ def fixed(plan: Plan, *, discard: bool, esn: bool) -> Iterator[Record]:
             interface=port.interface,
             address=port.address,
             prefix_length=port.length,
+            secondary=tuple(number for pair in port.secondary for number in pair),
             mac=port.mac,
             circuit=port.circuit,
         )

@@ -22,7 +22,7 @@ PortTable = dict[int, set[int]]
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One way out of a prefix. `kind` is local, port or tunnel; `length` that of the network it goes by."""
+    """One way out of a prefix. `kind`: local, port, tunnel, discard; `length`: that of the network it goes by."""
 
     cost: int
     kind: str
@@ -34,8 +34,9 @@ class Candidate:
 
 
 def order(candidates: Iterable[Candidate]) -> tuple[Candidate, ...]:
-    """By cost; at equal cost local first, then tunnels by the names of their interfaces (S-066), then ports."""
-    rank = {"local": 0, "tunnel": 1, "port": 2}
+    """By cost; at equal cost local first, then tunnels by the names of their interfaces (S-066), then ports, then
+    what discards."""
+    rank = {"local": 0, "tunnel": 1, "port": 2, "discard": 3}
     return tuple(
         sorted(dict.fromkeys(candidates), key=lambda c: (c.cost, rank[c.kind], -c.length, c.interface, c.port))
     )
@@ -57,6 +58,10 @@ def next_hops(
     hops: list[NextHop] = []
     withheld: int | None = None
     for candidate in candidates:
+        if candidate.kind == "discard":
+            # Whatever costs more is never tried.
+            hops.append(NextHop("discard", candidate.cost))
+            return tuple(dict.fromkeys(hops))
         if candidate.kind == "local":
             hops.append(NextHop("local", candidate.cost))
         elif candidate.kind == "tunnel":
@@ -80,11 +85,16 @@ def way_to(
     candidates: Callable[[PrefixKey], Iterable[Candidate]],
     usable: Callable[[str], bool],
 ) -> Candidate | None:
-    """How an outer packet reaches `address`: the first usable port of the longest prefix that has one."""
+    """How an outer packet reaches `address`: the first usable port of the longest prefix that has one.
+
+    None where there is none, or where a prefix that is as long discards before.
+    """
     for length in sorted(table, reverse=True):
         prefix = address & MASKS[length]
         if prefix in table[length]:
             for candidate in candidates((context, prefix, length)):
                 if candidate.kind == "port" and usable(candidate.port):
                     return candidate
+                if candidate.kind == "discard":
+                    return None
     return None

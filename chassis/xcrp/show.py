@@ -140,6 +140,7 @@ def ports(node: Node) -> list[Row]:
             "context": contexts.get(port.context, ""),
             "interface": port.interface,
             "address": f"{format_address(port.address)}/{port.length}" if port.address else "",
+            "secondary": [format_prefix(network) for network in port.secondary],
             "mac": format_mac(port.mac),
             "enabled": port.enabled,
             "carrier": port.name in node.carrier,
@@ -178,6 +179,20 @@ def routes(node: Node, context: int) -> list[Row]:
             "next_hops": [_next_hop(node, hop) for hop in route.next_hops],
         }
         for route in found
+    ]
+
+
+def down_routes(node: Node, context: str) -> list[Row]:
+    """The static routes of a context that can never come up, and why."""
+    return [
+        {
+            "prefix": route.prefix,
+            "next_hop": route.next_hop or route.interface or "",
+            "cost": route.cost,
+            "reason": f"no packet leaves for context {route.context}",
+        }
+        for route in node.plan.config.contexts[context].routes
+        if route.context not in (None, context)
     ]
 
 
