@@ -81,6 +81,7 @@ def outcomes(kept: Path) -> tuple[Counter[str], Counter[str]]:
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="make flake", description=__doc__)
     parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--rounds", type=int, default=0, help="end after so many of them")
     parser.add_argument("--workers", type=int, default=3 * CORES)
     parser.add_argument("--crowd", type=int, default=CORES)
     parser.add_argument("--build", type=Path, default=Path("build"))
@@ -92,7 +93,7 @@ def main(arguments: Sequence[str]) -> int:
     until = time.monotonic() + options.minutes * 60
     rounds, broken = 0, False
     with log.open("w") as said, crowd(options.crowd):
-        while time.monotonic() < until and not broken:
+        while time.monotonic() < until and not broken and (not options.rounds or rounds < options.rounds):
             rounds += 1
             told = {"until": until, "seed": rounds, "kept": str(kept)}
             path = os.pathsep.join([str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])])
