@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -23,3 +24,32 @@ def test_a_printed_page_is_up_to_date(page: str, describe: Callable[[], str]) ->
 def test_the_page_of_fidelity_says_what_the_grammar_and_its_proven_statements_say() -> None:
     page = (DOCS / "fidelity.md").read_text()
     assert page == fidelity(emulated(page)), "run `make docs`"
+
+
+ROOT = DOCS.parent
+REFERENCE = re.compile(r"\b([SM]-\d{2,3}|B-\d{3})\b")
+ROW = re.compile(r"^\| ([SMB]-\d{2,3}) \|", re.MULTILINE)
+LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
+
+
+def sources() -> Iterator[Path]:
+    """What cites rows of decisions and statements: code, tests, pages, labs and configurations."""
+    yield ROOT / "README.md"
+    for folder in ("chassis", "launch", "tests", "bench", "docs", "configs"):
+        for path in sorted((ROOT / folder).rglob("*")):
+            if path.suffix in (".py", ".md", ".yaml", ".cfg"):
+                yield path
+
+
+def test_every_row_that_is_cited_stands_in_a_page() -> None:
+    rows = {row for page in DOCS.glob("*.md") for row in ROW.findall(page.read_text())}
+    cited = {(reference, path) for path in sources() for reference in REFERENCE.findall(path.read_text())}
+    unknown = {(row, str(path.relative_to(ROOT))) for row, path in cited if row not in rows and row != "B-999"}
+    assert len(cited) > 100
+    assert unknown == set()
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    for page in (*ROOT.glob("*.md"), *DOCS.glob("*.md")):
+        for link in LINK.findall(page.read_text()):
+            assert (page.parent / link).exists(), f"{page.name}: {link}"
