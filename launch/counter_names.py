@@ -22,6 +22,7 @@ COMMON = (
     "drop no connection to {card}",
     "drop undecodable batch",
     "drop undecodable message",
+    "drop unencodable message",
     "drop control message",
     decide.SHED,
     OVERFLOW,

@@ -7,15 +7,24 @@ import typing
 from dataclasses import fields
 
 from chassis.ase import link
-from chassis.bus import batch, codec, messages
+from chassis.bus import batch, codec, messages, requests
+from chassis.bus.arguments import Argument
 
 INTRODUCTION = f"""# The bus
 
-Printed from the types in `chassis/bus/` and `chassis/ase/link.py` by `make docs`; a test holds the two together.
+Printed from the types and the table of requests in `chassis/bus/` and from `chassis/ase/link.py` by `make docs`; a
+test holds the two together.
 
 Control messages travel between the controller's ROUTER and each card's DEALER as MessagePack: the message's name,
 then its fields in order. Protocol version {messages.PROTOCOL}. What does not decode is counted and dropped.
 """
+
+REQUESTS = """
+## Requests of operators
+
+On a process's operator socket a request is a line of JSON, `{"id": 1, "command": "ping", "arguments": {}}`; its
+answers are lines `{"id": 1, "result": {}, "error": "", "last": true}`. Line cards and ASPs are asked by their
+controller, with `Request`. Every argument is checked against this table where it enters."""
 
 
 def _type(hint: object) -> str:
@@ -51,6 +60,31 @@ def _table(kinds: tuple[type, ...]) -> list[str]:
     return lines
 
 
+def _default(argument: Argument) -> str:
+    if argument.required:
+        return "required"
+    default = argument.default
+    if isinstance(default, bool):
+        return "true" if default else "false"
+    return "" if default is None or default in ("", ()) else str(default)
+
+
+def _requests() -> list[str]:
+    """The table of requests, by the process that answers."""
+    lines = [REQUESTS]
+    for who, table in requests.TABLES.items():
+        lines.append(f"\n### Requests to a {who}" if who != "ASP" else "\n### Requests to an ASP")
+        for name, spec in table.items():
+            lines.append(f"\n`{name}`: {spec.help}")
+            if spec.arguments:
+                lines += ["\n| argument | what it is | values | default |", "| --- | --- | --- | --- |"]
+            lines += [
+                f"| {key} | {argument.help} | {argument.kind.expected} | {_default(argument)} |"
+                for key, argument in spec.arguments.items()
+            ]
+    return lines
+
+
 def describe() -> str:
     """The whole page."""
     lines = [INTRODUCTION, "## Card to controller"]
@@ -76,6 +110,7 @@ def describe() -> str:
     )
     lines.append("\n## Values inside them")
     lines += _table((link.Encapsulation,))
+    lines += _requests()
     return "\n".join(lines) + "\n"
 
 

@@ -17,7 +17,8 @@ from itertools import count
 from math import inf
 from typing import Any
 
-from chassis.bus import endpoints
+from chassis.bus import endpoints, requests
+from chassis.bus.arguments import ArgumentError, fault, named, read, refusal
 from chassis.bus.environment import WireSpec
 from chassis.bus.loop import Loop
 from chassis.bus.operator_loop import OperatorSocket
@@ -377,12 +378,16 @@ class Supervisor:
     # operators
 
     def _command(self, number: int, command: str, arguments: dict[str, Any]) -> None:
-        handler = self._commands.get(command)
-        if handler is None:
-            known = ", ".join(sorted(self._commands))
-            self._refuse(number, f"the launcher does not know {command!r}: it knows {known}")
-            return
-        handler(number, arguments)
+        try:
+            values = read(named(requests.LAUNCHER, command, "the launcher"), arguments)
+            self._commands[command](number, values)
+        except ArgumentError as error:
+            self._refuse(number, refusal(command, error))
+        except Exception as error:
+            # A fault of this program: whoever asked is told, and the lab goes on.
+            text = f"{command}: {fault(error)}"
+            self._event("", "", "fault", text)
+            self._refuse(number, text)
 
     def _answer(self, number: int, result: Mapping[str, Any]) -> None:
         if self._server is not None:
@@ -447,15 +452,14 @@ class Supervisor:
         return lines
 
     def _list_events(self, number: int, arguments: dict[str, Any]) -> None:
-        since = arguments.get("since", 0.0)
-        since = float(since) if isinstance(since, (int, float)) else 0.0
+        since = arguments["since"]
         self._answer(number, {"events": [event for event in self._events if event["time"] >= since]})
 
     def _act(self, act: Callable[[Slot], None], alive: bool) -> Callable[[int, dict[str, Any]], None]:
         def handler(number: int, arguments: dict[str, Any]) -> None:
-            node = str(arguments.get("node", ""))
+            node = arguments["node"]
             slots = self.processes.of(node)
-            card = str(arguments.get("card") or ("tester" if len(slots) == 1 else ""))
+            card = arguments["card"] or ("tester" if len(slots) == 1 else "")
             slot = self.processes.find(node, card)
             if node not in self.lab.nodes:
                 self._refuse(number, f"there is no node {node!r}: there are {', '.join(self.lab.nodes)}")
@@ -472,14 +476,12 @@ class Supervisor:
         return handler
 
     def _exec(self, number: int, arguments: dict[str, Any]) -> None:
-        node = arguments.get("node")
+        node = arguments["node"]
         if node not in self._linux or self._ground_channel is None:
             known = ", ".join(self._linux) or "none"
             self._refuse(number, f"{node!r} is no Linux node: Linux nodes are {known}")
             return
-        command = arguments.get("command", "")
-        words = [command] if isinstance(command, str) else command if isinstance(command, list) else []
-        if not words or not all(isinstance(word, str) and "\0" not in word for word in words):
+        if not arguments["command"]:
             self._refuse(number, "a command is one text for the shell, or a program with its arguments as a list")
             return
         own = next(self._numbers)
@@ -488,12 +490,12 @@ class Supervisor:
             what="exec",
             node=node,
             number=own,
-            command=command,
-            timeout=float(arguments.get("timeout", 30.0)),
+            command=arguments["command"],
+            timeout=arguments["timeout"],
         )
 
     def _destroy(self, number: int, arguments: dict[str, Any]) -> None:
-        self._delete_state = not arguments.get("keep_state", False)
+        self._delete_state = not arguments["keep_state"]
         self._answer(number, {"destroyed": self.lab.name})
         self.stop()
 

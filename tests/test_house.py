@@ -20,6 +20,7 @@ OUTSIDE_CALLS = {
 }
 
 BUS_ENGINE_SIDE = {
+    "arguments",
     "backlog",
     "batch",
     "card",
@@ -31,6 +32,7 @@ BUS_ENGINE_SIDE = {
     "priority",
     "records",
     "replication",
+    "requests",
 }
 """Modules of the bus that engines import; the others are the shells' side."""
 

@@ -13,7 +13,7 @@ from itertools import chain
 from math import inf
 
 from chassis.ase.counters import AspCounters
-from chassis.ase.ike_side import COMMANDS, IkeSide
+from chassis.ase.ike_side import IkeSide
 from chassis.ase.ipsec.causes import Drops, Notice, NoticeKind
 from chassis.ase.ipsec.open import Opener
 from chassis.ase.ipsec.sadb import Sadb
@@ -38,6 +38,7 @@ from chassis.ase.paths import Paths
 from chassis.ase.routes import Routes
 from chassis.ase.tallies import Tallies
 from chassis.ase.tunnels import TunnelState, TunnelTable
+from chassis.bus import requests
 from chassis.bus.batch import Batch, Step
 from chassis.bus.card import Card
 from chassis.bus.counters import Counters
@@ -66,6 +67,7 @@ class Asp(Card):
     """One ASP of an ASE card."""
 
     kind = "asp"
+    specs = requests.ASP
 
     def __init__(
         self,
@@ -174,10 +176,7 @@ class Asp(Card):
             number = tunnel if isinstance(tunnel, int) else None
             return [ToController(Reply(request.number, self.tallies.report(number)))]
         if request.name == "ike":
-            what = str(request.arguments.get("what", ""))
-            if what not in COMMANDS:
-                return [ToController(Reply(request.number, {}, f"IKE does not know {what!r}"))]
-            return self.ike.ask(request, what, 0)
+            return self.ike.ask(request, str(request.arguments["what"]), 0)
         if request.name not in ("clear", "rekey"):
             return None
         # A tunnel with manual keys has no IKE SA.

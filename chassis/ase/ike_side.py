@@ -39,9 +39,6 @@ _ORDER = (Context.TYPE, Certificate.TYPE, IkeProposal.TYPE, IpsecProposal.TYPE, 
 """Kinds of records that IKE needs. A tunnel comes last: what it names is there before it."""
 _RANK = {kind: rank for rank, kind in enumerate(_ORDER)}
 
-COMMANDS = frozenset(("statistics", "sas", "keys"))
-"""What a request `ike` may ask for."""
-
 
 class IkeSide:
     """Nothing is sent before `connect`, nor before the controller's first snapshot."""

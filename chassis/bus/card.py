@@ -6,8 +6,10 @@ changed records (`changed`), and answers requests (`request`).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import inf
 
+from chassis.bus.arguments import ArgumentError, Spec, fault, given, read
 from chassis.bus.batch import Batch
 from chassis.bus.counters import Counters
 from chassis.bus.engine import Connect, Disconnect, Output, Perform, Stop, ToController
@@ -46,6 +48,8 @@ class Card:
     kind = "card"
     performs: frozenset[str] = frozenset({"link", "capture", "capture-stop", "inject"})
     """Requests that only the shell can carry out."""
+    specs: Mapping[str, Spec] = {}
+    """Every request that this kind of card knows (`chassis.bus.requests`)."""
 
     def __init__(self, card: str, *, pid: int, boot: int, counters: Counters | None = None) -> None:
         self.card = card
@@ -85,7 +89,12 @@ class Card:
         return []
 
     def request(self, request: Request, now: float) -> list[Output] | None:
-        """Carry out a request of the controller; None when there is no request of that name."""
+        """Carry out a request of the controller, whose arguments are checked, with their defaults; None when there
+        is no request of that name.
+
+        Raises:
+            ValueError: it can't be done; the text says why.
+        """
         return None
 
     def cards_changed(self, now: float) -> list[Output]:
@@ -130,14 +139,7 @@ class Card:
             self.fenced = False
             return [self._heartbeat(now)]
         if isinstance(message, Request):
-            if message.name in self.performs:
-                return [Perform(message)]
-            if message.name == "stamps":
-                return [*self._stamped(), ToController(Reply(message.number, {}))]
-            answer = self.request(message, now)
-            if answer is None:
-                return [ToController(Reply(message.number, {}, f"no request {message.name!r} on {self.card}"))]
-            return answer
+            return self._requested(message, now)
         assert isinstance(message, Goodbye)
         return [Stop(message.reason)]
 
@@ -210,6 +212,30 @@ class Card:
         stamps = tuple(self._stamps)
         self._stamps.clear()
         return [ToController(TraceStamps(stamps))]
+
+    def _requested(self, message: Request, now: float) -> list[Output]:
+        """A request is answered whatever is in it, and whatever comes of it."""
+        spec = self.specs.get(message.name)
+        try:
+            if spec is not None:
+                message = Request(message.number, message.name, given(read(spec, message.arguments)))
+                if message.name in self.performs:
+                    return [Perform(message)]
+                if message.name == "stamps":
+                    return [*self._stamped(), ToController(Reply(message.number, {}))]
+                answer = self.request(message, now)
+                if answer is not None:
+                    return answer
+            why = f"no request {message.name!r} on {self.card}"
+        except ArgumentError as error:
+            why = f"{message.name}: {error}"
+        except ValueError as error:
+            why = str(error)
+        except Exception as error:
+            # A fault of this program: whoever asked is told, and the card goes on.
+            why = f"{message.name}: {fault(error)}"
+            return [self.log(now, "error", "operator", why), ToController(Reply(message.number, {}, why))]
+        return [ToController(Reply(message.number, {}, why))]
 
     def _hello(self, now: float) -> list[Output]:
         self._hello_at = now + HELLO_RETRY

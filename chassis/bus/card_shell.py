@@ -6,6 +6,7 @@ The shells of the line card and of the ASP are this one with their own devices a
 from __future__ import annotations
 
 import signal
+import sys
 import time
 from collections import deque
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from typing import Any
 import zmq
 
 from chassis.bus import codec, endpoints
+from chassis.bus.arguments import fault
 from chassis.bus.capture import Capture, Captures
 from chassis.bus.counters import Counters
 from chassis.bus.engine import (
@@ -136,7 +138,15 @@ class CardShell:
             self.fabric.drain()
 
     def _to_controller(self, message: FromCard) -> None:
-        self._pending.append(codec.encode(message))
+        try:
+            data = codec.encode(message)
+        except codec.EncodeError as error:
+            self.counters.add("drop unencodable message")
+            print(f"not sent: {error}", file=sys.stderr)
+            if not isinstance(message, Reply):
+                return
+            data = codec.encode(Reply(message.number, {}, f"the answer can't be sent: {error}", message.last))
+        self._pending.append(data)
         while len(self._pending) > CONTROL_QUEUE:
             self._pending.popleft()
             self.counters.add("drop control message")
@@ -178,6 +188,10 @@ class CardShell:
             if handler is None:
                 raise RequestError(f"{self.env.card} does not know {request.name!r}")
             reply = Reply(request.number, handler(request.arguments))
-        except (RequestError, OSError, ValueError, TypeError, DecodeError) as error:
+        except (RequestError, OSError, ValueError) as error:
             reply = Reply(request.number, {}, str(error) or type(error).__name__)
+        except Exception as error:
+            # A fault of this program: whoever asked is told, and the card goes on.
+            reply = Reply(request.number, {}, f"{request.name}: {fault(error)}")
+            print(reply.error, file=sys.stderr)
         self._to_controller(reply)

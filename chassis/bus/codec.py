@@ -160,6 +160,26 @@ class _Codec:
 _codec = _Codec()
 
 
+class EncodeError(ValueError):
+    """A message that the bus can't carry; the text says why, without its values."""
+
+
+def _packed(kind: str, value: Any) -> bytes:
+    """Bytes that `decode` takes again, as far as length and MessagePack go.
+
+    Raises:
+        EncodeError: there are none.
+    """
+    try:
+        data: bytes = msgpack.packb(value)
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
+        # Not the error's own text: it may quote what is a key.
+        raise EncodeError(f"{kind}: what is in it can't be carried ({type(error).__name__})") from None
+    if len(data) > MAX_MESSAGE:
+        raise EncodeError(f"{kind}: {len(data)} bytes are too many")
+    return data
+
+
 def carrier(union: Any) -> tuple[Callable[[Any], bytes], Callable[[bytes], Any]]:
     """(encoder, decoder) of one of several message types, for a link of their own; errors as in `decode`."""
     pack, unpack = _codec.of(union)
@@ -186,9 +206,12 @@ RECORD_TYPES: tuple[type, ...] = get_args(records.Record)
 
 
 def encode(message: Message) -> bytes:
-    """The bytes of a control message."""
-    data: bytes = msgpack.packb(_pack_message(message))
-    return data
+    """The bytes of a control message.
+
+    Raises:
+        EncodeError: it has a value that the bus can't carry, or is too long.
+    """
+    return _packed(type(message).__name__, _pack_message(message))
 
 
 def decode(data: bytes | memoryview) -> Message:
@@ -208,9 +231,8 @@ def decode(data: bytes | memoryview) -> Message:
 
 
 def encode_record(record: Record) -> bytes:
-    """The bytes of one record, as the controller stores it and for comparing two."""
-    data: bytes = msgpack.packb(_pack_record(record))
-    return data
+    """The bytes of one record, as the controller stores it and for comparing two; errors as in `encode`."""
+    return _packed(type(record).__name__, _pack_record(record))
 
 
 def decode_record(data: bytes | memoryview) -> Record:

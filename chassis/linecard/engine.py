@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from chassis.bus import requests
 from chassis.bus.batch import Batch, Step
 from chassis.bus.card import Card
 from chassis.bus.counters import Counters
@@ -30,6 +31,7 @@ class LineCard(Card):
     """
 
     kind = "linecard"
+    specs = requests.LINE_CARD
 
     def __init__(self, card: str, *, pid: int, boot: int, counters: Counters | None = None) -> None:
         super().__init__(card, pid=pid, boot=boot, counters=counters)
@@ -76,18 +78,15 @@ class LineCard(Card):
 
     def request(self, request: Request, now: float) -> list[Output] | None:
         out: list[Output] = []
-        try:
-            if request.name == "ping":
-                self.forwarding.pings.start(request, self._context(request), now, out)
-            elif request.name == "trace":
-                self.tracer.arm(request.arguments)
-                out.append(ToController(Reply(request.number, {})))
-            elif request.name == "neighbours":
-                out.append(ToController(Reply(request.number, {"neighbours": self._neighbours()})))
-            else:
-                return None
-        except ValueError as error:
-            return [ToController(Reply(request.number, {}, str(error)))]
+        if request.name == "ping":
+            self.forwarding.pings.start(request, self._context(request), now, out)
+        elif request.name == "trace":
+            self.tracer.arm(request.arguments)
+            out.append(ToController(Reply(request.number, {})))
+        elif request.name == "neighbours":
+            out.append(ToController(Reply(request.number, {"neighbours": self._neighbours()})))
+        else:
+            return None
         return out
 
     def carrier(self, port: str, up: bool, now: float) -> list[Output]:
@@ -190,7 +189,7 @@ class LineCard(Card):
 
     def _context(self, request: Request) -> int:
         """The context that a request names, or gives the number of."""
-        wanted = request.arguments.get("context", "")
+        wanted = request.arguments["context"]
         for number, name in self.contexts.items():
             if wanted in (name, number):
                 return number

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import inf
-from typing import Protocol
+from typing import Any, Protocol
 
 from chassis.bus.batch import Mark
 from chassis.bus.engine import Output, ToController
 from chassis.bus.messages import Attributes, Reply, Request, Value
-from chassis.linecard.arguments import address, seconds, whole
 from chassis.net import icmp
 from chassis.net.address import format_address
 from chassis.net.icmp import Icmp
@@ -68,13 +67,11 @@ class Pings:
         self._identification = 0
 
     def start(self, request: Request, context: int, now: float, out: list[Output]) -> None:
-        """`address`, and as wished `source`, `count`, `interval`, `timeout` (seconds), `size` (data bytes),
-        `ttl`, `trace` (number of the first request's trace). Raises ValueError for bad arguments."""
-        arguments: Attributes = request.arguments
-        destination = address(arguments, "address")
-        if not destination:
-            raise ValueError("ping needs an 'address'")
-        source = address(arguments, "source") or self._source_to(context, destination)
+        """A run with the arguments of the table (`chassis.bus.requests`). Raises ValueError where there is no
+        address to send from."""
+        asked: dict[str, Any] = dict(request.arguments)
+        destination = asked["address"]
+        source = asked["source"] or self._source_to(context, destination)
         if not source:
             raise ValueError("the context has no address to ping from")
         self._number = (self._number + 1) & _NUMBER_MASK
@@ -84,12 +81,12 @@ class Pings:
             context=context,
             source=source,
             destination=destination,
-            count=whole(arguments, "count", 1, 1, 100_000),
-            interval=seconds(arguments, "interval", 1.0, 0.001, 3600),
-            timeout=seconds(arguments, "timeout", 2.0, 0.001, 3600),
-            size=whole(arguments, "size", 56, 0, 65_507),
-            ttl=whole(arguments, "ttl", 64, 1, 255),
-            trace=whole(arguments, "trace", 0, 0, 2**62),
+            count=asked["count"],
+            interval=asked["interval"],
+            timeout=asked["timeout"],
+            size=asked["size"],
+            ttl=asked["ttl"],
+            trace=asked["trace"],
             due=now,
         )
         self._runs[run.identifier] = run

@@ -7,15 +7,15 @@ after that is a mark in the batch that every process stamps. Packets may come ma
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from chassis.bus.batch import Batch, Mark
 from chassis.bus.messages import Attributes
-from chassis.linecard.arguments import address, text, whole
 from chassis.net.ethernet import HEADROOM
 from chassis.net.ipv4 import HEADER_LENGTH
 
 MOST = 1000
-"""Most packets that one request may mark."""
+"""Most traces that wait for packets: each of them looks at every packet."""
 
 
 @dataclass(slots=True)
@@ -47,18 +47,16 @@ class Tracer:
         self.armed: list[Armed] = []
 
     def arm(self, arguments: Attributes) -> None:
-        """`number` (of the first packet), `count`, and what to match: `port`, `source`, `destination`,
-        `protocol`. Raises ValueError for bad arguments."""
-        self.armed.append(
-            Armed(
-                whole(arguments, "number", 0, 1, 2**63 - 1),
-                whole(arguments, "count", 1, 1, MOST),
-                text(arguments, "port"),
-                address(arguments, "source"),
-                address(arguments, "destination"),
-                whole(arguments, "protocol", -1, -1, 255),
-            )
-        )
+        """With the arguments of the table (`chassis.bus.requests`).
+
+        Raises:
+            ValueError: as many as there may be wait for packets already.
+        """
+        if len(self.armed) >= MOST:
+            raise ValueError(f"{MOST} traces wait for packets already")
+        asked: dict[str, Any] = dict(arguments)
+        names = ("number", "count", "port", "source", "destination", "protocol")
+        self.armed.append(Armed(*[asked[name] for name in names]))
 
     def mark(self, port: str, batch: Batch) -> None:
         """Mark the packets of a batch that an armed trace waits for; marks that it came with stay."""

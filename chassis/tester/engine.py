@@ -9,6 +9,8 @@ from heapq import heappop, heappush
 from math import inf
 from typing import Any
 
+from chassis.bus import requests
+from chassis.bus.arguments import ArgumentError, fault, given, named, read, refusal
 from chassis.bus.batch import Batch
 from chassis.bus.counters import Counters
 from chassis.bus.engine import Output, Perform, ToOperator, ToWire
@@ -25,6 +27,7 @@ from chassis.tester.source import Source
 
 MAX_STAMPS = 16_384
 MAX_LEAKS = 50
+MAX_FLOWS = 10_000
 FRAGMENTS_TIMEOUT = 2.0
 """Seconds in which a packet of a flow must be whole; identifications come round quickly here."""
 FRAGMENTED_PACKETS = 1024
@@ -120,17 +123,20 @@ class Tester:
             self._stamps.append((number, f"{self.node}:{port} in", now))
         return []
 
-    def operator(self, number: int, command: str, arguments: dict[str, Any], now: float) -> list[Output]:
-        if command in self.performs:
-            return [Perform(Request(number, command, arguments))]
-        handler = self._commands.get(command)
-        if handler is None:
-            known = ", ".join(sorted({*self._commands, *self.performs}))
-            return [ToOperator(number, {}, f"a tester does not know {command!r}: it knows {known}")]
+    def operator(self, number: int, command: Any, arguments: Any, now: float) -> list[Output]:
+        """A request of an operator, checked against `chassis.bus.requests`; every one is answered."""
         try:
-            result, outputs = handler(arguments, now)
+            values = read(named(requests.TESTER, command, "a tester"), arguments)
+            if command in self.performs:
+                return [Perform(Request(number, command, given(values)))]
+            result, outputs = self._commands[command](values, now)
         except FlowError as error:
             return [ToOperator(number, {}, str(error))]
+        except ArgumentError as error:
+            return [ToOperator(number, {}, refusal(command, error))]
+        except Exception as error:
+            # A fault of this program: whoever asked is told, and the tester goes on.
+            return [ToOperator(number, {}, f"{command}: {fault(error)}")]
         return [*outputs, ToOperator(number, result)]
 
     def congestion(self, port: str, full: bool, now: float) -> None:
@@ -340,10 +346,10 @@ class Tester:
         return end
 
     def _named(self, arguments: Mapping[str, Any], *, sources: bool) -> list[_End]:
-        name = arguments.get("flow")
+        name = arguments["flow"]
         if name is None:
             return [end for end in self._ends.values() if end.source is not None or not sources]
-        end = self._ends.get(str(name))
+        end = self._ends.get(name)
         if end is None:
             raise FlowError(f"{self.node} has no flow {name!r}: it has {', '.join(self._ends) or 'none'}")
         if sources and end.source is None:
@@ -351,11 +357,7 @@ class Tester:
         return [end]
 
     def _start(self, arguments: dict[str, Any], now: float) -> tuple[dict[str, Any], list[Output]]:
-        rate, count = arguments.get("rate"), arguments.get("count")
-        if rate is not None and rate != "max" and (not isinstance(rate, (int, float)) or not rate > 0):
-            raise FlowError(f"rate: {rate!r} is no number of packets a second above 0")
-        if count is not None and (not isinstance(count, int) or count < 0):
-            raise FlowError(f"count: {count!r} is no number of packets")
+        rate, count = arguments["rate"], arguments["count"]
         started = self._named(arguments, sources=True)
         for end in started:
             if end.source is not None and end.source.state not in ("running", "waiting"):
@@ -372,10 +374,10 @@ class Tester:
         return {"stopped": [end.flow.name for end in stopped], "time": now}, []
 
     def _define(self, arguments: dict[str, Any], now: float) -> tuple[dict[str, Any], list[Output]]:
-        name, values = arguments.get("flow"), arguments.get("spec")
-        if not isinstance(name, str) or not name or len(name) > 32 or not isinstance(values, dict):
-            raise FlowError("define needs 'flow', a name of up to 32 characters, and 'spec', its values")
-        flow = parse_flow(name, values)
+        name = arguments["flow"]
+        if not name or (name not in self._ends and len(self._ends) >= MAX_FLOWS):
+            raise FlowError("a flow needs a name" if not name else f"{MAX_FLOWS} flows are there already")
+        flow = parse_flow(name, arguments["spec"])
         self._waiting.pop(name, None)
         end = self._add(flow)
         if end is None:
@@ -385,7 +387,7 @@ class Tester:
         return {"defined": True, "time": now}, self._kick(now)
 
     def _flows(self, arguments: dict[str, Any], now: float) -> tuple[dict[str, Any], list[Output]]:
-        begin, until = float(arguments.get("since", 0.0)), float(arguments.get("until", inf))
+        begin, until = arguments["since"], inf if arguments["until"] is None else arguments["until"]
         window = (int(begin * 1e9) - (begin <= 0), (1 << 62) if until > 4e9 else int(until * 1e9))
         flows: dict[str, Any] = {}
         for end in self._named(arguments, sources=False):
@@ -412,7 +414,7 @@ class Tester:
 
     def _traces(self, arguments: dict[str, Any], now: float) -> tuple[dict[str, Any], list[Output]]:
         found: dict[int, list[dict[str, Any]]] = {}
-        since = float(arguments.get("since", 0.0))
+        since = arguments["since"]
         for number, step, time in self._stamps:
             if time >= since:
                 found.setdefault(number, []).append({"step": step, "time": time})

@@ -12,13 +12,12 @@ import zmq
 from chassis.bus import endpoints
 from chassis.bus.capture import Captures
 from chassis.bus.card_shell import RequestError
-from chassis.bus.engine import Output, ToOperator, ToWire
+from chassis.bus.engine import Output, Perform, ToOperator, ToWire
 from chassis.bus.environment import Environment
 from chassis.bus.loop import Loop
-from chassis.bus.messages import Attributes
+from chassis.bus.messages import Attributes, Request
 from chassis.bus.operator_loop import OperatorSocket
 from chassis.bus.scheduling import SHORT, ask_for_slice
-from chassis.net.errors import DecodeError
 from chassis.ports.shell import Ports
 from chassis.tester.engine import Tester
 
@@ -53,7 +52,7 @@ class TesterShell:
             engine.congestion,
         )
         self.captures = Captures(self.ports.tap, lambda what: 0)
-        self._requests: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+        self._requests: dict[str, Callable[[Attributes], Attributes]] = {
             "link": lambda arguments: self.ports.link(arguments, time.monotonic()),
             "capture": self.captures.start,
             "capture-stop": self.captures.stop,
@@ -80,6 +79,8 @@ class TesterShell:
                 self.ports.send(output.port, output.batch, time.monotonic())
             elif isinstance(output, ToOperator):
                 self._operators.answer(output.number, output.result, output.error, output.last)
+            elif isinstance(output, Perform):
+                self._perform_request(output.request)
 
     def _wake(self) -> float:
         return min(self.engine.wake(), self.ports.wake())
@@ -89,19 +90,18 @@ class TesterShell:
         self.perform(self.engine.on_timer(now))
 
     def _command(self, number: int, command: str, arguments: dict[str, Any]) -> None:
-        if command == "inject":
-            self.ports.inject(arguments, lambda result, error: self._answer(number, result, error))
-            return
-        handler = self._requests.get(command)
-        if handler is None:
-            self.perform(self.engine.operator(number, command, arguments, time.monotonic()))
+        self.perform(self.engine.operator(number, command, arguments, time.monotonic()))
+
+    def _perform_request(self, request: Request) -> None:
+        if request.name == "inject":
+            self.ports.inject(request.arguments, lambda result, error: self._answer(request.number, result, error))
             return
         try:
-            result = handler(arguments)
-        except (RequestError, OSError, ValueError, TypeError, DecodeError) as error:
-            self._operators.answer(number, {}, str(error) or type(error).__name__)
+            result = self._requests[request.name](request.arguments)
+        except (RequestError, OSError, ValueError) as error:
+            self._operators.answer(request.number, {}, str(error) or type(error).__name__)
         else:
-            self._operators.answer(number, result)
+            self._operators.answer(request.number, result)
 
     def _answer(self, number: int, result: Attributes, error: str) -> None:
         self._operators.answer(number, result, error)

@@ -161,6 +161,12 @@ class Controller:
         self.history.log.append(LogRecord(now, "warning", "bus", "", text, {"card": card}))
         return []
 
+    def unsendable(self, card: str, error: str, now: float) -> None:
+        """A message to a card is none that the bus can carry: it was not sent."""
+        self._drop("unsendable message")
+        text = f"a message to {card} can't be sent: {error}"
+        self.history.log.append(LogRecord(now, "error", "bus", "", text, {"card": card}))
+
     def lost(self, card: str, now: float) -> list[Output]:
         """The connection to a card closed."""
         return self._card_event(card, Event.LOST, now, "connection lost")

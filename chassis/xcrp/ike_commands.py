@@ -8,16 +8,11 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from chassis.bus.arguments import ArgumentError
 from chassis.bus.engine import Output
 from chassis.bus.messages import Attributes
-from chassis.xcrp.operators import Argument, ArgumentError, Entry, Operators
+from chassis.xcrp.operators import Method, Operators
 from chassis.xcrp.plan import TunnelPlan
-
-CLEAR: Final = ("all", "ike", "ipsec")
-"""What of a tunnel is negotiated anew: everything, or the SAs that the guide's two clear commands name."""
-
-REKEY: Final = ("ipsec", "ike")
-SHOW: Final = ("sas", "statistics")
 
 
 def _made(operators: Operators, name: str) -> TunnelPlan:
@@ -29,45 +24,40 @@ def _made(operators: Operators, name: str) -> TunnelPlan:
     return plan.tunnels[number]
 
 
-def _what(given: str, known: tuple[str, ...]) -> str:
-    if given not in known:
-        raise ArgumentError(f"{given!r} is none of {', '.join(known)}")
-    return given
-
-
 def _requests(operators: Operators, tunnel: str, what: str, *, negotiated: bool) -> list[tuple[str, Attributes]]:
-    """(ASP, arguments) for one tunnel, or for all."""
+    """(ASP, arguments) for one tunnel, or for all; `what` is empty for a request that has no such argument."""
+    more: Attributes = {"what": what} if what else {}
     if tunnel:
         made = _made(operators, tunnel)
         if negotiated and made.config.kind != "static":
             raise ArgumentError(f"tunnel {tunnel} has manual keys: it has no IKE SA")
         if not made.asp:
             raise ArgumentError(f"tunnel {tunnel} has no ASP: {made.fault}")
-        return [(operators.usable(made.asp), {"tunnel": made.number, "what": what})]
+        return [(operators.usable(made.asp), {"tunnel": made.number, **more})]
     node = operators.node
     asps = {
         made.asp: None
         for made in node.plan.tunnels.values()
         if made.asp and (made.config.kind == "static" or not negotiated)
     }
-    return [(asp, {"what": what}) for asp in sorted(asps) if node.asp_usable(asp)]
+    return [(asp, dict(more)) for asp in sorted(asps) if node.asp_usable(asp)]
 
 
 def _clear(operators: Operators, number: int, given: dict[str, Any], now: float) -> list[Output]:
-    what = _what(given["what"], CLEAR)
+    what = given["what"]
     requests = _requests(operators, given["tunnel"], what, negotiated=what == "ike")
     return operators.ask(number, requests, "clear", now)
 
 
 def _rekey(operators: Operators, number: int, given: dict[str, Any], now: float) -> list[Output]:
-    what = _what(given["what"], REKEY)
+    what = given["what"]
     requests = _requests(operators, given["tunnel"], what, negotiated=what == "ike")
     return operators.ask(number, requests, "rekey", now)
 
 
 def _ike(operators: Operators, number: int, given: dict[str, Any], now: float) -> list[Output]:
-    what = _what(given["what"], SHOW)
-    return operators.ask(number, _requests(operators, given["tunnel"], what, negotiated=True), "ike", now)
+    requests = _requests(operators, given["tunnel"], given["what"], negotiated=True)
+    return operators.ask(number, requests, "ike", now)
 
 
 def _keys(operators: Operators, number: int, given: dict[str, Any], now: float) -> list[Output]:
@@ -75,23 +65,21 @@ def _keys(operators: Operators, number: int, given: dict[str, Any], now: float) 
 
 
 def _queues(operators: Operators, number: int, given: dict[str, Any], now: float) -> list[Output]:
-    requests = _requests(operators, given["tunnel"], "queues", negotiated=False)
+    requests = _requests(operators, given["tunnel"], "", negotiated=False)
     return operators.ask(number, requests, "queues", now)
 
 
 def _sas(operators: Operators, number: int, given: dict[str, Any], now: float) -> list[Output]:
-    requests = _requests(operators, given["tunnel"], "sas", negotiated=False)
+    requests = _requests(operators, given["tunnel"], "", negotiated=False)
     return operators.ask(number, requests, "sas", now)
 
 
-_TUNNEL = Argument(str, "")
-
-COMMANDS: Final[dict[str, Entry]] = {
-    "clear": (_clear, {"tunnel": _TUNNEL, "what": Argument(str, "all")}, False),
-    "rekey": (_rekey, {"tunnel": Argument(str, required=True), "what": Argument(str, "ipsec")}, False),
-    "ike": (_ike, {"tunnel": _TUNNEL, "what": Argument(str, "sas")}, False),
-    "keys": (_keys, {"tunnel": _TUNNEL}, False),
-    "queues": (_queues, {"tunnel": _TUNNEL}, False),
-    "sas": (_sas, {"tunnel": _TUNNEL}, False),
+COMMANDS: Final[dict[str, Method]] = {
+    "clear": _clear,
+    "rekey": _rekey,
+    "ike": _ike,
+    "keys": _keys,
+    "queues": _queues,
+    "sas": _sas,
 }
-"""By name: what is done, its arguments, whether it takes others."""
+"""By name: what is done."""

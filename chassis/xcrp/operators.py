@@ -12,9 +12,11 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import TYPE_CHECKING, Any
 
+from chassis.bus import requests
+from chassis.bus.arguments import ArgumentError, fault, given, named, read, refusal
 from chassis.bus.engine import Output, ToCard, ToOperator
-from chassis.bus.messages import Attributes, Reply, Request
-from chassis.net.address import MASKS, parse_address
+from chassis.bus.messages import Attributes, LogRecord, Reply, Request
+from chassis.net.address import MASKS
 from chassis.xcrp import configuration, show
 from chassis.xcrp.inventory import LINE_CARD
 
@@ -23,45 +25,6 @@ if TYPE_CHECKING:
 
 PATIENCE = 10.0
 """Seconds that a card has for its reply."""
-
-MAX_TRACES = 100
-
-
-class ArgumentError(Exception):
-    """What the operator asked for can't be done; the text says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Argument:
-    """One argument of a command: its type, and its default (None: it must be given)."""
-
-    kind: type
-    default: Any = None
-    required: bool = False
-
-
-def _read(given: Any, wanted: Mapping[str, Argument], others: bool) -> dict[str, Any]:
-    """The arguments with their defaults; `ArgumentError` for anything missing, unknown or of a wrong type."""
-    if not isinstance(given, dict) or not all(isinstance(name, str) for name in given):
-        raise ArgumentError("arguments are a map of names to values")
-    unknown = [name for name in given if name not in wanted]
-    if unknown and not others:
-        known = ", ".join(wanted) or "none"
-        raise ArgumentError(f"no argument {unknown[0]!r}; there are: {known}")
-    values: dict[str, Any] = {name: given[name] for name in unknown}
-    for name, argument in wanted.items():
-        value = given.get(name)
-        if value is None:
-            if argument.required:
-                raise ArgumentError(f"argument {name!r} is missing")
-            values[name] = argument.default
-        elif argument.kind is float and isinstance(value, int) and not isinstance(value, bool):
-            values[name] = float(value)
-        elif type(value) is not argument.kind:
-            raise ArgumentError(f"argument {name!r} is {type(value).__name__}, not {argument.kind.__name__}")
-        else:
-            values[name] = value
-    return values
 
 
 @dataclass(slots=True)
@@ -95,15 +58,14 @@ class _Capture:
 
 
 Method = Callable[["Operators", int, dict[str, Any], float], list[Output]]
-Entry = tuple[Method, dict[str, Argument], bool]
-"""A command: what is done, its arguments, whether it takes further ones as they come."""
+"""What is done at a command; its arguments are those of the table, checked."""
 
-_COMMANDS: dict[str, Entry] = {}
+_COMMANDS: dict[str, Method] = {}
 
 
-def _command(name: str, *, others: bool = False, **arguments: Argument) -> Callable[[Method], Method]:
+def _command(name: str) -> Callable[[Method], Method]:
     def add(method: Method) -> Method:
-        _COMMANDS[name] = (method, arguments, others)
+        _COMMANDS[name] = method
         return method
 
     return add
@@ -112,10 +74,11 @@ def _command(name: str, *, others: bool = False, **arguments: Argument) -> Calla
 class Operators:
     """The commands, and those of them that still wait for cards."""
 
-    def __init__(self, controller: Controller, more: Mapping[str, Entry]) -> None:
+    def __init__(self, controller: Controller, more: Mapping[str, Method]) -> None:
         """`more`: commands of other modules, beside those of this one."""
         self.controller = controller
         self._commands = {**_COMMANDS, **more}
+        self._specs = {name: requests.CONTROLLER[name] for name in self._commands}
         self.node = controller.node
         self._number = controller.boot << 24
         self._asked: dict[int, _Asked] = {}
@@ -123,15 +86,17 @@ class Operators:
         """By file."""
         self._trace = zlib.crc32(self.node.name.encode()) << 31 | (controller.boot & 0xFFFF) << 15
 
-    def command(self, number: int, name: str, given: Any, now: float) -> list[Output]:
-        entry = self._commands.get(name) if isinstance(name, str) else None
-        if entry is None:
-            return [ToOperator(number, {}, f"no command {name!r}; there are: {', '.join(sorted(self._commands))}")]
-        method, wanted, others = entry
+    def command(self, number: int, name: Any, arguments: Any, now: float) -> list[Output]:
         try:
-            return method(self, number, _read(given, wanted, others), now)
+            spec = named(self._specs, name, "a controller")
+            return self._commands[name](self, number, read(spec, arguments), now)
         except ArgumentError as error:
-            return [ToOperator(number, {}, f"{name}: {error}")]
+            return [ToOperator(number, {}, refusal(name, error))]
+        except Exception as error:
+            # A fault of this program: whoever asked is told, and the router goes on.
+            text = f"{name}: {fault(error)}"
+            self.controller.history.log.append(LogRecord(now, "error", "operator", "", text, {}))
+            return [ToOperator(number, {}, text)]
 
     def reply(self, card: str, message: Reply, now: float) -> list[Output]:
         if message.error:
@@ -211,7 +176,7 @@ class Operators:
     def ask(
         self,
         operator: int,
-        requests: Sequence[tuple[str, Attributes]],
+        cards: Sequence[tuple[str, Attributes]],
         name: str,
         now: float,
         *,
@@ -224,7 +189,7 @@ class Operators:
         one with `more` besides, or with what `finish` then makes of the errors."""
         asked = _Asked(operator, {}, now + patience, single, more=more or {}, finish=finish)
         outputs: list[Output] = []
-        for card, arguments in requests:
+        for card, arguments in cards:
             self._number += 1
             asked.waiting[self._number] = card
             self._asked[self._number] = asked
@@ -262,7 +227,7 @@ class Operators:
     def _status(self, number: int, arguments: dict[str, Any], now: float) -> list[Output]:
         return [ToOperator(number, show.status(self.controller))]
 
-    @_command("routes", context=Argument(str, "local"))
+    @_command("routes")
     def _routes(self, number: int, arguments: dict[str, Any], now: float) -> list[Output]:
         context = self._context(arguments["context"])
         answer: Attributes = {
@@ -271,11 +236,11 @@ class Operators:
         }
         return [ToOperator(number, answer)]
 
-    @_command("log", since=Argument(float, 0.0))
+    @_command("log")
     def _log(self, number: int, arguments: dict[str, Any], now: float) -> list[Output]:
         return [ToOperator(number, {"records": show.log(self.controller.history, arguments["since"])})]
 
-    @_command("events", since=Argument(float, 0.0))
+    @_command("events")
     def _events(self, number: int, arguments: dict[str, Any], now: float) -> list[Output]:
         return [ToOperator(number, {"events": show.events(self.controller.history, arguments["since"])})]
 
@@ -283,12 +248,7 @@ class Operators:
     def _config(self, number: int, arguments: dict[str, Any], now: float) -> list[Output]:
         return [ToOperator(number, {"text": configuration.text_of(self.controller.config)})]
 
-    @_command(
-        "apply",
-        text=Argument(str, required=True),
-        file=Argument(str, ""),
-        dry=Argument(bool, False),
-    )
+    @_command("apply")
     def _apply(self, number: int, arguments: dict[str, Any], now: float) -> list[Output]:
         controller = self.controller
         checked = configuration.check(arguments["text"], arguments["file"], modern=controller.settings.modern)
@@ -312,31 +272,20 @@ class Operators:
             same = False
         return controller.commits.commit(arguments["text"], arguments["file"], checked, same, answer, now)
 
-    @_command(
-        "trace",
-        count=Argument(int, 1),
-        context=Argument(str),
-        source=Argument(str),
-        destination=Argument(str),
-        protocol=Argument(int),
-        port=Argument(str),
-    )
+    @_command("trace")
     def _arm(self, number: int, arguments: dict[str, Any], now: float) -> list[Output]:
         count = arguments["count"]
-        if not 1 <= count <= MAX_TRACES:
-            raise ArgumentError(f"count is {count}, not 1 to {MAX_TRACES}")
-        filters: Attributes = {"count": count}
-        for name in ("source", "destination"):
-            if arguments[name] is not None:
-                filters[name] = _address(arguments[name])
-        if arguments["protocol"] is not None:
-            filters["protocol"] = arguments["protocol"]
-        requests: list[tuple[str, Attributes]] = []
+        filters: Attributes = {
+            name: arguments[name]
+            for name in ("count", "source", "destination", "protocol")
+            if arguments[name] is not None
+        }
+        asked: list[tuple[str, Attributes]] = []
         for card, port in self._trace_points(arguments["context"], arguments["port"]):
-            requests.append((card, {**filters, "port": port, "number": self._traces_of(count)}))
-        if not requests:
+            asked.append((card, {**filters, "port": port, "number": self._traces_of(count)}))
+        if not asked:
             raise ArgumentError("no port of a usable line card to trace at")
-        return self.ask(number, requests, "trace", now)
+        return self.ask(number, asked, "trace", now)
 
     def _trace_points(self, context: str | None, port: str | None) -> list[tuple[str, str]]:
         """(card, port) of each place to arm a trace at; port empty: every port of the card."""
@@ -359,26 +308,11 @@ class Operators:
         self._trace += count
         return first
 
-    @_command(
-        "ping",
-        context=Argument(str, "local"),
-        address=Argument(str, required=True),
-        count=Argument(int, 5),
-        size=Argument(int, 56),
-        timeout=Argument(float, 1.0),
-        interval=Argument(float, 0.2),
-        ttl=Argument(int, 64),
-        source=Argument(str),
-        trace=Argument(bool, False),
-    )
+    @_command("ping")
     def _ping(self, number: int, arguments: dict[str, Any], now: float) -> list[Output]:
         context = self._context(arguments["context"])
         count, timeout, interval = arguments["count"], arguments["timeout"], arguments["interval"]
-        if not 1 <= count <= 10_000 or not 0.001 <= timeout <= 60 or not 0.001 <= interval <= 60:
-            raise ArgumentError("count is 1 to 10000, timeout and interval are 0.001 to 60 seconds")
-        if not 0 <= arguments["size"] <= 65_507 or not 1 <= arguments["ttl"] <= 255:
-            raise ArgumentError("size, of the data, is 0 to 65507, ttl 1 to 255")
-        address = _address(arguments["address"])
+        address = arguments["address"]
         ask: Attributes = {
             "context": context,
             "address": address,
@@ -389,7 +323,7 @@ class Operators:
             "ttl": arguments["ttl"],
         }
         if arguments["source"] is not None:
-            ask["source"] = _address(arguments["source"])
+            ask["source"] = arguments["source"]
         if arguments["trace"]:
             ask["trace"] = self._traces_of(1)
         card = self._ping_card(context, address)
@@ -412,29 +346,19 @@ class Operators:
                 break
         return usable[0]
 
-    @_command("link", others=True, port=Argument(str, required=True))
+    @_command("link")
     def _link(self, number: int, arguments: dict[str, Any], now: float) -> list[Output]:
         return self._to_port(number, "link", arguments, now)
 
-    @_command("inject", others=True, port=Argument(str, required=True), file=Argument(str, required=True))
+    @_command("inject")
     def _inject(self, number: int, arguments: dict[str, Any], now: float) -> list[Output]:
         return self._to_port(number, "inject", arguments, now)
 
     def _to_port(self, number: int, name: str, arguments: dict[str, Any], now: float) -> list[Output]:
-        for key, value in arguments.items():
-            if not isinstance(value, (str, int, float, bool)) and value is not None:
-                raise ArgumentError(f"argument {key!r} is no plain value")
         card = self._card_of_port(arguments["port"])
-        return self.ask(number, [(card, arguments)], name, now, single=True)
+        return self.ask(number, [(card, given(arguments))], name, now, single=True)
 
-    @_command(
-        "capture",
-        what=Argument(str, required=True),
-        file=Argument(str, required=True),
-        snaplen=Argument(int, 0),
-        clear=Argument(bool, False),
-        ring=Argument(int, 0),
-    )
+    @_command("capture")
     def _capture(self, number: int, arguments: dict[str, Any], now: float) -> list[Output]:
         card, point = self._captured(arguments["what"])
         ask: Attributes = {"what": point} | {name: arguments[name] for name in ("file", "snaplen", "clear")}
@@ -450,7 +374,7 @@ class Operators:
         self._captures[arguments["file"]] = _Capture(card, ask, self.node.cards[card].admitted, self._number)
         return outputs
 
-    @_command("capture-stop", file=Argument(str, ""), what=Argument(str, ""))
+    @_command("capture-stop")
     def _capture_stop(self, number: int, arguments: dict[str, Any], now: float) -> list[Output]:
         file, what = arguments["file"], arguments["what"]
         more: Attributes = {}
@@ -486,14 +410,7 @@ class Operators:
             return card, side
         return what.removeprefix("fabric "), "fabric"
 
-    @_command("neighbours", card=Argument(str))
+    @_command("neighbours")
     def _neighbours(self, number: int, arguments: dict[str, Any], now: float) -> list[Output]:
         cards = self._line_cards() if arguments["card"] is None else [self.usable(arguments["card"])]
         return self.ask(number, [(card, {}) for card in cards], "neighbours", now)
-
-
-def _address(text: str) -> int:
-    try:
-        return parse_address(text)
-    except ValueError as error:
-        raise ArgumentError(str(error)) from None

@@ -12,12 +12,13 @@ from typing import Any
 
 import zmq
 
-from chassis.bus import codec, endpoints, recording, storage
+from chassis.bus import codec, endpoints, recording, requests, storage
+from chassis.bus.arguments import ArgumentError, read
 from chassis.bus.card_shell import CONTROL_QUEUE
 from chassis.bus.engine import Append, Output, Persist, Stop, ToCard, ToLauncher, ToOperator
 from chassis.bus.environment import Environment
 from chassis.bus.loop import Loop
-from chassis.bus.messages import Goodbye, Hello, Message
+from chassis.bus.messages import Goodbye, Hello, Message, Reply, Request
 from chassis.bus.operator_loop import OperatorSocket
 from chassis.bus.scheduling import Turns, turns_of, waited
 from chassis.net.errors import DecodeError
@@ -174,10 +175,15 @@ class ControllerShell:
         identity = self._identities.get(card)
         if identity is None:
             return
+        try:
+            data = codec.encode(message)
+        except codec.EncodeError as error:
+            self._unsendable(card, message, str(error))
+            return
         if self._watchers:
             self._show(card, "down", message)
         try:
-            self._router.send_multipart((identity, codec.encode(message)), zmq.DONTWAIT)
+            self._router.send_multipart((identity, data), zmq.DONTWAIT)
         except zmq.ZMQError:
             # Gone, or so far behind that it must say hello again: either way a snapshot comes first.
             self._identities.pop(card, None)
@@ -188,12 +194,21 @@ class ControllerShell:
             self._identities.pop(card, None)
             self._cards.pop(identity, None)
 
+    def _unsendable(self, card: str, message: Message, why: str) -> None:
+        """A message that the bus can't carry is left out; a request is answered in the card's place."""
+        now = time.monotonic()
+        self.engine.unsendable(card, why, now)
+        if isinstance(message, Request):
+            self.perform(self.engine.receive(card, Reply(message.number, {}, why), now))
+
     # operators
 
     def _command(self, number: int, command: str, arguments: dict[str, Any]) -> None:
         if command == "bus":
-            types = arguments.get("types") or []
-            self._watchers[number] = {str(name) for name in types} if isinstance(types, list) else set()
+            try:
+                self._watchers[number] = set(read(requests.CONTROLLER["bus"], arguments)["types"])
+            except ArgumentError as error:
+                self._operators.answer(number, {}, f"bus: {error}")
             return
         if command == "apply" and self.env.flash is not None:
             # A commit goes by the certificates that are there now.

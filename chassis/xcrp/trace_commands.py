@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from chassis.bus.engine import Output, ToOperator
 from chassis.bus.messages import Attributes
 from chassis.xcrp import show
-from chassis.xcrp.operators import Argument, Entry, Operators
+from chassis.xcrp.operators import Method, Operators
 
 if TYPE_CHECKING:
     from chassis.xcrp.engine import Controller
@@ -52,4 +52,4 @@ def _traces(operators: Operators, number: int, given: dict[str, Any], now: float
     )
 
 
-COMMANDS: dict[str, Entry] = {"traces": (_traces, {"settled": Argument(bool, False)}, False)}
+COMMANDS: dict[str, Method] = {"traces": _traces}

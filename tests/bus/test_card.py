@@ -20,6 +20,7 @@ from chassis.bus.messages import (
     Welcome,
 )
 from chassis.bus.records import CardState, Context
+from chassis.bus.requests import LINE_CARD
 
 WELCOME = Welcome(5, 10, 0.1, 5, {})
 
@@ -138,7 +139,8 @@ def test_without_a_controller_it_goes_on_with_what_it_holds(card: Card) -> None:
 
 
 def test_requests_goodbye_and_stamps(card: Card) -> None:
-    request = Request(1, "capture", {})
+    request = Request(1, "capture-stop", {"what": "fabric", "file": ""})
+    card.specs = LINE_CARD
     assert card.receive(request, 0.0) == [Perform(request)]
     (reply,) = said(card.receive(Request(2, "nonsense", {}), 0.0))
     assert isinstance(reply, Reply)

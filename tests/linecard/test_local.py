@@ -299,7 +299,7 @@ def test_hello_names_the_ports_that_are_up_and_a_welcome_is_answered_with_their_
 
 def test_what_the_shell_does_and_what_nobody_does() -> None:
     rig = Rig()
-    rig.request("capture", what="port 3/1")
+    rig.request("capture", what="port 3/1", file="/tmp/x.pcapng")
     assert isinstance(rig.outputs[0], Perform)
     rig.request("dance")
     assert "dance" in rig.told(Reply)[0].error

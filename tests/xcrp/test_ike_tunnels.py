@@ -308,8 +308,8 @@ def _request(command: str) -> str:
     [
         ("clear", {"tunnel": "X"}, "clear: no tunnel 'X'; there are: T"),
         ("rekey", {}, "rekey: argument 'tunnel' is missing"),
-        ("rekey", {"tunnel": "T", "what": "it"}, "rekey: 'it' is none of ipsec, ike"),
-        ("ike", {"what": "keys"}, "ike: 'keys' is none of sas, statistics"),
+        ("rekey", {"tunnel": "T", "what": "it"}, "rekey: argument 'what' is 'it', not one of ipsec, ike"),
+        ("ike", {"what": "keys"}, "ike: argument 'what' is 'keys', not one of sas, statistics"),
     ],
 )
 def test_commands_that_make_no_sense(command: str, arguments: dict[str, str], error: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import odd
 import pytest
 from xcrp_kit import HA_PORTS, HIGH_AVAILABILITY, Node
 
@@ -31,24 +32,24 @@ def refused(node: Node, command: Any, arguments: Any) -> str:
 @pytest.mark.parametrize(
     ("command", "arguments", "text"),
     [
-        ("polity", {}, "no command 'polity'; there are: apply"),
-        (None, {}, "no command None"),
+        ("polity", {}, "does not know 'polity': it knows apply"),
+        (None, {}, "does not know None"),
         ("status", [], "arguments are a map"),
         ("status", {"x": 1}, "no argument 'x'"),
         ("apply", {}, "'text' is missing"),
-        ("apply", {"text": 5}, "'text' is int, not str"),
-        ("apply", {"text": "", "dry": "no"}, "'dry' is str"),
+        ("apply", {"text": 5}, "'text' is 5, not a text"),
+        ("apply", {"text": "", "dry": "no"}, "'dry' is 'no', not true or false"),
         ("routes", {"context": "nowhere"}, "no context 'nowhere'; there are: local, C1"),
-        ("trace", {"count": 0}, "count is 0"),
-        ("trace", {"count": True}, "'count' is bool"),
+        ("trace", {"count": 0}, "'count' is 0"),
+        ("trace", {"count": True}, "'count' is True"),
         ("trace", {"source": "1.2.3"}, "not an IPv4 address"),
         ("trace", {"port": "9/1"}, "no line card holds port '9/1'"),
         ("ping", {"context": "C1"}, "'address' is missing"),
         ("ping", {"context": "C1", "address": "x"}, "not an IPv4 address"),
-        ("ping", {"context": "C1", "address": "1.1.1.1", "count": 0}, "count is 1 to"),
+        ("ping", {"context": "C1", "address": "1.1.1.1", "count": 0}, "not a whole number from 1 to"),
         ("ping", {"context": "C1", "address": "1.1.1.1", "size": -1}, "size"),
         ("link", {"loss": 0.1}, "'port' is missing"),
-        ("link", {"port": "3/1", "loss": [1]}, "'loss' is no plain value"),
+        ("link", {"port": "3/1", "loss": [1]}, "'loss' is a list"),
         ("inject", {"port": "3/1"}, "'file' is missing"),
         ("capture", {"what": "asp 9/9", "file": "/x"}, "no card 'asp 9/9'"),
         ("capture", {"what": "asp 9/9 clear", "file": "/x"}, "no card 'asp 9/9'"),
@@ -60,6 +61,53 @@ def refused(node: Node, command: Any, arguments: Any) -> str:
 )
 def test_what_is_refused(node: Node, command: Any, arguments: Any, text: str) -> None:
     assert text in refused(node, command, arguments)
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments"),
+    [
+        ("link", {"port": "3/11", "seed": 2**64}),
+        ("link", {"port": "3/11", "seed": -(2**63) - 1}),
+        ("link", {"port": "3/11", "loss": "\ud800"}),
+        ("link", {"port": "3/11", "delay": float("nan")}),
+        ("link", {"port": "3/11", "\ud800": 1}),
+        ("inject", {"port": "3/11", "file": "/\udcff"}),
+        ("inject", {"port": "3/11", "file": "/x", "seconds": 10**400}),
+        ("capture", {"what": "port 3/11", "file": "/\ud800"}),
+        ("capture", {"what": "port 3/11", "file": "/x", "snaplen": 2**64}),
+        ("capture-stop", {"what": "fabric \ud800"}),
+        ("trace", {"protocol": 2**64}),
+        ("log", {"since": 10**400}),
+        ("events", {"since": 10**400}),
+        ("ping", {"context": "C1", "address": "1.1.1.1", "timeout": 10**400}),
+        ("apply", {"text": "!\ud800\n"}),
+        ("apply", {"text": "", "file": "\udcff.cfg"}),
+        ("clear", {"tunnel": []}),
+    ],
+)
+def test_odd_arguments_are_refused_and_the_controller_goes_on(
+    node: Node, command: str, arguments: dict[str, Any]
+) -> None:
+    controller, before = node.controller, node.state["journal"]
+    assert controller is not None
+    outputs = odd.survived(controller.operator, 3, command, arguments, node.now)
+    odd.survived(node.perform, outputs)
+    assert node.answers[-1].number == 3
+    assert node.answers[-1].error
+    assert node.state["journal"] == before
+    assert node.ask("status")["tunnels"]
+
+
+def test_a_fault_of_the_controller_is_an_answer_and_a_line_of_its_log(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chassis.xcrp.show.routes", lambda *arguments: {}["a secret"])
+    assert node.controller is not None
+    outputs = odd.survived(node.controller.operator, 3, "routes", {}, node.now)
+    assert [output.error.partition(" at ")[0] for output in outputs] == ["routes: internal error: KeyError"]
+    said = node.ask("log")["records"][-1]
+    assert (said["severity"], said["text"]) == ("error", outputs[0].error)
+    assert "secret" not in said["text"]
 
 
 def test_requests_go_to_the_right_cards(node: Node) -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from math import inf
 from typing import Any
 
-from chassis.bus import codec
+from chassis.bus import codec, requests
 from chassis.bus.card import Card
 from chassis.bus.engine import Append, Output, Perform, Persist, Stop, ToCard, ToController, ToLauncher, ToOperator
 from chassis.bus.messages import Delta, Hello, PortEvent, Reply, Request, SaState, TunnelEvent
@@ -21,6 +21,7 @@ from chassis.xcrp.flash import FlashFile
 
 class FakeLineCard(Card):
     kind = "linecard"
+    specs = requests.LINE_CARD
 
     def __init__(self, card: str, *, pid: int, boot: int, ports: tuple[str, ...]) -> None:
         super().__init__(card, pid=pid, boot=boot)
@@ -44,6 +45,7 @@ class FakeAsp(Card):
     """Installs the SAs of every tunnel whose conditions are met and whose keys it has."""
 
     kind = "asp"
+    specs = requests.ASP
 
     def __init__(self, card: str, *, pid: int, boot: int, fresh: bool = False) -> None:
         super().__init__(card, pid=pid, boot=boot)

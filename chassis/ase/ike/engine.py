@@ -44,6 +44,7 @@ from chassis.ase.link import (
     SaSwitch,
     ToIke,
 )
+from chassis.bus.arguments import fault
 from chassis.bus.messages import LogRecord
 
 ALIVE = 1.0
@@ -125,6 +126,11 @@ class Ike:
                 self._out.append(IkeReply(message.number, answer(self, message.name, message.arguments, now)))
             except RequestError as error:
                 self._out.append(IkeReply(message.number, {}, str(error)))
+            except Exception as error:
+                # A fault of this program: whoever asked is told, and the tunnels of this ASP go on.
+                text = f"{message.name}: {fault(error)}"
+                self.say("fault", "error", text, None, NOWHERE, now)
+                self._out.append(IkeReply(message.number, {}, text))
         return self._flush()
 
     def left_out(self, text: str, number: int, now: float) -> list[FromIke]:
