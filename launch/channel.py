@@ -84,7 +84,7 @@ class Channel:
         *lines, self._input = (self._input + data).split(b"\n")
         for line in lines:
             message: Any = None
-            with contextlib.suppress(ValueError):
+            with contextlib.suppress(ValueError, RecursionError):
                 message = json.loads(line)
             if isinstance(message, dict):
                 self._on_message(message)
@@ -103,7 +103,11 @@ class Ask:
     ) -> None:
         self._done: Callable[[dict[str, Any], str], None] | None = done
         self._channel: Channel | None = None
-        stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        except OSError as error:
+            self._finish({}, f"can't be asked: {error.strerror}")
+            return
         stream.setblocking(False)
         try:
             stream.connect(str(path))

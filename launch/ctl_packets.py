@@ -14,6 +14,7 @@ import click
 from chassis.bus import counters as counter_files
 from chassis.bus import endpoints
 from chassis.bus.operator import OperatorError
+from chassis.bus.requests import MAX_PING
 from launch.balance import of_lab
 from launch.client import RunningLab
 from launch.ctl_base import DURATION, PACKETS, Checked, lab_command, say
@@ -138,7 +139,11 @@ def _stamps(lab: RunningLab, *nodes: str) -> Stamps:
 @click.option("--context", default="local", show_default=True)
 @click.option("--count", type=PACKETS, default=5, show_default=True)
 @click.option(
-    "--size", type=click.IntRange(0, 65_507), default=64, show_default=True, help="Bytes of data in each request."
+    "--size",
+    type=click.IntRange(0, MAX_PING),
+    default=64,
+    show_default=True,
+    help="Bytes of data in each request.",
 )
 @click.option("--source", help="Address to send from.")
 @click.option("--timeout", default="1s", show_default=True, type=DURATION)

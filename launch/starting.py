@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import resource
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +24,9 @@ from launch.labparser import VALID_NAME, load
 from launch.namespaces import NamespaceError, unconfined
 
 LAUNCHER_LOG = "launcher.log"
+
+DESCRIPTORS = 16_384
+"""Files and sockets that each process of a lab may have open, where the system allows so many."""
 
 
 class StartError(Exception):
@@ -129,6 +133,7 @@ def start(
     from launch.rooms import ROOMS
     from launch.supervisor import Supervisor
 
+    _open_more()
     try:
         folders = Folders(lab.name, lab.nodes)
     except FolderError as error:
@@ -162,3 +167,11 @@ def start(
         return supervisor.run(on_booted, with_pid=with_pid, must_boot=background)
     except NamespaceError as error:
         raise StartError(str(error)) from None
+
+
+def _open_more() -> None:
+    """Let this process and those that it forks open as much as they may, within reason."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -7,16 +7,43 @@ A request is `{"id": 1, "command": "status", "arguments": {}}`; its answers are 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
+import resource
 import socket
 import struct
+import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
+
+from chassis.bus.arguments import fault
 
 MAX_LINE = 64 * 1024 * 1024
 """Longest line, in bytes, that either side takes."""
+
+MAX_HELD = 2 * MAX_LINE
+"""Most bytes of requests without their end that a server holds, of all its clients."""
+
+MAX_CLIENTS = 128
+"""Most clients that a server has; fewer where the process may open few descriptors."""
+
+MAX_ID = 64
+"""Most characters of a request's own name, where that is a text."""
+
+MAX_ASKED = 1000
+"""Most requests of one client that wait for their answers."""
+
+BACKLOG = 256
+"""Connections that wait to be taken in."""
+
+AGAIN = 0.01
+"""Seconds after which a client offers its connection again where too many wait."""
+
+_SHORT = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+"""Why a connection can't be taken now though there is one: it would be offered again and again."""
 
 Handler = Callable[[int, str, dict[str, Any]], None]
 
@@ -39,8 +66,11 @@ class OperatorServer:
     """Serves an operator socket inside somebody else's poll loop: nothing here blocks.
 
     `handler(number, command, arguments)` is called for each request, with a number of the server's own that
-    `answer` takes. Register every `fileno` of `filenos()` for reading and call `ready(fd)` when one is; the
-    loop asks for `filenos()` again after each call.
+    `answer` takes. What it raises becomes an answer and a line in the process's log. Register every `fileno` of
+    `filenos()` for reading and call `ready(fd)` when one is; the loop asks for `filenos()` again after each call.
+
+    There are at most `MAX_CLIENTS` clients: for one more the one goes that has been silent for longest and waits
+    for nothing, and where all wait the new one is refused.
     """
 
     def __init__(self, path: Path, handler: Handler) -> None:
@@ -55,14 +85,22 @@ class OperatorServer:
             self._listener.bind(str(path))
         finally:
             os.umask(mask)
-        self._listener.listen(64)
+        self._listener.listen(BACKLOG)
+        self._most = min(MAX_CLIENTS, max(4, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4))
+        # Given up when the process can open nothing more, so that a connection can be taken and refused.
+        self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         self._clients: dict[int, socket.socket] = {}
+        """By descriptor; the one that was silent for longest comes first."""
         self._buffers: dict[int, bytearray] = {}
         self._pending: dict[int, bytearray] = {}
         self._requests: dict[int, tuple[int, Any]] = {}
+        self._asked: dict[int, int] = {}
+        """How many requests of a client wait for their answers."""
         self._number = 0
 
     def filenos(self) -> list[int]:
+        if not self._can_refuse():
+            return list(self._clients)
         return [self._listener.fileno(), *self._clients]
 
     def blocked(self) -> list[int]:
@@ -79,19 +117,15 @@ class OperatorServer:
 
     def answer(self, number: int, result: Mapping[str, Any], error: str = "", last: bool = True) -> bool:
         """Answer a request; False when whoever asked has gone, so that a stream may stop."""
-        entry = self._requests.pop(number, None) if last else self._requests.get(number)
+        entry = self._requests.get(number)
         if entry is None:
             return False
         fd, ident = entry
-        if fd not in self._clients:
-            self._requests.pop(number, None)
-            return False
-        line = json.dumps(
-            {"id": ident, "result": result, "error": error, "last": last},
-            default=_json_default,
-            separators=(",", ":"),
-        )
-        self._pending[fd] += line.encode() + b"\n"
+        line = _line(ident, result, error, last)
+        if last:
+            del self._requests[number]
+            self._asked[fd] -= 1
+        self._pending[fd] += line
         if len(self._pending[fd]) > MAX_LINE:
             self._drop(fd)
             return False
@@ -102,16 +136,48 @@ class OperatorServer:
         for fd in list(self._clients):
             self._drop(fd)
         self._listener.close()
+        if self._spare >= 0:
+            os.close(self._spare)
         with contextlib.suppress(FileNotFoundError):
             self._path.unlink()
 
     def _accept(self) -> None:
-        with contextlib.suppress(BlockingIOError, ConnectionError):
+        try:
             client, _ = self._listener.accept()
-            client.setblocking(False)
-            self._clients[client.fileno()] = client
-            self._buffers[client.fileno()] = bytearray()
-            self._pending[client.fileno()] = bytearray()
+        except OSError as error:
+            if error.errno in _SHORT:
+                self._turn_away()
+            return
+        client.setblocking(False)
+        if len(self._clients) >= self._most:
+            idle = next((fd for fd in self._clients if not self._asked[fd] and not self._pending[fd]), None)
+            if idle is None:
+                _refuse(client, f"{self._most} others wait for answers here: try again later")
+                return
+            self._drop(idle)
+        fd = client.fileno()
+        self._clients[fd] = client
+        self._buffers[fd] = bytearray()
+        self._pending[fd] = bytearray()
+        self._asked[fd] = 0
+
+    def _turn_away(self) -> None:
+        """Take a connection and end it, with the descriptor that was kept for this."""
+        if self._spare >= 0:
+            os.close(self._spare)
+            self._spare = -1
+        with contextlib.suppress(OSError):
+            client, _ = self._listener.accept()
+            _refuse(client, "this process can't open anything more: try again later")
+        self._can_refuse()
+
+    def _can_refuse(self) -> bool:
+        """Whether the descriptor is there with which connections are turned away. Without it the listener isn't
+        listened to: a connection that can't be taken would be offered without end."""
+        if self._spare < 0:
+            with contextlib.suppress(OSError):
+                self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        return self._spare >= 0
 
     def _drop(self, fd: int) -> None:
         client = self._clients.pop(fd, None)
@@ -119,6 +185,7 @@ class OperatorServer:
         self._requests = {number: entry for number, entry in self._requests.items() if entry[0] != fd}
         self._buffers.pop(fd, None)
         self._pending.pop(fd, None)
+        self._asked.pop(fd, None)
         if client is not None:
             client.close()
 
@@ -144,34 +211,86 @@ class OperatorServer:
         if not data:
             self._drop(fd)
             return
+        client = self._clients[fd] = self._clients.pop(fd)
         buffer = self._buffers[fd]
         buffer += data
-        *lines, rest = buffer.split(b"\n")
-        self._buffers[fd] = rest if isinstance(rest, bytearray) else bytearray(rest)
-        if len(rest) > MAX_LINE:
+        if b"\n" in data:
+            *lines, rest = bytes(buffer).split(b"\n")
+            self._buffers[fd] = bytearray(rest)
+            for line in lines:
+                # Its client may be gone meanwhile, and another one have its descriptor.
+                if self._clients.get(fd) is client:
+                    self._request(fd, line)
+        elif len(buffer) > MAX_LINE or sum(map(len, self._buffers.values())) > MAX_HELD:
+            self._pending[fd] += _line(None, {}, f"a request has at most {MAX_LINE} bytes", True)
+            self._flush(fd)
             self._drop(fd)
-            return
-        for line in lines:
-            self._request(fd, bytes(line))
 
     def _request(self, fd: int, line: bytes) -> None:
         self._number += 1
         number = self._number
         self._requests[number] = (fd, None)
+        self._asked[fd] += 1
         try:
-            request = json.loads(line)
+            request = json.loads(line, parse_constant=_no_number)
         except (ValueError, RecursionError) as error:
-            self.answer(number, {}, f"not JSON: {error}")
+            self.answer(number, {}, f"not JSON: {type(error).__name__}")
             return
-        if not isinstance(request, dict):
-            self.answer(number, {}, "a request is an object with id, command and arguments")
-            return
-        self._requests[number] = (fd, request.get("id"))
-        command, arguments = request.get("command"), request.get("arguments", {})
+        fields = request if isinstance(request, dict) else {}
+        ident, command, arguments = fields.get("id"), fields.get("command"), fields.get("arguments", {})
+        if type(ident) is int or (type(ident) is str and len(ident) <= MAX_ID):
+            self._requests[number] = (fd, ident)
+        elif ident is not None:
+            command = None
         if not isinstance(command, str) or not isinstance(arguments, dict):
             self.answer(number, {}, "a request is an object with id, command and arguments")
             return
-        self._handler(number, command, arguments)
+        if self._asked[fd] > MAX_ASKED:
+            self.answer(number, {}, f"{MAX_ASKED} requests of this connection wait for their answers already")
+            return
+        try:
+            self._handler(number, command, arguments)
+        except Exception as error:
+            text = fault(error)
+            print(f"request {command[:40]!r}: {text}", file=sys.stderr)
+            self.answer(number, {}, text)
+
+
+def _line(ident: Any, result: Mapping[str, Any], error: str, last: bool) -> bytes:
+    """An answer as it is sent; one that has no JSON form is an error in its place."""
+    try:
+        values = {"id": ident, "result": result, "error": error, "last": last}
+        text = json.dumps(values, default=_json_default, separators=(",", ":"))
+    except (TypeError, ValueError, RecursionError) as wrong:
+        print(f"an answer can't be sent: {fault(wrong)}", file=sys.stderr)
+        values = {"id": ident, "result": {}, "error": "the answer can't be sent", "last": last}
+        text = json.dumps(values, separators=(",", ":"))
+    return text.encode() + b"\n"
+
+
+def _no_number(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _refuse(client: socket.socket, why: str) -> None:
+    """Say why, and end the connection."""
+    with contextlib.suppress(OSError):
+        client.send(_line(None, {}, why, True))
+    client.close()
+
+
+def _connect(client: socket.socket, path: str, timeout: float | None) -> None:
+    """Connect, also to a listener that has more to take in than it may be offered at once."""
+    until = time.monotonic() + (timeout or 0.0)
+    while True:
+        try:
+            client.connect(path)
+        except BlockingIOError:
+            if time.monotonic() >= until:
+                raise
+            time.sleep(AGAIN)
+        else:
+            return
 
 
 def served_by(stream: socket.socket) -> int:
@@ -191,7 +310,7 @@ class OperatorClient:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._socket.settimeout(timeout)
         try:
-            self._socket.connect(str(path))
+            _connect(self._socket, str(path), timeout)
         except OSError as error:
             self._socket.close()
             raise OperatorGone(f"{path}: {error.strerror}: nobody listens there") from None
@@ -224,6 +343,8 @@ class OperatorClient:
             self._socket.sendall(json.dumps(request, default=_json_default).encode() + b"\n")
             while line := self._file.readline(MAX_LINE):
                 answer = json.loads(line)
+                if answer.get("id") is None and answer.get("error"):
+                    raise OperatorError(answer["error"])
                 if answer.get("id") != self._number:
                     continue
                 if answer.get("error"):

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import json
 import os
 import socket
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import odd
 import pytest
 
 from chassis.bus.loop import Loop
-from chassis.bus.operator import OperatorClient, OperatorError
+from chassis.bus.operator import OperatorClient, OperatorError, OperatorServer
 from chassis.bus.operator_loop import OperatorSocket
 
 
@@ -26,6 +34,12 @@ def served() -> Iterator[Path]:
         def handler(number: int, command: str, arguments: dict[str, Any]) -> None:
             if command == "echo":
                 server.answer(number, arguments)
+            elif command == "raise":
+                raise KeyError("a secret")
+            elif command == "odd":
+                server.answer(number, {"value": {1, 2}})
+            elif command == "wait":
+                pass
             elif command == "count":
                 for value in range(arguments["to"]):
                     server.answer(number, {"value": value}, last=False)
@@ -51,15 +65,35 @@ def test_calls_streams_and_errors(served: Path) -> None:
     assert served.stat().st_mode & 0o777 == 0o600
 
 
-@pytest.mark.parametrize("line", [b"{", b"[1]", b'{"id":1,"command":5}', b'{"command":"echo","arguments":3}'])
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"{",
+        b"[1]",
+        b'{"id":1,"command":5}',
+        b'{"command":"echo","arguments":3}',
+        b'{"id":{},"command":"echo"}',
+        b'{"id":"' + b"x" * 100 + b'","command":"echo"}',
+        b"9" * 5000,
+        b"[" * 50_000,
+        b'{"id":1,"command":"echo","arguments":{"a":NaN}}',
+        b'{"id":1,"command":"echo","arguments":{"a":-Infinity}}',
+        b'{"id":1,"command":"raise"}',
+        b'{"id":1,"command":"odd"}',
+        b"\xff",
+        b"\0",
+        b'"\\ud800"',
+    ],
+)
 def test_bad_lines_get_an_error_and_the_connection_lives(served: Path, line: bytes) -> None:
     with socket.socket(socket.AF_UNIX) as raw:
+        raw.settimeout(5.0)
         raw.connect(str(served))
         raw.sendall(line + b"\n" + b'{"id":2,"command":"echo","arguments":{}}\n')
         answers = raw.makefile("rb")
-        assert b'"last":true' in (first := answers.readline())
+        assert b'"last":true' in (first := odd.survived(answers.readline))
         assert b'"error":""' not in first
-        assert b'"id":2' in answers.readline()
+        assert b'"id":2' in odd.survived(answers.readline)
 
 
 def test_nobody_there(tmp_path: Path) -> None:
@@ -114,3 +148,128 @@ def test_nothing_is_sent_to_a_process_of_another_user(monkeypatch: pytest.Monkey
             said, heard = heard_at(Path(folder) / "x.sock", own + 1)
         assert heard == b""
         assert "listens there, not of yours: nothing was sent" in said
+
+
+def test_a_fault_is_an_answer_and_a_line_in_the_log(served: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with (
+        OperatorClient(served, 5.0) as client,
+        pytest.raises(OperatorError, match="internal error: KeyError"),
+    ):
+        client.call("raise")
+    said = capfd.readouterr().err
+    assert said.startswith("request 'raise': internal error: KeyError at ")
+    assert "secret" not in said
+
+
+MANY = 300
+"""More clients than a server has, and more than a process may open by the default of many systems."""
+
+
+def alive(client: OperatorClient) -> bool:
+    with contextlib.suppress(OperatorError):
+        return client.call("echo", a=1) == {"a": 1}
+    return False
+
+
+def test_one_client_more_takes_the_place_of_the_one_that_was_silent_longest(served: Path) -> None:
+    with ExitStack() as stack:
+        first = stack.enter_context(OperatorClient(served, 5.0))
+        clients = []
+        for _ in range(MANY):
+            clients.append(stack.enter_context(OperatorClient(served, 5.0)))
+            assert alive(clients[-1])
+            assert alive(first)
+        kept = [alive(client) for client in clients]
+        assert kept == sorted(kept)
+        assert 0 < sum(kept) < MANY / 2
+
+
+def test_where_all_wait_for_answers_one_more_is_refused(served: Path) -> None:
+    with ExitStack() as stack:
+        waiting = []
+        for _ in range(MANY):
+            client = stack.enter_context(OperatorClient(served, 5.0))
+            if not alive(client):
+                break
+            client._socket.sendall(b'{"id":7,"command":"wait"}\n{"id":8,"command":"echo"}\n')
+            assert client._file.readline()
+            waiting.append(client)
+        assert 0 < len(waiting) < MANY / 2
+        waiting[0].close()
+        assert alive(stack.enter_context(OperatorClient(served, 5.0)))
+        for client in waiting[1:]:
+            client._socket.sendall(b'{"id":9,"command":"echo"}\n')
+            assert client._file.readline()
+
+
+def test_requests_that_wait_are_bounded(served: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as raw:
+        raw.settimeout(5.0)
+        raw.connect(str(served))
+        raw.sendall(b'{"id":1,"command":"wait"}\n' * 2000 + b'{"id":2,"command":"count","arguments":{"to":0}}\n')
+        answer = json.loads(odd.survived(raw.makefile("rb").readline))
+        assert (answer["id"], answer["last"]) == (1, True)
+        assert "wait for their answers" in answer["error"]
+
+
+CROWDED = """
+import os, resource, sys
+from math import inf
+from pathlib import Path
+from chassis.bus.loop import Loop
+from chassis.bus.operator_loop import OperatorSocket
+
+loop = Loop()
+server = OperatorSocket(loop, Path(sys.argv[1]), lambda number, command, given: server.answer(number, given))
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+try:
+    while True:
+        last = os.open(os.devnull, os.O_RDONLY)
+except OSError:
+    os.close(last)
+print("ready", flush=True)
+loop.run(lambda: inf, lambda now: None)
+"""
+
+
+def test_connections_beyond_what_a_process_may_open_are_turned_away(tmp_path: Path) -> None:
+    with TemporaryDirectory(dir="/tmp") as folder:
+        path = Path(folder) / "x.sock"
+        process = subprocess.Popen([sys.executable, "-c", CROWDED, str(path)], stdout=subprocess.PIPE)
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"ready\n"
+            # The one descriptor that is free.
+            with OperatorClient(path, 5.0) as first:
+                assert first.call("echo", a=1) == {"a": 1}
+                for _ in range(80):
+                    with contextlib.suppress(OperatorError), OperatorClient(path, 5.0) as turned:
+                        assert not alive(turned)
+                assert alive(first)
+            deadline = time.monotonic() + 5.0
+            while True:
+                with OperatorClient(path, 5.0) as last, contextlib.suppress(OperatorError):
+                    assert last.call("echo", a=3) == {"a": 3}
+                    break
+                assert time.monotonic() < deadline
+            assert process.poll() is None
+        finally:
+            process.kill()
+            process.wait(5)
+            process.stdout.close()
+
+
+def test_a_listener_that_cannot_turn_away_is_not_listened_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left(*_: object) -> int:
+        raise OSError(errno.EMFILE, "none left")
+
+    with TemporaryDirectory(dir="/tmp") as folder:
+        server = OperatorServer(Path(folder) / "x.sock", lambda number, command, arguments: None)
+        listener = server.filenos()[0]
+        os.close(server._spare)
+        server._spare = -1
+        with monkeypatch.context() as patched:
+            patched.setattr("chassis.bus.operator.os.open", none_left)
+            assert listener not in server.filenos()
+        assert listener in server.filenos()
+        server.close()

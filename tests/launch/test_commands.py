@@ -141,7 +141,7 @@ def test_a_wrong_fault_is_refused_before_any_lab_is_asked(fault: list[str], said
         ("flow start --rate inf", "'inf' is no rate"),
         ("flow start --count 0", "0 is not in the range x>=1"),
         ("ping a 1.1.1.1 --count 0", "0 is not in the range x>=1"),
-        ("ping a 1.1.1.1 --size -1", "-1 is not in the range 0<=x<=65507"),
+        ("ping a 1.1.1.1 --size -1", "-1 is not in the range 0<=x<=65493"),
         ("trace a --count -1", "-1 is not in the range x>=1"),
         ("trace a --protocol 256", "256 is not in the range 0<=x<=255"),
         ("capture a port 3/1 x --seconds 0", "0.0 is not in the range x>0"),
