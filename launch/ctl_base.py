@@ -12,7 +12,9 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from chassis.bus.arguments import Number, Whole
 from chassis.bus.operator import OperatorError
+from chassis.bus.requests import TABLES
 from chassis.fwd.impair import parse_chance
 from launch import units
 from launch.client import RunningLab
@@ -99,6 +101,30 @@ class Checked(_ParamType):
         except ValueError as error:
             self.fail(str(error), param, ctx)
         return checked if self._convert else value
+
+
+def _number(kind: Number, text: str) -> float:
+    try:
+        return kind.read(float(text))
+    except ValueError:
+        raise ValueError(f"{text!r} is not {kind.expected}") from None
+
+
+def option(table: str, request: str, name: str, **more: Any) -> Callable[[Any], Any]:
+    """An option for an argument of a request, with the range, default and help that its table declares.
+
+    `more` is in place of what follows from the table.
+    """
+    argument = TABLES[table][request].arguments[name]
+    kind = argument.kind
+    made: dict[str, Any] = {"help": f"{argument.help[0].upper()}{argument.help[1:]}."}
+    if isinstance(kind, Whole):
+        made["type"] = click.IntRange(kind.low, kind.high)
+    elif isinstance(kind, Number):
+        made["type"] = Checked("number", functools.partial(_number, kind), convert=True)
+    if argument.default not in (None, ""):
+        made.update(default=argument.default, show_default=True)
+    return click.option(f"--{name}", **{**made, **more})
 
 
 SHARE = Checked("share", parse_chance)

@@ -19,7 +19,7 @@ import click
 from chassis.bus.capture import MIN_RING
 from chassis.bus.operator import OperatorError
 from launch.client import RunningLab
-from launch.ctl_base import lab_command, say
+from launch.ctl_base import lab_command, option, say
 
 PIPE = 1 << 20
 """Octets that the reader of a live capture may be behind before packets are left out of it."""
@@ -34,9 +34,7 @@ CHUNK = 1 << 16
 @click.option(
     "--seconds", type=click.FloatRange(min=0, min_open=True), help="End after this time; else at Ctrl-C."
 )
-@click.option(
-    "--snaplen", type=click.IntRange(0, 65535), default=0, show_default=True, help="Octets of a packet; 0 for all."
-)
+@option("controller", "capture", "snaplen")
 @click.option(
     "--ring",
     type=click.IntRange(min=MIN_RING),

@@ -13,7 +13,7 @@ import click
 from chassis.bus.operator import OperatorError
 from launch import view
 from launch.client import RunningLab
-from launch.ctl_base import DURATION, RATE, SHARE, lab_command, say
+from launch.ctl_base import DURATION, RATE, SHARE, lab_command, option, say
 
 
 @lab_command()
@@ -76,13 +76,13 @@ _card_command("restart", "Kill a card and start it again at once.", "restarted")
 @lab_command()
 @click.argument("end")
 @click.option("--down/--up", "down", default=None, help="Take the link down, or up again.")
-@click.option("--loss", type=SHARE, help="Share of packets lost, such as 1%.")
-@click.option("--delay", type=DURATION, help="Such as 20ms.")
-@click.option("--jitter", type=DURATION, help="Most that is added to the delay.")
-@click.option("--reorder", type=SHARE, help="Share of packets that a later one overtakes.")
-@click.option("--duplicate", type=SHARE, help="Share of packets that arrive twice.")
-@click.option("--rate", type=RATE, help="Bits per second, such as 100M.")
-@click.option("--seed", type=int, help="Start the faults' random numbers over from this seed.")
+@option("controller", "link", "loss", type=SHARE)
+@option("controller", "link", "delay", type=DURATION)
+@option("controller", "link", "jitter", type=DURATION)
+@option("controller", "link", "reorder", type=SHARE)
+@option("controller", "link", "duplicate", type=SHARE)
+@option("controller", "link", "rate", type=RATE, help="Bits a second, such as 100M; none for no limit.")
+@option("controller", "link", "seed")
 @click.option("--clear", is_flag=True, help="End every fault.")
 @click.option("--one-way", is_flag=True, help="Only for what leaves by this end.")
 def link(lab: RunningLab, end: str, as_json: bool, one_way: bool, clear: bool, **faults: Any) -> None:
@@ -148,7 +148,7 @@ def _diagnostic(found: Any) -> str:
 
 @lab_command()
 @click.argument("node")
-@click.option("--context", default="local", show_default=True)
+@option("controller", "routes", "context")
 def routes(lab: RunningLab, node: str, context: str, as_json: bool) -> None:
     """The routes of a context of a router: those in force, and those that can't be, with the reason."""
     answer = lab.node(node, "routes", context=context)
@@ -173,7 +173,7 @@ def _next_hop(hop: Mapping[str, Any]) -> str:
 
 @lab_command()
 @click.argument("node")
-@click.option("--since", default=0.0, help="Only records after this monotonic time.")
+@option("controller", "log", "since")
 def log(lab: RunningLab, node: str, since: float, as_json: bool) -> None:
     """The log of a router."""
     answer = lab.node(node, "log", since=since)
@@ -192,7 +192,7 @@ def _about(values: Mapping[str, Any]) -> str:
 
 
 @lab_command()
-@click.option("--since", default=0.0, help="Only events after this monotonic time.")
+@option("controller", "events", "since")
 def events(lab: RunningLab, since: float, as_json: bool) -> None:
     """What happened: starts and deaths of cards, tunnels up and down, configurations."""
     seen = lab.launcher("status")

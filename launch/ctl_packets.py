@@ -14,10 +14,9 @@ import click
 from chassis.bus import counters as counter_files
 from chassis.bus import endpoints
 from chassis.bus.operator import OperatorError
-from chassis.bus.requests import MAX_PING
 from launch.balance import of_lab
 from launch.client import RunningLab
-from launch.ctl_base import DURATION, PACKETS, Checked, lab_command, say
+from launch.ctl_base import DURATION, PACKETS, Checked, lab_command, option, say
 from launch.tracing import Stamps
 from launch.view import table
 
@@ -27,12 +26,12 @@ NO_FURTHER = 1.0
 
 @lab_command()
 @click.argument("node")
-@click.option("--count", type=PACKETS, default=1, show_default=True, help="Number of packets to trace.")
-@click.option("--context", help="Only packets that are looked up in this context.")
-@click.option("--source", metavar="PREFIX", help="Only packets from this network.")
-@click.option("--destination", metavar="PREFIX", help="Only packets to this network.")
-@click.option("--protocol", type=click.IntRange(0, 255), help="Only packets of this IP protocol number.")
-@click.option("--port", help="Only packets that come in by this port.")
+@option("controller", "trace", "count")
+@option("controller", "trace", "context")
+@option("controller", "trace", "source", metavar="ADDRESS")
+@option("controller", "trace", "destination", metavar="ADDRESS")
+@option("controller", "trace", "protocol")
+@option("controller", "trace", "port")
 @click.option("--wait", default="5s", show_default=True, type=DURATION, help="Longest wait for them.")
 def trace(lab: RunningLab, node: str, as_json: bool, wait: float, count: int, **filters: Any) -> None:
     """Mark the next packets that enter NODE, and print which way they went and when.
@@ -136,18 +135,12 @@ def _stamps(lab: RunningLab, *nodes: str) -> Stamps:
 @lab_command()
 @click.argument("node")
 @click.argument("address")
-@click.option("--context", default="local", show_default=True)
-@click.option("--count", type=PACKETS, default=5, show_default=True)
-@click.option(
-    "--size",
-    type=click.IntRange(0, MAX_PING),
-    default=64,
-    show_default=True,
-    help="Bytes of data in each request.",
-)
-@click.option("--source", help="Address to send from.")
-@click.option("--timeout", default="1s", show_default=True, type=DURATION)
-@click.option("--interval", default="200ms", show_default=True, type=DURATION)
+@option("controller", "ping", "context")
+@option("controller", "ping", "count")
+@option("controller", "ping", "size", default=64)
+@option("controller", "ping", "source", metavar="ADDRESS")
+@option("controller", "ping", "timeout", default="1s", type=DURATION)
+@option("controller", "ping", "interval", default="200ms", type=DURATION)
 def ping(lab: RunningLab, node: str, address: str, as_json: bool, source: str | None, **options: Any) -> None:
     """Send echo requests from a router; through a tunnel where the route says so."""
     if source is not None:

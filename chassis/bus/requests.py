@@ -67,7 +67,7 @@ _LINK = Spec(
         "reorder": Argument(Quantity(0, 1, "1%"), "share of packets that a later one overtakes"),
         "duplicate": Argument(Quantity(0, 1, "1%"), "share of packets that arrive twice"),
         "rate": Argument(Quantity(0, 1e15, "100M"), "bits a second; 0 is no limit"),
-        "seed": Argument(Whole(), "start the faults' random numbers over from this seed"),
+        "seed": Argument(Whole(0, 2**32), "start the faults' random numbers over from this seed"),
         "clear": Argument(Flag(), "end every fault first"),
     },
 )
@@ -133,7 +133,7 @@ LAUNCHER: Final[Mapping[str, Spec]] = {
 
 CONTROLLER: Final[Mapping[str, Spec]] = {
     "status": Spec("Cards, tunnels, ports and the last events."),
-    "routes": Spec("The routes of a context.", {"context": Argument(Text(), "its name", "local")}),
+    "routes": Spec("The routes of a context.", {"context": Argument(Text(), "name of the context", "local")}),
     "log": Spec("The log.", {"since": _SINCE}),
     "events": Spec("What happened.", {"since": _SINCE}),
     "config": Spec("The configuration in force, keys included."),
