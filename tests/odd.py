@@ -9,7 +9,7 @@ from random import Random
 from typing import Any
 
 from chassis.bus import codec
-from chassis.bus.engine import Output, Perform, ToCard, ToController, ToIke, ToOperator
+from chassis.bus.engine import Append, Output, Perform, ToCard, ToController, ToIke, ToOperator
 from chassis.net.errors import DecodeError
 
 
@@ -184,4 +184,8 @@ def carried(outputs: list[Output], about: object = "") -> list[Output]:
 
 def asked(outputs: list[Output]) -> list[Output]:
     """Of these outputs those that answer, or will."""
-    return [output for output in outputs if isinstance(output, (ToOperator, ToCard, ToController, ToIke, Perform))]
+    return [
+        output
+        for output in outputs
+        if isinstance(output, (Append, ToOperator, ToCard, ToController, ToIke, Perform))
+    ]
