@@ -36,7 +36,7 @@ class Ledger:
     `others` are what cards, testers and Linux nodes made besides (ARP, IKE, ICMP, fragments) or were given to a
     port by an operator, less what they consumed of that kind and what still waits, for an address or a fragment.
     `dropped` is by place and cause. `with_process` is what went with a process that died: in its hands, or in a
-    queue towards it; `unexplained` is the same where no process died, which there must be none of.
+    queue towards it or from it; `unexplained` is the same where no process died, which there must be none of.
 
     `nameless` is by card what it counted when its table of counters was full. It may be anything, packets or
     octets, and is no part of the sum; where there is any, nothing else of that card can be relied on.
@@ -122,8 +122,11 @@ def balance(
                 # What a kernel takes, and what it sends, ends and begins there.
                 ledger.others += received - sent
                 continue
-            at_far_end = any(_node(far) == node and _holds(kinds, far, card) for node, card in dead)
-            _missing(ledger, f"wire {end} to {far}", sent - received, at_far_end)
+            # What waited for its far end goes with the process that sent it, too.
+            at_an_end = any(
+                _node(one) == node and _holds(kinds, one, card) for node, card in dead for one in (end, far)
+            )
+            _missing(ledger, f"wire {end} to {far}", sent - received, at_an_end)
     return ledger
 
 

@@ -81,6 +81,16 @@ def test_what_a_process_took_with_it_is_told_apart() -> None:
     assert (ledger.unexplained, ledger.remainder) == ({}, 0)
 
 
+@pytest.mark.parametrize("died", [("a", "lc 3"), ("t2", "tester")])
+def test_what_was_on_a_wire_went_with_the_process_at_either_end(died: tuple[str, str]) -> None:
+    values = counters()
+    values["t2"]["tester"]["port 1 frames received"] -= 4
+    values["t2"]["tester"]["flow f received"] -= 4
+    ledger = settled(values, died)
+    assert ledger.with_process == {"wire a:3/2 to t2:1": 4}
+    assert (ledger.unexplained, ledger.remainder) == ({}, 0)
+
+
 def test_copies_made_by_a_wire_are_packets_too() -> None:
     values = counters()
     values["t1"]["tester"]["port 1 fault duplicate"] = 2
