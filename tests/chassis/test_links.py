@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import dying
 import pytest
 
 from launch.pytest_plugin import LabFactory
@@ -110,15 +111,16 @@ def test_a_link_that_is_down_both_ways_and_up_again(wire: Wire) -> None:
     lab.wait_until(f"flow {flow} received >= 50")
     cut = lab.cut("a:3/11")
     lab.wait_until(lambda: lab.clock() > cut + 0.3)
-    up = lab.cut("a:3/11", down=False)
+    lab.cut("a:3/11", down=False)
     received = lab.report(flow)["received"]
     lab.wait_until(f"flow {flow} received >= {received + 100}")
     lab.stop(flow)
     lab.drain(flow)
     # What was under way when the link went down was sent before that.
     report = lab.report(flow, since=cut - 0.1, final=True)
-    assert report["window_loss_ms"] == pytest.approx((up - cut) * 1e3, abs=200)
     assert report["window_lost"] == report["lost"] > 50
+    ledger = dying.at_rest(lab)
+    assert dying.has_names(ledger), ledger.plain()
 
 
 def test_a_rate_holds_back_what_is_too_much(wire: Wire) -> None:
