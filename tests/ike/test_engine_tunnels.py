@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
@@ -13,6 +14,7 @@ from chassis.ase.ike.engine import Ike
 from chassis.ase.ike.host import Session
 from chassis.ase.link import Configure, IkePacket
 from chassis.bus.records import AclRule, Context, IkePolicy, IpsecProposal, Record, Tunnel
+from launch import counter_names
 
 VERSIONS = pytest.mark.parametrize("version", [1, 2])
 
@@ -110,11 +112,49 @@ def test_what_a_tunnel_did_is_counted_with_it_and_its_version_at_both_ends(versi
         own = {f"v{version} {name}": number for name, number in result["tunnels"][str(TUNNEL)].items()}
         assert own == result["total"], "there is but one tunnel"
         assert own[f"v{version} done"] == 1
-    a, b = mine["tunnels"][str(TUNNEL)], theirs["tunnels"][str(TUNNEL)]
-    assert (a["begun"], b["answered" if version == 2 else "begun"]) == (1, 1)
+    a, b = Counter(mine["tunnels"][str(TUNNEL)]), Counter(theirs["tunnels"][str(TUNNEL)])
+    assert (a["begun"], b["answered"]) == (1, 1)
+    assert "answered" not in a
+    assert "begun" not in b
+    assert (a["children made"], a["children rekeyed"]) == (b["children made"], b["children rekeyed"]) == (1, 1)
     for what in ("messages", "octets"):
         assert a[f"{what} sent"] == b[f"{what} received"] > 0
         assert b[f"{what} sent"] == a[f"{what} received"] > 0
+
+
+@VERSIONS
+def test_a_counter_means_one_thing_in_both_versions(version: int) -> None:
+    """What both ends do is counted at both, what one of them does at that one, whatever the version."""
+    ends = Ends(version=version, connection="initiator-only", keepalive=True)
+    lost = [False]
+
+    def trouble(sender: int, packet: IkePacket, now: float) -> Iterable[float]:
+        if lost[0] and sender == B:
+            lost[0] = False
+            return ()
+        return (0.005,)
+
+    two = standing(ends, replace(other(ends), connection="responder-only", keepalive=False), trouble=trouble)
+    two.ask(two.a, "rekey", tunnel=TUNNEL, what="ike")
+    two.run(10)
+    lost[0] = True
+    two.ask(two.a, "rekey", tunnel=TUNNEL)
+    two.run(30)
+    assert not lost[0]
+    two.mute(two.b)
+    two.run(60)
+    a, b = (Counter(end.ike.statistics.tunnels[TUNNEL]) for end in (two.a, two.b))
+    for counts in (a, b):
+        assert counts["IKE SAs rekeyed"] == 1
+        assert counts["children made"] == counts["children rekeyed"] == 1
+    assert b["answered again"] >= 1
+    assert a["retransmitted"] >= 1
+    assert a["probes"] >= 1
+    assert "probes" not in b
+    assert a["failed dead peer"] == 1
+    for counts in (two.a.ike.statistics.total, two.b.ike.statistics.total):
+        for name in counts:
+            assert not counter_names.problem(f"ike {name}", "asp 1/1"), "a scenario may name it"
 
 
 def test_what_is_nobodys_is_counted_with_its_version_alone() -> None:

@@ -100,11 +100,12 @@ def _counting(room: str, methods: tuple[str, ...]) -> Iterator[tuple[Path, str]]
             if called not in methods:
                 continue
             first = node.args[0]
-            if isinstance(first, ast.Constant) and isinstance(first.value, str):
-                yield file, re.escape(first.value)
-            elif isinstance(first, ast.JoinedStr):
-                parts = [re.escape(p.value) if isinstance(p, ast.Constant) else ".+" for p in first.values]
-                yield file, "".join(parts)
+            for name in (first.body, first.orelse) if isinstance(first, ast.IfExp) else (first,):
+                if isinstance(name, ast.Constant) and isinstance(name.value, str):
+                    yield file, re.escape(name.value)
+                elif isinstance(name, ast.JoinedStr):
+                    parts = [re.escape(p.value) if isinstance(p, ast.Constant) else ".+" for p in name.values]
+                    yield file, "".join(parts)
 
 
 @pytest.mark.parametrize(

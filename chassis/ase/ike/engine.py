@@ -168,8 +168,10 @@ class Ike:
         self._out.append(packet)
 
     def emit(self, message: FromIke) -> None:
-        if isinstance(message, SaInstall) and message.send:
-            self.keeping.sends(message.tunnel, message.entry, message.serial)
+        if isinstance(message, SaInstall):
+            self.count("children rekeyed" if message.replaces else "children made")
+            if message.send:
+                self.keeping.sends(message.tunnel, message.entry, message.serial)
         elif isinstance(message, SaSwitch):
             self.keeping.switched(message.tunnel, message.serial)
         self._out.append(message)

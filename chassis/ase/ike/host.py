@@ -189,7 +189,12 @@ class Host(Protocol):
         which there is a fixed number: nothing of it comes from a peer."""
 
     def count(self, name: str, number: int = 1) -> None:
-        """Statistics, by name: `begun`, `done`, `failed CAUSE`, `retransmitted`, `received`, `sent` and so on."""
+        """Statistics, by names that mean one thing in both versions.
+
+        `begun` and `answered`: IKE SAs by who sent their first message; `done`: those whose peer proved itself;
+        `IKE SAs rekeyed`: those that a successor took over from. `retransmitted`: messages that were sent again by
+        themselves; `answered again`: answers, because a message came again. Pairs count as they are installed.
+        """
 
     def group(self, context: int, local: int, remote: int, version: int) -> Group | None:
         """Connections that a peer at this address may mean."""

@@ -159,7 +159,6 @@ class Negotiations:
                 quick.answer(session, one, payloads, now)
                 for rival in one.rivals:
                     session.use(rival)
-                host.count("quick modes done")
             else:
                 quick.confirmed(session, one, now)
         except Stop as stop:

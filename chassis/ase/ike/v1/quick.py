@@ -235,7 +235,6 @@ def confirmed(session: SessionV1, quick: Quick, now: float) -> None:
     quick.resend = None
     quick.forget = now + REMEMBERED
     quick.answered.reply = None
-    session.host.count("quick modes done")
     if quick.pair is not None:
         session.holder.pairs.confirm(quick.pair, now)
 

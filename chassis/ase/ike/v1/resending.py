@@ -81,5 +81,5 @@ class Answered:
         if self.reply is not None:
             self.repeats += 1
             if self.repeats <= MAX_REPEATS:
-                host.count("repeated")
+                host.count("answered again")
                 host.send(path, self.reply)

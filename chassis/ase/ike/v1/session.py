@@ -134,7 +134,7 @@ class SessionV1:
         if self._deadline == inf and self.state is State.IDLE:
             self.born = now
             self._deadline = now + self.host.settings.give_up
-            self.host.count("begun")
+            self.host.count("answered")
         try:
             header.check()
         except PayloadError as error:
@@ -383,6 +383,7 @@ class SessionV1:
     def peer_is_dead(self, reason: str, now: float) -> None:
         """Everything that was made with the peer goes; nobody is there to be told."""
         self.void = True
+        self.host.count("failed dead peer")
         self.close(reason, now, tell=False)
 
     # --- what the engine asks ---

@@ -26,6 +26,8 @@ def stands(session: SessionV1, now: float) -> None:
         if at_once and session.initiator != (session.path.local < session.path.remote):
             succeed(session, elder, now)
         else:
+            if not at_once and elder.heir is None:
+                session.host.count("IKE SAs rekeyed")
             succeed(elder, session, now)
     for orphan in session.orphans():
         inherit(session.holder, orphan, now)

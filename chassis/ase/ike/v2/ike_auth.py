@@ -147,7 +147,6 @@ class Proving(Task):
             self.abandoned(session)
             session.line_failed(offer.line, refused, now)
             return
-        session.host.count("children made")
         install(session, made.child, made.install, now)
 
     def _fail(self, session: SessionV2, refused: Refused, now: float, *, tell: bool) -> None:
@@ -200,7 +199,6 @@ def respond(session: SessionV2, payloads: tuple[PayloadV2, ...], now: float) -> 
     session.authenticated(now, 0 if line is None else line.seq)
     if not session.closed:
         if made is not None:
-            session.host.count("children made")
             install(session, made.child, made.install, now)
         elif error is not None and line is not None:
             session.line_failed(line, error, now)

@@ -110,7 +110,6 @@ class Negotiate(Task):
             self._settle(session, now)
             return
         install(session, child, made.install, now)
-        session.host.count("children made" if old is None else "children rekeyed")
         if rival is not None and rival.may(Event.REPLACE):
             rival.take(Event.REPLACE)
             session.limit(rival, now)

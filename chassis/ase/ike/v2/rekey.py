@@ -63,7 +63,6 @@ class RekeyIke(Task):
             host.adopt(new)
             return
         if rival is None or rival.closed or new.lowest > rival.lowest:
-            host.count("IKE SAs rekeyed")
             if rival is not None and not rival.closed:
                 rival.deadline = now + host.settings.give_up
                 host.adopt(rival)
@@ -175,6 +174,7 @@ def hand_over(old: SessionV2, new: SessionV2, now: float) -> None:
     new.postponed, old.postponed = old.postponed, []
     old.rival = None
     old.take(Event.REPLACE)
+    old.host.count("IKE SAs rekeyed")
     old.ending = REASON
     old.deadline = now + old.host.settings.give_up
     for child in new.children.by_serial.values():

@@ -267,6 +267,7 @@ class SessionV2:
             if isinstance(task, informational.Probe):
                 settings = self.host.settings
                 exchanges.steady(settings.dpd_interval, settings.dpd_tries, now)
+                self.host.count("probes")
             self.host.count("requests sent")
             self.transmit(datagrams, self.path, now)
 
