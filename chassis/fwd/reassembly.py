@@ -28,6 +28,7 @@ class _Partial:
     first: Ipv4 | None = None
     end: int = -1
     held: int = 0
+    octets: int = 0
     marks: int = 0
     spoilt: bool = False
     pieces: dict[int, bytes] = field(default_factory=dict)
@@ -45,9 +46,10 @@ class Reassembler:
     def add(self, context: int, fragment: Ipv4, now: float) -> tuple[Ipv4, int] | None:
         """The whole packet and the number of its fragments, when this one completes it; else None.
 
-        Fragments that contradict each other (an overlap, two ends) spoil their packet: it is given up
-        as soon as it would be complete or its time is over. Congestion that one of them met is told of the whole;
-        a packet that says it is not for such marks, and has one, is spoilt too (RFC 3168 5.3).
+        Fragments that contradict each other (an overlap, two ends) spoil their packet: it is given up as soon as
+        it would be complete, they are more than a packet can hold, or its time is over. Congestion that one of
+        them met is told of the whole; a packet that says it is not for such marks, and has one, is spoilt too
+        (RFC 3168 5.3).
         """
         self.on_timer(now)
         key = (context, fragment.source, fragment.destination, fragment.protocol, fragment.identification)
@@ -57,7 +59,7 @@ class Reassembler:
                 self._give_up(next(iter(self._partial)))
             partial = self._partial[key] = _Partial(now)
         self._hold(partial, fragment)
-        if partial.held > MOST_FRAGMENTS:
+        if partial.held > MOST_FRAGMENTS or partial.octets > MAXIMUM_LENGTH:
             self._give_up(key)
             return None
         if partial.first is None or partial.end < 0:
@@ -105,6 +107,7 @@ class Reassembler:
         known = partial.pieces.get(fragment.offset)
         if known is not None and known != fragment.payload:
             partial.spoilt = True
+        partial.octets += len(fragment.payload) - len(known or b"")
         partial.pieces[fragment.offset] = fragment.payload
         if fragment.offset == 0:
             partial.first = fragment

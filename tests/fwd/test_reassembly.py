@@ -95,3 +95,15 @@ def test_congestion_that_one_fragment_met_is_told_of_the_whole(marks: tuple[int,
         assert (got, box.lost) == (None, 3)
     else:
         assert got == (replace(PACKET, tos=0xB8 | whole), 3)
+
+
+def test_a_packet_holds_no_more_octets_than_a_packet_may_have() -> None:
+    box = Reassembler()
+    large = Ipv4(1, 2, UDP, bytes(40_000), more_fragments=True)
+    for source in range(MOST_PACKETS):
+        for turn in range(3):
+            # The same again is no more than before; what overlaps it cannot belong to one packet.
+            assert box.add(1, replace(large, source=source, offset=0), 0.0) is None
+            assert box.waiting == turn + 1
+        assert box.add(1, replace(large, source=source, offset=8), 0.0) is None
+        assert (box.waiting, box.lost) == (0, 4 * (source + 1))
