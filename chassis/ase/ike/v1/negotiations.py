@@ -40,10 +40,18 @@ class Negotiations:
         self._all: dict[int, Quick] = {}
         self._asked: dict[int, tuple[Line, int]] = {}
         """By line: what is to be begun, and the serial of the pair that it succeeds."""
+        self._live: list[Quick] = []
+        """Those under way, and some that have just ended; the ended ones are many more."""
+        self._forget_at = inf
+        """When the first of the ended ones is to be forgotten."""
 
     @property
     def pending(self) -> list[Quick]:
-        return [one for one in self._all.values() if one.pending]
+        live = [one for one in self._live if one.pending]
+        if len(live) < len(self._live):
+            self._forget_at = min(self._forget_at, *[one.forget for one in self._live if not one.pending])
+            self._live = live
+        return list(live)
 
     @property
     def busy(self) -> bool:
@@ -83,6 +91,7 @@ class Negotiations:
 
     def _add(self, one: Quick) -> None:
         self._all[one.message_id] = one
+        self._live.append(one)
         if len(self._all) > KEPT:
             done = next((key for key, old in self._all.items() if not old.pending), None)
             if done is not None:
@@ -109,6 +118,8 @@ class Negotiations:
         for one in self.pending:
             quick.give_up(self._session, one, None, now)
         self._all.clear()
+        self._live.clear()
+        self._forget_at = inf
 
     # --- messages ---
 
@@ -268,14 +279,18 @@ class Negotiations:
     # --- time ---
 
     def wake(self) -> float:
-        return min([one.due for one in self._all.values()], default=inf)
+        live = min([one.due for one in self.pending], default=inf)
+        return min(live, self._forget_at)
 
     def on_timer(self, now: float) -> None:
         session = self._session
-        for message_id, one in list(self._all.items()):
-            if one.forget <= now:
-                del self._all[message_id]
-                continue
+        if self._forget_at <= now:
+            ended = [one for one in self._all.values() if not one.pending]
+            for one in ended:
+                if one.forget <= now:
+                    del self._all[one.message_id]
+            self._forget_at = min([one.forget for one in ended if one.forget > now], default=inf)
+        for one in self.pending:
             resend = one.resend
             if resend is None or resend.due > now:
                 continue
