@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from math import inf
 
+from chassis.net.ethernet import HEADROOM
 from chassis.net.ipv4 import HEADER_LENGTH, MAXIMUM_LENGTH, Ipv4
 
 TIMEOUT = 60.0
@@ -15,6 +16,10 @@ MOST_PACKETS = 64
 
 MOST_FRAGMENTS = 256
 """Most fragments of one packet: a largest packet over the smallest MTU that occurs needs fewer."""
+
+LONGEST = MAXIMUM_LENGTH - HEADROOM
+"""Octets of the longest packet that is put together: with the room for its frame's header it has its place in a
+batch. A longer one, 14 octets at most, is given up."""
 
 _ECN = 3
 _CE = 3
@@ -77,7 +82,7 @@ class Reassembler:
         if marks & 1 << _CE:
             partial.spoilt |= marks & 1 != 0
             first = replace(first, tos=first.tos | _CE)
-        if partial.spoilt or len(payload) > partial.end or whole > MAXIMUM_LENGTH:
+        if partial.spoilt or len(payload) > partial.end or whole > LONGEST:
             self._give_up(key)
             return None
         if len(payload) < partial.end:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import odd
 import pytest
 from lc_rig import CIRCUIT, ECONOMICAL, GATEWAY, HOST, INNER, MAC, OUTER, Rig, packet, packets_of
 
@@ -115,6 +116,20 @@ def test_what_is_said_of_protected_packets_goes_to_the_asp_that_sent_them() -> N
     rig.frames("3/11", packet("5.5.5.1", "20.0.0.7", request.emit(), protocol=ipv4.ICMP))
     assert rig.fabric() == []
     assert [Icmp.parse(p.payload) for _, _, p in rig.sent()] == [icmp.echo_reply(request)]
+
+
+@pytest.mark.parametrize("protocol", [ipv4.ICMP, ipv4.UDP])
+@pytest.mark.parametrize("length", [65_535 - 14, 65_535 - 13, 65_535])
+def test_the_longest_packets_for_the_router_itself_do_not_end_it(protocol: int, length: int) -> None:
+    rig = Rig().knows("3/1", "10.0.0.5", HOST)
+    payload = icmp.echo_request(1, 1, bytes(length - 28)).emit()
+    whole = packet("10.0.0.1", payload=payload, protocol=protocol, identification=7)
+    for piece in fragment(whole, 1500):
+        odd.survived(rig.frames, "3/1", piece)
+    if length > 65_535 - 14:
+        assert rig.drops()["fragments incomplete"] > 1
+    else:
+        assert rig.outputs
 
 
 # ping
