@@ -21,7 +21,7 @@ from chassis.config.kept import PAIRED, anchor, misuses
 from chassis.config.matcher import Failure, Match, program
 from chassis.config.model import Config
 from chassis.config.render import settled
-from chassis.config.transcript import is_header
+from chassis.config.transcript import is_header, unfit
 from chassis.config.validate import check
 from chassis.config.values import mask_length
 
@@ -73,6 +73,8 @@ class Reading:
         self._noted: set[str] = set()
         self._unknown: set[str] = set()
         self._block: _Block | None = None
+        self._under: int | None = None
+        """Indentation of a line that is no text, while lines under it are left out."""
         self.keeps = False
         """Whether a line was kept."""
 
@@ -124,6 +126,13 @@ class Reading:
         if not words or is_header(words):
             return
         self.line = line
+        if self._under is not None and line.indent > self._under:
+            # It was meant for what the line before could not name.
+            return
+        self._under = None
+        if fault := unfit(line.text):
+            self._unfit(*fault)
+            return
         if self._block is not None:
             if line.indent > self._block.indent:
                 self._block.lines.append(_text(line, self._block.level + line.indent - self._block.indent))
@@ -450,6 +459,13 @@ class Reading:
                 return
         hidden = is_secret(command) and position > 0
         self._report_wrong(code, position, refusal.why, "" if hidden else hint, hidden)
+
+    def _unfit(self, at: int, what: str) -> None:
+        """Report a line that can't be kept; a key may stand in it."""
+        self._block, self._under, self._shift = None, self.line.indent, 0
+        self.match = Match(_NOTHING, {}, {})
+        place = self.line.place(0)._replace(word=HIDDEN, column=at + 1)
+        self.report("error", "bad-text", place, what)
 
     def _report_wrong(self, code: str, index: int, message: str, hint: str = "", hidden: bool = False) -> None:
         place = self.line.place(index)

@@ -34,6 +34,23 @@ _HEADER = re.compile(
 """Lines that the router prints around a configuration, and that are typed at it to see, load or save one."""
 
 
+MOST_CHARACTERS = 4096
+"""Of one line: more than any command takes, and little enough for every message that tells of it."""
+
+_UNFIT = re.compile("[\0\ud800-\udfff]")
+
+
+def unfit(text: str) -> tuple[int, str] | None:
+    """Where and why a line is none that can be kept and told of: NUL or half of a surrogate pair stands in it, or
+    it is too long."""
+    found = _UNFIT.search(text, 0, MOST_CHARACTERS)
+    if found is not None:
+        return found.start(), f"character U+{ord(found[0]):04X} is none that a configuration can have"
+    if len(text) > MOST_CHARACTERS:
+        return MOST_CHARACTERS, f"the line has {len(text)} characters: at most {MOST_CHARACTERS} are taken"
+    return None
+
+
 def prompt_end(text: str) -> int:
     """Where a line goes on after the pager's mark and its prompts; 0 where it has neither."""
     end = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import odd
 import pytest
 from xcrp_kit import HA_PORTS, HIGH_AVAILABILITY, Cut, Node, sa
 
@@ -341,3 +342,18 @@ def test_a_start_up_file_that_can_not_be_noted_is_noted_when_there_is_room() -> 
     node.run(1.0)
     assert [commit.file for commit in Journal(node.state[JOURNAL]).commits] == ["a.cfg"]
     assert {row["name"]: row["up"] for row in node.ask("status")["tunnels"]} == {"Tun-1": True, "Tun-2": True}
+
+
+@pytest.mark.parametrize("line", ["context C\ud8001", "  description \udcff"])
+def test_a_journal_that_holds_what_the_bus_cannot_carry_ends_no_controller(line: str) -> None:
+    """An older program took it: the line has no effect, and the rest is in force as it was."""
+    node = Node(HIGH_AVAILABILITY)
+    commit = {"number": 1, "file": "\udcff.cfg", "text": f"{line}\n{HIGH_AVAILABILITY}"}
+    node.state[JOURNAL] = json.dumps(commit).encode() + b"\n"
+    odd.survived(node.boot_all, *HA_PORTS)
+    assert node.tunnel("Tun-1")["up"]
+    assert any("their lines have no effect" in text or "its line has no effect" in text for text in node.events())
+    before = node.state[JOURNAL]
+    with pytest.raises(LookupError, match="surrogate"):
+        node.ask("apply", text=f"{line}\n")
+    assert node.state[JOURNAL] == before
