@@ -56,7 +56,7 @@ def flashes(lab: Lab) -> Iterator[Diagnostic]:
 
 
 def strict(diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:
-    """Warnings as errors; notes stay notes (rule 6)."""
+    """Warnings as errors; notes stay notes (rule 5 of docs/decisions.md)."""
     return [replace(d, severity="error") if d.severity == "warning" else d for d in diagnostics]
 
 

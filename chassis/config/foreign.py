@@ -25,6 +25,8 @@ _OPENERS: tuple[tuple[str, str, str, str], ...] = (
     ("global", "xc-group", "xc-group", "group of cross-connections"),
     ("global", f"port <kind={_PORTS}>", "other-port", "port of another kind"),
     ("global", f"tunnel <kind={_TUNNELS}>", "other-tunnel", "tunnel of another kind"),
+    ("global", "snmp server", "snmp", "SNMP agent"),
+    ("context", "snmp server", "snmp", "SNMP agent"),
     ("context", "router", "router", "routing protocol"),
     ("context", "subscriber", "subscriber", "subscriber record"),
     ("context", "bridge", "bridge", "bridge"),
@@ -65,6 +67,15 @@ _FORWARD = "forward policy <name:name> <way=in|out>"
 _CIRCUIT = (*_QOS, _FORWARD, "bind", "bridge profile", "description", "encapsulation", "ip", "mtu", "shutdown")
 
 _LINES: dict[str, tuple[str, ...]] = {
+    "global": (
+        "aaa", "banner", "mpls", "ntp", "pppoe", "radius", "snmp", "software",
+        "system <kind=alarm|clock|confirmations|contact|location>",
+    ),
+    "context": (
+        "aaa", "domain", "enable", "igmp", "ip domain-name", "ip host", "ip name-servers", "ip pool", "ip static",
+        "logging <kind=filter|syslog>", "ntp", "radius", "service <kind=ftp|scp|sftp|ssh|telnet|tftp>", "snmp",
+        "tacacs+", "vpn-rd",
+    ),
     "port": (*_QOS, _FORWARD, "bridge profile", "link-group <name:name>"),
     "interface": (*_QOS, _FORWARD),
     "tunnel": ("qos policy <kind=policing|metering>", _FORWARD),

@@ -67,9 +67,10 @@ def claims(mode: str, variant: str, words: Sequence[str]) -> bool:
         if isinstance(found, Match):
             if found.command.does != "foreign":
                 return True
-        elif found.ambiguous or (found.position and any(c.does != "foreign" for c in found.commands)):
+        elif misuses(found, negative):
             return True
-    return False
+    # A bare `lifetime` of an IPsec proposal is an error of its own.
+    return mode == "ipsec-proposal" and used[0] == "lifetime"
 
 
 def masked(text: str, hidden: str) -> str:

@@ -45,7 +45,7 @@ class Checked:
     """A text that was read and checked whole; `config` is what it means without the lines that are errors.
 
     Whoever applies a text with an error is refused. A start-up file, and what the journal holds of it, is put in
-    force without those lines (rule 2 of the settled ones).
+    force without those lines (rule 2 of docs/decisions.md).
     """
 
     config: Config
