@@ -342,6 +342,25 @@ def test_behind_a_nat_the_ends_float_and_the_peers_new_port_is_followed() -> Non
     assert all(pair.install.encapsulation[0].remote_port == 44500 for pair in net.b.pairs.values())
 
 
+def test_an_answer_from_another_port_of_a_nat_moves_the_peer_too() -> None:
+    """The NAT forgets a's port while a request of b's is on its way: its pair goes to the new one."""
+    net = Net(*both(identity=Identity.of("a"), expected=Identity.of("a")), nat=(0x0B000001, 30000))
+    net.a.begin()
+    net.run(1)
+
+    def hook(sender: End, data: bytes, header: Header) -> float:
+        if sender is net.a:
+            net.nat = (0x0B000001, 40000)
+        return 0.0
+
+    net.hook = hook
+    net.b.session.negotiate(net.b.connections[0].lines[0], 1, net.now)
+    net.run(2)
+    net.agree()
+    assert net.b.session.path.remote_port == 44500
+    assert [pair.install.encapsulation[0].remote_port for pair in net.b.pairs.values()] == [44500]
+
+
 def test_ah_cannot_pass_a_nat() -> None:
     made = both(line(10, suite("hmac-sha1-96")), identity=Identity.of("a"), expected=Identity.of("a"))
     net = Net(*made, nat=(0x0B000001, 30000))

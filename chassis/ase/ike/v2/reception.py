@@ -57,7 +57,7 @@ def receive(session: SessionV2, data: bytes, path: Path, now: float) -> None:
     elif header.is_response and all(isinstance(one, Notify) for one in message.payloads):
         _hint(session, now)
     elif header.is_response:
-        _response(session, message, data, now)
+        _response(session, message, data, path, now)
     else:
         _incoming(session, message, data, path, now)
 
@@ -168,7 +168,7 @@ def _read(
     return payloads
 
 
-def _response(session: SessionV2, message: MessageV2, data: bytes, now: float) -> None:
+def _response(session: SessionV2, message: MessageV2, data: bytes, path: Path, now: float) -> None:
     header, outstanding = message.header, session.exchanges.outstanding
     if (
         outstanding is None
@@ -180,6 +180,7 @@ def _response(session: SessionV2, message: MessageV2, data: bytes, now: float) -
     payloads = _read(session, message, data, now)
     if payloads is None:
         return
+    _follow(session, path, half_open=False)
     task = session.exchanges.complete()
     if isinstance(payloads, PayloadError):
         task.unreadable(session, str(payloads), now)
@@ -205,7 +206,7 @@ def _incoming(session: SessionV2, message: MessageV2, data: bytes, path: Path, n
     if payloads is None:
         return
     session.handling = Handling(path, header.exchange)
-    _follow(session, path, half_open)
+    _follow(session, path, half_open=half_open)
     if isinstance(payloads, PayloadError):
         session.reply((Notify(payloads.notify or N2.INVALID_SYNTAX, payloads.data),), now)
         if half_open:
@@ -225,8 +226,9 @@ def _incoming(session: SessionV2, message: MessageV2, data: bytes, path: Path, n
         session.reply((Notify(N2.INVALID_SYNTAX),), now)
 
 
-def _follow(session: SessionV2, path: Path, half_open: bool) -> None:
-    """The peer may float to port 4500 with IKE_AUTH; behind a NAT it may be moved at any time (RFC 7296 2.23)."""
+def _follow(session: SessionV2, path: Path, *, half_open: bool) -> None:
+    """The peer may float to port 4500 with IKE_AUTH. Behind a NAT it may be moved at any time, and what it just
+    made shows where it is (RFC 7296 2.23)."""
     if path == session.path or not (half_open or (session.nat.there and not session.nat.here)):
         return
     session.path = path
