@@ -7,6 +7,9 @@ FLAKE_MINUTES ?= 10
 # Twice as many as there are cores: tests with real processes wait most of their time.
 WORKERS ?= $(shell expr 2 \* $$(nproc))
 
+# The files with such tests: to collect all others in every round would take a good part of the time.
+MULTIPROCESS = $(shell grep -rlE "mark(ers)?.*multiprocess" tests --include="test_*.py")
+
 # More for pytest, such as PYTEST_ARGS="--spec-dir=FOLDER" or PYTEST_ARGS="-k supervision".
 PYTEST_ARGS ?=
 
@@ -46,7 +49,7 @@ bench: install
 	$(BIN)/python -m bench $(BENCHMARKS)
 
 flake: install
-	$(BIN)/python tests/flake.py --minutes $(FLAKE_MINUTES) tests -m multiprocess $(PYTEST_ARGS)
+	$(BIN)/python tests/flake.py --minutes $(FLAKE_MINUTES) $(MULTIPROCESS) -m multiprocess $(PYTEST_ARGS)
 
 lint: install
 	$(BIN)/ruff check .
