@@ -12,7 +12,7 @@ from engines import CONTEXT, TUNNEL, A, B, Ends, Two, agree, other
 
 from chassis.ase.ike.engine import Ike
 from chassis.ase.ike.host import Session
-from chassis.ase.link import Configure, IkePacket
+from chassis.ase.link import Configure, IkePacket, PeerSeen
 from chassis.bus.records import AclRule, Context, IkePolicy, IpsecProposal, Record, Tunnel
 from launch import counter_names
 
@@ -360,6 +360,28 @@ def test_pairs_outlive_an_ike_sa_of_version_1_that_has_no_successor(comes_back: 
     assert two.a.states[TUNNEL].reason
     assert not keeper.sessions()
     assert not two.a.ike.spis_held
+
+
+@pytest.mark.parametrize("talks", [False, True])
+@pytest.mark.parametrize("keepalive", [False, True])
+def test_a_dead_peer_is_noticed_by_pairs_without_an_ike_sa_with_keepalive_only(
+    keepalive: bool, talks: bool
+) -> None:
+    """There is no IKE SA to probe by: a peer that answers no first message either, and sends nothing, is dead."""
+    ends, far = (replace(one, keepalive=keepalive) for one in kind_of_ends(1, "initiator-only"))
+    two = standing(ends, far)
+    two.ask(two.b, "clear", tunnel=TUNNEL, what="ike")
+    two.run(0.01)
+    two.mute(two.b)
+    assert two.a.up()
+    for _ in range(20):
+        two.run(5)
+        if talks:
+            two.give(two.a, PeerSeen((TUNNEL,)))
+    assert two.a.up() is (talks or not keepalive)
+    if not two.a.up():
+        assert two.a.states[TUNNEL].reason == "10.0.0.2 does not answer"
+        assert not two.a.ike.spis_held
 
 
 def test_a_tunnel_that_is_no_longer_configured_keeps_no_pairs_without_an_ike_sa() -> None:

@@ -116,9 +116,7 @@ class Ike:
                 self._moved(session, message)
         elif isinstance(message, PeerSeen):
             for tunnel in message.tunnels:
-                keeper = self.keeping.keepers.get(tunnel)
-                if keeper is not None and keeper.session is not None:
-                    self.run(keeper.session, keeper.session.alive, now)
+                self.keeping.seen(tunnel, now)
         elif isinstance(message, NoSa):
             self.keeping.wanted(message.tunnel, message.entry, now)
         elif isinstance(message, IkeRequest):

@@ -101,6 +101,8 @@ class Session(Protocol):
     closed: bool
     initiator: bool
     """Whether we began it."""
+    heard: float
+    """When the last sign of life came in that only the peer can have given."""
     receives: bool
     """While it is half open: the peer has shown that it receives what is sent to its address."""
     path: Path

@@ -240,9 +240,18 @@ class Keeping:
             keeper.attempt = None
             keeper.fail(blame.text, now, self._ike.settings.backoff, spread)
             self._set_due(keeper, keeper.due)
+            if blame.cause == "timeout" and keeper.connection.keepalive:
+                self._peer_is_silent(keeper, blame.text, now)
         elif keeper.attempt is None and not keeper.complete:
             keeper.reason = blame.text
         self.tell(keeper)
+
+    def _peer_is_silent(self, keeper: Keeper, reason: str, now: float) -> None:
+        """Where dead peers are to be noticed, pairs without an IKE SA to probe by do not outlive their peer."""
+        settings = self._ike.settings
+        for one in [one for one in keeper.rivals if one.orphaned]:
+            if now - one.heard >= settings.dpd_interval * settings.dpd_tries:
+                self._close(one, reason, now, tell=False)
 
     def down(self, session: Session, reason: str, now: float) -> None:
         keeper = self._keeper(session)
@@ -312,6 +321,15 @@ class Keeping:
             keeper.rivals.append(old)
 
     # the data engine and the operator
+
+    def seen(self, tunnel: int, now: float) -> None:
+        """Packets of the peer came in by a tunnel's pairs."""
+        keeper = self.keepers.get(tunnel)
+        if keeper is None:
+            return
+        for session in (keeper.session, *keeper.rivals):
+            if session is not None and (session is keeper.session or session.orphaned):
+                self._ike.run(session, session.alive, now)
 
     def wanted(self, tunnel: int, entry: int, now: float) -> None:
         """A packet waits for a pair of a line."""
