@@ -132,6 +132,7 @@ def _asp(start: CardStart) -> Asp:
         state=start.memory,
         fresh=start.fresh,
         random=start.random,
+        others=start.others,
     )
 
 

@@ -17,8 +17,8 @@ from chassis.ase.ike_side import IkeSide
 from chassis.ase.ipsec.causes import Drops, Notice, NoticeKind
 from chassis.ase.ipsec.open import Opener
 from chassis.ase.ipsec.sadb import Sadb
+from chassis.ase.ipsec.state import Others, StateError, octets_for
 from chassis.ase.ipsec.state import SaState as StateBuffer
-from chassis.ase.ipsec.state import StateError, octets_for
 from chassis.ase.link import (
     FromIke,
     IkeAlive,
@@ -79,21 +79,24 @@ class Asp(Card):
         fresh: bool,
         random: Callable[[int], bytes],
         counters: Counters | None = None,
+        others: Others = tuple,
     ) -> None:
         """`state` holds the SAs' numbers and windows and outlives the process; `fresh` says that it is new.
-        `random(n)` gives n unpredictable bytes. A state that is damaged is begun anew, which counts as fresh:
-        the numbers of its SAs then go on from the controller's leases, their windows start empty.
+        `random(n)` gives n unpredictable bytes. `others` gives the states of the node's other ASPs, to read how
+        far an SA came that was there. A state that is damaged is begun anew, which counts as fresh: the controller
+        knows then which SAs lost their windows, and holds them back.
         """
         super().__init__(card, pid=pid, boot=boot, counters=counters)
         self._damage = ""
+        salt = int.from_bytes(random(8), "little")
         try:
-            held = StateBuffer(state)
+            held = StateBuffer(state, salt, others)
         except StateError as error:
             self._damage = str(error)
             state.cast("B")[:] = bytes(state.nbytes)
-            held = StateBuffer(state)
-        # One that was made but never used by a process that died early is as good as new.
-        self.fresh = fresh or held.is_fresh or _is_empty(state)
+            held = StateBuffer(state, salt, others)
+        # One that was made by a process that died before it was in service is as good as new.
+        self.fresh = fresh or held.is_fresh or not (held.served or not _is_empty(state))
         self.sadb = Sadb(held, partial(self.counters.add, SHED))
         self.tunnels = TunnelTable(card, self.sadb)
         self.routes = Routes(card, self.up, self.tunnels.records, self.counters)
@@ -122,6 +125,7 @@ class Asp(Card):
         return super().connected(now)
 
     def changed(self, change: Change, now: float) -> list[Output]:
+        self.sadb.state.serve()
         # Old decisions end with the old records, before a packet can meet the new ones.
         self.tunnels.apply(change)
         self.routes.apply(change)

@@ -45,7 +45,8 @@ class Pair:
 
     outbound: OutboundSa
     inbound: InboundSa
-    lease: Lease
+    lease: Lease | None
+    """None where nobody but the state of the node's ASPs knows which numbers are left."""
     policy: PolicyEntry
 
 
@@ -53,6 +54,8 @@ def manual_pair(record: Tunnel, entry: TunnelEntry, sas: Mapping[str, ManualSa],
     """The pair of a line with manual keys; its serial is the number of the line. Raises Incomplete, SaError."""
     if not entry.sa:
         raise Incomplete(f"seq {entry.seq} names no security association")
+    if entry.hold:
+        raise Incomplete(entry.hold)
     sa = sas.get(entry.sa)
     if sa is None:
         raise Incomplete(f"security association {entry.sa} is not there")
@@ -71,6 +74,7 @@ def manual_pair(record: Tunnel, entry: TunnelEntry, sas: Mapping[str, ManualSa],
                 ah=_ah(sa.outbound),
                 df=df_policy(record),
                 ip_comp=sa.ip_comp,
+                assignment=entry.assignment,
             ),
             InboundSa(
                 tunnel=record.number,
@@ -83,6 +87,7 @@ def manual_pair(record: Tunnel, entry: TunnelEntry, sas: Mapping[str, ManualSa],
                 window=sa.window,
                 selectors=tuple([rule.mirrored() for rule in rules]),
                 ip_comp=sa.ip_comp,
+                assignment=entry.assignment,
             ),
             _lease(entry),
             PolicyEntry(entry.seq, rules),
@@ -237,6 +242,8 @@ def _ah(keys: SaKeys) -> Ah | None:
     return Ah(keys.ah_spi, keys.ah_integrity, keys.ah_key) if keys.ah_spi else None
 
 
-def _lease(entry: TunnelEntry) -> Lease:
+def _lease(entry: TunnelEntry) -> Lease | None:
+    if entry.lease_start < 1:
+        return None
     first = min(max(entry.lease_start, 1), END)
     return Lease(first, min(max(entry.lease_end, first), END))

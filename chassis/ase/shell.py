@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import sys
 import time
+from pathlib import Path
 from typing import NoReturn
 
 import zmq
 
 from chassis.ase import ike_shell
 from chassis.ase.engine import Asp
-from chassis.ase.ipsec.state import FILE_SIZE
+from chassis.ase.ipsec.state import FILE_SIZE, StateError
 from chassis.ase.link import LeftOut
 from chassis.ase.paths import SIDES
 from chassis.ase.pipe import Pipe, PipeClosed
@@ -96,11 +98,29 @@ class AspShell(CardShell):
         sys.exit(1)
 
 
+def other_states(folder: Path, own: str) -> list[memoryview]:
+    """The SA states of the other ASPs of a node that there are now, mapped for reading.
+
+    Raises:
+        StateError: one of them can't be read.
+    """
+    states = []
+    try:
+        for path in sorted(folder.glob("*.sa")):
+            if path.name != own and path.stat().st_size:
+                with path.open("rb") as file:
+                    states.append(memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)))
+    except (OSError, ValueError) as error:
+        raise StateError(f"the SA state of another ASP can't be read: {error}") from None
+    return states
+
+
 def run(env: Environment) -> int:
     """The process of an ASP, until it is told to end."""
     # Forked before there are sockets and threads that a child would have half of.
     pipe = ike_shell.start(env)
-    state, fresh = map_file(env.state / f"{endpoints.compact(env.card)}.sa", FILE_SIZE)
+    own = f"{endpoints.compact(env.card)}.sa"
+    state, fresh = map_file(env.state / own, FILE_SIZE)
     counters = env.counters()
     engine = Asp(
         env.card,
@@ -110,5 +130,6 @@ def run(env: Environment) -> int:
         state=state,
         fresh=fresh,
         random=os.urandom,
+        others=lambda: other_states(env.state, own),
     )
     return AspShell(env, engine, counters, pipe).run()

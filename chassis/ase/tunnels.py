@@ -18,6 +18,7 @@ from itertools import islice
 
 from chassis.ase.counters import AnyCause
 from chassis.ase.ipsec.policy import PolicyEntry
+from chassis.ase.ipsec.protect import Protector
 from chassis.ase.ipsec.sa import Lease, SaError
 from chassis.ase.ipsec.sadb import Sadb
 from chassis.ase.ipsec.state import StateError
@@ -43,6 +44,7 @@ SLICE = 200
 
 EXHAUSTED = "sequence numbers used up"
 NO_PAIR = "no security association"
+LOST_COUNT = "sequence numbers not known any more: another SPI is needed"
 NOT_NEGOTIATED = "not negotiated yet"
 
 Told = tuple[str, tuple[SaState, ...], str, tuple[int, ...]]
@@ -184,6 +186,7 @@ class TunnelTable:
             self._take(record, True, affected)
         for record in change.put:
             self._take(record, False, affected)
+        self._sadb.state.look_again()
         freed = False
         for number in affected:
             state = self.states[number]
@@ -390,12 +393,25 @@ class TunnelTable:
         """Install the outbound SA, or renew its lease; whether it has no number left."""
         sa, lease = pair.outbound, pair.lease
         running = self._sadb.outbound.get((sa.tunnel, sa.serial))
+        if lease is None:
+            return self._send_on(pair, running)
         if running is None:
             return self._sadb.install_outbound(sa, lease).next_number >= END
         if running.limit != lease.limit or running.next_number < lease.first:
             # Half of a renewed lease counts from where the SA is now.
             first = min(max(running.next_number, lease.first), END)
             running.renew(Lease(first, max(first, lease.limit)))
+        return running.next_number >= END
+
+    def _send_on(self, pair: Pair, running: Protector | None) -> bool:
+        """The controller does not know which numbers are left: go on from where the SA came, wherever it was, with
+        no number to use before the controller has given some. Whether there is none left. Raises SaError."""
+        sa = pair.outbound
+        if running is None:
+            running = self._sadb.install_outbound(sa, Lease(1, 1))
+        if running.next_number <= 1:
+            self._sadb.remove_outbound(sa.tunnel, sa.serial)
+            raise SaError(LOST_COUNT)
         return running.next_number >= END
 
     def _use(self, state: TunnelState, needs: frozenset[Key]) -> None:

@@ -180,7 +180,11 @@ class TunnelEntry:
     """One `seq` line of a tunnel: the manual SA (or IPsec policy) it uses and the ACL that selects its traffic.
 
     `lease_start` and `lease_end` bound the sequence numbers that the ASP may send without asking: where the
-    ASP's mapped SA state is missing it goes on from `lease_start`.
+    ASP's mapped SA state is missing it goes on from `lease_start`. A `lease_start` of 0 says that the controller
+    lost count: only the mapped SA state of the node's ASPs knows where to go on.
+
+    `assignment` numbers the controller's having a manual SA at one place: it changes with ASP, context, address
+    and SPI. `hold` says why the SA may not be used there yet, or any more; empty where it may.
     """
 
     seq: int
@@ -189,6 +193,8 @@ class TunnelEntry:
     acl: str = ""
     lease_start: int = 1
     lease_end: int = 1 << 20
+    assignment: int = 0
+    hold: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,6 +76,8 @@ class CardStart:
     fresh: bool
     counters: Counters
     random: Callable[[int], bytes]
+    others: Callable[[], list[memoryview]] = list
+    """The mapped memory of the node's other cards that have any."""
 
 
 @dataclass(slots=True)
@@ -468,7 +470,15 @@ class Node:
         memory = self.memory[card]
         fresh = boot == 1
         start = CardStart(
-            self.model.name, card, pid, boot, memory, fresh, self._counted(card), self.world.random.randbytes
+            self.model.name,
+            card,
+            pid,
+            boot,
+            memory,
+            fresh,
+            self._counted(card),
+            self.world.random.randbytes,
+            lambda: [held.toreadonly() for name, held in self.memory.items() if name != card and len(held)],
         )
         engine = model.make(start)
         for port in model.ports:

@@ -35,6 +35,7 @@ from chassis.xcrp.commits import Commits
 from chassis.xcrp.configuration import Checked, Journal
 from chassis.xcrp.events import History
 from chassis.xcrp.flash import FlashFile, store
+from chassis.xcrp.handover import Handover
 from chassis.xcrp.node import Node
 from chassis.xcrp.numbers import LEASE, Numbers
 from chassis.xcrp.operators import Operators
@@ -72,6 +73,7 @@ class Controller:
         numbers = Numbers(files, boot)
         journal = Journal(files.get(configuration.JOURNAL))
         self.node = Node(node, numbers, self.settings, boot << BOOT_SHIFT)
+        self._handover = Handover(self.node)
         self.config = Config()
         self.diagnostics: Checked | None = None
         self.open = False
@@ -173,19 +175,25 @@ class Controller:
 
     def died(self, card: str, boot: int, now: float) -> list[Output]:
         """The launcher saw this start of the card end."""
+        outputs = self._freed(self._handover.died(card, boot))
         entry = self.node.cards.get(card)
         if entry is None or boot < entry.boot:
-            return []
+            return outputs
         entry.boot = max(entry.boot, boot)
-        return self._card_event(card, Event.DIED, now, "died")
+        return outputs + self._card_event(card, Event.DIED, now, "died")
 
     def started(self, card: str, boot: int, pid: int, now: float) -> list[Output]:
         """The launcher started the card; it has yet to say hello."""
+        outputs = self._freed(self._handover.runs(card, boot))
         entry = self.node.cards.get(card)
         if entry is None or boot <= entry.boot:
-            return []
+            return outputs
         entry.boot = boot
-        return self._card_event(card, Event.STARTED, now, "replaced")
+        return outputs + self._card_event(card, Event.STARTED, now, "replaced")
+
+    def _freed(self, some: bool) -> list[Output]:
+        """Whoever waits for SAs that others had may have them now."""
+        return self.node.publish() if some and self.open else []
 
     def operator(self, number: int, command: str, arguments: Any, now: float) -> list[Output]:
         """A command of an operator; every one is answered by `ToOperator` of its number."""
@@ -299,6 +307,7 @@ class Controller:
             if entry.listening:
                 entry.heard = now
         self.open = True
+        self._handover.met()
         self.node.install(self.config, now)
         for asp, held in self._early.items():
             self.node.installed(asp, held, now)
@@ -328,12 +337,13 @@ class Controller:
             self._drop("hello in the name of another card")
             return []
         if entry is None:
+            self._handover.runs(card, hello.boot)
             return [ToCard(card, Goodbye(f"the configuration has no card {hello.card!r}"))]
         if hello.protocol != PROTOCOL:
             return [ToCard(card, Goodbye(f"protocol {hello.protocol}; this controller speaks {PROTOCOL}"))]
         if hello.boot < entry.boot:
             return [ToCard(card, Goodbye(f"start {hello.boot} of {card}; start {entry.boot} is newer"))]
-        outputs = self._settle_deaths(now)
+        outputs = self._settle_deaths(now) + self._freed(self._handover.runs(card, hello.boot))
         holds = hello.boot == entry.admitted and hello.epoch == entry.epoch
         if hello.boot > entry.boot or hello.epoch > entry.epoch:
             event = Event.HELLO_NEW
@@ -399,6 +409,7 @@ class Controller:
             entry.why = why
             self.node.publisher.forget(entry.card)
         elif action is Action.USE:
+            numbers.serve(entry.card)
             self.node.card_changed(entry)
         return action
 
@@ -482,7 +493,8 @@ class Controller:
         return outputs
 
     def _renew_leases(self, entry: CardEntry, hello: Hello) -> None:
-        """An ASP that lost its SA state goes on above every number that it can have used."""
+        """An ASP that lost its SA state goes on above every number that it can have used; what it received nobody
+        knows any more."""
         served = self.node.numbers.cards.get(entry.card)
         if entry.kind != inventory.ASP or not hello.fresh or served is None or served.boot == hello.boot:
             return
@@ -491,6 +503,8 @@ class Controller:
             numbers.renew(number, seq)
             if number in self.node.plan.tunnels:
                 self.node.tunnel_record(number)
+        if served.served:
+            self.node.lost(entry.card)
 
     # what cards report
 
@@ -498,9 +512,10 @@ class Controller:
         if message.epoch != entry.epoch or not entry.listening:
             return []
         entry.late, entry.held = message.late, message.version
+        outputs = self._freed(self.open and self._handover.holds(entry.card, message.version))
         if entry.state is State.SYNCHRONISING and self.open and message.version >= entry.synchronised:
-            return self._card_event(entry.card, Event.SYNCHRONISED, now, "")
-        return []
+            return outputs + self._card_event(entry.card, Event.SYNCHRONISED, now, "")
+        return outputs
 
     def _port_event(self, entry: CardEntry, message: PortEvent, now: float) -> list[Output]:
         slot = entry.card.removeprefix("lc ") + "/"
@@ -562,7 +577,7 @@ class Controller:
         # One that has more than half of it left asked before it saw the last extension.
         if lease is None or 0 < message.next_sequence < lease.end - LEASE // 2:
             return []
-        numbers.extend(made.number, message.sa.serial)
+        numbers.extend(made.number, message.sa.serial, message.next_sequence)
         self.node.tunnel_record(made.number)
         return self.node.publish()
 

@@ -14,7 +14,7 @@ from chassis.bus.replication import Publisher
 from chassis.config.model import Config
 from chassis.xcrp import plan as planning
 from chassis.xcrp import records, routes, tunnels
-from chassis.xcrp.cards import CardEntry, Watch
+from chassis.xcrp.cards import CardEntry, State, Watch
 from chassis.xcrp.flash import Store
 from chassis.xcrp.inventory import ASP, MANAGEMENT_PORTS
 from chassis.xcrp.numbers import Numbers
@@ -46,6 +46,8 @@ class Node:
         self.sas = SaTable()
         self.selectors = SelectorRoutes()
         self.publisher = Publisher(lambda card, record: records.wants(self.plan, card, record), version)
+        self.letting_go: dict[str, int] = {}
+        """The version with which an ASP has let go of the SAs that are no more its own."""
         self.news: list[str] = []
         """What the history should have about the changes since it was last read."""
         self._ways: dict[tuple[int, int], Candidate | str] = {}
@@ -74,6 +76,8 @@ class Node:
         """Everything that changed: first the numbers to disk, then each card's delta."""
         outputs: list[Output] = list(self.numbers.stores())
         outputs += [ToCard(card, delta) for card, delta in self.publisher.flush()]
+        for asp in self.numbers.owing():
+            self.letting_go.setdefault(asp, self.publisher.version)
         return outputs
 
     # what happens
@@ -82,6 +86,10 @@ class Node:
         """Put a configuration into force; returns the cards that it no longer has."""
         before = self.plan
         self.plan = plan = planning.make(config, self.numbers, self.name, self.flash)
+        self.letting_go.clear()
+        for asp in self.numbers.owing():
+            if asp in self.cards and self.cards[asp].state in (State.ABSENT, State.STARTED):
+                self.numbers.let_go(asp)
         gone = [card for card in self.cards if card not in dict(plan.cards)]
         for card in gone:
             del self.cards[card]
@@ -183,6 +191,20 @@ class Node:
             if self._take(number, Event.INSTALLED if report.up else Event.REMOVED, now):
                 flipped.append(number)
         self._flipped(flipped, keys)
+
+    def let_go(self, asp: str) -> None:
+        """An ASP has let go of the SAs that are no more its own: who waits for them may have them."""
+        self.letting_go.pop(asp, None)
+        self._tell_again(self.numbers.let_go(asp))
+
+    def lost(self, asp: str) -> None:
+        """An ASP lost the windows of its SAs: they are held back."""
+        self._tell_again(self.numbers.lose(asp))
+
+    def _tell_again(self, numbers: Iterable[int]) -> None:
+        for number in sorted(numbers):
+            if number in self.plan.tunnels:
+                self.tunnel_record(number)
 
     def tunnel_record(self, number: int) -> None:
         """Something in a tunnel's record other than its state changed."""

@@ -1,15 +1,19 @@
 """Numbers that outlive the controller: they are stored before they are used, and never used for anything else.
 
-Three files of the node's state folder hold them, each replaced whole: `leases.json` (sequence numbers of manual
-SAs), `numbers.json` (contexts, circuits, tunnels, placement) and `cards.json` (boot and epoch of each card). They
-are stored in this order: a lease must be on disk before the admission of the ASP that made it necessary.
+Files of the state folder hold them, each replaced whole: `leases.json` and a copy of it (sequence numbers of
+manual SAs, and who had which SA), `numbers.json` (contexts, circuits, tunnels, placement) and `cards.json` (boot
+and epoch of each card). They are stored in this order: a lease must be on disk before the admission of the ASP
+that made it necessary.
+
+Where neither file of leases can be read nobody here knows which numbers are used up, and none is guessed: a lease
+that begins at 0 says so, and an ASP goes on from its mapped state or not at all.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from chassis.bus.engine import Persist
@@ -21,27 +25,35 @@ LEASE = 1 << 20
 LAST = 1 << 32
 """No lease goes beyond: the last sequence number is one less."""
 
-LEASES, NUMBERS, CARDS = "leases.json", "numbers.json", "cards.json"
+LEASES, COPY, NUMBERS, CARDS = "leases.json", "leases.copy.json", "numbers.json", "cards.json"
 
 CONTEXT, CIRCUIT, TUNNEL = "context", "circuit", "tunnel"
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """The sequence numbers `start` to `end` - 1, for one ASP and the (destination, protocol, SPI)s in `uses`."""
+    """The sequence numbers `start` to `end` - 1, for one ASP and the (destination, protocol, SPI)s in `uses`.
+
+    A `start` of 0: which numbers are left is not known. `place` and `spis` (direction, protocol, SPI) say which SA
+    this is and where; `assignment` numbers its being there, and is never used again.
+    """
 
     asp: str
     start: int
     end: int
     uses: tuple[str, ...]
+    place: str = ""
+    spis: tuple[str, ...] = ()
+    assignment: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """The newest start of a card that was ever admitted, and the card's epoch."""
+    """The newest start of a card that was ever admitted, the card's epoch, and whether it was ever in service."""
 
     boot: int
     epoch: int
+    served: bool = False
 
 
 class Numbers:
@@ -65,8 +77,18 @@ class Numbers:
         self._last: dict[str, int] = {}
         self._floor: dict[str, int] = {}
         self._dirty: set[str] = set()
+        self._assigned = boot << 24
+        self._leased = False
+        """Whether there ever was a lease."""
+        self._uncounted: set[str] = set()
+        """Uses of which is not known how many numbers are used up."""
+        self._lost: dict[str, str] = {}
+        """(direction, protocol, SPI) of SAs that may not be used any more, and why."""
+        self._owed: dict[str, dict[str, tuple[int, int]]] = {}
+        """(direction, protocol, SPI) to the ASPs that had such an SA and may still have it: to each the boot
+        number of its process, and the last assignment that need not wait for it."""
+        self._mark = self._assigned
         for name, read, floor in (
-            (LEASES, self._read_leases, min(boot * LEASE * 4 + 1, LAST)),
             (NUMBERS, self._read_numbers, boot << 16),
             (CARDS, self._read_cards, boot << 16),
         ):
@@ -77,6 +99,32 @@ class Numbers:
             except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
                 self.problems.append(f"{name} can't be read ({type(error).__name__}): numbering starts at {floor}")
                 self._floor[name] = floor
+        self._count_lost = not self._find_leases(files)
+        """Whether uses of which nothing is known are uncounted: those of the first plan after the loss."""
+
+    def _find_leases(self, files: Mapping[str, bytes]) -> bool:
+        """Read the leases, or their copy: what was used was in both before. Whether that could be done, or there
+        never were any."""
+        found = False
+        for name in (LEASES, COPY):
+            if name not in files:
+                continue
+            found = True
+            try:
+                self._read_leases(json.loads(files[name]))
+            except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+                self.problems.append(f"{name} can't be read ({type(error).__name__})")
+                self._dirty.add(LEASES)
+            else:
+                return True
+        if not found and not self._leased:
+            return True
+        self.problems.append("no lease is known: manual SAs go on from the state of the ASPs, or not at all")
+        return False
+
+    def begin(self) -> None:
+        """A new plan begins: who gets an SA in it waits for all that lose one in it, in whatever order."""
+        self._mark = self._assigned
 
     # contexts, tunnels, circuits
 
@@ -119,45 +167,120 @@ class Numbers:
 
     # leases
 
-    def lease(self, tunnel: int, seq: int, asp: str, uses: tuple[str, ...]) -> Lease:
-        """The lease of one entry of a tunnel: a new one for another ASP, or for other SPIs or destinations."""
+    def lease(
+        self,
+        tunnel: int,
+        seq: int,
+        asp: str,
+        uses: tuple[str, ...],
+        place: str = "",
+        spis: tuple[str, ...] = (),
+    ) -> Lease:
+        """The lease of one entry of a tunnel: a new one for another ASP or place, other SPIs or destinations."""
         held = self.leases.get((tunnel, seq))
-        if held is not None and held.asp == asp and held.uses == uses:
+        if held is not None and (held.asp, held.uses, held.place, held.spis) == (asp, uses, place, spis):
             return held
-        return self._grant(tunnel, seq, asp, uses)
+        if held is not None:
+            self._owe(held, spis if held.asp == asp else ())
+        self._assigned += 1
+        return self._grant(tunnel, seq, Lease(asp, 0, 0, uses, place, spis, self._assigned))
 
     def renew(self, tunnel: int, seq: int) -> Lease | None:
         """A lease that begins where every number that can have been used ends."""
         held = self.leases.get((tunnel, seq))
-        return None if held is None else self._grant(tunnel, seq, held.asp, held.uses)
+        return None if held is None else self._grant(tunnel, seq, held)
 
-    def extend(self, tunnel: int, seq: int) -> Lease | None:
-        """More numbers for the ASP that goes on with the ones that it has."""
+    def extend(self, tunnel: int, seq: int, reached: int = 0) -> Lease | None:
+        """More numbers for the ASP that goes on with the ones that it has; `reached` is its next one."""
         held = self.leases.get((tunnel, seq))
         if held is None:
             return None
+        if held.start == 0:
+            if reached <= 1:
+                return held
+            # The ASP's mapped state knows: this is the floor of whatever comes.
+            self._uncounted.difference_update(held.uses)
+            for use in held.uses:
+                self._used[use] = max(self._used.get(use, 1), min(reached, LAST))
+            return self._grant(tunnel, seq, held)
         if any(self._used.get(use, 0) != held.end for use in held.uses):
-            return self._grant(tunnel, seq, held.asp, held.uses)
-        return self._hold(tunnel, seq, Lease(held.asp, held.start, min(held.end + LEASE, LAST), held.uses))
+            return self._grant(tunnel, seq, held)
+        return self._hold(tunnel, seq, replace(held, end=min(max(held.end, reached) + LEASE, LAST)))
 
     def drop_leases(self, wanted: set[tuple[int, int]]) -> None:
         """Forget the leases of entries that are no more; what they used up stays known."""
         for key in [key for key in self.leases if key not in wanted]:
-            del self.leases[key]
+            self._owe(self.leases.pop(key), ())
             self._dirty.add(LEASES)
+        self._count_lost = False
 
-    def _grant(self, tunnel: int, seq: int, asp: str, uses: tuple[str, ...]) -> Lease:
-        first = max(1, self._floor.get(LEASES, 1))
-        start = max([first, *(self._used.get(use, 1) for use in uses)])
-        return self._hold(tunnel, seq, Lease(asp, start, min(start + LEASE, LAST), uses))
+    def _grant(self, tunnel: int, seq: int, wanted: Lease) -> Lease:
+        if self._count_lost:
+            self._uncounted.update(use for use in wanted.uses if use not in self._used)
+        if not self._uncounted.isdisjoint(wanted.uses):
+            return self._hold(tunnel, seq, replace(wanted, start=0, end=0))
+        start = max([1, *(self._used.get(use, 1) for use in wanted.uses)])
+        return self._hold(tunnel, seq, replace(wanted, start=start, end=min(start + LEASE, LAST)))
 
     def _hold(self, tunnel: int, seq: int, lease: Lease) -> Lease:
         if self.leases.get((tunnel, seq)) != lease:
             self.leases[tunnel, seq] = lease
-            for use in lease.uses:
+            for use in lease.uses if lease.start else ():
                 self._used[use] = lease.end
             self._dirty.add(LEASES)
+            if not self._leased:
+                self._leased = True
+                self._dirty.add(NUMBERS)
         return lease
+
+    # SAs that come and go
+
+    def hold(self, tunnel: int, seq: int) -> str:
+        """Why the SA of an entry may not be used where it is now, or nothing."""
+        lease = self.leases.get((tunnel, seq))
+        if lease is None:
+            return ""
+        for spi in lease.spis:
+            if spi in self._lost:
+                return self._lost[spi]
+        holders = {
+            asp
+            for spi in lease.spis
+            for asp, (_, mark) in self._owed.get(spi, {}).items()
+            if asp != lease.asp and lease.assignment > mark
+        }
+        return f"not let go of by {', '.join(sorted(holders))} yet" if holders else ""
+
+    def owing(self) -> dict[str, int]:
+        """The ASPs that may still have SAs that are no more theirs, and the boot number of their process."""
+        return {asp: boot for asps in self._owed.values() for asp, (boot, _) in asps.items()}
+
+    def let_go(self, asp: str) -> set[int]:
+        """An ASP has let go of what is no more its own, or has ended; the tunnels for which that is news."""
+        freed = {spi for spi, asps in self._owed.items() if asps.pop(asp, None) is not None}
+        if not freed:
+            return set()
+        self._owed = {spi: asps for spi, asps in self._owed.items() if asps}
+        self._dirty.add(LEASES)
+        return {key[0] for key, lease in self.leases.items() if not freed.isdisjoint(lease.spis)}
+
+    def lose(self, asp: str) -> set[int]:
+        """An ASP lost the windows of its SAs; their tunnels. Nobody knows what was received with such an SPI."""
+        tunnels = set()
+        for key, lease in self.leases.items():
+            if lease.asp == asp:
+                tunnels.add(key[0])
+                why = f"replay window lost with the state of {asp}: another SPI is needed"
+                self._lost.update((spi, why) for spi in lease.spis if spi.startswith("in "))
+                self._dirty.add(LEASES)
+        return tunnels
+
+    def _owe(self, lease: Lease, kept: tuple[str, ...]) -> None:
+        """A lease ends: its ASP may have its SAs until it says otherwise, but for those that it keeps."""
+        card = self.cards.get(lease.asp)
+        for spi in lease.spis:
+            if card is not None and spi not in kept:
+                self._owed.setdefault(spi, {})[lease.asp] = (card.boot, self._mark)
 
     # cards
 
@@ -168,7 +291,7 @@ class Numbers:
     def raise_epoch(self, card: str, boot: int, above: int = 0) -> int:
         """A new epoch for this card, higher than any that it had and than `above`."""
         epoch = max(self.epoch(card), above, self._floor.get(CARDS, 0)) + 1
-        self.cards[card] = Admitted(boot, epoch)
+        self.cards[card] = Admitted(boot, epoch, card in self.cards and self.cards[card].served)
         self._dirty.add(CARDS)
         return epoch
 
@@ -176,7 +299,14 @@ class Numbers:
         """Note that this start of the card holds its current epoch."""
         held = self.cards[card]
         if held.boot != boot:
-            self.cards[card] = Admitted(boot, held.epoch)
+            self.cards[card] = Admitted(boot, held.epoch, held.served)
+            self._dirty.add(CARDS)
+
+    def serve(self, card: str) -> None:
+        """Note that a card is in service, for the first time perhaps."""
+        held = self.cards[card]
+        if not held.served:
+            self.cards[card] = replace(held, served=True)
             self._dirty.add(CARDS)
 
     # files
@@ -184,7 +314,9 @@ class Numbers:
     def stores(self) -> list[Persist]:
         """The files that must be on disk before anything that was numbered since is used."""
         dirty, self._dirty = self._dirty, set()
-        writers = {LEASES: self._leases, NUMBERS: self._numbers, CARDS: self._cards}
+        if LEASES in dirty or COPY in dirty:
+            dirty |= {LEASES, COPY}
+        writers = {LEASES: self._leases, COPY: self._leases, NUMBERS: self._numbers, CARDS: self._cards}
         return [
             Persist(name, json.dumps(write(), separators=(",", ":")).encode())
             for name, write in writers.items()
@@ -196,8 +328,17 @@ class Numbers:
         self._dirty.add(file)
 
     def _leases(self) -> Any:
-        leases = [[*key, held.asp, held.start, held.end, held.uses] for key, held in self.leases.items()]
-        return {"used": self._used, "leases": leases}
+        return {
+            "used": self._used,
+            "leases": [
+                [*key, held.asp, held.start, held.end, held.uses, held.place, held.spis, held.assignment]
+                for key, held in self.leases.items()
+            ],
+            "assigned": self._assigned,
+            "uncounted": sorted(self._uncounted),
+            "lost": self._lost,
+            "owed": self._owed,
+        }
 
     def _numbers(self) -> Any:
         return {
@@ -207,29 +348,46 @@ class Numbers:
             "ports": self.port_circuits,
             "circuits": self.tunnel_circuits,
             "placement": [[*at, asp] for at, asp in self.placement.items()],
+            "leased": self._leased,
         }
 
     def _cards(self) -> Any:
-        return {card: [held.boot, held.epoch] for card, held in self.cards.items()}
+        return {card: [held.boot, held.epoch, held.served] for card, held in self.cards.items()}
 
     def _read_leases(self, data: Any) -> None:
         used = _counts(data["used"])
-        leases = {
-            (int(tunnel), int(seq)): Lease(str(asp), int(start), int(end), tuple(str(use) for use in uses))
-            for tunnel, seq, asp, start, end, uses in data["leases"]
+        leases = {(int(tunnel), int(seq)): _lease(*rest) for tunnel, seq, *rest in data["leases"]}
+        uncounted = {str(use) for use in data.get("uncounted", ())}
+        lost = {str(spi): str(why) for spi, why in data.get("lost", {}).items()}
+        owed = {
+            str(spi): {str(asp): (int(boot), int(mark)) for asp, (boot, mark) in asps.items()}
+            for spi, asps in data.get("owed", {}).items()
         }
-        self._used, self.leases = used, leases
+        self._assigned = max(self._assigned, int(data.get("assigned", 0)))
+        self._used, self.leases, self._leased = used, leases, True
+        self._uncounted, self._lost, self._owed = uncounted, lost, owed
 
     def _read_numbers(self, data: Any) -> None:
         last, contexts = _counts(data["last"]), _counts(data["contexts"])
         tunnels, ports = _counts(data["tunnels"]), _counts(data["ports"])
         circuits = {str(name): (int(number), str(home)) for name, (number, home) in data["circuits"].items()}
         placement = {(str(context), str(local)): str(asp) for context, local, asp in data["placement"]}
+        self._leased = bool(data.get("leased", False))
         self._last, self.contexts, self.tunnels, self.port_circuits = last, contexts, tunnels, ports
         self.tunnel_circuits, self.placement = circuits, placement
 
     def _read_cards(self, data: Any) -> None:
-        self.cards = {str(card): Admitted(int(boot), int(epoch)) for card, (boot, epoch) in data.items()}
+        self.cards = {
+            str(card): Admitted(int(boot), int(epoch), bool(served and served[0]))
+            for card, (boot, epoch, *served) in data.items()
+        }
+
+
+def _lease(
+    asp: Any, start: Any, end: Any, uses: Any, place: Any = "", spis: Any = (), assignment: Any = 0
+) -> Lease:
+    texts = tuple(str(use) for use in uses), tuple(str(spi) for spi in spis)
+    return Lease(str(asp), int(start), int(end), texts[0], str(place), texts[1], int(assignment))
 
 
 def _counts(data: Any) -> dict[str, int]:

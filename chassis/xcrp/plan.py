@@ -113,6 +113,7 @@ def mac_of(node: str, port: str) -> bytes:
 def make(config: Config, numbers: Numbers, node: str, flash: Store | None = None) -> Plan:
     """The plan of a configuration; numbers are given where they are missing, and given up where unused."""
     plan = Plan(config, Store() if flash is None else flash, cards_of(config))
+    numbers.begin()
     plan.contexts = dict(numbers.keep(CONTEXT, config.contexts))
     tunnel_numbers = numbers.keep(
         TUNNEL, [name for name, tunnel in config.tunnels.items() if tunnel.kind != "on-demand"]
@@ -209,7 +210,8 @@ def _tunnels(plan: Plan, numbers: Numbers) -> None:
             for entry in tunnel.entries:
                 uses = lease_uses(config, tunnel, entry.sa)
                 if uses:
-                    numbers.lease(number, entry.seq, asp, uses)
+                    place = f"{made.outer} {made.local} {made.remote}"
+                    numbers.lease(number, entry.seq, asp, uses, place, sa_spis(config, entry.sa))
                     leases.add((number, entry.seq))
     numbers.drop_leases(leases)
     plan.lookers = frozenset(made.asp for made in plan.tunnels.values() if made.config.economical and made.asp)
@@ -239,6 +241,18 @@ def lease_uses(config: Config, tunnel: Tunnel, sa_name: str | None) -> tuple[str
         return ()
     spis = (("esp", send.esp_spi if send.has_esp else None), ("ah", send.ah_spi if send.has_ah else None))
     return tuple(f"{tunnel.remote} {protocol} {spi}" for protocol, spi in spis if spi is not None)
+
+
+def sa_spis(config: Config, sa_name: str | None) -> tuple[str, ...]:
+    """Direction, protocol and SPI of the SAs of a manual pair, wherever they are used."""
+    sa = config.manual_sas.get(sa_name) if sa_name else None
+    found = []
+    for direction, spi in (("in", sa.receive), ("out", sa.send)) if sa is not None else ():
+        if spi is not None and spi.has_ah:
+            found.append(f"{direction} ah {spi.ah_spi}")
+        if spi is not None and spi.has_esp:
+            found.append(f"{direction} esp {spi.esp_spi}")
+    return tuple(found)
 
 
 def entry_lease(numbers: Numbers, number: int, seq: int) -> Lease:

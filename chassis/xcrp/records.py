@@ -128,6 +128,8 @@ def tunnel_entry(numbers: Numbers, number: int, entry: TunnelEntry) -> bus.Tunne
         acl=entry.acl or "",
         lease_start=lease.start,
         lease_end=lease.end,
+        assignment=lease.assignment,
+        hold=numbers.hold(number, entry.seq),
     )
 
 

@@ -354,3 +354,40 @@ def test_thousands_of_tunnels_are_installed_in_slices_between_heartbeats() -> No
     beats = [message.version for message in a.said if isinstance(message, Heartbeat)]
     # The snapshot counts as held when all of it is in force, which is said at once.
     assert beats == [1] * (1 + rounds) + [a.publisher.version]
+
+
+def test_an_sa_that_is_held_back_is_down_and_says_why() -> None:
+    a, b = pair()
+    a.said.clear()
+    a.put(with_entry(a, hold="not let go of by asp 1/2 yet"))
+    assert tunnel_events(a.said) == [(CIRCUIT, False, "not let go of by asp 1/2 yet")]
+    assert a.protect(CIRCUIT, [udp_packet()]) == []
+    a.put(with_entry(a, hold=""))
+    assert len(b.open(a.protect(CIRCUIT, [udp_packet()])[0][1])) == 1
+
+
+def test_where_the_count_of_numbers_is_lost_the_mapped_state_says_where_to_go_on() -> None:
+    a, _ = pair()
+    assert send(a, 20)[-1] == 20
+    a.publisher.put(with_entry(a, lease_start=0, lease_end=0))
+    a.said.clear()
+    a.start()
+    assert tunnel_events(a.said)[0][:2] == (CIRCUIT, True)
+    # No number is used before the controller has given some, which it is asked for with the next one.
+    assert a.protect(CIRCUIT, [udp_packet()]) == []
+    asked = {(said.event, said.next_sequence) for said in a.said if isinstance(said, SaEvent)}
+    assert asked == {("lease", 21)}
+    a.put(with_entry(a, lease_start=21, lease_end=1000))
+    assert send(a) == [21]
+
+
+def test_where_nobody_knows_the_count_the_sa_is_stopped() -> None:
+    a = Controller(records())
+    # Its mapped state is another one, and the controller can't read its leases.
+    a.state[:] = bytes(a.state.nbytes)
+    a.publisher.put(with_entry(a, lease_start=0, lease_end=0))
+    a.said.clear()
+    a.start()
+    why = "sequence numbers not known any more: another SPI is needed"
+    assert (CIRCUIT, False, why) in tunnel_events(a.said)
+    assert a.protect(CIRCUIT, [udp_packet()]) == []

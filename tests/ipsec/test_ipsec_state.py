@@ -338,3 +338,76 @@ def test_a_window_made_wider_while_the_process_was_dead_accepts_no_replay(use_es
         sadb = receiver(*sas, window=window, into=Sadb(SaState(memoryview(buffer))))
         assert not sadb.open_batch(*batch(sent[:first])).groups
         assert len(sadb.open_batch(*batch(sent[first : first + 100])).groups[0].lengths) == 100
+
+
+AT = {"protocol": 50, "spi": 0x1001, "destination": RIGHT, "key": b"k" * 20}
+
+
+def came_to(edge: int, *, context: int = 0, memory: bytearray | None = None) -> bytearray:
+    """The state of an ASP whose SAs came so far, and that has let go of them."""
+    memory = bytearray(octets_for(4)) if memory is None else memory
+    state = SaState(memoryview(memory), salt=5)
+    for direction in Direction:
+        slot = state.claim(SlotKey(direction, context, **AT), 1)  # type: ignore[arg-type]
+        slot.store_next(edge)
+        slot.store_window(edge, 0b101)
+        state.release(SlotKey(direction, context, **AT))  # type: ignore[arg-type]
+    return memory
+
+
+def elsewhere(*others: bytearray) -> SaState:
+    """The state of another ASP of the node, which has nothing yet."""
+    return SaState(memoryview(bytearray(octets_for(4))), 9, lambda: [memoryview(bytes(held)) for held in others])
+
+
+def test_an_sa_goes_on_at_another_asp_where_it_stopped() -> None:
+    state = elsewhere(came_to(700), came_to(900), came_to(800))
+    inbound = state.claim(SlotKey(Direction.INBOUND, 0, **AT), 2)  # type: ignore[arg-type]
+    assert inbound.window() == (900, 0b101), "as it was: what is late may still come"
+    assert state.claim(SlotKey(Direction.OUTBOUND, 0, **AT), 2).next_number == 900  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("change", [{"destination": RIGHT + 1}, {"context": 9}])
+def test_at_another_place_it_refuses_all_up_to_the_highest_edge_of_its_keys(change: dict[str, Any]) -> None:
+    memory = came_to(700)
+    for state in (elsewhere(memory, came_to(650)), SaState(memoryview(memory))):
+        place = {"context": 0, **AT, **change}
+        edge, bitmap = state.claim(SlotKey(Direction.INBOUND, **place), 2).window()
+        assert (edge, bitmap) == (700, (1 << 1024) - 1)
+        assert state.claim(SlotKey(Direction.OUTBOUND, **place), 2).next_number == 700
+
+
+@pytest.mark.parametrize("change", [{"key": b"l" * 20}, {"spi": 0x1002}, {"protocol": 51}])
+def test_other_keys_are_another_sa(change: dict[str, Any]) -> None:
+    place = {"context": 3, **AT, **change}
+    assert elsewhere(came_to(700)).claim(SlotKey(Direction.INBOUND, **place), 2).window() == (0, 0)
+
+
+def test_an_sa_with_an_edge_of_its_own_keeps_it_while_others_with_its_keys_go_on() -> None:
+    memory = came_to(100)
+    state = SaState(memoryview(memory), 0, lambda: [memoryview(bytes(came_to(700, context=4)))])
+    assert state.claim(SlotKey(Direction.INBOUND, 0, **AT), 1).window() == (100, 0b101)  # type: ignore[arg-type]
+    # Given to somebody else and back again it has none.
+    state.release(SlotKey(Direction.INBOUND, 0, **AT))  # type: ignore[arg-type]
+    assert state.claim(SlotKey(Direction.INBOUND, 0, **AT), 3).window()[0] == 700  # type: ignore[arg-type]
+
+
+def test_what_can_not_be_read_elsewhere_keeps_an_sa_from_being_used() -> None:
+    damaged = came_to(700)
+    memoryview(damaged).cast("Q")[4] = 1
+    with pytest.raises(StateError, match="another ASP is damaged"):
+        elsewhere(damaged).claim(SlotKey(Direction.INBOUND, 0, **AT), 2)  # type: ignore[arg-type]
+    # One that its process has not made yet holds nothing.
+    empty = elsewhere(bytearray(octets_for(4)))
+    assert empty.claim(SlotKey(Direction.INBOUND, 0, **AT), 2).is_new  # type: ignore[arg-type]
+
+
+def test_no_key_and_no_equal_digest_of_one_is_in_two_states() -> None:
+    words = []
+    for salt in (3, 4):
+        memory = bytearray(octets_for(2))
+        SaState(memoryview(memory), salt).claim(SlotKey(Direction.INBOUND, 0, **AT))  # type: ignore[arg-type]
+        assert b"k" * 4 not in memory
+        words.append(memoryview(memory).cast("Q")[8 + 39])
+    assert 0 not in words
+    assert len(set(words)) == 2

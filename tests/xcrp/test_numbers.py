@@ -49,7 +49,7 @@ def test_leases_come_to_disk_before_the_admission_that_needs_them() -> None:
     numbers.raise_epoch("asp 1/1", 1)
     numbers.keep(TUNNEL, ["t1"])
     numbers.lease(1, 10, "asp 1/1", ("3.3.3.3 esp 300",))
-    assert [persist.file for persist in numbers.stores()] == [LEASES, NUMBERS, CARDS]
+    assert [persist.file for persist in numbers.stores()] == [LEASES, "leases.copy.json", NUMBERS, CARDS]
 
 
 def test_leases_never_overlap_for_one_destination_and_spi() -> None:
@@ -105,8 +105,53 @@ def test_epochs_rise_over_restarts_and_above_what_a_card_says() -> None:
 
 def test_damaged_files_are_said_and_numbering_goes_on_above() -> None:
     for data in (b"", b"{", b"[]", b'{"last": 1}', b"\xff\xfe", json.dumps({"a": [1]}).encode()):
-        numbers = Numbers({CARDS: data, NUMBERS: data, LEASES: data}, 7)
-        assert len(numbers.problems) == 3, data
+        numbers = Numbers({CARDS: data, NUMBERS: data}, 7)
+        assert len(numbers.problems) == 2, data
         assert numbers.keep(TUNNEL, ["t1"])["t1"] > 7 << 16
         assert numbers.raise_epoch("lc 3", 1) > 7 << 16
-        assert numbers.lease(1, 10, "asp 1/1", ("x",)).start > 7 * LEASE
+
+
+def used_up(leases: int) -> dict[str, bytes]:
+    """The files of a node that ran for long: one SA used so many leases."""
+    files: dict[str, bytes] = {}
+    numbers = Numbers(files, 1)
+    numbers.lease(1, 10, "asp 1/1", ("3.3.3.3 esp 300",))
+    for _ in range(leases - 1):
+        numbers.extend(1, 10)
+    again(numbers, files)
+    return files
+
+
+def test_a_cut_file_of_leases_is_made_up_for_by_its_copy() -> None:
+    files = used_up(61)
+    files[LEASES] = files[LEASES][:40]
+    numbers = Numbers(files, 2)
+    assert any("leases.json can't be read" in problem for problem in numbers.problems)
+    renewed = numbers.lease(1, 10, "asp 1/2", ("3.3.3.3 esp 300",))
+    assert renewed.start == 61 * LEASE + 1, "numbers are used twice"
+    assert LEASES in [persist.file for persist in numbers.stores()]
+
+
+def test_where_no_lease_is_known_none_is_guessed() -> None:
+    use = ("3.3.3.3 esp 300",)
+    for lost in (b"", b"{", None):
+        files = used_up(61)
+        for name in (LEASES, "leases.copy.json"):
+            if lost is None:
+                files.pop(name, None)
+            else:
+                files[name] = lost
+        numbers = Numbers(files, 2)
+        assert any("no lease is known" in problem for problem in numbers.problems), lost
+        assert numbers.lease(1, 10, "asp 1/1", use).start == 0
+        numbers.drop_leases({(1, 10)})
+        numbers = again(numbers, files, 3)
+        assert numbers.leases[1, 10].start == 0
+        # Another tunnel with it knows no more, an SA that is new is not concerned.
+        assert numbers.lease(2, 10, "asp 1/1", use).start == 0
+        assert numbers.lease(3, 10, "asp 1/1", ("3.3.3.3 esp 301",)).start == 1
+        # The ASP's mapped state is the floor.
+        known = numbers.extend(1, 10, 63_900_000)
+        assert known is not None
+        assert (known.start, known.end) == (63_900_000, 63_900_000 + LEASE)
+        assert numbers.lease(2, 20, "asp 1/1", use).start == known.end

@@ -32,7 +32,7 @@ class Watch:
 
     def check(self, node: Node) -> None:
         assert node.controller is not None
-        stored = {card: epoch for card, (_, epoch) in json.loads(node.state.get(CARDS, b"{}")).items()}
+        stored = {card: epoch for card, (_, epoch, _) in json.loads(node.state.get(CARDS, b"{}")).items()}
         for record in node.controller.node.publisher.records.values():
             if isinstance(record, CardState):
                 assert record.epoch >= self.epochs.get(record.card, 0), "an epoch went back"

@@ -178,7 +178,8 @@ class OutboundSa:
 
     `tunnel` and `serial` name it; `entry` is the policy line that it serves; `context` holds
     `source`, the local outer address. Addresses are numbers. The number and length limits of its
-    packets come from the tunnel, not from here. `esn`: its numbers have 64 bits. A `fleeting` SA ends
+    packets come from the tunnel, not from here. `assignment` is the controller's number for having it
+    here, which its state is kept with. `esn`: its numbers have 64 bits. A `fleeting` SA ends
     with the process: its numbers are kept nowhere else. `selectors` are the rules that were agreed
     with the peer, perhaps fewer packets than its policy line would send (RFC 7296 2.9); an empty
     tuple allows everything.
@@ -200,6 +201,7 @@ class OutboundSa:
     udp: UdpPorts | None = None
     limits: Limits = Limits()
     selectors: tuple[Rule, ...] = ()
+    assignment: int = field(default=0, compare=False)
 
     def __post_init__(self) -> None:
         _check_protocols(self.esp, self.ah, self.cpi)
@@ -213,6 +215,10 @@ class OutboundSa:
     def protocols(self) -> tuple[tuple[int, int], ...]:
         """(protocol, SPI) from the outside in."""
         return _protocols(self.esp, self.ah)
+
+    def key(self, protocol: int) -> bytes:
+        """What makes packets of one of the protocols authentic, or secret where nothing does."""
+        return _key(self.esp, self.ah, protocol)
 
     @property
     def last_sequence(self) -> int:
@@ -244,7 +250,7 @@ class InboundSa:
     coming out must match them, so they are the mirror of an access list written for packets
     going in (`Rule.mirrored`); an empty tuple allows everything. `esn` and `fleeting` as in
     `OutboundSa`; `udp` says that the way of UDP-encapsulated packets is worth watching. `entry` is
-    the policy line that it belongs to.
+    the policy line that it belongs to; `assignment` as in `OutboundSa`.
     """
 
     tunnel: int
@@ -263,6 +269,7 @@ class InboundSa:
     udp: bool = False
     limits: Limits = Limits()
     entry: int = 0
+    assignment: int = field(default=0, compare=False)
 
     def __post_init__(self) -> None:
         _check_protocols(self.esp, self.ah, self.cpi)
@@ -279,6 +286,10 @@ class InboundSa:
     def protocols(self) -> tuple[tuple[int, int], ...]:
         """(protocol, SPI) from the outside in."""
         return _protocols(self.esp, self.ah)
+
+    def key(self, protocol: int) -> bytes:
+        """What makes packets of one of the protocols authentic, or secret where nothing does."""
+        return _key(self.esp, self.ah, protocol)
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,6 +308,12 @@ def _protocols(esp: Esp | None, ah: Ah | None) -> tuple[tuple[int, int], ...]:
     outer = () if ah is None else ((PROTOCOL_AH, ah.spi),)
     inner = () if esp is None else ((PROTOCOL_ESP, esp.spi),)
     return outer + inner
+
+
+def _key(esp: Esp | None, ah: Ah | None, protocol: int) -> bytes:
+    if protocol == PROTOCOL_AH:
+        return b"" if ah is None else ah.key
+    return b"" if esp is None else esp.integrity_key or esp.cipher_key
 
 
 def _overhead(esp: Esp | None, ah: Ah | None, inner: int) -> int:

@@ -34,7 +34,10 @@ _NOTHING: Final[Mapping[InboundKey, Opener]] = MappingProxyType({})
 
 def _slot_keys(sa: OutboundSa | InboundSa) -> list[SlotKey]:
     direction = Direction.OUTBOUND if isinstance(sa, OutboundSa) else Direction.INBOUND
-    return [SlotKey(direction, sa.context, protocol, spi, sa.destination) for protocol, spi in sa.protocols]
+    return [
+        SlotKey(direction, sa.context, protocol, spi, sa.destination, sa.key(protocol))
+        for protocol, spi in sa.protocols
+    ]
 
 
 def _sender(sa: OutboundSa) -> Sender:
@@ -158,7 +161,18 @@ class Sadb:
         return keys
 
     def _claim(self, sa: OutboundSa | InboundSa) -> list[Slot]:
-        return [self.state.claim(key) for key in self._own(sa, self.state.room())]
+        keys = self._own(sa, self.state.room())
+        claimed: list[Slot] = []
+        try:
+            for key in keys:
+                claimed.append(self.state.claim(key, sa.assignment))
+        except StateError:
+            for key in keys:
+                del self._owners[key]
+            for key in keys[: len(claimed)]:
+                self.state.release(key)
+            raise
+        return claimed
 
     def _release(self, sa: OutboundSa | InboundSa) -> None:
         if sa.fleeting and isinstance(sa, OutboundSa):
