@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from authority import Authority, Issued
 from charon import CONFIGURATION, PLUGINS, PROGRAM, Auth, Conn, require, swanctl_conf
-from test_strongswan_lab import LAB, LOAD, PEER, ROUTER, START, US, VICI, Swan
+from test_strongswan_lab import LAB, LOAD, PEER, ROUTER, RULE, START, US, VICI, Swan
 
 if TYPE_CHECKING:
     from launch.pytest_plugin import LabFactory
@@ -22,7 +22,7 @@ PLACE = "#!/bin/sh\nmkdir -p x509ca x509 private\nmv ca.pem x509ca\nmv peer.pem 
 
 def router(version: int) -> str:
     """The configuration of the lab with signatures in place of the preshared key."""
-    text = ROUTER.format(us=US, peer=PEER, psk="-", ike="ike" if version == 1 else "ike2")
+    text = ROUTER.format(us=US, peer=PEER, psk="-", ike="ike" if version == 1 else "ike2", rules=RULE)
     signed = "authentication rsa-signature\n"
     assert text.count("    pre-shared-key -\n") == 1
     assert text.count("  dh-group 2\n") == 1

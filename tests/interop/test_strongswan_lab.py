@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,6 +23,14 @@ pytestmark = pytest.mark.multiprocess
 US, PEER = "40.0.0.1", "40.0.0.2"
 PSK = "a-key-of-the-lab"
 VICI = "/run/charon.vici"
+RULE = "seq 10 10.1.0.0/16 10.2.0.0/16"
+RULES = {
+    1: (("10.1.0.0/16", "10.2.0.0/17"), ("10.1.0.0/16", "10.2.128.0/17")),
+    2: (("10.1.0.0/16", "10.2.0.0/16"),),
+}
+"""The router's access list by version: with version 1 each rule is a CHILD SA of the peer."""
+HOSTS = ("10.2.0.1", "10.2.128.1")
+"""Addresses of the peer; each is in a rule of its own where there are two."""
 SIZES = (28, 100, 576, 1399, 1400)
 """Bytes of the pings with DF."""
 
@@ -38,7 +47,7 @@ context inner
   interface lan
     ip address 10.1.0.1/16
   ipsec access-list acl
-    seq 10 10.1.0.0/16 10.2.0.0/16
+    {rules}
   ip route 10.2.0.0/16 TI
 
 context outer
@@ -96,7 +105,7 @@ topology:
         swanctl.conf: {swanctl}
         start: {start}
         load: {load}
-      exec: [echo 1 > /proc/sys/net/ipv4/ip_forward, ./start]
+      exec: [echo 1 > /proc/sys/net/ipv4/ip_forward, ip address add 10.2.128.1/32 dev eth2, ./start]
       wait-for: ./load
   links:
     - endpoints: ["t1:1", "a:3/1"]
@@ -133,8 +142,11 @@ class Swan:
         answer = self.lab.ask("", "exec", {"node": "peer", "command": "tail -n 30 /run/charon.log"})
         return str(answer["output"])
 
-    def spis(self) -> set[str]:
-        return set(re.findall(r"\bin +([0-9a-f]{8})", self.swanctl("--list-sas")))
+    def spis(self, child: str = "") -> set[str]:
+        """SPIs by which the peer receives; of one CHILD SA only where it is named."""
+        wanted = f"  {child}: #" if child else ""
+        found = re.findall(r"(  \S+: #)[^#]*?\bin +([0-9a-f]{8})", self.swanctl("--list-sas"))
+        return {spi for name, spi in found if wanted in name}
 
     def traffic(self) -> None:
         """Both flows arrive, nothing leaks, and pings with DF of all sizes pass."""
@@ -143,7 +155,11 @@ class Swan:
         for flow, before in seen.items():
             self.lab.wait_until(f"flow {flow} received >= {before + 20}", within=10)
         for size in SIZES:
-            self.run(f"ping -c 2 -i 0.05 -W 2 -M do -s {size - 28} -I 10.2.0.1 10.1.0.9")
+            self.ping(HOSTS[0], size)
+        self.ping(HOSTS[1], SIZES[-1])
+
+    def ping(self, source: str, size: int) -> None:
+        self.run(f"ping -c 2 -i 0.05 -W 2 -M do -s {size - 28} -I {source} 10.1.0.9")
 
     def anew(self, step: Callable[[], object]) -> None:
         """Do something after which the peer has another pair, and packets pass."""
@@ -153,10 +169,19 @@ class Swan:
         self.traffic()
 
 
+def rules_of(lab: LabClient) -> set[int]:
+    """Rules of the tunnel's line that have SAs of their own, by their sequence numbers."""
+    (reply,) = lab.ask("a", "sas", {"tunnel": "T"})["cards"].values()
+    (tunnel,) = reply["tunnels"]
+    return {sa.get("rule", 0) for sa in tunnel["sas"]}
+
+
 @pytest.mark.parametrize("version", [1, 2])
 def test_hosts_behind_both_reach_each_other_whatever_happens(lab_factory: LabFactory, version: int) -> None:
     require(PROGRAM, "swanctl")
-    conn = Conn("t", version, PEER, US, Auth(PEER), Auth(US))
+    (ours, theirs), *further = RULES[version]
+    conn = Conn("t", version, PEER, US, Auth(PEER), Auth(US), local_ts=theirs, remote_ts=ours)
+    conn = replace(conn, further=tuple((theirs, ours) for ours, theirs in further))
     conf = CONFIGURATION.format(
         plugins=PLUGINS, tries=2, signatures="yes", vici=VICI, log="/run/charon.log", level=1
     )
@@ -167,12 +192,23 @@ def test_hosts_behind_both_reach_each_other_whatever_happens(lab_factory: LabFac
         "start": json.dumps(START),
         "load": json.dumps(LOAD),
     }
-    router = ROUTER.format(us=US, peer=PEER, psk=PSK, ike="ike" if version == 1 else "ike2")
+    rules = "\n    ".join(f"seq {seq}0 {ours} {theirs}" for seq, (ours, theirs) in enumerate(RULES[version], 1))
+    router = ROUTER.format(us=US, peer=PEER, psk=PSK, ike="ike" if version == 1 else "ike2", rules=rules)
     lab = lab_factory.text(LAB.format(peer=PEER, **texts), {"a.cfg": router})
     swan = Swan(lab)
     lab.wait_until("tunnels up", within=10)
     lab.start("forward", "reverse")
     swan.traffic()
+
+    children = list(conn.children)
+    lab.wait_until(lambda: len(swan.spis()) == len(children), within=10)
+    if len(children) > 1:
+        # The peer ends one CHILD SA: it is made anew, and the other stays.
+        assert rules_of(lab) == {10, 20}
+        kept, ended = [swan.spis(child) for child in children]
+        swan.anew(lambda: swan.swanctl(f"--terminate --child {children[1]}"))
+        assert [swan.spis(children[0]), swan.spis(children[1]) & ended] == [kept, set()]
+        assert rules_of(lab) == {10, 20}
 
     swan.anew(lambda: lab.ask("a", "rekey", {"tunnel": "T", "what": "ipsec"}))
     swan.anew(lambda: swan.swanctl("--rekey --child t-c"))

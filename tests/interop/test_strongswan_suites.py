@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from charon import CONFIGURATION, PLUGINS, PROGRAM, Auth, Conn, require, swanctl_conf
-from test_strongswan_lab import LAB, LOAD, PEER, PSK, ROUTER, START, US, VICI, Swan
+from test_strongswan_lab import LAB, LOAD, PEER, PSK, ROUTER, RULE, START, US, VICI, Swan
 
 if TYPE_CHECKING:
     from launch.pytest_plugin import LabFactory
@@ -60,7 +60,7 @@ def test_all_sizes_through_a_router(lab_factory: LabFactory, theirs: str) -> Non
         "start": json.dumps(START),
         "load": json.dumps(LOAD),
     }
-    router = ROUTER.format(us=US, peer=PEER, psk=PSK, ike="ike2")
+    router = ROUTER.format(us=US, peer=PEER, psk=PSK, ike="ike2", rules=RULE)
     router = router.replace("esp encryption aes-128-cbc", f"esp encryption {cipher}")
     authentication = "  esp authentication hmac-sha1-96\n"
     assert authentication in router
