@@ -1,16 +1,13 @@
-"""IKEv2 and the world around it: NAT, cookies, fragments, silence, lifetimes, certificates, nonsense."""
+"""IKEv2 and the world around it: NAT, cookies, fragments, silence, lifetimes, nonsense."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from functools import cache
+from dataclasses import replace
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import rsa
-from ikev2_pair import A, B, End, Net, both, connection, established, line, suite
+from ikev2_pair import A, B, End, Net, both, established, line, suite
+from ikev2_stores import ends
 
-from chassis.ase.ike import child_proposals
-from chassis.ase.ike.credentials import CertificateError
 from chassis.ase.ike.host import IkeSettings, Path
 from chassis.ase.ike.identity import Identity
 from chassis.ase.ike.payloads.chain import Unknown
@@ -18,183 +15,12 @@ from chassis.ase.ike.payloads.header import Header
 from chassis.ase.ike.payloads.numbers import N2
 from chassis.ase.ike.payloads.v2 import MessageV2
 from chassis.ase.ike.payloads.v2_encrypted import Encrypted
-from chassis.ase.ike.payloads.v2_identity import Id
 from chassis.ase.ike.payloads.v2_keys import Nonce
 from chassis.ase.ike.payloads.v2_notify import Notify
 from chassis.ase.ike.payloads.v2_ts import Selector
-from chassis.ase.ike.v2 import create
 from chassis.ase.ike.v2.cookies import ROTATION, Jar
 from chassis.ase.ike.v2.exchange import WORN, Task
 from chassis.ase.ike.v2.narrow import EVERYTHING, MAX_RULES, narrow
-
-# certificates: what sessions ask of a store
-
-
-@cache
-def key(number: int) -> rsa.RSAPrivateKey:
-    return rsa.generate_private_key(65537, 1024 + 64 * number)
-
-
-@dataclass(frozen=True)
-class Shown:
-    ders: tuple[bytes, ...]
-    key: rsa.RSAPrivateKey = field(repr=False)
-
-
-@dataclass(frozen=True)
-class Known:
-    public_key: rsa.RSAPublicKey
-    identities: tuple[Identity, ...]
-
-
-@dataclass(frozen=True)
-class Store:
-    """A store in which a certificate is just a name: `trusted` by it, `own` by identity."""
-
-    number: int
-    names: tuple[Identity, ...] = ()
-    size: int = 600
-
-    @property
-    def key_hashes(self) -> tuple[bytes, ...]:
-        return (bytes(20),)
-
-    def select(self, identity: Identity) -> Shown | None:
-        return (
-            Shown((bytes((self.number,)) * self.size, bytes(self.size)), key(self.number)) if self.number else None
-        )
-
-    def verify(self, ders: tuple[bytes, ...], wall: float) -> Known:
-        assert wall > 1_600_000_000
-        number = ders[0][0]
-        if number > 2:
-            raise CertificateError("its issuer is not trusted")
-        return Known(key(number).public_key(), self.names)
-
-
-RSA = {"authentication": "rsa-signature"}
-
-
-def ends(ours: str, theirs: str, **policy: object) -> tuple[object, object]:
-    """Two connections of which each goes its own way: `rsa` or `psk`."""
-    a = connection(
-        A,
-        B,
-        policy={**(RSA if ours == "rsa" else {}), **policy},
-        credentials=Store(1, (Identity.address(B),)),
-        psk=b"k" if "psk" in (ours, theirs) else None,
-    )
-    b = connection(
-        B,
-        A,
-        policy={**(RSA if theirs == "rsa" else {}), **policy},
-        credentials=Store(2, (Identity.address(A),)),
-        psk=b"k" if "psk" in (ours, theirs) else None,
-    )
-    return a, b
-
-
-@pytest.mark.behaviour("B-049")
-@pytest.mark.parametrize("ours", ["rsa", "psk"])
-@pytest.mark.parametrize("theirs", ["rsa", "psk"])
-@pytest.mark.parametrize("validate", [False, True])
-def test_each_end_proves_itself_its_own_way(ours: str, theirs: str, validate: bool) -> None:
-    net = Net(*ends(ours, theirs, validate_certificate_identity=validate))  # type: ignore[arg-type]
-    net.a.begin()
-    net.run(1)
-    net.agree()
-
-
-def test_without_hash_algorithms_the_old_signature_is_made() -> None:
-    net = Net(*ends("rsa", "rsa"))  # type: ignore[arg-type]
-    session = net.a.begin()
-    while session.keyring is None:
-        net.run(0.001)
-    session.hashes = ()
-    (responder,) = net.b.sessions
-    responder.hashes = ()
-    net.run(1)
-    net.agree()
-
-
-def test_an_untrusted_certificate_is_refused() -> None:
-    a, b = ends("rsa", "rsa")
-    net = Net(replace(a, credentials=Store(3)), b)  # type: ignore[type-var, arg-type]
-    net.a.begin()
-    net.run(1)
-    net.nothing()
-    assert "its issuer is not trusted" in net.b.failures[0][0].text
-
-
-@pytest.mark.parametrize("judge", ["initiator", "responder"])
-@pytest.mark.parametrize("policy", ["psk", "rsa"])
-@pytest.mark.behaviour("B-045")
-@pytest.mark.parametrize("validate", [False, True])
-def test_a_certificate_of_another_identity_counts_only_by_rsa_signature_without_validation(
-    judge: str, policy: str, validate: bool
-) -> None:
-    """A trusted certificate, but somebody else's: the policy of the end that judges says what becomes of it."""
-    a, b = ends(policy, "rsa", validate_certificate_identity=validate)
-    other = Store(1, (Identity.of("mallory.example.com"),))
-    net = Net(replace(a, credentials=other), b)  # type: ignore[type-var, arg-type]
-    judging = net.a
-    if judge == "initiator":
-        net.a.begin()
-    else:
-        net.b.begin()
-    net.run(40)
-    if policy == "psk" or validate:
-        net.nothing()
-        assert judging.failures[0][0].text == "the certificate of the peer does not carry identity 10.0.0.2"
-    else:
-        net.agree()
-
-
-class OddId(Id):
-    """An ID payload whose RESERVED octets are not zero."""
-
-    def emit(self) -> bytes:
-        return bytes((self.id_type, 1, 2, 3)) + self.data
-
-
-class OddIdentity(Identity):
-    def v2(self, type: int) -> Id:
-        return OddId(type, self.id_type, self.data)
-
-
-@pytest.mark.parametrize("way", ["psk", "rsa"])
-@pytest.mark.parametrize("odd", ["initiator", "responder"])
-def test_an_identity_is_proved_by_its_octets_as_they_came(odd: str, way: str) -> None:
-    """Reserved octets are ignored (RFC 7296 2.5), and AUTH covers them (2.15)."""
-    a, b = ends(way, way)
-    net = Net(replace(a, identity=OddIdentity(1, A.to_bytes(4, "big"))), b)  # type: ignore[type-var, arg-type]
-    (net.a if odd == "initiator" else net.b).begin()
-    net.run(2)
-    net.agree()
-
-
-def test_no_certificate_to_show() -> None:
-    a, b = ends("rsa", "psk")
-    net = Net(replace(a, credentials=Store(0)), b)  # type: ignore[type-var, arg-type]
-    net.a.begin()
-    net.run(40)
-    net.nothing()
-    assert "no certificate with a key" in net.a.failures[0][0].text
-
-
-def test_a_peer_that_names_a_group_in_ike_auth_comes_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The guide's line about PFS groups is not for it: there is none to agree on yet (RFC 7296 1.2)."""
-    monkeypatch.setattr(
-        create, "offer_v2", lambda ours, spis, *, with_group: child_proposals.offer_v2(ours, spis, with_group=True)
-    )
-    a, b = both(line(10, suite(group=5)))
-    net = Net(a, replace(b, lines=(line(10, suite(group=2)),)))
-    net.a.begin()
-    net.run(2)
-    net.agree()
-    assert not net.a.logs
-    assert not net.b.logs
-
 
 # fragments
 
