@@ -151,6 +151,7 @@ class Asp(Card):
         queues.pace(self.settings.get("asp-rate"))
         for number in queues.tunnels() - self.tunnels.states.keys():
             queues.forget(number)
+        queues.forget_lines()
         self._empty()
 
     def _empty(self) -> None:

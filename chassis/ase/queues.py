@@ -247,6 +247,12 @@ class Queues:
         for key in [key for key, sa in self._sas.items() if key[0] == tunnel and not sa.waiting]:
             del self._sas[key]
 
+    def forget_lines(self) -> None:
+        """As `forget`, for lines and rules that their tunnels have no more."""
+        policies = self._sadb.policies
+        for key in [key for key, sa in self._sas.items() if not sa.waiting and not policies.has(*key)]:
+            del self._sas[key]
+
     def tunnels(self) -> set[int]:
         """Tunnels of which something was measured."""
         return {tunnel for tunnel, _ in self._sas}

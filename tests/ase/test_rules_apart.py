@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from asp_harness import CIRCUIT, INNER, ip, packets_of, udp_packet
 from negotiated_kit import OUTER, Side, install, static
+from queue_kit import RATE, pace, seen
 
 from chassis.ase.link import IkeState, NoSa, SaDelete, SaInstall
 from chassis.bus.messages import Reply, Request
@@ -152,6 +153,17 @@ def test_show_names_line_and_rule() -> None:
         (LINE, 20, 2),
         (LINE, 10_000, 1),
     ]
+
+
+def test_queues_of_rules_that_are_gone_are_forgotten() -> None:
+    end, _ = joined(NARROW, WIDE)
+    pace(end, f"{RATE}pps")
+    end.put(replace(end.tunnel(CIRCUIT), queues=4))
+    end.protect(CIRCUIT, SOME)
+    assert [(row["line"], row["rule"]) for row in seen(end)["sas"]] == [(LINE, 20), (LINE, 10_000)]
+    end.put(Acl(INNER, "list", (NARROW,)))
+    pace(end, f"{RATE}pps")
+    assert [(row["line"], row["rule"]) for row in seen(end)["sas"]] == [(LINE, 20)]
 
 
 def test_the_version_of_the_policy_decides() -> None:

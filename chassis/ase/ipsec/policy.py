@@ -60,6 +60,11 @@ class Policies:
         """The rules of a line that there is."""
         return self._rules.get(tunnel, {}).get(entry)
 
+    def has(self, tunnel: int, entry: int) -> bool:
+        """Whether a line may be one of its tunnel's: a tunnel without any at the moment may have it again."""
+        lines = self._rules.get(tunnel)
+        return lines is None or entry in lines
+
     def classifier(self, tunnel: int) -> Classifier | None:
         """The lines of a tunnel, ready to match; None when it has none."""
         return self._classifiers.get(tunnel)
