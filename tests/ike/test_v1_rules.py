@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
+from random import Random
 from typing import Any
 
 import pytest
@@ -159,6 +161,38 @@ def test_a_packet_has_the_end_that_answers_make_the_rule_that_it_needs() -> None
     two.run(2)
     assert {pair.rules[0].seq for pair in answerer.pairs.values()} == {10, 20}
     agree(two)
+
+
+@pytest.mark.parametrize("mode", ["main", "aggressive"])
+@pytest.mark.parametrize("seed", range(6))
+def test_both_ends_begin_every_rule_at_once_over_a_bad_wire(seed: int, mode: str) -> None:
+    rng = Random(seed)
+
+    def trouble(sender: int, packet: IkePacket, now: float) -> Iterable[float]:
+        copies = rng.choice((0, 1, 1, 1, 1, 1, 1, 2))
+        return [rng.uniform(0.001, 0.4) for _ in range(copies)]
+
+    ends = ends_with(RULES, connection="both", mode=mode)
+    two = Two(ends, other(ends), seed=seed, trouble=trouble)
+    assert two.until(lambda: two.a.up() and two.b.up() and carries(two, 10, 20, 30), 60)
+    # Both make all pairs anew at once.
+    for end in (two.a, two.b):
+        two.ask(end, "rekey", tunnel=TUNNEL)
+    two.run(60)
+    two.trouble = None
+    two.run(200)
+    assert sorted(by_rule(two)) == [10, 20, 30]
+    assert len(two.a.pairs) == 3
+    assert carries(two, 10, 20, 30)
+    agree(two)
+
+
+def test_networks_of_a_rule_that_waits_lead_into_the_tunnel_all_the_same() -> None:
+    """Else its packets would take another way, in clear perhaps."""
+    elsewhere = replace(SECOND, destination=0x0C000000)
+    ends = ends_with((FIRST, elsewhere))
+    two = standing(ends, answering(ends, (FIRST,)), pairs=1)
+    assert two.a.states[TUNNEL].selectors == (0x0B000000, 24, 0x0C000000, 24)
 
 
 def test_each_rule_is_succeeded_by_itself() -> None:
