@@ -23,6 +23,9 @@ from launch.owned import Claim, Held
 from launch.owned import FolderError as FolderError
 
 LAUNCHER_SOCKET = "launcher.sock"
+LAUNCHER_LOG = "launcher.log"
+MOST_KEPT = 1 << 20
+"""Octets of the launcher's log that a crash leaves."""
 LAB_FILE = "lab.json"
 BOOTS_FILE = "boots.json"
 
@@ -151,13 +154,26 @@ class Folders:
         return path
 
     def next_boot(self, node: str, card: str) -> int:
-        """The number of a card's coming start, on disk before the card is."""
+        """The number of a card's coming start, on disk before the card is.
+
+        Raises:
+            OSError: it can't be written.
+            FolderError: the numbers that there were can't be read.
+        """
         path = self.state / node / BOOTS_FILE
         boots = self._boots.get(node)
         if boots is None:
-            boots = self._boots[node] = {}
-            with contextlib.suppress(FileNotFoundError):
-                boots.update(json.loads(path.read_text()))
+            boots = {}
+            try:
+                found = json.loads(path.read_text())
+                boots.update((str(name), int(number)) for name, number in found.items())
+            except FileNotFoundError:
+                pass
+            except (ValueError, TypeError, AttributeError) as error:
+                raise FolderError(
+                    f"{path} can't be read ({type(error).__name__}): no start can be numbered"
+                ) from None
+            self._boots[node] = boots
         boots[card] = boots.get(card, 0) + 1
         write_private(path, json.dumps(boots, indent=1))
         return boots[card]
@@ -176,6 +192,18 @@ class Folders:
 
     def write_facts(self, facts: Mapping[str, Any]) -> None:
         write_private(self.run / LAB_FILE, json.dumps(facts, indent=1))
+
+    def keep_log(self, text: str) -> Path | None:
+        """Keep what the launcher said, and this, where it outlives the run folder; where it is kept."""
+        said = b""
+        with contextlib.suppress(OSError):
+            said = (self.run / LAUNCHER_LOG).read_bytes()[-MOST_KEPT:]
+        path = self.state / LAUNCHER_LOG
+        try:
+            storage.replace(path, said + text.encode(errors="replace"))
+        except OSError:
+            return None
+        return path
 
     def close(self, *, delete_state: bool = False) -> None:
         """Remove the run folder; the state stays unless it is to be deleted."""

@@ -63,7 +63,13 @@ def fork(
     pid = os.fork()
     if pid == 0:
         _child(run, title, log, keep, parent)
-    return Child(pid, os.pidfd_open(pid))
+    try:
+        return Child(pid, os.pidfd_open(pid))
+    except OSError:
+        # Nobody could watch over it.
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        raise
 
 
 def _child(run: Callable[[], int], title: str, log: Path | None, keep: Collection[int], parent: int) -> NoReturn:

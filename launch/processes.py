@@ -21,7 +21,7 @@ from chassis.bus.environment import Environment
 from chassis.bus.loop import Loop
 from chassis.bus.scheduling import standing
 from launch.channel import Channel
-from launch.folders import Folders
+from launch.folders import FolderError, Folders
 from launch.forking import ended, fork
 
 CONTROLLER = "xcrp"
@@ -41,6 +41,9 @@ BACKOFF = 0.5
 
 GRACE = 1.0
 """Seconds between asking all processes to end and killing them."""
+
+TRY_AGAIN = 1.0
+"""Seconds after a start that the machine did not allow until the next try."""
 
 Room = Callable[[Environment], int]
 
@@ -70,6 +73,8 @@ class Slot:
     """Seconds of silence that were excused because the process worked."""
     used: float = 0.0
     """Processor time, in seconds, when that was last looked at."""
+    trouble: str = ""
+    """Why it could not be started the last time."""
 
     @property
     def alive(self) -> bool:
@@ -147,7 +152,20 @@ class Processes:
     # acts
 
     def start(self, slot: Slot) -> None:
-        """Put a new process into an empty slot."""
+        """Put a new process into an empty slot. Where the machine does not allow it (a full disk, no process
+        more), that is an event, and it is tried again."""
+        try:
+            self._start(slot)
+        except (OSError, FolderError) as error:
+            why = (error.strerror or type(error).__name__) if isinstance(error, OSError) else str(error)
+            slot.restart_at, slot.restart_now = time.monotonic() + TRY_AGAIN, False
+            if slot.trouble != why:
+                slot.trouble = why
+                self._on_event(slot.node, slot.card, "failed", f"can't be started ({why}): it is tried again")
+        else:
+            slot.trouble = ""
+
+    def _start(self, slot: Slot) -> None:
         blueprint = self._blueprints[slot.node]
         slot.boot = self._folders.next_boot(slot.node, slot.card)
         slot.restart_at, slot.heard, slot.restart_now = inf, inf, False
@@ -170,9 +188,16 @@ class Processes:
         )
         room = self._rooms[slot.kind]
         title = f"chassis {slot.node} {slot.card}"
-        child = fork(lambda: room(environment), title, self._folders.log_file(slot.node, slot.card), keep)
-        if theirs is not None:
-            theirs.close()
+        try:
+            child = fork(lambda: room(environment), title, self._folders.log_file(slot.node, slot.card), keep)
+        except OSError:
+            if slot.channel is not None:
+                slot.channel.close()
+                slot.channel = None
+            raise
+        finally:
+            if theirs is not None:
+                theirs.close()
         slot.pid, slot.pidfd, slot.state = child.pid, child.pidfd, "running"
         slot.started = time.monotonic()
         slot.starts += 1

@@ -17,13 +17,11 @@ from chassis.config.model import Config
 from chassis.xcrp import inventory
 from launch import checking, workable
 from launch.document import LabError
-from launch.folders import FolderError, Folders, is_fresh, node_state
+from launch.folders import LAUNCHER_LOG, FolderError, Folders, is_fresh, node_state
 from launch.in_force import Committed, committed, told
 from launch.lab import Lab
 from launch.labparser import VALID_NAME, load
 from launch.namespaces import NamespaceError, unconfined
-
-LAUNCHER_LOG = "launcher.log"
 
 DESCRIPTORS = 16_384
 """Files and sockets that each process of a lab may have open, where the system allows so many."""

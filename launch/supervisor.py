@@ -9,7 +9,9 @@ import contextlib
 import heapq
 import os
 import signal
+import sys
 import time
+import traceback
 import zlib
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -27,8 +29,8 @@ from launch.folders import LAUNCHER_SOCKET, Folders
 from launch.forking import Child, fork
 from launch.in_force import Committed, now
 from launch.lab import Lab, Linux, Node, Smartedge, Tester
-from launch.namespaces import Ground, plan
-from launch.processes import CONTROLLER, Blueprint, Processes, Room, Slot, usage
+from launch.namespaces import Ground, NamespaceError, plan
+from launch.processes import CONTROLLER, TRY_AGAIN, Blueprint, Processes, Room, Slot, usage
 
 MAX_EVENTS = 10_000
 PATIENCE = 1.0
@@ -36,6 +38,9 @@ PATIENCE = 1.0
 
 BOOT_DEADLINE = 30.0
 """Seconds after which a lab that is not up counts as not booted."""
+
+MOST_FAILURES, FAILURES_WITHIN = 20, 10.0
+"""So many errors of the machine within so many seconds end the lab."""
 
 BOOT_POLL = 0.02
 
@@ -68,7 +73,7 @@ class Supervisor:
         self._events: deque[dict[str, Any]] = deque(maxlen=MAX_EVENTS)
         self._status = 0
         self._delete_state = False
-        self._facts_due = False
+        self._facts_due = self._facts_failed = False
         self._ground: Ground | None = None
         self._ground_channel: Channel | None = None
         self._linux: dict[str, dict[str, Any]] = {}
@@ -126,12 +131,34 @@ class Supervisor:
                 self._end_with(with_pid)
             self.on_started()
             self._check_booted(on_booted, must_boot)
-            self._loop.run(self._wake, self._on_timer)
+            self._watch()
+        except NamespaceError:
+            raise
+        except Exception:
+            kept = self.folders.keep_log(traceback.format_exc())
+            if kept is not None:
+                print(f"the launcher's log is {kept}", file=sys.stderr)
+            raise
         finally:
             self._end()
             for number, handler in before.items():
                 signal.signal(number, handler)
         return self._status
+
+    def _watch(self) -> None:
+        """Run until told to end. What the machine did not allow is an event: the lab goes on without it."""
+        failures: deque[float] = deque(maxlen=MOST_FAILURES)
+        while True:
+            try:
+                self._loop.run(self._wake, self._on_timer)
+                return
+            except OSError as error:
+                at = time.monotonic()
+                if len(failures) == MOST_FAILURES and at - failures[0] < FAILURES_WITHIN:
+                    # Whatever it is does not pass.
+                    raise
+                failures.append(at)
+                self._event("", "", "failed", f"the launcher: {error}")
 
     def stop(self, status: int = 0) -> None:
         """End the lab; `run` returns this status."""
@@ -300,7 +327,20 @@ class Supervisor:
     # facts
 
     def _write_facts(self) -> None:
+        """What `lab.json` says; where it can't be written it is tried again."""
         self._facts_due = False
+        try:
+            self._put_facts()
+        except OSError as error:
+            self._facts_due = True
+            if not self._facts_failed:
+                self._facts_failed = True
+                self._event("", "", "failed", f"lab.json can't be written ({error.strerror}): it is tried again")
+            self._after(TRY_AGAIN, self._write_facts)
+        else:
+            self._facts_failed = False
+
+    def _put_facts(self) -> None:
         nodes: dict[str, Any] = {}
         for node in self.lab.nodes.values():
             facts: dict[str, Any] = {"kind": node.kind}
