@@ -195,4 +195,4 @@ def _addresses(config: Config, port: ConfiguredPort) -> tuple[str, ...]:
     interface = context.interfaces.get(port.interface or "") if context is not None else None
     if context is not None and interface is not None and interface.unnumbered is not None:
         interface = context.interfaces.get(interface.unnumbered)
-    return (interface.address,) if interface is not None and interface.address is not None else ()
+    return tuple(address for address, _ in interface.addresses) if interface is not None else ()

@@ -14,6 +14,7 @@ CONFIG = """\
 context local
   interface lan
     ip address 10.0.0.254/24
+    ip address 10.5.0.254/24 secondary
   interface borrowed
     ip unnumbered lan
   interface bare
@@ -108,7 +109,13 @@ GATEWAY = "gateway: 10.0.0.254"
         (GATEWAY, "gateway: 10.0.0.0", "warning", "10.0.0.0}", "is the address of the network 10.0.0.0/24 itself"),
         (GATEWAY, "gateway: 10.0.0.255", "warning", "10.0.0.255", "is the broadcast address of the network"),
         (GATEWAY, "gateway: 10.0.0.1", "warning", "10.0.0.1}", "is the port's own address"),
-        (GATEWAY, "gateway: 10.0.0.9", "warning", "10.0.0.9", "is nobody's: port 3/1 of a has 10.0.0.254"),
+        (
+            GATEWAY,
+            "gateway: 10.0.0.9",
+            "warning",
+            "10.0.0.9",
+            "is nobody's: port 3/1 of a has 10.0.0.254 and 10.5",
+        ),
         ("10.0.0.2/24", "10.0.0.2/24, gateway: 10.0.0.9", "warning", "10.0.0.9", "port 3/2 of a has 10.0.0.254"),
         ('"a:3/1"', '"a:3/4"', "warning", "10.0.0.254", "is nobody's: port 3/4 of a has no address"),
     ],
@@ -130,6 +137,7 @@ def test_what_cannot_work_is_said_at_its_place(
         # Every address of a short network is that of a host.
         ("10.0.0.1/24, gateway: 10.0.0.254", "10.0.0.254/31"),
         ("10.0.0.2/24", "10.0.0.2/24, gateway: 10.0.0.254"),
+        ("10.0.0.1/24, gateway: 10.0.0.254", "10.5.0.1/24, gateway: 10.5.0.254"),
         # What else a Linux node has, its commands may add.
         ('["t:2", "a:3/2"]', '["t:2", "h:eth2"]'),
     ],
