@@ -30,7 +30,7 @@ from chassis.bus.engine import Output, ToFabric, ToIke
 from chassis.fwd.causes import Cause
 from chassis.fwd.classify import classify
 from chassis.fwd.decide import Decision, Kind
-from chassis.fwd.icmp_errors import BURST, ERRORS, RATE, TokenBucket, error
+from chassis.fwd.icmp_errors import ERRORS, ErrorLimit, error
 from chassis.fwd.rewrite import decrement_ttls
 from chassis.net.ethernet import HEADROOM
 from chassis.net.types import Writable
@@ -68,7 +68,7 @@ class Paths:
         self._decider = routes.decider
         self._counters = counters
         self._random = random
-        self._errors = TokenBucket(RATE, BURST)
+        self._errors = ErrorLimit()
         self.datagrams = Datagrams(counters, host.drop, random, sadb.identifications)
         self.path_mtus = PathMtus(host, sadb, tunnels.states, routes, counters)
         self.queues = Queues(sadb, counters)
@@ -407,7 +407,7 @@ class Paths:
         message = error(cause, packet, source, mtu=mtu)
         if message is None:
             return []
-        if not self._errors.take(now):
+        if not self._errors.take(cause, now):
             self._counters.suppressed()
             return []
         self._counters.error()

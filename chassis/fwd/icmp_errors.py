@@ -9,10 +9,10 @@ from chassis.net.ipv4 import HEADER_LENGTH, ICMP, OFFSET_MASK, Ipv4
 from chassis.net.types import Buffer
 
 RATE = 1000.0
-"""Errors a second that a card sends at most; they must never cost more than forwarding does."""
+"""Errors of a kind that a card sends in a second at most; they must never cost more than forwarding does."""
 
 BURST = 200.0
-"""Errors that may leave at once."""
+"""Errors of a kind that may leave at once."""
 
 SUPPRESSED = "icmp suppressed"
 """A card's counter of errors that were owed, and not sent because of `RATE`."""
@@ -99,3 +99,18 @@ class TokenBucket:
             return False
         self._tokens -= 1.0
         return True
+
+
+class ErrorLimit:
+    """How many errors leave. "Fragmentation needed" has a rate of its own: without it a sender's large packets are
+    lost for ever, so packets to nowhere, of which anyone can send any number, must not use it up."""
+
+    __slots__ = ("_others", "_too_long")
+
+    def __init__(self) -> None:
+        self._too_long = TokenBucket(RATE, BURST)
+        self._others = TokenBucket(RATE, BURST)
+
+    def take(self, cause: Cause, now: float) -> bool:
+        """Whether one more error for this cause may leave now."""
+        return (self._too_long if cause is Cause.TOO_LONG else self._others).take(now)

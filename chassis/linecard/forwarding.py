@@ -14,7 +14,7 @@ from chassis.fwd.causes import Cause
 from chassis.fwd.classify import classify
 from chassis.fwd.decide import Decider, Decision, Kind
 from chassis.fwd.fib import Fib
-from chassis.fwd.icmp_errors import BURST, ERRORS, RATE, SUPPRESSED, TokenBucket, error, is_owed
+from chassis.fwd.icmp_errors import ERRORS, SUPPRESSED, ErrorLimit, error, is_owed
 from chassis.fwd.rewrite import decrement_ttls
 from chassis.linecard.counters import Balance
 from chassis.linecard.egress import Egress
@@ -48,7 +48,7 @@ class Forwarding:
         self._ports = ports
         self._balance = balance
         self._tunnels: dict[int, Tunnel] = {}
-        self._errors = TokenBucket(RATE, BURST)
+        self._errors = ErrorLimit()
         self._suppressed = card.counters.slot(SUPPRESSED)
 
     def apply(self, change: Change) -> None:
@@ -246,7 +246,7 @@ class Forwarding:
         if not source:
             return
         # Asked before the message is made: a flood of what cannot be delivered costs as little as it can.
-        if not self._errors.take(now):
+        if not self._errors.take(cause, now):
             self._card.counters.values[self._suppressed] += 1
             return
         about = error(cause, packet, source, mtu=mtu)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from asp_harness import CIRCUIT, ECONOMICAL, INNER, Controller, ip, packets_of, records, udp_packet
+from asp_harness import CIRCUIT, ECONOMICAL, INNER, Controller, icmp_error, ip, packets_of, records, udp_packet
 
 from chassis.ase.ipsec.policy import PolicyEntry
 from chassis.ase.ipsec.selectors import Rule
+from chassis.net import icmp
 
 FLOWS = 1 << 17
 """What the selectors of all SAs and lines remember."""
@@ -54,3 +55,13 @@ def test_flows_into_many_tunnels_are_remembered_within_one_bound() -> None:
     # What was remembered before stays right.
     packet[12] = 51
     assert [line.value(view, 0, len(packet)) for line in lines if line is not None] == [-1] * len(tunnels)
+
+
+def test_packets_to_nowhere_use_up_no_word_of_packets_that_are_too_long() -> None:
+    left, right = Controller(records()), Controller(records(there=True))
+    ((_, batch),) = left.protect(ECONOMICAL, [udp_packet("52.0.0.1", "99.0.0.1", number=n) for n in range(1000)])
+    right.open(batch)
+    assert right.count("icmp suppressed") == 800
+    told = right.protect(ECONOMICAL, [udp_packet("62.0.0.1", "52.0.0.1", 1450, df=True)])
+    codes = [icmp_error(packet)[1].code for _, batch in told for packet in packets_of(batch)]
+    assert codes == [icmp.FRAGMENTATION_NEEDED]

@@ -13,6 +13,7 @@ from chassis.bus.batch import Step
 from chassis.bus.messages import NeighbourEvent
 from chassis.bus.records import NextHop
 from chassis.linecard.neighbours import Neighbour
+from chassis.net import icmp
 from chassis.net.address import BROADCAST_MAC, ZERO_MAC, format_address
 from chassis.net.address import parse_address as ip
 from chassis.net.arp import REPLY, REQUEST, Arp
@@ -178,3 +179,12 @@ def test_decisions_about_a_connected_network_are_bounded_too() -> None:
     for _ in range(33):
         scan(rig, numbers, 512)
     assert count_of(rig, "decisions shed") > 0
+
+
+def test_packets_to_nowhere_use_up_no_word_of_packets_that_are_too_long() -> None:
+    rig = wide()
+    rig.frames("3/1", *[packet("200.0.0.1", "10.0.0.5")] * 1000)
+    assert count_of(rig, "icmp suppressed") == 800
+    for _ in range(3):
+        rig.frames("3/1", packet("10.0.0.9", "10.0.0.5", bytes(1600), dont_fragment=True))
+        assert [icmp.Icmp.parse(p.payload).code for _, _, p in rig.sent()] == [icmp.FRAGMENTATION_NEEDED]
