@@ -12,7 +12,8 @@ from ikev1_pair import FakeHost, V1Pair, connection, other_end, suite
 from chassis.ase.ike.connection import Line
 from chassis.ase.ike.host import IkeSettings
 from chassis.ase.ike.payloads.header import Header
-from chassis.ase.ike.payloads.numbers import Exchange
+from chassis.ase.ike.payloads.numbers import Exchange, Protocol
+from chassis.ase.ike.payloads.v1_notify import Delete
 from chassis.ase.ike.v1 import dpd, informational, phase1, phase2, session
 from chassis.ase.link import SaInstall
 from chassis.config.model import IkeProposal
@@ -297,7 +298,8 @@ def test_delete_of_the_isakmp_sa_leaves_the_pairs(mode: str, by: str) -> None:
     assert not other.standing
     assert other.installed_pairs == {install.serial: install}
     assert any("IPsec SAs stay" in said for said in other.said)
-    assert session.secrets() == []
+    pair.run(6)
+    assert session.secrets() == [], "the keys are gone"
     sent = len(pair.sent)
     session.receive(pair.sent[-1][1], Header.parse(pair.sent[-1][1]), session.path, pair.now)
     pair.run(30)
@@ -314,6 +316,28 @@ def test_delete_of_the_isakmp_sa_leaves_the_pairs(mode: str, by: str) -> None:
     pair.run(10)
     assert list(other.installed_pairs.values()) != [install]
     pair.settled()
+
+
+@pytest.mark.parametrize("how", ["one message", "the other way round"])
+def test_pairs_that_the_peer_deletes_too_go_whatever_comes_first(how: str) -> None:
+    """The ISAKMP SA is deleted first in the message, or by a message that overtook the other one."""
+    pair = V1Pair(connection())
+    pair.establish()
+    (install,) = pair.a.installed_pairs.values()
+    session = pair.b.session
+    both = (informational.delete(session), Delete(Protocol.ESP, (install.outbound.esp_spi.to_bytes(4, "big"),)))
+    if how == "one message":
+        session.tell(both, pair.now)
+    else:
+        delays = [0.03, 0.01]
+        pair.wire = lambda sender, data: [(delays.pop(0) if delays else 0.01, data)]
+        session.tell(both[1:], pair.now)
+        session.tell(both[:1], pair.now)
+    pair.run(0.1)
+    assert not pair.a.installed_pairs
+    assert not pair.a.sessions
+    assert "ikev1-delete-received-esp" in pair.a.ids
+    assert not pair.a.spis_out
 
 
 def test_a_peer_that_forgot_what_was_ends_pairs_that_have_no_isakmp_sa() -> None:

@@ -85,10 +85,21 @@ def receive(session: SessionV1, message: Incoming) -> None:
     for one in payloads[1:]:
         if session.closed:
             return
-        if isinstance(one, Notify):
-            _notified(session, one, message)
-        elif isinstance(one, Delete):
+        if isinstance(one, Delete):
             _deleted(session, one, message.now)
+        elif isinstance(one, Notify) and not session.orphaned:
+            _notified(session, one, message)
+
+
+def receive_late(session: SessionV1, message: Incoming) -> None:
+    """A message under an ISAKMP SA that is gone: for a moment it may still say that pairs are, too."""
+    handshake, header = session.handshake, message.header
+    cookies = (handshake.cky_i, handshake.cky_r)
+    informs = header.exchange == Exchange.INFORMATIONAL_V1 and is_encrypted(message)
+    if informs and handshake.keys is not None and (header.spi_i, header.spi_r) == cookies:
+        receive(session, message)
+    else:
+        session.host.count("unknown SPI")
 
 
 def _fresh(session: SessionV1, payloads: Sequence[PayloadV1]) -> bool:
@@ -154,7 +165,7 @@ def _notified(session: SessionV1, one: Notify, message: Incoming) -> None:
 
 
 def _deleted(session: SessionV1, one: Delete, now: float) -> None:
-    if not session.established:
+    if not session.established and not session.orphaned:
         return
     if one.protocol == Protocol.IKE:
         for spi in one.spis[:MOST_SPIS]:

@@ -26,7 +26,7 @@ from chassis.ase.ike.v1.dpd import Detector
 from chassis.ase.ike.v1.faults import Stop, malformed
 from chassis.ase.ike.v1.handshake import NO_COOKIE, Handshake, Incoming
 from chassis.ase.ike.v1.negotiations import Negotiations
-from chassis.ase.ike.v1.pairs import Pairs
+from chassis.ase.ike.v1.pairs import LINGER, Pairs
 from chassis.ase.ike.v1.phase1 import STANDING, TABLE, Event, State
 from chassis.ase.ike.v1.resending import Answered, Resend, digest
 from chassis.net.address import format_address
@@ -127,10 +127,10 @@ class SessionV1:
     def receive(self, data: bytes, header: Header, path: Path, now: float) -> None:
         if self.closed:
             return
-        if self.orphaned:
-            self.host.count("unknown SPI")
-            return
         message = Incoming(bytes(data), header, path, now)
+        if self.orphaned:
+            informational.receive_late(self, message)
+            return
         if self._deadline == inf and self.state is State.IDLE:
             self.born = now
             self._deadline = now + self.host.settings.give_up
@@ -327,6 +327,9 @@ class SessionV1:
         if self.closed:
             return
         if self.orphaned:
+            if now >= self.retire:
+                self.handshake.keys = self.handshake.chain = None
+                self.retire = inf
             self.pairs.on_timer(now)
             if not self.pairs.all:
                 self.close("its last pair is gone", now, tell=False)
@@ -440,8 +443,10 @@ class SessionV1:
         if tell:
             self.tell((informational.delete(self),), now)
         self.take(Event.LAY_DOWN)
-        self.handshake.keys = self.handshake.chain = self.detector = None
-        self.soft = self.hard = self.renew = self.retire = self._keepalive = inf
+        self.detector = None
+        self.soft = self.hard = self.renew = self._keepalive = inf
+        # What the peer said before may come later: that pairs are deleted, too.
+        self.retire = now + LINGER
         self.host.say("pairs stay", "info", f"{reason}; its IPsec SAs stay", self, self.path, now)
         self.host.down(self, reason, now)
 
@@ -523,7 +528,7 @@ class SessionV1:
 
     def tell(self, payloads: Sequence[PayloadV1], now: float, path: Path | None = None) -> None:
         """An informational exchange under the keys, to where the peer is, or back by `path`."""
-        if self.handshake.keys is not None and not self.closed:
+        if self.handshake.keys is not None and not self.closed and not self.orphaned:
             self.host.send(path or self.path, informational.sealed(self, payloads))
 
     def send_delete(self, spis: Mapping[int, bytes], now: float) -> None:
