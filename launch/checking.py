@@ -7,10 +7,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from chassis.bus import infile
 from chassis.config.diagnostics import Diagnostic, Severity, in_order
 from chassis.config.model import Config
 from chassis.config.parser import Parsed, parse
-from chassis.xcrp.flash import read_folder, store
+from chassis.xcrp.flash import store
+from chassis.xcrp.flash_folder import read_folder
 from launch import workable
 from launch.document import LabError
 from launch.lab import Lab
@@ -20,9 +22,14 @@ from launch.labparser import load
 def read_config(path: Path, modern: bool = False) -> Parsed:
     """A configuration file and its diagnostics. Bytes that are no UTF-8 become a mark: an error in their line.
 
-    `modern`: with the algorithms of today's peers.
+    `modern`: with the algorithms of today's peers. That it cannot be read is a diagnostic too.
     """
-    return parse(path.read_text(encoding="utf-8", errors="replace"), str(path), modern=modern)
+    try:
+        text = infile.read_text(path, errors="replace")
+    except OSError as error:
+        problem = f"cannot be read: {error.strerror}"
+        return Parsed(Config(), (Diagnostic("error", "file", path.name, str(path), 1, 1, problem),))
+    return parse(text, str(path), modern=modern)
 
 
 def check(path: Path) -> list[Diagnostic]:

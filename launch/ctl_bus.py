@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chassis.bus import codec, outfile, recording
+from chassis.bus import codec, infile, outfile, recording
 from chassis.bus.operator import OperatorError, OperatorGone
 from chassis.bus.recording import Entry, RecordError
 from launch.bus_filter import Filter
@@ -245,7 +245,7 @@ def _replayed(
     file: Path, nodes: tuple[str, ...], chosen: Filter, engine: bool, count: int | None, as_json: bool
 ) -> None:
     try:
-        with file.open(encoding="utf-8", errors="replace") as lines:
+        with open(infile.open_regular(file), encoding="utf-8", errors="replace") as lines:
             if engine:
                 _answers(recording.read(lines), nodes, chosen, count, as_json)
             else:

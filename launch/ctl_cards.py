@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import click
 
+from chassis.bus import infile
 from chassis.bus.operator import OperatorError
 from launch import view
 from launch.client import RunningLab
@@ -123,8 +125,13 @@ def _faults(settings: Mapping[str, Any]) -> str:
 @click.option("--dry-run", is_flag=True, help="Check, and say what would change.")
 def apply(lab: RunningLab, node: str, file: Path, dry_run: bool, as_json: bool) -> None:
     """Put a configuration into force in a running router, whole or not at all."""
-    text = file.read_text(encoding="utf-8", errors="replace")
-    answer = lab.node(node, "apply", text=text, file=str(file), dry=dry_run)
+    try:
+        text = infile.read_text(file, errors="replace")
+    except OSError as error:
+        raise OperatorError(f"{file}: {error.strerror}") from None
+    # A name of octets that are no UTF-8 has halves of surrogate pairs in their place, which no request takes.
+    name = os.fsencode(file).decode(errors="replace")
+    answer = lab.node(node, "apply", text=text, file=name, dry=dry_run)
     lines = [_diagnostic(found) for found in answer["diagnostics"]]
     lines += [_change(change) for change in answer["changes"]]
     refused = not answer["applied"] and not dry_run

@@ -15,7 +15,12 @@ from typing import Any, NoReturn
 
 import yaml
 
+from chassis.bus import infile
 from chassis.config.diagnostics import Diagnostic
+
+
+MOST_OCTETS = 1 << 20
+"""Octets of the largest lab file."""
 
 
 class LabError(Exception):
@@ -203,7 +208,7 @@ def read(path: Path, reporter: Reporter) -> Marked:
     """
     start = Place(1, 1)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = infile.read_text(path, MOST_OCTETS)
     except OSError as error:
         reporter.error(start, "lab-file", f"cannot be read: {error.strerror}", str(path))
         reporter.stop()

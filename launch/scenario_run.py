@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from chassis.bus import infile
 from chassis.bus.operator import OperatorError
 from launch.counter_names import subject
 from launch.document import Place
@@ -124,7 +125,7 @@ class Runner:
                 lab.link(end, **action.faults)
         elif action.kind == "apply":
             assert action.file is not None
-            lab.apply(action.node, action.file.read_text(), str(action.file))
+            lab.apply(action.node, infile.read_text(action.file, errors="replace"), str(action.file))
         elif action.kind == "inject":
             assert action.file is not None
             lab.inject(action.ends[0], action.file, action.seconds)

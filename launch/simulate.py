@@ -20,7 +20,7 @@ import click
 from chassis.ase.engine import Asp
 from chassis.ase.ike.engine import Ike
 from chassis.ase.ipsec import state
-from chassis.bus import records
+from chassis.bus import infile, records
 from chassis.bus.records import Record
 from chassis.config.model import Config
 from chassis.config.render import render
@@ -34,7 +34,7 @@ from chassis.tester.engine import Tester
 from chassis.tester.flow import MAGIC, OVERHEAD
 from chassis.xcrp import configuration, inventory
 from chassis.xcrp.engine import Controller
-from chassis.xcrp.flash import read_folder
+from chassis.xcrp.flash_folder import read_folder
 from launch import lab as labs
 from launch.document import LabError
 from launch.labparser import load
@@ -81,7 +81,7 @@ def model(path: Path) -> LabModel:
 
 
 def _router(node: labs.Smartedge) -> NodeModel:
-    text = node.config.read_text(encoding="utf-8")
+    text = infile.read_text(node.config, errors="replace")
     checked = configuration.check(text, node.config.name, modern=node.modern)
     if checked.refused and node.settings.refuse_errors:
         raise LabError(checked.diagnostics)

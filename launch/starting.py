@@ -12,6 +12,7 @@ from pathlib import Path
 
 from setproctitle import setproctitle
 
+from chassis.bus import infile
 from chassis.config.diagnostics import has_errors, in_order
 from chassis.config.model import Config
 from chassis.xcrp import inventory
@@ -56,9 +57,11 @@ def prepare(
             that must not start with errors has some.
     """
     try:
-        lab, warnings = load(file, json.loads(changes.read_text()) if changes is not None else None)
+        lab, warnings = load(file, json.loads(infile.read_text(changes)) if changes is not None else None)
     except LabError as error:
         raise StartError(str(error)) from None
+    except (OSError, ValueError) as error:
+        raise StartError(f"{changes}: {error}") from None
     if name is not None:
         if not VALID_NAME.match(name):
             raise StartError(f"{name!r} is no name: up to 32 letters, digits, '-' and '_'")
@@ -69,7 +72,10 @@ def prepare(
     serious = list(warnings)
     for router in lab.routers():
         parsed = checking.read_config(router.config, router.modern)
-        text = router.config.read_text(encoding="utf-8", errors="replace")
+        try:
+            text = infile.read_text(router.config, errors="replace")
+        except OSError as error:
+            raise StartError(f"{router.config} cannot be read: {error.strerror}") from None
         held = committed(node_state(lab.name, router.name), text, parsed.config, router.modern)
         startup[router.name] = Given(text, parsed.config, held)
         if router.config not in said:

@@ -36,7 +36,7 @@ BUS_ENGINE_SIDE = {
 }
 """Modules of the bus that engines import; the others are the shells' side."""
 
-SHELLS = {"shell", "ike_shell", "pipe"}
+SHELLS = {"shell", "ike_shell", "pipe", "flash_folder"}
 """Modules of the other rooms that own sockets, clocks and processes."""
 
 HEIGHT = {

@@ -12,6 +12,7 @@ from typing import Any
 
 import zmq
 
+from chassis.bus import infile
 from chassis.bus.batch import Batch, Step, pack
 from chassis.bus.capture import Capture, read
 from chassis.bus.card_shell import RequestError
@@ -128,7 +129,7 @@ class Ports:
             raise RequestError("'seconds' is a number")
         packets: deque[tuple[int, bytes]] = deque()
         # A capture may be far larger than what is wanted of it.
-        with Path(str(arguments.get("file", ""))).open("rb") as file:
+        with open(infile.open_regular(Path(str(arguments["file"]))), "rb") as file:
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         with mapped:
             for number, (name, at, packet) in enumerate(read(mapped)):

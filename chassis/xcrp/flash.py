@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final
 
 from cryptography import x509
@@ -84,30 +83,6 @@ class Store:
         if not set(own) & set(self.names(context, KEY)):
             return f"certificate {own[0]} of context {context} has no key"
         return ""
-
-
-def read_folder(folder: Path) -> tuple[FlashFile, ...]:
-    """The files of a flash folder that belong to PKI stores, in order; one that can't be read says why."""
-    found: list[FlashFile] = []
-    try:
-        paths = sorted(path for path in (folder / "pki").rglob("*") if not path.is_dir())
-    except OSError as error:
-        return (FlashFile("pki", error=error.strerror or str(error)),)
-    if not folder.is_dir():
-        return (FlashFile(".", error="there is no such folder"),)
-    for path in paths[:MOST]:
-        name = path.relative_to(folder).as_posix()
-        try:
-            with path.open("rb") as file:
-                data = file.read(LARGEST + 1)
-            exposed = bool(path.stat().st_mode & 0o077)
-        except OSError as error:
-            found.append(FlashFile(name, error=error.strerror or str(error)))
-        else:
-            found.append(FlashFile(name, data, exposed))
-    if len(paths) > MOST:
-        found.append(FlashFile("pki", error=f"more than {MOST} files: the rest is not read"))
-    return tuple(found)
 
 
 def store(files: Iterable[FlashFile]) -> Store:

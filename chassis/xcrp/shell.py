@@ -23,7 +23,8 @@ from chassis.bus.operator_loop import OperatorSocket
 from chassis.bus.scheduling import Turns, turns_of, waited
 from chassis.net.errors import DecodeError
 from chassis.xcrp.engine import Controller
-from chassis.xcrp.flash import FlashFile, read_folder
+from chassis.xcrp.flash import FlashFile
+from chassis.xcrp.flash_folder import read_folder
 
 ALIVE_INTERVAL = 0.1
 """Seconds between signs of life to the launcher, which ends a controller that stands still; and between two looks

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ike_tunnels_kit import flash, pair
 
-from chassis.xcrp.flash import KEY, SELF, TRUSTED, FlashFile, read_folder, store
+from chassis.xcrp.flash import KEY, SELF, TRUSTED, FlashFile, store
+from chassis.xcrp.flash_folder import read_folder
 
 PRIVATE, PUBLIC = pair()
 

@@ -1,0 +1,34 @@
+"""Reading the folder that is a router's flash."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from chassis.bus import infile
+from chassis.xcrp.flash import LARGEST, MOST, FlashFile
+
+
+def read_folder(folder: Path) -> tuple[FlashFile, ...]:
+    """The files of a flash folder that belong to PKI stores, in order; one that can't be read says why."""
+    found: list[FlashFile] = []
+    try:
+        paths = sorted(path for path in (folder / "pki").rglob("*") if not path.is_dir())
+    except OSError as error:
+        return (FlashFile("pki", error=error.strerror or str(error)),)
+    if not folder.is_dir():
+        return (FlashFile(".", error="there is no such folder"),)
+    for path in paths[:MOST]:
+        name = path.relative_to(folder).as_posix()
+        try:
+            # One octet more than is taken, so that a larger file is known for one.
+            with open(infile.open_regular(path), "rb") as file:
+                data = file.read(LARGEST + 1)
+                exposed = bool(os.fstat(file.fileno()).st_mode & 0o077)
+        except OSError as error:
+            found.append(FlashFile(name, error=error.strerror or str(error)))
+        else:
+            found.append(FlashFile(name, data, exposed))
+    if len(paths) > MOST:
+        found.append(FlashFile("pki", error=f"more than {MOST} files: the rest is not read"))
+    return tuple(found)
