@@ -16,11 +16,33 @@ from typing import Any, NoReturn
 import yaml
 
 from chassis.bus import infile
-from chassis.config.diagnostics import Diagnostic
-
+from chassis.config.diagnostics import Diagnostic, Severity
 
 MOST_OCTETS = 1 << 20
 """Octets of the largest lab file."""
+
+MOST_NODES = 30_000
+"""Values of a lab file as they stand in it."""
+
+MOST_VALUES = 100_000
+"""Values of a lab file once its aliases stand for what they name."""
+
+DEEPEST = 40
+"""Levels of lists and mappings in each other."""
+
+MOST_ERRORS = 200
+"""Diagnostics after which a file is not read any further."""
+
+OCTETS = 64
+"""Characters of a text that count as one value more."""
+
+SHOWN = 100
+"""Characters of a value, and `MESSAGE` of a whole message, that are shown."""
+
+MESSAGE = 1000
+
+_UNFIT = re.compile("[\0\ud800-\udfff]")
+"""Characters that no name, path or command may have."""
 
 
 class LabError(Exception):
@@ -39,7 +61,7 @@ class Place:
     column: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Marked:
     """A value of a document and its place. `value` is a scalar, a tuple of these or a mapping to these.
 
@@ -49,6 +71,24 @@ class Marked:
     value: Any
     at: Place
     key: Place = field(default=Place(0, 0))
+
+    def __repr__(self) -> str:
+        """Short, whatever it holds: this is part of messages."""
+        if self.is_mapping:
+            return "{...}"
+        return "[...]" if self.is_list else repr(self.value)[:SHOWN]
+
+    @property
+    def size(self) -> int:
+        """How much there is to read: values, and texts by their length."""
+        children: Iterable[Marked] = ()
+        if isinstance(self.value, dict):
+            children = self.value.values()
+        elif isinstance(self.value, tuple):
+            children = self.value
+        elif isinstance(self.value, str):
+            return 1 + len(self.value) // OCTETS
+        return 1 + sum(child.size for child in children)
 
     @property
     def is_mapping(self) -> bool:
@@ -96,9 +136,27 @@ def _is_list(value: Any) -> bool:
 
 
 class _Loader(yaml.SafeLoader):
-    """Composes nodes; its scalars follow YAML 1.2's core rules."""
+    """Composes nodes, so many and so deep; its scalars follow YAML 1.2's core rules."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - the base class's own name and form
+
+    def __init__(self, stream: Any) -> None:
+        super().__init__(stream)
+        self._made = self._depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        self._made += 1
+        self._depth += 1
+        if self._made > MOST_NODES or self._depth > DEEPEST:
+            what = "nested too deep" if self._depth > DEEPEST else f"more than {MOST_NODES} values"
+            raise yaml.MarkedYAMLError(problem=what, problem_mark=self._mark())
+        node: yaml.Node | None = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
+
+    def _mark(self) -> Any:
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+        return event.start_mark
 
 
 _Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"(?:true|false)\Z"), list("tf"))
@@ -114,8 +172,25 @@ _Loader.add_implicit_resolver("tag:yaml.org,2002:merge", re.compile(r"<<\Z"), ["
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """The known word that is most like this one, or nothing where none is."""
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    close = difflib.get_close_matches(word[:SHOWN], list(known), n=1, cutoff=0.6)
     return close[0] if close else ""
+
+
+def beside(file: Path, name: str) -> Path:
+    """The file or folder that a lab names, from where the lab's own file is."""
+    path = file.absolute().parent / name
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError):
+        return path
+
+
+def is_there(path: Path, *, folder: bool = False) -> bool:
+    """Whether there is a regular file of that name, or a folder; not where the system takes no such name."""
+    try:
+        return path.is_dir() if folder else path.is_file()
+    except OSError:
+        return False
 
 
 class Reporter:
@@ -126,17 +201,27 @@ class Reporter:
         self.diagnostics: list[Diagnostic] = []
 
     def error(self, at: Place, code: str, message: str, name: str = "", hint: str = "") -> None:
-        self.diagnostics.append(Diagnostic("error", code, name, self.file, at.line, at.column, message, hint))
+        self._say("error", at, code, message, name, hint)
 
     def warning(self, at: Place, code: str, message: str, name: str = "", hint: str = "") -> None:
-        self.diagnostics.append(Diagnostic("warning", code, name, self.file, at.line, at.column, message, hint))
+        self._say("warning", at, code, message, name, hint)
+
+    def _say(self, severity: Severity, at: Place, code: str, message: str, name: str, hint: str) -> None:
+        """Raises LabError where enough is said."""
+        message = message if len(message) <= MESSAGE else f"{message[:MESSAGE]} ..."
+        made = Diagnostic(severity, code, name[:SHOWN], self.file, at.line, at.column, message, hint)
+        self.diagnostics.append(made)
+        if len(self.diagnostics) >= MOST_ERRORS:
+            text = f"{MOST_ERRORS} problems: the rest of the file is not looked at"
+            self.diagnostics.append(Diagnostic("error", "lab-many", "", self.file, at.line, at.column, text))
+            self.stop()
 
     def unknown(self, what: str, word: str, known: Iterable[str], at: Place) -> None:
         """An unknown key or name, with the nearest known one as the fix."""
         known = sorted(known)
         close = nearest(word, known)
         choice = f"did you mean {close!r}?" if close else f"known: {', '.join(known) or 'none'}"
-        self.error(at, "lab-unknown", f"unknown {what} {word!r}; {choice}", word, close)
+        self.error(at, "lab-unknown", f"unknown {what} {word[:SHOWN]!r}; {choice}", word, close)
 
     @property
     def failed(self) -> bool:
@@ -150,7 +235,9 @@ class _Converter:
     def __init__(self, reporter: Reporter) -> None:
         self._reporter = reporter
         self._done: dict[int, Any] = {}
+        self._sizes: dict[int, int] = {}
         self._open: set[int] = set()
+        self._merged = 0
 
     def convert(self, node: yaml.Node, key: Place | None = None) -> Marked:
         at = Place(node.start_mark.line + 1, node.start_mark.column + 1)
@@ -161,6 +248,11 @@ class _Converter:
             self._open.add(id(node))
             self._done[id(node)] = self._value(node)
             self._open.discard(id(node))
+            size = self._sizes[id(node)] = self._size(node)
+            if max(size, self._merged) > MOST_VALUES:
+                message = f"its aliases stand for more than {MOST_VALUES} values"
+                self._reporter.error(at, "lab-yaml", message)
+                self._reporter.stop()
         return Marked(self._done[id(node)], at, key or at)
 
     def _value(self, node: yaml.Node) -> Any:
@@ -168,13 +260,30 @@ class _Converter:
             return self._mapping(node)
         if isinstance(node, yaml.SequenceNode):
             return tuple(self.convert(child) for child in node.value)
-        text, kind = node.value, node.tag.rpartition(":")[2]
+        text, kind = self._fit(node), node.tag.rpartition(":")[2]
         if kind == "int":
             # int() refuses thousands of digits, and so may we: nothing in a lab is that large.
             return int(text) if len(text) < 20 else text
         if kind == "float":
             return float(text)
         return {"bool": text == "true", "null": None}.get(kind, text)
+
+    def _size(self, node: yaml.Node) -> int:
+        """How many values a node stands for, all of its aliases followed; as `Marked.size` counts, or more."""
+        if isinstance(node, yaml.ScalarNode):
+            return 1 + len(node.value) // OCTETS
+        children = [value for _, value in node.value] if isinstance(node, yaml.MappingNode) else node.value
+        return 1 + sum(self._sizes.get(id(child), 1) for child in children)
+
+    def _fit(self, node: yaml.Node) -> str:
+        """The text of a scalar; a character that none may have is an error, and becomes a mark."""
+        text = str(node.value)
+        found = _UNFIT.search(text)
+        if found is not None:
+            at = Place(node.start_mark.line + 1, node.start_mark.column + 1)
+            message = f"character U+{ord(found[0]):04X} is none that a lab can have"
+            self._reporter.error(at, "lab-yaml", message)
+        return _UNFIT.sub("\ufffd", text)
 
     def _mapping(self, node: yaml.MappingNode) -> dict[str, Marked]:
         merged: dict[str, Marked] = {}
@@ -188,11 +297,14 @@ class _Converter:
             if key_node.tag.endswith(":merge"):
                 for source in value.value if value.is_list else (value,):
                     if source.is_mapping:
+                        self._merged += len(source.value) + len(merged)
+                        if self._merged > MOST_VALUES:
+                            break
                         merged = source.value | merged
                     else:
                         self._reporter.error(place, "lab-yaml", "'<<' merges mappings only")
                 continue
-            word = str(key_node.value)
+            word = self._fit(key_node)
             if word in own:
                 message = f"key {word!r} stands twice; the first one is in line {own[word].key.line}"
                 self._reporter.error(place, "lab-yaml", message, word)

@@ -14,7 +14,7 @@ from chassis.config.diagnostics import Diagnostic, in_order
 from chassis.fwd.rate import Rate
 from chassis.xcrp.settings import EXTENSIONS, IKE, IkeSetting, ike_fault
 from launch import units
-from launch.document import LabError, Marked, Place, Reporter, read
+from launch.document import MOST_VALUES, LabError, Marked, Place, Reporter, beside, is_there, read
 from launch.lab import Endpoint, Flow, Lab, Link, Linux, Node, Settings, Smartedge, Tester, TesterPort
 
 VALID_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}\Z")
@@ -25,6 +25,9 @@ _PORT = re.compile(r"([1-9]\d?)/([1-9]\d*)\Z")
 
 MAX_COUNT = 1000
 """Most nodes that one `count:` makes."""
+
+LINK_SIZE = 8
+"""Values that a link or a flow between counted nodes is worth."""
 
 _LAB_KEYS = ("name", "settings", "refuse-errors", "topology", "flows", "scenario", "expect")
 _SETTINGS_KEYS = (
@@ -80,6 +83,8 @@ class _Parser:
         self._report = reporter
         self._counts: dict[str, int] = {}
         """Nodes with `count:` by the name that the file gives them."""
+        self._made = 0
+        """Values that were made of what is counted, as `Marked.size` has them."""
         self._broken: set[str] = set()
         """Nodes with an error of their own: that a link names them is not a second one."""
 
@@ -206,6 +211,8 @@ class _Parser:
             yield name, node
             return
         count = self._integer(node.value["count"], "count", 1, MAX_COUNT)
+        if not self._affords(node.value["count"], count * node.size):
+            return
         self._counts[name] = count
         for number in range(1, count + 1):
             yield f"{name}-{number}", node.filled(number)
@@ -216,7 +223,7 @@ class _Parser:
             message = f"node {name!r} needs 'kind:', one of {', '.join(_NODE_KEYS)}"
             self._report.error(node.key, "lab-missing", message, name)
             return None
-        if kind.value not in _NODE_KEYS:
+        if not isinstance(kind.value, str) or kind.value not in _NODE_KEYS:
             self._report.unknown("kind", str(kind.value), _NODE_KEYS, kind.at)
             return None
         fields = self._fields(node, f"key of a {kind.value} node", _NODE_KEYS[kind.value]) or {}
@@ -247,9 +254,9 @@ class _Parser:
         if not isinstance(config.value, str):
             self._report.error(config.at, "lab-value", "'config:' is the name of a file", "config")
             return None
-        file = (self._path.absolute().parent / config.value).resolve()
-        if not file.is_file():
-            here = sorted(p.name for p in file.parent.glob("*.cfg")) if file.parent.is_dir() else []
+        file = beside(self._path, config.value)
+        if not is_there(file):
+            here = sorted(p.name for p in file.parent.glob("*.cfg")) if is_there(file.parent, folder=True) else []
             message = f"there is no file {config.value!r} beside the lab"
             if here:
                 message += f"; there are {', '.join(here[:8])}"
@@ -266,8 +273,8 @@ class _Parser:
         if not isinstance(value.value, str):
             self._report.error(value.at, "lab-value", "'flash:' is the name of a folder", "flash")
             return None
-        folder = (self._path.absolute().parent / value.value).resolve()
-        if not folder.is_dir():
+        folder = beside(self._path, value.value)
+        if not is_there(folder, folder=True):
             message = f"there is no folder {value.value!r} beside the lab"
             self._report.error(value.at, "lab-file", message, value.value)
         return folder
@@ -362,7 +369,17 @@ class _Parser:
         if len(counts) > 1:
             message = f"its ends have {' and '.join(map(str, sorted(counts)))} nodes; the counts must be equal"
             self._report.error(ends[0].at, "lab-value", message, str(ends[0].value))
-        return range(1, min(counts, default=1) + 1)
+        count = min(counts, default=1)
+        return range(1, count + 1) if count == 1 or self._affords(ends[0], count * LINK_SIZE) else range(0)
+
+    def _affords(self, value: Marked, size: int) -> bool:
+        """Whether so much more may be made of what is counted."""
+        self._made += size
+        if self._made > MOST_VALUES:
+            message = f"what is counted makes more than {MOST_VALUES} values"
+            self._report.error(value.at, "lab-value", message, "count")
+            return False
+        return True
 
     def _endpoint(self, value: Marked, number: int, nodes: Mapping[str, Node]) -> Endpoint | None:
         text = value.filled(number).value

@@ -16,7 +16,7 @@ from typing import Any
 
 from chassis.fwd.impair import parse_chance, parse_seconds
 from launch import counter_names, units
-from launch.document import Marked, Place, Reporter
+from launch.document import Marked, Place, Reporter, beside, is_there
 from launch.lab import Endpoint, Lab
 from launch.scenario_words import (
     Bound,
@@ -300,14 +300,14 @@ class _Reader:
         return Action(text, "link", ends=ends, faults=made)
 
     def _file(self, word: str) -> Path:
-        return (self._lab.file.absolute().parent / word).resolve()
+        return beside(self._lab.file, word)
 
     def _apply_action(self, text: str, rest: str) -> Action:
         words = shlex.split(rest)
         if len(words) != 2:
             raise WordError("apply what to which router? write 'apply a new.cfg'")
         file = self._file(words[1])
-        if not file.is_file():
+        if not is_there(file):
             raise WordError(f"there is no file {words[1]!r} beside the lab")
         return Action(text, "apply", node=known_router(words[0], self._lab), file=file)
 
