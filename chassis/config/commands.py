@@ -22,8 +22,11 @@ _WINDOW = "32-1024+32"
 _PSK = "{hex <pre_shared_key:psk-hex> | <pre_shared_key:psk-aaa> | <pre_shared_key:psk-text>}"
 _KEYED = "{key <key:manual-key> | hex <key:hex-key>}"
 _ACCESS = "[access-group <acl:name>]"
-_ROUTE = "[context <context:name>] [cost <cost:1-65535>] [description <description:text>]"
-_TURNED = "cost <cost:1-65535> context <context:name> [description <description:text>]"
+_TAIL = ("[distance <distance:1-255>] [tag <tag:0-4294967295>] [<permanent=permanent>] "
+         "[description <description:text>]")
+_ROUTE = f"[context <context:name>] [cost <cost:1-65535>] {_TAIL}"
+_TURNED = f"cost <cost:1-65535> context <context:name> {_TAIL}"
+_ACROSS = f"ip route <prefix:network> context <context:name> [cost <cost:1-65535>] {_TAIL}"
 
 _V1 = ("ikev1",)
 _V2 = ("ikev2",)
@@ -48,8 +51,8 @@ _GLOBAL: tuple[Command, ...] = (
             target="pools", guide="13", no=("no pool <pools:name>",)),
     Command("asp-group.asp-count", ("asp-group",), "asp-count <asp_count:1-28>",
             "how many ASPs of the pools work, the others being spares", code="S-059", guide="12"),
-    Command("context", ("global",), "context <name:name>", "routing context", does="enter", target="contexts",
-            enters="context", guide="13"),
+    Command("context", ("global",), "context <name:name> [vpn-rd <vpn_rd:word>]", "routing context", does="enter",
+            target="contexts", enters="context", guide="13"),
 )
 
 _CONTEXT: tuple[Command, ...] = (
@@ -97,6 +100,8 @@ _CONTEXT: tuple[Command, ...] = (
             "static route into an interface, such as a tunnel's, or into null0, which discards",
             aliases=(f"ip route <prefix:network> <interface:interface> {_TURNED}",), does="route", guide="13",
             no=(f"no ip route <prefix:network> <interface:interface> {_ROUTE}",)),
+    Command("ip-route-context", ("context",), _ACROSS, "static route to what another context makes of it",
+            does="route", standing="ours", no=(f"no {_ACROSS}",)),
     Command("context.asp-group", ("context",), "asp-group <asp_group:name> service security",
             "give the context the Security service of an ASP group", misplaced="S-023", guide="13",
             no=("no asp-group [<asp_group:name> [service security]]",)),

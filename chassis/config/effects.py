@@ -149,6 +149,8 @@ def _enter(reading: Reading, frame: Frame, command: Command, values: dict[str, A
             content.update(type=values["type"], slot=values["slot"], ports=card_ports(values["type"]))
         elif key is not None:
             content["name"] = key
+    if "vpn_rd" in values:
+        content["vpn_rd"] = values["vpn_rd"]
     if command.enters == "administrator":
         content.update(password_hash=values["password_hash"], hash_type=values["hash_type"])
     path = path_of(command, frame, key)
@@ -445,15 +447,8 @@ def _route_key(route: model.StaticRoute) -> tuple[str, str | None, str | None, s
 
 
 def _route(reading: Reading, frame: Frame, command: Command, values: dict[str, Any]) -> None:
-    route = model.StaticRoute(
-        values["prefix"],
-        values.get("next_hop"),
-        values.get("interface"),
-        values.get("cost", 1),
-        values.get("context"),
-        values.get("description"),
-        reading.line.number,
-    )
+    values = {**values, **{f"{name}_written": True for name in ("cost", "distance") if name in values}}
+    route = model.StaticRoute(**values, line=reading.line.number)
     routes = frame.fields["routes"]
     if not isinstance(routes, dict):
         # A context with thousands of routes is read line by line: keyed while it is open, a tuple when it closes.

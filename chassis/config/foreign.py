@@ -43,6 +43,7 @@ _OPENERS: tuple[tuple[str, str, str, str], ...] = (
     ("context", "dhcp server policy", "filter", "policy of the DHCP server"),
     ("context", "key-chain", "filter", "keys of routing protocols"),
     ("context", "l2tp-peer", "filter", "L2TP peer"),
+    ("context", "administrator <name:name> password", "other-administrator", "administrator with a password"),
     *(
         ("context", f"interface <name:name> {kind}", "other-interface", "interface of another kind")
         for kind in ("bridge", "multibind", "p2p", "intercontext")
@@ -96,6 +97,7 @@ _LINES: dict[str, tuple[str, ...]] = {
         *_QOS, _FORWARD, "bridge", "description", "dhcp", "ip access-group", "ip address", "ip arp", "ip mtu",
         "ip unnumbered",
     ),
+    "other-administrator": ("full-name", "privilege", "timeout"),
     "filter": ("description", "seq"),
     "bridge": ("description",),
 }  # fmt: skip

@@ -3,8 +3,8 @@
 Everything here is a frozen value. A field holds the value *in force*: where the guide gives a default the field
 has it, so a reader of the configuration never asks "and if it was not typed?". Three kinds of fields do not take
 part in comparisons: `line` (where the object was opened in its file, 1-based, 0 when it came from elsewhere),
-the `*_written` flags (only the rendering cares whether a word that changes nothing was typed), and the form in
-which a key was typed.
+`written` and the `*_written` flags (only the rendering cares whether a word that changes nothing was typed), and
+the form in which a key was typed.
 
 Keys are never part of a `repr`.
 """
@@ -35,6 +35,11 @@ def _written() -> bool:
 
 def _kept() -> tuple[Kept, ...]:
     return field(default=(), repr=False)
+
+
+def _typed() -> frozenset[str]:
+    """The commands, with `no ` for their no forms, that were typed though they may say what is so without them."""
+    return field(default=frozenset(), compare=False, repr=False)
 
 
 # --- lines that are no commands of the grammar ---
@@ -94,6 +99,7 @@ class Card:
     ports: int = 0
     accepted: tuple[str, ...] = ()
     kept: tuple[Kept, ...] = _kept()
+    written: frozenset[str] = _typed()
     line: int = _line()
 
     @property
@@ -116,6 +122,7 @@ class Port:
     context: str | None = None
     accepted: tuple[str, ...] = ()
     kept: tuple[Kept, ...] = _kept()
+    written: frozenset[str] = _typed()
     line: int = _line()
 
     @property
@@ -134,6 +141,7 @@ class AspPool:
     name: str
     asps: tuple[str, ...] = ()
     kept: tuple[Kept, ...] = _kept()
+    written: frozenset[str] = _typed()
     line: int = _line()
 
 
@@ -145,6 +153,7 @@ class AspGroup:
     pools: tuple[str, ...] = ()
     asp_count: int = 1
     kept: tuple[Kept, ...] = _kept()
+    written: frozenset[str] = _typed()
     line: int = _line()
 
 
@@ -167,6 +176,7 @@ class Interface:
     secondary: tuple[str, ...] = ()
     unnumbered: str | None = None
     kept: tuple[Kept, ...] = _kept()
+    written: frozenset[str] = _typed()
     line: int = _line()
 
     @property
@@ -182,7 +192,8 @@ class StaticRoute:
     """`ip route`: to a `next_hop` (dotted) or into an `interface`, exactly one of them. Lower cost is better.
 
     Into the interface "null0" packets are discarded. `context` is another context in which the next hop or
-    interface is: no packet crosses contexts here (S-104), so such a route stays down.
+    interface is, or that looks the packet up where neither is given: no packet crosses contexts here (S-104), so
+    such a route stays down. Before the cost the lower `distance` is better. `tag` and `permanent` have no effect.
     """
 
     prefix: str
@@ -191,6 +202,11 @@ class StaticRoute:
     cost: int = 1
     context: str | None = None
     description: str | None = None
+    distance: int = 1
+    tag: int | None = None
+    permanent: str | None = None
+    cost_written: bool = _written()
+    distance_written: bool = _written()
     line: int = _line()
 
 
@@ -205,6 +221,7 @@ class Administrator:
     privilege_max: int | None = None
     idle_timeout: int | None = None
     kept: tuple[Kept, ...] = _kept()
+    written: frozenset[str] = _typed()
     line: int = _line()
 
 
@@ -235,6 +252,7 @@ class Acl:
     description: str | None = None
     rules: tuple[AclRule, ...] = ()
     kept: tuple[Kept, ...] = _kept()
+    written: frozenset[str] = _typed()
     line: int = _line()
 
 
@@ -276,6 +294,7 @@ class IkePolicy:
     lifetime: int = 86400
     proposals: tuple[ProposalRef, ...] = ()
     kept: tuple[Kept, ...] = _kept()
+    written: frozenset[str] = _typed()
     line: int = _line()
 
 
@@ -299,14 +318,19 @@ class Profile:
     mtu: int | None = None
     entries: tuple[TunnelEntry, ...] = ()
     kept: tuple[Kept, ...] = _kept()
+    written: frozenset[str] = _typed()
     line: int = _line()
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """A routing context. `asp_group` is the group that gives it the Security service, None without one."""
+    """A routing context. `asp_group` is the group that gives it the Security service, None without one.
+
+    `vpn_rd` is the route distinguisher that its opening line had; it has no effect here.
+    """
 
     name: str
+    vpn_rd: str | None = None
     domain_lookup: bool | None = None
     interfaces: Mapping[str, Interface] = field(default_factory=dict)
     logging_console: bool | None = None
@@ -319,6 +343,7 @@ class Context:
     profiles: Mapping[str, Profile] = field(default_factory=dict)
     accepted: tuple[str, ...] = ()
     kept: tuple[Kept, ...] = _kept()
+    written: frozenset[str] = _typed()
     line: int = _line()
 
 
@@ -342,6 +367,7 @@ class IkeProposal:
     lifetime: int = 86400
     prf: str = "hmac-sha1"
     kept: tuple[Kept, ...] = _kept()
+    written: frozenset[str] = _typed()
     line: int = _line()
 
     @property
@@ -367,6 +393,7 @@ class IpsecProposal:
     lifetime_seconds: int = 86400
     lifetime_kbytes: int | None = None
     kept: tuple[Kept, ...] = _kept()
+    written: frozenset[str] = _typed()
     line: int = _line()
 
     @property
@@ -398,6 +425,7 @@ class IpsecPolicy:
     pfs_group: int | None = None
     proposals: tuple[ProposalRef, ...] = ()
     kept: tuple[Kept, ...] = _kept()
+    written: frozenset[str] = _typed()
     line: int = _line()
 
 
@@ -411,6 +439,7 @@ class Spi:
     ah_spi: int | None = None
     ah: Keyed | None = None
     kept: tuple[Kept, ...] = _kept()
+    written: frozenset[str] = _typed()
     line: int = _line()
 
     @property
@@ -466,6 +495,7 @@ class ManualSa:
     inbound: Spi | None = None
     outbound: Spi | None = None
     kept: tuple[Kept, ...] = _kept()
+    written: frozenset[str] = _typed()
     line: int = _line()
 
     @property
@@ -494,6 +524,7 @@ class QosPolicy:
     name: str
     num_queues: int | None = None
     kept: tuple[Kept, ...] = _kept()
+    written: frozenset[str] = _typed()
     line: int = _line()
 
 
@@ -525,6 +556,7 @@ class Tunnel:
     interface_context_written: bool = _written()
     context_written: bool = _written()
     kept: tuple[Kept, ...] = _kept()
+    written: frozenset[str] = _typed()
     line: int = _line()
 
 
@@ -556,3 +588,4 @@ class Config:
     ports: Mapping[str, Port] = field(default_factory=dict)
     accepted: tuple[str, ...] = ()
     kept: tuple[Kept, ...] = _kept()
+    written: frozenset[str] = _typed()

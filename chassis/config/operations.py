@@ -34,7 +34,7 @@ OPERATIONS: tuple[Command, ...] = (
     Command("config", ("exec",), "configure/config", "enter global configuration mode", does="control",
             enters="global", no=(), guide="12"),
     Command("commit", ("any",), "commit", "check the open transaction and put it into force", does="control",
-            no=(), guide="13"),
+            aliases=("commit <comment:text>",), no=(), guide="13"),
     Command("exit", ("any",), "exit", "leave this mode", does="control", no=(), guide="13"),
     Command("end", ("any",), "end", "commit and return to exec mode", does="control", no=(), guide="12"),
     _pki("pki-import-trusted", "import pki certificate trusted rsa file <file:word>",

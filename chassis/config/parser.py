@@ -72,6 +72,7 @@ class Reading:
         self._failed = False
         self._noted: set[str] = set()
         self._unknown: set[str] = set()
+        self._shared: dict[frozenset[str], frozenset[str]] = {}
         self._block: _Block | None = None
         self._under: int | None = None
         """Indentation of a line that is no text, while lines under it are left out."""
@@ -198,10 +199,21 @@ class Reading:
         (UNDO if negative else DO)[command.does](self, frame, command, match.values)
         if not self._failed and command.kind == "config":
             frame.after = anchor(command, match.values)
+            self._write(frame, command, negative)
         if self._failed or command.standing not in ("accepted", "later"):
             return
         if not negative or command.does in ("keep", "switch", "idle"):
             self._note(command)
+
+    def _write(self, frame: Frame, command: Command, negative: bool) -> None:
+        """Remember that a setting was typed: it is printed back even where it says what is so without it."""
+        if command.does not in ("set", "flag", "shutdown") or "written" not in frame.fields:
+            return
+        line = f"no {command.id}" if negative else command.id
+        written = frame.fields["written"] - {command.id, f"no {command.id}"}
+        if not negative or command.does == "flag":
+            written |= {line}
+        frame.fields["written"] = self._shared.setdefault(written, written)
 
     def _control(self, command: Command) -> None:
         if command.id == "end":

@@ -28,6 +28,10 @@ _REMARKS = {
 """Comment lines that a saved file of the router has before these commands."""
 
 
+_UNSAID = frozenset({"ike-policy.mode"})
+"""Settings whose default is not printed back though it was typed (S-008)."""
+
+
 class Style(NamedTuple):
     """How to print: settings that have their default value too; keys as they are, or as `HIDDEN`."""
 
@@ -302,7 +306,7 @@ def _setting(command: Command, value: Any, style: Style) -> Iterator[str]:
     standard = defaults(type(value))
     required = _required(command)
     values: dict[str, Any] = {}
-    worth = style.verbose
+    worth = style.verbose or (command.id in value.written and command.id not in _UNSAID)
     for name in fields_of(command):
         item = getattr(value, name)
         typed = getattr(value, f"{name}_written", False)
@@ -317,6 +321,8 @@ def _setting(command: Command, value: Any, style: Style) -> Iterator[str]:
 def _flag(command: Command, value: Any, style: Style) -> Iterator[str]:
     if getattr(value, command.target):
         yield from _line(command, {}, style)
+    elif f"no {command.id}" in value.written:
+        yield f"no {command.keywords}"
 
 
 def _switch(command: Command, value: Any, style: Style) -> Iterator[str]:
@@ -335,7 +341,7 @@ def _idle(command: Command, value: Any, style: Style) -> Iterator[str]:
 def _shutdown(command: Command, value: Any, style: Style) -> Iterator[str]:
     if not value.shutdown:
         yield f"no {command.keywords}"
-    elif style.verbose:
+    elif style.verbose or command.id in value.written:
         yield command.keywords
 
 
@@ -394,10 +400,12 @@ def _routes(command: Command, value: Any, style: Style) -> Iterator[_Part]:
 
 
 def _route(route: model.StaticRoute, style: Style) -> Iterator[str]:
-    chosen = BY_ID["ip-route-next-hop" if route.next_hop is not None else "ip-route-interface"]
-    cost = route.cost if style.verbose or route.cost != 1 else None
-    values = {"prefix": route.prefix, "next_hop": route.next_hop, "interface": route.interface, "cost": cost}
-    values |= {"context": route.context, "description": route.description}
+    kind = "next-hop" if route.next_hop is not None else "interface" if route.interface is not None else "context"
+    chosen = BY_ID[f"ip-route-{kind}"]
+    values = {name: getattr(route, name) for name in fields_of(chosen)}
+    for name in ("cost", "distance"):
+        if values[name] == 1 and not style.verbose and not getattr(route, f"{name}_written"):
+            values[name] = None
     yield from _line(chosen, values, style)
 
 

@@ -86,9 +86,13 @@ class _Checks:
         self.file = file
         self.found: list[Diagnostic] = []
         self.interfaces_in: dict[str, list[str]] = {}
+        self.holders: dict[tuple[str, str], list[Interface]] = {}
+        """(context, address) to the interfaces that have it."""
         for context in config.contexts.values():
-            for name in context.interfaces:
+            for name, interface in context.interfaces.items():
                 self.interfaces_in.setdefault(name, []).append(context.name)
+                for address, _ in interface.addresses:
+                    self.holders.setdefault((context.name, address), []).append(interface)
 
     # --- reporting ---
 
@@ -207,7 +211,8 @@ class _Checks:
             for entry in profile.entries:
                 at = (*path, "ipsec-profile", profile.name, "seq", entry.seq)
                 self._entry(entry, at, context)
-        routes = tuple(route for route in context.routes if self._route(route, context))
+        networks = _networks(context)
+        routes = tuple(route for route in context.routes if self._route(route, context, networks))
         return replace(context, routes=routes, ike_policies=policies)
 
     def _service(self, context: Context) -> None:
@@ -222,15 +227,16 @@ class _Checks:
             message = f"ASP group {group.name} has no ASP: context {context.name} has no Security service"
             self.say("warning", "S-106", self.place(*at), group.name, message)
 
-    def _route(self, route: StaticRoute, context: Context) -> bool:
+    def _route(self, route: StaticRoute, context: Context, networks: Mapping[int, set[int]]) -> bool:
         """Whether the route may stand."""
         path: Path = ("context", context.name, "route", route.prefix, route.next_hop or route.interface or "")
-        if route.context not in (None, context.name):
+        if route.context not in (None, context.name) or (route.next_hop or route.interface) is None:
             message = f"the route stays down: no packet leaves for context {route.context} here"
             self.say("warning", "S-104", self.place(*path, "context"), route.context or "", message)
             return True
         if route.next_hop is not None:
-            if not any(_contains(interface, route.next_hop) for interface in context.interfaces.values()):
+            number = address_number(route.next_hop) or 0
+            if not any(number >> (32 - length) in held for length, held in networks.items()):
                 message = f"next hop {route.next_hop} is in no network of an interface of context {context.name}"
                 self.say("warning", "S-060", self.place(*path, "next_hop"), route.next_hop, message)
             return True
@@ -416,7 +422,7 @@ class _Checks:
             place = self.place(*path, "context") if tunnel.context_written else at
             name = tunnel.context if tunnel.context_written else tunnel.local
             self.say("warning", "S-106", place, name, f"context {context.name} has no Security service")
-        holders = [item for item in context.interfaces.values() if tunnel.local in dict(item.addresses)]
+        holders = self.holders.get((context.name, tunnel.local), [])
         if not holders:
             message = f"no interface of context {context.name} has address {tunnel.local}"
             self.say("warning", "S-105", at, tunnel.local, message)
@@ -560,10 +566,10 @@ class _Checks:
         return tunnel if len(kept) == len(tunnel.entries) else replace(tunnel, entries=tuple(kept))
 
 
-def _contains(interface: Interface, address: str) -> bool:
-    there = address_number(address)
-    for own, length in interface.addresses:
-        here, shift = address_number(own), 32 - length
-        if here is not None and there is not None and here >> shift == there >> shift:
-            return True
-    return False
+def _networks(context: Context) -> dict[int, set[int]]:
+    """The networks of a context's interfaces: prefix length to the leading bits of each."""
+    found: dict[int, set[int]] = {}
+    for interface in context.interfaces.values():
+        for address, length in interface.addresses:
+            found.setdefault(length, set()).add((address_number(address) or 0) >> (32 - length))
+    return found

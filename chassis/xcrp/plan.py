@@ -304,14 +304,14 @@ def _prefixes(plan: Plan) -> None:
 
 
 def _ways(
-    plan: Plan, context: str, interface: Interface, address: int, cost: int, length: int
+    plan: Plan, context: str, interface: Interface, address: int, cost: int, length: int, distance: int = 0
 ) -> Iterator[Candidate]:
     """Out of an interface, by its network of this length: by the ports bound to it, or by its tunnels."""
     at = (context, interface.name)
     for port in plan.bound_ports.get(at, ()):
-        yield Candidate(cost, "port", interface.name, port=port, address=address, length=length)
+        yield Candidate(cost, "port", interface.name, port, address, length=length, distance=distance)
     for tunnel in plan.bound_tunnels.get(at, ()):
-        yield Candidate(cost, "tunnel", interface.name, tunnel=tunnel, length=length)
+        yield Candidate(cost, "tunnel", interface.name, tunnel=tunnel, length=length, distance=distance)
 
 
 def _static(
@@ -321,17 +321,17 @@ def _static(
 
     A longer network comes first; the shorter ones count while the longer one's port is down.
     """
-    if route.context not in (None, context):
+    if route.context not in (None, context) or (route.next_hop or route.interface) is None:
         return
     if route.interface == NULL0:
-        yield Candidate(route.cost, "discard")
+        yield Candidate(route.cost, "discard", distance=route.distance)
         return
     if route.interface is not None:
         interface = plan.config.contexts[context].interfaces.get(route.interface)
         if interface is not None and interface.kind != "multibind":
-            yield from _ways(plan, context, interface, 0, route.cost, interface.prefix_len)
+            yield from _ways(plan, context, interface, 0, route.cost, interface.prefix_len, route.distance)
         return
     next_hop = parse_address(route.next_hop or "0.0.0.0")
     for length in range(32, -1, -1):
         for interface in connected.get((next_hop & MASKS[length], length), ()):
-            yield from _ways(plan, context, interface, next_hop, route.cost, length)
+            yield from _ways(plan, context, interface, next_hop, route.cost, length, route.distance)

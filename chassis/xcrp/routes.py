@@ -31,14 +31,18 @@ class Candidate:
     address: int = 0
     tunnel: int = 0
     length: int = 0
+    distance: int = 0
 
 
 def order(candidates: Iterable[Candidate]) -> tuple[Candidate, ...]:
-    """By cost; at equal cost local first, then tunnels by the names of their interfaces (S-066), then ports, then
-    what discards."""
+    """By distance, then by cost; at equal cost local first, then tunnels by the names of their interfaces (S-066),
+    then ports, then what discards."""
     rank = {"local": 0, "tunnel": 1, "port": 2, "discard": 3}
     return tuple(
-        sorted(dict.fromkeys(candidates), key=lambda c: (c.cost, rank[c.kind], -c.length, c.interface, c.port))
+        sorted(
+            dict.fromkeys(candidates),
+            key=lambda c: (c.distance, c.cost, rank[c.kind], -c.length, c.interface, c.port),
+        )
     )
 
 

@@ -18,7 +18,8 @@ MOST: Final = 256
 """Networks of one tunnel that become routes."""
 
 COST: Final = 1
-"""As a static route's without `cost`."""
+DISTANCE: Final = 1
+"""As a static route's without `cost` and `distance`."""
 
 
 class SelectorRoutes:
@@ -55,7 +56,7 @@ class SelectorRoutes:
         self._drop(number)
         if networks:
             self._of_tunnel[number] = tuple(networks)
-        candidate = Candidate(COST, "tunnel", made.config.interface or "", tunnel=number)
+        candidate = Candidate(COST, "tunnel", made.config.interface or "", tunnel=number, distance=DISTANCE)
         for key in networks:
             self._added.setdefault(key, {})[number] = candidate
         return set(before) ^ set(networks)
@@ -71,7 +72,7 @@ class SelectorRoutes:
                 held = self._added[key][number]
                 if held.interface != (made.config.interface or ""):
                     name = made.config.interface or ""
-                    self._added[key][number] = Candidate(COST, "tunnel", name, tunnel=number)
+                    self._added[key][number] = Candidate(COST, "tunnel", name, tunnel=number, distance=DISTANCE)
 
     def _drop(self, number: int) -> None:
         for key in self._of_tunnel.pop(number, ()):

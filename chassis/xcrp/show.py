@@ -192,7 +192,7 @@ def down_routes(node: Node, context: str) -> list[Row]:
             "reason": f"no packet leaves for context {route.context}",
         }
         for route in node.plan.config.contexts[context].routes
-        if route.context not in (None, context)
+        if route.context not in (None, context) or (route.next_hop or route.interface) is None
     ]
 
 

@@ -30,6 +30,11 @@ def lines(text: str) -> list[str]:
         "port ethernet management\n no shutdown\n",
         "context a\n ip route 10.0.0.0/8 null0\n ip route 10.0.0.0/9 null0 cost 250\n",
         "context a\n ip route 10.0.0.0/8 1.1.1.1 description the way home\n",
+        "context a vpn-rd 65001:10\n interface x\n",
+        "context a\n ip route 10.0.0.0/8 context b\n ip route 11.0.0.0/8 context b cost 5 description over\n",
+        "context a\n ip route 10.0.0.0/8 1.1.1.1 cost 1 distance 1\n ip route 10.0.0.0/8 x distance 200 tag 7\n",
+        "context a\n ip route 10.0.0.0/8 1.1.1.1 cost 2 distance 3 tag 4 permanent description all\n",
+        "context a\n administrator x password hush\n  privilege start 15\n",
         ("context a\n ip route 10.0.0.0/8 1.1.1.1 context b cost 5 description all of it\n"
         " ip route 10.0.0.0/8 1.1.1.1\n ip route 10.0.0.0/8 x context b\n"),
         ("context a\n administrator admin encrypted 2 $1$abc$def\n  privilege start 10\n  privilege max 15\n"
@@ -47,6 +52,24 @@ def test_other_spellings_are_settled() -> None:
         "context a\n ip route 10.0.0.0/8 1.1.1.1 cost 5 context b\n"
     )
     assert " ip route 10.0.0.0/8 null0" in lines("context a\n ip route 10.0.0.0/8 Null0\n")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "port ethernet 3/1\n shutdown\n",
+        "ike proposal p\n dh-group 1\n lifetime seconds 86400\n",
+        "tunnel ipsec t\n df-bit propagate\n no shutdown\n",
+        "context a\n no ike keepalive\n ike2 policy p\n  connection-type both\n  authentication pre-shared-key\n",
+        "ipsec policy p\n anti-replay-window 64\n",
+        "asp group g\n asp-count 1\n",
+        "system hostname Redback\n",
+    ],
+)
+def test_a_line_that_says_a_default_comes_back_where_it_was_typed(text: str) -> None:
+    shown = lines(text)
+    for line in text.rstrip("\n").split("\n"):
+        assert line in shown
 
 
 def test_no_forms() -> None:

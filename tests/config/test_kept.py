@@ -58,9 +58,12 @@ def test_an_unknown_line_follows_the_line_that_it_followed() -> None:
 
 def test_after_a_line_that_is_not_printed() -> None:
     """A line that says a default, or that was taken back, is not printed; what followed it stays where it was."""
-    text = "ike proposal p\n description d\n dh-group 1\n after the group\n lifetime seconds 300\n"
-    assert "dh-group 1" not in printed(text)
-    assert " description d\n after the group\n lifetime seconds 300" in printed(text)
+    text = (
+        "context a\n ike policy p\n  connection-type both\n  mode main\n  after the mode\n"
+        "  identity local 1.1.1.1\n"
+    )
+    assert "mode main" not in printed(text)
+    assert "  connection-type both\n  after the mode\n  identity local 1.1.1.1" in printed(text)
     text = "context a\n interface x\n after x\n interface y\n no interface x\n"
     assert printed(text) == "context local\ncontext a\n interface y\n after x\nend"
 

@@ -24,6 +24,9 @@ context a
  ip route 22.0.0.0/8 null0
  ip route 23.0.0.0/8 1.1.1.1 context b cost 3
  ip route 24.0.0.0/8 10.0.0.9 context a
+ ip route 25.0.0.0/8 context b
+ ip route 26.0.0.0/8 11.0.0.9 distance 200
+ ip route 26.0.0.0/8 10.0.0.9 cost 60
 context b
 port ethernet 3/1
  description to the core
@@ -65,13 +68,21 @@ def test_null0_discards_after_what_costs_less_or_the_same() -> None:
     assert node.hops("lc 3", "a", "21.0.0.0/8") == ["discard"]
 
 
+def test_the_lower_distance_goes_before_the_lower_cost() -> None:
+    node = booted(CONFIG, "3/1", "3/2")
+    assert node.hops("lc 3", "a", "26.0.0.0/8") == ["3/1", "3/2"]
+    node.carrier_event("3/1", False)
+    assert node.hops("lc 3", "a", "26.0.0.0/8") == ["3/2"]
+
+
 def test_a_route_to_another_context_stays_down_and_says_why() -> None:
     node = booted()
     assert node.route("lc 3", "a", "23.0.0.0/8") is None
     assert node.hops("lc 3", "a", "24.0.0.0/8") == ["3/1"]
     answer = node.ask("routes", context="a")
     assert answer["down"] == [
-        {"prefix": "23.0.0.0/8", "next_hop": "1.1.1.1", "cost": 3, "reason": "no packet leaves for context b"}
+        {"prefix": "23.0.0.0/8", "next_hop": "1.1.1.1", "cost": 3, "reason": "no packet leaves for context b"},
+        {"prefix": "25.0.0.0/8", "next_hop": "", "cost": 1, "reason": "no packet leaves for context b"},
     ]
     assert node.ask("routes", context="b")["down"] == []
 
