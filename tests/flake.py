@@ -82,7 +82,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="make flake", description=__doc__)
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--rounds", type=int, default=0, help="end after so many of them")
-    parser.add_argument("--workers", type=int, default=3 * CORES)
+    parser.add_argument("--workers", type=int, default=2 * CORES)
     parser.add_argument("--crowd", type=int, default=CORES)
     parser.add_argument("--build", type=Path, default=Path("build"))
     options, given = parser.parse_known_args(arguments)
