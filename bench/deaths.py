@@ -28,6 +28,8 @@ MANUAL_KEYS = Path("configs/manual-keys/lab.yaml")
 TAKEOVER = Path("configs/high-availability-manual/lab.yaml")
 NEGOTIATED = Path("configs/high-availability/lab.yaml")
 LINE_CARDS = Path("configs/line-cards/lab.yaml")
+FLOWS = {"forward": {"rate": 2000}, "reverse": {"rate": 2000}}
+"""So many packets a second tell a loss to half a millisecond."""
 FIRST = "circuit-forward"
 """The flow whose first packet ends a boot."""
 ROUNDS = 10
@@ -54,8 +56,8 @@ UNKNOWN = 1e3 * min(DPD_INTERVAL * (1 + DPD_TRIES), RESTART + NEGOTIATION) + 300
 
 
 @contextmanager
-def _lab(file: Path, settings: Mapping[str, Any] | None = None) -> Iterator[LabClient]:
-    booted = boot(file, settings=settings)
+def _lab(file: Path, flows: Mapping[str, Mapping[str, Any]] | None = None) -> Iterator[LabClient]:
+    booted = boot(file, flows=flows)
     try:
         yield booted.client
     finally:
@@ -85,7 +87,7 @@ def run(report: Report) -> None:
         report.within(name, [first_packet() for _ in range(ROUNDS)], BOOT)
 
     name = "the preferred ASP is killed, manual keys"
-    with report.row(name), _lab(TAKEOVER) as lab:
+    with report.row(name), _lab(TAKEOVER, FLOWS) as lab:
         dying.flowing(lab)
         found = dying.asp_killed(lab, ROUNDS, RESTART)
         report.within(f"{name}: forward loss", found.moved, KILLED)
@@ -101,13 +103,13 @@ def run(report: Report) -> None:
         _books(report, name, lab)
 
     name = "the preferred ASP hangs"
-    with report.row(name), _lab(TAKEOVER) as lab:
+    with report.row(name), _lab(TAKEOVER, FLOWS) as lab:
         dying.flowing(lab)
         report.within(f"{name}: forward loss", dying.asp_hung(lab, ROUNDS), HUNG)
         _books(report, name, lab)
 
     name = "the preferred ASP is killed, IKE"
-    with report.row(name), _lab(NEGOTIATED) as lab:
+    with report.row(name), _lab(NEGOTIATED, FLOWS) as lab:
         dying.flowing(lab)
         found = dying.negotiated_asp_killed(lab, ROUNDS, RESTART)
         report.within(f"{name}: forward loss", found.moved, KILLED)

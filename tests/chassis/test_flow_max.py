@@ -9,7 +9,7 @@ import pytest
 if TYPE_CHECKING:
     from launch.pytest_plugin import LabFactory
 
-COUNT = 200_000
+COUNT = 60_000
 
 LAB = f"""
 name: max

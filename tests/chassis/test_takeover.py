@@ -46,7 +46,7 @@ def test_the_second_tunnel_takes_over_from_a_killed_asp_and_gives_back(
         assert report["corrupted"] == report["duplicated"] == 0
     for what, file in zip(ports, captures, strict=True):
         lab.capture_stop("ha", what, file)
-        assert len(list(wire.packets(file))) > 1000
+        assert len(list(wire.packets(file))) > 200
         assert wire.clear(file) == []
         assert wire.used_twice(file) == []
     assert not any(lab.leaks(node) for node in ("t1", "t2"))

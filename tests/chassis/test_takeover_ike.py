@@ -34,6 +34,6 @@ def test_the_second_tunnel_takes_over_until_the_first_is_negotiated_anew(
         assert report["corrupted"] == report["duplicated"] == 0
     for port, file in zip((11, 12), captures, strict=True):
         lab.capture_stop("ha", f"port 3/{port}", file)
-        assert len(list(wire.packets(file))) > 1000
+        assert len(list(wire.packets(file))) > 200
         assert wire.used_twice(file) == []
     assert not any(lab.leaks(node) for node in ("t1", "t2"))
