@@ -8,6 +8,9 @@ from chassis.bus.engine import Append, Persist
 
 FULL = "No space left on device"
 
+BOOTS = "boots.json"
+"""The launcher's file."""
+
 
 class Disk:
     """Files by name. A write is whole and on disk, or fails and leaves what was there.
@@ -24,6 +27,10 @@ class Disk:
     @property
     def full(self) -> bool:
         return self.room <= 0
+
+    def state(self) -> dict[str, bytes]:
+        """What a controller reads that starts: all but the launcher's own file."""
+        return {name: data for name, data in self.files.items() if name != BOOTS}
 
     def write(self, output: Persist | Append) -> str:
         """Carry out a write; why it is not on disk, or nothing."""

@@ -37,7 +37,7 @@ from chassis.bus.messages import Delta, Heartbeat, Hello, Reply, Snapshot, Welco
 from chassis.bus.records import Record
 from chassis.sim.companion import Companion
 from chassis.sim.connection import Connection
-from chassis.sim.disk import Disk
+from chassis.sim.disk import BOOTS, Disk
 from chassis.sim.process import CONTROL, EVENT, FABRIC, Halt, Process, Waiting
 from chassis.sim.wires import RECONNECT, End
 from chassis.sim.world import World
@@ -59,6 +59,9 @@ BOOTING = (0.01, 0.06)
 
 NOTICED = (0.0003, 0.005)
 """Seconds in which the launcher notices a death, least and most."""
+
+TRY_AGAIN = 1.0
+"""Seconds after which the launcher tries again to start a process."""
 
 CONTROLLER_SILENCE = 2.0
 """Seconds of silence after which the launcher ends a controller."""
@@ -383,6 +386,8 @@ class Node:
         self.cards: dict[str, CardProcess] = {}
         self.models = {card.card: card for card in model.cards}
         self.disk = Disk()
+        self.events: list[str] = []
+        """What was told of this router, by its controller and by the launcher."""
         self.memory = {card.card: memoryview(bytearray(card.memory)) for card in model.cards}
         self.ends: dict[str, End] = {}
         self.restarts = 0
@@ -409,6 +414,8 @@ class Node:
 
     def asked(self, output: ToLauncher) -> None:
         """The controller asks the launcher for something."""
+        if output.what == "event":
+            self.events.append(str(output.values["text"]))
         if output.what == "kill":
             self.world.after(self._between(NOTICED), self._kill, output.values)
 
@@ -428,20 +435,32 @@ class Node:
     def _between(self, bounds: tuple[float, float]) -> float:
         return bounds[0] + (bounds[1] - bounds[0]) * self.world.chance()
 
-    def _next(self, card: str) -> tuple[int, int]:
+    def _next(self, card: str, fork: Callable[[Any], None]) -> tuple[int, int] | None:
+        """Boot number and pid of a card's coming start. None where the number can't be stored: `fork` is called
+        again later."""
         self._boots[card] = boot = self._boots.get(card, 0) + 1
+        if error := self.disk.write(Persist(BOOTS, str(self._boots).encode())):
+            self.events.append(f"{card} can't be started ({error}): it is tried again")
+            self.world.after(TRY_AGAIN, fork, card)
+            return None
         self._pid += 1
         return boot, self._pid
 
     def _fork_controller(self, _: Any = None) -> None:
         """A controller is forked: the launcher tells it of every process there is, before it listens."""
+        start_of = self._next("xcrp", self._fork_controller)
+        if start_of is None:
+            return
         self._unheard = [
             ("started", (card.card, card.boot, card.pid)) for card in self.cards.values() if card.alive
         ]
-        self.world.after(self._between(BOOTING), self._start_controller, self._next("xcrp"))
+        self.world.after(self._between(BOOTING), self._start_controller, start_of)
 
     def _fork(self, card: str) -> None:
-        boot, pid = self._next(card)
+        start_of = self._next(card, self._fork)
+        if start_of is None:
+            return
+        boot, pid = start_of
         self._tell("started", card, boot, pid)
         self.world.after(self._between(BOOTING), self._start_card, (card, boot, pid))
 
@@ -456,7 +475,7 @@ class Node:
         for said in self._unheard:
             self._launcher.send(said)
         self._unheard = []
-        start = ControllerStart(self.model.name, boot, dict(self.disk.files), self.world.now)
+        start = ControllerStart(self.model.name, boot, self.disk.state(), self.world.now)
         process.begin(self.model.controller(start))
         for card in self.cards.values():
             self.world.after(self.world.delay() + RECONNECT * self.world.chance(), self._join, card)
