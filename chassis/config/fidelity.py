@@ -66,6 +66,7 @@ CHOICES: tuple[tuple[str, str], ...] = (
      "goes on where any SA with its protocol, SPI and key stopped; down until its last holder let go of it"),
     ("An ASP that lost its state of manual SAs", "leaves them down until they have another SPI"),
     ("A commit that does not get to disk", "is refused, with the reason"),
+    ("Static routes", "the lower distance goes before the lower cost; null0 comes last of equal ones"),
     ("Traffic-selector routes", "have the cost of a static route without `cost`"),
     ("Modern algorithms", "marked * below: known where a lab node has `extensions: [modern]`"),
     ("Bus", "MessagePack over ZeroMQ; nothing about it is the box's"),

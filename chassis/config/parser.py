@@ -376,6 +376,12 @@ class Reading:
         position, code, message, hint = self._shift, "S-023", _ASP_GROUP, ""
         if words[0] == "asp-group" and len(words) > 1:
             hint = self.line.replaced(0, 0, "asp group") if len(words) == 2 and frame.mode == "global" else ""
+        elif words[0].lower() == "show":
+            # What else can be shown has no effect either, and is no line of a configuration.
+            if "show" not in self._noted:
+                self._noted.add("show")
+                self.report("note", "no-effect", self.line.place(0), "`show` has no effect in a file")
+            return True
         elif words[0] == "lifetime" and frame.mode == "ipsec-proposal" and len(words) > 1:
             position, code, message = position + 1, "S-003", "expected kbytes, seconds"
             hint = self.line.replaced(0, 0, "lifetime seconds")

@@ -28,6 +28,9 @@ _HEADER = re.compile(
     r"|save(?: (?:conf\w*|\S+[:/.]\S*))*"
     r"|save to file:.*"
     r"|target file exists, overwrite\?.*"
+    r"|(?:login|password):.*"
+    r"|enable(?: \d+)?|disable"
+    r"|%.*|\^"
     r"|(?:y|n|yes)",
     re.ASCII | re.IGNORECASE,
 )
@@ -66,4 +69,4 @@ def prompt_end(text: str) -> int:
 
 def is_header(words: list[str]) -> bool:
     """Whether the words of a line are no line of a configuration."""
-    return words[0][0] in "BbCcEeTtSsYyNn" and _HEADER.fullmatch(" ".join(words)) is not None
+    return words[0][0] in "BbCcDdEeLlNnPpSsTtYy%^" and _HEADER.fullmatch(" ".join(words)) is not None

@@ -188,6 +188,20 @@ def test_headers_of_a_transcript_are_no_lines() -> None:
         assert [d.severity for d in found.diagnostics] == ["note"]
 
 
+def test_what_is_typed_and_answered_around_a_configuration_is_no_line_of_it() -> None:
+    text = (
+        "login: admin\npassword:\n[local]Redback>enable 15\nPassword: \n[local]Redback#show version\n"
+        "[local]Redback#show chassis\n[local]Redback#conf\n[local]Redback(config)#context a\n"
+        '[local]Redback(config-ctx)#no ip domain-lookup\n[local]Redback(config-ctx)#commit comment "first"\n'
+        "Transaction committed.\n[local]Redback(config-ctx)#exit\n[local]Redback(config)#end\n"
+    )
+    found = parse(text)
+    assert found.config == parse("context a\n no ip domain-lookup\n").config
+    assert {(d.severity, d.code) for d in found.diagnostics} == {("note", "no-effect")}
+    refused = parse("[local]Redback(config)#context a\n                 ^\n% Invalid input at '^' marker\n")
+    assert not refused.diagnostics
+
+
 def test_a_kept_line_can_not_become_two() -> None:
     """Programs that take a carriage return for the end of a line would read its rest as a command."""
     assert "\r" not in render(parse("frob\rcontext b\n").config)
