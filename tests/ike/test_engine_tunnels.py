@@ -49,6 +49,28 @@ def test_both_begin_and_one_stays(version: int) -> None:
     assert len(two.ask(two.b, "sas").result["tunnels"][0]["ike"]) == 1
 
 
+def test_a_first_message_that_looks_like_the_peers_does_not_stand_in_its_way() -> None:
+    """In IKEv2 the whole message tells whose it is, not its SPI (RFC 7296 2.1)."""
+    ends = Ends(connection="initiator-only")
+    two = Two(ends, replace(other(ends), connection="responder-only", wanted=False))
+    two.run(0.1)
+    (first, *_) = two.a.sent
+    two.configure(two.b, replace(other(ends), connection="responder-only").records())
+    real = IkePacket(first.context, B, 500, A, 500, first.data)
+    forged = replace(real, data=first.data[:-1] + bytes((first.data[-1] ^ 1,)))
+    two.trouble = lambda sender, packet, now: ()
+    for packet in (forged, real, real, forged):
+        two.give(two.b, packet)
+    answers = [packet.data for packet in two.b.sent]
+    assert len(answers) == 4
+    assert answers[0] == answers[3] != answers[1] == answers[2], "what comes again is answered again"
+    two.trouble = None
+    assert two.until(lambda: two.a.up() and two.b.up(), 5)
+    two.give(two.b, real)
+    assert len(two.b.ike.keeping.keepers[TUNNEL].sessions()) == 1, "the IKE SA stands"
+    assert usable(two)
+
+
 @VERSIONS
 def test_an_initiator_keeps_trying_with_growing_pauses(version: int) -> None:
     ends = Ends(version=version, connection="initiator-only")

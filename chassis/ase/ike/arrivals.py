@@ -10,6 +10,7 @@ shown it makes room for a new one.
 from __future__ import annotations
 
 from collections.abc import Callable
+from hashlib import blake2b
 from math import inf
 from typing import TYPE_CHECKING, Final
 
@@ -46,6 +47,13 @@ _SENDING_V1: Final[dict[int, str]] = {
 """What the log says of a notification that is sent in clear, by its type."""
 
 
+def _mark(header: Header, data: bytes) -> bytes:
+    """What a peer's first message is known by when it comes again. In version 2 that is the whole of it: one with
+    the same SPI may be another peer's, or a forged one (RFC 7296 2.1). In version 1 notifications follow it that
+    have nothing but its cookie."""
+    return header.spi_i if header.major == 1 else blake2b(data, digest_size=16).digest()
+
+
 class Arrivals:
     """What comes in from the wire."""
 
@@ -67,7 +75,7 @@ class Arrivals:
             ike.counted("received", data)
             self._wrong(error, None, None, path, data, now)
             return
-        session = self._session(header, path)
+        session = self._session(header, path, data)
         try:
             header.check(known=session is not None)
         except PayloadError as error:
@@ -89,14 +97,14 @@ class Arrivals:
         self._ike.counted("received", data)
         session.receive(data, header, path, now)
 
-    def _session(self, header: Header, path: Path) -> Session | None:
+    def _session(self, header: Header, path: Path, data: bytes) -> Session | None:
         registry = self._ike.registry
         found = None
         if header.spi_r != NO_SPI:
             # Which of the two SPIs is ours depends on who began; both are random, so trying both is as good.
             found = registry.by_spi.get(header.spi_r) or registry.by_spi.get(header.spi_i)
         else:
-            found = registry.by_spi.get(header.spi_i) or registry.first(path, header.spi_i)
+            found = registry.by_spi.get(header.spi_i) or registry.first(path, _mark(header, data))
         return found if found is not None and found.version == header.major else None
 
     def _begin_v1(self, data: bytes, header: Header, path: Path, now: float) -> Session | None:
@@ -121,7 +129,7 @@ class Arrivals:
         if not self._room(path, share, now, costly=header.exchange == Exchange.AGGRESSIVE_MODE):
             return None
         session = SessionV1.respond(ike, path, header)
-        ike.registry.answer(session, path, header.spi_i, now)
+        ike.registry.answer(session, path, _mark(header, data), now)
         return session
 
     def _begin_v2(self, data: bytes, header: Header, path: Path, now: float) -> Session | None:
@@ -149,7 +157,7 @@ class Arrivals:
             return None
         session = SessionV2.respond(ike, path, header)
         session.receives = asked
-        ike.registry.answer(session, path, header.spi_i, now)
+        ike.registry.answer(session, path, _mark(header, data), now)
         return session
 
     def _cookie(self, data: bytes, path: Path, now: float) -> bool:

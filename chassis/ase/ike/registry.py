@@ -9,7 +9,7 @@ from math import inf
 from chassis.ase.ike.host import Path, Session
 
 First = tuple[int, int, int, int, bytes]
-"""(context, our address, the peer's address and port, its SPI) of a message that begins an IKE SA."""
+"""(context, our address, the peer's address and port, mark) of a message that begins an IKE SA."""
 
 
 STALE = 256
@@ -44,19 +44,19 @@ class Registry:
         if session.initiator and not session.established:
             self.own[session.spi] = None
 
-    def answer(self, session: Session, path: Path, spi: bytes, now: float) -> None:
-        """A session that answers a peer's first message."""
+    def answer(self, session: Session, path: Path, mark: bytes, now: float) -> None:
+        """A session that answers a peer's first message, which is known again by `mark`."""
         self.began[session.spi] = now
-        first = (path.context, path.local, path.remote, path.remote_port, spi)
+        first = (path.context, path.local, path.remote, path.remote_port, mark)
         self.by_spi[session.spi] = session
         self._first[first] = session
         self._began[session.spi] = first
         self._half_open[session.spi] = path.remote
         self._from.setdefault(path.remote, {})[session.spi] = None
 
-    def first(self, path: Path, spi: bytes) -> Session | None:
+    def first(self, path: Path, mark: bytes) -> Session | None:
         """Who answered this first message before."""
-        return self._first.get((path.context, path.local, path.remote, path.remote_port, spi))
+        return self._first.get((path.context, path.local, path.remote, path.remote_port, mark))
 
     def proved(self, session: Session) -> None:
         """The peer has authenticated itself: the session no longer counts as half open."""
