@@ -18,6 +18,9 @@ from chassis.config.matcher import Failure, Match, program
 PAIRED = {"ike-proposal": "ike2-proposal", "ike2-proposal": "ike-proposal", "ipsec-sa": "ipsec-sa-spi"}
 """Modes of which one knows the lines of the other: they are wrong there, not unknown."""
 
+CIRCUIT = "pvc"
+"""The mode of a circuit of a port."""
+
 _SECRET = re.compile(r"\b\S*(?:key|passw|secret|encrypted|communit|md5|digest|auth)\S*\s", re.IGNORECASE)
 
 
@@ -71,6 +74,21 @@ def claims(mode: str, variant: str, words: Sequence[str]) -> bool:
             return True
     # A bare `lifetime` of an IPsec proposal is an error of its own.
     return mode == "ipsec-proposal" and used[0] == "lifetime"
+
+
+def opens_circuit(mode: str, line: str) -> bool:
+    """Whether a line opens a circuit, which takes what it knows of the lines beside it too."""
+    words = line.split()
+    found = program(mode, "", False).match(words, lambda index: "")
+    return isinstance(found, Match) and found.command.enters == CIRCUIT
+
+
+def circuit_takes(line: str) -> bool:
+    """Whether a circuit knows a line."""
+    words = line.split()
+    negative = words[0] == "no" and len(words) > 1
+    used = words[1:] if negative else words
+    return isinstance(program(CIRCUIT, "", negative).match(used, lambda index: ""), Match)
 
 
 def masked(text: str, hidden: str) -> str:

@@ -17,7 +17,7 @@ from chassis.config.diagnostics import Diagnostic, Severity, in_order
 from chassis.config.drafts import Frame, Line, Path, Place, indent_of, root
 from chassis.config.effects import CLASSES, DO, UNDO, is_secret
 from chassis.config.grammar import MODES, Command
-from chassis.config.kept import PAIRED, anchor, misuses
+from chassis.config.kept import CIRCUIT, PAIRED, anchor, misuses
 from chassis.config.matcher import Failure, Match, program
 from chassis.config.model import Config
 from chassis.config.render import settled
@@ -136,11 +136,12 @@ class Reading:
             return
         if self._block is not None:
             if line.indent > self._block.indent:
+                top = self.stack[-1]
+                if top.draft is not None and top.inner is None:
+                    top.inner = line.indent
                 self._block.lines.append(_text(line, self._block.level + line.indent - self._block.indent))
                 return
             self._block = None
-        while self.stack[-1].draft is not None and not self._goes_on(self.stack[-1]):
-            self.stack.pop()
         negative = words[0].lower() == "no" and len(words) > 1
         self._shift = 1 if negative else 0
         used = words[1:] if negative else words
@@ -148,6 +149,8 @@ class Reading:
         def rest(index: int) -> str:
             return line.rest(index + self._shift)
 
+        while self.stack[-1].draft is not None and not self._goes_on(self.stack[-1], used, rest, negative):
+            self.stack.pop()
         failures: list[tuple[Failure, int]] = []
         for depth in range(len(self.stack) - 1, -1, -1):
             frame = self.stack[depth]
@@ -252,9 +255,18 @@ class Reading:
         around = frame.parent
         return self.flat if around is None or around.parent is None else around.indent == frame.indent
 
-    def _goes_on(self, frame: Frame) -> bool:
+    def _goes_on(self, frame: Frame, words: Sequence[str], rest: Rest, negative: bool) -> bool:
         """Whether the line may belong to a mode without effect."""
-        return self.line.indent == frame.indent and self._is_flat(frame)
+        if self.line.indent != frame.indent:
+            return False
+        if self._is_flat(frame):
+            return True
+        # What a circuit knows is its own, as on the router, though nothing is indented under its line.
+        return (
+            frame.mode == CIRCUIT
+            and frame.inner is None
+            and isinstance(program(frame.mode, "", negative, self.modern).match(words, rest), Match)
+        )
 
     def _home(self) -> int:
         """The depth of the mode that the line stands in by its indentation."""

@@ -17,7 +17,7 @@ from chassis.config.commands import CONFIG_COMMANDS
 from chassis.config.drafts import Anchor, defaults
 from chassis.config.effects import FIXED, fields_of, same_command, variant_of
 from chassis.config.grammar import Choice, Command, Either, Element, Maybe, Param, Word
-from chassis.config.kept import anchor, claims, masked
+from chassis.config.kept import anchor, circuit_takes, claims, masked, opens_circuit
 from chassis.config.matcher import knows
 from chassis.config.operations import BY_ID
 
@@ -136,7 +136,10 @@ class _Part(NamedTuple):
 
 def _body(mode: str, value: Any, variant: str, style: Style) -> Iterator[str]:
     opened: tuple[str, Any] | None = None
+    circuit = False
     for part in _parts(mode, value, variant, style):
+        if circuit and part.lines and circuit_takes(part.lines[0]):
+            yield "exit"
         if part.kept is not None:
             yield from ["exit"] * _exits(opened, part.kept.lines[0].split())
             if mode == "global":
@@ -145,9 +148,10 @@ def _body(mode: str, value: Any, variant: str, style: Style) -> Iterator[str]:
             if mode == "global":
                 yield _IF_FLAT
             opened = None
+            circuit = len(part.lines) == 1 and opens_circuit(mode, part.lines[0])
         elif part.lines:
             yield from part.lines
-            opened = part.opened
+            opened, circuit = part.opened, False
 
 
 def _exits(opened: tuple[str, Any] | None, words: Sequence[str]) -> int:

@@ -102,6 +102,24 @@ def test_a_circuit_of_a_port_does_not_bind_the_port() -> None:
     assert " encapsulation dot1q\n dot1q pvc 100\n  bind interface x a\n dot1q pvc 200\n  shutdown\n" in shown
 
 
+def test_lines_of_a_circuit_that_are_not_indented_under_it_are_its_own() -> None:
+    text = (
+        "card ge-10-port 3\ncontext a\n interface x\n  ip address 10.0.0.1/24\nport ethernet 3/1\n no shutdown\n"
+        " encapsulation dot1q\n dot1q pvc 100\n bind interface x a\n shutdown\n medium-type copper\n"
+    )
+    port = parse(text).config.ports["3/1"]
+    assert (port.interface, port.shutdown) == (None, False)
+    assert " dot1q pvc 100\n  bind interface x a\n  shutdown\n medium-type copper" in "\n".join(lines(text))
+    # A line of the port that is printed after a circuit stays one of the port's.
+    shown = lines("port ethernet 3/1\n bind interface x a\n no shutdown\n dot1q pvc 3\n")
+    assert " no shutdown\n dot1q pvc 3\n exit\n bind interface x a" in "\n".join(shown)
+    # Under a circuit with a block of its own the port's lines go on.
+    text = text.replace(" pvc 100\n bind", " pvc 100\n  bind").replace(
+        " shutdown\n medium", " bind interface x a\n medium"
+    )
+    assert parse(text).config.ports["3/1"].interface == "x"
+
+
 def test_a_carriage_return_is_no_part_of_a_text() -> None:
     """A program that takes it for the end of a line would read what follows as a command."""
     assert "\r" not in render(parse("port ethernet 7/1\n description x\rcontext b\n").config)
