@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from chassis.sim.run import Run
+from chassis.sim.node import NodeModel, Variant
+from chassis.sim.run import Run, simulate
 from chassis.sim.world import Violation
+from chassis.xcrp import configuration
+from launch.simulate import _marks as marks
+from launch.simulate import _second as second
 from launch.simulate import model
 
 LAB = Path(__file__).parents[2] / "configs" / "simulate" / "lab.yaml"
@@ -115,3 +120,23 @@ def test_an_asp_that_died_before_its_sas_moved_away_and_back_takes_no_replay() -
         moving.wait(2.0)
         assert moving.replay() == ""
         moving.traffic()
+
+
+def moving_variants(node: NodeModel) -> NodeModel:
+    """A router whose commits take an ASP out of the pool or rename a context, one after the other."""
+    first = node.variants[0]
+    variants = [first]
+    for old, new in (("\n  asp 1/1\n", "\n"), ("\n  asp 1/2\n", "\n"), (" outer", " outside")):
+        text = first.text.replace(old, new)
+        assert text != first.text
+        config = configuration.check(text, node.name).config
+        variants += [second(config), Variant(text, marks(config))]
+    return replace(node, variants=tuple(variants))
+
+
+@pytest.mark.parametrize("seed", [2, 6])
+def test_commits_that_move_sas_pass_under_kills_stops_and_replays(seed: int) -> None:
+    lab = model(LAB)
+    outcome = simulate(replace(lab, nodes=tuple(map(moving_variants, lab.nodes))), seed, 1.2)
+    assert outcome.passed, outcome
+    assert outcome.commits >= 5

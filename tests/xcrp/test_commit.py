@@ -357,3 +357,15 @@ def test_a_journal_that_holds_what_the_bus_cannot_carry_ends_no_controller(line:
     with pytest.raises(LookupError, match="surrogate"):
         node.ask("apply", text=f"{line}\n")
     assert node.state[JOURNAL] == before
+
+
+def test_a_journal_of_long_configurations_is_cut_back_by_its_size() -> None:
+    node = Node("context c\n")
+    node.start()
+    comment = "! " + "x" * 10_000_000 + "\n"
+    sizes = []
+    for i in range(9):
+        assert node.ask("apply", text=f"{comment}context c{i}\n")["applied"]
+        sizes.append(len(node.state[JOURNAL]))
+    assert max(sizes) < 70_000_000
+    assert Journal(node.state[JOURNAL]).commits[-1].number == 10
