@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import gc
 import os
 import signal
@@ -19,6 +20,10 @@ from setproctitle import setproctitle
 from chassis.bus.lifeline import die_with_parent
 
 _libc = ctypes.CDLL(None, use_errno=True)
+
+
+NO_ROOM = os.EX_IOERR
+"""Exit status of a child that found no room for its files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +96,10 @@ def _child(run: Callable[[], int], title: str, log: Path | None, keep: Collectio
         status = run()
     except SystemExit as leaving:
         status = leaving.code if isinstance(leaving.code, int) else 1
+    except OSError as error:
+        # Its log may be on the same disk: the status says it too.
+        status = NO_ROOM if error.errno in (errno.ENOSPC, errno.EDQUOT) else 1
+        traceback.print_exc()
     except BaseException:
         traceback.print_exc()
     finally:
@@ -129,4 +138,4 @@ def ended(status: int) -> str:
             return f"killed by {signal.Signals(-code).name}"
         except ValueError:
             return f"killed by signal {-code}"
-    return f"exit status {code}"
+    return f"exit status {code}, no space left on device" if code == NO_ROOM else f"exit status {code}"

@@ -169,7 +169,7 @@ def start(
     gc.freeze()
     try:
         return supervisor.run(on_booted, with_pid=with_pid, must_boot=background)
-    except NamespaceError as error:
+    except (NamespaceError, OSError) as error:
         raise StartError(str(error)) from None
 
 

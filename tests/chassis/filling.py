@@ -106,15 +106,19 @@ class Filling:
 
     def at_launch(self) -> list[str]:
         self.fill("s", room=256 << 10)
+        self.fill("r", room=128 << 10)
         command = [sys.executable, "-c", "from launch.main import main; main()", str(self.config), "--detach"]
         launched = subprocess.Popen([*command, "--name", "d"], stdout=subprocess.PIPE, text=True)
-        died = eventually(lambda: self.told(0.0, "asp 1/1 died", FULL), "an ASP finds no room for its state")
+        eventually(
+            lambda: all(self.told(0.0, f"{card} died") for card in ("asp 1/1", "asp 1/2")), "ASPs find no room"
+        )
+        died = self.told(0.0, "no space left on device")
         assert launched.poll() is None
         self.get_room()
         said, _ = launched.communicate(timeout=DEADLINE)
         assert launched.returncode == 0, said
         eventually(self.well, "everything is up")
-        return list(died)
+        return died
 
     def at_commit(self) -> list[str]:
         since, before = time.monotonic(), self.mtus()
