@@ -50,7 +50,7 @@ class Line:
     def __init__(self, text: str, number: int) -> None:
         self.number = number
         # Programs that take a carriage return for the end of a line must not see two lines where we see one.
-        text = text.removeprefix(BYTE_ORDER_MARK).rstrip().replace("\r", " ")
+        text = text.replace(BYTE_ORDER_MARK, "").rstrip().replace("\r", " ")
         start = prompt_end(text)
         found = list(_WORD.finditer(text, start))
         if found and found[0].group()[0] == "!":

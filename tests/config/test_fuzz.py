@@ -81,3 +81,8 @@ def test_right_files_with_words_lost_doubled_or_changed() -> None:
                     parts[at] = source.choice(WORDS + VALUES)
             broken.append(" ".join(parts))
         holds("\n".join(broken))
+
+
+def test_a_byte_order_mark_is_no_part_of_any_word() -> None:
+    for text in ("  \ufeff\n", "\ufeff\ufefffrob x\n", "frob \ufeff\n", "context c\n \ufefffrob\ufeff x\n"):
+        holds(text)
