@@ -157,6 +157,12 @@ also where whoever began all this ignores hangups."""
 NOHUP = ("sh", "-c", "trap '' HUP; exec \"$@\"", "sh")
 """What `nohup` does to a command."""
 
+DEFAULT = (
+    "import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_DFL); os.execvp(sys.argv[1], sys.argv[1:])"
+)
+BY_ITSELF = (sys.executable, "-c", DEFAULT)
+"""A command that hangups end, also where whoever began all this ignores them: no shell can undo that."""
+
 
 def test_a_detached_lab_outlives_its_terminal_and_shares_the_cores_as_its_session_does(programs: Programs) -> None:
     # Little traffic: a session beside this one takes cores that labs of other tests wait for.
@@ -194,7 +200,7 @@ topology:
 """
 
 
-@pytest.mark.parametrize(("prefix", "ends"), [((), True), (NOHUP, False)], ids=["by itself", "nohup"])
+@pytest.mark.parametrize(("prefix", "ends"), [(BY_ITSELF, True), (NOHUP, False)], ids=["by itself", "nohup"])
 def test_a_hangup_ends_a_lab_in_the_foreground_but_not_under_nohup(
     programs: Programs, prefix: tuple[str, ...], ends: bool
 ) -> None:
@@ -203,18 +209,22 @@ def test_a_hangup_ends_a_lab_in_the_foreground_but_not_under_nohup(
     with programs.start(lab, prefix=prefix) as launcher:
         assert launcher.stderr is not None
         assert launcher.stderr.readline() == "lab two is up; Ctrl-C ends it, chassisctl looks at it\n"
-        launcher.send_signal(signal.SIGHUP)
-        if not ends:
-            with OperatorClient(programs.folder / "r" / "two" / "launcher.sock") as client:
-                # A signal is taken before the next request is.
-                try:
-                    answers = [len(client.call("ps")["processes"]) for _ in range(5)]
-                except OperatorError as error:
-                    pytest.fail(f"the hangup ended it: {error}")
-            assert answers == [2] * 5
-            assert launcher.poll() is None
-            launcher.send_signal(signal.SIGTERM)
-        assert launcher.wait(DEADLINE) == 0
+        try:
+            launcher.send_signal(signal.SIGHUP)
+            if not ends:
+                with OperatorClient(programs.folder / "r" / "two" / "launcher.sock") as client:
+                    # A signal is taken before the next request is.
+                    try:
+                        answers = [len(client.call("ps")["processes"]) for _ in range(5)]
+                    except OperatorError as error:
+                        pytest.fail(f"the hangup ended it: {error}")
+                assert answers == [2] * 5
+                assert launcher.poll() is None
+                launcher.send_signal(signal.SIGTERM)
+            assert launcher.wait(DEADLINE) == 0
+        finally:
+            # What does not end would be waited for without end.
+            launcher.kill()
     assert not (programs.folder / "r" / "two").exists()
 
 
