@@ -24,7 +24,9 @@ REQUESTS = """
 
 On a process's operator socket a request is a line of JSON, `{"id": 1, "command": "ping", "arguments": {}}`; its
 answers are lines `{"id": 1, "result": {}, "error": "", "last": true}`. Line cards and ASPs are asked by their
-controller, with `Request`. Every argument is checked against this table where it enters."""
+controller, with `Request`. Every argument is checked against this table where it enters. A socket has 128 clients:
+for one more the one goes that was silent for longest and waits for nothing, and where all wait the new one
+is refused."""
 
 
 def _type(hint: object) -> str:
