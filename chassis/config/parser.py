@@ -16,7 +16,7 @@ from typing import NamedTuple
 from chassis.config.diagnostics import Diagnostic, Severity, in_order
 from chassis.config.drafts import Frame, Line, Path, Place, indent_of, root
 from chassis.config.effects import CLASSES, DO, UNDO, is_secret
-from chassis.config.grammar import MODES, Command
+from chassis.config.grammar import MODES, Command, Maybe
 from chassis.config.kept import CIRCUIT, PAIRED, anchor, misuses
 from chassis.config.matcher import Failure, Match, program
 from chassis.config.model import Config
@@ -301,7 +301,8 @@ class Reading:
         if depth < home and any(frame.indent < self.line.indent for frame in self.stack[depth + 1 :]):
             # It stands inside a mode that does not know it, and is no line of the modes around that.
             depth = home
-        self._warn_unknown(0, "is no part of the router that is emulated", "", depth)
+        last = sum(not isinstance(element, Maybe) for element in command.elements) - 1
+        self._warn_unknown(0, last, "is no part of the router that is emulated", "", depth)
         self._keep(depth, command.enters if not negative else "")
 
     def _keep_unknown(self, failures: Sequence[tuple[Failure, int]], words: Sequence[str], negative: bool) -> None:
@@ -316,7 +317,8 @@ class Reading:
         else:
             meant, hint = self._nearest(failures, words, negative)
             enters = meant.enters if meant is not None else ""
-        self._warn_unknown(_furthest(failures)[0].position, "is no command here", hint, home)
+        at = _furthest(failures)[0].position
+        self._warn_unknown(at, at, "is no command here", hint, home)
         self._keep(home, "" if negative else enters)
 
     def _foreign(self, words: Sequence[str], negative: bool) -> Command | None:
@@ -342,14 +344,15 @@ class Reading:
                     return meant, "" if is_secret(meant) else self.line.replaced(at, at, word)
         return None, ""
 
-    def _warn_unknown(self, position: int, what: str, hint: str, depth: int) -> None:
-        """Say once for each first word that a line is kept; `position` is that of the word that is not known."""
+    def _warn_unknown(self, position: int, last: int, what: str, hint: str, depth: int) -> None:
+        """Say once for each first word that a line is kept, by its words up to the `last` of those that tell why;
+        `position` is that of the word that is named."""
         first = self.line.words[self._shift].lower()
         if first in self._unknown or self.stack[depth].void:
             return
         self._unknown.add(first)
         self.match = Match(_NOTHING, {}, {})
-        words = " ".join(self.line.words[self._shift : self._shift + position + 1])
+        words = " ".join(self.line.words[self._shift : self._shift + last + 1])
         place = self.line.place(self._shift + position)
         self.report("warning", "unknown", place, f"`{words}` {what}: kept without effect", hint)
 

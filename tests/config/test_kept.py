@@ -136,6 +136,13 @@ def test_an_opener_in_a_file_with_indentation_ends_with_its_block() -> None:
     assert not parsed.config.ports["3/1"].shutdown
 
 
+def test_a_warning_says_which_words_are_meant() -> None:
+    text = "context a\n interface s multibind lastresort\n ip access-list l\n router ospf 1\n frob me\n"
+    assert [d.message.split(" is no ")[0] for d in parse(text).diagnostics] == [
+        "`interface s multibind`", "`ip access-list`", "`router`", "`frob`",
+    ]  # fmt: skip
+
+
 def test_a_line_of_another_mode_is_unknown_where_it_stands() -> None:
     assert codes("context a\nfrob\ndescription of it\n") == [
         ("warning", "unknown", "frob"),
