@@ -495,15 +495,14 @@ class Controller:
     def _renew_leases(self, entry: CardEntry, hello: Hello) -> None:
         """An ASP that lost its SA state goes on above every number that it can have used; what it received nobody
         knows any more."""
-        served = self.node.numbers.cards.get(entry.card)
-        if entry.kind != inventory.ASP or not hello.fresh or served is None or served.boot == hello.boot:
-            return
         numbers = self.node.numbers
+        if entry.kind != inventory.ASP or not hello.fresh or not numbers.met(entry.card, hello.boot):
+            return
         for number, seq in [key for key, lease in numbers.leases.items() if lease.asp == entry.card]:
             numbers.renew(number, seq)
             if number in self.node.plan.tunnels:
                 self.node.tunnel_record(number)
-        if served.served:
+        if numbers.served(entry.card):
             self.node.lost(entry.card)
 
     # what cards report

@@ -77,7 +77,8 @@ class Node:
         outputs: list[Output] = list(self.numbers.stores())
         outputs += [ToCard(card, delta) for card, delta in self.publisher.flush()]
         for asp in self.numbers.owing():
-            self.letting_go.setdefault(asp, self.publisher.version)
+            # One that nothing is sent to at the moment gets a snapshot of a later version first.
+            self.letting_go.setdefault(asp, self.publisher.sent(asp) or self.publisher.version)
         return outputs
 
     # what happens

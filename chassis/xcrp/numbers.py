@@ -302,6 +302,16 @@ class Numbers:
             self.cards[card] = Admitted(boot, held.epoch, held.served)
             self._dirty.add(CARDS)
 
+    def met(self, card: str, boot: int) -> bool:
+        """Whether another start of a card than this one was admitted, as far as can be known."""
+        held = self.cards.get(card)
+        return held.boot != boot if held is not None else CARDS in self._floor
+
+    def served(self, card: str) -> bool:
+        """Whether a card was ever in service, as far as can be known."""
+        held = self.cards.get(card)
+        return held.served if held is not None else CARDS in self._floor
+
     def serve(self, card: str) -> None:
         """Note that a card is in service, for the first time perhaps."""
         held = self.cards[card]

@@ -110,3 +110,25 @@ def test_an_asp_that_was_never_in_service_lost_nothing() -> None:
     node.start_card("asp 2/1", fresh=True)
     node.run(1.0)
     assert hold(node, "asp 2/1") == ""
+
+
+def test_a_later_commit_that_does_not_concern_it_changes_nothing() -> None:
+    node = booted(HIGH_AVAILABILITY)
+    node.stop_card("asp 2/1")
+    node.ask("apply", text=MOVED)
+    node.ask("apply", text=MOVED.replace("bind interface TI-2 C1\n", "bind interface TI-2 C1\n  mtu 1300\n"))
+    assert hold(node) == "not let go of by asp 2/1 yet"
+    node.continue_card("asp 2/1", 0.0)
+    node.run(0.2)
+    assert hold(node) == ""
+
+
+def test_where_it_can_not_be_known_who_was_in_service_an_asp_without_its_state_lost_it() -> None:
+    node = booted()
+    node.kill_controller()
+    node.kill_card("asp 2/1")
+    node.state["cards.json"] = b"{"
+    node.start()
+    node.start_card("asp 2/1", fresh=True)
+    node.run(3.0)
+    assert "replay window lost" in hold(node, "asp 2/1")
