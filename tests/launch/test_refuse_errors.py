@@ -45,7 +45,7 @@ def test_a_lab_starts_without_the_lines_that_are_errors_and_says_how_many(tmp_pa
         "error",
         "warning",
     ]
-    assert list(startup["a"][1].cards) == [3, 4]
+    assert list(startup["a"].config.cards) == [3, 4]
     told, problems = Settings.read(made.routers()[0].told())
     assert not problems
     assert "refuse=False" in repr(told)
