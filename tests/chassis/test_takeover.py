@@ -101,8 +101,6 @@ def test_a_hung_asp_that_goes_on_after_it_was_given_up_sends_nothing_old(
         before = max(seen.number for seen in sent if seen.time - wall < begin)
         after = [seen.number for seen in sent if seen.time - wall >= back]
         assert 0 < before < min(after)
-    # What waited at the hung process was dropped by it, and what it had on the way by its receivers.
-    assert lab.counters("ha", "asp 2/1").get("drop fenced", 0) > 0
     assert lab.report("forward", final=True)["duplicated"] == 0
     for end in (LEAVES, Endpoint("ha", "3/12")):
         assert wire.used_twice(captures[end]) == []
