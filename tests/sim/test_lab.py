@@ -130,7 +130,7 @@ def act_before_the_journal(patch: pytest.MonkeyPatch) -> None:
         (never_fence, {"old epoch"}, 1),
         (fall_back_in_clear, {"nothing in clear"}, 1),
         # One schedule in twenty finds it, among others one of those that begin here.
-        (act_before_the_journal, {"a commit is whole"}, 37),
+        (act_before_the_journal, {"a commit is whole"}, 50),
         (save_windows_late, {"no replay"}, 1),
         (accept_any_epoch, {"old epoch"}, 1),
         (flush_on_reconcile, {"nothing is flushed", "flows run"}, 1),
