@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import errno
-import mmap
+import io
 import os
 import struct
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from chassis.bus import outfile
 from chassis.bus.batch import Batch
@@ -29,6 +30,10 @@ MIN_RING = 1 << 17
 
 KNOWN = 1 << 20
 """Octets at the beginning of a file in which its interfaces are looked for when it goes on."""
+
+
+LONGEST_BLOCK = 1 << 20
+"""Octets of the longest block that is read: a packet has less than 65,536."""
 
 
 def older(path: Path) -> Path:
@@ -257,50 +262,60 @@ def in_clear(frame: bytes | bytearray | memoryview) -> bool:
     return not (first and bytes(frame[16 + options : 18 + options]) in _IKE_PORTS)
 
 
-def read(data: bytes | mmap.mmap) -> Iterator[tuple[str, int, bytes]]:
-    """(interface name, time in ns, packet) of each packet of a capture made by `Capture`.
+def read(data: bytes) -> Iterator[tuple[str, int, bytes]]:
+    """As `read_file`, of a file's octets."""
+    return read_file(io.BytesIO(data))
+
+
+def read_file(file: BinaryIO) -> Iterator[tuple[str, int, bytes]]:
+    """(interface name, time in ns, packet) of each packet of a capture made by `Capture`, block by block.
 
     A block that is cut short at the end (the file is still being written) ends it.
 
     Raises:
         DecodeError: this is no such file.
     """
-    if len(data) < 28 or data[:4] != b"\x0a\x0d\x0d\x0a" or data[8:12] != b"\x4d\x3c\x2b\x1a":
-        raise DecodeError("pcapng", "not a little-endian pcapng file")
     names: list[str] = []
-    for kind, at, length in _blocks(data):
+    first = True
+    for kind, block in _blocks(file):
+        if first and (len(block) < 28 or kind != SECTION or block[8:12] != b"\x4d\x3c\x2b\x1a"):
+            break
+        first = False
         if kind == SECTION:
             # Its interfaces are counted anew.
             names.clear()
         elif kind == 1:
-            names.append(_name(data[at + 16 : at + length - 4]))
-        elif kind == 6 and length >= 32:
-            number, high, low, size = struct.unpack_from("<IIII", data, at + 8)
-            if number < len(names) and size <= length - 32:
-                yield names[number], high << 32 | low, data[at + 28 : at + 28 + size]
+            names.append(_name(block[16:-4]))
+        elif kind == 6 and len(block) >= 32:
+            number, high, low, size = struct.unpack_from("<IIII", block, 8)
+            if number < len(names) and size <= len(block) - 32:
+                yield names[number], high << 32 | low, block[28 : 28 + size]
+    if first:
+        raise DecodeError("pcapng", "not a little-endian pcapng file")
 
 
-def _blocks(data: bytes | mmap.mmap) -> Iterator[tuple[int, int, int]]:
-    """(kind, offset, length) of each whole block."""
+def _blocks(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
+    """(kind, octets) of each whole block."""
     at = 0
-    while at + 12 <= len(data):
-        kind, length = struct.unpack_from("<II", data, at)
-        if length < 12 or length % 4:
+    while len(head := file.read(8)) == 8:
+        kind, length = struct.unpack("<II", head)
+        if not 12 <= length <= LONGEST_BLOCK or length % 4:
             raise DecodeError("pcapng", f"a block of {length} bytes", at)
-        if at + length > len(data):
+        rest = file.read(length - 8)
+        if len(rest) < length - 8:
             return
-        yield kind, at, length
+        yield kind, head + rest
         at += length
 
 
 def _interfaces(data: bytes) -> list[str]:
     """The names of the interfaces of the first section in the beginning of a file."""
     names: list[str] = []
-    for kind, at, length in _blocks(data):
-        if kind == SECTION and at:
+    for number, (kind, block) in enumerate(_blocks(io.BytesIO(data))):
+        if kind == SECTION and number:
             break
         if kind == 1:
-            names.append(_name(data[at + 16 : at + length - 4]))
+            names.append(_name(block[16:-4]))
     return names
 
 

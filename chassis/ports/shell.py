@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -14,7 +13,7 @@ import zmq
 
 from chassis.bus import infile
 from chassis.bus.batch import Batch, Step, pack
-from chassis.bus.capture import Capture, read
+from chassis.bus.capture import Capture, read_file
 from chassis.bus.card_shell import RequestError
 from chassis.bus.counters import Counters
 from chassis.bus.environment import WireSpec
@@ -130,9 +129,7 @@ class Ports:
         packets: deque[tuple[int, bytes]] = deque()
         # A capture may be far larger than what is wanted of it.
         with open(infile.open_regular(Path(str(arguments["file"]))), "rb") as file:
-            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        with mapped:
-            for number, (name, at, packet) in enumerate(read(mapped)):
+            for number, (name, at, packet) in enumerate(read_file(file)):
                 if name.endswith(" in"):
                     packets.append((at, packet))
                     while seconds and packets[0][0] < at - int(seconds * 1e9):
