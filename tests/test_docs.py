@@ -53,3 +53,14 @@ def test_links_between_pages_lead_somewhere() -> None:
     for page in (*ROOT.glob("*.md"), *DOCS.glob("*.md")):
         for link in LINK.findall(page.read_text()):
             assert (page.parent / link).exists(), f"{page.name}: {link}"
+
+
+RFCS = re.compile(r"\bRFCs? (\d{3,5}(?:(?:,? and|,) \d{4})*)")
+
+
+def test_every_rfc_that_is_cited_stands_in_the_references() -> None:
+    listed = set(re.findall(r"^\| (\d{3,5}) \|", (DOCS / "references.md").read_text(), re.MULTILINE))
+    cited = {number for path in sources() for said in RFCS.findall(path.read_text()) for number in said.split()}
+    numbers = {number.strip(",") for number in cited} - {"and"}
+    assert len(numbers) > 40
+    assert numbers == listed
