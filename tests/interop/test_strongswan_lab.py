@@ -150,10 +150,10 @@ class Swan:
 
     def traffic(self) -> None:
         """Both flows arrive, nothing leaks, and pings with DF of all sizes pass."""
-        self.lab.wait_until("tunnels up", within=10)
+        self.lab.wait_until("tunnels up")
         seen = {flow: self.lab.report(flow).get("received", 0) for flow in ("forward", "reverse")}
         for flow, before in seen.items():
-            self.lab.wait_until(f"flow {flow} received >= {before + 20}", within=10)
+            self.lab.wait_until(f"flow {flow} received >= {before + 20}")
         for size in SIZES:
             self.ping(HOSTS[0], size)
         self.ping(HOSTS[1], SIZES[-1])
@@ -165,7 +165,7 @@ class Swan:
         """Do something after which the peer has another pair, and packets pass."""
         before = self.spis()
         step()
-        self.lab.wait_until(lambda: self.spis() - before, within=10)
+        self.lab.wait_until(lambda: self.spis() - before)
         self.traffic()
 
 
@@ -196,12 +196,12 @@ def test_hosts_behind_both_reach_each_other_whatever_happens(lab_factory: LabFac
     router = ROUTER.format(us=US, peer=PEER, psk=PSK, ike="ike" if version == 1 else "ike2", rules=rules)
     lab = lab_factory.text(LAB.format(peer=PEER, **texts), {"a.cfg": router})
     swan = Swan(lab)
-    lab.wait_until("tunnels up", within=10)
+    lab.wait_until("tunnels up")
     lab.start("forward", "reverse")
     swan.traffic()
 
     children = list(conn.children)
-    lab.wait_until(lambda: len(swan.spis()) == len(children), within=10)
+    lab.wait_until(lambda: len(swan.spis()) == len(children))
     if len(children) > 1:
         # The peer ends one CHILD SA: it is made anew, and the other stays.
         assert rules_of(lab) == {10, 20}
@@ -224,9 +224,9 @@ def test_hosts_behind_both_reach_each_other_whatever_happens(lab_factory: LabFac
 
     # kill -9 of the peer: dead peer detection takes the tunnel down; it is up again once the peer is.
     swan.run("kill -9 $(cat pid)")
-    lab.wait_until("tunnel T down", within=10)
+    lab.wait_until("tunnel T down")
     swan.run("rm -f /run/charon.pid; ./start")
-    lab.wait_until(lambda: lab.ask("", "exec", {"node": "peer", "command": "./load"})["code"] == 0, within=10)
+    lab.wait_until(lambda: lab.ask("", "exec", {"node": "peer", "command": "./load"})["code"] == 0)
     swan.traffic()
 
     lab.stop("forward", "reverse")
