@@ -13,7 +13,7 @@ MULTIPROCESS = $(shell grep -rlE "mark(ers)?.*multiprocess" tests --include="tes
 # More for pytest, such as PYTEST_ARGS="--spec-dir=FOLDER" or PYTEST_ARGS="-k supervision".
 PYTEST_ARGS ?=
 
-.PHONY: help install run test coverage bench flake lint docs clean
+.PHONY: help install run test coverage bench flake lint docs wheel clean
 
 help:
 	@echo "make run      a lab with its live status (LAB=FILE for another one)"
@@ -23,6 +23,7 @@ help:
 	@echo "make bench    benchmarks; results in build/bench.json"
 	@echo "make lint     ruff and mypy"
 	@echo "make docs     print the pages that are made from the code"
+	@echo "make wheel    build the wheel, and boot an example with it in an environment of its own"
 	@echo "make install  a virtual environment in .venv, made new when pyproject.toml changes"
 
 install: .venv/installed
@@ -62,6 +63,14 @@ docs: install
 	$(BIN)/python -m pytest tests -q --collect-only --write-statements build/statements > build/collected
 	$(BIN)/python -m chassis.config.fidelity build/statements > build/page.md && mv build/page.md docs/fidelity.md
 	$(BIN)/python -m launch.diagrams > build/page.md && mv build/page.md docs/states.md
+
+# A wheel in an environment of its own, outside the clone, boots an example.
+wheel: install
+	@rm -rf build/wheel; mkdir -p build/wheel; outside=$$(mktemp -d); trap 'rm -rf "$$outside"' EXIT; \
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir build/wheel . \
+	&& $(PYTHON) -m venv "$$outside/venv" \
+	&& "$$outside/venv/bin/python" -m pip install --quiet --disable-pip-version-check build/wheel/*.whl \
+	&& cd "$$outside" && export CHASSIS_STATE="$$outside/state" && venv/bin/chassis-launch examples manual-keys && venv/bin/chassis-launch manual-keys/lab.yaml --name wheel --once
 
 clean:
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache

@@ -35,7 +35,7 @@ class _Launch(click.Group):
 
 
 @click.group(cls=_Launch)
-@click.version_option(package_name="chassis", prog_name="chassis-launch")
+@click.version_option(package_name="smartedge-chassis", prog_name="chassis-launch")
 def main() -> None:
     """Run SmartEdge routers as processes.
 
@@ -44,8 +44,9 @@ def main() -> None:
     act on it with chassisctl.
 
     \b
-    chassis-launch configs/manual-keys/lab.yaml
-    chassis-launch configs/manual-keys/lab.yaml --detach
+    chassis-launch examples manual-keys
+    chassis-launch manual-keys/lab.yaml
+    chassis-launch manual-keys/lab.yaml --detach
     chassis-launch check my-router.cfg
     """
 
@@ -293,6 +294,30 @@ def graph(lab: Path, output: Path | None) -> None:
         outfile.write(output, text.encode(), outfile.PLAIN)
     except OSError as error:
         raise click.ClickException(f"{output}: {error.strerror}") from None
+
+
+@main.command("examples")
+@click.argument("name", required=False)
+@click.argument("folder", required=False, type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="The list as JSON.")
+def copy_example(name: str | None, folder: Path | None, as_json: bool) -> None:
+    """The labs that come with chassis; with a NAME copy that one into FOLDER, by default ./NAME."""
+    from launch.examples import ExampleError, copy, examples
+
+    if name is not None:
+        try:
+            file = copy(name, folder or Path(name))
+        except ExampleError as error:
+            raise click.ClickException(str(error)) from None
+        click.echo(f"{file}: boot it with 'chassis-launch {file}'")
+        return
+    found = examples()
+    if as_json:
+        click.echo(json.dumps([{"name": one.name, "about": one.about} for one in found], indent=2))
+        return
+    width = max((len(one.name) for one in found), default=0)
+    for one in found:
+        click.echo(f"{one.name:{width}}  {one.about}")
 
 
 @main.command()
