@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -64,3 +65,12 @@ def test_every_rfc_that_is_cited_stands_in_the_references() -> None:
     numbers = {number.strip(",") for number in cited} - {"and"}
     assert len(numbers) > 40
     assert numbers == listed
+
+
+def test_an_engine_is_driven_by_hand_as_the_example_says(capsys: pytest.CaptureFixture[str]) -> None:
+    runpy.run_path(str(DOCS / "drive_an_engine.py"))
+    said = capsys.readouterr().out
+    assert said.count("out of 3/1 to 02:00:00:00:00:05: ") == 2
+    assert "Arp(operation=2" in said
+    assert "Icmp(type=0, code=0" in said
+    assert "b'hello'" in said
