@@ -13,12 +13,13 @@ MULTIPROCESS = $(shell grep -rlE "mark(ers)?.*multiprocess" tests --include="tes
 # More for pytest, such as PYTEST_ARGS="--spec-dir=FOLDER" or PYTEST_ARGS="-k supervision".
 PYTEST_ARGS ?=
 
-.PHONY: help install run test coverage bench flake lint docs wheel clean
+.PHONY: help install run test coverage gates gates-renew bench flake lint docs wheel clean
 
 help:
 	@echo "make run      a lab with its live status (LAB=FILE for another one)"
 	@echo "make test     the whole suite"
 	@echo "make coverage what the tests run, in a lab's processes too but not in killed ones; build/coverage/html"
+	@echo "make gates    what the simulator and IKE do, compared with what was recorded; gates-renew records it anew"
 	@echo "make flake    tests with real processes on a crowded machine for $(FLAKE_MINUTES) minutes; build/flake.log"
 	@echo "make bench    benchmarks; results in build/bench.json"
 	@echo "make lint     ruff and mypy"
@@ -45,6 +46,13 @@ test: install
 coverage: install
 	@rm -rf build/coverage; mkdir -p build/coverage
 	$(BIN)/python -m pytest tests -n $(WORKERS) --dist worksteal --cov --cov-report=term --cov-report=html $(PYTEST_ARGS)
+
+# A commit that moves or renames changes none of it. One that changes behaviour renews it and says why.
+gates: install
+	$(BIN)/python tests/golden/gates.py
+
+gates-renew: install
+	$(BIN)/python tests/golden/gates.py --renew
 
 bench: install
 	$(BIN)/python -m bench $(BENCHMARKS)
