@@ -96,7 +96,7 @@ def describe() -> str:
     lines.append("\n## Records\n\nWhat snapshots and deltas are made of; each has a key, and is replaced whole.")
     lines += _table(codec.RECORD_TYPES)
     lines.append("\n## Values inside them")
-    lines += _table((messages.SaState, messages.Stamp))
+    lines += _table((messages.SaState, messages.PeerNetworks, messages.Stamp))
     lines.append(f"\n## Fabric: Batch\n\n{_summary(batch.Batch)}\n")
     lines += ["| field | type |", "| --- | --- |"]
     lines += [f"| {item.name} | {str(item.type).replace('|', 'or')} |" for item in fields(batch.Batch)]

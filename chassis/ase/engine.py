@@ -43,7 +43,17 @@ from chassis.bus.batch import Batch, Step
 from chassis.bus.card import Card
 from chassis.bus.counters import Counters
 from chassis.bus.engine import Output, ToController
-from chassis.bus.messages import Attributes, Heartbeat, Hello, LogRecord, Reply, Request, SaEvent, TunnelEvent
+from chassis.bus.messages import (
+    Attributes,
+    Heartbeat,
+    Hello,
+    LogRecord,
+    PeerNetworks,
+    Reply,
+    Request,
+    SaEvent,
+    TunnelEvent,
+)
 from chassis.bus.replication import Change
 from chassis.fwd.causes import Cause
 
@@ -116,9 +126,19 @@ class Asp(Card):
     # what every card does
 
     def held(self, hello: Hello) -> Hello:
-        """Adds the SAs held, and until the first snapshot that their numbers are unknown, where they are."""
-        sas = tuple(chain.from_iterable([state.sas for state in self.tunnels.states.values()]))
-        return replace(hello, fresh=self.fresh and self.replica.version == 0, sas=sas)
+        """Adds the SAs held, and until the first snapshot that their numbers are unknown, where they are.
+
+        The networks behind peers go with them: a controller that came back would withdraw their routes until it
+        heard of them.
+        """
+        states = self.tunnels.states
+        sas = tuple(chain.from_iterable([state.sas for state in states.values()]))
+        networks = tuple(
+            PeerNetworks(number, state.ike.selectors)
+            for number, state in states.items()
+            if state.up and state.ike is not None and state.ike.selectors
+        )
+        return replace(hello, fresh=self.fresh and self.replica.version == 0, sas=sas, networks=networks)
 
     def connected(self, now: float) -> list[Output]:
         self._behind = True

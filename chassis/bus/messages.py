@@ -31,6 +31,14 @@ class SaState:
     window: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class PeerNetworks:
+    """The networks behind a tunnel's peer, as its ASP has negotiated them: address and prefix length in turn."""
+
+    tunnel: int
+    networks: tuple[int, ...]
+
+
 # card to controller
 
 
@@ -52,6 +60,7 @@ class Hello:
     fresh: bool = False
     sas: tuple[SaState, ...] = ()
     ports: tuple[str, ...] = ()
+    networks: tuple[PeerNetworks, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from chassis.bus.messages import (
     LogRecord,
     Message,
     NeighbourEvent,
+    PeerNetworks,
     PortEvent,
     Reply,
     SaEvent,
@@ -85,6 +86,8 @@ class Controller:
         self._greeted: dict[str, None] = {}
         self._early: dict[str, set[int]] = {}
         """Tunnels whose SAs an ASP said to hold before anything was planned."""
+        self._early_networks: dict[str, tuple[PeerNetworks, ...]] = {}
+        """The networks behind their peers, as its hello had them."""
         self._early_reports: dict[int, tuple[str, TunnelEvent]] = {}
         """What ASPs said of tunnels before anything was planned, with who said it."""
         self._aftermath: dict[str, bool] = {}
@@ -310,8 +313,9 @@ class Controller:
         self._handover.met()
         self.node.install(self.config, now)
         for asp, held in self._early.items():
-            self.node.installed(asp, held, now)
+            self.node.installed(asp, held, now, self._early_networks.get(asp, ()))
         self._early.clear()
+        self._early_networks.clear()
         early, self._early_reports = self._early_reports, {}
         planned = self.node.plan.tunnels
         said = {n: report for n, (asp, report) in early.items() if n in planned and planned[n].asp == asp}
@@ -436,6 +440,7 @@ class Controller:
             return []
         self._greeted.pop(card, None)
         self._early.pop(card, None)
+        self._early_networks.pop(card, None)
         self._early_reports = {n: said for n, said in self._early_reports.items() if said[0] != card}
         self._drop_reports(card)
         outputs = []
@@ -464,9 +469,10 @@ class Controller:
             held = {sa.tunnel for sa in hello.sas}
             if self.open:
                 self._drop_reports(entry.card)
-                self.node.installed(entry.card, held, now)
+                self.node.installed(entry.card, held, now, hello.networks)
             else:
                 self._early[entry.card] = held
+                self._early_networks[entry.card] = hello.networks
         else:
             slot = entry.card.removeprefix("lc ") + "/"
             self.node.carrier = {port for port in self.node.carrier if not port.startswith(slot)}

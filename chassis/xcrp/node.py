@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 
 from chassis.bus import records as bus
 from chassis.bus.engine import Output, ToCard
-from chassis.bus.messages import TunnelEvent
+from chassis.bus.messages import PeerNetworks, TunnelEvent
 from chassis.bus.replication import Publisher
 from chassis.config.model import Config
 from chassis.xcrp import plan as planning
@@ -162,9 +162,16 @@ class Node:
                     touched.update(dict.fromkeys(numbers))
         self._flipped(self._reassess(touched, now), keys)
 
-    def installed(self, asp: str, numbers: Iterable[int], now: float) -> None:
-        """An ASP says of which tunnels it holds SAs: of these and no others."""
+    def installed(
+        self, asp: str, numbers: Iterable[int], now: float, networks: Iterable[PeerNetworks] = ()
+    ) -> None:
+        """An ASP says of which tunnels it holds SAs, these and no others, and which networks are behind them."""
         held = set(numbers)
+        keys: set[PrefixKey] = set()
+        for behind in networks:
+            made = self.plan.tunnels.get(behind.tunnel)
+            if made is not None and made.asp == asp and behind.tunnel in held:
+                keys |= self.selectors.take(self.plan, behind.tunnel, behind.networks)
         for number in self.plan.of_asp.get(asp, ()):
             if number not in held:
                 self.sas.forget(number)
@@ -173,7 +180,7 @@ class Node:
             for number in self.plan.of_asp.get(asp, ())
             if self._take(number, Event.INSTALLED if number in held else Event.REMOVED, now)
         ]
-        self._flipped(flipped, set())
+        self._flipped(flipped, keys)
 
     def reported(self, reports: Mapping[int, TunnelEvent], now: float) -> None:
         """ASPs say of some tunnels whether their SAs can carry packets, and if not, why."""

@@ -36,6 +36,14 @@ def test_a_few_schedules_pass(first: int) -> None:
         assert outcome.commits >= 4
 
 
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_controller_that_comes_back_keeps_the_routes_of_traffic_selectors(seed: int) -> None:
+    """No other route leads to a network behind a spoke: one that is withdrawn for a moment costs packets."""
+    outcome = simulate(model(LAB.parents[1] / "hub-and-spoke" / "lab.yaml"), seed, 2.0)
+    assert outcome.passed, outcome
+    assert outcome.kills >= 5
+
+
 def test_a_run_does_not_depend_on_the_process_that_it_runs_in() -> None:
     script = (
         "import sys; from pathlib import Path; from launch.simulate import model, simulate\n"
