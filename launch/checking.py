@@ -9,8 +9,8 @@ from pathlib import Path
 
 from chassis.bus import infile
 from chassis.config.diagnostics import Diagnostic, Severity, in_order
-from chassis.config.model import Config
 from chassis.config.parser import Parsed, parse
+from chassis.model.router import Config
 from chassis.xcrp.flash import store
 from chassis.xcrp.flash_folder import read_folder
 from launch import workable

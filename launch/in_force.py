@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from chassis.config.model import Config
+from chassis.model.router import Config
 from chassis.xcrp import configuration
 
 SHOWN = 12

@@ -22,9 +22,9 @@ from chassis.ase.ike.engine import Ike
 from chassis.ase.ipsec import state
 from chassis.bus import infile, records
 from chassis.bus.records import Record
-from chassis.config.model import Config
 from chassis.config.render import render
 from chassis.linecard.engine import LineCard
+from chassis.model.router import Config
 from chassis.net.ethernet import HEADROOM
 from chassis.sim.faults import SHORTEST, Faults
 from chassis.sim.node import CardModel, CardStart, ControllerStart, NodeModel, Variant

@@ -14,7 +14,7 @@ from setproctitle import setproctitle
 
 from chassis.bus import infile
 from chassis.config.diagnostics import has_errors, in_order
-from chassis.config.model import Config
+from chassis.model.router import Config
 from chassis.xcrp import inventory
 from launch import checking, workable
 from launch.document import LabError

@@ -13,8 +13,8 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 from chassis.config.diagnostics import Diagnostic, Severity
-from chassis.config.model import Config
-from chassis.config.model import Port as ConfiguredPort
+from chassis.model.router import Config
+from chassis.model.router import Port as ConfiguredPort
 from chassis.xcrp import inventory
 from launch.document import LabError, Marked, Place, Reporter, read
 from launch.lab import Endpoint, Lab, Link, Linux, Smartedge, Tester, TesterPort

@@ -16,16 +16,17 @@ ROOT = Path(__file__).parent.parent
 
 HEIGHT = {
     "net": 0,
-    "bus": 1,
-    "config": 1,
-    "fwd": 2,
-    "ports": 3,
-    "xcrp": 4,
-    "linecard": 4,
-    "ase": 4,
-    "tester": 4,
-    "sim": 5,
-    "launch": 6,
+    "model": 1,
+    "config": 2,
+    "bus": 2,
+    "fwd": 3,
+    "ports": 4,
+    "xcrp": 5,
+    "linecard": 5,
+    "ase": 5,
+    "tester": 5,
+    "sim": 6,
+    "launch": 7,
 }
 """Packages by height: one imports only lower ones, and itself."""
 

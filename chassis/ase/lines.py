@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Final
 
 from chassis.bus.records import AclRule
-from chassis.config.model import MOST_RULES
+from chassis.model.acl import MOST_RULES
 
 _SHIFT: Final = 16
 """Sequence numbers of lines and rules are below 65,536."""

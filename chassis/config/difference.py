@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from chassis.config.kept import masked
-from chassis.config.model import Config, Context, StaticRoute
 from chassis.config.render import HIDDEN, render_object, render_route
+from chassis.model.router import Config, Context, StaticRoute
 
 ChangePath = tuple[str | int, ...]
 

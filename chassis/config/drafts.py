@@ -8,8 +8,9 @@ from dataclasses import MISSING, fields
 from functools import partial
 from typing import Any, NamedTuple
 
-from chassis.config.model import Config, Kept
 from chassis.config.transcript import BYTE_ORDER_MARK, prompt_end
+from chassis.model.router import Config
+from chassis.model.source import Kept
 
 Path = tuple[str | int, ...]
 """Where an object or one of its fields is, such as ("tunnel", "t1", "ike_policy")."""

@@ -10,11 +10,35 @@ from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from chassis.config import model
 from chassis.config.drafts import Frame, Path, blank, defaults, thaw
 from chassis.config.grammar import MODES, Choice, Command, Either, Element, Maybe, Param
 from chassis.config.operations import COMMANDS
 from chassis.config.values import card_ports
+from chassis.model.acl import Acl, AclRule
+from chassis.model.ike import IkePolicy, IkeProposal, ProposalRef
+from chassis.model.ipsec import (
+    IpsecPolicy,
+    IpsecProposal,
+    Key,
+    Keyed,
+    ManualSa,
+    Profile,
+    QosPolicy,
+    Spi,
+    TunnelEntry,
+)
+from chassis.model.router import (
+    LOCAL,
+    Administrator,
+    AspGroup,
+    AspPool,
+    Card,
+    Context,
+    Interface,
+    Port,
+    StaticRoute,
+    Tunnel,
+)
 
 if TYPE_CHECKING:
     from chassis.config.parser import Reading
@@ -35,24 +59,24 @@ LIMITS = {"ike-policy": 16, "ipsec-policy": 16, "tunnel": 8, "ipsec-profile": 8}
 """Most `seq` lines of an object: IKE and IPsec proposals, IPsec policies or manual SAs (guide 6.4.1, 8.2, 9.2)."""
 
 CLASSES: dict[str, type] = {
-    "asp-pool": model.AspPool,
-    "asp-group": model.AspGroup,
-    "context": model.Context,
-    "interface": model.Interface,
-    "administrator": model.Administrator,
-    "ike-policy": model.IkePolicy,
-    "ipsec-acl": model.Acl,
-    "ipsec-profile": model.Profile,
-    "tunnel": model.Tunnel,
-    "ike-proposal": model.IkeProposal,
-    "ike2-proposal": model.IkeProposal,
-    "ipsec-proposal": model.IpsecProposal,
-    "ipsec-policy": model.IpsecPolicy,
-    "ipsec-sa": model.ManualSa,
-    "ipsec-sa-spi": model.Spi,
-    "ipsec-policy-pq": model.QosPolicy,
-    "card": model.Card,
-    "port": model.Port,
+    "asp-pool": AspPool,
+    "asp-group": AspGroup,
+    "context": Context,
+    "interface": Interface,
+    "administrator": Administrator,
+    "ike-policy": IkePolicy,
+    "ipsec-acl": Acl,
+    "ipsec-profile": Profile,
+    "tunnel": Tunnel,
+    "ike-proposal": IkeProposal,
+    "ike2-proposal": IkeProposal,
+    "ipsec-proposal": IpsecProposal,
+    "ipsec-policy": IpsecPolicy,
+    "ipsec-sa": ManualSa,
+    "ipsec-sa-spi": Spi,
+    "ipsec-policy-pq": QosPolicy,
+    "card": Card,
+    "port": Port,
 }
 """The class of the object that each mode configures."""
 
@@ -249,7 +273,7 @@ def _delete(reading: Reading, frame: Frame, command: Command, values: dict[str, 
     if found is None or (command.enters == "card" and found.type != values["type"]):
         reading.report("warning", "nothing-to-remove", reading.place(index), f"there is no {key} to remove")
         return
-    if command.target == "contexts" and key == model.LOCAL:
+    if command.target == "contexts" and key == LOCAL:
         reading.report("error", "conflict", reading.place(index), "context local always exists")
         return
     del holder[key]
@@ -386,12 +410,12 @@ def _put_seq(reading: Reading, frame: Frame, target: str, item: Any) -> bool:
 
 
 def _proposal(reading: Reading, frame: Frame, command: Command, values: dict[str, Any]) -> None:
-    item = model.ProposalRef(values["seq"], values["name"], reading.line.number)
+    item = ProposalRef(values["seq"], values["name"], reading.line.number)
     _put_seq(reading, frame, command.target, item)
 
 
 def _entry(reading: Reading, frame: Frame, command: Command, values: dict[str, Any]) -> None:
-    item = model.TunnelEntry(
+    item = TunnelEntry(
         values["seq"], values.get("policy"), values.get("sa"), values.get("acl"), reading.line.number
     )
     _put_seq(reading, frame, command.target, item)
@@ -408,7 +432,7 @@ def _rule(reading: Reading, frame: Frame, command: Command, values: dict[str, An
         )
         return
     source, destination = values.get("source"), values.get("destination")
-    item = model.AclRule(
+    item = AclRule(
         seq=values["seq"],
         protocol=values.get("protocol"),
         source=None if source == "any" else source,
@@ -433,7 +457,7 @@ def _no_seq(reading: Reading, frame: Frame, command: Command, values: dict[str, 
     frame.fields[command.target] = kept
 
 
-def _same_route(route: model.StaticRoute, values: dict[str, Any]) -> bool:
+def _same_route(route: StaticRoute, values: dict[str, Any]) -> bool:
     return _route_key(route) == (
         values["prefix"],
         values.get("next_hop"),
@@ -442,13 +466,13 @@ def _same_route(route: model.StaticRoute, values: dict[str, Any]) -> bool:
     )
 
 
-def _route_key(route: model.StaticRoute) -> tuple[str, str | None, str | None, str | None]:
+def _route_key(route: StaticRoute) -> tuple[str, str | None, str | None, str | None]:
     return route.prefix, route.next_hop, route.interface, route.context
 
 
 def _route(reading: Reading, frame: Frame, command: Command, values: dict[str, Any]) -> None:
     values = {**values, **{f"{name}_written": True for name in ("cost", "distance") if name in values}}
-    route = model.StaticRoute(**values, line=reading.line.number)
+    route = StaticRoute(**values, line=reading.line.number)
     routes = frame.fields["routes"]
     if not isinstance(routes, dict):
         # A context with thousands of routes is read line by line: keyed while it is open, a tuple when it closes.
@@ -480,11 +504,11 @@ def _keyed(reading: Reading, frame: Frame, command: Command, values: dict[str, A
     if len(key.value) not in allowed:
         _wrong_length(reading, key, in_force, allowed)
         return
-    frame.fields[command.target] = model.Keyed(algorithm, key)
+    frame.fields[command.target] = Keyed(algorithm, key)
     reading.keep_place((*frame.path, command.target), None)
 
 
-def _wrong_length(reading: Reading, key: model.Key, algorithm: str, allowed: tuple[int, ...]) -> None:
+def _wrong_length(reading: Reading, key: Key, algorithm: str, allowed: tuple[int, ...]) -> None:
     line, index = reading.line, reading.match.places["key"]
     word, before = line.words[index], index - 1
     digits = word[2:] if word[:2] in ("0x", "0X") else word
@@ -501,7 +525,7 @@ def _wrong_length(reading: Reading, key: model.Key, algorithm: str, allowed: tup
 
 
 def _null(reading: Reading, frame: Frame, command: Command, values: dict[str, Any]) -> None:
-    frame.fields[command.target] = model.Keyed("null", model.Key(b""))
+    frame.fields[command.target] = Keyed("null", Key(b""))
     reading.keep_place((*frame.path, command.target), None)
 
 

@@ -19,11 +19,11 @@ from chassis.config.effects import CLASSES, DO, UNDO, is_secret
 from chassis.config.grammar import MODES, Command, Maybe
 from chassis.config.kept import CIRCUIT, PAIRED, anchor, misuses
 from chassis.config.matcher import Failure, Match, program
-from chassis.config.model import Config
 from chassis.config.render import settled
 from chassis.config.transcript import is_header, unfit
 from chassis.config.validate import check
 from chassis.config.values import mask_length
+from chassis.model.router import Config
 
 HIDDEN = "***"
 """Stands for a word that may be a key, in the name of a diagnostic."""

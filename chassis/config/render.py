@@ -12,7 +12,6 @@ from dataclasses import replace
 from functools import cache
 from typing import Any, NamedTuple
 
-from chassis.config import model
 from chassis.config.commands import CONFIG_COMMANDS
 from chassis.config.drafts import Anchor, defaults
 from chassis.config.effects import FIXED, fields_of, same_command, variant_of
@@ -20,6 +19,10 @@ from chassis.config.grammar import Choice, Command, Either, Element, Maybe, Para
 from chassis.config.kept import anchor, circuit_takes, claims, masked, opens_circuit
 from chassis.config.matcher import knows
 from chassis.config.operations import BY_ID
+from chassis.model.acl import AclRule
+from chassis.model.ipsec import Keyed
+from chassis.model.router import Config, StaticRoute
+from chassis.model.source import Kept
 
 _REMARKS = {
     "logging-tdm-console": "! ** End Context **",
@@ -46,7 +49,7 @@ _IF_FLAT = "\0"
 """An `exit` that only a text without any indentation needs: it ends what could go on there."""
 
 
-def render(config: model.Config, verbose: bool = False) -> str:
+def render(config: Config, verbose: bool = False) -> str:
     """The configuration as text that ends with `end`; `verbose` prints settings that have their default value too.
 
     Keys are printed: the text is what is saved, and has to load again.
@@ -65,7 +68,7 @@ def render(config: model.Config, verbose: bool = False) -> str:
     return "\n".join(lines) + "\n"
 
 
-def settled(config: model.Config) -> model.Config:
+def settled(config: Config) -> Config:
     """The configuration with each line that is no command after the line that it is printed after."""
     return _settled("global", config, "")  # type: ignore[no-any-return]
 
@@ -89,10 +92,10 @@ def _settled(mode: str, value: Any, variant: str) -> Any:
             changes[command.target] = made
     if value.kept:
         after: Anchor = ()
-        kept: list[model.Kept] = []
+        kept: list[Kept] = []
         for part in _parts(mode, value, variant, Style()):
             if part.kept is not None:
-                kept.append(model.Kept(part.kept.lines, after))
+                kept.append(Kept(part.kept.lines, after))
             elif part.lines and part.anchor:
                 after = part.anchor
         changes["kept"] = tuple(kept)
@@ -108,7 +111,7 @@ def render_object(mode: str, value: Any, keys: bool = True) -> list[str]:
     return [*_line(opening, _opening_values(opening, value), style), *(f" {line}" for line in inner)]
 
 
-def render_route(route: model.StaticRoute) -> str:
+def render_route(route: StaticRoute) -> str:
     """The line of a static route."""
     return next(_route(route, Style()))
 
@@ -131,7 +134,7 @@ class _Part(NamedTuple):
     anchor: Anchor
     lines: Sequence[str]
     opened: tuple[str, Any] | None = None
-    kept: model.Kept | None = None
+    kept: Kept | None = None
 
 
 def _body(mode: str, value: Any, variant: str, style: Style) -> Iterator[str]:
@@ -175,7 +178,7 @@ def _exits(opened: tuple[str, Any] | None, words: Sequence[str]) -> int:
 
 def _parts(mode: str, value: Any, variant: str, style: Style) -> Iterator[_Part]:
     """The lines of an object by anchors, in order, each followed by the lines that are kept after it."""
-    waiting: dict[Anchor, list[model.Kept]] = {}
+    waiting: dict[Anchor, list[Kept]] = {}
     for kept in value.kept:
         waiting.setdefault(kept.after, []).append(kept)
 
@@ -378,7 +381,7 @@ def _rules(command: Command, value: Any, style: Style) -> Iterator[_Part]:
         yield _Part(anchor(command, values), [*_line(command, values, style)])
 
 
-def _rule_values(rule: model.AclRule) -> dict[str, Any]:
+def _rule_values(rule: AclRule) -> dict[str, Any]:
     source = rule.source or ("any" if rule.source_written else None)
     destination = rule.destination or ("any" if rule.destination_written else None)
     if rule.source_port is None:
@@ -403,7 +406,7 @@ def _routes(command: Command, value: Any, style: Style) -> Iterator[_Part]:
         yield _Part(at, [*_route(route, style)])
 
 
-def _route(route: model.StaticRoute, style: Style) -> Iterator[str]:
+def _route(route: StaticRoute, style: Style) -> Iterator[str]:
     kind = "next-hop" if route.next_hop is not None else "interface" if route.interface is not None else "context"
     chosen = BY_ID[f"ip-route-{kind}"]
     values = {name: getattr(route, name) for name in fields_of(chosen)}
@@ -414,13 +417,13 @@ def _route(route: model.StaticRoute, style: Style) -> Iterator[str]:
 
 
 def _keyed(command: Command, value: Any, style: Style) -> Iterator[str]:
-    held: model.Keyed | None = getattr(value, command.target)
+    held: Keyed | None = getattr(value, command.target)
     if held is not None and held.algorithm != "null":
         yield from _line(command, {"algorithm": held.algorithm, "key": held.key}, style)
 
 
 def _null(command: Command, value: Any, style: Style) -> Iterator[str]:
-    held: model.Keyed | None = getattr(value, command.target)
+    held: Keyed | None = getattr(value, command.target)
     if held is not None and held.algorithm == "null":
         yield from _line(command, {}, style)
 

@@ -15,23 +15,11 @@ from typing import TypeVar
 
 from chassis.config.diagnostics import Diagnostic, Severity, in_order
 from chassis.config.drafts import Path, Place
-from chassis.config.model import (
-    MOST_RULES,
-    NULL0,
-    AspPool,
-    Config,
-    Context,
-    IkePolicy,
-    Interface,
-    IpsecProposal,
-    ManualSa,
-    ProposalRef,
-    Spi,
-    StaticRoute,
-    Tunnel,
-    TunnelEntry,
-)
 from chassis.config.values import address_number
+from chassis.model.acl import MOST_RULES
+from chassis.model.ike import IkePolicy, ProposalRef
+from chassis.model.ipsec import IpsecProposal, ManualSa, Spi, TunnelEntry
+from chassis.model.router import NULL0, AspPool, Config, Context, Interface, StaticRoute, Tunnel
 
 _QUOTES = (b'"', b"'")
 

@@ -11,7 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
-from chassis.config.model import MANAGEMENT, NULL0, Identity, Key, PreSharedKey
+from chassis.model.ike import Identity, PreSharedKey
+from chassis.model.ipsec import Key
+from chassis.model.router import MANAGEMENT, NULL0
 
 MAX_SLOT = 14
 """Highest slot of the chassis; slots 7 and 8 belong to the controllers."""

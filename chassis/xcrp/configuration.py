@@ -15,9 +15,9 @@ from typing import Any
 from chassis.bus.engine import Append, Persist
 from chassis.config.diagnostics import Diagnostic, has_errors
 from chassis.config.difference import difference
-from chassis.config.model import Config
 from chassis.config.parser import parse
 from chassis.config.render import render
+from chassis.model.router import Config
 
 JOURNAL = "journal"
 

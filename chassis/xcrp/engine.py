@@ -29,7 +29,7 @@ from chassis.bus.messages import (
     TunnelEvent,
     Welcome,
 )
-from chassis.config.model import Config
+from chassis.model.router import Config
 from chassis.xcrp import configuration, ike_commands, inventory, trace_commands
 from chassis.xcrp.cards import Action, CardEntry, Event, State
 from chassis.xcrp.commits import Commits

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chassis.config.model import MANAGEMENT, Config
+from chassis.model.router import MANAGEMENT, Config
 
 CONTROLLER = "xcrp"
 LINE_CARD = "linecard"

@@ -10,15 +10,9 @@ from collections.abc import Iterator, Sequence
 
 from chassis.bus import records as bus
 from chassis.bus.records import Key, Record
-from chassis.config.model import (
-    Config,
-    IkePolicy,
-    IkeProposal,
-    IpsecPolicy,
-    IpsecProposal,
-    ProposalRef,
-    Tunnel,
-)
+from chassis.model.ike import IkePolicy, IkeProposal, ProposalRef
+from chassis.model.ipsec import IpsecPolicy, IpsecProposal
+from chassis.model.router import Config, Tunnel
 from chassis.xcrp.flash import TRUSTED, Item, Store
 
 IKE_POLICY = "IKE policy"

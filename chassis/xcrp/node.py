@@ -11,7 +11,7 @@ from chassis.bus import records as bus
 from chassis.bus.engine import Output, ToCard
 from chassis.bus.messages import PeerNetworks, TunnelEvent
 from chassis.bus.replication import Publisher
-from chassis.config.model import Config
+from chassis.model.router import Config
 from chassis.xcrp import plan as planning
 from chassis.xcrp import records, routes, tunnels
 from chassis.xcrp.cards import CardEntry, State, Watch

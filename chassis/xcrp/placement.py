@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from chassis.config.model import Config
+from chassis.model.router import Config
 from chassis.xcrp.inventory import asp
 
 Place = tuple[str, str]

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from chassis.bus.records import Key
-from chassis.config.model import LOCAL, NULL0, Config, Interface, StaticRoute, Tunnel
+from chassis.model.router import LOCAL, NULL0, Config, Interface, StaticRoute, Tunnel
 from chassis.net.address import MASKS, network_of, parse_address, parse_prefix
 from chassis.xcrp import negotiated
 from chassis.xcrp.flash import Store

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from chassis.bus import records as bus
 from chassis.bus.records import Record
-from chassis.config.model import Acl, AclRule, ManualSa, Spi, TunnelEntry
+from chassis.model.acl import Acl, AclRule
+from chassis.model.ipsec import ManualSa, Spi, TunnelEntry
 from chassis.net.address import parse_address, parse_prefix
 from chassis.xcrp import negotiated
 from chassis.xcrp.cards import CardEntry

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from chassis.config.model import Config, Interface, Tunnel
+from chassis.model.router import Config, Interface, Tunnel
 from chassis.xcrp import negotiated
 from chassis.xcrp.flash import Store
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from chassis.config.model import StaticRoute
 from chassis.config.parser import parse
 from chassis.config.render import render
+from chassis.model.router import StaticRoute
 
 
 def lines(text: str) -> list[str]:

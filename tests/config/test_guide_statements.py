@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from chassis.config.model import IkePolicy, IkeProposal, IpsecPolicy, IpsecProposal, Key, Spi, Tunnel
 from chassis.config.parser import Parsed, parse
+from chassis.model.ike import IkePolicy, IkeProposal
+from chassis.model.ipsec import IpsecPolicy, IpsecProposal, Key, Spi
+from chassis.model.router import Tunnel
 
 NUMBERED = pytest.mark.behaviour
 

@@ -8,9 +8,9 @@ import pytest
 from configgen import Generator
 
 from chassis.config.difference import difference
-from chassis.config.model import Config
 from chassis.config.parser import parse
 from chassis.config.render import render, render_object
+from chassis.model.router import Config
 
 
 def printed(text: str) -> str:

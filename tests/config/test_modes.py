@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from chassis.config.model import LOCAL, Config
 from chassis.config.parser import Parsed, Reading, parse
+from chassis.model.router import LOCAL, Config
 
 
 def errors(parsed: Parsed) -> list[tuple[int, str]]:

@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
-from chassis.config.model import Config, Kept
 from chassis.config.parser import Parsed, parse
 from chassis.config.render import render
+from chassis.model.router import Config
+from chassis.model.source import Kept
 
 FILES = sorted((Path(__file__).parent / "real").glob("*.cfg"))
 

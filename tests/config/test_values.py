@@ -11,9 +11,12 @@ from configgen import Generator, opening_of
 from chassis.config.commands import CONFIG_COMMANDS
 from chassis.config.effects import KEY_BYTES
 from chassis.config.grammar import Choice, Command, Either, Element, Maybe, Param, Word, parse_syntax
-from chassis.config.model import LOCAL, Acl, AclRule, Config, Context, Key, Keyed, PreSharedKey, Spi
 from chassis.config.parser import Parsed, parse
 from chassis.config.render import render
+from chassis.model.acl import Acl, AclRule
+from chassis.model.ike import PreSharedKey
+from chassis.model.ipsec import Key, Keyed, Spi
+from chassis.model.router import LOCAL, Config, Context
 
 
 def errors(parsed: Parsed) -> list[str]:

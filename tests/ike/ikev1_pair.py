@@ -24,7 +24,8 @@ from chassis.ase.ike.payloads.numbers import Protocol
 from chassis.ase.ike.v1.session import SessionV1
 from chassis.ase.link import FromIke, SaDelete, SaInstall, SaMove, SaSwitch
 from chassis.bus.records import AclRule
-from chassis.config.model import IkePolicy, IkeProposal, IpsecProposal
+from chassis.model.ike import IkePolicy, IkeProposal
+from chassis.model.ipsec import IpsecProposal
 
 WALL = 1_780_272_000.0
 A = 0x0A000001

@@ -22,7 +22,8 @@ from chassis.ase.ike.payloads.numbers import Protocol
 from chassis.ase.ike.v2.session import SessionV2
 from chassis.ase.link import FromIke, SaDelete, SaExpiring, SaInstall, SaMove, SaSwitch
 from chassis.bus.records import AclRule
-from chassis.config.model import IkePolicy, IkeProposal, IpsecProposal
+from chassis.model.ike import IkePolicy, IkeProposal
+from chassis.model.ipsec import IpsecProposal
 
 A, B = 0x0A000001, 0x0A000002
 

@@ -26,7 +26,8 @@ from chassis.ase.ike.payloads.v2_identity import Cert, CertReq, Id
 from chassis.ase.ike.payloads.v2_keys import KE, Auth, Nonce
 from chassis.ase.ike.payloads.v2_notify import Delete, Notify, Vendor
 from chassis.ase.ike.payloads.v2_ts import IPV6_RANGE, TS, Selector
-from chassis.config.model import IkeProposal, IpsecProposal
+from chassis.model.ike import IkeProposal
+from chassis.model.ipsec import IpsecProposal
 
 OCTETS = (0, 1, 2, 3, 4, 7, 8, 16, 0x20, 0x2E, 0x7F, 0x80, 0xFF)
 LENGTHS = (0, 1, 3, 4, 5, 7, 8, 9, 12, 16, 28, 0x7FFF, 0x8000, 0xFFFF)

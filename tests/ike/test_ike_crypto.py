@@ -26,7 +26,7 @@ from chassis.ase.ike.payloads.v1_opaque import Hash
 from chassis.ase.ike.payloads.v2_encrypted import EncryptedFragment
 from chassis.ase.ike.payloads.v2_keys import KE, Nonce
 from chassis.ase.ike.payloads.v2_notify import Delete, Vendor
-from chassis.config.model import IkeProposal
+from chassis.model.ike import IkeProposal
 
 COUNTING = bytes(range(64))
 RSA_KEY = rsa.generate_private_key(65537, 1024)

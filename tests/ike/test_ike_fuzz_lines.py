@@ -15,7 +15,7 @@ from chassis.ase.ike.payloads.header import Header
 from chassis.ase.ike.payloads.numbers import N1, N2
 from chassis.ase.ike.payloads.v2_config import Config, ConfigAttribute
 from chassis.ase.ike.payloads.v2_sa import SA
-from chassis.config.model import IkeProposal
+from chassis.model.ike import IkeProposal
 
 HEADER_1 = Header(b"initiate", b"responds", 0, 0x10, 2, 0, 0, 0)
 HEADER_2 = Header(b"initiate", b"responds", 0, 0x20, 34, 8, 0, 0)

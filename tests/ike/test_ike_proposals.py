@@ -10,7 +10,8 @@ from chassis.ase.ike import child_proposals as child
 from chassis.ase.ike import proposals as ike
 from chassis.ase.ike.messages import text
 from chassis.ase.ike.payloads import v1_sa, v2_sa
-from chassis.config.model import IkeProposal, IpsecPolicy, IpsecProposal, ProposalRef
+from chassis.model.ike import IkeProposal, ProposalRef
+from chassis.model.ipsec import IpsecPolicy, IpsecProposal
 
 OURS = IkeProposal("ours", dh_group=2, encryption_algorithm="3des-cbc")
 

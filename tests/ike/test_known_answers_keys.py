@@ -22,7 +22,7 @@ from chassis.ase.ike.payloads.numbers import N1, N2, V2
 from chassis.ase.ike.payloads.v2_encrypted import Encrypted
 from chassis.ase.ike.payloads.v2_notify import Vendor
 from chassis.ase.ike.proposals import ordered
-from chassis.config.model import IkePolicy, IkeProposal, ProposalRef
+from chassis.model.ike import IkePolicy, IkeProposal, ProposalRef
 
 HEADER_1 = Header(b"initiate", b"responds", 0, 0x10, 2, 0, 0, 0)
 HEADER_2 = Header(b"initiate", b"responds", 0, 0x20, 37, 8, 3, 0)

@@ -31,7 +31,7 @@ from chassis.ase.ike.payloads.header import Header
 from chassis.ase.ike.payloads.numbers import Exchange
 from chassis.ase.ike.payloads.v1_opaque import Hash
 from chassis.ase.link import Encapsulation, SaInstall, SaMove
-from chassis.config.model import IkeProposal
+from chassis.model.ike import IkeProposal
 
 RSA = IkeProposal("rsa", dh_group=2, authentication="rsa-signature")
 

@@ -16,7 +16,7 @@ from chassis.ase.ike.payloads.numbers import Exchange, Protocol
 from chassis.ase.ike.payloads.v1_notify import Delete
 from chassis.ase.ike.v1 import dpd, informational, phase1, phase2, session
 from chassis.ase.link import SaInstall
-from chassis.config.model import IkeProposal
+from chassis.model.ike import IkeProposal
 
 SHORT = Line(10, "ipsec", (suite(seconds=300),), (), 64)
 

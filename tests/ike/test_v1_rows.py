@@ -18,7 +18,7 @@ from chassis.ase.ike.payloads.header import HEADER_LENGTH, Header
 from chassis.ase.ike.payloads.numbers import N1, V1
 from chassis.ase.ike.payloads.v1 import MessageV1
 from chassis.ase.ike.payloads.v1_notify import Notify
-from chassis.config.model import IkeProposal
+from chassis.model.ike import IkeProposal
 
 
 def tampered(change: Callable[[bytearray], None]) -> V1Pair:

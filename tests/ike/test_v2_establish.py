@@ -10,7 +10,7 @@ from ikev2_pair import A, B, Net, both, connection, established, line, rule, sui
 
 from chassis.ase.ike.host import IkeSettings
 from chassis.ase.ike.identity import Identity
-from chassis.config.model import IkeProposal
+from chassis.model.ike import IkeProposal
 
 CIPHERS = ("des-cbc", "3des-cbc", "aes-128-cbc", "aes-192-cbc", "aes-256-cbc")
 INTEGRITY = ("hmac-md5-96", "hmac-sha1-96")

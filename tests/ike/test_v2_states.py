@@ -11,7 +11,7 @@ from ikev2_pair import Net as Way
 from chassis.ase.ike.crypto import protect_v2 as protect
 from chassis.ase.ike.payloads.header import Header
 from chassis.ase.ike.v2 import child_sa, ike_sa
-from chassis.config.model import IkeProposal
+from chassis.model.ike import IkeProposal
 
 FAST = (IkeProposal("p", 2, dh_group=1),)
 

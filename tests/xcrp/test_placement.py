@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from chassis.config.model import Config
+from chassis.model.router import Config
 from chassis.xcrp.configuration import check
 from chassis.xcrp.inventory import card_of_port, cards_of
 from chassis.xcrp.placement import place, working_asps

@@ -27,7 +27,7 @@ from chassis.ase.ike.proposals import (
     encr_transform,
     seconds,
 )
-from chassis.config.model import IpsecPolicy, IpsecProposal
+from chassis.model.ipsec import IpsecPolicy, IpsecProposal
 
 LOWEST_SPI: Final = 256
 """Lower ones are reserved (RFC 4303 2.1); the names of IPComp's algorithms are not."""

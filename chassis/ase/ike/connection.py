@@ -13,7 +13,7 @@ from chassis.ase.ike.credentials import Credentials
 from chassis.ase.ike.identity import Identity
 from chassis.ase.lines import line_number
 from chassis.bus.records import AclRule
-from chassis.config.model import IkePolicy, IkeProposal
+from chassis.model.ike import IkePolicy, IkeProposal
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ from chassis.bus.records import (
     Tunnel,
     TunnelEntry,
 )
-from chassis.config import model
+from chassis.model import ike, ipsec
 
 STATIC = "static"
 GroupKey = tuple[int, int, int, int]
@@ -95,7 +95,7 @@ class Connections:
             return None
         members = tuple(self.by_tunnel[number] for number in sorted(numbers))
         by_identity: dict[tuple[int, bytes], list[Connection]] = {}
-        proposals: dict[str, model.IkeProposal] = {}
+        proposals: dict[str, ike.IkeProposal] = {}
         for member in members:
             by_identity.setdefault(member.expected.key, []).append(member)
             for proposal in member.proposals:
@@ -275,7 +275,7 @@ def _needs(record: Tunnel) -> frozenset[Key]:
     return frozenset(keys)
 
 
-def _check(proposals: tuple[model.IkeProposal, ...]) -> None:
+def _check(proposals: tuple[ike.IkeProposal, ...]) -> None:
     for proposal in proposals:
         known = (
             proposal.encryption_algorithm in CIPHERS
@@ -287,8 +287,8 @@ def _check(proposals: tuple[model.IkeProposal, ...]) -> None:
             raise _Flaw(f"IKE proposal {proposal.name} names an algorithm that is unknown here")
 
 
-def _proposal(record: IkeProposal) -> model.IkeProposal:
-    return model.IkeProposal(
+def _proposal(record: IkeProposal) -> ike.IkeProposal:
+    return ike.IkeProposal(
         name=record.name,
         version=1 if record.version == 1 else 2,
         dh_group=record.dh_group,
@@ -300,8 +300,8 @@ def _proposal(record: IkeProposal) -> model.IkeProposal:
     )
 
 
-def _policy(record: IkePolicy) -> model.IkePolicy:
-    policy = model.IkePolicy(
+def _policy(record: IkePolicy) -> ike.IkePolicy:
+    policy = ike.IkePolicy(
         name=record.name,
         version=1 if record.version == 1 else 2,
         mode="aggressive" if record.mode == "aggressive" else "main",
@@ -317,7 +317,7 @@ def _policy(record: IkePolicy) -> model.IkePolicy:
 
 
 def _suite(policy: IpsecPolicy, record: IpsecProposal) -> Suite:
-    proposal = model.IpsecProposal(
+    proposal = ipsec.IpsecProposal(
         name=record.name,
         ip_comp=record.ip_comp,
         ah=record.ah or None,

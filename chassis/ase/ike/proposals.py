@@ -17,7 +17,7 @@ from chassis.ase.ike.crypto.ciphers import CIPHERS, CIPHERS_V1, CIPHERS_V2, Ciph
 from chassis.ase.ike.crypto.macs import INTEGRITY, INTEGRITY_V1_HASH, INTEGRITY_V2, PRFS, IntegritySpec, PrfSpec
 from chassis.ase.ike.payloads import v1_sa, v2_sa
 from chassis.ase.ike.payloads.numbers import KEY_IKE, Protocol
-from chassis.config.model import IkePolicy, IkeProposal
+from chassis.model.ike import IkePolicy, IkeProposal
 
 ENCR: Final = 1
 PRF: Final = 2

@@ -28,7 +28,7 @@ from chassis.ase.ike.v1.handshake import (
     sa_body,
 )
 from chassis.ase.ike.v1.phase1 import Event
-from chassis.config.model import IkeProposal
+from chassis.model.ike import IkeProposal
 
 if TYPE_CHECKING:
     from chassis.ase.ike.v1.session import SessionV1

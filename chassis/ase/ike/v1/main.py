@@ -23,7 +23,7 @@ from chassis.ase.ike.v1.blaming import KEYS_DIFFER
 from chassis.ase.ike.v1.faults import Row, Stop, malformed, refused
 from chassis.ase.ike.v1.handshake import Incoming, in_clear, is_encrypted, only, sa_body
 from chassis.ase.ike.v1.phase1 import Event
-from chassis.config.model import IkeProposal
+from chassis.model.ike import IkeProposal
 
 if TYPE_CHECKING:
     from chassis.ase.ike.v1.session import SessionV1

@@ -1,0 +1,204 @@
+"""IPsec proposals, policies, manual SAs, profiles and the `seq` lines of tunnels (guide 8.1 to 8.3, 9.2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from chassis.model.ike import ProposalRef
+from chassis.model.source import Kept, kept_field, line_field, written_field
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """Key material as bytes; `hexadecimal` says how it was typed and is printed back."""
+
+    value: bytes = field(repr=False)
+    hexadecimal: bool = field(default=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Keyed:
+    """An algorithm with its manual key (guide 8.3.1); `algorithm` is None where the line left it out.
+
+    `Spi` has the algorithms in force. The cipher null is `Keyed("null", Key(b""))`.
+    """
+
+    algorithm: str | None
+    key: Key
+
+
+@dataclass(frozen=True, slots=True)
+class IpsecProposal:
+    """`ipsec proposal`. The three algorithm fields hold the lines that were typed; the properties what they mean.
+
+    Without any of the three lines a proposal stands for ESP hmac-sha1-96 with aes-128-cbc; as soon as one line
+    exists only the lines count.
+    """
+
+    name: str
+    description: str | None = None
+    ip_comp: bool = False
+    ah: str | None = None
+    esp_authentication: str | None = None
+    esp_encryption: str | None = None
+    lifetime_seconds: int = 86400
+    lifetime_kbytes: int | None = None
+    kept: tuple[Kept, ...] = kept_field()
+    written: frozenset[str] = written_field()
+    line: int = line_field()
+
+    @property
+    def is_default_pair(self) -> bool:
+        return self.ah is None and self.esp_authentication is None and self.esp_encryption is None
+
+    @property
+    def esp_integrity(self) -> str | None:
+        """Integrity algorithm of ESP in force, None for none (or no ESP at all)."""
+        return "hmac-sha1-96" if self.is_default_pair else self.esp_authentication
+
+    @property
+    def esp_cipher(self) -> str | None:
+        """Cipher of ESP in force ("null" counts), None when the proposal has no ESP."""
+        if self.is_default_pair:
+            return "aes-128-cbc"
+        if self.esp_encryption is None and self.esp_authentication is not None:
+            return "null"
+        return self.esp_encryption
+
+
+@dataclass(frozen=True, slots=True)
+class IpsecPolicy:
+    """`ipsec policy`; `window` in packets, `pfs_group` None when PFS is off."""
+
+    name: str
+    description: str | None = None
+    window: int = 64
+    pfs_group: int | None = None
+    proposals: tuple[ProposalRef, ...] = ()
+    kept: tuple[Kept, ...] = kept_field()
+    written: frozenset[str] = written_field()
+    line: int = line_field()
+
+
+@dataclass(frozen=True, slots=True)
+class Spi:
+    """The attributes of a manual SA in one direction (or in both): guide 8.3.1, SPI configuration mode."""
+
+    esp_spi: int | None = None
+    esp_auth: Keyed | None = None
+    esp_encryption: Keyed | None = None
+    ah_spi: int | None = None
+    ah: Keyed | None = None
+    kept: tuple[Kept, ...] = kept_field()
+    written: frozenset[str] = written_field()
+    line: int = line_field()
+
+    @property
+    def esp_integrity(self) -> str | None:
+        """Integrity algorithm of ESP in force, None without an `esp authentication` line."""
+        return None if self.esp_auth is None else self.esp_auth.algorithm or "hmac-sha1-96"
+
+    @property
+    def esp_cipher(self) -> str | None:
+        """Cipher of ESP in force; "null" without an `esp encryption` line; None without ESP."""
+        if self.esp_encryption is not None:
+            return self.esp_encryption.algorithm or "aes-128-cbc"
+        return "null" if self.esp_auth is not None else None
+
+    @property
+    def ah_integrity(self) -> str | None:
+        """Algorithm of AH in force, None without AH."""
+        return None if self.ah is None else self.ah.algorithm or "hmac-sha1-96"
+
+    @property
+    def has_esp(self) -> bool:
+        return self.esp_spi is not None or self.esp_auth is not None or self.esp_encryption is not None
+
+    @property
+    def has_ah(self) -> bool:
+        return self.ah_spi is not None or self.ah is not None
+
+    @property
+    def complete(self) -> bool:
+        """Whether every protocol that is begun has both its SPI and a key (cipher null alone is no key)."""
+        if not self.has_esp and not self.has_ah:
+            return False
+        keyed = self.esp_auth is not None or (
+            self.esp_encryption is not None and self.esp_encryption.algorithm != "null"
+        )
+        if self.has_esp and (self.esp_spi is None or not keyed):
+            return False
+        return not self.has_ah or (self.ah_spi is not None and self.ah is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class ManualSa:
+    """`ipsec security-association`. `both` excludes `inbound` and `outbound`, which come as a pair.
+
+    `window` is None where no line gives it; 64 packets are meant then.
+    """
+
+    name: str
+    description: str | None = None
+    window: int | None = None
+    ip_comp: bool = False
+    both: Spi | None = None
+    inbound: Spi | None = None
+    outbound: Spi | None = None
+    kept: tuple[Kept, ...] = kept_field()
+    written: frozenset[str] = written_field()
+    line: int = line_field()
+
+    @property
+    def receive(self) -> Spi | None:
+        """What protects the packets that come in."""
+        return self.both or self.inbound
+
+    @property
+    def send(self) -> Spi | None:
+        """What protects the packets that go out."""
+        return self.both or self.outbound
+
+    @property
+    def complete(self) -> bool:
+        """Whether both directions are there, complete, and of the same protocols."""
+        receive, send = self.receive, self.send
+        if receive is None or send is None or not receive.complete or not send.complete:
+            return False
+        return receive.has_esp == send.has_esp and receive.has_ah == send.has_ah
+
+
+@dataclass(frozen=True, slots=True)
+class TunnelEntry:
+    """`seq N ...` of a tunnel or a profile: an IPsec policy, or a manual SA (then `policy` means nothing)."""
+
+    seq: int
+    policy: str | None = None
+    sa: str | None = None
+    acl: str | None = None
+    line: int = line_field()
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """`ipsec profile`, for on-demand tunnels of the same name. `df_bit` None copies the inner bit."""
+
+    name: str
+    df_bit: Literal["set", "clear"] | None = None
+    mtu: int | None = None
+    entries: tuple[TunnelEntry, ...] = ()
+    kept: tuple[Kept, ...] = kept_field()
+    written: frozenset[str] = written_field()
+    line: int = line_field()
+
+
+@dataclass(frozen=True, slots=True)
+class QosPolicy:
+    """`ipsec qos policy NAME pq`; `num_queues` 1 or 4, None where no line gives it (1 is meant)."""
+
+    name: str
+    num_queues: int | None = None
+    kept: tuple[Kept, ...] = kept_field()
+    written: frozenset[str] = written_field()
+    line: int = line_field()
