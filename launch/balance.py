@@ -17,7 +17,7 @@ from typing import Any
 from chassis.ase.counters import CAUSES as ASP_CAUSES
 from chassis.bus import endpoints
 from chassis.bus.counters import OVERFLOW, read
-from chassis.fwd.causes import Cause
+from chassis.fwd.drop_causes import Cause
 
 CardCounters = Mapping[str, int]
 Row = Mapping[str, Any]

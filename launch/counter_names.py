@@ -9,10 +9,11 @@ from functools import cache
 
 from chassis.ase import counters as asp
 from chassis.bus.counters import OVERFLOW
-from chassis.fwd import decide, impair
-from chassis.fwd.causes import Cause
+from chassis.fwd import decision
+from chassis.fwd.drop_causes import Cause
 from chassis.linecard import counters as line_card
 from chassis.linecard import neighbours
+from chassis.ports import impairment
 
 COMMON = (
     "fabric sent",
@@ -24,7 +25,7 @@ COMMON = (
     "drop undecodable message",
     "drop unencodable message",
     "drop control message",
-    decide.SHED,
+    decision.SHED,
     OVERFLOW,
 )
 """Of every card. Of names in braces the value is left open."""
@@ -44,7 +45,7 @@ LINE_CARD = (
     *(f"circuit {{number}} {what} {way}" for what in ("packets", "bytes") for way in ("in", "out")),
     *(f"port {{port}} frames {what}" for what in ("sent", "received", "injected")),
     *(f"port {{port}} drop {what}" for what in ("not sent", "down", "fenced", "undecodable")),
-    *(f"port {{port}} fault {cause}" for cause in impair.CAUSES),
+    *(f"port {{port}} fault {cause}" for cause in impairment.CAUSES),
 )
 
 IKE = (

@@ -15,8 +15,8 @@ from rich.table import Table
 from chassis.bus.arguments import Number, Whole
 from chassis.bus.operator import OperatorError
 from chassis.bus.requests import TABLES
-from chassis.fwd.impair import parse_chance
-from launch import units
+from chassis.net import units
+from chassis.net.units import parse_chance
 from launch.client import RunningLab
 
 

@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 from chassis.config.diagnostics import Diagnostic, in_order
 from chassis.fwd.rate import Rate
+from chassis.net import units
 from chassis.xcrp.settings import EXTENSIONS, IKE, IkeSetting, ike_fault
-from launch import units
 from launch.document import MOST_VALUES, LabError, Marked, Place, Reporter, beside, is_there, read
 from launch.lab import Endpoint, Flow, Lab, Link, Linux, Node, Settings, Smartedge, Tester, TesterPort
 

@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from chassis.fwd.impair import parse_chance, parse_seconds
-from launch import counter_names, units
+from chassis.net import units
+from chassis.net.units import parse_chance, parse_seconds
+from launch import counter_names
 from launch.document import Marked, Place, Reporter, beside, is_there
 from launch.lab import Endpoint, Lab
 from launch.scenario_words import (

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from launch import units
+from chassis.net import units
 from launch.lab import Lab, Smartedge
 
 

@@ -12,8 +12,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from chassis.net import units
 from chassis.xcrp.settings import EXTENSIONS, IKE, IkeSetting
-from launch import labparser, scenario_steps, scenario_words, units
+from launch import labparser, scenario_steps, scenario_words
 
 Schema = dict[str, Any]
 

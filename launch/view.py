@@ -15,8 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from chassis.bus.operator import OperatorClient, OperatorError
+from chassis.net import units
 from chassis.tester.report import combine
-from launch import units
 from launch.folders import LAUNCHER_SOCKET
 
 INTERVAL = 0.5

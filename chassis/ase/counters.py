@@ -25,7 +25,7 @@ from typing import Final
 from chassis.ase.ipsec import causes as ipsec
 from chassis.bus.counters import Counters
 from chassis.bus.priority import CLASSES
-from chassis.fwd import causes as fwd
+from chassis.fwd import drop_causes as fwd
 from chassis.fwd.icmp_errors import SUPPRESSED
 
 TUNNEL_COUNTERS: Final = (

@@ -55,7 +55,7 @@ from chassis.bus.messages import (
     TunnelEvent,
 )
 from chassis.bus.replication import Change
-from chassis.fwd.causes import Cause
+from chassis.fwd.drop_causes import Cause
 
 FACILITY = "ase"
 

@@ -25,7 +25,7 @@ from chassis.ase.routes import Routes
 from chassis.ase.tunnels import TunnelState
 from chassis.bus.engine import Output, ToController
 from chassis.bus.messages import LogRecord, Value
-from chassis.fwd.icmp_errors import TokenBucket
+from chassis.fwd.rate import TokenBucket
 from chassis.net.address import format_address
 from chassis.net.errors import DecodeError
 from chassis.net.icmp import Icmp

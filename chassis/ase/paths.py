@@ -27,9 +27,9 @@ from chassis.ase.sizes import UNLIMITED, Fitted, Limits, fit, tunnel_limits
 from chassis.ase.tunnels import Path, TunnelState, TunnelTable
 from chassis.bus.batch import Batch, Step
 from chassis.bus.engine import Output, ToFabric, ToIke
-from chassis.fwd.causes import Cause
 from chassis.fwd.classify import classify
-from chassis.fwd.decide import Decision, Kind
+from chassis.fwd.decision import Decision, Kind
+from chassis.fwd.drop_causes import Cause
 from chassis.fwd.icmp_errors import ERRORS, ErrorLimit, error
 from chassis.fwd.rewrite import decrement_ttls
 from chassis.net.ethernet import HEADROOM

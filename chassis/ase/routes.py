@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from chassis.bus.counters import Counters
 from chassis.bus.records import CardState, Interface, NextHop, Port, Tunnel
 from chassis.bus.replication import Change
-from chassis.fwd.decide import Decider
+from chassis.fwd.decision import Decider
 from chassis.fwd.fib import Fib
 
 DEFAULT_MTU = 1500

@@ -37,7 +37,7 @@ from chassis.ase.sizes import Limits
 from chassis.bus.messages import SaState
 from chassis.bus.records import Acl, IkePolicy, Key, ManualSa, Record, Tunnel
 from chassis.bus.replication import Change
-from chassis.fwd.decide import Decision
+from chassis.fwd.decision import Decision
 
 SLICE = 200
 """Tunnels that are installed in one go: a few hundredths of a second."""

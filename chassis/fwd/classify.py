@@ -5,8 +5,8 @@ from __future__ import annotations
 import struct
 from array import array
 
-from chassis.fwd.causes import Cause
-from chassis.fwd.decide import ARP, DROPS, Decider, Decision, Kind
+from chassis.fwd.decision import ARP, DROPS, Decider, Decision, Kind
+from chassis.fwd.drop_causes import Cause
 from chassis.net.checksum import is_intact
 from chassis.net.ethernet import ETHERTYPE_ARP, ETHERTYPE_IPV4, HEADROOM
 from chassis.net.icmp import FRAGMENTATION_NEEDED, UNREACHABLE

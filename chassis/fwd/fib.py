@@ -1,7 +1,7 @@
 """The forwarding table: longest prefix match for each context, built from replicated records.
 
 An entry holds its next hops ordered by cost. Which of them is used is not part of the entry: that is asked
-when a flow is first seen in a generation (`chassis.fwd.decide`), so the death of a card changes no entry.
+when a flow is first seen in a generation (`chassis.fwd.decision`), so the death of a card changes no entry.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from chassis.fwd.causes import Cause
+from chassis.fwd.drop_causes import Cause
+from chassis.fwd.rate import TokenBucket
 from chassis.net import icmp
 from chassis.net.address import is_multicast, is_unicast_host
 from chassis.net.ipv4 import HEADER_LENGTH, ICMP, OFFSET_MASK, Ipv4
@@ -78,27 +79,6 @@ def error(cause: Cause, packet: Buffer, source: int, *, mtu: int = 0) -> bytes |
         ttl=ERROR_TTL,
         tos=INTERNETWORK_CONTROL,
     ).emit()
-
-
-class TokenBucket:
-    """Lets `rate` events a second through, and `burst` of them at once; time is an argument."""
-
-    __slots__ = ("_at", "_burst", "_rate", "_tokens")
-
-    def __init__(self, rate: float, burst: float) -> None:
-        self._rate, self._burst = rate, burst
-        self._tokens = burst
-        self._at = 0.0
-
-    def take(self, now: float) -> bool:
-        """Whether one more event may happen now."""
-        if now > self._at:
-            self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
-            self._at = now
-        if self._tokens < 1.0:
-            return False
-        self._tokens -= 1.0
-        return True
 
 
 class ErrorLimit:

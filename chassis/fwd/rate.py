@@ -1,12 +1,12 @@
-"""What a card can do in a second, as a lab sets it: `50M` bits, or `20kpps` packets."""
+"""Rates: what a card can do in a second, as a lab sets it, and a token bucket for what may happen in one."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-from chassis.fwd.impair import parse_rate
 from chassis.net.ethernet import HEADROOM
+from chassis.net.units import parse_rate
 
 _PACKETS = ("packets/s", "pps")
 
@@ -41,3 +41,24 @@ class Rate:
 
     def __str__(self) -> str:
         return f"{self.amount:g} {'packets/s' if self.packets else 'bit/s'}"
+
+
+class TokenBucket:
+    """Lets `rate` events a second through, and `burst` of them at once; time is an argument."""
+
+    __slots__ = ("_at", "_burst", "_rate", "_tokens")
+
+    def __init__(self, rate: float, burst: float) -> None:
+        self._rate, self._burst = rate, burst
+        self._tokens = burst
+        self._at = 0.0
+
+    def take(self, now: float) -> bool:
+        """Whether one more event may happen now."""
+        if now > self._at:
+            self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
+            self._at = now
+        if self._tokens < 1.0:
+            return False
+        self._tokens -= 1.0
+        return True

@@ -3,13 +3,13 @@
     from wire + from fabric + made = to wire + to fabric + consumed + waiting + all drops
 
 `waiting` is what waits at this moment: for its neighbour's hardware address, or for the rest of its fragments.
-`drops` are those of `chassis.fwd.causes`; what a shell drops after that is in the shell's own counters.
+`drops` are those of `chassis.fwd.drop_causes`; what a shell drops after that is in the shell's own counters.
 """
 
 from __future__ import annotations
 
 from chassis.bus.counters import Counters
-from chassis.fwd.causes import Cause
+from chassis.fwd.drop_causes import Cause
 
 FROM_WIRE = "packets from wire"
 FROM_FABRIC = "packets from fabric"

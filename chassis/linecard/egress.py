@@ -8,7 +8,7 @@ from typing import Protocol
 from chassis.bus.batch import Batch, Mark, Step, pack
 from chassis.bus.card import Card
 from chassis.bus.engine import Output, ToWire
-from chassis.fwd.causes import Cause
+from chassis.fwd.drop_causes import Cause
 from chassis.fwd.rewrite import write_link_headers
 from chassis.linecard.counters import Balance
 from chassis.linecard.neighbours import Neighbour, Neighbours, Waiting

@@ -12,7 +12,7 @@ from chassis.bus.engine import Output, ToController, ToFabric, ToWire
 from chassis.bus.messages import Hello, Reply, Request, ToCardMessage, Value, Welcome
 from chassis.bus.records import Context
 from chassis.bus.replication import Change
-from chassis.fwd.causes import Cause
+from chassis.fwd.drop_causes import Cause
 from chassis.linecard.circuits import Circuit, Circuits
 from chassis.linecard.counters import Balance
 from chassis.linecard.forwarding import Forwarding

@@ -10,9 +10,9 @@ from chassis.bus.card import Card
 from chassis.bus.engine import Output, ToFabric
 from chassis.bus.records import NextHop, Tunnel
 from chassis.bus.replication import Change
-from chassis.fwd.causes import Cause
 from chassis.fwd.classify import classify
-from chassis.fwd.decide import Decider, Decision, Kind
+from chassis.fwd.decision import Decider, Decision, Kind
+from chassis.fwd.drop_causes import Cause
 from chassis.fwd.fib import Fib
 from chassis.fwd.icmp_errors import ERRORS, SUPPRESSED, ErrorLimit, error, is_owed
 from chassis.fwd.rewrite import decrement_ttls

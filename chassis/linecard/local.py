@@ -8,7 +8,7 @@ from collections.abc import Callable
 from chassis.bus.batch import Batch, Mark, Step
 from chassis.bus.card import Card
 from chassis.bus.engine import Output, ToFabric
-from chassis.fwd.causes import Cause
+from chassis.fwd.drop_causes import Cause
 from chassis.fwd.reassembly import Reassembler
 from chassis.linecard.counters import Balance
 from chassis.linecard.egress import Dropped

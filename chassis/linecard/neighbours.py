@@ -17,8 +17,8 @@ from chassis.bus.batch import Batch, Step
 from chassis.bus.counters import Counters
 from chassis.bus.engine import Output, ToController, ToWire
 from chassis.bus.messages import NeighbourEvent
-from chassis.fwd.causes import Cause
-from chassis.fwd.icmp_errors import TokenBucket
+from chassis.fwd.drop_causes import Cause
+from chassis.fwd.rate import TokenBucket
 from chassis.net.address import BROADCAST_MAC, ZERO_MAC
 from chassis.net.arp import REPLY, REQUEST, Arp
 from chassis.net.errors import DecodeError

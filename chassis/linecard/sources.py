@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from chassis.bus.records import Interface
 from chassis.bus.replication import Change
-from chassis.fwd.decide import Decision, Kind
+from chassis.fwd.decision import Decision, Kind
 from chassis.linecard.ports import Ports
 
 

@@ -9,7 +9,7 @@ from math import inf
 from chassis.bus.batch import Batch
 from chassis.bus.counters import Counters
 from chassis.bus.messages import Attributes
-from chassis.fwd.impair import Impairment
+from chassis.ports.impairment import Impairment
 
 OnFrames = Callable[[str, Batch, float], None]
 OnCarrier = Callable[[str, bool, float], None]

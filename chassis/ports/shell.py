@@ -106,8 +106,10 @@ class Ports:
             driver.tap = lambda way, batch: kept.write(f"{name} {way}", batch)
 
     def link(self, arguments: Attributes, now: float) -> Attributes:
-        """Set a link's faults at this end, see `chassis.fwd.impair`; with `far` those of what the Linux device at
-        the other end sends."""
+        """Set a link's faults at this end (`chassis.ports.impairment`).
+
+        `far` in the arguments holds those of what the Linux device at the other end sends.
+        """
         settings = dict(arguments)
         far = settings.pop("far", False) is True
         return self._driver(str(settings.pop("port", ""))).fault(settings, now, far=far)

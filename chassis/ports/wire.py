@@ -3,7 +3,7 @@
 What the far end does not take at once waits at the port, as in the transmit queue of a real one, joined into
 larger batches: a far end that was busy for a moment catches up. What is too much is lost, the last to come first.
 
-Its faults (`chassis.fwd.impair`) are made by the sending end, so that each direction has its own; taking a wire
+The sending end applies its faults (`chassis.ports.impairment`), so that each direction has its own. Taking a wire
 down takes it down in both directions at this end.
 """
 

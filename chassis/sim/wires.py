@@ -9,7 +9,7 @@ from math import inf
 from typing import Any
 
 from chassis.bus.batch import Batch, Step
-from chassis.fwd.impair import Impairment
+from chassis.ports.impairment import Impairment
 from chassis.sim.connection import Connection
 from chassis.sim.process import FRAMES, Process
 from chassis.sim.world import World
@@ -104,7 +104,7 @@ class End:
         self._rearm()
 
     def fault(self, **settings: Any) -> None:
-        """Set this end's faults; see `chassis.fwd.impair`."""
+        """Set this end's faults; see `chassis.ports.impairment`."""
         before = self.impairment.down
         self.impairment.set(**settings)
         down = self.impairment.down

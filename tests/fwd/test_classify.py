@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from chassis.bus.batch import pack
 from chassis.bus.records import LocalAddress, NextHop, Route
-from chassis.fwd.causes import Cause
 from chassis.fwd.classify import Group, classify
-from chassis.fwd.decide import Decider, Kind
+from chassis.fwd.decision import Decider, Kind
+from chassis.fwd.drop_causes import Cause
 from chassis.fwd.fib import Fib
 from chassis.fwd.rewrite import decrement_ttls, write_link_headers
 from chassis.net import icmp, ipv4

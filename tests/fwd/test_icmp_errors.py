@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from chassis.fwd.causes import Cause
-from chassis.fwd.icmp_errors import TokenBucket, error, is_owed
+from chassis.fwd.drop_causes import Cause
+from chassis.fwd.icmp_errors import error, is_owed
+from chassis.fwd.rate import TokenBucket
 from chassis.net import icmp, ipv4
 from chassis.net.address import parse_address as ip
 from chassis.net.icmp import Icmp

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from launch.units import duration, limit, written
+from chassis.net.units import duration, limit, written
 
 
 @pytest.mark.parametrize(

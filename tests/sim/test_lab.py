@@ -15,8 +15,8 @@ from click.testing import CliRunner
 
 from chassis.ase.ipsec.state import Slot
 from chassis.bus.card import Card
-from chassis.fwd.causes import Cause
-from chassis.fwd.decide import Decider
+from chassis.fwd.decision import Decider
+from chassis.fwd.drop_causes import Cause
 from chassis.sim.run import Run, simulate
 from chassis.xcrp import cards
 from chassis.xcrp.commits import Commits

@@ -13,7 +13,6 @@ from testerpair import FLOW, Pair, Wire
 from chassis.bus.batch import MAX_PACKETS, Batch, Step, pack
 from chassis.bus.counters import Counters
 from chassis.bus.engine import Perform, ToOperator, ToWire
-from chassis.fwd.impair import Impairment
 from chassis.net import arp, icmp, ipv4
 from chassis.net.address import BROADCAST_MAC, ZERO_MAC, parse_address
 from chassis.net.arp import Arp
@@ -22,6 +21,7 @@ from chassis.net.fragments import fragment
 from chassis.net.icmp import Icmp, echo_request
 from chassis.net.ipv4 import Ipv4, decrement_ttl
 from chassis.net.udp import Udp
+from chassis.ports.impairment import Impairment
 from chassis.tester.engine import Tester as Engine
 from chassis.tester.flow import FlowError, parse_flow
 from chassis.tester.host import RETRIES, port_mac

@@ -25,7 +25,7 @@ from chassis.ase.ike.v1.session import SessionV1
 from chassis.ase.ike.v2.cookies import Jar
 from chassis.ase.ike.v2.session import SessionV2
 from chassis.ase.link import IkePacket
-from chassis.fwd.icmp_errors import TokenBucket
+from chassis.fwd.rate import TokenBucket
 from chassis.net.address import format_address
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import pytest
 from test_classify import CONNECTED, decider, packet, run
 
 from chassis.bus.records import Route
-from chassis.fwd.decide import Decider, Decision, Kind
+from chassis.fwd.decision import Decider, Decision, Kind
 from chassis.net.address import parse_address as ip
 
 FLOWS, DECISIONS = 65536, 16384

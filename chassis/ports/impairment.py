@@ -13,11 +13,12 @@ from array import array
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import replace
-from math import inf, isfinite
+from math import inf
 from random import Random
 from typing import Any
 
 from chassis.bus.batch import MAX_PACKETS, Batch
+from chassis.net.units import parse_chance, parse_rate, parse_seconds
 
 REORDER_HOLD = 0.02
 """Seconds after which a packet that was held back goes even though nothing passed it."""
@@ -33,61 +34,6 @@ IN_FLIGHT_BYTES = 64 * 1024 * 1024
 
 CAUSES = ("down", "loss", "queue", "duplicate", "reorder")
 """What is counted: packets dropped by the first three, and packets doubled and held back."""
-
-_MULTIPLES = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9}
-_SECONDS = (("ms", 1e-3), ("us", 1e-6), ("s", 1.0))
-
-
-def parse_chance(value: Any) -> float:
-    """A probability of `1%`, `0.01` or 0.01; ValueError where it is none from 0 to 1."""
-    text = str(value).strip()
-    try:
-        if isinstance(value, bool):
-            raise ValueError
-        number = float(text[:-1]) / 100 if text.endswith("%") else float(text)
-    except ValueError:
-        raise ValueError(f"{value!r} is no chance: write 1% or 0.01") from None
-    if not 0 <= number <= 1:
-        raise ValueError(f"{value!r} is no chance: from 0% to 100%")
-    return number
-
-
-def parse_seconds(value: Any) -> float:
-    """Seconds of `20ms`, `1.5s`, `300us` or a bare number of seconds; ValueError where it is none."""
-    text = str(value).strip().lower()
-    scale = 1.0
-    for suffix, factor in _SECONDS:
-        if text.endswith(suffix):
-            text, scale = text[: -len(suffix)].strip(), factor
-            break
-    try:
-        if isinstance(value, bool):
-            raise ValueError
-        number = float(text) * scale
-    except ValueError:
-        raise ValueError(f"{value!r} is no time: write 20ms or 1.5s") from None
-    if not isfinite(number) or number < 0:
-        raise ValueError(f"{value!r} is no time: it is not a number of seconds from 0 up")
-    return number
-
-
-def parse_rate(value: Any) -> float:
-    """Bits a second of `100M`, `1.5Gbit`, `64k` or a bare number; 0 means no limit."""
-    text = str(value).strip().lower()
-    for suffix in ("bit/s", "bits/s", "bps", "bit"):
-        if text.endswith(suffix):
-            text = text[: -len(suffix)].strip()
-            break
-    scale = _MULTIPLES.get(text[-1:] if text[-1:].isalpha() else "")
-    try:
-        if isinstance(value, bool) or scale is None:
-            raise ValueError
-        number = float(text[:-1] if text[-1:].isalpha() else text) * scale
-    except ValueError:
-        raise ValueError(f"{value!r} is no rate: write 100M, 64k or bits a second") from None
-    if not isfinite(number) or number < 0:
-        raise ValueError(f"{value!r} is no rate: it is not a number of bits a second from 0 up")
-    return number
 
 
 def _parse_flag(value: Any) -> bool:

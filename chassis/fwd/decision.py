@@ -10,7 +10,7 @@ from enum import IntEnum
 
 from chassis.bus.counters import Counters
 from chassis.bus.records import NextHop, Route
-from chassis.fwd.causes import Cause
+from chassis.fwd.drop_causes import Cause
 from chassis.fwd.fib import Fib, Usable, choose
 from chassis.net.address import ALL_ONES, directed_broadcast, is_multicast, is_unicast_host
 

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chassis.bus.batch import MAX_PACKETS, Batch, Step, pack
-from chassis.fwd.impair import REORDER_HOLD, Impairment, parse_chance, parse_rate, parse_seconds
+from chassis.net.units import parse_chance, parse_rate, parse_seconds
+from chassis.ports.impairment import REORDER_HOLD, Impairment
 
 
 def batch(first: int, count: int, size: int = 86, marks: tuple[tuple[int, int], ...] = ()) -> Batch:
