@@ -2,60 +2,78 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from enum import Enum
 from typing import Any
 
 from chassis.ase.ike.v1 import phase1, phase2
 from chassis.ase.ike.v2 import child_sa, ike_sa
-from chassis.xcrp import tunnels
+from chassis.linecard import neighbours
+from chassis.state_machine import StateMachine, without_actions
+from chassis.xcrp import cards, tunnels
 
-Table = Mapping[Any, Mapping[Any, Any]]
+Machine = StateMachine[Any, Any, Any]
 
-MACHINES: tuple[tuple[str, str, Table], ...] = (
-    ("A tunnel at the controller", "chassis/xcrp/tunnels.py", tunnels.TABLE),
-    ("IKEv1, phase 1", "chassis/ase/ike/v1/phase1.py", phase1.TABLE),
-    ("IKEv1, phase 2: a quick mode", "chassis/ase/ike/v1/phase2.py", phase2.TABLE),
-    ("IKEv2, the IKE SA", "chassis/ase/ike/v2/ike_sa.py", ike_sa.TABLE),
-    ("IKEv2, a CHILD SA", "chassis/ase/ike/v2/child_sa.py", child_sa.TABLE),
+
+def _machine(name: str, module: Any, table: dict[Any, dict[Any, Any]], *, partial: bool) -> Machine:
+    return StateMachine(name, module.State, module.Event, table, theory=module.__doc__ or "", partial=partial)
+
+
+MACHINES: tuple[Machine, ...] = (
+    cards.ADMISSION,
+    _machine("A tunnel at the controller", tunnels, without_actions(tunnels.TABLE), partial=False),
+    _machine("A neighbour of a line card (ARP)", neighbours, neighbours.TABLE, partial=False),
+    _machine("IKEv1, phase 1", phase1, without_actions(phase1.TABLE), partial=True),
+    _machine("IKEv1, phase 2: a quick mode", phase2, without_actions(phase2.TABLE), partial=True),
+    _machine("IKEv2, the IKE SA", ike_sa, without_actions(ike_sa.TABLE), partial=True),
+    _machine("IKEv2, a CHILD SA", child_sa, without_actions(child_sa.TABLE), partial=True),
 )
-"""Title, file and table of each."""
+"""Every machine, in the order of the page. A module that has its own `StateMachine` is listed with it."""
 
 INTRODUCTION = """# State machines
 
-Printed by `make docs` from the tables that drive the code; a test holds the two together. Arrows that lead nowhere
-new are left out. What has no arrow cannot happen in that state: the message is passed over.
+Printed by `make docs` from the tables that drive the code; a test compares the page with them. An arrow is
+labelled `event / action`. The diagrams leave out events that change nothing, and events that are impossible in
+a state.
 """
 
 
-def diagram(table: Table) -> str:
-    """One table as a Mermaid state diagram; several events with the same way share an arrow."""
-    names = {state: f"s{number}" for number, state in enumerate(table)}
+def diagram(machine: Machine) -> str:
+    """Return one machine as a Mermaid state diagram; events with the same next state and action share an
+    arrow."""
+    names: dict[Any, str] = {state: f"s{number}" for number, state in enumerate(machine.table)}
     lines = ["stateDiagram-v2"]
     lines += [f'  state "{_text(state)}" as {name}' for state, name in names.items()]
-    first = next(iter(table))
-    lines.append(f"  [*] --> {names[first]}")
-    for state, row in table.items():
-        ways: dict[Any, list[str]] = {}
-        for event, after in row.items():
-            if after is not state:
-                ways.setdefault(after, []).append(_text(event))
-        lines += [f"  {names[state]} --> {names[after]} : {', '.join(events)}" for after, events in ways.items()]
+    lines += [f"  [*] --> {names[state]}" for state in machine.initial]
+    for state, row in machine.table.items():
+        arrows: dict[tuple[Any, str], list[str]] = {}
+        for event, (after, action) in row.items():
+            does = "" if not action or action == machine.ignore else _actions(action)
+            if after is not state or does:
+                arrows.setdefault((after, does), []).append(_text(event))
+        for (after, does), events in arrows.items():
+            label = ", ".join(events) + (f" / {does}" if does else "")
+            lines.append(f"  {names[state]} --> {names[after]} : {label}")
         if not row:
             lines.append(f"  {names[state]} --> [*]")
     return "\n".join(lines)
 
 
 def describe() -> str:
-    """The whole page."""
+    """Return the whole page."""
     parts = [INTRODUCTION]
-    for title, file, table in MACHINES:
-        parts.append(f"## {title}\n\n`{file}`\n\n```mermaid\n{diagram(table)}\n```\n")
+    for machine in MACHINES:
+        file = machine.states.__module__.replace(".", "/") + ".py"
+        theory = machine.theory.strip()
+        parts.append(f"## {machine.name}\n\n`{file}`\n\n{theory}\n\n```mermaid\n{diagram(machine)}\n```\n")
     return "\n".join(parts)
 
 
+def _actions(action: Any) -> str:
+    return ", ".join(_text(one) for one in (action if isinstance(action, tuple) else (action,)))
+
+
 def _text(value: Enum) -> str:
-    # A colon would end the name of an arrow in Mermaid.
+    # A colon would end the label of an arrow in Mermaid.
     return str(value.value).replace(":", ",")
 
 

@@ -16,6 +16,7 @@ ROOT = Path(__file__).parent.parent
 
 HEIGHT = {
     "net": 0,
+    "state_machine": 0,
     "model": 1,
     "config": 2,
     "bus": 2,
@@ -105,7 +106,7 @@ CIRCLES: list[set[str]] = [
 SHARED = {
     "Acl": 2,
     "AclRule": 2,
-    "Action": 3,
+    "Action": 2,
     "Answered": 2,
     "Attribute": 2,
     "Card": 2,
@@ -121,7 +122,7 @@ SHARED = {
     "Context": 2,
     "Delete": 2,
     "Either": 2,
-    "Event": 8,
+    "Event": 7,
     "Flow": 2,
     "Group": 2,
     "Host": 3,
@@ -155,7 +156,7 @@ SHARED = {
     "SaState": 2,
     "Settings": 2,
     "Slot": 2,
-    "State": 7,
+    "State": 6,
     "Step": 2,
     "Stop": 2,
     "Tester": 2,

@@ -1,8 +1,4 @@
-"""Admission of cards: one table says what every event does to a card in every state.
-
-The table is the whole of it: a first boot, a killed process, a hung one and a card that outlived its controller
-take different ways through the same few actions.
-"""
+"""Admission of cards: the state machine of a card at the controller, and the monitor of heartbeats."""
 
 from __future__ import annotations
 
@@ -10,139 +6,133 @@ from dataclasses import dataclass, field
 from enum import Enum
 from math import inf
 
+from chassis.state_machine import StateMachine, each
 
-class State(Enum):
-    """Where a card stands with the controller."""
+
+class AdmissionState(Enum):
+    """State of a card at the controller."""
 
     ABSENT = "absent"
-    """No process of it is known to run."""
-    REMEMBERED = "remembered"
-    """This controller is new and knows it from its files; it may run and hold all that it held."""
+    """No process of the card is known to run."""
+    RESTORED = "remembered"
+    """Known from the files of the controller before; its process may still run and hold its records."""
     STARTED = "started"
-    """Its process was started and has not said hello."""
+    """The process was started and has not sent a hello."""
     SYNCHRONISING = "synchronising"
-    """Admitted; it has not yet reported that it holds its snapshot."""
+    """Admitted; has not yet reported that it holds its snapshot."""
     USABLE = "usable"
+    """Admitted, and holds its snapshot: other cards send packets to it."""
     HUNG = "hung"
-    """Silent or disconnected: its epoch was raised. If it says hello it is admitted again."""
-    DOOMED = "doomed"
-    """It stayed hung; the launcher was asked to kill it."""
+    """Silent or disconnected: its epoch was raised. A hello admits it again."""
+    KILL_PENDING = "doomed"
+    """Stayed hung; the launcher was asked to kill its process."""
 
 
-class Event(Enum):
+class AdmissionEvent(Enum):
     STARTED = "started"
-    """The launcher started a process of it."""
-    HELLO_NEW = "hello of a new start"
-    HELLO_AGAIN = "hello of the known start"
-    HELLO_HELD = "hello of the known start under its epoch, with all that it held"
-    SYNCHRONISED = "reported its snapshot's version"
-    SILENCE = "missed its heartbeats"
+    """The launcher started a process of the card."""
+    HELLO_NEW = "hello of a new process"
+    HELLO_AGAIN = "hello of the known process"
+    HELLO_RESUMED = "hello that resumes an epoch"
+    """The known process, under its last epoch and with all its records."""
+    SYNCHRONISED = "snapshot held"
+    SILENCE = "heartbeats missed"
     LOST = "connection lost"
     DIED = "died"
     EXPIRED = "stayed hung"
 
 
-class Action(Enum):
+class AdmissionAction(Enum):
     IGNORE = "ignore"
-    NOTE = "note"
-    """Nothing was admitted, so nothing has to be told to anyone."""
+    UPDATE_ONLY = "update only"
+    """Only the state changes: no card was admitted, so no record changes."""
     ADMIT = "admit"
-    """A new epoch, then welcome and snapshot."""
+    """Raise the epoch, then send welcome and snapshot."""
     WELCOME = "welcome"
-    """The epoch that it has, then welcome and snapshot."""
+    """Keep the epoch; send welcome and snapshot."""
     READMIT = "readmit"
-    """The epoch that was raised when it was given up, then welcome and snapshot."""
-    USE = "use"
+    """Keep the epoch that `FENCE` raised; send welcome and snapshot."""
+    MARK_USABLE = "mark usable"
     FENCE = "fence"
-    """Raise the epoch and tell all."""
-    FENCE_LATE = "fence, forget"
-    """Raise the epoch and tell all; nothing more is sent to it."""
-    FORGET = "forget"
-    """Nothing more is sent to it; its epoch was raised before."""
+    """Raise the epoch and publish it."""
+    FENCE_AND_UNSUBSCRIBE = "fence and unsubscribe"
+    """Raise the epoch, publish it, and send the card nothing more."""
+    UNSUBSCRIBE = "unsubscribe"
+    """Send the card nothing more; its epoch was raised before."""
     KILL = "kill"
 
 
-_S, _E, _A = State, Event, Action
+_S, _E, _A = AdmissionState, AdmissionEvent, AdmissionAction
 
-TABLE: dict[State, dict[Event, tuple[State, Action]]] = {
-    _S.ABSENT: {
-        _E.STARTED: (_S.STARTED, _A.NOTE),
-        _E.HELLO_NEW: (_S.SYNCHRONISING, _A.ADMIT),
-        _E.HELLO_AGAIN: (_S.ABSENT, _A.IGNORE),
-        _E.HELLO_HELD: (_S.ABSENT, _A.IGNORE),
-        _E.SYNCHRONISED: (_S.ABSENT, _A.IGNORE),
-        _E.SILENCE: (_S.ABSENT, _A.IGNORE),
-        _E.LOST: (_S.ABSENT, _A.IGNORE),
-        _E.DIED: (_S.ABSENT, _A.IGNORE),
-        _E.EXPIRED: (_S.ABSENT, _A.IGNORE),
+ADMISSION = StateMachine(
+    "Admission of a card",
+    AdmissionState,
+    AdmissionEvent,
+    {
+        _S.ABSENT: {
+            _E.STARTED: (_S.STARTED, _A.UPDATE_ONLY),
+            _E.HELLO_NEW: (_S.SYNCHRONISING, _A.ADMIT),
+            **each((_E.HELLO_AGAIN, _E.HELLO_RESUMED, _E.SYNCHRONISED), (_S.ABSENT, _A.IGNORE)),
+            **each((_E.SILENCE, _E.LOST, _E.DIED, _E.EXPIRED), (_S.ABSENT, _A.IGNORE)),
+        },
+        _S.RESTORED: {
+            _E.STARTED: (_S.STARTED, _A.FENCE_AND_UNSUBSCRIBE),
+            _E.HELLO_NEW: (_S.SYNCHRONISING, _A.ADMIT),
+            _E.HELLO_AGAIN: (_S.SYNCHRONISING, _A.READMIT),
+            _E.HELLO_RESUMED: (_S.USABLE, _A.WELCOME),
+            _E.SILENCE: (_S.HUNG, _A.FENCE),
+            _E.DIED: (_S.ABSENT, _A.FENCE_AND_UNSUBSCRIBE),
+            **each((_E.SYNCHRONISED, _E.LOST, _E.EXPIRED), (_S.RESTORED, _A.IGNORE)),
+        },
+        _S.STARTED: {
+            _E.STARTED: (_S.STARTED, _A.UPDATE_ONLY),
+            **each((_E.HELLO_NEW, _E.HELLO_AGAIN, _E.HELLO_RESUMED), (_S.SYNCHRONISING, _A.ADMIT)),
+            _E.DIED: (_S.ABSENT, _A.UPDATE_ONLY),
+            **each((_E.SYNCHRONISED, _E.SILENCE, _E.LOST, _E.EXPIRED), (_S.STARTED, _A.IGNORE)),
+        },
+        _S.SYNCHRONISING: {
+            _E.STARTED: (_S.STARTED, _A.FENCE_AND_UNSUBSCRIBE),
+            _E.HELLO_NEW: (_S.SYNCHRONISING, _A.ADMIT),
+            **each((_E.HELLO_AGAIN, _E.HELLO_RESUMED), (_S.SYNCHRONISING, _A.WELCOME)),
+            _E.SYNCHRONISED: (_S.USABLE, _A.MARK_USABLE),
+            **each((_E.SILENCE, _E.LOST), (_S.HUNG, _A.FENCE)),
+            _E.DIED: (_S.ABSENT, _A.FENCE_AND_UNSUBSCRIBE),
+            _E.EXPIRED: (_S.SYNCHRONISING, _A.IGNORE),
+        },
+        _S.USABLE: {
+            _E.STARTED: (_S.STARTED, _A.FENCE_AND_UNSUBSCRIBE),
+            **each((_E.HELLO_NEW, _E.HELLO_AGAIN), (_S.SYNCHRONISING, _A.ADMIT)),
+            _E.HELLO_RESUMED: (_S.USABLE, _A.WELCOME),
+            **each((_E.SILENCE, _E.LOST), (_S.HUNG, _A.FENCE)),
+            _E.DIED: (_S.ABSENT, _A.FENCE_AND_UNSUBSCRIBE),
+            **each((_E.SYNCHRONISED, _E.EXPIRED), (_S.USABLE, _A.IGNORE)),
+        },
+        _S.HUNG: {
+            _E.STARTED: (_S.STARTED, _A.UNSUBSCRIBE),
+            _E.HELLO_NEW: (_S.SYNCHRONISING, _A.ADMIT),
+            **each((_E.HELLO_AGAIN, _E.HELLO_RESUMED), (_S.SYNCHRONISING, _A.READMIT)),
+            _E.DIED: (_S.ABSENT, _A.UNSUBSCRIBE),
+            _E.EXPIRED: (_S.KILL_PENDING, _A.KILL),
+            **each((_E.SYNCHRONISED, _E.SILENCE, _E.LOST), (_S.HUNG, _A.IGNORE)),
+        },
+        _S.KILL_PENDING: {
+            _E.STARTED: (_S.STARTED, _A.UNSUBSCRIBE),
+            _E.HELLO_NEW: (_S.SYNCHRONISING, _A.ADMIT),
+            _E.DIED: (_S.ABSENT, _A.UNSUBSCRIBE),
+            _E.EXPIRED: (_S.KILL_PENDING, _A.KILL),
+            **each((_E.HELLO_AGAIN, _E.HELLO_RESUMED), (_S.KILL_PENDING, _A.IGNORE)),
+            **each((_E.SYNCHRONISED, _E.SILENCE, _E.LOST), (_S.KILL_PENDING, _A.IGNORE)),
+        },
     },
-    _S.REMEMBERED: {
-        _E.STARTED: (_S.STARTED, _A.FENCE_LATE),
-        _E.HELLO_NEW: (_S.SYNCHRONISING, _A.ADMIT),
-        _E.HELLO_AGAIN: (_S.SYNCHRONISING, _A.READMIT),
-        _E.HELLO_HELD: (_S.USABLE, _A.WELCOME),
-        _E.SYNCHRONISED: (_S.REMEMBERED, _A.IGNORE),
-        _E.SILENCE: (_S.HUNG, _A.FENCE),
-        _E.LOST: (_S.REMEMBERED, _A.IGNORE),
-        _E.DIED: (_S.ABSENT, _A.FENCE_LATE),
-        _E.EXPIRED: (_S.REMEMBERED, _A.IGNORE),
-    },
-    _S.STARTED: {
-        _E.STARTED: (_S.STARTED, _A.NOTE),
-        _E.HELLO_NEW: (_S.SYNCHRONISING, _A.ADMIT),
-        _E.HELLO_AGAIN: (_S.SYNCHRONISING, _A.ADMIT),
-        _E.HELLO_HELD: (_S.SYNCHRONISING, _A.ADMIT),
-        _E.SYNCHRONISED: (_S.STARTED, _A.IGNORE),
-        _E.SILENCE: (_S.STARTED, _A.IGNORE),
-        _E.LOST: (_S.STARTED, _A.IGNORE),
-        _E.DIED: (_S.ABSENT, _A.NOTE),
-        _E.EXPIRED: (_S.STARTED, _A.IGNORE),
-    },
-    _S.SYNCHRONISING: {
-        _E.STARTED: (_S.STARTED, _A.FENCE_LATE),
-        _E.HELLO_NEW: (_S.SYNCHRONISING, _A.ADMIT),
-        _E.HELLO_AGAIN: (_S.SYNCHRONISING, _A.WELCOME),
-        _E.HELLO_HELD: (_S.SYNCHRONISING, _A.WELCOME),
-        _E.SYNCHRONISED: (_S.USABLE, _A.USE),
-        _E.SILENCE: (_S.HUNG, _A.FENCE),
-        _E.LOST: (_S.HUNG, _A.FENCE),
-        _E.DIED: (_S.ABSENT, _A.FENCE_LATE),
-        _E.EXPIRED: (_S.SYNCHRONISING, _A.IGNORE),
-    },
-    _S.USABLE: {
-        _E.STARTED: (_S.STARTED, _A.FENCE_LATE),
-        _E.HELLO_NEW: (_S.SYNCHRONISING, _A.ADMIT),
-        _E.HELLO_AGAIN: (_S.SYNCHRONISING, _A.ADMIT),
-        _E.HELLO_HELD: (_S.USABLE, _A.WELCOME),
-        _E.SYNCHRONISED: (_S.USABLE, _A.IGNORE),
-        _E.SILENCE: (_S.HUNG, _A.FENCE),
-        _E.LOST: (_S.HUNG, _A.FENCE),
-        _E.DIED: (_S.ABSENT, _A.FENCE_LATE),
-        _E.EXPIRED: (_S.USABLE, _A.IGNORE),
-    },
-    _S.HUNG: {
-        _E.STARTED: (_S.STARTED, _A.FORGET),
-        _E.HELLO_NEW: (_S.SYNCHRONISING, _A.ADMIT),
-        _E.HELLO_AGAIN: (_S.SYNCHRONISING, _A.READMIT),
-        _E.HELLO_HELD: (_S.SYNCHRONISING, _A.READMIT),
-        _E.SYNCHRONISED: (_S.HUNG, _A.IGNORE),
-        _E.SILENCE: (_S.HUNG, _A.IGNORE),
-        _E.LOST: (_S.HUNG, _A.IGNORE),
-        _E.DIED: (_S.ABSENT, _A.FORGET),
-        _E.EXPIRED: (_S.DOOMED, _A.KILL),
-    },
-    _S.DOOMED: {
-        _E.STARTED: (_S.STARTED, _A.FORGET),
-        _E.HELLO_NEW: (_S.SYNCHRONISING, _A.ADMIT),
-        _E.HELLO_AGAIN: (_S.DOOMED, _A.IGNORE),
-        _E.HELLO_HELD: (_S.DOOMED, _A.IGNORE),
-        _E.SYNCHRONISED: (_S.DOOMED, _A.IGNORE),
-        _E.SILENCE: (_S.DOOMED, _A.IGNORE),
-        _E.LOST: (_S.DOOMED, _A.IGNORE),
-        _E.DIED: (_S.ABSENT, _A.FORGET),
-        _E.EXPIRED: (_S.DOOMED, _A.KILL),
-    },
-}
+    initial=(AdmissionState.ABSENT, AdmissionState.RESTORED),
+    ignore=AdmissionAction.IGNORE,
+    theory="""\
+The controller admits a card on its hello: it gives the card an epoch, a welcome and a snapshot of the records
+that the card needs. The card becomes usable when its heartbeat reports the version of that snapshot. A card
+that is silent or disconnected loses its epoch at once, so that other cards drop what it still sends; if it
+stays hung, the launcher kills its process. After a restart of the controller a card that still runs keeps its
+epoch and all that it holds.""",
+)
 
 
 @dataclass(slots=True)
@@ -156,7 +146,7 @@ class CardEntry:
 
     card: str
     kind: str
-    state: State = State.ABSENT
+    state: AdmissionState = AdmissionState.ABSENT
     boot: int = 0
     admitted: int = 0
     pid: int = 0
@@ -176,30 +166,30 @@ class CardEntry:
 
     @property
     def usable(self) -> bool:
-        return self.state is State.USABLE
+        return self.state is AdmissionState.USABLE
 
     @property
     def listening(self) -> bool:
         """Whether its heartbeats are expected."""
-        return self.state in (State.SYNCHRONISING, State.USABLE)
+        return self.state in (AdmissionState.SYNCHRONISING, AdmissionState.USABLE)
 
-    def take(self, event: Event) -> Action:
-        """Go where the table says and return what is to be done."""
-        self.state, action = TABLE[self.state][event]
+    def transition(self, event: AdmissionEvent) -> AdmissionAction:
+        """Change the state as `ADMISSION` says and return what the controller has to do."""
+        self.state, action = ADMISSION.transition(self.state, event)
         return action
 
 
 PATIENCE = 4
-"""How many times as long as a silent card has anyway it is given at most because it waits for a core: on a machine
-that has none for it, its traffic is better off with another card."""
+"""How many times as long as a silent card has anyway it is given at most because it waits for a core: on a
+machine that has none for it, its traffic is better off with another card."""
 
 
 @dataclass(slots=True)
 class Watch:
     """Who has been silent for too long, with allowance for the watcher's own lateness and for crowded machines.
 
-    While the controller itself stood still it heard nobody: that time counts against no card. Nor does the time in
-    which a card could have spoken if the machine had given it a core.
+    While the controller itself stood still it heard nobody: that time counts against no card. Nor does the time
+    in which a card could have spoken if the machine had given it a core.
     """
 
     silence: float
@@ -216,7 +206,7 @@ class Watch:
         return [
             entry
             for entry in self.cards.values()
-            if (entry.listening and now >= entry.heard + self.silence / 2) or entry.state is State.HUNG
+            if (entry.listening and now >= entry.heard + self.silence / 2) or entry.state is AdmissionState.HUNG
         ]
 
     def wait(self, card: str, seconds: float, now: float) -> None:
@@ -232,14 +222,17 @@ class Watch:
         if entry.hung_at != inf:
             entry.hung_at = max(entry.hung_at, min(entry.hung_at + seconds, now))
 
-    def due(self, now: float) -> list[tuple[CardEntry, Event]]:
+    def due(self, now: float) -> list[tuple[CardEntry, AdmissionEvent]]:
         """What time alone has brought about."""
         events = []
         for entry in self.cards.values():
             if entry.listening and now >= entry.heard + self.silence:
-                events.append((entry, Event.SILENCE))
-            elif entry.state in (State.HUNG, State.DOOMED) and now >= entry.hung_at + self.kill_after:
-                events.append((entry, Event.EXPIRED))
+                events.append((entry, AdmissionEvent.SILENCE))
+            elif (
+                entry.state in (AdmissionState.HUNG, AdmissionState.KILL_PENDING)
+                and now >= entry.hung_at + self.kill_after
+            ):
+                events.append((entry, AdmissionEvent.EXPIRED))
         return events
 
     def wake(self) -> float:
@@ -248,6 +241,6 @@ class Watch:
         for entry in self.cards.values():
             if entry.listening:
                 at = min(at, entry.heard + self.silence)
-            elif entry.state in (State.HUNG, State.DOOMED):
+            elif entry.state in (AdmissionState.HUNG, AdmissionState.KILL_PENDING):
                 at = min(at, entry.hung_at + self.kill_after)
         return at

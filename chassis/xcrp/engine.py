@@ -31,7 +31,7 @@ from chassis.bus.messages import (
 )
 from chassis.model.router import Config
 from chassis.xcrp import configuration, ike_commands, inventory, trace_commands
-from chassis.xcrp.cards import Action, CardEntry, Event, State
+from chassis.xcrp.cards import AdmissionAction, AdmissionEvent, AdmissionState, CardEntry
 from chassis.xcrp.commits import Commits
 from chassis.xcrp.configuration import Checked, Journal
 from chassis.xcrp.events import History
@@ -139,7 +139,7 @@ class Controller:
                 continue
             remembered = True
             self.node.cards[card] = CardEntry(
-                card, kind, State.REMEMBERED, boot=held.boot, admitted=held.boot, epoch=held.epoch
+                card, kind, AdmissionState.RESTORED, boot=held.boot, admitted=held.boot, epoch=held.epoch
             )
         if not remembered:
             return outputs + self._publish_all(now)
@@ -174,7 +174,7 @@ class Controller:
 
     def lost(self, card: str, now: float) -> list[Output]:
         """The connection to a card closed."""
-        return self._card_event(card, Event.LOST, now, "connection lost")
+        return self._card_event(card, AdmissionEvent.LOST, now, "connection lost")
 
     def died(self, card: str, boot: int, now: float) -> list[Output]:
         """The launcher saw this start of the card end."""
@@ -183,7 +183,7 @@ class Controller:
         if entry is None or boot < entry.boot:
             return outputs
         entry.boot = max(entry.boot, boot)
-        return outputs + self._card_event(card, Event.DIED, now, "died")
+        return outputs + self._card_event(card, AdmissionEvent.DIED, now, "died")
 
     def started(self, card: str, boot: int, pid: int, now: float) -> list[Output]:
         """The launcher started the card; it has yet to say hello."""
@@ -192,7 +192,7 @@ class Controller:
         if entry is None or boot <= entry.boot:
             return outputs
         entry.boot = boot
-        return outputs + self._card_event(card, Event.STARTED, now, "replaced")
+        return outputs + self._card_event(card, AdmissionEvent.STARTED, now, "replaced")
 
     def _freed(self, some: bool) -> list[Output]:
         """Whoever waits for SAs that others had may have them now."""
@@ -230,7 +230,7 @@ class Controller:
                 # What was sent meanwhile may still wait to be read: one more interval for it.
                 self.node.watch.allow(behind + self.settings.heartbeat, now + self.settings.heartbeat)
             for entry, event in self.node.watch.due(now):
-                if event is Event.EXPIRED:
+                if event is AdmissionEvent.EXPIRED:
                     entry.hung_at = now
                 outputs += self._card_event(entry.card, event, now, "hung")
         return outputs + self._operators.on_timer(now)
@@ -246,7 +246,7 @@ class Controller:
         """The shell's answer to a `Persist` or `Append`: why the file is not on disk, or nothing where it is."""
         if error:
             for entry in self.node.cards.values():
-                if entry.state is State.SYNCHRONISING:
+                if entry.state is AdmissionState.SYNCHRONISING:
                     # It waits for a welcome that it may not be given yet.
                     entry.heard = max(entry.heard, now)
         outputs = self.commits.stored(file, error, now)
@@ -303,9 +303,9 @@ class Controller:
     def _publish_all(self, now: float) -> list[Output]:
         """The window is over: what is wanted is made of what the cards said, and given to all of them."""
         self._open_at = inf
-        silent = [entry for entry in self.node.cards.values() if entry.state is State.REMEMBERED]
+        silent = [entry for entry in self.node.cards.values() if entry.state is AdmissionState.RESTORED]
         for entry in silent:
-            self._step(entry, Event.SILENCE, now, "silent since the controller started")
+            self._step(entry, AdmissionEvent.SILENCE, now, "silent since the controller started")
         for entry in self.node.cards.values():
             if entry.listening:
                 entry.heard = now
@@ -350,16 +350,16 @@ class Controller:
         outputs = self._settle_deaths(now) + self._freed(self._handover.runs(card, hello.boot))
         holds = hello.boot == entry.admitted and hello.epoch == entry.epoch
         if hello.boot > entry.boot or hello.epoch > entry.epoch:
-            event = Event.HELLO_NEW
-        elif holds and (hello.version or entry.state is not State.REMEMBERED):
-            event = Event.HELLO_HELD
+            event = AdmissionEvent.HELLO_NEW
+        elif holds and (hello.version or entry.state is not AdmissionState.RESTORED):
+            event = AdmissionEvent.HELLO_RESUMED
         else:
-            event = Event.HELLO_AGAIN
+            event = AdmissionEvent.HELLO_AGAIN
         was = entry.state
         action = self._step(entry, event, now, "", hello)
-        if action is Action.IGNORE:
+        if action is AdmissionAction.IGNORE:
             return outputs
-        if self.open and action is Action.ADMIT:
+        if self.open and action is AdmissionAction.ADMIT:
             # Whatever held the card before is fenced before its successor's state follows from anything.
             outputs += self.node.publish()
         self._holds(entry, hello, now)
@@ -371,25 +371,27 @@ class Controller:
             outputs += self._welcome(entry)
         else:
             self._greeted[card] = None
-        if action is not Action.WELCOME or was is State.REMEMBERED:
-            how = "still there" if action is Action.WELCOME else "admitted"
+        if action is not AdmissionAction.WELCOME or was is AdmissionState.RESTORED:
+            how = "still there" if action is AdmissionAction.WELCOME else "admitted"
             outputs += self._event(f"{card} {how}: boot {entry.admitted}, epoch {entry.epoch}", now)
         outputs += self._news(now)
         return outputs + self._open_early(now)
 
     def _open_early(self, now: float) -> list[Output]:
         """Open when there is nobody left to wait for."""
-        awaited = (State.REMEMBERED, State.STARTED)
+        awaited = (AdmissionState.RESTORED, AdmissionState.STARTED)
         if self.open or any(entry.state in awaited for entry in self.node.cards.values()):
             return []
         return self._publish_all(now)
 
-    def _step(self, entry: CardEntry, event: Event, now: float, why: str, hello: Hello | None = None) -> Action:
+    def _step(
+        self, entry: CardEntry, event: AdmissionEvent, now: float, why: str, hello: Hello | None = None
+    ) -> AdmissionAction:
         """Let the table decide, and do what concerns the card alone: epoch, record, subscription."""
         numbers = self.node.numbers
-        action = entry.take(event)
-        if hello is not None and action is not Action.IGNORE:
-            if action is Action.ADMIT:
+        action = entry.transition(event)
+        if hello is not None and action is not AdmissionAction.IGNORE:
+            if action is AdmissionAction.ADMIT:
                 self._renew_leases(entry, hello)
                 entry.epoch = numbers.raise_epoch(entry.card, hello.boot, hello.epoch)
             else:
@@ -401,42 +403,42 @@ class Controller:
             self.node.publisher.forget(entry.card)
             if self.open:
                 self.node.card_changed(entry)
-        elif action in (Action.FENCE, Action.FENCE_LATE):
+        elif action in (AdmissionAction.FENCE, AdmissionAction.FENCE_AND_UNSUBSCRIBE):
             entry.why = why
             entry.epoch = numbers.raise_epoch(entry.card, entry.admitted)
             entry.hung_at = now
-            if action is Action.FENCE_LATE:
+            if action is AdmissionAction.FENCE_AND_UNSUBSCRIBE:
                 self.node.publisher.forget(entry.card)
             if self.open:
                 self.node.card_changed(entry)
-        elif action is Action.FORGET:
+        elif action is AdmissionAction.UNSUBSCRIBE:
             entry.why = why
             self.node.publisher.forget(entry.card)
-        elif action is Action.USE:
+        elif action is AdmissionAction.MARK_USABLE:
             numbers.serve(entry.card)
             self.node.card_changed(entry)
         return action
 
-    def _card_event(self, card: str, event: Event, now: float, why: str) -> list[Output]:
+    def _card_event(self, card: str, event: AdmissionEvent, now: float, why: str) -> list[Output]:
         entry = self.node.cards.get(card)
         if entry is None:
             return []
         was = entry.state
         action = self._step(entry, event, now, why)
-        if action is Action.KILL:
+        if action is AdmissionAction.KILL:
             values: Attributes = {
                 "card": card,
                 "boot": entry.boot,
                 "why": f"{entry.why} for {self.settings.kill_after:g} s",
             }
-            said = self._event(f"{card} is to be killed: {why}", now) if was is State.HUNG else []
+            said = self._event(f"{card} is to be killed: {why}", now) if was is AdmissionState.HUNG else []
             return [ToLauncher("kill", values), *said]
-        if action is Action.USE:
+        if action is AdmissionAction.MARK_USABLE:
             self.node.card_consequences(entry, now)
             outputs = self.node.publish()
             outputs += self._event(f"{card} usable", now)
             return outputs + self._news(now)
-        if action not in (Action.FENCE, Action.FENCE_LATE):
+        if action not in (AdmissionAction.FENCE, AdmissionAction.FENCE_AND_UNSUBSCRIBE):
             return []
         self._greeted.pop(card, None)
         self._early.pop(card, None)
@@ -447,7 +449,7 @@ class Controller:
         if self.open:
             # The card's own flag first, alone: what follows from it may be thousands of records.
             outputs += self.node.publish()
-            self._aftermath[card] = action is Action.FENCE_LATE
+            self._aftermath[card] = action is AdmissionAction.FENCE_AND_UNSUBSCRIBE
         outputs += self._operators.card_gone(card, now)
         outputs += self._event(f"{card} {why}: epoch {entry.epoch}", now)
         return outputs + self._open_early(now)
@@ -518,8 +520,8 @@ class Controller:
             return []
         entry.late, entry.held = message.late, message.version
         outputs = self._freed(self.open and self._handover.holds(entry.card, message.version))
-        if entry.state is State.SYNCHRONISING and self.open and message.version >= entry.synchronised:
-            return outputs + self._card_event(entry.card, Event.SYNCHRONISED, now, "")
+        if entry.state is AdmissionState.SYNCHRONISING and self.open and message.version >= entry.synchronised:
+            return outputs + self._card_event(entry.card, AdmissionEvent.SYNCHRONISED, now, "")
         return outputs
 
     def _port_event(self, entry: CardEntry, message: PortEvent, now: float) -> list[Output]:

@@ -14,7 +14,7 @@ from chassis.bus.replication import Publisher
 from chassis.model.router import Config
 from chassis.xcrp import plan as planning
 from chassis.xcrp import records, routes, tunnels
-from chassis.xcrp.cards import CardEntry, State, Watch
+from chassis.xcrp.cards import AdmissionState, CardEntry, Watch
 from chassis.xcrp.flash import Store
 from chassis.xcrp.inventory import ASP, MANAGEMENT_PORTS
 from chassis.xcrp.numbers import Numbers
@@ -89,7 +89,7 @@ class Node:
         self.plan = plan = planning.make(config, self.numbers, self.name, self.flash)
         self.letting_go.clear()
         for asp in self.numbers.owing():
-            if asp in self.cards and self.cards[asp].state in (State.ABSENT, State.STARTED):
+            if asp in self.cards and self.cards[asp].state in (AdmissionState.ABSENT, AdmissionState.STARTED):
                 self.numbers.let_go(asp)
         gone = [card for card in self.cards if card not in dict(plan.cards)]
         for card in gone:

@@ -85,9 +85,9 @@ def accept_any_epoch(patch: pytest.MonkeyPatch) -> None:
 
 def flush_on_reconcile(patch: pytest.MonkeyPatch) -> None:
     """A controller that comes back admits every card anew."""
-    row = cards.TABLE[cards.State.REMEMBERED]
-    for event in (cards.Event.HELLO_HELD, cards.Event.HELLO_AGAIN):
-        patch.setitem(row, event, (cards.State.SYNCHRONISING, cards.Action.ADMIT))
+    row = cards.ADMISSION.table[cards.AdmissionState.RESTORED]
+    for event in (cards.AdmissionEvent.HELLO_RESUMED, cards.AdmissionEvent.HELLO_AGAIN):
+        patch.setitem(row, event, (cards.AdmissionState.SYNCHRONISING, cards.AdmissionAction.ADMIT))
 
 
 def save_numbers_late(patch: pytest.MonkeyPatch) -> None:

@@ -7,31 +7,31 @@ from itertools import product
 import pytest
 
 from chassis.xcrp import cards, tunnels
-from chassis.xcrp.cards import Action, CardEntry
+from chassis.xcrp.cards import AdmissionAction, AdmissionEvent, AdmissionState, CardEntry
 
 
-@pytest.mark.parametrize(("state", "event"), list(product(cards.State, cards.Event)))
-def test_card_table_has_every_pair(state: cards.State, event: cards.Event) -> None:
+@pytest.mark.parametrize(("state", "event"), list(product(AdmissionState, AdmissionEvent)))
+def test_card_table_has_every_pair(state: AdmissionState, event: AdmissionEvent) -> None:
     entry = CardEntry("asp 1/1", "asp", state)
-    action = entry.take(event)
-    assert isinstance(action, Action)
+    action = entry.transition(event)
+    assert isinstance(action, AdmissionAction)
     # Whoever was listened to and no longer is has lost its epoch; nobody else has.
-    listening = (cards.State.SYNCHRONISING, cards.State.USABLE)
-    fenced = action in (Action.FENCE, Action.FENCE_LATE)
+    listening = (AdmissionState.SYNCHRONISING, AdmissionState.USABLE)
+    fenced = action in (AdmissionAction.FENCE, AdmissionAction.FENCE_AND_UNSUBSCRIBE)
     if state in listening:
         assert fenced == (entry.state not in listening)
     # A card becomes usable in two ways only: it reported its snapshot, or it outlived its controller.
-    if entry.state is cards.State.USABLE and state is not cards.State.USABLE:
+    if entry.state is AdmissionState.USABLE and state is not AdmissionState.USABLE:
         assert (state, event) in {
-            (cards.State.SYNCHRONISING, cards.Event.SYNCHRONISED),
-            (cards.State.REMEMBERED, cards.Event.HELLO_HELD),
+            (AdmissionState.SYNCHRONISING, AdmissionEvent.SYNCHRONISED),
+            (AdmissionState.RESTORED, AdmissionEvent.HELLO_RESUMED),
         }
     # A new start of a process never goes on under the epoch of the one before.
-    if event is cards.Event.HELLO_NEW:
-        assert (entry.state, action) == (cards.State.SYNCHRONISING, Action.ADMIT)
-    if event is cards.Event.DIED:
-        assert entry.state is cards.State.ABSENT
-    if action is Action.IGNORE:
+    if event is AdmissionEvent.HELLO_NEW:
+        assert (entry.state, action) == (AdmissionState.SYNCHRONISING, AdmissionAction.ADMIT)
+    if event is AdmissionEvent.DIED:
+        assert entry.state is AdmissionState.ABSENT
+    if action is AdmissionAction.IGNORE:
         assert entry.state is state
 
 
@@ -57,12 +57,12 @@ def test_tunnel_table_is_the_product_of_two_flags(state: tunnels.State, event: t
 
 def test_allowance_for_a_late_watcher() -> None:
     watch = cards.Watch(0.5, 1.0)
-    entry = watch.cards["lc 3"] = CardEntry("lc 3", "linecard", cards.State.USABLE, heard=10.0)
+    entry = watch.cards["lc 3"] = CardEntry("lc 3", "linecard", AdmissionState.USABLE, heard=10.0)
     assert watch.wake() == 10.5
     watch.allow(3.0, 13.2)
     assert watch.due(13.2) == []
     assert watch.wake() == 13.5
-    assert watch.due(13.5) == [(entry, cards.Event.SILENCE)]
+    assert watch.due(13.5) == [(entry, AdmissionEvent.SILENCE)]
     # It never counts a card as heard later than now.
     watch.allow(60.0, 14.0)
     assert entry.heard == 14.0
