@@ -15,9 +15,9 @@ from engines import A, B, End, Ends, Two
 from chassis.ase.ike.messages import INFORMATIONAL, TEMPLATES
 from chassis.ase.ike.payloads import v1, v2
 from chassis.ase.ike.payloads.header import HEADER_LENGTH, INITIATOR, VERSION_2, Header
-from chassis.ase.ike.payloads.numbers import V2, Exchange
-from chassis.ase.ike.payloads.v1_notify import Notify as NotifyV1
-from chassis.ase.ike.payloads.v2_notify import Notify as NotifyV2
+from chassis.ase.ike.payloads.numbers import Exchange, PayloadTypeV2
+from chassis.ase.ike.payloads.v1_notify import NotifyV1
+from chassis.ase.ike.payloads.v2_notify import NotifyV2
 from chassis.ase.ike.v2.session import SessionV2
 from chassis.ase.link import IkePacket
 from chassis.bus.messages import LogRecord
@@ -157,7 +157,7 @@ def bend_once(patch: pytest.MonkeyPatch, sender: int, exchange: Exchange, respon
         header = Header(session.spi_i, session.spi_r, 0, VERSION_2, kind, flags, message_id, 0)
         guard = session.ring.sending
         first, plain = joined(chain)
-        return (guard._seal(header, b"", V2.SK, first, b"", plain, bytes(guard.iv_octets)),)
+        return (guard._seal(header, b"", PayloadTypeV2.SK, first, b"", plain, bytes(guard.iv_octets)),)
 
     patch.setattr(SessionV2, "_pack", packed)
     return seen

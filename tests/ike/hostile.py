@@ -20,7 +20,7 @@ from chassis.ase.ike.crypto.protect_v1 import Chain
 from chassis.ase.ike.host import Host, Session
 from chassis.ase.ike.payloads import v1, v2
 from chassis.ase.ike.payloads.header import HEADER_LENGTH, INITIATOR, RESPONSE, VERSION_1, VERSION_2, Header
-from chassis.ase.ike.payloads.numbers import V1, V2, Exchange
+from chassis.ase.ike.payloads.numbers import Exchange, PayloadTypeV1, PayloadTypeV2
 from chassis.ase.ike.payloads.v1_opaque import Hash
 from chassis.ase.ike.v1.pairs import MAX_PAIRS
 from chassis.ase.ike.v1.phase2 import State as QuickState
@@ -333,10 +333,10 @@ class WithKeys(Fuzzed):
         first, plain = (inside[0], inside[1:]) if inside else (0, b"")
         iv = self.rng.randbytes(guard.iv_octets)
         if self.rng.random() < 0.9 or len(plain) < 2:
-            return (guard._seal(header, b"", V2.SK, first, b"", plain, iv),)
+            return (guard._seal(header, b"", PayloadTypeV2.SK, first, b"", plain, iv),)
         middle = self.rng.randrange(1, len(plain))
         return tuple(
-            guard._seal(header, b"", V2.SKF, kind, bytes((0, number, 0, 2)), part, iv)
+            guard._seal(header, b"", PayloadTypeV2.SKF, kind, bytes((0, number, 0, 2)), part, iv)
             for number, kind, part in ((1, first, plain[:middle]), (2, 0, plain[middle:]))
         )
 
@@ -399,7 +399,7 @@ class WithKeys(Fuzzed):
         if not inside:
             return 0, b""
         first, plain = inside[0], inside[1:]
-        if first == V1.HASH and len(plain) > 4:
+        if first == PayloadTypeV1.HASH and len(plain) > 4:
             size = int.from_bytes(plain[2:4], "big")
             first, plain = plain[0], plain[size:]
         return first, plain
@@ -431,7 +431,7 @@ class WithKeys(Fuzzed):
         covered = Hash(digest).emit()
         plain = bytes((first, 0)) + (4 + len(covered)).to_bytes(2, "big") + covered + body
         header = Header(handshake.cky_i, handshake.cky_r, 0, VERSION_1, exchange, 0, message_id, 0)
-        data, _ = chain.seal_chain(header, V1.HASH, plain)
+        data, _ = chain.seal_chain(header, PayloadTypeV1.HASH, plain)
         self.hand(victim, data, port=session.path.remote_port, local_port=session.path.local_port)
 
 

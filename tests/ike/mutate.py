@@ -19,13 +19,13 @@ from chassis.ase.ike.payloads import v1, v1_identity, v1_notify, v1_opaque, v2
 from chassis.ase.ike.payloads.chain import Unknown
 from chassis.ase.ike.payloads.errors import PayloadError
 from chassis.ase.ike.payloads.header import HEADER_LENGTH, Header
-from chassis.ase.ike.payloads.numbers import N1, N2, V2
-from chassis.ase.ike.payloads.v2_config import Config, ConfigAttribute, Eap
+from chassis.ase.ike.payloads.numbers import NotifyTypeV1, NotifyTypeV2, PayloadTypeV2
+from chassis.ase.ike.payloads.v2_config import ConfigAttribute, ConfigPayload, Eap
 from chassis.ase.ike.payloads.v2_encrypted import EncryptedFragment
-from chassis.ase.ike.payloads.v2_identity import Cert, CertReq, Id
-from chassis.ase.ike.payloads.v2_keys import KE, Auth, Nonce
-from chassis.ase.ike.payloads.v2_notify import Delete, Notify, Vendor
-from chassis.ase.ike.payloads.v2_ts import IPV6_RANGE, TS, Selector
+from chassis.ase.ike.payloads.v2_identity import CertReqV2, CertV2, IdV2
+from chassis.ase.ike.payloads.v2_keys import Auth, KeV2, NonceV2
+from chassis.ase.ike.payloads.v2_notify import DeleteV2, NotifyV2, VendorV2
+from chassis.ase.ike.payloads.v2_ts import IPV6_RANGE, TS, TrafficSelector
 from chassis.model.ike import IkeProposal
 from chassis.model.ipsec import IpsecProposal
 
@@ -134,71 +134,71 @@ _SUITES = (
 _SPIS = {2: b"ahah", 3: b"espe", 4: b"cp"}
 
 V1_CHAINS: tuple[tuple[v1.PayloadV1, ...], ...] = (
-    (proposals.offer_v1(_PROPOSALS), v1_opaque.Vendor(b"v" * 16), v1_opaque.Vendor(b"w" * 20)),
+    (proposals.offer_v1(_PROPOSALS), v1_opaque.VendorV1(b"v" * 16), v1_opaque.VendorV1(b"w" * 20)),
     (
-        v1_opaque.KE(b"k" * 128),
-        v1_opaque.Nonce(b"n" * 20),
-        v1_identity.CertReq(4, b"0\0"),
+        v1_opaque.KeV1(b"k" * 128),
+        v1_opaque.NonceV1(b"n" * 20),
+        v1_identity.CertReqV1(4, b"0\0"),
         v1_opaque.NatD(b"h" * 20),
         v1_opaque.NatD(b"i" * 20, 130),
     ),
     (
-        v1_identity.Id(2, b"gw.example", 17, 500),
-        v1_identity.Cert(4, b"c" * 90),
+        v1_identity.IdV1(2, b"gw.example", 17, 500),
+        v1_identity.CertV1(4, b"c" * 90),
         v1_opaque.Signature(b"s" * 64),
-        v1_notify.Notify(N1.INITIAL_CONTACT, 1, SPI_I + SPI_R),
+        v1_notify.NotifyV1(NotifyTypeV1.INITIAL_CONTACT, 1, SPI_I + SPI_R),
     ),
     (
         proposals.offer_v1(_PROPOSALS),
-        v1_opaque.KE(b"k" * 96),
-        v1_opaque.Nonce(b"n" * 16),
-        v1_identity.Id.address(0x0A000001),
+        v1_opaque.KeV1(b"k" * 96),
+        v1_opaque.NonceV1(b"n" * 16),
+        v1_identity.IdV1.address(0x0A000001),
         v1_opaque.Hash(b"h" * 20),
     ),
     (
         v1_opaque.Hash(b"h" * 20),
         child_proposals.offer_v1(_SUITES, _SPIS),
-        v1_opaque.Nonce(b"n" * 16),
-        v1_identity.Id.subnet(0x0A000000, 0xFF000000),
-        v1_identity.Id.range(0x0A000000, 0x0A0000FF, 6, 80),
+        v1_opaque.NonceV1(b"n" * 16),
+        v1_identity.IdV1.subnet(0x0A000000, 0xFF000000),
+        v1_identity.IdV1.range(0x0A000000, 0x0A0000FF, 6, 80),
         v1_identity.NatOa(1, b"\x0a\0\0\1"),
     ),
-    (v1_opaque.Hash(b"h" * 20), v1_notify.Delete(3, (b"spi1", b"spi2"))),
-    (v1_opaque.Hash(b"h" * 16), v1_notify.Notify(N1.R_U_THERE, 1, SPI_I + SPI_R, b"\0\0\0\7")),
+    (v1_opaque.Hash(b"h" * 20), v1_notify.DeleteV1(3, (b"spi1", b"spi2"))),
+    (v1_opaque.Hash(b"h" * 16), v1_notify.NotifyV1(NotifyTypeV1.R_U_THERE, 1, SPI_I + SPI_R, b"\0\0\0\7")),
 )
 
 V2_CHAINS: tuple[tuple[v2.PayloadV2, ...], ...] = (
     (
-        Notify(N2.COOKIE, b"c" * 24),
+        NotifyV2(NotifyTypeV2.COOKIE, b"c" * 24),
         proposals.offer_v2(_PROPOSALS),
-        KE(14, b"k" * 256),
-        Nonce(b"n" * 32),
-        Notify(N2.NAT_DETECTION_SOURCE_IP, b"s" * 20),
-        Notify(N2.NAT_DETECTION_DESTINATION_IP, b"d" * 20),
-        Vendor(b"vendor"),
+        KeV2(14, b"k" * 256),
+        NonceV2(b"n" * 32),
+        NotifyV2(NotifyTypeV2.NAT_DETECTION_SOURCE_IP, b"s" * 20),
+        NotifyV2(NotifyTypeV2.NAT_DETECTION_DESTINATION_IP, b"d" * 20),
+        VendorV2(b"vendor"),
     ),
     (
-        Id(35, 2, b"gw.example"),
-        Cert(4, b"c" * 90),
-        CertReq(4, b"h" * 40),
-        Id(36, 1, b"\x0a\0\0\1"),
+        IdV2(35, 2, b"gw.example"),
+        CertV2(4, b"c" * 90),
+        CertReqV2(4, b"h" * 40),
+        IdV2(36, 1, b"\x0a\0\0\1"),
         Auth(1, b"a" * 128),
         child_proposals.offer_v2(_SUITES, _SPIS, with_group=False),
-        TS(44, (Selector(0x0A000000, 0x0AFFFFFF), Selector(1, 2, 6, 80, 80))),
-        TS(45, (Selector(0, (1 << 128) - 1, kind=IPV6_RANGE),)),
-        Config(1, (ConfigAttribute(1), ConfigAttribute(3, b"\x0a\0\0\1"), ConfigAttribute(120))),
-        Notify(N2.INITIAL_CONTACT),
+        TS(44, (TrafficSelector(0x0A000000, 0x0AFFFFFF), TrafficSelector(1, 2, 6, 80, 80))),
+        TS(45, (TrafficSelector(0, (1 << 128) - 1, kind=IPV6_RANGE),)),
+        ConfigPayload(1, (ConfigAttribute(1), ConfigAttribute(3, b"\x0a\0\0\1"), ConfigAttribute(120))),
+        NotifyV2(NotifyTypeV2.INITIAL_CONTACT),
     ),
     (
-        Notify(N2.REKEY_SA, b"", 3, b"spi1"),
+        NotifyV2(NotifyTypeV2.REKEY_SA, b"", 3, b"spi1"),
         child_proposals.offer_v2(_SUITES, _SPIS, with_group=True),
-        Nonce(b"n" * 16),
-        KE(2, b"k" * 128),
-        TS(44, (Selector(0, 0xFFFFFFFF),)),
-        TS(45, (Selector(0, 0xFFFFFFFF),)),
+        NonceV2(b"n" * 16),
+        KeV2(2, b"k" * 128),
+        TS(44, (TrafficSelector(0, 0xFFFFFFFF),)),
+        TS(45, (TrafficSelector(0, 0xFFFFFFFF),)),
     ),
-    (proposals.offer_v2(_PROPOSALS, b"rekeyspi"), Nonce(b"n" * 16), KE(2, b"k" * 128)),
-    (Delete(3, (b"spi1", b"spi2")), Delete(1), Notify(N2.INVALID_SELECTORS, b"p" * 28)),
+    (proposals.offer_v2(_PROPOSALS, b"rekeyspi"), NonceV2(b"n" * 16), KeV2(2, b"k" * 128)),
+    (DeleteV2(3, (b"spi1", b"spi2")), DeleteV2(1), NotifyV2(NotifyTypeV2.INVALID_SELECTORS, b"p" * 28)),
     (Eap(b"\1\1\0\5\1"), Unknown(200, b"what")),
     (),
 )
@@ -248,7 +248,7 @@ def decode(data: bytes, tally: Tally) -> None:
         if header.major == 1:
             first = v1.MessageV1.parse(data)
             for payload in first.payloads:
-                if isinstance(payload, v1_identity.Id):
+                if isinstance(payload, v1_identity.IdV1):
                     assert payload.bounds is None or payload.bounds[0] <= payload.bounds[1]
             _again_1(first)
         else:
@@ -312,7 +312,7 @@ def inside_1(seed: int, count: int) -> Iterator[bytes]:
 def inside_2(seed: int, count: int) -> Iterator[bytes]:
     """Messages of version 2 that are authentic and whose plaintext is wrong."""
     for data in mutations(seed, INSIDE_2, count, header=False):
-        yield GUARD._seal(HEADER_2, b"", V2.SK, data[0] if data else 0, b"", data[1:], b"i" * 16)
+        yield GUARD._seal(HEADER_2, b"", PayloadTypeV2.SK, data[0] if data else 0, b"", data[1:], b"i" * 16)
 
 
 def hammer(seed: int, count: int) -> dict[str, Tally]:

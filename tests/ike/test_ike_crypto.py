@@ -21,11 +21,11 @@ from chassis.ase.ike.crypto.protect_v2 import Guard, IntegrityError
 from chassis.ase.ike.payloads import v1, v2
 from chassis.ase.ike.payloads.errors import PayloadError
 from chassis.ase.ike.payloads.header import Header
-from chassis.ase.ike.payloads.v1_notify import Delete as DeleteV1
+from chassis.ase.ike.payloads.v1_notify import DeleteV1
 from chassis.ase.ike.payloads.v1_opaque import Hash
 from chassis.ase.ike.payloads.v2_encrypted import EncryptedFragment
-from chassis.ase.ike.payloads.v2_keys import KE, Nonce
-from chassis.ase.ike.payloads.v2_notify import Delete, Vendor
+from chassis.ase.ike.payloads.v2_keys import KeV2, NonceV2
+from chassis.ase.ike.payloads.v2_notify import DeleteV2, VendorV2
 from chassis.model.ike import IkeProposal
 
 COUNTING = bytes(range(64))
@@ -181,7 +181,7 @@ HEADER_2 = Header(b"initiate", b"responds", 0, 0x20, 37, 8, 3, 0)
 
 @pytest.mark.parametrize("guard", GUARDS)
 def test_version_2_messages_are_sealed(guard: Guard) -> None:
-    payloads = (Delete(3, (b"spi1",)), Vendor(b"v" * 700))
+    payloads = (DeleteV2(3, (b"spi1",)), VendorV2(b"v" * 700))
     message = guard.seal(HEADER_2, payloads, COUNTING[: guard.iv_octets])
     assert guard.open(message, v2.MessageV2.parse(message)) == payloads
     for place in (20, 28 + 4, len(message) - 1):
@@ -204,7 +204,7 @@ def test_version_2_messages_are_sealed(guard: Guard) -> None:
 def test_scapy_reads_our_offers() -> None:
     own = IkeProposal("p", dh_group=14, encryption_algorithm="aes-256-cbc")
     first = v2.MessageV2(
-        replace(HEADER_2, exchange=34), (proposals.offer_v2([own]), KE(14, b"k" * 256), Nonce(b"n" * 32))
+        replace(HEADER_2, exchange=34), (proposals.offer_v2([own]), KeV2(14, b"k" * 256), NonceV2(b"n" * 32))
     ).emit()
     seen = scapy_v2.IKEv2(first)
     proposal = seen[scapy_v2.IKEv2_Proposal]

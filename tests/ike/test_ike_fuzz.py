@@ -18,7 +18,7 @@ from chassis.ase.ike.payloads import v1, v2
 from chassis.ase.ike.payloads.chain import Payload
 from chassis.ase.ike.payloads.errors import PayloadError
 from chassis.ase.ike.payloads.header import Header
-from chassis.ase.ike.payloads.v1_opaque import Vendor
+from chassis.ase.ike.payloads.v1_opaque import VendorV1
 
 Parse = Callable[[memoryview], Payload]
 
@@ -119,7 +119,7 @@ def test_a_seed_gives_the_same_messages() -> None:
 
 def test_a_bug_in_a_decoder_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     def careless(body: memoryview) -> Payload:
-        return Vendor(bytes((body[8],)))
+        return VendorV1(bytes((body[8],)))
 
     monkeypatch.setitem(v1._PARSERS, 13, careless)
     with pytest.raises(IndexError):

@@ -12,9 +12,9 @@ from chassis.ase.ike.messages import TEMPLATES, text
 from chassis.ase.ike.payloads import v1, v2, v2_sa
 from chassis.ase.ike.payloads.errors import PayloadError
 from chassis.ase.ike.payloads.header import Header
-from chassis.ase.ike.payloads.numbers import N1, N2
-from chassis.ase.ike.payloads.v2_config import Config, ConfigAttribute
-from chassis.ase.ike.payloads.v2_sa import SA
+from chassis.ase.ike.payloads.numbers import NotifyTypeV1, NotifyTypeV2
+from chassis.ase.ike.payloads.v2_config import ConfigAttribute, ConfigPayload
+from chassis.ase.ike.payloads.v2_sa import SaV2
 from chassis.model.ike import IkeProposal
 
 HEADER_1 = Header(b"initiate", b"responds", 0, 0x10, 2, 0, 0, 0)
@@ -129,7 +129,9 @@ def test_version_2_payloads(log: str, kind: int, body: str, length: int | None, 
         v2.MessageV2.parse(message_2(kind, bytes.fromhex(body), length))
     error = caught.value
     assert error.log == log
-    assert error.notify == (N2.AUTHENTICATION_FAILED if log == "ikev2-auth-method" else N2.INVALID_SYNTAX)
+    assert error.notify == (
+        NotifyTypeV2.AUTHENTICATION_FAILED if log == "ikev2-auth-method" else NotifyTypeV2.INVALID_SYNTAX
+    )
     assert line is None or text(log, error.values) == line
     assert text(log, error.values)
 
@@ -138,13 +140,13 @@ def test_version_2_payloads(log: str, kind: int, body: str, length: int | None, 
 def test_version_2_payloads_without_a_line(kind: int, body: str) -> None:
     with pytest.raises(PayloadError) as caught:
         v2.MessageV2.parse(message_2(kind, bytes.fromhex(body)))
-    assert (caught.value.notify, caught.value.field != "") == (N2.INVALID_SYNTAX, True)
+    assert (caught.value.notify, caught.value.field != "") == (NotifyTypeV2.INVALID_SYNTAX, True)
 
 
 def one_sa(count: int, more: int = 1) -> bytes:
     """`more` proposals of `count` transforms each."""
-    transforms = tuple(v2_sa.Transform(1, 3) for _ in range(count))
-    return SA(tuple(v2_sa.Proposal(1, 1, b"", transforms) for _ in range(more))).emit()
+    transforms = tuple(v2_sa.TransformV2(1, 3) for _ in range(count))
+    return SaV2(tuple(v2_sa.ProposalV2(1, 1, b"", transforms) for _ in range(more))).emit()
 
 
 @pytest.mark.parametrize("body", [one_sa(1, 65), one_sa(171, 3)])
@@ -154,20 +156,28 @@ def test_proposals_and_transforms_are_bounded(body: bytes) -> None:
 
 
 def test_attributes_of_a_transform_are_bounded() -> None:
-    many = v2_sa.Transform(1, 12, tuple(v2_sa.Attribute(99, number) for number in range(17)))
+    many = v2_sa.TransformV2(1, 12, tuple(v2_sa.AttributeV2(99, number) for number in range(17)))
     with pytest.raises(PayloadError) as caught:
-        v2.MessageV2.parse(message_2(33, SA((v2_sa.Proposal(1, 1, b"", (many,)),)).emit()))
+        v2.MessageV2.parse(message_2(33, SaV2((v2_sa.ProposalV2(1, 1, b"", (many,)),)).emit()))
     assert caught.value.log == "ikev2-xform-attrib-length"
 
 
 V2_HEADERS = [
     ("ikev2-header-incomplete", bytes(27), 0),
     ("ikev2-header-incomplete", b"", 0),
-    ("ikev2-header-total-length", replace(HEADER_2, length=29).emit(), N2.INVALID_SYNTAX),
+    ("ikev2-header-total-length", replace(HEADER_2, length=29).emit(), NotifyTypeV2.INVALID_SYNTAX),
     ("ikev2-header-zero-spi", replace(HEADER_2, spi_i=bytes(8), length=28).emit(), 0),
-    ("ikev2-header-next-payload", replace(HEADER_2, next_payload=4, length=28).emit(), N2.INVALID_SYNTAX),
-    ("ikev2-header-exchange-type", replace(HEADER_2, exchange=33, length=28).emit(), N2.INVALID_SYNTAX),
-    ("ikev2-header-major-version", replace(HEADER_2, version=0x30, length=28).emit(), N2.INVALID_MAJOR_VERSION),
+    (
+        "ikev2-header-next-payload",
+        replace(HEADER_2, next_payload=4, length=28).emit(),
+        NotifyTypeV2.INVALID_SYNTAX,
+    ),
+    ("ikev2-header-exchange-type", replace(HEADER_2, exchange=33, length=28).emit(), NotifyTypeV2.INVALID_SYNTAX),
+    (
+        "ikev2-header-major-version",
+        replace(HEADER_2, version=0x30, length=28).emit(),
+        NotifyTypeV2.INVALID_MAJOR_VERSION,
+    ),
 ]
 
 
@@ -209,11 +219,11 @@ def test_version_2_chains() -> None:
 
 def test_what_is_passed_over_is_remarked_once() -> None:
     attributes = (ConfigAttribute(1), ConfigAttribute(120), ConfigAttribute(120), ConfigAttribute(16))
-    transform = v2_sa.Transform(
-        1, 12, (v2_sa.Attribute(14, 128), v2_sa.Attribute(12, 1), v2_sa.Attribute(13, b"x"))
+    transform = v2_sa.TransformV2(
+        1, 12, (v2_sa.AttributeV2(14, 128), v2_sa.AttributeV2(12, 1), v2_sa.AttributeV2(13, b"x"))
     )
-    offered = SA((v2_sa.Proposal(5, 1, b"", (transform, transform)),))
-    message = v2.MessageV2(HEADER_2, (Config(1, attributes), offered))
+    offered = SaV2((v2_sa.ProposalV2(5, 1, b"", (transform, transform)),))
+    message = v2.MessageV2(HEADER_2, (ConfigPayload(1, attributes), offered))
     remarks = v2.remarks(v2.MessageV2.parse(message.emit()).payloads)
     assert sorted(text(log, values) for log, values in remarks) == [
         "INVALID_CP_ATTRIB_TYPE:120",
@@ -227,20 +237,20 @@ def test_what_is_passed_over_is_remarked_once() -> None:
 def test_a_transform_with_an_unknown_attribute_is_not_chosen() -> None:
     own = IkeProposal("p", version=2, dh_group=2, encryption_algorithm="aes-128-cbc")
     (offer,) = proposals.offer_v2([own]).proposals
-    assert isinstance(proposals.choose_v2(SA((offer,)), [own]), proposals.ChoiceV2)
+    assert isinstance(proposals.choose_v2(SaV2((offer,)), [own]), proposals.ChoiceV2)
     encr, *others = offer.transforms
-    strange = replace(encr, attributes=(*encr.attributes, v2_sa.Attribute(12, 1)))
+    strange = replace(encr, attributes=(*encr.attributes, v2_sa.AttributeV2(12, 1)))
     assert isinstance(
-        proposals.choose_v2(SA((replace(offer, transforms=(strange, *others)),)), [own]), proposals.Refusal
+        proposals.choose_v2(SaV2((replace(offer, transforms=(strange, *others)),)), [own]), proposals.Refusal
     )
     both = replace(offer, transforms=(strange, encr, *others))
-    assert isinstance(proposals.choose_v2(SA((both,)), [own]), proposals.ChoiceV2)
+    assert isinstance(proposals.choose_v2(SaV2((both,)), [own]), proposals.ChoiceV2)
 
 
 def test_a_proposal_of_another_protocol() -> None:
     data = message_2(33, bytes.fromhex("00000010" + "05040001" + "00000008" + "01000003"))
     (offered,) = v2.MessageV2.parse(data).payloads
-    assert isinstance(offered, SA)
+    assert isinstance(offered, SaV2)
     refusal = proposals.choose_v2(offered, [IkeProposal("p", version=2)])
     assert isinstance(refusal, proposals.Refusal)
     assert [text(one.log, one.values) for one in refusal.mismatches] == ["INVALID_PROTOCOL_ID 4 in PROPOSAL_5,"]
@@ -248,57 +258,65 @@ def test_a_proposal_of_another_protocol() -> None:
 
 SITUATION = "00000001" * 2
 V1_PAYLOADS = [
-    ("ikev1-psk-payload-length", 4, "6b" * 259, 19136, N1.UNEQUAL_PAYLOAD_LENGTHS,
+    ("ikev1-psk-payload-length", 4, "6b" * 259, 19136, NotifyTypeV1.UNEQUAL_PAYLOAD_LENGTHS,
      "Payload Length(19136) is greater than the supported length(263)"),
-    ("ikev1-invalid-doi", 1, "00004001" + "00000001" + "00" * 8, None, N1.DOI_NOT_SUPPORTED,
+    ("ikev1-invalid-doi", 1, "00004001" + "00000001" + "00" * 8, None, NotifyTypeV1.DOI_NOT_SUPPORTED,
      "Invalid DOI (0x4001) detected in IKE phase-I 1st message"),
-    ("ikev1-invalid-doi", 11, "00000002" + "01000001", None, N1.DOI_NOT_SUPPORTED, None),
-    ("ikev1-invalid-doi", 12, "00000002" + "03040001" + "73" * 4, None, N1.DOI_NOT_SUPPORTED, None),
-    ("ikev1-situation-not-supported", 1, "00000001" + "00004001" + "00" * 8, None, N1.SITUATION_NOT_SUPPORTED,
-     "Situation (0x4001) is not supported"),
+    ("ikev1-invalid-doi", 11, "00000002" + "01000001", None, NotifyTypeV1.DOI_NOT_SUPPORTED, None),
+    ("ikev1-invalid-doi", 12, "00000002" + "03040001" + "73" * 4, None, NotifyTypeV1.DOI_NOT_SUPPORTED, None),
+    ("ikev1-situation-not-supported", 1, "00000001" + "00004001" + "00" * 8, None,
+     NotifyTypeV1.SITUATION_NOT_SUPPORTED, "Situation (0x4001) is not supported"),
     ("ikev1-invalid-protocol-id", 1, SITUATION + "00000010" + "01ff0001" + "00000008" + "01010000", None, 0,
      "Invalid Protocol ID(0xff) detected."),
     ("ikev1-invalid-reserved-value", 1, SITUATION + "00110010" + "01010001" + "00000008" + "01010000", None,
-     N1.BAD_PROPOSAL_SYNTAX, "Invalid Reserved field value(0x11) detected"),
+     NotifyTypeV1.BAD_PROPOSAL_SYNTAX, "Invalid Reserved field value(0x11) detected"),
     ("ikev1-invalid-reserved-value", 1, SITUATION + "00000010" + "01010001" + "00110008" + "01010000", None,
-     N1.BAD_PROPOSAL_SYNTAX, "Invalid Reserved field value(0x11) detected"),
+     NotifyTypeV1.BAD_PROPOSAL_SYNTAX, "Invalid Reserved field value(0x11) detected"),
     ("ikev1-invalid-reserved-value", 1, SITUATION + "00000010" + "01010001" + "00000008" + "01010011", None,
-     N1.BAD_PROPOSAL_SYNTAX, "Invalid Reserved field value(0x11) detected"),
+     NotifyTypeV1.BAD_PROPOSAL_SYNTAX, "Invalid Reserved field value(0x11) detected"),
     ("ikev1-sa-payload-length", 1, SITUATION + "00000010" + "01010001" + "00000008" + "01010000" + "00" * 12, None,
-     N1.UNEQUAL_PAYLOAD_LENGTHS, None),
+     NotifyTypeV1.UNEQUAL_PAYLOAD_LENGTHS, None),
 ]  # fmt: skip
 
 NO_LINE_V1 = [
-    (1, "00" * 8, N1.PAYLOAD_MALFORMED),
-    (1, SITUATION + "02000010" + "01010001" + "00000008" + "01010000", N1.BAD_PROPOSAL_SYNTAX),
-    (1, SITUATION + "09000010" + "01010001" + "00000008" + "01010000", N1.BAD_PROPOSAL_SYNTAX),
-    (1, SITUATION + "00000020" + "01010001" + "00000008" + "01010000", N1.BAD_PROPOSAL_SYNTAX),
-    (1, SITUATION + "00000010" + "01030001" + "00000008" + "01010000", N1.INVALID_SPI),
-    (1, SITUATION + "00000010" + "01010000" + "00000008" + "01010000", N1.BAD_PROPOSAL_SYNTAX),
-    (1, SITUATION + "00000010" + "01010002" + "00000008" + "01010000", N1.BAD_PROPOSAL_SYNTAX),
-    (1, SITUATION + "00000010" + "01010002" + "03000008" + "01010000", N1.BAD_PROPOSAL_SYNTAX),
-    (1, SITUATION + "00000010" + "01010001" + "00000009" + "01010000", N1.BAD_PROPOSAL_SYNTAX),
-    (1, SITUATION + "00000014" + "01010001" + "00000008" + "01010000" + "00" * 4, N1.BAD_PROPOSAL_SYNTAX),
-    (1, SITUATION + "00000012" + "01010001" + "0000000a" + "01010000" + "8001", N1.BAD_PROPOSAL_SYNTAX),
-    (1, SITUATION + "00000014" + "01010001" + "0000000c" + "01010000" + "00010004", N1.BAD_PROPOSAL_SYNTAX),
-    (4, "", N1.PAYLOAD_MALFORMED),
-    (5, "010000", N1.PAYLOAD_MALFORMED),
-    (5, "0c000000" + "61", N1.INVALID_ID_INFORMATION),
-    (5, "01000000" + "0a0000", N1.INVALID_ID_INFORMATION),
-    (5, "02000000", N1.INVALID_ID_INFORMATION),
-    (6, "04", N1.PAYLOAD_MALFORMED),
-    (7, "", N1.PAYLOAD_MALFORMED),
-    (8, "", N1.PAYLOAD_MALFORMED),
-    (9, "", N1.PAYLOAD_MALFORMED),
-    (10, "6e" * 7, N1.PAYLOAD_MALFORMED),
-    (10, "6e" * 257, N1.PAYLOAD_MALFORMED),
-    (11, "00000001" + "0100", N1.PAYLOAD_MALFORMED),
-    (11, "00000001" + "01110001" + "73" * 17, N1.INVALID_SPI),
-    (12, "00000001" + "0304", N1.PAYLOAD_MALFORMED),
-    (12, "00000001" + "03040002" + "73" * 4, N1.PAYLOAD_MALFORMED),
-    (13, "", N1.PAYLOAD_MALFORMED),
-    (20, "", N1.PAYLOAD_MALFORMED),
-    (21, "02000000" + "0a000001", N1.PAYLOAD_MALFORMED),
+    (1, "00" * 8, NotifyTypeV1.PAYLOAD_MALFORMED),
+    (1, SITUATION + "02000010" + "01010001" + "00000008" + "01010000", NotifyTypeV1.BAD_PROPOSAL_SYNTAX),
+    (1, SITUATION + "09000010" + "01010001" + "00000008" + "01010000", NotifyTypeV1.BAD_PROPOSAL_SYNTAX),
+    (1, SITUATION + "00000020" + "01010001" + "00000008" + "01010000", NotifyTypeV1.BAD_PROPOSAL_SYNTAX),
+    (1, SITUATION + "00000010" + "01030001" + "00000008" + "01010000", NotifyTypeV1.INVALID_SPI),
+    (1, SITUATION + "00000010" + "01010000" + "00000008" + "01010000", NotifyTypeV1.BAD_PROPOSAL_SYNTAX),
+    (1, SITUATION + "00000010" + "01010002" + "00000008" + "01010000", NotifyTypeV1.BAD_PROPOSAL_SYNTAX),
+    (1, SITUATION + "00000010" + "01010002" + "03000008" + "01010000", NotifyTypeV1.BAD_PROPOSAL_SYNTAX),
+    (1, SITUATION + "00000010" + "01010001" + "00000009" + "01010000", NotifyTypeV1.BAD_PROPOSAL_SYNTAX),
+    (
+        1,
+        SITUATION + "00000014" + "01010001" + "00000008" + "01010000" + "00" * 4,
+        NotifyTypeV1.BAD_PROPOSAL_SYNTAX,
+    ),
+    (1, SITUATION + "00000012" + "01010001" + "0000000a" + "01010000" + "8001", NotifyTypeV1.BAD_PROPOSAL_SYNTAX),
+    (
+        1,
+        SITUATION + "00000014" + "01010001" + "0000000c" + "01010000" + "00010004",
+        NotifyTypeV1.BAD_PROPOSAL_SYNTAX,
+    ),
+    (4, "", NotifyTypeV1.PAYLOAD_MALFORMED),
+    (5, "010000", NotifyTypeV1.PAYLOAD_MALFORMED),
+    (5, "0c000000" + "61", NotifyTypeV1.INVALID_ID_INFORMATION),
+    (5, "01000000" + "0a0000", NotifyTypeV1.INVALID_ID_INFORMATION),
+    (5, "02000000", NotifyTypeV1.INVALID_ID_INFORMATION),
+    (6, "04", NotifyTypeV1.PAYLOAD_MALFORMED),
+    (7, "", NotifyTypeV1.PAYLOAD_MALFORMED),
+    (8, "", NotifyTypeV1.PAYLOAD_MALFORMED),
+    (9, "", NotifyTypeV1.PAYLOAD_MALFORMED),
+    (10, "6e" * 7, NotifyTypeV1.PAYLOAD_MALFORMED),
+    (10, "6e" * 257, NotifyTypeV1.PAYLOAD_MALFORMED),
+    (11, "00000001" + "0100", NotifyTypeV1.PAYLOAD_MALFORMED),
+    (11, "00000001" + "01110001" + "73" * 17, NotifyTypeV1.INVALID_SPI),
+    (12, "00000001" + "0304", NotifyTypeV1.PAYLOAD_MALFORMED),
+    (12, "00000001" + "03040002" + "73" * 4, NotifyTypeV1.PAYLOAD_MALFORMED),
+    (13, "", NotifyTypeV1.PAYLOAD_MALFORMED),
+    (20, "", NotifyTypeV1.PAYLOAD_MALFORMED),
+    (21, "02000000" + "0a000001", NotifyTypeV1.PAYLOAD_MALFORMED),
 ]
 
 
@@ -328,13 +346,13 @@ def test_version_1_payloads_without_a_line(kind: int, body: str, notify: int) ->
 
 V1_HEADERS = [
     ("ikev1-invalid-initiator-cookie", {"spi_i": bytes(8)}, 0),
-    ("ikev1-invalid-next-payload", {"next_payload": 153}, N1.INVALID_PAYLOAD_TYPE),
-    ("ikev1-invalid-major-version", {"version": 0}, N1.INVALID_MAJOR_VERSION),
-    ("ikev1-invalid-major-version", {"version": 0x20}, N1.INVALID_MAJOR_VERSION),
-    ("ikev1-invalid-minor-version", {"version": 0x12}, N1.INVALID_MINOR_VERSION),
+    ("ikev1-invalid-next-payload", {"next_payload": 153}, NotifyTypeV1.INVALID_PAYLOAD_TYPE),
+    ("ikev1-invalid-major-version", {"version": 0}, NotifyTypeV1.INVALID_MAJOR_VERSION),
+    ("ikev1-invalid-major-version", {"version": 0x20}, NotifyTypeV1.INVALID_MAJOR_VERSION),
+    ("ikev1-invalid-minor-version", {"version": 0x12}, NotifyTypeV1.INVALID_MINOR_VERSION),
     ("ikev1-unsupported-xchgtype", {"exchange": 33}, 0),
     ("ikev1-unsupported-xchgtype", {"exchange": 6}, 0),
-    ("ikev1-invalid-flags", {"flags": 0xF0}, N1.INVALID_FLAGS),
+    ("ikev1-invalid-flags", {"flags": 0xF0}, NotifyTypeV1.INVALID_FLAGS),
 ]
 
 
@@ -349,12 +367,12 @@ def test_version_1_headers(log: str, change: dict[str, Any], notify: int) -> Non
 
 def test_version_1_chains() -> None:
     cases = {
-        ("ikev1-invalid-next-payload", N1.INVALID_PAYLOAD_TYPE): bytes.fromhex(
+        ("ikev1-invalid-next-payload", NotifyTypeV1.INVALID_PAYLOAD_TYPE): bytes.fromhex(
             "99000005" + "76" + "00000005" + "76"
         ),
-        ("ikev1-invalid-reserved-payload", N1.PAYLOAD_MALFORMED): bytes.fromhex("00110005" + "76"),
-        ("", N1.PAYLOAD_MALFORMED): bytes.fromhex("0d000005" + "76" + "0000"),
-        ("", N1.UNEQUAL_PAYLOAD_LENGTHS): bytes.fromhex("00000005" + "76" + "0000"),
+        ("ikev1-invalid-reserved-payload", NotifyTypeV1.PAYLOAD_MALFORMED): bytes.fromhex("00110005" + "76"),
+        ("", NotifyTypeV1.PAYLOAD_MALFORMED): bytes.fromhex("0d000005" + "76" + "0000"),
+        ("", NotifyTypeV1.UNEQUAL_PAYLOAD_LENGTHS): bytes.fromhex("00000005" + "76" + "0000"),
     }
     for (log, notify), body in cases.items():
         with pytest.raises(PayloadError) as caught:

@@ -14,69 +14,72 @@ from chassis.ase.ike.payloads import v1, v1_identity, v1_notify, v1_opaque, v1_s
 from chassis.ase.ike.payloads.chain import Unknown
 from chassis.ase.ike.payloads.errors import PayloadError
 from chassis.ase.ike.payloads.header import Header
-from chassis.ase.ike.payloads.numbers import N1, N2
-from chassis.ase.ike.payloads.v2_config import Config, ConfigAttribute, Eap
+from chassis.ase.ike.payloads.numbers import NotifyTypeV1, NotifyTypeV2
+from chassis.ase.ike.payloads.v2_config import ConfigAttribute, ConfigPayload, Eap
 from chassis.ase.ike.payloads.v2_encrypted import Encrypted, EncryptedFragment
-from chassis.ase.ike.payloads.v2_identity import Cert, CertReq, Id
-from chassis.ase.ike.payloads.v2_keys import KE, Auth, Nonce
-from chassis.ase.ike.payloads.v2_notify import Delete, Notify, Vendor
-from chassis.ase.ike.payloads.v2_ts import IPV6_RANGE, TS, Selector
+from chassis.ase.ike.payloads.v2_identity import CertReqV2, CertV2, IdV2
+from chassis.ase.ike.payloads.v2_keys import Auth, KeV2, NonceV2
+from chassis.ase.ike.payloads.v2_notify import DeleteV2, NotifyV2, VendorV2
+from chassis.ase.ike.payloads.v2_ts import IPV6_RANGE, TS, TrafficSelector
 from chassis.net.errors import DecodeError
 
 HEADER_1 = Header(b"initiate", b"responds", 0, 0x10, 2, 0, 0, 0)
 HEADER_2 = Header(b"initiate", b"responds", 0, 0x20, 34, 8, 7, 0)
 
 V1_PAYLOADS: tuple[v1.PayloadV1, ...] = (
-    v1_sa.SA(
+    v1_sa.SaV1(
         (
-            v1_sa.Proposal(
-                1, 2, b"aaaa", (v1_sa.Transform(1, 3, (v1_sa.Attribute(1, 1), v1_sa.Attribute(2, b"\0\1\0\0"))),)
+            v1_sa.ProposalV1(
+                1,
+                2,
+                b"aaaa",
+                (v1_sa.TransformV1(1, 3, (v1_sa.AttributeV1(1, 1), v1_sa.AttributeV1(2, b"\0\1\0\0"))),),
             ),
-            v1_sa.Proposal(1, 3, b"eeee", (v1_sa.Transform(1, 12), v1_sa.Transform(2, 3))),
-            v1_sa.Proposal(1, 4, b"cc", (v1_sa.Transform(1, 2),)),
+            v1_sa.ProposalV1(1, 3, b"eeee", (v1_sa.TransformV1(1, 12), v1_sa.TransformV1(2, 3))),
+            v1_sa.ProposalV1(1, 4, b"cc", (v1_sa.TransformV1(1, 2),)),
         )
     ),
-    v1_opaque.KE(b"k" * 96),
-    v1_identity.Id.address(0x0A000001, 17, 500),
-    v1_identity.Id.subnet(0x0A000000, 0xFF000000),
-    v1_identity.Id.range(1, 2),
-    v1_identity.Id(2, b"gw.example"),
-    v1_identity.Cert(4, b"cert"),
-    v1_identity.CertReq(4),
+    v1_opaque.KeV1(b"k" * 96),
+    v1_identity.IdV1.address(0x0A000001, 17, 500),
+    v1_identity.IdV1.subnet(0x0A000000, 0xFF000000),
+    v1_identity.IdV1.range(1, 2),
+    v1_identity.IdV1(2, b"gw.example"),
+    v1_identity.CertV1(4, b"cert"),
+    v1_identity.CertReqV1(4),
     v1_opaque.Hash(b"h" * 20),
     v1_opaque.Signature(b"s" * 128),
-    v1_opaque.Nonce(b"n" * 16),
-    v1_notify.Notify(14, 1, b"c" * 16, b"data"),
-    v1_notify.Delete(3, (b"spi1", b"spi2")),
-    v1_opaque.Vendor(b"v" * 16),
+    v1_opaque.NonceV1(b"n" * 16),
+    v1_notify.NotifyV1(14, 1, b"c" * 16, b"data"),
+    v1_notify.DeleteV1(3, (b"spi1", b"spi2")),
+    v1_opaque.VendorV1(b"v" * 16),
     v1_opaque.NatD(b"d" * 16),
     v1_identity.NatOa(1, b"\x0a\0\0\1"),
     Unknown(14, b"attributes"),
 )
 
 V2_PAYLOADS: tuple[v2.PayloadV2, ...] = (
-    v2_sa.SA(
+    v2_sa.SaV2(
         (
-            v2_sa.Proposal(1, 2, b"aaaa", (v2_sa.Transform(3, 2), v2_sa.Transform(5, 0))),
-            v2_sa.Proposal(1, 3, b"eeee", (v2_sa.Transform(1, 12, (v2_sa.Attribute(14, 128),)),)),
-            v2_sa.Proposal(2, 1, b"rekeyspi", (v2_sa.Transform(4, 14, (v2_sa.Attribute(99, b"long"),)),)),
+            v2_sa.ProposalV2(1, 2, b"aaaa", (v2_sa.TransformV2(3, 2), v2_sa.TransformV2(5, 0))),
+            v2_sa.ProposalV2(1, 3, b"eeee", (v2_sa.TransformV2(1, 12, (v2_sa.AttributeV2(14, 128),)),)),
+            v2_sa.ProposalV2(2, 1, b"rekeyspi", (v2_sa.TransformV2(4, 14, (v2_sa.AttributeV2(99, b"long"),)),)),
         )
     ),
-    KE(14, b"k" * 256),
-    Id(35, 1, b"\x0a\0\0\1"),
-    Id(36, 2, b"gw.example"),
-    Cert(4, b"cert"),
-    CertReq(4, b"h" * 40),
+    KeV2(14, b"k" * 256),
+    IdV2(35, 1, b"\x0a\0\0\1"),
+    IdV2(36, 2, b"gw.example"),
+    CertV2(4, b"cert"),
+    CertReqV2(4, b"h" * 40),
     Auth(2, b"proof"),
-    Nonce(b"n" * 32),
-    Notify(16393, b"", 3, b"spi1"),
-    Notify(16390, b"cookie"),
-    Delete(1),
-    Delete(3, (b"spi1", b"spi2")),
-    Vendor(b"vendor"),
-    TS(44, (Selector(1, 2, 6, 80, 80), Selector(0, 0xFFFFFFFF))),
-    TS(45, (Selector(0, (1 << 128) - 1, kind=IPV6_RANGE),)),
-    Config(1, (ConfigAttribute(1), ConfigAttribute(3, b"\x0a\0\0\1"))),
+    NonceV2(b"n" * 32),
+    NotifyV2(16393, b"", 3, b"spi1"),
+    NotifyV2(16390, b"cookie"),
+    DeleteV2(1),
+    DeleteV2(3, (b"spi1", b"spi2")),
+    VendorV2(b"vendor"),
+    TS(44, (TrafficSelector(1, 2, 6, 80, 80), TrafficSelector(0, 0xFFFFFFFF))),
+    TS(45, (TrafficSelector(0, (1 << 128) - 1, kind=IPV6_RANGE),)),
+    ConfigPayload(1, (ConfigAttribute(1), ConfigAttribute(3, b"\x0a\0\0\1"))),
     Eap(b"\1\1\0\5\1"),
     Unknown(200, b"what", True),
 )
@@ -155,21 +158,29 @@ def test_any_body_of_a_payload(kind: int, inner: bytes) -> None:
     ("change", "log", "notify"),
     [
         ({"spi_i": bytes(8)}, "ikev1-invalid-initiator-cookie", 0),
-        ({"next_payload": 153}, "ikev1-invalid-next-payload", N1.INVALID_PAYLOAD_TYPE),
-        ({"version": 0x12}, "ikev1-invalid-minor-version", N1.INVALID_MINOR_VERSION),
-        ({"version": 0x00}, "ikev1-invalid-major-version", N1.INVALID_MAJOR_VERSION),
-        ({"version": 0x20}, "ikev1-invalid-major-version", N1.INVALID_MAJOR_VERSION),
-        ({"version": 0x30}, "ikev1-invalid-major-version", N1.INVALID_MAJOR_VERSION),
+        ({"next_payload": 153}, "ikev1-invalid-next-payload", NotifyTypeV1.INVALID_PAYLOAD_TYPE),
+        ({"version": 0x12}, "ikev1-invalid-minor-version", NotifyTypeV1.INVALID_MINOR_VERSION),
+        ({"version": 0x00}, "ikev1-invalid-major-version", NotifyTypeV1.INVALID_MAJOR_VERSION),
+        ({"version": 0x20}, "ikev1-invalid-major-version", NotifyTypeV1.INVALID_MAJOR_VERSION),
+        ({"version": 0x30}, "ikev1-invalid-major-version", NotifyTypeV1.INVALID_MAJOR_VERSION),
         (
             {"version": 0x30, "exchange": 34, "next_payload": 33},
             "ikev2-header-major-version",
-            N2.INVALID_MAJOR_VERSION,
+            NotifyTypeV2.INVALID_MAJOR_VERSION,
         ),
         ({"exchange": 33}, "ikev1-unsupported-xchgtype", 0),
-        ({"flags": 0xF0}, "ikev1-invalid-flags", N1.INVALID_FLAGS),
+        ({"flags": 0xF0}, "ikev1-invalid-flags", NotifyTypeV1.INVALID_FLAGS),
         ({"version": 0x20, "exchange": 34, "spi_i": bytes(8)}, "ikev2-header-zero-spi", 0),
-        ({"version": 0x20, "exchange": 34, "next_payload": 4}, "ikev2-header-next-payload", N2.INVALID_SYNTAX),
-        ({"version": 0x20, "exchange": 2, "next_payload": 33}, "ikev2-header-exchange-type", N2.INVALID_SYNTAX),
+        (
+            {"version": 0x20, "exchange": 34, "next_payload": 4},
+            "ikev2-header-next-payload",
+            NotifyTypeV2.INVALID_SYNTAX,
+        ),
+        (
+            {"version": 0x20, "exchange": 2, "next_payload": 33},
+            "ikev2-header-exchange-type",
+            NotifyTypeV2.INVALID_SYNTAX,
+        ),
     ],
 )
 def test_a_header_is_refused_with_its_line(change: dict[str, object], log: str, notify: int) -> None:
@@ -237,7 +248,7 @@ def test_a_critical_unknown_payload_is_refused_by_its_type() -> None:
     v2.refuse_critical([Unknown(200, b"")])
     with pytest.raises(PayloadError) as caught:
         v2.refuse_critical([Unknown(200, b"", True)])
-    assert (caught.value.notify, caught.value.data) == (N2.UNSUPPORTED_CRITICAL_PAYLOAD, b"\xc8")
+    assert (caught.value.notify, caught.value.data) == (NotifyTypeV2.UNSUPPORTED_CRITICAL_PAYLOAD, b"\xc8")
 
 
 def test_a_chain_is_bounded() -> None:
@@ -248,9 +259,9 @@ def test_a_chain_is_bounded() -> None:
 
 
 def test_bounds_of_version_1_identities() -> None:
-    assert v1_identity.Id.subnet(0x0A000000, 0xFF000000).bounds == (0x0A000000, 0x0AFFFFFF)
-    assert v1_identity.Id.range(5, 9).bounds == (5, 9)
-    assert v1_identity.Id.address(5).bounds == (5, 5)
-    assert v1_identity.Id.range(9, 5).bounds is None
-    assert v1_identity.Id.subnet(0x0A000000, 0xFF00FF00).bounds is None
-    assert v1_identity.Id(2, b"name").bounds is None
+    assert v1_identity.IdV1.subnet(0x0A000000, 0xFF000000).bounds == (0x0A000000, 0x0AFFFFFF)
+    assert v1_identity.IdV1.range(5, 9).bounds == (5, 9)
+    assert v1_identity.IdV1.address(5).bounds == (5, 5)
+    assert v1_identity.IdV1.range(9, 5).bounds is None
+    assert v1_identity.IdV1.subnet(0x0A000000, 0xFF00FF00).bounds is None
+    assert v1_identity.IdV1(2, b"name").bounds is None

@@ -16,7 +16,7 @@ from chassis.model.ipsec import IpsecPolicy, IpsecProposal
 OURS = IkeProposal("ours", dh_group=2, encryption_algorithm="3des-cbc")
 
 
-def through_the_wire(sa: v1_sa.SA | v2_sa.SA) -> v1_sa.SA | v2_sa.SA:
+def through_the_wire(sa: v1_sa.SaV1 | v2_sa.SaV2) -> v1_sa.SaV1 | v2_sa.SaV2:
     again = type(sa).parse(memoryview(sa.emit()))
     assert again == sa
     return again
@@ -160,14 +160,14 @@ def test_equal_ipsec_proposals_match_in_both_versions(own: child.Suite) -> None:
 )
 def test_two_proposals_of_one_protocol_and_number_are_no_bundle(own: child.Suite) -> None:
     first = child.offer_v1([own], THEIRS)
-    twice_1 = v1_sa.SA((*first.proposals, replace(first.proposals[-1], spi=b"\x77" * 4)))
+    twice_1 = v1_sa.SaV1((*first.proposals, replace(first.proposals[-1], spi=b"\x77" * 4)))
     assert isinstance(child.choose_v1(twice_1, [own], SPIS), ike.Refusal)
     second = child.offer_v2([own], THEIRS, with_group=False)
-    twice_2 = v2_sa.SA((*second.proposals, replace(second.proposals[-1], spi=b"\x77" * 4)))
+    twice_2 = v2_sa.SaV2((*second.proposals, replace(second.proposals[-1], spi=b"\x77" * 4)))
     assert isinstance(child.choose_v2(twice_2, [own], SPIS, with_group=False), ike.Refusal)
     # A further number is another offer.
     other = replace(second.proposals[-1], number=2, spi=b"\x77" * 4)
-    beside = child.choose_v2(v2_sa.SA((*second.proposals, other)), [own], SPIS, with_group=False)
+    beside = child.choose_v2(v2_sa.SaV2((*second.proposals, other)), [own], SPIS, with_group=False)
     assert isinstance(beside, child.ChildChoiceV2)
     assert beside.peer_spis == {protocol: THEIRS[protocol] for protocol in own.protocols}
 
@@ -177,8 +177,8 @@ def test_two_proposals_of_one_protocol_and_number_are_no_bundle(own: child.Suite
 def test_a_group_in_ike_auth_is_passed_over(own: int | None, groups: tuple[int, ...]) -> None:
     """It has no exchange of its own there (RFC 7296 1.2), so it is no reason to refuse what fits."""
     (proposal,) = child.offer_v2([suite()], THEIRS, with_group=False).proposals
-    named = tuple(v2_sa.Transform(ike.DH, group) for group in groups)
-    offered = v2_sa.SA((replace(proposal, transforms=(*proposal.transforms, *named)),))
+    named = tuple(v2_sa.TransformV2(ike.DH, group) for group in groups)
+    offered = v2_sa.SaV2((replace(proposal, transforms=(*proposal.transforms, *named)),))
     chosen = child.choose_v2(through_the_wire(offered), [suite(own)], SPIS, with_group=False)
     assert isinstance(chosen, child.ChildChoiceV2)
     assert not [one for one in chosen.answer.proposals[0].transforms if one.type == ike.DH]

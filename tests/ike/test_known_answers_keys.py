@@ -18,9 +18,9 @@ from chassis.ase.ike.payloads import v2
 from chassis.ase.ike.payloads.chain import GENERIC
 from chassis.ase.ike.payloads.errors import PayloadError
 from chassis.ase.ike.payloads.header import HEADER_LENGTH, Header
-from chassis.ase.ike.payloads.numbers import N1, N2, V2
+from chassis.ase.ike.payloads.numbers import NotifyTypeV1, NotifyTypeV2, PayloadTypeV2
 from chassis.ase.ike.payloads.v2_encrypted import Encrypted
-from chassis.ase.ike.payloads.v2_notify import Vendor
+from chassis.ase.ike.payloads.v2_notify import VendorV2
 from chassis.ase.ike.proposals import ordered
 from chassis.model.ike import IkePolicy, IkeProposal, ProposalRef
 
@@ -90,8 +90,8 @@ def sealed(guard: Guard, padded: bytes) -> bytes:
     cut = len(padded) - len(padded) % guard.cipher.block_octets
     body = iv + guard.cipher.encrypt_cbc(guard.sk_e, iv, padded[:cut]) + padded[cut:]
     size = 4 + len(body) + guard.icv_octets
-    head = Header(b"initiate", b"responds", V2.SK, 0x20, 37, 8, 3, HEADER_LENGTH + size)
-    clear = head.emit() + GENERIC.pack(V2.VENDOR, 0, size) + body
+    head = Header(b"initiate", b"responds", PayloadTypeV2.SK, 0x20, 37, 8, 3, HEADER_LENGTH + size)
+    clear = head.emit() + GENERIC.pack(PayloadTypeV2.VENDOR, 0, size) + body
     return clear + guard.integrity.icv(guard.sk_a, clear)
 
 
@@ -103,7 +103,7 @@ def refusal(guard: Guard, message: bytes) -> PayloadError:
 
 def test_padding_that_is_longer_than_the_plaintext_is_refused() -> None:
     error = refusal(GUARD, sealed(GUARD, bytes(15) + b"\x10"))
-    assert (error.field, error.notify) == ("pad length", N2.INVALID_SYNTAX)
+    assert (error.field, error.notify) == ("pad length", NotifyTypeV2.INVALID_SYNTAX)
     assert not isinstance(error, IntegrityError)
 
 
@@ -116,25 +116,25 @@ def test_padding_may_fill_all_of_the_plaintext() -> None:
 
 def test_a_part_of_a_block_is_refused() -> None:
     error = refusal(GUARD, sealed(GUARD, bytes(20)))
-    assert (error.field, error.notify) == ("length", N2.INVALID_SYNTAX)
+    assert (error.field, error.notify) == ("length", NotifyTypeV2.INVALID_SYNTAX)
 
 
 @pytest.mark.parametrize("guard", [GUARD, GCM])
 def test_too_little_to_hold_anything_is_not_authentic(guard: Guard) -> None:
     size = guard.iv_octets + guard.icv_octets + guard.cipher.block_octets - 1
-    head = Header(b"initiate", b"responds", V2.SK, 0x20, 37, 8, 3, HEADER_LENGTH + 4 + size)
-    error = refusal(guard, head.emit() + GENERIC.pack(V2.VENDOR, 0, 4 + size) + bytes(size))
+    head = Header(b"initiate", b"responds", PayloadTypeV2.SK, 0x20, 37, 8, 3, HEADER_LENGTH + 4 + size)
+    error = refusal(guard, head.emit() + GENERIC.pack(PayloadTypeV2.VENDOR, 0, 4 + size) + bytes(size))
     assert isinstance(error, IntegrityError)
 
 
 def test_a_message_without_an_encrypted_payload_is_not_authentic() -> None:
-    for payloads in ((), (Vendor(b"in clear"),)):
+    for payloads in ((), (VendorV2(b"in clear"),)):
         message = v2.MessageV2(HEADER_2, payloads).emit()
         assert isinstance(refusal(GUARD, message), IntegrityError)
 
 
 def test_a_forged_aead_message_is_not_authentic() -> None:
-    message = bytearray(GCM.seal(HEADER_2, (Vendor(b"vendor"),), b"12345678"))
+    message = bytearray(GCM.seal(HEADER_2, (VendorV2(b"vendor"),), b"12345678"))
     for place in (17, 29, 40, len(message) - 1):
         forged = bytearray(message)
         forged[place] ^= 1
@@ -145,9 +145,9 @@ def test_ivs_and_fragments_are_bounded() -> None:
     with pytest.raises(ValueError, match="IV of 16"):
         GUARD.seal(HEADER_2, (), b"short")
     with pytest.raises(ValueError, match="no fragment fits"):
-        GUARD.fragments_needed((Vendor(b"v" * 100),), 80)
+        GUARD.fragments_needed((VendorV2(b"v" * 100),), 80)
     with pytest.raises(ValueError, match="fragments"):
-        GUARD.seal_fragments(HEADER_2, (Vendor(b"v" * 8000),), 120, bytes(16 * 300))
+        GUARD.seal_fragments(HEADER_2, (VendorV2(b"v" * 8000),), 120, bytes(16 * 300))
 
 
 def test_version_1_wants_whole_blocks() -> None:
@@ -156,7 +156,7 @@ def test_version_1_wants_whole_blocks() -> None:
         message = HEADER_1.emit() + bytes(size)
         with pytest.raises(PayloadError) as caught:
             chain.open(message, HEADER_1)
-        assert caught.value.notify == N1.PAYLOAD_MALFORMED
+        assert caught.value.notify == NotifyTypeV1.PAYLOAD_MALFORMED
 
 
 def test_a_cipher_without_cbc_says_so() -> None:

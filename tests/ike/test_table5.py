@@ -16,7 +16,7 @@ from test_v1_rows import FIRST_MESSAGES, put
 
 from chassis.ase.ike.identity import Identity
 from chassis.ase.ike.messages import TEMPLATES
-from chassis.ase.ike.payloads.numbers import N1, IdType
+from chassis.ase.ike.payloads.numbers import IdType, NotifyTypeV1
 from chassis.bus.records import AclRule, Certificate, IpsecProposal
 
 MORE_FIRST_MESSAGES: list[tuple[Callable[[bytearray], None], str, int | None, str, int]] = [
@@ -26,7 +26,7 @@ MORE_FIRST_MESSAGES: list[tuple[Callable[[bytearray], None], str, int | None, st
         "ikev1-invalid-major-version",
         0x20,
         "ikev1-notify-invalid-major-version",
-        N1.INVALID_MAJOR_VERSION,
+        NotifyTypeV1.INVALID_MAJOR_VERSION,
     ),
     # 0x20 is quick mode, for which there has to be an IKE SA; 1 is the base exchange, known and not spoken.
     (put(18, b"\x20"), "ikev1-invalid-xchange-type", 0x20, "", 0),
@@ -53,7 +53,7 @@ def test_a_first_message_that_is_wrong(
     if sending:
         said(two.b, sending)
         heard = said(two.a, "ikev1-received-unprotected-notify")
-        assert heard.values["notify"] == N1(notify).name
+        assert heard.values["notify"] == NotifyTypeV1(notify).name
     else:
         assert not [one for one in two.b.rows() if "-notify-" in one]
     two.lives()

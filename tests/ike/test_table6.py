@@ -17,7 +17,7 @@ from test_ike_fuzz_lines import V2_PAYLOADS
 
 from chassis.ase.ike.messages import TEMPLATES
 from chassis.ase.ike.payloads.header import Header
-from chassis.ase.ike.payloads.numbers import N2, Exchange
+from chassis.ase.ike.payloads.numbers import Exchange, NotifyTypeV2
 from chassis.bus.records import IpsecProposal
 
 OPENING = frozenset((33, 34, 40, 41, 43, 200))
@@ -70,7 +70,9 @@ def test_a_payload_that_is_wrong(
     two, seen = spoilt(monkeypatch, exchange_of(kind), put((kind, 0, body, length)), who)
     if who == "a":
         said(two.b, row)
-        expected = N2.AUTHENTICATION_FAILED if row == "ikev2-auth-method" else N2.INVALID_SYNTAX
+        expected = (
+            NotifyTypeV2.AUTHENTICATION_FAILED if row == "ikev2-auth-method" else NotifyTypeV2.INVALID_SYNTAX
+        )
         assert seen.answers == [expected]
     else:
         # A response is not answered, whatever is in it (RFC 7296 2.21).
@@ -87,35 +89,40 @@ CHAINS: list[Case] = [
         "ikev2-incomplete",
         Exchange.IKE_SA_INIT,
         lambda chain: [*chain, (43, RAW, bytes(3), None)],
-        N2.INVALID_SYNTAX,
+        NotifyTypeV2.INVALID_SYNTAX,
     ),
-    ("ikev2-vendor-critical", Exchange.IKE_SA_INIT, put((43, 0x80, b"vendor", None)), N2.INVALID_SYNTAX),
+    ("ikev2-vendor-critical", Exchange.IKE_SA_INIT, put((43, 0x80, b"vendor", None)), NotifyTypeV2.INVALID_SYNTAX),
     (
         "ikev2-unsupported-critical",
         Exchange.IKE_SA_INIT,
         put((200, 0x80, b"what", None)),
-        N2.UNSUPPORTED_CRITICAL_PAYLOAD,
+        NotifyTypeV2.UNSUPPORTED_CRITICAL_PAYLOAD,
     ),
     (
         "ikev2-unsupported-critical",
         Exchange.IKE_AUTH,
         put((200, 0x80, b"what", None)),
-        N2.UNSUPPORTED_CRITICAL_PAYLOAD,
+        NotifyTypeV2.UNSUPPORTED_CRITICAL_PAYLOAD,
     ),
-    ("ikev2-encrypted-nested", Exchange.IKE_AUTH, put((46, 0, b"sealed", None)), N2.INVALID_SYNTAX),
-    ("ikev2-encrypted-nested", Exchange.INFORMATIONAL, put((53, 0, b"\0\1\0\1sealed", None)), N2.INVALID_SYNTAX),
+    ("ikev2-encrypted-nested", Exchange.IKE_AUTH, put((46, 0, b"sealed", None)), NotifyTypeV2.INVALID_SYNTAX),
+    (
+        "ikev2-encrypted-nested",
+        Exchange.INFORMATIONAL,
+        put((53, 0, b"\0\1\0\1sealed", None)),
+        NotifyTypeV2.INVALID_SYNTAX,
+    ),
     (
         "ikev2-invalid-protocol-id",
         Exchange.IKE_SA_INIT,
         put((33, 0, bytes.fromhex("00000010" + "05040001" + "00000008" + "01000003"), None)),
-        N2.NO_PROPOSAL_CHOSEN,
+        NotifyTypeV2.NO_PROPOSAL_CHOSEN,
     ),
     # A transform with an attribute that nobody knows is not chosen.
     (
         "ikev2-invalid-xform-attrib",
         Exchange.IKE_SA_INIT,
         put((33, 0, bytes.fromhex("00000014" + "05010001" + "0000000c" + "0100000c" + "80630001"), None)),
-        N2.NO_PROPOSAL_CHOSEN,
+        NotifyTypeV2.NO_PROPOSAL_CHOSEN,
     ),
     # A configuration attribute that nobody knows is passed over.
     ("ikev2-invalid-cp-attrib", Exchange.IKE_AUTH, put((47, 0, bytes.fromhex("0100000000780000"), None)), 0),
@@ -144,7 +151,7 @@ HEADERS: list[tuple[str, Callable[[bytes], bytes], int]] = [
     (
         "ikev2-header-major-version",
         lambda data: data[:17] + b"\x30" + data[18:],
-        N2.INVALID_MAJOR_VERSION,
+        NotifyTypeV2.INVALID_MAJOR_VERSION,
     ),
     # An Encrypted payload without a body, and a fragment without its numbers: nobody could have sealed them.
     ("ikev2-default-incomplete", lambda data: in_clear(data, 46, b""), 0),

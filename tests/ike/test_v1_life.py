@@ -13,7 +13,7 @@ from chassis.ase.ike.connection import Line
 from chassis.ase.ike.host import IkeSettings
 from chassis.ase.ike.payloads.header import Header
 from chassis.ase.ike.payloads.numbers import Exchange, Protocol
-from chassis.ase.ike.payloads.v1_notify import Delete
+from chassis.ase.ike.payloads.v1_notify import DeleteV1
 from chassis.ase.ike.v1 import dpd, informational, phase1, phase2, session
 from chassis.ase.link import SaInstall
 from chassis.model.ike import IkeProposal
@@ -325,7 +325,7 @@ def test_pairs_that_the_peer_deletes_too_go_whatever_comes_first(how: str) -> No
     pair.establish()
     (install,) = pair.a.installed_pairs.values()
     session = pair.b.session
-    both = (informational.delete(session), Delete(Protocol.ESP, (install.outbound.esp_spi.to_bytes(4, "big"),)))
+    both = (informational.delete(session), DeleteV1(Protocol.ESP, (install.outbound.esp_spi.to_bytes(4, "big"),)))
     if how == "one message":
         session.tell(both, pair.now)
     else:

@@ -15,9 +15,9 @@ from chassis.ase.ike.connection import Connection, Line
 from chassis.ase.ike.credentials import Credentials
 from chassis.ase.ike.identity import Identity
 from chassis.ase.ike.payloads.header import HEADER_LENGTH, Header
-from chassis.ase.ike.payloads.numbers import N1, V1
+from chassis.ase.ike.payloads.numbers import NotifyTypeV1, PayloadTypeV1
 from chassis.ase.ike.payloads.v1 import MessageV1
-from chassis.ase.ike.payloads.v1_notify import Notify
+from chassis.ase.ike.payloads.v1_notify import NotifyV1
 from chassis.model.ike import IkeProposal
 
 
@@ -123,7 +123,7 @@ def test_a_first_message_that_is_wrong(
     assert bool(sent) == bool(notify)
     for data in sent:
         (one,) = MessageV1.parse(data).payloads
-        assert isinstance(one, Notify)
+        assert isinstance(one, NotifyV1)
         assert one.notify == notify
     if notify:
         assert "ikev1-received-unprotected-notify" in pair.a.ids
@@ -388,8 +388,12 @@ def test_what_comes_in_clear_ends_nothing() -> None:
     session = pair.a.session
     header = session.handshake.header(5, 7)
     for _ in range(100):
-        for notify in (N1.NO_PROPOSAL_CHOSEN, N1.INVALID_COOKIE, N1.AUTHENTICATION_FAILED):
-            data = MessageV1(header, (Notify(notify),)).emit()
+        for notify in (
+            NotifyTypeV1.NO_PROPOSAL_CHOSEN,
+            NotifyTypeV1.INVALID_COOKIE,
+            NotifyTypeV1.AUTHENTICATION_FAILED,
+        ):
+            data = MessageV1(header, (NotifyV1(notify),)).emit()
             session.receive(data, Header.parse(data), session.path, pair.now)
     assert pair.a.ids.count("ikev1-received-unprotected-notify") == 10
     pair.run(60)
@@ -401,7 +405,7 @@ def test_a_forged_answer_does_not_stop_the_real_one() -> None:
     pair = V1Pair(connection())
 
     def wire(sender: FakeHost, data: bytes) -> Iterable[tuple[float, bytes]]:
-        if sender is pair.a or Header.parse(data).next_payload == V1.KE:
+        if sender is pair.a or Header.parse(data).next_payload == PayloadTypeV1.KE:
             return [(0.01, data)]  # A false public value in message 4 shows only in message 6.
         bad = bytearray(data)
         bad[-1] ^= 1

@@ -12,7 +12,7 @@ from ikev2_stores import Store, ends
 
 from chassis.ase.ike import child_proposals
 from chassis.ase.ike.identity import Identity
-from chassis.ase.ike.payloads.v2_identity import Id
+from chassis.ase.ike.payloads.v2_identity import IdV2
 from chassis.ase.ike.v2 import create
 
 
@@ -94,7 +94,7 @@ def test_without_the_preshared_key_only_the_certificate_of_the_peer_itself_comes
         assert not two.b.pairs
 
 
-class OddId(Id):
+class OddId(IdV2):
     """An ID payload whose RESERVED octets are not zero."""
 
     def emit(self) -> bytes:
@@ -102,7 +102,7 @@ class OddId(Id):
 
 
 class OddIdentity(Identity):
-    def v2(self, type: int) -> Id:
+    def v2(self, type: int) -> IdV2:
         return OddId(type, self.id_type, self.data)
 
 

@@ -12,12 +12,12 @@ from chassis.ase.ike.host import IkeSettings, Path
 from chassis.ase.ike.identity import Identity
 from chassis.ase.ike.payloads.chain import Unknown
 from chassis.ase.ike.payloads.header import Header
-from chassis.ase.ike.payloads.numbers import N2
+from chassis.ase.ike.payloads.numbers import NotifyTypeV2
 from chassis.ase.ike.payloads.v2 import MessageV2
 from chassis.ase.ike.payloads.v2_encrypted import Encrypted
-from chassis.ase.ike.payloads.v2_keys import Nonce
-from chassis.ase.ike.payloads.v2_notify import Notify
-from chassis.ase.ike.payloads.v2_ts import Selector
+from chassis.ase.ike.payloads.v2_keys import NonceV2
+from chassis.ase.ike.payloads.v2_notify import NotifyV2
+from chassis.ase.ike.payloads.v2_ts import TrafficSelector
 from chassis.ase.ike.v2.cookies import ROTATION, Jar
 from chassis.ase.ike.v2.exchange import WORN, Task
 from chassis.ase.ike.v2.narrow import EVERYTHING, MAX_RULES, narrow
@@ -227,11 +227,11 @@ def test_a_cookie_is_good_for_its_place_and_time_only() -> None:
     jar = Jar(bytes, 0.0)
     path = Path(1, B, 500, A, 500)
     head = Header(b"initiate", bytes(8), 0, 0x20, 34, 0x08, 0, 0)
-    request = MessageV2(head, (Nonce(b"n" * 32),))
+    request = MessageV2(head, (NonceV2(b"n" * 32),))
     answer = jar.demand(request, path, 0.0)
     assert answer is not None
     cookie = MessageV2.parse(answer).payloads[0]
-    again = MessageV2(head, (cookie, Nonce(b"n" * 32)))
+    again = MessageV2(head, (cookie, NonceV2(b"n" * 32)))
     assert not jar.valid(request, path, 1.0)
     assert jar.valid(again, path, 1.0)
     assert not jar.valid(again, replace(path, remote=A + 1), 1.0)
@@ -347,7 +347,7 @@ def test_an_unknown_payload_is_refused_only_if_it_is_critical(critical: bool) ->
     net.a.session.pump(net.now)
     net.run(1)
     if critical:
-        assert task.answers == (Notify(N2.UNSUPPORTED_CRITICAL_PAYLOAD, bytes((200,))),)
+        assert task.answers == (NotifyV2(NotifyTypeV2.UNSUPPORTED_CRITICAL_PAYLOAD, bytes((200,))),)
         assert net.b.logs == ["UNSUPPORTED PAYLOAD TYPE: 200, Critical Bit set"]
     else:
         assert task.answers == ()
@@ -373,10 +373,14 @@ def test_errors_in_clear_touch_nothing_that_stands() -> None:
     net = established(keepalive=True)
     sizes = largest(net)
     session = net.a.session
-    for notify, exchange in ((N2.INVALID_IKE_SPI, 37), (N2.AUTHENTICATION_FAILED, 35), (N2.INVALID_SYNTAX, 34)):
+    for notify, exchange in (
+        (NotifyTypeV2.INVALID_IKE_SPI, 37),
+        (NotifyTypeV2.AUTHENTICATION_FAILED, 35),
+        (NotifyTypeV2.INVALID_SYNTAX, 34),
+    ):
         for message_id in range(4):
             head = Header(session.spi_i, session.spi_r, 0, 0x20, exchange, 0x20, message_id, 0)
-            data = MessageV2(head, (Notify(notify),)).emit()
+            data = MessageV2(head, (NotifyV2(notify),)).emit()
             net.a.receive(session.path, data)
     net.flow(0.1)
     assert not net.lost
@@ -421,14 +425,14 @@ def test_secrets_are_rows_of_wiresharks_table() -> None:
 
 
 def test_many_selectors_make_few_rules_in_little_time() -> None:
-    ours = tuple(Selector(at << 8, (at << 8) + 5, 6) for at in range(255))
-    theirs = tuple(Selector(at << 8, (at << 8) + 5, 17) for at in range(255))
+    ours = tuple(TrafficSelector(at << 8, (at << 8) + 5, 6) for at in range(255))
+    theirs = tuple(TrafficSelector(at << 8, (at << 8) + 5, 17) for at in range(255))
     rules = tuple(replace(EVERYTHING, seq=at, source=at << 24, source_length=8) for at in range(100))
     assert narrow(rules, ours, theirs) is None
     found = narrow((), ours, tuple(replace(one, protocol=0) for one in theirs))
     assert found is not None
     assert len(found) == MAX_RULES
-    assert narrow((), (Selector(0, 0xFFFFFFFF),), (Selector(0, 0xFFFFFFFF),)) == ()
-    part = narrow((), (Selector(1, 6),), (Selector(0, 0xFFFFFFFF),))
+    assert narrow((), (TrafficSelector(0, 0xFFFFFFFF),), (TrafficSelector(0, 0xFFFFFFFF),)) == ()
+    part = narrow((), (TrafficSelector(1, 6),), (TrafficSelector(0, 0xFFFFFFFF),))
     assert part is not None
     assert [(one.source, one.source_length) for one in part] == [(1, 32), (2, 31), (4, 31), (6, 32)]

@@ -19,7 +19,7 @@ from chassis.ase.ike.host import Path, Session
 from chassis.ase.ike.messages import TEMPLATES
 from chassis.ase.ike.payloads.errors import PayloadError
 from chassis.ase.ike.payloads.header import Header
-from chassis.ase.ike.payloads.numbers import N1, N2, Exchange
+from chassis.ase.ike.payloads.numbers import Exchange, NotifyTypeV1, NotifyTypeV2
 from chassis.ase.ike.payloads.v2 import MessageV2
 from chassis.ase.ike.v1.session import SessionV1
 from chassis.ase.ike.v2.cookies import Jar
@@ -38,11 +38,11 @@ EVICTIONS: Final = 50.0
 Diffie-Hellman value before anything is known of its sender, and a flood of them must leave time for others."""
 
 _SENDING_V1: Final[dict[int, str]] = {
-    N1.INVALID_MAJOR_VERSION: "ikev1-notify-invalid-major-version",
-    N1.INVALID_MINOR_VERSION: "ikev1-notify-invalid-minor-version",
-    N1.INVALID_FLAGS: "ikev1-notify-invalid-flags",
-    N1.INVALID_MESSAGE_ID: "ikev1-notify-invalid-message-id",
-    N1.INVALID_PAYLOAD_TYPE: "ikev1-notify-invalid-payload-type",
+    NotifyTypeV1.INVALID_MAJOR_VERSION: "ikev1-notify-invalid-major-version",
+    NotifyTypeV1.INVALID_MINOR_VERSION: "ikev1-notify-invalid-minor-version",
+    NotifyTypeV1.INVALID_FLAGS: "ikev1-notify-invalid-flags",
+    NotifyTypeV1.INVALID_MESSAGE_ID: "ikev1-notify-invalid-message-id",
+    NotifyTypeV1.INVALID_PAYLOAD_TYPE: "ikev1-notify-invalid-payload-type",
 }
 """What the log says of a notification that is sent in clear, by its type."""
 
@@ -121,7 +121,7 @@ class Arrivals:
         if group is None or not any(member.wanted and member.responds for member in group.members):
             self._nobody(path, 1, now)
             if group is None:
-                self._refuse_v1(header, N1.NO_PROPOSAL_CHOSEN, path, data, now)
+                self._refuse_v1(header, NotifyTypeV1.NO_PROPOSAL_CHOSEN, path, data, now)
             return None
         settings = ike.settings
         crowded = ike.registry.half_open >= settings.half_open
@@ -140,13 +140,13 @@ class Arrivals:
             return None
         if header.exchange != Exchange.IKE_SA_INIT or header.spi_r != NO_SPI or header.message_id:
             ike.count("unknown SPI")
-            self._refuse_v2(header, N2.INVALID_IKE_SPI, b"", data, path, now)
+            self._refuse_v2(header, NotifyTypeV2.INVALID_IKE_SPI, b"", data, path, now)
             return None
         group = ike.group(path.context, path.local, path.remote, 2)
         if group is None or not any(member.wanted and member.responds for member in group.members):
             self._nobody(path, 2, now)
             if group is None:
-                self._refuse_v2(header, N2.NO_PROPOSAL_CHOSEN, b"", data, path, now)
+                self._refuse_v2(header, NotifyTypeV2.NO_PROPOSAL_CHOSEN, b"", data, path, now)
             return None
         registry, settings = ike.registry, ike.settings
         asked = registry.half_open >= settings.half_open
@@ -235,7 +235,7 @@ class Arrivals:
             return
         if header.like_version_1:
             self._refuse_v1(header, error.notify, path, data, now)
-        elif header.major > 2 or error.notify != N2.INVALID_SYNTAX:
+        elif header.major > 2 or error.notify != NotifyTypeV2.INVALID_SYNTAX:
             self._refuse_v2(header, error.notify, b"", data, path, now)
 
     def _refuse_v1(self, header: Header, notify: int, path: Path, data: bytes, now: float) -> None:
@@ -244,7 +244,7 @@ class Arrivals:
             return
         row = _SENDING_V1.get(notify)
         if row is not None:
-            self._ike.log(row, {"notify": N1(notify).name}, None, path, now)
+            self._ike.log(row, {"notify": NotifyTypeV1(notify).name}, None, path, now)
         self._ike.send(path, message)
 
     def _refuse_v2(self, header: Header, notify: int, body: bytes, data: bytes, path: Path, now: float) -> None:

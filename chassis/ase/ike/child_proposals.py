@@ -98,42 +98,42 @@ def suites(policy: IpsecPolicy, proposals: Mapping[str, IpsecProposal], *, esn: 
 # --- version 1 ---
 
 
-def offer_v1(ours: Sequence[Suite], spis: Mapping[int, bytes], encapsulation: int = TUNNEL) -> v1_sa.SA:
+def offer_v1(ours: Sequence[Suite], spis: Mapping[int, bytes], encapsulation: int = TUNNEL) -> v1_sa.SaV1:
     """The SA payload of quick mode: a number for each suite. `spis` by protocol (4 octets, IPComp's CPI 2)."""
-    proposals: list[v1_sa.Proposal] = []
+    proposals: list[v1_sa.ProposalV1] = []
     for number, suite in enumerate(ours, 1):
         proposals.extend(_proposals_v1(number, suite, spis, encapsulation))
-    return v1_sa.SA(tuple(proposals))
+    return v1_sa.SaV1(tuple(proposals))
 
 
 def _proposals_v1(
     number: int, suite: Suite, spis: Mapping[int, bytes], encapsulation: int
-) -> tuple[v1_sa.Proposal, ...]:
-    common = [v1_sa.Attribute(LIFE_TYPE, 1), v1_sa.Attribute(LIFE_DURATION, seconds(suite.seconds))]
+) -> tuple[v1_sa.ProposalV1, ...]:
+    common = [v1_sa.AttributeV1(LIFE_TYPE, 1), v1_sa.AttributeV1(LIFE_DURATION, seconds(suite.seconds))]
     if suite.kbytes is not None:
-        common += [v1_sa.Attribute(LIFE_TYPE, 2), v1_sa.Attribute(LIFE_DURATION, seconds(suite.kbytes))]
-    common.append(v1_sa.Attribute(ENCAPSULATION, encapsulation))
+        common += [v1_sa.AttributeV1(LIFE_TYPE, 2), v1_sa.AttributeV1(LIFE_DURATION, seconds(suite.kbytes))]
+    common.append(v1_sa.AttributeV1(ENCAPSULATION, encapsulation))
     if suite.group is not None:
-        common.append(v1_sa.Attribute(GROUP, suite.group))
-    transforms: list[tuple[Protocol, v1_sa.Transform]] = []
-    sequence = [v1_sa.Attribute(EXTENDED_SEQUENCE, 1)] if suite.esn else []
+        common.append(v1_sa.AttributeV1(GROUP, suite.group))
+    transforms: list[tuple[Protocol, v1_sa.TransformV1]] = []
+    sequence = [v1_sa.AttributeV1(EXTENDED_SEQUENCE, 1)] if suite.esn else []
     if suite.ah:
         spec = INTEGRITY[suite.ah]
-        attributes = (*common, v1_sa.Attribute(AUTH_ALGORITHM, spec.v1_auth), *sequence)
-        transforms.append((Protocol.AH, v1_sa.Transform(1, spec.v1_ah, attributes)))
+        attributes = (*common, v1_sa.AttributeV1(AUTH_ALGORITHM, spec.v1_auth), *sequence)
+        transforms.append((Protocol.AH, v1_sa.TransformV1(1, spec.v1_ah, attributes)))
     if suite.cipher:
         cipher = CIPHERS[suite.cipher]
         own = list(common)
         if suite.esp_integrity and not cipher.aead:
-            own.append(v1_sa.Attribute(AUTH_ALGORITHM, INTEGRITY[suite.esp_integrity].v1_auth))
+            own.append(v1_sa.AttributeV1(AUTH_ALGORITHM, INTEGRITY[suite.esp_integrity].v1_auth))
         if cipher.key_bits is not None:
-            own.append(v1_sa.Attribute(KEY_LENGTH, cipher.key_bits))
+            own.append(v1_sa.AttributeV1(KEY_LENGTH, cipher.key_bits))
         if cipher.v1_esp is None:
             raise ValueError(f"{cipher.name} has no number in IKEv1")
-        transforms.append((Protocol.ESP, v1_sa.Transform(1, cipher.v1_esp, (*own, *sequence))))
+        transforms.append((Protocol.ESP, v1_sa.TransformV1(1, cipher.v1_esp, (*own, *sequence))))
     if suite.ip_comp:
-        transforms.append((Protocol.IPCOMP, v1_sa.Transform(1, DEFLATE, tuple(common))))
-    return tuple(v1_sa.Proposal(number, protocol, spis[protocol], (one,)) for protocol, one in transforms)
+        transforms.append((Protocol.IPCOMP, v1_sa.TransformV1(1, DEFLATE, tuple(common))))
+    return tuple(v1_sa.ProposalV1(number, protocol, spis[protocol], (one,)) for protocol, one in transforms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,14 +144,14 @@ class ChildChoiceV1:
     """
 
     suite: Suite
-    answer: v1_sa.SA
+    answer: v1_sa.SaV1
     peer_spis: Mapping[int, bytes]
     peer_seconds: int | None
     peer_kbytes: int | None
     encapsulation: int
 
 
-def choose_v1(offered: v1_sa.SA, ours: Sequence[Suite], spis: Mapping[int, bytes]) -> ChildChoiceV1 | Refusal:
+def choose_v1(offered: v1_sa.SaV1, ours: Sequence[Suite], spis: Mapping[int, bytes]) -> ChildChoiceV1 | Refusal:
     """The first bundle that fits one of ours; one that adds IPComp to ours does not fit, nor does one without."""
     refusals: list[list[Mismatch]] = []
     for _, group in groupby(offered.proposals, key=lambda proposal: proposal.number):
@@ -162,19 +162,19 @@ def choose_v1(offered: v1_sa.SA, ours: Sequence[Suite], spis: Mapping[int, bytes
                 refusals.append(differences)
                 continue
             answer = tuple(
-                v1_sa.Proposal(proposal.number, proposal.protocol, spis[proposal.protocol], (transform,))
+                v1_sa.ProposalV1(proposal.number, proposal.protocol, spis[proposal.protocol], (transform,))
                 for proposal, transform in zip(bundle, chosen, strict=True)
             )
             lives = _lifetimes(chosen[0])
             peers = {proposal.protocol: proposal.spi for proposal in bundle}
             mode = _numbers(chosen[0]).get(ENCAPSULATION, TUNNEL)
-            return ChildChoiceV1(suite, v1_sa.SA(answer), peers, lives.get(1), lives.get(2), mode)
+            return ChildChoiceV1(suite, v1_sa.SaV1(answer), peers, lives.get(1), lives.get(2), mode)
     return closest(refusals)
 
 
 def _compare_bundle(
-    bundle: Sequence[v1_sa.Proposal], suite: Suite
-) -> tuple[list[Mismatch], list[v1_sa.Transform]]:
+    bundle: Sequence[v1_sa.ProposalV1], suite: Suite
+) -> tuple[list[Mismatch], list[v1_sa.TransformV1]]:
     """(differences, the transform that fits in each proposal)."""
     counted = [proposal.protocol for proposal in bundle]
     differences = [
@@ -188,7 +188,7 @@ def _compare_bundle(
     ]
     if differences or len(set(counted)) != len(counted):
         return differences or [Mismatch("protocols", len(counted), len(set(counted)))], []
-    chosen: list[v1_sa.Transform] = []
+    chosen: list[v1_sa.TransformV1] = []
     for proposal in bundle:
         spi = int.from_bytes(proposal.spi, "big")
         if spi < LOWEST_SPI and proposal.protocol != Protocol.IPCOMP:
@@ -200,11 +200,11 @@ def _compare_bundle(
     return differences, chosen
 
 
-def _numbers(transform: v1_sa.Transform) -> dict[int, int]:
+def _numbers(transform: v1_sa.TransformV1) -> dict[int, int]:
     return {one.type: one.number for one in transform.attributes if one.type not in (LIFE_TYPE, LIFE_DURATION)}
 
 
-def _lifetimes(transform: v1_sa.Transform) -> dict[int, int]:
+def _lifetimes(transform: v1_sa.TransformV1) -> dict[int, int]:
     """Durations by unit: 1 seconds, 2 kilobytes."""
     lives: dict[int, int] = {}
     unit = 0
@@ -216,7 +216,7 @@ def _lifetimes(transform: v1_sa.Transform) -> dict[int, int]:
     return lives
 
 
-def _compare_v1(protocol: int, transform: v1_sa.Transform, suite: Suite) -> list[Mismatch]:
+def _compare_v1(protocol: int, transform: v1_sa.TransformV1, suite: Suite) -> list[Mismatch]:
     differences: list[Mismatch] = []
     values = _numbers(transform)
     for kind in values.keys() - _KNOWN:
@@ -260,29 +260,29 @@ def _compare_v1(protocol: int, transform: v1_sa.Transform, suite: Suite) -> list
 # --- version 2 ---
 
 
-def offer_v2(ours: Sequence[Suite], spis: Mapping[int, bytes], *, with_group: bool) -> v2_sa.SA:
+def offer_v2(ours: Sequence[Suite], spis: Mapping[int, bytes], *, with_group: bool) -> v2_sa.SaV2:
     """The SA payload of IKE_AUTH (`with_group` False: it has no exchange of its own) or CREATE_CHILD_SA."""
-    return v2_sa.SA(
+    return v2_sa.SaV2(
         tuple(
-            v2_sa.Proposal(number, protocol, spis[protocol], _transforms_v2(suite, protocol, with_group))
+            v2_sa.ProposalV2(number, protocol, spis[protocol], _transforms_v2(suite, protocol, with_group))
             for number, suite in enumerate(ours, 1)
             for protocol in suite.protocols
         )
     )
 
 
-def _transforms_v2(suite: Suite, protocol: int, with_group: bool) -> tuple[v2_sa.Transform, ...]:
-    transforms: list[v2_sa.Transform] = []
+def _transforms_v2(suite: Suite, protocol: int, with_group: bool) -> tuple[v2_sa.TransformV2, ...]:
+    transforms: list[v2_sa.TransformV2] = []
     integrity = suite.ah
     if protocol == Protocol.ESP and suite.cipher is not None:
         cipher = CIPHERS[suite.cipher]
         transforms.append(encr_transform(cipher))
         integrity = None if cipher.aead else suite.esp_integrity
     if integrity is not None:
-        transforms.append(v2_sa.Transform(INTEG, INTEGRITY[integrity].v2))
+        transforms.append(v2_sa.TransformV2(INTEG, INTEGRITY[integrity].v2))
     if with_group and suite.group is not None:
-        transforms.append(v2_sa.Transform(DH, suite.group))
-    transforms.append(v2_sa.Transform(ESN, int(suite.esn)))
+        transforms.append(v2_sa.TransformV2(DH, suite.group))
+    transforms.append(v2_sa.TransformV2(ESN, int(suite.esn)))
     return tuple(transforms)
 
 
@@ -291,11 +291,11 @@ class ChildChoiceV2:
     """`answer` is the SA payload with our SPIs, `peer_spis` the peer's by protocol."""
 
     suite: Suite
-    answer: v2_sa.SA
+    answer: v2_sa.SaV2
     peer_spis: Mapping[int, bytes]
 
 
-def _without_group(proposal: v2_sa.Proposal) -> v2_sa.Proposal:
+def _without_group(proposal: v2_sa.ProposalV2) -> v2_sa.ProposalV2:
     return replace(proposal, transforms=tuple(one for one in proposal.transforms if one.type != DH))
 
 
@@ -303,7 +303,7 @@ _LOGS_V2: Final = {"group": "ikev2-mismatch-pfs-group", "esn": "ikev2-mismatch-e
 
 
 def choose_v2(
-    offered: v2_sa.SA, ours: Sequence[Suite], spis: Mapping[int, bytes], *, with_group: bool
+    offered: v2_sa.SaV2, ours: Sequence[Suite], spis: Mapping[int, bytes], *, with_group: bool
 ) -> ChildChoiceV2 | Refusal:
     """The first proposal (or bundle of one number) that has all transforms of one of ours.
 
@@ -313,7 +313,7 @@ def choose_v2(
     heeded = offered.proposals if with_group else map(_without_group, offered.proposals)
     for number, group in groupby(heeded, key=lambda proposal: proposal.number):
         proposals = tuple(group)
-        bundle: dict[int, v2_sa.Proposal] = {proposal.protocol: proposal for proposal in proposals}
+        bundle: dict[int, v2_sa.ProposalV2] = {proposal.protocol: proposal for proposal in proposals}
         place = (("proposal", number),)
         if len(bundle) != len(proposals):
             # Which of two of one protocol is meant, and by which SPI it would come in, nobody could tell.
@@ -325,7 +325,7 @@ def choose_v2(
                 log = "ikev2-mismatch-protocol-count" if counts[0] != counts[1] else ""
                 refusals.append([Mismatch("count", *counts, log, place)])
                 continue
-            wanted: dict[int, tuple[v2_sa.Transform, ...]] = {
+            wanted: dict[int, tuple[v2_sa.TransformV2, ...]] = {
                 protocol: _transforms_v2(suite, protocol, with_group) for protocol in suite.protocols
             }
             differences: list[Mismatch] = []
@@ -340,6 +340,6 @@ def choose_v2(
             if differences:
                 refusals.append(differences)
                 continue
-            answer = tuple(v2_sa.Proposal(number, p, spis[p], wanted[p]) for p in bundle if p in wanted)
-            return ChildChoiceV2(suite, v2_sa.SA(answer), {p: bundle[p].spi for p in bundle})
+            answer = tuple(v2_sa.ProposalV2(number, p, spis[p], wanted[p]) for p in bundle if p in wanted)
+            return ChildChoiceV2(suite, v2_sa.SaV2(answer), {p: bundle[p].spi for p in bundle})
     return closest(refusals)

@@ -94,28 +94,28 @@ def seconds(octets: int) -> int | bytes:
 # --- version 1, phase 1 ---
 
 
-def offer_v1(proposals: Sequence[IkeProposal]) -> v1_sa.SA:
+def offer_v1(proposals: Sequence[IkeProposal]) -> v1_sa.SaV1:
     """The SA payload of main or aggressive mode: one proposal, a transform for each of ours."""
     transforms = tuple(_transform_v1(number, proposal) for number, proposal in enumerate(proposals, 1))
-    return v1_sa.SA((v1_sa.Proposal(1, Protocol.IKE, b"", transforms),))
+    return v1_sa.SaV1((v1_sa.ProposalV1(1, Protocol.IKE, b"", transforms),))
 
 
-def _transform_v1(number: int, proposal: IkeProposal) -> v1_sa.Transform:
+def _transform_v1(number: int, proposal: IkeProposal) -> v1_sa.TransformV1:
     cipher = CIPHERS[proposal.encryption_algorithm]
     integrity = INTEGRITY[proposal.authentication_algorithm]
     if cipher.v1 is None or integrity.v1_hash is None:
         raise ValueError(f"{proposal.name}: {cipher.name} with {integrity.name} has no numbers in IKEv1")
     attributes = [
-        v1_sa.Attribute(OAKLEY_CIPHER, cipher.v1),
-        v1_sa.Attribute(OAKLEY_HASH, integrity.v1_hash),
-        v1_sa.Attribute(OAKLEY_METHOD, METHODS_V1[proposal.authentication][0]),
-        v1_sa.Attribute(OAKLEY_GROUP, proposal.dh_group),
-        v1_sa.Attribute(OAKLEY_LIFE_TYPE, 1),
-        v1_sa.Attribute(OAKLEY_LIFE_DURATION, seconds(proposal.lifetime)),
+        v1_sa.AttributeV1(OAKLEY_CIPHER, cipher.v1),
+        v1_sa.AttributeV1(OAKLEY_HASH, integrity.v1_hash),
+        v1_sa.AttributeV1(OAKLEY_METHOD, METHODS_V1[proposal.authentication][0]),
+        v1_sa.AttributeV1(OAKLEY_GROUP, proposal.dh_group),
+        v1_sa.AttributeV1(OAKLEY_LIFE_TYPE, 1),
+        v1_sa.AttributeV1(OAKLEY_LIFE_DURATION, seconds(proposal.lifetime)),
     ]
     if cipher.key_bits is not None:
-        attributes.insert(1, v1_sa.Attribute(OAKLEY_KEY_LENGTH, cipher.key_bits))
-    return v1_sa.Transform(number, KEY_IKE, tuple(attributes))
+        attributes.insert(1, v1_sa.AttributeV1(OAKLEY_KEY_LENGTH, cipher.key_bits))
+    return v1_sa.TransformV1(number, KEY_IKE, tuple(attributes))
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,14 +123,14 @@ class ChoiceV1:
     """What phase 1 goes on with. `answer` is the SA payload to send; `lifetime` in seconds."""
 
     proposal: IkeProposal
-    answer: v1_sa.SA
+    answer: v1_sa.SaV1
     cipher: CipherSpec
     integrity: IntegritySpec
     lifetime: int
 
 
 def choose_v1(
-    offered: v1_sa.SA, ours: Sequence[IkeProposal], *, strict_lifetime: bool = True
+    offered: v1_sa.SaV1, ours: Sequence[IkeProposal], *, strict_lifetime: bool = True
 ) -> ChoiceV1 | Refusal:
     """The first transform that fits one of ours. The initiator checks the answer with it, too."""
     refusals: list[list[Mismatch]] = []
@@ -141,14 +141,16 @@ def choose_v1(
             for own in ours:
                 differences, lifetime = _compare_v1(transform, own, strict_lifetime)
                 if not differences:
-                    answer = v1_sa.SA((v1_sa.Proposal(proposal.number, Protocol.IKE, proposal.spi, (transform,)),))
+                    answer = v1_sa.SaV1(
+                        (v1_sa.ProposalV1(proposal.number, Protocol.IKE, proposal.spi, (transform,)),)
+                    )
                     cipher = CIPHERS[own.encryption_algorithm]
                     return ChoiceV1(own, answer, cipher, INTEGRITY[own.authentication_algorithm], lifetime)
                 refusals.append(differences)
     return closest(refusals)
 
 
-def _compare_v1(transform: v1_sa.Transform, own: IkeProposal, strict: bool) -> tuple[list[Mismatch], int]:
+def _compare_v1(transform: v1_sa.TransformV1, own: IkeProposal, strict: bool) -> tuple[list[Mismatch], int]:
     """(differences, lifetime in seconds if there are none)."""
     if transform.id != KEY_IKE:
         more = (("value", transform.id),)
@@ -199,29 +201,29 @@ def _compare_v1(transform: v1_sa.Transform, own: IkeProposal, strict: bool) -> t
 # --- version 2, IKE SA ---
 
 
-def offer_v2(proposals: Sequence[IkeProposal], spi: bytes = b"") -> v2_sa.SA:
+def offer_v2(proposals: Sequence[IkeProposal], spi: bytes = b"") -> v2_sa.SaV2:
     """The SA payload of IKE_SA_INIT, or with `spi` (eight octets) of a rekey of the IKE SA."""
-    return v2_sa.SA(
+    return v2_sa.SaV2(
         tuple(
-            v2_sa.Proposal(number, Protocol.IKE, spi, _transforms_v2(proposal))
+            v2_sa.ProposalV2(number, Protocol.IKE, spi, _transforms_v2(proposal))
             for number, proposal in enumerate(proposals, 1)
         )
     )
 
 
-def encr_transform(cipher: CipherSpec) -> v2_sa.Transform:
+def encr_transform(cipher: CipherSpec) -> v2_sa.TransformV2:
     """A cipher as ENCR transform, with its key length if it has one."""
     if cipher.key_bits is None:
-        return v2_sa.Transform(ENCR, cipher.v2)
-    return v2_sa.Transform(ENCR, cipher.v2, (v2_sa.Attribute(v2_sa.KEY_LENGTH, cipher.key_bits),))
+        return v2_sa.TransformV2(ENCR, cipher.v2)
+    return v2_sa.TransformV2(ENCR, cipher.v2, (v2_sa.AttributeV2(v2_sa.KEY_LENGTH, cipher.key_bits),))
 
 
-def _transforms_v2(proposal: IkeProposal) -> tuple[v2_sa.Transform, ...]:
+def _transforms_v2(proposal: IkeProposal) -> tuple[v2_sa.TransformV2, ...]:
     cipher = CIPHERS[proposal.encryption_algorithm]
-    transforms = [encr_transform(cipher), v2_sa.Transform(PRF, PRFS[proposal.prf].v2)]
+    transforms = [encr_transform(cipher), v2_sa.TransformV2(PRF, PRFS[proposal.prf].v2)]
     if not cipher.aead:
-        transforms.append(v2_sa.Transform(INTEG, INTEGRITY[proposal.authentication_algorithm].v2))
-    transforms.append(v2_sa.Transform(DH, proposal.dh_group))
+        transforms.append(v2_sa.TransformV2(INTEG, INTEGRITY[proposal.authentication_algorithm].v2))
+    transforms.append(v2_sa.TransformV2(DH, proposal.dh_group))
     return tuple(transforms)
 
 
@@ -230,14 +232,14 @@ class ChoiceV2:
     """What an IKE SA goes on with. `answer` is the SA payload to send; `integrity` is None with an AEAD."""
 
     proposal: IkeProposal
-    answer: v2_sa.SA
+    answer: v2_sa.SaV2
     cipher: CipherSpec
     prf: PrfSpec
     integrity: IntegritySpec | None
     group: int
 
 
-def choose_v2(offered: v2_sa.SA, ours: Sequence[IkeProposal], spi: bytes = b"") -> ChoiceV2 | Refusal:
+def choose_v2(offered: v2_sa.SaV2, ours: Sequence[IkeProposal], spi: bytes = b"") -> ChoiceV2 | Refusal:
     """The first offer that has all transforms of one of ours, whatever the lifetimes.
 
     `spi` goes into the answer of a rekey. The initiator checks the answer with it, too.
@@ -255,7 +257,7 @@ def choose_v2(offered: v2_sa.SA, ours: Sequence[IkeProposal], spi: bytes = b"") 
             wanted = _transforms_v2(own)
             differences = compare_v2(proposal, wanted)
             if not differences:
-                answer = v2_sa.SA((v2_sa.Proposal(proposal.number, Protocol.IKE, spi, wanted),))
+                answer = v2_sa.SaV2((v2_sa.ProposalV2(proposal.number, Protocol.IKE, spi, wanted),))
                 cipher = CIPHERS[own.encryption_algorithm]
                 integrity = None if cipher.aead else INTEGRITY[own.authentication_algorithm]
                 return ChoiceV2(own, answer, cipher, PRFS[own.prf], integrity, own.dh_group)
@@ -266,7 +268,7 @@ def choose_v2(offered: v2_sa.SA, ours: Sequence[IkeProposal], spi: bytes = b"") 
 _FIELDS_V2: Final = {ENCR: "cipher", PRF: "prf", INTEG: "integrity", DH: "group", ESN: "esn"}
 
 
-def compare_v2(proposal: v2_sa.Proposal, wanted: Sequence[v2_sa.Transform]) -> list[Mismatch]:
+def compare_v2(proposal: v2_sa.ProposalV2, wanted: Sequence[v2_sa.TransformV2]) -> list[Mismatch]:
     """What keeps an offer from having all `wanted` transforms, and nothing that we would have to answer besides.
 
     A transform with an attribute that is not known never matches (RFC 7296 3.3.6). INTEG and DH
@@ -274,7 +276,7 @@ def compare_v2(proposal: v2_sa.Proposal, wanted: Sequence[v2_sa.Transform]) -> l
     """
     differences: list[Mismatch] = []
     types = {transform.type: transform for transform in wanted}
-    by_type: dict[int, list[v2_sa.Transform]] = {}
+    by_type: dict[int, list[v2_sa.TransformV2]] = {}
     for transform in proposal.transforms:
         by_type.setdefault(transform.type, []).append(transform)
     for kind, transform in types.items():
@@ -289,11 +291,11 @@ def compare_v2(proposal: v2_sa.Proposal, wanted: Sequence[v2_sa.Transform]) -> l
     return differences
 
 
-def _mismatch_v2(kind: int, received: v2_sa.Transform | None, wanted: v2_sa.Transform | None) -> Mismatch:
+def _mismatch_v2(kind: int, received: v2_sa.TransformV2 | None, wanted: v2_sa.TransformV2 | None) -> Mismatch:
     return Mismatch(_FIELDS_V2.get(kind, f"transform {kind}"), name_v2(kind, received), name_v2(kind, wanted))
 
 
-def name_v2(kind: int, transform: v2_sa.Transform | None) -> str | int:
+def name_v2(kind: int, transform: v2_sa.TransformV2 | None) -> str | int:
     """A transform in the words of the guide's table 6; numbers for groups and ESN."""
     number = 0 if transform is None else transform.id
     if kind == ENCR:

@@ -8,7 +8,7 @@ from typing import Final
 from chassis.ase.ike.crypto.ciphers import CipherSpec
 from chassis.ase.ike.payloads.errors import PayloadError
 from chassis.ase.ike.payloads.header import ENCRYPTION, HEADER_LENGTH, Header
-from chassis.ase.ike.payloads.numbers import N1
+from chassis.ase.ike.payloads.numbers import NotifyTypeV1
 from chassis.ase.ike.payloads.v1 import PayloadV1, emit_payloads, parse_payloads
 from chassis.net.types import Buffer
 
@@ -47,7 +47,11 @@ class Chain:
         block = self.cipher.block_octets
         if not sealed or len(sealed) % block:
             raise PayloadError(
-                _WHERE, "length", f"{len(sealed)} bytes in blocks of {block}", 24, notify=N1.PAYLOAD_MALFORMED
+                _WHERE,
+                "length",
+                f"{len(sealed)} bytes in blocks of {block}",
+                24,
+                notify=NotifyTypeV1.PAYLOAD_MALFORMED,
             )
         return self.cipher.decrypt_cbc(self.key, self.iv, sealed), replace(self, iv=sealed[-block:])
 

@@ -14,7 +14,7 @@ from chassis.ase.ike.crypto.macs import IntegritySpec
 from chassis.ase.ike.payloads.chain import GENERIC, GENERIC_LENGTH
 from chassis.ase.ike.payloads.errors import PayloadError
 from chassis.ase.ike.payloads.header import HEADER_LENGTH, Header
-from chassis.ase.ike.payloads.numbers import N2, V2
+from chassis.ase.ike.payloads.numbers import NotifyTypeV2, PayloadTypeV2
 from chassis.ase.ike.payloads.v2 import MessageV2, PayloadV2, emit_payloads, parse_payloads
 from chassis.ase.ike.payloads.v2_encrypted import MAX_FRAGMENTS, Encrypted, EncryptedFragment
 from chassis.net.types import Buffer
@@ -72,7 +72,7 @@ class Guard:
         """A whole message with all payloads inside; `iv` is `iv_octets` fresh octets: unpredictable for CBC,
         never the same twice for an AEAD."""
         first, plain = emit_payloads(payloads)
-        return self._seal(header, b"", V2.SK, first, b"", plain, iv)
+        return self._seal(header, b"", PayloadTypeV2.SK, first, b"", plain, iv)
 
     def seal_fragments(
         self, header: Header, payloads: tuple[PayloadV2, ...], room: int, ivs: bytes
@@ -93,7 +93,7 @@ class Guard:
             prefix = number.to_bytes(2, "big") + total.to_bytes(2, "big")
             iv = ivs[(number - 1) * size : number * size]
             kind = first if number == 1 else 0
-            messages.append(self._seal(header, b"", V2.SKF, kind, prefix, plain[at : at + piece], iv))
+            messages.append(self._seal(header, b"", PayloadTypeV2.SKF, kind, prefix, plain[at : at + piece], iv))
         return tuple(messages)
 
     def fragments_needed(self, payloads: tuple[PayloadV2, ...], room: int) -> int:
@@ -130,11 +130,15 @@ class Guard:
                 raise IntegrityError("integrity check value", "wrong")
             sealed = payload.body[iv_octets:-icv_octets]
             if len(sealed) % self.cipher.block_octets:
-                raise PayloadError("SK", "length", f"{len(sealed)} bytes in blocks", notify=N2.INVALID_SYNTAX)
+                raise PayloadError(
+                    "SK", "length", f"{len(sealed)} bytes in blocks", notify=NotifyTypeV2.INVALID_SYNTAX
+                )
             padded = self.cipher.decrypt_cbc(self.sk_e, iv, sealed)
         fill = padded[-1] + 1
         if fill > len(padded):
-            raise PayloadError("SK", "pad length", f"{fill - 1} of {len(padded)} bytes", notify=N2.INVALID_SYNTAX)
+            raise PayloadError(
+                "SK", "pad length", f"{fill - 1} of {len(padded)} bytes", notify=NotifyTypeV2.INVALID_SYNTAX
+            )
         return padded[:-fill]
 
     def open(self, view: Buffer, message: MessageV2) -> tuple[PayloadV2, ...]:

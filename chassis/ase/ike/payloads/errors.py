@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from chassis.net.errors import DecodeError
 
-_NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
+_NO_VALUES: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
 class PayloadError(DecodeError):
@@ -29,7 +29,7 @@ class PayloadError(DecodeError):
         offset: int = 0,
         *,
         log: str = "",
-        values: Mapping[str, Any] = _NOTHING,
+        values: Mapping[str, Any] = _NO_VALUES,
         notify: int = 0,
         data: bytes = b"",
     ) -> None:
@@ -43,8 +43,10 @@ class PayloadError(DecodeError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         state = {"log": self.log, "values": self.values, "notify": self.notify, "data": self.data}
-        return (_again, (self.payload, self.field, self.what, self.offset, state))
+        return (_restore_payload_error, (self.payload, self.field, self.what, self.offset, state))
 
 
-def _again(payload: str, field: str, what: str, offset: int, state: dict[str, Any]) -> PayloadError:
+def _restore_payload_error(
+    payload: str, field: str, what: str, offset: int, state: dict[str, Any]
+) -> PayloadError:
     return PayloadError(payload, field, what, offset, **state)

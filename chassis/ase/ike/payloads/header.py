@@ -11,7 +11,15 @@ from dataclasses import dataclass
 from typing import Final
 
 from chassis.ase.ike.payloads.errors import PayloadError
-from chassis.ase.ike.payloads.numbers import EXCHANGES_V1, EXCHANGES_V2, N1, N2, UNSPOKEN_V1, V1, V2
+from chassis.ase.ike.payloads.numbers import (
+    EXCHANGES_V1,
+    EXCHANGES_V2,
+    UNSPOKEN_V1,
+    NotifyTypeV1,
+    NotifyTypeV2,
+    PayloadTypeV1,
+    PayloadTypeV2,
+)
 from chassis.net.types import Buffer
 
 HEADER_LENGTH: Final = 28
@@ -31,8 +39,8 @@ RESPONSE: Final = 0x20
 _HEADER = struct.Struct("!8s8sBBBBII")
 _FLAGS_V1: Final = ENCRYPTION | COMMIT | AUTHENTICATION_ONLY
 _NO_SPI: Final = bytes(8)
-_FIRST_V1: Final = frozenset(V1) - {V1.PROPOSAL, V1.TRANSFORM}
-_FIRST_V2: Final = frozenset(V2)
+_FIRST_V1: Final = frozenset(PayloadTypeV1) - {PayloadTypeV1.PROPOSAL, PayloadTypeV1.TRANSFORM}
+_FIRST_V2: Final = frozenset(PayloadTypeV2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +79,7 @@ class Header:
                 24,
                 log="ikev2-header-total-length" if version_2 else "",
                 values={"received": size, "length": header.length},
-                notify=N2.INVALID_SYNTAX if version_2 else N1.UNEQUAL_PAYLOAD_LENGTHS,
+                notify=NotifyTypeV2.INVALID_SYNTAX if version_2 else NotifyTypeV1.UNEQUAL_PAYLOAD_LENGTHS,
             )
         return header
 
@@ -124,7 +132,13 @@ class Header:
         if self.major == 1:
             self._check_v1(known)
         elif self.like_version_1:
-            raise _v1("version", 17, "ikev1-invalid-major-version", self.version & 0xF0, N1.INVALID_MAJOR_VERSION)
+            raise _v1(
+                "version",
+                17,
+                "ikev1-invalid-major-version",
+                self.version & 0xF0,
+                NotifyTypeV1.INVALID_MAJOR_VERSION,
+            )
         elif self.major == 2:
             self._check_v2()
         else:
@@ -135,23 +149,29 @@ class Header:
                 17,
                 log="ikev2-header-major-version",
                 values={"version": self.major},
-                notify=N2.INVALID_MAJOR_VERSION,
+                notify=NotifyTypeV2.INVALID_MAJOR_VERSION,
             )
 
     def _check_v1(self, known: bool) -> None:
         if self.spi_i == _NO_SPI:
             raise _v1("initiator cookie", 0, "ikev1-invalid-initiator-cookie", 0, 0)
         if self.next_payload not in _FIRST_V1:
-            raise _v1("next payload", 16, "ikev1-invalid-next-payload", self.next_payload, N1.INVALID_PAYLOAD_TYPE)
+            raise _v1(
+                "next payload",
+                16,
+                "ikev1-invalid-next-payload",
+                self.next_payload,
+                NotifyTypeV1.INVALID_PAYLOAD_TYPE,
+            )
         if self.minor > 0:
-            raise _v1("version", 17, "ikev1-invalid-minor-version", self.minor, N1.INVALID_MINOR_VERSION)
+            raise _v1("version", 17, "ikev1-invalid-minor-version", self.minor, NotifyTypeV1.INVALID_MINOR_VERSION)
         if self.exchange not in EXCHANGES_V1:
             # Neither is answered (settled M-13).
             named = known or self.exchange in UNSPOKEN_V1
             log = "ikev1-unsupported-xchgtype" if named else "ikev1-invalid-xchange-type"
             raise _v1("exchange type", 18, log, self.exchange, 0)
         if self.flags & ~_FLAGS_V1:
-            raise _v1("flags", 19, "ikev1-invalid-flags", self.flags, N1.INVALID_FLAGS)
+            raise _v1("flags", 19, "ikev1-invalid-flags", self.flags, NotifyTypeV1.INVALID_FLAGS)
 
     def _check_v2(self) -> None:
         if self.spi_i == _NO_SPI:
@@ -163,7 +183,7 @@ class Header:
                 f"type {self.next_payload}",
                 16,
                 log="ikev2-header-next-payload",
-                notify=N2.INVALID_SYNTAX,
+                notify=NotifyTypeV2.INVALID_SYNTAX,
             )
         if self.exchange not in EXCHANGES_V2:
             raise PayloadError(
@@ -172,7 +192,7 @@ class Header:
                 f"type {self.exchange}",
                 18,
                 log="ikev2-header-exchange-type",
-                notify=N2.INVALID_SYNTAX,
+                notify=NotifyTypeV2.INVALID_SYNTAX,
             )
 
 

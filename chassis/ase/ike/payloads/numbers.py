@@ -48,7 +48,7 @@ class Protocol(IntEnum):
     IPCOMP = 4
 
 
-class V1(IntEnum):
+class PayloadTypeV1(IntEnum):
     """Payload types of version 1 (RFC 2408 3.1, RFC 3947); the draft numbers are what older peers send."""
 
     NONE = 0
@@ -73,7 +73,7 @@ class V1(IntEnum):
     FRAGMENT = 132
 
 
-class V2(IntEnum):
+class PayloadTypeV2(IntEnum):
     """Payload types of version 2 (RFC 7296 3.2, RFC 7383)."""
 
     NONE = 0
@@ -135,7 +135,7 @@ class AuthMethod(IntEnum):
     DIGITAL_SIGNATURE = 14
 
 
-class N1(IntEnum):
+class NotifyTypeV1(IntEnum):
     """Notifications of version 1: RFC 2408 3.14.1, RFC 2407 4.6.3, RFC 3706. The names are the guide's."""
 
     INVALID_PAYLOAD_TYPE = 1
@@ -176,7 +176,7 @@ class N1(IntEnum):
     R_U_THERE_ACK = 36137
 
 
-class N2(IntEnum):
+class NotifyTypeV2(IntEnum):
     """Notifications of version 2: RFC 7296 3.10.1, RFC 7383, RFC 7427."""
 
     UNSUPPORTED_CRITICAL_PAYLOAD = 1

@@ -9,37 +9,50 @@ from typing import Final, TypeAlias
 from chassis.ase.ike.payloads.chain import GENERIC, GENERIC_LENGTH, MAX_PAYLOADS, Unknown, emit_chain
 from chassis.ase.ike.payloads.errors import PayloadError
 from chassis.ase.ike.payloads.header import HEADER_LENGTH, Header
-from chassis.ase.ike.payloads.numbers import N1, V1
-from chassis.ase.ike.payloads.v1_identity import Cert, CertReq, Id, NatOa
-from chassis.ase.ike.payloads.v1_notify import Delete, Notify
-from chassis.ase.ike.payloads.v1_opaque import KE, Hash, NatD, Nonce, Signature, Vendor
-from chassis.ase.ike.payloads.v1_sa import SA
+from chassis.ase.ike.payloads.numbers import NotifyTypeV1, PayloadTypeV1
+from chassis.ase.ike.payloads.v1_identity import CertReqV1, CertV1, IdV1, NatOa
+from chassis.ase.ike.payloads.v1_notify import DeleteV1, NotifyV1
+from chassis.ase.ike.payloads.v1_opaque import Hash, KeV1, NatD, NonceV1, Signature, VendorV1
+from chassis.ase.ike.payloads.v1_sa import SaV1
 from chassis.net.types import Buffer
 
 PayloadV1: TypeAlias = (
-    SA | KE | Id | Cert | CertReq | Hash | Signature | Nonce | Notify | Delete | Vendor | NatD | NatOa | Unknown
+    SaV1
+    | KeV1
+    | IdV1
+    | CertV1
+    | CertReqV1
+    | Hash
+    | Signature
+    | NonceV1
+    | NotifyV1
+    | DeleteV1
+    | VendorV1
+    | NatD
+    | NatOa
+    | Unknown
 )
 
 _PARSERS: Final[dict[int, Callable[[memoryview], PayloadV1]]] = {
-    V1.SA: SA.parse,
-    V1.KE: KE.parse,
-    V1.ID: Id.parse,
-    V1.CERT: Cert.parse,
-    V1.CERTREQ: CertReq.parse,
-    V1.HASH: Hash.parse,
-    V1.SIG: Signature.parse,
-    V1.NONCE: Nonce.parse,
-    V1.NOTIFY: Notify.parse,
-    V1.DELETE: Delete.parse,
-    V1.VENDOR: Vendor.parse,
+    PayloadTypeV1.SA: SaV1.parse,
+    PayloadTypeV1.KE: KeV1.parse,
+    PayloadTypeV1.ID: IdV1.parse,
+    PayloadTypeV1.CERT: CertV1.parse,
+    PayloadTypeV1.CERTREQ: CertReqV1.parse,
+    PayloadTypeV1.HASH: Hash.parse,
+    PayloadTypeV1.SIG: Signature.parse,
+    PayloadTypeV1.NONCE: NonceV1.parse,
+    PayloadTypeV1.NOTIFY: NotifyV1.parse,
+    PayloadTypeV1.DELETE: DeleteV1.parse,
+    PayloadTypeV1.VENDOR: VendorV1.parse,
 }
 _TYPED: Final[dict[int, Callable[[memoryview, int], PayloadV1]]] = {
-    V1.NAT_D: NatD.parse,
-    V1.NAT_D_DRAFT: NatD.parse,
-    V1.NAT_OA: NatOa.parse,
-    V1.NAT_OA_DRAFT: NatOa.parse,
+    PayloadTypeV1.NAT_D: NatD.parse,
+    PayloadTypeV1.NAT_D_DRAFT: NatD.parse,
+    PayloadTypeV1.NAT_OA: NatOa.parse,
+    PayloadTypeV1.NAT_OA_DRAFT: NatOa.parse,
 }
-_PASSED_OVER: Final = frozenset((V1.ATTRIBUTES, V1.FRAGMENT))
+_PASSED_OVER: Final = frozenset((PayloadTypeV1.ATTRIBUTES, PayloadTypeV1.FRAGMENT))
 """Types of extensions that peers may send and that mean nothing here."""
 
 
@@ -58,23 +71,29 @@ def parse_payloads(first: int, body: memoryview, *, padded: bool = False) -> tup
     while kind:
         room = size - at
         if room < GENERIC_LENGTH:
-            raise _fault(kind, "generic header", f"{room} bytes left", at, N1.PAYLOAD_MALFORMED)
+            raise _fault(kind, "generic header", f"{room} bytes left", at, NotifyTypeV1.PAYLOAD_MALFORMED)
         following, reserved, length = GENERIC.unpack_from(body, at)
         parse = _PARSERS.get(kind)
         typed = _TYPED.get(kind)
         if parse is None and typed is None and kind not in _PASSED_OVER:
             raise _fault(
-                kind, "type", "unknown", at, N1.INVALID_PAYLOAD_TYPE, "ikev1-invalid-next-payload", value=kind
+                kind,
+                "type",
+                "unknown",
+                at,
+                NotifyTypeV1.INVALID_PAYLOAD_TYPE,
+                "ikev1-invalid-next-payload",
+                value=kind,
             )
         if length < GENERIC_LENGTH:
-            raise _fault(kind, "length", f"{length}", at + 2, N1.PAYLOAD_MALFORMED)
+            raise _fault(kind, "length", f"{length}", at + 2, NotifyTypeV1.PAYLOAD_MALFORMED)
         if length > room:
             raise _fault(
                 kind,
                 "length",
                 f"{length} of {room} bytes",
                 at + 2,
-                N1.UNEQUAL_PAYLOAD_LENGTHS,
+                NotifyTypeV1.UNEQUAL_PAYLOAD_LENGTHS,
                 "ikev1-psk-payload-length",
                 length=length,
                 limit=room,
@@ -85,12 +104,12 @@ def parse_payloads(first: int, body: memoryview, *, padded: bool = False) -> tup
                 "reserved",
                 f"{reserved:#x}",
                 at + 1,
-                N1.PAYLOAD_MALFORMED,
+                NotifyTypeV1.PAYLOAD_MALFORMED,
                 "ikev1-invalid-reserved-payload",
                 value=reserved,
             )
         if len(payloads) == MAX_PAYLOADS:
-            raise _fault(kind, "count", f"more than {MAX_PAYLOADS} payloads", at, N1.PAYLOAD_MALFORMED)
+            raise _fault(kind, "count", f"more than {MAX_PAYLOADS} payloads", at, NotifyTypeV1.PAYLOAD_MALFORMED)
         inner = body[at + GENERIC_LENGTH : at + length]
         if parse is not None:
             payloads.append(parse(inner))
@@ -101,7 +120,9 @@ def parse_payloads(first: int, body: memoryview, *, padded: bool = False) -> tup
         at += length
         kind = following
     if at != size and not padded:
-        raise _fault(0, "length", f"{size - at} bytes after the last payload", at, N1.UNEQUAL_PAYLOAD_LENGTHS)
+        raise _fault(
+            0, "length", f"{size - at} bytes after the last payload", at, NotifyTypeV1.UNEQUAL_PAYLOAD_LENGTHS
+        )
     return tuple(payloads)
 
 

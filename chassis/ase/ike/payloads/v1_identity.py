@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from chassis.ase.ike.payloads.errors import PayloadError
-from chassis.ase.ike.payloads.numbers import N1, V1, IdType
+from chassis.ase.ike.payloads.numbers import IdType, NotifyTypeV1, PayloadTypeV1
 
-_OCTETS: Final[dict[int, int]] = {
+_ID_OCTETS: Final[dict[int, int]] = {
     IdType.IPV4_ADDR: 4,
     IdType.IPV4_ADDR_SUBNET: 8,
     IdType.IPV4_ADDR_RANGE: 8,
@@ -19,7 +19,7 @@ _OCTETS: Final[dict[int, int]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Id:
+class IdV1:
     """An identity (phase 1) or one side of the selectors (phase 2); protocol 0 and port 0 mean any."""
 
     id_type: int
@@ -29,35 +29,35 @@ class Id:
 
     @property
     def type(self) -> int:
-        return V1.ID
+        return PayloadTypeV1.ID
 
     @classmethod
-    def parse(cls, body: memoryview) -> Id:
+    def parse(cls, body: memoryview) -> IdV1:
         """Raises PayloadError for an unknown type, an address of a wrong length and an empty name."""
         size = len(body)
         if size < 4:
-            raise PayloadError("ID", "length", f"{size} bytes", size, notify=N1.PAYLOAD_MALFORMED)
+            raise PayloadError("ID", "length", f"{size} bytes", size, notify=NotifyTypeV1.PAYLOAD_MALFORMED)
         id_type = body[0]
         if not IdType.IPV4_ADDR <= id_type <= IdType.KEY_ID:
-            raise PayloadError("ID", "type", f"{id_type}", notify=N1.INVALID_ID_INFORMATION)
-        wanted = _OCTETS.get(id_type, size - 4)
+            raise PayloadError("ID", "type", f"{id_type}", notify=NotifyTypeV1.INVALID_ID_INFORMATION)
+        wanted = _ID_OCTETS.get(id_type, size - 4)
         if wanted != size - 4 or not wanted:
-            raise PayloadError("ID", "data", f"{size - 4} bytes", 4, notify=N1.INVALID_ID_INFORMATION)
+            raise PayloadError("ID", "data", f"{size - 4} bytes", 4, notify=NotifyTypeV1.INVALID_ID_INFORMATION)
         return cls(id_type, bytes(body[4:]), body[1], int.from_bytes(body[2:4], "big"))
 
     @classmethod
-    def address(cls, address: int, protocol: int = 0, port: int = 0) -> Id:
+    def address(cls, address: int, protocol: int = 0, port: int = 0) -> IdV1:
         """One IPv4 address (a number)."""
         return cls(IdType.IPV4_ADDR, address.to_bytes(4, "big"), protocol, port)
 
     @classmethod
-    def subnet(cls, network: int, mask: int, protocol: int = 0, port: int = 0) -> Id:
+    def subnet(cls, network: int, mask: int, protocol: int = 0, port: int = 0) -> IdV1:
         """Network and mask (numbers)."""
         data = network.to_bytes(4, "big") + mask.to_bytes(4, "big")
         return cls(IdType.IPV4_ADDR_SUBNET, data, protocol, port)
 
     @classmethod
-    def range(cls, first: int, last: int, protocol: int = 0, port: int = 0) -> Id:
+    def range(cls, first: int, last: int, protocol: int = 0, port: int = 0) -> IdV1:
         """First and last address (numbers)."""
         data = first.to_bytes(4, "big") + last.to_bytes(4, "big")
         return cls(IdType.IPV4_ADDR_RANGE, data, protocol, port)
@@ -84,18 +84,18 @@ class Id:
 
 @dataclass(frozen=True, slots=True)
 class NatOa:
-    """An original address before NAT (transport mode); `type` is V1.NAT_OA or its draft number."""
+    """An original address before NAT (transport mode); `type` is PayloadTypeV1.NAT_OA or its draft number."""
 
     id_type: int
     data: bytes
-    type: int = V1.NAT_OA
+    type: int = PayloadTypeV1.NAT_OA
 
     @classmethod
     def parse(cls, body: memoryview, type: int) -> NatOa:
         """Raises PayloadError for anything but one address."""
         size = len(body)
-        if size < 8 or body[0] not in (IdType.IPV4_ADDR, IdType.IPV6_ADDR) or _OCTETS[body[0]] != size - 4:
-            raise PayloadError("NAT-OA", "address", f"{size} bytes", notify=N1.PAYLOAD_MALFORMED)
+        if size < 8 or body[0] not in (IdType.IPV4_ADDR, IdType.IPV6_ADDR) or _ID_OCTETS[body[0]] != size - 4:
+            raise PayloadError("NAT-OA", "address", f"{size} bytes", notify=NotifyTypeV1.PAYLOAD_MALFORMED)
         return cls(body[0], bytes(body[4:]), type)
 
     def emit(self) -> bytes:
@@ -103,7 +103,7 @@ class NatOa:
 
 
 @dataclass(frozen=True, slots=True)
-class Cert:
+class CertV1:
     """A certificate or CRL by `encoding` (a CertEncoding)."""
 
     encoding: int
@@ -111,13 +111,13 @@ class Cert:
 
     @property
     def type(self) -> int:
-        return V1.CERT
+        return PayloadTypeV1.CERT
 
     @classmethod
-    def parse(cls, body: memoryview) -> Cert:
+    def parse(cls, body: memoryview) -> CertV1:
         """Raises PayloadError without data."""
         if len(body) < 2:
-            raise PayloadError("CERT", "length", f"{len(body)} bytes", notify=N1.PAYLOAD_MALFORMED)
+            raise PayloadError("CERT", "length", f"{len(body)} bytes", notify=NotifyTypeV1.PAYLOAD_MALFORMED)
         return cls(body[0], bytes(body[1:]))
 
     def emit(self) -> bytes:
@@ -125,7 +125,7 @@ class Cert:
 
 
 @dataclass(frozen=True, slots=True)
-class CertReq:
+class CertReqV1:
     """An authority by its DER name; an empty one means any."""
 
     encoding: int
@@ -133,13 +133,13 @@ class CertReq:
 
     @property
     def type(self) -> int:
-        return V1.CERTREQ
+        return PayloadTypeV1.CERTREQ
 
     @classmethod
-    def parse(cls, body: memoryview) -> CertReq:
+    def parse(cls, body: memoryview) -> CertReqV1:
         """Raises PayloadError without an encoding."""
         if not body:
-            raise PayloadError("CERTREQ", "length", "empty", notify=N1.PAYLOAD_MALFORMED)
+            raise PayloadError("CERTREQ", "length", "empty", notify=NotifyTypeV1.PAYLOAD_MALFORMED)
         return cls(body[0], bytes(body[1:]))
 
     def emit(self) -> bytes:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from chassis.ase.ike.payloads.errors import PayloadError
-from chassis.ase.ike.payloads.numbers import IPSEC_DOI, N1, V1
+from chassis.ase.ike.payloads.numbers import IPSEC_DOI, NotifyTypeV1, PayloadTypeV1
 
 MAX_SPI: Final = 16
 """Both cookies, as the SPI of an ISAKMP SA."""
@@ -24,13 +24,13 @@ def _check_doi(payload: str, doi: int) -> None:
             f"{doi:#x}",
             log="ikev1-invalid-doi",
             values={"value": doi},
-            notify=N1.DOI_NOT_SUPPORTED,
+            notify=NotifyTypeV1.DOI_NOT_SUPPORTED,
         )
 
 
 @dataclass(frozen=True, slots=True)
-class Notify:
-    """`notify` is an N1 (below 16384 an error); `doi` 0 speaks of ISAKMP itself."""
+class NotifyV1:
+    """`notify` is a NotifyTypeV1 (below 16384 an error); `doi` 0 speaks of ISAKMP itself."""
 
     notify: int
     protocol: int = 1
@@ -40,22 +40,22 @@ class Notify:
 
     @property
     def type(self) -> int:
-        return V1.NOTIFY
+        return PayloadTypeV1.NOTIFY
 
     @property
     def is_error(self) -> bool:
         return self.notify < 16384
 
     @classmethod
-    def parse(cls, body: memoryview) -> Notify:
+    def parse(cls, body: memoryview) -> NotifyV1:
         """Raises PayloadError for another DOI, or an SPI longer than 16 octets or the payload."""
         size = len(body)
         if size < 8:
-            raise PayloadError("notify", "length", f"{size} bytes", size, notify=N1.PAYLOAD_MALFORMED)
+            raise PayloadError("notify", "length", f"{size} bytes", size, notify=NotifyTypeV1.PAYLOAD_MALFORMED)
         doi, protocol, spi_size, notify = _NOTIFY.unpack_from(body)
         _check_doi("notify", doi)
         if spi_size > min(MAX_SPI, size - 8):
-            raise PayloadError("notify", "SPI size", f"{spi_size}", 5, notify=N1.INVALID_SPI)
+            raise PayloadError("notify", "SPI size", f"{spi_size}", 5, notify=NotifyTypeV1.INVALID_SPI)
         return cls(notify, protocol, bytes(body[8 : 8 + spi_size]), bytes(body[8 + spi_size :]), doi)
 
     def emit(self) -> bytes:
@@ -63,7 +63,7 @@ class Notify:
 
 
 @dataclass(frozen=True, slots=True)
-class Delete:
+class DeleteV1:
     """SPIs of one size; for ISAKMP each is the two cookies together."""
 
     protocol: int
@@ -72,18 +72,20 @@ class Delete:
 
     @property
     def type(self) -> int:
-        return V1.DELETE
+        return PayloadTypeV1.DELETE
 
     @classmethod
-    def parse(cls, body: memoryview) -> Delete:
+    def parse(cls, body: memoryview) -> DeleteV1:
         """Raises PayloadError unless count and size of the SPIs give the length."""
         size = len(body)
         if size < 8:
-            raise PayloadError("delete", "length", f"{size} bytes", size, notify=N1.PAYLOAD_MALFORMED)
+            raise PayloadError("delete", "length", f"{size} bytes", size, notify=NotifyTypeV1.PAYLOAD_MALFORMED)
         doi, protocol, spi_size, count = _NOTIFY.unpack_from(body)
         _check_doi("delete", doi)
         if not 1 <= spi_size <= MAX_SPI or not 1 <= count <= MAX_SPIS or spi_size * count != size - 8:
-            raise PayloadError("delete", "SPIs", f"{count} of {spi_size} bytes", 5, notify=N1.PAYLOAD_MALFORMED)
+            raise PayloadError(
+                "delete", "SPIs", f"{count} of {spi_size} bytes", 5, notify=NotifyTypeV1.PAYLOAD_MALFORMED
+            )
         return cls(protocol, tuple(bytes(body[at : at + spi_size]) for at in range(8, size, spi_size)), doi)
 
     def emit(self) -> bytes:

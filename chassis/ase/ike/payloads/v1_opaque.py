@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Final
 
 from chassis.ase.ike.payloads.errors import PayloadError
-from chassis.ase.ike.payloads.numbers import N1, V1
+from chassis.ase.ike.payloads.numbers import NotifyTypeV1, PayloadTypeV1
 
 MIN_NONCE: Final = 8
 MAX_NONCE: Final = 256
@@ -17,24 +17,24 @@ def _value(payload: str, body: memoryview, least: int, most: int) -> bytes:
     size = len(body)
     if not least <= size <= most:
         raise PayloadError(
-            payload, "length", f"{size} bytes, {least} to {most} are right", notify=N1.PAYLOAD_MALFORMED
+            payload, "length", f"{size} bytes, {least} to {most} are right", notify=NotifyTypeV1.PAYLOAD_MALFORMED
         )
     return bytes(body)
 
 
 @dataclass(frozen=True, slots=True)
-class KE:
+class KeV1:
     """A Diffie-Hellman public value; the SA that was chosen names the group."""
 
-    TYPE: ClassVar[int] = V1.KE
+    TYPE: ClassVar[int] = PayloadTypeV1.KE
     public: bytes
 
     @property
     def type(self) -> int:
-        return V1.KE
+        return PayloadTypeV1.KE
 
     @classmethod
-    def parse(cls, body: memoryview) -> KE:
+    def parse(cls, body: memoryview) -> KeV1:
         return cls(_value("KE", body, 1, 65_531))
 
     def emit(self) -> bytes:
@@ -42,18 +42,18 @@ class KE:
 
 
 @dataclass(frozen=True, slots=True)
-class Nonce:
+class NonceV1:
     """8 to 256 octets (RFC 2409 section 5)."""
 
-    TYPE: ClassVar[int] = V1.NONCE
+    TYPE: ClassVar[int] = PayloadTypeV1.NONCE
     value: bytes
 
     @property
     def type(self) -> int:
-        return V1.NONCE
+        return PayloadTypeV1.NONCE
 
     @classmethod
-    def parse(cls, body: memoryview) -> Nonce:
+    def parse(cls, body: memoryview) -> NonceV1:
         return cls(_value("nonce", body, MIN_NONCE, MAX_NONCE))
 
     def emit(self) -> bytes:
@@ -64,12 +64,12 @@ class Nonce:
 class Hash:
     """Output of the negotiated PRF or hash; its length is compared by whoever checks it."""
 
-    TYPE: ClassVar[int] = V1.HASH
+    TYPE: ClassVar[int] = PayloadTypeV1.HASH
     value: bytes = field(repr=False)
 
     @property
     def type(self) -> int:
-        return V1.HASH
+        return PayloadTypeV1.HASH
 
     @classmethod
     def parse(cls, body: memoryview) -> Hash:
@@ -83,12 +83,12 @@ class Hash:
 class Signature:
     """An RSA signature of HASH_I or HASH_R."""
 
-    TYPE: ClassVar[int] = V1.SIG
+    TYPE: ClassVar[int] = PayloadTypeV1.SIG
     value: bytes = field(repr=False)
 
     @property
     def type(self) -> int:
-        return V1.SIG
+        return PayloadTypeV1.SIG
 
     @classmethod
     def parse(cls, body: memoryview) -> Signature:
@@ -99,18 +99,18 @@ class Signature:
 
 
 @dataclass(frozen=True, slots=True)
-class Vendor:
+class VendorV1:
     """A vendor ID; unknown ones mean nothing."""
 
-    TYPE: ClassVar[int] = V1.VENDOR
+    TYPE: ClassVar[int] = PayloadTypeV1.VENDOR
     id: bytes
 
     @property
     def type(self) -> int:
-        return V1.VENDOR
+        return PayloadTypeV1.VENDOR
 
     @classmethod
-    def parse(cls, body: memoryview) -> Vendor:
+    def parse(cls, body: memoryview) -> VendorV1:
         return cls(_value("vendor ID", body, 1, 65_531))
 
     def emit(self) -> bytes:
@@ -119,10 +119,10 @@ class Vendor:
 
 @dataclass(frozen=True, slots=True)
 class NatD:
-    """Hash of cookies, address and port (RFC 3947 3.2); `type` is V1.NAT_D or its draft number."""
+    """Hash of cookies, address and port (RFC 3947 3.2); `type` is PayloadTypeV1.NAT_D or its draft number."""
 
     hash: bytes
-    type: int = V1.NAT_D
+    type: int = PayloadTypeV1.NAT_D
 
     @classmethod
     def parse(cls, body: memoryview, type: int) -> NatD:

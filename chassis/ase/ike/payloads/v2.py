@@ -9,56 +9,56 @@ from typing import Any, Final, TypeAlias
 from chassis.ase.ike.payloads.chain import GENERIC, GENERIC_LENGTH, MAX_PAYLOADS, Payload, Unknown, emit_chain
 from chassis.ase.ike.payloads.errors import PayloadError
 from chassis.ase.ike.payloads.header import HEADER_LENGTH, Header
-from chassis.ase.ike.payloads.numbers import N2, V2
-from chassis.ase.ike.payloads.v2_config import KNOWN_ATTRIBUTES, Config, Eap
+from chassis.ase.ike.payloads.numbers import NotifyTypeV2, PayloadTypeV2
+from chassis.ase.ike.payloads.v2_config import KNOWN_ATTRIBUTES, ConfigPayload, Eap
 from chassis.ase.ike.payloads.v2_encrypted import Encrypted, EncryptedFragment
-from chassis.ase.ike.payloads.v2_identity import Cert, CertReq, Id
-from chassis.ase.ike.payloads.v2_keys import KE, Auth, Nonce
-from chassis.ase.ike.payloads.v2_notify import Delete, Notify, Vendor
-from chassis.ase.ike.payloads.v2_sa import KEY_LENGTH, SA
+from chassis.ase.ike.payloads.v2_identity import CertReqV2, CertV2, IdV2
+from chassis.ase.ike.payloads.v2_keys import Auth, KeV2, NonceV2
+from chassis.ase.ike.payloads.v2_notify import DeleteV2, NotifyV2, VendorV2
+from chassis.ase.ike.payloads.v2_sa import KEY_LENGTH, SaV2
 from chassis.ase.ike.payloads.v2_ts import TS
 from chassis.net.types import Buffer
 
 PayloadV2: TypeAlias = (
-    SA | KE | Id | Cert | CertReq | Auth | Nonce | Notify | Delete | Vendor | TS | Encrypted | EncryptedFragment
-    | Config | Eap | Unknown
+    SaV2 | KeV2 | IdV2 | CertV2 | CertReqV2 | Auth | NonceV2 | NotifyV2 | DeleteV2 | VendorV2 | TS | Encrypted
+    | EncryptedFragment | ConfigPayload | Eap | Unknown
 )  # fmt: skip
 
 _PARSERS: Final[dict[int, Callable[[memoryview], PayloadV2]]] = {
-    V2.SA: SA.parse,
-    V2.KE: KE.parse,
-    V2.CERT: Cert.parse,
-    V2.CERTREQ: CertReq.parse,
-    V2.AUTH: Auth.parse,
-    V2.NONCE: Nonce.parse,
-    V2.NOTIFY: Notify.parse,
-    V2.DELETE: Delete.parse,
-    V2.VENDOR: Vendor.parse,
-    V2.CP: Config.parse,
-    V2.EAP: Eap.parse,
+    PayloadTypeV2.SA: SaV2.parse,
+    PayloadTypeV2.KE: KeV2.parse,
+    PayloadTypeV2.CERT: CertV2.parse,
+    PayloadTypeV2.CERTREQ: CertReqV2.parse,
+    PayloadTypeV2.AUTH: Auth.parse,
+    PayloadTypeV2.NONCE: NonceV2.parse,
+    PayloadTypeV2.NOTIFY: NotifyV2.parse,
+    PayloadTypeV2.DELETE: DeleteV2.parse,
+    PayloadTypeV2.VENDOR: VendorV2.parse,
+    PayloadTypeV2.CP: ConfigPayload.parse,
+    PayloadTypeV2.EAP: Eap.parse,
 }
 _TYPED: Final[dict[int, Callable[[memoryview, int], PayloadV2]]] = {
-    V2.ID_I: Id.parse,
-    V2.ID_R: Id.parse,
-    V2.TS_I: TS.parse,
-    V2.TS_R: TS.parse,
+    PayloadTypeV2.ID_I: IdV2.parse,
+    PayloadTypeV2.ID_R: IdV2.parse,
+    PayloadTypeV2.TS_I: TS.parse,
+    PayloadTypeV2.TS_R: TS.parse,
 }
 _SEALED: Final[dict[int, Callable[[memoryview, int], PayloadV2]]] = {
-    V2.SK: Encrypted.parse,
-    V2.SKF: EncryptedFragment.parse,
+    PayloadTypeV2.SK: Encrypted.parse,
+    PayloadTypeV2.SKF: EncryptedFragment.parse,
 }
 _TOO_LONG: Final[dict[int, str]] = {
-    V2.SA: "ikev2-sa-length",
-    V2.KE: "ikev2-ke-length",
-    V2.ID_I: "ikev2-id-length",
-    V2.ID_R: "ikev2-id-length",
-    V2.CERT: "ikev2-cert-length",
-    V2.CERTREQ: "ikev2-certreq-length",
-    V2.AUTH: "ikev2-auth-length",
-    V2.NOTIFY: "ikev2-notify-length",
-    V2.DELETE: "ikev2-delete-length",
-    V2.VENDOR: "ikev2-vendor-length",
-    V2.EAP: "ikev2-eap-length",
+    PayloadTypeV2.SA: "ikev2-sa-length",
+    PayloadTypeV2.KE: "ikev2-ke-length",
+    PayloadTypeV2.ID_I: "ikev2-id-length",
+    PayloadTypeV2.ID_R: "ikev2-id-length",
+    PayloadTypeV2.CERT: "ikev2-cert-length",
+    PayloadTypeV2.CERTREQ: "ikev2-certreq-length",
+    PayloadTypeV2.AUTH: "ikev2-auth-length",
+    PayloadTypeV2.NOTIFY: "ikev2-notify-length",
+    PayloadTypeV2.DELETE: "ikev2-delete-length",
+    PayloadTypeV2.VENDOR: "ikev2-vendor-length",
+    PayloadTypeV2.EAP: "ikev2-eap-length",
 }
 """Line to log when a payload's length goes beyond the message, by type."""
 
@@ -87,7 +87,7 @@ def parse_payloads(first: int, body: memoryview, *, inside: bool = False) -> tup
         inner = body[at + GENERIC_LENGTH : at + length]
         at += length
         if parse := _PARSERS.get(kind):
-            if kind == V2.VENDOR and flags & 0x80:
+            if kind == PayloadTypeV2.VENDOR and flags & 0x80:
                 raise _fault(kind, "critical bit", "set", at - length + 1, "ikev2-vendor-critical")
             payloads.append(parse(inner))
         elif typed := _TYPED.get(kind):
@@ -131,7 +131,7 @@ def refuse_critical(payloads: Iterable[PayloadV2]) -> None:
                 f"{payload.type} is critical and unknown",
                 log="ikev2-unsupported-critical",
                 values={"type": payload.type},
-                notify=N2.UNSUPPORTED_CRITICAL_PAYLOAD,
+                notify=NotifyTypeV2.UNSUPPORTED_CRITICAL_PAYLOAD,
                 data=bytes((payload.type,)),
             )
 
@@ -144,11 +144,11 @@ def remarks(payloads: Iterable[PayloadV2]) -> tuple[tuple[str, dict[str, int]], 
     """
     found: dict[tuple[str, int, int], dict[str, int]] = {}
     for payload in payloads:
-        if isinstance(payload, Config):
+        if isinstance(payload, ConfigPayload):
             for attribute in payload.attributes:
                 if attribute.type not in KNOWN_ATTRIBUTES:
                     found["ikev2-invalid-cp-attrib", attribute.type, 0] = {"type": attribute.type}
-        elif isinstance(payload, SA):
+        elif isinstance(payload, SaV2):
             for proposal in payload.proposals:
                 for kind in {one.type for transform in proposal.transforms for one in transform.attributes}:
                     if kind != KEY_LENGTH:
@@ -177,4 +177,4 @@ class MessageV2:
 
 def _fault(kind: int, field: str, what: str, offset: int, log: str, **values: Any) -> PayloadError:
     name = f"payload {kind}" if kind else "message"
-    return PayloadError(name, field, what, offset, log=log, values=values, notify=N2.INVALID_SYNTAX)
+    return PayloadError(name, field, what, offset, log=log, values=values, notify=NotifyTypeV2.INVALID_SYNTAX)

@@ -7,18 +7,18 @@ from dataclasses import dataclass
 from typing import Final
 
 from chassis.ase.ike.payloads.errors import PayloadError
-from chassis.ase.ike.payloads.numbers import N2, V2
+from chassis.ase.ike.payloads.numbers import NotifyTypeV2, PayloadTypeV2
 
 MAX_FRAGMENTS: Final = 64
 """Fragments of one message that are accepted: 64 of 548 octets and more hold any message worth having."""
 
-_COUNT = struct.Struct("!HH")
+_FRAGMENT_HEAD = struct.Struct("!HH")
 
 
-def _fault(payload: str, field: str, what: str, size: int) -> PayloadError:
+def _encrypted_fault(payload: str, field: str, what: str, size: int) -> PayloadError:
     values = {"received": size}
     return PayloadError(
-        payload, field, what, log="ikev2-default-incomplete", values=values, notify=N2.INVALID_SYNTAX
+        payload, field, what, log="ikev2-default-incomplete", values=values, notify=NotifyTypeV2.INVALID_SYNTAX
     )
 
 
@@ -31,13 +31,13 @@ class Encrypted:
 
     @property
     def type(self) -> int:
-        return V2.SK
+        return PayloadTypeV2.SK
 
     @classmethod
     def parse(cls, body: memoryview, first: int) -> Encrypted:
         """Raises PayloadError when it is empty."""
         if not body:
-            raise _fault("SK", "length", "empty", 0)
+            raise _encrypted_fault("SK", "length", "empty", 0)
         return cls(first, bytes(body))
 
     def emit(self) -> bytes:
@@ -55,20 +55,20 @@ class EncryptedFragment:
 
     @property
     def type(self) -> int:
-        return V2.SKF
+        return PayloadTypeV2.SKF
 
     @classmethod
     def parse(cls, body: memoryview, first: int) -> EncryptedFragment:
         """Raises PayloadError for a number out of range, and for more than MAX_FRAGMENTS."""
         size = len(body)
         if size < 5:
-            raise _fault("SKF", "length", f"{size} bytes", size)
-        number, total = _COUNT.unpack_from(body)
+            raise _encrypted_fault("SKF", "length", f"{size} bytes", size)
+        number, total = _FRAGMENT_HEAD.unpack_from(body)
         if not 1 <= number <= total <= MAX_FRAGMENTS:
-            raise _fault("SKF", "fragment number", f"{number} of {total}", size)
+            raise _encrypted_fault("SKF", "fragment number", f"{number} of {total}", size)
         if number > 1 and first:
-            raise _fault("SKF", "next payload", f"{first} in fragment {number}", size)
+            raise _encrypted_fault("SKF", "next payload", f"{first} in fragment {number}", size)
         return cls(first, number, total, bytes(body[4:]))
 
     def emit(self) -> bytes:
-        return _COUNT.pack(self.number, self.total) + self.body
+        return _FRAGMENT_HEAD.pack(self.number, self.total) + self.body

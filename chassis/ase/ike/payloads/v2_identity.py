@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from typing import Final
 
 from chassis.ase.ike.payloads.errors import PayloadError
-from chassis.ase.ike.payloads.numbers import N2, V2
+from chassis.ase.ike.payloads.numbers import NotifyTypeV2, PayloadTypeV2
 
-_LENGTHS: Final = {1: 4, 5: 16}
+_ID_OCTETS: Final = {1: 4, 5: 16}
 _ID_TYPES: Final = frozenset((1, 2, 3, 5, 9, 10, 11))
 _ENCODINGS: Final = frozenset((1, 2, 3, 4, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15))
 
 
 @dataclass(frozen=True, slots=True)
-class Id:
-    """`type` is V2.ID_I or V2.ID_R, `id_type` an IdType, `data` the address or name as octets.
+class IdV2:
+    """`type` is PayloadTypeV2.ID_I or PayloadTypeV2.ID_R, `id_type` an IdType, `data` the address or name as octets.
 
     `reserved` are three octets without a meaning, kept as they came: the peer's AUTH covers them.
     """
@@ -26,7 +26,7 @@ class Id:
     reserved: bytes = bytes(3)
 
     @classmethod
-    def parse(cls, body: memoryview, type: int) -> Id:
+    def parse(cls, body: memoryview, type: int) -> IdV2:
         """Raises PayloadError for a type of version 1, or an address of a wrong length."""
         size = len(body)
         if size < 4:
@@ -37,7 +37,7 @@ class Id:
                 size,
                 log="ikev2-id-incomplete",
                 values={"received": size},
-                notify=N2.INVALID_SYNTAX,
+                notify=NotifyTypeV2.INVALID_SYNTAX,
             )
         id_type = body[0]
         if id_type not in _ID_TYPES:
@@ -47,9 +47,9 @@ class Id:
                 f"{id_type}",
                 log="ikev2-invalid-id-type",
                 values={"id_type": id_type},
-                notify=N2.INVALID_SYNTAX,
+                notify=NotifyTypeV2.INVALID_SYNTAX,
             )
-        wanted = _LENGTHS.get(id_type, size - 4)
+        wanted = _ID_OCTETS.get(id_type, size - 4)
         if wanted != size - 4:
             raise PayloadError(
                 "ID",
@@ -58,7 +58,7 @@ class Id:
                 4,
                 log="ikev2-id-length",
                 values={"length": wanted + 8, "received": size + 4},
-                notify=N2.INVALID_SYNTAX,
+                notify=NotifyTypeV2.INVALID_SYNTAX,
             )
         return cls(type, id_type, bytes(body[4:]), bytes(body[1:4]))
 
@@ -68,7 +68,7 @@ class Id:
 
 
 @dataclass(frozen=True, slots=True)
-class Cert:
+class CertV2:
     """A certificate, CRL or hash and URL, by `encoding` (a CertEncoding)."""
 
     encoding: int
@@ -76,10 +76,10 @@ class Cert:
 
     @property
     def type(self) -> int:
-        return V2.CERT
+        return PayloadTypeV2.CERT
 
     @classmethod
-    def parse(cls, body: memoryview) -> Cert:
+    def parse(cls, body: memoryview) -> CertV2:
         """Raises PayloadError without data or for an encoding that is not assigned."""
         _check_encoding("CERT", body, "ikev2-cert-incomplete")
         return cls(body[0], bytes(body[1:]))
@@ -89,7 +89,7 @@ class Cert:
 
 
 @dataclass(frozen=True, slots=True)
-class CertReq:
+class CertReqV2:
     """Trust anchors by the SHA-1 hashes of their public key info (20 octets each, for X.509)."""
 
     encoding: int
@@ -97,10 +97,10 @@ class CertReq:
 
     @property
     def type(self) -> int:
-        return V2.CERTREQ
+        return PayloadTypeV2.CERTREQ
 
     @classmethod
-    def parse(cls, body: memoryview) -> CertReq:
+    def parse(cls, body: memoryview) -> CertReqV2:
         """Raises PayloadError for an empty body or an X.509 request that is no row of 20-octet hashes."""
         size = len(body)
         if not size or (body[0] == 4 and (size - 1) % 20):
@@ -110,7 +110,7 @@ class CertReq:
                 f"{size} bytes",
                 log="ikev2-certreq-length",
                 values={"length": size + 4, "received": size},
-                notify=N2.INVALID_SYNTAX,
+                notify=NotifyTypeV2.INVALID_SYNTAX,
             )
         return cls(body[0], bytes(body[1:]))
 
@@ -132,7 +132,7 @@ def _check_encoding(payload: str, body: memoryview, incomplete: str) -> None:
             size,
             log=incomplete,
             values={"received": size},
-            notify=N2.INVALID_SYNTAX,
+            notify=NotifyTypeV2.INVALID_SYNTAX,
         )
     if body[0] not in _ENCODINGS:
         raise PayloadError(
@@ -141,5 +141,5 @@ def _check_encoding(payload: str, body: memoryview, incomplete: str) -> None:
             f"{body[0]}",
             log="ikev2-cert-encoding",
             values={"encoding": body[0]},
-            notify=N2.INVALID_SYNTAX,
+            notify=NotifyTypeV2.INVALID_SYNTAX,
         )

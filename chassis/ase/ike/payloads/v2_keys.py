@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Final
 
 from chassis.ase.ike.payloads.errors import PayloadError
-from chassis.ase.ike.payloads.numbers import N2, V2, AuthMethod
+from chassis.ase.ike.payloads.numbers import AuthMethod, NotifyTypeV2, PayloadTypeV2
 
 MIN_NONCE: Final = 16
 MAX_NONCE: Final = 256
@@ -15,19 +15,19 @@ _METHODS: Final = frozenset(AuthMethod)
 
 
 @dataclass(frozen=True, slots=True)
-class KE:
+class KeV2:
     """A public value of Diffie-Hellman group `group`; its length is checked by the group."""
 
-    TYPE: ClassVar[int] = V2.KE
+    TYPE: ClassVar[int] = PayloadTypeV2.KE
     group: int
     public: bytes
 
     @property
     def type(self) -> int:
-        return V2.KE
+        return PayloadTypeV2.KE
 
     @classmethod
-    def parse(cls, body: memoryview) -> KE:
+    def parse(cls, body: memoryview) -> KeV2:
         """Raises PayloadError when no public value follows the group."""
         size = len(body)
         if size < 5:
@@ -38,7 +38,7 @@ class KE:
                 size,
                 log="ikev2-ke-incomplete",
                 values={"received": size},
-                notify=N2.INVALID_SYNTAX,
+                notify=NotifyTypeV2.INVALID_SYNTAX,
             )
         return cls(int.from_bytes(body[:2], "big"), bytes(body[4:]))
 
@@ -47,18 +47,18 @@ class KE:
 
 
 @dataclass(frozen=True, slots=True)
-class Nonce:
+class NonceV2:
     """16 to 256 octets."""
 
-    TYPE: ClassVar[int] = V2.NONCE
+    TYPE: ClassVar[int] = PayloadTypeV2.NONCE
     value: bytes
 
     @property
     def type(self) -> int:
-        return V2.NONCE
+        return PayloadTypeV2.NONCE
 
     @classmethod
-    def parse(cls, body: memoryview) -> Nonce:
+    def parse(cls, body: memoryview) -> NonceV2:
         """Raises PayloadError for any other length."""
         size = len(body)
         if not MIN_NONCE <= size <= MAX_NONCE:
@@ -68,7 +68,7 @@ class Nonce:
                 f"{size} bytes",
                 log="ikev2-nonce-too-long" if size > MAX_NONCE else "ikev2-nonce-incomplete",
                 values={"length": size + 4, "received": size},
-                notify=N2.INVALID_SYNTAX,
+                notify=NotifyTypeV2.INVALID_SYNTAX,
             )
         return cls(bytes(body))
 
@@ -80,13 +80,13 @@ class Nonce:
 class Auth:
     """Proof of identity by `method` (an AuthMethod)."""
 
-    TYPE: ClassVar[int] = V2.AUTH
+    TYPE: ClassVar[int] = PayloadTypeV2.AUTH
     method: int
     data: bytes = field(repr=False)
 
     @property
     def type(self) -> int:
-        return V2.AUTH
+        return PayloadTypeV2.AUTH
 
     @classmethod
     def parse(cls, body: memoryview) -> Auth:
@@ -100,7 +100,7 @@ class Auth:
                 size,
                 log="ikev2-auth-incomplete",
                 values={"received": size},
-                notify=N2.INVALID_SYNTAX,
+                notify=NotifyTypeV2.INVALID_SYNTAX,
             )
         method = body[0]
         if method not in _METHODS:
@@ -110,7 +110,7 @@ class Auth:
                 f"{method}",
                 log="ikev2-auth-method",
                 values={"method": method},
-                notify=N2.AUTHENTICATION_FAILED,
+                notify=NotifyTypeV2.AUTHENTICATION_FAILED,
             )
         return cls(method, bytes(body[4:]))
 

@@ -6,18 +6,20 @@ import struct
 from dataclasses import dataclass, field
 
 from chassis.ase.ike.payloads.errors import PayloadError
-from chassis.ase.ike.payloads.numbers import N2, V2, Protocol
+from chassis.ase.ike.payloads.numbers import NotifyTypeV2, PayloadTypeV2, Protocol
 
-_HEAD = struct.Struct("!BBH")
+_NOTIFY_HEAD = struct.Struct("!BBH")
 
 
-def _fault(payload: str, what: str, offset: int, log: str, **values: int) -> PayloadError:
-    return PayloadError(payload, "header", what, offset, log=log, values=values, notify=N2.INVALID_SYNTAX)
+def _header_fault(payload: str, what: str, offset: int, log: str, **values: int) -> PayloadError:
+    return PayloadError(
+        payload, "header", what, offset, log=log, values=values, notify=NotifyTypeV2.INVALID_SYNTAX
+    )
 
 
 @dataclass(frozen=True, slots=True)
-class Notify:
-    """`notify` is an N2 (below 16384 an error); protocol and SPI name a CHILD SA or are 0 and empty."""
+class NotifyV2:
+    """`notify` is a NotifyTypeV2 (below 16384 an error); protocol and SPI name a CHILD SA or are 0 and empty."""
 
     notify: int
     data: bytes = b""
@@ -26,35 +28,37 @@ class Notify:
 
     @property
     def type(self) -> int:
-        return V2.NOTIFY
+        return PayloadTypeV2.NOTIFY
 
     @property
     def is_error(self) -> bool:
         return self.notify < 16384
 
     @classmethod
-    def parse(cls, body: memoryview) -> Notify:
+    def parse(cls, body: memoryview) -> NotifyV2:
         """Raises PayloadError for an unknown protocol and an SPI of a wrong size."""
         size = len(body)
         if size < 4:
-            raise _fault("notify", f"{size} bytes", size, "ikev2-notify-incomplete", received=size)
-        protocol, spi_size, notify = _HEAD.unpack_from(body)
+            raise _header_fault("notify", f"{size} bytes", size, "ikev2-notify-incomplete", received=size)
+        protocol, spi_size, notify = _NOTIFY_HEAD.unpack_from(body)
         if protocol > Protocol.ESP:
-            raise _fault("notify", f"protocol {protocol}", 0, "ikev2-notify-protocol", protocol=protocol)
+            raise _header_fault("notify", f"protocol {protocol}", 0, "ikev2-notify-protocol", protocol=protocol)
         if spi_size and protocol == Protocol.IKE:
-            raise _fault("notify", f"SPI of {spi_size} bytes for the IKE SA", 1, "ikev2-notify-ike-spi-size")
+            raise _header_fault(
+                "notify", f"SPI of {spi_size} bytes for the IKE SA", 1, "ikev2-notify-ike-spi-size"
+            )
         if spi_size > size - 4:
-            raise _fault(
+            raise _header_fault(
                 "notify", f"SPI of {spi_size} bytes", 1, "ikev2-notify-length", length=spi_size + 8, received=size
             )
         return cls(notify, bytes(body[4 + spi_size :]), protocol, bytes(body[4 : 4 + spi_size]))
 
     def emit(self) -> bytes:
-        return _HEAD.pack(self.protocol, len(self.spi), self.notify) + self.spi + self.data
+        return _NOTIFY_HEAD.pack(self.protocol, len(self.spi), self.notify) + self.spi + self.data
 
 
 @dataclass(frozen=True, slots=True)
-class Delete:
+class DeleteV2:
     """SPIs as the sender's inbound SAs have them; none with protocol IKE, which deletes the IKE SA itself."""
 
     protocol: int
@@ -62,26 +66,28 @@ class Delete:
 
     @property
     def type(self) -> int:
-        return V2.DELETE
+        return PayloadTypeV2.DELETE
 
     @classmethod
-    def parse(cls, body: memoryview) -> Delete:
+    def parse(cls, body: memoryview) -> DeleteV2:
         """Raises PayloadError unless count and size of the SPIs give the length."""
         size = len(body)
         if size < 4:
-            raise _fault("delete", f"{size} bytes", size, "ikev2-delete-length", length=8, received=size)
-        protocol, spi_size, count = _HEAD.unpack_from(body)
+            raise _header_fault("delete", f"{size} bytes", size, "ikev2-delete-length", length=8, received=size)
+        protocol, spi_size, count = _NOTIFY_HEAD.unpack_from(body)
         if protocol not in (Protocol.IKE, Protocol.AH, Protocol.ESP):
-            raise _fault("delete", f"protocol {protocol}", 0, "ikev2-delete-protocol", protocol=protocol)
+            raise _header_fault("delete", f"protocol {protocol}", 0, "ikev2-delete-protocol", protocol=protocol)
         if protocol == Protocol.IKE and spi_size:
-            raise _fault("delete", f"SPIs of {spi_size} bytes for the IKE SA", 1, "ikev2-delete-ike-spi-size")
+            raise _header_fault(
+                "delete", f"SPIs of {spi_size} bytes for the IKE SA", 1, "ikev2-delete-ike-spi-size"
+            )
         if (
             (protocol != Protocol.IKE and spi_size != 4)
             or spi_size * count != size - 4
             or (count and not spi_size)
         ):
             length = 8 + spi_size * count
-            raise _fault(
+            raise _header_fault(
                 "delete",
                 f"{count} SPIs of {spi_size} bytes",
                 2,
@@ -93,24 +99,24 @@ class Delete:
 
     def emit(self) -> bytes:
         spi_size = 0 if self.protocol == Protocol.IKE else 4
-        return _HEAD.pack(self.protocol, spi_size, len(self.spis)) + b"".join(self.spis)
+        return _NOTIFY_HEAD.pack(self.protocol, spi_size, len(self.spis)) + b"".join(self.spis)
 
 
 @dataclass(frozen=True, slots=True)
-class Vendor:
+class VendorV2:
     """A vendor ID; unknown ones mean nothing."""
 
     id: bytes
 
     @property
     def type(self) -> int:
-        return V2.VENDOR
+        return PayloadTypeV2.VENDOR
 
     @classmethod
-    def parse(cls, body: memoryview) -> Vendor:
+    def parse(cls, body: memoryview) -> VendorV2:
         """Raises PayloadError when it is empty."""
         if not body:
-            raise _fault("vendor ID", "empty", 0, "ikev2-vendor-incomplete", received=0)
+            raise _header_fault("vendor ID", "empty", 0, "ikev2-vendor-incomplete", received=0)
         return cls(bytes(body))
 
     def emit(self) -> bytes:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Final
 
 from chassis.ase.ike.payloads.errors import PayloadError
-from chassis.ase.ike.payloads.numbers import N2, V2, Protocol
+from chassis.ase.ike.payloads.numbers import NotifyTypeV2, PayloadTypeV2, Protocol
 
 MAX_PROPOSALS: Final = 64
 MAX_TRANSFORMS: Final = 512
@@ -22,11 +22,11 @@ _SPI_SIZES: Final = {Protocol.IKE: (0, 8), Protocol.AH: (4,), Protocol.ESP: (4,)
 
 
 def _fault(field: str, what: str, offset: int, log: str = "", **values: int) -> PayloadError:
-    return PayloadError("SA", field, what, offset, log=log, values=values, notify=N2.INVALID_SYNTAX)
+    return PayloadError("SA", field, what, offset, log=log, values=values, notify=NotifyTypeV2.INVALID_SYNTAX)
 
 
 @dataclass(frozen=True, slots=True)
-class Attribute:
+class AttributeV2:
     """A transform attribute: an int value is in short form (two octets), octets are in long form."""
 
     type: int
@@ -39,12 +39,12 @@ class Attribute:
 
 
 @dataclass(frozen=True, slots=True)
-class Transform:
+class TransformV2:
     """One algorithm: `type` 1 ENCR, 2 PRF, 3 INTEG, 4 DH, 5 ESN; `id` its number in that type."""
 
     type: int
     id: int
-    attributes: tuple[Attribute, ...] = ()
+    attributes: tuple[AttributeV2, ...] = ()
 
     @property
     def key_bits(self) -> int | None:
@@ -60,14 +60,14 @@ class Transform:
 
 
 @dataclass(frozen=True, slots=True)
-class Proposal:
+class ProposalV2:
     """`spi` is empty, eight octets (IKE SA rekeyed) or four (AH, ESP). Two proposals of one number are a bundle
     (RFC 4306 3.3)."""
 
     number: int
     protocol: int
     spi: bytes
-    transforms: tuple[Transform, ...]
+    transforms: tuple[TransformV2, ...]
 
     def emit(self, last: bool) -> bytes:
         count = len(self.transforms)
@@ -78,21 +78,21 @@ class Proposal:
 
 
 @dataclass(frozen=True, slots=True)
-class SA:
+class SaV2:
     """Proposals in order of preference."""
 
-    TYPE: ClassVar[int] = V2.SA
-    proposals: tuple[Proposal, ...]
+    TYPE: ClassVar[int] = PayloadTypeV2.SA
+    proposals: tuple[ProposalV2, ...]
 
     @property
     def type(self) -> int:
-        return V2.SA
+        return PayloadTypeV2.SA
 
     @classmethod
-    def parse(cls, body: memoryview) -> SA:
+    def parse(cls, body: memoryview) -> SaV2:
         """Raises PayloadError; unknown protocols, transforms and attributes are kept for the matching to judge."""
         size = len(body)
-        proposals: list[Proposal] = []
+        proposals: list[ProposalV2] = []
         at = 0
         transforms_left = MAX_TRANSFORMS
         more = True
@@ -128,7 +128,7 @@ class SA:
             start = at + 8 + spi_size
             end = at + length
             transforms = _transforms(body, start, end, count)
-            proposals.append(Proposal(number, protocol, bytes(body[at + 8 : start]), transforms))
+            proposals.append(ProposalV2(number, protocol, bytes(body[at + 8 : start]), transforms))
             at = end
             more = last == 2
         if at != size:
@@ -147,9 +147,9 @@ class SA:
         return b"".join([p.emit(i == count) for i, p in enumerate(self.proposals, 1)])
 
 
-def _transforms(body: memoryview, at: int, end: int, count: int) -> tuple[Transform, ...]:
+def _transforms(body: memoryview, at: int, end: int, count: int) -> tuple[TransformV2, ...]:
     """`count` transforms that fill the octets from `at` to `end`."""
-    transforms: list[Transform] = []
+    transforms: list[TransformV2] = []
     for left in range(count - 1, -1, -1):
         room = end - at
         if room < 8:
@@ -167,7 +167,7 @@ def _transforms(body: memoryview, at: int, end: int, count: int) -> tuple[Transf
         if last != (3 if left else 0):
             raise _fault("transform", f"last substructure {last} with {left} to come", at)
         attributes = _attributes(body, at + 8, at + length) if length > 8 else ()
-        transforms.append(Transform(kind, number, attributes))
+        transforms.append(TransformV2(kind, number, attributes))
         at += length
     if at != end:
         raise _fault(
@@ -176,8 +176,8 @@ def _transforms(body: memoryview, at: int, end: int, count: int) -> tuple[Transf
     return tuple(transforms)
 
 
-def _attributes(body: memoryview, at: int, end: int) -> tuple[Attribute, ...]:
-    attributes: list[Attribute] = []
+def _attributes(body: memoryview, at: int, end: int) -> tuple[AttributeV2, ...]:
+    attributes: list[AttributeV2] = []
     while at < end:
         if end - at < 4 or len(attributes) == MAX_ATTRIBUTES:
             raise _fault(
@@ -191,7 +191,7 @@ def _attributes(body: memoryview, at: int, end: int) -> tuple[Attribute, ...]:
         kind, value = _PAIR.unpack_from(body, at)
         at += 4
         if kind & 0x8000:
-            attributes.append(Attribute(kind & 0x7FFF, value))
+            attributes.append(AttributeV2(kind & 0x7FFF, value))
             continue
         if kind == KEY_LENGTH:
             raise _fault("attribute format", "key length in long form", at - 4, "ikev2-xform-attrib-af")
@@ -204,6 +204,6 @@ def _attributes(body: memoryview, at: int, end: int) -> tuple[Attribute, ...]:
                 length=value,
                 received=end - at,
             )
-        attributes.append(Attribute(kind, bytes(body[at : at + value])))
+        attributes.append(AttributeV2(kind, bytes(body[at : at + value])))
         at += value
     return tuple(attributes)

@@ -7,21 +7,21 @@ from dataclasses import dataclass
 from typing import Final
 
 from chassis.ase.ike.payloads.errors import PayloadError
-from chassis.ase.ike.payloads.numbers import N2
+from chassis.ase.ike.payloads.numbers import NotifyTypeV2
 
 IPV4_RANGE: Final = 7
 IPV6_RANGE: Final = 8
 
-_HEAD = struct.Struct("!BBHHH")
-_OCTETS: Final = {IPV4_RANGE: 4, IPV6_RANGE: 16}
+_SELECTOR_HEAD = struct.Struct("!BBHHH")
+_ADDRESS_OCTETS: Final = {IPV4_RANGE: 4, IPV6_RANGE: 16}
 
 
-def _fault(field: str, what: str, offset: int, log: str, **values: int) -> PayloadError:
-    return PayloadError("TS", field, what, offset, log=log, values=values, notify=N2.INVALID_SYNTAX)
+def _ts_fault(field: str, what: str, offset: int, log: str, **values: int) -> PayloadError:
+    return PayloadError("TS", field, what, offset, log=log, values=values, notify=NotifyTypeV2.INVALID_SYNTAX)
 
 
 @dataclass(frozen=True, slots=True)
-class Selector:
+class TrafficSelector:
     """Addresses `first` to `last` (numbers), ports `first_port` to `last_port`; protocol 0 is any.
 
     Ports 65535 to 0 mean OPAQUE; for ICMP they hold type and code.
@@ -35,47 +35,51 @@ class Selector:
     kind: int = IPV4_RANGE
 
     def emit(self) -> bytes:
-        octets = _OCTETS[self.kind]
-        head = _HEAD.pack(self.kind, self.protocol, 8 + 2 * octets, self.first_port, self.last_port)
+        octets = _ADDRESS_OCTETS[self.kind]
+        head = _SELECTOR_HEAD.pack(self.kind, self.protocol, 8 + 2 * octets, self.first_port, self.last_port)
         return head + self.first.to_bytes(octets, "big") + self.last.to_bytes(octets, "big")
 
 
 @dataclass(frozen=True, slots=True)
 class TS:
-    """1 to 255 selectors; `type` is V2.TS_I or V2.TS_R."""
+    """1 to 255 selectors; `type` is PayloadTypeV2.TS_I or PayloadTypeV2.TS_R."""
 
     type: int
-    selectors: tuple[Selector, ...]
+    selectors: tuple[TrafficSelector, ...]
 
     @classmethod
     def parse(cls, body: memoryview, type: int) -> TS:
         """Raises PayloadError when there is none, or one of an unknown kind or a wrong length."""
         size = len(body)
         if size < 4:
-            raise _fault("length", f"{size} bytes", size, "ikev2-ts-incomplete", received=size)
+            raise _ts_fault("length", f"{size} bytes", size, "ikev2-ts-incomplete", received=size)
         count = body[0]
         if not count:
-            raise _fault("selectors", "none", 0, "ikev2-ts-zero")
-        selectors: list[Selector] = []
+            raise _ts_fault("selectors", "none", 0, "ikev2-ts-zero")
+        selectors: list[TrafficSelector] = []
         at = 4
         for _ in range(count):
             if size - at < 8:
-                raise _fault("selector", f"{size - at} bytes left", at, "ikev2-ts-incomplete", received=size - at)
-            kind, protocol, length, first_port, last_port = _HEAD.unpack_from(body, at)
-            octets = _OCTETS.get(kind)
+                raise _ts_fault(
+                    "selector", f"{size - at} bytes left", at, "ikev2-ts-incomplete", received=size - at
+                )
+            kind, protocol, length, first_port, last_port = _SELECTOR_HEAD.unpack_from(body, at)
+            octets = _ADDRESS_OCTETS.get(kind)
             if octets is None:
-                raise _fault("selector type", f"{kind}", at, "ikev2-invalid-ts-type", type=kind)
+                raise _ts_fault("selector type", f"{kind}", at, "ikev2-invalid-ts-type", type=kind)
             if length != 8 + 2 * octets:
-                raise _fault("selector length", f"{length}", at + 2, "ikev2-invalid-ts-length", length=length)
+                raise _ts_fault("selector length", f"{length}", at + 2, "ikev2-invalid-ts-length", length=length)
             if length > size - at:
-                raise _fault("selector", f"{size - at} bytes left", at, "ikev2-ts-incomplete", received=size - at)
+                raise _ts_fault(
+                    "selector", f"{size - at} bytes left", at, "ikev2-ts-incomplete", received=size - at
+                )
             middle = at + 8 + octets
             at += length
             first = int.from_bytes(body[middle - octets : middle], "big")
             last = int.from_bytes(body[middle:at], "big")
-            selectors.append(Selector(first, last, protocol, first_port, last_port, kind))
+            selectors.append(TrafficSelector(first, last, protocol, first_port, last_port, kind))
         if at != size:
-            raise _fault("length", f"{size - at} bytes too many", at, "ikev2-default-length", received=size)
+            raise _ts_fault("length", f"{size - at} bytes too many", at, "ikev2-default-length", received=size)
         return cls(type, tuple(selectors))
 
     def emit(self) -> bytes:

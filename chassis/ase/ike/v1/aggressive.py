@@ -8,11 +8,11 @@ from chassis.ase.ike.connection import Connection
 from chassis.ase.ike.crypto.keys_v1 import equal
 from chassis.ase.ike.crypto.protect_v1 import open_payloads
 from chassis.ase.ike.identity import Identity
-from chassis.ase.ike.payloads.numbers import N1
+from chassis.ase.ike.payloads.numbers import NotifyTypeV1
 from chassis.ase.ike.payloads.v1 import PayloadV1
-from chassis.ase.ike.payloads.v1_identity import Id
-from chassis.ase.ike.payloads.v1_opaque import KE, Hash, Nonce
-from chassis.ase.ike.payloads.v1_sa import SA
+from chassis.ase.ike.payloads.v1_identity import IdV1
+from chassis.ase.ike.payloads.v1_opaque import Hash, KeV1, NonceV1
+from chassis.ase.ike.payloads.v1_sa import SaV1
 from chassis.ase.ike.proposals import Refusal, choose_v1, offer_v1
 from chassis.ase.ike.v1 import main, proofs
 from chassis.ase.ike.v1.blaming import KEYS_DIFFER
@@ -50,8 +50,8 @@ def begin(session: SessionV1, connection: Connection, now: float) -> Event:
     requests = proofs.requests(session)
     payloads: tuple[PayloadV1, ...] = (
         offer,
-        KE(handshake.g_i),
-        Nonce(handshake.ni),
+        KeV1(handshake.g_i),
+        NonceV1(handshake.ni),
         connection.identity.v1(),
         *requests,
         *main.VENDORS,
@@ -75,8 +75,8 @@ def answer(session: SessionV1, message: Incoming) -> Event | None:
     main.check_answer(session, payloads, _one_group(connection))
     main.note_vendors(session, payloads)
     handshake.cky_r = message.header.spi_r
-    handshake.g_r, handshake.nr = only(payloads, KE).public, only(payloads, Nonce).value
-    claimed = only(payloads, Id)
+    handshake.g_r, handshake.nr = only(payloads, KeV1).public, only(payloads, NonceV1).value
+    claimed = only(payloads, IdV1)
     handshake.derive(connection.psk, True)
     _check_hash(session, payloads, claimed)
     connection, identity = proofs.accept(session, payloads, claimed)
@@ -101,8 +101,8 @@ def offered(session: SessionV1, message: Incoming) -> Event | None:
     payloads = in_clear(message)
     handshake = session.handshake
     handshake.sa_i = sa_body(message, payloads)
-    offer = only(payloads, SA)
-    claimed = only(payloads, Id)
+    offer = only(payloads, SaV1)
+    claimed = only(payloads, IdV1)
     identity = Identity.received(claimed)
     found = proofs.candidates(handshake, identity)
     strict = session.host.settings.strict_lifetime
@@ -119,15 +119,15 @@ def offered(session: SessionV1, message: Incoming) -> Event | None:
     handshake.members = tuple([one for one in found if chosen.proposal in one.proposals])
     connection = handshake.members[0]
     main.note_vendors(session, payloads)
-    handshake.g_i, handshake.ni = only(payloads, KE).public, only(payloads, Nonce).value
+    handshake.g_i, handshake.ni = only(payloads, KeV1).public, only(payloads, NonceV1).value
     handshake.make_values(session.host.random, False)
     handshake.derive(connection.psk, False)
     session.claimed = claimed
     own, proof = proofs.prove(session, connection)
     reply = (
         chosen.answer,
-        KE(handshake.g_r),
-        Nonce(handshake.nr),
+        KeV1(handshake.g_r),
+        NonceV1(handshake.nr),
         own,
         *proof,
         *proofs.requests(session),
@@ -164,7 +164,7 @@ def proof(session: SessionV1, message: Incoming) -> Event | None:
     return Event.PROOF
 
 
-def _check_hash(session: SessionV1, payloads: tuple[PayloadV1, ...], claimed: Id) -> None:
+def _check_hash(session: SessionV1, payloads: tuple[PayloadV1, ...], claimed: IdV1) -> None:
     """With preshared keys: the peer's HASH."""
     handshake = session.handshake
     if not handshake.by_psk:
@@ -175,5 +175,5 @@ def _check_hash(session: SessionV1, payloads: tuple[PayloadV1, ...], claimed: Id
         raise Stop(
             "preshared key",
             f"the peer's HASH does not verify: {KEYS_DIFFER}",
-            notify=N1.INVALID_HASH_INFORMATION,
+            notify=NotifyTypeV1.INVALID_HASH_INFORMATION,
         )

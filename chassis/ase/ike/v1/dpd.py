@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from math import inf
 from typing import Final
 
-from chassis.ase.ike.payloads.v1_opaque import Vendor
+from chassis.ase.ike.payloads.v1_opaque import VendorV1
 
-VENDOR: Final = Vendor(bytes.fromhex("afcad71368a1f1c96b8696fc77570100"))
+VENDOR: Final = VendorV1(bytes.fromhex("afcad71368a1f1c96b8696fc77570100"))
 
 
 def newer(number: int, before: int | None) -> bool:

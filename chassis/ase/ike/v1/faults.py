@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from chassis.ase.ike.payloads.errors import PayloadError
-from chassis.ase.ike.payloads.numbers import N1
+from chassis.ase.ike.payloads.numbers import NotifyTypeV1
 from chassis.ase.ike.proposals import Mismatch, Refusal
 
 Row = tuple[str, Mapping[str, Any]]
@@ -15,21 +15,24 @@ Row = tuple[str, Mapping[str, Any]]
 
 _SENDING: Final[Mapping[int, tuple[str, str]]] = MappingProxyType(
     {
-        N1.INVALID_PAYLOAD_TYPE: ("ikev1-notify-invalid-payload-type", "INVALID_PAYLOAD_TYPE"),
-        N1.DOI_NOT_SUPPORTED: ("ikev1-notify-doi-not-supported", "DOI_NOT_SUPPORTED"),
+        NotifyTypeV1.INVALID_PAYLOAD_TYPE: ("ikev1-notify-invalid-payload-type", "INVALID_PAYLOAD_TYPE"),
+        NotifyTypeV1.DOI_NOT_SUPPORTED: ("ikev1-notify-doi-not-supported", "DOI_NOT_SUPPORTED"),
         # The guide's word for a situation differs from the wire's (settled M-04).
-        N1.SITUATION_NOT_SUPPORTED: ("ikev1-notify-invalid-notify-type", "INVALID_NOTIFY_TYPE"),
-        N1.INVALID_MAJOR_VERSION: ("ikev1-notify-invalid-major-version", "INVALID_MAJOR_VERSION"),
-        N1.INVALID_MINOR_VERSION: ("ikev1-notify-invalid-minor-version", "INVALID_MINOR_VERSION"),
-        N1.INVALID_FLAGS: ("ikev1-notify-invalid-flags", "INVALID_FLAGS"),
-        N1.INVALID_MESSAGE_ID: ("ikev1-notify-invalid-message-id", "INVALID_MESSAGE_ID"),
-        N1.INVALID_TRANSFORM_ID: ("ikev1-notify-invalid-transform-id", "INVALID_TRANSFORM_ID"),
-        N1.ATTRIBUTES_NOT_SUPPORTED: ("ikev1-notify-attributes-not-supported", "ATTRIBUTES_NOT_SUPPORTED"),
-        N1.NO_PROPOSAL_CHOSEN: ("ikev1-notify-no-proposal-chosen", "NO_PROPOSAL_CHOSEN"),
-        N1.BAD_PROPOSAL_SYNTAX: ("ikev1-notify-bad-proposal-syntax", "BAD_PROPOSAL_SYNTAX"),
-        N1.PAYLOAD_MALFORMED: ("ikev1-notify-payload-malformed", "PAYLOAD_MALFORMED"),
+        NotifyTypeV1.SITUATION_NOT_SUPPORTED: ("ikev1-notify-invalid-notify-type", "INVALID_NOTIFY_TYPE"),
+        NotifyTypeV1.INVALID_MAJOR_VERSION: ("ikev1-notify-invalid-major-version", "INVALID_MAJOR_VERSION"),
+        NotifyTypeV1.INVALID_MINOR_VERSION: ("ikev1-notify-invalid-minor-version", "INVALID_MINOR_VERSION"),
+        NotifyTypeV1.INVALID_FLAGS: ("ikev1-notify-invalid-flags", "INVALID_FLAGS"),
+        NotifyTypeV1.INVALID_MESSAGE_ID: ("ikev1-notify-invalid-message-id", "INVALID_MESSAGE_ID"),
+        NotifyTypeV1.INVALID_TRANSFORM_ID: ("ikev1-notify-invalid-transform-id", "INVALID_TRANSFORM_ID"),
+        NotifyTypeV1.ATTRIBUTES_NOT_SUPPORTED: (
+            "ikev1-notify-attributes-not-supported",
+            "ATTRIBUTES_NOT_SUPPORTED",
+        ),
+        NotifyTypeV1.NO_PROPOSAL_CHOSEN: ("ikev1-notify-no-proposal-chosen", "NO_PROPOSAL_CHOSEN"),
+        NotifyTypeV1.BAD_PROPOSAL_SYNTAX: ("ikev1-notify-bad-proposal-syntax", "BAD_PROPOSAL_SYNTAX"),
+        NotifyTypeV1.PAYLOAD_MALFORMED: ("ikev1-notify-payload-malformed", "PAYLOAD_MALFORMED"),
         # Singular in this row, plural in the one of preshared keys (settled M-01).
-        N1.UNEQUAL_PAYLOAD_LENGTHS: ("ikev1-notify-unequal-payload-length", "UNEQUAL_PAYLOAD_LENGTH"),
+        NotifyTypeV1.UNEQUAL_PAYLOAD_LENGTHS: ("ikev1-notify-unequal-payload-length", "UNEQUAL_PAYLOAD_LENGTH"),
     }
 )
 
@@ -42,10 +45,10 @@ def sending(notify: int) -> Row | None:
 
 def notify_name(notify: int) -> str:
     """A notification that was received, in the guide's words."""
-    return N1(notify).name if notify in _NOTIFIES else str(notify)
+    return NotifyTypeV1(notify).name if notify in _NOTIFIES else str(notify)
 
 
-_NOTIFIES: Final = frozenset(N1)
+_NOTIFIES: Final = frozenset(NotifyTypeV1)
 
 
 class Stop(Exception):
@@ -87,11 +90,14 @@ def refused(refusal: Refusal) -> Stop:
     """No offer of phase 1 fits: one differing value has a line of its own, of several the first is named."""
     mismatches = refusal.mismatches
     if not mismatches:
-        return Stop("no proposal chosen", "the peer offers nothing for IKE", notify=N1.NO_PROPOSAL_CHOSEN)
+        return Stop(
+            "no proposal chosen", "the peer offers nothing for IKE", notify=NotifyTypeV1.NO_PROPOSAL_CHOSEN
+        )
     first = mismatches[0]
-    notify = {"transform": N1.INVALID_TRANSFORM_ID, "attribute": N1.ATTRIBUTES_NOT_SUPPORTED}.get(
-        first.field, N1.NO_PROPOSAL_CHOSEN
-    )
+    notify = {
+        "transform": NotifyTypeV1.INVALID_TRANSFORM_ID,
+        "attribute": NotifyTypeV1.ATTRIBUTES_NOT_SUPPORTED,
+    }.get(first.field, NotifyTypeV1.NO_PROPOSAL_CHOSEN)
     log = first.log
     if first.field == "cipher" and refusal.single is None:
         log = "ikev1-p1-no-proposal-encr-alg"
@@ -103,7 +109,7 @@ def refused_phase_2(refusal: Refusal) -> Stop:
     """No offer of quick mode fits."""
     rows: tuple[Row, ...] = tuple([(one.log, one.values) for one in refusal.mismatches[:1] if one.log])
     text = differences(refusal.mismatches) if refusal.mismatches else "the peer offers nothing"
-    return Stop("no proposal chosen", text, rows=rows, notify=N1.NO_PROPOSAL_CHOSEN, certain=True)
+    return Stop("no proposal chosen", text, rows=rows, notify=NotifyTypeV1.NO_PROPOSAL_CHOSEN, certain=True)
 
 
 def differences(mismatches: tuple[Mismatch, ...]) -> str:

@@ -14,9 +14,9 @@ from chassis.ase.ike.crypto.macs import PRFS_V1_HASH, PrfSpec
 from chassis.ase.ike.crypto.protect_v1 import Chain
 from chassis.ase.ike.host import Path
 from chassis.ase.ike.payloads.header import ENCRYPTION, HEADER_LENGTH, VERSION_1, Header
-from chassis.ase.ike.payloads.numbers import N1
+from chassis.ase.ike.payloads.numbers import NotifyTypeV1
 from chassis.ase.ike.payloads.v1 import PayloadV1, parse_payloads
-from chassis.ase.ike.payloads.v1_sa import SA
+from chassis.ase.ike.payloads.v1_sa import SaV1
 from chassis.ase.ike.proposals import METHODS_V1, OAKLEY_METHOD, ChoiceV1
 from chassis.ase.ike.v1.faults import Stop
 
@@ -111,10 +111,10 @@ class Handshake:
         try:
             secret = GROUPS[chosen.proposal.dh_group].shared(self.own, self.g_r if initiator else self.g_i)
         except GroupError as error:
-            raise Stop("key exchange", str(error), notify=N1.INVALID_KEY_INFORMATION) from error
+            raise Stop("key exchange", str(error), notify=NotifyTypeV1.INVALID_KEY_INFORMATION) from error
         if self.by_psk:
             if psk is None:
-                raise Stop("no key", "no preshared key is configured", notify=N1.AUTHENTICATION_FAILED)
+                raise Stop("no key", "no preshared key is configured", notify=NotifyTypeV1.AUTHENTICATION_FAILED)
             skeyid = keys_v1.skeyid_psk(self.prf, psk, self.ni, self.nr)
         else:
             skeyid = keys_v1.skeyid_signature(self.prf, self.ni, self.nr, secret)
@@ -155,21 +155,23 @@ def only(payloads: Iterable[PayloadV1], kind: type[P]) -> P:
     found = [one for one in payloads if isinstance(one, kind)]
     if len(found) != 1:
         raise Stop(
-            "malformed", f"{len(found)} payloads {kind.__name__} where one is due", notify=N1.PAYLOAD_MALFORMED
+            "malformed",
+            f"{len(found)} payloads {kind.__name__} where one is due",
+            notify=NotifyTypeV1.PAYLOAD_MALFORMED,
         )
     return found[0]
 
 
 def sa_body(message: Incoming, payloads: tuple[PayloadV1, ...]) -> bytes:
     """The body of the SA payload, which has to be the first one, as it came."""
-    if not payloads or not isinstance(payloads[0], SA):
-        raise Stop("malformed", "the first payload is no SA", notify=N1.PAYLOAD_MALFORMED)
+    if not payloads or not isinstance(payloads[0], SaV1):
+        raise Stop("malformed", "the first payload is no SA", notify=NotifyTypeV1.PAYLOAD_MALFORMED)
     start = HEADER_LENGTH + 4
     size = int.from_bytes(message.data[HEADER_LENGTH + 2 : start], "big")
     return message.data[start : HEADER_LENGTH + size]
 
 
-def offered_method(sa: SA) -> int:
+def offered_method(sa: SaV1) -> int:
     """The authentication method of the first transform that names one, 0 without any."""
     for proposal in sa.proposals:
         for transform in proposal.transforms:

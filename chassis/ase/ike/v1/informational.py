@@ -12,9 +12,9 @@ from chassis.ase.ike.crypto import keys_v1
 from chassis.ase.ike.crypto.protect_v1 import after_hash, open_payloads
 from chassis.ase.ike.host import Blame
 from chassis.ase.ike.payloads.errors import PayloadError
-from chassis.ase.ike.payloads.numbers import N1, Exchange, Protocol
+from chassis.ase.ike.payloads.numbers import Exchange, NotifyTypeV1, Protocol
 from chassis.ase.ike.payloads.v1 import MessageV1, PayloadV1, emit_payloads
-from chassis.ase.ike.payloads.v1_notify import Delete, Notify
+from chassis.ase.ike.payloads.v1_notify import DeleteV1, NotifyV1
 from chassis.ase.ike.payloads.v1_opaque import Hash
 from chassis.ase.ike.v1 import dpd, succession
 from chassis.ase.ike.v1.blaming import KEYS_DIFFER, keys_may_differ, refusal
@@ -49,12 +49,12 @@ def in_the_open(session: SessionV1, notify: int, data: bytes = b"") -> bytes:
     handshake = session.handshake
     header = handshake.header(Exchange.INFORMATIONAL_V1, session.message_id())
     spi = handshake.cky_i + handshake.cky_r
-    return MessageV1(header, (Notify(notify, Protocol.IKE, spi, data),)).emit()
+    return MessageV1(header, (NotifyV1(notify, Protocol.IKE, spi, data),)).emit()
 
 
-def delete(session: SessionV1) -> Delete:
+def delete(session: SessionV1) -> DeleteV1:
     """The Delete payload for the ISAKMP SA itself."""
-    return Delete(Protocol.IKE, (session.handshake.cky_i + session.handshake.cky_r,))
+    return DeleteV1(Protocol.IKE, (session.handshake.cky_i + session.handshake.cky_r,))
 
 
 # --- in ---
@@ -85,9 +85,9 @@ def receive(session: SessionV1, message: Incoming) -> None:
     for one in payloads[1:]:
         if session.closed:
             return
-        if isinstance(one, Delete):
+        if isinstance(one, DeleteV1):
             _deleted(session, one, message.now)
-        elif isinstance(one, Notify) and not session.orphaned:
+        elif isinstance(one, NotifyV1) and not session.orphaned:
             _notified(session, one, message)
 
 
@@ -106,9 +106,13 @@ def _fresh(session: SessionV1, payloads: Sequence[PayloadV1]) -> bool:
     """Whether the peer made this message just now. Of an SA that lives long not every message ID is remembered, so
     what was recorded may come again one day; the numbers of dead peer detection tell (RFC 3706 7)."""
     for one in payloads:
-        if isinstance(one, Notify) and one.notify in (N1.R_U_THERE, N1.R_U_THERE_ACK) and len(one.data) == 4:
+        if (
+            isinstance(one, NotifyV1)
+            and one.notify in (NotifyTypeV1.R_U_THERE, NotifyTypeV1.R_U_THERE_ACK)
+            and len(one.data) == 4
+        ):
             number = int.from_bytes(one.data, "big")
-            if one.notify == N1.R_U_THERE_ACK:
+            if one.notify == NotifyTypeV1.R_U_THERE_ACK:
                 return session.detector is not None and session.detector.answers(number)
             if dpd.newer(number, session.asked):
                 session.asked = number
@@ -135,7 +139,7 @@ def _unprotected(session: SessionV1, message: Incoming) -> None:
         session.host.count("malformed")
         return
     for one in payloads[:4]:
-        if not isinstance(one, Notify) or not session.may_speak(message.now):
+        if not isinstance(one, NotifyV1) or not session.may_speak(message.now):
             continue
         name = notify_name(one.notify)
         session.log("ikev1-received-unprotected-notify", {"notify": name}, message.now)
@@ -143,14 +147,14 @@ def _unprotected(session: SessionV1, message: Incoming) -> None:
             session.doom(refusal(session, name), message.now)
 
 
-def _notified(session: SessionV1, one: Notify, message: Incoming) -> None:
+def _notified(session: SessionV1, one: NotifyV1, message: Incoming) -> None:
     now = message.now
-    if one.notify == N1.R_U_THERE:
+    if one.notify == NotifyTypeV1.R_U_THERE:
         if session.established and len(one.data) == 4 and session.may_speak(now):
-            session.tell((Notify(N1.R_U_THERE_ACK, Protocol.IKE, one.spi, one.data),), now)
-    elif one.notify == N1.R_U_THERE_ACK:
+            session.tell((NotifyV1(NotifyTypeV1.R_U_THERE_ACK, Protocol.IKE, one.spi, one.data),), now)
+    elif one.notify == NotifyTypeV1.R_U_THERE_ACK:
         pass  # A sign of life, which `heard_from` has noted.
-    elif one.notify == N1.INITIAL_CONTACT:
+    elif one.notify == NotifyTypeV1.INITIAL_CONTACT:
         if session.established:
             succession.peer_began_anew(session, now)
     elif one.is_error:
@@ -164,7 +168,7 @@ def _notified(session: SessionV1, one: Notify, message: Incoming) -> None:
             session.fail(blame, now)
 
 
-def _deleted(session: SessionV1, one: Delete, now: float) -> None:
+def _deleted(session: SessionV1, one: DeleteV1, now: float) -> None:
     if not session.established and not session.orphaned:
         return
     if one.protocol == Protocol.IKE:

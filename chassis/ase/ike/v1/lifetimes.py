@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from chassis.ase.ike.child_proposals import LIFE_DURATION, LIFE_TYPE, ChildChoiceV1
-from chassis.ase.ike.payloads.numbers import N1
+from chassis.ase.ike.payloads.numbers import NotifyTypeV1
 from chassis.ase.ike.payloads.v1 import PayloadV1
-from chassis.ase.ike.payloads.v1_notify import Notify
-from chassis.ase.ike.payloads.v1_sa import Attribute
+from chassis.ase.ike.payloads.v1_notify import NotifyV1
+from chassis.ase.ike.payloads.v1_sa import AttributeV1
 from chassis.ase.ike.proposals import seconds
 
 if TYPE_CHECKING:
@@ -30,10 +30,10 @@ class Life:
     kbytes: int
 
 
-def announcement(unit: int, value: int, protocol: int, spi: bytes) -> Notify:
+def announcement(unit: int, value: int, protocol: int, spi: bytes) -> NotifyV1:
     """RESPONDER-LIFETIME for one unit (RFC 2407 4.6.3.1)."""
-    data = Attribute(LIFE_TYPE, unit).emit() + Attribute(LIFE_DURATION, seconds(value)).emit()
-    return Notify(N1.RESPONDER_LIFETIME, protocol, spi, data)
+    data = AttributeV1(LIFE_TYPE, unit).emit() + AttributeV1(LIFE_DURATION, seconds(value)).emit()
+    return NotifyV1(NotifyTypeV1.RESPONDER_LIFETIME, protocol, spi, data)
 
 
 def read(data: bytes) -> list[tuple[int, int]]:
@@ -53,11 +53,11 @@ def read(data: bytes) -> list[tuple[int, int]]:
     return found
 
 
-def of_responder(found: ChildChoiceV1, spis: Mapping[int, bytes]) -> tuple[Life, tuple[Notify, ...]]:
+def of_responder(found: ChildChoiceV1, spis: Mapping[int, bytes]) -> tuple[Life, tuple[NotifyV1, ...]]:
     """What holds, and what the initiator has to be told because it offered more."""
     suite = found.suite
     protocol = suite.protocols[0]
-    notifies: list[Notify] = []
+    notifies: list[NotifyV1] = []
     whole, kbytes = suite.seconds, suite.kbytes or 0
     if found.peer_seconds is None or found.peer_seconds > whole:
         notifies.append(announcement(SECONDS, whole, protocol, spis[protocol]))
@@ -75,7 +75,7 @@ def of_initiator(session: SessionV1, found: ChildChoiceV1, payloads: Sequence[Pa
     suite = found.suite
     whole, kbytes = suite.seconds, suite.kbytes or 0
     for one in payloads:
-        if not isinstance(one, Notify) or one.notify != N1.RESPONDER_LIFETIME:
+        if not isinstance(one, NotifyV1) or one.notify != NotifyTypeV1.RESPONDER_LIFETIME:
             continue
         for unit, value in read(one.data):
             if unit == SECONDS and value:

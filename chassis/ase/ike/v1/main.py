@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 from chassis.ase.ike.connection import Connection
 from chassis.ase.ike.crypto.protect_v1 import open_payloads
 from chassis.ase.ike.payloads.errors import PayloadError
-from chassis.ase.ike.payloads.numbers import N1
+from chassis.ase.ike.payloads.numbers import NotifyTypeV1
 from chassis.ase.ike.payloads.v1 import PayloadV1
-from chassis.ase.ike.payloads.v1_identity import Id
-from chassis.ase.ike.payloads.v1_notify import Notify
-from chassis.ase.ike.payloads.v1_opaque import KE, NatD, Nonce, Vendor
-from chassis.ase.ike.payloads.v1_sa import SA
+from chassis.ase.ike.payloads.v1_identity import IdV1
+from chassis.ase.ike.payloads.v1_notify import NotifyV1
+from chassis.ase.ike.payloads.v1_opaque import KeV1, NatD, NonceV1, VendorV1
+from chassis.ase.ike.payloads.v1_sa import SaV1
 from chassis.ase.ike.proposals import Refusal, choose_v1, offer_v1
 from chassis.ase.ike.v1 import dpd, natt, proofs
 from chassis.ase.ike.v1.blaming import KEYS_DIFFER
@@ -34,7 +34,7 @@ VENDORS = (natt.VENDOR, dpd.VENDOR)
 
 def note_vendors(session: SessionV1, payloads: tuple[PayloadV1, ...]) -> None:
     """What the peer can do beyond RFC 2409."""
-    known = {one.id for one in payloads if isinstance(one, Vendor)}
+    known = {one.id for one in payloads if isinstance(one, VendorV1)}
     session.handshake.nat |= natt.VENDOR.id in known
     session.handshake.dpd |= dpd.VENDOR.id in known
 
@@ -71,7 +71,7 @@ def eligible(session: SessionV1, mode: str) -> tuple[Connection, ...]:
         configured = MODES[answering[0].policy.mode]
         row: Row = ("ikev1-p1-xchange-type-mismatch", {"received": MODES[mode], "configured": configured})
         text = f"the peer begins in {mode} mode, {configured} is configured"
-        raise Stop("exchange mode", text, rows=(row,), notify=N1.UNSUPPORTED_EXCHANGE_TYPE)
+        raise Stop("exchange mode", text, rows=(row,), notify=NotifyTypeV1.UNSUPPORTED_EXCHANGE_TYPE)
     session.handshake.group = group
     session.handshake.members = fitting
     return fitting
@@ -79,10 +79,12 @@ def eligible(session: SessionV1, mode: str) -> tuple[Connection, ...]:
 
 def check_answer(session: SessionV1, payloads: tuple[PayloadV1, ...], proposals: Sequence[IkeProposal]) -> None:
     """The responder's SA payload: one of the transforms that we offered, as we said it."""
-    answer = only(payloads, SA)
+    answer = only(payloads, SaV1)
     found = choose_v1(answer, proposals, strict_lifetime=session.host.settings.strict_lifetime)
     if isinstance(found, Refusal) or len(answer.proposals) != 1 or len(answer.proposals[0].transforms) != 1:
-        raise Stop("no proposal chosen", "the peer chose what was not offered", notify=N1.BAD_PROPOSAL_SYNTAX)
+        raise Stop(
+            "no proposal chosen", "the peer chose what was not offered", notify=NotifyTypeV1.BAD_PROPOSAL_SYNTAX
+        )
     session.handshake.choice = found
 
 
@@ -108,7 +110,7 @@ def choice(session: SessionV1, message: Incoming) -> Event | None:
     handshake.cky_r = message.header.spi_r
     handshake.make_values(session.host.random, True)
     session.send_phase_1(
-        (KE(handshake.g_i), Nonce(handshake.ni), *proofs.requests(session), *nat_payloads(session)),
+        (KeV1(handshake.g_i), NonceV1(handshake.ni), *proofs.requests(session), *nat_payloads(session)),
         message.now,
         wait=True,
     )
@@ -121,7 +123,7 @@ def values_answered(session: SessionV1, message: Incoming) -> Event | None:
         return None
     payloads = in_clear(message)
     handshake = session.handshake
-    handshake.g_r, handshake.nr = only(payloads, KE).public, only(payloads, Nonce).value
+    handshake.g_r, handshake.nr = only(payloads, KeV1).public, only(payloads, NonceV1).value
     connection = handshake.members[0]
     handshake.derive(connection.psk, True)
     note_nat(session, payloads, message)
@@ -152,7 +154,7 @@ def offered(session: SessionV1, message: Incoming) -> Event | None:
     handshake = session.handshake
     handshake.sa_i = sa_body(message, payloads)
     ours = dict.fromkeys([proposal for one in members for proposal in one.proposals])
-    found = choose_v1(only(payloads, SA), tuple(ours), strict_lifetime=session.host.settings.strict_lifetime)
+    found = choose_v1(only(payloads, SaV1), tuple(ours), strict_lifetime=session.host.settings.strict_lifetime)
     if isinstance(found, Refusal):
         raise refused(found)
     handshake.choice = found
@@ -168,12 +170,13 @@ def values(session: SessionV1, message: Incoming) -> Event | None:
         return None
     payloads = in_clear(message)
     handshake = session.handshake
-    handshake.g_i, handshake.ni = only(payloads, KE).public, only(payloads, Nonce).value
+    handshake.g_i, handshake.ni = only(payloads, KeV1).public, only(payloads, NonceV1).value
     note_nat(session, payloads, message)
     session.path = message.path
     handshake.make_values(session.host.random, False)
     session.send_phase_1(
-        (KE(handshake.g_r), Nonce(handshake.nr), *proofs.requests(session), *nat_payloads(session)), message.now
+        (KeV1(handshake.g_r), NonceV1(handshake.nr), *proofs.requests(session), *nat_payloads(session)),
+        message.now,
     )
     return Event.VALUES
 
@@ -199,15 +202,15 @@ def proof(session: SessionV1, message: Incoming) -> Event | None:
 # --- both ---
 
 
-def _open_proof(session: SessionV1, message: Incoming) -> tuple[tuple[PayloadV1, ...], Id]:
+def _open_proof(session: SessionV1, message: Incoming) -> tuple[tuple[PayloadV1, ...], IdV1]:
     """(payloads, ID payload) of message 5 or 6, decrypted; with preshared keys the HASH is right."""
     handshake = session.handshake
     assert handshake.chain is not None
     if not is_encrypted(message):
-        raise Stop("malformed", "the proof of identity came in clear", notify=N1.INVALID_FLAGS)
+        raise Stop("malformed", "the proof of identity came in clear", notify=NotifyTypeV1.INVALID_FLAGS)
     try:
         payloads, _, after = open_payloads(handshake.chain, message.data, message.header)
-        claimed = only(payloads, Id)
+        claimed = only(payloads, IdV1)
         if handshake.by_psk and not proofs.check_psk(handshake, not session.initiator, payloads, claimed):
             raise _keys_differ(())
     except PayloadError as error:
@@ -228,11 +231,11 @@ def _keys_differ(rows: tuple[Row, ...]) -> Stop:
         "preshared key",
         KEYS_DIFFER,
         rows=(*rows, ("ikev1-psk-mismatch-suspected", {})),
-        notify=N1.UNEQUAL_PAYLOAD_LENGTHS,
+        notify=NotifyTypeV1.UNEQUAL_PAYLOAD_LENGTHS,
         said=("ikev1-psk-notify-unequal-payload-lengths", {"notify": "UNEQUAL_PAYLOAD_LENGTHS"}),
     )
 
 
 def says_contact(payloads: tuple[PayloadV1, ...]) -> bool:
     """Whether INITIAL-CONTACT is among the payloads."""
-    return any(isinstance(one, Notify) and one.notify == N1.INITIAL_CONTACT for one in payloads)
+    return any(isinstance(one, NotifyV1) and one.notify == NotifyTypeV1.INITIAL_CONTACT for one in payloads)

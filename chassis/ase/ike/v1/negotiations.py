@@ -11,9 +11,9 @@ from chassis.ase.ike.crypto.protect_v1 import Chain, after_hash, open_payloads
 from chassis.ase.ike.host import Blame, Path
 from chassis.ase.ike.payloads.errors import PayloadError
 from chassis.ase.ike.payloads.v1 import PayloadV1
-from chassis.ase.ike.payloads.v1_identity import Id
+from chassis.ase.ike.payloads.v1_identity import IdV1
 from chassis.ase.ike.payloads.v1_opaque import Hash
-from chassis.ase.ike.payloads.v1_sa import SA
+from chassis.ase.ike.payloads.v1_sa import SaV1
 from chassis.ase.ike.v1 import informational, quick, selectors
 from chassis.ase.ike.v1.faults import Stop
 from chassis.ase.ike.v1.handshake import Incoming, is_encrypted, maybe
@@ -219,7 +219,7 @@ class Negotiations:
             one.spis = {}
             one.take(Event.FAIL)
             one.forget = now + REMEMBERED
-            self._refuse(one, maybe(payloads, SA), stop, message.path, now)
+            self._refuse(one, maybe(payloads, SaV1), stop, message.path, now)
         else:
             for owner, other in rivals:
                 quick.give_up(owner, other, None, now)
@@ -232,7 +232,7 @@ class Negotiations:
 
     def _rivals(self, payloads: tuple[PayloadV1, ...]) -> list[tuple[SessionV1, Quick]]:
         """Quick modes of ours without an answer, for a line that the peer now begins one for."""
-        ids = [one for one in payloads if isinstance(one, Id)]
+        ids = [one for one in payloads if isinstance(one, IdV1)]
         if len(ids) != 2:
             return []
         return [
@@ -241,7 +241,7 @@ class Negotiations:
             if one.state is State.OFFERED and one.line and selectors.matching((one.line,), ids[1], ids[0])
         ]
 
-    def _refuse(self, one: Quick, offered: SA | None, stop: Stop, path: Path, now: float) -> None:
+    def _refuse(self, one: Quick, offered: SaV1 | None, stop: Stop, path: Path, now: float) -> None:
         session = self._session
         for row, values in stop.rows:
             session.log(row, values, now)

@@ -16,9 +16,9 @@ from chassis.ase.ike.credentials import CertificateError
 from chassis.ase.ike.crypto.auth import v1_sign, v1_verify
 from chassis.ase.ike.crypto.keys_v1 import equal
 from chassis.ase.ike.identity import Identity, printable
-from chassis.ase.ike.payloads.numbers import N1, CertEncoding, Exchange, IdType
+from chassis.ase.ike.payloads.numbers import CertEncoding, Exchange, IdType, NotifyTypeV1
 from chassis.ase.ike.payloads.v1 import PayloadV1
-from chassis.ase.ike.payloads.v1_identity import Cert, CertReq, Id
+from chassis.ase.ike.payloads.v1_identity import CertReqV1, CertV1, IdV1
 from chassis.ase.ike.payloads.v1_opaque import Hash, Signature
 from chassis.ase.ike.v1.faults import Row, Stop
 from chassis.ase.ike.v1.handshake import Handshake, only
@@ -52,17 +52,17 @@ def shown(identity: Identity) -> str:
 # --- our own proof ---
 
 
-def requests(session: SessionV1) -> tuple[CertReq, ...]:
+def requests(session: SessionV1) -> tuple[CertReqV1, ...]:
     """CERTREQ for each authority that we trust; nothing with preshared keys."""
     handshake = session.handshake
     if handshake.by_psk:
         return ()
     credentials = next((one.credentials for one in handshake.members if one.credentials is not None), None)
     names = () if credentials is None else credentials.names
-    return tuple([CertReq(CertEncoding.X509_SIGNATURE, name) for name in names[:MAX_CERTIFICATES]])
+    return tuple([CertReqV1(CertEncoding.X509_SIGNATURE, name) for name in names[:MAX_CERTIFICATES]])
 
 
-def prove(session: SessionV1, connection: Connection) -> tuple[Id, tuple[PayloadV1, ...]]:
+def prove(session: SessionV1, connection: Connection) -> tuple[IdV1, tuple[PayloadV1, ...]]:
     """(our ID payload, what proves it: HASH, or certificates and SIG)."""
     handshake = session.handshake
     own = connection.identity.v1()
@@ -74,16 +74,16 @@ def prove(session: SessionV1, connection: Connection) -> tuple[Id, tuple[Payload
         raise Stop(
             "no certificate",
             "there is no self certificate with its key in the PKI store of the context",
-            notify=N1.CERTIFICATE_UNAVAILABLE,
+            notify=NotifyTypeV1.CERTIFICATE_UNAVAILABLE,
         )
-    certificates = tuple([Cert(CertEncoding.X509_SIGNATURE, der) for der in found.ders])
+    certificates = tuple([CertV1(CertEncoding.X509_SIGNATURE, der) for der in found.ders])
     try:
         signature = v1_sign(found.key, digest)
     except ValueError as error:
         raise Stop(
             "no certificate",
             f"our certificate's key of {found.key.key_size} bits is too short to sign {handshake.hash_name}",
-            notify=N1.CERTIFICATE_UNAVAILABLE,
+            notify=NotifyTypeV1.CERTIFICATE_UNAVAILABLE,
         ) from error
     return own, (*certificates, Signature(signature))
 
@@ -91,14 +91,14 @@ def prove(session: SessionV1, connection: Connection) -> tuple[Id, tuple[Payload
 # --- the peer's proof ---
 
 
-def check_psk(handshake: Handshake, from_initiator: bool, payloads: Sequence[PayloadV1], claimed: Id) -> bool:
+def check_psk(handshake: Handshake, from_initiator: bool, payloads: Sequence[PayloadV1], claimed: IdV1) -> bool:
     """Whether the peer's HASH is right."""
     received = only(payloads, Hash)
     return equal(received.value, handshake.hash_of(from_initiator, claimed.emit()))
 
 
 def check_signature(
-    session: SessionV1, connection: Connection, payloads: Sequence[PayloadV1], claimed: Id
+    session: SessionV1, connection: Connection, payloads: Sequence[PayloadV1], claimed: IdV1
 ) -> tuple[Identity, ...]:
     """The identities in the peer's certificate, once its SIG is right; raises Stop."""
     # In main mode this came under the keys, so it is the peer's last word; in aggressive mode it may be anybody's.
@@ -108,20 +108,20 @@ def check_signature(
         return Stop(cause, text, notify=notify, protected=sure, certain=sure)
 
     ders = tuple(
-        [one.data for one in payloads if isinstance(one, Cert) and one.encoding == CertEncoding.X509_SIGNATURE]
+        [one.data for one in payloads if isinstance(one, CertV1) and one.encoding == CertEncoding.X509_SIGNATURE]
     )
     if not ders:
-        raise stop("certificate", "the peer sent no certificate", N1.CERTIFICATE_UNAVAILABLE)
+        raise stop("certificate", "the peer sent no certificate", NotifyTypeV1.CERTIFICATE_UNAVAILABLE)
     if connection.credentials is None or len(ders) > MAX_CERTIFICATES:
-        raise stop("certificate", "the peer's certificates are not accepted", N1.INVALID_CERTIFICATE)
+        raise stop("certificate", "the peer's certificates are not accepted", NotifyTypeV1.INVALID_CERTIFICATE)
     try:
         verified = connection.credentials.verify(ders, session.host.wall)
     except CertificateError as error:
-        raise stop("certificate", f"the peer's certificate: {error}", N1.INVALID_CERTIFICATE) from error
+        raise stop("certificate", f"the peer's certificate: {error}", NotifyTypeV1.INVALID_CERTIFICATE) from error
     signature = only(payloads, Signature)
     digest = session.handshake.hash_of(not session.initiator, claimed.emit())
     if not v1_verify(verified.public_key, digest, signature.value):
-        raise stop("signature", "the peer's signature does not verify", N1.INVALID_SIGNATURE)
+        raise stop("signature", "the peer's signature does not verify", NotifyTypeV1.INVALID_SIGNATURE)
     return tuple(verified.identities)
 
 
@@ -148,7 +148,7 @@ def unexpected_psk(identity: Identity, *, protected: bool) -> Stop:
         "identity",
         f"the peer says that it is {identity}, which is not configured",
         rows=(row,),
-        notify=N1.INVALID_ID_INFORMATION,
+        notify=NotifyTypeV1.INVALID_ID_INFORMATION,
         protected=protected,
         certain=protected,
     )
@@ -213,14 +213,14 @@ def _invalid_id(text: str, rows: Sequence[Row], kind: str, protected: bool) -> S
         "identity",
         text,
         rows=tuple(rows),
-        notify=N1.INVALID_ID_INFORMATION,
+        notify=NotifyTypeV1.INVALID_ID_INFORMATION,
         said=(f"{kind}-notify-invalid-id", {"notify": "INVALID_ID_INFORMATION"}),
         protected=protected,
         certain=protected,
     )
 
 
-def accept(session: SessionV1, payloads: Sequence[PayloadV1], claimed: Id) -> tuple[Connection, Identity]:
+def accept(session: SessionV1, payloads: Sequence[PayloadV1], claimed: IdV1) -> tuple[Connection, Identity]:
     """The connection that an authenticated peer means, and its identity; raises Stop.
 
     A preshared key was already proved by the HASH when this is asked; a signature is checked here.

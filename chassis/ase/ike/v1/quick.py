@@ -27,12 +27,12 @@ from chassis.ase.ike.crypto.groups import GROUPS, GroupError, KeyPair
 from chassis.ase.ike.crypto.macs import INTEGRITY
 from chassis.ase.ike.crypto.protect_v1 import Chain
 from chassis.ase.ike.host import Blame, Child, Path
-from chassis.ase.ike.payloads.numbers import N1, Exchange, Protocol
+from chassis.ase.ike.payloads.numbers import Exchange, NotifyTypeV1, Protocol
 from chassis.ase.ike.payloads.v1 import PayloadV1, emit_payloads
-from chassis.ase.ike.payloads.v1_identity import Id
-from chassis.ase.ike.payloads.v1_notify import Notify
-from chassis.ase.ike.payloads.v1_opaque import KE, Hash, Nonce
-from chassis.ase.ike.payloads.v1_sa import SA
+from chassis.ase.ike.payloads.v1_identity import IdV1
+from chassis.ase.ike.payloads.v1_notify import NotifyV1
+from chassis.ase.ike.payloads.v1_opaque import Hash, KeV1, NonceV1
+from chassis.ase.ike.payloads.v1_sa import SaV1
 from chassis.ase.ike.proposals import Refusal
 from chassis.ase.ike.v1 import lifetimes, selectors
 from chassis.ase.ike.v1.faults import Stop, refused_phase_2
@@ -94,7 +94,7 @@ def usable(session: SessionV1, line: Line) -> tuple[Suite, ...]:
         raise Stop(
             "NAT",
             "there is a NAT in the way, and AH does not pass through it: RFC 3948 carries ESP only",
-            notify=N1.NO_PROPOSAL_CHOSEN,
+            notify=NotifyTypeV1.NO_PROPOSAL_CHOSEN,
             certain=True,
         )
     return suites
@@ -130,11 +130,11 @@ def begin(session: SessionV1, line: Line, replaces: int, now: float) -> Quick:
     quick.spis = session.host.spis(protocols(suites))
     quick.ni = session.host.random(NONCE_OCTETS)
     mode = UDP_TUNNEL if session.natted else TUNNEL
-    payloads: list[PayloadV1] = [offer_v1(suites, quick.spis, mode), Nonce(quick.ni)]
+    payloads: list[PayloadV1] = [offer_v1(suites, quick.spis, mode), NonceV1(quick.ni)]
     group = suites[0].group
     if group is not None:
         quick.own = GROUPS[group].private(session.host.random(GROUPS[group].random_octets))
-        payloads.append(KE(quick.own.public))
+        payloads.append(KeV1(quick.own.public))
     ours, peers = selectors.identities(line)
     payloads += [ours, peers]
     session.log("ikev1-p2-selectors-sent-initiator", selectors.words(ours), now)
@@ -150,24 +150,24 @@ def begin(session: SessionV1, line: Line, replaces: int, now: float) -> Quick:
 def answer(session: SessionV1, quick: Quick, payloads: tuple[PayloadV1, ...], now: float) -> None:
     """Message 2, whose HASH was right: the pair is made, and message 3 says so. Raises Stop."""
     assert quick.line is not None
-    quick.nr = only(payloads, Nonce).value
-    offer = only(payloads, SA)
+    quick.nr = only(payloads, NonceV1).value
+    offer = only(payloads, SaV1)
     found = choose_v1(offer, quick.suites, quick.spis)
     if isinstance(found, Refusal):
         raise Stop(
             "no proposal chosen",
             "the peer chose what was not offered",
-            notify=N1.BAD_PROPOSAL_SYNTAX,
+            notify=NotifyTypeV1.BAD_PROPOSAL_SYNTAX,
             certain=True,
         )
-    ids = [one for one in payloads if isinstance(one, Id)]
+    ids = [one for one in payloads if isinstance(one, IdV1)]
     ours, peers = selectors.identities(quick.line)
     if ids and not (len(ids) == 2 and selectors.same(ids[0], ours) and selectors.same(ids[1], peers)):
         raise Stop(
             "selectors",
             "the peer answered with other selectors",
             rows=(("ikev1-p2-selectors-no-match", {}),),
-            notify=N1.INVALID_ID_INFORMATION,
+            notify=NotifyTypeV1.INVALID_ID_INFORMATION,
             certain=True,
         )
     secret = _secret(quick, found, payloads)
@@ -188,11 +188,11 @@ def answer(session: SessionV1, quick: Quick, payloads: tuple[PayloadV1, ...], no
 def offer(session: SessionV1, quick: Quick, payloads: tuple[PayloadV1, ...], path: Path, now: float) -> None:
     """Message 1, whose HASH was right: the pair is made and receives; message 2, back by `path`. Raises Stop."""
     assert session.connection is not None
-    quick.ni = only(payloads, Nonce).value
-    offered = only(payloads, SA)
-    ids = [one for one in payloads if isinstance(one, Id)] or [
-        Id.address(session.path.remote),
-        Id.address(session.path.local),
+    quick.ni = only(payloads, NonceV1).value
+    offered = only(payloads, SaV1)
+    ids = [one for one in payloads if isinstance(one, IdV1)] or [
+        IdV1.address(session.path.remote),
+        IdV1.address(session.path.local),
     ]
     for name, one in zip(("initiator", "responder"), ids, strict=False):
         session.log(f"ikev1-p2-selectors-received-{name}", selectors.words(one), now)
@@ -202,20 +202,20 @@ def offer(session: SessionV1, quick: Quick, payloads: tuple[PayloadV1, ...], pat
             "selectors",
             "no policy line has the selectors that the peer asks for",
             rows=(("ikev1-p2-selectors-no-match", {}),),
-            notify=N1.INVALID_ID_INFORMATION,
+            notify=NotifyTypeV1.INVALID_ID_INFORMATION,
             certain=True,
         )
     if len(session.holder.pairs.all) >= most_pairs(session.connection):
-        raise Stop("limit", "the peer makes too many pairs", notify=N1.NO_PROPOSAL_CHOSEN, certain=True)
+        raise Stop("limit", "the peer makes too many pairs", notify=NotifyTypeV1.NO_PROPOSAL_CHOSEN, certain=True)
     found = _choose(session, quick, offered, lines)
     secret_pair = quick.own
     assert quick.line is not None
     secret = _secret(quick, found, payloads)
     quick.nr = session.host.random(NONCE_OCTETS)
     life, announced = lifetimes.of_responder(found, quick.spis)
-    reply: list[PayloadV1] = [found.answer, Nonce(quick.nr)]
+    reply: list[PayloadV1] = [found.answer, NonceV1(quick.nr)]
     if secret_pair is not None:
-        reply.append(KE(secret_pair.public))
+        reply.append(KeV1(secret_pair.public))
     reply += [*ids, *announced]
     digest = keys_v1.quick_hash_2(session.keys, quick.message_id, quick.ni, _octets(reply))
     message = _protected(session, quick, reply, digest)
@@ -239,7 +239,7 @@ def confirmed(session: SessionV1, quick: Quick, now: float) -> None:
         session.holder.pairs.confirm(quick.pair, now)
 
 
-def _choose(session: SessionV1, quick: Quick, offered: SA, lines: Sequence[Line]) -> ChildChoiceV1:
+def _choose(session: SessionV1, quick: Quick, offered: SaV1, lines: Sequence[Line]) -> ChildChoiceV1:
     """The first line that has what is offered; its number, our SPIs and our value go into `quick`."""
     host = session.host
     refusal: Refusal | None = None
@@ -257,7 +257,7 @@ def _choose(session: SessionV1, quick: Quick, offered: SA, lines: Sequence[Line]
                 "encapsulation",
                 f"the peer wants encapsulation mode {found.encapsulation}"
                 f" {'through' if session.natted else 'without'} a NAT",
-                notify=N1.NO_PROPOSAL_CHOSEN,
+                notify=NotifyTypeV1.NO_PROPOSAL_CHOSEN,
                 certain=True,
             )
         needed = set(protocols((found.suite,)))
@@ -289,15 +289,17 @@ def verify(session: SessionV1, quick: Quick, payloads: tuple[PayloadV1, ...], co
 def _secret(quick: Quick, found: ChildChoiceV1, payloads: Sequence[PayloadV1]) -> bytes:
     """The shared secret with PFS, nothing without."""
     group = found.suite.group
-    received = maybe(payloads, KE)
+    received = maybe(payloads, KeV1)
     if group is None:
         return b""
     if received is None or quick.own is None:
-        raise Stop("key exchange", "KE is missing", notify=N1.INVALID_KEY_INFORMATION, certain=True)
+        raise Stop("key exchange", "KE is missing", notify=NotifyTypeV1.INVALID_KEY_INFORMATION, certain=True)
     try:
         return GROUPS[group].shared(quick.own, received.public)
     except GroupError as error:
-        raise Stop("key exchange", str(error), notify=N1.INVALID_KEY_INFORMATION, certain=True) from error
+        raise Stop(
+            "key exchange", str(error), notify=NotifyTypeV1.INVALID_KEY_INFORMATION, certain=True
+        ) from error
 
 
 def _keys(session: SessionV1, quick: Quick, suite: Suite, spis: Mapping[int, bytes], secret: bytes) -> SaKeys:
@@ -385,9 +387,9 @@ def give_up(session: SessionV1, quick: Quick, blame: Blame | None, now: float) -
         session.host.failed(session, blame, now, quick.line)
 
 
-def refusal_notify(offered: SA | None, notify: int) -> Notify:
+def refusal_notify(offered: SaV1 | None, notify: int) -> NotifyV1:
     """The notification for a quick mode that is refused: it names the initiator's SPI, by which it finds it."""
     proposal = None if offered is None or not offered.proposals else offered.proposals[0]
     if proposal is None:
-        return Notify(notify)
-    return Notify(notify, proposal.protocol, proposal.spi)
+        return NotifyV1(notify)
+    return NotifyV1(notify, proposal.protocol, proposal.spi)

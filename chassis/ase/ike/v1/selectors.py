@@ -11,7 +11,7 @@ from typing import Any
 
 from chassis.ase.ike.connection import Line
 from chassis.ase.ike.payloads.numbers import IdType
-from chassis.ase.ike.payloads.v1_identity import Id
+from chassis.ase.ike.payloads.v1_identity import IdV1
 from chassis.bus.records import AclRule
 from chassis.net.address import format_address
 
@@ -27,14 +27,14 @@ def _mask(length: int) -> int:
     return _ALL << (32 - length) & _ALL
 
 
-def _side(address: int, length: int, protocol: int, port: int) -> Id:
+def _side(address: int, length: int, protocol: int, port: int) -> IdV1:
     protocol, port = max(protocol, 0), max(port, 0)
     if length == 32:
-        return Id.address(address, protocol, port)
-    return Id.subnet(address & _mask(length), _mask(length), protocol, port)
+        return IdV1.address(address, protocol, port)
+    return IdV1.subnet(address & _mask(length), _mask(length), protocol, port)
 
 
-def identities(line: Line) -> tuple[Id, Id]:
+def identities(line: Line) -> tuple[IdV1, IdV1]:
     """(our side, the peer's side) of the rule of ours that a quick mode is for; no rule means everything."""
     rule = line.rules[0] if line.rules else AclRule(0)
     ours = _side(rule.source, rule.source_length, rule.protocol, rule.source_port)
@@ -42,7 +42,7 @@ def identities(line: Line) -> tuple[Id, Id]:
     return ours, peers
 
 
-def same(one: Id, other: Id) -> bool:
+def same(one: IdV1, other: IdV1) -> bool:
     """Whether two ID payloads select the same, whichever way they say it."""
     return (
         one.bounds is not None
@@ -51,7 +51,7 @@ def same(one: Id, other: Id) -> bool:
     )
 
 
-def matching(lines: Iterable[Line], ours: Id, peers: Id) -> tuple[Line, ...]:
+def matching(lines: Iterable[Line], ours: IdV1, peers: IdV1) -> tuple[Line, ...]:
     """Lines whose mirrored rule equals what the peer asks for, in order."""
     found = []
     for line in lines:
@@ -61,7 +61,7 @@ def matching(lines: Iterable[Line], ours: Id, peers: Id) -> tuple[Line, ...]:
     return tuple(found)
 
 
-def words(payload: Id) -> dict[str, Any]:
+def words(payload: IdV1) -> dict[str, Any]:
     """Values for the guide's lines about selectors."""
     bounds = payload.bounds
     if bounds is None:

@@ -16,10 +16,10 @@ from chassis.ase.ike.host import Blame, Host, Path
 from chassis.ase.ike.identity import Identity
 from chassis.ase.ike.payloads.errors import PayloadError
 from chassis.ase.ike.payloads.header import Header
-from chassis.ase.ike.payloads.numbers import N1, Exchange, Protocol
+from chassis.ase.ike.payloads.numbers import Exchange, NotifyTypeV1, Protocol
 from chassis.ase.ike.payloads.v1 import MessageV1, PayloadV1
-from chassis.ase.ike.payloads.v1_identity import Id
-from chassis.ase.ike.payloads.v1_notify import Delete, Notify
+from chassis.ase.ike.payloads.v1_identity import IdV1
+from chassis.ase.ike.payloads.v1_notify import DeleteV1, NotifyV1
 from chassis.ase.ike.v1 import aggressive, describing, informational, main, succession
 from chassis.ase.ike.v1.blaming import silence
 from chassis.ase.ike.v1.dpd import Detector
@@ -70,7 +70,7 @@ class SessionV1:
         self.state = State.IDLE
         self.identity: Identity | None = None
         """The peer's, proved."""
-        self.claimed: Id | None = None
+        self.claimed: IdV1 | None = None
         """The peer's ID payload in aggressive mode, not proved yet."""
         self.pairs = Pairs(self)
         self.negotiations = Negotiations(self)
@@ -158,7 +158,9 @@ class SessionV1:
         if header.message_id:
             row = ("ikev1-invalid-message-id", {"value": header.message_id})
             text = f"message ID {header.message_id:#x} in phase 1"
-            self._stopped(Stop("malformed", text, rows=(row,), notify=N1.INVALID_MESSAGE_ID), message.path, now)
+            self._stopped(
+                Stop("malformed", text, rows=(row,), notify=NotifyTypeV1.INVALID_MESSAGE_ID), message.path, now
+            )
             return
         if digest(message.data) in self._bad or self._answered.again(self.host, message.data, message.path):
             return
@@ -225,11 +227,11 @@ class SessionV1:
     def note_contact(self, payloads: tuple[PayloadV1, ...]) -> None:
         self.handshake.peer_contact |= main.says_contact(payloads)
 
-    def contact(self, connection: Connection) -> tuple[Notify, ...]:
+    def contact(self, connection: Connection) -> tuple[NotifyV1, ...]:
         """INITIAL-CONTACT if it is due."""
         if not self.host.first_contact(connection):
             return ()
-        return (Notify(N1.INITIAL_CONTACT, Protocol.IKE, self.handshake.cky_i + self.handshake.cky_r),)
+        return (NotifyV1(NotifyTypeV1.INITIAL_CONTACT, Protocol.IKE, self.handshake.cky_i + self.handshake.cky_r),)
 
     def _stand(self, now: float) -> None:
         """The ISAKMP SA stands."""
@@ -248,7 +250,7 @@ class SessionV1:
         if connection.keepalive and handshake.dpd:
             self._detect(now)
         host.count("done")
-        contact: tuple[Notify, ...] = ()
+        contact: tuple[NotifyV1, ...] = ()
         if not self.initiator and handshake.mode == Exchange.AGGRESSIVE_MODE:
             # Its own message of aggressive mode went out before the peer was known; once it is, none is due.
             contact = self.contact(connection)
@@ -273,7 +275,7 @@ class SessionV1:
                 self.log(*stop.said, now)
             if stop.protected:
                 spi = self.handshake.cky_i + self.handshake.cky_r
-                self.tell((Notify(stop.notify, Protocol.IKE, spi),), now, path)
+                self.tell((NotifyV1(stop.notify, Protocol.IKE, spi),), now, path)
             else:
                 self.host.send(path, informational.in_the_open(self, stop.notify))
         if self.established:
@@ -381,7 +383,7 @@ class SessionV1:
             return
         spi = self.handshake.cky_i + self.handshake.cky_r
         self.host.count("probes")
-        self.tell((Notify(N1.R_U_THERE, Protocol.IKE, spi, number.to_bytes(4, "big")),), now)
+        self.tell((NotifyV1(NotifyTypeV1.R_U_THERE, Protocol.IKE, spi, number.to_bytes(4, "big")),), now)
 
     def peer_is_dead(self, reason: str, now: float) -> None:
         """Everything that was made with the peer goes; nobody is there to be told."""
@@ -533,7 +535,7 @@ class SessionV1:
 
     def send_delete(self, spis: Mapping[int, bytes], now: float) -> None:
         """Tell the peer that we no longer receive by these SPIs."""
-        payloads = [Delete(p, (spi,)) for p, spi in spis.items() if p in (Protocol.AH, Protocol.ESP)]
+        payloads = [DeleteV1(p, (spi,)) for p, spi in spis.items() if p in (Protocol.AH, Protocol.ESP)]
         if payloads and self.established:
             self.tell(payloads, now)
 

@@ -19,11 +19,11 @@ from chassis.ase.ike.crypto.auth import (
 )
 from chassis.ase.ike.crypto.macs import PrfSpec
 from chassis.ase.ike.identity import Identity
-from chassis.ase.ike.payloads.numbers import N2, AuthMethod, CertEncoding
+from chassis.ase.ike.payloads.numbers import AuthMethod, CertEncoding, NotifyTypeV2
 from chassis.ase.ike.payloads.v2 import PayloadV2
-from chassis.ase.ike.payloads.v2_identity import Cert, CertReq
+from chassis.ase.ike.payloads.v2_identity import CertReqV2, CertV2
 from chassis.ase.ike.payloads.v2_keys import Auth
-from chassis.ase.ike.payloads.v2_notify import Notify
+from chassis.ase.ike.payloads.v2_notify import NotifyV2
 
 MAX_CERTIFICATES = 8
 """Certificates of a peer that are looked at."""
@@ -36,30 +36,32 @@ class AuthError(Exception):
     """The peer is not who it should be, or we cannot prove who we are; the text is the operator's reason."""
 
 
-def announce() -> Notify:
+def announce() -> NotifyV2:
     """SIGNATURE_HASH_ALGORITHMS: what we can verify."""
-    return Notify(N2.SIGNATURE_HASH_ALGORITHMS, b"".join(number.to_bytes(2, "big") for number in PREFERRED))
+    return NotifyV2(
+        NotifyTypeV2.SIGNATURE_HASH_ALGORITHMS, b"".join(number.to_bytes(2, "big") for number in PREFERRED)
+    )
 
 
 def announced(payloads: Iterable[PayloadV2]) -> tuple[int, ...]:
     """Hashes of the peer's SIGNATURE_HASH_ALGORITHMS that we have too, in our order."""
     for one in payloads:
-        if isinstance(one, Notify) and one.notify == N2.SIGNATURE_HASH_ALGORITHMS:
+        if isinstance(one, NotifyV2) and one.notify == NotifyTypeV2.SIGNATURE_HASH_ALGORITHMS:
             numbers = {int.from_bytes(one.data[at : at + 2], "big") for at in range(0, len(one.data), 2)}
             return tuple(number for number in PREFERRED if number in numbers and number in SIGNATURE_HASHES)
     return ()
 
 
-def request(connection: Connection) -> tuple[CertReq, ...]:
+def request(connection: Connection) -> tuple[CertReqV2, ...]:
     """CERTREQ: the authorities that we trust, if any."""
     if connection.credentials is None or not connection.credentials.key_hashes:
         return ()
-    return (CertReq(CertEncoding.X509_SIGNATURE, b"".join(connection.credentials.key_hashes)),)
+    return (CertReqV2(CertEncoding.X509_SIGNATURE, b"".join(connection.credentials.key_hashes)),)
 
 
 def prove(
     connection: Connection, prf: PrfSpec, octets: bytes, hashes: tuple[int, ...]
-) -> tuple[tuple[Cert, ...], Auth]:
+) -> tuple[tuple[CertV2, ...], Auth]:
     """(our certificates, our AUTH payload) over the signed `octets`; AuthError without the means."""
     if connection.policy.authentication == "pre-shared-key":
         if connection.psk is None:
@@ -68,7 +70,7 @@ def prove(
     own = None if connection.credentials is None else connection.credentials.select(connection.identity)
     if own is None:
         raise AuthError(f"no certificate with a key for identity {connection.identity}")
-    certificates = tuple(Cert(CertEncoding.X509_SIGNATURE, der) for der in own.ders)
+    certificates = tuple(CertV2(CertEncoding.X509_SIGNATURE, der) for der in own.ders)
     for number in hashes:
         try:
             return certificates, Auth(AuthMethod.DIGITAL_SIGNATURE, digital_auth(own.key, octets, number))
@@ -82,7 +84,7 @@ def verify(
     prf: PrfSpec,
     octets: bytes,
     auth: Auth,
-    certificates: Iterable[Cert],
+    certificates: Iterable[CertV2],
     identity: Identity,
     wall: float,
 ) -> None:
@@ -106,7 +108,7 @@ def verify(
 
 
 def _public_key(
-    connection: Connection, certificates: Iterable[Cert], identity: Identity, wall: float
+    connection: Connection, certificates: Iterable[CertV2], identity: Identity, wall: float
 ) -> rsa.RSAPublicKey:
     if connection.credentials is None:
         raise AuthError(f"peer {identity} proves itself by certificate, and the context trusts none")

@@ -10,10 +10,10 @@ from collections.abc import Callable
 
 from chassis.ase.ike.host import Path
 from chassis.ase.ike.payloads.header import RESPONSE, VERSION_2, Header
-from chassis.ase.ike.payloads.numbers import N2, Exchange
+from chassis.ase.ike.payloads.numbers import Exchange, NotifyTypeV2
 from chassis.ase.ike.payloads.v2 import MessageV2
-from chassis.ase.ike.payloads.v2_keys import Nonce
-from chassis.ase.ike.payloads.v2_notify import Notify
+from chassis.ase.ike.payloads.v2_keys import NonceV2
+from chassis.ase.ike.payloads.v2_notify import NotifyV2
 
 ROTATION = 60.0
 """Seconds after which a new secret is made; the one before stays good as long again."""
@@ -43,12 +43,14 @@ class Jar:
             return None
         cookie = self._cookie(self._version, self._secret, spi_i, nonce, path)
         header = Header(spi_i, bytes(8), 0, VERSION_2, Exchange.IKE_SA_INIT, RESPONSE, 0, 0)
-        return MessageV2(header, (Notify(N2.COOKIE, cookie),)).emit()
+        return MessageV2(header, (NotifyV2(NotifyTypeV2.COOKIE, cookie),)).emit()
 
     def valid(self, message: MessageV2, path: Path, now: float) -> bool:
         """Whether the request brings back a cookie that we made, not long ago, for its nonce, SPI and address."""
         self._turn(now)
-        said = (one.data for one in message.payloads if isinstance(one, Notify) and one.notify == N2.COOKIE)
+        said = (
+            one.data for one in message.payloads if isinstance(one, NotifyV2) and one.notify == NotifyTypeV2.COOKIE
+        )
         cookie, nonce = next(said, b""), _nonce(message)
         if len(cookie) != 1 + _MAC or not nonce:
             return False
@@ -79,4 +81,4 @@ class Jar:
 
 
 def _nonce(message: MessageV2) -> bytes:
-    return next((one.value for one in message.payloads if isinstance(one, Nonce)), b"")
+    return next((one.value for one in message.payloads if isinstance(one, NonceV2)), b"")

@@ -12,10 +12,10 @@ from chassis.ase.ike.connection import Line
 from chassis.ase.ike.crypto.ciphers import CIPHERS
 from chassis.ase.ike.crypto.keys_v2 import keymat, split_keymat
 from chassis.ase.ike.crypto.macs import INTEGRITY
-from chassis.ase.ike.payloads.numbers import N2, V2, Protocol
+from chassis.ase.ike.payloads.numbers import NotifyTypeV2, PayloadTypeV2, Protocol
 from chassis.ase.ike.payloads.v2 import PayloadV2
-from chassis.ase.ike.payloads.v2_notify import Notify
-from chassis.ase.ike.payloads.v2_sa import SA
+from chassis.ase.ike.payloads.v2_notify import NotifyV2
+from chassis.ase.ike.payloads.v2_sa import SaV2
 from chassis.ase.ike.payloads.v2_ts import TS
 from chassis.ase.ike.v2.child_sa import ChildSa
 from chassis.ase.ike.v2.narrow import narrow, same, selectors
@@ -55,15 +55,15 @@ class Offer:
     def group(self) -> int | None:
         return self.suites[0].group if self.with_group else None
 
-    def notifications(self) -> tuple[Notify, ...]:
+    def notifications(self) -> tuple[NotifyV2, ...]:
         return (_ipcomp(self.spis[Protocol.IPCOMP]),) if Protocol.IPCOMP in self.spis else ()
 
-    def sa(self) -> SA:
+    def sa(self) -> SaV2:
         return offer_v2(self.suites, self.spis, with_group=self.with_group)
 
     def selectors(self) -> tuple[TS, TS]:
         ours, theirs = selectors(self.line.rules)
-        return TS(V2.TS_I, ours), TS(V2.TS_R, theirs)
+        return TS(PayloadTypeV2.TS_I, ours), TS(PayloadTypeV2.TS_R, theirs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +79,9 @@ def usable(session: SessionV2, line: Line) -> tuple[Suite, ...]:
     """Suites of a line that can be had on this way; Refused when a NAT leaves none."""
     suites = tuple(suite for suite in line.suites if not (suite.ah and session.nat.found))
     if line.suites and not suites:
-        raise Refused(N2.NO_PROPOSAL_CHOSEN, NAT_REFUSES_AH)
+        raise Refused(NotifyTypeV2.NO_PROPOSAL_CHOSEN, NAT_REFUSES_AH)
     if not suites:
-        raise Refused(N2.NO_PROPOSAL_CHOSEN, f"IPsec policy {line.policy} has no proposal")
+        raise Refused(NotifyTypeV2.NO_PROPOSAL_CHOSEN, f"IPsec policy {line.policy} has no proposal")
     return suites
 
 
@@ -94,16 +94,16 @@ def _protocols(suites: Iterable[Suite]) -> tuple[int, ...]:
     return tuple(found)
 
 
-def _ipcomp(cpi: bytes) -> Notify:
-    return Notify(N2.IPCOMP_SUPPORTED, cpi + bytes((DEFLATE,)))
+def _ipcomp(cpi: bytes) -> NotifyV2:
+    return NotifyV2(NotifyTypeV2.IPCOMP_SUPPORTED, cpi + bytes((DEFLATE,)))
 
 
 def _cpi(payloads: Iterable[PayloadV2]) -> int:
     """The peer's CPI for DEFLATE, 0 without."""
     for one in payloads:
         if (
-            isinstance(one, Notify)
-            and one.notify == N2.IPCOMP_SUPPORTED
+            isinstance(one, NotifyV2)
+            and one.notify == NotifyTypeV2.IPCOMP_SUPPORTED
             and len(one.data) == 3
             and one.data[2] == DEFLATE
         ):
@@ -130,15 +130,17 @@ def accept(
         raise no_proposal(choice, "IPsec")
     rules = narrow(offer.line.rules, tsi.selectors, tsr.selectors)
     if rules is None:
-        raise Refused(N2.TS_UNACCEPTABLE, "the peer answered with traffic selectors that were not offered")
+        raise Refused(
+            NotifyTypeV2.TS_UNACCEPTABLE, "the peer answered with traffic selectors that were not offered"
+        )
     cpi = _cpi(payloads) if choice.suite.ip_comp else 0
     return _make(session, offer.line, choice, offer.spis, cpi, rules, nonces, replaces, now, initiator=True)
 
 
-def _parts(payloads: tuple[PayloadV2, ...]) -> tuple[SA, TS, TS]:
-    sa = next((one for one in payloads if isinstance(one, SA)), None)
-    tsi = next((one for one in payloads if isinstance(one, TS) and one.type == V2.TS_I), None)
-    tsr = next((one for one in payloads if isinstance(one, TS) and one.type == V2.TS_R), None)
+def _parts(payloads: tuple[PayloadV2, ...]) -> tuple[SaV2, TS, TS]:
+    sa = next((one for one in payloads if isinstance(one, SaV2)), None)
+    tsi = next((one for one in payloads if isinstance(one, TS) and one.type == PayloadTypeV2.TS_I), None)
+    tsr = next((one for one in payloads if isinstance(one, TS) and one.type == PayloadTypeV2.TS_R), None)
     if sa is None or tsi is None or tsr is None:
         raise syntax("a CHILD SA was negotiated without SA or traffic selectors")
     return sa, tsi, tsr
@@ -168,7 +170,9 @@ def pick(
         if rules is not None:
             found.append(((session.children.served(line.seq), not same(rules, line.rules)), line, rules))
     if not found:
-        raise Refused(N2.TS_UNACCEPTABLE, "no policy line has the traffic selectors that the peer offers")
+        raise Refused(
+            NotifyTypeV2.TS_UNACCEPTABLE, "no policy line has the traffic selectors that the peer offers"
+        )
     first: Refused | None = None
     for _, line, rules in sorted(found, key=lambda entry: entry[0]):
         try:
@@ -218,7 +222,7 @@ def answer(
     )
     ours, theirs = selectors(picked.rules)
     notifications = (_ipcomp(picked.spis[Protocol.IPCOMP]),) if cpi else ()
-    reply = (*notifications, picked.choice.answer, TS(V2.TS_I, theirs), TS(V2.TS_R, ours))
+    reply = (*notifications, picked.choice.answer, TS(PayloadTypeV2.TS_I, theirs), TS(PayloadTypeV2.TS_R, ours))
     return Made(made.child, made.install, reply)
 
 

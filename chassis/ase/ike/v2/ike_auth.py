@@ -8,12 +8,12 @@ from chassis.ase.ike.connection import Connection, Line
 from chassis.ase.ike.crypto.auth import signed_octets
 from chassis.ase.ike.host import Blame
 from chassis.ase.ike.identity import Identity
-from chassis.ase.ike.payloads.numbers import N2, V2, Exchange
+from chassis.ase.ike.payloads.numbers import Exchange, NotifyTypeV2, PayloadTypeV2
 from chassis.ase.ike.payloads.v2 import PayloadV2
-from chassis.ase.ike.payloads.v2_identity import Cert, Id
+from chassis.ase.ike.payloads.v2_identity import CertV2, IdV2
 from chassis.ase.ike.payloads.v2_keys import Auth
-from chassis.ase.ike.payloads.v2_notify import Notify
-from chassis.ase.ike.payloads.v2_sa import SA
+from chassis.ase.ike.payloads.v2_notify import NotifyV2
+from chassis.ase.ike.payloads.v2_sa import SaV2
 from chassis.ase.ike.proposals import ChoiceV2, choose_v2
 from chassis.ase.ike.v2 import auth
 from chassis.ase.ike.v2.auth import AuthError
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from chassis.ase.ike.v2.session import SessionV2
 
 
-def _octets(session: SessionV2, identity: Id, *, ours: bool) -> bytes:
+def _octets(session: SessionV2, identity: IdV2, *, ours: bool) -> bytes:
     """What one end signs: its own first message, the other end's nonce, its own ID payload."""
     ring = session.ring
     by_initiator = ours == session.initiator
@@ -41,25 +41,25 @@ def _octets(session: SessionV2, identity: Id, *, ours: bool) -> bytes:
 
 def _proof(session: SessionV2, connection: Connection) -> tuple[PayloadV2, ...]:
     """Our ID, certificates and AUTH payloads; AuthError without the means."""
-    identity = connection.identity.v2(V2.ID_I if session.initiator else V2.ID_R)
+    identity = connection.identity.v2(PayloadTypeV2.ID_I if session.initiator else PayloadTypeV2.ID_R)
     octets = _octets(session, identity, ours=True)
     certificates, proof = auth.prove(connection, session.ring.choice.prf, octets, session.hashes)
     return (identity, *certificates, proof)
 
 
-def _judge(session: SessionV2, connection: Connection, identity: Id, payloads: tuple[PayloadV2, ...]) -> None:
+def _judge(session: SessionV2, connection: Connection, identity: IdV2, payloads: tuple[PayloadV2, ...]) -> None:
     """The peer's proof; AuthError says what is wrong."""
     proof = next((one for one in payloads if isinstance(one, Auth)), None)
     if proof is None:
         raise AuthError(f"peer {Identity.received(identity)} wants EAP, which is not supported")
-    certificates = [one for one in payloads if isinstance(one, Cert)]
+    certificates = [one for one in payloads if isinstance(one, CertV2)]
     octets = _octets(session, identity, ours=False)
     received, wall = Identity.received(identity), session.host.wall
     auth.verify(connection, session.ring.choice.prf, octets, proof, certificates, received, wall)
 
 
 def _said(payloads: tuple[PayloadV2, ...], notify: int) -> bool:
-    return any(isinstance(one, Notify) and one.notify == notify for one in payloads)
+    return any(isinstance(one, NotifyV2) and one.notify == notify for one in payloads)
 
 
 class Proving(Task):
@@ -82,19 +82,19 @@ class Proving(Task):
             identity, *proof = _proof(session, connection)
             self._offer = offer = _first_offer(session, connection)
         except AuthError as error:
-            session.fail(Refused(N2.AUTHENTICATION_FAILED, str(error)), now)
+            session.fail(Refused(NotifyTypeV2.AUTHENTICATION_FAILED, str(error)), now)
             return None
         except Refused as refused:
             session.fail(refused, now)
             return None
         certificates, own = tuple(proof[:-1]), proof[-1]
-        contact = (Notify(N2.INITIAL_CONTACT),) if session.host.first_contact(connection) else ()
+        contact = (NotifyV2(NotifyTypeV2.INITIAL_CONTACT),) if session.host.first_contact(connection) else ()
         return (
             identity,
             *certificates,
             *contact,
             *auth.request(connection),
-            connection.expected.v2(V2.ID_R),
+            connection.expected.v2(PayloadTypeV2.ID_R),
             own,
             *offer.notifications(),
             offer.sa(),
@@ -104,7 +104,9 @@ class Proving(Task):
     def answered(self, session: SessionV2, payloads: tuple[PayloadV2, ...], now: float) -> None:
         connection = session.connection
         assert connection is not None
-        identity = next((one for one in payloads if isinstance(one, Id) and one.type == V2.ID_R), None)
+        identity = next(
+            (one for one in payloads if isinstance(one, IdV2) and one.type == PayloadTypeV2.ID_R), None
+        )
         if session.sa.state is not State.AUTH_SENT:
             # Given up meanwhile. A peer that lets us in is told by the delete that waits for this answer.
             self.abandoned(session)
@@ -114,7 +116,7 @@ class Proving(Task):
         if identity is None:
             error = refusal(payloads)
             text = "sent no identity" if error is None else f"refuses us: {name(error.notify)}"
-            notify = N2.INVALID_SYNTAX if error is None else error.notify
+            notify = NotifyTypeV2.INVALID_SYNTAX if error is None else error.notify
             self._fail(session, Refused(notify, f"the peer {text}"), now, tell=error is None)
             return
         received = Identity.received(identity)
@@ -123,14 +125,14 @@ class Proving(Task):
                 raise AuthError(f"the peer calls itself {received}, expected is {connection.expected}")
             _judge(session, connection, identity, payloads)
         except AuthError as error:
-            self._fail(session, Refused(N2.AUTHENTICATION_FAILED, str(error)), now, tell=True)
+            self._fail(session, Refused(NotifyTypeV2.AUTHENTICATION_FAILED, str(error)), now, tell=True)
             return
         session.peer_identity = received
         session.authenticated(now, self.seq)
         if not session.closed:
             self._first_pair(session, payloads, now)
         session.making = 0
-        if _said(payloads, N2.INITIAL_CONTACT) and not session.closed:
+        if _said(payloads, NotifyTypeV2.INITIAL_CONTACT) and not session.closed:
             session.host.contacted(session, now)
 
     def _first_pair(self, session: SessionV2, payloads: tuple[PayloadV2, ...], now: float) -> None:
@@ -138,11 +140,11 @@ class Proving(Task):
         assert offer is not None
         try:
             error = refusal(payloads)
-            if error is not None and not any(isinstance(one, SA) for one in payloads):
+            if error is not None and not any(isinstance(one, SaV2) for one in payloads):
                 raise Refused(error.notify, f"the peer refuses a CHILD SA: {name(error.notify)}", error.data)
             made = accept(session, offer, payloads, Nonces(*session.nonces), 0, now)
         except Refused as refused:
-            if any(isinstance(one, SA) for one in payloads):
+            if any(isinstance(one, SaV2) for one in payloads):
                 session.put(DeleteSpis(offer.spis))
             self.abandoned(session)
             session.line_failed(offer.line, refused, now)
@@ -161,7 +163,7 @@ class Proving(Task):
         session.take(Event.CLOSE)
         session.ending = refused.text
         session.deadline = now + session.host.settings.give_up
-        session.put(DeleteIke(refused.text, N2.AUTHENTICATION_FAILED))
+        session.put(DeleteIke(refused.text, NotifyTypeV2.AUTHENTICATION_FAILED))
 
     def unreadable(self, session: SessionV2, reason: str, now: float) -> None:
         self._fail(session, syntax(reason), now, tell=True)
@@ -181,7 +183,7 @@ def _first_offer(session: SessionV2, connection: Connection) -> Offer:
             return make_offer(session, line, with_group=False)
         except Refused as refused:
             first = first or refused
-    raise first or Refused(N2.NO_PROPOSAL_CHOSEN, "the tunnel has no IPsec policy")
+    raise first or Refused(NotifyTypeV2.NO_PROPOSAL_CHOSEN, "the tunnel has no IPsec policy")
 
 
 def respond(session: SessionV2, payloads: tuple[PayloadV2, ...], now: float) -> None:
@@ -193,7 +195,7 @@ def respond(session: SessionV2, payloads: tuple[PayloadV2, ...], now: float) -> 
         session.fail(refused, now)
         return
     line, made, error = _pair(session, connection, payloads, now)
-    contact = (Notify(N2.INITIAL_CONTACT),) if session.host.first_contact(connection) else ()
+    contact = (NotifyV2(NotifyTypeV2.INITIAL_CONTACT),) if session.host.first_contact(connection) else ()
     child = made.answer if made is not None else () if error is None else (error.payload,)
     session.reply((*proof[:-1], *contact, proof[-1], *child), now)
     session.authenticated(now, 0 if line is None else line.seq)
@@ -205,7 +207,7 @@ def respond(session: SessionV2, payloads: tuple[PayloadV2, ...], now: float) -> 
     elif made is not None:
         session.host.release(made.child.inbound)
     session.making = 0
-    if _said(payloads, N2.INITIAL_CONTACT) and not session.closed:
+    if _said(payloads, NotifyTypeV2.INITIAL_CONTACT) and not session.closed:
         session.host.contacted(session, now)
 
 
@@ -213,7 +215,7 @@ def _authenticate(
     session: SessionV2, payloads: tuple[PayloadV2, ...], now: float
 ) -> tuple[Connection, tuple[PayloadV2, ...]]:
     """(which connection the peer means, our own proof); Refused for a peer that is not to come in."""
-    identity = next((one for one in payloads if isinstance(one, Id) and one.type == V2.ID_I), None)
+    identity = next((one for one in payloads if isinstance(one, IdV2) and one.type == PayloadTypeV2.ID_I), None)
     if identity is None:
         raise syntax("IKE_AUTH without an identity")
     path, received = session.path, Identity.received(identity)
@@ -221,18 +223,18 @@ def _authenticate(
     connection = None if group is None else group.identified(received)
     if connection is None:
         text = f"no tunnel expects a peer that calls itself {received}"
-        raise Refused(N2.AUTHENTICATION_FAILED, text)
+        raise Refused(NotifyTypeV2.AUTHENTICATION_FAILED, text)
     session.connection = connection
     if not connection.wanted or not connection.responds or connection.flaw:
         reason = connection.flaw or ("only initiates" if connection.wanted else "is not configured")
-        raise Refused(N2.AUTHENTICATION_FAILED, f"tunnel {connection.name}: {reason}")
+        raise Refused(NotifyTypeV2.AUTHENTICATION_FAILED, f"tunnel {connection.name}: {reason}")
     if not isinstance(choose_v2(session.ring.choice.answer, connection.proposals), ChoiceV2):
-        raise Refused(N2.NO_PROPOSAL_CHOSEN, f"the IKE proposal is not one of tunnel {connection.name}")
+        raise Refused(NotifyTypeV2.NO_PROPOSAL_CHOSEN, f"the IKE proposal is not one of tunnel {connection.name}")
     try:
         _judge(session, connection, identity, payloads)
         proof = _proof(session, connection)
     except AuthError as error:
-        raise Refused(N2.AUTHENTICATION_FAILED, str(error)) from error
+        raise Refused(NotifyTypeV2.AUTHENTICATION_FAILED, str(error)) from error
     session.peer_identity = received
     return connection, proof
 
@@ -241,7 +243,7 @@ def _pair(
     session: SessionV2, connection: Connection, payloads: tuple[PayloadV2, ...], now: float
 ) -> tuple[Line | None, Made | None, Refused | None]:
     """(line, pair, why there is none): the peer may ask for an IKE SA alone."""
-    if not any(isinstance(one, SA) for one in payloads):
+    if not any(isinstance(one, SaV2) for one in payloads):
         return None, None, None
     try:
         picked = pick(session, payloads, connection.lines, with_group=False)

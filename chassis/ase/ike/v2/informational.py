@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, ClassVar
 
-from chassis.ase.ike.payloads.numbers import N2, Protocol
+from chassis.ase.ike.payloads.numbers import NotifyTypeV2, Protocol
 from chassis.ase.ike.payloads.v2 import PayloadV2
-from chassis.ase.ike.payloads.v2_notify import Delete, Notify
+from chassis.ase.ike.payloads.v2_notify import DeleteV2, NotifyV2
 from chassis.ase.ike.v2 import rekey
 from chassis.ase.ike.v2.child_sa import ChildSa, Event, State
 from chassis.ase.ike.v2.children import remove
@@ -21,14 +21,14 @@ MAX_DELETED = 64
 """Unknown SPIs of deletes that are kept in mind."""
 
 
-def deletes(spis: Iterable[Mapping[int, bytes]]) -> tuple[Delete, ...]:
+def deletes(spis: Iterable[Mapping[int, bytes]]) -> tuple[DeleteV2, ...]:
     """Delete payloads for pairs by their inbound SPIs, one payload for each protocol."""
     by_protocol: dict[int, list[bytes]] = {}
     for pair in spis:
         for protocol, spi in pair.items():
             if protocol != Protocol.IPCOMP:
                 by_protocol.setdefault(protocol, []).append(spi)
-    return tuple(Delete(protocol, tuple(found)) for protocol, found in by_protocol.items())
+    return tuple(DeleteV2(protocol, tuple(found)) for protocol, found in by_protocol.items())
 
 
 class DeleteChild(Task):
@@ -75,8 +75,8 @@ class DeleteIke(Task):
         self.notify = notify
 
     def begin(self, session: SessionV2, now: float) -> tuple[PayloadV2, ...] | None:
-        said = (Notify(self.notify),) if self.notify else ()
-        return (*said, Delete(Protocol.IKE))
+        said = (NotifyV2(self.notify),) if self.notify else ()
+        return (*said, DeleteV2(Protocol.IKE))
 
     def answered(self, session: SessionV2, payloads: tuple[PayloadV2, ...], now: float) -> None:
         session.end(self.reason, now)
@@ -104,12 +104,12 @@ def close_child(session: SessionV2, child: ChildSa, reason: str) -> None:
 
 def handle(session: SessionV2, payloads: tuple[PayloadV2, ...], now: float) -> None:
     """A request of the peer."""
-    said = [one for one in payloads if isinstance(one, Delete)]
+    said = [one for one in payloads if isinstance(one, DeleteV2)]
     if any(one.protocol == Protocol.IKE for one in said):
         session.reply((), now)
         _ended(session, now)
         return
-    if any(isinstance(one, Notify) and one.notify == N2.AUTHENTICATION_FAILED for one in payloads):
+    if any(isinstance(one, NotifyV2) and one.notify == NotifyTypeV2.AUTHENTICATION_FAILED for one in payloads):
         session.reply((), now)
         session.end("the peer refuses our proof of identity", now)
         return

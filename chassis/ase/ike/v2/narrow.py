@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from chassis.ase.ike.payloads.v2_ts import IPV4_RANGE, Selector
+from chassis.ase.ike.payloads.v2_ts import IPV4_RANGE, TrafficSelector
 from chassis.bus.records import AclRule
 
 MAX_RULES = 64
@@ -20,21 +20,21 @@ EVERYTHING = AclRule(seq=0)
 _ADDRESSES = 1 << 32
 
 
-def selectors(rules: Sequence[AclRule]) -> tuple[tuple[Selector, ...], tuple[Selector, ...]]:
+def selectors(rules: Sequence[AclRule]) -> tuple[tuple[TrafficSelector, ...], tuple[TrafficSelector, ...]]:
     """(our side, the peer's side) of the rules, each selector once; no rules mean everything."""
-    ours: dict[Selector, None] = {}
-    theirs: dict[Selector, None] = {}
+    ours: dict[TrafficSelector, None] = {}
+    theirs: dict[TrafficSelector, None] = {}
     for rule in rules or (EVERYTHING,):
         ours[_selector(rule.protocol, rule.source, rule.source_length, rule.source_port)] = None
         theirs[_selector(rule.protocol, rule.destination, rule.destination_length, rule.destination_port)] = None
     return tuple(ours)[:255], tuple(theirs)[:255]
 
 
-def _selector(protocol: int, address: int, length: int, port: int) -> Selector:
+def _selector(protocol: int, address: int, length: int, port: int) -> TrafficSelector:
     size = 1 << (32 - length)
     first = address & ~(size - 1)
     ports = (0, 65535) if port < 0 else (port, port)
-    return Selector(first, first + size - 1, max(protocol, 0), *ports)
+    return TrafficSelector(first, first + size - 1, max(protocol, 0), *ports)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class _Side:
     port: int
 
 
-def _agree(own: Selector, other: Selector) -> tuple[int, _Side] | None:
+def _agree(own: TrafficSelector, other: TrafficSelector) -> tuple[int, _Side] | None:
     """(protocol, the part of `own`, a prefix with one or all ports, that `other` has too)."""
     if other.kind != IPV4_RANGE or (own.protocol and other.protocol and own.protocol != other.protocol):
         return None
@@ -62,7 +62,7 @@ def _agree(own: Selector, other: Selector) -> tuple[int, _Side] | None:
     return own.protocol or other.protocol, _Side(tuple(prefixes(first, last)), port)
 
 
-def _parts(own: Selector, others: Sequence[Selector]) -> dict[int, dict[_Side, None]]:
+def _parts(own: TrafficSelector, others: Sequence[TrafficSelector]) -> dict[int, dict[_Side, None]]:
     """What agrees with `own`, each part once, by protocol: a peer that says much makes little work."""
     found: dict[int, dict[_Side, None]] = {}
     for other in others:
@@ -83,7 +83,7 @@ def prefixes(first: int, last: int) -> Iterable[tuple[int, int]]:
 
 
 def narrow(
-    rules: Sequence[AclRule], ours: Sequence[Selector], theirs: Sequence[Selector]
+    rules: Sequence[AclRule], ours: Sequence[TrafficSelector], theirs: Sequence[TrafficSelector]
 ) -> tuple[AclRule, ...] | None:
     """Our rules as far as the selectors of both sides let them; empty for everything, None for nothing at all."""
     found: dict[AclRule, None] = {}

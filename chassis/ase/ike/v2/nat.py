@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from chassis.ase.ike.host import Path
-from chassis.ase.ike.payloads.numbers import N2
+from chassis.ase.ike.payloads.numbers import NotifyTypeV2
 from chassis.ase.ike.payloads.v2 import PayloadV2
-from chassis.ase.ike.payloads.v2_notify import Notify
+from chassis.ase.ike.payloads.v2_notify import NotifyV2
 
 
 def _digest(spi_i: bytes, spi_r: bytes, address: int, port: int) -> bytes:
@@ -17,11 +17,11 @@ def _digest(spi_i: bytes, spi_r: bytes, address: int, port: int) -> bytes:
     return hashlib.sha1(data, usedforsecurity=False).digest()
 
 
-def notifications(spi_i: bytes, spi_r: bytes, path: Path) -> tuple[Notify, Notify]:
+def notifications(spi_i: bytes, spi_r: bytes, path: Path) -> tuple[NotifyV2, NotifyV2]:
     """What a message says about where it is sent from and to; `spi_r` is zero in the request."""
     return (
-        Notify(N2.NAT_DETECTION_SOURCE_IP, _digest(spi_i, spi_r, path.local, path.local_port)),
-        Notify(N2.NAT_DETECTION_DESTINATION_IP, _digest(spi_i, spi_r, path.remote, path.remote_port)),
+        NotifyV2(NotifyTypeV2.NAT_DETECTION_SOURCE_IP, _digest(spi_i, spi_r, path.local, path.local_port)),
+        NotifyV2(NotifyTypeV2.NAT_DETECTION_DESTINATION_IP, _digest(spi_i, spi_r, path.remote, path.remote_port)),
     )
 
 
@@ -42,9 +42,9 @@ def detect(payloads: Iterable[PayloadV2], spi_i: bytes, spi_r: bytes, path: Path
     sources: list[bytes] = []
     destinations: list[bytes] = []
     for one in payloads:
-        if isinstance(one, Notify) and one.notify == N2.NAT_DETECTION_SOURCE_IP:
+        if isinstance(one, NotifyV2) and one.notify == NotifyTypeV2.NAT_DETECTION_SOURCE_IP:
             sources.append(one.data)
-        elif isinstance(one, Notify) and one.notify == N2.NAT_DETECTION_DESTINATION_IP:
+        elif isinstance(one, NotifyV2) and one.notify == NotifyTypeV2.NAT_DETECTION_DESTINATION_IP:
             destinations.append(one.data)
     if not sources or not destinations:
         return Nat()

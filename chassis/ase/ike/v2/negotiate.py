@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, ClassVar
 
 from chassis.ase.ike.connection import Line
 from chassis.ase.ike.crypto.groups import GROUPS, GroupError, KeyPair
-from chassis.ase.ike.payloads.numbers import N2, Exchange
+from chassis.ase.ike.payloads.numbers import Exchange, NotifyTypeV2
 from chassis.ase.ike.payloads.v2 import PayloadV2
-from chassis.ase.ike.payloads.v2_keys import KE, Nonce
-from chassis.ase.ike.payloads.v2_notify import Notify
+from chassis.ase.ike.payloads.v2_keys import KeV2, NonceV2
+from chassis.ase.ike.payloads.v2_notify import NotifyV2
 from chassis.ase.ike.v2.child_sa import ChildSa, Event, State
 from chassis.ase.ike.v2.children import MAX_PER_LINE, install, remove, switch
 from chassis.ase.ike.v2.create import Nonces, Offer, accept, answer, make_offer, pick
@@ -70,19 +70,19 @@ class Negotiate(Task):
         if self.old is not None:
             self.old.take(Event.REKEY)
             protocol = self.old.protocols[0]
-            payloads.append(Notify(N2.REKEY_SA, b"", protocol, self.old.inbound[protocol]))
-        payloads += [*offer.notifications(), offer.sa(), Nonce(self._nonce)]
+            payloads.append(NotifyV2(NotifyTypeV2.REKEY_SA, b"", protocol, self.old.inbound[protocol]))
+        payloads += [*offer.notifications(), offer.sa(), NonceV2(self._nonce)]
         if offer.group is not None:
             group = GROUPS[offer.group]
             self._pair = group.private(random(group.random_octets))
-            payloads.append(KE(offer.group, self._pair.public))
+            payloads.append(KeV2(offer.group, self._pair.public))
         return (*payloads, *offer.selectors())
 
     def answered(self, session: SessionV2, payloads: tuple[PayloadV2, ...], now: float) -> None:
         offer = self._offer
         assert offer is not None
         error = refusal(payloads)
-        if error is not None and not any(isinstance(one, Nonce) for one in payloads):
+        if error is not None and not any(isinstance(one, NonceV2) for one in payloads):
             self.abandoned(session)
             self._refused(session, error.notify, now)
             return
@@ -118,12 +118,12 @@ class Negotiate(Task):
             close_child(session, old, "rekeyed")
 
     def _nonces(self, payloads: tuple[PayloadV2, ...]) -> Nonces:
-        nonce = next((one for one in payloads if isinstance(one, Nonce)), None)
+        nonce = next((one for one in payloads if isinstance(one, NonceV2)), None)
         if nonce is None:
             raise syntax("the peer answered without a nonce")
         if self._pair is None:
             return Nonces(self._nonce, nonce.value)
-        ke = next((one for one in payloads if isinstance(one, KE)), None)
+        ke = next((one for one in payloads if isinstance(one, KeV2)), None)
         if ke is None or ke.group != self._pair.group:
             raise syntax("the peer answered without a public value of our group")
         try:
@@ -140,14 +140,14 @@ class Negotiate(Task):
 
     def _refused(self, session: SessionV2, notify: int, now: float) -> None:
         old = self.old
-        if notify == N2.TEMPORARY_FAILURE:
+        if notify == NotifyTypeV2.TEMPORARY_FAILURE:
             self._settle(session, now)
             if old is None and self._tries >= PATIENCE:
                 self._failed(session, Refused(notify, "the peer has no time for a CHILD SA"), now)
             elif old is None or old.may(Event.REKEY):
                 session.later(Negotiate(self.line, old, self._tries + 1), now)
             return
-        if notify == N2.CHILD_SA_NOT_FOUND and old is not None:
+        if notify == NotifyTypeV2.CHILD_SA_NOT_FOUND and old is not None:
             self._settle(session, now)
             if old.state is State.ACTIVE:
                 remove(session, old, "unknown to the peer", now)
@@ -184,42 +184,44 @@ class Negotiate(Task):
 
 def respond(session: SessionV2, payloads: tuple[PayloadV2, ...], now: float) -> None:
     """The peer wants a pair."""
-    wanted = next((one for one in payloads if isinstance(one, Notify) and one.notify == N2.REKEY_SA), None)
+    wanted = next(
+        (one for one in payloads if isinstance(one, NotifyV2) and one.notify == NotifyTypeV2.REKEY_SA), None
+    )
     line: Line | None = None
     try:
         if session.sa.state is not IkeState.ESTABLISHED:
-            raise Refused(N2.TEMPORARY_FAILURE, "the IKE SA is being replaced or deleted")
+            raise Refused(NotifyTypeV2.TEMPORARY_FAILURE, "the IKE SA is being replaced or deleted")
         old = None if wanted is None else _old(session, wanted)
         line = None if old is None else old.line
         _make(session, payloads, old, now)
     except Refused as refused:
         data = refused.payload
-        if refused.notify == N2.CHILD_SA_NOT_FOUND and wanted is not None:
-            data = Notify(refused.notify, b"", wanted.protocol, wanted.spi)
+        if refused.notify == NotifyTypeV2.CHILD_SA_NOT_FOUND and wanted is not None:
+            data = NotifyV2(refused.notify, b"", wanted.protocol, wanted.spi)
         session.reply((data,), now)
         session.host.count(f"refused {refused.blame.cause}")
-        if refused.notify in (N2.NO_PROPOSAL_CHOSEN, N2.TS_UNACCEPTABLE):
+        if refused.notify in (NotifyTypeV2.NO_PROPOSAL_CHOSEN, NotifyTypeV2.TS_UNACCEPTABLE):
             lines = () if session.connection is None else session.connection.lines
             if line is not None or lines:
                 session.line_failed(line or lines[0], refused, now)
 
 
-def _old(session: SessionV2, wanted: Notify) -> ChildSa:
+def _old(session: SessionV2, wanted: NotifyV2) -> ChildSa:
     """The pair that a request replaces."""
     old = session.children.find(wanted.protocol, wanted.spi)
     if old is None:
-        raise Refused(N2.CHILD_SA_NOT_FOUND, "no such CHILD SA")
+        raise Refused(NotifyTypeV2.CHILD_SA_NOT_FOUND, "no such CHILD SA")
     if old.state is State.STANDBY:
         switch(session, old)
     if old.state not in (State.ACTIVE, State.REKEYING) or old.rival is not None:
-        raise Refused(N2.TEMPORARY_FAILURE, "the CHILD SA is replaced already, or being deleted")
+        raise Refused(NotifyTypeV2.TEMPORARY_FAILURE, "the CHILD SA is replaced already, or being deleted")
     return old
 
 
 def _make(session: SessionV2, payloads: tuple[PayloadV2, ...], old: ChildSa | None, now: float) -> None:
     connection = session.connection
     assert connection is not None
-    nonce = next((one for one in payloads if isinstance(one, Nonce)), None)
+    nonce = next((one for one in payloads if isinstance(one, NonceV2)), None)
     if nonce is None:
         raise syntax("a CHILD SA is asked for without a nonce")
     lines = connection.lines
@@ -228,13 +230,13 @@ def _make(session: SessionV2, payloads: tuple[PayloadV2, ...], old: ChildSa | No
     picked = pick(session, payloads, lines, with_group=True)
     try:
         if len(session.children.of(picked.line.seq)) >= MAX_PER_LINE:
-            raise Refused(N2.NO_ADDITIONAL_SAS, "the policy line has pairs enough")
+            raise Refused(NotifyTypeV2.NO_ADDITIONAL_SAS, "the policy line has pairs enough")
         ours = session.host.random(NONCE)
-        said: tuple[PayloadV2, ...] = (Nonce(ours),)
+        said: tuple[PayloadV2, ...] = (NonceV2(ours),)
         shared = b""
         if picked.choice.suite.group is not None:
             shared, ke = _exchange(session, picked.choice.suite.group, payloads)
-            said = (Nonce(ours), ke)
+            said = (NonceV2(ours), ke)
         replaces = 0 if old is None else old.serial
         nonces = Nonces(nonce.value, ours, shared)
         # Both ends may have asked at once: the pair that sends goes on until the peer shows that it has this one.
@@ -262,16 +264,18 @@ def _make(session: SessionV2, payloads: tuple[PayloadV2, ...], old: ChildSa | No
     session.reply(reply, now)
 
 
-def _exchange(session: SessionV2, number: int, payloads: tuple[PayloadV2, ...]) -> tuple[bytes, KE]:
+def _exchange(session: SessionV2, number: int, payloads: tuple[PayloadV2, ...]) -> tuple[bytes, KeV2]:
     """(shared secret, our public value) of a group of its own."""
-    ke = next((one for one in payloads if isinstance(one, KE)), None)
+    ke = next((one for one in payloads if isinstance(one, KeV2)), None)
     if ke is None:
         raise syntax("a CHILD SA with PFS is asked for without a public value")
     if ke.group != number:
-        raise Refused(N2.INVALID_KE_PAYLOAD, f"group {ke.group} for group {number}", number.to_bytes(2, "big"))
+        raise Refused(
+            NotifyTypeV2.INVALID_KE_PAYLOAD, f"group {ke.group} for group {number}", number.to_bytes(2, "big")
+        )
     group = GROUPS[number]
     pair = group.private(session.host.random(group.random_octets))
     try:
-        return group.shared(pair, ke.public), KE(number, pair.public)
+        return group.shared(pair, ke.public), KeV2(number, pair.public)
     except GroupError as error:
         raise syntax(str(error)) from error

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 from chassis.ase.ike.crypto.protect_v2 import IntegrityError
 from chassis.ase.ike.host import Path
 from chassis.ase.ike.payloads.errors import PayloadError
-from chassis.ase.ike.payloads.numbers import N2, Exchange, Protocol
+from chassis.ase.ike.payloads.numbers import Exchange, NotifyTypeV2, Protocol
 from chassis.ase.ike.payloads.v2 import MessageV2, PayloadV2, parse_payloads
 from chassis.ase.ike.payloads.v2_encrypted import Encrypted, EncryptedFragment
-from chassis.ase.ike.payloads.v2_notify import Notify
-from chassis.ase.ike.payloads.v2_sa import SA
+from chassis.ase.ike.payloads.v2_notify import NotifyV2
+from chassis.ase.ike.payloads.v2_sa import SaV2
 from chassis.ase.ike.v2 import ike_auth, informational, negotiate, rekey, sa_init
 from chassis.ase.ike.v2.children import moved
 from chassis.ase.ike.v2.ike_sa import HALF_OPEN, State
@@ -54,7 +54,7 @@ def receive(session: SessionV2, data: bytes, path: Path, now: float) -> None:
         or header.from_initiator == session.initiator
     ):
         session.host.count("dropped")
-    elif header.is_response and all(isinstance(one, Notify) for one in message.payloads):
+    elif header.is_response and all(isinstance(one, NotifyV2) for one in message.payloads):
         _hint(session, now)
     elif header.is_response:
         _response(session, message, data, path, now)
@@ -208,22 +208,22 @@ def _incoming(session: SessionV2, message: MessageV2, data: bytes, path: Path, n
     session.handling = Handling(path, header.exchange)
     _follow(session, path, half_open=half_open)
     if isinstance(payloads, PayloadError):
-        session.reply((Notify(payloads.notify or N2.INVALID_SYNTAX, payloads.data),), now)
+        session.reply((NotifyV2(payloads.notify or NotifyTypeV2.INVALID_SYNTAX, payloads.data),), now)
         if half_open:
-            session.failed(Refused(payloads.notify or N2.INVALID_SYNTAX, str(payloads)), now)
+            session.failed(Refused(payloads.notify or NotifyTypeV2.INVALID_SYNTAX, str(payloads)), now)
             session.end(str(payloads), now)
     elif header.exchange == Exchange.IKE_AUTH and half_open:
         ike_auth.respond(session, payloads, now)
     elif header.exchange == Exchange.INFORMATIONAL:
         informational.handle(session, payloads, now)
     elif header.exchange == Exchange.CREATE_CHILD_SA:
-        sa = next((one for one in payloads if isinstance(one, SA)), None)
+        sa = next((one for one in payloads if isinstance(one, SaV2)), None)
         if sa is not None and sa.proposals[0].protocol == Protocol.IKE:
             rekey.respond(session, payloads, now)
         else:
             negotiate.respond(session, payloads, now)
     else:
-        session.reply((Notify(N2.INVALID_SYNTAX),), now)
+        session.reply((NotifyV2(NotifyTypeV2.INVALID_SYNTAX),), now)
 
 
 def _follow(session: SessionV2, path: Path, *, half_open: bool) -> None:

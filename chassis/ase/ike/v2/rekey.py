@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, ClassVar
 
 from chassis.ase.ike.crypto.groups import GROUPS, GroupError, KeyPair
 from chassis.ase.ike.crypto.keys_v2 import skeyseed_rekey
-from chassis.ase.ike.payloads.numbers import N2, Exchange
+from chassis.ase.ike.payloads.numbers import Exchange, NotifyTypeV2
 from chassis.ase.ike.payloads.v2 import PayloadV2
-from chassis.ase.ike.payloads.v2_keys import KE, Nonce
-from chassis.ase.ike.payloads.v2_sa import SA
+from chassis.ase.ike.payloads.v2_keys import KeV2, NonceV2
+from chassis.ase.ike.payloads.v2_sa import SaV2
 from chassis.ase.ike.proposals import ChoiceV2, choose_v2, offer_v2
 from chassis.ase.ike.v2.children import Children, described
 from chassis.ase.ike.v2.exchange import Task
@@ -48,7 +48,7 @@ class RekeyIke(Task):
         self._spi = session.host.ike_spi()
         self._nonce = random(NONCE)
         offer = offer_v2(connection.proposals, self._spi)
-        return (offer, Nonce(self._nonce), KE(group.number, self._pair.public))
+        return (offer, NonceV2(self._nonce), KeV2(group.number, self._pair.public))
 
     def answered(self, session: SessionV2, payloads: tuple[PayloadV2, ...], now: float) -> None:
         try:
@@ -98,13 +98,13 @@ class RekeyIke(Task):
             hand_over(session, session.rival, now)
             return
         session.take(Event.KEEP)
-        if refused.notify == N2.INVALID_KE_PAYLOAD and not self._again and len(refused.data) == 2:
+        if refused.notify == NotifyTypeV2.INVALID_KE_PAYLOAD and not self._again and len(refused.data) == 2:
             group = int.from_bytes(refused.data, "big")
             assert session.connection is not None
             if any(own.dh_group == group for own in session.connection.proposals):
                 session.put(RekeyIke(group))
                 return
-        if refused.notify == N2.TEMPORARY_FAILURE:
+        if refused.notify == NotifyTypeV2.TEMPORARY_FAILURE:
             session.later(RekeyIke(), now)
             return
         session.host.say(f"rekey {refused.blame.cause}", "warning", refused.text, session, session.path, now)
@@ -115,17 +115,17 @@ class RekeyIke(Task):
         self._failed(session, syntax(reason), now)
 
 
-def parts(payloads: tuple[PayloadV2, ...]) -> tuple[SA, Nonce, KE]:
+def parts(payloads: tuple[PayloadV2, ...]) -> tuple[SaV2, NonceV2, KeV2]:
     """What makes up a key exchange; Refused when something is missing."""
-    sa = next((one for one in payloads if isinstance(one, SA)), None)
-    nonce = next((one for one in payloads if isinstance(one, Nonce)), None)
-    ke = next((one for one in payloads if isinstance(one, KE)), None)
+    sa = next((one for one in payloads if isinstance(one, SaV2)), None)
+    nonce = next((one for one in payloads if isinstance(one, NonceV2)), None)
+    ke = next((one for one in payloads if isinstance(one, KeV2)), None)
     if sa is None or nonce is None or ke is None:
         raise syntax("SA, nonce or public value is missing")
     return sa, nonce, ke
 
 
-def agree(pair: KeyPair, ke: KE) -> bytes:
+def agree(pair: KeyPair, ke: KeV2) -> bytes:
     """The shared secret; Refused for a public value that is none."""
     try:
         return GROUPS[pair.group].shared(pair, ke.public)
@@ -190,7 +190,7 @@ def respond(session: SessionV2, payloads: tuple[PayloadV2, ...], now: float) -> 
     except Refused as refused:
         session.reply((refused.payload,), now)
         session.host.count(f"refused {refused.blame.cause}")
-        if refused.notify == N2.NO_PROPOSAL_CHOSEN:
+        if refused.notify == NotifyTypeV2.NO_PROPOSAL_CHOSEN:
             session.host.say(f"rekey {refused.blame.cause}", "warning", refused.text, session, session.path, now)
         return
     session.host.adopt(new)
@@ -205,9 +205,9 @@ def _answer(
     session: SessionV2, payloads: tuple[PayloadV2, ...], now: float
 ) -> tuple[SessionV2, tuple[PayloadV2, ...]]:
     if session.sa.state not in (State.ESTABLISHED, State.REKEYING) or session.rival is not None:
-        raise Refused(N2.TEMPORARY_FAILURE, "the IKE SA is replaced or deleted already")
+        raise Refused(NotifyTypeV2.TEMPORARY_FAILURE, "the IKE SA is replaced or deleted already")
     if session.busy_with_children:
-        raise Refused(N2.TEMPORARY_FAILURE, "a CHILD SA is being negotiated or deleted")
+        raise Refused(NotifyTypeV2.TEMPORARY_FAILURE, "a CHILD SA is being negotiated or deleted")
     connection = session.connection
     assert connection is not None
     sa, nonce, ke = parts(payloads)
@@ -217,7 +217,7 @@ def _answer(
         raise no_proposal(choice, "IKE")
     if ke.group != choice.group:
         text = f"group {ke.group} for group {choice.group}"
-        raise Refused(N2.INVALID_KE_PAYLOAD, text, choice.group.to_bytes(2, "big"))
+        raise Refused(NotifyTypeV2.INVALID_KE_PAYLOAD, text, choice.group.to_bytes(2, "big"))
     number = choice.answer.proposals[0].number
     peer_spi = next((one.spi for one in sa.proposals if one.number == number), b"")
     group = GROUPS[choice.group]
@@ -225,4 +225,4 @@ def _answer(
     ours = session.host.random(NONCE)
     shared = agree(pair, ke)
     new = succeed(session, choice, spi, peer_spi, (nonce.value, ours), shared, now, initiator=False)
-    return new, (choice.answer, Nonce(ours), KE(group.number, pair.public))
+    return new, (choice.answer, NonceV2(ours), KeV2(group.number, pair.public))

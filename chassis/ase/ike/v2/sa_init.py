@@ -8,10 +8,10 @@ from chassis.ase.ike.crypto.groups import GROUPS, KeyPair
 from chassis.ase.ike.crypto.keys_v2 import skeyseed
 from chassis.ase.ike.host import Path
 from chassis.ase.ike.payloads.errors import PayloadError
-from chassis.ase.ike.payloads.numbers import N2, Exchange
+from chassis.ase.ike.payloads.numbers import Exchange, NotifyTypeV2
 from chassis.ase.ike.payloads.v2 import MessageV2, PayloadV2
-from chassis.ase.ike.payloads.v2_keys import KE, Nonce
-from chassis.ase.ike.payloads.v2_notify import Notify
+from chassis.ase.ike.payloads.v2_keys import KeV2, NonceV2
+from chassis.ase.ike.payloads.v2_notify import NotifyV2
 from chassis.ase.ike.proposals import ChoiceV2, choose_v2, offer_v2
 from chassis.ase.ike.v2 import auth, nat
 from chassis.ase.ike.v2.exchange import Task
@@ -52,14 +52,14 @@ class Opening(Task):
         if self._pair is None or self._pair.group != group.number:
             self._pair = group.private(random(group.random_octets))
         self._nonce = self._nonce or random(NONCE)
-        cookie = (Notify(N2.COOKIE, self._cookie),) if self._cookie else ()
+        cookie = (NotifyV2(NotifyTypeV2.COOKIE, self._cookie),) if self._cookie else ()
         return (
             *cookie,
             offer_v2(connection.proposals),
-            KE(group.number, self._pair.public),
-            Nonce(self._nonce),
+            KeV2(group.number, self._pair.public),
+            NonceV2(self._nonce),
             *nat.notifications(session.spi, _NO_SPI, session.path),
-            Notify(N2.FRAGMENTATION_SUPPORTED),
+            NotifyV2(NotifyTypeV2.FRAGMENTATION_SUPPORTED),
             auth.announce(),
         )
 
@@ -83,11 +83,11 @@ class Opening(Task):
         connection = session.connection
         assert connection is not None
         for one in payloads:
-            if not isinstance(one, Notify) or self._rounds >= MAX_ROUNDS:
+            if not isinstance(one, NotifyV2) or self._rounds >= MAX_ROUNDS:
                 continue
-            if one.notify == N2.COOKIE and 0 < len(one.data) <= 64:
+            if one.notify == NotifyTypeV2.COOKIE and 0 < len(one.data) <= 64:
                 self._cookie = one.data
-            elif one.notify == N2.INVALID_KE_PAYLOAD and len(one.data) == 2:
+            elif one.notify == NotifyTypeV2.INVALID_KE_PAYLOAD and len(one.data) == 2:
                 group = int.from_bytes(one.data, "big")
                 offered = self._pair is not None and group != self._pair.group
                 if not offered or not any(own.dh_group == group for own in connection.proposals):
@@ -139,7 +139,7 @@ def learn(session: SessionV2, payloads: tuple[PayloadV2, ...], path: Path) -> No
     spi_r = session.spi_r if session.initiator else _NO_SPI
     session.nat = nat.detect(payloads, session.spi_i, spi_r, path)
     session.fragmenting = any(
-        isinstance(one, Notify) and one.notify == N2.FRAGMENTATION_SUPPORTED for one in payloads
+        isinstance(one, NotifyV2) and one.notify == NotifyTypeV2.FRAGMENTATION_SUPPORTED for one in payloads
     )
     session.hashes = auth.announced(payloads)
 
@@ -157,7 +157,7 @@ def answer(session: SessionV2, message: MessageV2, data: bytes, path: Path, now:
         _refuse(session, error, now)
     except Refused as refused:
         session.reply((refused.payload,), now)
-        if refused.notify == N2.INVALID_KE_PAYLOAD:
+        if refused.notify == NotifyTypeV2.INVALID_KE_PAYLOAD:
             session.host.count("other group asked for")
             session.end(refused.text, now)
         else:
@@ -171,7 +171,7 @@ def unreadable(session: SessionV2, error: PayloadError, path: Path, now: float) 
 
 
 def _refuse(session: SessionV2, error: PayloadError, now: float) -> None:
-    session.reply((Notify(error.notify or N2.INVALID_SYNTAX, error.data),), now)
+    session.reply((NotifyV2(error.notify or NotifyTypeV2.INVALID_SYNTAX, error.data),), now)
     session.fail(syntax(str(error)), now)
 
 
@@ -180,14 +180,14 @@ def _agree(session: SessionV2, message: MessageV2, data: bytes, path: Path, now:
     host = session.host
     group = host.group(path.context, path.local, path.remote, 2)
     if group is None:
-        raise Refused(N2.NO_PROPOSAL_CHOSEN, "no tunnel is configured with this peer")
+        raise Refused(NotifyTypeV2.NO_PROPOSAL_CHOSEN, "no tunnel is configured with this peer")
     sa, nonce, ke = parts(message.payloads)
     choice = choose_v2(sa, group.proposals)
     if not isinstance(choice, ChoiceV2):
         raise no_proposal(choice, "IKE")
     if ke.group != choice.group:
         text = f"group {ke.group} for group {choice.group}"
-        raise Refused(N2.INVALID_KE_PAYLOAD, text, choice.group.to_bytes(2, "big"))
+        raise Refused(NotifyTypeV2.INVALID_KE_PAYLOAD, text, choice.group.to_bytes(2, "big"))
     dh = GROUPS[choice.group]
     pair = dh.private(host.random(dh.random_octets))
     shared = agree(pair, ke)
@@ -200,11 +200,11 @@ def _agree(session: SessionV2, message: MessageV2, data: bytes, path: Path, now:
     session.reply(
         (
             choice.answer,
-            KE(choice.group, pair.public),
-            Nonce(ours),
+            KeV2(choice.group, pair.public),
+            NonceV2(ours),
             *nat.notifications(session.spi_i, session.spi_r, path),
             *asked,
-            Notify(N2.FRAGMENTATION_SUPPORTED),
+            NotifyV2(NotifyTypeV2.FRAGMENTATION_SUPPORTED),
             auth.announce(),
         ),
         now,
