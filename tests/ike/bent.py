@@ -16,8 +16,8 @@ from chassis.ase.ike.messages import INFORMATIONAL, TEMPLATES
 from chassis.ase.ike.payloads import v1, v2
 from chassis.ase.ike.payloads.header import HEADER_LENGTH, INITIATOR, VERSION_2, Header
 from chassis.ase.ike.payloads.numbers import Exchange, PayloadTypeV2
-from chassis.ase.ike.payloads.v1_notify import NotifyV1
-from chassis.ase.ike.payloads.v2_notify import NotifyV2
+from chassis.ase.ike.payloads.v1 import NotifyV1
+from chassis.ase.ike.payloads.v2_payloads import NotifyV2
 from chassis.ase.ike.v2.session import SessionV2
 from chassis.ase.link import IkePacket
 from chassis.bus.messages import LogRecord

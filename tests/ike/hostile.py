@@ -21,7 +21,7 @@ from chassis.ase.ike.host import Host, Session
 from chassis.ase.ike.payloads import v1, v2
 from chassis.ase.ike.payloads.header import HEADER_LENGTH, INITIATOR, RESPONSE, VERSION_1, VERSION_2, Header
 from chassis.ase.ike.payloads.numbers import Exchange, PayloadTypeV1, PayloadTypeV2
-from chassis.ase.ike.payloads.v1_opaque import Hash
+from chassis.ase.ike.payloads.v1 import Hash
 from chassis.ase.ike.v1.pairs import MAX_PAIRS
 from chassis.ase.ike.v1.phase2 import State as QuickState
 from chassis.ase.ike.v1.session import SessionV1

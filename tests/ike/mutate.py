@@ -15,17 +15,28 @@ from chassis.ase.ike.crypto.macs import INTEGRITY
 from chassis.ase.ike.crypto.protect_v1 import Chain, after_hash, open_payloads
 from chassis.ase.ike.crypto.protect_v2 import Guard
 from chassis.ase.ike.messages import text
-from chassis.ase.ike.payloads import v1, v1_identity, v1_notify, v1_opaque, v2
-from chassis.ase.ike.payloads.chain import Unknown
-from chassis.ase.ike.payloads.errors import PayloadError
+from chassis.ase.ike.payloads import v1, v2
+from chassis.ase.ike.payloads.chain import PayloadError, Unknown
 from chassis.ase.ike.payloads.header import HEADER_LENGTH, Header
 from chassis.ase.ike.payloads.numbers import NotifyTypeV1, NotifyTypeV2, PayloadTypeV2
-from chassis.ase.ike.payloads.v2_config import ConfigAttribute, ConfigPayload, Eap
-from chassis.ase.ike.payloads.v2_encrypted import EncryptedFragment
-from chassis.ase.ike.payloads.v2_identity import CertReqV2, CertV2, IdV2
-from chassis.ase.ike.payloads.v2_keys import Auth, KeV2, NonceV2
-from chassis.ase.ike.payloads.v2_notify import DeleteV2, NotifyV2, VendorV2
-from chassis.ase.ike.payloads.v2_ts import IPV6_RANGE, TS, TrafficSelector
+from chassis.ase.ike.payloads.v2_payloads import (
+    IPV6_RANGE,
+    TS,
+    Auth,
+    CertReqV2,
+    CertV2,
+    ConfigAttribute,
+    ConfigPayload,
+    DeleteV2,
+    Eap,
+    EncryptedFragment,
+    IdV2,
+    KeV2,
+    NonceV2,
+    NotifyV2,
+    TrafficSelector,
+    VendorV2,
+)
 from chassis.model.ike import IkeProposal
 from chassis.model.ipsec import IpsecProposal
 
@@ -134,37 +145,37 @@ _SUITES = (
 _SPIS = {2: b"ahah", 3: b"espe", 4: b"cp"}
 
 V1_CHAINS: tuple[tuple[v1.PayloadV1, ...], ...] = (
-    (proposals.offer_v1(_PROPOSALS), v1_opaque.VendorV1(b"v" * 16), v1_opaque.VendorV1(b"w" * 20)),
+    (proposals.offer_v1(_PROPOSALS), v1.VendorV1(b"v" * 16), v1.VendorV1(b"w" * 20)),
     (
-        v1_opaque.KeV1(b"k" * 128),
-        v1_opaque.NonceV1(b"n" * 20),
-        v1_identity.CertReqV1(4, b"0\0"),
-        v1_opaque.NatD(b"h" * 20),
-        v1_opaque.NatD(b"i" * 20, 130),
+        v1.KeV1(b"k" * 128),
+        v1.NonceV1(b"n" * 20),
+        v1.CertReqV1(4, b"0\0"),
+        v1.NatD(b"h" * 20),
+        v1.NatD(b"i" * 20, 130),
     ),
     (
-        v1_identity.IdV1(2, b"gw.example", 17, 500),
-        v1_identity.CertV1(4, b"c" * 90),
-        v1_opaque.Signature(b"s" * 64),
-        v1_notify.NotifyV1(NotifyTypeV1.INITIAL_CONTACT, 1, SPI_I + SPI_R),
+        v1.IdV1(2, b"gw.example", 17, 500),
+        v1.CertV1(4, b"c" * 90),
+        v1.Signature(b"s" * 64),
+        v1.NotifyV1(NotifyTypeV1.INITIAL_CONTACT, 1, SPI_I + SPI_R),
     ),
     (
         proposals.offer_v1(_PROPOSALS),
-        v1_opaque.KeV1(b"k" * 96),
-        v1_opaque.NonceV1(b"n" * 16),
-        v1_identity.IdV1.address(0x0A000001),
-        v1_opaque.Hash(b"h" * 20),
+        v1.KeV1(b"k" * 96),
+        v1.NonceV1(b"n" * 16),
+        v1.IdV1.address(0x0A000001),
+        v1.Hash(b"h" * 20),
     ),
     (
-        v1_opaque.Hash(b"h" * 20),
+        v1.Hash(b"h" * 20),
         child_proposals.offer_v1(_SUITES, _SPIS),
-        v1_opaque.NonceV1(b"n" * 16),
-        v1_identity.IdV1.subnet(0x0A000000, 0xFF000000),
-        v1_identity.IdV1.range(0x0A000000, 0x0A0000FF, 6, 80),
-        v1_identity.NatOa(1, b"\x0a\0\0\1"),
+        v1.NonceV1(b"n" * 16),
+        v1.IdV1.subnet(0x0A000000, 0xFF000000),
+        v1.IdV1.range(0x0A000000, 0x0A0000FF, 6, 80),
+        v1.NatOa(1, b"\x0a\0\0\1"),
     ),
-    (v1_opaque.Hash(b"h" * 20), v1_notify.DeleteV1(3, (b"spi1", b"spi2"))),
-    (v1_opaque.Hash(b"h" * 16), v1_notify.NotifyV1(NotifyTypeV1.R_U_THERE, 1, SPI_I + SPI_R, b"\0\0\0\7")),
+    (v1.Hash(b"h" * 20), v1.DeleteV1(3, (b"spi1", b"spi2"))),
+    (v1.Hash(b"h" * 16), v1.NotifyV1(NotifyTypeV1.R_U_THERE, 1, SPI_I + SPI_R, b"\0\0\0\7")),
 )
 
 V2_CHAINS: tuple[tuple[v2.PayloadV2, ...], ...] = (
@@ -248,7 +259,7 @@ def decode(data: bytes, tally: Tally) -> None:
         if header.major == 1:
             first = v1.MessageV1.parse(data)
             for payload in first.payloads:
-                if isinstance(payload, v1_identity.IdV1):
+                if isinstance(payload, v1.IdV1):
                     assert payload.bounds is None or payload.bounds[0] <= payload.bounds[1]
             _again_1(first)
         else:

@@ -19,13 +19,10 @@ from chassis.ase.ike.crypto.groups import GROUPS, Ecp, GroupError, Modp
 from chassis.ase.ike.crypto.protect_v1 import Chain, after_hash, open_payloads
 from chassis.ase.ike.crypto.protect_v2 import Guard, IntegrityError
 from chassis.ase.ike.payloads import v1, v2
-from chassis.ase.ike.payloads.errors import PayloadError
+from chassis.ase.ike.payloads.chain import PayloadError
 from chassis.ase.ike.payloads.header import Header
-from chassis.ase.ike.payloads.v1_notify import DeleteV1
-from chassis.ase.ike.payloads.v1_opaque import Hash
-from chassis.ase.ike.payloads.v2_encrypted import EncryptedFragment
-from chassis.ase.ike.payloads.v2_keys import KeV2, NonceV2
-from chassis.ase.ike.payloads.v2_notify import DeleteV2, VendorV2
+from chassis.ase.ike.payloads.v1 import DeleteV1, Hash
+from chassis.ase.ike.payloads.v2_payloads import DeleteV2, EncryptedFragment, KeV2, NonceV2, VendorV2
 from chassis.model.ike import IkeProposal
 
 COUNTING = bytes(range(64))

@@ -15,10 +15,9 @@ from hypothesis import strategies as st
 from chassis.ase.ike.credentials import CertificateError, Credentials
 from chassis.ase.ike.messages import text
 from chassis.ase.ike.payloads import v1, v2
-from chassis.ase.ike.payloads.chain import Payload
-from chassis.ase.ike.payloads.errors import PayloadError
+from chassis.ase.ike.payloads.chain import Payload, PayloadError
 from chassis.ase.ike.payloads.header import Header
-from chassis.ase.ike.payloads.v1_opaque import VendorV1
+from chassis.ase.ike.payloads.v1 import VendorV1
 
 Parse = Callable[[memoryview], Payload]
 

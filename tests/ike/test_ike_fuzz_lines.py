@@ -10,10 +10,10 @@ import pytest
 from chassis.ase.ike import proposals
 from chassis.ase.ike.messages import TEMPLATES, text
 from chassis.ase.ike.payloads import v1, v2, v2_sa
-from chassis.ase.ike.payloads.errors import PayloadError
+from chassis.ase.ike.payloads.chain import PayloadError
 from chassis.ase.ike.payloads.header import Header
 from chassis.ase.ike.payloads.numbers import NotifyTypeV1, NotifyTypeV2
-from chassis.ase.ike.payloads.v2_config import ConfigAttribute, ConfigPayload
+from chassis.ase.ike.payloads.v2_payloads import ConfigAttribute, ConfigPayload
 from chassis.ase.ike.payloads.v2_sa import SaV2
 from chassis.model.ike import IkeProposal
 

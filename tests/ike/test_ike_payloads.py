@@ -10,17 +10,29 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chassis.ase.ike.messages import text
-from chassis.ase.ike.payloads import v1, v1_identity, v1_notify, v1_opaque, v1_sa, v2, v2_sa
-from chassis.ase.ike.payloads.chain import Unknown
-from chassis.ase.ike.payloads.errors import PayloadError
+from chassis.ase.ike.payloads import v1, v1_sa, v2, v2_sa
+from chassis.ase.ike.payloads.chain import PayloadError, Unknown
 from chassis.ase.ike.payloads.header import Header
 from chassis.ase.ike.payloads.numbers import NotifyTypeV1, NotifyTypeV2
-from chassis.ase.ike.payloads.v2_config import ConfigAttribute, ConfigPayload, Eap
-from chassis.ase.ike.payloads.v2_encrypted import Encrypted, EncryptedFragment
-from chassis.ase.ike.payloads.v2_identity import CertReqV2, CertV2, IdV2
-from chassis.ase.ike.payloads.v2_keys import Auth, KeV2, NonceV2
-from chassis.ase.ike.payloads.v2_notify import DeleteV2, NotifyV2, VendorV2
-from chassis.ase.ike.payloads.v2_ts import IPV6_RANGE, TS, TrafficSelector
+from chassis.ase.ike.payloads.v2_payloads import (
+    IPV6_RANGE,
+    TS,
+    Auth,
+    CertReqV2,
+    CertV2,
+    ConfigAttribute,
+    ConfigPayload,
+    DeleteV2,
+    Eap,
+    Encrypted,
+    EncryptedFragment,
+    IdV2,
+    KeV2,
+    NonceV2,
+    NotifyV2,
+    TrafficSelector,
+    VendorV2,
+)
 from chassis.net.errors import DecodeError
 
 HEADER_1 = Header(b"initiate", b"responds", 0, 0x10, 2, 0, 0, 0)
@@ -39,21 +51,21 @@ V1_PAYLOADS: tuple[v1.PayloadV1, ...] = (
             v1_sa.ProposalV1(1, 4, b"cc", (v1_sa.TransformV1(1, 2),)),
         )
     ),
-    v1_opaque.KeV1(b"k" * 96),
-    v1_identity.IdV1.address(0x0A000001, 17, 500),
-    v1_identity.IdV1.subnet(0x0A000000, 0xFF000000),
-    v1_identity.IdV1.range(1, 2),
-    v1_identity.IdV1(2, b"gw.example"),
-    v1_identity.CertV1(4, b"cert"),
-    v1_identity.CertReqV1(4),
-    v1_opaque.Hash(b"h" * 20),
-    v1_opaque.Signature(b"s" * 128),
-    v1_opaque.NonceV1(b"n" * 16),
-    v1_notify.NotifyV1(14, 1, b"c" * 16, b"data"),
-    v1_notify.DeleteV1(3, (b"spi1", b"spi2")),
-    v1_opaque.VendorV1(b"v" * 16),
-    v1_opaque.NatD(b"d" * 16),
-    v1_identity.NatOa(1, b"\x0a\0\0\1"),
+    v1.KeV1(b"k" * 96),
+    v1.IdV1.address(0x0A000001, 17, 500),
+    v1.IdV1.subnet(0x0A000000, 0xFF000000),
+    v1.IdV1.range(1, 2),
+    v1.IdV1(2, b"gw.example"),
+    v1.CertV1(4, b"cert"),
+    v1.CertReqV1(4),
+    v1.Hash(b"h" * 20),
+    v1.Signature(b"s" * 128),
+    v1.NonceV1(b"n" * 16),
+    v1.NotifyV1(14, 1, b"c" * 16, b"data"),
+    v1.DeleteV1(3, (b"spi1", b"spi2")),
+    v1.VendorV1(b"v" * 16),
+    v1.NatD(b"d" * 16),
+    v1.NatOa(1, b"\x0a\0\0\1"),
     Unknown(14, b"attributes"),
 )
 
@@ -259,9 +271,9 @@ def test_a_chain_is_bounded() -> None:
 
 
 def test_bounds_of_version_1_identities() -> None:
-    assert v1_identity.IdV1.subnet(0x0A000000, 0xFF000000).bounds == (0x0A000000, 0x0AFFFFFF)
-    assert v1_identity.IdV1.range(5, 9).bounds == (5, 9)
-    assert v1_identity.IdV1.address(5).bounds == (5, 5)
-    assert v1_identity.IdV1.range(9, 5).bounds is None
-    assert v1_identity.IdV1.subnet(0x0A000000, 0xFF00FF00).bounds is None
-    assert v1_identity.IdV1(2, b"name").bounds is None
+    assert v1.IdV1.subnet(0x0A000000, 0xFF000000).bounds == (0x0A000000, 0x0AFFFFFF)
+    assert v1.IdV1.range(5, 9).bounds == (5, 9)
+    assert v1.IdV1.address(5).bounds == (5, 5)
+    assert v1.IdV1.range(9, 5).bounds is None
+    assert v1.IdV1.subnet(0x0A000000, 0xFF00FF00).bounds is None
+    assert v1.IdV1(2, b"name").bounds is None

@@ -15,12 +15,10 @@ from chassis.ase.ike.crypto.macs import INTEGRITY, PRFS
 from chassis.ase.ike.crypto.protect_v1 import Chain
 from chassis.ase.ike.crypto.protect_v2 import Guard, IntegrityError
 from chassis.ase.ike.payloads import v2
-from chassis.ase.ike.payloads.chain import GENERIC
-from chassis.ase.ike.payloads.errors import PayloadError
+from chassis.ase.ike.payloads.chain import GENERIC, PayloadError
 from chassis.ase.ike.payloads.header import HEADER_LENGTH, Header
 from chassis.ase.ike.payloads.numbers import NotifyTypeV1, NotifyTypeV2, PayloadTypeV2
-from chassis.ase.ike.payloads.v2_encrypted import Encrypted
-from chassis.ase.ike.payloads.v2_notify import VendorV2
+from chassis.ase.ike.payloads.v2_payloads import Encrypted, VendorV2
 from chassis.ase.ike.proposals import ordered
 from chassis.model.ike import IkePolicy, IkeProposal, ProposalRef
 

@@ -20,12 +20,12 @@ from chassis.ase.ike.crypto.ciphers import CIPHERS, CipherSpec
 from chassis.ase.ike.crypto.macs import INTEGRITY, PRFS, IntegritySpec
 from chassis.ase.ike.crypto.protect_v1 import Chain, after_hash, open_payloads
 from chassis.ase.ike.crypto.protect_v2 import Guard
-from chassis.ase.ike.payloads import v1_identity, v1_opaque, v1_sa, v2_identity, v2_keys, v2_sa
+from chassis.ase.ike.payloads import v1, v1_sa, v2_payloads, v2_sa
 from chassis.ase.ike.payloads.header import Header
 from chassis.ase.ike.payloads.numbers import Exchange, PayloadTypeV2, Protocol
 from chassis.ase.ike.payloads.v1 import MessageV1, PayloadV1
 from chassis.ase.ike.payloads.v2 import MessageV2, PayloadV2
-from chassis.ase.ike.payloads.v2_encrypted import Encrypted
+from chassis.ase.ike.payloads.v2_payloads import Encrypted
 
 FOLDER = Path(__file__).parent / "recorded"
 FILES = sorted(FOLDER.glob("*.json"))
@@ -84,8 +84,8 @@ class Version1:
             self.cookies = (header.spi_i, header.spi_r)
             self.phase_1[side] += MessageV1.parse(data).payloads
         one, other = (tuple(self.phase_1[side]) for side in "ir")
-        self.publics = (only(one, v1_opaque.KeV1).public, only(other, v1_opaque.KeV1).public)
-        nonces = (only(one, v1_opaque.NonceV1).value, only(other, v1_opaque.NonceV1).value)
+        self.publics = (only(one, v1.KeV1).public, only(other, v1.KeV1).public)
+        nonces = (only(one, v1.NonceV1).value, only(other, v1.NonceV1).value)
         g_xy = self.logged["g_xy"]
         if self.recorded["method"] == "psk":
             skeyid = keys_v1.skeyid_psk(self.prf, bytes.fromhex(self.recorded["psk"]), *nonces)
@@ -116,16 +116,14 @@ class Version1:
             self.opened += 1
             before = quick.setdefault(number, [])
             before.append(payloads)
-            nonces = [
-                only(one, v1_opaque.NonceV1).value for one in before[:2] if header.exchange == Exchange.QUICK_MODE
-            ]
+            nonces = [only(one, v1.NonceV1).value for one in before[:2] if header.exchange == Exchange.QUICK_MODE]
             if len(before) == 1:
                 proof = keys_v1.quick_hash_1(keys, number, after_hash(plain))
             elif len(before) == 2:
                 proof = keys_v1.quick_hash_2(keys, number, nonces[0], after_hash(plain))
             else:
                 proof = keys_v1.quick_hash_3(keys, number, *nonces)
-            assert only(payloads, v1_opaque.Hash).value == proof
+            assert only(payloads, v1.Hash).value == proof
             if len(before) == 2:
                 self._child(keys, before, (nonces[0], nonces[1]))
 
@@ -155,17 +153,17 @@ def test_an_exchange_of_version_1_is_derived_again(file: Path) -> None:
 
     one.read(keys)
     assert one.opened == sum(Header.parse(data).encrypted for _, data in one.recorded["messages"])
-    ids = {side: only(tuple(payloads), v1_identity.IdV1).emit() for side, payloads in one.phase_1.items()}
+    ids = {side: only(tuple(payloads), v1.IdV1).emit() for side, payloads in one.phase_1.items()}
     of_initiator = keys_v1.hash_i(keys, *one.publics, *one.cookies, one.sa_body, ids["i"])
     of_responder = keys_v1.hash_r(keys, *one.publics, *one.cookies, one.sa_body, ids["r"])
     assert (of_initiator, of_responder) == (logged["hash_i"], logged["hash_r"])
     for side, proof in (("i", of_initiator), ("r", of_responder)):
         payloads = tuple(one.phase_1[side])
         if one.recorded["method"] == "psk":
-            assert only(payloads, v1_opaque.Hash).value == proof
+            assert only(payloads, v1.Hash).value == proof
         else:
-            public = load_public(only(payloads, v1_identity.CertV1).data)
-            assert auth.v1_verify(public, proof, only(payloads, v1_opaque.Signature).value)
+            public = load_public(only(payloads, v1.CertV1).data)
+            assert auth.v1_verify(public, proof, only(payloads, v1.Signature).value)
     assert one.children == [of_child(logged) for logged in one.recorded["children"]]
     assert len(one.children) == 2
 
@@ -217,7 +215,7 @@ class Version2:
                 self._auth(keys, both)
                 self._child(keys, self.nonces)
             elif header.exchange == Exchange.CREATE_CHILD_SA:
-                nonces = (only(both[0], v2_keys.NonceV2).value, only(both[1], v2_keys.NonceV2).value)
+                nonces = (only(both[0], v2_payloads.NonceV2).value, only(both[1], v2_payloads.NonceV2).value)
                 proposals = [only(payloads, v2_sa.SaV2).proposals[0] for payloads in both]
                 if proposals[0].protocol == Protocol.IKE:
                     g_ir = self.recorded["ike"][len(self.seeds)]["g_xy"]
@@ -229,7 +227,7 @@ class Version2:
     def _init(self, request: bytes, response: bytes, answer: Header) -> None:
         one, other = MessageV2.parse(request).payloads, MessageV2.parse(response).payloads
         self.first = (request, response)
-        self.nonces = (only(one, v2_keys.NonceV2).value, only(other, v2_keys.NonceV2).value)
+        self.nonces = (only(one, v2_payloads.NonceV2).value, only(other, v2_payloads.NonceV2).value)
         seed = keys_v2.skeyseed(self.prf, *self.nonces, self.recorded["ike"][0]["g_xy"])
         self._make(seed, self.nonces, (answer.spi_i, answer.spi_r))
 
@@ -239,10 +237,10 @@ class Version2:
             (0, both[0], keys.pi, PayloadTypeV2.ID_I),
             (1, both[1], keys.pr, PayloadTypeV2.ID_R),
         ):
-            ids = [one for one in payloads if isinstance(one, v2_identity.IdV2) and one.type == kind]
+            ids = [one for one in payloads if isinstance(one, v2_payloads.IdV2) and one.type == kind]
             nonce = self.nonces[1 - side]
             octets = auth.signed_octets(self.prf, sk_p, self.first[side], nonce, ids[0].emit())
-            self.auths.append(auth.psk_verify(self.prf, psk, octets, only(payloads, v2_keys.Auth).data))
+            self.auths.append(auth.psk_verify(self.prf, psk, octets, only(payloads, v2_payloads.Auth).data))
 
     def _child(self, keys: keys_v2.IkeKeys, nonces: tuple[bytes, bytes]) -> None:
         g_ir = self.recorded["children"][len(self.children)].get("g_xy", b"")

@@ -29,7 +29,7 @@ from chassis.ase.ike.host import Path
 from chassis.ase.ike.identity import Identity
 from chassis.ase.ike.payloads.header import Header
 from chassis.ase.ike.payloads.numbers import Exchange
-from chassis.ase.ike.payloads.v1_opaque import Hash
+from chassis.ase.ike.payloads.v1 import Hash
 from chassis.ase.link import Encapsulation, SaInstall, SaMove
 from chassis.model.ike import IkeProposal
 

@@ -13,7 +13,7 @@ from chassis.ase.ike.connection import Line
 from chassis.ase.ike.host import IkeSettings
 from chassis.ase.ike.payloads.header import Header
 from chassis.ase.ike.payloads.numbers import Exchange, Protocol
-from chassis.ase.ike.payloads.v1_notify import DeleteV1
+from chassis.ase.ike.payloads.v1 import DeleteV1
 from chassis.ase.ike.v1 import dpd, informational, phase1, phase2, session
 from chassis.ase.link import SaInstall
 from chassis.model.ike import IkeProposal

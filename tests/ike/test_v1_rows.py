@@ -16,8 +16,7 @@ from chassis.ase.ike.credentials import Credentials
 from chassis.ase.ike.identity import Identity
 from chassis.ase.ike.payloads.header import HEADER_LENGTH, Header
 from chassis.ase.ike.payloads.numbers import NotifyTypeV1, PayloadTypeV1
-from chassis.ase.ike.payloads.v1 import MessageV1
-from chassis.ase.ike.payloads.v1_notify import NotifyV1
+from chassis.ase.ike.payloads.v1 import MessageV1, NotifyV1
 from chassis.model.ike import IkeProposal
 
 

@@ -12,7 +12,7 @@ from ikev2_stores import Store, ends
 
 from chassis.ase.ike import child_proposals
 from chassis.ase.ike.identity import Identity
-from chassis.ase.ike.payloads.v2_identity import IdV2
+from chassis.ase.ike.payloads.v2_payloads import IdV2
 from chassis.ase.ike.v2 import create
 
 

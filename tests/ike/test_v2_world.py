@@ -14,10 +14,7 @@ from chassis.ase.ike.payloads.chain import Unknown
 from chassis.ase.ike.payloads.header import Header
 from chassis.ase.ike.payloads.numbers import NotifyTypeV2
 from chassis.ase.ike.payloads.v2 import MessageV2
-from chassis.ase.ike.payloads.v2_encrypted import Encrypted
-from chassis.ase.ike.payloads.v2_keys import NonceV2
-from chassis.ase.ike.payloads.v2_notify import NotifyV2
-from chassis.ase.ike.payloads.v2_ts import TrafficSelector
+from chassis.ase.ike.payloads.v2_payloads import Encrypted, NonceV2, NotifyV2, TrafficSelector
 from chassis.ase.ike.v2.cookies import ROTATION, Jar
 from chassis.ase.ike.v2.exchange import WORN, Task
 from chassis.ase.ike.v2.narrow import EVERYTHING, MAX_RULES, narrow

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from chassis.ase.ike import refusals
 from chassis.ase.ike.host import Path, Session
 from chassis.ase.ike.messages import TEMPLATES
-from chassis.ase.ike.payloads.errors import PayloadError
+from chassis.ase.ike.payloads.chain import PayloadError
 from chassis.ase.ike.payloads.header import Header
 from chassis.ase.ike.payloads.numbers import Exchange, NotifyTypeV1, NotifyTypeV2
 from chassis.ase.ike.payloads.v2 import MessageV2

@@ -10,7 +10,7 @@ from typing import Final
 
 from cryptography import x509
 
-from chassis.ase.ike.payloads import v1_identity, v2_identity
+from chassis.ase.ike.payloads import v1, v2_payloads
 from chassis.ase.ike.payloads.numbers import IdType
 from chassis.net.address import format_address, parse_address
 from chassis.net.errors import DecodeError
@@ -49,16 +49,16 @@ class Identity:
             return cls(IdType.USER_FQDN if "@" in text else IdType.FQDN, text.encode())
 
     @classmethod
-    def received(cls, payload: v1_identity.IdV1 | v2_identity.IdV2) -> Identity:
+    def received(cls, payload: v1.IdV1 | v2_payloads.IdV2) -> Identity:
         return cls(payload.id_type, payload.data)
 
-    def v1(self) -> v1_identity.IdV1:
+    def v1(self) -> v1.IdV1:
         """The ID payload of phase 1; protocol and port are left open, as RFC 2407 4.6.2 allows."""
-        return v1_identity.IdV1(self.id_type, self.data)
+        return v1.IdV1(self.id_type, self.data)
 
-    def v2(self, type: int) -> v2_identity.IdV2:
+    def v2(self, type: int) -> v2_payloads.IdV2:
         """The ID payload of `type` PayloadTypeV2.ID_I or PayloadTypeV2.ID_R."""
-        return v2_identity.IdV2(type, self.id_type, self.data)
+        return v2_payloads.IdV2(type, self.id_type, self.data)
 
     @property
     def key(self) -> tuple[int, bytes]:

@@ -5,7 +5,7 @@ None is longer than what it answers, and a budget bounds them all: nobody is flo
 
 from __future__ import annotations
 
-from chassis.ase.ike.payloads import v1_notify, v2_notify
+from chassis.ase.ike.payloads import v1, v2_payloads
 from chassis.ase.ike.payloads.header import INITIATOR, RESPONSE, VERSION_1, VERSION_2, Header
 from chassis.ase.ike.payloads.numbers import Exchange, Protocol
 from chassis.ase.ike.payloads.v1 import MessageV1
@@ -34,7 +34,7 @@ def answer_v1(header: Header, notify: int, message_id: bytes, size: int) -> byte
         0,
     )
     spi = header.spi_i + header.spi_r
-    message = MessageV1(head, (v1_notify.NotifyV1(notify, Protocol.IKE, spi),)).emit()
+    message = MessageV1(head, (v1.NotifyV1(notify, Protocol.IKE, spi),)).emit()
     return message if len(message) <= size else None
 
 
@@ -45,5 +45,5 @@ def answer_v2(header: Header, notify: int, data: bytes, size: int) -> bytes | No
     flags = RESPONSE | (INITIATOR if not header.from_initiator else 0)
     exchange = header.exchange if header.exchange >= Exchange.IKE_SA_INIT else Exchange.INFORMATIONAL
     head = Header(header.spi_i, header.spi_r, 0, VERSION_2, exchange, flags, header.message_id, 0)
-    message = MessageV2(head, (v2_notify.NotifyV2(notify, data),)).emit()
+    message = MessageV2(head, (v2_payloads.NotifyV2(notify, data),)).emit()
     return message if len(message) <= size else None

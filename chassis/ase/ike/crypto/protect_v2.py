@@ -11,12 +11,11 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from chassis.ase.ike.crypto.ciphers import CipherSpec
 from chassis.ase.ike.crypto.macs import IntegritySpec
-from chassis.ase.ike.payloads.chain import GENERIC, GENERIC_LENGTH
-from chassis.ase.ike.payloads.errors import PayloadError
+from chassis.ase.ike.payloads.chain import GENERIC, GENERIC_LENGTH, PayloadError
 from chassis.ase.ike.payloads.header import HEADER_LENGTH, Header
 from chassis.ase.ike.payloads.numbers import NotifyTypeV2, PayloadTypeV2
 from chassis.ase.ike.payloads.v2 import MessageV2, PayloadV2, emit_payloads, parse_payloads
-from chassis.ase.ike.payloads.v2_encrypted import MAX_FRAGMENTS, Encrypted, EncryptedFragment
+from chassis.ase.ike.payloads.v2_payloads import MAX_FRAGMENTS, Encrypted, EncryptedFragment
 from chassis.net.types import Buffer
 
 GCM_ICV: Final = 16

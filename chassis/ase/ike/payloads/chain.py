@@ -1,14 +1,62 @@
-"""The chain of payloads in a message: generic headers, and the registry that picks a codec by type.
+"""Chains of payloads of both versions: generic headers, what each payload offers, and the error of decoders.
 
-Every payload class has `TYPE` (or a field `type` when it serves several), `parse(body, ...)` and
-`emit()`, which take and give what follows the generic header.
+A payload class has `type`, its number in the chain, `parse(body, ...)` and `emit()`, which take and return the
+octets after the generic header (RFC 2408 3.2, RFC 7296 3.2).
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Protocol, TypeAlias
+from types import MappingProxyType
+from typing import Any, Final, Protocol, TypeAlias
+
+from chassis.net.errors import DecodeError
+
+_NO_VALUES: Final[Mapping[str, Any]] = MappingProxyType({})
+
+
+class PayloadError(DecodeError):
+    """A DecodeError that knows its payload and field, the line to log and the notification to send.
+
+    `payload` and `field` are the RFC's words. `log` is an id of `messages.TEMPLATES` or "" when
+    the guide has no line for the cause; `values` fill its template. `notify` is the type of the
+    notification for the peer (0: none) and `data` the octets that go with it.
+    """
+
+    __slots__ = ("data", "field", "log", "notify", "payload", "values")
+
+    def __init__(
+        self,
+        payload: str,
+        field: str,
+        what: str,
+        offset: int = 0,
+        *,
+        log: str = "",
+        values: Mapping[str, Any] = _NO_VALUES,
+        notify: int = 0,
+        data: bytes = b"",
+    ) -> None:
+        super().__init__(f"ike {payload} {field}", what, offset)
+        self.payload = payload
+        self.field = field
+        self.log = log
+        self.values = dict(values)
+        self.notify = notify
+        self.data = data
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        state = {"log": self.log, "values": self.values, "notify": self.notify, "data": self.data}
+        return (_restore_payload_error, (self.payload, self.field, self.what, self.offset, state))
+
+
+def _restore_payload_error(
+    payload: str, field: str, what: str, offset: int, state: dict[str, Any]
+) -> PayloadError:
+    return PayloadError(payload, field, what, offset, **state)
+
 
 MAX_PAYLOADS: Final = 64
 """No honest message has more; a chain is refused beyond it."""

@@ -10,7 +10,7 @@ import struct
 from dataclasses import dataclass
 from typing import Final
 
-from chassis.ase.ike.payloads.errors import PayloadError
+from chassis.ase.ike.payloads.chain import PayloadError
 from chassis.ase.ike.payloads.numbers import (
     EXCHANGES_V1,
     EXCHANGES_V2,

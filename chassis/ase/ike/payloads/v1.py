@@ -1,20 +1,369 @@
-"""Messages of version 1: the chain of payloads, in clear or as decrypted."""
+"""Messages of version 1 and their payloads but the SA payload (RFC 2408 3, RFC 2407 4.6.2, RFC 3947).
+
+`MessageV1` and `parse_payloads` decode octets in clear or as decrypted; each payload class decodes its own body.
+"""
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
-from typing import Final, TypeAlias
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Final, TypeAlias
 
-from chassis.ase.ike.payloads.chain import GENERIC, GENERIC_LENGTH, MAX_PAYLOADS, Unknown, emit_chain
-from chassis.ase.ike.payloads.errors import PayloadError
+from chassis.ase.ike.payloads.chain import GENERIC, GENERIC_LENGTH, MAX_PAYLOADS, PayloadError, Unknown, emit_chain
 from chassis.ase.ike.payloads.header import HEADER_LENGTH, Header
-from chassis.ase.ike.payloads.numbers import NotifyTypeV1, PayloadTypeV1
-from chassis.ase.ike.payloads.v1_identity import CertReqV1, CertV1, IdV1, NatOa
-from chassis.ase.ike.payloads.v1_notify import DeleteV1, NotifyV1
-from chassis.ase.ike.payloads.v1_opaque import Hash, KeV1, NatD, NonceV1, Signature, VendorV1
+from chassis.ase.ike.payloads.numbers import IPSEC_DOI, IdType, NotifyTypeV1, PayloadTypeV1
 from chassis.ase.ike.payloads.v1_sa import SaV1
 from chassis.net.types import Buffer
+
+_ID_OCTETS: Final[dict[int, int]] = {
+    IdType.IPV4_ADDR: 4,
+    IdType.IPV4_ADDR_SUBNET: 8,
+    IdType.IPV4_ADDR_RANGE: 8,
+    IdType.IPV6_ADDR: 16,
+    IdType.IPV6_ADDR_SUBNET: 32,
+    IdType.IPV6_ADDR_RANGE: 32,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class IdV1:
+    """An identity (phase 1) or one side of the selectors (phase 2); protocol 0 and port 0 mean any."""
+
+    id_type: int
+    data: bytes
+    protocol: int = 0
+    port: int = 0
+
+    @property
+    def type(self) -> int:
+        return PayloadTypeV1.ID
+
+    @classmethod
+    def parse(cls, body: memoryview) -> IdV1:
+        """Raises PayloadError for an unknown type, an address of a wrong length and an empty name."""
+        size = len(body)
+        if size < 4:
+            raise PayloadError("ID", "length", f"{size} bytes", size, notify=NotifyTypeV1.PAYLOAD_MALFORMED)
+        id_type = body[0]
+        if not IdType.IPV4_ADDR <= id_type <= IdType.KEY_ID:
+            raise PayloadError("ID", "type", f"{id_type}", notify=NotifyTypeV1.INVALID_ID_INFORMATION)
+        wanted = _ID_OCTETS.get(id_type, size - 4)
+        if wanted != size - 4 or not wanted:
+            raise PayloadError("ID", "data", f"{size - 4} bytes", 4, notify=NotifyTypeV1.INVALID_ID_INFORMATION)
+        return cls(id_type, bytes(body[4:]), body[1], int.from_bytes(body[2:4], "big"))
+
+    @classmethod
+    def address(cls, address: int, protocol: int = 0, port: int = 0) -> IdV1:
+        """One IPv4 address (a number)."""
+        return cls(IdType.IPV4_ADDR, address.to_bytes(4, "big"), protocol, port)
+
+    @classmethod
+    def subnet(cls, network: int, mask: int, protocol: int = 0, port: int = 0) -> IdV1:
+        """Network and mask (numbers)."""
+        data = network.to_bytes(4, "big") + mask.to_bytes(4, "big")
+        return cls(IdType.IPV4_ADDR_SUBNET, data, protocol, port)
+
+    @classmethod
+    def range(cls, first: int, last: int, protocol: int = 0, port: int = 0) -> IdV1:
+        """First and last address (numbers)."""
+        data = first.to_bytes(4, "big") + last.to_bytes(4, "big")
+        return cls(IdType.IPV4_ADDR_RANGE, data, protocol, port)
+
+    @property
+    def bounds(self) -> tuple[int, int] | None:
+        """(first, last) IPv4 address; None for names, IPv6, and a mask with holes in it."""
+        if self.id_type == IdType.IPV4_ADDR:
+            only = int.from_bytes(self.data, "big")
+            return only, only
+        if self.id_type not in (IdType.IPV4_ADDR_SUBNET, IdType.IPV4_ADDR_RANGE):
+            return None
+        first = int.from_bytes(self.data[:4], "big")
+        last = int.from_bytes(self.data[4:], "big")
+        if self.id_type == IdType.IPV4_ADDR_RANGE:
+            return (first, last) if first <= last else None
+        host = ~last & 0xFFFFFFFF
+        return (first & last, first | host) if host & (host + 1) == 0 else None
+
+    def emit(self) -> bytes:
+        """Also what HASH_I and HASH_R take: the body after the generic header (RFC 2409 section 5)."""
+        return bytes((self.id_type, self.protocol)) + self.port.to_bytes(2, "big") + self.data
+
+
+@dataclass(frozen=True, slots=True)
+class NatOa:
+    """An original address before NAT (transport mode); `type` is PayloadTypeV1.NAT_OA or its draft number."""
+
+    id_type: int
+    data: bytes
+    type: int = PayloadTypeV1.NAT_OA
+
+    @classmethod
+    def parse(cls, body: memoryview, type: int) -> NatOa:
+        """Raises PayloadError for anything but one address."""
+        size = len(body)
+        if size < 8 or body[0] not in (IdType.IPV4_ADDR, IdType.IPV6_ADDR) or _ID_OCTETS[body[0]] != size - 4:
+            raise PayloadError("NAT-OA", "address", f"{size} bytes", notify=NotifyTypeV1.PAYLOAD_MALFORMED)
+        return cls(body[0], bytes(body[4:]), type)
+
+    def emit(self) -> bytes:
+        return bytes((self.id_type, 0, 0, 0)) + self.data
+
+
+@dataclass(frozen=True, slots=True)
+class CertV1:
+    """A certificate or CRL by `encoding` (a CertEncoding)."""
+
+    encoding: int
+    data: bytes
+
+    @property
+    def type(self) -> int:
+        return PayloadTypeV1.CERT
+
+    @classmethod
+    def parse(cls, body: memoryview) -> CertV1:
+        """Raises PayloadError without data."""
+        if len(body) < 2:
+            raise PayloadError("CERT", "length", f"{len(body)} bytes", notify=NotifyTypeV1.PAYLOAD_MALFORMED)
+        return cls(body[0], bytes(body[1:]))
+
+    def emit(self) -> bytes:
+        return bytes((self.encoding,)) + self.data
+
+
+@dataclass(frozen=True, slots=True)
+class CertReqV1:
+    """An authority by its DER name; an empty one means any."""
+
+    encoding: int
+    authority: bytes = b""
+
+    @property
+    def type(self) -> int:
+        return PayloadTypeV1.CERTREQ
+
+    @classmethod
+    def parse(cls, body: memoryview) -> CertReqV1:
+        """Raises PayloadError without an encoding."""
+        if not body:
+            raise PayloadError("CERTREQ", "length", "empty", notify=NotifyTypeV1.PAYLOAD_MALFORMED)
+        return cls(body[0], bytes(body[1:]))
+
+    def emit(self) -> bytes:
+        return bytes((self.encoding,)) + self.authority
+
+
+MAX_SPI: Final = 16
+"""Both cookies, as the SPI of an ISAKMP SA."""
+MAX_SPIS: Final = 1024
+
+_NOTIFY = struct.Struct("!IBBH")
+
+
+def _check_doi(payload: str, doi: int) -> None:
+    if doi > IPSEC_DOI:
+        raise PayloadError(
+            payload,
+            "DOI",
+            f"{doi:#x}",
+            log="ikev1-invalid-doi",
+            values={"value": doi},
+            notify=NotifyTypeV1.DOI_NOT_SUPPORTED,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class NotifyV1:
+    """`notify` is a NotifyTypeV1 (below 16384 an error); `doi` 0 speaks of ISAKMP itself."""
+
+    notify: int
+    protocol: int = 1
+    spi: bytes = b""
+    data: bytes = b""
+    doi: int = IPSEC_DOI
+
+    @property
+    def type(self) -> int:
+        return PayloadTypeV1.NOTIFY
+
+    @property
+    def is_error(self) -> bool:
+        return self.notify < 16384
+
+    @classmethod
+    def parse(cls, body: memoryview) -> NotifyV1:
+        """Raises PayloadError for another DOI, or an SPI longer than 16 octets or the payload."""
+        size = len(body)
+        if size < 8:
+            raise PayloadError("notify", "length", f"{size} bytes", size, notify=NotifyTypeV1.PAYLOAD_MALFORMED)
+        doi, protocol, spi_size, notify = _NOTIFY.unpack_from(body)
+        _check_doi("notify", doi)
+        if spi_size > min(MAX_SPI, size - 8):
+            raise PayloadError("notify", "SPI size", f"{spi_size}", 5, notify=NotifyTypeV1.INVALID_SPI)
+        return cls(notify, protocol, bytes(body[8 : 8 + spi_size]), bytes(body[8 + spi_size :]), doi)
+
+    def emit(self) -> bytes:
+        return _NOTIFY.pack(self.doi, self.protocol, len(self.spi), self.notify) + self.spi + self.data
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteV1:
+    """SPIs of one size; for ISAKMP each is the two cookies together."""
+
+    protocol: int
+    spis: tuple[bytes, ...]
+    doi: int = IPSEC_DOI
+
+    @property
+    def type(self) -> int:
+        return PayloadTypeV1.DELETE
+
+    @classmethod
+    def parse(cls, body: memoryview) -> DeleteV1:
+        """Raises PayloadError unless count and size of the SPIs give the length."""
+        size = len(body)
+        if size < 8:
+            raise PayloadError("delete", "length", f"{size} bytes", size, notify=NotifyTypeV1.PAYLOAD_MALFORMED)
+        doi, protocol, spi_size, count = _NOTIFY.unpack_from(body)
+        _check_doi("delete", doi)
+        if not 1 <= spi_size <= MAX_SPI or not 1 <= count <= MAX_SPIS or spi_size * count != size - 8:
+            raise PayloadError(
+                "delete", "SPIs", f"{count} of {spi_size} bytes", 5, notify=NotifyTypeV1.PAYLOAD_MALFORMED
+            )
+        return cls(protocol, tuple(bytes(body[at : at + spi_size]) for at in range(8, size, spi_size)), doi)
+
+    def emit(self) -> bytes:
+        """ValueError unless there are SPIs, all of one size."""
+        sizes = {len(spi) for spi in self.spis}
+        if len(sizes) != 1:
+            raise ValueError("a Delete payload needs SPIs of one size")
+        return _NOTIFY.pack(self.doi, self.protocol, sizes.pop(), len(self.spis)) + b"".join(self.spis)
+
+
+MIN_NONCE: Final = 8
+MAX_NONCE: Final = 256
+MAX_HASH: Final = 64
+
+
+def _value(payload: str, body: memoryview, least: int, most: int) -> bytes:
+    size = len(body)
+    if not least <= size <= most:
+        raise PayloadError(
+            payload, "length", f"{size} bytes, {least} to {most} are right", notify=NotifyTypeV1.PAYLOAD_MALFORMED
+        )
+    return bytes(body)
+
+
+@dataclass(frozen=True, slots=True)
+class KeV1:
+    """A Diffie-Hellman public value; the SA that was chosen names the group."""
+
+    TYPE: ClassVar[int] = PayloadTypeV1.KE
+    public: bytes
+
+    @property
+    def type(self) -> int:
+        return PayloadTypeV1.KE
+
+    @classmethod
+    def parse(cls, body: memoryview) -> KeV1:
+        return cls(_value("KE", body, 1, 65_531))
+
+    def emit(self) -> bytes:
+        return self.public
+
+
+@dataclass(frozen=True, slots=True)
+class NonceV1:
+    """8 to 256 octets (RFC 2409 section 5)."""
+
+    TYPE: ClassVar[int] = PayloadTypeV1.NONCE
+    value: bytes
+
+    @property
+    def type(self) -> int:
+        return PayloadTypeV1.NONCE
+
+    @classmethod
+    def parse(cls, body: memoryview) -> NonceV1:
+        return cls(_value("nonce", body, MIN_NONCE, MAX_NONCE))
+
+    def emit(self) -> bytes:
+        return self.value
+
+
+@dataclass(frozen=True, slots=True)
+class Hash:
+    """Output of the negotiated PRF or hash; its length is compared by whoever checks it."""
+
+    TYPE: ClassVar[int] = PayloadTypeV1.HASH
+    value: bytes = field(repr=False)
+
+    @property
+    def type(self) -> int:
+        return PayloadTypeV1.HASH
+
+    @classmethod
+    def parse(cls, body: memoryview) -> Hash:
+        return cls(_value("HASH", body, 1, MAX_HASH))
+
+    def emit(self) -> bytes:
+        return self.value
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """An RSA signature of HASH_I or HASH_R."""
+
+    TYPE: ClassVar[int] = PayloadTypeV1.SIG
+    value: bytes = field(repr=False)
+
+    @property
+    def type(self) -> int:
+        return PayloadTypeV1.SIG
+
+    @classmethod
+    def parse(cls, body: memoryview) -> Signature:
+        return cls(_value("SIG", body, 1, 65_531))
+
+    def emit(self) -> bytes:
+        return self.value
+
+
+@dataclass(frozen=True, slots=True)
+class VendorV1:
+    """A vendor ID; unknown ones mean nothing."""
+
+    TYPE: ClassVar[int] = PayloadTypeV1.VENDOR
+    id: bytes
+
+    @property
+    def type(self) -> int:
+        return PayloadTypeV1.VENDOR
+
+    @classmethod
+    def parse(cls, body: memoryview) -> VendorV1:
+        return cls(_value("vendor ID", body, 1, 65_531))
+
+    def emit(self) -> bytes:
+        return self.id
+
+
+@dataclass(frozen=True, slots=True)
+class NatD:
+    """Hash of cookies, address and port (RFC 3947 3.2); `type` is PayloadTypeV1.NAT_D or its draft number."""
+
+    hash: bytes
+    type: int = PayloadTypeV1.NAT_D
+
+    @classmethod
+    def parse(cls, body: memoryview, type: int) -> NatD:
+        return cls(_value("NAT-D", body, 1, MAX_HASH), type)
+
+    def emit(self) -> bytes:
+        return self.hash
+
 
 PayloadV1: TypeAlias = (
     SaV1

@@ -10,7 +10,7 @@ import struct
 from dataclasses import dataclass
 from typing import Final
 
-from chassis.ase.ike.payloads.errors import PayloadError
+from chassis.ase.ike.payloads.chain import PayloadError
 from chassis.ase.ike.payloads.numbers import IPSEC_DOI, SIT_IDENTITY_ONLY, NotifyTypeV1, PayloadTypeV1, Protocol
 
 MAX_PROPOSALS: Final = 64

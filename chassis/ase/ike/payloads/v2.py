@@ -6,17 +6,35 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeAlias
 
-from chassis.ase.ike.payloads.chain import GENERIC, GENERIC_LENGTH, MAX_PAYLOADS, Payload, Unknown, emit_chain
-from chassis.ase.ike.payloads.errors import PayloadError
+from chassis.ase.ike.payloads.chain import (
+    GENERIC,
+    GENERIC_LENGTH,
+    MAX_PAYLOADS,
+    Payload,
+    PayloadError,
+    Unknown,
+    emit_chain,
+)
 from chassis.ase.ike.payloads.header import HEADER_LENGTH, Header
 from chassis.ase.ike.payloads.numbers import NotifyTypeV2, PayloadTypeV2
-from chassis.ase.ike.payloads.v2_config import KNOWN_ATTRIBUTES, ConfigPayload, Eap
-from chassis.ase.ike.payloads.v2_encrypted import Encrypted, EncryptedFragment
-from chassis.ase.ike.payloads.v2_identity import CertReqV2, CertV2, IdV2
-from chassis.ase.ike.payloads.v2_keys import Auth, KeV2, NonceV2
-from chassis.ase.ike.payloads.v2_notify import DeleteV2, NotifyV2, VendorV2
+from chassis.ase.ike.payloads.v2_payloads import (
+    KNOWN_ATTRIBUTES,
+    TS,
+    Auth,
+    CertReqV2,
+    CertV2,
+    ConfigPayload,
+    DeleteV2,
+    Eap,
+    Encrypted,
+    EncryptedFragment,
+    IdV2,
+    KeV2,
+    NonceV2,
+    NotifyV2,
+    VendorV2,
+)
 from chassis.ase.ike.payloads.v2_sa import KEY_LENGTH, SaV2
-from chassis.ase.ike.payloads.v2_ts import TS
 from chassis.net.types import Buffer
 
 PayloadV2: TypeAlias = (

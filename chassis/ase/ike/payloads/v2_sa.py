@@ -6,7 +6,7 @@ import struct
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
-from chassis.ase.ike.payloads.errors import PayloadError
+from chassis.ase.ike.payloads.chain import PayloadError
 from chassis.ase.ike.payloads.numbers import NotifyTypeV2, PayloadTypeV2, Protocol
 
 MAX_PROPOSALS: Final = 64

@@ -9,9 +9,7 @@ from chassis.ase.ike.crypto.keys_v1 import equal
 from chassis.ase.ike.crypto.protect_v1 import open_payloads
 from chassis.ase.ike.identity import Identity
 from chassis.ase.ike.payloads.numbers import NotifyTypeV1
-from chassis.ase.ike.payloads.v1 import PayloadV1
-from chassis.ase.ike.payloads.v1_identity import IdV1
-from chassis.ase.ike.payloads.v1_opaque import Hash, KeV1, NonceV1
+from chassis.ase.ike.payloads.v1 import Hash, IdV1, KeV1, NonceV1, PayloadV1
 from chassis.ase.ike.payloads.v1_sa import SaV1
 from chassis.ase.ike.proposals import Refusal, choose_v1, offer_v1
 from chassis.ase.ike.v1 import main, proofs

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import Final
 
-from chassis.ase.ike.payloads.v1_opaque import VendorV1
+from chassis.ase.ike.payloads.v1 import VendorV1
 
 VENDOR: Final = VendorV1(bytes.fromhex("afcad71368a1f1c96b8696fc77570100"))
 

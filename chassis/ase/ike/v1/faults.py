@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
-from chassis.ase.ike.payloads.errors import PayloadError
+from chassis.ase.ike.payloads.chain import PayloadError
 from chassis.ase.ike.payloads.numbers import NotifyTypeV1
 from chassis.ase.ike.proposals import Mismatch, Refusal
 

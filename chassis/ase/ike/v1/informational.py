@@ -11,11 +11,9 @@ from typing import TYPE_CHECKING, Final
 from chassis.ase.ike.crypto import keys_v1
 from chassis.ase.ike.crypto.protect_v1 import after_hash, open_payloads
 from chassis.ase.ike.host import Blame
-from chassis.ase.ike.payloads.errors import PayloadError
+from chassis.ase.ike.payloads.chain import PayloadError
 from chassis.ase.ike.payloads.numbers import Exchange, NotifyTypeV1, Protocol
-from chassis.ase.ike.payloads.v1 import MessageV1, PayloadV1, emit_payloads
-from chassis.ase.ike.payloads.v1_notify import DeleteV1, NotifyV1
-from chassis.ase.ike.payloads.v1_opaque import Hash
+from chassis.ase.ike.payloads.v1 import DeleteV1, Hash, MessageV1, NotifyV1, PayloadV1, emit_payloads
 from chassis.ase.ike.v1 import dpd, succession
 from chassis.ase.ike.v1.blaming import KEYS_DIFFER, keys_may_differ, refusal
 from chassis.ase.ike.v1.faults import notify_name

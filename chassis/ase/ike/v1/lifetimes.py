@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 from chassis.ase.ike.child_proposals import LIFE_DURATION, LIFE_TYPE, ChildChoiceV1
 from chassis.ase.ike.payloads.numbers import NotifyTypeV1
-from chassis.ase.ike.payloads.v1 import PayloadV1
-from chassis.ase.ike.payloads.v1_notify import NotifyV1
+from chassis.ase.ike.payloads.v1 import NotifyV1, PayloadV1
 from chassis.ase.ike.payloads.v1_sa import AttributeV1
 from chassis.ase.ike.proposals import seconds
 

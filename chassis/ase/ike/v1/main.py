@@ -10,12 +10,9 @@ from typing import TYPE_CHECKING
 
 from chassis.ase.ike.connection import Connection
 from chassis.ase.ike.crypto.protect_v1 import open_payloads
-from chassis.ase.ike.payloads.errors import PayloadError
+from chassis.ase.ike.payloads.chain import PayloadError
 from chassis.ase.ike.payloads.numbers import NotifyTypeV1
-from chassis.ase.ike.payloads.v1 import PayloadV1
-from chassis.ase.ike.payloads.v1_identity import IdV1
-from chassis.ase.ike.payloads.v1_notify import NotifyV1
-from chassis.ase.ike.payloads.v1_opaque import KeV1, NatD, NonceV1, VendorV1
+from chassis.ase.ike.payloads.v1 import IdV1, KeV1, NatD, NonceV1, NotifyV1, PayloadV1, VendorV1
 from chassis.ase.ike.payloads.v1_sa import SaV1
 from chassis.ase.ike.proposals import Refusal, choose_v1, offer_v1
 from chassis.ase.ike.v1 import dpd, natt, proofs

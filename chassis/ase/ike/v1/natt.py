@@ -7,7 +7,7 @@ from typing import Final
 
 from chassis.ase.ike.crypto.keys_v1 import equal, nat_hash
 from chassis.ase.ike.host import Path
-from chassis.ase.ike.payloads.v1_opaque import NatD, VendorV1
+from chassis.ase.ike.payloads.v1 import NatD, VendorV1
 
 VENDOR: Final = VendorV1(bytes.fromhex("4a131c81070358455c5728f20e95452f"))
 """MD5 of "RFC 3947"."""

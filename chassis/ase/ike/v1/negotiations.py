@@ -9,10 +9,8 @@ from chassis.ase.ike.connection import Connection, Line
 from chassis.ase.ike.crypto import keys_v1
 from chassis.ase.ike.crypto.protect_v1 import Chain, after_hash, open_payloads
 from chassis.ase.ike.host import Blame, Path
-from chassis.ase.ike.payloads.errors import PayloadError
-from chassis.ase.ike.payloads.v1 import PayloadV1
-from chassis.ase.ike.payloads.v1_identity import IdV1
-from chassis.ase.ike.payloads.v1_opaque import Hash
+from chassis.ase.ike.payloads.chain import PayloadError
+from chassis.ase.ike.payloads.v1 import Hash, IdV1, PayloadV1
 from chassis.ase.ike.payloads.v1_sa import SaV1
 from chassis.ase.ike.v1 import informational, quick, selectors
 from chassis.ase.ike.v1.faults import Stop

@@ -17,9 +17,7 @@ from chassis.ase.ike.crypto.auth import v1_sign, v1_verify
 from chassis.ase.ike.crypto.keys_v1 import equal
 from chassis.ase.ike.identity import Identity, printable
 from chassis.ase.ike.payloads.numbers import CertEncoding, Exchange, IdType, NotifyTypeV1
-from chassis.ase.ike.payloads.v1 import PayloadV1
-from chassis.ase.ike.payloads.v1_identity import CertReqV1, CertV1, IdV1
-from chassis.ase.ike.payloads.v1_opaque import Hash, Signature
+from chassis.ase.ike.payloads.v1 import CertReqV1, CertV1, Hash, IdV1, PayloadV1, Signature
 from chassis.ase.ike.v1.faults import Row, Stop
 from chassis.ase.ike.v1.handshake import Handshake, only
 

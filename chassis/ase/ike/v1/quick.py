@@ -28,10 +28,7 @@ from chassis.ase.ike.crypto.macs import INTEGRITY
 from chassis.ase.ike.crypto.protect_v1 import Chain
 from chassis.ase.ike.host import Blame, Child, Path
 from chassis.ase.ike.payloads.numbers import Exchange, NotifyTypeV1, Protocol
-from chassis.ase.ike.payloads.v1 import PayloadV1, emit_payloads
-from chassis.ase.ike.payloads.v1_identity import IdV1
-from chassis.ase.ike.payloads.v1_notify import NotifyV1
-from chassis.ase.ike.payloads.v1_opaque import Hash, KeV1, NonceV1
+from chassis.ase.ike.payloads.v1 import Hash, IdV1, KeV1, NonceV1, NotifyV1, PayloadV1, emit_payloads
 from chassis.ase.ike.payloads.v1_sa import SaV1
 from chassis.ase.ike.proposals import Refusal
 from chassis.ase.ike.v1 import lifetimes, selectors

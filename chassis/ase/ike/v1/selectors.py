@@ -11,7 +11,7 @@ from typing import Any
 
 from chassis.ase.ike.connection import Line
 from chassis.ase.ike.payloads.numbers import IdType
-from chassis.ase.ike.payloads.v1_identity import IdV1
+from chassis.ase.ike.payloads.v1 import IdV1
 from chassis.bus.records import AclRule
 from chassis.net.address import format_address
 

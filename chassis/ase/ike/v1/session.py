@@ -14,12 +14,10 @@ from chassis.ase.ike.connection import Connection, Line
 from chassis.ase.ike.crypto.keys_v1 import SkeyId
 from chassis.ase.ike.host import Blame, Host, Path
 from chassis.ase.ike.identity import Identity
-from chassis.ase.ike.payloads.errors import PayloadError
+from chassis.ase.ike.payloads.chain import PayloadError
 from chassis.ase.ike.payloads.header import Header
 from chassis.ase.ike.payloads.numbers import Exchange, NotifyTypeV1, Protocol
-from chassis.ase.ike.payloads.v1 import MessageV1, PayloadV1
-from chassis.ase.ike.payloads.v1_identity import IdV1
-from chassis.ase.ike.payloads.v1_notify import DeleteV1, NotifyV1
+from chassis.ase.ike.payloads.v1 import DeleteV1, IdV1, MessageV1, NotifyV1, PayloadV1
 from chassis.ase.ike.v1 import aggressive, describing, informational, main, succession
 from chassis.ase.ike.v1.blaming import silence
 from chassis.ase.ike.v1.dpd import Detector

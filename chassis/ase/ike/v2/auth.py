@@ -21,9 +21,7 @@ from chassis.ase.ike.crypto.macs import PrfSpec
 from chassis.ase.ike.identity import Identity
 from chassis.ase.ike.payloads.numbers import AuthMethod, CertEncoding, NotifyTypeV2
 from chassis.ase.ike.payloads.v2 import PayloadV2
-from chassis.ase.ike.payloads.v2_identity import CertReqV2, CertV2
-from chassis.ase.ike.payloads.v2_keys import Auth
-from chassis.ase.ike.payloads.v2_notify import NotifyV2
+from chassis.ase.ike.payloads.v2_payloads import Auth, CertReqV2, CertV2, NotifyV2
 
 MAX_CERTIFICATES = 8
 """Certificates of a peer that are looked at."""

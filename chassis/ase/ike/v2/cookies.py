@@ -12,8 +12,7 @@ from chassis.ase.ike.host import Path
 from chassis.ase.ike.payloads.header import RESPONSE, VERSION_2, Header
 from chassis.ase.ike.payloads.numbers import Exchange, NotifyTypeV2
 from chassis.ase.ike.payloads.v2 import MessageV2
-from chassis.ase.ike.payloads.v2_keys import NonceV2
-from chassis.ase.ike.payloads.v2_notify import NotifyV2
+from chassis.ase.ike.payloads.v2_payloads import NonceV2, NotifyV2
 
 ROTATION = 60.0
 """Seconds after which a new secret is made; the one before stays good as long again."""

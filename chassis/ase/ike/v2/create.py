@@ -14,9 +14,8 @@ from chassis.ase.ike.crypto.keys_v2 import keymat, split_keymat
 from chassis.ase.ike.crypto.macs import INTEGRITY
 from chassis.ase.ike.payloads.numbers import NotifyTypeV2, PayloadTypeV2, Protocol
 from chassis.ase.ike.payloads.v2 import PayloadV2
-from chassis.ase.ike.payloads.v2_notify import NotifyV2
+from chassis.ase.ike.payloads.v2_payloads import TS, NotifyV2
 from chassis.ase.ike.payloads.v2_sa import SaV2
-from chassis.ase.ike.payloads.v2_ts import TS
 from chassis.ase.ike.v2.child_sa import ChildSa
 from chassis.ase.ike.v2.narrow import narrow, same, selectors
 from chassis.ase.ike.v2.refused import Refused, no_proposal, syntax

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from chassis.ase.ike.payloads.header import Header
 from chassis.ase.ike.payloads.v2 import PayloadV2
-from chassis.ase.ike.payloads.v2_encrypted import EncryptedFragment
+from chassis.ase.ike.payloads.v2_payloads import EncryptedFragment
 from chassis.ase.ike.v2.keyring import Keyring
 
 MAX_OCTETS = 65_536

@@ -10,9 +10,7 @@ from chassis.ase.ike.host import Blame
 from chassis.ase.ike.identity import Identity
 from chassis.ase.ike.payloads.numbers import Exchange, NotifyTypeV2, PayloadTypeV2
 from chassis.ase.ike.payloads.v2 import PayloadV2
-from chassis.ase.ike.payloads.v2_identity import CertV2, IdV2
-from chassis.ase.ike.payloads.v2_keys import Auth
-from chassis.ase.ike.payloads.v2_notify import NotifyV2
+from chassis.ase.ike.payloads.v2_payloads import Auth, CertV2, IdV2, NotifyV2
 from chassis.ase.ike.payloads.v2_sa import SaV2
 from chassis.ase.ike.proposals import ChoiceV2, choose_v2
 from chassis.ase.ike.v2 import auth

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from chassis.ase.ike.payloads.numbers import NotifyTypeV2, Protocol
 from chassis.ase.ike.payloads.v2 import PayloadV2
-from chassis.ase.ike.payloads.v2_notify import DeleteV2, NotifyV2
+from chassis.ase.ike.payloads.v2_payloads import DeleteV2, NotifyV2
 from chassis.ase.ike.v2 import rekey
 from chassis.ase.ike.v2.child_sa import ChildSa, Event, State
 from chassis.ase.ike.v2.children import remove

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from chassis.ase.ike.payloads.v2_ts import IPV4_RANGE, TrafficSelector
+from chassis.ase.ike.payloads.v2_payloads import IPV4_RANGE, TrafficSelector
 from chassis.bus.records import AclRule
 
 MAX_RULES = 64

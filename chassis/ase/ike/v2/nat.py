@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from chassis.ase.ike.host import Path
 from chassis.ase.ike.payloads.numbers import NotifyTypeV2
 from chassis.ase.ike.payloads.v2 import PayloadV2
-from chassis.ase.ike.payloads.v2_notify import NotifyV2
+from chassis.ase.ike.payloads.v2_payloads import NotifyV2
 
 
 def _digest(spi_i: bytes, spi_r: bytes, address: int, port: int) -> bytes:

@@ -8,8 +8,7 @@ from chassis.ase.ike.connection import Line
 from chassis.ase.ike.crypto.groups import GROUPS, GroupError, KeyPair
 from chassis.ase.ike.payloads.numbers import Exchange, NotifyTypeV2
 from chassis.ase.ike.payloads.v2 import PayloadV2
-from chassis.ase.ike.payloads.v2_keys import KeV2, NonceV2
-from chassis.ase.ike.payloads.v2_notify import NotifyV2
+from chassis.ase.ike.payloads.v2_payloads import KeV2, NonceV2, NotifyV2
 from chassis.ase.ike.v2.child_sa import ChildSa, Event, State
 from chassis.ase.ike.v2.children import MAX_PER_LINE, install, remove, switch
 from chassis.ase.ike.v2.create import Nonces, Offer, accept, answer, make_offer, pick

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING
 
 from chassis.ase.ike.crypto.protect_v2 import IntegrityError
 from chassis.ase.ike.host import Path
-from chassis.ase.ike.payloads.errors import PayloadError
+from chassis.ase.ike.payloads.chain import PayloadError
 from chassis.ase.ike.payloads.numbers import Exchange, NotifyTypeV2, Protocol
 from chassis.ase.ike.payloads.v2 import MessageV2, PayloadV2, parse_payloads
-from chassis.ase.ike.payloads.v2_encrypted import Encrypted, EncryptedFragment
-from chassis.ase.ike.payloads.v2_notify import NotifyV2
+from chassis.ase.ike.payloads.v2_payloads import Encrypted, EncryptedFragment, NotifyV2
 from chassis.ase.ike.payloads.v2_sa import SaV2
 from chassis.ase.ike.v2 import ike_auth, informational, negotiate, rekey, sa_init
 from chassis.ase.ike.v2.children import moved

@@ -5,7 +5,7 @@ from __future__ import annotations
 from chassis.ase.ike.host import Blame
 from chassis.ase.ike.payloads.numbers import NotifyTypeV2
 from chassis.ase.ike.payloads.v2 import PayloadV2
-from chassis.ase.ike.payloads.v2_notify import NotifyV2
+from chassis.ase.ike.payloads.v2_payloads import NotifyV2
 from chassis.ase.ike.proposals import Mismatch, Refusal
 
 CAUSES = {

@@ -8,7 +8,7 @@ from chassis.ase.ike.crypto.groups import GROUPS, GroupError, KeyPair
 from chassis.ase.ike.crypto.keys_v2 import skeyseed_rekey
 from chassis.ase.ike.payloads.numbers import Exchange, NotifyTypeV2
 from chassis.ase.ike.payloads.v2 import PayloadV2
-from chassis.ase.ike.payloads.v2_keys import KeV2, NonceV2
+from chassis.ase.ike.payloads.v2_payloads import KeV2, NonceV2
 from chassis.ase.ike.payloads.v2_sa import SaV2
 from chassis.ase.ike.proposals import ChoiceV2, choose_v2, offer_v2
 from chassis.ase.ike.v2.children import Children, described

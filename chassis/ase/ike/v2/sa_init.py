@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, ClassVar
 from chassis.ase.ike.crypto.groups import GROUPS, KeyPair
 from chassis.ase.ike.crypto.keys_v2 import skeyseed
 from chassis.ase.ike.host import Path
-from chassis.ase.ike.payloads.errors import PayloadError
+from chassis.ase.ike.payloads.chain import PayloadError
 from chassis.ase.ike.payloads.numbers import Exchange, NotifyTypeV2
 from chassis.ase.ike.payloads.v2 import MessageV2, PayloadV2
-from chassis.ase.ike.payloads.v2_keys import KeV2, NonceV2
-from chassis.ase.ike.payloads.v2_notify import NotifyV2
+from chassis.ase.ike.payloads.v2_payloads import KeV2, NonceV2, NotifyV2
 from chassis.ase.ike.proposals import ChoiceV2, choose_v2, offer_v2
 from chassis.ase.ike.v2 import auth, nat
 from chassis.ase.ike.v2.exchange import Task

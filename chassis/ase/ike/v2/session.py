@@ -13,7 +13,7 @@ from typing import Any
 from chassis.ase.ike.connection import Connection, Line
 from chassis.ase.ike.host import Host, Path
 from chassis.ase.ike.identity import Identity
-from chassis.ase.ike.payloads.errors import PayloadError
+from chassis.ase.ike.payloads.chain import PayloadError
 from chassis.ase.ike.payloads.header import INITIATOR, RESPONSE, VERSION_2, Header
 from chassis.ase.ike.payloads.numbers import Exchange
 from chassis.ase.ike.payloads.v2 import MessageV2, PayloadV2, refuse_critical, remarks
