@@ -12,7 +12,7 @@ from chassis.net.address import BROADCAST_MAC, ZERO_MAC, parse_address
 from chassis.net.arp import REQUEST, Arp
 from chassis.net.ethernet import ETHERTYPE_ARP, HEADROOM, header
 from chassis.net.icmp import Icmp, echo_request
-from chassis.net.ipv4 import ICMP, Ipv4
+from chassis.net.ipv4 import PROTOCOL_ICMP, Ipv4
 
 US, PEER = parse_address("10.0.0.1"), parse_address("10.0.0.5")
 OUR_MAC, PEER_MAC = b"\2\0\0\0\3\1", b"\2\0\0\0\0\5"
@@ -33,7 +33,7 @@ records = (
 card.receive(Snapshot(10, 1, 1, records), now)
 
 arp = header(BROADCAST_MAC, PEER_MAC, ETHERTYPE_ARP) + Arp(REQUEST, PEER_MAC, PEER, ZERO_MAC, US).emit()
-ping = header(OUR_MAC, PEER_MAC) + Ipv4(PEER, US, ICMP, echo_request(7, 1, b"hello").emit()).emit()
+ping = header(OUR_MAC, PEER_MAC) + Ipv4(PEER, US, PROTOCOL_ICMP, echo_request(7, 1, b"hello").emit()).emit()
 for frame in (arp, ping):
     body, lengths = pack([frame])
     for output in card.receive_frames("3/1", Batch(Step.IN, body, lengths), now):

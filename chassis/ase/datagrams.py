@@ -13,14 +13,13 @@ from dataclasses import dataclass
 from chassis.ase.counters import AspCause, AspCounters
 from chassis.ase.ipsec.causes import Cause
 from chassis.ase.ipsec.identification import Identifications
-from chassis.ase.ipsec.layout import IKE_PORT, LONGEST_IPV4, NAT_PORT
 from chassis.ase.link import IkePacket
 from chassis.fwd.reassembly import Reassembler
 from chassis.net.errors import DecodeError
-from chassis.net.ipv4 import HEADER_LENGTH, UDP, Ipv4
+from chassis.net.ethernet import MAX_BATCHED_IPV4_LENGTH
+from chassis.net.ipv4 import IPV4_HEADER_LENGTH, PROTOCOL_UDP, Ipv4
 from chassis.net.types import Buffer
-from chassis.net.udp import HEADER_LENGTH as UDP_LENGTH
-from chassis.net.udp import Udp
+from chassis.net.udp import IKE_PORT, NAT_PORT, UDP_HEADER_LENGTH, Udp
 
 NETWORK_CONTROL = 48 << 2
 """The type of service of what keeps a network alive, CS6 (RFC 4594 3.2): a negotiation passes where traffic is too
@@ -88,12 +87,12 @@ class Datagrams:
                 data = MARKER + data
             else:
                 data, addresses = KEEPALIVE, None
-        if HEADER_LENGTH + UDP_LENGTH + len(data) > LONGEST_IPV4:
+        if IPV4_HEADER_LENGTH + UDP_HEADER_LENGTH + len(data) > MAX_BATCHED_IPV4_LENGTH:
             return None
         return Ipv4(
             message.local,
             message.remote,
-            UDP,
+            PROTOCOL_UDP,
             Udp(message.local_port, message.remote_port, data).emit(addresses),
             tos=NETWORK_CONTROL,
             identification=self._next_identification(message.local, message.remote),
@@ -109,14 +108,14 @@ class Datagrams:
 
     def _next_identification(self, source: int, destination: int) -> int:
         """Between ends that have ESP in UDP (RFC 3948) it is from the sequence of those packets."""
-        shared = self._identifications.used((source, destination, UDP))
+        shared = self._identifications.used((source, destination, PROTOCOL_UDP))
         if shared is not None:
             return shared.take(1)[0]
         self._identification = self._identification + 1 & 0xFFFF
         return self._identification
 
     def _found(self, context: int, packet: Ipv4, pieces: int) -> IkePacket | Sealed | Cause | AspCause | None:
-        if packet.protocol != UDP:
+        if packet.protocol != PROTOCOL_UDP:
             return Sealed(packet.emit()) if pieces > 1 else Cause.MALFORMED
         try:
             udp = Udp.parse(packet.payload)

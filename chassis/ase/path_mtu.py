@@ -18,7 +18,6 @@ from typing import Final
 from chassis.ase.counters import AspCause, AspCounters
 from chassis.ase.host import Host
 from chassis.ase.ipsec.causes import Cause
-from chassis.ase.ipsec.layout import DONT_FRAGMENT, IPV4_HEADER, PROTOCOL_AH, PROTOCOL_ESP, PROTOCOL_UDP
 from chassis.ase.ipsec.sadb import Sadb, Sender
 from chassis.ase.messages import FACILITY
 from chassis.ase.routes import Routes
@@ -29,7 +28,7 @@ from chassis.fwd.rate import TokenBucket
 from chassis.net.address import format_address
 from chassis.net.errors import DecodeError
 from chassis.net.icmp import Icmp
-from chassis.net.ipv4 import Ipv4
+from chassis.net.ipv4 import DONT_FRAGMENT, IPV4_HEADER_LENGTH, PROTOCOL_AH, PROTOCOL_ESP, PROTOCOL_UDP, Ipv4
 from chassis.net.types import Buffer
 
 LEAST: Final = 576
@@ -153,11 +152,11 @@ def _plateau(size: int) -> int:
 def _sender(context: int, source: int, quoted: bytes) -> Sender | None:
     """How a packet that is quoted, at least eight octets of what follows its header, names its SA; None for one
     that cannot be ours, or that nobody had to cut."""
-    if len(quoted) < IPV4_HEADER:
+    if len(quoted) < IPV4_HEADER_LENGTH:
         return None
     version_length, flags, protocol, its_source, destination = _QUOTED(quoted)
     at = (version_length & 15) * 4
-    if version_length >> 4 != 4 or at < IPV4_HEADER or len(quoted) < at + 8:
+    if version_length >> 4 != 4 or at < IPV4_HEADER_LENGTH or len(quoted) < at + 8:
         return None
     if not flags & DONT_FRAGMENT or its_source != source:
         return None

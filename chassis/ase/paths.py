@@ -16,7 +16,6 @@ from chassis.ase.datagrams import Datagrams
 from chassis.ase.host import Host
 from chassis.ase.ipsec.causes import Cause as IpsecCause
 from chassis.ase.ipsec.causes import Drops
-from chassis.ase.ipsec.layout import PROTOCOL_ICMP
 from chassis.ase.ipsec.sadb import Sadb
 from chassis.ase.ipsec.whole import cutting
 from chassis.ase.link import IkePacket
@@ -33,6 +32,7 @@ from chassis.fwd.drop_causes import Cause
 from chassis.fwd.icmp_errors import ERRORS, ErrorLimit, error
 from chassis.fwd.rewrite import decrement_ttls
 from chassis.net.ethernet import HEADROOM
+from chassis.net.ipv4 import PROTOCOL_ICMP
 from chassis.net.types import Writable
 
 LONGEST_BATCHED = 0xFFFF

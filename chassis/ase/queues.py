@@ -22,7 +22,6 @@ from math import ceil, inf
 from typing import Any, Final
 
 from chassis.ase.counters import PROTECTED, QUEUE_CAUSES, QUEUE_NAMES, AnyCause, AspCounters
-from chassis.ase.ipsec.layout import IPV4_HEADER
 from chassis.ase.ipsec.policy import NO_ENTRY
 from chassis.ase.ipsec.sadb import Sadb
 from chassis.ase.lines import shown
@@ -32,6 +31,7 @@ from chassis.bus.joining import join
 from chassis.bus.priority import CLASSES, classes_of
 from chassis.fwd.rate import Rate
 from chassis.net.ethernet import HEADROOM
+from chassis.net.ipv4 import IPV4_HEADER_LENGTH
 
 DEPTH: Final = 512
 """Most packets of one queue."""
@@ -284,7 +284,7 @@ class Queues:
         at = 0
         for length in batch.lengths:
             start, at = at + HEADROOM, at + length
-            entries.append(classifier.value(view, start, at) if at - start >= IPV4_HEADER else NO_ENTRY)
+            entries.append(classifier.value(view, start, at) if at - start >= IPV4_HEADER_LENGTH else NO_ENTRY)
         return _split(batch, entries)
 
     def _enter(self, sa: _Sa, number: int, batch: Batch, depth: int, now: float) -> None:

@@ -12,12 +12,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from chassis.ase.ipsec.layout import DONT_FRAGMENT, HEADROOM, HEADROOM_FILL, IPV4_HEADER
 from chassis.ase.ipsec.whole import Cutting
 from chassis.bus.records import Tunnel
 from chassis.net.errors import DecodeError
+from chassis.net.ethernet import HEADROOM, HEADROOM_FILL
 from chassis.net.fragments import fragment
-from chassis.net.ipv4 import Ipv4
+from chassis.net.ipv4 import DONT_FRAGMENT, IPV4_HEADER_LENGTH, Ipv4
 
 SMALLEST_MTU: Final = 68
 """Every IPv4 link carries that much (RFC 791 section 3.2)."""
@@ -88,7 +88,7 @@ def fit(body: bytearray | memoryview, lengths: array[int], limits: Limits, judge
     at = 0
     for length in lengths:
         start, at = at + HEADROOM, at + length
-        if length < HEADROOM + IPV4_HEADER:
+        if length < HEADROOM + IPV4_HEADER_LENGTH:
             result.malformed += 1
             continue
         total, flags = _SIZE(view, start + 2)

@@ -33,7 +33,7 @@ from chassis.ase.tunnels import TunnelState, TunnelTable
 from chassis.bus.records import Tunnel
 from chassis.bus.replication import Change
 from chassis.net.address import format_address
-from chassis.net.ipv4 import AH
+from chassis.net.ipv4 import PROTOCOL_AH
 
 _NOTHING = Past()
 
@@ -103,7 +103,7 @@ def _sa(number: int, direction: str, work: Protector | Opener) -> dict[str, Any]
         **shown(number),
         "serial": sa.serial,
         "direction": direction,
-        "protocol": "+".join("ah" if protocol == AH else "esp" for protocol, _ in protocols),
+        "protocol": "+".join("ah" if protocol == PROTOCOL_AH else "esp" for protocol, _ in protocols),
         "spi": protocols[0][1],
         "peer": format_address(sa.destination if direction == "out" else sa.source),
         **_both(work.packets, work.octets),

@@ -17,7 +17,7 @@ from chassis.bus.messages import Attributes
 from chassis.net import pcapng
 from chassis.net.errors import DecodeError
 from chassis.net.ethernet import ETHERTYPE_ARP, ETHERTYPE_IPV4, HEADROOM
-from chassis.net.ipv4 import AH, ESP, UDP
+from chassis.net.ipv4 import PROTOCOL_AH, PROTOCOL_ESP, PROTOCOL_UDP
 
 _ARP, _IPV4 = ETHERTYPE_ARP.to_bytes(2, "big"), ETHERTYPE_IPV4.to_bytes(2, "big")
 _IKE_PORTS = tuple([port.to_bytes(2, "big") for port in (500, 4500)])
@@ -255,8 +255,8 @@ def in_clear(frame: bytes | bytearray | memoryview) -> bool:
     if ethertype != _IPV4 or len(frame) < 34:
         return True
     protocol, options = frame[23], 4 * (frame[14] & 15)
-    if protocol != UDP:
-        return protocol not in (ESP, AH)
+    if protocol != PROTOCOL_UDP:
+        return protocol not in (PROTOCOL_ESP, PROTOCOL_AH)
     # What is behind the first fragment has no ports: it is as clear as it may be.
     first = not (frame[20] & 0x1F or frame[21])
     return not (first and bytes(frame[16 + options : 18 + options]) in _IKE_PORTS)

@@ -26,12 +26,12 @@ from chassis.bus.arguments import (
     Word,
 )
 from chassis.net.ethernet import HEADROOM
-from chassis.net.ipv4 import HEADER_LENGTH, MAXIMUM_LENGTH
+from chassis.net.ipv4 import IPV4_HEADER_LENGTH, MAX_IPV4_LENGTH
 
 MAX_CONFIGURATION: Final = 32 * 1024 * 1024
 """Octets of the longest configuration that is taken."""
 
-MAX_PING: Final = MAXIMUM_LENGTH - HEADROOM - HEADER_LENGTH - 8
+MAX_PING: Final = MAX_IPV4_LENGTH - HEADROOM - IPV4_HEADER_LENGTH - 8
 """Octets of data of the largest echo request: with its headers it is a packet of a batch."""
 
 MAX_TIME: Final = 1e12

@@ -9,18 +9,25 @@ from chassis.fwd.decision import ARP, DROPS, Decider, Decision, Kind
 from chassis.fwd.drop_causes import Cause
 from chassis.net.checksum import is_intact
 from chassis.net.ethernet import ETHERTYPE_ARP, ETHERTYPE_IPV4, HEADROOM
-from chassis.net.icmp import FRAGMENTATION_NEEDED, UNREACHABLE
-from chassis.net.icmp import HEADER_LENGTH as ICMP_LENGTH
-from chassis.net.ipv4 import AH, ESP, HEADER_LENGTH, ICMP, IPCOMP, UDP
+from chassis.net.icmp import FRAGMENTATION_NEEDED, ICMP_HEADER_LENGTH, UNREACHABLE
+from chassis.net.ipv4 import (
+    IPV4_HEADER_LENGTH,
+    PROTOCOL_AH,
+    PROTOCOL_ESP,
+    PROTOCOL_ICMP,
+    PROTOCOL_IPCOMP,
+    PROTOCOL_UDP,
+)
 from chassis.net.types import Writable
+from chassis.net.udp import IKE_PORT, NAT_PORT
 
-SHORTEST = HEADROOM + HEADER_LENGTH
+SHORTEST = HEADROOM + IPV4_HEADER_LENGTH
 
-IPSEC_PORTS = frozenset((500, 4500))
+IPSEC_PORTS = frozenset((IKE_PORT, NAT_PORT))
 """UDP ports of IKE and of ESP in UDP (RFC 7296 2, RFC 3948)."""
 
-_IPSEC_PROTOCOLS = frozenset((ESP, AH, IPCOMP))
-_QUOTED_PROTOCOLS = frozenset((ESP, AH, UDP))
+_IPSEC_PROTOCOLS = frozenset((PROTOCOL_ESP, PROTOCOL_AH, PROTOCOL_IPCOMP))
+_QUOTED_PROTOCOLS = frozenset((PROTOCOL_ESP, PROTOCOL_AH, PROTOCOL_UDP))
 """Protocols of the packets about which an ASP hears that they are too large for a link on the way."""
 
 _FIELDS = struct.Struct("!14sIQQ")
@@ -117,7 +124,7 @@ def _unusual(body: Writable, at: int, length: int, first: int) -> Cause | None:
         return Cause.VERSION
     header = (first >> 24 & 15) * 4
     total = first & 0xFFFF
-    if header < HEADER_LENGTH or header > total or total + HEADROOM > length:
+    if header < IPV4_HEADER_LENGTH or header > total or total + HEADROOM > length:
         return Cause.HEADER
     if not is_intact(body[at + HEADROOM : at + HEADROOM + header]):
         return Cause.CHECKSUM
@@ -129,18 +136,18 @@ def _own(decision: Decision, body: Writable, at: int, length: int, first: int, s
     protocol = second >> 16 & 0xFF
     if protocol in _IPSEC_PROTOCOLS:
         return decision.to_open
-    if protocol == UDP:
+    if protocol == PROTOCOL_UDP:
         if second >> 32 & 0x3FFF:
             # Only the first fragment has the ports.
             return decision.to_open
         port_at = HEADROOM + (first >> 24 & 15) * 4 + 2
         if port_at + 2 <= length and _PORT.unpack_from(body, at + port_at)[0] in IPSEC_PORTS:
             return decision.to_open
-    elif protocol == ICMP and not second >> 32 & 0x3FFF:
+    elif protocol == PROTOCOL_ICMP and not second >> 32 & 0x3FFF:
         message_at = at + HEADROOM + (first >> 24 & 15) * 4
-        quoted_at = message_at + ICMP_LENGTH
+        quoted_at = message_at + ICMP_HEADER_LENGTH
         if (
-            quoted_at + HEADER_LENGTH <= at + length
+            quoted_at + IPV4_HEADER_LENGTH <= at + length
             and (body[message_at], body[message_at + 1]) == (UNREACHABLE, FRAGMENTATION_NEEDED)
             and body[quoted_at + 9] in _QUOTED_PROTOCOLS
         ):

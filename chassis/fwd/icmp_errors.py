@@ -6,7 +6,7 @@ from chassis.fwd.drop_causes import Cause
 from chassis.fwd.rate import TokenBucket
 from chassis.net import icmp
 from chassis.net.address import is_multicast, is_unicast_host
-from chassis.net.ipv4 import HEADER_LENGTH, ICMP, OFFSET_MASK, Ipv4
+from chassis.net.ipv4 import IPV4_HEADER_LENGTH, OFFSET_MASK, PROTOCOL_ICMP, Ipv4
 from chassis.net.types import Buffer
 
 RATE = 1000.0
@@ -18,7 +18,7 @@ BURST = 200.0
 SUPPRESSED = "icmp suppressed"
 """A card's counter of errors that were owed, and not sent because of `RATE`."""
 
-QUOTED = 576 - HEADER_LENGTH - icmp.HEADER_LENGTH
+QUOTED = 576 - IPV4_HEADER_LENGTH - icmp.ICMP_HEADER_LENGTH
 """Most bytes of the packet in an error: the whole error stays within 576 bytes (RFC 1812 4.3.2.3)."""
 
 INTERNETWORK_CONTROL = 0xC0
@@ -46,7 +46,7 @@ def is_owed(packet: Buffer) -> bool:
     Never about an ICMP error, about a fragment that is not the first, to or about an address that is not
     one host's. The packet's header was checked before.
     """
-    if len(packet) < HEADER_LENGTH:
+    if len(packet) < IPV4_HEADER_LENGTH:
         return False
     if (packet[6] << 8 | packet[7]) & OFFSET_MASK:
         return False
@@ -54,7 +54,7 @@ def is_owed(packet: Buffer) -> bool:
     destination = int.from_bytes(packet[16:20], "big")
     if not is_unicast_host(source) or is_multicast(destination) or destination == 0xFFFFFFFF:
         return False
-    if packet[9] != ICMP:
+    if packet[9] != PROTOCOL_ICMP:
         return True
     header = (packet[0] & 15) * 4
     # An ICMP message that ends before its type could be an error as well as not.
@@ -74,7 +74,7 @@ def error(cause: Cause, packet: Buffer, source: int, *, mtu: int = 0) -> bytes |
     return Ipv4(
         source=source,
         destination=int.from_bytes(packet[12:16], "big"),
-        protocol=ICMP,
+        protocol=PROTOCOL_ICMP,
         payload=message.emit(),
         ttl=ERROR_TTL,
         tos=INTERNETWORK_CONTROL,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from math import inf
 
-from chassis.net.ethernet import HEADROOM
-from chassis.net.ipv4 import HEADER_LENGTH, MAXIMUM_LENGTH, Ipv4
+from chassis.net.ethernet import MAX_BATCHED_IPV4_LENGTH
+from chassis.net.ipv4 import IPV4_HEADER_LENGTH, MAX_IPV4_LENGTH, Ipv4
 
 TIMEOUT = 60.0
 """Seconds after its first fragment in which a packet must be whole."""
@@ -16,10 +16,6 @@ MOST_PACKETS = 64
 
 MOST_FRAGMENTS = 256
 """Most fragments of one packet: a largest packet over the smallest MTU that occurs needs fewer."""
-
-LONGEST = MAXIMUM_LENGTH - HEADROOM
-"""Octets of the longest packet that is put together: with the room for its frame's header it has its place in a
-batch. A longer one, 14 octets at most, is given up."""
 
 _ECN = 3
 _CE = 3
@@ -64,7 +60,7 @@ class Reassembler:
                 self._give_up(next(iter(self._partial)))
             partial = self._partial[key] = _Partial(now)
         self._hold(partial, fragment)
-        if partial.held > MOST_FRAGMENTS or partial.octets > MAXIMUM_LENGTH:
+        if partial.held > MOST_FRAGMENTS or partial.octets > MAX_IPV4_LENGTH:
             self._give_up(key)
             return None
         if partial.first is None or partial.end < 0:
@@ -77,12 +73,12 @@ class Reassembler:
                 partial.spoilt = True
                 break
             payload += partial.pieces[offset]
-        whole = HEADER_LENGTH + len(partial.first.options) + len(payload)
+        whole = IPV4_HEADER_LENGTH + len(partial.first.options) + len(payload)
         first, marks = partial.first, partial.marks
         if marks & 1 << _CE:
             partial.spoilt |= marks & 1 != 0
             first = replace(first, tos=first.tos | _CE)
-        if partial.spoilt or len(payload) > partial.end or whole > LONGEST:
+        if partial.spoilt or len(payload) > partial.end or whole > MAX_BATCHED_IPV4_LENGTH:
             self._give_up(key)
             return None
         if len(payload) < partial.end:

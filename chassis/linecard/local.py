@@ -18,7 +18,7 @@ from chassis.net.address import is_unicast_host
 from chassis.net.errors import DecodeError
 from chassis.net.ethernet import HEADROOM
 from chassis.net.icmp import Icmp
-from chassis.net.ipv4 import ICMP, UDP, Ipv4
+from chassis.net.ipv4 import PROTOCOL_ICMP, PROTOCOL_UDP, Ipv4
 from chassis.net.types import Writable
 
 TTL = 64
@@ -88,10 +88,10 @@ class LocalStack:
             self._balance.values[self._balance.made] += 1
             self._balance.values[self._balance.consumed] += count
             frame = memoryview(bytes(HEADROOM) + packet.emit())
-        if packet.protocol == ICMP:
+        if packet.protocol == PROTOCOL_ICMP:
             self._icmp(context, packet, frame, now, out)
         else:
-            cause = Cause.LOCAL_PORT if packet.protocol == UDP else Cause.LOCAL_PROTOCOL
+            cause = Cause.LOCAL_PORT if packet.protocol == PROTOCOL_UDP else Cause.LOCAL_PROTOCOL
             self._dropped(cause, frame, array("H", (len(frame),)), context, now, out)
 
     def _icmp(self, context: int, packet: Ipv4, frame: memoryview, now: float, out: list[Output]) -> None:
@@ -115,7 +115,7 @@ class LocalStack:
         reply = Ipv4(
             source=packet.destination,
             destination=packet.source,
-            protocol=ICMP,
+            protocol=PROTOCOL_ICMP,
             payload=icmp.echo_reply(message).emit(),
             ttl=TTL,
             tos=packet.tos,
@@ -164,6 +164,10 @@ def _quoted_echo(message: Icmp) -> Icmp | None:
     if len(quoted) < 20:
         return None
     header = (quoted[0] & 15) * 4
-    if len(quoted) < header + icmp.HEADER_LENGTH or quoted[9] != ICMP or quoted[header] != icmp.ECHO_REQUEST:
+    if (
+        len(quoted) < header + icmp.ICMP_HEADER_LENGTH
+        or quoted[9] != PROTOCOL_ICMP
+        or quoted[header] != icmp.ECHO_REQUEST
+    ):
         return None
     return Icmp(icmp.ECHO_REQUEST, 0, int.from_bytes(quoted[header + 4 : header + 8], "big"), b"")

@@ -13,7 +13,7 @@ from chassis.bus.messages import Attributes, Reply, Request, Value
 from chassis.net import icmp
 from chassis.net.address import format_address
 from chassis.net.icmp import Icmp
-from chassis.net.ipv4 import ICMP, Ipv4
+from chassis.net.ipv4 import PROTOCOL_ICMP, Ipv4
 
 _SLOT_SHIFT = 12
 _NUMBER_MASK = (1 << _SLOT_SHIFT) - 1
@@ -135,7 +135,7 @@ class Pings:
         packet = Ipv4(
             source=run.source,
             destination=run.destination,
-            protocol=ICMP,
+            protocol=PROTOCOL_ICMP,
             payload=icmp.echo_request(run.identifier, sequence, data).emit(),
             ttl=run.ttl,
             identification=self._identification,

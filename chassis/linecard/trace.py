@@ -12,7 +12,7 @@ from typing import Any
 from chassis.bus.batch import Batch, Mark
 from chassis.bus.messages import Attributes
 from chassis.net.ethernet import HEADROOM
-from chassis.net.ipv4 import HEADER_LENGTH
+from chassis.net.ipv4 import IPV4_HEADER_LENGTH
 
 MOST = 1000
 """Most traces that wait for packets: each of them looks at every packet."""
@@ -31,7 +31,7 @@ class Armed:
 
     def matches(self, packet: memoryview) -> bool:
         """Whether an IPv4 packet (from its first byte) is one to trace."""
-        if len(packet) < HEADER_LENGTH or packet[0] >> 4 != 4:
+        if len(packet) < IPV4_HEADER_LENGTH or packet[0] >> 4 != 4:
             return False
         if self.protocol >= 0 and packet[9] != self.protocol:
             return False

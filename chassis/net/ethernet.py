@@ -11,6 +11,11 @@ from chassis.net.types import Buffer
 HEADROOM = 14
 """Bytes of an Ethernet II header, and the room before every packet of a batch for it."""
 
+HEADROOM_FILL = bytes(HEADROOM)
+
+MAX_BATCHED_IPV4_LENGTH = 0xFFFF - HEADROOM
+"""Octets of the longest IPv4 packet that a batch can carry: its 16-bit lengths count the headroom."""
+
 MINIMUM_FRAME = 60
 """A shorter frame is padded to this before it goes out (64 with the check sequence)."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from chassis.net.ipv4 import HEADER_LENGTH, Ipv4
+from chassis.net.ipv4 import IPV4_HEADER_LENGTH, Ipv4
 
 _END = 0
 _NO_OPERATION = 1
@@ -44,19 +44,19 @@ def fragment(packet: Ipv4, mtu: int) -> list[Ipv4]:
     beside the header (an MTU below 68 is no IPv4 link).
     """
     payload = packet.payload
-    if HEADER_LENGTH + len(packet.options) + len(payload) <= mtu:
+    if IPV4_HEADER_LENGTH + len(packet.options) + len(payload) <= mtu:
         return [packet]
     later = copied_options(packet.options)
     pieces: list[Ipv4] = []
     options = packet.options
     at = 0
     while at < len(payload):
-        room = (mtu - HEADER_LENGTH - len(options)) & ~7
+        room = (mtu - IPV4_HEADER_LENGTH - len(options)) & ~7
         if room < 8:
             raise ValueError(f"no fragment fits an MTU of {mtu}")
         rest = len(payload) - at
         # The last piece need not be a multiple of eight bytes, so it may use the whole MTU.
-        if HEADER_LENGTH + len(options) + rest <= mtu:
+        if IPV4_HEADER_LENGTH + len(options) + rest <= mtu:
             room = rest
         pieces.append(
             replace(

@@ -29,7 +29,7 @@ ADMINISTRATIVELY_PROHIBITED = 13
 
 TTL_EXCEEDED_IN_TRANSIT = 0
 
-HEADER_LENGTH = 8
+ICMP_HEADER_LENGTH = 8
 
 _HEADER = struct.Struct("!BBHI")
 
@@ -61,12 +61,12 @@ class Icmp:
     @classmethod
     def parse(cls, view: Buffer) -> Icmp:
         """Raises DecodeError for a short message and a wrong checksum."""
-        if len(view) < HEADER_LENGTH:
+        if len(view) < ICMP_HEADER_LENGTH:
             raise DecodeError("icmp", f"{len(view)} bytes are no message", len(view))
         if not is_intact(view):
             raise DecodeError("icmp", "checksum", 2)
         kind, code, _, rest = _HEADER.unpack_from(view)
-        return cls(kind, code, rest, bytes(view[HEADER_LENGTH:]))
+        return cls(kind, code, rest, bytes(view[ICMP_HEADER_LENGTH:]))
 
     def emit(self) -> bytes:
         bare = _HEADER.pack(self.type, self.code, 0, self.rest) + self.payload

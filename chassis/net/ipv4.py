@@ -9,21 +9,26 @@ from chassis.net.checksum import checksum, is_intact
 from chassis.net.errors import DecodeError
 from chassis.net.types import Buffer, Writable
 
-HEADER_LENGTH = 20
+IPV4_HEADER_LENGTH = 20
 """Bytes of a header without options."""
 
-MAXIMUM_LENGTH = 65535
+MAX_IPV4_LENGTH = 65535
 
-ICMP = 1
-TCP = 6
-UDP = 17
-ESP = 50
-AH = 51
-IPCOMP = 108
+PROTOCOL_ICMP = 1
+PROTOCOL_IPIP = 4
+PROTOCOL_TCP = 6
+PROTOCOL_UDP = 17
+PROTOCOL_ESP = 50
+PROTOCOL_AH = 51
+PROTOCOL_NONE = 59
+"""IPv6-NoNxt, the protocol of a dummy packet (RFC 4303 2.6)."""
+PROTOCOL_IPCOMP = 108
 
 DONT_FRAGMENT = 0x4000
 MORE_FRAGMENTS = 0x2000
 OFFSET_MASK = 0x1FFF
+FRAGMENT_MASK = MORE_FRAGMENTS | OFFSET_MASK
+"""More-fragments flag and fragment offset: not zero in any fragment."""
 
 _HEADER = struct.Struct("!BBHHHBBHII")
 _TTL = struct.Struct("!BBH")
@@ -55,7 +60,7 @@ class Ipv4:
         """Raises DecodeError. Bytes beyond the total length are refused unless `padding`
         says that the packet came in a frame that may hold some."""
         size = len(view)
-        if size < HEADER_LENGTH:
+        if size < IPV4_HEADER_LENGTH:
             raise DecodeError("ipv4", f"{size} bytes are no header", size)
         first, tos, total, identification, fragment, ttl, protocol, _, source, destination = _HEADER.unpack_from(
             view
@@ -63,7 +68,7 @@ class Ipv4:
         if first >> 4 != 4:
             raise DecodeError("ipv4", f"version {first >> 4}", 0)
         header = (first & 15) * 4
-        if header < HEADER_LENGTH or header > total:
+        if header < IPV4_HEADER_LENGTH or header > total:
             raise DecodeError("ipv4", f"header length {header}", 0)
         if total > size:
             raise DecodeError("ipv4", f"total length {total}, but {size} bytes are there", 2)
@@ -74,7 +79,7 @@ class Ipv4:
         if fragment & 0x8000:
             raise DecodeError("ipv4", "reserved flag set", 6)
         offset = (fragment & OFFSET_MASK) * 8
-        if offset + total - header > MAXIMUM_LENGTH:
+        if offset + total - header > MAX_IPV4_LENGTH:
             raise DecodeError("ipv4", f"fragment ends at {offset + total - header}", 6)
         return cls(
             source,
@@ -87,12 +92,12 @@ class Ipv4:
             bool(fragment & DONT_FRAGMENT),
             bool(fragment & MORE_FRAGMENTS),
             offset,
-            bytes(view[HEADER_LENGTH:header]),
+            bytes(view[IPV4_HEADER_LENGTH:header]),
         )
 
     def emit(self) -> bytes:
         """The packet on the wire, checksum filled in."""
-        header = HEADER_LENGTH + len(self.options)
+        header = IPV4_HEADER_LENGTH + len(self.options)
         fragment = (
             self.offset >> 3
             | (DONT_FRAGMENT if self.dont_fragment else 0)

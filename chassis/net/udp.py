@@ -7,10 +7,14 @@ from dataclasses import dataclass
 
 from chassis.net.checksum import checksum, is_intact, pseudo_header_sum
 from chassis.net.errors import DecodeError
-from chassis.net.ipv4 import UDP
+from chassis.net.ipv4 import PROTOCOL_UDP
 from chassis.net.types import Buffer
 
-HEADER_LENGTH = 8
+UDP_HEADER_LENGTH = 8
+
+IKE_PORT = 500
+NAT_PORT = 4500
+"""Port of IKE and of ESP in UDP through a NAT (RFC 3948)."""
 
 _HEADER = struct.Struct("!HHHH")
 
@@ -28,20 +32,20 @@ class Udp:
         """Raises DecodeError. With (source, destination) addresses the checksum is verified
         when there is one; zero means that the sender made none."""
         size = len(view)
-        if size < HEADER_LENGTH:
+        if size < UDP_HEADER_LENGTH:
             raise DecodeError("udp", f"{size} bytes are no header", size)
         source_port, destination_port, length, value = _HEADER.unpack_from(view)
         if length != size:
             raise DecodeError("udp", f"length {length}, but {size} bytes are there", 4)
-        if value and addresses and not is_intact(view, pseudo_header_sum(*addresses, UDP, length)):
+        if value and addresses and not is_intact(view, pseudo_header_sum(*addresses, PROTOCOL_UDP, length)):
             raise DecodeError("udp", "checksum", 6)
-        return cls(source_port, destination_port, bytes(view[HEADER_LENGTH:]))
+        return cls(source_port, destination_port, bytes(view[UDP_HEADER_LENGTH:]))
 
     def emit(self, addresses: tuple[int, int] | None = None) -> bytes:
         """The datagram; without (source, destination) addresses its checksum field is zero."""
-        length = HEADER_LENGTH + len(self.payload)
+        length = UDP_HEADER_LENGTH + len(self.payload)
         bare = _HEADER.pack(self.source_port, self.destination_port, length, 0) + self.payload
         if addresses is None:
             return bare
-        value = checksum(bare, pseudo_header_sum(*addresses, UDP, length)) or 0xFFFF
+        value = checksum(bare, pseudo_header_sum(*addresses, PROTOCOL_UDP, length)) or 0xFFFF
         return _HEADER.pack(self.source_port, self.destination_port, length, value) + self.payload

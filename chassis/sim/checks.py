@@ -18,7 +18,7 @@ from typing import Any
 
 from chassis.bus.batch import Batch
 from chassis.bus.records import CardState, Circuit, Key, LocalAddress, Port, Record, Route, Tunnel
-from chassis.net.ipv4 import AH, ESP, UDP
+from chassis.net.ipv4 import PROTOCOL_AH, PROTOCOL_ESP, PROTOCOL_UDP
 from chassis.sim.node import CardProcess, Node
 from chassis.sim.wires import End
 from chassis.sim.world import World
@@ -31,7 +31,7 @@ _AH = Struct("!BB2xII")
 _ESP = Struct("!II")
 _WORD = Struct("!I")
 
-_NUMBERED = frozenset({ESP, AH})
+_NUMBERED = frozenset({PROTOCOL_ESP, PROTOCOL_AH})
 _IP_AT = 14
 _STEADY = (CardState, Tunnel, Circuit, Route, LocalAddress)
 """Records that a restart of the controller alone changes nothing of."""
@@ -111,7 +111,7 @@ class Checks:
                     # A later fragment has no header of the protocol.
                     if not (body[at + 6] & 0x1F or body[at + 7]):
                         self._number(end, body, at, protocol)
-                elif protocol == UDP:
+                elif protocol == PROTOCOL_UDP:
                     self._clear(end, body, at)
             at += length
 
@@ -119,14 +119,14 @@ class Checks:
         self.protected += 1
         data = at + (body[at] & 15) * 4
         (destination,) = _WORD.unpack_from(body, at + 16)
-        if protocol == AH:
+        if protocol == PROTOCOL_AH:
             following, words, spi, sequence = _AH.unpack_from(body, data)
-            self._once(end, (end.node, destination, AH, spi), sequence)
-            if following != ESP:
+            self._once(end, (end.node, destination, PROTOCOL_AH, spi), sequence)
+            if following != PROTOCOL_ESP:
                 return
             data += (words + 2) * 4
         spi, sequence = _ESP.unpack_from(body, data)
-        self._once(end, (end.node, destination, ESP, spi), sequence)
+        self._once(end, (end.node, destination, PROTOCOL_ESP, spi), sequence)
 
     def _once(self, end: End, sender: Sender, sequence: int) -> None:
         used = self._numbers.get(sender)

@@ -259,8 +259,8 @@ class Tester:
 
     def _ipv4(self, port: str, host: Host, frame: bytes, now: float) -> list[bytes] | None:
         size = len(frame) - HEADROOM
-        total = frame[HEADROOM + 2] << 8 | frame[HEADROOM + 3] if size >= ipv4.HEADER_LENGTH else 0
-        if not ipv4.HEADER_LENGTH <= total <= size:
+        total = frame[HEADROOM + 2] << 8 | frame[HEADROOM + 3] if size >= ipv4.IPV4_HEADER_LENGTH else 0
+        if not ipv4.IPV4_HEADER_LENGTH <= total <= size:
             self._wrong_packet(port, "short", frame, now)
             return None
         packet = frame[HEADROOM : HEADROOM + total]
@@ -274,10 +274,10 @@ class Tester:
                 return None
             packet = whole[0].emit()
         protocol = packet[9]
-        if protocol == ipv4.UDP:
+        if protocol == ipv4.PROTOCOL_UDP:
             self._udp(port, packet, frame, now)
             return None
-        if protocol == ipv4.ICMP:
+        if protocol == ipv4.PROTOCOL_ICMP:
             answer = host.echo(frame)
             if answer is None:
                 kind = f"{packet[20]}/{packet[21]}" if len(packet) >= 22 else "short"

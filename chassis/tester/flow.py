@@ -18,7 +18,7 @@ from typing import Any
 from chassis.net.address import format_address, parse_address
 from chassis.net.checksum import ones_sum, pseudo_header_sum
 from chassis.net.ethernet import ETHERTYPE_IPV4, HEADROOM, header
-from chassis.net.ipv4 import HEADER_LENGTH, MAXIMUM_LENGTH, UDP, header_bytes
+from chassis.net.ipv4 import IPV4_HEADER_LENGTH, MAX_IPV4_LENGTH, PROTOCOL_UDP, header_bytes
 
 MAGIC = b"CHASSIS\x01"
 UDP_PORT = 40_000
@@ -28,7 +28,7 @@ TTL = 64
 PAYLOAD = Struct("!8sIIQQ")
 """Magic, flow, start, sequence number, time of sending in ns of the machine's monotonic clock."""
 
-OVERHEAD = HEADER_LENGTH + 8
+OVERHEAD = IPV4_HEADER_LENGTH + 8
 SMALLEST = OVERHEAD + PAYLOAD.size
 """Bytes of the shortest IP packet of a flow."""
 
@@ -114,7 +114,7 @@ def parse_flow(name: str, values: Mapping[str, Any]) -> Flow:
         to_node,
         to_port,
         MAX_RATE if rate == "max" else float(_number(values, "rate", 100.0, 1e-3, 1e7)),
-        int(_number(values, "size", 200, SMALLEST, MAXIMUM_LENGTH - HEADROOM)),
+        int(_number(values, "size", 200, SMALLEST, MAX_IPV4_LENGTH - HEADROOM)),
         addresses[0],
         addresses[1],
         int(_number(values, "dscp", 0, 0, 63)),
@@ -154,16 +154,18 @@ class Template:
         self.filler = (pattern * (size // len(pattern) + 1))[: size - SMALLEST]
         tos = flow.dscp << 2
         ip = bytearray(
-            header_bytes(flow.source, flow.destination, UDP, size, ttl=TTL, tos=tos, identification=0, flags=0)
+            header_bytes(
+                flow.source, flow.destination, PROTOCOL_UDP, size, ttl=TTL, tos=tos, identification=0, flags=0
+            )
         )
         ip[10:12] = b"\0\0"
         self.ip_sum = ones_sum(ip)
         """Sum of the IP header with TTL 64, identification 0 and checksum 0."""
-        length = size - HEADER_LENGTH
+        length = size - IPV4_HEADER_LENGTH
         self.ports_length = (flow.source_port, UDP_PORT, length)
         udp = b"".join(value.to_bytes(2, "big") for value in self.ports_length)
         constant = udp + b"\0\0" + PAYLOAD.pack(MAGIC, number, 0, 0, 0) + self.filler
-        self.udp_sum = ones_sum(constant) + pseudo_header_sum(flow.source, flow.destination, UDP, length)
+        self.udp_sum = ones_sum(constant) + pseudo_header_sum(flow.source, flow.destination, PROTOCOL_UDP, length)
         """Sum of the datagram and its pseudo header with start, sequence number, time and checksum 0."""
         self.head = bytes(ip[:4])
         """Version, header length, TOS and total length: they arrive as they left."""
@@ -190,7 +192,7 @@ class Template:
                 identification,
                 0,
                 TTL,
-                UDP,
+                PROTOCOL_UDP,
                 (0xFFFF - (ip_sum + identification) % 0xFFFF) % 0xFFFF,
             )
             patch_udp(body, udp_at, 0xFFFF - (udp_sum + sequence) % 0xFFFF)

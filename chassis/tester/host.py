@@ -129,14 +129,20 @@ class Host:
         """The answer to an echo request for an address of this port; None where the frame is none."""
         try:
             packet = Ipv4.parse(frame[HEADROOM:], padding=True)
-            if packet.protocol != ipv4.ICMP or packet.destination not in self.addresses or packet.more_fragments:
+            if (
+                packet.protocol != ipv4.PROTOCOL_ICMP
+                or packet.destination not in self.addresses
+                or packet.more_fragments
+            ):
                 return None
             message = Icmp.parse(packet.payload)
         except DecodeError:
             return None
         if message.type != icmp.ECHO_REQUEST or packet.offset:
             return None
-        reply = Ipv4(packet.destination, packet.source, ipv4.ICMP, icmp.echo_reply(message).emit(), tos=packet.tos)
+        reply = Ipv4(
+            packet.destination, packet.source, ipv4.PROTOCOL_ICMP, icmp.echo_reply(message).emit(), tos=packet.tos
+        )
         return [padded(header(frame[6:12], self.mac) + reply.emit())]
 
     def _arp(self, operation: int, to: bytes, sender: int, target_mac: bytes, target: int) -> bytes:

@@ -33,7 +33,7 @@ from chassis.bus.replication import Publisher
 from chassis.net import icmp
 from chassis.net.address import parse_address, parse_prefix
 from chassis.net.ethernet import HEADROOM
-from chassis.net.ipv4 import ESP, ICMP, UDP, Ipv4
+from chassis.net.ipv4 import PROTOCOL_ESP, PROTOCOL_ICMP, PROTOCOL_UDP, Ipv4
 
 INNER, OUTER = 1, 2
 ASP, SPARE, LC3, LC4 = "asp 1/1", "asp 1/2", "lc 3", "lc 4"
@@ -83,7 +83,7 @@ def udp_packet(
     ttl: int = 63,
     df: bool = False,
     number: int = 0,
-    protocol: int = UDP,
+    protocol: int = PROTOCOL_UDP,
 ) -> bytes:
     """A packet of `size` bytes in all; `number` makes its payload its own."""
     payload = struct.pack("!HHHHI", 1000, 2000, size - 20, 0, number).ljust(size - 20, b"x")[: size - 20]
@@ -332,8 +332,8 @@ def thousands(count: int) -> tuple[Controller, list[Record]]:
 
 def icmp_error(packet: bytes) -> tuple[Ipv4, icmp.Icmp]:
     parsed = Ipv4.parse(packet)
-    assert parsed.protocol == ICMP
+    assert parsed.protocol == PROTOCOL_ICMP
     return parsed, icmp.Icmp.parse(parsed.payload)
 
 
-__all__ = ["ESP"]
+__all__ = ["PROTOCOL_ESP"]

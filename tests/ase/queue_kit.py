@@ -13,7 +13,7 @@ from chassis.ase import queues
 from chassis.bus.batch import Batch
 from chassis.bus.messages import Reply, Request, Welcome
 from chassis.bus.records import Context, Record
-from chassis.net.ipv4 import UDP, Ipv4
+from chassis.net.ipv4 import PROTOCOL_UDP, Ipv4
 
 RATE = 1000
 """Packets a second: a packet a millisecond, and ten at once after a pause."""
@@ -28,7 +28,7 @@ def clear(
 ) -> bytes:
     """A packet whose payload is its own."""
     payload = struct.pack("!HHHHI", 1000, 2000, size - 20, 0, number).ljust(size - 20, b"x")
-    return Ipv4(ip("50.0.0.1"), ip(destination), UDP, payload, tos=dscp << 2, dont_fragment=df).emit()
+    return Ipv4(ip("50.0.0.1"), ip(destination), PROTOCOL_UDP, payload, tos=dscp << 2, dont_fragment=df).emit()
 
 
 def table(dscp: int) -> int:

@@ -12,10 +12,10 @@ from negotiated_kit import install, sides
 
 from chassis.bus.records import Acl
 from chassis.config.parser import parse
-from chassis.net.ipv4 import ICMP, TCP, UDP, Ipv4
+from chassis.net.ipv4 import PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP, Ipv4
 from chassis.xcrp.records import access_list
 
-PROTOCOLS = {"": None, "tcp": TCP, "udp": UDP, "icmp": ICMP, "47": 47}
+PROTOCOLS = {"": None, "tcp": PROTOCOL_TCP, "udp": PROTOCOL_UDP, "icmp": PROTOCOL_ICMP, "47": 47}
 NETWORKS = ("any", "50.1.0.0/16", "50.1.2.3/32")
 FAR_NETWORKS = ("", "any", "60.1.0.0/16", "60.1.2.3/32")
 
@@ -60,7 +60,7 @@ def packets() -> list[Ipv4]:
             product(
                 ("50.1.2.3", "50.1.9.9", "50.9.2.3"),
                 ("60.1.2.3", "60.1.9.9", "60.9.2.3"),
-                (TCP, UDP, ICMP, 47),
+                (PROTOCOL_TCP, PROTOCOL_UDP, PROTOCOL_ICMP, 47),
                 ((1000, 2000), (1000, 9), (9, 2000), (2000, 1000)),
             )
         )
@@ -148,10 +148,13 @@ def test_eight_lines_are_tried_in_their_order() -> None:
     for number in range(1, 9):
         left.ike(install(CIRCUIT, number, entry=10 * number))
         right.ike(install(CIRCUIT, number, entry=10 * number, there=True))
-    clear = [Ipv4(ip(host), ip("60.0.0.1"), UDP, bytes(20)).emit() for host in hosts]
-    clear += [Ipv4(ip("50.1.0.3"), ip("61.0.0.1"), UDP, bytes(20)).emit()]
-    clear += [Ipv4(ip("50.1.0.99"), ip("61.0.0.1"), UDP, bytes(20)).emit()]
-    assert len(left.protect(CIRCUIT, [*clear, Ipv4(ip("50.1.0.99"), ip("60.0.0.1"), UDP, bytes(20)).emit()])) == 1
+    clear = [Ipv4(ip(host), ip("60.0.0.1"), PROTOCOL_UDP, bytes(20)).emit() for host in hosts]
+    clear += [Ipv4(ip("50.1.0.3"), ip("61.0.0.1"), PROTOCOL_UDP, bytes(20)).emit()]
+    clear += [Ipv4(ip("50.1.0.99"), ip("61.0.0.1"), PROTOCOL_UDP, bytes(20)).emit()]
+    assert (
+        len(left.protect(CIRCUIT, [*clear, Ipv4(ip("50.1.0.99"), ip("60.0.0.1"), PROTOCOL_UDP, bytes(20)).emit()]))
+        == 1
+    )
     carried = [left.asp.sadb.outbound[CIRCUIT, number].packets for number in range(1, 9)]
     assert carried == [1, 1, 2, 1, 1, 1, 1, 2]
     assert left.drops() == {"no policy": 1}

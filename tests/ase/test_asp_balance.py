@@ -37,7 +37,7 @@ from chassis.bus.batch import Step
 from chassis.bus.counters import FILE_SIZE, Counters
 from chassis.bus.messages import Reply, Request
 from chassis.bus.records import Acl, AclRule, Tunnel, TunnelEntry
-from chassis.net.ipv4 import ICMP, TCP, UDP, Ipv4
+from chassis.net.ipv4 import PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP, Ipv4
 from chassis.net.udp import Udp
 
 TUNNELS = (CIRCUIT, ECONOMICAL)
@@ -94,7 +94,10 @@ class Ends:
 
 def acl(there: bool) -> Acl:
     """The ends do not agree: UDP and ICMP at `a`, TCP and UDP at `b`; manual keys go by the first alone."""
-    rules = (AclRule(10, protocol=TCP if there else UDP), AclRule(20, protocol=UDP if there else ICMP))
+    rules = (
+        AclRule(10, protocol=PROTOCOL_TCP if there else PROTOCOL_UDP),
+        AclRule(20, protocol=PROTOCOL_UDP if there else PROTOCOL_ICMP),
+    )
     return Acl(INNER, "some", rules)
 
 
@@ -145,7 +148,7 @@ def clear_packets(draw: st.DrawFn, name: str) -> list[bytes]:
         return [udp_packet(source, destination, number=number) for number in range(90)]
     for number in range(draw(st.integers(1, 6))):
         kind = draw(st.sampled_from(["plain", "plain", "plain", "large", "icmp", "tcp", "far", "dying", "noise"]))
-        protocol = {"icmp": ICMP, "tcp": TCP}.get(kind, UDP)
+        protocol = {"icmp": PROTOCOL_ICMP, "tcp": PROTOCOL_TCP}.get(kind, PROTOCOL_UDP)
         size = draw(st.sampled_from([600, 1400, 1480, 3000, 9000])) if kind == "large" else 60 + number
         packet = udp_packet(
             source,
@@ -191,11 +194,11 @@ def wire_packets(draw: st.DrawFn, ends: Ends, name: str) -> list[bytes]:
         elif kind == "noise":
             packets.append(draw(st.binary(max_size=60)))
         elif kind == "tcp":
-            packets.append(Ipv4(far, mine, TCP, bytes(30)).emit())
+            packets.append(Ipv4(far, mine, PROTOCOL_TCP, bytes(30)).emit())
         else:
             port, data = (4500, b"\xff") if kind == "keepalive" else (500, b"i" * 40)
             datagram = Udp(port, port, data).emit((far, mine))
-            packet = Ipv4(far, mine, UDP, datagram, identification=draw(st.integers(0, 3)))
+            packet = Ipv4(far, mine, PROTOCOL_UDP, datagram, identification=draw(st.integers(0, 3)))
             if kind == "piece":
                 first = draw(st.booleans())
                 part = datagram[:24] if first else datagram[24:]

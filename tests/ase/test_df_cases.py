@@ -19,7 +19,7 @@ from negotiated_kit import A, B, encapsulated, install, sides
 
 from chassis.bus.batch import Step
 from chassis.net.fragments import fragment
-from chassis.net.ipv4 import ICMP, Ipv4
+from chassis.net.ipv4 import PROTOCOL_ICMP, Ipv4
 
 PORT = 1500
 MANUAL = ("manual esp", "manual ah", "manual bundle")
@@ -47,7 +47,7 @@ def sent(end: Controller, tunnel: int, clear: bytes) -> tuple[list[bytes], list[
     for _, batch in end.protect(tunnel, [clear]):
         for packet in packets_of(batch):
             parsed = Ipv4.parse(packet)
-            if parsed.protocol == ICMP:
+            if parsed.protocol == PROTOCOL_ICMP:
                 told.append(icmp_error(packet)[1].mtu)
             elif batch.step is Step.CIRCUIT_OUT and not parsed.dont_fragment:
                 # The line card of the circuit cuts it to the port that it finds.

@@ -24,7 +24,7 @@ from chassis.ase.ipsec.causes import MESSAGE_IDS, OURS, Cause, Drops
 from chassis.ase.messages import INTERVAL, TEXTS, DropLog
 from chassis.bus.batch import Batch, Step
 from chassis.bus.messages import LogRecord
-from chassis.net.ipv4 import ESP
+from chassis.net.ipv4 import PROTOCOL_ESP
 
 
 def logs(end: Controller) -> list[LogRecord]:
@@ -119,7 +119,7 @@ def test_no_packet_ends_the_engine(seed: int) -> None:
     for _ in range(30):
         packets = []
         for _ in range(draw.randrange(1, 6)):
-            base = draw.choice([*good, udp_packet("52.0.0.1", "62.0.0.1"), udp_packet(protocol=ESP)])
+            base = draw.choice([*good, udp_packet("52.0.0.1", "62.0.0.1"), udp_packet(protocol=PROTOCOL_ESP)])
             packet = bytearray(base if draw.random() < 0.8 else draw.randbytes(draw.randrange(0, 80)))
             for _ in range(draw.randrange(0, 4)):
                 if packet:

@@ -54,7 +54,7 @@ from chassis.bus.records import (
 )
 from chassis.fwd.reassembly import TIMEOUT
 from chassis.net.fragments import fragment
-from chassis.net.ipv4 import UDP, Ipv4
+from chassis.net.ipv4 import PROTOCOL_UDP, Ipv4
 from chassis.net.udp import Udp
 
 MESSAGE = bytes(range(256))
@@ -65,7 +65,7 @@ IPSEC = IpsecPolicy("p", 64, 0, ("one",))
 
 def datagram(port: int, data: bytes, *, source: int = B, source_port: int = 500, check: bool = True) -> Ipv4:
     udp = Udp(source_port, port, data).emit((source, A) if check else None)
-    return Ipv4(source, A, UDP, udp, identification=7)
+    return Ipv4(source, A, PROTOCOL_UDP, udp, identification=7)
 
 
 def arrive(side: Side, *packets: bytes) -> list[IkePacket]:
@@ -114,7 +114,7 @@ def test_encapsulated_esp_in_pieces_is_opened() -> None:
     left, right = sides()
     left.ike(install(CIRCUIT, 1, encapsulation=encapsulated(B)))
     right.ike(install(CIRCUIT, 1, there=True, encapsulation=encapsulated(A)))
-    clear = Ipv4(ip("50.0.0.1"), ip("60.0.0.1"), UDP, bytes(900), ttl=63).emit()
+    clear = Ipv4(ip("50.0.0.1"), ip("60.0.0.1"), PROTOCOL_UDP, bytes(900), ttl=63).emit()
     ((_, batch),) = left.protect(CIRCUIT, [clear])
     pieces = [piece.emit() for piece in fragment(Ipv4.parse(packets_of(batch)[0]), 400)]
     ((card, out),) = right.give(batch_of(pieces, Step.OPEN, context=OUTER, ingress="3/11"))
@@ -145,7 +145,7 @@ def test_datagrams_of_ike_have_identifications_of_their_own_beside_esp_in_udp() 
     for _ in range(3):
         sent = side.protect(CIRCUIT, [udp_packet()] * 4) + side.ike(IkePacket(OUTER, A, 4500, B, 4500, MESSAGE))
         seen += [Ipv4.parse(packet) for _, batch in sent for packet in packets_of(batch)]
-    assert {(packet.source, packet.destination, packet.protocol) for packet in seen} == {(A, B, UDP)}
+    assert {(packet.source, packet.destination, packet.protocol) for packet in seen} == {(A, B, PROTOCOL_UDP)}
     first = seen[0].identification
     assert [packet.identification for packet in seen] == [first + number for number in range(15)]
 

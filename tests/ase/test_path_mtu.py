@@ -25,7 +25,7 @@ from chassis.bus.batch import Step
 from chassis.bus.messages import LogRecord
 from chassis.net import icmp
 from chassis.net.address import parse_address
-from chassis.net.ipv4 import ICMP, Ipv4
+from chassis.net.ipv4 import PROTOCOL_ICMP, Ipv4
 
 ROUTER = parse_address("40.0.7.7")
 LINK = 1000
@@ -35,7 +35,7 @@ LINK = 1000
 def refused(outer: bytes, mtu: int = LINK, *, quote: int = 548, code: int = 4) -> Ipv4:
     """What a router says of a protected packet."""
     message = icmp.unreachable(code, outer[:quote], mtu)
-    return Ipv4(ROUTER, int.from_bytes(outer[12:16], "big"), ICMP, message.emit())
+    return Ipv4(ROUTER, int.from_bytes(outer[12:16], "big"), PROTOCOL_ICMP, message.emit())
 
 
 def tell(side: Controller, *messages: Ipv4) -> None:
@@ -58,7 +58,7 @@ def limit(side: Controller, tunnel: int = CIRCUIT) -> int:
     """The MTU of which the sender of a packet of 1,400 octets is told; 0 when it passes."""
     ((_, batch),) = side.protect(tunnel, large(tunnel, 1400))
     (packet,) = packets_of(batch)
-    return icmp_error(packet)[1].mtu if packet[9] == ICMP else 0
+    return icmp_error(packet)[1].mtu if packet[9] == PROTOCOL_ICMP else 0
 
 
 def after(side: Controller, tunnel: int, mtu: int) -> int:
@@ -274,7 +274,7 @@ def test_packets_go_on_to_the_other_end_of_a_smaller_link() -> None:
         tries += 1
         ((_, batch),) = left.protect(CIRCUIT, large(size=size))
         (packet,) = packets_of(batch)
-        if packet[9] == ICMP:
+        if packet[9] == PROTOCOL_ICMP:
             size = icmp_error(packet)[1].mtu
         elif len(packet) > LINK:
             tell(left, refused(packet))

@@ -29,7 +29,7 @@ from asp_harness import (
 from chassis.bus.batch import Step
 from chassis.bus.messages import TraceStamps
 from chassis.bus.records import CardState, LocalAddress
-from chassis.net.ipv4 import AH, ESP, Ipv4
+from chassis.net.ipv4 import PROTOCOL_AH, PROTOCOL_ESP, Ipv4
 
 
 @pytest.mark.behaviour("B-010")
@@ -44,7 +44,7 @@ def test_circuit_based_packets_go_by_the_home_line_card(kind: str, backwards: bo
     [(card, out)] = a.protect(CIRCUIT, clear)
     assert (card, out.step, out.circuit, out.context, out.tunnel) == (LC3, Step.CIRCUIT_OUT, 17, OUTER, CIRCUIT)
     outer = [Ipv4.parse(packet) for packet in packets_of(out)]
-    assert {packet.protocol for packet in outer} == {ESP if kind == "esp" else AH}
+    assert {packet.protocol for packet in outer} == {PROTOCOL_ESP if kind == "esp" else PROTOCOL_AH}
     assert len(outer) == 20
     [(card, opened)] = b.open(out)
     assert (card, opened.step, opened.circuit, opened.context) == (LC3, Step.CIRCUIT_IN, 17, INNER)
@@ -171,7 +171,7 @@ def test_packets_for_the_router_itself_go_to_a_local_stack() -> None:
 def test_a_tunnel_in_a_tunnel_ends_at_the_owner_of_its_address() -> None:
     a, b = pair()
     b.put(LocalAddress(INNER, ip("9.9.9.9"), SPARE), LocalAddress(INNER, ip("9.9.9.8"), ASP))
-    nested = [udp_packet("52.0.0.1", to, protocol=ESP) for to in ("9.9.9.9", "9.9.9.8")]
+    nested = [udp_packet("52.0.0.1", to, protocol=PROTOCOL_ESP) for to in ("9.9.9.9", "9.9.9.8")]
     [(_, out)] = a.protect(ECONOMICAL, [*nested, udp_packet("52.0.0.1", "9.9.9.9")])
     sent = b.open(out)
     assert [(card, batch.step) for card, batch in sent] == [(SPARE, Step.OPEN), (LC3, Step.LOCAL)]

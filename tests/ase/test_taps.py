@@ -21,7 +21,7 @@ from negotiated_kit import join, sides
 from chassis.ase.link import IkePacket
 from chassis.ase.paths import SIDES
 from chassis.bus.batch import Step
-from chassis.net.ipv4 import ESP, Ipv4
+from chassis.net.ipv4 import PROTOCOL_ESP, Ipv4
 
 Seen = list[tuple[str, list[bytes]]]
 
@@ -42,7 +42,7 @@ def test_clear_packets_on_one_side_protected_ones_on_the_other(number: int) -> N
     wire = packets_of(out)
     assert seen[a, "clear"] == [(f"protect t{number}", clear)]
     assert seen[a, "protected"] == [(f"protect t{number}", wire)]
-    assert {Ipv4.parse(packet).protocol for packet in wire} == {ESP}
+    assert {Ipv4.parse(packet).protocol for packet in wire} == {PROTOCOL_ESP}
     b.open(out)
     assert seen[b, "protected"] == [("open", wire)]
     # As they come out of the tunnel, before this router forwards them.

@@ -25,14 +25,14 @@ from negotiated_kit import A, B, encapsulated, install, sides
 from chassis.bus.batch import Step
 from chassis.bus.records import Acl, AclRule, Port, TunnelEntry
 from chassis.net.fragments import fragment
-from chassis.net.ipv4 import ICMP, UDP, Ipv4
+from chassis.net.ipv4 import PROTOCOL_ICMP, PROTOCOL_UDP, Ipv4
 
 PORT = 1500
 MTU = 600
 WAYS = {CIRCUIT: ("50.0.0.1", "60.0.0.1"), ECONOMICAL: ("52.0.0.1", "62.0.0.1")}
 
-BY_PORTS = AclRule(10, protocol=UDP, source_port=1000, destination_port=2000)
-ALL_UDP = AclRule(20, protocol=UDP)
+BY_PORTS = AclRule(10, protocol=PROTOCOL_UDP, source_port=1000, destination_port=2000)
+ALL_UDP = AclRule(20, protocol=PROTOCOL_UDP)
 
 
 def mirrored(rule: AclRule) -> AclRule:
@@ -87,7 +87,7 @@ def sent(end: Controller, tunnel: int, clear: list[bytes]) -> tuple[list[bytes],
     for _, batch in end.protect(tunnel, clear):
         for packet in packets_of(batch):
             parsed = Ipv4.parse(packet)
-            if parsed.protocol == ICMP:
+            if parsed.protocol == PROTOCOL_ICMP:
                 told.append(icmp_error(packet)[1].mtu)
             elif len(packet) > PORT and not parsed.dont_fragment:
                 # The line card of the circuit looks it up, and cuts it to its port.

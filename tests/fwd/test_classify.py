@@ -48,7 +48,7 @@ def decider() -> Decider:
 
 
 def packet(destination: str = "30.1.1.1", source: str = "10.0.0.5", ttl: int = 64, **fields: object) -> Ipv4:
-    base: dict[str, object] = {"protocol": ipv4.UDP, "payload": bytes(20), "ttl": ttl}
+    base: dict[str, object] = {"protocol": ipv4.PROTOCOL_UDP, "payload": bytes(20), "ttl": ttl}
     return Ipv4(source=ip(source), destination=ip(destination), **{**base, **fields})  # type: ignore[arg-type]
 
 
@@ -171,35 +171,37 @@ def test_padding_is_cut_and_the_order_stays() -> None:
 def about(protocol: int, kind: int = icmp.UNREACHABLE, code: int = 4, quote: int = 28, **fields: object) -> Ipv4:
     """ICMP to an address that an ASP owns, about a packet from there."""
     quoted = packet("8.8.8.8", "9.9.9.9", protocol=protocol).emit()[:quote]
-    return packet("9.9.9.9", protocol=ipv4.ICMP, payload=icmp.Icmp(kind, code, 0, quoted).emit(), **fields)
+    return packet(
+        "9.9.9.9", protocol=ipv4.PROTOCOL_ICMP, payload=icmp.Icmp(kind, code, 0, quoted).emit(), **fields
+    )
 
 
 @pytest.mark.parametrize(
     ("sent", "kind"),
     [
-        (packet("9.9.9.9", protocol=ipv4.ESP, ttl=1), Kind.OPEN),
-        (packet("9.9.9.9", protocol=ipv4.AH), Kind.OPEN),
+        (packet("9.9.9.9", protocol=ipv4.PROTOCOL_ESP, ttl=1), Kind.OPEN),
+        (packet("9.9.9.9", protocol=ipv4.PROTOCOL_AH), Kind.OPEN),
         (packet("9.9.9.9", payload=Udp(500, 500, b"").emit()), Kind.OPEN),
         (packet("9.9.9.9", payload=Udp(9, 4500, b"").emit(), options=b"\1\1\1\1"), Kind.OPEN),
         (packet("9.9.9.9", payload=Udp(500, 501, b"").emit()), Kind.LOCAL),
         (packet("9.9.9.9", payload=b""), Kind.LOCAL),
-        (packet("9.9.9.9", protocol=ipv4.UDP, more_fragments=True), Kind.OPEN),
-        (packet("9.9.9.9", protocol=ipv4.UDP, offset=64), Kind.OPEN),
-        (packet("9.9.9.9", protocol=ipv4.AH, offset=64), Kind.OPEN),
-        (packet("9.9.9.9", protocol=ipv4.ICMP, more_fragments=True), Kind.LOCAL),
-        (packet("9.9.9.9", protocol=ipv4.ICMP, offset=64), Kind.LOCAL),
-        (packet("9.9.9.9", protocol=ipv4.ICMP), Kind.LOCAL),
-        (about(ipv4.ESP), Kind.OPEN),
-        (about(ipv4.AH, options=b"\1\1\1\1"), Kind.OPEN),
-        (about(ipv4.UDP), Kind.OPEN),
-        (about(ipv4.ICMP), Kind.LOCAL),
-        (about(ipv4.ESP, code=1), Kind.LOCAL),
-        (about(ipv4.ESP, kind=icmp.TIME_EXCEEDED), Kind.LOCAL),
-        (about(ipv4.ESP, kind=icmp.ECHO_REQUEST), Kind.LOCAL),
-        (about(ipv4.ESP, quote=19), Kind.LOCAL),
-        (about(ipv4.ESP, more_fragments=True), Kind.LOCAL),
-        (about(ipv4.ESP, offset=64), Kind.LOCAL),
-        (packet("10.0.0.1", protocol=ipv4.ESP), Kind.LOCAL),
+        (packet("9.9.9.9", protocol=ipv4.PROTOCOL_UDP, more_fragments=True), Kind.OPEN),
+        (packet("9.9.9.9", protocol=ipv4.PROTOCOL_UDP, offset=64), Kind.OPEN),
+        (packet("9.9.9.9", protocol=ipv4.PROTOCOL_AH, offset=64), Kind.OPEN),
+        (packet("9.9.9.9", protocol=ipv4.PROTOCOL_ICMP, more_fragments=True), Kind.LOCAL),
+        (packet("9.9.9.9", protocol=ipv4.PROTOCOL_ICMP, offset=64), Kind.LOCAL),
+        (packet("9.9.9.9", protocol=ipv4.PROTOCOL_ICMP), Kind.LOCAL),
+        (about(ipv4.PROTOCOL_ESP), Kind.OPEN),
+        (about(ipv4.PROTOCOL_AH, options=b"\1\1\1\1"), Kind.OPEN),
+        (about(ipv4.PROTOCOL_UDP), Kind.OPEN),
+        (about(ipv4.PROTOCOL_ICMP), Kind.LOCAL),
+        (about(ipv4.PROTOCOL_ESP, code=1), Kind.LOCAL),
+        (about(ipv4.PROTOCOL_ESP, kind=icmp.TIME_EXCEEDED), Kind.LOCAL),
+        (about(ipv4.PROTOCOL_ESP, kind=icmp.ECHO_REQUEST), Kind.LOCAL),
+        (about(ipv4.PROTOCOL_ESP, quote=19), Kind.LOCAL),
+        (about(ipv4.PROTOCOL_ESP, more_fragments=True), Kind.LOCAL),
+        (about(ipv4.PROTOCOL_ESP, offset=64), Kind.LOCAL),
+        (packet("10.0.0.1", protocol=ipv4.PROTOCOL_ESP), Kind.LOCAL),
     ],
 )
 def test_what_an_asp_owns_goes_to_it(sent: Ipv4, kind: Kind) -> None:
@@ -208,7 +210,7 @@ def test_what_an_asp_owns_goes_to_it(sent: Ipv4, kind: Kind) -> None:
 
 def test_a_dead_asp_takes_the_next_tunnel_and_its_own_addresses_are_dropped() -> None:
     by = decider()
-    esp = packet("9.9.9.9", protocol=ipv4.ESP)
+    esp = packet("9.9.9.9", protocol=ipv4.PROTOCOL_ESP)
     up = by._card_up
 
     def ways() -> list[tuple[Kind, str, Cause | None]]:

@@ -17,7 +17,7 @@ def packet(**fields: object) -> Ipv4:
     base: dict[str, object] = {
         "source": ip("10.0.0.5"),
         "destination": ip("30.0.0.1"),
-        "protocol": ipv4.UDP,
+        "protocol": ipv4.PROTOCOL_UDP,
         "payload": bytes(1000),
     }
     return Ipv4(**{**base, **fields})  # type: ignore[arg-type]
@@ -57,9 +57,9 @@ def test_an_error_quotes_the_packet_within_576_bytes(cause: Cause, kind: int, co
         packet(source=ip("255.255.255.255")),
         packet(source=ip("224.0.0.9")),
         packet(source=ip("127.0.0.1")),
-        packet(protocol=ipv4.ICMP, payload=icmp.time_exceeded(bytes(28)).emit()),
-        packet(protocol=ipv4.ICMP, payload=icmp.unreachable(1, bytes(28)).emit(), options=bytes(4)),
-        packet(protocol=ipv4.ICMP, payload=b""),
+        packet(protocol=ipv4.PROTOCOL_ICMP, payload=icmp.time_exceeded(bytes(28)).emit()),
+        packet(protocol=ipv4.PROTOCOL_ICMP, payload=icmp.unreachable(1, bytes(28)).emit(), options=bytes(4)),
+        packet(protocol=ipv4.PROTOCOL_ICMP, payload=b""),
     ],
 )
 def test_never_about_these(silent: Ipv4) -> None:
@@ -69,7 +69,7 @@ def test_never_about_these(silent: Ipv4) -> None:
 
 def test_owed_about_a_first_fragment_and_an_echo() -> None:
     assert is_owed(packet(more_fragments=True).emit())
-    assert is_owed(packet(protocol=ipv4.ICMP, payload=icmp.echo_request(1, 1, b"").emit()).emit())
+    assert is_owed(packet(protocol=ipv4.PROTOCOL_ICMP, payload=icmp.echo_request(1, 1, b"").emit()).emit())
     assert not is_owed(b"short")
 
 

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from chassis.fwd.reassembly import MOST_FRAGMENTS, MOST_PACKETS, TIMEOUT, Reassembler
 from chassis.net.fragments import fragment
-from chassis.net.ipv4 import UDP, Ipv4
+from chassis.net.ipv4 import PROTOCOL_UDP, Ipv4
 
-PACKET = Ipv4(1, 2, UDP, bytes(range(250)), identification=7)
+PACKET = Ipv4(1, 2, PROTOCOL_UDP, bytes(range(250)), identification=7)
 
 
 def pieces(packet: Ipv4 = PACKET, mtu: int = 68) -> list[Ipv4]:
@@ -99,7 +99,7 @@ def test_congestion_that_one_fragment_met_is_told_of_the_whole(marks: tuple[int,
 
 def test_a_packet_holds_no_more_octets_than_a_packet_may_have() -> None:
     box = Reassembler()
-    large = Ipv4(1, 2, UDP, bytes(40_000), more_fragments=True)
+    large = Ipv4(1, 2, PROTOCOL_UDP, bytes(40_000), more_fragments=True)
     for source in range(MOST_PACKETS):
         for turn in range(3):
             # The same again is no more than before; what overlaps it cannot belong to one packet.

@@ -21,7 +21,7 @@ from negotiated_kit import Side, static
 from chassis.ase.ipsec.causes import Notice, NoticeKind
 from chassis.ase.link import Configure, FromIke, IkeState, SaDelete, SaInstall, SaMove, SaSwitch
 from chassis.bus.batch import Batch, Step
-from chassis.net.ipv4 import AH, ESP
+from chassis.net.ipv4 import PROTOCOL_AH, PROTOCOL_ESP
 
 LEFT, RIGHT = 0x28000001, 0x28000002
 """The outer addresses that the rig's records have."""
@@ -114,7 +114,7 @@ class Carrying(Two):
     def _sealed(self, batch: Batch, sender: End) -> None:
         """What is on the wire is no packet in clear."""
         for packet in packets_of(batch):
-            assert packet[9] in (ESP, AH)
+            assert packet[9] in (PROTOCOL_ESP, PROTOCOL_AH)
             assert int.from_bytes(packet[12:16], "big") == sender.local
             assert self._number.to_bytes(4, "big") + b"xxxx" not in packet
 

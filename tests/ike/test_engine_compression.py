@@ -15,13 +15,13 @@ from ikev1_pair import V1Pair, connection, suite
 from chassis.ase.ike.connection import Line
 from chassis.ase.ike.payloads.numbers import Protocol
 from chassis.ase.ipsec.causes import Cause
-from chassis.ase.ipsec.layout import HEADROOM
 from chassis.ase.ipsec.sadb import Sadb
 from chassis.ase.ipsec.state import SaState, octets_for
 from chassis.ase.link import SaInstall
 from chassis.ase.pairs import negotiated_pair
 from chassis.bus.records import IpsecProposal, Record, Tunnel
 from chassis.net.checksum import checksum
+from chassis.net.ethernet import HEADROOM
 
 SUITES = {
     "esp": IpsecProposal("child", True, "", "null", "hmac-sha1-96", 86400),

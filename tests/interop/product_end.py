@@ -15,13 +15,13 @@ from typing import Any
 from netns import Namespaces
 from our_end import CONTEXT, INNER, MARKER, PEER, US, OurEnd, Ours
 
-from chassis.ase.ipsec.layout import HEADROOM
 from chassis.ase.ipsec.sadb import Sadb
 from chassis.ase.ipsec.state import SaState, octets_for
 from chassis.ase.link import FromIke, PeerSeen, SaDelete, SaInstall, SaSeen, SaSwitch
 from chassis.ase.pairs import negotiated_pair, policy_lines
 from chassis.bus.records import Acl, Tunnel
 from chassis.net.address import parse_address
+from chassis.net.ethernet import HEADROOM
 
 TUNNEL = 5
 OUTGOING = 4

@@ -18,11 +18,12 @@ from typing import Any
 import pytest
 
 from chassis.ase.ipsec.algorithms import CIPHERS, INTEGRITY
-from chassis.ase.ipsec.layout import HEADROOM, ipv4_checksum
+from chassis.ase.ipsec.layout import ipv4_checksum
 from chassis.ase.ipsec.policy import PolicyEntry
 from chassis.ase.ipsec.sa import Ah, Esp, Lease, OutboundSa, UdpPorts
 from chassis.ase.ipsec.sadb import Sadb
 from chassis.ase.ipsec.state import SaState, octets_for
+from chassis.net.ethernet import HEADROOM
 
 SOURCE, DESTINATION = 0x0A000001, 0x0A000002
 LINKTYPE_IPV4 = 228

@@ -8,12 +8,13 @@ import struct
 from collections.abc import Callable, Iterable, Sequence
 
 from chassis.ase.ipsec.algorithms import CIPHERS, INTEGRITY
-from chassis.ase.ipsec.layout import HEADROOM, ipv4_checksum
+from chassis.ase.ipsec.layout import ipv4_checksum
 from chassis.ase.ipsec.policy import PolicyEntry
 from chassis.ase.ipsec.sa import Ah, DfPolicy, Esp, InboundSa, Lease, OutboundSa
 from chassis.ase.ipsec.sadb import Sadb
 from chassis.ase.ipsec.selectors import Rule
 from chassis.ase.ipsec.state import SaState, octets_for
+from chassis.net.ethernet import HEADROOM
 
 LEFT = 0x0A000001
 RIGHT = 0x0A000002

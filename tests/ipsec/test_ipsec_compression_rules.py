@@ -12,12 +12,13 @@ import pytest
 from ipsec_kit import ENTRY, LEFT, RIGHT, ah, batch, database, esp, inner, packets_of, protected
 
 from chassis.ase.ipsec.ipcomp import CPI_DEFLATE, HEADER_OCTETS, Deflater, inflate
-from chassis.ase.ipsec.layout import LONGEST_IPV4, PROTOCOL_IPCOMP, PROTOCOL_IPIP
 from chassis.ase.ipsec.policy import PolicyEntry
 from chassis.ase.ipsec.sa import Ah, Esp, InboundSa, OutboundSa
 from chassis.ase.ipsec.sadb import Sadb
 from chassis.ase.pairs import manual_pair
 from chassis.bus.records import ManualSa, SaKeys, Tunnel, TunnelEntry
+from chassis.net.ethernet import MAX_BATCHED_IPV4_LENGTH
+from chassis.net.ipv4 import PROTOCOL_IPCOMP, PROTOCOL_IPIP
 
 THRESHOLD = 90
 PROTOCOLS: tuple[tuple[Esp | None, Ah | None], ...] = (
@@ -127,13 +128,13 @@ def test_flags_mean_nothing_to_a_receiver() -> None:
 def test_any_deflate_stream_is_inflated(level: int, bits: int) -> None:
     """Stored, with fixed codes or with their own, with any history that DEFLATE has (RFC 1951)."""
     chance = random.Random(4)
-    for size in (20, 21, 1400, 9000, LONGEST_IPV4):
+    for size in (20, 21, 1400, 9000, MAX_BATCHED_IPV4_LENGTH):
         clear = (b"words words and words " * 3000)[: size // 2] + chance.randbytes(size - size // 2)
         stream = zlib.compressobj(level, zlib.DEFLATED, bits)
         data = bytes((PROTOCOL_IPIP, 0, 0, 2)) + stream.compress(clear) + stream.flush()
         assert inflate(memoryview(data), 2) == clear
     stream = zlib.compressobj(level, zlib.DEFLATED, bits)
-    data = bytes((PROTOCOL_IPIP, 0, 0, 2)) + stream.compress(bytes(LONGEST_IPV4 + 1)) + stream.flush()
+    data = bytes((PROTOCOL_IPIP, 0, 0, 2)) + stream.compress(bytes(MAX_BATCHED_IPV4_LENGTH + 1)) + stream.flush()
     assert inflate(memoryview(data), 2) is None
 
 

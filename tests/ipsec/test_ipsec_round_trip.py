@@ -26,9 +26,10 @@ from ipsec_kit import (
 
 from chassis.ase.ipsec.algorithms import CIPHERS, INTEGRITY
 from chassis.ase.ipsec.causes import Cause
-from chassis.ase.ipsec.layout import HEADROOM, ipv4_checksum
+from chassis.ase.ipsec.layout import ipv4_checksum
 from chassis.ase.ipsec.policy import PolicyEntry
 from chassis.ase.ipsec.sa import InboundSa, OutboundSa
+from chassis.net.ethernet import HEADROOM
 
 
 def header_sum(packet: bytes) -> int:

@@ -116,7 +116,7 @@ RECORDS: tuple[Record, ...] = (
 def packet(
     destination: str = "30.0.0.1", source: str = "10.0.0.5", payload: bytes = bytes(40), **fields: Any
 ) -> Ipv4:
-    return Ipv4(ip(source), ip(destination), fields.pop("protocol", ipv4.UDP), payload, **fields)
+    return Ipv4(ip(source), ip(destination), fields.pop("protocol", ipv4.PROTOCOL_UDP), payload, **fields)
 
 
 class Rig:

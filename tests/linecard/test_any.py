@@ -60,7 +60,7 @@ packets = st.builds(
     addresses,
     addresses,
     payloads,
-    protocol=st.sampled_from([ipv4.ICMP, ipv4.UDP, ipv4.ESP]),
+    protocol=st.sampled_from([ipv4.PROTOCOL_ICMP, ipv4.PROTOCOL_UDP, ipv4.PROTOCOL_ESP]),
     ttl=st.sampled_from([0, 1, 2, 64]),
     dont_fragment=st.booleans(),
     more_fragments=st.sampled_from([False, False, False, True]),

@@ -38,7 +38,7 @@ from chassis.net.udp import Udp
 
 
 def esp(destination: str = "5.5.5.1", **fields: object) -> ipv4.Ipv4:
-    return packet(destination, "6.6.6.1", protocol=ipv4.ESP, **fields)
+    return packet(destination, "6.6.6.1", protocol=ipv4.PROTOCOL_ESP, **fields)
 
 
 # 3/1 in
@@ -194,7 +194,7 @@ def test_a_circuit_based_tunnel_needs_the_card_of_its_circuit() -> None:
 
 def test_protected_packets_are_counted_by_the_circuit_and_looked_up_in_the_outer_context() -> None:
     rig = Rig().knows("3/11", "20.0.0.9", GATEWAY)
-    out = packet("6.6.6.1", "5.5.5.1", protocol=ipv4.ESP, ttl=64)
+    out = packet("6.6.6.1", "5.5.5.1", protocol=ipv4.PROTOCOL_ESP, ttl=64)
     rig.batch(Step.CIRCUIT_OUT, out, out, circuit=CIRCUIT, tunnel=CIRCUITED, context=OUTER)
     assert rig.sent() == [("3/11", header(GATEWAY, MAC["3/11"]), out)] * 2
     counters = rig.card.counters
@@ -230,7 +230,7 @@ def test_a_circuit_that_is_not_here() -> None:
 def test_a_tunnel_whose_peer_is_reached_through_itself_is_no_loop() -> None:
     rig = Rig()
     rig.delta(route(OUTER, "6.6.6.0/24", NextHop("tunnel", 0, "asp 1/1", tunnel=CIRCUITED)))
-    out = packet("6.6.6.1", "5.5.5.1", protocol=ipv4.ESP)
+    out = packet("6.6.6.1", "5.5.5.1", protocol=ipv4.PROTOCOL_ESP)
     rig.batch(Step.CIRCUIT_OUT, out, circuit=CIRCUIT, context=OUTER)
     assert rig.fabric() == []
     assert rig.drops() == {"too many turns": 1}
@@ -280,7 +280,7 @@ def refusals(rig: Rig) -> list[tuple[int, int, int]]:
         (packet("10.0.0.5", ttl=1), (11, 0, 0)),
         (packet("200.0.0.1"), (3, 0, 0)),
         (packet("10.0.0.1"), (3, 3, 0)),
-        (packet("10.0.0.1", protocol=ipv4.TCP), (3, 2, 0)),
+        (packet("10.0.0.1", protocol=ipv4.PROTOCOL_TCP), (3, 2, 0)),
         (packet("10.9.0.1", payload=bytes(1481), dont_fragment=True), (3, 4, 1500)),
     ],
 )

@@ -21,12 +21,12 @@ from chassis.net.ipv4 import Ipv4
 
 def echo(destination: str = "10.0.0.1", source: str = "10.0.0.5", identifier: int = 7, **fields: Any) -> Ipv4:
     request = icmp.echo_request(identifier, 3, b"data" * 10)
-    return packet(destination, source, request.emit(), protocol=ipv4.ICMP, **fields)
+    return packet(destination, source, request.emit(), protocol=ipv4.PROTOCOL_ICMP, **fields)
 
 
 def answer(to: Ipv4, **fields: Any) -> Ipv4:
     reply = icmp.echo_reply(Icmp.parse(to.payload))
-    return Ipv4(to.destination, to.source, ipv4.ICMP, reply.emit(), **fields)
+    return Ipv4(to.destination, to.source, ipv4.PROTOCOL_ICMP, reply.emit(), **fields)
 
 
 def test_echo_to_an_address_of_the_router() -> None:
@@ -55,7 +55,7 @@ def test_echo_to_an_address_that_an_asp_owns() -> None:
 def test_a_large_echo_is_answered_in_fragments() -> None:
     rig = Rig().knows("3/1", "10.0.0.5", HOST)
     request = icmp.echo_request(1, 1, bytes(2000))
-    rig.batch(Step.LOCAL, packet("10.0.0.1", payload=request.emit(), protocol=ipv4.ICMP), context=INNER)
+    rig.batch(Step.LOCAL, packet("10.0.0.1", payload=request.emit(), protocol=ipv4.PROTOCOL_ICMP), context=INNER)
     first, last = (p for _, _, p in rig.sent())
     assert first.more_fragments
     assert Icmp.parse(first.payload + last.payload) == icmp.echo_reply(request)
@@ -64,8 +64,8 @@ def test_a_large_echo_is_answered_in_fragments() -> None:
 @pytest.mark.parametrize(
     ("sent", "cause"),
     [
-        (packet("10.0.0.1", protocol=ipv4.ICMP, payload=b"\x08\0\0\0\0\0\0\0"), "bad local message"),
-        (packet("10.0.0.1", protocol=ipv4.ICMP, payload=b""), "bad local message"),
+        (packet("10.0.0.1", protocol=ipv4.PROTOCOL_ICMP, payload=b"\x08\0\0\0\0\0\0\0"), "bad local message"),
+        (packet("10.0.0.1", protocol=ipv4.PROTOCOL_ICMP, payload=b""), "bad local message"),
         (packet("10.0.0.1"), "no local port"),
         (packet("10.0.0.1", protocol=89), "no local protocol"),
     ],
@@ -79,7 +79,7 @@ def test_what_the_local_stack_drops(sent: Ipv4, cause: str) -> None:
 def test_fragments_to_the_router_wait_for_each_other() -> None:
     rig = Rig().knows("3/1", "10.0.0.5", HOST)
     large = icmp.echo_request(1, 1, bytes(range(250)) * 8)
-    request = packet("10.0.0.1", payload=large.emit(), protocol=ipv4.ICMP, identification=5)
+    request = packet("10.0.0.1", payload=large.emit(), protocol=ipv4.PROTOCOL_ICMP, identification=5)
     first, second = fragment(request, 1500)
     rig.frames("3/1", second)
     assert rig.outputs == []
@@ -96,15 +96,15 @@ def test_fragments_to_the_router_wait_for_each_other() -> None:
 def test_other_icmp_is_taken_in_silence() -> None:
     rig = Rig()
     for message in (Icmp(13, 0, 0, bytes(12)), icmp.time_exceeded(bytes(28)), icmp.unreachable(1, b"")):
-        rig.frames("3/1", packet("10.0.0.1", protocol=ipv4.ICMP, payload=message.emit()))
+        rig.frames("3/1", packet("10.0.0.1", protocol=ipv4.PROTOCOL_ICMP, payload=message.emit()))
         assert rig.outputs == []
     assert rig.drops() == {}
 
 
 def test_what_is_said_of_protected_packets_goes_to_the_asp_that_sent_them() -> None:
     rig = Rig()
-    sent = packet("6.6.6.1", "5.5.5.1", protocol=ipv4.ESP, dont_fragment=True).emit()
-    message = packet("5.5.5.1", "20.0.0.7", icmp.unreachable(4, sent, 1000).emit(), protocol=ipv4.ICMP)
+    sent = packet("6.6.6.1", "5.5.5.1", protocol=ipv4.PROTOCOL_ESP, dont_fragment=True).emit()
+    message = packet("5.5.5.1", "20.0.0.7", icmp.unreachable(4, sent, 1000).emit(), protocol=ipv4.PROTOCOL_ICMP)
     rig.frames("3/11", message)
     ((card, batch),) = rig.fabric()
     assert (card, batch.step, batch.context) == ("asp 1/1", Step.OPEN, OUTER)
@@ -113,12 +113,12 @@ def test_what_is_said_of_protected_packets_goes_to_the_asp_that_sent_them() -> N
     rig.outputs.clear()
     rig.knows("3/11", "20.0.0.7", HOST)
     request = icmp.echo_request(1, 1, b"there?")
-    rig.frames("3/11", packet("5.5.5.1", "20.0.0.7", request.emit(), protocol=ipv4.ICMP))
+    rig.frames("3/11", packet("5.5.5.1", "20.0.0.7", request.emit(), protocol=ipv4.PROTOCOL_ICMP))
     assert rig.fabric() == []
     assert [Icmp.parse(p.payload) for _, _, p in rig.sent()] == [icmp.echo_reply(request)]
 
 
-@pytest.mark.parametrize("protocol", [ipv4.ICMP, ipv4.UDP])
+@pytest.mark.parametrize("protocol", [ipv4.PROTOCOL_ICMP, ipv4.PROTOCOL_UDP])
 @pytest.mark.parametrize("length", [65_535 - 14, 65_535 - 13, 65_535])
 def test_the_longest_packets_for_the_router_itself_do_not_end_it(protocol: int, length: int) -> None:
     rig = Rig().knows("3/1", "10.0.0.5", HOST)
@@ -199,7 +199,7 @@ def test_ping_says_who_refused_it() -> None:
     rig.request("ping", context="vpn", address="10.9.0.1", source="10.0.0.1", timeout=1)
     ((_, _, request),) = rig.sent()
     refusal = icmp.unreachable(1, request.emit()[:28])
-    rig.frames("3/1", packet("10.0.0.1", "10.0.0.9", refusal.emit(), protocol=ipv4.ICMP))
+    rig.frames("3/1", packet("10.0.0.1", "10.0.0.9", refusal.emit(), protocol=ipv4.PROTOCOL_ICMP))
     rig.after(1.5)
     (reply,) = rig.told(Reply)
     assert reply.result["errors"] == ["10.0.0.9: type 3 code 1 (sequence 1)"]
@@ -215,7 +215,7 @@ def test_answers_that_nobody_waits_for() -> None:
     rig = Rig().knows("3/1", "10.0.0.5", HOST)
     rig.request("ping", context="vpn", address="10.0.0.5", count=2)
     ((_, _, request),) = rig.sent()
-    wrong = Ipv4(ip("10.0.0.6"), request.source, ipv4.ICMP, answer(request).payload)
+    wrong = Ipv4(ip("10.0.0.6"), request.source, ipv4.PROTOCOL_ICMP, answer(request).payload)
     rig.frames("3/1", wrong, answer(request), answer(request), answer(echo(identifier=3 << 12)))
     rig.after(4.0)
     assert rig.told(Reply)[0].result["received"] == 1
@@ -257,7 +257,7 @@ def test_a_marked_packet_is_stamped_on_its_way_and_goes_alone() -> None:
 
 def test_stamps_of_every_step() -> None:
     rig = Rig().knows("3/11", "20.0.0.9", GATEWAY)
-    out = packet("6.6.6.1", "5.5.5.1", protocol=ipv4.ESP)
+    out = packet("6.6.6.1", "5.5.5.1", protocol=ipv4.PROTOCOL_ESP)
     rig.batch(Step.CIRCUIT_OUT, out, circuit=CIRCUIT, context=OUTER, marks=((0, 1),))
     assert rig.stamps() == [(1, "3 circuit 17"), (1, "3/11 out")]
     rig.batch(Step.OUT, out, port="3/11", address=ip("20.0.0.9"), context=OUTER, marks=((0, 2),))

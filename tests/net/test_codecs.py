@@ -71,7 +71,7 @@ def test_any_bytes_parse_or_raise_decode_error(parse: Callable[[bytes], Any], ra
 @given(packets, st.integers(0, 59), u8)
 def test_a_damaged_header_is_never_taken_for_another(packet: Ipv4, at: int, flip: int) -> None:
     raw = bytearray(packet.emit())
-    at %= ipv4.HEADER_LENGTH + len(packet.options)
+    at %= ipv4.IPV4_HEADER_LENGTH + len(packet.options)
     if flip == 0:
         return
     raw[at] ^= flip
@@ -122,7 +122,7 @@ def test_errors_say_what_and_where(parse: Callable[[bytes], Any], raw: bytes, wh
 
 
 def test_padding_of_a_short_frame_is_cut_by_the_total_length() -> None:
-    packet = Ipv4(1, 2, ipv4.UDP, b"abc").emit()
+    packet = Ipv4(1, 2, ipv4.PROTOCOL_UDP, b"abc").emit()
     frame = padded(header(bytes(6), bytes(6)) + packet)
     assert len(frame) == 60
     assert Ipv4.parse(frame[HEADROOM:], padding=True).emit() == packet
@@ -153,7 +153,7 @@ def test_scapy_reads_our_ipv4(packet: Ipv4) -> None:
 @given(datagrams, u32, u32)
 def test_scapy_agrees_on_udp_checksums(datagram: Udp, source: int, destination: int) -> None:
     raw = datagram.emit((source, destination))
-    packet = Ipv4(source, destination, ipv4.UDP, raw)
+    packet = Ipv4(source, destination, ipv4.PROTOCOL_UDP, raw)
     theirs = inet.IP(packet.emit())
     del theirs[inet.UDP].chksum
     assert bytes(theirs)[20:] == raw

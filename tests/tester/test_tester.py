@@ -447,7 +447,7 @@ def test_a_flow_without_a_way_says_so() -> None:
 
 def test_echo_is_answered() -> None:
     pair = Pair()
-    request = Ipv4(TWO, ONE, ipv4.ICMP, echo_request(7, 9, b"chassis" * 8).emit()).emit()
+    request = Ipv4(TWO, ONE, ipv4.PROTOCOL_ICMP, echo_request(7, 9, b"chassis" * 8).emit()).emit()
     outputs = pair.t1.receive_frames("1", wrap(header(port_mac("t1", "1"), ROUTER) + request), 1.0)
     assert isinstance(outputs[0], ToWire)
     frame = Ethernet.parse(bytes(outputs[0].batch.body))
@@ -460,7 +460,9 @@ def test_echo_is_answered() -> None:
 
 def test_errors_of_routers_are_counted() -> None:
     pair = Pair()
-    error = Ipv4(TWO, ONE, ipv4.ICMP, icmp.unreachable(icmp.FRAGMENTATION_NEEDED, bytes(28), 1400).emit()).emit()
+    error = Ipv4(
+        TWO, ONE, ipv4.PROTOCOL_ICMP, icmp.unreachable(icmp.FRAGMENTATION_NEEDED, bytes(28), 1400).emit()
+    ).emit()
     assert pair.t1.receive_frames("1", wrap(header(port_mac("t1", "1"), ROUTER) + error), 1.0) == []
     assert pair.call(pair.t1, "flows")["unexpected"] == {"icmp 3/4": 1}
 

@@ -14,18 +14,12 @@ from typing import Final
 
 from chassis.ase.ipsec.causes import Cause
 from chassis.ase.ipsec.esp import REFUSED, Item, Refuse, Span, with_high_half
-from chassis.ase.ipsec.layout import (
-    HEADROOM,
-    IPV4_HEADER,
-    OUTER_TTL,
-    PROTOCOL_AH,
-    PROTOCOL_ESP,
-    PROTOCOL_IPIP,
-    constant_sum,
-)
+from chassis.ase.ipsec.layout import OUTER_TTL, constant_sum
 from chassis.ase.ipsec.replay import accept_batch, behind, inferred
 from chassis.ase.ipsec.sa import AH_FIXED, Ah
 from chassis.ase.ipsec.state import Window
+from chassis.net.ethernet import HEADROOM
+from chassis.net.ipv4 import IPV4_HEADER_LENGTH, PROTOCOL_AH, PROTOCOL_ESP, PROTOCOL_IPIP
 
 _OUTER_AH: Final = struct.Struct("!HHHHHHIIBBxxII").pack_into
 _MUTABLE: Final = struct.Struct("!HHHHBBH").pack_into
@@ -43,7 +37,7 @@ def authenticated_header(view: memoryview, start: int, at: int, header_octets: i
     head[1] = 0
     head[6:9] = b"\0\0\0"
     head[10:12] = b"\0\0"
-    place = IPV4_HEADER
+    place = IPV4_HEADER_LENGTH
     while place < options and head[place] != _END_OF_OPTIONS:
         if head[place] == _NO_OPERATION:
             place += 1
@@ -74,7 +68,7 @@ class AhSender:
 
     def enclose(self, view: memoryview, spans: Sequence[tuple[int, int]]) -> tuple[bytearray, array[int]]:
         """Inner packets with room for link header, outer header and AH before each."""
-        room = bytes(HEADROOM + IPV4_HEADER + self._octets)
+        room = bytes(HEADROOM + IPV4_HEADER_LENGTH + self._octets)
         pieces: list[bytes | memoryview] = []
         for start, end in spans:
             pieces += (room, view[start:end])
@@ -114,7 +108,7 @@ class AhSender:
                 self._destination, protocol, words, self._spi, number,
             )  # fmt: skip
             value = icv(window[start:offset])
-            place = start + IPV4_HEADER + AH_FIXED
+            place = start + IPV4_HEADER_LENGTH + AH_FIXED
             window[place : place + len(value)] = value
             flags = mark & 0xFFFF
             total = base_sum + (mark >> 16) + size + identification + flags

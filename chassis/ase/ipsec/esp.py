@@ -16,17 +16,12 @@ from typing import Final, TypeAlias
 
 from chassis.ase.ipsec.algorithms import IcvFunction, Octets
 from chassis.ase.ipsec.causes import Cause
-from chassis.ase.ipsec.layout import (
-    HEADROOM,
-    IPV4_HEADER,
-    OUTER_TTL,
-    PROTOCOL_ESP,
-    PROTOCOL_IPIP,
-    constant_sum,
-)
+from chassis.ase.ipsec.layout import OUTER_TTL, constant_sum
 from chassis.ase.ipsec.replay import Verdict, accept_batch, behind, inferred
 from chassis.ase.ipsec.sa import ESP_HEADER, ESP_TRAILER, Esp
 from chassis.ase.ipsec.state import Window
+from chassis.net.ethernet import HEADROOM
+from chassis.net.ipv4 import IPV4_HEADER_LENGTH, PROTOCOL_ESP, PROTOCOL_IPIP
 
 Item: TypeAlias = tuple[int, int, int, int, int, int]
 """A received packet: index in the batch, where its IPv4 header starts, where the header of the
@@ -108,7 +103,7 @@ class EspSender:
         self._destination = destination
         self._esn = esn
         self._outer = not room
-        self._lead = HEADROOM + IPV4_HEADER + room
+        self._lead = HEADROOM + IPV4_HEADER_LENGTH + room
         self._base_sum = constant_sum(source, destination, PROTOCOL_ESP)
 
     def _enciphered(

@@ -18,9 +18,10 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from chassis.ase.ipsec.causes import Cause
 from chassis.ase.ipsec.esp import TRAILERS, EspReceiver, Item, Refuse, Span, payload_span
-from chassis.ase.ipsec.layout import HEADROOM, IPV4_HEADER
 from chassis.ase.ipsec.sa import ESP_HEADER, ESP_TRAILER, Esp
 from chassis.ase.ipsec.state import Window
+from chassis.net.ethernet import HEADROOM
+from chassis.net.ipv4 import IPV4_HEADER_LENGTH
 
 SALT: Final = 4
 IV: Final = 8
@@ -42,7 +43,7 @@ class GcmSender:
         self._esn = esn
         self._block = esp.cipher_algorithm.block_octets
         self._icv_octets = esp.icv_octets
-        self._lead = HEADROOM + IPV4_HEADER + room
+        self._lead = HEADROOM + IPV4_HEADER_LENGTH + room
 
     def seal(
         self,

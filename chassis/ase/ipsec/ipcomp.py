@@ -12,7 +12,8 @@ import zlib
 from collections.abc import Sequence
 from typing import Final
 
-from chassis.ase.ipsec.layout import LONGEST_IPV4, PROTOCOL_IPCOMP, PROTOCOL_IPIP
+from chassis.net.ethernet import MAX_BATCHED_IPV4_LENGTH
+from chassis.net.ipv4 import PROTOCOL_IPCOMP, PROTOCOL_IPIP
 
 CPI_DEFLATE: Final = 2
 LARGEST_CPI: Final = 0xFFFF
@@ -96,7 +97,7 @@ def inflate(data: memoryview, cpi: int) -> bytes | None:
         return None
     stream = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
-        packet = stream.decompress(data[HEADER_OCTETS:], LONGEST_IPV4)
+        packet = stream.decompress(data[HEADER_OCTETS:], MAX_BATCHED_IPV4_LENGTH)
     except zlib.error:
         return None
     return packet if stream.eof else None

@@ -10,39 +10,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-HEADROOM: Final = 14
-"""Octets of room before each packet: an Ethernet header."""
+from chassis.net.ipv4 import PROTOCOL_AH, PROTOCOL_ESP, PROTOCOL_UDP
 
-HEADROOM_FILL: Final = bytes(HEADROOM)
-
-LONGEST_IPV4: Final = 65535 - HEADROOM
-"""The longest IPv4 packet that a batch can carry: lengths are 16-bit numbers."""
-
-IPV4_HEADER: Final = 20
-PROTOCOL_ICMP: Final = 1
-PROTOCOL_IPIP: Final = 4
-PROTOCOL_TCP: Final = 6
-PROTOCOL_UDP: Final = 17
-PROTOCOL_ESP: Final = 50
-PROTOCOL_AH: Final = 51
-PROTOCOL_NONE: Final = 59
-PROTOCOL_IPCOMP: Final = 108
 IPSEC_PROTOCOLS: Final = frozenset((PROTOCOL_UDP, PROTOCOL_ESP, PROTOCOL_AH))
 """What protected packets, and the messages that negotiate them, come as."""
-
-DONT_FRAGMENT: Final = 0x4000
-FRAGMENT_MASK: Final = 0x3FFF
-"""More-fragments flag and fragment offset: not zero in any fragment."""
 
 FRAGMENTATION_NEEDED: Final = 3 << 8 | 4
 """Type and code of the ICMP message about a packet that DF forbids to cut (RFC 792)."""
 
 OUTER_TTL: Final = 64
-
-UDP_HEADER: Final = 8
-NAT_PORT: Final = 4500
-"""UDP port of IKE and ESP through a NAT (RFC 3948)."""
-IKE_PORT: Final = 500
 
 
 def ipv4_checksum(words: Iterable[int]) -> int:

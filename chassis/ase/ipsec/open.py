@@ -18,15 +18,14 @@ from chassis.ase.ipsec.causes import Cause, Drops, tally
 from chassis.ase.ipsec.esp import EspReceiver, Item, Refuse, Span
 from chassis.ase.ipsec.gcm import GcmReceiver
 from chassis.ase.ipsec.ipcomp import inflate
-from chassis.ase.ipsec.layout import (
+from chassis.ase.ipsec.layout import FRAGMENTATION_NEEDED, IPSEC_PROTOCOLS
+from chassis.ase.ipsec.sa import ESP_HEADER, InboundSa
+from chassis.ase.ipsec.selectors import Classifier, Memory, Rule
+from chassis.ase.ipsec.state import Window
+from chassis.net.ethernet import HEADROOM, HEADROOM_FILL
+from chassis.net.ipv4 import (
     FRAGMENT_MASK,
-    FRAGMENTATION_NEEDED,
-    HEADROOM,
-    HEADROOM_FILL,
-    IKE_PORT,
-    IPSEC_PROTOCOLS,
-    IPV4_HEADER,
-    NAT_PORT,
+    IPV4_HEADER_LENGTH,
     PROTOCOL_AH,
     PROTOCOL_ESP,
     PROTOCOL_ICMP,
@@ -34,11 +33,8 @@ from chassis.ase.ipsec.layout import (
     PROTOCOL_IPIP,
     PROTOCOL_NONE,
     PROTOCOL_UDP,
-    UDP_HEADER,
 )
-from chassis.ase.ipsec.sa import ESP_HEADER, InboundSa
-from chassis.ase.ipsec.selectors import Classifier, Memory, Rule
-from chassis.ase.ipsec.state import Window
+from chassis.net.udp import IKE_PORT, NAT_PORT, UDP_HEADER_LENGTH
 
 _OUTER: Final = struct.Struct("!BBHxxHxBxxIIIII").unpack_from
 _THREE: Final = struct.Struct("!III").unpack_from
@@ -46,7 +42,7 @@ _TWO: Final = struct.Struct("!II").unpack_from
 _SOURCE: Final = struct.Struct("!I").unpack_from
 _PORT: Final = struct.Struct("!H").unpack_from
 _CHECKSUM: Final = struct.Struct("!H")
-_SHORTEST: Final = HEADROOM + IPV4_HEADER + 12
+_SHORTEST: Final = HEADROOM + IPV4_HEADER_LENGTH + 12
 """The shortest packet worth reading: three words after the outer header hold SPI and number."""
 
 _ALLOWED: Final = 1
@@ -206,9 +202,9 @@ class Opener:
                 if inflated is None:
                     continue
                 octets, start, end = memoryview(inflated), 0, len(inflated)
-            first = octets[start] if end - start >= IPV4_HEADER else 0
+            first = octets[start] if end - start >= IPV4_HEADER_LENGTH else 0
             total = octets[start + 2] << 8 | octets[start + 3] if first else 0
-            if first >> 4 != 4 or not IPV4_HEADER <= (first & 15) << 2 <= total <= end - start:
+            if first >> 4 != 4 or not IPV4_HEADER_LENGTH <= (first & 15) << 2 <= total <= end - start:
                 refuse(Cause.MALFORMED, item, spi)
                 continue
             end = start + total
@@ -235,7 +231,7 @@ class Opener:
         assert self.sa.esp is not None
         newest = (self._esp.edge & 0xFFFFFFFF) == item[5] and self.sa.esp.icv_octets
         if newest and view[item[1] + 9] == PROTOCOL_UDP:
-            self.origin = (_SOURCE(view, item[1] + 12)[0], _PORT(view, item[2] - UDP_HEADER)[0])
+            self.origin = (_SOURCE(view, item[1] + 12)[0], _PORT(view, item[2] - UDP_HEADER_LENGTH)[0])
 
     def _inflated(self, data: memoryview, protocol: int, item: Item, refuse: Refuse) -> bytes | None:
         """The inner packet of what is not one: compressed, or else a drop."""
@@ -337,11 +333,11 @@ def _by_sa(
                 aside.append(short)
             continue
         version_length, service, total, flags, protocol, source, destination, one, two, three = _OUTER(view, start)
-        at = start + IPV4_HEADER
+        at = start + IPV4_HEADER_LENGTH
         end = start + total
         if version_length != 0x45:
             at = start + (version_length & 15) * 4
-            if version_length >> 4 != 4 or at < start + IPV4_HEADER or at + 12 > offset:
+            if version_length >> 4 != 4 or at < start + IPV4_HEADER_LENGTH or at + 12 > offset:
                 drops.add(Cause.MALFORMED, 0, source)
                 continue
             one, two, three = _THREE(view, at)
@@ -364,7 +360,7 @@ def _by_sa(
             spi, number = two, three
         elif protocol == PROTOCOL_UDP:
             port = one & 0xFFFF
-            if port == IKE_PORT or (port == NAT_PORT and (not three or end < at + UDP_HEADER + ESP_HEADER)):
+            if port == IKE_PORT or (port == NAT_PORT and (not three or end < at + UDP_HEADER_LENGTH + ESP_HEADER)):
                 # On the port for traffic through NAT, no SPI means IKE (RFC 3948 2.2).
                 aside.append(view[start:end])
                 continue
@@ -374,7 +370,7 @@ def _by_sa(
             if two >> 16 != end - at:
                 drops.add(Cause.MALFORMED, 0, source)
                 continue
-            at += UDP_HEADER
+            at += UDP_HEADER_LENGTH
             protocol = PROTOCOL_ESP
             spi, number = _TWO(view, at)
         elif protocol == PROTOCOL_ICMP and one >> 16 == FRAGMENTATION_NEEDED:
@@ -401,9 +397,9 @@ def _by_sa(
 def _short(view: memoryview, start: int, stop: int) -> memoryview | None:
     """A packet too short to be ESP that may be worth a look: a UDP datagram (a NAT keepalive has one octet,
     RFC 3948 2.3), or the last piece of a packet."""
-    if stop - start < IPV4_HEADER or view[start] >> 4 != 4 or view[start + 9] not in IPSEC_PROTOCOLS:
+    if stop - start < IPV4_HEADER_LENGTH or view[start] >> 4 != 4 or view[start + 9] not in IPSEC_PROTOCOLS:
         return None
     if view[start + 9] != PROTOCOL_UDP and not (view[start + 6] << 8 | view[start + 7]) & FRAGMENT_MASK:
         return None
     end = start + (view[start + 2] << 8 | view[start + 3])
-    return view[start:end] if start + IPV4_HEADER < end <= stop else None
+    return view[start:end] if start + IPV4_HEADER_LENGTH < end <= stop else None

@@ -9,15 +9,10 @@ import struct
 from collections.abc import Sequence
 from typing import Final
 
-from chassis.ase.ipsec.layout import (
-    HEADROOM,
-    IPV4_HEADER,
-    OUTER_TTL,
-    PROTOCOL_ESP,
-    PROTOCOL_UDP,
-    constant_sum,
-)
+from chassis.ase.ipsec.layout import OUTER_TTL, constant_sum
 from chassis.ase.ipsec.sa import UdpPorts
+from chassis.net.ethernet import HEADROOM
+from chassis.net.ipv4 import IPV4_HEADER_LENGTH, PROTOCOL_ESP, PROTOCOL_UDP
 
 _IP: Final = struct.Struct("!HHHHHHII").pack_into
 _UDP: Final = struct.Struct("!HHHH").pack_into
@@ -56,5 +51,5 @@ class OuterSender:
                 ~(total + (total >> 16)) & 0xFFFF, self._source, self._destination,
             )  # fmt: skip
             if udp is not None:
-                _UDP(out, at + IPV4_HEADER, udp.source, udp.destination, octets - IPV4_HEADER, 0)
+                _UDP(out, at + IPV4_HEADER_LENGTH, udp.source, udp.destination, octets - IPV4_HEADER_LENGTH, 0)
             at += length

@@ -19,15 +19,17 @@ from chassis.ase.ipsec.esp import EspSender
 from chassis.ase.ipsec.gcm import GcmSender
 from chassis.ase.ipsec.identification import Identifications
 from chassis.ase.ipsec.ipcomp import Deflater
-from chassis.ase.ipsec.layout import HEADROOM, IPV4_HEADER, LONGEST_IPV4, PROTOCOL_UDP, UDP_HEADER
 from chassis.ase.ipsec.outer import OuterSender
 from chassis.ase.ipsec.sa import Lease, OutboundSa
 from chassis.ase.ipsec.selectors import Classifier, Memory, Rule
 from chassis.ase.ipsec.state import Slot
+from chassis.net.ethernet import HEADROOM, MAX_BATCHED_IPV4_LENGTH
+from chassis.net.ipv4 import IPV4_HEADER_LENGTH, PROTOCOL_UDP
+from chassis.net.udp import UDP_HEADER_LENGTH
 
 _INNER: Final = struct.Struct("!BBHxxH").unpack_from
 _SOURCE: Final = struct.Struct("!I").unpack_from
-_SHORTEST: Final = HEADROOM + IPV4_HEADER
+_SHORTEST: Final = HEADROOM + IPV4_HEADER_LENGTH
 _ALLOWED: Final = 1
 
 
@@ -91,7 +93,7 @@ class Protector:
         self.sa = sa
         esp, ah = sa.esp, sa.ah
         self._ah = AhSender(ah, sa.source, sa.destination, esp is not None, sa.esn) if ah else None
-        room = UDP_HEADER if sa.udp else ah.header_octets if ah else 0
+        room = UDP_HEADER_LENGTH if sa.udp else ah.header_octets if ah else 0
         self._outer = None
         if esp is None:
             self._esp = None
@@ -107,7 +109,7 @@ class Protector:
         self._identification.join(spi, self.next_number)
         self._deflater = Deflater(sa.cpi) if sa.ip_comp else None
         self._mask, self._bits = sa.df.mask_and_bits
-        self._longest = sa.largest_inner(LONGEST_IPV4)
+        self._longest = sa.largest_inner(MAX_BATCHED_IPV4_LENGTH)
 
     def renew(self, lease: Lease) -> None:
         """Go on under a new lease. One that joins the present lease extends it without a gap;
@@ -181,7 +183,7 @@ class Protector:
         mask, bits, longest = self._mask, self._bits, self._longest
         for index, start, end in packets:
             version_length, service, total, flags = _INNER(view, start)
-            if version_length >> 4 != 4 or not IPV4_HEADER <= total <= end - start:
+            if version_length >> 4 != 4 or not IPV4_HEADER_LENGTH <= total <= end - start:
                 drops.add(Cause.MALFORMED)
                 tally(self.drops, Cause.MALFORMED)
             elif total > longest:

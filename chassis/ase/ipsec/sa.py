@@ -11,13 +11,6 @@ from enum import StrEnum
 
 from chassis.ase.ipsec.algorithms import CIPHERS, INTEGRITY, CipherAlgorithm, IntegrityAlgorithm
 from chassis.ase.ipsec.ipcomp import CPI_DEFLATE, LARGEST_CPI
-from chassis.ase.ipsec.layout import (
-    DONT_FRAGMENT,
-    IPV4_HEADER,
-    PROTOCOL_AH,
-    PROTOCOL_ESP,
-    UDP_HEADER,
-)
 from chassis.ase.ipsec.replay import (
     DEFAULT_WINDOW,
     LARGEST_WINDOW,
@@ -26,6 +19,8 @@ from chassis.ase.ipsec.replay import (
     valid_window,
 )
 from chassis.ase.ipsec.selectors import Rule
+from chassis.net.ipv4 import DONT_FRAGMENT, IPV4_HEADER_LENGTH, PROTOCOL_AH, PROTOCOL_ESP
+from chassis.net.udp import UDP_HEADER_LENGTH
 
 ESP_HEADER = 8
 ESP_TRAILER = 2
@@ -227,12 +222,12 @@ class OutboundSa:
 
     def overhead(self, inner: int) -> int:
         """Octets that protection adds to an inner packet of `inner` octets that does not shrink."""
-        return _overhead(self.esp, self.ah, inner) + (UDP_HEADER if self.udp else 0)
+        return _overhead(self.esp, self.ah, inner) + (UDP_HEADER_LENGTH if self.udp else 0)
 
     def worst_overhead(self) -> int:
         """The most octets that protection adds to any packet."""
         block = 1 if self.esp is None else self.esp.cipher_algorithm.block_octets
-        return max(self.overhead(inner) for inner in range(IPV4_HEADER, IPV4_HEADER + block))
+        return max(self.overhead(inner) for inner in range(IPV4_HEADER_LENGTH, IPV4_HEADER_LENGTH + block))
 
     def largest_inner(self, outer: int) -> int:
         """The largest inner packet whose protected form fits in `outer` octets."""
@@ -317,7 +312,7 @@ def _key(esp: Esp | None, ah: Ah | None, protocol: int) -> bytes:
 
 
 def _overhead(esp: Esp | None, ah: Ah | None, inner: int) -> int:
-    octets = IPV4_HEADER
+    octets = IPV4_HEADER_LENGTH
     if ah is not None:
         octets += ah.header_octets
     if esp is not None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from chassis.ase.ipsec.layout import IPV4_HEADER, PROTOCOL_TCP, PROTOCOL_UDP
+from chassis.net.ipv4 import IPV4_HEADER_LENGTH, PROTOCOL_TCP, PROTOCOL_UDP
 from chassis.net.types import Prefix
 
 _FLOW_WITH_PORTS: Final = struct.Struct("!BxxQI").unpack_from
@@ -158,7 +158,12 @@ class Classifier:
         key: tuple[int, ...]
         if not self._ports_matter or view[start + 9] not in _WITH_PORTS:
             key = _FLOW(view, start + 9)
-        elif view[start] != 0x45 or view[start + 6] & 0x1F or view[start + 7] or end - start < IPV4_HEADER + 4:
+        elif (
+            view[start] != 0x45
+            or view[start + 6] & 0x1F
+            or view[start + 7]
+            or end - start < IPV4_HEADER_LENGTH + 4
+        ):
             return self._search(view, start, ports_of(view, start, end))
         else:
             key = _FLOW_WITH_PORTS(view, start + 9)
