@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from chassis.ase.ike.crypto.ciphers import CIPHERS
-from chassis.ase.ike.crypto.groups import GROUPS
-from chassis.ase.ike.crypto.macs import INTEGRITY, PRFS
+from chassis.ase.ike.crypto.algorithms import CIPHERS, INTEGRITY, PRFS
+from chassis.ase.ike.crypto.diffie_hellman import GROUPS
 from chassis.config.grammar import Choice, parse_syntax
 from chassis.config.matcher import expected
 from chassis.config.operations import BY_ID

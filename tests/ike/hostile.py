@@ -15,8 +15,8 @@ from typing import Any
 import mutate
 from engines import TUNNEL, End, Ends, Two, other, proposal
 
-from chassis.ase.ike.crypto import keys_v1
-from chassis.ase.ike.crypto.protect_v1 import Chain
+from chassis.ase.ike.crypto import ikev1
+from chassis.ase.ike.crypto.ikev1 import Chain
 from chassis.ase.ike.host import Host, Session
 from chassis.ase.ike.payloads import v1, v2
 from chassis.ase.ike.payloads.header import HEADER_LENGTH, INITIATOR, RESPONSE, VERSION_1, VERSION_2, Header
@@ -424,10 +424,10 @@ class WithKeys(Fuzzed):
         if waiting and rng.random() < 0.5:
             quick = waiting[0]
             message_id, exchange, chain = quick.message_id, Exchange.QUICK_MODE, quick.chain
-            digest = keys_v1.quick_hash_2(keys, message_id, quick.ni, body)
+            digest = ikev1.quick_hash_2(keys, message_id, quick.ni, body)
         else:
             chain = handshake.exchange_chain(message_id)
-            digest = keys_v1.quick_hash_1(keys, message_id, body)
+            digest = ikev1.quick_hash_1(keys, message_id, body)
         covered = Hash(digest).emit()
         plain = bytes((first, 0)) + (4 + len(covered)).to_bytes(2, "big") + covered + body
         header = Header(handshake.cky_i, handshake.cky_r, 0, VERSION_1, exchange, 0, message_id, 0)

@@ -10,10 +10,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from chassis.ase.ike import child_proposals, proposals
-from chassis.ase.ike.crypto.ciphers import CIPHERS
-from chassis.ase.ike.crypto.macs import INTEGRITY
-from chassis.ase.ike.crypto.protect_v1 import Chain, after_hash, open_payloads
-from chassis.ase.ike.crypto.protect_v2 import Guard
+from chassis.ase.ike.crypto.algorithms import CIPHERS, INTEGRITY
+from chassis.ase.ike.crypto.ikev1 import Chain, after_hash, open_payloads
+from chassis.ase.ike.crypto.ikev2 import Guard
 from chassis.ase.ike.messages import text
 from chassis.ase.ike.payloads import v1, v2
 from chassis.ase.ike.payloads.chain import PayloadError, Unknown

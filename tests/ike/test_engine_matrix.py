@@ -13,7 +13,7 @@ import pytest
 from engines import WALL, End, Ends, Two, agree, other, proposal
 
 from chassis.ase.ike import credentials
-from chassis.ase.ike.crypto.groups import GROUPS as EXCHANGES
+from chassis.ase.ike.crypto.diffie_hellman import GROUPS as EXCHANGES
 from chassis.ase.ike.payloads.numbers import Exchange
 from chassis.bus.records import Certificate, IpsecProposal
 

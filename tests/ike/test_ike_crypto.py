@@ -13,11 +13,11 @@ from scapy.contrib import ikev2 as scapy_v2
 from scapy.layers import isakmp as scapy_v1
 
 from chassis.ase.ike import proposals
-from chassis.ase.ike.crypto import auth, keys_v1, keys_v2, macs
-from chassis.ase.ike.crypto.ciphers import CIPHERS
-from chassis.ase.ike.crypto.groups import GROUPS, Ecp, GroupError, Modp
-from chassis.ase.ike.crypto.protect_v1 import Chain, after_hash, open_payloads
-from chassis.ase.ike.crypto.protect_v2 import Guard, IntegrityError
+from chassis.ase.ike.crypto import algorithms, ikev1, ikev2, signatures
+from chassis.ase.ike.crypto.algorithms import CIPHERS
+from chassis.ase.ike.crypto.diffie_hellman import GROUPS, Ecp, GroupError, Modp
+from chassis.ase.ike.crypto.ikev1 import Chain, after_hash, open_payloads
+from chassis.ase.ike.crypto.ikev2 import Guard, IntegrityError
 from chassis.ase.ike.payloads import v1, v2
 from chassis.ase.ike.payloads.chain import PayloadError
 from chassis.ase.ike.payloads.header import Header
@@ -78,73 +78,73 @@ def test_orders_of_the_curves() -> None:
 
 
 def test_version_1_keys_a_second_way() -> None:
-    prf = macs.PRFS["hmac-sha1"]
+    prf = algorithms.PRFS["hmac-sha1"]
 
     def sha1(key: bytes, *parts: bytes) -> bytes:
         return hmac.new(key, b"".join(parts), hashlib.sha1).digest()
 
-    root = keys_v1.skeyid_psk(prf, b"secret", b"ni" * 8, b"nr" * 8)
+    root = ikev1.skeyid_psk(prf, b"secret", b"ni" * 8, b"nr" * 8)
     assert root == sha1(b"secret", b"ni" * 8, b"nr" * 8)
-    assert keys_v1.skeyid_signature(prf, b"ni", b"nr", b"gxy") == sha1(b"ninr", b"gxy")
-    keys = keys_v1.derive(prf, root, b"gxy", b"initiate", b"responds")
+    assert ikev1.skeyid_signature(prf, b"ni", b"nr", b"gxy") == sha1(b"ninr", b"gxy")
+    keys = ikev1.derive(prf, root, b"gxy", b"initiate", b"responds")
     d = sha1(root, b"gxy", b"initiateresponds", b"\0")
     a = sha1(root, d, b"gxy", b"initiateresponds", b"\1")
     e = sha1(root, a, b"gxy", b"initiateresponds", b"\2")
     assert (keys.d, keys.a, keys.e) == (d, a, e)
-    assert keys_v1.encryption_key(keys, CIPHERS["des-cbc"]) == e[:8]
+    assert ikev1.encryption_key(keys, CIPHERS["des-cbc"]) == e[:8]
     k1 = sha1(e, b"\0")
-    assert keys_v1.encryption_key(keys, CIPHERS["aes-256-cbc"]) == (k1 + sha1(e, k1))[:32]
+    assert ikev1.encryption_key(keys, CIPHERS["aes-256-cbc"]) == (k1 + sha1(e, k1))[:32]
     m1 = sha1(d, b"gxy2", b"\3", b"spi1", b"ninr")
     m2 = sha1(d, m1, b"gxy2", b"\3", b"spi1", b"ninr")
-    assert keys_v1.keymat(keys, 3, b"spi1", b"ni", b"nr", 36, b"gxy2") == (m1 + m2)[:36]
-    assert keys_v1.quick_hash_1(keys, 7, b"rest") == sha1(a, b"\0\0\0\7", b"rest")
-    assert keys_v1.quick_hash_2(keys, 7, b"ni", b"rest") == sha1(a, b"\0\0\0\7", b"ni", b"rest")
-    assert keys_v1.quick_hash_3(keys, 7, b"ni", b"nr") == sha1(a, b"\0\0\0\0\7", b"ninr")
-    assert keys_v1.hash_i(keys, b"xi", b"xr", b"ci", b"cr", b"sa", b"id") == sha1(root, b"xixrcicrsaid")
-    assert keys_v1.hash_r(keys, b"xi", b"xr", b"ci", b"cr", b"sa", b"id") == sha1(root, b"xrxicrcisaid")
+    assert ikev1.keymat(keys, 3, b"spi1", b"ni", b"nr", 36, b"gxy2") == (m1 + m2)[:36]
+    assert ikev1.quick_hash_1(keys, 7, b"rest") == sha1(a, b"\0\0\0\7", b"rest")
+    assert ikev1.quick_hash_2(keys, 7, b"ni", b"rest") == sha1(a, b"\0\0\0\7", b"ni", b"rest")
+    assert ikev1.quick_hash_3(keys, 7, b"ni", b"nr") == sha1(a, b"\0\0\0\0\7", b"ninr")
+    assert ikev1.hash_i(keys, b"xi", b"xr", b"ci", b"cr", b"sa", b"id") == sha1(root, b"xixrcicrsaid")
+    assert ikev1.hash_r(keys, b"xi", b"xr", b"ci", b"cr", b"sa", b"id") == sha1(root, b"xrxicrcisaid")
     assert repr(keys.d) not in repr(keys)
 
 
-@pytest.mark.parametrize("name", sorted(macs.PRFS))
+@pytest.mark.parametrize("name", sorted(algorithms.PRFS))
 def test_version_2_keys_a_second_way(name: str) -> None:
-    prf, cipher, integrity = macs.PRFS[name], CIPHERS["aes-192-cbc"], macs.INTEGRITY["hmac-md5-96"]
+    prf, cipher, integrity = algorithms.PRFS[name], CIPHERS["aes-192-cbc"], algorithms.INTEGRITY["hmac-md5-96"]
     ni, nr = COUNTING[:32], COUNTING[32:]
-    seed = keys_v2.skeyseed(prf, ni, nr, b"shared")
+    seed = ikev2.skeyseed(prf, ni, nr, b"shared")
     assert seed == prf.compute(ni[:8] + nr[:8] if prf.fixed_key else ni + nr, b"shared")
-    keys = keys_v2.ike_keys(prf, cipher, integrity, seed, ni, nr, b"initiate", b"responds")
+    keys = ikev2.ike_keys(prf, cipher, integrity, seed, ni, nr, b"initiate", b"responds")
     stream, block = b"", b""
     for counter in range(1, 20):
         block = prf.compute(seed, block + ni + nr + b"initiateresponds" + bytes((counter,)))
         stream += block
     joined = keys.d + keys.ai + keys.ar + keys.ei + keys.er + keys.pi + keys.pr
     assert joined == stream[: 3 * prf.octets + 2 * 16 + 2 * 24]
-    there, back = keys_v2.split_keymat(COUNTING[:24], (8, 4))
+    there, back = ikev2.split_keymat(COUNTING[:24], (8, 4))
     assert (there, back) == ((COUNTING[:8], COUNTING[8:12]), (COUNTING[12:20], COUNTING[20:24]))
     with pytest.raises(ValueError):
-        keys_v2.prf_plus(prf, seed, b"", 255 * prf.octets + 1)
+        ikev2.prf_plus(prf, seed, b"", 255 * prf.octets + 1)
 
 
 def test_proofs_of_identity() -> None:
-    prf = macs.PRFS["hmac-sha1"]
-    octets = auth.signed_octets(prf, b"sk_p", b"message", b"nonce", b"id")
-    proof = auth.psk_auth(prf, b"secret", octets)
-    assert auth.psk_verify(prf, b"secret", octets, proof)
-    assert not auth.psk_verify(prf, b"Secret", octets, proof)
+    prf = algorithms.PRFS["hmac-sha1"]
+    octets = signatures.signed_octets(prf, b"sk_p", b"message", b"nonce", b"id")
+    proof = signatures.psk_auth(prf, b"secret", octets)
+    assert signatures.psk_verify(prf, b"secret", octets, proof)
+    assert not signatures.psk_verify(prf, b"Secret", octets, proof)
     public = RSA_KEY.public_key()
-    assert auth.rsa_verify(public, octets, auth.rsa_auth(RSA_KEY, octets))
-    assert not auth.rsa_verify(public, octets + b"!", auth.rsa_auth(RSA_KEY, octets))
-    for number in auth.SIGNATURE_HASHES:
-        data = auth.digital_auth(RSA_KEY, octets, number)
-        assert auth.digital_verify(public, octets, data)
-        assert not auth.digital_verify(public, octets + b"!", data)
-    assert not auth.digital_verify(public, octets, b"")
-    signature = auth.v1_sign(RSA_KEY, b"h" * 20)
+    assert signatures.rsa_verify(public, octets, signatures.rsa_auth(RSA_KEY, octets))
+    assert not signatures.rsa_verify(public, octets + b"!", signatures.rsa_auth(RSA_KEY, octets))
+    for number in signatures.SIGNATURE_HASHES:
+        data = signatures.digital_auth(RSA_KEY, octets, number)
+        assert signatures.digital_verify(public, octets, data)
+        assert not signatures.digital_verify(public, octets + b"!", data)
+    assert not signatures.digital_verify(public, octets, b"")
+    signature = signatures.v1_sign(RSA_KEY, b"h" * 20)
     numbers = public.public_numbers()
     block = pow(int.from_bytes(signature, "big"), numbers.e, numbers.n).to_bytes(128, "big")
     assert block == b"\0\1" + b"\xff" * 105 + b"\0" + b"h" * 20
-    assert auth.v1_verify(public, b"h" * 20, signature)
-    assert not auth.v1_verify(public, b"H" * 20, signature)
-    assert not auth.v1_verify(public, b"h" * 20, signature[:-1])
+    assert signatures.v1_verify(public, b"h" * 20, signature)
+    assert not signatures.v1_verify(public, b"H" * 20, signature)
+    assert not signatures.v1_verify(public, b"h" * 20, signature[:-1])
 
 
 @pytest.mark.parametrize("name", ["des-cbc", "3des-cbc", "aes-128-cbc", "aes-256-cbc"])
@@ -166,7 +166,10 @@ def test_version_1_messages_chain(name: str) -> None:
 GUARDS = [
     *(
         Guard(
-            CIPHERS[c], macs.INTEGRITY[i], COUNTING[: CIPHERS[c].key_octets], b"a" * macs.INTEGRITY[i].key_octets
+            CIPHERS[c],
+            algorithms.INTEGRITY[i],
+            COUNTING[: CIPHERS[c].key_octets],
+            b"a" * algorithms.INTEGRITY[i].key_octets,
         )
         for c in ("des-cbc", "3des-cbc", "aes-192-cbc")
         for i in ("hmac-md5-96", "hmac-sha1-96", "hmac-sha-256-128")

@@ -6,10 +6,9 @@ import hashlib
 
 import pytest
 
-from chassis.ase.ike.crypto import keys_v2
-from chassis.ase.ike.crypto.ciphers import CIPHERS
-from chassis.ase.ike.crypto.groups import GROUPS, Ecp, KeyPair, Modp
-from chassis.ase.ike.crypto.macs import INTEGRITY, PRFS, aes_xcbc_mac
+from chassis.ase.ike.crypto import ikev2
+from chassis.ase.ike.crypto.algorithms import CIPHERS, INTEGRITY, PRFS, aes_xcbc_mac
+from chassis.ase.ike.crypto.diffie_hellman import GROUPS, Ecp, KeyPair, Modp
 
 JEFE = b"what do ya want for nothing?"
 LARGER = b"Test Using Larger Than Block-Size Key - Hash Key First"
@@ -399,10 +398,10 @@ def test_keys_of_a_recorded_exchange() -> None:
         "7d057a61dd26eefad9af9c01497005e52858e29fb42eb8496731df96a11cce1f51137a9a1b900fa81aee7898e373d4e4"
         "8b899bbeca091314ecd4b6e412ef4b0fef798f54735f31807424a318287f20e8"
     )
-    seed = keys_v2.skeyseed(prf, NI, NR, shared)
+    seed = ikev2.skeyseed(prf, NI, NR, shared)
     assert seed.hex() == "8c42f3b1f5f81c7baac5f33e9a4f01987b2f9657"
     spi_i, spi_r = bytes.fromhex("5f54bf6d8b48e6e1"), bytes.fromhex("909232b3d1edcb5c")
-    keys = keys_v2.ike_keys(prf, cipher, integrity, seed, NI, NR, spi_i, spi_r)
+    keys = ikev2.ike_keys(prf, cipher, integrity, seed, NI, NR, spi_i, spi_r)
     assert keys.d == SK_D
     assert keys.ai.hex() == "554fbf5a05b7f511e05a30ce23d874db9ef55e51"
     assert keys.ar.hex() == "36d83420788337ca32ecaa46892c48808dcd58b1"
@@ -413,7 +412,7 @@ def test_keys_of_a_recorded_exchange() -> None:
     assert prf.compute(keys.pi, bytes.fromhex("010000000a50500d")).hex() == (
         "d83b20cc6a0932b2a7cef26e4020abaab64f0c6a"
     )
-    there, back = keys_v2.split_keymat(keys_v2.keymat(prf, keys.d, NI, NR, 72), (16, 20))
+    there, back = ikev2.split_keymat(ikev2.keymat(prf, keys.d, NI, NR, 72), (16, 20))
     assert [key.hex() for key in there] == [
         "1b865cea6e2c23973e8c5452adc5cd7d",
         "a7a5a44f7ef4409657206c7dc52b7e692593b51e",
@@ -429,7 +428,7 @@ def test_skeyseed_of_a_recorded_exchange_with_sha_256() -> None:
         "01fb25276b0d1d9979dac170b53815988c31a50ad0df4eeb89b8407efae3a676281903e48ad020050c9e1522f4dda031"
         "c57a7a3d0ca9d075f044b5212e2a88b92e71"
     )
-    seed = keys_v2.skeyseed(
+    seed = ikev2.skeyseed(
         PRFS["hmac-sha-256"],
         bytes.fromhex("25de54767208d840fbe6881c699cbc8841582eae6f8724ac17c0ad8680e57b3e"),
         bytes.fromhex("7550340a140ce00f523b0e4bddec7671336bbca8c3dd2e31312d36c904950ca4"),

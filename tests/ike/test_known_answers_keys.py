@@ -9,11 +9,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from chassis.ase.ike.crypto import auth, keys_v1, keys_v2
-from chassis.ase.ike.crypto.ciphers import CIPHERS
-from chassis.ase.ike.crypto.macs import INTEGRITY, PRFS
-from chassis.ase.ike.crypto.protect_v1 import Chain
-from chassis.ase.ike.crypto.protect_v2 import Guard, IntegrityError
+from chassis.ase.ike.crypto import ikev1, ikev2, signatures
+from chassis.ase.ike.crypto.algorithms import CIPHERS, INTEGRITY, PRFS
+from chassis.ase.ike.crypto.ikev1 import Chain
+from chassis.ase.ike.crypto.ikev2 import Guard, IntegrityError
 from chassis.ase.ike.payloads import v2
 from chassis.ase.ike.payloads.chain import GENERIC, PayloadError
 from chassis.ase.ike.payloads.header import HEADER_LENGTH, Header
@@ -30,21 +29,21 @@ def test_ivs_of_version_1_rfc_2409_appendix_b() -> None:
     for name in ("des-cbc", "3des-cbc", "aes-256-cbc"):
         cipher = CIPHERS[name]
         for hash_name in ("md5", "sha1"):
-            iv = keys_v1.first_iv(hash_name, cipher, b"public of i", b"public of r")
+            iv = ikev1.first_iv(hash_name, cipher, b"public of i", b"public of r")
             assert iv == hashlib.new(hash_name, b"public of ipublic of r").digest()[: cipher.block_octets]
-            iv = keys_v1.message_iv(hash_name, cipher, b"last", 0x01020304)
+            iv = ikev1.message_iv(hash_name, cipher, b"last", 0x01020304)
             assert iv == hashlib.new(hash_name, b"last\1\2\3\4").digest()[: cipher.block_octets]
 
 
 def test_nat_hash_rfc_3947() -> None:
     expected = hashlib.sha1(b"initiateresponds" + bytes((10, 0, 0, 1)) + b"\x01\xf4").digest()
-    assert keys_v1.nat_hash("sha1", b"initiate", b"responds", bytes((10, 0, 0, 1)), 500) == expected
-    assert keys_v1.equal(expected, bytes(expected))
-    assert not keys_v1.equal(expected, expected[::-1])
+    assert ikev1.nat_hash("sha1", b"initiate", b"responds", bytes((10, 0, 0, 1)), 500) == expected
+    assert ikev1.equal(expected, bytes(expected))
+    assert not ikev1.equal(expected, expected[::-1])
 
 
 def test_skeyseed_of_a_rekeyed_ike_sa_rfc_7296_2_18() -> None:
-    seed = keys_v2.skeyseed_rekey(PRFS["hmac-md5"], b"old SK_d", b"g^ir", b"Ni", b"Nr")
+    seed = ikev2.skeyseed_rekey(PRFS["hmac-md5"], b"old SK_d", b"g^ir", b"Ni", b"Nr")
     assert seed == hmac.new(b"old SK_d", b"g^irNiNr", hashlib.md5).digest()
 
 
@@ -56,12 +55,12 @@ def test_keymat_of_a_child_rfc_7296_2_17() -> None:
         seed = g_ir + b"Ni" + b"Nr"
         one = t(b"", 1, seed)
         two = t(one, 2, seed)
-        assert keys_v2.keymat(PRFS["hmac-sha1"], b"SK_d", b"Ni", b"Nr", 33, g_ir) == (one + two)[:33]
+        assert ikev2.keymat(PRFS["hmac-sha1"], b"SK_d", b"Ni", b"Nr", 33, g_ir) == (one + two)[:33]
 
 
 def test_keymat_is_cut_exactly() -> None:
     with pytest.raises(ValueError, match="octets of keys"):
-        keys_v2.split_keymat(bytes(23), (8, 4))
+        ikev2.split_keymat(bytes(23), (8, 4))
 
 
 def test_proposals_go_by_sequence_number() -> None:
@@ -168,18 +167,18 @@ def test_a_short_rsa_key_signs_what_fits_and_verifies_without_raising() -> None:
     assert isinstance(key, RSAPrivateKey)
     public = key.public_key()
     for number in (1, 2):
-        assert auth.digital_verify(public, b"octets", auth.digital_auth(key, b"octets", number))
+        assert signatures.digital_verify(public, b"octets", signatures.digital_auth(key, b"octets", number))
     for number in (3, 4):
         with pytest.raises(ValueError, match="too long"):
-            auth.digital_auth(key, b"octets", number)
-        der = auth.SIGNATURE_HASHES[number][1]
-        assert not auth.digital_verify(public, b"octets", bytes((len(der),)) + der + bytes(64))
-    assert auth.v1_verify(public, b"h" * 48, auth.v1_sign(key, b"h" * 48))
+            signatures.digital_auth(key, b"octets", number)
+        der = signatures.SIGNATURE_HASHES[number][1]
+        assert not signatures.digital_verify(public, b"octets", bytes((len(der),)) + der + bytes(64))
+    assert signatures.v1_verify(public, b"h" * 48, signatures.v1_sign(key, b"h" * 48))
     with pytest.raises(ValueError, match="too long"):
-        auth.v1_sign(key, b"h" * 64)
+        signatures.v1_sign(key, b"h" * 64)
     for signature in (b"", bytes(63), bytes(64), b"\xff" * 64, bytes(65), bytes(3000)):
-        assert not auth.rsa_verify(public, b"octets", signature)
-        assert not auth.v1_verify(public, b"h" * 20, signature)
+        assert not signatures.rsa_verify(public, b"octets", signature)
+        assert not signatures.v1_verify(public, b"h" * 20, signature)
 
 
 # `openssl genrsa 512`, made for this test.

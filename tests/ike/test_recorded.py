@@ -15,11 +15,10 @@ from typing import Any, TypeVar
 
 import pytest
 
-from chassis.ase.ike.crypto import auth, keys_v1, keys_v2
-from chassis.ase.ike.crypto.ciphers import CIPHERS, CipherSpec
-from chassis.ase.ike.crypto.macs import INTEGRITY, PRFS, IntegritySpec
-from chassis.ase.ike.crypto.protect_v1 import Chain, after_hash, open_payloads
-from chassis.ase.ike.crypto.protect_v2 import Guard
+from chassis.ase.ike.crypto import ikev1, ikev2, signatures
+from chassis.ase.ike.crypto.algorithms import CIPHERS, INTEGRITY, PRFS, CipherSpec, IntegritySpec
+from chassis.ase.ike.crypto.ikev1 import Chain, after_hash, open_payloads
+from chassis.ase.ike.crypto.ikev2 import Guard
 from chassis.ase.ike.payloads import v1, v1_sa, v2_payloads, v2_sa
 from chassis.ase.ike.payloads.header import Header
 from chassis.ase.ike.payloads.numbers import Exchange, PayloadTypeV2, Protocol
@@ -73,7 +72,7 @@ class Version1:
         self.children: list[tuple[tuple[bytes, bytes], tuple[bytes, bytes]]] = []
         self.opened = 0
 
-    def derive(self) -> keys_v1.SkeyId:
+    def derive(self) -> ikev1.SkeyId:
         """The SKEYID family, from what is in clear."""
         first = self.recorded["messages"][0][1]
         self.sa_body = first[32 : 28 + int.from_bytes(first[30:32], "big")]
@@ -88,16 +87,16 @@ class Version1:
         nonces = (only(one, v1.NonceV1).value, only(other, v1.NonceV1).value)
         g_xy = self.logged["g_xy"]
         if self.recorded["method"] == "psk":
-            skeyid = keys_v1.skeyid_psk(self.prf, bytes.fromhex(self.recorded["psk"]), *nonces)
+            skeyid = ikev1.skeyid_psk(self.prf, bytes.fromhex(self.recorded["psk"]), *nonces)
         else:
-            skeyid = keys_v1.skeyid_signature(self.prf, *nonces, g_xy)
-        return keys_v1.derive(self.prf, skeyid, g_xy, *self.cookies)
+            skeyid = ikev1.skeyid_signature(self.prf, *nonces, g_xy)
+        return ikev1.derive(self.prf, skeyid, g_xy, *self.cookies)
 
-    def read(self, keys: keys_v1.SkeyId) -> None:
+    def read(self, keys: ikev1.SkeyId) -> None:
         """Open every message that is sealed, checking the hashes of phase 2."""
         hash_name = str(self.prf.hash_name)
-        iv = keys_v1.first_iv(hash_name, self.cipher, *self.publics)
-        phase_1 = Chain(self.cipher, keys_v1.encryption_key(keys, self.cipher), iv)
+        iv = ikev1.first_iv(hash_name, self.cipher, *self.publics)
+        phase_1 = Chain(self.cipher, ikev1.encryption_key(keys, self.cipher), iv)
         chains: dict[int, Chain] = {}
         quick: dict[int, list[tuple[PayloadV1, ...]]] = {}
         for side, data in self.recorded["messages"]:
@@ -110,7 +109,7 @@ class Version1:
                 self.phase_1[side] += payloads
                 self.opened += 1
                 continue
-            iv = keys_v1.message_iv(hash_name, self.cipher, phase_1.iv, number)
+            iv = ikev1.message_iv(hash_name, self.cipher, phase_1.iv, number)
             chain = chains.get(number, Chain(self.cipher, phase_1.key, iv))
             payloads, plain, chains[number] = open_payloads(chain, data, header)
             self.opened += 1
@@ -118,25 +117,23 @@ class Version1:
             before.append(payloads)
             nonces = [only(one, v1.NonceV1).value for one in before[:2] if header.exchange == Exchange.QUICK_MODE]
             if len(before) == 1:
-                proof = keys_v1.quick_hash_1(keys, number, after_hash(plain))
+                proof = ikev1.quick_hash_1(keys, number, after_hash(plain))
             elif len(before) == 2:
-                proof = keys_v1.quick_hash_2(keys, number, nonces[0], after_hash(plain))
+                proof = ikev1.quick_hash_2(keys, number, nonces[0], after_hash(plain))
             else:
-                proof = keys_v1.quick_hash_3(keys, number, *nonces)
+                proof = ikev1.quick_hash_3(keys, number, *nonces)
             assert only(payloads, v1.Hash).value == proof
             if len(before) == 2:
                 self._child(keys, before, (nonces[0], nonces[1]))
 
-    def _child(
-        self, keys: keys_v1.SkeyId, before: list[tuple[PayloadV1, ...]], nonces: tuple[bytes, bytes]
-    ) -> None:
+    def _child(self, keys: ikev1.SkeyId, before: list[tuple[PayloadV1, ...]], nonces: tuple[bytes, bytes]) -> None:
         g_xy = self.recorded["children"][len(self.children)].get("g_xy", b"")
         sizes = child_keys(CIPHERS[self.recorded["esp-cipher"]], INTEGRITY[self.recorded["esp-integrity"]])
         directions = []
         for payloads in (before[1], before[0]):
             # Keys are those of the SPI's owner, who receives by it.
             spi = only(payloads, v1_sa.SaV1).proposals[0].spi
-            material = keys_v1.keymat(keys, Protocol.ESP, spi, *nonces, sum(sizes), g_xy)
+            material = ikev1.keymat(keys, Protocol.ESP, spi, *nonces, sum(sizes), g_xy)
             directions.append((material[: sizes[0]], material[sizes[0] :]))
         self.children.append((directions[0], directions[1]))
 
@@ -148,14 +145,14 @@ def test_an_exchange_of_version_1_is_derived_again(file: Path) -> None:
     logged = one.logged
     names = ("skeyid", "skeyid_d", "skeyid_a", "skeyid_e")
     assert [keys.skeyid, keys.d, keys.a, keys.e] == [logged[name] for name in names]
-    assert keys_v1.encryption_key(keys, one.cipher) == logged["key"]
-    assert keys_v1.first_iv(str(one.prf.hash_name), one.cipher, *one.publics) == logged["iv"]
+    assert ikev1.encryption_key(keys, one.cipher) == logged["key"]
+    assert ikev1.first_iv(str(one.prf.hash_name), one.cipher, *one.publics) == logged["iv"]
 
     one.read(keys)
     assert one.opened == sum(Header.parse(data).encrypted for _, data in one.recorded["messages"])
     ids = {side: only(tuple(payloads), v1.IdV1).emit() for side, payloads in one.phase_1.items()}
-    of_initiator = keys_v1.hash_i(keys, *one.publics, *one.cookies, one.sa_body, ids["i"])
-    of_responder = keys_v1.hash_r(keys, *one.publics, *one.cookies, one.sa_body, ids["r"])
+    of_initiator = ikev1.hash_i(keys, *one.publics, *one.cookies, one.sa_body, ids["i"])
+    of_responder = ikev1.hash_r(keys, *one.publics, *one.cookies, one.sa_body, ids["r"])
     assert (of_initiator, of_responder) == (logged["hash_i"], logged["hash_r"])
     for side, proof in (("i", of_initiator), ("r", of_responder)):
         payloads = tuple(one.phase_1[side])
@@ -163,7 +160,7 @@ def test_an_exchange_of_version_1_is_derived_again(file: Path) -> None:
             assert only(payloads, v1.Hash).value == proof
         else:
             public = load_public(only(payloads, v1.CertV1).data)
-            assert auth.v1_verify(public, proof, only(payloads, v1.Signature).value)
+            assert signatures.v1_verify(public, proof, only(payloads, v1.Signature).value)
     assert one.children == [of_child(logged) for logged in one.recorded["children"]]
     assert len(one.children) == 2
 
@@ -182,7 +179,7 @@ class Version2:
         self.prf = PRFS[recorded["prf"]]
         self.cipher = CIPHERS[recorded["cipher"]]
         self.integrity = INTEGRITY.get(recorded["integrity"])
-        self.keys: dict[tuple[bytes, bytes], keys_v2.IkeKeys] = {}
+        self.keys: dict[tuple[bytes, bytes], ikev2.IkeKeys] = {}
         self.seeds: list[bytes] = []
         self.children: list[tuple[tuple[bytes, bytes], tuple[bytes, bytes]]] = []
         self.auths: list[bool] = []
@@ -190,7 +187,7 @@ class Version2:
 
     def _make(self, seed: bytes, nonces: tuple[bytes, bytes], spis: tuple[bytes, bytes]) -> None:
         self.seeds.append(seed)
-        self.keys[spis] = keys_v2.ike_keys(self.prf, self.cipher, self.integrity, seed, *nonces, *spis)
+        self.keys[spis] = ikev2.ike_keys(self.prf, self.cipher, self.integrity, seed, *nonces, *spis)
 
     def _open(self, data: bytes, header: Header) -> tuple[PayloadV2, ...]:
         keys = self.keys[header.spi_i, header.spi_r]
@@ -219,7 +216,7 @@ class Version2:
                 proposals = [only(payloads, v2_sa.SaV2).proposals[0] for payloads in both]
                 if proposals[0].protocol == Protocol.IKE:
                     g_ir = self.recorded["ike"][len(self.seeds)]["g_xy"]
-                    seed = keys_v2.skeyseed_rekey(self.prf, keys.d, g_ir, *nonces)
+                    seed = ikev2.skeyseed_rekey(self.prf, keys.d, g_ir, *nonces)
                     self._make(seed, nonces, (proposals[0].spi, proposals[1].spi))
                 else:
                     self._child(keys, nonces)
@@ -228,10 +225,10 @@ class Version2:
         one, other = MessageV2.parse(request).payloads, MessageV2.parse(response).payloads
         self.first = (request, response)
         self.nonces = (only(one, v2_payloads.NonceV2).value, only(other, v2_payloads.NonceV2).value)
-        seed = keys_v2.skeyseed(self.prf, *self.nonces, self.recorded["ike"][0]["g_xy"])
+        seed = ikev2.skeyseed(self.prf, *self.nonces, self.recorded["ike"][0]["g_xy"])
         self._make(seed, self.nonces, (answer.spi_i, answer.spi_r))
 
-    def _auth(self, keys: keys_v2.IkeKeys, both: tuple[tuple[PayloadV2, ...], ...]) -> None:
+    def _auth(self, keys: ikev2.IkeKeys, both: tuple[tuple[PayloadV2, ...], ...]) -> None:
         psk = bytes.fromhex(self.recorded["psk"])
         for side, payloads, sk_p, kind in (
             (0, both[0], keys.pi, PayloadTypeV2.ID_I),
@@ -239,14 +236,14 @@ class Version2:
         ):
             ids = [one for one in payloads if isinstance(one, v2_payloads.IdV2) and one.type == kind]
             nonce = self.nonces[1 - side]
-            octets = auth.signed_octets(self.prf, sk_p, self.first[side], nonce, ids[0].emit())
-            self.auths.append(auth.psk_verify(self.prf, psk, octets, only(payloads, v2_payloads.Auth).data))
+            octets = signatures.signed_octets(self.prf, sk_p, self.first[side], nonce, ids[0].emit())
+            self.auths.append(signatures.psk_verify(self.prf, psk, octets, only(payloads, v2_payloads.Auth).data))
 
-    def _child(self, keys: keys_v2.IkeKeys, nonces: tuple[bytes, bytes]) -> None:
+    def _child(self, keys: ikev2.IkeKeys, nonces: tuple[bytes, bytes]) -> None:
         g_ir = self.recorded["children"][len(self.children)].get("g_xy", b"")
         sizes = child_keys(CIPHERS[self.recorded["esp-cipher"]], INTEGRITY.get(self.recorded["esp-integrity"]))
-        material = keys_v2.keymat(self.prf, keys.d, *nonces, 2 * sum(sizes), g_ir)
-        one, other = keys_v2.split_keymat(material, sizes)
+        material = ikev2.keymat(self.prf, keys.d, *nonces, 2 * sum(sizes), g_ir)
+        one, other = ikev2.split_keymat(material, sizes)
         self.children.append(((one[0], one[1]), (other[0], other[1])))
 
 
@@ -313,7 +310,7 @@ def rows(recorded: dict[str, Any]) -> list[str]:
     if recorded["version"] == 1:
         one = Version1(recorded)
         keys = one.derive()
-        key = keys_v1.encryption_key(keys, one.cipher)
+        key = ikev1.encryption_key(keys, one.cipher)
         return [f"uat:ikev1_decryption_table:{one.cookies[0].hex()},{key.hex()}"]
     two = Version2(recorded)
     two.read()

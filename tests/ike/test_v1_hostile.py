@@ -9,8 +9,8 @@ import pytest
 from ikev1_pair import FakeHost, V1Pair, connection, suite
 
 from chassis.ase.ike.connection import Line
-from chassis.ase.ike.crypto import keys_v1
-from chassis.ase.ike.crypto.protect_v1 import Chain
+from chassis.ase.ike.crypto import ikev1
+from chassis.ase.ike.crypto.ikev1 import Chain
 from chassis.ase.ike.payloads.header import Header
 
 
@@ -71,7 +71,7 @@ def test_messages_that_a_peer_encrypted(mode: str, seed: int, monkeypatch: pytes
         return seal(self, header, first, plain)
 
     monkeypatch.setattr(Chain, "seal_chain", sealing)
-    monkeypatch.setattr(keys_v1, "equal", lambda one, other: True)
+    monkeypatch.setattr(ikev1, "equal", lambda one, other: True)
     one = connection(mode=mode, keepalive=True)
     pair = V1Pair(one, seed=seed)
     troubled[0] = True

@@ -8,7 +8,7 @@ import pytest
 from ikev2_pair import End, both, line, rule, suite
 from ikev2_pair import Net as Way
 
-from chassis.ase.ike.crypto import protect_v2 as protect
+from chassis.ase.ike.crypto import ikev2 as protect
 from chassis.ase.ike.payloads.header import Header
 from chassis.ase.ike.v2 import child_sa, ike_sa
 from chassis.model.ike import IkeProposal

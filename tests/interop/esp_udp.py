@@ -8,8 +8,7 @@ import struct
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from chassis.ase.ike.crypto.ciphers import CIPHERS
-from chassis.ase.ike.crypto.macs import INTEGRITY
+from chassis.ase.ike.crypto.algorithms import CIPHERS, INTEGRITY
 from chassis.ase.link import SaInstall
 from chassis.bus.records import SaKeys
 from chassis.net.checksum import checksum

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from ipsec_kit import LEFT, inner
 
-from chassis.ase.ike.crypto import ciphers as ike_ciphers
-from chassis.ase.ike.crypto import macs as ike_macs
+from chassis.ase.ike.crypto import algorithms as ike_ciphers
+from chassis.ase.ike.crypto import algorithms as ike_macs
 from chassis.ase.ipsec.algorithms import CIPHERS, INTEGRITY
 
 COUNTED = bytes(range(1, 26))

@@ -12,8 +12,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Final
 
-from chassis.ase.ike.crypto.ciphers import CIPHERS, CIPHERS_V1_ESP
-from chassis.ase.ike.crypto.macs import INTEGRITY, INTEGRITY_V1_AUTH
+from chassis.ase.ike.crypto.algorithms import CIPHERS, CIPHERS_V1_ESP, INTEGRITY, INTEGRITY_V1_AUTH
 from chassis.ase.ike.payloads import v1_sa, v2_sa
 from chassis.ase.ike.payloads.numbers import Protocol
 from chassis.ase.ike.proposals import (

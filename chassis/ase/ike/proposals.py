@@ -13,8 +13,18 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
-from chassis.ase.ike.crypto.ciphers import CIPHERS, CIPHERS_V1, CIPHERS_V2, CipherSpec
-from chassis.ase.ike.crypto.macs import INTEGRITY, INTEGRITY_V1_HASH, INTEGRITY_V2, PRFS, IntegritySpec, PrfSpec
+from chassis.ase.ike.crypto.algorithms import (
+    CIPHERS,
+    CIPHERS_V1,
+    CIPHERS_V2,
+    INTEGRITY,
+    INTEGRITY_V1_HASH,
+    INTEGRITY_V2,
+    PRFS,
+    CipherSpec,
+    IntegritySpec,
+    PrfSpec,
+)
 from chassis.ase.ike.payloads import v1_sa, v2_sa
 from chassis.ase.ike.payloads.numbers import KEY_IKE, Protocol
 from chassis.model.ike import IkePolicy, IkeProposal

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from chassis.ase.ike.connection import Connection
-from chassis.ase.ike.crypto.keys_v1 import equal
-from chassis.ase.ike.crypto.protect_v1 import open_payloads
+from chassis.ase.ike.crypto.ikev1 import equal, open_payloads
 from chassis.ase.ike.identity import Identity
 from chassis.ase.ike.payloads.numbers import NotifyTypeV1
 from chassis.ase.ike.payloads.v1 import Hash, IdV1, KeV1, NonceV1, PayloadV1

@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
 from chassis.ase.ike.connection import Connection, Group
-from chassis.ase.ike.crypto import keys_v1
-from chassis.ase.ike.crypto.groups import GROUPS, GroupError, KeyPair
-from chassis.ase.ike.crypto.keys_v1 import SkeyId
-from chassis.ase.ike.crypto.macs import PRFS_V1_HASH, PrfSpec
-from chassis.ase.ike.crypto.protect_v1 import Chain
+from chassis.ase.ike.crypto import ikev1
+from chassis.ase.ike.crypto.algorithms import PRFS_V1_HASH, PrfSpec
+from chassis.ase.ike.crypto.diffie_hellman import GROUPS, GroupError, KeyPair
+from chassis.ase.ike.crypto.ikev1 import Chain, SkeyId
 from chassis.ase.ike.host import Path
 from chassis.ase.ike.payloads.header import ENCRYPTION, HEADER_LENGTH, VERSION_1, Header
 from chassis.ase.ike.payloads.numbers import NotifyTypeV1
@@ -115,24 +114,24 @@ class Handshake:
         if self.by_psk:
             if psk is None:
                 raise Stop("no key", "no preshared key is configured", notify=NotifyTypeV1.AUTHENTICATION_FAILED)
-            skeyid = keys_v1.skeyid_psk(self.prf, psk, self.ni, self.nr)
+            skeyid = ikev1.skeyid_psk(self.prf, psk, self.ni, self.nr)
         else:
-            skeyid = keys_v1.skeyid_signature(self.prf, self.ni, self.nr, secret)
-        self.keys = keys_v1.derive(self.prf, skeyid, secret, self.cky_i, self.cky_r)
-        key = keys_v1.encryption_key(self.keys, chosen.cipher)
-        self.chain = Chain(chosen.cipher, key, keys_v1.first_iv(self.hash_name, chosen.cipher, self.g_i, self.g_r))
+            skeyid = ikev1.skeyid_signature(self.prf, self.ni, self.nr, secret)
+        self.keys = ikev1.derive(self.prf, skeyid, secret, self.cky_i, self.cky_r)
+        key = ikev1.encryption_key(self.keys, chosen.cipher)
+        self.chain = Chain(chosen.cipher, key, ikev1.first_iv(self.hash_name, chosen.cipher, self.g_i, self.g_r))
 
     def hash_of(self, initiator: bool, id_body: bytes) -> bytes:
         """HASH_I or HASH_R."""
         assert self.keys is not None
-        make = keys_v1.hash_i if initiator else keys_v1.hash_r
+        make = ikev1.hash_i if initiator else ikev1.hash_r
         return make(self.keys, self.g_i, self.g_r, self.cky_i, self.cky_r, self.sa_i, id_body)
 
     def exchange_chain(self, message_id: int) -> Chain:
         """The start of the chain of a quick mode or informational exchange."""
         assert self.chain is not None
         cipher = self.chain.cipher
-        iv = keys_v1.message_iv(self.hash_name, cipher, self.chain.iv, message_id)
+        iv = ikev1.message_iv(self.hash_name, cipher, self.chain.iv, message_id)
         return Chain(cipher, self.chain.key, iv)
 
 

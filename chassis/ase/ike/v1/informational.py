@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from chassis.ase.ike.crypto import keys_v1
-from chassis.ase.ike.crypto.protect_v1 import after_hash, open_payloads
+from chassis.ase.ike.crypto import ikev1
+from chassis.ase.ike.crypto.ikev1 import after_hash, open_payloads
 from chassis.ase.ike.host import Blame
 from chassis.ase.ike.payloads.chain import PayloadError
 from chassis.ase.ike.payloads.numbers import Exchange, NotifyTypeV1, Protocol
@@ -36,7 +36,7 @@ def sealed(session: SessionV1, payloads: Sequence[PayloadV1]) -> bytes:
     """A whole message under the keys."""
     handshake = session.handshake
     message_id = session.message_id()
-    digest = keys_v1.quick_hash_1(session.keys, message_id, emit_payloads(payloads)[1])
+    digest = ikev1.quick_hash_1(session.keys, message_id, emit_payloads(payloads)[1])
     header = handshake.header(Exchange.INFORMATIONAL_V1, message_id)
     message, _ = handshake.exchange_chain(message_id).seal(header, (Hash(digest), *payloads))
     return message
@@ -73,8 +73,8 @@ def receive(session: SessionV1, message: Incoming) -> None:
         _undecipherable(session, message)
         return
     first = payloads[0] if payloads else None
-    right = keys_v1.quick_hash_1(session.keys, message_id, after_hash(plain)) if payloads else b""
-    if not isinstance(first, Hash) or not keys_v1.equal(first.value, right):
+    right = ikev1.quick_hash_1(session.keys, message_id, after_hash(plain)) if payloads else b""
+    if not isinstance(first, Hash) or not ikev1.equal(first.value, right):
         _undecipherable(session, message)
         return
     session.use(message_id)

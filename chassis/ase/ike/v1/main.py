@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from chassis.ase.ike.connection import Connection
-from chassis.ase.ike.crypto.protect_v1 import open_payloads
+from chassis.ase.ike.crypto.ikev1 import open_payloads
 from chassis.ase.ike.payloads.chain import PayloadError
 from chassis.ase.ike.payloads.numbers import NotifyTypeV1
 from chassis.ase.ike.payloads.v1 import IdV1, KeV1, NatD, NonceV1, NotifyV1, PayloadV1, VendorV1

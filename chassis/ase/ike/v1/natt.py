@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from chassis.ase.ike.crypto.keys_v1 import equal, nat_hash
+from chassis.ase.ike.crypto.ikev1 import equal, nat_hash
 from chassis.ase.ike.host import Path
 from chassis.ase.ike.payloads.v1 import NatD, VendorV1
 

@@ -6,8 +6,8 @@ from math import inf
 from typing import TYPE_CHECKING, Final
 
 from chassis.ase.ike.connection import Connection, Line
-from chassis.ase.ike.crypto import keys_v1
-from chassis.ase.ike.crypto.protect_v1 import Chain, after_hash, open_payloads
+from chassis.ase.ike.crypto import ikev1
+from chassis.ase.ike.crypto.ikev1 import Chain, after_hash, open_payloads
 from chassis.ase.ike.host import Blame, Path
 from chassis.ase.ike.payloads.chain import PayloadError
 from chassis.ase.ike.payloads.v1 import Hash, IdV1, PayloadV1
@@ -190,9 +190,9 @@ class Negotiations:
         self, one: Quick, message: Incoming, payloads: tuple[PayloadV1, ...], covered: bytes, after: Chain
     ) -> None:
         session, now = self._session, message.now
-        digest = keys_v1.quick_hash_1(session.keys, one.message_id, covered)
+        digest = ikev1.quick_hash_1(session.keys, one.message_id, covered)
         first = payloads[0]
-        if not isinstance(first, Hash) or not keys_v1.equal(first.value, digest):
+        if not isinstance(first, Hash) or not ikev1.equal(first.value, digest):
             session.host.count("undecipherable")
             return
         if not session.forgot:

@@ -13,8 +13,8 @@ from cryptography import x509
 
 from chassis.ase.ike.connection import Connection
 from chassis.ase.ike.credentials import CertificateError
-from chassis.ase.ike.crypto.auth import v1_sign, v1_verify
-from chassis.ase.ike.crypto.keys_v1 import equal
+from chassis.ase.ike.crypto.ikev1 import equal
+from chassis.ase.ike.crypto.signatures import v1_sign, v1_verify
 from chassis.ase.ike.identity import Identity, printable
 from chassis.ase.ike.payloads.numbers import CertEncoding, Exchange, IdType, NotifyTypeV1
 from chassis.ase.ike.payloads.v1 import CertReqV1, CertV1, Hash, IdV1, PayloadV1, Signature

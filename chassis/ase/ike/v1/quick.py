@@ -21,11 +21,10 @@ from chassis.ase.ike.child_proposals import (
     offer_v1,
 )
 from chassis.ase.ike.connection import Line
-from chassis.ase.ike.crypto import keys_v1
-from chassis.ase.ike.crypto.ciphers import CIPHERS
-from chassis.ase.ike.crypto.groups import GROUPS, GroupError, KeyPair
-from chassis.ase.ike.crypto.macs import INTEGRITY
-from chassis.ase.ike.crypto.protect_v1 import Chain
+from chassis.ase.ike.crypto import ikev1
+from chassis.ase.ike.crypto.algorithms import CIPHERS, INTEGRITY
+from chassis.ase.ike.crypto.diffie_hellman import GROUPS, GroupError, KeyPair
+from chassis.ase.ike.crypto.ikev1 import Chain
 from chassis.ase.ike.host import Blame, Child, Path
 from chassis.ase.ike.payloads.numbers import Exchange, NotifyTypeV1, Protocol
 from chassis.ase.ike.payloads.v1 import Hash, IdV1, KeV1, NonceV1, NotifyV1, PayloadV1, emit_payloads
@@ -136,7 +135,7 @@ def begin(session: SessionV1, line: Line, replaces: int, now: float) -> Quick:
     payloads += [ours, peers]
     session.log("ikev1-p2-selectors-sent-initiator", selectors.words(ours), now)
     session.log("ikev1-p2-selectors-sent-responder", selectors.words(peers), now)
-    digest = keys_v1.quick_hash_1(session.keys, message_id, _octets(payloads))
+    digest = ikev1.quick_hash_1(session.keys, message_id, _octets(payloads))
     message = _protected(session, quick, payloads, digest)
     quick.take(Event.BEGIN)
     quick.resend = Resend.begin(session.host.settings, message, now)
@@ -169,7 +168,7 @@ def answer(session: SessionV1, quick: Quick, payloads: tuple[PayloadV1, ...], no
         )
     secret = _secret(quick, found, payloads)
     life = lifetimes.of_initiator(session, found, payloads, now)
-    digest = keys_v1.quick_hash_3(session.keys, quick.message_id, quick.ni, quick.nr)
+    digest = ikev1.quick_hash_3(session.keys, quick.message_id, quick.ni, quick.nr)
     message = _protected(session, quick, (), digest)
     quick.take(Event.ANSWER)
     quick.resend = None
@@ -214,7 +213,7 @@ def offer(session: SessionV1, quick: Quick, payloads: tuple[PayloadV1, ...], pat
     if secret_pair is not None:
         reply.append(KeV1(secret_pair.public))
     reply += [*ids, *announced]
-    digest = keys_v1.quick_hash_2(session.keys, quick.message_id, quick.ni, _octets(reply))
+    digest = ikev1.quick_hash_2(session.keys, quick.message_id, quick.ni, _octets(reply))
     message = _protected(session, quick, reply, digest)
     quick.take(Event.OFFER)
     newest = session.holder.pairs.newest(quick.line.number)
@@ -276,10 +275,10 @@ def verify(session: SessionV1, quick: Quick, payloads: tuple[PayloadV1, ...], co
     """Message 2 or 3 is the peer's: its HASH covers what stands after it. Raises Stop."""
     keys, message_id = session.keys, quick.message_id
     if quick.state is State.OFFERED:
-        number, right = 2, keys_v1.quick_hash_2(keys, message_id, quick.ni, covered)
+        number, right = 2, ikev1.quick_hash_2(keys, message_id, quick.ni, covered)
     else:
-        number, right = 3, keys_v1.quick_hash_3(keys, message_id, quick.ni, quick.nr)
-    if not keys_v1.equal(only(payloads, Hash).value, right):
+        number, right = 3, ikev1.quick_hash_3(keys, message_id, quick.ni, quick.nr)
+    if not ikev1.equal(only(payloads, Hash).value, right):
         raise Stop("authentication", f"HASH({number}) of a quick mode does not verify")
 
 
@@ -303,7 +302,7 @@ def _keys(session: SessionV1, quick: Quick, suite: Suite, spis: Mapping[int, byt
     """Keys of one direction, for the SPIs of its receiver (RFC 2409 5.5): the cipher's first, then integrity's."""
 
     def material(protocol: int, octets: int) -> bytes:
-        return keys_v1.keymat(session.keys, protocol, spis[protocol], quick.ni, quick.nr, octets, secret)
+        return ikev1.keymat(session.keys, protocol, spis[protocol], quick.ni, quick.nr, octets, secret)
 
     result: dict[str, int | str | bytes] = {}
     if suite.cipher:

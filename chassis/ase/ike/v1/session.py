@@ -11,7 +11,7 @@ from math import inf
 from typing import Any, Final, cast
 
 from chassis.ase.ike.connection import Connection, Line
-from chassis.ase.ike.crypto.keys_v1 import SkeyId
+from chassis.ase.ike.crypto.ikev1 import SkeyId
 from chassis.ase.ike.host import Blame, Host, Path
 from chassis.ase.ike.identity import Identity
 from chassis.ase.ike.payloads.chain import PayloadError

@@ -8,7 +8,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from chassis.ase.ike.connection import Connection
 from chassis.ase.ike.credentials import CertificateError
-from chassis.ase.ike.crypto.auth import (
+from chassis.ase.ike.crypto.algorithms import PrfSpec
+from chassis.ase.ike.crypto.signatures import (
     SIGNATURE_HASHES,
     digital_auth,
     digital_verify,
@@ -17,7 +18,6 @@ from chassis.ase.ike.crypto.auth import (
     rsa_auth,
     rsa_verify,
 )
-from chassis.ase.ike.crypto.macs import PrfSpec
 from chassis.ase.ike.identity import Identity
 from chassis.ase.ike.payloads.numbers import AuthMethod, CertEncoding, NotifyTypeV2
 from chassis.ase.ike.payloads.v2 import PayloadV2

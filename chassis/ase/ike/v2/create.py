@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 
 from chassis.ase.ike.child_proposals import DEFLATE, LOWEST_SPI, ChildChoiceV2, Suite, choose_v2, offer_v2
 from chassis.ase.ike.connection import Line
-from chassis.ase.ike.crypto.ciphers import CIPHERS
-from chassis.ase.ike.crypto.keys_v2 import keymat, split_keymat
-from chassis.ase.ike.crypto.macs import INTEGRITY
+from chassis.ase.ike.crypto.algorithms import CIPHERS, INTEGRITY
+from chassis.ase.ike.crypto.ikev2 import keymat, split_keymat
 from chassis.ase.ike.payloads.numbers import NotifyTypeV2, PayloadTypeV2, Protocol
 from chassis.ase.ike.payloads.v2 import PayloadV2
 from chassis.ase.ike.payloads.v2_payloads import TS, NotifyV2

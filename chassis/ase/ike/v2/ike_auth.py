@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from chassis.ase.ike.connection import Connection, Line
-from chassis.ase.ike.crypto.auth import signed_octets
+from chassis.ase.ike.crypto.signatures import signed_octets
 from chassis.ase.ike.host import Blame
 from chassis.ase.ike.identity import Identity
 from chassis.ase.ike.payloads.numbers import Exchange, NotifyTypeV2, PayloadTypeV2

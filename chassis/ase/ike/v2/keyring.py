@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from chassis.ase.ike.crypto.ciphers import CipherSpec
-from chassis.ase.ike.crypto.keys_v2 import IkeKeys, ike_keys
-from chassis.ase.ike.crypto.macs import IntegritySpec
-from chassis.ase.ike.crypto.protect_v2 import Guard
+from chassis.ase.ike.crypto.algorithms import CipherSpec, IntegritySpec
+from chassis.ase.ike.crypto.ikev2 import Guard, IkeKeys, ike_keys
 from chassis.ase.ike.proposals import ChoiceV2
 
 _TSHARK_CIPHERS = {

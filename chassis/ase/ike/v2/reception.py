@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from chassis.ase.ike.crypto.protect_v2 import IntegrityError
+from chassis.ase.ike.crypto.ikev2 import IntegrityError
 from chassis.ase.ike.host import Path
 from chassis.ase.ike.payloads.chain import PayloadError
 from chassis.ase.ike.payloads.numbers import Exchange, NotifyTypeV2, Protocol

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from chassis.ase.ike.crypto.groups import GROUPS, GroupError, KeyPair
-from chassis.ase.ike.crypto.keys_v2 import skeyseed_rekey
+from chassis.ase.ike.crypto.diffie_hellman import GROUPS, GroupError, KeyPair
+from chassis.ase.ike.crypto.ikev2 import skeyseed_rekey
 from chassis.ase.ike.payloads.numbers import Exchange, NotifyTypeV2
 from chassis.ase.ike.payloads.v2 import PayloadV2
 from chassis.ase.ike.payloads.v2_payloads import KeV2, NonceV2

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from chassis.ase.ike.crypto.groups import GROUPS, KeyPair
-from chassis.ase.ike.crypto.keys_v2 import skeyseed
+from chassis.ase.ike.crypto.diffie_hellman import GROUPS, KeyPair
+from chassis.ase.ike.crypto.ikev2 import skeyseed
 from chassis.ase.ike.host import Path
 from chassis.ase.ike.payloads.chain import PayloadError
 from chassis.ase.ike.payloads.numbers import Exchange, NotifyTypeV2

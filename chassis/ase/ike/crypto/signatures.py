@@ -11,7 +11,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa, utils
 
-from chassis.ase.ike.crypto.macs import PrfSpec
+from chassis.ase.ike.crypto.algorithms import PrfSpec
 
 KEY_PAD: Final = b"Key Pad for IKEv2"
 
