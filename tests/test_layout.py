@@ -67,11 +67,6 @@ CIRCLES: list[set[str]] = [
         "chassis.ase.ike.v2.timers",
     },
     {
-        "chassis.config.effects",
-        "chassis.config.parser",
-        "chassis.config.render",
-    },
-    {
         "chassis.linecard.neighbours",
         "chassis.linecard.ports",
         "chassis.linecard.room",

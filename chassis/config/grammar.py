@@ -67,6 +67,21 @@ class Either:
 
 Element = Word | Choice | Param | Maybe | Either
 
+
+def _leaves(elements: tuple[Element, ...]) -> list[Param | Choice]:
+    found: list[Param | Choice] = []
+    for element in elements:
+        match element:
+            case Param() | Choice():
+                found.append(element)
+            case Maybe(items):
+                found.extend(_leaves(items))
+            case Either(branches):
+                for branch in branches:
+                    found.extend(_leaves(branch))
+    return found
+
+
 _TOKEN = re.compile(r"<(\w+)([:=])([^>]*)>|([\[\]{}|])|([^\s\[\]{}|<>]+)")
 _RANGE = re.compile(r"(\d+)-(\d+)(?:\+(\d+))?")
 
@@ -170,6 +185,21 @@ class Command:
                 break
             words.append(element.spellings[0])
         return " ".join(words)
+
+    @cached_property
+    def fields(self) -> tuple[str, ...]:
+        """The names of the values that the command takes, each once."""
+        return tuple(dict.fromkeys(leaf.field for leaf in _leaves(self.elements)))
+
+    @cached_property
+    def has_secret(self) -> bool:
+        """Whether a line of the command may hold a key or a password hash."""
+        return any(isinstance(leaf, Param) and leaf.type.secret for leaf in _leaves(self.elements))
+
+    def begins(self, text: str) -> bool:
+        """Whether a line is the command or its no form: it begins with the command's leading keywords."""
+        text = text.removeprefix("no ")
+        return text == self.keywords or text.startswith(f"{self.keywords} ")
 
     @cached_property
     def no_forms(self) -> tuple[str, ...]:

@@ -13,12 +13,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from chassis.config.diagnostics import Diagnostic, Severity, in_order
-from chassis.config.drafts import Frame, Line, Path, Place, indent_of, root
-from chassis.config.effects import CLASSES, DO, UNDO, is_secret
+from chassis.config.diagnostics import Diagnostic, in_order
+from chassis.config.drafts import Frame, Line, Path, Place, indent_of
+from chassis.config.effects import DO, UNDO
 from chassis.config.grammar import MODES, Command, Maybe
 from chassis.config.kept import CIRCUIT, PAIRED, anchor, misuses
 from chassis.config.matcher import Failure, Match, program
+from chassis.config.objects import CLASSES
+from chassis.config.parse_session import NO_COMMAND, ParseSession
 from chassis.config.render import settled
 from chassis.config.transcript import is_header, unfit
 from chassis.config.validate import check
@@ -48,8 +50,8 @@ class _Block(NamedTuple):
     lines: list[str]
 
 
-class Reading:
-    """Reads line by line, with the open modes as a stack; also what an interactive session would hold.
+class Parser(ParseSession):
+    """Reads line by line.
 
     `flat`: lines of one mode and of the next have the same indentation, as in a script or at a prompt; the stack
     tells whose a line is that no command is. Else its indentation does.
@@ -58,67 +60,20 @@ class Reading:
     def __init__(
         self, file: str = "", config: Config | None = None, modern: bool = False, flat: bool = True
     ) -> None:
-        self.file = file
+        super().__init__(file, config)
         self.modern = modern
         self.flat = flat
-        self.stack: list[Frame] = [root(config)]
-        self.diagnostics: list[Diagnostic] = []
-        self.places: dict[Path, Place] = {}
-        self.broken: set[Path] = set()
         self.ended = False
-        self.line = Line("", 0)
-        self.match = Match(_NOTHING, {}, {})
-        self._shift = 0
-        self._failed = False
+        self.keeps = False
+        """Whether a line was kept."""
         self._noted: set[str] = set()
         self._unknown: set[str] = set()
         self._shared: dict[frozenset[str], frozenset[str]] = {}
         self._block: _Block | None = None
         self._under: int | None = None
         """Indentation of a line that is no text, while lines under it are left out."""
-        self.keeps = False
-        """Whether a line was kept."""
-
-    # --- for the effects ---
-
-    def push(self, frame: Frame) -> None:
-        """Open a mode."""
-        frame.indent = self.line.indent
-        self.stack.append(frame)
-
-    def place(self, index: int) -> Place:
-        """Where a word of the matched command stands (its index counts without a leading `no`)."""
-        return self.line.place(index + self._shift)
-
-    def keep_places(self, path: Path) -> None:
-        """Remember where each value of the line stands."""
-        for name, index in self.match.places.items():
-            self.places[(*path, name)] = self.line.place(index + self._shift)
-
-    def keep_place(self, path: Path, name: str | None) -> None:
-        """Remember where one value of the line stands, or the line itself, under a path of its own."""
-        index = 0 if name is None else self.match.places[name] + self._shift
-        self.places[path] = self.line.place(index)
-
-    def report(
-        self, severity: Severity, code: str, place: Place, message: str, hint: str = "", secret: bool = True
-    ) -> None:
-        """Say something about a word of the line; the hint is left out where it could show a key."""
-        if severity == "error":
-            self._failed = True
-            self.broken.add(self.stack[-1].path)
-        if hint and secret and is_secret(self.match.command):
-            hint = ""
-        self.diagnostics.append(
-            Diagnostic(severity, code, place.word, self.file, place.line, place.column, message, hint)
-        )
 
     # --- reading ---
-
-    @property
-    def mode(self) -> str:
-        """The name of the open mode."""
-        return self.stack[-1].mode
 
     def read_line(self, text: str, number: int = 0) -> None:
         """Read one line; what there is to say goes to `diagnostics`."""
@@ -143,11 +98,11 @@ class Reading:
                 return
             self._block = None
         negative = words[0].lower() == "no" and len(words) > 1
-        self._shift = 1 if negative else 0
+        self.shift = 1 if negative else 0
         used = words[1:] if negative else words
 
         def rest(index: int) -> str:
-            return line.rest(index + self._shift)
+            return line.rest(index + self.shift)
 
         while self.stack[-1].draft is not None and not self._goes_on(self.stack[-1], used, rest, negative):
             self.stack.pop()
@@ -169,7 +124,7 @@ class Reading:
             elif depth <= self._home():
                 self._keep_foreign(found.command, depth, negative)
                 return
-        self.match = Match(_NOTHING, {}, {})
+        self.match = Match(NO_COMMAND, {}, {})
         if self._misplaced(used, rest, negative, _furthest(failures)[0]):
             return
         wrong = [one for one in failures if self.stack[one[1]].draft is None and misuses(one[0], negative)]
@@ -198,12 +153,12 @@ class Reading:
             if command.enters and not negative:
                 self._push_void(command.enters)
             return
-        self._failed = False
+        self.failed = False
         (UNDO if negative else DO)[command.does](self, frame, command, match.values)
-        if not self._failed and command.kind == "config":
+        if not self.failed and command.kind == "config":
             frame.after = anchor(command, match.values)
             self._write(frame, command, negative)
-        if self._failed or command.standing not in ("accepted", "later"):
+        if self.failed or command.standing not in ("accepted", "later"):
             return
         if not negative or command.does in ("keep", "switch", "idle"):
             self._note(command)
@@ -232,7 +187,7 @@ class Reading:
         if command.keywords in self._noted:
             return
         self._noted.add(command.keywords)
-        place = self.line.place(self._shift)._replace(word=command.keywords)
+        place = self.line.place(self.shift)._replace(word=command.keywords)
         if command.kind != "config":
             self.report("note", "no-effect", place, f"`{command.keywords}` has no effect in a file")
         elif command.standing == "accepted":
@@ -338,22 +293,22 @@ class Reading:
             if failure.position < position or position >= len(words):
                 continue
             for word in difflib.get_close_matches(words[position].lower(), failure.expected, 1, 0.7):
-                meant = self._meant(position + self._shift, word, self.stack[depth], negative)
+                meant = self._meant(position + self.shift, word, self.stack[depth], negative)
                 if meant is not None:
-                    at = position + self._shift
-                    return meant, "" if is_secret(meant) else self.line.replaced(at, at, word)
+                    at = position + self.shift
+                    return meant, "" if meant.has_secret else self.line.replaced(at, at, word)
         return None, ""
 
     def _warn_unknown(self, position: int, last: int, what: str, hint: str, depth: int) -> None:
         """Say once for each first word that a line is kept, by its words up to the `last` of those that tell why;
         `position` is that of the word that is named."""
-        first = self.line.words[self._shift].lower()
+        first = self.line.words[self.shift].lower()
         if first in self._unknown or self.stack[depth].void:
             return
         self._unknown.add(first)
-        self.match = Match(_NOTHING, {}, {})
-        words = " ".join(self.line.words[self._shift : self._shift + last + 1])
-        place = self.line.place(self._shift + position)
+        self.match = Match(NO_COMMAND, {}, {})
+        words = " ".join(self.line.words[self.shift : self.shift + last + 1])
+        place = self.line.place(self.shift + position)
         self.report("warning", "unknown", place, f"`{words}` {what}: kept without effect", hint)
 
     # --- wrong lines ---
@@ -388,7 +343,7 @@ class Reading:
     def _coded(self, words: Sequence[str], negative: bool) -> bool:
         """Report a line that has too little of any command to misuse it, but a row of its own."""
         frame = self.stack[-1]
-        position, code, message, hint = self._shift, "S-023", _ASP_GROUP, ""
+        position, code, message, hint = self.shift, "S-023", _ASP_GROUP, ""
         if words[0] == "asp-group" and len(words) > 1:
             hint = self.line.replaced(0, 0, "asp group") if len(words) == 2 and frame.mode == "global" else ""
         elif words[0].lower() == "show":
@@ -446,7 +401,7 @@ class Reading:
             self._push_void(enters.pop())
 
     def _report_failure(self, failure: Failure, frame: Frame, words: Sequence[str], negative: bool) -> None:
-        line, position = self.line, failure.position + self._shift
+        line, position = self.line, failure.position + self.shift
         if failure.ambiguous:
             several = ", ".join(failure.ambiguous)
             self._report_wrong("ambiguous", position, f"this could be {several}")
@@ -461,7 +416,7 @@ class Reading:
             if command.id == "asp-group":
                 message = "`asp group` names a group; to serve a context it is `asp-group`"
                 hint = line.replaced(0, 1, "asp-group")
-            self._report_wrong(command.surplus, position, message, hint, is_secret(command))
+            self._report_wrong(command.surplus, position, message, hint, command.has_secret)
         else:
             codes = {command.code for command in failure.commands}
             code = codes.pop() if len(codes) == 1 and failure.position > 0 else "unknown"
@@ -470,7 +425,7 @@ class Reading:
             near = difflib.get_close_matches(words[failure.position].lower(), failure.expected, 1, 0.7)
             what = f"expected {_listed(failure.expected)}"
             meant = self._meant(position, near[0], frame, negative) if near else None
-            hint = line.replaced(position, position, near[0]) if meant and not is_secret(meant) else ""
+            hint = line.replaced(position, position, near[0]) if meant and not meant.has_secret else ""
             if code == "S-041":
                 what = "a profile knows set and clear; leave the line out to have the inner bit copied"
             self._report_wrong(code, position, what, hint)
@@ -490,13 +445,13 @@ class Reading:
                 hint = line.replaced(position, position + 1, f"{line.words[position]}/{length}")
                 self._report_wrong("S-097", position + 1, "a prefix length is expected, not a mask", hint)
                 return
-        hidden = is_secret(command) and position > 0
+        hidden = command.has_secret and position > 0
         self._report_wrong(code, position, refusal.why, "" if hidden else hint, hidden)
 
     def _unfit(self, at: int, what: str) -> None:
         """Report a line that can't be kept; a key may stand in it."""
-        self._block, self._under, self._shift = None, self.line.indent, 0
-        self.match = Match(_NOTHING, {}, {})
+        self._block, self._under, self.shift = None, self.line.indent, 0
+        self.match = Match(NO_COMMAND, {}, {})
         place = self.line.place(0)._replace(word=HIDDEN, column=at + 1)
         self.report("error", "bad-text", place, what)
 
@@ -512,7 +467,7 @@ class Reading:
         words = [*self.line.words]
         words[position] = word
         found = program(frame.mode, frame.variant, negative, self.modern).match(
-            words[self._shift :], lambda index: " ".join(words[index + self._shift :])
+            words[self.shift :], lambda index: " ".join(words[index + self.shift :])
         )
         return found.command if isinstance(found, Match) else None
 
@@ -547,7 +502,6 @@ def _is_flat(lines: Sequence[str]) -> bool:
 
 
 _ASP_GROUP = "`asp-group` belongs in a context; the group itself is `asp group`"
-_NOTHING = Command("", (), "", "", does="none")
 
 
 def parse(text: str, file: str = "", config: Config | None = None, *, modern: bool = False) -> Parsed:
@@ -558,13 +512,13 @@ def parse(text: str, file: str = "", config: Config | None = None, *, modern: bo
     and those lines have no effect.
     """
     lines = text.split("\n")
-    reading = Reading(file, config, modern, _is_flat(lines))
-    read_line = reading.read_line
+    parser = Parser(file, config, modern, _is_flat(lines))
+    read_line = parser.read_line
     for number, line in enumerate(lines, 1):
         read_line(line, number)
-        if reading.ended:
+        if parser.ended:
             break
-    checked, found = check(reading.config(), reading.places, reading.broken, file)
-    if reading.keeps:
+    checked, found = check(parser.config(), parser.places, parser.broken, file)
+    if parser.keeps:
         checked = settled(checked)
-    return Parsed(checked, in_order((*reading.diagnostics, *found)), reading.places)
+    return Parsed(checked, in_order((*parser.diagnostics, *found)), parser.places)

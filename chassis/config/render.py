@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 
 from chassis.config.commands import CONFIG_COMMANDS
 from chassis.config.drafts import Anchor, defaults
-from chassis.config.effects import FIXED, fields_of, same_command, variant_of
 from chassis.config.grammar import Choice, Command, Either, Element, Maybe, Param, Word
 from chassis.config.kept import anchor, circuit_takes, claims, masked, opens_circuit
 from chassis.config.matcher import knows
+from chassis.config.objects import FIXED, variant_of
 from chassis.config.operations import BY_ID
 from chassis.model.acl import AclRule
 from chassis.model.ipsec import Keyed
@@ -256,7 +256,7 @@ def _fitting(candidates: Sequence[Command], item: Any) -> Command | None:
 
 
 def _opening_values(command: Command, item: Any) -> dict[str, Any]:
-    return {name: getattr(item, name) for name in fields_of(command) if hasattr(item, name)}
+    return {name: getattr(item, name) for name in command.fields if hasattr(item, name)}
 
 
 # --- one command ---
@@ -314,7 +314,7 @@ def _setting(command: Command, value: Any, style: Style) -> Iterator[str]:
     required = _required(command)
     values: dict[str, Any] = {}
     worth = style.verbose or (command.id in value.written and command.id not in _UNSAID)
-    for name in fields_of(command):
+    for name in command.fields:
         item = getattr(value, name)
         typed = getattr(value, f"{name}_written", False)
         differs = name not in standard or item != standard[name]()
@@ -365,13 +365,13 @@ def _appended(command: Command, value: Any, style: Style) -> Iterator[_Part]:
 
 def _kept(command: Command, value: Any, style: Style) -> Iterator[str]:
     for text in value.accepted:
-        if same_command(text, command.keywords):
+        if command.begins(text):
             yield text
 
 
 def _items(command: Command, value: Any, style: Style) -> Iterator[_Part]:
     for item in getattr(value, command.target):
-        values = {name: getattr(item, name) for name in fields_of(command)}
+        values = {name: getattr(item, name) for name in command.fields}
         yield _Part(anchor(command, values), [*_line(command, values, style)])
 
 
@@ -409,7 +409,7 @@ def _routes(command: Command, value: Any, style: Style) -> Iterator[_Part]:
 def _route(route: StaticRoute, style: Style) -> Iterator[str]:
     kind = "next-hop" if route.next_hop is not None else "interface" if route.interface is not None else "context"
     chosen = BY_ID[f"ip-route-{kind}"]
-    values = {name: getattr(route, name) for name in fields_of(chosen)}
+    values = {name: getattr(route, name) for name in chosen.fields}
     for name in ("cost", "distance"):
         if values[name] == 1 and not style.verbose and not getattr(route, f"{name}_written"):
             values[name] = None

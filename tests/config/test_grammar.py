@@ -11,10 +11,11 @@ import yaml
 from configgen import Generator, opening_of
 
 from chassis.config.commands import CONFIG_COMMANDS
-from chassis.config.effects import CLASSES, DO, UNDO, fields_of
+from chassis.config.effects import DO, UNDO
 from chassis.config.foreign import FOREIGN_MODES
 from chassis.config.grammar import MODES, Command, parse_syntax
 from chassis.config.matcher import Match, expected, knows, program
+from chassis.config.objects import CLASSES
 from chassis.config.operations import BY_ID, COMMANDS, OPERATIONS
 
 
@@ -101,7 +102,7 @@ def test_values_of_settings_are_fields_of_their_objects() -> None:
         for mode in command.modes:
             names = getattr(CLASSES.get(mode), "__dataclass_fields__", None)
             if names is not None:
-                assert set(fields_of(command)) <= set(names), command.id
+                assert set(command.fields) <= set(names), command.id
 
 
 @pytest.mark.parametrize("text", ["a [b", "a ]", "{a | b", "a }"])

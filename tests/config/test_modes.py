@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from chassis.config.parser import Parsed, Reading, parse
+from chassis.config.parser import Parsed, Parser, parse
 from chassis.model.router import LOCAL, Config
 
 
@@ -135,7 +135,7 @@ def test_lines_can_change_a_configuration_that_stands() -> None:
 
 
 def test_reading_tells_its_mode() -> None:
-    reading = Reading()
+    reading = Parser()
     modes = []
     for line in ("context a", "interface x", "ip route 0.0.0.0/0 x", "end"):
         reading.read_line(line)

@@ -1,0 +1,71 @@
+"""State of a configuration while it is read: open modes, the current line, diagnostics, and where words stand.
+
+`chassis.config.effects` reads and changes it for one command; `chassis.config.parser` drives it line by line.
+"""
+
+from __future__ import annotations
+
+from chassis.config.diagnostics import Diagnostic, Severity
+from chassis.config.drafts import Frame, Line, Path, Place, root
+from chassis.config.grammar import Command
+from chassis.config.matcher import Match
+from chassis.model.router import Config
+
+NO_COMMAND = Command("", (), "", "", does="none")
+"""Stands for the command of a line that is none."""
+
+
+class ParseSession:
+    """The open modes as a stack, the line at hand with its match, diagnostics and places.
+
+    `shift` is 1 where the line begins with `no`, else 0: indices of the match do not count that word. `failed`
+    says that the line had an error. `broken` has the paths of objects with a wrong line.
+    """
+
+    def __init__(self, file: str = "", config: Config | None = None) -> None:
+        self.file = file
+        self.stack: list[Frame] = [root(config)]
+        self.diagnostics: list[Diagnostic] = []
+        self.places: dict[Path, Place] = {}
+        self.broken: set[Path] = set()
+        self.line = Line("", 0)
+        self.match = Match(NO_COMMAND, {}, {})
+        self.shift = 0
+        self.failed = False
+
+    @property
+    def mode(self) -> str:
+        """The name of the open mode."""
+        return self.stack[-1].mode
+
+    def push(self, frame: Frame) -> None:
+        """Open a mode."""
+        frame.indent = self.line.indent
+        self.stack.append(frame)
+
+    def place(self, index: int) -> Place:
+        """Where a word of the matched command stands (its index counts without a leading `no`)."""
+        return self.line.place(index + self.shift)
+
+    def keep_places(self, path: Path) -> None:
+        """Remember where each value of the line stands."""
+        for name, index in self.match.places.items():
+            self.places[(*path, name)] = self.line.place(index + self.shift)
+
+    def keep_place(self, path: Path, name: str | None) -> None:
+        """Remember where one value of the line stands, or the line itself, under a path of its own."""
+        index = 0 if name is None else self.match.places[name] + self.shift
+        self.places[path] = self.line.place(index)
+
+    def report(
+        self, severity: Severity, code: str, place: Place, message: str, hint: str = "", secret: bool = True
+    ) -> None:
+        """Say something about a word of the line; the hint is left out where it could show a key."""
+        if severity == "error":
+            self.failed = True
+            self.broken.add(self.stack[-1].path)
+        if hint and secret and self.match.command.has_secret:
+            hint = ""
+        self.diagnostics.append(
+            Diagnostic(severity, code, place.word, self.file, place.line, place.column, message, hint)
+        )
