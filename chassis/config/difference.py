@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from chassis.config.kept import masked
-from chassis.config.render import HIDDEN, render_object, render_route
+from chassis.config.render import render_object, render_route
+from chassis.config.values import HIDDEN_VALUE
 from chassis.model.router import Config, Context, StaticRoute
 
 ChangePath = tuple[str | int, ...]
@@ -34,7 +35,7 @@ _CONTEXT = (
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class ConfigChange:
     """One object added, removed or changed.
 
     `path` names it: ("context", "L1", "interface", "x"), or ("context", "L1", "route", "10.0.0.0/8", "1.2.3.4").
@@ -54,21 +55,21 @@ class Change:
         return head if not self.lines else f"{head}: {'; '.join(self.lines)}"
 
 
-def difference(old: Config, new: Config) -> tuple[Change, ...]:
+def difference(old: Config, new: Config) -> tuple[ConfigChange, ...]:
     """Every change from `old` to `new`; empty when they are equal. Global objects first, contexts after them."""
     return tuple(_changes(old, new))
 
 
-def _changes(old: Config, new: Config) -> Iterator[Change]:
+def _changes(old: Config, new: Config) -> Iterator[ConfigChange]:
     if old.hostname != new.hostname:
         lines: tuple[str, ...] = (f"- system hostname {old.hostname}", f"+ system hostname {new.hostname}")
-        yield Change("changed", ("hostname",), old.hostname, new.hostname, lines)
+        yield ConfigChange("changed", ("hostname",), old.hostname, new.hostname, lines)
     if old.accepted != new.accepted:
         lines = _lines(list(old.accepted), list(new.accepted))
-        yield Change("changed", ("accepted",), old.accepted, new.accepted, lines)
+        yield ConfigChange("changed", ("accepted",), old.accepted, new.accepted, lines)
     if old.kept != new.kept:
         lines = _lines(_kept(old), _kept(new))
-        yield Change("changed", ("kept",), old.kept, new.kept, lines or ("lines without effect moved",))
+        yield ConfigChange("changed", ("kept",), old.kept, new.kept, lines or ("lines without effect moved",))
     for attribute, word, mode in _GLOBAL:
         yield from _collection((), word, mode, getattr(old, attribute), getattr(new, attribute))
     empty = Context("")
@@ -87,7 +88,7 @@ def _changes(old: Config, new: Config) -> Iterator[Change]:
 
 
 def _kept(config: Config) -> list[str]:
-    return [masked(line, HIDDEN) for kept in config.kept for line in kept.lines]
+    return [masked(line, HIDDEN_VALUE) for kept in config.kept for line in kept.lines]
 
 
 def _shell(context: Context) -> Context:
@@ -97,22 +98,22 @@ def _shell(context: Context) -> Context:
 
 def _collection(
     base: ChangePath, word: str, mode: str, old: Mapping[Any, Any], new: Mapping[Any, Any]
-) -> Iterator[Change]:
+) -> Iterator[ConfigChange]:
     for key in {**old, **new}:
         change = _one((*base, word, key), mode, old.get(key), new.get(key))
         if change is not None:
             yield change
 
 
-def _one(path: ChangePath, mode: str, old: Any, new: Any) -> Change | None:
+def _one(path: ChangePath, mode: str, old: Any, new: Any) -> ConfigChange | None:
     if old == new:
         return None
     if old is None:
-        return Change("added", path, None, new, tuple(f"+ {line}" for line in _body(mode, new)))
+        return ConfigChange("added", path, None, new, tuple(f"+ {line}" for line in _body(mode, new)))
     if new is None:
-        return Change("removed", path, old, None)
+        return ConfigChange("removed", path, old, None)
     lines = _lines(_body(mode, old), _body(mode, new))
-    return Change("changed", path, old, new, lines or ("a key or its kind changed",))
+    return ConfigChange("changed", path, old, new, lines or ("a key or its kind changed",))
 
 
 def _body(mode: str, value: Any) -> list[str]:
@@ -127,7 +128,7 @@ def _lines(old: list[str], new: list[str]) -> tuple[str, ...]:
     return (*gone, *come)
 
 
-def _routes(base: ChangePath, old: Context, new: Context) -> Iterator[Change]:
+def _routes(base: ChangePath, old: Context, new: Context) -> Iterator[ConfigChange]:
     before = {_route_key(route): route for route in old.routes}
     after = {_route_key(route): route for route in new.routes}
     for key in {**before, **after}:
@@ -142,7 +143,7 @@ def _routes(base: ChangePath, old: Context, new: Context) -> Iterator[Change]:
             kind = "added"
         elif two is None:
             kind = "removed"
-        yield Change(kind, path, one, two, (*gone, *come))
+        yield ConfigChange(kind, path, one, two, (*gone, *come))
 
 
 def _route_key(route: StaticRoute) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ Anchor = tuple[str | int, ...]
 _WORD = re.compile(r"\S+")
 
 
-class Place(NamedTuple):
+class SourcePosition(NamedTuple):
     """Where a word stands: 1-based line and column, the word, its line without indentation, its offset in that."""
 
     line: int
@@ -40,7 +40,7 @@ def indent_of(blanks: str) -> int:
     return len(blanks.expandtabs(8)) if "\t" in blanks else len(blanks)
 
 
-class Line:
+class SourceLine:
     """One line of a file: its words with their columns, without prompt and comment.
 
     `indent` is the column of its first word less one, tabs counted to the next eighth; after a prompt it is 0.
@@ -71,11 +71,11 @@ class Line:
         """The text from a word to the end of the line."""
         return self.text[self.columns[index] - 1 :]
 
-    def place(self, index: int) -> Place:
+    def place(self, index: int) -> SourcePosition:
         """Where a word stands; the last word when the index is beyond it."""
         index = min(index, len(self.words) - 1)
         column = self.columns[index]
-        return Place(self.number, column, self.words[index], self.body, column - 1 - self.start)
+        return SourcePosition(self.number, column, self.words[index], self.body, column - 1 - self.start)
 
     def replaced(self, first: int, last: int, word: str) -> str:
         """The line with words `first` to `last` replaced by one, or dropped when it is empty."""
@@ -131,7 +131,7 @@ def blank(cls: type, **given: object) -> dict[str, Any]:
     return made
 
 
-class Draft:
+class KeptDraft:
     """Lines without effect while they are read."""
 
     __slots__ = ("after", "lines")
@@ -147,7 +147,7 @@ class Draft:
 class Frame:
     """An open mode and the object in it.
 
-    `variant` is the kind of the object as the grammar's variants have it. A `void` frame belongs to an object
+    `variant` is the kind of the object as the grammar's variants have it. A `discarded` frame belongs to an object
     whose opening line was wrong: its lines are read, so that they do not count as errors, and change nothing. A
     frame with `draft` is a mode without effect: its lines are kept there word for word, `level` deeper than the
     draft's first line.
@@ -157,8 +157,8 @@ class Frame:
     """
 
     __slots__ = (
-        "after", "cls", "draft", "fields", "indent", "inner", "key", "level", "mode", "parent", "path", "target",
-        "variant", "void",
+        "after", "cls", "discarded", "draft", "fields", "indent", "inner", "key", "level", "mode", "parent",
+        "path", "target", "variant",
     )  # fmt: skip
 
     def __init__(
@@ -171,7 +171,7 @@ class Frame:
         key: str | int | None = None,
         path: Path = (),
         variant: str = "",
-        void: bool = False,
+        discarded: bool = False,
     ) -> None:
         self.mode = mode
         self.cls = cls
@@ -181,19 +181,19 @@ class Frame:
         self.key = key
         self.path = path
         self.variant = variant
-        self.void = void
+        self.discarded = discarded
         self.indent = 0
         self.inner: int | None = None
         self.after: Anchor = ()
-        self.draft: Draft | None = None
+        self.draft: KeptDraft | None = None
         self.level = 0
 
-    def keep(self) -> Draft:
+    def add_kept(self) -> KeptDraft:
         """A new place for lines without effect, after the line that was read last."""
         held = self.fields["kept"]
         if not isinstance(held, list):
             held = self.fields["kept"] = list(held)
-        draft = Draft(self.after)
+        draft = KeptDraft(self.after)
         held.append(draft)
         return draft
 
@@ -204,12 +204,12 @@ class Frame:
             self.fields["routes"] = tuple(routes.values())
         kept = self.fields.get("kept")
         if isinstance(kept, list):
-            self.fields["kept"] = tuple(item.freeze() if isinstance(item, Draft) else item for item in kept)
+            self.fields["kept"] = tuple(item.freeze() if isinstance(item, KeptDraft) else item for item in kept)
         return self.cls(**self.fields)
 
     def close(self) -> None:
         """Put the frozen object where it belongs in the mode around it."""
-        if self.void or self.parent is None or self.draft is not None:
+        if self.discarded or self.parent is None or self.draft is not None:
             return
         if self.key is None:
             self.parent.fields[self.target] = self.freeze()

@@ -51,8 +51,7 @@ def _enter(session: ParseSession, frame: Frame, command: Command, values: dict[s
     existing = frame.fields[command.target] if key is None else frame.fields[command.target].get(key)
     wrong = _opening_error(session, frame, command, values, fixed, existing)
     if wrong:
-        void = Frame(command.enters, cls, {}, frame, path=(*frame.path, "?"), void=True)
-        session.push(void)
+        session.push(Frame(command.enters, cls, {}, frame, path=(*frame.path, "?"), discarded=True))
         return
     if existing is not None:
         content = thaw(existing)
@@ -200,7 +199,7 @@ def _unflag(session: ParseSession, frame: Frame, command: Command, values: dict[
     frame.fields[command.target] = False
 
 
-def _idle(session: ParseSession, frame: Frame, command: Command, values: dict[str, Any]) -> None:
+def _set_idle_timeout(session: ParseSession, frame: Frame, command: Command, values: dict[str, Any]) -> None:
     frame.fields["idle_timeout"] = values.get("idle_timeout", 0)
 
 
@@ -422,12 +421,12 @@ def _none(session: ParseSession, frame: Frame, command: Command, values: dict[st
 
 Effect = Callable[[ParseSession, Frame, Command, dict[str, Any]], None]
 
-DO: dict[str, Effect] = {
+EFFECTS: dict[str, Effect] = {
     "enter": _enter,
     "set": _set,
     "flag": _flag,
     "switch": _flag,
-    "idle": _idle,
+    "idle": _set_idle_timeout,
     "address": _address,
     "secondary": _secondary,
     "append": _append,
@@ -445,12 +444,12 @@ DO: dict[str, Effect] = {
 }
 """What a command does, by `Command.does`."""
 
-UNDO: dict[str, Effect] = {
+NO_EFFECTS: dict[str, Effect] = {
     "enter": _delete,
     "set": _unset,
     "flag": _unflag,
     "switch": _unflag,
-    "idle": _idle,
+    "idle": _set_idle_timeout,
     "address": _no_address,
     "secondary": _remove,
     "append": _remove,

@@ -24,7 +24,7 @@ Standing = Literal["emulated", "accepted", "later", "ours"]
 
 
 @dataclass(frozen=True, slots=True)
-class Word:
+class SyntaxWord:
     """A keyword and its other spellings; the first one is printed."""
 
     spellings: tuple[str, ...]
@@ -52,20 +52,20 @@ class Param:
 
 
 @dataclass(frozen=True, slots=True)
-class Maybe:
+class OptionalPart:
     """Elements that may be left out."""
 
     items: tuple[Element, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Either:
+class Alternatives:
     """One of several sequences of elements."""
 
     branches: tuple[tuple[Element, ...], ...]
 
 
-Element = Word | Choice | Param | Maybe | Either
+Element = SyntaxWord | Choice | Param | OptionalPart | Alternatives
 
 
 def _leaves(elements: tuple[Element, ...]) -> list[Param | Choice]:
@@ -74,9 +74,9 @@ def _leaves(elements: tuple[Element, ...]) -> list[Param | Choice]:
         match element:
             case Param() | Choice():
                 found.append(element)
-            case Maybe(items):
+            case OptionalPart(items):
                 found.extend(_leaves(items))
-            case Either(branches):
+            case Alternatives(branches):
                 for branch in branches:
                     found.extend(_leaves(branch))
     return found
@@ -122,9 +122,9 @@ def parse_syntax(text: str) -> tuple[Element, ...]:
             if field:
                 items.append(_param(field, kind) if sign == ":" else _choice(field, kind))
             elif word:
-                items.append(Word(tuple(word.split("/"))))
+                items.append(SyntaxWord(tuple(word.split("/"))))
             elif mark == "[":
-                items.append(Maybe(sequence("]")))
+                items.append(OptionalPart(sequence("]")))
                 position += 1
             elif mark == "{":
                 branches = [sequence("|}")]
@@ -132,7 +132,7 @@ def parse_syntax(text: str) -> tuple[Element, ...]:
                     position += 1
                     branches.append(sequence("|}"))
                 position += 1
-                items.append(Either(tuple(branches)))
+                items.append(Alternatives(tuple(branches)))
             else:
                 raise ValueError(f"stray {mark} in syntax: {text}")
         if closers:
@@ -181,7 +181,7 @@ class Command:
         """The leading keywords, by which the command is spoken of."""
         words: list[str] = []
         for element in self.elements:
-            if not isinstance(element, Word):
+            if not isinstance(element, SyntaxWord):
                 break
             words.append(element.spellings[0])
         return " ".join(words)

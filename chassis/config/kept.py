@@ -12,8 +12,8 @@ from functools import cache
 from typing import Any
 
 from chassis.config.drafts import Anchor
-from chassis.config.grammar import Command, Word, parse_syntax
-from chassis.config.matcher import Failure, Match, program
+from chassis.config.grammar import Command, SyntaxWord, parse_syntax
+from chassis.config.matcher import Failure, Match, compiled_grammar
 
 PAIRED = {"ike-proposal": "ike2-proposal", "ike2-proposal": "ike-proposal", "ipsec-sa": "ipsec-sa-spi"}
 """Modes of which one knows the lines of the other: they are wrong there, not unknown."""
@@ -46,7 +46,7 @@ def _leading(command: Command, negative: bool) -> int:
     counts = []
     for syntax in syntaxes:
         elements = parse_syntax(syntax.removeprefix("no ") if negative else syntax)
-        words = [isinstance(element, Word) for element in elements]
+        words = [isinstance(element, SyntaxWord) for element in elements]
         counts.append(words.index(False) if False in words else len(words))
     return min(counts, default=0)
 
@@ -66,7 +66,7 @@ def claims(mode: str, variant: str, words: Sequence[str]) -> bool:
     negative = words[0].lower() == "no" and len(words) > 1
     used = words[1:] if negative else words
     for name, kind in ((mode, variant), (mode, ""), (PAIRED.get(mode, ""), "")):
-        found = program(name, kind, negative).match(used, lambda index: " ".join(used[index:]))
+        found = compiled_grammar(name, kind, negative).match(used, lambda index: " ".join(used[index:]))
         if isinstance(found, Match):
             if found.command.does != "foreign":
                 return True
@@ -79,7 +79,7 @@ def claims(mode: str, variant: str, words: Sequence[str]) -> bool:
 def opens_circuit(mode: str, line: str) -> bool:
     """Whether a line opens a circuit, which takes what it knows of the lines beside it too."""
     words = line.split()
-    found = program(mode, "", False).match(words, lambda index: "")
+    found = compiled_grammar(mode, "", False).match(words, lambda index: "")
     return isinstance(found, Match) and found.command.enters == CIRCUIT
 
 
@@ -88,7 +88,7 @@ def circuit_takes(line: str) -> bool:
     words = line.split()
     negative = words[0] == "no" and len(words) > 1
     used = words[1:] if negative else words
-    return isinstance(program(CIRCUIT, "", negative).match(used, lambda index: ""), Match)
+    return isinstance(compiled_grammar(CIRCUIT, "", negative).match(used, lambda index: ""), Match)
 
 
 def masked(text: str, hidden: str) -> str:

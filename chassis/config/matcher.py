@@ -12,9 +12,18 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 
-from chassis.config.grammar import Choice, Command, Either, Element, Maybe, Param, Word, parse_syntax
+from chassis.config.grammar import (
+    Alternatives,
+    Choice,
+    Command,
+    Element,
+    OptionalPart,
+    Param,
+    SyntaxWord,
+    parse_syntax,
+)
 from chassis.config.operations import COMMANDS
-from chassis.config.values import Refusal, ValueType
+from chassis.config.values import InvalidValue, ValueType
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,7 +79,7 @@ class Failure:
     expected: tuple[str, ...]
     commands: tuple[Command, ...]
     may_end: Command | None = None
-    refusal: Refusal | None = None
+    refusal: InvalidValue | None = None
     refusing: Command | None = None
     ambiguous: tuple[str, ...] = ()
 
@@ -79,21 +88,21 @@ def _build(elements: Sequence[Element], following: State, command: Command, mode
     state = following
     for element in reversed(elements):
         match element:
-            case Word(spellings):
+            case SyntaxWord(spellings):
                 state = tuple(Keyword(s, "", None, state, command) for s in spellings)
             case Choice(name):
                 options = element.known(modern)
                 state = tuple(Keyword(text, name, value, state, command) for text, value in options)
             case Param(name, kind):
                 state = (Value(name, kind, kind.read, state, command),)
-            case Maybe(items):
+            case OptionalPart(items):
                 state = _build(items, state, command, modern) + state
-            case Either(branches):
+            case Alternatives(branches):
                 state = tuple(arc for branch in branches for arc in _build(branch, state, command, modern))
     return state
 
 
-class Program:
+class CompiledGrammar:
     """The commands of one mode, ready to match; without their `no` forms, or only those."""
 
     def __init__(self, commands: Iterable[Command], negative: bool, modern: bool) -> None:
@@ -126,7 +135,7 @@ class Program:
             valued: list[tuple[State, _Captures]] = []
             short: list[tuple[Keyword, _Captures]] = []
             whole: tuple[Value, _Captures] | None = None
-            refusal: tuple[Refusal, Command] | None = None
+            refusal: tuple[InvalidValue, Command] | None = None
             for state, captures in threads:
                 for arc in state:
                     if isinstance(arc, Keyword):
@@ -145,7 +154,7 @@ class Program:
                             whole = whole or (arc, (captures, arc.field, rest(index), index))
                             continue
                         value = arc.read(word)
-                        if isinstance(value, Refusal):
+                        if isinstance(value, InvalidValue):
                             if refusal is None or _telling(value) > _telling(refusal[0]):
                                 refusal = (value, arc.command)
                         else:
@@ -179,7 +188,7 @@ class Program:
             following = [arc.target for arc in keywords if arc.spelling == lower]
             if not following:
                 values = [arc for arc in arcs if isinstance(arc, Value)]
-                following = [a.target for a in values if not isinstance(a.read(word), Refusal)]
+                following = [a.target for a in values if not isinstance(a.read(word), InvalidValue)]
                 short = [arc for arc in keywords if arc.spelling.startswith(lower)]
                 if len({arc.spelling for arc in short}) == 1:
                     following.extend(arc.target for arc in short)
@@ -197,7 +206,7 @@ class Program:
         return tuple(found.items())
 
 
-def _telling(refusal: Refusal) -> tuple[bool, bool]:
+def _telling(refusal: InvalidValue) -> tuple[bool, bool]:
     """How much a refusal says: one that knows the right word says most."""
     return bool(refusal.instead), refusal.code != "bad-value"
 
@@ -215,7 +224,7 @@ def _matched(command: Command, captures: _Captures) -> Match:
 def _failure(
     index: int,
     threads: list[tuple[State, _Captures]],
-    refusal: tuple[Refusal, Command] | None,
+    refusal: tuple[InvalidValue, Command] | None,
     short: tuple[str, ...],
 ) -> Failure:
     expected: dict[str, None] = {}
@@ -250,16 +259,16 @@ def knows(command: Command, mode: str, variant: str) -> bool:
 
 
 @cache
-def program(mode: str, variant: str, negative: bool, modern: bool = False) -> Program:
+def compiled_grammar(mode: str, variant: str, negative: bool, modern: bool = False) -> CompiledGrammar:
     """The commands of a mode for one variant of its object ("" for all variants), compiled once.
 
     `modern`: with the algorithms of today's peers beside those of the guide.
     """
-    return Program((c for c in COMMANDS if knows(c, mode, variant)), negative, modern)
+    return CompiledGrammar((c for c in COMMANDS if knows(c, mode, variant)), negative, modern)
 
 
 def expected(mode: str, words: Sequence[str], variant: str = "") -> tuple[tuple[str, str], ...]:
     """What may follow `words` in a mode, for help and completion."""
     if words and words[0].lower() == "no":
-        return program(mode, variant, True).expected(words[1:])
-    return program(mode, variant, False).expected(words)
+        return compiled_grammar(mode, variant, True).expected(words[1:])
+    return compiled_grammar(mode, variant, False).expected(words)

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from chassis.config.diagnostics import Diagnostic, Severity
-from chassis.config.drafts import Frame, Line, Path, Place, root
+from chassis.config.drafts import Frame, Path, SourceLine, SourcePosition, root
 from chassis.config.grammar import Command
 from chassis.config.matcher import Match
 from chassis.model.router import Config
@@ -26,9 +26,9 @@ class ParseSession:
         self.file = file
         self.stack: list[Frame] = [root(config)]
         self.diagnostics: list[Diagnostic] = []
-        self.places: dict[Path, Place] = {}
+        self.places: dict[Path, SourcePosition] = {}
         self.broken: set[Path] = set()
-        self.line = Line("", 0)
+        self.line = SourceLine("", 0)
         self.match = Match(NO_COMMAND, {}, {})
         self.shift = 0
         self.failed = False
@@ -43,7 +43,7 @@ class ParseSession:
         frame.indent = self.line.indent
         self.stack.append(frame)
 
-    def place(self, index: int) -> Place:
+    def place(self, index: int) -> SourcePosition:
         """Where a word of the matched command stands (its index counts without a leading `no`)."""
         return self.line.place(index + self.shift)
 
@@ -58,7 +58,13 @@ class ParseSession:
         self.places[path] = self.line.place(index)
 
     def report(
-        self, severity: Severity, code: str, place: Place, message: str, hint: str = "", secret: bool = True
+        self,
+        severity: Severity,
+        code: str,
+        place: SourcePosition,
+        message: str,
+        hint: str = "",
+        secret: bool = True,
     ) -> None:
         """Say something about a word of the line; the hint is left out where it could show a key."""
         if severity == "error":

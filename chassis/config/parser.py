@@ -14,21 +14,18 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from chassis.config.diagnostics import Diagnostic, in_order
-from chassis.config.drafts import Frame, Line, Path, Place, indent_of
-from chassis.config.effects import DO, UNDO
-from chassis.config.grammar import MODES, Command, Maybe
+from chassis.config.drafts import Frame, Path, SourceLine, SourcePosition, indent_of
+from chassis.config.effects import EFFECTS, NO_EFFECTS
+from chassis.config.grammar import MODES, Command, OptionalPart
 from chassis.config.kept import CIRCUIT, PAIRED, anchor, misuses
-from chassis.config.matcher import Failure, Match, program
+from chassis.config.matcher import Failure, Match, compiled_grammar
 from chassis.config.objects import CLASSES
 from chassis.config.parse_session import NO_COMMAND, ParseSession
 from chassis.config.render import settled
 from chassis.config.transcript import is_header, unfit
 from chassis.config.validate import check
-from chassis.config.values import mask_length
+from chassis.config.values import HIDDEN_VALUE, mask_length
 from chassis.model.router import Config
-
-HIDDEN = "***"
-"""Stands for a word that may be a key, in the name of a diagnostic."""
 
 Rest = Callable[[int], str]
 
@@ -39,7 +36,7 @@ class Parsed:
 
     config: Config
     diagnostics: tuple[Diagnostic, ...]
-    places: dict[Path, Place] = field(repr=False, default_factory=dict)
+    places: dict[Path, SourcePosition] = field(repr=False, default_factory=dict)
 
 
 class _Block(NamedTuple):
@@ -77,7 +74,7 @@ class Parser(ParseSession):
 
     def read_line(self, text: str, number: int = 0) -> None:
         """Read one line; what there is to say goes to `diagnostics`."""
-        line = Line(text, number)
+        line = SourceLine(text, number)
         words = line.words
         if not words or is_header(words):
             return
@@ -109,7 +106,7 @@ class Parser(ParseSession):
         failures: list[tuple[Failure, int]] = []
         for depth in range(len(self.stack) - 1, -1, -1):
             frame = self.stack[depth]
-            found = program(frame.mode, frame.variant, negative, self.modern).match(used, rest)
+            found = compiled_grammar(frame.mode, frame.variant, negative, self.modern).match(used, rest)
             if isinstance(found, Failure):
                 failures.append((found, depth))
             elif found.command.kind != "config" or found.command.does == "control":
@@ -149,12 +146,12 @@ class Parser(ParseSession):
         frame = self.stack[-1]
         if frame.inner is None and command.kind == "config":
             frame.inner = self.line.indent
-        if frame.void:
+        if frame.discarded:
             if command.enters and not negative:
-                self._push_void(command.enters)
+                self._push_discarded(command.enters)
             return
         self.failed = False
-        (UNDO if negative else DO)[command.does](self, frame, command, match.values)
+        (NO_EFFECTS if negative else EFFECTS)[command.does](self, frame, command, match.values)
         if not self.failed and command.kind == "config":
             frame.after = anchor(command, match.values)
             self._write(frame, command, negative)
@@ -179,9 +176,9 @@ class Parser(ParseSession):
         elif command.id == "exit" and len(self.stack) > 1:
             self.stack.pop().close()
 
-    def _push_void(self, mode: str) -> None:
+    def _push_discarded(self, mode: str) -> None:
         parent = self.stack[-1]
-        self.push(Frame(mode, CLASSES.get(mode, Config), {}, parent, path=(*parent.path, "?"), void=True))
+        self.push(Frame(mode, CLASSES.get(mode, Config), {}, parent, path=(*parent.path, "?"), discarded=True))
 
     def _note(self, command: Command) -> None:
         if command.keywords in self._noted:
@@ -220,7 +217,7 @@ class Parser(ParseSession):
         return (
             frame.mode == CIRCUIT
             and frame.inner is None
-            and isinstance(program(frame.mode, "", negative, self.modern).match(words, rest), Match)
+            and isinstance(compiled_grammar(frame.mode, "", negative, self.modern).match(words, rest), Match)
         )
 
     def _home(self) -> int:
@@ -236,13 +233,13 @@ class Parser(ParseSession):
         """Keep the line and what stands under it in the mode of this depth; `enters` is the mode that it opens."""
         self._close(depth)
         frame, indent = self.stack[-1], self.line.indent
-        if frame.void:
+        if frame.discarded:
             self._block = _Block(indent, 0, [])
             return
         self.keeps = True
         draft = frame.draft
         if draft is None:
-            draft = frame.keep()
+            draft = frame.add_kept()
         draft.lines.append(_text(self.line, frame.level))
         self._block = _Block(indent, frame.level, draft.lines)
         if enters:
@@ -256,7 +253,7 @@ class Parser(ParseSession):
         if depth < home and any(frame.indent < self.line.indent for frame in self.stack[depth + 1 :]):
             # It stands inside a mode that does not know it, and is no line of the modes around that.
             depth = home
-        last = sum(not isinstance(element, Maybe) for element in command.elements) - 1
+        last = sum(not isinstance(element, OptionalPart) for element in command.elements) - 1
         self._warn_unknown(0, last, "is no part of the router that is emulated", "", depth)
         self._keep(depth, command.enters if not negative else "")
 
@@ -279,7 +276,7 @@ class Parser(ParseSession):
     def _foreign(self, words: Sequence[str], negative: bool) -> Command | None:
         """The command without effect that a line is in a mode that is not open."""
         for mode in ("context", "global"):
-            found = program(mode, "", negative).match(words, lambda index: "")
+            found = compiled_grammar(mode, "", negative).match(words, lambda index: "")
             if isinstance(found, Match) and found.command.does == "foreign":
                 return found.command
         return None
@@ -303,7 +300,7 @@ class Parser(ParseSession):
         """Say once for each first word that a line is kept, by its words up to the `last` of those that tell why;
         `position` is that of the word that is named."""
         first = self.line.words[self.shift].lower()
-        if first in self._unknown or self.stack[depth].void:
+        if first in self._unknown or self.stack[depth].discarded:
             return
         self._unknown.add(first)
         self.match = Match(NO_COMMAND, {}, {})
@@ -322,7 +319,7 @@ class Parser(ParseSession):
         for frame in reversed(self.stack):
             if not frame.variant:
                 continue
-            found = program(frame.mode, "", negative, self.modern).match(words, rest)
+            found = compiled_grammar(frame.mode, "", negative, self.modern).match(words, rest)
             if isinstance(found, Match) and found.command.does != "foreign":
                 self._report_variant(frame, found.command)
                 return True
@@ -334,7 +331,7 @@ class Parser(ParseSession):
         if "context" not in open_modes and not best.position:
             elsewhere.append("context")
         for mode in (*elsewhere, "exec"):
-            found = program(mode, "", negative, self.modern).match(words, rest)
+            found = compiled_grammar(mode, "", negative, self.modern).match(words, rest)
             if isinstance(found, Match) and (mode != "context" or found.command.misplaced == "S-023"):
                 self._report_elsewhere(mode, found.command)
                 return True
@@ -357,7 +354,7 @@ class Parser(ParseSession):
             hint = self.line.replaced(0, 0, "lifetime seconds")
         else:
             return False
-        if not frame.void:
+        if not frame.discarded:
             self._report_wrong(code, position, message, hint)
         return True
 
@@ -377,7 +374,7 @@ class Parser(ParseSession):
 
     def _report_elsewhere(self, mode: str, command: Command) -> None:
         frame = self.stack[-1]
-        if frame.void:
+        if frame.discarded:
             return
         code = command.misplaced
         if command.misplaced == "S-068":
@@ -391,14 +388,14 @@ class Parser(ParseSession):
         self._report_wrong(code, 0, message)
 
     def _explain(self, failure: Failure, depth: int, words: Sequence[str], negative: bool) -> None:
-        """Report a line that misuses a command, and open a void mode where it would have opened one."""
+        """Report a line that misuses a command, and discard the mode where it would have opened one."""
         frame = self.stack[depth]
-        if not frame.void:
+        if not frame.discarded:
             self._report_failure(failure, frame, words, negative)
         enters = {command.enters for command in failure.commands if command.does != "foreign"}
         if failure.position > 0 and len(enters) == 1 and "" not in enters and not negative:
             self._close(depth)
-            self._push_void(enters.pop())
+            self._push_discarded(enters.pop())
 
     def _report_failure(self, failure: Failure, frame: Frame, words: Sequence[str], negative: bool) -> None:
         line, position = self.line, failure.position + self.shift
@@ -431,7 +428,7 @@ class Parser(ParseSession):
             self._report_wrong(code, position, what, hint)
             if meant is not None and meant.enters and not negative:
                 # What follows is meant for the object that the line would have opened.
-                self._push_void(meant.enters)
+                self._push_discarded(meant.enters)
 
     def _report_refusal(self, failure: Failure, position: int) -> None:
         refusal, command, line = failure.refusal, failure.refusing, self.line
@@ -452,13 +449,13 @@ class Parser(ParseSession):
         """Report a line that can't be kept; a key may stand in it."""
         self._block, self._under, self.shift = None, self.line.indent, 0
         self.match = Match(NO_COMMAND, {}, {})
-        place = self.line.place(0)._replace(word=HIDDEN, column=at + 1)
+        place = self.line.place(0)._replace(word=HIDDEN_VALUE, column=at + 1)
         self.report("error", "bad-text", place, what)
 
     def _report_wrong(self, code: str, index: int, message: str, hint: str = "", hidden: bool = False) -> None:
         place = self.line.place(index)
         if hidden:
-            place = place._replace(word=HIDDEN)
+            place = place._replace(word=HIDDEN_VALUE)
             hint = ""
         self.report("error", code, place, message, hint)
 
@@ -466,7 +463,7 @@ class Parser(ParseSession):
         """The command that the line is with a near keyword, if that makes it right."""
         words = [*self.line.words]
         words[position] = word
-        found = program(frame.mode, frame.variant, negative, self.modern).match(
+        found = compiled_grammar(frame.mode, frame.variant, negative, self.modern).match(
             words[self.shift :], lambda index: " ".join(words[index + self.shift :])
         )
         return found.command if isinstance(found, Match) else None
@@ -481,7 +478,7 @@ def _furthest(failures: Sequence[tuple[Failure, int]]) -> tuple[Failure, int]:
     return max(failures, key=lambda one: one[0].position)
 
 
-def _text(line: Line, level: int) -> str:
+def _text(line: SourceLine, level: int) -> str:
     """A line as it is kept."""
     return " " * level + line.body
 

@@ -14,11 +14,12 @@ from typing import Any, NamedTuple
 
 from chassis.config.commands import CONFIG_COMMANDS
 from chassis.config.drafts import Anchor, defaults
-from chassis.config.grammar import Choice, Command, Either, Element, Maybe, Param, Word
+from chassis.config.grammar import Alternatives, Choice, Command, Element, OptionalPart, Param, SyntaxWord
 from chassis.config.kept import anchor, circuit_takes, claims, masked, opens_circuit
 from chassis.config.matcher import knows
 from chassis.config.objects import FIXED, variant_of
 from chassis.config.operations import BY_ID
+from chassis.config.values import HIDDEN_VALUE
 from chassis.model.acl import AclRule
 from chassis.model.ipsec import Keyed
 from chassis.model.router import Config, StaticRoute
@@ -36,13 +37,10 @@ _UNSAID = frozenset({"ike-policy.mode"})
 
 
 class Style(NamedTuple):
-    """How to print: settings that have their default value too; keys as they are, or as `HIDDEN`."""
+    """How to print: settings that have their default value too; keys as they are, or as `HIDDEN_VALUE`."""
 
     verbose: bool = False
     keys: bool = True
-
-
-HIDDEN = "***"
 
 
 _IF_FLAT = "\0"
@@ -184,7 +182,7 @@ def _parts(mode: str, value: Any, variant: str, style: Style) -> Iterator[_Part]
 
     def followers(at: Anchor) -> Iterator[_Part]:
         for kept in waiting.pop(at, ()):
-            lines = kept.lines if style.keys else [masked(line, HIDDEN) for line in kept.lines]
+            lines = kept.lines if style.keys else [masked(line, HIDDEN_VALUE) for line in kept.lines]
             yield _Part(at, lines, kept=kept)
 
     yield from followers(())
@@ -273,7 +271,7 @@ def _words(elements: Sequence[Element], values: Mapping[str, Any], style: Style)
     words: list[str] = []
     for element in elements:
         match element:
-            case Word(spellings):
+            case SyntaxWord(spellings):
                 words.append(spellings[0])
             case Choice(name, _):
                 if values.get(name) is None:
@@ -283,10 +281,10 @@ def _words(elements: Sequence[Element], values: Mapping[str, Any], style: Style)
                 value = values.get(name)
                 if value is None or not kind.fits(value):
                     return None
-                words.append(HIDDEN if kind.secret and not style.keys else kind.show(value))
-            case Maybe(items):
+                words.append(HIDDEN_VALUE if kind.secret and not style.keys else kind.show(value))
+            case OptionalPart(items):
                 words.extend(_words(items, values, style) or ())
-            case Either(branches):
+            case Alternatives(branches):
                 branch = next((w for w in (_words(b, values, style) for b in branches) if w is not None), None)
                 if branch is None:
                     return None
@@ -304,7 +302,7 @@ def _required_fields(elements: Sequence[Element]) -> Iterator[str]:
         match element:
             case Choice(name, _) | Param(name, _):
                 yield name
-            case Either(branches):
+            case Alternatives(branches):
                 for branch in branches:
                     yield from _required_fields(branch)
 

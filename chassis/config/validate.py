@@ -14,7 +14,7 @@ from itertools import islice
 from typing import TypeVar
 
 from chassis.config.diagnostics import Diagnostic, Severity, in_order
-from chassis.config.drafts import Path, Place
+from chassis.config.drafts import Path, SourcePosition
 from chassis.config.values import address_number
 from chassis.model.acl import MOST_RULES
 from chassis.model.ike import IkePolicy, ProposalRef
@@ -23,7 +23,7 @@ from chassis.model.router import NULL0, AspPool, Config, Context, Interface, Sta
 
 _QUOTES = (b'"', b"'")
 
-_NOWHERE = Place(0, 1, "", "", 0)
+_NOWHERE = SourcePosition(0, 1, "", "", 0)
 _V = TypeVar("_V")
 
 _MANY = 64
@@ -52,7 +52,7 @@ def nearest(name: str, names: Iterable[str]) -> str:
 
 def check(
     config: Config,
-    places: Mapping[Path, Place] | None = None,
+    places: Mapping[Path, SourcePosition] | None = None,
     broken: Collection[Path] = (),
     file: str = "",
 ) -> tuple[Config, tuple[Diagnostic, ...]]:
@@ -67,7 +67,9 @@ def check(
 
 
 class _Checks:
-    def __init__(self, config: Config, places: Mapping[Path, Place], broken: Collection[Path], file: str) -> None:
+    def __init__(
+        self, config: Config, places: Mapping[Path, SourcePosition], broken: Collection[Path], file: str
+    ) -> None:
         self.config = config
         self.places = places
         self.broken = broken
@@ -84,11 +86,11 @@ class _Checks:
 
     # --- reporting ---
 
-    def place(self, *path: str | int) -> Place:
+    def place(self, *path: str | int) -> SourcePosition:
         return self.places.get(path, _NOWHERE)
 
     def say(
-        self, severity: Severity, code: str, place: Place, name: str, message: str, repaired: str = ""
+        self, severity: Severity, code: str, place: SourcePosition, name: str, message: str, repaired: str = ""
     ) -> None:
         """Report; `repaired` is the word that should stand there."""
         hint = place.repaired(repaired) if repaired and place.word else ""
@@ -169,7 +171,7 @@ class _Checks:
                 place = self.place("card", card.slot, "type")
                 self.say("note", "S-101", place, card.type, f"card {card.type} has no process here")
 
-    def _missing_port(self, name: str, number: int, here: Place) -> None:
+    def _missing_port(self, name: str, number: int, here: SourcePosition) -> None:
         card = self.config.cards[int(name.split("/")[0])]
         hint = ""
         if card.is_line_card:
@@ -296,7 +298,7 @@ class _Checks:
             message = "no certificate is used: no IKE proposal of the policy says rsa-signature"
             self.say("warning", "S-091", place, "validate-certificate-identity", message)
 
-    def _quoted(self, key: bytes, command: str, place: Place) -> None:
+    def _quoted(self, key: bytes, command: str, place: SourcePosition) -> None:
         """A key of characters is what stands there (S-022), quotes too; other software takes them off."""
         if key[:1] in _QUOTES or key[-1:] in _QUOTES:
             message = "the quotes are part of the key, as it stands; if they are not meant, write it without them"

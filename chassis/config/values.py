@@ -1,7 +1,7 @@
 """The kinds of values that a command takes: how each is read from a word, shown, and refused.
 
-Reading never raises: a word that does not fit gives a `Refusal` that says why, under which code, and which word
-would have been right where that is known.
+Reading never raises: a word that does not fit gives an `InvalidValue`, which says why, under which code, and which
+word would have been right where that is known.
 """
 
 from __future__ import annotations
@@ -19,8 +19,12 @@ MAX_SLOT = 14
 """Highest slot of the chassis; slots 7 and 8 belong to the controllers."""
 
 
+HIDDEN_VALUE = "***"
+"""Printed instead of a word that may be a key."""
+
+
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class InvalidValue:
     """Why a word is no value of its kind; `instead` is the word that was probably meant."""
 
     why: str
@@ -107,30 +111,30 @@ def _network_mask(length: int) -> int:
 def _read_host(word: str) -> object:
     number = address_number(word)
     if number is None:
-        return Refusal("expected an IPv4 address such as 10.0.0.1")
+        return InvalidValue("expected an IPv4 address such as 10.0.0.1")
     if number == 0 or number >= 0xE0000000:
-        return Refusal(f"{word} is no address of a host")
+        return InvalidValue(f"{word} is no address of a host")
     return dotted(number)
 
 
-def _split_prefix(word: str) -> tuple[int, int] | Refusal:
+def _split_prefix(word: str) -> tuple[int, int] | InvalidValue:
     head, slash, tail = word.partition("/")
     number = address_number(head)
     if number is None:
-        return Refusal("expected an IPv4 prefix such as 10.0.0.0/8")
+        return InvalidValue("expected an IPv4 prefix such as 10.0.0.0/8")
     if not slash:
-        return Refusal("a prefix length is missing", instead=f"{head}/32")
+        return InvalidValue("a prefix length is missing", instead=f"{head}/32")
     if not _NUMBER.fullmatch(tail) or int(tail) > 32:
         length = mask_length(tail)
         if length is not None:
-            return Refusal("a prefix length is expected, not a mask", "S-097", f"{head}/{length}")
-        return Refusal("the prefix length must be 0 to 32")
+            return InvalidValue("a prefix length is expected, not a mask", "S-097", f"{head}/{length}")
+        return InvalidValue("the prefix length must be 0 to 32")
     return number, int(tail)
 
 
 def _read_network(word: str) -> object:
     split = _split_prefix(word)
-    if isinstance(split, Refusal):
+    if isinstance(split, InvalidValue):
         return split
     number, length = split
     return f"{dotted(number & _network_mask(length))}/{length}"
@@ -142,13 +146,13 @@ def _read_network_or_any(word: str) -> object:
 
 def _read_interface_address(word: str) -> object:
     split = _split_prefix(word)
-    if isinstance(split, Refusal):
+    if isinstance(split, InvalidValue):
         return split
     number, length = split
     if number >> 24 in (0, 127) or number >= 0xE0000000 or length == 0:
-        return Refusal(f"{word} is no address for an interface")
+        return InvalidValue(f"{word} is no address for an interface")
     if length < 31 and number == number & _network_mask(length):
-        return Refusal(
+        return InvalidValue(
             f"{dotted(number)} is the address of the network itself",
             "S-053",
             f"{dotted(number + 1)}/{length}",
@@ -158,7 +162,7 @@ def _read_interface_address(word: str) -> object:
 
 def _read_interface_name(word: str) -> object:
     if _LOOKS_DOTTED.match(word):
-        return Refusal("expected an IPv4 address or the name of an interface")
+        return InvalidValue("expected an IPv4 address or the name of an interface")
     return NULL0 if word.lower() == NULL0 else word
 
 
@@ -169,9 +173,9 @@ def _read_port(word: str) -> object:
 def _read_pair(word: str, last: int, what: str) -> object:
     slot, slash, number = word.partition("/")
     if not slash or not _NUMBER.fullmatch(slot) or not _NUMBER.fullmatch(number):
-        return Refusal(f"expected {what}")
+        return InvalidValue(f"expected {what}")
     if not 1 <= int(slot) <= MAX_SLOT or not 1 <= int(number) <= last:
-        return Refusal(f"expected {what}: slot 1 to {MAX_SLOT}, then 1 to {last}")
+        return InvalidValue(f"expected {what}: slot 1 to {MAX_SLOT}, then 1 to {last}")
     return f"{int(slot)}/{int(number)}"
 
 
@@ -181,34 +185,34 @@ def _read_protocol(word: str) -> object:
         return number
     if _NUMBER.fullmatch(word) and int(word) <= 255:
         return int(word)
-    return Refusal("expected a protocol (a name or 0 to 255), a prefix, any or eq", "S-015")
+    return InvalidValue("expected a protocol (a name or 0 to 255), a prefix, any or eq", "S-015")
 
 
-def hex_bytes(word: str) -> bytes | Refusal:
+def hex_bytes(word: str) -> bytes | InvalidValue:
     """The bytes of hexadecimal digits, with or without 0x."""
     digits = word[2:] if word[:2] in ("0x", "0X") else word
     if not _HEX.fullmatch(digits):
-        return Refusal("expected hexadecimal digits", "S-022")
+        return InvalidValue("expected hexadecimal digits", "S-022")
     if len(digits) % 2:
-        return Refusal("an odd number of hexadecimal digits", "S-022")
+        return InvalidValue("an odd number of hexadecimal digits", "S-022")
     return bytes.fromhex(digits)
 
 
-def _characters(word: str) -> bytes | Refusal:
+def _characters(word: str) -> bytes | InvalidValue:
     if not word.isascii() or not word.isprintable():
-        return Refusal("a key is made of printable ASCII characters", "S-022")
+        return InvalidValue("a key is made of printable ASCII characters", "S-022")
     return word.encode("ascii")
 
 
 def _read_manual_key(word: str) -> object:
     is_hex = word[:2] in ("0x", "0X")
     value = hex_bytes(word) if is_hex else _characters(word)
-    return value if isinstance(value, Refusal) else Key(value, is_hex)
+    return value if isinstance(value, InvalidValue) else Key(value, is_hex)
 
 
 def _read_hex_key(word: str) -> object:
     value = hex_bytes(word)
-    return value if isinstance(value, Refusal) else Key(value, True)
+    return value if isinstance(value, InvalidValue) else Key(value, True)
 
 
 def _show_key(value: object) -> str:
@@ -218,16 +222,16 @@ def _show_key(value: object) -> str:
 
 def _read_psk_hex(word: str) -> object:
     value = hex_bytes(word)
-    return value if isinstance(value, Refusal) else PreSharedKey("hex", value)
+    return value if isinstance(value, InvalidValue) else PreSharedKey("hex", value)
 
 
 def _read_psk_text(word: str) -> object:
     value = _characters(word)
-    return value if isinstance(value, Refusal) else PreSharedKey("ascii", value)
+    return value if isinstance(value, InvalidValue) else PreSharedKey("ascii", value)
 
 
 def _read_psk_aaa(word: str) -> object:
-    return PreSharedKey("aaa") if word.lower() == "use-aaa" else Refusal("expected use-aaa")
+    return PreSharedKey("aaa") if word.lower() == "use-aaa" else InvalidValue("expected use-aaa")
 
 
 def _show_psk(value: object) -> str:
@@ -243,7 +247,7 @@ def _psk_form(form: str) -> Callable[[object], bool]:
 
 def _read_identity_address(word: str) -> object:
     value = _read_host(word)
-    return value if isinstance(value, Refusal) else Identity("address", str(value))
+    return value if isinstance(value, InvalidValue) else Identity("address", str(value))
 
 
 def _identity_kind(kind: str) -> Callable[[object], bool]:
@@ -257,7 +261,7 @@ def _show_identity(value: object) -> str:
 
 def _read_card_type(word: str) -> object:
     if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", word, re.ASCII | re.IGNORECASE):
-        return Refusal("expected a card type such as ase or ge-10-port")
+        return InvalidValue("expected a card type such as ase or ge-10-port")
     return word.lower()
 
 
@@ -274,10 +278,10 @@ def number_type(low: int, high: int, step: int = 1) -> ValueType:
 
     def read(word: str) -> object:
         if not _NUMBER.fullmatch(word):
-            return Refusal(f"expected a number from {low} to {high}{steps}")
+            return InvalidValue(f"expected a number from {low} to {high}{steps}")
         value = int(word)
         if not low <= value <= high or (value - low) % step:
-            return Refusal(f"{word} is not from {low} to {high}{steps}")
+            return InvalidValue(f"{word} is not from {low} to {high}{steps}")
         return value
 
     return ValueType(f"{low}..{high}", f"number from {low} to {high}{steps}", read)

@@ -8,7 +8,16 @@ from dataclasses import dataclass, field
 
 from chassis.config.commands import CONFIG_COMMANDS
 from chassis.config.effects import KEY_BYTES
-from chassis.config.grammar import Choice, Command, Either, Element, Maybe, Param, Word, parse_syntax
+from chassis.config.grammar import (
+    Alternatives,
+    Choice,
+    Command,
+    Element,
+    OptionalPart,
+    Param,
+    SyntaxWord,
+    parse_syntax,
+)
 from chassis.config.matcher import knows
 
 Node = tuple[str, str, str]
@@ -138,7 +147,7 @@ class Generator:
         words: list[str] = []
         for element in elements:
             match element:
-                case Word(spellings):
+                case SyntaxWord(spellings):
                     words.append(self.random.choice(spellings))
                     nodes.add((command.id, syntax, f"word {words[-1]}"))
                 case Choice(name, options):
@@ -149,12 +158,12 @@ class Generator:
                 case Param(name, kind):
                     words.append(self.value(command, name, kind.name, chosen))
                     nodes.add((command.id, syntax, f"value {name} {kind.name}"))
-                case Maybe(items):
+                case OptionalPart(items):
                     taken = self.random.random() < 0.6
                     nodes.add((command.id, syntax, f"maybe {_name(items)} {taken}"))
                     if taken:
                         words.extend(self.words(items, command, syntax, nodes, chosen))
-                case Either(branches):
+                case Alternatives(branches):
                     branch = self.random.choice(branches)
                     words.extend(self.words(branch, command, syntax, nodes, chosen))
         return words
@@ -208,7 +217,7 @@ def _variant(command: Command) -> str:
 def _name(items: Sequence[Element]) -> str:
     first = items[0]
     match first:
-        case Word(spellings):
+        case SyntaxWord(spellings):
             return spellings[0]
         case Choice(name, _) | Param(name, _):
             return name
@@ -254,7 +263,7 @@ def all_nodes() -> set[Node]:
 def _nodes(elements: Sequence[Element], command: Command, syntax: str) -> Iterator[Node]:
     for element in elements:
         match element:
-            case Word(spellings):
+            case SyntaxWord(spellings):
                 for spelling in spellings:
                     yield command.id, syntax, f"word {spelling}"
             case Choice(name, options):
@@ -262,10 +271,10 @@ def _nodes(elements: Sequence[Element], command: Command, syntax: str) -> Iterat
                     yield command.id, syntax, f"choice {name} {text}"
             case Param(name, kind):
                 yield command.id, syntax, f"value {name} {kind.name}"
-            case Maybe(items):
+            case OptionalPart(items):
                 yield command.id, syntax, f"maybe {_name(items)} True"
                 yield command.id, syntax, f"maybe {_name(items)} False"
                 yield from _nodes(items, command, syntax)
-            case Either(branches):
+            case Alternatives(branches):
                 for branch in branches:
                     yield from _nodes(branch, command, syntax)

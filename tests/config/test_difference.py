@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chassis.config.difference import Change, difference
+from chassis.config.difference import ConfigChange, difference
 from chassis.config.parser import parse
 
 BASE = """\
@@ -74,7 +74,7 @@ def test_another_kind_of_tunnel_is_a_change() -> None:
 def test_the_text_of_a_change() -> None:
     found = difference(parse(BASE).config, parse(BASE.replace("mtu 1400", "mtu 1300")).config)
     assert str(found[0]) == "changed tunnel t: - mtu 1400; + mtu 1300"
-    assert str(Change("removed", ("card", 1), None, None)) == "removed card 1"
+    assert str(ConfigChange("removed", ("card", 1), None, None)) == "removed card 1"
 
 
 def test_cards_pools_and_ports() -> None:

@@ -8,7 +8,7 @@ from configgen import Generator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chassis.config.grammar import Choice, Either, Element, Maybe, Word
+from chassis.config.grammar import Alternatives, Choice, Element, OptionalPart, SyntaxWord
 from chassis.config.operations import COMMANDS
 from chassis.config.parser import parse
 from chassis.config.render import render
@@ -18,13 +18,13 @@ def _keywords(elements: tuple[Element, ...]) -> set[str]:
     found: set[str] = set()
     for element in elements:
         match element:
-            case Word(spellings):
+            case SyntaxWord(spellings):
                 found |= set(spellings)
             case Choice(_, options):
                 found |= {text for text, _ in options}
-            case Maybe(items):
+            case OptionalPart(items):
                 found |= _keywords(items)
-            case Either(branches):
+            case Alternatives(branches):
                 for branch in branches:
                     found |= _keywords(branch)
             case _:

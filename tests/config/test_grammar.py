@@ -11,10 +11,10 @@ import yaml
 from configgen import Generator, opening_of
 
 from chassis.config.commands import CONFIG_COMMANDS
-from chassis.config.effects import DO, UNDO
+from chassis.config.effects import EFFECTS, NO_EFFECTS
 from chassis.config.foreign import FOREIGN_MODES
 from chassis.config.grammar import MODES, Command, parse_syntax
-from chassis.config.matcher import Match, expected, knows, program
+from chassis.config.matcher import Match, compiled_grammar, expected, knows
 from chassis.config.objects import CLASSES
 from chassis.config.operations import BY_ID, COMMANDS, OPERATIONS
 
@@ -71,7 +71,9 @@ def test_lines_printed_by_the_guide_are_known(guide: dict[str, Any]) -> None:
             negative = words[0] == "no"
             words = words[1:] if negative else words
             mode = "global" if entry["mode"] == "any" else entry["mode"]
-            found = program(mode, "", negative).match(words, lambda index, words=words: " ".join(words[index:]))
+            found = compiled_grammar(mode, "", negative).match(
+                words, lambda index, words=words: " ".join(words[index:])
+            )
             assert isinstance(found, Match), line
             assert found.command.id == entry["id"] or found.command.modes == BY_ID[entry["id"]].modes, line
 
@@ -89,8 +91,8 @@ def test_every_command_is_well_formed() -> None:
         assert (
             not command.enters or command.enters in CLASSES or command.enters in known or command.id == "config"
         ), command.id
-        assert command.does in DO, command.id
-        assert command.kind != "config" or command.does == "control" or command.does in UNDO, command.id
+        assert command.does in EFFECTS, command.id
+        assert command.kind != "config" or command.does == "control" or command.does in NO_EFFECTS, command.id
         for syntax in (command.syntax, *command.aliases, *command.no_forms):
             assert parse_syntax(syntax), command.id
 
@@ -120,7 +122,7 @@ def test_generated_lines_of_a_command_are_that_command(command: Command) -> None
         for syntax in (command.syntax, *command.aliases):
             for _ in range(10):
                 words = generator.line(command, syntax)[0].split()
-                found = program(mode, variant, False).match(words, lambda i, w=words: " ".join(w[i:]))
+                found = compiled_grammar(mode, variant, False).match(words, lambda i, w=words: " ".join(w[i:]))
                 assert isinstance(found, Match), words
                 assert found.command.id == command.id, words
     assert opening_of(command) or "global" in command.modes

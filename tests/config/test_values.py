@@ -10,7 +10,16 @@ from configgen import Generator, opening_of
 
 from chassis.config.commands import CONFIG_COMMANDS
 from chassis.config.effects import KEY_BYTES
-from chassis.config.grammar import Choice, Command, Either, Element, Maybe, Param, Word, parse_syntax
+from chassis.config.grammar import (
+    Alternatives,
+    Choice,
+    Command,
+    Element,
+    OptionalPart,
+    Param,
+    SyntaxWord,
+    parse_syntax,
+)
 from chassis.config.parser import Parsed, parse
 from chassis.config.render import render
 from chassis.model.acl import Acl, AclRule
@@ -33,12 +42,12 @@ def ranges(command: Command) -> Iterator[tuple[str, int, int]]:
                 case Param(name, kind) if ".." in kind.name:
                     low, _, high = kind.name.partition("..")
                     yield name, int(low), int(high)
-                case Maybe(items):
+                case OptionalPart(items):
                     yield from walk(items)
-                case Either(branches):
+                case Alternatives(branches):
                     for branch in branches:
                         yield from walk(branch)
-                case Choice() | Word() | Param():
+                case Choice() | SyntaxWord() | Param():
                     pass
 
     yield from dict.fromkeys(walk(command.elements))
@@ -96,7 +105,7 @@ def test_a_word_that_is_no_choice_is_refused(command: Command) -> None:
     elements = parse_syntax(command.syntax)
     if not any(isinstance(element, Choice) for element in elements):
         return
-    words = [element.spellings[0] if isinstance(element, Word) else "name" for element in elements]
+    words = [element.spellings[0] if isinstance(element, SyntaxWord) else "name" for element in elements]
     words = ["nonsense" if isinstance(e, Choice) else w for e, w in zip(elements, words, strict=True)]
     assert errors(parse("\n".join([*opening_of(command), " ".join(words)])))
 
