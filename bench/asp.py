@@ -12,13 +12,13 @@ from itertools import cycle, islice
 from bench.report import Report
 from bench.site import arithmetic
 from bench.stream import IMIX
-from chassis.ase.engine import Asp
+from chassis.ase.engine import AspEngine
 from chassis.ase.ipsec.state import octets_for
 from chassis.ase.link import IkeState, SaInstall
 from chassis.bus.batch import Batch, Step
 from chassis.bus.engine import Output, ToFabric
 from chassis.bus.messages import Snapshot, Welcome
-from chassis.bus.records import CardState, Circuit, SaKeys, Tunnel, TunnelEntry
+from chassis.bus.records import CardStateRecord, CircuitRecord, PolicyEntryRecord, SaKeys, TunnelRecord
 from chassis.net.address import parse_address
 from chassis.net.ethernet import HEADROOM
 from chassis.net.ipv4 import Ipv4
@@ -56,12 +56,14 @@ BAR_AT = ("AES-128-CBC/SHA1", "1400")
 LEFT, RIGHT = parse_address("30.0.0.1"), parse_address("20.1.0.2")
 
 
-def _asp(keys: SaKeys, local: int, remote: int) -> Asp:
+def _asp(keys: SaKeys, local: int, remote: int) -> AspEngine:
     """An ASP that holds one circuit-based tunnel, with a pair of SAs that its IKE gave it, and its line card."""
-    asp = Asp("asp 1/1", pid=1, boot=1, state=memoryview(bytearray(octets_for(64))), fresh=True, random=os.urandom)
+    asp = AspEngine(
+        "asp 1/1", pid=1, boot=1, state=memoryview(bytearray(octets_for(64))), fresh=True, random=os.urandom
+    )
     asp.connected(0.0)
     asp.receive(Welcome(1, 1, 0.1, 5, {}), 0.0)
-    tunnel = Tunnel(
+    tunnel = TunnelRecord(
         number=1,
         name="t",
         economical=False,
@@ -77,13 +79,13 @@ def _asp(keys: SaKeys, local: int, remote: int) -> Asp:
         queues=1,
         kind="static",
         ike_policy="ike",
-        entries=(TunnelEntry(10, policy="p"),),
+        entries=(PolicyEntryRecord(10, policy="p"),),
         up=True,
     )
     records = (
-        CardState("asp 1/1", "asp", 1, 1, True),
-        CardState("lc 3", "linecard", 1, 2, True),
-        Circuit(7, "tunnel", "lc 3", 1, "if", tunnel=1),
+        CardStateRecord("asp 1/1", "asp", 1, 1, True),
+        CardStateRecord("lc 3", "linecard", 1, 2, True),
+        CircuitRecord(7, "tunnel", "lc 3", 1, "if", tunnel=1),
         tunnel,
     )
     asp.receive(Snapshot(1, 1, 1, records), 0.0)

@@ -12,7 +12,7 @@ from unittest.mock import patch
 from bench.report import Report
 from chassis.ase.ipsec.sadb import Sadb
 from chassis.bus.batch import Step
-from chassis.bus.records import Tunnel
+from chassis.bus.records import TunnelRecord
 
 # The engines and records that the tests have.
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "ase"))
@@ -48,7 +48,7 @@ def taken_in() -> tuple[float, list[float], float]:
     total = (time.process_time() - begin) * 1e3
     assert sum(state.up for state in a.asp.tunnels.states.values()) == TUNNELS
     changed = made[-1]
-    assert isinstance(changed, Tunnel)
+    assert isinstance(changed, TunnelRecord)
     begin = time.process_time()
     a.put(replace(changed, mtu=1000))
     return total, slices, (time.process_time() - begin) * 1e3

@@ -21,16 +21,16 @@ from chassis.bus.codec import carrier
 from chassis.bus.lifeline import die_with_parent
 from chassis.bus.messages import Attributes
 from chassis.bus.records import (
-    Acl,
-    AclRule,
-    Context,
-    IkePolicy,
-    IkeProposal,
-    IpsecPolicy,
-    IpsecProposal,
+    AclRecord,
+    AclRuleRecord,
+    ContextRecord,
+    IkePolicyRecord,
+    IkeProposalRecord,
+    IpsecPolicyRecord,
+    IpsecProposalRecord,
+    PolicyEntryRecord,
     Record,
-    Tunnel,
-    TunnelEntry,
+    TunnelRecord,
 )
 from chassis.net.address import format_address, parse_address
 
@@ -60,13 +60,13 @@ def records(local: str, remote: str, tunnels: int, group: int, connection: str) 
     """The configuration of one end, version 2 with preshared keys; `connection` as in an IKE policy."""
     inside, outside = NETWORKS if connection == "initiator-only" else NETWORKS[::-1]
     found: list[Record] = [
-        Context(OUTER, "outer"),
-        IkeProposal("ike", 2, group, "hmac-sha1-96", "aes-128-cbc", "pre-shared-key", LIFETIME, "hmac-sha1"),
-        IpsecProposal("esp", False, "", "aes-128-cbc", "hmac-sha1-96", LIFETIME),
-        IpsecPolicy("ipsec", 64, 0, ("esp",)),
+        ContextRecord(OUTER, "outer"),
+        IkeProposalRecord("ike", 2, group, "hmac-sha1-96", "aes-128-cbc", "pre-shared-key", LIFETIME, "hmac-sha1"),
+        IpsecProposalRecord("esp", False, "", "aes-128-cbc", "hmac-sha1-96", LIFETIME),
+        IpsecPolicyRecord("ipsec", 64, 0, ("esp",)),
     ]
     for number in range(1, tunnels + 1):
-        rule = AclRule(
+        rule = AclRuleRecord(
             10,
             UDP,
             parse_address(inside),
@@ -77,7 +77,7 @@ def records(local: str, remote: str, tunnels: int, group: int, connection: str) 
             number,
         )
         found += (
-            IkePolicy(
+            IkePolicyRecord(
                 OUTER,
                 f"policy{number}",
                 2,
@@ -92,8 +92,8 @@ def records(local: str, remote: str, tunnels: int, group: int, connection: str) 
                 True,
                 PSK,
             ),
-            Acl(INNER, f"acl{number}", (rule,)),
-            Tunnel(
+            AclRecord(INNER, f"acl{number}", (rule,)),
+            TunnelRecord(
                 number=number,
                 name=f"tunnel{number}",
                 economical=True,
@@ -107,7 +107,7 @@ def records(local: str, remote: str, tunnels: int, group: int, connection: str) 
                 mtu=0,
                 df_bit="propagate",
                 queues=1,
-                entries=(TunnelEntry(10, policy="ipsec", acl=f"acl{number}"),),
+                entries=(PolicyEntryRecord(10, policy="ipsec", acl=f"acl{number}"),),
                 up=True,
                 kind="static",
                 ike_policy=f"policy{number}",

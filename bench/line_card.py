@@ -10,8 +10,16 @@ from bench.report import Report
 from chassis.bus.batch import Batch, Step
 from chassis.bus.engine import Output, ToFabric, ToWire
 from chassis.bus.messages import Snapshot, Welcome
-from chassis.bus.records import CardState, Context, Interface, NextHop, Port, Route, Tunnel
-from chassis.linecard.engine import LineCard
+from chassis.bus.records import (
+    CardStateRecord,
+    ContextRecord,
+    InterfaceRecord,
+    NextHop,
+    PortRecord,
+    RouteRecord,
+    TunnelRecord,
+)
+from chassis.linecard.engine import LineCardEngine
 from chassis.net.address import parse_address
 from chassis.net.arp import REPLY, Arp
 from chassis.net.ethernet import ETHERTYPE_ARP, HEADROOM, header
@@ -24,20 +32,20 @@ MAC, HOST = b"\2\0\0\0\0\1", b"\2\0\0\0\0\2"
 OWN, NEAR, FAR = (parse_address(text) for text in ("10.0.0.254", "10.0.0.1", "20.0.0.1"))
 
 
-def _line_card() -> LineCard:
+def _line_card() -> LineCardEngine:
     """A line card with a port in 10.0.0.0/24, where a host is known, and 20.0.0.0/8 in a tunnel."""
-    card = LineCard("lc 3", pid=1, boot=1)
+    card = LineCardEngine("lc 3", pid=1, boot=1)
     card.connected(0.0)
     card.receive(Welcome(1, 1, 0.1, 5, {}), 0.0)
     records = (
-        CardState("lc 3", "linecard", 1, 1, True),
-        CardState("asp 1/1", "asp", 1, 2, True),
-        Context(1, "vpn"),
-        Interface(1, "host", "numbered", OWN, 24, port="3/1"),
-        Port("3/1", "lc 3", True, 1, "host", OWN, 24, MAC),
-        Route(1, parse_address("10.0.0.0"), 24, (NextHop("port", 0, "lc 3", "3/1"),)),
-        Route(1, parse_address("20.0.0.0"), 8, (NextHop("tunnel", 1, "asp 1/1", tunnel=1),)),
-        Tunnel(1, "t", True, "asp 1/1", 0, "", 1, 1, OWN, FAR, 0, "propagate", 1, (), True),
+        CardStateRecord("lc 3", "linecard", 1, 1, True),
+        CardStateRecord("asp 1/1", "asp", 1, 2, True),
+        ContextRecord(1, "vpn"),
+        InterfaceRecord(1, "host", "numbered", OWN, 24, port="3/1"),
+        PortRecord("3/1", "lc 3", True, 1, "host", OWN, 24, MAC),
+        RouteRecord(1, parse_address("10.0.0.0"), 24, (NextHop("port", 0, "lc 3", "3/1"),)),
+        RouteRecord(1, parse_address("20.0.0.0"), 8, (NextHop("tunnel", 1, "asp 1/1", tunnel=1),)),
+        TunnelRecord(1, "t", True, "asp 1/1", 0, "", 1, 1, OWN, FAR, 0, "propagate", 1, (), True),
     )
     card.receive(Snapshot(1, 1, 1, records), 0.0)
     card.carrier("3/1", True, 0.0)
@@ -52,7 +60,7 @@ def _frames(size: int, source: int, destination: int) -> Batch:
     return Batch(Step.IN, bytearray(frame * BATCH), array("H", [len(frame)] * BATCH))
 
 
-def _rate(card: LineCard, batch: Batch, *, fabric: bool) -> float:
+def _rate(card: LineCardEngine, batch: Batch, *, fabric: bool) -> float:
     """Packets a second through one step, each batch a copy of this one."""
     wanted = ToWire if fabric else ToFabric
     packets, spent = 0, 0.0

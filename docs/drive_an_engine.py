@@ -6,8 +6,16 @@ No process, no socket, no clock: `python docs/drive_an_engine.py`.
 from chassis.bus.batch import Batch, Step, pack
 from chassis.bus.engine import ToWire
 from chassis.bus.messages import Snapshot, Welcome
-from chassis.bus.records import CardState, Context, Interface, LocalAddress, NextHop, Port, Route
-from chassis.linecard.engine import LineCard
+from chassis.bus.records import (
+    CardStateRecord,
+    ContextRecord,
+    InterfaceRecord,
+    LocalAddressRecord,
+    NextHop,
+    PortRecord,
+    RouteRecord,
+)
+from chassis.linecard.engine import LineCardEngine
 from chassis.net.address import BROADCAST_MAC, ZERO_MAC, parse_address
 from chassis.net.arp import REQUEST, Arp
 from chassis.net.ethernet import ETHERTYPE_ARP, HEADROOM, header
@@ -17,18 +25,18 @@ from chassis.net.ipv4 import PROTOCOL_ICMP, Ipv4
 US, PEER = parse_address("10.0.0.1"), parse_address("10.0.0.5")
 OUR_MAC, PEER_MAC = b"\2\0\0\0\3\1", b"\2\0\0\0\0\5"
 
-card, now = LineCard("lc 3", pid=1, boot=1), 1.0
+card, now = LineCardEngine("lc 3", pid=1, boot=1), 1.0
 card.start(now)
 card.carrier("3/1", True, now)
 card.connected(now)
 card.receive(Welcome(4, 10, 0.1, 5, {}), now)  # Epoch 4; version 10 of the state follows.
 records = (
-    CardState("lc 3", "linecard", 1, 4, True),
-    Context(1, "vpn"),
-    Interface(1, "lan", "numbered", US, 24, "3/1"),
-    Port("3/1", "lc 3", True, context=1, interface="lan", address=US, prefix_length=24, mac=OUR_MAC),
-    LocalAddress(1, US),
-    Route(1, US & ~255, 24, (NextHop("port", 0, "lc 3", "3/1"),)),
+    CardStateRecord("lc 3", "linecard", 1, 4, True),
+    ContextRecord(1, "vpn"),
+    InterfaceRecord(1, "lan", "numbered", US, 24, "3/1"),
+    PortRecord("3/1", "lc 3", True, context=1, interface="lan", address=US, prefix_length=24, mac=OUR_MAC),
+    LocalAddressRecord(1, US),
+    RouteRecord(1, US & ~255, 24, (NextHop("port", 0, "lc 3", "3/1"),)),
 )
 card.receive(Snapshot(10, 1, 1, records), now)
 

@@ -17,20 +17,20 @@ from typing import Any
 from chassis.ase.counters import CAUSES as ASP_CAUSES
 from chassis.bus import endpoints
 from chassis.bus.counters import OVERFLOW, read
-from chassis.fwd.drop_causes import Cause
+from chassis.fwd.drop_causes import DropCause
 
 CardCounters = Mapping[str, int]
 Row = Mapping[str, Any]
 
 _PORT = re.compile(r"port (?P<port>\S+) (?P<what>.+)")
-_ENGINE_DROPS = frozenset(f"drop {cause}" for cause in (*ASP_CAUSES, *(cause.value for cause in Cause)))
+_ENGINE_DROPS = frozenset(f"drop {cause}" for cause in (*ASP_CAUSES, *(cause.value for cause in DropCause)))
 _MORE = frozenset({"duplicate"})
 _SAME = frozenset({"reorder"})
 """Faults of a wire that make packets more, and that leave their number alone; all others take them away."""
 
 
 @dataclass(slots=True)
-class Ledger:
+class PacketAccounting:
     """Packets of a lab. `sent` and `received` are those of the testers' flows.
 
     `others` are what cards, testers and Linux nodes made besides (ARP, IKE, ICMP, fragments) or were given to a
@@ -75,7 +75,9 @@ class Ledger:
         }
 
 
-def of_lab(run: Path, kinds: Mapping[str, str], links: Iterable[Sequence[str]], rows: Iterable[Row]) -> Ledger:
+def of_lab(
+    run: Path, kinds: Mapping[str, str], links: Iterable[Sequence[str]], rows: Iterable[Row]
+) -> PacketAccounting:
     """The ledger from the counters in a lab's run folder; `rows` are its processes as the launcher lists them."""
     held: dict[str, dict[str, CardCounters]] = {}
     died = []
@@ -93,13 +95,13 @@ def balance(
     links: Iterable[Sequence[str]],
     counters: Mapping[str, Mapping[str, CardCounters]],
     died: Iterable[tuple[str, str]],
-) -> Ledger:
+) -> PacketAccounting:
     """The ledger of a lab: `kinds` of its nodes by name (smartedge, tester, linux), both ends of each link as a
     lab file writes them, `counters` by node and card, and the cards of which a process has died. A
     tester's only card is `tester`.
     """
     dead = set(died)
-    ledger = Ledger()
+    ledger = PacketAccounting()
     for node, kind in kinds.items():
         cards = counters.get(node, {})
         for card, values in cards.items():
@@ -130,7 +132,7 @@ def balance(
     return ledger
 
 
-def _tester(ledger: Ledger, name: str, values: CardCounters) -> None:
+def _tester(ledger: PacketAccounting, name: str, values: CardCounters) -> None:
     sent = sum(value for key, value in values.items() if key.startswith("flow ") and key.endswith(" sent"))
     received = sum(value for key, value in values.items() if key.startswith("flow ") and key.endswith(" received"))
     came, went, drops = _ports(values)
@@ -141,7 +143,7 @@ def _tester(ledger: Ledger, name: str, values: CardCounters) -> None:
     _dropped(ledger, name, drops)
 
 
-def _card(ledger: Ledger, place: str, values: CardCounters, died: bool) -> None:
+def _card(ledger: PacketAccounting, place: str, values: CardCounters, died: bool) -> None:
     came, went, drops = _ports(values)
     made, consumed = values.get("packets made", 0), values.get("packets consumed", 0)
     drops |= {
@@ -202,12 +204,12 @@ def _holds(kinds: Mapping[str, str], end: str, card: str) -> bool:
     return kinds[node] == "tester" or card == f"lc {port.partition('/')[0]}"
 
 
-def _dropped(ledger: Ledger, place: str, drops: Mapping[str, int]) -> None:
+def _dropped(ledger: PacketAccounting, place: str, drops: Mapping[str, int]) -> None:
     found = {cause: count for cause, count in drops.items() if count}
     if found:
         ledger.dropped[place] = found
 
 
-def _missing(ledger: Ledger, place: str, packets: int, died: bool) -> None:
+def _missing(ledger: PacketAccounting, place: str, packets: int, died: bool) -> None:
     if packets:
         (ledger.with_process if died else ledger.unexplained)[place] = packets

@@ -7,7 +7,7 @@ from typing import Any
 
 from chassis.bus import records
 from chassis.bus.messages import Delta, Message, Snapshot
-from chassis.bus.recording import Entry
+from chassis.bus.recording import RecordedMessage
 
 
 class Filter:
@@ -35,14 +35,14 @@ class Filter:
         """Whether any number is known of the tunnel."""
         return bool(self._number or self._numbers)
 
-    def takes(self, entry: Entry) -> bool:
+    def takes(self, entry: RecordedMessage) -> bool:
         """Whether a line is wanted; a note never is."""
         message = entry.message
         if message is None:
             return False
         if self.tunnel is not None and isinstance(message, Snapshot | Delta):
             for record in message.records if isinstance(message, Snapshot) else message.put:
-                if isinstance(record, records.Tunnel):
+                if isinstance(record, records.TunnelRecord):
                     self.learn(entry.node, record.name, record.number)
         return self.card in (None, entry.card) and self.fits(entry.node, message)
 
@@ -62,7 +62,7 @@ def _concerns(value: Any, name: str, numbers: set[int]) -> bool:
     """Whether a message, or a part of one, is about the tunnel of this name and one of these numbers."""
     if isinstance(value, tuple | list):
         # The key of a tunnel's record, or several of anything.
-        if len(value) == 2 and value[0] == records.Tunnel.TYPE:
+        if len(value) == 2 and value[0] == records.TunnelRecord.TYPE:
             return value[1] in numbers
         return any(_concerns(item, name, numbers) for item in value)
     if isinstance(value, dict):
@@ -71,7 +71,7 @@ def _concerns(value: Any, name: str, numbers: set[int]) -> bool:
         )
     if not is_dataclass(value):
         return False
-    if isinstance(value, records.Tunnel):
+    if isinstance(value, records.TunnelRecord):
         return value.name == name or value.number in numbers
     return getattr(value, "tunnel", 0) in numbers or any(
         _concerns(getattr(value, item.name), name, numbers) for item in fields(value)

@@ -14,9 +14,9 @@ from math import inf
 from random import Random
 from typing import Any
 
-from chassis.ase.engine import Asp
+from chassis.ase.engine import AspEngine
 from chassis.ase.ipsec.state import octets_for
-from chassis.bus.engine import CardEngine, Output, Stop, ToController
+from chassis.bus.engine import CardEngine, Exit, Output, ToController
 from chassis.bus.messages import (
     Delta,
     Goodbye,
@@ -30,8 +30,8 @@ from chassis.bus.messages import (
     TraceStamps,
     Welcome,
 )
-from chassis.bus.recording import Entry
-from chassis.linecard.engine import LineCard
+from chassis.bus.recording import RecordedMessage
+from chassis.linecard.engine import LineCardEngine
 
 SA_SLOTS = 1 << 12
 """SAs that the engine of an ASP has room for."""
@@ -64,7 +64,7 @@ class Answer:
         return {"time": self.time, "what": self.what, "type": name, "text": self.text}
 
 
-def replay(entries: Sequence[Entry], card: str) -> tuple[list[Answer], str]:
+def replay(entries: Sequence[RecordedMessage], card: str) -> tuple[list[Answer], str]:
     """What became of each message of a line card or an ASP, in order of time, and a line that sums it up.
 
     `entries` are of one node; those of other cards are passed over. An exception of the engine is what the replay
@@ -103,7 +103,7 @@ class _Replay:
         self._said = False
         self._now = -inf
 
-    def take(self, entry: Entry, following: Iterable[Entry]) -> None:
+    def take(self, entry: RecordedMessage, following: Iterable[RecordedMessage]) -> None:
         message = entry.message
         # A clock that was set back is no reason for an engine's time to run backwards.
         self._advance(max(self._now, entry.time))
@@ -117,7 +117,7 @@ class _Replay:
             self.lines.append(Answer(entry.time, "recorded", message))
             if isinstance(message, Hello):
                 self._hello(message, following)
-            elif isinstance(message, PortEvent) and isinstance(self._engine, LineCard):
+            elif isinstance(message, PortEvent) and isinstance(self._engine, LineCardEngine):
                 self._carrier(message)
             return
         self.lines.append(Answer(entry.time, "in", message))
@@ -127,7 +127,7 @@ class _Replay:
         if self._engine is not None and isinstance(message, Welcome | Snapshot | Delta | Request | Goodbye):
             self._put(self._engine.receive(message, self._now))
 
-    def _hello(self, hello: Hello, following: Iterable[Entry]) -> None:
+    def _hello(self, hello: Hello, following: Iterable[RecordedMessage]) -> None:
         if hello.boot != self._boot:
             self._start(hello.boot, hello.pid, hello.fresh, following)
         elif self._ahead > 0:
@@ -141,7 +141,7 @@ class _Replay:
             self._put(self._engine.connected(self._now))
         self._ahead -= 1
 
-    def _start(self, boot: int, pid: int, fresh: bool, following: Iterable[Entry]) -> None:
+    def _start(self, boot: int, pid: int, fresh: bool, following: Iterable[RecordedMessage]) -> None:
         self._boot, self._ahead = boot, 0
         self._engine = engine = _engine(self._card, boot, pid, fresh)
         self._put(engine.start(self._now))
@@ -174,17 +174,17 @@ class _Replay:
                 self._ahead += isinstance(output.message, Hello)
             else:
                 self.others[type(output).__name__] += 1
-                if isinstance(output, Stop):
+                if isinstance(output, Exit):
                     self._engine = None
                     return
 
 
 def _engine(card: str, boot: int, pid: int, fresh: bool) -> CardEngine:
     if card.startswith("lc "):
-        return LineCard(card, pid=pid, boot=boot)
+        return LineCardEngine(card, pid=pid, boot=boot)
     state = memoryview(bytearray(octets_for(SA_SLOTS)))
     # The same in every replay, so that what differs is not by chance.
-    return Asp(card, pid=pid, boot=boot, state=state, fresh=fresh, random=Random(boot).randbytes)
+    return AspEngine(card, pid=pid, boot=boot, state=state, fresh=fresh, random=Random(boot).randbytes)
 
 
 def _compared(lines: Iterable[Answer]) -> list[Answer]:

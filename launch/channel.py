@@ -95,7 +95,7 @@ class Channel:
             self._on_close()
 
 
-class Ask:
+class ChannelRequest:
     """One question to an operator socket: `done(result, error)` is called once, sooner or later."""
 
     def __init__(

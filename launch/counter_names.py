@@ -10,7 +10,7 @@ from functools import cache
 from chassis.ase import counters as asp
 from chassis.bus.counters import OVERFLOW
 from chassis.fwd import decision
-from chassis.fwd.drop_causes import Cause
+from chassis.fwd.drop_causes import DropCause
 from chassis.linecard import counters as line_card
 from chassis.linecard import neighbours
 from chassis.ports import impairment
@@ -41,7 +41,7 @@ LINE_CARD = (
     neighbours.SHED_UNRESOLVED,
     neighbours.SHED_KNOWN,
     neighbours.EVENTS_HELD_BACK,
-    *(f"drop {cause}" for cause in Cause),
+    *(f"drop {cause}" for cause in DropCause),
     *(f"circuit {{number}} {what} {way}" for what in ("packets", "bytes") for way in ("in", "out")),
     *(f"port {{port}} frames {what}" for what in ("sent", "received", "injected")),
     *(f"port {{port}} drop {what}" for what in ("not sent", "down", "fenced", "undecodable")),
@@ -103,7 +103,10 @@ ASP = (
     "ike messages left out",
     "drop ike busy",
     *(f"drop {cause}" for cause in asp.CAUSES),
-    *(f"drop {cause}" for cause in (Cause.FENCED, Cause.OLD_EPOCH, Cause.WRONG_STEP, Cause.NO_PORT)),
+    *(
+        f"drop {cause}"
+        for cause in (DropCause.FENCED, DropCause.OLD_EPOCH, DropCause.WRONG_STEP, DropCause.NO_PORT)
+    ),
     *(f"tunnel {{number}} {what}" for what in asp.TUNNEL_COUNTERS),
     *(f"queue {name} {what}" for name in asp.QUEUE_NAMES for what in asp.QUEUE_COUNTERS),
     *(f"ike {version}{name}" for version in ("", "v1 ", "v2 ") for name in IKE),

@@ -12,7 +12,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from chassis.bus.arguments import Number, Whole
+from chassis.bus.arguments import IntType, NumberType
 from chassis.bus.operator import OperatorError
 from chassis.bus.requests import TABLES
 from chassis.net import units
@@ -20,7 +20,7 @@ from chassis.net.units import parse_chance
 from launch.client import RunningLab
 
 
-class Errors(click.Group):
+class ErrorReportingGroup(click.Group):
     """Commands whose refusals are a line of text and status 1."""
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -30,7 +30,7 @@ class Errors(click.Group):
             raise click.ClickException(str(error)) from None
 
 
-@click.group(cls=Errors)
+@click.group(cls=ErrorReportingGroup)
 @click.option("--lab", "lab_name", metavar="NAME", help="The lab; the only one that runs when left out.")
 @click.pass_context
 def main(ctx: click.Context, lab_name: str | None) -> None:
@@ -87,7 +87,7 @@ else:
     _ParamType = click.ParamType
 
 
-class Checked(_ParamType):
+class CheckedParam(_ParamType):
     """A word that is passed on as it is once it was seen to be right."""
 
     def __init__(self, name: str, check: Callable[[str], Any], convert: bool = False) -> None:
@@ -103,7 +103,7 @@ class Checked(_ParamType):
         return checked if self._convert else value
 
 
-def _number(kind: Number, text: str) -> float:
+def _number(kind: NumberType, text: str) -> float:
     try:
         return kind.read(float(text))
     except ValueError:
@@ -118,16 +118,16 @@ def option(table: str, request: str, name: str, **more: Any) -> Callable[[Any], 
     argument = TABLES[table][request].arguments[name]
     kind = argument.kind
     made: dict[str, Any] = {"help": f"{argument.help[0].upper()}{argument.help[1:]}."}
-    if isinstance(kind, Whole):
+    if isinstance(kind, IntType):
         made["type"] = click.IntRange(kind.low, kind.high)
-    elif isinstance(kind, Number):
-        made["type"] = Checked("number", functools.partial(_number, kind), convert=True)
+    elif isinstance(kind, NumberType):
+        made["type"] = CheckedParam("number", functools.partial(_number, kind), convert=True)
     if argument.default not in (None, ""):
         made.update(default=argument.default, show_default=True)
     return click.option(f"--{name}", **{**made, **more})
 
 
-SHARE = Checked("share", parse_chance)
-RATE = Checked("rate", units.limit, convert=True)
+SHARE = CheckedParam("share", parse_chance)
+RATE = CheckedParam("rate", units.limit, convert=True)
 PACKETS = click.IntRange(min=1)
-DURATION = Checked("duration", units.duration, convert=True)
+DURATION = CheckedParam("duration", units.duration, convert=True)

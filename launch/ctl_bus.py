@@ -16,10 +16,10 @@ import click
 
 from chassis.bus import codec, infile, outfile, recording
 from chassis.bus.operator import OperatorError, OperatorGone
-from chassis.bus.recording import Entry, RecordError
+from chassis.bus.recording import RecordedMessage, RecordError
 from launch.bus_filter import Filter
 from launch.client import RunningLab
-from launch.ctl_base import PACKETS, Checked, lab_command
+from launch.ctl_base import PACKETS, CheckedParam, lab_command
 from launch.document import nearest
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def _type(word: str) -> str:
     raise ValueError(f"there is no message {word!r}: {hint}there are {', '.join(TYPES)}")
 
 
-Line = tuple[Mapping[str, Any], Entry]
+Line = tuple[Mapping[str, Any], RecordedMessage]
 
 
 @lab_command(unless="from_file")
@@ -51,7 +51,7 @@ Line = tuple[Mapping[str, Any], Entry]
     "--type",
     "types",
     multiple=True,
-    type=Checked("type", _type),
+    type=CheckedParam("type", _type),
     help="Only messages of this type, such as TunnelEvent; repeatable.",
 )
 @click.option("--card", help="Only messages to and from this card, such as 'asp 1/1'.")
@@ -136,7 +136,7 @@ def bus(
             return
 
 
-def _text(entry: Entry) -> str:
+def _text(entry: RecordedMessage) -> str:
     said = entry.note if entry.message is None else repr(entry.message)
     return f"{entry.node} {entry.card:8} {ARROWS[entry.way]} {said}"
 

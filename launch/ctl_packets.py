@@ -16,7 +16,7 @@ from chassis.bus import endpoints
 from chassis.bus.operator import OperatorError
 from launch.balance import of_lab
 from launch.client import RunningLab
-from launch.ctl_base import DURATION, PACKETS, Checked, lab_command, option, say
+from launch.ctl_base import DURATION, PACKETS, CheckedParam, lab_command, option, say
 from launch.tracing import Stamps
 from launch.view import table
 
@@ -181,7 +181,7 @@ def _rate(text: str) -> float | str:
 @lab_command()
 @click.argument("what", type=click.Choice(["start", "stop"]))
 @click.argument("names", nargs=-1)
-@click.option("--rate", type=Checked("rate", _rate, convert=True), help="Packets per second, or max (start).")
+@click.option("--rate", type=CheckedParam("rate", _rate, convert=True), help="Packets per second, or max (start).")
 @click.option("--count", type=PACKETS, help="End after so many packets (start).")
 def flow(
     lab: RunningLab, what: str, names: tuple[str, ...], rate: float | str | None, count: int | None, as_json: bool

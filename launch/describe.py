@@ -32,7 +32,7 @@ is refused."""
 def _type(hint: object) -> str:
     """A type as a reader wants to see it."""
     text = getattr(hint, "__name__", "") if isinstance(hint, type) else str(hint)
-    if "CardState" in text and "Route" in text:
+    if "CardStateRecord" in text and "RouteRecord" in text:
         return "tuple[Record, ...]" if text.startswith("tuple") else "Record"
     for module in ("chassis.bus.records.", "chassis.bus.messages.", "chassis.ase.link."):
         text = text.replace(module, "")
@@ -96,7 +96,7 @@ def describe() -> str:
     lines.append("\n## Records\n\nWhat snapshots and deltas are made of; each has a key, and is replaced whole.")
     lines += _table(codec.RECORD_TYPES)
     lines.append("\n## Values inside them")
-    lines += _table((messages.SaState, messages.PeerNetworks, messages.Stamp))
+    lines += _table((messages.SaReport, messages.PeerNetworks, messages.Stamp))
     lines.append(f"\n## Fabric: Batch\n\n{_summary(batch.Batch)}\n")
     lines += ["| field | type |", "| --- | --- |"]
     lines += [f"| {item.name} | {str(item.type).replace('|', 'or')} |" for item in fields(batch.Batch)]

@@ -54,7 +54,7 @@ class LabError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class YamlPosition:
     """Where something stands in its file, 1-based."""
 
     line: int
@@ -69,8 +69,8 @@ class Marked:
     """
 
     value: Any
-    at: Place
-    key: Place = field(default=Place(0, 0))
+    at: YamlPosition
+    key: YamlPosition = field(default=YamlPosition(0, 0))
 
     def __repr__(self) -> str:
         """Short, whatever it holds: this is part of messages."""
@@ -200,13 +200,13 @@ class Reporter:
         self.file = file
         self.diagnostics: list[Diagnostic] = []
 
-    def error(self, at: Place, code: str, message: str, name: str = "", hint: str = "") -> None:
+    def error(self, at: YamlPosition, code: str, message: str, name: str = "", hint: str = "") -> None:
         self._say("error", at, code, message, name, hint)
 
-    def warning(self, at: Place, code: str, message: str, name: str = "", hint: str = "") -> None:
+    def warning(self, at: YamlPosition, code: str, message: str, name: str = "", hint: str = "") -> None:
         self._say("warning", at, code, message, name, hint)
 
-    def _say(self, severity: Severity, at: Place, code: str, message: str, name: str, hint: str) -> None:
+    def _say(self, severity: Severity, at: YamlPosition, code: str, message: str, name: str, hint: str) -> None:
         """Raises LabError where enough is said."""
         message = message if len(message) <= MESSAGE else f"{message[:MESSAGE]} ..."
         made = Diagnostic(severity, code, name[:SHOWN], self.file, at.line, at.column, message, hint)
@@ -216,7 +216,7 @@ class Reporter:
             self.diagnostics.append(Diagnostic("error", "lab-many", "", self.file, at.line, at.column, text))
             self.stop()
 
-    def unknown(self, what: str, word: str, known: Iterable[str], at: Place) -> None:
+    def unknown(self, what: str, word: str, known: Iterable[str], at: YamlPosition) -> None:
         """An unknown key or name, with the nearest known one as the fix."""
         known = sorted(known)
         close = nearest(word, known)
@@ -239,8 +239,8 @@ class _Converter:
         self._open: set[int] = set()
         self._merged = 0
 
-    def convert(self, node: yaml.Node, key: Place | None = None) -> Marked:
-        at = Place(node.start_mark.line + 1, node.start_mark.column + 1)
+    def convert(self, node: yaml.Node, key: YamlPosition | None = None) -> Marked:
+        at = YamlPosition(node.start_mark.line + 1, node.start_mark.column + 1)
         if id(node) not in self._done:
             if id(node) in self._open:
                 self._reporter.error(at, "lab-yaml", "an alias leads back into itself")
@@ -280,7 +280,7 @@ class _Converter:
         text = str(node.value)
         found = _UNFIT.search(text)
         if found is not None:
-            at = Place(node.start_mark.line + 1, node.start_mark.column + 1)
+            at = YamlPosition(node.start_mark.line + 1, node.start_mark.column + 1)
             message = f"character U+{ord(found[0]):04X} is none that a lab can have"
             self._reporter.error(at, "lab-yaml", message)
         return _UNFIT.sub("\ufffd", text)
@@ -289,7 +289,7 @@ class _Converter:
         merged: dict[str, Marked] = {}
         own: dict[str, Marked] = {}
         for key_node, value_node in node.value:
-            place = Place(key_node.start_mark.line + 1, key_node.start_mark.column + 1)
+            place = YamlPosition(key_node.start_mark.line + 1, key_node.start_mark.column + 1)
             if not isinstance(key_node, yaml.ScalarNode):
                 self._reporter.error(place, "lab-yaml", "a key is a word, not a list or a mapping")
                 continue
@@ -318,7 +318,7 @@ def read(path: Path, reporter: Reporter) -> Marked:
     Raises:
         LabError: it cannot be read, is not YAML, or is not a mapping.
     """
-    start = Place(1, 1)
+    start = YamlPosition(1, 1)
     try:
         text = infile.read_text(path, MOST_OCTETS)
     except OSError as error:
@@ -335,7 +335,7 @@ def read(path: Path, reporter: Reporter) -> Marked:
         root = _Converter(reporter).convert(node)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        place = Place(mark.line + 1, mark.column + 1) if mark else start
+        place = YamlPosition(mark.line + 1, mark.column + 1) if mark else start
         message = ", ".join(part for part in (error.problem, error.context) if part)
         reporter.error(place, "lab-yaml", f"not YAML: {message}")
         reporter.stop()

@@ -27,7 +27,7 @@ NO_ROOM = os.EX_IOERR
 
 
 @dataclass(frozen=True, slots=True)
-class Child:
+class ForkedProcess:
     """A forked process. `pidfd` becomes readable when it ends, and is the holder's to close."""
 
     pid: int
@@ -55,7 +55,7 @@ def fork(
     log: Path | None,
     keep: Collection[int] = (),
     parent: int | None = None,
-) -> Child:
+) -> ForkedProcess:
     """Run a function in a child process and end it with what the function returns.
 
     The child leads a process group of its own, so that a terminal's Ctrl-C is its parent's business; its output
@@ -69,7 +69,7 @@ def fork(
     if pid == 0:
         _child(run, title, log, keep, parent)
     try:
-        return Child(pid, os.pidfd_open(pid))
+        return ForkedProcess(pid, os.pidfd_open(pid))
     except OSError:
         # Nobody could watch over it.
         os.kill(pid, signal.SIGKILL)

@@ -11,15 +11,15 @@ from math import isinf
 from pathlib import Path
 from typing import Any, Literal
 
-from launch.document import Marked, Place
+from launch.document import Marked, YamlPosition
 
 Kind = Literal["smartedge", "tester", "linux"]
 
-NOWHERE = Place(0, 0)
+NOWHERE = YamlPosition(0, 0)
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class LabSettings:
     """Times of one node (S-112). `restart_delay` None: a dead card stays dead. `asp_rate` is what each of its ASPs
     can protect in a second, as `chassis.fwd.rate.Rate` reads it; without one as much as its processor can.
 
@@ -49,7 +49,7 @@ class Settings:
 
 
 @dataclass(frozen=True, slots=True)
-class Smartedge:
+class RouterNode:
     """A router, configured by a file of its own commands.
 
     `discard_tunnel_routes`: a withdrawn tunnel route becomes a discard route, so that nothing falls back to a
@@ -60,9 +60,9 @@ class Smartedge:
     name: str
     config: Path
     discard_tunnel_routes: bool = False
-    settings: Settings = Settings()
-    at: Place = field(default=NOWHERE, compare=False)
-    config_at: Place = field(default=NOWHERE, compare=False)
+    settings: LabSettings = LabSettings()
+    at: YamlPosition = field(default=NOWHERE, compare=False)
+    config_at: YamlPosition = field(default=NOWHERE, compare=False)
     flash: Path | None = None
     modern: bool = False
     kind: Kind = "smartedge"
@@ -88,18 +88,18 @@ class TesterPort:
 
 
 @dataclass(frozen=True, slots=True)
-class Tester:
+class TesterNode:
     """A source and sink of numbered traffic."""
 
     name: str
     ports: Mapping[str, TesterPort]
-    settings: Settings = Settings()
-    at: Place = field(default=NOWHERE, compare=False)
+    settings: LabSettings = LabSettings()
+    at: YamlPosition = field(default=NOWHERE, compare=False)
     kind: Kind = "tester"
 
 
 @dataclass(frozen=True, slots=True)
-class Linux:
+class LinuxNode:
     """A network namespace of the machine's own kernel.
 
     `addresses` by device; `routes` as `ip route add` takes them; `files` by path; `exec` and `wait_for` are
@@ -112,12 +112,12 @@ class Linux:
     files: Mapping[str, str] = field(default_factory=dict)
     exec: tuple[str, ...] = ()
     wait_for: tuple[str, ...] = ()
-    settings: Settings = Settings()
-    at: Place = field(default=NOWHERE, compare=False)
+    settings: LabSettings = LabSettings()
+    at: YamlPosition = field(default=NOWHERE, compare=False)
     kind: Kind = "linux"
 
 
-Node = Smartedge | Tester | Linux
+Node = RouterNode | TesterNode | LinuxNode
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,14 +138,14 @@ class Link:
 
     ends: tuple[Endpoint, Endpoint]
     veth: bool = False
-    at: Place = field(default=NOWHERE, compare=False)
+    at: YamlPosition = field(default=NOWHERE, compare=False)
 
     def __str__(self) -> str:
         return f"{self.ends[0]} - {self.ends[1]}"
 
 
 @dataclass(frozen=True, slots=True)
-class Flow:
+class FlowSpec:
     """Numbered UDP packets from one tester port to another.
 
     `rate` is packets per second (infinite: as fast as the wire takes them), `size` bytes of the IP packet,
@@ -164,7 +164,7 @@ class Flow:
     trace: float = 0.0
     start: Literal["auto", "manual"] = "auto"
     count: int = 0
-    at: Place = field(default=NOWHERE, compare=False)
+    at: YamlPosition = field(default=NOWHERE, compare=False)
 
     def plain(self) -> dict[str, Any]:
         """As testers get it."""
@@ -193,18 +193,18 @@ class Lab:
     file: Path
     nodes: Mapping[str, Node]
     links: tuple[Link, ...] = ()
-    flows: Mapping[str, Flow] = field(default_factory=dict)
+    flows: Mapping[str, FlowSpec] = field(default_factory=dict)
     scenario: tuple[Marked, ...] = ()
     expect: tuple[Marked, ...] = ()
 
-    def routers(self) -> list[Smartedge]:
-        return [node for node in self.nodes.values() if isinstance(node, Smartedge)]
+    def routers(self) -> list[RouterNode]:
+        return [node for node in self.nodes.values() if isinstance(node, RouterNode)]
 
-    def testers(self) -> list[Tester]:
-        return [node for node in self.nodes.values() if isinstance(node, Tester)]
+    def testers(self) -> list[TesterNode]:
+        return [node for node in self.nodes.values() if isinstance(node, TesterNode)]
 
-    def linux(self) -> list[Linux]:
-        return [node for node in self.nodes.values() if isinstance(node, Linux)]
+    def linux(self) -> list[LinuxNode]:
+        return [node for node in self.nodes.values() if isinstance(node, LinuxNode)]
 
     def far_end(self, end: Endpoint) -> Endpoint | None:
         """What is plugged in at the other end of this port's link."""

@@ -14,8 +14,19 @@ from chassis.config.diagnostics import Diagnostic, in_order
 from chassis.fwd.rate import Rate
 from chassis.net import units
 from chassis.xcrp.settings import EXTENSIONS, IKE, IkeSetting, ike_fault
-from launch.document import MOST_VALUES, LabError, Marked, Place, Reporter, beside, is_there, read
-from launch.lab import Endpoint, Flow, Lab, Link, Linux, Node, Settings, Smartedge, Tester, TesterPort
+from launch.document import MOST_VALUES, LabError, Marked, Reporter, YamlPosition, beside, is_there, read
+from launch.lab import (
+    Endpoint,
+    FlowSpec,
+    Lab,
+    LabSettings,
+    Link,
+    LinuxNode,
+    Node,
+    RouterNode,
+    TesterNode,
+    TesterPort,
+)
 
 VALID_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}\Z")
 """What a lab, a node or a flow may be called."""
@@ -71,10 +82,10 @@ def _single(path: Path) -> Lab:
     """A lab of one router, named like its file."""
     if not path.is_file():
         reporter = Reporter(str(path))
-        reporter.error(Place(1, 1), "lab-file", "there is no such file", path.name)
+        reporter.error(YamlPosition(1, 1), "lab-file", "there is no such file", path.name)
         reporter.stop()
     name = re.sub(r"[^A-Za-z0-9_-]+", "-", path.stem).strip("-_")[:32] or "router"
-    return Lab(name, path, {name: Smartedge(name, path.absolute())})
+    return Lab(name, path, {name: RouterNode(name, path.absolute())})
 
 
 class _Parser:
@@ -95,7 +106,7 @@ class _Parser:
         if fields is None:
             return None
         name = self._name(fields.get("name"), root.at)
-        settings = Settings(refuse_errors=self._switch(fields.get("refuse-errors"), "refuse-errors"))
+        settings = LabSettings(refuse_errors=self._switch(fields.get("refuse-errors"), "refuse-errors"))
         settings = self._settings(fields.get("settings"), settings)
         topology_node = fields.get("topology")
         if topology_node is None:
@@ -115,7 +126,7 @@ class _Parser:
             self._list(fields.get("expect"), "expect"),
         )
 
-    def _name(self, value: Marked | None, at: Place) -> str:
+    def _name(self, value: Marked | None, at: YamlPosition) -> str:
         if value is None:
             self._report.error(at, "lab-missing", "a lab needs a name; begin it with 'name: my-lab'", "name")
             return ""
@@ -125,7 +136,7 @@ class _Parser:
             return ""
         return value.value
 
-    def _settings(self, value: Marked | None, base: Settings) -> Settings:
+    def _settings(self, value: Marked | None, base: LabSettings) -> LabSettings:
         fields = self._fields(value, "setting", _SETTINGS_KEYS) if value is not None else None
         if not fields:
             return base
@@ -180,7 +191,7 @@ class _Parser:
 
     # nodes
 
-    def _nodes(self, value: Marked | None, at: Place, settings: Settings) -> dict[str, Node]:
+    def _nodes(self, value: Marked | None, at: YamlPosition, settings: LabSettings) -> dict[str, Node]:
         nodes: dict[str, Node] = {}
         if value is None or not value.is_mapping or not value.value:
             at = value.at if value is not None else at
@@ -217,7 +228,7 @@ class _Parser:
         for number in range(1, count + 1):
             yield f"{name}-{number}", node.filled(number)
 
-    def _node(self, name: str, node: Marked, settings: Settings) -> Node | None:
+    def _node(self, name: str, node: Marked, settings: LabSettings) -> Node | None:
         kind = node.value.get("kind")
         if kind is None:
             message = f"node {name!r} needs 'kind:', one of {', '.join(_NODE_KEYS)}"
@@ -231,8 +242,8 @@ class _Parser:
         if kind.value == "smartedge":
             return self._smartedge(name, node, fields, settings)
         if kind.value == "tester":
-            return Tester(name, self._tester_ports(name, fields.get("ports")), settings, node.key)
-        return Linux(
+            return TesterNode(name, self._tester_ports(name, fields.get("ports")), settings, node.key)
+        return LinuxNode(
             name,
             self._addresses(fields.get("addresses")),
             self._strings(fields.get("routes"), "routes"),
@@ -244,8 +255,8 @@ class _Parser:
         )
 
     def _smartedge(
-        self, name: str, node: Marked, fields: Mapping[str, Marked], settings: Settings
-    ) -> Smartedge | None:
+        self, name: str, node: Marked, fields: Mapping[str, Marked], settings: LabSettings
+    ) -> RouterNode | None:
         config = fields.get("config")
         if config is None:
             message = f"router {name!r} needs 'config:' with the file of its configuration"
@@ -264,7 +275,7 @@ class _Parser:
             return None
         wanted = self._switch(fields.get("discard-tunnel-routes"), "discard-tunnel-routes")
         flash, modern = self._flash(fields.get("flash")), self._modern(fields.get("extensions"))
-        return Smartedge(name, file, wanted, settings, node.key, config.at, flash, modern)
+        return RouterNode(name, file, wanted, settings, node.key, config.at, flash, modern)
 
     def _flash(self, value: Marked | None) -> Path | None:
         """The folder of a router's PKI stores."""
@@ -292,7 +303,7 @@ class _Parser:
     def _tester_ports(self, name: str, value: Marked | None) -> dict[str, TesterPort]:
         ports: dict[str, TesterPort] = {}
         if value is None or not value.is_mapping:
-            at = value.at if value is not None else Place(1, 1)
+            at = value.at if value is not None else YamlPosition(1, 1)
             message = f"tester {name!r} needs 'ports:' such as {{\"1\": {{address: 10.0.0.1/24}}}}"
             self._report.error(at, "lab-missing", message, name)
             return ports
@@ -334,7 +345,7 @@ class _Parser:
 
     def _links(self, value: Marked | None, nodes: Mapping[str, Node]) -> tuple[Link, ...]:
         links: list[Link] = []
-        used: dict[Endpoint, Place] = {}
+        used: dict[Endpoint, YamlPosition] = {}
         for node in self._list(value, "links"):
             fields = self._fields(node, "key of a link", ("endpoints", "veth")) or {}
             veth = fields.get("veth")
@@ -394,14 +405,14 @@ class _Parser:
             if name not in self._broken:
                 self._report.unknown("node", name, [*nodes, *self._counts], value.at)
             return None
-        if isinstance(node, Smartedge) and not _PORT.match(port):
+        if isinstance(node, RouterNode) and not _PORT.match(port):
             message = f"{port!r} is no port of a router: write slot/port, such as {name}:3/11"
             self._report.error(value.at, "lab-value", message, port)
             return None
-        if isinstance(node, Tester) and port not in node.ports:
+        if isinstance(node, TesterNode) and port not in node.ports:
             self._report.unknown(f"port of tester {name}", port, node.ports, value.at)
             return None
-        if isinstance(node, Linux) and not _DEVICE.match(port):
+        if isinstance(node, LinuxNode) and not _DEVICE.match(port):
             message = f"{port!r} is no device: up to 15 letters and digits, such as eth1"
             self._report.error(value.at, "lab-value", message, port)
             return None
@@ -409,8 +420,8 @@ class _Parser:
 
     # flows
 
-    def _flows(self, value: Marked | None, nodes: Mapping[str, Node]) -> dict[str, Flow]:
-        flows: dict[str, Flow] = {}
+    def _flows(self, value: Marked | None, nodes: Mapping[str, Node]) -> dict[str, FlowSpec]:
+        flows: dict[str, FlowSpec] = {}
         for name, node in self._mapping(value, "flows"):
             fields = self._fields(node, "key of a flow", _FLOW_KEYS)
             if fields is None:
@@ -435,8 +446,8 @@ class _Parser:
         return flows
 
     def _flow(
-        self, name: str, at: Place, fields: Mapping[str, Marked], number: int, nodes: Mapping[str, Node]
-    ) -> Flow | None:
+        self, name: str, at: YamlPosition, fields: Mapping[str, Marked], number: int, nodes: Mapping[str, Node]
+    ) -> FlowSpec | None:
         origin = self._endpoint(fields["from"], number, nodes)
         target = self._endpoint(fields["to"], number, nodes)
         if origin is None or target is None:
@@ -444,7 +455,7 @@ class _Parser:
         ports: list[TesterPort] = []
         for key, end in (("from", origin), ("to", target)):
             node = nodes[end.node]
-            if not isinstance(node, Tester):
+            if not isinstance(node, TesterNode):
                 message = f"flow {name!r} begins and ends at testers; {end.node} is a {node.kind} node"
                 self._report.error(fields[key].at, "lab-value", message, end.node)
                 return None
@@ -459,7 +470,7 @@ class _Parser:
             if fields["start"].value != "manual":
                 word = str(fields["start"].value)
                 self._report.unknown("start of a flow", word, ("auto", "manual"), fields["start"].at)
-        return Flow(
+        return FlowSpec(
             name,
             origin,
             target,

@@ -33,8 +33,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from launch.forking import Child, fork, mount, unshare
-from launch.lab import Endpoint, Lab, Linux
+from launch.forking import ForkedProcess, fork, mount, unshare
+from launch.lab import Endpoint, Lab, LinuxNode
 
 CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x20000, 0x10000000, 0x20000000, 0x40000000
 MS_REC, MS_PRIVATE, MS_BIND = 0x4000, 0x40000, 0x1000
@@ -80,7 +80,7 @@ class NamespaceError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Port:
+class NamespacePort:
     """A lab's port whose link leads to a Linux device: `device` is its end, in the ground's namespace.
 
     The far end is in a Linux node's namespace; that of a link between two ports of the lab is a port here too, and
@@ -92,12 +92,12 @@ class Port:
     peer: str = ""
 
 
-def plan(lab: Lab) -> tuple[list[Port], list[tuple[Endpoint, Endpoint]]]:
+def plan(lab: Lab) -> tuple[list[NamespacePort], list[tuple[Endpoint, Endpoint]]]:
     """The ports of routers and testers that lead to Linux devices, and the links between two Linux nodes.
 
     Two ports of one link follow each other.
     """
-    ports: list[Port] = []
+    ports: list[NamespacePort] = []
     direct: list[tuple[Endpoint, Endpoint]] = []
     linux = {node.name for node in lab.linux()}
     for link in lab.links:
@@ -106,14 +106,14 @@ def plan(lab: Lab) -> tuple[list[Port], list[tuple[Endpoint, Endpoint]]]:
             direct.append(link.ends)
         elif inside:
             outside = link.ends[0] if link.ends[1] is inside[0] else link.ends[1]
-            ports.append(Port(outside, f"p{len(ports)}"))
+            ports.append(NamespacePort(outside, f"p{len(ports)}"))
         elif link.veth:
             first, second = f"p{len(ports)}", f"p{len(ports) + 1}"
-            ports += (Port(link.ends[0], first, second), Port(link.ends[1], second))
+            ports += (NamespacePort(link.ends[0], first, second), NamespacePort(link.ends[1], second))
     return ports, direct
 
 
-class Ground:
+class RootNamespace:
     """The launcher's hold on the Linux nodes of a lab. `sockets` are raw sockets by port of the lab.
 
     Raises:
@@ -124,7 +124,7 @@ class Ground:
         self.channel, theirs = socket.socketpair()
         self.sockets: dict[Endpoint, int] = {}
         ports, direct = plan(lab)
-        self.child: Child = fork(
+        self.child: ForkedProcess = fork(
             lambda: _ground(lab, ports, direct, run, theirs),
             f"chassis {lab.name} ground",
             run / "linux.log",
@@ -174,7 +174,11 @@ class Ground:
 
 
 def _ground(
-    lab: Lab, ports: list[Port], direct: list[tuple[Endpoint, Endpoint]], run: Path, channel: socket.socket
+    lab: Lab,
+    ports: list[NamespacePort],
+    direct: list[tuple[Endpoint, Endpoint]],
+    run: Path,
+    channel: socket.socket,
 ) -> int:
     """Leave the machine's namespaces and wait for init, whose end is the end of everything here."""
     try:
@@ -184,7 +188,7 @@ def _ground(
         _send(channel, what="failed", text=text)
         return 1
     init = fork(
-        lambda: _Init(lab, ports, direct, run, channel).run(),
+        lambda: _NamespaceInit(lab, ports, direct, run, channel).run(),
         f"chassis {lab.name} linux",
         None,
         (channel.fileno(),),
@@ -234,13 +238,13 @@ def _send(channel: socket.socket, **values: Any) -> None:
         channel.sendall(json.dumps(values).encode() + b"\n")
 
 
-class _Init:
+class _NamespaceInit:
     """The first process of the process namespace: makes the nodes, and then serves the launcher."""
 
     def __init__(
         self,
         lab: Lab,
-        ports: list[Port],
+        ports: list[NamespacePort],
         direct: list[tuple[Endpoint, Endpoint]],
         run: Path,
         channel: socket.socket,
@@ -273,11 +277,11 @@ class _Init:
         self._serve()
         return 0
 
-    def _hold(self, node: Linux) -> int:
+    def _hold(self, node: LinuxNode) -> int:
         """A process whose namespaces are the node's; its process id on the machine."""
         ours, theirs = socket.socketpair()
         child = fork(
-            lambda: _Holder(node, self._run, theirs).run(),
+            lambda: _NamespaceHolder(node, self._run, theirs).run(),
             f"chassis {self._lab.name} {node.name}",
             None,
             (theirs.fileno(),),
@@ -310,7 +314,7 @@ class _Init:
                 index = route.link_lookup(ifname=f"d{number}")[0]
                 route.link("set", index=index, net_ns_pid=self._holders[one.node][0], ifname=one.port)
 
-    def _set_up(self, node: Linux) -> None:
+    def _set_up(self, node: LinuxNode) -> None:
         channel = self._holders[node.name][1]
         devices = [end.port for link in self._lab.links for end in link.ends if end.node == node.name]
         _send(channel, what="set-up", devices=devices)
@@ -392,10 +396,10 @@ def _without_offloads(device: str) -> None:
 # in a node's process
 
 
-class _Holder:
+class _NamespaceHolder:
     """Holds one node's namespaces, and runs its commands."""
 
-    def __init__(self, node: Linux, run: Path, channel: socket.socket) -> None:
+    def __init__(self, node: LinuxNode, run: Path, channel: socket.socket) -> None:
         self._node, self._channel = node, channel
         self._home = run / f"{node.name}.files"
         self._started: list[subprocess.Popen[bytes]] = []

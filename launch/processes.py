@@ -49,7 +49,7 @@ Room = Callable[[Environment], int]
 
 
 @dataclass(slots=True)
-class Slot:
+class ProcessSlot:
     """One card's place in a node, whether or not a process is in it now.
 
     `state` is running, stopped (by an operator), dead, or gone (no longer wanted). Times are monotonic.
@@ -89,7 +89,7 @@ class Slot:
 
 
 @dataclass(frozen=True, slots=True)
-class Blueprint:
+class ProcessTemplate:
     """How to start the processes of one node: `environment(card)` says what each is told.
 
     `keep(card)` are the descriptors that the process inherits. `restart_delay` None: the dead stay dead.
@@ -109,28 +109,28 @@ class Processes:
         lab: str,
         folders: Folders,
         rooms: Mapping[str, Room],
-        blueprints: Mapping[str, Blueprint],
+        blueprints: Mapping[str, ProcessTemplate],
         on_event: Callable[[str, str, str, str], None],
-        on_said: Callable[[Slot, dict[str, Any]], None],
+        on_said: Callable[[ProcessSlot, dict[str, Any]], None],
     ) -> None:
         """`on_event(node, card, what, text)` for each start and end; `on_said(slot, message)` for what a
         controller says that is not about processes."""
         self._loop, self._lab, self._folders = loop, lab, folders
         self._rooms, self._blueprints = rooms, blueprints
         self._on_event, self._on_said = on_event, on_said
-        self.slots: dict[tuple[str, str], Slot] = {}
+        self.slots: dict[tuple[str, str], ProcessSlot] = {}
 
     # what there is
 
-    def find(self, node: str, card: str) -> Slot | None:
+    def find(self, node: str, card: str) -> ProcessSlot | None:
         return self.slots.get((node, card))
 
-    def of(self, node: str) -> list[Slot]:
+    def of(self, node: str) -> list[ProcessSlot]:
         return [slot for slot in self.slots.values() if slot.node == node]
 
-    def add(self, node: str, card: str, kind: str) -> Slot:
+    def add(self, node: str, card: str, kind: str) -> ProcessSlot:
         """A slot with a process in it."""
-        slot = self.slots[node, card] = Slot(node, card, kind)
+        slot = self.slots[node, card] = ProcessSlot(node, card, kind)
         self.start(slot)
         return slot
 
@@ -151,7 +151,7 @@ class Processes:
 
     # acts
 
-    def start(self, slot: Slot) -> None:
+    def start(self, slot: ProcessSlot) -> None:
         """Put a new process into an empty slot. Where the machine does not allow it (a full disk, no process
         more), that is an event, and it is tried again."""
         try:
@@ -165,7 +165,7 @@ class Processes:
         else:
             slot.trouble = ""
 
-    def _start(self, slot: Slot) -> None:
+    def _start(self, slot: ProcessSlot) -> None:
         blueprint = self._blueprints[slot.node]
         slot.boot = self._folders.next_boot(slot.node, slot.card)
         slot.restart_at, slot.heard, slot.restart_now = inf, inf, False
@@ -209,21 +209,21 @@ class Processes:
         self._tell(slot, what="started", pid=slot.pid)
         self._on_event(slot.node, slot.card, "started", f"boot {slot.boot}, pid {slot.pid}")
 
-    def kill(self, slot: Slot) -> None:
+    def kill(self, slot: ProcessSlot) -> None:
         self._signal(slot, signal.SIGKILL)
 
-    def stop(self, slot: Slot) -> None:
+    def stop(self, slot: ProcessSlot) -> None:
         """Make it hang, as SIGSTOP does."""
         self._signal(slot, signal.SIGSTOP)
         slot.state = "stopped"
         self._on_event(slot.node, slot.card, "stopped", "by an operator")
 
-    def resume(self, slot: Slot) -> None:
+    def resume(self, slot: ProcessSlot) -> None:
         self._signal(slot, signal.SIGCONT)
         slot.state = "running"
         self._on_event(slot.node, slot.card, "continued", "by an operator")
 
-    def restart(self, slot: Slot) -> None:
+    def restart(self, slot: ProcessSlot) -> None:
         """End what is there and start anew at once."""
         if slot.alive:
             slot.restart_now = True
@@ -275,12 +275,12 @@ class Processes:
 
     # inside
 
-    def _signal(self, slot: Slot, number: signal.Signals) -> None:
+    def _signal(self, slot: ProcessSlot, number: signal.Signals) -> None:
         if slot.pidfd >= 0:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(slot.pidfd, number)
 
-    def _reap(self, slot: Slot, now: float) -> None:
+    def _reap(self, slot: ProcessSlot, now: float) -> None:
         pid, status = os.waitpid(slot.pid, os.WNOHANG)
         if not pid:
             return
@@ -308,13 +308,13 @@ class Processes:
         if delay == 0.0:
             self.start(slot)
 
-    def _tell(self, slot: Slot, what: str, **values: Any) -> None:
+    def _tell(self, slot: ProcessSlot, what: str, **values: Any) -> None:
         """Tell a card's controller about it."""
         controller = self.find(slot.node, CONTROLLER)
         if controller is not None and controller is not slot and controller.channel is not None:
             controller.channel.send(what=what, card=slot.card, boot=slot.boot, **values)
 
-    def _said(self, slot: Slot, message: dict[str, Any]) -> None:
+    def _said(self, slot: ProcessSlot, message: dict[str, Any]) -> None:
         slot.heard = time.monotonic()
         what = message.get("what")
         if what == "alive":

@@ -13,9 +13,9 @@ from chassis.bus.capture import MIN_RING
 from chassis.bus.operator import OperatorError
 from launch import scenario_report as report
 from launch.document import LabError
-from launch.lab import Smartedge
+from launch.lab import RouterNode
 from launch.scenario_boot import BootedLab, BootError, boot
-from launch.scenario_run import Outcome, Runner
+from launch.scenario_run import Runner, ScenarioOutcome
 
 RESULTS = Path("build", "failed-labs")
 """Where failed runs are kept, in the current folder, each in a folder of its own."""
@@ -82,7 +82,7 @@ def _capture(booted: BootedLab) -> None:
     ring = max(CAPTURED // max(len(booted.lab.links), 1), MIN_RING)
     for link in booted.lab.links:
         for end in link.ends:
-            if isinstance(booted.lab.nodes[end.node], Smartedge):
+            if isinstance(booted.lab.nodes[end.node], RouterNode):
                 file = booted.folder / f"{end.node}.{end.port.replace('/', '-')}.pcapng"
                 try:
                     booted.client.capture(end.node, f"port {end.port}", file, ring=ring)
@@ -91,7 +91,7 @@ def _capture(booted: BootedLab) -> None:
                 break
 
 
-def _keep(booted: BootedLab, outcome: Outcome) -> Path:
+def _keep(booted: BootedLab, outcome: ScenarioOutcome) -> Path:
     stamp = time.strftime("%Y%m%d-%H%M%S")
     target = RESULTS / f"{booted.lab.name}-{stamp}"
     number = 1

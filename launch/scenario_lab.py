@@ -17,9 +17,9 @@ from typing import Any, Protocol
 from chassis.bus import counters, endpoints
 from chassis.bus.operator import OperatorClient, OperatorError
 from chassis.tester.report import combine
-from launch.balance import Ledger, of_lab
+from launch.balance import PacketAccounting, of_lab
 from launch.folders import LAUNCHER_SOCKET
-from launch.lab import Endpoint, Flow, Lab, Linux
+from launch.lab import Endpoint, FlowSpec, Lab, LinuxNode
 from launch.scenario_conditions import CHECKS
 from launch.scenario_words import Condition, known_flow, parse_condition
 from launch.tracing import Stamps
@@ -40,7 +40,7 @@ class LabTimeout(AssertionError):
     """What was waited for did not come; the text says what was seen instead."""
 
 
-class Asker(Protocol):
+class OperatorTransport(Protocol):
     """Puts a command to a node's operator socket, or to the launcher's. Raises OperatorError."""
 
     def __call__(self, node: str, command: str, arguments: Mapping[str, Any]) -> Result: ...
@@ -136,7 +136,7 @@ class LabClient:
     def __init__(
         self,
         file: Lab,
-        ask: Asker,
+        ask: OperatorTransport,
         run: Path | None = None,
         *,
         clock: Callable[[], float] = time.monotonic,
@@ -189,9 +189,9 @@ class LabClient:
         Those of what a Linux device sends are made by the port at its other end.
         """
         node, _, port = str(end).partition(":")
-        if isinstance(self.file.nodes.get(node), Linux):
+        if isinstance(self.file.nodes.get(node), LinuxNode):
             far = self.file.far_end(Endpoint(node, port))
-            if far is None or isinstance(self.file.nodes[far.node], Linux):
+            if far is None or isinstance(self.file.nodes[far.node], LinuxNode):
                 raise OperatorError(f"link {end}: no port of a router or tester is there to make its faults")
             node, port, faults = far.node, far.port, {**faults, "far": True}
         began = self.clock()
@@ -286,11 +286,11 @@ class LabClient:
                 return
             self._pause(POLL)
 
-    def flow(self, name: str) -> Flow:
+    def flow(self, name: str) -> FlowSpec:
         known_flow(name, self.file)
         return self.file.flows[name]
 
-    def _flows(self, names: tuple[str, ...]) -> list[Flow]:
+    def _flows(self, names: tuple[str, ...]) -> list[FlowSpec]:
         return [self.flow(name) for name in names] if names else list(self.file.flows.values())
 
     # traces
@@ -399,7 +399,7 @@ class LabClient:
                 total[key] = total.get(key, 0) + value
         return total
 
-    def balance(self) -> Ledger:
+    def balance(self) -> PacketAccounting:
         """Where every packet of the lab is, once flows have stopped and nothing is under way any more."""
         if self.run is None:
             raise OperatorError("the lab's run folder is not known")

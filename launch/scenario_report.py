@@ -9,16 +9,16 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from chassis.bus import outfile
-from launch.scenario_run import Outcome
+from launch.scenario_run import ScenarioOutcome
 
 _ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
-def as_json(outcome: Outcome) -> str:
+def as_json(outcome: ScenarioOutcome) -> str:
     return json.dumps(outcome.plain(), indent=1)
 
 
-def as_text(outcome: Outcome) -> Iterator[str]:
+def as_text(outcome: ScenarioOutcome) -> Iterator[str]:
     """Lines: the flows, then each expectation, and for a failed one what was seen."""
     for name, flow in outcome.flows.items():
         if "error" in flow:
@@ -42,7 +42,7 @@ def as_text(outcome: Outcome) -> Iterator[str]:
     yield f"{failed} of {total} expectations failed" if failed else f"passed: {total} expectations held"
 
 
-def write_junit(outcome: Outcome, name: str, file: str, seconds: float, path: Path) -> None:
+def write_junit(outcome: ScenarioOutcome, name: str, file: str, seconds: float, path: Path) -> None:
     """One test case for each expectation."""
     failed = sum(not checked.passed for checked in outcome.expectations)
     suite = ElementTree.Element(

@@ -10,10 +10,10 @@ from typing import Any
 from chassis.bus import infile
 from chassis.bus.operator import OperatorError
 from launch.counter_names import subject
-from launch.document import Place
+from launch.document import YamlPosition
 from launch.scenario_conditions import goes_by
 from launch.scenario_lab import LabClient, LabTimeout, Result
-from launch.scenario_steps import Action, Expectation, Scenario, Step
+from launch.scenario_steps import Expectation, Scenario, ScenarioAction, ScenarioStep
 from launch.scenario_words import Bound
 
 PATHS_KEPT = 50
@@ -21,24 +21,24 @@ PATHS_KEPT = 50
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
+class ExpectationResult:
     """An expectation and what came of it."""
 
     expect: str
     seen: str
     passed: bool
-    place: Place
+    place: YamlPosition
 
     def plain(self) -> Result:
         return {"expect": self.expect, "seen": self.seen, "passed": self.passed}
 
 
 @dataclass(slots=True)
-class Outcome:
+class ScenarioOutcome:
     """What came of a scenario. Times of events are seconds since it began."""
 
     boot_ms: float = 0.0
-    expectations: list[Checked] = field(default_factory=list)
+    expectations: list[ExpectationResult] = field(default_factory=list)
     flows: dict[str, Result] = field(default_factory=dict)
     events: list[Result] = field(default_factory=list)
 
@@ -69,9 +69,9 @@ class Runner:
         self._began = lab.clock()
         self._stopped = False
         self._own: list[Result] = []
-        self.outcome = Outcome()
+        self.outcome = ScenarioOutcome()
 
-    def run(self) -> Outcome:
+    def run(self) -> ScenarioOutcome:
         """Everything; a step that cannot be done is an expectation that failed, and ends the steps."""
         lab, outcome = self._lab, self.outcome
         self._began = last = lab.clock()
@@ -81,7 +81,7 @@ class Runner:
             except (OperatorError, LabTimeout, OSError) as error:
                 what = f"step {number} is done: {_said(step)}"
                 self._note(f"step {number} failed: {error}")
-                outcome.expectations.append(Checked(what, str(error), False, step.place))
+                outcome.expectations.append(ExpectationResult(what, str(error), False, step.place))
                 break
         self._finish()
         for expectation in self._scenario.expect:
@@ -91,7 +91,7 @@ class Runner:
 
     # steps
 
-    def _step(self, step: Step, last: float) -> float:
+    def _step(self, step: ScenarioStep, last: float) -> float:
         """Do one step; the time at which it was done."""
         lab = self._lab
         if step.at is not None:
@@ -112,7 +112,7 @@ class Runner:
             self.outcome.expectations.append(self._checked(expectation, final=False))
         return lab.clock()
 
-    def _do(self, action: Action) -> None:
+    def _do(self, action: ScenarioAction) -> None:
         lab = self._lab
         if action.kind == "start":
             lab.start(*action.flows)
@@ -171,7 +171,7 @@ class Runner:
 
     # expectations
 
-    def _checked(self, expectation: Expectation, *, final: bool) -> Checked:
+    def _checked(self, expectation: Expectation, *, final: bool) -> ExpectationResult:
         lab = self._lab
         deadline = lab.clock() + expectation.within
         while True:
@@ -182,7 +182,7 @@ class Runner:
             if passed or lab.clock() >= deadline:
                 break
             lab.wait(0.02)
-        return Checked(expectation.text, seen, passed, expectation.at)
+        return ExpectationResult(expectation.text, seen, passed, expectation.at)
 
     def _condition(self, expectation: Expectation, final: bool) -> tuple[str, bool]:
         assert expectation.condition is not None
@@ -309,6 +309,6 @@ def _account(report: Mapping[str, Any]) -> Result:
     return {key: round(value, 3) if isinstance(value, float) else value for key, value in account.items()}
 
 
-def _said(step: Step) -> str:
+def _said(step: ScenarioStep) -> str:
     said = [f"when {step.when.text} within {step.within:g} s"] if step.when else []
     return "; ".join([*said, *(action.text for action in step.actions)]) or "wait"

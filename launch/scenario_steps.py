@@ -17,7 +17,7 @@ from typing import Any
 from chassis.net import units
 from chassis.net.units import parse_chance, parse_seconds
 from launch import counter_names
-from launch.document import Marked, Place, Reporter, beside, is_there
+from launch.document import Marked, Reporter, YamlPosition, beside, is_there
 from launch.lab import Endpoint, Lab
 from launch.scenario_words import (
     Bound,
@@ -63,7 +63,7 @@ _FAULTS: Mapping[str, Callable[[Any], float]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Action:
+class ScenarioAction:
     """One thing to do. `kind` is the first word of its form, `card` for the four actions on cards."""
 
     text: str
@@ -88,7 +88,7 @@ class Expectation:
     """
 
     text: str
-    at: Place
+    at: YamlPosition
     kind: str
     condition: Condition | None = None
     flow: str = ""
@@ -106,22 +106,22 @@ class Expectation:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class ScenarioStep:
     """What is waited for, done and expected. `at` and `after` are None where the file has none."""
 
-    place: Place
+    place: YamlPosition
     at: float | None = None
     after: float | None = None
     when: Condition | None = None
     within: float = DEADLINE
-    actions: tuple[Action, ...] = ()
+    actions: tuple[ScenarioAction, ...] = ()
     expect: tuple[Expectation, ...] = ()
     label: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    steps: tuple[Step, ...]
+    steps: tuple[ScenarioStep, ...]
     expect: tuple[Expectation, ...]
 
 
@@ -185,10 +185,10 @@ class _Reader:
 
     # steps
 
-    def _step(self, node: Marked) -> Step | None:
+    def _step(self, node: Marked) -> ScenarioStep | None:
         if isinstance(node.value, str):
             action = self._action(node)
-            return None if action is None else Step(node.at, actions=(action,))
+            return None if action is None else ScenarioStep(node.at, actions=(action,))
         if not node.is_mapping:
             self._wrong(node, "a step is a mapping such as {at: 2s, do: kill a asp 1/1}, or one action")
             return None
@@ -202,7 +202,7 @@ class _Reader:
             self._wrong(node, "this step does nothing: give it 'do:', 'expect:' or 'when:'")
         actions = [self._action(item) for item in _several(fields.get("do"))]
         expect = [self._expectation(item) for item in _several(fields.get("expect"))]
-        return Step(
+        return ScenarioStep(
             node.at,
             self._time(fields.get("at")),
             self._time(fields.get("after")),
@@ -213,7 +213,7 @@ class _Reader:
             str(fields["as"].value) if "as" in fields else "",
         )
 
-    def _action(self, node: Marked) -> Action | None:
+    def _action(self, node: Marked) -> ScenarioAction | None:
         text = node.value
         if not isinstance(text, str) or not text.split():
             self._wrong(node, f"an action is a text such as {ACTIONS[0]!r} or {ACTIONS[2]!r}")
@@ -229,7 +229,7 @@ class _Reader:
             "link": self._link_action,
             "apply": self._apply_action,
             "inject": self._inject_action,
-            "run": lambda text, rest: Action(text, "run", command=_given(rest, "run COMMAND")),
+            "run": lambda text, rest: ScenarioAction(text, "run", command=_given(rest, "run COMMAND")),
             "wait": self._wait_action,
         }.get(verb)
         if reader is None:
@@ -241,21 +241,21 @@ class _Reader:
             self._wrong(node, str(error), text)
             return None
 
-    def _flow_action(self, text: str, rest: str) -> Action:
+    def _flow_action(self, text: str, rest: str) -> ScenarioAction:
         verb = text.split()[0]
         names = rest.replace(",", " ").split()
         if not names:
             raise WordError(f"{verb} which flow? write '{verb} NAME' or '{verb} all'")
         flows = tuple(self._lab.flows) if names == ["all"] else tuple(known_flow(n, self._lab) for n in names)
-        return Action(text, verb, flows=flows)
+        return ScenarioAction(text, verb, flows=flows)
 
-    def _stop_action(self, text: str, rest: str) -> Action:
+    def _stop_action(self, text: str, rest: str) -> ScenarioAction:
         words = rest.split()
         if len(words) > 1 and words[0] in self._lab.nodes and words[0] not in self._lab.flows:
             return self._card_action(text, rest)
         return self._flow_action(text, rest)
 
-    def _card_action(self, text: str, rest: str) -> Action:
+    def _card_action(self, text: str, rest: str) -> ScenarioAction:
         verb = text.split()[0]
         node, _, card = rest.partition(" ")
         if not card:
@@ -265,7 +265,7 @@ class _Reader:
         ):
             known_router(node, self._lab)
             raise WordError(f"{card!r} is no card: write 'asp 1/1', 'lc 3' or 'xcrp'")
-        return Action(text, "card", verb=verb, node=node, card=card)
+        return ScenarioAction(text, "card", verb=verb, node=node, card=card)
 
     def _end(self, word: str) -> Endpoint:
         node, colon, port = word.partition(":")
@@ -275,7 +275,7 @@ class _Reader:
             raise WordError(f"{word!r} is no end of a link: there are {known or 'none'}")
         return end
 
-    def _link_action(self, text: str, rest: str) -> Action:
+    def _link_action(self, text: str, rest: str) -> ScenarioAction:
         words = rest.split()
         if len(words) < 2:
             raise WordError("link what? write 'link a:3/11 down' or 'link a:3/11 loss 1%'")
@@ -284,7 +284,7 @@ class _Reader:
         both = (near, far) if far is not None else (near,)
         if words[1:] in (["down"], ["up"], ["clear"]):
             faults = {"down": {"down": True}, "up": {"down": False}, "clear": {"clear": True}}[words[1]]
-            return Action(text, "link", ends=both, faults=faults)
+            return ScenarioAction(text, "link", ends=both, faults=faults)
         ends: tuple[Endpoint, ...] = (near,)
         if words[1] == "both":
             ends, words = both, [words[0], *words[2:]]
@@ -298,35 +298,37 @@ class _Reader:
                 made[name] = _FAULTS[name](value)
             except ValueError as error:
                 raise WordError(f"{name}: {error}") from None
-        return Action(text, "link", ends=ends, faults=made)
+        return ScenarioAction(text, "link", ends=ends, faults=made)
 
     def _file(self, word: str) -> Path:
         return beside(self._lab.file, word)
 
-    def _apply_action(self, text: str, rest: str) -> Action:
+    def _apply_action(self, text: str, rest: str) -> ScenarioAction:
         words = shlex.split(rest)
         if len(words) != 2:
             raise WordError("apply what to which router? write 'apply a new.cfg'")
         file = self._file(words[1])
         if not is_there(file):
             raise WordError(f"there is no file {words[1]!r} beside the lab")
-        return Action(text, "apply", node=known_router(words[0], self._lab), file=file)
+        return ScenarioAction(text, "apply", node=known_router(words[0], self._lab), file=file)
 
-    def _inject_action(self, text: str, rest: str) -> Action:
+    def _inject_action(self, text: str, rest: str) -> ScenarioAction:
         words = shlex.split(rest)
         seconds = 0.0
         if len(words) == 4 and words[2] == "last":
             seconds, words = parse_time(words[3]), words[:2]
         if len(words) != 2:
             raise WordError("inject what where? write 'inject a:3/11 capture.pcapng' or '... last 5s'")
-        return Action(text, "inject", ends=(self._end(words[0]),), file=self._file(words[1]), seconds=seconds)
+        return ScenarioAction(
+            text, "inject", ends=(self._end(words[0]),), file=self._file(words[1]), seconds=seconds
+        )
 
-    def _wait_action(self, text: str, rest: str) -> Action:
+    def _wait_action(self, text: str, rest: str) -> ScenarioAction:
         if not rest.startswith("until "):
-            return Action(text, "wait", seconds=parse_time(_given(rest, "wait 2s")))
+            return ScenarioAction(text, "wait", seconds=parse_time(_given(rest, "wait 2s")))
         rest, _, within = rest.removeprefix("until ").partition(" within ")
         limit = parse_time(within) if within else DEADLINE
-        return Action(text, "wait", seconds=limit, condition=parse_condition(rest, self._lab))
+        return ScenarioAction(text, "wait", seconds=limit, condition=parse_condition(rest, self._lab))
 
     # expectations
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from chassis.net import units
-from launch.lab import Lab, Smartedge
+from launch.lab import Lab, RouterNode
 
 
 class WordError(ValueError):
@@ -149,7 +149,7 @@ def _check(condition: Condition, lab: Lab) -> None:
 
 def known_router(name: str, lab: Lab) -> str:
     """The name, where the lab has such a router; WordError otherwise."""
-    if not isinstance(lab.nodes.get(name), Smartedge):
+    if not isinstance(lab.nodes.get(name), RouterNode):
         routers = ", ".join(node.name for node in lab.routers())
         raise WordError(f"the lab has no router {name!r}: it has {routers or 'none'}")
     return name

@@ -17,23 +17,23 @@ from struct import Struct
 
 import click
 
-from chassis.ase.engine import Asp
+from chassis.ase.engine import AspEngine
 from chassis.ase.ike.engine import Ike
 from chassis.ase.ipsec import state
 from chassis.bus import infile, records
 from chassis.bus.records import Record
 from chassis.config.render import render
-from chassis.linecard.engine import LineCard
+from chassis.linecard.engine import LineCardEngine
 from chassis.model.router import Config
 from chassis.net.ethernet import HEADROOM
 from chassis.sim.faults import SHORTEST, Faults
 from chassis.sim.node import CardModel, CardStart, ControllerStart, NodeModel, Variant
-from chassis.sim.run import LabModel, Outcome, simulate
+from chassis.sim.run import LabModel, SimOutcome, simulate
 from chassis.sim.testers import TesterModel
-from chassis.tester.engine import Tester
+from chassis.tester.engine import TesterEngine
 from chassis.tester.flow import MAGIC, OVERHEAD
 from chassis.xcrp import configuration, inventory
-from chassis.xcrp.engine import Controller
+from chassis.xcrp.engine import ControllerEngine
 from chassis.xcrp.flash_folder import read_folder
 from launch import lab as labs
 from launch.document import LabError
@@ -80,7 +80,7 @@ def model(path: Path) -> LabModel:
     )
 
 
-def _router(node: labs.Smartedge) -> NodeModel:
+def _router(node: labs.RouterNode) -> NodeModel:
     text = infile.read_text(node.config, errors="replace")
     checked = configuration.check(text, node.config.name, modern=node.modern)
     if checked.refused and node.settings.refuse_errors:
@@ -89,8 +89,8 @@ def _router(node: labs.Smartedge) -> NodeModel:
     settings = node.told()
     flash = read_folder(node.flash) if node.flash is not None else ()
 
-    def controller(start: ControllerStart) -> Controller:
-        return Controller(
+    def controller(start: ControllerStart) -> ControllerEngine:
+        return ControllerEngine(
             node.name,
             boot=start.boot,
             files=start.files,
@@ -119,12 +119,12 @@ def _card(card: str, kind: str, config: Config) -> CardModel:
     return CardModel(card, _asp, memory=state.octets_for(SA_SLOTS), companion=_ike)
 
 
-def _line_card(start: CardStart) -> LineCard:
-    return LineCard(start.card, pid=start.pid, boot=start.boot, counters=start.counters)
+def _line_card(start: CardStart) -> LineCardEngine:
+    return LineCardEngine(start.card, pid=start.pid, boot=start.boot, counters=start.counters)
 
 
-def _asp(start: CardStart) -> Asp:
-    return Asp(
+def _asp(start: CardStart) -> AspEngine:
+    return AspEngine(
         start.card,
         pid=start.pid,
         boot=start.boot,
@@ -140,12 +140,12 @@ def _ike(start: CardStart) -> Ike:
     return Ike(start.card, random=start.random)
 
 
-def _tester(lab: labs.Lab, node: labs.Tester) -> TesterModel:
+def _tester(lab: labs.Lab, node: labs.TesterNode) -> TesterModel:
     ports = {port: values.plain() for port, values in node.ports.items()}
     flows = {name: {**flow.plain(), "start": "manual"} for name, flow in lab.flows.items()}
 
-    def make() -> Tester:
-        return Tester(node.name, ports=ports, flows=flows, settings=node.settings.plain())
+    def make() -> TesterEngine:
+        return TesterEngine(node.name, ports=ports, flows=flows, settings=node.settings.plain())
 
     begins = tuple(name for name, flow in lab.flows.items() if flow.origin.node == node.name)
     return TesterModel(node.name, make, tuple(ports), begins)
@@ -164,9 +164,9 @@ def _marks(config: Config) -> Callable[[Record], bool | None]:
     windows = {name: sa.window or 64 for name, sa in config.manual_sas.items()}
 
     def marks(record: Record) -> bool | None:
-        if isinstance(record, records.Tunnel):
+        if isinstance(record, records.TunnelRecord):
             return record.mtu == mtus.get(record.name)
-        if isinstance(record, records.ManualSa):
+        if isinstance(record, records.ManualSaRecord):
             return record.window == windows.get(record.name)
         return None
 
@@ -183,7 +183,7 @@ def _adopt(lab: LabModel, minutes: float, faults: Faults) -> None:
     _job = (lab, minutes, faults)
 
 
-def _one(seed: int) -> Outcome:
+def _one(seed: int) -> SimOutcome:
     lab, minutes, faults = _job
     return simulate(lab, seed, minutes, faults)
 
@@ -194,7 +194,7 @@ def campaign(
     minutes: float = 5.0,
     faults: Faults | None = None,
     workers: int | None = None,
-) -> Iterator[Outcome]:
+) -> Iterator[SimOutcome]:
     """The outcome of each seed, as they come; `workers` processes, one for each core where none are given."""
     count = workers if workers is not None else len(os.sched_getaffinity(0))
     _adopt(lab, minutes, faults or Faults())
@@ -241,12 +241,12 @@ def command(
         raise click.ClickException(str(error)) from None
     if seed is not None:
         tell = (lambda time, line: click.echo(f"{time:12.6f} {line}", err=as_json)) if trace else None
-        outcomes: Iterable[Outcome] = iter([simulate(made, seed, minutes, trace=tell)])
+        outcomes: Iterable[SimOutcome] = iter([simulate(made, seed, minutes, trace=tell)])
     elif trace:
         raise click.UsageError("--trace shows one schedule: say which with --seed")
     else:
         outcomes = campaign(made, range(start, start + seeds), minutes, workers=workers)
-    done: list[Outcome] = []
+    done: list[SimOutcome] = []
     for outcome in outcomes:
         done.append(outcome)
         if not as_json and not outcome.passed:
@@ -272,7 +272,7 @@ def _again(lab: Path, seed: int, minutes: float) -> str:
     return f"chassis-launch simulate {lab} --minutes {minutes:g} --seed {seed} --trace"
 
 
-def _summary(done: list[Outcome], minutes: float, failed: int) -> str:
+def _summary(done: list[SimOutcome], minutes: float, failed: int) -> str:
     total = {
         name: sum(getattr(outcome, name) for outcome in done)
         for name in ("kills", "stops", "commits", "sent", "delivered", "events")

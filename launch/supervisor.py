@@ -24,13 +24,13 @@ from chassis.bus.arguments import ArgumentError, fault, named, read, refusal
 from chassis.bus.environment import WireSpec
 from chassis.bus.loop import Loop
 from chassis.bus.operator_loop import OperatorSocket
-from launch.channel import Ask, Channel
+from launch.channel import Channel, ChannelRequest
 from launch.folders import LAUNCHER_SOCKET, Folders
-from launch.forking import Child, fork
+from launch.forking import ForkedProcess, fork
 from launch.in_force import Committed, now
-from launch.lab import Lab, Linux, Node, Smartedge, Tester
-from launch.namespaces import Ground, NamespaceError, plan
-from launch.processes import CONTROLLER, TRY_AGAIN, Blueprint, Processes, Room, Slot, usage
+from launch.lab import Lab, LinuxNode, Node, RouterNode, TesterNode
+from launch.namespaces import NamespaceError, RootNamespace, plan
+from launch.processes import CONTROLLER, TRY_AGAIN, Processes, ProcessSlot, ProcessTemplate, Room, usage
 
 MAX_EVENTS = 10_000
 PATIENCE = 1.0
@@ -74,18 +74,18 @@ class Supervisor:
         self._status = 0
         self._delete_state = False
         self._facts_due = self._facts_failed = False
-        self._ground: Ground | None = None
+        self._ground: RootNamespace | None = None
         self._ground_channel: Channel | None = None
         self._linux: dict[str, dict[str, Any]] = {}
         self._executing: dict[int, int] = {}
-        self._helpers: list[Child] = []
+        self._helpers: list[ForkedProcess] = []
         self._wakeup = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self.booted_at = 0.0
         self.on_started: Callable[[], None] = lambda: None
         """Called once the processes are there and the operator socket listens."""
         self._began = time.monotonic()
         blueprints = {
-            node.name: Blueprint(
+            node.name: ProcessTemplate(
                 lambda card, node=node: self._environment(node, card),  # type: ignore[misc]
                 node.settings.restart_delay,
                 lambda card, node=node: self._inherited(node, card),  # type: ignore[misc]
@@ -196,7 +196,7 @@ class Supervisor:
     def _start(self) -> None:
         self._loop.on_late = lambda seconds, now: self.processes.late(seconds)
         if any(plan(self.lab)) or self.lab.linux():
-            self._ground = Ground(self.lab, self.folders.run)
+            self._ground = RootNamespace(self.lab, self.folders.run)
             self._linux = {
                 name: {"pid": pid, "ready": False, "error": ""} for name, pid in self._ground.pids.items()
             }
@@ -255,12 +255,12 @@ class Supervisor:
     def _environment(self, node: Node, card: str) -> dict[str, Any]:
         settings = node.settings.plain()
         told: dict[str, Any] = {"settings": settings, "wires": self._wires(node, card)}
-        if isinstance(node, Smartedge):
+        if isinstance(node, RouterNode):
             settings.update(node.told())
             if card == CONTROLLER:
                 told["startup"] = self._startup[node.name]
                 told["flash"] = node.flash
-        elif isinstance(node, Tester):
+        elif isinstance(node, TesterNode):
             settings["tester-id"] = list(self.lab.nodes).index(node.name) + 1
             told["ports"] = {name: port.plain() for name, port in node.ports.items()}
             told["flows"] = {flow.name: flow.plain() for flow in self.lab.flows.values()}
@@ -269,7 +269,7 @@ class Supervisor:
     def _wires(self, node: Node, card: str) -> dict[str, WireSpec]:
         """The far ends of the ports that this card holds."""
         slot = card.removeprefix("lc ") + "/" if card.startswith("lc ") else ""
-        if not slot and not isinstance(node, Tester):
+        if not slot and not isinstance(node, TesterNode):
             return {}
         wires = {}
         for link in self.lab.links:
@@ -277,7 +277,7 @@ class Supervisor:
                 if end.node == node.name and end.port.startswith(slot):
                     seed, far_seed = (zlib.crc32(f"{node.settings.seed} {one}".encode()) for one in (end, far))
                     if self._ground is not None and end in self._ground.sockets:
-                        linux = isinstance(self.lab.nodes[far.node], Linux)
+                        linux = isinstance(self.lab.nodes[far.node], LinuxNode)
                         wires[end.port] = WireSpec(
                             "packet",
                             fd=self._ground.sockets[end],
@@ -300,7 +300,7 @@ class Supervisor:
             self._facts_due = True
             self._after(0.0, self._write_facts)
 
-    def _said(self, slot: Slot, message: dict[str, Any]) -> None:
+    def _said(self, slot: ProcessSlot, message: dict[str, Any]) -> None:
         """A controller's word on something else than a process's life."""
         if message.get("what") == "cards" and isinstance(message.get("cards"), dict):
             self.processes.have(slot.node, [(str(card), str(kind)) for card, kind in message["cards"].items()])
@@ -344,7 +344,7 @@ class Supervisor:
         nodes: dict[str, Any] = {}
         for node in self.lab.nodes.values():
             facts: dict[str, Any] = {"kind": node.kind}
-            if isinstance(node, Linux):
+            if isinstance(node, LinuxNode):
                 facts.update(self._linux.get(node.name, {}))
             else:
                 facts["cards"] = {slot.card: slot.facts() for slot in self.processes.of(node.name)}
@@ -385,8 +385,8 @@ class Supervisor:
     def _gather(self, done: Callable[[dict[str, Any]], None]) -> None:
         """The status of every node: {name: {kind, status, error}}."""
         nodes: dict[str, Any] = {}
-        asked: list[Ask] = []
-        waiting = {node.name for node in self.lab.nodes.values() if not isinstance(node, Linux)}
+        asked: list[ChannelRequest] = []
+        waiting = {node.name for node in self.lab.nodes.values() if not isinstance(node, LinuxNode)}
 
         def answered(name: str, result: dict[str, Any], error: str) -> None:
             nodes[name] = {"kind": self.lab.nodes[name].kind, "status": result, "error": error}
@@ -407,7 +407,7 @@ class Supervisor:
         for name in list(waiting):
             path = endpoints.operator(self.folders.run, name)
             tell = lambda result, error, name=name: answered(name, result, error)  # noqa: E731
-            asked.append(Ask(self._loop, path, "status", tell))
+            asked.append(ChannelRequest(self._loop, path, "status", tell))
 
         def give_up() -> None:
             for ask in asked:
@@ -495,7 +495,7 @@ class Supervisor:
         since = arguments["since"]
         self._answer(number, {"events": [event for event in self._events if event["time"] >= since]})
 
-    def _act(self, act: Callable[[Slot], None], alive: bool) -> Callable[[int, dict[str, Any]], None]:
+    def _act(self, act: Callable[[ProcessSlot], None], alive: bool) -> Callable[[int, dict[str, Any]], None]:
         def handler(number: int, arguments: dict[str, Any]) -> None:
             node = arguments["node"]
             slots = self.processes.of(node)

@@ -16,8 +16,8 @@ from chassis.config.diagnostics import Diagnostic, Severity
 from chassis.model.router import Config
 from chassis.model.router import Port as ConfiguredPort
 from chassis.xcrp import inventory
-from launch.document import LabError, Marked, Place, Reporter, read
-from launch.lab import Endpoint, Lab, Link, Linux, Smartedge, Tester, TesterPort
+from launch.document import LabError, Marked, Reporter, YamlPosition, read
+from launch.lab import Endpoint, Lab, Link, LinuxNode, RouterNode, TesterNode, TesterPort
 
 RESERVED_DEVICES = {
     "lo": "is the node's own loopback: no link leads to it",
@@ -42,9 +42,9 @@ class _Places:
         try:
             return read(self._lab.file, Reporter(str(self._lab.file)))
         except LabError:
-            return Marked({}, Place(1, 1))
+            return Marked({}, YamlPosition(1, 1))
 
-    def of(self, *path: str, key: bool = False) -> Place:
+    def of(self, *path: str, key: bool = False) -> YamlPosition:
         """Of a value, or of its key; of what it would stand in where the file has none, as for a changed lab."""
         here = self._root
         for word in path:
@@ -59,7 +59,7 @@ class _Places:
             here = found
         return here.key if key and here.key.line else here.at
 
-    def of_end(self, link: Link, number: int) -> Place:
+    def of_end(self, link: Link, number: int) -> YamlPosition:
         """Of one end of a link."""
         links = self._root.value.get("topology", self._root).value.get("links")
         for item in links.value if links is not None and links.is_list else ():
@@ -93,7 +93,7 @@ class _Faults:
                     yield self._say("warning", "lab-flow", end, place, f"no link leads to port {end} of this flow")
 
     def _say(
-        self, severity: Severity, code: str, name: object, at: Place, message: str, hint: str = ""
+        self, severity: Severity, code: str, name: object, at: YamlPosition, message: str, hint: str = ""
     ) -> Diagnostic:
         return Diagnostic(severity, code, str(name), str(self._lab.file), at.line, at.column, message, hint)
 
@@ -101,16 +101,16 @@ class _Faults:
 
     def _end(self, link: Link, number: int, end: Endpoint) -> Iterator[Diagnostic]:
         node = self._lab.nodes[end.node]
-        if isinstance(node, Smartedge):
+        if isinstance(node, RouterNode):
             why = self._missing(node, end.port)
             if why:
                 message = f"port {end.port} of {end.node} {why}: this link stays down"
                 yield self._say("warning", "lab-link", end, self._places.of_end(link, number), message)
-        elif isinstance(node, Linux) and end.port in RESERVED_DEVICES:
+        elif isinstance(node, LinuxNode) and end.port in RESERVED_DEVICES:
             message = f"{end.port} {RESERVED_DEVICES[end.port]}; a device is called eth1 or the like"
             yield self._say("error", "lab-link", end, self._places.of_end(link, number), message)
 
-    def _missing(self, router: Smartedge, port: str) -> str:
+    def _missing(self, router: RouterNode, port: str) -> str:
         """Why a port of a router never comes up; empty where nothing stands in its way."""
         config = self._configs[router.config]
         held = inventory.card_of_port(config, port)
@@ -126,7 +126,7 @@ class _Faults:
 
     # Linux nodes
 
-    def _devices(self, node: Linux) -> Iterator[Diagnostic]:
+    def _devices(self, node: LinuxNode) -> Iterator[Diagnostic]:
         linked = sorted(end.port for end in self._linked if end.node == node.name)
         for device in node.addresses:
             if device != "lo" and device not in linked:
@@ -138,7 +138,7 @@ class _Faults:
 
     # testers
 
-    def _tester_port(self, tester: Tester, name: str, port: TesterPort) -> Iterator[Diagnostic]:
+    def _tester_port(self, tester: TesterNode, name: str, port: TesterPort) -> Iterator[Diagnostic]:
         path = ("topology", "nodes", tester.name, "ports", name)
         own = ipaddress.IPv4Interface(port.address)
         why = _no_host(own.ip, own)
@@ -166,7 +166,7 @@ class _Faults:
         node = self._lab.nodes[far.node] if far is not None else None
         if far is None:
             return "is nobody's: no link leads to this port", ""
-        if not isinstance(node, Smartedge) or self._missing(node, far.port):
+        if not isinstance(node, RouterNode) or self._missing(node, far.port):
             # What else there is on a Linux node its commands may add; a missing port was said.
             return "", ""
         config = self._configs[node.config]

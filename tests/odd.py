@@ -93,21 +93,21 @@ RAW: tuple[Any, ...] = (*ODD, b"", b"\xff", {1: 2}, (1,), object())
 def example(kind: Any, random: Random) -> Any:
     """A value that a kind of argument takes, at its edges where it has any."""
     name = type(kind).__name__
-    if name == "Whole":
+    if name == "IntType":
         return random.choice((kind.low, kind.high, max(kind.low, min(kind.high, 7))))
-    if name in ("Number", "Quantity"):
+    if name in ("NumberType", "QuantityType"):
         return random.choice((kind.low, kind.high, (kind.low + kind.high) / 2, max(kind.low, min(kind.high, 1))))
-    if name == "Word":
+    if name == "WordType":
         return random.choice(kind.words)
-    if name == "Either":
+    if name == "EitherType":
         return example(random.choice(kind.kinds), random)
     made = {
-        "Text": ("", "a", "3/11", "1", "t1", "lc 3", "asp 1/1", "port 3/11", "forward", "local"),
-        "Path": ("/tmp/x.pcapng", "/", "/nowhere/at/all"),
-        "Flag": (True, False),
-        "Texts": ([], ["TunnelEvent"]),
-        "Address": ("10.0.0.1", 0, 0xFFFFFFFF),
-        "Values": ({}, {"from": "t1:1", "to": "t2:1", "source": "10.0.0.1", "destination": "10.0.0.2"}),
+        "TextType": ("", "a", "3/11", "1", "t1", "lc 3", "asp 1/1", "port 3/11", "forward", "local"),
+        "PathType": ("/tmp/x.pcapng", "/", "/nowhere/at/all"),
+        "FlagType": (True, False),
+        "TextListType": ([], ["TunnelEvent"]),
+        "AddressType": ("10.0.0.1", 0, 0xFFFFFFFF),
+        "ValuesType": ({}, {"from": "t1:1", "to": "t2:1", "source": "10.0.0.1", "destination": "10.0.0.2"}),
     }
     return random.choice(made[name])
 

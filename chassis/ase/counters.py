@@ -71,28 +71,28 @@ _NONE_STRANDED: Final = (0, 0)
 QUEUE_NAMES: Final = (*map(str, range(CLASSES)), "only")
 QUEUE_COUNTERS: Final = ("waiting", "passed", "latency us", "longest us")
 
-AnyCause = AspCause | fwd.Cause | ipsec.Cause
+AnyCause = AspCause | fwd.DropCause | ipsec.Cause
 
 FORWARDING: Final = (
-    fwd.Cause.FENCED,
-    fwd.Cause.OLD_EPOCH,
-    fwd.Cause.WRONG_STEP,
-    fwd.Cause.SHORT,
-    fwd.Cause.VERSION,
-    fwd.Cause.HEADER,
-    fwd.Cause.CHECKSUM,
-    fwd.Cause.MARTIAN_SOURCE,
-    fwd.Cause.MARTIAN_DESTINATION,
-    fwd.Cause.BROADCAST,
-    fwd.Cause.MULTICAST,
-    fwd.Cause.TTL,
-    fwd.Cause.TOO_LONG,
-    fwd.Cause.NO_ROUTE,
-    fwd.Cause.DISCARD,
-    fwd.Cause.TUNNEL_DOWN,
-    fwd.Cause.NEXT_HOP_DOWN,
-    fwd.Cause.OWNER_DOWN,
-    fwd.Cause.LOOP,
+    fwd.DropCause.FENCED,
+    fwd.DropCause.OLD_EPOCH,
+    fwd.DropCause.WRONG_STEP,
+    fwd.DropCause.SHORT,
+    fwd.DropCause.VERSION,
+    fwd.DropCause.HEADER,
+    fwd.DropCause.CHECKSUM,
+    fwd.DropCause.MARTIAN_SOURCE,
+    fwd.DropCause.MARTIAN_DESTINATION,
+    fwd.DropCause.BROADCAST,
+    fwd.DropCause.MULTICAST,
+    fwd.DropCause.TTL,
+    fwd.DropCause.TOO_LONG,
+    fwd.DropCause.NO_ROUTE,
+    fwd.DropCause.DISCARD,
+    fwd.DropCause.TUNNEL_DOWN,
+    fwd.DropCause.NEXT_HOP_DOWN,
+    fwd.DropCause.OWNER_DOWN,
+    fwd.DropCause.LOOP,
 )
 """Causes of forwarding that an ASP can have."""
 

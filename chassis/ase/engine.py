@@ -37,10 +37,10 @@ from chassis.ase.negotiated import Negotiated
 from chassis.ase.paths import Paths
 from chassis.ase.routes import Routes
 from chassis.ase.tallies import Tallies
-from chassis.ase.tunnels import TunnelState, TunnelTable
+from chassis.ase.tunnels import AspTunnel, TunnelTable
 from chassis.bus import requests
 from chassis.bus.batch import Batch, Step
-from chassis.bus.card import Card
+from chassis.bus.card import CardBase
 from chassis.bus.counters import Counters
 from chassis.bus.engine import Output, ToController
 from chassis.bus.messages import (
@@ -54,8 +54,8 @@ from chassis.bus.messages import (
     SaEvent,
     TunnelEvent,
 )
-from chassis.bus.replication import Change
-from chassis.fwd.drop_causes import Cause
+from chassis.bus.replication import RecordChange
+from chassis.fwd.drop_causes import DropCause
 
 FACILITY = "ase"
 
@@ -73,7 +73,7 @@ def _is_empty(state: memoryview) -> bool:
     )
 
 
-class Asp(Card):
+class AspEngine(CardBase):
     """One ASP of an ASE card."""
 
     kind = "asp"
@@ -144,7 +144,7 @@ class Asp(Card):
         self._behind = True
         return super().connected(now)
 
-    def changed(self, change: Change, now: float) -> list[Output]:
+    def changed(self, change: RecordChange, now: float) -> list[Output]:
         self.sadb.state.serve()
         # Old decisions end with the old records, before a packet can meet the new ones.
         self.tunnels.apply(change)
@@ -177,7 +177,7 @@ class Asp(Card):
     def _empty(self) -> None:
         """Nothing that waits leaves a fenced ASP."""
         if self.fenced and self.paths.queues.waiting:
-            self.drop(Cause.FENCED, self.paths.queues.flush(Cause.FENCED))
+            self.drop(DropCause.FENCED, self.paths.queues.flush(DropCause.FENCED))
 
     def _install(self) -> list[Output]:
         """Go on with what changed records want; report what came of it."""
@@ -279,7 +279,7 @@ class Asp(Card):
         elif step is Step.OPEN:
             act = self.paths.open
         else:
-            self.drop(Cause.WRONG_STEP, len(batch.lengths))
+            self.drop(DropCause.WRONG_STEP, len(batch.lengths))
             return []
         if not batch.marks:
             return act(batch, now)
@@ -291,7 +291,7 @@ class Asp(Card):
     def receive_frames(self, port: str, batch: Batch, now: float) -> list[Output]:
         """An ASP has no port; nothing comes in by one."""
         self._counts.values[self._counts.received] += len(batch.lengths)
-        self.drop(Cause.NO_PORT, len(batch.lengths))
+        self.drop(DropCause.NO_PORT, len(batch.lengths))
         return []
 
     def carrier(self, port: str, up: bool, now: float) -> list[Output]:
@@ -394,7 +394,7 @@ class Asp(Card):
         protector = self.sadb.outbound.get(key)
         return protector is not None and protector.limit == limit
 
-    def _events(self, states: Iterable[TunnelState]) -> list[Output]:
+    def _events(self, states: Iterable[AspTunnel]) -> list[Output]:
         outputs: list[Output] = []
         for state in states:
             state.told = news = state.news

@@ -11,7 +11,7 @@ from chassis.bus.batch import Batch
 from chassis.bus.engine import Output
 
 
-class Host(Protocol):
+class DataPathHost(Protocol):
     """What the paths need of their card."""
 
     card: str

@@ -9,21 +9,21 @@ from math import inf
 from chassis.ase.link import Configure, IkeAlive, IkeReply, IkeRequest, LeftOut
 from chassis.ase.pairs import STATIC
 from chassis.bus.counters import Counters
-from chassis.bus.engine import Output, Stop, ToController, ToIke
+from chassis.bus.engine import Exit, Output, ToController, ToIke
 from chassis.bus.messages import Attributes, LogRecord, Reply, Request
 from chassis.bus.records import (
-    Acl,
-    Certificate,
-    Context,
-    IkePolicy,
-    IkeProposal,
-    IpsecPolicy,
-    IpsecProposal,
+    AclRecord,
+    CertificateRecord,
+    ContextRecord,
+    IkePolicyRecord,
+    IkeProposalRecord,
+    IpsecPolicyRecord,
+    IpsecProposalRecord,
     Key,
     Record,
-    Tunnel,
+    TunnelRecord,
 )
-from chassis.bus.replication import Change
+from chassis.bus.replication import RecordChange
 
 SILENCE = 5.0
 """Seconds without a word of IKE after which it counts as hung."""
@@ -34,8 +34,16 @@ COMPLAINTS = 1.0
 PART = 500
 """Most records of one message."""
 
-_ORDER = (Context.TYPE, Certificate.TYPE, IkeProposal.TYPE, IpsecProposal.TYPE, IkePolicy.TYPE, IpsecPolicy.TYPE,
-          Acl.TYPE, Tunnel.TYPE)  # fmt: skip
+_ORDER = (
+    ContextRecord.TYPE,
+    CertificateRecord.TYPE,
+    IkeProposalRecord.TYPE,
+    IpsecProposalRecord.TYPE,
+    IkePolicyRecord.TYPE,
+    IpsecPolicyRecord.TYPE,
+    AclRecord.TYPE,
+    TunnelRecord.TYPE,
+)
 """Kinds of records that IKE needs. A tunnel comes last: what it names is there before it."""
 _RANK = {kind: rank for rank, kind in enumerate(_ORDER)}
 
@@ -69,7 +77,7 @@ class IkeSide:
         self._heard = now
         return self._whole(settings, records) if ready else []
 
-    def changed(self, change: Change, settings: Attributes, records: Mapping[Key, Record]) -> list[Output]:
+    def changed(self, change: RecordChange, settings: Attributes, records: Mapping[Key, Record]) -> list[Output]:
         """Hand on what of a change of records concerns IKE."""
         if not self.connected:
             return []
@@ -79,7 +87,7 @@ class IkeSide:
         for record in (*change.deleted, *change.put):
             if record.TYPE in _RANK:
                 touched[record.key] = None
-            if isinstance(record, Tunnel):
+            if isinstance(record, TunnelRecord):
                 touched.update(dict.fromkeys(self._use(record.number, records.get(record.key))))
         put: list[Record] = []
         delete: list[Key] = []
@@ -114,7 +122,7 @@ class IkeSide:
         if now < self.wake():
             return []
         self._heard = inf
-        return [Stop("IKE hangs")]
+        return [Exit("IKE hangs")]
 
     def wake(self) -> float:
         return self._heard + SILENCE
@@ -156,24 +164,24 @@ class IkeSide:
         self._needs.clear()
         self._users.clear()
         for record in records.values():
-            if isinstance(record, Tunnel):
+            if isinstance(record, TunnelRecord):
                 self._use(record.number, record)
         self._settings = settings
         self._held = {key: record for key, record in records.items() if self._wants(record)}
         return _configure(self._held.values(), (), whole=True, settings=settings)
 
     def _wants(self, record: Record) -> bool:
-        if isinstance(record, Tunnel):
+        if isinstance(record, TunnelRecord):
             return record.asp == self._card and record.kind == STATIC
-        if isinstance(record, Acl):
+        if isinstance(record, AclRecord):
             return record.key in self._users
         return record.TYPE in _RANK
 
     def _use(self, number: int, record: Record | None) -> frozenset[Key]:
         """Note the access lists that a tunnel uses; those whose use this may have begun or ended."""
         needs: frozenset[Key] = frozenset()
-        if isinstance(record, Tunnel) and self._wants(record):
-            lists = [(Acl.TYPE, record.context, entry.acl) for entry in record.entries if entry.acl]
+        if isinstance(record, TunnelRecord) and self._wants(record):
+            lists = [(AclRecord.TYPE, record.context, entry.acl) for entry in record.entries if entry.acl]
             needs = frozenset[Key](lists)
         before = self._needs.pop(number, frozenset())
         if needs:

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Final
 
-from chassis.bus.records import AclRule
+from chassis.bus.records import AclRuleRecord
 from chassis.model.acl import MOST_RULES
 
 _SHIFT: Final = 16
@@ -34,9 +34,9 @@ def shown(number: int) -> dict[str, int]:
     return {"line": line, "rule": rule} if rule else {"line": line}
 
 
-def negotiated_apart(rules: Iterable[AclRule]) -> list[AclRule]:
+def negotiated_apart(rules: Iterable[AclRuleRecord]) -> list[AclRuleRecord]:
     """The rules of a list that have SAs of their own: each selection once, `MOST_RULES` at most."""
-    found: dict[AclRule, AclRule] = {}
+    found: dict[AclRuleRecord, AclRuleRecord] = {}
     for rule in rules:
         mine, far = _mask(rule.source_length), _mask(rule.destination_length)
         same = replace(rule, seq=0, source=rule.source & mine, destination=rule.destination & far)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from chassis.bus.messages import Attributes, LogRecord, Value
-from chassis.bus.records import AclRule, Key, Record, SaKeys
+from chassis.bus.records import AclRuleRecord, Key, Record, SaKeys
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +136,7 @@ class SaInstall:
     inbound: SaKeys
     window: int
     send: bool
-    rules: tuple[AclRule, ...] = ()
+    rules: tuple[AclRuleRecord, ...] = ()
     esn: bool = False
     cpi_out: int = 0
     cpi_in: int = 0

@@ -23,25 +23,25 @@ INTERVAL: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
+class LogText:
     """Severity (by the words of syslog) and text of one message."""
 
     severity: str
     text: str
 
 
-TEXTS: Final[Mapping[str, Text]] = MappingProxyType(
+TEXTS: Final[Mapping[str, LogText]] = MappingProxyType(
     {
-        "esp-icv-ah": Text("warning", "Authentication failure. Possibly mis-matching keys."),
-        "esp-icv-esp": Text("warning", "Authentication failure. Possibly mis-matching keys."),
-        "esp-encap-mode": Text(
+        "esp-icv-ah": LogText("warning", "Authentication failure. Possibly mis-matching keys."),
+        "esp-icv-esp": LogText("warning", "Authentication failure. Possibly mis-matching keys."),
+        "esp-encap-mode": LogText(
             "warning",
             "Encapsulation mode differs. Received in Transport mode, where expected in Tunnel mode.",
         ),
-        "esp-no-inbound-sa": Text("informational", "No Inbound SA Found."),
-        "esp-late-packet": Text("informational", "Late Packet falling out of window."),
-        "esp-duplicate-packet": Text("informational", "Repeated/duplicate packet."),
-        "esp-selector-mismatch": Text("warning", "Packet does not match the selectors of its SA."),
+        "esp-no-inbound-sa": LogText("informational", "No Inbound SA Found."),
+        "esp-late-packet": LogText("informational", "Late Packet falling out of window."),
+        "esp-duplicate-packet": LogText("informational", "Repeated/duplicate packet."),
+        "esp-selector-mismatch": LogText("warning", "Packet does not match the selectors of its SA."),
     }
 )
 """Messages by their id. The guide calls three informational and gives its others no severity; the last is ours."""

@@ -31,11 +31,11 @@ from chassis.ase.link import (
     SaSwitch,
 )
 from chassis.ase.pairs import Incomplete, Pair, negotiated_pair, states_of
-from chassis.ase.tunnels import TunnelState, TunnelTable
+from chassis.ase.tunnels import AspTunnel, TunnelTable
 from chassis.bus.engine import Output, ToController, ToIke
 from chassis.bus.messages import Attributes, SaEvent
-from chassis.bus.records import Tunnel
-from chassis.bus.replication import Change
+from chassis.bus.records import TunnelRecord
+from chassis.bus.replication import RecordChange
 
 PEER_INTERVALS = (0.02, 1.0)
 """Least and most seconds between two messages about tunnels whose peers were heard: a tenth of the time after
@@ -212,10 +212,10 @@ class Negotiated:
         least, most = PEER_INTERVALS
         self._peer_interval = min(max(read_settings(settings)[0].dpd_interval / 10, least), most)
 
-    def applied(self, change: Change) -> None:
+    def applied(self, change: RecordChange) -> None:
         """Records changed: forget what is known of pairs and lines that are no more."""
         for record in (*change.put, *change.deleted):
-            if isinstance(record, Tunnel):
+            if isinstance(record, TunnelRecord):
                 number = record.number
                 self._wanted.pop(number, None)
                 watches = self._watches.pop(number, {})
@@ -234,7 +234,7 @@ class Negotiated:
         self._peers_at = now + self._peer_interval
         return [ToIke(PeerSeen(peers))] if peers else []
 
-    def due(self, now: float) -> list[TunnelState]:
+    def due(self, now: float) -> list[AspTunnel]:
         """Tunnels with news to report: the caller does it."""
         if self._changed and self._report_at == inf:
             self._report_at = now + GATHER
@@ -256,7 +256,7 @@ class Negotiated:
 
     # inside
 
-    def _state(self, tunnel: int) -> TunnelState | None:
+    def _state(self, tunnel: int) -> AspTunnel | None:
         state = self._tunnels.states.get(tunnel)
         return state if state is not None and state.negotiated else None
 
@@ -266,7 +266,7 @@ class Negotiated:
     def _lives(self, tunnel: int, serial: int) -> bool:
         return (tunnel, serial) in self._sadb.inbound
 
-    def _judge(self, state: TunnelState) -> list[Output]:
+    def _judge(self, state: AspTunnel) -> list[Output]:
         state.judge()
         self._changed[state.record.number] = None
         return []
@@ -307,7 +307,7 @@ class Negotiated:
         return [*_events(pair, event, reason), *self._judge(state)]
 
 
-def _find(state: TunnelState, serial: int) -> Pair | None:
+def _find(state: AspTunnel, serial: int) -> Pair | None:
     return next((pair for pair in state.pairs if pair.outbound.serial == serial), None)
 
 

@@ -22,8 +22,8 @@ from chassis.ase.ipsec.sa import (
 from chassis.ase.ipsec.selectors import Rule
 from chassis.ase.lines import line_number
 from chassis.ase.link import SaInstall
-from chassis.bus.messages import SaState
-from chassis.bus.records import Acl, AclRule, ManualSa, SaKeys, Tunnel, TunnelEntry
+from chassis.bus.messages import SaReport
+from chassis.bus.records import AclRecord, AclRuleRecord, ManualSaRecord, PolicyEntryRecord, SaKeys, TunnelRecord
 
 END = LAST_SEQUENCE + 1
 
@@ -32,7 +32,7 @@ STATIC = "static"
 
 KILOBYTE = 1024
 
-Acls = Mapping[tuple[int, str], Acl]
+Acls = Mapping[tuple[int, str], AclRecord]
 
 
 class Incomplete(Exception):
@@ -50,7 +50,9 @@ class Pair:
     policy: PolicyEntry
 
 
-def manual_pair(record: Tunnel, entry: TunnelEntry, sas: Mapping[str, ManualSa], acls: Acls) -> Pair:
+def manual_pair(
+    record: TunnelRecord, entry: PolicyEntryRecord, sas: Mapping[str, ManualSaRecord], acls: Acls
+) -> Pair:
     """The pair of a line with manual keys; its serial is the number of the line. Raises Incomplete, SaError."""
     if not entry.sa:
         raise Incomplete(f"seq {entry.seq} names no security association")
@@ -96,7 +98,7 @@ def manual_pair(record: Tunnel, entry: TunnelEntry, sas: Mapping[str, ManualSa],
         raise Incomplete(f"security association {entry.sa}: {error}") from None
 
 
-def negotiated_pair(record: Tunnel, install: SaInstall) -> Pair:
+def negotiated_pair(record: TunnelRecord, install: SaInstall) -> Pair:
     """The pair that IKE negotiated. Raises SaError, Incomplete."""
     limits = _limits(install)
     encapsulation = install.encapsulation[0] if install.encapsulation else None
@@ -144,7 +146,9 @@ def negotiated_pair(record: Tunnel, install: SaInstall) -> Pair:
     return Pair(outbound, inbound, lease, PolicyEntry(install.entry, rules))
 
 
-def line_rules(record: Tunnel, entry: TunnelEntry, acls: Acls, most: int | None = None) -> tuple[Rule, ...]:
+def line_rules(
+    record: TunnelRecord, entry: PolicyEntryRecord, acls: Acls, most: int | None = None
+) -> tuple[Rule, ...]:
     """The rules, or the first `most`, that select the traffic of a line; none is everything. Raises Incomplete."""
     if not entry.acl:
         return ()
@@ -159,7 +163,7 @@ def line_rules(record: Tunnel, entry: TunnelEntry, acls: Acls, most: int | None 
         raise Incomplete(f"access list {entry.acl}: {error}") from None
 
 
-def policy_lines(record: Tunnel, acls: Acls, apart: bool) -> tuple[PolicyEntry, ...]:
+def policy_lines(record: TunnelRecord, acls: Acls, apart: bool) -> tuple[PolicyEntry, ...]:
     """The policy of a negotiated tunnel: every rule of its lists counts (guide 8.4); negotiated `apart`, each is a
     line of its own. Raises Incomplete."""
     if not record.entries:
@@ -177,7 +181,7 @@ def policy_lines(record: Tunnel, acls: Acls, apart: bool) -> tuple[PolicyEntry, 
     return tuple(lines)
 
 
-def df_policy(record: Tunnel) -> DfPolicy:
+def df_policy(record: TunnelRecord) -> DfPolicy:
     """How a tunnel's outer headers get their DF bit. Raises Incomplete."""
     try:
         return DfPolicy(record.df_bit)
@@ -185,7 +189,7 @@ def df_policy(record: Tunnel) -> DfPolicy:
         raise Incomplete(f"no such df-bit: {record.df_bit}") from None
 
 
-def rule_of(rule: AclRule) -> Rule:
+def rule_of(rule: AclRuleRecord) -> Rule:
     """Raises ValueError."""
     return Rule(
         protocol=None if rule.protocol < 0 else rule.protocol,
@@ -196,7 +200,7 @@ def rule_of(rule: AclRule) -> Rule:
     )
 
 
-def states_of(pairs: Iterable[Pair]) -> tuple[SaState, ...]:
+def states_of(pairs: Iterable[Pair]) -> tuple[SaReport, ...]:
     """What is told of SAs: one state for each protocol and direction."""
     states = []
     for pair in pairs:
@@ -206,14 +210,14 @@ def states_of(pairs: Iterable[Pair]) -> tuple[SaState, ...]:
         ):
             if sa.ah is not None:
                 states.append(
-                    SaState(sa.tunnel, sa.serial, direction, "ah", sa.ah.spi, peer, sa.ah.integrity, window)
+                    SaReport(sa.tunnel, sa.serial, direction, "ah", sa.ah.spi, peer, sa.ah.integrity, window)
                 )
             if sa.esp is not None:
                 integrity = sa.esp.integrity
                 names = f"{sa.esp.cipher} {integrity}" if integrity else sa.esp.cipher
                 # Without an ICV there is no window (RFC 4303 3.4.3).
                 kept = window if sa.esp.icv_octets else 0
-                states.append(SaState(sa.tunnel, sa.serial, direction, "esp", sa.esp.spi, peer, names, kept))
+                states.append(SaReport(sa.tunnel, sa.serial, direction, "esp", sa.esp.spi, peer, names, kept))
     return tuple(states)
 
 
@@ -242,7 +246,7 @@ def _ah(keys: SaKeys) -> Ah | None:
     return Ah(keys.ah_spi, keys.ah_integrity, keys.ah_key) if keys.ah_spi else None
 
 
-def _lease(entry: TunnelEntry) -> Lease | None:
+def _lease(entry: PolicyEntryRecord) -> Lease | None:
     if entry.lease_start < 1:
         return None
     first = min(max(entry.lease_start, 1), END)

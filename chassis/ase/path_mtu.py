@@ -16,12 +16,12 @@ from math import inf
 from typing import Final
 
 from chassis.ase.counters import AspCause, AspCounters
-from chassis.ase.host import Host
+from chassis.ase.host import DataPathHost
 from chassis.ase.ipsec.causes import Cause
 from chassis.ase.ipsec.sadb import Sadb, Sender
 from chassis.ase.messages import FACILITY
 from chassis.ase.routes import Routes
-from chassis.ase.tunnels import TunnelState
+from chassis.ase.tunnels import AspTunnel
 from chassis.bus.engine import Output, ToController
 from chassis.bus.messages import LogRecord, Value
 from chassis.fwd.rate import TokenBucket
@@ -63,9 +63,9 @@ class PathMtus:
 
     def __init__(
         self,
-        host: Host,
+        host: DataPathHost,
         sadb: Sadb,
-        states: Mapping[int, TunnelState],
+        states: Mapping[int, AspTunnel],
         routes: Routes,
         counters: AspCounters,
     ) -> None:
@@ -78,7 +78,7 @@ class PathMtus:
         """By tunnel, the first to end first."""
         self._lines = TokenBucket(LOG_RATE, LOG_BURST)
 
-    def egress(self, state: TunnelState) -> int:
+    def egress(self, state: AspTunnel) -> int:
         """The largest outer packet that gets from here to the tunnel's peer, as far as is known."""
         record, peer = state.record, state.peer
         mtu = self._routes.egress_mtu(record.outer_context, peer)
@@ -121,7 +121,7 @@ class PathMtus:
         text = "A link on the way to the peer is smaller than the egress port."
         return [ToController(LogRecord(now, "notice", FACILITY, "path-mtu", text, values))]
 
-    def _of(self, sender: Sender) -> TunnelState | None:
+    def _of(self, sender: Sender) -> AspTunnel | None:
         """The tunnel of an SA that sends to where the tunnel's peer is now."""
         protector = self._sadb.sender(sender)
         if protector is None:

@@ -13,7 +13,7 @@ from functools import partial
 
 from chassis.ase.counters import OPENED, PROTECTED, AnyCause, AspCause, AspCounters
 from chassis.ase.datagrams import Datagrams
-from chassis.ase.host import Host
+from chassis.ase.host import DataPathHost
 from chassis.ase.ipsec.causes import Cause as IpsecCause
 from chassis.ase.ipsec.causes import Drops
 from chassis.ase.ipsec.sadb import Sadb
@@ -23,12 +23,12 @@ from chassis.ase.path_mtu import PathMtus
 from chassis.ase.queues import Queues
 from chassis.ase.routes import Routes
 from chassis.ase.sizes import UNLIMITED, Fitted, Limits, fit, tunnel_limits
-from chassis.ase.tunnels import Path, TunnelState, TunnelTable
+from chassis.ase.tunnels import AspTunnel, TunnelEgress, TunnelTable
 from chassis.bus.batch import Batch, Step
 from chassis.bus.engine import Output, ToFabric, ToIke
 from chassis.fwd.classify import classify
-from chassis.fwd.decision import Decision, Kind
-from chassis.fwd.drop_causes import Cause
+from chassis.fwd.decision import Decision, DecisionKind
+from chassis.fwd.drop_causes import DropCause
 from chassis.fwd.icmp_errors import ERRORS, ErrorLimit, error
 from chassis.fwd.rewrite import decrement_ttls
 from chassis.net.ethernet import HEADROOM
@@ -54,7 +54,7 @@ class Paths:
 
     def __init__(
         self,
-        host: Host,
+        host: DataPathHost,
         sadb: Sadb,
         tunnels: TunnelTable,
         routes: Routes,
@@ -135,12 +135,12 @@ class Paths:
             self._count(fitted)
             self._counters.cut(number, fitted.made)
             self._counters.lose(number, PROTECTED, IpsecCause.MALFORMED, fitted.malformed)
-            self._counters.lose(number, PROTECTED, Cause.TOO_LONG, len(fitted.refused))
+            self._counters.lose(number, PROTECTED, DropCause.TOO_LONG, len(fitted.refused))
             body, lengths = fitted.body, fitted.lengths
             for packet in fitted.refused:
                 source = self._routes.source(record.context, port=batch.ingress)
                 out += self._report(
-                    Cause.TOO_LONG, packet, record.context, source, now, depth, mtu=path.limits.keep
+                    DropCause.TOO_LONG, packet, record.context, source, now, depth, mtu=path.limits.keep
                 )
             if not lengths:
                 return out
@@ -233,10 +233,10 @@ class Paths:
             return []
         self._counters.ike_out()
         way = self._decider.to(message.context, message.remote)
-        if way.kind is Kind.TUNNEL and self._tunnels.records[way.tunnel].remote == message.remote:
+        if way.kind is DecisionKind.TUNNEL and self._tunnels.records[way.tunnel].remote == message.remote:
             # The way to the tunnel's peer leads into the tunnel that is to be made.
             self._counters.ike_dropped()
-            self._host.drop(Cause.LOOP)
+            self._host.drop(DropCause.LOOP)
             return []
         batch = Batch(
             Step.OUT, bytearray(HEADROOM) + packet, array("H", [HEADROOM + len(packet)]), context=message.context
@@ -282,7 +282,7 @@ class Paths:
             return out
         return out + self._open(replace(batch, body=body, lengths=lengths, marks=()), now, depth)
 
-    def _path(self, state: TunnelState) -> Path:
+    def _path(self, state: AspTunnel) -> TunnelEgress:
         """Decide how the packets of a tunnel go on, for this generation of decisions."""
         record, decider = state.record, self._decider
         limits = tunnel_limits(record, state.overhead, self.path_mtus.egress(state))
@@ -290,24 +290,24 @@ class Paths:
         way: Decision | None = None
         if record.economical:
             way = decider.to(record.outer_context, state.peer)
-            if way.kind is Kind.TUNNEL and way.tunnel == record.number:
+            if way.kind is DecisionKind.TUNNEL and way.tunnel == record.number:
                 # The way to the tunnel's peer leads into the tunnel itself.
-                cause = Cause.LOOP
-            elif way.kind is Kind.DROP:
+                cause = DropCause.LOOP
+            elif way.kind is DecisionKind.DROP:
                 # No number and no cipher is spent on what would not leave.
-                cause = way.cause or Cause.NO_ROUTE
+                cause = way.cause or DropCause.NO_ROUTE
         elif not record.circuit or not record.home:
             cause = AspCause.NO_CIRCUIT
         elif not self._host.up.get(record.home, False):
             cause = AspCause.HOME_DOWN
-        state.path = path = Path(decider.generation, limits, cause, way)
+        state.path = path = TunnelEgress(decider.generation, limits, cause, way)
         return path
 
     def _forward(self, batch: Batch, now: float, depth: int, tunnel: int) -> list[Output]:
         """Route clear packets that came out of an economical tunnel."""
         out: list[Output] = []
         for decision, body, lengths in classify(self._decider, batch.context, batch.body, batch.lengths):
-            if decision.kind >= Kind.PORT:
+            if decision.kind >= DecisionKind.PORT:
                 decrement_ttls(body, lengths)
             part = Batch(
                 Step.OUT,
@@ -337,7 +337,7 @@ class Paths:
         kind = decision.kind
         which = PROTECTED if own else OPENED
         out: list[Output] = []
-        if kind is Kind.PORT:
+        if kind is DecisionKind.PORT:
             mtu = self._routes.mtu(decision.port)
             most = min(mtu, most)
             if max(batch.lengths) - HEADROOM > most:
@@ -345,18 +345,18 @@ class Paths:
                 self._count(fitted)
                 self._counters.strand(tunnel, which, IpsecCause.MALFORMED, fitted.malformed)
                 if own:
-                    self._stranded(Cause.TOO_LONG, len(fitted.refused), tunnel, which)
+                    self._stranded(DropCause.TOO_LONG, len(fitted.refused), tunnel, which)
                 else:
-                    self._counters.strand(tunnel, which, Cause.TOO_LONG, len(fitted.refused))
+                    self._counters.strand(tunnel, which, DropCause.TOO_LONG, len(fitted.refused))
                     source = self._routes.source(batch.context, tunnel)
                     for packet in fitted.refused:
-                        out += self._report(Cause.TOO_LONG, packet, batch.context, source, now, depth, mtu=mtu)
+                        out += self._report(DropCause.TOO_LONG, packet, batch.context, source, now, depth, mtu=mtu)
                 if not fitted.lengths:
                     return out
                 batch.body, batch.lengths = fitted.body, fitted.lengths
             batch.step, batch.port, batch.address = Step.OUT, decision.port, decision.address
             self._send(out, decision.card, batch)
-        elif kind is Kind.TUNNEL:
+        elif kind is DecisionKind.TUNNEL:
             record = self._tunnels.records[decision.tunnel]
             batch.step, batch.tunnel = Step.PROTECT, record.number
             if record.asp != self._host.card:
@@ -364,24 +364,24 @@ class Paths:
             elif depth < NESTING:
                 out += self.protect(batch, now, depth + 1)
             else:
-                self._stranded(Cause.LOOP, len(batch.lengths), tunnel, which)
-        elif kind is Kind.OPEN or kind is Kind.OWN:
+                self._stranded(DropCause.LOOP, len(batch.lengths), tunnel, which)
+        elif kind is DecisionKind.OPEN or kind is DecisionKind.OWN:
             batch.step = Step.OPEN
             if decision.card != self._host.card:
                 self._send(out, decision.card, batch)
             elif depth < NESTING:
                 out += self.open(batch, now, depth + 1)
             else:
-                self._stranded(Cause.LOOP, len(batch.lengths), tunnel, which)
-        elif kind is Kind.LOCAL:
+                self._stranded(DropCause.LOOP, len(batch.lengths), tunnel, which)
+        elif kind is DecisionKind.LOCAL:
             card = self._routes.line_card(batch.context, _destination(batch.body))
             if card:
                 batch.step = Step.LOCAL
                 self._send(out, card, batch)
             else:
-                self._stranded(Cause.NEXT_HOP_DOWN, len(batch.lengths), tunnel, which)
+                self._stranded(DropCause.NEXT_HOP_DOWN, len(batch.lengths), tunnel, which)
         else:
-            cause = decision.cause or Cause.NO_ROUTE
+            cause = decision.cause or DropCause.NO_ROUTE
             if own or cause not in ERRORS:
                 self._stranded(cause, len(batch.lengths), tunnel, which)
             else:
@@ -393,7 +393,7 @@ class Paths:
 
     def _report(
         self,
-        cause: Cause,
+        cause: DropCause,
         packet: memoryview,
         context: int,
         source: int,
@@ -418,7 +418,7 @@ class Paths:
             context=context,
         )
         way = self._decider.to(context, _destination(batch.body))
-        return self._go(way if way.kind is not Kind.OWN else way.to_local, batch, now, depth, 0, own=True)
+        return self._go(way if way.kind is not DecisionKind.OWN else way.to_local, batch, now, depth, 0, own=True)
 
     def _send(self, out: list[Output], card: str, batch: Batch) -> None:
         self._counters.values[self._counters.sent] += len(batch.lengths)

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from chassis.bus.counters import Counters
-from chassis.bus.records import CardState, Interface, NextHop, Port, Tunnel
-from chassis.bus.replication import Change
+from chassis.bus.records import CardStateRecord, InterfaceRecord, NextHop, PortRecord, TunnelRecord
+from chassis.bus.replication import RecordChange
 from chassis.fwd.decision import Decider
 from chassis.fwd.fib import Fib
 
@@ -22,32 +22,34 @@ LINE_CARD = "lc "
 class Routes:
     """The forwarding state of one ASP."""
 
-    def __init__(self, card: str, up: dict[str, bool], tunnels: Mapping[int, Tunnel], counters: Counters) -> None:
+    def __init__(
+        self, card: str, up: dict[str, bool], tunnels: Mapping[int, TunnelRecord], counters: Counters
+    ) -> None:
         """`up` says to which cards packets may be given, `tunnels` holds all tunnels of the node that are known;
         both are read whenever a decision is made, so whoever changes them calls `decider.invalidate`."""
         self._card = card
         self._up = up
         self._tunnels = tunnels
-        self._ports: dict[str, Port] = {}
-        self._interfaces: dict[tuple[int, str], Interface] = {}
+        self._ports: dict[str, PortRecord] = {}
+        self._interfaces: dict[tuple[int, str], InterfaceRecord] = {}
         self._sources: dict[tuple[int, int, str], int] = {}
         self.decider = Decider(Fib(), self._usable, up, counters)
 
-    def apply(self, change: Change) -> None:
+    def apply(self, change: RecordChange) -> None:
         """Take changed records; decisions that may rest on them end."""
         touched = self.decider.fib.apply(change.put, change.deleted)
         for record in change.deleted:
-            if isinstance(record, Port):
+            if isinstance(record, PortRecord):
                 self._ports.pop(record.port, None)
-            elif isinstance(record, Interface):
+            elif isinstance(record, InterfaceRecord):
                 self._interfaces.pop((record.context, record.name), None)
-            touched |= isinstance(record, Port | Interface | Tunnel | CardState)
+            touched |= isinstance(record, PortRecord | InterfaceRecord | TunnelRecord | CardStateRecord)
         for record in change.put:
-            if isinstance(record, Port):
+            if isinstance(record, PortRecord):
                 self._ports[record.port] = record
-            elif isinstance(record, Interface):
+            elif isinstance(record, InterfaceRecord):
                 self._interfaces[record.context, record.name] = record
-            touched |= isinstance(record, Port | Interface | Tunnel | CardState)
+            touched |= isinstance(record, PortRecord | InterfaceRecord | TunnelRecord | CardStateRecord)
         if touched:
             self._sources = {}
             self.decider.invalidate()

@@ -12,14 +12,14 @@ from typing import NoReturn
 import zmq
 
 from chassis.ase import ike_shell
-from chassis.ase.engine import Asp
+from chassis.ase.engine import AspEngine
 from chassis.ase.ipsec.state import FILE_SIZE, StateError
 from chassis.ase.link import LeftOut
 from chassis.ase.paths import SIDES
 from chassis.ase.pipe import Pipe, PipeClosed
 from chassis.bus import endpoints
 from chassis.bus.capture import Capture
-from chassis.bus.card_shell import CardShell, RequestError
+from chassis.bus.card_shell import CardRequestError, CardShell
 from chassis.bus.counters import Counters
 from chassis.bus.engine import ToIke
 from chassis.bus.environment import Environment
@@ -30,7 +30,7 @@ from chassis.net.ethernet import HEADROOM
 class AspShell(CardShell):
     """Carries messages between the data engine and IKE. Without its IKE process an ASP is dead."""
 
-    def __init__(self, env: Environment, engine: Asp, counters: Counters, pipe: Pipe) -> None:
+    def __init__(self, env: Environment, engine: AspEngine, counters: Counters, pipe: Pipe) -> None:
         super().__init__(env, engine, counters)
         self._asp = engine
         self._pipe = pipe
@@ -46,7 +46,7 @@ class AspShell(CardShell):
             return
         if what not in SIDES:
             points = ", ".join(("fabric", *SIDES))
-            raise RequestError(f"{self.env.card} has no {what!r} to capture; it has {points}")
+            raise CardRequestError(f"{self.env.card} has no {what!r} to capture; it has {points}")
         taps = self._asp.paths.taps
         taps.pop(what, None)
         if capture is not None:
@@ -122,7 +122,7 @@ def run(env: Environment) -> int:
     own = f"{endpoints.compact(env.card)}.sa"
     state, fresh = map_file(env.state / own, FILE_SIZE)
     counters = env.counters()
-    engine = Asp(
+    engine = AspEngine(
         env.card,
         pid=os.getpid(),
         boot=env.boot,

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from chassis.ase.ipsec.whole import Cutting
-from chassis.bus.records import Tunnel
+from chassis.bus.records import TunnelRecord
 from chassis.net.errors import DecodeError
 from chassis.net.ethernet import HEADROOM, HEADROOM_FILL
 from chassis.net.fragments import fragment
@@ -45,7 +45,7 @@ class Limits:
         return min(self.cut, self.keep)
 
 
-def tunnel_limits(tunnel: Tunnel, overhead: int, egress: int) -> Limits:
+def tunnel_limits(tunnel: TunnelRecord, overhead: int, egress: int) -> Limits:
     """Limits of a tunnel whose packets leave by a port with an MTU of `egress` octets (S-110).
 
     A packet whose outer header will have DF set must fit the port as it is, whatever the `mtu` line says.

@@ -29,9 +29,9 @@ from chassis.ase.ipsec.open import Opener
 from chassis.ase.ipsec.protect import Protector
 from chassis.ase.ipsec.sadb import Past, Sadb
 from chassis.ase.lines import shown
-from chassis.ase.tunnels import TunnelState, TunnelTable
-from chassis.bus.records import Tunnel
-from chassis.bus.replication import Change
+from chassis.ase.tunnels import AspTunnel, TunnelTable
+from chassis.bus.records import TunnelRecord
+from chassis.bus.replication import RecordChange
 from chassis.net.address import format_address
 from chassis.net.ipv4 import PROTOCOL_AH
 
@@ -46,10 +46,10 @@ class Tallies:
         self._tunnels = tunnels
         self._counters = counters
 
-    def applied(self, change: Change) -> None:
+    def applied(self, change: RecordChange) -> None:
         """Records changed: what was counted of tunnels that are no more here goes with them."""
         for record in (*change.put, *change.deleted):
-            if isinstance(record, Tunnel) and record.number not in self._tunnels.states:
+            if isinstance(record, TunnelRecord) and record.number not in self._tunnels.states:
                 self._counters.forget(record.number)
                 self._sadb.past.pop(record.number, None)
 
@@ -59,7 +59,7 @@ class Tallies:
         chosen = sorted(states) if tunnel is None else [tunnel] if tunnel in states else []
         return {"tunnels": [self._tunnel(states[number]) for number in chosen], "drops": self._counters.drops()}
 
-    def _tunnel(self, state: TunnelState) -> dict[str, Any]:
+    def _tunnel(self, state: AspTunnel) -> dict[str, Any]:
         number = state.record.number
         counters = self._counters
         past_out, past_in = self._sadb.past.get(number, (_NOTHING, _NOTHING))

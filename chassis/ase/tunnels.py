@@ -34,9 +34,9 @@ from chassis.ase.pairs import (
     states_of,
 )
 from chassis.ase.sizes import Limits
-from chassis.bus.messages import SaState
-from chassis.bus.records import Acl, IkePolicy, Key, ManualSa, Record, Tunnel
-from chassis.bus.replication import Change
+from chassis.bus.messages import SaReport
+from chassis.bus.records import AclRecord, IkePolicyRecord, Key, ManualSaRecord, Record, TunnelRecord
+from chassis.bus.replication import RecordChange
 from chassis.fwd.decision import Decision
 
 SLICE = 200
@@ -47,12 +47,12 @@ NO_PAIR = "no security association"
 LOST_COUNT = "sequence numbers not known any more: another SPI is needed"
 NOT_NEGOTIATED = "not negotiated yet"
 
-Told = tuple[str, tuple[SaState, ...], str, tuple[int, ...]]
+Told = tuple[str, tuple[SaReport, ...], str, tuple[int, ...]]
 """What was last reported of a tunnel: reason, SAs, the peer's identity and networks."""
 
 
 @dataclass(frozen=True, slots=True)
-class Path:
+class TunnelEgress:
     """How a tunnel's packets go on, as decided in a generation of the forwarding decisions and void in the next.
 
     `cause` says why they cannot; `way` is the decision for protected packets of an economical tunnel.
@@ -65,18 +65,18 @@ class Path:
 
 
 @dataclass(slots=True, eq=False)
-class TunnelState:
+class AspTunnel:
     """One tunnel that ends at this ASP: its record, its SAs, and how its packets go on at the moment."""
 
-    record: Tunnel
+    record: TunnelRecord
     pairs: tuple[Pair, ...] = ()
     reason: str = ""
     """Why it has no SAs, or none that can send; empty when all is well."""
-    sas: tuple[SaState, ...] = ()
+    sas: tuple[SaReport, ...] = ()
     told: Told | None = None
     needs: frozenset[Key] = frozenset()
     """Keys of the records that its lines name."""
-    path: Path | None = None
+    path: TunnelEgress | None = None
     ike: IkeState | None = None
     """IKE's last word on a negotiated tunnel."""
     policy: tuple[PolicyEntry, ...] = ()
@@ -131,7 +131,7 @@ class _Plan:
     reason: str = ""
 
 
-def _substance(record: Tunnel) -> tuple[object, ...]:
+def _substance(record: TunnelRecord) -> tuple[object, ...]:
     """What of a tunnel its SAs are made from: all else may change without touching them."""
     return (
         record.local,
@@ -145,15 +145,15 @@ def _substance(record: Tunnel) -> tuple[object, ...]:
     )
 
 
-def _needs(record: Tunnel) -> frozenset[Key]:
-    sas: set[Key] = {(ManualSa.TYPE, entry.sa) for entry in record.entries if entry.sa}
-    acls: set[Key] = {(Acl.TYPE, record.context, entry.acl) for entry in record.entries if entry.acl}
+def _needs(record: TunnelRecord) -> frozenset[Key]:
+    sas: set[Key] = {(ManualSaRecord.TYPE, entry.sa) for entry in record.entries if entry.sa}
+    acls: set[Key] = {(AclRecord.TYPE, record.context, entry.acl) for entry in record.entries if entry.acl}
     policy: set[Key] = {_ike_policy(record)} if record.ike_policy else set()
     return frozenset(sas | acls | policy)
 
 
-def _ike_policy(record: Tunnel) -> Key:
-    return (IkePolicy.TYPE, record.outer_context, record.ike_policy)
+def _ike_policy(record: TunnelRecord) -> Key:
+    return (IkePolicyRecord.TYPE, record.outer_context, record.ike_policy)
 
 
 class TunnelTable:
@@ -162,11 +162,11 @@ class TunnelTable:
     def __init__(self, card: str, sadb: Sadb) -> None:
         self._card = card
         self._sadb = sadb
-        self.states: dict[int, TunnelState] = {}
-        self.records: dict[int, Tunnel] = {}
+        self.states: dict[int, AspTunnel] = {}
+        self.records: dict[int, TunnelRecord] = {}
         """Every tunnel of the node that this card was told of."""
-        self._sas: dict[str, ManualSa] = {}
-        self._acls: dict[tuple[int, str], Acl] = {}
+        self._sas: dict[str, ManualSaRecord] = {}
+        self._acls: dict[tuple[int, str], AclRecord] = {}
         self._versions: dict[Key, int] = {}
         """Of IKE policies."""
         self._users: dict[Key, set[int]] = {}
@@ -176,7 +176,7 @@ class TunnelTable:
         self._refused: set[int] = set()
         """Tunnels whose SAs the database refused: tried again when another gives something back."""
 
-    def apply(self, change: Change) -> None:
+    def apply(self, change: RecordChange) -> None:
         """Act on changed records: take away the SAs that are no more wanted, and note the tunnels for `install`.
 
         All removals come before any installation, so that what one tunnel gives up another can have.
@@ -218,7 +218,7 @@ class TunnelTable:
         """Whether `install` has work left."""
         return bool(self._pending)
 
-    def install(self) -> list[TunnelState]:
+    def install(self) -> list[AspTunnel]:
         """Bring the next `SLICE` tunnels to what the records say; those of which there is news to report.
 
         Thousands of tunnels take longer than a heartbeat may wait, so the caller comes back for the rest.
@@ -238,14 +238,14 @@ class TunnelTable:
                 news.append(state)
         return news
 
-    def renew(self, number: int) -> TunnelState | None:
+    def renew(self, number: int) -> AspTunnel | None:
         """Make the SAs of a manual tunnel anew: their numbers and windows go on. The tunnel, if that is news."""
         state = self.states[number]
         self._keep(state, ())
         self._install(state, self._plan(state.record))
         return state if state.told != state.news else None
 
-    def exhausted(self, number: int) -> TunnelState | None:
+    def exhausted(self, number: int) -> AspTunnel | None:
         """An SA of the tunnel has used its last number: the tunnel as it is now, if that is news."""
         state = self.states.get(number)
         if state is None or not state.up:
@@ -254,7 +254,7 @@ class TunnelTable:
         return state
 
     def _take(self, record: Record, deleted: bool, affected: dict[int, None]) -> None:
-        if isinstance(record, Tunnel):
+        if isinstance(record, TunnelRecord):
             number = record.number
             if deleted:
                 self.records.pop(number, None)
@@ -266,32 +266,32 @@ class TunnelTable:
                     affected[number] = None
                 return
             if state is None:
-                self.states[number] = TunnelState(record)
+                self.states[number] = AspTunnel(record)
                 affected[number] = None
                 return
             if _substance(state.record) != _substance(record):
                 affected[number] = None
             state.record = record
-        elif isinstance(record, ManualSa):
+        elif isinstance(record, ManualSaRecord):
             if deleted:
                 self._sas.pop(record.name, None)
             else:
                 self._sas[record.name] = record
             affected.update(dict.fromkeys(sorted(self._users.get(record.key, ()))))
-        elif isinstance(record, IkePolicy):
+        elif isinstance(record, IkePolicyRecord):
             before = self._versions.pop(record.key, None)
             if not deleted:
                 self._versions[record.key] = record.version
             if self._versions.get(record.key) != before:
                 affected.update(dict.fromkeys(sorted(self._users.get(record.key, ()))))
-        elif isinstance(record, Acl):
+        elif isinstance(record, AclRecord):
             if deleted:
                 self._acls.pop((record.context, record.name), None)
             else:
                 self._acls[record.context, record.name] = record
             affected.update(dict.fromkeys(sorted(self._users.get(record.key, ()))))
 
-    def _plan(self, record: Tunnel) -> _Plan:
+    def _plan(self, record: TunnelRecord) -> _Plan:
         try:
             if not record.entries:
                 raise Incomplete(NO_PAIR)
@@ -300,7 +300,7 @@ class TunnelTable:
         except (Incomplete, SaError) as error:
             return _Plan((), str(error))
 
-    def _keep(self, state: TunnelState, wanted: tuple[Pair, ...]) -> bool:
+    def _keep(self, state: AspTunnel, wanted: tuple[Pair, ...]) -> bool:
         """Remove the SAs that are not among those wanted; whether there were any."""
         sadb = self._sadb
         number = state.record.number
@@ -315,7 +315,7 @@ class TunnelTable:
                 removed = True
         return removed
 
-    def _install(self, state: TunnelState, plan: _Plan) -> None:
+    def _install(self, state: AspTunnel, plan: _Plan) -> None:
         sadb = self._sadb
         number = state.record.number
         self._refused.discard(number)
@@ -342,7 +342,7 @@ class TunnelTable:
         state.sas = states_of(state.pairs)
         state.path = None
 
-    def _hold(self, state: TunnelState) -> bool:
+    def _hold(self, state: AspTunnel) -> bool:
         """Keep those SAs of a negotiated tunnel that were made between the ends that it has; whether any went."""
         record, sadb = state.record, self._sadb
         ends = (record.local, record.remote, record.outer_context, True)
@@ -365,7 +365,7 @@ class TunnelTable:
                 sadb.change(pair.outbound)
         return freed
 
-    def _put_lines(self, state: TunnelState) -> None:
+    def _put_lines(self, state: AspTunnel) -> None:
         """Give a negotiated tunnel the lines of its records. What has no SA yet is dropped by name of its line;
         the SAs that there are carry what both their agreement and the lines allow, either way."""
         number = state.record.number
@@ -385,7 +385,7 @@ class TunnelTable:
             self._sadb.confine(number, pair.inbound.serial)
         state.judge()
 
-    def _apart(self, record: Tunnel) -> bool:
+    def _apart(self, record: TunnelRecord) -> bool:
         """Whether each rule of a tunnel's lines has SAs of its own."""
         return self._versions.get(_ike_policy(record)) == 1
 
@@ -414,7 +414,7 @@ class TunnelTable:
             raise SaError(LOST_COUNT)
         return running.next_number >= END
 
-    def _use(self, state: TunnelState, needs: frozenset[Key]) -> None:
+    def _use(self, state: AspTunnel, needs: frozenset[Key]) -> None:
         """Note which records the tunnel depends on."""
         users = self._users
         number = state.record.number

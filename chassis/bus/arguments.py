@@ -52,7 +52,7 @@ def shown(value: Any) -> str:
     return f"a {type(value).__name__}"
 
 
-class Kind(Protocol):
+class ArgumentType(Protocol):
     """What an argument may be."""
 
     @property
@@ -64,7 +64,7 @@ class Kind(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
+class TextType:
     """A text of at most so many octets."""
 
     most: int = 256
@@ -82,7 +82,7 @@ class Text:
 
 
 @dataclass(frozen=True, slots=True)
-class Path:
+class PathType:
     """The absolute path of a file."""
 
     expected: str = field(default="the absolute path of a file", init=False)
@@ -96,7 +96,7 @@ class Path:
 
 
 @dataclass(frozen=True, slots=True)
-class Whole:
+class IntType:
     """A whole number."""
 
     low: int = LOWEST
@@ -113,7 +113,7 @@ class Whole:
 
 
 @dataclass(frozen=True, slots=True)
-class Number:
+class NumberType:
     """A finite number; `unit` is what it counts."""
 
     low: float
@@ -132,7 +132,7 @@ class Number:
 
 
 @dataclass(frozen=True, slots=True)
-class Quantity:
+class QuantityType:
     """A number, or a text of one with its unit, such as `20ms`: whoever acts on it reads the text."""
 
     low: float
@@ -145,12 +145,12 @@ class Quantity:
 
     def read(self, value: Any) -> float | str:
         if type(value) is str:
-            return Text(32).read(value)
-        return Number(self.low, self.high).read(value)
+            return TextType(32).read(value)
+        return NumberType(self.low, self.high).read(value)
 
 
 @dataclass(frozen=True, slots=True)
-class Flag:
+class FlagType:
     """True or false."""
 
     expected: str = field(default="true or false", init=False)
@@ -162,7 +162,7 @@ class Flag:
 
 
 @dataclass(frozen=True, slots=True)
-class Word:
+class WordType:
     """One of a few words."""
 
     words: tuple[str, ...]
@@ -178,7 +178,7 @@ class Word:
 
 
 @dataclass(frozen=True, slots=True)
-class Texts:
+class TextListType:
     """A list of texts, each of at most so many octets."""
 
     most: int = 64
@@ -191,12 +191,12 @@ class Texts:
     def read(self, value: Any) -> list[str]:
         if type(value) is not list or len(value) > self.most:
             raise ValueError
-        kind = Text(self.octets)
+        kind = TextType(self.octets)
         return [kind.read(item) for item in value]
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
+class AddressType:
     """An IPv4 address, as text or as its number; read, it is the number."""
 
     expected: str = field(default="an IPv4 address", init=False)
@@ -204,14 +204,14 @@ class Address:
     def read(self, value: Any) -> int:
         if type(value) is str:
             return parse_address(value[:SHOWN])
-        return Whole(0, 0xFFFFFFFF).read(value)
+        return IntType(0, 0xFFFFFFFF).read(value)
 
 
 @dataclass(frozen=True, slots=True)
-class Either:
+class EitherType:
     """The first of several kinds that takes the value."""
 
-    kinds: tuple[Kind, ...]
+    kinds: tuple[ArgumentType, ...]
 
     @property
     def expected(self) -> str:
@@ -227,7 +227,7 @@ class Either:
 
 
 @dataclass(frozen=True, slots=True)
-class Values:
+class ValuesType:
     """A map of names to plain values, as a lab file has them."""
 
     most: int = 200
@@ -247,7 +247,7 @@ class Values:
         if left <= 0 or depth > DEEPEST:
             raise ValueError("there are too many values in it, or they are nested too deep")
         if type(value) is str:
-            Text(4096).read(value)
+            TextType(4096).read(value)
         elif type(value) is int:
             if not LOWEST <= value <= HIGHEST:
                 raise ValueError("a number in it has more than 64 bits")
@@ -257,7 +257,7 @@ class Values:
         elif type(value) in (dict, list):
             if type(value) is dict:
                 for name in value:
-                    Text().read(name)
+                    TextType().read(name)
             left -= 1
             for item in value.values() if type(value) is dict else value:
                 left = self._count(item, depth + 1, left)
@@ -271,7 +271,7 @@ class Values:
 class Argument:
     """One argument: what it may be, what it is for, and its value where it is not given (None: there is none)."""
 
-    kind: Kind
+    kind: ArgumentType
     help: str
     default: Any = None
     required: bool = False

@@ -12,7 +12,7 @@ from math import inf
 from chassis.bus.arguments import ArgumentError, Spec, fault, given, read
 from chassis.bus.batch import Batch
 from chassis.bus.counters import Counters
-from chassis.bus.engine import Connect, Disconnect, Output, Perform, Stop, ToController
+from chassis.bus.engine import Connect, Disconnect, Exit, Output, Perform, ToController
 from chassis.bus.messages import (
     PROTOCOL,
     Attributes,
@@ -29,8 +29,8 @@ from chassis.bus.messages import (
     TraceStamps,
     Welcome,
 )
-from chassis.bus.records import CardState
-from chassis.bus.replication import Change, Replica
+from chassis.bus.records import CardStateRecord
+from chassis.bus.replication import RecordChange, Replica
 
 HEARTBEAT_INTERVAL = 0.1
 """Seconds between heartbeats until a `Welcome` says otherwise (S-112)."""
@@ -42,7 +42,7 @@ HELLO_RETRY = 0.5
 """Seconds after which a card that got no answer to its hello says it again."""
 
 
-class Card:
+class CardBase:
     """One card of a node, as far as it is like every other."""
 
     kind = "card"
@@ -68,7 +68,7 @@ class Card:
         """Nothing may leave: this process stood still so long that it may have been replaced."""
         self.counters = counters or Counters()
         """Counters of this card; `drop CAUSE` counts packets dropped."""
-        self._states: dict[str, CardState] = {}
+        self._states: dict[str, CardStateRecord] = {}
         self._closed: set[tuple[str, int]] = set()
         self._controller = False
         self._admitted = False
@@ -84,7 +84,7 @@ class Card:
         """The hello with the operational state that this card still holds."""
         return hello
 
-    def changed(self, change: Change, now: float) -> list[Output]:
+    def changed(self, change: RecordChange, now: float) -> list[Output]:
         """Act on records that a snapshot or delta changed."""
         return []
 
@@ -141,7 +141,7 @@ class Card:
         if isinstance(message, Request):
             return self._requested(message, now)
         assert isinstance(message, Goodbye)
-        return [Stop(message.reason)]
+        return [Exit(message.reason)]
 
     def peer(self, card: str, boot: int, up: bool, now: float) -> list[Output]:
         """A closed connection says that a card is gone before anyone else does: its flag goes down at once."""
@@ -252,22 +252,22 @@ class Card:
         late, self._late = self._late, 0.0
         return ToController(Heartbeat(self.card, self.epoch, self._beats, self.replica.version, late))
 
-    def _apply(self, change: Change, now: float) -> list[Output]:
+    def _apply(self, change: RecordChange, now: float) -> list[Output]:
         outputs: list[Output] = []
         flags = dict(self.up)
         for record in change.deleted:
-            if isinstance(record, CardState):
+            if isinstance(record, CardStateRecord):
                 del self._states[record.card], self.epochs[record.card], self.up[record.card]
                 outputs.append(Disconnect(record.card))
         for record in change.put:
-            if isinstance(record, CardState):
+            if isinstance(record, CardStateRecord):
                 outputs += self._card_state(record, now)
         if self.up != flags:
             outputs += self.cards_changed(now)
         outputs += self.changed(change, now)
         return outputs
 
-    def _card_state(self, state: CardState, now: float) -> list[Output]:
+    def _card_state(self, state: CardStateRecord, now: float) -> list[Output]:
         known = self._states.get(state.card)
         self._states[state.card] = state
         self.epochs[state.card] = state.epoch

@@ -22,9 +22,9 @@ from chassis.bus.engine import (
     CardEngine,
     Connect,
     Disconnect,
+    Exit,
     Output,
     Perform,
-    Stop,
     ToController,
     ToFabric,
 )
@@ -40,7 +40,7 @@ CONTROL_QUEUE = 10_000
 """High-water mark of the control connection, in messages, and the most that wait in the process itself."""
 
 
-class RequestError(Exception):
+class CardRequestError(Exception):
     """What a request asks of the shell can't be done; the text goes into the reply."""
 
 
@@ -75,7 +75,7 @@ class CardShell:
             Connect: lambda output: self.fabric.connect(output.card, output.boot),
             Disconnect: lambda output: self.fabric.disconnect(output.card),
             Perform: lambda output: self._request(output.request),
-            Stop: lambda output: self.loop.stop(),
+            Exit: lambda output: self.loop.stop(),
         }
         self.requests: dict[str, Callable[[Attributes], Attributes]] = {
             "capture": self.captures.start,
@@ -119,7 +119,7 @@ class CardShell:
     def tap(self, what: str, capture: Capture | None) -> None:
         """Have everything that passes `what` captured, or no longer; `RequestError` where there is no such."""
         if what != "fabric":
-            raise RequestError(f"{self.env.card} has no {what!r} to capture; it has 'fabric'")
+            raise CardRequestError(f"{self.env.card} has no {what!r} to capture; it has 'fabric'")
         self.fabric.tap = None
         if capture is not None:
             kept = capture
@@ -186,9 +186,9 @@ class CardShell:
         handler = self.requests.get(request.name)
         try:
             if handler is None:
-                raise RequestError(f"{self.env.card} does not know {request.name!r}")
+                raise CardRequestError(f"{self.env.card} does not know {request.name!r}")
             reply = Reply(request.number, handler(request.arguments))
-        except (RequestError, OSError, ValueError) as error:
+        except (CardRequestError, OSError, ValueError) as error:
             reply = Reply(request.number, {}, str(error) or type(error).__name__)
         except Exception as error:
             # A fault of this program: whoever asked is told, and the card goes on.

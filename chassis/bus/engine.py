@@ -111,7 +111,7 @@ class ToOperator:
 
 
 @dataclass(frozen=True, slots=True)
-class Stop:
+class Exit:
     """The process ends; `reason` is for its log."""
 
     reason: str
@@ -130,7 +130,7 @@ Output = (
     | ToIke
     | ToLauncher
     | ToOperator
-    | Stop
+    | Exit
 )
 
 

@@ -18,7 +18,7 @@ Attributes = dict[str, "Value | list[Value] | list[dict[str, Value]] | dict[str,
 
 
 @dataclass(frozen=True, slots=True)
-class SaState:
+class SaReport:
     """An SA as its ASP reports it: everything but the keys."""
 
     tunnel: int
@@ -58,7 +58,7 @@ class Hello:
     epoch: int
     version: int
     fresh: bool = False
-    sas: tuple[SaState, ...] = ()
+    sas: tuple[SaReport, ...] = ()
     ports: tuple[str, ...] = ()
     networks: tuple[PeerNetworks, ...] = ()
 
@@ -108,7 +108,7 @@ class TunnelEvent:
     reason: str
     peer: int
     identity: str = ""
-    sas: tuple[SaState, ...] = ()
+    sas: tuple[SaReport, ...] = ()
     selectors: tuple[int, ...] = ()
 
 
@@ -116,7 +116,7 @@ class TunnelEvent:
 class SaEvent:
     """`event`: installed, rekeyed, deleted, expiring, exhausted or lease (more sequence numbers are wanted)."""
 
-    sa: SaState
+    sa: SaReport
     event: str
     reason: str = ""
     next_sequence: int = 0

@@ -31,7 +31,7 @@ class RecordError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class RecordedMessage:
     """One line of a record. `message` is None where it is a note."""
 
     time: float
@@ -96,26 +96,26 @@ def note(time: float, node: str, text: str) -> dict[str, Any]:
     return {"time": time, "node": node, "card": "xcrp", "way": "", "note": text}
 
 
-def entry(values: Mapping[str, Any]) -> Entry:
+def entry(values: Mapping[str, Any]) -> RecordedMessage:
     """The entry of a line's values; RecordError where they are none, without the line's number."""
     time, node, card, way = (values.get(name) for name in ("time", "node", "card", "way"))
     if not isinstance(time, int | float) or not all(isinstance(word, str) for word in (node, card, way)):
         raise RecordError("no line of a record: it has no time, node, card and way")
     place = (float(time), str(node), str(card), str(way))
     if "note" in values:
-        return Entry(*place, None, str(values["note"]))
+        return RecordedMessage(*place, None, str(values["note"]))
     if way not in WAYS:
         raise RecordError(f"{way!r} is no way of a message: it goes up or down")
     try:
         data = base64.b64decode(values.get("data", ""), validate=True)
-        return Entry(*place, codec.decode(data))
+        return RecordedMessage(*place, codec.decode(data))
     except DecodeError as error:
         raise RecordError(f"its message does not decode: {error}") from None
     except (TypeError, ValueError) as error:
         raise RecordError(f"its message is not base64: {error}") from None
 
 
-def read(lines: Iterable[str]) -> Iterator[tuple[Mapping[str, Any], Entry]]:
+def read(lines: Iterable[str]) -> Iterator[tuple[Mapping[str, Any], RecordedMessage]]:
     """Each line's values and its entry, in order.
 
     Raises:

@@ -16,7 +16,7 @@ Key = tuple[str | int, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class CardState:
+class CardStateRecord:
     """One card of the node: which start of it is admitted, and whether packets may be given to it."""
 
     card: str
@@ -34,7 +34,7 @@ class CardState:
 
 
 @dataclass(frozen=True, slots=True)
-class Context:
+class ContextRecord:
     """A routing context. `discard`: a withdrawn tunnel route becomes a discard route (asked for by a lab).
     `keepalive`: dead peer detection for the IKE peers of the context (guide 6.3)."""
 
@@ -51,7 +51,7 @@ class Context:
 
 
 @dataclass(frozen=True, slots=True)
-class Interface:
+class InterfaceRecord:
     """An IP interface. `kind`: numbered, loopback, ipsec or multibind. `port` or `tunnel` is what binds it."""
 
     context: int
@@ -71,7 +71,7 @@ class Interface:
 
 
 @dataclass(frozen=True, slots=True)
-class Port:
+class PortRecord:
     """An Ethernet port: its card, the interface bound to it, its hardware address, its MTU (of the IP packet).
 
     `secondary` has further addresses of the interface and their prefix lengths, in turn.
@@ -110,7 +110,7 @@ class Port:
 
 
 @dataclass(frozen=True, slots=True)
-class Circuit:
+class CircuitRecord:
     """A circuit and the line card that is its home. `kind`: port or tunnel; `context` is the inner one."""
 
     number: int
@@ -145,7 +145,7 @@ class NextHop:
 
 
 @dataclass(frozen=True, slots=True)
-class Route:
+class RouteRecord:
     """A prefix of a context and its next hops, ordered by cost: the first usable one carries the packet."""
 
     context: int
@@ -161,7 +161,7 @@ class Route:
 
 
 @dataclass(frozen=True, slots=True)
-class LocalAddress:
+class LocalAddressRecord:
     """An address of the router itself: `owner` is the ASP that terminates IPsec there, or empty."""
 
     context: int
@@ -176,7 +176,7 @@ class LocalAddress:
 
 
 @dataclass(frozen=True, slots=True)
-class TunnelEntry:
+class PolicyEntryRecord:
     """One `seq` line of a tunnel: the manual SA (or IPsec policy) it uses and the ACL that selects its traffic.
 
     `lease_start` and `lease_end` bound the sequence numbers that the ASP may send without asking: where the
@@ -198,7 +198,7 @@ class TunnelEntry:
 
 
 @dataclass(frozen=True, slots=True)
-class Tunnel:
+class TunnelRecord:
     """A tunnel as line cards and ASPs need it.
 
     `circuit` is 0 for an economical tunnel and for a circuit-based one without a home; `home` is the line card
@@ -225,7 +225,7 @@ class Tunnel:
     mtu: int
     df_bit: str
     queues: int
-    entries: tuple[TunnelEntry, ...]
+    entries: tuple[PolicyEntryRecord, ...]
     up: bool
     reason: str = ""
     kind: str = "manual"
@@ -255,7 +255,7 @@ class SaKeys:
 
 
 @dataclass(frozen=True, slots=True)
-class ManualSa:
+class ManualSaRecord:
     """A manual security association (guide 8.3): both directions, complete, algorithms filled in (S-109)."""
 
     name: str
@@ -272,7 +272,7 @@ class ManualSa:
 
 
 @dataclass(frozen=True, slots=True)
-class AclRule:
+class AclRuleRecord:
     """One rule of an IPsec ACL; -1 stands for any protocol or port, length 0 for any address."""
 
     seq: int
@@ -286,12 +286,12 @@ class AclRule:
 
 
 @dataclass(frozen=True, slots=True)
-class Acl:
+class AclRecord:
     """An IPsec access list of a context (guide 8.4), rules in sequence order."""
 
     context: int
     name: str
-    rules: tuple[AclRule, ...]
+    rules: tuple[AclRuleRecord, ...]
 
     TYPE: ClassVar[str] = "acl"
 
@@ -301,7 +301,7 @@ class Acl:
 
 
 @dataclass(frozen=True, slots=True)
-class IkeProposal:
+class IkeProposalRecord:
     """An IKE proposal with its defaults filled in (guide 6.2): `authentication` and `lifetime` (seconds) belong to
     version 1, `prf` to version 2."""
 
@@ -322,7 +322,7 @@ class IkeProposal:
 
 
 @dataclass(frozen=True, slots=True)
-class IkePolicy:
+class IkePolicyRecord:
     """An IKE policy of a context (guide 6.4). Identities are an address in dotted form, a name, or empty;
     `proposals` are names in sequence order; `pre_shared_key` is raw bytes, `has_key` whether there is one."""
 
@@ -348,7 +348,7 @@ class IkePolicy:
 
 
 @dataclass(frozen=True, slots=True)
-class IpsecProposal:
+class IpsecProposalRecord:
     """An IPsec proposal with what its lines mean (guide 8.1): empty `ah`, `esp_cipher` or `esp_integrity` is
     none; `kbytes` 0 is no limit of traffic."""
 
@@ -368,7 +368,7 @@ class IpsecProposal:
 
 
 @dataclass(frozen=True, slots=True)
-class IpsecPolicy:
+class IpsecPolicyRecord:
     """An IPsec policy (guide 8.2): `pfs_group` 0 is no PFS, `proposals` are names in sequence order, `esn` asks
     for extended sequence numbers."""
 
@@ -386,7 +386,7 @@ class IpsecPolicy:
 
 
 @dataclass(frozen=True, slots=True)
-class Certificate:
+class CertificateRecord:
     """An object of a context's PKI store: `kind` is trusted, self or key; `pem` is the file. A self certificate
     belongs to the key of its name."""
 
@@ -403,19 +403,19 @@ class Certificate:
 
 
 Record = (
-    CardState
-    | Context
-    | Interface
-    | Port
-    | Circuit
-    | Route
-    | LocalAddress
-    | Tunnel
-    | ManualSa
-    | Acl
-    | IkeProposal
-    | IkePolicy
-    | IpsecProposal
-    | IpsecPolicy
-    | Certificate
+    CardStateRecord
+    | ContextRecord
+    | InterfaceRecord
+    | PortRecord
+    | CircuitRecord
+    | RouteRecord
+    | LocalAddressRecord
+    | TunnelRecord
+    | ManualSaRecord
+    | AclRecord
+    | IkeProposalRecord
+    | IkePolicyRecord
+    | IpsecProposalRecord
+    | IpsecPolicyRecord
+    | CertificateRecord
 )

@@ -112,7 +112,7 @@ class Publisher:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class RecordChange:
     """What a snapshot or delta changed on a card: new or different records, and those that are no more."""
 
     put: tuple[Record, ...]
@@ -129,7 +129,7 @@ class Replica:
         self._expected = 1
         self._pending = 0
 
-    def snapshot(self, message: Snapshot) -> Change | None:
+    def snapshot(self, message: Snapshot) -> RecordChange | None:
         """Take one part; the change when it was the last one, else None. A part out of order starts over."""
         if message.part == 1:
             self._parts, self._pending = [], message.version
@@ -147,9 +147,9 @@ class Replica:
         put = tuple(record for key, record in wanted.items() if self.records.get(key) != record)
         self.records = wanted
         self.version = message.version
-        return Change(put, deleted)
+        return RecordChange(put, deleted)
 
-    def delta(self, message: Delta) -> Change | None:
+    def delta(self, message: Delta) -> RecordChange | None:
         """Take a delta; None when it does not follow what is held: the card must say hello for a snapshot."""
         if self.version == 0 or message.from_version != self.version:
             return None
@@ -161,4 +161,4 @@ class Replica:
         for record in message.put:
             self.records[record.key] = record
         self.version = message.to_version
-        return Change(message.put, tuple(deleted))
+        return RecordChange(message.put, tuple(deleted))

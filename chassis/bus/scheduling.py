@@ -52,7 +52,7 @@ def ask_for_slice(seconds: float) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Turns:
+class CpuSample:
     """A process as Linux shows it at one time.
 
     `at` is in seconds, monotonic. `runnable` has the threads that run or would if they were given a core, and for
@@ -75,17 +75,17 @@ def standing(task: str) -> tuple[str, float]:
         return "", 0.0
 
 
-def turns_of(pid: int, now: float) -> Turns:
+def turns_of(pid: int, now: float) -> CpuSample:
     """How the threads of a process stand; of one that is gone, none do."""
     try:
         threads = os.listdir(f"/proc/{pid}/task")
     except OSError:
         threads = []
     seen = {int(thread): standing(f"{pid}/task/{thread}") for thread in threads}
-    return Turns(now, {thread: ran for thread, (state, ran) in seen.items() if state == "R"})
+    return CpuSample(now, {thread: ran for thread, (state, ran) in seen.items() if state == "R"})
 
 
-def waited(before: Turns, after: Turns) -> float:
+def waited(before: CpuSample, after: CpuSample) -> float:
     """Seconds between two looks at a process, if a thread of it waited for a core all that time; otherwise 0.
 
     One that goes round in a circle has its core, and did not wait.

@@ -5,8 +5,8 @@ from __future__ import annotations
 import struct
 from array import array
 
-from chassis.fwd.decision import ARP, DROPS, Decider, Decision, Kind
-from chassis.fwd.drop_causes import Cause
+from chassis.fwd.decision import ARP, DROPS, Decider, Decision, DecisionKind
+from chassis.fwd.drop_causes import DropCause
 from chassis.net.checksum import is_intact
 from chassis.net.ethernet import ETHERTYPE_ARP, ETHERTYPE_IPV4, HEADROOM
 from chassis.net.icmp import FRAGMENTATION_NEEDED, ICMP_HEADER_LENGTH, UNREACHABLE
@@ -62,12 +62,12 @@ def classify(
     current: Decision | None = None
     flow = last_link = last_key = None
     verdict: Decision | None = None
-    forwarded = Kind.PORT if transit else Kind.TUNNEL + 1
-    own = Kind.OWN
+    forwarded = DecisionKind.PORT if transit else DecisionKind.TUNNEL + 1
+    own = DecisionKind.OWN
     at = 0
     for index, length in enumerate(lengths):
         if length < SHORTEST:
-            decision = DROPS[Cause.SHORT]
+            decision = DROPS[DropCause.SHORT]
         else:
             link, first, second, key = unpack(body, at)
             if link != last_link:
@@ -91,7 +91,7 @@ def classify(
                     kind = decision.kind
                     if kind >= forwarded:
                         if second >> 24 & 0xFF < 2:
-                            decision = DROPS[Cause.TTL]
+                            decision = DROPS[DropCause.TTL]
                     elif kind is own:
                         decision = _own(decision, body, at, length, first, second)
                 else:
@@ -112,22 +112,22 @@ def _link(link: bytes, mac: bytes) -> Decision | None:
         if ethertype == ETHERTYPE_IPV4:
             return None
     elif not link[0] & 1:
-        return DROPS[Cause.LINK_ADDRESS]
+        return DROPS[DropCause.LINK_ADDRESS]
     if ethertype == ETHERTYPE_ARP:
         return ARP
-    return DROPS[Cause.LINK_BROADCAST if ethertype == ETHERTYPE_IPV4 else Cause.ETHERTYPE]
+    return DROPS[DropCause.LINK_BROADCAST if ethertype == ETHERTYPE_IPV4 else DropCause.ETHERTYPE]
 
 
-def _unusual(body: Writable, at: int, length: int, first: int) -> Cause | None:
+def _unusual(body: Writable, at: int, length: int, first: int) -> DropCause | None:
     """Why a packet that is not a plain one is dropped (RFC 1812 5.2.2); None for one with options."""
     if first >> 28 != 4:
-        return Cause.VERSION
+        return DropCause.VERSION
     header = (first >> 24 & 15) * 4
     total = first & 0xFFFF
     if header < IPV4_HEADER_LENGTH or header > total or total + HEADROOM > length:
-        return Cause.HEADER
+        return DropCause.HEADER
     if not is_intact(body[at + HEADROOM : at + HEADROOM + header]):
-        return Cause.CHECKSUM
+        return DropCause.CHECKSUM
     return None
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from enum import IntEnum
 
 from chassis.bus.counters import Counters
-from chassis.bus.records import NextHop, Route
-from chassis.fwd.drop_causes import Cause
+from chassis.bus.records import NextHop, RouteRecord
+from chassis.fwd.drop_causes import DropCause
 from chassis.fwd.fib import Fib, Usable, choose
 from chassis.net.address import ALL_ONES, directed_broadcast, is_multicast, is_unicast_host
 
@@ -25,7 +25,7 @@ SHED = "decisions shed"
 """A card's counter of the flows and shared decisions that made room."""
 
 
-class Kind(IntEnum):
+class DecisionKind(IntEnum):
     """What is done. From `PORT` on the packet is forwarded, so its TTL counts."""
 
     DROP = 1
@@ -54,10 +54,10 @@ class Decision:
 
     def __init__(
         self,
-        kind: Kind,
+        kind: DecisionKind,
         generation: int = 0,
         *,
-        cause: Cause | None = None,
+        cause: DropCause | None = None,
         card: str = "",
         port: str = "",
         address: int = 0,
@@ -77,10 +77,10 @@ class Decision:
         return f"Decision({', '.join([self.kind.name, *details])})"
 
 
-DROPS: dict[Cause, Decision] = {cause: Decision(Kind.DROP, cause=cause) for cause in Cause}
+DROPS: dict[DropCause, Decision] = {cause: Decision(DecisionKind.DROP, cause=cause) for cause in DropCause}
 """The decision to drop for a cause; independent of any generation."""
 
-ARP = Decision(Kind.ARP)
+ARP = Decision(DecisionKind.ARP)
 
 Flows = dict[int, Decision]
 """Flow key (source << 32 | destination) to its decision, which may be of an older generation."""
@@ -121,10 +121,10 @@ class Decider:
     def decide(self, context: int, key: int) -> Decision:
         """The decision for a flow, made now; it is put into the cache."""
         decision = self._make(context, key >> 32, key & ALL_ONES)
-        if decision.kind is Kind.DROP:
+        if decision.kind is DecisionKind.DROP:
             # Shared drops have no generation: the cache keeps a copy that ends with this one.
             cause = decision.cause
-            decision = self._share(Kind.DROP, (Kind.DROP, str(cause)), cause=cause)
+            decision = self._share(DecisionKind.DROP, (DecisionKind.DROP, str(cause)), cause=cause)
         flows = self.flows(context)
         if key not in flows:
             if self._held >= FLOW_LIMIT:
@@ -139,7 +139,7 @@ class Decider:
 
     def _make(self, context: int, source: int, destination: int) -> Decision:
         if not is_unicast_host(source):
-            return DROPS[Cause.MARTIAN_SOURCE]
+            return DROPS[DropCause.MARTIAN_SOURCE]
         return self._to(context, destination)
 
     def _to(self, context: int, destination: int) -> Decision:
@@ -147,54 +147,60 @@ class Decider:
         if local is not None:
             if local.owner:
                 return self._owned(local.owner)
-            return self._share(Kind.LOCAL, (Kind.LOCAL,))
+            return self._share(DecisionKind.LOCAL, (DecisionKind.LOCAL,))
         if is_multicast(destination):
-            return DROPS[Cause.MULTICAST]
+            return DROPS[DropCause.MULTICAST]
         if destination == ALL_ONES:
-            return DROPS[Cause.BROADCAST]
+            return DROPS[DropCause.BROADCAST]
         if not is_unicast_host(destination):
-            return DROPS[Cause.MARTIAN_DESTINATION]
+            return DROPS[DropCause.MARTIAN_DESTINATION]
         route = self.fib.lookup(context, destination)
         if route is None:
-            return DROPS[Cause.NO_ROUTE]
+            return DROPS[DropCause.NO_ROUTE]
         hop, passed = choose(route.next_hops, self._usable)
         if hop is None:
-            return DROPS[Cause.TUNNEL_DOWN if passed else Cause.NEXT_HOP_DOWN]
+            return DROPS[DropCause.TUNNEL_DOWN if passed else DropCause.NEXT_HOP_DOWN]
         return self._by(hop, route, destination)
 
-    def _by(self, hop: NextHop, route: Route, destination: int) -> Decision:
+    def _by(self, hop: NextHop, route: RouteRecord, destination: int) -> Decision:
         if hop.kind == "tunnel":
-            return self._share(Kind.TUNNEL, (Kind.TUNNEL, hop.tunnel), card=hop.card, tunnel=hop.tunnel)
+            return self._share(
+                DecisionKind.TUNNEL, (DecisionKind.TUNNEL, hop.tunnel), card=hop.card, tunnel=hop.tunnel
+            )
         if hop.kind == "local":
-            return self._share(Kind.LOCAL, (Kind.LOCAL,))
+            return self._share(DecisionKind.LOCAL, (DecisionKind.LOCAL,))
         if hop.kind != "port":
-            return DROPS[Cause.DISCARD]
+            return DROPS[DropCause.DISCARD]
         address = hop.address
         if not address:
             # A connected network: neither its broadcast address nor its own is a host (RFC 2644).
             whole = directed_broadcast((route.prefix, route.length))
             if whole is not None and destination in (whole, route.prefix):
-                return DROPS[Cause.BROADCAST]
+                return DROPS[DropCause.BROADCAST]
             address = destination
         return self._share(
-            Kind.PORT, (Kind.PORT, hop.port, address), card=hop.card, port=hop.port, address=address
+            DecisionKind.PORT,
+            (DecisionKind.PORT, hop.port, address),
+            card=hop.card,
+            port=hop.port,
+            address=address,
         )
 
     def _owned(self, asp: str) -> Decision:
-        decision = self._share(Kind.OWN, (Kind.OWN, asp), card=asp)
+        decision = self._share(DecisionKind.OWN, (DecisionKind.OWN, asp), card=asp)
         if self._card_up.get(asp):
-            decision.to_open = self._share(Kind.OPEN, (Kind.OPEN, asp), card=asp)
+            decision.to_open = self._share(DecisionKind.OPEN, (DecisionKind.OPEN, asp), card=asp)
         else:
-            decision.to_open = DROPS[Cause.OWNER_DOWN]
-        decision.to_local = self._share(Kind.LOCAL, (Kind.LOCAL,))
+            decision.to_open = DROPS[DropCause.OWNER_DOWN]
+        decision.to_local = self._share(DecisionKind.LOCAL, (DecisionKind.LOCAL,))
         return decision
 
     def _share(
         self,
-        kind: Kind,
+        kind: DecisionKind,
         key: tuple[int | str, ...],
         *,
-        cause: Cause | None = None,
+        cause: DropCause | None = None,
         card: str = "",
         port: str = "",
         address: int = 0,

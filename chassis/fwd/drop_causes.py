@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 
-class Cause(StrEnum):
+class DropCause(StrEnum):
     # the frame
     SHORT = "short packet"
     LINK_ADDRESS = "not for this port"

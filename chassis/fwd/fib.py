@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-from chassis.bus.records import LocalAddress, NextHop, Record, Route
+from chassis.bus.records import LocalAddressRecord, NextHop, Record, RouteRecord
 from chassis.net.address import MASKS
 
 Usable = Callable[[NextHop], bool]
@@ -20,24 +20,24 @@ class ContextFib:
     __slots__ = ("_lengths", "_tables", "local")
 
     def __init__(self) -> None:
-        self._tables: dict[int, dict[int, Route]] = {}
-        self._lengths: list[tuple[int, dict[int, Route]]] = []
-        self.local: dict[int, LocalAddress] = {}
+        self._tables: dict[int, dict[int, RouteRecord]] = {}
+        self._lengths: list[tuple[int, dict[int, RouteRecord]]] = []
+        self.local: dict[int, LocalAddressRecord] = {}
 
-    def put(self, route: Route) -> None:
+    def put(self, route: RouteRecord) -> None:
         table = self._tables.get(route.length)
         if table is None:
             table = self._tables[route.length] = {}
             self._order()
         table[route.prefix] = route
 
-    def delete(self, route: Route) -> None:
+    def delete(self, route: RouteRecord) -> None:
         table = self._tables.get(route.length, {})
         table.pop(route.prefix, None)
         if not table and self._tables.pop(route.length, None) is not None:
             self._order()
 
-    def lookup(self, address: int) -> Route | None:
+    def lookup(self, address: int) -> RouteRecord | None:
         """The route with the longest prefix that holds the address."""
         for mask, table in self._lengths:
             route = table.get(address & mask)
@@ -45,7 +45,7 @@ class ContextFib:
                 return route
         return None
 
-    def routes(self) -> Iterator[Route]:
+    def routes(self) -> Iterator[RouteRecord]:
         """All routes, longest prefixes first."""
         for _, table in self._lengths:
             yield from table.values()
@@ -71,28 +71,28 @@ class Fib:
         """
         touched = False
         for record in deleted:
-            if isinstance(record, Route | LocalAddress):
+            if isinstance(record, RouteRecord | LocalAddressRecord):
                 self._remove(record)
                 touched = True
         for record in put:
-            if isinstance(record, Route):
+            if isinstance(record, RouteRecord):
                 if record.next_hops:
                     self._context(record.context).put(record)
                 else:
                     self._remove(record)
                 touched = True
-            elif isinstance(record, LocalAddress):
+            elif isinstance(record, LocalAddressRecord):
                 self._context(record.context).local[record.address] = record
                 touched = True
         if touched:
             self.generation += 1
         return touched
 
-    def lookup(self, context: int, address: int) -> Route | None:
+    def lookup(self, context: int, address: int) -> RouteRecord | None:
         fib = self.contexts.get(context)
         return None if fib is None else fib.lookup(address)
 
-    def local(self, context: int, address: int) -> LocalAddress | None:
+    def local(self, context: int, address: int) -> LocalAddressRecord | None:
         """The record of the router's own address, if it is one in this context."""
         fib = self.contexts.get(context)
         return None if fib is None else fib.local.get(address)
@@ -103,11 +103,11 @@ class Fib:
             fib = self.contexts[number] = ContextFib()
         return fib
 
-    def _remove(self, record: Route | LocalAddress) -> None:
+    def _remove(self, record: RouteRecord | LocalAddressRecord) -> None:
         fib = self.contexts.get(record.context)
         if fib is None:
             return
-        if isinstance(record, Route):
+        if isinstance(record, RouteRecord):
             fib.delete(record)
         else:
             fib.local.pop(record.address, None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chassis.fwd.drop_causes import Cause
+from chassis.fwd.drop_causes import DropCause
 from chassis.fwd.rate import TokenBucket
 from chassis.net import icmp
 from chassis.net.address import is_multicast, is_unicast_host
@@ -26,14 +26,14 @@ INTERNETWORK_CONTROL = 0xC0
 
 ERROR_TTL = 64
 
-ERRORS: dict[Cause, tuple[int, int]] = {
-    Cause.TTL: (icmp.TIME_EXCEEDED, icmp.TTL_EXCEEDED_IN_TRANSIT),
-    Cause.NO_ROUTE: (icmp.UNREACHABLE, icmp.NET_UNREACHABLE),
-    Cause.NEXT_HOP_DOWN: (icmp.UNREACHABLE, icmp.NET_UNREACHABLE),
-    Cause.NEIGHBOUR: (icmp.UNREACHABLE, icmp.HOST_UNREACHABLE),
-    Cause.TOO_LONG: (icmp.UNREACHABLE, icmp.FRAGMENTATION_NEEDED),
-    Cause.LOCAL_PROTOCOL: (icmp.UNREACHABLE, icmp.PROTOCOL_UNREACHABLE),
-    Cause.LOCAL_PORT: (icmp.UNREACHABLE, icmp.PORT_UNREACHABLE),
+ERRORS: dict[DropCause, tuple[int, int]] = {
+    DropCause.TTL: (icmp.TIME_EXCEEDED, icmp.TTL_EXCEEDED_IN_TRANSIT),
+    DropCause.NO_ROUTE: (icmp.UNREACHABLE, icmp.NET_UNREACHABLE),
+    DropCause.NEXT_HOP_DOWN: (icmp.UNREACHABLE, icmp.NET_UNREACHABLE),
+    DropCause.NEIGHBOUR: (icmp.UNREACHABLE, icmp.HOST_UNREACHABLE),
+    DropCause.TOO_LONG: (icmp.UNREACHABLE, icmp.FRAGMENTATION_NEEDED),
+    DropCause.LOCAL_PROTOCOL: (icmp.UNREACHABLE, icmp.PROTOCOL_UNREACHABLE),
+    DropCause.LOCAL_PORT: (icmp.UNREACHABLE, icmp.PORT_UNREACHABLE),
 }
 """Causes of which the sender of the packet is told, with type and code. All others are silent.
 
@@ -61,7 +61,7 @@ def is_owed(packet: Buffer) -> bool:
     return len(packet) > header and packet[header] not in icmp.ERROR_TYPES
 
 
-def error(cause: Cause, packet: Buffer, source: int, *, mtu: int = 0) -> bytes | None:
+def error(cause: DropCause, packet: Buffer, source: int, *, mtu: int = 0) -> bytes | None:
     """The error packet owed for dropping this one, from our address `source`; None if none is owed.
 
     `mtu` is that of the next hop, for `TOO_LONG`.
@@ -70,7 +70,7 @@ def error(cause: Cause, packet: Buffer, source: int, *, mtu: int = 0) -> bytes |
     if wanted is None or not source or not is_owed(packet):
         return None
     kind, code = wanted
-    message = icmp.Icmp(kind, code, mtu if cause is Cause.TOO_LONG else 0, bytes(packet[:QUOTED]))
+    message = icmp.Icmp(kind, code, mtu if cause is DropCause.TOO_LONG else 0, bytes(packet[:QUOTED]))
     return Ipv4(
         source=source,
         destination=int.from_bytes(packet[12:16], "big"),
@@ -91,6 +91,6 @@ class ErrorLimit:
         self._too_long = TokenBucket(RATE, BURST)
         self._others = TokenBucket(RATE, BURST)
 
-    def take(self, cause: Cause, now: float) -> bool:
+    def take(self, cause: DropCause, now: float) -> bool:
         """Whether one more error for this cause may leave now."""
-        return (self._too_long if cause is Cause.TOO_LONG else self._others).take(now)
+        return (self._too_long if cause is DropCause.TOO_LONG else self._others).take(now)

@@ -6,7 +6,7 @@ from array import array
 
 from chassis.bus import records
 from chassis.bus.counters import Counters
-from chassis.bus.replication import Change
+from chassis.bus.replication import RecordChange
 from chassis.net.ethernet import HEADROOM
 
 
@@ -15,7 +15,7 @@ class Circuit:
 
     __slots__ = ("_counters", "_in", "_out", "record")
 
-    def __init__(self, record: records.Circuit, counters: Counters) -> None:
+    def __init__(self, record: records.CircuitRecord, counters: Counters) -> None:
         self.record = record
         self._counters = counters
         self._in: tuple[int, int] | None = None
@@ -55,12 +55,12 @@ class Circuits:
         self._card = card
         self._counters = counters
 
-    def apply(self, change: Change) -> None:
+    def apply(self, change: RecordChange) -> None:
         for record in change.deleted:
-            if isinstance(record, records.Circuit):
+            if isinstance(record, records.CircuitRecord):
                 self.own.pop(record.number, None)
         for record in change.put:
-            if not isinstance(record, records.Circuit):
+            if not isinstance(record, records.CircuitRecord):
                 continue
             if record.card != self._card or record.kind != "tunnel":
                 self.own.pop(record.number, None)

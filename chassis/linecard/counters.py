@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from chassis.bus.counters import Counters
-from chassis.fwd.drop_causes import Cause
+from chassis.fwd.drop_causes import DropCause
 
 FROM_WIRE = "packets from wire"
 FROM_FABRIC = "packets from fabric"
@@ -43,4 +43,4 @@ def unaccounted(counters: Counters) -> int:
     seen = dict(counters.items())
     came = seen.get(FROM_WIRE, 0) + seen.get(FROM_FABRIC, 0) + seen.get(MADE, 0)
     went = seen.get(TO_WIRE, 0) + seen.get(TO_FABRIC, 0) + seen.get(CONSUMED, 0) + seen.get(WAITING, 0)
-    return came - went - sum(seen.get(f"drop {cause}", 0) for cause in Cause)
+    return came - went - sum(seen.get(f"drop {cause}", 0) for cause in DropCause)

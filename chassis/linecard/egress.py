@@ -6,13 +6,13 @@ from array import array
 from typing import Protocol
 
 from chassis.bus.batch import Batch, Mark, Step, pack
-from chassis.bus.card import Card
+from chassis.bus.card import CardBase
 from chassis.bus.engine import Output, ToWire
-from chassis.fwd.drop_causes import Cause
+from chassis.fwd.drop_causes import DropCause
 from chassis.fwd.rewrite import write_link_headers
 from chassis.linecard.counters import Balance
 from chassis.linecard.neighbours import Neighbour, Neighbours, Waiting
-from chassis.linecard.ports import Port
+from chassis.linecard.ports import LineCardPort
 from chassis.net.errors import DecodeError
 from chassis.net.ethernet import HEADROOM
 from chassis.net.fragments import fragment
@@ -25,7 +25,7 @@ class Dropped(Protocol):
 
     def __call__(
         self,
-        cause: Cause,
+        cause: DropCause,
         body: Buffer,
         lengths: array[int],
         context: int,
@@ -38,7 +38,7 @@ class Dropped(Protocol):
 class Egress:
     """The last stretch: from a port and a next hop to frames on the wire."""
 
-    def __init__(self, card: Card, neighbours: Neighbours, dropped: Dropped, balance: Balance) -> None:
+    def __init__(self, card: CardBase, neighbours: Neighbours, dropped: Dropped, balance: Balance) -> None:
         self._card = card
         self._neighbours = neighbours
         self._dropped = dropped
@@ -46,7 +46,7 @@ class Egress:
 
     def send(
         self,
-        port: Port,
+        port: LineCardPort,
         address: int,
         body: Writable,
         lengths: array[int],
@@ -58,7 +58,7 @@ class Egress:
         """Packets that share a next hop. Those above the port's MTU are cut up, or dropped where their
         sender forbids it; `context` is the one to tell senders in."""
         if not port.up:
-            self._dropped(Cause.PORT_DOWN, body, lengths, context, now, out)
+            self._dropped(DropCause.PORT_DOWN, body, lengths, context, now, out)
             return
         if max(lengths) > port.limit:
             body, lengths, marks = self._fit(port, body, lengths, marks, context, now, out)
@@ -87,7 +87,7 @@ class Egress:
 
     def _to_wire(
         self,
-        port: Port,
+        port: LineCardPort,
         link: bytes,
         body: Writable,
         lengths: array[int],
@@ -104,7 +104,7 @@ class Egress:
 
     def _fit(
         self,
-        port: Port,
+        port: LineCardPort,
         body: Writable,
         lengths: array[int],
         marks: tuple[Mark, ...],
@@ -127,11 +127,11 @@ class Egress:
                 try:
                     packet = Ipv4.parse(whole[HEADROOM:])
                 except DecodeError:
-                    self._card.drop(Cause.HEADER)
+                    self._card.drop(DropCause.HEADER)
                     continue
                 if packet.dont_fragment:
                     alone = array("H", (length,))
-                    self._dropped(Cause.TOO_LONG, whole, alone, context, now, out, mtu)
+                    self._dropped(DropCause.TOO_LONG, whole, alone, context, now, out, mtu)
                     continue
                 pieces = [room + piece.emit() for piece in fragment(packet, mtu)]
                 self._balance.values[self._balance.made] += len(pieces) - 1

@@ -6,22 +6,22 @@ from dataclasses import replace
 
 from chassis.bus import requests
 from chassis.bus.batch import Batch, Step
-from chassis.bus.card import Card
+from chassis.bus.card import CardBase
 from chassis.bus.counters import Counters
 from chassis.bus.engine import Output, ToController, ToFabric, ToWire
 from chassis.bus.messages import Hello, Reply, Request, ToCardMessage, Value, Welcome
-from chassis.bus.records import Context
-from chassis.bus.replication import Change
-from chassis.fwd.drop_causes import Cause
+from chassis.bus.records import ContextRecord
+from chassis.bus.replication import RecordChange
+from chassis.fwd.drop_causes import DropCause
 from chassis.linecard.circuits import Circuit, Circuits
 from chassis.linecard.counters import Balance
 from chassis.linecard.forwarding import Forwarding
-from chassis.linecard.ports import Port, Ports
+from chassis.linecard.ports import LineCardPort, LineCardPorts
 from chassis.linecard.trace import Tracer
 from chassis.net.address import format_address, format_mac
 
 
-class LineCard(Card):
+class LineCardEngine(CardBase):
     """One line card.
 
     What it does with packets, by the step of their batch: frames of a port are looked up in the context of
@@ -37,7 +37,7 @@ class LineCard(Card):
         super().__init__(card, pid=pid, boot=boot, counters=counters)
         self.slot = card.removeprefix("lc ")
         self.balance = Balance(self.counters)
-        self.ports = Ports(card)
+        self.ports = LineCardPorts(card)
         self.circuits = Circuits(card, self.counters)
         self.forwarding = Forwarding(self, self.ports, self.balance)
         self.tracer = Tracer()
@@ -55,13 +55,13 @@ class LineCard(Card):
             out += [ToController(port.event()) for port in self.ports.own.values()]
         return self._release(out)
 
-    def changed(self, change: Change, now: float) -> list[Output]:
+    def changed(self, change: RecordChange, now: float) -> list[Output]:
         out: list[Output] = []
         for record in change.deleted:
-            if isinstance(record, Context):
+            if isinstance(record, ContextRecord):
                 self.contexts.pop(record.number, None)
         for record in change.put:
-            if isinstance(record, Context):
+            if isinstance(record, ContextRecord):
                 self.contexts[record.number] = record.name
         self.circuits.apply(change)
         fresh, void = self.ports.apply(change)
@@ -108,11 +108,11 @@ class LineCard(Card):
         count = len(batch.lengths)
         self.balance.values[self.balance.from_wire] += count
         if self.fenced:
-            self.drop(Cause.FENCED, count)
+            self.drop(DropCause.FENCED, count)
             return []
         own = self.ports.own.get(port)
         if own is None or not own.up:
-            self.drop(Cause.PORT_DOWN, count)
+            self.drop(DropCause.PORT_DOWN, count)
             return []
         out: list[Output] = []
         if self.tracer.armed:
@@ -163,13 +163,13 @@ class LineCard(Card):
         elif step is Step.CIRCUIT_OUT or step is Step.CIRCUIT_IN:
             circuit = self.circuits.own.get(batch.circuit)
             if circuit is None:
-                self.drop(Cause.NO_CIRCUIT, len(batch.lengths))
+                self.drop(DropCause.NO_CIRCUIT, len(batch.lengths))
             else:
                 self._by_circuit(circuit, batch, now, out)
         elif step is Step.LOCAL:
             self.forwarding.local.deliver(batch.context, batch.body, batch.lengths, batch.marks, now, out)
         else:
-            self.drop(Cause.WRONG_STEP, len(batch.lengths))
+            self.drop(DropCause.WRONG_STEP, len(batch.lengths))
 
     def _by_circuit(self, circuit: Circuit, batch: Batch, now: float, out: list[Output]) -> None:
         if batch.marks:
@@ -182,7 +182,7 @@ class LineCard(Card):
             batch.tunnel = circuit.record.tunnel
         self.forwarding.forward(batch, inward, now, out)
 
-    def _port_is_new(self, port: Port, out: list[Output]) -> None:
+    def _port_is_new(self, port: LineCardPort, out: list[Output]) -> None:
         out.append(ToController(port.event()))
         if port.up:
             self.forwarding.neighbours.announce(port, out)
@@ -219,7 +219,7 @@ class LineCard(Card):
             kept: list[Output] = []
             for output in out:
                 if isinstance(output, ToWire | ToFabric):
-                    self.drop(Cause.FENCED, len(output.batch.lengths))
+                    self.drop(DropCause.FENCED, len(output.batch.lengths))
                 else:
                     kept.append(output)
             return kept

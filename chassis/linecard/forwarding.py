@@ -6,13 +6,13 @@ from array import array
 from collections.abc import Callable
 
 from chassis.bus.batch import Batch, Mark, Step
-from chassis.bus.card import Card
+from chassis.bus.card import CardBase
 from chassis.bus.engine import Output, ToFabric
-from chassis.bus.records import NextHop, Tunnel
-from chassis.bus.replication import Change
+from chassis.bus.records import NextHop, TunnelRecord
+from chassis.bus.replication import RecordChange
 from chassis.fwd.classify import classify
-from chassis.fwd.decision import Decider, Decision, Kind
-from chassis.fwd.drop_causes import Cause
+from chassis.fwd.decision import Decider, Decision, DecisionKind
+from chassis.fwd.drop_causes import DropCause
 from chassis.fwd.fib import Fib
 from chassis.fwd.icmp_errors import ERRORS, SUPPRESSED, ErrorLimit, error, is_owed
 from chassis.fwd.rewrite import decrement_ttls
@@ -21,7 +21,7 @@ from chassis.linecard.egress import Egress
 from chassis.linecard.local import LocalStack
 from chassis.linecard.neighbours import Neighbour, Neighbours, Waiting
 from chassis.linecard.ping import Pings
-from chassis.linecard.ports import Port, Ports
+from chassis.linecard.ports import LineCardPort, LineCardPorts
 from chassis.linecard.sources import Sources
 from chassis.net.ethernet import HEADROOM
 from chassis.net.types import Buffer, Writable
@@ -34,7 +34,7 @@ forwarded, an octet each, or none at all. They choose queues (guide 8.5); the pa
 class Forwarding:
     """What a line card does with packets. Every method appends to `out` what is to be sent."""
 
-    def __init__(self, card: Card, ports: Ports, balance: Balance) -> None:
+    def __init__(self, card: CardBase, ports: LineCardPorts, balance: Balance) -> None:
         self.fib = Fib()
         self.decider = Decider(self.fib, self.usable, card.up, card.counters)
         self.neighbours = Neighbours(self._resolved, self._give_up, card.counters)
@@ -47,19 +47,19 @@ class Forwarding:
         self._card = card
         self._ports = ports
         self._balance = balance
-        self._tunnels: dict[int, Tunnel] = {}
+        self._tunnels: dict[int, TunnelRecord] = {}
         self._errors = ErrorLimit()
         self._suppressed = card.counters.slot(SUPPRESSED)
 
-    def apply(self, change: Change) -> None:
+    def apply(self, change: RecordChange) -> None:
         """Take records; decisions made before are void."""
         self.fib.apply(change.put, change.deleted)
         self.sources.apply(change)
         for record in change.deleted:
-            if isinstance(record, Tunnel):
+            if isinstance(record, TunnelRecord):
                 self._tunnels.pop(record.number, None)
         for record in change.put:
-            if isinstance(record, Tunnel):
+            if isinstance(record, TunnelRecord):
                 self._tunnels[record.number] = record
         self.decider.invalidate()
 
@@ -88,7 +88,7 @@ class Forwarding:
 
     # doors
 
-    def from_port(self, port: Port, batch: Batch, now: float, out: list[Output]) -> None:
+    def from_port(self, port: LineCardPort, batch: Batch, now: float, out: list[Output]) -> None:
         """Frames came in by a port."""
         groups = classify(
             self.decider, port.record.context, batch.body, batch.lengths, mac=port.record.mac or b"\0" * 6
@@ -109,7 +109,7 @@ class Forwarding:
         """Another card chose port and next hop: resolve and send, nothing else."""
         port = self._ports.own.get(batch.port)
         if port is None or not batch.address:
-            cause = Cause.NO_PORT if port is None else Cause.NO_NEXT_HOP
+            cause = DropCause.NO_PORT if port is None else DropCause.NO_NEXT_HOP
             self.dropped(cause, batch.body, batch.lengths, batch.context, now, out)
             return
         self.egress.send(port, batch.address, batch.body, batch.lengths, batch.marks, batch.context, now, out)
@@ -134,20 +134,20 @@ class Forwarding:
         transit: bool,
         now: float,
         out: list[Output],
-        port: Port | None,
+        port: LineCardPort | None,
     ) -> None:
         kind = decision.kind
         context = batch.context
-        if kind >= Kind.PORT:
+        if kind >= DecisionKind.PORT:
             if transit:
                 decrement_ttls(body, lengths)
             descriptors = b""
             if self.remark is not None and port is not None:
                 descriptors = self.remark(port.record.port, body, lengths)
-            if kind is Kind.TUNNEL:
+            if kind is DecisionKind.TUNNEL:
                 if batch.tunnel == decision.tunnel and batch.step is Step.CIRCUIT_OUT:
                     # The way to the tunnel's peer leads into the tunnel itself.
-                    self.dropped(Cause.LOOP, body, lengths, context, now, out)
+                    self.dropped(DropCause.LOOP, body, lengths, context, now, out)
                     return
                 self._give(
                     decision.card,
@@ -182,23 +182,23 @@ class Forwarding:
                     ),
                     out,
                 )
-        elif kind is Kind.OPEN:
+        elif kind is DecisionKind.OPEN:
             self._give(
                 decision.card,
                 Batch(Step.OPEN, body, lengths, ingress=batch.ingress, context=context, marks=batch.marks),
                 out,
             )
-        elif kind is Kind.DROP:
+        elif kind is DecisionKind.DROP:
             assert decision.cause is not None
             self.dropped(decision.cause, body, lengths, context, now, out)
-        elif kind is Kind.LOCAL:
+        elif kind is DecisionKind.LOCAL:
             self.local.deliver(context, body, lengths, batch.marks, now, out)
         elif port is not None:
             self._arp(port, body, lengths, now, out)
 
     def dropped(
         self,
-        cause: Cause,
+        cause: DropCause,
         body: Buffer,
         lengths: array[int],
         context: int,
@@ -222,7 +222,7 @@ class Forwarding:
         batch.card, batch.epoch = self._card.card, self._card.epoch
         out.append(ToFabric(card, batch))
 
-    def _arp(self, port: Port, body: Writable, lengths: array[int], now: float, out: list[Output]) -> None:
+    def _arp(self, port: LineCardPort, body: Writable, lengths: array[int], now: float, out: list[Output]) -> None:
         view = memoryview(body)
         values, consumed = self._balance.values, self._balance.consumed
         at = 0
@@ -230,11 +230,11 @@ class Forwarding:
             if self.neighbours.hear(port, view[at + HEADROOM : at + length], now, out):
                 values[consumed] += 1
             else:
-                self._card.drop(Cause.ARP)
+                self._card.drop(DropCause.ARP)
             at += length
 
     def _tell(
-        self, cause: Cause, packet: memoryview, context: int, mtu: int, now: float, out: list[Output]
+        self, cause: DropCause, packet: memoryview, context: int, mtu: int, now: float, out: list[Output]
     ) -> None:
         if not is_owed(packet):
             return
@@ -259,6 +259,6 @@ class Forwarding:
     def _resolved(self, neighbour: Neighbour, waiting: list[Waiting], now: float, out: list[Output]) -> None:
         self.egress.flush(neighbour, waiting, now, out)
 
-    def _give_up(self, cause: Cause, waiting: list[Waiting], now: float, out: list[Output]) -> None:
+    def _give_up(self, cause: DropCause, waiting: list[Waiting], now: float, out: list[Output]) -> None:
         for packet, _, context in waiting:
             self.dropped(cause, packet, array("H", (len(packet),)), context, now, out)

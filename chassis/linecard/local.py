@@ -6,9 +6,9 @@ from array import array
 from collections.abc import Callable
 
 from chassis.bus.batch import Batch, Mark, Step
-from chassis.bus.card import Card
+from chassis.bus.card import CardBase
 from chassis.bus.engine import Output, ToFabric
-from chassis.fwd.drop_causes import Cause
+from chassis.fwd.drop_causes import DropCause
 from chassis.fwd.reassembly import Reassembler
 from chassis.linecard.counters import Balance
 from chassis.linecard.egress import Dropped
@@ -33,7 +33,9 @@ class LocalStack:
     Fragments wait for the rest of their packet, and count as waiting meanwhile.
     """
 
-    def __init__(self, card: Card, pings: Pings, originate: Originate, dropped: Dropped, balance: Balance) -> None:
+    def __init__(
+        self, card: CardBase, pings: Pings, originate: Originate, dropped: Dropped, balance: Balance
+    ) -> None:
         self._card = card
         self._pings = pings
         self._originate = originate
@@ -77,7 +79,7 @@ class LocalStack:
         try:
             packet = Ipv4.parse(frame[HEADROOM:], padding=True)
         except DecodeError:
-            self._card.drop(Cause.LOCAL_MESSAGE)
+            self._card.drop(DropCause.LOCAL_MESSAGE)
             return
         if packet.more_fragments or packet.offset:
             whole = self._fragments.add(context, packet, now)
@@ -91,14 +93,14 @@ class LocalStack:
         if packet.protocol == PROTOCOL_ICMP:
             self._icmp(context, packet, frame, now, out)
         else:
-            cause = Cause.LOCAL_PORT if packet.protocol == PROTOCOL_UDP else Cause.LOCAL_PROTOCOL
+            cause = DropCause.LOCAL_PORT if packet.protocol == PROTOCOL_UDP else DropCause.LOCAL_PROTOCOL
             self._dropped(cause, frame, array("H", (len(frame),)), context, now, out)
 
     def _icmp(self, context: int, packet: Ipv4, frame: memoryview, now: float, out: list[Output]) -> None:
         try:
             message = Icmp.parse(packet.payload)
         except DecodeError:
-            self._card.drop(Cause.LOCAL_MESSAGE)
+            self._card.drop(DropCause.LOCAL_MESSAGE)
             return
         if message.type == icmp.ECHO_REQUEST and is_unicast_host(packet.source):
             self._consume()
@@ -151,7 +153,7 @@ class LocalStack:
 
     def _count_lost(self) -> None:
         if self._fragments.lost:
-            self._card.drop(Cause.LOCAL_FRAGMENT, self._fragments.lost)
+            self._card.drop(DropCause.LOCAL_FRAGMENT, self._fragments.lost)
             self._fragments.lost = 0
 
     def _consume(self) -> None:

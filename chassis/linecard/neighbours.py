@@ -17,7 +17,7 @@ from chassis.bus.batch import Batch, Step
 from chassis.bus.counters import Counters
 from chassis.bus.engine import Output, ToController, ToWire
 from chassis.bus.messages import NeighbourEvent
-from chassis.fwd.drop_causes import Cause
+from chassis.fwd.drop_causes import DropCause
 from chassis.fwd.rate import TokenBucket
 from chassis.net.address import BROADCAST_MAC, ZERO_MAC
 from chassis.net.arp import REPLY, REQUEST, Arp
@@ -26,7 +26,7 @@ from chassis.net.ethernet import ETHERTYPE_ARP, header
 from chassis.net.types import Buffer
 
 if TYPE_CHECKING:
-    from chassis.linecard.ports import Port
+    from chassis.linecard.ports import LineCardPort
 
 RETRY = 1.0
 """Seconds between requests for one neighbour (RFC 1122 allows no more than one a second)."""
@@ -52,7 +52,7 @@ EVENTS_HELD_BACK = "neighbour events held back"
 """Counters of what the bounds cost."""
 
 
-class State(Enum):
+class NeighbourState(Enum):
     UNKNOWN = "unknown"
     RESOLVING = "resolving"
     KNOWN = "known"
@@ -60,7 +60,7 @@ class State(Enum):
     """Aged: asked for again, and used until it fails to answer."""
 
 
-class Event(Enum):
+class ArpEvent(Enum):
     PACKET = "packet to send"
     ANSWER = "its address heard"
     TIMER = "time is up"
@@ -69,7 +69,7 @@ class Event(Enum):
     CROWDED = "others need the room"
 
 
-class Action(Enum):
+class ArpAction(Enum):
     QUEUE = "keep the packet"
     REQUEST = "broadcast a request"
     LEARN = "note its address"
@@ -80,9 +80,9 @@ class Action(Enum):
     FORGET = "forget its address"
 
 
-_S, _E, _A = State, Event, Action
+_S, _E, _A = NeighbourState, ArpEvent, ArpAction
 
-TABLE: dict[State, dict[Event, tuple[State, tuple[Action, ...]]]] = {
+TABLE: dict[NeighbourState, dict[ArpEvent, tuple[NeighbourState, tuple[ArpAction, ...]]]] = {
     _S.UNKNOWN: {
         _E.PACKET: (_S.RESOLVING, (_A.QUEUE, _A.REQUEST)),
         _E.ANSWER: (_S.KNOWN, (_A.LEARN,)),
@@ -135,10 +135,10 @@ class Neighbour:
 
     __slots__ = ("address", "due", "link", "mac", "port", "state", "timer", "tries", "used", "waiting")
 
-    def __init__(self, port: Port, address: int) -> None:
+    def __init__(self, port: LineCardPort, address: int) -> None:
         self.port = port
         self.address = address
-        self.state = State.UNKNOWN
+        self.state = NeighbourState.UNKNOWN
         self.mac = b""
         self.link = b""
         self.tries = 0
@@ -148,13 +148,13 @@ class Neighbour:
 
 
 _CAUSES = {
-    Action.FAIL: Cause.NEIGHBOUR,
-    Action.DISCARD: Cause.PORT_DOWN,
-    Action.SHED: Cause.NEIGHBOURS,
+    ArpAction.FAIL: DropCause.NEIGHBOUR,
+    ArpAction.DISCARD: DropCause.PORT_DOWN,
+    ArpAction.SHED: DropCause.NEIGHBOURS,
 }
 
 Flush = Callable[[Neighbour, list[Waiting], float, list[Output]], None]
-Give = Callable[[Cause, list[Waiting], float, list[Output]], None]
+Give = Callable[[DropCause, list[Waiting], float, list[Output]], None]
 
 
 class Neighbours:
@@ -176,13 +176,15 @@ class Neighbours:
         self._held = 0
         """Neighbours of all ports."""
 
-    def offer(self, port: Port, address: int, packets: list[Waiting], now: float, out: list[Output]) -> None:
+    def offer(
+        self, port: LineCardPort, address: int, packets: list[Waiting], now: float, out: list[Output]
+    ) -> None:
         """Send packets to an address that is not resolved, or will be tried again."""
         neighbour = self._of(port, address)
         for packet in packets:
-            self._event(neighbour, Event.PACKET, now, out, packet=packet)
+            self._event(neighbour, ArpEvent.PACKET, now, out, packet=packet)
 
-    def hear(self, port: Port, payload: Buffer, now: float, out: list[Output]) -> bool:
+    def hear(self, port: LineCardPort, payload: Buffer, now: float, out: list[Output]) -> bool:
         """An ARP packet came in by a port; False if it is not to be believed.
 
         An address is learnt where it was known or asked us for something; a packet that claims our own
@@ -197,20 +199,20 @@ class Neighbours:
             return False
         for_us = arp.target_address in port.addresses
         if sender and (sender in port.neighbours or (for_us and port.is_on_link(sender))):
-            self._event(self._of(port, sender), Event.ANSWER, now, out, mac=mac)
+            self._event(self._of(port, sender), ArpEvent.ANSWER, now, out, mac=mac)
         if for_us and arp.operation == REQUEST:
             self._send(port, mac, Arp(REPLY, port.mac, arp.target_address, mac, sender), out)
         return True
 
-    def announce(self, port: Port, out: list[Output]) -> None:
+    def announce(self, port: LineCardPort, out: list[Output]) -> None:
         """Gratuitous ARP: whoever knew another hardware address for ours learns the right one."""
         for address, _ in port.record.networks:
             self._send(port, BROADCAST_MAC, Arp(REQUEST, port.mac, address, ZERO_MAC, address), out)
 
-    def lose(self, port: Port, now: float, out: list[Output]) -> None:
+    def lose(self, port: LineCardPort, now: float, out: list[Output]) -> None:
         """The port went down, or is another one now."""
         for neighbour in list(port.neighbours.values()):
-            self._event(neighbour, Event.LOST, now, out)
+            self._event(neighbour, ArpEvent.LOST, now, out)
 
     def on_timer(self, now: float, out: list[Output]) -> None:
         timers = self._timers
@@ -223,7 +225,7 @@ class Neighbours:
                 self._set(neighbour, neighbour.due)
                 continue
             neighbour.due = inf
-            event = Event.EXHAUSTED if neighbour.tries >= TRIES else Event.TIMER
+            event = ArpEvent.EXHAUSTED if neighbour.tries >= TRIES else ArpEvent.TIMER
             self._event(neighbour, event, now, out)
 
     def wake(self) -> float:
@@ -234,7 +236,7 @@ class Neighbours:
 
     # inside
 
-    def _of(self, port: Port, address: int) -> Neighbour:
+    def _of(self, port: LineCardPort, address: int) -> Neighbour:
         neighbour = port.neighbours.get(address)
         if neighbour is None:
             neighbour = port.neighbours[address] = Neighbour(port, address)
@@ -244,7 +246,7 @@ class Neighbours:
     def _event(
         self,
         neighbour: Neighbour,
-        event: Event,
+        event: ArpEvent,
         now: float,
         out: list[Output],
         *,
@@ -254,39 +256,39 @@ class Neighbours:
         before = neighbour.state
         neighbour.state, actions = TABLE[before][event]
         for action in actions:
-            if action is Action.QUEUE:
+            if action is ArpAction.QUEUE:
                 assert packet is not None
                 self._queue(neighbour, packet, now, out)
-            elif action is Action.REQUEST:
+            elif action is ArpAction.REQUEST:
                 self._request(neighbour, now, out)
-            elif action is Action.LEARN:
+            elif action is ArpAction.LEARN:
                 self._learn(neighbour, mac, now, out)
-            elif action is Action.FORGET:
+            elif action is ArpAction.FORGET:
                 self._forget(neighbour, now, out)
             else:
                 self._empty(neighbour, action, now, out)
         if neighbour.state is not before:
             self._moved(neighbour, before, now, out)
 
-    def _moved(self, neighbour: Neighbour, before: State, now: float, out: list[Output]) -> None:
+    def _moved(self, neighbour: Neighbour, before: NeighbourState, now: float, out: list[Output]) -> None:
         """Keep account of what a port keeps; what is too much goes."""
         room, state = neighbour.port.room, neighbour.state
         crowded = None
-        if before is State.RESOLVING:
+        if before is NeighbourState.RESOLVING:
             room.answered(neighbour)
-        elif before is not State.UNKNOWN and state is State.UNKNOWN:
+        elif before is not NeighbourState.UNKNOWN and state is NeighbourState.UNKNOWN:
             room.forget()
-        if state is State.RESOLVING:
+        if state is NeighbourState.RESOLVING:
             crowded = room.ask(neighbour)
-        elif state is State.KNOWN and before is not State.REFRESHING:
+        elif state is NeighbourState.KNOWN and before is not NeighbourState.REFRESHING:
             crowded = room.know(neighbour)
         if crowded is not None:
-            self._counters.add(SHED_UNRESOLVED if crowded.state is State.RESOLVING else SHED_KNOWN)
-            self._event(crowded, Event.CROWDED, now, out)
+            self._counters.add(SHED_UNRESOLVED if crowded.state is NeighbourState.RESOLVING else SHED_KNOWN)
+            self._event(crowded, ArpEvent.CROWDED, now, out)
 
     def _queue(self, neighbour: Neighbour, packet: Waiting, now: float, out: list[Output]) -> None:
         if len(neighbour.waiting) >= WAITING:
-            self._give_up(Cause.NEIGHBOUR_QUEUE, [packet], now, out)
+            self._give_up(DropCause.NEIGHBOUR_QUEUE, [packet], now, out)
             return
         neighbour.waiting.append(packet)
         self.waiting += 1
@@ -296,15 +298,15 @@ class Neighbours:
             first = longest.waiting.pop(0)
             room.unqueue(longest, 1)
             self.waiting -= 1
-            self._give_up(Cause.NEIGHBOUR_QUEUE, [first], now, out)
+            self._give_up(DropCause.NEIGHBOUR_QUEUE, [first], now, out)
 
-    def _empty(self, neighbour: Neighbour, action: Action, now: float, out: list[Output]) -> None:
+    def _empty(self, neighbour: Neighbour, action: ArpAction, now: float, out: list[Output]) -> None:
         waiting, neighbour.waiting = neighbour.waiting, []
         self.waiting -= len(waiting)
         if not waiting:
             return
         neighbour.port.room.unqueue(neighbour, len(waiting))
-        if action is Action.FLUSH:
+        if action is ArpAction.FLUSH:
             self._flush(neighbour, waiting, now, out)
         else:
             self._give_up(_CAUSES[action], waiting, now, out)
@@ -357,7 +359,7 @@ class Neighbours:
         self._pushed += 1
         heapq.heappush(timers, (due, self._pushed, neighbour))
 
-    def _send(self, port: Port, to: bytes, arp: Arp, out: list[Output]) -> None:
+    def _send(self, port: LineCardPort, to: bytes, arp: Arp, out: list[Output]) -> None:
         frame = bytearray(header(to, port.mac, ETHERTYPE_ARP) + arp.emit())
         self.made += 1
         out.append(ToWire(port.name, Batch(Step.OUT, frame, array("H", (len(frame),)), port=port.name)))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from chassis.bus import records
 from chassis.bus.messages import PortEvent
-from chassis.bus.replication import Change
+from chassis.bus.replication import RecordChange
 from chassis.linecard.neighbours import Neighbour
 from chassis.linecard.room import Room
 from chassis.net.address import MASKS
@@ -17,18 +17,18 @@ SPEED = 1000
 """Speed that a port reports, in Mbit/s: its wire has none of its own."""
 
 
-class Port:
+class LineCardPort:
     """One port of this card. `limit` is the longest frame that its MTU allows, in bytes."""
 
     __slots__ = ("addresses", "carrier", "limit", "neighbours", "record", "room", "up")
 
-    def __init__(self, record: records.Port, carrier: bool) -> None:
+    def __init__(self, record: records.PortRecord, carrier: bool) -> None:
         self.neighbours: dict[int, Neighbour] = {}
         self.room = Room()
         self.carrier = carrier
         self.take(record)
 
-    def take(self, record: records.Port) -> None:
+    def take(self, record: records.PortRecord) -> None:
         self.record = record
         self.addresses = frozenset(address for address, _ in record.networks)
         self.limit = record.mtu + HEADROOM
@@ -62,32 +62,32 @@ class Port:
         return PortEvent(self.name, self.up, reason, SPEED, self.mac)
 
 
-class Ports:
+class LineCardPorts:
     """The ports of this card by name, and the records of all ports of the node."""
 
     def __init__(self, card: str) -> None:
-        self.own: dict[str, Port] = {}
-        self.records: dict[str, records.Port] = {}
+        self.own: dict[str, LineCardPort] = {}
+        self.records: dict[str, records.PortRecord] = {}
         self._card = card
         self._carrier: dict[str, bool] = {}
 
-    def apply(self, change: Change) -> tuple[list[Port], list[Port]]:
+    def apply(self, change: RecordChange) -> tuple[list[LineCardPort], list[LineCardPort]]:
         """Take records of ports.
 
         Returns the ports of this card whose state or identity is new, and those whose neighbours are void
         because the port went down, is gone, or has another address now.
         """
-        fresh: list[Port] = []
-        void: list[Port] = []
+        fresh: list[LineCardPort] = []
+        void: list[LineCardPort] = []
         for record in change.deleted:
-            if isinstance(record, records.Port):
+            if isinstance(record, records.PortRecord):
                 self.records.pop(record.port, None)
                 gone = self.own.pop(record.port, None)
                 if gone is not None:
                     gone.up = False
                     void.append(gone)
         for record in change.put:
-            if not isinstance(record, records.Port):
+            if not isinstance(record, records.PortRecord):
                 continue
             self.records[record.port] = record
             port = self.own.get(record.port)
@@ -97,7 +97,7 @@ class Ports:
                     port.up = False
                     void.append(port)
             elif port is None:
-                self.own[record.port] = port = Port(record, self._carrier.get(record.port, False))
+                self.own[record.port] = port = LineCardPort(record, self._carrier.get(record.port, False))
                 fresh.append(port)
             else:
                 before, was_up = port.record, port.up
@@ -109,7 +109,7 @@ class Ports:
                     void.append(port)
         return fresh, void
 
-    def carrier(self, name: str, up: bool) -> Port | None:
+    def carrier(self, name: str, up: bool) -> LineCardPort | None:
         """Note carrier of a port; the port, if that changed its state."""
         self._carrier[name] = up
         port = self.own.get(name)
@@ -121,5 +121,5 @@ class Ports:
         return port if port.up != before else None
 
 
-def _identity(record: records.Port) -> tuple[int, tuple[tuple[int, int], ...], bytes]:
+def _identity(record: records.PortRecord) -> tuple[int, tuple[tuple[int, int], ...], bytes]:
     return (record.context, record.networks, record.mac)

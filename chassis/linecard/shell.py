@@ -10,8 +10,8 @@ from chassis.bus.card_shell import CardShell
 from chassis.bus.engine import Perform, ToController, ToWire
 from chassis.bus.environment import Environment
 from chassis.bus.messages import Reply
-from chassis.linecard.engine import LineCard
-from chassis.ports.shell import Ports
+from chassis.linecard.engine import LineCardEngine
+from chassis.ports.shell import PortDrivers
 
 
 class LineCardShell(CardShell):
@@ -19,10 +19,10 @@ class LineCardShell(CardShell):
 
     def __init__(self, env: Environment) -> None:
         counters = env.counters()
-        self.line_card = LineCard(env.card, pid=os.getpid(), boot=env.boot, counters=counters)
+        self.line_card = LineCardEngine(env.card, pid=os.getpid(), boot=env.boot, counters=counters)
         super().__init__(env, self.line_card, counters)
         engine = self.line_card
-        self.ports = Ports(
+        self.ports = PortDrivers(
             self.context,
             self.loop,
             env.run,

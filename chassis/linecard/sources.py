@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from chassis.bus.records import Interface
-from chassis.bus.replication import Change
-from chassis.fwd.decision import Decision, Kind
-from chassis.linecard.ports import Ports
+from chassis.bus.records import InterfaceRecord
+from chassis.bus.replication import RecordChange
+from chassis.fwd.decision import Decision, DecisionKind
+from chassis.linecard.ports import LineCardPorts
 
 
 class Sources:
     """Interfaces of the node, to choose a source address by the way out."""
 
-    def __init__(self, ports: Ports) -> None:
+    def __init__(self, ports: LineCardPorts) -> None:
         self._ports = ports
-        self._interfaces: dict[tuple[int, str], Interface] = {}
+        self._interfaces: dict[tuple[int, str], InterfaceRecord] = {}
         self._of_tunnel: dict[int, int] = {}
         self._any: dict[int, int] = {}
 
-    def apply(self, change: Change) -> None:
+    def apply(self, change: RecordChange) -> None:
         for record in change.deleted:
-            if isinstance(record, Interface):
+            if isinstance(record, InterfaceRecord):
                 self._interfaces.pop((record.context, record.name), None)
         for record in change.put:
-            if isinstance(record, Interface):
+            if isinstance(record, InterfaceRecord):
                 self._interfaces[record.context, record.name] = record
         self._of_tunnel = {}
         self._any = {}
@@ -38,10 +38,10 @@ class Sources:
 
     def of(self, context: int, decision: Decision) -> int:
         """The address of the interface by which a decision sends, else one of the context's; 0 if it has none."""
-        if decision.kind is Kind.PORT:
+        if decision.kind is DecisionKind.PORT:
             port = self._ports.records.get(decision.port)
             if port is not None and port.address:
                 return port.address_towards(decision.address)
-        elif decision.kind is Kind.TUNNEL and decision.tunnel in self._of_tunnel:
+        elif decision.kind is DecisionKind.TUNNEL and decision.tunnel in self._of_tunnel:
             return self._of_tunnel[decision.tunnel]
         return self._any.get(context, 0)

@@ -14,7 +14,7 @@ import zmq
 from chassis.bus import infile
 from chassis.bus.batch import Batch, Step, pack
 from chassis.bus.capture import Capture, read_file
-from chassis.bus.card_shell import RequestError
+from chassis.bus.card_shell import CardRequestError
 from chassis.bus.counters import Counters
 from chassis.bus.environment import WireSpec
 from chassis.bus.loop import Loop
@@ -35,7 +35,7 @@ Done = Callable[[Attributes, str], None]
 """What is called when a replay has ended: its result, or an error."""
 
 
-class Ports:
+class PortDrivers:
     """All port drivers of one process."""
 
     def __init__(
@@ -127,7 +127,7 @@ class Ports:
         driver = self._driver(str(arguments.get("port", "")))
         seconds = arguments.get("seconds", 0)
         if not isinstance(seconds, int | float):
-            raise RequestError("'seconds' is a number")
+            raise CardRequestError("'seconds' is a number")
         packets: deque[tuple[int, bytes]] = deque()
         # A capture may be far larger than what is wanted of it.
         with open(infile.open_regular(Path(str(arguments["file"]))), "rb") as file:
@@ -152,7 +152,7 @@ class Ports:
             for self._injected in steps:
                 if time.monotonic() >= until:
                     return
-        except (RequestError, OSError, ValueError, DecodeError) as error:
+        except (CardRequestError, OSError, ValueError, DecodeError) as error:
             done({}, str(error) or type(error).__name__)
         else:
             done({"injected": self._injected}, "")
@@ -163,5 +163,5 @@ class Ports:
         driver = self.drivers.get(port)
         if driver is None:
             known = ", ".join(sorted(self.drivers)) or "none"
-            raise RequestError(f"{self._node} has no link at port {port!r}; linked ports: {known}")
+            raise CardRequestError(f"{self._node} has no link at port {port!r}; linked ports: {known}")
         return driver

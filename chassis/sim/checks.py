@@ -17,11 +17,20 @@ from struct import Struct
 from typing import Any
 
 from chassis.bus.batch import Batch
-from chassis.bus.records import CardState, Circuit, Key, LocalAddress, Port, Record, Route, Tunnel
+from chassis.bus.records import (
+    CardStateRecord,
+    CircuitRecord,
+    Key,
+    LocalAddressRecord,
+    PortRecord,
+    Record,
+    RouteRecord,
+    TunnelRecord,
+)
 from chassis.net.ipv4 import PROTOCOL_AH, PROTOCOL_ESP, PROTOCOL_UDP
-from chassis.sim.node import CardProcess, Node
-from chassis.sim.wires import End
-from chassis.sim.world import World
+from chassis.sim.node import CardProcess, SimNode
+from chassis.sim.wires import WireEnd
+from chassis.sim.world import Simulation
 
 Identify = Callable[[bytes | bytearray | memoryview, int], tuple[int, int, int] | None]
 """(flow, start, sequence number) of the frame at an offset of a body, None where it is of no flow."""
@@ -33,7 +42,7 @@ _WORD = Struct("!I")
 
 _NUMBERED = frozenset({PROTOCOL_ESP, PROTOCOL_AH})
 _IP_AT = 14
-_STEADY = (CardState, Tunnel, Circuit, Route, LocalAddress)
+_STEADY = (CardStateRecord, TunnelRecord, CircuitRecord, RouteRecord, LocalAddressRecord)
 """Records that a restart of the controller alone changes nothing of."""
 
 Sender = tuple[str, int, int, int]
@@ -64,7 +73,7 @@ class Traffic:
 class Checks:
     """The checks of one run."""
 
-    def __init__(self, world: World, identify: Identify) -> None:
+    def __init__(self, world: Simulation, identify: Identify) -> None:
         self.world = world
         self.traffic = Traffic()
         self.protected = 0
@@ -77,7 +86,7 @@ class Checks:
 
     # wires
 
-    def from_tester(self, end: End, batch: Batch) -> None:
+    def from_tester(self, end: WireEnd, batch: Batch) -> None:
         """Frames that a tester sends to a router."""
         identify, sent, at = self._identify, self.traffic.sent, 0
         for length in batch.lengths:
@@ -88,7 +97,7 @@ class Checks:
                 sent[key] = None
             at += length
 
-    def to_tester(self, end: End, batch: Batch) -> None:
+    def to_tester(self, end: WireEnd, batch: Batch) -> None:
         """Frames that a router gives to a tester: each packet of a flow once."""
         identify, delivered, at = self._identify, self.traffic.delivered, 0
         for length in batch.lengths:
@@ -101,7 +110,7 @@ class Checks:
                 delivered.add(key)
             at += length
 
-    def between_routers(self, end: End, batch: Batch) -> None:
+    def between_routers(self, end: WireEnd, batch: Batch) -> None:
         """Frames that a router sends to another one."""
         body, at = batch.body, _IP_AT
         for length in batch.lengths:
@@ -115,7 +124,7 @@ class Checks:
                     self._clear(end, body, at)
             at += length
 
-    def _number(self, end: End, body: bytearray | memoryview, at: int, protocol: int) -> None:
+    def _number(self, end: WireEnd, body: bytearray | memoryview, at: int, protocol: int) -> None:
         self.protected += 1
         data = at + (body[at] & 15) * 4
         (destination,) = _WORD.unpack_from(body, at + 16)
@@ -128,7 +137,7 @@ class Checks:
         spi, sequence = _ESP.unpack_from(body, data)
         self._once(end, (end.node, destination, PROTOCOL_ESP, spi), sequence)
 
-    def _once(self, end: End, sender: Sender, sequence: int) -> None:
+    def _once(self, end: WireEnd, sender: Sender, sequence: int) -> None:
         used = self._numbers.get(sender)
         if used is None:
             used = self._numbers[sender] = set()
@@ -139,7 +148,7 @@ class Checks:
             )
         used.add(sequence)
 
-    def _clear(self, end: End, body: bytearray | memoryview, at: int) -> None:
+    def _clear(self, end: WireEnd, body: bytearray | memoryview, at: int) -> None:
         key = self._identify(body, at - _IP_AT)
         process = end.process
         if key is None or not isinstance(process, CardProcess):
@@ -147,8 +156,8 @@ class Checks:
         (destination,) = _WORD.unpack_from(body, at + 16)
         entry = self._entry.get(key[0], ("", ""))
         records: Mapping[Key, Record] = process.engine.replica.records
-        port = records.get((Port.TYPE, entry[1])) if entry[0] == end.node else None
-        context = port.context if isinstance(port, Port) else None
+        port = records.get((PortRecord.TYPE, entry[1])) if entry[0] == end.node else None
+        context = port.context if isinstance(port, PortRecord) else None
         for route in best_routes(records, destination, context):
             if any(hop.kind in ("tunnel", "discard") for hop in route.next_hops):
                 raise self.world.violated(
@@ -173,27 +182,27 @@ class Checks:
                 f"a controller that came back changed {_difference(held[card.card], steady)} of {card.name}",
             )
 
-    def hold(self, node: Node) -> None:
+    def hold(self, node: SimNode) -> None:
         """From here on only the controller of this node fails: what its cards hold must stay."""
         self._held[node.model.name] = {
             card.card: _steady(card.engine.replica.records) for card in node.cards.values()
         }
 
-    def release(self, node: Node) -> None:
+    def release(self, node: SimNode) -> None:
         self._held.pop(node.model.name, None)
 
-    def tries(self, node: Node) -> int:
+    def tries(self, node: SimNode) -> int:
         """A commit begins: its number. Its variant is the number modulo the number of variants."""
         commits = self._commits.setdefault(node.model.name, _Commits())
         commits.tried += 1
         return commits.tried
 
-    def acknowledged(self, node: Node, number: int) -> None:
+    def acknowledged(self, node: SimNode, number: int) -> None:
         """A commit was reported as done."""
         commits = self._commits[node.model.name]
         commits.acknowledged = max(commits.acknowledged, number)
 
-    def configured(self, node: Node) -> None:
+    def configured(self, node: SimNode) -> None:
         """Called when a node is at rest: what its cards hold is the last acknowledged commit or a later one."""
         variants = node.model.variants
         if len(variants) < 2:
@@ -208,11 +217,11 @@ class Checks:
                 )
 
 
-def best_routes(records: Mapping[Key, Record], destination: int, context: int | None) -> list[Route]:
+def best_routes(records: Mapping[Key, Record], destination: int, context: int | None) -> list[RouteRecord]:
     """The longest match in a context, or in each context where none is given."""
-    best: dict[int, Route] = {}
+    best: dict[int, RouteRecord] = {}
     for record in records.values():
-        if isinstance(record, Route) and (context is None or record.context == context):
+        if isinstance(record, RouteRecord) and (context is None or record.context == context):
             shift = 32 - record.length
             if destination >> shift == record.prefix >> shift:
                 known = best.get(record.context)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from chassis.sim.connection import Connection
+from chassis.sim.connection import SimConnection
 from chassis.sim.process import CONTROL, EVENT, Process
 
 if TYPE_CHECKING:
@@ -18,14 +18,14 @@ WALL = 1_700_000_000.0
 """Seconds since 1970 at which a simulated clock begins: certificates have dates."""
 
 
-class Companion(Process):
+class IkeProcessModel(Process):
     """Ends with its card and ends its card; what its engine says goes to the card's engine as `from_ike`."""
 
     def __init__(self, card: CardProcess, engine: Any) -> None:
         super().__init__(card.world, card.node, f"{card.card} ike", card.boot, card.pid + 100_000)
         self._card = card
-        self._down = Connection(self.world, f"{card.name} to ike", self, self._takes, CONTROL, DEPTH)
-        self._up = Connection(self.world, f"{self.name} to card", card, self._given, EVENT, DEPTH)
+        self._down = SimConnection(self.world, f"{card.name} to ike", self, self._takes, CONTROL, DEPTH)
+        self._up = SimConnection(self.world, f"{self.name} to card", card, self._given, EVENT, DEPTH)
         card.on_death.append(lambda _: self.kill())
         self.on_death.append(lambda _: card.kill())
         self.engine = engine

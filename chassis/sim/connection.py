@@ -12,13 +12,13 @@ from math import inf
 from typing import TYPE_CHECKING, Any
 
 from chassis.bus.batch import Batch
-from chassis.sim.world import FASTEST, SLOWEST, USUAL, World
+from chassis.sim.world import FASTEST, SLOWEST, USUAL, Simulation
 
 if TYPE_CHECKING:
     from chassis.sim.process import Process
 
 
-class Connection:
+class SimConnection:
     """From one process to one start of another. `handle` is called at the far end with each item.
 
     `rank` says what a process that stood still takes first when it goes on (lower ones first); `depth` is how
@@ -29,7 +29,7 @@ class Connection:
 
     def __init__(
         self,
-        world: World,
+        world: Simulation,
         name: str,
         to: Process,
         handle: Callable[[Any], None],

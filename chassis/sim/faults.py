@@ -15,7 +15,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from chassis.sim.doom import Doomed, Torn
-from chassis.sim.node import CardProcess, Node
+from chassis.sim.node import CardProcess, SimNode
 from chassis.sim.process import Process
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class Faults:
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class FaultCounts:
     """What a schedule came to."""
 
     kills: int
@@ -165,7 +165,7 @@ class Schedule:
             kind = "tear"
         self._at(when, self._end, node, card, kind)
 
-    def _end(self, node: Node, card: str, kind: str) -> None:
+    def _end(self, node: SimNode, card: str, kind: str) -> None:
         process = node.process(card)
         if process is None or not process.alive or process.stopped:
             # Already gone: whatever still runs here takes its place.
@@ -181,7 +181,7 @@ class Schedule:
         else:
             self._arm(node, process, kind, seconds)
 
-    def _cut_power(self, node: Node) -> None:
+    def _cut_power(self, node: SimNode) -> None:
         self._world.note(f"fault: every process of {node.model.name} is killed")
         for process in (node.controller, *node.cards.values()):
             if process is not None:
@@ -198,7 +198,7 @@ class Schedule:
             process.stop()
             self._world.after(seconds, lambda _: process.resume())
 
-    def _arm(self, node: Node, process: Process, kind: str, seconds: float) -> None:
+    def _arm(self, node: SimNode, process: Process, kind: str, seconds: float) -> None:
         draw, engine = self._random, process.engine
         if isinstance(engine, Doomed | Torn):
             return
@@ -244,7 +244,7 @@ class Schedule:
         self._at(over, self._run.checks.release, node)
         self._at(over, self._run.checks.configured, node)
 
-    def _kill_controller(self, node: Node) -> None:
+    def _kill_controller(self, node: SimNode) -> None:
         if node.controller is not None:
             self._kill(node.controller)
 

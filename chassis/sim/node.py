@@ -21,10 +21,10 @@ from chassis.bus.engine import (
     Append,
     Connect,
     Disconnect,
+    Exit,
     Output,
     Perform,
     Persist,
-    Stop,
     ToCard,
     ToController,
     ToFabric,
@@ -35,12 +35,12 @@ from chassis.bus.engine import (
 )
 from chassis.bus.messages import Delta, Heartbeat, Hello, Reply, Snapshot, Welcome
 from chassis.bus.records import Record
-from chassis.sim.companion import Companion
-from chassis.sim.connection import Connection
+from chassis.sim.companion import IkeProcessModel
+from chassis.sim.connection import SimConnection
 from chassis.sim.disk import BOOTS, Disk
 from chassis.sim.process import CONTROL, EVENT, FABRIC, Halt, Process, Waiting
-from chassis.sim.wires import RECONNECT, End
-from chassis.sim.world import World
+from chassis.sim.wires import RECONNECT, WireEnd
+from chassis.sim.world import Simulation
 
 if TYPE_CHECKING:
     from chassis.sim.checks import Checks
@@ -136,15 +136,15 @@ class NodeModel:
 class CardProcess(Process):
     """A line card or an ASP."""
 
-    def __init__(self, home: Node, model: CardModel, boot: int, pid: int) -> None:
+    def __init__(self, home: SimNode, model: CardModel, boot: int, pid: int) -> None:
         super().__init__(home.world, home.model.name, model.card, boot, pid)
         self.home = home
         self.model = model
-        self.up: Connection | None = None
+        self.up: SimConnection | None = None
         """To the controller, while the connection stands."""
-        self.peers: dict[str, Connection] = {}
+        self.peers: dict[str, SimConnection] = {}
         self.connected_to: Process | None = None
-        self.companion: Companion | None = None
+        self.companion: IkeProcessModel | None = None
         self.mute = False
         """It stood still for so long that nothing may leave it until it is welcome again."""
         self.held_back = 0.0
@@ -158,7 +158,7 @@ class CardProcess(Process):
             Disconnect: self._disconnect,
             Perform: self._request,
             ToIke: self._to_ike,
-            Stop: lambda output: self.kill(),
+            Exit: lambda output: self.kill(),
         }
 
     # what comes in
@@ -229,7 +229,7 @@ class CardProcess(Process):
         if self.stopped or peer.stopped:
             self.world.after(RECONNECT, self._try_peer, output)
             return
-        self.peers[output.card] = Connection(
+        self.peers[output.card] = SimConnection(
             self.world, f"{self.name} to {output.card}", peer, peer.on_batch, FABRIC, FABRIC_QUEUE
         )
         self.tell(self._peer, (output.card, output.boot, True))
@@ -294,17 +294,17 @@ class _Stored:
 class ControllerProcess(Process):
     """The controller and what its shell keeps: which connection belongs to which card."""
 
-    def __init__(self, home: Node, boot: int, pid: int) -> None:
+    def __init__(self, home: SimNode, boot: int, pid: int) -> None:
         super().__init__(home.world, home.model.name, "xcrp", boot, pid)
         self.home = home
-        self.cards: dict[str, Connection] = {}
+        self.cards: dict[str, SimConnection] = {}
         self._known: dict[str, CardProcess] = {}
         self.do |= {
             ToCard: self._to_card,
             ToOperator: lambda output: home.answered(self, output),
             ToLauncher: self._to_launcher,
             _Stored: self._stored,
-            Stop: lambda output: self.kill(),
+            Exit: lambda output: self.kill(),
         }
 
     def perform(self, outputs: list[Any] | tuple[Any, ...]) -> None:
@@ -338,7 +338,7 @@ class ControllerProcess(Process):
         """A card's message, by the connection of one of its starts."""
         if type(message) is Hello:
             self._known[process.card] = process
-            self.cards[process.card] = Connection(
+            self.cards[process.card] = SimConnection(
                 self.world, f"{self.name} to {process.name}", process, process.on_control, CONTROL, CONTROL_QUEUE
             )
         elif self._known.get(process.card) is not process:
@@ -372,10 +372,10 @@ class ControllerProcess(Process):
         self.home.asked(output)
 
 
-class Node:
+class SimNode:
     """One router."""
 
-    def __init__(self, world: World, model: NodeModel, checks: Checks, *, codec: bool = False) -> None:
+    def __init__(self, world: Simulation, model: NodeModel, checks: Checks, *, codec: bool = False) -> None:
         self.world = world
         self.model = model
         self.checks = checks
@@ -389,12 +389,12 @@ class Node:
         self.events: list[str] = []
         """What was told of this router, by its controller and by the launcher."""
         self.memory = {card.card: memoryview(bytearray(card.memory)) for card in model.cards}
-        self.ends: dict[str, End] = {}
+        self.ends: dict[str, WireEnd] = {}
         self.restarts = 0
         self._boots: dict[str, int] = {}
         self._pid = 1000
         self._counters: dict[str, Counters] = {}
-        self._launcher: Connection | None = None
+        self._launcher: SimConnection | None = None
         self._unheard: list[tuple[str, tuple[Any, ...]]] = []
         """What the launcher says to a controller that was forked and does not listen yet."""
         self._operators: dict[int, Callable[[dict[str, Any], str], None]] = {}
@@ -469,7 +469,7 @@ class Node:
         process = ControllerProcess(self, boot, pid)
         process.on_death.append(self._controller_died)
         self.controller = process
-        self._launcher = Connection(
+        self._launcher = SimConnection(
             self.world, f"launcher to {process.name}", process, process.launcher_says, EVENT, 1 << 30
         )
         for said in self._unheard:
@@ -505,7 +505,7 @@ class Node:
                 self.ends[port].attach(process)
         process.begin(engine)
         if model.companion is not None:
-            process.companion = companion = Companion(process, model.companion(start))
+            process.companion = companion = IkeProcessModel(process, model.companion(start))
             companion.begin(companion.engine)
             process.tell(engine.ike_connected, self.world.now)
         self.world.after(self.world.delay(), self._join, process)
@@ -564,7 +564,7 @@ class Node:
             self.world.after(RECONNECT, self._join, card)
             return
         card.connected_to = controller
-        card.up = Connection(
+        card.up = SimConnection(
             self.world,
             f"{card.name} to xcrp",
             controller,
@@ -585,9 +585,9 @@ class Node:
             return False
         self._commands += 1
         self._operators[self._commands] = answered
-        Connection(self.world, f"operator to {controller.name}", controller, controller.operator, EVENT, 1).send(
-            (self._commands, command, arguments)
-        )
+        SimConnection(
+            self.world, f"operator to {controller.name}", controller, controller.operator, EVENT, 1
+        ).send((self._commands, command, arguments))
         return True
 
     def answered(self, controller: ControllerProcess, output: ToOperator) -> None:

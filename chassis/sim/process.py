@@ -14,8 +14,8 @@ from math import inf
 from typing import Any, Protocol
 
 from chassis.bus.engine import Output
-from chassis.sim.connection import Connection
-from chassis.sim.world import World
+from chassis.sim.connection import SimConnection
+from chassis.sim.world import Simulation
 
 LATENESS = 0.05
 """Seconds of standing still from which on a loop notices (as the real one)."""
@@ -60,7 +60,7 @@ class Timed(Protocol):
 class Process:
     """One start of one engine. A subclass carries out outputs by `do`, a function for each type of them."""
 
-    def __init__(self, world: World, node: str, card: str, boot: int, pid: int) -> None:
+    def __init__(self, world: Simulation, node: str, card: str, boot: int, pid: int) -> None:
         self.world = world
         self.node = node
         self.card = card
@@ -74,7 +74,7 @@ class Process:
         self.inbox: list[Waiting] = []
         self.do: dict[type, Callable[[Any], None]] = {Die: self._die, Halt: self._halt}
         self.on_death: list[Callable[[Process], None]] = []
-        self.events = Connection(world, f"{self.name} event", self, self._event, EVENT, 1 << 30)
+        self.events = SimConnection(world, f"{self.name} event", self, self._event, EVENT, 1 << 30)
         self._timer_at = inf
         self._spins = 0
         self._spun_at = 0.0

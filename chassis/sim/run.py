@@ -11,10 +11,10 @@ from typing import Any
 
 from chassis.sim.checks import Checks, Identify
 from chassis.sim.faults import SHORTEST, Faults, Schedule
-from chassis.sim.node import Node, NodeModel
+from chassis.sim.node import NodeModel, SimNode
 from chassis.sim.testers import TesterModel, TesterProcess
-from chassis.sim.wires import KEPT, End, link
-from chassis.sim.world import Violation, World
+from chassis.sim.wires import KEPT, WireEnd, link
+from chassis.sim.world import Simulation, Violation
 
 CODEC_SAMPLE = 8
 """Of so many seeds one has everything on the bus encoded and decoded."""
@@ -40,7 +40,7 @@ class LabModel:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class SimOutcome:
     """What a run came to. `rule` is empty when nothing was violated; `time` is when, in simulated seconds.
 
     `down` are tunnels that were down before the first fault, with the reason: nothing was asked of them.
@@ -72,14 +72,14 @@ class Run:
     """Everything of one run."""
 
     def __init__(self, lab: LabModel, seed: int, trace: Trace | None = None) -> None:
-        self.world = world = World(seed, trace)
+        self.world = world = Simulation(seed, trace)
         self.checks = Checks(world, lab.identify)
         codec = seed % CODEC_SAMPLE == ENCODED
-        self.nodes = [Node(world, model, self.checks, codec=codec) for model in lab.nodes]
+        self.nodes = [SimNode(world, model, self.checks, codec=codec) for model in lab.nodes]
         self.testers = [TesterProcess(world, model) for model in lab.testers]
-        self.between: list[End] = []
+        self.between: list[WireEnd] = []
         """Ends of wires between routers."""
-        self.ends: list[End] = []
+        self.ends: list[WireEnd] = []
         self.commits = 0
         self.down: dict[str, str] = {}
         """Why tunnels were down before the first fault, by `TUNNEL of NODE`."""
@@ -113,7 +113,7 @@ class Run:
 
     # what the schedule asks for
 
-    def commit(self, node: Node) -> None:
+    def commit(self, node: SimNode) -> None:
         """Apply the next configuration to a node."""
         variants = node.model.variants
         if len(variants) < 2:
@@ -177,7 +177,7 @@ class Run:
             self.checks.configured(node)
             node.operate("status", {}, self._status(node))
 
-    def _status(self, node: Node) -> Callable[[dict[str, Any], str], None]:
+    def _status(self, node: SimNode) -> Callable[[dict[str, Any], str], None]:
         def answered(result: dict[str, Any], error: str) -> None:
             wrong = [
                 f"{card['card']} is {card.get('state')}" for card in result.get("cards", ()) if not card["usable"]
@@ -200,7 +200,7 @@ def simulate(
     minutes: float = 5.0,
     faults: Faults | None = None,
     trace: Trace | None = None,
-) -> Outcome:
+) -> SimOutcome:
     """Run a lab for so many simulated minutes with the faults that a seed draws.
 
     The run ends at the first violation. `trace(seconds, line)`, where given, is told of every event.
@@ -225,7 +225,7 @@ def simulate(
     except Exception as error:
         rule, what, time = "no exception escapes", f"{type(error).__name__}: {error}", world.elapsed
         details = traceback.format_exc()
-    return Outcome(
+    return SimOutcome(
         seed=seed,
         rule=rule,
         what=what,

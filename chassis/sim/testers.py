@@ -8,8 +8,8 @@ from typing import Any
 
 from chassis.bus.engine import Output, Perform, ToOperator, ToWire
 from chassis.sim.process import Process
-from chassis.sim.wires import End
-from chassis.sim.world import World
+from chassis.sim.wires import WireEnd
+from chassis.sim.world import Simulation
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +25,10 @@ class TesterModel:
 class TesterProcess(Process):
     """A tester's process."""
 
-    def __init__(self, world: World, model: TesterModel) -> None:
+    def __init__(self, world: Simulation, model: TesterModel) -> None:
         super().__init__(world, model.name, "tester", 1, 999)
         self.model = model
-        self.ends: dict[str, End] = {}
+        self.ends: dict[str, WireEnd] = {}
         self._commands = 0
         self.do |= {ToWire: self._to_wire, ToOperator: self._answered, Perform: lambda output: None}
 

@@ -10,9 +10,9 @@ from typing import Any
 
 from chassis.bus.batch import Batch, Step
 from chassis.ports.impairment import Impairment
-from chassis.sim.connection import Connection
+from chassis.sim.connection import SimConnection
 from chassis.sim.process import FRAMES, Process
-from chassis.sim.world import World
+from chassis.sim.world import Simulation
 
 QUEUE = 256
 """Batches that a wire takes before it drops: the real one's two queues of 128, without what waits at the port."""
@@ -26,23 +26,23 @@ KEPT = 4000
 INJECT_BATCH = 32
 """Frames given to a port at a time by a replay."""
 
-Tap = Callable[["End", Batch], None]
+Tap = Callable[["WireEnd", Batch], None]
 
 
-class End:
+class WireEnd:
     """One end of a wire: a port of a node. `process` is whoever drives that port now."""
 
-    def __init__(self, world: World, node: str, port: str, seed: int) -> None:
+    def __init__(self, world: Simulation, node: str, port: str, seed: int) -> None:
         self.world = world
         self.node = node
         self.port = port
-        self.far: End = self
+        self.far: WireEnd = self
         self.process: Process | None = None
         self.tap: Tap | None = None
         self.kept: deque[tuple[float, bytes, array[int]]] | None = None
         """What this end sent lately, where it is kept."""
         self.impairment = Impairment(seed)
-        self._connection: Connection | None = None
+        self._connection: SimConnection | None = None
         self._due_at = inf
 
     def __str__(self) -> str:
@@ -65,7 +65,7 @@ class End:
         if near.stopped or far.stopped:
             self.world.after(RECONNECT, self._connect)
             return
-        self._connection = Connection(
+        self._connection = SimConnection(
             self.world, f"wire {self} to {self.far}", far, self.far._arrived, FRAMES, QUEUE
         )
         if not self.impairment.down:
@@ -118,7 +118,7 @@ class End:
         far, count = self.far.process, 0
         if far is None or self.kept is None:
             return 0
-        again = Connection(self.world, f"replay to {self.far}", far, self.far._arrived, FRAMES, 1 << 30)
+        again = SimConnection(self.world, f"replay to {self.far}", far, self.far._arrived, FRAMES, 1 << 30)
         for at, body, lengths in list(self.kept):
             if at >= self.world.now - seconds:
                 again.send(Batch(Step.IN, bytearray(body), lengths[:]))
@@ -157,8 +157,8 @@ class End:
             self.process.after(self.process.engine.receive_frames(self.port, batch, self.world.now))
 
 
-def link(world: World, one: tuple[str, str], other: tuple[str, str], seed: int) -> tuple[End, End]:
+def link(world: Simulation, one: tuple[str, str], other: tuple[str, str], seed: int) -> tuple[WireEnd, WireEnd]:
     """The two ends, (node, port) each, of a new wire."""
-    near, far = End(world, *one, seed * 2), End(world, *other, seed * 2 + 1)
+    near, far = WireEnd(world, *one, seed * 2), WireEnd(world, *other, seed * 2 + 1)
     near.far, far.far = far, near
     return near, far

@@ -40,7 +40,7 @@ class Violation(Exception):
         return f"{self.rule}: {self.what} (at {self.time:.6f} s)"
 
 
-class World:
+class Simulation:
     """Events in order of time; events of one time in the order in which they were asked for."""
 
     def __init__(self, seed: int, trace: Callable[[float, str], None] | None = None) -> None:

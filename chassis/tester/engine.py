@@ -20,7 +20,7 @@ from chassis.net import ipv4
 from chassis.net.errors import DecodeError
 from chassis.net.ethernet import HEADROOM
 from chassis.tester.flow import MAGIC, MAX_RATE, UDP_PORT, Flow, FlowError, describe, parse_flow
-from chassis.tester.host import Host, frames_batch
+from chassis.tester.host import TesterHost, frames_batch
 from chassis.tester.report import combine
 from chassis.tester.sink import Sink
 from chassis.tester.source import Source
@@ -49,7 +49,7 @@ class _End:
         self.sent = self.received = 0
 
 
-class Tester:
+class TesterEngine:
     """A tester node. `ports` and `flows` are a lab's plain values; flows of other testers are left alone.
 
     Trace numbers begin with 16 bits of `settings["tester-id"]`, or of the node's name, and 8 of the boot number.
@@ -74,7 +74,7 @@ class Tester:
         self.node = node
         self.boot = boot
         self.counters = Counters() if counters is None else counters
-        self._hosts = {port: Host(node, port, values) for port, values in ports.items()}
+        self._hosts = {port: TesterHost(node, port, values) for port, values in ports.items()}
         self._reassembly = {port: Reassembler(FRAGMENTS_TIMEOUT, FRAGMENTED_PACKETS) for port in ports}
         self._ends: dict[str, _End] = {}
         self._sinks: dict[int, _End] = {}
@@ -257,7 +257,7 @@ class Tester:
             outputs += self._kick(now)
         return outputs
 
-    def _ipv4(self, port: str, host: Host, frame: bytes, now: float) -> list[bytes] | None:
+    def _ipv4(self, port: str, host: TesterHost, frame: bytes, now: float) -> list[bytes] | None:
         size = len(frame) - HEADROOM
         total = frame[HEADROOM + 2] << 8 | frame[HEADROOM + 3] if size >= ipv4.IPV4_HEADER_LENGTH else 0
         if not ipv4.IPV4_HEADER_LENGTH <= total <= size:

@@ -140,7 +140,7 @@ def describe(flow: Flow) -> dict[str, Any]:
     }
 
 
-class Template:
+class PacketTemplate:
     """Makes a flow's packets, and knows what each must look like when it arrives.
 
     Only identification, both checksums, start, sequence number and time change from packet to packet. As a

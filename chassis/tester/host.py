@@ -41,7 +41,7 @@ class _Neighbour:
     asked: int = 0
 
 
-class Host:
+class TesterHost:
     """One port: its own addresses, those it answers for, and the neighbours that it needs."""
 
     def __init__(self, node: str, port: str, settings: Mapping[str, Any]) -> None:

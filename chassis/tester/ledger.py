@@ -15,7 +15,7 @@ MAX_GAPS = 100_000
 
 
 @dataclass(slots=True)
-class Gap:
+class LossRun:
     """Missing packets `first` to `last`; the ones before and after them were sent and seen at these times."""
 
     first: int
@@ -57,7 +57,7 @@ def evenly(count: int, before: int, after: int, begin: int, end: int) -> int:
     return max(up_to(end) - up_to(begin), 0)
 
 
-class Ledger:
+class SequenceTracker:
     """The sequence numbers that one sink received of one start of a source."""
 
     def __init__(self) -> None:
@@ -75,7 +75,7 @@ class Ledger:
         """When the packet with the highest number was sent."""
         self.leading = 0
         """Missing packets before the first one that arrived."""
-        self.gaps: list[Gap] = []
+        self.gaps: list[LossRun] = []
         self.forgotten = 0
         """Missing packets of runs that are no longer kept."""
 
@@ -123,9 +123,9 @@ class Ledger:
         if not self.received:
             self.leading = until - first
             # Nothing arrived before: all that is known is that they were sent no later than this one.
-            self.gaps.append(Gap(first, until - 1, sent - 1, sent, seen, seen))
+            self.gaps.append(LossRun(first, until - 1, sent - 1, sent, seen, seen))
         else:
-            self.gaps.append(Gap(first, until - 1, self.last_sent, sent, self.last_seen, seen))
+            self.gaps.append(LossRun(first, until - 1, self.last_sent, sent, self.last_seen, seen))
         self.missing += until - first
         if len(self.gaps) > MAX_GAPS:
             old = self.gaps[: MAX_GAPS // 10]
@@ -152,7 +152,7 @@ class Ledger:
             gap.last -= 1
             gap.sent_after = sent
         else:
-            rest = Gap(sequence + 1, gap.last, sent, gap.sent_after, gap.seen_before, gap.seen_after)
+            rest = LossRun(sequence + 1, gap.last, sent, gap.sent_after, gap.seen_before, gap.seen_after)
             gap.last = sequence - 1
             gap.sent_after = sent
             gaps.insert(index + 1, rest)
@@ -163,7 +163,7 @@ SUB_BITS = 4
 """Each power of two of the histogram has 16 parts: what is read from it is right to 6 %."""
 
 
-class Latency:
+class LatencyHistogram:
     """How long packets took, in ns: extremes, mean and percentiles from a histogram of fixed size."""
 
     def __init__(self) -> None:

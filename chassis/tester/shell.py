@@ -11,15 +11,15 @@ import zmq
 
 from chassis.bus import endpoints
 from chassis.bus.capture import Captures
-from chassis.bus.card_shell import RequestError
+from chassis.bus.card_shell import CardRequestError
 from chassis.bus.engine import Output, Perform, ToOperator, ToWire
 from chassis.bus.environment import Environment
 from chassis.bus.loop import Loop
 from chassis.bus.messages import Attributes, Request
 from chassis.bus.operator_loop import OperatorSocket
 from chassis.bus.scheduling import SHORT, ask_for_slice
-from chassis.ports.shell import Ports
-from chassis.tester.engine import Tester
+from chassis.ports.shell import PortDrivers
+from chassis.tester.engine import TesterEngine
 
 
 class TesterShell:
@@ -31,7 +31,7 @@ class TesterShell:
         ask_for_slice(SHORT)
         self.context: zmq.Context[Any] = zmq.Context()
         counters = env.counters()
-        self.engine = Tester(
+        self.engine = TesterEngine(
             env.node,
             boot=env.boot,
             ports=env.ports,
@@ -40,7 +40,7 @@ class TesterShell:
             counters=counters,
         )
         engine = self.engine
-        self.ports = Ports(
+        self.ports = PortDrivers(
             self.context,
             self.loop,
             env.run,
@@ -98,7 +98,7 @@ class TesterShell:
             return
         try:
             result = self._requests[request.name](request.arguments)
-        except (RequestError, OSError, ValueError) as error:
+        except (CardRequestError, OSError, ValueError) as error:
             self._operators.answer(request.number, {}, str(error) or type(error).__name__)
         else:
             self._operators.answer(request.number, result)

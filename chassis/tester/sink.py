@@ -9,8 +9,8 @@ from typing import Any
 
 from chassis.bus.batch import Batch
 from chassis.net.ethernet import HEADROOM
-from chassis.tester.flow import MAX_RATE, PAYLOAD, SMALLEST, TTL, Flow, Template
-from chassis.tester.ledger import Latency, Ledger
+from chassis.tester.flow import MAX_RATE, PAYLOAD, SMALLEST, TTL, Flow, PacketTemplate
+from chassis.tester.ledger import LatencyHistogram, SequenceTracker
 
 PAUSE = 2_000_000
 """A time without arrivals of this many ns or more is remembered with its begin and end."""
@@ -34,9 +34,9 @@ class Sink:
 
     def __init__(self, flow: Flow, mac: bytes) -> None:
         self.flow = flow
-        self.template = Template(flow)
-        self.ledger = Ledger()
-        self.latency = Latency()
+        self.template = PacketTemplate(flow)
+        self.ledger = SequenceTracker()
+        self.latency = LatencyHistogram()
         self.corrupted = 0
         self.stale = 0
         """Packets of an earlier process of the source."""
@@ -189,7 +189,7 @@ class Sink:
         if boot < self.boot:
             return False
         self.boot = boot
-        self.ledger = Ledger()
+        self.ledger = SequenceTracker()
         self._run = -1
         return True
 

@@ -10,7 +10,7 @@ from chassis.bus.batch import MAX_PACKETS, Batch, Step
 from chassis.net.ethernet import HEADROOM, MAXIMUM_PAYLOAD, header
 from chassis.net.fragments import fragment
 from chassis.net.ipv4 import Ipv4
-from chassis.tester.flow import MAX_RATE, Flow, Template
+from chassis.tester.flow import MAX_RATE, Flow, PacketTemplate
 
 TICK = 0.001
 """Shortest time between two batches of a flow, in seconds: what is due in between goes together."""
@@ -39,7 +39,7 @@ class Source:
 
     def __init__(self, flow: Flow, boot: int) -> None:
         self.flow = flow
-        self.template = Template(flow)
+        self.template = PacketTemplate(flow)
         self.state = "stopped"
         """stopped, waiting (the next hop's MAC address is not known yet), running or done."""
         self.reason = ""

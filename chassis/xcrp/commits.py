@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from math import inf
 
 from chassis.bus.engine import Output
-from chassis.xcrp.configuration import JOURNAL, Checked, Journal
+from chassis.xcrp.configuration import JOURNAL, CheckedConfig, Journal
 from chassis.xcrp.numbers import Numbers
 
 RETRY = 0.25
@@ -21,14 +21,14 @@ RETRY = 0.25
 Answer = Callable[[str], list[Output]]
 """Makes the answer to whoever commits: from why it is refused, or from nothing."""
 
-Force = Callable[[str, Checked, float], list[Output]]
+Force = Callable[[str, CheckedConfig, float], list[Output]]
 """Puts a configuration of a file into force."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Commit:
     file: str
-    checked: Checked
+    checked: CheckedConfig
     answer: Answer
 
 
@@ -61,7 +61,7 @@ class Commits:
         return [self.journal.whole()] if self.journal.problems or self.journal.long else []
 
     def commit(
-        self, text: str, file: str, checked: Checked, same: bool, answer: Answer, now: float
+        self, text: str, file: str, checked: CheckedConfig, same: bool, answer: Answer, now: float
     ) -> list[Output]:
         """Begin a commit. `same`: it differs in nothing from what is in force, nothing to note."""
         assert not checked.refused

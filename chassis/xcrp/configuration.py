@@ -41,7 +41,7 @@ class Commit:
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
+class CheckedConfig:
     """A text that was read and checked whole; `config` is what it means without the lines that are errors.
 
     Whoever applies a text with an error is refused. A start-up file, and what the journal holds of it, is put in
@@ -62,17 +62,17 @@ class Checked:
 
 
 @lru_cache(maxsize=4)
-def check(text: str, file: str, *, modern: bool = False) -> Checked:
+def check(text: str, file: str, *, modern: bool = False) -> CheckedConfig:
     """Read a configuration and check it whole. Never raises on any text.
 
     `modern`: with the algorithms of today's peers. The latest few results are kept, for they are values: a text is
     checked before it is applied and again when it is put into force, and thousands of tunnels take a second.
     """
     parsed = parse(text, file, modern=modern)
-    return Checked(parsed.config, parsed.diagnostics)
+    return CheckedConfig(parsed.config, parsed.diagnostics)
 
 
-def diagnostics_of(checked: Checked) -> list[dict[str, str | int | float | bool | bytes | None]]:
+def diagnostics_of(checked: CheckedConfig) -> list[dict[str, str | int | float | bool | bytes | None]]:
     """The diagnostics as an operator's answer has them."""
     return [
         {

@@ -33,14 +33,14 @@ from chassis.model.router import Config
 from chassis.xcrp import configuration, ike_commands, inventory, trace_commands
 from chassis.xcrp.cards import AdmissionAction, AdmissionEvent, AdmissionState, CardEntry
 from chassis.xcrp.commits import Commits
-from chassis.xcrp.configuration import Checked, Journal
+from chassis.xcrp.configuration import CheckedConfig, Journal
 from chassis.xcrp.events import History
 from chassis.xcrp.flash import FlashFile, store
 from chassis.xcrp.handover import Handover
-from chassis.xcrp.node import Node
+from chassis.xcrp.node import NodeState
 from chassis.xcrp.numbers import LEASE, Numbers
 from chassis.xcrp.operators import Operators
-from chassis.xcrp.settings import Settings
+from chassis.xcrp.settings import ControllerSettings
 
 GATHER = 0.002
 """Seconds for which reports about tunnels are gathered: thousands that come up together are one change."""
@@ -52,7 +52,7 @@ BOOT_SHIFT = 32
 """Versions of one start of the controller: above every one of the start before."""
 
 
-class Controller:
+class ControllerEngine:
     """The active controller of one node."""
 
     def __init__(
@@ -69,14 +69,14 @@ class Controller:
         """`files`: the node's state folder as it is now. `startup`: text and name of the start-up file, read
         only where there is no journal (S-113). `flash`: the files of the router's flash."""
         self.boot = boot
-        self.settings, problems = Settings.read(settings)
+        self.settings, problems = ControllerSettings.read(settings)
         self.history = History()
         numbers = Numbers(files, boot)
         journal = Journal(files.get(configuration.JOURNAL))
-        self.node = Node(node, numbers, self.settings, boot << BOOT_SHIFT)
+        self.node = NodeState(node, numbers, self.settings, boot << BOOT_SHIFT)
         self._handover = Handover(self.node)
         self.config = Config()
-        self.diagnostics: Checked | None = None
+        self.diagnostics: CheckedConfig | None = None
         self.open = False
         """Whether the reconcile window is over: nothing is published before."""
         self.dropped: dict[str, int] = {}
@@ -262,7 +262,7 @@ class Controller:
             outputs += self._settle_deaths(now) + self._operators.command(number, command, arguments, now)
         return outputs
 
-    def _put_in_force(self, file: str, checked: Checked, now: float) -> list[Output]:
+    def _put_in_force(self, file: str, checked: CheckedConfig, now: float) -> list[Output]:
         """The configuration is on disk: act on it, whole."""
         self._settle_reports(now)
         self.config, self.diagnostics = checked.config, checked

@@ -16,7 +16,7 @@ STAMPS_OF_A_TRACE = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class HistoryEvent:
     """One line of the node's history; `time` in monotonic seconds."""
 
     time: float
@@ -87,12 +87,12 @@ class History:
     """The last events, log records and traces of a node, since `began` in monotonic seconds."""
 
     began: float = 0.0
-    events: deque[Event] = field(default_factory=lambda: deque(maxlen=EVENTS))
+    events: deque[HistoryEvent] = field(default_factory=lambda: deque(maxlen=EVENTS))
     log: Log = field(default_factory=Log)
     traces: OrderedDict[int, list[Stamp]] = field(default_factory=OrderedDict)
 
-    def event(self, time: float, text: str) -> Event:
-        event = Event(time, text)
+    def event(self, time: float, text: str) -> HistoryEvent:
+        event = HistoryEvent(time, text)
         self.events.append(event)
         return event
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from math import inf
 
-from chassis.xcrp.node import Node
+from chassis.xcrp.node import NodeState
 
 
 class Handover:
     """What tells whether an ASP still has SAs that are no more its own."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: NodeState) -> None:
         self._node = node
         self._running: dict[str, int] = {}
         """Cards that run, as far as this controller was told, by boot number."""

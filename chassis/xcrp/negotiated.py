@@ -98,23 +98,23 @@ def needed(config: Config, tunnel: Tunnel, numbers: dict[str, int], flash: Store
     policy = policy_of(config, tunnel)
     outer = numbers.get(tunnel.context, 0)
     if policy is not None:
-        yield (bus.IkePolicy.TYPE, outer, policy.name)
+        yield (bus.IkePolicyRecord.TYPE, outer, policy.name)
         for proposal in proposals_of(config, policy):
-            yield (bus.IkeProposal.TYPE, proposal.name)
+            yield (bus.IkeProposalRecord.TYPE, proposal.name)
         own = "rsa-signature" in methods(config, policy)
         for item in flash.items.get(tunnel.context, ()):
             # In version 2 the peer may prove itself by a certificate where we do not.
             if own or (policy.version == 2 and item.kind == TRUSTED):
-                yield (bus.Certificate.TYPE, outer, item.kind, item.name)
+                yield (bus.CertificateRecord.TYPE, outer, item.kind, item.name)
     inner = numbers.get(tunnel.interface_context, 0)
     for entry in tunnel.entries:
         ipsec = config.ipsec_policies.get(entry.policy) if entry.policy else None
         if ipsec is not None:
-            yield (bus.IpsecPolicy.TYPE, ipsec.name)
+            yield (bus.IpsecPolicyRecord.TYPE, ipsec.name)
             for line in ipsec.proposals:
-                yield (bus.IpsecProposal.TYPE, line.name)
+                yield (bus.IpsecProposalRecord.TYPE, line.name)
         if entry.acl:
-            yield (bus.Acl.TYPE, inner, entry.acl)
+            yield (bus.AclRecord.TYPE, inner, entry.acl)
 
 
 def records(
@@ -123,13 +123,13 @@ def records(
     """The records of IKE and of its stores that some ASP needs."""
     made: Record
     for proposal in config.ike_proposals.values():
-        if (bus.IkeProposal.TYPE, proposal.name) in wanted:
+        if (bus.IkeProposalRecord.TYPE, proposal.name) in wanted:
             yield ike_proposal(proposal)
     for ipsec_proposal in config.ipsec_proposals.values():
-        if (bus.IpsecProposal.TYPE, ipsec_proposal.name) in wanted:
+        if (bus.IpsecProposalRecord.TYPE, ipsec_proposal.name) in wanted:
             yield _ipsec_proposal(ipsec_proposal)
     for ipsec_policy in config.ipsec_policies.values():
-        if (bus.IpsecPolicy.TYPE, ipsec_policy.name) in wanted:
+        if (bus.IpsecPolicyRecord.TYPE, ipsec_policy.name) in wanted:
             yield _ipsec_policy(config, ipsec_policy, esn)
     for name, context in config.contexts.items():
         number = numbers[name]
@@ -143,9 +143,9 @@ def records(
                 yield made
 
 
-def ike_proposal(proposal: IkeProposal) -> bus.IkeProposal:
+def ike_proposal(proposal: IkeProposal) -> bus.IkeProposalRecord:
     """An IKE proposal, its defaults filled in."""
-    return bus.IkeProposal(
+    return bus.IkeProposalRecord(
         name=proposal.name,
         version=proposal.version,
         dh_group=proposal.dh_group,
@@ -157,11 +157,11 @@ def ike_proposal(proposal: IkeProposal) -> bus.IkeProposal:
     )
 
 
-def ike_policy(config: Config, context: int, policy: IkePolicy) -> bus.IkePolicy:
+def ike_policy(config: Config, context: int, policy: IkePolicy) -> bus.IkePolicyRecord:
     """An IKE policy with the proposals that it can use, in sequence order."""
     key = policy.pre_shared_key
     usable = {proposal.name for proposal in proposals_of(config, policy)}
-    return bus.IkePolicy(
+    return bus.IkePolicyRecord(
         context=context,
         name=policy.name,
         version=policy.version,
@@ -178,8 +178,8 @@ def ike_policy(config: Config, context: int, policy: IkePolicy) -> bus.IkePolicy
     )
 
 
-def _ipsec_proposal(proposal: IpsecProposal) -> bus.IpsecProposal:
-    return bus.IpsecProposal(
+def _ipsec_proposal(proposal: IpsecProposal) -> bus.IpsecProposalRecord:
+    return bus.IpsecProposalRecord(
         name=proposal.name,
         ip_comp=proposal.ip_comp,
         ah=proposal.ah or "",
@@ -190,8 +190,8 @@ def _ipsec_proposal(proposal: IpsecProposal) -> bus.IpsecProposal:
     )
 
 
-def _ipsec_policy(config: Config, policy: IpsecPolicy, esn: bool) -> bus.IpsecPolicy:
-    return bus.IpsecPolicy(
+def _ipsec_policy(config: Config, policy: IpsecPolicy, esn: bool) -> bus.IpsecPolicyRecord:
+    return bus.IpsecPolicyRecord(
         name=policy.name,
         window=policy.window,
         pfs_group=policy.pfs_group or 0,
@@ -200,5 +200,5 @@ def _ipsec_policy(config: Config, policy: IpsecPolicy, esn: bool) -> bus.IpsecPo
     )
 
 
-def _certificate(context: int, item: Item) -> bus.Certificate:
-    return bus.Certificate(context, item.name, item.kind, item.pem)
+def _certificate(context: int, item: Item) -> bus.CertificateRecord:
+    return bus.CertificateRecord(context, item.name, item.kind, item.pem)

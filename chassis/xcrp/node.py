@@ -22,17 +22,17 @@ from chassis.xcrp.plan import Plan, TunnelPlan
 from chassis.xcrp.routes import Candidate, PrefixKey
 from chassis.xcrp.sas import SaTable
 from chassis.xcrp.selectors import SelectorRoutes
-from chassis.xcrp.settings import Settings
-from chassis.xcrp.tunnels import Event, TunnelState
+from chassis.xcrp.settings import ControllerSettings
+from chassis.xcrp.tunnels import ControllerTunnel, TunnelStatusEvent
 
 MANY = 8
 """Tunnels that change for one cause before the history tells their number in place of their names."""
 
 
-class Node:
+class NodeState:
     """What the controller knows and wants of its node."""
 
-    def __init__(self, name: str, numbers: Numbers, settings: Settings, version: int) -> None:
+    def __init__(self, name: str, numbers: Numbers, settings: ControllerSettings, version: int) -> None:
         self.name = name
         self.numbers = numbers
         self.settings = settings
@@ -42,7 +42,7 @@ class Node:
         self.watch = Watch(settings.silence, settings.kill_after)
         self.cards: dict[str, CardEntry] = self.watch.cards
         self.carrier: set[str] = set()
-        self.tunnels: dict[int, TunnelState] = {}
+        self.tunnels: dict[int, ControllerTunnel] = {}
         self.sas = SaTable()
         self.selectors = SelectorRoutes()
         self.publisher = Publisher(lambda card, record: records.wants(self.plan, card, record), version)
@@ -111,7 +111,7 @@ class Node:
                 self.publisher.delete(key)
         if plan.lookers != before.lookers:
             for number in plan.tunnels:
-                self.publisher.delete((bus.Tunnel.TYPE, number))
+                self.publisher.delete((bus.TunnelRecord.TYPE, number))
         wanted: list[bus.Record] = [records.card_state(card) for card in self.cards.values() if card.epoch]
         wanted += records.fixed(plan, discard=self.settings.discard, esn=self.settings.esn)
         flipped = []
@@ -178,7 +178,9 @@ class Node:
         flipped = [
             number
             for number in self.plan.of_asp.get(asp, ())
-            if self._take(number, Event.INSTALLED if number in held else Event.REMOVED, now)
+            if self._take(
+                number, TunnelStatusEvent.INSTALLED if number in held else TunnelStatusEvent.REMOVED, now
+            )
         ]
         self._flipped(flipped, keys)
 
@@ -196,7 +198,7 @@ class Node:
                 self.sas.held(number, report.sas, now)
             if report.up:
                 keys |= self.selectors.take(self.plan, number, report.selectors)
-            if self._take(number, Event.INSTALLED if report.up else Event.REMOVED, now):
+            if self._take(number, TunnelStatusEvent.INSTALLED if report.up else TunnelStatusEvent.REMOVED, now):
                 flipped.append(number)
         self._flipped(flipped, keys)
 
@@ -228,17 +230,17 @@ class Node:
         return CardEntry(card, kind, boot=held.boot, admitted=held.boot, epoch=held.epoch)
 
     def _tunnel_states(self, before: Plan) -> None:
-        states: dict[int, TunnelState] = {}
+        states: dict[int, ControllerTunnel] = {}
         for number, made in self.plan.tunnels.items():
             state = self.tunnels.get(number)
             if state is not None and before.tunnels[number].config.kind != made.config.kind:
-                state.take(Event.REMOVED, state.since)
+                state.take(TunnelStatusEvent.REMOVED, state.since)
                 self.sas.forget(number)
             if state is None:
                 held = self.numbers.tunnel_circuits.get(made.config.name)
-                state = TunnelState(circuit=held[0], home=held[1]) if held is not None else TunnelState()
+                state = ControllerTunnel(circuit=held[0], home=held[1]) if held is not None else ControllerTunnel()
             elif before.tunnels[number].asp != made.asp:
-                state.take(Event.REMOVED, state.since)
+                state.take(TunnelStatusEvent.REMOVED, state.since)
                 self.sas.forget(number)
             state.negotiated = made.config.kind == "static"
             states[number] = state
@@ -278,7 +280,7 @@ class Node:
             return way, ""
         return "", self.plan.ports[way.port].card
 
-    def _assess(self, made: TunnelPlan, state: TunnelState) -> None:
+    def _assess(self, made: TunnelPlan, state: ControllerTunnel) -> None:
         """Look at a tunnel's conditions again, and have its circuit where its peer is reached."""
         state.unmet, card = self._unmet(made)
         home = "" if made.config.economical else card
@@ -287,13 +289,13 @@ class Node:
             was = f"{state.circuit} on {state.home}"
             self.news.append(f"tunnel {made.config.name}: circuit {circuit} on {home} in place of {was}")
         if state.circuit and state.circuit != circuit:
-            self.publisher.delete((bus.Circuit.TYPE, state.circuit))
+            self.publisher.delete((bus.CircuitRecord.TYPE, state.circuit))
         state.circuit, state.home = circuit, home
 
-    def _met(self, made: TunnelPlan, state: TunnelState) -> Event:
-        return Event.MET if not state.unmet and self.asp_usable(made.asp) else Event.UNMET
+    def _met(self, made: TunnelPlan, state: ControllerTunnel) -> TunnelStatusEvent:
+        return TunnelStatusEvent.MET if not state.unmet and self.asp_usable(made.asp) else TunnelStatusEvent.UNMET
 
-    def _take(self, number: int, event: Event, now: float) -> bool:
+    def _take(self, number: int, event: TunnelStatusEvent, now: float) -> bool:
         return self.tunnels[number].take(event, now)
 
     def _reassess(self, numbers: Iterable[int], now: float) -> list[int]:
@@ -333,7 +335,7 @@ class Node:
             else:
                 self.news += [f"tunnel {name} {cause}" for name in names]
 
-    def _route(self, key: PrefixKey) -> bus.Route:
+    def _route(self, key: PrefixKey) -> bus.RouteRecord:
         plan = self.plan
         hops = routes.next_hops(
             self.selectors.with_added(plan, key),
@@ -343,4 +345,4 @@ class Node:
             self.tunnel_up,
             self.settings.discard,
         )
-        return bus.Route(*key, hops)
+        return bus.RouteRecord(*key, hops)

@@ -31,7 +31,7 @@ CONTEXT, CIRCUIT, TUNNEL = "context", "circuit", "tunnel"
 
 
 @dataclass(frozen=True, slots=True)
-class Lease:
+class LeaseGrant:
     """The sequence numbers `start` to `end` - 1, for one ASP and the (destination, protocol, SPI)s in `uses`.
 
     A `start` of 0: which numbers are left is not known. `place` and `spis` (direction, protocol, SPI) say which SA
@@ -70,7 +70,7 @@ class Numbers:
         self.tunnel_circuits: dict[str, tuple[int, str]] = {}
         """Tunnel to (circuit number, home card)."""
         self.placement: dict[Place, str] = {}
-        self.leases: dict[tuple[int, int], Lease] = {}
+        self.leases: dict[tuple[int, int], LeaseGrant] = {}
         self.cards: dict[str, Admitted] = {}
         self.problems: list[str] = []
         self._used: dict[str, int] = {}
@@ -175,7 +175,7 @@ class Numbers:
         uses: tuple[str, ...],
         place: str = "",
         spis: tuple[str, ...] = (),
-    ) -> Lease:
+    ) -> LeaseGrant:
         """The lease of one entry of a tunnel: a new one for another ASP or place, other SPIs or destinations."""
         held = self.leases.get((tunnel, seq))
         if held is not None and (held.asp, held.uses, held.place, held.spis) == (asp, uses, place, spis):
@@ -183,14 +183,14 @@ class Numbers:
         if held is not None:
             self._owe(held, spis if held.asp == asp else ())
         self._assigned += 1
-        return self._grant(tunnel, seq, Lease(asp, 0, 0, uses, place, spis, self._assigned))
+        return self._grant(tunnel, seq, LeaseGrant(asp, 0, 0, uses, place, spis, self._assigned))
 
-    def renew(self, tunnel: int, seq: int) -> Lease | None:
+    def renew(self, tunnel: int, seq: int) -> LeaseGrant | None:
         """A lease that begins where every number that can have been used ends."""
         held = self.leases.get((tunnel, seq))
         return None if held is None else self._grant(tunnel, seq, held)
 
-    def extend(self, tunnel: int, seq: int, reached: int = 0) -> Lease | None:
+    def extend(self, tunnel: int, seq: int, reached: int = 0) -> LeaseGrant | None:
         """More numbers for the ASP that goes on with the ones that it has; `reached` is its next one."""
         held = self.leases.get((tunnel, seq))
         if held is None:
@@ -214,7 +214,7 @@ class Numbers:
             self._dirty.add(LEASES)
         self._count_lost = False
 
-    def _grant(self, tunnel: int, seq: int, wanted: Lease) -> Lease:
+    def _grant(self, tunnel: int, seq: int, wanted: LeaseGrant) -> LeaseGrant:
         if self._count_lost:
             self._uncounted.update(use for use in wanted.uses if use not in self._used)
         if not self._uncounted.isdisjoint(wanted.uses):
@@ -222,7 +222,7 @@ class Numbers:
         start = max([1, *(self._used.get(use, 1) for use in wanted.uses)])
         return self._hold(tunnel, seq, replace(wanted, start=start, end=min(start + LEASE, LAST)))
 
-    def _hold(self, tunnel: int, seq: int, lease: Lease) -> Lease:
+    def _hold(self, tunnel: int, seq: int, lease: LeaseGrant) -> LeaseGrant:
         if self.leases.get((tunnel, seq)) != lease:
             self.leases[tunnel, seq] = lease
             for use in lease.uses if lease.start else ():
@@ -275,7 +275,7 @@ class Numbers:
                 self._dirty.add(LEASES)
         return tunnels
 
-    def _owe(self, lease: Lease, kept: tuple[str, ...]) -> None:
+    def _owe(self, lease: LeaseGrant, kept: tuple[str, ...]) -> None:
         """A lease ends: its ASP may have its SAs until it says otherwise, but for those that it keeps."""
         card = self.cards.get(lease.asp)
         for spi in lease.spis:
@@ -395,9 +395,9 @@ class Numbers:
 
 def _lease(
     asp: Any, start: Any, end: Any, uses: Any, place: Any = "", spis: Any = (), assignment: Any = 0
-) -> Lease:
+) -> LeaseGrant:
     texts = tuple(str(use) for use in uses), tuple(str(spi) for spi in spis)
-    return Lease(str(asp), int(start), int(end), texts[0], str(place), texts[1], int(assignment))
+    return LeaseGrant(str(asp), int(start), int(end), texts[0], str(place), texts[1], int(assignment))
 
 
 def _counts(data: Any) -> dict[str, int]:

@@ -21,7 +21,7 @@ from chassis.xcrp import configuration, show
 from chassis.xcrp.inventory import LINE_CARD
 
 if TYPE_CHECKING:
-    from chassis.xcrp.engine import Controller
+    from chassis.xcrp.engine import ControllerEngine
 
 PATIENCE = 10.0
 """Seconds that a card has for its reply."""
@@ -74,7 +74,7 @@ def _command(name: str) -> Callable[[Method], Method]:
 class Operators:
     """The commands, and those of them that still wait for cards."""
 
-    def __init__(self, controller: Controller, more: Mapping[str, Method]) -> None:
+    def __init__(self, controller: ControllerEngine, more: Mapping[str, Method]) -> None:
         """`more`: commands of other modules, beside those of this one."""
         self.controller = controller
         self._commands = {**_COMMANDS, **more}

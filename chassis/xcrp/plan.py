@@ -16,7 +16,7 @@ from chassis.net.address import MASKS, network_of, parse_address, parse_prefix
 from chassis.xcrp import negotiated
 from chassis.xcrp.flash import Store
 from chassis.xcrp.inventory import CONTROLLER, card_of_port, cards_of
-from chassis.xcrp.numbers import CIRCUIT, CONTEXT, TUNNEL, Lease, Numbers
+from chassis.xcrp.numbers import CIRCUIT, CONTEXT, TUNNEL, LeaseGrant, Numbers
 from chassis.xcrp.placement import place
 from chassis.xcrp.routes import Candidate, PortTable, PrefixKey, order
 from chassis.xcrp.tunnels import static_fault
@@ -255,9 +255,9 @@ def sa_spis(config: Config, sa_name: str | None) -> tuple[str, ...]:
     return tuple(found)
 
 
-def entry_lease(numbers: Numbers, number: int, seq: int) -> Lease:
+def entry_lease(numbers: Numbers, number: int, seq: int) -> LeaseGrant:
     """The lease of an entry, or the default one of an entry that nothing is sent by."""
-    return numbers.leases.get((number, seq)) or Lease("", 1, 1 << 20, ())
+    return numbers.leases.get((number, seq)) or LeaseGrant("", 1, 1 << 20, ())
 
 
 def _local(plan: Plan, numbers: Numbers) -> None:

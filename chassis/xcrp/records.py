@@ -14,16 +14,16 @@ from chassis.xcrp.cards import CardEntry
 from chassis.xcrp.inventory import ASP
 from chassis.xcrp.numbers import Numbers
 from chassis.xcrp.plan import Plan, TunnelPlan, entry_lease
-from chassis.xcrp.tunnels import TunnelState
+from chassis.xcrp.tunnels import ControllerTunnel
 
 _BY_NEED = (
-    bus.ManualSa,
-    bus.Acl,
-    bus.IkePolicy,
-    bus.IkeProposal,
-    bus.IpsecPolicy,
-    bus.IpsecProposal,
-    bus.Certificate,
+    bus.ManualSaRecord,
+    bus.AclRecord,
+    bus.IkePolicyRecord,
+    bus.IkeProposalRecord,
+    bus.IpsecPolicyRecord,
+    bus.IpsecProposalRecord,
+    bus.CertificateRecord,
 )
 """Records that only the ASPs get whose tunnels use them: most of them are, or lead to, a key."""
 
@@ -40,9 +40,9 @@ def wants(plan: Plan, card: str, record: Record) -> bool:
     """
     if isinstance(record, _BY_NEED):
         return record.key in plan.needs.get(card, ())
-    if isinstance(record, bus.Tunnel):
+    if isinstance(record, bus.TunnelRecord):
         return record.asp == card or card in plan.lookers or not card.startswith(ASP)
-    if isinstance(record, bus.Circuit):
+    if isinstance(record, bus.CircuitRecord):
         return record.card == card
     return True
 
@@ -50,11 +50,11 @@ def wants(plan: Plan, card: str, record: Record) -> bool:
 def fixed(plan: Plan, *, discard: bool, esn: bool) -> Iterator[Record]:
     """The records that only a commit changes."""
     for name, number in plan.contexts.items():
-        yield bus.Context(number, name, discard, plan.config.contexts[name].keepalive)
+        yield bus.ContextRecord(number, name, discard, plan.config.contexts[name].keepalive)
     for context, interface in plan.interfaces():
         at = (context, interface.name)
         ports, tunnels = plan.bound_ports.get(at, []), plan.bound_tunnels.get(at, [])
-        yield bus.Interface(
+        yield bus.InterfaceRecord(
             context=plan.contexts[context],
             name=interface.name,
             kind=interface.kind,
@@ -64,7 +64,7 @@ def fixed(plan: Plan, *, discard: bool, esn: bool) -> Iterator[Record]:
             tunnel=tunnels[0] if tunnels else 0,
         )
     for port in plan.ports.values():
-        yield bus.Port(
+        yield bus.PortRecord(
             port=port.name,
             card=port.card,
             enabled=port.enabled,
@@ -76,27 +76,27 @@ def fixed(plan: Plan, *, discard: bool, esn: bool) -> Iterator[Record]:
             mac=port.mac,
             circuit=port.circuit,
         )
-        yield bus.Circuit(port.circuit, "port", port.card, port.context, port.interface, port=port.name)
+        yield bus.CircuitRecord(port.circuit, "port", port.card, port.context, port.interface, port=port.name)
     for (number, address), owner in plan.local.items():
-        yield bus.LocalAddress(number, address, owner)
+        yield bus.LocalAddressRecord(number, address, owner)
     wanted = frozenset().union(*plan.needs.values())
     for sa in plan.config.manual_sas.values():
-        if (bus.ManualSa.TYPE, sa.name) in wanted and sa.complete:
+        if (bus.ManualSaRecord.TYPE, sa.name) in wanted and sa.complete:
             yield manual_sa(sa)
     for name, context_config in plan.config.contexts.items():
         for acl in context_config.acls.values():
-            if (bus.Acl.TYPE, plan.contexts[name], acl.name) in wanted:
+            if (bus.AclRecord.TYPE, plan.contexts[name], acl.name) in wanted:
                 yield access_list(plan.contexts[name], acl)
     yield from negotiated.records(plan.config, plan.contexts, plan.flash, wanted, esn=esn)
 
 
-def card_state(entry: CardEntry) -> bus.CardState:
-    return bus.CardState(entry.card, entry.kind, entry.admitted, entry.epoch, entry.usable, entry.pid)
+def card_state(entry: CardEntry) -> bus.CardStateRecord:
+    return bus.CardStateRecord(entry.card, entry.kind, entry.admitted, entry.epoch, entry.usable, entry.pid)
 
 
-def tunnel(plan: Plan, made: TunnelPlan, state: TunnelState, numbers: Numbers) -> bus.Tunnel:
+def tunnel(plan: Plan, made: TunnelPlan, state: ControllerTunnel, numbers: Numbers) -> bus.TunnelRecord:
     config = made.config
-    return bus.Tunnel(
+    return bus.TunnelRecord(
         number=made.number,
         name=config.name,
         economical=config.economical,
@@ -120,9 +120,9 @@ def tunnel(plan: Plan, made: TunnelPlan, state: TunnelState, numbers: Numbers) -
     )
 
 
-def tunnel_entry(numbers: Numbers, number: int, entry: TunnelEntry) -> bus.TunnelEntry:
+def tunnel_entry(numbers: Numbers, number: int, entry: TunnelEntry) -> bus.PolicyEntryRecord:
     lease = entry_lease(numbers, number, entry.seq)
-    return bus.TunnelEntry(
+    return bus.PolicyEntryRecord(
         seq=entry.seq,
         sa=entry.sa or "",
         policy="" if entry.sa else entry.policy or "",
@@ -134,9 +134,9 @@ def tunnel_entry(numbers: Numbers, number: int, entry: TunnelEntry) -> bus.Tunne
     )
 
 
-def circuit(made: TunnelPlan, state: TunnelState) -> bus.Circuit:
+def circuit(made: TunnelPlan, state: ControllerTunnel) -> bus.CircuitRecord:
     """The circuit of a tunnel that has one."""
-    return bus.Circuit(
+    return bus.CircuitRecord(
         number=state.circuit,
         kind="tunnel",
         card=state.home,
@@ -146,9 +146,9 @@ def circuit(made: TunnelPlan, state: TunnelState) -> bus.Circuit:
     )
 
 
-def manual_sa(sa: ManualSa) -> bus.ManualSa:
+def manual_sa(sa: ManualSa) -> bus.ManualSaRecord:
     """A complete manual SA, algorithms and window filled in."""
-    return bus.ManualSa(
+    return bus.ManualSaRecord(
         name=sa.name,
         window=WINDOW if sa.window is None else sa.window,
         ip_comp=sa.ip_comp,
@@ -173,14 +173,14 @@ def _keys(spi: Spi | None) -> bus.SaKeys:
     )
 
 
-def access_list(context: int, acl: Acl) -> bus.Acl:
-    return bus.Acl(context, acl.name, tuple(_rule(rule) for rule in acl.rules))
+def access_list(context: int, acl: Acl) -> bus.AclRecord:
+    return bus.AclRecord(context, acl.name, tuple(_rule(rule) for rule in acl.rules))
 
 
-def _rule(rule: AclRule) -> bus.AclRule:
+def _rule(rule: AclRule) -> bus.AclRuleRecord:
     source, source_length = parse_prefix(rule.source, host_bits=True) if rule.source else (0, 0)
     destination, length = parse_prefix(rule.destination, host_bits=True) if rule.destination else (0, 0)
-    return bus.AclRule(
+    return bus.AclRuleRecord(
         seq=rule.seq,
         protocol=-1 if rule.protocol is None else rule.protocol,
         source=source,

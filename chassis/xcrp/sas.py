@@ -6,7 +6,7 @@ from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from chassis.bus.messages import SaEvent, SaState
+from chassis.bus.messages import SaEvent, SaReport
 
 MOST: Final = 128
 """SAs kept of one tunnel: 8 lines of two protocols, both ways, and as many again while they are rekeyed, twice."""
@@ -20,7 +20,7 @@ class HeldSa:
     """An SA and the last thing that was said of it: `installed`, `rekeyed` (its successor is there) or `expiring`;
     `since` is when it was heard of first."""
 
-    sa: SaState
+    sa: SaReport
     event: str
     since: float
 
@@ -49,7 +49,7 @@ class SaTable:
         if not table:
             del self._tunnels[sa.tunnel]
 
-    def held(self, tunnel: int, sas: Iterable[SaState], now: float) -> None:
+    def held(self, tunnel: int, sas: Iterable[SaReport], now: float) -> None:
         """A tunnel has these SAs and no others."""
         before = self._tunnels.pop(tunnel, {})
         table: dict[_Key, HeldSa] = {}

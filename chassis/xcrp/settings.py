@@ -83,7 +83,7 @@ def ike_fault(setting: IkeSetting, value: Any) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class ControllerSettings:
     """`heartbeat`, `kill_after` and `reconcile` are in seconds, `misses` counts heartbeats.
 
     `refuse`: a start-up file with an error is not put in force at all. `discard`: a withdrawn tunnel route becomes
@@ -108,7 +108,7 @@ class Settings:
         return self.heartbeat * self.misses
 
     @classmethod
-    def read(cls, given: Mapping[str, Any]) -> tuple[Settings, list[str]]:
+    def read(cls, given: Mapping[str, Any]) -> tuple[ControllerSettings, list[str]]:
         """The settings in a lab's mapping, and what is wrong with it; a wrong value leaves the default."""
         problems: list[str] = []
         values: dict[str, Any] = {}

@@ -15,14 +15,14 @@ import zmq
 from chassis.bus import codec, endpoints, recording, requests, storage
 from chassis.bus.arguments import ArgumentError, read
 from chassis.bus.card_shell import CONTROL_QUEUE
-from chassis.bus.engine import Append, Output, Persist, Stop, ToCard, ToLauncher, ToOperator
+from chassis.bus.engine import Append, Exit, Output, Persist, ToCard, ToLauncher, ToOperator
 from chassis.bus.environment import Environment
 from chassis.bus.loop import Loop
 from chassis.bus.messages import Goodbye, Hello, Message, Reply, Request
 from chassis.bus.operator_loop import OperatorSocket
-from chassis.bus.scheduling import Turns, turns_of, waited
+from chassis.bus.scheduling import CpuSample, turns_of, waited
 from chassis.net.errors import DecodeError
-from chassis.xcrp.engine import Controller
+from chassis.xcrp.engine import ControllerEngine
 from chassis.xcrp.flash import FlashFile
 from chassis.xcrp.flash_folder import read_folder
 
@@ -54,7 +54,7 @@ class ControllerShell:
         self._boots: dict[str, int] = {}
         self._unreached: list[str] = []
         now = time.monotonic()
-        self.engine = Controller(
+        self.engine = ControllerEngine(
             env.node,
             boot=env.boot,
             files=_state_files(env.state),
@@ -67,12 +67,12 @@ class ControllerShell:
             ToCard: lambda output: self._send(output.card, output.message),
             ToOperator: self._answer,
             ToLauncher: lambda output: self._tell({"what": output.what, **output.values}),
-            Stop: lambda output: self.loop.stop(),
+            Exit: lambda output: self.loop.stop(),
         }
         self._operators = OperatorSocket(self.loop, endpoints.operator(env.run, env.node), self._command)
         self._watchers: dict[int, set[str]] = {}
         self._alive_at = now
-        self._turns: dict[str, Turns] = {}
+        self._turns: dict[str, CpuSample] = {}
         self._launcher_buffer = b""
         if env.launcher is not None:
             env.launcher.setblocking(False)

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from chassis.bus.messages import Attributes
-from chassis.bus.records import Circuit, NextHop, Route
+from chassis.bus.records import CircuitRecord, NextHop, RouteRecord
 from chassis.net.address import format_address, format_mac, format_prefix
 from chassis.xcrp import negotiated
 from chassis.xcrp.events import History
-from chassis.xcrp.node import Node
+from chassis.xcrp.node import NodeState
 from chassis.xcrp.tunnels import ON_DEMAND
 
 if TYPE_CHECKING:
-    from chassis.xcrp.engine import Controller
+    from chassis.xcrp.engine import ControllerEngine
 
 STATUS_EVENTS = 50
 """The last events that `status` has; `events` gives all that are kept."""
@@ -21,7 +21,7 @@ STATUS_EVENTS = 50
 Row = dict[str, Any]
 
 
-def status(controller: Controller) -> Attributes:
+def status(controller: ControllerEngine) -> Attributes:
     """Everything at a glance: cards, tunnels, ports, circuits, the last events."""
     node, history = controller.node, controller.history
     return {
@@ -45,7 +45,7 @@ def status(controller: Controller) -> Attributes:
     }
 
 
-def in_force(controller: Controller) -> Row:
+def in_force(controller: ControllerEngine) -> Row:
     """Which commit is in force (0: none), its file's name, and whether its text is not the start-up file's."""
     last, startup = controller.commits.journal.last, controller.startup
     if last is None:
@@ -57,7 +57,7 @@ def in_force(controller: Controller) -> Row:
     }
 
 
-def cards(node: Node) -> list[Row]:
+def cards(node: NodeState) -> list[Row]:
     return [
         {
             "card": entry.card,
@@ -75,7 +75,7 @@ def cards(node: Node) -> list[Row]:
     ]
 
 
-def tunnels(node: Node) -> list[Row]:
+def tunnels(node: NodeState) -> list[Row]:
     rows: list[Row] = []
     for number, made in node.plan.tunnels.items():
         state, config = node.tunnels[number], made.config
@@ -106,7 +106,7 @@ def tunnels(node: Node) -> list[Row]:
     return rows
 
 
-def _negotiated(node: Node, number: int) -> Row:
+def _negotiated(node: NodeState, number: int) -> Row:
     """What a tunnel of IKE has beside the others: policy, peer, the SAs that its ASP told of."""
     made, state = node.plan.tunnels[number], node.tunnels[number]
     policy = negotiated.policy_of(node.plan.config, made.config)
@@ -131,7 +131,7 @@ def _negotiated(node: Node, number: int) -> Row:
     }
 
 
-def ports(node: Node) -> list[Row]:
+def ports(node: NodeState) -> list[Row]:
     contexts = {number: name for name, number in node.plan.contexts.items()}
     return [
         {
@@ -150,7 +150,7 @@ def ports(node: Node) -> list[Row]:
     ]
 
 
-def circuits(node: Node) -> list[Row]:
+def circuits(node: NodeState) -> list[Row]:
     return [
         {
             "circuit": record.number,
@@ -161,16 +161,16 @@ def circuits(node: Node) -> list[Row]:
             "interface": record.interface,
         }
         for record in node.publisher.records.values()
-        if isinstance(record, Circuit)
+        if isinstance(record, CircuitRecord)
     ]
 
 
-def routes(node: Node, context: int) -> list[Row]:
+def routes(node: NodeState, context: int) -> list[Row]:
     """The routes of a context that are in force, by prefix."""
     found = [
         record
         for record in node.publisher.records.values()
-        if isinstance(record, Route) and record.context == context
+        if isinstance(record, RouteRecord) and record.context == context
     ]
     found.sort(key=lambda route: (route.prefix, route.length))
     return [
@@ -182,7 +182,7 @@ def routes(node: Node, context: int) -> list[Row]:
     ]
 
 
-def down_routes(node: Node, context: str) -> list[Row]:
+def down_routes(node: NodeState, context: str) -> list[Row]:
     """The static routes of a context that can never come up, and why."""
     return [
         {
@@ -196,7 +196,7 @@ def down_routes(node: Node, context: str) -> list[Row]:
     ]
 
 
-def _next_hop(node: Node, hop: NextHop) -> Row:
+def _next_hop(node: NodeState, hop: NextHop) -> Row:
     made = node.plan.tunnels.get(hop.tunnel)
     return {
         "kind": hop.kind,

@@ -18,13 +18,13 @@ from chassis.xcrp import show
 from chassis.xcrp.operators import Method, Operators
 
 if TYPE_CHECKING:
-    from chassis.xcrp.engine import Controller
+    from chassis.xcrp.engine import ControllerEngine
 
 PATIENCE = 2.0
 """Seconds that a card has to say what it stamped: one that hangs is given up before that, by its heartbeats."""
 
 
-def _told(controller: Controller, errors: Mapping[str, str]) -> Attributes:
+def _told(controller: ControllerEngine, errors: Mapping[str, str]) -> Attributes:
     """`began` is when this controller did, `since` when the current start of a card was admitted, where this
     controller saw that: stamps of packets before that may have gone with the process before. `given_up` says of
     which cards there may be stamps that never came, and why. Monotonic seconds."""

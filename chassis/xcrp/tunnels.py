@@ -30,7 +30,7 @@ INSTALLING = "SA not installed"
 NEGOTIATING = "not negotiated yet"
 
 
-class State(Enum):
+class TunnelStatus(Enum):
     DOWN = "down"
     """A condition is unmet."""
     PREPARED = "prepared"
@@ -40,50 +40,50 @@ class State(Enum):
     UP = "up"
 
 
-class Event(Enum):
+class TunnelStatusEvent(Enum):
     MET = "conditions met"
     UNMET = "a condition is unmet"
     INSTALLED = "SAs installed"
     REMOVED = "SAs gone"
 
 
-TABLE: dict[State, dict[Event, State]] = {
-    State.DOWN: {
-        Event.MET: State.WAITING,
-        Event.UNMET: State.DOWN,
-        Event.INSTALLED: State.PREPARED,
-        Event.REMOVED: State.DOWN,
+TABLE: dict[TunnelStatus, dict[TunnelStatusEvent, TunnelStatus]] = {
+    TunnelStatus.DOWN: {
+        TunnelStatusEvent.MET: TunnelStatus.WAITING,
+        TunnelStatusEvent.UNMET: TunnelStatus.DOWN,
+        TunnelStatusEvent.INSTALLED: TunnelStatus.PREPARED,
+        TunnelStatusEvent.REMOVED: TunnelStatus.DOWN,
     },
-    State.PREPARED: {
-        Event.MET: State.UP,
-        Event.UNMET: State.PREPARED,
-        Event.INSTALLED: State.PREPARED,
-        Event.REMOVED: State.DOWN,
+    TunnelStatus.PREPARED: {
+        TunnelStatusEvent.MET: TunnelStatus.UP,
+        TunnelStatusEvent.UNMET: TunnelStatus.PREPARED,
+        TunnelStatusEvent.INSTALLED: TunnelStatus.PREPARED,
+        TunnelStatusEvent.REMOVED: TunnelStatus.DOWN,
     },
-    State.WAITING: {
-        Event.MET: State.WAITING,
-        Event.UNMET: State.DOWN,
-        Event.INSTALLED: State.UP,
-        Event.REMOVED: State.WAITING,
+    TunnelStatus.WAITING: {
+        TunnelStatusEvent.MET: TunnelStatus.WAITING,
+        TunnelStatusEvent.UNMET: TunnelStatus.DOWN,
+        TunnelStatusEvent.INSTALLED: TunnelStatus.UP,
+        TunnelStatusEvent.REMOVED: TunnelStatus.WAITING,
     },
-    State.UP: {
-        Event.MET: State.UP,
-        Event.UNMET: State.PREPARED,
-        Event.INSTALLED: State.UP,
-        Event.REMOVED: State.WAITING,
+    TunnelStatus.UP: {
+        TunnelStatusEvent.MET: TunnelStatus.UP,
+        TunnelStatusEvent.UNMET: TunnelStatus.PREPARED,
+        TunnelStatusEvent.INSTALLED: TunnelStatus.UP,
+        TunnelStatusEvent.REMOVED: TunnelStatus.WAITING,
     },
 }
 
 
 @dataclass(slots=True)
-class TunnelState:
+class ControllerTunnel:
     """What changes about a tunnel. `unmet` is the condition that its record names, empty when all are met.
 
     A dead ASP is no part of `unmet`: cards know it by the ASP's own flag, and a record for each of its tunnels
     would be thousands of changes for one event. `said` is the ASP's own reason for having no SAs.
     """
 
-    state: State = State.DOWN
+    state: TunnelStatus = TunnelStatus.DOWN
     unmet: str = ""
     circuit: int = 0
     home: str = ""
@@ -96,20 +96,20 @@ class TunnelState:
 
     @property
     def up(self) -> bool:
-        return self.state is State.UP
+        return self.state is TunnelStatus.UP
 
-    def take(self, event: Event, now: float) -> bool:
+    def take(self, event: TunnelStatusEvent, now: float) -> bool:
         """Go where the table says; whether the tunnel came up or went down by it."""
         before = self.state
         self.state = TABLE[before][event]
-        if (before is State.UP) == (self.state is State.UP):
+        if (before is TunnelStatus.UP) == (self.state is TunnelStatus.UP):
             return False
         self.since = now
         return True
 
     def reason(self, asp: str, asp_usable: bool) -> str:
         """Why it is down; empty when it is up."""
-        if self.state is State.UP:
+        if self.state is TunnelStatus.UP:
             return ""
         if self.unmet:
             return self.unmet

@@ -8,26 +8,26 @@ from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from chassis.ase.engine import Asp
+from chassis.ase.engine import AspEngine
 from chassis.ase.ipsec.state import octets_for
 from chassis.bus.batch import Batch, Step, pack
 from chassis.bus.codec import decode, encode
 from chassis.bus.engine import Output, ToController, ToFabric
 from chassis.bus.messages import FromCard, Hello, Welcome
 from chassis.bus.records import (
-    CardState,
-    Context,
-    Interface,
+    CardStateRecord,
+    ContextRecord,
+    InterfaceRecord,
     Key,
-    LocalAddress,
-    ManualSa,
+    LocalAddressRecord,
+    ManualSaRecord,
     NextHop,
-    Port,
+    PolicyEntryRecord,
+    PortRecord,
     Record,
-    Route,
+    RouteRecord,
     SaKeys,
-    Tunnel,
-    TunnelEntry,
+    TunnelRecord,
 )
 from chassis.bus.replication import Publisher
 from chassis.net import icmp
@@ -56,15 +56,15 @@ def keys(spi: int, kind: str = "esp") -> SaKeys:
     return SaKeys(**esp, **ah)  # type: ignore[arg-type]
 
 
-def manual_sa(name: str, spi: int, kind: str = "esp", *, there: bool = False, window: int = 64) -> ManualSa:
+def manual_sa(name: str, spi: int, kind: str = "esp", *, there: bool = False, window: int = 64) -> ManualSaRecord:
     """An SA with SPIs from `spi` on; `there` is the other end's view of it."""
     out, back = keys(spi, kind), keys(spi + 10, kind)
-    return ManualSa(name, window, False, *((back, out) if there else (out, back)))
+    return ManualSaRecord(name, window, False, *((back, out) if there else (out, back)))
 
 
-def route(context: int, prefix: str, *hops: NextHop) -> Route:
+def route(context: int, prefix: str, *hops: NextHop) -> RouteRecord:
     network, length = parse_prefix(prefix)
-    return Route(context, network, length, hops)
+    return RouteRecord(context, network, length, hops)
 
 
 def port_hop(card: str, port: str, address: str = "", cost: int = 0) -> NextHop:
@@ -121,14 +121,14 @@ class Controller:
         self.epoch = 10
         self.now = 100.0
         self.said: list[FromCard] = []
-        self.asp: Asp
+        self.asp: AspEngine
         self.start()
 
     def start(self, *, fresh: bool = False, card: str = ASP) -> None:
         """A new process of the ASP over the same state."""
         self.boot += 1
         self.epoch += 1
-        self.asp = Asp(
+        self.asp = AspEngine(
             card,
             pid=1,
             boot=self.boot,
@@ -143,10 +143,10 @@ class Controller:
     def admit(self, card: str = ASP) -> None:
         """Answer a hello."""
         publisher = self.publisher
-        publisher.put(CardState(card, "asp", self.boot, self.epoch, True))
+        publisher.put(CardStateRecord(card, "asp", self.boot, self.epoch, True))
         for name in (LC3, LC4, SPARE):
             if name != card and ("card", name) not in publisher.records:
-                publisher.put(CardState(name, name.split()[0], 1, 1, True))
+                publisher.put(CardStateRecord(name, name.split()[0], 1, 1, True))
         publisher.flush()
         self.take(self.asp.receive(Welcome(self.epoch, publisher.version, 0.1, 5, {}), self.now))
         for part in publisher.snapshot(card):
@@ -183,9 +183,9 @@ class Controller:
     def record(self, *key: str | int) -> Record:
         return self.publisher.records[key]
 
-    def tunnel(self, number: int) -> Tunnel:
+    def tunnel(self, number: int) -> TunnelRecord:
         record = self.record("tunnel", number)
-        assert isinstance(record, Tunnel)
+        assert isinstance(record, TunnelRecord)
         return record
 
     def take(self, outputs: Iterable[Output]) -> list[tuple[str, Batch]]:
@@ -257,18 +257,18 @@ def records(*, there: bool = False, kind: str = "esp", **tunnel: object) -> list
     inside, outside = ("60", "50") if there else ("50", "60")
     eco_in, eco_out = ("62", "52") if there else ("52", "62")
     made: list[Record] = [
-        Context(INNER, "inner"),
-        Context(OUTER, "outer"),
-        Interface(INNER, "lan", "numbered", ip(f"{inside}.0.0.254"), 8, port="3/1"),
-        Interface(INNER, "t1", "ipsec", ip("1.0.0.2" if there else "1.0.0.1"), 30, tunnel=CIRCUIT),
-        Interface(INNER, "t2", "ipsec", ip("2.0.0.2" if there else "2.0.0.1"), 30, tunnel=ECONOMICAL),
-        Interface(OUTER, "wan", "numbered", ip(mine), 16, port="3/11"),
-        Port("3/1", LC3, True, INNER, "lan", ip(f"{inside}.0.0.254"), 8, b"\2\0\0\0\3\1"),
-        Port("3/11", LC3, True, OUTER, "wan", ip(mine), 16, b"\2\0\0\0\3\13"),
-        Port("4/11", LC4, True, OUTER, "wan2", ip("41.0.0.1"), 16, b"\2\0\0\0\4\13"),
-        LocalAddress(INNER, ip(f"{inside}.0.0.254")),
-        LocalAddress(INNER, ip("2.0.0.2" if there else "2.0.0.1")),
-        LocalAddress(OUTER, ip(mine), ASP),
+        ContextRecord(INNER, "inner"),
+        ContextRecord(OUTER, "outer"),
+        InterfaceRecord(INNER, "lan", "numbered", ip(f"{inside}.0.0.254"), 8, port="3/1"),
+        InterfaceRecord(INNER, "t1", "ipsec", ip("1.0.0.2" if there else "1.0.0.1"), 30, tunnel=CIRCUIT),
+        InterfaceRecord(INNER, "t2", "ipsec", ip("2.0.0.2" if there else "2.0.0.1"), 30, tunnel=ECONOMICAL),
+        InterfaceRecord(OUTER, "wan", "numbered", ip(mine), 16, port="3/11"),
+        PortRecord("3/1", LC3, True, INNER, "lan", ip(f"{inside}.0.0.254"), 8, b"\2\0\0\0\3\1"),
+        PortRecord("3/11", LC3, True, OUTER, "wan", ip(mine), 16, b"\2\0\0\0\3\13"),
+        PortRecord("4/11", LC4, True, OUTER, "wan2", ip("41.0.0.1"), 16, b"\2\0\0\0\4\13"),
+        LocalAddressRecord(INNER, ip(f"{inside}.0.0.254")),
+        LocalAddressRecord(INNER, ip("2.0.0.2" if there else "2.0.0.1")),
+        LocalAddressRecord(OUTER, ip(mine), ASP),
         route(INNER, f"{inside}.0.0.0/8", port_hop(LC3, "3/1")),
         route(INNER, f"{eco_in}.0.0.0/8", port_hop(LC3, "3/1", f"{inside}.0.0.7")),
         route(INNER, f"{outside}.0.0.0/8", tunnel_hop(CIRCUIT)),
@@ -285,7 +285,7 @@ def records(*, there: bool = False, kind: str = "esp", **tunnel: object) -> list
     for number, economical in ((CIRCUIT, False), (ECONOMICAL, True)):
         made.append(
             replace(
-                Tunnel(
+                TunnelRecord(
                     number=number,
                     name=f"t{number}",
                     economical=economical,
@@ -299,7 +299,7 @@ def records(*, there: bool = False, kind: str = "esp", **tunnel: object) -> list
                     mtu=0,
                     df_bit="propagate",
                     queues=1,
-                    entries=(TunnelEntry(10, sa=f"sa{number}"),),
+                    entries=(PolicyEntryRecord(10, sa=f"sa{number}"),),
                     up=True,
                 ),
                 **tunnel,  # type: ignore[arg-type]
@@ -315,10 +315,10 @@ def pair(**fields: object) -> tuple[Controller, Controller]:
 
 def thousands(count: int) -> tuple[Controller, list[Record]]:
     """An ASP that was admitted, and the records of so many tunnels that it has not got yet."""
-    made: list[Record] = [record for record in records() if not isinstance(record, Tunnel | ManualSa)]
-    template = next(record for record in records() if isinstance(record, Tunnel) and record.economical)
+    made: list[Record] = [record for record in records() if not isinstance(record, TunnelRecord | ManualSaRecord)]
+    template = next(record for record in records() if isinstance(record, TunnelRecord) and record.economical)
     for number in range(1, count + 1):
-        entries = (TunnelEntry(10, sa=f"sa{number}"),)
+        entries = (PolicyEntryRecord(10, sa=f"sa{number}"),)
         made.append(manual_sa(f"sa{number}", 1000 + 20 * number))
         made.append(replace(template, number=number, remote=ip("41.0.1.0") + number, entries=entries))
     a = Controller([], slots=4 * count)

@@ -12,8 +12,8 @@ from chassis.ase.link import Encapsulation, FromIke, IkeState, SaInstall, ToIke
 from chassis.bus import engine
 from chassis.bus.batch import Batch
 from chassis.bus.codec import carrier
-from chassis.bus.engine import Output, Stop
-from chassis.bus.records import Record, SaKeys, Tunnel, TunnelEntry
+from chassis.bus.engine import Exit, Output
+from chassis.bus.records import PolicyEntryRecord, Record, SaKeys, TunnelRecord
 
 A, B = ip("40.0.0.1"), ip("40.0.0.2")
 
@@ -38,7 +38,7 @@ class Side(Controller):
             if isinstance(output, engine.ToIke):
                 assert _decode(_encode(output.message)) == output.message
                 self.to_ike.append(output.message)
-            elif isinstance(output, Stop):
+            elif isinstance(output, Exit):
                 self.stopped.append(output.reason)
         return super().take(outputs)
 
@@ -63,12 +63,12 @@ class Side(Controller):
         return found
 
 
-def static(*, there: bool = False, entries: Sequence[TunnelEntry] = (), **tunnel: object) -> list[Record]:
+def static(*, there: bool = False, entries: Sequence[PolicyEntryRecord] = (), **tunnel: object) -> list[Record]:
     """The records of `asp_harness.records` with both tunnels negotiated."""
-    lines = tuple(entries) or (TunnelEntry(10, policy="p"),)
+    lines = tuple(entries) or (PolicyEntryRecord(10, policy="p"),)
     return [
         replace(record, kind="static", ike_policy="ike", entries=lines, **tunnel)  # type: ignore[arg-type]
-        if isinstance(record, Tunnel)
+        if isinstance(record, TunnelRecord)
         else record
         for record in records(there=there)
     ]

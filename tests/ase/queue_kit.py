@@ -12,7 +12,7 @@ from negotiated_kit import Side
 from chassis.ase import queues
 from chassis.bus.batch import Batch
 from chassis.bus.messages import Reply, Request, Welcome
-from chassis.bus.records import Context, Record
+from chassis.bus.records import ContextRecord, Record
 from chassis.net.ipv4 import PROTOCOL_UDP, Ipv4
 
 RATE = 1000
@@ -47,7 +47,7 @@ def side(rate: object = f"{RATE}pps", made: Sequence[Record] | None = None, **tu
 def pace(one: Side, rate: object) -> None:
     given = {} if rate is None else {"asp-rate": rate}
     one.take(one.asp.receive(Welcome(one.epoch, one.publisher.version, 0.1, 5, given), one.now))
-    one.put(Context(100 + len(one.said), "changed"))
+    one.put(ContextRecord(100 + len(one.said), "changed"))
 
 
 def busy(one: Side, tunnel: int = CIRCUIT) -> None:

@@ -10,7 +10,7 @@ import pytest
 from asp_harness import CIRCUIT, INNER, Controller, ip, packets_of, pair
 from negotiated_kit import install, sides
 
-from chassis.bus.records import Acl
+from chassis.bus.records import AclRecord
 from chassis.config.parser import parse
 from chassis.net.ipv4 import PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP, Ipv4
 from chassis.xcrp.records import access_list
@@ -70,14 +70,14 @@ def packets() -> list[Ipv4]:
 PACKETS = packets()
 
 
-def written(*rules: str) -> Acl:
+def written(*rules: str) -> AclRecord:
     lines = "".join(f"    seq {10 * number} {rule}\n" for number, rule in enumerate(rules, 1))
     parsed = parse(f"context c\n  ipsec access-list filter\n{lines}")
     assert [diagnostic for diagnostic in parsed.diagnostics if diagnostic.severity == "error"] == []
     return access_list(INNER, parsed.config.contexts["c"].acls["filter"])
 
 
-def use(end: Controller, acl: Acl) -> None:
+def use(end: Controller, acl: AclRecord) -> None:
     record = end.tunnel(CIRCUIT)
     end.put(acl, replace(record, entries=(replace(record.entries[0], acl="filter"),)))
 

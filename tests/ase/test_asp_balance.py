@@ -36,7 +36,7 @@ from chassis.ase.link import IkeState, SaDelete
 from chassis.bus.batch import Step
 from chassis.bus.counters import FILE_SIZE, Counters
 from chassis.bus.messages import Reply, Request
-from chassis.bus.records import Acl, AclRule, Tunnel, TunnelEntry
+from chassis.bus.records import AclRecord, AclRuleRecord, PolicyEntryRecord, TunnelRecord
 from chassis.net.ipv4 import PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP, Ipv4
 from chassis.net.udp import Udp
 
@@ -92,13 +92,13 @@ class Ends:
         return self.a if name == "a" else self.b
 
 
-def acl(there: bool) -> Acl:
+def acl(there: bool) -> AclRecord:
     """The ends do not agree: UDP and ICMP at `a`, TCP and UDP at `b`; manual keys go by the first alone."""
     rules = (
-        AclRule(10, protocol=PROTOCOL_TCP if there else PROTOCOL_UDP),
-        AclRule(20, protocol=PROTOCOL_UDP if there else PROTOCOL_ICMP),
+        AclRuleRecord(10, protocol=PROTOCOL_TCP if there else PROTOCOL_UDP),
+        AclRuleRecord(20, protocol=PROTOCOL_UDP if there else PROTOCOL_ICMP),
     )
-    return Acl(INNER, "some", rules)
+    return AclRecord(INNER, "some", rules)
 
 
 def manual(kind: str, filters: str, **tunnel: object) -> Ends:
@@ -109,7 +109,7 @@ def manual(kind: str, filters: str, **tunnel: object) -> Ends:
         if "ab"[there] in filters:
             found = [
                 replace(record, entries=(replace(record.entries[0], acl="some"),))
-                if isinstance(record, Tunnel)
+                if isinstance(record, TunnelRecord)
                 else record
                 for record in found
             ]
@@ -120,7 +120,7 @@ def manual(kind: str, filters: str, **tunnel: object) -> Ends:
 def negotiated(kind: str, filters: str, **tunnel: object) -> Ends:
     sides = []
     for there in (False, True):
-        lines = (TunnelEntry(10, policy="p", acl="some" if "ab"[there] in filters else ""),)
+        lines = (PolicyEntryRecord(10, policy="p", acl="some" if "ab"[there] in filters else ""),)
         sides.append(Side([*static(there=there, entries=lines, **tunnel), acl(there)]))
     ends = Ends(*sides, filters=filters)
     for number in TUNNELS:

@@ -8,13 +8,13 @@ import pytest
 from asp_harness import CIRCUIT, ECONOMICAL, Controller, packets_of, records, udp_packet
 
 from chassis.ase.ipsec.ipcomp import CPI_DEFLATE, inflate
-from chassis.bus.records import ManualSa, Record
+from chassis.bus.records import ManualSaRecord, Record
 from chassis.net.ipv4 import Ipv4
 
 
 def compressing(there: bool, kind: str, ip_comp: bool = True) -> list[Record]:
     return [
-        replace(record, ip_comp=ip_comp) if isinstance(record, ManualSa) else record
+        replace(record, ip_comp=ip_comp) if isinstance(record, ManualSaRecord) else record
         for record in records(there=there, kind=kind)
     ]
 

@@ -26,7 +26,7 @@ from asp_harness import (
 )
 from negotiated_kit import A, B, Side, encapsulated, install, sides, static
 
-from chassis.ase.engine import Asp
+from chassis.ase.engine import AspEngine
 from chassis.ase.ike_side import COMPLAINTS, PART, SILENCE
 from chassis.ase.ipsec.state import octets_for
 from chassis.ase.link import (
@@ -43,14 +43,14 @@ from chassis.ase.link import (
 from chassis.bus.batch import Step
 from chassis.bus.messages import LogRecord, Reply, Request, TunnelEvent, Welcome
 from chassis.bus.records import (
-    Acl,
-    AclRule,
-    Certificate,
-    IkePolicy,
-    IpsecPolicy,
-    Port,
-    Tunnel,
-    TunnelEntry,
+    AclRecord,
+    AclRuleRecord,
+    CertificateRecord,
+    IkePolicyRecord,
+    IpsecPolicyRecord,
+    PolicyEntryRecord,
+    PortRecord,
+    TunnelRecord,
 )
 from chassis.fwd.reassembly import TIMEOUT
 from chassis.net.fragments import fragment
@@ -59,8 +59,10 @@ from chassis.net.udp import Udp
 
 MESSAGE = bytes(range(256))
 
-POLICY = IkePolicy(OUTER, "ike", 2, "both", "", "", "main", "pre-shared-key", False, 0, ("one",), True, b"secret")
-IPSEC = IpsecPolicy("p", 64, 0, ("one",))
+POLICY = IkePolicyRecord(
+    OUTER, "ike", 2, "both", "", "", "main", "pre-shared-key", False, 0, ("one",), True, b"secret"
+)
+IPSEC = IpsecPolicyRecord("p", 64, 0, ("one",))
 
 
 def datagram(port: int, data: bytes, *, source: int = B, source_port: int = 500, check: bool = True) -> Ipv4:
@@ -186,7 +188,7 @@ def test_messages_of_ike_go_out_by_the_routes() -> None:
 def test_a_long_message_is_cut_to_the_port() -> None:
     side, _ = sides()
     port = side.record("port", "3/11")
-    assert isinstance(port, Port)
+    assert isinstance(port, PortRecord)
     side.put(replace(port, mtu=600))
     sent = side.ike(IkePacket(OUTER, A, 500, B, 500, MESSAGE * 10))
     pieces = [packet for _, batch in sent for packet in packets_of(batch)]
@@ -224,14 +226,14 @@ def configured(side: Side) -> tuple[dict[object, object], list[Configure]]:
     return held, messages
 
 
-def acl(name: str) -> Acl:
-    return Acl(INNER, name, (AclRule(10),))
+def acl(name: str) -> AclRecord:
+    return AclRecord(INNER, name, (AclRuleRecord(10),))
 
 
 @pytest.mark.behaviour("B-182")
 def test_ike_gets_what_it_needs_and_then_what_changes() -> None:
-    certificate = Certificate(OUTER, "ca", "trusted", b"pem")
-    entries = (TunnelEntry(10, policy="p", acl="used"),)
+    certificate = CertificateRecord(OUTER, "ca", "trusted", b"pem")
+    entries = (PolicyEntryRecord(10, policy="p", acl="used"),)
     side = Side([*static(entries=entries), POLICY, IPSEC, certificate, acl("used"), acl("other")])
     held, messages = configured(side)
     assert [message.whole for message in messages] == [True]
@@ -252,7 +254,7 @@ def test_ike_gets_what_it_needs_and_then_what_changes() -> None:
     changed = replace(POLICY, lifetime=77)
     side.put(changed)
     assert side.told(Configure) == [Configure((changed,))]
-    tunnel = replace(side.tunnel(CIRCUIT), entries=(TunnelEntry(10, policy="p", acl="other"),))
+    tunnel = replace(side.tunnel(CIRCUIT), entries=(PolicyEntryRecord(10, policy="p", acl="other"),))
     side.put(tunnel)
     assert side.told(Configure) == [Configure((acl("other"), tunnel))]
     other = replace(side.tunnel(ECONOMICAL), asp=SPARE)
@@ -260,7 +262,7 @@ def test_ike_gets_what_it_needs_and_then_what_changes() -> None:
     assert side.told(Configure) == [Configure((), (("tunnel", ECONOMICAL), ("acl", INNER, "used")))]
     side.put(replace(other, up=False), delete=[("acl", INNER, "used")])
     assert side.told(Configure) == []
-    manual = replace(tunnel, kind="manual", entries=(TunnelEntry(10, sa="sa1"),))
+    manual = replace(tunnel, kind="manual", entries=(PolicyEntryRecord(10, sa="sa1"),))
     side.put(manual)
     assert side.told(Configure) == [Configure((), (("tunnel", CIRCUIT), ("acl", INNER, "other")))]
 
@@ -272,7 +274,7 @@ def test_ike_gets_nothing_before_the_first_snapshot() -> None:
     side.take(side.asp.ike_connected(side.now))
     (message,) = side.told(Configure)
     assert message.whole
-    asp = Asp(ASP, pid=1, boot=1, state=memoryview(bytearray(octets_for(8))), fresh=True, random=bytes)
+    asp = AspEngine(ASP, pid=1, boot=1, state=memoryview(bytearray(octets_for(8))), fresh=True, random=bytes)
     assert asp.ike_connected(1.0) == []
 
 
@@ -288,7 +290,7 @@ def test_other_settings_begin_anew() -> None:
 
 def test_many_tunnels_come_in_parts() -> None:
     made = static()
-    tunnel = next(record for record in made if isinstance(record, Tunnel))
+    tunnel = next(record for record in made if isinstance(record, TunnelRecord))
     more = [replace(tunnel, number=number, name=f"n{number}") for number in range(100, 100 + PART)]
     side = Side([*made, *more, POLICY])
     held, messages = configured(side)

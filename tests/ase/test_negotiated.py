@@ -23,7 +23,7 @@ from chassis.ase.link import (
 )
 from chassis.bus.batch import Batch, Step
 from chassis.bus.messages import Reply, Request, SaEvent, TunnelEvent
-from chassis.bus.records import Acl, AclRule, TunnelEntry
+from chassis.bus.records import AclRecord, AclRuleRecord, PolicyEntryRecord
 
 PACKETS = [udp_packet(number=number, size=100 + number) for number in range(6)]
 ECO = [udp_packet("52.0.0.1", "62.0.0.1", number=number) for number in range(6)]
@@ -159,10 +159,10 @@ def test_one_sends_and_all_receive() -> None:
 
 def test_a_line_without_sa_is_named_once_a_second() -> None:
     acls = [
-        Acl(INNER, name, (AclRule(10, destination=ip(prefix), destination_length=16),))
+        AclRecord(INNER, name, (AclRuleRecord(10, destination=ip(prefix), destination_length=16),))
         for name, prefix in (("one", "60.1.0.0"), ("two", "60.2.0.0"))
     ]
-    entries = (TunnelEntry(10, policy="p", acl="one"), TunnelEntry(20, policy="p", acl="two"))
+    entries = (PolicyEntryRecord(10, policy="p", acl="one"), PolicyEntryRecord(20, policy="p", acl="two"))
     side = Side([*static(entries=entries), *acls])
     one = [udp_packet(destination="60.1.0.1")]
     two = [udp_packet(destination="60.2.0.1")]
@@ -178,7 +178,7 @@ def test_a_line_without_sa_is_named_once_a_second() -> None:
     assert side.protect(CIRCUIT, two) == []
     assert side.told(NoSa) == [NoSa(CIRCUIT, 20)]
     # A changed list decides from then on.
-    side.put(Acl(INNER, "one", (AclRule(10, destination=ip("60.2.0.0"), destination_length=16),)))
+    side.put(AclRecord(INNER, "one", (AclRuleRecord(10, destination=ip("60.2.0.0"), destination_length=16),)))
     assert len(side.protect(CIRCUIT, two)) == 1
     assert side.protect(CIRCUIT, one) == []
 
@@ -186,17 +186,17 @@ def test_a_line_without_sa_is_named_once_a_second() -> None:
 def test_inbound_packets_match_what_was_negotiated() -> None:
     left, right = sides()
     left.ike(install(CIRCUIT, 1))
-    narrow = (AclRule(10, protocol=17, source=ip("60.0.0.1"), source_length=32),)
+    narrow = (AclRuleRecord(10, protocol=17, source=ip("60.0.0.1"), source_length=32),)
     right.ike(install(CIRCUIT, 1, there=True, rules=narrow))
     good, bad = udp_packet(destination="60.0.0.1"), udp_packet(destination="60.0.0.2")
     assert through(left, right, packets=[good, bad]) == [good]
     assert right.drops() == {"selector mismatch": 1}
 
 
-def to(*last: int) -> tuple[AclRule, ...]:
+def to(*last: int) -> tuple[AclRuleRecord, ...]:
     """Rules for packets to 60.0.0.x."""
     return tuple(
-        AclRule(10 * number, destination=ip(f"60.0.0.{host}"), destination_length=32)
+        AclRuleRecord(10 * number, destination=ip(f"60.0.0.{host}"), destination_length=32)
         for number, host in enumerate(last, 1)
     )
 
@@ -236,7 +236,7 @@ def test_a_peer_that_wants_a_pair_for_each_network_gets_each_networks_packets_by
 
 def test_a_wider_list_waits_for_a_pair_that_was_agreed_for_it() -> None:
     left, right = sides()
-    left.put(Acl(INNER, "one", to(1)))
+    left.put(AclRecord(INNER, "one", to(1)))
     record = left.tunnel(CIRCUIT)
     left.put(replace(record, entries=(replace(record.entries[0], acl="one"),)))
     left.ike(install(CIRCUIT, 1, rules=to(1)))
@@ -244,7 +244,7 @@ def test_a_wider_list_waits_for_a_pair_that_was_agreed_for_it() -> None:
     clear = [udp_packet(destination=f"60.0.0.{host}") for host in (1, 2)]
     assert through(left, right, packets=clear) == [clear[0]]
     assert left.drops() == {"no policy": 1}
-    left.put(Acl(INNER, "one", to(1, 2)))
+    left.put(AclRecord(INNER, "one", to(1, 2)))
     assert through(left, right, packets=clear) == [clear[0]]
     assert left.drops() == {"no policy": 1, "no outbound sa": 1}
     left.ike(install(CIRCUIT, 2, rules=to(1, 2), replaces=1))
@@ -252,52 +252,52 @@ def test_a_wider_list_waits_for_a_pair_that_was_agreed_for_it() -> None:
     assert through(left, right, packets=clear) == clear
 
 
-TO_60_8 = AclRule(10, destination=ip("60.0.0.0"), destination_length=8)
+TO_60_8 = AclRuleRecord(10, destination=ip("60.0.0.0"), destination_length=8)
 """What the sender's end calls its traffic; the receiver's end writes its list the other way round."""
 
 
-def from_60_8(protocol: int = -1) -> AclRule:
-    return AclRule(10, protocol, ip("60.0.0.0"), 8)
+def from_60_8(protocol: int = -1) -> AclRuleRecord:
+    return AclRuleRecord(10, protocol, ip("60.0.0.0"), 8)
 
 
 @pytest.mark.behaviour("B-194")
 @pytest.mark.parametrize("kind", ["esp", "ah", "gcm"])
 def test_a_changed_list_acts_at_once_on_what_old_sas_receive(kind: str) -> None:
-    entries = (TunnelEntry(10, policy="p", acl="one"),)
+    entries = (PolicyEntryRecord(10, policy="p", acl="one"),)
     left, right = sides(entries=entries)
-    left.put(Acl(INNER, "one", (TO_60_8,)))
-    right.put(Acl(INNER, "one", (from_60_8(),)))
+    left.put(AclRecord(INNER, "one", (TO_60_8,)))
+    right.put(AclRecord(INNER, "one", (from_60_8(),)))
     left.ike(install(CIRCUIT, 1, kind=kind, rules=(TO_60_8,)))
     right.ike(install(CIRCUIT, 1, kind=kind, there=True, rules=(from_60_8(),)))
     tcp = [udp_packet(number=7, protocol=6)]
     assert through(left, right, packets=PACKETS + tcp) == PACKETS + tcp
     # Narrower: from the next batch on, and from what is on its way too. Nothing of this is a matter of the peer.
     under_way = sealed(left)
-    right.put(Acl(INNER, "one", (from_60_8(6),)))
+    right.put(AclRecord(INNER, "one", (from_60_8(6),)))
     assert right.open(under_way) == []
     assert through(left, right, packets=PACKETS + tcp) == tcp
     assert right.drops() == {"selector mismatch": 2 * len(PACKETS)}
     # Wider again; wider than what was agreed changes nothing for the SA that there is.
-    right.put(Acl(INNER, "one", (from_60_8(),)))
+    right.put(AclRecord(INNER, "one", (from_60_8(),)))
     assert through(left, right, packets=PACKETS + tcp) == PACKETS + tcp
-    right.put(Acl(INNER, "one", (AclRule(10),)))
+    right.put(AclRecord(INNER, "one", (AclRuleRecord(10),)))
     assert through(left, right, packets=PACKETS + tcp) == PACKETS + tcp
     # A list without rules, or a line that is no more, is for nothing.
-    right.put(Acl(INNER, "one", ()))
+    right.put(AclRecord(INNER, "one", ()))
     assert through(left, right) == []
-    right.put(Acl(INNER, "one", (from_60_8(),)))
+    right.put(AclRecord(INNER, "one", (from_60_8(),)))
     assert through(left, right) == PACKETS
-    right.put(replace(right.tunnel(CIRCUIT), entries=(TunnelEntry(20, policy="p", acl="one"),)))
+    right.put(replace(right.tunnel(CIRCUIT), entries=(PolicyEntryRecord(20, policy="p", acl="one"),)))
     assert through(left, right) == []
     assert right.drops() == {"selector mismatch": 4 * len(PACKETS)}
     right.check_counts()
 
 
 def test_an_sa_that_ike_made_before_it_heard_of_a_changed_list_obeys_the_list() -> None:
-    left, right = sides(entries=(TunnelEntry(10, policy="p", acl="one"),))
+    left, right = sides(entries=(PolicyEntryRecord(10, policy="p", acl="one"),))
     for side in (left, right):
-        side.put(Acl(INNER, "one", (AclRule(10),)))
-    right.put(Acl(INNER, "one", (from_60_8(6),)))
+        side.put(AclRecord(INNER, "one", (AclRuleRecord(10),)))
+    right.put(AclRecord(INNER, "one", (from_60_8(6),)))
     join(left, right, CIRCUIT)
     tcp = udp_packet(number=7, protocol=6)
     assert through(left, right, packets=[*PACKETS, tcp]) == [tcp]
@@ -305,11 +305,11 @@ def test_an_sa_that_ike_made_before_it_heard_of_a_changed_list_obeys_the_list() 
 
 
 def test_what_was_agreed_still_counts_where_the_list_is_another() -> None:
-    left, right = sides(entries=(TunnelEntry(10, policy="p", acl="one"),))
-    left.put(Acl(INNER, "one", (AclRule(10),)))
-    right.put(Acl(INNER, "one", (from_60_8(17),)))
+    left, right = sides(entries=(PolicyEntryRecord(10, policy="p", acl="one"),))
+    left.put(AclRecord(INNER, "one", (AclRuleRecord(10),)))
+    right.put(AclRecord(INNER, "one", (from_60_8(17),)))
     left.ike(install(CIRCUIT, 1))
-    agreed = (AclRule(10, source=ip("60.0.0.1"), source_length=32),)
+    agreed = (AclRuleRecord(10, source=ip("60.0.0.1"), source_length=32),)
     right.ike(install(CIRCUIT, 1, there=True, rules=agreed))
     both = udp_packet()
     neither = udp_packet(destination="60.0.0.2", protocol=6)
@@ -493,10 +493,10 @@ def test_manual_sas_are_made_anew_by_the_asp_itself() -> None:
 def test_a_tunnel_that_gets_manual_keys_leaves_ike() -> None:
     left, right = sides()
     join(left, right, CIRCUIT)
-    left.put(replace(left.tunnel(CIRCUIT), kind="manual", entries=(TunnelEntry(10, sa="sa1"),)))
+    left.put(replace(left.tunnel(CIRCUIT), kind="manual", entries=(PolicyEntryRecord(10, sa="sa1"),)))
     assert {sa.fleeting for sa in (left.asp.sadb.outbound[CIRCUIT, 10].sa,)} == {False}
     assert len(left.protect(CIRCUIT, PACKETS)) == 1
-    left.put(replace(left.tunnel(CIRCUIT), kind="static", entries=(TunnelEntry(10, policy="p"),)))
+    left.put(replace(left.tunnel(CIRCUIT), kind="static", entries=(PolicyEntryRecord(10, policy="p"),)))
     assert left.asp.sadb.outbound == {}
     left.ike(install(CIRCUIT, 5))
     assert len(left.protect(CIRCUIT, PACKETS)) == 1

@@ -28,7 +28,7 @@ from asp_harness import (
 
 from chassis.bus.batch import Step
 from chassis.bus.messages import TraceStamps
-from chassis.bus.records import CardState, LocalAddress
+from chassis.bus.records import CardStateRecord, LocalAddressRecord
 from chassis.net.ipv4 import PROTOCOL_AH, PROTOCOL_ESP, Ipv4
 
 
@@ -85,7 +85,7 @@ def test_next_port_by_cost_when_the_card_is_not_up() -> None:
     [(card, out)] = a.protect(ECONOMICAL, clear)
     assert (card, out.port, out.address) == (LC4, "4/11", ip("41.0.0.9"))
     assert a.protect(CIRCUIT, [udp_packet()]) == []
-    a.put(CardState(LC4, "lc", 1, 1, False))
+    a.put(CardStateRecord(LC4, "lc", 1, 1, False))
     assert a.protect(ECONOMICAL, clear) == []
     assert a.drops() == {"line card down": 1, "no usable next hop": 1}
     a.asp.peer(LC3, 1, True, a.now)
@@ -130,7 +130,7 @@ def test_opened_packets_into_a_tunnel_of_another_asp() -> None:
     [(card, given)] = b.open(out)
     assert (card, given.step, given.tunnel, given.context) == (SPARE, Step.PROTECT, 9, INNER)
     assert packets_of(given) == [udp_packet("52.0.0.1", "70.0.0.1", ttl=9)]
-    b.put(CardState(SPARE, "asp", 1, 2, False))
+    b.put(CardStateRecord(SPARE, "asp", 1, 2, False))
     [(_, out)] = a.protect(ECONOMICAL, [udp_packet("52.0.0.1", "70.0.0.1", ttl=10)])
     assert b.open(out) == []
     assert b.drops() == {"no usable tunnel": 1}
@@ -170,7 +170,7 @@ def test_packets_for_the_router_itself_go_to_a_local_stack() -> None:
 
 def test_a_tunnel_in_a_tunnel_ends_at_the_owner_of_its_address() -> None:
     a, b = pair()
-    b.put(LocalAddress(INNER, ip("9.9.9.9"), SPARE), LocalAddress(INNER, ip("9.9.9.8"), ASP))
+    b.put(LocalAddressRecord(INNER, ip("9.9.9.9"), SPARE), LocalAddressRecord(INNER, ip("9.9.9.8"), ASP))
     nested = [udp_packet("52.0.0.1", to, protocol=PROTOCOL_ESP) for to in ("9.9.9.9", "9.9.9.8")]
     [(_, out)] = a.protect(ECONOMICAL, [*nested, udp_packet("52.0.0.1", "9.9.9.9")])
     sent = b.open(out)

@@ -13,7 +13,7 @@ from queue_kit import AT_ONCE, RATE, Sent, busy, clear, numbers, opened, run, se
 
 from chassis.ase import queues
 from chassis.bus.batch import Step
-from chassis.bus.records import Acl, AclRule, Record, TunnelEntry
+from chassis.bus.records import AclRecord, AclRuleRecord, PolicyEntryRecord, Record
 from chassis.net.address import parse_prefix
 from chassis.net.ipv4 import Ipv4
 
@@ -159,10 +159,12 @@ def _with_lines() -> list[Record]:
     """A tunnel with two lines, and packets that match none."""
     rules = [parse_prefix(text) for text in ("60.1.0.0/16", "60.2.0.0/16")]
     acls = [
-        Acl(INNER, f"acl{number}", (AclRule(10, -1, 0, 0, -1, *prefix, -1),))
+        AclRecord(INNER, f"acl{number}", (AclRuleRecord(10, -1, 0, 0, -1, *prefix, -1),))
         for number, prefix in enumerate(rules)
     ]
-    entries = tuple(TunnelEntry(10 + number, sa=f"sa{number + 1}", acl=f"acl{number}") for number in range(2))
+    entries = tuple(
+        PolicyEntryRecord(10 + number, sa=f"sa{number + 1}", acl=f"acl{number}") for number in range(2)
+    )
     made = [record for record in records(queues=4) if record.key != ("tunnel", ECONOMICAL)]
     return [
         *(replace(record, entries=entries) if record.key == ("tunnel", CIRCUIT) else record for record in made),

@@ -15,7 +15,7 @@ from queue_kit import AT_ONCE, RATE, busy, clear, numbers, opened, pace, run, se
 from chassis.ase import queues
 from chassis.bus.batch import Step
 from chassis.bus.messages import TraceStamps
-from chassis.bus.records import Context
+from chassis.bus.records import ContextRecord
 
 
 def test_without_a_rate_nothing_waits_or_is_counted() -> None:
@@ -88,7 +88,7 @@ def test_what_waits_for_an_sa_that_goes_is_dropped_by_name() -> None:
     one.put(delete=[("tunnel", CIRCUIT)])
     assert run(one, 0.1) == []
     assert one.drops() == {"tunnel down": 5, "no tunnel": 5}
-    one.put(Context(99, "another change"))
+    one.put(ContextRecord(99, "another change"))
     assert seen(one)["sas"] == []
 
 

@@ -12,31 +12,34 @@ from queue_kit import RATE, pace, seen
 
 from chassis.ase.link import IkeState, NoSa, SaDelete, SaInstall
 from chassis.bus.messages import Reply, Request
-from chassis.bus.records import Acl, AclRule, IkePolicy, Record, TunnelEntry
+from chassis.bus.records import AclRecord, AclRuleRecord, IkePolicyRecord, PolicyEntryRecord, Record
 
 LINE = 10
-NARROW = AclRule(20, destination=ip("60.1.0.0"), destination_length=16)
-WIDE = AclRule(10_000, destination=ip("60.0.0.0"), destination_length=8)
-PORT = AclRule(15, 17, destination=ip("60.1.0.0"), destination_length=16, destination_port=53)
+NARROW = AclRuleRecord(20, destination=ip("60.1.0.0"), destination_length=16)
+WIDE = AclRuleRecord(10_000, destination=ip("60.0.0.0"), destination_length=8)
+PORT = AclRuleRecord(15, 17, destination=ip("60.1.0.0"), destination_length=16, destination_port=53)
 
 
-def policy(version: int = 1) -> IkePolicy:
-    return IkePolicy(OUTER, "ike", version, "both", "", "", "main", "pre-shared-key", False, 86400, ("p",))
+def policy(version: int = 1) -> IkePolicyRecord:
+    return IkePolicyRecord(OUTER, "ike", version, "both", "", "", "main", "pre-shared-key", False, 86400, ("p",))
 
 
-def side(*rules: AclRule, there: bool = False, version: int = 1) -> Side:
+def side(*rules: AclRuleRecord, there: bool = False, version: int = 1) -> Side:
     if there:
         rules = tuple(mirrored(rule) for rule in rules)
     made: list[Record] = [
         policy(version),
-        *static(there=there, entries=(TunnelEntry(LINE, policy="p", acl="list"), TunnelEntry(20, policy="p"))),
-        Acl(INNER, "list", rules),
+        *static(
+            there=there,
+            entries=(PolicyEntryRecord(LINE, policy="p", acl="list"), PolicyEntryRecord(20, policy="p")),
+        ),
+        AclRecord(INNER, "list", rules),
     ]
     return Side(made)
 
 
-def mirrored(rule: AclRule) -> AclRule:
-    return AclRule(
+def mirrored(rule: AclRuleRecord) -> AclRuleRecord:
+    return AclRuleRecord(
         rule.seq,
         rule.protocol,
         rule.destination,
@@ -48,16 +51,16 @@ def mirrored(rule: AclRule) -> AclRule:
     )
 
 
-def number(rule: AclRule) -> int:
+def number(rule: AclRuleRecord) -> int:
     return rule.seq << 16 | LINE
 
 
-def pair(serial: int, rule: AclRule, *, there: bool = False) -> SaInstall:
+def pair(serial: int, rule: AclRuleRecord, *, there: bool = False) -> SaInstall:
     rules = (mirrored(rule) if there else rule,)
     return install(CIRCUIT, serial, there=there, entry=number(rule), rules=rules)
 
 
-def joined(*rules: AclRule) -> tuple[Side, Side]:
+def joined(*rules: AclRuleRecord) -> tuple[Side, Side]:
     """Two ends with a pair for each rule, whose serial is the rule's place."""
     left, right = side(*rules), side(*rules, there=True)
     for end, there in ((left, False), (right, True)):
@@ -113,7 +116,7 @@ def test_a_rule_without_pair_is_dropped_and_named_and_the_others_go_on() -> None
 def test_a_pair_opens_what_its_own_rule_says_and_no_more() -> None:
     left, right = joined(NARROW, replace(NARROW, seq=30, destination=ip("60.2.0.0")))
     # The peer is one that sends all it has by one SA.
-    left.put(Acl(INNER, "list", (replace(NARROW, destination_length=8),)))
+    left.put(AclRecord(INNER, "list", (replace(NARROW, destination_length=8),)))
     left.ike(install(CIRCUIT, 5, entry=number(NARROW)), SaDelete(CIRCUIT, 1, "replaced"))
     right.ike(SaDelete(CIRCUIT, 1, "replaced"), replace(pair(5, NARROW, there=True)))
     assert through(left, right, SOME) == [SOME[0], SOME[2]]
@@ -132,13 +135,13 @@ def test_a_rule_that_names_a_port_has_a_pair_too() -> None:
 def test_a_rule_with_another_selection_keeps_its_old_pair_until_the_new_one_is_there() -> None:
     left, right = joined(NARROW, WIDE)
     changed = replace(NARROW, destination=ip("60.1.0.0"), destination_length=24)
-    left.put(Acl(INNER, "list", (changed, WIDE)))
-    right.put(Acl(INNER, "list", (mirrored(changed), mirrored(WIDE))))
+    left.put(AclRecord(INNER, "list", (changed, WIDE)))
+    right.put(AclRecord(INNER, "list", (mirrored(changed), mirrored(WIDE))))
     assert through(left, right, SOME) == SOME
     assert carried(left, 1, 2) == [2, 1]
     # One that is gone has no say any more, here or there.
-    left.put(Acl(INNER, "list", (WIDE,)))
-    right.put(Acl(INNER, "list", (mirrored(WIDE),)))
+    left.put(AclRecord(INNER, "list", (WIDE,)))
+    right.put(AclRecord(INNER, "list", (mirrored(WIDE),)))
     assert through(left, right, SOME) == SOME
     assert carried(left, 1, 2) == [2, 4]
 
@@ -161,7 +164,7 @@ def test_queues_of_rules_that_are_gone_are_forgotten() -> None:
     end.put(replace(end.tunnel(CIRCUIT), queues=4))
     end.protect(CIRCUIT, SOME)
     assert [(row["line"], row["rule"]) for row in seen(end)["sas"]] == [(LINE, 20), (LINE, 10_000)]
-    end.put(Acl(INNER, "list", (NARROW,)))
+    end.put(AclRecord(INNER, "list", (NARROW,)))
     pace(end, f"{RATE}pps")
     assert [(row["line"], row["rule"]) for row in seen(end)["sas"]] == [(LINE, 20)]
 

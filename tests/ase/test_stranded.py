@@ -24,7 +24,7 @@ from asp_harness import (
     udp_packet,
 )
 
-from chassis.bus.records import CardState, LocalAddress, NextHop, Port
+from chassis.bus.records import CardStateRecord, LocalAddressRecord, NextHop, PortRecord
 from chassis.net.ipv4 import Ipv4
 
 HOST, FAR = "52.0.0.1", "62.0.0.1"
@@ -49,19 +49,19 @@ def by_a_discard_route(b: Controller) -> list[bytes]:
 
 
 def by_a_card_that_is_down(b: Controller) -> list[bytes]:
-    b.put(CardState(LC3, "lc", 1, 1, False))
+    b.put(CardStateRecord(LC3, "lc", 1, 1, False))
     return [udp_packet(HOST, FAR)]
 
 
 def too_long_for_the_port(b: Controller) -> list[bytes]:
     port = b.record("port", "3/1")
-    assert isinstance(port, Port)
+    assert isinstance(port, PortRecord)
     b.put(replace(port, mtu=500))
     return [udp_packet(HOST, FAR, 600, df=True)]
 
 
 def for_a_local_stack_that_is_nowhere(b: Controller) -> list[bytes]:
-    b.put(CardState(LC3, "lc", 1, 1, False), CardState(LC4, "lc", 1, 1, False))
+    b.put(CardStateRecord(LC3, "lc", 1, 1, False), CardStateRecord(LC4, "lc", 1, 1, False))
     return [udp_packet(HOST, "2.0.0.2")]
 
 
@@ -131,9 +131,9 @@ def test_protected_packets_without_a_way_for_their_outer_address() -> None:
     a, _ = pair()
     # The peer's address is this router's own by now, and no line card is there to take it.
     a.put(
-        LocalAddress(OUTER, ip("40.0.0.2")),
-        CardState(LC3, "lc", 1, 1, False),
-        CardState(LC4, "lc", 1, 1, False),
+        LocalAddressRecord(OUTER, ip("40.0.0.2")),
+        CardStateRecord(LC3, "lc", 1, 1, False),
+        CardStateRecord(LC4, "lc", 1, 1, False),
     )
     assert a.protect(ECONOMICAL, [udp_packet(HOST, FAR)] * 3) == []
     row = books(a, ECONOMICAL)

@@ -37,7 +37,7 @@ from chassis.ase.link import SaDelete
 from chassis.ase.messages import INTERVAL, TEXTS
 from chassis.bus.batch import Step
 from chassis.bus.messages import LogRecord
-from chassis.bus.records import Acl, AclRule, ManualSa
+from chassis.bus.records import AclRecord, AclRuleRecord, ManualSaRecord
 
 INFORMATIONAL = {"esp-no-inbound-sa", "esp-late-packet", "esp-duplicate-packet"}
 """The rows that the guide calls that."""
@@ -75,7 +75,7 @@ def sent(count: int, kind: str = "esp") -> tuple[Controller, list[bytes]]:
 def with_inbound(router: Controller, **keys: object) -> None:
     """Give the router other keys for what comes in."""
     record = router.record("manual-sa", "sa1")
-    assert isinstance(record, ManualSa)
+    assert isinstance(record, ManualSaRecord)
     router.put(replace(record, inbound=replace(record.inbound, **keys)))  # type: ignore[arg-type]
 
 
@@ -188,7 +188,7 @@ def seen_before(kind: str) -> Case:
     def case(count: int) -> Refused:
         b, packets = sent(count, kind)
         record = b.record("manual-sa", "sa1")
-        assert isinstance(record, ManualSa)
+        assert isinstance(record, ManualSaRecord)
         b.put(replace(record, window=1024))
         [(_, came)] = b.open(batch_of(packets, Step.OPEN))
         assert len(came) == count
@@ -208,7 +208,7 @@ def other_host(kind: str) -> Case:
         b, packets = sent(count, kind)
         record = b.tunnel(CIRCUIT)
         b.put(
-            Acl(INNER, "host", (AclRule(10, destination=HOST, destination_length=32),)),
+            AclRecord(INNER, "host", (AclRuleRecord(10, destination=HOST, destination_length=32),)),
             replace(record, entries=(replace(record.entries[0], acl="host"),)),
         )
         return Refused(b, packets, "selector mismatch", 1001 if kind != "esp" else 1000, source="50.0.0.1")
@@ -220,7 +220,7 @@ def more_than_was_negotiated(count: int) -> Refused:
     """The peer sends what this router did not agree to."""
     left, right = sides()
     left.ike(install(CIRCUIT, 1))
-    narrow = (AclRule(10, destination=HOST, destination_length=32),)
+    narrow = (AclRuleRecord(10, destination=HOST, destination_length=32),)
     right.ike(install(CIRCUIT, 1, there=True, rules=narrow))
     [(_, out)] = left.protect(CIRCUIT, [udp_packet(number=i) for i in range(count)])
     return Refused(right, packets_of(out), "selector mismatch", 10_020, source="50.0.0.1")

@@ -21,12 +21,12 @@ from asp_harness import (
     udp_packet,
 )
 
-from chassis.ase.engine import Asp
+from chassis.ase.engine import AspEngine
 from chassis.ase.ipsec.state import octets_for
 from chassis.ase.tunnels import SLICE
 from chassis.bus.batch import Batch
 from chassis.bus.messages import FromCard, Heartbeat, LogRecord, SaEvent, TunnelEvent
-from chassis.bus.records import Acl, AclRule, ManualSa, Tunnel, TunnelEntry
+from chassis.bus.records import AclRecord, AclRuleRecord, ManualSaRecord, PolicyEntryRecord, TunnelRecord
 
 LAST = (1 << 32) - 1
 
@@ -45,13 +45,13 @@ def send(end: Controller, count: int = 1) -> list[int]:
     return sequence_numbers(out)
 
 
-def with_entry(end: Controller, number: int = CIRCUIT, **fields: object) -> Tunnel:
+def with_entry(end: Controller, number: int = CIRCUIT, **fields: object) -> TunnelRecord:
     tunnel = end.tunnel(number)
     return replace(tunnel, entries=(replace(tunnel.entries[0], **fields),))  # type: ignore[arg-type]
 
 
-def acl(destination: str, length: int = 8, name: str = "filter") -> Acl:
-    return Acl(INNER, name, (AclRule(10, destination=ip(destination), destination_length=length),))
+def acl(destination: str, length: int = 8, name: str = "filter") -> AclRecord:
+    return AclRecord(INNER, name, (AclRuleRecord(10, destination=ip(destination), destination_length=length),))
 
 
 def test_installed_tunnels_are_reported_with_their_sas_and_never_their_keys() -> None:
@@ -77,9 +77,9 @@ def test_installed_tunnels_are_reported_with_their_sas_and_never_their_keys() ->
     ("change", "reason"),
     [
         ({"entries": ()}, "no security association"),
-        ({"entries": (TunnelEntry(10, policy="p"),)}, "seq 10 names no security association"),
-        ({"entries": (TunnelEntry(10, sa="x"),)}, "security association x is not there"),
-        ({"entries": (TunnelEntry(10, sa="sa1", acl="x"),)}, "access list x is not there"),
+        ({"entries": (PolicyEntryRecord(10, policy="p"),)}, "seq 10 names no security association"),
+        ({"entries": (PolicyEntryRecord(10, sa="x"),)}, "security association x is not there"),
+        ({"entries": (PolicyEntryRecord(10, sa="sa1", acl="x"),)}, "access list x is not there"),
         ({"df_bit": "odd"}, "no such df-bit: odd"),
     ],
 )
@@ -99,7 +99,7 @@ def test_an_incomplete_tunnel_says_why_and_drops(change: dict[str, object], reas
 def test_a_wrong_key_is_a_reason_not_a_crash() -> None:
     a, _ = pair()
     sa = a.record("manual-sa", "sa1")
-    assert isinstance(sa, ManualSa)
+    assert isinstance(sa, ManualSaRecord)
     said = a.put(replace(sa, outbound=replace(sa.outbound, esp_cipher_key=b"short")))
     assert tunnel_events(said) == [
         (CIRCUIT, False, "security association sa1: key has 5 bytes, aes-128-cbc needs 16")
@@ -135,8 +135,8 @@ def test_an_access_list_change_acts_at_once_both_ways_and_keeps_the_numbers() ->
 @pytest.mark.behaviour("B-127")
 def test_only_the_first_rule_of_a_list_filters() -> None:
     a, _ = pair()
-    rules = (AclRule(10, destination=ip("60.0.0.0"), destination_length=8), AclRule(20))
-    a.put(Acl(INNER, "filter", rules), with_entry(a, acl="filter"))
+    rules = (AclRuleRecord(10, destination=ip("60.0.0.0"), destination_length=8), AclRuleRecord(20))
+    a.put(AclRecord(INNER, "filter", rules), with_entry(a, acl="filter"))
     assert a.protect(CIRCUIT, [udp_packet(destination="99.0.0.1")]) == []
     assert send(a) == [1]
 
@@ -147,7 +147,7 @@ def test_a_change_of_one_tunnel_touches_no_other() -> None:
     held = a.asp.sadb.outbound[ECONOMICAL, 10], a.asp.sadb.inbound[ECONOMICAL, 10]
     send(a, 5)
     sa = a.record("manual-sa", "sa1")
-    assert isinstance(sa, ManualSa)
+    assert isinstance(sa, ManualSaRecord)
     said = a.put(replace(sa, outbound=replace(sa.outbound, esp_cipher_key=b"d" * 16)))
     assert said == [] or tunnel_events(said) == [(CIRCUIT, True, "")]
     assert (a.asp.sadb.outbound[ECONOMICAL, 10], a.asp.sadb.inbound[ECONOMICAL, 10]) == held
@@ -300,7 +300,7 @@ def test_fresh_until_the_first_snapshot_even_if_a_process_died_before_it() -> No
     assert not a.hello().fresh
     state = memoryview(bytearray(octets_for(8)))
     for boot in (1, 2):
-        asp = Asp(ASP, pid=1, boot=boot, state=state, fresh=boot == 1, random=a.random.randbytes)
+        asp = AspEngine(ASP, pid=1, boot=boot, state=state, fresh=boot == 1, random=a.random.randbytes)
         a.take(asp.connected(a.now))
         assert a.hello().boot == boot
         assert a.hello().fresh
@@ -336,7 +336,7 @@ def test_thousands_of_tunnels_are_installed_in_slices_between_heartbeats() -> No
     assert len(tunnel_events(a.said)) == SLICE
     # What changes meanwhile is taken as it is then, and what goes is not waited for.
     last = made[-1]
-    assert isinstance(last, Tunnel)
+    assert isinstance(last, TunnelRecord)
     a.publisher.put(replace(last, entries=()))
     a.publisher.delete(("tunnel", 999))
     for _, delta in a.publisher.flush():

@@ -23,7 +23,7 @@ from asp_harness import (
 from negotiated_kit import A, B, encapsulated, install, sides
 
 from chassis.bus.batch import Step
-from chassis.bus.records import Acl, AclRule, Port, TunnelEntry
+from chassis.bus.records import AclRecord, AclRuleRecord, PolicyEntryRecord, PortRecord
 from chassis.net.fragments import fragment
 from chassis.net.ipv4 import PROTOCOL_ICMP, PROTOCOL_UDP, Ipv4
 
@@ -31,11 +31,11 @@ PORT = 1500
 MTU = 600
 WAYS = {CIRCUIT: ("50.0.0.1", "60.0.0.1"), ECONOMICAL: ("52.0.0.1", "62.0.0.1")}
 
-BY_PORTS = AclRule(10, protocol=PROTOCOL_UDP, source_port=1000, destination_port=2000)
-ALL_UDP = AclRule(20, protocol=PROTOCOL_UDP)
+BY_PORTS = AclRuleRecord(10, protocol=PROTOCOL_UDP, source_port=1000, destination_port=2000)
+ALL_UDP = AclRuleRecord(20, protocol=PROTOCOL_UDP)
 
 
-def mirrored(rule: AclRule) -> AclRule:
+def mirrored(rule: AclRuleRecord) -> AclRuleRecord:
     return replace(rule, source_port=rule.destination_port, destination_port=rule.source_port)
 
 
@@ -43,11 +43,11 @@ def manual(tunnel: int, second: bool, **fields: object) -> tuple[Controller, Con
     """Both ends with a line that names ports and, if wanted, a second one for everything."""
     ends = pair(**fields)
     for there, end in enumerate(ends):
-        lines = [TunnelEntry(10, sa=f"sa{tunnel}", acl="ports")]
+        lines = [PolicyEntryRecord(10, sa=f"sa{tunnel}", acl="ports")]
         if second:
-            lines.append(TunnelEntry(20, sa="sa9"))
+            lines.append(PolicyEntryRecord(20, sa="sa9"))
         end.put(
-            Acl(INNER, "ports", (mirrored(BY_PORTS) if there else BY_PORTS,)),
+            AclRecord(INNER, "ports", (mirrored(BY_PORTS) if there else BY_PORTS,)),
             manual_sa("sa9", 9000, str(fields.get("kind", "esp")), there=bool(there)),
             replace(end.tunnel(tunnel), entries=tuple(lines)),
         )
@@ -58,9 +58,9 @@ def negotiated(tunnel: int, second: bool, *, nat: bool = False, **fields: object
     ends = sides(**fields)
     for there, end in enumerate(ends):
         rule = mirrored(BY_PORTS) if there else BY_PORTS
-        lines = [TunnelEntry(10, policy="p", acl="ports"), TunnelEntry(20, policy="p")]
+        lines = [PolicyEntryRecord(10, policy="p", acl="ports"), PolicyEntryRecord(20, policy="p")]
         end.put(
-            Acl(INNER, "ports", (rule,)),
+            AclRecord(INNER, "ports", (rule,)),
             replace(end.tunnel(tunnel), entries=tuple(lines[: 1 + second])),
         )
         outside = encapsulated(A if there else B) if nat else ()
@@ -130,7 +130,7 @@ def test_a_packet_that_goes_by_its_ports_is_protected_whole(
     assert len(outer) > 1
     assert max(map(len, outer)) <= limit + state.overhead
     port = b.record("port", "3/1")
-    assert isinstance(port, Port)
+    assert isinstance(port, PortRecord)
     b.put(replace(port, mtu=9000))
     assert [same(packet) for packet in came(b, outer)] == [same(clear)]
     assert (a.drops(), b.drops()) == ({}, {})
@@ -179,8 +179,8 @@ def test_a_line_with_a_rule_for_the_rest_of_the_flow_is_cut_before_it_is_protect
     for there, end in enumerate((left, right)):
         rules = (mirrored(BY_PORTS) if there else BY_PORTS, ALL_UDP)
         end.put(
-            Acl(INNER, "udp", rules),
-            replace(end.tunnel(CIRCUIT), entries=(TunnelEntry(10, policy="p", acl="udp"),)),
+            AclRecord(INNER, "udp", rules),
+            replace(end.tunnel(CIRCUIT), entries=(PolicyEntryRecord(10, policy="p", acl="udp"),)),
         )
         end.ike(install(CIRCUIT, 1, there=bool(there), rules=rules))
     outer, _ = sent(left, CIRCUIT, [clear_packet(CIRCUIT, 1400)])
@@ -190,9 +190,11 @@ def test_a_line_with_a_rule_for_the_rest_of_the_flow_is_cut_before_it_is_protect
     assert right.drops() == {}
 
 
-@pytest.mark.parametrize(("rules", "pieces"), [((BY_PORTS,), 1), ((ALL_UDP,), 3), ((AclRule(10, protocol=6),), 0)])
+@pytest.mark.parametrize(
+    ("rules", "pieces"), [((BY_PORTS,), 1), ((ALL_UDP,), 3), ((AclRuleRecord(10, protocol=6),), 0)]
+)
 def test_what_the_peer_agreed_to_decides_where_it_is_less_than_the_line(
-    rules: tuple[AclRule, ...], pieces: int
+    rules: tuple[AclRuleRecord, ...], pieces: int
 ) -> None:
     left, right = sides(mtu=MTU)
     left.ike(install(CIRCUIT, 1, rules=rules))

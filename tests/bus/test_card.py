@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from chassis.bus.batch import Batch, Step, pack
-from chassis.bus.card import HELLO_RETRY, Card
-from chassis.bus.engine import Connect, Disconnect, Output, Perform, Stop, ToController
+from chassis.bus.card import HELLO_RETRY, CardBase
+from chassis.bus.engine import Connect, Disconnect, Exit, Output, Perform, ToController
 from chassis.bus.messages import (
     Delta,
     FromCard,
@@ -19,7 +19,7 @@ from chassis.bus.messages import (
     TraceStamps,
     Welcome,
 )
-from chassis.bus.records import CardState, Context
+from chassis.bus.records import CardStateRecord, ContextRecord
 from chassis.bus.requests import LINE_CARD
 
 WELCOME = Welcome(5, 10, 0.1, 5, {})
@@ -35,17 +35,17 @@ def batch(card: str, epoch: int) -> Batch:
 
 
 @pytest.fixture
-def card() -> Card:
-    card = Card("lc 3", pid=1, boot=2)
+def card() -> CardBase:
+    card = CardBase("lc 3", pid=1, boot=2)
     card.start(0.0)
     (hello,) = said(card.connected(0.0))
     assert isinstance(hello, Hello)
     assert (hello.boot, hello.epoch, hello.version) == (2, 0, 0)
     card.receive(WELCOME, 0.0)
     states = (
-        CardState("lc 3", "linecard", 2, 5, True),
-        CardState("asp 1/1", "asp", 4, 7, True),
-        CardState("asp 1/2", "asp", 0, 8, False),
+        CardStateRecord("lc 3", "linecard", 2, 5, True),
+        CardStateRecord("asp 1/1", "asp", 4, 7, True),
+        CardStateRecord("asp 1/2", "asp", 0, 8, False),
     )
     outputs = card.receive(Snapshot(10, 1, 1, states), 0.0)
     assert Connect("asp 1/1", 4) in outputs
@@ -57,7 +57,7 @@ def card() -> Card:
 
 
 def test_hello_is_said_again_until_it_is_answered() -> None:
-    card = Card("lc 3", pid=1, boot=2)
+    card = CardBase("lc 3", pid=1, boot=2)
     card.connected(0.0)
     assert card.wake() == HELLO_RETRY
     assert isinstance(said(card.on_timer(HELLO_RETRY))[0], Hello)
@@ -65,7 +65,7 @@ def test_hello_is_said_again_until_it_is_answered() -> None:
     assert card.wake() == pytest.approx(0.7)
 
 
-def test_heartbeats_come_at_the_interval_and_say_how_late(card: Card) -> None:
+def test_heartbeats_come_at_the_interval_and_say_how_late(card: CardBase) -> None:
     (beat,) = said(card.on_timer(0.1))
     assert isinstance(beat, Heartbeat)
     assert beat.late == 0.0
@@ -74,44 +74,44 @@ def test_heartbeats_come_at_the_interval_and_say_how_late(card: Card) -> None:
     assert beat.late == pytest.approx(0.3)
 
 
-def test_only_batches_of_a_current_epoch_are_taken(card: Card) -> None:
+def test_only_batches_of_a_current_epoch_are_taken(card: CardBase) -> None:
     assert card.accepts(batch("asp 1/1", 7))
     assert not card.accepts(batch("asp 1/1", 6))
     assert not card.accepts(batch("asp 9/1", 7))
     assert card.counters.get("drop old epoch") == 2
-    card.receive(Delta(10, 11, (CardState("asp 1/1", "asp", 4, 9, False),), ()), 0.0)
+    card.receive(Delta(10, 11, (CardStateRecord("asp 1/1", "asp", 4, 9, False),), ()), 0.0)
     assert not card.accepts(batch("asp 1/1", 7))
     assert not card.up["asp 1/1"]
 
 
-def test_a_closed_connection_takes_the_flag_down_at_once_and_a_new_start_brings_it_back(card: Card) -> None:
+def test_a_closed_connection_takes_the_flag_down_at_once_and_a_new_start_brings_it_back(card: CardBase) -> None:
     assert card.up["asp 1/1"]
     card.peer("asp 1/1", 4, False, 0.0)
     assert not card.up["asp 1/1"]
     card.peer("asp 1/1", 4, True, 0.0)
     assert card.up["asp 1/1"]
     card.peer("asp 1/1", 4, False, 0.0)
-    outputs = card.receive(Delta(10, 11, (CardState("asp 1/1", "asp", 5, 9, True),), ()), 0.0)
+    outputs = card.receive(Delta(10, 11, (CardStateRecord("asp 1/1", "asp", 5, 9, True),), ()), 0.0)
     assert Connect("asp 1/1", 5) in outputs
     assert card.up["asp 1/1"]
 
 
-def test_a_card_that_is_no_more_is_disconnected(card: Card) -> None:
+def test_a_card_that_is_no_more_is_disconnected(card: CardBase) -> None:
     outputs = card.receive(Delta(10, 11, (), (("card", "asp 1/1"),)), 0.0)
     assert Disconnect("asp 1/1") in outputs
     assert not card.accepts(batch("asp 1/1", 7))
 
 
-def test_a_gap_in_the_deltas_asks_for_a_snapshot(card: Card) -> None:
-    outputs = card.receive(Delta(11, 12, (Context(1, "local"),), ()), 0.0)
+def test_a_gap_in_the_deltas_asks_for_a_snapshot(card: CardBase) -> None:
+    outputs = card.receive(Delta(11, 12, (ContextRecord(1, "local"),), ()), 0.0)
     assert isinstance(said(outputs)[0], Hello)
     assert card.receive(Delta(12, 13, (), ()), 0.0) == []
     card.receive(Welcome(5, 20, 0.1, 5, {}), 0.1)
-    card.receive(Snapshot(20, 1, 1, (CardState("lc 3", "linecard", 2, 5, True),)), 0.1)
+    card.receive(Snapshot(20, 1, 1, (CardStateRecord("lc 3", "linecard", 2, 5, True),)), 0.1)
     assert card.replica.version == 20
 
 
-def test_standing_still_fences_until_the_next_welcome(card: Card) -> None:
+def test_standing_still_fences_until_the_next_welcome(card: CardBase) -> None:
     assert card.late(0.39, 1.0) == []
     assert card.accepts(batch("asp 1/1", 7))
     (hello,) = said(card.late(0.7, 2.0))
@@ -123,13 +123,13 @@ def test_standing_still_fences_until_the_next_welcome(card: Card) -> None:
     assert card.epoch == 6
 
 
-def test_an_epoch_raised_without_a_welcome_fences_too(card: Card) -> None:
-    outputs = card.receive(Delta(10, 11, (CardState("lc 3", "linecard", 2, 6, False),), ()), 0.0)
+def test_an_epoch_raised_without_a_welcome_fences_too(card: CardBase) -> None:
+    outputs = card.receive(Delta(10, 11, (CardStateRecord("lc 3", "linecard", 2, 6, False),), ()), 0.0)
     assert isinstance(said(outputs)[0], Hello)
     assert not card.accepts(batch("asp 1/1", 7))
 
 
-def test_without_a_controller_it_goes_on_with_what_it_holds(card: Card) -> None:
+def test_without_a_controller_it_goes_on_with_what_it_holds(card: CardBase) -> None:
     card.disconnected(1.0)
     assert card.on_timer(2.0) == []
     assert card.accepts(batch("asp 1/1", 7))
@@ -138,14 +138,14 @@ def test_without_a_controller_it_goes_on_with_what_it_holds(card: Card) -> None:
     assert (hello.epoch, hello.version) == (5, 10)
 
 
-def test_requests_goodbye_and_stamps(card: Card) -> None:
+def test_requests_goodbye_and_stamps(card: CardBase) -> None:
     request = Request(1, "capture-stop", {"what": "fabric", "file": ""})
     card.specs = LINE_CARD
     assert card.receive(request, 0.0) == [Perform(request)]
     (reply,) = said(card.receive(Request(2, "nonsense", {}), 0.0))
     assert isinstance(reply, Reply)
     assert "nonsense" in reply.error
-    assert card.receive(Goodbye("no such slot"), 0.0) == [Stop("no such slot")]
+    assert card.receive(Goodbye("no such slot"), 0.0) == [Exit("no such slot")]
     traced = batch("asp 1/1", 7)
     traced.marks = ((0, 99),)
     card.stamp(traced, "3/11 out", 0.05)

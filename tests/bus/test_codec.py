@@ -74,7 +74,7 @@ def test_a_changed_byte_decodes_to_a_message_or_raises_the_one_error(
         ["Goodbye", []],
         ["Goodbye", [1]],
         ["Goodbye", ["a", "b"]],
-        ["Delta", [1, 2, [["Route", [1, 2]]], []]],
+        ["Delta", [1, 2, [["RouteRecord", [1, 2]]], []]],
         ["Delta", [1, 2, [], [[]]]],
         ["Heartbeat", ["lc 3", True, 1, 1, 0.0]],
         ["Request", [1, "trace", {"deep": [[[[[[[[[1]]]]]]]]]}]],
@@ -90,5 +90,5 @@ def test_what_is_almost_a_message_is_refused(value: object) -> None:
 
 def test_keys_are_in_no_repr() -> None:
     keys = records.SaKeys(esp_integrity_key=b"secret-one", esp_cipher_key=b"secret-two", ah_key=b"secret-three")
-    record = records.ManualSa("sa", 64, False, keys, keys)
+    record = records.ManualSaRecord("sa", 64, False, keys, keys)
     assert "secret" not in repr(messages.Delta(1, 2, (record,), ()))

@@ -24,9 +24,9 @@ KEYS = records.SaKeys(esp_integrity_key=SECRET, esp_cipher_key=SECRET, ah_key=SE
 def _secret_records() -> list[Any]:
     """A record of each type that has something to hide, full of it."""
     return [
-        records.ManualSa("sa", 64, False, KEYS, KEYS),
-        records.IkePolicy(1, "p", 2, "", "", "", "", "", True, 0, (), has_key=True, pre_shared_key=SECRET),
-        records.Certificate(1, "key", "key", SECRET),
+        records.ManualSaRecord("sa", 64, False, KEYS, KEYS),
+        records.IkePolicyRecord(1, "p", 2, "", "", "", "", "", True, 0, (), has_key=True, pre_shared_key=SECRET),
+        records.CertificateRecord(1, "key", "key", SECRET),
     ]
 
 
@@ -35,7 +35,7 @@ def _secret_records() -> list[Any]:
 def test_what_was_recorded_is_read_again(message: Message) -> None:
     lines = [json.dumps(recording.header()), json.dumps(recording.told(1.5, "a", "lc 3", "down", message))]
     ((values, entry),) = recording.read(lines)
-    assert entry == recording.Entry(1.5, "a", "lc 3", "down", recording.blanked(message))
+    assert entry == recording.RecordedMessage(1.5, "a", "lc 3", "down", recording.blanked(message))
     assert values["text"] == repr(entry.message)
     assert values["type"] == entry.type == type(message).__name__
 
@@ -56,7 +56,7 @@ def test_keys_that_an_asp_was_asked_for_are_in_no_line() -> None:
 
 
 def test_keys_of_a_manual_sa_keep_their_length_and_the_rest_its_value() -> None:
-    sa = recording.blanked(Snapshot(1, 1, 1, (records.ManualSa("sa", 64, False, KEYS, KEYS),))).records[0]
+    sa = recording.blanked(Snapshot(1, 1, 1, (records.ManualSaRecord("sa", 64, False, KEYS, KEYS),))).records[0]
     assert (sa.outbound.esp_cipher_key, sa.inbound.esp_spi, sa.name) == (bytes(len(SECRET)), 4097, "sa")
 
 
@@ -67,7 +67,7 @@ def test_every_secret_on_the_bus_is_known_here() -> None:
         for kind in (*codec.MESSAGE_TYPES, *codec.RECORD_TYPES, records.SaKeys)
         if any(not item.repr for item in fields(kind))
     }
-    assert set(hiding) == {"SaKeys", "IkePolicy", "Certificate"}
+    assert set(hiding) == {"SaKeys", "IkePolicyRecord", "CertificateRecord"}
     assert {kind for kinds in hiding.values() for kind in kinds} == {"bytes"}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
-from chassis.bus.records import Context, Record, Route
+from chassis.bus.records import ContextRecord, Record, RouteRecord
 from chassis.bus.replication import SNAPSHOT_PART, Publisher, Replica
 
 
@@ -13,25 +13,25 @@ def everything(card: str, record: Record) -> bool:
 
 
 def even(card: str, record: Record) -> bool:
-    return card != "lc 1" or not isinstance(record, Context) or record.number % 2 == 0
+    return card != "lc 1" or not isinstance(record, ContextRecord) or record.number % 2 == 0
 
 
 def test_deltas_follow_the_snapshot() -> None:
     publisher, replica = Publisher(everything, 7), Replica()
-    publisher.put(Context(1, "local"))
+    publisher.put(ContextRecord(1, "local"))
     publisher.flush()
     (snapshot,) = publisher.snapshot("lc 1")
     change = replica.snapshot(snapshot)
     assert change is not None
     assert [record.key for record in change.put] == [("context", 1)]
-    publisher.put(Context(2, "red"))
+    publisher.put(ContextRecord(2, "red"))
     publisher.delete(("context", 1))
     ((card, delta),) = publisher.flush()
     change = replica.delta(delta)
     assert card == "lc 1"
     assert change is not None
-    assert change.put == (Context(2, "red"),)
-    assert change.deleted == (Context(1, "local"),)
+    assert change.put == (ContextRecord(2, "red"),)
+    assert change.deleted == (ContextRecord(1, "local"),)
     assert replica.version == publisher.version
 
 
@@ -39,13 +39,13 @@ def test_a_gap_asks_for_a_snapshot() -> None:
     publisher, replica = Publisher(everything, 0), Replica()
     publisher.flush()
     for number in range(3):
-        publisher.put(Context(number, "x"))
+        publisher.put(ContextRecord(number, "x"))
         publisher.flush()
     for part in publisher.snapshot("lc 1"):
         replica.snapshot(part)
-    publisher.put(Context(9, "lost"))
+    publisher.put(ContextRecord(9, "lost"))
     publisher.flush()
-    publisher.put(Context(10, "next"))
+    publisher.put(ContextRecord(10, "next"))
     ((_, delta),) = publisher.flush()
     assert replica.delta(delta) is None
 
@@ -53,7 +53,7 @@ def test_a_gap_asks_for_a_snapshot() -> None:
 def test_a_snapshot_in_parts_reports_only_differences_and_flushes_nothing() -> None:
     publisher, replica = Publisher(everything, 0), Replica()
     for number in range(SNAPSHOT_PART + 10):
-        publisher.put(Route(1, number << 8, 24, ()))
+        publisher.put(RouteRecord(1, number << 8, 24, ()))
     publisher.flush()
     first, second = publisher.snapshot("asp 1/1")
     assert replica.snapshot(first) is None
@@ -70,10 +70,10 @@ def test_a_snapshot_in_parts_reports_only_differences_and_flushes_nothing() -> N
 def test_parts_of_two_snapshots_do_not_mix() -> None:
     publisher, replica = Publisher(everything, 0), Replica()
     for number in range(SNAPSHOT_PART + 10):
-        publisher.put(Route(1, number << 8, 24, ()))
+        publisher.put(RouteRecord(1, number << 8, 24, ()))
     publisher.flush()
     first, _ = publisher.snapshot("asp 1/1")
-    publisher.put(Context(1, "new"))
+    publisher.put(ContextRecord(1, "new"))
     publisher.flush()
     _, second = publisher.snapshot("asp 1/1")
     replica.snapshot(first)
@@ -84,12 +84,12 @@ def test_parts_of_two_snapshots_do_not_mix() -> None:
 def test_a_record_that_a_card_no_longer_needs_is_deleted_there() -> None:
     needs = {"asp 1/1": True}
     publisher, replica = Publisher(lambda card, record: needs[card], 0), Replica()
-    publisher.put(Context(1, "local"))
+    publisher.put(ContextRecord(1, "local"))
     publisher.flush()
     for part in publisher.snapshot("asp 1/1"):
         replica.snapshot(part)
     needs["asp 1/1"] = False
-    publisher.put(Context(1, "other"))
+    publisher.put(ContextRecord(1, "other"))
     ((_, delta),) = publisher.flush()
     replica.delta(delta)
     assert replica.records == {}
@@ -109,7 +109,7 @@ def test_replicas_equal_what_they_need_after_any_history() -> None:
             if random.random() < 0.4:
                 publisher.delete(("context", number))
             else:
-                publisher.put(Context(number, str(random.randrange(5))))
+                publisher.put(ContextRecord(number, str(random.randrange(5))))
         for card, delta in publisher.flush():
             if replicas[card].delta(delta) is None:
                 for part in publisher.snapshot(card):
@@ -125,6 +125,6 @@ def test_replicas_equal_what_they_need_after_any_history() -> None:
 
 def test_replace_counts_what_changed() -> None:
     publisher = Publisher(everything, 0)
-    assert publisher.replace([Context(1, "a"), Context(2, "b")]) == 2
-    assert publisher.replace([Context(1, "a"), Context(3, "c")]) == 2
-    assert publisher.replace([Context(1, "a"), Context(3, "c")]) == 0
+    assert publisher.replace([ContextRecord(1, "a"), ContextRecord(2, "b")]) == 2
+    assert publisher.replace([ContextRecord(1, "a"), ContextRecord(3, "c")]) == 2
+    assert publisher.replace([ContextRecord(1, "a"), ContextRecord(3, "c")]) == 0

@@ -20,7 +20,7 @@ import zmq
 from chassis.bus import codec, endpoints
 from chassis.bus.environment import Environment
 from chassis.bus.messages import PROTOCOL, Hello
-from chassis.bus.scheduling import LONG, SHORT, Turns, ask_for_slice, turns_of, waited
+from chassis.bus.scheduling import LONG, SHORT, CpuSample, ask_for_slice, turns_of, waited
 from chassis.xcrp.shell import ControllerShell
 
 
@@ -112,12 +112,12 @@ def test_a_stopped_process_does_not_wait_and_one_that_is_gone_does_not(circling:
 
 
 def test_what_counts_is_the_time_that_a_thread_had_of_a_core() -> None:
-    before = Turns(1.0, {7: 3.0, 8: 0.5})
-    assert waited(before, Turns(1.5, {7: 3.4, 8: 0.7})) == 0.0
-    assert waited(before, Turns(1.5, {7: 3.4, 8: 0.51})) == 0.5
+    before = CpuSample(1.0, {7: 3.0, 8: 0.5})
+    assert waited(before, CpuSample(1.5, {7: 3.4, 8: 0.7})) == 0.0
+    assert waited(before, CpuSample(1.5, {7: 3.4, 8: 0.51})) == 0.5
     # Threads that slept at one of the two looks had no need of a core all the while.
-    assert waited(before, Turns(1.5, {9: 0.0})) == 0.0
-    assert waited(before, Turns(1.5)) == 0.0
+    assert waited(before, CpuSample(1.5, {9: 0.0})) == 0.0
+    assert waited(before, CpuSample(1.5)) == 0.0
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from launch.scenario_lab import LabTimeout
 
 if TYPE_CHECKING:
-    from launch.balance import Ledger
+    from launch.balance import PacketAccounting
     from launch.scenario_lab import LabClient
 
 REST = 10.0
@@ -31,7 +31,7 @@ def stands(lab: LabClient, node: str, card: str, boot: int) -> bool:
     return bool(row["boot"] > boot and row["usable"])
 
 
-def at_rest(lab: LabClient) -> Ledger:
+def at_rest(lab: LabClient) -> PacketAccounting:
     """The books of a lab whose flows have stopped, when nothing is under way any more."""
     lab.stop()
     lab.drain()
@@ -40,7 +40,7 @@ def at_rest(lab: LabClient) -> Ledger:
     return lab.balance()
 
 
-def has_names(ledger: Ledger) -> bool:
+def has_names(ledger: PacketAccounting) -> bool:
     """Whether every packet that was lost went with a process that died or was dropped for a cause with a name."""
     return not (ledger.unexplained or ledger.remainder or ledger.nameless)
 

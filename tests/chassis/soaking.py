@@ -18,7 +18,7 @@ from chassis.bus.fabric import BACKLOG, QUEUE
 from launch.scenario_lab import LabTimeout
 
 if TYPE_CHECKING:
-    from launch.balance import Ledger
+    from launch.balance import PacketAccounting
     from launch.scenario_lab import LabClient
 
 ENDS = {"a": ("asp 1/1", "3/11"), "b": ("asp 1/2", "3/12")}
@@ -63,7 +63,7 @@ class Soaked:
     leaks: dict[str, int] = field(default_factory=dict)
     accepted: int = 0
     """Packets that testers received twice or damaged: among them every replay that was let through."""
-    ledger: Ledger | None = None
+    ledger: PacketAccounting | None = None
 
     @property
     def rate(self) -> float:

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chassis.bus.batch import pack
-from chassis.bus.records import LocalAddress, NextHop, Route
+from chassis.bus.records import LocalAddressRecord, NextHop, RouteRecord
 from chassis.fwd.classify import Group, classify
-from chassis.fwd.decision import Decider, Kind
-from chassis.fwd.drop_causes import Cause
+from chassis.fwd.decision import Decider, DecisionKind
+from chassis.fwd.drop_causes import DropCause
 from chassis.fwd.fib import Fib
 from chassis.fwd.rewrite import decrement_ttls, write_link_headers
 from chassis.net import icmp, ipv4
@@ -33,13 +33,13 @@ def decider() -> Decider:
     fib = Fib()
     fib.apply(
         [
-            Route(1, ip("30.0.0.0"), 8, (TUNNEL, SPARE)),
-            Route(1, ip("40.0.0.0"), 8, (VIA,)),
-            Route(1, ip("10.0.0.0"), 24, (CONNECTED,)),
-            Route(1, ip("50.0.0.0"), 8, (NextHop("discard"),)),
-            Route(1, ip("10.0.0.1"), 32, (NextHop("local"),)),
-            LocalAddress(1, ip("10.0.0.1")),
-            LocalAddress(1, ip("9.9.9.9"), "asp 1/1"),
+            RouteRecord(1, ip("30.0.0.0"), 8, (TUNNEL, SPARE)),
+            RouteRecord(1, ip("40.0.0.0"), 8, (VIA,)),
+            RouteRecord(1, ip("10.0.0.0"), 24, (CONNECTED,)),
+            RouteRecord(1, ip("50.0.0.0"), 8, (NextHop("discard"),)),
+            RouteRecord(1, ip("10.0.0.1"), 32, (NextHop("local"),)),
+            LocalAddressRecord(1, ip("10.0.0.1")),
+            LocalAddressRecord(1, ip("9.9.9.9"), "asp 1/1"),
         ],
         [],
     )
@@ -58,7 +58,7 @@ def run(*packets: bytes | Ipv4, mac: bytes = b"", transit: bool = True, by: Deci
     return classify(by or decider(), 1, body, lengths, mac=mac, transit=transit)
 
 
-def only(*args: bytes | Ipv4, mac: bytes = b"", transit: bool = True) -> tuple[Kind, Cause | None]:
+def only(*args: bytes | Ipv4, mac: bytes = b"", transit: bool = True) -> tuple[DecisionKind, DropCause | None]:
     ((decision, _, _),) = run(*args, mac=mac, transit=transit)
     return decision.kind, decision.cause
 
@@ -66,7 +66,7 @@ def only(*args: bytes | Ipv4, mac: bytes = b"", transit: bool = True) -> tuple[K
 def test_one_decision_keeps_the_very_buffer() -> None:
     body, lengths = pack([bytes(HEADROOM) + packet(f"30.1.1.{n}").emit() for n in range(1, 65)])
     ((decision, same, sizes),) = classify(decider(), 1, body, lengths)
-    assert decision.kind is Kind.TUNNEL
+    assert decision.kind is DecisionKind.TUNNEL
     assert (decision.card, decision.tunnel) == ("asp 1/1", 7)
     assert same is body
     assert sizes is lengths
@@ -84,7 +84,12 @@ def test_mixed_packets_are_split_by_decision_with_their_order_kept() -> None:
             at += length
         assert at == len(body)
         seen.append((decision.kind, numbers))
-    assert seen == [(Kind.TUNNEL, [0, 3, 6]), (Kind.PORT, [1, 2]), (Kind.PORT, [4]), (Kind.DROP, [5])]
+    assert seen == [
+        (DecisionKind.TUNNEL, [0, 3, 6]),
+        (DecisionKind.PORT, [1, 2]),
+        (DecisionKind.PORT, [4]),
+        (DecisionKind.DROP, [5]),
+    ]
 
 
 def test_a_connected_network_is_its_own_next_hop() -> None:
@@ -96,59 +101,59 @@ def test_a_connected_network_is_its_own_next_hop() -> None:
 @pytest.mark.parametrize(
     ("sent", "cause"),
     [
-        (packet("60.0.0.1"), Cause.NO_ROUTE),
-        (packet("50.0.0.1"), Cause.DISCARD),
-        (packet("224.0.0.5"), Cause.MULTICAST),
-        (packet("255.255.255.255"), Cause.BROADCAST),
-        (packet("10.0.0.255"), Cause.BROADCAST),
-        (packet("10.0.0.0"), Cause.BROADCAST),
-        (packet("127.0.0.1"), Cause.MARTIAN_DESTINATION),
-        (packet("245.0.0.1"), Cause.MARTIAN_DESTINATION),
-        (packet(source="0.0.0.0"), Cause.MARTIAN_SOURCE),
-        (packet(source="224.0.0.1"), Cause.MARTIAN_SOURCE),
-        (packet(source="127.0.0.1"), Cause.MARTIAN_SOURCE),
-        (packet(ttl=1), Cause.TTL),
-        (packet(ttl=0), Cause.TTL),
-        (bytes(20), Cause.SHORT),
-        (bytes(HEADROOM) + b"\x65" + bytes(40), Cause.VERSION),
-        (bytes(HEADROOM) + b"\x44\0\0\x14" + bytes(16), Cause.HEADER),
-        (bytes(HEADROOM) + b"\x46\0\0\x14" + bytes(16), Cause.HEADER),
-        (bytes(HEADROOM) + packet().emit()[:-1], Cause.HEADER),
-        (bytes(HEADROOM) + b"\x45\0\0\x14" + bytes(16), Cause.CHECKSUM),
-        (bytes(HEADROOM) + packet(options=b"\1\1\1\1").emit()[:20] + b"\2" * 24, Cause.CHECKSUM),
+        (packet("60.0.0.1"), DropCause.NO_ROUTE),
+        (packet("50.0.0.1"), DropCause.DISCARD),
+        (packet("224.0.0.5"), DropCause.MULTICAST),
+        (packet("255.255.255.255"), DropCause.BROADCAST),
+        (packet("10.0.0.255"), DropCause.BROADCAST),
+        (packet("10.0.0.0"), DropCause.BROADCAST),
+        (packet("127.0.0.1"), DropCause.MARTIAN_DESTINATION),
+        (packet("245.0.0.1"), DropCause.MARTIAN_DESTINATION),
+        (packet(source="0.0.0.0"), DropCause.MARTIAN_SOURCE),
+        (packet(source="224.0.0.1"), DropCause.MARTIAN_SOURCE),
+        (packet(source="127.0.0.1"), DropCause.MARTIAN_SOURCE),
+        (packet(ttl=1), DropCause.TTL),
+        (packet(ttl=0), DropCause.TTL),
+        (bytes(20), DropCause.SHORT),
+        (bytes(HEADROOM) + b"\x65" + bytes(40), DropCause.VERSION),
+        (bytes(HEADROOM) + b"\x44\0\0\x14" + bytes(16), DropCause.HEADER),
+        (bytes(HEADROOM) + b"\x46\0\0\x14" + bytes(16), DropCause.HEADER),
+        (bytes(HEADROOM) + packet().emit()[:-1], DropCause.HEADER),
+        (bytes(HEADROOM) + b"\x45\0\0\x14" + bytes(16), DropCause.CHECKSUM),
+        (bytes(HEADROOM) + packet(options=b"\1\1\1\1").emit()[:20] + b"\2" * 24, DropCause.CHECKSUM),
     ],
 )
-def test_what_is_dropped_and_why(sent: bytes | Ipv4, cause: Cause) -> None:
-    assert only(sent) == (Kind.DROP, cause)
+def test_what_is_dropped_and_why(sent: bytes | Ipv4, cause: DropCause) -> None:
+    assert only(sent) == (DecisionKind.DROP, cause)
     assert run(packet(), sent)[1][0].cause is cause
 
 
 @pytest.mark.parametrize(
     ("frame", "wanted"),
     [
-        (header(MAC, PEER), (Kind.TUNNEL, None)),
-        (header(PEER, MAC), (Kind.DROP, Cause.LINK_ADDRESS)),
-        (header(b"\xff" * 6, PEER), (Kind.DROP, Cause.LINK_BROADCAST)),
-        (header(b"\1\0\x5e\0\0\5", PEER), (Kind.DROP, Cause.LINK_BROADCAST)),
-        (header(MAC, PEER, 0x86DD), (Kind.DROP, Cause.ETHERTYPE)),
-        (header(b"\xff" * 6, PEER, ETHERTYPE_ARP), (Kind.ARP, None)),
-        (header(MAC, PEER, ETHERTYPE_ARP), (Kind.ARP, None)),
-        (header(PEER, MAC, ETHERTYPE_ARP), (Kind.DROP, Cause.LINK_ADDRESS)),
+        (header(MAC, PEER), (DecisionKind.TUNNEL, None)),
+        (header(PEER, MAC), (DecisionKind.DROP, DropCause.LINK_ADDRESS)),
+        (header(b"\xff" * 6, PEER), (DecisionKind.DROP, DropCause.LINK_BROADCAST)),
+        (header(b"\1\0\x5e\0\0\5", PEER), (DecisionKind.DROP, DropCause.LINK_BROADCAST)),
+        (header(MAC, PEER, 0x86DD), (DecisionKind.DROP, DropCause.ETHERTYPE)),
+        (header(b"\xff" * 6, PEER, ETHERTYPE_ARP), (DecisionKind.ARP, None)),
+        (header(MAC, PEER, ETHERTYPE_ARP), (DecisionKind.ARP, None)),
+        (header(PEER, MAC, ETHERTYPE_ARP), (DecisionKind.DROP, DropCause.LINK_ADDRESS)),
     ],
 )
 def test_link_headers_are_looked_at_on_the_way_in_from_a_port(
-    frame: bytes, wanted: tuple[Kind, Cause | None]
+    frame: bytes, wanted: tuple[DecisionKind, DropCause | None]
 ) -> None:
     assert only(frame + packet().emit(), mac=MAC) == wanted
-    assert only(frame + packet().emit()) == (Kind.TUNNEL, None)
+    assert only(frame + packet().emit()) == (DecisionKind.TUNNEL, None)
 
 
 def test_packets_of_the_router_itself_need_no_ttl() -> None:
-    assert only(packet(ttl=1), transit=False) == (Kind.TUNNEL, None)
+    assert only(packet(ttl=1), transit=False) == (DecisionKind.TUNNEL, None)
 
 
 def test_options_are_forwarded() -> None:
-    assert only(packet(options=b"\x94\4\0\0")) == (Kind.TUNNEL, None)
+    assert only(packet(options=b"\x94\4\0\0")) == (DecisionKind.TUNNEL, None)
 
 
 def test_padding_is_cut_and_the_order_stays() -> None:
@@ -162,7 +167,7 @@ def test_padding_is_cut_and_the_order_stays() -> None:
         mac=MAC,
     )
     (tunnel, body, lengths), (asked, _, sizes) = groups
-    assert (tunnel.kind, asked.kind) == (Kind.TUNNEL, Kind.ARP)
+    assert (tunnel.kind, asked.kind) == (DecisionKind.TUNNEL, DecisionKind.ARP)
     assert list(lengths) == [134, 37, 134]
     assert Ipv4.parse(body[134 + HEADROOM : 134 + 37]) == small
     assert list(sizes) == [60]
@@ -179,32 +184,32 @@ def about(protocol: int, kind: int = icmp.UNREACHABLE, code: int = 4, quote: int
 @pytest.mark.parametrize(
     ("sent", "kind"),
     [
-        (packet("9.9.9.9", protocol=ipv4.PROTOCOL_ESP, ttl=1), Kind.OPEN),
-        (packet("9.9.9.9", protocol=ipv4.PROTOCOL_AH), Kind.OPEN),
-        (packet("9.9.9.9", payload=Udp(500, 500, b"").emit()), Kind.OPEN),
-        (packet("9.9.9.9", payload=Udp(9, 4500, b"").emit(), options=b"\1\1\1\1"), Kind.OPEN),
-        (packet("9.9.9.9", payload=Udp(500, 501, b"").emit()), Kind.LOCAL),
-        (packet("9.9.9.9", payload=b""), Kind.LOCAL),
-        (packet("9.9.9.9", protocol=ipv4.PROTOCOL_UDP, more_fragments=True), Kind.OPEN),
-        (packet("9.9.9.9", protocol=ipv4.PROTOCOL_UDP, offset=64), Kind.OPEN),
-        (packet("9.9.9.9", protocol=ipv4.PROTOCOL_AH, offset=64), Kind.OPEN),
-        (packet("9.9.9.9", protocol=ipv4.PROTOCOL_ICMP, more_fragments=True), Kind.LOCAL),
-        (packet("9.9.9.9", protocol=ipv4.PROTOCOL_ICMP, offset=64), Kind.LOCAL),
-        (packet("9.9.9.9", protocol=ipv4.PROTOCOL_ICMP), Kind.LOCAL),
-        (about(ipv4.PROTOCOL_ESP), Kind.OPEN),
-        (about(ipv4.PROTOCOL_AH, options=b"\1\1\1\1"), Kind.OPEN),
-        (about(ipv4.PROTOCOL_UDP), Kind.OPEN),
-        (about(ipv4.PROTOCOL_ICMP), Kind.LOCAL),
-        (about(ipv4.PROTOCOL_ESP, code=1), Kind.LOCAL),
-        (about(ipv4.PROTOCOL_ESP, kind=icmp.TIME_EXCEEDED), Kind.LOCAL),
-        (about(ipv4.PROTOCOL_ESP, kind=icmp.ECHO_REQUEST), Kind.LOCAL),
-        (about(ipv4.PROTOCOL_ESP, quote=19), Kind.LOCAL),
-        (about(ipv4.PROTOCOL_ESP, more_fragments=True), Kind.LOCAL),
-        (about(ipv4.PROTOCOL_ESP, offset=64), Kind.LOCAL),
-        (packet("10.0.0.1", protocol=ipv4.PROTOCOL_ESP), Kind.LOCAL),
+        (packet("9.9.9.9", protocol=ipv4.PROTOCOL_ESP, ttl=1), DecisionKind.OPEN),
+        (packet("9.9.9.9", protocol=ipv4.PROTOCOL_AH), DecisionKind.OPEN),
+        (packet("9.9.9.9", payload=Udp(500, 500, b"").emit()), DecisionKind.OPEN),
+        (packet("9.9.9.9", payload=Udp(9, 4500, b"").emit(), options=b"\1\1\1\1"), DecisionKind.OPEN),
+        (packet("9.9.9.9", payload=Udp(500, 501, b"").emit()), DecisionKind.LOCAL),
+        (packet("9.9.9.9", payload=b""), DecisionKind.LOCAL),
+        (packet("9.9.9.9", protocol=ipv4.PROTOCOL_UDP, more_fragments=True), DecisionKind.OPEN),
+        (packet("9.9.9.9", protocol=ipv4.PROTOCOL_UDP, offset=64), DecisionKind.OPEN),
+        (packet("9.9.9.9", protocol=ipv4.PROTOCOL_AH, offset=64), DecisionKind.OPEN),
+        (packet("9.9.9.9", protocol=ipv4.PROTOCOL_ICMP, more_fragments=True), DecisionKind.LOCAL),
+        (packet("9.9.9.9", protocol=ipv4.PROTOCOL_ICMP, offset=64), DecisionKind.LOCAL),
+        (packet("9.9.9.9", protocol=ipv4.PROTOCOL_ICMP), DecisionKind.LOCAL),
+        (about(ipv4.PROTOCOL_ESP), DecisionKind.OPEN),
+        (about(ipv4.PROTOCOL_AH, options=b"\1\1\1\1"), DecisionKind.OPEN),
+        (about(ipv4.PROTOCOL_UDP), DecisionKind.OPEN),
+        (about(ipv4.PROTOCOL_ICMP), DecisionKind.LOCAL),
+        (about(ipv4.PROTOCOL_ESP, code=1), DecisionKind.LOCAL),
+        (about(ipv4.PROTOCOL_ESP, kind=icmp.TIME_EXCEEDED), DecisionKind.LOCAL),
+        (about(ipv4.PROTOCOL_ESP, kind=icmp.ECHO_REQUEST), DecisionKind.LOCAL),
+        (about(ipv4.PROTOCOL_ESP, quote=19), DecisionKind.LOCAL),
+        (about(ipv4.PROTOCOL_ESP, more_fragments=True), DecisionKind.LOCAL),
+        (about(ipv4.PROTOCOL_ESP, offset=64), DecisionKind.LOCAL),
+        (packet("10.0.0.1", protocol=ipv4.PROTOCOL_ESP), DecisionKind.LOCAL),
     ],
 )
-def test_what_an_asp_owns_goes_to_it(sent: Ipv4, kind: Kind) -> None:
+def test_what_an_asp_owns_goes_to_it(sent: Ipv4, kind: DecisionKind) -> None:
     assert only(sent)[0] is kind
 
 
@@ -213,20 +218,20 @@ def test_a_dead_asp_takes_the_next_tunnel_and_its_own_addresses_are_dropped() ->
     esp = packet("9.9.9.9", protocol=ipv4.PROTOCOL_ESP)
     up = by._card_up
 
-    def ways() -> list[tuple[Kind, str, Cause | None]]:
+    def ways() -> list[tuple[DecisionKind, str, DropCause | None]]:
         return [(d.kind, d.card, d.cause) for d, _, _ in run(packet(), esp, by=by)]
 
-    assert ways() == [(Kind.TUNNEL, "asp 1/1", None), (Kind.OPEN, "asp 1/1", None)]
+    assert ways() == [(DecisionKind.TUNNEL, "asp 1/1", None), (DecisionKind.OPEN, "asp 1/1", None)]
     up["asp 1/1"] = False
     by.invalidate()
-    assert ways() == [(Kind.TUNNEL, "asp 1/2", None), (Kind.DROP, "", Cause.OWNER_DOWN)]
+    assert ways() == [(DecisionKind.TUNNEL, "asp 1/2", None), (DecisionKind.DROP, "", DropCause.OWNER_DOWN)]
     up["asp 1/2"] = False
-    assert ways()[0] == (Kind.TUNNEL, "asp 1/2", None)  # a decision stands for its generation
+    assert ways()[0] == (DecisionKind.TUNNEL, "asp 1/2", None)  # a decision stands for its generation
     by.invalidate()
-    assert ways()[0] == (Kind.DROP, "", Cause.TUNNEL_DOWN)
+    assert ways()[0] == (DecisionKind.DROP, "", DropCause.TUNNEL_DOWN)
     up["asp 1/1"] = True
     by.invalidate()
-    assert ways() == [(Kind.TUNNEL, "asp 1/1", None), (Kind.OPEN, "asp 1/1", None)]
+    assert ways() == [(DecisionKind.TUNNEL, "asp 1/1", None), (DecisionKind.OPEN, "asp 1/1", None)]
 
 
 def test_a_flow_is_decided_once_a_generation() -> None:

@@ -7,8 +7,8 @@ import gc
 import pytest
 from test_classify import CONNECTED, decider, packet, run
 
-from chassis.bus.records import Route
-from chassis.fwd.decision import Decider, Decision, Kind
+from chassis.bus.records import RouteRecord
+from chassis.fwd.decision import Decider, Decision, DecisionKind
 from chassis.net.address import parse_address as ip
 
 FLOWS, DECISIONS = 65536, 16384
@@ -17,7 +17,7 @@ FLOWS, DECISIONS = 65536, 16384
 
 def known() -> Decider:
     by = decider()
-    by.fib.apply([Route(context, ip("11.0.0.0"), 8, (CONNECTED,)) for context in range(1, 9)], [])
+    by.fib.apply([RouteRecord(context, ip("11.0.0.0"), 8, (CONNECTED,)) for context in range(1, 9)], [])
     return by
 
 
@@ -51,7 +51,7 @@ def test_traffic_goes_its_way_while_its_decision_makes_room() -> None:
             ((decision, _, lengths),) = run(packet("30.1.1.1"), packet("30.1.1.2"), by=by)
             assert len(lengths) == 2
             ways.add((decision.kind, decision.card, decision.tunnel))
-    assert ways == {(Kind.TUNNEL, "asp 1/1", 7)}
+    assert ways == {(DecisionKind.TUNNEL, "asp 1/1", 7)}
 
 
 def test_room_is_made_in_the_middle_of_a_batch() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from chassis.fwd.drop_causes import Cause
+from chassis.fwd.drop_causes import DropCause
 from chassis.fwd.icmp_errors import error, is_owed
 from chassis.fwd.rate import TokenBucket
 from chassis.net import icmp, ipv4
@@ -26,15 +26,15 @@ def packet(**fields: object) -> Ipv4:
 @pytest.mark.parametrize(
     ("cause", "kind", "code", "mtu"),
     [
-        (Cause.TTL, 11, 0, 0),
-        (Cause.NO_ROUTE, 3, 0, 0),
-        (Cause.NEIGHBOUR, 3, 1, 0),
-        (Cause.TOO_LONG, 3, 4, 1400),
-        (Cause.LOCAL_PROTOCOL, 3, 2, 0),
-        (Cause.LOCAL_PORT, 3, 3, 0),
+        (DropCause.TTL, 11, 0, 0),
+        (DropCause.NO_ROUTE, 3, 0, 0),
+        (DropCause.NEIGHBOUR, 3, 1, 0),
+        (DropCause.TOO_LONG, 3, 4, 1400),
+        (DropCause.LOCAL_PROTOCOL, 3, 2, 0),
+        (DropCause.LOCAL_PORT, 3, 3, 0),
     ],
 )
-def test_an_error_quotes_the_packet_within_576_bytes(cause: Cause, kind: int, code: int, mtu: int) -> None:
+def test_an_error_quotes_the_packet_within_576_bytes(cause: DropCause, kind: int, code: int, mtu: int) -> None:
     dropped = packet()
     raw = error(cause, dropped.emit(), ip("10.0.0.1"), mtu=1400)
     assert raw is not None
@@ -64,7 +64,7 @@ def test_an_error_quotes_the_packet_within_576_bytes(cause: Cause, kind: int, co
 )
 def test_never_about_these(silent: Ipv4) -> None:
     assert not is_owed(silent.emit())
-    assert error(Cause.TTL, silent.emit(), ip("10.0.0.1")) is None
+    assert error(DropCause.TTL, silent.emit(), ip("10.0.0.1")) is None
 
 
 def test_owed_about_a_first_fragment_and_an_echo() -> None:
@@ -74,9 +74,9 @@ def test_owed_about_a_first_fragment_and_an_echo() -> None:
 
 
 def test_silent_causes_and_no_source() -> None:
-    assert error(Cause.DISCARD, packet().emit(), ip("10.0.0.1")) is None
-    assert error(Cause.TUNNEL_DOWN, packet().emit(), ip("10.0.0.1")) is None
-    assert error(Cause.TTL, packet().emit(), 0) is None
+    assert error(DropCause.DISCARD, packet().emit(), ip("10.0.0.1")) is None
+    assert error(DropCause.TUNNEL_DOWN, packet().emit(), ip("10.0.0.1")) is None
+    assert error(DropCause.TTL, packet().emit(), 0) is None
 
 
 def test_the_bucket_fills_with_time_and_holds_no_more_than_the_burst() -> None:

@@ -20,7 +20,7 @@ from transcripts import FIRST_PORTS, LATER_PORTS, PUBLIC, Recorded, Wire  # isor
 from engines import TUNNEL, A, B, End, Ends, other, proposal
 
 from chassis.ase.link import IkePacket, NoSa, SaExpiring
-from chassis.bus.records import AclRule, Certificate, IpsecProposal
+from chassis.bus.records import AclRuleRecord, CertificateRecord, IpsecProposalRecord
 
 PKI = Path(__file__).parent / "pki"
 
@@ -70,8 +70,8 @@ def suite(
     *,
     ipcomp: bool = False,
     life: int = 86400,
-) -> IpsecProposal:
-    return IpsecProposal("child", ipcomp, ah, cipher, integrity, life)
+) -> IpsecProposalRecord:
+    return IpsecProposalRecord("child", ipcomp, ah, cipher, integrity, life)
 
 
 SUITES = {
@@ -88,12 +88,12 @@ SUITES = {
 }
 
 
-def store(name: str) -> tuple[Certificate, ...]:
+def store(name: str) -> tuple[CertificateRecord, ...]:
     """The certificates and the key of an end."""
     return (
-        Certificate(7, "root", "trusted", (PKI / "root.pem").read_bytes()),
-        Certificate(7, "me", "self", (PKI / f"{name}.pem").read_bytes()),
-        Certificate(7, "me", "key", (PKI / f"{name}-key.pem").read_bytes()),
+        CertificateRecord(7, "root", "trusted", (PKI / "root.pem").read_bytes()),
+        CertificateRecord(7, "me", "self", (PKI / f"{name}.pem").read_bytes()),
+        CertificateRecord(7, "me", "key", (PKI / f"{name}-key.pem").read_bytes()),
     )
 
 
@@ -260,9 +260,9 @@ def day(two: Recorded, wire: Wire) -> None:
             two.restart(victim, two.configured[victim.local])
 
 
-def rule(first: int) -> tuple[AclRule, ...]:
+def rule(first: int) -> tuple[AclRuleRecord, ...]:
     """An access list of one rule: FIRST.0.0.0/8 to 11.0.0.0/8."""
-    return (AclRule(10, -1, first << 24, 8, -1, 0x0B000000, 8, -1),)
+    return (AclRuleRecord(10, -1, first << 24, 8, -1, 0x0B000000, 8, -1),)
 
 
 ACTS: dict[str, Act] = {

@@ -28,17 +28,17 @@ from chassis.ase.link import (
     SaSwitch,
 )
 from chassis.bus.records import (
-    Acl,
-    AclRule,
-    Certificate,
-    Context,
-    IkePolicy,
-    IkeProposal,
-    IpsecPolicy,
-    IpsecProposal,
+    AclRecord,
+    AclRuleRecord,
+    CertificateRecord,
+    ContextRecord,
+    IkePolicyRecord,
+    IkeProposalRecord,
+    IpsecPolicyRecord,
+    IpsecProposalRecord,
+    PolicyEntryRecord,
     Record,
-    Tunnel,
-    TunnelEntry,
+    TunnelRecord,
 )
 
 START = 1000.0
@@ -59,8 +59,10 @@ class Ends:
     version: int = 2
     connection: str = "both"
     mode: str = "main"
-    proposals: tuple[IkeProposal, ...] = ()
-    suites: tuple[IpsecProposal, ...] = (IpsecProposal("child", False, "", "aes-128-cbc", "hmac-sha1-96", 86400),)
+    proposals: tuple[IkeProposalRecord, ...] = ()
+    suites: tuple[IpsecProposalRecord, ...] = (
+        IpsecProposalRecord("child", False, "", "aes-128-cbc", "hmac-sha1-96", 86400),
+    )
     authentication: str = "pre-shared-key"
     psk: bytes = b"secret of two"
     pfs: int = 0
@@ -72,8 +74,8 @@ class Ends:
     remote_id: str = ""
     validate: bool = False
     keepalive: bool = False
-    rules: tuple[tuple[AclRule, ...], ...] = ((),)
-    certificates: tuple[Certificate, ...] = ()
+    rules: tuple[tuple[AclRuleRecord, ...], ...] = ((),)
+    certificates: tuple[CertificateRecord, ...] = ()
     wanted: bool = True
     ready: bool = True
     tunnel: int = TUNNEL
@@ -81,8 +83,8 @@ class Ends:
     def records(self) -> tuple[Record, ...]:
         proposals = self.proposals or (proposal(self.version, authentication=self.authentication),)
         found: list[Record] = [
-            Context(CONTEXT, "outer", keepalive=self.keepalive),
-            IkePolicy(
+            ContextRecord(CONTEXT, "outer", keepalive=self.keepalive),
+            IkePolicyRecord(
                 CONTEXT,
                 f"policy{self.tunnel}",
                 self.version,
@@ -97,7 +99,7 @@ class Ends:
                 bool(self.psk),
                 self.psk,
             ),
-            IpsecPolicy("ipsec", self.window, self.pfs, tuple(one.name for one in self.suites), self.esn),
+            IpsecPolicyRecord("ipsec", self.window, self.pfs, tuple(one.name for one in self.suites), self.esn),
             *proposals,
             *self.suites,
             *self.certificates,
@@ -106,10 +108,10 @@ class Ends:
         for seq, rules in enumerate(self.rules, 1):
             name = f"acl{seq}" if rules else ""
             if rules:
-                found.append(Acl(1, name, rules))
-            entries.append(TunnelEntry(seq * 10, policy="ipsec", acl=name))
+                found.append(AclRecord(1, name, rules))
+            entries.append(PolicyEntryRecord(seq * 10, policy="ipsec", acl=name))
         found.append(
-            Tunnel(
+            TunnelRecord(
                 number=self.tunnel,
                 name=f"tunnel{self.tunnel}",
                 economical=True,
@@ -134,10 +136,10 @@ class Ends:
         return tuple(found)
 
 
-def proposal(version: int, name: str = "ike", **values: Any) -> IkeProposal:
+def proposal(version: int, name: str = "ike", **values: Any) -> IkeProposalRecord:
     """The guide's default proposal, with what a test wants otherwise."""
     return replace(
-        IkeProposal(name, version, 1, "hmac-sha1-96", "aes-128-cbc", "pre-shared-key", 86400, "hmac-sha1"),
+        IkeProposalRecord(name, version, 1, "hmac-sha1-96", "aes-128-cbc", "pre-shared-key", 86400, "hmac-sha1"),
         **values,
     )
 

@@ -28,7 +28,7 @@ from chassis.ase.ike.v1.session import SessionV1
 from chassis.ase.ike.v2.children import MAX_PER_LINE
 from chassis.ase.ike.v2.session import SessionV2
 from chassis.ase.link import IkePacket
-from chassis.bus.records import AclRule, IpsecProposal
+from chassis.bus.records import AclRuleRecord, IpsecProposalRecord
 
 RING = 96
 """Messages seen that are kept, to be bent."""
@@ -45,7 +45,7 @@ WHOLE_IN = 1.5 * LIFETIME
 """Seconds in which a tunnel that its own peer broke is whole again, by itself."""
 RESTS_IN = 240.0
 """Seconds in which nothing is left of what was made for nothing."""
-NETWORK = AclRule(1, source=0x0A010000, source_length=16, destination=0x0A020000, destination_length=16)
+NETWORK = AclRuleRecord(1, source=0x0A010000, source_length=16, destination=0x0A020000, destination_length=16)
 
 
 class Ring:
@@ -97,7 +97,7 @@ class Fuzzed(ABC):
             mode=mode,
             proposals=(one,),
             lifetime=150,
-            suites=(IpsecProposal("child", False, "", "aes-128-cbc", "hmac-sha1-96", LIFETIME),),
+            suites=(IpsecProposalRecord("child", False, "", "aes-128-cbc", "hmac-sha1-96", LIFETIME),),
             rules=((), (NETWORK,)),
             **changes,
         )

@@ -23,7 +23,7 @@ from chassis.ase.ike.payloads.header import Header
 from chassis.ase.ike.payloads.numbers import Protocol
 from chassis.ase.ike.v1.session import SessionV1
 from chassis.ase.link import FromIke, SaDelete, SaInstall, SaMove, SaSwitch
-from chassis.bus.records import AclRule
+from chassis.bus.records import AclRuleRecord
 from chassis.model.ike import IkePolicy, IkeProposal
 from chassis.model.ipsec import IpsecProposal
 
@@ -57,8 +57,8 @@ def suite(
     return Suite(IpsecProposal(name), ah, cipher, integrity, ip_comp, group, esn, seconds, kbytes)
 
 
-def rule(source: int, source_length: int, destination: int, destination_length: int, **more: int) -> AclRule:
-    return AclRule(
+def rule(source: int, source_length: int, destination: int, destination_length: int, **more: int) -> AclRuleRecord:
+    return AclRuleRecord(
         10,
         source=source,
         source_length=source_length,
@@ -68,9 +68,9 @@ def rule(source: int, source_length: int, destination: int, destination_length: 
     )
 
 
-def mirrored(rules: Sequence[AclRule]) -> tuple[AclRule, ...]:
+def mirrored(rules: Sequence[AclRuleRecord]) -> tuple[AclRuleRecord, ...]:
     return tuple(
-        AclRule(
+        AclRuleRecord(
             one.seq,
             one.protocol,
             one.destination,

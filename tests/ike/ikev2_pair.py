@@ -21,7 +21,7 @@ from chassis.ase.ike.payloads.header import Header
 from chassis.ase.ike.payloads.numbers import Protocol
 from chassis.ase.ike.v2.session import SessionV2
 from chassis.ase.link import FromIke, SaDelete, SaExpiring, SaInstall, SaMove, SaSwitch
-from chassis.bus.records import AclRule
+from chassis.bus.records import AclRuleRecord
 from chassis.model.ike import IkePolicy, IkeProposal
 from chassis.model.ipsec import IpsecProposal
 
@@ -42,11 +42,11 @@ def suite(
     return Suite(IpsecProposal("p"), ah, cipher, integrity, ip_comp, group, esn, seconds, kbytes)
 
 
-def rule(source: int, destination: int, length: int = 16, protocol: int = -1, port: int = -1) -> AclRule:
-    return AclRule(10, protocol, source, length, -1, destination, length, port)
+def rule(source: int, destination: int, length: int = 16, protocol: int = -1, port: int = -1) -> AclRuleRecord:
+    return AclRuleRecord(10, protocol, source, length, -1, destination, length, port)
 
 
-def mirrored(rules: tuple[AclRule, ...]) -> tuple[AclRule, ...]:
+def mirrored(rules: tuple[AclRuleRecord, ...]) -> tuple[AclRuleRecord, ...]:
     return tuple(
         replace(
             one,
@@ -61,7 +61,7 @@ def mirrored(rules: tuple[AclRule, ...]) -> tuple[AclRule, ...]:
     )
 
 
-def line(seq: int = 10, *suites: Suite, rules: tuple[AclRule, ...] = (), window: int = 64) -> Line:
+def line(seq: int = 10, *suites: Suite, rules: tuple[AclRuleRecord, ...] = (), window: int = 64) -> Line:
     return Line(seq, f"policy{seq}", suites or (suite(),), rules, window)
 
 

@@ -13,7 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from chassis.bus.records import Certificate
+from chassis.bus.records import CertificateRecord
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC).timestamp()
 YEAR = 365 * 86_400.0
@@ -167,10 +167,10 @@ def records(
     trusted: Sequence[x509.Certificate] = (),
     own: Sequence[tuple[str, x509.Certificate, rsa.RSAPrivateKey]] = (),
     context: int = 1,
-) -> list[Certificate]:
+) -> list[CertificateRecord]:
     """The PKI store of a context: what it trusts, and (name, certificate, key) of what it shows."""
-    found = [Certificate(context, f"ca{n}", "trusted", pem(ca)) for n, ca in enumerate(trusted)]
+    found = [CertificateRecord(context, f"ca{n}", "trusted", pem(ca)) for n, ca in enumerate(trusted)]
     for name, certificate, private in own:
-        found.append(Certificate(context, name, "self", pem(certificate)))
-        found.append(Certificate(context, name, "key", key_pem(private)))
+        found.append(CertificateRecord(context, name, "self", pem(certificate)))
+        found.append(CertificateRecord(context, name, "key", key_pem(private)))
     return found

@@ -19,14 +19,14 @@ from chassis.ase.ipsec.sadb import Sadb
 from chassis.ase.ipsec.state import SaState, octets_for
 from chassis.ase.link import SaInstall
 from chassis.ase.pairs import negotiated_pair
-from chassis.bus.records import IpsecProposal, Record, Tunnel
+from chassis.bus.records import IpsecProposalRecord, Record, TunnelRecord
 from chassis.net.checksum import checksum
 from chassis.net.ethernet import HEADROOM
 
 SUITES = {
-    "esp": IpsecProposal("child", True, "", "null", "hmac-sha1-96", 86400),
-    "ah": IpsecProposal("child", True, "hmac-md5-96", "", "", 86400),
-    "bundle": IpsecProposal("child", True, "hmac-md5-96", "null", "", 86400),
+    "esp": IpsecProposalRecord("child", True, "", "null", "hmac-sha1-96", 86400),
+    "ah": IpsecProposalRecord("child", True, "hmac-md5-96", "", "", 86400),
+    "bundle": IpsecProposalRecord("child", True, "hmac-md5-96", "null", "", 86400),
 }
 OUTER_CONTEXT = 7
 
@@ -40,7 +40,7 @@ def packet(source: str, target: str, content: bytes) -> bytes:
 
 def database(records: Iterable[Record], install: SaInstall) -> Sadb:
     """What the data engine has of a pair."""
-    (tunnel,) = (record for record in records if isinstance(record, Tunnel))
+    (tunnel,) = (record for record in records if isinstance(record, TunnelRecord))
     pair = negotiated_pair(tunnel, install)
     sadb = Sadb(SaState(memoryview(bytearray(octets_for(2)))))
     sadb.install_inbound(pair.inbound)
@@ -113,8 +113,8 @@ def test_without_it_nothing_is_compressed(version: int) -> None:
     assert not negotiated_pair(*_tunnel_and(ends, a)).outbound.ip_comp
 
 
-def _tunnel_and(ends: Ends, install: SaInstall) -> tuple[Tunnel, SaInstall]:
-    (tunnel,) = (record for record in ends.records() if isinstance(record, Tunnel))
+def _tunnel_and(ends: Ends, install: SaInstall) -> tuple[TunnelRecord, SaInstall]:
+    (tunnel,) = (record for record in ends.records() if isinstance(record, TunnelRecord))
     return tunnel, install
 
 

@@ -9,7 +9,7 @@ import pytest
 from engines import START, Ends, Two, other, proposal
 
 from chassis.ase.link import IkePacket
-from chassis.bus.records import IpsecProposal
+from chassis.bus.records import IpsecProposalRecord
 
 DAY = 86_400
 LOSS = 0.01
@@ -32,7 +32,7 @@ def test_a_day_of_short_lifetimes_and_kills(version: int, measured: Callable[[st
         version=version,
         lifetime=LIFETIME,
         proposals=(proposal(version, lifetime=LIFETIME),),
-        suites=(IpsecProposal("child", False, "", "aes-128-cbc", "hmac-sha1-96", LIFETIME),),
+        suites=(IpsecProposalRecord("child", False, "", "aes-128-cbc", "hmac-sha1-96", LIFETIME),),
         keepalive=True,
     )
     far = other(ends)

@@ -11,7 +11,7 @@ import pytest
 from engines import CONTEXT, WALL, A, B, Ends, Two, other
 
 from chassis.ase.link import IkePacket
-from chassis.bus.records import Certificate
+from chassis.bus.records import CertificateRecord
 
 ELSEWHERE = 0x0A000003
 """Address of another peer of the end that is flooded."""
@@ -80,14 +80,14 @@ def test_forged_first_messages_shut_out_nobody(version: int, mode: str, spoofed:
 
 
 @pytest.fixture(scope="module")
-def certified() -> tuple[Certificate, ...]:
+def certified() -> tuple[CertificateRecord, ...]:
     """A PKI store for b.example."""
     root = pki.root("Root of all")
     leaf = root.issue("b.example", dns=["b.example"], begins=WALL - pki.YEAR, ends=WALL + pki.YEAR)
     return (
-        Certificate(CONTEXT, "root", "trusted", pki.pem(root.certificate)),
-        Certificate(CONTEXT, "me", "self", pki.pem(leaf)),
-        Certificate(CONTEXT, "me", "key", pki.key_pem(pki.key("b.example"))),
+        CertificateRecord(CONTEXT, "root", "trusted", pki.pem(root.certificate)),
+        CertificateRecord(CONTEXT, "me", "self", pki.pem(leaf)),
+        CertificateRecord(CONTEXT, "me", "key", pki.key_pem(pki.key("b.example"))),
     )
 
 
@@ -104,7 +104,7 @@ def certified() -> tuple[Certificate, ...]:
     ],
 )
 def test_a_forged_first_message_is_answered_with_few_octets(
-    version: int, mode: str, how: str, most: float, certified: tuple[Certificate, ...]
+    version: int, mode: str, how: str, most: float, certified: tuple[CertificateRecord, ...]
 ) -> None:
     ends = Ends(version=version, mode=mode, authentication=how, certificates=certified)
     ends = replace(ends, identity_local="a.example", identity_remote="b.example")

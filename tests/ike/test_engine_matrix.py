@@ -15,7 +15,7 @@ from engines import WALL, End, Ends, Two, agree, other, proposal
 from chassis.ase.ike import credentials
 from chassis.ase.ike.crypto.diffie_hellman import GROUPS as EXCHANGES
 from chassis.ase.ike.payloads.numbers import Exchange
-from chassis.bus.records import Certificate, IpsecProposal
+from chassis.bus.records import CertificateRecord, IpsecProposalRecord
 
 CIPHERS = ("des-cbc", "3des-cbc", "aes-128-cbc", "aes-192-cbc", "aes-256-cbc")
 INTEGRITY = ("hmac-md5-96", "hmac-sha1-96")
@@ -32,21 +32,21 @@ def keys_read_once() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def stores() -> dict[str, tuple[Certificate, ...]]:
+def stores() -> dict[str, tuple[CertificateRecord, ...]]:
     """PKI stores of two ends whose certificates vouch for their names."""
     root = pki.root("Root of all")
     found = {}
     for name in ("a", "b"):
         leaf = root.issue(f"{name}.example", dns=[f"{name}.example"], begins=WALL - pki.YEAR, ends=WALL + pki.YEAR)
         found[name] = (
-            Certificate(7, "root", "trusted", pki.pem(root.certificate)),
-            Certificate(7, "me", "self", pki.pem(leaf)),
-            Certificate(7, "me", "key", pki.key_pem(pki.key(f"{name}.example"))),
+            CertificateRecord(7, "root", "trusted", pki.pem(root.certificate)),
+            CertificateRecord(7, "me", "self", pki.pem(leaf)),
+            CertificateRecord(7, "me", "key", pki.key_pem(pki.key(f"{name}.example"))),
         )
     return found
 
 
-def named(ends: Ends, stores: dict[str, tuple[Certificate, ...]]) -> tuple[Ends, Ends]:
+def named(ends: Ends, stores: dict[str, tuple[CertificateRecord, ...]]) -> tuple[Ends, Ends]:
     """Both ends with certificates and the names in them as identities."""
     a = replace(ends, identity_local="a.example", identity_remote="b.example", certificates=stores["a"])
     return a, replace(other(a), certificates=stores["b"])
@@ -98,7 +98,7 @@ def with_and_without_pfs(a: Ends, b: Ends, expected: dict[str, Any]) -> None:
 @pytest.mark.behaviour("B-027", "B-048", "B-049", "B-114")
 @pytest.mark.parametrize("cipher", CIPHERS)
 @pytest.mark.parametrize("how", ["psk", "rsa", "mixed"])
-def test_version_2(cipher: str, how: str, stores: dict[str, tuple[Certificate, ...]]) -> None:
+def test_version_2(cipher: str, how: str, stores: dict[str, tuple[CertificateRecord, ...]]) -> None:
     for integrity, group, prf in product(INTEGRITY, GROUPS, PRFS):
         one = proposal(2, cipher=cipher, integrity=integrity, dh_group=group, prf=prf)
         ends = Ends(proposals=(one,))
@@ -115,7 +115,7 @@ def test_version_2(cipher: str, how: str, stores: dict[str, tuple[Certificate, .
 @pytest.mark.parametrize("cipher", CIPHERS)
 @pytest.mark.parametrize("how", ["pre-shared-key", "rsa-signature"])
 @pytest.mark.parametrize("mode", ["main", "aggressive"])
-def test_version_1(cipher: str, how: str, mode: str, stores: dict[str, tuple[Certificate, ...]]) -> None:
+def test_version_1(cipher: str, how: str, mode: str, stores: dict[str, tuple[CertificateRecord, ...]]) -> None:
     """Its PRF is the hash of its integrity algorithm (RFC 2409, 4)."""
     for integrity, group in product(INTEGRITY, GROUPS):
         one = proposal(1, cipher=cipher, integrity=integrity, dh_group=group, authentication=how)
@@ -130,13 +130,13 @@ def test_version_1(cipher: str, how: str, mode: str, stores: dict[str, tuple[Cer
 def test_every_suite_of_a_pair(version: int) -> None:
     esp = list(product((*CIPHERS, "null"), ("hmac-md5-96", "hmac-sha1-96", "hmac-aes-xcbc", "")))
     esp.remove(("null", ""))
-    suites = [IpsecProposal("child", False, "", cipher, integrity, 86400) for cipher, integrity in esp]
-    suites += [IpsecProposal("child", False, ah, "", "", 86400) for ah in ("hmac-md5-96", "hmac-sha1-96")]
+    suites = [IpsecProposalRecord("child", False, "", cipher, integrity, 86400) for cipher, integrity in esp]
+    suites += [IpsecProposalRecord("child", False, ah, "", "", 86400) for ah in ("hmac-md5-96", "hmac-sha1-96")]
     suites += [
-        IpsecProposal("child", False, "hmac-aes-xcbc", "", "", 86400),
-        IpsecProposal("child", False, "hmac-sha1-96", "aes-256-cbc", "hmac-md5-96", 86400),
-        IpsecProposal("child", True, "", "3des-cbc", "hmac-sha1-96", 86400),
-        IpsecProposal("child", True, "hmac-md5-96", "aes-128-cbc", "", 86400),
+        IpsecProposalRecord("child", False, "hmac-aes-xcbc", "", "", 86400),
+        IpsecProposalRecord("child", False, "hmac-sha1-96", "aes-256-cbc", "hmac-md5-96", 86400),
+        IpsecProposalRecord("child", True, "", "3des-cbc", "hmac-sha1-96", 86400),
+        IpsecProposalRecord("child", True, "hmac-md5-96", "aes-128-cbc", "", 86400),
     ]
     for suite, esn in product(suites, (False, True)):
         ends = Ends(version=version, suites=(suite,), esn=esn)
@@ -274,8 +274,8 @@ def test_pfs_that_differs_in_version_2(ours: int, theirs: int) -> None:
     agree(two)
 
 
-def child(ah: str, cipher: str, integrity: str) -> IpsecProposal:
-    return IpsecProposal("child", False, ah, cipher, integrity, 86400)
+def child(ah: str, cipher: str, integrity: str) -> IpsecProposalRecord:
+    return IpsecProposalRecord("child", False, ah, cipher, integrity, 86400)
 
 
 @pytest.mark.behaviour("B-034")
@@ -295,7 +295,7 @@ def child(ah: str, cipher: str, integrity: str) -> IpsecProposal:
         ),
     ],
 )
-def test_pairs_of_version_2_that_differ(one: IpsecProposal, another: IpsecProposal, row: str) -> None:
+def test_pairs_of_version_2_that_differ(one: IpsecProposalRecord, another: IpsecProposalRecord, row: str) -> None:
     ends = Ends(connection="initiator-only", suites=(one,))
     two = Two(ends, replace(other(ends), connection="responder-only", suites=(another,)))
     two.run(6)
@@ -333,13 +333,13 @@ MISMATCHES_1: dict[str, tuple[dict[str, Any], dict[str, Any], tuple[str, ...], s
     "pfs": ({}, {"pfs": 2}, ("ikev1-p2-dh-group-mismatch",), PROTECTED),
     "suite": (
         {},
-        {"suites": (IpsecProposal("child", False, "", "3des-cbc", "hmac-sha1-96", 86400),)},
+        {"suites": (IpsecProposalRecord("child", False, "", "3des-cbc", "hmac-sha1-96", 86400),)},
         ("ikev1-p2-encr-alg-mismatch",),
         PROTECTED,
     ),
     "authentication": (
         {},
-        {"suites": (IpsecProposal("child", False, "", "aes-128-cbc", "hmac-md5-96", 86400),)},
+        {"suites": (IpsecProposalRecord("child", False, "", "aes-128-cbc", "hmac-md5-96", 86400),)},
         ("ikev1-p2-auth-alg-mismatch",),
         PROTECTED,
     ),

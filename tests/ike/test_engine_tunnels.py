@@ -13,7 +13,14 @@ from engines import CONTEXT, TUNNEL, A, B, Ends, Two, agree, other
 from chassis.ase.ike.engine import Ike
 from chassis.ase.ike.host import Session
 from chassis.ase.link import Configure, IkePacket, PeerSeen
-from chassis.bus.records import AclRule, Context, IkePolicy, IpsecProposal, Record, Tunnel
+from chassis.bus.records import (
+    AclRuleRecord,
+    ContextRecord,
+    IkePolicyRecord,
+    IpsecProposalRecord,
+    Record,
+    TunnelRecord,
+)
 from launch import counter_names
 
 VERSIONS = pytest.mark.parametrize("version", [1, 2])
@@ -106,7 +113,7 @@ def test_a_killed_end_comes_back_and_its_peer_forgets_what_was(version: int) -> 
 
 @VERSIONS
 def test_a_pair_whose_lifetime_is_nearly_over_is_announced_when_its_successor_is_begun(version: int) -> None:
-    suite = IpsecProposal("child", False, "", "aes-128-cbc", "hmac-sha1-96", 300)
+    suite = IpsecProposalRecord("child", False, "", "aes-128-cbc", "hmac-sha1-96", 300)
     two = standing(Ends(version=version, suites=(suite,)))
     assert two.until(lambda: bool(two.a.expiring or two.b.expiring), 300)
     for end in (two.a, two.b):
@@ -259,11 +266,11 @@ def test_initial_contact_is_said_to_the_same_names_in_another_context(
         records = replace(mine, tunnel=6).records()
         elsewhere: list[Record] = []
         for record in records:
-            if isinstance(record, Context):
+            if isinstance(record, ContextRecord):
                 record = replace(record, number=8)
-            elif isinstance(record, IkePolicy):
+            elif isinstance(record, IkePolicyRecord):
                 record = replace(record, context=8)
-            elif isinstance(record, Tunnel):
+            elif isinstance(record, TunnelRecord):
                 record = replace(record, outer_context=8)
             elsewhere.append(record)
         two.configure(end, tuple(elsewhere))
@@ -512,8 +519,8 @@ def test_a_reason_is_named_of_a_tunnel_that_is_down_and_is_the_present_one(versi
     assert reasons() == ("", "")
 
 
-def rules(first: int) -> tuple[AclRule, ...]:
-    return (AclRule(10, -1, first << 24, 8, -1, 0x0B000000, 8, -1),)
+def rules(first: int) -> tuple[AclRuleRecord, ...]:
+    return (AclRuleRecord(10, -1, first << 24, 8, -1, 0x0B000000, 8, -1),)
 
 
 @pytest.mark.behaviour("B-148")
@@ -573,7 +580,7 @@ def test_strangers_are_asked_for_cookies_and_bounded() -> None:
 
 @VERSIONS
 def test_a_proposal_with_neither_cipher_nor_integrity_is_never_negotiated(version: int) -> None:
-    bare = IpsecProposal("child", False, "", "null", "", 86400)
+    bare = IpsecProposalRecord("child", False, "", "null", "", 86400)
     ends = Ends(version=version, suites=(bare,))
     two = Two(ends, other(ends))
     two.run(30)

@@ -8,7 +8,7 @@ import pytest
 from engines import CONTEXT, TUNNEL, Ends, Two, agree, other, proposal
 
 from chassis.ase.ike.messages import INFORMATIONAL, TEMPLATES
-from chassis.bus.records import Context, IkePolicy, Record, Tunnel
+from chassis.bus.records import ContextRecord, IkePolicyRecord, Record, TunnelRecord
 
 ELSEWHERE = 8
 """Another context."""
@@ -50,7 +50,7 @@ def test_numbers_of_queues_may_differ(version: int) -> None:
     ends = Ends(version=version)
     two = Two(ends, other(ends))
     for end, queues in ((two.a, 4), (two.b, 1)):
-        tunnel = next(record for record in ends.records() if isinstance(record, Tunnel))
+        tunnel = next(record for record in ends.records() if isinstance(record, TunnelRecord))
         local, remote = (ends.local, ends.remote) if end is two.a else (ends.remote, ends.local)
         two.configure(end, (replace(tunnel, local=local, remote=remote, queues=queues),))
     assert two.until(lambda: two.a.up() and two.b.up(), 5)
@@ -62,11 +62,11 @@ def in_context(ends: Ends, number: int) -> tuple[Record, ...]:
     """The records of an end with its outer context renumbered."""
     found: list[Record] = []
     for record in ends.records():
-        if isinstance(record, Context):
+        if isinstance(record, ContextRecord):
             record = replace(record, number=number)
-        elif isinstance(record, IkePolicy):
+        elif isinstance(record, IkePolicyRecord):
             record = replace(record, context=number)
-        elif isinstance(record, Tunnel):
+        elif isinstance(record, TunnelRecord):
             record = replace(record, outer_context=number)
         found.append(record)
     return tuple(found)

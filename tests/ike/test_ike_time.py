@@ -21,7 +21,7 @@ from chassis.ase import ike_shell
 from chassis.ase.link import Configure, FromIke, IkeLog, IkePacket, IkeRequest, IkeState, ToIke
 from chassis.ase.pipe import Pipe
 from chassis.bus.environment import Environment
-from chassis.bus.records import Certificate
+from chassis.bus.records import CertificateRecord
 
 TODAY = pki.NOW
 DAY = 86_400.0
@@ -92,7 +92,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
     monkeypatch.undo()
 
 
-def store(name: str) -> tuple[Certificate, ...]:
+def store(name: str) -> tuple[CertificateRecord, ...]:
     """The PKI store of an end whose certificate is good for a day from today."""
     root = pki.root()
     leaf = root.issue(name, dns=[name], begins=TODAY - DAY, ends=TODAY + DAY)

@@ -17,7 +17,7 @@ from test_v1_rows import FIRST_MESSAGES, put
 from chassis.ase.ike.identity import Identity
 from chassis.ase.ike.messages import TEMPLATES
 from chassis.ase.ike.payloads.numbers import IdType, NotifyTypeV1
-from chassis.bus.records import AclRule, Certificate, IpsecProposal
+from chassis.bus.records import AclRuleRecord, CertificateRecord, IpsecProposalRecord
 
 MORE_FIRST_MESSAGES: list[tuple[Callable[[bytearray], None], str, int | None, str, int]] = [
     (put(0, bytes(8)), "ikev1-invalid-initiator-cookie", None, "", 0),
@@ -101,7 +101,7 @@ def differs(row: str, received: Any, configured: Any) -> list[tuple[str, dict[st
 
 
 def pair(ah: str = "", cipher: str = "", integrity: str = "", **more: Any) -> dict[str, Any]:
-    return {"suites": (IpsecProposal("child", False, ah, cipher, integrity, **{"seconds": 86400, **more}),)}
+    return {"suites": (IpsecProposalRecord("child", False, ah, cipher, integrity, **{"seconds": 86400, **more}),)}
 
 
 def phase_2(row: str, received: Any, configured: Any, ours: dict[str, Any], theirs: dict[str, Any]) -> Case:
@@ -110,7 +110,7 @@ def phase_2(row: str, received: Any, configured: Any, ours: dict[str, Any], thei
 
 
 @cache
-def store(name: str) -> tuple[Certificate, ...]:
+def store(name: str) -> tuple[CertificateRecord, ...]:
     """The PKI store of an end whose certificate vouches for this name."""
     root = pki.root("Root of all")
     leaf = root.issue(
@@ -121,9 +121,9 @@ def store(name: str) -> tuple[Certificate, ...]:
         ends=WALL + pki.YEAR,
     )
     return (
-        Certificate(7, "root", "trusted", pki.pem(root.certificate)),
-        Certificate(7, "me", "self", pki.pem(leaf)),
-        Certificate(7, "me", "key", pki.key_pem(pki.key("ours"))),
+        CertificateRecord(7, "root", "trusted", pki.pem(root.certificate)),
+        CertificateRecord(7, "me", "self", pki.pem(leaf)),
+        CertificateRecord(7, "me", "key", pki.key_pem(pki.key("ours"))),
     )
 
 
@@ -172,7 +172,7 @@ def strangers() -> dict[str, Case]:
     return found
 
 
-NETWORK = AclRule(1, source=0x0A010000, source_length=16, destination=0x0A020000, destination_length=16)
+NETWORK = AclRuleRecord(1, source=0x0A010000, source_length=16, destination=0x0A020000, destination_length=16)
 SMALLER = replace(NETWORK, source=0x0A020000, destination=0x0A010000, destination_length=24)
 
 CASES: dict[str, Case] = {

@@ -18,7 +18,7 @@ from test_ike_fuzz_lines import V2_PAYLOADS
 from chassis.ase.ike.messages import TEMPLATES
 from chassis.ase.ike.payloads.header import Header
 from chassis.ase.ike.payloads.numbers import Exchange, NotifyTypeV2
-from chassis.bus.records import IpsecProposal
+from chassis.bus.records import IpsecProposalRecord
 
 OPENING = frozenset((33, 34, 40, 41, 43, 200))
 """Payloads that IKE_SA_INIT may carry: SA, KE, nonce, notification, vendor ID, unknown ones."""
@@ -196,8 +196,8 @@ def test_a_first_message_whose_header_is_wrong(row: str, change: Callable[[bytes
     two.lives()
 
 
-def suite(ah: str = "", cipher: str = "", integrity: str = "") -> tuple[IpsecProposal, ...]:
-    return (IpsecProposal("child", False, ah, cipher, integrity, 86400),)
+def suite(ah: str = "", cipher: str = "", integrity: str = "") -> tuple[IpsecProposalRecord, ...]:
+    return (IpsecProposalRecord("child", False, ah, cipher, integrity, 86400),)
 
 
 AES = suite("", "aes-128-cbc", "hmac-sha1-96")

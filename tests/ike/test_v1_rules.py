@@ -13,23 +13,23 @@ from engines import TUNNEL, Ends, Two, agree, other
 
 from chassis.ase.ike.payloads.numbers import Exchange
 from chassis.ase.link import IkePacket, NoSa, SaInstall
-from chassis.bus.records import AclRule
+from chassis.bus.records import AclRuleRecord
 
-FIRST = AclRule(10, source=0x0A000000, source_length=24, destination=0x0B000000, destination_length=24)
-SECOND = AclRule(20, source=0x0A000300, source_length=24, destination=0x0B000000, destination_length=24)
-WEB = AclRule(
+FIRST = AclRuleRecord(10, source=0x0A000000, source_length=24, destination=0x0B000000, destination_length=24)
+SECOND = AclRuleRecord(20, source=0x0A000300, source_length=24, destination=0x0B000000, destination_length=24)
+WEB = AclRuleRecord(
     30, 6, source=0x0A000400, source_length=24, destination=0x0B000000, destination_length=24, destination_port=80
 )
 RULES = (FIRST, SECOND, WEB)
-COVERING = AclRule(10, source=0x0A000000, source_length=22, destination=0x0B000000, destination_length=24)
+COVERING = AclRuleRecord(10, source=0x0A000000, source_length=22, destination=0x0B000000, destination_length=24)
 
 
-def ends_with(*lists: tuple[AclRule, ...], **changes: Any) -> Ends:
+def ends_with(*lists: tuple[AclRuleRecord, ...], **changes: Any) -> Ends:
     """The end that begins."""
     return replace(Ends(version=1, connection="initiator-only", rules=lists), **changes)
 
 
-def answering(ends: Ends, *lists: tuple[AclRule, ...]) -> Ends:
+def answering(ends: Ends, *lists: tuple[AclRuleRecord, ...]) -> Ends:
     """The far end, which only answers; with lists of its own, as the initiator's end would write them."""
     return replace(other(replace(ends, rules=lists or ends.rules)), connection="responder-only")
 
@@ -76,7 +76,7 @@ def test_each_rule_has_a_pair_of_its_own_and_both_ends_may_order_them_as_they_li
 
 
 @pytest.mark.parametrize("ours", [(COVERING,), (replace(FIRST, seq=1), replace(SECOND, seq=2), COVERING)])
-def test_two_networks_are_not_the_one_that_covers_them(ours: tuple[AclRule, ...]) -> None:
+def test_two_networks_are_not_the_one_that_covers_them(ours: tuple[AclRuleRecord, ...]) -> None:
     ends = ends_with((FIRST, SECOND))
     two = Two(ends, answering(ends, ours))
     two.run(3)
@@ -310,7 +310,7 @@ def test_what_selects_the_same_again_has_no_pair_of_its_own() -> None:
     agree(two)
 
 
-def many(count: int) -> tuple[AclRule, ...]:
+def many(count: int) -> tuple[AclRuleRecord, ...]:
     return tuple(replace(FIRST, seq=number + 1, source=0x0A000000 + (number << 8)) for number in range(count))
 
 

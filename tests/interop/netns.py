@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from launch.lab import Endpoint, Lab, Link, Linux
-from launch.namespaces import Ground, available
+from launch.lab import Endpoint, Lab, Link, LinuxNode
+from launch.namespaces import RootNamespace, available
 
 CLONE_NEWNET = 0x40000000
 ETH_P_ALL = 3
@@ -45,14 +45,14 @@ class Namespaces:
 
     def __init__(self, folder: Path, hosts: Mapping[str, Host], wires: Sequence[tuple[str, str]] = ()) -> None:
         nodes = {
-            name: Linux(
+            name: LinuxNode(
                 name, {device: tuple(those) for device, those in host.addresses.items()}, tuple(host.routes)
             )
             for name, host in hosts.items()
         }
         links = tuple(Link((_end(one), _end(other))) for one, other in wires)
         self.folder = folder
-        self._ground = Ground(Lab("interop", folder / "lab.yaml", nodes, links), folder)
+        self._ground = RootNamespace(Lab("interop", folder / "lab.yaml", nodes, links), folder)
         self._running: list[subprocess.Popen[bytes]] = []
 
     def home(self, name: str) -> Path:

@@ -34,17 +34,17 @@ from chassis.ase.link import (
     SaSwitch,
 )
 from chassis.bus.records import (
-    Acl,
-    AclRule,
-    Certificate,
-    Context,
-    IkePolicy,
-    IkeProposal,
-    IpsecPolicy,
-    IpsecProposal,
+    AclRecord,
+    AclRuleRecord,
+    CertificateRecord,
+    ContextRecord,
+    IkePolicyRecord,
+    IkeProposalRecord,
+    IpsecPolicyRecord,
+    IpsecProposalRecord,
+    PolicyEntryRecord,
     Record,
-    Tunnel,
-    TunnelEntry,
+    TunnelRecord,
 )
 from chassis.net.address import format_address, parse_address
 
@@ -58,10 +58,10 @@ SEQUENCE = 0xFFFF
 """What of a line's number is that of its `seq`; the rest names a rule."""
 
 
-def rule(seq: int = 10, source: str = "10.1.0.0/16", destination: str = "10.2.0.0/16") -> AclRule:
+def rule(seq: int = 10, source: str = "10.1.0.0/16", destination: str = "10.2.0.0/16") -> AclRuleRecord:
     """A rule of an access list, any protocol."""
     (one, length), (other, far) = ((*text.split("/"),) for text in (source, destination))
-    return AclRule(
+    return AclRuleRecord(
         seq,
         source=parse_address(one),
         source_length=int(length),
@@ -75,16 +75,16 @@ class Ours:
     """Configuration of our end, in the terms of the guide's lines. `ike` and `esp` are proposals in order."""
 
     version: int
-    ike: tuple[IkeProposal, ...]
-    esp: tuple[IpsecProposal, ...]
+    ike: tuple[IkeProposalRecord, ...]
+    esp: tuple[IpsecProposalRecord, ...]
     connection: str = "both"
     mode: str = "main"
     authentication: str = "pre-shared-key"
     psk: bytes = b"a key of two"
     pfs: int = 0
     lifetime: int = 86400
-    rules: tuple[AclRule, ...] = (rule(),)
-    certificates: tuple[Certificate, ...] = ()
+    rules: tuple[AclRuleRecord, ...] = (rule(),)
+    certificates: tuple[CertificateRecord, ...] = ()
     keepalive: bool = False
     identity_local: str = ""
     remote_id: str = ""
@@ -93,10 +93,10 @@ class Ours:
     wanted: bool = True
 
     def records(self) -> tuple[Record, ...]:
-        acls = (Acl(INNER, "traffic", self.rules),) if self.rules else ()
+        acls = (AclRecord(INNER, "traffic", self.rules),) if self.rules else ()
         return (
-            Context(CONTEXT, "outer", keepalive=self.keepalive),
-            IkePolicy(
+            ContextRecord(CONTEXT, "outer", keepalive=self.keepalive),
+            IkePolicyRecord(
                 context=CONTEXT,
                 name="policy",
                 version=self.version,
@@ -111,12 +111,12 @@ class Ours:
                 has_key=bool(self.psk),
                 pre_shared_key=self.psk,
             ),
-            IpsecPolicy("ipsec", 64, self.pfs, tuple(one.name for one in self.esp)),
+            IpsecPolicyRecord("ipsec", 64, self.pfs, tuple(one.name for one in self.esp)),
             *self.ike,
             *self.esp,
             *self.certificates,
             *acls,
-            Tunnel(
+            TunnelRecord(
                 number=self.number,
                 name="t",
                 economical=True,
@@ -130,7 +130,7 @@ class Ours:
                 mtu=0,
                 df_bit="propagate",
                 queues=1,
-                entries=(TunnelEntry(10, policy="ipsec", acl="traffic" if acls else ""),),
+                entries=(PolicyEntryRecord(10, policy="ipsec", acl="traffic" if acls else ""),),
                 up=self.up,
                 kind="static",
                 ike_policy="policy",

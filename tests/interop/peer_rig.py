@@ -13,7 +13,7 @@ from charon import Auth, Charon, Conn
 from netns import Host, Namespaces
 from our_end import PEER, PEER_HOST, PEER_OTHER, US, OurEnd, Ours
 
-from chassis.bus.records import Certificate, IkeProposal, IpsecProposal
+from chassis.bus.records import CertificateRecord, IkeProposalRecord, IpsecProposalRecord
 
 PSK = "a key of two"
 DEADLINE = 5.0
@@ -69,14 +69,14 @@ class Suite:
     def __str__(self) -> str:
         return f"{self.theirs(2)}+{self.their_esp}"
 
-    def ours(self, version: int, authentication: str) -> IkeProposal:
-        return IkeProposal(
+    def ours(self, version: int, authentication: str) -> IkeProposalRecord:
+        return IkeProposalRecord(
             "ike", version, self.group, self.integrity, self.cipher, authentication, LIFETIME, self.prf
         )
 
     @property
-    def our_esp(self) -> IpsecProposal:
-        return IpsecProposal("esp", False, "", self.esp_cipher, self.esp_integrity, LIFETIME)
+    def our_esp(self) -> IpsecProposalRecord:
+        return IpsecProposalRecord("esp", False, "", self.esp_cipher, self.esp_integrity, LIFETIME)
 
     def theirs(self, version: int) -> str:
         words = [CIPHERS[self.cipher]]
@@ -100,7 +100,7 @@ class Rig:
     us: OurEnd
     peer: Charon
     authority: Authority
-    our_certificates: tuple[Certificate, ...] = ()
+    our_certificates: tuple[CertificateRecord, ...] = ()
     their_certificate: str = ""
     their_key: str = field(default="", repr=False)
     settings: dict[str, Any] = field(default_factory=dict)
@@ -121,7 +121,7 @@ class Rig:
             raise
         ours, theirs = rig.authority.issue("us", US), rig.authority.issue("peer", PEER)
         rig.our_certificates = tuple(
-            Certificate(1, name, kind, pem.encode())
+            CertificateRecord(1, name, kind, pem.encode())
             for name, kind, pem in (
                 ("ca", "trusted", rig.authority.certificate),
                 ("us", "self", ours.certificate),

@@ -19,7 +19,7 @@ from chassis.ase.ipsec.sadb import Sadb
 from chassis.ase.ipsec.state import SaState, octets_for
 from chassis.ase.link import FromIke, PeerSeen, SaDelete, SaInstall, SaSeen, SaSwitch
 from chassis.ase.pairs import negotiated_pair, policy_lines
-from chassis.bus.records import Acl, Tunnel
+from chassis.bus.records import AclRecord, TunnelRecord
 from chassis.net.address import parse_address
 from chassis.net.ethernet import HEADROOM
 
@@ -36,7 +36,7 @@ class ProductEnd(OurEnd):
     def __init__(self, namespaces: Namespaces, host: str, **settings: Any) -> None:
         self._raw = namespaces.socket(host, socket.SOCK_RAW, socket.IPPROTO_RAW)
         self._tap = namespaces.tap(host, "eth0")
-        self._record: Tunnel | None = None
+        self._record: TunnelRecord | None = None
         super().__init__(namespaces, host, **settings)
 
     def reset(self) -> None:
@@ -56,8 +56,8 @@ class ProductEnd(OurEnd):
 
     def configure(self, ours: Ours, **settings: Any) -> None:
         records = ours.records()
-        (self._record,) = (record for record in records if isinstance(record, Tunnel))
-        self._acls = [record for record in records if isinstance(record, Acl)]
+        (self._record,) = (record for record in records if isinstance(record, TunnelRecord))
+        self._acls = [record for record in records if isinstance(record, AclRecord)]
         self._version = ours.version
         super().configure(ours, **settings)
 

@@ -16,7 +16,7 @@ from chassis.ase.ipsec.policy import PolicyEntry
 from chassis.ase.ipsec.sa import Ah, Esp, InboundSa, OutboundSa
 from chassis.ase.ipsec.sadb import Sadb
 from chassis.ase.pairs import manual_pair
-from chassis.bus.records import ManualSa, SaKeys, Tunnel, TunnelEntry
+from chassis.bus.records import ManualSaRecord, PolicyEntryRecord, SaKeys, TunnelRecord
 from chassis.net.ethernet import MAX_BATCHED_IPV4_LENGTH
 from chassis.net.ipv4 import PROTOCOL_IPCOMP, PROTOCOL_IPIP
 
@@ -210,9 +210,9 @@ def test_every_sa_has_its_own_pause() -> None:
 
 def test_manual_keys_use_the_well_known_cpi() -> None:
     keys = SaKeys(esp_spi=1000, esp_integrity="hmac-sha1-96", esp_integrity_key=bytes(20), esp_cipher="null")
-    sa = ManualSa("sa", 64, True, keys, keys)
-    entry = TunnelEntry(10, sa="sa")
-    record = Tunnel(
+    sa = ManualSaRecord("sa", 64, True, keys, keys)
+    entry = PolicyEntryRecord(10, sa="sa")
+    record = TunnelRecord(
         number=1, name="t", economical=True, asp="asp 1/1", circuit=0, home="", context=2, outer_context=1,
         local=LEFT, remote=RIGHT, mtu=0, df_bit="propagate", queues=1, entries=(entry,), up=True, kind="manual",
         ike_policy="", remote_id="", wanted=True,

@@ -11,11 +11,11 @@ from click.testing import CliRunner
 from jsonschema import Draft202012Validator
 
 from chassis.fwd.rate import Rate
-from chassis.xcrp.settings import Settings
+from chassis.xcrp.settings import ControllerSettings
 from launch import ctl
 from launch.client import RunningLab
 from launch.document import LabError
-from launch.lab import Smartedge
+from launch.lab import RouterNode
 from launch.labparser import load
 from launch.schema import schema
 
@@ -39,12 +39,12 @@ def written(folder: Path, text: str) -> Path:
 def test_every_router_is_told_its_own(tmp_path: Path) -> None:
     lab, _ = load(written(tmp_path, LAB))
     a, b = lab.nodes["a"], lab.nodes["b"]
-    assert isinstance(a, Smartedge)
-    assert isinstance(b, Smartedge)
-    settings, problems = Settings.read(a.told())
+    assert isinstance(a, RouterNode)
+    assert isinstance(b, RouterNode)
+    settings, problems = ControllerSettings.read(a.told())
     assert not problems
     assert settings.cards["asp-rate"] == "20kpps"
-    assert "asp-rate" not in Settings.read(b.told())[0].cards
+    assert "asp-rate" not in ControllerSettings.read(b.told())[0].cards
 
 
 RIGHT: list[tuple[Any, Rate | None]] = [
@@ -79,7 +79,7 @@ def test_what_is_no_rate(value: Any, tmp_path: Path) -> None:
     assert not Draft202012Validator(schema()["$defs"]["settings"] | {"$defs": schema()["$defs"]}).is_valid(
         {"asp-rate": value}
     )
-    settings, problems = Settings.read({"asp-rate": value})
+    settings, problems = ControllerSettings.read({"asp-rate": value})
     assert [problem.split(":")[0] for problem in problems] == ["setting asp-rate"]
     assert "asp-rate" not in settings.cards
 

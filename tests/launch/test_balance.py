@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from chassis.bus.counters import OVERFLOW
-from launch.balance import Ledger, balance
+from launch.balance import PacketAccounting, balance
 
 KINDS = {"t1": "tester", "t2": "tester", "a": "smartedge"}
 LINKS = (("t1:1", "a:3/1"), ("a:3/2", "t2:1"))
@@ -34,7 +34,7 @@ def counters() -> dict[str, dict[str, dict[str, int]]]:
     }
 
 
-def settled(values: dict[str, dict[str, dict[str, int]]], *died: tuple[str, str]) -> Ledger:
+def settled(values: dict[str, dict[str, dict[str, int]]], *died: tuple[str, str]) -> PacketAccounting:
     return balance(KINDS, LINKS, values, died)
 
 

@@ -23,12 +23,12 @@ from chassis.bus.messages import (
     TunnelEvent,
     Welcome,
 )
-from chassis.linecard.engine import LineCard
+from chassis.linecard.engine import LineCardEngine
 from launch import ctl, ctl_bus
 
-PORT = records.Port("3/1", "lc 3", True, 1, "i", 0x0A000001, 24, b"\2\0\0\0\0\1")
-STATE = records.CardState("lc 3", "linecard", 4, 2, True)
-TUNNEL = records.Tunnel(7, "t1", True, "asp 1/1", 0, "", 1, 1, 1, 2, 0, "clear", 4, (), True)
+PORT = records.PortRecord("3/1", "lc 3", True, 1, "i", 0x0A000001, 24, b"\2\0\0\0\0\1")
+STATE = records.CardStateRecord("lc 3", "linecard", 4, 2, True)
+TUNNEL = records.TunnelRecord(7, "t1", True, "asp 1/1", 0, "", 1, 1, 1, 2, 0, "clear", 4, (), True)
 
 
 class Recorder:
@@ -36,7 +36,7 @@ class Recorder:
 
     def __init__(self) -> None:
         self.lines: list[dict[str, Any]] = [recording.header()]
-        self.card = LineCard("lc 3", pid=10, boot=4)
+        self.card = LineCardEngine("lc 3", pid=10, boot=4)
         self.now = 100.0
         self._said(self.card.start(self.now))
         self._said(self.card.carrier("3/1", True, self.now))
@@ -71,7 +71,7 @@ class Recorder:
 def recorder() -> Recorder:
     recorder = Recorder()
     recorder.down(Welcome(2, 1, 0.1, 5, {}))
-    recorder.down(Snapshot(1, 1, 1, (records.Context(1, "c"), STATE, PORT)))
+    recorder.down(Snapshot(1, 1, 1, (records.ContextRecord(1, "c"), STATE, PORT)))
     recorder.let_pass(0.35)
     recorder.down(Request(1, "neighbours", {}))
     recorder.down(Delta(1, 2, (replace(PORT, enabled=False),), ()))

@@ -8,7 +8,7 @@ import pytest
 
 from launch import lab as kinds
 from launch.document import LabError
-from launch.lab import Endpoint, Lab, Linux, Smartedge
+from launch.lab import Endpoint, Lab, LinuxNode, RouterNode
 from launch.labparser import load
 
 GOOD = """\
@@ -55,9 +55,9 @@ def errors(folder: Path, text: str) -> list[tuple[int, int, str]]:
 def test_a_whole_lab(tmp_path: Path) -> None:
     lab = parse(tmp_path, GOOD)
     a, b, h = lab.nodes["a"], lab.nodes["b"], lab.nodes["h"]
-    assert isinstance(a, Smartedge)
-    assert isinstance(b, Smartedge)
-    assert isinstance(h, Linux)
+    assert isinstance(a, RouterNode)
+    assert isinstance(b, RouterNode)
+    assert isinstance(h, LinuxNode)
     assert a.config == tmp_path / "a.cfg"
     assert (a.settings.restart_delay, a.settings.misses) == (0.25, 4)
     assert (b.settings.restart_delay, b.settings.misses) == (None, 4)
@@ -106,7 +106,7 @@ flows:
     )
     assert list(lab.nodes) == ["hub", "sink", "t-1", "t-2", "t-3"]
     third = lab.nodes["t-3"]
-    assert isinstance(third, kinds.Tester)
+    assert isinstance(third, kinds.TesterNode)
     assert third.ports["1"].address == "10.0.3.2/24"
     assert [str(link) for link in lab.links] == [
         "hub:3/1 - t-1:1",

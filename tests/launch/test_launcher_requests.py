@@ -15,14 +15,14 @@ import pytest
 from chassis.bus.requests import LAUNCHER
 from launch import lab
 from launch.folders import Folders
-from launch.lab import Lab, Linux, Smartedge
-from launch.processes import Slot
+from launch.lab import Lab, LinuxNode, RouterNode
+from launch.processes import ProcessSlot
 from launch.supervisor import Supervisor
 
 LAB = Lab(
     "odd",
     Path("odd.yaml"),
-    {"a": Smartedge("a", Path("a.cfg")), "t1": lab.Tester("t1", {}), "h": Linux("h")},
+    {"a": RouterNode("a", Path("a.cfg")), "t1": lab.TesterNode("t1", {}), "h": LinuxNode("h")},
 )
 
 
@@ -35,7 +35,7 @@ class Launcher(Supervisor):
         self.answers: dict[int, tuple[Mapping[str, Any], str]] = {}
         self.sent: list[bytes] = []
         for node, card in (("a", "xcrp"), ("a", "lc 3"), ("t1", "tester")):
-            self.processes.slots[node, card] = Slot(node, card, card, boot=1, state="running")
+            self.processes.slots[node, card] = ProcessSlot(node, card, card, boot=1, state="running")
         self._linux = {"h": {"pid": 1, "ready": True, "error": ""}}
         self._server = cast(Any, SimpleNamespace(answer=self.answer))
         self._ground_channel = cast(Any, SimpleNamespace(send=self.tell))

@@ -20,7 +20,7 @@ from launch_kit import DEADLINE, eventually, lives
 from launch import starting
 from launch.lab import Endpoint
 from launch.labparser import load
-from launch.namespaces import Ground, NamespaceError, available, unconfined
+from launch.namespaces import NamespaceError, RootNamespace, available, unconfined
 
 pytestmark = pytest.mark.multiprocess
 
@@ -57,7 +57,7 @@ class Nodes:
         file = folder / "lab.yaml"
         file.write_text(text)
         self.lab, _ = load(file)
-        self.ground = Ground(self.lab, folder)
+        self.ground = RootNamespace(self.lab, folder)
         self._answers = self.ground.channel.makefile("r")
 
     def say(self, **message: Any) -> None:

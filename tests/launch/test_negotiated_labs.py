@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from chassis.xcrp.settings import IKE, Settings
+from chassis.xcrp.settings import IKE, ControllerSettings
 from launch import checking, ctl
 from launch.client import RunningLab
 from launch.document import LabError
-from launch.lab import Smartedge
+from launch.lab import RouterNode
 from launch.labparser import load
 
 LAB = """\
@@ -39,20 +39,20 @@ def written(folder: Path, lab: str = LAB) -> Path:
 def test_what_the_processes_of_a_router_are_told(tmp_path: Path) -> None:
     lab, _ = load(written(tmp_path))
     a, b = lab.nodes["a"], lab.nodes["b"]
-    assert isinstance(a, Smartedge)
-    assert isinstance(b, Smartedge)
+    assert isinstance(a, RouterNode)
+    assert isinstance(b, RouterNode)
     assert (a.flash, b.flash) == (tmp_path / "flash-a", None)
     told = a.told()
     assert told["extensions"] == ["modern"]
     assert (told["dpd-interval"], told["dpd-tries"], told["strict-lifetime"]) == (0.2, 2, False)
     assert told["rekey-margin"] == 0.2
     assert "dpd-tries" not in b.told()
-    settings, problems = Settings.read(told)
+    settings, problems = ControllerSettings.read(told)
     assert not problems
     assert settings.modern
     assert settings.cards["dpd-interval"] == 0.2
     assert settings.cards["modern"] is True
-    assert Settings.read(b.told())[0].cards["modern"] is False
+    assert ControllerSettings.read(b.told())[0].cards["modern"] is False
 
 
 def test_the_modern_names_are_known_where_the_lab_asks_for_them(tmp_path: Path) -> None:
@@ -94,11 +94,11 @@ def test_every_setting_of_ike_has_its_bounds(setting: Any) -> None:
     if setting.kind != "switch":
         wrong += [setting.high * 2, setting.low - 1]
     for value in wrong:
-        settings, problems = Settings.read({setting.name: value})
+        settings, problems = ControllerSettings.read({setting.name: value})
         assert [problem.split(":")[0] for problem in problems] == [f"setting {setting.name}"], value
         assert setting.name not in settings.cards
     right = True if setting.kind == "switch" else int(setting.high) if setting.kind == "number" else setting.high
-    assert Settings.read({setting.name: right})[0].cards[setting.name] == right
+    assert ControllerSettings.read({setting.name: right})[0].cards[setting.name] == right
 
 
 # chassisctl

@@ -68,9 +68,9 @@ def test_a_configuration_that_is_applied(file: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_a_capture_that_is_injected(file: Path) -> None:
-    from chassis.ports.shell import Ports
+    from chassis.ports.shell import PortDrivers
 
-    ports = Ports.__new__(Ports)
+    ports = PortDrivers.__new__(PortDrivers)
     ports.drivers = {"1": object()}  # type: ignore[dict-item]
 
     def replay() -> str:

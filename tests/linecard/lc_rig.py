@@ -9,19 +9,19 @@ from chassis.bus.batch import Batch, Step, pack
 from chassis.bus.engine import Output, ToController, ToFabric, ToWire
 from chassis.bus.messages import Delta, Request, Snapshot, TraceStamps, Welcome
 from chassis.bus.records import (
-    CardState,
-    Circuit,
-    Context,
-    Interface,
-    LocalAddress,
+    CardStateRecord,
+    CircuitRecord,
+    ContextRecord,
+    InterfaceRecord,
+    LocalAddressRecord,
     NextHop,
-    Port,
+    PortRecord,
     Record,
-    Route,
-    Tunnel,
+    RouteRecord,
+    TunnelRecord,
 )
 from chassis.linecard.counters import unaccounted
-from chassis.linecard.engine import LineCard
+from chassis.linecard.engine import LineCardEngine
 from chassis.net import ipv4
 from chassis.net.address import BROADCAST_MAC, ZERO_MAC, parse_prefix
 from chassis.net.address import parse_address as ip
@@ -38,27 +38,27 @@ ECONOMICAL, CIRCUITED, SPARE = 1, 2, 3
 CIRCUIT = 17
 
 
-def port(name: str, context: int, address: str, length: int = 24, **fields: Any) -> Port:
+def port(name: str, context: int, address: str, length: int = 24, **fields: Any) -> PortRecord:
     card = f"lc {name.split('/')[0]}"
     values: dict[str, Any] = {"enabled": True, "mac": MAC[name], "interface": f"if-{name}", **fields}
-    return Port(
+    return PortRecord(
         port=name, card=card, context=context, address=ip(address), prefix_length=length, circuit=0, **values
     )
 
 
-def route(context: int, prefix: str, *hops: NextHop) -> Route:
+def route(context: int, prefix: str, *hops: NextHop) -> RouteRecord:
     network, length = parse_prefix(prefix)
-    return Route(context, network, length, hops)
+    return RouteRecord(context, network, length, hops)
 
 
-def tunnel(number: int, asp: str, *, economical: bool, home: str = "lc 3", **fields: Any) -> Tunnel:
+def tunnel(number: int, asp: str, *, economical: bool, home: str = "lc 3", **fields: Any) -> TunnelRecord:
     values: dict[str, Any] = {
         "circuit": 0 if economical else CIRCUIT,
         "home": "" if economical else home,
         "up": True,
         **fields,
     }
-    return Tunnel(
+    return TunnelRecord(
         number=number,
         name=f"t{number}",
         economical=economical,
@@ -81,24 +81,24 @@ TO_TUNNELS = (
 )
 
 RECORDS: tuple[Record, ...] = (
-    CardState("lc 3", "linecard", 2, EPOCH, True),
-    CardState("lc 4", "linecard", 2, 5, True),
-    CardState("asp 1/1", "asp", 3, 6, True),
-    CardState("asp 1/2", "asp", 3, 7, True),
-    Context(INNER, "vpn"),
-    Context(OUTER, "local"),
-    Interface(INNER, "if-3/1", "numbered", ip("10.0.0.1"), 24, "3/1"),
-    Interface(OUTER, "if-3/11", "numbered", ip("20.0.0.1"), 24, "3/11"),
-    Interface(INNER, "ipsec1", "ipsec", ip("172.16.0.1"), 30, tunnel=ECONOMICAL),
-    Interface(OUTER, "loop", "loopback", ip("5.5.5.1"), 32),
+    CardStateRecord("lc 3", "linecard", 2, EPOCH, True),
+    CardStateRecord("lc 4", "linecard", 2, 5, True),
+    CardStateRecord("asp 1/1", "asp", 3, 6, True),
+    CardStateRecord("asp 1/2", "asp", 3, 7, True),
+    ContextRecord(INNER, "vpn"),
+    ContextRecord(OUTER, "local"),
+    InterfaceRecord(INNER, "if-3/1", "numbered", ip("10.0.0.1"), 24, "3/1"),
+    InterfaceRecord(OUTER, "if-3/11", "numbered", ip("20.0.0.1"), 24, "3/11"),
+    InterfaceRecord(INNER, "ipsec1", "ipsec", ip("172.16.0.1"), 30, tunnel=ECONOMICAL),
+    InterfaceRecord(OUTER, "loop", "loopback", ip("5.5.5.1"), 32),
     port("3/1", INNER, "10.0.0.1"),
     port("3/11", OUTER, "20.0.0.1"),
     port("4/1", INNER, "10.4.0.1"),
-    Circuit(CIRCUIT, "tunnel", "lc 3", INNER, "ipsec2", tunnel=CIRCUITED),
-    LocalAddress(INNER, ip("10.0.0.1")),
-    LocalAddress(INNER, ip("172.16.0.1")),
-    LocalAddress(OUTER, ip("20.0.0.1")),
-    LocalAddress(OUTER, ip("5.5.5.1"), "asp 1/1"),
+    CircuitRecord(CIRCUIT, "tunnel", "lc 3", INNER, "ipsec2", tunnel=CIRCUITED),
+    LocalAddressRecord(INNER, ip("10.0.0.1")),
+    LocalAddressRecord(INNER, ip("172.16.0.1")),
+    LocalAddressRecord(OUTER, ip("20.0.0.1")),
+    LocalAddressRecord(OUTER, ip("5.5.5.1"), "asp 1/1"),
     route(INNER, "10.0.0.0/24", NextHop("port", 0, "lc 3", "3/1")),
     route(INNER, "10.4.0.0/24", NextHop("port", 0, "lc 4", "4/1")),
     route(INNER, "10.9.0.0/16", NextHop("port", 0, "lc 3", "3/1", ip("10.0.0.9"))),
@@ -123,7 +123,7 @@ class Rig:
     """Line card 3 with ports 3/1 (inner context) and 3/11 (outer), two ASPs and a neighbour, lc 4."""
 
     def __init__(self, records: Iterable[Record] = RECORDS, carrier: bool = True) -> None:
-        self.card = LineCard("lc 3", pid=1, boot=2)
+        self.card = LineCardEngine("lc 3", pid=1, boot=2)
         self.now = 1.0
         self.outputs: list[Output] = []
         self.version = 10

@@ -25,7 +25,7 @@ from lc_rig import (
 
 from chassis.bus.batch import Batch, Step, pack
 from chassis.bus.messages import Welcome
-from chassis.bus.records import CardState, NextHop, Port
+from chassis.bus.records import CardStateRecord, NextHop, PortRecord
 from chassis.net import icmp, ipv4
 from chassis.net.address import parse_address as ip
 from chassis.net.arp import Arp
@@ -83,7 +83,7 @@ frames = st.one_of(
 )
 marks = st.sampled_from([(), (), ((0, 3),)])
 ports = st.sampled_from(["3/1", "3/11", "3/9"])
-(PORT,) = [r for r in RECORDS if isinstance(r, Port) and r.port == "3/1"]
+(PORT,) = [r for r in RECORDS if isinstance(r, PortRecord) and r.port == "3/1"]
 
 events = st.one_of(
     st.tuples(st.just("frames"), ports, st.lists(frames, min_size=1, max_size=6), marks),
@@ -127,7 +127,7 @@ def act(rig: Rig, event: tuple[Any, ...]) -> None:
         rig.do(rig.card.peer(rest[0], 2 if rest[0] == "lc 4" else 3, rest[1], rig.now))
     elif what == "usable":
         kind = "linecard" if rest[0] == "lc 4" else "asp"
-        rig.delta(CardState(rest[0], kind, 2 if kind == "linecard" else 3, 5, rest[1]))
+        rig.delta(CardStateRecord(rest[0], kind, 2 if kind == "linecard" else 3, 5, rest[1]))
     elif what == "tunnel":
         rig.delta(tunnel(CIRCUITED, "asp 1/1", economical=False, home=rest[1], up=rest[0]))
     elif what == "port":

@@ -28,7 +28,7 @@ from chassis.bus.batch import Batch, Step, decode, encode_header, pack
 from chassis.bus.engine import ToFabric, ToWire
 from chassis.bus.messages import Hello, Welcome
 from chassis.bus.priority import classes_of
-from chassis.bus.records import CardState, LocalAddress, NextHop, Port
+from chassis.bus.records import CardStateRecord, LocalAddressRecord, NextHop, PortRecord
 from chassis.net import icmp, ipv4
 from chassis.net.address import parse_address as ip
 from chassis.net.ethernet import HEADROOM, header
@@ -145,11 +145,11 @@ def test_the_next_tunnel_by_cost_takes_over_when_an_asp_is_gone_and_gives_back()
     assert way() == [("asp 1/1", ECONOMICAL)]
     rig.do(rig.card.peer("asp 1/1", 3, False, rig.now))
     assert way() == [("asp 1/2", SPARE)]
-    rig.delta(CardState("asp 1/2", "asp", 3, 8, False))
+    rig.delta(CardStateRecord("asp 1/2", "asp", 3, 8, False))
     assert way() == []
     assert rig.drops() == {"no usable tunnel": 1}
     assert rig.wire() == []
-    rig.delta(CardState("asp 1/1", "asp", 4, 9, True))
+    rig.delta(CardStateRecord("asp 1/1", "asp", 4, 9, True))
     assert way() == [("asp 1/1", ECONOMICAL)]
 
 
@@ -342,7 +342,7 @@ def test_a_packet_above_the_mtu_of_its_port_is_cut_up_on_the_way_out() -> None:
 
 def test_a_smaller_port_mtu_counts() -> None:
     rig = Rig().knows("3/1", "10.0.0.9", GATEWAY)
-    changed = [r for r in RECORDS if isinstance(r, Port) and r.port == "3/1"]
+    changed = [r for r in RECORDS if isinstance(r, PortRecord) and r.port == "3/1"]
     rig.delta(replace(changed[0], mtu=600))
     rig.frames("3/1", packet("10.9.0.1", payload=bytes(600)), packet("10.9.0.1", payload=bytes(580)))
     assert [len(p.emit()) for _, _, p in rig.sent()] == [596, 44, 600]
@@ -357,7 +357,7 @@ def test_batches_of_an_old_epoch_or_an_unknown_card_are_dropped() -> None:
     rig.batch(Step.OUT, packet(), packet(), epoch=5, **where)
     rig.batch(Step.OUT, packet(), card="asp 9/9", epoch=0, **where)
     assert rig.wire() == []
-    rig.delta(CardState("asp 1/1", "asp", 3, 20, True))
+    rig.delta(CardStateRecord("asp 1/1", "asp", 3, 20, True))
     rig.batch(Step.OUT, packet(), epoch=6, **where)
     assert rig.wire() == []
     assert rig.drops() == {"old epoch": 4}
@@ -399,7 +399,7 @@ def test_frames_of_ports_that_are_down_or_unknown() -> None:
 
 def test_an_address_moves_to_another_asp() -> None:
     rig = Rig()
-    rig.delta(LocalAddress(OUTER, ip("5.5.5.1"), "asp 1/2"))
+    rig.delta(LocalAddressRecord(OUTER, ip("5.5.5.1"), "asp 1/2"))
     rig.frames("3/11", esp())
     assert [card for card, _ in rig.fabric()] == ["asp 1/2"]
     rig.do(rig.card.peer("asp 1/2", 3, False, rig.now))

@@ -9,8 +9,8 @@ from lc_rig import CIRCUIT, GATEWAY, HOST, INNER, MAC, RECORDS, Rig, packet
 
 from chassis.bus.batch import Step
 from chassis.bus.messages import NeighbourEvent, PortEvent, Reply
-from chassis.bus.records import Port
-from chassis.linecard.neighbours import TABLE, Action, Event, State
+from chassis.bus.records import PortRecord
+from chassis.linecard.neighbours import TABLE, ArpAction, ArpEvent, NeighbourState
 from chassis.net.address import BROADCAST_MAC, ZERO_MAC
 from chassis.net.address import parse_address as ip
 from chassis.net.arp import REPLY, REQUEST, Arp
@@ -19,18 +19,20 @@ from chassis.net.ethernet import header
 OTHER = b"\2\0\0\0\0\x77"
 
 
-@pytest.mark.parametrize("state", State)
-@pytest.mark.parametrize("event", Event)
-def test_every_event_has_an_answer_in_every_state(state: State, event: Event) -> None:
+@pytest.mark.parametrize("state", NeighbourState)
+@pytest.mark.parametrize("event", ArpEvent)
+def test_every_event_has_an_answer_in_every_state(state: NeighbourState, event: ArpEvent) -> None:
     after, actions = TABLE[state][event]
-    assert (Action.LEARN in actions) == (event is Event.ANSWER)
-    assert (Action.QUEUE in actions) == (event is Event.PACKET)
-    if event in (Event.LOST, Event.CROWDED):
-        assert after is State.UNKNOWN
-    if after is State.UNKNOWN and state is not State.UNKNOWN:
-        assert Action.FORGET in actions
-    if state is State.RESOLVING and after is not State.RESOLVING:
-        assert {Action.FLUSH, Action.FAIL, Action.DISCARD, Action.SHED} & set(actions)  # nothing waits for ever
+    assert (ArpAction.LEARN in actions) == (event is ArpEvent.ANSWER)
+    assert (ArpAction.QUEUE in actions) == (event is ArpEvent.PACKET)
+    if event in (ArpEvent.LOST, ArpEvent.CROWDED):
+        assert after is NeighbourState.UNKNOWN
+    if after is NeighbourState.UNKNOWN and state is not NeighbourState.UNKNOWN:
+        assert ArpAction.FORGET in actions
+    if state is NeighbourState.RESOLVING and after is not NeighbourState.RESOLVING:
+        assert {ArpAction.FLUSH, ArpAction.FAIL, ArpAction.DISCARD, ArpAction.SHED} & set(
+            actions
+        )  # nothing waits for ever
 
 
 def test_packets_wait_for_the_answer_and_leave_in_order() -> None:
@@ -187,7 +189,7 @@ def test_a_port_that_goes_down_forgets_its_neighbours_and_drops_what_waits() -> 
 
 def test_shutdown_and_a_new_address_and_removal() -> None:
     rig = Rig().knows("3/1", "10.0.0.9", GATEWAY)
-    (record,) = [r for r in RECORDS if isinstance(r, Port) and r.port == "3/1"]
+    (record,) = [r for r in RECORDS if isinstance(r, PortRecord) and r.port == "3/1"]
     rig.delta(replace(record, enabled=False))
     assert [(e.up, e.reason) for e in rig.told(PortEvent)] == [(False, "shutdown")]
     assert rig.told(NeighbourEvent) == [NeighbourEvent("3/1", ip("10.0.0.9"), b"")]
@@ -202,7 +204,7 @@ def test_shutdown_and_a_new_address_and_removal() -> None:
 
 def test_an_unchanged_record_changes_nothing() -> None:
     rig = Rig().knows("3/1", "10.0.0.9", GATEWAY)
-    (record,) = [r for r in RECORDS if isinstance(r, Port) and r.port == "3/1"]
+    (record,) = [r for r in RECORDS if isinstance(r, PortRecord) and r.port == "3/1"]
     rig.delta(replace(record, mtu=1400))
     assert rig.outputs == []
     rig.frames("3/1", packet("10.9.0.1"))

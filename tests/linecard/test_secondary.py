@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lc_rig import GATEWAY, HOST, MAC, RECORDS, Rig, packet, route
 
-from chassis.bus.records import CardState, Context, NextHop, Port
+from chassis.bus.records import CardStateRecord, ContextRecord, NextHop, PortRecord
 from chassis.config.parser import parse
 from chassis.net.address import BROADCAST_MAC, ZERO_MAC
 from chassis.net.address import parse_address as ip
@@ -30,14 +30,16 @@ def rig() -> Rig:
     parsed = parse(CONFIG)
     plan = make(parsed.config, Numbers({}, 1), "a")
     context = plan.contexts["vpn"]
-    made = [record for record in records.fixed(plan, discard=False, esn=False) if not isinstance(record, Context)]
-    MAC["3/1"] = next(record.mac for record in made if isinstance(record, Port))
-    cards = [record for record in RECORDS if isinstance(record, CardState)]
+    made = [
+        record for record in records.fixed(plan, discard=False, esn=False) if not isinstance(record, ContextRecord)
+    ]
+    MAC["3/1"] = next(record.mac for record in made if isinstance(record, PortRecord))
+    cards = [record for record in RECORDS if isinstance(record, CardStateRecord)]
     connected = [
         route(context, prefix, NextHop("port", 0, "lc 3", "3/1")) for prefix in ("10.0.0.0/24", "10.7.0.0/16")
     ]
     far = route(context, "30.0.0.0/8", NextHop("port", 0, "lc 3", "3/1", ip("10.7.9.9")))
-    return Rig([*cards, Context(context, "vpn"), *made, *connected, far])
+    return Rig([*cards, ContextRecord(context, "vpn"), *made, *connected, far])
 
 
 def test_each_address_is_announced_and_answered_for() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from chassis.bus.batch import Batch
 from chassis.bus.engine import Output, ToOperator, ToWire
 from chassis.bus.operator import OperatorError
-from chassis.tester.engine import Tester as Engine
+from chassis.tester.engine import TesterEngine as Engine
 from launch.document import Marked, Reporter, read
 from launch.lab import Lab
 from launch.labparser import load

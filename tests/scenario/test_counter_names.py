@@ -17,7 +17,7 @@ from launch import counter_names, scenario
 from launch.document import LabError
 from launch.main import main
 from launch.scenario_boot import load as load_scenario
-from launch.scenario_run import Outcome, Runner
+from launch.scenario_run import Runner, ScenarioOutcome
 
 CODE = Path(chassis.__file__).parent
 
@@ -149,8 +149,8 @@ def test_a_lab_that_expects_nothing_says_so(tmp_path: Path, monkeypatch: pytest.
         def __init__(self, *_: object) -> None:
             pass
 
-        def run(self) -> Outcome:
-            return Outcome()
+        def run(self) -> ScenarioOutcome:
+            return ScenarioOutcome()
 
     monkeypatch.setattr(scenario, "boot", lambda path: Booted())
     monkeypatch.setattr(scenario, "_capture", lambda booted: None)

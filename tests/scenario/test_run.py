@@ -15,7 +15,7 @@ from launch import scenario_report as report
 from launch.document import LabError
 from launch.scenario_boot import load as load_scenario
 from launch.scenario_lab import LabTimeout
-from launch.scenario_run import Outcome, Runner
+from launch.scenario_run import Runner, ScenarioOutcome
 
 SCENARIO = """\
 scenario:
@@ -26,7 +26,7 @@ scenario:
 """
 
 
-def run(fake: FakeLab, path: Path) -> Outcome:
+def run(fake: FakeLab, path: Path) -> ScenarioOutcome:
     return Runner(fake.client, load_scenario(path)[1]).run()
 
 

@@ -7,10 +7,10 @@ from dataclasses import astuple
 from math import inf
 from typing import Any
 
-from chassis.bus.card import Card
+from chassis.bus.card import CardBase
 from chassis.bus.engine import Append, Persist, ToCard, ToLauncher, ToOperator
 from chassis.bus.messages import Heartbeat, Hello, Welcome
-from chassis.bus.records import CardState, Record, Tunnel
+from chassis.bus.records import CardStateRecord, Record, TunnelRecord
 from chassis.bus.replication import Publisher
 from chassis.sim.node import CardModel, NodeModel, Variant
 from chassis.sim.run import LabModel
@@ -20,7 +20,7 @@ JOURNAL = "journal"
 CARDS_FILE = "cards"
 
 
-class FakeCard(Card):
+class FakeCard(CardBase):
     """A card that has nothing to do."""
 
     def receive_batch(self, batch: Any, now: float) -> list[Any]:
@@ -47,7 +47,7 @@ class FakeController:
         lines = (b"1400\n" + start.files.get(JOURNAL, b"")).split(b"\n")[:-1]
         self.mtu = int(lines[-1])
         for values in json.loads(start.files.get(CARDS_FILE, b"[]")):
-            self.publisher.put(CardState(*values))
+            self.publisher.put(CardStateRecord(*values))
             if values[4]:
                 self.heard[values[0]] = start.now + 2.0
 
@@ -59,9 +59,9 @@ class FakeController:
         for number in (1, 2):
             self.publisher.put(tunnel(number, self.mtu))
 
-    def state(self, state: CardState) -> list[Any]:
+    def state(self, state: CardStateRecord) -> list[Any]:
         self.publisher.put(state)
-        states = [astuple(one) for one in self.publisher.records.values() if isinstance(one, CardState)]
+        states = [astuple(one) for one in self.publisher.records.values() if isinstance(one, CardStateRecord)]
         return [Persist(CARDS_FILE, json.dumps(states).encode()), *self.flush()]
 
     def flush(self) -> list[Any]:
@@ -77,20 +77,20 @@ class FakeController:
         self.hung.pop(card, None)
         self.publisher.forget(card)
         epoch, known = message.epoch, self.publisher.records.get(("card", card))
-        if not isinstance(known, CardState) or known.epoch != epoch or known.boot != message.boot:
+        if not isinstance(known, CardStateRecord) or known.epoch != epoch or known.boot != message.boot:
             self.epoch += 1
             epoch = self.epoch
-        outputs = self.state(CardState(card, "asp", message.boot, epoch, True, message.pid))
+        outputs = self.state(CardStateRecord(card, "asp", message.boot, epoch, True, message.pid))
         outputs.append(ToCard(card, Welcome(epoch, self.publisher.version, 0.1, 5, {})))
         return outputs + [ToCard(card, part) for part in self.publisher.snapshot(card)]
 
     def give_up(self, card: str) -> list[Any]:
         self.heard.pop(card, None)
         state = self.publisher.records.get(("card", card))
-        if not isinstance(state, CardState):
+        if not isinstance(state, CardStateRecord):
             return []
         self.epoch += 1
-        return self.state(CardState(card, "asp", state.boot, self.epoch, False, state.pid))
+        return self.state(CardStateRecord(card, "asp", state.boot, self.epoch, False, state.pid))
 
     def lost(self, card: str, now: float) -> list[Any]:
         return self.give_up(card)
@@ -115,7 +115,7 @@ class FakeController:
         cards = [
             {"card": record.card, "usable": record.usable}
             for record in self.publisher.records.values()
-            if isinstance(record, CardState)
+            if isinstance(record, CardStateRecord)
         ]
         return [ToOperator(number, {"cards": cards, "tunnels": [{"name": "t", "up": True}]})]
 
@@ -138,13 +138,13 @@ class FakeController:
         return min(min(self.heard.values(), default=inf) + self.silence, min(self.hung.values(), default=inf))
 
 
-def tunnel(number: int, mtu: int) -> Tunnel:
-    return Tunnel(number, f"t{number}", True, "asp 1/1", 0, "", 1, 1, 1, 2, mtu, "propagate", 1, (), True)
+def tunnel(number: int, mtu: int) -> TunnelRecord:
+    return TunnelRecord(number, f"t{number}", True, "asp 1/1", 0, "", 1, 1, 1, 2, mtu, "propagate", 1, (), True)
 
 
 def marks(mtu: int) -> Any:
     def of(record: Record) -> bool | None:
-        return record.mtu == mtu if isinstance(record, Tunnel) else None
+        return record.mtu == mtu if isinstance(record, TunnelRecord) else None
 
     return of
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from chassis.bus.engine import Append, Persist, ToFabric
-from chassis.sim.connection import Connection
+from chassis.sim.connection import SimConnection
 from chassis.sim.doom import Doomed, Torn
 from chassis.sim.process import CONTROL, FABRIC, Die, Halt, Process
-from chassis.sim.world import START, Violation, World
+from chassis.sim.world import START, Simulation, Violation
 
 
 class Idle:
@@ -39,18 +39,18 @@ class Idle:
         return self.at
 
 
-def process(world: World, wake: float = float("inf")) -> Process:
+def process(world: Simulation, wake: float = float("inf")) -> Process:
     made = Process(world, "a", "asp 1/1", 1, 100)
     made.begin(Idle(wake))
     return made
 
 
 def test_a_connection_keeps_its_order_and_two_overtake_each_other() -> None:
-    world = World(1)
+    world = Simulation(1)
     seen: list[tuple[str, int]] = []
     receiver = process(world)
-    one = Connection(world, "one", receiver, lambda item: seen.append(("one", item)), FABRIC, 1000)
-    two = Connection(world, "two", receiver, lambda item: seen.append(("two", item)), FABRIC, 1000)
+    one = SimConnection(world, "one", receiver, lambda item: seen.append(("one", item)), FABRIC, 1000)
+    two = SimConnection(world, "two", receiver, lambda item: seen.append(("two", item)), FABRIC, 1000)
     for number in range(200):
         one.send(number)
         two.send(number)
@@ -63,10 +63,10 @@ def test_a_connection_keeps_its_order_and_two_overtake_each_other() -> None:
 def test_nothing_for_the_dead_arrives_and_what_a_dead_sender_sent_arrives_up_to_a_cut() -> None:
     cuts = set()
     for seed in range(40):
-        world = World(seed)
+        world = Simulation(seed)
         seen: list[int] = []
         receiver = process(world)
-        connection = Connection(world, "c", receiver, seen.append, FABRIC, 1000)
+        connection = SimConnection(world, "c", receiver, seen.append, FABRIC, 1000)
         for number in range(50):
             connection.send(number)
         connection.cut()
@@ -75,9 +75,9 @@ def test_nothing_for_the_dead_arrives_and_what_a_dead_sender_sent_arrives_up_to_
         assert seen == list(range(len(seen)))
         cuts.add(len(seen))
     assert len(cuts) > 5
-    world = World(1)
+    world = Simulation(1)
     receiver = process(world)
-    connection = Connection(world, "c", receiver, seen.append, FABRIC, 1000)
+    connection = SimConnection(world, "c", receiver, seen.append, FABRIC, 1000)
     seen.clear()
     connection.send(1)
     receiver.kill()
@@ -86,10 +86,10 @@ def test_nothing_for_the_dead_arrives_and_what_a_dead_sender_sent_arrives_up_to_
 
 
 def test_a_full_queue_refuses() -> None:
-    world = World(1)
+    world = Simulation(1)
     receiver = process(world)
     receiver.stop()
-    connection = Connection(world, "c", receiver, lambda item: None, FABRIC, 3)
+    connection = SimConnection(world, "c", receiver, lambda item: None, FABRIC, 3)
     assert [connection.send(number) for number in range(5)] == [True, True, True, False, False]
     world.run(START + 1)
     assert not connection.send(5)
@@ -98,12 +98,12 @@ def test_a_full_queue_refuses() -> None:
 
 
 def test_a_stopped_process_learns_of_it_first_then_takes_batches_then_messages() -> None:
-    world = World(3)
+    world = Simulation(3)
     receiver = process(world, START + 0.1)
     engine = receiver.engine
     seen: list[str] = []
-    control = Connection(world, "c", receiver, lambda item: seen.append("message"), CONTROL, 10)
-    fabric = Connection(
+    control = SimConnection(world, "c", receiver, lambda item: seen.append("message"), CONTROL, 10)
+    fabric = SimConnection(
         world, "f", receiver, lambda item: seen.append(f"batch {len(engine.lateness)}"), FABRIC, 10
     )
     receiver.stop()
@@ -120,7 +120,7 @@ def test_a_stopped_process_learns_of_it_first_then_takes_batches_then_messages()
 
 
 def test_a_short_stop_is_not_noticed() -> None:
-    world = World(3)
+    world = Simulation(3)
     receiver = process(world)
     receiver.stop()
     world.run(START + 0.04)
@@ -129,7 +129,7 @@ def test_a_short_stop_is_not_noticed() -> None:
 
 
 def test_an_engine_that_spins_is_found() -> None:
-    world = World(1)
+    world = Simulation(1)
     made = Process(world, "a", "asp 1/1", 1, 100)
     engine = Idle(START)
     engine.on_timer = lambda now: []  # type: ignore[method-assign]

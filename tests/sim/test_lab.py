@@ -14,9 +14,9 @@ import pytest
 from click.testing import CliRunner
 
 from chassis.ase.ipsec.state import Slot
-from chassis.bus.card import Card
+from chassis.bus.card import CardBase
 from chassis.fwd.decision import Decider
-from chassis.fwd.drop_causes import Cause
+from chassis.fwd.drop_causes import DropCause
 from chassis.sim.run import Run, simulate
 from chassis.xcrp import cards
 from chassis.xcrp.commits import Commits
@@ -77,10 +77,10 @@ def save_windows_late(patch: pytest.MonkeyPatch) -> None:
 def accept_any_epoch(patch: pytest.MonkeyPatch) -> None:
     """A batch of an epoch that is over is taken."""
 
-    def accepts(self: Card, batch: Any) -> bool:
+    def accepts(self: CardBase, batch: Any) -> bool:
         return not self.fenced
 
-    patch.setattr(Card, "accepts", accepts)
+    patch.setattr(CardBase, "accepts", accepts)
 
 
 def flush_on_reconcile(patch: pytest.MonkeyPatch) -> None:
@@ -104,7 +104,7 @@ def save_numbers_late(patch: pytest.MonkeyPatch) -> None:
 
 def never_fence(patch: pytest.MonkeyPatch) -> None:
     """A process that stood still goes on as if nothing had happened."""
-    patch.setattr(Card, "late", lambda self, seconds, now: [])
+    patch.setattr(CardBase, "late", lambda self, seconds, now: [])
 
 
 def fall_back_in_clear(patch: pytest.MonkeyPatch) -> None:
@@ -113,7 +113,7 @@ def fall_back_in_clear(patch: pytest.MonkeyPatch) -> None:
 
     def to(self: Decider, context: int, destination: int) -> Any:
         decision = usual(self, context, destination)
-        if decision.cause in (Cause.TUNNEL_DOWN, Cause.DISCARD):
+        if decision.cause in (DropCause.TUNNEL_DOWN, DropCause.DISCARD):
             return usual(self, context, destination & 0xFF000000 | 0xFF0001)
         return decision
 

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chassis.tester.ledger import Latency, Ledger, evenly
+from chassis.tester.ledger import LatencyHistogram, SequenceTracker, evenly
 
 
 def test_a_hole_is_missing_until_a_late_packet_fills_it() -> None:
-    ledger = Ledger()
+    ledger = SequenceTracker()
     ledger.run(0, 10, 0, 9, 100)
     ledger.run(15, 5, 15, 19, 120)
     assert (ledger.received, ledger.missing, ledger.highest) == (15, 5, 19)
@@ -25,16 +25,16 @@ def test_a_hole_is_missing_until_a_late_packet_fills_it() -> None:
 
 
 def test_packets_before_the_first_arrival_are_leading() -> None:
-    ledger = Ledger()
+    ledger = SequenceTracker()
     ledger.run(7, 3, 70, 90, 100)
     assert (ledger.leading, ledger.missing) == (7, 7)
     assert ledger.one(3, 30, 101)
     assert (ledger.leading, ledger.missing) == (6, 6)
 
 
-def holed(missing: set[int], way: int = 7000) -> Ledger:
+def holed(missing: set[int], way: int = 7000) -> SequenceTracker:
     """Packets 0 to 29, sent 100 ns apart and under way for `way` ns, without the missing ones."""
-    ledger = Ledger()
+    ledger = SequenceTracker()
     for sequence in range(30):
         if sequence not in missing:
             ledger.one(sequence, sequence * 100, sequence * 100 + way)
@@ -54,7 +54,7 @@ def test_loss_within_a_period_is_told_from_the_times_around_a_hole() -> None:
 
 def test_what_was_under_way_at_an_event_is_lost_to_it() -> None:
     # Cut at 10,000 ns: packets 3 to 19 were on the wire then, and the ones after that were sent into nothing.
-    ledger = Ledger()
+    ledger = SequenceTracker()
     for sequence in range(3):
         ledger.one(sequence, sequence * 100, sequence * 100 + 9_750)
     ledger.one(200, 20_000, 29_750)
@@ -77,7 +77,7 @@ def test_evenly(begin: int, end: int, count: int) -> None:
 
 @given(st.lists(st.integers(0, 60), min_size=1, max_size=120))
 def test_the_ledger_agrees_with_sets(arrivals: list[int]) -> None:
-    ledger = Ledger()
+    ledger = SequenceTracker()
     seen: set[int] = set()
     highest, duplicated, reordered = -1, 0, 0
     for time, sequence in enumerate(arrivals):
@@ -96,7 +96,7 @@ def test_the_ledger_agrees_with_sets(arrivals: list[int]) -> None:
 
 
 def test_percentiles_are_right_to_six_per_cent() -> None:
-    latency = Latency()
+    latency = LatencyHistogram()
     for value in range(1, 100_001):
         latency.add(value, 1)
     report = latency.report()
@@ -108,12 +108,12 @@ def test_percentiles_are_right_to_six_per_cent() -> None:
 
 
 def test_no_packets_have_no_latency() -> None:
-    assert Latency().report() == {}
+    assert LatencyHistogram().report() == {}
 
 
 @given(st.lists(st.integers(0, 10**12), min_size=1, max_size=50))
 def test_percentiles_lie_between_the_extremes(values: list[int]) -> None:
-    latency = Latency()
+    latency = LatencyHistogram()
     for value in values:
         latency.add(value, 1)
     assert latency.least == min(values)

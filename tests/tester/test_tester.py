@@ -22,7 +22,7 @@ from chassis.net.icmp import Icmp, echo_request
 from chassis.net.ipv4 import Ipv4, decrement_ttl
 from chassis.net.udp import Udp
 from chassis.ports.impairment import Impairment
-from chassis.tester.engine import Tester as Engine
+from chassis.tester.engine import TesterEngine as Engine
 from chassis.tester.flow import FlowError, parse_flow
 from chassis.tester.host import RETRIES, port_mac
 from chassis.tester.report import combine

@@ -7,7 +7,7 @@ from typing import Any
 
 from chassis.bus.batch import Batch
 from chassis.bus.engine import Output, ToOperator, ToWire
-from chassis.tester.engine import Tester as Engine
+from chassis.tester.engine import TesterEngine as Engine
 
 Wire = Callable[[Batch, float], list[Batch]]
 

@@ -9,7 +9,7 @@ import pytest
 from xcrp_kit import HA_PORTS, HIGH_AVAILABILITY, Cut, Node, sa
 
 from chassis.bus.codec import encode_record
-from chassis.bus.records import CardState
+from chassis.bus.records import CardStateRecord
 from chassis.xcrp.configuration import JOURNAL, Journal
 
 CHANGED = (
@@ -35,7 +35,9 @@ def wanted(node: Node) -> dict[object, bytes]:
     """What the controller wants cards to hold, but for the cards' own states."""
     assert node.controller is not None
     records = node.controller.node.publisher.records
-    return {key: encode_record(record) for key, record in records.items() if not isinstance(record, CardState)}
+    return {
+        key: encode_record(record) for key, record in records.items() if not isinstance(record, CardStateRecord)
+    }
 
 
 def booted() -> Node:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from xcrp_kit import HA_PORTS, HIGH_AVAILABILITY, Node, sa
 
-from chassis.bus.records import LocalAddress, ManualSa, Port, Tunnel
+from chassis.bus.records import LocalAddressRecord, ManualSaRecord, PortRecord, TunnelRecord
 from chassis.net.address import parse_address
 
 
@@ -165,7 +165,7 @@ def test_local_addresses_belong_to_the_asp_that_terminates_there() -> None:
     owners = {
         (record.context, record.address): record.owner
         for record in node.cards["lc 3"].replica.records.values()
-        if isinstance(record, LocalAddress)
+        if isinstance(record, LocalAddressRecord)
     }
     assert owners[contexts["L1"], parse_address("1.1.1.1")] == "asp 2/1"
     assert owners[contexts["L2"], parse_address("2.2.2.2")] == "asp 2/2"
@@ -181,12 +181,12 @@ def test_what_the_cards_learn_of_a_tunnel_and_its_sa() -> None:
     node = booted(text)
     records = node.cards["asp 2/1"].replica.records
     tunnel = records["tunnel", 1]
-    assert isinstance(tunnel, Tunnel)
+    assert isinstance(tunnel, TunnelRecord)
     assert (tunnel.mtu, tunnel.df_bit, tunnel.queues, tunnel.up, tunnel.asp) == (1280, "clear", 4, True, "asp 2/1")
     assert (tunnel.local, tunnel.remote) == (parse_address("1.1.1.1"), parse_address("3.3.3.3"))
     assert [(entry.seq, entry.sa, entry.acl) for entry in tunnel.entries] == [(10, "sa-1", "acl-C1")]
     made = records["manual-sa", "sa-1"]
-    assert isinstance(made, ManualSa)
+    assert isinstance(made, ManualSaRecord)
     assert made.window == 64
     assert made.outbound == made.inbound
     assert (made.outbound.esp_spi, made.outbound.esp_integrity) == (301, "hmac-sha1-96")
@@ -197,7 +197,7 @@ def test_what_the_cards_learn_of_a_tunnel_and_its_sa() -> None:
 
 def test_hardware_addresses_are_unicast_local_and_all_different() -> None:
     node = booted(HIGH_AVAILABILITY)
-    macs = [r.mac for r in node.cards["lc 3"].replica.records.values() if isinstance(r, Port)]
+    macs = [r.mac for r in node.cards["lc 3"].replica.records.values() if isinstance(r, PortRecord)]
     assert len(set(macs)) == len(macs) == 3
     assert all(len(mac) == 6 and mac[0] & 3 == 2 for mac in macs)
 
@@ -212,7 +212,7 @@ def test_two_protocols_of_one_sa() -> None:
     )
     node = booted(text + sa("unused", 999))
     made = node.cards["asp 2/1"].replica.records["manual-sa", "sa-both"]
-    assert isinstance(made, ManualSa)
+    assert isinstance(made, ManualSaRecord)
     assert (made.window, made.inbound.ah_spi, made.inbound.esp_spi) == (128, 700, 701)
     assert (made.outbound.ah_spi, made.outbound.esp_spi) == (800, 801)
     assert (made.inbound.ah_integrity, made.outbound.ah_integrity) == ("hmac-sha1-96", "hmac-md5-96")

@@ -9,7 +9,7 @@ from xcrp_kit import HA_PORTS, HIGH_AVAILABILITY, Node, sa
 
 from chassis.bus.engine import ToCard
 from chassis.bus.messages import Delta, Goodbye, Hello
-from chassis.bus.records import CardState, Circuit, Route
+from chassis.bus.records import CardStateRecord, CircuitRecord, RouteRecord
 from chassis.xcrp.cards import PATIENCE
 
 C1_REMOTE = "172.168.3.0/24"
@@ -44,9 +44,9 @@ def test_asp_dies_and_returns(node: Node) -> None:
     epoch = node.card("asp 2/1")["epoch"]
     node.kill_card("asp 2/1")
     # First its flag alone, then what follows.
-    assert [type(record) for record in deltas[0].put] == [CardState]
+    assert [type(record) for record in deltas[0].put] == [CardStateRecord]
     assert deltas[0].delete == ()
-    assert not any(isinstance(record, CardState) for delta in deltas[1:] for record in delta.put)
+    assert not any(isinstance(record, CardStateRecord) for delta in deltas[1:] for record in delta.put)
     assert node.hops("lc 3", "C1", C1_REMOTE) == ["Tun-2"]
     row = node.tunnel("Tun-1")
     assert (row["up"], row["reason"]) == (False, "ASP: asp 2/1 is down")
@@ -103,8 +103,8 @@ def test_circuit_moves_when_its_line_card_dies() -> None:
     assert (after["home"], after["up"]) == ("lc 4", True)
     assert after["circuit"] > before["circuit"]
     assert node.circuits("lc 4") == {after["number"]: after["circuit"]}
-    assert [type(record) for record in deltas[0].put] == [CardState]
-    assert any(isinstance(record, Circuit) for record in deltas[1].put)
+    assert [type(record) for record in deltas[0].put] == [CardStateRecord]
+    assert any(isinstance(record, CircuitRecord) for record in deltas[1].put)
     assert any("in place of" in event for event in node.events())
     assert node.tunnel("Tun-2")["up"]
     node.start_card("lc 3")
@@ -307,7 +307,7 @@ def test_hundreds_of_tunnels_go_and_come_in_few_messages() -> None:
     assert len(deltas) == 2
     assert len(deltas[0].put) == 1
     # The route that both tunnels carry is put anew, every other one of the dead ASP's is withdrawn.
-    assert [record.key for record in deltas[1].put if isinstance(record, Route)] != []
+    assert [record.key for record in deltas[1].put if isinstance(record, RouteRecord)] != []
     assert len(deltas[1].delete) >= 2 * count
     deltas.clear()
     node.start_card("asp 2/1")

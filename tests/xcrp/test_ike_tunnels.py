@@ -7,11 +7,19 @@ from ike_tunnels_kit import PORTS, STATIC, flash
 from xcrp_kit import FakeAsp, Node
 
 from chassis.bus.engine import ToController
-from chassis.bus.messages import LogRecord, SaEvent, SaState, TunnelEvent
-from chassis.bus.records import Certificate, Context, IkePolicy, IkeProposal, IpsecPolicy, IpsecProposal, Tunnel
+from chassis.bus.messages import LogRecord, SaEvent, SaReport, TunnelEvent
+from chassis.bus.records import (
+    CertificateRecord,
+    ContextRecord,
+    IkePolicyRecord,
+    IkeProposalRecord,
+    IpsecPolicyRecord,
+    IpsecProposalRecord,
+    TunnelRecord,
+)
 from chassis.net.address import parse_address
 from chassis.xcrp.flash import FlashFile
-from chassis.xcrp.tunnels import Event, State, TunnelState
+from chassis.xcrp.tunnels import ControllerTunnel, TunnelStatus, TunnelStatusEvent
 
 PEER = parse_address("40.0.0.2")
 NETWORK = parse_address("10.2.0.0")
@@ -29,22 +37,22 @@ def number(node: Node, name: str = "T") -> int:
     return node.controller.node.plan.by_name[name]
 
 
-def record(node: Node, name: str = "T") -> Tunnel:
+def record(node: Node, name: str = "T") -> TunnelRecord:
     found = node.cards[ASP].replica.records["tunnel", number(node, name)]
-    assert isinstance(found, Tunnel)
+    assert isinstance(found, TunnelRecord)
     return found
 
 
 def say(
-    node: Node, up: bool, reason: str = "", *, selectors: tuple[int, ...] = (), sas: tuple[SaState, ...] = ()
+    node: Node, up: bool, reason: str = "", *, selectors: tuple[int, ...] = (), sas: tuple[SaReport, ...] = ()
 ) -> None:
     event = TunnelEvent(number(node), up, reason, PEER, "b.example" if up else "", sas, selectors)
     node.card_does(ASP, [ToController(event)])
     node.run(0.01)
 
 
-def sa(node: Node, serial: int, direction: str = "out") -> SaState:
-    return SaState(number(node), serial, direction, "esp", 1000 + serial, PEER, "aes-128-cbc hmac-sha1-96", 64)
+def sa(node: Node, serial: int, direction: str = "out") -> SaReport:
+    return SaReport(number(node), serial, direction, "esp", 1000 + serial, PEER, "aes-128-cbc hmac-sha1-96", 64)
 
 
 RSA = STATIC.replace("  dh-group 2\nipsec", "  dh-group 2\n  authentication rsa-signature\nipsec", 1)
@@ -82,7 +90,7 @@ def test_one_missing_thing_is_the_reason(old: str, new: str, reason: str) -> Non
     node = booted(STATIC.replace(old, new))
     row = node.tunnel("T")
     assert (row["up"], row["reason"]) == (False, reason)
-    made = [one for one in node.cards[ASP].replica.records.values() if isinstance(one, Tunnel)]
+    made = [one for one in node.cards[ASP].replica.records.values() if isinstance(one, TunnelRecord)]
     # Only a way to the peer comes and goes by itself: its SAs live on.
     assert [(one.up, one.wanted) for one in made if one.asp] in ([], [(False, reason == "no route to the peer")])
 
@@ -117,7 +125,7 @@ def test_a_store_that_was_filled_counts_with_the_next_commit() -> None:
     assert node.tunnel("T")["reason"].startswith("certificate")
     node.ask("apply", text=RSA)
     assert node.tunnel("T")["reason"] == "IKE: not negotiated yet"
-    kept = [one for one in node.cards[ASP].replica.records.values() if isinstance(one, Certificate)]
+    kept = [one for one in node.cards[ASP].replica.records.values() if isinstance(one, CertificateRecord)]
     assert {(one.kind, one.name) for one in kept} == {("key", "a"), ("self", "a"), ("trusted", "ca")}
 
 
@@ -126,20 +134,20 @@ def test_an_asp_gets_what_it_negotiates_with() -> None:
     assert node.controller is not None
     outer = node.controller.node.plan.contexts["outer"]
     held = node.cards[ASP].replica.records
-    assert held["ike-policy", outer, "pol"] == IkePolicy(
+    assert held["ike-policy", outer, "pol"] == IkePolicyRecord(
         outer, "pol", 2, "both", "a.example", "", "main", "pre-shared-key", False, 86400, ("ike-p",), True,
         b"s3cret-of-the-test",
     )  # fmt: skip
-    assert held["ike-proposal", "ike-p"] == IkeProposal(
+    assert held["ike-proposal", "ike-p"] == IkeProposalRecord(
         "ike-p", 2, 2, "hmac-sha1-96", "aes-128-cbc", "pre-shared-key", 86400, "hmac-sha1"
     )
-    assert held["ipsec-policy", "ipsec-pol"] == IpsecPolicy("ipsec-pol", 64, 2, ("ipsec-p",))
-    assert held["ipsec-proposal", "ipsec-p"] == IpsecProposal(
+    assert held["ipsec-policy", "ipsec-pol"] == IpsecPolicyRecord("ipsec-pol", 64, 2, ("ipsec-p",))
+    assert held["ipsec-proposal", "ipsec-p"] == IpsecProposalRecord(
         "ipsec-p", False, "", "aes-128-cbc", "hmac-sha1-96", 86400
     )
     assert ("ike-policy", outer, "other") not in held
     context = held["context", outer]
-    assert isinstance(context, Context)
+    assert isinstance(context, ContextRecord)
     assert context.keepalive
     made = record(node)
     assert (made.kind, made.ike_policy, made.remote_id, made.wanted, made.up) == (
@@ -150,7 +158,7 @@ def test_an_asp_gets_what_it_negotiates_with() -> None:
 
 def test_keys_go_to_the_tunnels_asp_alone() -> None:
     node = booted(V2_RSA, flash())
-    secret = (IkePolicy, IkeProposal, IpsecPolicy, IpsecProposal, Certificate)
+    secret = (IkePolicyRecord, IkeProposalRecord, IpsecPolicyRecord, IpsecProposalRecord, CertificateRecord)
     for name, card in node.cards.items():
         held = [one for one in card.replica.records.values() if isinstance(one, secret)]
         assert bool(held) == (name == ASP), name
@@ -159,9 +167,9 @@ def test_keys_go_to_the_tunnels_asp_alone() -> None:
 def test_a_peer_may_sign_where_we_do_not() -> None:
     """Version 2 lets each end prove itself its own way: the trusted certificates go to the ASP, no key does."""
     held = booted(V2, flash()).cards[ASP].replica.records.values()
-    assert [one.kind for one in held if isinstance(one, Certificate)] == ["trusted"]
+    assert [one.kind for one in held if isinstance(one, CertificateRecord)] == ["trusted"]
     held = booted(STATIC, flash()).cards[ASP].replica.records.values()
-    assert not [one for one in held if isinstance(one, Certificate)]
+    assert not [one for one in held if isinstance(one, CertificateRecord)]
 
 
 @pytest.mark.behaviour("B-208")
@@ -259,7 +267,7 @@ def test_a_controller_that_starts_again_takes_over_what_is_up() -> None:
 
 
 def number_of(asp: FakeAsp) -> int:
-    return next(one.number for one in asp.replica.records.values() if isinstance(one, Tunnel))
+    return next(one.number for one in asp.replica.records.values() if isinstance(one, TunnelRecord))
 
 
 def test_log_lines_say_which_card_they_are_from() -> None:
@@ -318,11 +326,11 @@ def test_commands_that_make_no_sense(command: str, arguments: dict[str, str], er
 
 
 def test_the_reason_of_every_state() -> None:
-    state = TunnelState(negotiated=True)
-    state.take(Event.MET, 0.0)
-    assert (state.state, state.reason(ASP, True)) == (State.WAITING, "IKE: not negotiated yet")
+    state = ControllerTunnel(negotiated=True)
+    state.take(TunnelStatusEvent.MET, 0.0)
+    assert (state.state, state.reason(ASP, True)) == (TunnelStatus.WAITING, "IKE: not negotiated yet")
     state.said = "no answer"
     assert state.reason(ASP, True) == "IKE: no answer"
     assert state.reason(ASP, False) == "ASP: asp 2/1 is down"
-    state.take(Event.INSTALLED, 1.0)
+    state.take(TunnelStatusEvent.INSTALLED, 1.0)
     assert state.reason(ASP, True) == ""

@@ -5,14 +5,14 @@ from __future__ import annotations
 from xcrp_kit import HA_PORTS, HIGH_AVAILABILITY, Node
 
 from chassis.bus.engine import Persist, ToCard
-from chassis.bus.messages import SaEvent, SaState
-from chassis.bus.records import Tunnel
+from chassis.bus.messages import SaEvent, SaReport
+from chassis.bus.records import TunnelRecord
 from chassis.xcrp.numbers import LEASE, LEASES
 
 
 def lease(node: Node, card: str = "asp 2/1", tunnel: int = 1) -> tuple[int, int]:
     record = node.cards[card].replica.records["tunnel", tunnel]
-    assert isinstance(record, Tunnel)
+    assert isinstance(record, TunnelRecord)
     return record.entries[0].lease_start, record.entries[0].lease_end
 
 
@@ -24,7 +24,7 @@ def booted(text: str = HIGH_AVAILABILITY) -> Node:
 
 def ask_more(node: Node, next_sequence: int) -> list[object]:
     assert node.controller is not None
-    event = SaEvent(SaState(1, 10, "out", "esp", 301, 0), "lease", next_sequence=next_sequence)
+    event = SaEvent(SaReport(1, 10, "out", "esp", 301, 0), "lease", next_sequence=next_sequence)
     outputs = node.controller.receive("asp 2/1", event, node.now)
     node.perform(outputs)
     return list(outputs)
@@ -88,8 +88,10 @@ def test_a_tunnel_that_moves_to_another_asp_or_comes_back_goes_on_above() -> Non
 def test_events_of_sas_are_logged_and_strangers_ignored() -> None:
     node = booted()
     assert node.controller is not None
-    sa = SaState(1, 10, "out", "esp", 301, 0)
+    sa = SaReport(1, 10, "out", "esp", 301, 0)
     node.perform(node.controller.receive("asp 2/1", SaEvent(sa, "exhausted", "last number used"), node.now))
     assert any("exhausted: last number used" in event for event in node.events())
     assert node.controller.receive("asp 2/2", SaEvent(sa, "lease"), node.now) == []
-    assert node.controller.receive("asp 2/1", SaEvent(SaState(99, 1, "out", "esp", 1, 0), "lease"), node.now) == []
+    assert (
+        node.controller.receive("asp 2/1", SaEvent(SaReport(99, 1, "out", "esp", 1, 0), "lease"), node.now) == []
+    )

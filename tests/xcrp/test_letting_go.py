@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from xcrp_kit import HA_PORTS, HIGH_AVAILABILITY, Node, sa
 
-from chassis.bus.records import Tunnel
+from chassis.bus.records import TunnelRecord
 
 MOVED = HIGH_AVAILABILITY.replace("  asp-group G1 service", "  asp-group G2 service")
 SHARED = HIGH_AVAILABILITY.replace("security-association sa-2 access", "security-association sa-1 access")
@@ -19,7 +19,7 @@ def booted(text: str = HIGH_AVAILABILITY) -> Node:
 def hold(node: Node, card: str = "asp 2/2", name: str = "Tun-1") -> str:
     """Why a card may not use the SA of a tunnel, as it was told."""
     records = node.cards[card].replica.records.values()
-    (record,) = [record for record in records if isinstance(record, Tunnel) and record.name == name]
+    (record,) = [record for record in records if isinstance(record, TunnelRecord) and record.name == name]
     assert record.asp == card
     return str(getattr(record.entries[0], "hold", ""))
 

@@ -8,7 +8,7 @@ from chassis.model.router import Config
 from chassis.xcrp.configuration import check
 from chassis.xcrp.inventory import card_of_port, cards_of
 from chassis.xcrp.placement import place, working_asps
-from chassis.xcrp.settings import Settings, seconds
+from chassis.xcrp.settings import ControllerSettings, seconds
 
 POOLS = """
 card ase 1
@@ -103,8 +103,10 @@ def test_what_is_no_duration(text: object) -> None:
 
 
 def test_wrong_settings_are_said_and_leave_the_default() -> None:
-    settings, problems = Settings.read({"heartbeat": "0s", "misses": 0, "discard-tunnel-routes": "maybe"})
+    settings, problems = ControllerSettings.read(
+        {"heartbeat": "0s", "misses": 0, "discard-tunnel-routes": "maybe"}
+    )
     assert settings.silence == 0.5
     assert len(problems) == 3
-    settings, problems = Settings.read({"heartbeat": "50ms", "misses": 3, "discard-tunnel-routes": True})
+    settings, problems = ControllerSettings.read({"heartbeat": "50ms", "misses": 3, "discard-tunnel-routes": True})
     assert (settings.heartbeat, settings.misses, settings.discard, problems) == (0.05, 3, True, [])

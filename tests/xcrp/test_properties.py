@@ -9,7 +9,7 @@ import pytest
 from test_deaths import TWO_WAYS
 from xcrp_kit import Cut, Node
 
-from chassis.bus.records import CardState, Circuit, Tunnel
+from chassis.bus.records import CardStateRecord, CircuitRecord, TunnelRecord
 from chassis.xcrp.numbers import CARDS
 
 PORTS = ("3/1", "3/11", "4/1", "4/2")
@@ -34,14 +34,14 @@ class Watch:
         assert node.controller is not None
         stored = {card: epoch for card, (_, epoch, _) in json.loads(node.state.get(CARDS, b"{}")).items()}
         for record in node.controller.node.publisher.records.values():
-            if isinstance(record, CardState):
+            if isinstance(record, CardStateRecord):
                 assert record.epoch >= self.epochs.get(record.card, 0), "an epoch went back"
                 assert record.epoch <= stored[record.card], "an epoch was used before it was stored"
                 self.epochs[record.card] = record.epoch
-            elif isinstance(record, Circuit):
+            elif isinstance(record, CircuitRecord):
                 what = (record.card, record.tunnel, record.port)
                 assert self.circuits.setdefault(record.number, what) == what, "a circuit number was used again"
-            elif isinstance(record, Tunnel):
+            elif isinstance(record, TunnelRecord):
                 assert self.tunnels.setdefault(record.number, record.name) == record.name
         taken: dict[str, list[tuple[int, int]]] = {}
         for lease in node.controller.node.numbers.leases.values():

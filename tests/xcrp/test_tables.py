@@ -35,23 +35,25 @@ def test_card_table_has_every_pair(state: AdmissionState, event: AdmissionEvent)
         assert entry.state is state
 
 
-@pytest.mark.parametrize(("state", "event"), list(product(tunnels.State, tunnels.Event)))
-def test_tunnel_table_is_the_product_of_two_flags(state: tunnels.State, event: tunnels.Event) -> None:
+@pytest.mark.parametrize(("state", "event"), list(product(tunnels.TunnelStatus, tunnels.TunnelStatusEvent)))
+def test_tunnel_table_is_the_product_of_two_flags(
+    state: tunnels.TunnelStatus, event: tunnels.TunnelStatusEvent
+) -> None:
     flags = {
-        tunnels.State.DOWN: (False, False),
-        tunnels.State.PREPARED: (False, True),
-        tunnels.State.WAITING: (True, False),
-        tunnels.State.UP: (True, True),
+        tunnels.TunnelStatus.DOWN: (False, False),
+        tunnels.TunnelStatus.PREPARED: (False, True),
+        tunnels.TunnelStatus.WAITING: (True, False),
+        tunnels.TunnelStatus.UP: (True, True),
     }
     met, installed = flags[state]
-    if event in (tunnels.Event.MET, tunnels.Event.UNMET):
-        met = event is tunnels.Event.MET
+    if event in (tunnels.TunnelStatusEvent.MET, tunnels.TunnelStatusEvent.UNMET):
+        met = event is tunnels.TunnelStatusEvent.MET
     else:
-        installed = event is tunnels.Event.INSTALLED
-    made = tunnels.TunnelState(state)
+        installed = event is tunnels.TunnelStatusEvent.INSTALLED
+    made = tunnels.ControllerTunnel(state)
     flipped = made.take(event, 5.0)
     assert flags[made.state] == (met, installed)
-    assert flipped == ((state is tunnels.State.UP) != made.up)
+    assert flipped == ((state is tunnels.TunnelStatus.UP) != made.up)
     assert made.since == (5.0 if flipped else 0.0)
 
 

@@ -9,29 +9,29 @@ from math import inf
 from typing import Any
 
 from chassis.bus import codec, requests
-from chassis.bus.card import Card
-from chassis.bus.engine import Append, Output, Perform, Persist, Stop, ToCard, ToController, ToLauncher, ToOperator
-from chassis.bus.messages import Delta, Hello, PortEvent, Reply, Request, SaState, TunnelEvent
-from chassis.bus.records import CardState, Circuit, ManualSa, Route, Tunnel
-from chassis.bus.replication import Change
+from chassis.bus.card import CardBase
+from chassis.bus.engine import Append, Exit, Output, Perform, Persist, ToCard, ToController, ToLauncher, ToOperator
+from chassis.bus.messages import Delta, Hello, PortEvent, Reply, Request, SaReport, TunnelEvent
+from chassis.bus.records import CardStateRecord, CircuitRecord, ManualSaRecord, RouteRecord, TunnelRecord
+from chassis.bus.replication import RecordChange
 from chassis.net.address import parse_prefix
-from chassis.xcrp.engine import Controller
+from chassis.xcrp.engine import ControllerEngine
 from chassis.xcrp.flash import FlashFile
 
 
-class FakeLineCard(Card):
+class FakeLineCard(CardBase):
     kind = "linecard"
     specs = requests.LINE_CARD
 
     def __init__(self, card: str, *, pid: int, boot: int, ports: tuple[str, ...]) -> None:
         super().__init__(card, pid=pid, boot=boot)
         self.ports = set(ports)
-        self.changes: list[Change] = []
+        self.changes: list[RecordChange] = []
 
     def held(self, hello: Hello) -> Hello:
         return replace(hello, ports=tuple(sorted(self.ports)))
 
-    def changed(self, change: Change, now: float) -> list[Output]:
+    def changed(self, change: RecordChange, now: float) -> list[Output]:
         self.changes.append(change)
         return []
 
@@ -41,7 +41,7 @@ class FakeLineCard(Card):
         return None
 
 
-class FakeAsp(Card):
+class FakeAsp(CardBase):
     """Installs the SAs of every tunnel whose conditions are met and whose keys it has."""
 
     kind = "asp"
@@ -51,7 +51,7 @@ class FakeAsp(Card):
         super().__init__(card, pid=pid, boot=boot)
         self.fresh = fresh
         self.up_tunnels: set[int] = set()
-        self.changes: list[Change] = []
+        self.changes: list[RecordChange] = []
         self.requests: list[Request] = []
 
     def request(self, request: Request, now: float) -> list[Output] | None:
@@ -61,15 +61,15 @@ class FakeAsp(Card):
         return [ToController(Reply(request.number, {"asked": request.name}))]
 
     def held(self, hello: Hello) -> Hello:
-        sas = tuple(SaState(number, 10, "in", "esp", 300, 0) for number in sorted(self.up_tunnels))
+        sas = tuple(SaReport(number, 10, "in", "esp", 300, 0) for number in sorted(self.up_tunnels))
         return replace(hello, fresh=self.fresh, sas=sas)
 
-    def changed(self, change: Change, now: float) -> list[Output]:
+    def changed(self, change: RecordChange, now: float) -> list[Output]:
         self.changes.append(change)
         events: list[Output] = []
         records = self.replica.records
         for record in records.values():
-            if not isinstance(record, Tunnel) or record.asp != self.card:
+            if not isinstance(record, TunnelRecord) or record.asp != self.card:
                 continue
             ready = record.up and all(("manual-sa", entry.sa) in records for entry in record.entries)
             if ready != (record.number in self.up_tunnels):
@@ -119,14 +119,14 @@ class Node:
         self.watch: Callable[[ToCard], None] = lambda output: None
         self.refusal = ""
         """What a card's shell says of a request that only it can carry out; without a word it did."""
-        self.controller: Controller | None = None
+        self.controller: ControllerEngine | None = None
 
     # processes
 
     def start(self) -> None:
         """A controller, from what the state folder holds."""
         self.boot += 1
-        self.controller = Controller(
+        self.controller = ControllerEngine(
             "a",
             boot=self.boot,
             files=dict(self.state),
@@ -237,7 +237,7 @@ class Node:
             assert message == output.message
             if isinstance(message, Delta):
                 for record in message.put:
-                    if isinstance(record, CardState):
+                    if isinstance(record, CardStateRecord):
                         assert record.epoch >= self.epochs.get(record.card, 0)
                         self.epochs[record.card] = record.epoch
             card = self.cards.get(output.card)
@@ -252,7 +252,7 @@ class Node:
                 message = codec.decode(codec.encode(output.message))
                 if self.controller is not None:
                     self.perform(self.controller.receive(card, message, self.now))
-            elif isinstance(output, Stop):
+            elif isinstance(output, Exit):
                 self.goodbyes.append((card, output.reason))
                 self.cards.pop(card, None)
             elif isinstance(output, Perform) and self.controller is not None:
@@ -307,13 +307,13 @@ class Node:
     def card(self, name: str) -> dict[str, Any]:
         return dict(next(row for row in self.ask("status")["cards"] if row["card"] == name))
 
-    def route(self, card: str, context: str, prefix: str) -> Route | None:
+    def route(self, card: str, context: str, prefix: str) -> RouteRecord | None:
         """The route of a prefix as a card holds it."""
         assert self.controller is not None
         number = self.controller.node.plan.contexts[context]
         address, length = parse_prefix(prefix)
         record = self.cards[card].replica.records.get(("route", number, address, length))
-        assert record is None or isinstance(record, Route)
+        assert record is None or isinstance(record, RouteRecord)
         return record
 
     def hops(self, card: str, context: str, prefix: str) -> list[str]:
@@ -329,10 +329,10 @@ class Node:
     def circuits(self, card: str) -> dict[int, int]:
         """Tunnel to circuit, as a line card holds them."""
         records = self.cards[card].replica.records.values()
-        return {r.tunnel: r.number for r in records if isinstance(r, Circuit) and r.kind == "tunnel"}
+        return {r.tunnel: r.number for r in records if isinstance(r, CircuitRecord) and r.kind == "tunnel"}
 
     def keys_of(self, card: str) -> set[str]:
-        return {r.name for r in self.cards[card].replica.records.values() if isinstance(r, ManualSa)}
+        return {r.name for r in self.cards[card].replica.records.values() if isinstance(r, ManualSaRecord)}
 
     def events(self) -> list[str]:
         return [str(output.values["text"]) for output in self.launcher if output.what == "event"]

@@ -12,7 +12,7 @@ from chassis.ase.ike.child_proposals import Suite
 from chassis.ase.ike.credentials import Credentials
 from chassis.ase.ike.identity import Identity
 from chassis.ase.lines import line_number
-from chassis.bus.records import AclRule
+from chassis.bus.records import AclRuleRecord
 from chassis.model.ike import IkePolicy, IkeProposal
 
 
@@ -28,7 +28,7 @@ class Line:
     seq: int
     policy: str
     suites: tuple[Suite, ...]
-    rules: tuple[AclRule, ...]
+    rules: tuple[AclRuleRecord, ...]
     window: int
     rule: int = 0
 
@@ -40,7 +40,7 @@ class Line:
     @property
     def remote_networks(self) -> tuple[tuple[int, int], ...]:
         """The peer's networks: (address, prefix length), each once."""
-        rules = self.rules or (AclRule(0),)
+        rules = self.rules or (AclRuleRecord(0),)
         return tuple(dict.fromkeys((rule.destination, rule.destination_length) for rule in rules))
 
 

@@ -16,18 +16,18 @@ from chassis.ase.ike.crypto.diffie_hellman import GROUPS
 from chassis.ase.ike.identity import Identity
 from chassis.ase.lines import negotiated_apart
 from chassis.bus.records import (
-    Acl,
-    AclRule,
-    Certificate,
-    Context,
-    IkePolicy,
-    IkeProposal,
-    IpsecPolicy,
-    IpsecProposal,
+    AclRecord,
+    AclRuleRecord,
+    CertificateRecord,
+    ContextRecord,
+    IkePolicyRecord,
+    IkeProposalRecord,
+    IpsecPolicyRecord,
+    IpsecProposalRecord,
     Key,
+    PolicyEntryRecord,
     Record,
-    Tunnel,
-    TunnelEntry,
+    TunnelRecord,
 )
 from chassis.model import ike, ipsec
 
@@ -46,13 +46,13 @@ class Connections:
     def __init__(self) -> None:
         self.by_tunnel: dict[int, Connection] = {}
         self._records: dict[Key, Record] = {}
-        self._tunnels: dict[int, Tunnel] = {}
+        self._tunnels: dict[int, TunnelRecord] = {}
         self._users: dict[Key, set[int]] = {}
         self._needs: dict[int, frozenset[Key]] = {}
         self._members: dict[GroupKey, dict[int, None]] = {}
         self._groups: dict[GroupKey, Group] = {}
         self._credentials: dict[int, Credentials] = {}
-        self._certificates: dict[int, dict[Key, Certificate]] = {}
+        self._certificates: dict[int, dict[Key, CertificateRecord]] = {}
         self.problems: list[str] = []
         """What was wrong with certificates since this was last emptied."""
 
@@ -63,7 +63,7 @@ class Connections:
         touched: dict[int, None] = {}
         contexts: set[int] = set()
         if whole:
-            delete = [*self._records, *((Tunnel.TYPE, number) for number in self._tunnels)]
+            delete = [*self._records, *((TunnelRecord.TYPE, number) for number in self._tunnels)]
             kept = {record.key for record in put}
             delete = [key for key in delete if key not in kept]
         for key in delete:
@@ -107,10 +107,10 @@ class Connections:
 
     def _take(self, key: Key, record: Record | None, touched: dict[int, None], contexts: set[int]) -> None:
         kind = key[0]
-        if kind == Tunnel.TYPE:
+        if kind == TunnelRecord.TYPE:
             number = int(key[1])
             known = number in self._tunnels
-            if isinstance(record, Tunnel) and record.kind == STATIC:
+            if isinstance(record, TunnelRecord) and record.kind == STATIC:
                 self._tunnels[number] = record
                 self._use(number, _needs(record))
             elif known:
@@ -124,10 +124,10 @@ class Connections:
             self._records.pop(key, None)
         else:
             self._records[key] = record
-        if kind == Certificate.TYPE:
+        if kind == CertificateRecord.TYPE:
             context = int(key[1])
             store = self._certificates.setdefault(context, {})
-            if isinstance(record, Certificate):
+            if isinstance(record, CertificateRecord):
                 store[key] = record
             else:
                 store.pop(key, None)
@@ -135,11 +135,11 @@ class Connections:
             touched.update(
                 dict.fromkeys(number for number, one in self._tunnels.items() if one.outer_context == context)
             )
-        elif kind == IkeProposal.TYPE or kind == IpsecProposal.TYPE:
+        elif kind == IkeProposalRecord.TYPE or kind == IpsecProposalRecord.TYPE:
             policies = [
                 policy.key
                 for policy in self._records.values()
-                if isinstance(policy, IkePolicy | IpsecPolicy) and key[1] in policy.proposals
+                if isinstance(policy, IkePolicyRecord | IpsecPolicyRecord) and key[1] in policy.proposals
             ]
             for policy in policies:
                 touched.update(dict.fromkeys(sorted(self._users.get(policy, ()))))
@@ -177,16 +177,16 @@ class Connections:
         record = self._tunnels.get(number)
         if record is None:
             return None
-        context = self._records.get((Context.TYPE, record.outer_context))
-        context_name = context.name if isinstance(context, Context) else str(record.outer_context)
-        policy = self._records.get((IkePolicy.TYPE, record.outer_context, record.ike_policy))
-        if not isinstance(policy, IkePolicy):
+        context = self._records.get((ContextRecord.TYPE, record.outer_context))
+        context_name = context.name if isinstance(context, ContextRecord) else str(record.outer_context)
+        policy = self._records.get((IkePolicyRecord.TYPE, record.outer_context, record.ike_policy))
+        if not isinstance(policy, IkePolicyRecord):
             return None
         converted = _policy(policy)
         proposals = tuple(
             _proposal(one)
-            for one in (self._records.get((IkeProposal.TYPE, name)) for name in policy.proposals)
-            if isinstance(one, IkeProposal) and one.version == policy.version
+            for one in (self._records.get((IkeProposalRecord.TYPE, name)) for name in policy.proposals)
+            if isinstance(one, IkeProposalRecord) and one.version == policy.version
         )
         lines: tuple[Line, ...] = ()
         flaw = ""
@@ -219,30 +219,30 @@ class Connections:
             expected=Identity.of(expected) if expected else Identity.address(record.remote),
             psk=policy.pre_shared_key if policy.has_key else None,
             credentials=self._credentials.get(record.outer_context),
-            keepalive=isinstance(context, Context) and context.keepalive,
+            keepalive=isinstance(context, ContextRecord) and context.keepalive,
             wanted=record.wanted,
             ready=record.up,
             flaw=flaw,
         )
 
-    def _line(self, record: Tunnel, entry: TunnelEntry) -> Line:
-        policy = self._records.get((IpsecPolicy.TYPE, entry.policy))
-        if not isinstance(policy, IpsecPolicy):
+    def _line(self, record: TunnelRecord, entry: PolicyEntryRecord) -> Line:
+        policy = self._records.get((IpsecPolicyRecord.TYPE, entry.policy))
+        if not isinstance(policy, IpsecPolicyRecord):
             raise _Flaw(f"IPsec policy {entry.policy} is not there")
         suites = tuple(
             _suite(policy, one)
-            for one in (self._records.get((IpsecProposal.TYPE, name)) for name in policy.proposals)
-            if isinstance(one, IpsecProposal)
+            for one in (self._records.get((IpsecProposalRecord.TYPE, name)) for name in policy.proposals)
+            if isinstance(one, IpsecProposalRecord)
         )
         if not suites:
             raise _Flaw(f"IPsec policy {policy.name} has no proposal")
         for suite in suites:
             if suite.bare:
                 raise _Flaw(f"IPsec proposal {suite.proposal.name} has neither cipher nor integrity")
-        rules: tuple[AclRule, ...] = ()
+        rules: tuple[AclRuleRecord, ...] = ()
         if entry.acl:
-            acl = self._records.get((Acl.TYPE, record.context, entry.acl))
-            if not isinstance(acl, Acl):
+            acl = self._records.get((AclRecord.TYPE, record.context, entry.acl))
+            if not isinstance(acl, AclRecord):
                 raise _Flaw(f"access list {entry.acl} is not there")
             if not acl.rules:
                 raise _Flaw(f"access list {entry.acl} has no rule")
@@ -262,15 +262,15 @@ def _group_key(connection: Connection) -> GroupKey:
     return (connection.context, connection.local, connection.remote, connection.version)
 
 
-def _needs(record: Tunnel) -> frozenset[Key]:
+def _needs(record: TunnelRecord) -> frozenset[Key]:
     keys: set[Key] = {
-        (Context.TYPE, record.outer_context),
-        (IkePolicy.TYPE, record.outer_context, record.ike_policy),
+        (ContextRecord.TYPE, record.outer_context),
+        (IkePolicyRecord.TYPE, record.outer_context, record.ike_policy),
     }
     for entry in record.entries:
-        keys.add((IpsecPolicy.TYPE, entry.policy))
+        keys.add((IpsecPolicyRecord.TYPE, entry.policy))
         if entry.acl:
-            keys.add((Acl.TYPE, record.context, entry.acl))
+            keys.add((AclRecord.TYPE, record.context, entry.acl))
     return frozenset(keys)
 
 
@@ -286,7 +286,7 @@ def _check(proposals: tuple[ike.IkeProposal, ...]) -> None:
             raise _Flaw(f"IKE proposal {proposal.name} names an algorithm that is unknown here")
 
 
-def _proposal(record: IkeProposal) -> ike.IkeProposal:
+def _proposal(record: IkeProposalRecord) -> ike.IkeProposal:
     return ike.IkeProposal(
         name=record.name,
         version=1 if record.version == 1 else 2,
@@ -299,7 +299,7 @@ def _proposal(record: IkeProposal) -> ike.IkeProposal:
     )
 
 
-def _policy(record: IkePolicy) -> ike.IkePolicy:
+def _policy(record: IkePolicyRecord) -> ike.IkePolicy:
     policy = ike.IkePolicy(
         name=record.name,
         version=1 if record.version == 1 else 2,
@@ -315,7 +315,7 @@ def _policy(record: IkePolicy) -> ike.IkePolicy:
     return policy
 
 
-def _suite(policy: IpsecPolicy, record: IpsecProposal) -> Suite:
+def _suite(policy: IpsecPolicyRecord, record: IpsecProposalRecord) -> Suite:
     proposal = ipsec.IpsecProposal(
         name=record.name,
         ip_comp=record.ip_comp,

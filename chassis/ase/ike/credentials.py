@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from chassis.ase.ike import certificates
 from chassis.ase.ike.certificates import CertificateError, Verified
 from chassis.ase.ike.identity import Identity
-from chassis.bus.records import Certificate
+from chassis.bus.records import CertificateRecord
 
 __all__ = ["CertificateError", "Credentials", "Own", "Verified"]
 
@@ -77,7 +77,7 @@ class Credentials:
         )
 
     @classmethod
-    def read(cls, records: Iterable[Certificate]) -> tuple[Credentials, list[str]]:
+    def read(cls, records: Iterable[CertificateRecord]) -> tuple[Credentials, list[str]]:
         """The store of one context, and why parts of it are left out. No text holds anything of a key.
 
         A file of a self certificate may go on with the CA certificates above it.
@@ -86,7 +86,7 @@ class Credentials:
             return cls._read(records)
 
     @classmethod
-    def _read(cls, records: Iterable[Certificate]) -> tuple[Credentials, list[str]]:
+    def _read(cls, records: Iterable[CertificateRecord]) -> tuple[Credentials, list[str]]:
         problems: list[str] = []
         keys: dict[str, rsa.RSAPrivateKey] = {}
         trusted: dict[bytes, x509.Certificate] = {}

@@ -12,7 +12,7 @@ from typing import Any
 from chassis.ase.ike.connection import Line
 from chassis.ase.ike.payloads.numbers import IdType
 from chassis.ase.ike.payloads.v1 import IdV1
-from chassis.bus.records import AclRule
+from chassis.bus.records import AclRuleRecord
 from chassis.net.address import format_address
 
 _ALL = 0xFFFFFFFF
@@ -36,7 +36,7 @@ def _side(address: int, length: int, protocol: int, port: int) -> IdV1:
 
 def identities(line: Line) -> tuple[IdV1, IdV1]:
     """(our side, the peer's side) of the rule of ours that a quick mode is for; no rule means everything."""
-    rule = line.rules[0] if line.rules else AclRule(0)
+    rule = line.rules[0] if line.rules else AclRuleRecord(0)
     ours = _side(rule.source, rule.source_length, rule.protocol, rule.source_port)
     peers = _side(rule.destination, rule.destination_length, rule.protocol, rule.destination_port)
     return ours, peers

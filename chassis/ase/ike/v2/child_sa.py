@@ -10,7 +10,7 @@ from enum import Enum
 from chassis.ase.ike.child_proposals import Suite
 from chassis.ase.ike.connection import Line
 from chassis.ase.ike.payloads.numbers import Protocol
-from chassis.bus.records import AclRule
+from chassis.bus.records import AclRuleRecord
 
 
 class State(Enum):
@@ -92,7 +92,7 @@ class ChildSa:
     suite: Suite
     inbound: Mapping[int, bytes]
     outbound: Mapping[int, bytes]
-    rules: tuple[AclRule, ...]
+    rules: tuple[AclRuleRecord, ...]
     initiator: bool
     lowest: bytes = field(repr=False)
     replaces: int = 0

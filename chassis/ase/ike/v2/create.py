@@ -19,7 +19,7 @@ from chassis.ase.ike.v2.child_sa import ChildSa
 from chassis.ase.ike.v2.narrow import narrow, same, selectors
 from chassis.ase.ike.v2.refused import Refused, no_proposal, syntax
 from chassis.ase.link import SaInstall
-from chassis.bus.records import AclRule, SaKeys
+from chassis.bus.records import AclRuleRecord, SaKeys
 
 if TYPE_CHECKING:
     from chassis.ase.ike.v2.session import SessionV2
@@ -151,7 +151,7 @@ class Picked:
     line: Line
     choice: ChildChoiceV2
     spis: Mapping[int, bytes]
-    rules: tuple[AclRule, ...]
+    rules: tuple[AclRuleRecord, ...]
 
 
 def pick(
@@ -162,7 +162,7 @@ def pick(
     A line without a pair comes before one that has one, one that is not narrowed before one that is.
     """
     sa, tsi, tsr = _parts(payloads)
-    found: list[tuple[tuple[bool, bool], Line, tuple[AclRule, ...]]] = []
+    found: list[tuple[tuple[bool, bool], Line, tuple[AclRuleRecord, ...]]] = []
     for line in lines:
         rules = narrow(line.rules, tsr.selectors, tsi.selectors)
         if rules is not None:
@@ -266,7 +266,7 @@ def _make(
     choice: ChildChoiceV2,
     spis: Mapping[int, bytes],
     cpi: int,
-    rules: tuple[AclRule, ...],
+    rules: tuple[AclRuleRecord, ...],
     nonces: Nonces,
     replaces: int,
     now: float,

@@ -11,16 +11,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from chassis.ase.ike.payloads.v2_payloads import IPV4_RANGE, TrafficSelector
-from chassis.bus.records import AclRule
+from chassis.bus.records import AclRuleRecord
 
 MAX_RULES = 64
 """Rules that one pair of SAs may get; more than that are not accepted, which narrowing allows."""
 
-EVERYTHING = AclRule(seq=0)
+EVERYTHING = AclRuleRecord(seq=0)
 _ADDRESSES = 1 << 32
 
 
-def selectors(rules: Sequence[AclRule]) -> tuple[tuple[TrafficSelector, ...], tuple[TrafficSelector, ...]]:
+def selectors(rules: Sequence[AclRuleRecord]) -> tuple[tuple[TrafficSelector, ...], tuple[TrafficSelector, ...]]:
     """(our side, the peer's side) of the rules, each selector once; no rules mean everything."""
     ours: dict[TrafficSelector, None] = {}
     theirs: dict[TrafficSelector, None] = {}
@@ -83,10 +83,10 @@ def prefixes(first: int, last: int) -> Iterable[tuple[int, int]]:
 
 
 def narrow(
-    rules: Sequence[AclRule], ours: Sequence[TrafficSelector], theirs: Sequence[TrafficSelector]
-) -> tuple[AclRule, ...] | None:
+    rules: Sequence[AclRuleRecord], ours: Sequence[TrafficSelector], theirs: Sequence[TrafficSelector]
+) -> tuple[AclRuleRecord, ...] | None:
     """Our rules as far as the selectors of both sides let them; empty for everything, None for nothing at all."""
-    found: dict[AclRule, None] = {}
+    found: dict[AclRuleRecord, None] = {}
     for rule in rules or (EVERYTHING,):
         own_source = _selector(rule.protocol, rule.source, rule.source_length, rule.source_port)
         own_destination = _selector(
@@ -106,7 +106,7 @@ def narrow(
 
 
 def _combine(
-    found: dict[AclRule, None], protocol: int, sources: Iterable[_Side], destinations: Iterable[_Side]
+    found: dict[AclRuleRecord, None], protocol: int, sources: Iterable[_Side], destinations: Iterable[_Side]
 ) -> None:
     """Add the rules of every source with every destination, until there are enough."""
     for source in sources:
@@ -116,16 +116,18 @@ def _combine(
                     if len(found) >= MAX_RULES:
                         return
                     said = protocol or -1
-                    rule = AclRule(0, said, address, length, source.port, remote, remote_length, destination.port)
+                    rule = AclRuleRecord(
+                        0, said, address, length, source.port, remote, remote_length, destination.port
+                    )
                     found[rule] = None
 
 
-def _without_covered(rules: tuple[AclRule, ...]) -> tuple[AclRule, ...]:
+def _without_covered(rules: tuple[AclRuleRecord, ...]) -> tuple[AclRuleRecord, ...]:
     """Rules that no other rule contains."""
     return tuple(rule for rule in rules if not any(other != rule and _contains(other, rule) for other in rules))
 
 
-def _contains(outer: AclRule, inner: AclRule) -> bool:
+def _contains(outer: AclRuleRecord, inner: AclRuleRecord) -> bool:
     return (
         outer.protocol in (-1, inner.protocol)
         and outer.source_port in (-1, inner.source_port)
@@ -137,7 +139,7 @@ def _contains(outer: AclRule, inner: AclRule) -> bool:
     )
 
 
-def same(rules: Sequence[AclRule], others: Sequence[AclRule]) -> bool:
+def same(rules: Sequence[AclRuleRecord], others: Sequence[AclRuleRecord]) -> bool:
     """Whether two lists select the same pairs, whatever their numbers."""
     return {replace(rule, seq=0) for rule in rules or (EVERYTHING,)} == {
         replace(rule, seq=0) for rule in others or (EVERYTHING,)
