@@ -38,7 +38,7 @@ PROTECTED, OPENED = 0, 2
 """Where a tunnel's pair of slots begins."""
 
 
-class AspCause(StrEnum):
+class AspDropCause(StrEnum):
     """Causes that only an ASP has; the others are those of forwarding and of the packet engine."""
 
     NO_TUNNEL = "no tunnel"
@@ -56,11 +56,11 @@ class AspCause(StrEnum):
 
 
 QUEUE_CAUSES: Final = (
-    AspCause.QUEUE_0,
-    AspCause.QUEUE_1,
-    AspCause.QUEUE_2,
-    AspCause.QUEUE_3,
-    AspCause.QUEUE_ONLY,
+    AspDropCause.QUEUE_0,
+    AspDropCause.QUEUE_1,
+    AspDropCause.QUEUE_2,
+    AspDropCause.QUEUE_3,
+    AspDropCause.QUEUE_ONLY,
 )
 """Why a packet found no room, by the queue: one of four, or the one that an SA without priorities has."""
 
@@ -71,7 +71,7 @@ _NONE_STRANDED: Final = (0, 0)
 QUEUE_NAMES: Final = (*map(str, range(CLASSES)), "only")
 QUEUE_COUNTERS: Final = ("waiting", "passed", "latency us", "longest us")
 
-AnyCause = AspCause | fwd.DropCause | ipsec.Cause
+AnyCause = AspDropCause | fwd.DropCause | ipsec.IpsecDropCause
 
 FORWARDING: Final = (
     fwd.DropCause.FENCED,
@@ -96,7 +96,7 @@ FORWARDING: Final = (
 )
 """Causes of forwarding that an ASP can have."""
 
-CAUSES: Final = tuple(dict.fromkeys(cause.value for cause in (*ipsec.Cause, *FORWARDING, *AspCause)))
+CAUSES: Final = tuple(dict.fromkeys(cause.value for cause in (*ipsec.IpsecDropCause, *FORWARDING, *AspDropCause)))
 """Every cause for which the ASP drops a packet, by the name of its counter."""
 
 
@@ -184,7 +184,7 @@ class AspCounters:
             values[slots[2]] += waited
             values[slots[3]] = longest
 
-    def dropped(self, cause: AspCause, packets: int, tunnel: int) -> None:
+    def dropped(self, cause: AspDropCause, packets: int, tunnel: int) -> None:
         """Count packets dropped on their way into a tunnel."""
         self._counters.add(f"drop {cause}", packets)
         self.lose(tunnel, PROTECTED, cause, packets)

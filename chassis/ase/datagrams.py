@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from chassis.ase.counters import AspCause, AspCounters
-from chassis.ase.ipsec.causes import Cause
-from chassis.ase.ipsec.identification import Identifications
+from chassis.ase.counters import AspCounters, AspDropCause
+from chassis.ase.ipsec.causes import IpsecDropCause
+from chassis.ase.ipsec.identification import Ipv4IdSequences
 from chassis.ase.link import IkePacket
 from chassis.fwd.reassembly import Reassembler
 from chassis.net.errors import DecodeError
@@ -47,7 +47,7 @@ class Datagrams:
         counters: AspCounters,
         drop: Drop,
         random: Callable[[int], bytes],
-        identifications: Identifications,
+        identifications: Ipv4IdSequences,
     ) -> None:
         self.connected = False
         self._counters = counters
@@ -62,7 +62,7 @@ class Datagrams:
         try:
             packet = Ipv4.parse(view)
         except DecodeError:
-            self._drop(Cause.MALFORMED, 1)
+            self._drop(IpsecDropCause.MALFORMED, 1)
             return None
         pieces = 1
         if packet.more_fragments or packet.offset:
@@ -73,7 +73,7 @@ class Datagrams:
             packet, pieces = whole
             self._counters.consumed(pieces - 1)
         found = self._found(context, packet, pieces)
-        if isinstance(found, Cause | AspCause):
+        if isinstance(found, IpsecDropCause | AspDropCause):
             self._drop(found, 1)
             return None
         return found
@@ -114,13 +114,15 @@ class Datagrams:
         self._identification = self._identification + 1 & 0xFFFF
         return self._identification
 
-    def _found(self, context: int, packet: Ipv4, pieces: int) -> IkePacket | Sealed | Cause | AspCause | None:
+    def _found(
+        self, context: int, packet: Ipv4, pieces: int
+    ) -> IkePacket | Sealed | IpsecDropCause | AspDropCause | None:
         if packet.protocol != PROTOCOL_UDP:
-            return Sealed(packet.emit()) if pieces > 1 else Cause.MALFORMED
+            return Sealed(packet.emit()) if pieces > 1 else IpsecDropCause.MALFORMED
         try:
             udp = Udp.parse(packet.payload)
         except DecodeError:
-            return Cause.MALFORMED
+            return IpsecDropCause.MALFORMED
         data = udp.payload
         if udp.destination_port == NAT_PORT:
             if data == KEEPALIVE:
@@ -128,19 +130,19 @@ class Datagrams:
                 return None
             if not data.startswith(MARKER):
                 # ESP that came whole is not put aside, unless it is too short to be any.
-                return Sealed(packet.emit()) if pieces > 1 else Cause.MALFORMED
+                return Sealed(packet.emit()) if pieces > 1 else IpsecDropCause.MALFORMED
             data = data[len(MARKER) :]
         elif udp.destination_port != IKE_PORT:
-            return Cause.NOT_IPSEC
+            return IpsecDropCause.NOT_IPSEC
         try:
             Udp.parse(packet.payload, (packet.source, packet.destination))
         except DecodeError:
-            return Cause.MALFORMED
+            return IpsecDropCause.MALFORMED
         if not data:
-            return Cause.MALFORMED
+            return IpsecDropCause.MALFORMED
         if not self.connected:
             self._counters.ike_dropped()
-            return AspCause.NO_IKE
+            return AspDropCause.NO_IKE
         self._counters.ike_in()
         return IkePacket(context, packet.destination, udp.destination_port, packet.source, udp.source_port, data)
 
@@ -148,6 +150,6 @@ class Datagrams:
         """Bring the balance up to date with what waits and what was given up."""
         fragments = self._fragments
         if fragments.lost != self._lost:
-            self._drop(Cause.FRAGMENT, fragments.lost - self._lost)
+            self._drop(IpsecDropCause.FRAGMENT, fragments.lost - self._lost)
             self._lost = fragments.lost
         self._counters.waits(fragments.waiting)

@@ -15,10 +15,9 @@ from math import inf
 from chassis.ase.counters import AspCounters
 from chassis.ase.ike_side import IkeSide
 from chassis.ase.ipsec.causes import Drops, Notice, NoticeKind
-from chassis.ase.ipsec.open import Opener
+from chassis.ase.ipsec.open import Decapsulator
 from chassis.ase.ipsec.sadb import Sadb
-from chassis.ase.ipsec.state import Others, StateError, octets_for
-from chassis.ase.ipsec.state import SaState as StateBuffer
+from chassis.ase.ipsec.state import Others, SaStateFile, StateError, octets_for
 from chassis.ase.link import (
     FromIke,
     IkeAlive,
@@ -33,10 +32,10 @@ from chassis.ase.link import (
     SaSwitch,
 )
 from chassis.ase.messages import DropLog
-from chassis.ase.negotiated import Negotiated
+from chassis.ase.negotiated import NegotiatedSas
 from chassis.ase.paths import Paths
 from chassis.ase.routes import Routes
-from chassis.ase.tallies import Tallies
+from chassis.ase.tallies import SaStatistics
 from chassis.ase.tunnels import AspTunnel, TunnelTable
 from chassis.bus import requests
 from chassis.bus.batch import Batch, Step
@@ -100,11 +99,11 @@ class AspEngine(CardBase):
         self._damage = ""
         salt = int.from_bytes(random(8), "little")
         try:
-            held = StateBuffer(state, salt, others)
+            held = SaStateFile(state, salt, others)
         except StateError as error:
             self._damage = str(error)
             state.cast("B")[:] = bytes(state.nbytes)
-            held = StateBuffer(state, salt, others)
+            held = SaStateFile(state, salt, others)
         # One that was made by a process that died before it was in service is as good as new.
         self.fresh = fresh or held.is_fresh or not (held.served or not _is_empty(state))
         self.sadb = Sadb(held, partial(self.counters.add, SHED))
@@ -113,8 +112,8 @@ class AspEngine(CardBase):
         self._counts = AspCounters(self.counters)
         self._log = DropLog(card)
         self.paths = Paths(self, self.sadb, self.tunnels, self.routes, self._counts, random)
-        self.negotiated = Negotiated(self.sadb, self.tunnels)
-        self.tallies = Tallies(self.sadb, self.tunnels, self._counts)
+        self.negotiated = NegotiatedSas(self.sadb, self.tunnels)
+        self.tallies = SaStatistics(self.sadb, self.tunnels, self._counts)
         self.ike = IkeSide(card, self.counters)
         self._asked: dict[tuple[int, int], tuple[SaEvent, int]] = {}
         """Leases asked for and not had yet, with the end of the lease that was running out."""
@@ -375,7 +374,7 @@ class AspEngine(CardBase):
         """IKE hears of policy lines that have no SA and want one."""
         return self.negotiated.wanting(tunnel, entries, now)
 
-    def came_in(self, openers: tuple[Opener, ...], now: float) -> list[Output]:
+    def came_in(self, openers: tuple[Decapsulator, ...], now: float) -> list[Output]:
         """IKE hears of its peers."""
         return self.negotiated.came_in(openers)
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from chassis.ase.ipsec.causes import Drops, Notice
-from chassis.ase.ipsec.open import Opener
+from chassis.ase.ipsec.open import Decapsulator
 from chassis.bus.batch import Batch
 from chassis.bus.engine import Output
 
@@ -34,5 +34,5 @@ class DataPathHost(Protocol):
     def wanting(self, tunnel: int, entries: tuple[int, ...], now: float) -> list[Output]:
         """Packets matched policy lines that have no SA."""
 
-    def came_in(self, openers: tuple[Opener, ...], now: float) -> list[Output]:
+    def came_in(self, openers: tuple[Decapsulator, ...], now: float) -> list[Output]:
         """Authentic packets came by negotiated SAs."""

@@ -12,7 +12,7 @@ from math import inf
 from types import MappingProxyType
 from typing import Final
 
-from chassis.ase.ipsec.causes import MESSAGE_IDS, Cause, Drops, Sample
+from chassis.ase.ipsec.causes import MESSAGE_IDS, Drops, IpsecDropCause, Sample
 from chassis.bus.messages import LogRecord
 from chassis.net.address import format_address
 
@@ -100,7 +100,7 @@ class DropLog:
                 self.due = line.again_at
         return records
 
-    def _record(self, cause: Cause, line: _Line, now: float) -> LogRecord:
+    def _record(self, cause: IpsecDropCause, line: _Line, now: float) -> LogRecord:
         sample, count = line.sample, line.count
         assert sample is not None
         line.again_at, line.count, line.sample = now + INTERVAL, 0, None

@@ -14,7 +14,7 @@ from math import inf
 
 from chassis.ase.ike.settings import read_settings
 from chassis.ase.ipsec.causes import Notice, NoticeKind
-from chassis.ase.ipsec.open import Opener
+from chassis.ase.ipsec.open import Decapsulator
 from chassis.ase.ipsec.sa import SaError, UdpPorts
 from chassis.ase.ipsec.sadb import Sadb
 from chassis.ase.link import (
@@ -30,7 +30,7 @@ from chassis.ase.link import (
     SaSeen,
     SaSwitch,
 )
-from chassis.ase.pairs import Incomplete, Pair, negotiated_pair, states_of
+from chassis.ase.pairs import Incomplete, SaPair, negotiated_pair, states_of
 from chassis.ase.tunnels import AspTunnel, TunnelTable
 from chassis.bus.engine import Output, ToController, ToIke
 from chassis.bus.messages import Attributes, SaEvent
@@ -52,7 +52,7 @@ REPORTS = 500
 
 
 @dataclass(slots=True)
-class _Watch:
+class _SaUsage:
     """What is known of a pair beyond what it is: whether it ever sent, what was said of it, where its peer is."""
 
     sent: bool
@@ -61,13 +61,13 @@ class _Watch:
     origin: tuple[int, int] | None = None
 
 
-class Negotiated:
+class NegotiatedSas:
     """The pairs of all negotiated tunnels of an ASP. Its calls return outputs."""
 
     def __init__(self, sadb: Sadb, tunnels: TunnelTable) -> None:
         self._sadb = sadb
         self._tunnels = tunnels
-        self._watches: dict[int, dict[int, _Watch]] = {}
+        self._watches: dict[int, dict[int, _SaUsage]] = {}
         """By tunnel and serial."""
         self._peers: set[int] = set()
         self._peer_interval = PEER_INTERVALS[1]
@@ -103,7 +103,7 @@ class Negotiated:
             origin = (way.remote, way.remote_port)
         # The lines may have changed since IKE negotiated.
         self._sadb.confine(*name)
-        self._watches.setdefault(message.tunnel, {})[message.serial] = _Watch(message.send, origin=origin)
+        self._watches.setdefault(message.tunnel, {})[message.serial] = _SaUsage(message.send, origin=origin)
         outputs: list[Output] = []
         if message.replaces:
             spi = pair.outbound.protocols[0][1]
@@ -164,7 +164,7 @@ class Negotiated:
 
     # what the data path says
 
-    def came_in(self, openers: Iterable[Opener]) -> list[Output]:
+    def came_in(self, openers: Iterable[Decapsulator]) -> list[Output]:
         """Authentic packets came by these SAs."""
         outputs: list[Output] = []
         for opener in openers:
@@ -260,7 +260,7 @@ class Negotiated:
         state = self._tunnels.states.get(tunnel)
         return state if state is not None and state.negotiated else None
 
-    def _watch(self, tunnel: int, serial: int) -> _Watch | None:
+    def _watch(self, tunnel: int, serial: int) -> _SaUsage | None:
         return self._watches.get(tunnel, {}).get(serial)
 
     def _lives(self, tunnel: int, serial: int) -> bool:
@@ -307,9 +307,9 @@ class Negotiated:
         return [*_events(pair, event, reason), *self._judge(state)]
 
 
-def _find(state: AspTunnel, serial: int) -> Pair | None:
+def _find(state: AspTunnel, serial: int) -> SaPair | None:
     return next((pair for pair in state.pairs if pair.outbound.serial == serial), None)
 
 
-def _events(pair: Pair, event: str, reason: str) -> list[Output]:
+def _events(pair: SaPair, event: str, reason: str) -> list[Output]:
     return [ToController(SaEvent(sa, event, reason)) for sa in states_of((pair,))]

@@ -6,17 +6,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from chassis.ase.ipsec.ipcomp import CPI_DEFLATE
-from chassis.ase.ipsec.policy import PolicyEntry
+from chassis.ase.ipsec.policy import SpdEntry
 from chassis.ase.ipsec.sa import (
     LAST_SEQUENCE,
     Ah,
+    ByteLifetime,
     DfPolicy,
     Esp,
     InboundSa,
-    Lease,
-    Limits,
     OutboundSa,
     SaError,
+    SequenceLease,
     UdpPorts,
 )
 from chassis.ase.ipsec.selectors import Rule
@@ -40,19 +40,19 @@ class Incomplete(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class SaPair:
     """The SAs of one line of a tunnel. Of a negotiated tunnel a line may have several."""
 
     outbound: OutboundSa
     inbound: InboundSa
-    lease: Lease | None
+    lease: SequenceLease | None
     """None where nobody but the state of the node's ASPs knows which numbers are left."""
-    policy: PolicyEntry
+    policy: SpdEntry
 
 
 def manual_pair(
     record: TunnelRecord, entry: PolicyEntryRecord, sas: Mapping[str, ManualSaRecord], acls: Acls
-) -> Pair:
+) -> SaPair:
     """The pair of a line with manual keys; its serial is the number of the line. Raises Incomplete, SaError."""
     if not entry.sa:
         raise Incomplete(f"seq {entry.seq} names no security association")
@@ -64,7 +64,7 @@ def manual_pair(
     # On a manual tunnel only the first rule filters (guide 8.4).
     rules = line_rules(record, entry, acls, 1)
     try:
-        return Pair(
+        return SaPair(
             OutboundSa(
                 tunnel=record.number,
                 serial=entry.seq,
@@ -92,13 +92,13 @@ def manual_pair(
                 assignment=entry.assignment,
             ),
             _lease(entry),
-            PolicyEntry(entry.seq, rules),
+            SpdEntry(entry.seq, rules),
         )
     except SaError as error:
         raise Incomplete(f"security association {entry.sa}: {error}") from None
 
 
-def negotiated_pair(record: TunnelRecord, install: SaInstall) -> Pair:
+def negotiated_pair(record: TunnelRecord, install: SaInstall) -> SaPair:
     """The pair that IKE negotiated. Raises SaError, Incomplete."""
     limits = _limits(install)
     encapsulation = install.encapsulation[0] if install.encapsulation else None
@@ -142,8 +142,8 @@ def negotiated_pair(record: TunnelRecord, install: SaInstall) -> Pair:
         limits=limits,
         entry=install.entry,
     )
-    lease = Lease(limit=outbound.last_sequence + 1)
-    return Pair(outbound, inbound, lease, PolicyEntry(install.entry, rules))
+    lease = SequenceLease(limit=outbound.last_sequence + 1)
+    return SaPair(outbound, inbound, lease, SpdEntry(install.entry, rules))
 
 
 def line_rules(
@@ -163,21 +163,21 @@ def line_rules(
         raise Incomplete(f"access list {entry.acl}: {error}") from None
 
 
-def policy_lines(record: TunnelRecord, acls: Acls, apart: bool) -> tuple[PolicyEntry, ...]:
+def policy_lines(record: TunnelRecord, acls: Acls, apart: bool) -> tuple[SpdEntry, ...]:
     """The policy of a negotiated tunnel: every rule of its lists counts (guide 8.4); negotiated `apart`, each is a
     line of its own. Raises Incomplete."""
     if not record.entries:
         raise Incomplete("no policy line")
-    lines: list[PolicyEntry] = []
+    lines: list[SpdEntry] = []
     for entry in record.entries:
         rules = line_rules(record, entry, acls)
         if apart and rules:
             seqs = [rule.seq for rule in acls[record.context, entry.acl].rules]
             lines += [
-                PolicyEntry(line_number(entry.seq, seq), (rule,)) for seq, rule in zip(seqs, rules, strict=True)
+                SpdEntry(line_number(entry.seq, seq), (rule,)) for seq, rule in zip(seqs, rules, strict=True)
             ]
         else:
-            lines.append(PolicyEntry(entry.seq, rules))
+            lines.append(SpdEntry(entry.seq, rules))
     return tuple(lines)
 
 
@@ -200,7 +200,7 @@ def rule_of(rule: AclRuleRecord) -> Rule:
     )
 
 
-def states_of(pairs: Iterable[Pair]) -> tuple[SaReport, ...]:
+def states_of(pairs: Iterable[SaPair]) -> tuple[SaReport, ...]:
     """What is told of SAs: one state for each protocol and direction."""
     states = []
     for pair in pairs:
@@ -221,13 +221,13 @@ def states_of(pairs: Iterable[Pair]) -> tuple[SaReport, ...]:
     return tuple(states)
 
 
-def _limits(install: SaInstall) -> Limits:
+def _limits(install: SaInstall) -> ByteLifetime:
     """What a pair may carry. A kilobyte at least is kept for what goes on while its successor is made; a pair that
     has no more in all is replaced from its first packet on."""
     hard = install.kbytes * KILOBYTE
     if not hard:
-        return Limits()
-    return Limits(max(min(install.soft_kbytes * KILOBYTE, hard - KILOBYTE), 1), hard)
+        return ByteLifetime()
+    return ByteLifetime(max(min(install.soft_kbytes * KILOBYTE, hard - KILOBYTE), 1), hard)
 
 
 def _esp(keys: SaKeys) -> Esp | None:
@@ -246,8 +246,8 @@ def _ah(keys: SaKeys) -> Ah | None:
     return Ah(keys.ah_spi, keys.ah_integrity, keys.ah_key) if keys.ah_spi else None
 
 
-def _lease(entry: PolicyEntryRecord) -> Lease | None:
+def _lease(entry: PolicyEntryRecord) -> SequenceLease | None:
     if entry.lease_start < 1:
         return None
     first = min(max(entry.lease_start, 1), END)
-    return Lease(first, min(max(entry.lease_end, first), END))
+    return SequenceLease(first, min(max(entry.lease_end, first), END))

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from math import inf
 from typing import Final
 
-from chassis.ase.counters import AspCause, AspCounters
+from chassis.ase.counters import AspCounters, AspDropCause
 from chassis.ase.host import DataPathHost
-from chassis.ase.ipsec.causes import Cause
-from chassis.ase.ipsec.sadb import Sadb, Sender
+from chassis.ase.ipsec.causes import IpsecDropCause
+from chassis.ase.ipsec.sadb import OutboundKey, Sadb
 from chassis.ase.messages import FACILITY
 from chassis.ase.routes import Routes
 from chassis.ase.tunnels import AspTunnel
@@ -91,19 +91,19 @@ class PathMtus:
             packet = Ipv4.parse(view)
             message = Icmp.parse(packet.payload)
         except DecodeError:
-            self._host.drop(Cause.MALFORMED)
+            self._host.drop(IpsecDropCause.MALFORMED)
             return []
         sender = _sender(context, packet.destination, message.payload)
         state = None if sender is None else self._of(sender)
         if state is None:
-            self._host.drop(AspCause.PATH_MTU)
+            self._host.drop(AspDropCause.PATH_MTU)
             return []
         known = self.egress(state)
         # A packet that was larger than we send any is no word on what a link may carry.
         size = min(_TOTAL(message.payload, 2)[0], known)
         mtu = max(message.mtu or _plateau(size), LEAST)
         if mtu >= known:
-            self._host.drop(AspCause.PATH_MTU)
+            self._host.drop(AspDropCause.PATH_MTU)
             return []
         self._counters.path_mtu()
         number = state.record.number
@@ -121,7 +121,7 @@ class PathMtus:
         text = "A link on the way to the peer is smaller than the egress port."
         return [ToController(LogRecord(now, "notice", FACILITY, "path-mtu", text, values))]
 
-    def _of(self, sender: Sender) -> AspTunnel | None:
+    def _of(self, sender: OutboundKey) -> AspTunnel | None:
         """The tunnel of an SA that sends to where the tunnel's peer is now."""
         protector = self._sadb.sender(sender)
         if protector is None:
@@ -149,7 +149,7 @@ def _plateau(size: int) -> int:
     return next((plateau for plateau in PLATEAUS if plateau < size), 0)
 
 
-def _sender(context: int, source: int, quoted: bytes) -> Sender | None:
+def _sender(context: int, source: int, quoted: bytes) -> OutboundKey | None:
     """How a packet that is quoted, at least eight octets of what follows its header, names its SA; None for one
     that cannot be ours, or that nobody had to cut."""
     if len(quoted) < IPV4_HEADER_LENGTH:

@@ -11,13 +11,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 
-from chassis.ase.counters import OPENED, PROTECTED, AnyCause, AspCause, AspCounters
+from chassis.ase.counters import OPENED, PROTECTED, AnyCause, AspCounters, AspDropCause
 from chassis.ase.datagrams import Datagrams
 from chassis.ase.host import DataPathHost
-from chassis.ase.ipsec.causes import Cause as IpsecCause
-from chassis.ase.ipsec.causes import Drops
+from chassis.ase.ipsec.causes import Drops, IpsecDropCause
 from chassis.ase.ipsec.sadb import Sadb
-from chassis.ase.ipsec.whole import cutting
+from chassis.ase.ipsec.whole import fragment_decision
 from chassis.ase.link import IkePacket
 from chassis.ase.path_mtu import PathMtus
 from chassis.ase.queues import Queues
@@ -112,15 +111,15 @@ class Paths:
         number = batch.tunnel
         state = self._tunnels.states.get(number)
         if state is None:
-            return self._lost(AspCause.NO_TUNNEL, batch)
+            return self._lost(AspDropCause.NO_TUNNEL, batch)
         host.stamp(batch, self._protect_step, now)
         record = state.record
         if not state.pairs:
             if state.policy:
                 return self._unanswered(batch, now)
-            return self._lost(AspCause.NO_SA, batch)
+            return self._lost(AspDropCause.NO_SA, batch)
         if not record.up:
-            return self._lost(AspCause.TUNNEL_DOWN, batch)
+            return self._lost(AspDropCause.TUNNEL_DOWN, batch)
         path = state.path
         if path is None or path.generation != self._decider.generation:
             path = self._path(state)
@@ -130,11 +129,11 @@ class Paths:
         body, lengths = batch.body, batch.lengths
         whole = False
         if max(lengths) - HEADROOM > path.limits.smallest:
-            fitted = fit(body, lengths, path.limits, partial(cutting, self._sadb, number))
+            fitted = fit(body, lengths, path.limits, partial(fragment_decision, self._sadb, number))
             whole = fitted.whole > 0
             self._count(fitted)
             self._counters.cut(number, fitted.made)
-            self._counters.lose(number, PROTECTED, IpsecCause.MALFORMED, fitted.malformed)
+            self._counters.lose(number, PROTECTED, IpsecDropCause.MALFORMED, fitted.malformed)
             self._counters.lose(number, PROTECTED, DropCause.TOO_LONG, len(fitted.refused))
             body, lengths = fitted.body, fitted.lengths
             for packet in fitted.refused:
@@ -274,7 +273,7 @@ class Paths:
             elif found is not None:
                 length = HEADROOM + len(found.packet)
                 if length > LONGEST_BATCHED:
-                    self._host.drop(IpsecCause.MALFORMED)
+                    self._host.drop(IpsecDropCause.MALFORMED)
                     continue
                 body += bytearray(HEADROOM) + found.packet
                 lengths.append(length)
@@ -297,9 +296,9 @@ class Paths:
                 # No number and no cipher is spent on what would not leave.
                 cause = way.cause or DropCause.NO_ROUTE
         elif not record.circuit or not record.home:
-            cause = AspCause.NO_CIRCUIT
+            cause = AspDropCause.NO_CIRCUIT
         elif not self._host.up.get(record.home, False):
-            cause = AspCause.HOME_DOWN
+            cause = AspDropCause.HOME_DOWN
         state.path = path = TunnelEgress(decider.generation, limits, cause, way)
         return path
 
@@ -343,7 +342,7 @@ class Paths:
             if max(batch.lengths) - HEADROOM > most:
                 fitted = fit(batch.body, batch.lengths, Limits(most, mtu))
                 self._count(fitted)
-                self._counters.strand(tunnel, which, IpsecCause.MALFORMED, fitted.malformed)
+                self._counters.strand(tunnel, which, IpsecDropCause.MALFORMED, fitted.malformed)
                 if own:
                     self._stranded(DropCause.TOO_LONG, len(fitted.refused), tunnel, which)
                 else:
@@ -426,7 +425,7 @@ class Paths:
 
     def _lost(self, cause: AnyCause, batch: Batch) -> list[Output]:
         self._host.drop(cause, len(batch.lengths))
-        if cause is not AspCause.NO_TUNNEL:
+        if cause is not AspDropCause.NO_TUNNEL:
             self._counters.lose(batch.tunnel, PROTECTED, cause, len(batch.lengths))
         return []
 
@@ -444,7 +443,7 @@ class Paths:
     def _count(self, fitted: Fitted) -> None:
         self._counters.fragments(fitted.made)
         if fitted.malformed:
-            self._host.drop(IpsecCause.MALFORMED, fitted.malformed)
+            self._host.drop(IpsecDropCause.MALFORMED, fitted.malformed)
 
 
 def _destination(body: Writable) -> int:

@@ -56,7 +56,7 @@ TURN_BITS: Final = 65536 * 8
 """What an SA may use of the rate before it is another's turn: more than any packet takes."""
 
 
-class Meter:
+class QueueStatistics:
     """What went through a queue: packets, drops, how deep it was, and how long packets waited."""
 
     __slots__ = ("_waits", "depth", "dropped", "longest", "passed", "peak", "total")
@@ -111,7 +111,7 @@ class Meter:
 
 
 @dataclass(slots=True, eq=False)
-class _Piece:
+class _QueuedBatch:
     """Packets that came together, as far as they still wait: those from `first` on, which begin at `at`."""
 
     batch: Batch
@@ -125,8 +125,8 @@ class _Queue:
     __slots__ = ("meter", "pieces")
 
     def __init__(self) -> None:
-        self.pieces: deque[_Piece] = deque()
-        self.meter = Meter()
+        self.pieces: deque[_QueuedBatch] = deque()
+        self.meter = QueueStatistics()
 
 
 @dataclass(slots=True, eq=False)
@@ -141,7 +141,7 @@ class _Sa:
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
+class DequeuedBatch:
     """Packets whose turn it is, all of one queue; `depth` as they came with it."""
 
     batch: Batch
@@ -164,7 +164,7 @@ class Queues:
         """SAs with packets that wait, in the order of their turns."""
         self._credit = 0.0
         self._filled = -inf
-        self._meters = tuple([Meter() for _ in range(CLASSES + 1)])
+        self._meters = tuple([QueueStatistics() for _ in range(CLASSES + 1)])
 
     @property
     def idle(self) -> bool:
@@ -201,7 +201,7 @@ class Queues:
                 self._enter(sa, number, one, depth, now)
         return others
 
-    def take(self, now: float) -> Served | None:
+    def take(self, now: float) -> DequeuedBatch | None:
         """The packets that are next, as many as the rate allows by now; None where it allows none or none wait."""
         if not self._turns:
             self.due = inf
@@ -310,7 +310,7 @@ class Queues:
                 return
         # What they are for is decided.
         batch.descriptors = b""
-        queue.pieces.append(_Piece(batch, depth, now))
+        queue.pieces.append(_QueuedBatch(batch, depth, now))
         queue.meter.came(count)
         self._meters[number].came(count)
         if not sa.waiting:
@@ -327,7 +327,7 @@ class Queues:
             self._credit = min(self._credit + earned, BURST * rate.amount)
             self._filled = now
 
-    def _serve(self, sa: _Sa, number: int, now: float) -> Served:
+    def _serve(self, sa: _Sa, number: int, now: float) -> DequeuedBatch:
         """Packets of one queue, up to what is left of the SA's turn and of the rate; at least one."""
         queue, rate = sa.queues[number], self.rate
         left = min(sa.credit, self._credit) if rate is not None else sa.credit
@@ -360,7 +360,7 @@ class Queues:
             self._octets -= size
             self._left(sa, number, count, round((now - piece.arrived) * 1e6))
         assert served is not None
-        return Served(served, depth)
+        return DequeuedBatch(served, depth)
 
     def _left(self, sa: _Sa, number: int, count: int, waited: int) -> None:
         waited = max(waited, 0)
@@ -394,7 +394,7 @@ def _part(batch: Batch, first: int, count: int, at: int, size: int) -> Batch:
     )
 
 
-def _report(meters: Sequence[Meter]) -> dict[str, dict[str, Any]]:
+def _report(meters: Sequence[QueueStatistics]) -> dict[str, dict[str, Any]]:
     """By the name of the queue, those that were ever used."""
     named = zip(QUEUE_NAMES, meters, strict=True)
     return {name: meter.report() for name, meter in named if meter.peak or meter.dropped}

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from chassis.ase.ipsec.whole import Cutting
+from chassis.ase.ipsec.whole import FragmentDecision
 from chassis.bus.records import TunnelRecord
 from chassis.net.errors import DecodeError
 from chassis.net.ethernet import HEADROOM, HEADROOM_FILL
@@ -61,7 +61,7 @@ def tunnel_limits(tunnel: TunnelRecord, overhead: int, egress: int) -> Limits:
     return Limits(asked, fitting, outer)
 
 
-Judge = Callable[[memoryview, int, int], Cutting]
+Judge = Callable[[memoryview, int, int], FragmentDecision]
 """`judge(view, start, end)`: whether the too large packet at start:end may be cut."""
 
 
@@ -97,15 +97,15 @@ def fit(body: bytearray | memoryview, lengths: array[int], limits: Limits, judge
             pieces.append(view[start - HEADROOM : at])
             out.append(length)
             continue
-        verdict = Cutting.MAY if judge is None else judge(view, start, at)
-        if verdict is Cutting.LOST:
+        verdict = FragmentDecision.FRAGMENT if judge is None else judge(view, start, at)
+        if verdict is FragmentDecision.DROP:
             pieces.append(view[start - HEADROOM : at])
             out.append(length)
             continue
-        if dont or (verdict is Cutting.WHOLE and not limits.outer):
+        if dont or (verdict is FragmentDecision.KEEP_WHOLE and not limits.outer):
             result.refused.append(view[start:at])
             continue
-        if verdict is Cutting.WHOLE:
+        if verdict is FragmentDecision.KEEP_WHOLE:
             pieces.append(view[start - HEADROOM : at])
             out.append(length)
             result.whole += 1

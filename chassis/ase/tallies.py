@@ -25,9 +25,9 @@ from typing import Any
 
 from chassis.ase.counters import OPENED, PROTECTED, AspCounters
 from chassis.ase.ipsec.causes import tally
-from chassis.ase.ipsec.open import Opener
-from chassis.ase.ipsec.protect import Protector
-from chassis.ase.ipsec.sadb import Past, Sadb
+from chassis.ase.ipsec.open import Decapsulator
+from chassis.ase.ipsec.protect import Encapsulator
+from chassis.ase.ipsec.sadb import RetiredTotals, Sadb
 from chassis.ase.lines import shown
 from chassis.ase.tunnels import AspTunnel, TunnelTable
 from chassis.bus.records import TunnelRecord
@@ -35,10 +35,10 @@ from chassis.bus.replication import RecordChange
 from chassis.net.address import format_address
 from chassis.net.ipv4 import PROTOCOL_AH
 
-_NOTHING = Past()
+_NOTHING = RetiredTotals()
 
 
-class Tallies:
+class SaStatistics:
     """Reads what the data path and the database count; counts nothing itself."""
 
     def __init__(self, sadb: Sadb, tunnels: TunnelTable, counters: AspCounters) -> None:
@@ -96,7 +96,7 @@ class Tallies:
         }
 
 
-def _sa(number: int, direction: str, work: Protector | Opener) -> dict[str, Any]:
+def _sa(number: int, direction: str, work: Encapsulator | Decapsulator) -> dict[str, Any]:
     sa = work.sa
     protocols = sa.protocols
     return {

@@ -17,9 +17,9 @@ from dataclasses import dataclass, replace
 from itertools import islice
 
 from chassis.ase.counters import AnyCause
-from chassis.ase.ipsec.policy import PolicyEntry
-from chassis.ase.ipsec.protect import Protector
-from chassis.ase.ipsec.sa import Lease, SaError
+from chassis.ase.ipsec.policy import SpdEntry
+from chassis.ase.ipsec.protect import Encapsulator
+from chassis.ase.ipsec.sa import SaError, SequenceLease
 from chassis.ase.ipsec.sadb import Sadb
 from chassis.ase.ipsec.state import StateError
 from chassis.ase.link import IkeState
@@ -27,7 +27,7 @@ from chassis.ase.pairs import (
     END,
     STATIC,
     Incomplete,
-    Pair,
+    SaPair,
     df_policy,
     manual_pair,
     policy_lines,
@@ -69,7 +69,7 @@ class AspTunnel:
     """One tunnel that ends at this ASP: its record, its SAs, and how its packets go on at the moment."""
 
     record: TunnelRecord
-    pairs: tuple[Pair, ...] = ()
+    pairs: tuple[SaPair, ...] = ()
     reason: str = ""
     """Why it has no SAs, or none that can send; empty when all is well."""
     sas: tuple[SaReport, ...] = ()
@@ -79,7 +79,7 @@ class AspTunnel:
     path: TunnelEgress | None = None
     ike: IkeState | None = None
     """IKE's last word on a negotiated tunnel."""
-    policy: tuple[PolicyEntry, ...] = ()
+    policy: tuple[SpdEntry, ...] = ()
     """The lines of a negotiated tunnel, whether they have SAs or not."""
     flaw: str = ""
     """Why a negotiated tunnel has no lines."""
@@ -127,7 +127,7 @@ class AspTunnel:
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    pairs: tuple[Pair, ...] = ()
+    pairs: tuple[SaPair, ...] = ()
     reason: str = ""
 
 
@@ -300,7 +300,7 @@ class TunnelTable:
         except (Incomplete, SaError) as error:
             return _Plan((), str(error))
 
-    def _keep(self, state: AspTunnel, wanted: tuple[Pair, ...]) -> bool:
+    def _keep(self, state: AspTunnel, wanted: tuple[SaPair, ...]) -> bool:
         """Remove the SAs that are not among those wanted; whether there were any."""
         sadb = self._sadb
         number = state.record.number
@@ -370,7 +370,7 @@ class TunnelTable:
         the SAs that there are carry what both their agreement and the lines allow, either way."""
         number = state.record.number
         state.flaw = ""
-        policy: tuple[PolicyEntry, ...] = ()
+        policy: tuple[SpdEntry, ...] = ()
         try:
             df_policy(state.record)
             policy = policy_lines(state.record, self._acls, self._apart(state.record))
@@ -389,7 +389,7 @@ class TunnelTable:
         """Whether each rule of a tunnel's lines has SAs of its own."""
         return self._versions.get(_ike_policy(record)) == 1
 
-    def _send_by(self, pair: Pair) -> bool:
+    def _send_by(self, pair: SaPair) -> bool:
         """Install the outbound SA, or renew its lease; whether it has no number left."""
         sa, lease = pair.outbound, pair.lease
         running = self._sadb.outbound.get((sa.tunnel, sa.serial))
@@ -400,15 +400,15 @@ class TunnelTable:
         if running.limit != lease.limit or running.next_number < lease.first:
             # Half of a renewed lease counts from where the SA is now.
             first = min(max(running.next_number, lease.first), END)
-            running.renew(Lease(first, max(first, lease.limit)))
+            running.renew(SequenceLease(first, max(first, lease.limit)))
         return running.next_number >= END
 
-    def _send_on(self, pair: Pair, running: Protector | None) -> bool:
+    def _send_on(self, pair: SaPair, running: Encapsulator | None) -> bool:
         """The controller does not know which numbers are left: go on from where the SA came, wherever it was, with
         no number to use before the controller has given some. Whether there is none left. Raises SaError."""
         sa = pair.outbound
         if running is None:
-            running = self._sadb.install_outbound(sa, Lease(1, 1))
+            running = self._sadb.install_outbound(sa, SequenceLease(1, 1))
         if running.next_number <= 1:
             self._sadb.remove_outbound(sa.tunnel, sa.serial)
             raise SaError(LOST_COUNT)

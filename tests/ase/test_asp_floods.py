@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from asp_harness import CIRCUIT, ECONOMICAL, INNER, Controller, icmp_error, ip, packets_of, records, udp_packet
 
-from chassis.ase.ipsec.policy import PolicyEntry
+from chassis.ase.ipsec.policy import SpdEntry
 from chassis.ase.ipsec.selectors import Rule
 from chassis.net import icmp
 
@@ -38,7 +38,7 @@ def test_flows_into_many_tunnels_are_remembered_within_one_bound() -> None:
     policies = left.asp.sadb.policies
     tunnels = range(1000, 1040)
     for tunnel in tunnels:
-        policies.put(tunnel, [PolicyEntry(10, (Rule(17, source=(ip("50.0.0.0"), 8)),))])
+        policies.put(tunnel, [SpdEntry(10, (Rule(17, source=(ip("50.0.0.0"), 8)),))])
     packet = bytearray(udp_packet("50.0.0.1", "60.0.0.1"))
     view = memoryview(packet)
     for number in range(4000):

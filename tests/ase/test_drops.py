@@ -20,7 +20,7 @@ from asp_harness import (
     udp_packet,
 )
 
-from chassis.ase.ipsec.causes import MESSAGE_IDS, OURS, Cause, Drops
+from chassis.ase.ipsec.causes import MESSAGE_IDS, OURS, Drops, IpsecDropCause
 from chassis.ase.messages import INTERVAL, TEXTS, DropLog
 from chassis.bus.batch import Batch, Step
 from chassis.bus.messages import LogRecord
@@ -77,20 +77,20 @@ def test_first_drop_at_once_then_one_line_an_interval_with_all_that_came_between
 def test_the_log_keeps_causes_apart_and_wakes_for_the_first() -> None:
     log = DropLog(ASP)
 
-    def drop(cause: Cause, count: int, now: float) -> list[tuple[str, object]]:
+    def drop(cause: IpsecDropCause, count: int, now: float) -> list[tuple[str, object]]:
         drops = Drops()
         drops.add_many(cause, count)
         return [(record.id, record.values["count"]) for record in log.note(drops, now)]
 
-    assert drop(Cause.LATE, 1, 0.0) == [("esp-late-packet", 1)]
-    assert drop(Cause.NO_INBOUND_SA, 2, 0.5) == [("esp-no-inbound-sa", 2)]
-    assert drop(Cause.LATE, 3, 0.6) == []
-    assert drop(Cause.NO_INBOUND_SA, 4, 0.7) == []
-    assert drop(Cause.MALFORMED, 4, 0.7) == []
+    assert drop(IpsecDropCause.LATE, 1, 0.0) == [("esp-late-packet", 1)]
+    assert drop(IpsecDropCause.NO_INBOUND_SA, 2, 0.5) == [("esp-no-inbound-sa", 2)]
+    assert drop(IpsecDropCause.LATE, 3, 0.6) == []
+    assert drop(IpsecDropCause.NO_INBOUND_SA, 4, 0.7) == []
+    assert drop(IpsecDropCause.MALFORMED, 4, 0.7) == []
     assert log.due == INTERVAL
     assert [record.values["count"] for record in log.flush(1.0)] == [3]
     assert log.due == 0.5 + INTERVAL
-    assert drop(Cause.NO_INBOUND_SA, 1, 2.0) == [("esp-no-inbound-sa", 5)]
+    assert drop(IpsecDropCause.NO_INBOUND_SA, 1, 2.0) == [("esp-no-inbound-sa", 5)]
     assert log.flush(2.0) == []
     assert log.due == float("inf")
 

@@ -160,7 +160,7 @@ def test_waiting_is_measured() -> None:
 
 @given(st.lists(st.integers(0, 10_000_000), min_size=1, max_size=200), st.floats(0.01, 1.0))
 def test_a_quantile_is_exact_to_an_eighth(waits: list[int], part: float) -> None:
-    meter = queues.Meter()
+    meter = queues.QueueStatistics()
     meter.came(len(waits))
     for wait in waits:
         meter.went(1, wait)

@@ -14,9 +14,9 @@ from ikev1_pair import V1Pair, connection, suite
 
 from chassis.ase.ike.connection import Line
 from chassis.ase.ike.payloads.numbers import Protocol
-from chassis.ase.ipsec.causes import Cause
+from chassis.ase.ipsec.causes import IpsecDropCause
 from chassis.ase.ipsec.sadb import Sadb
-from chassis.ase.ipsec.state import SaState, octets_for
+from chassis.ase.ipsec.state import SaStateFile, octets_for
 from chassis.ase.link import SaInstall
 from chassis.ase.pairs import negotiated_pair
 from chassis.bus.records import IpsecProposalRecord, Record, TunnelRecord
@@ -42,7 +42,7 @@ def database(records: Iterable[Record], install: SaInstall) -> Sadb:
     """What the data engine has of a pair."""
     (tunnel,) = (record for record in records if isinstance(record, TunnelRecord))
     pair = negotiated_pair(tunnel, install)
-    sadb = Sadb(SaState(memoryview(bytearray(octets_for(2)))))
+    sadb = Sadb(SaStateFile(memoryview(bytearray(octets_for(2)))))
     sadb.install_inbound(pair.inbound)
     sadb.install_outbound(pair.outbound, pair.lease)
     sadb.policies.put(TUNNEL, [pair.policy])
@@ -55,7 +55,7 @@ def protected(sadb: Sadb, clear: bytes) -> bytes:
     return bytes(result.body[HEADROOM:])
 
 
-def opened(sadb: Sadb, wire: bytes) -> tuple[list[bytes], dict[Cause, int]]:
+def opened(sadb: Sadb, wire: bytes) -> tuple[list[bytes], dict[IpsecDropCause, int]]:
     result = sadb.open_batch(bytes(HEADROOM) + wire, [HEADROOM + len(wire)], OUTER_CONTEXT)
     return [bytes(group.body[HEADROOM:]) for group in result.groups], result.drops.counts
 

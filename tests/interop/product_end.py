@@ -16,7 +16,7 @@ from netns import Namespaces
 from our_end import CONTEXT, INNER, MARKER, PEER, US, OurEnd, Ours
 
 from chassis.ase.ipsec.sadb import Sadb
-from chassis.ase.ipsec.state import SaState, octets_for
+from chassis.ase.ipsec.state import SaStateFile, octets_for
 from chassis.ase.link import FromIke, PeerSeen, SaDelete, SaInstall, SaSeen, SaSwitch
 from chassis.ase.pairs import negotiated_pair, policy_lines
 from chassis.bus.records import AclRecord, TunnelRecord
@@ -40,7 +40,7 @@ class ProductEnd(OurEnd):
         super().__init__(namespaces, host, **settings)
 
     def reset(self) -> None:
-        self.sadb = Sadb(SaState(memoryview(bytearray(octets_for(8)))))
+        self.sadb = Sadb(SaStateFile(memoryview(bytearray(octets_for(8)))))
         self.opened: list[bytes] = []
         self.drops: list[str] = []
         super().reset()

@@ -19,10 +19,10 @@ import pytest
 
 from chassis.ase.ipsec.algorithms import CIPHERS, INTEGRITY
 from chassis.ase.ipsec.layout import ipv4_checksum
-from chassis.ase.ipsec.policy import PolicyEntry
-from chassis.ase.ipsec.sa import Ah, Esp, Lease, OutboundSa, UdpPorts
+from chassis.ase.ipsec.policy import SpdEntry
+from chassis.ase.ipsec.sa import Ah, Esp, OutboundSa, SequenceLease, UdpPorts
 from chassis.ase.ipsec.sadb import Sadb
-from chassis.ase.ipsec.state import SaState, octets_for
+from chassis.ase.ipsec.state import SaStateFile, octets_for
 from chassis.net.ethernet import HEADROOM
 
 SOURCE, DESTINATION = 0x0A000001, 0x0A000002
@@ -80,10 +80,10 @@ def ah(integrity: str, spi: int) -> Ah:
 
 def protected(packets: Iterable[bytes], first: int = 1, **how: Any) -> list[bytes]:
     """Packets as this engine sends them; `how` are fields of the SA."""
-    sadb = Sadb(SaState(memoryview(bytearray(octets_for(2)))))
+    sadb = Sadb(SaStateFile(memoryview(bytearray(octets_for(2)))))
     sa = OutboundSa(1, 1, SOURCE, DESTINATION, fleeting=True, **how)
-    sadb.install_outbound(sa, Lease(first, sa.last_sequence + 1))
-    sadb.policies.put(1, [PolicyEntry(0)])
+    sadb.install_outbound(sa, SequenceLease(first, sa.last_sequence + 1))
+    sadb.policies.put(1, [SpdEntry(0)])
     chosen = list(packets)
     body = bytearray(b"".join(bytes(HEADROOM) + packet for packet in chosen))
     lengths = [HEADROOM + len(packet) for packet in chosen]

@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterable, Sequence
 
 from chassis.ase.ipsec.algorithms import CIPHERS, INTEGRITY
 from chassis.ase.ipsec.layout import ipv4_checksum
-from chassis.ase.ipsec.policy import PolicyEntry
-from chassis.ase.ipsec.sa import Ah, DfPolicy, Esp, InboundSa, Lease, OutboundSa
+from chassis.ase.ipsec.policy import SpdEntry
+from chassis.ase.ipsec.sa import Ah, DfPolicy, Esp, InboundSa, OutboundSa, SequenceLease
 from chassis.ase.ipsec.sadb import Sadb
 from chassis.ase.ipsec.selectors import Rule
-from chassis.ase.ipsec.state import SaState, octets_for
+from chassis.ase.ipsec.state import SaStateFile, octets_for
 from chassis.net.ethernet import HEADROOM
 
 LEFT = 0x0A000001
@@ -90,7 +90,7 @@ def null_esp(payload: bytes, sequence: int = 1, service: int = 0) -> bytes:
 
 def database(slots: int = 16) -> Sadb:
     """An empty database with fresh state."""
-    return Sadb(SaState(memoryview(bytearray(octets_for(slots)))))
+    return Sadb(SaStateFile(memoryview(bytearray(octets_for(slots)))))
 
 
 def sender(
@@ -98,14 +98,14 @@ def sender(
     use_ah: Ah | None = None,
     *,
     df: DfPolicy = DfPolicy.PROPAGATE,
-    lease: Lease | None = None,
+    lease: SequenceLease | None = None,
     rules: tuple[Rule, ...] = (),
     into: Sadb | None = None,
 ) -> Sadb:
     """An end that sends from LEFT to RIGHT for tunnel 1."""
     sadb = database() if into is None else into
     sadb.install_outbound(OutboundSa(1, 1, LEFT, RIGHT, ENTRY, 0, use_esp, use_ah, df), lease)
-    sadb.policies.put(1, [PolicyEntry(ENTRY, rules)])
+    sadb.policies.put(1, [SpdEntry(ENTRY, rules)])
     return sadb
 
 

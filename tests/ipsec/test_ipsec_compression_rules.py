@@ -12,7 +12,7 @@ import pytest
 from ipsec_kit import ENTRY, LEFT, RIGHT, ah, batch, database, esp, inner, packets_of, protected
 
 from chassis.ase.ipsec.ipcomp import CPI_DEFLATE, HEADER_OCTETS, Deflater, inflate
-from chassis.ase.ipsec.policy import PolicyEntry
+from chassis.ase.ipsec.policy import SpdEntry
 from chassis.ase.ipsec.sa import Ah, Esp, InboundSa, OutboundSa
 from chassis.ase.ipsec.sadb import Sadb
 from chassis.ase.pairs import manual_pair
@@ -43,7 +43,7 @@ def mixed(size: int, repeated: int, chance: random.Random) -> bytes:
 def left(use_esp: Any, use_ah: Any, ip_comp: bool = True) -> Sadb:
     sadb = database()
     sadb.install_outbound(OutboundSa(1, 1, LEFT, RIGHT, ENTRY, 0, use_esp, use_ah, ip_comp=ip_comp))
-    sadb.policies.put(1, [PolicyEntry(ENTRY)])
+    sadb.policies.put(1, [SpdEntry(ENTRY)])
     return sadb
 
 
@@ -222,6 +222,6 @@ def test_manual_keys_use_the_well_known_cpi() -> None:
     assert (pair.inbound.ip_comp, pair.inbound.cpi) == (True, CPI_DEFLATE)
     sadb = database()
     sadb.install_outbound(pair.outbound)
-    sadb.policies.put(1, [PolicyEntry(10)])
+    sadb.policies.put(1, [SpdEntry(10)])
     (wire,) = protected(sadb, [packet(bytes(600))])
     assert wire[28:32] == bytes((PROTOCOL_IPIP, 0, 0, 2))

@@ -25,10 +25,10 @@ from scapy_peer import (
     text,
 )
 
-from chassis.ase.ipsec.causes import Cause
+from chassis.ase.ipsec.causes import IpsecDropCause
 from chassis.ase.ipsec.layout import ipv4_checksum
-from chassis.ase.ipsec.policy import PolicyEntry
-from chassis.ase.ipsec.sa import Ah, Esp, InboundSa, Lease, OutboundSa, UdpPorts
+from chassis.ase.ipsec.policy import SpdEntry
+from chassis.ase.ipsec.sa import Ah, Esp, InboundSa, OutboundSa, SequenceLease, UdpPorts
 from chassis.ase.ipsec.sadb import Sadb
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -108,8 +108,8 @@ def our_sender(use_esp: Esp | None, use_ah: Ah | None, first: int, *, esn: bool,
         1, 1, LEFT, RIGHT, ENTRY, 0, use_esp, use_ah, esn=esn, fleeting=True,
         udp=UdpPorts(4500, 4500) if udp else None,
     )  # fmt: skip
-    sadb.install_outbound(sa, Lease(first, sa.last_sequence + 1))
-    sadb.policies.put(1, [PolicyEntry(ENTRY)])
+    sadb.install_outbound(sa, SequenceLease(first, sa.last_sequence + 1))
+    sadb.policies.put(1, [SpdEntry(ENTRY)])
     return sadb
 
 
@@ -131,14 +131,16 @@ def sent(sadb: Sadb, packets: Sequence[bytes], chance: random.Random) -> list[by
     return wire
 
 
-def opened(sadb: Sadb, wire: Sequence[bytes], chance: random.Random) -> tuple[list[bytes], dict[Cause, int]]:
+def opened(
+    sadb: Sadb, wire: Sequence[bytes], chance: random.Random
+) -> tuple[list[bytes], dict[IpsecDropCause, int]]:
     """What comes in, given in batches of any size, and what was dropped.
 
     The first packet comes alone: an SA that has only begun is here at numbers of 32 whole bits at once, and the
     high halves of a batch are inferred from where the window stood before it.
     """
     clear: list[bytes] = []
-    drops: dict[Cause, int] = {}
+    drops: dict[IpsecDropCause, int] = {}
     at = 0
     while at < len(wire):
         some = wire[at : at + (chance.randrange(1, 20) if at else 1)]
@@ -178,7 +180,7 @@ def test_esp(cipher: str, integrity: str | None) -> None:
         assert opened(fresh, theirs, chance) == (packets, {})
         # The same numbers once more: without integrity there is no window.
         again = opened(fresh, theirs, chance)
-        assert again == ((packets, {}) if not use.icv_octets else ([], {Cause.DUPLICATE: len(theirs)}))
+        assert again == ((packets, {}) if not use.icv_octets else ([], {IpsecDropCause.DUPLICATE: len(theirs)}))
 
 
 def refused_by_both(
@@ -194,7 +196,7 @@ def refused_by_both(
     damaged = [changed(one, chance.randrange(first, len(one)), chance) for one in theirs[:4]]
     clear, drops = opened(sadb, damaged, chance)
     assert clear == []
-    assert drops == {Cause.ESP_AUTHENTICATION: 4}
+    assert drops == {IpsecDropCause.ESP_AUTHENTICATION: 4}
     for sealed, number in zip(wire[:4], numbers, strict=False):
         with pytest.raises(ipsec.IPSecIntegrityError):
             scapy_opens(peer, changed(sealed, chance.randrange(first, len(sealed)), chance), number)
@@ -234,11 +236,11 @@ def test_ah(integrity: str, esn: bool) -> None:
     for number, sealed, own in zip(numbers[:12], theirs, wire, strict=False):
         place = chance.choice((4, 5, 12, 13, 14, 15, chance.randrange(32, len(sealed)), len(sealed) - 1))
         clear, drops = opened(fresh, [changed(sealed, place, chance)], chance)
-        assert (clear, drops) == ([], {Cause.AH_AUTHENTICATION: 1}), place
+        assert (clear, drops) == ([], {IpsecDropCause.AH_AUTHENTICATION: 1}), place
         with pytest.raises(ipsec.IPSecIntegrityError):
             scapy_opens(peer, changed(own, place, chance), number)
     assert opened(fresh, [routed(sealed, chance) for sealed in theirs], chance) == (packets, {})
-    assert opened(fresh, theirs, chance) == ([], {Cause.DUPLICATE: len(theirs)})
+    assert opened(fresh, theirs, chance) == ([], {IpsecDropCause.DUPLICATE: len(theirs)})
 
 
 MUTABLE = (7, 68, 131, 137, 136)
@@ -276,7 +278,10 @@ def test_ah_behind_options() -> None:
         may, may_not = places_of(options)
         if may_not:
             place = 20 + chance.choice(may_not)
-            assert opened(sadb, [changed(sealed, place, chance)], chance) == ([], {Cause.AH_AUTHENTICATION: 1})
+            assert opened(sadb, [changed(sealed, place, chance)], chance) == (
+                [],
+                {IpsecDropCause.AH_AUTHENTICATION: 1},
+            )
             refused += 1
         for place in may:
             if chance.random() < 0.5:
@@ -311,6 +316,6 @@ def test_bundles(cipher: str, integrity: str | None, esn: bool) -> None:
     assert [len(one) for one in theirs] == [len(one) for one in wire]
     fresh = our_receiver(use_esp, use_ah, esn=esn, udp=False)
     damaged = changed(theirs[0], chance.randrange(32, len(theirs[0])), chance)
-    assert opened(fresh, [damaged], chance) == ([], {Cause.AH_AUTHENTICATION: 1})
+    assert opened(fresh, [damaged], chance) == ([], {IpsecDropCause.AH_AUTHENTICATION: 1})
     assert opened(fresh, theirs, chance) == (packets, {})
-    assert opened(fresh, theirs, chance) == ([], {Cause.DUPLICATE: len(theirs)})
+    assert opened(fresh, theirs, chance) == ([], {IpsecDropCause.DUPLICATE: len(theirs)})

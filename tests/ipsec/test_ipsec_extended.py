@@ -12,11 +12,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ipsec_kit import ENTRY, LEFT, RIGHT, ah, batch, database, esp, inner, packets_of, random_octets
 
-from chassis.ase.ipsec.causes import Cause, NoticeKind
-from chassis.ase.ipsec.policy import PolicyEntry
-from chassis.ase.ipsec.protect import Protected
+from chassis.ase.ipsec.causes import IpsecDropCause, NoticeKind
+from chassis.ase.ipsec.policy import SpdEntry
+from chassis.ase.ipsec.protect import EncapsulationResult
 from chassis.ase.ipsec.replay import Verdict, check, inferred
-from chassis.ase.ipsec.sa import LAST_EXTENDED, Ah, Esp, InboundSa, Lease, Limits, OutboundSa, SaError, UdpPorts
+from chassis.ase.ipsec.sa import (
+    LAST_EXTENDED,
+    Ah,
+    ByteLifetime,
+    Esp,
+    InboundSa,
+    OutboundSa,
+    SaError,
+    SequenceLease,
+    UdpPorts,
+)
 from chassis.ase.ipsec.sadb import Sadb
 
 EDGE = 1 << 32
@@ -35,7 +45,7 @@ PROTOCOLS: dict[str, tuple[Esp | None, Ah | None]] = {
 
 
 def ends(
-    name: str, *, esn: bool = True, first: int = 1, ip_comp: bool = False, limits: Limits | None = None
+    name: str, *, esn: bool = True, first: int = 1, ip_comp: bool = False, limits: ByteLifetime | None = None
 ) -> tuple[Sadb, Sadb]:
     """Sender and receiver of tunnel 1; numbers begin at `first`."""
     use_esp, use_ah = PROTOCOLS[name]
@@ -52,17 +62,17 @@ def ends(
         ip_comp=ip_comp,
         esn=esn,
         fleeting=True,
-        limits=limits or Limits(),
+        limits=limits or ByteLifetime(),
     )
-    left.install_outbound(out, Lease(first, out.last_sequence + 1))
-    left.policies.put(1, [PolicyEntry(ENTRY)])
+    left.install_outbound(out, SequenceLease(first, out.last_sequence + 1))
+    left.policies.put(1, [SpdEntry(ENTRY)])
     right.install_inbound(
         InboundSa(1, 1, LEFT, RIGHT, 0, use_esp, use_ah, ip_comp=ip_comp, esn=esn, fleeting=True)
     )
     return left, right
 
 
-def protect(sadb: Sadb, packets: Sequence[bytes]) -> Protected:
+def protect(sadb: Sadb, packets: Sequence[bytes]) -> EncapsulationResult:
     return sadb.protect_tunnel(1, *batch(packets), random_octets())
 
 
@@ -71,7 +81,7 @@ def wire(sadb: Sadb, packets: Sequence[bytes]) -> list[bytes]:
     return packets_of(result.body, result.lengths)
 
 
-def opened(sadb: Sadb, packets: Sequence[bytes]) -> tuple[list[bytes], dict[Cause, int]]:
+def opened(sadb: Sadb, packets: Sequence[bytes]) -> tuple[list[bytes], dict[IpsecDropCause, int]]:
     result = sadb.open_batch(*batch(packets))
     clear = [packet for group in result.groups for packet in packets_of(group.body, group.lengths)]
     return clear, result.drops.counts
@@ -97,7 +107,7 @@ def test_numbers_go_on_over_the_edge(name: str, ip_comp: bool) -> None:
     again, drops = opened(right, sealed)
     assert (again, sum(drops.values())) == ([], 12)
     if name != "bundle-no-integrity":
-        assert set(drops) == {Cause.DUPLICATE}
+        assert set(drops) == {IpsecDropCause.DUPLICATE}
     assert opened(right, wire(left, packets)) == (packets, {})
 
 
@@ -119,7 +129,7 @@ def test_order_around_the_edge_does_not_matter(name: str) -> None:
 def test_a_wrong_high_half_is_not_authentic(name: str) -> None:
     left, right = ends(name, first=5 * EDGE + 7)
     clear, drops = opened(right, wire(left, [inner()]))
-    outermost = Cause.AH_AUTHENTICATION if PROTOCOLS[name][1] else Cause.ESP_AUTHENTICATION
+    outermost = IpsecDropCause.AH_AUTHENTICATION if PROTOCOLS[name][1] else IpsecDropCause.ESP_AUTHENTICATION
     assert (clear, drops) == ([], {outermost: 1})
 
 
@@ -138,7 +148,7 @@ def test_the_last_number_is_the_last(name: str) -> None:
         left, _ = ends(name, esn=esn, first=end - 2)
         result = protect(left, [inner()] * 5)
         assert len(result.lengths) == 2
-        assert result.drops.counts == {Cause.SEQUENCE_EXHAUSTED: 3}
+        assert result.drops.counts == {IpsecDropCause.SEQUENCE_EXHAUSTED: 3}
         assert [notice.kind for notice in result.notices] == [
             NoticeKind.SEQUENCE_LOW,
             NoticeKind.SEQUENCE_EXHAUSTED,
@@ -192,7 +202,7 @@ def test_whatever_is_changed_is_noticed() -> None:
         changed = bytearray(sealed)
         changed[at] ^= 1
         clear, drops = opened(right, [bytes(changed)])
-        assert (clear, drops) == ([], {Cause.ESP_AUTHENTICATION: 1}), at
+        assert (clear, drops) == ([], {IpsecDropCause.ESP_AUTHENTICATION: 1}), at
     assert opened(right, [sealed]) == ([inner(64)], {})
 
 
@@ -245,7 +255,7 @@ def test_an_old_packet_does_not_say_where_the_peer_is() -> None:
     forged = bytearray(newest)
     forged[20:22] = b"\0\7"
     forged[-1] ^= 1
-    assert opened(right, [bytes(forged)])[1] == {Cause.ESP_AUTHENTICATION: 1}
+    assert opened(right, [bytes(forged)])[1] == {IpsecDropCause.ESP_AUTHENTICATION: 1}
     assert right.inbound[1, 1].origin == (LEFT, 9999)
 
 
@@ -266,7 +276,7 @@ def test_udp_that_is_no_esp_is_put_aside() -> None:
     other = [datagram(77, bytes(28)), datagram(4500, b"\0\0\1\0" + bytes(30))]
     result = right.open_batch(*batch([*ike, *other]))
     assert [bytes(packet) for packet in result.aside] == ike
-    assert result.drops.counts == {Cause.NOT_IPSEC: 1, Cause.NO_INBOUND_SA: 1}
+    assert result.drops.counts == {IpsecDropCause.NOT_IPSEC: 1, IpsecDropCause.NO_INBOUND_SA: 1}
 
 
 def test_ah_does_not_go_through_a_nat() -> None:
@@ -278,7 +288,7 @@ def test_ah_does_not_go_through_a_nat() -> None:
 
 
 def test_limits_of_traffic_are_said_once_each() -> None:
-    left, _ = ends("cbc", limits=Limits(soft=1000, hard=3000))
+    left, _ = ends("cbc", limits=ByteLifetime(soft=1000, hard=3000))
     kinds = [[notice.kind for notice in protect(left, [inner(200)]).notices] for _ in range(20)]
     assert [kind for said in kinds for kind in said] == [NoticeKind.SOFT_OCTETS, NoticeKind.HARD_OCTETS]
     octets = len(wire(left, [inner(200)])[0])
@@ -293,7 +303,7 @@ def test_negotiated_sas_use_no_mapped_state() -> None:
         spi = 0x1000 + serial
         left.install_outbound(OutboundSa(1, serial, LEFT, RIGHT, ENTRY, esp=esp(spi=spi), fleeting=True))
         right.install_inbound(InboundSa(1, serial, LEFT, RIGHT, esp=esp(spi=spi), fleeting=True))
-    left.policies.put(1, [PolicyEntry(ENTRY)])
+    left.policies.put(1, [SpdEntry(ENTRY)])
     packets = [inner()]
     assert opened(right, wire(left, packets)) == (packets, {})
     assert left.state.room() == right.state.room() == before
@@ -311,7 +321,7 @@ def test_two_peers_behind_one_nat_may_choose_one_spi() -> None:
         sadb.install_outbound(
             OutboundSa(tunnel, 1, LEFT, RIGHT, ENTRY, esp=esp(), fleeting=True, udp=UdpPorts(4500, port))
         )
-        sadb.policies.put(tunnel, [PolicyEntry(ENTRY)])
+        sadb.policies.put(tunnel, [SpdEntry(ENTRY)])
         result = sadb.protect_tunnel(tunnel, *batch([inner()]), random_octets())
         assert struct.unpack_from("!HH", result.body, 14 + 20) == (4500, port)
     assert sadb.remove_outbound(1, 1)
@@ -330,7 +340,7 @@ def test_nothing_lies_beyond_the_last_number(name: str) -> None:
             attribute = "_edge" if hasattr(protocol, "_edge") else "edge"
             setattr(protocol, attribute, LAST_EXTENDED - 3)
     clear, drops = opened(right, [old])
-    assert (clear, drops) == ([], {Cause.LATE: 1})
+    assert (clear, drops) == ([], {IpsecDropCause.LATE: 1})
 
 
 def test_numbers_that_are_inferred_have_64_bits() -> None:

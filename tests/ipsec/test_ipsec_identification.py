@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from ipsec_kit import ENTRY, LEFT, RIGHT, ah, batch, database, esp, inner, packets_of, random_octets
 
-from chassis.ase.ipsec.identification import Identification
-from chassis.ase.ipsec.policy import PolicyEntry
+from chassis.ase.ipsec.identification import Ipv4IdSequence
+from chassis.ase.ipsec.policy import SpdEntry
 from chassis.ase.ipsec.sa import Ah, Esp, OutboundSa, UdpPorts
 from chassis.ase.ipsec.sadb import Sadb
-from chassis.ase.ipsec.state import SaState, octets_for
+from chassis.ase.ipsec.state import SaStateFile, octets_for
 
 ELSEWHERE = RIGHT + 1
 
@@ -26,7 +26,7 @@ def add(
     sadb.install_outbound(
         OutboundSa(tunnel, 1, LEFT, destination, ENTRY, esp=use_esp, ah=use_ah, fleeting=fleeting, udp=udp)
     )
-    sadb.policies.put(tunnel, [PolicyEntry(ENTRY)])
+    sadb.policies.put(tunnel, [SpdEntry(ENTRY)])
 
 
 def sent(sadb: Sadb, tunnel: int, count: int) -> list[int]:
@@ -72,7 +72,7 @@ def test_a_process_that_goes_on_with_manual_sas_goes_on_with_their_sequence() ->
     state = memoryview(bytearray(octets_for(16)))
     sent_before: list[int] = []
     for _ in range(3):
-        sadb = Sadb(SaState(state))
+        sadb = Sadb(SaStateFile(state))
         for tunnel in (1, 2):
             add(sadb, tunnel, use_esp=esp(spi=0x1000 + tunnel), fleeting=False)
         for tunnel in (1, 2, 1):
@@ -81,7 +81,7 @@ def test_a_process_that_goes_on_with_manual_sas_goes_on_with_their_sequence() ->
 
 
 def test_a_sequence_begins_anew_after_its_last_number() -> None:
-    sequence = Identification()
+    sequence = Ipv4IdSequence()
     sequence.join(0xFFF0, 0x0A)
     assert [*sequence.take(3)] == [0xFFFA, 0xFFFB, 0xFFFC]
     assert [*sequence.take(5)] == [0xFFFD, 0xFFFE, 0xFFFF, 0, 1]

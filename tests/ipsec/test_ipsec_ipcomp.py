@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from ipsec_kit import ENTRY, LEFT, RIGHT, ah, batch, database, esp, inner, null_esp, packets_of, protected
 
-from chassis.ase.ipsec.causes import Cause
+from chassis.ase.ipsec.causes import IpsecDropCause
 from chassis.ase.ipsec.ipcomp import inflate
-from chassis.ase.ipsec.policy import PolicyEntry
+from chassis.ase.ipsec.policy import SpdEntry
 from chassis.ase.ipsec.sa import InboundSa, OutboundSa, SaError
 from chassis.ase.ipsec.sadb import Sadb
 
@@ -31,7 +31,7 @@ def soft(size: int) -> bytes:
 def left(use_esp: Any, use_ah: Any, cpi: int = 2) -> Sadb:
     sadb = database()
     sadb.install_outbound(OutboundSa(1, 1, LEFT, RIGHT, ENTRY, 0, use_esp, use_ah, ip_comp=True, cpi=cpi))
-    sadb.policies.put(1, [PolicyEntry(ENTRY)])
+    sadb.policies.put(1, [SpdEntry(ENTRY)])
     return sadb
 
 
@@ -68,13 +68,13 @@ def test_the_header_on_the_wire() -> None:
 def test_an_end_without_compression_refuses_it() -> None:
     wire = protected(left(esp(), None), [soft(400), inner(400)])
     result = right(esp(), None, ip_comp=False).open_batch(*batch(wire))
-    assert result.drops.counts == {Cause.ENCAPSULATION_MODE: 1}
+    assert result.drops.counts == {IpsecDropCause.ENCAPSULATION_MODE: 1}
     assert list(result.groups[0].origins) == [1]
 
 
 def test_another_cpi_is_refused() -> None:
     wire = protected(left(esp(), None), [soft(400)])
-    assert right(esp(), None, cpi=3).open_batch(*batch(wire)).drops.counts == {Cause.DECOMPRESSION: 1}
+    assert right(esp(), None, cpi=3).open_batch(*batch(wire)).drops.counts == {IpsecDropCause.DECOMPRESSION: 1}
     with pytest.raises(SaError, match="CPI 0"):
         OutboundSa(1, 1, LEFT, RIGHT, esp=esp(), ip_comp=True, cpi=0)
 
@@ -101,7 +101,7 @@ def test_streams_that_are_refused(data: bytes) -> None:
 
 
 def test_what_inflates_must_be_a_packet() -> None:
-    for content, cause in ((bytes(100), Cause.MALFORMED), (b"", Cause.MALFORMED)):
+    for content, cause in ((bytes(100), IpsecDropCause.MALFORMED), (b"", IpsecDropCause.MALFORMED)):
         payload = b"\4\0\0\2" + raw(content)
         padding = -(len(payload) + 2) % 4
         payload += bytes(range(1, padding + 1)) + bytes([padding, 108])

@@ -22,12 +22,12 @@ from known_packets import octets
 
 from chassis.ase.ipsec.ah import AhReceiver, AhSender
 from chassis.ase.ipsec.algorithms import CIPHERS, INTEGRITY
-from chassis.ase.ipsec.causes import Cause
+from chassis.ase.ipsec.causes import IpsecDropCause
 from chassis.ase.ipsec.esp import EspReceiver, EspSender, Item, Span
 from chassis.ase.ipsec.gcm import GcmReceiver, GcmSender
 from chassis.ase.ipsec.layout import ipv4_checksum
-from chassis.ase.ipsec.policy import PolicyEntry
-from chassis.ase.ipsec.sa import Ah, Esp, InboundSa, Lease, OutboundSa, UdpPorts
+from chassis.ase.ipsec.policy import SpdEntry
+from chassis.ase.ipsec.sa import Ah, Esp, InboundSa, OutboundSa, SequenceLease, UdpPorts
 
 HASHES: dict[str, Callable[[], hashes.HashAlgorithm]] = {
     "hmac-md5-96": hashes.MD5,
@@ -97,9 +97,9 @@ def trailer(clear: bytes, block: int, following: int) -> bytes:
     return bytes(range(1, padding + 1)) + bytes((padding, following))
 
 
-def opened(receiver: EspReceiver, packet: bytes) -> tuple[list[bytes], list[int], list[Cause]]:
+def opened(receiver: EspReceiver, packet: bytes) -> tuple[list[bytes], list[int], list[IpsecDropCause]]:
     """What an ESP packet without IP header carries, its protocol, and why it was dropped instead."""
-    drops: list[Cause] = []
+    drops: list[IpsecDropCause] = []
     item: Item = (0, 0, 0, len(packet), 0, int.from_bytes(packet[4:8], "big"))
     clear, spans = receiver.open(memoryview(packet), [item], lambda cause, item, spi: drops.append(cause))
     return [bytes(clear[start:end]) for _, start, end, _ in spans], [span[3] for span in spans], drops
@@ -151,12 +151,12 @@ def test_packets_of_the_gcm_draft_open(vector: known.Gcm) -> None:
     low = number & 0xFFFFFFFF
     receiver = GcmReceiver(gcm_esp(vector), 64, Edge(max(low - 1, 0)), not extended(vector))
     if low:
-        assert opened(receiver, gcm_packet(vector))[2] == [Cause.ESP_AUTHENTICATION]
+        assert opened(receiver, gcm_packet(vector))[2] == [IpsecDropCause.ESP_AUTHENTICATION]
     for place in (8, 16, len(gcm_packet(vector)) - 1):
         changed = bytearray(gcm_packet(vector))
         changed[place] ^= 1
         receiver = GcmReceiver(gcm_esp(vector), 64, Edge(max(number - 1, 0)), extended(vector))
-        assert opened(receiver, bytes(changed))[2] == [Cause.ESP_AUTHENTICATION]
+        assert opened(receiver, bytes(changed))[2] == [IpsecDropCause.ESP_AUTHENTICATION]
 
 
 @pytest.mark.parametrize("vector", known.GCM, ids=str)
@@ -206,7 +206,7 @@ def test_packets_of_rfc_3602_open(vector: known.Cbc) -> None:
         assert result.drops.counts == {}
     else:
         assert result.groups == ()
-        assert result.drops.counts == {Cause.ENCAPSULATION_MODE: 1}
+        assert result.drops.counts == {IpsecDropCause.ENCAPSULATION_MODE: 1}
 
 
 @pytest.mark.parametrize("vector", known.CBC, ids=str)
@@ -224,8 +224,8 @@ def test_packets_of_rfc_3602_are_sent(vector: known.Cbc) -> None:
 def test_whole_tunnel_packets_of_rfc_3602_are_sent(vector: known.Cbc) -> None:
     use, source, destination, number = cbc_ends(vector)
     sadb = database()
-    sadb.install_outbound(OutboundSa(1, 1, source, destination, esp=use), Lease(first=number))
-    sadb.policies.put(1, [PolicyEntry(0)])
+    sadb.install_outbound(OutboundSa(1, 1, source, destination, esp=use), SequenceLease(first=number))
+    sadb.policies.put(1, [SpdEntry(0)])
     block = first_block(AES(octets(vector.key)), octets(vector.iv))
     result = sadb.protect_tunnel(1, *batch([octets(vector.clear)]), lambda _: block)
     (packet,) = packets_of(result.body, result.lengths)
@@ -328,7 +328,7 @@ def test_esp_tunnel_of_open_data_plane(udp: bool) -> None:
     sadb = database()
     out = OutboundSa(1, 1, source, destination, esp=use, udp=UdpPorts(4500, 4500) if udp else None)
     sadb.install_outbound(out)
-    sadb.policies.put(1, [PolicyEntry(0)])
+    sadb.policies.put(1, [SpdEntry(0)])
     result = sadb.protect_tunnel(1, *batch([known.ODP_CLEAR]), lambda _: b"")
     (packet,) = packets_of(result.body, result.lengths)
     esp = (
@@ -352,7 +352,7 @@ def test_esp_with_xcbc_of_open_data_plane() -> None:
     sadb = database()
     sadb.install_inbound(InboundSa(1, 1, source, destination, esp=use))
     sadb.install_outbound(OutboundSa(1, 2, source, destination, esp=use))
-    sadb.policies.put(1, [PolicyEntry(0)])
+    sadb.policies.put(1, [SpdEntry(0)])
     group = sadb.open_batch(*batch([wire])).groups[0]
     assert packets_of(group.body, group.lengths) == [known.ODP_XCBC_CLEAR]
     result = sadb.protect_tunnel(1, *batch([known.ODP_XCBC_CLEAR]), lambda _: b"")
@@ -371,8 +371,8 @@ def odp_ah() -> Ah:
     return with_spi(Ah(0x1000, "hmac-sha-256-128", b"\x5a" * 32), known.ODP_SPI)
 
 
-def ah_opened(packet: bytes) -> tuple[list[Span], list[Cause]]:
-    drops: list[Cause] = []
+def ah_opened(packet: bytes) -> tuple[list[Span], list[IpsecDropCause]]:
+    drops: list[IpsecDropCause] = []
     receiver = AhReceiver(odp_ah(), 64, Edge(), False)
     spans = receiver.open(memoryview(packet), [ah_item(packet)], lambda cause, item, spi: drops.append(cause))
     return spans, drops

@@ -8,8 +8,8 @@ import pytest
 from ipsec_kit import INSIDE, LEFT, OUTSIDE, RIGHT, batch, database, esp, inner, packets_of, random_octets
 
 from chassis.ase.ipsec import selectors
-from chassis.ase.ipsec.causes import Cause
-from chassis.ase.ipsec.policy import NO_ENTRY, Policies, PolicyEntry
+from chassis.ase.ipsec.causes import IpsecDropCause
+from chassis.ase.ipsec.policy import NO_ENTRY, Spd, SpdEntry
 from chassis.ase.ipsec.sa import OutboundSa
 from chassis.ase.ipsec.selectors import Classifier, Rule
 
@@ -86,8 +86,8 @@ def test_mirroring_twice_is_nothing() -> None:
 
 @pytest.mark.behaviour("B-144")
 def test_the_first_line_that_matches_protects() -> None:
-    policies = Policies()
-    policies.put(1, [PolicyEntry(30), PolicyEntry(10, (Rule(6),)), PolicyEntry(20, (Rule(17), Rule(1)))])
+    policies = Spd()
+    policies.put(1, [SpdEntry(30), SpdEntry(10, (Rule(6),)), SpdEntry(20, (Rule(17), Rule(1)))])
     lines = policies.classifier(1)
     assert lines is not None
     for protocol, entry in ((6, 10), (17, 20), (1, 20), (47, 30)):
@@ -96,13 +96,13 @@ def test_the_first_line_that_matches_protects() -> None:
 
 
 def test_a_changed_policy_is_in_force_at_once() -> None:
-    policies = Policies()
+    policies = Spd()
     packet = memoryview(inner(60))
-    policies.put(1, [PolicyEntry(10, (Rule(17),))])
+    policies.put(1, [SpdEntry(10, (Rule(17),))])
     lines = policies.classifier(1)
     assert lines is not None
     assert lines.value(packet, 0, 60) == 10
-    policies.put(1, [PolicyEntry(10, (Rule(6),))])
+    policies.put(1, [SpdEntry(10, (Rule(6),))])
     lines = policies.classifier(1)
     assert lines is not None
     assert lines.value(packet, 0, 60) == NO_ENTRY
@@ -149,7 +149,7 @@ def test_several_sas_of_a_tunnel_share_a_batch() -> None:
     left = database()
     left.install_outbound(OutboundSa(1, 1, LEFT, RIGHT, 10, esp=esp(spi=0x1001)))
     left.install_outbound(OutboundSa(1, 2, LEFT, RIGHT, 20, esp=esp(spi=0x1002)))
-    left.policies.put(1, [PolicyEntry(10, (Rule(17),)), PolicyEntry(20, (Rule(6),)), PolicyEntry(30, (Rule(1),))])
+    left.policies.put(1, [SpdEntry(10, (Rule(17),)), SpdEntry(20, (Rule(6),)), SpdEntry(30, (Rule(1),))])
     kinds = [17, 6, 6, 47, 17, 1, 17]
     result = left.protect_tunnel(1, *batch([inner(40, protocol=kind) for kind in kinds]), random_octets())
     assert list(result.origins) == [0, 4, 6, 1, 2]
@@ -161,4 +161,4 @@ def test_several_sas_of_a_tunnel_share_a_batch() -> None:
         "0000100200000001",
         "0000100200000002",
     ]
-    assert result.drops.counts == {Cause.NO_POLICY: 1, Cause.NO_OUTBOUND_SA: 1}
+    assert result.drops.counts == {IpsecDropCause.NO_POLICY: 1, IpsecDropCause.NO_OUTBOUND_SA: 1}

@@ -25,9 +25,9 @@ from ipsec_kit import (
 )
 
 from chassis.ase.ipsec.algorithms import CIPHERS, INTEGRITY
-from chassis.ase.ipsec.causes import Cause
+from chassis.ase.ipsec.causes import IpsecDropCause
 from chassis.ase.ipsec.layout import ipv4_checksum
-from chassis.ase.ipsec.policy import PolicyEntry
+from chassis.ase.ipsec.policy import SpdEntry
 from chassis.ase.ipsec.sa import InboundSa, OutboundSa
 from chassis.net.ethernet import HEADROOM
 
@@ -153,7 +153,7 @@ def test_congestion_marks_are_merged(inside: int, outside: int, protection: str)
     merged = ECN[inside, outside]
     if merged is None:
         assert result.groups == ()
-        assert result.drops.counts == {Cause.ECN: 1}
+        assert result.drops.counts == {IpsecDropCause.ECN: 1}
         return
     (clear,) = packets_of(result.groups[0].body, result.groups[0].lengths)
     assert clear[1] == 0xB8 | merged, "the inner DSCP stays"
@@ -167,7 +167,7 @@ def two_tunnels() -> tuple[list[bytes], list[int]]:
     for tunnel, serial, spi in ((1, 1, 0x1001), (2, 1, 0x1002), (1, 2, 0x1003)):
         left = database()
         left.install_outbound(OutboundSa(tunnel, serial, LEFT, RIGHT, ENTRY, esp=esp(spi=spi)))
-        left.policies.put(tunnel, [PolicyEntry(ENTRY)])
+        left.policies.put(tunnel, [SpdEntry(ENTRY)])
         result = left.protect_tunnel(
             tunnel, *batch([inner(60, seed=spi * 100 + number) for number in range(6)]), random_octets(spi)
         )
@@ -196,7 +196,7 @@ def test_contexts_keep_equal_addresses_apart() -> None:
     right.install_inbound(InboundSa(1, 1, LEFT, RIGHT, context=1, esp=esp()))
     right.install_inbound(InboundSa(2, 1, LEFT, RIGHT, context=2, esp=esp("3des-cbc")))
     wire = batch(protected(sender(esp("3des-cbc")), [inner(60)]))
-    assert right.open_batch(*wire, context=3).drops.counts == {Cause.NO_INBOUND_SA: 1}
+    assert right.open_batch(*wire, context=3).drops.counts == {IpsecDropCause.NO_INBOUND_SA: 1}
     assert right.open_batch(*wire, context=1).groups == ()
     assert [group.tunnel for group in right.open_batch(*wire, context=2).groups] == [2]
 

@@ -19,10 +19,10 @@ from ipsec_kit import (
     sender,
 )
 
-from chassis.ase.ipsec.causes import Cause
-from chassis.ase.ipsec.sa import Ah, Esp, InboundSa, Lease, OutboundSa, SaError
+from chassis.ase.ipsec.causes import IpsecDropCause
+from chassis.ase.ipsec.sa import Ah, Esp, InboundSa, OutboundSa, SaError, SequenceLease
 from chassis.ase.ipsec.sadb import Sadb
-from chassis.ase.ipsec.state import SaState, StateError, octets_for
+from chassis.ase.ipsec.state import SaStateFile, StateError, octets_for
 
 SECRET = b"a secret of 16 b"
 
@@ -63,9 +63,9 @@ def test_keys_are_never_shown() -> None:
         (lambda: InboundSa(1, 1, LEFT, RIGHT, esp=esp(), window=2048), "window 2048"),
         (lambda: OutboundSa(1, 1, -1, RIGHT, esp=esp()), "source address"),
         (lambda: OutboundSa(1, 1, LEFT, 1 << 32, esp=esp()), "destination address"),
-        (lambda: Lease(0, 10), "no lease"),
-        (lambda: Lease(10, 5), "no lease"),
-        (lambda: Lease(10, (1 << 64) + 1), "no lease"),
+        (lambda: SequenceLease(0, 10), "no lease"),
+        (lambda: SequenceLease(10, 5), "no lease"),
+        (lambda: SequenceLease(10, (1 << 64) + 1), "no lease"),
     ],
 )
 def test_what_cannot_be_built_says_why(build: Any, text: str) -> None:
@@ -95,15 +95,17 @@ def test_conflicts_are_refused() -> None:
 
 
 def test_installing_again_changes_nothing() -> None:
-    sadb = sender(esp(), lease=Lease(1, 100))
+    sadb = sender(esp(), lease=SequenceLease(1, 100))
     receiver(esp(), into=sadb)
     wire = protected(sadb, [inner()] * 5)
     sadb.open_batch(*batch(wire))
     protector, opener = sadb.outbound[1, 1], sadb.inbound[1, 1]
-    assert sadb.install_outbound(OutboundSa(1, 1, LEFT, RIGHT, ENTRY, esp=esp()), Lease(1, 100)) is protector
+    assert (
+        sadb.install_outbound(OutboundSa(1, 1, LEFT, RIGHT, ENTRY, esp=esp()), SequenceLease(1, 100)) is protector
+    )
     assert sadb.install_inbound(InboundSa(1, 1, LEFT, RIGHT, esp=esp())) is opener
     assert protector.next_number == 6
-    assert sadb.open_batch(*batch(wire)).drops.counts == {Cause.DUPLICATE: 5}
+    assert sadb.open_batch(*batch(wire)).drops.counts == {IpsecDropCause.DUPLICATE: 5}
 
 
 def test_a_rekey_switches_when_told() -> None:
@@ -115,7 +117,7 @@ def test_a_rekey_switches_when_told() -> None:
     assert sadb.remove_outbound(1, 1)
     assert not sadb.remove_outbound(1, 1)
     assert protected(sadb, [inner()])[0][20:24].hex() == "00001002"
-    for call in (lambda: sadb.switch(1, 1), lambda: sadb.renew(1, 1, Lease())):
+    for call in (lambda: sadb.switch(1, 1), lambda: sadb.renew(1, 1, SequenceLease())):
         with pytest.raises(SaError, match="no outbound SA 1"):
             call()
     assert sadb.sending(1, ENTRY) is sadb.outbound[1, 2]
@@ -129,7 +131,7 @@ def test_a_removed_inbound_sa_opens_nothing() -> None:
     assert right.remove_inbound(1, 1)
     assert not right.remove_inbound(1, 1)
     assert right.find(0, RIGHT, 50, 0x1001) is None
-    assert right.open_batch(*batch(protected(left, [inner()]))).drops.counts == {Cause.NO_INBOUND_SA: 1}
+    assert right.open_batch(*batch(protected(left, [inner()]))).drops.counts == {IpsecDropCause.NO_INBOUND_SA: 1}
 
 
 def test_numbers_and_windows_outlive_removal() -> None:
@@ -140,7 +142,7 @@ def test_numbers_and_windows_outlive_removal() -> None:
     right.remove_inbound(1, 1)
     sender(esp(), into=left)
     receiver(esp(), into=right)
-    assert right.open_batch(*batch(wire)).drops.counts == {Cause.DUPLICATE: 3}
+    assert right.open_batch(*batch(wire)).drops.counts == {IpsecDropCause.DUPLICATE: 3}
     assert protected(left, [inner()])[0][24:28] == (4).to_bytes(4, "big")
 
 
@@ -154,11 +156,11 @@ def test_a_bundle_that_loses_its_ah_goes_on_with_its_esp_numbers() -> None:
     (packet,) = protected(left, [inner()])
     assert packet[24:28] == (4).to_bytes(4, "big")
     replayed = protected(sender(esp()), [inner()] * 3)
-    assert right.open_batch(*batch(replayed)).drops.counts == {Cause.DUPLICATE: 3}
+    assert right.open_batch(*batch(replayed)).drops.counts == {IpsecDropCause.DUPLICATE: 3}
 
 
 def test_a_lost_file_goes_on_from_the_lease() -> None:
-    left = sender(esp(), lease=Lease((1 << 20) + 1, (1 << 21) + 1))
+    left = sender(esp(), lease=SequenceLease((1 << 20) + 1, (1 << 21) + 1))
     assert protected(left, [inner()])[0][24:28] == ((1 << 20) + 1).to_bytes(4, "big")
 
 
@@ -169,11 +171,11 @@ def test_an_edge_from_elsewhere_refuses_what_lies_before_it() -> None:
     right.install_inbound(InboundSa(1, 1, LEFT, RIGHT, esp=esp(), ah=ah()), edge=90)
     result = right.open_batch(*batch(wire))
     assert list(result.groups[0].origins) == list(range(90, 100))
-    assert set(result.drops.counts) == {Cause.LATE, Cause.DUPLICATE}
+    assert set(result.drops.counts) == {IpsecDropCause.LATE, IpsecDropCause.DUPLICATE}
 
 
 def test_a_full_state_says_so_and_keeps_nothing_half_installed() -> None:
-    sadb = Sadb(SaState(memoryview(bytearray(octets_for(1)))))
+    sadb = Sadb(SaStateFile(memoryview(bytearray(octets_for(1)))))
     with pytest.raises(StateError, match="full"):
         sadb.install_outbound(OutboundSa(1, 1, LEFT, RIGHT, esp=esp(), ah=ah()))
     assert not sadb.outbound
@@ -187,5 +189,5 @@ def test_a_smaller_window_is_exact_after_a_larger_one() -> None:
     right.open_batch(*batch(wire[:50] + wire[100:]))
     right.remove_inbound(1, 1)
     receiver(esp(), window=64, into=right)
-    assert right.open_batch(*batch([wire[60]])).drops.counts == {Cause.LATE: 1}
-    assert right.open_batch(*batch([wire[150]])).drops.counts == {Cause.DUPLICATE: 1}
+    assert right.open_batch(*batch([wire[60]])).drops.counts == {IpsecDropCause.LATE: 1}
+    assert right.open_batch(*batch([wire[150]])).drops.counts == {IpsecDropCause.DUPLICATE: 1}

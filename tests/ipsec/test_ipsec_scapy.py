@@ -21,8 +21,8 @@ from ipsec_kit import (
 )
 from scapy_peer import COMBINATIONS, INTEGRITY_NAMES, Enclosing, inet, scapy_ah, scapy_esp, text
 
-from chassis.ase.ipsec.policy import PolicyEntry
-from chassis.ase.ipsec.sa import DfPolicy, InboundSa, Lease, OutboundSa, UdpPorts
+from chassis.ase.ipsec.policy import SpdEntry
+from chassis.ase.ipsec.sa import DfPolicy, InboundSa, OutboundSa, SequenceLease, UdpPorts
 
 SIZES = (20, 21, 28, 39, 40, 41, 64, 100, 333, 576, 1400, 1433)
 
@@ -110,9 +110,10 @@ def test_extended_numbers(cipher: str, integrity: str | None) -> None:
     packets = clear_packets(5)
     left, right = database(), database()
     left.install_outbound(
-        OutboundSa(1, 1, LEFT, RIGHT, ENTRY, esp=use, esn=True, fleeting=True), Lease(EXTENDED, EXTENDED + 100)
+        OutboundSa(1, 1, LEFT, RIGHT, ENTRY, esp=use, esn=True, fleeting=True),
+        SequenceLease(EXTENDED, EXTENDED + 100),
     )
-    left.policies.put(1, [PolicyEntry(ENTRY)])
+    left.policies.put(1, [SpdEntry(ENTRY)])
     right.install_inbound(InboundSa(1, 1, LEFT, RIGHT, esp=use, esn=True, fleeting=True))
     peer = scapy_esp(use, esn_en=True, esn=7)
     for clear, sealed in zip(packets, protected(left, packets), strict=True):
@@ -134,7 +135,7 @@ def test_esp_in_udp(cipher: str, integrity: str | None) -> None:
     packets = clear_packets(6)
     left, right = database(), database()
     left.install_outbound(OutboundSa(1, 1, LEFT, RIGHT, ENTRY, esp=use, fleeting=True, udp=UdpPorts(4500, 4500)))
-    left.policies.put(1, [PolicyEntry(ENTRY)])
+    left.policies.put(1, [SpdEntry(ENTRY)])
     right.install_inbound(InboundSa(1, 1, LEFT, RIGHT, esp=use, fleeting=True, udp=True))
     peer = scapy_esp(use, nat_t_header=inet.UDP(sport=4500, dport=4500))
     for clear, sealed in zip(packets, protected(left, packets), strict=True):

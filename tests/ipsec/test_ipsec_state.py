@@ -12,7 +12,7 @@ from chassis.ase.ipsec.sadb import Sadb
 from chassis.ase.ipsec.state import (
     FILE_SIZE,
     Direction,
-    SaState,
+    SaStateFile,
     SlotKey,
     StateError,
     octets_for,
@@ -83,29 +83,29 @@ def killable(memory: bytearray, writes: int) -> tuple[Any, Budget]:
 
 def test_a_fresh_buffer_is_formatted_once() -> None:
     memory = bytearray(octets_for(3))
-    assert SaState(memoryview(memory)).is_fresh
-    again = SaState(memoryview(memory))
+    assert SaStateFile(memoryview(memory)).is_fresh
+    again = SaStateFile(memoryview(memory))
     assert not again.is_fresh
     assert again.slots == 3
 
 
 def test_numbers_and_windows_are_kept() -> None:
     memory = bytearray(octets_for(3))
-    slot = SaState(memoryview(memory)).claim(KEY)
+    slot = SaStateFile(memoryview(memory)).claim(KEY)
     assert slot.is_new
     assert slot.next_number == 0
     assert slot.window() == (0, 0)
     slot.store_next(77)
     for edge in range(1, 6):
         slot.store_window(edge, 1 << 1023 | edge)
-    kept = SaState(memoryview(memory)).claim(KEY)
+    kept = SaStateFile(memoryview(memory)).claim(KEY)
     assert not kept.is_new
     assert kept.next_number == 77
     assert kept.window() == (5, 1 << 1023 | 5)
 
 
 def test_keys_have_slots_of_their_own() -> None:
-    state = SaState(memoryview(bytearray(octets_for(8))))
+    state = SaStateFile(memoryview(bytearray(octets_for(8))))
     keys = [
         KEY,
         OTHER,
@@ -119,16 +119,16 @@ def test_keys_have_slots_of_their_own() -> None:
 
 def test_a_released_slot_is_revived_with_its_numbers() -> None:
     memory = bytearray(octets_for(2))
-    state = SaState(memoryview(memory))
+    state = SaStateFile(memoryview(memory))
     state.claim(KEY).store_next(500)
     state.release(KEY)
     assert state.claim(KEY).next_number == 500
     state.release(KEY)
-    assert SaState(memoryview(memory)).claim(KEY).next_number == 500
+    assert SaStateFile(memoryview(memory)).claim(KEY).next_number == 500
 
 
 def test_a_released_slot_is_reused_only_when_no_other_is_free() -> None:
-    state = SaState(memoryview(bytearray(octets_for(2))))
+    state = SaStateFile(memoryview(bytearray(octets_for(2))))
     state.claim(KEY).store_next(500)
     state.release(KEY)
     first = state.claim(OTHER)
@@ -144,12 +144,12 @@ def test_a_released_slot_is_reused_only_when_no_other_is_free() -> None:
 
 def test_slots_of_a_dead_process_are_reused_last() -> None:
     memory = bytearray(octets_for(3))
-    state = SaState(memoryview(memory))
+    state = SaStateFile(memoryview(memory))
     third = SlotKey(Direction.INBOUND, 5, 51, 300, 1)
     for number, key in enumerate((KEY, OTHER, third), start=100):
         state.claim(key).store_next(number)
     state.release(third)
-    state = SaState(memoryview(memory))
+    state = SaStateFile(memoryview(memory))
     assert state.claim(KEY).next_number == 100
     new = [SlotKey(Direction.OUTBOUND, 9, 50, 400 + number, 1) for number in range(3)]
     assert [state.claim(key).number for key in new[:2]] == [2, 1], "the released one goes first"
@@ -173,33 +173,33 @@ def test_slots_of_a_dead_process_are_reused_last() -> None:
 )
 def test_damage_is_named(word: int, value: int, text: str) -> None:
     memory = bytearray(octets_for(2))
-    SaState(memoryview(memory)).claim(KEY)
+    SaStateFile(memoryview(memory)).claim(KEY)
     memoryview(memory).cast("Q")[word] = value
     with pytest.raises(StateError, match=text):
-        SaState(memoryview(memory))
+        SaStateFile(memoryview(memory))
 
 
 def test_a_lost_header_over_slots_in_use_is_no_fresh_file() -> None:
     memory = bytearray(octets_for(2))
-    SaState(memoryview(memory)).claim(KEY)
+    SaStateFile(memoryview(memory)).claim(KEY)
     memoryview(memory)[:64] = bytes(64)
     with pytest.raises(StateError, match="not empty"):
-        SaState(memoryview(memory))
+        SaStateFile(memoryview(memory))
 
 
 def test_a_cut_file_and_a_bad_buffer_are_named() -> None:
     memory = bytearray(octets_for(4))
-    SaState(memoryview(memory))
+    SaStateFile(memoryview(memory))
     with pytest.raises(StateError, match="cut"):
-        SaState(memoryview(memory)[: octets_for(3)])
+        SaStateFile(memoryview(memory)[: octets_for(3)])
     with pytest.raises(StateError, match="at least"):
-        SaState(memoryview(bytearray(20)))
+        SaStateFile(memoryview(bytearray(20)))
     with pytest.raises(StateError, match="writable"):
-        SaState(memoryview(bytes(octets_for(1))))
+        SaStateFile(memoryview(bytes(octets_for(1))))
 
 
 def test_the_file_of_an_asp_holds_the_tunnels_of_a_card() -> None:
-    assert SaState(memoryview(bytearray(FILE_SIZE))).slots >= 2 * 2 * 8000
+    assert SaStateFile(memoryview(bytearray(FILE_SIZE))).slots >= 2 * 2 * 8000
 
 
 def test_a_kill_while_formatting_leaves_a_fresh_or_a_whole_file() -> None:
@@ -207,11 +207,11 @@ def test_a_kill_while_formatting_leaves_a_fresh_or_a_whole_file() -> None:
         memory = bytearray(octets_for(2))
         view, _ = killable(memory, writes)
         try:
-            SaState(view)
+            SaStateFile(view)
             killed = False
         except KilledError:
             killed = True
-        assert SaState(memoryview(memory)).is_fresh is killed
+        assert SaStateFile(memoryview(memory)).is_fresh is killed
 
 
 PROTOCOLS = [
@@ -226,7 +226,7 @@ def test_no_number_is_used_twice_across_a_kill_at_any_write(use_esp: Any, use_ah
     def run(memory: bytearray, writes: int, sent: list[bytes]) -> bool:
         view, _ = killable(memory, writes)
         try:
-            sadb = sender(use_esp, use_ah, into=Sadb(SaState(view)))
+            sadb = sender(use_esp, use_ah, into=Sadb(SaStateFile(view)))
             for size in (3, 1, 2):
                 sent += protected(sadb, [inner(40)] * size)
         except KilledError:
@@ -260,7 +260,7 @@ def test_no_replay_is_delivered_across_a_kill_at_any_write(use_esp: Any, use_ah:
     def run(memory: bytearray, writes: int, batches: list[list[bytes]], out: list[bytes]) -> bool:
         view, _ = killable(memory, writes)
         try:
-            sadb = receiver(use_esp, use_ah, into=Sadb(SaState(view)))
+            sadb = receiver(use_esp, use_ah, into=Sadb(SaStateFile(view)))
             for packets in batches:
                 result = sadb.open_batch(*batch(packets))
                 for group in result.groups:
@@ -295,14 +295,14 @@ def test_random_kills_and_restarts() -> None:
     for _ in range(150):
         try:
             view, _ = killable(left, chance.randrange(60))
-            sadb = sender(esp(), into=Sadb(SaState(view)))
+            sadb = sender(esp(), into=Sadb(SaStateFile(view)))
             for _ in range(chance.randrange(1, 8)):
                 wire += protected(sadb, [inner(40)] * chance.randrange(1, 5), seed=len(wire))
         except KilledError:
             pass
         try:
             view, _ = killable(right, chance.randrange(60))
-            sadb = receiver(esp(), into=Sadb(SaState(view)))
+            sadb = receiver(esp(), into=Sadb(SaStateFile(view)))
             for _ in range(chance.randrange(1, 4)):
                 chosen = chance.choices(wire[-100:], k=20) if wire else []
                 result = sadb.open_batch(*batch(chosen))
@@ -316,12 +316,12 @@ def test_random_kills_and_restarts() -> None:
 
 def test_the_next_number_is_stored_before_the_batch_is_returned() -> None:
     memory = bytearray(octets_for(2))
-    sadb = sender(esp(), into=Sadb(SaState(memoryview(memory))))
+    sadb = sender(esp(), into=Sadb(SaStateFile(memoryview(memory))))
     stored: list[int] = []
     source = random_octets()
 
     def spying(octets: int) -> bytes:
-        stored.append(SaState(memoryview(bytearray(memory))).claim(KEY).next_number)
+        stored.append(SaStateFile(memoryview(bytearray(memory))).claim(KEY).next_number)
         return source(octets)
 
     result = sadb.protect_tunnel(1, *batch([inner(40)] * 5), spying)
@@ -335,7 +335,7 @@ def test_a_window_made_wider_while_the_process_was_dead_accepts_no_replay(use_es
     buffer = bytearray(octets_for(8))
     sent = protected(sender(*sas), [inner(30)] * 300)
     for first, window in ((0, 64), (100, 128), (200, 1024)):
-        sadb = receiver(*sas, window=window, into=Sadb(SaState(memoryview(buffer))))
+        sadb = receiver(*sas, window=window, into=Sadb(SaStateFile(memoryview(buffer))))
         assert not sadb.open_batch(*batch(sent[:first])).groups
         assert len(sadb.open_batch(*batch(sent[first : first + 100])).groups[0].lengths) == 100
 
@@ -346,7 +346,7 @@ AT = {"protocol": 50, "spi": 0x1001, "destination": RIGHT, "key": b"k" * 20}
 def came_to(edge: int, *, context: int = 0, memory: bytearray | None = None) -> bytearray:
     """The state of an ASP whose SAs came so far, and that has let go of them."""
     memory = bytearray(octets_for(4)) if memory is None else memory
-    state = SaState(memoryview(memory), salt=5)
+    state = SaStateFile(memoryview(memory), salt=5)
     for direction in Direction:
         slot = state.claim(SlotKey(direction, context, **AT), 1)  # type: ignore[arg-type]
         slot.store_next(edge)
@@ -355,9 +355,11 @@ def came_to(edge: int, *, context: int = 0, memory: bytearray | None = None) -> 
     return memory
 
 
-def elsewhere(*others: bytearray) -> SaState:
+def elsewhere(*others: bytearray) -> SaStateFile:
     """The state of another ASP of the node, which has nothing yet."""
-    return SaState(memoryview(bytearray(octets_for(4))), 9, lambda: [memoryview(bytes(held)) for held in others])
+    return SaStateFile(
+        memoryview(bytearray(octets_for(4))), 9, lambda: [memoryview(bytes(held)) for held in others]
+    )
 
 
 def test_an_sa_goes_on_at_another_asp_where_it_stopped() -> None:
@@ -370,7 +372,7 @@ def test_an_sa_goes_on_at_another_asp_where_it_stopped() -> None:
 @pytest.mark.parametrize("change", [{"destination": RIGHT + 1}, {"context": 9}])
 def test_at_another_place_it_refuses_all_up_to_the_highest_edge_of_its_keys(change: dict[str, Any]) -> None:
     memory = came_to(700)
-    for state in (elsewhere(memory, came_to(650)), SaState(memoryview(memory))):
+    for state in (elsewhere(memory, came_to(650)), SaStateFile(memoryview(memory))):
         place = {"context": 0, **AT, **change}
         edge, bitmap = state.claim(SlotKey(Direction.INBOUND, **place), 2).window()
         assert (edge, bitmap) == (700, (1 << 1024) - 1)
@@ -385,7 +387,7 @@ def test_other_keys_are_another_sa(change: dict[str, Any]) -> None:
 
 def test_an_sa_with_an_edge_of_its_own_keeps_it_while_others_with_its_keys_go_on() -> None:
     memory = came_to(100)
-    state = SaState(memoryview(memory), 0, lambda: [memoryview(bytes(came_to(700, context=4)))])
+    state = SaStateFile(memoryview(memory), 0, lambda: [memoryview(bytes(came_to(700, context=4)))])
     assert state.claim(SlotKey(Direction.INBOUND, 0, **AT), 1).window() == (100, 0b101)  # type: ignore[arg-type]
     # Given to somebody else and back again it has none.
     state.release(SlotKey(Direction.INBOUND, 0, **AT))  # type: ignore[arg-type]
@@ -406,7 +408,7 @@ def test_no_key_and_no_equal_digest_of_one_is_in_two_states() -> None:
     words = []
     for salt in (3, 4):
         memory = bytearray(octets_for(2))
-        SaState(memoryview(memory), salt).claim(SlotKey(Direction.INBOUND, 0, **AT))  # type: ignore[arg-type]
+        SaStateFile(memoryview(memory), salt).claim(SlotKey(Direction.INBOUND, 0, **AT))  # type: ignore[arg-type]
         assert b"k" * 4 not in memory
         words.append(memoryview(memory).cast("Q")[8 + 39])
     assert 0 not in words

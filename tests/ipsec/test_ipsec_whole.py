@@ -6,11 +6,11 @@ from hypothesis import event, example, given
 from hypothesis import strategies as st
 from ipsec_kit import LEFT, RIGHT, batch, database, esp, inner, packets_of, random_octets
 
-from chassis.ase.ipsec.policy import PolicyEntry
+from chassis.ase.ipsec.policy import SpdEntry
 from chassis.ase.ipsec.sa import OutboundSa
 from chassis.ase.ipsec.sadb import Sadb
 from chassis.ase.ipsec.selectors import Rule
-from chassis.ase.ipsec.whole import Cutting, cutting
+from chassis.ase.ipsec.whole import FragmentDecision, fragment_decision
 from chassis.net.fragments import fragment
 from chassis.net.ipv4 import Ipv4
 
@@ -53,7 +53,7 @@ def test_a_packet_may_be_cut_where_its_pieces_go_by_its_sa(
     again: bool,
 ) -> None:
     sadb = database(64)
-    sadb.policies.put(1, [PolicyEntry(number, wanted) for number, (wanted, _) in enumerate(lines)])
+    sadb.policies.put(1, [SpdEntry(number, wanted) for number, (wanted, _) in enumerate(lines)])
     serial = 0
     for number, (_, agreed) in enumerate(lines):
         for selectors in agreed:
@@ -63,19 +63,19 @@ def test_a_packet_may_be_cut_where_its_pieces_go_by_its_sa(
             )
     packet = inner(300, source=source, protocol=protocol, ports=ports)
     view = memoryview(b"before" + packet)
-    verdict = cutting(sadb, 1, view, 6, len(view))
+    verdict = fragment_decision(sadb, 1, view, 6, len(view))
     if again:
         # What a flow's packets and its fragments are remembered by must not be taken for one another.
-        assert verdict is cutting(sadb, 1, view, 6, len(view))
+        assert verdict is fragment_decision(sadb, 1, view, 6, len(view))
     event(verdict.name)
     pieces = [piece.emit() for piece in fragment(Ipv4.parse(packet), 100)]
     whole, cut = whose(sadb, [packet]), whose(sadb, pieces)
-    expected = Cutting.LOST
+    expected = FragmentDecision.DROP
     if whole:
-        expected = Cutting.MAY if cut == whole * len(pieces) else Cutting.WHOLE
+        expected = FragmentDecision.FRAGMENT if cut == whole * len(pieces) else FragmentDecision.KEEP_WHOLE
     assert verdict is expected
 
 
 def test_a_tunnel_without_lines_takes_nothing() -> None:
     packet = memoryview(inner(300))
-    assert cutting(database(), 1, packet, 0, 300) is Cutting.LOST
+    assert fragment_decision(database(), 1, packet, 0, 300) is FragmentDecision.DROP

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from chassis.ase.ipsec.state import Slot
+from chassis.ase.ipsec.state import SaSlot
 from chassis.bus.card import CardBase
 from chassis.fwd.decision import Decider
 from chassis.fwd.drop_causes import DropCause
@@ -64,14 +64,14 @@ def test_a_run_does_not_depend_on_the_process_that_it_runs_in() -> None:
 
 def save_windows_late(patch: pytest.MonkeyPatch) -> None:
     """A window is stored when the next one is to be: what was delivered last is not in the file."""
-    store, pending = Slot.store_window, {}
+    store, pending = SaSlot.store_window, {}
 
-    def late(self: Slot, edge: int, bitmap: int) -> None:
+    def late(self: SaSlot, edge: int, bitmap: int) -> None:
         if self in pending:
             store(self, *pending[self])
         pending[self] = (edge, bitmap)
 
-    patch.setattr(Slot, "store_window", late)
+    patch.setattr(SaSlot, "store_window", late)
 
 
 def accept_any_epoch(patch: pytest.MonkeyPatch) -> None:
@@ -92,14 +92,14 @@ def flush_on_reconcile(patch: pytest.MonkeyPatch) -> None:
 
 def save_numbers_late(patch: pytest.MonkeyPatch) -> None:
     """The next sequence number is stored when the one after it is to be."""
-    store, pending = Slot.store_next, {}
+    store, pending = SaSlot.store_next, {}
 
-    def late(self: Slot, number: int) -> None:
+    def late(self: SaSlot, number: int) -> None:
         if self in pending:
             store(self, pending[self])
         pending[self] = number
 
-    patch.setattr(Slot, "store_next", late)
+    patch.setattr(SaSlot, "store_next", late)
 
 
 def never_fence(patch: pytest.MonkeyPatch) -> None:

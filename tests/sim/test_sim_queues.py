@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from chassis.ase.queues import Queues, Served
+from chassis.ase.queues import DequeuedBatch, Queues
 from launch.simulate import campaign, model
 
 LAB = Path(__file__).parents[2] / "configs" / "simulate" / "lab.yaml"
@@ -24,7 +24,7 @@ def test_schedules_pass_while_packets_wait(tmp_path: Path, monkeypatch: pytest.M
     waited = []
     take = Queues.take
 
-    def watched(self: Queues, now: float) -> Served | None:
+    def watched(self: Queues, now: float) -> DequeuedBatch | None:
         waited.append(self.waiting)
         return take(self, now)
 

@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from hmac import compare_digest
 from typing import Final
 
-from chassis.ase.ipsec.causes import Cause
+from chassis.ase.ipsec.causes import IpsecDropCause
 from chassis.ase.ipsec.esp import REFUSED, Item, Refuse, Span, with_high_half
 from chassis.ase.ipsec.layout import OUTER_TTL, constant_sum
 from chassis.ase.ipsec.replay import accept_batch, behind, inferred
 from chassis.ase.ipsec.sa import AH_FIXED, Ah
-from chassis.ase.ipsec.state import Window
+from chassis.ase.ipsec.state import WindowStore
 from chassis.net.ethernet import HEADROOM
 from chassis.net.ipv4 import IPV4_HEADER_LENGTH, PROTOCOL_AH, PROTOCOL_ESP, PROTOCOL_IPIP
 
@@ -124,7 +124,7 @@ class AhReceiver:
 
     __slots__ = ("_behind", "_bitmap", "_edge", "_esn", "_icv", "_octets", "_slot", "_window", "spi")
 
-    def __init__(self, ah: Ah, window: int, slot: Window, esn: bool) -> None:
+    def __init__(self, ah: Ah, window: int, slot: WindowStore, esn: bool) -> None:
         self.spi = ah.spi
         self._esn = esn
         self._icv = ah.integrity_algorithm.keyed(ah.key)
@@ -146,7 +146,7 @@ class AhReceiver:
         whole: list[Item] = []
         for item in items:
             if item[3] - item[2] < octets or view[item[2] + 1] != words:
-                refuse(Cause.MALFORMED, item, spi)
+                refuse(IpsecDropCause.MALFORMED, item, spi)
             else:
                 whole.append(item)
 
@@ -170,7 +170,7 @@ class AhReceiver:
             self._edge, self._bitmap, self._window, numbers, authentic_extended if self._esn else authentic
         )
         for index, verdict in refused:
-            refuse(REFUSED.get(verdict, Cause.AH_AUTHENTICATION), whole[index], spi)
+            refuse(REFUSED.get(verdict, IpsecDropCause.AH_AUTHENTICATION), whole[index], spi)
         if accepted:
             self._slot.store_window(edge, bitmap | self._behind)
             self._edge, self._bitmap = edge, bitmap

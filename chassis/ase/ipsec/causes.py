@@ -14,7 +14,7 @@ from typing import Final, TypeVar
 Key = TypeVar("Key")
 
 
-class Cause(StrEnum):
+class IpsecDropCause(StrEnum):
     """Cause of a drop; the value is the name of the counter."""
 
     NO_INBOUND_SA = "no inbound sa"
@@ -37,15 +37,15 @@ class Cause(StrEnum):
     TOO_LONG = "too long"
 
 
-MESSAGE_IDS: Final[Mapping[Cause, str]] = MappingProxyType(
+MESSAGE_IDS: Final[Mapping[IpsecDropCause, str]] = MappingProxyType(
     {
-        Cause.AH_AUTHENTICATION: "esp-icv-ah",
-        Cause.ESP_AUTHENTICATION: "esp-icv-esp",
-        Cause.ENCAPSULATION_MODE: "esp-encap-mode",
-        Cause.NO_INBOUND_SA: "esp-no-inbound-sa",
-        Cause.LATE: "esp-late-packet",
-        Cause.DUPLICATE: "esp-duplicate-packet",
-        Cause.SELECTOR_MISMATCH: "esp-selector-mismatch",
+        IpsecDropCause.AH_AUTHENTICATION: "esp-icv-ah",
+        IpsecDropCause.ESP_AUTHENTICATION: "esp-icv-esp",
+        IpsecDropCause.ENCAPSULATION_MODE: "esp-encap-mode",
+        IpsecDropCause.NO_INBOUND_SA: "esp-no-inbound-sa",
+        IpsecDropCause.LATE: "esp-late-packet",
+        IpsecDropCause.DUPLICATE: "esp-duplicate-packet",
+        IpsecDropCause.SELECTOR_MISMATCH: "esp-selector-mismatch",
     }
 )
 """Causes that are logged: those that the guide has a message for, and ours.
@@ -67,7 +67,7 @@ def tally(counts: dict[Key, int], key: Key, count: int = 1) -> None:
 class Sample:
     """One dropped packet of a cause, for a log line: SPI and sequence number are 0 where unknown."""
 
-    cause: Cause
+    cause: IpsecDropCause
     spi: int
     source: int
     sequence: int
@@ -79,10 +79,10 @@ class Drops:
     __slots__ = ("counts", "samples")
 
     def __init__(self) -> None:
-        self.counts: dict[Cause, int] = {}
-        self.samples: dict[Cause, Sample] = {}
+        self.counts: dict[IpsecDropCause, int] = {}
+        self.samples: dict[IpsecDropCause, Sample] = {}
 
-    def add(self, cause: Cause, spi: int = 0, source: int = 0, sequence: int = 0) -> None:
+    def add(self, cause: IpsecDropCause, spi: int = 0, source: int = 0, sequence: int = 0) -> None:
         """Count one packet; addresses, SPIs and sequence numbers are plain numbers."""
         if cause in self.counts:
             self.counts[cause] += 1
@@ -90,7 +90,7 @@ class Drops:
             self.counts[cause] = 1
             self.samples[cause] = Sample(cause, spi, source, sequence)
 
-    def add_many(self, cause: Cause, count: int, spi: int = 0, source: int = 0) -> None:
+    def add_many(self, cause: IpsecDropCause, count: int, spi: int = 0, source: int = 0) -> None:
         """Count `count` packets of one cause that have no sequence number."""
         if count:
             self.add(cause, spi, source)

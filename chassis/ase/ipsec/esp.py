@@ -15,11 +15,11 @@ from hmac import compare_digest
 from typing import Final, TypeAlias
 
 from chassis.ase.ipsec.algorithms import IcvFunction, Octets
-from chassis.ase.ipsec.causes import Cause
+from chassis.ase.ipsec.causes import IpsecDropCause
 from chassis.ase.ipsec.layout import OUTER_TTL, constant_sum
 from chassis.ase.ipsec.replay import Verdict, accept_batch, behind, inferred
 from chassis.ase.ipsec.sa import ESP_HEADER, ESP_TRAILER, Esp
-from chassis.ase.ipsec.state import Window
+from chassis.ase.ipsec.state import WindowStore
 from chassis.net.ethernet import HEADROOM
 from chassis.net.ipv4 import IPV4_HEADER_LENGTH, PROTOCOL_ESP, PROTOCOL_IPIP
 
@@ -30,10 +30,10 @@ protocol in hand starts, where the packet ends, outer type of service, sequence 
 Span: TypeAlias = tuple[Item, int, int, int]
 """A received packet with the place of what it carries: from, to; and the protocol of that."""
 
-Refuse: TypeAlias = Callable[[Cause, Item, int], None]
+Refuse: TypeAlias = Callable[[IpsecDropCause, Item, int], None]
 """`refuse(cause, item, spi)` counts a drop."""
 
-REFUSED: Final = {Verdict.LATE: Cause.LATE, Verdict.DUPLICATE: Cause.DUPLICATE}
+REFUSED: Final = {Verdict.LATE: IpsecDropCause.LATE, Verdict.DUPLICATE: IpsecDropCause.DUPLICATE}
 
 _OUTER_ESP: Final = struct.Struct("!HHHHHHIIII").pack_into
 _ESP: Final = struct.Struct("!II").pack_into
@@ -190,7 +190,7 @@ class EspReceiver:
     __slots__ = ("_behind", "_bitmap", "_block", "_decryptor", "_esn", "_icv", "_icv_octets", "_iv_octets",
                  "_slot", "_window", "edge", "spi")  # fmt: skip
 
-    def __init__(self, esp: Esp, window: int, slot: Window, esn: bool) -> None:
+    def __init__(self, esp: Esp, window: int, slot: WindowStore, esn: bool) -> None:
         cipher = esp.cipher_algorithm
         integrity = esp.integrity_algorithm
         self.spi = esp.spi
@@ -236,7 +236,7 @@ class EspReceiver:
         for item in items:
             size = item[3] - item[2] - fixed
             if size < block or size % block:
-                refuse(Cause.MALFORMED, item, self.spi)
+                refuse(IpsecDropCause.MALFORMED, item, self.spi)
             else:
                 whole.append(item)
         return whole
@@ -258,7 +258,7 @@ class EspReceiver:
         """Indices of those that are fresh and authentic; the window is stored before returning."""
         edge, bitmap, accepted, refused = accept_batch(self.edge, self._bitmap, self._window, numbers, authentic)
         for index, verdict in refused:
-            refuse(REFUSED.get(verdict, Cause.ESP_AUTHENTICATION), items[index], self.spi)
+            refuse(REFUSED.get(verdict, IpsecDropCause.ESP_AUTHENTICATION), items[index], self.spi)
         if accepted:
             self._slot.store_window(edge, bitmap | self._behind)
             self.edge, self._bitmap = edge, bitmap
@@ -290,7 +290,7 @@ class EspReceiver:
             padding = clear[after - 2]
             end = after - ESP_TRAILER - padding
             if end < start or clear[end : after - ESP_TRAILER] != paddings[padding]:
-                refuse(Cause.MALFORMED, item, spi)
+                refuse(IpsecDropCause.MALFORMED, item, spi)
             else:
                 spans.append((item, start, end, clear[after - 1]))
         return clear, spans

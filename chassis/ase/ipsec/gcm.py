@@ -16,10 +16,10 @@ from typing import Final
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from chassis.ase.ipsec.causes import Cause
+from chassis.ase.ipsec.causes import IpsecDropCause
 from chassis.ase.ipsec.esp import TRAILERS, EspReceiver, Item, Refuse, Span, payload_span
 from chassis.ase.ipsec.sa import ESP_HEADER, ESP_TRAILER, Esp
-from chassis.ase.ipsec.state import Window
+from chassis.ase.ipsec.state import WindowStore
 from chassis.net.ethernet import HEADROOM
 from chassis.net.ipv4 import IPV4_HEADER_LENGTH
 
@@ -78,7 +78,7 @@ class GcmReceiver(EspReceiver):
 
     __slots__ = ("_cipher", "_salt")
 
-    def __init__(self, esp: Esp, window: int, slot: Window, esn: bool) -> None:
+    def __init__(self, esp: Esp, window: int, slot: WindowStore, esn: bool) -> None:
         super().__init__(esp, window, slot, esn)
         self._cipher = AESGCM(esp.cipher_key[:-SALT])
         self._salt = esp.cipher_key[-SALT:]
@@ -108,7 +108,7 @@ class GcmReceiver(EspReceiver):
             piece = clear[index]
             span = payload_span(whole[index], memoryview(piece), 0, len(piece))
             if span is None:
-                refuse(Cause.MALFORMED, whole[index], spi)
+                refuse(IpsecDropCause.MALFORMED, whole[index], spi)
                 continue
             item, start, end, following = span
             spans.append((item, after + start, after + end, following))

@@ -17,7 +17,7 @@ Ends: TypeAlias = tuple[int, int, int]
 _ALL: Final = 1 << 16
 
 
-class Identification:
+class Ipv4IdSequence:
     """The sequence of one source, destination and protocol.
 
     It begins where the numbers of its SAs are: a process that goes on with SAs goes on here as well, and new SAs
@@ -45,21 +45,21 @@ class Identification:
         return [number % _ALL for number in range(first, after)]
 
 
-class Identifications:
+class Ipv4IdSequences:
     """The sequences in use: one lives as long as an SA that takes part in it."""
 
     __slots__ = ("_sequences",)
 
     def __init__(self) -> None:
-        self._sequences: WeakValueDictionary[Ends, Identification] = WeakValueDictionary()
+        self._sequences: WeakValueDictionary[Ends, Ipv4IdSequence] = WeakValueDictionary()
 
-    def of(self, ends: Ends) -> Identification:
+    def of(self, ends: Ends) -> Ipv4IdSequence:
         """The sequence for these ends, for an SA to keep."""
         sequence = self._sequences.get(ends)
         if sequence is None:
-            sequence = self._sequences[ends] = Identification()
+            sequence = self._sequences[ends] = Ipv4IdSequence()
         return sequence
 
-    def used(self, ends: Ends) -> Identification | None:
+    def used(self, ends: Ends) -> Ipv4IdSequence | None:
         """The sequence for these ends if an SA takes part in it."""
         return self._sequences.get(ends)

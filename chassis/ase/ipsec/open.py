@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from chassis.ase.ipsec.ah import AhReceiver
-from chassis.ase.ipsec.causes import Cause, Drops, tally
+from chassis.ase.ipsec.causes import Drops, IpsecDropCause, tally
 from chassis.ase.ipsec.esp import EspReceiver, Item, Refuse, Span
 from chassis.ase.ipsec.gcm import GcmReceiver
 from chassis.ase.ipsec.ipcomp import inflate
 from chassis.ase.ipsec.layout import FRAGMENTATION_NEEDED, IPSEC_PROTOCOLS
 from chassis.ase.ipsec.sa import ESP_HEADER, InboundSa
 from chassis.ase.ipsec.selectors import Classifier, Memory, Rule
-from chassis.ase.ipsec.state import Window
+from chassis.ase.ipsec.state import WindowStore
 from chassis.net.ethernet import HEADROOM, HEADROOM_FILL
 from chassis.net.ipv4 import (
     FRAGMENT_MASK,
@@ -54,7 +54,7 @@ _ECN_MASK, _NOT_ECT, _ECT_1, _ECT_0, _CE = 3, 0, 1, 2, 3
 
 
 @dataclass(frozen=True, slots=True)
-class OpenedGroup:
+class DecapsulatedGroup:
     """Clear packets of one tunnel in the layout of `layout`.
 
     `origins[i]` is the index in the batch given of packet i here.
@@ -67,7 +67,7 @@ class OpenedGroup:
 
 
 @dataclass(frozen=True, slots=True)
-class OpenResult:
+class DecapsulationResult:
     """What came out of a batch: groups in the order of their first packet, and what was dropped.
 
     `fleeting` are the negotiated SAs by which authentic packets came. `aside` are IPv4 packets that are still to
@@ -75,9 +75,9 @@ class OpenResult:
     opened whole (RFC 4303 3.4.1).
     """
 
-    groups: tuple[OpenedGroup, ...]
+    groups: tuple[DecapsulatedGroup, ...]
     drops: Drops
-    fleeting: tuple[Opener, ...] = ()
+    fleeting: tuple[Decapsulator, ...] = ()
     aside: tuple[memoryview, ...] = ()
 
 
@@ -107,7 +107,7 @@ def merged_ecn(inner: memoryview, outer: int) -> bytes | None:
     return bytes(packet)
 
 
-class Opener:
+class Decapsulator:
     """An inbound SA at work: keyed contexts, windows and what has been received.
 
     `packets` and `octets` count what passed authentication, `opened` what came out, `drops` by cause all that did
@@ -129,7 +129,7 @@ class Opener:
         "sa",
     )
 
-    def __init__(self, sa: InboundSa, slots: Sequence[Window], memory: Memory | None = None) -> None:
+    def __init__(self, sa: InboundSa, slots: Sequence[WindowStore], memory: Memory | None = None) -> None:
         """`slots` are those of the SA's protocols, outermost first; `memory` is that of all SAs beside it."""
         self._memory = memory
         self.sa = sa
@@ -146,7 +146,7 @@ class Opener:
         self.packets = 0
         self.octets = 0
         self.opened = 0
-        self.drops: dict[Cause, int] = {}
+        self.drops: dict[IpsecDropCause, int] = {}
 
     def confine(self, rules: tuple[Rule, ...] | None) -> None:
         """From now on open only what a policy line with these rules has to do with, whatever was agreed: no rules
@@ -176,7 +176,7 @@ class Opener:
     def open(self, view: memoryview, items: list[Item], drops: Drops) -> list[Clear]:
         """Open the packets of this SA; (index, clear packet) of those that pass everything."""
 
-        def refuse(cause: Cause, item: Item, spi: int) -> None:
+        def refuse(cause: IpsecDropCause, item: Item, spi: int) -> None:
             drops.add(cause, spi, _SOURCE(view, item[1] + 12)[0], item[5])
             tally(self.drops, cause)
 
@@ -205,20 +205,20 @@ class Opener:
             first = octets[start] if end - start >= IPV4_HEADER_LENGTH else 0
             total = octets[start + 2] << 8 | octets[start + 3] if first else 0
             if first >> 4 != 4 or not IPV4_HEADER_LENGTH <= (first & 15) << 2 <= total <= end - start:
-                refuse(Cause.MALFORMED, item, spi)
+                refuse(IpsecDropCause.MALFORMED, item, spi)
                 continue
             end = start + total
             if allows is not None and allows(octets, start, end) != _ALLOWED:
                 # The peer is who it should be: what matters is whose packet it let in.
-                drops.add(Cause.SELECTOR_MISMATCH, spi, _SOURCE(octets, start + 12)[0], item[5])
-                tally(self.drops, Cause.SELECTOR_MISMATCH)
+                drops.add(IpsecDropCause.SELECTOR_MISMATCH, spi, _SOURCE(octets, start + 12)[0], item[5])
+                tally(self.drops, IpsecDropCause.SELECTOR_MISMATCH)
                 continue
             if not item[4] & _ECT_1:
                 add((item[0], octets[start:end]))
                 continue
             merged = merged_ecn(octets[start:end], item[4] & _ECN_MASK)  # ECT(1) or CE outside
             if merged is None:
-                refuse(Cause.ECN, item, spi)
+                refuse(IpsecDropCause.ECN, item, spi)
             else:
                 add((item[0], merged))
         self.opened += len(result)
@@ -238,9 +238,9 @@ class Opener:
         packet: bytes | None = None
         if protocol == PROTOCOL_IPCOMP and self.sa.ip_comp:
             packet = inflate(data, self.sa.cpi)
-            cause = Cause.DECOMPRESSION
+            cause = IpsecDropCause.DECOMPRESSION
         else:
-            cause = Cause.DUMMY if protocol == PROTOCOL_NONE else Cause.ENCAPSULATION_MODE
+            cause = IpsecDropCause.DUMMY if protocol == PROTOCOL_NONE else IpsecDropCause.ENCAPSULATION_MODE
         if packet is None:
             refuse(cause, item, self.sa.protocols[-1][1])
         return packet
@@ -252,14 +252,14 @@ class Opener:
         for item, start, end, protocol in spans:
             index, ip, _, _, service, _ = item
             if protocol != PROTOCOL_ESP:
-                refuse(Cause.ENCAPSULATION_MODE, item, self.sa.protocols[0][1])
+                refuse(IpsecDropCause.ENCAPSULATION_MODE, item, self.sa.protocols[0][1])
                 continue
             if end - start < ESP_HEADER:
-                refuse(Cause.MALFORMED, item, self._esp.spi)
+                refuse(IpsecDropCause.MALFORMED, item, self._esp.spi)
                 continue
             spi, number = _TWO(view, start)
             if spi != self._esp.spi:
-                refuse(Cause.NO_INBOUND_SA, (*item[:5], number), spi)
+                refuse(IpsecDropCause.NO_INBOUND_SA, (*item[:5], number), spi)
             else:
                 items.append((index, ip, start, end, service, number))
         return items
@@ -270,14 +270,14 @@ InboundKey: TypeAlias = tuple[int, int, int]
 
 
 def open_packets(
-    inbound: Mapping[InboundKey, Opener], body: bytes | bytearray | memoryview, lengths: Sequence[int]
-) -> OpenResult:
+    inbound: Mapping[InboundKey, Decapsulator], body: bytes | bytearray | memoryview, lengths: Sequence[int]
+) -> DecapsulationResult:
     """Open a batch with the SAs of the context that it came in by."""
     drops = Drops()
     view = memoryview(body)
     aside: list[memoryview] = []
     pending = _by_sa(inbound, view, lengths, drops, aside)
-    fleeting: list[Opener] = []
+    fleeting: list[Decapsulator] = []
     by_tunnel: dict[int, list[Clear]] = {}
     mixed: set[int] = set()
     for opener, items in pending.items():
@@ -293,7 +293,7 @@ def open_packets(
             mixed.add(tunnel)
         else:
             by_tunnel[tunnel] = clear
-    groups: list[OpenedGroup] = []
+    groups: list[DecapsulatedGroup] = []
     for tunnel, packets in by_tunnel.items():
         if tunnel in mixed:
             packets.sort(key=lambda packet: packet[0])
@@ -303,21 +303,21 @@ def open_packets(
             pieces += (HEADROOM_FILL, packet)
             sizes.append(HEADROOM + len(packet))
         origins = [index for index, _ in packets]
-        groups.append(OpenedGroup(tunnel, bytearray().join(pieces), array("H", sizes), origins))
+        groups.append(DecapsulatedGroup(tunnel, bytearray().join(pieces), array("H", sizes), origins))
     groups.sort(key=lambda group: group.origins[0])
-    return OpenResult(tuple(groups), drops, tuple(fleeting), tuple(aside))
+    return DecapsulationResult(tuple(groups), drops, tuple(fleeting), tuple(aside))
 
 
 def _by_sa(
-    inbound: Mapping[InboundKey, Opener],
+    inbound: Mapping[InboundKey, Decapsulator],
     view: memoryview,
     lengths: Sequence[int],
     drops: Drops,
     aside: list[memoryview],
-) -> dict[Opener, list[Item]]:
+) -> dict[Decapsulator, list[Item]]:
     """The packets of a batch by the SA that is to open them; fragments, what may be IKE's and what routers say of
     our packets are put aside, the rest dropped."""
-    pending: dict[Opener, list[Item]] = {}
+    pending: dict[Decapsulator, list[Item]] = {}
     add: Callable[[Item], None] | None = None
     last: InboundKey | None = None
     size = len(view)
@@ -328,7 +328,7 @@ def _by_sa(
         if length < _SHORTEST or offset > size:
             short = _short(view, start, min(offset, size))
             if short is None:
-                drops.add(Cause.MALFORMED)
+                drops.add(IpsecDropCause.MALFORMED)
             else:
                 aside.append(short)
             continue
@@ -338,13 +338,13 @@ def _by_sa(
         if version_length != 0x45:
             at = start + (version_length & 15) * 4
             if version_length >> 4 != 4 or at < start + IPV4_HEADER_LENGTH or at + 12 > offset:
-                drops.add(Cause.MALFORMED, 0, source)
+                drops.add(IpsecDropCause.MALFORMED, 0, source)
                 continue
             one, two, three = _THREE(view, at)
         if end > offset or end < at + 12:
             short = _short(view, start, offset)
             if short is None:
-                drops.add(Cause.MALFORMED, 0, source)
+                drops.add(IpsecDropCause.MALFORMED, 0, source)
             else:
                 aside.append(short)
             continue
@@ -352,7 +352,7 @@ def _by_sa(
             if protocol in IPSEC_PROTOCOLS:
                 aside.append(view[start:end])
             else:
-                drops.add(Cause.NOT_IPSEC, 0, source)
+                drops.add(IpsecDropCause.NOT_IPSEC, 0, source)
             continue
         if protocol == PROTOCOL_ESP:
             spi, number = one, two
@@ -365,10 +365,10 @@ def _by_sa(
                 aside.append(view[start:end])
                 continue
             if port != NAT_PORT:
-                drops.add(Cause.NOT_IPSEC, 0, source)
+                drops.add(IpsecDropCause.NOT_IPSEC, 0, source)
                 continue
             if two >> 16 != end - at:
-                drops.add(Cause.MALFORMED, 0, source)
+                drops.add(IpsecDropCause.MALFORMED, 0, source)
                 continue
             at += UDP_HEADER_LENGTH
             protocol = PROTOCOL_ESP
@@ -377,7 +377,7 @@ def _by_sa(
             aside.append(view[start:end])
             continue
         else:
-            drops.add(Cause.NOT_IPSEC, 0, source)
+            drops.add(IpsecDropCause.NOT_IPSEC, 0, source)
             continue
         key = (destination, protocol, spi)
         if key != last:
@@ -388,7 +388,7 @@ def _by_sa(
             else:
                 add = pending.setdefault(opener, []).append
         if add is None:
-            drops.add(Cause.NO_INBOUND_SA, spi, source, number)
+            drops.add(IpsecDropCause.NO_INBOUND_SA, spi, source, number)
         else:
             add((index, start, at, end, service, number))
     return pending

@@ -18,7 +18,7 @@ NO_ENTRY: Final = -1
 
 
 @dataclass(frozen=True, slots=True)
-class PolicyEntry:
+class SpdEntry:
     """One line of a tunnel, or one rule that has SAs of its own: its number (`chassis.ase.lines`) and rules.
 
     No rules means that the line has no access list and protects everything. A manual tunnel
@@ -29,7 +29,7 @@ class PolicyEntry:
     rules: tuple[Rule, ...] = ()
 
 
-class Policies:
+class Spd:
     """The policy of every tunnel.
 
     A changed policy is a new classifier, whose memory of flows is its own: no decision outlives
@@ -44,7 +44,7 @@ class Policies:
         self._classifiers: dict[int, Classifier] = {}
         self._rules: dict[int, dict[int, tuple[Rule, ...]]] = {}
 
-    def put(self, tunnel: int, entries: Iterable[PolicyEntry]) -> None:
+    def put(self, tunnel: int, entries: Iterable[SpdEntry]) -> None:
         """Give a tunnel its lines, in any order, in place of those that it had."""
         lines = sorted(entries, key=lambda entry: line_and_rule(entry.number))
         rules = [(rule, entry.number) for entry in lines for rule in entry.rules or (Rule(),)]

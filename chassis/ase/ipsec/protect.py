@@ -14,15 +14,15 @@ from dataclasses import dataclass
 from typing import Final
 
 from chassis.ase.ipsec.ah import AhSender
-from chassis.ase.ipsec.causes import Cause, Drops, Notice, NoticeKind, tally
+from chassis.ase.ipsec.causes import Drops, IpsecDropCause, Notice, NoticeKind, tally
 from chassis.ase.ipsec.esp import EspSender
 from chassis.ase.ipsec.gcm import GcmSender
-from chassis.ase.ipsec.identification import Identifications
+from chassis.ase.ipsec.identification import Ipv4IdSequences
 from chassis.ase.ipsec.ipcomp import Deflater
 from chassis.ase.ipsec.outer import OuterSender
-from chassis.ase.ipsec.sa import Lease, OutboundSa
+from chassis.ase.ipsec.sa import OutboundSa, SequenceLease
 from chassis.ase.ipsec.selectors import Classifier, Memory, Rule
-from chassis.ase.ipsec.state import Slot
+from chassis.ase.ipsec.state import SaSlot
 from chassis.net.ethernet import HEADROOM, MAX_BATCHED_IPV4_LENGTH
 from chassis.net.ipv4 import IPV4_HEADER_LENGTH, PROTOCOL_UDP
 from chassis.net.udp import UDP_HEADER_LENGTH
@@ -34,7 +34,7 @@ _ALLOWED: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Protected:
+class EncapsulationResult:
     """A protected batch in the layout of `layout`, what was dropped, and what the SA has to say.
 
     `origins[i]` is the index in the batch given of packet i of the batch returned. `missing` are the
@@ -49,7 +49,7 @@ class Protected:
     missing: tuple[int, ...] = ()
 
 
-class Protector:
+class Encapsulator:
     """An outbound SA at work: keyed contexts, the next number, the lease and what has been sent.
 
     AH and ESP of one SA use the same number for a packet, each in a slot of its own.
@@ -62,9 +62,9 @@ class Protector:
     def __init__(
         self,
         sa: OutboundSa,
-        lease: Lease,
-        slots: Sequence[Slot],
-        identifications: Identifications,
+        lease: SequenceLease,
+        slots: Sequence[SaSlot],
+        identifications: Ipv4IdSequences,
         memory: Memory | None = None,
     ) -> None:
         """`slots` are those of the SA's protocols, outermost first; a fleeting one has none. `identifications` and
@@ -81,7 +81,7 @@ class Protector:
         self._ended = False
         self.packets = 0
         self.octets = 0
-        self.drops: dict[Cause, int] = {}
+        self.drops: dict[IpsecDropCause, int] = {}
         self._selectors = Classifier([(rule, _ALLOWED) for rule in sa.selectors], 1 - _ALLOWED, memory)
         self._line: tuple[Rule, ...] | None = ()
         self._covers = not sa.selectors
@@ -111,7 +111,7 @@ class Protector:
         self._mask, self._bits = sa.df.mask_and_bits
         self._longest = sa.largest_inner(MAX_BATCHED_IPV4_LENGTH)
 
-    def renew(self, lease: Lease) -> None:
+    def renew(self, lease: SequenceLease) -> None:
         """Go on under a new lease. One that joins the present lease extends it without a gap;
         otherwise sending goes on at its first number or the next unused one, whichever is higher.
         """
@@ -161,10 +161,10 @@ class Protector:
         return first, granted, tuple(notices)
 
     @property
-    def _end(self) -> tuple[NoticeKind, Cause]:
+    def _end(self) -> tuple[NoticeKind, IpsecDropCause]:
         if self.limit > self._last:
-            return NoticeKind.SEQUENCE_EXHAUSTED, Cause.SEQUENCE_EXHAUSTED
-        return NoticeKind.LEASE_USED, Cause.NO_LEASE
+            return NoticeKind.SEQUENCE_EXHAUSTED, IpsecDropCause.SEQUENCE_EXHAUSTED
+        return NoticeKind.LEASE_USED, IpsecDropCause.NO_LEASE
 
     def _notice(self, kind: NoticeKind) -> Notice:
         return Notice(kind, self.sa.tunnel, self.sa.serial, self.next_number, self.limit)
@@ -184,11 +184,11 @@ class Protector:
         for index, start, end in packets:
             version_length, service, total, flags = _INNER(view, start)
             if version_length >> 4 != 4 or not IPV4_HEADER_LENGTH <= total <= end - start:
-                drops.add(Cause.MALFORMED)
-                tally(self.drops, Cause.MALFORMED)
+                drops.add(IpsecDropCause.MALFORMED)
+                tally(self.drops, IpsecDropCause.MALFORMED)
             elif total > longest:
-                drops.add(Cause.TOO_LONG, 0, _SOURCE(view, start + 12)[0])
-                tally(self.drops, Cause.TOO_LONG)
+                drops.add(IpsecDropCause.TOO_LONG, 0, _SOURCE(view, start + 12)[0])
+                tally(self.drops, IpsecDropCause.TOO_LONG)
             else:
                 spans.append((start, start + total))
                 marks.append(service << 16 | flags & mask | bits)
@@ -269,18 +269,18 @@ def cut(
         start = offset + HEADROOM
         offset += length
         if length < _SHORTEST or offset > size:
-            drops.add(Cause.MALFORMED)
+            drops.add(IpsecDropCause.MALFORMED)
         else:
             add((index, start, offset))
     return view, packets
 
 
 def protect(
-    sa: Protector,
+    sa: Encapsulator,
     body: bytes | bytearray | memoryview,
     lengths: Sequence[int],
     random: Callable[[int], bytes],
-) -> Protected:
+) -> EncapsulationResult:
     """Protect a batch of clear IPv4 packets with one SA.
 
     `random(n)` gives n unpredictable octets; it is called at most once. The packets keep their
@@ -289,4 +289,4 @@ def protect(
     drops = Drops()
     view, packets = cut(body, lengths, drops)
     out, out_lengths, origins, notices = sa.protect(view, packets, random, drops)
-    return Protected(out, out_lengths, origins, drops, notices)
+    return EncapsulationResult(out, out_lengths, origins, drops, notices)

@@ -160,7 +160,7 @@ class UdpPorts:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ByteLifetime:
     """Octets after which an SA is to be replaced (`soft`) and after which it ends (`hard`); 0 is never."""
 
     soft: int = 0
@@ -194,7 +194,7 @@ class OutboundSa:
     esn: bool = False
     fleeting: bool = False
     udp: UdpPorts | None = None
-    limits: Limits = Limits()
+    limits: ByteLifetime = ByteLifetime()
     selectors: tuple[Rule, ...] = ()
     assignment: int = field(default=0, compare=False)
 
@@ -262,7 +262,7 @@ class InboundSa:
     esn: bool = False
     fleeting: bool = False
     udp: bool = False
-    limits: Limits = Limits()
+    limits: ByteLifetime = ByteLifetime()
     entry: int = 0
     assignment: int = field(default=0, compare=False)
 
@@ -288,7 +288,7 @@ class InboundSa:
 
 
 @dataclass(frozen=True, slots=True)
-class Lease:
+class SequenceLease:
     """Sequence numbers that an outbound SA may use: from `first` up to but not including `limit`."""
 
     first: int = 1

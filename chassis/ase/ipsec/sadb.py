@@ -13,23 +13,31 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final, TypeAlias
 
-from chassis.ase.ipsec.causes import Cause, Drops, Notice, tally
-from chassis.ase.ipsec.identification import Identifications
-from chassis.ase.ipsec.open import InboundKey, Opener, OpenResult, open_packets
-from chassis.ase.ipsec.policy import NO_ENTRY, Policies
-from chassis.ase.ipsec.protect import Protected, Protector, cut
+from chassis.ase.ipsec.causes import Drops, IpsecDropCause, Notice, tally
+from chassis.ase.ipsec.identification import Ipv4IdSequences
+from chassis.ase.ipsec.open import DecapsulationResult, Decapsulator, InboundKey, open_packets
+from chassis.ase.ipsec.policy import NO_ENTRY, Spd
+from chassis.ase.ipsec.protect import EncapsulationResult, Encapsulator, cut
 from chassis.ase.ipsec.replay import everything_seen
-from chassis.ase.ipsec.sa import InboundSa, Lease, OutboundSa, SaError
+from chassis.ase.ipsec.sa import InboundSa, OutboundSa, SaError, SequenceLease
 from chassis.ase.ipsec.selectors import Memory
-from chassis.ase.ipsec.state import Direction, SaState, Slot, SlotKey, StateError, Unkept, Window
+from chassis.ase.ipsec.state import (
+    Direction,
+    SaSlot,
+    SaStateFile,
+    SlotKey,
+    StateError,
+    VolatileWindow,
+    WindowStore,
+)
 
-SaName: TypeAlias = tuple[int, int]
+SaId: TypeAlias = tuple[int, int]
 """(tunnel, serial)."""
 
-Sender: TypeAlias = tuple[int, int, int, int, int, int]
+OutboundKey: TypeAlias = tuple[int, int, int, int, int, int]
 """What the wire names an outbound SA by: context, source, destination, UDP port (0 without), protocol, SPI."""
 
-_NOTHING: Final[Mapping[InboundKey, Opener]] = MappingProxyType({})
+_NOTHING: Final[Mapping[InboundKey, Decapsulator]] = MappingProxyType({})
 
 
 def _slot_keys(sa: OutboundSa | InboundSa) -> list[SlotKey]:
@@ -40,48 +48,50 @@ def _slot_keys(sa: OutboundSa | InboundSa) -> list[SlotKey]:
     ]
 
 
-def _sender(sa: OutboundSa) -> Sender:
+def _sender(sa: OutboundSa) -> OutboundKey:
     protocol, spi = sa.protocols[0]
     return sa.context, sa.source, sa.destination, sa.udp.destination if sa.udp else 0, protocol, spi
 
 
 @dataclass(slots=True)
-class Past:
+class RetiredTotals:
     """What the SAs of one tunnel and direction counted that are gone."""
 
     packets: int = 0
     opened: int = 0
-    drops: dict[Cause, int] = field(default_factory=dict)
+    drops: dict[IpsecDropCause, int] = field(default_factory=dict)
 
 
 class Sadb:
     """All SAs of one ASP, their state and the policies of their tunnels."""
 
-    def __init__(self, state: SaState, shed: Callable[[int], None] | None = None) -> None:
+    def __init__(self, state: SaStateFile, shed: Callable[[int], None] | None = None) -> None:
         """`shed(n)` hears of remembered flows that made room for others."""
         self.state = state
         self._memory = Memory(shed)
-        self.policies = Policies(self._memory)
-        self.identifications = Identifications()
-        self._outbound: dict[SaName, Protector] = {}
-        self._sending: dict[tuple[int, int], Protector] = {}
-        self._besides: dict[tuple[int, int], list[Protector]] = {}
+        self.policies = Spd(self._memory)
+        self.identifications = Ipv4IdSequences()
+        self._outbound: dict[SaId, Encapsulator] = {}
+        self._sending: dict[tuple[int, int], Encapsulator] = {}
+        self._besides: dict[tuple[int, int], list[Encapsulator]] = {}
         """SAs that sent for a line before its present one, and were agreed for packets that it has no say in."""
-        self._senders: dict[Sender, Protector] = {}
-        self._inbound: dict[SaName, Opener] = {}
-        self._lookup: dict[int, dict[InboundKey, Opener]] = {}
-        self._owners: dict[SlotKey, SaName] = {}
-        self.past: dict[int, tuple[Past, Past]] = {}
+        self._senders: dict[OutboundKey, Encapsulator] = {}
+        self._inbound: dict[SaId, Decapsulator] = {}
+        self._lookup: dict[int, dict[InboundKey, Decapsulator]] = {}
+        self._owners: dict[SlotKey, SaId] = {}
+        self.past: dict[int, tuple[RetiredTotals, RetiredTotals]] = {}
         """Of SAs that were taken away, by tunnel: outbound, inbound."""
 
-    def install_outbound(self, sa: OutboundSa, lease: Lease | None = None, switch: bool = True) -> Protector:
+    def install_outbound(
+        self, sa: OutboundSa, lease: SequenceLease | None = None, switch: bool = True
+    ) -> Encapsulator:
         """Put an outbound SA to work; with `switch` it sends for its policy line from now on.
 
         Its first number is the one stored for it or the first of the lease, whichever is higher.
         The SA that it replaces stays installed until it is removed. Installing the very same SA
         again renews its lease and changes nothing else. Raises SaError or StateError.
         """
-        lease = Lease(limit=sa.last_sequence + 1) if lease is None else lease
+        lease = SequenceLease(limit=sa.last_sequence + 1) if lease is None else lease
         name = (sa.tunnel, sa.serial)
         protector = self._outbound.get(name)
         if protector is None or protector.sa != sa:
@@ -89,7 +99,7 @@ class Sadb:
                 raise SaError(f"tunnel {sa.tunnel} already has another outbound SA {sa.serial}")
             # The peer chose these SPIs, and two peers behind one NAT may have chosen the same.
             slots = () if sa.fleeting else self._claim(sa)
-            protector = Protector(sa, lease, slots, self.identifications, self._memory)
+            protector = Encapsulator(sa, lease, slots, self.identifications, self._memory)
             self._outbound[name] = self._senders[_sender(sa)] = protector
         else:
             protector.renew(lease)
@@ -97,7 +107,7 @@ class Sadb:
             self._send_by(protector)
         return protector
 
-    def _send_by(self, protector: Protector) -> None:
+    def _send_by(self, protector: Encapsulator) -> None:
         sa = protector.sa
         line = (sa.tunnel, sa.entry)
         before = [*self._besides.pop(line, ())]
@@ -108,7 +118,7 @@ class Sadb:
         if besides:
             self._besides[line] = besides
 
-    def install_inbound(self, sa: InboundSa, edge: int = 0) -> Opener:
+    def install_inbound(self, sa: InboundSa, edge: int = 0) -> Decapsulator:
         """Put an inbound SA to work. Raises SaError or StateError.
 
         `edge` is for an SA whose history is elsewhere: every number up to it is refused, unless
@@ -120,16 +130,16 @@ class Sadb:
             if opener.sa != sa:
                 raise SaError(f"tunnel {sa.tunnel} already has another inbound SA {sa.serial}")
             return opener
-        slots: Sequence[Window]
+        slots: Sequence[WindowStore]
         if sa.fleeting:
             self._own(sa, len(sa.protocols))
-            slots = [Unkept()] * len(sa.protocols)
+            slots = [VolatileWindow()] * len(sa.protocols)
         else:
             slots = self._claim(sa)
             for slot in slots:
                 if edge > slot.window()[0]:
                     slot.store_window(*everything_seen(edge))
-        opener = Opener(sa, slots, self._memory)
+        opener = Decapsulator(sa, slots, self._memory)
         self._inbound[name] = opener
         protocol, spi = sa.protocols[0]
         self._lookup.setdefault(sa.context, {})[sa.destination, protocol, spi] = opener
@@ -160,9 +170,9 @@ class Sadb:
             self._owners[key] = (sa.tunnel, sa.serial)
         return keys
 
-    def _claim(self, sa: OutboundSa | InboundSa) -> list[Slot]:
+    def _claim(self, sa: OutboundSa | InboundSa) -> list[SaSlot]:
         keys = self._own(sa, self.state.room())
-        claimed: list[Slot] = []
+        claimed: list[SaSlot] = []
         try:
             for key in keys:
                 claimed.append(self.state.claim(key, sa.assignment))
@@ -198,7 +208,7 @@ class Sadb:
         protector.change(sa)
         self._senders[_sender(sa)] = protector
 
-    def renew(self, tunnel: int, serial: int, lease: Lease) -> None:
+    def renew(self, tunnel: int, serial: int, lease: SequenceLease) -> None:
         """Give an outbound SA its next lease of sequence numbers."""
         protector = self._outbound.get((tunnel, serial))
         if protector is None:
@@ -223,7 +233,7 @@ class Sadb:
         _bury(self._past(tunnel)[0], protector)
         return True
 
-    def _forget_sender(self, protector: Protector) -> None:
+    def _forget_sender(self, protector: Encapsulator) -> None:
         key = _sender(protector.sa)
         # A peer that is elsewhere now may have come where another was.
         if self._senders.get(key) is protector:
@@ -243,32 +253,32 @@ class Sadb:
         _bury(past, opener)
         return True
 
-    def _past(self, tunnel: int) -> tuple[Past, Past]:
-        return self.past.setdefault(tunnel, (Past(), Past()))
+    def _past(self, tunnel: int) -> tuple[RetiredTotals, RetiredTotals]:
+        return self.past.setdefault(tunnel, (RetiredTotals(), RetiredTotals()))
 
     @property
-    def outbound(self) -> Mapping[SaName, Protector]:
+    def outbound(self) -> Mapping[SaId, Encapsulator]:
         """Outbound SAs by name."""
         return MappingProxyType(self._outbound)
 
     @property
-    def inbound(self) -> Mapping[SaName, Opener]:
+    def inbound(self) -> Mapping[SaId, Decapsulator]:
         """Inbound SAs by name."""
         return MappingProxyType(self._inbound)
 
-    def sending(self, tunnel: int, entry: int) -> Protector | None:
+    def sending(self, tunnel: int, entry: int) -> Encapsulator | None:
         """The SA that sends for a policy line."""
         return self._sending.get((tunnel, entry))
 
-    def sender(self, sender: Sender) -> Protector | None:
+    def sender(self, sender: OutboundKey) -> Encapsulator | None:
         """The outbound SA of a packet that is on the wire."""
         return self._senders.get(sender)
 
-    def besides(self, tunnel: int, entry: int) -> Sequence[Protector]:
+    def besides(self, tunnel: int, entry: int) -> Sequence[Encapsulator]:
         """The SAs of a policy line that take what the one that sends was not agreed for, in their order."""
         return self._besides.get((tunnel, entry), ())
 
-    def find(self, context: int, destination: int, protocol: int, spi: int) -> Opener | None:
+    def find(self, context: int, destination: int, protocol: int, spi: int) -> Decapsulator | None:
         """The SA that opens packets with this outermost protocol and SPI."""
         return self._lookup.get(context, _NOTHING).get((destination, protocol, spi))
 
@@ -278,7 +288,7 @@ class Sadb:
         body: bytes | bytearray | memoryview,
         lengths: Sequence[int],
         random: Callable[[int], bytes],
-    ) -> Protected:
+    ) -> EncapsulationResult:
         """Protect a batch of clear packets by the policy of their tunnel.
 
         A packet without a matching line, or whose line has no SA for it, is dropped. Where several SAs
@@ -292,7 +302,7 @@ class Sadb:
         for entry, chosen in by_entry.items():
             protector = self._sending.get((tunnel, entry))
             if protector is None:
-                drops.add_many(Cause.NO_OUTBOUND_SA, len(chosen))
+                drops.add_many(IpsecDropCause.NO_OUTBOUND_SA, len(chosen))
                 missing.append(entry)
             elif protector.covers(self.policies.rules(tunnel, entry)):
                 parts.append(protector.protect(view, chosen, random, drops))
@@ -301,17 +311,17 @@ class Sadb:
                     mine, chosen = each.chosen(view, chosen)
                     if mine:
                         parts.append(each.protect(view, mine, random, drops))
-                drops.add_many(Cause.NO_OUTBOUND_SA, len(chosen))
+                drops.add_many(IpsecDropCause.NO_OUTBOUND_SA, len(chosen))
         if len(parts) == 1:
             out, out_lengths, origins, notices = parts[0]
-            return Protected(out, out_lengths, origins, drops, notices, tuple(missing))
+            return EncapsulationResult(out, out_lengths, origins, drops, notices, tuple(missing))
         joined, sizes, order, said = bytearray(), array("H"), list[int](), list[Notice]()
         for out, out_lengths, origins, notices in parts:
             joined += out
             sizes += out_lengths
             order += origins
             said += notices
-        return Protected(joined, sizes, order, drops, tuple(said), tuple(missing))
+        return EncapsulationResult(joined, sizes, order, drops, tuple(said), tuple(missing))
 
     def _by_entry(
         self, tunnel: int, view: memoryview, packets: list[tuple[int, int, int]], drops: Drops
@@ -319,7 +329,7 @@ class Sadb:
         """Packets by the policy line that protects them."""
         classifier = self.policies.classifier(tunnel)
         if classifier is None:
-            drops.add_many(Cause.NO_POLICY, len(packets))
+            drops.add_many(IpsecDropCause.NO_POLICY, len(packets))
             return {}
         if classifier.everything is not None:
             return {classifier.everything: packets} if packets else {}
@@ -328,7 +338,9 @@ class Sadb:
         for packet in packets:
             entry = value(view, packet[1], packet[2])
             if entry == NO_ENTRY:
-                drops.add(Cause.NO_POLICY, 0, int.from_bytes(view[packet[1] + 12 : packet[1] + 16], "big"))
+                drops.add(
+                    IpsecDropCause.NO_POLICY, 0, int.from_bytes(view[packet[1] + 12 : packet[1] + 16], "big")
+                )
             elif entry in by_entry:
                 by_entry[entry].append(packet)
             else:
@@ -337,12 +349,12 @@ class Sadb:
 
     def open_batch(
         self, body: bytes | bytearray | memoryview, lengths: Sequence[int], context: int = 0
-    ) -> OpenResult:
+    ) -> DecapsulationResult:
         """Open a batch of protected packets that came in for local addresses of a context."""
         return open_packets(self._lookup.get(context, _NOTHING), body, lengths)
 
 
-def _bury(past: Past, work: Protector | Opener) -> None:
+def _bury(past: RetiredTotals, work: Encapsulator | Decapsulator) -> None:
     past.packets += work.packets
     for cause, count in work.drops.items():
         tally(past.drops, cause, count)

@@ -110,7 +110,7 @@ def _header_check(slots: int, salt: int) -> int:
     return int.from_bytes(hashlib.blake2b(packed, digest_size=8).digest(), "little")
 
 
-class Slot:
+class SaSlot:
     """Numbers of one protocol of one SA; every store is in force, whole, when the call returns."""
 
     __slots__ = ("_base", "_octets", "_selector", "_words", "is_new", "number")
@@ -172,7 +172,7 @@ class Reached:
         return Reached(self.next_number, *everything_seen(self.edge)) if self.edge else self
 
 
-class Window(Protocol):
+class WindowStore(Protocol):
     """Where a receiver's replay window is kept."""
 
     def window(self) -> tuple[int, int]: ...
@@ -180,7 +180,7 @@ class Window(Protocol):
     def store_window(self, edge: int, bitmap: int) -> None: ...
 
 
-class Unkept:
+class VolatileWindow:
     """The window of an SA that ends with its process: the receiver's own copy is the only one."""
 
     __slots__ = ()
@@ -240,7 +240,7 @@ Others = Callable[[], Iterable[memoryview]]
 """The buffers of the node's other ASPs, read only, as they are now. StateError where one can't be had."""
 
 
-class SaState:
+class SaStateFile:
     """The slots in one buffer.
 
     `is_fresh` tells that the buffer was all zero, so no history is known: outbound numbers must
@@ -333,7 +333,7 @@ class SaState:
         """How many slots could be claimed for new SAs."""
         return self.slots - len(self._held)
 
-    def claim(self, key: SlotKey, assignment: int = 0) -> Slot:
+    def claim(self, key: SlotKey, assignment: int = 0) -> SaSlot:
         """The slot of an SA, with the numbers that it has to go on from.
 
         `assignment` is the controller's number for having this SA at this place: where the slot has the same,
@@ -343,7 +343,7 @@ class SaState:
         digest = key.digest()
         number = self._held.get(digest)
         if number is not None:
-            return Slot(self._words, self._octets, number, is_new=False)
+            return SaSlot(self._words, self._octets, number, is_new=False)
         words = self._words
         number = self._left.get(digest, self._released.get(digest))
         keys = key.keys(self._salt)
@@ -359,7 +359,7 @@ class SaState:
             self._released.pop(digest, None)
             self._forget_keys(number)
         base = _HEADER_WORDS + number * _SLOT_WORDS
-        slot = Slot(words, self._octets, number, is_new=is_new)
+        slot = SaSlot(words, self._octets, number, is_new=is_new)
         if reached.next_number > slot.next_number:
             slot.store_next(reached.next_number)
         if reached.edge and (reached.edge, reached.bitmap) != slot.window():

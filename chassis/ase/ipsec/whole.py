@@ -19,36 +19,40 @@ from chassis.ase.ipsec.selectors import ports_of
 _ADDRESSES: Final = struct.Struct("!BxxII").unpack_from
 
 
-class Cutting(Enum):
+class FragmentDecision(Enum):
     """What becomes of a clear packet that is too large for its tunnel."""
 
-    MAY = auto()
+    FRAGMENT = auto()
     """It may be cut."""
-    WHOLE = auto()
+    KEEP_WHOLE = auto()
     """It goes by its ports: protected as it is or not at all."""
-    LOST = auto()
+    DROP = auto()
     """No line or no SA wants it: there is no use in cutting it."""
 
 
-def cutting(sadb: Sadb, tunnel: int, view: memoryview, start: int, end: int) -> Cutting:
+def fragment_decision(sadb: Sadb, tunnel: int, view: memoryview, start: int, end: int) -> FragmentDecision:
     """Judge the IPv4 packet that lies at start:end, at least 20 octets, as its whole."""
     classifier = sadb.policies.classifier(tunnel)
     if classifier is None:
-        return Cutting.LOST
+        return FragmentDecision.DROP
     line = classifier.value(view, start, end)
     if line == NO_ENTRY:
-        return Cutting.LOST
+        return FragmentDecision.DROP
     sending = sadb.sending(tunnel, line)
     if sending is None:
-        return Cutting.LOST
+        return FragmentDecision.DROP
     same = classifier.later(view, start) == line
     if sending.covers(sadb.policies.rules(tunnel, line)):
-        return Cutting.MAY if same else Cutting.WHOLE
+        return FragmentDecision.FRAGMENT if same else FragmentDecision.KEEP_WHOLE
     # Less was agreed with the peer than the line wants: the SAs have a say too, and may all refuse it.
     protocol, source, destination = _ADDRESSES(view, start + 9)
     ports = ports_of(view, start, end)
     for sa in (sending, *sadb.besides(tunnel, line)):
         matched = [rule for rule in sa.sa.selectors if rule.matches(protocol, source, destination, ports)]
         if matched:
-            return Cutting.MAY if same and any(not rule.names_port for rule in matched) else Cutting.WHOLE
-    return Cutting.LOST
+            return (
+                FragmentDecision.FRAGMENT
+                if same and any(not rule.names_port for rule in matched)
+                else FragmentDecision.KEEP_WHOLE
+            )
+    return FragmentDecision.DROP
