@@ -2,6 +2,10 @@
 
 A dataclass is an array: its name where several types could stand, then its fields in order. Decoding checks
 every value against the field's type, so that what comes out is what the types say or `DecodeError`.
+
+A field may be a scalar, one of several scalars (`Literal`, `int | None`), a dataclass, one of several dataclasses,
+a dataclass or None, a tuple of one of these, or a map. A field with `metadata={"wire": False}` stays off the wire
+and is decoded to its default.
 """
 
 from __future__ import annotations
@@ -9,8 +13,8 @@ from __future__ import annotations
 import types
 import typing
 from collections.abc import Callable
-from dataclasses import fields, is_dataclass
-from typing import Any, Union, get_args, get_origin
+from dataclasses import MISSING, Field, fields, is_dataclass
+from typing import Any, Literal, Union, get_args, get_origin
 
 import msgpack
 
@@ -52,6 +56,27 @@ def _scalar(kind: type) -> Decoder:
     return decode
 
 
+def _literal(members: tuple[Any, ...]) -> Decoder:
+    known = {(type(member), member): member for member in members}
+
+    def decode(value: Any) -> Any:
+        if type(value) not in (str, int, bool, bytes) or (type(value), value) not in known:
+            raise DecodeError("bus", f"one of {', '.join(map(str, members))} was expected")
+        return known[type(value), value]
+
+    return decode
+
+
+def _one_of(kinds: tuple[Any, ...]) -> Decoder:
+    def decode(value: Any) -> Any:
+        if type(value) not in kinds:
+            names = " or ".join("nothing" if kind is types.NoneType else kind.__name__ for kind in kinds)
+            raise DecodeError("bus", f"{names} was expected, not {type(value).__name__}")
+        return value
+
+    return decode
+
+
 def _loose(value: Any, depth: int = 0) -> Any:
     """Arguments and results of requests: any nesting of plain values, no deeper than `DEEPEST`."""
     if value is None or type(value) in (str, int, float, bool, bytes):
@@ -77,6 +102,14 @@ def _key(value: Any) -> Any:
     return tuple(value)
 
 
+_SCALARS = (str, int, float, bool, bytes, types.NoneType)
+
+
+def on_wire(item: Field[Any]) -> bool:
+    """Whether a field of a dataclass travels."""
+    return bool(item.metadata.get("wire", True))
+
+
 class _Codec:
     """Encoders and decoders of all types, compiled once."""
 
@@ -94,6 +127,8 @@ class _Codec:
             return self._tuple(get_args(hint))
         if origin is dict:
             return _plain, _loose_map
+        if origin is Literal:
+            return _plain, _literal(get_args(hint))
         if is_dataclass(hint):
             return self._dataclass(typing.cast(type, hint))
         return _plain, _scalar(hint)
@@ -114,6 +149,11 @@ class _Codec:
         return pack, unpack
 
     def _union(self, members: tuple[Any, ...]) -> tuple[Encoder, Decoder]:
+        others = tuple(member for member in members if member is not types.NoneType)
+        if len(others) == 1 and len(members) == 2:
+            return self._optional(others[0])
+        if all(member in _SCALARS for member in members):
+            return _plain, _one_of(members)
         if not all(is_dataclass(member) for member in members):
             return _plain, _loose
         encoders = {member: (member.__name__, self.of(member)[0]) for member in members}
@@ -133,14 +173,29 @@ class _Codec:
 
         return pack, unpack
 
+    def _optional(self, member: Any) -> tuple[Encoder, Decoder]:
+        encode, decode = self.of(member)
+
+        def pack(value: Any) -> Any:
+            return None if value is None else encode(value)
+
+        def unpack(value: Any) -> Any:
+            return None if value is None else decode(value)
+
+        return pack, unpack
+
     def _dataclass(self, kind: type) -> tuple[Encoder, Decoder]:
         if kind in self._encoders:
             return self._encoders[kind], self._decoders[kind]
         hints = typing.get_type_hints(kind)
-        parts = [(item.name, *self.of(hints[item.name])) for item in fields(kind)]
+        parts = [(item.name, *self.of(hints[item.name])) for item in fields(kind) if on_wire(item)]
         encoders = [(name, encode) for name, encode, _ in parts]
         decoders = [(name, decode) for name, _, decode in parts]
         name, count = kind.__name__, len(parts)
+        positional = all(on_wire(item) and not item.kw_only for item in fields(kind)[:count])
+        for item in fields(kind):
+            if not on_wire(item) and item.default is MISSING and item.default_factory is MISSING:
+                raise TypeError(f"{name}.{item.name} stays off the wire and has no default")
 
         def pack(value: Any) -> list[Any]:
             return [encode(getattr(value, field)) for field, encode in encoders]
@@ -149,7 +204,9 @@ class _Codec:
             if type(value) is not list or len(value) != count:
                 raise DecodeError("bus", f"{name}: {count} fields were expected")
             try:
-                return kind(*[decode(item) for (_, decode), item in zip(decoders, value, strict=True)])
+                if positional:
+                    return kind(*[decode(item) for (_, decode), item in zip(decoders, value, strict=True)])
+                return kind(**{field: decode(item) for (field, decode), item in zip(decoders, value, strict=True)})
             except DecodeError as error:
                 raise DecodeError("bus", f"{name}: {error.what}") from None
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import typing
+from dataclasses import dataclass, field
+from typing import Literal
 
 import msgpack
 import pytest
@@ -86,6 +88,78 @@ def test_a_changed_byte_decodes_to_a_message_or_raises_the_one_error(
 def test_what_is_almost_a_message_is_refused(value: object) -> None:
     with pytest.raises(DecodeError):
         codec.decode(msgpack.packb(value))
+
+
+@dataclass(frozen=True)
+class Inner:
+    number: int
+
+
+@dataclass(frozen=True)
+class Outer:
+    """Has a field of each kind that no message has so far."""
+
+    kind: Literal["main", "aggressive"]
+    version: Literal[1, 2] = 1
+    inner: Inner | None = None
+    words: tuple[Inner, ...] = ()
+    bit: Literal["set", "clear"] | None = None
+    limit: int | None = None
+    text: str | int | None = None
+    line: int = field(default=0, metadata={"wire": False})
+    last: int = 0
+
+
+ENCODE, DECODE = codec.carrier(Outer)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        Outer("main"),
+        Outer("aggressive", 2, Inner(3), (Inner(1), Inner(2)), "set", 0, "x"),
+        Outer("main", text=7, last=9),
+    ],
+)
+def test_literals_and_optional_values_travel(value: Outer) -> None:
+    assert DECODE(ENCODE(value)) == value
+
+
+def test_a_field_off_the_wire_arrives_as_its_default() -> None:
+    assert DECODE(ENCODE(Outer("main", line=7, last=5))) == Outer("main", line=0, last=5)
+    assert len(msgpack.unpackb(ENCODE(Outer("main", line=7)))) == 8
+
+
+@pytest.mark.parametrize(
+    ("place", "wrong", "says"),
+    [
+        (0, "base", "Outer: one of main, aggressive was expected"),
+        (0, 1, "one of main, aggressive was expected"),
+        (0, [], "one of main, aggressive was expected"),
+        (1, True, "one of 1, 2 was expected"),
+        (1, None, "one of 1, 2 was expected"),
+        (2, 3, "Inner: 1 fields were expected"),
+        (2, ["x"], "Inner: int was expected, not str"),
+        (4, "copy", "one of set, clear was expected"),
+        (5, "x", "int was expected, not str"),
+        (6, 1.5, "str or int or nothing was expected, not float"),
+        (6, [1], "str or int or nothing was expected, not list"),
+    ],
+)
+def test_what_no_type_says_is_refused(place: int, wrong: object, says: str) -> None:
+    values = msgpack.unpackb(ENCODE(Outer("main")))
+    values[place] = wrong
+    with pytest.raises(DecodeError, match=says):
+        DECODE(msgpack.packb(values))
+
+
+def test_a_field_off_the_wire_needs_a_default() -> None:
+    @dataclass
+    class NoDefault:
+        line: int = field(metadata={"wire": False})
+
+    with pytest.raises(TypeError, match=r"NoDefault\.line"):
+        codec.carrier(NoDefault)
 
 
 def test_keys_are_in_no_repr() -> None:
