@@ -100,12 +100,12 @@ CIRCLES: list[set[str]] = [
 
 SHARED: dict[str, int] = {
     "Answered": 2,
-    "Event": 4,
+    "Event": 2,
     "Group": 2,
     "Identity": 2,
     "Limits": 2,
     "Pair": 2,
-    "State": 4,
+    "State": 2,
 }
 """Names of more than one class, and how many there are of each."""
 

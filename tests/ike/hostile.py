@@ -23,7 +23,7 @@ from chassis.ase.ike.payloads.header import HEADER_LENGTH, INITIATOR, RESPONSE, 
 from chassis.ase.ike.payloads.numbers import Exchange, PayloadTypeV1, PayloadTypeV2
 from chassis.ase.ike.payloads.v1 import Hash
 from chassis.ase.ike.v1.pairs import MAX_PAIRS
-from chassis.ase.ike.v1.phase2 import State as QuickState
+from chassis.ase.ike.v1.phase2 import QuickModeState as QuickState
 from chassis.ase.ike.v1.session import SessionV1
 from chassis.ase.ike.v2.children import MAX_PER_LINE
 from chassis.ase.ike.v2.session import SessionV2

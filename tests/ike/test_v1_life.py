@@ -137,7 +137,7 @@ def test_the_older_sa_has_the_pairs_again_when_the_newer_one_goes() -> None:
     newer.close("for the test", pair.now)
     pair.run(1.0)
     assert pair.a.standing == [older]
-    assert older.state is phase1.State.ESTABLISHED
+    assert older.state is phase1.Phase1State.ESTABLISHED
     pair.run(50)
     assert len(pair.a.standing) == len(pair.b.standing) == 1
     pair.settled()
@@ -513,15 +513,19 @@ def test_replayed_messages_change_nothing() -> None:
 
 
 def test_tables_name_every_state_and_lead_nowhere_else() -> None:
-    assert set(phase1.TABLE) == set(phase1.State)
-    assert set(phase2.TABLE) == set(phase2.State)
-    for state in phase1.State:
-        for event in phase1.Event:
-            after = phase1.TABLE[state].get(event)
-            assert after is None or after in phase1.State
-        if state is not phase1.State.CLOSED:
-            assert phase1.TABLE[state][phase1.Event.CLOSE] is phase1.State.CLOSED
-    reached = {after for row in phase1.TABLE.values() for after in row.values()} | {phase1.State.IDLE}
-    assert reached == set(phase1.State)
-    reached_2 = {after for row in phase2.TABLE.values() for after in row.values()} | {phase2.State.IDLE}
-    assert reached_2 == set(phase2.State)
+    assert set(phase1.PHASE_1_TRANSITIONS) == set(phase1.Phase1State)
+    assert set(phase2.QUICK_MODE_TRANSITIONS) == set(phase2.QuickModeState)
+    for state in phase1.Phase1State:
+        for event in phase1.Phase1Event:
+            after = phase1.PHASE_1_TRANSITIONS[state].get(event)
+            assert after is None or after in phase1.Phase1State
+        if state is not phase1.Phase1State.CLOSED:
+            assert phase1.PHASE_1_TRANSITIONS[state][phase1.Phase1Event.CLOSE] is phase1.Phase1State.CLOSED
+    reached = {after for row in phase1.PHASE_1_TRANSITIONS.values() for after in row.values()} | {
+        phase1.Phase1State.IDLE
+    }
+    assert reached == set(phase1.Phase1State)
+    reached_2 = {after for row in phase2.QUICK_MODE_TRANSITIONS.values() for after in row.values()} | {
+        phase2.QuickModeState.IDLE
+    }
+    assert reached_2 == set(phase2.QuickModeState)

@@ -12,7 +12,7 @@ from chassis.ase.ike.payloads.v1 import Hash, IdV1, KeV1, NonceV1, PayloadV1
 from chassis.ase.ike.payloads.v1_sa import SaV1
 from chassis.ase.ike.proposals import Refusal, choose_v1, offer_v1
 from chassis.ase.ike.v1 import main, proofs
-from chassis.ase.ike.v1.blaming import KEYS_DIFFER
+from chassis.ase.ike.v1.blaming import PSK_MISMATCH_TEXT
 from chassis.ase.ike.v1.faults import Stop, refused
 from chassis.ase.ike.v1.handshake import (
     PSK,
@@ -24,7 +24,7 @@ from chassis.ase.ike.v1.handshake import (
     only,
     sa_body,
 )
-from chassis.ase.ike.v1.phase1 import Event
+from chassis.ase.ike.v1.phase1 import Phase1Event
 from chassis.model.ike import IkeProposal
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 # --- initiator ---
 
 
-def begin(session: SessionV1, connection: Connection, now: float) -> Event:
+def begin(session: SessionV1, connection: Connection, now: float) -> Phase1Event:
     """Message 1. The group cannot be negotiated: proposals of another group than the first are left out."""
     offer = offer_v1(_one_group(connection))
     handshake = session.handshake
@@ -54,7 +54,7 @@ def begin(session: SessionV1, connection: Connection, now: float) -> Event:
         *main.VENDORS,
     )
     session.send_phase_1(payloads, now, wait=True)
-    return Event.BEGIN_AGGRESSIVE
+    return Phase1Event.BEGIN_AGGRESSIVE
 
 
 def _one_group(connection: Connection) -> list[IkeProposal]:
@@ -62,7 +62,7 @@ def _one_group(connection: Connection) -> list[IkeProposal]:
     return [one for one in connection.proposals if one.dh_group == first.dh_group]
 
 
-def answer(session: SessionV1, message: Incoming) -> Event | None:
+def answer(session: SessionV1, message: Incoming) -> Phase1Event | None:
     """Message 2: the responder's values, identity and proof. Message 3: our proof."""
     if is_encrypted(message):
         return None
@@ -84,13 +84,13 @@ def answer(session: SessionV1, message: Incoming) -> Event | None:
     session.authenticated(connection, identity, payloads)
     last = (*proof, *main.nat_payloads(session), *session.contact(connection))
     session.send_phase_1(last, message.now, encrypted=True)
-    return Event.AGGRESSIVE_ANSWER
+    return Phase1Event.AGGRESSIVE_ANSWER
 
 
 # --- responder ---
 
 
-def offered(session: SessionV1, message: Incoming) -> Event | None:
+def offered(session: SessionV1, message: Incoming) -> Phase1Event | None:
     """Message 1: the initiator's proposals, values and identity. Message 2: ours, with our proof."""
     if is_encrypted(message):
         return None
@@ -132,10 +132,10 @@ def offered(session: SessionV1, message: Incoming) -> Event | None:
         *main.nat_payloads(session),
     )
     session.send_phase_1(reply, message.now, wait=True)
-    return Event.AGGRESSIVE_OFFER
+    return Phase1Event.AGGRESSIVE_OFFER
 
 
-def proof(session: SessionV1, message: Incoming) -> Event | None:
+def proof(session: SessionV1, message: Incoming) -> Phase1Event | None:
     """Message 3: the initiator's proof, encrypted or not (RFC 2409 5.4 leaves it open)."""
     handshake = session.handshake
     assert handshake.chain is not None
@@ -158,7 +158,7 @@ def proof(session: SessionV1, message: Incoming) -> Event | None:
     session.path = message.path
     session.note_contact(payloads)
     session.authenticated(connection, identity, payloads)
-    return Event.PROOF
+    return Phase1Event.PROOF
 
 
 def _check_hash(session: SessionV1, payloads: tuple[PayloadV1, ...], claimed: IdV1) -> None:
@@ -171,6 +171,6 @@ def _check_hash(session: SessionV1, payloads: tuple[PayloadV1, ...], claimed: Id
     if received is None or not equal(received.value, digest):
         raise Stop(
             "preshared key",
-            f"the peer's HASH does not verify: {KEYS_DIFFER}",
+            f"the peer's HASH does not verify: {PSK_MISMATCH_TEXT}",
             notify=NotifyTypeV1.INVALID_HASH_INFORMATION,
         )

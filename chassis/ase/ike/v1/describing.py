@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from chassis.ase.ike.v1.session import SessionV1
 
 
-def describe(session: SessionV1) -> dict[str, Any]:
+def describe_session(session: SessionV1) -> dict[str, Any]:
     """`ends` and the times of children are of the engine's clock, `lifetime` is in seconds."""
     handshake, connection = session.handshake, session.connection
     chosen = handshake.choice

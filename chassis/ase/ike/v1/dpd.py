@@ -12,7 +12,7 @@ from typing import Final
 
 from chassis.ase.ike.payloads.v1 import VendorV1
 
-VENDOR: Final = VendorV1(bytes.fromhex("afcad71368a1f1c96b8696fc77570100"))
+DPD_VENDOR: Final = VendorV1(bytes.fromhex("afcad71368a1f1c96b8696fc77570100"))
 
 
 def newer(number: int, before: int | None) -> bool:

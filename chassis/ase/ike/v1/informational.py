@@ -15,17 +15,17 @@ from chassis.ase.ike.payloads.chain import PayloadError
 from chassis.ase.ike.payloads.numbers import Exchange, NotifyTypeV1, Protocol
 from chassis.ase.ike.payloads.v1 import DeleteV1, Hash, MessageV1, NotifyV1, PayloadV1, emit_payloads
 from chassis.ase.ike.v1 import dpd, succession
-from chassis.ase.ike.v1.blaming import KEYS_DIFFER, keys_may_differ, refusal
+from chassis.ase.ike.v1.blaming import PSK_MISMATCH_TEXT, keys_may_differ, refusal
 from chassis.ase.ike.v1.faults import notify_name
 from chassis.ase.ike.v1.handshake import Incoming, in_clear, is_encrypted
 
 if TYPE_CHECKING:
     from chassis.ase.ike.v1.session import SessionV1
 
-MOST_SPIS: Final = 64
+MAX_DELETE_SPIS: Final = 64
 """SPIs of one Delete payload that are looked at."""
 
-RIDDLES: Final = 2
+MAX_UNDECRYPTABLE: Final = 2
 """Messages in place of the peer's proof that make no sense under our keys, until the keys are suspected."""
 
 
@@ -125,9 +125,9 @@ def _undecipherable(session: SessionV1, message: Incoming) -> None:
     if not keys_may_differ(session):
         return
     session.handshake.riddles += 1
-    if session.handshake.riddles == RIDDLES:
+    if session.handshake.riddles == MAX_UNDECRYPTABLE:
         session.log("ikev1-psk-mismatch-suspected", {}, message.now)
-        session.doom(Blame("preshared key", KEYS_DIFFER), message.now)
+        session.doom(Blame("preshared key", PSK_MISMATCH_TEXT), message.now)
 
 
 def _unprotected(session: SessionV1, message: Incoming) -> None:
@@ -170,13 +170,13 @@ def _deleted(session: SessionV1, one: DeleteV1, now: float) -> None:
     if not session.established and not session.orphaned:
         return
     if one.protocol == Protocol.IKE:
-        for spi in one.spis[:MOST_SPIS]:
+        for spi in one.spis[:MAX_DELETE_SPIS]:
             succession.isakmp_deleted(session, spi, now)
         return
     if one.protocol not in (Protocol.AH, Protocol.ESP):
         return
     name = Protocol(one.protocol).name
-    for spi in one.spis[:MOST_SPIS]:
+    for spi in one.spis[:MAX_DELETE_SPIS]:
         if session.may_speak(now):
             values = {"protocol": name, "spi": int.from_bytes(spi, "big")}
             session.log(f"ikev1-delete-received-{name.lower()}", values, now)

@@ -17,25 +17,25 @@ if TYPE_CHECKING:
 
 SECONDS = 1
 KBYTES = 2
-_LEAST = 20
+MIN_LIFETIME = 20
 """Seconds: no peer may have us negotiate more often than that."""
 
 
 @dataclass(frozen=True, slots=True)
-class Life:
+class Lifetime:
     """`kbytes` 0 is no limit."""
 
     seconds: int
     kbytes: int
 
 
-def announcement(unit: int, value: int, protocol: int, spi: bytes) -> NotifyV1:
+def responder_lifetime_notify(unit: int, value: int, protocol: int, spi: bytes) -> NotifyV1:
     """RESPONDER-LIFETIME for one unit (RFC 2407 4.6.3.1)."""
     data = AttributeV1(LIFE_TYPE, unit).emit() + AttributeV1(LIFE_DURATION, seconds(value)).emit()
     return NotifyV1(NotifyTypeV1.RESPONDER_LIFETIME, protocol, spi, data)
 
 
-def read(data: bytes) -> list[tuple[int, int]]:
+def lifetimes_in(data: bytes) -> list[tuple[int, int]]:
     """(unit, value) of each duration in a RESPONDER-LIFETIME; what is no attribute ends the list."""
     found: list[tuple[int, int]] = []
     unit = at = 0
@@ -52,34 +52,36 @@ def read(data: bytes) -> list[tuple[int, int]]:
     return found
 
 
-def of_responder(found: ChildChoiceV1, spis: Mapping[int, bytes]) -> tuple[Life, tuple[NotifyV1, ...]]:
+def responder_lifetime(found: ChildChoiceV1, spis: Mapping[int, bytes]) -> tuple[Lifetime, tuple[NotifyV1, ...]]:
     """What holds, and what the initiator has to be told because it offered more."""
     suite = found.suite
     protocol = suite.protocols[0]
     notifies: list[NotifyV1] = []
     whole, kbytes = suite.seconds, suite.kbytes or 0
     if found.peer_seconds is None or found.peer_seconds > whole:
-        notifies.append(announcement(SECONDS, whole, protocol, spis[protocol]))
+        notifies.append(responder_lifetime_notify(SECONDS, whole, protocol, spis[protocol]))
     else:
-        whole = max(found.peer_seconds, _LEAST)
+        whole = max(found.peer_seconds, MIN_LIFETIME)
     if kbytes and (not found.peer_kbytes or found.peer_kbytes > kbytes):
-        notifies.append(announcement(KBYTES, kbytes, protocol, spis[protocol]))
+        notifies.append(responder_lifetime_notify(KBYTES, kbytes, protocol, spis[protocol]))
     elif found.peer_kbytes:
         kbytes = found.peer_kbytes
-    return Life(whole, kbytes), tuple(notifies)
+    return Lifetime(whole, kbytes), tuple(notifies)
 
 
-def of_initiator(session: SessionV1, found: ChildChoiceV1, payloads: Sequence[PayloadV1], now: float) -> Life:
+def initiator_lifetime(
+    session: SessionV1, found: ChildChoiceV1, payloads: Sequence[PayloadV1], now: float
+) -> Lifetime:
     """What holds, after what the responder says of its own limits."""
     suite = found.suite
     whole, kbytes = suite.seconds, suite.kbytes or 0
     for one in payloads:
         if not isinstance(one, NotifyV1) or one.notify != NotifyTypeV1.RESPONDER_LIFETIME:
             continue
-        for unit, value in read(one.data):
+        for unit, value in lifetimes_in(one.data):
             if unit == SECONDS and value:
                 name = "seconds"
-                whole = min(whole, max(value, _LEAST))
+                whole = min(whole, max(value, MIN_LIFETIME))
             elif unit == KBYTES and value:
                 name = "kbytes"
                 kbytes = min(kbytes, value) if kbytes else value
@@ -87,4 +89,4 @@ def of_initiator(session: SessionV1, found: ChildChoiceV1, payloads: Sequence[Pa
                 continue
             session.log(f"ikev1-p2-responder-lifetime-{name}-notify", {"notify": "RESPONDER_LIFETIME"}, now)
             session.log(f"ikev1-p2-responder-lifetime-{name}", {"notify": "RESPOND_NOTIFY", "value": value}, now)
-    return Life(whole, kbytes)
+    return Lifetime(whole, kbytes)

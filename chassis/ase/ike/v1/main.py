@@ -16,24 +16,24 @@ from chassis.ase.ike.payloads.v1 import IdV1, KeV1, NatD, NonceV1, NotifyV1, Pay
 from chassis.ase.ike.payloads.v1_sa import SaV1
 from chassis.ase.ike.proposals import Refusal, choose_v1, offer_v1
 from chassis.ase.ike.v1 import dpd, natt, proofs
-from chassis.ase.ike.v1.blaming import KEYS_DIFFER
+from chassis.ase.ike.v1.blaming import PSK_MISMATCH_TEXT
 from chassis.ase.ike.v1.faults import Row, Stop, malformed, refused
 from chassis.ase.ike.v1.handshake import Incoming, in_clear, is_encrypted, only, sa_body
-from chassis.ase.ike.v1.phase1 import Event
+from chassis.ase.ike.v1.phase1 import Phase1Event
 from chassis.model.ike import IkeProposal
 
 if TYPE_CHECKING:
     from chassis.ase.ike.v1.session import SessionV1
 
-MODES = {"main": "MAIN_MODE", "aggressive": "AGGRESSIVE_MODE"}
-VENDORS = (natt.VENDOR, dpd.VENDOR)
+MODE_NAMES = {"main": "MAIN_MODE", "aggressive": "AGGRESSIVE_MODE"}
+VENDORS = (natt.NAT_T_VENDOR, dpd.DPD_VENDOR)
 
 
 def note_vendors(session: SessionV1, payloads: tuple[PayloadV1, ...]) -> None:
     """What the peer can do beyond RFC 2409."""
     known = {one.id for one in payloads if isinstance(one, VendorV1)}
-    session.handshake.nat |= natt.VENDOR.id in known
-    session.handshake.dpd |= dpd.VENDOR.id in known
+    session.handshake.nat |= natt.NAT_T_VENDOR.id in known
+    session.handshake.dpd |= dpd.DPD_VENDOR.id in known
 
 
 def note_nat(session: SessionV1, payloads: tuple[PayloadV1, ...], message: Incoming) -> None:
@@ -41,7 +41,7 @@ def note_nat(session: SessionV1, payloads: tuple[PayloadV1, ...], message: Incom
     handshake = session.handshake
     if handshake.nat:
         found = [one for one in payloads if isinstance(one, NatD)]
-        handshake.behind_nat, handshake.peer_behind_nat = natt.judge(
+        handshake.behind_nat, handshake.peer_behind_nat = natt.detect_nat(
             found, handshake.hash_name, handshake.cky_i, handshake.cky_r, message.path
         )
 
@@ -50,7 +50,7 @@ def nat_payloads(session: SessionV1) -> tuple[PayloadV1, ...]:
     handshake = session.handshake
     if not handshake.nat:
         return ()
-    return natt.payloads(handshake.hash_name, handshake.cky_i, handshake.cky_r, session.path)
+    return natt.nat_d_payloads(handshake.hash_name, handshake.cky_i, handshake.cky_r, session.path)
 
 
 def eligible(session: SessionV1, mode: str) -> tuple[Connection, ...]:
@@ -65,8 +65,8 @@ def eligible(session: SessionV1, mode: str) -> tuple[Connection, ...]:
         session.connection = members[0]
     fitting = tuple([one for one in answering if one.policy.mode == mode])
     if not fitting:
-        configured = MODES[answering[0].policy.mode]
-        row: Row = ("ikev1-p1-xchange-type-mismatch", {"received": MODES[mode], "configured": configured})
+        configured = MODE_NAMES[answering[0].policy.mode]
+        row: Row = ("ikev1-p1-xchange-type-mismatch", {"received": MODE_NAMES[mode], "configured": configured})
         text = f"the peer begins in {mode} mode, {configured} is configured"
         raise Stop("exchange mode", text, rows=(row,), notify=NotifyTypeV1.UNSUPPORTED_EXCHANGE_TYPE)
     session.handshake.group = group
@@ -88,15 +88,15 @@ def check_answer(session: SessionV1, payloads: tuple[PayloadV1, ...], proposals:
 # --- initiator ---
 
 
-def begin(session: SessionV1, connection: Connection, now: float) -> Event:
+def begin(session: SessionV1, connection: Connection, now: float) -> Phase1Event:
     """Message 1: our proposals."""
     offer = offer_v1(connection.proposals)
     session.handshake.sa_i = offer.emit()
     session.send_phase_1((offer, *VENDORS), now, wait=True)
-    return Event.BEGIN_MAIN
+    return Phase1Event.BEGIN_MAIN
 
 
-def choice(session: SessionV1, message: Incoming) -> Event | None:
+def choice(session: SessionV1, message: Incoming) -> Phase1Event | None:
     """Message 2: the proposal that was chosen. Message 3: our values."""
     if is_encrypted(message):
         return None
@@ -111,10 +111,10 @@ def choice(session: SessionV1, message: Incoming) -> Event | None:
         message.now,
         wait=True,
     )
-    return Event.CHOICE
+    return Phase1Event.CHOICE
 
 
-def values_answered(session: SessionV1, message: Incoming) -> Event | None:
+def values_answered(session: SessionV1, message: Incoming) -> Phase1Event | None:
     """Message 4: the responder's values. Message 5: who we are, on port 4500 if there is a NAT (RFC 3947 4)."""
     if is_encrypted(message):
         return None
@@ -128,21 +128,21 @@ def values_answered(session: SessionV1, message: Incoming) -> Event | None:
         session.path = session.path.floated()
     own, proof = proofs.prove(session, connection)
     session.send_phase_1((own, *proof, *session.contact(connection)), message.now, encrypted=True, wait=True)
-    return Event.VALUES
+    return Phase1Event.VALUES
 
 
-def proof_answered(session: SessionV1, message: Incoming) -> Event | None:
+def proof_answered(session: SessionV1, message: Incoming) -> Phase1Event | None:
     """Message 6: who the responder is."""
     payloads, claimed = _open_proof(session, message)
     connection, identity = proofs.accept(session, payloads, claimed)
     session.authenticated(connection, identity, payloads)
-    return Event.PROOF
+    return Phase1Event.PROOF
 
 
 # --- responder ---
 
 
-def offered(session: SessionV1, message: Incoming) -> Event | None:
+def offered(session: SessionV1, message: Incoming) -> Phase1Event | None:
     """Message 1: the initiator's proposals. Message 2: the one that is chosen."""
     if is_encrypted(message):
         return None
@@ -158,10 +158,10 @@ def offered(session: SessionV1, message: Incoming) -> Event | None:
     handshake.members = tuple([one for one in members if found.proposal in one.proposals])
     note_vendors(session, payloads)
     session.send_phase_1((found.answer, *VENDORS), message.now)
-    return Event.MAIN_OFFER
+    return Phase1Event.MAIN_OFFER
 
 
-def values(session: SessionV1, message: Incoming) -> Event | None:
+def values(session: SessionV1, message: Incoming) -> Phase1Event | None:
     """Message 3: the initiator's values. Message 4: ours."""
     if is_encrypted(message):
         return None
@@ -175,10 +175,10 @@ def values(session: SessionV1, message: Incoming) -> Event | None:
         (KeV1(handshake.g_r), NonceV1(handshake.nr), *proofs.requests(session), *nat_payloads(session)),
         message.now,
     )
-    return Event.VALUES
+    return Phase1Event.VALUES
 
 
-def proof(session: SessionV1, message: Incoming) -> Event | None:
+def proof(session: SessionV1, message: Incoming) -> Phase1Event | None:
     """Message 5: who the initiator is. Message 6: who we are.
 
     The key is the one that is configured for the peer's address: nothing else is known of it before this message
@@ -193,7 +193,7 @@ def proof(session: SessionV1, message: Incoming) -> Event | None:
     own, ours = proofs.prove(session, connection)
     session.authenticated(connection, identity, payloads)
     session.send_phase_1((own, *ours, *session.contact(connection)), message.now, encrypted=True)
-    return Event.PROOF
+    return Phase1Event.PROOF
 
 
 # --- both ---
@@ -226,7 +226,7 @@ def _keys_differ(rows: tuple[Row, ...]) -> Stop:
     """Message 5 or 6 makes no sense under our key (guide chapter 15, first row)."""
     return Stop(
         "preshared key",
-        KEYS_DIFFER,
+        PSK_MISMATCH_TEXT,
         rows=(*rows, ("ikev1-psk-mismatch-suspected", {})),
         notify=NotifyTypeV1.UNEQUAL_PAYLOAD_LENGTHS,
         said=("ikev1-psk-notify-unequal-payload-lengths", {"notify": "UNEQUAL_PAYLOAD_LENGTHS"}),

@@ -15,18 +15,18 @@ from chassis.ase.ike.payloads.v1_sa import SaV1
 from chassis.ase.ike.v1 import informational, quick, selectors
 from chassis.ase.ike.v1.faults import Stop
 from chassis.ase.ike.v1.handshake import Incoming, is_encrypted, maybe
-from chassis.ase.ike.v1.phase2 import Event, State
-from chassis.ase.ike.v1.quick import REMEMBERED, Quick
+from chassis.ase.ike.v1.phase2 import QuickModeEvent, QuickModeState
+from chassis.ase.ike.v1.quick import QUICK_MODE_CACHE_TIMEOUT, Quick
 from chassis.ase.ike.v1.resending import Answered
 
 if TYPE_CHECKING:
     from chassis.ase.ike.v1.session import SessionV1
 
-PARALLEL: Final = 8
+MAX_OWN_QUICK_MODES: Final = 8
 """Quick modes of ours under way at once; the others wait."""
-ANSWERING: Final = 32
+MAX_PEER_QUICK_MODES: Final = 32
 """Quick modes of the peer under way at once; one more is not answered yet."""
-KEPT: Final = 256
+MAX_QUICK_MODES: Final = 256
 """Quick modes that are remembered in all."""
 
 
@@ -71,7 +71,7 @@ class Negotiations:
             return
         for number, (line, replaces) in list(self._asked.items()):
             pending = self.pending
-            if sum([one.initiator for one in pending]) >= PARALLEL:
+            if sum([one.initiator for one in pending]) >= MAX_OWN_QUICK_MODES:
                 return
             if any(one.line is not None and one.line.number == number for _, one in self._everywhere()):
                 continue  # The peer's for this line comes first: it may make ours needless.
@@ -81,7 +81,7 @@ class Negotiations:
                 continue
             line = configured
             try:
-                one = quick.begin(session, line, replaces, now)
+                one = quick.send_qm1(session, line, replaces, now)
             except Stop as stop:
                 session.host.failed(session, Blame(stop.cause, stop.text), now, line)
                 continue
@@ -90,7 +90,7 @@ class Negotiations:
     def _add(self, one: Quick) -> None:
         self._all[one.message_id] = one
         self._live.append(one)
-        if len(self._all) > KEPT:
+        if len(self._all) > MAX_QUICK_MODES:
             done = next((key for key, old in self._all.items() if not old.pending), None)
             if done is not None:
                 del self._all[done]
@@ -99,10 +99,10 @@ class Negotiations:
         """Give up what was offered for lines that select otherwise now; whoever keeps the tunnel asks anew."""
         for one in self.pending:
             line = one.line
-            if one.state is State.OFFERED and line is not None:
+            if one.state is QuickModeState.OFFERED and line is not None:
                 wanted = connection.line(line.number)
                 if wanted is None or wanted.rules != line.rules:
-                    quick.give_up(self._session, one, None, now)
+                    quick.abort(self._session, one, None, now)
 
     def take_over(self, elder: Negotiations) -> None:
         """What an older session was asked for and has not begun."""
@@ -114,7 +114,7 @@ class Negotiations:
         """The session ends."""
         self._asked.clear()
         for one in self.pending:
-            quick.give_up(self._session, one, None, now)
+            quick.abort(self._session, one, None, now)
         self._all.clear()
         self._live.clear()
         self._forget_at = inf
@@ -140,7 +140,7 @@ class Negotiations:
         fresh = one is None
         if one is None:
             answering = sum([not other.initiator for other in self.pending])
-            if session.was_used(header.message_id) or answering >= ANSWERING:
+            if session.was_used(header.message_id) or answering >= MAX_PEER_QUICK_MODES:
                 host.count("out of turn")
                 return
             one = Quick(header.message_id, False, session.handshake.exchange_chain(header.message_id))
@@ -164,12 +164,12 @@ class Negotiations:
         try:
             quick.verify(session, one, payloads, covered)
             session.heard_from(message)
-            if one.state is State.OFFERED:
-                quick.answer(session, one, payloads, now)
+            if one.state is QuickModeState.OFFERED:
+                quick.on_qm2(session, one, payloads, now)
                 for rival in one.rivals:
                     session.use(rival)
             else:
-                quick.confirmed(session, one, now)
+                quick.mark_confirmed(session, one, now)
         except Stop as stop:
             if not stop.certain:
                 # Not the peer's, so what it has to say is still to come.
@@ -177,12 +177,12 @@ class Negotiations:
                 host.count("undecipherable")
                 return
             self._refuse(one, None, stop, message.path, now)
-            quick.give_up(session, one, Blame(stop.cause, stop.text), now)
+            quick.abort(session, one, Blame(stop.cause, stop.text), now)
         self._after(one, now)
 
     def _after(self, one: Quick, now: float) -> None:
         """Something ended; what was asked for its line meanwhile is there now."""
-        if one.state is State.DONE and one.line is not None:
+        if one.state is QuickModeState.DONE and one.line is not None:
             self._asked.pop(one.line.number, None)
         self.drain(now)
 
@@ -209,18 +209,18 @@ class Negotiations:
         one.answered.took(message.data)
         one.chain = after
         try:
-            quick.offer(session, one, payloads, message.path, now)
+            quick.on_qm1(session, one, payloads, message.path, now)
         except Stop as stop:
             # No line of ours failed: what the peer asks for does not put off what is asked for here.
             session.host.failed(session, Blame(stop.cause, stop.text), now)
             session.host.release(one.spis)
             one.spis = {}
-            one.take(Event.FAIL)
-            one.forget = now + REMEMBERED
+            one.take(QuickModeEvent.FAIL)
+            one.forget = now + QUICK_MODE_CACHE_TIMEOUT
             self._refuse(one, maybe(payloads, SaV1), stop, message.path, now)
         else:
             for owner, other in rivals:
-                quick.give_up(owner, other, None, now)
+                quick.abort(owner, other, None, now)
         self._add(one)
 
     def _everywhere(self) -> list[tuple[SessionV1, Quick]]:
@@ -236,7 +236,7 @@ class Negotiations:
         return [
             (session, one)
             for session, one in self._everywhere()
-            if one.state is State.OFFERED and one.line and selectors.matching((one.line,), ids[1], ids[0])
+            if one.state is QuickModeState.OFFERED and one.line and selectors.matching((one.line,), ids[1], ids[0])
         ]
 
     def _refuse(self, one: Quick, offered: SaV1 | None, stop: Stop, path: Path, now: float) -> None:
@@ -253,20 +253,20 @@ class Negotiations:
 
     def refused(self, spi: bytes, blame: Blame, now: float) -> None:
         """The peer refuses a quick mode of ours: the one with this SPI, or the only one."""
-        waiting = [one for one in self.pending if one.state is State.OFFERED]
+        waiting = [one for one in self.pending if one.state is QuickModeState.OFFERED]
         found = [one for one in waiting if spi and spi in one.spis.values()]
         if not found and len(waiting) == 1:
             found = waiting
         for one in found:
-            quick.give_up(self._session, one, blame, now)
+            quick.abort(self._session, one, blame, now)
         if found:
             self.drain(now)
 
     def seen(self, serial: int, now: float) -> None:
         """The peer sends by a pair that waits for message 3: it has it."""
         for session, one in self._everywhere():
-            if one.state is State.ANSWERED and one.pair is not None and one.pair.child.serial == serial:
-                quick.confirmed(session, one, now)
+            if one.state is QuickModeState.ANSWERED and one.pair is not None and one.pair.child.serial == serial:
+                quick.mark_confirmed(session, one, now)
                 session.negotiations._after(one, now)
                 session.host.changed(session)
                 return
@@ -295,7 +295,7 @@ class Negotiations:
             if resend.fire(session.host, session.host.settings, session.path):
                 continue
             if one.initiator:
-                quick.give_up(session, one, Blame("timeout", f"{session.peer} does not answer a quick mode"), now)
+                quick.abort(session, one, Blame("timeout", f"{session.peer} does not answer a quick mode"), now)
                 if session.heard < now - _patience(session):
                     # Not a word in all that time: the peer has lost this SA, or is gone.
                     session.peer_is_dead(f"{session.peer} does not answer", now)
@@ -304,7 +304,7 @@ class Negotiations:
                 # The peer may have given it up for one that crossed it: then the line has what it needs.
                 served = one.line is not None and session.holder.pairs.serves(one.line.number)
                 blame = None if served else Blame("timeout", f"{session.peer} did not confirm a quick mode")
-                quick.give_up(session, one, blame, now)
+                quick.abort(session, one, blame, now)
             self.drain(now)
 
 

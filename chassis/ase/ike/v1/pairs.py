@@ -4,8 +4,8 @@ A line is here one rule of a policy line, where that has an access list.
 
 Make before break. Of several pairs of one line the newest wins; it sends as soon as the peer is known to
 have it. Quick modes of one line follow each other at both ends in the same order (`quick` sees to that), so both
-ends agree which is the newest. Who began the newest deletes the older ones `LINGER` seconds later, tells the peer
-first and goes on receiving by them for `DRAIN` seconds; the other end waits `PATIENCE` seconds for that.
+ends agree which is the newest. Who began the newest deletes the older ones `DELETE_DELAY` seconds later, tells the peer
+first and goes on receiving by them for `RECEIVE_AFTER_DELETE_DELAY` seconds; the other end waits `PEER_DELETE_TIMEOUT` seconds for that.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from chassis.ase.link import Encapsulation, SaDelete, SaExpiring, SaInstall, SaM
 if TYPE_CHECKING:
     from chassis.ase.ike.v1.session import SessionV1
 
-LINGER: Final = 5.0
-DRAIN: Final = 2.0
-PATIENCE: Final = 60.0
-RETRY: Final = 10.0
+DELETE_DELAY: Final = 5.0
+RECEIVE_AFTER_DELETE_DELAY: Final = 2.0
+PEER_DELETE_TIMEOUT: Final = 60.0
+REKEY_RETRY_INTERVAL: Final = 10.0
 """Seconds until a successor that did not come is asked for again."""
 MAX_PAIRS: Final = 256
 """Pairs of one connection; a peer that makes more is refused. Of many rules each may have as many as four."""
@@ -127,7 +127,7 @@ class Pairs:
         for one in live[: live.index(sender)]:
             one.soft = inf
             if one.retire == inf:
-                one.retire = now + (LINGER if sender.install.initiator else PATIENCE)
+                one.retire = now + (DELETE_DELAY if sender.install.initiator else PEER_DELETE_TIMEOUT)
 
     def moved(self) -> None:
         """The peer is reached by another address or port: so are its pairs (RFC 3947 section 4)."""
@@ -183,7 +183,7 @@ class Pairs:
                 self.remove(pair, "its lifetime ended", now, tell=True)
             elif pair.retire <= now:
                 session.send_delete(pair.spis_in, now)
-                pair.gone = now + DRAIN
+                pair.gone = now + RECEIVE_AFTER_DELETE_DELAY
             elif pair.soft <= now:
                 if self.newest(pair.child.entry) is pair:
                     session.host.emit(SaExpiring(pair.child.tunnel, pair.child.serial, False, AGED))
@@ -192,7 +192,7 @@ class Pairs:
     def succeed(self, pair: Pair, now: float) -> None:
         """Have a successor negotiated, again after a while if none comes."""
         session = self._session
-        pair.soft = now + RETRY
+        pair.soft = now + REKEY_RETRY_INTERVAL
         line = None if session.connection is None else session.connection.line(pair.child.entry)
         if line is None:
             pair.soft = inf

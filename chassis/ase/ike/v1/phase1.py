@@ -6,7 +6,7 @@ from enum import Enum
 from typing import Final
 
 
-class State(Enum):
+class Phase1State(Enum):
     IDLE = "idle"
     """Nothing was sent or received yet."""
     OFFERED = "main mode: SA sent"
@@ -24,7 +24,7 @@ class State(Enum):
     CLOSED = "closed"
 
 
-class Event(Enum):
+class Phase1Event(Enum):
     BEGIN_MAIN = "begin main mode"
     BEGIN_AGGRESSIVE = "begin aggressive mode"
     MAIN_OFFER = "message 1 of main mode"
@@ -39,36 +39,45 @@ class Event(Enum):
     CLOSE = "failed, deleted or expired"
 
 
-TABLE: Final[dict[State, dict[Event, State]]] = {
-    State.IDLE: {
-        Event.BEGIN_MAIN: State.OFFERED,
-        Event.BEGIN_AGGRESSIVE: State.AGGRESSIVE_SENT,
-        Event.MAIN_OFFER: State.CHOSEN,
-        Event.AGGRESSIVE_OFFER: State.AGGRESSIVE_ANSWERED,
-        Event.CLOSE: State.CLOSED,
+PHASE_1_TRANSITIONS: Final[dict[Phase1State, dict[Phase1Event, Phase1State]]] = {
+    Phase1State.IDLE: {
+        Phase1Event.BEGIN_MAIN: Phase1State.OFFERED,
+        Phase1Event.BEGIN_AGGRESSIVE: Phase1State.AGGRESSIVE_SENT,
+        Phase1Event.MAIN_OFFER: Phase1State.CHOSEN,
+        Phase1Event.AGGRESSIVE_OFFER: Phase1State.AGGRESSIVE_ANSWERED,
+        Phase1Event.CLOSE: Phase1State.CLOSED,
     },
-    State.OFFERED: {Event.CHOICE: State.VALUES_SENT, Event.CLOSE: State.CLOSED},
-    State.VALUES_SENT: {Event.VALUES: State.PROOF_SENT, Event.CLOSE: State.CLOSED},
-    State.PROOF_SENT: {Event.PROOF: State.ESTABLISHED, Event.CLOSE: State.CLOSED},
-    State.CHOSEN: {Event.VALUES: State.VALUES_ANSWERED, Event.CLOSE: State.CLOSED},
-    State.VALUES_ANSWERED: {Event.PROOF: State.ESTABLISHED, Event.CLOSE: State.CLOSED},
-    State.AGGRESSIVE_SENT: {Event.AGGRESSIVE_ANSWER: State.ESTABLISHED, Event.CLOSE: State.CLOSED},
-    State.AGGRESSIVE_ANSWERED: {Event.PROOF: State.ESTABLISHED, Event.CLOSE: State.CLOSED},
-    State.ESTABLISHED: {
-        Event.SUCCESSOR: State.SUCCEEDED,
-        Event.LAY_DOWN: State.ORPHANED,
-        Event.CLOSE: State.CLOSED,
+    Phase1State.OFFERED: {Phase1Event.CHOICE: Phase1State.VALUES_SENT, Phase1Event.CLOSE: Phase1State.CLOSED},
+    Phase1State.VALUES_SENT: {Phase1Event.VALUES: Phase1State.PROOF_SENT, Phase1Event.CLOSE: Phase1State.CLOSED},
+    Phase1State.PROOF_SENT: {Phase1Event.PROOF: Phase1State.ESTABLISHED, Phase1Event.CLOSE: Phase1State.CLOSED},
+    Phase1State.CHOSEN: {Phase1Event.VALUES: Phase1State.VALUES_ANSWERED, Phase1Event.CLOSE: Phase1State.CLOSED},
+    Phase1State.VALUES_ANSWERED: {
+        Phase1Event.PROOF: Phase1State.ESTABLISHED,
+        Phase1Event.CLOSE: Phase1State.CLOSED,
     },
-    State.SUCCEEDED: {
-        Event.ALONE: State.ESTABLISHED,
-        Event.SUCCESSOR: State.SUCCEEDED,
-        Event.LAY_DOWN: State.ORPHANED,
-        Event.CLOSE: State.CLOSED,
+    Phase1State.AGGRESSIVE_SENT: {
+        Phase1Event.AGGRESSIVE_ANSWER: Phase1State.ESTABLISHED,
+        Phase1Event.CLOSE: Phase1State.CLOSED,
     },
-    State.ORPHANED: {Event.CLOSE: State.CLOSED},
-    State.CLOSED: {},
+    Phase1State.AGGRESSIVE_ANSWERED: {
+        Phase1Event.PROOF: Phase1State.ESTABLISHED,
+        Phase1Event.CLOSE: Phase1State.CLOSED,
+    },
+    Phase1State.ESTABLISHED: {
+        Phase1Event.SUCCESSOR: Phase1State.SUCCEEDED,
+        Phase1Event.LAY_DOWN: Phase1State.ORPHANED,
+        Phase1Event.CLOSE: Phase1State.CLOSED,
+    },
+    Phase1State.SUCCEEDED: {
+        Phase1Event.ALONE: Phase1State.ESTABLISHED,
+        Phase1Event.SUCCESSOR: Phase1State.SUCCEEDED,
+        Phase1Event.LAY_DOWN: Phase1State.ORPHANED,
+        Phase1Event.CLOSE: Phase1State.CLOSED,
+    },
+    Phase1State.ORPHANED: {Phase1Event.CLOSE: Phase1State.CLOSED},
+    Phase1State.CLOSED: {},
 }
 """What is not in a row cannot happen in that state: the message is passed over."""
 
-STANDING: Final = frozenset((State.ESTABLISHED, State.SUCCEEDED))
+ESTABLISHED_STATES: Final = frozenset((Phase1State.ESTABLISHED, Phase1State.SUCCEEDED))
 """States in which the peer is authenticated and phase 2 may go on."""

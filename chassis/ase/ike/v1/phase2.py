@@ -6,7 +6,7 @@ from enum import Enum
 from typing import Final
 
 
-class State(Enum):
+class QuickModeState(Enum):
     IDLE = "idle"
     OFFERED = "message 1 sent"
     ANSWERED = "message 2 sent, the pair receives"
@@ -15,7 +15,7 @@ class State(Enum):
     FAILED = "failed"
 
 
-class Event(Enum):
+class QuickModeEvent(Enum):
     BEGIN = "begin"
     OFFER = "message 1"
     ANSWER = "message 2"
@@ -23,11 +23,21 @@ class Event(Enum):
     FAIL = "refused or timed out"
 
 
-TABLE: Final[dict[State, dict[Event, State]]] = {
-    State.IDLE: {Event.BEGIN: State.OFFERED, Event.OFFER: State.ANSWERED, Event.FAIL: State.FAILED},
-    State.OFFERED: {Event.ANSWER: State.DONE, Event.FAIL: State.FAILED},
-    State.ANSWERED: {Event.CONFIRM: State.DONE, Event.FAIL: State.FAILED},
-    State.DONE: {},
-    State.FAILED: {},
+QUICK_MODE_TRANSITIONS: Final[dict[QuickModeState, dict[QuickModeEvent, QuickModeState]]] = {
+    QuickModeState.IDLE: {
+        QuickModeEvent.BEGIN: QuickModeState.OFFERED,
+        QuickModeEvent.OFFER: QuickModeState.ANSWERED,
+        QuickModeEvent.FAIL: QuickModeState.FAILED,
+    },
+    QuickModeState.OFFERED: {
+        QuickModeEvent.ANSWER: QuickModeState.DONE,
+        QuickModeEvent.FAIL: QuickModeState.FAILED,
+    },
+    QuickModeState.ANSWERED: {
+        QuickModeEvent.CONFIRM: QuickModeState.DONE,
+        QuickModeEvent.FAIL: QuickModeState.FAILED,
+    },
+    QuickModeState.DONE: {},
+    QuickModeState.FAILED: {},
 }
 """What is not in a row cannot happen in that state: the message is passed over."""

@@ -34,7 +34,7 @@ from chassis.ase.ike.v1 import lifetimes, selectors
 from chassis.ase.ike.v1.faults import Stop, refused_phase_2
 from chassis.ase.ike.v1.handshake import NONCE_OCTETS, maybe, only
 from chassis.ase.ike.v1.pairs import Pair, most_pairs
-from chassis.ase.ike.v1.phase2 import TABLE, Event, State
+from chassis.ase.ike.v1.phase2 import QUICK_MODE_TRANSITIONS, QuickModeEvent, QuickModeState
 from chassis.ase.ike.v1.resending import Answered, Resend
 from chassis.ase.link import Encapsulation, SaInstall
 from chassis.bus.records import SaKeys
@@ -42,7 +42,7 @@ from chassis.bus.records import SaKeys
 if TYPE_CHECKING:
     from chassis.ase.ike.v1.session import SessionV1
 
-REMEMBERED: Final = 90.0
+QUICK_MODE_CACHE_TIMEOUT: Final = 90.0
 """Seconds that a quick mode is kept after its end, for messages that come again."""
 
 
@@ -55,7 +55,7 @@ class Quick:
     chain: Chain = field(repr=False)
     line: Line | None = None
     replaces: int = 0
-    state: State = State.IDLE
+    state: QuickModeState = QuickModeState.IDLE
     suites: tuple[Suite, ...] = ()
     spis: dict[int, bytes] = field(default_factory=dict)
     own: KeyPair | None = field(default=None, repr=False)
@@ -68,20 +68,20 @@ class Quick:
     """Message IDs of the peer's quick modes that this one kept from being answered."""
     forget: float = inf
 
-    def take(self, event: Event) -> None:
+    def take(self, event: QuickModeEvent) -> None:
         """Go where the table says."""
-        self.state = TABLE[self.state][event]
+        self.state = QUICK_MODE_TRANSITIONS[self.state][event]
 
     @property
     def pending(self) -> bool:
-        return self.state in (State.OFFERED, State.ANSWERED)
+        return self.state in (QuickModeState.OFFERED, QuickModeState.ANSWERED)
 
     @property
     def due(self) -> float:
         return min(self.forget, self.resend.due if self.resend is not None else inf)
 
 
-def usable(session: SessionV1, line: Line) -> tuple[Suite, ...]:
+def usable_suites(session: SessionV1, line: Line) -> tuple[Suite, ...]:
     """Suites that the way to the peer carries: through a NAT only ESP (RFC 3948); Stop when none is left."""
     if not session.natted:
         return line.suites
@@ -118,9 +118,9 @@ def _octets(payloads: Sequence[PayloadV1]) -> bytes:
 # --- initiator ---
 
 
-def begin(session: SessionV1, line: Line, replaces: int, now: float) -> Quick:
+def send_qm1(session: SessionV1, line: Line, replaces: int, now: float) -> Quick:
     """Message 1; raises Stop when nothing can be offered."""
-    suites = usable(session, line)
+    suites = usable_suites(session, line)
     message_id = session.message_id()
     quick = Quick(message_id, True, session.handshake.exchange_chain(message_id), line, replaces, suites=suites)
     quick.spis = session.host.spis(protocols(suites))
@@ -137,13 +137,13 @@ def begin(session: SessionV1, line: Line, replaces: int, now: float) -> Quick:
     session.log("ikev1-p2-selectors-sent-responder", selectors.words(peers), now)
     digest = ikev1.quick_hash_1(session.keys, message_id, _octets(payloads))
     message = _protected(session, quick, payloads, digest)
-    quick.take(Event.BEGIN)
+    quick.take(QuickModeEvent.BEGIN)
     quick.resend = Resend.begin(session.host.settings, message, now)
     session.host.send(session.path, message)
     return quick
 
 
-def answer(session: SessionV1, quick: Quick, payloads: tuple[PayloadV1, ...], now: float) -> None:
+def on_qm2(session: SessionV1, quick: Quick, payloads: tuple[PayloadV1, ...], now: float) -> None:
     """Message 2, whose HASH was right: the pair is made, and message 3 says so. Raises Stop."""
     assert quick.line is not None
     quick.nr = only(payloads, NonceV1).value
@@ -167,12 +167,12 @@ def answer(session: SessionV1, quick: Quick, payloads: tuple[PayloadV1, ...], no
             certain=True,
         )
     secret = _secret(quick, found, payloads)
-    life = lifetimes.of_initiator(session, found, payloads, now)
+    life = lifetimes.initiator_lifetime(session, found, payloads, now)
     digest = ikev1.quick_hash_3(session.keys, quick.message_id, quick.ni, quick.nr)
     message = _protected(session, quick, (), digest)
-    quick.take(Event.ANSWER)
+    quick.take(QuickModeEvent.ANSWER)
     quick.resend = None
-    quick.forget = now + REMEMBERED
+    quick.forget = now + QUICK_MODE_CACHE_TIMEOUT
     quick.pair = _install(session, quick, found, life, secret, now)
     quick.answered.sent(message)
     session.host.send(session.path, message)
@@ -181,7 +181,7 @@ def answer(session: SessionV1, quick: Quick, payloads: tuple[PayloadV1, ...], no
 # --- responder ---
 
 
-def offer(session: SessionV1, quick: Quick, payloads: tuple[PayloadV1, ...], path: Path, now: float) -> None:
+def on_qm1(session: SessionV1, quick: Quick, payloads: tuple[PayloadV1, ...], path: Path, now: float) -> None:
     """Message 1, whose HASH was right: the pair is made and receives; message 2, back by `path`. Raises Stop."""
     assert session.connection is not None
     quick.ni = only(payloads, NonceV1).value
@@ -208,14 +208,14 @@ def offer(session: SessionV1, quick: Quick, payloads: tuple[PayloadV1, ...], pat
     assert quick.line is not None
     secret = _secret(quick, found, payloads)
     quick.nr = session.host.random(NONCE_OCTETS)
-    life, announced = lifetimes.of_responder(found, quick.spis)
+    life, announced = lifetimes.responder_lifetime(found, quick.spis)
     reply: list[PayloadV1] = [found.answer, NonceV1(quick.nr)]
     if secret_pair is not None:
         reply.append(KeV1(secret_pair.public))
     reply += [*ids, *announced]
     digest = ikev1.quick_hash_2(session.keys, quick.message_id, quick.ni, _octets(reply))
     message = _protected(session, quick, reply, digest)
-    quick.take(Event.OFFER)
+    quick.take(QuickModeEvent.OFFER)
     newest = session.holder.pairs.newest(quick.line.number)
     quick.replaces = 0 if newest is None else newest.child.serial
     # It receives before the peer can send by it.
@@ -225,11 +225,11 @@ def offer(session: SessionV1, quick: Quick, payloads: tuple[PayloadV1, ...], pat
     session.host.send(path, message)
 
 
-def confirmed(session: SessionV1, quick: Quick, now: float) -> None:
+def mark_confirmed(session: SessionV1, quick: Quick, now: float) -> None:
     """The initiator is known to have the pair: by message 3, whose HASH was right, or by a packet."""
-    quick.take(Event.CONFIRM)
+    quick.take(QuickModeEvent.CONFIRM)
     quick.resend = None
-    quick.forget = now + REMEMBERED
+    quick.forget = now + QUICK_MODE_CACHE_TIMEOUT
     quick.answered.reply = None
     if quick.pair is not None:
         session.holder.pairs.confirm(quick.pair, now)
@@ -240,7 +240,7 @@ def _choose(session: SessionV1, quick: Quick, offered: SaV1, lines: Sequence[Lin
     host = session.host
     refusal: Refusal | None = None
     for line in lines:
-        suites = usable(session, line)
+        suites = usable_suites(session, line)
         spis = host.spis(protocols(suites))
         found = choose_v1(offered, suites, spis)
         if isinstance(found, Refusal):
@@ -274,7 +274,7 @@ def _choose(session: SessionV1, quick: Quick, offered: SaV1, lines: Sequence[Lin
 def verify(session: SessionV1, quick: Quick, payloads: tuple[PayloadV1, ...], covered: bytes) -> None:
     """Message 2 or 3 is the peer's: its HASH covers what stands after it. Raises Stop."""
     keys, message_id = session.keys, quick.message_id
-    if quick.state is State.OFFERED:
+    if quick.state is QuickModeState.OFFERED:
         number, right = 2, ikev1.quick_hash_2(keys, message_id, quick.ni, covered)
     else:
         number, right = 3, ikev1.quick_hash_3(keys, message_id, quick.ni, quick.nr)
@@ -322,7 +322,7 @@ def _keys(session: SessionV1, quick: Quick, suite: Suite, spis: Mapping[int, byt
 
 
 def _install(
-    session: SessionV1, quick: Quick, found: ChildChoiceV1, life: lifetimes.Life, secret: bytes, now: float
+    session: SessionV1, quick: Quick, found: ChildChoiceV1, life: lifetimes.Lifetime, secret: bytes, now: float
 ) -> Pair:
     connection, line, suite = session.connection, quick.line, found.suite
     assert connection is not None
@@ -368,13 +368,13 @@ def _install(
     return pair
 
 
-def give_up(session: SessionV1, quick: Quick, blame: Blame | None, now: float) -> None:
+def abort(session: SessionV1, quick: Quick, blame: Blame | None, now: float) -> None:
     """It came to nothing: SPIs go back, a pair that only received goes, and `blame` is told."""
-    if not quick.pending and quick.state is not State.IDLE:
+    if not quick.pending and quick.state is not QuickModeState.IDLE:
         return
-    quick.take(Event.FAIL)
+    quick.take(QuickModeEvent.FAIL)
     quick.resend = None
-    quick.forget = now + REMEMBERED
+    quick.forget = now + QUICK_MODE_CACHE_TIMEOUT
     session.host.release(quick.spis)
     quick.spis = {}
     if quick.pair is not None:

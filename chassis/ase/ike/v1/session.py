@@ -24,29 +24,29 @@ from chassis.ase.ike.v1.dpd import Detector
 from chassis.ase.ike.v1.faults import Stop, malformed
 from chassis.ase.ike.v1.handshake import NO_COOKIE, Handshake, Incoming
 from chassis.ase.ike.v1.negotiations import Negotiations
-from chassis.ase.ike.v1.pairs import LINGER, Pairs
-from chassis.ase.ike.v1.phase1 import STANDING, TABLE, Event, State
+from chassis.ase.ike.v1.pairs import DELETE_DELAY, Pairs
+from chassis.ase.ike.v1.phase1 import ESTABLISHED_STATES, PHASE_1_TRANSITIONS, Phase1Event, Phase1State
 from chassis.ase.ike.v1.resending import Answered, Resend, digest
 from chassis.net.address import format_address
 
-Handler = Callable[["SessionV1", Incoming], Event | None]
+Handler = Callable[["SessionV1", Incoming], Phase1Event | None]
 
-HANDLERS: Final[dict[tuple[State, int], Handler]] = {
-    (State.IDLE, Exchange.MAIN_MODE): main.offered,
-    (State.OFFERED, Exchange.MAIN_MODE): main.choice,
-    (State.CHOSEN, Exchange.MAIN_MODE): main.values,
-    (State.VALUES_SENT, Exchange.MAIN_MODE): main.values_answered,
-    (State.VALUES_ANSWERED, Exchange.MAIN_MODE): main.proof,
-    (State.PROOF_SENT, Exchange.MAIN_MODE): main.proof_answered,
-    (State.IDLE, Exchange.AGGRESSIVE_MODE): aggressive.offered,
-    (State.AGGRESSIVE_SENT, Exchange.AGGRESSIVE_MODE): aggressive.answer,
-    (State.AGGRESSIVE_ANSWERED, Exchange.AGGRESSIVE_MODE): aggressive.proof,
+HANDLERS: Final[dict[tuple[Phase1State, int], Handler]] = {
+    (Phase1State.IDLE, Exchange.MAIN_MODE): main.offered,
+    (Phase1State.OFFERED, Exchange.MAIN_MODE): main.choice,
+    (Phase1State.CHOSEN, Exchange.MAIN_MODE): main.values,
+    (Phase1State.VALUES_SENT, Exchange.MAIN_MODE): main.values_answered,
+    (Phase1State.VALUES_ANSWERED, Exchange.MAIN_MODE): main.proof,
+    (Phase1State.PROOF_SENT, Exchange.MAIN_MODE): main.proof_answered,
+    (Phase1State.IDLE, Exchange.AGGRESSIVE_MODE): aggressive.offered,
+    (Phase1State.AGGRESSIVE_SENT, Exchange.AGGRESSIVE_MODE): aggressive.answer,
+    (Phase1State.AGGRESSIVE_ANSWERED, Exchange.AGGRESSIVE_MODE): aggressive.proof,
 }
 """Who takes the next message of phase 1; any other is passed over."""
 
-NOTIFIES: Final = 10
+MAX_NOTIFIES_PER_SECOND: Final = 10
 """Notifications, and lines about them, in a second."""
-MOST_IDS: Final = 4096
+MAX_MESSAGE_IDS: Final = 4096
 """Message IDs that are remembered."""
 
 
@@ -65,7 +65,7 @@ class SessionV1:
         self.orphaned = False
         self.closed = False
         self.receives = False
-        self.state = State.IDLE
+        self.state = Phase1State.IDLE
         self.identity: Identity | None = None
         """The peer's, proved."""
         self.claimed: IdV1 | None = None
@@ -129,7 +129,7 @@ class SessionV1:
         if self.orphaned:
             informational.receive_late(self, message)
             return
-        if self._deadline == inf and self.state is State.IDLE:
+        if self._deadline == inf and self.state is Phase1State.IDLE:
             self.born = now
             self._deadline = now + self.host.settings.give_up
             self.host.count("answered")
@@ -143,7 +143,7 @@ class SessionV1:
         elif self.handshake.cky_i != header.spi_i:
             self.host.count("undecipherable")
         elif header.exchange == Exchange.QUICK_MODE:
-            if self.state is State.AGGRESSIVE_ANSWERED and header.spi_r == self.handshake.cky_r:
+            if self.state is Phase1State.AGGRESSIVE_ANSWERED and header.spi_r == self.handshake.cky_r:
                 # It has our cookie, hence our message 2, and its message 3 was lost: message 2 brings that again.
                 self._answered.repeat(self.host, path)
             self.negotiations.receive(message)
@@ -163,7 +163,7 @@ class SessionV1:
         if digest(message.data) in self._bad or self._answered.again(self.host, message.data, message.path):
             return
         handler = HANDLERS.get((self.state, header.exchange))
-        expected = handshake.cky_r if self.state is not State.IDLE else NO_COOKIE
+        expected = handshake.cky_r if self.state is not Phase1State.IDLE else NO_COOKIE
         if (
             handler is None
             or header.spi_i != handshake.cky_i
@@ -187,17 +187,17 @@ class SessionV1:
             self._answered = before
             return
         self.take(event)
-        if self.state in STANDING:
+        if self.state in ESTABLISHED_STATES:
             self._stand(now)
 
-    def take(self, event: Event) -> None:
+    def take(self, event: Phase1Event) -> None:
         """Go where the table of phase 1 says."""
-        self.state = TABLE[self.state][event]
-        self.established = self.state in STANDING
-        self.orphaned = self.state is State.ORPHANED
+        self.state = PHASE_1_TRANSITIONS[self.state][event]
+        self.established = self.state in ESTABLISHED_STATES
+        self.orphaned = self.state is Phase1State.ORPHANED
         # Message 3 of main mode has our cookie in it (RFC 2408 2.5.3).
-        self.receives = self.state is State.VALUES_ANSWERED
-        self.closed = self.state is State.CLOSED
+        self.receives = self.state is Phase1State.VALUES_ANSWERED
+        self.closed = self.state is Phase1State.CLOSED
 
     def send_phase_1(
         self, payloads: Sequence[PayloadV1], now: float, *, encrypted: bool = False, wait: bool = False
@@ -284,7 +284,7 @@ class SessionV1:
                 # The responder may hold the SA for established already.
                 self.tell((informational.delete(self),), now, path)
             self.fail(blame, now)
-        elif self.state is State.IDLE:
+        elif self.state is Phase1State.IDLE:
             self.fail(blame, now)
         else:
             self.doom(blame, now)
@@ -300,7 +300,7 @@ class SessionV1:
         """The negotiation comes to nothing."""
         if self.closed or self.established:
             return
-        self.take(Event.CLOSE)
+        self.take(Phase1Event.CLOSE)
         self.host.failed(self, blame, now)
         self.host.down(self, blame.text, now)
 
@@ -435,18 +435,18 @@ class SessionV1:
             self.pairs.remove(pair, reason, now, tell=tell)
         if tell and self.established:
             self.tell((informational.delete(self),), now)
-        self.take(Event.CLOSE)
+        self.take(Phase1Event.CLOSE)
         self.host.down(self, reason, now)
 
     def _lay_down(self, reason: str, now: float, *, tell: bool) -> None:
         """The ISAKMP SA goes and no other one stands: its pairs stay, and pass to the next one that does."""
         if tell:
             self.tell((informational.delete(self),), now)
-        self.take(Event.LAY_DOWN)
+        self.take(Phase1Event.LAY_DOWN)
         self.detector = None
         self.soft = self.hard = self.renew = self._keepalive = inf
         # What the peer said before may come later: that pairs are deleted, too.
-        self.retire = now + LINGER
+        self.retire = now + DELETE_DELAY
         self.host.say("pairs stay", "info", f"{reason}; its IPsec SAs stay", self, self.path, now)
         self.host.down(self, reason, now)
 
@@ -524,7 +524,7 @@ class SessionV1:
         if second != int(now):
             count = 0
         self._spoken = (int(now), count + 1)
-        return count < NOTIFIES
+        return count < MAX_NOTIFIES_PER_SECOND
 
     def tell(self, payloads: Sequence[PayloadV1], now: float, path: Path | None = None) -> None:
         """An informational exchange under the keys, to where the peer is, or back by `path`."""
@@ -547,7 +547,7 @@ class SessionV1:
 
     def use(self, message_id: int) -> None:
         self._used[message_id] = None
-        if len(self._used) > MOST_IDS:
+        if len(self._used) > MAX_MESSAGE_IDS:
             self.forgot = True
             del self._used[next(iter(self._used))]
 
@@ -565,7 +565,7 @@ class SessionV1:
     # --- for people ---
 
     def describe(self) -> dict[str, Any]:
-        return describing.describe(self)
+        return describing.describe_session(self)
 
     def secrets(self) -> list[dict[str, str]]:
         chain = self.handshake.chain

@@ -9,8 +9,8 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING
 
-from chassis.ase.ike.v1.pairs import LINGER, PATIENCE, RETRY
-from chassis.ase.ike.v1.phase1 import Event
+from chassis.ase.ike.v1.pairs import DELETE_DELAY, PEER_DELETE_TIMEOUT, REKEY_RETRY_INTERVAL
+from chassis.ase.ike.v1.phase1 import Phase1Event
 
 if TYPE_CHECKING:
     from chassis.ase.ike.v1.session import SessionV1
@@ -45,8 +45,8 @@ def succeed(elder: SessionV1, heir: SessionV1, now: float) -> None:
     elder.soft = inf
     # Who began the newer SA ends the older one; the other end only makes sure that it goes some time.
     spread = elder.host.random(1)[0] / 255
-    elder.retire = now + (LINGER if heir.initiator else PATIENCE * (1 + spread))
-    elder.take(Event.SUCCESSOR)
+    elder.retire = now + (DELETE_DELAY if heir.initiator else PEER_DELETE_TIMEOUT * (1 + spread))
+    elder.take(Phase1Event.SUCCESSOR)
     inherit(heir, elder, now)
     elder.host.changed(elder)
 
@@ -72,8 +72,8 @@ def hand_on(session: SessionV1, now: float) -> None:
         if one.heir is None:
             # It has its own lifetime still.
             one.retire = inf
-            one.soft = max(one.renew, now + RETRY)
-            one.take(Event.ALONE)
+            one.soft = max(one.renew, now + REKEY_RETRY_INTERVAL)
+            one.take(Phase1Event.ALONE)
             one.host.changed(one)
 
 
