@@ -103,8 +103,6 @@ SHARED: dict[str, int] = {
     "Event": 2,
     "Group": 2,
     "Identity": 2,
-    "Limits": 2,
-    "Pair": 2,
     "State": 2,
 }
 """Names of more than one class, and how many there are of each."""

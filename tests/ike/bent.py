@@ -15,7 +15,7 @@ from engines import A, B, End, Ends, Two
 from chassis.ase.ike.messages import INFORMATIONAL, TEMPLATES
 from chassis.ase.ike.payloads import v1, v2
 from chassis.ase.ike.payloads.header import HEADER_LENGTH, INITIATOR, VERSION_2, Header
-from chassis.ase.ike.payloads.numbers import Exchange, PayloadTypeV2
+from chassis.ase.ike.payloads.numbers import ExchangeType, PayloadTypeV2
 from chassis.ase.ike.payloads.v1 import NotifyV1
 from chassis.ase.ike.payloads.v2_payloads import NotifyV2
 from chassis.ase.ike.v2.session import SessionV2
@@ -131,7 +131,9 @@ class Seen:
     answers: list[int] = field(default_factory=list)
 
 
-def bend_once(patch: pytest.MonkeyPatch, sender: int, exchange: Exchange, response: bool, change: Change) -> Seen:
+def bend_once(
+    patch: pytest.MonkeyPatch, sender: int, exchange: ExchangeType, response: bool, change: Change
+) -> Seen:
     """The first message of this exchange and direction that the end with address `sender` packs is changed, under
     the keys where it has them."""
     pack = SessionV2._pack
@@ -149,7 +151,7 @@ def bend_once(patch: pytest.MonkeyPatch, sender: int, exchange: Exchange, respon
             return datagrams
         seen.message_id = message_id
         chain = change(parts(*v2.emit_payloads(payloads)))
-        if exchange == Exchange.IKE_SA_INIT:
+        if exchange == ExchangeType.IKE_SA_INIT:
             # What both sign later is what was sent.
             session.first_sent = message(Header.parse(datagrams[0]), chain)
             return (session.first_sent,)

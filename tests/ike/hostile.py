@@ -20,7 +20,7 @@ from chassis.ase.ike.crypto.ikev1 import Chain
 from chassis.ase.ike.host import Host, Session
 from chassis.ase.ike.payloads import v1, v2
 from chassis.ase.ike.payloads.header import HEADER_LENGTH, INITIATOR, RESPONSE, VERSION_1, VERSION_2, Header
-from chassis.ase.ike.payloads.numbers import Exchange, PayloadTypeV1, PayloadTypeV2
+from chassis.ase.ike.payloads.numbers import ExchangeType, PayloadTypeV1, PayloadTypeV2
 from chassis.ase.ike.payloads.v1 import Hash
 from chassis.ase.ike.v1.pairs import MAX_PAIRS
 from chassis.ase.ike.v1.phase2 import QuickModeState as QuickState
@@ -312,7 +312,7 @@ class WithKeys(Fuzzed):
             session: SessionV2, exchange: int, message_id: int, payloads: tuple[v2.PayloadV2, ...], response: int
         ) -> tuple[bytes, ...]:
             datagrams = pack(session, exchange, message_id, payloads, response)
-            if exchange == Exchange.IKE_SA_INIT:
+            if exchange == ExchangeType.IKE_SA_INIT:
                 return datagrams
             first, plain = v2.emit_payloads(payloads)
             self.inside.add(bytes((first,)) + plain)
@@ -357,7 +357,7 @@ class WithKeys(Fuzzed):
         if outstanding is not None and (rng.random() < 0.3 or not session.established):
             exchange, flags, number = outstanding.task.exchange, flags | RESPONSE, outstanding.message_id
         else:
-            exchange = rng.choice((Exchange.CREATE_CHILD_SA,) * 4 + (Exchange.INFORMATIONAL,) * 2 + (35,))
+            exchange = rng.choice((ExchangeType.CREATE_CHILD_SA,) * 4 + (ExchangeType.INFORMATIONAL,) * 2 + (35,))
             number = exchanges.expected
             if isinstance(peer, SessionV2) and peer.exchanges.outstanding is not None and rng.random() < 0.9:
                 # Its own request is under way: what would be said now would stand in its place.
@@ -420,10 +420,10 @@ class WithKeys(Fuzzed):
         first, body = self._body_v1()
         waiting = [one for one in session.negotiations.pending if one.state is QuickState.OFFERED]
         message_id = rng.randrange(1, 1 << 32)
-        exchange = Exchange.QUICK_MODE if rng.random() < 0.7 else Exchange.INFORMATIONAL_V1
+        exchange = ExchangeType.QUICK_MODE if rng.random() < 0.7 else ExchangeType.INFORMATIONAL_V1
         if waiting and rng.random() < 0.5:
             quick = waiting[0]
-            message_id, exchange, chain = quick.message_id, Exchange.QUICK_MODE, quick.chain
+            message_id, exchange, chain = quick.message_id, ExchangeType.QUICK_MODE, quick.chain
             digest = ikev1.quick_hash_2(keys, message_id, quick.ni, body)
         else:
             chain = handshake.exchange_chain(message_id)

@@ -14,7 +14,7 @@ from engines import WALL, End, Ends, Two, agree, other, proposal
 
 from chassis.ase.ike import credentials
 from chassis.ase.ike.crypto.diffie_hellman import GROUPS as EXCHANGES
-from chassis.ase.ike.payloads.numbers import Exchange
+from chassis.ase.ike.payloads.numbers import ExchangeType
 from chassis.bus.records import CertificateRecord, IpsecProposalRecord
 
 CIPHERS = ("des-cbc", "3des-cbc", "aes-128-cbc", "aes-192-cbc", "aes-256-cbc")
@@ -68,7 +68,7 @@ def agreed(end: End) -> dict[str, Any]:
     return dict(ike["algorithms"])
 
 
-def succeeded(two: Two, exchange: Exchange) -> int:
+def succeeded(two: Two, exchange: ExchangeType) -> int:
     """Octets of the message with which a asks for a successor of its pair, which then sends and receives."""
     first = two.a.sender()
     two.a.sent.clear()
@@ -83,7 +83,7 @@ def with_and_without_pfs(a: Ends, b: Ends, expected: dict[str, Any]) -> None:
     """Both establish and make a successor of the pair, and only with PFS a public value goes with it. In version 2
     the first pair has no exchange of its own: its successor is what differs."""
     version, group = a.version, expected["group"]
-    exchange = Exchange.QUICK_MODE if version == 1 else Exchange.CREATE_CHILD_SA
+    exchange = ExchangeType.QUICK_MODE if version == 1 else ExchangeType.CREATE_CHILD_SA
     octets = []
     for pfs in (0, group):
         two = stands(replace(a, pfs=pfs), replace(b, pfs=pfs))

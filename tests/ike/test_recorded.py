@@ -21,7 +21,7 @@ from chassis.ase.ike.crypto.ikev1 import Chain, after_hash, open_payloads
 from chassis.ase.ike.crypto.ikev2 import Guard
 from chassis.ase.ike.payloads import v1, v1_sa, v2_payloads, v2_sa
 from chassis.ase.ike.payloads.header import Header
-from chassis.ase.ike.payloads.numbers import Exchange, PayloadTypeV2, Protocol
+from chassis.ase.ike.payloads.numbers import ExchangeType, PayloadTypeV2, Protocol
 from chassis.ase.ike.payloads.v1 import MessageV1, PayloadV1
 from chassis.ase.ike.payloads.v2 import MessageV2, PayloadV2
 from chassis.ase.ike.payloads.v2_payloads import Encrypted
@@ -115,7 +115,9 @@ class Version1:
             self.opened += 1
             before = quick.setdefault(number, [])
             before.append(payloads)
-            nonces = [only(one, v1.NonceV1).value for one in before[:2] if header.exchange == Exchange.QUICK_MODE]
+            nonces = [
+                only(one, v1.NonceV1).value for one in before[:2] if header.exchange == ExchangeType.QUICK_MODE
+            ]
             if len(before) == 1:
                 proof = ikev1.quick_hash_1(keys, number, after_hash(plain))
             elif len(before) == 2:
@@ -203,15 +205,15 @@ class Version2:
             header, answer = Header.parse(request), Header.parse(response)
             assert header.message_id == answer.message_id
             assert answer.is_response
-            if header.exchange == Exchange.IKE_SA_INIT:
+            if header.exchange == ExchangeType.IKE_SA_INIT:
                 self._init(request, response, answer)
                 continue
             both = (self._open(request, header), self._open(response, answer))
             keys = self.keys[header.spi_i, header.spi_r]
-            if header.exchange == Exchange.IKE_AUTH:
+            if header.exchange == ExchangeType.IKE_AUTH:
                 self._auth(keys, both)
                 self._child(keys, self.nonces)
-            elif header.exchange == Exchange.CREATE_CHILD_SA:
+            elif header.exchange == ExchangeType.CREATE_CHILD_SA:
                 nonces = (only(both[0], v2_payloads.NonceV2).value, only(both[1], v2_payloads.NonceV2).value)
                 proposals = [only(payloads, v2_sa.SaV2).proposals[0] for payloads in both]
                 if proposals[0].protocol == Protocol.IKE:
@@ -342,7 +344,7 @@ def test_tshark_opens_the_messages_with_our_keys(file: Path, tmp_path: Path) -> 
         if recorded["version"] == 1:
             # Without the key nothing is seen of a sealed message; with it, its first payload is known.
             assert str(header.next_payload) in types
-        elif header.exchange != Exchange.IKE_SA_INIT:
+        elif header.exchange != ExchangeType.IKE_SA_INIT:
             inside = MessageV2.parse(data).payloads[-1]
             assert isinstance(inside, Encrypted)
             assert {str(int(PayloadTypeV2.SK)), *([str(inside.first)] if inside.first else [])} <= types

@@ -17,7 +17,7 @@ from test_ike_fuzz_lines import V2_PAYLOADS
 
 from chassis.ase.ike.messages import TEMPLATES
 from chassis.ase.ike.payloads.header import Header
-from chassis.ase.ike.payloads.numbers import Exchange, NotifyTypeV2
+from chassis.ase.ike.payloads.numbers import ExchangeType, NotifyTypeV2
 from chassis.bus.records import IpsecProposalRecord
 
 OPENING = frozenset((33, 34, 40, 41, 43, 200))
@@ -39,13 +39,13 @@ def put(part: Part) -> Change:
     return change
 
 
-def exchange_of(kind: int) -> Exchange:
+def exchange_of(kind: int) -> ExchangeType:
     if kind in OPENING:
-        return Exchange.IKE_SA_INIT
-    return Exchange.INFORMATIONAL if kind == DELETE else Exchange.IKE_AUTH
+        return ExchangeType.IKE_SA_INIT
+    return ExchangeType.INFORMATIONAL if kind == DELETE else ExchangeType.IKE_AUTH
 
 
-def spoilt(patch: pytest.MonkeyPatch, exchange: Exchange, change: Change, who: str = "a") -> tuple[Bent, Seen]:
+def spoilt(patch: pytest.MonkeyPatch, exchange: ExchangeType, change: Change, who: str = "a") -> tuple[Bent, Seen]:
     """One message of an exchange is bent: a's request, or b's response to it."""
     seen = bend_once(patch, ADDRESSES[who], exchange, who == "b", change)
     ends = Ends(connection="initiator-only", keepalive=True, identity_remote="10.0.0.2")
@@ -81,58 +81,63 @@ def test_a_payload_that_is_wrong(
     two.lives()
 
 
-Case = tuple[str, Exchange, Change, int]
+Case = tuple[str, ExchangeType, Change, int]
 """(row, exchange, what is done to its payloads, the notification that answers, 0 for none)"""
 
 CHAINS: list[Case] = [
     (
         "ikev2-incomplete",
-        Exchange.IKE_SA_INIT,
+        ExchangeType.IKE_SA_INIT,
         lambda chain: [*chain, (43, RAW, bytes(3), None)],
         NotifyTypeV2.INVALID_SYNTAX,
     ),
-    ("ikev2-vendor-critical", Exchange.IKE_SA_INIT, put((43, 0x80, b"vendor", None)), NotifyTypeV2.INVALID_SYNTAX),
+    (
+        "ikev2-vendor-critical",
+        ExchangeType.IKE_SA_INIT,
+        put((43, 0x80, b"vendor", None)),
+        NotifyTypeV2.INVALID_SYNTAX,
+    ),
     (
         "ikev2-unsupported-critical",
-        Exchange.IKE_SA_INIT,
+        ExchangeType.IKE_SA_INIT,
         put((200, 0x80, b"what", None)),
         NotifyTypeV2.UNSUPPORTED_CRITICAL_PAYLOAD,
     ),
     (
         "ikev2-unsupported-critical",
-        Exchange.IKE_AUTH,
+        ExchangeType.IKE_AUTH,
         put((200, 0x80, b"what", None)),
         NotifyTypeV2.UNSUPPORTED_CRITICAL_PAYLOAD,
     ),
-    ("ikev2-encrypted-nested", Exchange.IKE_AUTH, put((46, 0, b"sealed", None)), NotifyTypeV2.INVALID_SYNTAX),
+    ("ikev2-encrypted-nested", ExchangeType.IKE_AUTH, put((46, 0, b"sealed", None)), NotifyTypeV2.INVALID_SYNTAX),
     (
         "ikev2-encrypted-nested",
-        Exchange.INFORMATIONAL,
+        ExchangeType.INFORMATIONAL,
         put((53, 0, b"\0\1\0\1sealed", None)),
         NotifyTypeV2.INVALID_SYNTAX,
     ),
     (
         "ikev2-invalid-protocol-id",
-        Exchange.IKE_SA_INIT,
+        ExchangeType.IKE_SA_INIT,
         put((33, 0, bytes.fromhex("00000010" + "05040001" + "00000008" + "01000003"), None)),
         NotifyTypeV2.NO_PROPOSAL_CHOSEN,
     ),
     # A transform with an attribute that nobody knows is not chosen.
     (
         "ikev2-invalid-xform-attrib",
-        Exchange.IKE_SA_INIT,
+        ExchangeType.IKE_SA_INIT,
         put((33, 0, bytes.fromhex("00000014" + "05010001" + "0000000c" + "0100000c" + "80630001"), None)),
         NotifyTypeV2.NO_PROPOSAL_CHOSEN,
     ),
     # A configuration attribute that nobody knows is passed over.
-    ("ikev2-invalid-cp-attrib", Exchange.IKE_AUTH, put((47, 0, bytes.fromhex("0100000000780000"), None)), 0),
+    ("ikev2-invalid-cp-attrib", ExchangeType.IKE_AUTH, put((47, 0, bytes.fromhex("0100000000780000"), None)), 0),
 ]
 
 
 @pytest.mark.behaviour("B-217")
 @pytest.mark.parametrize(("row", "exchange", "change", "notify"), CHAINS)
 def test_a_chain_that_is_wrong(
-    row: str, exchange: Exchange, change: Change, notify: int, monkeypatch: pytest.MonkeyPatch
+    row: str, exchange: ExchangeType, change: Change, notify: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     two, seen = spoilt(monkeypatch, exchange, change)
     said(two.b, row)
@@ -172,7 +177,7 @@ def test_a_header_that_is_wrong(row: str, change: Callable[[bytes], bytes], noti
     two.lives()
     two.run(5)
     session = two.b.ike.keeping.keepers[TUNNEL].sessions()[0]
-    data = next(packet.data for packet in reversed(two.a.sent) if packet.data[18] == Exchange.IKE_AUTH)
+    data = next(packet.data for packet in reversed(two.a.sent) if packet.data[18] == ExchangeType.IKE_AUTH)
     two.b.sent.clear()
     two.hand(change(data))
     said(two.b, row)

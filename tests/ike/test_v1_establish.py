@@ -28,7 +28,7 @@ from chassis.ase.ike.credentials import Credentials
 from chassis.ase.ike.host import Path
 from chassis.ase.ike.identity import Identity
 from chassis.ase.ike.payloads.header import Header
-from chassis.ase.ike.payloads.numbers import Exchange
+from chassis.ase.ike.payloads.numbers import ExchangeType
 from chassis.ase.ike.payloads.v1 import Hash
 from chassis.ase.link import Encapsulation, SaInstall, SaMove
 from chassis.model.ike import IkeProposal
@@ -307,7 +307,7 @@ def test_a_forged_confirmation_does_not_keep_the_answer_from_being_given_again()
     forged: list[bytes] = []
 
     def wire(sender: FakeHost, data: bytes) -> Iterable[tuple[float, bytes]]:
-        if data[18] != Exchange.QUICK_MODE:
+        if data[18] != ExchangeType.QUICK_MODE:
             return plainly(sender, data)
         if sender is pair.b:
             return []
@@ -327,7 +327,7 @@ def test_a_forged_confirmation_does_not_keep_the_answer_from_being_given_again()
     assert pair.b.counts["undecipherable"] == 1
     pair.b.arrive(where, first[0])
     assert forged
-    assert forged == [data for who, data in pair.sent if who == "b" and data[18] == Exchange.QUICK_MODE][:1]
+    assert forged == [data for who, data in pair.sent if who == "b" and data[18] == ExchangeType.QUICK_MODE][:1]
     pair.wire = plainly
     pair.run(2)
     up(pair)

@@ -12,7 +12,7 @@ from ikev1_pair import FakeHost, V1Pair, connection, other_end, suite
 from chassis.ase.ike.connection import Line
 from chassis.ase.ike.host import IkeSettings
 from chassis.ase.ike.payloads.header import Header
-from chassis.ase.ike.payloads.numbers import Exchange, Protocol
+from chassis.ase.ike.payloads.numbers import ExchangeType, Protocol
 from chassis.ase.ike.payloads.v1 import DeleteV1
 from chassis.ase.ike.v1 import dpd, informational, phase1, phase2, session
 from chassis.ase.link import SaInstall
@@ -60,7 +60,7 @@ def test_message_3_of_aggressive_mode_that_is_lost_twice_is_asked_for_by_quick_m
     sent: list[bytes] = []
 
     def wire(sender: FakeHost, data: bytes) -> Iterable[tuple[float, bytes]]:
-        proof = sender is pair.a and data[18] == Exchange.AGGRESSIVE_MODE and data[8:16] != bytes(8)
+        proof = sender is pair.a and data[18] == ExchangeType.AGGRESSIVE_MODE and data[8:16] != bytes(8)
         sent.extend([data] if proof else [])
         return [] if proof and len(sent) < 3 else [(0.01, data)]
 
@@ -400,7 +400,7 @@ def test_dead_peers_are_noticed_only_where_it_is_asked_for() -> None:
 
 
 def test_what_was_recorded_long_ago_is_no_sign_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "MOST_IDS", 8)
+    monkeypatch.setattr(session, "MAX_MESSAGE_IDS", 8)
     pair = V1Pair(connection(keepalive=True), settings=IkeSettings(dpd_interval=10, dpd_tries=3))
     pair.establish()
     pair.run(400)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from engines import TUNNEL, Ends, Two, agree, other
 
-from chassis.ase.ike.payloads.numbers import Exchange
+from chassis.ase.ike.payloads.numbers import ExchangeType
 from chassis.ase.link import IkePacket, NoSa, SaInstall
 from chassis.bus.records import AclRuleRecord
 
@@ -290,7 +290,7 @@ def test_a_list_that_changes_while_its_rules_are_negotiated_decides() -> None:
     moved = replace(FIRST, source=0x0A000700)
     # The peer has what it was and what it is to be.
     two = Two(ends, answering(ends, (*RULES, replace(moved, seq=50))))
-    assert two.until(lambda: any(exchange(one) == Exchange.QUICK_MODE for one in two.a.sent))
+    assert two.until(lambda: any(exchange(one) == ExchangeType.QUICK_MODE for one in two.a.sent))
     assert not two.a.pairs
     two.configure(two.a, replace(ends, rules=((moved, SECOND),)).records())
     assert two.until(lambda: len(two.a.pairs) == 2 and two.b.up(), 5)
@@ -323,7 +323,7 @@ def test_a_line_has_pairs_for_its_first_64_rules() -> None:
     # A packet for one beyond makes nobody negotiate.
     sent = len(two.a.sent)
     two.give(two.a, NoSa(TUNNEL, 65 << 16 | 10))
-    assert not [one for one in two.a.sent[sent:] if exchange(one) == Exchange.QUICK_MODE]
+    assert not [one for one in two.a.sent[sent:] if exchange(one) == ExchangeType.QUICK_MODE]
     # All of them can be made anew at once.
     two.ask(two.a, "rekey", tunnel=TUNNEL)
     two.run(60)

@@ -19,7 +19,7 @@ from chassis.ase.ike.host import Path, Session
 from chassis.ase.ike.messages import TEMPLATES
 from chassis.ase.ike.payloads.chain import PayloadError
 from chassis.ase.ike.payloads.header import Header
-from chassis.ase.ike.payloads.numbers import Exchange, NotifyTypeV1, NotifyTypeV2
+from chassis.ase.ike.payloads.numbers import ExchangeType, NotifyTypeV1, NotifyTypeV2
 from chassis.ase.ike.payloads.v2 import MessageV2
 from chassis.ase.ike.v1.session import SessionV1
 from chassis.ase.ike.v2.cookies import Jar
@@ -110,7 +110,7 @@ class Arrivals:
     def _begin_v1(self, data: bytes, header: Header, path: Path, now: float) -> Session | None:
         """A new session for a message, where one is due."""
         ike = self._ike
-        opens = header.exchange in (Exchange.MAIN_MODE, Exchange.AGGRESSIVE_MODE)
+        opens = header.exchange in (ExchangeType.MAIN_MODE, ExchangeType.AGGRESSIVE_MODE)
         if header.spi_r != NO_SPI or not opens:
             ike.count("unknown SPI")
             if not opens:
@@ -126,7 +126,7 @@ class Arrivals:
         settings = ike.settings
         crowded = ike.registry.half_open >= settings.half_open
         share = settings.half_open_peer if crowded else settings.half_open_most
-        if not self._room(path, share, now, costly=header.exchange == Exchange.AGGRESSIVE_MODE):
+        if not self._room(path, share, now, costly=header.exchange == ExchangeType.AGGRESSIVE_MODE):
             return None
         session = SessionV1.respond(ike, path, header)
         ike.registry.answer(session, path, _mark(header, data), now)
@@ -138,7 +138,7 @@ class Arrivals:
         if header.is_response:
             ike.count("unknown SPI")
             return None
-        if header.exchange != Exchange.IKE_SA_INIT or header.spi_r != NO_SPI or header.message_id:
+        if header.exchange != ExchangeType.IKE_SA_INIT or header.spi_r != NO_SPI or header.message_id:
             ike.count("unknown SPI")
             self._refuse_v2(header, NotifyTypeV2.INVALID_IKE_SPI, b"", data, path, now)
             return None

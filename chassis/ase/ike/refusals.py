@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from chassis.ase.ike.payloads import v1, v2_payloads
 from chassis.ase.ike.payloads.header import INITIATOR, RESPONSE, VERSION_1, VERSION_2, Header
-from chassis.ase.ike.payloads.numbers import Exchange, Protocol
+from chassis.ase.ike.payloads.numbers import ExchangeType, Protocol
 from chassis.ase.ike.payloads.v1 import MessageV1
 from chassis.ase.ike.payloads.v2 import MessageV2
 
@@ -21,14 +21,14 @@ def answer_v1(header: Header, notify: int, message_id: bytes, size: int) -> byte
 
     None where the message to be answered is shorter, or is one of those that are never answered.
     """
-    if header.exchange == Exchange.INFORMATIONAL_V1:
+    if header.exchange == ExchangeType.INFORMATIONAL_V1:
         return None
     head = Header(
         header.spi_i,
         header.spi_r,
         0,
         VERSION_1,
-        Exchange.INFORMATIONAL_V1,
+        ExchangeType.INFORMATIONAL_V1,
         0,
         int.from_bytes(message_id, "big") or 1,
         0,
@@ -43,7 +43,7 @@ def answer_v2(header: Header, notify: int, data: bytes, size: int) -> bytes | No
     if header.is_response:
         return None
     flags = RESPONSE | (INITIATOR if not header.from_initiator else 0)
-    exchange = header.exchange if header.exchange >= Exchange.IKE_SA_INIT else Exchange.INFORMATIONAL
+    exchange = header.exchange if header.exchange >= ExchangeType.IKE_SA_INIT else ExchangeType.INFORMATIONAL
     head = Header(header.spi_i, header.spi_r, 0, VERSION_2, exchange, flags, header.message_id, 0)
     message = MessageV2(head, (v2_payloads.NotifyV2(notify, data),)).emit()
     return message if len(message) <= size else None

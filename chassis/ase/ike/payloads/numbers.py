@@ -14,7 +14,7 @@ SIT_IDENTITY_ONLY: Final = 1
 KEY_IKE: Final = 1
 
 
-class Exchange(IntEnum):
+class ExchangeType(IntEnum):
     """Exchange types of both versions; 5 and 32 are the version 1 ones beside main (2) and aggressive (4)."""
 
     MAIN_MODE = 2
@@ -28,13 +28,13 @@ class Exchange(IntEnum):
 
 
 EXCHANGES_V1: Final = frozenset(
-    (Exchange.MAIN_MODE, Exchange.AGGRESSIVE_MODE, Exchange.INFORMATIONAL_V1, Exchange.QUICK_MODE)
+    (ExchangeType.MAIN_MODE, ExchangeType.AGGRESSIVE_MODE, ExchangeType.INFORMATIONAL_V1, ExchangeType.QUICK_MODE)
 )
 UNSPOKEN_V1: Final = frozenset((1, 3, 33))
 """Exchange types of version 1 that have a meaning and are not spoken here: base, authentication only (RFC 2408
 3.1) and new group mode (RFC 2409 5.6)."""
 EXCHANGES_V2: Final = frozenset(
-    (Exchange.IKE_SA_INIT, Exchange.IKE_AUTH, Exchange.CREATE_CHILD_SA, Exchange.INFORMATIONAL)
+    (ExchangeType.IKE_SA_INIT, ExchangeType.IKE_AUTH, ExchangeType.CREATE_CHILD_SA, ExchangeType.INFORMATIONAL)
 )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from chassis.ase.ike.payloads.numbers import Exchange
+from chassis.ase.ike.payloads.numbers import ExchangeType
 
 if TYPE_CHECKING:
     from chassis.ase.ike.v1.session import SessionV1
@@ -16,7 +16,7 @@ def describe_session(session: SessionV1) -> dict[str, Any]:
     chosen = handshake.choice
     result: dict[str, Any] = {
         "version": 1,
-        "mode": "aggressive" if handshake.mode == Exchange.AGGRESSIVE_MODE else "main",
+        "mode": "aggressive" if handshake.mode == ExchangeType.AGGRESSIVE_MODE else "main",
         "state": session.state.value,
         "initiator": session.initiator,
         "cookie_i": handshake.cky_i.hex(),

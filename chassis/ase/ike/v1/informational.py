@@ -12,7 +12,7 @@ from chassis.ase.ike.crypto import ikev1
 from chassis.ase.ike.crypto.ikev1 import after_hash, open_payloads
 from chassis.ase.ike.host import Blame
 from chassis.ase.ike.payloads.chain import PayloadError
-from chassis.ase.ike.payloads.numbers import Exchange, NotifyTypeV1, Protocol
+from chassis.ase.ike.payloads.numbers import ExchangeType, NotifyTypeV1, Protocol
 from chassis.ase.ike.payloads.v1 import DeleteV1, Hash, MessageV1, NotifyV1, PayloadV1, emit_payloads
 from chassis.ase.ike.v1 import dpd, succession
 from chassis.ase.ike.v1.blaming import PSK_MISMATCH_TEXT, keys_may_differ, refusal
@@ -37,7 +37,7 @@ def sealed(session: SessionV1, payloads: Sequence[PayloadV1]) -> bytes:
     handshake = session.handshake
     message_id = session.message_id()
     digest = ikev1.quick_hash_1(session.keys, message_id, emit_payloads(payloads)[1])
-    header = handshake.header(Exchange.INFORMATIONAL_V1, message_id)
+    header = handshake.header(ExchangeType.INFORMATIONAL_V1, message_id)
     message, _ = handshake.exchange_chain(message_id).seal(header, (Hash(digest), *payloads))
     return message
 
@@ -45,7 +45,7 @@ def sealed(session: SessionV1, payloads: Sequence[PayloadV1]) -> bytes:
 def in_the_open(session: SessionV1, notify: int, data: bytes = b"") -> bytes:
     """A whole message in clear, for a peer that has no keys with us."""
     handshake = session.handshake
-    header = handshake.header(Exchange.INFORMATIONAL_V1, session.message_id())
+    header = handshake.header(ExchangeType.INFORMATIONAL_V1, session.message_id())
     spi = handshake.cky_i + handshake.cky_r
     return MessageV1(header, (NotifyV1(notify, Protocol.IKE, spi, data),)).emit()
 
@@ -93,7 +93,7 @@ def receive_late(session: SessionV1, message: Incoming) -> None:
     """A message under an ISAKMP SA that is gone: for a moment it may still say that pairs are, too."""
     handshake, header = session.handshake, message.header
     cookies = (handshake.cky_i, handshake.cky_r)
-    informs = header.exchange == Exchange.INFORMATIONAL_V1 and is_encrypted(message)
+    informs = header.exchange == ExchangeType.INFORMATIONAL_V1 and is_encrypted(message)
     if informs and handshake.keys is not None and (header.spi_i, header.spi_r) == cookies:
         receive(session, message)
     else:

@@ -3,9 +3,9 @@
 A line is here one rule of a policy line, where that has an access list.
 
 Make before break. Of several pairs of one line the newest wins; it sends as soon as the peer is known to
-have it. Quick modes of one line follow each other at both ends in the same order (`quick` sees to that), so both
-ends agree which is the newest. Who began the newest deletes the older ones `DELETE_DELAY` seconds later, tells the peer
-first and goes on receiving by them for `RECEIVE_AFTER_DELETE_DELAY` seconds; the other end waits `PEER_DELETE_TIMEOUT` seconds for that.
+have it. Quick modes of one line follow each other in the same order at both ends, so both agree which pair is the
+newest. The initiator of the newest one deletes the older ones after `DELETE_DELAY`: it tells the peer, and still
+receives by them for `RECEIVE_AFTER_DELETE_DELAY`. The responder deletes them itself after `PEER_DELETE_TIMEOUT`.
 """
 
 from __future__ import annotations

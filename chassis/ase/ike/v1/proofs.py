@@ -16,7 +16,7 @@ from chassis.ase.ike.credentials import CertificateError
 from chassis.ase.ike.crypto.ikev1 import equal
 from chassis.ase.ike.crypto.signatures import v1_sign, v1_verify
 from chassis.ase.ike.identity import Identity, printable
-from chassis.ase.ike.payloads.numbers import CertEncoding, Exchange, IdType, NotifyTypeV1
+from chassis.ase.ike.payloads.numbers import CertEncoding, ExchangeType, IdType, NotifyTypeV1
 from chassis.ase.ike.payloads.v1 import CertReqV1, CertV1, Hash, IdV1, PayloadV1, Signature
 from chassis.ase.ike.v1.faults import Row, Stop
 from chassis.ase.ike.v1.handshake import Handshake, only
@@ -100,7 +100,7 @@ def check_signature(
 ) -> tuple[Identity, ...]:
     """The identities in the peer's certificate, once its SIG is right; raises Stop."""
     # In main mode this came under the keys, so it is the peer's last word; in aggressive mode it may be anybody's.
-    sure = session.handshake.mode == Exchange.MAIN_MODE
+    sure = session.handshake.mode == ExchangeType.MAIN_MODE
 
     def stop(cause: str, text: str, notify: int) -> Stop:
         return Stop(cause, text, notify=notify, protected=sure, certain=sure)
@@ -176,7 +176,7 @@ def unexpected_certified(
 
 def _kind(session: SessionV1) -> str:
     """How the guide's lines about identities in certificates begin."""
-    by_name_alone = not session.initiator and session.handshake.mode == Exchange.AGGRESSIVE_MODE
+    by_name_alone = not session.initiator and session.handshake.mode == ExchangeType.AGGRESSIVE_MODE
     return "ikev1-cert-id-dialin" if by_name_alone else "ikev1-cert-id"
 
 

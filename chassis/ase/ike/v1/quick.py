@@ -26,7 +26,7 @@ from chassis.ase.ike.crypto.algorithms import CIPHERS, INTEGRITY
 from chassis.ase.ike.crypto.diffie_hellman import GROUPS, GroupError, KeyPair
 from chassis.ase.ike.crypto.ikev1 import Chain
 from chassis.ase.ike.host import Blame, Child, Path
-from chassis.ase.ike.payloads.numbers import Exchange, NotifyTypeV1, Protocol
+from chassis.ase.ike.payloads.numbers import ExchangeType, NotifyTypeV1, Protocol
 from chassis.ase.ike.payloads.v1 import Hash, IdV1, KeV1, NonceV1, NotifyV1, PayloadV1, emit_payloads
 from chassis.ase.ike.payloads.v1_sa import SaV1
 from chassis.ase.ike.proposals import Refusal
@@ -105,7 +105,7 @@ def protocols(suites: Sequence[Suite]) -> tuple[int, ...]:
 
 
 def _protected(session: SessionV1, quick: Quick, payloads: Sequence[PayloadV1], digest: bytes) -> bytes:
-    header = session.handshake.header(Exchange.QUICK_MODE, quick.message_id)
+    header = session.handshake.header(ExchangeType.QUICK_MODE, quick.message_id)
     message, quick.chain = quick.chain.seal(header, (Hash(digest), *payloads))
     return message
 

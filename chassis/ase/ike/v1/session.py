@@ -16,7 +16,7 @@ from chassis.ase.ike.host import Blame, Host, Path
 from chassis.ase.ike.identity import Identity
 from chassis.ase.ike.payloads.chain import PayloadError
 from chassis.ase.ike.payloads.header import Header
-from chassis.ase.ike.payloads.numbers import Exchange, NotifyTypeV1, Protocol
+from chassis.ase.ike.payloads.numbers import ExchangeType, NotifyTypeV1, Protocol
 from chassis.ase.ike.payloads.v1 import DeleteV1, IdV1, MessageV1, NotifyV1, PayloadV1
 from chassis.ase.ike.v1 import aggressive, describing, informational, main, succession
 from chassis.ase.ike.v1.blaming import silence
@@ -32,15 +32,15 @@ from chassis.net.address import format_address
 Handler = Callable[["SessionV1", Incoming], Phase1Event | None]
 
 HANDLERS: Final[dict[tuple[Phase1State, int], Handler]] = {
-    (Phase1State.IDLE, Exchange.MAIN_MODE): main.offered,
-    (Phase1State.OFFERED, Exchange.MAIN_MODE): main.choice,
-    (Phase1State.CHOSEN, Exchange.MAIN_MODE): main.values,
-    (Phase1State.VALUES_SENT, Exchange.MAIN_MODE): main.values_answered,
-    (Phase1State.VALUES_ANSWERED, Exchange.MAIN_MODE): main.proof,
-    (Phase1State.PROOF_SENT, Exchange.MAIN_MODE): main.proof_answered,
-    (Phase1State.IDLE, Exchange.AGGRESSIVE_MODE): aggressive.offered,
-    (Phase1State.AGGRESSIVE_SENT, Exchange.AGGRESSIVE_MODE): aggressive.answer,
-    (Phase1State.AGGRESSIVE_ANSWERED, Exchange.AGGRESSIVE_MODE): aggressive.proof,
+    (Phase1State.IDLE, ExchangeType.MAIN_MODE): main.offered,
+    (Phase1State.OFFERED, ExchangeType.MAIN_MODE): main.choice,
+    (Phase1State.CHOSEN, ExchangeType.MAIN_MODE): main.values,
+    (Phase1State.VALUES_SENT, ExchangeType.MAIN_MODE): main.values_answered,
+    (Phase1State.VALUES_ANSWERED, ExchangeType.MAIN_MODE): main.proof,
+    (Phase1State.PROOF_SENT, ExchangeType.MAIN_MODE): main.proof_answered,
+    (Phase1State.IDLE, ExchangeType.AGGRESSIVE_MODE): aggressive.offered,
+    (Phase1State.AGGRESSIVE_SENT, ExchangeType.AGGRESSIVE_MODE): aggressive.answer,
+    (Phase1State.AGGRESSIVE_ANSWERED, ExchangeType.AGGRESSIVE_MODE): aggressive.proof,
 }
 """Who takes the next message of phase 1; any other is passed over."""
 
@@ -100,7 +100,7 @@ class SessionV1:
     def initiate(cls, host: Host, connection: Connection, path: Path) -> SessionV1:
         """One that begins; `start` sends its first message."""
         cookie = host.ike_spi()
-        mode = Exchange.AGGRESSIVE_MODE if connection.policy.mode == "aggressive" else Exchange.MAIN_MODE
+        mode = ExchangeType.AGGRESSIVE_MODE if connection.policy.mode == "aggressive" else ExchangeType.MAIN_MODE
         session = cls(host, path, Handshake(mode, cookie, members=(connection,)), cookie, True)
         session.connection = connection
         return session
@@ -119,7 +119,7 @@ class SessionV1:
         self.born = now
         self._deadline = now + self.host.settings.give_up
         self.host.count("begun")
-        begin = aggressive.begin if self.handshake.mode == Exchange.AGGRESSIVE_MODE else main.begin
+        begin = aggressive.begin if self.handshake.mode == ExchangeType.AGGRESSIVE_MODE else main.begin
         self.take(begin(self, connection, now))
 
     def receive(self, data: bytes, header: Header, path: Path, now: float) -> None:
@@ -138,11 +138,11 @@ class SessionV1:
         except PayloadError as error:
             self._stopped(malformed(error), path, now)
             return
-        if header.exchange in (Exchange.MAIN_MODE, Exchange.AGGRESSIVE_MODE):
+        if header.exchange in (ExchangeType.MAIN_MODE, ExchangeType.AGGRESSIVE_MODE):
             self._phase_1(message)
         elif self.handshake.cky_i != header.spi_i:
             self.host.count("undecipherable")
-        elif header.exchange == Exchange.QUICK_MODE:
+        elif header.exchange == ExchangeType.QUICK_MODE:
             if self.state is Phase1State.AGGRESSIVE_ANSWERED and header.spi_r == self.handshake.cky_r:
                 # It has our cookie, hence our message 2, and its message 3 was lost: message 2 brings that again.
                 self._answered.repeat(self.host, path)
@@ -249,7 +249,7 @@ class SessionV1:
             self._detect(now)
         host.count("done")
         contact: tuple[NotifyV1, ...] = ()
-        if not self.initiator and handshake.mode == Exchange.AGGRESSIVE_MODE:
+        if not self.initiator and handshake.mode == ExchangeType.AGGRESSIVE_MODE:
             # Its own message of aggressive mode went out before the peer was known; once it is, none is due.
             contact = self.contact(connection)
         if handshake.peer_contact:

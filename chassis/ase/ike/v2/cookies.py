@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from chassis.ase.ike.host import Path
 from chassis.ase.ike.payloads.header import RESPONSE, VERSION_2, Header
-from chassis.ase.ike.payloads.numbers import Exchange, NotifyTypeV2
+from chassis.ase.ike.payloads.numbers import ExchangeType, NotifyTypeV2
 from chassis.ase.ike.payloads.v2 import MessageV2
 from chassis.ase.ike.payloads.v2_payloads import NonceV2, NotifyV2
 
@@ -41,7 +41,7 @@ class Jar:
         if not nonce:
             return None
         cookie = self._cookie(self._version, self._secret, spi_i, nonce, path)
-        header = Header(spi_i, bytes(8), 0, VERSION_2, Exchange.IKE_SA_INIT, RESPONSE, 0, 0)
+        header = Header(spi_i, bytes(8), 0, VERSION_2, ExchangeType.IKE_SA_INIT, RESPONSE, 0, 0)
         return MessageV2(header, (NotifyV2(NotifyTypeV2.COOKIE, cookie),)).emit()
 
     def valid(self, message: MessageV2, path: Path, now: float) -> bool:

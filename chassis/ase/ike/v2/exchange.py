@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 from chassis.ase.ike.host import IkeSettings
-from chassis.ase.ike.payloads.numbers import Exchange
+from chassis.ase.ike.payloads.numbers import ExchangeType
 from chassis.ase.ike.payloads.v2 import PayloadV2
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ WORN = 0xFFFF_0000
 class Task(ABC):
     """One request of ours. `seq` is the policy line that it makes a pair for, 0 for none."""
 
-    exchange: ClassVar[int] = Exchange.INFORMATIONAL
+    exchange: ClassVar[int] = ExchangeType.INFORMATIONAL
     urgent: ClassVar[bool] = False
     """It goes before others that wait."""
     bound: ClassVar[bool] = False

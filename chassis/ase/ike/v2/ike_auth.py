@@ -8,7 +8,7 @@ from chassis.ase.ike.connection import Connection, Line
 from chassis.ase.ike.crypto.signatures import signed_octets
 from chassis.ase.ike.host import Blame
 from chassis.ase.ike.identity import Identity
-from chassis.ase.ike.payloads.numbers import Exchange, NotifyTypeV2, PayloadTypeV2
+from chassis.ase.ike.payloads.numbers import ExchangeType, NotifyTypeV2, PayloadTypeV2
 from chassis.ase.ike.payloads.v2 import PayloadV2
 from chassis.ase.ike.payloads.v2_payloads import Auth, CertV2, IdV2, NotifyV2
 from chassis.ase.ike.payloads.v2_sa import SaV2
@@ -63,7 +63,7 @@ def _said(payloads: tuple[PayloadV2, ...], notify: int) -> bool:
 class Proving(Task):
     """The initiator's IKE_AUTH request."""
 
-    exchange: ClassVar[int] = Exchange.IKE_AUTH
+    exchange: ClassVar[int] = ExchangeType.IKE_AUTH
     bound: ClassVar[bool] = True
 
     def __init__(self) -> None:

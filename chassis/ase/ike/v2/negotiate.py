@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from chassis.ase.ike.connection import Line
 from chassis.ase.ike.crypto.diffie_hellman import GROUPS, GroupError, KeyPair
-from chassis.ase.ike.payloads.numbers import Exchange, NotifyTypeV2
+from chassis.ase.ike.payloads.numbers import ExchangeType, NotifyTypeV2
 from chassis.ase.ike.payloads.v2 import PayloadV2
 from chassis.ase.ike.payloads.v2_payloads import KeV2, NonceV2, NotifyV2
 from chassis.ase.ike.v2.child_sa import ChildSa, Event, State
@@ -32,7 +32,7 @@ class Negotiate(Task):
     """Make a pair for `line`; `old` is the one that it succeeds. `rival` is what the peer made for the same line
     in the meantime, where there is no old one that knows it."""
 
-    exchange: ClassVar[int] = Exchange.CREATE_CHILD_SA
+    exchange: ClassVar[int] = ExchangeType.CREATE_CHILD_SA
 
     def __init__(self, line: Line, old: ChildSa | None, tries: int = 0) -> None:
         self.line = line

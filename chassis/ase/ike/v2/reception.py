@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from chassis.ase.ike.crypto.ikev2 import IntegrityError
 from chassis.ase.ike.host import Path
 from chassis.ase.ike.payloads.chain import PayloadError
-from chassis.ase.ike.payloads.numbers import Exchange, NotifyTypeV2, Protocol
+from chassis.ase.ike.payloads.numbers import ExchangeType, NotifyTypeV2, Protocol
 from chassis.ase.ike.payloads.v2 import MessageV2, PayloadV2, parse_payloads
 from chassis.ase.ike.payloads.v2_payloads import Encrypted, EncryptedFragment, NotifyV2
 from chassis.ase.ike.payloads.v2_sa import SaV2
@@ -29,7 +29,7 @@ class Handling:
     """The request that is being handled: where it came from, its exchange, its octets if it came in clear."""
 
     path: Path
-    exchange: int = Exchange.INFORMATIONAL
+    exchange: int = ExchangeType.INFORMATIONAL
     clear: bytes = field(default=b"", repr=False)
 
 
@@ -41,11 +41,11 @@ def receive(session: SessionV2, data: bytes, path: Path, now: float) -> None:
         session.host.count("malformed")
         session.note(error, now)
         if session.sa.state is State.NEW:
-            session.handling = Handling(path, Exchange.IKE_SA_INIT, data)
+            session.handling = Handling(path, ExchangeType.IKE_SA_INIT, data)
             sa_init.unreadable(session, error, path, now)
         return
     header = message.header
-    if header.exchange == Exchange.IKE_SA_INIT:
+    if header.exchange == ExchangeType.IKE_SA_INIT:
         _first(session, message, data, path, now)
     elif (
         session.keyring is None
@@ -197,7 +197,7 @@ def _incoming(session: SessionV2, message: MessageV2, data: bytes, path: Path, n
     if (
         header.message_id != session.exchanges.expected
         or early
-        or (half_open and header.exchange != Exchange.IKE_AUTH)
+        or (half_open and header.exchange != ExchangeType.IKE_AUTH)
     ):
         session.host.count("dropped")
         return
@@ -211,11 +211,11 @@ def _incoming(session: SessionV2, message: MessageV2, data: bytes, path: Path, n
         if half_open:
             session.failed(Refused(payloads.notify or NotifyTypeV2.INVALID_SYNTAX, str(payloads)), now)
             session.end(str(payloads), now)
-    elif header.exchange == Exchange.IKE_AUTH and half_open:
+    elif header.exchange == ExchangeType.IKE_AUTH and half_open:
         ike_auth.respond(session, payloads, now)
-    elif header.exchange == Exchange.INFORMATIONAL:
+    elif header.exchange == ExchangeType.INFORMATIONAL:
         informational.handle(session, payloads, now)
-    elif header.exchange == Exchange.CREATE_CHILD_SA:
+    elif header.exchange == ExchangeType.CREATE_CHILD_SA:
         sa = next((one for one in payloads if isinstance(one, SaV2)), None)
         if sa is not None and sa.proposals[0].protocol == Protocol.IKE:
             rekey.respond(session, payloads, now)

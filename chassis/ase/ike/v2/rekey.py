@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from chassis.ase.ike.crypto.diffie_hellman import GROUPS, GroupError, KeyPair
 from chassis.ase.ike.crypto.ikev2 import skeyseed_rekey
-from chassis.ase.ike.payloads.numbers import Exchange, NotifyTypeV2
+from chassis.ase.ike.payloads.numbers import ExchangeType, NotifyTypeV2
 from chassis.ase.ike.payloads.v2 import PayloadV2
 from chassis.ase.ike.payloads.v2_payloads import KeV2, NonceV2
 from chassis.ase.ike.payloads.v2_sa import SaV2
@@ -27,7 +27,7 @@ REASON = "rekeyed"
 class RekeyIke(Task):
     """Our request to replace the IKE SA."""
 
-    exchange: ClassVar[int] = Exchange.CREATE_CHILD_SA
+    exchange: ClassVar[int] = ExchangeType.CREATE_CHILD_SA
     bound: ClassVar[bool] = True
 
     def __init__(self, group: int = 0) -> None:

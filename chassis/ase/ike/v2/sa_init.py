@@ -8,7 +8,7 @@ from chassis.ase.ike.crypto.diffie_hellman import GROUPS, KeyPair
 from chassis.ase.ike.crypto.ikev2 import skeyseed
 from chassis.ase.ike.host import Path
 from chassis.ase.ike.payloads.chain import PayloadError
-from chassis.ase.ike.payloads.numbers import Exchange, NotifyTypeV2
+from chassis.ase.ike.payloads.numbers import ExchangeType, NotifyTypeV2
 from chassis.ase.ike.payloads.v2 import MessageV2, PayloadV2
 from chassis.ase.ike.payloads.v2_payloads import KeV2, NonceV2, NotifyV2
 from chassis.ase.ike.proposals import ChoiceV2, choose_v2, offer_v2
@@ -32,7 +32,7 @@ _NO_SPI = bytes(8)
 class Opening(Task):
     """The initiator's first request, made again with what the responder asks for."""
 
-    exchange: ClassVar[int] = Exchange.IKE_SA_INIT
+    exchange: ClassVar[int] = ExchangeType.IKE_SA_INIT
     bound: ClassVar[bool] = True
 
     def __init__(self) -> None:

@@ -15,7 +15,7 @@ from chassis.ase.ike.host import Host, Path
 from chassis.ase.ike.identity import Identity
 from chassis.ase.ike.payloads.chain import PayloadError
 from chassis.ase.ike.payloads.header import INITIATOR, RESPONSE, VERSION_2, Header
-from chassis.ase.ike.payloads.numbers import Exchange
+from chassis.ase.ike.payloads.numbers import ExchangeType
 from chassis.ase.ike.payloads.v2 import MessageV2, PayloadV2, refuse_critical, remarks
 from chassis.ase.ike.v2 import describe, ike_auth, informational, negotiate, reception, rekey, sa_init, timers
 from chassis.ase.ike.v2.child_sa import ChildSa
@@ -396,7 +396,7 @@ class SessionV2:
     ) -> tuple[bytes, ...]:
         """The datagrams of a message."""
         flags = response | (INITIATOR if self.initiator else 0)
-        in_clear = exchange == Exchange.IKE_SA_INIT
+        in_clear = exchange == ExchangeType.IKE_SA_INIT
         refusing = in_clear and response and self.keyring is None and self.sa.state is State.NEW
         spi_r = bytes(8) if refusing else self.spi_r
         header = Header(self.spi_i, spi_r, 0, VERSION_2, exchange, flags, message_id, 0)
