@@ -24,6 +24,8 @@ from chassis.ase.routes import Routes
 from chassis.ase.tunnels import AspTunnel
 from chassis.bus.engine import Output, ToController
 from chassis.bus.messages import LogRecord, Value
+from chassis.bus.records import TunnelRecord
+from chassis.fwd.mtu import MIN_IPV4_MTU, UNLIMITED, MtuLimits
 from chassis.fwd.rate import TokenBucket
 from chassis.net.address import format_address
 from chassis.net.errors import DecodeError
@@ -56,6 +58,23 @@ class _Found:
     destination: int
     mtu: int
     ends: float
+
+
+def tunnel_mtu(tunnel: TunnelRecord, overhead: int, egress: int) -> MtuLimits:
+    """Return the MTU of a tunnel whose outer packets may have `egress` octets (S-110).
+
+    `overhead` (octets) is what encapsulation adds at most. A packet whose outer header will have DF set must fit
+    the port as it is, whatever the `mtu` line says.
+    """
+    natural = max(egress - overhead, MIN_IPV4_MTU)
+    asked = tunnel.mtu or natural
+    fitting = min(asked, natural)
+    if tunnel.df_bit == "set":
+        return MtuLimits(fitting, fitting)
+    outer = max(min(asked + overhead, egress), MIN_IPV4_MTU)
+    if tunnel.df_bit == "clear":
+        return MtuLimits(asked, tunnel.mtu or UNLIMITED, outer)
+    return MtuLimits(asked, fitting, outer)
 
 
 class PathMtus:

@@ -15,13 +15,12 @@ from chassis.ase.counters import OPENED, PROTECTED, AnyCause, AspCounters, AspDr
 from chassis.ase.datagrams import Datagrams
 from chassis.ase.host import DataPathHost
 from chassis.ase.ipsec.causes import Drops, IpsecDropCause
+from chassis.ase.ipsec.pre_fragmentation import fragment_decision
 from chassis.ase.ipsec.sadb import Sadb
-from chassis.ase.ipsec.whole import fragment_decision
 from chassis.ase.link import IkePacket
-from chassis.ase.path_mtu import PathMtus
+from chassis.ase.path_mtu import PathMtus, tunnel_mtu
 from chassis.ase.queues import Queues
 from chassis.ase.routes import Routes
-from chassis.ase.sizes import UNLIMITED, Fitted, Limits, fit, tunnel_limits
 from chassis.ase.tunnels import AspTunnel, TunnelEgress, TunnelTable
 from chassis.bus.batch import Batch, Step
 from chassis.bus.engine import Output, ToFabric, ToIke
@@ -29,6 +28,7 @@ from chassis.fwd.classify import classify
 from chassis.fwd.decision import Decision, DecisionKind
 from chassis.fwd.drop_causes import DropCause
 from chassis.fwd.icmp_errors import ERRORS, ErrorLimit, error
+from chassis.fwd.mtu import UNLIMITED, FitResult, MtuLimits, fit_to_mtu
 from chassis.fwd.rewrite import decrement_ttls
 from chassis.net.ethernet import HEADROOM
 from chassis.net.ipv4 import PROTOCOL_ICMP
@@ -129,17 +129,17 @@ class Paths:
         body, lengths = batch.body, batch.lengths
         whole = False
         if max(lengths) - HEADROOM > path.limits.smallest:
-            fitted = fit(body, lengths, path.limits, partial(fragment_decision, self._sadb, number))
+            fitted = fit_to_mtu(body, lengths, path.limits, policy=partial(fragment_decision, self._sadb, number))
             whole = fitted.whole > 0
             self._count(fitted)
-            self._counters.cut(number, fitted.made)
+            self._counters.cut(number, fitted.fragments)
             self._counters.lose(number, PROTECTED, IpsecDropCause.MALFORMED, fitted.malformed)
-            self._counters.lose(number, PROTECTED, DropCause.TOO_LONG, len(fitted.refused))
+            self._counters.lose(number, PROTECTED, DropCause.TOO_LONG, len(fitted.too_long))
             body, lengths = fitted.body, fitted.lengths
-            for packet in fitted.refused:
+            for packet in fitted.too_long:
                 source = self._routes.source(record.context, port=batch.ingress)
                 out += self._report(
-                    DropCause.TOO_LONG, packet, record.context, source, now, depth, mtu=path.limits.keep
+                    DropCause.TOO_LONG, packet, record.context, source, now, depth, mtu=path.limits.df_set
                 )
             if not lengths:
                 return out
@@ -166,11 +166,11 @@ class Paths:
         )
         if self.taps:
             self._seen("protected", "protect", outer, number)
-        most = path.limits.outer if whole else UNLIMITED
+        most = path.limits.outer_fragment if whole else UNLIMITED
         if path.way is not None:
             return out + self._go(path.way, outer, now, depth, number, own=True, most=most)
         if whole:
-            fitted = fit(outer.body, outer.lengths, Limits(most, UNLIMITED))
+            fitted = fit_to_mtu(outer.body, outer.lengths, MtuLimits(most, UNLIMITED))
             self._count(fitted)
             outer.body, outer.lengths = fitted.body, fitted.lengths
         outer.tunnel, outer.circuit = number, record.circuit
@@ -284,7 +284,7 @@ class Paths:
     def _path(self, state: AspTunnel) -> TunnelEgress:
         """Decide how the packets of a tunnel go on, for this generation of decisions."""
         record, decider = state.record, self._decider
-        limits = tunnel_limits(record, state.overhead, self.path_mtus.egress(state))
+        limits = tunnel_mtu(record, state.overhead, self.path_mtus.egress(state))
         cause: AnyCause | None = None
         way: Decision | None = None
         if record.economical:
@@ -340,15 +340,15 @@ class Paths:
             mtu = self._routes.mtu(decision.port)
             most = min(mtu, most)
             if max(batch.lengths) - HEADROOM > most:
-                fitted = fit(batch.body, batch.lengths, Limits(most, mtu))
+                fitted = fit_to_mtu(batch.body, batch.lengths, MtuLimits(most, mtu))
                 self._count(fitted)
                 self._counters.strand(tunnel, which, IpsecDropCause.MALFORMED, fitted.malformed)
                 if own:
-                    self._stranded(DropCause.TOO_LONG, len(fitted.refused), tunnel, which)
+                    self._stranded(DropCause.TOO_LONG, len(fitted.too_long), tunnel, which)
                 else:
-                    self._counters.strand(tunnel, which, DropCause.TOO_LONG, len(fitted.refused))
+                    self._counters.strand(tunnel, which, DropCause.TOO_LONG, len(fitted.too_long))
                     source = self._routes.source(batch.context, tunnel)
-                    for packet in fitted.refused:
+                    for packet in fitted.too_long:
                         out += self._report(DropCause.TOO_LONG, packet, batch.context, source, now, depth, mtu=mtu)
                 if not fitted.lengths:
                     return out
@@ -440,8 +440,8 @@ class Paths:
             self._counters.lose(tunnel, PROTECTED, cause, packets)
         return self._host.dropped(drops, now)
 
-    def _count(self, fitted: Fitted) -> None:
-        self._counters.fragments(fitted.made)
+    def _count(self, fitted: FitResult) -> None:
+        self._counters.fragments(fitted.fragments)
         if fitted.malformed:
             self._host.drop(IpsecDropCause.MALFORMED, fitted.malformed)
 

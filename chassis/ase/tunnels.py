@@ -33,11 +33,11 @@ from chassis.ase.pairs import (
     policy_lines,
     states_of,
 )
-from chassis.ase.sizes import Limits
 from chassis.bus.messages import SaReport
 from chassis.bus.records import AclRecord, IkePolicyRecord, Key, ManualSaRecord, Record, TunnelRecord
 from chassis.bus.replication import RecordChange
 from chassis.fwd.decision import Decision
+from chassis.fwd.mtu import MtuLimits
 
 SLICE = 200
 """Tunnels that are installed in one go: a few hundredths of a second."""
@@ -59,7 +59,7 @@ class TunnelEgress:
     """
 
     generation: int
-    limits: Limits
+    limits: MtuLimits
     cause: AnyCause | None = None
     way: Decision | None = None
 

@@ -9,14 +9,12 @@ from chassis.bus.batch import Batch, Mark, Step, pack
 from chassis.bus.card import CardBase
 from chassis.bus.engine import Output, ToWire
 from chassis.fwd.drop_causes import DropCause
+from chassis.fwd.mtu import MtuLimits, fit_to_mtu
 from chassis.fwd.rewrite import write_link_headers
 from chassis.linecard.counters import Balance
 from chassis.linecard.neighbours import Neighbour, Neighbours, Waiting
 from chassis.linecard.ports import LineCardPort
-from chassis.net.errors import DecodeError
-from chassis.net.ethernet import HEADROOM
-from chassis.net.fragments import fragment
-from chassis.net.ipv4 import Ipv4
+from chassis.net.ethernet import HEADROOM_FILL
 from chassis.net.types import Buffer, Writable
 
 
@@ -113,30 +111,12 @@ class Egress:
         out: list[Output],
     ) -> tuple[bytearray, array[int], tuple[Mark, ...]]:
         mtu = port.record.mtu
-        view = memoryview(body)
-        numbers = dict(marks)
-        kept: list[bytes | memoryview] = []
-        kept_marks: list[Mark] = []
-        room = bytes(HEADROOM)
-        at = 0
-        for index, length in enumerate(lengths):
-            whole = view[at : at + length]
-            at += length
-            pieces: list[bytes | memoryview] = [whole]
-            if length > port.limit:
-                try:
-                    packet = Ipv4.parse(whole[HEADROOM:])
-                except DecodeError:
-                    self._card.drop(DropCause.HEADER)
-                    continue
-                if packet.dont_fragment:
-                    alone = array("H", (length,))
-                    self._dropped(DropCause.TOO_LONG, whole, alone, context, now, out, mtu)
-                    continue
-                pieces = [room + piece.emit() for piece in fragment(packet, mtu)]
-                self._balance.values[self._balance.made] += len(pieces) - 1
-            if index in numbers:
-                kept_marks.append((len(kept), numbers[index]))
-            kept += pieces
-        fitted, sizes = pack(kept)
-        return fitted, sizes, tuple(kept_marks)
+        fitted = fit_to_mtu(body, lengths, MtuLimits(mtu, mtu), marks)
+        if fitted.malformed:
+            self._card.drop(DropCause.HEADER, fitted.malformed)
+        for packet in fitted.too_long:
+            # The headroom before the packet.
+            alone = HEADROOM_FILL + packet
+            self._dropped(DropCause.TOO_LONG, alone, array("H", (len(alone),)), context, now, out, mtu)
+        self._balance.values[self._balance.made] += fitted.fragments
+        return fitted.body, fitted.lengths, fitted.marks

@@ -7,10 +7,11 @@ from hypothesis import strategies as st
 from ipsec_kit import LEFT, RIGHT, batch, database, esp, inner, packets_of, random_octets
 
 from chassis.ase.ipsec.policy import SpdEntry
+from chassis.ase.ipsec.pre_fragmentation import fragment_decision
 from chassis.ase.ipsec.sa import OutboundSa
 from chassis.ase.ipsec.sadb import Sadb
 from chassis.ase.ipsec.selectors import Rule
-from chassis.ase.ipsec.whole import FragmentDecision, fragment_decision
+from chassis.fwd.mtu import FragmentDecision
 from chassis.net.fragments import fragment
 from chassis.net.ipv4 import Ipv4
 

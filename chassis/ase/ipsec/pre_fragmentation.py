@@ -1,37 +1,26 @@
-"""Which packets may be cut before they are protected, and which are protected whole (RFC 4301 section 7).
+"""Decide which packets may be fragmented before they are encapsulated (RFC 4301 7, RFC 4459 3.3).
 
-The later fragments of a packet have no ports. Where it is for its ports that a packet goes by its SA, they would
-go by another line or by none, and a receiver that checks the SA's selectors would refuse them: such a packet is
-protected as it is, and what protects it is cut, which the other end puts together before it looks inside. All
-others may be cut: every piece is matched as the whole is, at both ends.
+Only the first fragment of a packet has ports. If ports selected the SA, later fragments would match another SPD
+entry or none, and a receiver that checks the SA's selectors would refuse them. Such a packet is encapsulated whole
+and its outer packet is fragmented; the peer reassembles it before it decapsulates. All others may be fragmented
+first: each fragment matches as the whole does, at both ends.
 """
 
 from __future__ import annotations
 
 import struct
-from enum import Enum, auto
 from typing import Final
 
 from chassis.ase.ipsec.policy import NO_ENTRY
 from chassis.ase.ipsec.sadb import Sadb
 from chassis.ase.ipsec.selectors import ports_of
+from chassis.fwd.mtu import FragmentDecision
 
 _ADDRESSES: Final = struct.Struct("!BxxII").unpack_from
 
 
-class FragmentDecision(Enum):
-    """What becomes of a clear packet that is too large for its tunnel."""
-
-    FRAGMENT = auto()
-    """It may be cut."""
-    KEEP_WHOLE = auto()
-    """It goes by its ports: protected as it is or not at all."""
-    DROP = auto()
-    """No line or no SA wants it: there is no use in cutting it."""
-
-
 def fragment_decision(sadb: Sadb, tunnel: int, view: memoryview, start: int, end: int) -> FragmentDecision:
-    """Judge the IPv4 packet that lies at start:end, at least 20 octets, as its whole."""
+    """Return what may be done with the IPv4 packet at start:end (20 octets or more), too large for its tunnel."""
     classifier = sadb.policies.classifier(tunnel)
     if classifier is None:
         return FragmentDecision.DROP
@@ -44,7 +33,7 @@ def fragment_decision(sadb: Sadb, tunnel: int, view: memoryview, start: int, end
     same = classifier.later(view, start) == line
     if sending.covers(sadb.policies.rules(tunnel, line)):
         return FragmentDecision.FRAGMENT if same else FragmentDecision.KEEP_WHOLE
-    # Less was agreed with the peer than the line wants: the SAs have a say too, and may all refuse it.
+    # The SAs' selectors are narrower than the entry's: they decide too, and all of them may refuse the packet.
     protocol, source, destination = _ADDRESSES(view, start + 9)
     ports = ports_of(view, start, end)
     for sa in (sending, *sadb.besides(tunnel, line)):
