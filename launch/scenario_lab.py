@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from chassis.bus import counters, endpoints
 from chassis.bus.operator import OperatorClient, OperatorError
-from chassis.tester.report import combine
+from chassis.tester.measurements import combine
 from launch.balance import PacketAccounting, of_lab
 from launch.folders import LAUNCHER_SOCKET
 from launch.lab import Endpoint, FlowSpec, Lab, LinuxNode
@@ -255,8 +255,8 @@ class LabClient:
         return began
 
     def report(self, flow: str, *, since: float = 0.0, until: float = float("inf"), final: bool = False) -> Result:
-        """What happened to a flow: see `chassis.tester.report.combine`. `window_lost` and `window_gap_ms` are
-        about [since, until), seconds of the monotonic clock as `kill` and the like return them."""
+        """What happened to a flow: see `chassis.tester.measurements.combine`. `window_lost` and `window_gap_ms`
+        are about [since, until), seconds of the monotonic clock as `kill` and the like return them."""
         made = self.flow(flow)
         window: Result = {"flow": flow}
         if since > 0:

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from chassis.bus.operator import OperatorClient, OperatorError
 from chassis.net import units
-from chassis.tester.report import combine
+from chassis.tester.measurements import combine
 from launch.folders import LAUNCHER_SOCKET
 
 INTERVAL = 0.5

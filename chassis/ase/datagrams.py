@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from chassis.ase.counters import AspCounters, AspDropCause
 from chassis.ase.ipsec.causes import IpsecDropCause
-from chassis.ase.ipsec.identification import Ipv4IdSequences
+from chassis.ase.ipsec.outer_header import Ipv4IdSequences
 from chassis.ase.link import IkePacket
 from chassis.fwd.reassembly import Reassembler
 from chassis.net.errors import DecodeError

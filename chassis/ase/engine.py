@@ -13,9 +13,10 @@ from itertools import chain
 from math import inf
 
 from chassis.ase.counters import AspCounters
+from chassis.ase.drop_log import DropLog
 from chassis.ase.ike_side import IkeSide
 from chassis.ase.ipsec.causes import Drops, Notice, NoticeKind
-from chassis.ase.ipsec.open import Decapsulator
+from chassis.ase.ipsec.decapsulate import Decapsulator
 from chassis.ase.ipsec.sadb import Sadb
 from chassis.ase.ipsec.state import Others, SaStateFile, StateError, octets_for
 from chassis.ase.link import (
@@ -31,11 +32,10 @@ from chassis.ase.link import (
     SaMove,
     SaSwitch,
 )
-from chassis.ase.messages import DropLog
-from chassis.ase.negotiated import NegotiatedSas
+from chassis.ase.negotiated_sas import NegotiatedSas
 from chassis.ase.paths import Paths
 from chassis.ase.routes import Routes
-from chassis.ase.tallies import SaStatistics
+from chassis.ase.sa_statistics import SaStatistics
 from chassis.ase.tunnels import AspTunnel, TunnelTable
 from chassis.bus import requests
 from chassis.bus.batch import Batch, Step

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from math import inf
 
 from chassis.ase.link import Configure, IkeAlive, IkeReply, IkeRequest, LeftOut
-from chassis.ase.pairs import STATIC
+from chassis.ase.sa_builder import STATIC
 from chassis.bus.counters import Counters
 from chassis.bus.engine import Exit, Output, ToController, ToIke
 from chassis.bus.messages import Attributes, LogRecord, Reply, Request

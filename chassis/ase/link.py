@@ -87,7 +87,7 @@ class PeerMoved:
 class NoSa:
     """A packet wanted to go through a policy line that has no SA; said at most once a second for each.
 
-    `entry` is the number of the line, or of one rule of it (`chassis.ase.lines`).
+    `entry` is the number of the line, or of one rule of it (`chassis.ase.entry_numbers`).
     """
 
     tunnel: int
@@ -118,7 +118,7 @@ class Encapsulation:
 @dataclass(frozen=True, slots=True)
 class SaInstall:
     """A pair of SAs for one policy line of a tunnel, or for one rule of the line: `entry` is the number of either
-    (`chassis.ase.lines`). `outbound` has the peer's SPIs, `inbound` ours.
+    (`chassis.ase.entry_numbers`). `outbound` has the peer's SPIs, `inbound` ours.
 
     `serial` is never used again for the tunnel in one life of the ASP. `rules` are what goes in (as an access list
     of this end says it), already narrowed; none means everything. `send`: it sends for its line from now on. Where

@@ -16,10 +16,10 @@ from math import inf
 from typing import Final
 
 from chassis.ase.counters import AspCounters, AspDropCause
+from chassis.ase.drop_log import FACILITY
 from chassis.ase.host import DataPathHost
 from chassis.ase.ipsec.causes import IpsecDropCause
 from chassis.ase.ipsec.sadb import OutboundKey, Sadb
-from chassis.ase.messages import FACILITY
 from chassis.ase.routes import Routes
 from chassis.ase.tunnels import AspTunnel
 from chassis.bus.engine import Output, ToController

@@ -15,8 +15,7 @@ from chassis.ase.counters import OPENED, PROTECTED, AnyCause, AspCounters, AspDr
 from chassis.ase.datagrams import Datagrams
 from chassis.ase.host import DataPathHost
 from chassis.ase.ipsec.causes import Drops, IpsecDropCause
-from chassis.ase.ipsec.pre_fragmentation import fragment_decision
-from chassis.ase.ipsec.sadb import Sadb
+from chassis.ase.ipsec.sadb import Sadb, fragment_decision
 from chassis.ase.link import IkePacket
 from chassis.ase.path_mtu import PathMtus, tunnel_mtu
 from chassis.ase.queues import Queues

@@ -22,9 +22,9 @@ from math import ceil, inf
 from typing import Any, Final
 
 from chassis.ase.counters import PROTECTED, QUEUE_CAUSES, QUEUE_NAMES, AnyCause, AspCounters
-from chassis.ase.ipsec.policy import NO_ENTRY
+from chassis.ase.entry_numbers import shown
 from chassis.ase.ipsec.sadb import Sadb
-from chassis.ase.lines import shown
+from chassis.ase.ipsec.spd import NO_ENTRY
 from chassis.bus.backlog import selected
 from chassis.bus.batch import Batch
 from chassis.bus.joining import join

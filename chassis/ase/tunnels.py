@@ -1,11 +1,11 @@
 """Tunnels of an ASP: from records to security associations, and back to the controller's questions.
 
-A negotiated tunnel has its lines from records and its SAs from IKE (`chassis.ase.negotiated`); a new process of
-the ASP begins without any. A manual tunnel's line is one SA in each direction, whose serial is the number of the
-line. A tunnel is up, as far as the ASP is concerned, when every line has both and none has used up its numbers;
-the controller's own word (`Tunnel.up`) only decides whether packets are protected. Inbound packets are accepted as
-long as the SA is there: a peer that has not noticed yet that the tunnel is down loses nothing that this end can
-still deliver.
+A negotiated tunnel has its lines from records and its SAs from IKE (`chassis.ase.negotiated_sas`); a new process
+of the ASP begins without any. A manual tunnel's line is one SA in each direction, whose serial is the number of
+the line. A tunnel is up, as far as the ASP is concerned, when every line has both and none has used up its
+numbers; the controller's own word (`Tunnel.up`) only decides whether packets are protected. Inbound packets are
+accepted as long as the SA is there: a peer that has not noticed yet that the tunnel is down loses nothing that
+this end can still deliver.
 
 A change touches only the SAs that differ. Sequence numbers and windows of an SA stay where they are when its keys,
 its access list or its tunnel change, because they belong to what the wire names it by.
@@ -17,22 +17,13 @@ from dataclasses import dataclass, replace
 from itertools import islice
 
 from chassis.ase.counters import AnyCause
-from chassis.ase.ipsec.policy import SpdEntry
-from chassis.ase.ipsec.protect import Encapsulator
+from chassis.ase.ipsec.encapsulate import Encapsulator
 from chassis.ase.ipsec.sa import SaError, SequenceLease
 from chassis.ase.ipsec.sadb import Sadb
+from chassis.ase.ipsec.spd import SpdEntry
 from chassis.ase.ipsec.state import StateError
 from chassis.ase.link import IkeState
-from chassis.ase.pairs import (
-    END,
-    STATIC,
-    Incomplete,
-    SaPair,
-    df_policy,
-    manual_pair,
-    policy_lines,
-    states_of,
-)
+from chassis.ase.sa_builder import END, STATIC, Incomplete, SaPair, df_policy, manual_pair, policy_lines, states_of
 from chassis.bus.messages import SaReport
 from chassis.bus.records import AclRecord, IkePolicyRecord, Key, ManualSaRecord, Record, TunnelRecord
 from chassis.bus.replication import RecordChange

@@ -21,7 +21,7 @@ from chassis.net.errors import DecodeError
 from chassis.net.ethernet import HEADROOM
 from chassis.tester.flow import MAGIC, MAX_RATE, UDP_PORT, Flow, FlowError, describe, parse_flow
 from chassis.tester.host import TesterHost, frames_batch
-from chassis.tester.report import combine
+from chassis.tester.measurements import combine
 from chassis.tester.sink import Sink
 from chassis.tester.source import Source
 

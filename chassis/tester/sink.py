@@ -10,7 +10,7 @@ from typing import Any
 from chassis.bus.batch import Batch
 from chassis.net.ethernet import HEADROOM
 from chassis.tester.flow import MAX_RATE, PAYLOAD, SMALLEST, TTL, Flow, PacketTemplate
-from chassis.tester.ledger import LatencyHistogram, SequenceTracker
+from chassis.tester.measurements import LatencyHistogram, SequenceTracker
 
 PAUSE = 2_000_000
 """A time without arrivals of this many ns or more is remembered with its begin and end."""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from asp_harness import CIRCUIT, ECONOMICAL, INNER, Controller, icmp_error, ip, packets_of, records, udp_packet
 
-from chassis.ase.ipsec.policy import SpdEntry
-from chassis.ase.ipsec.selectors import Rule
+from chassis.ase.ipsec.spd import Rule, SpdEntry
 from chassis.net import icmp
 
 FLOWS = 1 << 17

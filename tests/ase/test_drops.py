@@ -20,8 +20,8 @@ from asp_harness import (
     udp_packet,
 )
 
+from chassis.ase.drop_log import INTERVAL, TEXTS, DropLog
 from chassis.ase.ipsec.causes import MESSAGE_IDS, OURS, Drops, IpsecDropCause
-from chassis.ase.messages import INTERVAL, TEXTS, DropLog
 from chassis.bus.batch import Batch, Step
 from chassis.bus.messages import LogRecord
 from chassis.net.ipv4 import PROTOCOL_ESP

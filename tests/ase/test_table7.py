@@ -32,9 +32,9 @@ from scapy.layers.inet import IP
 from scapy.layers.ipsec import AH, AUTH_ALGOS, ESP, SecurityAssociation
 from scapy.packet import Raw
 
+from chassis.ase.drop_log import INTERVAL, TEXTS
 from chassis.ase.ipsec.causes import MESSAGE_IDS, OURS
 from chassis.ase.link import SaDelete
-from chassis.ase.messages import INTERVAL, TEXTS
 from chassis.bus.batch import Step
 from chassis.bus.messages import LogRecord
 from chassis.bus.records import AclRecord, AclRuleRecord, ManualSaRecord

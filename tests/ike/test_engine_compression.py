@@ -18,7 +18,7 @@ from chassis.ase.ipsec.causes import IpsecDropCause
 from chassis.ase.ipsec.sadb import Sadb
 from chassis.ase.ipsec.state import SaStateFile, octets_for
 from chassis.ase.link import SaInstall
-from chassis.ase.pairs import negotiated_pair
+from chassis.ase.sa_builder import negotiated_pair
 from chassis.bus.records import IpsecProposalRecord, Record, TunnelRecord
 from chassis.net.checksum import checksum
 from chassis.net.ethernet import HEADROOM

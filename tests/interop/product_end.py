@@ -18,7 +18,7 @@ from our_end import CONTEXT, INNER, MARKER, PEER, US, OurEnd, Ours
 from chassis.ase.ipsec.sadb import Sadb
 from chassis.ase.ipsec.state import SaStateFile, octets_for
 from chassis.ase.link import FromIke, PeerSeen, SaDelete, SaInstall, SaSeen, SaSwitch
-from chassis.ase.pairs import negotiated_pair, policy_lines
+from chassis.ase.sa_builder import negotiated_pair, policy_lines
 from chassis.bus.records import AclRecord, TunnelRecord
 from chassis.net.address import parse_address
 from chassis.net.ethernet import HEADROOM

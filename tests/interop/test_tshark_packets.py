@@ -18,10 +18,10 @@ from typing import Any
 import pytest
 
 from chassis.ase.ipsec.algorithms import CIPHERS, INTEGRITY
-from chassis.ase.ipsec.layout import ipv4_checksum
-from chassis.ase.ipsec.policy import SpdEntry
+from chassis.ase.ipsec.outer_header import ipv4_checksum
 from chassis.ase.ipsec.sa import Ah, Esp, OutboundSa, SequenceLease, UdpPorts
 from chassis.ase.ipsec.sadb import Sadb
+from chassis.ase.ipsec.spd import SpdEntry
 from chassis.ase.ipsec.state import SaStateFile, octets_for
 from chassis.net.ethernet import HEADROOM
 

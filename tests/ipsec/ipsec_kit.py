@@ -8,11 +8,10 @@ import struct
 from collections.abc import Callable, Iterable, Sequence
 
 from chassis.ase.ipsec.algorithms import CIPHERS, INTEGRITY
-from chassis.ase.ipsec.layout import ipv4_checksum
-from chassis.ase.ipsec.policy import SpdEntry
+from chassis.ase.ipsec.outer_header import ipv4_checksum
 from chassis.ase.ipsec.sa import Ah, DfPolicy, Esp, InboundSa, OutboundSa, SequenceLease
 from chassis.ase.ipsec.sadb import Sadb
-from chassis.ase.ipsec.selectors import Rule
+from chassis.ase.ipsec.spd import Rule, SpdEntry
 from chassis.ase.ipsec.state import SaStateFile, octets_for
 from chassis.net.ethernet import HEADROOM
 

@@ -12,10 +12,10 @@ import pytest
 from ipsec_kit import ENTRY, LEFT, RIGHT, ah, batch, database, esp, inner, packets_of, protected
 
 from chassis.ase.ipsec.ipcomp import CPI_DEFLATE, HEADER_OCTETS, Deflater, inflate
-from chassis.ase.ipsec.policy import SpdEntry
 from chassis.ase.ipsec.sa import Ah, Esp, InboundSa, OutboundSa
 from chassis.ase.ipsec.sadb import Sadb
-from chassis.ase.pairs import manual_pair
+from chassis.ase.ipsec.spd import SpdEntry
+from chassis.ase.sa_builder import manual_pair
 from chassis.bus.records import ManualSaRecord, PolicyEntryRecord, SaKeys, TunnelRecord
 from chassis.net.ethernet import MAX_BATCHED_IPV4_LENGTH
 from chassis.net.ipv4 import PROTOCOL_IPCOMP, PROTOCOL_IPIP

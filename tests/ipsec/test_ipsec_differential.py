@@ -26,10 +26,10 @@ from scapy_peer import (
 )
 
 from chassis.ase.ipsec.causes import IpsecDropCause
-from chassis.ase.ipsec.layout import ipv4_checksum
-from chassis.ase.ipsec.policy import SpdEntry
+from chassis.ase.ipsec.outer_header import ipv4_checksum
 from chassis.ase.ipsec.sa import Ah, Esp, InboundSa, OutboundSa, SequenceLease, UdpPorts
 from chassis.ase.ipsec.sadb import Sadb
+from chassis.ase.ipsec.spd import SpdEntry
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

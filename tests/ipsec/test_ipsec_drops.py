@@ -30,11 +30,10 @@ from ipsec_kit import (
 )
 
 from chassis.ase.ipsec.causes import MESSAGE_IDS, OURS, IpsecDropCause, NoticeKind, Sample
-from chassis.ase.ipsec.policy import SpdEntry
-from chassis.ase.ipsec.protect import EncapsulationResult, protect
+from chassis.ase.ipsec.encapsulate import EncapsulationResult, protect
 from chassis.ase.ipsec.sa import LAST_SEQUENCE, OutboundSa, SequenceLease
 from chassis.ase.ipsec.sadb import Sadb
-from chassis.ase.ipsec.selectors import Rule
+from chassis.ase.ipsec.spd import Rule, SpdEntry
 
 
 def refused(sadb: Sadb, packets: list[bytes], cause: IpsecDropCause) -> Sample:

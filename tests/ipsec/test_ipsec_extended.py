@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from ipsec_kit import ENTRY, LEFT, RIGHT, ah, batch, database, esp, inner, packets_of, random_octets
 
 from chassis.ase.ipsec.causes import IpsecDropCause, NoticeKind
-from chassis.ase.ipsec.policy import SpdEntry
-from chassis.ase.ipsec.protect import EncapsulationResult
+from chassis.ase.ipsec.encapsulate import EncapsulationResult
 from chassis.ase.ipsec.replay import Verdict, check, inferred
 from chassis.ase.ipsec.sa import (
     LAST_EXTENDED,
@@ -28,6 +27,7 @@ from chassis.ase.ipsec.sa import (
     UdpPorts,
 )
 from chassis.ase.ipsec.sadb import Sadb
+from chassis.ase.ipsec.spd import SpdEntry
 
 EDGE = 1 << 32
 

@@ -24,7 +24,7 @@ from ipsec_kit import (
 from chassis.ase.ipsec.ipcomp import inflate
 from chassis.ase.ipsec.sa import InboundSa
 from chassis.ase.ipsec.sadb import Sadb
-from chassis.ase.ipsec.selectors import Rule
+from chassis.ase.ipsec.spd import Rule
 
 KINDS: list[tuple[Any, Any]] = [
     (esp("null"), None),

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from ipsec_kit import ENTRY, LEFT, RIGHT, ah, batch, database, esp, inner, packets_of, random_octets
 
-from chassis.ase.ipsec.identification import Ipv4IdSequence
-from chassis.ase.ipsec.policy import SpdEntry
+from chassis.ase.ipsec.outer_header import Ipv4IdSequence
 from chassis.ase.ipsec.sa import Ah, Esp, OutboundSa, UdpPorts
 from chassis.ase.ipsec.sadb import Sadb
+from chassis.ase.ipsec.spd import SpdEntry
 from chassis.ase.ipsec.state import SaStateFile, octets_for
 
 ELSEWHERE = RIGHT + 1

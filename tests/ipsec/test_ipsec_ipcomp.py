@@ -11,9 +11,9 @@ from ipsec_kit import ENTRY, LEFT, RIGHT, ah, batch, database, esp, inner, null_
 
 from chassis.ase.ipsec.causes import IpsecDropCause
 from chassis.ase.ipsec.ipcomp import inflate
-from chassis.ase.ipsec.policy import SpdEntry
 from chassis.ase.ipsec.sa import InboundSa, OutboundSa, SaError
 from chassis.ase.ipsec.sadb import Sadb
+from chassis.ase.ipsec.spd import SpdEntry
 
 PROTOCOLS = [
     pytest.param(esp(), None, id="esp"),

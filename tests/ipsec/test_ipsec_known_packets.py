@@ -25,9 +25,9 @@ from chassis.ase.ipsec.algorithms import CIPHERS, INTEGRITY
 from chassis.ase.ipsec.causes import IpsecDropCause
 from chassis.ase.ipsec.esp import EspReceiver, EspSender, Item, Span
 from chassis.ase.ipsec.gcm import GcmReceiver, GcmSender
-from chassis.ase.ipsec.layout import ipv4_checksum
-from chassis.ase.ipsec.policy import SpdEntry
+from chassis.ase.ipsec.outer_header import ipv4_checksum
 from chassis.ase.ipsec.sa import Ah, Esp, InboundSa, OutboundSa, SequenceLease, UdpPorts
+from chassis.ase.ipsec.spd import SpdEntry
 
 HASHES: dict[str, Callable[[], hashes.HashAlgorithm]] = {
     "hmac-md5-96": hashes.MD5,

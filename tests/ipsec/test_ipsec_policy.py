@@ -7,11 +7,10 @@ import random
 import pytest
 from ipsec_kit import INSIDE, LEFT, OUTSIDE, RIGHT, batch, database, esp, inner, packets_of, random_octets
 
-from chassis.ase.ipsec import selectors
+from chassis.ase.ipsec import spd
 from chassis.ase.ipsec.causes import IpsecDropCause
-from chassis.ase.ipsec.policy import NO_ENTRY, Spd, SpdEntry
 from chassis.ase.ipsec.sa import OutboundSa
-from chassis.ase.ipsec.selectors import Classifier, Rule
+from chassis.ase.ipsec.spd import NO_ENTRY, Classifier, Rule, Spd, SpdEntry
 
 NET_1 = (0x01010100, 24)
 NET_2 = (0x02020200, 24)
@@ -112,7 +111,7 @@ def test_a_changed_policy_is_in_force_at_once() -> None:
 
 def test_the_cache_agrees_with_the_rules(monkeypatch: pytest.MonkeyPatch) -> None:
     """Random packets against random rules, with a cache that overflows all the time."""
-    monkeypatch.setattr(selectors, "CACHE_LIMIT", 5)
+    monkeypatch.setattr(spd, "CACHE_LIMIT", 5)
     chance = random.Random(9)
 
     def prefix() -> tuple[int, int]:

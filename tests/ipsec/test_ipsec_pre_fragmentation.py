@@ -6,11 +6,9 @@ from hypothesis import event, example, given
 from hypothesis import strategies as st
 from ipsec_kit import LEFT, RIGHT, batch, database, esp, inner, packets_of, random_octets
 
-from chassis.ase.ipsec.policy import SpdEntry
-from chassis.ase.ipsec.pre_fragmentation import fragment_decision
 from chassis.ase.ipsec.sa import OutboundSa
-from chassis.ase.ipsec.sadb import Sadb
-from chassis.ase.ipsec.selectors import Rule
+from chassis.ase.ipsec.sadb import Sadb, fragment_decision
+from chassis.ase.ipsec.spd import Rule, SpdEntry
 from chassis.fwd.mtu import FragmentDecision
 from chassis.net.fragments import fragment
 from chassis.net.ipv4 import Ipv4

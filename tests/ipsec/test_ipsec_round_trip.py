@@ -26,9 +26,9 @@ from ipsec_kit import (
 
 from chassis.ase.ipsec.algorithms import CIPHERS, INTEGRITY
 from chassis.ase.ipsec.causes import IpsecDropCause
-from chassis.ase.ipsec.layout import ipv4_checksum
-from chassis.ase.ipsec.policy import SpdEntry
+from chassis.ase.ipsec.outer_header import ipv4_checksum
 from chassis.ase.ipsec.sa import InboundSa, OutboundSa
+from chassis.ase.ipsec.spd import SpdEntry
 from chassis.net.ethernet import HEADROOM
 
 

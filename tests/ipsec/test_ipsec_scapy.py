@@ -21,8 +21,8 @@ from ipsec_kit import (
 )
 from scapy_peer import COMBINATIONS, INTEGRITY_NAMES, Enclosing, inet, scapy_ah, scapy_esp, text
 
-from chassis.ase.ipsec.policy import SpdEntry
 from chassis.ase.ipsec.sa import DfPolicy, InboundSa, OutboundSa, SequenceLease, UdpPorts
+from chassis.ase.ipsec.spd import SpdEntry
 
 SIZES = (20, 21, 28, 39, 40, 41, 64, 100, 333, 576, 1400, 1433)
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chassis.tester.ledger import LatencyHistogram, SequenceTracker, evenly
+from chassis.tester.measurements import LatencyHistogram, SequenceTracker, evenly
 
 
 def test_a_hole_is_missing_until_a_late_packet_fills_it() -> None:

@@ -25,7 +25,7 @@ from chassis.ports.impairment import Impairment
 from chassis.tester.engine import TesterEngine as Engine
 from chassis.tester.flow import FlowError, parse_flow
 from chassis.tester.host import RETRIES, port_mac
-from chassis.tester.report import combine
+from chassis.tester.measurements import combine
 
 ROUTER = b"\x02\x00\x00\x00\x03\x01"
 ONE, TWO = parse_address("10.0.0.1"), parse_address("10.0.0.2")

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from chassis.ase.entry_numbers import line_number
 from chassis.ase.ike.child_proposals import Suite
 from chassis.ase.ike.credentials import Credentials
 from chassis.ase.ike.identity import Identity
-from chassis.ase.lines import line_number
 from chassis.bus.records import AclRuleRecord
 from chassis.model.ike import IkePolicy, IkeProposal
 

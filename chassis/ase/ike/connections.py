@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
+from chassis.ase.entry_numbers import negotiated_apart
 from chassis.ase.ike.child_proposals import Suite
 from chassis.ase.ike.connection import Connection, Group, Line
 from chassis.ase.ike.credentials import Credentials
 from chassis.ase.ike.crypto.algorithms import CIPHERS, INTEGRITY, PRFS
 from chassis.ase.ike.crypto.diffie_hellman import GROUPS
 from chassis.ase.ike.identity import Identity
-from chassis.ase.lines import negotiated_apart
 from chassis.bus.records import (
     AclRecord,
     AclRuleRecord,

@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from math import inf
 
+from chassis.ase.entry_numbers import line_and_rule
 from chassis.ase.ike.connection import Connection, Line
 from chassis.ase.ike.host import Child, Session
-from chassis.ase.lines import line_and_rule
 
 SHY = 0.3
 """Seconds that the end with the higher address waits before it begins: two that may both begin rarely collide."""
@@ -38,7 +38,7 @@ class Keeper:
     """`session` serves the tunnel, `attempt` is our own that does not stand yet; `pairs` by serial, oldest first.
 
     `due` is when the next attempt, or the next try at a missing line, is to be made. What is said of lines here
-    holds for each rule of one where IKEv1 negotiates them apart: numbers are those of `chassis.ase.lines`.
+    holds for each rule of one where IKEv1 negotiates them apart: numbers are those of `chassis.ase.entry_numbers`.
     """
 
     connection: Connection

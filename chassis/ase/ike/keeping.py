@@ -9,10 +9,10 @@ from heapq import heappop, heappush
 from math import inf
 from typing import TYPE_CHECKING
 
+from chassis.ase.entry_numbers import line_and_rule
 from chassis.ase.ike.connection import Connection, Line
 from chassis.ase.ike.host import IKE_PORT, Blame, Child, Path, Session
 from chassis.ase.ike.keeper import SIMULTANEOUS, STEADY, Keeper, Setback
-from chassis.ase.lines import line_and_rule
 from chassis.ase.link import IkeState, SaSwitch
 from chassis.net.address import format_address
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from chassis.ase.lines import shown
+from chassis.ase.entry_numbers import shown
 from chassis.bus.messages import Attributes
 
 if TYPE_CHECKING:

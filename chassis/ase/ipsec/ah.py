@@ -14,7 +14,7 @@ from typing import Final
 
 from chassis.ase.ipsec.causes import IpsecDropCause
 from chassis.ase.ipsec.esp import REFUSED, Item, Refuse, Span, with_high_half
-from chassis.ase.ipsec.layout import OUTER_TTL, constant_sum
+from chassis.ase.ipsec.outer_header import OUTER_TTL, constant_sum
 from chassis.ase.ipsec.replay import accept_batch, behind, inferred
 from chassis.ase.ipsec.sa import AH_FIXED, Ah
 from chassis.ase.ipsec.state import WindowStore

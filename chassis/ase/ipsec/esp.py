@@ -16,7 +16,7 @@ from typing import Final, TypeAlias
 
 from chassis.ase.ipsec.algorithms import IcvFunction, Octets
 from chassis.ase.ipsec.causes import IpsecDropCause
-from chassis.ase.ipsec.layout import OUTER_TTL, constant_sum
+from chassis.ase.ipsec.outer_header import OUTER_TTL, constant_sum
 from chassis.ase.ipsec.replay import Verdict, accept_batch, behind, inferred
 from chassis.ase.ipsec.sa import ESP_HEADER, ESP_TRAILER, Esp
 from chassis.ase.ipsec.state import WindowStore

@@ -18,7 +18,7 @@ from chassis.ase.ipsec.replay import (
     WINDOW_STEP,
     valid_window,
 )
-from chassis.ase.ipsec.selectors import Rule
+from chassis.ase.ipsec.spd import Rule
 from chassis.net.ipv4 import DONT_FRAGMENT, IPV4_HEADER_LENGTH, PROTOCOL_AH, PROTOCOL_ESP
 from chassis.net.udp import UDP_HEADER_LENGTH
 

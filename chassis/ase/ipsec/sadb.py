@@ -7,6 +7,7 @@ found by context, destination address, protocol and SPI.
 
 from __future__ import annotations
 
+import struct
 from array import array
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,13 +15,12 @@ from types import MappingProxyType
 from typing import Final, TypeAlias
 
 from chassis.ase.ipsec.causes import Drops, IpsecDropCause, Notice, tally
-from chassis.ase.ipsec.identification import Ipv4IdSequences
-from chassis.ase.ipsec.open import DecapsulationResult, Decapsulator, InboundKey, open_packets
-from chassis.ase.ipsec.policy import NO_ENTRY, Spd
-from chassis.ase.ipsec.protect import EncapsulationResult, Encapsulator, cut
+from chassis.ase.ipsec.decapsulate import DecapsulationResult, Decapsulator, InboundKey, open_packets
+from chassis.ase.ipsec.encapsulate import EncapsulationResult, Encapsulator, cut
+from chassis.ase.ipsec.outer_header import Ipv4IdSequences
 from chassis.ase.ipsec.replay import everything_seen
 from chassis.ase.ipsec.sa import InboundSa, OutboundSa, SaError, SequenceLease
-from chassis.ase.ipsec.selectors import Memory
+from chassis.ase.ipsec.spd import NO_ENTRY, Memory, Spd, ports_of
 from chassis.ase.ipsec.state import (
     Direction,
     SaSlot,
@@ -30,6 +30,7 @@ from chassis.ase.ipsec.state import (
     VolatileWindow,
     WindowStore,
 )
+from chassis.fwd.mtu import FragmentDecision
 
 SaId: TypeAlias = tuple[int, int]
 """(tunnel, serial)."""
@@ -358,3 +359,34 @@ def _bury(past: RetiredTotals, work: Encapsulator | Decapsulator) -> None:
     past.packets += work.packets
     for cause, count in work.drops.items():
         tally(past.drops, cause, count)
+
+
+_ADDRESSES: Final = struct.Struct("!BxxII").unpack_from
+
+
+def fragment_decision(sadb: Sadb, tunnel: int, view: memoryview, start: int, end: int) -> FragmentDecision:
+    """Return what may be done with the IPv4 packet at start:end (20 octets or more), too large for its tunnel."""
+    classifier = sadb.policies.classifier(tunnel)
+    if classifier is None:
+        return FragmentDecision.DROP
+    line = classifier.value(view, start, end)
+    if line == NO_ENTRY:
+        return FragmentDecision.DROP
+    sending = sadb.sending(tunnel, line)
+    if sending is None:
+        return FragmentDecision.DROP
+    same = classifier.later(view, start) == line
+    if sending.covers(sadb.policies.rules(tunnel, line)):
+        return FragmentDecision.FRAGMENT if same else FragmentDecision.KEEP_WHOLE
+    # The SAs' selectors are narrower than the entry's: they decide too, and all of them may refuse the packet.
+    protocol, source, destination = _ADDRESSES(view, start + 9)
+    ports = ports_of(view, start, end)
+    for sa in (sending, *sadb.besides(tunnel, line)):
+        matched = [rule for rule in sa.sa.selectors if rule.matches(protocol, source, destination, ports)]
+        if matched:
+            return (
+                FragmentDecision.FRAGMENT
+                if same and any(not rule.names_port for rule in matched)
+                else FragmentDecision.KEEP_WHOLE
+            )
+    return FragmentDecision.DROP

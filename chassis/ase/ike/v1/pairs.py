@@ -15,10 +15,10 @@ from dataclasses import dataclass, replace
 from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
+from chassis.ase.entry_numbers import shown
 from chassis.ase.ike.connection import Connection
 from chassis.ase.ike.host import AGED, Child
 from chassis.ase.ike.payloads.numbers import Protocol
-from chassis.ase.lines import shown
 from chassis.ase.link import Encapsulation, SaDelete, SaExpiring, SaInstall, SaMove, SaSwitch
 
 if TYPE_CHECKING:

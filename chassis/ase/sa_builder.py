@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from chassis.ase.entry_numbers import line_number
 from chassis.ase.ipsec.ipcomp import CPI_DEFLATE
-from chassis.ase.ipsec.policy import SpdEntry
 from chassis.ase.ipsec.sa import (
     LAST_SEQUENCE,
     Ah,
@@ -19,8 +19,7 @@ from chassis.ase.ipsec.sa import (
     SequenceLease,
     UdpPorts,
 )
-from chassis.ase.ipsec.selectors import Rule
-from chassis.ase.lines import line_number
+from chassis.ase.ipsec.spd import Rule, SpdEntry
 from chassis.ase.link import SaInstall
 from chassis.bus.messages import SaReport
 from chassis.bus.records import AclRecord, AclRuleRecord, ManualSaRecord, PolicyEntryRecord, SaKeys, TunnelRecord

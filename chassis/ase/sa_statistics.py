@@ -24,11 +24,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from chassis.ase.counters import OPENED, PROTECTED, AspCounters
+from chassis.ase.entry_numbers import shown
 from chassis.ase.ipsec.causes import tally
-from chassis.ase.ipsec.open import Decapsulator
-from chassis.ase.ipsec.protect import Encapsulator
+from chassis.ase.ipsec.decapsulate import Decapsulator
+from chassis.ase.ipsec.encapsulate import Encapsulator
 from chassis.ase.ipsec.sadb import RetiredTotals, Sadb
-from chassis.ase.lines import shown
 from chassis.ase.tunnels import AspTunnel, TunnelTable
 from chassis.bus.records import TunnelRecord
 from chassis.bus.replication import RecordChange

@@ -18,9 +18,9 @@ from chassis.ase.ipsec.causes import Drops, IpsecDropCause, tally
 from chassis.ase.ipsec.esp import EspReceiver, Item, Refuse, Span
 from chassis.ase.ipsec.gcm import GcmReceiver
 from chassis.ase.ipsec.ipcomp import inflate
-from chassis.ase.ipsec.layout import FRAGMENTATION_NEEDED, IPSEC_PROTOCOLS
+from chassis.ase.ipsec.outer_header import FRAGMENTATION_NEEDED, IPSEC_PROTOCOLS
 from chassis.ase.ipsec.sa import ESP_HEADER, InboundSa
-from chassis.ase.ipsec.selectors import Classifier, Memory, Rule
+from chassis.ase.ipsec.spd import Classifier, Memory, Rule
 from chassis.ase.ipsec.state import WindowStore
 from chassis.net.ethernet import HEADROOM, HEADROOM_FILL
 from chassis.net.ipv4 import (

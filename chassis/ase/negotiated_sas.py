@@ -14,7 +14,7 @@ from math import inf
 
 from chassis.ase.ike.settings import read_settings
 from chassis.ase.ipsec.causes import Notice, NoticeKind
-from chassis.ase.ipsec.open import Decapsulator
+from chassis.ase.ipsec.decapsulate import Decapsulator
 from chassis.ase.ipsec.sa import SaError, UdpPorts
 from chassis.ase.ipsec.sadb import Sadb
 from chassis.ase.link import (
@@ -30,7 +30,7 @@ from chassis.ase.link import (
     SaSeen,
     SaSwitch,
 )
-from chassis.ase.pairs import Incomplete, SaPair, negotiated_pair, states_of
+from chassis.ase.sa_builder import Incomplete, SaPair, negotiated_pair, states_of
 from chassis.ase.tunnels import AspTunnel, TunnelTable
 from chassis.bus.engine import Output, ToController, ToIke
 from chassis.bus.messages import Attributes, SaEvent

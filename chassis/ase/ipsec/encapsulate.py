@@ -17,11 +17,10 @@ from chassis.ase.ipsec.ah import AhSender
 from chassis.ase.ipsec.causes import Drops, IpsecDropCause, Notice, NoticeKind, tally
 from chassis.ase.ipsec.esp import EspSender
 from chassis.ase.ipsec.gcm import GcmSender
-from chassis.ase.ipsec.identification import Ipv4IdSequences
 from chassis.ase.ipsec.ipcomp import Deflater
-from chassis.ase.ipsec.outer import OuterSender
+from chassis.ase.ipsec.outer_header import Ipv4IdSequences, OuterSender
 from chassis.ase.ipsec.sa import OutboundSa, SequenceLease
-from chassis.ase.ipsec.selectors import Classifier, Memory, Rule
+from chassis.ase.ipsec.spd import Classifier, Memory, Rule
 from chassis.ase.ipsec.state import SaSlot
 from chassis.net.ethernet import HEADROOM, MAX_BATCHED_IPV4_LENGTH
 from chassis.net.ipv4 import IPV4_HEADER_LENGTH, PROTOCOL_UDP

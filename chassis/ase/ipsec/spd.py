@@ -1,16 +1,20 @@
-"""Rules of an IPsec access list and matching of packets against them (guide 8.4, RFC 4301 4.4.1).
+"""Security policy database: selectors and the entries of each tunnel (RFC 4301 4.4.1, guide 8.4, 9.2.1, 9.4.1).
 
-A rule names protocol, addresses and ports; what it leaves out matches anything. A fragment other
-than the first has no ports, so it never matches a rule that names one (RFC 4301 section 7.2).
+In: the rules of IPsec access lists, one list for each policy entry of a tunnel. Out: the number of the entry that
+a packet matches, or `NO_ENTRY`. A rule names protocol, addresses and ports; what it leaves out matches anything. A
+fragment other than the first has no ports, so it does not match a rule that names one (RFC 4301 section 7.2). A
+tunnel has up to eight entries in the order of their sequence numbers. The first entry with a matching rule selects
+the SA. A packet that no entry matches is dropped, never sent in clear.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from chassis.ase.entry_numbers import line_and_rule
 from chassis.net.ipv4 import IPV4_HEADER_LENGTH, PROTOCOL_TCP, PROTOCOL_UDP
 from chassis.net.types import Prefix
 
@@ -192,3 +196,61 @@ class Classifier:
             if rule.matches(protocol, source, destination, ports):
                 return value
         return self.default
+
+
+NO_ENTRY: Final = -1
+"""What the classifier of a tunnel gives for a packet that no line matches."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpdEntry:
+    """One line of a tunnel, or one rule that has SAs of its own: its number (`chassis.ase.entry_numbers`) and
+    rules.
+
+    No rules means that the line has no access list and protects everything. A manual tunnel
+    passes only the first rule of its list, a negotiated one all of them (guide 8.4).
+    """
+
+    number: int
+    rules: tuple[Rule, ...] = ()
+
+
+class Spd:
+    """The policy of every tunnel.
+
+    A changed policy is a new classifier, whose memory of flows is its own: no decision outlives
+    the lines that it was made by, and the flows of other tunnels stay remembered.
+    """
+
+    __slots__ = ("_classifiers", "_memory", "_rules")
+
+    def __init__(self, memory: Memory | None = None) -> None:
+        """`memory` is that of all classifiers of the ASP."""
+        self._memory = Memory() if memory is None else memory
+        self._classifiers: dict[int, Classifier] = {}
+        self._rules: dict[int, dict[int, tuple[Rule, ...]]] = {}
+
+    def put(self, tunnel: int, entries: Iterable[SpdEntry]) -> None:
+        """Give a tunnel its lines, in any order, in place of those that it had."""
+        lines = sorted(entries, key=lambda entry: line_and_rule(entry.number))
+        rules = [(rule, entry.number) for entry in lines for rule in entry.rules or (Rule(),)]
+        self._classifiers[tunnel] = Classifier(rules, NO_ENTRY, self._memory)
+        self._rules[tunnel] = {entry.number: entry.rules for entry in lines}
+
+    def remove(self, tunnel: int) -> None:
+        """Forget a tunnel; without lines everything routed into it is dropped."""
+        self._classifiers.pop(tunnel, None)
+        self._rules.pop(tunnel, None)
+
+    def rules(self, tunnel: int, entry: int) -> tuple[Rule, ...] | None:
+        """The rules of a line that there is."""
+        return self._rules.get(tunnel, {}).get(entry)
+
+    def has(self, tunnel: int, entry: int) -> bool:
+        """Whether a line may be one of its tunnel's: a tunnel without any at the moment may have it again."""
+        lines = self._rules.get(tunnel)
+        return lines is None or entry in lines
+
+    def classifier(self, tunnel: int) -> Classifier | None:
+        """The lines of a tunnel, ready to match; None when it has none."""
+        return self._classifiers.get(tunnel)

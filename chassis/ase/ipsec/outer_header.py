@@ -1,0 +1,146 @@
+"""Outer IPv4 headers, their UDP headers (RFC 3948), and the sequences of their identifications (RFC 6864).
+
+ESP without UDP encapsulation writes its outer header itself (`esp`), and so does AH (`ah`); `OuterSender` writes
+those of UDP-encapsulated ESP and of AES-GCM.
+
+A receiver reassembles fragments by source, destination, protocol and identification (RFC 791 3.2), not by SPI.
+All SAs between the same ends therefore share one sequence of identifications (RFC 6864 section 4): otherwise two
+fragmented packets could have the same identification at the same time, and one lost fragment would cost both.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Sequence
+from typing import Final, TypeAlias
+from weakref import WeakValueDictionary
+
+from chassis.ase.ipsec.sa import UdpPorts
+from chassis.net.ethernet import HEADROOM
+from chassis.net.ipv4 import IPV4_HEADER_LENGTH, PROTOCOL_AH, PROTOCOL_ESP, PROTOCOL_UDP
+
+IPSEC_PROTOCOLS: Final = frozenset((PROTOCOL_UDP, PROTOCOL_ESP, PROTOCOL_AH))
+"""What protected packets, and the messages that negotiate them, come as."""
+
+FRAGMENTATION_NEEDED: Final = 3 << 8 | 4
+"""Type and code of the ICMP message about a packet that DF forbids to cut (RFC 792)."""
+
+OUTER_TTL: Final = 64
+
+
+def ipv4_checksum(words: Iterable[int]) -> int:
+    """Internet checksum (RFC 1071) of 16-bit words."""
+    total = sum(words)
+    total = (total & 0xFFFF) + (total >> 16)
+    return ~(total + (total >> 16)) & 0xFFFF
+
+
+def constant_sum(source: int, destination: int, protocol: int) -> int:
+    """Sum of the words of an outer header that never change within an SA.
+
+    Version, header length, TTL, protocol and both addresses; the caller adds the type of
+    service, the total length, the identification and the flags.
+    """
+    return (
+        0x4500
+        + (OUTER_TTL << 8 | protocol)
+        + (source >> 16)
+        + (source & 0xFFFF)
+        + (destination >> 16)
+        + (destination & 0xFFFF)
+    )
+
+
+_IP: Final = struct.Struct("!HHHHHHII").pack_into
+_UDP: Final = struct.Struct("!HHHH").pack_into
+
+
+class OuterSender:
+    """Outer headers of one outbound SA without AH."""
+
+    __slots__ = ("_base_sum", "_destination", "_source", "_ttl_protocol", "_udp")
+
+    def __init__(self, source: int, destination: int, udp: UdpPorts | None) -> None:
+        protocol = PROTOCOL_ESP if udp is None else PROTOCOL_UDP
+        self._source = source
+        self._destination = destination
+        self._udp = udp
+        self._ttl_protocol = OUTER_TTL << 8 | protocol
+        self._base_sum = constant_sum(source, destination, protocol)
+
+    def write(
+        self, out: bytearray, lengths: Sequence[int], marks: Sequence[int], identifications: Sequence[int]
+    ) -> None:
+        """Write the headers of every packet of a batch into the room before its ESP header.
+
+        `marks` holds each packet's outer type of service shifted by 16, with its outer flags. The UDP
+        checksum is zero: ESP has a better one, and a NAT need not mend it (RFC 3948 2.1).
+        """
+        base_sum, ttl_protocol, udp = self._base_sum, self._ttl_protocol, self._udp
+        at = HEADROOM
+        for identification, length, mark in zip(identifications, lengths, marks, strict=True):
+            octets = length - HEADROOM
+            flags = mark & 0xFFFF
+            total = base_sum + (mark >> 16) + octets + identification + flags
+            total = (total & 0xFFFF) + (total >> 16)
+            _IP(
+                out, at, 0x4500 | mark >> 16, octets, identification, flags, ttl_protocol,
+                ~(total + (total >> 16)) & 0xFFFF, self._source, self._destination,
+            )  # fmt: skip
+            if udp is not None:
+                _UDP(out, at + IPV4_HEADER_LENGTH, udp.source, udp.destination, octets - IPV4_HEADER_LENGTH, 0)
+            at += length
+
+
+Ends: TypeAlias = tuple[int, int, int]
+"""(source, destination, protocol) of outer headers."""
+
+_ALL: Final = 1 << 16
+
+
+class Ipv4IdSequence:
+    """The sequence of one source, destination and protocol.
+
+    It begins where the numbers of its SAs are: a process that goes on with SAs goes on here as well, and new SAs
+    have new SPIs, so that a successor does not repeat what its predecessor has just sent.
+    """
+
+    __slots__ = ("__weakref__", "_next", "_taken")
+
+    def __init__(self) -> None:
+        self._next = 0
+        self._taken = False
+
+    def join(self, spi: int, number: int) -> None:
+        """An SA takes part that sends its packet `number` next; the place of a sequence in use stays."""
+        if not self._taken:
+            self._next = (self._next + spi + number) % _ALL
+
+    def take(self, count: int) -> Sequence[int]:
+        """The next `count` identifications."""
+        first, after = self._next, self._next + count
+        self._next = after % _ALL
+        self._taken = True
+        if after <= _ALL:
+            return range(first, after)
+        return [number % _ALL for number in range(first, after)]
+
+
+class Ipv4IdSequences:
+    """The sequences in use: one lives as long as an SA that takes part in it."""
+
+    __slots__ = ("_sequences",)
+
+    def __init__(self) -> None:
+        self._sequences: WeakValueDictionary[Ends, Ipv4IdSequence] = WeakValueDictionary()
+
+    def of(self, ends: Ends) -> Ipv4IdSequence:
+        """The sequence for these ends, for an SA to keep."""
+        sequence = self._sequences.get(ends)
+        if sequence is None:
+            sequence = self._sequences[ends] = Ipv4IdSequence()
+        return sequence
+
+    def used(self, ends: Ends) -> Ipv4IdSequence | None:
+        """The sequence for these ends if an SA takes part in it."""
+        return self._sequences.get(ends)
