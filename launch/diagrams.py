@@ -24,8 +24,8 @@ MACHINES: tuple[Machine, ...] = (
     _machine("A neighbour of a line card (ARP)", neighbours, neighbours.TABLE, partial=False),
     _machine("IKEv1, phase 1", phase1, without_actions(phase1.PHASE_1_TRANSITIONS), partial=True),
     _machine("IKEv1, phase 2: a quick mode", phase2, without_actions(phase2.QUICK_MODE_TRANSITIONS), partial=True),
-    _machine("IKEv2, the IKE SA", ike_sa, without_actions(ike_sa.TABLE), partial=True),
-    _machine("IKEv2, a CHILD SA", child_sa, without_actions(child_sa.TABLE), partial=True),
+    _machine("IKEv2, the IKE SA", ike_sa, without_actions(ike_sa.TRANSITIONS), partial=True),
+    _machine("IKEv2, a CHILD SA", child_sa, without_actions(child_sa.TRANSITIONS), partial=True),
 )
 """Every machine, in the order of the page. A module that has its own `StateMachine` is listed with it."""
 

@@ -25,7 +25,7 @@ from chassis.ase.ike.payloads.v1 import Hash
 from chassis.ase.ike.v1.pairs import MAX_PAIRS
 from chassis.ase.ike.v1.phase2 import QuickModeState as QuickState
 from chassis.ase.ike.v1.session import SessionV1
-from chassis.ase.ike.v2.children import MAX_PER_LINE
+from chassis.ase.ike.v2.children import MAX_CHILD_SAS_PER_ENTRY
 from chassis.ase.ike.v2.session import SessionV2
 from chassis.ase.link import IkePacket
 from chassis.bus.records import AclRuleRecord, IpsecProposalRecord
@@ -159,7 +159,7 @@ class Fuzzed(ABC):
             self.peak = max(self.peak, registry.half_open)
             assert registry.half_open <= MOST
             assert len(registry.by_spi) <= MOST + 40, sorted(str(one) for one in registry.by_spi.values())
-            assert len(end.pairs) <= (MAX_PAIRS if self.version == 1 else 2 * LINES * MAX_PER_LINE)
+            assert len(end.pairs) <= (MAX_PAIRS if self.version == 1 else 2 * LINES * MAX_CHILD_SAS_PER_ENTRY)
 
     def burst(self, count: int) -> None:
         """`count` messages."""

@@ -16,8 +16,14 @@ from chassis.model.ike import IkeProposal
 FAST = (IkeProposal("p", 2, dh_group=1),)
 
 TABLES = [
-    (ike_sa.State, ike_sa.Event, ike_sa.TABLE, ike_sa.State.NEW, ike_sa.State.CLOSED),
-    (child_sa.State, child_sa.Event, child_sa.TABLE, child_sa.State.NEW, child_sa.State.GONE),
+    (ike_sa.IkeSaState, ike_sa.IkeSaEvent, ike_sa.TRANSITIONS, ike_sa.IkeSaState.NEW, ike_sa.IkeSaState.CLOSED),
+    (
+        child_sa.ChildSaState,
+        child_sa.ChildSaEvent,
+        child_sa.TRANSITIONS,
+        child_sa.ChildSaState.NEW,
+        child_sa.ChildSaState.GONE,
+    ),
 ]
 
 
@@ -42,13 +48,13 @@ def test_tables_are_whole(
             assert last in table[state].values()
 
 
-@pytest.mark.parametrize("state", ike_sa.State)
-@pytest.mark.parametrize("event", ike_sa.Event)
-def test_the_ike_sa_goes_where_its_table_says(state: ike_sa.State, event: ike_sa.Event) -> None:
+@pytest.mark.parametrize("state", ike_sa.IkeSaState)
+@pytest.mark.parametrize("event", ike_sa.IkeSaEvent)
+def test_the_ike_sa_goes_where_its_table_says(state: ike_sa.IkeSaState, event: ike_sa.IkeSaEvent) -> None:
     sa = ike_sa.IkeSa(state)
     if sa.may(event):
         sa.take(event)
-        assert sa.state is ike_sa.TABLE[state][event]
+        assert sa.state is ike_sa.TRANSITIONS[state][event]
     else:
         with pytest.raises(KeyError):
             sa.take(event)

@@ -16,7 +16,7 @@ from chassis.ase.ike.payloads.numbers import NotifyTypeV2
 from chassis.ase.ike.payloads.v2 import MessageV2
 from chassis.ase.ike.payloads.v2_payloads import Encrypted, NonceV2, NotifyV2, TrafficSelector
 from chassis.ase.ike.v2.cookies import ROTATION, Jar
-from chassis.ase.ike.v2.exchange import WORN, Task
+from chassis.ase.ike.v2.exchange import MESSAGE_ID_REKEY_THRESHOLD, Task
 from chassis.ase.ike.v2.narrow import EVERYTHING, MAX_RULES, narrow
 
 # fragments
@@ -310,7 +310,7 @@ def test_kilobytes_ask_for_a_successor_and_end_a_pair() -> None:
 
 def test_message_ids_do_not_run_out() -> None:
     net = established()
-    net.a.session.exchanges.next_id = net.b.session.exchanges.expected = WORN
+    net.a.session.exchanges.next_id = net.b.session.exchanges.expected = MESSAGE_ID_REKEY_THRESHOLD
     net.run(1)
     net.a.session.on_timer(net.now)
     net.run(2)

@@ -26,7 +26,7 @@ from chassis.ase.ike.payloads.v2_payloads import Auth, CertReqV2, CertV2, Notify
 MAX_CERTIFICATES = 8
 """Certificates of a peer that are looked at."""
 
-PREFERRED = (2, 3, 4, 1)
+HASH_PREFERENCE = (2, 3, 4, 1)
 """Hashes of RFC 7427 in our order: SHA-256 first, SHA-1 last."""
 
 
@@ -34,30 +34,30 @@ class AuthError(Exception):
     """The peer is not who it should be, or we cannot prove who we are; the text is the operator's reason."""
 
 
-def announce() -> NotifyV2:
+def hash_notify() -> NotifyV2:
     """SIGNATURE_HASH_ALGORITHMS: what we can verify."""
     return NotifyV2(
-        NotifyTypeV2.SIGNATURE_HASH_ALGORITHMS, b"".join(number.to_bytes(2, "big") for number in PREFERRED)
+        NotifyTypeV2.SIGNATURE_HASH_ALGORITHMS, b"".join(number.to_bytes(2, "big") for number in HASH_PREFERENCE)
     )
 
 
-def announced(payloads: Iterable[PayloadV2]) -> tuple[int, ...]:
+def peer_hashes(payloads: Iterable[PayloadV2]) -> tuple[int, ...]:
     """Hashes of the peer's SIGNATURE_HASH_ALGORITHMS that we have too, in our order."""
     for one in payloads:
         if isinstance(one, NotifyV2) and one.notify == NotifyTypeV2.SIGNATURE_HASH_ALGORITHMS:
             numbers = {int.from_bytes(one.data[at : at + 2], "big") for at in range(0, len(one.data), 2)}
-            return tuple(number for number in PREFERRED if number in numbers and number in SIGNATURE_HASHES)
+            return tuple(number for number in HASH_PREFERENCE if number in numbers and number in SIGNATURE_HASHES)
     return ()
 
 
-def request(connection: Connection) -> tuple[CertReqV2, ...]:
+def cert_requests(connection: Connection) -> tuple[CertReqV2, ...]:
     """CERTREQ: the authorities that we trust, if any."""
     if connection.credentials is None or not connection.credentials.key_hashes:
         return ()
     return (CertReqV2(CertEncoding.X509_SIGNATURE, b"".join(connection.credentials.key_hashes)),)
 
 
-def prove(
+def make_auth(
     connection: Connection, prf: PrfSpec, octets: bytes, hashes: tuple[int, ...]
 ) -> tuple[tuple[CertV2, ...], Auth]:
     """(our certificates, our AUTH payload) over the signed `octets`; AuthError without the means."""
@@ -77,7 +77,7 @@ def prove(
     return certificates, Auth(AuthMethod.RSA_SIGNATURE, rsa_auth(own.key, octets))
 
 
-def verify(
+def verify_auth(
     connection: Connection,
     prf: PrfSpec,
     octets: bytes,
@@ -119,12 +119,12 @@ def _public_key(
         verified = connection.credentials.verify(ders, wall)
     except CertificateError as error:
         raise AuthError(f"certificate of peer {identity}: {error}") from error
-    if _binds(connection) and not any(one.same(connection.expected) for one in verified.identities):
+    if _must_carry_identity(connection) and not any(one.same(connection.expected) for one in verified.identities):
         raise AuthError(f"the certificate of the peer does not carry identity {connection.expected}")
     return verified.public_key
 
 
-def _binds(connection: Connection) -> bool:
+def _must_carry_identity(connection: Connection) -> bool:
     """Whether a certificate counts only with the identity that the tunnel expects in it.
 
     Under `rsa-signature` the operator decides (guide 6.4.1). Under `pre-shared-key` a certificate has to be the

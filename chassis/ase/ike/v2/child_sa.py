@@ -13,7 +13,7 @@ from chassis.ase.ike.payloads.numbers import Protocol
 from chassis.bus.records import AclRuleRecord
 
 
-class State(Enum):
+class ChildSaState(Enum):
     NEW = "new"
     STANDBY = "standby"
     """It receives; another pair of its line sends."""
@@ -27,7 +27,7 @@ class State(Enum):
     GONE = "gone"
 
 
-class Event(Enum):
+class ChildSaEvent(Enum):
     INSTALL = "installed to send"
     STAND_BY = "installed to receive"
     SWITCH = "sends from now on"
@@ -39,47 +39,47 @@ class Event(Enum):
     END = "gone"
 
 
-TABLE: dict[State, dict[Event, State]] = {
-    State.NEW: {
-        Event.INSTALL: State.ACTIVE,
-        Event.STAND_BY: State.STANDBY,
-        Event.END: State.GONE,
+TRANSITIONS: dict[ChildSaState, dict[ChildSaEvent, ChildSaState]] = {
+    ChildSaState.NEW: {
+        ChildSaEvent.INSTALL: ChildSaState.ACTIVE,
+        ChildSaEvent.STAND_BY: ChildSaState.STANDBY,
+        ChildSaEvent.END: ChildSaState.GONE,
     },
-    State.STANDBY: {
-        Event.SWITCH: State.ACTIVE,
-        Event.REPLACE: State.REPLACED,
-        Event.CLOSE: State.DELETING,
-        Event.END: State.GONE,
+    ChildSaState.STANDBY: {
+        ChildSaEvent.SWITCH: ChildSaState.ACTIVE,
+        ChildSaEvent.REPLACE: ChildSaState.REPLACED,
+        ChildSaEvent.CLOSE: ChildSaState.DELETING,
+        ChildSaEvent.END: ChildSaState.GONE,
     },
-    State.ACTIVE: {
-        Event.REKEY: State.REKEYING,
-        Event.REPLACE: State.REPLACED,
-        Event.CLOSE: State.DELETING,
-        Event.END: State.GONE,
+    ChildSaState.ACTIVE: {
+        ChildSaEvent.REKEY: ChildSaState.REKEYING,
+        ChildSaEvent.REPLACE: ChildSaState.REPLACED,
+        ChildSaEvent.CLOSE: ChildSaState.DELETING,
+        ChildSaEvent.END: ChildSaState.GONE,
     },
-    State.REKEYING: {
-        Event.KEEP: State.ACTIVE,
-        Event.REPLACE: State.REPLACED,
-        Event.CLOSE: State.DELETING,
-        Event.END: State.GONE,
+    ChildSaState.REKEYING: {
+        ChildSaEvent.KEEP: ChildSaState.ACTIVE,
+        ChildSaEvent.REPLACE: ChildSaState.REPLACED,
+        ChildSaEvent.CLOSE: ChildSaState.DELETING,
+        ChildSaEvent.END: ChildSaState.GONE,
     },
-    State.REPLACED: {
-        Event.RESUME: State.ACTIVE,
-        Event.CLOSE: State.DELETING,
-        Event.END: State.GONE,
+    ChildSaState.REPLACED: {
+        ChildSaEvent.RESUME: ChildSaState.ACTIVE,
+        ChildSaEvent.CLOSE: ChildSaState.DELETING,
+        ChildSaEvent.END: ChildSaState.GONE,
     },
-    State.DELETING: {
-        Event.END: State.GONE,
+    ChildSaState.DELETING: {
+        ChildSaEvent.END: ChildSaState.GONE,
     },
-    State.GONE: {},
+    ChildSaState.GONE: {},
 }
 
-LIVE = frozenset((State.STANDBY, State.ACTIVE, State.REKEYING))
+LIVE_STATES = frozenset((ChildSaState.STANDBY, ChildSaState.ACTIVE, ChildSaState.REKEYING))
 """States in which it serves its line."""
 
 
 @dataclass(slots=True, eq=False)
-class ChildSa:
+class ChildSaV2:
     """One pair. `inbound` and `outbound` are SPIs by protocol (our CPI is in `inbound` under IPCOMP).
 
     `lowest` is the lower of the two nonces of its negotiation: of two pairs that were made at once for the same
@@ -102,19 +102,19 @@ class ChildSa:
     hard: float = math.inf
     reason: str = ""
     """Why it is to be deleted."""
-    rival: ChildSa | None = None
-    state: State = State.NEW
+    rival: ChildSaV2 | None = None
+    state: ChildSaState = ChildSaState.NEW
 
-    def may(self, event: Event) -> bool:
-        return event in TABLE[self.state]
+    def may(self, event: ChildSaEvent) -> bool:
+        return event in TRANSITIONS[self.state]
 
-    def take(self, event: Event) -> None:
+    def take(self, event: ChildSaEvent) -> None:
         """Go where the table says; KeyError where it has no row, which is a bug of ours."""
-        self.state = TABLE[self.state][event]
+        self.state = TRANSITIONS[self.state][event]
 
     @property
     def live(self) -> bool:
-        return self.state in LIVE
+        return self.state in LIVE_STATES
 
     @property
     def protocols(self) -> tuple[Protocol, ...]:

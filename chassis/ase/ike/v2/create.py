@@ -15,7 +15,7 @@ from chassis.ase.ike.payloads.numbers import NotifyTypeV2, PayloadTypeV2, Protoc
 from chassis.ase.ike.payloads.v2 import PayloadV2
 from chassis.ase.ike.payloads.v2_payloads import TS, NotifyV2
 from chassis.ase.ike.payloads.v2_sa import SaV2
-from chassis.ase.ike.v2.child_sa import ChildSa
+from chassis.ase.ike.v2.child_sa import ChildSaV2
 from chassis.ase.ike.v2.narrow import narrow, same, selectors
 from chassis.ase.ike.v2.refused import Refused, no_proposal, syntax
 from chassis.ase.link import SaInstall
@@ -41,7 +41,7 @@ class Nonces:
 
 
 @dataclass(frozen=True, slots=True)
-class Offer:
+class ChildOffer:
     """What we ask for a line. `spis` are ours by protocol, `with_group` says that PFS can be had."""
 
     line: Line
@@ -65,10 +65,10 @@ class Offer:
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class NewChild:
     """A pair as agreed: the value, what the data engine is to be told, and what the responder answers."""
 
-    child: ChildSa
+    child: ChildSaV2
     install: SaInstall
     answer: tuple[PayloadV2, ...] = ()
 
@@ -109,15 +109,20 @@ def _cpi(payloads: Iterable[PayloadV2]) -> int:
     return 0
 
 
-def make_offer(session: SessionV2, line: Line, *, with_group: bool) -> Offer:
+def make_offer(session: SessionV2, line: Line, *, with_group: bool) -> ChildOffer:
     """Take SPIs and offer a line; Refused where nothing can be offered."""
     suites = usable(session, line)
-    return Offer(line, suites, session.host.spis(_protocols(suites)), with_group)
+    return ChildOffer(line, suites, session.host.spis(_protocols(suites)), with_group)
 
 
 def accept(
-    session: SessionV2, offer: Offer, payloads: tuple[PayloadV2, ...], nonces: Nonces, replaces: int, now: float
-) -> Made:
+    session: SessionV2,
+    offer: ChildOffer,
+    payloads: tuple[PayloadV2, ...],
+    nonces: Nonces,
+    replaces: int,
+    now: float,
+) -> NewChild:
     """The initiator's end of an answer that agrees. `nonces.shared` is empty without PFS.
 
     Refused if it does not fit what we offered: then the SPIs are the caller's to give back.
@@ -145,7 +150,7 @@ def _parts(payloads: tuple[PayloadV2, ...]) -> tuple[SaV2, TS, TS]:
 
 
 @dataclass(frozen=True, slots=True)
-class Picked:
+class ChosenEntry:
     """The line that a peer's offer is for, what of it is agreed, and the SPIs that we took for it."""
 
     line: Line
@@ -154,9 +159,9 @@ class Picked:
     rules: tuple[AclRuleRecord, ...]
 
 
-def pick(
+def choose_entry(
     session: SessionV2, payloads: tuple[PayloadV2, ...], lines: Iterable[Line], *, with_group: bool
-) -> Picked:
+) -> ChosenEntry:
     """The responder's choice: the line whose traffic the selectors are for, and its first suite that fits.
 
     A line without a pair comes before one that has one, one that is not narrowed before one that is.
@@ -180,29 +185,29 @@ def pick(
             continue
         spis = session.host.spis(_protocols(suites))
         choice = choose_v2(sa, suites, spis, with_group=with_group)
-        if isinstance(choice, ChildChoiceV2) and _sound(choice):
-            return Picked(line, choice, spis, rules)
+        if isinstance(choice, ChildChoiceV2) and _spis_valid(choice):
+            return ChosenEntry(line, choice, spis, rules)
         session.host.release(spis)
         if first is None and not isinstance(choice, ChildChoiceV2):
             first = no_proposal(choice, "IPsec")
     raise first or syntax("the peer offers reserved SPIs")
 
 
-def _sound(choice: ChildChoiceV2) -> bool:
+def _spis_valid(choice: ChildChoiceV2) -> bool:
     """Whether the peer's SPIs are none of the reserved ones (RFC 4303 2.1)."""
     return all(int.from_bytes(spi, "big") >= LOWEST_SPI for spi in choice.peer_spis.values())
 
 
 def answer(
     session: SessionV2,
-    picked: Picked,
+    picked: ChosenEntry,
     payloads: tuple[PayloadV2, ...],
     nonces: Nonces,
     replaces: int,
     now: float,
     *,
     send: bool,
-) -> Made:
+) -> NewChild:
     """The responder's end: the pair, and the payloads that agree to it (without nonce and key exchange)."""
     cpi = _cpi(payloads) if picked.choice.suite.ip_comp else 0
     made = _make(
@@ -221,7 +226,7 @@ def answer(
     ours, theirs = selectors(picked.rules)
     notifications = (_ipcomp(picked.spis[Protocol.IPCOMP]),) if cpi else ()
     reply = (*notifications, picked.choice.answer, TS(PayloadTypeV2.TS_I, theirs), TS(PayloadTypeV2.TS_R, ours))
-    return Made(made.child, made.install, reply)
+    return NewChild(made.child, made.install, reply)
 
 
 def lifetimes(session: SessionV2, seconds: float, now: float) -> tuple[float, float]:
@@ -273,8 +278,8 @@ def _make(
     *,
     initiator: bool,
     send: bool = True,
-) -> Made:
-    if not _sound(choice):
+) -> NewChild:
+    if not _spis_valid(choice):
         raise syntax("the peer answered with reserved SPIs")
     suite = choice.suite
     ring = session.ring
@@ -288,7 +293,7 @@ def _make(
     kept = {protocol: spi for protocol, spi in spis.items() if protocol in wanted}
     session.host.release({protocol: spi for protocol, spi in spis.items() if protocol not in wanted})
     soft, hard = lifetimes(session, suite.seconds, now) if suite.seconds else (math.inf, math.inf)
-    child = ChildSa(
+    child = ChildSaV2(
         line,
         session.host.serial(session.tunnel),
         suite,
@@ -325,4 +330,4 @@ def _make(
         initiator,
         replaces,
     )
-    return Made(child, install, ())
+    return NewChild(child, install, ())

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from chassis.ase.ike.payloads.numbers import Protocol
-from chassis.ase.ike.v2.child_sa import ChildSa
+from chassis.ase.ike.v2.child_sa import ChildSaV2
 from chassis.net.address import format_address
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def describe(session: SessionV2) -> dict[str, Any]:
     }
 
 
-def _child(child: ChildSa) -> dict[str, Any]:
+def _child(child: ChildSaV2) -> dict[str, Any]:
     suite = child.suite
     return {
         "serial": child.serial,

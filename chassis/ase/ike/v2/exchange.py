@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 MAX_TASKS = 64
 """Requests that may wait: eight lines, each with a rekey and deletes, are far below."""
 
-WORN = 0xFFFF_0000
+MESSAGE_ID_REKEY_THRESHOLD = 0xFFFF_0000
 """Message IDs from here on ask for a new IKE SA: they never start again from 0 (RFC 7296 2.2)."""
 
 
@@ -78,7 +78,7 @@ class Answered:
     datagrams: tuple[bytes, ...] = field(repr=False)
 
 
-class Exchanges:
+class TaskManager:
     """Both directions of one IKE SA."""
 
     def __init__(self, settings: IkeSettings) -> None:
@@ -91,7 +91,7 @@ class Exchanges:
 
     @property
     def worn(self) -> bool:
-        return max(self.next_id, self.expected) >= WORN
+        return max(self.next_id, self.expected) >= MESSAGE_ID_REKEY_THRESHOLD
 
     def put(self, task: Task) -> bool:
         """Queue a request; False when too many wait."""

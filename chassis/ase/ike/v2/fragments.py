@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from chassis.ase.ike.payloads.header import Header
 from chassis.ase.ike.payloads.v2 import PayloadV2
 from chassis.ase.ike.payloads.v2_payloads import EncryptedFragment
-from chassis.ase.ike.v2.keyring import Keyring
+from chassis.ase.ike.v2.keyring import IkeSaKeymat
 
 MAX_OCTETS = 65_536
 """Plaintext of one message that is put together; a longer one is given up."""
 
 
 def seal(
-    keyring: Keyring,
+    keyring: IkeSaKeymat,
     header: Header,
     payloads: tuple[PayloadV2, ...],
     room: int,

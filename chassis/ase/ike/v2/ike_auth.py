@@ -16,10 +16,10 @@ from chassis.ase.ike.proposals import ChoiceV2, choose_v2
 from chassis.ase.ike.v2 import auth
 from chassis.ase.ike.v2.auth import AuthError
 from chassis.ase.ike.v2.children import install
-from chassis.ase.ike.v2.create import Made, Nonces, Offer, accept, answer, make_offer, pick
+from chassis.ase.ike.v2.create import ChildOffer, NewChild, Nonces, accept, answer, choose_entry, make_offer
 from chassis.ase.ike.v2.exchange import Task
-from chassis.ase.ike.v2.ike_sa import Event, State
-from chassis.ase.ike.v2.informational import DeleteIke, DeleteSpis
+from chassis.ase.ike.v2.ike_sa import IkeSaEvent, IkeSaState
+from chassis.ase.ike.v2.informational import DeleteChildSpisTask, DeleteIkeSaTask
 from chassis.ase.ike.v2.refused import Refused, name, refusal, syntax
 from chassis.net.address import format_address
 
@@ -37,15 +37,17 @@ def _octets(session: SessionV2, identity: IdV2, *, ours: bool) -> bytes:
     return signed_octets(ring.choice.prf, key, message, nonce, identity.emit())
 
 
-def _proof(session: SessionV2, connection: Connection) -> tuple[PayloadV2, ...]:
+def _auth_payloads(session: SessionV2, connection: Connection) -> tuple[PayloadV2, ...]:
     """Our ID, certificates and AUTH payloads; AuthError without the means."""
     identity = connection.identity.v2(PayloadTypeV2.ID_I if session.initiator else PayloadTypeV2.ID_R)
     octets = _octets(session, identity, ours=True)
-    certificates, proof = auth.prove(connection, session.ring.choice.prf, octets, session.hashes)
+    certificates, proof = auth.make_auth(connection, session.ring.choice.prf, octets, session.hashes)
     return (identity, *certificates, proof)
 
 
-def _judge(session: SessionV2, connection: Connection, identity: IdV2, payloads: tuple[PayloadV2, ...]) -> None:
+def _authenticate_peer(
+    session: SessionV2, connection: Connection, identity: IdV2, payloads: tuple[PayloadV2, ...]
+) -> None:
     """The peer's proof; AuthError says what is wrong."""
     proof = next((one for one in payloads if isinstance(one, Auth)), None)
     if proof is None:
@@ -53,21 +55,21 @@ def _judge(session: SessionV2, connection: Connection, identity: IdV2, payloads:
     certificates = [one for one in payloads if isinstance(one, CertV2)]
     octets = _octets(session, identity, ours=False)
     received, wall = Identity.received(identity), session.host.wall
-    auth.verify(connection, session.ring.choice.prf, octets, proof, certificates, received, wall)
+    auth.verify_auth(connection, session.ring.choice.prf, octets, proof, certificates, received, wall)
 
 
-def _said(payloads: tuple[PayloadV2, ...], notify: int) -> bool:
+def _has_notify(payloads: tuple[PayloadV2, ...], notify: int) -> bool:
     return any(isinstance(one, NotifyV2) and one.notify == notify for one in payloads)
 
 
-class Proving(Task):
+class IkeAuthTask(Task):
     """The initiator's IKE_AUTH request."""
 
     exchange: ClassVar[int] = ExchangeType.IKE_AUTH
     bound: ClassVar[bool] = True
 
     def __init__(self) -> None:
-        self._offer: Offer | None = None
+        self._offer: ChildOffer | None = None
 
     @property
     def seq(self) -> int:
@@ -77,7 +79,7 @@ class Proving(Task):
         connection = session.connection
         assert connection is not None
         try:
-            identity, *proof = _proof(session, connection)
+            identity, *proof = _auth_payloads(session, connection)
             self._offer = offer = _first_offer(session, connection)
         except AuthError as error:
             session.fail(Refused(NotifyTypeV2.AUTHENTICATION_FAILED, str(error)), now)
@@ -91,7 +93,7 @@ class Proving(Task):
             identity,
             *certificates,
             *contact,
-            *auth.request(connection),
+            *auth.cert_requests(connection),
             connection.expected.v2(PayloadTypeV2.ID_R),
             own,
             *offer.notifications(),
@@ -105,7 +107,7 @@ class Proving(Task):
         identity = next(
             (one for one in payloads if isinstance(one, IdV2) and one.type == PayloadTypeV2.ID_R), None
         )
-        if session.sa.state is not State.AUTH_SENT:
+        if session.sa.state is not IkeSaState.AUTH_SENT:
             # Given up meanwhile. A peer that lets us in is told by the delete that waits for this answer.
             self.abandoned(session)
             if identity is None:
@@ -121,7 +123,7 @@ class Proving(Task):
         try:
             if not received.same(connection.expected):
                 raise AuthError(f"the peer calls itself {received}, expected is {connection.expected}")
-            _judge(session, connection, identity, payloads)
+            _authenticate_peer(session, connection, identity, payloads)
         except AuthError as error:
             self._fail(session, Refused(NotifyTypeV2.AUTHENTICATION_FAILED, str(error)), now, tell=True)
             return
@@ -130,7 +132,7 @@ class Proving(Task):
         if not session.closed:
             self._first_pair(session, payloads, now)
         session.making = 0
-        if _said(payloads, NotifyTypeV2.INITIAL_CONTACT) and not session.closed:
+        if _has_notify(payloads, NotifyTypeV2.INITIAL_CONTACT) and not session.closed:
             session.host.contacted(session, now)
 
     def _first_pair(self, session: SessionV2, payloads: tuple[PayloadV2, ...], now: float) -> None:
@@ -143,7 +145,7 @@ class Proving(Task):
             made = accept(session, offer, payloads, Nonces(*session.nonces), 0, now)
         except Refused as refused:
             if any(isinstance(one, SaV2) for one in payloads):
-                session.put(DeleteSpis(offer.spis))
+                session.put(DeleteChildSpisTask(offer.spis))
             self.abandoned(session)
             session.line_failed(offer.line, refused, now)
             return
@@ -156,12 +158,12 @@ class Proving(Task):
         if not tell:
             session.end(refused.text, now)
             return
-        if session.sa.state is State.DELETING:
+        if session.sa.state is IkeSaState.DELETING:
             return
-        session.take(Event.CLOSE)
+        session.take(IkeSaEvent.CLOSE)
         session.ending = refused.text
         session.deadline = now + session.host.settings.give_up
-        session.put(DeleteIke(refused.text, NotifyTypeV2.AUTHENTICATION_FAILED))
+        session.put(DeleteIkeSaTask(refused.text, NotifyTypeV2.AUTHENTICATION_FAILED))
 
     def unreadable(self, session: SessionV2, reason: str, now: float) -> None:
         self._fail(session, syntax(reason), now, tell=True)
@@ -171,7 +173,7 @@ class Proving(Task):
             session.host.release(self._offer.spis)
 
 
-def _first_offer(session: SessionV2, connection: Connection) -> Offer:
+def _first_offer(session: SessionV2, connection: Connection) -> ChildOffer:
     """The first line that can be offered: what was asked for comes first."""
     wanted = [connection.line(seq) for seq in session.wanted]
     lines: list[Line] = [line for line in wanted if line is not None] or list(connection.lines)
@@ -205,7 +207,7 @@ def respond(session: SessionV2, payloads: tuple[PayloadV2, ...], now: float) -> 
     elif made is not None:
         session.host.release(made.child.inbound)
     session.making = 0
-    if _said(payloads, NotifyTypeV2.INITIAL_CONTACT) and not session.closed:
+    if _has_notify(payloads, NotifyTypeV2.INITIAL_CONTACT) and not session.closed:
         session.host.contacted(session, now)
 
 
@@ -229,8 +231,8 @@ def _authenticate(
     if not isinstance(choose_v2(session.ring.choice.answer, connection.proposals), ChoiceV2):
         raise Refused(NotifyTypeV2.NO_PROPOSAL_CHOSEN, f"the IKE proposal is not one of tunnel {connection.name}")
     try:
-        _judge(session, connection, identity, payloads)
-        proof = _proof(session, connection)
+        _authenticate_peer(session, connection, identity, payloads)
+        proof = _auth_payloads(session, connection)
     except AuthError as error:
         raise Refused(NotifyTypeV2.AUTHENTICATION_FAILED, str(error)) from error
     session.peer_identity = received
@@ -239,12 +241,12 @@ def _authenticate(
 
 def _pair(
     session: SessionV2, connection: Connection, payloads: tuple[PayloadV2, ...], now: float
-) -> tuple[Line | None, Made | None, Refused | None]:
+) -> tuple[Line | None, NewChild | None, Refused | None]:
     """(line, pair, why there is none): the peer may ask for an IKE SA alone."""
     if not any(isinstance(one, SaV2) for one in payloads):
         return None, None, None
     try:
-        picked = pick(session, payloads, connection.lines, with_group=False)
+        picked = choose_entry(session, payloads, connection.lines, with_group=False)
     except Refused as refused:
         return (connection.lines[0] if connection.lines else None), None, refused
     try:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 
-class State(Enum):
+class IkeSaState(Enum):
     NEW = "new"
     """Nothing was sent."""
     INIT_SENT = "IKE_SA_INIT sent"
@@ -29,7 +29,7 @@ class State(Enum):
     CLOSED = "closed"
 
 
-class Event(Enum):
+class IkeSaEvent(Enum):
     START = "first message sent"
     AGAIN = "asked for a cookie or another group"
     ANSWERED = "first message answered"
@@ -44,58 +44,60 @@ class Event(Enum):
     END = "gone"
 
 
-TABLE: dict[State, dict[Event, State]] = {
-    State.NEW: {
-        Event.START: State.INIT_SENT,
-        Event.ANSWERED: State.INIT_ANSWERED,
-        Event.STAND_BY: State.STANDBY,
-        Event.END: State.CLOSED,
+TRANSITIONS: dict[IkeSaState, dict[IkeSaEvent, IkeSaState]] = {
+    IkeSaState.NEW: {
+        IkeSaEvent.START: IkeSaState.INIT_SENT,
+        IkeSaEvent.ANSWERED: IkeSaState.INIT_ANSWERED,
+        IkeSaEvent.STAND_BY: IkeSaState.STANDBY,
+        IkeSaEvent.END: IkeSaState.CLOSED,
     },
-    State.INIT_SENT: {
-        Event.AGAIN: State.INIT_SENT,
-        Event.KEYED: State.AUTH_SENT,
-        Event.END: State.CLOSED,
+    IkeSaState.INIT_SENT: {
+        IkeSaEvent.AGAIN: IkeSaState.INIT_SENT,
+        IkeSaEvent.KEYED: IkeSaState.AUTH_SENT,
+        IkeSaEvent.END: IkeSaState.CLOSED,
     },
-    State.INIT_ANSWERED: {
-        Event.AUTHENTICATED: State.ESTABLISHED,
-        Event.END: State.CLOSED,
+    IkeSaState.INIT_ANSWERED: {
+        IkeSaEvent.AUTHENTICATED: IkeSaState.ESTABLISHED,
+        IkeSaEvent.END: IkeSaState.CLOSED,
     },
-    State.AUTH_SENT: {
-        Event.AUTHENTICATED: State.ESTABLISHED,
-        Event.CLOSE: State.DELETING,
-        Event.END: State.CLOSED,
+    IkeSaState.AUTH_SENT: {
+        IkeSaEvent.AUTHENTICATED: IkeSaState.ESTABLISHED,
+        IkeSaEvent.CLOSE: IkeSaState.DELETING,
+        IkeSaEvent.END: IkeSaState.CLOSED,
     },
-    State.STANDBY: {
-        Event.SUCCEED: State.ESTABLISHED,
-        Event.CLOSE: State.DELETING,
-        Event.END: State.CLOSED,
+    IkeSaState.STANDBY: {
+        IkeSaEvent.SUCCEED: IkeSaState.ESTABLISHED,
+        IkeSaEvent.CLOSE: IkeSaState.DELETING,
+        IkeSaEvent.END: IkeSaState.CLOSED,
     },
-    State.ESTABLISHED: {
-        Event.REKEY: State.REKEYING,
-        Event.REPLACE: State.REPLACED,
-        Event.CLOSE: State.DELETING,
-        Event.END: State.CLOSED,
+    IkeSaState.ESTABLISHED: {
+        IkeSaEvent.REKEY: IkeSaState.REKEYING,
+        IkeSaEvent.REPLACE: IkeSaState.REPLACED,
+        IkeSaEvent.CLOSE: IkeSaState.DELETING,
+        IkeSaEvent.END: IkeSaState.CLOSED,
     },
-    State.REKEYING: {
-        Event.KEEP: State.ESTABLISHED,
-        Event.REPLACE: State.REPLACED,
-        Event.CLOSE: State.DELETING,
-        Event.END: State.CLOSED,
+    IkeSaState.REKEYING: {
+        IkeSaEvent.KEEP: IkeSaState.ESTABLISHED,
+        IkeSaEvent.REPLACE: IkeSaState.REPLACED,
+        IkeSaEvent.CLOSE: IkeSaState.DELETING,
+        IkeSaEvent.END: IkeSaState.CLOSED,
     },
-    State.REPLACED: {
-        Event.CLOSE: State.DELETING,
-        Event.END: State.CLOSED,
+    IkeSaState.REPLACED: {
+        IkeSaEvent.CLOSE: IkeSaState.DELETING,
+        IkeSaEvent.END: IkeSaState.CLOSED,
     },
-    State.DELETING: {
-        Event.END: State.CLOSED,
+    IkeSaState.DELETING: {
+        IkeSaEvent.END: IkeSaState.CLOSED,
     },
-    State.CLOSED: {},
+    IkeSaState.CLOSED: {},
 }
 
-STANDING = frozenset((State.ESTABLISHED, State.REKEYING))
+ESTABLISHED_STATES = frozenset((IkeSaState.ESTABLISHED, IkeSaState.REKEYING))
 """States in which it carries its children."""
 
-HALF_OPEN = frozenset((State.NEW, State.INIT_SENT, State.INIT_ANSWERED, State.AUTH_SENT))
+HALF_OPEN_STATES = frozenset(
+    (IkeSaState.NEW, IkeSaState.INIT_SENT, IkeSaState.INIT_ANSWERED, IkeSaState.AUTH_SENT)
+)
 """States before the peer is authenticated."""
 
 
@@ -103,11 +105,11 @@ HALF_OPEN = frozenset((State.NEW, State.INIT_SENT, State.INIT_ANSWERED, State.AU
 class IkeSa:
     """Where an IKE SA is in its table."""
 
-    state: State = State.NEW
+    state: IkeSaState = IkeSaState.NEW
 
-    def may(self, event: Event) -> bool:
-        return event in TABLE[self.state]
+    def may(self, event: IkeSaEvent) -> bool:
+        return event in TRANSITIONS[self.state]
 
-    def take(self, event: Event) -> None:
+    def take(self, event: IkeSaEvent) -> None:
         """Go where the table says; KeyError where it has no row, which is a bug of ours."""
-        self.state = TABLE[self.state][event]
+        self.state = TRANSITIONS[self.state][event]

@@ -9,7 +9,7 @@ from chassis.ase.ike.payloads.numbers import NotifyTypeV2, Protocol
 from chassis.ase.ike.payloads.v2 import PayloadV2
 from chassis.ase.ike.payloads.v2_payloads import DeleteV2, NotifyV2
 from chassis.ase.ike.v2 import rekey
-from chassis.ase.ike.v2.child_sa import ChildSa, Event, State
+from chassis.ase.ike.v2.child_sa import ChildSaEvent, ChildSaState, ChildSaV2
 from chassis.ase.ike.v2.children import remove
 from chassis.ase.ike.v2.exchange import Task
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from chassis.ase.ike.v2.session import SessionV2
 
 
-MAX_DELETED = 64
+MAX_UNKNOWN_DELETES = 64
 """Unknown SPIs of deletes that are kept in mind."""
 
 
@@ -31,17 +31,17 @@ def deletes(spis: Iterable[Mapping[int, bytes]]) -> tuple[DeleteV2, ...]:
     return tuple(DeleteV2(protocol, tuple(found)) for protocol, found in by_protocol.items())
 
 
-class DeleteChild(Task):
+class DeleteChildTask(Task):
     """Delete a pair. It receives until the peer has answered, so that nothing on its way is lost."""
 
     urgent: ClassVar[bool] = True
 
-    def __init__(self, child: ChildSa, reason: str) -> None:
+    def __init__(self, child: ChildSaV2, reason: str) -> None:
         self.child = child
         self.reason = reason
 
     def begin(self, session: SessionV2, now: float) -> tuple[PayloadV2, ...] | None:
-        if self.child.state is State.GONE:
+        if self.child.state is ChildSaState.GONE:
             return None
         return deletes((self.child.inbound,))
 
@@ -52,7 +52,7 @@ class DeleteChild(Task):
         remove(session, self.child, self.reason, now)
 
 
-class DeleteSpis(Task):
+class DeleteChildSpisTask(Task):
     """Tell the peer of a pair that is gone here already, or that never came into use."""
 
     urgent: ClassVar[bool] = True
@@ -64,7 +64,7 @@ class DeleteSpis(Task):
         return deletes((self.inbound,))
 
 
-class DeleteIke(Task):
+class DeleteIkeSaTask(Task):
     """Delete the IKE SA. `notify` says why where the peer did not prove who it is (RFC 7296 2.21.2)."""
 
     urgent: ClassVar[bool] = True
@@ -85,7 +85,7 @@ class DeleteIke(Task):
         session.end(self.reason, now)
 
 
-class Probe(Task):
+class DpdTask(Task):
     """Is the peer there? An empty exchange."""
 
     bound: ClassVar[bool] = True
@@ -94,12 +94,12 @@ class Probe(Task):
         return ()
 
 
-def close_child(session: SessionV2, child: ChildSa, reason: str) -> None:
+def close_child(session: SessionV2, child: ChildSaV2, reason: str) -> None:
     """Have a pair deleted, by an exchange."""
-    if child.may(Event.CLOSE):
-        child.take(Event.CLOSE)
+    if child.may(ChildSaEvent.CLOSE):
+        child.take(ChildSaEvent.CLOSE)
         child.reason = reason
-        session.put(DeleteChild(child, reason))
+        session.put(DeleteChildTask(child, reason))
 
 
 def handle(session: SessionV2, payloads: tuple[PayloadV2, ...], now: float) -> None:
@@ -113,18 +113,18 @@ def handle(session: SessionV2, payloads: tuple[PayloadV2, ...], now: float) -> N
         session.reply((), now)
         session.end("the peer refuses our proof of identity", now)
         return
-    found: dict[int, ChildSa] = {}
+    found: dict[int, ChildSaV2] = {}
     for one in said:
         for spi in one.spis:
             child = session.children.find(one.protocol, spi)
             if child is not None:
                 found[child.serial] = child
-            elif len(session.deleted) < MAX_DELETED:
+            elif len(session.deleted) < MAX_UNKNOWN_DELETES:
                 session.deleted.add((one.protocol, spi))
     # A pair that we are deleting ourselves was named in our own request already (RFC 7296 1.4.1).
-    answered = deletes(child.inbound for child in found.values() if child.state is not State.DELETING)
+    answered = deletes(child.inbound for child in found.values() if child.state is not ChildSaState.DELETING)
     for child in found.values():
-        reason = "replaced" if child.state is State.REPLACED else child.reason or "deleted by the peer"
+        reason = "replaced" if child.state is ChildSaState.REPLACED else child.reason or "deleted by the peer"
         remove(session, child, reason, now)
     session.reply(answered, now)
 

@@ -33,7 +33,7 @@ _TSHARK_INTEGRITY = {
 
 
 @dataclass(slots=True)
-class Keyring:
+class IkeSaKeymat:
     """`sending` and `receiving` are the guards of our two directions; an AEAD counts its IVs in `ivs`."""
 
     choice: ChoiceV2
@@ -45,7 +45,7 @@ class Keyring:
     @classmethod
     def make(
         cls, choice: ChoiceV2, seed: bytes, ni: bytes, nr: bytes, spi_i: bytes, spi_r: bytes, *, initiator: bool
-    ) -> Keyring:
+    ) -> IkeSaKeymat:
         """From SKEYSEED `seed`; `initiator` says whether we are the IKE SA's."""
         cipher: CipherSpec = choice.cipher
         integrity: IntegritySpec | None = choice.integrity

@@ -17,7 +17,7 @@ def _digest(spi_i: bytes, spi_r: bytes, address: int, port: int) -> bytes:
     return hashlib.sha1(data, usedforsecurity=False).digest()
 
 
-def notifications(spi_i: bytes, spi_r: bytes, path: Path) -> tuple[NotifyV2, NotifyV2]:
+def nat_notifications(spi_i: bytes, spi_r: bytes, path: Path) -> tuple[NotifyV2, NotifyV2]:
     """What a message says about where it is sent from and to; `spi_r` is zero in the request."""
     return (
         NotifyV2(NotifyTypeV2.NAT_DETECTION_SOURCE_IP, _digest(spi_i, spi_r, path.local, path.local_port)),
@@ -26,7 +26,7 @@ def notifications(spi_i: bytes, spi_r: bytes, path: Path) -> tuple[NotifyV2, Not
 
 
 @dataclass(frozen=True, slots=True)
-class Nat:
+class NatStatus:
     """Which end is behind a NAT, as far as the peer can tell."""
 
     here: bool = False
@@ -37,7 +37,7 @@ class Nat:
         return self.here or self.there
 
 
-def detect(payloads: Iterable[PayloadV2], spi_i: bytes, spi_r: bytes, path: Path) -> Nat:
+def detect_nat(payloads: Iterable[PayloadV2], spi_i: bytes, spi_r: bytes, path: Path) -> NatStatus:
     """What the peer's message says; a peer that says nothing does no NAT traversal."""
     sources: list[bytes] = []
     destinations: list[bytes] = []
@@ -47,8 +47,8 @@ def detect(payloads: Iterable[PayloadV2], spi_i: bytes, spi_r: bytes, path: Path
         elif isinstance(one, NotifyV2) and one.notify == NotifyTypeV2.NAT_DETECTION_DESTINATION_IP:
             destinations.append(one.data)
     if not sources or not destinations:
-        return Nat()
-    return Nat(
+        return NatStatus()
+    return NatStatus(
         here=_digest(spi_i, spi_r, path.local, path.local_port) not in destinations,
         there=_digest(spi_i, spi_r, path.remote, path.remote_port) not in sources,
     )

@@ -9,37 +9,36 @@ from chassis.ase.ike.crypto.diffie_hellman import GROUPS, GroupError, KeyPair
 from chassis.ase.ike.payloads.numbers import ExchangeType, NotifyTypeV2
 from chassis.ase.ike.payloads.v2 import PayloadV2
 from chassis.ase.ike.payloads.v2_payloads import KeV2, NonceV2, NotifyV2
-from chassis.ase.ike.v2.child_sa import ChildSa, Event, State
-from chassis.ase.ike.v2.children import MAX_PER_LINE, install, remove, switch
-from chassis.ase.ike.v2.create import Nonces, Offer, accept, answer, make_offer, pick
+from chassis.ase.ike.v2.child_sa import ChildSaEvent, ChildSaState, ChildSaV2
+from chassis.ase.ike.v2.children import MAX_CHILD_SAS_PER_ENTRY, install, remove, switch
+from chassis.ase.ike.v2.create import ChildOffer, Nonces, accept, answer, choose_entry, make_offer
 from chassis.ase.ike.v2.exchange import Task
-from chassis.ase.ike.v2.ike_sa import STANDING
-from chassis.ase.ike.v2.ike_sa import State as IkeState
-from chassis.ase.ike.v2.informational import DeleteSpis, close_child
+from chassis.ase.ike.v2.ike_sa import ESTABLISHED_STATES, IkeSaState
+from chassis.ase.ike.v2.informational import DeleteChildSpisTask, close_child
 from chassis.ase.ike.v2.refused import Refused, name, refusal, syntax
 
 if TYPE_CHECKING:
     from chassis.ase.ike.v2.session import SessionV2
 
-NONCE = 32
+NONCE_OCTETS = 32
 """Octets of our nonces: at least half of any PRF's key (RFC 7296 2.10)."""
 
-PATIENCE = 8
+MAX_TEMPORARY_FAILURES = 8
 """How often a request is made again that meets a temporary failure, where there is no old pair to wait with."""
 
 
-class Negotiate(Task):
+class CreateChildTask(Task):
     """Make a pair for `line`; `old` is the one that it succeeds. `rival` is what the peer made for the same line
     in the meantime, where there is no old one that knows it."""
 
     exchange: ClassVar[int] = ExchangeType.CREATE_CHILD_SA
 
-    def __init__(self, line: Line, old: ChildSa | None, tries: int = 0) -> None:
+    def __init__(self, line: Line, old: ChildSaV2 | None, tries: int = 0) -> None:
         self.line = line
         self.old = old
-        self.rival: ChildSa | None = None
+        self.rival: ChildSaV2 | None = None
         self._tries = tries
-        self._offer: Offer | None = None
+        self._offer: ChildOffer | None = None
         self._nonce = b""
         self._pair: KeyPair | None = None
 
@@ -54,7 +53,7 @@ class Negotiate(Task):
         if self.old is None:
             if session.children.served(line.seq):
                 return None
-        elif not self.old.may(Event.REKEY):
+        elif not self.old.may(ChildSaEvent.REKEY):
             return None
         self.line = line
         try:
@@ -64,10 +63,10 @@ class Negotiate(Task):
             return None
         session.deleted.clear()
         random = session.host.random
-        self._nonce = random(NONCE)
+        self._nonce = random(NONCE_OCTETS)
         payloads: list[PayloadV2] = []
         if self.old is not None:
-            self.old.take(Event.REKEY)
+            self.old.take(ChildSaEvent.REKEY)
             protocol = self.old.protocols[0]
             payloads.append(NotifyV2(NotifyTypeV2.REKEY_SA, b"", protocol, self.old.inbound[protocol]))
         payloads += [*offer.notifications(), offer.sa(), NonceV2(self._nonce)]
@@ -92,7 +91,7 @@ class Negotiate(Task):
         except Refused as refused:
             self._reject(session, refused, now)
             return
-        if session.sa.state not in STANDING:
+        if session.sa.state not in ESTABLISHED_STATES:
             session.host.release(made.child.inbound)
             return
         child, rival = made.child, self.rival if old is None else old.rival
@@ -101,19 +100,19 @@ class Negotiate(Task):
             session.host.release(child.inbound)
             self._settle(session, now)
             return
-        if rival is not None and rival.state is not State.GONE and child.lowest < rival.lowest:
+        if rival is not None and rival.state is not ChildSaState.GONE and child.lowest < rival.lowest:
             # Ours has the lowest of the four nonces, so it is the redundant one, and ours to delete.
             session.host.count("collisions lost")
             session.host.release(child.inbound)
-            session.put(DeleteSpis(child.inbound))
+            session.put(DeleteChildSpisTask(child.inbound))
             self._settle(session, now)
             return
         install(session, child, made.install, now)
-        if rival is not None and rival.may(Event.REPLACE):
-            rival.take(Event.REPLACE)
+        if rival is not None and rival.may(ChildSaEvent.REPLACE):
+            rival.take(ChildSaEvent.REPLACE)
             session.limit(rival, now)
-        if old is not None and old.state is State.REKEYING:
-            old.take(Event.REPLACE)
+        if old is not None and old.state is ChildSaState.REKEYING:
+            old.take(ChildSaEvent.REPLACE)
             close_child(session, old, "rekeyed")
 
     def _nonces(self, payloads: tuple[PayloadV2, ...]) -> Nonces:
@@ -133,7 +132,7 @@ class Negotiate(Task):
     def _reject(self, session: SessionV2, refused: Refused, now: float) -> None:
         """The peer believes in a pair that we cannot use."""
         assert self._offer is not None
-        session.put(DeleteSpis(self._offer.spis))
+        session.put(DeleteChildSpisTask(self._offer.spis))
         self.abandoned(session)
         self._failed(session, refused, now)
 
@@ -141,16 +140,16 @@ class Negotiate(Task):
         old = self.old
         if notify == NotifyTypeV2.TEMPORARY_FAILURE:
             self._settle(session, now)
-            if old is None and self._tries >= PATIENCE:
+            if old is None and self._tries >= MAX_TEMPORARY_FAILURES:
                 self._failed(session, Refused(notify, "the peer has no time for a CHILD SA"), now)
-            elif old is None or old.may(Event.REKEY):
-                session.later(Negotiate(self.line, old, self._tries + 1), now)
+            elif old is None or old.may(ChildSaEvent.REKEY):
+                session.later(CreateChildTask(self.line, old, self._tries + 1), now)
             return
         if notify == NotifyTypeV2.CHILD_SA_NOT_FOUND and old is not None:
             self._settle(session, now)
-            if old.state is State.ACTIVE:
+            if old.state is ChildSaState.ACTIVE:
                 remove(session, old, "unknown to the peer", now)
-                session.put(Negotiate(self.line, None))
+                session.put(CreateChildTask(self.line, None))
             return
         self._failed(session, Refused(notify, f"the peer refuses a CHILD SA: {name(notify)}"), now)
 
@@ -159,19 +158,19 @@ class Negotiate(Task):
         old = self.old
         if old is not None and old.live:
             session.put_off(old, now)
-        if old is None or old.state is not State.GONE:
+        if old is None or old.state is not ChildSaState.GONE:
             session.line_failed(self.line, refused, now)
 
     def _settle(self, session: SessionV2, now: float) -> None:
         """Our attempt is over without a pair: the old one goes on, or the peer's successor does."""
         old = self.old
-        if old is None or old.state is not State.REKEYING:
+        if old is None or old.state is not ChildSaState.REKEYING:
             return
         if old.rival is not None and old.rival.live:
-            old.take(Event.REPLACE)
+            old.take(ChildSaEvent.REPLACE)
             session.limit(old, now)
         else:
-            old.take(Event.KEEP)
+            old.take(ChildSaEvent.KEEP)
 
     def unreadable(self, session: SessionV2, reason: str, now: float) -> None:
         self._reject(session, syntax(reason), now)
@@ -188,11 +187,11 @@ def respond(session: SessionV2, payloads: tuple[PayloadV2, ...], now: float) -> 
     )
     line: Line | None = None
     try:
-        if session.sa.state is not IkeState.ESTABLISHED:
+        if session.sa.state is not IkeSaState.ESTABLISHED:
             raise Refused(NotifyTypeV2.TEMPORARY_FAILURE, "the IKE SA is being replaced or deleted")
         old = None if wanted is None else _old(session, wanted)
         line = None if old is None else old.line
-        _make(session, payloads, old, now)
+        _create_child(session, payloads, old, now)
     except Refused as refused:
         data = refused.payload
         if refused.notify == NotifyTypeV2.CHILD_SA_NOT_FOUND and wanted is not None:
@@ -205,19 +204,19 @@ def respond(session: SessionV2, payloads: tuple[PayloadV2, ...], now: float) -> 
                 session.line_failed(line or lines[0], refused, now)
 
 
-def _old(session: SessionV2, wanted: NotifyV2) -> ChildSa:
+def _old(session: SessionV2, wanted: NotifyV2) -> ChildSaV2:
     """The pair that a request replaces."""
     old = session.children.find(wanted.protocol, wanted.spi)
     if old is None:
         raise Refused(NotifyTypeV2.CHILD_SA_NOT_FOUND, "no such CHILD SA")
-    if old.state is State.STANDBY:
+    if old.state is ChildSaState.STANDBY:
         switch(session, old)
-    if old.state not in (State.ACTIVE, State.REKEYING) or old.rival is not None:
+    if old.state not in (ChildSaState.ACTIVE, ChildSaState.REKEYING) or old.rival is not None:
         raise Refused(NotifyTypeV2.TEMPORARY_FAILURE, "the CHILD SA is replaced already, or being deleted")
     return old
 
 
-def _make(session: SessionV2, payloads: tuple[PayloadV2, ...], old: ChildSa | None, now: float) -> None:
+def _create_child(session: SessionV2, payloads: tuple[PayloadV2, ...], old: ChildSaV2 | None, now: float) -> None:
     connection = session.connection
     assert connection is not None
     nonce = next((one for one in payloads if isinstance(one, NonceV2)), None)
@@ -226,11 +225,11 @@ def _make(session: SessionV2, payloads: tuple[PayloadV2, ...], old: ChildSa | No
     lines = connection.lines
     if old is not None:
         lines = tuple(line for line in lines if line.seq == old.line.seq) or (old.line,)
-    picked = pick(session, payloads, lines, with_group=True)
+    picked = choose_entry(session, payloads, lines, with_group=True)
     try:
-        if len(session.children.of(picked.line.seq)) >= MAX_PER_LINE:
+        if len(session.children.of(picked.line.seq)) >= MAX_CHILD_SAS_PER_ENTRY:
             raise Refused(NotifyTypeV2.NO_ADDITIONAL_SAS, "the policy line has pairs enough")
-        ours = session.host.random(NONCE)
+        ours = session.host.random(NONCE_OCTETS)
         said: tuple[PayloadV2, ...] = (NonceV2(ours),)
         shared = b""
         if picked.choice.suite.group is not None:
@@ -249,16 +248,16 @@ def _make(session: SessionV2, payloads: tuple[PayloadV2, ...], old: ChildSa | No
     child = made.child
     if old is None:
         rival = session.exchanges.outstanding
-        if rival is not None and isinstance(rival.task, Negotiate) and rival.task.seq == child.line.seq:
+        if rival is not None and isinstance(rival.task, CreateChildTask) and rival.task.seq == child.line.seq:
             rival.task.rival = child
         session.reply(reply, now)
         install(session, child, made.install, now)
         return
     install(session, child, made.install, now)
-    if old.state is State.REKEYING:
+    if old.state is ChildSaState.REKEYING:
         old.rival = child
     else:
-        old.take(Event.REPLACE)
+        old.take(ChildSaEvent.REPLACE)
         session.limit(old, now)
     session.reply(reply, now)
 

@@ -17,7 +17,7 @@ from chassis.ase.ike.payloads.v2_payloads import Encrypted, EncryptedFragment, N
 from chassis.ase.ike.payloads.v2_sa import SaV2
 from chassis.ase.ike.v2 import ike_auth, informational, negotiate, rekey, sa_init
 from chassis.ase.ike.v2.children import moved
-from chassis.ase.ike.v2.ike_sa import HALF_OPEN, State
+from chassis.ase.ike.v2.ike_sa import HALF_OPEN_STATES, IkeSaState
 from chassis.ase.ike.v2.refused import Refused
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True)
-class Handling:
+class CurrentRequest:
     """The request that is being handled: where it came from, its exchange, its octets if it came in clear."""
 
     path: Path
@@ -40,8 +40,8 @@ def receive(session: SessionV2, data: bytes, path: Path, now: float) -> None:
     except PayloadError as error:
         session.host.count("malformed")
         session.note(error, now)
-        if session.sa.state is State.NEW:
-            session.handling = Handling(path, ExchangeType.IKE_SA_INIT, data)
+        if session.sa.state is IkeSaState.NEW:
+            session.handling = CurrentRequest(path, ExchangeType.IKE_SA_INIT, data)
             sa_init.unreadable(session, error, path, now)
         return
     header = message.header
@@ -76,7 +76,7 @@ def _first(session: SessionV2, message: MessageV2, data: bytes, path: Path, now:
     if header.is_response:
         ours = header.spi_i == session.spi and session.initiator and header.message_id == 0
         task = None if outstanding is None else outstanding.task
-        if ours and isinstance(task, sa_init.Opening):
+        if ours and isinstance(task, sa_init.IkeSaInitTask):
             task.heard(session, message, data, path, now)
         else:
             session.host.count("dropped")
@@ -86,14 +86,14 @@ def _first(session: SessionV2, message: MessageV2, data: bytes, path: Path, now:
         return
     if _repeated(session, message, data, path, now):
         return
-    if session.sa.state is not State.NEW:
+    if session.sa.state is not IkeSaState.NEW:
         session.host.count("dropped")
         return
     session.born = now
     session.deadline = now + session.host.settings.give_up
     session.host.count("answered")
-    session.handling = Handling(path, header.exchange, data)
-    sa_init.answer(session, message, data, path, now)
+    session.handling = CurrentRequest(path, header.exchange, data)
+    sa_init.respond_to_init(session, message, data, path, now)
 
 
 def _repeated(session: SessionV2, message: MessageV2, data: bytes, path: Path, now: float) -> bool:
@@ -192,8 +192,8 @@ def _incoming(session: SessionV2, message: MessageV2, data: bytes, path: Path, n
     header = message.header
     if _repeated(session, message, data, path, now):
         return
-    half_open = session.sa.state is State.INIT_ANSWERED
-    early = session.sa.state in HALF_OPEN and not half_open
+    half_open = session.sa.state is IkeSaState.INIT_ANSWERED
+    early = session.sa.state in HALF_OPEN_STATES and not half_open
     if (
         header.message_id != session.exchanges.expected
         or early
@@ -204,7 +204,7 @@ def _incoming(session: SessionV2, message: MessageV2, data: bytes, path: Path, n
     payloads = _read(session, message, data, now)
     if payloads is None:
         return
-    session.handling = Handling(path, header.exchange)
+    session.handling = CurrentRequest(path, header.exchange)
     _follow(session, path, half_open=half_open)
     if isinstance(payloads, PayloadError):
         session.reply((NotifyV2(payloads.notify or NotifyTypeV2.INVALID_SYNTAX, payloads.data),), now)

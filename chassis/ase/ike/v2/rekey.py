@@ -11,20 +11,20 @@ from chassis.ase.ike.payloads.v2 import PayloadV2
 from chassis.ase.ike.payloads.v2_payloads import KeV2, NonceV2
 from chassis.ase.ike.payloads.v2_sa import SaV2
 from chassis.ase.ike.proposals import ChoiceV2, choose_v2, offer_v2
-from chassis.ase.ike.v2.children import Children, described
+from chassis.ase.ike.v2.children import ChildSasV2, described
 from chassis.ase.ike.v2.exchange import Task
-from chassis.ase.ike.v2.ike_sa import Event, State
-from chassis.ase.ike.v2.keyring import Keyring
+from chassis.ase.ike.v2.ike_sa import IkeSaEvent, IkeSaState
+from chassis.ase.ike.v2.keyring import IkeSaKeymat
 from chassis.ase.ike.v2.refused import Refused, name, no_proposal, refusal, syntax
 
 if TYPE_CHECKING:
     from chassis.ase.ike.v2.session import SessionV2
 
-NONCE = 32
+NONCE_OCTETS = 32
 REASON = "rekeyed"
 
 
-class RekeyIke(Task):
+class RekeyIkeSaTask(Task):
     """Our request to replace the IKE SA."""
 
     exchange: ClassVar[int] = ExchangeType.CREATE_CHILD_SA
@@ -39,14 +39,14 @@ class RekeyIke(Task):
 
     def begin(self, session: SessionV2, now: float) -> tuple[PayloadV2, ...] | None:
         connection = session.connection
-        if connection is None or not session.sa.may(Event.REKEY) or not connection.proposals:
+        if connection is None or not session.sa.may(IkeSaEvent.REKEY) or not connection.proposals:
             return None
-        session.take(Event.REKEY)
+        session.take(IkeSaEvent.REKEY)
         random = session.host.random
         group = GROUPS[self._group or connection.proposals[0].dh_group]
         self._pair = group.private(random(group.random_octets))
         self._spi = session.host.ike_spi()
-        self._nonce = random(NONCE)
+        self._nonce = random(NONCE_OCTETS)
         offer = offer_v2(connection.proposals, self._spi)
         return (offer, NonceV2(self._nonce), KeV2(group.number, self._pair.public))
 
@@ -58,7 +58,7 @@ class RekeyIke(Task):
             return
         host = session.host
         rival = session.rival
-        if session.sa.state is not State.REKEYING:
+        if session.sa.state is not IkeSaState.REKEYING:
             new.close("the IKE SA that it replaces is deleted", now)
             host.adopt(new)
             return
@@ -87,25 +87,25 @@ class RekeyIke(Task):
             raise no_proposal(choice, "IKE")
         if not choice.group == ke.group == self._pair.group:
             raise syntax("the peer answered with another group")
-        shared = agree(self._pair, ke)
+        shared = shared_secret(self._pair, ke)
         spi = sa.proposals[0].spi
         return succeed(session, choice, self._spi, spi, (self._nonce, nonce.value), shared, now, initiator=True)
 
     def _failed(self, session: SessionV2, refused: Refused, now: float) -> None:
-        if session.sa.state is not State.REKEYING:
+        if session.sa.state is not IkeSaState.REKEYING:
             return
         if session.rival is not None and not session.rival.closed:
             hand_over(session, session.rival, now)
             return
-        session.take(Event.KEEP)
+        session.take(IkeSaEvent.KEEP)
         if refused.notify == NotifyTypeV2.INVALID_KE_PAYLOAD and not self._again and len(refused.data) == 2:
             group = int.from_bytes(refused.data, "big")
             assert session.connection is not None
             if any(own.dh_group == group for own in session.connection.proposals):
-                session.put(RekeyIke(group))
+                session.put(RekeyIkeSaTask(group))
                 return
         if refused.notify == NotifyTypeV2.TEMPORARY_FAILURE:
-            session.later(RekeyIke(), now)
+            session.later(RekeyIkeSaTask(), now)
             return
         session.host.say(f"rekey {refused.blame.cause}", "warning", refused.text, session, session.path, now)
         session.host.count(f"refused {refused.blame.cause}")
@@ -125,7 +125,7 @@ def parts(payloads: tuple[PayloadV2, ...]) -> tuple[SaV2, NonceV2, KeV2]:
     return sa, nonce, ke
 
 
-def agree(pair: KeyPair, ke: KeV2) -> bytes:
+def shared_secret(pair: KeyPair, ke: KeV2) -> bytes:
     """The shared secret; Refused for a public value that is none."""
     try:
         return GROUPS[pair.group].shared(pair, ke.public)
@@ -152,11 +152,11 @@ def succeed(
     seed = skeyseed_rekey(ring.choice.prf, ring.keys.d, shared, ni, nr)
     spi_i, spi_r = (spi, peer_spi) if initiator else (peer_spi, spi)
     new = type(session)(session.host, session.path, session.connection, initiator, spi, peer_spi)
-    new.keyring = Keyring.make(choice, seed, ni, nr, spi_i, spi_r, initiator=initiator)
+    new.keyring = IkeSaKeymat.make(choice, seed, ni, nr, spi_i, spi_r, initiator=initiator)
     new.lowest = min(nonces)
     new.nat, new.fragmenting = session.nat, session.fragmenting
     new.peer_identity = session.peer_identity
-    new.take(Event.STAND_BY)
+    new.take(IkeSaEvent.STAND_BY)
     new.stood(now)
     new.deadline = now + session.host.settings.give_up
     return new
@@ -165,15 +165,15 @@ def succeed(
 def hand_over(old: SessionV2, new: SessionV2, now: float) -> None:
     """The successor takes the pairs, and what waits to be asked."""
     new.path, new.connection = old.path, old.connection
-    new.take(Event.SUCCEED)
+    new.take(IkeSaEvent.SUCCEED)
     new.deadline = float("inf")
-    new.children, old.children = old.children, Children()
+    new.children, old.children = old.children, ChildSasV2()
     for task in old.exchanges.empty():
         if not task.bound:
             new.exchanges.put(task)
     new.postponed, old.postponed = old.postponed, []
     old.rival = None
-    old.take(Event.REPLACE)
+    old.take(IkeSaEvent.REPLACE)
     old.host.count("IKE SAs rekeyed")
     old.ending = REASON
     old.deadline = now + old.host.settings.give_up
@@ -195,7 +195,7 @@ def respond(session: SessionV2, payloads: tuple[PayloadV2, ...], now: float) -> 
         return
     session.host.adopt(new)
     session.reply(reply, now)
-    if session.sa.state is State.REKEYING:
+    if session.sa.state is IkeSaState.REKEYING:
         session.rival = new
     else:
         hand_over(session, new, now)
@@ -204,7 +204,7 @@ def respond(session: SessionV2, payloads: tuple[PayloadV2, ...], now: float) -> 
 def _answer(
     session: SessionV2, payloads: tuple[PayloadV2, ...], now: float
 ) -> tuple[SessionV2, tuple[PayloadV2, ...]]:
-    if session.sa.state not in (State.ESTABLISHED, State.REKEYING) or session.rival is not None:
+    if session.sa.state not in (IkeSaState.ESTABLISHED, IkeSaState.REKEYING) or session.rival is not None:
         raise Refused(NotifyTypeV2.TEMPORARY_FAILURE, "the IKE SA is replaced or deleted already")
     if session.busy_with_children:
         raise Refused(NotifyTypeV2.TEMPORARY_FAILURE, "a CHILD SA is being negotiated or deleted")
@@ -222,7 +222,7 @@ def _answer(
     peer_spi = next((one.spi for one in sa.proposals if one.number == number), b"")
     group = GROUPS[choice.group]
     pair = group.private(session.host.random(group.random_octets))
-    ours = session.host.random(NONCE)
-    shared = agree(pair, ke)
+    ours = session.host.random(NONCE_OCTETS)
+    shared = shared_secret(pair, ke)
     new = succeed(session, choice, spi, peer_spi, (nonce.value, ours), shared, now, initiator=False)
     return new, (choice.answer, NonceV2(ours), KeV2(group.number, pair.public))

@@ -14,22 +14,22 @@ from chassis.ase.ike.payloads.v2_payloads import KeV2, NonceV2, NotifyV2
 from chassis.ase.ike.proposals import ChoiceV2, choose_v2, offer_v2
 from chassis.ase.ike.v2 import auth, nat
 from chassis.ase.ike.v2.exchange import Task
-from chassis.ase.ike.v2.ike_auth import Proving
-from chassis.ase.ike.v2.ike_sa import Event, State
-from chassis.ase.ike.v2.keyring import Keyring
+from chassis.ase.ike.v2.ike_auth import IkeAuthTask
+from chassis.ase.ike.v2.ike_sa import IkeSaEvent, IkeSaState
+from chassis.ase.ike.v2.keyring import IkeSaKeymat
 from chassis.ase.ike.v2.refused import Refused, name, no_proposal, refusal, syntax
-from chassis.ase.ike.v2.rekey import NONCE, agree, parts
+from chassis.ase.ike.v2.rekey import NONCE_OCTETS, parts, shared_secret
 
 if TYPE_CHECKING:
     from chassis.ase.ike.v2.session import SessionV2
 
-MAX_ROUNDS = 5
+MAX_INIT_REQUESTS = 5
 """Requests of one attempt: with a cookie, with another group, with a new cookie, and one to spare."""
 
 _NO_SPI = bytes(8)
 
 
-class Opening(Task):
+class IkeSaInitTask(Task):
     """The initiator's first request, made again with what the responder asks for."""
 
     exchange: ClassVar[int] = ExchangeType.IKE_SA_INIT
@@ -50,16 +50,16 @@ class Opening(Task):
         group = GROUPS[self._group or connection.proposals[0].dh_group]
         if self._pair is None or self._pair.group != group.number:
             self._pair = group.private(random(group.random_octets))
-        self._nonce = self._nonce or random(NONCE)
+        self._nonce = self._nonce or random(NONCE_OCTETS)
         cookie = (NotifyV2(NotifyTypeV2.COOKIE, self._cookie),) if self._cookie else ()
         return (
             *cookie,
             offer_v2(connection.proposals),
             KeV2(group.number, self._pair.public),
             NonceV2(self._nonce),
-            *nat.notifications(session.spi, _NO_SPI, session.path),
+            *nat.nat_notifications(session.spi, _NO_SPI, session.path),
             NotifyV2(NotifyTypeV2.FRAGMENTATION_SUPPORTED),
-            auth.announce(),
+            auth.hash_notify(),
         )
 
     def heard(self, session: SessionV2, message: MessageV2, data: bytes, path: Path, now: float) -> None:
@@ -82,7 +82,7 @@ class Opening(Task):
         connection = session.connection
         assert connection is not None
         for one in payloads:
-            if not isinstance(one, NotifyV2) or self._rounds >= MAX_ROUNDS:
+            if not isinstance(one, NotifyV2) or self._rounds >= MAX_INIT_REQUESTS:
                 continue
             if one.notify == NotifyTypeV2.COOKIE and 0 < len(one.data) <= 64:
                 self._cookie = one.data
@@ -95,7 +95,7 @@ class Opening(Task):
             else:
                 continue
             session.host.count(f"asked again {name(one.notify)}")
-            session.take(Event.AGAIN)
+            session.take(IkeSaEvent.AGAIN)
             session.exchanges.complete()
             session.exchanges.next_id = 0
             session.exchanges.put(self)
@@ -116,36 +116,36 @@ class Opening(Task):
             raise no_proposal(choice, "IKE")
         if not choice.group == ke.group == self._pair.group:
             raise syntax("the responder answered with another group")
-        shared = agree(self._pair, ke)
+        shared = shared_secret(self._pair, ke)
         session.exchanges.complete()
         session.peer_spi = header.spi_r
         session.first_received = data
         session.nonces = (self._nonce, nonce.value)
         seed = skeyseed(choice.prf, self._nonce, nonce.value, shared)
-        session.keyring = Keyring.make(
+        session.keyring = IkeSaKeymat.make(
             choice, seed, self._nonce, nonce.value, session.spi, header.spi_r, initiator=True
         )
-        learn(session, payloads, path)
+        store_peer_capabilities(session, payloads, path)
         if session.nat.found:
             session.path = session.path.floated()
-        session.take(Event.KEYED)
-        session.exchanges.put(Proving())
+        session.take(IkeSaEvent.KEYED)
+        session.exchanges.put(IkeAuthTask())
         session.pump(now)
 
 
-def learn(session: SessionV2, payloads: tuple[PayloadV2, ...], path: Path) -> None:
+def store_peer_capabilities(session: SessionV2, payloads: tuple[PayloadV2, ...], path: Path) -> None:
     """What the peer's first message says of itself and of the way between us."""
     spi_r = session.spi_r if session.initiator else _NO_SPI
-    session.nat = nat.detect(payloads, session.spi_i, spi_r, path)
+    session.nat = nat.detect_nat(payloads, session.spi_i, spi_r, path)
     session.fragmenting = any(
         isinstance(one, NotifyV2) and one.notify == NotifyTypeV2.FRAGMENTATION_SUPPORTED for one in payloads
     )
-    session.hashes = auth.announced(payloads)
+    session.hashes = auth.peer_hashes(payloads)
 
 
-def answer(session: SessionV2, message: MessageV2, data: bytes, path: Path, now: float) -> None:
+def respond_to_init(session: SessionV2, message: MessageV2, data: bytes, path: Path, now: float) -> None:
     """The responder's end. What cannot be answered with keys ends the attempt at once: nothing is kept of it."""
-    if session.sa.state is not State.NEW:
+    if session.sa.state is not IkeSaState.NEW:
         session.host.count("dropped")
         return
     session.path = path
@@ -189,24 +189,26 @@ def _agree(session: SessionV2, message: MessageV2, data: bytes, path: Path, now:
         raise Refused(NotifyTypeV2.INVALID_KE_PAYLOAD, text, choice.group.to_bytes(2, "big"))
     dh = GROUPS[choice.group]
     pair = dh.private(host.random(dh.random_octets))
-    shared = agree(pair, ke)
-    ours = host.random(NONCE)
+    shared = shared_secret(pair, ke)
+    ours = host.random(NONCE_OCTETS)
     session.first_received = data
     session.nonces = (nonce.value, ours)
-    learn(session, message.payloads, path)
-    asked = next((auth.request(one) for one in group.members if auth.request(one)), ())
-    session.take(Event.ANSWERED)
+    store_peer_capabilities(session, message.payloads, path)
+    asked = next((auth.cert_requests(one) for one in group.members if auth.cert_requests(one)), ())
+    session.take(IkeSaEvent.ANSWERED)
     session.reply(
         (
             choice.answer,
             KeV2(choice.group, pair.public),
             NonceV2(ours),
-            *nat.notifications(session.spi_i, session.spi_r, path),
+            *nat.nat_notifications(session.spi_i, session.spi_r, path),
             *asked,
             NotifyV2(NotifyTypeV2.FRAGMENTATION_SUPPORTED),
-            auth.announce(),
+            auth.hash_notify(),
         ),
         now,
     )
     seed = skeyseed(choice.prf, nonce.value, ours, shared)
-    session.keyring = Keyring.make(choice, seed, nonce.value, ours, session.spi_i, session.spi_r, initiator=False)
+    session.keyring = IkeSaKeymat.make(
+        choice, seed, nonce.value, ours, session.spi_i, session.spi_r, initiator=False
+    )

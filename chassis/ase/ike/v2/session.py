@@ -18,17 +18,15 @@ from chassis.ase.ike.payloads.header import INITIATOR, RESPONSE, VERSION_2, Head
 from chassis.ase.ike.payloads.numbers import ExchangeType
 from chassis.ase.ike.payloads.v2 import MessageV2, PayloadV2, refuse_critical, remarks
 from chassis.ase.ike.v2 import describe, ike_auth, informational, negotiate, reception, rekey, sa_init, timers
-from chassis.ase.ike.v2.child_sa import ChildSa
-from chassis.ase.ike.v2.child_sa import Event as ChildEvent
-from chassis.ase.ike.v2.child_sa import State as ChildState
-from chassis.ase.ike.v2.children import Children, remove, remove_all, switch
+from chassis.ase.ike.v2.child_sa import ChildSaEvent, ChildSaState, ChildSaV2
+from chassis.ase.ike.v2.children import ChildSasV2, remove, remove_all, switch
 from chassis.ase.ike.v2.create import lifetimes
-from chassis.ase.ike.v2.exchange import Answered, Exchanges, Task
+from chassis.ase.ike.v2.exchange import Answered, Task, TaskManager
 from chassis.ase.ike.v2.fragments import Assembly, seal
-from chassis.ase.ike.v2.ike_sa import HALF_OPEN, STANDING, Event, IkeSa, State
-from chassis.ase.ike.v2.keyring import Keyring
-from chassis.ase.ike.v2.nat import Nat
-from chassis.ase.ike.v2.reception import Handling
+from chassis.ase.ike.v2.ike_sa import ESTABLISHED_STATES, HALF_OPEN_STATES, IkeSa, IkeSaEvent, IkeSaState
+from chassis.ase.ike.v2.keyring import IkeSaKeymat
+from chassis.ase.ike.v2.nat import NatStatus
+from chassis.ase.ike.v2.reception import CurrentRequest
 from chassis.ase.ike.v2.refused import Refused
 from chassis.ase.link import Encapsulation
 
@@ -52,10 +50,10 @@ class SessionV2:
         self.closed = False
         self.receives = False
         self.sa = IkeSa()
-        self.exchanges = Exchanges(host.settings)
-        self.children = Children()
-        self.keyring: Keyring | None = None
-        self.nat = Nat()
+        self.exchanges = TaskManager(host.settings)
+        self.children = ChildSasV2()
+        self.keyring: IkeSaKeymat | None = None
+        self.nat = NatStatus()
         self.fragmenting = False
         self.hashes: tuple[int, ...] = ()
         self.nonces = (b"", b"")
@@ -84,7 +82,7 @@ class SessionV2:
         self.hinted = -math.inf
         self.assemblies = {False: Assembly(), True: Assembly()}
         """Fragments of a request of the peer, and of an answer of it."""
-        self.handling = Handling(path)
+        self.handling = CurrentRequest(path)
 
     @classmethod
     def initiate(cls, host: Host, connection: Connection, path: Path) -> SessionV2:
@@ -102,14 +100,14 @@ class SessionV2:
         self.born = now
         self.deadline = now + self.host.settings.give_up
         self.host.count("begun")
-        self.take(Event.START)
-        self.put(sa_init.Opening())
+        self.take(IkeSaEvent.START)
+        self.put(sa_init.IkeSaInitTask())
         self.pump(now)
 
     def receive(self, data: bytes, header: Header, path: Path, now: float) -> None:
         if not self.closed:
             reception.receive(self, data, path, now)
-            if self.sa.state is State.NEW:
+            if self.sa.state is IkeSaState.NEW:
                 # What looked like a first message was none: nothing is held for its sender.
                 self.end("no first message", now)
             self.pump(now)
@@ -124,18 +122,18 @@ class SessionV2:
     def negotiate(self, line: Line, replaces: int, now: float) -> None:
         if self.closed:
             return
-        if self.sa.state in HALF_OPEN:
+        if self.sa.state in HALF_OPEN_STATES:
             self.wanted[line.seq] = None
             return
         old = self.children.by_serial.get(replaces)
         if self.negotiating(line.seq) or (old is None and self.children.served(line.seq)):
             return
-        self.put(negotiate.Negotiate(line, old))
+        self.put(negotiate.CreateChildTask(line, old))
         self.pump(now)
 
     def rekey(self, now: float) -> None:
-        if self.sa.state is State.ESTABLISHED and not self.rekeying:
-            self.put(rekey.RekeyIke())
+        if self.sa.state is IkeSaState.ESTABLISHED and not self.rekeying:
+            self.put(rekey.RekeyIkeSaTask())
             self.pump(now)
 
     def drop(self, serial: int, reason: str, now: float) -> None:
@@ -151,18 +149,18 @@ class SessionV2:
             self.rival.close(reason, now, tell=tell)
             self.host.adopt(self.rival)
             self.rival = None
-        if not tell or not self.sa.may(Event.CLOSE):
-            if not tell or self.sa.state is not State.DELETING:
+        if not tell or not self.sa.may(IkeSaEvent.CLOSE):
+            if not tell or self.sa.state is not IkeSaState.DELETING:
                 self.end(reason, now)
             return
         remove_all(self, reason, now)
-        self.take(Event.CLOSE)
+        self.take(IkeSaEvent.CLOSE)
         self.ending = reason
         self.deadline = now + self.host.settings.give_up
         for task in self.exchanges.empty():
             task.abandoned(self)
         self.postponed.clear()
-        self.put(informational.DeleteIke(reason))
+        self.put(informational.DeleteIkeSaTask(reason))
         self.pump(now)
 
     def expiring(self, serial: int, hard: bool, reason: str, now: float) -> None:
@@ -177,7 +175,7 @@ class SessionV2:
 
     def seen(self, serial: int, now: float) -> None:
         child = self.children.by_serial.get(serial)
-        if child is not None and child.state is ChildState.STANDBY:
+        if child is not None and child.state is ChildSaState.STANDBY:
             switch(self, child)
         self.alive(now)
 
@@ -208,7 +206,7 @@ class SessionV2:
         return self.peer_spi if self.initiator else self.spi
 
     @property
-    def ring(self) -> Keyring:
+    def ring(self) -> IkeSaKeymat:
         assert self.keyring is not None
         return self.keyring
 
@@ -223,13 +221,13 @@ class SessionV2:
     def rekeying(self) -> bool:
         """Whether our request to replace the IKE SA is out, or waits."""
         waiting = [task for _, task in self.postponed]
-        return any(isinstance(task, rekey.RekeyIke) for task in self.exchanges.tasks() + waiting)
+        return any(isinstance(task, rekey.RekeyIkeSaTask) for task in self.exchanges.tasks() + waiting)
 
     @property
     def busy_with_children(self) -> bool:
         """Whether a request of ours about a pair is out (RFC 7296 2.25.2)."""
         outstanding = self.exchanges.outstanding
-        busy = (negotiate.Negotiate, informational.DeleteChild, informational.DeleteSpis)
+        busy = (negotiate.CreateChildTask, informational.DeleteChildTask, informational.DeleteChildSpisTask)
         return outstanding is not None and isinstance(outstanding.task, busy)
 
     def negotiating(self, seq: int) -> bool:
@@ -237,11 +235,11 @@ class SessionV2:
         waiting = [task for _, task in self.postponed]
         return seq == self.making or any(task.seq == seq for task in self.exchanges.tasks() + waiting)
 
-    def take(self, event: Event) -> None:
+    def take(self, event: IkeSaEvent) -> None:
         """The IKE SA goes where its table says."""
         self.sa.take(event)
-        self.established = self.sa.state in STANDING
-        self.closed = self.sa.state is State.CLOSED
+        self.established = self.sa.state in ESTABLISHED_STATES
+        self.closed = self.sa.state is IkeSaState.CLOSED
 
     def put(self, task: Task) -> None:
         """Queue a request; it leaves with the next `pump`."""
@@ -264,7 +262,7 @@ class SessionV2:
                 continue
             datagrams = self._pack(task.exchange, exchanges.next_id, payloads, 0)
             exchanges.sent(task, datagrams, now)
-            if isinstance(task, informational.Probe):
+            if isinstance(task, informational.DpdTask):
                 settings = self.host.settings
                 exchanges.steady(settings.dpd_interval, settings.dpd_tries, now)
                 self.host.count("probes")
@@ -321,7 +319,7 @@ class SessionV2:
     def authenticated(self, now: float, making: int) -> None:
         """The IKE SA stands. `making` is the line whose pair comes with it."""
         self.making = making
-        self.take(Event.AUTHENTICATED)
+        self.take(IkeSaEvent.AUTHENTICATED)
         self.deadline = math.inf
         self.stood(now)
         self.first_sent = self.first_received = b""
@@ -334,7 +332,7 @@ class SessionV2:
         for seq in seqs:
             line = self.connection.line(seq)
             if line is not None and not self.negotiating(seq) and not self.children.served(seq):
-                self.put(negotiate.Negotiate(line, None))
+                self.put(negotiate.CreateChildTask(line, None))
 
     def stood(self, now: float) -> None:
         """Set the times of an IKE SA that begins to live."""
@@ -342,26 +340,26 @@ class SessionV2:
         if self.connection is not None:
             self.soft, self.hard = lifetimes(self, self.connection.policy.lifetime, now)
 
-    def renew(self, child: ChildSa, now: float) -> None:
+    def renew(self, child: ChildSaV2, now: float) -> None:
         """Have a pair succeeded, if that is not under way."""
         child.soft = math.inf
-        if child.may(ChildEvent.REKEY) and not self.negotiating(child.line.seq):
-            self.put(negotiate.Negotiate(child.line, child))
+        if child.may(ChildSaEvent.REKEY) and not self.negotiating(child.line.seq):
+            self.put(negotiate.CreateChildTask(child.line, child))
 
-    def put_off(self, child: ChildSa, now: float) -> None:
+    def put_off(self, child: ChildSaV2, now: float) -> None:
         """No successor was to be had: try again before the pair ends."""
         child.soft = now + max((min(child.hard, now + 240.0) - now) / 4, 1.0)
 
-    def limit(self, child: ChildSa, now: float) -> None:
+    def limit(self, child: ChildSaV2, now: float) -> None:
         """A pair that the peer is to delete does not stay for ever."""
         child.soft = math.inf
         child.hard = min(child.hard, now + self.host.settings.give_up)
 
-    def expire(self, child: ChildSa, reason: str, now: float) -> None:
+    def expire(self, child: ChildSaV2, reason: str, now: float) -> None:
         """A pair is over: it stops here at once, and the peer is told."""
         inbound: Mapping[int, bytes] = child.inbound
         remove(self, child, reason, now)
-        self.put(informational.DeleteSpis(inbound))
+        self.put(informational.DeleteChildSpisTask(inbound))
 
     def end(self, reason: str, now: float) -> None:
         """It is over; nothing is sent any more."""
@@ -373,17 +371,17 @@ class SessionV2:
         self.exchanges.empty()
         self.exchanges.outstanding = None
         self.postponed.clear()
-        self.take(Event.END)
+        self.take(IkeSaEvent.END)
         remove_all(self, reason, now)
         self.host.down(self, reason, now)
 
     def silence(self, now: float) -> None:
         """The peer does not answer any more."""
-        if self.sa.state in HALF_OPEN:
+        if self.sa.state in HALF_OPEN_STATES:
             blame = ike_auth.blame_silence(self)
             self.host.failed(self, blame, now)
             self.end(blame.text, now)
-        elif self.sa.state is State.DELETING:
+        elif self.sa.state is IkeSaState.DELETING:
             self.end(self.ending, now)
         else:
             self.host.count("failed dead peer")
@@ -397,7 +395,7 @@ class SessionV2:
         """The datagrams of a message."""
         flags = response | (INITIATOR if self.initiator else 0)
         in_clear = exchange == ExchangeType.IKE_SA_INIT
-        refusing = in_clear and response and self.keyring is None and self.sa.state is State.NEW
+        refusing = in_clear and response and self.keyring is None and self.sa.state is IkeSaState.NEW
         spi_r = bytes(8) if refusing else self.spi_r
         header = Header(self.spi_i, spi_r, 0, VERSION_2, exchange, flags, message_id, 0)
         if in_clear:

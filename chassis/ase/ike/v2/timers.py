@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from chassis.ase.ike.host import AGED
 from chassis.ase.ike.v2 import informational, rekey
-from chassis.ase.ike.v2.child_sa import Event as ChildEvent
-from chassis.ase.ike.v2.ike_sa import HALF_OPEN, STANDING, State
+from chassis.ase.ike.v2.child_sa import ChildSaEvent
+from chassis.ase.ike.v2.ike_sa import ESTABLISHED_STATES, HALF_OPEN_STATES, IkeSaState
 from chassis.ase.link import SaExpiring
 
 if TYPE_CHECKING:
@@ -34,15 +34,15 @@ def wake(session: SessionV2) -> float:
     at = session.deadline
     if session.exchanges.outstanding is not None:
         at = min(at, session.exchanges.outstanding.due)
-    if session.sa.state in STANDING:
+    if session.sa.state in ESTABLISHED_STATES:
         at = min(at, session.hard, _probe_at(session), _keepalive_at(session))
-        if session.sa.state is State.ESTABLISHED:
+        if session.sa.state is IkeSaState.ESTABLISHED:
             at = min(at, session.soft)
         for due, _ in session.postponed:
             at = min(at, due)
         for child in session.children.by_serial.values():
             at = min(at, child.hard)
-            if child.may(ChildEvent.REKEY):
+            if child.may(ChildSaEvent.REKEY):
                 at = min(at, child.soft)
     return at
 
@@ -57,14 +57,14 @@ def run(session: SessionV2, now: float) -> None:
     outstanding = session.exchanges.outstanding
     if outstanding is not None and now >= outstanding.due and not _again(session, now):
         return
-    if session.sa.state not in STANDING:
+    if session.sa.state not in ESTABLISHED_STATES:
         return
     if now >= session.hard:
         session.close("the lifetime of the IKE SA is over", now)
         return
     _lifetimes(session, now)
     if now >= _probe_at(session):
-        session.put(informational.Probe())
+        session.put(informational.DpdTask())
     if now >= _keepalive_at(session):
         session.transmit((b"",), session.path, now)
 
@@ -72,7 +72,7 @@ def run(session: SessionV2, now: float) -> None:
 def _overdue(session: SessionV2, now: float) -> None:
     """A state that must not last has lasted too long."""
     state = session.sa.state
-    if state in HALF_OPEN or state is State.DELETING:
+    if state in HALF_OPEN_STATES or state is IkeSaState.DELETING:
         session.silence(now)
     else:
         session.close(session.ending or "the peer left it behind", now)
@@ -84,7 +84,7 @@ def _again(session: SessionV2, now: float) -> bool:
     assert outstanding is not None
     datagrams = session.exchanges.again(now)
     if datagrams is None:
-        if not isinstance(outstanding.task, informational.Probe) or session.heard < outstanding.due - (
+        if not isinstance(outstanding.task, informational.DpdTask) or session.heard < outstanding.due - (
             session.host.settings.dpd_interval * session.host.settings.dpd_tries
         ):
             session.silence(now)
@@ -105,12 +105,12 @@ def _lifetimes(session: SessionV2, now: float) -> None:
     for child in list(session.children.by_serial.values()):
         if now >= child.hard:
             session.expire(child, child.reason or "its lifetime is over", now)
-        elif now >= child.soft and child.may(ChildEvent.REKEY):
+        elif now >= child.soft and child.may(ChildSaEvent.REKEY):
             session.host.emit(SaExpiring(session.tunnel, child.serial, False, AGED))
             session.renew(child, now)
     if session.exchanges.worn:
         session.soft = min(session.soft, now)
-    if now >= session.soft and session.sa.state is State.ESTABLISHED:
+    if now >= session.soft and session.sa.state is IkeSaState.ESTABLISHED:
         session.soft = math.inf
         if not session.rekeying:
-            session.put(rekey.RekeyIke())
+            session.put(rekey.RekeyIkeSaTask())
