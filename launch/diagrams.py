@@ -6,7 +6,7 @@ from enum import Enum
 from typing import Any
 
 from chassis.ase.ike.v1 import phase1, phase2
-from chassis.ase.ike.v2 import child_sa, ike_sa
+from chassis.ase.ike.v2 import child_sas, ike_sa
 from chassis.linecard import neighbours
 from chassis.state_machine import StateMachine, without_actions
 from chassis.xcrp import cards, tunnels
@@ -15,7 +15,9 @@ Machine = StateMachine[Any, Any, Any]
 
 
 def _machine(name: str, module: Any, table: dict[Any, dict[Any, Any]], *, partial: bool) -> Machine:
-    return StateMachine(name, module.State, module.Event, table, theory=module.__doc__ or "", partial=partial)
+    states = type(next(iter(table)))
+    events = next(type(event) for row in table.values() for event in row)
+    return StateMachine(name, states, events, table, theory=module.__doc__ or "", partial=partial)
 
 
 MACHINES: tuple[Machine, ...] = (
@@ -24,8 +26,8 @@ MACHINES: tuple[Machine, ...] = (
     _machine("A neighbour of a line card (ARP)", neighbours, neighbours.TABLE, partial=False),
     _machine("IKEv1, phase 1", phase1, without_actions(phase1.PHASE_1_TRANSITIONS), partial=True),
     _machine("IKEv1, phase 2: a quick mode", phase2, without_actions(phase2.QUICK_MODE_TRANSITIONS), partial=True),
-    _machine("IKEv2, the IKE SA", ike_sa, without_actions(ike_sa.TRANSITIONS), partial=True),
-    _machine("IKEv2, a CHILD SA", child_sa, without_actions(child_sa.TRANSITIONS), partial=True),
+    ike_sa.IKE_SA,
+    child_sas.CHILD_SA,
 )
 """Every machine, in the order of the page. A module that has its own `StateMachine` is listed with it."""
 

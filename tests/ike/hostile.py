@@ -25,7 +25,7 @@ from chassis.ase.ike.payloads.v1 import Hash
 from chassis.ase.ike.v1.pairs import MAX_PAIRS
 from chassis.ase.ike.v1.phase2 import QuickModeState as QuickState
 from chassis.ase.ike.v1.session import SessionV1
-from chassis.ase.ike.v2.children import MAX_CHILD_SAS_PER_ENTRY
+from chassis.ase.ike.v2.child_sas import MAX_CHILD_SAS_PER_ENTRY
 from chassis.ase.ike.v2.session import SessionV2
 from chassis.ase.link import IkePacket
 from chassis.bus.records import AclRuleRecord, IpsecProposalRecord

@@ -9,7 +9,7 @@ from ikev2_pair import End, Net, both, established, line, rule, suite
 
 from chassis.ase.ike.host import IkeSettings
 from chassis.ase.ike.payloads.header import Header
-from chassis.ase.ike.v2.children import remove
+from chassis.ase.ike.v2.child_sas import remove
 
 OFFSETS = (0.0, 0.005, 0.01, 0.015, 0.02, 0.025, 0.03, 0.045)
 """Seconds by which the second end begins later; a message takes 0.01."""

@@ -13,7 +13,7 @@ from ikev2_stores import Store, ends
 from chassis.ase.ike import child_proposals
 from chassis.ase.ike.identity import Identity
 from chassis.ase.ike.payloads.v2_payloads import IdV2
-from chassis.ase.ike.v2 import create
+from chassis.ase.ike.v2 import create_child_sa
 
 
 @pytest.mark.behaviour("B-049")
@@ -129,7 +129,9 @@ def test_no_certificate_to_show() -> None:
 def test_a_peer_that_names_a_group_in_ike_auth_comes_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """The guide's line about PFS groups is not for it: there is none to agree on yet (RFC 7296 1.2)."""
     monkeypatch.setattr(
-        create, "offer_v2", lambda ours, spis, *, with_group: child_proposals.offer_v2(ours, spis, with_group=True)
+        create_child_sa,
+        "offer_v2",
+        lambda ours, spis, *, with_group: child_proposals.offer_v2(ours, spis, with_group=True),
     )
     a, b = both(line(10, suite(group=5)))
     net = Net(a, replace(b, lines=(line(10, suite(group=2)),)))

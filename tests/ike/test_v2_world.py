@@ -16,7 +16,7 @@ from chassis.ase.ike.payloads.numbers import NotifyTypeV2
 from chassis.ase.ike.payloads.v2 import MessageV2
 from chassis.ase.ike.payloads.v2_payloads import Encrypted, NonceV2, NotifyV2, TrafficSelector
 from chassis.ase.ike.v2.cookies import ROTATION, Jar
-from chassis.ase.ike.v2.exchange import MESSAGE_ID_REKEY_THRESHOLD, Task
+from chassis.ase.ike.v2.ike_sa import MESSAGE_ID_REKEY_THRESHOLD, Task
 from chassis.ase.ike.v2.narrow import EVERYTHING, MAX_RULES, narrow
 
 # fragments

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, ClassVar
 from chassis.ase.ike.payloads.numbers import NotifyTypeV2, Protocol
 from chassis.ase.ike.payloads.v2 import PayloadV2
 from chassis.ase.ike.payloads.v2_payloads import DeleteV2, NotifyV2
-from chassis.ase.ike.v2 import rekey
-from chassis.ase.ike.v2.child_sa import ChildSaEvent, ChildSaState, ChildSaV2
-from chassis.ase.ike.v2.children import remove
-from chassis.ase.ike.v2.exchange import Task
+from chassis.ase.ike.v2 import rekey_ike_sa
+from chassis.ase.ike.v2.child_sas import ChildSaEvent, ChildSaState, ChildSaV2, remove
+from chassis.ase.ike.v2.ike_sa import Task
 
 if TYPE_CHECKING:
     from chassis.ase.ike.v2.session import SessionV2
@@ -96,8 +95,8 @@ class DpdTask(Task):
 
 def close_child(session: SessionV2, child: ChildSaV2, reason: str) -> None:
     """Have a pair deleted, by an exchange."""
-    if child.may(ChildSaEvent.CLOSE):
-        child.take(ChildSaEvent.CLOSE)
+    if child.allows(ChildSaEvent.CLOSE):
+        child.transition(ChildSaEvent.CLOSE)
         child.reason = reason
         session.put(DeleteChildTask(child, reason))
 
@@ -132,7 +131,7 @@ def handle(session: SessionV2, payloads: tuple[PayloadV2, ...], now: float) -> N
 def _ended(session: SessionV2, now: float) -> None:
     """The peer deleted the IKE SA. What it began to replace it with goes on."""
     if session.rival is not None and not session.rival.closed:
-        rekey.hand_over(session, session.rival, now)
+        rekey_ike_sa.hand_over(session, session.rival, now)
         session.end("replaced", now)
         return
     session.end(session.ending or "deleted by the peer", now)

@@ -8,27 +8,49 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from chassis.ase.ike.connection import Connection, Line
-from chassis.ase.ike.host import Host, Path
+from chassis.ase.ike.crypto.ikev2 import IntegrityError
+from chassis.ase.ike.host import AGED, Host, Path
 from chassis.ase.ike.identity import Identity
 from chassis.ase.ike.payloads.chain import PayloadError
 from chassis.ase.ike.payloads.header import INITIATOR, RESPONSE, VERSION_2, Header
-from chassis.ase.ike.payloads.numbers import ExchangeType
-from chassis.ase.ike.payloads.v2 import MessageV2, PayloadV2, refuse_critical, remarks
-from chassis.ase.ike.v2 import describe, ike_auth, informational, negotiate, reception, rekey, sa_init, timers
-from chassis.ase.ike.v2.child_sa import ChildSaEvent, ChildSaState, ChildSaV2
-from chassis.ase.ike.v2.children import ChildSasV2, remove, remove_all, switch
-from chassis.ase.ike.v2.create import lifetimes
-from chassis.ase.ike.v2.exchange import Answered, Task, TaskManager
-from chassis.ase.ike.v2.fragments import Assembly, seal
-from chassis.ase.ike.v2.ike_sa import ESTABLISHED_STATES, HALF_OPEN_STATES, IkeSa, IkeSaEvent, IkeSaState
-from chassis.ase.ike.v2.keyring import IkeSaKeymat
-from chassis.ase.ike.v2.nat import NatStatus
-from chassis.ase.ike.v2.reception import CurrentRequest
+from chassis.ase.ike.payloads.numbers import ExchangeType, NotifyTypeV2, Protocol
+from chassis.ase.ike.payloads.v2 import MessageV2, PayloadV2, parse_payloads, refuse_critical, remarks
+from chassis.ase.ike.payloads.v2_payloads import Encrypted, EncryptedFragment, NotifyV2
+from chassis.ase.ike.payloads.v2_sa import SaV2
+from chassis.ase.ike.v2 import create_child_sa, ike_auth, ike_sa_init, informational, rekey_ike_sa
+from chassis.ase.ike.v2.child_sas import (
+    ChildSaEvent,
+    ChildSaState,
+    ChildSasV2,
+    ChildSaV2,
+    moved,
+    remove,
+    remove_all,
+    switch,
+)
+from chassis.ase.ike.v2.create_child_sa import lifetimes
+from chassis.ase.ike.v2.ike_sa import (
+    ESTABLISHED_STATES,
+    HALF_OPEN_STATES,
+    Answered,
+    IkeSa,
+    IkeSaEvent,
+    IkeSaState,
+    Task,
+    TaskManager,
+)
+from chassis.ase.ike.v2.ike_sa_init import NatStatus
+from chassis.ase.ike.v2.keymat import Assembly, IkeSaKeymat, seal
 from chassis.ase.ike.v2.refused import Refused
-from chassis.ase.link import Encapsulation
+from chassis.ase.link import Encapsulation, SaExpiring
+from chassis.net.address import format_address
+
+if TYPE_CHECKING:
+    pass  # import dropped
 
 
 class SessionV2:
@@ -100,23 +122,23 @@ class SessionV2:
         self.born = now
         self.deadline = now + self.host.settings.give_up
         self.host.count("begun")
-        self.take(IkeSaEvent.START)
-        self.put(sa_init.IkeSaInitTask())
+        self.transition(IkeSaEvent.START)
+        self.put(ike_sa_init.IkeSaInitTask())
         self.pump(now)
 
     def receive(self, data: bytes, header: Header, path: Path, now: float) -> None:
         if not self.closed:
-            reception.receive(self, data, path, now)
+            receive(self, data, path, now)
             if self.sa.state is IkeSaState.NEW:
                 # What looked like a first message was none: nothing is held for its sender.
                 self.end("no first message", now)
             self.pump(now)
 
     def wake(self) -> float:
-        return timers.wake(self)
+        return wake(self)
 
     def on_timer(self, now: float) -> None:
-        timers.run(self, now)
+        run(self, now)
         self.pump(now)
 
     def negotiate(self, line: Line, replaces: int, now: float) -> None:
@@ -128,12 +150,12 @@ class SessionV2:
         old = self.children.by_serial.get(replaces)
         if self.negotiating(line.seq) or (old is None and self.children.served(line.seq)):
             return
-        self.put(negotiate.CreateChildTask(line, old))
+        self.put(create_child_sa.CreateChildTask(line, old))
         self.pump(now)
 
     def rekey(self, now: float) -> None:
         if self.sa.state is IkeSaState.ESTABLISHED and not self.rekeying:
-            self.put(rekey.RekeyIkeSaTask())
+            self.put(rekey_ike_sa.RekeyIkeSaTask())
             self.pump(now)
 
     def drop(self, serial: int, reason: str, now: float) -> None:
@@ -149,12 +171,12 @@ class SessionV2:
             self.rival.close(reason, now, tell=tell)
             self.host.adopt(self.rival)
             self.rival = None
-        if not tell or not self.sa.may(IkeSaEvent.CLOSE):
+        if not tell or not self.sa.allows(IkeSaEvent.CLOSE):
             if not tell or self.sa.state is not IkeSaState.DELETING:
                 self.end(reason, now)
             return
         remove_all(self, reason, now)
-        self.take(IkeSaEvent.CLOSE)
+        self.transition(IkeSaEvent.CLOSE)
         self.ending = reason
         self.deadline = now + self.host.settings.give_up
         for task in self.exchanges.empty():
@@ -186,7 +208,7 @@ class SessionV2:
         self.connection = connection
 
     def describe(self) -> dict[str, Any]:
-        return describe.describe(self)
+        return describe(self)
 
     def secrets(self) -> list[dict[str, str]]:
         return [] if self.keyring is None else self.keyring.secrets(self.spi_i, self.spi_r)
@@ -221,13 +243,13 @@ class SessionV2:
     def rekeying(self) -> bool:
         """Whether our request to replace the IKE SA is out, or waits."""
         waiting = [task for _, task in self.postponed]
-        return any(isinstance(task, rekey.RekeyIkeSaTask) for task in self.exchanges.tasks() + waiting)
+        return any(isinstance(task, rekey_ike_sa.RekeyIkeSaTask) for task in self.exchanges.tasks() + waiting)
 
     @property
     def busy_with_children(self) -> bool:
         """Whether a request of ours about a pair is out (RFC 7296 2.25.2)."""
         outstanding = self.exchanges.outstanding
-        busy = (negotiate.CreateChildTask, informational.DeleteChildTask, informational.DeleteChildSpisTask)
+        busy = (create_child_sa.CreateChildTask, informational.DeleteChildTask, informational.DeleteChildSpisTask)
         return outstanding is not None and isinstance(outstanding.task, busy)
 
     def negotiating(self, seq: int) -> bool:
@@ -235,9 +257,9 @@ class SessionV2:
         waiting = [task for _, task in self.postponed]
         return seq == self.making or any(task.seq == seq for task in self.exchanges.tasks() + waiting)
 
-    def take(self, event: IkeSaEvent) -> None:
+    def transition(self, event: IkeSaEvent) -> None:
         """The IKE SA goes where its table says."""
-        self.sa.take(event)
+        self.sa.transition(event)
         self.established = self.sa.state in ESTABLISHED_STATES
         self.closed = self.sa.state is IkeSaState.CLOSED
 
@@ -319,7 +341,7 @@ class SessionV2:
     def authenticated(self, now: float, making: int) -> None:
         """The IKE SA stands. `making` is the line whose pair comes with it."""
         self.making = making
-        self.take(IkeSaEvent.AUTHENTICATED)
+        self.transition(IkeSaEvent.AUTHENTICATED)
         self.deadline = math.inf
         self.stood(now)
         self.first_sent = self.first_received = b""
@@ -332,7 +354,7 @@ class SessionV2:
         for seq in seqs:
             line = self.connection.line(seq)
             if line is not None and not self.negotiating(seq) and not self.children.served(seq):
-                self.put(negotiate.CreateChildTask(line, None))
+                self.put(create_child_sa.CreateChildTask(line, None))
 
     def stood(self, now: float) -> None:
         """Set the times of an IKE SA that begins to live."""
@@ -343,8 +365,8 @@ class SessionV2:
     def renew(self, child: ChildSaV2, now: float) -> None:
         """Have a pair succeeded, if that is not under way."""
         child.soft = math.inf
-        if child.may(ChildSaEvent.REKEY) and not self.negotiating(child.line.seq):
-            self.put(negotiate.CreateChildTask(child.line, child))
+        if child.allows(ChildSaEvent.REKEY) and not self.negotiating(child.line.seq):
+            self.put(create_child_sa.CreateChildTask(child.line, child))
 
     def put_off(self, child: ChildSaV2, now: float) -> None:
         """No successor was to be had: try again before the pair ends."""
@@ -371,7 +393,7 @@ class SessionV2:
         self.exchanges.empty()
         self.exchanges.outstanding = None
         self.postponed.clear()
-        self.take(IkeSaEvent.END)
+        self.transition(IkeSaEvent.END)
         remove_all(self, reason, now)
         self.host.down(self, reason, now)
 
@@ -403,3 +425,375 @@ class SessionV2:
             return (self.first_sent,)
         room = self.host.settings.fragment
         return seal(self.ring, header, payloads, room, self.host.random, fragment=self.fragmenting)
+
+
+@dataclass(slots=True)
+class CurrentRequest:
+    """The request that is being handled: where it came from, its exchange, its octets if it came in clear."""
+
+    path: Path
+    exchange: int = ExchangeType.INFORMATIONAL
+    clear: bytes = field(default=b"", repr=False)
+
+
+def receive(session: SessionV2, data: bytes, path: Path, now: float) -> None:
+    """One message whose SPI is ours."""
+    try:
+        message = MessageV2.parse(data)
+    except PayloadError as error:
+        session.host.count("malformed")
+        session.note(error, now)
+        if session.sa.state is IkeSaState.NEW:
+            session.handling = CurrentRequest(path, ExchangeType.IKE_SA_INIT, data)
+            ike_sa_init.unreadable(session, error, path, now)
+        return
+    header = message.header
+    if header.exchange == ExchangeType.IKE_SA_INIT:
+        _first(session, message, data, path, now)
+    elif (
+        session.keyring is None
+        or (header.spi_i, header.spi_r) != (session.spi_i, session.spi_r)
+        or header.from_initiator == session.initiator
+    ):
+        session.host.count("dropped")
+    elif header.is_response and all(isinstance(one, NotifyV2) for one in message.payloads):
+        _hint(session, now)
+    elif header.is_response:
+        _response(session, message, data, path, now)
+    else:
+        _incoming(session, message, data, path, now)
+
+
+def _hint(session: SessionV2, now: float) -> None:
+    """An error in clear proves nothing (RFC 7296 2.21.4), but a peer that is watched is asked sooner for it."""
+    session.host.count("hints")
+    interval = session.host.settings.dpd_interval
+    if now - session.hinted >= interval:
+        session.hinted = now
+        session.heard = min(session.heard, now - interval)
+
+
+def _first(session: SessionV2, message: MessageV2, data: bytes, path: Path, now: float) -> None:
+    """A message of IKE_SA_INIT, in clear: it has no say once there are keys."""
+    header, outstanding = message.header, session.exchanges.outstanding
+    if header.is_response:
+        ours = header.spi_i == session.spi and session.initiator and header.message_id == 0
+        task = None if outstanding is None else outstanding.task
+        if ours and isinstance(task, ike_sa_init.IkeSaInitTask):
+            task.heard(session, message, data, path, now)
+        else:
+            session.host.count("dropped")
+        return
+    if session.initiator or header.message_id or not header.from_initiator or header.spi_i != session.peer_spi:
+        session.host.count("dropped")
+        return
+    if _repeated(session, message, data, path, now):
+        return
+    if session.sa.state is not IkeSaState.NEW:
+        session.host.count("dropped")
+        return
+    session.born = now
+    session.deadline = now + session.host.settings.give_up
+    session.host.count("answered")
+    session.handling = CurrentRequest(path, header.exchange, data)
+    ike_sa_init.respond_to_init(session, message, data, path, now)
+
+
+def _repeated(session: SessionV2, message: MessageV2, data: bytes, path: Path, now: float) -> bool:
+    """Whether this request was answered before; one that comes again is answered again."""
+    last = session.exchanges.last
+    if last is None or message.header.message_id != last.message_id:
+        return False
+    if data == last.clear or (not last.clear and _comes_again(session, message, data)):
+        session.host.count("answered again")
+        session.transmit(last.datagrams, path, now)
+    else:
+        session.host.count("dropped")
+    return True
+
+
+def _comes_again(session: SessionV2, message: MessageV2, data: bytes) -> bool:
+    """Whether this is the peer's, with a message ID that was answered: whole, or the first fragment of any cut.
+
+    It may be cut in another way than what was answered; the other fragments are passed over (RFC 7383 2.6.1).
+    """
+    payload = message.payloads[-1] if message.payloads else None
+    if isinstance(payload, EncryptedFragment):
+        if payload.number != 1 or not session.fragmenting:
+            return False
+    elif not isinstance(payload, Encrypted):
+        return False
+    try:
+        session.ring.receiving.unseal(data, payload)
+    except IntegrityError:
+        session.host.count("integrity")
+        return False
+    except PayloadError:
+        pass  # Authentic, and answered as what it is.
+    return True
+
+
+def _open(session: SessionV2, message: MessageV2, data: bytes) -> tuple[int, bytes] | None:
+    """(first type, plaintext) of a message that is whole now. IntegrityError, and PayloadError for an authentic
+    one that is wrong inside."""
+    header = message.header
+    payload = message.payloads[-1] if message.payloads else None
+    if isinstance(payload, Encrypted):
+        return payload.first, session.ring.receiving.unseal(data, payload)
+    if not isinstance(payload, EncryptedFragment) or not session.fragmenting:
+        raise IntegrityError("payload", "missing")
+    assembly = session.assemblies[header.is_response]
+    if not assembly.wants(header.message_id, payload):
+        return None
+    return assembly.add(header.message_id, payload, session.ring.receiving.unseal(data, payload))
+
+
+def _read(
+    session: SessionV2, message: MessageV2, data: bytes, now: float
+) -> tuple[PayloadV2, ...] | PayloadError | None:
+    """The payloads of an authentic message, what is wrong with them, or None for what is not to be heeded."""
+    try:
+        opened = _open(session, message, data)
+        if opened is None:
+            return None
+        payloads = parse_payloads(opened[0], memoryview(opened[1]), inside=True)
+        session.examine(payloads, now)
+    except IntegrityError:
+        session.host.count("integrity")
+        return None
+    except PayloadError as error:
+        session.host.count("malformed")
+        session.heard = now
+        session.note(error, now)
+        return error
+    session.heard = now
+    return payloads
+
+
+def _response(session: SessionV2, message: MessageV2, data: bytes, path: Path, now: float) -> None:
+    header, outstanding = message.header, session.exchanges.outstanding
+    if (
+        outstanding is None
+        or header.message_id != outstanding.message_id
+        or header.exchange != outstanding.task.exchange
+    ):
+        session.host.count("dropped")
+        return
+    payloads = _read(session, message, data, now)
+    if payloads is None:
+        return
+    _follow(session, path, half_open=False)
+    task = session.exchanges.complete()
+    if isinstance(payloads, PayloadError):
+        task.unreadable(session, str(payloads), now)
+    else:
+        task.answered(session, payloads, now)
+
+
+def _incoming(session: SessionV2, message: MessageV2, data: bytes, path: Path, now: float) -> None:
+    """A request of the peer, protected."""
+    header = message.header
+    if _repeated(session, message, data, path, now):
+        return
+    half_open = session.sa.state is IkeSaState.INIT_ANSWERED
+    early = session.sa.state in HALF_OPEN_STATES and not half_open
+    if (
+        header.message_id != session.exchanges.expected
+        or early
+        or (half_open and header.exchange != ExchangeType.IKE_AUTH)
+    ):
+        session.host.count("dropped")
+        return
+    payloads = _read(session, message, data, now)
+    if payloads is None:
+        return
+    session.handling = CurrentRequest(path, header.exchange)
+    _follow(session, path, half_open=half_open)
+    if isinstance(payloads, PayloadError):
+        session.reply((NotifyV2(payloads.notify or NotifyTypeV2.INVALID_SYNTAX, payloads.data),), now)
+        if half_open:
+            session.failed(Refused(payloads.notify or NotifyTypeV2.INVALID_SYNTAX, str(payloads)), now)
+            session.end(str(payloads), now)
+    elif header.exchange == ExchangeType.IKE_AUTH and half_open:
+        ike_auth.respond(session, payloads, now)
+    elif header.exchange == ExchangeType.INFORMATIONAL:
+        informational.handle(session, payloads, now)
+    elif header.exchange == ExchangeType.CREATE_CHILD_SA:
+        sa = next((one for one in payloads if isinstance(one, SaV2)), None)
+        if sa is not None and sa.proposals[0].protocol == Protocol.IKE:
+            rekey_ike_sa.respond(session, payloads, now)
+        else:
+            create_child_sa.respond(session, payloads, now)
+    else:
+        session.reply((NotifyV2(NotifyTypeV2.INVALID_SYNTAX),), now)
+
+
+def _follow(session: SessionV2, path: Path, *, half_open: bool) -> None:
+    """The peer may float to port 4500 with IKE_AUTH. Behind a NAT it may be moved at any time, and what it just
+    made shows where it is (RFC 7296 2.23)."""
+    if path == session.path or not (half_open or (session.nat.there and not session.nat.here)):
+        return
+    session.path = path
+    moved(session)
+
+
+def _probe_at(session: SessionV2) -> float:
+    """When the peer has been silent long enough to be asked; any request that is out asks already."""
+    connection = session.connection
+    if connection is None or not connection.keepalive or session.exchanges.outstanding is not None:
+        return math.inf
+    return session.heard + session.host.settings.dpd_interval
+
+
+def _keepalive_at(session: SessionV2) -> float:
+    return session.sent + session.host.settings.nat_keepalive if session.nat.here else math.inf
+
+
+def wake(session: SessionV2) -> float:
+    """When `run` has something to do."""
+    if session.closed:
+        return math.inf
+    at = session.deadline
+    if session.exchanges.outstanding is not None:
+        at = min(at, session.exchanges.outstanding.due)
+    if session.sa.state in ESTABLISHED_STATES:
+        at = min(at, session.hard, _probe_at(session), _keepalive_at(session))
+        if session.sa.state is IkeSaState.ESTABLISHED:
+            at = min(at, session.soft)
+        for due, _ in session.postponed:
+            at = min(at, due)
+        for child in session.children.by_serial.values():
+            at = min(at, child.hard)
+            if child.allows(ChildSaEvent.REKEY):
+                at = min(at, child.soft)
+    return at
+
+
+def run(session: SessionV2, now: float) -> None:
+    """Do what is due."""
+    if session.closed:
+        return
+    if now >= session.deadline:
+        _overdue(session, now)
+        return
+    outstanding = session.exchanges.outstanding
+    if outstanding is not None and now >= outstanding.due and not _again(session, now):
+        return
+    if session.sa.state not in ESTABLISHED_STATES:
+        return
+    if now >= session.hard:
+        session.close("the lifetime of the IKE SA is over", now)
+        return
+    _lifetimes(session, now)
+    if now >= _probe_at(session):
+        session.put(informational.DpdTask())
+    if now >= _keepalive_at(session):
+        session.transmit((b"",), session.path, now)
+
+
+def _overdue(session: SessionV2, now: float) -> None:
+    """A state that must not last has lasted too long."""
+    state = session.sa.state
+    if state in HALF_OPEN_STATES or state is IkeSaState.DELETING:
+        session.silence(now)
+    else:
+        session.close(session.ending or "the peer left it behind", now)
+
+
+def _again(session: SessionV2, now: float) -> bool:
+    """Send the request that is out once more; False when the session ended over it."""
+    outstanding = session.exchanges.outstanding
+    assert outstanding is not None
+    datagrams = session.exchanges.again(now)
+    if datagrams is None:
+        if not isinstance(outstanding.task, informational.DpdTask) or session.heard < outstanding.due - (
+            session.host.settings.dpd_interval * session.host.settings.dpd_tries
+        ):
+            session.silence(now)
+            return False
+        # Its packets came in meanwhile, so it lives, and only the answer is missing.
+        session.exchanges.steady(session.host.settings.dpd_interval, session.host.settings.dpd_tries, now)
+        datagrams = outstanding.datagrams
+    session.host.count("retransmitted")
+    session.transmit(datagrams, session.path, now)
+    return True
+
+
+def _lifetimes(session: SessionV2, now: float) -> None:
+    due = [task for at, task in session.postponed if at <= now]
+    session.postponed = [(at, task) for at, task in session.postponed if at > now]
+    for task in due:
+        session.put(task)
+    for child in list(session.children.by_serial.values()):
+        if now >= child.hard:
+            session.expire(child, child.reason or "its lifetime is over", now)
+        elif now >= child.soft and child.allows(ChildSaEvent.REKEY):
+            session.host.emit(SaExpiring(session.tunnel, child.serial, False, AGED))
+            session.renew(child, now)
+    if session.exchanges.worn:
+        session.soft = min(session.soft, now)
+    if now >= session.soft and session.sa.state is IkeSaState.ESTABLISHED:
+        session.soft = math.inf
+        if not session.rekeying:
+            session.put(rekey_ike_sa.RekeyIkeSaTask())
+
+
+def _time(at: float) -> float | None:
+    return None if math.isinf(at) else at
+
+
+def describe(session: SessionV2) -> dict[str, Any]:
+    """Times are of the monotonic clock."""
+    path, ring = session.path, session.keyring
+    algorithms: dict[str, Any] = {}
+    if ring is not None:
+        choice = ring.choice
+        algorithms = {
+            "cipher": choice.cipher.name,
+            "integrity": None if choice.integrity is None else choice.integrity.name,
+            "prf": choice.prf.name,
+            "group": choice.group,
+        }
+    return {
+        "version": 2,
+        "state": session.sa.state.value,
+        "initiator": session.initiator,
+        "spi_i": session.spi_i.hex(),
+        "spi_r": session.spi_r.hex(),
+        "tunnel": session.tunnel,
+        "local": format_address(path.local),
+        "local_port": path.local_port,
+        "remote": format_address(path.remote),
+        "remote_port": path.remote_port,
+        "identity": str(session.connection.identity) if session.connection is not None else "",
+        "peer_identity": "" if session.peer_identity is None else str(session.peer_identity),
+        "nat_here": session.nat.here,
+        "nat_there": session.nat.there,
+        "fragmentation": session.fragmenting,
+        "algorithms": algorithms,
+        "since": session.born,
+        "rekey": _time(session.soft),
+        "expires": _time(session.hard),
+        "children": [_child(child) for child in session.children.by_serial.values()],
+    }
+
+
+def _child(child: ChildSaV2) -> dict[str, Any]:
+    suite = child.suite
+    return {
+        "serial": child.serial,
+        "entry": child.line.seq,
+        "state": child.state.value,
+        "initiator": child.initiator,
+        "ah": suite.ah,
+        "cipher": suite.cipher,
+        "integrity": suite.esp_integrity,
+        "esn": suite.esn,
+        "group": suite.group,
+        "ipcomp": child.cpi_out != 0,
+        "inbound": {Protocol(number).name: spi.hex() for number, spi in child.inbound.items()},
+        "outbound": {Protocol(number).name: spi.hex() for number, spi in child.outbound.items()},
+        "since": child.born,
+        "rekey": _time(child.soft),
+        "expires": _time(child.hard),
+    }

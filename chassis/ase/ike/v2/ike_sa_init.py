@@ -1,7 +1,10 @@
-"""IKE_SA_INIT, both roles: algorithms, keys, cookies, NAT detection (RFC 7296 1.2, 2.6, 2.7, 2.14, 2.23)."""
+"""NAT detection (RFC 7296 2.23): hashes of both ends' addresses as their senders see them."""
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from chassis.ase.ike.crypto.diffie_hellman import GROUPS, KeyPair
@@ -12,16 +15,58 @@ from chassis.ase.ike.payloads.numbers import ExchangeType, NotifyTypeV2
 from chassis.ase.ike.payloads.v2 import MessageV2, PayloadV2
 from chassis.ase.ike.payloads.v2_payloads import KeV2, NonceV2, NotifyV2
 from chassis.ase.ike.proposals import ChoiceV2, choose_v2, offer_v2
-from chassis.ase.ike.v2 import auth, nat
-from chassis.ase.ike.v2.exchange import Task
+from chassis.ase.ike.v2 import ike_auth
 from chassis.ase.ike.v2.ike_auth import IkeAuthTask
-from chassis.ase.ike.v2.ike_sa import IkeSaEvent, IkeSaState
-from chassis.ase.ike.v2.keyring import IkeSaKeymat
+from chassis.ase.ike.v2.ike_sa import IkeSaEvent, IkeSaState, Task
+from chassis.ase.ike.v2.keymat import IkeSaKeymat
 from chassis.ase.ike.v2.refused import Refused, name, no_proposal, refusal, syntax
-from chassis.ase.ike.v2.rekey import NONCE_OCTETS, parts, shared_secret
+from chassis.ase.ike.v2.rekey_ike_sa import NONCE_OCTETS, parts, shared_secret
 
 if TYPE_CHECKING:
     from chassis.ase.ike.v2.session import SessionV2
+
+
+def _digest(spi_i: bytes, spi_r: bytes, address: int, port: int) -> bytes:
+    data = spi_i + spi_r + address.to_bytes(4, "big") + port.to_bytes(2, "big")
+    return hashlib.sha1(data, usedforsecurity=False).digest()
+
+
+def nat_notifications(spi_i: bytes, spi_r: bytes, path: Path) -> tuple[NotifyV2, NotifyV2]:
+    """What a message says about where it is sent from and to; `spi_r` is zero in the request."""
+    return (
+        NotifyV2(NotifyTypeV2.NAT_DETECTION_SOURCE_IP, _digest(spi_i, spi_r, path.local, path.local_port)),
+        NotifyV2(NotifyTypeV2.NAT_DETECTION_DESTINATION_IP, _digest(spi_i, spi_r, path.remote, path.remote_port)),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class NatStatus:
+    """Which end is behind a NAT, as far as the peer can tell."""
+
+    here: bool = False
+    there: bool = False
+
+    @property
+    def found(self) -> bool:
+        return self.here or self.there
+
+
+def detect_nat(payloads: Iterable[PayloadV2], spi_i: bytes, spi_r: bytes, path: Path) -> NatStatus:
+    """What the peer's message says; a peer that says nothing does no NAT traversal."""
+    sources: list[bytes] = []
+    destinations: list[bytes] = []
+    for one in payloads:
+        if isinstance(one, NotifyV2) and one.notify == NotifyTypeV2.NAT_DETECTION_SOURCE_IP:
+            sources.append(one.data)
+        elif isinstance(one, NotifyV2) and one.notify == NotifyTypeV2.NAT_DETECTION_DESTINATION_IP:
+            destinations.append(one.data)
+    if not sources or not destinations:
+        return NatStatus()
+    return NatStatus(
+        here=_digest(spi_i, spi_r, path.local, path.local_port) not in destinations,
+        there=_digest(spi_i, spi_r, path.remote, path.remote_port) not in sources,
+    )
+
 
 MAX_INIT_REQUESTS = 5
 """Requests of one attempt: with a cookie, with another group, with a new cookie, and one to spare."""
@@ -57,9 +102,9 @@ class IkeSaInitTask(Task):
             offer_v2(connection.proposals),
             KeV2(group.number, self._pair.public),
             NonceV2(self._nonce),
-            *nat.nat_notifications(session.spi, _NO_SPI, session.path),
+            *nat_notifications(session.spi, _NO_SPI, session.path),
             NotifyV2(NotifyTypeV2.FRAGMENTATION_SUPPORTED),
-            auth.hash_notify(),
+            ike_auth.hash_notify(),
         )
 
     def heard(self, session: SessionV2, message: MessageV2, data: bytes, path: Path, now: float) -> None:
@@ -95,7 +140,7 @@ class IkeSaInitTask(Task):
             else:
                 continue
             session.host.count(f"asked again {name(one.notify)}")
-            session.take(IkeSaEvent.AGAIN)
+            session.transition(IkeSaEvent.AGAIN)
             session.exchanges.complete()
             session.exchanges.next_id = 0
             session.exchanges.put(self)
@@ -128,7 +173,7 @@ class IkeSaInitTask(Task):
         store_peer_capabilities(session, payloads, path)
         if session.nat.found:
             session.path = session.path.floated()
-        session.take(IkeSaEvent.KEYED)
+        session.transition(IkeSaEvent.KEYED)
         session.exchanges.put(IkeAuthTask())
         session.pump(now)
 
@@ -136,11 +181,11 @@ class IkeSaInitTask(Task):
 def store_peer_capabilities(session: SessionV2, payloads: tuple[PayloadV2, ...], path: Path) -> None:
     """What the peer's first message says of itself and of the way between us."""
     spi_r = session.spi_r if session.initiator else _NO_SPI
-    session.nat = nat.detect_nat(payloads, session.spi_i, spi_r, path)
+    session.nat = detect_nat(payloads, session.spi_i, spi_r, path)
     session.fragmenting = any(
         isinstance(one, NotifyV2) and one.notify == NotifyTypeV2.FRAGMENTATION_SUPPORTED for one in payloads
     )
-    session.hashes = auth.peer_hashes(payloads)
+    session.hashes = ike_auth.peer_hashes(payloads)
 
 
 def respond_to_init(session: SessionV2, message: MessageV2, data: bytes, path: Path, now: float) -> None:
@@ -194,17 +239,17 @@ def _agree(session: SessionV2, message: MessageV2, data: bytes, path: Path, now:
     session.first_received = data
     session.nonces = (nonce.value, ours)
     store_peer_capabilities(session, message.payloads, path)
-    asked = next((auth.cert_requests(one) for one in group.members if auth.cert_requests(one)), ())
-    session.take(IkeSaEvent.ANSWERED)
+    asked = next((ike_auth.cert_requests(one) for one in group.members if ike_auth.cert_requests(one)), ())
+    session.transition(IkeSaEvent.ANSWERED)
     session.reply(
         (
             choice.answer,
             KeV2(choice.group, pair.public),
             NonceV2(ours),
-            *nat.nat_notifications(session.spi_i, session.spi_r, path),
+            *nat_notifications(session.spi_i, session.spi_r, path),
             *asked,
             NotifyV2(NotifyTypeV2.FRAGMENTATION_SUPPORTED),
-            auth.hash_notify(),
+            ike_auth.hash_notify(),
         ),
         now,
     )

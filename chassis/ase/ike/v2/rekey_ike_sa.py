@@ -11,10 +11,9 @@ from chassis.ase.ike.payloads.v2 import PayloadV2
 from chassis.ase.ike.payloads.v2_payloads import KeV2, NonceV2
 from chassis.ase.ike.payloads.v2_sa import SaV2
 from chassis.ase.ike.proposals import ChoiceV2, choose_v2, offer_v2
-from chassis.ase.ike.v2.children import ChildSasV2, described
-from chassis.ase.ike.v2.exchange import Task
-from chassis.ase.ike.v2.ike_sa import IkeSaEvent, IkeSaState
-from chassis.ase.ike.v2.keyring import IkeSaKeymat
+from chassis.ase.ike.v2.child_sas import ChildSasV2, described
+from chassis.ase.ike.v2.ike_sa import IkeSaEvent, IkeSaState, Task
+from chassis.ase.ike.v2.keymat import IkeSaKeymat
 from chassis.ase.ike.v2.refused import Refused, name, no_proposal, refusal, syntax
 
 if TYPE_CHECKING:
@@ -39,9 +38,9 @@ class RekeyIkeSaTask(Task):
 
     def begin(self, session: SessionV2, now: float) -> tuple[PayloadV2, ...] | None:
         connection = session.connection
-        if connection is None or not session.sa.may(IkeSaEvent.REKEY) or not connection.proposals:
+        if connection is None or not session.sa.allows(IkeSaEvent.REKEY) or not connection.proposals:
             return None
-        session.take(IkeSaEvent.REKEY)
+        session.transition(IkeSaEvent.REKEY)
         random = session.host.random
         group = GROUPS[self._group or connection.proposals[0].dh_group]
         self._pair = group.private(random(group.random_octets))
@@ -97,7 +96,7 @@ class RekeyIkeSaTask(Task):
         if session.rival is not None and not session.rival.closed:
             hand_over(session, session.rival, now)
             return
-        session.take(IkeSaEvent.KEEP)
+        session.transition(IkeSaEvent.KEEP)
         if refused.notify == NotifyTypeV2.INVALID_KE_PAYLOAD and not self._again and len(refused.data) == 2:
             group = int.from_bytes(refused.data, "big")
             assert session.connection is not None
@@ -156,7 +155,7 @@ def succeed(
     new.lowest = min(nonces)
     new.nat, new.fragmenting = session.nat, session.fragmenting
     new.peer_identity = session.peer_identity
-    new.take(IkeSaEvent.STAND_BY)
+    new.transition(IkeSaEvent.STAND_BY)
     new.stood(now)
     new.deadline = now + session.host.settings.give_up
     return new
@@ -165,7 +164,7 @@ def succeed(
 def hand_over(old: SessionV2, new: SessionV2, now: float) -> None:
     """The successor takes the pairs, and what waits to be asked."""
     new.path, new.connection = old.path, old.connection
-    new.take(IkeSaEvent.SUCCEED)
+    new.transition(IkeSaEvent.SUCCEED)
     new.deadline = float("inf")
     new.children, old.children = old.children, ChildSasV2()
     for task in old.exchanges.empty():
@@ -173,7 +172,7 @@ def hand_over(old: SessionV2, new: SessionV2, now: float) -> None:
             new.exchanges.put(task)
     new.postponed, old.postponed = old.postponed, []
     old.rival = None
-    old.take(IkeSaEvent.REPLACE)
+    old.transition(IkeSaEvent.REPLACE)
     old.host.count("IKE SAs rekeyed")
     old.ending = REASON
     old.deadline = now + old.host.settings.give_up

@@ -1,0 +1,604 @@
+"""CHILD SAs: offered and accepted, in IKE_AUTH and in CREATE_CHILD_SA (RFC 7296 1.3, 2.9, 2.17, 2.22)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from chassis.ase.ike.child_proposals import DEFLATE, LOWEST_SPI, ChildChoiceV2, Suite, choose_v2, offer_v2
+from chassis.ase.ike.connection import Line
+from chassis.ase.ike.crypto.algorithms import CIPHERS, INTEGRITY
+from chassis.ase.ike.crypto.diffie_hellman import GROUPS, GroupError, KeyPair
+from chassis.ase.ike.crypto.ikev2 import keymat, split_keymat
+from chassis.ase.ike.payloads.numbers import ExchangeType, NotifyTypeV2, PayloadTypeV2, Protocol
+from chassis.ase.ike.payloads.v2 import PayloadV2
+from chassis.ase.ike.payloads.v2_payloads import TS, KeV2, NonceV2, NotifyV2
+from chassis.ase.ike.payloads.v2_sa import SaV2
+from chassis.ase.ike.v2.child_sas import (
+    MAX_CHILD_SAS_PER_ENTRY,
+    ChildSaEvent,
+    ChildSaState,
+    ChildSaV2,
+    install,
+    remove,
+    switch,
+)
+from chassis.ase.ike.v2.ike_sa import ESTABLISHED_STATES, IkeSaState, Task
+from chassis.ase.ike.v2.informational import DeleteChildSpisTask, close_child
+from chassis.ase.ike.v2.narrow import narrow, same, selectors
+from chassis.ase.ike.v2.refused import Refused, name, no_proposal, refusal, syntax
+from chassis.ase.link import SaInstall
+from chassis.bus.records import AclRuleRecord, SaKeys
+
+if TYPE_CHECKING:
+    from chassis.ase.ike.v2.session import SessionV2
+
+
+NAT_REFUSES_AH = "AH cannot pass the NAT between the peers (RFC 3948 carries ESP only)"
+
+
+@dataclass(frozen=True, slots=True)
+class Nonces:
+    """Both nonces of an exchange and, with a group of its own, the shared secret."""
+
+    initiator: bytes
+    responder: bytes
+    shared: bytes = b""
+
+    @property
+    def lowest(self) -> bytes:
+        return min(self.initiator, self.responder)
+
+
+@dataclass(frozen=True, slots=True)
+class ChildOffer:
+    """What we ask for a line. `spis` are ours by protocol, `with_group` says that PFS can be had."""
+
+    line: Line
+    suites: tuple[Suite, ...]
+    spis: Mapping[int, bytes]
+    with_group: bool
+
+    @property
+    def group(self) -> int | None:
+        return self.suites[0].group if self.with_group else None
+
+    def notifications(self) -> tuple[NotifyV2, ...]:
+        return (_ipcomp(self.spis[Protocol.IPCOMP]),) if Protocol.IPCOMP in self.spis else ()
+
+    def sa(self) -> SaV2:
+        return offer_v2(self.suites, self.spis, with_group=self.with_group)
+
+    def selectors(self) -> tuple[TS, TS]:
+        ours, theirs = selectors(self.line.rules)
+        return TS(PayloadTypeV2.TS_I, ours), TS(PayloadTypeV2.TS_R, theirs)
+
+
+@dataclass(frozen=True, slots=True)
+class NewChild:
+    """A pair as agreed: the value, what the data engine is to be told, and what the responder answers."""
+
+    child: ChildSaV2
+    install: SaInstall
+    answer: tuple[PayloadV2, ...] = ()
+
+
+def usable(session: SessionV2, line: Line) -> tuple[Suite, ...]:
+    """Suites of a line that can be had on this way; Refused when a NAT leaves none."""
+    suites = tuple(suite for suite in line.suites if not (suite.ah and session.nat.found))
+    if line.suites and not suites:
+        raise Refused(NotifyTypeV2.NO_PROPOSAL_CHOSEN, NAT_REFUSES_AH)
+    if not suites:
+        raise Refused(NotifyTypeV2.NO_PROPOSAL_CHOSEN, f"IPsec policy {line.policy} has no proposal")
+    return suites
+
+
+def _protocols(suites: Iterable[Suite]) -> tuple[int, ...]:
+    found: dict[int, None] = {}
+    for suite in suites:
+        found.update(dict.fromkeys(int(protocol) for protocol in suite.protocols))
+        if suite.ip_comp:
+            found[int(Protocol.IPCOMP)] = None
+    return tuple(found)
+
+
+def _ipcomp(cpi: bytes) -> NotifyV2:
+    return NotifyV2(NotifyTypeV2.IPCOMP_SUPPORTED, cpi + bytes((DEFLATE,)))
+
+
+def _cpi(payloads: Iterable[PayloadV2]) -> int:
+    """The peer's CPI for DEFLATE, 0 without."""
+    for one in payloads:
+        if (
+            isinstance(one, NotifyV2)
+            and one.notify == NotifyTypeV2.IPCOMP_SUPPORTED
+            and len(one.data) == 3
+            and one.data[2] == DEFLATE
+        ):
+            return int.from_bytes(one.data[:2], "big")
+    return 0
+
+
+def make_offer(session: SessionV2, line: Line, *, with_group: bool) -> ChildOffer:
+    """Take SPIs and offer a line; Refused where nothing can be offered."""
+    suites = usable(session, line)
+    return ChildOffer(line, suites, session.host.spis(_protocols(suites)), with_group)
+
+
+def accept(
+    session: SessionV2,
+    offer: ChildOffer,
+    payloads: tuple[PayloadV2, ...],
+    nonces: Nonces,
+    replaces: int,
+    now: float,
+) -> NewChild:
+    """The initiator's end of an answer that agrees. `nonces.shared` is empty without PFS.
+
+    Refused if it does not fit what we offered: then the SPIs are the caller's to give back.
+    """
+    sa, tsi, tsr = _parts(payloads)
+    choice = choose_v2(sa, offer.suites, offer.spis, with_group=offer.with_group)
+    if not isinstance(choice, ChildChoiceV2):
+        raise no_proposal(choice, "IPsec")
+    rules = narrow(offer.line.rules, tsi.selectors, tsr.selectors)
+    if rules is None:
+        raise Refused(
+            NotifyTypeV2.TS_UNACCEPTABLE, "the peer answered with traffic selectors that were not offered"
+        )
+    cpi = _cpi(payloads) if choice.suite.ip_comp else 0
+    return _make(session, offer.line, choice, offer.spis, cpi, rules, nonces, replaces, now, initiator=True)
+
+
+def _parts(payloads: tuple[PayloadV2, ...]) -> tuple[SaV2, TS, TS]:
+    sa = next((one for one in payloads if isinstance(one, SaV2)), None)
+    tsi = next((one for one in payloads if isinstance(one, TS) and one.type == PayloadTypeV2.TS_I), None)
+    tsr = next((one for one in payloads if isinstance(one, TS) and one.type == PayloadTypeV2.TS_R), None)
+    if sa is None or tsi is None or tsr is None:
+        raise syntax("a CHILD SA was negotiated without SA or traffic selectors")
+    return sa, tsi, tsr
+
+
+@dataclass(frozen=True, slots=True)
+class ChosenEntry:
+    """The line that a peer's offer is for, what of it is agreed, and the SPIs that we took for it."""
+
+    line: Line
+    choice: ChildChoiceV2
+    spis: Mapping[int, bytes]
+    rules: tuple[AclRuleRecord, ...]
+
+
+def choose_entry(
+    session: SessionV2, payloads: tuple[PayloadV2, ...], lines: Iterable[Line], *, with_group: bool
+) -> ChosenEntry:
+    """The responder's choice: the line whose traffic the selectors are for, and its first suite that fits.
+
+    A line without a pair comes before one that has one, one that is not narrowed before one that is.
+    """
+    sa, tsi, tsr = _parts(payloads)
+    found: list[tuple[tuple[bool, bool], Line, tuple[AclRuleRecord, ...]]] = []
+    for line in lines:
+        rules = narrow(line.rules, tsr.selectors, tsi.selectors)
+        if rules is not None:
+            found.append(((session.children.served(line.seq), not same(rules, line.rules)), line, rules))
+    if not found:
+        raise Refused(
+            NotifyTypeV2.TS_UNACCEPTABLE, "no policy line has the traffic selectors that the peer offers"
+        )
+    first: Refused | None = None
+    for _, line, rules in sorted(found, key=lambda entry: entry[0]):
+        try:
+            suites = usable(session, line)
+        except Refused as refused:
+            first = first or refused
+            continue
+        spis = session.host.spis(_protocols(suites))
+        choice = choose_v2(sa, suites, spis, with_group=with_group)
+        if isinstance(choice, ChildChoiceV2) and _spis_valid(choice):
+            return ChosenEntry(line, choice, spis, rules)
+        session.host.release(spis)
+        if first is None and not isinstance(choice, ChildChoiceV2):
+            first = no_proposal(choice, "IPsec")
+    raise first or syntax("the peer offers reserved SPIs")
+
+
+def _spis_valid(choice: ChildChoiceV2) -> bool:
+    """Whether the peer's SPIs are none of the reserved ones (RFC 4303 2.1)."""
+    return all(int.from_bytes(spi, "big") >= LOWEST_SPI for spi in choice.peer_spis.values())
+
+
+def answer(
+    session: SessionV2,
+    picked: ChosenEntry,
+    payloads: tuple[PayloadV2, ...],
+    nonces: Nonces,
+    replaces: int,
+    now: float,
+    *,
+    send: bool,
+) -> NewChild:
+    """The responder's end: the pair, and the payloads that agree to it (without nonce and key exchange)."""
+    cpi = _cpi(payloads) if picked.choice.suite.ip_comp else 0
+    made = _make(
+        session,
+        picked.line,
+        picked.choice,
+        picked.spis,
+        cpi,
+        picked.rules,
+        nonces,
+        replaces,
+        now,
+        initiator=False,
+        send=send,
+    )
+    ours, theirs = selectors(picked.rules)
+    notifications = (_ipcomp(picked.spis[Protocol.IPCOMP]),) if cpi else ()
+    reply = (*notifications, picked.choice.answer, TS(PayloadTypeV2.TS_I, theirs), TS(PayloadTypeV2.TS_R, ours))
+    return NewChild(made.child, made.install, reply)
+
+
+def lifetimes(session: SessionV2, seconds: float, now: float) -> tuple[float, float]:
+    """(when a successor is due, when it is over): the margin is random in part, so that the ends differ."""
+    settings = session.host.settings
+    part = int.from_bytes(session.host.random(2), "big") / 65535
+    left = seconds * settings.margin * (1 - settings.jitter * part)
+    return now + seconds - left, now + seconds
+
+
+def _sizes(suite: Suite) -> tuple[int, ...]:
+    """Octets of the keys of one direction, in KEYMAT's order."""
+    sizes: list[int] = []
+    if suite.ah:
+        sizes.append(INTEGRITY[suite.ah].key_octets)
+    if suite.cipher:
+        cipher = CIPHERS[suite.cipher]
+        sizes.append(cipher.key_octets)
+        sizes.append(INTEGRITY[suite.esp_integrity].key_octets if suite.esp_integrity and not cipher.aead else 0)
+    return tuple(sizes)
+
+
+def _keys(suite: Suite, spis: Mapping[int, bytes], keys: tuple[bytes, ...]) -> SaKeys:
+    rest = list(keys)
+    ah_key = rest.pop(0) if suite.ah else b""
+    aead = suite.cipher is not None and CIPHERS[suite.cipher].aead
+    return SaKeys(
+        esp_spi=int.from_bytes(spis.get(Protocol.ESP, b""), "big") if suite.cipher else 0,
+        esp_integrity="" if aead else suite.esp_integrity or "",
+        esp_integrity_key=rest[1] if suite.cipher else b"",
+        esp_cipher=suite.cipher or "null",
+        esp_cipher_key=rest[0] if suite.cipher else b"",
+        ah_spi=int.from_bytes(spis.get(Protocol.AH, b""), "big") if suite.ah else 0,
+        ah_integrity=suite.ah or "",
+        ah_key=ah_key,
+    )
+
+
+def _make(
+    session: SessionV2,
+    line: Line,
+    choice: ChildChoiceV2,
+    spis: Mapping[int, bytes],
+    cpi: int,
+    rules: tuple[AclRuleRecord, ...],
+    nonces: Nonces,
+    replaces: int,
+    now: float,
+    *,
+    initiator: bool,
+    send: bool = True,
+) -> NewChild:
+    if not _spis_valid(choice):
+        raise syntax("the peer answered with reserved SPIs")
+    suite = choice.suite
+    ring = session.ring
+    sizes = _sizes(suite)
+    material = keymat(
+        ring.choice.prf, ring.keys.d, nonces.initiator, nonces.responder, 2 * sum(sizes), nonces.shared
+    )
+    first, second = split_keymat(material, sizes)
+    outbound, inbound = (first, second) if initiator else (second, first)
+    wanted = {*suite.protocols, *((Protocol.IPCOMP,) if cpi else ())}
+    kept = {protocol: spi for protocol, spi in spis.items() if protocol in wanted}
+    session.host.release({protocol: spi for protocol, spi in spis.items() if protocol not in wanted})
+    soft, hard = lifetimes(session, suite.seconds, now) if suite.seconds else (math.inf, math.inf)
+    child = ChildSaV2(
+        line,
+        session.host.serial(session.tunnel),
+        suite,
+        kept,
+        choice.peer_spis,
+        rules,
+        initiator,
+        nonces.lowest,
+        replaces,
+        cpi,
+        now,
+        soft,
+        hard,
+    )
+    kbytes = suite.kbytes or 0
+    install = SaInstall(
+        session.tunnel,
+        child.serial,
+        line.seq,
+        session.path.local,
+        session.path.remote,
+        _keys(suite, choice.peer_spis, outbound),
+        _keys(suite, kept, inbound),
+        line.window,
+        send,
+        rules,
+        suite.esn,
+        cpi,
+        int.from_bytes(kept.get(Protocol.IPCOMP, b""), "big"),
+        suite.seconds,
+        kbytes,
+        int(kbytes * (1 - session.host.settings.margin)),
+        session.encapsulation,
+        initiator,
+        replaces,
+    )
+    return NewChild(child, install, ())
+
+
+NONCE_OCTETS = 32
+"""Octets of our nonces: at least half of any PRF's key (RFC 7296 2.10)."""
+
+MAX_TEMPORARY_FAILURES = 8
+"""How often a request is made again that meets a temporary failure, where there is no old pair to wait with."""
+
+
+class CreateChildTask(Task):
+    """Make a pair for `line`; `old` is the one that it succeeds. `rival` is what the peer made for the same line
+    in the meantime, where there is no old one that knows it."""
+
+    exchange: ClassVar[int] = ExchangeType.CREATE_CHILD_SA
+
+    def __init__(self, line: Line, old: ChildSaV2 | None, tries: int = 0) -> None:
+        self.line = line
+        self.old = old
+        self.rival: ChildSaV2 | None = None
+        self._tries = tries
+        self._offer: ChildOffer | None = None
+        self._nonce = b""
+        self._pair: KeyPair | None = None
+
+    @property
+    def seq(self) -> int:
+        return self.line.seq
+
+    def begin(self, session: SessionV2, now: float) -> tuple[PayloadV2, ...] | None:
+        line = None if session.connection is None else session.connection.line(self.line.seq)
+        if line is None:
+            return None
+        if self.old is None:
+            if session.children.served(line.seq):
+                return None
+        elif not self.old.allows(ChildSaEvent.REKEY):
+            return None
+        self.line = line
+        try:
+            self._offer = offer = make_offer(session, line, with_group=True)
+        except Refused as refused:
+            self._failed(session, refused, now)
+            return None
+        session.deleted.clear()
+        random = session.host.random
+        self._nonce = random(NONCE_OCTETS)
+        payloads: list[PayloadV2] = []
+        if self.old is not None:
+            self.old.transition(ChildSaEvent.REKEY)
+            protocol = self.old.protocols[0]
+            payloads.append(NotifyV2(NotifyTypeV2.REKEY_SA, b"", protocol, self.old.inbound[protocol]))
+        payloads += [*offer.notifications(), offer.sa(), NonceV2(self._nonce)]
+        if offer.group is not None:
+            group = GROUPS[offer.group]
+            self._pair = group.private(random(group.random_octets))
+            payloads.append(KeV2(offer.group, self._pair.public))
+        return (*payloads, *offer.selectors())
+
+    def answered(self, session: SessionV2, payloads: tuple[PayloadV2, ...], now: float) -> None:
+        offer = self._offer
+        assert offer is not None
+        error = refusal(payloads)
+        if error is not None and not any(isinstance(one, NonceV2) for one in payloads):
+            self.abandoned(session)
+            self._refused(session, error.notify, now)
+            return
+        old = self.old
+        try:
+            replaces = 0 if old is None else old.serial
+            made = accept(session, offer, payloads, self._nonces(payloads), replaces, now)
+        except Refused as refused:
+            self._reject(session, refused, now)
+            return
+        if session.sa.state not in ESTABLISHED_STATES:
+            session.host.release(made.child.inbound)
+            return
+        child, rival = made.child, self.rival if old is None else old.rival
+        if session.deleted & child.outbound.items():
+            # The peer's delete overtook its answer: what we would install is gone there already.
+            session.host.release(child.inbound)
+            self._settle(session, now)
+            return
+        if rival is not None and rival.state is not ChildSaState.GONE and child.lowest < rival.lowest:
+            # Ours has the lowest of the four nonces, so it is the redundant one, and ours to delete.
+            session.host.count("collisions lost")
+            session.host.release(child.inbound)
+            session.put(DeleteChildSpisTask(child.inbound))
+            self._settle(session, now)
+            return
+        install(session, child, made.install, now)
+        if rival is not None and rival.allows(ChildSaEvent.REPLACE):
+            rival.transition(ChildSaEvent.REPLACE)
+            session.limit(rival, now)
+        if old is not None and old.state is ChildSaState.REKEYING:
+            old.transition(ChildSaEvent.REPLACE)
+            close_child(session, old, "rekeyed")
+
+    def _nonces(self, payloads: tuple[PayloadV2, ...]) -> Nonces:
+        nonce = next((one for one in payloads if isinstance(one, NonceV2)), None)
+        if nonce is None:
+            raise syntax("the peer answered without a nonce")
+        if self._pair is None:
+            return Nonces(self._nonce, nonce.value)
+        ke = next((one for one in payloads if isinstance(one, KeV2)), None)
+        if ke is None or ke.group != self._pair.group:
+            raise syntax("the peer answered without a public value of our group")
+        try:
+            return Nonces(self._nonce, nonce.value, GROUPS[ke.group].shared(self._pair, ke.public))
+        except GroupError as error:
+            raise syntax(str(error)) from error
+
+    def _reject(self, session: SessionV2, refused: Refused, now: float) -> None:
+        """The peer believes in a pair that we cannot use."""
+        assert self._offer is not None
+        session.put(DeleteChildSpisTask(self._offer.spis))
+        self.abandoned(session)
+        self._failed(session, refused, now)
+
+    def _refused(self, session: SessionV2, notify: int, now: float) -> None:
+        old = self.old
+        if notify == NotifyTypeV2.TEMPORARY_FAILURE:
+            self._settle(session, now)
+            if old is None and self._tries >= MAX_TEMPORARY_FAILURES:
+                self._failed(session, Refused(notify, "the peer has no time for a CHILD SA"), now)
+            elif old is None or old.allows(ChildSaEvent.REKEY):
+                session.later(CreateChildTask(self.line, old, self._tries + 1), now)
+            return
+        if notify == NotifyTypeV2.CHILD_SA_NOT_FOUND and old is not None:
+            self._settle(session, now)
+            if old.state is ChildSaState.ACTIVE:
+                remove(session, old, "unknown to the peer", now)
+                session.put(CreateChildTask(self.line, None))
+            return
+        self._failed(session, Refused(notify, f"the peer refuses a CHILD SA: {name(notify)}"), now)
+
+    def _failed(self, session: SessionV2, refused: Refused, now: float) -> None:
+        self._settle(session, now)
+        old = self.old
+        if old is not None and old.live:
+            session.put_off(old, now)
+        if old is None or old.state is not ChildSaState.GONE:
+            session.line_failed(self.line, refused, now)
+
+    def _settle(self, session: SessionV2, now: float) -> None:
+        """Our attempt is over without a pair: the old one goes on, or the peer's successor does."""
+        old = self.old
+        if old is None or old.state is not ChildSaState.REKEYING:
+            return
+        if old.rival is not None and old.rival.live:
+            old.transition(ChildSaEvent.REPLACE)
+            session.limit(old, now)
+        else:
+            old.transition(ChildSaEvent.KEEP)
+
+    def unreadable(self, session: SessionV2, reason: str, now: float) -> None:
+        self._reject(session, syntax(reason), now)
+
+    def abandoned(self, session: SessionV2) -> None:
+        if self._offer is not None:
+            session.host.release(self._offer.spis)
+
+
+def respond(session: SessionV2, payloads: tuple[PayloadV2, ...], now: float) -> None:
+    """The peer wants a pair."""
+    wanted = next(
+        (one for one in payloads if isinstance(one, NotifyV2) and one.notify == NotifyTypeV2.REKEY_SA), None
+    )
+    line: Line | None = None
+    try:
+        if session.sa.state is not IkeSaState.ESTABLISHED:
+            raise Refused(NotifyTypeV2.TEMPORARY_FAILURE, "the IKE SA is being replaced or deleted")
+        old = None if wanted is None else _old(session, wanted)
+        line = None if old is None else old.line
+        _create_child(session, payloads, old, now)
+    except Refused as refused:
+        data = refused.payload
+        if refused.notify == NotifyTypeV2.CHILD_SA_NOT_FOUND and wanted is not None:
+            data = NotifyV2(refused.notify, b"", wanted.protocol, wanted.spi)
+        session.reply((data,), now)
+        session.host.count(f"refused {refused.blame.cause}")
+        if refused.notify in (NotifyTypeV2.NO_PROPOSAL_CHOSEN, NotifyTypeV2.TS_UNACCEPTABLE):
+            lines = () if session.connection is None else session.connection.lines
+            if line is not None or lines:
+                session.line_failed(line or lines[0], refused, now)
+
+
+def _old(session: SessionV2, wanted: NotifyV2) -> ChildSaV2:
+    """The pair that a request replaces."""
+    old = session.children.find(wanted.protocol, wanted.spi)
+    if old is None:
+        raise Refused(NotifyTypeV2.CHILD_SA_NOT_FOUND, "no such CHILD SA")
+    if old.state is ChildSaState.STANDBY:
+        switch(session, old)
+    if old.state not in (ChildSaState.ACTIVE, ChildSaState.REKEYING) or old.rival is not None:
+        raise Refused(NotifyTypeV2.TEMPORARY_FAILURE, "the CHILD SA is replaced already, or being deleted")
+    return old
+
+
+def _create_child(session: SessionV2, payloads: tuple[PayloadV2, ...], old: ChildSaV2 | None, now: float) -> None:
+    connection = session.connection
+    assert connection is not None
+    nonce = next((one for one in payloads if isinstance(one, NonceV2)), None)
+    if nonce is None:
+        raise syntax("a CHILD SA is asked for without a nonce")
+    lines = connection.lines
+    if old is not None:
+        lines = tuple(line for line in lines if line.seq == old.line.seq) or (old.line,)
+    picked = choose_entry(session, payloads, lines, with_group=True)
+    try:
+        if len(session.children.of(picked.line.seq)) >= MAX_CHILD_SAS_PER_ENTRY:
+            raise Refused(NotifyTypeV2.NO_ADDITIONAL_SAS, "the policy line has pairs enough")
+        ours = session.host.random(NONCE_OCTETS)
+        said: tuple[PayloadV2, ...] = (NonceV2(ours),)
+        shared = b""
+        if picked.choice.suite.group is not None:
+            shared, ke = _exchange(session, picked.choice.suite.group, payloads)
+            said = (NonceV2(ours), ke)
+        replaces = 0 if old is None else old.serial
+        nonces = Nonces(nonce.value, ours, shared)
+        # Both ends may have asked at once: the pair that sends goes on until the peer shows that it has this one.
+        send = old is None and not session.children.served(picked.line.seq)
+        made = answer(session, picked, payloads, nonces, replaces, now, send=send)
+    except Refused:
+        session.host.release(picked.spis)
+        raise
+    position = 1 + next(at for at, one in enumerate(made.answer) if one is picked.choice.answer)
+    reply = (*made.answer[:position], *said, *made.answer[position:])
+    child = made.child
+    if old is None:
+        rival = session.exchanges.outstanding
+        if rival is not None and isinstance(rival.task, CreateChildTask) and rival.task.seq == child.line.seq:
+            rival.task.rival = child
+        session.reply(reply, now)
+        install(session, child, made.install, now)
+        return
+    install(session, child, made.install, now)
+    if old.state is ChildSaState.REKEYING:
+        old.rival = child
+    else:
+        old.transition(ChildSaEvent.REPLACE)
+        session.limit(old, now)
+    session.reply(reply, now)
+
+
+def _exchange(session: SessionV2, number: int, payloads: tuple[PayloadV2, ...]) -> tuple[bytes, KeV2]:
+    """(shared secret, our public value) of a group of its own."""
+    ke = next((one for one in payloads if isinstance(one, KeV2)), None)
+    if ke is None:
+        raise syntax("a CHILD SA with PFS is asked for without a public value")
+    if ke.group != number:
+        raise Refused(
+            NotifyTypeV2.INVALID_KE_PAYLOAD, f"group {ke.group} for group {number}", number.to_bytes(2, "big")
+        )
+    group = GROUPS[number]
+    pair = group.private(session.host.random(group.random_octets))
+    try:
+        return group.shared(pair, ke.public), KeV2(number, pair.public)
+    except GroupError as error:
+        raise syntax(str(error)) from error
