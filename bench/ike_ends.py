@@ -18,8 +18,8 @@ from pathlib import Path
 from chassis.ase.ike.engine import Ike
 from chassis.ase.link import Configure, FromIke, IkePacket, IkeState
 from chassis.bus.codec import carrier
-from chassis.bus.lifeline import die_with_parent
 from chassis.bus.messages import Attributes
+from chassis.bus.parent_death import die_with_parent
 from chassis.bus.records import (
     AclRecord,
     AclRuleRecord,

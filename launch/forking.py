@@ -17,7 +17,7 @@ from typing import NoReturn
 
 from setproctitle import setproctitle
 
-from chassis.bus.lifeline import die_with_parent
+from chassis.bus.parent_death import die_with_parent
 
 _libc = ctypes.CDLL(None, use_errno=True)
 

@@ -27,8 +27,9 @@ from chassis.linecard.engine import LineCardEngine
 from chassis.model.router import Config
 from chassis.net.ethernet import HEADROOM
 from chassis.sim.faults import SHORTEST, Faults
+from chassis.sim.lab import LabModel
 from chassis.sim.node import CardModel, CardStart, ControllerStart, NodeModel, Variant
-from chassis.sim.run import LabModel, SimOutcome, simulate
+from chassis.sim.run import SimOutcome, simulate
 from chassis.sim.testers import TesterModel
 from chassis.tester.engine import TesterEngine
 from chassis.tester.flow import MAGIC, OVERHEAD
@@ -116,7 +117,7 @@ def _card(card: str, kind: str, config: Config) -> CardModel:
     if kind == inventory.LINE_CARD:
         ports = tuple(port for port in config.ports if inventory.card_of_port(config, port) == card)
         return CardModel(card, _line_card, ports)
-    return CardModel(card, _asp, memory=state.octets_for(SA_SLOTS), companion=_ike)
+    return CardModel(card, _asp, memory=state.octets_for(SA_SLOTS), ike_engine=_ike)
 
 
 def _line_card(start: CardStart) -> LineCardEngine:

@@ -27,7 +27,7 @@ BUS_ENGINE_SIDE = {
     "codec",
     "counters",
     "engine",
-    "joining",
+    "coalesce",
     "messages",
     "priority",
     "records",

@@ -68,19 +68,6 @@ CIRCLES: list[set[str]] = [
         "chassis.linecard.room",
     },
     {
-        "chassis.sim.checks",
-        "chassis.sim.companion",
-        "chassis.sim.node",
-    },
-    {
-        "chassis.sim.connection",
-        "chassis.sim.process",
-    },
-    {
-        "chassis.sim.faults",
-        "chassis.sim.run",
-    },
-    {
         "chassis.xcrp.engine",
         "chassis.xcrp.ike_commands",
         "chassis.xcrp.operators",

@@ -17,8 +17,8 @@ from chassis.ase.link import FromIke, LeftOut, ToIke
 from chassis.ase.pipe import Pipe, PipeClosed
 from chassis.bus.codec import carrier
 from chassis.bus.environment import Environment
-from chassis.bus.lifeline import die_with_parent
 from chassis.bus.loop import Loop
+from chassis.bus.parent_death import die_with_parent
 from chassis.bus.scheduling import LONG, ask_for_slice
 
 NICE = 5

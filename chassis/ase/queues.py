@@ -27,7 +27,7 @@ from chassis.ase.ipsec.sadb import Sadb
 from chassis.ase.ipsec.spd import NO_ENTRY
 from chassis.bus.backlog import selected
 from chassis.bus.batch import Batch
-from chassis.bus.joining import join
+from chassis.bus.coalesce import join
 from chassis.bus.priority import CLASSES, classes_of
 from chassis.fwd.rate import Rate
 from chassis.net.ethernet import HEADROOM

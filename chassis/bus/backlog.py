@@ -13,7 +13,7 @@ from dataclasses import replace
 from itertools import compress
 
 from chassis.bus.batch import Batch
-from chassis.bus.joining import join
+from chassis.bus.coalesce import join
 from chassis.bus.priority import CLASSES, LOWEST, classes_of
 
 Classify = Callable[[bytearray | memoryview, "array[int]", bytes], bytes]

@@ -19,8 +19,8 @@ from chassis.bus import batch as batches
 from chassis.bus import endpoints
 from chassis.bus.backlog import Backlog
 from chassis.bus.batch import MAX_PACKETS, Batch
+from chassis.bus.coalesce import joined
 from chassis.bus.counters import Counters
-from chassis.bus.joining import joined
 from chassis.bus.loop import Loop
 from chassis.net.errors import DecodeError
 

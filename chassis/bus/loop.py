@@ -14,7 +14,7 @@ from typing import Any
 
 import zmq
 
-LATENESS = 0.05
+STALL_TIMEOUT = 0.05
 """Seconds behind schedule from which on the loop counts as having stood still."""
 
 BURST = 0.01
@@ -64,7 +64,7 @@ class Loop:
             wait = min(max(wake() - since, 0.0), LONGEST_WAIT)
             ready = poll(ceil(max(since + wait - monotonic(), 0.0) * 1000))
             now = monotonic()
-            if now - since - wait > LATENESS:
+            if now - since - wait > STALL_TIMEOUT:
                 self.on_late(now - since, now)
             # Sources share a turn's time: each of them is first in its turn.
             self._until = time.thread_time() + BURST
@@ -74,7 +74,7 @@ class Loop:
                 if callback is not None:
                     callback(now)
             since, now = now, monotonic()
-            if now - since > LATENESS:
+            if now - since > STALL_TIMEOUT:
                 self.on_late(now - since, now)
                 since = now
             # What falls due while sources are read is due now, and not after another turn of them: on a machine

@@ -104,7 +104,7 @@ class Checks:
             key = identify(batch.body, at)
             if key is not None:
                 if key in delivered:
-                    raise self.world.violated(
+                    raise self.world.violation(
                         "no replay", f"{end} delivers packet {key[2]} of start {key[1]} of a flow a second time"
                     )
                 delivered.add(key)
@@ -142,7 +142,7 @@ class Checks:
         if used is None:
             used = self._numbers[sender] = set()
         if sequence in used:
-            raise self.world.violated(
+            raise self.world.violation(
                 "no number twice",
                 f"{end} sends sequence number {sequence} of SPI {sender[3]:#x}, protocol {sender[2]}, again",
             )
@@ -160,7 +160,7 @@ class Checks:
         context = port.context if isinstance(port, PortRecord) else None
         for route in best_routes(records, destination, context):
             if any(hop.kind in ("tunnel", "discard") for hop in route.next_hops):
-                raise self.world.violated(
+                raise self.world.violation(
                     "nothing in clear", f"{end} sends packet {key[2]} of a flow in clear; its route is a tunnel"
                 )
 
@@ -171,13 +171,13 @@ class Checks:
         records: Mapping[Key, Record] = card.engine.replica.records
         variants = card.home.model.variants
         if len(variants) > 1 and not any(_whole(variant.marks, records) for variant in variants):
-            raise self.world.violated("a commit is whole", f"{card.name} holds records of two configurations")
+            raise self.world.violation("a commit is whole", f"{card.name} holds records of two configurations")
         held = self._held.get(card.home.model.name)
         if held is None or card.card not in held:
             return
         steady = _steady(records)
         if steady != held[card.card]:
-            raise self.world.violated(
+            raise self.world.violation(
                 "nothing is flushed",
                 f"a controller that came back changed {_difference(held[card.card], steady)} of {card.name}",
             )
@@ -211,7 +211,7 @@ class Checks:
         allowed = [variants[number % len(variants)] for number in range(commits.acknowledged, commits.tried + 1)]
         for card in node.cards.values():
             if not any(_whole(variant.marks, card.engine.replica.records) for variant in allowed):
-                raise self.world.violated(
+                raise self.world.violation(
                     "a commit is whole",
                     f"{card.name} does not hold commit {commits.acknowledged}, which was acknowledged",
                 )

@@ -1,28 +1,42 @@
-"""One-way connections between simulated processes: in order each, late, bounded, and gone with either end.
+"""One-way connections between simulated processes: ordered, delayed and bounded.
 
-What a bus does to messages is all here. Each takes its own time, so that messages of two senders overtake each
-other, but never those of one connection. What has not arrived when its receiver dies is gone. When the sender
-dies, what had already left it still arrives and the rest does not: the cut lies somewhere in what is under way.
+A message takes a random time, so messages of two senders may overtake each other, but those of one connection do
+not. Messages under way are lost if the receiver dies. If the sender dies, those that arrive before a random moment
+still arrive and the others are lost.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from chassis.bus.batch import Batch
-from chassis.sim.world import FASTEST, SLOWEST, USUAL, Simulation
+from chassis.sim.world import MAX_MESSAGE_DELAY, MIN_MESSAGE_DELAY, TYPICAL_MESSAGE_DELAY, Simulation
 
-if TYPE_CHECKING:
-    from chassis.sim.process import Process
+Waiting = tuple[int, Callable[[Any], None], Any]
+"""An item that waits for a stopped process: its rank, the function that handles it, the item."""
+
+
+class Receiver(Protocol):
+    """What a connection needs of the process at its far end."""
+
+    @property
+    def alive(self) -> bool: ...
+
+    @property
+    def stopped(self) -> bool:
+        """Items for a stopped process go to its `inbox`."""
+
+    @property
+    def inbox(self) -> list[Waiting]: ...
 
 
 class SimConnection:
-    """From one process to one start of another. `handle` is called at the far end with each item.
+    """A connection from one process to one start of another, which calls `handle` with each item.
 
-    `rank` says what a process that stood still takes first when it goes on (lower ones first); `depth` is how
-    many items may wait before `send` refuses.
+    `rank` orders the inbox of a stopped process: lower ranks are handled first. `depth` is the most items that may
+    be under way (count); `send` refuses more.
     """
 
     __slots__ = ("_cut", "_depth", "_handle", "_last", "_rank", "_waiting", "_world", "name", "open", "to")
@@ -31,7 +45,7 @@ class SimConnection:
         self,
         world: Simulation,
         name: str,
-        to: Process,
+        to: Receiver,
         handle: Callable[[Any], None],
         rank: int,
         depth: int,
@@ -48,12 +62,16 @@ class SimConnection:
         self.open = True
 
     def send(self, item: Any) -> bool:
-        """Take an item to the far end some time later; False when the queue is full or nobody is there."""
+        """Deliver an item after a random delay; False if the queue is full or the connection is cut."""
         if not self.open or self._waiting >= self._depth:
             return False
         world = self._world
         drawn = world.chance()
-        when = world.now + (FASTEST + USUAL * drawn if drawn < 0.98 else FASTEST + SLOWEST * 50 * (drawn - 0.98))
+        when = world.now + (
+            MIN_MESSAGE_DELAY + TYPICAL_MESSAGE_DELAY * drawn
+            if drawn < 0.98
+            else MIN_MESSAGE_DELAY + MAX_MESSAGE_DELAY * 50 * (drawn - 0.98)
+        )
         if when < self._last:
             when = self._last
         self._last = when
@@ -62,7 +80,7 @@ class SimConnection:
         return True
 
     def cut(self) -> float:
-        """The sender died: what arrives after a moment drawn here is lost. Returns that moment."""
+        """Cut the connection because the sender died; return the time after which no item arrives."""
         world = self._world
         self.open = False
         span = max(self._last - world.now, 0.0)
@@ -79,13 +97,13 @@ class SimConnection:
             return
         self._waiting -= 1
         if self._world.trace is not None:
-            self._world.note(f"{self.name}: {brief(item)}")
+            self._world.log_event(f"{self.name}: {brief(item)}")
         self._handle(item)
 
     def _finish(self, item: Any) -> None:
         self._waiting -= 1
         if self._world.trace is not None:
-            self._world.note(f"{self.name}: {brief(item)} (waited)")
+            self._world.log_event(f"{self.name}: {brief(item)} (waited)")
         self._handle(item)
 
 

@@ -12,22 +12,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from chassis.sim.doom import Doomed, Torn
+from chassis.sim.failpoints import OutputFailpoint, TornWriteFailpoint
+from chassis.sim.lab import Run
 from chassis.sim.node import CardProcess, SimNode
 from chassis.sim.process import Process
 
-if TYPE_CHECKING:
-    from chassis.sim.run import Run
-
-WARM_UP = 6.0
+WARM_UP_DELAY = 6.0
 """Seconds before the first slot: everything boots and the first bursts must arrive whole."""
 
-HEALING = 14.0
+RECOVERY_TIMEOUT = 14.0
 """Seconds after the last slot: everything must come back, and the last bursts arrive whole."""
 
-SLOT = 9.0
+MIN_SLOT_INTERVAL = 9.0
 """Shortest slot, in seconds: the faults of one are over before the next begins."""
 
 STOPS = (0.03, 0.2, 0.39, 0.42, 0.48, 0.55, 0.7, 0.9, 1.05, 1.4, 2.5)
@@ -36,19 +34,19 @@ STOPS = (0.03, 0.2, 0.39, 0.42, 0.48, 0.55, 0.7, 0.9, 1.05, 1.4, 2.5)
 POWER_CUT = 0.03
 """Share of ends in which all processes of a node end at once."""
 
-GREETING = 3
+MAX_BOOT_LOSS = 3
 """Packets of a burst that may be lost."""
 
-PATIENCE = 0.4
+FAILPOINT_TIMEOUT = 0.4
 """Seconds that an armed end waits for its moment before it comes anyway."""
 
-SPARE = 1.2
+OVERPLAN_FACTOR = 1.2
 """So many times the packets that are asked for are planned: some find no wire."""
 
-SHORTEST = WARM_UP + HEALING + SLOT
+SHORTEST = WARM_UP_DELAY + RECOVERY_TIMEOUT + MIN_SLOT_INTERVAL
 """Seconds of the shortest run."""
 
-REPLAYED = 5.0
+REPLAY_INTERVAL = 5.0
 """Seconds of wire packets that a replay sends in again."""
 
 
@@ -91,8 +89,8 @@ class Schedule:
     def plan(self) -> None:
         """Put everything on the world's clock."""
         world, faults, draw = self._world, self._faults, self._random
-        begin, room = world.now + WARM_UP, self._seconds - WARM_UP - HEALING
-        slots = max(min(int(room / SLOT), 22), 1)
+        begin, room = world.now + WARM_UP_DELAY, self._seconds - WARM_UP_DELAY - RECOVERY_TIMEOUT
+        slots = max(min(int(room / MIN_SLOT_INTERVAL), 22), 1)
         length = room / slots
         quiet = min(faults.quiet, slots // 3)
         kinds = ["quiet"] * quiet + ["faults"] * (slots - quiet)
@@ -101,7 +99,7 @@ class Schedule:
         at = {number: begin + number * length for number in range(slots)}
         self._size_bursts(slots, faults.ends)
 
-        self._greet(world.now + WARM_UP - 3.0)
+        self._greet(world.now + WARM_UP_DELAY - 3.0)
         self._at(begin - 2.1, self._run.mark_traffic)
         self._bursts(begin - 2.0)
         self._at(begin - 0.5, self._run.expect_all_arrived, "the first bursts, before anything broke,")
@@ -122,11 +120,15 @@ class Schedule:
             self._at(at[number] + length * (0.35 + 0.3 * draw.random()), self._replay)
         heal = begin + room
         self._at(heal, self._run.heal)
-        self._bursts(heal + HEALING - 4.0)
-        self._greet(heal + HEALING - 5.0)
-        self._at(heal + HEALING - 4.1, self._run.expect_recovered)
-        self._at(heal + HEALING - 4.05, self._run.mark_traffic)
-        self._at(heal + HEALING - 1.0, self._run.expect_all_arrived, "the last bursts, after everything healed,")
+        self._bursts(heal + RECOVERY_TIMEOUT - 4.0)
+        self._greet(heal + RECOVERY_TIMEOUT - 5.0)
+        self._at(heal + RECOVERY_TIMEOUT - 4.1, self._run.expect_recovered)
+        self._at(heal + RECOVERY_TIMEOUT - 4.05, self._run.mark_traffic)
+        self._at(
+            heal + RECOVERY_TIMEOUT - 1.0,
+            self._run.expect_all_arrived,
+            "the last bursts, after everything healed,",
+        )
 
     def _at(self, when: float, call: Callable[..., None], *arguments: Any) -> None:
         self._world.at(when, lambda _: call(*arguments))
@@ -137,7 +139,7 @@ class Schedule:
         flows = sum(len(tester.model.flows) for tester in self._run.testers)
         bursts = 2 + slots + ends + 3 * self._faults.quiet
         # What is sent into a wire whose far end is dead does not count.
-        self._burst = max(int(SPARE * self._faults.packets / max(flows * bursts, 1)) + 1, 10)
+        self._burst = max(int(OVERPLAN_FACTOR * self._faults.packets / max(flows * bursts, 1)) + 1, 10)
 
     def _bursts(self, when: float, count: int = 0) -> None:
         count = count or self._burst
@@ -148,7 +150,7 @@ class Schedule:
 
     def _greet(self, when: float) -> None:
         """A few packets of each flow, so that neighbours know each other: a port holds back few that wait."""
-        self._bursts(when, GREETING)
+        self._bursts(when, MAX_BOOT_LOSS)
 
     # processes
 
@@ -172,7 +174,7 @@ class Schedule:
             process = next((p for p in node.cards.values() if not p.stopped), None)
             if process is None:
                 return
-        self._world.note(f"fault: {kind} {process.name}")
+        self._world.log_event(f"fault: {kind} {process.name}")
         seconds = self._random.choice(STOPS)
         if kind == "kill":
             self._kill(process)
@@ -182,7 +184,7 @@ class Schedule:
             self._arm(node, process, kind, seconds)
 
     def _cut_power(self, node: SimNode) -> None:
-        self._world.note(f"fault: every process of {node.model.name} is killed")
+        self._world.log_event(f"fault: every process of {node.model.name} is killed")
         for process in (node.controller, *node.cards.values()):
             if process is not None:
                 self._kill(process)
@@ -200,25 +202,27 @@ class Schedule:
 
     def _arm(self, node: SimNode, process: Process, kind: str, seconds: float) -> None:
         draw, engine = self._random, process.engine
-        if isinstance(engine, Doomed | Torn):
+        if isinstance(engine, OutputFailpoint | TornWriteFailpoint):
             return
-        armed: Doomed | Torn
+        armed: OutputFailpoint | TornWriteFailpoint
         if kind == "tear" and isinstance(process, CardProcess) and process.model.memory:
             memory = node.memory[process.card]
-            armed = Torn(engine, node.model.module, memory, draw.randint(1, 60), draw)
+            armed = TornWriteFailpoint(engine, node.model.module, memory, draw.randint(1, 60), draw)
         elif kind == "stop within":
-            armed = Doomed(engine, draw.randint(0, 4), halt=seconds, chance=draw.random)
+            armed = OutputFailpoint(engine, draw.randint(0, 4), halt=seconds, chance=draw.random)
         else:
-            armed = Doomed(engine, draw.randint(0, 6), chance=draw.random)
+            armed = OutputFailpoint(engine, draw.randint(0, 6), chance=draw.random)
         process.engine = armed
         if process is node.controller:
             # Something to do, so that there are outputs to fall between.
             self._run.commit(node)
-        self._at(self._world.now + PATIENCE, self._disarm, process, engine, armed, seconds)
+        self._at(self._world.now + FAILPOINT_TIMEOUT, self._disarm, process, engine, armed, seconds)
 
-    def _disarm(self, process: Process, engine: Any, armed: Doomed | Torn, seconds: float) -> None:
+    def _disarm(
+        self, process: Process, engine: Any, armed: OutputFailpoint | TornWriteFailpoint, seconds: float
+    ) -> None:
         process.engine = engine
-        stop = isinstance(armed, Doomed) and armed.halts
+        stop = isinstance(armed, OutputFailpoint) and armed.is_stop
         if armed.spent:
             self.stops += stop
             self.kills += not stop
@@ -270,4 +274,4 @@ class Schedule:
 
     def _replay(self) -> None:
         for end in self._run.between:
-            end.replay(REPLAYED)
+            end.replay(REPLAY_INTERVAL)

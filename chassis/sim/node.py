@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from chassis.bus import batch as batches
 from chassis.bus import codec
@@ -35,15 +35,12 @@ from chassis.bus.engine import (
 )
 from chassis.bus.messages import Delta, Heartbeat, Hello, Reply, Snapshot, Welcome
 from chassis.bus.records import Record
-from chassis.sim.companion import IkeProcessModel
-from chassis.sim.connection import SimConnection
+from chassis.sim.connection import SimConnection, Waiting
 from chassis.sim.disk import BOOTS, Disk
-from chassis.sim.process import CONTROL, EVENT, FABRIC, Halt, Process, Waiting
+from chassis.sim.ike_process_model import IkeProcessModel
+from chassis.sim.process import CONTROL, EVENT, FABRIC, Halt, Process
 from chassis.sim.wires import RECONNECT, WireEnd
 from chassis.sim.world import Simulation
-
-if TYPE_CHECKING:
-    from chassis.sim.checks import Checks
 
 FABRIC_QUEUE = 192
 """Batches that a fabric connection takes before it drops: the real one's two queues of 64, and what waits at the
@@ -54,16 +51,16 @@ BURST = 64
 
 CONTROL_QUEUE = 20_000
 
-BOOTING = (0.01, 0.06)
+BOOT_DELAYS = (0.01, 0.06)
 """Seconds from the fork of a process to its first output, least and most."""
 
-NOTICED = (0.0003, 0.005)
+DETECT_DELAYS = (0.0003, 0.005)
 """Seconds in which the launcher notices a death, least and most."""
 
-TRY_AGAIN = 1.0
+START_RETRY_INTERVAL = 1.0
 """Seconds after which the launcher tries again to start a process."""
 
-CONTROLLER_SILENCE = 2.0
+CONTROLLER_SILENCE_TIMEOUT = 2.0
 """Seconds of silence after which the launcher ends a controller."""
 
 
@@ -104,7 +101,7 @@ class CardModel:
     make: Callable[[CardStart], Any]
     ports: tuple[str, ...] = ()
     memory: int = 0
-    companion: Callable[[CardStart], Any] | None = None
+    ike_engine: Callable[[CardStart], Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +141,7 @@ class CardProcess(Process):
         """To the controller, while the connection stands."""
         self.peers: dict[str, SimConnection] = {}
         self.connected_to: Process | None = None
-        self.companion: IkeProcessModel | None = None
+        self.ike_process: IkeProcessModel | None = None
         self.mute = False
         """It stood still for so long that nothing may leave it until it is welcome again."""
         self.held_back = 0.0
@@ -164,13 +161,13 @@ class CardProcess(Process):
     # what comes in
 
     def on_control(self, message: Any) -> None:
-        checks, engine = self.home.checks, self.engine
+        engine = self.engine
         kind = type(message)
         if kind is Welcome:
             self.mute = False
         outputs = engine.receive(message, self.world.now)
         if kind is Delta or kind is Snapshot:
-            checks.replicated(self)
+            self.home.on_replicated(self)
         self.after(outputs)
 
     def on_batch(self, batch: Batch) -> None:
@@ -211,12 +208,12 @@ class CardProcess(Process):
             end.send(output.batch)
 
     def _to_ike(self, output: ToIke) -> None:
-        if self.companion is not None:
-            self.companion.take(output.message)
+        if self.ike_process is not None:
+            self.ike_process.take(output.message)
 
     def _unwanted(self, what: str, batch: Batch) -> None:
         why = "after it stood still" if self.mute else "of an epoch that it knows is over"
-        raise self.world.violated("old epoch", f"{self.name} sends {what} {why}")
+        raise self.world.violation("old epoch", f"{self.name} sends {what} {why}")
 
     def _connect(self, output: Connect) -> None:
         self._disconnect(output)
@@ -375,10 +372,18 @@ class ControllerProcess(Process):
 class SimNode:
     """One router."""
 
-    def __init__(self, world: Simulation, model: NodeModel, checks: Checks, *, codec: bool = False) -> None:
+    def __init__(
+        self,
+        world: Simulation,
+        model: NodeModel,
+        on_replicated: Callable[[CardProcess], None],
+        *,
+        codec: bool = False,
+    ) -> None:
+        """`on_replicated` is called after a card applied a snapshot or delta."""
         self.world = world
         self.model = model
-        self.checks = checks
+        self.on_replicated = on_replicated
         self.codec = codec
         """Whether everything on this node's bus goes through the real encoding."""
         self.silence = model.heartbeat * (model.misses - 1)
@@ -417,14 +422,14 @@ class SimNode:
         if output.what == "event":
             self.events.append(str(output.values["text"]))
         if output.what == "kill":
-            self.world.after(self._between(NOTICED), self._kill, output.values)
+            self.world.after(self._between(DETECT_DELAYS), self._kill, output.values)
 
     def watch_stopped(self, process: Process) -> None:
         """The launcher ends a controller that it has not heard of for too long."""
-        self.world.after(CONTROLLER_SILENCE, self._kill_silent, process)
+        self.world.after(CONTROLLER_SILENCE_TIMEOUT, self._kill_silent, process)
 
     def _kill_silent(self, process: Process) -> None:
-        if process.stopped and self.world.now - process.stopped_at >= CONTROLLER_SILENCE - 1e-6:
+        if process.stopped and self.world.now - process.stopped_at >= CONTROLLER_SILENCE_TIMEOUT - 1e-6:
             process.kill()
 
     def _kill(self, values: Mapping[str, Any]) -> None:
@@ -441,7 +446,7 @@ class SimNode:
         self._boots[card] = boot = self._boots.get(card, 0) + 1
         if error := self.disk.write(Persist(BOOTS, str(self._boots).encode())):
             self.events.append(f"{card} can't be started ({error}): it is tried again")
-            self.world.after(TRY_AGAIN, fork, card)
+            self.world.after(START_RETRY_INTERVAL, fork, card)
             return None
         self._pid += 1
         return boot, self._pid
@@ -454,7 +459,7 @@ class SimNode:
         self._unheard = [
             ("started", (card.card, card.boot, card.pid)) for card in self.cards.values() if card.alive
         ]
-        self.world.after(self._between(BOOTING), self._start_controller, start_of)
+        self.world.after(self._between(BOOT_DELAYS), self._start_controller, start_of)
 
     def _fork(self, card: str) -> None:
         start_of = self._next(card, self._fork)
@@ -462,7 +467,7 @@ class SimNode:
             return
         boot, pid = start_of
         self._tell("started", card, boot, pid)
-        self.world.after(self._between(BOOTING), self._start_card, (card, boot, pid))
+        self.world.after(self._between(BOOT_DELAYS), self._start_card, (card, boot, pid))
 
     def _start_controller(self, start_of: tuple[int, int]) -> None:
         boot, pid = start_of
@@ -504,8 +509,8 @@ class SimNode:
             if port in self.ends:
                 self.ends[port].attach(process)
         process.begin(engine)
-        if model.companion is not None:
-            process.companion = companion = IkeProcessModel(process, model.companion(start))
+        if model.ike_engine is not None:
+            process.ike_process = companion = IkeProcessModel(process, model.ike_engine(start))
             companion.begin(companion.engine)
             process.tell(engine.ike_connected, self.world.now)
         self.world.after(self.world.delay(), self._join, process)
@@ -534,7 +539,7 @@ class SimNode:
             if connection_to is not None and connection_to.to is process:
                 connection_to.open = False
                 other.tell(other._peer, (process.card, process.boot, False))
-        noticed = self._between(NOTICED)
+        noticed = self._between(DETECT_DELAYS)
         self.world.after(noticed, partial(self._notice, process.card, process.boot))
         if self.model.restart_delay is not None:
             self.world.after(noticed + self.model.restart_delay, self._fork, process.card)
@@ -553,7 +558,7 @@ class SimNode:
                 card.connected_to = card.up = None
                 card.tell(card.controller_down, None)
         if self.model.restart_delay is not None:
-            self.world.after(self._between(NOTICED) + self.model.restart_delay, self._fork_controller)
+            self.world.after(self._between(DETECT_DELAYS) + self.model.restart_delay, self._fork_controller)
 
     def _join(self, card: CardProcess) -> None:
         """A card's control connection to the controller gets made, when both are there."""

@@ -1,9 +1,9 @@
 """A simulated process: an engine, what waits for it, and its end.
 
-It runs its engine in no time at all, carries out the outputs in order, and can be killed or stopped between any
-two of them (`Halt` and `Die` are put among the outputs by `chassis.sim.doom`). A stopped process takes nothing;
-when it goes on, it does so in the order of the real loop: what it was in the midst of, then the engine learns
-that it stood still, then batches, then the controller's messages, then closed connections, then frames.
+The engine runs in no simulated time. The process carries out its outputs in order, and can be killed or stopped
+between any two of them (`chassis.sim.failpoints` puts `Halt` and `Die` among the outputs). A stopped process
+handles nothing. When it is resumed it follows the order of the real loop: the interrupted outputs, then the report
+of the stall to the engine, then batches, the controller's messages, closed connections, and frames.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from math import inf
 from typing import Any, Protocol
 
 from chassis.bus.engine import Output
-from chassis.sim.connection import SimConnection
+from chassis.sim.connection import SimConnection, Waiting
 from chassis.sim.world import Simulation
 
-LATENESS = 0.05
+STALL_TIMEOUT = 0.05
 """Seconds of standing still from which on a loop notices (as the real one)."""
 
-LONGEST_WAIT = 0.1
+MAX_POLL_TIMEOUT = 0.1
 """Longest wait of the real loop's poll: it may count that much as lateness too."""
 
 SPINS = 200
@@ -41,10 +41,6 @@ class Halt:
 
     seconds: float
     rest: tuple[Any, ...]
-
-
-Waiting = tuple[int, Callable[[Any], None], Any]
-"""Kind, what takes it, the item."""
 
 
 class Timed(Protocol):
@@ -87,7 +83,7 @@ class Process:
     def begin(self, engine: Timed) -> None:
         """Start the engine."""
         self.engine = engine
-        self.world.note(f"{self.name} starts (boot {self.boot})")
+        self.world.log_event(f"{self.name} starts (boot {self.boot})")
         self.after(engine.start(self.world.now))
 
     def after(self, outputs: list[Output]) -> None:
@@ -119,7 +115,7 @@ class Process:
         if not self.alive:
             return
         self.alive = False
-        self.world.note(f"{self.name} is killed (boot {self.boot})")
+        self.world.log_event(f"{self.name} is killed (boot {self.boot})")
         self.inbox.clear()
         for call in self.on_death:
             call(self)
@@ -129,7 +125,7 @@ class Process:
         if self.alive and not self.stopped:
             self.stopped = True
             self.stopped_at = self.world.now
-            self.world.note(f"{self.name} is stopped")
+            self.world.log_event(f"{self.name} is stopped")
 
     def resume(self) -> None:
         """SIGCONT."""
@@ -139,7 +135,7 @@ class Process:
     def _go_on(self) -> None:
         world = self.world
         seconds = world.now - self.stopped_at
-        world.note(f"{self.name} goes on after {seconds:.3f} s")
+        world.log_event(f"{self.name} goes on after {seconds:.3f} s")
         self.stopped = False
         self.resumed(seconds)
         rest, self._rest = self._rest, ()
@@ -153,8 +149,8 @@ class Process:
             most = int(32 * world.chance())
             while taken < min(most, len(waiting)) and waiting[taken][0] == FABRIC:
                 taken += self._take(waiting[taken])
-        if self._runs() and seconds > LATENESS:
-            self.late(seconds + LONGEST_WAIT * world.chance())
+        if self._runs() and seconds > STALL_TIMEOUT:
+            self.late(seconds + MAX_POLL_TIMEOUT * world.chance())
         waiting = self.order(waiting[taken:])
         taken = 0
         while self._runs() and taken < len(waiting):
@@ -206,7 +202,7 @@ class Process:
             if self._spun_at == now:
                 self._spins += 1
                 if self._spins > SPINS:
-                    raise self.world.violated("no spinning", f"{self.name} calls its timer without end")
+                    raise self.world.violation("no spinning", f"{self.name} calls its timer without end")
             else:
                 self._spun_at, self._spins = now, 0
             outputs = engine.on_timer(now)

@@ -3,40 +3,12 @@
 from __future__ import annotations
 
 import traceback
-from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf
-from typing import Any
 
-from chassis.sim.checks import Checks, Identify
 from chassis.sim.faults import SHORTEST, Faults, Schedule
-from chassis.sim.node import NodeModel, SimNode
-from chassis.sim.testers import TesterModel, TesterProcess
-from chassis.sim.wires import KEPT, WireEnd, link
-from chassis.sim.world import Simulation, Violation
-
-CODEC_SAMPLE = 8
-"""Of so many seeds one has everything on the bus encoded and decoded."""
-
-ENCODED = 0
-"""Remainder of the seeds that are encoded."""
-
-Trace = Callable[[float, str], None]
-
-
-@dataclass(frozen=True, slots=True)
-class LabModel:
-    """A lab as the simulator runs it: engines come as functions that make them.
-
-    `links` are pairs of (node, port). `identify` says which packet of which flow a frame is.
-    """
-
-    name: str
-    nodes: tuple[NodeModel, ...]
-    testers: tuple[TesterModel, ...]
-    links: tuple[tuple[tuple[str, str], tuple[str, str]], ...]
-    identify: Identify
+from chassis.sim.lab import LabModel, Run, Trace
+from chassis.sim.world import Violation
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,132 +38,6 @@ class SimOutcome:
     @property
     def passed(self) -> bool:
         return not self.rule
-
-
-class Run:
-    """Everything of one run."""
-
-    def __init__(self, lab: LabModel, seed: int, trace: Trace | None = None) -> None:
-        self.world = world = Simulation(seed, trace)
-        self.checks = Checks(world, lab.identify)
-        codec = seed % CODEC_SAMPLE == ENCODED
-        self.nodes = [SimNode(world, model, self.checks, codec=codec) for model in lab.nodes]
-        self.testers = [TesterProcess(world, model) for model in lab.testers]
-        self.between: list[WireEnd] = []
-        """Ends of wires between routers."""
-        self.ends: list[WireEnd] = []
-        self.commits = 0
-        self.down: dict[str, str] = {}
-        """Why tunnels were down before the first fault, by `TUNNEL of NODE`."""
-        self._up: dict[str, set[str]] = {}
-        self._mark = 0
-        self._wire(lab)
-
-    def _wire(self, lab: LabModel) -> None:
-        routers = {node.model.name: node for node in self.nodes}
-        testers = {tester.model.name: tester for tester in self.testers}
-        for number, (one, other) in enumerate(lab.links):
-            for end in link(self.world, one, other, self.world.seed * 1000 + number):
-                self.ends.append(end)
-                if end.node in routers:
-                    routers[end.node].ends[end.port] = end
-                    if end.far.node in routers:
-                        end.tap = self.checks.between_routers
-                        end.kept = deque(maxlen=KEPT)
-                        self.between.append(end)
-                    else:
-                        end.tap = self.checks.to_tester
-                else:
-                    testers[end.node].ends[end.port] = end
-                    end.tap = self.checks.from_tester
-
-    def boot(self) -> None:
-        for node in self.nodes:
-            node.boot()
-        for tester in self.testers:
-            tester.power_on()
-
-    # what the schedule asks for
-
-    def commit(self, node: SimNode) -> None:
-        """Apply the next configuration to a node."""
-        variants = node.model.variants
-        if len(variants) < 2:
-            return
-        number = self.checks.tries(node)
-        text = variants[number % len(variants)].text
-        self.commits += 1
-
-        def answered(result: dict[str, Any], error: str) -> None:
-            if error:
-                raise self.world.violated("a commit is whole", f"{node.model.name} refused one: {error}")
-            self.checks.acknowledged(node, number)
-
-        node.operate("apply", {"text": text, "file": f"commit-{number}.cfg"}, answered)
-
-    def mark_traffic(self) -> None:
-        self._mark = len(self.checks.traffic.sent)
-
-    def expect_all_arrived(self, what: str) -> None:
-        """Everything sent since the mark has arrived."""
-        traffic = self.checks.traffic
-        lost = traffic.lost(self._mark)
-        sent = len(traffic.sent) - self._mark
-        if lost or (self.testers and not sent):
-            raise self.world.violated("flows run", f"{what} lost {lost} of {sent} packets")
-
-    def heal(self) -> None:
-        """No fault is in force any more."""
-        for end in self.ends:
-            end.fault(clear=True)
-        for node in self.nodes:
-            for process in (node.controller, *node.cards.values()):
-                if process is not None and process.stopped:
-                    process.resume()
-
-    def note_up(self) -> None:
-        """Note which tunnels are up, before anything breaks.
-
-        The controllers' engines are looked at, not asked: a message would take a drawn time, and the schedules of
-        all seeds would be other ones.
-        """
-        for node in self.nodes:
-            name = node.model.name
-            if node.controller is None:
-                raise self.world.violated("flows run", f"{name} has no controller, before anything broke")
-            (answer,) = node.controller.engine.operator(0, "status", {}, self.world.now)
-            tunnels = answer.result["tunnels"]
-            self._up[name] = {tunnel["name"] for tunnel in tunnels if tunnel["up"]}
-            for tunnel in tunnels:
-                if not tunnel["up"]:
-                    self.down[f"{tunnel['name']} of {name}"] = str(tunnel.get("reason"))
-
-    def expect_recovered(self, _: Any = None) -> None:
-        """Every card runs, every controller says that all cards are usable, and the tunnels up that once were."""
-        for node in self.nodes:
-            missing = [card for card in node.models if card not in node.cards]
-            if missing or node.controller is None:
-                raise self.world.violated(
-                    "everything comes back", f"{node.model.name}: not running: {', '.join(missing) or 'xcrp'}"
-                )
-            self.checks.configured(node)
-            node.operate("status", {}, self._status(node))
-
-    def _status(self, node: SimNode) -> Callable[[dict[str, Any], str], None]:
-        def answered(result: dict[str, Any], error: str) -> None:
-            wrong = [
-                f"{card['card']} is {card.get('state')}" for card in result.get("cards", ()) if not card["usable"]
-            ]
-            tunnels = {tunnel["name"]: tunnel for tunnel in result.get("tunnels", ())}
-            for name in sorted(self._up[node.model.name]):
-                tunnel = tunnels.get(name, {"up": False, "reason": "it is not there"})
-                if not tunnel["up"]:
-                    wrong.append(f"tunnel {name} is down: {tunnel.get('reason')}")
-            if error or wrong:
-                what = error or "; ".join(wrong)
-                raise self.world.violated("everything comes back", f"{node.model.name}: {what}")
-
-        return answered
 
 
 def simulate(

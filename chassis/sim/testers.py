@@ -46,7 +46,7 @@ class TesterProcess(Process):
 
     def _answered(self, output: ToOperator) -> None:
         if output.error:
-            raise self.world.violated("flows run", f"{self.name}: {output.error}")
+            raise self.world.violation("flows run", f"{self.name}: {output.error}")
 
     def _to_wire(self, output: ToWire) -> None:
         end = self.ends.get(output.port)

@@ -20,7 +20,7 @@ QUEUE = 256
 RECONNECT = 0.02
 """Seconds between attempts to connect to a far end that does not answer."""
 
-KEPT = 4000
+MAX_REPLAY_BATCHES = 4000
 """Most batches that an end keeps for a replay."""
 
 INJECT_BATCH = 32
@@ -108,7 +108,7 @@ class WireEnd:
         before = self.impairment.down
         self.impairment.set(**settings)
         down = self.impairment.down
-        self.world.note(f"wire at {self}: {dict(self.impairment.settings()) or 'no faults'}")
+        self.world.log_event(f"wire at {self}: {dict(self.impairment.settings()) or 'no faults'}")
         if down != before and self.process is not None and self._connection is not None:
             self.process.tell(self._carrier, (self.process, not down))
         self._rearm()
@@ -123,7 +123,7 @@ class WireEnd:
             if at >= self.world.now - seconds:
                 again.send(Batch(Step.IN, bytearray(body), lengths[:]))
                 count += len(lengths)
-        self.world.note(f"{count} frames of the last {seconds:.1f} s from {self} are replayed")
+        self.world.log_event(f"{count} frames of the last {seconds:.1f} s from {self} are replayed")
         return count
 
     def _rearm(self) -> None:

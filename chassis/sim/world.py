@@ -15,13 +15,13 @@ from typing import Any
 START = 1000.0
 """Time at which every world begins: not 0, so that nothing takes a time for "not yet"."""
 
-FASTEST = 0.0001
+MIN_MESSAGE_DELAY = 0.0001
 """Seconds that a message takes at least."""
 
-USUAL = 0.0009
+TYPICAL_MESSAGE_DELAY = 0.0009
 """Most seconds that 98 of 100 messages take on top."""
 
-SLOWEST = 0.03
+MAX_MESSAGE_DELAY = 0.03
 """Most seconds that the other two take on top: a busy machine."""
 
 Call = Callable[[Any], object]
@@ -70,15 +70,15 @@ class Simulation:
         """How long one message takes."""
         drawn = self.chance()
         if drawn < 0.98:
-            return FASTEST + USUAL * drawn
-        return FASTEST + SLOWEST * 50 * (drawn - 0.98)
+            return MIN_MESSAGE_DELAY + TYPICAL_MESSAGE_DELAY * drawn
+        return MIN_MESSAGE_DELAY + MAX_MESSAGE_DELAY * 50 * (drawn - 0.98)
 
-    def note(self, text: str) -> None:
+    def log_event(self, text: str) -> None:
         """A line of the trace, where one is kept."""
         if self.trace is not None:
             self.trace(self.elapsed, text)
 
-    def violated(self, rule: str, what: str) -> Violation:
+    def violation(self, rule: str, what: str) -> Violation:
         """The exception to raise, with the time in it."""
         return Violation(rule, what, self.elapsed)
 

@@ -13,7 +13,7 @@ from math import inf
 
 from chassis.bus.engine import Output
 from chassis.xcrp.configuration import JOURNAL, CheckedConfig, Journal
-from chassis.xcrp.numbers import Numbers
+from chassis.xcrp.id_allocator import Numbers
 
 RETRY = 0.25
 """Seconds after a write that failed until the next try."""

@@ -37,8 +37,8 @@ from chassis.xcrp.configuration import CheckedConfig, Journal
 from chassis.xcrp.events import History
 from chassis.xcrp.flash import FlashFile, store
 from chassis.xcrp.handover import Handover
+from chassis.xcrp.id_allocator import LEASE, Numbers
 from chassis.xcrp.node import NodeState
-from chassis.xcrp.numbers import LEASE, Numbers
 from chassis.xcrp.operators import Operators
 from chassis.xcrp.settings import ControllerSettings
 

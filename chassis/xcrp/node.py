@@ -13,15 +13,15 @@ from chassis.bus.messages import PeerNetworks, TunnelEvent
 from chassis.bus.replication import Publisher
 from chassis.model.router import Config
 from chassis.xcrp import plan as planning
-from chassis.xcrp import records, routes, tunnels
+from chassis.xcrp import record_builder, routes, tunnels
 from chassis.xcrp.cards import AdmissionState, CardEntry, Watch
 from chassis.xcrp.flash import Store
+from chassis.xcrp.id_allocator import Numbers
 from chassis.xcrp.inventory import ASP, MANAGEMENT_PORTS
-from chassis.xcrp.numbers import Numbers
 from chassis.xcrp.plan import Plan, TunnelPlan
 from chassis.xcrp.routes import Candidate, PrefixKey
 from chassis.xcrp.sas import SaTable
-from chassis.xcrp.selectors import SelectorRoutes
+from chassis.xcrp.selector_routes import SelectorRoutes
 from chassis.xcrp.settings import ControllerSettings
 from chassis.xcrp.tunnels import ControllerTunnel, TunnelStatusEvent
 
@@ -45,7 +45,7 @@ class NodeState:
         self.tunnels: dict[int, ControllerTunnel] = {}
         self.sas = SaTable()
         self.selectors = SelectorRoutes()
-        self.publisher = Publisher(lambda card, record: records.wants(self.plan, card, record), version)
+        self.publisher = Publisher(lambda card, record: record_builder.wants(self.plan, card, record), version)
         self.letting_go: dict[str, int] = {}
         """The version with which an ASP has let go of the SAs that are no more its own."""
         self.news: list[str] = []
@@ -112,8 +112,8 @@ class NodeState:
         if plan.lookers != before.lookers:
             for number in plan.tunnels:
                 self.publisher.delete((bus.TunnelRecord.TYPE, number))
-        wanted: list[bus.Record] = [records.card_state(card) for card in self.cards.values() if card.epoch]
-        wanted += records.fixed(plan, discard=self.settings.discard, esn=self.settings.esn)
+        wanted: list[bus.Record] = [record_builder.card_state(card) for card in self.cards.values() if card.epoch]
+        wanted += record_builder.fixed(plan, discard=self.settings.discard, esn=self.settings.esn)
         flipped = []
         for number, made in plan.tunnels.items():
             self._assess(made, self.tunnels[number])
@@ -122,9 +122,9 @@ class NodeState:
         self._tell(flipped)
         for number, made in plan.tunnels.items():
             state = self.tunnels[number]
-            wanted.append(records.tunnel(plan, made, state, self.numbers))
+            wanted.append(record_builder.tunnel(plan, made, state, self.numbers))
             if state.circuit:
-                wanted.append(records.circuit(made, state))
+                wanted.append(record_builder.circuit(made, state))
         prefixes = dict.fromkeys((*plan.prefixes, *self.selectors.prefixes()))
         wanted += [record for record in map(self._route, prefixes) if record.next_hops]
         self.publisher.replace(wanted)
@@ -132,7 +132,7 @@ class NodeState:
 
     def card_changed(self, card: CardEntry) -> None:
         """The card's own record, alone: the one change that says at once what may be sent to it."""
-        self.publisher.put(records.card_state(card))
+        self.publisher.put(record_builder.card_state(card))
 
     def card_consequences(self, card: CardEntry, now: float) -> None:
         """What follows from a card's becoming usable or not: routes, tunnels, circuits."""
@@ -219,7 +219,7 @@ class NodeState:
     def tunnel_record(self, number: int) -> None:
         """Something in a tunnel's record other than its state changed."""
         made = self.plan.tunnels[number]
-        self.publisher.put(records.tunnel(self.plan, made, self.tunnels[number], self.numbers))
+        self.publisher.put(record_builder.tunnel(self.plan, made, self.tunnels[number], self.numbers))
 
     # inside
 
@@ -305,7 +305,7 @@ class NodeState:
             self._assess(made, state)
             self.tunnel_record(number)
             if state.circuit:
-                self.publisher.put(records.circuit(made, state))
+                self.publisher.put(record_builder.circuit(made, state))
             if self._take(number, self._met(made, state), now):
                 flipped.append(number)
         return flipped

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from chassis.bus.records import Key
 from chassis.model.router import LOCAL, NULL0, Config, Interface, StaticRoute, Tunnel
 from chassis.net.address import MASKS, network_of, parse_address, parse_prefix
-from chassis.xcrp import negotiated
+from chassis.xcrp import ike_config
 from chassis.xcrp.flash import Store
+from chassis.xcrp.id_allocator import CIRCUIT, CONTEXT, TUNNEL, LeaseGrant, Numbers
 from chassis.xcrp.inventory import CONTROLLER, card_of_port, cards_of
-from chassis.xcrp.numbers import CIRCUIT, CONTEXT, TUNNEL, LeaseGrant, Numbers
 from chassis.xcrp.placement import place
 from chassis.xcrp.routes import Candidate, PortTable, PrefixKey, order
 from chassis.xcrp.tunnels import static_fault
@@ -220,7 +220,7 @@ def _tunnels(plan: Plan, numbers: Numbers) -> None:
 
 def _needed(plan: Plan, tunnel: Tunnel) -> Iterator[Key]:
     if tunnel.kind == "static":
-        yield from negotiated.needed(plan.config, tunnel, plan.contexts, plan.flash)
+        yield from ike_config.needed(plan.config, tunnel, plan.contexts, plan.flash)
         return
     context = plan.contexts.get(tunnel.interface_context, 0)
     for entry in tunnel.entries:

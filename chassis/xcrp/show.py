@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from chassis.bus.messages import Attributes
 from chassis.bus.records import CircuitRecord, NextHop, RouteRecord
 from chassis.net.address import format_address, format_mac, format_prefix
-from chassis.xcrp import negotiated
+from chassis.xcrp import ike_config
 from chassis.xcrp.events import History
 from chassis.xcrp.node import NodeState
 from chassis.xcrp.tunnels import ON_DEMAND
@@ -109,7 +109,7 @@ def tunnels(node: NodeState) -> list[Row]:
 def _negotiated(node: NodeState, number: int) -> Row:
     """What a tunnel of IKE has beside the others: policy, peer, the SAs that its ASP told of."""
     made, state = node.plan.tunnels[number], node.tunnels[number]
-    policy = negotiated.policy_of(node.plan.config, made.config)
+    policy = ike_config.policy_of(node.plan.config, made.config)
     return {
         "ike_policy": made.config.ike_policy or "",
         "ike_version": policy.version if policy is not None else 0,

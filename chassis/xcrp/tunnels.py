@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from chassis.model.router import Config, Interface, Tunnel
-from chassis.xcrp import negotiated
+from chassis.xcrp import ike_config
 from chassis.xcrp.flash import Store
 
 SHUTDOWN = "shutdown"
@@ -147,7 +147,7 @@ def static_fault(
         return SERVICE
     if not tunnel.economical and not line_cards:
         return NO_LINE_CARD
-    fault = negotiated.fault(config, tunnel, flash) if tunnel.kind == "static" else _manual_fault(config, tunnel)
+    fault = ike_config.fault(config, tunnel, flash) if tunnel.kind == "static" else _manual_fault(config, tunnel)
     if fault:
         return fault
     return _shared_fault(config, tunnel)

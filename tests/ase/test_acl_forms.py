@@ -13,7 +13,7 @@ from negotiated_kit import install, sides
 from chassis.bus.records import AclRecord
 from chassis.config.parser import parse
 from chassis.net.ipv4 import PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP, Ipv4
-from chassis.xcrp.records import access_list
+from chassis.xcrp.record_builder import access_list
 
 PROTOCOLS = {"": None, "tcp": PROTOCOL_TCP, "udp": PROTOCOL_UDP, "icmp": PROTOCOL_ICMP, "47": 47}
 NETWORKS = ("any", "50.1.0.0/16", "50.1.2.3/32")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from chassis.bus.backlog import Backlog
 from chassis.bus.batch import MAX_PACKETS, Batch, Step, pack
-from chassis.bus.joining import join
+from chassis.bus.coalesce import join
 from chassis.bus.priority import class_of, classes_of
 from chassis.net.ethernet import HEADROOM
 from chassis.net.ipv4 import Ipv4

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chassis.bus.batch import MAX_PACKETS, Batch, Step, pack
-from chassis.bus.joining import LARGE, LARGE_BYTES, SAME_WAY, joined
+from chassis.bus.coalesce import LARGE, LARGE_BYTES, SAME_WAY, joined
 from chassis.net.ethernet import HEADROOM
 
 WAY: dict[str, Any] = {

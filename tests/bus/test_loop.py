@@ -14,7 +14,7 @@ import zmq
 from chassis.bus.batch import Batch, Step, pack
 from chassis.bus.counters import Counters
 from chassis.bus.environment import WireSpec
-from chassis.bus.loop import LATENESS, Loop
+from chassis.bus.loop import STALL_TIMEOUT, Loop
 from chassis.ports.wire import Wire
 
 DEADLINE = 20.0
@@ -79,7 +79,7 @@ def test_what_falls_due_while_sources_are_read_is_done_in_the_same_turn() -> Non
 def test_who_stood_still_while_a_source_was_read_is_told_before_the_timer_is_seen_to_and_once() -> None:
     loop = Loop()
     told: list[float | str] = []
-    stalls = [10 * LATENESS]
+    stalls = [10 * STALL_TIMEOUT]
 
     def read(now: float) -> None:
         end = time.monotonic() + (stalls.pop() if stalls else 0.0)
@@ -99,7 +99,7 @@ def test_who_stood_still_while_a_source_was_read_is_told_before_the_timer_is_see
         close()
     assert isinstance(told[0], float)
     # A busy machine may make it stand still for a moment once more.
-    assert len([seconds for seconds in told if isinstance(seconds, float) and seconds >= 10 * LATENESS]) == 1
+    assert len([seconds for seconds in told if isinstance(seconds, float) and seconds >= 10 * STALL_TIMEOUT]) == 1
 
 
 def test_a_wire_is_read_beside_a_source_that_takes_all_the_time_there_is() -> None:

@@ -29,7 +29,8 @@ from pathlib import Path
 from ike_cases import Case, all_cases
 from transcripts import PARTS
 
-from chassis.sim.run import LabModel, simulate
+from chassis.sim.lab import LabModel
+from chassis.sim.run import simulate
 from launch.labparser import load
 from launch.simulate import model
 

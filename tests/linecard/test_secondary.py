@@ -9,8 +9,8 @@ from chassis.config.parser import parse
 from chassis.net.address import BROADCAST_MAC, ZERO_MAC
 from chassis.net.address import parse_address as ip
 from chassis.net.arp import REPLY, REQUEST, Arp
-from chassis.xcrp import records
-from chassis.xcrp.numbers import Numbers
+from chassis.xcrp import record_builder
+from chassis.xcrp.id_allocator import Numbers
 from chassis.xcrp.plan import make
 
 CONFIG = """\
@@ -31,7 +31,9 @@ def rig() -> Rig:
     plan = make(parsed.config, Numbers({}, 1), "a")
     context = plan.contexts["vpn"]
     made = [
-        record for record in records.fixed(plan, discard=False, esn=False) if not isinstance(record, ContextRecord)
+        record
+        for record in record_builder.fixed(plan, discard=False, esn=False)
+        if not isinstance(record, ContextRecord)
     ]
     MAC["3/1"] = next(record.mac for record in made if isinstance(record, PortRecord))
     cards = [record for record in RECORDS if isinstance(record, CardStateRecord)]

@@ -12,8 +12,8 @@ from chassis.bus.engine import Append, Persist, ToCard, ToLauncher, ToOperator
 from chassis.bus.messages import Heartbeat, Hello, Welcome
 from chassis.bus.records import CardStateRecord, Record, TunnelRecord
 from chassis.bus.replication import Publisher
+from chassis.sim.lab import LabModel
 from chassis.sim.node import CardModel, NodeModel, Variant
-from chassis.sim.run import LabModel
 
 CARDS = ("lc 3", "asp 1/1", "asp 1/2")
 JOURNAL = "journal"

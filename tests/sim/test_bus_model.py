@@ -10,7 +10,7 @@ import pytest
 
 from chassis.bus.engine import Append, Persist, ToFabric
 from chassis.sim.connection import SimConnection
-from chassis.sim.doom import Doomed, Torn
+from chassis.sim.failpoints import OutputFailpoint, TornWriteFailpoint
 from chassis.sim.process import CONTROL, FABRIC, Die, Halt, Process
 from chassis.sim.world import START, Simulation, Violation
 
@@ -165,14 +165,14 @@ def test_an_end_falls_between_outputs_and_may_cut_a_write_to_a_file_short() -> N
     lengths = set()
     for seed in range(60):
         chance = Random(seed).random
-        doomed = Doomed(Writes(), 1, chance=chance)
+        doomed = OutputFailpoint(Writes(), 1, chance=chance)
         assert doomed.on_timer(0.0) == []
         first, *rest = doomed.receive("x", 0.0)
         assert first == Persist("one", b"1")
         assert rest[-1] == Die()
         lengths.add(len(rest[0].data) if len(rest) == 2 else -1)
     assert lengths == {-1, *range(8)}
-    stopped = Doomed(Writes(), 2, halt=0.7, chance=Random(1).random).receive("x", 0.0)
+    stopped = OutputFailpoint(Writes(), 2, halt=0.7, chance=Random(1).random).receive("x", 0.0)
     assert stopped[-1] == Halt(0.7, (Persist("three", b"3"),))
 
 
@@ -182,7 +182,7 @@ def test_an_end_falls_between_writes_and_may_tear_one() -> None:
     for seed in range(300):
         memory = memoryview(bytearray(40))
         random = Random(seed)
-        torn = Torn(Writes(memory), __file__, memory, random.randint(1, 8), random)
+        torn = TornWriteFailpoint(Writes(memory), __file__, memory, random.randint(1, 8), random)
         outputs = torn.receive_batch(None, 0.0)
         written = bytes(memory)
         if outputs == [Die()]:

@@ -17,7 +17,8 @@ from chassis.ase.ipsec.state import SaSlot
 from chassis.bus.card import CardBase
 from chassis.fwd.decision import Decider
 from chassis.fwd.drop_causes import DropCause
-from chassis.sim.run import Run, simulate
+from chassis.sim.lab import Run
+from chassis.sim.run import simulate
 from chassis.xcrp import cards
 from chassis.xcrp.commits import Commits
 from launch.simulate import campaign, command, model

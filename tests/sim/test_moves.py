@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from chassis.sim.lab import Run
 from chassis.sim.node import NodeModel, Variant
-from chassis.sim.run import Run, simulate
+from chassis.sim.run import simulate
 from chassis.sim.world import Violation
 from chassis.xcrp import configuration
 from launch.simulate import _marks as marks

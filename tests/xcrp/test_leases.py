@@ -7,7 +7,7 @@ from xcrp_kit import HA_PORTS, HIGH_AVAILABILITY, Node
 from chassis.bus.engine import Persist, ToCard
 from chassis.bus.messages import SaEvent, SaReport
 from chassis.bus.records import TunnelRecord
-from chassis.xcrp.numbers import LEASE, LEASES
+from chassis.xcrp.id_allocator import LEASE, LEASES
 
 
 def lease(node: Node, card: str = "asp 2/1", tunnel: int = 1) -> tuple[int, int]:

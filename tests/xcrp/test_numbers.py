@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from chassis.xcrp.numbers import CARDS, CIRCUIT, LAST, LEASE, LEASES, NUMBERS, TUNNEL, Numbers
+from chassis.xcrp.id_allocator import CARDS, CIRCUIT, LAST, LEASE, LEASES, NUMBERS, TUNNEL, Numbers
 
 
 def again(numbers: Numbers, files: dict[str, bytes], boot: int = 2) -> Numbers:

@@ -10,7 +10,7 @@ from test_deaths import TWO_WAYS
 from xcrp_kit import Cut, Node
 
 from chassis.bus.records import CardStateRecord, CircuitRecord, TunnelRecord
-from chassis.xcrp.numbers import CARDS
+from chassis.xcrp.id_allocator import CARDS
 
 PORTS = ("3/1", "3/11", "4/1", "4/2")
 TEXTS = (

@@ -1,9 +1,9 @@
 """Ends that fall inside a call of an engine: between two outputs, or between two writes to mapped memory.
 
-A doomed process has its engine behind a `Doomed`, which passes every call on until the one in which the end
-falls. For an end between two writes the call runs under a line tracer that watches the one module that writes,
-and ends at a line of it drawn beforehand; of the words that the interrupted line had changed, some are put back
-as they were, as a copy that was cut short would leave them.
+`OutputFailpoint` stands before an engine and passes every call on until the one whose outputs it cuts.
+`TornWriteFailpoint` runs the calls under a line tracer that watches the module that writes, and ends the
+process at a line drawn beforehand. Some of the words that this line changed get their old values, as after an
+interrupted copy.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ CALLS = frozenset(
         "started",
     }
 )
-"""Calls of an engine in which an end may fall."""
+"""Calls of an engine in which the process may end."""
 
 _BUSY = frozenset({Append, Persist, ToCard, ToFabric, ToWire})
 
@@ -39,15 +39,15 @@ WORD = 8
 PAGE = 4096
 
 
-class _Ended(BaseException):
-    """The process ended inside a call; nothing may catch this."""
+class _FailpointReached(BaseException):
+    """The process ended inside a call. A BaseException, so that engines do not catch it."""
 
 
-class Doomed:
-    """Stands before an engine; its outputs end early, with a `Die` or a `Halt`.
+class OutputFailpoint:
+    """Stands before an engine and ends its outputs early, with a `Die` or a `Halt`.
 
-    `outputs`: how many outputs are still carried out, of calls that have packets, files or messages to cards
-    among theirs. `halt`: seconds for which the process is stopped there, 0 to kill it.
+    `outputs` is how many outputs are still carried out; only calls that give packets, files or messages to
+    cards count. `halt` is for how long the process is stopped (s); 0 kills it.
     """
 
     def __init__(self, engine: Any, outputs: int, *, halt: float = 0.0, chance: Callable[[], float]) -> None:
@@ -59,12 +59,12 @@ class Doomed:
 
     @property
     def spent(self) -> bool:
-        """Whether the end has come."""
+        """Whether the process has ended or stopped here."""
         return self._spent
 
     @property
-    def halts(self) -> bool:
-        """Whether it is a stop, not a kill."""
+    def is_stop(self) -> bool:
+        """Whether the process is stopped rather than killed."""
         return self._halt > 0
 
     def __getattr__(self, name: str) -> Any:
@@ -94,10 +94,11 @@ class Doomed:
         return [*kept, Die()]
 
 
-class Torn:
-    """Stands before an engine that writes to mapped memory; the process ends at the `lines`-th line of `module`.
+class TornWriteFailpoint:
+    """Stands before an engine that writes to mapped memory; ends the process at the `lines`-th line of
+    `module`.
 
-    `memory` is the mapped memory, which outlives the process.
+    `memory` is the mapped memory, which stays after the process.
     """
 
     def __init__(self, engine: Any, module: str, memory: memoryview, lines: int, random: Random) -> None:
@@ -111,7 +112,7 @@ class Torn:
 
     @property
     def spent(self) -> bool:
-        """Whether the end has come."""
+        """Whether the process has ended or stopped here."""
         return self._spent
 
     def __getattr__(self, name: str) -> Any:
@@ -129,7 +130,7 @@ class Torn:
         sys.settrace(self._enter)
         try:
             return call(*arguments)
-        except _Ended:
+        except _FailpointReached:
             self._spent = True
             return [Die()]
         finally:
@@ -140,18 +141,18 @@ class Torn:
 
     def _line(self, frame: FrameType, event: str, argument: Any) -> Any:
         if self._spent:
-            raise _Ended
+            raise _FailpointReached
         if self._before is not None:
-            self._tear(self._before)
+            self._tear_words(self._before)
             self._spent = True
-            raise _Ended
+            raise _FailpointReached
         if event == "line":
             self._lines -= 1
             if self._lines <= 0:
                 self._before = bytes(self._memory)
         return self._line
 
-    def _tear(self, before: bytes) -> None:
+    def _tear_words(self, before: bytes) -> None:
         memory = self._memory
         changed = [
             at

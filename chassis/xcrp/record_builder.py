@@ -9,10 +9,10 @@ from chassis.bus.records import Record
 from chassis.model.acl import Acl, AclRule
 from chassis.model.ipsec import ManualSa, Spi, TunnelEntry
 from chassis.net.address import parse_address, parse_prefix
-from chassis.xcrp import negotiated
+from chassis.xcrp import ike_config
 from chassis.xcrp.cards import CardEntry
+from chassis.xcrp.id_allocator import Numbers
 from chassis.xcrp.inventory import ASP
-from chassis.xcrp.numbers import Numbers
 from chassis.xcrp.plan import Plan, TunnelPlan, entry_lease
 from chassis.xcrp.tunnels import ControllerTunnel
 
@@ -87,7 +87,7 @@ def fixed(plan: Plan, *, discard: bool, esn: bool) -> Iterator[Record]:
         for acl in context_config.acls.values():
             if (bus.AclRecord.TYPE, plan.contexts[name], acl.name) in wanted:
                 yield access_list(plan.contexts[name], acl)
-    yield from negotiated.records(plan.config, plan.contexts, plan.flash, wanted, esn=esn)
+    yield from ike_config.records(plan.config, plan.contexts, plan.flash, wanted, esn=esn)
 
 
 def card_state(entry: CardEntry) -> bus.CardStateRecord:

@@ -1,27 +1,23 @@
-"""The IKE process of a simulated ASP: an engine of its own, two connections to the data engine, one death."""
+"""The IKE process of a simulated ASP: an engine with two connections to the data engine."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from chassis.sim.connection import SimConnection
 from chassis.sim.process import CONTROL, EVENT, Process
 
-if TYPE_CHECKING:
-    from chassis.sim.node import CardProcess
-
 DEPTH = 1 << 20
-"""Messages that the pipe between the two holds: the real one takes as much as memory does."""
-
+"""Messages that the pipe between the two processes holds (count). The real pipe is limited by memory only."""
 
 WALL = 1_700_000_000.0
-"""Seconds since 1970 at which a simulated clock begins: certificates have dates."""
+"""Wall clock (s since 1970) at simulated time 0; certificates have dates."""
 
 
 class IkeProcessModel(Process):
-    """Ends with its card and ends its card; what its engine says goes to the card's engine as `from_ike`."""
+    """The IKE process of a card. The two processes die together; its outputs go to the card's `from_ike`."""
 
-    def __init__(self, card: CardProcess, engine: Any) -> None:
+    def __init__(self, card: Process, engine: Any) -> None:
         super().__init__(card.world, card.node, f"{card.card} ike", card.boot, card.pid + 100_000)
         self._card = card
         self._down = SimConnection(self.world, f"{card.name} to ike", self, self._takes, CONTROL, DEPTH)
@@ -31,7 +27,7 @@ class IkeProcessModel(Process):
         self.engine = engine
 
     def take(self, message: Any) -> None:
-        """A message of the data engine, to arrive in a while."""
+        """Send a message of the data engine to the IKE engine."""
         self._down.send(message)
 
     def perform(self, outputs: list[Any] | tuple[Any, ...]) -> None:
