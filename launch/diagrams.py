@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import Any
 
-from chassis.ase.ike.v1 import phase1, phase2
+from chassis.ase.ike.v1 import isakmp_sa, quick_mode
 from chassis.ase.ike.v2 import child_sas, ike_sa
 from chassis.linecard import neighbours
 from chassis.state_machine import StateMachine, without_actions
@@ -24,8 +24,13 @@ MACHINES: tuple[Machine, ...] = (
     cards.ADMISSION,
     _machine("A tunnel at the controller", tunnels, without_actions(tunnels.TABLE), partial=False),
     _machine("A neighbour of a line card (ARP)", neighbours, neighbours.TABLE, partial=False),
-    _machine("IKEv1, phase 1", phase1, without_actions(phase1.PHASE_1_TRANSITIONS), partial=True),
-    _machine("IKEv1, phase 2: a quick mode", phase2, without_actions(phase2.QUICK_MODE_TRANSITIONS), partial=True),
+    _machine("IKEv1, phase 1", isakmp_sa, without_actions(isakmp_sa.PHASE_1_TRANSITIONS), partial=True),
+    _machine(
+        "IKEv1, phase 2: a quick mode",
+        quick_mode,
+        without_actions(quick_mode.QUICK_MODE_TRANSITIONS),
+        partial=True,
+    ),
     ike_sa.IKE_SA,
     child_sas.CHILD_SA,
 )

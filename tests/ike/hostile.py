@@ -22,8 +22,8 @@ from chassis.ase.ike.payloads import v1, v2
 from chassis.ase.ike.payloads.header import HEADER_LENGTH, INITIATOR, RESPONSE, VERSION_1, VERSION_2, Header
 from chassis.ase.ike.payloads.numbers import ExchangeType, PayloadTypeV1, PayloadTypeV2
 from chassis.ase.ike.payloads.v1 import Hash
-from chassis.ase.ike.v1.pairs import MAX_PAIRS
-from chassis.ase.ike.v1.phase2 import QuickModeState as QuickState
+from chassis.ase.ike.v1.child_sas import MAX_PAIRS
+from chassis.ase.ike.v1.quick_mode import QuickModeState as QuickState
 from chassis.ase.ike.v1.session import SessionV1
 from chassis.ase.ike.v2.child_sas import MAX_CHILD_SAS_PER_ENTRY
 from chassis.ase.ike.v2.session import SessionV2

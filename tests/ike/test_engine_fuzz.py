@@ -18,7 +18,7 @@ from chassis.ase.ike.arrivals import Arrivals
 from chassis.ase.ike.identity import Identity
 from chassis.ase.ike.payloads.header import Header
 from chassis.ase.ike.payloads.numbers import IdType
-from chassis.ase.ike.v1.proofs import shown
+from chassis.ase.ike.v1.phase1_exchange import shown
 from chassis.ase.link import IkePacket
 
 BURSTS = 5

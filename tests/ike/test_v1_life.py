@@ -14,7 +14,7 @@ from chassis.ase.ike.host import IkeSettings
 from chassis.ase.ike.payloads.header import Header
 from chassis.ase.ike.payloads.numbers import ExchangeType, Protocol
 from chassis.ase.ike.payloads.v1 import DeleteV1
-from chassis.ase.ike.v1 import dpd, informational, phase1, phase2, session
+from chassis.ase.ike.v1 import dpd, informational, isakmp_sa, quick_mode, session
 from chassis.ase.link import SaInstall
 from chassis.model.ike import IkeProposal
 
@@ -137,7 +137,7 @@ def test_the_older_sa_has_the_pairs_again_when_the_newer_one_goes() -> None:
     newer.close("for the test", pair.now)
     pair.run(1.0)
     assert pair.a.standing == [older]
-    assert older.state is phase1.Phase1State.ESTABLISHED
+    assert older.state is isakmp_sa.Phase1State.ESTABLISHED
     pair.run(50)
     assert len(pair.a.standing) == len(pair.b.standing) == 1
     pair.settled()
@@ -513,19 +513,21 @@ def test_replayed_messages_change_nothing() -> None:
 
 
 def test_tables_name_every_state_and_lead_nowhere_else() -> None:
-    assert set(phase1.PHASE_1_TRANSITIONS) == set(phase1.Phase1State)
-    assert set(phase2.QUICK_MODE_TRANSITIONS) == set(phase2.QuickModeState)
-    for state in phase1.Phase1State:
-        for event in phase1.Phase1Event:
-            after = phase1.PHASE_1_TRANSITIONS[state].get(event)
-            assert after is None or after in phase1.Phase1State
-        if state is not phase1.Phase1State.CLOSED:
-            assert phase1.PHASE_1_TRANSITIONS[state][phase1.Phase1Event.CLOSE] is phase1.Phase1State.CLOSED
-    reached = {after for row in phase1.PHASE_1_TRANSITIONS.values() for after in row.values()} | {
-        phase1.Phase1State.IDLE
+    assert set(isakmp_sa.PHASE_1_TRANSITIONS) == set(isakmp_sa.Phase1State)
+    assert set(quick_mode.QUICK_MODE_TRANSITIONS) == set(quick_mode.QuickModeState)
+    for state in isakmp_sa.Phase1State:
+        for event in isakmp_sa.Phase1Event:
+            after = isakmp_sa.PHASE_1_TRANSITIONS[state].get(event)
+            assert after is None or after in isakmp_sa.Phase1State
+        if state is not isakmp_sa.Phase1State.CLOSED:
+            assert (
+                isakmp_sa.PHASE_1_TRANSITIONS[state][isakmp_sa.Phase1Event.CLOSE] is isakmp_sa.Phase1State.CLOSED
+            )
+    reached = {after for row in isakmp_sa.PHASE_1_TRANSITIONS.values() for after in row.values()} | {
+        isakmp_sa.Phase1State.IDLE
     }
-    assert reached == set(phase1.Phase1State)
-    reached_2 = {after for row in phase2.QUICK_MODE_TRANSITIONS.values() for after in row.values()} | {
-        phase2.QuickModeState.IDLE
+    assert reached == set(isakmp_sa.Phase1State)
+    reached_2 = {after for row in quick_mode.QUICK_MODE_TRANSITIONS.values() for after in row.values()} | {
+        quick_mode.QuickModeState.IDLE
     }
-    assert reached_2 == set(phase2.QuickModeState)
+    assert reached_2 == set(quick_mode.QuickModeState)

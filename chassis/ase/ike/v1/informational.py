@@ -14,10 +14,10 @@ from chassis.ase.ike.host import Blame
 from chassis.ase.ike.payloads.chain import PayloadError
 from chassis.ase.ike.payloads.numbers import ExchangeType, NotifyTypeV1, Protocol
 from chassis.ase.ike.payloads.v1 import DeleteV1, Hash, MessageV1, NotifyV1, PayloadV1, emit_payloads
-from chassis.ase.ike.v1 import dpd, succession
-from chassis.ase.ike.v1.blaming import PSK_MISMATCH_TEXT, keys_may_differ, refusal
+from chassis.ase.ike.v1 import dpd, isakmp_sa
 from chassis.ase.ike.v1.faults import notify_name
-from chassis.ase.ike.v1.handshake import Incoming, in_clear, is_encrypted
+from chassis.ase.ike.v1.isakmp_sa import PSK_MISMATCH_TEXT, keys_may_differ, refusal
+from chassis.ase.ike.v1.keymat import Incoming, in_clear, is_encrypted
 
 if TYPE_CHECKING:
     from chassis.ase.ike.v1.session import SessionV1
@@ -154,7 +154,7 @@ def _notified(session: SessionV1, one: NotifyV1, message: Incoming) -> None:
         pass  # A sign of life, which `heard_from` has noted.
     elif one.notify == NotifyTypeV1.INITIAL_CONTACT:
         if session.established:
-            succession.peer_began_anew(session, now)
+            isakmp_sa.peer_began_anew(session, now)
     elif one.is_error:
         name = notify_name(one.notify)
         if session.may_speak(now):
@@ -171,7 +171,7 @@ def _deleted(session: SessionV1, one: DeleteV1, now: float) -> None:
         return
     if one.protocol == Protocol.IKE:
         for spi in one.spis[:MAX_DELETE_SPIS]:
-            succession.isakmp_deleted(session, spi, now)
+            isakmp_sa.isakmp_deleted(session, spi, now)
         return
     if one.protocol not in (Protocol.AH, Protocol.ESP):
         return
@@ -180,4 +180,4 @@ def _deleted(session: SessionV1, one: DeleteV1, now: float) -> None:
         if session.may_speak(now):
             values = {"protocol": name, "spi": int.from_bytes(spi, "big")}
             session.log(f"ikev1-delete-received-{name.lower()}", values, now)
-        succession.pair_deleted(session, one.protocol, spi, now)
+        isakmp_sa.pair_deleted(session, one.protocol, spi, now)

@@ -18,29 +18,28 @@ from chassis.ase.ike.payloads.chain import PayloadError
 from chassis.ase.ike.payloads.header import Header
 from chassis.ase.ike.payloads.numbers import ExchangeType, NotifyTypeV1, Protocol
 from chassis.ase.ike.payloads.v1 import DeleteV1, IdV1, MessageV1, NotifyV1, PayloadV1
-from chassis.ase.ike.v1 import aggressive, describing, informational, main, succession
-from chassis.ase.ike.v1.blaming import silence
+from chassis.ase.ike.v1 import aggressive_mode, informational, isakmp_sa, main_mode
+from chassis.ase.ike.v1.child_sas import DELETE_DELAY, Pairs
 from chassis.ase.ike.v1.dpd import Detector
 from chassis.ase.ike.v1.faults import Stop, malformed
-from chassis.ase.ike.v1.handshake import NO_COOKIE, Handshake, Incoming
-from chassis.ase.ike.v1.negotiations import Negotiations
-from chassis.ase.ike.v1.pairs import DELETE_DELAY, Pairs
-from chassis.ase.ike.v1.phase1 import ESTABLISHED_STATES, PHASE_1_TRANSITIONS, Phase1Event, Phase1State
+from chassis.ase.ike.v1.isakmp_sa import ESTABLISHED_STATES, PHASE_1_TRANSITIONS, Phase1Event, Phase1State, silence
+from chassis.ase.ike.v1.keymat import NO_COOKIE, Handshake, Incoming
+from chassis.ase.ike.v1.quick_mode import Negotiations
 from chassis.ase.ike.v1.resending import Answered, Resend, digest
 from chassis.net.address import format_address
 
 Handler = Callable[["SessionV1", Incoming], Phase1Event | None]
 
 HANDLERS: Final[dict[tuple[Phase1State, int], Handler]] = {
-    (Phase1State.IDLE, ExchangeType.MAIN_MODE): main.offered,
-    (Phase1State.OFFERED, ExchangeType.MAIN_MODE): main.choice,
-    (Phase1State.CHOSEN, ExchangeType.MAIN_MODE): main.values,
-    (Phase1State.VALUES_SENT, ExchangeType.MAIN_MODE): main.values_answered,
-    (Phase1State.VALUES_ANSWERED, ExchangeType.MAIN_MODE): main.proof,
-    (Phase1State.PROOF_SENT, ExchangeType.MAIN_MODE): main.proof_answered,
-    (Phase1State.IDLE, ExchangeType.AGGRESSIVE_MODE): aggressive.offered,
-    (Phase1State.AGGRESSIVE_SENT, ExchangeType.AGGRESSIVE_MODE): aggressive.answer,
-    (Phase1State.AGGRESSIVE_ANSWERED, ExchangeType.AGGRESSIVE_MODE): aggressive.proof,
+    (Phase1State.IDLE, ExchangeType.MAIN_MODE): main_mode.offered,
+    (Phase1State.OFFERED, ExchangeType.MAIN_MODE): main_mode.choice,
+    (Phase1State.CHOSEN, ExchangeType.MAIN_MODE): main_mode.values,
+    (Phase1State.VALUES_SENT, ExchangeType.MAIN_MODE): main_mode.values_answered,
+    (Phase1State.VALUES_ANSWERED, ExchangeType.MAIN_MODE): main_mode.proof,
+    (Phase1State.PROOF_SENT, ExchangeType.MAIN_MODE): main_mode.proof_answered,
+    (Phase1State.IDLE, ExchangeType.AGGRESSIVE_MODE): aggressive_mode.offered,
+    (Phase1State.AGGRESSIVE_SENT, ExchangeType.AGGRESSIVE_MODE): aggressive_mode.answer,
+    (Phase1State.AGGRESSIVE_ANSWERED, ExchangeType.AGGRESSIVE_MODE): aggressive_mode.proof,
 }
 """Who takes the next message of phase 1; any other is passed over."""
 
@@ -119,7 +118,7 @@ class SessionV1:
         self.born = now
         self._deadline = now + self.host.settings.give_up
         self.host.count("begun")
-        begin = aggressive.begin if self.handshake.mode == ExchangeType.AGGRESSIVE_MODE else main.begin
+        begin = aggressive_mode.begin if self.handshake.mode == ExchangeType.AGGRESSIVE_MODE else main_mode.begin
         self.take(begin(self, connection, now))
 
     def receive(self, data: bytes, header: Header, path: Path, now: float) -> None:
@@ -223,7 +222,7 @@ class SessionV1:
         self.note_contact(payloads)
 
     def note_contact(self, payloads: tuple[PayloadV1, ...]) -> None:
-        self.handshake.peer_contact |= main.says_contact(payloads)
+        self.handshake.peer_contact |= main_mode.says_contact(payloads)
 
     def contact(self, connection: Connection) -> tuple[NotifyV1, ...]:
         """INITIAL-CONTACT if it is due."""
@@ -253,8 +252,8 @@ class SessionV1:
             # Its own message of aggressive mode went out before the peer was known; once it is, none is due.
             contact = self.contact(connection)
         if handshake.peer_contact:
-            succession.peer_began_anew(self, now)
-        succession.stands(self, now)
+            isakmp_sa.peer_began_anew(self, now)
+        isakmp_sa.stands(self, now)
         host.up(self, now)
         if self.closed:
             return
@@ -427,7 +426,7 @@ class SessionV1:
             return
         if self.established:
             self.negotiations.stop(now)
-            succession.hand_on(self, now)
+            isakmp_sa.hand_on(self, now)
             if keep and self.pairs.all:
                 self._lay_down(reason, now, tell=tell)
                 return
@@ -565,10 +564,45 @@ class SessionV1:
     # --- for people ---
 
     def describe(self) -> dict[str, Any]:
-        return describing.describe_session(self)
+        return describe_session(self)
 
     def secrets(self) -> list[dict[str, str]]:
         chain = self.handshake.chain
         if chain is None:
             return []
         return [{"kind": "ikev1", "cookie_i": self.handshake.cky_i.hex(), "key": chain.key.hex()}]
+
+
+def describe_session(session: SessionV1) -> dict[str, Any]:
+    """`ends` and the times of children are of the engine's clock, `lifetime` is in seconds."""
+    handshake, connection = session.handshake, session.connection
+    chosen = handshake.choice
+    result: dict[str, Any] = {
+        "version": 1,
+        "mode": "aggressive" if handshake.mode == ExchangeType.AGGRESSIVE_MODE else "main",
+        "state": session.state.value,
+        "initiator": session.initiator,
+        "cookie_i": handshake.cky_i.hex(),
+        "cookie_r": handshake.cky_r.hex(),
+        "nat": {"local": handshake.behind_nat, "remote": handshake.peer_behind_nat},
+        "dpd": session.detector is not None,
+    }
+    if connection is not None:
+        result["tunnel"] = connection.name
+        result["identity_local"] = str(connection.identity)
+    if session.identity is not None:
+        result["identity_remote"] = str(session.identity)
+    if chosen is not None:
+        proposal = chosen.proposal
+        result["algorithms"] = {
+            "cipher": proposal.encryption_algorithm,
+            "integrity": proposal.authentication_algorithm,
+            "group": proposal.dh_group,
+            "authentication": proposal.authentication,
+        }
+    if session.established and chosen is not None:
+        result["lifetime"] = chosen.lifetime
+        result["ends"] = session.hard
+    if session.established or session.orphaned:
+        result["children"] = session.pairs.describe()
+    return result

@@ -19,7 +19,7 @@ from chassis.ase.ike.identity import Identity, printable
 from chassis.ase.ike.payloads.numbers import CertEncoding, ExchangeType, IdType, NotifyTypeV1
 from chassis.ase.ike.payloads.v1 import CertReqV1, CertV1, Hash, IdV1, PayloadV1, Signature
 from chassis.ase.ike.v1.faults import Row, Stop
-from chassis.ase.ike.v1.handshake import Handshake, only
+from chassis.ase.ike.v1.keymat import Handshake, only
 
 if TYPE_CHECKING:
     from chassis.ase.ike.v1.session import SessionV1

@@ -15,24 +15,23 @@ from chassis.ase.ike.payloads.numbers import NotifyTypeV1
 from chassis.ase.ike.payloads.v1 import IdV1, KeV1, NatD, NonceV1, NotifyV1, PayloadV1, VendorV1
 from chassis.ase.ike.payloads.v1_sa import SaV1
 from chassis.ase.ike.proposals import Refusal, choose_v1, offer_v1
-from chassis.ase.ike.v1 import dpd, natt, proofs
-from chassis.ase.ike.v1.blaming import PSK_MISMATCH_TEXT
+from chassis.ase.ike.v1 import dpd, keymat, phase1_exchange
 from chassis.ase.ike.v1.faults import Row, Stop, malformed, refused
-from chassis.ase.ike.v1.handshake import Incoming, in_clear, is_encrypted, only, sa_body
-from chassis.ase.ike.v1.phase1 import Phase1Event
+from chassis.ase.ike.v1.isakmp_sa import PSK_MISMATCH_TEXT, Phase1Event
+from chassis.ase.ike.v1.keymat import Incoming, in_clear, is_encrypted, only, sa_body
 from chassis.model.ike import IkeProposal
 
 if TYPE_CHECKING:
     from chassis.ase.ike.v1.session import SessionV1
 
 MODE_NAMES = {"main": "MAIN_MODE", "aggressive": "AGGRESSIVE_MODE"}
-VENDORS = (natt.NAT_T_VENDOR, dpd.DPD_VENDOR)
+VENDORS = (keymat.NAT_T_VENDOR, dpd.DPD_VENDOR)
 
 
 def note_vendors(session: SessionV1, payloads: tuple[PayloadV1, ...]) -> None:
     """What the peer can do beyond RFC 2409."""
     known = {one.id for one in payloads if isinstance(one, VendorV1)}
-    session.handshake.nat |= natt.NAT_T_VENDOR.id in known
+    session.handshake.nat |= keymat.NAT_T_VENDOR.id in known
     session.handshake.dpd |= dpd.DPD_VENDOR.id in known
 
 
@@ -41,7 +40,7 @@ def note_nat(session: SessionV1, payloads: tuple[PayloadV1, ...], message: Incom
     handshake = session.handshake
     if handshake.nat:
         found = [one for one in payloads if isinstance(one, NatD)]
-        handshake.behind_nat, handshake.peer_behind_nat = natt.detect_nat(
+        handshake.behind_nat, handshake.peer_behind_nat = keymat.detect_nat(
             found, handshake.hash_name, handshake.cky_i, handshake.cky_r, message.path
         )
 
@@ -50,7 +49,7 @@ def nat_payloads(session: SessionV1) -> tuple[PayloadV1, ...]:
     handshake = session.handshake
     if not handshake.nat:
         return ()
-    return natt.nat_d_payloads(handshake.hash_name, handshake.cky_i, handshake.cky_r, session.path)
+    return keymat.nat_d_payloads(handshake.hash_name, handshake.cky_i, handshake.cky_r, session.path)
 
 
 def eligible(session: SessionV1, mode: str) -> tuple[Connection, ...]:
@@ -107,7 +106,7 @@ def choice(session: SessionV1, message: Incoming) -> Phase1Event | None:
     handshake.cky_r = message.header.spi_r
     handshake.make_values(session.host.random, True)
     session.send_phase_1(
-        (KeV1(handshake.g_i), NonceV1(handshake.ni), *proofs.requests(session), *nat_payloads(session)),
+        (KeV1(handshake.g_i), NonceV1(handshake.ni), *phase1_exchange.requests(session), *nat_payloads(session)),
         message.now,
         wait=True,
     )
@@ -126,7 +125,7 @@ def values_answered(session: SessionV1, message: Incoming) -> Phase1Event | None
     note_nat(session, payloads, message)
     if (handshake.behind_nat or handshake.peer_behind_nat) and not session.path.encapsulated:
         session.path = session.path.floated()
-    own, proof = proofs.prove(session, connection)
+    own, proof = phase1_exchange.prove(session, connection)
     session.send_phase_1((own, *proof, *session.contact(connection)), message.now, encrypted=True, wait=True)
     return Phase1Event.VALUES
 
@@ -134,7 +133,7 @@ def values_answered(session: SessionV1, message: Incoming) -> Phase1Event | None
 def proof_answered(session: SessionV1, message: Incoming) -> Phase1Event | None:
     """Message 6: who the responder is."""
     payloads, claimed = _open_proof(session, message)
-    connection, identity = proofs.accept(session, payloads, claimed)
+    connection, identity = phase1_exchange.accept(session, payloads, claimed)
     session.authenticated(connection, identity, payloads)
     return Phase1Event.PROOF
 
@@ -172,7 +171,7 @@ def values(session: SessionV1, message: Incoming) -> Phase1Event | None:
     session.path = message.path
     handshake.make_values(session.host.random, False)
     session.send_phase_1(
-        (KeV1(handshake.g_r), NonceV1(handshake.nr), *proofs.requests(session), *nat_payloads(session)),
+        (KeV1(handshake.g_r), NonceV1(handshake.nr), *phase1_exchange.requests(session), *nat_payloads(session)),
         message.now,
     )
     return Phase1Event.VALUES
@@ -188,9 +187,9 @@ def proof(session: SessionV1, message: Incoming) -> Phase1Event | None:
     if handshake.keys is None:
         handshake.derive(handshake.members[0].psk, False)
     payloads, claimed = _open_proof(session, message)
-    connection, identity = proofs.accept(session, payloads, claimed)
+    connection, identity = phase1_exchange.accept(session, payloads, claimed)
     session.path = message.path
-    own, ours = proofs.prove(session, connection)
+    own, ours = phase1_exchange.prove(session, connection)
     session.authenticated(connection, identity, payloads)
     session.send_phase_1((own, *ours, *session.contact(connection)), message.now, encrypted=True)
     return Phase1Event.PROOF
@@ -208,7 +207,7 @@ def _open_proof(session: SessionV1, message: Incoming) -> tuple[tuple[PayloadV1,
     try:
         payloads, _, after = open_payloads(handshake.chain, message.data, message.header)
         claimed = only(payloads, IdV1)
-        if handshake.by_psk and not proofs.check_psk(handshake, not session.initiator, payloads, claimed):
+        if handshake.by_psk and not phase1_exchange.check_psk(handshake, not session.initiator, payloads, claimed):
             raise _keys_differ(())
     except PayloadError as error:
         if not handshake.by_psk:

@@ -11,20 +11,10 @@ from chassis.ase.ike.payloads.numbers import NotifyTypeV1
 from chassis.ase.ike.payloads.v1 import Hash, IdV1, KeV1, NonceV1, PayloadV1
 from chassis.ase.ike.payloads.v1_sa import SaV1
 from chassis.ase.ike.proposals import Refusal, choose_v1, offer_v1
-from chassis.ase.ike.v1 import main, proofs
-from chassis.ase.ike.v1.blaming import PSK_MISMATCH_TEXT
+from chassis.ase.ike.v1 import main_mode, phase1_exchange
 from chassis.ase.ike.v1.faults import Stop, refused
-from chassis.ase.ike.v1.handshake import (
-    PSK,
-    Incoming,
-    in_clear,
-    is_encrypted,
-    maybe,
-    offered_method,
-    only,
-    sa_body,
-)
-from chassis.ase.ike.v1.phase1 import Phase1Event
+from chassis.ase.ike.v1.isakmp_sa import PSK_MISMATCH_TEXT, Phase1Event
+from chassis.ase.ike.v1.keymat import PSK, Incoming, in_clear, is_encrypted, maybe, offered_method, only, sa_body
 from chassis.model.ike import IkeProposal
 
 if TYPE_CHECKING:
@@ -44,14 +34,14 @@ def begin(session: SessionV1, connection: Connection, now: float) -> Phase1Event
     assert not isinstance(chosen, Refusal)
     handshake.choice = chosen
     handshake.make_values(session.host.random, True)
-    requests = proofs.requests(session)
+    requests = phase1_exchange.requests(session)
     payloads: tuple[PayloadV1, ...] = (
         offer,
         KeV1(handshake.g_i),
         NonceV1(handshake.ni),
         connection.identity.v1(),
         *requests,
-        *main.VENDORS,
+        *main_mode.VENDORS,
     )
     session.send_phase_1(payloads, now, wait=True)
     return Phase1Event.BEGIN_AGGRESSIVE
@@ -69,20 +59,20 @@ def answer(session: SessionV1, message: Incoming) -> Phase1Event | None:
     payloads = in_clear(message)
     handshake = session.handshake
     connection = handshake.members[0]
-    main.check_answer(session, payloads, _one_group(connection))
-    main.note_vendors(session, payloads)
+    main_mode.check_answer(session, payloads, _one_group(connection))
+    main_mode.note_vendors(session, payloads)
     handshake.cky_r = message.header.spi_r
     handshake.g_r, handshake.nr = only(payloads, KeV1).public, only(payloads, NonceV1).value
     claimed = only(payloads, IdV1)
     handshake.derive(connection.psk, True)
     _check_hash(session, payloads, claimed)
-    connection, identity = proofs.accept(session, payloads, claimed)
-    main.note_nat(session, payloads, message)
+    connection, identity = phase1_exchange.accept(session, payloads, claimed)
+    main_mode.note_nat(session, payloads, message)
     if (handshake.behind_nat or handshake.peer_behind_nat) and not session.path.encapsulated:
         session.path = session.path.floated()
-    _, proof = proofs.prove(session, connection)
+    _, proof = phase1_exchange.prove(session, connection)
     session.authenticated(connection, identity, payloads)
-    last = (*proof, *main.nat_payloads(session), *session.contact(connection))
+    last = (*proof, *main_mode.nat_payloads(session), *session.contact(connection))
     session.send_phase_1(last, message.now, encrypted=True)
     return Phase1Event.AGGRESSIVE_ANSWER
 
@@ -94,14 +84,14 @@ def offered(session: SessionV1, message: Incoming) -> Phase1Event | None:
     """Message 1: the initiator's proposals, values and identity. Message 2: ours, with our proof."""
     if is_encrypted(message):
         return None
-    members = main.eligible(session, "aggressive")
+    members = main_mode.eligible(session, "aggressive")
     payloads = in_clear(message)
     handshake = session.handshake
     handshake.sa_i = sa_body(message, payloads)
     offer = only(payloads, SaV1)
     claimed = only(payloads, IdV1)
     identity = Identity.received(claimed)
-    found = proofs.candidates(handshake, identity)
+    found = phase1_exchange.candidates(handshake, identity)
     strict = session.host.settings.strict_lifetime
     # Proposals are judged first: which method was meant decides which lines an unknown identity gets.
     ours = dict.fromkeys([proposal for one in found or members for proposal in one.proposals])
@@ -110,26 +100,26 @@ def offered(session: SessionV1, message: Incoming) -> Phase1Event | None:
         raise refused(chosen)
     if not found:
         if offered_method(chosen.answer) == PSK:
-            raise proofs.unexpected_psk(identity, protected=False)
-        raise proofs.unexpected_certified(session, identity, None, protected=False)
+            raise phase1_exchange.unexpected_psk(identity, protected=False)
+        raise phase1_exchange.unexpected_certified(session, identity, None, protected=False)
     handshake.choice = chosen
     handshake.members = tuple([one for one in found if chosen.proposal in one.proposals])
     connection = handshake.members[0]
-    main.note_vendors(session, payloads)
+    main_mode.note_vendors(session, payloads)
     handshake.g_i, handshake.ni = only(payloads, KeV1).public, only(payloads, NonceV1).value
     handshake.make_values(session.host.random, False)
     handshake.derive(connection.psk, False)
     session.claimed = claimed
-    own, proof = proofs.prove(session, connection)
+    own, proof = phase1_exchange.prove(session, connection)
     reply = (
         chosen.answer,
         KeV1(handshake.g_r),
         NonceV1(handshake.nr),
         own,
         *proof,
-        *proofs.requests(session),
-        *main.VENDORS,
-        *main.nat_payloads(session),
+        *phase1_exchange.requests(session),
+        *main_mode.VENDORS,
+        *main_mode.nat_payloads(session),
     )
     session.send_phase_1(reply, message.now, wait=True)
     return Phase1Event.AGGRESSIVE_OFFER
@@ -147,13 +137,13 @@ def proof(session: SessionV1, message: Incoming) -> Phase1Event | None:
         payloads = in_clear(message)
     _check_hash(session, payloads, session.claimed)
     try:
-        connection, identity = proofs.accept(session, payloads, session.claimed)
+        connection, identity = phase1_exchange.accept(session, payloads, session.claimed)
     except Stop as stop:
         if stop.protected:
             # It is the peer's own message: what is said to it under the keys comes after that one.
             handshake.chain = after
         raise
-    main.note_nat(session, payloads, message)
+    main_mode.note_nat(session, payloads, message)
     handshake.chain = after
     session.path = message.path
     session.note_contact(payloads)
