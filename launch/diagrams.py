@@ -24,13 +24,8 @@ MACHINES: tuple[Machine, ...] = (
     cards.ADMISSION,
     _machine("A tunnel at the controller", tunnels, without_actions(tunnels.TABLE), partial=False),
     _machine("A neighbour of a line card (ARP)", neighbours, neighbours.TABLE, partial=False),
-    _machine("IKEv1, phase 1", isakmp_sa, without_actions(isakmp_sa.PHASE_1_TRANSITIONS), partial=True),
-    _machine(
-        "IKEv1, phase 2: a quick mode",
-        quick_mode,
-        without_actions(quick_mode.QUICK_MODE_TRANSITIONS),
-        partial=True,
-    ),
+    isakmp_sa.PHASE_1,
+    quick_mode.QUICK_MODE,
     ike_sa.IKE_SA,
     child_sas.CHILD_SA,
 )

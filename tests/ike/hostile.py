@@ -418,7 +418,7 @@ class WithKeys(Fuzzed):
         session = rng.choice(sessions)
         keys, handshake = session.keys, session.handshake
         first, body = self._body_v1()
-        waiting = [one for one in session.negotiations.pending if one.state is QuickState.OFFERED]
+        waiting = [one for one in session.negotiations.pending if one.state is QuickState.QM1_SENT]
         message_id = rng.randrange(1, 1 << 32)
         exchange = ExchangeType.QUICK_MODE if rng.random() < 0.7 else ExchangeType.INFORMATIONAL_V1
         if waiting and rng.random() < 0.5:

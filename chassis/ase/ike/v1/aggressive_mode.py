@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 # --- initiator ---
 
 
-def begin(session: SessionV1, connection: Connection, now: float) -> Phase1Event:
+def send_am1(session: SessionV1, connection: Connection, now: float) -> Phase1Event:
     """Message 1. The group cannot be negotiated: proposals of another group than the first are left out."""
     offer = offer_v1(_one_group(connection))
     handshake = session.handshake
@@ -52,7 +52,7 @@ def _one_group(connection: Connection) -> list[IkeProposal]:
     return [one for one in connection.proposals if one.dh_group == first.dh_group]
 
 
-def answer(session: SessionV1, message: Incoming) -> Phase1Event | None:
+def on_am2(session: SessionV1, message: Incoming) -> Phase1Event | None:
     """Message 2: the responder's values, identity and proof. Message 3: our proof."""
     if is_encrypted(message):
         return None
@@ -74,13 +74,13 @@ def answer(session: SessionV1, message: Incoming) -> Phase1Event | None:
     session.authenticated(connection, identity, payloads)
     last = (*proof, *main_mode.nat_payloads(session), *session.contact(connection))
     session.send_phase_1(last, message.now, encrypted=True)
-    return Phase1Event.AGGRESSIVE_ANSWER
+    return Phase1Event.AM2_RECEIVED
 
 
 # --- responder ---
 
 
-def offered(session: SessionV1, message: Incoming) -> Phase1Event | None:
+def on_am1(session: SessionV1, message: Incoming) -> Phase1Event | None:
     """Message 1: the initiator's proposals, values and identity. Message 2: ours, with our proof."""
     if is_encrypted(message):
         return None
@@ -122,10 +122,10 @@ def offered(session: SessionV1, message: Incoming) -> Phase1Event | None:
         *main_mode.nat_payloads(session),
     )
     session.send_phase_1(reply, message.now, wait=True)
-    return Phase1Event.AGGRESSIVE_OFFER
+    return Phase1Event.AM1_RECEIVED
 
 
-def proof(session: SessionV1, message: Incoming) -> Phase1Event | None:
+def on_am3(session: SessionV1, message: Incoming) -> Phase1Event | None:
     """Message 3: the initiator's proof, encrypted or not (RFC 2409 5.4 leaves it open)."""
     handshake = session.handshake
     assert handshake.chain is not None
@@ -148,7 +148,7 @@ def proof(session: SessionV1, message: Incoming) -> Phase1Event | None:
     session.path = message.path
     session.note_contact(payloads)
     session.authenticated(connection, identity, payloads)
-    return Phase1Event.PROOF
+    return Phase1Event.AUTH_RECEIVED
 
 
 def _check_hash(session: SessionV1, payloads: tuple[PayloadV1, ...], claimed: IdV1) -> None:

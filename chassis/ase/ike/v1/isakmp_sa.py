@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from chassis.ase.ike.host import Blame
 from chassis.ase.ike.v1.child_sas import DELETE_DELAY, PEER_DELETE_TIMEOUT, REKEY_RETRY_INTERVAL
+from chassis.state_machine import StateMachine, without_actions
 
 if TYPE_CHECKING:
     from chassis.ase.ike.v1.session import SessionV1
@@ -15,79 +16,91 @@ if TYPE_CHECKING:
 
 class Phase1State(Enum):
     IDLE = "idle"
-    """Nothing was sent or received yet."""
-    OFFERED = "main mode: SA sent"
-    VALUES_SENT = "main mode: KE and nonce sent"
-    PROOF_SENT = "main mode: identity and proof sent"
-    CHOSEN = "main mode: SA answered"
-    VALUES_ANSWERED = "main mode: KE and nonce answered"
-    AGGRESSIVE_SENT = "aggressive mode: SA, KE and identity sent"
-    AGGRESSIVE_ANSWERED = "aggressive mode: answered with proof"
+    """No message was sent or received yet."""
+    MM1_SENT = "main mode: SA sent"
+    MM3_SENT = "main mode: KE and nonce sent"
+    MM5_SENT = "main mode: identity and proof sent"
+    MM2_SENT = "main mode: SA answered"
+    MM4_SENT = "main mode: KE and nonce answered"
+    AM1_SENT = "aggressive mode: SA, KE and identity sent"
+    AM2_SENT = "aggressive mode: answered with proof"
     ESTABLISHED = "established"
-    SUCCEEDED = "established, with a successor"
-    """A newer ISAKMP SA of the same connection has taken over the children; this one is on its way out."""
+    REPLACED = "established, with a successor"
+    """A newer ISAKMP SA of the same connection has its CHILD SAs; this one is deleted after a delay."""
     ORPHANED = "deleted, its pairs live on"
-    """The ISAKMP SA is gone; its children wait for another one that takes them over (RFC 2408 3.15)."""
+    """Deleted; its CHILD SAs wait for another ISAKMP SA of the connection (RFC 2408 3.15)."""
     CLOSED = "closed"
 
 
 class Phase1Event(Enum):
     BEGIN_MAIN = "begin main mode"
     BEGIN_AGGRESSIVE = "begin aggressive mode"
-    MAIN_OFFER = "message 1 of main mode"
-    CHOICE = "message 2 of main mode"
-    VALUES = "message 3 or 4 of main mode"
-    PROOF = "last message of the peer"
-    AGGRESSIVE_OFFER = "message 1 of aggressive mode"
-    AGGRESSIVE_ANSWER = "message 2 of aggressive mode"
-    SUCCESSOR = "a successor stands"
-    ALONE = "the successor is gone"
-    LAY_DOWN = "deleted or expired, with pairs that stay"
+    MM1_RECEIVED = "message 1 of main mode"
+    MM2_RECEIVED = "message 2 of main mode"
+    KE_RECEIVED = "message 3 or 4 of main mode"
+    AUTH_RECEIVED = "last message of the peer"
+    """Message 5 or 6 of main mode, or 3 of aggressive mode, and the peer is authenticated."""
+    AM1_RECEIVED = "message 1 of aggressive mode"
+    AM2_RECEIVED = "message 2 of aggressive mode"
+    SUCCESSOR_ESTABLISHED = "successor established"
+    SUCCESSOR_GONE = "successor gone"
+    ORPHAN = "deleted or expired, CHILD SAs stay"
     CLOSE = "failed, deleted or expired"
 
 
-PHASE_1_TRANSITIONS: Final[dict[Phase1State, dict[Phase1Event, Phase1State]]] = {
-    Phase1State.IDLE: {
-        Phase1Event.BEGIN_MAIN: Phase1State.OFFERED,
-        Phase1Event.BEGIN_AGGRESSIVE: Phase1State.AGGRESSIVE_SENT,
-        Phase1Event.MAIN_OFFER: Phase1State.CHOSEN,
-        Phase1Event.AGGRESSIVE_OFFER: Phase1State.AGGRESSIVE_ANSWERED,
-        Phase1Event.CLOSE: Phase1State.CLOSED,
-    },
-    Phase1State.OFFERED: {Phase1Event.CHOICE: Phase1State.VALUES_SENT, Phase1Event.CLOSE: Phase1State.CLOSED},
-    Phase1State.VALUES_SENT: {Phase1Event.VALUES: Phase1State.PROOF_SENT, Phase1Event.CLOSE: Phase1State.CLOSED},
-    Phase1State.PROOF_SENT: {Phase1Event.PROOF: Phase1State.ESTABLISHED, Phase1Event.CLOSE: Phase1State.CLOSED},
-    Phase1State.CHOSEN: {Phase1Event.VALUES: Phase1State.VALUES_ANSWERED, Phase1Event.CLOSE: Phase1State.CLOSED},
-    Phase1State.VALUES_ANSWERED: {
-        Phase1Event.PROOF: Phase1State.ESTABLISHED,
-        Phase1Event.CLOSE: Phase1State.CLOSED,
-    },
-    Phase1State.AGGRESSIVE_SENT: {
-        Phase1Event.AGGRESSIVE_ANSWER: Phase1State.ESTABLISHED,
-        Phase1Event.CLOSE: Phase1State.CLOSED,
-    },
-    Phase1State.AGGRESSIVE_ANSWERED: {
-        Phase1Event.PROOF: Phase1State.ESTABLISHED,
-        Phase1Event.CLOSE: Phase1State.CLOSED,
-    },
-    Phase1State.ESTABLISHED: {
-        Phase1Event.SUCCESSOR: Phase1State.SUCCEEDED,
-        Phase1Event.LAY_DOWN: Phase1State.ORPHANED,
-        Phase1Event.CLOSE: Phase1State.CLOSED,
-    },
-    Phase1State.SUCCEEDED: {
-        Phase1Event.ALONE: Phase1State.ESTABLISHED,
-        Phase1Event.SUCCESSOR: Phase1State.SUCCEEDED,
-        Phase1Event.LAY_DOWN: Phase1State.ORPHANED,
-        Phase1Event.CLOSE: Phase1State.CLOSED,
-    },
-    Phase1State.ORPHANED: {Phase1Event.CLOSE: Phase1State.CLOSED},
-    Phase1State.CLOSED: {},
-}
-"""What is not in a row cannot happen in that state: the message is passed over."""
+_S, _E = Phase1State, Phase1Event
 
-ESTABLISHED_STATES: Final = frozenset((Phase1State.ESTABLISHED, Phase1State.SUCCEEDED))
-"""States in which the peer is authenticated and phase 2 may go on."""
+PHASE_1 = StateMachine(
+    "IKEv1, phase 1",
+    Phase1State,
+    Phase1Event,
+    without_actions(
+        {
+            _S.IDLE: {
+                _E.BEGIN_MAIN: _S.MM1_SENT,
+                _E.BEGIN_AGGRESSIVE: _S.AM1_SENT,
+                _E.MM1_RECEIVED: _S.MM2_SENT,
+                _E.AM1_RECEIVED: _S.AM2_SENT,
+                _E.CLOSE: _S.CLOSED,
+            },
+            _S.MM1_SENT: {_E.MM2_RECEIVED: _S.MM3_SENT, _E.CLOSE: _S.CLOSED},
+            _S.MM3_SENT: {_E.KE_RECEIVED: _S.MM5_SENT, _E.CLOSE: _S.CLOSED},
+            _S.MM5_SENT: {_E.AUTH_RECEIVED: _S.ESTABLISHED, _E.CLOSE: _S.CLOSED},
+            _S.MM2_SENT: {_E.KE_RECEIVED: _S.MM4_SENT, _E.CLOSE: _S.CLOSED},
+            _S.MM4_SENT: {_E.AUTH_RECEIVED: _S.ESTABLISHED, _E.CLOSE: _S.CLOSED},
+            _S.AM1_SENT: {_E.AM2_RECEIVED: _S.ESTABLISHED, _E.CLOSE: _S.CLOSED},
+            _S.AM2_SENT: {_E.AUTH_RECEIVED: _S.ESTABLISHED, _E.CLOSE: _S.CLOSED},
+            _S.ESTABLISHED: {
+                _E.SUCCESSOR_ESTABLISHED: _S.REPLACED,
+                _E.ORPHAN: _S.ORPHANED,
+                _E.CLOSE: _S.CLOSED,
+            },
+            _S.REPLACED: {
+                _E.SUCCESSOR_GONE: _S.ESTABLISHED,
+                _E.SUCCESSOR_ESTABLISHED: _S.REPLACED,
+                _E.ORPHAN: _S.ORPHANED,
+                _E.CLOSE: _S.CLOSED,
+            },
+            _S.ORPHANED: {_E.CLOSE: _S.CLOSED},
+            _S.CLOSED: {},
+        }
+    ),
+    partial=True,
+    theory="""\
+One ISAKMP SA, in both roles. Phase 1 is main mode or aggressive mode (RFC 2409 5.1, 5.4): a state is named for
+the message that was sent last, and the next message of the peer leads to the next state. A message that is not
+due in a state, or that fails a check, changes no state: it is dropped, so that a forged message does not end
+the exchange of the real peer. The responder of main mode computes no Diffie-Hellman secret before message 5.
+
+An ISAKMP SA is established when the peer is authenticated. Quick modes and informational exchanges follow. IKEv1
+cannot rekey it: a new phase 1 of the same connection replaces it, and takes over its CHILD SAs and the requests
+that wait. The initiator of the new one deletes the old one after a delay; if the new one goes first, the old one
+is established again. If an ISAKMP SA ends and no other of its connection is established, its CHILD SAs stay, and
+pass to the next one that is established (RFC 2408 3.15, RFC 2409 5.5). CLOSE ends everything in any state.""",
+)
+
+ESTABLISHED_STATES: Final = frozenset((Phase1State.ESTABLISHED, Phase1State.REPLACED))
+"""States in which the peer is authenticated and phase 2 is allowed."""
 
 
 PSK_MISMATCH_TEXT: Final = "the preshared keys of the two ends differ, as it seems"
@@ -101,7 +114,7 @@ PSK_MISMATCH_NOTIFIES: Final = frozenset(
 def keys_may_differ(session: SessionV1) -> bool:
     """Whether all that is missing is the peer's answer to our proof, which it can open with our preshared key
     alone (RFC 2409 5.4)."""
-    return session.state is Phase1State.PROOF_SENT and session.handshake.by_psk
+    return session.state is Phase1State.MM5_SENT and session.handshake.by_psk
 
 
 def refusal(session: SessionV1, notify: str) -> Blame:
@@ -150,7 +163,7 @@ def succeed(elder: SessionV1, heir: SessionV1, now: float) -> None:
     # Who began the newer SA ends the older one; the other end only makes sure that it goes some time.
     spread = elder.host.random(1)[0] / 255
     elder.retire = now + (DELETE_DELAY if heir.initiator else PEER_DELETE_TIMEOUT * (1 + spread))
-    elder.take(Phase1Event.SUCCESSOR)
+    elder.transition(Phase1Event.SUCCESSOR_ESTABLISHED)
     inherit(heir, elder, now)
     elder.host.changed(elder)
 
@@ -177,7 +190,7 @@ def hand_on(session: SessionV1, now: float) -> None:
             # It has its own lifetime still.
             one.retire = inf
             one.soft = max(one.renew, now + REKEY_RETRY_INTERVAL)
-            one.take(Phase1Event.ALONE)
+            one.transition(Phase1Event.SUCCESSOR_GONE)
             one.host.changed(one)
 
 

@@ -87,7 +87,7 @@ def check_answer(session: SessionV1, payloads: tuple[PayloadV1, ...], proposals:
 # --- initiator ---
 
 
-def begin(session: SessionV1, connection: Connection, now: float) -> Phase1Event:
+def send_mm1(session: SessionV1, connection: Connection, now: float) -> Phase1Event:
     """Message 1: our proposals."""
     offer = offer_v1(connection.proposals)
     session.handshake.sa_i = offer.emit()
@@ -95,7 +95,7 @@ def begin(session: SessionV1, connection: Connection, now: float) -> Phase1Event
     return Phase1Event.BEGIN_MAIN
 
 
-def choice(session: SessionV1, message: Incoming) -> Phase1Event | None:
+def on_mm2(session: SessionV1, message: Incoming) -> Phase1Event | None:
     """Message 2: the proposal that was chosen. Message 3: our values."""
     if is_encrypted(message):
         return None
@@ -110,10 +110,10 @@ def choice(session: SessionV1, message: Incoming) -> Phase1Event | None:
         message.now,
         wait=True,
     )
-    return Phase1Event.CHOICE
+    return Phase1Event.MM2_RECEIVED
 
 
-def values_answered(session: SessionV1, message: Incoming) -> Phase1Event | None:
+def on_mm4(session: SessionV1, message: Incoming) -> Phase1Event | None:
     """Message 4: the responder's values. Message 5: who we are, on port 4500 if there is a NAT (RFC 3947 4)."""
     if is_encrypted(message):
         return None
@@ -127,21 +127,21 @@ def values_answered(session: SessionV1, message: Incoming) -> Phase1Event | None
         session.path = session.path.floated()
     own, proof = phase1_exchange.prove(session, connection)
     session.send_phase_1((own, *proof, *session.contact(connection)), message.now, encrypted=True, wait=True)
-    return Phase1Event.VALUES
+    return Phase1Event.KE_RECEIVED
 
 
-def proof_answered(session: SessionV1, message: Incoming) -> Phase1Event | None:
+def on_mm6(session: SessionV1, message: Incoming) -> Phase1Event | None:
     """Message 6: who the responder is."""
     payloads, claimed = _open_proof(session, message)
     connection, identity = phase1_exchange.accept(session, payloads, claimed)
     session.authenticated(connection, identity, payloads)
-    return Phase1Event.PROOF
+    return Phase1Event.AUTH_RECEIVED
 
 
 # --- responder ---
 
 
-def offered(session: SessionV1, message: Incoming) -> Phase1Event | None:
+def on_mm1(session: SessionV1, message: Incoming) -> Phase1Event | None:
     """Message 1: the initiator's proposals. Message 2: the one that is chosen."""
     if is_encrypted(message):
         return None
@@ -157,10 +157,10 @@ def offered(session: SessionV1, message: Incoming) -> Phase1Event | None:
     handshake.members = tuple([one for one in members if found.proposal in one.proposals])
     note_vendors(session, payloads)
     session.send_phase_1((found.answer, *VENDORS), message.now)
-    return Phase1Event.MAIN_OFFER
+    return Phase1Event.MM1_RECEIVED
 
 
-def values(session: SessionV1, message: Incoming) -> Phase1Event | None:
+def on_mm3(session: SessionV1, message: Incoming) -> Phase1Event | None:
     """Message 3: the initiator's values. Message 4: ours."""
     if is_encrypted(message):
         return None
@@ -174,10 +174,10 @@ def values(session: SessionV1, message: Incoming) -> Phase1Event | None:
         (KeV1(handshake.g_r), NonceV1(handshake.nr), *phase1_exchange.requests(session), *nat_payloads(session)),
         message.now,
     )
-    return Phase1Event.VALUES
+    return Phase1Event.KE_RECEIVED
 
 
-def proof(session: SessionV1, message: Incoming) -> Phase1Event | None:
+def on_mm5(session: SessionV1, message: Incoming) -> Phase1Event | None:
     """Message 5: who the initiator is. Message 6: who we are.
 
     The key is the one that is configured for the peer's address: nothing else is known of it before this message
@@ -192,7 +192,7 @@ def proof(session: SessionV1, message: Incoming) -> Phase1Event | None:
     own, ours = phase1_exchange.prove(session, connection)
     session.authenticated(connection, identity, payloads)
     session.send_phase_1((own, *ours, *session.contact(connection)), message.now, encrypted=True)
-    return Phase1Event.PROOF
+    return Phase1Event.AUTH_RECEIVED
 
 
 # --- both ---

@@ -36,6 +36,7 @@ from chassis.ase.ike.v1.keymat import NONCE_OCTETS, Incoming, is_encrypted, mayb
 from chassis.ase.ike.v1.resending import Answered, Resend
 from chassis.ase.link import Encapsulation, SaInstall
 from chassis.bus.records import SaKeys
+from chassis.state_machine import StateMachine, without_actions
 
 if TYPE_CHECKING:
     from chassis.ase.ike.v1.session import SessionV1
@@ -43,39 +44,49 @@ if TYPE_CHECKING:
 
 class QuickModeState(Enum):
     IDLE = "idle"
-    OFFERED = "message 1 sent"
-    ANSWERED = "message 2 sent, the pair receives"
+    QM1_SENT = "message 1 sent"
+    QM2_SENT = "message 2 sent, the pair receives"
     DONE = "done"
-    """Kept for a while to answer messages that come again."""
+    """Kept for `QUICK_MODE_CACHE_TIMEOUT` to answer messages that come again."""
     FAILED = "failed"
 
 
 class QuickModeEvent(Enum):
     BEGIN = "begin"
-    OFFER = "message 1"
-    ANSWER = "message 2"
-    CONFIRM = "message 3, or a packet by the new pair"
+    QM1_RECEIVED = "message 1"
+    QM2_RECEIVED = "message 2"
+    CONFIRMED = "message 3, or a packet by the new CHILD SA"
     FAIL = "refused or timed out"
 
 
-QUICK_MODE_TRANSITIONS: Final[dict[QuickModeState, dict[QuickModeEvent, QuickModeState]]] = {
-    QuickModeState.IDLE: {
-        QuickModeEvent.BEGIN: QuickModeState.OFFERED,
-        QuickModeEvent.OFFER: QuickModeState.ANSWERED,
-        QuickModeEvent.FAIL: QuickModeState.FAILED,
-    },
-    QuickModeState.OFFERED: {
-        QuickModeEvent.ANSWER: QuickModeState.DONE,
-        QuickModeEvent.FAIL: QuickModeState.FAILED,
-    },
-    QuickModeState.ANSWERED: {
-        QuickModeEvent.CONFIRM: QuickModeState.DONE,
-        QuickModeEvent.FAIL: QuickModeState.FAILED,
-    },
-    QuickModeState.DONE: {},
-    QuickModeState.FAILED: {},
-}
-"""What is not in a row cannot happen in that state: the message is passed over."""
+_S, _E = QuickModeState, QuickModeEvent
+
+QUICK_MODE = StateMachine(
+    "IKEv1, phase 2: a quick mode",
+    QuickModeState,
+    QuickModeEvent,
+    without_actions(
+        {
+            _S.IDLE: {_E.BEGIN: _S.QM1_SENT, _E.QM1_RECEIVED: _S.QM2_SENT, _E.FAIL: _S.FAILED},
+            _S.QM1_SENT: {_E.QM2_RECEIVED: _S.DONE, _E.FAIL: _S.FAILED},
+            _S.QM2_SENT: {_E.CONFIRMED: _S.DONE, _E.FAIL: _S.FAILED},
+            _S.DONE: {},
+            _S.FAILED: {},
+        }
+    ),
+    partial=True,
+    theory="""\
+One quick mode, in both roles (RFC 2409 5.5): three messages that make one CHILD SA for one rule of a policy
+entry. The initiator sends message 1, and on message 2 installs the CHILD SA, sends by it and sends message 3. The
+responder installs on message 1, before it sends message 2, and only receives: the initiator may send at once. It
+sends by the new CHILD SA when message 3 or a packet shows that the initiator has it.
+
+Both ends retransmit until they are answered. A message that fails its HASH is dropped and changes no state. A
+finished quick mode is kept for a while: a lost message 3 is sent again when message 2 comes again. If both ends
+begin one for the same rule at once, the one with the lower message ID goes on: its responder answers it and
+aborts its own, its initiator does not answer the other. While one waits for its confirmation, no successor of
+its CHILD SA is begun. So both ends see the quick modes of a rule in the same order.""",
+)
 
 
 SECONDS = 1
@@ -181,13 +192,13 @@ class Quick:
     """Message IDs of the peer's quick modes that this one kept from being answered."""
     forget: float = inf
 
-    def take(self, event: QuickModeEvent) -> None:
+    def transition(self, event: QuickModeEvent) -> None:
         """Go where the table says."""
-        self.state = QUICK_MODE_TRANSITIONS[self.state][event]
+        self.state, _ = QUICK_MODE.transition(self.state, event)
 
     @property
     def pending(self) -> bool:
-        return self.state in (QuickModeState.OFFERED, QuickModeState.ANSWERED)
+        return self.state in (QuickModeState.QM1_SENT, QuickModeState.QM2_SENT)
 
     @property
     def due(self) -> float:
@@ -250,7 +261,7 @@ def send_qm1(session: SessionV1, line: Line, replaces: int, now: float) -> Quick
     session.log("ikev1-p2-selectors-sent-responder", selectors.words(peers), now)
     digest = ikev1.quick_hash_1(session.keys, message_id, _octets(payloads))
     message = _protected(session, quick, payloads, digest)
-    quick.take(QuickModeEvent.BEGIN)
+    quick.transition(QuickModeEvent.BEGIN)
     quick.resend = Resend.begin(session.host.settings, message, now)
     session.host.send(session.path, message)
     return quick
@@ -283,7 +294,7 @@ def on_qm2(session: SessionV1, quick: Quick, payloads: tuple[PayloadV1, ...], no
     life = initiator_lifetime(session, found, payloads, now)
     digest = ikev1.quick_hash_3(session.keys, quick.message_id, quick.ni, quick.nr)
     message = _protected(session, quick, (), digest)
-    quick.take(QuickModeEvent.ANSWER)
+    quick.transition(QuickModeEvent.QM2_RECEIVED)
     quick.resend = None
     quick.forget = now + QUICK_MODE_CACHE_TIMEOUT
     quick.pair = _install(session, quick, found, life, secret, now)
@@ -328,7 +339,7 @@ def on_qm1(session: SessionV1, quick: Quick, payloads: tuple[PayloadV1, ...], pa
     reply += [*ids, *announced]
     digest = ikev1.quick_hash_2(session.keys, quick.message_id, quick.ni, _octets(reply))
     message = _protected(session, quick, reply, digest)
-    quick.take(QuickModeEvent.OFFER)
+    quick.transition(QuickModeEvent.QM1_RECEIVED)
     newest = session.holder.pairs.newest(quick.line.number)
     quick.replaces = 0 if newest is None else newest.child.serial
     # It receives before the peer can send by it.
@@ -340,7 +351,7 @@ def on_qm1(session: SessionV1, quick: Quick, payloads: tuple[PayloadV1, ...], pa
 
 def mark_confirmed(session: SessionV1, quick: Quick, now: float) -> None:
     """The initiator is known to have the pair: by message 3, whose HASH was right, or by a packet."""
-    quick.take(QuickModeEvent.CONFIRM)
+    quick.transition(QuickModeEvent.CONFIRMED)
     quick.resend = None
     quick.forget = now + QUICK_MODE_CACHE_TIMEOUT
     quick.answered.reply = None
@@ -387,7 +398,7 @@ def _choose(session: SessionV1, quick: Quick, offered: SaV1, lines: Sequence[Lin
 def verify(session: SessionV1, quick: Quick, payloads: tuple[PayloadV1, ...], covered: bytes) -> None:
     """Message 2 or 3 is the peer's: its HASH covers what stands after it. Raises Stop."""
     keys, message_id = session.keys, quick.message_id
-    if quick.state is QuickModeState.OFFERED:
+    if quick.state is QuickModeState.QM1_SENT:
         number, right = 2, ikev1.quick_hash_2(keys, message_id, quick.ni, covered)
     else:
         number, right = 3, ikev1.quick_hash_3(keys, message_id, quick.ni, quick.nr)
@@ -485,7 +496,7 @@ def abort(session: SessionV1, quick: Quick, blame: Blame | None, now: float) -> 
     """It came to nothing: SPIs go back, a pair that only received goes, and `blame` is told."""
     if not quick.pending and quick.state is not QuickModeState.IDLE:
         return
-    quick.take(QuickModeEvent.FAIL)
+    quick.transition(QuickModeEvent.FAIL)
     quick.resend = None
     quick.forget = now + QUICK_MODE_CACHE_TIMEOUT
     session.host.release(quick.spis)
@@ -581,7 +592,7 @@ class Negotiations:
         """Give up what was offered for lines that select otherwise now; whoever keeps the tunnel asks anew."""
         for one in self.pending:
             line = one.line
-            if one.state is QuickModeState.OFFERED and line is not None:
+            if one.state is QuickModeState.QM1_SENT and line is not None:
                 wanted = connection.line(line.number)
                 if wanted is None or wanted.rules != line.rules:
                     abort(self._session, one, None, now)
@@ -646,7 +657,7 @@ class Negotiations:
         try:
             verify(session, one, payloads, covered)
             session.heard_from(message)
-            if one.state is QuickModeState.OFFERED:
+            if one.state is QuickModeState.QM1_SENT:
                 on_qm2(session, one, payloads, now)
                 for rival in one.rivals:
                     session.use(rival)
@@ -697,7 +708,7 @@ class Negotiations:
             session.host.failed(session, Blame(stop.cause, stop.text), now)
             session.host.release(one.spis)
             one.spis = {}
-            one.take(QuickModeEvent.FAIL)
+            one.transition(QuickModeEvent.FAIL)
             one.forget = now + QUICK_MODE_CACHE_TIMEOUT
             self._refuse(one, maybe(payloads, SaV1), stop, message.path, now)
         else:
@@ -718,7 +729,9 @@ class Negotiations:
         return [
             (session, one)
             for session, one in self._everywhere()
-            if one.state is QuickModeState.OFFERED and one.line and selectors.matching((one.line,), ids[1], ids[0])
+            if one.state is QuickModeState.QM1_SENT
+            and one.line
+            and selectors.matching((one.line,), ids[1], ids[0])
         ]
 
     def _refuse(self, one: Quick, offered: SaV1 | None, stop: Stop, path: Path, now: float) -> None:
@@ -735,7 +748,7 @@ class Negotiations:
 
     def refused(self, spi: bytes, blame: Blame, now: float) -> None:
         """The peer refuses a quick mode of ours: the one with this SPI, or the only one."""
-        waiting = [one for one in self.pending if one.state is QuickModeState.OFFERED]
+        waiting = [one for one in self.pending if one.state is QuickModeState.QM1_SENT]
         found = [one for one in waiting if spi and spi in one.spis.values()]
         if not found and len(waiting) == 1:
             found = waiting
@@ -747,7 +760,7 @@ class Negotiations:
     def seen(self, serial: int, now: float) -> None:
         """The peer sends by a pair that waits for message 3: it has it."""
         for session, one in self._everywhere():
-            if one.state is QuickModeState.ANSWERED and one.pair is not None and one.pair.child.serial == serial:
+            if one.state is QuickModeState.QM2_SENT and one.pair is not None and one.pair.child.serial == serial:
                 mark_confirmed(session, one, now)
                 session.negotiations._after(one, now)
                 session.host.changed(session)

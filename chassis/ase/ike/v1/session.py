@@ -22,7 +22,7 @@ from chassis.ase.ike.v1 import aggressive_mode, informational, isakmp_sa, main_m
 from chassis.ase.ike.v1.child_sas import DELETE_DELAY, Pairs
 from chassis.ase.ike.v1.dpd import Detector
 from chassis.ase.ike.v1.faults import Stop, malformed
-from chassis.ase.ike.v1.isakmp_sa import ESTABLISHED_STATES, PHASE_1_TRANSITIONS, Phase1Event, Phase1State, silence
+from chassis.ase.ike.v1.isakmp_sa import ESTABLISHED_STATES, PHASE_1, Phase1Event, Phase1State, silence
 from chassis.ase.ike.v1.keymat import NO_COOKIE, Handshake, Incoming
 from chassis.ase.ike.v1.quick_mode import Negotiations
 from chassis.ase.ike.v1.resending import Answered, Resend, digest
@@ -31,15 +31,15 @@ from chassis.net.address import format_address
 Handler = Callable[["SessionV1", Incoming], Phase1Event | None]
 
 HANDLERS: Final[dict[tuple[Phase1State, int], Handler]] = {
-    (Phase1State.IDLE, ExchangeType.MAIN_MODE): main_mode.offered,
-    (Phase1State.OFFERED, ExchangeType.MAIN_MODE): main_mode.choice,
-    (Phase1State.CHOSEN, ExchangeType.MAIN_MODE): main_mode.values,
-    (Phase1State.VALUES_SENT, ExchangeType.MAIN_MODE): main_mode.values_answered,
-    (Phase1State.VALUES_ANSWERED, ExchangeType.MAIN_MODE): main_mode.proof,
-    (Phase1State.PROOF_SENT, ExchangeType.MAIN_MODE): main_mode.proof_answered,
-    (Phase1State.IDLE, ExchangeType.AGGRESSIVE_MODE): aggressive_mode.offered,
-    (Phase1State.AGGRESSIVE_SENT, ExchangeType.AGGRESSIVE_MODE): aggressive_mode.answer,
-    (Phase1State.AGGRESSIVE_ANSWERED, ExchangeType.AGGRESSIVE_MODE): aggressive_mode.proof,
+    (Phase1State.IDLE, ExchangeType.MAIN_MODE): main_mode.on_mm1,
+    (Phase1State.MM1_SENT, ExchangeType.MAIN_MODE): main_mode.on_mm2,
+    (Phase1State.MM2_SENT, ExchangeType.MAIN_MODE): main_mode.on_mm3,
+    (Phase1State.MM3_SENT, ExchangeType.MAIN_MODE): main_mode.on_mm4,
+    (Phase1State.MM4_SENT, ExchangeType.MAIN_MODE): main_mode.on_mm5,
+    (Phase1State.MM5_SENT, ExchangeType.MAIN_MODE): main_mode.on_mm6,
+    (Phase1State.IDLE, ExchangeType.AGGRESSIVE_MODE): aggressive_mode.on_am1,
+    (Phase1State.AM1_SENT, ExchangeType.AGGRESSIVE_MODE): aggressive_mode.on_am2,
+    (Phase1State.AM2_SENT, ExchangeType.AGGRESSIVE_MODE): aggressive_mode.on_am3,
 }
 """Who takes the next message of phase 1; any other is passed over."""
 
@@ -118,8 +118,10 @@ class SessionV1:
         self.born = now
         self._deadline = now + self.host.settings.give_up
         self.host.count("begun")
-        begin = aggressive_mode.begin if self.handshake.mode == ExchangeType.AGGRESSIVE_MODE else main_mode.begin
-        self.take(begin(self, connection, now))
+        begin = (
+            aggressive_mode.send_am1 if self.handshake.mode == ExchangeType.AGGRESSIVE_MODE else main_mode.send_mm1
+        )
+        self.transition(begin(self, connection, now))
 
     def receive(self, data: bytes, header: Header, path: Path, now: float) -> None:
         if self.closed:
@@ -142,7 +144,7 @@ class SessionV1:
         elif self.handshake.cky_i != header.spi_i:
             self.host.count("undecipherable")
         elif header.exchange == ExchangeType.QUICK_MODE:
-            if self.state is Phase1State.AGGRESSIVE_ANSWERED and header.spi_r == self.handshake.cky_r:
+            if self.state is Phase1State.AM2_SENT and header.spi_r == self.handshake.cky_r:
                 # It has our cookie, hence our message 2, and its message 3 was lost: message 2 brings that again.
                 self._answered.repeat(self.host, path)
             self.negotiations.receive(message)
@@ -185,17 +187,17 @@ class SessionV1:
         if event is None:
             self._answered = before
             return
-        self.take(event)
+        self.transition(event)
         if self.state in ESTABLISHED_STATES:
             self._stand(now)
 
-    def take(self, event: Phase1Event) -> None:
+    def transition(self, event: Phase1Event) -> None:
         """Go where the table of phase 1 says."""
-        self.state = PHASE_1_TRANSITIONS[self.state][event]
+        self.state, _ = PHASE_1.transition(self.state, event)
         self.established = self.state in ESTABLISHED_STATES
         self.orphaned = self.state is Phase1State.ORPHANED
         # Message 3 of main mode has our cookie in it (RFC 2408 2.5.3).
-        self.receives = self.state is Phase1State.VALUES_ANSWERED
+        self.receives = self.state is Phase1State.MM4_SENT
         self.closed = self.state is Phase1State.CLOSED
 
     def send_phase_1(
@@ -299,7 +301,7 @@ class SessionV1:
         """The negotiation comes to nothing."""
         if self.closed or self.established:
             return
-        self.take(Phase1Event.CLOSE)
+        self.transition(Phase1Event.CLOSE)
         self.host.failed(self, blame, now)
         self.host.down(self, blame.text, now)
 
@@ -434,14 +436,14 @@ class SessionV1:
             self.pairs.remove(pair, reason, now, tell=tell)
         if tell and self.established:
             self.tell((informational.delete(self),), now)
-        self.take(Phase1Event.CLOSE)
+        self.transition(Phase1Event.CLOSE)
         self.host.down(self, reason, now)
 
     def _lay_down(self, reason: str, now: float, *, tell: bool) -> None:
         """The ISAKMP SA goes and no other one stands: its pairs stay, and pass to the next one that does."""
         if tell:
             self.tell((informational.delete(self),), now)
-        self.take(Phase1Event.LAY_DOWN)
+        self.transition(Phase1Event.ORPHAN)
         self.detector = None
         self.soft = self.hard = self.renew = self._keepalive = inf
         # What the peer said before may come later: that pairs are deleted, too.
