@@ -16,7 +16,8 @@ from typing import Any
 from chassis.ase.ike.child_proposals import Suite
 from chassis.ase.ike.connection import Connection, Group, Line
 from chassis.ase.ike.credentials import Credentials
-from chassis.ase.ike.host import Blame, Child, IkeSettings, Path, Session
+from chassis.ase.ike.errors import FailureReason
+from chassis.ase.ike.host import Child, IkeSettings, Path, Session
 from chassis.ase.ike.identity import Identity
 from chassis.ase.ike.messages import text
 from chassis.ase.ike.payloads.header import Header
@@ -258,9 +259,9 @@ class FakeHost:
         self.events.append(("removed", child.serial, reason))
         self.owners.pop(child.serial)
 
-    def failed(self, session: Session, blame: Blame, now: float, line: Line | None = None) -> None:
-        self.events.append(("failed", blame.cause, line.seq if line else 0))
-        self.said.append(blame.text)
+    def failed(self, session: Session, failure: FailureReason, now: float, line: Line | None = None) -> None:
+        self.events.append(("failed", failure.cause, line.seq if line else 0))
+        self.said.append(failure.text)
 
     def down(self, session: Session, reason: str, now: float) -> None:
         self.events.append(("down", reason))

@@ -14,7 +14,8 @@ from typing import Any
 
 from chassis.ase.ike.child_proposals import Suite
 from chassis.ase.ike.connection import Connection, Group, Line
-from chassis.ase.ike.host import Blame, Child, IkeSettings, Path
+from chassis.ase.ike.errors import FailureReason
+from chassis.ase.ike.host import Child, IkeSettings, Path
 from chassis.ase.ike.identity import Identity
 from chassis.ase.ike.messages import text
 from chassis.ase.ike.payloads.header import Header
@@ -114,7 +115,7 @@ class End:
     taken: set[bytes] = field(default_factory=set)
     logs: list[str] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
-    failures: list[tuple[Blame, int | None]] = field(default_factory=list)
+    failures: list[tuple[FailureReason, int | None]] = field(default_factory=list)
     downs: list[str] = field(default_factory=list)
     ups: list[SessionV2] = field(default_factory=list)
     emitted: list[FromIke] = field(default_factory=list)
@@ -210,8 +211,8 @@ class End:
         assert child.serial not in self.pairs
         assert self.owners.pop(child.serial) is session
 
-    def failed(self, session: Any, blame: Blame, now: float, line: Line | None = None) -> None:
-        self.failures.append((blame, None if line is None else line.seq))
+    def failed(self, session: Any, failure: FailureReason, now: float, line: Line | None = None) -> None:
+        self.failures.append((failure, None if line is None else line.seq))
 
     def down(self, session: Any, reason: str, now: float) -> None:
         assert session.closed

@@ -8,7 +8,7 @@ import pytest
 from engines import CONTEXT, A, B, Ends, Two, other
 from test_engine_floods import first_message
 
-from chassis.ase.ike.host import Blame
+from chassis.ase.ike.errors import FailureReason
 from chassis.ase.ike.logging import BURST
 from chassis.ase.link import IkePacket
 
@@ -52,7 +52,7 @@ def test_a_peer_that_proved_who_it_is_has_lines_that_strangers_cannot_use_up(ver
     (peer,) = [session for session in set(ike.registry.by_spi.values()) if session.established]
     two.give(two.b, IkePacket(CONTEXT, B, 500, A, 500, first_message(Ends(version=version))))
     (stranger,) = [session for session in set(ike.registry.by_spi.values()) if not session.established]
-    timeout = Blame("timeout", "No answer.")
+    timeout = FailureReason("timeout", "No answer.")
     for _ in range(SOURCES):
         ike.failed(stranger, timeout, two.now)
     ike.failed(peer, timeout, two.now)

@@ -241,7 +241,7 @@ def test_a_transform_with_an_unknown_attribute_is_not_chosen() -> None:
     encr, *others = offer.transforms
     strange = replace(encr, attributes=(*encr.attributes, v2_sa.AttributeV2(12, 1)))
     assert isinstance(
-        proposals.choose_v2(SaV2((replace(offer, transforms=(strange, *others)),)), [own]), proposals.Refusal
+        proposals.choose_v2(SaV2((replace(offer, transforms=(strange, *others)),)), [own]), proposals.NoMatch
     )
     both = replace(offer, transforms=(strange, encr, *others))
     assert isinstance(proposals.choose_v2(SaV2((both,)), [own]), proposals.ChoiceV2)
@@ -252,7 +252,7 @@ def test_a_proposal_of_another_protocol() -> None:
     (offered,) = v2.MessageV2.parse(data).payloads
     assert isinstance(offered, SaV2)
     refusal = proposals.choose_v2(offered, [IkeProposal("p", version=2)])
-    assert isinstance(refusal, proposals.Refusal)
+    assert isinstance(refusal, proposals.NoMatch)
     assert [text(one.log, one.values) for one in refusal.mismatches] == ["INVALID_PROTOCOL_ID 4 in PROPOSAL_5,"]
 
 

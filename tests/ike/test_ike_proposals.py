@@ -76,10 +76,10 @@ def test_equal_proposals_match_in_both_versions(cipher: str, integrity: str) -> 
 )
 def test_any_single_difference_refuses_version_1(change: dict[str, object], field: str, line: str) -> None:
     refusal = ike.choose_v1(ike.offer_v1([replace(OURS, **change)]), [OURS])
-    assert isinstance(refusal, ike.Refusal)
-    assert refusal.single is not None
-    assert refusal.single.field == field
-    assert not line or text(refusal.single.log, refusal.single.values) == line
+    assert isinstance(refusal, ike.NoMatch)
+    assert refusal.only_mismatch is not None
+    assert refusal.only_mismatch.field == field
+    assert not line or text(refusal.only_mismatch.log, refusal.only_mismatch.values) == line
 
 
 def test_lifetimes_of_version_1_may_be_let_differ() -> None:
@@ -96,9 +96,9 @@ def test_the_first_offer_that_fits_wins_and_the_closest_miss_is_told() -> None:
     assert chosen.proposal is second
     far = replace(OURS, dh_group=1, encryption_algorithm="aes-256-cbc")
     refusal = ike.choose_v1(ike.offer_v1([far, replace(OURS, dh_group=1)]), [OURS])
-    assert isinstance(refusal, ike.Refusal)
-    assert refusal.single is not None
-    assert refusal.single.field == "group"
+    assert isinstance(refusal, ike.NoMatch)
+    assert refusal.only_mismatch is not None
+    assert refusal.only_mismatch.field == "group"
 
 
 @pytest.mark.behaviour("B-027")
@@ -113,9 +113,9 @@ def test_the_first_offer_that_fits_wins_and_the_closest_miss_is_told() -> None:
 )
 def test_any_single_difference_refuses_version_2(change: dict[str, object], field: str) -> None:
     refusal = ike.choose_v2(ike.offer_v2([replace(OURS, **change)]), [OURS])
-    assert isinstance(refusal, ike.Refusal)
-    assert refusal.single is not None
-    assert refusal.single.field == field
+    assert isinstance(refusal, ike.NoMatch)
+    assert refusal.only_mismatch is not None
+    assert refusal.only_mismatch.field == field
 
 
 SPIS = {2: b"aaaa", 3: b"eeee", 4: b"cc"}
@@ -161,10 +161,10 @@ def test_equal_ipsec_proposals_match_in_both_versions(own: child.Suite) -> None:
 def test_two_proposals_of_one_protocol_and_number_are_no_bundle(own: child.Suite) -> None:
     first = child.offer_v1([own], THEIRS)
     twice_1 = v1_sa.SaV1((*first.proposals, replace(first.proposals[-1], spi=b"\x77" * 4)))
-    assert isinstance(child.choose_v1(twice_1, [own], SPIS), ike.Refusal)
+    assert isinstance(child.choose_v1(twice_1, [own], SPIS), ike.NoMatch)
     second = child.offer_v2([own], THEIRS, with_group=False)
     twice_2 = v2_sa.SaV2((*second.proposals, replace(second.proposals[-1], spi=b"\x77" * 4)))
-    assert isinstance(child.choose_v2(twice_2, [own], SPIS, with_group=False), ike.Refusal)
+    assert isinstance(child.choose_v2(twice_2, [own], SPIS, with_group=False), ike.NoMatch)
     # A further number is another offer.
     other = replace(second.proposals[-1], number=2, spi=b"\x77" * 4)
     beside = child.choose_v2(v2_sa.SaV2((*second.proposals, other)), [own], SPIS, with_group=False)
@@ -183,7 +183,7 @@ def test_a_group_in_ike_auth_is_passed_over(own: int | None, groups: tuple[int, 
     assert isinstance(chosen, child.ChildChoiceV2)
     assert not [one for one in chosen.answer.proposals[0].transforms if one.type == ike.DH]
     other = child.choose_v2(offered, [suite(own, esp_encryption="des-cbc")], SPIS, with_group=False)
-    assert isinstance(other, ike.Refusal)
+    assert isinstance(other, ike.NoMatch)
     assert [one.field for one in other.mismatches] == ["cipher", "integrity"]
 
 
@@ -194,7 +194,7 @@ def test_reserved_spis_are_not_taken(spi: int) -> None:
         theirs = {protocol: spi.to_bytes(len(value), "big") for protocol, value in THEIRS.items()}
         offered = child.offer_v1([own], theirs)
         found = child.choose_v1(offered, [own], SPIS)
-        assert isinstance(found, ike.Refusal)
+        assert isinstance(found, ike.NoMatch)
         assert {(one.field, one.received) for one in found.mismatches} == {("least SPI", spi)}
 
 
@@ -203,7 +203,7 @@ def test_reserved_spis_are_not_taken(spi: int) -> None:
 def test_different_ipsec_proposals_never_match(one: int, other: int) -> None:
     if one != other:
         assert isinstance(
-            child.choose_v1(child.offer_v1([SUITES[one]], THEIRS), [SUITES[other]], SPIS), ike.Refusal
+            child.choose_v1(child.offer_v1([SUITES[one]], THEIRS), [SUITES[other]], SPIS), ike.NoMatch
         )
 
 
@@ -221,7 +221,7 @@ def test_what_differs_is_told() -> None:
         v1 = child.choose_v1(child.offer_v1([theirs], THEIRS), [base], SPIS)
         v2 = child.choose_v2(child.offer_v2([theirs], THEIRS, with_group=True), [base], SPIS, with_group=True)
         for refusal, log in ((v1, log_1), (v2, log_2)):
-            assert isinstance(refusal, ike.Refusal)
-            assert refusal.single is not None
-            assert refusal.single.log == log
-            assert not log or text(log, refusal.single.values)
+            assert isinstance(refusal, ike.NoMatch)
+            assert refusal.only_mismatch is not None
+            assert refusal.only_mismatch.log == log
+            assert not log or text(log, refusal.only_mismatch.values)

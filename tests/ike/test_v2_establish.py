@@ -154,8 +154,8 @@ def test_a_pair_that_does_not_fit_leaves_the_ike_sa(one: object, said: str) -> N
     net.run(1)
     net.agree(0)
     assert net.b.logs == [said]
-    assert [(blame.cause, seq) for blame, seq in net.a.failures] == [("no proposal chosen", 10)]
-    assert [(blame.cause, seq) for blame, seq in net.b.failures] == [("no proposal chosen", 10)]
+    assert [(failure.cause, seq) for failure, seq in net.a.failures] == [("no proposal chosen", 10)]
+    assert [(failure.cause, seq) for failure, seq in net.b.failures] == [("no proposal chosen", 10)]
 
 
 def test_pfs_that_differs_is_refused_when_a_pair_is_made_later() -> None:
@@ -170,7 +170,7 @@ def test_pfs_that_differs_is_refused_when_a_pair_is_made_later() -> None:
     net.run(1)
     net.agree(1)
     assert net.b.logs == ["MISMATCHED_PFS_GROUP RECEIVED:5 configured:2 in PROPOSAL_1"]
-    assert [(blame.cause, seq) for blame, seq in net.a.failures] == [("no proposal chosen", 20)]
+    assert [(failure.cause, seq) for failure, seq in net.a.failures] == [("no proposal chosen", 20)]
 
 
 @pytest.mark.behaviour("B-038")
@@ -199,8 +199,8 @@ def test_an_ike_proposal_that_differs_fails_at_both_ends(other: IkeProposal) -> 
     net.a.begin()
     net.run(1)
     net.nothing()
-    assert [blame.cause for blame, _ in net.a.failures] == ["no proposal chosen"]
-    assert [blame.cause for blame, _ in net.b.failures] == ["no proposal chosen"]
+    assert [failure.cause for failure, _ in net.a.failures] == ["no proposal chosen"]
+    assert [failure.cause for failure, _ in net.b.failures] == ["no proposal chosen"]
     assert "received" in net.b.failures[0][0].text
 
 
@@ -224,7 +224,7 @@ def test_a_wrong_preshared_key_is_refused_and_said() -> None:
     net.a.begin()
     net.run(1)
     net.nothing()
-    assert [blame.cause for blame, _ in net.a.failures] == ["authentication"]
+    assert [failure.cause for failure, _ in net.a.failures] == ["authentication"]
     assert "preshared keys differ" in net.b.failures[0][0].text
 
 
@@ -270,7 +270,7 @@ def test_nobody_answers() -> None:
     net.a.begin()
     net.run(60)
     net.nothing()
-    assert [blame.cause for blame, _ in net.a.failures] == ["no answer"]
+    assert [failure.cause for failure, _ in net.a.failures] == ["no answer"]
     assert net.a.counts["retransmitted"] == 5
 
 

@@ -20,7 +20,7 @@ from chassis.ase.ike.proposals import (
     ESN,
     INTEG,
     Mismatch,
-    Refusal,
+    NoMatch,
     closest,
     compare_v2,
     encr_transform,
@@ -150,7 +150,7 @@ class ChildChoiceV1:
     encapsulation: int
 
 
-def choose_v1(offered: v1_sa.SaV1, ours: Sequence[Suite], spis: Mapping[int, bytes]) -> ChildChoiceV1 | Refusal:
+def choose_v1(offered: v1_sa.SaV1, ours: Sequence[Suite], spis: Mapping[int, bytes]) -> ChildChoiceV1 | NoMatch:
     """The first bundle that fits one of ours; one that adds IPComp to ours does not fit, nor does one without."""
     refusals: list[list[Mismatch]] = []
     for _, group in groupby(offered.proposals, key=lambda proposal: proposal.number):
@@ -303,7 +303,7 @@ _LOGS_V2: Final = {"group": "ikev2-mismatch-pfs-group", "esn": "ikev2-mismatch-e
 
 def choose_v2(
     offered: v2_sa.SaV2, ours: Sequence[Suite], spis: Mapping[int, bytes], *, with_group: bool
-) -> ChildChoiceV2 | Refusal:
+) -> ChildChoiceV2 | NoMatch:
     """The first proposal (or bundle of one number) that has all transforms of one of ours.
 
     Without a group of its own, in IKE_AUTH, a group that the peer names is passed over (RFC 7296 1.2).

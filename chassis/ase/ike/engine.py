@@ -15,7 +15,8 @@ from chassis.ase.ike.arrivals import Arrivals
 from chassis.ase.ike.child_proposals import LOWEST_SPI
 from chassis.ase.ike.connection import Connection, Group, Line
 from chassis.ase.ike.connections import Connections
-from chassis.ase.ike.host import Blame, Child, IkeSettings, Path, Session
+from chassis.ase.ike.errors import FailureReason
+from chassis.ase.ike.host import Child, IkeSettings, Path, Session
 from chassis.ase.ike.keeping import Keeping
 from chassis.ase.ike.logging import IkeLogger
 from chassis.ase.ike.payloads.numbers import Protocol
@@ -254,10 +255,10 @@ class Ike:
     def removed(self, session: Session, child: Child, reason: str, now: float) -> None:
         self.keeping.removed(session, child, reason, now)
 
-    def failed(self, session: Session, blame: Blame, now: float, line: Line | None = None) -> None:
-        self.count(f"failed {blame.cause}")
-        self.say(f"failed {blame.cause}", "error", blame.text, session, session.path, now)
-        self.keeping.failed(session, blame, now, line)
+    def failed(self, session: Session, failure: FailureReason, now: float, line: Line | None = None) -> None:
+        self.count(f"failed {failure.cause}")
+        self.say(f"failed {failure.cause}", "error", failure.text, session, session.path, now)
+        self.keeping.failed(session, failure, now, line)
 
     def down(self, session: Session, reason: str, now: float) -> None:
         self.keeping.down(session, reason, now)

@@ -6,10 +6,11 @@ Sessions of both versions are written against this page alone; the engine is `ch
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from chassis.ase.ike.connection import Connection, Group, Line
+from chassis.ase.ike.errors import FailureReason
 from chassis.ase.ike.payloads.header import Header
 from chassis.ase.link import FromIke
 
@@ -155,15 +156,6 @@ class Session(Protocol):
         """Rows of a decryption file for Wireshark, when the operator asked for one: kind and columns."""
 
 
-@dataclass(frozen=True, slots=True)
-class Blame:
-    """Why a negotiation failed: `cause` is the word that statistics count, `text` what the operator reads."""
-
-    cause: str
-    text: str
-    values: Mapping[str, Any] = field(default_factory=dict)
-
-
 class Host(Protocol):
     """The engine as its sessions see it. Everything is carried out in the order in which it is asked."""
 
@@ -236,7 +228,7 @@ class Host(Protocol):
     def removed(self, session: Session, child: Child, reason: str, now: float) -> None:
         """A pair is gone (after its `SaDelete` was emitted)."""
 
-    def failed(self, session: Session, blame: Blame, now: float, line: Line | None = None) -> None:
+    def failed(self, session: Session, failure: FailureReason, now: float, line: Line | None = None) -> None:
         """The negotiation of the IKE SA, or of a line's pair, came to nothing."""
 
     def down(self, session: Session, reason: str, now: float) -> None:

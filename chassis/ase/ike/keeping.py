@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from chassis.ase.entry_numbers import line_and_rule
 from chassis.ase.ike.connection import Connection, Line
-from chassis.ase.ike.host import IKE_PORT, Blame, Child, Path, Session
+from chassis.ase.ike.errors import FailureReason
+from chassis.ase.ike.host import IKE_PORT, Child, Path, Session
 from chassis.ase.ike.keeper import SIMULTANEOUS, STEADY, Keeper, Setback
 from chassis.ase.link import IkeState, SaSwitch
 from chassis.net.address import format_address
@@ -217,7 +218,7 @@ class Keeping:
         else:
             self._again(keeper, now)
 
-    def failed(self, session: Session, blame: Blame, now: float, line: Line | None) -> None:
+    def failed(self, session: Session, failure: FailureReason, now: float, line: Line | None) -> None:
         keeper = self._keeper(session)
         if keeper is None:
             return
@@ -228,22 +229,22 @@ class Keeping:
                 keeper.failures += 1
             setback = keeper.setbacks.setdefault(line.number, Setback())
             setback.failures += 1
-            setback.reason = blame.text
+            setback.reason = failure.text
             wait = min(2.0 ** min(setback.failures, 16), longest) * (0.75 + 0.5 * spread)
             setback.at = now + wait
             if not keeper.has(line.number):
-                keeper.reason = blame.text
+                keeper.reason = failure.text
                 self.tell(keeper)
             self._set_due(keeper, min(keeper.due, now + wait))
             return
         if keeper.attempt is session:
             keeper.attempt = None
-            keeper.fail(blame.text, now, self._ike.settings.backoff, spread)
+            keeper.fail(failure.text, now, self._ike.settings.backoff, spread)
             self._set_due(keeper, keeper.due)
-            if blame.cause == "timeout" and keeper.connection.keepalive:
-                self._peer_is_silent(keeper, blame.text, now)
+            if failure.cause == "timeout" and keeper.connection.keepalive:
+                self._peer_is_silent(keeper, failure.text, now)
         elif keeper.attempt is None and not keeper.complete:
-            keeper.reason = blame.text
+            keeper.reason = failure.text
         self.tell(keeper)
 
     def _peer_is_silent(self, keeper: Keeper, reason: str, now: float) -> None:

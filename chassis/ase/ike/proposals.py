@@ -73,13 +73,13 @@ class Mismatch:
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class NoMatch:
     """Nothing fits: the differences of the closest pair (the first of several equally close)."""
 
     mismatches: tuple[Mismatch, ...]
 
     @property
-    def single(self) -> Mismatch | None:
+    def only_mismatch(self) -> Mismatch | None:
         """The one value that stands in the way, None when there are several."""
         return self.mismatches[0] if len(self.mismatches) == 1 else None
 
@@ -90,10 +90,10 @@ def ordered(policy: IkePolicy, proposals: Mapping[str, IkeProposal]) -> tuple[Ik
     return tuple(proposal for proposal in found if proposal is not None and proposal.version == policy.version)
 
 
-def closest(refusals: Iterable[Sequence[Mismatch]]) -> Refusal:
+def closest(refusals: Iterable[Sequence[Mismatch]]) -> NoMatch:
     """The refusal with the fewest differences."""
     best: Sequence[Mismatch] = min(refusals, key=len, default=())
-    return Refusal(tuple(best))
+    return NoMatch(tuple(best))
 
 
 def seconds(octets: int) -> int | bytes:
@@ -141,7 +141,7 @@ class ChoiceV1:
 
 def choose_v1(
     offered: v1_sa.SaV1, ours: Sequence[IkeProposal], *, strict_lifetime: bool = True
-) -> ChoiceV1 | Refusal:
+) -> ChoiceV1 | NoMatch:
     """The first transform that fits one of ours. The initiator checks the answer with it, too."""
     refusals: list[list[Mismatch]] = []
     for proposal in offered.proposals:
@@ -249,7 +249,7 @@ class ChoiceV2:
     group: int
 
 
-def choose_v2(offered: v2_sa.SaV2, ours: Sequence[IkeProposal], spi: bytes = b"") -> ChoiceV2 | Refusal:
+def choose_v2(offered: v2_sa.SaV2, ours: Sequence[IkeProposal], spi: bytes = b"") -> ChoiceV2 | NoMatch:
     """The first offer that has all transforms of one of ours, whatever the lifetimes.
 
     `spi` goes into the answer of a rekey. The initiator checks the answer with it, too.

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 from chassis.ase.ike.connection import Connection
 from chassis.ase.ike.crypto.ikev1 import equal, open_payloads
+from chassis.ase.ike.errors import NegotiationError, no_ike_proposal_v1
 from chassis.ase.ike.identity import Identity
 from chassis.ase.ike.payloads.numbers import NotifyTypeV1
 from chassis.ase.ike.payloads.v1 import Hash, IdV1, KeV1, NonceV1, PayloadV1
 from chassis.ase.ike.payloads.v1_sa import SaV1
-from chassis.ase.ike.proposals import Refusal, choose_v1, offer_v1
+from chassis.ase.ike.proposals import NoMatch, choose_v1, offer_v1
 from chassis.ase.ike.v1 import main_mode, phase1_exchange
-from chassis.ase.ike.v1.faults import Stop, refused
 from chassis.ase.ike.v1.isakmp_sa import PSK_MISMATCH_TEXT, Phase1Event
 from chassis.ase.ike.v1.keymat import PSK, Incoming, in_clear, is_encrypted, maybe, offered_method, only, sa_body
 from chassis.model.ike import IkeProposal
@@ -31,7 +31,7 @@ def send_am1(session: SessionV1, connection: Connection, now: float) -> Phase1Ev
     handshake.sa_i = offer.emit()
     # The group is all that is needed of a choice to make our values; the answer brings the real one.
     chosen = choose_v1(offer, connection.proposals, strict_lifetime=False)
-    assert not isinstance(chosen, Refusal)
+    assert not isinstance(chosen, NoMatch)
     handshake.choice = chosen
     handshake.make_values(session.host.random, True)
     requests = phase1_exchange.requests(session)
@@ -96,8 +96,8 @@ def on_am1(session: SessionV1, message: Incoming) -> Phase1Event | None:
     # Proposals are judged first: which method was meant decides which lines an unknown identity gets.
     ours = dict.fromkeys([proposal for one in found or members for proposal in one.proposals])
     chosen = choose_v1(offer, tuple(ours), strict_lifetime=strict)
-    if isinstance(chosen, Refusal):
-        raise refused(chosen)
+    if isinstance(chosen, NoMatch):
+        raise no_ike_proposal_v1(chosen)
     if not found:
         if offered_method(chosen.answer) == PSK:
             raise phase1_exchange.unexpected_psk(identity, protected=False)
@@ -138,8 +138,8 @@ def on_am3(session: SessionV1, message: Incoming) -> Phase1Event | None:
     _check_hash(session, payloads, session.claimed)
     try:
         connection, identity = phase1_exchange.accept(session, payloads, session.claimed)
-    except Stop as stop:
-        if stop.protected:
+    except NegotiationError as error:
+        if error.encrypted:
             # It is the peer's own message: what is said to it under the keys comes after that one.
             handshake.chain = after
         raise
@@ -159,7 +159,7 @@ def _check_hash(session: SessionV1, payloads: tuple[PayloadV1, ...], claimed: Id
     received = maybe(payloads, Hash)
     digest = handshake.hash_of(not session.initiator, claimed.emit())
     if received is None or not equal(received.value, digest):
-        raise Stop(
+        raise NegotiationError(
             "preshared key",
             f"the peer's HASH does not verify: {PSK_MISMATCH_TEXT}",
             notify=NotifyTypeV1.INVALID_HASH_INFORMATION,

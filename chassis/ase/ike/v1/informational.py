@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Final
 
 from chassis.ase.ike.crypto import ikev1
 from chassis.ase.ike.crypto.ikev1 import after_hash, open_payloads
-from chassis.ase.ike.host import Blame
+from chassis.ase.ike.errors import FailureReason, notify_name_v1
 from chassis.ase.ike.payloads.chain import PayloadError
 from chassis.ase.ike.payloads.numbers import ExchangeType, NotifyTypeV1, Protocol
 from chassis.ase.ike.payloads.v1 import DeleteV1, Hash, MessageV1, NotifyV1, PayloadV1, emit_payloads
 from chassis.ase.ike.v1 import dpd, isakmp_sa
-from chassis.ase.ike.v1.faults import notify_name
 from chassis.ase.ike.v1.isakmp_sa import PSK_MISMATCH_TEXT, keys_may_differ, refusal
 from chassis.ase.ike.v1.keymat import Incoming, in_clear, is_encrypted
 
@@ -127,7 +126,7 @@ def _undecipherable(session: SessionV1, message: Incoming) -> None:
     session.handshake.riddles += 1
     if session.handshake.riddles == MAX_UNDECRYPTABLE:
         session.log("ikev1-psk-mismatch-suspected", {}, message.now)
-        session.doom(Blame("preshared key", PSK_MISMATCH_TEXT), message.now)
+        session.doom(FailureReason("preshared key", PSK_MISMATCH_TEXT), message.now)
 
 
 def _unprotected(session: SessionV1, message: Incoming) -> None:
@@ -139,7 +138,7 @@ def _unprotected(session: SessionV1, message: Incoming) -> None:
     for one in payloads[:4]:
         if not isinstance(one, NotifyV1) or not session.may_speak(message.now):
             continue
-        name = notify_name(one.notify)
+        name = notify_name_v1(one.notify)
         session.log("ikev1-received-unprotected-notify", {"notify": name}, message.now)
         if not session.established and one.is_error:
             session.doom(refusal(session, name), message.now)
@@ -156,14 +155,14 @@ def _notified(session: SessionV1, one: NotifyV1, message: Incoming) -> None:
         if session.established:
             isakmp_sa.peer_began_anew(session, now)
     elif one.is_error:
-        name = notify_name(one.notify)
+        name = notify_name_v1(one.notify)
         if session.may_speak(now):
             session.log("ikev1-received-notify", {"notify": name}, now)
-        blame = Blame("refused by the peer", f"the peer refuses: {name}")
+        failure = FailureReason("refused by the peer", f"the peer refuses: {name}")
         if session.established:
-            session.negotiations.refused(one.spi, blame, now)
+            session.negotiations.refused(one.spi, failure, now)
         else:
-            session.fail(blame, now)
+            session.fail(failure, now)
 
 
 def _deleted(session: SessionV1, one: DeleteV1, now: float) -> None:

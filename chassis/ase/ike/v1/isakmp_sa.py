@@ -6,7 +6,7 @@ from enum import Enum
 from math import inf
 from typing import TYPE_CHECKING, Final
 
-from chassis.ase.ike.host import Blame
+from chassis.ase.ike.errors import FailureReason
 from chassis.ase.ike.v1.child_sas import DELETE_DELAY, PEER_DELETE_TIMEOUT, REKEY_RETRY_INTERVAL
 from chassis.state_machine import StateMachine, without_actions
 
@@ -117,20 +117,20 @@ def keys_may_differ(session: SessionV1) -> bool:
     return session.state is Phase1State.MM5_SENT and session.handshake.by_psk
 
 
-def refusal(session: SessionV1, notify: str) -> Blame:
+def refusal(session: SessionV1, notify: str) -> FailureReason:
     """The peer refused by a notification in clear."""
     text = f"the peer refuses: {notify}"
     if keys_may_differ(session) and notify in PSK_MISMATCH_NOTIFIES:
-        return Blame("preshared key", f"{text}; {PSK_MISMATCH_TEXT}")
-    return Blame("refused by the peer", text)
+        return FailureReason("preshared key", f"{text}; {PSK_MISMATCH_TEXT}")
+    return FailureReason("refused by the peer", text)
 
 
-def silence(session: SessionV1) -> Blame:
+def silence(session: SessionV1) -> FailureReason:
     """Nothing came in the time that there was."""
     text = f"{session.peer} does not answer"
     if keys_may_differ(session):
         text += " our proof of identity: the preshared keys of the two ends may differ"
-    return Blame("timeout", text)
+    return FailureReason("timeout", text)
 
 
 def stands(session: SessionV1, now: float) -> None:

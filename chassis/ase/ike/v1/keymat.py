@@ -11,13 +11,13 @@ from chassis.ase.ike.crypto import ikev1
 from chassis.ase.ike.crypto.algorithms import PRFS_V1_HASH, PrfSpec
 from chassis.ase.ike.crypto.diffie_hellman import GROUPS, GroupError, KeyPair
 from chassis.ase.ike.crypto.ikev1 import Chain, SkeyId, equal, nat_hash
+from chassis.ase.ike.errors import NegotiationError
 from chassis.ase.ike.host import Path
 from chassis.ase.ike.payloads.header import ENCRYPTION, HEADER_LENGTH, VERSION_1, Header
 from chassis.ase.ike.payloads.numbers import NotifyTypeV1
 from chassis.ase.ike.payloads.v1 import NatD, PayloadV1, VendorV1, parse_payloads
 from chassis.ase.ike.payloads.v1_sa import SaV1
 from chassis.ase.ike.proposals import METHODS_V1, OAKLEY_METHOD, ChoiceV1
-from chassis.ase.ike.v1.faults import Stop
 
 NONCE_OCTETS: Final = 20
 NO_COOKIE: Final = bytes(8)
@@ -104,16 +104,20 @@ class Handshake:
             self.g_r, self.nr = self.own.public, nonce
 
     def derive(self, psk: bytes | None, initiator: bool) -> None:
-        """SKEYID and the cipher, once all values are there; Stop for a public value that is none."""
+        """SKEYID and the cipher, once all values are there; NegotiationError for a public value that is none."""
         chosen = self.chosen
         assert self.own is not None
         try:
             secret = GROUPS[chosen.proposal.dh_group].shared(self.own, self.g_r if initiator else self.g_i)
         except GroupError as error:
-            raise Stop("key exchange", str(error), notify=NotifyTypeV1.INVALID_KEY_INFORMATION) from error
+            raise NegotiationError(
+                "key exchange", str(error), notify=NotifyTypeV1.INVALID_KEY_INFORMATION
+            ) from error
         if self.by_psk:
             if psk is None:
-                raise Stop("no key", "no preshared key is configured", notify=NotifyTypeV1.AUTHENTICATION_FAILED)
+                raise NegotiationError(
+                    "no key", "no preshared key is configured", notify=NotifyTypeV1.AUTHENTICATION_FAILED
+                )
             skeyid = ikev1.skeyid_psk(self.prf, psk, self.ni, self.nr)
         else:
             skeyid = ikev1.skeyid_signature(self.prf, self.ni, self.nr, secret)
@@ -150,10 +154,10 @@ def maybe(payloads: Iterable[PayloadV1], kind: type[P]) -> P | None:
 
 
 def only(payloads: Iterable[PayloadV1], kind: type[P]) -> P:
-    """The one payload of a kind; Stop when it is missing or there are several."""
+    """The one payload of a kind; NegotiationError when it is missing or there are several."""
     found = [one for one in payloads if isinstance(one, kind)]
     if len(found) != 1:
-        raise Stop(
+        raise NegotiationError(
             "malformed",
             f"{len(found)} payloads {kind.__name__} where one is due",
             notify=NotifyTypeV1.PAYLOAD_MALFORMED,
@@ -164,7 +168,7 @@ def only(payloads: Iterable[PayloadV1], kind: type[P]) -> P:
 def sa_body(message: Incoming, payloads: tuple[PayloadV1, ...]) -> bytes:
     """The body of the SA payload, which has to be the first one, as it came."""
     if not payloads or not isinstance(payloads[0], SaV1):
-        raise Stop("malformed", "the first payload is no SA", notify=NotifyTypeV1.PAYLOAD_MALFORMED)
+        raise NegotiationError("malformed", "the first payload is no SA", notify=NotifyTypeV1.PAYLOAD_MALFORMED)
     start = HEADER_LENGTH + 4
     size = int.from_bytes(message.data[HEADER_LENGTH + 2 : start], "big")
     return message.data[start : HEADER_LENGTH + size]

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 from chassis.ase.ike.connection import Connection
 from chassis.ase.ike.crypto.ikev1 import open_payloads
+from chassis.ase.ike.errors import NegotiationError, Row, malformed_v1, no_ike_proposal_v1
 from chassis.ase.ike.payloads.chain import PayloadError
 from chassis.ase.ike.payloads.numbers import NotifyTypeV1
 from chassis.ase.ike.payloads.v1 import IdV1, KeV1, NatD, NonceV1, NotifyV1, PayloadV1, VendorV1
 from chassis.ase.ike.payloads.v1_sa import SaV1
-from chassis.ase.ike.proposals import Refusal, choose_v1, offer_v1
+from chassis.ase.ike.proposals import NoMatch, choose_v1, offer_v1
 from chassis.ase.ike.v1 import dpd, keymat, phase1_exchange
-from chassis.ase.ike.v1.faults import Row, Stop, malformed, refused
 from chassis.ase.ike.v1.isakmp_sa import PSK_MISMATCH_TEXT, Phase1Event
 from chassis.ase.ike.v1.keymat import Incoming, in_clear, is_encrypted, only, sa_body
 from chassis.model.ike import IkeProposal
@@ -53,13 +53,13 @@ def nat_payloads(session: SessionV1) -> tuple[PayloadV1, ...]:
 
 
 def eligible(session: SessionV1, mode: str) -> tuple[Connection, ...]:
-    """Connections that a peer at this address may open in this mode; Stop when there is none (B-033, S-038)."""
+    """Connections that a peer at this address may open in this mode; NegotiationError if none (B-033, S-038)."""
     path = session.path
     group = session.host.group(path.context, path.local, path.remote, 1)
     members = () if group is None else group.members
     answering = tuple([one for one in members if one.wanted and one.responds and not one.flaw])
     if not answering:
-        raise Stop("not answered", "no IKEv1 connection answers this peer")
+        raise NegotiationError("not answered", "no IKEv1 connection answers this peer")
     if len(members) == 1:
         session.connection = members[0]
     fitting = tuple([one for one in answering if one.policy.mode == mode])
@@ -67,7 +67,7 @@ def eligible(session: SessionV1, mode: str) -> tuple[Connection, ...]:
         configured = MODE_NAMES[answering[0].policy.mode]
         row: Row = ("ikev1-p1-xchange-type-mismatch", {"received": MODE_NAMES[mode], "configured": configured})
         text = f"the peer begins in {mode} mode, {configured} is configured"
-        raise Stop("exchange mode", text, rows=(row,), notify=NotifyTypeV1.UNSUPPORTED_EXCHANGE_TYPE)
+        raise NegotiationError("exchange mode", text, rows=(row,), notify=NotifyTypeV1.UNSUPPORTED_EXCHANGE_TYPE)
     session.handshake.group = group
     session.handshake.members = fitting
     return fitting
@@ -77,8 +77,8 @@ def check_answer(session: SessionV1, payloads: tuple[PayloadV1, ...], proposals:
     """The responder's SA payload: one of the transforms that we offered, as we said it."""
     answer = only(payloads, SaV1)
     found = choose_v1(answer, proposals, strict_lifetime=session.host.settings.strict_lifetime)
-    if isinstance(found, Refusal) or len(answer.proposals) != 1 or len(answer.proposals[0].transforms) != 1:
-        raise Stop(
+    if isinstance(found, NoMatch) or len(answer.proposals) != 1 or len(answer.proposals[0].transforms) != 1:
+        raise NegotiationError(
             "no proposal chosen", "the peer chose what was not offered", notify=NotifyTypeV1.BAD_PROPOSAL_SYNTAX
         )
     session.handshake.choice = found
@@ -151,8 +151,8 @@ def on_mm1(session: SessionV1, message: Incoming) -> Phase1Event | None:
     handshake.sa_i = sa_body(message, payloads)
     ours = dict.fromkeys([proposal for one in members for proposal in one.proposals])
     found = choose_v1(only(payloads, SaV1), tuple(ours), strict_lifetime=session.host.settings.strict_lifetime)
-    if isinstance(found, Refusal):
-        raise refused(found)
+    if isinstance(found, NoMatch):
+        raise no_ike_proposal_v1(found)
     handshake.choice = found
     handshake.members = tuple([one for one in members if found.proposal in one.proposals])
     note_vendors(session, payloads)
@@ -203,7 +203,9 @@ def _open_proof(session: SessionV1, message: Incoming) -> tuple[tuple[PayloadV1,
     handshake = session.handshake
     assert handshake.chain is not None
     if not is_encrypted(message):
-        raise Stop("malformed", "the proof of identity came in clear", notify=NotifyTypeV1.INVALID_FLAGS)
+        raise NegotiationError(
+            "malformed", "the proof of identity came in clear", notify=NotifyTypeV1.INVALID_FLAGS
+        )
     try:
         payloads, _, after = open_payloads(handshake.chain, message.data, message.header)
         claimed = only(payloads, IdV1)
@@ -211,7 +213,7 @@ def _open_proof(session: SessionV1, message: Incoming) -> tuple[tuple[PayloadV1,
             raise _keys_differ(())
     except PayloadError as error:
         if not handshake.by_psk:
-            raise malformed(error) from error
+            raise malformed_v1(error) from error
         rows: tuple[Row, ...] = ()
         if error.log == "ikev1-psk-payload-length":
             rows = ((error.log, error.values),)
@@ -221,14 +223,14 @@ def _open_proof(session: SessionV1, message: Incoming) -> tuple[tuple[PayloadV1,
     return payloads, claimed
 
 
-def _keys_differ(rows: tuple[Row, ...]) -> Stop:
+def _keys_differ(rows: tuple[Row, ...]) -> NegotiationError:
     """Message 5 or 6 makes no sense under our key (guide chapter 15, first row)."""
-    return Stop(
+    return NegotiationError(
         "preshared key",
         PSK_MISMATCH_TEXT,
         rows=(*rows, ("ikev1-psk-mismatch-suspected", {})),
         notify=NotifyTypeV1.UNEQUAL_PAYLOAD_LENGTHS,
-        said=("ikev1-psk-notify-unequal-payload-lengths", {"notify": "UNEQUAL_PAYLOAD_LENGTHS"}),
+        notify_row=("ikev1-psk-notify-unequal-payload-lengths", {"notify": "UNEQUAL_PAYLOAD_LENGTHS"}),
     )
 
 

@@ -15,10 +15,10 @@ from chassis.ase.ike.connection import Connection
 from chassis.ase.ike.credentials import CertificateError
 from chassis.ase.ike.crypto.ikev1 import equal
 from chassis.ase.ike.crypto.signatures import v1_sign, v1_verify
+from chassis.ase.ike.errors import NegotiationError, Row
 from chassis.ase.ike.identity import Identity, printable
 from chassis.ase.ike.payloads.numbers import CertEncoding, ExchangeType, IdType, NotifyTypeV1
 from chassis.ase.ike.payloads.v1 import CertReqV1, CertV1, Hash, IdV1, PayloadV1, Signature
-from chassis.ase.ike.v1.faults import Row, Stop
 from chassis.ase.ike.v1.keymat import Handshake, only
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def prove(session: SessionV1, connection: Connection) -> tuple[IdV1, tuple[Paylo
         return own, (Hash(digest),)
     found = None if connection.credentials is None else connection.credentials.select(connection.identity)
     if found is None:
-        raise Stop(
+        raise NegotiationError(
             "no certificate",
             "there is no self certificate with its key in the PKI store of the context",
             notify=NotifyTypeV1.CERTIFICATE_UNAVAILABLE,
@@ -78,7 +78,7 @@ def prove(session: SessionV1, connection: Connection) -> tuple[IdV1, tuple[Paylo
     try:
         signature = v1_sign(found.key, digest)
     except ValueError as error:
-        raise Stop(
+        raise NegotiationError(
             "no certificate",
             f"our certificate's key of {found.key.key_size} bits is too short to sign {handshake.hash_name}",
             notify=NotifyTypeV1.CERTIFICATE_UNAVAILABLE,
@@ -98,12 +98,12 @@ def check_psk(handshake: Handshake, from_initiator: bool, payloads: Sequence[Pay
 def check_signature(
     session: SessionV1, connection: Connection, payloads: Sequence[PayloadV1], claimed: IdV1
 ) -> tuple[Identity, ...]:
-    """The identities in the peer's certificate, once its SIG is right; raises Stop."""
+    """The identities in the peer's certificate, once its SIG is right; raises NegotiationError."""
     # In main mode this came under the keys, so it is the peer's last word; in aggressive mode it may be anybody's.
     sure = session.handshake.mode == ExchangeType.MAIN_MODE
 
-    def stop(cause: str, text: str, notify: int) -> Stop:
-        return Stop(cause, text, notify=notify, protected=sure, certain=sure)
+    def stop(cause: str, text: str, notify: int) -> NegotiationError:
+        return NegotiationError(cause, text, notify=notify, encrypted=sure, final=sure)
 
     ders = tuple(
         [one.data for one in payloads if isinstance(one, CertV1) and one.encoding == CertEncoding.X509_SIGNATURE]
@@ -138,23 +138,23 @@ def candidates(handshake: Handshake, identity: Identity) -> list[Connection]:
     ]
 
 
-def unexpected_psk(identity: Identity, *, protected: bool) -> Stop:
+def unexpected_psk(identity: Identity, *, protected: bool) -> NegotiationError:
     """Preshared keys: the identity is not the one that the policy expects."""
     id_ = "ikev1-psk-id-ipv4" if identity.id_type == IdType.IPV4_ADDR else "ikev1-psk-id-fqdn"
     row: Row = (id_, {"id_type": identity.type_name, "id": shown(identity)})
-    return Stop(
+    return NegotiationError(
         "identity",
         f"the peer says that it is {identity}, which is not configured",
         rows=(row,),
         notify=NotifyTypeV1.INVALID_ID_INFORMATION,
-        protected=protected,
-        certain=protected,
+        encrypted=protected,
+        final=protected,
     )
 
 
 def unexpected_certified(
     session: SessionV1, identity: Identity, certified: Sequence[Identity] | None, *, protected: bool
-) -> Stop:
+) -> NegotiationError:
     """Certificates: the identity in the ID payload is not configured.
 
     An initiator knows which policy it speaks for: that one does not fit. A responder has looked for one: none
@@ -206,20 +206,20 @@ def check_certified(
     raise _invalid_id(text, [row], kind, protected=True)
 
 
-def _invalid_id(text: str, rows: Sequence[Row], kind: str, protected: bool) -> Stop:
-    return Stop(
+def _invalid_id(text: str, rows: Sequence[Row], kind: str, protected: bool) -> NegotiationError:
+    return NegotiationError(
         "identity",
         text,
         rows=tuple(rows),
         notify=NotifyTypeV1.INVALID_ID_INFORMATION,
-        said=(f"{kind}-notify-invalid-id", {"notify": "INVALID_ID_INFORMATION"}),
-        protected=protected,
-        certain=protected,
+        notify_row=(f"{kind}-notify-invalid-id", {"notify": "INVALID_ID_INFORMATION"}),
+        encrypted=protected,
+        final=protected,
     )
 
 
 def accept(session: SessionV1, payloads: Sequence[PayloadV1], claimed: IdV1) -> tuple[Connection, Identity]:
-    """The connection that an authenticated peer means, and its identity; raises Stop.
+    """The connection that an authenticated peer means, and its identity; raises NegotiationError.
 
     A preshared key was already proved by the HASH when this is asked; a signature is checked here.
     """

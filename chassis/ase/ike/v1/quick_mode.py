@@ -23,15 +23,15 @@ from chassis.ase.ike.crypto import ikev1
 from chassis.ase.ike.crypto.algorithms import CIPHERS, INTEGRITY
 from chassis.ase.ike.crypto.diffie_hellman import GROUPS, GroupError, KeyPair
 from chassis.ase.ike.crypto.ikev1 import Chain, after_hash, open_payloads
-from chassis.ase.ike.host import Blame, Child, Path
+from chassis.ase.ike.errors import FailureReason, NegotiationError, no_ipsec_proposal_v1
+from chassis.ase.ike.host import Child, Path
 from chassis.ase.ike.payloads.chain import PayloadError
 from chassis.ase.ike.payloads.numbers import ExchangeType, NotifyTypeV1, Protocol
 from chassis.ase.ike.payloads.v1 import Hash, IdV1, KeV1, NonceV1, NotifyV1, PayloadV1, emit_payloads
 from chassis.ase.ike.payloads.v1_sa import AttributeV1, SaV1
-from chassis.ase.ike.proposals import Refusal, seconds
+from chassis.ase.ike.proposals import NoMatch, seconds
 from chassis.ase.ike.v1 import informational, selectors
 from chassis.ase.ike.v1.child_sas import Pair, most_pairs
-from chassis.ase.ike.v1.faults import Stop, refused_phase_2
 from chassis.ase.ike.v1.keymat import NONCE_OCTETS, Incoming, is_encrypted, maybe, only
 from chassis.ase.ike.v1.resending import Answered, Resend
 from chassis.ase.link import Encapsulation, SaInstall
@@ -206,16 +206,20 @@ class Quick:
 
 
 def usable_suites(session: SessionV1, line: Line) -> tuple[Suite, ...]:
-    """Suites that the way to the peer carries: through a NAT only ESP (RFC 3948); Stop when none is left."""
+    """Suites that pass on the path to the peer: through a NAT only ESP (RFC 3948).
+
+    Raises:
+        NegotiationError: none is left.
+    """
     if not session.natted:
         return line.suites
     suites = tuple([one for one in line.suites if not one.ah])
     if not suites:
-        raise Stop(
+        raise NegotiationError(
             "NAT",
             "there is a NAT in the way, and AH does not pass through it: RFC 3948 carries ESP only",
             notify=NotifyTypeV1.NO_PROPOSAL_CHOSEN,
-            certain=True,
+            final=True,
         )
     return suites
 
@@ -243,7 +247,7 @@ def _octets(payloads: Sequence[PayloadV1]) -> bytes:
 
 
 def send_qm1(session: SessionV1, line: Line, replaces: int, now: float) -> Quick:
-    """Message 1; raises Stop when nothing can be offered."""
+    """Message 1; raises NegotiationError when nothing can be offered."""
     suites = usable_suites(session, line)
     message_id = session.message_id()
     quick = Quick(message_id, True, session.handshake.exchange_chain(message_id), line, replaces, suites=suites)
@@ -268,27 +272,31 @@ def send_qm1(session: SessionV1, line: Line, replaces: int, now: float) -> Quick
 
 
 def on_qm2(session: SessionV1, quick: Quick, payloads: tuple[PayloadV1, ...], now: float) -> None:
-    """Message 2, whose HASH was right: the pair is made, and message 3 says so. Raises Stop."""
+    """Message 2, whose HASH was right: the pair is made, and message 3 says so.
+
+    Raises:
+        NegotiationError: the message is not accepted.
+    """
     assert quick.line is not None
     quick.nr = only(payloads, NonceV1).value
     offer = only(payloads, SaV1)
     found = choose_v1(offer, quick.suites, quick.spis)
-    if isinstance(found, Refusal):
-        raise Stop(
+    if isinstance(found, NoMatch):
+        raise NegotiationError(
             "no proposal chosen",
             "the peer chose what was not offered",
             notify=NotifyTypeV1.BAD_PROPOSAL_SYNTAX,
-            certain=True,
+            final=True,
         )
     ids = [one for one in payloads if isinstance(one, IdV1)]
     ours, peers = selectors.identities(quick.line)
     if ids and not (len(ids) == 2 and selectors.same(ids[0], ours) and selectors.same(ids[1], peers)):
-        raise Stop(
+        raise NegotiationError(
             "selectors",
             "the peer answered with other selectors",
             rows=(("ikev1-p2-selectors-no-match", {}),),
             notify=NotifyTypeV1.INVALID_ID_INFORMATION,
-            certain=True,
+            final=True,
         )
     secret = _secret(quick, found, payloads)
     life = initiator_lifetime(session, found, payloads, now)
@@ -306,7 +314,11 @@ def on_qm2(session: SessionV1, quick: Quick, payloads: tuple[PayloadV1, ...], no
 
 
 def on_qm1(session: SessionV1, quick: Quick, payloads: tuple[PayloadV1, ...], path: Path, now: float) -> None:
-    """Message 1, whose HASH was right: the pair is made and receives; message 2, back by `path`. Raises Stop."""
+    """Message 1, whose HASH was right: the pair is made and receives; message 2, back by `path`.
+
+    Raises:
+        NegotiationError: the message is not accepted.
+    """
     assert session.connection is not None
     quick.ni = only(payloads, NonceV1).value
     offered = only(payloads, SaV1)
@@ -318,15 +330,17 @@ def on_qm1(session: SessionV1, quick: Quick, payloads: tuple[PayloadV1, ...], pa
         session.log(f"ikev1-p2-selectors-received-{name}", selectors.words(one), now)
     lines = selectors.matching(session.connection.lines, ids[1], ids[0]) if len(ids) == 2 else ()
     if not lines:
-        raise Stop(
+        raise NegotiationError(
             "selectors",
             "no policy line has the selectors that the peer asks for",
             rows=(("ikev1-p2-selectors-no-match", {}),),
             notify=NotifyTypeV1.INVALID_ID_INFORMATION,
-            certain=True,
+            final=True,
         )
     if len(session.holder.pairs.all) >= most_pairs(session.connection):
-        raise Stop("limit", "the peer makes too many pairs", notify=NotifyTypeV1.NO_PROPOSAL_CHOSEN, certain=True)
+        raise NegotiationError(
+            "limit", "the peer makes too many pairs", notify=NotifyTypeV1.NO_PROPOSAL_CHOSEN, final=True
+        )
     found = _choose(session, quick, offered, lines)
     secret_pair = quick.own
     assert quick.line is not None
@@ -362,23 +376,23 @@ def mark_confirmed(session: SessionV1, quick: Quick, now: float) -> None:
 def _choose(session: SessionV1, quick: Quick, offered: SaV1, lines: Sequence[Line]) -> ChildChoiceV1:
     """The first line that has what is offered; its number, our SPIs and our value go into `quick`."""
     host = session.host
-    refusal: Refusal | None = None
+    refusal: NoMatch | None = None
     for line in lines:
         suites = usable_suites(session, line)
         spis = host.spis(protocols(suites))
         found = choose_v1(offered, suites, spis)
-        if isinstance(found, Refusal):
+        if isinstance(found, NoMatch):
             host.release(spis)
             refusal = refusal or found
             continue
         if found.encapsulation != (UDP_TUNNEL if session.natted else TUNNEL):
             host.release(spis)
-            raise Stop(
+            raise NegotiationError(
                 "encapsulation",
                 f"the peer wants encapsulation mode {found.encapsulation}"
                 f" {'through' if session.natted else 'without'} a NAT",
                 notify=NotifyTypeV1.NO_PROPOSAL_CHOSEN,
-                certain=True,
+                final=True,
             )
         needed = set(protocols((found.suite,)))
         host.release({protocol: spi for protocol, spi in spis.items() if protocol not in needed})
@@ -389,21 +403,25 @@ def _choose(session: SessionV1, quick: Quick, offered: SaV1, lines: Sequence[Lin
             quick.own = group.private(host.random(group.random_octets))
         return found
     assert refusal is not None
-    raise refused_phase_2(refusal)
+    raise no_ipsec_proposal_v1(refusal)
 
 
 # --- both ---
 
 
 def verify(session: SessionV1, quick: Quick, payloads: tuple[PayloadV1, ...], covered: bytes) -> None:
-    """Message 2 or 3 is the peer's: its HASH covers what stands after it. Raises Stop."""
+    """Message 2 or 3 is the peer's: its HASH covers what stands after it.
+
+    Raises:
+        NegotiationError: the message is not accepted.
+    """
     keys, message_id = session.keys, quick.message_id
     if quick.state is QuickModeState.QM1_SENT:
         number, right = 2, ikev1.quick_hash_2(keys, message_id, quick.ni, covered)
     else:
         number, right = 3, ikev1.quick_hash_3(keys, message_id, quick.ni, quick.nr)
     if not ikev1.equal(only(payloads, Hash).value, right):
-        raise Stop("authentication", f"HASH({number}) of a quick mode does not verify")
+        raise NegotiationError("authentication", f"HASH({number}) of a quick mode does not verify")
 
 
 def _secret(quick: Quick, found: ChildChoiceV1, payloads: Sequence[PayloadV1]) -> bytes:
@@ -413,12 +431,14 @@ def _secret(quick: Quick, found: ChildChoiceV1, payloads: Sequence[PayloadV1]) -
     if group is None:
         return b""
     if received is None or quick.own is None:
-        raise Stop("key exchange", "KE is missing", notify=NotifyTypeV1.INVALID_KEY_INFORMATION, certain=True)
+        raise NegotiationError(
+            "key exchange", "KE is missing", notify=NotifyTypeV1.INVALID_KEY_INFORMATION, final=True
+        )
     try:
         return GROUPS[group].shared(quick.own, received.public)
     except GroupError as error:
-        raise Stop(
-            "key exchange", str(error), notify=NotifyTypeV1.INVALID_KEY_INFORMATION, certain=True
+        raise NegotiationError(
+            "key exchange", str(error), notify=NotifyTypeV1.INVALID_KEY_INFORMATION, final=True
         ) from error
 
 
@@ -492,8 +512,8 @@ def _install(
     return pair
 
 
-def abort(session: SessionV1, quick: Quick, blame: Blame | None, now: float) -> None:
-    """It came to nothing: SPIs go back, a pair that only received goes, and `blame` is told."""
+def abort(session: SessionV1, quick: Quick, failure: FailureReason | None, now: float) -> None:
+    """It came to nothing: SPIs go back, a pair that only received goes, and `failure` is told."""
     if not quick.pending and quick.state is not QuickModeState.IDLE:
         return
     quick.transition(QuickModeEvent.FAIL)
@@ -503,8 +523,8 @@ def abort(session: SessionV1, quick: Quick, blame: Blame | None, now: float) -> 
     quick.spis = {}
     if quick.pair is not None:
         session.holder.pairs.remove(quick.pair, "the peer did not confirm it", now, tell=True)
-    if blame is not None:
-        session.host.failed(session, blame, now, quick.line)
+    if failure is not None:
+        session.host.failed(session, failure, now, quick.line)
 
 
 def refusal_notify(offered: SaV1 | None, notify: int) -> NotifyV1:
@@ -575,8 +595,8 @@ class Negotiations:
             line = configured
             try:
                 one = send_qm1(session, line, replaces, now)
-            except Stop as stop:
-                session.host.failed(session, Blame(stop.cause, stop.text), now, line)
+            except NegotiationError as error:
+                session.host.failed(session, error.failure, now, line)
                 continue
             self._add(one)
 
@@ -663,14 +683,14 @@ class Negotiations:
                     session.use(rival)
             else:
                 mark_confirmed(session, one, now)
-        except Stop as stop:
-            if not stop.certain:
+        except NegotiationError as error:
+            if not error.final:
                 # Not the peer's, so what it has to say is still to come.
                 one.chain, one.answered = before
                 host.count("undecipherable")
                 return
-            self._refuse(one, None, stop, message.path, now)
-            abort(session, one, Blame(stop.cause, stop.text), now)
+            self._refuse(one, None, error, message.path, now)
+            abort(session, one, error.failure, now)
         self._after(one, now)
 
     def _after(self, one: Quick, now: float) -> None:
@@ -703,14 +723,14 @@ class Negotiations:
         one.chain = after
         try:
             on_qm1(session, one, payloads, message.path, now)
-        except Stop as stop:
+        except NegotiationError as error:
             # No line of ours failed: what the peer asks for does not put off what is asked for here.
-            session.host.failed(session, Blame(stop.cause, stop.text), now)
+            session.host.failed(session, error.failure, now)
             session.host.release(one.spis)
             one.spis = {}
             one.transition(QuickModeEvent.FAIL)
             one.forget = now + QUICK_MODE_CACHE_TIMEOUT
-            self._refuse(one, maybe(payloads, SaV1), stop, message.path, now)
+            self._refuse(one, maybe(payloads, SaV1), error, message.path, now)
         else:
             for owner, other in rivals:
                 abort(owner, other, None, now)
@@ -734,26 +754,26 @@ class Negotiations:
             and selectors.matching((one.line,), ids[1], ids[0])
         ]
 
-    def _refuse(self, one: Quick, offered: SaV1 | None, stop: Stop, path: Path, now: float) -> None:
+    def _refuse(self, one: Quick, offered: SaV1 | None, error: NegotiationError, path: Path, now: float) -> None:
         session = self._session
-        for row, values in stop.rows:
+        for row, values in error.rows:
             session.log(row, values, now)
-        if stop.notify:
-            data = informational.sealed(session, (refusal_notify(offered, stop.notify),))
+        if error.notify:
+            data = informational.sealed(session, (refusal_notify(offered, error.notify),))
             one.answered.sent(data)
             # Beyond the budget of this second it is said when the peer asks again: a peer with many rules that we
             # don't have would else take us for dead.
             if session.may_speak(now):
                 session.host.send(path, data)
 
-    def refused(self, spi: bytes, blame: Blame, now: float) -> None:
+    def refused(self, spi: bytes, failure: FailureReason, now: float) -> None:
         """The peer refuses a quick mode of ours: the one with this SPI, or the only one."""
         waiting = [one for one in self.pending if one.state is QuickModeState.QM1_SENT]
         found = [one for one in waiting if spi and spi in one.spis.values()]
         if not found and len(waiting) == 1:
             found = waiting
         for one in found:
-            abort(self._session, one, blame, now)
+            abort(self._session, one, failure, now)
         if found:
             self.drain(now)
 
@@ -790,7 +810,7 @@ class Negotiations:
             if resend.fire(session.host, session.host.settings, session.path):
                 continue
             if one.initiator:
-                abort(session, one, Blame("timeout", f"{session.peer} does not answer a quick mode"), now)
+                abort(session, one, FailureReason("timeout", f"{session.peer} does not answer a quick mode"), now)
                 if session.heard < now - _patience(session):
                     # Not a word in all that time: the peer has lost this SA, or is gone.
                     session.peer_is_dead(f"{session.peer} does not answer", now)
@@ -798,8 +818,10 @@ class Negotiations:
             else:
                 # The peer may have given it up for one that crossed it: then the line has what it needs.
                 served = one.line is not None and session.holder.pairs.serves(one.line.number)
-                blame = None if served else Blame("timeout", f"{session.peer} did not confirm a quick mode")
-                abort(session, one, blame, now)
+                failure = (
+                    None if served else FailureReason("timeout", f"{session.peer} did not confirm a quick mode")
+                )
+                abort(session, one, failure, now)
             self.drain(now)
 
 

@@ -12,7 +12,8 @@ from typing import Any, Final, cast
 
 from chassis.ase.ike.connection import Connection, Line
 from chassis.ase.ike.crypto.ikev1 import SkeyId
-from chassis.ase.ike.host import Blame, Host, Path
+from chassis.ase.ike.errors import FailureReason, NegotiationError, malformed_v1
+from chassis.ase.ike.host import Host, Path
 from chassis.ase.ike.identity import Identity
 from chassis.ase.ike.payloads.chain import PayloadError
 from chassis.ase.ike.payloads.header import Header
@@ -21,7 +22,6 @@ from chassis.ase.ike.payloads.v1 import DeleteV1, IdV1, MessageV1, NotifyV1, Pay
 from chassis.ase.ike.v1 import aggressive_mode, informational, isakmp_sa, main_mode
 from chassis.ase.ike.v1.child_sas import DELETE_DELAY, Pairs
 from chassis.ase.ike.v1.dpd import Detector
-from chassis.ase.ike.v1.faults import Stop, malformed
 from chassis.ase.ike.v1.isakmp_sa import ESTABLISHED_STATES, PHASE_1, Phase1Event, Phase1State, silence
 from chassis.ase.ike.v1.keymat import NO_COOKIE, Handshake, Incoming
 from chassis.ase.ike.v1.quick_mode import Negotiations
@@ -79,7 +79,7 @@ class SessionV1:
         self._answered = Answered()
         self._bad: list[bytes] = []
         self._resend: Resend | None = None
-        self._blame: Blame | None = None
+        self._pending_failure: FailureReason | None = None
         self._deadline = inf
         self.born = 0.0
         """When its first message was sent or came in."""
@@ -137,7 +137,7 @@ class SessionV1:
         try:
             header.check()
         except PayloadError as error:
-            self._stopped(malformed(error), path, now)
+            self._stopped(malformed_v1(error), path, now)
             return
         if header.exchange in (ExchangeType.MAIN_MODE, ExchangeType.AGGRESSIVE_MODE):
             self._phase_1(message)
@@ -158,7 +158,9 @@ class SessionV1:
             row = ("ikev1-invalid-message-id", {"value": header.message_id})
             text = f"message ID {header.message_id:#x} in phase 1"
             self._stopped(
-                Stop("malformed", text, rows=(row,), notify=NotifyTypeV1.INVALID_MESSAGE_ID), message.path, now
+                NegotiationError("malformed", text, rows=(row,), notify=NotifyTypeV1.INVALID_MESSAGE_ID),
+                message.path,
+                now,
             )
             return
         if digest(message.data) in self._bad or self._answered.again(self.host, message.data, message.path):
@@ -177,11 +179,11 @@ class SessionV1:
         self._answered.took(message.data)
         try:
             event = handler(self, message)
-        except (PayloadError, Stop) as error:
+        except (PayloadError, NegotiationError) as error:
             # The message is passed over, so that a forged one does not end what the real one would go on with.
             self._answered = before
             self._bad = [*self._bad[-7:], digest(message.data)]
-            stop = malformed(error) if isinstance(error, PayloadError) else error
+            stop = malformed_v1(error) if isinstance(error, PayloadError) else error
             self._stopped(stop, message.path, now)
             return
         if event is None:
@@ -265,45 +267,45 @@ class SessionV1:
 
     # --- what goes wrong ---
 
-    def _stopped(self, stop: Stop, path: Path, now: float) -> None:
+    def _stopped(self, stop: NegotiationError, path: Path, now: float) -> None:
         """A message that came by `path` is not accepted: what is said of it goes back there."""
         for row, values in stop.rows:
             self.log(row, values, now)
         if stop.notify and self.may_speak(now):
-            if stop.said is not None:
-                self.log(*stop.said, now)
-            if stop.protected:
+            if stop.notify_row is not None:
+                self.log(*stop.notify_row, now)
+            if stop.encrypted:
                 spi = self.handshake.cky_i + self.handshake.cky_r
                 self.tell((NotifyV1(stop.notify, Protocol.IKE, spi),), now, path)
             else:
                 self.host.send(path, informational.in_the_open(self, stop.notify))
         if self.established:
             return
-        blame = Blame(stop.cause, stop.text)
-        if stop.certain:
-            if stop.protected and self.initiator:
+        failure = stop.failure
+        if stop.final:
+            if stop.encrypted and self.initiator:
                 # The responder may hold the SA for established already.
                 self.tell((informational.delete(self),), now, path)
-            self.fail(blame, now)
+            self.fail(failure, now)
         elif self.state is Phase1State.IDLE:
-            self.fail(blame, now)
+            self.fail(failure, now)
         else:
-            self.doom(blame, now)
+            self.doom(failure, now)
 
-    def doom(self, blame: Blame, now: float) -> None:
+    def doom(self, failure: FailureReason, now: float) -> None:
         """What was heard without proof lets no good come; an answer that is genuine may still, for a moment."""
-        if self._blame is None:
-            self._blame = blame
+        if self._pending_failure is None:
+            self._pending_failure = failure
             self._resend = None
             self._deadline = min(self._deadline, now + 2 * self.host.settings.retransmit)
 
-    def fail(self, blame: Blame, now: float) -> None:
+    def fail(self, failure: FailureReason, now: float) -> None:
         """The negotiation comes to nothing."""
         if self.closed or self.established:
             return
         self.transition(Phase1Event.CLOSE)
-        self.host.failed(self, blame, now)
-        self.host.down(self, blame.text, now)
+        self.host.failed(self, failure, now)
+        self.host.down(self, failure.text, now)
 
     # --- time ---
 
@@ -336,12 +338,12 @@ class SessionV1:
                 self.close("its last pair is gone", now, tell=False)
             return
         if now >= self._deadline:
-            self.fail(self._blame or silence(self), now)
+            self.fail(self._pending_failure or silence(self), now)
             return
         resend = self._resend
         if resend is not None and now >= resend.due and not resend.fire(self.host, self.host.settings, self.path):
             if self.initiator:
-                self.fail(self._blame or silence(self), now)
+                self.fail(self._pending_failure or silence(self), now)
                 return
             self._resend = None  # It is for the peer to ask again, until the deadline.
         if self.established:

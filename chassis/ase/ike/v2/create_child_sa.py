@@ -12,6 +12,15 @@ from chassis.ase.ike.connection import Line
 from chassis.ase.ike.crypto.algorithms import CIPHERS, INTEGRITY
 from chassis.ase.ike.crypto.diffie_hellman import GROUPS, GroupError, KeyPair
 from chassis.ase.ike.crypto.ikev2 import keymat, split_keymat
+from chassis.ase.ike.errors import (
+    NegotiationError,
+    error_v2,
+    find_error_notify,
+    no_proposal_v2,
+    notify_name_v2,
+    notify_payload_v2,
+    syntax_error_v2,
+)
 from chassis.ase.ike.payloads.numbers import ExchangeType, NotifyTypeV2, PayloadTypeV2, Protocol
 from chassis.ase.ike.payloads.v2 import PayloadV2
 from chassis.ase.ike.payloads.v2_payloads import TS, KeV2, NonceV2, NotifyV2
@@ -28,7 +37,6 @@ from chassis.ase.ike.v2.child_sas import (
 from chassis.ase.ike.v2.ike_sa import ESTABLISHED_STATES, IkeSaState, Task
 from chassis.ase.ike.v2.informational import DeleteChildSpisTask, close_child
 from chassis.ase.ike.v2.narrow import narrow, same, selectors
-from chassis.ase.ike.v2.refused import Refused, name, no_proposal, refusal, syntax
 from chassis.ase.link import SaInstall
 from chassis.bus.records import AclRuleRecord, SaKeys
 
@@ -86,12 +94,12 @@ class NewChild:
 
 
 def usable(session: SessionV2, line: Line) -> tuple[Suite, ...]:
-    """Suites of a line that can be had on this way; Refused when a NAT leaves none."""
+    """Suites of a line that can be had on this way; NegotiationError when a NAT leaves none."""
     suites = tuple(suite for suite in line.suites if not (suite.ah and session.nat.found))
     if line.suites and not suites:
-        raise Refused(NotifyTypeV2.NO_PROPOSAL_CHOSEN, NAT_REFUSES_AH)
+        raise error_v2(NotifyTypeV2.NO_PROPOSAL_CHOSEN, NAT_REFUSES_AH)
     if not suites:
-        raise Refused(NotifyTypeV2.NO_PROPOSAL_CHOSEN, f"IPsec policy {line.policy} has no proposal")
+        raise error_v2(NotifyTypeV2.NO_PROPOSAL_CHOSEN, f"IPsec policy {line.policy} has no proposal")
     return suites
 
 
@@ -122,7 +130,7 @@ def _cpi(payloads: Iterable[PayloadV2]) -> int:
 
 
 def make_offer(session: SessionV2, line: Line, *, with_group: bool) -> ChildOffer:
-    """Take SPIs and offer a line; Refused where nothing can be offered."""
+    """Take SPIs and offer a line; NegotiationError where nothing can be offered."""
     suites = usable(session, line)
     return ChildOffer(line, suites, session.host.spis(_protocols(suites)), with_group)
 
@@ -137,15 +145,15 @@ def accept(
 ) -> NewChild:
     """The initiator's end of an answer that agrees. `nonces.shared` is empty without PFS.
 
-    Refused if it does not fit what we offered: then the SPIs are the caller's to give back.
+    NegotiationError if it does not fit what we offered: then the SPIs are the caller's to give back.
     """
     sa, tsi, tsr = _parts(payloads)
     choice = choose_v2(sa, offer.suites, offer.spis, with_group=offer.with_group)
     if not isinstance(choice, ChildChoiceV2):
-        raise no_proposal(choice, "IPsec")
+        raise no_proposal_v2(choice, "IPsec")
     rules = narrow(offer.line.rules, tsi.selectors, tsr.selectors)
     if rules is None:
-        raise Refused(
+        raise error_v2(
             NotifyTypeV2.TS_UNACCEPTABLE, "the peer answered with traffic selectors that were not offered"
         )
     cpi = _cpi(payloads) if choice.suite.ip_comp else 0
@@ -157,7 +165,7 @@ def _parts(payloads: tuple[PayloadV2, ...]) -> tuple[SaV2, TS, TS]:
     tsi = next((one for one in payloads if isinstance(one, TS) and one.type == PayloadTypeV2.TS_I), None)
     tsr = next((one for one in payloads if isinstance(one, TS) and one.type == PayloadTypeV2.TS_R), None)
     if sa is None or tsi is None or tsr is None:
-        raise syntax("a CHILD SA was negotiated without SA or traffic selectors")
+        raise syntax_error_v2("a CHILD SA was negotiated without SA or traffic selectors")
     return sa, tsi, tsr
 
 
@@ -185,14 +193,14 @@ def choose_entry(
         if rules is not None:
             found.append(((session.children.served(line.seq), not same(rules, line.rules)), line, rules))
     if not found:
-        raise Refused(
+        raise error_v2(
             NotifyTypeV2.TS_UNACCEPTABLE, "no policy line has the traffic selectors that the peer offers"
         )
-    first: Refused | None = None
+    first: NegotiationError | None = None
     for _, line, rules in sorted(found, key=lambda entry: entry[0]):
         try:
             suites = usable(session, line)
-        except Refused as refused:
+        except NegotiationError as refused:
             first = first or refused
             continue
         spis = session.host.spis(_protocols(suites))
@@ -201,8 +209,8 @@ def choose_entry(
             return ChosenEntry(line, choice, spis, rules)
         session.host.release(spis)
         if first is None and not isinstance(choice, ChildChoiceV2):
-            first = no_proposal(choice, "IPsec")
-    raise first or syntax("the peer offers reserved SPIs")
+            first = no_proposal_v2(choice, "IPsec")
+    raise first or syntax_error_v2("the peer offers reserved SPIs")
 
 
 def _spis_valid(choice: ChildChoiceV2) -> bool:
@@ -292,7 +300,7 @@ def _make(
     send: bool = True,
 ) -> NewChild:
     if not _spis_valid(choice):
-        raise syntax("the peer answered with reserved SPIs")
+        raise syntax_error_v2("the peer answered with reserved SPIs")
     suite = choice.suite
     ring = session.ring
     sizes = _sizes(suite)
@@ -383,7 +391,7 @@ class CreateChildTask(Task):
         self.line = line
         try:
             self._offer = offer = make_offer(session, line, with_group=True)
-        except Refused as refused:
+        except NegotiationError as refused:
             self._failed(session, refused, now)
             return None
         session.deleted.clear()
@@ -404,7 +412,7 @@ class CreateChildTask(Task):
     def answered(self, session: SessionV2, payloads: tuple[PayloadV2, ...], now: float) -> None:
         offer = self._offer
         assert offer is not None
-        error = refusal(payloads)
+        error = find_error_notify(payloads)
         if error is not None and not any(isinstance(one, NonceV2) for one in payloads):
             self.abandoned(session)
             self._refused(session, error.notify, now)
@@ -413,7 +421,7 @@ class CreateChildTask(Task):
         try:
             replaces = 0 if old is None else old.serial
             made = accept(session, offer, payloads, self._nonces(payloads), replaces, now)
-        except Refused as refused:
+        except NegotiationError as refused:
             self._reject(session, refused, now)
             return
         if session.sa.state not in ESTABLISHED_STATES:
@@ -443,18 +451,18 @@ class CreateChildTask(Task):
     def _nonces(self, payloads: tuple[PayloadV2, ...]) -> Nonces:
         nonce = next((one for one in payloads if isinstance(one, NonceV2)), None)
         if nonce is None:
-            raise syntax("the peer answered without a nonce")
+            raise syntax_error_v2("the peer answered without a nonce")
         if self._pair is None:
             return Nonces(self._nonce, nonce.value)
         ke = next((one for one in payloads if isinstance(one, KeV2)), None)
         if ke is None or ke.group != self._pair.group:
-            raise syntax("the peer answered without a public value of our group")
+            raise syntax_error_v2("the peer answered without a public value of our group")
         try:
             return Nonces(self._nonce, nonce.value, GROUPS[ke.group].shared(self._pair, ke.public))
         except GroupError as error:
-            raise syntax(str(error)) from error
+            raise syntax_error_v2(str(error)) from error
 
-    def _reject(self, session: SessionV2, refused: Refused, now: float) -> None:
+    def _reject(self, session: SessionV2, refused: NegotiationError, now: float) -> None:
         """The peer believes in a pair that we cannot use."""
         assert self._offer is not None
         session.put(DeleteChildSpisTask(self._offer.spis))
@@ -466,7 +474,7 @@ class CreateChildTask(Task):
         if notify == NotifyTypeV2.TEMPORARY_FAILURE:
             self._settle(session, now)
             if old is None and self._tries >= MAX_TEMPORARY_FAILURES:
-                self._failed(session, Refused(notify, "the peer has no time for a CHILD SA"), now)
+                self._failed(session, error_v2(notify, "the peer has no time for a CHILD SA"), now)
             elif old is None or old.allows(ChildSaEvent.REKEY):
                 session.later(CreateChildTask(self.line, old, self._tries + 1), now)
             return
@@ -476,9 +484,9 @@ class CreateChildTask(Task):
                 remove(session, old, "unknown to the peer", now)
                 session.put(CreateChildTask(self.line, None))
             return
-        self._failed(session, Refused(notify, f"the peer refuses a CHILD SA: {name(notify)}"), now)
+        self._failed(session, error_v2(notify, f"the peer refuses a CHILD SA: {notify_name_v2(notify)}"), now)
 
-    def _failed(self, session: SessionV2, refused: Refused, now: float) -> None:
+    def _failed(self, session: SessionV2, refused: NegotiationError, now: float) -> None:
         self._settle(session, now)
         old = self.old
         if old is not None and old.live:
@@ -498,7 +506,7 @@ class CreateChildTask(Task):
             old.transition(ChildSaEvent.KEEP)
 
     def unreadable(self, session: SessionV2, reason: str, now: float) -> None:
-        self._reject(session, syntax(reason), now)
+        self._reject(session, syntax_error_v2(reason), now)
 
     def abandoned(self, session: SessionV2) -> None:
         if self._offer is not None:
@@ -513,16 +521,16 @@ def respond(session: SessionV2, payloads: tuple[PayloadV2, ...], now: float) -> 
     line: Line | None = None
     try:
         if session.sa.state is not IkeSaState.ESTABLISHED:
-            raise Refused(NotifyTypeV2.TEMPORARY_FAILURE, "the IKE SA is being replaced or deleted")
+            raise error_v2(NotifyTypeV2.TEMPORARY_FAILURE, "the IKE SA is being replaced or deleted")
         old = None if wanted is None else _old(session, wanted)
         line = None if old is None else old.line
         _create_child(session, payloads, old, now)
-    except Refused as refused:
-        data = refused.payload
+    except NegotiationError as refused:
+        data = notify_payload_v2(refused)
         if refused.notify == NotifyTypeV2.CHILD_SA_NOT_FOUND and wanted is not None:
             data = NotifyV2(refused.notify, b"", wanted.protocol, wanted.spi)
         session.reply((data,), now)
-        session.host.count(f"refused {refused.blame.cause}")
+        session.host.count(f"refused {refused.failure.cause}")
         if refused.notify in (NotifyTypeV2.NO_PROPOSAL_CHOSEN, NotifyTypeV2.TS_UNACCEPTABLE):
             lines = () if session.connection is None else session.connection.lines
             if line is not None or lines:
@@ -533,11 +541,11 @@ def _old(session: SessionV2, wanted: NotifyV2) -> ChildSaV2:
     """The pair that a request replaces."""
     old = session.children.find(wanted.protocol, wanted.spi)
     if old is None:
-        raise Refused(NotifyTypeV2.CHILD_SA_NOT_FOUND, "no such CHILD SA")
+        raise error_v2(NotifyTypeV2.CHILD_SA_NOT_FOUND, "no such CHILD SA")
     if old.state is ChildSaState.STANDBY:
         switch(session, old)
     if old.state not in (ChildSaState.ACTIVE, ChildSaState.REKEYING) or old.rival is not None:
-        raise Refused(NotifyTypeV2.TEMPORARY_FAILURE, "the CHILD SA is replaced already, or being deleted")
+        raise error_v2(NotifyTypeV2.TEMPORARY_FAILURE, "the CHILD SA is replaced already, or being deleted")
     return old
 
 
@@ -546,14 +554,14 @@ def _create_child(session: SessionV2, payloads: tuple[PayloadV2, ...], old: Chil
     assert connection is not None
     nonce = next((one for one in payloads if isinstance(one, NonceV2)), None)
     if nonce is None:
-        raise syntax("a CHILD SA is asked for without a nonce")
+        raise syntax_error_v2("a CHILD SA is asked for without a nonce")
     lines = connection.lines
     if old is not None:
         lines = tuple(line for line in lines if line.seq == old.line.seq) or (old.line,)
     picked = choose_entry(session, payloads, lines, with_group=True)
     try:
         if len(session.children.of(picked.line.seq)) >= MAX_CHILD_SAS_PER_ENTRY:
-            raise Refused(NotifyTypeV2.NO_ADDITIONAL_SAS, "the policy line has pairs enough")
+            raise error_v2(NotifyTypeV2.NO_ADDITIONAL_SAS, "the policy line has pairs enough")
         ours = session.host.random(NONCE_OCTETS)
         said: tuple[PayloadV2, ...] = (NonceV2(ours),)
         shared = b""
@@ -565,7 +573,7 @@ def _create_child(session: SessionV2, payloads: tuple[PayloadV2, ...], old: Chil
         # Both ends may have asked at once: the pair that sends goes on until the peer shows that it has this one.
         send = old is None and not session.children.served(picked.line.seq)
         made = answer(session, picked, payloads, nonces, replaces, now, send=send)
-    except Refused:
+    except NegotiationError:
         session.host.release(picked.spis)
         raise
     position = 1 + next(at for at, one in enumerate(made.answer) if one is picked.choice.answer)
@@ -591,9 +599,9 @@ def _exchange(session: SessionV2, number: int, payloads: tuple[PayloadV2, ...]) 
     """(shared secret, our public value) of a group of its own."""
     ke = next((one for one in payloads if isinstance(one, KeV2)), None)
     if ke is None:
-        raise syntax("a CHILD SA with PFS is asked for without a public value")
+        raise syntax_error_v2("a CHILD SA with PFS is asked for without a public value")
     if ke.group != number:
-        raise Refused(
+        raise error_v2(
             NotifyTypeV2.INVALID_KE_PAYLOAD, f"group {ke.group} for group {number}", number.to_bytes(2, "big")
         )
     group = GROUPS[number]
@@ -601,4 +609,4 @@ def _exchange(session: SessionV2, number: int, payloads: tuple[PayloadV2, ...]) 
     try:
         return group.shared(pair, ke.public), KeV2(number, pair.public)
     except GroupError as error:
-        raise syntax(str(error)) from error
+        raise syntax_error_v2(str(error)) from error

@@ -20,7 +20,16 @@ from chassis.ase.ike.crypto.signatures import (
     rsa_verify,
     signed_octets,
 )
-from chassis.ase.ike.host import Blame
+from chassis.ase.ike.errors import (
+    FailureReason,
+    NegotiationError,
+    authentication_error_v2,
+    error_v2,
+    find_error_notify,
+    notify_name_v2,
+    notify_payload_v2,
+    syntax_error_v2,
+)
 from chassis.ase.ike.identity import Identity
 from chassis.ase.ike.payloads.numbers import AuthMethod, CertEncoding, ExchangeType, NotifyTypeV2, PayloadTypeV2
 from chassis.ase.ike.payloads.v2 import PayloadV2
@@ -39,7 +48,6 @@ from chassis.ase.ike.v2.create_child_sa import (
 )
 from chassis.ase.ike.v2.ike_sa import IkeSaEvent, IkeSaState, Task
 from chassis.ase.ike.v2.informational import DeleteChildSpisTask, DeleteIkeSaTask
-from chassis.ase.ike.v2.refused import Refused, name, refusal, syntax
 from chassis.net.address import format_address
 
 if TYPE_CHECKING:
@@ -51,10 +59,6 @@ MAX_CERTIFICATES = 8
 
 HASH_PREFERENCE = (2, 3, 4, 1)
 """Hashes of RFC 7427 in our order: SHA-256 first, SHA-1 last."""
-
-
-class AuthError(Exception):
-    """The peer is not who it should be, or we cannot prove who we are; the text is the operator's reason."""
 
 
 def hash_notify() -> NotifyV2:
@@ -83,14 +87,14 @@ def cert_requests(connection: Connection) -> tuple[CertReqV2, ...]:
 def make_auth(
     connection: Connection, prf: PrfSpec, octets: bytes, hashes: tuple[int, ...]
 ) -> tuple[tuple[CertV2, ...], Auth]:
-    """(our certificates, our AUTH payload) over the signed `octets`; AuthError without the means."""
+    """(our certificates, our AUTH payload) over the signed `octets`; NegotiationError without the means."""
     if connection.policy.authentication == "pre-shared-key":
         if connection.psk is None:
-            raise AuthError("the IKE policy has no preshared key")
+            raise authentication_error_v2("the IKE policy has no preshared key")
         return (), Auth(AuthMethod.SHARED_KEY, psk_auth(prf, connection.psk, octets))
     own = None if connection.credentials is None else connection.credentials.select(connection.identity)
     if own is None:
-        raise AuthError(f"no certificate with a key for identity {connection.identity}")
+        raise authentication_error_v2(f"no certificate with a key for identity {connection.identity}")
     certificates = tuple(CertV2(CertEncoding.X509_SIGNATURE, der) for der in own.ders)
     for number in hashes:
         try:
@@ -109,41 +113,47 @@ def verify_auth(
     identity: Identity,
     wall: float,
 ) -> None:
-    """Judge the peer's AUTH payload over the signed `octets`; AuthError says what is wrong.
+    """Judge the peer's AUTH payload over the signed `octets`; NegotiationError says what is wrong.
 
     Which way the peer goes is its own choice, as long as we have what it takes to verify it (guide chapter 6).
     `wall` is seconds since 1970, for the dates of certificates.
     """
     if auth.method == AuthMethod.SHARED_KEY:
         if connection.psk is None:
-            raise AuthError(f"peer {identity} proves itself by preshared key, and the IKE policy has none")
+            raise authentication_error_v2(
+                f"peer {identity} proves itself by preshared key, and the IKE policy has none"
+            )
         if not psk_verify(prf, connection.psk, octets, auth.data):
-            raise AuthError(f"the proof of peer {identity} is wrong: the preshared keys differ")
+            raise authentication_error_v2(f"the proof of peer {identity} is wrong: the preshared keys differ")
         return
     if auth.method not in (AuthMethod.RSA_SIGNATURE, AuthMethod.DIGITAL_SIGNATURE):
-        raise AuthError(f"peer {identity} proves itself by method {auth.method}, which is not supported")
+        raise authentication_error_v2(
+            f"peer {identity} proves itself by method {auth.method}, which is not supported"
+        )
     key = _public_key(connection, certificates, identity, wall)
     check = rsa_verify if auth.method == AuthMethod.RSA_SIGNATURE else digital_verify
     if not check(key, octets, auth.data):
-        raise AuthError(f"the signature of peer {identity} is wrong")
+        raise authentication_error_v2(f"the signature of peer {identity} is wrong")
 
 
 def _public_key(
     connection: Connection, certificates: Iterable[CertV2], identity: Identity, wall: float
 ) -> rsa.RSAPublicKey:
     if connection.credentials is None:
-        raise AuthError(f"peer {identity} proves itself by certificate, and the context trusts none")
+        raise authentication_error_v2(f"peer {identity} proves itself by certificate, and the context trusts none")
     ders = tuple(one.data for one in certificates if one.encoding == CertEncoding.X509_SIGNATURE)
     if not ders:
-        raise AuthError(f"peer {identity} proves itself by signature, but sent no X.509 certificate")
+        raise authentication_error_v2(f"peer {identity} proves itself by signature, but sent no X.509 certificate")
     if len(ders) > MAX_CERTIFICATES:
-        raise AuthError(f"peer {identity} sent {len(ders)} certificates, at most {MAX_CERTIFICATES} are looked at")
+        raise authentication_error_v2(
+            f"peer {identity} sent {len(ders)} certificates, at most {MAX_CERTIFICATES} are looked at"
+        )
     try:
         verified = connection.credentials.verify(ders, wall)
     except CertificateError as error:
-        raise AuthError(f"certificate of peer {identity}: {error}") from error
+        raise authentication_error_v2(f"certificate of peer {identity}: {error}") from error
     if _must_carry_identity(connection) and not any(one.same(connection.expected) for one in verified.identities):
-        raise AuthError(f"the certificate of the peer does not carry identity {connection.expected}")
+        raise authentication_error_v2(f"the certificate of the peer does not carry identity {connection.expected}")
     return verified.public_key
 
 
@@ -168,7 +178,7 @@ def _octets(session: SessionV2, identity: IdV2, *, ours: bool) -> bytes:
 
 
 def _auth_payloads(session: SessionV2, connection: Connection) -> tuple[PayloadV2, ...]:
-    """Our ID, certificates and AUTH payloads; AuthError without the means."""
+    """Our ID, certificates and AUTH payloads; NegotiationError without the means."""
     identity = connection.identity.v2(PayloadTypeV2.ID_I if session.initiator else PayloadTypeV2.ID_R)
     octets = _octets(session, identity, ours=True)
     certificates, proof = make_auth(connection, session.ring.choice.prf, octets, session.hashes)
@@ -178,10 +188,10 @@ def _auth_payloads(session: SessionV2, connection: Connection) -> tuple[PayloadV
 def _authenticate_peer(
     session: SessionV2, connection: Connection, identity: IdV2, payloads: tuple[PayloadV2, ...]
 ) -> None:
-    """The peer's proof; AuthError says what is wrong."""
+    """The peer's proof; NegotiationError says what is wrong."""
     proof = next((one for one in payloads if isinstance(one, Auth)), None)
     if proof is None:
-        raise AuthError(f"peer {Identity.received(identity)} wants EAP, which is not supported")
+        raise authentication_error_v2(f"peer {Identity.received(identity)} wants EAP, which is not supported")
     certificates = [one for one in payloads if isinstance(one, CertV2)]
     octets = _octets(session, identity, ours=False)
     received, wall = Identity.received(identity), session.host.wall
@@ -211,11 +221,8 @@ class IkeAuthTask(Task):
         try:
             identity, *proof = _auth_payloads(session, connection)
             self._offer = offer = _first_offer(session, connection)
-        except AuthError as error:
-            session.fail(Refused(NotifyTypeV2.AUTHENTICATION_FAILED, str(error)), now)
-            return None
-        except Refused as refused:
-            session.fail(refused, now)
+        except NegotiationError as error:
+            session.fail(error, now)
             return None
         certificates, own = tuple(proof[:-1]), proof[-1]
         contact = (NotifyV2(NotifyTypeV2.INITIAL_CONTACT),) if session.host.first_contact(connection) else ()
@@ -244,18 +251,20 @@ class IkeAuthTask(Task):
                 session.end(session.ending, now)
             return
         if identity is None:
-            error = refusal(payloads)
-            text = "sent no identity" if error is None else f"refuses us: {name(error.notify)}"
+            error = find_error_notify(payloads)
+            text = "sent no identity" if error is None else f"refuses us: {notify_name_v2(error.notify)}"
             notify = NotifyTypeV2.INVALID_SYNTAX if error is None else error.notify
-            self._fail(session, Refused(notify, f"the peer {text}"), now, tell=error is None)
+            self._fail(session, error_v2(notify, f"the peer {text}"), now, tell=error is None)
             return
         received = Identity.received(identity)
         try:
             if not received.same(connection.expected):
-                raise AuthError(f"the peer calls itself {received}, expected is {connection.expected}")
+                raise authentication_error_v2(
+                    f"the peer calls itself {received}, expected is {connection.expected}"
+                )
             _authenticate_peer(session, connection, identity, payloads)
-        except AuthError as error:
-            self._fail(session, Refused(NotifyTypeV2.AUTHENTICATION_FAILED, str(error)), now, tell=True)
+        except NegotiationError as error:
+            self._fail(session, error, now, tell=True)
             return
         session.peer_identity = received
         session.authenticated(now, self.seq)
@@ -269,11 +278,13 @@ class IkeAuthTask(Task):
         offer = self._offer
         assert offer is not None
         try:
-            error = refusal(payloads)
+            error = find_error_notify(payloads)
             if error is not None and not any(isinstance(one, SaV2) for one in payloads):
-                raise Refused(error.notify, f"the peer refuses a CHILD SA: {name(error.notify)}", error.data)
+                raise error_v2(
+                    error.notify, f"the peer refuses a CHILD SA: {notify_name_v2(error.notify)}", error.data
+                )
             made = accept(session, offer, payloads, Nonces(*session.nonces), 0, now)
-        except Refused as refused:
+        except NegotiationError as refused:
             if any(isinstance(one, SaV2) for one in payloads):
                 session.put(DeleteChildSpisTask(offer.spis))
             self.abandoned(session)
@@ -281,7 +292,7 @@ class IkeAuthTask(Task):
             return
         install(session, made.child, made.install, now)
 
-    def _fail(self, session: SessionV2, refused: Refused, now: float, *, tell: bool) -> None:
+    def _fail(self, session: SessionV2, refused: NegotiationError, now: float, *, tell: bool) -> None:
         """No IKE SA. The peer believes in one unless it refused us itself: then it is told."""
         self.abandoned(session)
         session.failed(refused, now)
@@ -296,7 +307,7 @@ class IkeAuthTask(Task):
         session.put(DeleteIkeSaTask(refused.text, NotifyTypeV2.AUTHENTICATION_FAILED))
 
     def unreadable(self, session: SessionV2, reason: str, now: float) -> None:
-        self._fail(session, syntax(reason), now, tell=True)
+        self._fail(session, syntax_error_v2(reason), now, tell=True)
 
     def abandoned(self, session: SessionV2) -> None:
         if self._offer is not None:
@@ -307,26 +318,26 @@ def _first_offer(session: SessionV2, connection: Connection) -> ChildOffer:
     """The first line that can be offered: what was asked for comes first."""
     wanted = [connection.line(seq) for seq in session.wanted]
     lines: list[Line] = [line for line in wanted if line is not None] or list(connection.lines)
-    first: Refused | None = None
+    first: NegotiationError | None = None
     for line in lines:
         try:
             return make_offer(session, line, with_group=False)
-        except Refused as refused:
+        except NegotiationError as refused:
             first = first or refused
-    raise first or Refused(NotifyTypeV2.NO_PROPOSAL_CHOSEN, "the tunnel has no IPsec policy")
+    raise first or error_v2(NotifyTypeV2.NO_PROPOSAL_CHOSEN, "the tunnel has no IPsec policy")
 
 
 def respond(session: SessionV2, payloads: tuple[PayloadV2, ...], now: float) -> None:
     """The responder's end."""
     try:
         connection, proof = _authenticate(session, payloads, now)
-    except Refused as refused:
-        session.reply((refused.payload,), now)
+    except NegotiationError as refused:
+        session.reply((notify_payload_v2(refused),), now)
         session.fail(refused, now)
         return
     line, made, error = _pair(session, connection, payloads, now)
     contact = (NotifyV2(NotifyTypeV2.INITIAL_CONTACT),) if session.host.first_contact(connection) else ()
-    child = made.answer if made is not None else () if error is None else (error.payload,)
+    child = made.answer if made is not None else () if error is None else (notify_payload_v2(error),)
     session.reply((*proof[:-1], *contact, proof[-1], *child), now)
     session.authenticated(now, 0 if line is None else line.seq)
     if not session.closed:
@@ -344,50 +355,49 @@ def respond(session: SessionV2, payloads: tuple[PayloadV2, ...], now: float) -> 
 def _authenticate(
     session: SessionV2, payloads: tuple[PayloadV2, ...], now: float
 ) -> tuple[Connection, tuple[PayloadV2, ...]]:
-    """(which connection the peer means, our own proof); Refused for a peer that is not to come in."""
+    """(which connection the peer means, our own proof); NegotiationError for a peer that is not to come in."""
     identity = next((one for one in payloads if isinstance(one, IdV2) and one.type == PayloadTypeV2.ID_I), None)
     if identity is None:
-        raise syntax("IKE_AUTH without an identity")
+        raise syntax_error_v2("IKE_AUTH without an identity")
     path, received = session.path, Identity.received(identity)
     group = session.host.group(path.context, path.local, path.remote, 2)
     connection = None if group is None else group.identified(received)
     if connection is None:
         text = f"no tunnel expects a peer that calls itself {received}"
-        raise Refused(NotifyTypeV2.AUTHENTICATION_FAILED, text)
+        raise error_v2(NotifyTypeV2.AUTHENTICATION_FAILED, text)
     session.connection = connection
     if not connection.wanted or not connection.responds or connection.flaw:
         reason = connection.flaw or ("only initiates" if connection.wanted else "is not configured")
-        raise Refused(NotifyTypeV2.AUTHENTICATION_FAILED, f"tunnel {connection.name}: {reason}")
+        raise error_v2(NotifyTypeV2.AUTHENTICATION_FAILED, f"tunnel {connection.name}: {reason}")
     if not isinstance(choose_v2(session.ring.choice.answer, connection.proposals), ChoiceV2):
-        raise Refused(NotifyTypeV2.NO_PROPOSAL_CHOSEN, f"the IKE proposal is not one of tunnel {connection.name}")
-    try:
-        _authenticate_peer(session, connection, identity, payloads)
-        proof = _auth_payloads(session, connection)
-    except AuthError as error:
-        raise Refused(NotifyTypeV2.AUTHENTICATION_FAILED, str(error)) from error
+        raise error_v2(NotifyTypeV2.NO_PROPOSAL_CHOSEN, f"the IKE proposal is not one of tunnel {connection.name}")
+    _authenticate_peer(session, connection, identity, payloads)
+    proof = _auth_payloads(session, connection)
     session.peer_identity = received
     return connection, proof
 
 
 def _pair(
     session: SessionV2, connection: Connection, payloads: tuple[PayloadV2, ...], now: float
-) -> tuple[Line | None, NewChild | None, Refused | None]:
+) -> tuple[Line | None, NewChild | None, NegotiationError | None]:
     """(line, pair, why there is none): the peer may ask for an IKE SA alone."""
     if not any(isinstance(one, SaV2) for one in payloads):
         return None, None, None
     try:
         picked = choose_entry(session, payloads, connection.lines, with_group=False)
-    except Refused as refused:
+    except NegotiationError as refused:
         return (connection.lines[0] if connection.lines else None), None, refused
     try:
         made = answer(session, picked, payloads, Nonces(*session.nonces), 0, now, send=True)
-    except Refused as refused:
+    except NegotiationError as refused:
         session.host.release(picked.spis)
         return picked.line, None, refused
     return picked.line, made, None
 
 
-def blame_silence(session: SessionV2) -> Blame:
+def blame_silence(session: SessionV2) -> FailureReason:
     """Why a negotiation that nobody answered came to nothing."""
     peer = format_address(session.path.remote)
-    return Blame("no answer", f"{peer} does not answer" if session.initiator else f"{peer} sent no IKE_AUTH")
+    return FailureReason(
+        "no answer", f"{peer} does not answer" if session.initiator else f"{peer} sent no IKE_AUTH"
+    )

@@ -9,6 +9,15 @@ from typing import TYPE_CHECKING, ClassVar
 
 from chassis.ase.ike.crypto.diffie_hellman import GROUPS, KeyPair
 from chassis.ase.ike.crypto.ikev2 import skeyseed
+from chassis.ase.ike.errors import (
+    NegotiationError,
+    error_v2,
+    find_error_notify,
+    no_proposal_v2,
+    notify_name_v2,
+    notify_payload_v2,
+    syntax_error_v2,
+)
 from chassis.ase.ike.host import Path
 from chassis.ase.ike.payloads.chain import PayloadError
 from chassis.ase.ike.payloads.numbers import ExchangeType, NotifyTypeV2
@@ -19,7 +28,6 @@ from chassis.ase.ike.v2 import ike_auth
 from chassis.ase.ike.v2.ike_auth import IkeAuthTask
 from chassis.ase.ike.v2.ike_sa import IkeSaEvent, IkeSaState, Task
 from chassis.ase.ike.v2.keymat import IkeSaKeymat
-from chassis.ase.ike.v2.refused import Refused, name, no_proposal, refusal, syntax
 from chassis.ase.ike.v2.rekey_ike_sa import NONCE_OCTETS, parts, shared_secret
 
 if TYPE_CHECKING:
@@ -112,14 +120,16 @@ class IkeSaInitTask(Task):
         if self._asked_again(session, message.payloads, now):
             return
         try:
-            error = refusal(message.payloads)
+            error = find_error_notify(message.payloads)
             if error is not None:
-                raise Refused(error.notify, f"the peer refuses the IKE SA: {name(error.notify)}", error.data)
+                raise error_v2(
+                    error.notify, f"the peer refuses the IKE SA: {notify_name_v2(error.notify)}", error.data
+                )
             session.examine(message.payloads, now)
             self._agree(session, message, data, path, now)
         except PayloadError as wrong:
             session.note(wrong, now)  # Perhaps not the peer's: its own answer may still come.
-        except Refused as refused:
+        except NegotiationError as refused:
             session.fail(refused, now)
 
     def _asked_again(self, session: SessionV2, payloads: tuple[PayloadV2, ...], now: float) -> bool:
@@ -139,7 +149,7 @@ class IkeSaInitTask(Task):
                 self._group = group
             else:
                 continue
-            session.host.count(f"asked again {name(one.notify)}")
+            session.host.count(f"asked again {notify_name_v2(one.notify)}")
             session.transition(IkeSaEvent.AGAIN)
             session.exchanges.complete()
             session.exchanges.next_id = 0
@@ -154,13 +164,13 @@ class IkeSaInitTask(Task):
         assert self._pair is not None
         header, payloads = message.header, message.payloads
         if header.spi_r == _NO_SPI:
-            raise syntax("the responder has no SPI")
+            raise syntax_error_v2("the responder has no SPI")
         sa, nonce, ke = parts(payloads)
         choice = choose_v2(sa, connection.proposals)
         if not isinstance(choice, ChoiceV2):
-            raise no_proposal(choice, "IKE")
+            raise no_proposal_v2(choice, "IKE")
         if not choice.group == ke.group == self._pair.group:
-            raise syntax("the responder answered with another group")
+            raise syntax_error_v2("the responder answered with another group")
         shared = shared_secret(self._pair, ke)
         session.exchanges.complete()
         session.peer_spi = header.spi_r
@@ -199,8 +209,8 @@ def respond_to_init(session: SessionV2, message: MessageV2, data: bytes, path: P
     except PayloadError as error:
         session.note(error, now)
         _refuse(session, error, now)
-    except Refused as refused:
-        session.reply((refused.payload,), now)
+    except NegotiationError as refused:
+        session.reply((notify_payload_v2(refused),), now)
         if refused.notify == NotifyTypeV2.INVALID_KE_PAYLOAD:
             session.host.count("other group asked for")
             session.end(refused.text, now)
@@ -216,7 +226,7 @@ def unreadable(session: SessionV2, error: PayloadError, path: Path, now: float) 
 
 def _refuse(session: SessionV2, error: PayloadError, now: float) -> None:
     session.reply((NotifyV2(error.notify or NotifyTypeV2.INVALID_SYNTAX, error.data),), now)
-    session.fail(syntax(str(error)), now)
+    session.fail(syntax_error_v2(str(error)), now)
 
 
 def _agree(session: SessionV2, message: MessageV2, data: bytes, path: Path, now: float) -> None:
@@ -224,14 +234,14 @@ def _agree(session: SessionV2, message: MessageV2, data: bytes, path: Path, now:
     host = session.host
     group = host.group(path.context, path.local, path.remote, 2)
     if group is None:
-        raise Refused(NotifyTypeV2.NO_PROPOSAL_CHOSEN, "no tunnel is configured with this peer")
+        raise error_v2(NotifyTypeV2.NO_PROPOSAL_CHOSEN, "no tunnel is configured with this peer")
     sa, nonce, ke = parts(message.payloads)
     choice = choose_v2(sa, group.proposals)
     if not isinstance(choice, ChoiceV2):
-        raise no_proposal(choice, "IKE")
+        raise no_proposal_v2(choice, "IKE")
     if ke.group != choice.group:
         text = f"group {ke.group} for group {choice.group}"
-        raise Refused(NotifyTypeV2.INVALID_KE_PAYLOAD, text, choice.group.to_bytes(2, "big"))
+        raise error_v2(NotifyTypeV2.INVALID_KE_PAYLOAD, text, choice.group.to_bytes(2, "big"))
     dh = GROUPS[choice.group]
     pair = dh.private(host.random(dh.random_octets))
     shared = shared_secret(pair, ke)

@@ -6,6 +6,15 @@ from typing import TYPE_CHECKING, ClassVar
 
 from chassis.ase.ike.crypto.diffie_hellman import GROUPS, GroupError, KeyPair
 from chassis.ase.ike.crypto.ikev2 import skeyseed_rekey
+from chassis.ase.ike.errors import (
+    NegotiationError,
+    error_v2,
+    find_error_notify,
+    no_proposal_v2,
+    notify_name_v2,
+    notify_payload_v2,
+    syntax_error_v2,
+)
 from chassis.ase.ike.payloads.numbers import ExchangeType, NotifyTypeV2
 from chassis.ase.ike.payloads.v2 import PayloadV2
 from chassis.ase.ike.payloads.v2_payloads import KeV2, NonceV2
@@ -14,7 +23,6 @@ from chassis.ase.ike.proposals import ChoiceV2, choose_v2, offer_v2
 from chassis.ase.ike.v2.child_sas import ChildSasV2, described
 from chassis.ase.ike.v2.ike_sa import IkeSaEvent, IkeSaState, Task
 from chassis.ase.ike.v2.keymat import IkeSaKeymat
-from chassis.ase.ike.v2.refused import Refused, name, no_proposal, refusal, syntax
 
 if TYPE_CHECKING:
     from chassis.ase.ike.v2.session import SessionV2
@@ -52,7 +60,7 @@ class RekeyIkeSaTask(Task):
     def answered(self, session: SessionV2, payloads: tuple[PayloadV2, ...], now: float) -> None:
         try:
             new = self._successor(session, payloads, now)
-        except Refused as refused:
+        except NegotiationError as refused:
             self._failed(session, refused, now)
             return
         host = session.host
@@ -75,22 +83,24 @@ class RekeyIkeSaTask(Task):
         hand_over(session, rival, now)
 
     def _successor(self, session: SessionV2, payloads: tuple[PayloadV2, ...], now: float) -> SessionV2:
-        error = refusal(payloads)
+        error = find_error_notify(payloads)
         if error is not None:
-            raise Refused(error.notify, f"the peer refuses a new IKE SA: {name(error.notify)}", error.data)
+            raise error_v2(
+                error.notify, f"the peer refuses a new IKE SA: {notify_name_v2(error.notify)}", error.data
+            )
         assert self._pair is not None
         assert session.connection is not None
         sa, nonce, ke = parts(payloads)
         choice = choose_v2(sa, session.connection.proposals)
         if not isinstance(choice, ChoiceV2):
-            raise no_proposal(choice, "IKE")
+            raise no_proposal_v2(choice, "IKE")
         if not choice.group == ke.group == self._pair.group:
-            raise syntax("the peer answered with another group")
+            raise syntax_error_v2("the peer answered with another group")
         shared = shared_secret(self._pair, ke)
         spi = sa.proposals[0].spi
         return succeed(session, choice, self._spi, spi, (self._nonce, nonce.value), shared, now, initiator=True)
 
-    def _failed(self, session: SessionV2, refused: Refused, now: float) -> None:
+    def _failed(self, session: SessionV2, refused: NegotiationError, now: float) -> None:
         if session.sa.state is not IkeSaState.REKEYING:
             return
         if session.rival is not None and not session.rival.closed:
@@ -106,30 +116,30 @@ class RekeyIkeSaTask(Task):
         if refused.notify == NotifyTypeV2.TEMPORARY_FAILURE:
             session.later(RekeyIkeSaTask(), now)
             return
-        session.host.say(f"rekey {refused.blame.cause}", "warning", refused.text, session, session.path, now)
-        session.host.count(f"refused {refused.blame.cause}")
+        session.host.say(f"rekey {refused.failure.cause}", "warning", refused.text, session, session.path, now)
+        session.host.count(f"refused {refused.failure.cause}")
         session.soft = now + max((session.hard - now) / 4, 1.0)
 
     def unreadable(self, session: SessionV2, reason: str, now: float) -> None:
-        self._failed(session, syntax(reason), now)
+        self._failed(session, syntax_error_v2(reason), now)
 
 
 def parts(payloads: tuple[PayloadV2, ...]) -> tuple[SaV2, NonceV2, KeV2]:
-    """What makes up a key exchange; Refused when something is missing."""
+    """What makes up a key exchange; NegotiationError when something is missing."""
     sa = next((one for one in payloads if isinstance(one, SaV2)), None)
     nonce = next((one for one in payloads if isinstance(one, NonceV2)), None)
     ke = next((one for one in payloads if isinstance(one, KeV2)), None)
     if sa is None or nonce is None or ke is None:
-        raise syntax("SA, nonce or public value is missing")
+        raise syntax_error_v2("SA, nonce or public value is missing")
     return sa, nonce, ke
 
 
 def shared_secret(pair: KeyPair, ke: KeV2) -> bytes:
-    """The shared secret; Refused for a public value that is none."""
+    """The shared secret; NegotiationError for a public value that is none."""
     try:
         return GROUPS[pair.group].shared(pair, ke.public)
     except GroupError as error:
-        raise syntax(str(error)) from error
+        raise syntax_error_v2(str(error)) from error
 
 
 def succeed(
@@ -145,7 +155,7 @@ def succeed(
 ) -> SessionV2:
     """The new IKE SA, standing by. `spi` is ours; `nonces` are the initiator's and the responder's."""
     if len(peer_spi) != 8 or not any(peer_spi):
-        raise syntax("a new IKE SA without an SPI")
+        raise syntax_error_v2("a new IKE SA without an SPI")
     ring = session.ring
     ni, nr = nonces
     seed = skeyseed_rekey(ring.choice.prf, ring.keys.d, shared, ni, nr)
@@ -186,11 +196,11 @@ def respond(session: SessionV2, payloads: tuple[PayloadV2, ...], now: float) -> 
     """The peer wants to replace the IKE SA."""
     try:
         new, reply = _answer(session, payloads, now)
-    except Refused as refused:
-        session.reply((refused.payload,), now)
-        session.host.count(f"refused {refused.blame.cause}")
+    except NegotiationError as refused:
+        session.reply((notify_payload_v2(refused),), now)
+        session.host.count(f"refused {refused.failure.cause}")
         if refused.notify == NotifyTypeV2.NO_PROPOSAL_CHOSEN:
-            session.host.say(f"rekey {refused.blame.cause}", "warning", refused.text, session, session.path, now)
+            session.host.say(f"rekey {refused.failure.cause}", "warning", refused.text, session, session.path, now)
         return
     session.host.adopt(new)
     session.reply(reply, now)
@@ -204,19 +214,19 @@ def _answer(
     session: SessionV2, payloads: tuple[PayloadV2, ...], now: float
 ) -> tuple[SessionV2, tuple[PayloadV2, ...]]:
     if session.sa.state not in (IkeSaState.ESTABLISHED, IkeSaState.REKEYING) or session.rival is not None:
-        raise Refused(NotifyTypeV2.TEMPORARY_FAILURE, "the IKE SA is replaced or deleted already")
+        raise error_v2(NotifyTypeV2.TEMPORARY_FAILURE, "the IKE SA is replaced or deleted already")
     if session.busy_with_children:
-        raise Refused(NotifyTypeV2.TEMPORARY_FAILURE, "a CHILD SA is being negotiated or deleted")
+        raise error_v2(NotifyTypeV2.TEMPORARY_FAILURE, "a CHILD SA is being negotiated or deleted")
     connection = session.connection
     assert connection is not None
     sa, nonce, ke = parts(payloads)
     spi = session.host.ike_spi()
     choice = choose_v2(sa, connection.proposals, spi)
     if not isinstance(choice, ChoiceV2):
-        raise no_proposal(choice, "IKE")
+        raise no_proposal_v2(choice, "IKE")
     if ke.group != choice.group:
         text = f"group {ke.group} for group {choice.group}"
-        raise Refused(NotifyTypeV2.INVALID_KE_PAYLOAD, text, choice.group.to_bytes(2, "big"))
+        raise error_v2(NotifyTypeV2.INVALID_KE_PAYLOAD, text, choice.group.to_bytes(2, "big"))
     number = choice.answer.proposals[0].number
     peer_spi = next((one.spi for one in sa.proposals if one.number == number), b"")
     group = GROUPS[choice.group]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from chassis.ase.ike.connection import Connection, Line
 from chassis.ase.ike.crypto.ikev2 import IntegrityError
+from chassis.ase.ike.errors import NegotiationError, error_v2
 from chassis.ase.ike.host import AGED, Host, Path
 from chassis.ase.ike.identity import Identity
 from chassis.ase.ike.payloads.chain import PayloadError
@@ -45,7 +46,6 @@ from chassis.ase.ike.v2.ike_sa import (
 )
 from chassis.ase.ike.v2.ike_sa_init import NatStatus
 from chassis.ase.ike.v2.keymat import Assembly, IkeSaKeymat, seal
-from chassis.ase.ike.v2.refused import Refused
 from chassis.ase.link import Encapsulation, SaExpiring
 from chassis.net.address import format_address
 
@@ -317,23 +317,22 @@ class SessionV2:
         for id, values in remarks(payloads):
             self.host.log(id, values, self, self.path, now)
 
-    def explain(self, refused: Refused, now: float) -> None:
+    def explain(self, refused: NegotiationError, now: float) -> None:
         """The guide's lines for the values that stood in the way."""
-        for one in refused.mismatches:
-            if one.log:
-                self.host.log(one.log, one.values, self, self.path, now)
+        for id, values in refused.rows:
+            self.host.log(id, values, self, self.path, now)
 
-    def line_failed(self, line: Line, refused: Refused, now: float) -> None:
+    def line_failed(self, line: Line, refused: NegotiationError, now: float) -> None:
         """A line got no pair; the IKE SA stands."""
         self.explain(refused, now)
-        self.host.failed(self, refused.blame, now, line)
+        self.host.failed(self, refused.failure, now, line)
 
-    def failed(self, refused: Refused, now: float) -> None:
+    def failed(self, refused: NegotiationError, now: float) -> None:
         """The IKE SA does not come to stand."""
         self.explain(refused, now)
-        self.host.failed(self, refused.blame, now)
+        self.host.failed(self, refused.failure, now)
 
-    def fail(self, refused: Refused, now: float) -> None:
+    def fail(self, refused: NegotiationError, now: float) -> None:
         """The attempt is over."""
         self.failed(refused, now)
         self.end(refused.text, now)
@@ -400,9 +399,9 @@ class SessionV2:
     def silence(self, now: float) -> None:
         """The peer does not answer any more."""
         if self.sa.state in HALF_OPEN_STATES:
-            blame = ike_auth.blame_silence(self)
-            self.host.failed(self, blame, now)
-            self.end(blame.text, now)
+            failure = ike_auth.blame_silence(self)
+            self.host.failed(self, failure, now)
+            self.end(failure.text, now)
         elif self.sa.state is IkeSaState.DELETING:
             self.end(self.ending, now)
         else:
@@ -612,7 +611,7 @@ def _incoming(session: SessionV2, message: MessageV2, data: bytes, path: Path, n
     if isinstance(payloads, PayloadError):
         session.reply((NotifyV2(payloads.notify or NotifyTypeV2.INVALID_SYNTAX, payloads.data),), now)
         if half_open:
-            session.failed(Refused(payloads.notify or NotifyTypeV2.INVALID_SYNTAX, str(payloads)), now)
+            session.failed(error_v2(payloads.notify or NotifyTypeV2.INVALID_SYNTAX, str(payloads)), now)
             session.end(str(payloads), now)
     elif header.exchange == ExchangeType.IKE_AUTH and half_open:
         ike_auth.respond(session, payloads, now)
