@@ -58,7 +58,7 @@ bench: install
 	$(BIN)/python -m bench $(BENCHMARKS)
 
 flake: install
-	$(BIN)/python tests/flake.py --minutes $(FLAKE_MINUTES) $(MULTIPROCESS) -m multiprocess $(PYTEST_ARGS)
+	$(BIN)/python -m tests.support.flake --minutes $(FLAKE_MINUTES) $(MULTIPROCESS) -m multiprocess $(PYTEST_ARGS)
 
 lint: install
 	$(BIN)/ruff check .

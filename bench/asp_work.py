@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -13,11 +11,7 @@ from bench.report import Report
 from chassis.ase.ipsec.sadb import Sadb
 from chassis.bus.batch import Step
 from chassis.bus.records import TunnelRecord
-
-# The engines and records that the tests have.
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "ase"))
-
-from asp_harness import ASP, CIRCUIT, ECONOMICAL, INNER, LC3, batch_of, pair, thousands, udp_packet
+from tests.support.asp import ASP, CIRCUIT, ECONOMICAL, INNER, LC3, batch_of, pair, thousands, udp_packet
 
 TUNNELS = 4000
 RUNS = 5

@@ -6,7 +6,6 @@ as much. The rounds are those of the tests, which judge what they lose by its ca
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,12 +16,7 @@ from typing import Any
 from bench.report import Report
 from launch.scenario_boot import boot
 from launch.scenario_lab import LabClient
-
-# The rounds, and a lab of a thousand tunnels, that the tests have.
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "chassis"))
-
-import dying
-import lab_many
+from tests.support import failures, lab_files
 
 MANUAL_KEYS = Path("configs/manual-keys/lab.yaml")
 TAKEOVER = Path("configs/high-availability-manual/lab.yaml")
@@ -75,8 +69,8 @@ def first_packet() -> float:
 
 
 def _books(report: Report, name: str, lab: LabClient) -> None:
-    ledger = dying.at_rest(lab)
-    report.judge([(f"{name}: every lost packet has a cause with a name", dying.has_names(ledger))])
+    ledger = failures.at_rest(lab)
+    report.judge([(f"{name}: every lost packet has a cause with a name", failures.has_names(ledger))])
 
 
 def run(report: Report) -> None:
@@ -87,8 +81,8 @@ def run(report: Report) -> None:
 
     name = "the preferred ASP is killed, manual keys"
     with report.row(name), _lab(TAKEOVER, FLOWS) as lab:
-        dying.flowing(lab)
-        found = dying.asp_killed(lab, ROUNDS, RESTART)
+        failures.flowing(lab)
+        found = failures.asp_killed(lab, ROUNDS, RESTART)
         report.within(f"{name}: forward loss", found.moved, KILLED)
         report.within(f"{name}: overtaken on the way back", list(map(float, found.overtaken)), 5, "packets")
         lost = max(found.lost)
@@ -103,14 +97,14 @@ def run(report: Report) -> None:
 
     name = "the preferred ASP hangs"
     with report.row(name), _lab(TAKEOVER, FLOWS) as lab:
-        dying.flowing(lab)
-        report.within(f"{name}: forward loss", dying.asp_hung(lab, ROUNDS), HUNG)
+        failures.flowing(lab)
+        report.within(f"{name}: forward loss", failures.asp_hung(lab, ROUNDS), HUNG)
         _books(report, name, lab)
 
     name = "the preferred ASP is killed, IKE"
     with report.row(name), _lab(NEGOTIATED, FLOWS) as lab:
-        dying.flowing(lab)
-        found = dying.negotiated_asp_killed(lab, ROUNDS, RESTART)
+        failures.flowing(lab)
+        found = failures.negotiated_asp_killed(lab, ROUNDS, RESTART)
         report.within(f"{name}: forward loss", found.moved, KILLED)
         report.within(f"{name}: in use again after its start", found.back, BACK)
         report.within(f"{name}: reverse loss until the gateway knows", found.reverse, UNKNOWN)
@@ -118,7 +112,7 @@ def run(report: Report) -> None:
 
     name = "a line card is killed"
     with report.row(name), _lab(LINE_CARDS) as lab:
-        cost = dying.line_card_killed(lab, ROUNDS)
+        cost = failures.line_card_killed(lab, ROUNDS)
         report.within(f"{name}: forward loss of an economical tunnel", cost.economical, KILLED)
         report.within(f"{name}: a circuit on another line card", cost.circuit, CIRCUIT)
         report.judge([(f"{name}: the flow beside it lost {sum(cost.other)}, bar none", not any(cost.other))])
@@ -129,10 +123,10 @@ def run(report: Report) -> None:
     with (
         report.row(name),
         TemporaryDirectory() as folder,
-        _lab(lab_many.written(Path(folder), TUNNELS, used)) as lab,
+        _lab(lab_files.written(Path(folder), TUNNELS, used)) as lab,
     ):
         lab.wait_until("tunnels up")
         lab.start()
-        times = dying.controller_killed(lab, "a", ROUNDS)
+        times = failures.controller_killed(lab, "a", ROUNDS)
         report.add(f"{name}: the next one knows everything again", times, "s")
         _books(report, name, lab)

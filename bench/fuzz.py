@@ -1,8 +1,8 @@
 """A million mutated messages for whole IKE engines: how fast, what became of them, what memory is left of them.
 
 Half of them come from somebody on the wire without keys, half from a peer that has them, for both versions and
-both modes of version 1. The judgement is that of `tests/ike/hostile.py`: nothing escapes, nothing is leaked, the
-tunnel lives. What fails is printed with its seed and counted.
+both modes of version 1. The judgement is that of `tests/support/ike/fuzzer.py`: nothing escapes, nothing is
+leaked, the tunnel lives. What fails is printed with its seed and counted.
 """
 
 from __future__ import annotations
@@ -17,10 +17,7 @@ from contextlib import closing
 from pathlib import Path
 
 from bench.report import Report
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "ike"))
-
-from hostile import HALF_OPEN, fuzzed
+from tests.support.ike.fuzzer import HALF_OPEN, fuzzed
 
 MESSAGES = 1_000_000
 BURST = 5_000

@@ -7,7 +7,6 @@ its rate on one core; set-ups a second need both ends, on however many cores the
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import inf
@@ -26,12 +25,8 @@ from bench.ike_ends import (
     identity,
 )
 from bench.report import Report
-
-# The rig that the tests with strongSwan have.
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "interop"))
-
-from charon import PROGRAM, Auth, Charon, Conn
-from netns import Host, Namespaces, why_not
+from tests.support.charon import PROGRAM, Auth, Charon, Conn
+from tests.support.netns import Host, Namespaces, why_not
 
 GROUPS = {2: "modp1024", 14: "modp2048"}
 RUNS = {100: 10, 1000: 2, 4000: 1}

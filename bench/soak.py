@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -14,13 +13,9 @@ from bench.report import Report
 from bench.site import NAME, TOP, site
 from bench.stream import booted
 from launch.scenario_boot import boot
+from tests.support.soak import FLOWS, judged, soak
 
-# The soak that the tests run for a minute.
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "chassis"))
-
-from soaking import FLOWS, judged, soak
-
-LAB = Path("tests/chassis/soak.yaml")
+LAB = Path("tests/system/soak.yaml")
 SIZE = 1400
 SUITE = "AES-128-CBC/SHA1"
 PART = 2

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
-from statements import MARKER, Statements
+
+from tests.support.statements import MARKER, Statements
 
 # Property tests have no bound on time: a busy machine is no failure.
 settings.register_profile("no deadline", deadline=None)
@@ -42,6 +45,14 @@ def spec_dir(request: pytest.FixtureRequest) -> Path:
     if folder is None:
         pytest.skip("needs the guide's own files: give their folder with --spec-dir")
     return folder
+
+
+@pytest.fixture
+def short_folder() -> Iterator[Path]:
+    """A folder with a path short enough for sockets."""
+    folder = Path(tempfile.mkdtemp(prefix="ch-", dir="/tmp"))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 MEASURED = "measured"

@@ -26,13 +26,12 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from ike_cases import Case, all_cases
-from transcripts import PARTS
-
 from chassis.sim.lab import LabModel
 from chassis.sim.run import simulate
 from launch.labparser import load
 from launch.simulate import model
+from tests.golden.ike_cases import Case, all_cases
+from tests.golden.transcripts import PARTS
 
 FOLDER = Path(__file__).resolve().parent
 CONFIGS = FOLDER.parents[1] / "configs"

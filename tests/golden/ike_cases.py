@@ -16,11 +16,10 @@ from typing import Any
 from zlib import crc32
 
 # First: it says where `engines` is.
-from transcripts import FIRST_PORTS, LATER_PORTS, PUBLIC, Recorded, Wire  # isort: skip
-from engines import TUNNEL, A, B, End, Ends, other, proposal
-
+from tests.golden.transcripts import FIRST_PORTS, LATER_PORTS, PUBLIC, Recorded, Wire  # isort: skip
 from chassis.ase.link import IkePacket, NoSa, SaExpiring
 from chassis.bus.records import AclRuleRecord, CertificateRecord, IpsecProposalRecord
+from tests.support.ike.pair import TUNNEL, A, B, End, Ends, other, proposal
 
 PKI = Path(__file__).parent / "pki"
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from gates import RECORDED, RULE, Check, checks, difference, labs, main, recorded
-from transcripts import PARTS, Transcript
 
 from chassis.ase.link import IkeLog, IkePacket, SaDelete, SaSwitch
 from chassis.bus.messages import LogRecord
+from tests.golden.gates import RECORDED, RULE, Check, checks, difference, labs, main, recorded
+from tests.golden.transcripts import PARTS, Transcript
 
 CHECKS = checks()
 
@@ -82,9 +82,9 @@ def test_what_differs_is_printed_with_the_rule(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     check = Check("transcripts", "a case", lambda: "1 2 3", False)
-    monkeypatch.setattr("gates.checks", lambda: [check])
+    monkeypatch.setattr("tests.golden.gates.checks", lambda: [check])
     rows = {"labs": {}, "transcripts": {"a case": "1 0 3", "another case": "1 2 3"}}
-    monkeypatch.setattr("gates.recorded", rows.get)
+    monkeypatch.setattr("tests.golden.gates.recorded", rows.get)
     assert main(["--jobs", "1"]) == 1
     said = capsys.readouterr().out
     assert "transcripts: a case: values differ: 1 0 3 recorded, now 1 2 3" in said

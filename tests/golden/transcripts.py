@@ -12,19 +12,12 @@ and modules are in none of them.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import fields, is_dataclass, replace
 from enum import Enum
 from hashlib import sha256
-from pathlib import Path
 from random import Random
 from typing import Any
-
-# The pair of engines in memory that the tests of IKE use.
-sys.path.insert(0, str(Path(__file__).parent.parent / "ike"))
-
-from engines import START, A, B, End, Ends, Two
 
 from chassis.ase.link import (
     FromIke,
@@ -39,6 +32,7 @@ from chassis.ase.link import (
     SaMove,
     SaSwitch,
 )
+from tests.support.ike.pair import START, A, B, End, Ends, Two
 
 DIGITS = 12
 """Hexadecimal digits that are kept of a SHA-256: equal by chance once in 2**48."""

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from charon import PROGRAM, require
-from peer_rig import Rig
+
+from tests.support.charon import PROGRAM, require
+from tests.support.charon_rig import Rig
 
 
 @pytest.fixture(scope="session")

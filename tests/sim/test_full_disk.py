@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,8 +9,9 @@ import pytest
 from chassis.sim.lab import Run
 from chassis.xcrp.configuration import JOURNAL, Journal
 from launch.simulate import model
+from tests.support import CONFIGS
 
-LAB = Path(__file__).parents[2] / "configs" / "simulate" / "lab.yaml"
+LAB = CONFIGS / "simulate" / "lab.yaml"
 MODEL = model(LAB)
 
 FULL_FOR = 4.0

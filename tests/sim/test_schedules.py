@@ -9,8 +9,7 @@ import pytest
 from chassis.bus.engine import ToCard
 from chassis.bus.messages import Delta, Snapshot
 from chassis.sim.run import simulate
-
-from .fakes import JOURNAL, FakeController, fake_lab, tunnel
+from tests.support.sim import JOURNAL, FakeController, fake_lab, tunnel
 
 
 def first_violation(controller: Any, seeds: int = 30) -> Any:

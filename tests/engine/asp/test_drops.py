@@ -1,0 +1,145 @@
+"""What is dropped, how it is logged, and that nothing from outside ends the engine."""
+
+from __future__ import annotations
+
+import random
+from array import array
+
+import pytest
+
+from chassis.ase.drop_log import INTERVAL, TEXTS, DropLog
+from chassis.ase.ipsec.causes import MESSAGE_IDS, OURS, Drops, IpsecDropCause
+from chassis.bus.batch import Batch, Step
+from chassis.bus.messages import LogRecord
+from chassis.net.ipv4 import PROTOCOL_ESP
+from tests.support.asp import (
+    ASP,
+    CIRCUIT,
+    ECONOMICAL,
+    INNER,
+    OUTER,
+    Controller,
+    batch_of,
+    moved,
+    packets_of,
+    pair,
+    udp_packet,
+)
+
+
+def logs(end: Controller) -> list[LogRecord]:
+    return [message for message in end.said if isinstance(message, LogRecord)]
+
+
+def test_every_cause_with_a_message_has_its_text() -> None:
+    assert set(MESSAGE_IDS.values()) == set(TEXTS)
+
+
+def test_texts_are_those_of_the_guide(spec_dir: object) -> None:
+    yaml = pytest.importorskip("yaml")
+    with open(f"{spec_dir}/messages.yaml") as file:
+        rows = {row["id"]: row for row in yaml.safe_load(file)["messages"]}
+    assert set(TEXTS) - set(rows) >= OURS
+    for name, text in TEXTS.items():
+        if name in OURS:
+            continue
+        assert text.text == rows[name]["text"]
+        assert (text.severity == "informational") == (rows[name].get("type") == "informational")
+
+
+def test_first_drop_at_once_then_one_line_an_interval_with_all_that_came_between() -> None:
+    a, b = pair()
+    [(_, out)] = a.protect(CIRCUIT, [udp_packet(number=i) for i in range(4)])
+    b.open(out)
+    b.said.clear()
+    for _ in range(5):
+        b.open(out)
+        b.now += 0.1
+    [first] = logs(b)
+    assert (first.id, first.text, first.severity) == (
+        "esp-duplicate-packet",
+        "Repeated/duplicate packet.",
+        "informational",
+    )
+    assert first.values == {"card": ASP, "spi": 1000, "source": "40.0.0.1", "sequence": 1, "count": 4}
+    assert b.asp.wake() <= b.now + INTERVAL
+    b.take(b.asp.on_timer(b.now))
+    assert len(logs(b)) == 1
+    b.now += INTERVAL
+    b.take(b.asp.on_timer(b.now))
+    assert [record.values["count"] for record in logs(b)] == [4, 16]
+    assert b.drops() == {"duplicate": 20}
+    b.now += INTERVAL
+    b.take(b.asp.on_timer(b.now))
+    assert len(logs(b)) == 2
+
+
+def test_the_log_keeps_causes_apart_and_wakes_for_the_first() -> None:
+    log = DropLog(ASP)
+
+    def drop(cause: IpsecDropCause, count: int, now: float) -> list[tuple[str, object]]:
+        drops = Drops()
+        drops.add_many(cause, count)
+        return [(record.id, record.values["count"]) for record in log.note(drops, now)]
+
+    assert drop(IpsecDropCause.LATE, 1, 0.0) == [("esp-late-packet", 1)]
+    assert drop(IpsecDropCause.NO_INBOUND_SA, 2, 0.5) == [("esp-no-inbound-sa", 2)]
+    assert drop(IpsecDropCause.LATE, 3, 0.6) == []
+    assert drop(IpsecDropCause.NO_INBOUND_SA, 4, 0.7) == []
+    assert drop(IpsecDropCause.MALFORMED, 4, 0.7) == []
+    assert log.due == INTERVAL
+    assert [record.values["count"] for record in log.flush(1.0)] == [3]
+    assert log.due == 0.5 + INTERVAL
+    assert drop(IpsecDropCause.NO_INBOUND_SA, 1, 2.0) == [("esp-no-inbound-sa", 5)]
+    assert log.flush(2.0) == []
+    assert log.due == float("inf")
+
+
+def test_causes_of_opened_packets() -> None:
+    a, b = pair()
+    [(_, out)] = a.protect(CIRCUIT, [udp_packet(number=i) for i in range(100)])
+    packets = packets_of(out)
+    forged = bytearray(packets[50])
+    forged[-1] ^= 1
+    unknown = bytearray(packets[51])
+    unknown[20:24] = b"\0\0\1\1"
+    b.open(batch_of([packets[99], packets[0], bytes(forged), bytes(unknown)], Step.OPEN))
+    assert b.drops() == {"late": 1, "esp authentication": 1, "no inbound sa": 1}
+    assert {record.id for record in logs(b)} == {"esp-late-packet", "esp-icv-esp", "esp-no-inbound-sa"}
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_no_packet_ends_the_engine(seed: int) -> None:
+    draw = random.Random(seed)
+    a, b = pair(kind=("esp", "ah", "bundle")[seed % 3])
+    good: list[bytes] = []
+    for tunnel in (CIRCUIT, ECONOMICAL):
+        for _, batch in a.protect(tunnel, [udp_packet("52.0.0.1", "62.0.0.1", number=i) for i in range(5)]):
+            good += packets_of(batch)
+    for _ in range(30):
+        packets = []
+        for _ in range(draw.randrange(1, 6)):
+            base = draw.choice([*good, udp_packet("52.0.0.1", "62.0.0.1"), udp_packet(protocol=PROTOCOL_ESP)])
+            packet = bytearray(base if draw.random() < 0.8 else draw.randbytes(draw.randrange(0, 80)))
+            for _ in range(draw.randrange(0, 4)):
+                if packet:
+                    packet[draw.randrange(min(len(packet), 60))] = draw.randrange(256)
+            packets.append(bytes(packet[: draw.randrange(len(packet) + 1)] if draw.random() < 0.2 else packet))
+        step = draw.choice([Step.OPEN, Step.PROTECT])
+        fields = {"tunnel": draw.choice([CIRCUIT, ECONOMICAL, 77]), "context": draw.choice([INNER, OUTER, 9])}
+        marks = ((draw.randrange(len(packets)), 5),) if draw.random() < 0.3 else ()
+        b.give(batch_of(packets, step, marks=marks, **fields))
+
+
+def test_lengths_beyond_the_body_are_malformed() -> None:
+    a, _ = pair()
+    a.give(Batch(Step.OPEN, bytearray(30), array("H", [200]), context=OUTER))
+    assert a.drops() == {"malformed": 1}
+
+
+def test_a_batch_in_a_read_only_slice_of_another_is_left_as_it_was() -> None:
+    a, b = pair()
+    [(_, out)] = a.protect(CIRCUIT, [udp_packet(number=i) for i in range(3)])
+    before = bytes(out.body)
+    b.open(moved(out))
+    assert bytes(out.body) == before

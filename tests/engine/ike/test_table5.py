@@ -1,0 +1,392 @@
+"""Each line of the guide's table 5 on the wire, between two whole engines: who says it, what the peer hears, and
+that the tunnel comes up once nothing is wrong any more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from typing import Any
+
+import pytest
+
+from chassis.ase.ike.identity import Identity
+from chassis.ase.ike.messages import TEMPLATES
+from chassis.ase.ike.payloads.numbers import IdType, NotifyTypeV1
+from chassis.bus.records import AclRuleRecord, CertificateRecord, IpsecProposalRecord
+from tests.engine.ike.test_v1_table5 import FIRST_MESSAGES, put
+from tests.support.ike import pki
+from tests.support.ike.mutated_messages import Bent, notifies_in_clear, said
+from tests.support.ike.pair import WALL, Ends, other, proposal
+
+MORE_FIRST_MESSAGES: list[tuple[Callable[[bytearray], None], str, int | None, str, int]] = [
+    (put(0, bytes(8)), "ikev1-invalid-initiator-cookie", None, "", 0),
+    (
+        put(17, b"\x20"),
+        "ikev1-invalid-major-version",
+        0x20,
+        "ikev1-notify-invalid-major-version",
+        NotifyTypeV1.INVALID_MAJOR_VERSION,
+    ),
+    # 0x20 is quick mode, for which there has to be an IKE SA; 1 is the base exchange, known and not spoken.
+    (put(18, b"\x20"), "ikev1-invalid-xchange-type", 0x20, "", 0),
+    (put(18, b"\x99"), "ikev1-invalid-xchange-type", 0x99, "", 0),
+    (put(18, b"\x01"), "ikev1-unsupported-xchgtype", None, "", 0),
+]
+
+
+@pytest.mark.behaviour("B-213")
+@pytest.mark.parametrize(("change", "row", "value", "sending", "notify"), [*FIRST_MESSAGES, *MORE_FIRST_MESSAGES])
+def test_a_first_message_that_is_wrong(
+    change: Callable[[bytearray], None], row: str, value: int | None, sending: str, notify: int
+) -> None:
+    def bend(data: bytes) -> bytes:
+        changed = bytearray(data)
+        change(changed)
+        return bytes(changed)
+
+    ends = Ends(version=1, connection="initiator-only")
+    two = Bent(ends, replace(other(ends), connection="responder-only"), bend)
+    two.run(0.3)
+    said(two.b, row, **({} if value is None else {"value": value}))
+    assert notifies_in_clear(two.b) == ([notify] if notify else [])
+    if sending:
+        said(two.b, sending)
+        heard = said(two.a, "ikev1-received-unprotected-notify")
+        assert heard.values["notify"] == NotifyTypeV1(notify).name
+    else:
+        assert not [one for one in two.b.rows() if "-notify-" in one]
+    two.lives()
+
+
+def test_an_exchange_of_an_ike_sa_that_nobody_speaks() -> None:
+    ends = Ends(version=1)
+    two = Bent(ends, other(ends))
+    two.lives()
+    data = bytearray(two.a.sent[-1].data)
+    data[18] = 0x99
+    two.b.sent.clear()
+    two.hand(bytes(data))
+    said(two.b, "ikev1-unsupported-xchgtype")
+    assert not two.b.sent
+    two.lives()
+
+
+# --- both ends are configured, and differ ---
+
+
+@dataclass(frozen=True)
+class Case:
+    """What the ends differ by, and the lines and notifications of it.
+
+    `rows` are the rows that the end that sees it says, with values; `sees` is that end; `told` is the row at the
+    other end and `notify` what it names there.
+    """
+
+    rows: Sequence[tuple[str, dict[str, Any]]]
+    ours: dict[str, Any] = field(default_factory=dict)
+    theirs: dict[str, Any] = field(default_factory=dict)
+    sees: str = "b"
+    told: str = "ikev1-received-unprotected-notify"
+    notify: str = "NO_PROPOSAL_CHOSEN"
+
+
+def offer(**values: Any) -> dict[str, Any]:
+    return {"proposals": (proposal(1, **values),)}
+
+
+def differs(row: str, received: Any, configured: Any) -> list[tuple[str, dict[str, Any]]]:
+    values = {"received": received, "configured": configured}
+    return [(row, values), ("ikev1-notify-no-proposal-chosen", {"notify": "NO_PROPOSAL_CHOSEN"})]
+
+
+def pair(ah: str = "", cipher: str = "", integrity: str = "", **more: Any) -> dict[str, Any]:
+    return {"suites": (IpsecProposalRecord("child", False, ah, cipher, integrity, **{"seconds": 86400, **more}),)}
+
+
+def phase_2(row: str, received: Any, configured: Any, ours: dict[str, Any], theirs: dict[str, Any]) -> Case:
+    values = {"received": received, "configured": configured}
+    return Case([(row, values)], ours, theirs, told="ikev1-received-notify")
+
+
+@cache
+def store(name: str) -> tuple[CertificateRecord, ...]:
+    """The PKI store of an end whose certificate vouches for this name."""
+    root = pki.root("Root of all")
+    leaf = root.issue(
+        "ours",
+        dns=() if "@" in name else (name,),
+        mail=(name,) if "@" in name else (),
+        begins=WALL - pki.YEAR,
+        ends=WALL + pki.YEAR,
+    )
+    return (
+        CertificateRecord(7, "root", "trusted", pki.pem(root.certificate)),
+        CertificateRecord(7, "me", "self", pki.pem(leaf)),
+        CertificateRecord(7, "me", "key", pki.key_pem(pki.key("ours"))),
+    )
+
+
+def certified(
+    identity: str = "a.example", expected: str = "b.example", *, by: str = "", **more: Any
+) -> dict[str, Any]:
+    """An end that goes by its certificate, which says `by` (or the identity)."""
+    return {
+        "authentication": "rsa-signature",
+        "proposals": (proposal(1, authentication="rsa-signature"),),
+        "identity_local": identity,
+        "identity_remote": expected,
+        "certificates": store(by or identity),
+        **more,
+    }
+
+
+ANSWERS = certified("b.example", "a.example")
+DN = "cn ours"
+"""An identity that no command sets: a peer that goes by the name of its certificate."""
+NAMES = [
+    ("dn", DN, "ID_DER_ASN1_DN", "/CN=ours"),
+    ("ipv4", "172.16.5.72", "ID_IPV4_ADDR", "172.16.5.72"),
+    ("user-fqdn", "xz@x.com", "ID_USER_FQDN", "xz@x.com"),
+    ("fqdn", "dkoop.ours.com", "ID_FQDN", "dkoop.ours.com"),
+]
+INVALID_ID = {"notify": "INVALID_ID_INFORMATION"}
+
+
+def strangers() -> dict[str, Case]:
+    """Peers with a certificate whose identity is not expected. In aggressive mode they are taken for dial-in users
+    and are refused before their certificate has come."""
+    found = {}
+    for mode, kind, told in (
+        ("main", "ikev1-cert-id", "ikev1-received-notify"),
+        ("aggressive", "ikev1-cert-id-dialin", "ikev1-received-unprotected-notify"),
+    ):
+        for suffix, identity, name, shown in NAMES:
+            rows = [
+                (f"{kind}-{suffix}", {"id_type": name, "id": shown}),
+                (f"{kind}-notify-invalid-id", INVALID_ID),
+            ]
+            ours = certified(identity, by="a.example", mode=mode)
+            theirs = {**ANSWERS, "mode": mode}
+            found[f"{mode} {suffix}"] = Case(rows, ours, theirs, told=told, notify="INVALID_ID_INFORMATION")
+    return found
+
+
+NETWORK = AclRuleRecord(1, source=0x0A010000, source_length=16, destination=0x0A020000, destination_length=16)
+SMALLER = replace(NETWORK, source=0x0A020000, destination=0x0A010000, destination_length=24)
+
+CASES: dict[str, Case] = {
+    "preshared keys": Case(
+        [
+            ("ikev1-psk-payload-length", {}),
+            ("ikev1-psk-mismatch-suspected", {}),
+            ("ikev1-psk-notify-unequal-payload-lengths", {"notify": "UNEQUAL_PAYLOAD_LENGTHS"}),
+        ],
+        theirs={"psk": b"another"},
+        notify="UNEQUAL_PAYLOAD_LENGTHS",
+    ),
+    "group": Case(differs("ikev1-p1-dh-group-mismatch", 1, 5), theirs=offer(dh_group=5)),
+    "mode": Case(
+        [("ikev1-p1-xchange-type-mismatch", {"received": "MAIN_MODE", "configured": "AGGRESSIVE_MODE"})],
+        theirs={"mode": "aggressive"},
+        notify="UNSUPPORTED_EXCHANGE_TYPE",
+    ),
+    "integrity": Case(
+        differs("ikev1-p1-auth-alg-mismatch", "IKE_SHA", "IKE_MD5"), theirs=offer(integrity="hmac-md5-96")
+    ),
+    "cipher": Case(
+        differs("ikev1-p1-encr-alg-mismatch", "AES_CBC", "TRIPLE_DES_CBC"), theirs=offer(cipher="3des-cbc")
+    ),
+    "cipher and group": Case(
+        differs("ikev1-p1-no-proposal-encr-alg", "AES_CBC", "DES_CBC"), theirs=offer(cipher="des-cbc", dh_group=2)
+    ),
+    "method": Case(
+        differs("ikev1-p1-auth-method-mismatch", "PRE_SHAREDKEY", "RSA_SIGN"),
+        theirs={**offer(authentication="rsa-signature"), "authentication": "rsa-signature"},
+    ),
+    **strangers(),
+    "no certificate": Case(
+        [
+            ("ikev1-cert-id-fqdn", {"id": "c.example"}),
+            ("ikev1-cert-id-no-cert", {"count": 1}),
+            ("ikev1-cert-id-notify-invalid-id", INVALID_ID),
+        ],
+        certified("c.example"),
+        ANSWERS,
+        told="ikev1-received-notify",
+        notify="INVALID_ID_INFORMATION",
+    ),
+    "no certificate of a dial-in user": Case(
+        [("ikev1-cert-id-dialin-no-cert", {"count": 1}), ("ikev1-cert-id-dialin-notify-invalid-id", INVALID_ID)],
+        certified("a.example", by="xz@x.com", mode="aggressive"),
+        {**ANSWERS, "mode": "aggressive", "validate": True},
+        told="ikev1-received-notify",
+        notify="INVALID_ID_INFORMATION",
+    ),
+    "address": Case(
+        [("ikev1-psk-id-ipv4", {"id_type": "ID_IPV4_ADDR", "id": "10.0.0.1"})],
+        theirs={"identity_remote": "a.example"},
+        told="ikev1-received-notify",
+        notify="INVALID_ID_INFORMATION",
+    ),
+    "name": Case(
+        [("ikev1-psk-id-fqdn", {"id_type": "ID_FQDN", "id": "dkoop.com"})],
+        {"identity_local": "dkoop.com"},
+        {"identity_remote": "dkoop.ours.com"},
+        told="ikev1-received-notify",
+        notify="INVALID_ID_INFORMATION",
+    ),
+    "identity of the responder": Case(
+        [
+            ("ikev1-cert-id-payload-policy", {"id_type": "ID_FQDN", "id": "dkoop.com"}),
+            ("ikev1-cert-id-notify-invalid-id", INVALID_ID),
+        ],
+        certified(),
+        certified("dkoop.com", "a.example", by="b.example"),
+        sees="a",
+        told="ikev1-received-notify",
+        notify="INVALID_ID_INFORMATION",
+    ),
+    "certificate of the responder": Case(
+        [
+            (
+                "ikev1-cert-id-payload-cert",
+                {"id_type": "ID_FQDN", "id": "b.example", "cert_id_type": "ID_FQDN", "cert_id": "dkoop.ours.com"},
+            )
+        ],
+        certified(validate=True),
+        certified("b.example", "a.example", by="dkoop.ours.com"),
+        sees="a",
+        told="ikev1-received-notify",
+        notify="INVALID_ID_INFORMATION",
+    ),
+    "phase 2 group": phase_2("ikev1-p2-dh-group-mismatch", 2, 5, {"pfs": 2}, {"pfs": 5}),
+    "phase 2 integrity": phase_2(
+        "ikev1-p2-auth-alg-mismatch",
+        "MD5",
+        "SHA1",
+        pair("", "aes-128-cbc", "hmac-md5-96"),
+        pair("", "aes-128-cbc", "hmac-sha1-96"),
+    ),
+    "phase 2 cipher": phase_2(
+        "ikev1-p2-encr-alg-mismatch",
+        "ESP_DES",
+        "ESP_AES",
+        pair("", "des-cbc", "hmac-sha1-96"),
+        pair("", "aes-128-cbc", "hmac-sha1-96"),
+    ),
+    "number of AH": phase_2(
+        "ikev1-p2-ah-count-mismatch",
+        1,
+        0,
+        pair("hmac-sha1-96", "aes-128-cbc", "hmac-sha1-96"),
+        pair("", "aes-128-cbc", "hmac-sha1-96"),
+    ),
+    "number of ESP": phase_2(
+        "ikev1-p2-esp-count-mismatch",
+        0,
+        1,
+        pair("hmac-sha1-96"),
+        pair("hmac-sha1-96", "aes-128-cbc", "hmac-sha1-96"),
+    ),
+    "selectors": Case(
+        [("ikev1-p2-selectors-no-match", {})],
+        {"rules": ((NETWORK,),)},
+        {"rules": ((SMALLER,),)},
+        told="ikev1-received-notify",
+        notify="INVALID_ID_INFORMATION",
+    ),
+}
+
+
+@pytest.fixture
+def names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`DN` in a configuration is a distinguished name."""
+    of = Identity.of
+
+    def read(text: str) -> Identity:
+        return Identity(IdType.DER_ASN1_DN, pki.common_name("ours").public_bytes()) if text == DN else of(text)
+
+    monkeypatch.setattr(Identity, "of", read)
+
+
+@pytest.mark.behaviour("B-213")
+@pytest.mark.parametrize("what", CASES)
+def test_ends_that_differ(what: str, names: None) -> None:
+    case = CASES[what]
+    ends = replace(Ends(version=1, connection="initiator-only"), **case.ours)
+    alike = replace(other(ends), connection="responder-only")
+    two = Bent(ends, replace(alike, **case.theirs))
+    two.run(1.0)
+    sees, hears = (two.b, two.a) if case.sees == "b" else (two.a, two.b)
+    for row, values in case.rows:
+        said(sees, row, **values)
+    mine = [row for row in sees.rows() if "selectors-received" not in row and "selectors-sent" not in row]
+    assert mine[: len(case.rows)] == [row for row, _ in case.rows]
+    assert said(hears, case.told).values["notify"] == case.notify
+    assert not two.a.pairs
+    assert not two.b.pairs
+    if ends.certificates:
+        # The end that is wrong gets what the other one expects.
+        ends = replace(ends, **certified(mode=ends.mode, validate=ends.validate))
+        alike = replace(alike, **ANSWERS, mode=ends.mode)
+        two.configure(two.a, ends.records(), whole=True)
+    two.configure(two.b, alike.records(), whole=True)
+    two.lives()
+
+
+# --- what is no mistake ---
+
+
+@pytest.mark.behaviour("B-213")
+def test_selectors_are_said_at_both_ends() -> None:
+    ends = Ends(version=1, connection="initiator-only", rules=((NETWORK,),))
+    two = Bent(ends, replace(other(ends), connection="responder-only"))
+    two.lives()
+    for end, way in ((two.a, "sent"), (two.b, "received")):
+        for name, address in (("initiator", "10.1.0.0"), ("responder", "10.2.0.0")):
+            record = said(end, f"ikev1-p2-selectors-{way}-{name}", proto=0, port=0)
+            assert address in record.text
+
+
+@pytest.mark.behaviour("B-213")
+@pytest.mark.parametrize("name", ["seconds", "kbytes"])
+def test_the_responder_has_the_shorter_lifetime(name: str) -> None:
+    ends = Ends(version=1, connection="initiator-only", **pair("", "aes-128-cbc", "hmac-sha1-96", kbytes=9000))
+    theirs = pair("", "aes-128-cbc", "hmac-sha1-96", seconds=300, kbytes=7000)
+    two = Bent(ends, replace(other(ends), connection="responder-only", **theirs))
+    two.lives()
+    row = f"ikev1-p2-responder-lifetime-{name}"
+    said(two.a, f"{row}-notify", notify="RESPONDER_LIFETIME")
+    said(two.a, row, notify="RESPOND_NOTIFY", value={"seconds": 300, "kbytes": 7000}[name])
+
+
+@pytest.mark.behaviour("B-213")
+@pytest.mark.parametrize("name", ["ah", "esp"])
+def test_the_peer_deletes_a_pair(name: str) -> None:
+    suites = pair("hmac-sha1-96") if name == "ah" else pair("", "aes-128-cbc", "hmac-sha1-96")
+    ends = Ends(version=1, connection="initiator-only", **suites)
+    two = Bent(ends, replace(other(ends), connection="responder-only"))
+    two.lives()
+    (gone,) = two.b.pairs.values()
+    two.ask(two.a, "clear")
+    two.run(2)
+    said(two.b, f"ikev1-delete-received-{name}", protocol=name.upper(), spi=getattr(gone.outbound, f"{name}_spi"))
+    two.lives()
+
+
+INFORMED = {
+    *(f"ikev1-p2-selectors-{way}-{name}" for way in ("sent", "received") for name in ("initiator", "responder")),
+    *(f"ikev1-p2-responder-lifetime-{name}{more}" for name in ("seconds", "kbytes") for more in ("", "-notify")),
+    *(f"ikev1-delete-received-{name}" for name in ("ah", "esp")),
+}
+
+
+@pytest.mark.behaviour("B-213")
+def test_every_line_of_the_table_is_provoked() -> None:
+    provoked = set(INFORMED)
+    for _, row, _, sending, _ in (*FIRST_MESSAGES, *MORE_FIRST_MESSAGES):
+        provoked |= {row, sending}
+    for case in CASES.values():
+        provoked |= {case.told, *(row for row, _ in case.rows)}
+    assert provoked - {""} == {row for row in TEMPLATES if row.startswith("ikev1-")}

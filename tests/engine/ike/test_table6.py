@@ -1,0 +1,265 @@
+"""Each line of the guide's table 6 on the wire, between two whole engines: who says it, what the peer hears, and
+that the tunnel lives on.
+
+What is wrong in a payload of IKE_SA_INIT comes in clear, in those of other exchanges under the keys of a peer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from chassis.ase.ike.messages import TEMPLATES
+from chassis.ase.ike.payloads.header import Header
+from chassis.ase.ike.payloads.numbers import ExchangeType, NotifyTypeV2
+from chassis.bus.records import IpsecProposalRecord
+from tests.support.ike.mutated_messages import (
+    ADDRESSES,
+    RAW,
+    Bent,
+    Change,
+    Part,
+    Seen,
+    bend_once,
+    message,
+    notifies_in_clear,
+    said,
+)
+from tests.support.ike.pair import TUNNEL, Ends, other
+from tests.unit.ase.ike.test_table5_octets import V2_PAYLOADS
+
+OPENING = frozenset((33, 34, 40, 41, 43, 200))
+"""Payloads that IKE_SA_INIT may carry: SA, KE, nonce, notification, vendor ID, unknown ones."""
+SEALED = frozenset((46, 53))
+DELETE = 42
+
+
+def put(part: Part) -> Change:
+    """Instead of the payload of this type, or behind the others."""
+
+    def change(chain: list[Part]) -> list[Part]:
+        kinds = [one[0] for one in chain]
+        if part[0] not in kinds:
+            return [*chain, part]
+        at = kinds.index(part[0])
+        return [*chain[:at], part, *chain[at + 1 :]] if part[3] is None else [*chain[:at], *chain[at + 1 :], part]
+
+    return change
+
+
+def exchange_of(kind: int) -> ExchangeType:
+    if kind in OPENING:
+        return ExchangeType.IKE_SA_INIT
+    return ExchangeType.INFORMATIONAL if kind == DELETE else ExchangeType.IKE_AUTH
+
+
+def spoilt(patch: pytest.MonkeyPatch, exchange: ExchangeType, change: Change, who: str = "a") -> tuple[Bent, Seen]:
+    """One message of an exchange is bent: a's request, or b's response to it."""
+    seen = bend_once(patch, ADDRESSES[who], exchange, who == "b", change)
+    ends = Ends(connection="initiator-only", keepalive=True, identity_remote="10.0.0.2")
+    # A peer that says nothing is asked whether it is there, by INFORMATIONAL.
+    two = Bent(ends, replace(other(ends), connection="responder-only", keepalive=False), **{"dpd-interval": 1.0})
+    two.run(3)
+    assert seen.message_id is not None
+    return two, seen
+
+
+PLAIN = [
+    (log, kind, bytes.fromhex(body), length) for log, kind, body, length, _ in V2_PAYLOADS if kind not in SEALED
+]
+
+
+@pytest.mark.behaviour("B-216")
+@pytest.mark.parametrize(("row", "kind", "body", "length"), PLAIN)
+@pytest.mark.parametrize("who", ["a", "b"])
+def test_a_payload_that_is_wrong(
+    row: str, kind: int, body: bytes, length: int | None, who: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two, seen = spoilt(monkeypatch, exchange_of(kind), put((kind, 0, body, length)), who)
+    if who == "a":
+        said(two.b, row)
+        expected = (
+            NotifyTypeV2.AUTHENTICATION_FAILED if row == "ikev2-auth-method" else NotifyTypeV2.INVALID_SYNTAX
+        )
+        assert seen.answers == [expected]
+    else:
+        # A response is not answered, whatever is in it (RFC 7296 2.21).
+        said(two.a, row)
+    assert len(two.a.logs) + len(two.b.logs) < 10
+    two.lives()
+
+
+Case = tuple[str, ExchangeType, Change, int]
+"""(row, exchange, what is done to its payloads, the notification that answers, 0 for none)"""
+
+CHAINS: list[Case] = [
+    (
+        "ikev2-incomplete",
+        ExchangeType.IKE_SA_INIT,
+        lambda chain: [*chain, (43, RAW, bytes(3), None)],
+        NotifyTypeV2.INVALID_SYNTAX,
+    ),
+    (
+        "ikev2-vendor-critical",
+        ExchangeType.IKE_SA_INIT,
+        put((43, 0x80, b"vendor", None)),
+        NotifyTypeV2.INVALID_SYNTAX,
+    ),
+    (
+        "ikev2-unsupported-critical",
+        ExchangeType.IKE_SA_INIT,
+        put((200, 0x80, b"what", None)),
+        NotifyTypeV2.UNSUPPORTED_CRITICAL_PAYLOAD,
+    ),
+    (
+        "ikev2-unsupported-critical",
+        ExchangeType.IKE_AUTH,
+        put((200, 0x80, b"what", None)),
+        NotifyTypeV2.UNSUPPORTED_CRITICAL_PAYLOAD,
+    ),
+    ("ikev2-encrypted-nested", ExchangeType.IKE_AUTH, put((46, 0, b"sealed", None)), NotifyTypeV2.INVALID_SYNTAX),
+    (
+        "ikev2-encrypted-nested",
+        ExchangeType.INFORMATIONAL,
+        put((53, 0, b"\0\1\0\1sealed", None)),
+        NotifyTypeV2.INVALID_SYNTAX,
+    ),
+    (
+        "ikev2-invalid-protocol-id",
+        ExchangeType.IKE_SA_INIT,
+        put((33, 0, bytes.fromhex("00000010" + "05040001" + "00000008" + "01000003"), None)),
+        NotifyTypeV2.NO_PROPOSAL_CHOSEN,
+    ),
+    # A transform with an attribute that nobody knows is not chosen.
+    (
+        "ikev2-invalid-xform-attrib",
+        ExchangeType.IKE_SA_INIT,
+        put((33, 0, bytes.fromhex("00000014" + "05010001" + "0000000c" + "0100000c" + "80630001"), None)),
+        NotifyTypeV2.NO_PROPOSAL_CHOSEN,
+    ),
+    # A configuration attribute that nobody knows is passed over.
+    ("ikev2-invalid-cp-attrib", ExchangeType.IKE_AUTH, put((47, 0, bytes.fromhex("0100000000780000"), None)), 0),
+]
+
+
+@pytest.mark.behaviour("B-217")
+@pytest.mark.parametrize(("row", "exchange", "change", "notify"), CHAINS)
+def test_a_chain_that_is_wrong(
+    row: str, exchange: ExchangeType, change: Change, notify: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two, seen = spoilt(monkeypatch, exchange, change)
+    said(two.b, row)
+    assert seen.answers == ([notify] if notify else [])
+    if not notify:
+        assert two.a.ike.statistics.total["v2 begun"] == 1
+    two.lives()
+
+
+HEADERS: list[tuple[str, Callable[[bytes], bytes], int]] = [
+    ("ikev2-header-incomplete", lambda data: data[:27], 0),
+    ("ikev2-header-total-length", lambda data: data[:24] + (len(data) + 1).to_bytes(4, "big") + data[28:], 0),
+    ("ikev2-header-zero-spi", lambda data: bytes(8) + data[8:], 0),
+    ("ikev2-header-next-payload", lambda data: data[:16] + b"\x04" + data[17:], 0),
+    ("ikev2-header-exchange-type", lambda data: data[:18] + b"\x21" + data[19:], 0),
+    (
+        "ikev2-header-major-version",
+        lambda data: data[:17] + b"\x30" + data[18:],
+        NotifyTypeV2.INVALID_MAJOR_VERSION,
+    ),
+    # An Encrypted payload without a body, and a fragment without its numbers: nobody could have sealed them.
+    ("ikev2-default-incomplete", lambda data: in_clear(data, 46, b""), 0),
+    ("ikev2-default-incomplete", lambda data: in_clear(data, 53, b"\0\1\0\1"), 0),
+]
+"""What is only in clear: answered at most by the notification."""
+
+
+def in_clear(data: bytes, kind: int, body: bytes) -> bytes:
+    return message(Header.parse(data), [(kind, 0, body, None)])
+
+
+@pytest.mark.parametrize(("row", "change", "notify"), HEADERS)
+def test_a_header_that_is_wrong(row: str, change: Callable[[bytes], bytes], notify: int) -> None:
+    """A message of the tunnel that stands comes again with something else in it: anybody could have done that."""
+    ends = Ends()
+    two = Bent(ends, other(ends))
+    two.lives()
+    two.run(5)
+    session = two.b.ike.keeping.keepers[TUNNEL].sessions()[0]
+    data = next(packet.data for packet in reversed(two.a.sent) if packet.data[18] == ExchangeType.IKE_AUTH)
+    two.b.sent.clear()
+    two.hand(change(data))
+    said(two.b, row)
+    assert notifies_in_clear(two.b) == ([notify] if notify else [])
+    assert len(two.b.sent) == bool(notify)
+    two.run(60)
+    assert two.b.ike.keeping.keepers[TUNNEL].sessions() == [session]
+    two.lives()
+
+
+@pytest.mark.parametrize(
+    ("row", "change", "notify"),
+    [case for case in HEADERS if "incomplete" not in case[0] and "zero" not in case[0]],
+)
+def test_a_first_message_whose_header_is_wrong(row: str, change: Callable[[bytes], bytes], notify: int) -> None:
+    ends = Ends(connection="initiator-only")
+    two = Bent(ends, replace(other(ends), connection="responder-only"), change)
+    two.run(0.3)
+    said(two.b, row)
+    assert notifies_in_clear(two.b) == ([notify] if notify else [])
+    two.lives()
+
+
+def suite(ah: str = "", cipher: str = "", integrity: str = "") -> tuple[IpsecProposalRecord, ...]:
+    return (IpsecProposalRecord("child", False, ah, cipher, integrity, 86400),)
+
+
+AES = suite("", "aes-128-cbc", "hmac-sha1-96")
+MISMATCHES: list[tuple[str, dict[str, Any], dict[str, Any], dict[str, Any]]] = [
+    (
+        "ikev2-mismatch-protocol-count",
+        {"suites": AES},
+        {"suites": suite("hmac-sha1-96", "aes-128-cbc", "hmac-sha1-96")},
+        {"received": 1, "configured": 2},
+    ),
+    ("ikev2-mismatch-esn", {}, {"esn": True}, {"received": 0, "configured": 1}),
+    (
+        "ikev2-mismatch-ah-auth",
+        {"suites": suite("hmac-sha1-96")},
+        {"suites": suite("hmac-md5-96")},
+        {"received": "HMAC-SHA1", "configured": "HMAC-MD5"},
+    ),
+    (
+        "ikev2-mismatch-esp-encr",
+        {"suites": AES},
+        {"suites": suite("", "3des-cbc", "hmac-sha1-96")},
+        {"received": "AES-128", "configured": "3DES"},
+    ),
+    ("ikev2-mismatch-pfs-group", {"pfs": 2}, {"pfs": 5}, {"received": 2, "configured": 5}),
+]
+"""(row, how a is configured, how b is, the values that the line has)"""
+
+
+@pytest.mark.parametrize(("row", "ours", "theirs", "values"), MISMATCHES)
+def test_pairs_that_differ(row: str, ours: dict[str, Any], theirs: dict[str, Any], values: dict[str, Any]) -> None:
+    """Once both ends are configured alike, the tunnel is up."""
+    ends = replace(Ends(connection="initiator-only"), **ours)
+    alike = replace(other(ends), connection="responder-only")
+    two = Bent(ends, replace(alike, **theirs))
+    two.run(3)
+    if "pfs" in ours:
+        # The first pair has no exchange of its own.
+        two.ask(two.a, "rekey")
+        two.run(3)
+    said(two.b, row, proposal=1, **values)
+    assert any("NO_PROPOSAL_CHOSEN" in text for text in two.a.texts())
+    two.configure(two.b, alike.records(), whole=True)
+    two.lives()
+
+
+@pytest.mark.behaviour("B-216")
+def test_every_line_of_the_table_is_provoked() -> None:
+    provoked = {case[0] for cases in (PLAIN, CHAINS, HEADERS, MISMATCHES) for case in cases}  # type: ignore[attr-defined]
+    assert provoked == {row for row in TEMPLATES if row.startswith("ikev2-")}

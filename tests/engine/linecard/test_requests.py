@@ -1,0 +1,42 @@
+"""Thousands of generated requests for a line card: each is answered or handed to the shell, nothing is raised."""
+
+from __future__ import annotations
+
+import pytest
+
+from chassis.bus.engine import ToController
+from chassis.bus.messages import Request
+from chassis.bus.requests import LINE_CARD
+from tests.support import odd
+from tests.support.linecard import HOST, Rig
+
+
+def test_the_table_names_every_request() -> None:
+    assert LINE_CARD.keys() == {"ping", "trace", "neighbours", "stamps", *Rig().card.performs}
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_generated_requests(seed: int) -> None:
+    rig = Rig()
+    for number, (name, arguments) in enumerate(odd.requests(LINE_CARD, 500, seed, odd.RAW)):
+        about = (name, arguments)
+        request = odd.survived(odd.over_the_bus, Request(number, name, arguments), about=about)
+        if request is None:
+            continue
+        outputs = odd.survived(rig.card.receive, request, rig.now, about=about)
+        odd.carried(rig.do(outputs), about)
+        if name != "ping":
+            assert odd.asked(outputs), about
+        rig.after(0.01)
+
+
+def test_the_largest_echo_request_fits_into_a_batch() -> None:
+    rig = Rig().knows("3/1", "10.0.0.5", HOST)
+    largest = 65_535 - 14 - 20 - 8
+    for size, refused in ((largest, False), (largest + 1, True)):
+        outputs = odd.survived(
+            rig.card.receive, Request(1, "ping", {"context": "vpn", "address": "10.0.0.5", "size": size}), rig.now
+        )
+        rig.do(outputs)
+        answers = [output.message.error for output in outputs if isinstance(output, ToController)]
+        assert ["size" in error for error in answers] == [True] * refused, (size, answers)

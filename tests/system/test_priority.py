@@ -1,0 +1,109 @@
+"""A whole chassis whose ASP gets twice what it can do: classes, by the packets that arrive and by the queues."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from chassis.ase.queues import DEPTH
+from chassis.bus.batch import MAX_PACKETS
+from tests.support import ROOT
+
+if TYPE_CHECKING:
+    from launch.pytest_plugin import LabFactory
+    from launch.scenario_lab import LabClient
+
+pytestmark = pytest.mark.multiprocess
+
+LAB = "configs/priority/lab.yaml"
+FLOWS = ("control", "voice", "data", "rest")
+"""One for each queue, 0 to 3."""
+
+PATIENT = {"misses": 100}
+"""A machine with too much to do must not make a card look dead: here packets are counted, not deaths."""
+
+CLASS = """
+  num-queues 4
+"""
+
+
+def seen(lab: LabClient) -> dict[str, Any]:
+    answer = lab.ask("a", "queues", {"tunnel": "office"})
+    assert answer["errors"] == {}
+    return dict(answer["cards"]["asp 1/1"])
+
+
+def rest(lab: LabClient) -> None:
+    """Nothing is under way any more."""
+    lab.stop()
+    lab.wait_until(lambda: seen(lab)["waiting"] == 0)
+    lab.drain()
+
+
+@pytest.mark.behaviour("B-137")
+def test_what_is_urgent_does_not_notice_that_there_is_too_much(lab_factory: LabFactory) -> None:
+    lab = lab_factory(LAB, settings=PATIENT)
+    lab.wait_until("tunnels up")
+    lab.wait_until("flow control received >= 1000", within=60)
+    rest(lab)
+    rows = seen(lab)["sas"]
+    assert [(row["name"], row["line"]) for row in rows] == [("office", 10)]
+    of = rows[0]["queues"]
+    for number, flow in enumerate(FLOWS):
+        report, row = lab.report(flow, final=True), of[str(number)]
+        print(f"queue {number}: {row['passed']} passed, {row['dropped']} dropped, peak {row['peak']},", end=" ")
+        print(
+            f"99 % within {row['latency']['p99_ms']} ms; {flow}: {report['received']} of {report['sent']}", end=" "
+        )
+        print(f"arrived, 99 % within {report['latency']['p99_ms']} ms")
+        assert row["passed"] + row["dropped"] <= report["sent"]
+        assert 0 < report["received"] <= row["passed"]
+        assert report["reordered"] == report["duplicated"] == 0
+    assert [of[number]["dropped"] for number in "012"] == [0, 0, 0]
+    assert of["3"]["dropped"] > 1000
+    assert of["3"]["peak"] == DEPTH
+    # By how much is for make bench: a crowded machine makes all of them wait.
+    assert of["0"]["latency"]["p99_ms"] < of["3"]["latency"]["p99_ms"]
+    counters = lab.counters("a", "asp 1/1")
+    assert counters["drop queue 3 full"] == of["3"]["dropped"]
+    assert counters["queue 0 passed"] == of["0"]["passed"]
+    # Whatever overtook whatever, sequence numbers were in order: the peer refused nothing.
+    assert not [name for name in ("drop late", "drop duplicate") if lab.counters("b", "asp 1/1").get(name)]
+    ledger = lab.balance()
+    assert (ledger.remainder, ledger.unexplained) == (0, {})
+    assert ledger.dropped["a asp 1/1"]["queue 3 full"] == of["3"]["dropped"]
+
+
+def test_the_number_of_queues_changes_in_a_running_router(lab_factory: LabFactory) -> None:
+    lab = lab_factory(LAB, settings=PATIENT)
+    lab.wait_until("tunnels up")
+    lab.wait_until("flow control received >= 100", within=60)
+    text = (ROOT / "configs/priority/a.cfg").read_text()
+    assert CLASS in text
+    lab.apply("a", text.replace(CLASS, "\n  num-queues 1\n"))
+    lab.wait_until(lambda: seen(lab)["queues"].get("only", {}).get("dropped", 0) > 100)
+    # With one queue what is urgent waits as long as all the rest.
+    passed = seen(lab)["queues"]["0"]["passed"]
+    lab.wait_until(lambda: seen(lab)["queues"]["only"]["passed"] > 1000)
+    assert seen(lab)["queues"]["0"]["passed"] == passed
+    rest(lab)
+    assert lab.report("control", final=True)["lost"] > 0
+    ledger = lab.balance()
+    assert (ledger.remainder, ledger.unexplained) == (0, {})
+
+
+def test_what_waits_goes_with_a_killed_asp_and_no_more(lab_factory: LabFactory) -> None:
+    lab = lab_factory(LAB, settings=PATIENT)
+    lab.wait_until("tunnels up")
+    lab.wait_until(lambda: seen(lab)["queues"].get("3", {}).get("waiting", 0) > 400)
+    killed = lab.kill("a", "asp 1/1")
+    lab.wait_until("a asp 1/1 down")
+    lab.wait_until("tunnels up")
+    received = lab.report("control")["received"]
+    lab.wait_until(lambda: lab.report("control")["received"] > received + 100)
+    rest(lab)
+    ledger = lab.balance()
+    assert (ledger.remainder, ledger.unexplained) == (0, {})
+    print(f"killed at {killed:.3f}: {ledger.with_process} packets went with the process")
+    assert 100 < ledger.with_process["a asp 1/1"] <= 4 * DEPTH + MAX_PACKETS, "what its queues could hold"

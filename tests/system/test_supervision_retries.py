@@ -1,0 +1,74 @@
+"""What the machine does not allow is an event for the launcher and tried again; a launcher that crashes leaves its
+log."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import pytest
+
+from chassis.bus.operator import OperatorError
+from launch.folders import Folders
+from launch.labparser import load
+from launch.supervisor import Supervisor
+from tests.support.processes import StandIn, eventually
+
+
+def failures(lab: StandIn) -> list[str]:
+    """What the launcher says could not be done; nothing of one that is gone."""
+    try:
+        events = lab.call("events")["events"]
+    except OperatorError:
+        return []
+    return [event["text"] for event in events if event["what"] == "failed"]
+
+
+@pytest.mark.multiprocess
+def test_a_card_that_can_not_be_started_is_started_when_that_is_possible(stand_in: StandIn) -> None:
+    pid = stand_in.call("ps")["launcher"]
+    # The boot number can't be written.
+    (stand_in.state / "a" / "boots.json.tmp").mkdir()
+    stand_in.call("kill", node="a", card="lc 3")
+    stand_in.call("kill", node="a", card="xcrp")
+    eventually(lambda: len(failures(stand_in)) == 2, "the launcher says so and lives")
+    assert all("can't be started" in text and "tried again" in text for text in failures(stand_in))
+    (stand_in.state / "a" / "boots.json.tmp").rmdir()
+    eventually(lambda: stand_in.row("a", "lc 3")["state"] == "running", "lc 3 is started")
+    eventually(lambda: stand_in.row("a", "xcrp")["state"] == "running", "the controller is started")
+    assert stand_in.call("ps")["launcher"] == pid
+    assert len(failures(stand_in)) == 2, "said once, not with every try"
+
+
+@pytest.mark.multiprocess
+def test_facts_that_can_not_be_written_are_written_later(stand_in: StandIn) -> None:
+    (stand_in.run / "lab.json.tmp").mkdir()
+    with contextlib.suppress(OperatorError):
+        stand_in.call("kill", node="a", card="lc 3")
+    eventually(lambda: any("lab.json" in text for text in failures(stand_in)), "the launcher says so and lives")
+    stand_in.running("a", "lc 3", 2)
+    (stand_in.run / "lab.json.tmp").rmdir()
+    eventually(lambda: stand_in.facts()["nodes"]["a"]["cards"]["lc 3"]["boot"] == 2, "lab.json says so")
+
+
+def test_a_launcher_that_crashes_leaves_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CHASSIS_RUN", str(tmp_path / "r"))
+    monkeypatch.setenv("CHASSIS_STATE", str(tmp_path / "s"))
+    (tmp_path / "lab.yaml").write_text("name: c\ntopology: {nodes: {a: {kind: smartedge, config: a.cfg}}}\n")
+    (tmp_path / "a.cfg").write_text("context local\n")
+    lab, _ = load(tmp_path / "lab.yaml")
+    folders = Folders("c", lab.nodes)
+    (folders.run / "launcher.log").write_text("what it said before\n")
+    supervisor = Supervisor(lab, folders, {}, {"a": ()}, {"a": ("", "a.cfg")})
+
+    def crash() -> None:
+        raise RuntimeError("planted")
+
+    monkeypatch.setattr(supervisor, "_start", crash)
+    with pytest.raises(RuntimeError, match="planted"):
+        supervisor.run()
+    assert not folders.run.exists()
+    log = folders.state / "launcher.log"
+    text = log.read_text() if log.exists() else ""
+    assert text.startswith("what it said before\n")
+    assert "RuntimeError: planted" in text

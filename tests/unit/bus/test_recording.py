@@ -1,0 +1,97 @@
+"""Records of the bus: what is in them decodes again, secrets are not in them, and bad files say where."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterable
+from dataclasses import fields
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+
+from chassis.bus import codec, recording, records
+from chassis.bus.messages import Delta, Goodbye, Message, Reply, Snapshot
+from chassis.bus.recording import RecordError
+from tests.unit.bus.test_codec import any_message
+
+SECRET = b"a secret of the router"
+
+KEYS = records.SaKeys(esp_integrity_key=SECRET, esp_cipher_key=SECRET, ah_key=SECRET, esp_spi=4097)
+
+
+def _secret_records() -> list[Any]:
+    """A record of each type that has something to hide, full of it."""
+    return [
+        records.ManualSaRecord("sa", 64, False, KEYS, KEYS),
+        records.IkePolicyRecord(1, "p", 2, "", "", "", "", "", True, 0, (), has_key=True, pre_shared_key=SECRET),
+        records.CertificateRecord(1, "key", "key", SECRET),
+    ]
+
+
+@settings(max_examples=60, deadline=None)
+@given(any_message)
+def test_what_was_recorded_is_read_again(message: Message) -> None:
+    lines = [json.dumps(recording.header()), json.dumps(recording.told(1.5, "a", "lc 3", "down", message))]
+    ((values, entry),) = recording.read(lines)
+    assert entry == recording.RecordedMessage(1.5, "a", "lc 3", "down", recording.blanked(message))
+    assert values["text"] == repr(entry.message)
+    assert values["type"] == entry.type == type(message).__name__
+
+
+@pytest.mark.parametrize("record", _secret_records(), ids=lambda record: type(record).__name__)
+def test_no_secret_of_a_record_gets_into_a_line(record: records.Record) -> None:
+    for message in (Delta(1, 2, (record,), ()), Snapshot(1, 1, 1, (record,))):
+        assert SECRET in codec.encode(message)
+        line = recording.told(0.0, "a", "asp 1/1", "down", message)
+        assert SECRET not in base64.b64decode(line["data"])
+        assert SECRET.decode() not in json.dumps(line)
+
+
+def test_keys_that_an_asp_was_asked_for_are_in_no_line() -> None:
+    line = recording.told(0.0, "a", "asp 1/1", "up", Reply(1, {"keys": [{"sk_ei": SECRET.hex()}]}))
+    assert SECRET.hex().encode() not in base64.b64decode(line["data"])
+    assert "***" in line["text"]
+
+
+def test_keys_of_a_manual_sa_keep_their_length_and_the_rest_its_value() -> None:
+    sa = recording.blanked(Snapshot(1, 1, 1, (records.ManualSaRecord("sa", 64, False, KEYS, KEYS),))).records[0]
+    assert (sa.outbound.esp_cipher_key, sa.inbound.esp_spi, sa.name) == (bytes(len(SECRET)), 4097, "sa")
+
+
+def test_every_secret_on_the_bus_is_known_here() -> None:
+    """What a `repr` hides is what a record hides: these three types, and bytes in each case."""
+    hiding = {
+        kind.__name__: [item.type for item in fields(kind) if not item.repr]
+        for kind in (*codec.MESSAGE_TYPES, *codec.RECORD_TYPES, records.SaKeys)
+        if any(not item.repr for item in fields(kind))
+    }
+    assert set(hiding) == {"SaKeys", "IkePolicyRecord", "CertificateRecord"}
+    assert {kind for kinds in hiding.values() for kind in kinds} == {"bytes"}
+
+
+HEADER = json.dumps(recording.header())
+LINE = recording.told(0.0, "a", "lc 3", "down", Goodbye("x"))
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ([], "line 1: the file is empty"),
+        (["#!/bin/sh"], "line 1: not a whole JSON object"),
+        (["[1]"], "line 1: not a JSON object"),
+        (['{"name": "x"}'], "line 1: this is no record of the bus"),
+        ([json.dumps({**recording.header(), "version": 2})], "line 1: a record of version 2; .* reads version 1"),
+        ([json.dumps({**recording.header(), "protocol": 9})], "line 1: its messages are of protocol version 9"),
+        ([HEADER, json.dumps(LINE), json.dumps(LINE)[:-9]], "line 3: .*cut short"),
+        ([HEADER, json.dumps({**LINE, "data": "!"})], "line 2: its message is not base64"),
+        ([HEADER, json.dumps({**LINE, "data": 5})], "line 2: its message is not base64"),
+        ([HEADER, json.dumps({**LINE, "data": "wA=="})], "line 2: its message does not decode"),
+        ([HEADER, json.dumps({**LINE, "way": "sideways"})], "line 2: 'sideways' is no way"),
+        ([HEADER, json.dumps({**LINE, "time": "now"})], "line 2: no line of a record"),
+    ],
+)
+def test_a_bad_file_says_in_which_line(lines: Iterable[str], said: str) -> None:
+    with pytest.raises(RecordError, match=said):
+        list(recording.read(lines))

@@ -1,0 +1,105 @@
+"""Statements of the guide are emulated where tests that carry their numbers pass."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from chassis.config.fidelity import describe, emulated
+from chassis.config.statements import GROUPS, STATEMENTS
+from tests.support.statements import complaints
+
+PROVEN = frozenset({"B-009", "B-113"})
+
+
+def outcomes(**seen: str) -> dict[str, set[str]]:
+    return {name.replace("_", "-"): set(words.split()) for name, words in seen.items()}
+
+
+def test_statements_are_numbered_from_1_to_227() -> None:
+    assert [each.number for _, group in GROUPS for each in group] == list(range(1, 228))
+    assert next(iter(STATEMENTS)) == "B-001"
+
+
+def test_the_page_is_read_as_it_was_written() -> None:
+    assert emulated(describe(PROVEN)) == PROVEN
+
+
+def test_nothing_is_wrong_where_page_and_tests_agree() -> None:
+    assert complaints(PROVEN, outcomes(B_009="passed", B_113="passed skipped"), least=2) == []
+
+
+@pytest.mark.parametrize(
+    ("seen", "complaint"),
+    [
+        (outcomes(B_009="passed"), "no passed test proves: B-113"),
+        (outcomes(B_009="passed", B_113="passed failed"), "no passed test proves: B-113"),
+        (outcomes(B_009="passed", B_113="passed", B_114="passed"), "does not say that tests prove B-114"),
+    ],
+)
+def test_a_page_that_tests_contradict_is_named(seen: dict[str, set[str]], complaint: str) -> None:
+    (said,) = complaints(PROVEN, seen, least=2)
+    assert complaint in said
+
+
+def test_statements_without_a_peer_to_try_them_are_not_judged() -> None:
+    assert complaints(PROVEN, outcomes(B_009="passed", B_113="skipped"), least=2) == []
+
+
+def test_too_few_emulated_statements_are_named() -> None:
+    (said,) = complaints(PROVEN, outcomes(B_009="passed", B_113="passed"), least=3)
+    assert "2 statements emulated, 3 is the least" in said
+
+
+CONFTEST = """
+from tests.conftest import pytest_addoption
+from tests.support.statements import MARKER, Statements
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", f"{MARKER}(*names)")
+    config.pluginmanager.register(Statements(config, least=1))
+"""
+
+
+def run_suite(tmp_path: Path, test: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Runs a suite of one file that has this project's plugin, beside a page that calls B-009 emulated."""
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "fidelity.md").write_text(describe(frozenset({"B-009"})))
+    folder = tmp_path / "tests"
+    folder.mkdir()
+    (folder / "conftest.py").write_text(CONFTEST)
+    (folder / "test_one.py").write_text(f"import pytest\n\n{test}\ndef test_other(): pass\n")
+    command = [sys.executable, "-m", "pytest", "tests", "--rootdir", str(tmp_path), *arguments]
+    return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.mark.parametrize(
+    ("body", "arguments", "said", "code"),
+    [
+        ("pass", ["-n", "2"], "2 passed", 0),
+        ("assert False", ["-n", "2"], "no passed test proves: B-009", 1),
+        ("assert False", ["-k", "other"], "1 passed", 0),
+    ],
+)
+def test_a_whole_run_fails_by_a_statement_that_no_test_proves(
+    tmp_path: Path, body: str, arguments: list[str], said: str, code: int
+) -> None:
+    done = run_suite(tmp_path, f"@pytest.mark.behaviour('B-009')\ndef test_it():\n    {body}\n", *arguments)
+    assert said in done.stdout, done.stdout + done.stderr
+    assert done.returncode == code
+
+
+def test_a_whole_run_fails_without_a_test_of_an_emulated_statement(tmp_path: Path) -> None:
+    done = run_suite(tmp_path, "def test_it(): pass\n")
+    assert "no passed test proves: B-009" in done.stdout
+    assert done.returncode == pytest.ExitCode.TESTS_FAILED
+
+
+def test_a_marker_with_an_unknown_name_ends_the_run(tmp_path: Path) -> None:
+    done = run_suite(tmp_path, "@pytest.mark.behaviour('B-999')\ndef test_it(): pass\n")
+    assert "no statement of the guide is called B-999" in done.stdout + done.stderr
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
