@@ -61,7 +61,7 @@ def _asp(keys: SaKeys, local: int, remote: int) -> AspEngine:
     asp = AspEngine(
         "asp 1/1", pid=1, boot=1, state=memoryview(bytearray(octets_for(64))), fresh=True, random=os.urandom
     )
-    asp.connected(0.0)
+    asp.on_connected(0.0)
     asp.receive(Welcome(1, 1, 0.1, 5, {}), 0.0)
     tunnel = TunnelRecord(
         number=1,

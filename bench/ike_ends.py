@@ -140,7 +140,7 @@ class End:
     def turn(self, longest: float) -> None:
         """Wait for datagrams or what is due, for `longest` seconds at most, and do it."""
         ike = self.ike
-        wait = max(min(longest, ike.wake() - time.monotonic()), 0.0)
+        wait = max(min(longest, ike.next_timer() - time.monotonic()), 0.0)
         for descriptor, _ in self._poll.poll(wait * 1000):
             port = self._ports[descriptor]
             one = self._sockets[port]
@@ -156,7 +156,7 @@ class End:
                 packet = IkePacket(OUTER, self._address, port, parse_address(sender), sender_port, data)
                 self._take(ike.receive(packet, time.monotonic(), time.time()))
         now = time.monotonic()
-        if ike.wake() <= now:
+        if ike.next_timer() <= now:
             self._take(ike.on_timer(now))
 
     def _take(self, messages: list[FromIke]) -> None:

@@ -35,7 +35,7 @@ OWN, NEAR, FAR = (parse_address(text) for text in ("10.0.0.254", "10.0.0.1", "20
 def _line_card() -> LineCardEngine:
     """A line card with a port in 10.0.0.0/24, where a host is known, and 20.0.0.0/8 in a tunnel."""
     card = LineCardEngine("lc 3", pid=1, boot=1)
-    card.connected(0.0)
+    card.on_connected(0.0)
     card.receive(Welcome(1, 1, 0.1, 5, {}), 0.0)
     records = (
         CardStateRecord("lc 3", "linecard", 1, 1, True),
@@ -48,7 +48,7 @@ def _line_card() -> LineCardEngine:
         TunnelRecord(1, "t", True, "asp 1/1", 0, "", 1, 1, OWN, FAR, 0, "propagate", 1, (), True),
     )
     card.receive(Snapshot(1, 1, 1, records), 0.0)
-    card.carrier("3/1", True, 0.0)
+    card.on_carrier("3/1", True, 0.0)
     answer = header(MAC, HOST, ETHERTYPE_ARP) + Arp(REPLY, HOST, NEAR, MAC, OWN).emit()
     card.receive_frames("3/1", Batch(Step.IN, bytearray(answer), array("H", [len(answer)])), 0.0)
     return card

@@ -27,8 +27,8 @@ OUR_MAC, PEER_MAC = b"\2\0\0\0\3\1", b"\2\0\0\0\0\5"
 
 card, now = LineCardEngine("lc 3", pid=1, boot=1), 1.0
 card.start(now)
-card.carrier("3/1", True, now)
-card.connected(now)
+card.on_carrier("3/1", True, now)
+card.on_connected(now)
 card.receive(Welcome(4, 10, 0.1, 5, {}), now)  # Epoch 4; version 10 of the state follows.
 records = (
     CardStateRecord("lc 3", "linecard", 1, 4, True),

@@ -111,7 +111,7 @@ class _Replay:
             self.lines.append(Answer(entry.time, "note", None, entry.note))
             if self._engine is not None and self._connected:
                 self._connected = False
-                self._put(self._engine.disconnected(self._now))
+                self._put(self._engine.on_disconnected(self._now))
             return
         if entry.way == "up":
             self.lines.append(Answer(entry.time, "recorded", message))
@@ -136,9 +136,9 @@ class _Replay:
         elif self._engine is not None:
             # The card said it without having been told to: its connection to the controller is a new one.
             if self._connected:
-                self._put(self._engine.disconnected(self._now))
+                self._put(self._engine.on_disconnected(self._now))
             self._connected = True
-            self._put(self._engine.connected(self._now))
+            self._put(self._engine.on_connected(self._now))
         self._ahead -= 1
 
     def _start(self, boot: int, pid: int, fresh: bool, following: Iterable[RecordedMessage]) -> None:
@@ -154,16 +154,16 @@ class _Replay:
                 told.add(message.port)
                 self._carrier(message)
         self._connected = True
-        self._put(engine.connected(self._now))
+        self._put(engine.on_connected(self._now))
 
     def _carrier(self, event: PortEvent) -> None:
         if self._engine is not None and (event.up or event.reason == NO_CARRIER):
-            self._put(self._engine.carrier(event.port, event.up, self._now))
+            self._put(self._engine.on_carrier(event.port, event.up, self._now))
 
     def _advance(self, until: float) -> None:
         """Let the engine's time pass."""
-        while self._engine is not None and (wake := self._engine.wake()) <= until:
-            self._now = max(self._now, wake)
+        while self._engine is not None and (next_timer := self._engine.next_timer()) <= until:
+            self._now = max(self._now, next_timer)
             self._put(self._engine.on_timer(self._now))
         self._now = until
 

@@ -231,7 +231,7 @@ class Processes:
         else:
             self.start(slot)
 
-    def wake(self) -> float:
+    def next_timer(self) -> float:
         """When `on_timer` wants to be called."""
         return min((min(slot.restart_at, slot.heard + SILENCE) for slot in self.slots.values()), default=inf)
 

@@ -150,7 +150,7 @@ class Supervisor:
         failures: deque[float] = deque(maxlen=MOST_FAILURES)
         while True:
             try:
-                self._loop.run(self._wake, self._on_timer)
+                self._loop.run(self._next_timer, self._on_timer)
                 return
             except OSError as error:
                 at = time.monotonic()
@@ -194,7 +194,7 @@ class Supervisor:
         return before
 
     def _start(self) -> None:
-        self._loop.on_late = lambda seconds, now: self.processes.late(seconds)
+        self._loop.on_stall = lambda seconds, now: self.processes.late(seconds)
         if any(plan(self.lab)) or self.lab.linux():
             self._ground = RootNamespace(self.lab, self.folders.run)
             self._linux = {
@@ -242,8 +242,8 @@ class Supervisor:
     def _after(self, seconds: float, act: Callable[[], None]) -> None:
         heapq.heappush(self._timers, (time.monotonic() + seconds, next(self._numbers), act))
 
-    def _wake(self) -> float:
-        return min(self._timers[0][0] if self._timers else inf, self.processes.wake())
+    def _next_timer(self) -> float:
+        return min(self._timers[0][0] if self._timers else inf, self.processes.next_timer())
 
     def _on_timer(self, now: float) -> None:
         self.processes.on_timer(now)

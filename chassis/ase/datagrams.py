@@ -103,8 +103,8 @@ class Datagrams:
         self._fragments.on_timer(now)
         self._settle()
 
-    def wake(self) -> float:
-        return self._fragments.wake()
+    def next_timer(self) -> float:
+        return self._fragments.next_timer()
 
     def _next_identification(self, source: int, destination: int) -> int:
         """Between ends that have ESP in UDP (RFC 3948) it is from the sequence of those packets."""

@@ -139,9 +139,9 @@ class AspEngine(CardBase):
         )
         return replace(hello, fresh=self.fresh and self.replica.version == 0, sas=sas, networks=networks)
 
-    def connected(self, now: float) -> list[Output]:
+    def on_connected(self, now: float) -> list[Output]:
         self._behind = True
-        return super().connected(now)
+        return super().on_connected(now)
 
     def changed(self, change: RecordChange, now: float) -> list[Output]:
         self.sadb.state.serve()
@@ -215,13 +215,13 @@ class AspEngine(CardBase):
             return [*outputs, ToController(Reply(request.number, {"manual": len(manual)}))]
         return outputs + self.ike.ask(request, request.name, len(manual))
 
-    def disconnected(self, now: float) -> list[Output]:
+    def on_disconnected(self, now: float) -> list[Output]:
         self.ike.disconnected()
-        return super().disconnected(now)
+        return super().on_disconnected(now)
 
-    def late(self, seconds: float, now: float) -> list[Output]:
+    def on_stall(self, seconds: float, now: float) -> list[Output]:
         self.ike.late(seconds)
-        outputs = super().late(seconds, now)
+        outputs = super().on_stall(seconds, now)
         self._empty()
         return outputs
 
@@ -293,7 +293,7 @@ class AspEngine(CardBase):
         self.drop(DropCause.NO_PORT, len(batch.lengths))
         return []
 
-    def carrier(self, port: str, up: bool, now: float) -> list[Output]:
+    def on_carrier(self, port: str, up: bool, now: float) -> list[Output]:
         """An ASP has no port, so no carrier either."""
         return []
 
@@ -318,18 +318,18 @@ class AspEngine(CardBase):
                 outputs.append(self._heartbeat(now))
         return outputs
 
-    def wake(self) -> float:
+    def next_timer(self) -> float:
         if self.tunnels.pending:
             return -inf
         paths = self.paths
         return min(
-            super().wake(),
+            super().next_timer(),
             self._log.due,
-            paths.datagrams.wake(),
-            paths.path_mtus.wake(),
+            paths.datagrams.next_timer(),
+            paths.path_mtus.next_timer(),
             paths.queues.due,
-            self.negotiated.wake(),
-            self.ike.wake(),
+            self.negotiated.next_timer(),
+            self.ike.next_timer(),
         )
 
     def _heartbeat(self, now: float) -> Output:

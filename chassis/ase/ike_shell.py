@@ -88,7 +88,7 @@ def _run(env: Environment, pipe: Pipe) -> int:
     try:
         loop.add(pipe.socket.fileno(), ready)
         send(engine.start(time.monotonic()))
-        loop.run(engine.wake, lambda now: send(engine.on_timer(now)))
+        loop.run(engine.next_timer, lambda now: send(engine.on_timer(now)))
     except PipeClosed:
         return 0
     return 0

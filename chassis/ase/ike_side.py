@@ -119,12 +119,12 @@ class IkeSide:
             counters.values[slot] = base + count
 
     def on_timer(self, now: float) -> list[Output]:
-        if now < self.wake():
+        if now < self.next_timer():
             return []
         self._heard = inf
         return [Exit("IKE hangs")]
 
-    def wake(self) -> float:
+    def next_timer(self) -> float:
         return self._heard + SILENCE
 
     def ask(self, request: Request, name: str, done: int) -> list[Output]:

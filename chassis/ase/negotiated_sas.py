@@ -249,7 +249,7 @@ class NegotiatedSas:
         self._report_at = now if self._changed else inf
         return states
 
-    def wake(self) -> float:
+    def next_timer(self) -> float:
         peers_at = self._peers_at if self._peers else inf
         reports_at = -inf if self._changed and self._report_at == inf else self._report_at
         return min(peers_at, reports_at)

@@ -150,14 +150,14 @@ class PathMtus:
 
     def on_timer(self, now: float) -> None:
         """Forget what is too old."""
-        while self._found and now >= self.wake():
+        while self._found and now >= self.next_timer():
             number = next(iter(self._found))
             del self._found[number]
             state = self._states.get(number)
             if state is not None:
                 state.path = None
 
-    def wake(self) -> float:
+    def next_timer(self) -> float:
         for found in self._found.values():
             return found.ends
         return inf

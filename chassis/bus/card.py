@@ -106,11 +106,11 @@ class CardBase:
     def start(self, now: float) -> list[Output]:
         return []
 
-    def connected(self, now: float) -> list[Output]:
+    def on_connected(self, now: float) -> list[Output]:
         self._controller = True
         return self._hello(now)
 
-    def disconnected(self, now: float) -> list[Output]:
+    def on_disconnected(self, now: float) -> list[Output]:
         """Headless: forward on what is held, and say hello when a controller is back."""
         self._controller = self._admitted = False
         self._hello_at = self._beat_at = inf
@@ -143,7 +143,7 @@ class CardBase:
         assert isinstance(message, Goodbye)
         return [Exit(message.reason)]
 
-    def peer(self, card: str, boot: int, up: bool, now: float) -> list[Output]:
+    def on_fabric_peer(self, card: str, boot: int, up: bool, now: float) -> list[Output]:
         """A closed connection says that a card is gone before anyone else does: its flag goes down at once."""
         if up:
             self._closed.discard((card, boot))
@@ -156,7 +156,7 @@ class CardBase:
         """Seconds of standing still after which nothing may leave: one interval before others give a card up."""
         return self.interval * (self.misses - 1) if self.epoch else inf
 
-    def late(self, seconds: float, now: float) -> list[Output]:
+    def on_stall(self, seconds: float, now: float) -> list[Output]:
         """The loop stood still. After the time at which others may give a card up nothing may leave any more,
         not even what already waits in this process, until the controller admits it anew."""
         self._late = max(self._late, seconds)
@@ -173,7 +173,7 @@ class CardBase:
             outputs.append(self._heartbeat(now))
         return [*outputs, *self._stamped()]
 
-    def wake(self) -> float:
+    def next_timer(self) -> float:
         if self._stamps:
             return -inf
         hello, beat = self._hello_at, self._beat_at

@@ -66,7 +66,7 @@ class CardShell:
             env.boot,
             counters,
             lambda batch, now: self.perform(engine.receive_batch(batch, now)),
-            lambda card, boot, up, now: self.perform(engine.peer(card, boot, up, now)),
+            lambda card, boot, up, now: self.perform(engine.on_fabric_peer(card, boot, up, now)),
         )
         self.captures = Captures(self.tap, self.headroom)
         self.handlers: dict[type, Callable[[Any], None]] = {
@@ -87,7 +87,7 @@ class CardShell:
         )
         self.loop.add(self._control, self._controller_says)
         self.loop.add(self._monitor, self._controller_event)
-        self.loop.on_late = self._late
+        self.loop.on_stall = self._late
 
     def run(self) -> int:
         """Until the engine stops or the process is told to end; the exit status."""
@@ -95,13 +95,13 @@ class CardShell:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         self.perform(self.engine.start(time.monotonic()))
         try:
-            self.loop.run(self.wake, self.on_timer)
+            self.loop.run(self.next_timer, self.on_timer)
         finally:
             self.close()
         return 0
 
-    def wake(self) -> float:
-        return self.engine.wake()
+    def next_timer(self) -> float:
+        return self.engine.next_timer()
 
     def on_timer(self, now: float) -> None:
         self._flush()
@@ -132,7 +132,7 @@ class CardShell:
         return HEADROOM if what == "fabric" else 0
 
     def _late(self, seconds: float, now: float) -> None:
-        self.perform(self.engine.late(seconds, now))
+        self.perform(self.engine.on_stall(seconds, now))
         if self.engine.fenced:
             # What waited while the process stood still meets the fence before the controller's welcome does.
             self.fabric.drain()
@@ -164,7 +164,7 @@ class CardShell:
     def _controller_event(self, now: float) -> None:
         for up in connection_events(self._monitor):
             self._pending.clear()
-            self.perform(self.engine.connected(now) if up else self.engine.disconnected(now))
+            self.perform(self.engine.on_connected(now) if up else self.engine.on_disconnected(now))
 
     def _controller_says(self, now: float) -> None:
         # One at a time: packets have their turn between the parts of a large snapshot.

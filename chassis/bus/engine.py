@@ -137,7 +137,7 @@ Output = (
 class CardEngine(Protocol):
     """A line card or an ASP, as its shell and the simulator drive it.
 
-    `now` is in seconds, monotonic. `wake()` is the time at which `on_timer` wants to be called, or infinity.
+    `now` is in seconds, monotonic. `next_timer()` is the time at which `on_timer` wants to be called, or infinity.
     """
 
     card: str
@@ -146,10 +146,10 @@ class CardEngine(Protocol):
 
     def start(self, now: float) -> list[Output]: ...
 
-    def connected(self, now: float) -> list[Output]:
+    def on_connected(self, now: float) -> list[Output]:
         """The control connection to a controller stands (again)."""
 
-    def disconnected(self, now: float) -> list[Output]:
+    def on_disconnected(self, now: float) -> list[Output]:
         """The control connection is lost: go on with what is held."""
 
     def receive(self, message: ToCardMessage, now: float) -> list[Output]: ...
@@ -160,15 +160,15 @@ class CardEngine(Protocol):
     def receive_frames(self, port: str, batch: Batch, now: float) -> list[Output]:
         """Frames that came in by a port."""
 
-    def carrier(self, port: str, up: bool, now: float) -> list[Output]:
+    def on_carrier(self, port: str, up: bool, now: float) -> list[Output]:
         """The wire of a port gained or lost its far end."""
 
-    def peer(self, card: str, boot: int, up: bool, now: float) -> list[Output]:
+    def on_fabric_peer(self, card: str, boot: int, up: bool, now: float) -> list[Output]:
         """The fabric connection to a start of another card opened or closed."""
 
-    def late(self, seconds: float, now: float) -> list[Output]:
+    def on_stall(self, seconds: float, now: float) -> list[Output]:
         """The shell's own loop stood still for that long."""
 
     def on_timer(self, now: float) -> list[Output]: ...
 
-    def wake(self) -> float: ...
+    def next_timer(self) -> float: ...

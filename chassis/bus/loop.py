@@ -36,7 +36,7 @@ class Loop:
         self._callbacks: dict[Any, Callback] = {}
         self._stopped = False
         self._until = 0.0
-        self.on_late: Callable[[float, float], None] = lambda seconds, now: None
+        self.on_stall: Callable[[float, float], None] = lambda seconds, now: None
 
     def add(self, source: Any, callback: Callback, flags: int = zmq.POLLIN) -> None:
         """Call back with the time whenever this socket or descriptor is ready."""
@@ -54,18 +54,18 @@ class Loop:
         """Whether a source that has given something in this turn may give more."""
         return time.thread_time() < self._until
 
-    def run(self, wake: Callable[[], float], on_timer: Callback) -> None:
-        """Until `stop`: callbacks as sockets get ready, `on_timer` once `wake()` has come."""
+    def run(self, next_timer: Callable[[], float], on_timer: Callback) -> None:
+        """Until `stop`: callbacks as sockets get ready, `on_timer` once `next_timer()` has come."""
         poll, callbacks, monotonic = self._poller.poll, self._callbacks, time.monotonic
         # When this turn began, or who stood still in it was told: lateness is counted from there.
         since = monotonic()
         turn = 0
         while not self._stopped:
-            wait = min(max(wake() - since, 0.0), LONGEST_WAIT)
+            wait = min(max(next_timer() - since, 0.0), LONGEST_WAIT)
             ready = poll(ceil(max(since + wait - monotonic(), 0.0) * 1000))
             now = monotonic()
             if now - since - wait > STALL_TIMEOUT:
-                self.on_late(now - since, now)
+                self.on_stall(now - since, now)
             # Sources share a turn's time: each of them is first in its turn.
             self._until = time.thread_time() + BURST
             turn = (turn + 1) % (len(ready) or 1)
@@ -75,9 +75,9 @@ class Loop:
                     callback(now)
             since, now = now, monotonic()
             if now - since > STALL_TIMEOUT:
-                self.on_late(now - since, now)
+                self.on_stall(now - since, now)
                 since = now
             # What falls due while sources are read is due now, and not after another turn of them: on a machine
             # with more to do than it has cores for a turn may take a hundred milliseconds.
-            if wake() <= now:
+            if next_timer() <= now:
                 on_timer(now)

@@ -96,7 +96,7 @@ class Reassembler:
                 return
             self._give_up(oldest)
 
-    def wake(self) -> float:
+    def next_timer(self) -> float:
         for partial in self._partial.values():
             return partial.since + self._timeout
         return inf

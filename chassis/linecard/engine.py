@@ -89,7 +89,7 @@ class LineCardEngine(CardBase):
             return None
         return out
 
-    def carrier(self, port: str, up: bool, now: float) -> list[Output]:
+    def on_carrier(self, port: str, up: bool, now: float) -> list[Output]:
         """The wire of a port gained or lost its far end."""
         changed = self.ports.carrier(port, up)
         if changed is None:
@@ -145,13 +145,13 @@ class LineCardEngine(CardBase):
         self.forwarding.local.on_timer(now)
         return self._release(out)
 
-    def wake(self) -> float:
+    def next_timer(self) -> float:
         forwarding = self.forwarding
         return min(
-            super().wake(),
-            forwarding.neighbours.wake(),
-            forwarding.pings.wake(),
-            forwarding.local.wake(),
+            super().next_timer(),
+            forwarding.neighbours.next_timer(),
+            forwarding.pings.next_timer(),
+            forwarding.local.next_timer(),
         )
 
     # inside

@@ -53,8 +53,8 @@ class LocalStack:
         self._fragments.on_timer(now)
         self._count_lost()
 
-    def wake(self) -> float:
-        return self._fragments.wake()
+    def next_timer(self) -> float:
+        return self._fragments.next_timer()
 
     def deliver(
         self,

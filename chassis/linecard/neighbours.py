@@ -228,7 +228,7 @@ class Neighbours:
             event = ArpEvent.EXHAUSTED if neighbour.tries >= TRIES else ArpEvent.TIMER
             self._event(neighbour, event, now, out)
 
-    def wake(self) -> float:
+    def next_timer(self) -> float:
         timers = self._timers
         while timers and timers[0][2].timer != timers[0][0]:
             heapq.heappop(timers)
@@ -317,7 +317,7 @@ class Neighbours:
         port = neighbour.port
         source = port.record.address_towards(neighbour.address)
         arp = Arp(REQUEST, port.mac, source, ZERO_MAC, neighbour.address)
-        # An aged neighbour is asked directly first: it need not wake everyone (RFC 1122 2.3.2.1).
+        # An aged neighbour is asked directly first: it need not reach everyone (RFC 1122 2.3.2.1).
         to = neighbour.mac if neighbour.mac and neighbour.tries == 1 else BROADCAST_MAC
         self._send(port, to, arp, out)
 

@@ -121,7 +121,7 @@ class Pings:
             else:
                 self._finish(run, out)
 
-    def wake(self) -> float:
+    def next_timer(self) -> float:
         return min([run.due for run in self._runs.values()]) if self._runs else inf
 
     def _send(self, run: Ping, now: float, out: list[Output]) -> None:

@@ -30,7 +30,7 @@ class LineCardShell(CardShell):
             env.wires,
             counters,
             lambda port, batch, now: self.perform(engine.receive_frames(port, batch, now)),
-            lambda port, up, now: self.perform(engine.carrier(port, up, now)),
+            lambda port, up, now: self.perform(engine.on_carrier(port, up, now)),
             may_send=self._may_send,
         )
         self.handlers[ToWire] = self._to_wire
@@ -42,9 +42,9 @@ class LineCardShell(CardShell):
         self.ports.announce(time.monotonic())
         return super().run()
 
-    def wake(self) -> float:
+    def next_timer(self) -> float:
         self._alive = time.monotonic()
-        return min(self.engine.wake(), self.ports.wake())
+        return min(self.engine.next_timer(), self.ports.next_timer())
 
     def on_timer(self, now: float) -> None:
         self.ports.on_timer(now)

@@ -74,8 +74,8 @@ class PortDriver(ABC):
         if self.carrier:
             self._on_carrier(self.port, True, now)
 
-    def wake(self) -> float:
-        return min(impairment.wake() for impairment in self._directions)
+    def next_timer(self) -> float:
+        return min(impairment.next_timer() for impairment in self._directions)
 
     def on_timer(self, now: float) -> None:
         for batch in self._impairment.due(now):
@@ -156,6 +156,6 @@ class PortDriver(ABC):
         self._on_frames(self.port, batch, now)
 
 
-def next_wake(drivers: dict[str, PortDriver]) -> float:
+def next_timer(drivers: dict[str, PortDriver]) -> float:
     """When the first of these ports has something to send."""
-    return min((driver.wake() for driver in drivers.values()), default=inf)
+    return min((driver.next_timer() for driver in drivers.values()), default=inf)

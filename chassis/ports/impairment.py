@@ -134,7 +134,7 @@ class Impairment:
         return self.due(now)
 
     def due(self, now: float) -> list[Batch]:
-        """The batches that come out at the far end by now; call it when `wake` says so."""
+        """The batches that come out at the far end by now; call it when `next_timer` says so."""
         if now >= self._held_until:
             held, self._held, self._held_until = self._held, [], inf
             for packet, mark in held:
@@ -159,7 +159,7 @@ class Impairment:
             self._update()
         return batches
 
-    def wake(self) -> float:
+    def next_timer(self) -> float:
         """When `due` has something to give, or infinity."""
         first = self._queue[0][0] if self._queue else inf
         return min(first, self._held_until)

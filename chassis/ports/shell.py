@@ -20,7 +20,7 @@ from chassis.bus.environment import WireSpec
 from chassis.bus.loop import Loop
 from chassis.bus.messages import Attributes
 from chassis.net.errors import DecodeError
-from chassis.ports.driver import OnCarrier, OnCongestion, OnFrames, PortDriver, next_wake
+from chassis.ports.driver import OnCarrier, OnCongestion, OnFrames, PortDriver, next_timer
 from chassis.ports.packet import PacketPort
 from chassis.ports.wire import Wire
 
@@ -79,8 +79,8 @@ class PortDrivers:
         for driver in self.drivers.values():
             driver.announce(now)
 
-    def wake(self) -> float:
-        return -inf if self._replays else next_wake(self.drivers)
+    def next_timer(self) -> float:
+        return -inf if self._replays else next_timer(self.drivers)
 
     def on_timer(self, now: float) -> None:
         if self._replays:

@@ -23,12 +23,12 @@ CALLS = frozenset(
         "receive_batch",
         "receive_frames",
         "on_timer",
-        "peer",
-        "carrier",
-        "operator",
-        "stored",
-        "died",
-        "started",
+        "on_fabric_peer",
+        "on_carrier",
+        "on_operator_command",
+        "on_stored",
+        "on_card_died",
+        "on_card_started",
     }
 )
 """Calls of an engine in which the process may end."""

@@ -127,7 +127,7 @@ class Run:
             name = node.model.name
             if node.controller is None:
                 raise self.world.violation("flows run", f"{name} has no controller, before anything broke")
-            (answer,) = node.controller.engine.operator(0, "status", {}, self.world.now)
+            (answer,) = node.controller.engine.on_operator_command(0, "status", {}, self.world.now)
             tunnels = answer.result["tunnels"]
             self._up[name] = {tunnel["name"] for tunnel in tunnels if tunnel["up"]}
             for tunnel in tunnels:

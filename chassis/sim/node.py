@@ -232,7 +232,7 @@ class CardProcess(Process):
         self.tell(self._peer, (output.card, output.boot, True))
 
     def _peer(self, item: tuple[str, int, bool]) -> list[Output]:
-        outputs: list[Output] = self.engine.peer(*item, self.world.now)
+        outputs: list[Output] = self.engine.on_fabric_peer(*item, self.world.now)
         return outputs
 
     def _disconnect(self, output: Connect | Disconnect) -> None:
@@ -249,11 +249,11 @@ class CardProcess(Process):
     def resumed(self, seconds: float) -> None:
         self.held_back = seconds if self.engine.epoch else 0.0
 
-    def late(self, seconds: float) -> None:
+    def on_stall(self, seconds: float) -> None:
         self.held_back = 0.0
         if seconds >= self.home.silence and self.engine.epoch:
             self.mute = True
-        super().late(seconds)
+        super().on_stall(seconds)
 
     def order(self, waiting: list[Waiting]) -> list[Waiting]:
         """Fenced, it drops all batches before it hears the controller; else the loop takes turns: batches for
@@ -272,11 +272,11 @@ class CardProcess(Process):
         self.held_back = 0.0
 
     def controller_up(self, _: Any) -> list[Output]:
-        outputs: list[Output] = self.engine.connected(self.world.now)
+        outputs: list[Output] = self.engine.on_connected(self.world.now)
         return outputs
 
     def controller_down(self, _: Any) -> list[Output]:
-        outputs: list[Output] = self.engine.disconnected(self.world.now)
+        outputs: list[Output] = self.engine.on_disconnected(self.world.now)
         return outputs
 
 
@@ -325,7 +325,7 @@ class ControllerProcess(Process):
                 self._stored(answer)
 
     def _stored(self, answer: _Stored) -> None:
-        self.perform(self.engine.stored(answer.file, answer.error, self.world.now))
+        self.perform(self.engine.on_stored(answer.file, answer.error, self.world.now))
 
     def stop(self) -> None:
         super().stop()
@@ -346,7 +346,7 @@ class ControllerProcess(Process):
             self.after(outputs)
 
     def operator(self, item: tuple[int, str, dict[str, Any]]) -> None:
-        self.after(self.engine.operator(*item, self.world.now))
+        self.after(self.engine.on_operator_command(*item, self.world.now))
 
     def launcher_says(self, item: tuple[str, tuple[Any, ...]]) -> None:
         what, arguments = item
@@ -363,7 +363,7 @@ class ControllerProcess(Process):
             # The router socket says that nobody is there, as soon as it has noticed.
             del self.cards[output.card]
             self._known.pop(output.card, None)
-            self.perform(self.engine.lost(output.card, self.world.now))
+            self.perform(self.engine.on_connection_lost(output.card, self.world.now))
 
     def _to_launcher(self, output: ToLauncher) -> None:
         self.home.asked(output)
@@ -457,7 +457,7 @@ class SimNode:
         if start_of is None:
             return
         self._unheard = [
-            ("started", (card.card, card.boot, card.pid)) for card in self.cards.values() if card.alive
+            ("on_card_started", (card.card, card.boot, card.pid)) for card in self.cards.values() if card.alive
         ]
         self.world.after(self._between(BOOT_DELAYS), self._start_controller, start_of)
 
@@ -466,7 +466,7 @@ class SimNode:
         if start_of is None:
             return
         boot, pid = start_of
-        self._tell("started", card, boot, pid)
+        self._tell("on_card_started", card, boot, pid)
         self.world.after(self._between(BOOT_DELAYS), self._start_card, (card, boot, pid))
 
     def _start_controller(self, start_of: tuple[int, int]) -> None:
@@ -545,7 +545,7 @@ class SimNode:
             self.world.after(noticed + self.model.restart_delay, self._fork, process.card)
 
     def _notice(self, card: str, boot: int, _: Any) -> None:
-        self._tell("died", card, boot)
+        self._tell("on_card_died", card, boot)
 
     def _controller_died(self, process: Process) -> None:
         self.controller = self._launcher = None

@@ -50,7 +50,7 @@ class Timed(Protocol):
 
     def on_timer(self, now: float) -> list[Output]: ...
 
-    def wake(self) -> float: ...
+    def next_timer(self) -> float: ...
 
 
 class Process:
@@ -102,11 +102,11 @@ class Process:
     def rearm(self) -> None:
         """Have the timer called when the engine wants it. One that is set for an earlier time stays: it looks
         again then."""
-        wake = self.engine.wake()
-        if wake >= self._timer_at:
+        next_timer = self.engine.next_timer()
+        if next_timer >= self._timer_at:
             return
         world = self.world
-        when = wake if wake > world.now else world.now
+        when = next_timer if next_timer > world.now else world.now
         self._timer_at = when
         world.at(when, self._timer, when)
 
@@ -150,7 +150,7 @@ class Process:
             while taken < min(most, len(waiting)) and waiting[taken][0] == FABRIC:
                 taken += self._take(waiting[taken])
         if self._runs() and seconds > STALL_TIMEOUT:
-            self.late(seconds + MAX_POLL_TIMEOUT * world.chance())
+            self.on_stall(seconds + MAX_POLL_TIMEOUT * world.chance())
         waiting = self.order(waiting[taken:])
         taken = 0
         while self._runs() and taken < len(waiting):
@@ -161,9 +161,9 @@ class Process:
         elif self.alive:
             self.inbox = waiting[taken:] + self.inbox
 
-    def late(self, seconds: float) -> None:
+    def on_stall(self, seconds: float) -> None:
         """Tell the engine that its loop stood still."""
-        self.perform(self.engine.late(seconds, self.world.now))
+        self.perform(self.engine.on_stall(seconds, self.world.now))
 
     def resumed(self, seconds: float) -> None:
         """The process goes on; nothing has been done yet."""
@@ -198,7 +198,7 @@ class Process:
         if self.stopped:
             return
         engine, now = self.engine, self.world.now
-        if engine.wake() <= now:
+        if engine.next_timer() <= now:
             if self._spun_at == now:
                 self._spins += 1
                 if self._spins > SPINS:

@@ -41,7 +41,7 @@ class TesterProcess(Process):
         """Have a flow send so many packets."""
         self._commands += 1
         arguments = {"flow": flow, "rate": rate, "count": count}
-        outputs: list[Output] = self.engine.operator(self._commands, "start", arguments, self.world.now)
+        outputs: list[Output] = self.engine.on_operator_command(self._commands, "start", arguments, self.world.now)
         self.after(outputs)
 
     def _answered(self, output: ToOperator) -> None:

@@ -84,7 +84,7 @@ class WireEnd:
 
     def _carrier(self, item: tuple[Process, bool]) -> list[Any]:
         process, up = item
-        outputs: list[Any] = process.engine.carrier(self.port, up, self.world.now)
+        outputs: list[Any] = process.engine.on_carrier(self.port, up, self.world.now)
         return outputs
 
     # frames
@@ -127,10 +127,10 @@ class WireEnd:
         return count
 
     def _rearm(self) -> None:
-        wake = self.impairment.wake()
-        if wake < self._due_at:
-            self._due_at = wake
-            self.world.at(wake, self._due, wake)
+        next_timer = self.impairment.next_timer()
+        if next_timer < self._due_at:
+            self._due_at = next_timer
+            self.world.at(next_timer, self._due, next_timer)
 
     def _due(self, when: float) -> None:
         if when != self._due_at:
@@ -143,9 +143,9 @@ class WireEnd:
         self._rearm_later()
 
     def _rearm_later(self) -> None:
-        wake = self.impairment.wake()
-        if wake < inf:
-            self._due_at = max(wake, self.world.now + 0.001)
+        next_timer = self.impairment.next_timer()
+        if next_timer < inf:
+            self._due_at = max(next_timer, self.world.now + 0.001)
             self.world.at(self._due_at, self._due, self._due_at)
 
     def _put(self, batch: Batch) -> None:

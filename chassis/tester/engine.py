@@ -106,7 +106,7 @@ class TesterEngine:
                 self._begin(end, now)
         return self._kick(now)
 
-    def carrier(self, port: str, up: bool, now: float) -> list[Output]:
+    def on_carrier(self, port: str, up: bool, now: float) -> list[Output]:
         host = self._hosts.get(port)
         if host is None:
             return []
@@ -123,7 +123,7 @@ class TesterEngine:
             self._stamps.append((number, f"{self.node}:{port} in", now))
         return []
 
-    def operator(self, number: int, command: Any, arguments: Any, now: float) -> list[Output]:
+    def on_operator_command(self, number: int, command: Any, arguments: Any, now: float) -> list[Output]:
         """A request of an operator, checked against `chassis.bus.requests`; every one is answered."""
         try:
             values = read(named(requests.TESTER, command, "a tester"), arguments)
@@ -150,7 +150,7 @@ class TesterEngine:
     def on_timer(self, now: float) -> list[Output]:
         outputs: list[Output] = []
         for port, host in self._hosts.items():
-            if host.wake() <= now:
+            if host.next_timer() <= now:
                 outputs += _to_wire(port, host.on_timer(now))
         heap = self._heap
         due = []
@@ -164,10 +164,10 @@ class TesterEngine:
             self._schedule(end)
         return outputs
 
-    def wake(self) -> float:
+    def next_timer(self) -> float:
         first = self._heap[0][0] if self._heap else inf
         for host in self._hosts.values():
-            first = min(first, host.wake())
+            first = min(first, host.next_timer())
         return first
 
     # sending
@@ -196,10 +196,10 @@ class TesterEngine:
 
     def _schedule(self, end: _End) -> None:
         assert end.source is not None
-        wake = end.source.wake()
+        next_timer = end.source.next_timer()
         end.token += 1
-        if wake < inf:
-            heappush(self._heap, (wake, end.flow.name, end.token))
+        if next_timer < inf:
+            heappush(self._heap, (next_timer, end.flow.name, end.token))
 
     def _begin(self, end: _End, now: float, rate: float | None = None, count: int | None = None) -> None:
         assert end.source is not None

@@ -87,7 +87,7 @@ class TesterHost:
         self.addresses.update(new)
         return [self._arp(arp.REQUEST, BROADCAST_MAC, a, ZERO_MAC, a) for a in new] if self.up else []
 
-    def wake(self) -> float:
+    def next_timer(self) -> float:
         if not self.up or not self._neighbours:
             return inf
         return min(neighbour.ask_at for neighbour in self._neighbours.values())

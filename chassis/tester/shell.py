@@ -48,7 +48,7 @@ class TesterShell:
             env.wires,
             counters,
             lambda port, batch, now: self.perform(engine.receive_frames(port, batch, now)),
-            lambda port, up, now: self.perform(engine.carrier(port, up, now)),
+            lambda port, up, now: self.perform(engine.on_carrier(port, up, now)),
             engine.congestion,
         )
         self.captures = Captures(self.ports.tap, lambda what: 0)
@@ -65,7 +65,7 @@ class TesterShell:
         self.perform(self.engine.start(time.monotonic()))
         self.ports.announce(time.monotonic())
         try:
-            self.loop.run(self._wake, self._on_timer)
+            self.loop.run(self._next_timer, self._on_timer)
         finally:
             self.captures.close()
             self._operators.close()
@@ -82,15 +82,15 @@ class TesterShell:
             elif isinstance(output, Perform):
                 self._perform_request(output.request)
 
-    def _wake(self) -> float:
-        return min(self.engine.wake(), self.ports.wake())
+    def _next_timer(self) -> float:
+        return min(self.engine.next_timer(), self.ports.next_timer())
 
     def _on_timer(self, now: float) -> None:
         self.ports.on_timer(now)
         self.perform(self.engine.on_timer(now))
 
     def _command(self, number: int, command: str, arguments: dict[str, Any]) -> None:
-        self.perform(self.engine.operator(number, command, arguments, time.monotonic()))
+        self.perform(self.engine.on_operator_command(number, command, arguments, time.monotonic()))
 
     def _perform_request(self, request: Request) -> None:
         if request.name == "inject":

@@ -82,7 +82,7 @@ class Source:
             self.started_at = now
             self._history.append((now, self.sent))
 
-    def wake(self) -> float:
+    def next_timer(self) -> float:
         """When packets are due, or infinity."""
         if self.state != "running" or (self.congested and self.rate == MAX_RATE):
             return inf

@@ -235,7 +235,7 @@ class Watch:
                 events.append((entry, AdmissionEvent.EXPIRED))
         return events
 
-    def wake(self) -> float:
+    def next_timer(self) -> float:
         """When `due` may next have something."""
         at = inf
         for entry in self.cards.values():

@@ -71,7 +71,7 @@ class Commits:
         self._waiting = _Commit(file, checked, answer)
         return [self.journal.append(file, text)]
 
-    def stored(self, file: str, error: str, now: float) -> list[Output]:
+    def on_stored(self, file: str, error: str, now: float) -> list[Output]:
         """The shell's answer to a `Persist` or `Append`: why the file is not on disk, or nothing where it is."""
         if file != JOURNAL:
             return self._stored_numbers(file, error, now)

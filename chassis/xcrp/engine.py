@@ -121,7 +121,7 @@ class ControllerEngine:
         """(card, kind) of every process that the configuration calls for."""
         return inventory.cards_of(self.config)
 
-    def flash(self, files: Sequence[FlashFile], now: float) -> list[Output]:
+    def on_flash_changed(self, files: Sequence[FlashFile], now: float) -> list[Output]:
         """The flash as it is now: certificates are taken from it with the next commit."""
         return [output for problem in self._read_flash(files) for output in self._event(problem, now)]
 
@@ -159,24 +159,24 @@ class ControllerEngine:
             entry.heard, entry.waited = max(entry.heard, now), 0.0
         return receiver(entry, message, now)
 
-    def undecodable(self, card: str, error: str, now: float) -> list[Output]:
+    def on_undecodable(self, card: str, error: str, now: float) -> list[Output]:
         """Bytes came that are no message."""
         self._drop("undecodable message")
         text = f"{card or 'an unknown card'} sent what is no message: {error}"
         self.history.log.append(LogRecord(now, "warning", "bus", "", text, {"card": card}))
         return []
 
-    def unsendable(self, card: str, error: str, now: float) -> None:
+    def on_unsendable(self, card: str, error: str, now: float) -> None:
         """A message to a card is none that the bus can carry: it was not sent."""
         self._drop("unsendable message")
         text = f"a message to {card} can't be sent: {error}"
         self.history.log.append(LogRecord(now, "error", "bus", "", text, {"card": card}))
 
-    def lost(self, card: str, now: float) -> list[Output]:
+    def on_connection_lost(self, card: str, now: float) -> list[Output]:
         """The connection to a card closed."""
         return self._card_event(card, AdmissionEvent.LOST, now, "connection lost")
 
-    def died(self, card: str, boot: int, now: float) -> list[Output]:
+    def on_card_died(self, card: str, boot: int, now: float) -> list[Output]:
         """The launcher saw this start of the card end."""
         outputs = self._freed(self._handover.died(card, boot))
         entry = self.node.cards.get(card)
@@ -185,7 +185,7 @@ class ControllerEngine:
         entry.boot = max(entry.boot, boot)
         return outputs + self._card_event(card, AdmissionEvent.DIED, now, "died")
 
-    def started(self, card: str, boot: int, pid: int, now: float) -> list[Output]:
+    def on_card_started(self, card: str, boot: int, pid: int, now: float) -> list[Output]:
         """The launcher started the card; it has yet to say hello."""
         outputs = self._freed(self._handover.runs(card, boot))
         entry = self.node.cards.get(card)
@@ -198,23 +198,23 @@ class ControllerEngine:
         """Whoever waits for SAs that others had may have them now."""
         return self.node.publish() if some and self.open else []
 
-    def operator(self, number: int, command: str, arguments: Any, now: float) -> list[Output]:
+    def on_operator_command(self, number: int, command: str, arguments: Any, now: float) -> list[Output]:
         """A command of an operator; every one is answered by `ToOperator` of its number."""
         self._waiting.append((number, command, arguments))
         return self._serve(now) if self.open else []
 
-    def late(self, seconds: float, now: float) -> list[Output]:
+    def on_stall(self, seconds: float, now: float) -> list[Output]:
         """The controller itself stood still for that long: that silence is no card's fault, nor is it counted as
         time in which cards could have said what they hold."""
         self.node.watch.allow(seconds, now)
         self._open_at += seconds
         return []
 
-    def silent(self, now: float) -> list[tuple[str, int]]:
+    def cards_at_risk(self, now: float) -> list[tuple[str, int]]:
         """The cards that will soon be given up, or killed, unless they speak, and their processes."""
         return [(entry.card, entry.pid) for entry in self.node.watch.silent(now)]
 
-    def waited(self, card: str, seconds: float, now: float) -> None:
+    def on_cpu_wait(self, card: str, seconds: float, now: float) -> None:
         """A silent card waited for a core of the machine for so long, up to now: it could not have spoken."""
         self.node.watch.wait(card, seconds, now)
 
@@ -225,7 +225,7 @@ class ControllerEngine:
         if now >= self._report_at:
             outputs += self._flush_reports(now)
         if self.open:
-            behind = now - self.node.watch.wake()
+            behind = now - self.node.watch.next_timer()
             if self.settings.heartbeat < behind < inf:
                 # What was sent meanwhile may still wait to be read: one more interval for it.
                 self.node.watch.allow(behind + self.settings.heartbeat, now + self.settings.heartbeat)
@@ -235,21 +235,23 @@ class ControllerEngine:
                 outputs += self._card_event(entry.card, event, now, "hung")
         return outputs + self._operators.on_timer(now)
 
-    def wake(self) -> float:
+    def next_timer(self) -> float:
         if not self.open:
-            return min(self._open_at, self._operators.wake(), self.commits.retry_at)
+            return min(self._open_at, self._operators.next_timer(), self.commits.retry_at)
         if self._aftermath:
             return -inf
-        return min(self._report_at, self.node.watch.wake(), self._operators.wake(), self.commits.retry_at)
+        return min(
+            self._report_at, self.node.watch.next_timer(), self._operators.next_timer(), self.commits.retry_at
+        )
 
-    def stored(self, file: str, error: str, now: float) -> list[Output]:
+    def on_stored(self, file: str, error: str, now: float) -> list[Output]:
         """The shell's answer to a `Persist` or `Append`: why the file is not on disk, or nothing where it is."""
         if error:
             for entry in self.node.cards.values():
                 if entry.state is AdmissionState.SYNCHRONISING:
                     # It waits for a welcome that it may not be given yet.
                     entry.heard = max(entry.heard, now)
-        outputs = self.commits.stored(file, error, now)
+        outputs = self.commits.on_stored(file, error, now)
         return outputs + self._serve(now) if self.open else outputs
 
     # commits

@@ -136,7 +136,7 @@ class Operators:
     def on_timer(self, now: float) -> list[Output]:
         return self._give_up(lambda asked, who: asked.deadline <= now, "no answer in time")
 
-    def wake(self) -> float:
+    def next_timer(self) -> float:
         return min((asked.deadline for asked in self._asked.values()), default=inf)
 
     # inside

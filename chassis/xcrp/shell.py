@@ -77,7 +77,7 @@ class ControllerShell:
         if env.launcher is not None:
             env.launcher.setblocking(False)
             self.loop.add(env.launcher.fileno(), self._launcher_says)
-        self.loop.on_late = lambda seconds, now: self.perform(self.engine.late(seconds, now))
+        self.loop.on_stall = lambda seconds, now: self.perform(self.engine.on_stall(seconds, now))
 
     def run(self) -> int:
         signal.signal(signal.SIGTERM, lambda *_: self.loop.stop())
@@ -87,10 +87,10 @@ class ControllerShell:
         self._router.bind(endpoints.control(self.env.run, self.env.node))
         # With thousands of tunnels a configuration takes a while to read, and nobody was heard meanwhile.
         now = time.monotonic()
-        self.perform(self.engine.late(now - began, now))
+        self.perform(self.engine.on_stall(now - began, now))
         self.loop.add(self._router, self._cards_say)
         try:
-            self.loop.run(self._wake, self._on_timer)
+            self.loop.run(self._next_timer, self._on_timer)
         finally:
             self._operators.close()
             self.context.destroy(linger=0)
@@ -108,10 +108,10 @@ class ControllerShell:
                 # What a card is told may use numbers that were to be on disk before.
                 self._handlers[type(output)](output)
         for file, error in stored:
-            self.perform(self.engine.stored(file, error, time.monotonic()))
+            self.perform(self.engine.on_stored(file, error, time.monotonic()))
         # Only now: what the engine says to a lost card's absence must not overtake what it said before.
         while self._unreached:
-            self.perform(self.engine.lost(self._unreached.pop(0), time.monotonic()))
+            self.perform(self.engine.on_connection_lost(self._unreached.pop(0), time.monotonic()))
 
     def _store(self, output: Persist | Append) -> str:
         """Write to the state folder; why it is not on disk, or nothing."""
@@ -122,23 +122,23 @@ class ControllerShell:
             return error.strerror or type(error).__name__
         return ""
 
-    def _wake(self) -> float:
-        return min(self.engine.wake(), self._alive_at)
+    def _next_timer(self) -> float:
+        return min(self.engine.next_timer(), self._alive_at)
 
     def _on_timer(self, now: float) -> None:
         if now >= self._alive_at:
             self._alive_at = now + ALIVE_INTERVAL
             self._tell({"what": "alive"})
             self._look_at_the_silent(now)
-        if self.engine.wake() <= now:
+        if self.engine.next_timer() <= now:
             self.perform(self.engine.on_timer(now))
 
     def _look_at_the_silent(self, now: float) -> None:
         """A card that waits for a core is not hung."""
-        turns = {card: turns_of(pid, now) for card, pid in self.engine.silent(now)}
+        turns = {card: turns_of(pid, now) for card, pid in self.engine.cards_at_risk(now)}
         for card, look in turns.items():
             if card in self._turns and (seconds := waited(self._turns[card], look)):
-                self.engine.waited(card, seconds, now)
+                self.engine.on_cpu_wait(card, seconds, now)
         self._turns = turns
 
     # cards
@@ -154,7 +154,7 @@ class ControllerShell:
             try:
                 message = codec.decode(data)
             except DecodeError as error:
-                self.perform(self.engine.undecodable(self._cards.get(identity, ""), str(error), now))
+                self.perform(self.engine.on_undecodable(self._cards.get(identity, ""), str(error), now))
                 continue
             if isinstance(message, Hello):
                 # An older start of the card, on its last words, must not take the living one's place.
@@ -198,7 +198,7 @@ class ControllerShell:
     def _unsendable(self, card: str, message: Message, why: str) -> None:
         """A message that the bus can't carry is left out; a request is answered in the card's place."""
         now = time.monotonic()
-        self.engine.unsendable(card, why, now)
+        self.engine.on_unsendable(card, why, now)
         if isinstance(message, Request):
             self.perform(self.engine.receive(card, Reply(message.number, {}, why), now))
 
@@ -213,8 +213,8 @@ class ControllerShell:
             return
         if command == "apply" and self.env.flash is not None:
             # A commit goes by the certificates that are there now.
-            self.perform(self.engine.flash(self._flash(), time.monotonic()))
-        self.perform(self.engine.operator(number, command, arguments, time.monotonic()))
+            self.perform(self.engine.on_flash_changed(self._flash(), time.monotonic()))
+        self.perform(self.engine.on_operator_command(number, command, arguments, time.monotonic()))
 
     def _flash(self) -> tuple[FlashFile, ...]:
         return () if self.env.flash is None else read_folder(self.env.flash)
@@ -256,9 +256,9 @@ class ControllerShell:
         for line in lines:
             said = json.loads(line)
             if said["what"] == "died":
-                self.perform(self.engine.died(said["card"], said["boot"], now))
+                self.perform(self.engine.on_card_died(said["card"], said["boot"], now))
             elif said["what"] == "started":
-                self.perform(self.engine.started(said["card"], said["boot"], said["pid"], now))
+                self.perform(self.engine.on_card_started(said["card"], said["boot"], said["pid"], now))
 
 
 def _state_files(state: Path) -> dict[str, bytes]:

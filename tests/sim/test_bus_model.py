@@ -18,15 +18,15 @@ from chassis.sim.world import START, Simulation, Violation
 class Idle:
     """An engine that has nothing to do, and remembers how late it was told it was."""
 
-    def __init__(self, wake: float = float("inf")) -> None:
+    def __init__(self, next_timer: float = float("inf")) -> None:
         self.lateness: list[float] = []
-        self.at = wake
+        self.at = next_timer
         self.timers: list[float] = []
 
     def start(self, now: float) -> list[Any]:
         return []
 
-    def late(self, seconds: float, now: float) -> list[Any]:
+    def on_stall(self, seconds: float, now: float) -> list[Any]:
         self.lateness.append(seconds)
         return []
 
@@ -35,13 +35,13 @@ class Idle:
         self.at = now + 1.0
         return []
 
-    def wake(self) -> float:
+    def next_timer(self) -> float:
         return self.at
 
 
-def process(world: Simulation, wake: float = float("inf")) -> Process:
+def process(world: Simulation, next_timer: float = float("inf")) -> Process:
     made = Process(world, "a", "asp 1/1", 1, 100)
-    made.begin(Idle(wake))
+    made.begin(Idle(next_timer))
     return made
 
 

@@ -105,7 +105,7 @@ def save_numbers_late(patch: pytest.MonkeyPatch) -> None:
 
 def never_fence(patch: pytest.MonkeyPatch) -> None:
     """A process that stood still goes on as if nothing had happened."""
-    patch.setattr(CardBase, "late", lambda self, seconds, now: [])
+    patch.setattr(CardBase, "on_stall", lambda self, seconds, now: [])
 
 
 def fall_back_in_clear(patch: pytest.MonkeyPatch) -> None:

@@ -59,8 +59,8 @@ class HalfApplied(FakeController):
 class Forgetful(FakeController):
     """A commit is acknowledged and not written down."""
 
-    def operator(self, number: int, command: str, arguments: Any, now: float) -> list[Any]:
-        outputs = super().operator(number, command, arguments, now)
+    def on_operator_command(self, number: int, command: str, arguments: Any, now: float) -> list[Any]:
+        outputs = super().on_operator_command(number, command, arguments, now)
         return [output for output in outputs if getattr(output, "file", "") != JOURNAL]
 
 
@@ -77,10 +77,10 @@ class Flushing(FakeController):
 class Raising(FakeController):
     """Loses its head over a card that is given up."""
 
-    def lost(self, card: str, now: float) -> list[Any]:
+    def on_connection_lost(self, card: str, now: float) -> list[Any]:
         raise KeyError(card)
 
-    died = lost  # type: ignore[assignment]
+    on_card_died = on_connection_lost  # type: ignore[assignment]
 
 
 class Deaf(FakeController):

@@ -137,7 +137,7 @@ class Controller:
             random=self.random.randbytes,
         )
         self.take(self.asp.start(self.now))
-        self.take(self.asp.connected(self.now))
+        self.take(self.asp.on_connected(self.now))
         self.admit(card)
 
     def admit(self, card: str = ASP) -> None:
@@ -156,14 +156,14 @@ class Controller:
     def settle(self) -> None:
         """Let the ASP end what it has begun to install."""
         while self.asp.tunnels.pending:
-            assert self.asp.wake() <= self.now
+            assert self.asp.next_timer() <= self.now
             self.take(self.asp.on_timer(self.now))
 
     def pass_time(self, seconds: float) -> None:
         """Timers at their times."""
         end = self.now + seconds
-        while self.asp.wake() <= end:
-            self.now = max(self.now, self.asp.wake())
+        while self.asp.next_timer() <= end:
+            self.now = max(self.now, self.asp.next_timer())
             self.take(self.asp.on_timer(self.now))
         self.now = end
 
@@ -324,7 +324,7 @@ def thousands(count: int) -> tuple[Controller, list[Record]]:
     a = Controller([], slots=4 * count)
     a.publisher.replace(made)
     a.publisher.flush()
-    a.take(a.asp.connected(a.now))
+    a.take(a.asp.on_connected(a.now))
     a.take(a.asp.receive(Welcome(a.epoch, a.publisher.version, 0.1, 5, {}), a.now))
     a.said.clear()
     return a, made

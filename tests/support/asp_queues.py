@@ -59,8 +59,8 @@ def run(one: Side, seconds: float) -> Sent:
     """Timers at their times; what leaves."""
     sent: Sent = []
     end = one.now + seconds
-    while one.asp.wake() <= end:
-        one.now = max(one.now, one.asp.wake())
+    while one.asp.next_timer() <= end:
+        one.now = max(one.now, one.asp.next_timer())
         sent += one.take(one.asp.on_timer(one.now))
         one.check_counts()
     one.now = end

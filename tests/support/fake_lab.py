@@ -82,7 +82,7 @@ class FakeLab:
         self.given_up: dict[str, dict[str, Any]] = {}
         self.client = LabClient(self.lab, self.ask, clock=lambda: self.now, pause=self.pass_time)
         for name, engine in self.engines.items():
-            self._do(name, engine.carrier("1", True, self.now))
+            self._do(name, engine.on_carrier("1", True, self.now))
         for name, engine in self.engines.items():
             self._do(name, engine.start(self.now))
 
@@ -98,15 +98,15 @@ class FakeLab:
     def pass_time(self, seconds: float) -> None:
         end = self.now + seconds
         while True:
-            wakes = [engine.wake() for engine in self.engines.values()]
-            wake = min([*wakes, self.later[0][0] if self.later else inf])
-            if wake > end:
+            wakes = [engine.next_timer() for engine in self.engines.values()]
+            next_timer = min([*wakes, self.later[0][0] if self.later else inf])
+            if next_timer > end:
                 break
-            self.now = max(self.now, wake)
+            self.now = max(self.now, next_timer)
             while self.later and self.later[0][0] <= self.now:
                 self.later.pop(0)[1]()
             for name, engine in self.engines.items():
-                if engine.wake() <= self.now:
+                if engine.next_timer() <= self.now:
                     self._do(name, engine.on_timer(self.now))
         self.now = end
 
@@ -115,7 +115,7 @@ class FakeLab:
         if node in self.engines:
             if command == "link":
                 return {}
-            outputs = self.engines[node].operator(1, command, dict(arguments), self.now)
+            outputs = self.engines[node].on_operator_command(1, command, dict(arguments), self.now)
             self._do(node, outputs)
             answer = next(output for output in outputs if isinstance(output, ToOperator))
             if answer.error:

@@ -130,12 +130,12 @@ class Rig:
         self.do(self.card.start(self.now))
         if carrier:
             for name in ("3/1", "3/11"):
-                self.do(self.card.carrier(name, True, self.now))
-        self.do(self.card.connected(self.now))
+                self.do(self.card.on_carrier(name, True, self.now))
+        self.do(self.card.on_connected(self.now))
         self.do(self.card.receive(Welcome(EPOCH, 10, 0.1, 5, {}), self.now))
         self.do(self.card.receive(Snapshot(10, 1, 1, tuple(records)), self.now))
         for card, boot in (("lc 4", 2), ("asp 1/1", 3), ("asp 1/2", 3)):
-            self.do(self.card.peer(card, boot, True, self.now))
+            self.do(self.card.on_fabric_peer(card, boot, True, self.now))
 
     def do(self, outputs: list[Output]) -> list[Output]:
         self.outputs = outputs
@@ -178,8 +178,8 @@ class Rig:
     def after(self, seconds: float) -> list[Output]:
         """Let time pass, every timer on time; everything that came of it."""
         end, seen = self.now + seconds, []
-        while (wake := self.card.wake()) <= end:
-            self.now = max(self.now, wake)
+        while (next_timer := self.card.next_timer()) <= end:
+            self.now = max(self.now, next_timer)
             seen += self.do(self.card.on_timer(self.now))
         self.now = end
         return self.do(seen)

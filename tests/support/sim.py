@@ -29,7 +29,7 @@ class FakeCard(CardBase):
     def receive_frames(self, port: str, batch: Any, now: float) -> list[Any]:
         return []
 
-    def carrier(self, port: str, up: bool, now: float) -> list[Any]:
+    def on_carrier(self, port: str, up: bool, now: float) -> list[Any]:
         return []
 
 
@@ -92,21 +92,21 @@ class FakeController:
         self.epoch += 1
         return self.state(CardStateRecord(card, "asp", state.boot, self.epoch, False, state.pid))
 
-    def lost(self, card: str, now: float) -> list[Any]:
+    def on_connection_lost(self, card: str, now: float) -> list[Any]:
         return self.give_up(card)
 
-    def died(self, card: str, boot: int, now: float) -> list[Any]:
+    def on_card_died(self, card: str, boot: int, now: float) -> list[Any]:
         self.hung.pop(card, None)
         return self.give_up(card)
 
-    def started(self, card: str, boot: int, pid: int, now: float) -> list[Any]:
+    def on_card_started(self, card: str, boot: int, pid: int, now: float) -> list[Any]:
         return []
 
-    def late(self, seconds: float, now: float) -> list[Any]:
+    def on_stall(self, seconds: float, now: float) -> list[Any]:
         self.heard = {card: max(at, min(at + seconds, max(at, now))) for card, at in self.heard.items()}
         return []
 
-    def operator(self, number: int, command: str, arguments: Any, now: float) -> list[Any]:
+    def on_operator_command(self, number: int, command: str, arguments: Any, now: float) -> list[Any]:
         if command == "apply":
             self.mtu = int(arguments["text"])
             self.configure()
@@ -119,7 +119,7 @@ class FakeController:
         ]
         return [ToOperator(number, {"cards": cards, "tunnels": [{"name": "t", "up": True}]})]
 
-    def stored(self, file: str, error: str, now: float) -> list[Any]:
+    def on_stored(self, file: str, error: str, now: float) -> list[Any]:
         return []
 
     def on_timer(self, now: float) -> list[Any]:
@@ -134,7 +134,7 @@ class FakeController:
                 outputs.append(ToLauncher("kill", {"card": card, "why": "hung"}))
         return outputs
 
-    def wake(self) -> float:
+    def next_timer(self) -> float:
         return min(min(self.heard.values(), default=inf) + self.silence, min(self.hung.values(), default=inf))
 
 

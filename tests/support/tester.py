@@ -34,7 +34,7 @@ class Pair:
         self.wire = wire
         self.sent: list[Batch] = []
         for tester in (self.t1, self.t2):
-            self._do(tester, tester.carrier("1", True, self.now))
+            self._do(tester, tester.on_carrier("1", True, self.now))
         for tester in (self.t1, self.t2):
             self._do(tester, tester.start(self.now))
 
@@ -56,17 +56,17 @@ class Pair:
         """Let time pass, in the steps that the testers ask for."""
         end = self.now + seconds
         while True:
-            wake = min(self.t1.wake(), self.t2.wake())
-            if wake > end:
+            next_timer = min(self.t1.next_timer(), self.t2.next_timer())
+            if next_timer > end:
                 break
-            self.now = max(self.now, wake)
+            self.now = max(self.now, next_timer)
             for tester in (self.t1, self.t2):
-                if tester.wake() <= self.now:
+                if tester.next_timer() <= self.now:
                     self._do(tester, tester.on_timer(self.now))
         self.now = end
 
     def call(self, tester: Engine, command: str, **arguments: Any) -> dict[str, Any]:
-        outputs = tester.operator(1, command, arguments, self.now)
+        outputs = tester.on_operator_command(1, command, arguments, self.now)
         self._do(tester, outputs)
         answer = next(output for output in outputs if isinstance(output, ToOperator))
         if answer.error:

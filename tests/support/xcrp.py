@@ -138,14 +138,14 @@ class Node:
         self.perform(self.controller.start(self.now))
         for card in list(self.cards):
             if card not in self.stopped:
-                self.card_does(card, self.cards[card].connected(self.now))
+                self.card_does(card, self.cards[card].on_connected(self.now))
 
     def kill_controller(self) -> None:
         self.controller = None
         self.down.clear()
         self.frozen.clear()
         for card in self.cards.values():
-            card.disconnected(self.now)
+            card.on_disconnected(self.now)
 
     def start_card(self, card: str, *, fresh: bool = False) -> FakeLineCard | FakeAsp:
         boot = self.boots[card] = self.boots.get(card, 0) + 1
@@ -159,16 +159,16 @@ class Node:
         self.frozen.pop(card, None)
         self.stopped.discard(card)
         if self.controller is not None:
-            self.perform(self.controller.started(card, boot, 100 + boot, self.now))
-            self.card_does(card, made.start(self.now) + made.connected(self.now))
+            self.perform(self.controller.on_card_started(card, boot, 100 + boot, self.now))
+            self.card_does(card, made.start(self.now) + made.on_connected(self.now))
         return made
 
     def kill_card(self, card: str) -> None:
         del self.cards[card]
         self.down = deque(output for output in self.down if output.card != card)
         if self.controller is not None:
-            self.perform(self.controller.died(card, self.boots[card], self.now))
-            while self.controller.wake() <= self.now:
+            self.perform(self.controller.on_card_died(card, self.boots[card], self.now))
+            while self.controller.next_timer() <= self.now:
                 self.perform(self.controller.on_timer(self.now))
 
     def boot_all(self, *carrier: str) -> None:
@@ -187,10 +187,10 @@ class Node:
     def continue_card(self, card: str, stood: float) -> None:
         self.stopped.discard(card)
         made = self.cards[card]
-        self.card_does(card, made.late(stood, self.now))
+        self.card_does(card, made.on_stall(stood, self.now))
         if self.controller is not None and not made._controller:
             # Another controller came while it stood still: its connection opens only now.
-            self.card_does(card, made.connected(self.now))
+            self.card_does(card, made.on_connected(self.now))
         for output in self.frozen.pop(card, []):
             self.card_does(card, made.receive(output.message, self.now))
 
@@ -227,7 +227,7 @@ class Node:
         self.deliver()
         for file, error in stored:
             assert self.controller is not None
-            self.perform(self.controller.stored(file, error, self.now))
+            self.perform(self.controller.on_stored(file, error, self.now))
 
     def deliver(self) -> None:
         while self.down:
@@ -263,9 +263,9 @@ class Node:
         """Let time pass: every timer of every process at its time."""
         end = self.now + seconds
         while True:
-            wakes = [(made.wake(), name) for name, made in self.cards.items() if name not in self.stopped]
+            wakes = [(made.next_timer(), name) for name, made in self.cards.items() if name not in self.stopped]
             if self.controller is not None:
-                wakes.append((self.controller.wake(), ""))
+                wakes.append((self.controller.next_timer(), ""))
             at, name = min(wakes, default=(inf, ""))
             if at > end:
                 self.now = end
@@ -291,7 +291,7 @@ class Node:
         """One command of an operator, answered at once or within the time that cards take."""
         assert self.controller is not None
         before = len(self.answers)
-        self.perform(self.controller.operator(77, command, arguments, self.now))
+        self.perform(self.controller.on_operator_command(77, command, arguments, self.now))
         answer = self.answers[-1]
         assert len(self.answers) > before
         if answer.error:

@@ -149,8 +149,8 @@ class Ike:
             self._alive(now)
         return self._flush()
 
-    def wake(self) -> float:
-        return min(self.registry.wake(), self.keeping.wake(), self._alive_at)
+    def next_timer(self) -> float:
+        return min(self.registry.next_timer(), self.keeping.next_timer(), self._alive_at)
 
     # what sessions ask (chassis.ase.ike.host.Host)
 

@@ -114,7 +114,7 @@ class Session(Protocol):
     def receive(self, data: bytes, header: Header, path: Path, now: float) -> None:
         """A whole message whose header was parsed and whose SPI is ours."""
 
-    def wake(self) -> float:
+    def next_timer(self) -> float:
         """When `on_timer` wants to be called; infinity for never."""
 
     def on_timer(self, now: float) -> None: ...

@@ -62,7 +62,7 @@ class Keeping:
             if keeper is not None and keeper.wants:
                 self._begin(keeper, now)
 
-    def wake(self) -> float:
+    def next_timer(self) -> float:
         if self._waiting and self._room:
             return -inf
         while self._due:

@@ -93,7 +93,7 @@ class Registry:
             if first is not None and self._first.get(first) is session:
                 del self._first[first]
             return
-        at = session.wake()
+        at = session.next_timer()
         if self._set.get(spi) == at:
             return
         if at == inf:
@@ -113,13 +113,13 @@ class Registry:
 
     def due(self, now: float) -> Session | None:
         """A session whose time has come; it has to be settled afterwards."""
-        while self.wake() <= now:
+        while self.next_timer() <= now:
             _, spi = heappop(self._timers)
             del self._set[spi]
             return self.by_spi[spi]
         return None
 
-    def wake(self) -> float:
+    def next_timer(self) -> float:
         timers = self._timers
         while timers:
             at, spi = timers[0]

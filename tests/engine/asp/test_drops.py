@@ -62,7 +62,7 @@ def test_first_drop_at_once_then_one_line_an_interval_with_all_that_came_between
         "informational",
     )
     assert first.values == {"card": ASP, "spi": 1000, "source": "40.0.0.1", "sequence": 1, "count": 4}
-    assert b.asp.wake() <= b.now + INTERVAL
+    assert b.asp.next_timer() <= b.now + INTERVAL
     b.take(b.asp.on_timer(b.now))
     assert len(logs(b)) == 1
     b.now += INTERVAL

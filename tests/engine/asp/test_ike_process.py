@@ -180,7 +180,7 @@ def test_messages_of_ike_go_out_by_the_routes() -> None:
     assert {(packet.dont_fragment, packet.tos) for packet in packets} == {(False, 0xC0)}
     assert side.count("ike out") == 3
     # A usable way of higher cost is taken when the card of the first is gone.
-    side.take(side.asp.peer(LC3, 1, False, side.now))
+    side.take(side.asp.on_fabric_peer(LC3, 1, False, side.now))
     ((card, _),) = side.ike(IkePacket(OUTER, A, 500, B, 500, MESSAGE))
     assert card == LC4
 
@@ -205,7 +205,7 @@ def test_messages_that_cannot_go() -> None:
     side.put(route(OUTER, "40.0.0.2/32", tunnel_hop(ECONOMICAL)))
     assert side.ike(IkePacket(OUTER, A, 500, B, 500, MESSAGE)) == []
     assert side.drops() == {"no route": 1, "too many turns": 1}
-    side.take(side.asp.late(10.0, side.now))
+    side.take(side.asp.on_stall(10.0, side.now))
     assert side.ike(IkePacket(OUTER, A, 500, ip("41.0.0.9"), 500, MESSAGE)) == []
     assert side.count("ike dropped") == 3
 
@@ -379,7 +379,7 @@ def test_ike_that_hangs_ends_the_asp() -> None:
         side.ike(IkeAlive(0.0, {}))
     assert side.stopped == []
     # What this process did not read while it stood still is not held against IKE.
-    side.take(side.asp.late(4.0, side.now))
+    side.take(side.asp.on_stall(4.0, side.now))
     side.admit()
     side.pass_time(SILENCE + 2)
     assert side.stopped == []

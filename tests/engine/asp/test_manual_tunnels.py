@@ -68,7 +68,7 @@ def test_installed_tunnels_are_reported_with_their_sas_and_never_their_keys() ->
         (10, "in", "esp", 1010, "aes-128-cbc hmac-sha1-96", 64),
     ]
     assert a.hello().sas == ()
-    a.take(a.asp.connected(a.now))
+    a.take(a.asp.on_connected(a.now))
     assert len(a.hello().sas) == 8
     assert "iiii" not in repr(a.said)
 
@@ -91,7 +91,7 @@ def test_an_incomplete_tunnel_says_why_and_drops(change: dict[str, object], reas
     assert a.drops() == {"no security association": 1}
     # It is said again to a controller that comes back; what is up is in the hello.
     before = len(a.said)
-    a.take(a.asp.connected(a.now))
+    a.take(a.asp.on_connected(a.now))
     a.admit()
     assert tunnel_events(a.said[before:]) == [(CIRCUIT, False, reason)]
 
@@ -220,8 +220,8 @@ def test_a_lease_is_asked_for_at_half_and_again_after_the_controller_was_away() 
     a.said.clear()
     send(a, 10)
     assert a.said == []
-    a.asp.disconnected(a.now)
-    a.take(a.asp.connected(a.now))
+    a.asp.on_disconnected(a.now)
+    a.take(a.asp.on_connected(a.now))
     a.admit()
     assert [message.event for message in a.said if isinstance(message, SaEvent)] == ["lease"]
     [(_, out)] = a.protect(CIRCUIT, [udp_packet()] * 40)
@@ -230,7 +230,7 @@ def test_a_lease_is_asked_for_at_half_and_again_after_the_controller_was_away() 
     a.said.clear()
     a.put(with_entry(a, lease_start=1, lease_end=1101))
     assert send(a) == [101]
-    a.take(a.asp.connected(a.now))
+    a.take(a.asp.on_connected(a.now))
     a.admit()
     assert not [message for message in a.said if isinstance(message, SaEvent)]
 
@@ -294,14 +294,14 @@ def test_a_new_process_uses_no_number_twice_and_accepts_no_replay() -> None:
 def test_fresh_until_the_first_snapshot_even_if_a_process_died_before_it() -> None:
     a, _ = pair()
     assert a.hello().fresh
-    a.take(a.asp.connected(a.now))
+    a.take(a.asp.on_connected(a.now))
     assert not a.hello().fresh
     a.start()
     assert not a.hello().fresh
     state = memoryview(bytearray(octets_for(8)))
     for boot in (1, 2):
         asp = AspEngine(ASP, pid=1, boot=boot, state=state, fresh=boot == 1, random=a.random.randbytes)
-        a.take(asp.connected(a.now))
+        a.take(asp.on_connected(a.now))
         assert a.hello().boot == boot
         assert a.hello().fresh
 
@@ -344,7 +344,7 @@ def test_thousands_of_tunnels_are_installed_in_slices_between_heartbeats() -> No
     rounds = 0
     while a.asp.tunnels.pending:
         a.now += 0.1
-        assert a.asp.wake() <= a.now
+        assert a.asp.next_timer() <= a.now
         a.take(a.asp.on_timer(a.now))
         rounds += 1
     assert rounds == 1000 // SLICE - 2

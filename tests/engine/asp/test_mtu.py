@@ -74,9 +74,9 @@ def test_the_limit_follows_the_mtu_of_the_port_in_use() -> None:
     a.put(type(port)(**{name: getattr(port, name) for name in port.__slots__} | {"mtu": 1000}))  # type: ignore[attr-defined]
     clear = udp_packet(size=1000, df=True)
     assert [batch.step for _, batch in a.protect(ECONOMICAL, [clear])] == [Step.OUT]
-    a.asp.peer(LC3, 1, False, a.now)
+    a.asp.on_fabric_peer(LC3, 1, False, a.now)
     assert a.protect(ECONOMICAL, [clear]) == []
-    a.asp.peer(LC3, 1, True, a.now)
+    a.asp.on_fabric_peer(LC3, 1, True, a.now)
     assert [batch.port for _, batch in a.protect(ECONOMICAL, [clear])] == ["3/11"]
 
 

@@ -430,8 +430,8 @@ def test_a_new_process_has_no_negotiated_sas_and_a_new_controller_hears_of_those
     join(left, right, CIRCUIT)
     left.pass_time(0.1)
     left.heard(TunnelEvent)
-    left.take(left.asp.disconnected(left.now))
-    left.take(left.asp.connected(left.now))
+    left.take(left.asp.on_disconnected(left.now))
+    left.take(left.asp.on_connected(left.now))
     assert {(sa.spi, sa.direction) for sa in left.hello().sas} == {(10_020, "out"), (10_030, "in")}
     left.admit()
     known = {event.tunnel: event for event in left.heard(TunnelEvent)}

@@ -104,7 +104,7 @@ def test_a_fenced_asp_forgets_what_waits() -> None:
     one = side()
     busy(one)
     one.protect(CIRCUIT, [clear(dscp) for dscp in (0, 20, 40, 60)])
-    one.take(one.asp.late(1.0, one.now))
+    one.take(one.asp.on_stall(1.0, one.now))
     assert one.asp.fenced
     one.check_counts()
     assert one.drops() == {"fenced": 4}

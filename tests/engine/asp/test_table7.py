@@ -303,7 +303,7 @@ def test_a_flood_is_a_line_a_second_and_no_packet_is_forgotten(row: str, case: C
     assert all(isinstance(count, int) and count > 0 for count in counts)
     assert sum(count for count in counts if isinstance(count, int)) == floods * packets
     assert router.drops() == {refused.cause: floods * packets}
-    assert router.asp.wake() > router.now, "nothing is held back any more"
+    assert router.asp.next_timer() > router.now, "nothing is held back any more"
 
 
 def test_one_kind_of_flood_does_not_keep_another_message_back() -> None:

@@ -81,14 +81,14 @@ def test_both_modes_side_by_side_in_one_batch() -> None:
 def test_next_port_by_cost_when_the_card_is_not_up() -> None:
     a, _ = pair()
     clear = [udp_packet("52.0.0.1", "62.0.0.1")]
-    a.asp.peer(LC3, 1, False, a.now)
+    a.asp.on_fabric_peer(LC3, 1, False, a.now)
     [(card, out)] = a.protect(ECONOMICAL, clear)
     assert (card, out.port, out.address) == (LC4, "4/11", ip("41.0.0.9"))
     assert a.protect(CIRCUIT, [udp_packet()]) == []
     a.put(CardStateRecord(LC4, "lc", 1, 1, False))
     assert a.protect(ECONOMICAL, clear) == []
     assert a.drops() == {"line card down": 1, "no usable next hop": 1}
-    a.asp.peer(LC3, 1, True, a.now)
+    a.asp.on_fabric_peer(LC3, 1, True, a.now)
     assert a.protect(ECONOMICAL, clear)[0][0] == LC3
 
 
@@ -187,7 +187,7 @@ def test_traces_are_stamped_alone_and_go_on() -> None:
     assert [batch.marks for batch in opened] == [(), ((0, 77),), (), ((0, 78),)]
     assert [packet for batch in opened for packet in packets_of(batch)] == clear
     for end, step in ((a, "1/1 protect"), (b, "1/1 open")):
-        assert end.asp.wake() <= end.now
+        assert end.asp.next_timer() <= end.now
         end.take(end.asp.on_timer(end.now))
         [stamps] = [message for message in end.said if isinstance(message, TraceStamps)]
         assert [(stamp.number, stamp.step) for stamp in stamps.stamps] == [(77, step), (78, step)]
@@ -201,7 +201,7 @@ def test_batches_of_an_old_epoch_or_for_another_step_are_dropped() -> None:
     assert a.protect(99, clear) == []
     assert a.drops() == {"old epoch": 2, "wrong step": 2, "no tunnel": 2}
     assert a.asp.receive_frames("3/1", batch_of(clear, Step.IN), a.now) == []
-    a.asp.late(1.0, a.now)
+    a.asp.on_stall(1.0, a.now)
     assert a.protect(CIRCUIT, clear) == []
     assert a.drops()["fenced"] == 2
 

@@ -95,7 +95,7 @@ def test_opened_packets_without_a_way_on(case: Callable[[Controller], list[bytes
 def test_opened_packets_of_a_tunnel_without_its_circuit() -> None:
     a, b = pair()
     [(_, out)] = a.protect(CIRCUIT, [udp_packet()] * 3)
-    b.asp.peer(LC3, 1, False, b.now)
+    b.asp.on_fabric_peer(LC3, 1, False, b.now)
     assert b.open(out) == []
     row = books(b, CIRCUIT)
     assert (row["opened"]["packets"], row["stranded"]) == (3, {"protected": 0, "opened": 3})
@@ -116,13 +116,13 @@ def test_nothing_is_protected_that_would_not_leave(hops: tuple[NextHop, ...], ca
         a.put(route(OUTER, "40.0.0.2/32", *hops))
     else:
         a.put(delete=[("route", OUTER, ip("40.0.0.2"), 32)])
-    a.asp.peer(LC3, 1, False, a.now)
+    a.asp.on_fabric_peer(LC3, 1, False, a.now)
     assert a.protect(ECONOMICAL, [udp_packet(HOST, FAR)] * 3) == []
     row = books(a, ECONOMICAL)
     assert (row["protected"]["packets"], row["stranded"]["protected"]) == (0, 0)
     assert row["drops"]["out"] == a.drops() == {cause: 3}
     assert a.asp.sadb.outbound[ECONOMICAL, 10].next_number == 1
-    a.asp.peer(LC3, 1, True, a.now)
+    a.asp.on_fabric_peer(LC3, 1, True, a.now)
     a.put(route(OUTER, "40.0.0.2/32", port_hop(LC3, "3/11", "40.0.0.2")))
     assert len(a.protect(ECONOMICAL, [udp_packet(HOST, FAR)])) == 1
 

@@ -143,7 +143,7 @@ def test_the_next_tunnel_by_cost_takes_over_when_an_asp_is_gone_and_gives_back()
         return [(card, batch.tunnel) for card, batch in rig.fabric()]
 
     assert way() == [("asp 1/1", ECONOMICAL)]
-    rig.do(rig.card.peer("asp 1/1", 3, False, rig.now))
+    rig.do(rig.card.on_fabric_peer("asp 1/1", 3, False, rig.now))
     assert way() == [("asp 1/2", SPARE)]
     rig.delta(CardStateRecord("asp 1/2", "asp", 3, 8, False))
     assert way() == []
@@ -158,7 +158,7 @@ def test_a_route_into_a_tunnel_never_falls_through_to_a_shorter_prefix_or_a_port
     hops = (NextHop("tunnel", 5, "asp 1/1", tunnel=ECONOMICAL), NextHop("port", 9, "lc 3", "3/1", ip("10.0.0.9")))
     rig = Rig().knows("3/1", "10.0.0.9", GATEWAY)
     rig.delta(route(INNER, "30.0.0.0/8", *hops))
-    rig.do(rig.card.peer("asp 1/1", 3, False, rig.now))
+    rig.do(rig.card.on_fabric_peer("asp 1/1", 3, False, rig.now))
     rig.frames("3/1", packet(), packet("31.0.0.1"))
     assert rig.outputs == []
     assert rig.drops() == {"no usable tunnel": 2}
@@ -179,7 +179,7 @@ def test_a_circuit_based_tunnel_needs_the_card_of_its_circuit() -> None:
     assert way() == [CIRCUITED]
     rig.delta(far)
     assert way() == [CIRCUITED]
-    rig.do(rig.card.peer("lc 4", 2, False, rig.now))
+    rig.do(rig.card.on_fabric_peer("lc 4", 2, False, rig.now))
     assert way() == []
     rig.delta(replace(far, home="", circuit=0))
     assert way() == []
@@ -255,7 +255,7 @@ def test_out_of_a_port_that_is_elsewhere_or_down() -> None:
     rig = Rig()
     rig.batch(Step.OUT, packet(), port="4/1", address=1, context=OUTER)
     rig.batch(Step.OUT, packet(), port="3/11", context=OUTER)
-    rig.do(rig.card.carrier("3/11", False, rig.now))
+    rig.do(rig.card.on_carrier("3/11", False, rig.now))
     rig.batch(Step.OUT, packet(), port="3/11", address=ip("20.0.0.9"), context=OUTER)
     assert rig.drops() == {"unknown port": 1, "no next hop address": 1, "port down": 1}
 
@@ -370,7 +370,7 @@ def test_a_card_that_stood_still_sends_nothing_until_it_is_welcome_again() -> No
     where = {"port": "3/11", "address": ip("20.0.0.9"), "context": OUTER}
     rig.frames("3/1", packet("10.0.0.66"))  # waits for its neighbour
     rig.now += 0.7
-    (hello,) = rig.do(rig.card.late(0.7, rig.now))
+    (hello,) = rig.do(rig.card.on_stall(0.7, rig.now))
     assert isinstance(hello.message, Hello)  # type: ignore[union-attr]
     rig.batch(Step.OUT, packet(), **where)
     rig.frames("3/1", packet(), packet())
@@ -402,7 +402,7 @@ def test_an_address_moves_to_another_asp() -> None:
     rig.delta(LocalAddressRecord(OUTER, ip("5.5.5.1"), "asp 1/2"))
     rig.frames("3/11", esp())
     assert [card for card, _ in rig.fabric()] == ["asp 1/2"]
-    rig.do(rig.card.peer("asp 1/2", 3, False, rig.now))
+    rig.do(rig.card.on_fabric_peer("asp 1/2", 3, False, rig.now))
     rig.frames("3/11", esp())
     assert rig.drops() == {"asp down": 1}
 
@@ -414,10 +414,10 @@ def test_a_port_that_goes_down_takes_its_routes_with_it() -> None:
     clear = packet("40.0.0.1", "30.0.0.1")
     rig.batch(Step.CIRCUIT_IN, clear, circuit=CIRCUIT, context=INNER)
     assert [name for name, _ in rig.wire()] == ["3/1"]
-    rig.do(rig.card.carrier("3/1", False, rig.now))
+    rig.do(rig.card.on_carrier("3/1", False, rig.now))
     rig.batch(Step.CIRCUIT_IN, clear, circuit=CIRCUIT, context=INNER)
     assert [(card, b.port, b.address) for card, b in rig.fabric()] == [("lc 4", "4/1", ip("10.4.0.9"))]
-    rig.do(rig.card.peer("lc 4", 2, False, rig.now))
+    rig.do(rig.card.on_fabric_peer("lc 4", 2, False, rig.now))
     rig.batch(Step.CIRCUIT_IN, clear, circuit=CIRCUIT, context=INNER)
     assert rig.drops() == {"no usable next hop": 1}
 

@@ -167,7 +167,7 @@ def test_ping_without_answers_ends_after_its_timeout() -> None:
     rig.after(0.2)
     (reply,) = rig.told(Reply)
     assert (reply.result["sent"], reply.result["received"]) == (2, 0)
-    assert rig.card.forwarding.pings.wake() == float("inf")
+    assert rig.card.forwarding.pings.next_timer() == float("inf")
 
 
 def test_ping_through_a_tunnel_and_back_by_another_card() -> None:
@@ -189,7 +189,7 @@ def test_an_answer_for_another_card_is_passed_to_it() -> None:
     ((card, batch),) = rig.fabric()
     assert (card, batch.step, batch.context, batch.epoch) == ("lc 4", Step.LOCAL, INNER, 4)
     assert packets_of(batch) == [theirs]
-    rig.do(rig.card.peer("lc 4", 2, False, rig.now))
+    rig.do(rig.card.on_fabric_peer("lc 4", 2, False, rig.now))
     rig.frames("3/1", theirs)
     assert rig.fabric() == []
 
@@ -304,9 +304,9 @@ def test_bad_arguments_of_trace_are_named() -> None:
 
 def test_hello_names_the_ports_that_are_up_and_a_welcome_is_answered_with_their_states() -> None:
     rig = Rig()
-    rig.do(rig.card.disconnected(rig.now))
-    rig.do(rig.card.carrier("3/11", False, rig.now))
-    rig.do(rig.card.connected(rig.now))
+    rig.do(rig.card.on_disconnected(rig.now))
+    rig.do(rig.card.on_carrier("3/11", False, rig.now))
+    rig.do(rig.card.on_connected(rig.now))
     assert [hello.ports for hello in rig.told(Hello)] == [("3/1",)]
     rig.do(rig.card.receive(Welcome(4, 10, 0.1, 5, {}), rig.now))
     assert {(e.port, e.up) for e in rig.told(PortEvent)} == {("3/1", True), ("3/11", False)}
@@ -322,7 +322,7 @@ def test_what_the_shell_does_and_what_nobody_does() -> None:
 
 def test_headless_it_goes_on() -> None:
     rig = Rig()
-    rig.do(rig.card.disconnected(rig.now))
+    rig.do(rig.card.on_disconnected(rig.now))
     rig.frames("3/1", packet())
     assert [card for card, _ in rig.fabric()] == ["asp 1/1"]
     assert MAC["3/1"] == rig.card.ports.own["3/1"].mac

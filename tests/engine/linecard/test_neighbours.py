@@ -165,23 +165,23 @@ def test_a_broken_arp_packet_is_dropped() -> None:
 def test_a_port_that_comes_up_says_so_to_everyone() -> None:
     rig = Rig(carrier=False)
     assert {p.up for p in rig.card.ports.own.values()} == {False}
-    rig.do(rig.card.carrier("3/1", True, rig.now))
+    rig.do(rig.card.on_carrier("3/1", True, rig.now))
     assert rig.arps() == [
         ("3/1", BROADCAST_MAC, Arp(REQUEST, MAC["3/1"], ip("10.0.0.1"), ZERO_MAC, ip("10.0.0.1")))
     ]
     assert rig.told(PortEvent) == [PortEvent("3/1", True, "", 1000, MAC["3/1"])]
-    rig.do(rig.card.carrier("3/1", True, rig.now))
+    rig.do(rig.card.on_carrier("3/1", True, rig.now))
     assert rig.outputs == []
 
 
 def test_a_port_that_goes_down_forgets_its_neighbours_and_drops_what_waits() -> None:
     rig = Rig().knows("3/1", "10.0.0.9", GATEWAY)
     rig.frames("3/1", packet("10.0.0.66"))
-    rig.do(rig.card.carrier("3/1", False, rig.now))
+    rig.do(rig.card.on_carrier("3/1", False, rig.now))
     assert rig.told(PortEvent) == [PortEvent("3/1", False, "no carrier", 1000, MAC["3/1"])]
     assert rig.told(NeighbourEvent) == [NeighbourEvent("3/1", ip("10.0.0.9"), b"")]
     assert rig.drops() == {"port down": 1}
-    rig.do(rig.card.carrier("3/1", True, rig.now))
+    rig.do(rig.card.on_carrier("3/1", True, rig.now))
     rig.batch(Step.CIRCUIT_IN, packet("10.9.0.1"), circuit=CIRCUIT, context=INNER)
     assert rig.sent() == []
     assert len(rig.arps()) == 1

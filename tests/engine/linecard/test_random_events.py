@@ -122,9 +122,9 @@ def act(rig: Rig, event: tuple[Any, ...]) -> None:
         )
         rig.do(rig.card.receive_batch(batch, rig.now))
     elif what == "carrier":
-        rig.do(rig.card.carrier(rest[0], rest[1], rig.now))
+        rig.do(rig.card.on_carrier(rest[0], rest[1], rig.now))
     elif what == "peer":
-        rig.do(rig.card.peer(rest[0], 2 if rest[0] == "lc 4" else 3, rest[1], rig.now))
+        rig.do(rig.card.on_fabric_peer(rest[0], 2 if rest[0] == "lc 4" else 3, rest[1], rig.now))
     elif what == "usable":
         kind = "linecard" if rest[0] == "lc 4" else "asp"
         rig.delta(CardStateRecord(rest[0], kind, 2 if kind == "linecard" else 3, 5, rest[1]))
@@ -135,7 +135,7 @@ def act(rig: Rig, event: tuple[Any, ...]) -> None:
     elif what == "time":
         rig.after(rest[0])
     elif what == "late":
-        rig.do(rig.card.late(1.0, rig.now))
+        rig.do(rig.card.on_stall(1.0, rig.now))
     elif what == "welcome":
         rig.do(rig.card.receive(Welcome(4, rig.version, 0.1, 5, {}), rig.now))
     else:

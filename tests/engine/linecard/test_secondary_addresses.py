@@ -48,8 +48,8 @@ def test_each_address_is_announced_and_answered_for() -> None:
     try:
         card = rig()
         own = MAC["3/1"]
-        card.do(card.card.carrier("3/1", False, card.now))
-        card.do(card.card.carrier("3/1", True, card.now))
+        card.do(card.card.on_carrier("3/1", False, card.now))
+        card.do(card.card.on_carrier("3/1", True, card.now))
         assert [arp.sender_address for _, _, arp in card.arps()] == [
             ip("10.0.0.1"), ip("10.7.0.1"), ip("10.8.0.1"),
         ]  # fmt: skip

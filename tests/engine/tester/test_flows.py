@@ -121,7 +121,7 @@ def test_a_counted_flow_ends_by_itself() -> None:
     pair.run(1.0)
     source, sink = pair.ends()
     assert (source["state"], source["sent"], sink["received"]) == ("done", 25, 25)
-    assert pair.t1.wake() > pair.now
+    assert pair.t1.next_timer() > pair.now
     pair.call(pair.t1, "start", flow="forward", count=5)
     pair.run(1.0)
     assert pair.ends()[1]["received"] == 30
@@ -129,13 +129,13 @@ def test_a_counted_flow_ends_by_itself() -> None:
 
 def test_rate_max_waits_for_the_wire() -> None:
     pair = started(rate="max", size=64)
-    assert pair.t1.wake() == -inf
+    assert pair.t1.next_timer() == -inf
     pair.t1.on_timer(pair.now)
     pair.t1.congestion("1", True, pair.now)
     assert pair.t1.on_timer(pair.now) == []
-    assert pair.t1.wake() > pair.now
+    assert pair.t1.next_timer() > pair.now
     pair.t1.congestion("1", False, pair.now)
-    assert pair.t1.wake() == -inf
+    assert pair.t1.next_timer() == -inf
 
 
 def test_a_restarted_flow_goes_on_numbering_and_the_pause_is_no_gap() -> None:
@@ -267,9 +267,9 @@ def test_latency_is_measured() -> None:
     wire.set(delay="20ms")
     pair = started(lambda batch, now: [batch] if arp_only(batch) else wire.offer(batch, now))
     pair.run(0.5)
-    while wire.wake() < inf:
-        pair.now = max(pair.now, wire.wake())
-        for batch in wire.due(wire.wake()):
+    while wire.next_timer() < inf:
+        pair.now = max(pair.now, wire.next_timer())
+        for batch in wire.due(wire.next_timer()):
             pair.deliver(batch)
     latency = pair.ends()[1]["latency"]
     assert latency["min_ms"] == pytest.approx(20, abs=0.1)
@@ -320,7 +320,7 @@ def test_a_flow_that_comes_out_at_the_wrong_port_is_a_leak() -> None:
     mac = port_mac("t2", "2")
     frame = mac + flow_packets(pair.sent)[0][6:]
     other.receive_frames("2", wrap(frame), 1.0)
-    answer = other.operator(1, "flows", {}, 1.0)[0]
+    answer = other.on_operator_command(1, "flows", {}, 1.0)[0]
     assert isinstance(answer, ToOperator)
     assert answer.result["unexpected"] == {"flow forward at the wrong port": 1}
     assert answer.result["flows"]["forward"]["sink"]["received"] == 0  # type: ignore[index,call-overload]
@@ -331,8 +331,8 @@ def test_a_new_process_of_the_source_begins_a_new_account() -> None:
     pair.run(0.1)
     old = list(pair.sent)
     again = Engine("t1", ports={"1": {"address": "10.0.0.1/24"}}, flows={"forward": FLOW}, boot=2)
-    again.carrier("1", True, pair.now)
-    again.operator(1, "start", {"flow": "forward", "count": 10}, pair.now)
+    again.on_carrier("1", True, pair.now)
+    again.on_operator_command(1, "start", {"flow": "forward", "count": 10}, pair.now)
     reply = header(port_mac("t1", "1"), port_mac("t2", "1"), ETHERTYPE_ARP)
     reply += Arp(arp.REPLY, port_mac("t2", "1"), TWO, port_mac("t1", "1"), ONE).emit()
     outputs = again.receive_frames("1", wrap(reply), pair.now)
@@ -405,7 +405,7 @@ def test_testers_number_their_traces_apart() -> None:
 def test_arp_is_answered_for_own_and_flow_addresses_only() -> None:
     flows = {"forward": {**FLOW, "source": "10.0.0.77"}}
     tester = Engine("t1", ports={"1": {"address": "10.0.0.1/24"}}, flows=flows)
-    announced = [output for output in tester.carrier("1", True, 0.0) if isinstance(output, ToWire)]
+    announced = [output for output in tester.on_carrier("1", True, 0.0) if isinstance(output, ToWire)]
     assert sum(len(output.batch) for output in announced) >= 2
     for target, answered in (("10.0.0.1", True), ("10.0.0.77", True), ("10.0.0.9", False)):
         ask = Arp(arp.REQUEST, ROUTER, TWO, ZERO_MAC, parse_address(target)).emit()
@@ -422,11 +422,11 @@ def test_a_flow_waits_for_its_gateway_and_asks_again() -> None:
     flows = {"forward": {**FLOW, "destination": "60.1.0.1"}}
     ports = {"1": {"address": "10.0.0.1/24", "gateway": "10.0.0.254"}}
     tester = Engine("t1", ports=ports, flows=flows)
-    tester.carrier("1", True, 0.0)
-    tester.operator(1, "start", {"flow": "forward"}, 0.0)
+    tester.on_carrier("1", True, 0.0)
+    tester.on_operator_command(1, "start", {"flow": "forward"}, 0.0)
     asked, now = 0, 0.0
     while now < 5.0:
-        now = max(tester.wake(), now)
+        now = max(tester.next_timer(), now)
         asked += sum(isinstance(output, ToWire) for output in tester.on_timer(now))
         now += 1e-6
     assert RETRIES < asked < 40
@@ -501,7 +501,7 @@ def test_fragments_of_a_router_are_put_together_in_any_order() -> None:
 
 def test_commands_that_only_the_shell_can_do_are_handed_on() -> None:
     pair = Pair()
-    outputs = pair.t1.operator(3, "link", {"port": "1", "down": True}, 0.0)
+    outputs = pair.t1.on_operator_command(3, "link", {"port": "1", "down": True}, 0.0)
     assert isinstance(outputs[0], Perform)
     assert (outputs[0].request.number, outputs[0].request.name) == (3, "link")
 
@@ -562,8 +562,8 @@ def test_wrong_flows_are_refused(change: dict[str, Any]) -> None:
 def test_counters_of_flows_outlive_the_engine() -> None:
     counters = Counters()
     tester = Engine("t1", ports={"1": {"address": "10.0.0.1/24"}}, flows={"forward": FLOW}, counters=counters)
-    tester.carrier("1", True, 0.0)
-    tester.operator(1, "start", {"flow": "forward", "count": 3}, 0.0)
+    tester.on_carrier("1", True, 0.0)
+    tester.on_operator_command(1, "start", {"flow": "forward", "count": 3}, 0.0)
     frame = header(port_mac("t1", "1"), ROUTER, ETHERTYPE_ARP)
     tester.receive_frames("1", wrap(frame + Arp(arp.REPLY, ROUTER, TWO, port_mac("t1", "1"), ONE).emit()), 0.0)
     tester.on_timer(0.01)

@@ -19,7 +19,7 @@ def test_generated_requests(seed: int) -> None:
     pair = Pair()
     for number, (name, arguments) in enumerate(odd.requests(TESTER, 500, seed, odd.RAW)):
         about = (name, arguments)
-        outputs = odd.survived(pair.t1.operator, number, name, arguments, pair.now, about=about)
+        outputs = odd.survived(pair.t1.on_operator_command, number, name, arguments, pair.now, about=about)
         assert odd.asked(odd.carried(outputs, about)), about
         # A flow as fast as the wire takes it would take all the time that there is.
         pair.call(pair.t1, "stop")

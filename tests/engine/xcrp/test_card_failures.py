@@ -195,7 +195,7 @@ def test_a_late_controller_blames_nobody(node: Node) -> None:
     node.run(1.0)
     assert all(row["usable"] for row in node.ask("status")["cards"])
     node.now += 3.0
-    node.perform(node.controller.late(3.0, node.now))
+    node.perform(node.controller.on_stall(3.0, node.now))
     node.perform(node.controller.on_timer(node.now))
     node.run(1.0)
     assert all(row["usable"] for row in node.ask("status")["cards"])
@@ -205,8 +205,8 @@ def look(node: Node) -> None:
     """A tenth of a second goes by, and whoever is silent waited for a core in it."""
     assert node.controller is not None
     node.run(0.1)
-    for card, _ in node.controller.silent(node.now):
-        node.controller.waited(card, 0.1, node.now)
+    for card, _ in node.controller.cards_at_risk(node.now):
+        node.controller.on_cpu_wait(card, 0.1, node.now)
 
 
 def test_a_card_that_waits_for_a_core_is_not_hung_but_has_no_more_than_so_much_patience(node: Node) -> None:
@@ -215,7 +215,7 @@ def test_a_card_that_waits_for_a_core_is_not_hung_but_has_no_more_than_so_much_p
     node.stop_card("asp 2/1")
     stopped = node.now
     node.run(0.3)
-    assert node.controller.silent(node.now) == [("asp 2/1", pid)]
+    assert node.controller.cards_at_risk(node.now) == [("asp 2/1", pid)]
     for _ in range(40):
         if node.card("asp 2/1")["usable"]:
             look(node)
@@ -268,7 +268,7 @@ def test_a_card_that_says_hello_twice_keeps_its_epoch(node: Node) -> None:
     before = {row["card"]: row["epoch"] for row in node.ask("status")["cards"]}
     for name, card in list(node.cards.items()):
         card.changes.clear()
-        node.card_does(name, card.connected(node.now))
+        node.card_does(name, card.on_connected(node.now))
     node.run(0.2)
     assert {row["card"]: row["epoch"] for row in node.ask("status")["cards"]} == before
     assert all(row["usable"] for row in node.ask("status")["cards"])
@@ -280,7 +280,7 @@ def test_a_card_that_says_hello_twice_keeps_its_epoch(node: Node) -> None:
 def test_lost_connection_fences_at_once(node: Node) -> None:
     assert node.controller is not None
     epoch = node.card("asp 2/1")["epoch"]
-    node.perform(node.controller.lost("asp 2/1", node.now))
+    node.perform(node.controller.on_connection_lost("asp 2/1", node.now))
     node.run(0.2)
     # It heard of it by the record of its own card, said hello and is back.
     row = node.card("asp 2/1")

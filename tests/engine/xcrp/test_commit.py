@@ -308,7 +308,7 @@ def test_a_commit_that_does_not_get_to_disk_is_refused_and_changes_nothing() -> 
 def test_no_card_hears_of_a_commit_before_it_is_on_disk() -> None:
     node = booted()
     assert node.controller is not None
-    outputs = node.controller.operator(1, "apply", {"text": CHANGED, "file": "b.cfg"}, node.now)
+    outputs = node.controller.on_operator_command(1, "apply", {"text": CHANGED, "file": "b.cfg"}, node.now)
     assert [type(output).__name__ for output in outputs] == ["Append"]
     assert "Tun-3" not in node.controller.config.tunnels, "in force before it is on disk"
 

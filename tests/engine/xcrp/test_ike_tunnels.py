@@ -121,7 +121,7 @@ def test_a_bad_file_is_an_event_with_its_name() -> None:
 def test_a_store_that_was_filled_counts_with_the_next_commit() -> None:
     node = booted(RSA)
     assert node.controller is not None
-    node.perform(node.controller.flash(flash(), node.now))
+    node.perform(node.controller.on_flash_changed(flash(), node.now))
     assert node.tunnel("T")["reason"].startswith("certificate")
     node.ask("apply", text=RSA)
     assert node.tunnel("T")["reason"] == "IKE: not negotiated yet"

@@ -54,7 +54,7 @@ def test_an_asp_that_lost_its_sa_state_goes_on_above() -> None:
     node.run(0.1)
     assert lease(node) == (end, end + LEASE)
     # The same start says hello again: nothing more is lost.
-    node.card_does("asp 2/1", node.cards["asp 2/1"].connected(node.now))
+    node.card_does("asp 2/1", node.cards["asp 2/1"].on_connected(node.now))
     node.run(0.1)
     assert lease(node) == (end, end + LEASE)
 

@@ -21,7 +21,7 @@ def node() -> Node:
 
 def refused(node: Node, command: Any, arguments: Any) -> str:
     assert node.controller is not None
-    outputs = node.controller.operator(3, command, arguments, node.now)
+    outputs = node.controller.on_operator_command(3, command, arguments, node.now)
     answers = [output for output in outputs if isinstance(output, ToOperator)]
     assert len(outputs) == len(answers) == 1
     assert answers[0].number == 3
@@ -90,7 +90,7 @@ def test_odd_arguments_are_refused_and_the_controller_goes_on(
 ) -> None:
     controller, before = node.controller, node.state["journal"]
     assert controller is not None
-    outputs = odd.survived(controller.operator, 3, command, arguments, node.now)
+    outputs = odd.survived(controller.on_operator_command, 3, command, arguments, node.now)
     odd.survived(node.perform, outputs)
     assert node.answers[-1].number == 3
     assert node.answers[-1].error
@@ -103,7 +103,7 @@ def test_a_fault_of_the_controller_is_an_answer_and_a_line_of_its_log(
 ) -> None:
     monkeypatch.setattr("chassis.xcrp.show.routes", lambda *arguments: {}["a secret"])
     assert node.controller is not None
-    outputs = odd.survived(node.controller.operator, 3, "routes", {}, node.now)
+    outputs = odd.survived(node.controller.on_operator_command, 3, "routes", {}, node.now)
     assert [output.error.partition(" at ")[0] for output in outputs] == ["routes: internal error: KeyError"]
     said = node.ask("log")["records"][-1]
     assert (said["severity"], said["text"]) == ("error", outputs[0].error)
@@ -215,14 +215,14 @@ def test_a_capture_that_cannot_go_on_has_ended_and_one_that_never_began_is_none(
 def test_a_card_that_dies_or_is_silent_is_an_error_not_a_wait(node: Node) -> None:
     assert node.controller is not None
     node.stop_card("lc 3")
-    outputs = node.controller.operator(9, "ping", {"context": "L1", "address": "4.4.4.4"}, node.now)
+    outputs = node.controller.on_operator_command(9, "ping", {"context": "L1", "address": "4.4.4.4"}, node.now)
     assert not any(isinstance(output, ToOperator) for output in outputs)
     node.run(0.6)
     assert [(a.number, a.error, a.last) for a in node.answers if a.number == 9] == [
         (9, "lc 3: lc 3 is down", True)
     ]
     node.stop_card("lc 4")
-    node.controller.operator(10, "link", {"port": "4/1", "down": True}, node.now)
+    node.controller.on_operator_command(10, "link", {"port": "4/1", "down": True}, node.now)
     node.stopped.discard("lc 4")
     node.run(11)
     assert [a.error for a in node.answers if a.number == 10] == ["lc 4: no answer in time"]
@@ -230,7 +230,7 @@ def test_a_card_that_dies_or_is_silent_is_an_error_not_a_wait(node: Node) -> Non
 
 def test_a_ping_is_answered_reply_by_reply(node: Node) -> None:
     assert node.controller is not None
-    outputs = node.controller.operator(9, "ping", {"context": "L1", "address": "4.4.4.4"}, node.now)
+    outputs = node.controller.on_operator_command(9, "ping", {"context": "L1", "address": "4.4.4.4"}, node.now)
     request = next(output.message for output in outputs if isinstance(getattr(output, "message", None), Request))
     for card, last, expected in (("lc 3", False, 1), ("lc 4", False, 0), ("lc 3", True, 1), ("lc 3", True, 0)):
         reply = Reply(request.number, {"sequence": 1}, "", last)
@@ -273,14 +273,14 @@ def test_config_is_given_back_as_commands(node: Node) -> None:
 def test_bad_messages_end_nothing(node: Node) -> None:
     assert node.controller is not None
     before = node.ask("status")
-    node.perform(node.controller.undecodable("lc 3", "no such type", node.now))
-    node.perform(node.controller.undecodable("", "no such type", node.now))
+    node.perform(node.controller.on_undecodable("lc 3", "no such type", node.now))
+    node.perform(node.controller.on_undecodable("", "no such type", node.now))
     node.perform(node.controller.receive("lc 99", Stamp(1, "", 0.0), node.now))  # type: ignore[arg-type]
     node.perform(node.controller.receive("lc 3", Request(1, "x", {}), node.now))
     node.perform(node.controller.receive("lc 3", Reply(12345, {}), node.now))
-    node.perform(node.controller.died("nobody", 1, node.now))
-    node.perform(node.controller.started("nobody", 1, 1, node.now))
-    node.perform(node.controller.lost("nobody", node.now))
+    node.perform(node.controller.on_card_died("nobody", 1, node.now))
+    node.perform(node.controller.on_card_started("nobody", 1, 1, node.now))
+    node.perform(node.controller.on_connection_lost("nobody", node.now))
     after = node.ask("status")
     assert after["tunnels"] == before["tunnels"]
     assert after["dropped"] == {

@@ -129,7 +129,7 @@ def test_any_sequence(seed: int) -> None:
                 node.budget = rng.randrange(12)
             try:
                 assert node.controller is not None
-                node.perform(node.controller.operator(1, "apply", {"text": text}, node.now))
+                node.perform(node.controller.on_operator_command(1, "apply", {"text": text}, node.now))
             except Cut:
                 node.budget = 1 << 30
                 node.kill_controller()
@@ -137,7 +137,7 @@ def test_any_sequence(seed: int) -> None:
             node.budget = 1 << 30
         elif what == "late" and node.controller is not None:
             node.now += 1.0
-            node.perform(node.controller.late(1.0, node.now))
+            node.perform(node.controller.on_stall(1.0, node.now))
         node.run(rng.choice([0.0, 0.01, 0.3, 1.2]))
         obey(node)
         watch.check(node)

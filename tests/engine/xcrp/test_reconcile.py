@@ -72,7 +72,7 @@ def test_nothing_is_published_before_all_said_hello() -> None:
     node.start()
     node.run(1.9)
     assert sent == []
-    assert node.card_does("asp 2/2", node.cards["asp 2/2"].connected(node.now)) is None
+    assert node.card_does("asp 2/2", node.cards["asp 2/2"].on_connected(node.now)) is None
     assert {output.card for output in sent if isinstance(output.message, Snapshot)} == set(node.cards)
 
 
@@ -85,7 +85,7 @@ def test_the_window_begins_when_the_controller_can_hear() -> None:
     node.start()
     # Reading its configuration took longer than the window is.
     node.run(1.0)
-    node.perform(node.controller.late(3.0, node.now))
+    node.perform(node.controller.on_stall(3.0, node.now))
     node.run(3.9)
     assert not node.controller.open
     node.continue_card("asp 2/2", 4.9)
@@ -171,7 +171,7 @@ def test_commands_wait_for_the_window() -> None:
     node.start()
     assert node.controller is not None
     node.answers.clear()
-    node.perform(node.controller.operator(5, "status", {}, node.now))
+    node.perform(node.controller.on_operator_command(5, "status", {}, node.now))
     assert node.answers == []
     node.run(2.1)
     assert [answer.number for answer in node.answers] == [5]

@@ -29,7 +29,7 @@ def test_generated_requests(seed: int) -> None:
     for number, (name, arguments) in enumerate(odd.requests(OPEN, 1500, seed, odd.RAW), 1):
         about = (name, arguments)
         answered = len(node.answers)
-        outputs = odd.survived(controller.operator, number, name, arguments, node.now, about=about)
+        outputs = odd.survived(controller.on_operator_command, number, name, arguments, node.now, about=about)
         assert odd.asked(odd.carried(outputs, about)), about
         odd.survived(node.perform, outputs, about=about)
         node.run(0.01)
@@ -43,7 +43,7 @@ def test_generated_requests(seed: int) -> None:
             node.run(0.3)
     node.run(30.0)
     assert {answer.number for answer in node.answers if answer.last} >= set(range(1, 1501))
-    assert isinstance(controller.operator(0, "status", {}, node.now)[-1], ToOperator)
+    assert isinstance(controller.on_operator_command(0, "status", {}, node.now)[-1], ToOperator)
     # Texts that are no configuration were refused; every one that was taken can be read again.
     assert len(controller.commits.journal.commits) >= before
     node.kill_controller()

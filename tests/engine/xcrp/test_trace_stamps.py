@@ -60,7 +60,7 @@ def test_a_card_that_hangs_is_waited_for_until_it_is_given_up(node: Node) -> Non
     pass_by(node, "lc 3", "3/1 in")
     node.stop_card("asp 2/1")
     before = len(node.answers)
-    node.perform(node.controller.operator(78, "traces", {"settled": True}, node.now))
+    node.perform(node.controller.on_operator_command(78, "traces", {"settled": True}, node.now))
     assert len(node.answers) == before
     node.run(3.0)
     (answer,) = [answer for answer in node.answers[before:] if answer.number == 78]

@@ -190,8 +190,8 @@ class End:
     expiring: list[SaExpiring] = field(default_factory=list)
     dead: bool = False
 
-    def wake(self) -> float:
-        return inf if self.dead else self.ike.wake()
+    def next_timer(self) -> float:
+        return inf if self.dead else self.ike.next_timer()
 
     def up(self, tunnel: int = TUNNEL) -> bool:
         state = self.states.get(tunnel)
@@ -343,7 +343,7 @@ class Two:
             self.give(receiver, SaSeen(*name))
 
     def _step(self, deadline: float) -> bool:
-        at = min(self._heap[0][0] if self._heap else inf, *(end.wake() for end in (self.a, self.b)))
+        at = min(self._heap[0][0] if self._heap else inf, *(end.next_timer() for end in (self.a, self.b)))
         if at > deadline:
             self.now = deadline
             return False
@@ -357,7 +357,7 @@ class Two:
                     self.give(end, message)
         else:
             for end in (self.a, self.b):
-                if end.wake() <= self.now:
+                if end.next_timer() <= self.now:
                     self._took(end, end.ike.on_timer(self.now))
         return True
 

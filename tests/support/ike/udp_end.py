@@ -205,7 +205,7 @@ class OurEnd:
 
     def turn(self, wait: float = 0.0) -> None:
         """One turn of the loop: what came in, and what is due."""
-        due = max(min(wait, self.ike.wake() - time.monotonic()), 0.0)
+        due = max(min(wait, self.ike.next_timer() - time.monotonic()), 0.0)
         for ready in select.select([*self._sockets.values()], [], [], due)[0]:
             port = next(port for port, one in self._sockets.items() if one is ready)
             for _ in range(64):
@@ -215,7 +215,7 @@ class OurEnd:
                     break
                 self._datagram(port, data, sender)
         now = time.monotonic()
-        if self.ike.wake() <= now:
+        if self.ike.next_timer() <= now:
             self._take(self.ike.on_timer(now))
 
     def until(self, condition: Callable[[], object], what: Callable[[], str], within: float = 10.0) -> None:

@@ -365,15 +365,15 @@ class V1Pair:
         for delay, copy in self.wire(sender, data) if passes else ():
             heappush(self._flying, (self.now + delay, next(self._order), target, arriving, copy))
 
-    def _wake(self) -> float:
-        return min((one.wake() for host in (self.a, self.b) for one in host.sessions), default=inf)
+    def _next_timer(self) -> float:
+        return min((one.next_timer() for host in (self.a, self.b) for one in host.sessions), default=inf)
 
     def run(self, seconds: float) -> None:
         """Let time pass."""
         end = self.now + seconds
         for _ in range(200_000):
             flying = self._flying[0][0] if self._flying else inf
-            at = min(flying, self._wake())
+            at = min(flying, self._next_timer())
             if at > end:
                 self.now = end
                 return
@@ -384,7 +384,7 @@ class V1Pair:
             else:
                 for host in (self.a, self.b):
                     for one in list(host.sessions):
-                        if one.wake() <= self.now:
+                        if one.next_timer() <= self.now:
                             one.on_timer(self.now)
             for host in (self.a, self.b):
                 host.sessions = [one for one in host.sessions if not one.closed]

@@ -326,7 +326,7 @@ class Net:
         end = self.now + seconds
         for _ in range(1_000_000):
             due = [self._queue[0][0]] if self._queue else []
-            due += [one.wake() for end_ in (self.a, self.b) for one in end_.live]
+            due += [one.next_timer() for end_ in (self.a, self.b) for one in end_.live]
             at = min(due, default=inf)
             if at > end:
                 break
@@ -334,7 +334,7 @@ class Net:
             while self._queue and self._queue[0][0] <= self.now:
                 heappop(self._queue)[2]()
             for one in (*self.a.live, *self.b.live):
-                if one.wake() <= self.now:
+                if one.next_timer() <= self.now:
                     one.on_timer(self.now)
         else:
             raise AssertionError("time does not pass")

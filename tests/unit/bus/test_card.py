@@ -38,7 +38,7 @@ def batch(card: str, epoch: int) -> Batch:
 def card() -> CardBase:
     card = CardBase("lc 3", pid=1, boot=2)
     card.start(0.0)
-    (hello,) = said(card.connected(0.0))
+    (hello,) = said(card.on_connected(0.0))
     assert isinstance(hello, Hello)
     assert (hello.boot, hello.epoch, hello.version) == (2, 0, 0)
     card.receive(WELCOME, 0.0)
@@ -58,11 +58,11 @@ def card() -> CardBase:
 
 def test_hello_is_said_again_until_it_is_answered() -> None:
     card = CardBase("lc 3", pid=1, boot=2)
-    card.connected(0.0)
-    assert card.wake() == HELLO_RETRY
+    card.on_connected(0.0)
+    assert card.next_timer() == HELLO_RETRY
     assert isinstance(said(card.on_timer(HELLO_RETRY))[0], Hello)
     card.receive(WELCOME, 0.6)
-    assert card.wake() == pytest.approx(0.7)
+    assert card.next_timer() == pytest.approx(0.7)
 
 
 def test_heartbeats_come_at_the_interval_and_say_how_late(card: CardBase) -> None:
@@ -86,11 +86,11 @@ def test_only_batches_of_a_current_epoch_are_taken(card: CardBase) -> None:
 
 def test_a_closed_connection_takes_the_flag_down_at_once_and_a_new_start_brings_it_back(card: CardBase) -> None:
     assert card.up["asp 1/1"]
-    card.peer("asp 1/1", 4, False, 0.0)
+    card.on_fabric_peer("asp 1/1", 4, False, 0.0)
     assert not card.up["asp 1/1"]
-    card.peer("asp 1/1", 4, True, 0.0)
+    card.on_fabric_peer("asp 1/1", 4, True, 0.0)
     assert card.up["asp 1/1"]
-    card.peer("asp 1/1", 4, False, 0.0)
+    card.on_fabric_peer("asp 1/1", 4, False, 0.0)
     outputs = card.receive(Delta(10, 11, (CardStateRecord("asp 1/1", "asp", 5, 9, True),), ()), 0.0)
     assert Connect("asp 1/1", 5) in outputs
     assert card.up["asp 1/1"]
@@ -112,9 +112,9 @@ def test_a_gap_in_the_deltas_asks_for_a_snapshot(card: CardBase) -> None:
 
 
 def test_standing_still_fences_until_the_next_welcome(card: CardBase) -> None:
-    assert card.late(0.39, 1.0) == []
+    assert card.on_stall(0.39, 1.0) == []
     assert card.accepts(batch("asp 1/1", 7))
-    (hello,) = said(card.late(0.7, 2.0))
+    (hello,) = said(card.on_stall(0.7, 2.0))
     assert isinstance(hello, Hello)
     assert not card.accepts(batch("asp 1/1", 7))
     assert card.counters.get("drop fenced") == 1
@@ -130,10 +130,10 @@ def test_an_epoch_raised_without_a_welcome_fences_too(card: CardBase) -> None:
 
 
 def test_without_a_controller_it_goes_on_with_what_it_holds(card: CardBase) -> None:
-    card.disconnected(1.0)
+    card.on_disconnected(1.0)
     assert card.on_timer(2.0) == []
     assert card.accepts(batch("asp 1/1", 7))
-    (hello,) = said(card.connected(3.0))
+    (hello,) = said(card.on_connected(3.0))
     assert isinstance(hello, Hello)
     assert (hello.epoch, hello.version) == (5, 10)
 
@@ -149,7 +149,7 @@ def test_requests_goodbye_and_stamps(card: CardBase) -> None:
     traced = batch("asp 1/1", 7)
     traced.marks = ((0, 99),)
     card.stamp(traced, "3/11 out", 0.05)
-    assert card.wake() < 0
+    assert card.next_timer() < 0
     (stamps,) = said(card.on_timer(0.05))
     assert isinstance(stamps, TraceStamps)
     assert [(stamp.number, stamp.step, stamp.time) for stamp in stamps.stamps] == [(99, "3/11 out", 0.05)]

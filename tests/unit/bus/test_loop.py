@@ -91,7 +91,7 @@ def test_who_stood_still_while_a_source_was_read_is_told_before_the_timer_is_see
         if told.count("timer") == 3:
             loop.stop()
 
-    loop.on_late = lambda seconds, now: told.append(seconds)
+    loop.on_stall = lambda seconds, now: told.append(seconds)
     close = always_ready(loop, read)
     try:
         loop.run(lambda: -inf, on_timer)

@@ -28,7 +28,7 @@ def shell() -> Iterator[ControllerShell]:
         run.mkdir()
         state.mkdir()
         made = ControllerShell(Environment("lab", "a", "xcrp", 1, run, state, startup=("card ase 2\n", "a.cfg")))
-        made.engine.stored = lambda file, error, now: []  # type: ignore[method-assign]
+        made.engine.on_stored = lambda file, error, now: []  # type: ignore[method-assign]
         yield made
         made.context.destroy(linger=0)
 

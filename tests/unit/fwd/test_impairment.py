@@ -31,7 +31,7 @@ def test_nothing_set_passes_the_batch_itself() -> None:
     out = wire.offer(one, 1.0)
     assert len(out) == 1
     assert out[0] is one
-    assert wire.wake() == inf
+    assert wire.next_timer() == inf
     assert wire.due(2.0) == []
 
 
@@ -69,11 +69,11 @@ def test_delay_keeps_order_and_time() -> None:
     wire.set(delay=0.02)
     assert wire.offer(batch(0, 3), 1.0) == []
     assert wire.offer(batch(3, 2), 1.005) == []
-    assert wire.wake() == pytest.approx(1.02)
+    assert wire.next_timer() == pytest.approx(1.02)
     assert numbers(wire.due(1.0201)) == [0, 1, 2]
-    assert wire.wake() == pytest.approx(1.025)
+    assert wire.next_timer() == pytest.approx(1.025)
     assert numbers(wire.due(1.03)) == [3, 4]
-    assert wire.wake() == inf
+    assert wire.next_timer() == inf
 
 
 def test_a_batch_offered_after_the_faults_end_waits_for_those_under_way() -> None:
@@ -118,9 +118,9 @@ def test_a_held_packet_goes_when_nothing_passes_it() -> None:
     wire = Impairment(1)
     wire.set(reorder=1)
     assert wire.offer(batch(0, 1), 2.0) == []
-    assert wire.wake() == pytest.approx(2.0 + REORDER_HOLD)
-    assert numbers(wire.due(wire.wake())) == [0]
-    assert wire.wake() == inf
+    assert wire.next_timer() == pytest.approx(2.0 + REORDER_HOLD)
+    assert numbers(wire.due(wire.next_timer())) == [0]
+    assert wire.next_timer() == inf
 
 
 def test_duplicates_are_whole_and_counted() -> None:
@@ -134,7 +134,7 @@ def test_a_rate_spaces_packets_and_drops_the_tail() -> None:
     wire = Impairment(1)
     wire.set(rate="800k")  # 100 bytes a millisecond
     assert wire.offer(batch(0, 10), 0.0) == []
-    assert wire.wake() == pytest.approx(0.001)
+    assert wire.next_timer() == pytest.approx(0.001)
     assert numbers(wire.due(0.0055)) == [0, 1, 2, 3, 4]
     assert numbers(wire.due(0.0101)) == [5, 6, 7, 8, 9]
     for first in range(10, 1010, 50):
@@ -196,8 +196,8 @@ def test_every_packet_comes_out_or_is_counted(
         out += sum(map(len, wire.offer(batch(offered, size), step / 100)))
         offered += size
     end = len(sizes) / 100
-    while wire.wake() < inf:
-        end = max(end, wire.wake())
+    while wire.next_timer() < inf:
+        end = max(end, wire.next_timer())
         out += sum(map(len, wire.due(end)))
     counts = wire.counts
     assert out + counts["loss"] + counts["queue"] >= offered

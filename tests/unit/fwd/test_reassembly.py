@@ -27,7 +27,7 @@ def test_any_order_and_repeats(order: list[Ipv4], data: st.DataObject) -> None:
         assert box.add(1, piece, 0.0) is None
         assert box.waiting == number
     assert box.add(1, order[-1], 0.0) == (PACKET, len(order) + len(repeated))
-    assert (box.waiting, box.lost, box.wake()) == (0, 0, float("inf"))
+    assert (box.waiting, box.lost, box.next_timer()) == (0, 0, float("inf"))
 
 
 def test_packets_of_other_contexts_and_identifications_are_apart() -> None:
@@ -45,7 +45,7 @@ def test_what_never_gets_whole_is_given_up() -> None:
     first, second, *_ = pieces()
     box.add(1, first, 5.0)
     box.add(1, second, 6.0)
-    assert box.wake() == 5.0 + TIMEOUT
+    assert box.next_timer() == 5.0 + TIMEOUT
     box.on_timer(4.9 + TIMEOUT)
     assert (box.waiting, box.lost) == (2, 0)
     box.on_timer(5.0 + TIMEOUT)

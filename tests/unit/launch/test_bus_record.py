@@ -39,8 +39,8 @@ class Recorder:
         self.card = LineCardEngine("lc 3", pid=10, boot=4)
         self.now = 100.0
         self._said(self.card.start(self.now))
-        self._said(self.card.carrier("3/1", True, self.now))
-        self._said(self.card.connected(self.now))
+        self._said(self.card.on_carrier("3/1", True, self.now))
+        self._said(self.card.on_connected(self.now))
 
     def add(self, way: str, message: Message, card: str = "lc 3", node: str = "a") -> None:
         # The engine's clock is not that of the record.
@@ -52,8 +52,8 @@ class Recorder:
 
     def let_pass(self, seconds: float) -> None:
         end = self.now + seconds
-        while self.card.wake() <= end:
-            self.now = max(self.now, self.card.wake())
+        while self.card.next_timer() <= end:
+            self.now = max(self.now, self.card.next_timer())
             self._said(self.card.on_timer(self.now))
         self.now = end
 

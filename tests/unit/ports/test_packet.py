@@ -88,7 +88,7 @@ def linux() -> Iterator[Port]:
 def test_without_faults_everything_passes(linux: Port) -> None:
     assert linux.send(FRAMES) == linux.receive(FRAMES) == FRAMES
     assert (linux.count("frames sent"), linux.count("frames received")) == (200, 200)
-    assert linux.driver.wake() == inf
+    assert linux.driver.next_timer() == inf
 
 
 def test_each_direction_has_faults_and_random_numbers_of_its_own(linux: Port) -> None:
@@ -109,7 +109,7 @@ def test_each_direction_has_faults_and_random_numbers_of_its_own(linux: Port) ->
 def test_a_delay_of_what_comes_is_waited_for(linux: Port) -> None:
     linux.driver.fault({"delay": "20ms"}, 0.0, far=True)
     assert linux.receive(FRAMES[:5], 1.0) == []
-    assert linux.driver.wake() == pytest.approx(1.02)
+    assert linux.driver.next_timer() == pytest.approx(1.02)
     linux.driver.on_timer(1.01)
     assert linux.came == []
     linux.driver.on_timer(1.03)

@@ -169,7 +169,7 @@ class Pairs:
 
     # time
 
-    def wake(self) -> float:
+    def next_timer(self) -> float:
         return min([one.due for one in self.all], default=inf)
 
     def on_timer(self, now: float) -> None:

@@ -791,7 +791,7 @@ class Negotiations:
 
     # --- time ---
 
-    def wake(self) -> float:
+    def next_timer(self) -> float:
         live = min([one.due for one in self.pending], default=inf)
         return min(live, self._forget_at)
 

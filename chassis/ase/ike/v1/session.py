@@ -309,7 +309,7 @@ class SessionV1:
 
     # --- time ---
 
-    def wake(self) -> float:
+    def next_timer(self) -> float:
         if self.closed:
             return inf
         if self.orphaned and not self.pairs.all:
@@ -322,8 +322,8 @@ class SessionV1:
             self._keepalive,
             inf if self._resend is None else self._resend.due,
             inf if self.detector is None else self.detector.due,
-            self.negotiations.wake(),
-            self.pairs.wake(),
+            self.negotiations.next_timer(),
+            self.pairs.next_timer(),
         )
 
     def on_timer(self, now: float) -> None:

@@ -134,8 +134,8 @@ class SessionV2:
                 self.end("no first message", now)
             self.pump(now)
 
-    def wake(self) -> float:
-        return wake(self)
+    def next_timer(self) -> float:
+        return next_timer(self)
 
     def on_timer(self, now: float) -> None:
         run(self, now)
@@ -648,7 +648,7 @@ def _keepalive_at(session: SessionV2) -> float:
     return session.sent + session.host.settings.nat_keepalive if session.nat.here else math.inf
 
 
-def wake(session: SessionV2) -> float:
+def next_timer(session: SessionV2) -> float:
     """When `run` has something to do."""
     if session.closed:
         return math.inf

@@ -25,7 +25,7 @@ class Held:
         self.closed = False
         self.initiator = self.established = False
 
-    def wake(self) -> float:
+    def next_timer(self) -> float:
         return self.at
 
 
@@ -61,7 +61,7 @@ def test_a_timer_that_is_moved_for_ever_takes_no_room() -> None:
         sessions[0].at = DAY - turn % 2
         registry.settle(sessions[0])
     assert len(registry._timers) < 300
-    assert registry.wake() == DAY - 1
+    assert registry.next_timer() == DAY - 1
 
 
 def test_sessions_come_when_they_want_to() -> None:
@@ -76,5 +76,5 @@ def test_sessions_come_when_they_want_to() -> None:
     while (next_one := registry.due(1000.0)) is not None:
         due.append(next_one)
     wanted = [session for session in sessions if session.at < inf]
-    assert [session.wake() for session in due] == sorted(session.at for session in wanted)
+    assert [session.next_timer() for session in due] == sorted(session.at for session in wanted)
     assert set(map(id, due)) == set(map(id, wanted))
