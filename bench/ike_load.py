@@ -145,7 +145,7 @@ def _flood(lab: LabClient, group: int) -> Iterator[None]:
 
 def _done(lab: LabClient) -> int:
     """Set-ups that the ASP's IKE has done."""
-    return lab.counters("a", ASP).get("ike v2 done", 0)
+    return lab.counters("a", ASP).get("ike v2 IKE SAs established", 0)
 
 
 def _ike(lab: LabClient) -> int:

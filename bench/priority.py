@@ -36,7 +36,7 @@ def _once(lab: LabClient) -> list[tuple[int, float, float, float]]:
     lab.wait(WARM_UP + SECONDS)
     lab.stop()
     # A flow has stopped at its source; what it left in a queue comes out at the rate.
-    lab.wait_until(lambda: not lab.ask("a", "queues", {})["cards"]["asp 1/1"]["waiting"])
+    lab.wait_until(lambda: not lab.ask("a", "queues", {})["cards"]["asp 1/1"]["depth"])
     lab.drain()
     (sa,) = lab.ask("a", "queues", {})["cards"]["asp 1/1"]["sas"]
     found = []

@@ -145,7 +145,7 @@ def _tester(ledger: PacketAccounting, name: str, values: CardCounters) -> None:
 
 def _card(ledger: PacketAccounting, place: str, values: CardCounters, died: bool) -> None:
     came, went, drops = _ports(values)
-    made, consumed = values.get("packets made", 0), values.get("packets consumed", 0)
+    made, consumed = values.get("packets originated", 0), values.get("packets delivered", 0)
     drops |= {
         key.removeprefix("drop "): value
         for key, value in values.items()
@@ -154,8 +154,8 @@ def _card(ledger: PacketAccounting, place: str, values: CardCounters, died: bool
     _dropped(ledger, place, drops)
     ledger.others += made - consumed + _injected(values)
     held = came + values.get("fabric received", 0) + made
-    found = went + values.get("fabric sent", 0) + consumed + values.get("packets waiting", 0)
-    ledger.others -= values.get("packets waiting", 0)
+    found = went + values.get("fabric sent", 0) + consumed + values.get("packets queued", 0)
+    ledger.others -= values.get("packets queued", 0)
     _missing(ledger, place, held - found - sum(drops.values()), died)
 
 
@@ -174,8 +174,8 @@ def _ports(values: CardCounters) -> tuple[int, int, dict[str, int]]:
             went += value
         elif what.startswith("drop "):
             drops[key] = value
-        elif what.startswith("fault "):
-            kind = what.removeprefix("fault ")
+        elif what.startswith("impairment "):
+            kind = what.removeprefix("impairment ")
             if kind not in _SAME:
                 drops[key] = -value if kind in _MORE else value
     return came, went, drops

@@ -54,12 +54,12 @@ def capture(
 
     \b
     chassisctl capture a port 3/11 wire.pcapng
-    chassisctl capture a asp 1/1 clear inner.pcapng
-    chassisctl capture a asp 1/1 protected - | wireshark -k -i -
+    chassisctl capture a asp 1/1 inner inner.pcapng
+    chassisctl capture a asp 1/1 outer - | wireshark -k -i -
     chassisctl capture a asp 1/1 both.pcapng
     chassisctl capture a fabric lc 3 fabric.pcapng
 
-    The clear side of an ASP has packets before they are protected and after they were opened, the protected side
+    The inner side of an ASP has packets before encapsulation and after decapsulation, the outer side
     the same packets on the way to and from the wire, and IKE. Nobody but its owner can read the file, which is a
     new one: a file of yours of that name is replaced, one of somebody else's or a link is refused.
     """

@@ -111,7 +111,7 @@ def _ike_lines(row: Mapping[str, Any]) -> Iterable[str]:
 
 def _line(row: Mapping[str, Any]) -> str:
     """A line of a tunnel, or one of its rules that has SAs of its own."""
-    return f"{row['line']} rule {row['rule']}" if "rule" in row else str(row["line"])
+    return f"{row['entry']} rule {row['rule']}" if "rule" in row else str(row["entry"])
 
 
 def _because(row: Mapping[str, Any]) -> str:
@@ -127,8 +127,8 @@ def queues(lab: RunningLab, node: str, tunnel: str, as_json: bool) -> None:
     Packets wait only at an ASP that has a rate, which is the setting asp-rate of a lab.
     """
     answer = lab.node(node, "queues", tunnel=tunnel)
-    right = ("waiting", "peak", "passed", "dropped", "average", "99 %", "longest")
-    grid = view.table("ASP", "tunnel", "line", "queue", *right, right=("line", *right))
+    right = ("depth", "peak_depth", "dequeued", "dropped", "average", "99 %", "longest")
+    grid = view.table("ASP", "tunnel", "entry", "queue", *right, right=("entry", *right))
     for card, reply in answer["cards"].items():
         for name, line, of in [("", "", reply), *((sa["name"], _line(sa), sa) for sa in reply["sas"])]:
             for queue, row in of["queues"].items():
@@ -157,7 +157,7 @@ def sas(lab: RunningLab, node: str, tunnel: str, as_json: bool) -> None:
     grid = view.table("ASP", "tunnel", "way", "SA", "packets", "octets", "drops", right=("packets", "octets"))
     for card, reply in answer["cards"].items():
         for row in reply["tunnels"]:
-            for way, counted in (("out", row["protected"]), ("in", row["opened"])):
+            for way, counted in (("out", row["encapsulated"]), ("in", row["decapsulated"])):
                 grid.add_row(card, row["name"], way, "all", *_counted(counted), view.pairs(row["drops"][way]))
                 for sa in row["sas"]:
                     if sa["direction"] == way:

@@ -220,7 +220,7 @@ class LabClient:
     def capture(
         self, node: str, what: str, file: Path, *, snaplen: int = 0, clear: bool = False, ring: int = 0
     ) -> Path:
-        """Capture `port 3/11`, `asp 1/1 clear`, `asp 1/1 protected`, `asp 1/1` or `fabric lc 3` into a pcapng file
+        """Capture `port 3/11`, `asp 1/1 inner`, `asp 1/1 outer`, `asp 1/1` or `fabric lc 3` into a pcapng file
         until `capture_stop`; of each packet `snaplen` octets, or all of it; with `clear`, of a port, only what is
         neither protected nor IKE's nor ARP; with `ring` the last so many octets alone, in two files. A capture
         that there is of the same point ends where it begins."""

@@ -1,19 +1,19 @@
 """What an ASP counts.
 
-    packets from fabric + packets made = packets to fabric + packets consumed + packets waiting + all drops
+    packets from fabric + packets originated = packets to fabric + packets delivered + packets queued + all drops
 
-whenever no batch is in hand; what a kill takes is the difference. What was made is told apart by `fragments made`
-(those beyond the first of a packet that was cut), `icmp made` and `ike out`. Consumed are datagrams for IKE
-(`ike in`), `ike keepalives` of peers behind a NAT, messages of routers on the way that made the MTU of a tunnel's
-path smaller (`path mtus`), and fragments beyond the first of a datagram put together again; waiting are fragments
-of datagrams that are not whole yet, and packets in the queues of an ASP with a rate. `ike dropped` are datagrams
-of either way that could be given neither to IKE nor to the wire; `icmp suppressed` are errors that were owed and
-not made, for there were too many.
+holds whenever no batch is in hand. What a kill takes is the difference. `packets originated` includes
+`fragments created` (those after the first of a packet), `icmp errors sent` and `ike datagrams sent`.
+`packets delivered` includes datagrams for IKE (`ike datagrams received`), `nat keepalives received`, the ICMP
+messages that lowered a tunnel's path MTU (`path mtu updates`), and fragments after the first of a reassembled
+datagram. `packets queued` are fragments that wait for reassembly and packets in the queues of an ASP with a rate.
+`ike datagrams dropped` are datagrams of both directions that neither IKE nor the wire could take.
+`icmp errors rate limited` counts ICMP errors that the rate limit prevented.
 
-A tunnel has `tunnel N protected packets`, `tunnel N protected octets`, `tunnel N opened packets` and
-`tunnel N opened octets`, counted in inner packets; they begin with its first packet. Queue Q, 0 to 3 or `only`,
-has `queue Q waiting`, `queue Q passed`, `queue Q latency us` (of all packets that passed, together) and
-`queue Q longest us`; they begin with the first packet that had to be queued.
+A tunnel has `tunnel N encapsulated packets`, `tunnel N encapsulated octets`, `tunnel N decapsulated packets` and
+`tunnel N decapsulated octets`, counted in inner packets; they begin with its first packet.
+Queue Q, 0 to 3 or `single`, has `queue Q depth`, `queue Q dequeued`, `queue Q latency us` (the sum of all packets)
+and `queue Q latency max us`; they begin with the first packet that had to be queued.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from chassis.fwd import drop_causes as fwd
 from chassis.fwd.icmp_errors import SUPPRESSED
 
 TUNNEL_COUNTERS: Final = (
-    "protected packets",
-    "protected octets",
-    "opened packets",
-    "opened octets",
+    "encapsulated packets",
+    "encapsulated octets",
+    "decapsulated packets",
+    "decapsulated octets",
 )
 PROTECTED, OPENED = 0, 2
 """Where a tunnel's pair of slots begins."""
@@ -43,10 +43,10 @@ class AspDropCause(StrEnum):
 
     NO_TUNNEL = "no tunnel"
     TUNNEL_DOWN = "tunnel down"
-    NO_SA = "no security association"
+    NO_SA = "tunnel without sa"
     NO_CIRCUIT = "no circuit"
     HOME_DOWN = "line card down"
-    NO_IKE = "ike not there"
+    NO_IKE = "ike unavailable"
     PATH_MTU = "path mtu ignored"
     QUEUE_0 = "queue 0 full"
     QUEUE_1 = "queue 1 full"
@@ -68,8 +68,8 @@ _NOTHING_LOST: Final[tuple[Mapping[str, int], Mapping[str, int]]] = ({}, {})
 
 _NONE_STRANDED: Final = (0, 0)
 
-QUEUE_NAMES: Final = (*map(str, range(CLASSES)), "only")
-QUEUE_COUNTERS: Final = ("waiting", "passed", "latency us", "longest us")
+QUEUE_NAMES: Final = (*map(str, range(CLASSES)), "single")
+QUEUE_COUNTERS: Final = ("depth", "dequeued", "latency us", "latency max us")
 
 AnyCause = AspDropCause | fwd.DropCause | ipsec.IpsecDropCause
 
@@ -116,17 +116,17 @@ class AspCounters:
         self.values = counters.values
         self.received = counters.slot("packets from fabric")
         self.sent = counters.slot("packets to fabric")
-        self._made = counters.slot("packets made")
-        self._fragments = counters.slot("fragments made")
-        self._icmp = counters.slot("icmp made")
+        self._made = counters.slot("packets originated")
+        self._fragments = counters.slot("fragments created")
+        self._icmp = counters.slot("icmp errors sent")
         self._suppressed = counters.slot(SUPPRESSED)
-        self._consumed = counters.slot("packets consumed")
-        self._waiting = counters.slot("packets waiting")
-        self._ike_in = counters.slot("ike in")
-        self._ike_out = counters.slot("ike out")
-        self._ike_dropped = counters.slot("ike dropped")
-        self._keepalives = counters.slot("ike keepalives")
-        self._path_mtus = counters.slot("path mtus")
+        self._consumed = counters.slot("packets delivered")
+        self._waiting = counters.slot("packets queued")
+        self._ike_in = counters.slot("ike datagrams received")
+        self._ike_out = counters.slot("ike datagrams sent")
+        self._ike_dropped = counters.slot("ike datagrams dropped")
+        self._keepalives = counters.slot("nat keepalives received")
+        self._path_mtus = counters.slot("path mtu updates")
         # A new process holds no packets of the one before it.
         self.values[self._waiting] = 0
         for cause in CAUSES:
@@ -139,8 +139,8 @@ class AspCounters:
         self._pieces = self._queued = 0
         self._queues: dict[int, tuple[int, ...]] = {}
         for name in QUEUE_NAMES:
-            if counters.get(f"queue {name} waiting"):
-                self.values[counters.slot(f"queue {name} waiting")] = 0
+            if counters.get(f"queue {name} depth"):
+                self.values[counters.slot(f"queue {name} depth")] = 0
 
     def fragments(self, count: int) -> None:
         """Count fragments that were made out of whole packets, without the first of each."""

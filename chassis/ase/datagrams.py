@@ -1,4 +1,4 @@
-"""Datagrams of IKE off the wire and onto it, and protected packets that came in pieces.
+"""Datagrams of IKE off the wire and onto it, and encapsulated packets that came in pieces.
 
 Datagrams of IKE take no part in any tunnel, of whichever mode: IKE makes the tunnels, so they go by the ASP's own
 routes, straight to the egress port. A packet in pieces, whose or which it is nobody knows from a piece, is put

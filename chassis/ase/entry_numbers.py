@@ -31,7 +31,7 @@ def line_and_rule(number: int) -> tuple[int, int]:
 def shown(number: int) -> dict[str, int]:
     """For `show` and `--json`: `line`, and `rule` where it is one."""
     line, rule = line_and_rule(number)
-    return {"line": line, "rule": rule} if rule else {"line": line}
+    return {"entry": line, "rule": rule} if rule else {"entry": line}
 
 
 def negotiated_apart(rules: Iterable[AclRuleRecord]) -> list[AclRuleRecord]:

@@ -144,7 +144,7 @@ class IkeSide:
 
     def left_out(self, message: LeftOut, now: float) -> list[Output]:
         """A message to IKE or from it was not carried: it is logged, and whoever asked gets an error."""
-        self._counters.add("ike messages left out")
+        self._counters.add("ike pipe messages dropped")
         outputs: list[Output] = []
         text = f"A message between {self._card} and its IKE was left out: {message.text}"
         if now >= self._complains:

@@ -1,4 +1,4 @@
-"""What routers on the way say of protected packets that are too large for a link there (RFC 4301 8.2, RFC 1191).
+"""ICMP errors for outer packets that were too large for a link on the way (RFC 4301 8.2, RFC 1191).
 
 Such a packet had DF set, and is lost. Its tunnel takes the smaller link for its egress port from then on: the next
 packet of that size goes back to its sender with the MTU that is left for it, or is cut before it is protected. A

@@ -36,7 +36,7 @@ from chassis.net.types import Writable
 LONGEST_BATCHED = 0xFFFF
 """The longest packet of a batch, with its headroom."""
 
-SIDES = ("clear", "protected")
+SIDES = ("inner", "outer")
 """Where packets may be watched: before they are protected and after they were opened, and the other way round."""
 
 Tap = Callable[[str, Batch], None]
@@ -81,7 +81,7 @@ class Paths:
         """Clear packets into a tunnel; their TTL has been taken care of. Where the ASP has a rate they go by the
         queues of their SAs."""
         if self.taps:
-            self._seen("clear", "protect", batch, batch.tunnel)
+            self._seen("inner", "encapsulate", batch, batch.tunnel)
         if self.queues.idle:
             return self._protect(batch, now, depth)
         state = self._tunnels.states.get(batch.tunnel)
@@ -164,7 +164,7 @@ class Paths:
             marks=batch.marks,
         )
         if self.taps:
-            self._seen("protected", "protect", outer, number)
+            self._seen("outer", "encapsulate", outer, number)
         most = path.limits.outer_fragment if whole else UNLIMITED
         if path.way is not None:
             return out + self._go(path.way, outer, now, depth, number, own=True, most=most)
@@ -179,7 +179,7 @@ class Paths:
     def open(self, batch: Batch, now: float, depth: int = 0) -> list[Output]:
         """Protected packets as they came in for a local address of a context."""
         if self.taps:
-            self._seen("protected", "open", batch)
+            self._seen("outer", "decapsulate", batch)
         return self._open(batch, now, depth)
 
     def _open(self, batch: Batch, now: float, depth: int) -> list[Output]:
@@ -205,7 +205,7 @@ class Paths:
                 marks=batch.marks,
             )
             if self.taps:
-                self._seen("clear", "open", clear, number)
+                self._seen("inner", "decapsulate", clear, number)
             if record.economical:
                 out += self._forward(clear, now, depth, number)
                 continue
@@ -240,7 +240,7 @@ class Paths:
             Step.OUT, bytearray(HEADROOM) + packet, array("H", [HEADROOM + len(packet)]), context=message.context
         )
         if self.taps:
-            self._seen("protected", "ike", batch)
+            self._seen("outer", "ike", batch)
         return self._go(way, batch, now, 0, 0, own=True)
 
     # inside

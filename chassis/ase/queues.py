@@ -97,9 +97,9 @@ class QueueStatistics:
     def report(self) -> dict[str, Any]:
         """Times in milliseconds."""
         return {
-            "waiting": self.depth,
-            "peak": self.peak,
-            "passed": self.passed,
+            "depth": self.depth,
+            "peak_depth": self.peak,
+            "dequeued": self.passed,
             "dropped": self.dropped,
             "latency": {
                 "avg_ms": round(self.total / max(self.passed, 1) / 1000, 3),
@@ -261,7 +261,7 @@ class Queues:
         """The rate, what all SAs have of each queue, and each SA's own; of one tunnel only where it is given."""
         return {
             "rate": str(self.rate) if self.rate else "",
-            "waiting": self.waiting,
+            "depth": self.waiting,
             "queues": _report(self._meters),
             "sas": [
                 {"tunnel": number, **shown(entry), "queues": _report([queue.meter for queue in sa.queues])}

@@ -7,8 +7,8 @@ came for the SA is `opened` and all `drops`.
 Of a tunnel, with the SAs that it has, those `gone` that it had, and `before`, what earlier processes of the ASP
 counted:
 
-    protected packets = before + packets of SAs + those of SAs gone
-    opened packets    = before + opened by SAs + those by SAs gone
+    encapsulated packets = before + packets of SAs + those of SAs gone
+    decapsulated packets    = before + opened by SAs + those by SAs gone
     drops             = those at SAs, of each direction, and those at the tunnel: no line, no SA, down, queue full,
                         too long, no way on
     packets that went on = protected, or opened, less those `stranded`: dropped only then, for they had no way on
@@ -74,21 +74,21 @@ class SaStatistics:
             if protector is not None:
                 sas.append(_sa(pair.outbound.entry, "out", protector))
             if opener is not None:
-                sas.append(_sa(pair.outbound.entry, "in", opener) | {"opened": opener.opened})
+                sas.append(_sa(pair.outbound.entry, "in", opener) | {"decapsulated": opener.opened})
                 _add(drops_in, opener.drops)
         return {
             "tunnel": number,
             "name": state.record.name,
-            "protected": _both(*counters.of_tunnel(number, PROTECTED)),
-            "opened": _both(*counters.of_tunnel(number, OPENED)),
-            "before": {
-                "protected": counters.before(number, PROTECTED),
-                "opened": counters.before(number, OPENED),
+            "encapsulated": _both(*counters.of_tunnel(number, PROTECTED)),
+            "decapsulated": _both(*counters.of_tunnel(number, OPENED)),
+            "previous": {
+                "encapsulated": counters.before(number, PROTECTED),
+                "decapsulated": counters.before(number, OPENED),
             },
-            "gone": {"protected": past_out.packets, "opened": past_in.opened},
-            "stranded": {
-                "protected": counters.stranded(number, PROTECTED),
-                "opened": counters.stranded(number, OPENED),
+            "retired": {"encapsulated": past_out.packets, "decapsulated": past_in.opened},
+            "post_ipsec_drops": {
+                "encapsulated": counters.stranded(number, PROTECTED),
+                "decapsulated": counters.stranded(number, OPENED),
             },
             "fragments": counters.cuts(number),
             "drops": {"out": drops_out, "in": drops_in},

@@ -34,7 +34,7 @@ SLICE = 200
 """Tunnels that are installed in one go: a few hundredths of a second."""
 
 EXHAUSTED = "sequence numbers used up"
-NO_PAIR = "no security association"
+NO_PAIR = "tunnel without sa"
 LOST_COUNT = "sequence numbers not known any more: another SPI is needed"
 NOT_NEGOTIATED = "not negotiated yet"
 
@@ -46,7 +46,7 @@ Told = tuple[str, tuple[SaReport, ...], str, tuple[int, ...]]
 class TunnelEgress:
     """How a tunnel's packets go on, as decided in a generation of the forwarding decisions and void in the next.
 
-    `cause` says why they cannot; `way` is the decision for protected packets of an economical tunnel.
+    `cause` says why they cannot; `way` is the decision for encapsulated packets of an economical tunnel.
     """
 
     generation: int

@@ -187,7 +187,7 @@ class CardBase:
             self.drop("fenced", len(batch))
             return False
         if self.epochs.get(batch.card) != batch.epoch:
-            self.drop("old epoch", len(batch))
+            self.drop("stale epoch", len(batch))
             return False
         return True
 

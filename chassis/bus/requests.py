@@ -176,7 +176,7 @@ CONTROLLER: Final[Mapping[str, Spec]] = {
     ),
     "link": _LINK,
     "inject": _INJECT,
-    "capture": _capture("port 3/11, asp 1/1 clear, asp 1/1 protected, asp 1/1 or fabric lc 3"),
+    "capture": _capture("port 3/11, asp 1/1 inner, asp 1/1 outer, asp 1/1 or fabric lc 3"),
     "capture-stop": _capture_stop("or by what is captured"),
     "neighbours": Spec("Neighbours by ARP.", {"card": Argument(TextType(32), "of this line card only")}),
     "clear": Spec(

@@ -7,14 +7,14 @@ from enum import StrEnum
 
 class DropCause(StrEnum):
     # the frame
-    SHORT = "short packet"
+    SHORT = "truncated packet"
     LINK_ADDRESS = "not for this port"
     LINK_BROADCAST = "link broadcast"
     ETHERTYPE = "unknown ethertype"
-    ARP = "bad arp"
+    ARP = "malformed arp"
     # the packet
     VERSION = "not ipv4"
-    HEADER = "bad header"
+    HEADER = "malformed ipv4 header"
     CHECKSUM = "header checksum"
     MARTIAN_SOURCE = "martian source"
     MARTIAN_DESTINATION = "martian destination"
@@ -29,7 +29,7 @@ class DropCause(StrEnum):
     NEXT_HOP_DOWN = "no usable next hop"
     OWNER_DOWN = "asp down"
     NO_CIRCUIT = "unknown circuit"
-    LOOP = "too many turns"
+    LOOP = "routing loop"
     # the port
     NO_PORT = "unknown port"
     NO_NEXT_HOP = "no next hop address"
@@ -38,11 +38,11 @@ class DropCause(StrEnum):
     NEIGHBOURS = "too many neighbours"
     NEIGHBOUR = "neighbour unresolved"
     # the local stack
-    LOCAL_PROTOCOL = "no local protocol"
-    LOCAL_PORT = "no local port"
-    LOCAL_FRAGMENT = "fragments incomplete"
-    LOCAL_MESSAGE = "bad local message"
+    LOCAL_PROTOCOL = "protocol unreachable"
+    LOCAL_PORT = "port unreachable"
+    LOCAL_FRAGMENT = "reassembly timeout"
+    LOCAL_MESSAGE = "malformed icmp"
     # the card
     FENCED = "fenced"
-    OLD_EPOCH = "old epoch"
-    WRONG_STEP = "wrong step"
+    OLD_EPOCH = "stale epoch"
+    WRONG_STEP = "unexpected step"

@@ -15,7 +15,7 @@ RATE = 1000.0
 BURST = 200.0
 """Errors of a kind that may leave at once."""
 
-SUPPRESSED = "icmp suppressed"
+SUPPRESSED = "icmp errors rate limited"
 """A card's counter of errors that were owed, and not sent because of `RATE`."""
 
 QUOTED = 576 - IPV4_HEADER_LENGTH - icmp.ICMP_HEADER_LENGTH

@@ -13,11 +13,11 @@ from chassis.fwd.drop_causes import DropCause
 
 FROM_WIRE = "packets from wire"
 FROM_FABRIC = "packets from fabric"
-MADE = "packets made"
+MADE = "packets originated"
 TO_WIRE = "packets to wire"
 TO_FABRIC = "packets to fabric"
-CONSUMED = "packets consumed"
-WAITING = "packets waiting"
+CONSUMED = "packets delivered"
+WAITING = "packets queued"
 
 
 class Balance:

@@ -99,7 +99,7 @@ class Forwarding:
     def forward(self, batch: Batch, transit: bool, now: float, out: list[Output]) -> None:
         """Packets without a link header are looked up in the context of their batch.
 
-        `transit`: their TTL counts; else they are the router's own, protected packets among them.
+        `transit`: their TTL counts; else they are the router's own, encapsulated packets among them.
         """
         groups = classify(self.decider, batch.context, batch.body, batch.lengths, transit=transit)
         for decision, body, lengths in groups:

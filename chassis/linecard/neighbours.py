@@ -166,7 +166,7 @@ class Neighbours:
 
     def __init__(self, flush: Flush, give_up: Give, counters: Counters) -> None:
         self.made = 0
-        """ARP packets made, for the card's balance."""
+        """ARP packets originated, for the card's balance."""
         self.waiting = 0
         """Packets that wait in all queues."""
         self._flush, self._give_up, self._counters = flush, give_up, counters

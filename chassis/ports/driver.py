@@ -97,7 +97,7 @@ class PortDriver(ABC):
         for impairment in self._directions:
             for cause, count in impairment.counts.items():
                 if count:
-                    self._counters.add(f"port {self.port} fault {cause}", count)
+                    self._counters.add(f"port {self.port} impairment {cause}", count)
                     impairment.counts[cause] = 0
 
     def inject(self, batch: Batch, now: float) -> None:

@@ -213,7 +213,7 @@ class CardProcess(Process):
 
     def _unwanted(self, what: str, batch: Batch) -> None:
         why = "after it stood still" if self.mute else "of an epoch that it knows is over"
-        raise self.world.violation("old epoch", f"{self.name} sends {what} {why}")
+        raise self.world.violation("stale epoch", f"{self.name} sends {what} {why}")
 
     def _connect(self, output: Connect) -> None:
         self._disconnect(output)

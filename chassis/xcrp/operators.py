@@ -400,11 +400,11 @@ class Operators:
         return self.ask(number, [(self.usable(card), ask)], "capture-stop", now, single=True, more=more)
 
     def _captured(self, what: str) -> tuple[str, str]:
-        """Card and point of `port 3/11`, `asp 1/1 clear`, `asp 1/1 protected`, `asp 1/1` and `fabric lc 3`."""
+        """Card and point of `port 3/11`, `asp 1/1 inner`, `asp 1/1 outer`, `asp 1/1` and `fabric lc 3`."""
         if what.startswith("port "):
             return self._card_of_port(what.removeprefix("port ")), what
         card, _, side = what.rpartition(" ")
-        if side in ("clear", "protected"):
+        if side in ("inner", "outer"):
             if not card.startswith("asp "):
                 raise ArgumentError(f"{card!r} has no {side} side: an ASP has, as in 'asp 1/1 {side}'")
             return card, side

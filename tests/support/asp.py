@@ -238,10 +238,10 @@ class Controller:
 
     def check_counts(self) -> None:
         """Nothing is lost without a name."""
-        made = [self.count(name) for name in ("fragments made", "icmp made", "ike out")]
-        assert self.count("packets made") == sum(made)
-        came = self.count("packets from fabric") + self.count("packets made")
-        went = [self.count(f"packets {name}") for name in ("to fabric", "consumed", "waiting")]
+        made = [self.count(name) for name in ("fragments created", "icmp errors sent", "ike datagrams sent")]
+        assert self.count("packets originated") == sum(made)
+        came = self.count("packets from fabric") + self.count("packets originated")
+        went = [self.count(f"packets {name}") for name in ("to fabric", "delivered", "queued")]
         assert came == sum(went) + sum(self.drops().values())
 
     def hello(self) -> Hello:

@@ -53,20 +53,20 @@ def run(lab: LabClient, tunnel: str, count: int) -> None:
 def test_inner_packets_on_the_clear_side_esp_on_the_other(lab: LabClient, tunnel: str) -> None:
     assert lab.folder is not None
     asp = lab.node("a").tunnel(tunnel)["asp"]
-    files = {side: lab.folder / f"{tunnel}-{side}.pcapng" for side in ("clear", "protected")}
+    files = {side: lab.folder / f"{tunnel}-{side}.pcapng" for side in ("inner", "outer")}
     for side, file in files.items():
-        lab.capture("a", f"{asp} {side}", file, snaplen=0 if side == "clear" else 60)
+        lab.capture("a", f"{asp} {side}", file, snaplen=0 if side == "inner" else 60)
     run(lab, tunnel, 20)
     for side, file in files.items():
         lab.capture_stop("a", f"{asp} {side}", file)
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
     run(lab, tunnel, 5)
-    clear = list(read(files["clear"].read_bytes()))
-    protected = list(read(files["protected"].read_bytes()))
-    assert [name for name, *_ in clear].count(f"a {asp} clear protect {tunnel}") == 20
-    assert [name for name, *_ in clear].count(f"a {asp} clear open {tunnel}") == 20
-    assert [name for name, *_ in protected].count(f"a {asp} protected protect {tunnel}") == 20
-    assert [name for name, *_ in protected].count(f"a {asp} protected open") == 20
+    clear = list(read(files["inner"].read_bytes()))
+    protected = list(read(files["outer"].read_bytes()))
+    assert [name for name, *_ in clear].count(f"a {asp} inner encapsulate {tunnel}") == 20
+    assert [name for name, *_ in clear].count(f"a {asp} inner decapsulate {tunnel}") == 20
+    assert [name for name, *_ in protected].count(f"a {asp} outer encapsulate {tunnel}") == 20
+    assert [name for name, *_ in protected].count(f"a {asp} outer decapsulate") == 20
     assert len(clear) == len(protected) == 40
     assert {(packet[9], len(packet)) for _, _, packet in clear} == {(17, 400)}
     assert all(MARK in packet for _, _, packet in clear)
@@ -74,7 +74,7 @@ def test_inner_packets_on_the_clear_side_esp_on_the_other(lab: LabClient, tunnel
     assert not any(MARK in packet for _, _, packet in protected)
     if shutil.which("tshark") is None:
         return
-    for side, layers in (("clear", "ip:udp:data"), ("protected", "ip:esp")):
+    for side, layers in (("inner", "ip:udp:data"), ("outer", "ip:esp")):
         command = ["tshark", "-r", str(files[side]), "-T", "fields", "-e", "frame.protocols", "-e", "frame.len"]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         found = {tuple(line.split("\t")) for line in done.stdout.splitlines()}
@@ -93,7 +93,7 @@ def test_a_live_capture_is_read_while_it_grows_and_ends_with_its_reader(lab: Lab
     asp = lab.node("a").tunnel("circuit")["asp"]
     assert lab.folder is not None
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with capturing(lab, *asp.split(), "clear", "-", **pipes) as process:
+    with capturing(lab, *asp.split(), "inner", "-", **pipes) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         got = until(process.stdout.fileno(), b"", 0)
@@ -103,7 +103,9 @@ def test_a_live_capture_is_read_while_it_grows_and_ends_with_its_reader(lab: Lab
         process.stdout.close()
         # Without a packet more: it is the reader that it watches.
         assert process.wait(DEADLINE) == 0, process.stderr.read()
-    assert {name for name, *_ in read(got)} == {f"a {asp} clear {way} circuit" for way in ("protect", "open")}
+    assert {name for name, *_ in read(got)} == {
+        f"a {asp} clear {way} circuit" for way in ("encapsulate", "decapsulate")
+    }
     assert lab.ask("a", "capture-stop", {"what": f"{asp} clear"})["stopped"] is False
     run(lab, "circuit", 5)
 
@@ -123,7 +125,7 @@ def until(source: int, got: bytes, packets: int) -> bytes:
 def test_tshark_reads_a_live_capture(lab: LabClient, tmp_path: Path) -> None:
     asp = lab.node("a").tunnel("economical")["asp"]
     shown = tmp_path / "shown"
-    with capturing(lab, *asp.split(), "protected", "-", stdout=subprocess.PIPE) as capture:
+    with capturing(lab, *asp.split(), "outer", "-", stdout=subprocess.PIPE) as capture:
         # -l: each packet is printed as soon as it is there.
         reader = ["tshark", "-l", "-i", "-", "-T", "fields", "-e", "esp.spi"]
         with (

@@ -40,7 +40,7 @@ def refused(lab: LabClient, node: str) -> int:
     counted: Counter[str] = Counter()
     for asp in ("asp 1/1", "asp 1/2"):
         counted.update(lab.counters(node, asp))
-    return counted["drop late"] + counted["drop duplicate"]
+    return counted["drop outside replay window"] + counted["drop replayed"]
 
 
 def ended(lab: LabClient, node: str) -> int:

@@ -25,7 +25,9 @@ pytestmark = pytest.mark.multiprocess
 def refused(lab: LabClient) -> int:
     """Packets that an ASP of `b` dropped because it had them before, or may have."""
     found = [lab.counters("b", asp) for asp in ("asp 1/1", "asp 1/2")]
-    return sum(counts.get(f"drop {cause}", 0) for counts in found for cause in ("late", "duplicate"))
+    return sum(
+        counts.get(f"drop {cause}", 0) for counts in found for cause in ("outside replay window", "replayed")
+    )
 
 
 def again(lab: LabClient) -> int:

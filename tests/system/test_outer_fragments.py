@@ -48,4 +48,4 @@ def test_packets_of_both_modes_arrive_whole(lab_factory: LabFactory) -> None:
     assert lab.leaks() == {}
     # Each came in three pieces, of which two ended in making it whole.
     asp = lab.node("b").tunnel("circuit")["asp"]
-    assert lab.counters("b", asp)["packets consumed"] == 2 * lab.report("circuit", final=True)["sent"]
+    assert lab.counters("b", asp)["packets delivered"] == 2 * lab.report("circuit", final=True)["sent"]

@@ -37,7 +37,7 @@ def seen(lab: LabClient) -> dict[str, Any]:
 def rest(lab: LabClient) -> None:
     """Nothing is under way any more."""
     lab.stop()
-    lab.wait_until(lambda: seen(lab)["waiting"] == 0)
+    lab.wait_until(lambda: seen(lab)["depth"] == 0)
     lab.drain()
 
 
@@ -48,28 +48,33 @@ def test_what_is_urgent_does_not_notice_that_there_is_too_much(lab_factory: LabF
     lab.wait_until("flow control received >= 1000", within=60)
     rest(lab)
     rows = seen(lab)["sas"]
-    assert [(row["name"], row["line"]) for row in rows] == [("office", 10)]
+    assert [(row["name"], row["entry"]) for row in rows] == [("office", 10)]
     of = rows[0]["queues"]
     for number, flow in enumerate(FLOWS):
         report, row = lab.report(flow, final=True), of[str(number)]
-        print(f"queue {number}: {row['passed']} passed, {row['dropped']} dropped, peak {row['peak']},", end=" ")
+        print(
+            f"queue {number}: {row['dequeued']} dequeued, {row['dropped']} dropped, peak {row['peak_depth']},",
+            end=" ",
+        )
         print(
             f"99 % within {row['latency']['p99_ms']} ms; {flow}: {report['received']} of {report['sent']}", end=" "
         )
         print(f"arrived, 99 % within {report['latency']['p99_ms']} ms")
-        assert row["passed"] + row["dropped"] <= report["sent"]
-        assert 0 < report["received"] <= row["passed"]
+        assert row["dequeued"] + row["dropped"] <= report["sent"]
+        assert 0 < report["received"] <= row["dequeued"]
         assert report["reordered"] == report["duplicated"] == 0
     assert [of[number]["dropped"] for number in "012"] == [0, 0, 0]
     assert of["3"]["dropped"] > 1000
-    assert of["3"]["peak"] == DEPTH
+    assert of["3"]["peak_depth"] == DEPTH
     # By how much is for make bench: a crowded machine makes all of them wait.
     assert of["0"]["latency"]["p99_ms"] < of["3"]["latency"]["p99_ms"]
     counters = lab.counters("a", "asp 1/1")
     assert counters["drop queue 3 full"] == of["3"]["dropped"]
-    assert counters["queue 0 passed"] == of["0"]["passed"]
+    assert counters["queue 0 dequeued"] == of["0"]["dequeued"]
     # Whatever overtook whatever, sequence numbers were in order: the peer refused nothing.
-    assert not [name for name in ("drop late", "drop duplicate") if lab.counters("b", "asp 1/1").get(name)]
+    assert not [
+        name for name in ("drop outside replay window", "drop replayed") if lab.counters("b", "asp 1/1").get(name)
+    ]
     ledger = lab.balance()
     assert (ledger.remainder, ledger.unexplained) == (0, {})
     assert ledger.dropped["a asp 1/1"]["queue 3 full"] == of["3"]["dropped"]
@@ -82,11 +87,11 @@ def test_the_number_of_queues_changes_in_a_running_router(lab_factory: LabFactor
     text = (ROOT / "configs/priority/a.cfg").read_text()
     assert CLASS in text
     lab.apply("a", text.replace(CLASS, "\n  num-queues 1\n"))
-    lab.wait_until(lambda: seen(lab)["queues"].get("only", {}).get("dropped", 0) > 100)
+    lab.wait_until(lambda: seen(lab)["queues"].get("single", {}).get("dropped", 0) > 100)
     # With one queue what is urgent waits as long as all the rest.
-    passed = seen(lab)["queues"]["0"]["passed"]
-    lab.wait_until(lambda: seen(lab)["queues"]["only"]["passed"] > 1000)
-    assert seen(lab)["queues"]["0"]["passed"] == passed
+    passed = seen(lab)["queues"]["0"]["dequeued"]
+    lab.wait_until(lambda: seen(lab)["queues"]["single"]["dequeued"] > 1000)
+    assert seen(lab)["queues"]["0"]["dequeued"] == passed
     rest(lab)
     assert lab.report("control", final=True)["lost"] > 0
     ledger = lab.balance()
@@ -96,7 +101,7 @@ def test_the_number_of_queues_changes_in_a_running_router(lab_factory: LabFactor
 def test_what_waits_goes_with_a_killed_asp_and_no_more(lab_factory: LabFactory) -> None:
     lab = lab_factory(LAB, settings=PATIENT)
     lab.wait_until("tunnels up")
-    lab.wait_until(lambda: seen(lab)["queues"].get("3", {}).get("waiting", 0) > 400)
+    lab.wait_until(lambda: seen(lab)["queues"].get("3", {}).get("depth", 0) > 400)
     killed = lab.kill("a", "asp 1/1")
     lab.wait_until("a asp 1/1 down")
     lab.wait_until("tunnels up")

@@ -32,7 +32,7 @@ class Wire:
     def sent(self, packets: int) -> dict[str, Any]:
         """What came of so many packets more, and of all that the flow had sent before."""
         self.lab.start(self.flow, count=packets)
-        self.lab.wait_until(f"flow {self.flow} done")
+        self.lab.wait_until(f"flow {self.flow} IKE SAs established")
         self.lab.drain(self.flow)
         return self.lab.report(self.flow, final=True)
 
@@ -42,7 +42,7 @@ class Wire:
 
     def _counted(self) -> int:
         counters = self.lab.counters("b", self.lab.node("b").tunnel("economical")["asp"])
-        return counters.get("drop duplicate", 0) + counters.get("drop late", 0)
+        return counters.get("drop replayed", 0) + counters.get("drop outside replay window", 0)
 
 
 def meet(lab: LabClient) -> None:

@@ -174,7 +174,7 @@ class Arrivals:
             return True
         demand = self._jar.demand(message, path, now)
         if demand is not None:
-            ike.count("cookies demanded")
+            ike.count("cookies requested")
             ike.send(path, demand)
         return False
 
@@ -192,17 +192,17 @@ class Arrivals:
         else:
             return True
         if oldest is None or (costly and now < self._next_eviction):
-            ike.count("refused half open")
+            ike.count("half-open limit reached")
             return False
         if costly:
             self._next_eviction = now + 2.0 * self._random(1)[0] / 255 / EVICTIONS
-        ike.count("crowded out")
+        ike.count("half-open evicted")
         ike.run(oldest, lambda: oldest.close("crowded out by newer negotiations", now, tell=False))
         return True
 
     def _nobody(self, path: Path, version: int, now: float) -> None:
         ike = self._ike
-        ike.count("no connection")
+        ike.count("no matching connection")
         peer, local = format_address(path.remote), format_address(path.local)
         other = ike.group(path.context, path.local, path.remote, 3 - version)
         group = ike.group(path.context, path.local, path.remote, version)
@@ -228,7 +228,7 @@ class Arrivals:
     ) -> None:
         """A header that no message may have."""
         ike = self._ike
-        ike.count("malformed")
+        ike.count("messages malformed")
         if error.log and error.log in TEMPLATES:
             ike.log(error.log, error.values, session, path, now)
         if header is None or not error.notify:

@@ -168,7 +168,7 @@ class Ike:
 
     def emit(self, message: FromIke) -> None:
         if isinstance(message, SaInstall):
-            self.count("children rekeyed" if message.replaces else "children made")
+            self.count("CHILD SAs rekeyed" if message.replaces else "CHILD SAs created")
             if message.send:
                 self.keeping.sends(message.tunnel, message.entry, message.serial)
         elif isinstance(message, SaSwitch):

@@ -10,7 +10,7 @@ class Statistics:
 
     def __init__(self) -> None:
         self.total: dict[str, int] = {}
-        """Of the ASP, each name once with its version before it (`v2 begun`) where it has one."""
+        """Of the ASP, each name once with its version before it (`v2 negotiations initiated`) where it has one."""
         self.tunnels: dict[int, dict[str, int]] = {}
         self._unnamed: dict[bytes, dict[str, int]] = {}
         """Of negotiations whose tunnel is not known yet, by our SPI."""

@@ -1,4 +1,4 @@
-"""Opening of protected packets, a batch at a time (RFC 4301 5.2).
+"""Opening of encapsulated packets, a batch at a time (RFC 4301 5.2).
 
 Each packet finds its SA by destination, protocol and SPI; the packets of one SA are then checked
 and deciphered together. Windows are stored before a packet is returned. What comes out is an IPv4

@@ -20,7 +20,7 @@ from chassis.net.ethernet import HEADROOM
 from chassis.net.ipv4 import IPV4_HEADER_LENGTH, PROTOCOL_AH, PROTOCOL_ESP, PROTOCOL_UDP
 
 IPSEC_PROTOCOLS: Final = frozenset((PROTOCOL_UDP, PROTOCOL_ESP, PROTOCOL_AH))
-"""What protected packets, and the messages that negotiate them, come as."""
+"""What encapsulated packets, and the messages that negotiate them, come as."""
 
 FRAGMENTATION_NEEDED: Final = 3 << 8 | 4
 """Type and code of the ICMP message about a packet that DF forbids to cut (RFC 792)."""

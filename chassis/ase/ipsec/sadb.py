@@ -351,7 +351,7 @@ class Sadb:
     def open_batch(
         self, body: bytes | bytearray | memoryview, lengths: Sequence[int], context: int = 0
     ) -> DecapsulationResult:
-        """Open a batch of protected packets that came in for local addresses of a context."""
+        """Open a batch of encapsulated packets that came in for local addresses of a context."""
         return open_packets(self._lookup.get(context, _NOTHING), body, lengths)
 
 

@@ -49,4 +49,4 @@ def test_one_end_alone_is_dropped_by_name() -> None:
     ((_, out),) = a.protect(CIRCUIT, [udp_packet(size=600), udp_packet(size=60)])
     opened = [packet for _, batch in b.open(out) for packet in packets_of(batch)]
     assert opened == [udp_packet(size=60)]
-    assert b.drops() == {"encapsulation mode": 1}
+    assert b.drops() == {"not tunnel mode": 1}

@@ -68,7 +68,7 @@ def test_first_drop_at_once_then_one_line_an_interval_with_all_that_came_between
     b.now += INTERVAL
     b.take(b.asp.on_timer(b.now))
     assert [record.values["count"] for record in logs(b)] == [4, 16]
-    assert b.drops() == {"duplicate": 20}
+    assert b.drops() == {"replayed": 20}
     b.now += INTERVAL
     b.take(b.asp.on_timer(b.now))
     assert len(logs(b)) == 2
@@ -104,7 +104,7 @@ def test_causes_of_opened_packets() -> None:
     unknown = bytearray(packets[51])
     unknown[20:24] = b"\0\0\1\1"
     b.open(batch_of([packets[99], packets[0], bytes(forged), bytes(unknown)], Step.OPEN))
-    assert b.drops() == {"late": 1, "esp authentication": 1, "no inbound sa": 1}
+    assert b.drops() == {"outside replay window": 1, "esp integrity": 1, "no inbound sa": 1}
     assert {record.id for record in logs(b)} == {"esp-late-packet", "esp-icv-esp", "esp-no-inbound-sa"}
 
 

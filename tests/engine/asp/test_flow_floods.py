@@ -69,7 +69,7 @@ def test_packets_to_nowhere_use_up_no_word_of_packets_that_are_too_long() -> Non
     left, right = Controller(records()), Controller(records(there=True))
     ((_, batch),) = left.protect(ECONOMICAL, [udp_packet("52.0.0.1", "99.0.0.1", number=n) for n in range(1000)])
     right.open(batch)
-    assert right.count("icmp suppressed") == 800
+    assert right.count("icmp errors rate limited") == 800
     told = right.protect(ECONOMICAL, [udp_packet("62.0.0.1", "52.0.0.1", 1450, df=True)])
     codes = [icmp_error(packet)[1].code for _, batch in told for packet in packets_of(batch)]
     assert codes == [icmp.FRAGMENTATION_NEEDED]

@@ -87,13 +87,13 @@ def test_datagrams_of_both_ports_reach_ike(check: bool) -> None:
         IkePacket(OUTER, A, 500, B, 500, MESSAGE),
         IkePacket(OUTER, A, 4500, B, 1025, MESSAGE),
     ]
-    assert (side.count("ike in"), side.count("packets consumed")) == (2, 2)
+    assert (side.count("ike datagrams received"), side.count("packets delivered")) == (2, 2)
 
 
 def test_keepalives_are_swallowed() -> None:
     side, _ = sides()
     assert arrive(side, *[datagram(4500, b"\xff", source_port=1025, check=False).emit()] * 3) == []
-    assert side.count("ike keepalives") == 3
+    assert side.count("nat keepalives received") == 3
     assert side.drops() == {}
 
 
@@ -103,9 +103,9 @@ def test_a_datagram_in_pieces() -> None:
     pieces = [piece.emit() for piece in fragment(datagram(4500, long), 600)]
     assert len(pieces) > 5
     assert arrive(side, *pieces[3:], *pieces[:2]) == []
-    assert side.count("packets waiting") == len(pieces) - 1
+    assert side.count("packets queued") == len(pieces) - 1
     assert arrive(side, pieces[2]) == [IkePacket(OUTER, A, 4500, B, 500, MESSAGE * 20)]
-    assert side.count("packets waiting") == 0
+    assert side.count("packets queued") == 0
     assert arrive(side, pieces[0]) == []
     side.pass_time(TIMEOUT + 1)
     side.check_counts()
@@ -137,7 +137,7 @@ def test_what_is_no_message_is_dropped_by_its_cause() -> None:
     pieces = [piece.emit() for piece in fragment(datagram(53, MESSAGE * 4), 600)]
     assert arrive(side, *pieces) == []
     assert side.drops() == {"malformed": 5, "not ipsec": 1}
-    assert side.count("ike in") == 0
+    assert side.count("ike datagrams received") == 0
 
 
 def test_datagrams_of_ike_have_identifications_of_their_own_beside_esp_in_udp() -> None:
@@ -155,8 +155,8 @@ def test_datagrams_of_ike_have_identifications_of_their_own_beside_esp_in_udp() 
 def test_without_ike_its_datagrams_are_dropped() -> None:
     side = Side(static(), connected=False)
     assert arrive(side, datagram(500, MESSAGE).emit()) == []
-    assert side.drops() == {"ike not there": 1}
-    assert side.count("ike dropped") == 1
+    assert side.drops() == {"ike unavailable": 1}
+    assert side.count("ike datagrams dropped") == 1
 
 
 def test_messages_of_ike_go_out_by_the_routes() -> None:
@@ -178,7 +178,7 @@ def test_messages_of_ike_go_out_by_the_routes() -> None:
     ]
     assert len({packet.identification for packet in packets}) == 3
     assert {(packet.dont_fragment, packet.tos) for packet in packets} == {(False, 0xC0)}
-    assert side.count("ike out") == 3
+    assert side.count("ike datagrams sent") == 3
     # A usable way of higher cost is taken when the card of the first is gone.
     side.take(side.asp.on_fabric_peer(LC3, 1, False, side.now))
     ((card, _),) = side.ike(IkePacket(OUTER, A, 500, B, 500, MESSAGE))
@@ -204,10 +204,10 @@ def test_messages_that_cannot_go() -> None:
     assert side.ike(IkePacket(OUTER, A, 500, B, 500, bytes(65_600))) == []
     side.put(route(OUTER, "40.0.0.2/32", tunnel_hop(ECONOMICAL)))
     assert side.ike(IkePacket(OUTER, A, 500, B, 500, MESSAGE)) == []
-    assert side.drops() == {"no route": 1, "too many turns": 1}
+    assert side.drops() == {"no route": 1, "routing loop": 1}
     side.take(side.asp.on_stall(10.0, side.now))
     assert side.ike(IkePacket(OUTER, A, 500, ip("41.0.0.9"), 500, MESSAGE)) == []
-    assert side.count("ike dropped") == 3
+    assert side.count("ike datagrams dropped") == 3
 
 
 # records
@@ -347,7 +347,7 @@ def test_who_asked_is_told_that_no_answer_can_be_carried() -> None:
     assert (reply.number, reply.result) == (5, {})
     assert reply.error.endswith("left out: IkeReply: too deep")
     assert [record.text for record in side.heard(LogRecord)] == [reply.error]
-    assert side.count("ike messages left out") == 3
+    assert side.count("ike pipe messages dropped") == 3
     side.take(side.asp.ike.left_out(LeftOut("IkeLog: odd"), side.now + COMPLAINTS))
     assert len(side.heard(LogRecord)) == 1
     assert not side.heard(Reply)
@@ -362,14 +362,14 @@ def test_log_lines_are_passed_on() -> None:
 
 def test_counts_of_ike_go_on_over_its_processes() -> None:
     side, _ = sides()
-    side.ike(IkeAlive(0.0, {"begun": 3}), IkeAlive(0.0, {"begun": 5}))
-    assert side.count("ike begun") == 5
+    side.ike(IkeAlive(0.0, {"negotiations initiated": 3}), IkeAlive(0.0, {"negotiations initiated": 5}))
+    assert side.count("ike negotiations initiated") == 5
     counters = side.asp.counters
     side.start()
     side.asp.ike._counters = counters
     side.take(side.asp.ike_connected(side.now))
-    side.ike(IkeAlive(0.0, {"begun": 0}), IkeAlive(0.0, {"begun": 2}))
-    assert counters.get("ike begun") == 7
+    side.ike(IkeAlive(0.0, {"negotiations initiated": 0}), IkeAlive(0.0, {"negotiations initiated": 2}))
+    assert counters.get("ike negotiations initiated") == 7
 
 
 def test_ike_that_hangs_ends_the_asp() -> None:

@@ -151,7 +151,7 @@ def test_show_names_line_and_rule() -> None:
     left.take(left.asp.receive(Request(1, "sas", {"tunnel": CIRCUIT}), left.now))
     (reply,) = left.heard(Reply)
     (row,) = cast(list[dict[str, Any]], reply.result["tunnels"])
-    assert [(sa["line"], sa["rule"], sa["packets"]) for sa in row["sas"] if sa["direction"] == "out"] == [
+    assert [(sa["entry"], sa["rule"], sa["packets"]) for sa in row["sas"] if sa["direction"] == "out"] == [
         (LINE, 20, 2),
         (LINE, 10_000, 1),
     ]
@@ -162,10 +162,10 @@ def test_queues_of_rules_that_are_gone_are_forgotten() -> None:
     pace(end, f"{RATE}pps")
     end.put(replace(end.tunnel(CIRCUIT), queues=4))
     end.protect(CIRCUIT, SOME)
-    assert [(row["line"], row["rule"]) for row in seen(end)["sas"]] == [(LINE, 20), (LINE, 10_000)]
+    assert [(row["entry"], row["rule"]) for row in seen(end)["sas"]] == [(LINE, 20), (LINE, 10_000)]
     end.put(AclRecord(INNER, "list", (NARROW,)))
     pace(end, f"{RATE}pps")
-    assert [(row["line"], row["rule"]) for row in seen(end)["sas"]] == [(LINE, 20)]
+    assert [(row["entry"], row["rule"]) for row in seen(end)["sas"]] == [(LINE, 20)]
 
 
 def test_the_version_of_the_policy_decides() -> None:

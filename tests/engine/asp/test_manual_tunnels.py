@@ -76,7 +76,7 @@ def test_installed_tunnels_are_reported_with_their_sas_and_never_their_keys() ->
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"entries": ()}, "no security association"),
+        ({"entries": ()}, "tunnel without sa"),
         ({"entries": (PolicyEntryRecord(10, policy="p"),)}, "seq 10 names no security association"),
         ({"entries": (PolicyEntryRecord(10, sa="x"),)}, "security association x is not there"),
         ({"entries": (PolicyEntryRecord(10, sa="sa1", acl="x"),)}, "access list x is not there"),
@@ -88,7 +88,7 @@ def test_an_incomplete_tunnel_says_why_and_drops(change: dict[str, object], reas
     said = a.put(replace(a.tunnel(CIRCUIT), **change))  # type: ignore[arg-type]
     assert tunnel_events(said) == [(CIRCUIT, False, reason)]
     assert a.protect(CIRCUIT, [udp_packet()]) == []
-    assert a.drops() == {"no security association": 1}
+    assert a.drops() == {"tunnel without sa": 1}
     # It is said again to a controller that comes back; what is up is in the hello.
     before = len(a.said)
     a.take(a.asp.on_connected(a.now))
@@ -129,7 +129,7 @@ def test_an_access_list_change_acts_at_once_both_ways_and_keeps_the_numbers() ->
     assert b.open(out) == []
     assert b.open(old) == []
     assert a.drops() == {"no policy": 2}
-    assert b.drops() == {"selector mismatch": 1, "duplicate": 1}
+    assert b.drops() == {"selector mismatch": 1, "replayed": 1}
 
 
 @pytest.mark.behaviour("B-127")
@@ -174,7 +174,7 @@ def test_deleting_a_tunnel_removes_its_sas_and_bringing_it_back_goes_on() -> Non
     b.put(there)
     assert send(a) == [2]
     assert b.open(out) == []
-    assert b.drops() == {"no inbound sa": 1, "duplicate": 1}
+    assert b.drops() == {"no inbound sa": 1, "replayed": 1}
 
 
 def test_a_tunnel_of_another_asp_is_not_installed() -> None:

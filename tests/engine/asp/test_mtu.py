@@ -38,7 +38,7 @@ def test_without_df_a_packet_is_cut_before_it_is_protected() -> None:
     pieces = packets_of(opened)
     assert max(map(len, pieces)) <= 600
     assert joined(pieces) == Ipv4.parse(clear).payload
-    assert a.count("fragments made") == 2
+    assert a.count("fragments created") == 2
 
 
 @pytest.mark.behaviour("B-145")

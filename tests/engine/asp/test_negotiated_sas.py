@@ -60,7 +60,7 @@ def test_packets_go_both_ways(kind: str, cpi: int, esn: bool) -> None:
     replayed = sealed(left)
     assert len(right.open(replayed)) == 1
     assert right.open(replayed) == []
-    assert right.drops() == {"duplicate": 6}
+    assert right.drops() == {"replayed": 6}
 
 
 @pytest.mark.parametrize("kind", ["esp", "gcm", "sha2"])
@@ -350,7 +350,7 @@ def test_limits_of_traffic() -> None:
     assert len(got) == 8
     assert left.drops() == {"no outbound sa": 4}
     left.pass_time(0.2)
-    assert left.heard(TunnelEvent)[-1].reason == "no security association"
+    assert left.heard(TunnelEvent)[-1].reason == "tunnel without sa"
     left.ike(SaDelete(CIRCUIT, 1, "hard"))
 
 
@@ -413,7 +413,7 @@ def test_a_tunnel_is_up_when_ike_says_so_and_it_has_sas() -> None:
     assert (event.up, event.reason) == (False, "peer does not answer")
     side.ike(SaDelete(CIRCUIT, 1, "dpd"), IkeState(CIRCUIT, True, ""))
     side.pass_time(0.1)
-    assert side.heard(TunnelEvent)[-1].reason == "no security association"
+    assert side.heard(TunnelEvent)[-1].reason == "tunnel without sa"
 
 
 def test_nothing_goes_out_while_the_controller_says_down() -> None:

@@ -44,14 +44,14 @@ TUNNELS = (CIRCUIT, ECONOMICAL)
 A, B = ip("40.0.0.1"), ip("40.0.0.2")
 
 AT_SAS = {
-    "late",
-    "duplicate",
-    "ah authentication",
-    "esp authentication",
-    "encapsulation mode",
-    "decompression",
+    "outside replay window",
+    "replayed",
+    "ah integrity",
+    "esp integrity",
+    "not tunnel mode",
+    "decompression failed",
     "dummy packet",
-    "ecn",
+    "ecn ce on not-ect",
     "selector mismatch",
     "no lease",
     "sequence exhausted",
@@ -61,7 +61,7 @@ AT_SAS = {
 AT_TUNNELS = AT_SAS | {
     "no policy",
     "no outbound sa",
-    "no security association",
+    "tunnel without sa",
     "tunnel down",
     "no circuit",
     "queue full",
@@ -298,10 +298,10 @@ def agree(end: Controller) -> dict[str, Any]:
     at_tunnels: Tally[str] = Tally()
     for row in said["tunnels"]:
         number = row["tunnel"]
-        for way, key in (("protected", "packets"), ("opened", "opened")):
-            direction = "out" if way == "protected" else "in"
+        for way, key in (("encapsulated", "packets"), ("decapsulated", "decapsulated")):
+            direction = "out" if way == "encapsulated" else "in"
             sas = [sa for sa in row["sas"] if sa["direction"] == direction]
-            whole = row["before"][way] + row["gone"][way] + sum(sa[key] for sa in sas)
+            whole = row["previous"][way] + row["retired"][way] + sum(sa[key] for sa in sas)
             assert row[way]["packets"] == whole == end.count(f"tunnel {number} {way} packets")
             drops = Tally(row["drops"][direction])
             at_tunnels += drops
@@ -310,7 +310,7 @@ def agree(end: Controller) -> dict[str, Any]:
                 at_sas += Tally(sa["drops"])
                 assert Tally(sa["drops"]) <= drops
                 if direction == "in":
-                    assert sa["opened"] <= sa["packets"] <= sa["opened"] + sum(sa["drops"].values())
+                    assert sa["decapsulated"] <= sa["packets"] <= sa["decapsulated"] + sum(sa["drops"].values())
     drops = Tally(said["drops"])
     assert {cause: drops[cause] for cause in AT_TUNNELS} == {cause: at_tunnels[cause] for cause in AT_TUNNELS}
     assert at_sas <= at_tunnels <= drops
@@ -323,7 +323,7 @@ def whole_way(ends: Ends, name: str) -> None:
     [row] = [row for row in report(end)["tunnels"] if row["tunnel"] == CIRCUIT]
     waiting = sum(sa.waiting for key, sa in end.asp.paths.queues._sas.items() if key[0] == CIRCUIT)
     lost = sum(row["drops"]["out"].values())
-    went_on = row["protected"]["packets"] - row["stranded"]["protected"]
+    went_on = row["encapsulated"]["packets"] - row["post_ipsec_drops"]["encapsulated"]
     assert ends.given[name, CIRCUIT] + row["fragments"] == went_on + lost + waiting
 
 
@@ -364,11 +364,15 @@ def test_sas_that_are_gone_are_not_forgotten_and_tunnels_that_are_gone_are() -> 
     [(_, out)] = a.protect(CIRCUIT, [udp_packet(number=i) for i in range(2)])
     b.open(out)
     [row, _] = agree(b)["tunnels"]
-    assert (row["opened"]["packets"], row["gone"]["opened"], row["sas"][1]["opened"]) == (5, 3, 2)
-    assert row["drops"] == {"out": {}, "in": {"duplicate": 3}}
+    assert (row["decapsulated"]["packets"], row["retired"]["decapsulated"], row["sas"][1]["decapsulated"]) == (
+        5,
+        3,
+        2,
+    )
+    assert row["drops"] == {"out": {}, "in": {"replayed": 3}}
     assert row["sas"][1]["drops"] == {}
     [row, _] = agree(a)["tunnels"]
-    assert (row["protected"]["packets"], row["gone"]["protected"], row["sas"][0]["packets"]) == (5, 3, 2)
+    assert (row["encapsulated"]["packets"], row["retired"]["encapsulated"], row["sas"][0]["packets"]) == (5, 3, 2)
     assert row["sas"][0]["spi"] == 3000
     gone = b.tunnel(CIRCUIT)
     b.put(delete=[("tunnel", CIRCUIT)])
@@ -376,7 +380,11 @@ def test_sas_that_are_gone_are_not_forgotten_and_tunnels_that_are_gone_are() -> 
     b.put(gone)
     row, _ = report(b)["tunnels"]
     # The counters of a tunnel in the ASP's file stay; all else begins anew.
-    assert (row["opened"]["packets"], row["before"]["opened"], row["gone"]["opened"]) == (5, 5, 0)
+    assert (row["decapsulated"]["packets"], row["previous"]["decapsulated"], row["retired"]["decapsulated"]) == (
+        5,
+        5,
+        0,
+    )
     assert row["drops"] == {"out": {}, "in": {}}
 
 

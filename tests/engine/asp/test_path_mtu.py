@@ -79,7 +79,7 @@ def test_senders_hear_of_a_smaller_link_on_the_way(kind: str, tunnel: int, quote
     assert len(batch.lengths) == 2
     assert max(map(len, packets_of(batch))) <= LINK
     assert limit(a, CIRCUIT + ECONOMICAL - tunnel) == 0
-    assert a.count("path mtus") == a.count("packets consumed") == 1
+    assert a.count("path mtu updates") == a.count("packets delivered") == 1
 
 
 @pytest.mark.parametrize("kind", ["esp", "gcm"])
@@ -145,7 +145,7 @@ def test_the_least_is_believed_and_only_less_is_news() -> None:
     for mtu, now in ((1200, 1200), (1201, 1200), (1200, 1200), (LEAST, LEAST), (LEAST - 1, LEAST)):
         tell(a, refused(packet, mtu))
         assert limit(a) == after(a, CIRCUIT, now)
-    assert a.count("path mtus") == 2
+    assert a.count("path mtu updates") == 2
 
 
 @pytest.mark.parametrize("tunnel", [CIRCUIT, ECONOMICAL])
@@ -177,7 +177,7 @@ def test_a_router_that_names_no_mtu_or_one_below_the_least(tunnel: int, named: i
     tell(a, refused(packet, named, quote=28))
     largest = after(a, tunnel, taken)
     assert limit(a, tunnel) == (largest if largest < 1400 else 0)
-    assert a.count("path mtus") == 1
+    assert a.count("path mtu updates") == 1
     assert [line.values["mtu"] for line in lines(a)] == [taken]
     # What was found is not raised.
     tell(a, refused(packet, named, quote=28), refused(packet, 1499))
@@ -261,7 +261,7 @@ def test_one_line_says_so_and_not_too_often() -> None:
     assert line.values == {"card": "asp 1/1", "tunnel": "t1", "mtu": LINK, "router": "40.0.7.7"}
     tell(a, *(refused(packet, LINK - number) for number in range(1, 100)))
     assert len(lines(a)) == LOG_BURST
-    assert a.count("path mtus") == 100
+    assert a.count("path mtu updates") == 100
 
 
 def test_packets_go_on_to_the_other_end_of_a_smaller_link() -> None:

@@ -136,7 +136,7 @@ def test_a_packet_that_goes_by_its_ports_is_protected_whole(
     assert (a.drops(), b.drops()) == ({}, {})
     assert a.asp.sadb.sending(tunnel, 10).packets == 1  # type: ignore[union-attr]
     assert a.asp.tallies.report(tunnel)["tunnels"][0]["fragments"] == 0
-    assert a.count(f"tunnel {tunnel} protected octets") == 3000
+    assert a.count(f"tunnel {tunnel} encapsulated octets") == 3000
 
 
 @pytest.mark.parametrize("tunnel", [CIRCUIT, ECONOMICAL])
@@ -218,4 +218,4 @@ def test_pieces_of_outer_packets_leave_by_their_tunnels_way() -> None:
     a, _ = manual(ECONOMICAL, False, mtu=MTU)
     [(card, out)] = a.protect(ECONOMICAL, [clear_packet(ECONOMICAL, 1400)], marks=((0, 5),))
     assert (card, out.port, out.address, out.marks) == ("lc 3", "3/11", ip("40.0.0.2"), ((0, 5),))
-    assert (len(out), a.count("fragments made")) == (3, 2)
+    assert (len(out), a.count("fragments created")) == (3, 2)

@@ -27,16 +27,16 @@ def test_each_value_waits_in_the_queue_of_table_3(dscp: int, tunnel: int) -> Non
     packet = clear(dscp, dscp)
     assert one.protect(tunnel, [packet]) == []
     row = seen(one, tunnel)["sas"]
-    assert [(sa["tunnel"], sa["line"]) for sa in row] == [(tunnel, 10)]
-    waiting = {name: queue["waiting"] for name, queue in row[0]["queues"].items()}
+    assert [(sa["tunnel"], sa["entry"]) for sa in row] == [(tunnel, 10)]
+    waiting = {name: queue["depth"] for name, queue in row[0]["queues"].items()}
     assert {name for name, count in waiting.items() if count} == {str(table(dscp))}
-    assert one.count(f"queue {table(dscp)} waiting") == one.count("packets waiting") == 1
+    assert one.count(f"queue {table(dscp)} depth") == one.count("packets queued") == 1
     sent = run(one, 0.01)
     (outer,) = [packet for _, batch in sent for packet in packets_of(batch)]
     assert Ipv4.parse(outer).tos >> 2 == dscp
     (inner,) = opened(there, sent)
     assert (Ipv4.parse(inner).tos >> 2, Ipv4.parse(inner).payload) == (dscp, Ipv4.parse(packet).payload)
-    assert one.count(f"queue {table(dscp)} waiting") == one.count("packets waiting") == 0
+    assert one.count(f"queue {table(dscp)} depth") == one.count("packets queued") == 0
 
 
 @pytest.mark.behaviour("B-134")
@@ -45,7 +45,7 @@ def test_a_precedence_is_a_class_selector(precedence: int) -> None:
     one = side()
     busy(one)
     assert one.protect(CIRCUIT, [clear(precedence << 3)]) == []
-    found = [number for number in range(4) if one.count(f"queue {number} waiting")]
+    found = [number for number in range(4) if one.count(f"queue {number} depth")]
     assert found == [3 - precedence // 2]
 
 
@@ -68,9 +68,9 @@ def test_one_queue_overtakes_nothing() -> None:
     packets = [clear(dscp, dscp) for dscp in (0, 48, 8, 56, 24, 63, 46)]
     for packet in packets:
         assert one.protect(CIRCUIT, [packet]) == []
-    assert one.count("queue only waiting") == 7
+    assert one.count("queue single depth") == 7
     assert opened(there, run(one, 0.1)) == packets
-    assert set(seen(one)["queues"]) == {"only"}
+    assert set(seen(one)["queues"]) == {"single"}
 
 
 def test_priority_pushes_nothing_out_of_the_peers_window() -> None:
@@ -105,12 +105,12 @@ def test_a_full_queue_drops_its_own_class_and_no_other() -> None:
     assert one.drops() == {"queue 3 full": 600 - queues.DEPTH, "queue 0 full": 1}
     of = seen(one)["queues"]
     assert {name: row["dropped"] for name, row in of.items()} == {"0": 1, "1": 0, "2": 0, "3": 600 - queues.DEPTH}
-    assert {name: row["peak"] for name, row in of.items()} == {
+    assert {name: row["peak_depth"] for name, row in of.items()} == {
         "0": queues.DEPTH, "1": 1, "2": 1, "3": queues.DEPTH
     }  # fmt: skip
     sent = run(one, 2.0)
     assert len(numbers(sent)) == 2 * queues.DEPTH + 2
-    assert one.count("packets waiting") == 0
+    assert one.count("packets queued") == 0
 
 
 def test_what_came_last_is_what_a_full_queue_drops() -> None:
@@ -183,8 +183,8 @@ def test_queues_exist_once_for_each_sa() -> None:
         clear(8, 4, "60.1.0.1"),
     ]
     assert one.protect(CIRCUIT, packets) == []
-    rows = {sa["line"]: sa["queues"] for sa in seen(one, CIRCUIT)["sas"]}
-    assert {line: {name: row["waiting"] for name, row in of.items()} for line, of in rows.items()} == {
+    rows = {sa["entry"]: sa["queues"] for sa in seen(one, CIRCUIT)["sas"]}
+    assert {line: {name: row["depth"] for name, row in of.items()} for line, of in rows.items()} == {
         10: {"0": 1, "3": 1},
         11: {"3": 1},
     }
@@ -210,7 +210,7 @@ def test_what_a_line_card_remarked_goes_before_the_dscp() -> None:
     packets = [clear(56, 0), clear(0, 1), clear(0, 2)]
     remarked = batch_of(packets, Step.PROTECT, context=INNER, tunnel=CIRCUIT, descriptors=bytes([10, 33, 63]))
     assert one.give(remarked) == []
-    assert [one.count(f"queue {number} waiting") for number in range(4)] == [1, 1, 0, 1]
+    assert [one.count(f"queue {number} depth") for number in range(4)] == [1, 1, 0, 1]
     # The value chooses the queue; the packet stays as it is.
     assert opened(there, run(one, 0.1)) == [packets[2], packets[1], packets[0]]
 
@@ -245,7 +245,7 @@ def test_nothing_is_lost_twice_or_out_of_its_order(
             sent += one.protect(tunnel, packets)
             sent += run(one, pause)
         sent += run(one, 30.0)
-        assert one.count("packets waiting") == 0
+        assert one.count("packets queued") == 0
         assert len(numbers(sent)) + sum(one.drops().values()) == len(put)
         assert set(one.drops()) <= {cause.value for cause in queues.QUEUE_CAUSES}
         payloads = [Ipv4.parse(packet).payload for packet in put]

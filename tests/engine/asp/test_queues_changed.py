@@ -24,7 +24,7 @@ def test_without_a_rate_nothing_waits_or_is_counted() -> None:
         sent = one.protect(CIRCUIT, [clear(dscp, number) for number in range(256)])
         assert len(numbers(sent)) == 256
     report = seen(one)
-    assert (report["rate"], report["waiting"], report["queues"], report["sas"]) == ("", 0, {}, [])
+    assert (report["rate"], report["depth"], report["queues"], report["sas"]) == ("", 0, {}, [])
     assert not [name for name, count in one.asp.counters.items() if name.startswith("queue") and count]
 
 
@@ -97,7 +97,7 @@ def test_nothing_waits_for_a_tunnel_without_an_sa() -> None:
     pace(one, f"{RATE}pps")
     one.protect(CIRCUIT, [clear()] * 3)
     assert one.drops() == {"no outbound sa": 3}
-    assert one.count("packets waiting") == 0
+    assert one.count("packets queued") == 0
 
 
 def test_a_fenced_asp_forgets_what_waits() -> None:
@@ -108,7 +108,7 @@ def test_a_fenced_asp_forgets_what_waits() -> None:
     assert one.asp.fenced
     one.check_counts()
     assert one.drops() == {"fenced": 4}
-    assert [one.count(f"queue {number} waiting") for number in range(4)] == [0, 0, 0, 0]
+    assert [one.count(f"queue {number} depth") for number in range(4)] == [0, 0, 0, 0]
     assert run(one, 0.05) == []
 
 
@@ -118,7 +118,7 @@ def test_a_successor_of_a_killed_asp_holds_nothing() -> None:
     one.protect(CIRCUIT, [clear(56)] * 7)
     counters = one.asp.counters
     queues.AspCounters(counters)
-    assert counters.get("packets waiting") == counters.get("queue 0 waiting") == 0
+    assert counters.get("packets queued") == counters.get("queue 0 depth") == 0
 
 
 def test_octets_are_bounded_and_the_lowest_class_has_the_least_room(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,15 +127,15 @@ def test_octets_are_bounded_and_the_lowest_class_has_the_least_room(monkeypatch:
     busy(one)
     size = 1000 + 14
     for dscp, room in ((0, 7_000), (16, 8_000), (32, 9_000), (48, 10_000)):
-        before = one.count("packets waiting")
+        before = one.count("packets queued")
         one.protect(CIRCUIT, [clear(dscp, size=1000)] * 20)
-        assert one.count("packets waiting") == room // size
+        assert one.count("packets queued") == room // size
         lost = 20 - (room // size - before)
         assert one.drops()[f"queue {table(dscp)} full"] == lost
     assert len(numbers(run(one, 0.1))) == 10_000 // size
     busy(one)
     one.protect(CIRCUIT, [clear(0, size=1000)] * 20)
-    assert one.count("packets waiting") == 7_000 // size, "room comes back as packets leave"
+    assert one.count("packets queued") == 7_000 // size, "room comes back as packets leave"
 
 
 def test_waiting_is_measured() -> None:
@@ -145,17 +145,17 @@ def test_waiting_is_measured() -> None:
     one.protect(CIRCUIT, [clear(48)])
     run(one, 0.2)
     of = seen(one)["queues"]
-    assert of["0"]["passed"] == 1
+    assert of["0"]["dequeued"] == 1
     assert 0.5 <= of["0"]["latency"]["max_ms"] <= 2.5
     low = of["3"]
-    assert low["passed"] == 100 + AT_ONCE
+    assert low["dequeued"] == 100 + AT_ONCE
     assert low["latency"]["max_ms"] == pytest.approx(101, abs=3)
     assert low["latency"]["p99_ms"] == pytest.approx(100, rel=0.13)
     assert low["latency"]["avg_ms"] == pytest.approx(50.5 * 100 / 110, rel=0.05)
     assert low["latency"]["p50_ms"] == pytest.approx(45, rel=0.13)
-    assert one.count("queue 3 passed") == 110
+    assert one.count("queue 3 dequeued") == 110
     assert one.count("queue 3 latency us") / 110e3 == pytest.approx(low["latency"]["avg_ms"], abs=0.01)
-    assert one.count("queue 3 longest us") == low["latency"]["max_ms"] * 1000
+    assert one.count("queue 3 latency max us") == low["latency"]["max_ms"] * 1000
 
 
 @given(st.lists(st.integers(0, 10_000_000), min_size=1, max_size=200), st.floats(0.01, 1.0))
@@ -191,7 +191,7 @@ def test_limits_of_size_hold_when_a_packet_leaves() -> None:
     assert one.drops() == {"fragmentation needed": 1}
     protected = [batch for _, batch in sent if batch.step is Step.CIRCUIT_OUT]
     assert sum(len(batch) for batch in protected) == 2
-    assert one.count("icmp made") == 1
+    assert one.count("icmp errors sent") == 1
 
 
 def test_a_tunnel_in_a_tunnel_waits_in_both() -> None:
@@ -204,5 +204,5 @@ def test_a_tunnel_in_a_tunnel_waits_in_both() -> None:
     sent = run(one, 0.3)
     assert {batch.step for _, batch in sent} == {Step.CIRCUIT_OUT}
     rows = {sa["tunnel"]: sa["queues"] for sa in seen(one)["sas"]}
-    assert rows[ECONOMICAL]["0"]["passed"] == 100
-    assert rows[CIRCUIT]["0"]["passed"] == 100
+    assert rows[ECONOMICAL]["0"]["dequeued"] == 100
+    assert rows[CIRCUIT]["0"]["dequeued"] == 100

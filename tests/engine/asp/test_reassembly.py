@@ -38,7 +38,7 @@ def test_pieces_in_any_order_are_whole_packets(kind: str, mtu: int) -> None:
         got += opened(b, pieces[start : start + 30])
     assert sorted(got) == sorted(clear)
     assert b.drops() == {}
-    assert b.count("packets waiting") == 0
+    assert b.count("packets queued") == 0
     b.check_counts()
 
 
@@ -83,10 +83,10 @@ def test_a_missing_piece_is_a_drop_by_name() -> None:
     [(_, out)] = a.protect(CIRCUIT, [udp_packet(size=1300, number=number) for number in range(3)])
     first, second, third = in_pieces(packets_of(out), 600)
     assert len(opened(b, [*first, *second[:-1], *third])) == 2
-    assert b.count("packets waiting") == len(second) - 1
+    assert b.count("packets queued") == len(second) - 1
     b.pass_time(TIMEOUT + 1)
     assert b.drops() == {"fragment": len(second) - 1}
-    assert b.count("packets waiting") == 0
+    assert b.count("packets queued") == 0
     b.check_counts()
 
 
@@ -99,7 +99,7 @@ def test_pieces_are_checked_as_a_packet_is() -> None:
     assert len(opened(b, first)) == 1
     assert opened(b, first) == []
     assert opened(b, [second[0], bytes(forged), *second[2:]]) == []
-    assert b.drops() == {"duplicate": 1, "esp authentication": 1}
+    assert b.drops() == {"replayed": 1, "esp integrity": 1}
     b.check_counts()
 
 
@@ -108,7 +108,7 @@ def test_a_flood_of_pieces_takes_no_more_room_than_is_given() -> None:
     [(_, out)] = a.protect(CIRCUIT, [udp_packet(size=1300, number=number) for number in range(MOST_PACKETS * 3)])
     firsts = [pieces[0] for pieces in in_pieces(packets_of(out), 600)]
     assert opened(b, firsts) == []
-    assert b.count("packets waiting") == MOST_PACKETS
+    assert b.count("packets queued") == MOST_PACKETS
     assert b.drops() == {"fragment": MOST_PACKETS * 2}
     b.check_counts()
     # What comes whole meanwhile is opened.

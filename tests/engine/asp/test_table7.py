@@ -82,37 +82,37 @@ def with_inbound(router: Controller, **keys: object) -> None:
 def other_ah_key(count: int) -> Refused:
     b, packets = sent(count, "ah")
     with_inbound(b, ah_key=b"b" * 16)
-    return Refused(b, packets, "ah authentication", 1001)
+    return Refused(b, packets, "ah integrity", 1001)
 
 
 def changed_on_the_way_ah(count: int) -> Refused:
     b, packets = sent(count, "ah")
-    return Refused(b, [packet[:-1] + b"?" for packet in packets], "ah authentication", 1001)
+    return Refused(b, [packet[:-1] + b"?" for packet in packets], "ah integrity", 1001)
 
 
 def other_ah_key_of_a_bundle(count: int) -> Refused:
     b, packets = sent(count, "bundle")
     with_inbound(b, ah_key=b"b" * 16)
-    return Refused(b, packets, "ah authentication", 1001)
+    return Refused(b, packets, "ah integrity", 1001)
 
 
 def other_esp_key(count: int) -> Refused:
     b, packets = sent(count)
     with_inbound(b, esp_integrity_key=b"j" * 20)
-    return Refused(b, packets, "esp authentication", 1000)
+    return Refused(b, packets, "esp integrity", 1000)
 
 
 def other_algorithm(count: int) -> Refused:
     """What the guide has a row of its own for."""
     b, packets = sent(count)
     with_inbound(b, esp_integrity="hmac-md5-96", esp_integrity_key=b"i" * 16)
-    return Refused(b, packets, "esp authentication", 1000)
+    return Refused(b, packets, "esp integrity", 1000)
 
 
 def other_esp_key_of_a_bundle(count: int) -> Refused:
     b, packets = sent(count, "bundle")
     with_inbound(b, esp_integrity_key=b"j" * 20)
-    return Refused(b, packets, "esp authentication", 1000)
+    return Refused(b, packets, "esp integrity", 1000)
 
 
 def with_ah(packet: bytes, number: int) -> bytes:
@@ -146,7 +146,7 @@ def transport_mode(kind: str) -> Case:
             else:
                 packet = esp.encrypt(packet)
             packets.append(bytes(packet) if kind != "bundle" else with_ah(bytes(packet), number + 1))
-        return Refused(b, packets, "encapsulation mode", 1001 if kind == "ah" else 1000)
+        return Refused(b, packets, "not tunnel mode", 1001 if kind == "ah" else 1000)
 
     return case
 
@@ -179,7 +179,7 @@ def before_the_window(kind: str) -> Case:
         b, packets = sent(64 + count, kind)
         [(_, came)] = b.open(batch_of(packets[-1:], Step.OPEN))
         assert len(came) == 1
-        return Refused(b, packets[:count], "late", 1000 if kind == "esp" else 1001)
+        return Refused(b, packets[:count], "outside replay window", 1000 if kind == "esp" else 1001)
 
     return case
 
@@ -192,7 +192,7 @@ def seen_before(kind: str) -> Case:
         b.put(replace(record, window=1024))
         [(_, came)] = b.open(batch_of(packets, Step.OPEN))
         assert len(came) == count
-        return Refused(b, packets, "duplicate", 1000 if kind == "esp" else 1001)
+        return Refused(b, packets, "replayed", 1000 if kind == "esp" else 1001)
 
     return case
 

@@ -40,34 +40,34 @@ def test_clear_packets_on_one_side_protected_ones_on_the_other(number: int) -> N
     clear = [udp_packet("52.0.0.1", "62.0.0.1", number=i) for i in range(3)]
     [(_, out)] = a.protect(number, clear)
     wire = packets_of(out)
-    assert seen[a, "clear"] == [(f"protect t{number}", clear)]
-    assert seen[a, "protected"] == [(f"protect t{number}", wire)]
+    assert seen[a, "inner"] == [(f"encapsulate t{number}", clear)]
+    assert seen[a, "outer"] == [(f"encapsulate t{number}", wire)]
     assert {Ipv4.parse(packet).protocol for packet in wire} == {PROTOCOL_ESP}
     b.open(out)
-    assert seen[b, "protected"] == [("open", wire)]
+    assert seen[b, "outer"] == [("decapsulate", wire)]
     # As they come out of the tunnel, before this router forwards them.
-    assert seen[b, "clear"] == [(f"open t{number}", clear)]
+    assert seen[b, "inner"] == [(f"decapsulate t{number}", clear)]
 
 
 def test_what_is_dropped_is_seen_where_it_came_in() -> None:
     a, b = pair()
-    clear, protected = watch(b, "clear"), watch(b, "protected")
+    clear, protected = watch(b, "inner"), watch(b, "outer")
     [(_, out)] = a.protect(CIRCUIT, [udp_packet()])
     wire = packets_of(out)
     forged = wire[0][:-1] + bytes((wire[0][-1] ^ 1,))
     b.open(batch_of([forged], Step.OPEN))
-    assert (clear, protected) == ([], [("open", [forged])])
+    assert (clear, protected) == ([], [("decapsulate", [forged])])
     b.put(delete=[("manual-sa", "sa1")])
     packet = udp_packet("60.0.0.1", "50.0.0.1")
     b.protect(CIRCUIT, [packet])
-    assert clear == [("protect t1", [packet])]
+    assert clear == [("encapsulate t1", [packet])]
     assert len(protected) == 1
 
 
 def test_packets_that_wait_in_queues_are_seen_once() -> None:
     a, _ = pair()
     a.asp.paths.queues.pace("10pps")
-    clear, protected = watch(a, "clear"), watch(a, "protected")
+    clear, protected = watch(a, "inner"), watch(a, "outer")
     packets = [udp_packet(number=i) for i in range(5)]
     a.protect(CIRCUIT, packets)
     assert [packet for _, some in clear for packet in some] == packets
@@ -82,31 +82,31 @@ def test_packets_that_wait_in_queues_are_seen_once() -> None:
 def test_negotiations_are_on_the_protected_side() -> None:
     left, right = sides()
     join(left, right, CIRCUIT)
-    clear, protected = watch(left, "clear"), watch(left, "protected")
+    clear, protected = watch(left, "inner"), watch(left, "outer")
     left.ike(IkePacket(OUTER, ip("40.0.0.1"), 500, ip("40.0.0.2"), 500, b"x" * 28))
     [(step, [datagram])] = protected
     assert (step, Ipv4.parse(datagram).destination) == ("ike", ip("40.0.0.2"))
     reply = udp_packet("40.0.0.2", "40.0.0.1")
     left.open(batch_of([reply], Step.OPEN))
-    assert protected[1] == ("open", [reply])
+    assert protected[1] == ("decapsulate", [reply])
     assert clear == []
 
 
 def test_a_tunnel_in_a_tunnel_is_seen_at_both() -> None:
     a, _ = pair()
     a.put(route(OUTER, "40.0.0.2/32", tunnel_hop(CIRCUIT)))
-    clear, protected = watch(a, "clear"), watch(a, "protected")
+    clear, protected = watch(a, "inner"), watch(a, "outer")
     a.protect(ECONOMICAL, [udp_packet("52.0.0.1", "62.0.0.1")])
-    assert [step for step, _ in clear] == ["protect t2", "protect t1"]
+    assert [step for step, _ in clear] == ["encapsulate t2", "encapsulate t1"]
     assert clear[1][1] == protected[0][1]
-    assert [step for step, _ in protected] == ["protect t2", "protect t1"]
+    assert [step for step, _ in protected] == ["encapsulate t2", "encapsulate t1"]
 
 
 def test_who_stops_watching_sees_no_more() -> None:
     a, _ = pair()
-    seen = watch(a, "clear")
+    seen = watch(a, "inner")
     a.protect(CIRCUIT, [udp_packet()])
-    a.asp.paths.taps.pop("clear")
+    a.asp.paths.taps.pop("inner")
     assert a.asp.paths.taps == {}
     a.protect(CIRCUIT, [udp_packet()])
     assert len(seen) == 1

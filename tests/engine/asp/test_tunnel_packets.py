@@ -157,7 +157,7 @@ def test_the_sender_is_told_why_through_the_tunnel(
     assert (packet.source, packet.destination) == (ip("2.0.0.2"), ip("52.0.0.1"))
     assert (message.type, message.code) == expected
     assert message.payload == clear
-    assert b.count("icmp made") == 1
+    assert b.count("icmp errors sent") == 1
 
 
 def test_packets_for_the_router_itself_go_to_a_local_stack() -> None:
@@ -199,7 +199,7 @@ def test_batches_of_an_old_epoch_or_for_another_step_are_dropped() -> None:
     assert a.give(batch_of(clear, Step.PROTECT, tunnel=CIRCUIT), LC3, epoch=7) == []
     assert a.give(batch_of(clear, Step.LOCAL, tunnel=CIRCUIT)) == []
     assert a.protect(99, clear) == []
-    assert a.drops() == {"old epoch": 2, "wrong step": 2, "no tunnel": 2}
+    assert a.drops() == {"stale epoch": 2, "unexpected step": 2, "no tunnel": 2}
     assert a.asp.receive_frames("3/1", batch_of(clear, Step.IN), a.now) == []
     a.asp.on_stall(1.0, a.now)
     assert a.protect(CIRCUIT, clear) == []
@@ -237,7 +237,7 @@ def test_a_peer_reached_through_its_own_tunnel_is_not_reached() -> None:
     a, _ = pair()
     a.put(route(OUTER, "40.0.0.2/32", tunnel_hop(ECONOMICAL)))
     assert a.protect(ECONOMICAL, [udp_packet("52.0.0.1", "62.0.0.1")]) == []
-    assert a.drops() == {"too many turns": 1}
+    assert a.drops() == {"routing loop": 1}
 
 
 def test_an_economical_tunnel_inside_another_tunnel() -> None:

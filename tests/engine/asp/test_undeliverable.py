@@ -85,11 +85,11 @@ def test_opened_packets_without_a_way_on(case: Callable[[Controller], list[bytes
     sent = b.open(out)
     row = books(b, ECONOMICAL)
     clear = [packet for _, batch in sent for packet in packets_of(batch) if Ipv4.parse(packet).source == ip(HOST)]
-    assert row["opened"]["packets"] - row["stranded"]["opened"] == len(clear)
+    assert row["decapsulated"]["packets"] - row["post_ipsec_drops"]["decapsulated"] == len(clear)
     assert row["drops"]["in"] == {cause: 2 - len(clear)}
     # The error that the sender is told is a packet of its own into the tunnel, lost only where no card is left.
     assert sum(b.drops().values()) == 2 - len(clear) + sum(row["drops"]["out"].values())
-    assert row["stranded"]["protected"] == 0
+    assert row["post_ipsec_drops"]["encapsulated"] == 0
 
 
 def test_opened_packets_of_a_tunnel_without_its_circuit() -> None:
@@ -98,7 +98,7 @@ def test_opened_packets_of_a_tunnel_without_its_circuit() -> None:
     b.asp.on_fabric_peer(LC3, 1, False, b.now)
     assert b.open(out) == []
     row = books(b, CIRCUIT)
-    assert (row["opened"]["packets"], row["stranded"]) == (3, {"protected": 0, "opened": 3})
+    assert (row["decapsulated"]["packets"], row["post_ipsec_drops"]) == (3, {"encapsulated": 0, "decapsulated": 3})
     assert row["drops"]["in"] == {"line card down": 3}
 
 
@@ -119,7 +119,7 @@ def test_nothing_is_protected_that_would_not_leave(hops: tuple[NextHop, ...], ca
     a.asp.on_fabric_peer(LC3, 1, False, a.now)
     assert a.protect(ECONOMICAL, [udp_packet(HOST, FAR)] * 3) == []
     row = books(a, ECONOMICAL)
-    assert (row["protected"]["packets"], row["stranded"]["protected"]) == (0, 0)
+    assert (row["encapsulated"]["packets"], row["post_ipsec_drops"]["encapsulated"]) == (0, 0)
     assert row["drops"]["out"] == a.drops() == {cause: 3}
     assert a.asp.sadb.outbound[ECONOMICAL, 10].next_number == 1
     a.asp.on_fabric_peer(LC3, 1, True, a.now)
@@ -137,12 +137,12 @@ def test_protected_packets_without_a_way_for_their_outer_address() -> None:
     )
     assert a.protect(ECONOMICAL, [udp_packet(HOST, FAR)] * 3) == []
     row = books(a, ECONOMICAL)
-    assert (row["protected"]["packets"], row["stranded"]) == (3, {"protected": 3, "opened": 0})
+    assert (row["encapsulated"]["packets"], row["post_ipsec_drops"]) == (3, {"encapsulated": 3, "decapsulated": 0})
     assert row["drops"]["out"] == a.drops() == {"no usable next hop": 3}
     gone = a.tunnel(ECONOMICAL)
     a.put(delete=[("tunnel", ECONOMICAL)])
     a.put(gone)
-    assert books(a, ECONOMICAL)["stranded"] == {"protected": 0, "opened": 0}
+    assert books(a, ECONOMICAL)["post_ipsec_drops"] == {"encapsulated": 0, "decapsulated": 0}
 
 
 def test_errors_that_would_be_too_many_are_counted_and_not_made() -> None:
@@ -150,11 +150,11 @@ def test_errors_that_would_be_too_many_are_counted_and_not_made() -> None:
     a.put(route(INNER, "99.0.0.0/8", tunnel_hop(ECONOMICAL)))
     [(_, out)] = a.protect(ECONOMICAL, [udp_packet(HOST, "99.0.0.1")] * 250)
     b.open(out)
-    assert (b.count("icmp made"), b.count("icmp suppressed")) == (200, 50)
+    assert (b.count("icmp errors sent"), b.count("icmp errors rate limited")) == (200, 50)
     # What no error is owed about is none that is held back.
     icmp_error = bytearray(udp_packet(HOST, "99.0.0.1", protocol=1))
     icmp_error[20] = 3
     [(_, out)] = a.protect(ECONOMICAL, [bytes(icmp_error)])
     b.open(out)
-    assert b.count("icmp suppressed") == 50
+    assert b.count("icmp errors rate limited") == 50
     assert books(b, ECONOMICAL)["drops"]["in"] == {"no route": 251}

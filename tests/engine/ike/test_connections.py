@@ -140,12 +140,16 @@ def test_what_a_tunnel_did_is_counted_with_it_and_its_version_at_both_ends(versi
         assert {name.split()[0] for name in result["total"]} == {f"v{version}"}
         own = {f"v{version} {name}": number for name, number in result["tunnels"][str(TUNNEL)].items()}
         assert own == result["total"], "there is but one tunnel"
-        assert own[f"v{version} done"] == 1
+        assert own[f"v{version} IKE SAs established"] == 1
     a, b = Counter(mine["tunnels"][str(TUNNEL)]), Counter(theirs["tunnels"][str(TUNNEL)])
-    assert (a["begun"], b["answered"]) == (1, 1)
-    assert "answered" not in a
-    assert "begun" not in b
-    assert (a["children made"], a["children rekeyed"]) == (b["children made"], b["children rekeyed"]) == (1, 1)
+    assert (a["negotiations initiated"], b["negotiations responded"]) == (1, 1)
+    assert "negotiations responded" not in a
+    assert "negotiations initiated" not in b
+    assert (
+        (a["CHILD SAs created"], a["CHILD SAs rekeyed"])
+        == (b["CHILD SAs created"], b["CHILD SAs rekeyed"])
+        == (1, 1)
+    )
     for what in ("messages", "octets"):
         assert a[f"{what} sent"] == b[f"{what} received"] > 0
         assert b[f"{what} sent"] == a[f"{what} received"] > 0
@@ -175,11 +179,11 @@ def test_a_counter_means_one_thing_in_both_versions(version: int) -> None:
     a, b = (Counter(end.ike.statistics.tunnels[TUNNEL]) for end in (two.a, two.b))
     for counts in (a, b):
         assert counts["IKE SAs rekeyed"] == 1
-        assert counts["children made"] == counts["children rekeyed"] == 1
-    assert b["answered again"] >= 1
-    assert a["retransmitted"] >= 1
-    assert a["probes"] >= 1
-    assert "probes" not in b
+        assert counts["CHILD SAs created"] == counts["CHILD SAs rekeyed"] == 1
+    assert b["responses resent"] >= 1
+    assert a["retransmissions"] >= 1
+    assert a["DPD probes sent"] >= 1
+    assert "DPD probes sent" not in b
     assert a["failed dead peer"] == 1
     for counts in (two.a.ike.statistics.total, two.b.ike.statistics.total):
         for name in counts:
@@ -211,7 +215,7 @@ def test_a_negotiation_that_nobody_proved_leaves_no_count_behind() -> None:
     two.run(60)
     assert two.b.ike.statistics.held == 0
     assert two.ask(two.b, "statistics").result["tunnels"] == {str(TUNNEL): {}}
-    assert two.ask(two.b, "statistics").result["total"]["v2 answered"] == 1
+    assert two.ask(two.b, "statistics").result["total"]["v2 negotiations responded"] == 1
 
 
 MODES = pytest.mark.parametrize(("version", "mode"), [(2, "main"), (1, "main"), (1, "aggressive")])
@@ -573,7 +577,7 @@ def test_strangers_are_asked_for_cookies_and_bounded() -> None:
         spi = number.to_bytes(8, "big")
         two.give(two.b, IkePacket(7, ends.remote, 500, A, 500, spi + first.data[8:]))
     counts = two.ask(two.b, "statistics").result["total"]
-    assert counts["cookies demanded"] >= 40
+    assert counts["cookies requested"] >= 40
     answers = two.b.sent[sent:]
     assert sum(len(one.data) for one in answers) <= 60 * len(first.data)
 

@@ -76,7 +76,7 @@ def test_forged_first_messages_shut_out_nobody(version: int, mode: str, spoofed:
     assert two.a.up(ends.tunnel)
     assert two.b.up(ends.tunnel)
     assert two.b.ike.registry.half_open <= 201
-    assert flooded.counts()["cookies demanded" if version == 2 else "crowded out"] > 0
+    assert flooded.counts()["cookies requested" if version == 2 else "half-open evicted"] > 0
 
 
 @pytest.fixture(scope="module")

@@ -57,11 +57,13 @@ def test_mutated_messages(kind: str, version: int, seed: int) -> None:
         if kind == "clear":
             assert fuzz.longest == 0.0
             assert fuzz.peak >= HALF_OPEN, "the bound was reached"
-            refused = "cookies demanded" if version == 2 else "crowded out"
+            refused = "cookies requested" if version == 2 else "half-open evicted"
             assert any(end.ike.statistics.total.get(refused, 0) for end in (fuzz.two.a, fuzz.two.b))
         else:
             # It was really behind the protection that most of them were refused.
-            names = ("v1 failed malformed", "v1 undecipherable") if version == 1 else ("v2 malformed",)
+            names = (
+                ("v1 failed malformed", "v1 decryption failures") if version == 1 else ("v2 messages malformed",)
+            )
             assert sum(total[name] for name in names) > BURSTS * MESSAGES / 3
 
 

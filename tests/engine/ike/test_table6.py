@@ -154,7 +154,7 @@ def test_a_chain_that_is_wrong(
     said(two.b, row)
     assert seen.answers == ([notify] if notify else [])
     if not notify:
-        assert two.a.ike.statistics.total["v2 begun"] == 1
+        assert two.a.ike.statistics.total["v2 negotiations initiated"] == 1
     two.lives()
 
 

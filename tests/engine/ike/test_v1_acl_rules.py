@@ -105,7 +105,7 @@ def test_a_rule_that_the_peer_does_not_have_is_refused_and_the_others_serve() ->
     (row,) = two.ask(two.a, "sas").result["tunnels"]
     assert row["up"]
     (missing,) = row["missing"]
-    assert (missing["line"], missing["rule"]) == (10, 30)
+    assert (missing["entry"], missing["rule"]) == (10, 30)
     assert "INVALID_ID_INFORMATION" in missing["reason"]
     # It is tried again, less and less often.
     two.run(600)

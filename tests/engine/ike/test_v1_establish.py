@@ -324,7 +324,7 @@ def test_a_forged_confirmation_does_not_keep_the_answer_from_being_given_again()
     pair.wire = lambda sender, data: forged.append(data) or []  # type: ignore[func-returns-value]
     where = Path(1, B, 500, A, 500)
     pair.b.arrive(where, message)
-    assert pair.b.counts["undecipherable"] == 1
+    assert pair.b.counts["decryption failures"] == 1
     pair.b.arrive(where, first[0])
     assert forged
     assert forged == [data for who, data in pair.sent if who == "b" and data[18] == ExchangeType.QUICK_MODE][:1]

@@ -82,7 +82,7 @@ def test_rekeys_that_meet_lose_no_packet(
         net.agree()
         assert not net.a.failures
         assert not net.b.failures
-        assert net.a.counts["integrity"] == net.b.counts["integrity"] == 0
+        assert net.a.counts["integrity failures"] == net.b.counts["integrity failures"] == 0
 
 
 @pytest.mark.parametrize("loss", LOSSES)
@@ -181,7 +181,7 @@ def test_collisions_do_happen_here(first: object, second: object) -> None:
     """The tests above would show nothing if the ends never met."""
     net = stage(1, None)
     together(net, first, second, 0.0)
-    lost = net.a.counts["collisions lost"] + net.b.counts["collisions lost"]
+    lost = net.a.counts["rekey collisions lost"] + net.b.counts["rekey collisions lost"]
     refused = net.a.counts["refused temporary failure"] + net.b.counts["refused temporary failure"]
     assert lost == (1 if first is second else 0)
     assert bool(refused) == (first is not second)

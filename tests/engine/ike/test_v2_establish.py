@@ -211,7 +211,7 @@ def test_another_group_is_asked_for_and_given() -> None:
     net.run(1)
     net.agree()
     assert net.a.session.describe()["algorithms"]["group"] == 14
-    assert net.a.counts["asked again INVALID_KE_PAYLOAD"] == 1
+    assert net.a.counts["retried after INVALID_KE_PAYLOAD"] == 1
     # ... and when the IKE SA is replaced, too
     net.a.session.rekey(net.now)
     net.run(2)
@@ -271,7 +271,7 @@ def test_nobody_answers() -> None:
     net.run(60)
     net.nothing()
     assert [failure.cause for failure, _ in net.a.failures] == ["no answer"]
-    assert net.a.counts["retransmitted"] == 5
+    assert net.a.counts["retransmissions"] == 5
 
 
 def test_a_half_open_responder_gives_up() -> None:

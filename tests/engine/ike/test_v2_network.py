@@ -113,7 +113,7 @@ def test_only_what_the_peer_made_is_taken_for_its_request_come_again() -> None:
     for data in cut:
         net.b.receive(where, data[:-1] + bytes((data[-1] ^ 1,)))
     assert not answers
-    assert net.b.counts["integrity"] == 1, "the second fragment alone brings nothing, so it is not opened"
+    assert net.b.counts["integrity failures"] == 1, "the second fragment alone brings nothing, so it is not opened"
 
 
 def test_a_forged_request_between_two_fragments_does_not_keep_the_real_one_from_being_answered_again() -> None:
@@ -136,7 +136,7 @@ def test_a_forged_request_between_two_fragments_does_not_keep_the_real_one_from_
     net.hook = hook
     net.a.session.negotiate(net.a.connections[0].lines[0], 1, net.now)
     net.run(3)
-    assert net.b.counts["integrity"] == 1
+    assert net.b.counts["integrity failures"] == 1
     assert len(lost) == 2
     net.agree()
     assert [pair.install.replaces for pair in net.a.pairs.values()] == [1]
@@ -355,14 +355,14 @@ def test_altered_messages_are_dropped_and_counted() -> None:
     net = established()
 
     def hook(sender: End, data: bytes, header: Header) -> float | bytes:
-        if sender is net.a and not net.b.counts["integrity"]:
+        if sender is net.a and not net.b.counts["integrity failures"]:
             return data[:-1] + bytes((data[-1] ^ 1,))
         return 0.0
 
     net.hook = hook
     net.a.session.negotiate(net.a.connections[0].lines[0], 1, net.now)
     net.run(3)
-    assert net.b.counts["integrity"] == 1
+    assert net.b.counts["integrity failures"] == 1
     net.agree()
 
 
@@ -381,7 +381,7 @@ def test_errors_in_clear_touch_nothing_that_stands() -> None:
             net.a.receive(session.path, data)
     net.flow(0.1)
     assert not net.lost
-    assert net.a.counts["hints"] == 8
+    assert net.a.counts["cleartext errors"] == 8
     assert len(sizes) == 2, "one probe and its answer"
     net.agree()
 

@@ -98,13 +98,13 @@ def test_a_scan_leaves_so_many_neighbours_and_packets_and_no_more() -> None:
     neighbours = rig.card.ports.own["3/1"].neighbours
     assert len(neighbours) <= UNRESOLVED + 2
     assert alive() - before <= 4 * UNRESOLVED + KNOWN
-    assert count_of(rig, "packets waiting") <= UNRESOLVED
+    assert count_of(rig, "packets queued") <= UNRESOLVED
     assert count_of(rig, "neighbours shed unresolved") == FLOOD - UNRESOLVED
     assert count_of(rig, "drop too many neighbours") == FLOOD - UNRESOLVED
     # The rest is given up when nobody answers, and nothing stays.
     rig.after(4.0)
     assert len(neighbours) == 2
-    assert count_of(rig, "packets waiting") == 0
+    assert count_of(rig, "packets queued") == 0
 
 
 def test_a_host_that_answers_is_found_in_the_midst_of_a_scan() -> None:
@@ -122,7 +122,7 @@ def test_packets_wait_for_a_port_in_so_many_places_and_the_oldest_make_room() ->
     rig = wide()
     for turn in range(64):
         rig.frames("3/1", *(packet(f"10.200.0.{n + 1}", identification=turn) for n in range(100)))
-    assert count_of(rig, "packets waiting") == WAITING
+    assert count_of(rig, "packets queued") == WAITING
     assert count_of(rig, "drop neighbour queue full") == 64 * 100 - WAITING
     rig.arp("3/1", REPLY, "10.200.0.100", HOST, "10.0.0.1", target_mac=MAC["3/1"])
     assert [p.identification for _, _, p in rig.sent()][-1] == 63
@@ -184,7 +184,7 @@ def test_decisions_about_a_connected_network_are_bounded_too() -> None:
 def test_packets_to_nowhere_use_up_no_word_of_packets_that_are_too_long() -> None:
     rig = wide()
     rig.frames("3/1", *[packet("200.0.0.1", "10.0.0.5")] * 1000)
-    assert count_of(rig, "icmp suppressed") == 800
+    assert count_of(rig, "icmp errors rate limited") == 800
     for _ in range(3):
         rig.frames("3/1", packet("10.0.0.9", "10.0.0.5", bytes(1600), dont_fragment=True))
         assert [icmp.Icmp.parse(p.payload).code for _, _, p in rig.sent()] == [icmp.FRAGMENTATION_NEEDED]

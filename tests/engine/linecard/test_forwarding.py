@@ -233,7 +233,7 @@ def test_a_tunnel_whose_peer_is_reached_through_itself_is_no_loop() -> None:
     out = packet("6.6.6.1", "5.5.5.1", protocol=ipv4.PROTOCOL_ESP)
     rig.batch(Step.CIRCUIT_OUT, out, circuit=CIRCUIT, context=OUTER)
     assert rig.fabric() == []
-    assert rig.drops() == {"too many turns": 1}
+    assert rig.drops() == {"routing loop": 1}
 
 
 # 3/11 out
@@ -307,14 +307,14 @@ def test_errors_are_limited_in_rate_and_those_not_sent_are_counted() -> None:
         told += len(rig.sent())
     assert rig.drops() == {"no route": 320}
     assert 200 <= told < 256
-    assert rig.card.counters.get("icmp suppressed") == 320 - told
+    assert rig.card.counters.get("icmp errors rate limited") == 320 - told
     rig.now += 0.01
     rig.frames("3/1", *[packet("200.0.0.1")] * 64)
     assert len(rig.sent()) == 10
-    assert rig.card.counters.get("icmp suppressed") == 320 - told + 54
+    assert rig.card.counters.get("icmp errors rate limited") == 320 - told + 54
     # Nobody may be told of a later fragment, so nothing was owed.
     rig.frames("3/1", packet("200.0.0.1", offset=8))
-    assert rig.card.counters.get("icmp suppressed") == 320 - told + 54
+    assert rig.card.counters.get("icmp errors rate limited") == 320 - told + 54
 
 
 def test_the_router_tells_itself_nothing_of_its_own_packets() -> None:
@@ -323,7 +323,7 @@ def test_the_router_tells_itself_nothing_of_its_own_packets() -> None:
     rig.batch(Step.CIRCUIT_OUT, packet("6.6.6.1", "5.5.5.1"), circuit=CIRCUIT, context=OUTER)
     assert rig.outputs == []
     assert rig.drops() == {"no route": 1}
-    assert rig.card.counters.get("packets consumed") == 0
+    assert rig.card.counters.get("packets delivered") == 0
 
 
 # sizes
@@ -360,7 +360,7 @@ def test_batches_of_an_old_epoch_or_an_unknown_card_are_dropped() -> None:
     rig.delta(CardStateRecord("asp 1/1", "asp", 3, 20, True))
     rig.batch(Step.OUT, packet(), epoch=6, **where)
     assert rig.wire() == []
-    assert rig.drops() == {"old epoch": 4}
+    assert rig.drops() == {"stale epoch": 4}
     rig.batch(Step.OUT, packet(), epoch=20, **where)
     assert len(rig.wire()) == 1
 
@@ -387,7 +387,7 @@ def test_steps_of_other_cards_are_refused() -> None:
     rig = Rig()
     for step in (Step.IN, Step.PROTECT, Step.OPEN):
         rig.batch(step, packet())
-    assert rig.drops() == {"wrong step": 3}
+    assert rig.drops() == {"unexpected step": 3}
 
 
 def test_frames_of_ports_that_are_down_or_unknown() -> None:

@@ -64,10 +64,10 @@ def test_a_large_echo_is_answered_in_fragments() -> None:
 @pytest.mark.parametrize(
     ("sent", "cause"),
     [
-        (packet("10.0.0.1", protocol=ipv4.PROTOCOL_ICMP, payload=b"\x08\0\0\0\0\0\0\0"), "bad local message"),
-        (packet("10.0.0.1", protocol=ipv4.PROTOCOL_ICMP, payload=b""), "bad local message"),
-        (packet("10.0.0.1"), "no local port"),
-        (packet("10.0.0.1", protocol=89), "no local protocol"),
+        (packet("10.0.0.1", protocol=ipv4.PROTOCOL_ICMP, payload=b"\x08\0\0\0\0\0\0\0"), "malformed icmp"),
+        (packet("10.0.0.1", protocol=ipv4.PROTOCOL_ICMP, payload=b""), "malformed icmp"),
+        (packet("10.0.0.1"), "port unreachable"),
+        (packet("10.0.0.1", protocol=89), "protocol unreachable"),
     ],
 )
 def test_what_the_local_stack_drops(sent: Ipv4, cause: str) -> None:
@@ -83,14 +83,14 @@ def test_fragments_to_the_router_wait_for_each_other() -> None:
     first, second = fragment(request, 1500)
     rig.frames("3/1", second)
     assert rig.outputs == []
-    assert rig.card.counters.get("packets waiting") == 1
+    assert rig.card.counters.get("packets queued") == 1
     rig.frames("3/1", first)
     replies = [p for _, _, p in rig.sent()]
     assert Icmp.parse(b"".join(p.payload for p in replies)) == icmp.echo_reply(large)
     rig.frames("3/1", second)
     rig.after(61.0)
-    assert rig.drops() == {"fragments incomplete": 1}
-    assert rig.card.counters.get("packets waiting") == 0
+    assert rig.drops() == {"reassembly timeout": 1}
+    assert rig.card.counters.get("packets queued") == 0
 
 
 def test_other_icmp_is_taken_in_silence() -> None:
@@ -127,7 +127,7 @@ def test_the_longest_packets_for_the_router_itself_do_not_end_it(protocol: int, 
     for piece in fragment(whole, 1500):
         odd.survived(rig.frames, "3/1", piece)
     if length > 65_535 - 14:
-        assert rig.drops()["fragments incomplete"] > 1
+        assert rig.drops()["reassembly timeout"] > 1
     else:
         assert rig.outputs
 

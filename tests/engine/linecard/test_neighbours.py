@@ -143,7 +143,7 @@ def test_what_is_not_believed(sender: str, mac: bytes) -> None:
     arp = Arp(REQUEST, mac, ip(sender), ZERO_MAC, ip("10.0.0.1"))
     rig.frames("3/1", header(BROADCAST_MAC, HOST, 0x0806) + arp.emit())
     assert rig.outputs == []
-    assert rig.drops() == {"bad arp": 1}
+    assert rig.drops() == {"malformed arp": 1}
 
 
 def test_an_asker_from_another_network_is_answered_but_not_learnt() -> None:
@@ -156,7 +156,7 @@ def test_an_asker_from_another_network_is_answered_but_not_learnt() -> None:
 def test_a_broken_arp_packet_is_dropped() -> None:
     rig = Rig()
     rig.frames("3/1", header(BROADCAST_MAC, HOST, 0x0806) + bytes(40))
-    assert rig.drops() == {"bad arp": 1}
+    assert rig.drops() == {"malformed arp": 1}
 
 
 # ports

@@ -78,7 +78,7 @@ def test_only_batches_of_a_current_epoch_are_taken(card: CardBase) -> None:
     assert card.accepts(batch("asp 1/1", 7))
     assert not card.accepts(batch("asp 1/1", 6))
     assert not card.accepts(batch("asp 9/1", 7))
-    assert card.counters.get("drop old epoch") == 2
+    assert card.counters.get("drop stale epoch") == 2
     card.receive(Delta(10, 11, (CardStateRecord("asp 1/1", "asp", 4, 9, False),), ()), 0.0)
     assert not card.accepts(batch("asp 1/1", 7))
     assert not card.up["asp 1/1"]

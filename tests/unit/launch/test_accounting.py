@@ -14,13 +14,13 @@ LINKS = (("t1:1", "a:3/1"), ("a:3/2", "t2:1"))
 def counters() -> dict[str, dict[str, dict[str, int]]]:
     """A router between two testers: 100 packets sent, 90 received, ARP beside them; nobody died."""
     return {
-        "t1": {"tester": {"flow f sent": 100, "port 1 frames sent": 101, "port 1 fault loss": 1}},
+        "t1": {"tester": {"flow f sent": 100, "port 1 frames sent": 101, "port 1 impairment loss": 1}},
         "t2": {"tester": {"flow f received": 90, "port 1 frames received": 91}},
         "a": {
             "lc 3": {
                 "port 3/1 frames received": 101,
-                "packets made": 1,
-                "packets consumed": 3,
+                "packets originated": 1,
+                "packets delivered": 3,
                 "drop no route": 3,
                 "fabric sent": 96,
                 "fabric received": 92,
@@ -42,7 +42,7 @@ def test_every_packet_is_found() -> None:
     ledger = settled(counters())
     assert (ledger.sent, ledger.received, ledger.lost) == (100, 90, 10)
     assert ledger.dropped == {
-        "t1": {"port 1 fault loss": 1},
+        "t1": {"port 1 impairment loss": 1},
         "a lc 3": {"no route": 3, "port 3/2 drop not sent": 1},
         "a asp 1/1": {"no outbound sa": 4},
     }
@@ -93,7 +93,7 @@ def test_what_was_on_a_wire_went_with_the_process_at_either_end(died: tuple[str,
 
 def test_copies_made_by_a_wire_are_packets_too() -> None:
     values = counters()
-    values["t1"]["tester"]["port 1 fault duplicate"] = 2
+    values["t1"]["tester"]["port 1 impairment duplicate"] = 2
     values["t1"]["tester"]["port 1 frames sent"] += 2
     values["a"]["lc 3"]["port 3/1 frames received"] += 2
     values["a"]["lc 3"]["drop no route"] += 2

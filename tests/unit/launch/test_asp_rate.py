@@ -86,7 +86,7 @@ def test_what_is_no_rate(value: Any, tmp_path: Path) -> None:
 
 def _row(waiting: int) -> dict[str, Any]:
     latency = {"avg_ms": 1.0, "p50_ms": 1.0, "p99_ms": 2.0, "max_ms": 3.0}
-    return {"waiting": waiting, "peak": 9, "passed": 100, "dropped": 4, "latency": latency}
+    return {"depth": waiting, "peak_depth": 9, "dequeued": 100, "dropped": 4, "latency": latency}
 
 
 class _Lab:
@@ -95,8 +95,8 @@ class _Lab:
 
     def node(self, name: str, command: str, **arguments: Any) -> dict[str, Any]:
         assert (name, command, arguments) == ("a", "queues", {"tunnel": "t1"})
-        sa = {"tunnel": 1, "name": "t1", "line": 10, "queues": {"0": _row(5)}}
-        reply = {"rate": self.rate, "waiting": 5, "queues": {"0": _row(5)}, "sas": [sa]}
+        sa = {"tunnel": 1, "name": "t1", "entry": 10, "queues": {"0": _row(5)}}
+        reply = {"rate": self.rate, "depth": 5, "queues": {"0": _row(5)}, "sas": [sa]}
         return {"cards": {"asp 1/1": reply}, "errors": {}}
 
 

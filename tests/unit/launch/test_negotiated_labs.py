@@ -168,7 +168,7 @@ def test_ike_shows_sas_and_statistics(lab: FakeLab) -> None:
         "    version 2, state up",
         "asp 1/1: begun 3, done 2",
     ]
-    lab.missing = [{"line": 10, "rule": 30, "reason": "the peer refuses"}, {"line": 20, "reason": ""}]
+    lab.missing = [{"entry": 10, "rule": 30, "reason": "the peer refuses"}, {"entry": 20, "reason": ""}]
     assert run("ike", "a").output.splitlines()[1:3] == [
         "    line 10 rule 30 has no SAs: the peer refuses",
         "    line 20 has no SAs",

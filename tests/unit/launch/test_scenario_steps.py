@@ -31,7 +31,7 @@ expect:
   - {flow: forward, path: ["t1:1 out", "t2:1 in"]}
   - {tunnel: t1, of: a, state: up, asp: asp 1/1}
   - {card: asp 1/1, of: a, state: up, boot: 2}
-  - {counter: drop old epoch, of: a, card: lc 3, is: 0}
+  - {counter: drop stale epoch, of: a, card: lc 3, is: 0}
   - {leaks: 0}
   - {run: "true", within: 2s}
   - {condition: tunnels up, within: 3s}

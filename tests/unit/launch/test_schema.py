@@ -262,7 +262,7 @@ ACCEPTED = (
     "{flow: forward, lost: 0} -> tunnels of a up",
     "{flow: forward, lost: 0} -> {flow: forward, loss: < 50ms, since: here}",
     "{flow: forward, lost: 0} -> {flow: forward, latency-max: 1ms..2s, via: [a lc 3]}",
-    "{flow: forward, lost: 0} -> {counter: packets made, of: a, card: lc 3}",
+    "{flow: forward, lost: 0} -> {counter: packets originated, of: a, card: lc 3}",
     "{flow: forward, lost: 0} -> {tunnel: t1, asp: asp 1/1, state: up}",
     "{flow: forward, lost: 0} -> {leaks: 0, of: t1, within: 2}",
     "{flow: forward, lost: 0} -> {run: 'ls -l', status: 0, output: lab}",

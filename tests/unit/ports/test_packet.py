@@ -140,7 +140,14 @@ def test_every_frame_is_accounted_for(linux: Port) -> None:
                 linux.driver.fault({"clear": True}, 0.0, far=far)
     values = dict(linux.counters.items())
     ledger = balance({"r": "smartedge", "h": "linux"}, [("r:3/1", "h:eth1")], {"r": {CARD: values}}, [])
-    assert min(values["port 3/1 fault loss"], values["port 3/1 fault duplicate"], values["port 3/1 drop down"]) > 0
+    assert (
+        min(
+            values["port 3/1 impairment loss"],
+            values["port 3/1 impairment duplicate"],
+            values["port 3/1 drop down"],
+        )
+        > 0
+    )
     assert f"r {CARD}" not in ledger.unexplained
 
 

@@ -64,7 +64,7 @@ def receive(session: SessionV1, message: Incoming) -> None:
     handshake = session.handshake
     message_id = message.header.message_id
     if handshake.keys is None or not message_id or session.was_used(message_id):
-        session.host.count("undecipherable")
+        session.host.count("decryption failures")
         return
     try:
         payloads, plain, _ = open_payloads(handshake.exchange_chain(message_id), message.data, message.header)
@@ -120,7 +120,7 @@ def _fresh(session: SessionV1, payloads: Sequence[PayloadV1]) -> bool:
 def _undecipherable(session: SessionV1, message: Incoming) -> None:
     """It makes no sense under our keys. Where the peer's proof is due, that is how one answers whose keys come
     from another preshared key. Once may be a message that overtook the proof, to which our own is sent again."""
-    session.host.count("undecipherable")
+    session.host.count("decryption failures")
     if not keys_may_differ(session):
         return
     session.handshake.riddles += 1
@@ -133,7 +133,7 @@ def _unprotected(session: SessionV1, message: Incoming) -> None:
     try:
         payloads = in_clear(message)
     except PayloadError:
-        session.host.count("malformed")
+        session.host.count("messages malformed")
         return
     for one in payloads[:4]:
         if not isinstance(one, NotifyV1) or not session.may_speak(message.now):

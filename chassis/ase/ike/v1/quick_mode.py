@@ -645,7 +645,7 @@ class Negotiations:
             or not header.message_id
             or (header.spi_i, header.spi_r) != cookies
         ):
-            host.count("out of turn")
+            host.count("unexpected messages")
             return
         one = self._all.get(header.message_id)
         if one is not None and one.answered.again(host, message.data, message.path):
@@ -654,7 +654,7 @@ class Negotiations:
         if one is None:
             answering = sum([not other.initiator for other in self.pending])
             if session.was_used(header.message_id) or answering >= MAX_PEER_QUICK_MODES:
-                host.count("out of turn")
+                host.count("unexpected messages")
                 return
             one = Quick(header.message_id, False, session.handshake.exchange_chain(header.message_id))
         elif not one.pending:
@@ -662,10 +662,10 @@ class Negotiations:
         try:
             payloads, plain, after = open_payloads(one.chain, message.data, header)
         except PayloadError:
-            host.count("undecipherable")
+            host.count("decryption failures")
             return
         if not payloads or not isinstance(payloads[0], Hash):
-            host.count("undecipherable")
+            host.count("decryption failures")
             return
         covered = after_hash(plain)
         if fresh:
@@ -687,7 +687,7 @@ class Negotiations:
             if not error.final:
                 # Not the peer's, so what it has to say is still to come.
                 one.chain, one.answered = before
-                host.count("undecipherable")
+                host.count("decryption failures")
                 return
             self._refuse(one, None, error, message.path, now)
             abort(session, one, error.failure, now)
@@ -706,7 +706,7 @@ class Negotiations:
         digest = ikev1.quick_hash_1(session.keys, one.message_id, covered)
         first = payloads[0]
         if not isinstance(first, Hash) or not ikev1.equal(first.value, digest):
-            session.host.count("undecipherable")
+            session.host.count("decryption failures")
             return
         if not session.forgot:
             # Else it may be one from long ago; what follows it shows that the peer is there.

@@ -36,7 +36,7 @@ class Resend:
         self.left -= 1
         self.wait = min(self.wait * 2, settings.longest)
         self.due += self.wait
-        host.count("retransmitted")
+        host.count("retransmissions")
         host.send(path, self.data)
         return True
 
@@ -81,5 +81,5 @@ class Answered:
         if self.reply is not None:
             self.repeats += 1
             if self.repeats <= MAX_REPEATS:
-                host.count("answered again")
+                host.count("responses resent")
                 host.send(path, self.reply)

@@ -117,7 +117,7 @@ class SessionV1:
         assert connection is not None
         self.born = now
         self._deadline = now + self.host.settings.give_up
-        self.host.count("begun")
+        self.host.count("negotiations initiated")
         begin = (
             aggressive_mode.send_am1 if self.handshake.mode == ExchangeType.AGGRESSIVE_MODE else main_mode.send_mm1
         )
@@ -133,7 +133,7 @@ class SessionV1:
         if self._deadline == inf and self.state is Phase1State.IDLE:
             self.born = now
             self._deadline = now + self.host.settings.give_up
-            self.host.count("answered")
+            self.host.count("negotiations responded")
         try:
             header.check()
         except PayloadError as error:
@@ -142,7 +142,7 @@ class SessionV1:
         if header.exchange in (ExchangeType.MAIN_MODE, ExchangeType.AGGRESSIVE_MODE):
             self._phase_1(message)
         elif self.handshake.cky_i != header.spi_i:
-            self.host.count("undecipherable")
+            self.host.count("decryption failures")
         elif header.exchange == ExchangeType.QUICK_MODE:
             if self.state is Phase1State.AM2_SENT and header.spi_r == self.handshake.cky_r:
                 # It has our cookie, hence our message 2, and its message 3 was lost: message 2 brings that again.
@@ -173,7 +173,7 @@ class SessionV1:
             or (expected != NO_COOKIE and header.spi_r != expected)
             or (self.initiator and header.spi_r == NO_COOKIE)
         ):
-            self.host.count("out of turn")
+            self.host.count("unexpected messages")
             return
         before, self._answered = self._answered, Answered(list(self._answered.seen))
         self._answered.took(message.data)
@@ -250,7 +250,7 @@ class SessionV1:
             self._keepalive = now + settings.nat_keepalive
         if connection.keepalive and handshake.dpd:
             self._detect(now)
-        host.count("done")
+        host.count("IKE SAs established")
         contact: tuple[NotifyV1, ...] = ()
         if not self.initiator and handshake.mode == ExchangeType.AGGRESSIVE_MODE:
             # Its own message of aggressive mode went out before the peer was known; once it is, none is due.
@@ -383,7 +383,7 @@ class SessionV1:
             self.peer_is_dead(f"{self.peer} does not answer", now)
             return
         spi = self.handshake.cky_i + self.handshake.cky_r
-        self.host.count("probes")
+        self.host.count("DPD probes sent")
         self.tell((NotifyV1(NotifyTypeV1.R_U_THERE, Protocol.IKE, spi, number.to_bytes(4, "big")),), now)
 
     def peer_is_dead(self, reason: str, now: float) -> None:

@@ -435,7 +435,7 @@ class CreateChildTask(Task):
             return
         if rival is not None and rival.state is not ChildSaState.GONE and child.lowest < rival.lowest:
             # Ours has the lowest of the four nonces, so it is the redundant one, and ours to delete.
-            session.host.count("collisions lost")
+            session.host.count("rekey collisions lost")
             session.host.release(child.inbound)
             session.put(DeleteChildSpisTask(child.inbound))
             self._settle(session, now)

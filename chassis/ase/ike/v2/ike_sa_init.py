@@ -149,7 +149,7 @@ class IkeSaInitTask(Task):
                 self._group = group
             else:
                 continue
-            session.host.count(f"asked again {notify_name_v2(one.notify)}")
+            session.host.count(f"retried after {notify_name_v2(one.notify)}")
             session.transition(IkeSaEvent.AGAIN)
             session.exchanges.complete()
             session.exchanges.next_id = 0
@@ -201,7 +201,7 @@ def store_peer_capabilities(session: SessionV2, payloads: tuple[PayloadV2, ...],
 def respond_to_init(session: SessionV2, message: MessageV2, data: bytes, path: Path, now: float) -> None:
     """The responder's end. What cannot be answered with keys ends the attempt at once: nothing is kept of it."""
     if session.sa.state is not IkeSaState.NEW:
-        session.host.count("dropped")
+        session.host.count("messages dropped")
         return
     session.path = path
     try:
@@ -212,7 +212,7 @@ def respond_to_init(session: SessionV2, message: MessageV2, data: bytes, path: P
     except NegotiationError as refused:
         session.reply((notify_payload_v2(refused),), now)
         if refused.notify == NotifyTypeV2.INVALID_KE_PAYLOAD:
-            session.host.count("other group asked for")
+            session.host.count("INVALID_KE_PAYLOAD sent")
             session.end(refused.text, now)
         else:
             session.fail(refused, now)

@@ -77,7 +77,7 @@ class RekeyIkeSaTask(Task):
             session.close(REASON, now)
             return
         # Ours has the lowest of the four nonces, so it is the redundant one, and ours to delete.
-        host.count("collisions lost")
+        host.count("rekey collisions lost")
         new.close("redundant", now)
         host.adopt(new)
         hand_over(session, rival, now)

@@ -121,7 +121,7 @@ class SessionV2:
     def start(self, now: float) -> None:
         self.born = now
         self.deadline = now + self.host.settings.give_up
-        self.host.count("begun")
+        self.host.count("negotiations initiated")
         self.transition(IkeSaEvent.START)
         self.put(ike_sa_init.IkeSaInitTask())
         self.pump(now)
@@ -266,7 +266,7 @@ class SessionV2:
     def put(self, task: Task) -> None:
         """Queue a request; it leaves with the next `pump`."""
         if not self.exchanges.put(task):
-            self.host.count("too many requests")
+            self.host.count("request queue full")
             task.abandoned(self)
 
     def later(self, task: Task, now: float) -> None:
@@ -287,7 +287,7 @@ class SessionV2:
             if isinstance(task, informational.DpdTask):
                 settings = self.host.settings
                 exchanges.steady(settings.dpd_interval, settings.dpd_tries, now)
-                self.host.count("probes")
+                self.host.count("DPD probes sent")
             self.host.count("requests sent")
             self.transmit(datagrams, self.path, now)
 
@@ -344,7 +344,7 @@ class SessionV2:
         self.deadline = math.inf
         self.stood(now)
         self.first_sent = self.first_received = b""
-        self.host.count("done")
+        self.host.count("IKE SAs established")
         self.host.up(self, now)
         if self.closed or self.connection is None:
             return
@@ -440,7 +440,7 @@ def receive(session: SessionV2, data: bytes, path: Path, now: float) -> None:
     try:
         message = MessageV2.parse(data)
     except PayloadError as error:
-        session.host.count("malformed")
+        session.host.count("messages malformed")
         session.note(error, now)
         if session.sa.state is IkeSaState.NEW:
             session.handling = CurrentRequest(path, ExchangeType.IKE_SA_INIT, data)
@@ -454,7 +454,7 @@ def receive(session: SessionV2, data: bytes, path: Path, now: float) -> None:
         or (header.spi_i, header.spi_r) != (session.spi_i, session.spi_r)
         or header.from_initiator == session.initiator
     ):
-        session.host.count("dropped")
+        session.host.count("messages dropped")
     elif header.is_response and all(isinstance(one, NotifyV2) for one in message.payloads):
         _hint(session, now)
     elif header.is_response:
@@ -465,7 +465,7 @@ def receive(session: SessionV2, data: bytes, path: Path, now: float) -> None:
 
 def _hint(session: SessionV2, now: float) -> None:
     """An error in clear proves nothing (RFC 7296 2.21.4), but a peer that is watched is asked sooner for it."""
-    session.host.count("hints")
+    session.host.count("cleartext errors")
     interval = session.host.settings.dpd_interval
     if now - session.hinted >= interval:
         session.hinted = now
@@ -481,19 +481,19 @@ def _first(session: SessionV2, message: MessageV2, data: bytes, path: Path, now:
         if ours and isinstance(task, ike_sa_init.IkeSaInitTask):
             task.heard(session, message, data, path, now)
         else:
-            session.host.count("dropped")
+            session.host.count("messages dropped")
         return
     if session.initiator or header.message_id or not header.from_initiator or header.spi_i != session.peer_spi:
-        session.host.count("dropped")
+        session.host.count("messages dropped")
         return
     if _repeated(session, message, data, path, now):
         return
     if session.sa.state is not IkeSaState.NEW:
-        session.host.count("dropped")
+        session.host.count("messages dropped")
         return
     session.born = now
     session.deadline = now + session.host.settings.give_up
-    session.host.count("answered")
+    session.host.count("negotiations responded")
     session.handling = CurrentRequest(path, header.exchange, data)
     ike_sa_init.respond_to_init(session, message, data, path, now)
 
@@ -504,10 +504,10 @@ def _repeated(session: SessionV2, message: MessageV2, data: bytes, path: Path, n
     if last is None or message.header.message_id != last.message_id:
         return False
     if data == last.clear or (not last.clear and _comes_again(session, message, data)):
-        session.host.count("answered again")
+        session.host.count("responses resent")
         session.transmit(last.datagrams, path, now)
     else:
-        session.host.count("dropped")
+        session.host.count("messages dropped")
     return True
 
 
@@ -525,7 +525,7 @@ def _comes_again(session: SessionV2, message: MessageV2, data: bytes) -> bool:
     try:
         session.ring.receiving.unseal(data, payload)
     except IntegrityError:
-        session.host.count("integrity")
+        session.host.count("integrity failures")
         return False
     except PayloadError:
         pass  # Authentic, and answered as what it is.
@@ -558,10 +558,10 @@ def _read(
         payloads = parse_payloads(opened[0], memoryview(opened[1]), inside=True)
         session.examine(payloads, now)
     except IntegrityError:
-        session.host.count("integrity")
+        session.host.count("integrity failures")
         return None
     except PayloadError as error:
-        session.host.count("malformed")
+        session.host.count("messages malformed")
         session.heard = now
         session.note(error, now)
         return error
@@ -576,7 +576,7 @@ def _response(session: SessionV2, message: MessageV2, data: bytes, path: Path, n
         or header.message_id != outstanding.message_id
         or header.exchange != outstanding.task.exchange
     ):
-        session.host.count("dropped")
+        session.host.count("messages dropped")
         return
     payloads = _read(session, message, data, now)
     if payloads is None:
@@ -601,7 +601,7 @@ def _incoming(session: SessionV2, message: MessageV2, data: bytes, path: Path, n
         or early
         or (half_open and header.exchange != ExchangeType.IKE_AUTH)
     ):
-        session.host.count("dropped")
+        session.host.count("messages dropped")
         return
     payloads = _read(session, message, data, now)
     if payloads is None:
@@ -713,7 +713,7 @@ def _again(session: SessionV2, now: float) -> bool:
         # Its packets came in meanwhile, so it lives, and only the answer is missing.
         session.exchanges.steady(session.host.settings.dpd_interval, session.host.settings.dpd_tries, now)
         datagrams = outstanding.datagrams
-    session.host.count("retransmitted")
+    session.host.count("retransmissions")
     session.transmit(datagrams, session.path, now)
     return True
 
