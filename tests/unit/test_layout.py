@@ -79,7 +79,6 @@ CIRCLES: list[set[str]] = [
 
 SHARED: dict[str, int] = {
     "Answered": 2,
-    "Group": 2,
     "Identity": 2,
 }
 """Names of more than one class, and how many there are of each."""

@@ -16,7 +16,7 @@ from chassis.ase.ike.arrivals import Arrivals
 from chassis.ase.ike.identity import Identity
 from chassis.ase.ike.payloads.header import Header
 from chassis.ase.ike.payloads.numbers import IdType
-from chassis.ase.ike.v1.phase1_exchange import shown
+from chassis.ase.ike.v1.phase1_exchange import display_identity
 from chassis.ase.link import IkePacket
 from tests.support.ike.fuzzer import HALF_OPEN, Fuzzed, fuzzed
 from tests.support.ike.pair import Ends, Two, other, proposal
@@ -124,4 +124,4 @@ def replace_with_silence(ends: Ends) -> Ends:
 def test_a_distinguished_name_with_a_bit_string_is_shown() -> None:
     bits = bytes.fromhex("301031 0e300c0603550403 0305 00 61626364".replace(" ", ""))
     for data in (bits, bits[:-1], b"\x30", b"", b"\x30\x80" + bits):
-        assert shown(Identity(IdType.DER_ASN1_DN, data)).isprintable()
+        assert display_identity(Identity(IdType.DER_ASN1_DN, data)).isprintable()

@@ -94,7 +94,7 @@ def test_preshared_key(mode: str, cipher: str, integrity: str, group: int) -> No
     pair.establish()
     up(pair)
     assert pair.a.session.secrets() == pair.b.session.secrets()
-    assert str(pair.b.session.identity) == "10.0.0.1"
+    assert str(pair.b.session.peer_identity) == "10.0.0.1"
 
 
 @pytest.mark.parametrize("mode", ["main", "aggressive"])
@@ -104,7 +104,7 @@ def test_signatures(mode: str, validate: bool) -> None:
     pair = V1Pair(one, other)
     pair.establish()
     up(pair)
-    assert str(pair.a.session.identity) == "b.example"
+    assert str(pair.a.session.peer_identity) == "b.example"
     assert not [row for row in pair.a.ids + pair.b.ids if "mism" in row or "cert" in row]
 
 
@@ -192,7 +192,7 @@ def test_many_tunnels_between_two_addresses() -> None:
         pair.a.begin(n)
     pair.run(2.0)
     assert sorted(one.tunnel for one in pair.b.installed_pairs.values()) == [1, 2, 3]
-    assert {(one.connection.tunnel, str(one.identity)) for one in pair.b.standing if one.connection} == {
+    assert {(one.connection.tunnel, str(one.peer_identity)) for one in pair.b.standing if one.connection} == {
         (1, "a1"),
         (2, "a2"),
         (3, "a3"),
@@ -210,8 +210,8 @@ def test_through_a_nat(mode: str) -> None:
     (other,) = pair.b.installed_pairs.values()
     assert one.encapsulation == (Encapsulation(4500, B, 4500),)
     assert other.encapsulation == (Encapsulation(4500, NAT, 4500 + SHIFT),)
-    assert pair.a.session.handshake.behind_nat
-    assert not pair.b.session.handshake.behind_nat
+    assert pair.a.session.phase1.behind_nat
+    assert not pair.b.session.phase1.behind_nat
     before = len([data for who, data in pair.sent if not data])
     pair.run(100.0)
     assert len([data for who, data in pair.sent if not data]) == before + 5
@@ -278,7 +278,7 @@ def test_the_confirmation_of_a_pair_goes_where_its_answer_came_from() -> None:
     pair.wire = wire
     pair.b.session.negotiate(pair.b.connections[0].lines[0], 1, pair.now)
     pair.run(0.1)
-    assert not pair.a.session.negotiations.busy, "message 3 has come"
+    assert not pair.a.session.quick_modes.in_progress, "message 3 has come"
     pair.run(10)
     up(pair)
 
@@ -318,9 +318,9 @@ def test_a_forged_confirmation_does_not_keep_the_answer_from_being_given_again()
 
     pair.wire = wire
     pair.establish(0.1)
-    (quick,) = pair.b.session.negotiations.pending
+    (quick,) = pair.b.session.quick_modes.pending
     head = Header.parse(first[0])
-    message, _ = quick.chain.seal(replace(head, flags=0), (Hash(bytes(20)),))
+    message, _ = quick.chain.encrypt(replace(head, flags=0), (Hash(bytes(20)),))
     pair.wire = lambda sender, data: forged.append(data) or []  # type: ignore[func-returns-value]
     where = Path(1, B, 500, A, 500)
     pair.b.arrive(where, message)
@@ -368,7 +368,7 @@ def test_what_people_see_has_no_key() -> None:
     pair = V1Pair(connection())
     pair.establish()
     session = pair.a.session
-    shown = repr(session.describe()) + repr(session.handshake) + repr(session.pairs.all)
+    shown = repr(session.describe()) + repr(session.phase1) + repr(session.child_sas.all)
     for secret in (b"a preshared key", session.keys.e, session.keys.d, session.keys.skeyid):
         assert secret.hex() not in shown
         assert repr(secret) not in shown

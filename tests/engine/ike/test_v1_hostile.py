@@ -9,7 +9,7 @@ import pytest
 
 from chassis.ase.ike.connection import Line
 from chassis.ase.ike.crypto import ikev1
-from chassis.ase.ike.crypto.ikev1 import Chain
+from chassis.ase.ike.crypto.ikev1 import IvChain
 from chassis.ase.ike.payloads.header import Header
 from tests.support.ike.v1_pair import FakeHost, V1Pair, connection, suite
 
@@ -63,14 +63,14 @@ def test_messages_that_a_peer_encrypted(mode: str, seed: int, monkeypatch: pytes
     """What is inside is changed before it is encrypted, and every HASH of phase 2 counts as right."""
     dice = Random(seed)
     troubled = [False]
-    seal = Chain.seal_chain
+    seal = IvChain.encrypt_plain
 
-    def sealing(self: Chain, header: Header, first: int, plain: bytes) -> tuple[bytes, Chain]:
+    def sealing(self: IvChain, header: Header, first: int, plain: bytes) -> tuple[bytes, IvChain]:
         if troubled[0] and dice.random() < 0.5:
             plain = mutated(dice, plain)
         return seal(self, header, first, plain)
 
-    monkeypatch.setattr(Chain, "seal_chain", sealing)
+    monkeypatch.setattr(IvChain, "encrypt_plain", sealing)
     monkeypatch.setattr(ikev1, "equal", lambda one, other: True)
     one = connection(mode=mode, keepalive=True)
     pair = V1Pair(one, seed=seed)

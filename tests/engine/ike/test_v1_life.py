@@ -292,7 +292,7 @@ def test_delete_of_the_isakmp_sa_leaves_the_pairs(mode: str, by: str) -> None:
     deleting, other = (pair.a, pair.b) if by == "initiator" else (pair.b, pair.a)
     (install,) = other.installed_pairs.values()
     session = other.session
-    deleting.session.tell((informational.delete(deleting.session),), pair.now)
+    deleting.session.send_informational((informational.isakmp_sa_delete(deleting.session),), pair.now)
     pair.run(0.1)
     assert ("down", "deleted by the peer") in other.events
     assert not other.standing
@@ -325,14 +325,17 @@ def test_pairs_that_the_peer_deletes_too_go_whatever_comes_first(how: str) -> No
     pair.establish()
     (install,) = pair.a.installed_pairs.values()
     session = pair.b.session
-    both = (informational.delete(session), DeleteV1(Protocol.ESP, (install.outbound.esp_spi.to_bytes(4, "big"),)))
+    both = (
+        informational.isakmp_sa_delete(session),
+        DeleteV1(Protocol.ESP, (install.outbound.esp_spi.to_bytes(4, "big"),)),
+    )
     if how == "one message":
-        session.tell(both, pair.now)
+        session.send_informational(both, pair.now)
     else:
         delays = [0.03, 0.01]
         pair.wire = lambda sender, data: [(delays.pop(0) if delays else 0.01, data)]
-        session.tell(both[1:], pair.now)
-        session.tell(both[:1], pair.now)
+        session.send_informational(both[1:], pair.now)
+        session.send_informational(both[:1], pair.now)
     pair.run(0.1)
     assert not pair.a.installed_pairs
     assert not pair.a.sessions
@@ -343,7 +346,7 @@ def test_pairs_that_the_peer_deletes_too_go_whatever_comes_first(how: str) -> No
 def test_a_peer_that_forgot_what_was_ends_pairs_that_have_no_isakmp_sa() -> None:
     pair = V1Pair(connection())
     pair.establish()
-    pair.a.session.tell((informational.delete(pair.a.session),), pair.now)
+    pair.a.session.send_informational((informational.isakmp_sa_delete(pair.a.session),), pair.now)
     pair.run(0.1)
     assert not pair.b.standing
     (old,) = pair.b.installed_pairs
@@ -406,7 +409,7 @@ def test_what_was_recorded_long_ago_is_no_sign_of_life(monkeypatch: pytest.Monke
     pair.run(400)
     recorded = [data for who, data in pair.sent if who == "b"][:-12]
     assert len(recorded) > 30, "questions and answers of the peer, and quick mode"
-    assert pair.a.session.forgot
+    assert pair.a.session.ids_evicted
     pair.wire = lambda sender, data: []
     begun = pair.now
     while pair.a.standing:

@@ -385,7 +385,7 @@ def test_what_comes_in_clear_ends_nothing() -> None:
     pair = V1Pair(connection())
     pair.establish()
     session = pair.a.session
-    header = session.handshake.header(5, 7)
+    header = session.phase1.header(5, 7)
     for _ in range(100):
         for notify in (
             NotifyTypeV1.NO_PROPOSAL_CHOSEN,

@@ -71,12 +71,12 @@ def again_and_otherwise(net: Net, parts: int) -> list[bytes]:
     net.run(0.1)
     (request,) = sent
     message = MessageV2.parse(request)
-    payloads = net.b.session.ring.receiving.open(request, message)
+    payloads = net.b.session.ring.receiving.decrypt(request, message)
     guard = net.a.session.ring.sending
     if parts == 1:
-        return [guard.seal(message.header, payloads, net.random.randbytes(16))]
+        return [guard.encrypt(message.header, payloads, net.random.randbytes(16))]
     for room in range(len(request), 100, -1):
-        cut = guard.seal_fragments(message.header, payloads, room, net.random.randbytes(64 * 16))
+        cut = guard.encrypt_fragments(message.header, payloads, room, net.random.randbytes(64 * 16))
         if len(cut) == parts:
             return list(cut)
     raise AssertionError(f"no {parts} fragments")

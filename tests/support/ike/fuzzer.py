@@ -13,13 +13,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from chassis.ase.ike.crypto import ikev1
-from chassis.ase.ike.crypto.ikev1 import Chain
+from chassis.ase.ike.crypto.ikev1 import IvChain
 from chassis.ase.ike.host import Host, Session
 from chassis.ase.ike.payloads import v1, v2
 from chassis.ase.ike.payloads.header import HEADER_LENGTH, INITIATOR, RESPONSE, VERSION_1, VERSION_2, Header
 from chassis.ase.ike.payloads.numbers import ExchangeType, PayloadTypeV1, PayloadTypeV2
 from chassis.ase.ike.payloads.v1 import Hash
-from chassis.ase.ike.v1.child_sas import MAX_PAIRS
+from chassis.ase.ike.v1.child_sas import MAX_CHILD_SAS
 from chassis.ase.ike.v1.quick_mode import QuickModeState as QuickState
 from chassis.ase.ike.v1.session import SessionV1
 from chassis.ase.ike.v2.child_sas import MAX_CHILD_SAS_PER_ENTRY
@@ -81,7 +81,7 @@ def spis_of(session: Session) -> bytes:
     if isinstance(session, SessionV2):
         return session.spi_i + session.spi_r
     assert isinstance(session, SessionV1)
-    return session.handshake.cky_i + session.handshake.cky_r
+    return session.phase1.cky_i + session.phase1.cky_r
 
 
 class Fuzzed(ABC):
@@ -158,7 +158,7 @@ class Fuzzed(ABC):
             self.peak = max(self.peak, registry.half_open)
             assert registry.half_open <= MOST
             assert len(registry.by_spi) <= MOST + 40, sorted(str(one) for one in registry.by_spi.values())
-            assert len(end.pairs) <= (MAX_PAIRS if self.version == 1 else 2 * LINES * MAX_CHILD_SAS_PER_ENTRY)
+            assert len(end.pairs) <= (MAX_CHILD_SAS if self.version == 1 else 2 * LINES * MAX_CHILD_SAS_PER_ENTRY)
 
     def burst(self, count: int) -> None:
         """`count` messages."""
@@ -199,7 +199,7 @@ class Fuzzed(ABC):
             if len(end.pairs) > 4 * LINES:
                 return False
             for session in registry.by_spi.values():
-                if isinstance(session, SessionV1) and len(session.negotiations._all) > 4 * LINES:
+                if isinstance(session, SessionV1) and len(session.quick_modes._all) > 4 * LINES:
                     return False
             if len(registry.by_spi) > 4 or len(end.ike.keeping.keepers[TUNNEL].sessions()) > 4:
                 return False
@@ -334,10 +334,10 @@ class WithKeys(Fuzzed):
         first, plain = (inside[0], inside[1:]) if inside else (0, b"")
         iv = self.rng.randbytes(guard.iv_octets)
         if self.rng.random() < 0.9 or len(plain) < 2:
-            return (guard._seal(header, b"", PayloadTypeV2.SK, first, b"", plain, iv),)
+            return (guard._encrypt(header, b"", PayloadTypeV2.SK, first, b"", plain, iv),)
         middle = self.rng.randrange(1, len(plain))
         return tuple(
-            guard._seal(header, b"", PayloadTypeV2.SKF, kind, bytes((0, number, 0, 2)), part, iv)
+            guard._encrypt(header, b"", PayloadTypeV2.SKF, kind, bytes((0, number, 0, 2)), part, iv)
             for number, kind, part in ((1, first, plain[:middle]), (2, 0, plain[middle:]))
         )
 
@@ -375,15 +375,15 @@ class WithKeys(Fuzzed):
     # version 1
 
     def _hook_v1(self) -> None:
-        seal, send = Chain.seal, SessionV1.send_phase_1
+        seal, send = IvChain.encrypt, SessionV1.send_phase_1
 
-        def sealed(chain: Chain, header: Header, payloads: tuple[v1.PayloadV1, ...]) -> tuple[bytes, Chain]:
+        def sealed(chain: IvChain, header: Header, payloads: tuple[v1.PayloadV1, ...]) -> tuple[bytes, IvChain]:
             first, plain = v1.emit_payloads(payloads)
             self.inside.add(bytes((first,)) + plain)
             if self._bends(self._speaks):
                 self.given += 1
                 inside = self.inside.bent() or b"\0"
-                return chain.seal_chain(header, inside[0], inside[1:])
+                return chain.encrypt_plain(header, inside[0], inside[1:])
             return seal(chain, header, payloads)
 
         def sent(session: SessionV1, *arguments: Any, **more: Any) -> None:
@@ -391,7 +391,7 @@ class WithKeys(Fuzzed):
             send(session, *arguments, **more)
             self._speaks = None
 
-        self._replace(Chain, "seal", sealed)
+        self._replace(IvChain, "encrypt", sealed)
         self._replace(SessionV1, "send_phase_1", sent)
 
     def _body_v1(self) -> tuple[int, bytes]:
@@ -411,15 +411,15 @@ class WithKeys(Fuzzed):
         sessions = [
             one
             for one in victim.ike.registry.by_spi.values()
-            if isinstance(one, SessionV1) and one.handshake.keys is not None and one.handshake.chain is not None
+            if isinstance(one, SessionV1) and one.phase1.keys is not None and one.phase1.chain is not None
         ]
         if not sessions:
             self.two.run(0.5)
             return
         session = rng.choice(sessions)
-        keys, handshake = session.keys, session.handshake
+        keys, handshake = session.keys, session.phase1
         first, body = self._body_v1()
-        waiting = [one for one in session.negotiations.pending if one.state is QuickState.QM1_SENT]
+        waiting = [one for one in session.quick_modes.pending if one.state is QuickState.QM1_SENT]
         message_id = rng.randrange(1, 1 << 32)
         exchange = ExchangeType.QUICK_MODE if rng.random() < 0.7 else ExchangeType.INFORMATIONAL_V1
         if waiting and rng.random() < 0.5:
@@ -432,7 +432,7 @@ class WithKeys(Fuzzed):
         covered = Hash(digest).emit()
         plain = bytes((first, 0)) + (4 + len(covered)).to_bytes(2, "big") + covered + body
         header = Header(handshake.cky_i, handshake.cky_r, 0, VERSION_1, exchange, 0, message_id, 0)
-        data, _ = chain.seal_chain(header, PayloadTypeV1.HASH, plain)
+        data, _ = chain.encrypt_plain(header, PayloadTypeV1.HASH, plain)
         self.hand(victim, data, port=session.path.remote_port, local_port=session.path.local_port)
 
 

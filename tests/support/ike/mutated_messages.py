@@ -159,7 +159,7 @@ def bend_once(
         header = Header(session.spi_i, session.spi_r, 0, VERSION_2, kind, flags, message_id, 0)
         guard = session.ring.sending
         first, plain = joined(chain)
-        return (guard._seal(header, b"", PayloadTypeV2.SK, first, b"", plain, bytes(guard.iv_octets)),)
+        return (guard._encrypt(header, b"", PayloadTypeV2.SK, first, b"", plain, bytes(guard.iv_octets)),)
 
     patch.setattr(SessionV2, "_pack", packed)
     return seen

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 from chassis.ase.ike import child_proposals, proposals
 from chassis.ase.ike.crypto.algorithms import CIPHERS, INTEGRITY
-from chassis.ase.ike.crypto.ikev1 import Chain, after_hash, open_payloads
-from chassis.ase.ike.crypto.ikev2 import Guard
+from chassis.ase.ike.crypto.ikev1 import IvChain, after_hash, decrypt_payloads
+from chassis.ase.ike.crypto.ikev2 import SkCipher
 from chassis.ase.ike.messages import text
 from chassis.ase.ike.payloads import v1, v2
 from chassis.ase.ike.payloads.chain import PayloadError, Unknown
@@ -218,11 +218,11 @@ CLEAR_2 = (
     *(v2.MessageV2(HEADER_2, chain).emit() for chain in V2_CHAINS),
     v2.MessageV2(HEADER_2, (EncryptedFragment(35, 1, 3, b"sealed" * 10),)).emit(),
 )
-GUARD = Guard(CIPHERS["aes-128-cbc"], INTEGRITY["hmac-sha1-96"], b"e" * 16, b"a" * 20)
-CHAIN = Chain(CIPHERS["aes-128-cbc"], b"k" * 16, b"i" * 16)
-SEALED_2 = (*(GUARD.seal(HEADER_2, chain, b"i" * 16) for chain in V2_CHAINS),)
-FRAGMENTS_2 = GUARD.seal_fragments(HEADER_2, V2_CHAINS[1], 300, b"i" * 16 * 8)
-SEALED_1 = tuple(CHAIN.seal(HEADER_1, chain)[0] for chain in V1_CHAINS)
+GUARD = SkCipher(CIPHERS["aes-128-cbc"], INTEGRITY["hmac-sha1-96"], b"e" * 16, b"a" * 20)
+CHAIN = IvChain(CIPHERS["aes-128-cbc"], b"k" * 16, b"i" * 16)
+SEALED_2 = (*(GUARD.encrypt(HEADER_2, chain, b"i" * 16) for chain in V2_CHAINS),)
+FRAGMENTS_2 = GUARD.encrypt_fragments(HEADER_2, V2_CHAINS[1], 300, b"i" * 16 * 8)
+SEALED_1 = tuple(CHAIN.encrypt(HEADER_1, chain)[0] for chain in V1_CHAINS)
 
 INSIDE_1 = tuple(bytes((first,)) + octets for first, octets in map(v1.emit_payloads, V1_CHAINS))
 INSIDE_2 = tuple(bytes((first,)) + octets for first, octets in map(v2.emit_payloads, V2_CHAINS))
@@ -286,7 +286,7 @@ def open_1(data: bytes, tally: Tally) -> None:
     try:
         header = Header.parse(data)
         header.check()
-        payloads, plain, _ = open_payloads(CHAIN, data, header)
+        payloads, plain, _ = decrypt_payloads(CHAIN, data, header)
         if payloads:
             after_hash(plain)
     except PayloadError as error:
@@ -301,9 +301,9 @@ def open_2(data: bytes, tally: Tally) -> None:
         message = v2.MessageV2.parse(data)
         last = message.payloads[-1] if message.payloads else None
         if isinstance(last, EncryptedFragment):
-            GUARD.unseal(data, last)
+            GUARD.decrypt_payload(data, last)
         else:
-            payloads = GUARD.open(data, message)
+            payloads = GUARD.decrypt(data, message)
             v2.refuse_critical(payloads)
             for log, values in v2.remarks(payloads):
                 text(log, values)
@@ -316,13 +316,13 @@ def open_2(data: bytes, tally: Tally) -> None:
 def inside_1(seed: int, count: int) -> Iterator[bytes]:
     """Messages of version 1 whose plaintext is wrong."""
     for data in mutations(seed, INSIDE_1, count, header=False):
-        yield CHAIN.seal_chain(HEADER_1, data[0] if data else 0, data[1:])[0]
+        yield CHAIN.encrypt_plain(HEADER_1, data[0] if data else 0, data[1:])[0]
 
 
 def inside_2(seed: int, count: int) -> Iterator[bytes]:
     """Messages of version 2 that are authentic and whose plaintext is wrong."""
     for data in mutations(seed, INSIDE_2, count, header=False):
-        yield GUARD._seal(HEADER_2, b"", PayloadTypeV2.SK, data[0] if data else 0, b"", data[1:], b"i" * 16)
+        yield GUARD._encrypt(HEADER_2, b"", PayloadTypeV2.SK, data[0] if data else 0, b"", data[1:], b"i" * 16)
 
 
 def hammer(seed: int, count: int) -> dict[str, Tally]:

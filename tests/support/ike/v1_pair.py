@@ -310,7 +310,7 @@ class FakeHost:
         header = Header.parse(data)
         ours = (header.spi_i, header.spi_r)
         for session in self.sessions:
-            known = session.spi in ours or (header.spi_r == bytes(8) and session.handshake.cky_i == header.spi_i)
+            known = session.spi in ours or (header.spi_r == bytes(8) and session.phase1.cky_i == header.spi_i)
             if not session.closed and known:
                 session.receive(data, header, path, now)
                 return
@@ -422,7 +422,7 @@ class V1Pair:
             held |= {one.cpi_in.to_bytes(2, "big") for one in host.installed_pairs.values() if one.cpi_in}
             assert host.spis_out == held
             assert set(host.owners) == set(host.installed_pairs)
-            own = {pair.child.serial for session in host.sessions for pair in session.pairs.all}
+            own = {pair.child.serial for session in host.sessions for pair in session.child_sas.all}
             assert own == set(host.installed_pairs)
         inbound = sorted(
             repr(one.inbound.esp_spi or one.inbound.ah_spi) for one in self.a.installed_pairs.values()

@@ -22,7 +22,7 @@ class GroupError(ValueError):
     """A public value that is none of the group: the peer's fault."""
 
 
-class Group(Protocol):
+class DhGroup(Protocol):
     """A group by its number. Octets in and out are as on the wire, fixed in length."""
 
     @property
@@ -38,15 +38,15 @@ class Group(Protocol):
     def random_octets(self) -> int:
         """How many random octets `private` wants."""
 
-    def private(self, entropy: bytes) -> KeyPair:
+    def private(self, entropy: bytes) -> DhKeyPair:
         """A key pair from `random_octets` random octets; ValueError for any other number of them."""
 
-    def shared(self, pair: KeyPair, public: bytes) -> bytes:
+    def shared(self, pair: DhKeyPair, public: bytes) -> bytes:
         """The shared secret with the peer's public value; GroupError for a value that is not allowed."""
 
 
 @dataclass(frozen=True, slots=True)
-class KeyPair:
+class DhKeyPair:
     """Our half of an exchange; `secret` stays out of `repr`."""
 
     group: int
@@ -85,14 +85,14 @@ class Modp:
     def p(self) -> gmpy2.mpz:
         return prime(self.bits, self.k)
 
-    def private(self, entropy: bytes) -> KeyPair:
+    def private(self, entropy: bytes) -> DhKeyPair:
         if len(entropy) != self.random_octets:
             raise ValueError(f"group {self.number} wants {self.random_octets} random octets, not {len(entropy)}")
         secret = int.from_bytes(entropy, "big") | 1 << (self.exponent_bits - 1)
         public = int(gmpy2.powmod_sec(2, secret, self.p))
-        return KeyPair(self.number, public.to_bytes(self.public_octets, "big"), secret)
+        return DhKeyPair(self.number, public.to_bytes(self.public_octets, "big"), secret)
 
-    def shared(self, pair: KeyPair, public: bytes) -> bytes:
+    def shared(self, pair: DhKeyPair, public: bytes) -> bytes:
         if len(public) != self.public_octets:
             raise GroupError(f"group {self.number}: public value of {len(public)} octets")
         value = int.from_bytes(public, "big")
@@ -124,7 +124,7 @@ class Ecp:
         """64 bits more than the order, which makes the remainder even enough (FIPS 186-4 B.4.1)."""
         return self._octets + 8
 
-    def private(self, entropy: bytes) -> KeyPair:
+    def private(self, entropy: bytes) -> DhKeyPair:
         if len(entropy) != self.random_octets:
             raise ValueError(f"group {self.number} wants {self.random_octets} random octets, not {len(entropy)}")
         secret = int.from_bytes(entropy, "big") % (self.order - 1) + 1
@@ -132,9 +132,9 @@ class Ecp:
         point = key.public_key().public_bytes(
             serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint
         )
-        return KeyPair(self.number, point[1:], secret)
+        return DhKeyPair(self.number, point[1:], secret)
 
-    def shared(self, pair: KeyPair, public: bytes) -> bytes:
+    def shared(self, pair: DhKeyPair, public: bytes) -> bytes:
         if len(public) != self.public_octets:
             raise GroupError(f"group {self.number}: public value of {len(public)} octets")
         try:
@@ -159,13 +159,13 @@ class X25519:
     def random_octets(self) -> int:
         return 32
 
-    def private(self, entropy: bytes) -> KeyPair:
+    def private(self, entropy: bytes) -> DhKeyPair:
         if len(entropy) != 32:
             raise ValueError(f"group 31 wants 32 random octets, not {len(entropy)}")
         key = x25519.X25519PrivateKey.from_private_bytes(entropy)
-        return KeyPair(31, key.public_key().public_bytes_raw(), int.from_bytes(entropy, "little"))
+        return DhKeyPair(31, key.public_key().public_bytes_raw(), int.from_bytes(entropy, "little"))
 
-    def shared(self, pair: KeyPair, public: bytes) -> bytes:
+    def shared(self, pair: DhKeyPair, public: bytes) -> bytes:
         if len(public) != 32:
             raise GroupError(f"group 31: public value of {len(public)} octets")
         key = x25519.X25519PrivateKey.from_private_bytes(pair.secret.to_bytes(32, "little"))
@@ -179,7 +179,7 @@ _P256: Final = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC63255
 _P384: Final = (1 << 384) - 0x389CB27E0BC8D220A7E5F24DB74F58851313E695333AD68D
 _P521: Final = (1 << 521) - 0x5AE79787C40D069948033FEB708F65A2FC44A36477663B851449048E16EC79BF7
 
-GROUPS: Final[Mapping[int, Group]] = MappingProxyType(
+GROUPS: Final[Mapping[int, DhGroup]] = MappingProxyType(
     {
         group.number: group
         for group in (

@@ -131,7 +131,7 @@ _WHERE: Final = "encrypted message"
 
 
 @dataclass(frozen=True, slots=True)
-class Chain:
+class IvChain:
     """The cipher of an ISAKMP SA at one place in the chain of one exchange; `iv` serves the next message.
 
     Sealing and opening give the chain of the message after; a message that turns out wrong is simply
@@ -142,12 +142,12 @@ class Chain:
     key: bytes = field(repr=False)
     iv: bytes
 
-    def seal(self, header: Header, payloads: tuple[PayloadV1, ...]) -> tuple[bytes, Chain]:
+    def encrypt(self, header: Header, payloads: tuple[PayloadV1, ...]) -> tuple[bytes, IvChain]:
         """(whole message, chain after it), padded with zeros to whole blocks."""
         first, plain = emit_payloads(payloads)
-        return self.seal_chain(header, first, plain)
+        return self.encrypt_plain(header, first, plain)
 
-    def seal_chain(self, header: Header, first: int, plain: bytes) -> tuple[bytes, Chain]:
+    def encrypt_plain(self, header: Header, first: int, plain: bytes) -> tuple[bytes, IvChain]:
         """As `seal`, for payloads that were already laid out (a HASH covers them)."""
         block = self.cipher.block_octets
         sealed = self.cipher.encrypt_cbc(self.key, self.iv, plain + bytes(-len(plain) % block))
@@ -156,7 +156,7 @@ class Chain:
         )
         return head.emit() + sealed, replace(self, iv=sealed[-block:])
 
-    def open(self, message: Buffer, header: Header) -> tuple[bytes, Chain]:
+    def decrypt(self, message: Buffer, header: Header) -> tuple[bytes, IvChain]:
         """(decrypted payloads with their padding, chain after it); PayloadError for an odd length."""
         sealed = bytes(memoryview(message)[HEADER_LENGTH:])
         block = self.cipher.block_octets
@@ -171,9 +171,11 @@ class Chain:
         return self.cipher.decrypt_cbc(self.key, self.iv, sealed), replace(self, iv=sealed[-block:])
 
 
-def open_payloads(chain: Chain, message: Buffer, header: Header) -> tuple[tuple[PayloadV1, ...], bytes, Chain]:
+def decrypt_payloads(
+    chain: IvChain, message: Buffer, header: Header
+) -> tuple[tuple[PayloadV1, ...], bytes, IvChain]:
     """(payloads, plaintext they were read from, chain after them); raises PayloadError."""
-    plain, after = chain.open(message, header)
+    plain, after = chain.decrypt(message, header)
     return parse_payloads(header.next_payload, memoryview(plain), padded=True), plain, after
 
 

@@ -115,7 +115,7 @@ class IntegrityError(PayloadError):
 
 
 @dataclass(frozen=True, slots=True)
-class Guard:
+class SkCipher:
     """SK_e and SK_a of one direction. `integrity` is None with an AEAD, whose salt ends SK_e."""
 
     cipher: CipherSpec
@@ -136,7 +136,7 @@ class Guard:
         fill = -(len(plain) + 1) % self.cipher.block_octets
         return plain + bytes(fill) + bytes((fill,))
 
-    def _seal(
+    def _encrypt(
         self, header: Header, before: bytes, kind: int, first: int, prefix: bytes, plain: bytes, iv: bytes
     ) -> bytes:
         """A whole message that ends in an Encrypted payload or fragment; `before` are payloads in clear."""
@@ -152,13 +152,13 @@ class Guard:
         body = clear + iv + self.cipher.encrypt_cbc(self.sk_e, iv, padded)
         return body + self.integrity.icv(self.sk_a, body)
 
-    def seal(self, header: Header, payloads: tuple[PayloadV2, ...], iv: bytes) -> bytes:
+    def encrypt(self, header: Header, payloads: tuple[PayloadV2, ...], iv: bytes) -> bytes:
         """A whole message with all payloads inside; `iv` is `iv_octets` fresh octets: unpredictable for CBC,
         never the same twice for an AEAD."""
         first, plain = emit_payloads(payloads)
-        return self._seal(header, b"", PayloadTypeV2.SK, first, b"", plain, iv)
+        return self._encrypt(header, b"", PayloadTypeV2.SK, first, b"", plain, iv)
 
-    def seal_fragments(
+    def encrypt_fragments(
         self, header: Header, payloads: tuple[PayloadV2, ...], room: int, ivs: bytes
     ) -> tuple[bytes, ...]:
         """The message in fragments of at most `room` octets each (RFC 7383 2.5).
@@ -177,7 +177,9 @@ class Guard:
             prefix = number.to_bytes(2, "big") + total.to_bytes(2, "big")
             iv = ivs[(number - 1) * size : number * size]
             kind = first if number == 1 else 0
-            messages.append(self._seal(header, b"", PayloadTypeV2.SKF, kind, prefix, plain[at : at + piece], iv))
+            messages.append(
+                self._encrypt(header, b"", PayloadTypeV2.SKF, kind, prefix, plain[at : at + piece], iv)
+            )
         return tuple(messages)
 
     def fragments_needed(self, payloads: tuple[PayloadV2, ...], room: int) -> int:
@@ -192,7 +194,7 @@ class Guard:
             raise ValueError(f"no fragment fits into {room} octets")
         return piece
 
-    def unseal(self, view: Buffer, payload: Encrypted | EncryptedFragment) -> bytes:
+    def decrypt_payload(self, view: Buffer, payload: Encrypted | EncryptedFragment) -> bytes:
         """Plaintext of the payload that ends the message `view`; IntegrityError when it is not authentic,
         PayloadError when it is, but its padding is wrong."""
         message = bytes(view)
@@ -225,7 +227,7 @@ class Guard:
             )
         return padded[:-fill]
 
-    def open(self, view: Buffer, message: MessageV2) -> tuple[PayloadV2, ...]:
+    def decrypt(self, view: Buffer, message: MessageV2) -> tuple[PayloadV2, ...]:
         """Payloads inside the Encrypted payload that ends `message`, which was parsed from `view`.
 
         IntegrityError when it is not authentic or has no such payload, PayloadError when what is inside is wrong.
@@ -233,5 +235,5 @@ class Guard:
         payload = message.payloads[-1] if message.payloads else None
         if not isinstance(payload, Encrypted):
             raise IntegrityError("payload", "missing")
-        plain = self.unseal(view, payload)
+        plain = self.decrypt_payload(view, payload)
         return parse_payloads(payload.first, memoryview(plain), inside=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from chassis.ase.ike.connection import Connection
-from chassis.ase.ike.crypto.ikev1 import equal, open_payloads
+from chassis.ase.ike.crypto.ikev1 import decrypt_payloads, equal
 from chassis.ase.ike.errors import NegotiationError, no_ike_proposal_v1
 from chassis.ase.ike.identity import Identity
 from chassis.ase.ike.payloads.numbers import NotifyTypeV1
@@ -14,7 +14,16 @@ from chassis.ase.ike.payloads.v1_sa import SaV1
 from chassis.ase.ike.proposals import NoMatch, choose_v1, offer_v1
 from chassis.ase.ike.v1 import main_mode, phase1_exchange
 from chassis.ase.ike.v1.isakmp_sa import PSK_MISMATCH_TEXT, Phase1Event
-from chassis.ase.ike.v1.keymat import PSK, Incoming, in_clear, is_encrypted, maybe, offered_method, only, sa_body
+from chassis.ase.ike.v1.keymat import (
+    PSK,
+    IncomingMessage,
+    cleartext_payloads,
+    exactly_one,
+    first_of_type,
+    is_encrypted,
+    offered_method,
+    sa_body,
+)
 from chassis.model.ike import IkeProposal
 
 if TYPE_CHECKING:
@@ -27,14 +36,14 @@ if TYPE_CHECKING:
 def send_am1(session: SessionV1, connection: Connection, now: float) -> Phase1Event:
     """Message 1. The group cannot be negotiated: proposals of another group than the first are left out."""
     offer = offer_v1(_one_group(connection))
-    handshake = session.handshake
+    handshake = session.phase1
     handshake.sa_i = offer.emit()
     # The group is all that is needed of a choice to make our values; the answer brings the real one.
     chosen = choose_v1(offer, connection.proposals, strict_lifetime=False)
     assert not isinstance(chosen, NoMatch)
     handshake.choice = chosen
-    handshake.make_values(session.host.random, True)
-    requests = phase1_exchange.requests(session)
+    handshake.make_ke_and_nonce(session.host.random, True)
+    requests = phase1_exchange.cert_requests(session)
     payloads: tuple[PayloadV1, ...] = (
         offer,
         KeV1(handshake.g_i),
@@ -52,27 +61,27 @@ def _one_group(connection: Connection) -> list[IkeProposal]:
     return [one for one in connection.proposals if one.dh_group == first.dh_group]
 
 
-def on_am2(session: SessionV1, message: Incoming) -> Phase1Event | None:
+def on_am2(session: SessionV1, message: IncomingMessage) -> Phase1Event | None:
     """Message 2: the responder's values, identity and proof. Message 3: our proof."""
     if is_encrypted(message):
         return None
-    payloads = in_clear(message)
-    handshake = session.handshake
+    payloads = cleartext_payloads(message)
+    handshake = session.phase1
     connection = handshake.members[0]
-    main_mode.check_answer(session, payloads, _one_group(connection))
-    main_mode.note_vendors(session, payloads)
+    main_mode.store_choice(session, payloads, _one_group(connection))
+    main_mode.store_peer_vendors(session, payloads)
     handshake.cky_r = message.header.spi_r
-    handshake.g_r, handshake.nr = only(payloads, KeV1).public, only(payloads, NonceV1).value
-    claimed = only(payloads, IdV1)
+    handshake.g_r, handshake.nr = exactly_one(payloads, KeV1).public, exactly_one(payloads, NonceV1).value
+    claimed = exactly_one(payloads, IdV1)
     handshake.derive(connection.psk, True)
     _check_hash(session, payloads, claimed)
-    connection, identity = phase1_exchange.accept(session, payloads, claimed)
-    main_mode.note_nat(session, payloads, message)
+    connection, identity = phase1_exchange.authenticate_peer(session, payloads, claimed)
+    main_mode.store_nat_result(session, payloads, message)
     if (handshake.behind_nat or handshake.peer_behind_nat) and not session.path.encapsulated:
         session.path = session.path.floated()
-    _, proof = phase1_exchange.prove(session, connection)
-    session.authenticated(connection, identity, payloads)
-    last = (*proof, *main_mode.nat_payloads(session), *session.contact(connection))
+    _, proof = phase1_exchange.auth_payloads(session, connection)
+    session.set_authenticated(connection, identity, payloads)
+    last = (*proof, *main_mode.nat_payloads(session), *session.initial_contact_notify(connection))
     session.send_phase_1(last, message.now, encrypted=True)
     return Phase1Event.AM2_RECEIVED
 
@@ -80,18 +89,18 @@ def on_am2(session: SessionV1, message: Incoming) -> Phase1Event | None:
 # --- responder ---
 
 
-def on_am1(session: SessionV1, message: Incoming) -> Phase1Event | None:
+def on_am1(session: SessionV1, message: IncomingMessage) -> Phase1Event | None:
     """Message 1: the initiator's proposals, values and identity. Message 2: ours, with our proof."""
     if is_encrypted(message):
         return None
-    members = main_mode.eligible(session, "aggressive")
-    payloads = in_clear(message)
-    handshake = session.handshake
+    members = main_mode.eligible_connections(session, "aggressive")
+    payloads = cleartext_payloads(message)
+    handshake = session.phase1
     handshake.sa_i = sa_body(message, payloads)
-    offer = only(payloads, SaV1)
-    claimed = only(payloads, IdV1)
+    offer = exactly_one(payloads, SaV1)
+    claimed = exactly_one(payloads, IdV1)
     identity = Identity.received(claimed)
-    found = phase1_exchange.candidates(handshake, identity)
+    found = phase1_exchange.matching_connections(handshake, identity)
     strict = session.host.settings.strict_lifetime
     # Proposals are judged first: which method was meant decides which lines an unknown identity gets.
     ours = dict.fromkeys([proposal for one in found or members for proposal in one.proposals])
@@ -105,19 +114,19 @@ def on_am1(session: SessionV1, message: Incoming) -> Phase1Event | None:
     handshake.choice = chosen
     handshake.members = tuple([one for one in found if chosen.proposal in one.proposals])
     connection = handshake.members[0]
-    main_mode.note_vendors(session, payloads)
-    handshake.g_i, handshake.ni = only(payloads, KeV1).public, only(payloads, NonceV1).value
-    handshake.make_values(session.host.random, False)
+    main_mode.store_peer_vendors(session, payloads)
+    handshake.g_i, handshake.ni = exactly_one(payloads, KeV1).public, exactly_one(payloads, NonceV1).value
+    handshake.make_ke_and_nonce(session.host.random, False)
     handshake.derive(connection.psk, False)
-    session.claimed = claimed
-    own, proof = phase1_exchange.prove(session, connection)
+    session.claimed_id = claimed
+    own, proof = phase1_exchange.auth_payloads(session, connection)
     reply = (
         chosen.answer,
         KeV1(handshake.g_r),
         NonceV1(handshake.nr),
         own,
         *proof,
-        *phase1_exchange.requests(session),
+        *phase1_exchange.cert_requests(session),
         *main_mode.VENDORS,
         *main_mode.nat_payloads(session),
     )
@@ -125,39 +134,39 @@ def on_am1(session: SessionV1, message: Incoming) -> Phase1Event | None:
     return Phase1Event.AM1_RECEIVED
 
 
-def on_am3(session: SessionV1, message: Incoming) -> Phase1Event | None:
+def on_am3(session: SessionV1, message: IncomingMessage) -> Phase1Event | None:
     """Message 3: the initiator's proof, encrypted or not (RFC 2409 5.4 leaves it open)."""
-    handshake = session.handshake
+    handshake = session.phase1
     assert handshake.chain is not None
-    assert session.claimed is not None
+    assert session.claimed_id is not None
     after = handshake.chain
     if is_encrypted(message):
-        payloads, _, after = open_payloads(handshake.chain, message.data, message.header)
+        payloads, _, after = decrypt_payloads(handshake.chain, message.data, message.header)
     else:
-        payloads = in_clear(message)
-    _check_hash(session, payloads, session.claimed)
+        payloads = cleartext_payloads(message)
+    _check_hash(session, payloads, session.claimed_id)
     try:
-        connection, identity = phase1_exchange.accept(session, payloads, session.claimed)
+        connection, identity = phase1_exchange.authenticate_peer(session, payloads, session.claimed_id)
     except NegotiationError as error:
         if error.encrypted:
             # It is the peer's own message: what is said to it under the keys comes after that one.
             handshake.chain = after
         raise
-    main_mode.note_nat(session, payloads, message)
+    main_mode.store_nat_result(session, payloads, message)
     handshake.chain = after
     session.path = message.path
-    session.note_contact(payloads)
-    session.authenticated(connection, identity, payloads)
+    session.store_initial_contact(payloads)
+    session.set_authenticated(connection, identity, payloads)
     return Phase1Event.AUTH_RECEIVED
 
 
 def _check_hash(session: SessionV1, payloads: tuple[PayloadV1, ...], claimed: IdV1) -> None:
     """With preshared keys: the peer's HASH."""
-    handshake = session.handshake
+    handshake = session.phase1
     if not handshake.by_psk:
         return
-    received = maybe(payloads, Hash)
-    digest = handshake.hash_of(not session.initiator, claimed.emit())
+    received = first_of_type(payloads, Hash)
+    digest = handshake.auth_hash(not session.initiator, claimed.emit())
     if received is None or not equal(received.value, digest):
         raise NegotiationError(
             "preshared key",

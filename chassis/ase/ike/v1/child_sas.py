@@ -29,12 +29,12 @@ RECEIVE_AFTER_DELETE_DELAY: Final = 2.0
 PEER_DELETE_TIMEOUT: Final = 60.0
 REKEY_RETRY_INTERVAL: Final = 10.0
 """Seconds until a successor that did not come is asked for again."""
-MAX_PAIRS: Final = 256
+MAX_CHILD_SAS: Final = 256
 """Pairs of one connection; a peer that makes more is refused. Of many rules each may have as many as four."""
 
 
 @dataclass(slots=True, eq=False)
-class Pair:
+class ChildSaV1:
     """`spis_in` are ours, `spis_out` the peer's, by protocol. Times are `now`'s; infinity is never."""
 
     child: Child
@@ -44,45 +44,45 @@ class Pair:
     suite: str
     confirmed: bool
     """The peer is known to have it."""
-    born: float
+    created_at: float
     soft: float
     hard: float
     sending: bool = False
-    retire: float = inf
-    gone: float = inf
+    delete_at: float = inf
+    remove_at: float = inf
     """When it is taken away, once the peer was told."""
 
     @property
     def due(self) -> float:
-        return min(self.soft, self.hard, self.retire) if self.gone == inf else self.gone
+        return min(self.soft, self.hard, self.delete_at) if self.remove_at == inf else self.remove_at
 
 
-def most_pairs(connection: Connection) -> int:
+def max_child_sas(connection: Connection) -> int:
     """How many pairs a connection may have at once."""
-    return max(MAX_PAIRS, 4 * len(connection.lines))
+    return max(MAX_CHILD_SAS, 4 * len(connection.lines))
 
 
-class Pairs:
+class ChildSasV1:
     """The pairs of one session, oldest first."""
 
     def __init__(self, session: SessionV1) -> None:
         self._session = session
-        self.all: list[Pair] = []
+        self.all: list[ChildSaV1] = []
 
-    def by_serial(self, serial: int) -> Pair | None:
+    def by_serial(self, serial: int) -> ChildSaV1 | None:
         return next((one for one in self.all if one.child.serial == serial), None)
 
-    def newest(self, entry: int) -> Pair | None:
+    def newest(self, entry: int) -> ChildSaV1 | None:
         """The pair of a line that has no successor."""
-        return next((one for one in reversed(self.all) if one.child.entry == entry and one.gone == inf), None)
+        return next((one for one in reversed(self.all) if one.child.entry == entry and one.remove_at == inf), None)
 
-    def serves(self, entry: int) -> bool:
+    def has_child(self, entry: int) -> bool:
         """Whether a line has a pair that the peer is known to have."""
-        return any(one.child.entry == entry and one.confirmed and one.gone == inf for one in self.all)
+        return any(one.child.entry == entry and one.confirmed and one.remove_at == inf for one in self.all)
 
     # coming
 
-    def add(self, pair: Pair, now: float) -> None:
+    def add(self, pair: ChildSaV1, now: float) -> None:
         """Install a new pair; it sends at once if the peer is known to have it."""
         host = self._session.host
         entry = pair.child.entry
@@ -94,27 +94,27 @@ class Pairs:
             pair.sending = True
         host.emit(replace(pair.install, send=pair.sending))
         host.installed(self._session, pair.child, now)
-        self._settle(entry, now)
+        self._activate_newest(entry, now)
 
-    def confirm(self, pair: Pair, now: float) -> None:
+    def confirm(self, pair: ChildSaV1, now: float) -> None:
         """The peer has it."""
         if not pair.confirmed:
             pair.confirmed = True
-            self._settle(pair.child.entry, now)
+            self._activate_newest(pair.child.entry, now)
 
-    def take_over(self, pairs: list[Pair], now: float) -> None:
+    def take_over(self, pairs: list[ChildSaV1], now: float) -> None:
         """Pairs of a session that this one succeeds."""
         self.all = pairs + self.all
         for pair in pairs:
             self._session.host.installed(self._session, pair.child, now)
 
-    def give_away(self) -> list[Pair]:
+    def give_away(self) -> list[ChildSaV1]:
         pairs, self.all = self.all, []
         return pairs
 
-    def _settle(self, entry: int, now: float) -> None:
+    def _activate_newest(self, entry: int, now: float) -> None:
         """The newest pair that the peer has sends, and the older ones are on their way out."""
-        live = [one for one in self.all if one.child.entry == entry and one.gone == inf]
+        live = [one for one in self.all if one.child.entry == entry and one.remove_at == inf]
         sender = next((one for one in reversed(live) if one.confirmed), None)
         if sender is None:
             return
@@ -126,10 +126,10 @@ class Pairs:
             self._session.host.emit(SaSwitch(sender.child.tunnel, sender.child.serial))
         for one in live[: live.index(sender)]:
             one.soft = inf
-            if one.retire == inf:
-                one.retire = now + (DELETE_DELAY if sender.install.initiator else PEER_DELETE_TIMEOUT)
+            if one.delete_at == inf:
+                one.delete_at = now + (DELETE_DELAY if sender.install.initiator else PEER_DELETE_TIMEOUT)
 
-    def moved(self) -> None:
+    def on_peer_moved(self) -> None:
         """The peer is reached by another address or port: so are its pairs (RFC 3947 section 4)."""
         path = self._session.path
         way = Encapsulation(path.local_port, path.remote, path.remote_port)
@@ -139,7 +139,7 @@ class Pairs:
 
     # going
 
-    def remove(self, pair: Pair, reason: str, now: float, *, tell: bool) -> None:
+    def remove(self, pair: ChildSaV1, reason: str, now: float, *, tell: bool) -> None:
         """Take it away at once; `tell` the peer.
 
         Where all that is left waits for its confirmation the newest sends now: the peer has it, or it would not
@@ -147,10 +147,10 @@ class Pairs:
         """
         if pair not in self.all:
             return
-        if tell and pair.gone == inf:
+        if tell and pair.remove_at == inf:
             self._session.send_delete(pair.spis_in, now)
         entry = pair.child.entry
-        others = [one for one in self.all if one.child.entry == entry and one.gone == inf and one is not pair]
+        others = [one for one in self.all if one.child.entry == entry and one.remove_at == inf and one is not pair]
         if others and not any(one.confirmed for one in others):
             self.confirm(others[-1], now)
         self.all.remove(pair)
@@ -158,9 +158,9 @@ class Pairs:
         host.emit(SaDelete(pair.child.tunnel, pair.child.serial, reason))
         host.release(pair.spis_in)
         host.removed(self._session, pair.child, reason, now)
-        self._settle(entry, now)
+        self._activate_newest(entry, now)
 
-    def deleted(self, protocol: int, spi: bytes, now: float) -> None:
+    def on_delete(self, protocol: int, spi: bytes, now: float) -> None:
         """The peer deleted the SA that we send by with this SPI."""
         for pair in self.all:
             if pair.spis_out.get(protocol) == spi:
@@ -177,19 +177,19 @@ class Pairs:
         for pair in list(self.all):
             if pair.due > now or pair not in self.all:
                 continue
-            if pair.gone <= now:
+            if pair.remove_at <= now:
                 self.remove(pair, "succeeded by another pair", now, tell=False)
             elif pair.hard <= now:
                 self.remove(pair, "its lifetime ended", now, tell=True)
-            elif pair.retire <= now:
+            elif pair.delete_at <= now:
                 session.send_delete(pair.spis_in, now)
-                pair.gone = now + RECEIVE_AFTER_DELETE_DELAY
+                pair.remove_at = now + RECEIVE_AFTER_DELETE_DELAY
             elif pair.soft <= now:
                 if self.newest(pair.child.entry) is pair:
                     session.host.emit(SaExpiring(pair.child.tunnel, pair.child.serial, False, AGED))
-                self.succeed(pair, now)
+                self.request_successor(pair, now)
 
-    def succeed(self, pair: Pair, now: float) -> None:
+    def request_successor(self, pair: ChildSaV1, now: float) -> None:
         """Have a successor negotiated, again after a while if none comes."""
         session = self._session
         pair.soft = now + REKEY_RETRY_INTERVAL
@@ -209,9 +209,9 @@ class Pairs:
                 "spi_in": {Protocol(p).name.lower(): spi.hex() for p, spi in one.spis_in.items()},
                 "spi_out": {Protocol(p).name.lower(): spi.hex() for p, spi in one.spis_out.items()},
                 "sends": one.sending,
-                "began": one.born,
+                "began": one.created_at,
                 "ends": one.hard,
-                "leaving": one.retire < inf or one.gone < inf,
+                "leaving": one.delete_at < inf or one.remove_at < inf,
             }
             for one in self.all
         ]

@@ -111,119 +111,123 @@ PSK_MISMATCH_NOTIFIES: Final = frozenset(
 """What peers refuse a proof of identity with that makes no sense under their key."""
 
 
-def keys_may_differ(session: SessionV1) -> bool:
+def psk_may_differ(session: SessionV1) -> bool:
     """Whether all that is missing is the peer's answer to our proof, which it can open with our preshared key
     alone (RFC 2409 5.4)."""
-    return session.state is Phase1State.MM5_SENT and session.handshake.by_psk
+    return session.state is Phase1State.MM5_SENT and session.phase1.by_psk
 
 
-def refusal(session: SessionV1, notify: str) -> FailureReason:
+def refusal_failure(session: SessionV1, notify: str) -> FailureReason:
     """The peer refused by a notification in clear."""
     text = f"the peer refuses: {notify}"
-    if keys_may_differ(session) and notify in PSK_MISMATCH_NOTIFIES:
+    if psk_may_differ(session) and notify in PSK_MISMATCH_NOTIFIES:
         return FailureReason("preshared key", f"{text}; {PSK_MISMATCH_TEXT}")
     return FailureReason("refused by the peer", text)
 
 
-def silence(session: SessionV1) -> FailureReason:
+def timeout_failure(session: SessionV1) -> FailureReason:
     """Nothing came in the time that there was."""
     text = f"{session.peer} does not answer"
-    if keys_may_differ(session):
+    if psk_may_differ(session):
         text += " our proof of identity: the preshared keys of the two ends may differ"
     return FailureReason("timeout", text)
 
 
-def stands(session: SessionV1, now: float) -> None:
+def replace_older_sas(session: SessionV1, now: float) -> None:
     """This SA has come to stand beside older ones of its connection, whose pairs it takes over.
 
     Of two SAs that both ends began at once the one stays that the end with the lower address began.
     """
-    for elder in session.siblings():
-        at_once = elder.initiator != session.initiator and elder.stood >= session.born
+    for elder in session.sibling_sessions():
+        at_once = elder.initiator != session.initiator and elder.established_at >= session.created_at
         if at_once and session.initiator != (session.path.local < session.path.remote):
-            succeed(session, elder, now)
+            replace_isakmp_sa(session, elder, now)
         else:
-            if not at_once and elder.heir is None:
+            if not at_once and elder.successor is None:
                 session.host.count("IKE SAs rekeyed")
-            succeed(elder, session, now)
-    for orphan in session.orphans():
-        inherit(session.holder, orphan, now)
+            replace_isakmp_sa(elder, session, now)
+    for orphan in session.orphaned_sessions():
+        migrate_children(session.current_session, orphan, now)
         orphan.close("another IKE SA has its pairs", now, tell=False)
         session.host.changed(orphan)
 
 
-def succeed(elder: SessionV1, heir: SessionV1, now: float) -> None:
+def replace_isakmp_sa(elder: SessionV1, heir: SessionV1, now: float) -> None:
     """`heir` has the pairs from now on, and `elder` goes once nothing is under way any more."""
-    heir = heir.holder
+    heir = heir.current_session
     if heir is elder:
         return  # It is the successor of all of them already: chains have an end.
-    elder.heir = heir
-    elder.renewal = None
+    elder.successor = heir
+    elder.pending_successor = None
     elder.soft = inf
     # Who began the newer SA ends the older one; the other end only makes sure that it goes some time.
     spread = elder.host.random(1)[0] / 255
-    elder.retire = now + (DELETE_DELAY if heir.initiator else PEER_DELETE_TIMEOUT * (1 + spread))
+    elder.delete_at = now + (DELETE_DELAY if heir.initiator else PEER_DELETE_TIMEOUT * (1 + spread))
     elder.transition(Phase1Event.SUCCESSOR_ESTABLISHED)
-    inherit(heir, elder, now)
+    migrate_children(heir, elder, now)
     elder.host.changed(elder)
 
 
-def inherit(heir: SessionV1, elder: SessionV1, now: float) -> None:
+def migrate_children(heir: SessionV1, elder: SessionV1, now: float) -> None:
     """Take over what another SA of the connection has."""
-    heir.pairs.take_over(elder.pairs.give_away(), now)
-    heir.negotiations.take_over(elder.negotiations)
+    heir.child_sas.take_over(elder.child_sas.give_away(), now)
+    heir.quick_modes.take_over_wanted(elder.quick_modes)
     heir.host.changed(heir)
 
 
-def hand_on(session: SessionV1, now: float) -> None:
+def migrate_on_close(session: SessionV1, now: float) -> None:
     """A session ends: another SA of the connection has its pairs, if one stands, and may have no successor now."""
-    siblings = session.siblings()
-    heir = None if session.void else next((one for one in reversed(siblings) if not one.void), None)
+    siblings = session.sibling_sessions()
+    heir = (
+        None
+        if session.peer_lost_state
+        else next((one for one in reversed(siblings) if not one.peer_lost_state), None)
+    )
     if heir is not None:
-        inherit(heir, session, now)
-    next_one = session.heir if session.heir is not None and session.heir.established else None
+        migrate_children(heir, session, now)
+    next_one = session.successor if session.successor is not None and session.successor.established else None
     for one in siblings:
-        if one.heir is not session:
+        if one.successor is not session:
             continue
-        one.heir = next_one if next_one is not one else None
-        if one.heir is None:
+        one.successor = next_one if next_one is not one else None
+        if one.successor is None:
             # It has its own lifetime still.
-            one.retire = inf
-            one.soft = max(one.renew, now + REKEY_RETRY_INTERVAL)
+            one.delete_at = inf
+            one.soft = max(one.first_soft, now + REKEY_RETRY_INTERVAL)
             one.transition(Phase1Event.SUCCESSOR_GONE)
             one.host.changed(one)
 
 
-def peer_began_anew(session: SessionV1, now: float) -> None:
+def on_initial_contact(session: SessionV1, now: float) -> None:
     """INITIAL-CONTACT: the peer does not know any more what was made before it began this SA.
 
     Two ends that begin at once may both say so: an SA that came to stand meanwhile is not meant.
     """
     younger = False
-    for elder in (*session.siblings(), *session.orphans()):
-        if elder.stood < session.born:
-            elder.void = True
+    for elder in (*session.sibling_sessions(), *session.orphaned_sessions()):
+        if elder.established_at < session.created_at:
+            elder.peer_lost_state = True
             elder.close("the peer began anew", now, tell=False)
             session.host.changed(elder)
         else:
             younger = True
-    for pair in [one for one in session.pairs.all if one.born < session.born]:
-        session.pairs.remove(pair, "the peer began anew", now, tell=False)
+    for pair in [one for one in session.child_sas.all if one.created_at < session.created_at]:
+        session.child_sas.remove(pair, "the peer began anew", now, tell=False)
     if not younger:
         session.host.contacted(session, now)
 
 
-def isakmp_deleted(session: SessionV1, cookies: bytes, now: float) -> None:
+def on_isakmp_sa_delete(session: SessionV1, cookies: bytes, now: float) -> None:
     """The peer deleted this SA, or another one of the connection: of pairs nothing was said."""
-    for one in (session, *session.siblings()):
-        if one.handshake.cky_i + one.handshake.cky_r == cookies:
+    for one in (session, *session.sibling_sessions()):
+        if one.phase1.cky_i + one.phase1.cky_r == cookies:
             one.close("deleted by the peer", now, tell=False, keep=True)
             if one is not session:
                 session.host.changed(one)
             return
 
 
-def pair_deleted(session: SessionV1, protocol: int, spi: bytes, now: float) -> None:
+def on_child_sa_delete(session: SessionV1, protocol: int, spi: bytes, now: float) -> None:
     """The peer deleted the SA that we send by with this SPI, under whichever SA the pair is now."""
-    for one in (session, *session.siblings()):
-        one.pairs.deleted(protocol, spi, now)
+    for one in (session, *session.sibling_sessions()):
+        one.child_sas.on_delete(protocol, spi, now)

@@ -9,8 +9,8 @@ from typing import Final, TypeVar
 from chassis.ase.ike.connection import Connection, Group
 from chassis.ase.ike.crypto import ikev1
 from chassis.ase.ike.crypto.algorithms import PRFS_V1_HASH, PrfSpec
-from chassis.ase.ike.crypto.diffie_hellman import GROUPS, GroupError, KeyPair
-from chassis.ase.ike.crypto.ikev1 import Chain, SkeyId, equal, nat_hash
+from chassis.ase.ike.crypto.diffie_hellman import GROUPS, DhKeyPair, GroupError
+from chassis.ase.ike.crypto.ikev1 import IvChain, SkeyId, equal, nat_hash
 from chassis.ase.ike.errors import NegotiationError
 from chassis.ase.ike.host import Path
 from chassis.ase.ike.payloads.header import ENCRYPTION, HEADER_LENGTH, VERSION_1, Header
@@ -27,7 +27,7 @@ P = TypeVar("P")
 
 
 @dataclass(frozen=True, slots=True)
-class Incoming:
+class IncomingMessage:
     """A message as it came."""
 
     data: bytes
@@ -37,7 +37,7 @@ class Incoming:
 
 
 @dataclass(slots=True)
-class Handshake:
+class Phase1Negotiation:
     """One phase 1. `sa_i` is the body of the initiator's SA payload as sent; `g_i`, `g_r` are public values.
 
     `members` are the connections that the peer may still mean.
@@ -50,22 +50,22 @@ class Handshake:
     members: tuple[Connection, ...] = ()
     sa_i: bytes = b""
     choice: ChoiceV1 | None = None
-    own: KeyPair | None = field(default=None, repr=False)
+    dh_key: DhKeyPair | None = field(default=None, repr=False)
     ni: bytes = b""
     nr: bytes = b""
     g_i: bytes = b""
     g_r: bytes = b""
     keys: SkeyId | None = field(default=None, repr=False)
-    chain: Chain | None = field(default=None, repr=False)
+    chain: IvChain | None = field(default=None, repr=False)
     """At its place after the last encrypted message of phase 1."""
-    nat: bool = False
+    nat_t: bool = False
     """Both ends speak RFC 3947."""
     dpd: bool = False
     behind_nat: bool = False
     peer_behind_nat: bool = False
-    peer_contact: bool = False
+    peer_initial_contact: bool = False
     """The peer said INITIAL-CONTACT."""
-    riddles: int = 0
+    undecryptable: int = 0
     """Messages that made no sense under our keys while the peer's proof was due."""
 
     @property
@@ -93,22 +93,22 @@ class Handshake:
         """The header of a message of this SA; `next_payload` and `length` are filled in later."""
         return Header(self.cky_i, self.cky_r, 0, VERSION_1, exchange, 0, message_id, 0)
 
-    def make_values(self, random: Callable[[int], bytes], initiator: bool) -> None:
+    def make_ke_and_nonce(self, random: Callable[[int], bytes], initiator: bool) -> None:
         """Our public value and nonce in the chosen group."""
         group = GROUPS[self.chosen.proposal.dh_group]
-        self.own = group.private(random(group.random_octets))
+        self.dh_key = group.private(random(group.random_octets))
         nonce = random(NONCE_OCTETS)
         if initiator:
-            self.g_i, self.ni = self.own.public, nonce
+            self.g_i, self.ni = self.dh_key.public, nonce
         else:
-            self.g_r, self.nr = self.own.public, nonce
+            self.g_r, self.nr = self.dh_key.public, nonce
 
     def derive(self, psk: bytes | None, initiator: bool) -> None:
         """SKEYID and the cipher, once all values are there; NegotiationError for a public value that is none."""
         chosen = self.chosen
-        assert self.own is not None
+        assert self.dh_key is not None
         try:
-            secret = GROUPS[chosen.proposal.dh_group].shared(self.own, self.g_r if initiator else self.g_i)
+            secret = GROUPS[chosen.proposal.dh_group].shared(self.dh_key, self.g_r if initiator else self.g_i)
         except GroupError as error:
             raise NegotiationError(
                 "key exchange", str(error), notify=NotifyTypeV1.INVALID_KEY_INFORMATION
@@ -123,37 +123,37 @@ class Handshake:
             skeyid = ikev1.skeyid_signature(self.prf, self.ni, self.nr, secret)
         self.keys = ikev1.derive(self.prf, skeyid, secret, self.cky_i, self.cky_r)
         key = ikev1.encryption_key(self.keys, chosen.cipher)
-        self.chain = Chain(chosen.cipher, key, ikev1.first_iv(self.hash_name, chosen.cipher, self.g_i, self.g_r))
+        self.chain = IvChain(chosen.cipher, key, ikev1.first_iv(self.hash_name, chosen.cipher, self.g_i, self.g_r))
 
-    def hash_of(self, initiator: bool, id_body: bytes) -> bytes:
+    def auth_hash(self, initiator: bool, id_body: bytes) -> bytes:
         """HASH_I or HASH_R."""
         assert self.keys is not None
         make = ikev1.hash_i if initiator else ikev1.hash_r
         return make(self.keys, self.g_i, self.g_r, self.cky_i, self.cky_r, self.sa_i, id_body)
 
-    def exchange_chain(self, message_id: int) -> Chain:
+    def exchange_chain(self, message_id: int) -> IvChain:
         """The start of the chain of a quick mode or informational exchange."""
         assert self.chain is not None
         cipher = self.chain.cipher
         iv = ikev1.message_iv(self.hash_name, cipher, self.chain.iv, message_id)
-        return Chain(cipher, self.chain.key, iv)
+        return IvChain(cipher, self.chain.key, iv)
 
 
-def in_clear(message: Incoming) -> tuple[PayloadV1, ...]:
+def cleartext_payloads(message: IncomingMessage) -> tuple[PayloadV1, ...]:
     """The payloads of a message that has to be in clear; raises PayloadError."""
     return parse_payloads(message.header.next_payload, memoryview(message.data)[HEADER_LENGTH:])
 
 
-def is_encrypted(message: Incoming) -> bool:
+def is_encrypted(message: IncomingMessage) -> bool:
     return bool(message.header.flags & ENCRYPTION)
 
 
-def maybe(payloads: Iterable[PayloadV1], kind: type[P]) -> P | None:
+def first_of_type(payloads: Iterable[PayloadV1], kind: type[P]) -> P | None:
     """The first payload of a kind, None without one."""
     return next((one for one in payloads if isinstance(one, kind)), None)
 
 
-def only(payloads: Iterable[PayloadV1], kind: type[P]) -> P:
+def exactly_one(payloads: Iterable[PayloadV1], kind: type[P]) -> P:
     """The one payload of a kind; NegotiationError when it is missing or there are several."""
     found = [one for one in payloads if isinstance(one, kind)]
     if len(found) != 1:
@@ -165,7 +165,7 @@ def only(payloads: Iterable[PayloadV1], kind: type[P]) -> P:
     return found[0]
 
 
-def sa_body(message: Incoming, payloads: tuple[PayloadV1, ...]) -> bytes:
+def sa_body(message: IncomingMessage, payloads: tuple[PayloadV1, ...]) -> bytes:
     """The body of the SA payload, which has to be the first one, as it came."""
     if not payloads or not isinstance(payloads[0], SaV1):
         raise NegotiationError("malformed", "the first payload is no SA", notify=NotifyTypeV1.PAYLOAD_MALFORMED)

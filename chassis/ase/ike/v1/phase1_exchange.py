@@ -19,7 +19,7 @@ from chassis.ase.ike.errors import NegotiationError, Row
 from chassis.ase.ike.identity import Identity, printable
 from chassis.ase.ike.payloads.numbers import CertEncoding, ExchangeType, IdType, NotifyTypeV1
 from chassis.ase.ike.payloads.v1 import CertReqV1, CertV1, Hash, IdV1, PayloadV1, Signature
-from chassis.ase.ike.v1.keymat import Handshake, only
+from chassis.ase.ike.v1.keymat import Phase1Negotiation, exactly_one
 
 if TYPE_CHECKING:
     from chassis.ase.ike.v1.session import SessionV1
@@ -36,7 +36,7 @@ _SUFFIXES: Final = MappingProxyType(
 )
 
 
-def shown(identity: Identity) -> str:
+def display_identity(identity: Identity) -> str:
     """An identity as table 5 prints it: distinguished names with slashes. A stranger's may hold anything."""
     if identity.id_type == IdType.DER_ASN1_DN:
         try:
@@ -50,9 +50,9 @@ def shown(identity: Identity) -> str:
 # --- our own proof ---
 
 
-def requests(session: SessionV1) -> tuple[CertReqV1, ...]:
+def cert_requests(session: SessionV1) -> tuple[CertReqV1, ...]:
     """CERTREQ for each authority that we trust; nothing with preshared keys."""
-    handshake = session.handshake
+    handshake = session.phase1
     if handshake.by_psk:
         return ()
     credentials = next((one.credentials for one in handshake.members if one.credentials is not None), None)
@@ -60,11 +60,11 @@ def requests(session: SessionV1) -> tuple[CertReqV1, ...]:
     return tuple([CertReqV1(CertEncoding.X509_SIGNATURE, name) for name in names[:MAX_CERTIFICATES]])
 
 
-def prove(session: SessionV1, connection: Connection) -> tuple[IdV1, tuple[PayloadV1, ...]]:
+def auth_payloads(session: SessionV1, connection: Connection) -> tuple[IdV1, tuple[PayloadV1, ...]]:
     """(our ID payload, what proves it: HASH, or certificates and SIG)."""
-    handshake = session.handshake
+    handshake = session.phase1
     own = connection.identity.v1()
-    digest = handshake.hash_of(session.initiator, own.emit())
+    digest = handshake.auth_hash(session.initiator, own.emit())
     if handshake.by_psk:
         return own, (Hash(digest),)
     found = None if connection.credentials is None else connection.credentials.select(connection.identity)
@@ -89,10 +89,12 @@ def prove(session: SessionV1, connection: Connection) -> tuple[IdV1, tuple[Paylo
 # --- the peer's proof ---
 
 
-def check_psk(handshake: Handshake, from_initiator: bool, payloads: Sequence[PayloadV1], claimed: IdV1) -> bool:
+def is_psk_hash_valid(
+    handshake: Phase1Negotiation, from_initiator: bool, payloads: Sequence[PayloadV1], claimed: IdV1
+) -> bool:
     """Whether the peer's HASH is right."""
-    received = only(payloads, Hash)
-    return equal(received.value, handshake.hash_of(from_initiator, claimed.emit()))
+    received = exactly_one(payloads, Hash)
+    return equal(received.value, handshake.auth_hash(from_initiator, claimed.emit()))
 
 
 def check_signature(
@@ -100,7 +102,7 @@ def check_signature(
 ) -> tuple[Identity, ...]:
     """The identities in the peer's certificate, once its SIG is right; raises NegotiationError."""
     # In main mode this came under the keys, so it is the peer's last word; in aggressive mode it may be anybody's.
-    sure = session.handshake.mode == ExchangeType.MAIN_MODE
+    sure = session.phase1.mode == ExchangeType.MAIN_MODE
 
     def stop(cause: str, text: str, notify: int) -> NegotiationError:
         return NegotiationError(cause, text, notify=notify, encrypted=sure, final=sure)
@@ -116,8 +118,8 @@ def check_signature(
         verified = connection.credentials.verify(ders, session.host.wall)
     except CertificateError as error:
         raise stop("certificate", f"the peer's certificate: {error}", NotifyTypeV1.INVALID_CERTIFICATE) from error
-    signature = only(payloads, Signature)
-    digest = session.handshake.hash_of(not session.initiator, claimed.emit())
+    signature = exactly_one(payloads, Signature)
+    digest = session.phase1.auth_hash(not session.initiator, claimed.emit())
     if not v1_verify(verified.public_key, digest, signature.value):
         raise stop("signature", "the peer's signature does not verify", NotifyTypeV1.INVALID_SIGNATURE)
     return tuple(verified.identities)
@@ -126,7 +128,7 @@ def check_signature(
 # --- whose it is ---
 
 
-def candidates(handshake: Handshake, identity: Identity) -> list[Connection]:
+def matching_connections(handshake: Phase1Negotiation, identity: Identity) -> list[Connection]:
     """Members that expect this identity and have the proposal that was chosen, if it was already."""
     assert handshake.group is not None
     known = handshake.group.by_identity.get(identity.key, ())
@@ -141,7 +143,7 @@ def candidates(handshake: Handshake, identity: Identity) -> list[Connection]:
 def unexpected_psk(identity: Identity, *, protected: bool) -> NegotiationError:
     """Preshared keys: the identity is not the one that the policy expects."""
     id_ = "ikev1-psk-id-ipv4" if identity.id_type == IdType.IPV4_ADDR else "ikev1-psk-id-fqdn"
-    row: Row = (id_, {"id_type": identity.type_name, "id": shown(identity)})
+    row: Row = (id_, {"id_type": identity.type_name, "id": display_identity(identity)})
     return NegotiationError(
         "identity",
         f"the peer says that it is {identity}, which is not configured",
@@ -161,22 +163,22 @@ def unexpected_certified(
     expects the peer. One that opens in aggressive mode is known by its identity alone, as dial-in users are, and
     the guide has lines of its own for these. `certified` None: the certificate has not come yet.
     """
-    values = {"id_type": identity.type_name, "id": shown(identity)}
-    kind = _kind(session)
+    values = {"id_type": identity.type_name, "id": display_identity(identity)}
+    kind = _row_prefix(session)
     if session.initiator:
         rows: list[Row] = [("ikev1-cert-id-payload-policy", values)]
     else:
         suffix = _SUFFIXES.get(IdType(identity.id_type), "fqdn")
         rows = [(f"{kind}-{suffix}", values)]
-    members = session.handshake.members
+    members = session.phase1.members
     if certified is not None and not any(one.expected.same(name) for one in members for name in certified):
         rows.append((f"{kind}-no-cert", {"count": 1}))
     return _invalid_id(f"the peer says that it is {identity}, which is not configured", rows, kind, protected)
 
 
-def _kind(session: SessionV1) -> str:
+def _row_prefix(session: SessionV1) -> str:
     """How the guide's lines about identities in certificates begin."""
-    by_name_alone = not session.initiator and session.handshake.mode == ExchangeType.AGGRESSIVE_MODE
+    by_name_alone = not session.initiator and session.phase1.mode == ExchangeType.AGGRESSIVE_MODE
     return "ikev1-cert-id-dialin" if by_name_alone else "ikev1-cert-id"
 
 
@@ -189,7 +191,7 @@ def check_certified(
     if any(connection.expected.same(name) for name in certified):
         return
     alike = next((name for name in certified if name.id_type == claimed.id_type), None)
-    kind = _kind(session)
+    kind = _row_prefix(session)
     if alike is None:
         row: Row = (f"{kind}-no-cert", {"count": 1})
     else:
@@ -197,9 +199,9 @@ def check_certified(
             "ikev1-cert-id-payload-cert",
             {
                 "id_type": claimed.type_name,
-                "id": shown(claimed),
+                "id": display_identity(claimed),
                 "cert_id_type": alike.type_name,
-                "cert_id": shown(alike),
+                "cert_id": display_identity(alike),
             },
         )
     text = f"the peer's certificate does not say {connection.expected}"
@@ -218,12 +220,14 @@ def _invalid_id(text: str, rows: Sequence[Row], kind: str, protected: bool) -> N
     )
 
 
-def accept(session: SessionV1, payloads: Sequence[PayloadV1], claimed: IdV1) -> tuple[Connection, Identity]:
+def authenticate_peer(
+    session: SessionV1, payloads: Sequence[PayloadV1], claimed: IdV1
+) -> tuple[Connection, Identity]:
     """The connection that an authenticated peer means, and its identity; raises NegotiationError.
 
     A preshared key was already proved by the HASH when this is asked; a signature is checked here.
     """
-    handshake = session.handshake
+    handshake = session.phase1
     identity = Identity.received(claimed)
     certified: tuple[Identity, ...] | None = None
     provisional = handshake.members[0]
@@ -232,7 +236,7 @@ def accept(session: SessionV1, payloads: Sequence[PayloadV1], claimed: IdV1) -> 
     if session.initiator:
         found = [one for one in handshake.members if one.expected.same(identity)]
     else:
-        found = candidates(handshake, identity)
+        found = matching_connections(handshake, identity)
         if handshake.by_psk:
             # The key was picked by address before the peer had said who it is: it has to be its own.
             found = [one for one in found if one.psk == provisional.psk]

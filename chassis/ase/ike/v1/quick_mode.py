@@ -21,8 +21,8 @@ from chassis.ase.ike.child_proposals import (
 from chassis.ase.ike.connection import Connection, Line
 from chassis.ase.ike.crypto import ikev1
 from chassis.ase.ike.crypto.algorithms import CIPHERS, INTEGRITY
-from chassis.ase.ike.crypto.diffie_hellman import GROUPS, GroupError, KeyPair
-from chassis.ase.ike.crypto.ikev1 import Chain, after_hash, open_payloads
+from chassis.ase.ike.crypto.diffie_hellman import GROUPS, DhKeyPair, GroupError
+from chassis.ase.ike.crypto.ikev1 import IvChain, after_hash, decrypt_payloads
 from chassis.ase.ike.errors import FailureReason, NegotiationError, no_ipsec_proposal_v1
 from chassis.ase.ike.host import Child, Path
 from chassis.ase.ike.payloads.chain import PayloadError
@@ -31,8 +31,8 @@ from chassis.ase.ike.payloads.v1 import Hash, IdV1, KeV1, NonceV1, NotifyV1, Pay
 from chassis.ase.ike.payloads.v1_sa import AttributeV1, SaV1
 from chassis.ase.ike.proposals import NoMatch, seconds
 from chassis.ase.ike.v1 import informational, selectors
-from chassis.ase.ike.v1.child_sas import Pair, most_pairs
-from chassis.ase.ike.v1.keymat import NONCE_OCTETS, Incoming, is_encrypted, maybe, only
+from chassis.ase.ike.v1.child_sas import ChildSaV1, max_child_sas
+from chassis.ase.ike.v1.keymat import NONCE_OCTETS, IncomingMessage, exactly_one, first_of_type, is_encrypted
 from chassis.ase.ike.v1.resending import Answered, Resend
 from chassis.ase.link import Encapsulation, SaInstall
 from chassis.bus.records import SaKeys
@@ -171,26 +171,26 @@ QUICK_MODE_CACHE_TIMEOUT: Final = 90.0
 
 
 @dataclass(slots=True, eq=False)
-class Quick:
+class QuickMode:
     """One quick mode. `spis` are ours by protocol; `pair` is what it installed."""
 
     message_id: int
     initiator: bool
-    chain: Chain = field(repr=False)
+    chain: IvChain = field(repr=False)
     line: Line | None = None
     replaces: int = 0
     state: QuickModeState = QuickModeState.IDLE
     suites: tuple[Suite, ...] = ()
     spis: dict[int, bytes] = field(default_factory=dict)
-    own: KeyPair | None = field(default=None, repr=False)
+    dh_key: DhKeyPair | None = field(default=None, repr=False)
     ni: bytes = b""
     nr: bytes = b""
-    resend: Resend | None = None
-    answered: Answered = field(default_factory=Answered)
-    pair: Pair | None = None
-    rivals: set[int] = field(default_factory=set)
+    retransmission: Resend | None = None
+    reply_cache: Answered = field(default_factory=Answered)
+    child_sa: ChildSaV1 | None = None
+    blocked_exchanges: set[int] = field(default_factory=set)
     """Message IDs of the peer's quick modes that this one kept from being answered."""
-    forget: float = inf
+    remove_at: float = inf
 
     def transition(self, event: QuickModeEvent) -> None:
         """Go where the table says."""
@@ -202,7 +202,7 @@ class Quick:
 
     @property
     def due(self) -> float:
-        return min(self.forget, self.resend.due if self.resend is not None else inf)
+        return min(self.remove_at, self.retransmission.due if self.retransmission is not None else inf)
 
 
 def usable_suites(session: SessionV1, line: Line) -> tuple[Suite, ...]:
@@ -211,7 +211,7 @@ def usable_suites(session: SessionV1, line: Line) -> tuple[Suite, ...]:
     Raises:
         NegotiationError: none is left.
     """
-    if not session.natted:
+    if not session.nat_detected:
         return line.suites
     suites = tuple([one for one in line.suites if not one.ah])
     if not suites:
@@ -232,9 +232,9 @@ def protocols(suites: Sequence[Suite]) -> tuple[int, ...]:
     return tuple(found)
 
 
-def _protected(session: SessionV1, quick: Quick, payloads: Sequence[PayloadV1], digest: bytes) -> bytes:
-    header = session.handshake.header(ExchangeType.QUICK_MODE, quick.message_id)
-    message, quick.chain = quick.chain.seal(header, (Hash(digest), *payloads))
+def _protected(session: SessionV1, quick: QuickMode, payloads: Sequence[PayloadV1], digest: bytes) -> bytes:
+    header = session.phase1.header(ExchangeType.QUICK_MODE, quick.message_id)
+    message, quick.chain = quick.chain.encrypt(header, (Hash(digest), *payloads))
     return message
 
 
@@ -246,19 +246,19 @@ def _octets(payloads: Sequence[PayloadV1]) -> bytes:
 # --- initiator ---
 
 
-def send_qm1(session: SessionV1, line: Line, replaces: int, now: float) -> Quick:
+def send_qm1(session: SessionV1, line: Line, replaces: int, now: float) -> QuickMode:
     """Message 1; raises NegotiationError when nothing can be offered."""
     suites = usable_suites(session, line)
-    message_id = session.message_id()
-    quick = Quick(message_id, True, session.handshake.exchange_chain(message_id), line, replaces, suites=suites)
+    message_id = session.new_message_id()
+    quick = QuickMode(message_id, True, session.phase1.exchange_chain(message_id), line, replaces, suites=suites)
     quick.spis = session.host.spis(protocols(suites))
     quick.ni = session.host.random(NONCE_OCTETS)
-    mode = UDP_TUNNEL if session.natted else TUNNEL
+    mode = UDP_TUNNEL if session.nat_detected else TUNNEL
     payloads: list[PayloadV1] = [offer_v1(suites, quick.spis, mode), NonceV1(quick.ni)]
     group = suites[0].group
     if group is not None:
-        quick.own = GROUPS[group].private(session.host.random(GROUPS[group].random_octets))
-        payloads.append(KeV1(quick.own.public))
+        quick.dh_key = GROUPS[group].private(session.host.random(GROUPS[group].random_octets))
+        payloads.append(KeV1(quick.dh_key.public))
     ours, peers = selectors.identities(line)
     payloads += [ours, peers]
     session.log("ikev1-p2-selectors-sent-initiator", selectors.words(ours), now)
@@ -266,20 +266,20 @@ def send_qm1(session: SessionV1, line: Line, replaces: int, now: float) -> Quick
     digest = ikev1.quick_hash_1(session.keys, message_id, _octets(payloads))
     message = _protected(session, quick, payloads, digest)
     quick.transition(QuickModeEvent.BEGIN)
-    quick.resend = Resend.begin(session.host.settings, message, now)
+    quick.retransmission = Resend.begin(session.host.settings, message, now)
     session.host.send(session.path, message)
     return quick
 
 
-def on_qm2(session: SessionV1, quick: Quick, payloads: tuple[PayloadV1, ...], now: float) -> None:
+def on_qm2(session: SessionV1, quick: QuickMode, payloads: tuple[PayloadV1, ...], now: float) -> None:
     """Message 2, whose HASH was right: the pair is made, and message 3 says so.
 
     Raises:
         NegotiationError: the message is not accepted.
     """
     assert quick.line is not None
-    quick.nr = only(payloads, NonceV1).value
-    offer = only(payloads, SaV1)
+    quick.nr = exactly_one(payloads, NonceV1).value
+    offer = exactly_one(payloads, SaV1)
     found = choose_v1(offer, quick.suites, quick.spis)
     if isinstance(found, NoMatch):
         raise NegotiationError(
@@ -303,25 +303,25 @@ def on_qm2(session: SessionV1, quick: Quick, payloads: tuple[PayloadV1, ...], no
     digest = ikev1.quick_hash_3(session.keys, quick.message_id, quick.ni, quick.nr)
     message = _protected(session, quick, (), digest)
     quick.transition(QuickModeEvent.QM2_RECEIVED)
-    quick.resend = None
-    quick.forget = now + QUICK_MODE_CACHE_TIMEOUT
-    quick.pair = _install(session, quick, found, life, secret, now)
-    quick.answered.sent(message)
+    quick.retransmission = None
+    quick.remove_at = now + QUICK_MODE_CACHE_TIMEOUT
+    quick.child_sa = _install(session, quick, found, life, secret, now)
+    quick.reply_cache.sent(message)
     session.host.send(session.path, message)
 
 
 # --- responder ---
 
 
-def on_qm1(session: SessionV1, quick: Quick, payloads: tuple[PayloadV1, ...], path: Path, now: float) -> None:
+def on_qm1(session: SessionV1, quick: QuickMode, payloads: tuple[PayloadV1, ...], path: Path, now: float) -> None:
     """Message 1, whose HASH was right: the pair is made and receives; message 2, back by `path`.
 
     Raises:
         NegotiationError: the message is not accepted.
     """
     assert session.connection is not None
-    quick.ni = only(payloads, NonceV1).value
-    offered = only(payloads, SaV1)
+    quick.ni = exactly_one(payloads, NonceV1).value
+    offered = exactly_one(payloads, SaV1)
     ids = [one for one in payloads if isinstance(one, IdV1)] or [
         IdV1.address(session.path.remote),
         IdV1.address(session.path.local),
@@ -337,12 +337,12 @@ def on_qm1(session: SessionV1, quick: Quick, payloads: tuple[PayloadV1, ...], pa
             notify=NotifyTypeV1.INVALID_ID_INFORMATION,
             final=True,
         )
-    if len(session.holder.pairs.all) >= most_pairs(session.connection):
+    if len(session.current_session.child_sas.all) >= max_child_sas(session.connection):
         raise NegotiationError(
             "limit", "the peer makes too many pairs", notify=NotifyTypeV1.NO_PROPOSAL_CHOSEN, final=True
         )
     found = _choose(session, quick, offered, lines)
-    secret_pair = quick.own
+    secret_pair = quick.dh_key
     assert quick.line is not None
     secret = _secret(quick, found, payloads)
     quick.nr = session.host.random(NONCE_OCTETS)
@@ -354,26 +354,26 @@ def on_qm1(session: SessionV1, quick: Quick, payloads: tuple[PayloadV1, ...], pa
     digest = ikev1.quick_hash_2(session.keys, quick.message_id, quick.ni, _octets(reply))
     message = _protected(session, quick, reply, digest)
     quick.transition(QuickModeEvent.QM1_RECEIVED)
-    newest = session.holder.pairs.newest(quick.line.number)
+    newest = session.current_session.child_sas.newest(quick.line.number)
     quick.replaces = 0 if newest is None else newest.child.serial
     # It receives before the peer can send by it.
-    quick.pair = _install(session, quick, found, life, secret, now)
-    quick.answered.sent(message)
-    quick.resend = Resend.begin(session.host.settings, message, now)
+    quick.child_sa = _install(session, quick, found, life, secret, now)
+    quick.reply_cache.sent(message)
+    quick.retransmission = Resend.begin(session.host.settings, message, now)
     session.host.send(path, message)
 
 
-def mark_confirmed(session: SessionV1, quick: Quick, now: float) -> None:
+def mark_confirmed(session: SessionV1, quick: QuickMode, now: float) -> None:
     """The initiator is known to have the pair: by message 3, whose HASH was right, or by a packet."""
     quick.transition(QuickModeEvent.CONFIRMED)
-    quick.resend = None
-    quick.forget = now + QUICK_MODE_CACHE_TIMEOUT
-    quick.answered.reply = None
-    if quick.pair is not None:
-        session.holder.pairs.confirm(quick.pair, now)
+    quick.retransmission = None
+    quick.remove_at = now + QUICK_MODE_CACHE_TIMEOUT
+    quick.reply_cache.reply = None
+    if quick.child_sa is not None:
+        session.current_session.child_sas.confirm(quick.child_sa, now)
 
 
-def _choose(session: SessionV1, quick: Quick, offered: SaV1, lines: Sequence[Line]) -> ChildChoiceV1:
+def _choose(session: SessionV1, quick: QuickMode, offered: SaV1, lines: Sequence[Line]) -> ChildChoiceV1:
     """The first line that has what is offered; its number, our SPIs and our value go into `quick`."""
     host = session.host
     refusal: NoMatch | None = None
@@ -385,12 +385,12 @@ def _choose(session: SessionV1, quick: Quick, offered: SaV1, lines: Sequence[Lin
             host.release(spis)
             refusal = refusal or found
             continue
-        if found.encapsulation != (UDP_TUNNEL if session.natted else TUNNEL):
+        if found.encapsulation != (UDP_TUNNEL if session.nat_detected else TUNNEL):
             host.release(spis)
             raise NegotiationError(
                 "encapsulation",
                 f"the peer wants encapsulation mode {found.encapsulation}"
-                f" {'through' if session.natted else 'without'} a NAT",
+                f" {'through' if session.nat_detected else 'without'} a NAT",
                 notify=NotifyTypeV1.NO_PROPOSAL_CHOSEN,
                 final=True,
             )
@@ -400,7 +400,7 @@ def _choose(session: SessionV1, quick: Quick, offered: SaV1, lines: Sequence[Lin
         quick.line, quick.suites = line, suites
         if found.suite.group is not None:
             group = GROUPS[found.suite.group]
-            quick.own = group.private(host.random(group.random_octets))
+            quick.dh_key = group.private(host.random(group.random_octets))
         return found
     assert refusal is not None
     raise no_ipsec_proposal_v1(refusal)
@@ -409,7 +409,7 @@ def _choose(session: SessionV1, quick: Quick, offered: SaV1, lines: Sequence[Lin
 # --- both ---
 
 
-def verify(session: SessionV1, quick: Quick, payloads: tuple[PayloadV1, ...], covered: bytes) -> None:
+def verify(session: SessionV1, quick: QuickMode, payloads: tuple[PayloadV1, ...], covered: bytes) -> None:
     """Message 2 or 3 is the peer's: its HASH covers what stands after it.
 
     Raises:
@@ -420,29 +420,29 @@ def verify(session: SessionV1, quick: Quick, payloads: tuple[PayloadV1, ...], co
         number, right = 2, ikev1.quick_hash_2(keys, message_id, quick.ni, covered)
     else:
         number, right = 3, ikev1.quick_hash_3(keys, message_id, quick.ni, quick.nr)
-    if not ikev1.equal(only(payloads, Hash).value, right):
+    if not ikev1.equal(exactly_one(payloads, Hash).value, right):
         raise NegotiationError("authentication", f"HASH({number}) of a quick mode does not verify")
 
 
-def _secret(quick: Quick, found: ChildChoiceV1, payloads: Sequence[PayloadV1]) -> bytes:
+def _secret(quick: QuickMode, found: ChildChoiceV1, payloads: Sequence[PayloadV1]) -> bytes:
     """The shared secret with PFS, nothing without."""
     group = found.suite.group
-    received = maybe(payloads, KeV1)
+    received = first_of_type(payloads, KeV1)
     if group is None:
         return b""
-    if received is None or quick.own is None:
+    if received is None or quick.dh_key is None:
         raise NegotiationError(
             "key exchange", "KE is missing", notify=NotifyTypeV1.INVALID_KEY_INFORMATION, final=True
         )
     try:
-        return GROUPS[group].shared(quick.own, received.public)
+        return GROUPS[group].shared(quick.dh_key, received.public)
     except GroupError as error:
         raise NegotiationError(
             "key exchange", str(error), notify=NotifyTypeV1.INVALID_KEY_INFORMATION, final=True
         ) from error
 
 
-def _keys(session: SessionV1, quick: Quick, suite: Suite, spis: Mapping[int, bytes], secret: bytes) -> SaKeys:
+def _keys(session: SessionV1, quick: QuickMode, suite: Suite, spis: Mapping[int, bytes], secret: bytes) -> SaKeys:
     """Keys of one direction, for the SPIs of its receiver (RFC 2409 5.5): the cipher's first, then integrity's."""
 
     def material(protocol: int, octets: int) -> bytes:
@@ -466,8 +466,8 @@ def _keys(session: SessionV1, quick: Quick, suite: Suite, spis: Mapping[int, byt
 
 
 def _install(
-    session: SessionV1, quick: Quick, found: ChildChoiceV1, life: Lifetime, secret: bytes, now: float
-) -> Pair:
+    session: SessionV1, quick: QuickMode, found: ChildChoiceV1, life: Lifetime, secret: bytes, now: float
+) -> ChildSaV1:
     connection, line, suite = session.connection, quick.line, found.suite
     assert connection is not None
     assert line is not None
@@ -499,30 +499,34 @@ def _install(
         seconds=life.seconds,
         kbytes=life.kbytes,
         soft_kbytes=int(life.kbytes * (1 - margin)),
-        encapsulation=(Encapsulation(path.local_port, path.remote, path.remote_port),) if session.natted else (),
+        encapsulation=(Encapsulation(path.local_port, path.remote, path.remote_port),)
+        if session.nat_detected
+        else (),
         initiator=quick.initiator,
         replaces=quick.replaces,
     )
     child = Child(connection.tunnel, serial, line.number, line.remote_networks, quick.replaces)
-    rest = session.rest(life.seconds)
+    rest = session.rekey_margin(life.seconds)
     # Who answered begins the successor only if the other does not: two that begin at once are one too many.
     soft = now + life.seconds - (rest if quick.initiator else rest / 2)
-    pair = Pair(child, install, ours, peers, suite.proposal.name, quick.initiator, now, soft, now + life.seconds)
-    session.holder.pairs.add(pair, now)
+    pair = ChildSaV1(
+        child, install, ours, peers, suite.proposal.name, quick.initiator, now, soft, now + life.seconds
+    )
+    session.current_session.child_sas.add(pair, now)
     return pair
 
 
-def abort(session: SessionV1, quick: Quick, failure: FailureReason | None, now: float) -> None:
+def abort(session: SessionV1, quick: QuickMode, failure: FailureReason | None, now: float) -> None:
     """It came to nothing: SPIs go back, a pair that only received goes, and `failure` is told."""
     if not quick.pending and quick.state is not QuickModeState.IDLE:
         return
     quick.transition(QuickModeEvent.FAIL)
-    quick.resend = None
-    quick.forget = now + QUICK_MODE_CACHE_TIMEOUT
+    quick.retransmission = None
+    quick.remove_at = now + QUICK_MODE_CACHE_TIMEOUT
     session.host.release(quick.spis)
     quick.spis = {}
-    if quick.pair is not None:
-        session.holder.pairs.remove(quick.pair, "the peer did not confirm it", now, tell=True)
+    if quick.child_sa is not None:
+        session.current_session.child_sas.remove(quick.child_sa, "the peer did not confirm it", now, tell=True)
     if failure is not None:
         session.host.failed(session, failure, now, quick.line)
 
@@ -543,52 +547,52 @@ MAX_QUICK_MODES: Final = 256
 """Quick modes that are remembered in all."""
 
 
-class Negotiations:
+class QuickModes:
     """By message ID."""
 
     def __init__(self, session: SessionV1) -> None:
         self._session = session
-        self._all: dict[int, Quick] = {}
-        self._asked: dict[int, tuple[Line, int]] = {}
+        self._all: dict[int, QuickMode] = {}
+        self._wanted: dict[int, tuple[Line, int]] = {}
         """By line: what is to be begun, and the serial of the pair that it succeeds."""
-        self._live: list[Quick] = []
+        self._live: list[QuickMode] = []
         """Those under way, and some that have just ended; the ended ones are many more."""
-        self._forget_at = inf
+        self._remove_at = inf
         """When the first of the ended ones is to be forgotten."""
 
     @property
-    def pending(self) -> list[Quick]:
+    def pending(self) -> list[QuickMode]:
         live = [one for one in self._live if one.pending]
         if len(live) < len(self._live):
-            self._forget_at = min(self._forget_at, *[one.forget for one in self._live if not one.pending])
+            self._remove_at = min(self._remove_at, *[one.remove_at for one in self._live if not one.pending])
             self._live = live
         return list(live)
 
     @property
-    def busy(self) -> bool:
+    def in_progress(self) -> bool:
         return bool(self.pending)
 
     # --- our own ---
 
-    def ask(self, line: Line, replaces: int, now: float) -> None:
+    def request(self, line: Line, replaces: int, now: float) -> None:
         """Begin one for a line, as soon as there is room and nothing of the line is under way."""
         if any(one.initiator and one.line is not None and one.line.number == line.number for one in self.pending):
             return
-        self._asked[line.number] = (line, replaces)
-        self.drain(now)
+        self._wanted[line.number] = (line, replaces)
+        self.start_pending(now)
 
-    def drain(self, now: float) -> None:
+    def start_pending(self, now: float) -> None:
         """Begin what may begin."""
         session = self._session
         if not session.established:
             return
-        for number, (line, replaces) in list(self._asked.items()):
+        for number, (line, replaces) in list(self._wanted.items()):
             pending = self.pending
             if sum([one.initiator for one in pending]) >= MAX_OWN_QUICK_MODES:
                 return
-            if any(one.line is not None and one.line.number == number for _, one in self._everywhere()):
+            if any(one.line is not None and one.line.number == number for _, one in self._all_in_progress()):
                 continue  # The peer's for this line comes first: it may make ours needless.
-            del self._asked[number]
+            del self._wanted[number]
             configured = None if session.connection is None else session.connection.line(number)
             if configured is None:
                 continue
@@ -600,7 +604,7 @@ class Negotiations:
                 continue
             self._add(one)
 
-    def _add(self, one: Quick) -> None:
+    def _add(self, one: QuickMode) -> None:
         self._all[one.message_id] = one
         self._live.append(one)
         if len(self._all) > MAX_QUICK_MODES:
@@ -617,28 +621,28 @@ class Negotiations:
                 if wanted is None or wanted.rules != line.rules:
                     abort(self._session, one, None, now)
 
-    def take_over(self, elder: Negotiations) -> None:
+    def take_over_wanted(self, elder: QuickModes) -> None:
         """What an older session was asked for and has not begun."""
-        for number, asked in elder._asked.items():
-            self._asked.setdefault(number, asked)
-        elder._asked.clear()
+        for number, asked in elder._wanted.items():
+            self._wanted.setdefault(number, asked)
+        elder._wanted.clear()
 
-    def stop(self, now: float) -> None:
+    def abort_all(self, now: float) -> None:
         """The session ends."""
-        self._asked.clear()
+        self._wanted.clear()
         for one in self.pending:
             abort(self._session, one, None, now)
         self._all.clear()
         self._live.clear()
-        self._forget_at = inf
+        self._remove_at = inf
 
     # --- messages ---
 
-    def receive(self, message: Incoming) -> None:
+    def receive(self, message: IncomingMessage) -> None:
         """A message of some quick mode."""
         session, header, now = self._session, message.header, message.now
         host = session.host
-        cookies = (session.handshake.cky_i, session.handshake.cky_r)
+        cookies = (session.phase1.cky_i, session.phase1.cky_r)
         if (
             not session.established
             or not is_encrypted(message)
@@ -648,19 +652,19 @@ class Negotiations:
             host.count("unexpected messages")
             return
         one = self._all.get(header.message_id)
-        if one is not None and one.answered.again(host, message.data, message.path):
+        if one is not None and one.reply_cache.again(host, message.data, message.path):
             return
         fresh = one is None
         if one is None:
             answering = sum([not other.initiator for other in self.pending])
-            if session.was_used(header.message_id) or answering >= MAX_PEER_QUICK_MODES:
+            if session.is_id_used(header.message_id) or answering >= MAX_PEER_QUICK_MODES:
                 host.count("unexpected messages")
                 return
-            one = Quick(header.message_id, False, session.handshake.exchange_chain(header.message_id))
+            one = QuickMode(header.message_id, False, session.phase1.exchange_chain(header.message_id))
         elif not one.pending:
             return
         try:
-            payloads, plain, after = open_payloads(one.chain, message.data, header)
+            payloads, plain, after = decrypt_payloads(one.chain, message.data, header)
         except PayloadError:
             host.count("decryption failures")
             return
@@ -669,38 +673,43 @@ class Negotiations:
             return
         covered = after_hash(plain)
         if fresh:
-            self._offered(one, message, payloads, covered, after)
+            self._on_qm1(one, message, payloads, covered, after)
             return
-        before, one.chain = (one.chain, one.answered), after
-        one.answered = Answered(list(one.answered.seen))
-        one.answered.took(message.data)
+        before, one.chain = (one.chain, one.reply_cache), after
+        one.reply_cache = Answered(list(one.reply_cache.seen))
+        one.reply_cache.took(message.data)
         try:
             verify(session, one, payloads, covered)
-            session.heard_from(message)
+            session.on_authentic_message(message)
             if one.state is QuickModeState.QM1_SENT:
                 on_qm2(session, one, payloads, now)
-                for rival in one.rivals:
-                    session.use(rival)
+                for rival in one.blocked_exchanges:
+                    session.mark_id_used(rival)
             else:
                 mark_confirmed(session, one, now)
         except NegotiationError as error:
             if not error.final:
                 # Not the peer's, so what it has to say is still to come.
-                one.chain, one.answered = before
+                one.chain, one.reply_cache = before
                 host.count("decryption failures")
                 return
-            self._refuse(one, None, error, message.path, now)
+            self._send_refusal(one, None, error, message.path, now)
             abort(session, one, error.failure, now)
-        self._after(one, now)
+        self._on_finished(one, now)
 
-    def _after(self, one: Quick, now: float) -> None:
+    def _on_finished(self, one: QuickMode, now: float) -> None:
         """Something ended; what was asked for its line meanwhile is there now."""
         if one.state is QuickModeState.DONE and one.line is not None:
-            self._asked.pop(one.line.number, None)
-        self.drain(now)
+            self._wanted.pop(one.line.number, None)
+        self.start_pending(now)
 
-    def _offered(
-        self, one: Quick, message: Incoming, payloads: tuple[PayloadV1, ...], covered: bytes, after: Chain
+    def _on_qm1(
+        self,
+        one: QuickMode,
+        message: IncomingMessage,
+        payloads: tuple[PayloadV1, ...],
+        covered: bytes,
+        after: IvChain,
     ) -> None:
         session, now = self._session, message.now
         digest = ikev1.quick_hash_1(session.keys, one.message_id, covered)
@@ -708,18 +717,18 @@ class Negotiations:
         if not isinstance(first, Hash) or not ikev1.equal(first.value, digest):
             session.host.count("decryption failures")
             return
-        if not session.forgot:
+        if not session.ids_evicted:
             # Else it may be one from long ago; what follows it shows that the peer is there.
-            session.heard_from(message)
-        rivals = self._rivals(payloads)
+            session.on_authentic_message(message)
+        rivals = self._colliding(payloads)
         stronger = [other for _, other in rivals if other.message_id < one.message_id]
         if stronger:
             # Both ends began at once, and ours stays: the peer answers it and gives this one up.
             for other in stronger:
-                other.rivals.add(one.message_id)
+                other.blocked_exchanges.add(one.message_id)
             return
-        session.use(one.message_id)
-        one.answered.took(message.data)
+        session.mark_id_used(one.message_id)
+        one.reply_cache.took(message.data)
         one.chain = after
         try:
             on_qm1(session, one, payloads, message.path, now)
@@ -729,44 +738,46 @@ class Negotiations:
             session.host.release(one.spis)
             one.spis = {}
             one.transition(QuickModeEvent.FAIL)
-            one.forget = now + QUICK_MODE_CACHE_TIMEOUT
-            self._refuse(one, maybe(payloads, SaV1), error, message.path, now)
+            one.remove_at = now + QUICK_MODE_CACHE_TIMEOUT
+            self._send_refusal(one, first_of_type(payloads, SaV1), error, message.path, now)
         else:
             for owner, other in rivals:
                 abort(owner, other, None, now)
         self._add(one)
 
-    def _everywhere(self) -> list[tuple[SessionV1, Quick]]:
+    def _all_in_progress(self) -> list[tuple[SessionV1, QuickMode]]:
         """What is under way for the connection, under whichever of its ISAKMP SAs."""
-        sessions = (self._session, *self._session.siblings())
-        return [(session, one) for session in sessions for one in session.negotiations.pending]
+        sessions = (self._session, *self._session.sibling_sessions())
+        return [(session, one) for session in sessions for one in session.quick_modes.pending]
 
-    def _rivals(self, payloads: tuple[PayloadV1, ...]) -> list[tuple[SessionV1, Quick]]:
+    def _colliding(self, payloads: tuple[PayloadV1, ...]) -> list[tuple[SessionV1, QuickMode]]:
         """Quick modes of ours without an answer, for a line that the peer now begins one for."""
         ids = [one for one in payloads if isinstance(one, IdV1)]
         if len(ids) != 2:
             return []
         return [
             (session, one)
-            for session, one in self._everywhere()
+            for session, one in self._all_in_progress()
             if one.state is QuickModeState.QM1_SENT
             and one.line
             and selectors.matching((one.line,), ids[1], ids[0])
         ]
 
-    def _refuse(self, one: Quick, offered: SaV1 | None, error: NegotiationError, path: Path, now: float) -> None:
+    def _send_refusal(
+        self, one: QuickMode, offered: SaV1 | None, error: NegotiationError, path: Path, now: float
+    ) -> None:
         session = self._session
         for row, values in error.rows:
             session.log(row, values, now)
         if error.notify:
-            data = informational.sealed(session, (refusal_notify(offered, error.notify),))
-            one.answered.sent(data)
+            data = informational.encrypted_message(session, (refusal_notify(offered, error.notify),))
+            one.reply_cache.sent(data)
             # Beyond the budget of this second it is said when the peer asks again: a peer with many rules that we
             # don't have would else take us for dead.
-            if session.may_speak(now):
+            if session.notify_allowed(now):
                 session.host.send(path, data)
 
-    def refused(self, spi: bytes, failure: FailureReason, now: float) -> None:
+    def on_refused(self, spi: bytes, failure: FailureReason, now: float) -> None:
         """The peer refuses a quick mode of ours: the one with this SPI, or the only one."""
         waiting = [one for one in self.pending if one.state is QuickModeState.QM1_SENT]
         found = [one for one in waiting if spi and spi in one.spis.values()]
@@ -775,57 +786,61 @@ class Negotiations:
         for one in found:
             abort(self._session, one, failure, now)
         if found:
-            self.drain(now)
+            self.start_pending(now)
 
     def seen(self, serial: int, now: float) -> None:
         """The peer sends by a pair that waits for message 3: it has it."""
-        for session, one in self._everywhere():
-            if one.state is QuickModeState.QM2_SENT and one.pair is not None and one.pair.child.serial == serial:
+        for session, one in self._all_in_progress():
+            if (
+                one.state is QuickModeState.QM2_SENT
+                and one.child_sa is not None
+                and one.child_sa.child.serial == serial
+            ):
                 mark_confirmed(session, one, now)
-                session.negotiations._after(one, now)
+                session.quick_modes._on_finished(one, now)
                 session.host.changed(session)
                 return
-        pair = self._session.pairs.by_serial(serial)
+        pair = self._session.child_sas.by_serial(serial)
         if pair is not None:
-            self._session.pairs.confirm(pair, now)
+            self._session.child_sas.confirm(pair, now)
 
     # --- time ---
 
     def next_timer(self) -> float:
         live = min([one.due for one in self.pending], default=inf)
-        return min(live, self._forget_at)
+        return min(live, self._remove_at)
 
     def on_timer(self, now: float) -> None:
         session = self._session
-        if self._forget_at <= now:
+        if self._remove_at <= now:
             ended = [one for one in self._all.values() if not one.pending]
             for one in ended:
-                if one.forget <= now:
+                if one.remove_at <= now:
                     del self._all[one.message_id]
-            self._forget_at = min([one.forget for one in ended if one.forget > now], default=inf)
+            self._remove_at = min([one.remove_at for one in ended if one.remove_at > now], default=inf)
         for one in self.pending:
-            resend = one.resend
+            resend = one.retransmission
             if resend is None or resend.due > now:
                 continue
             if resend.fire(session.host, session.host.settings, session.path):
                 continue
             if one.initiator:
                 abort(session, one, FailureReason("timeout", f"{session.peer} does not answer a quick mode"), now)
-                if session.heard < now - _patience(session):
+                if session.heard < now - _retransmit_timeout(session):
                     # Not a word in all that time: the peer has lost this SA, or is gone.
-                    session.peer_is_dead(f"{session.peer} does not answer", now)
+                    session.on_peer_dead(f"{session.peer} does not answer", now)
                     return
             else:
                 # The peer may have given it up for one that crossed it: then the line has what it needs.
-                served = one.line is not None and session.holder.pairs.serves(one.line.number)
+                served = one.line is not None and session.current_session.child_sas.has_child(one.line.number)
                 failure = (
                     None if served else FailureReason("timeout", f"{session.peer} did not confirm a quick mode")
                 )
                 abort(session, one, failure, now)
-            self.drain(now)
+            self.start_pending(now)
 
 
-def _patience(session: SessionV1) -> float:
+def _retransmit_timeout(session: SessionV1) -> float:
     """Seconds that a message is sent again for."""
     settings = session.host.settings
     waits = [min(settings.retransmit * 2.0**step, settings.longest) for step in range(settings.retries + 1)]

@@ -20,15 +20,15 @@ from chassis.ase.ike.payloads.header import Header
 from chassis.ase.ike.payloads.numbers import ExchangeType, NotifyTypeV1, Protocol
 from chassis.ase.ike.payloads.v1 import DeleteV1, IdV1, MessageV1, NotifyV1, PayloadV1
 from chassis.ase.ike.v1 import aggressive_mode, informational, isakmp_sa, main_mode
-from chassis.ase.ike.v1.child_sas import DELETE_DELAY, Pairs
+from chassis.ase.ike.v1.child_sas import DELETE_DELAY, ChildSasV1
 from chassis.ase.ike.v1.dpd import Detector
-from chassis.ase.ike.v1.isakmp_sa import ESTABLISHED_STATES, PHASE_1, Phase1Event, Phase1State, silence
-from chassis.ase.ike.v1.keymat import NO_COOKIE, Handshake, Incoming
-from chassis.ase.ike.v1.quick_mode import Negotiations
+from chassis.ase.ike.v1.isakmp_sa import ESTABLISHED_STATES, PHASE_1, Phase1Event, Phase1State, timeout_failure
+from chassis.ase.ike.v1.keymat import NO_COOKIE, IncomingMessage, Phase1Negotiation
+from chassis.ase.ike.v1.quick_mode import QuickModes
 from chassis.ase.ike.v1.resending import Answered, Resend, digest
 from chassis.net.address import format_address
 
-Handler = Callable[["SessionV1", Incoming], Phase1Event | None]
+Handler = Callable[["SessionV1", IncomingMessage], Phase1Event | None]
 
 HANDLERS: Final[dict[tuple[Phase1State, int], Handler]] = {
     (Phase1State.IDLE, ExchangeType.MAIN_MODE): main_mode.on_mm1,
@@ -52,10 +52,10 @@ MAX_MESSAGE_IDS: Final = 4096
 class SessionV1:
     """See `chassis.ase.ike.host.Session`."""
 
-    def __init__(self, host: Host, path: Path, handshake: Handshake, spi: bytes, initiator: bool) -> None:
+    def __init__(self, host: Host, path: Path, handshake: Phase1Negotiation, spi: bytes, initiator: bool) -> None:
         self.host = host
         self.path = path
-        self.handshake = handshake
+        self.phase1 = handshake
         self.spi = spi
         self.initiator = initiator
         self.version = 1
@@ -65,42 +65,42 @@ class SessionV1:
         self.closed = False
         self.receives = False
         self.state = Phase1State.IDLE
-        self.identity: Identity | None = None
+        self.peer_identity: Identity | None = None
         """The peer's, proved."""
-        self.claimed: IdV1 | None = None
+        self.claimed_id: IdV1 | None = None
         """The peer's ID payload in aggressive mode, not proved yet."""
-        self.pairs = Pairs(self)
-        self.negotiations = Negotiations(self)
-        self.heir: SessionV1 | None = None
+        self.child_sas = ChildSasV1(self)
+        self.quick_modes = QuickModes(self)
+        self.successor: SessionV1 | None = None
         self.heard = -inf
         """When the last message came in that only the peer can have made."""
-        self.renewal: SessionV1 | None = None
-        self.void = False
-        self._answered = Answered()
-        self._bad: list[bytes] = []
-        self._resend: Resend | None = None
+        self.pending_successor: SessionV1 | None = None
+        self.peer_lost_state = False
+        self._reply_cache = Answered()
+        self._rejected: list[bytes] = []
+        self._retransmission: Resend | None = None
         self._pending_failure: FailureReason | None = None
-        self._deadline = inf
-        self.born = 0.0
+        self._establish_deadline = inf
+        self.created_at = 0.0
         """When its first message was sent or came in."""
-        self.stood = inf
-        self.soft = self.hard = self.retire = self._keepalive = inf
-        self.renew = inf
+        self.established_at = inf
+        self.soft = self.hard = self.delete_at = self._nat_keepalive_at = inf
+        self.first_soft = inf
         """When its successor was first meant to be begun; `soft` is when that is tried next."""
         self.detector: Detector | None = None
-        self.asked: int | None = None
+        self.peer_dpd_sequence: int | None = None
         """Number of the peer's last R-U-THERE."""
-        self.forgot = False
+        self.ids_evicted = False
         """Not every message ID that was used is remembered any more."""
-        self._used: dict[int, None] = {}
-        self._spoken = (-1, 0)
+        self._used_ids: dict[int, None] = {}
+        self._notify_count = (-1, 0)
 
     @classmethod
     def initiate(cls, host: Host, connection: Connection, path: Path) -> SessionV1:
         """One that begins; `start` sends its first message."""
         cookie = host.ike_spi()
         mode = ExchangeType.AGGRESSIVE_MODE if connection.policy.mode == "aggressive" else ExchangeType.MAIN_MODE
-        session = cls(host, path, Handshake(mode, cookie, members=(connection,)), cookie, True)
+        session = cls(host, path, Phase1Negotiation(mode, cookie, members=(connection,)), cookie, True)
         session.connection = connection
         return session
 
@@ -108,62 +108,64 @@ class SessionV1:
     def respond(cls, host: Host, path: Path, header: Header) -> SessionV1:
         """One for a first message of main or aggressive mode, which `receive` takes next."""
         cookie = host.ike_spi()
-        return cls(host, path, Handshake(header.exchange, header.spi_i, cookie), cookie, False)
+        return cls(host, path, Phase1Negotiation(header.exchange, header.spi_i, cookie), cookie, False)
 
     # --- phase 1 ---
 
     def start(self, now: float) -> None:
         connection = self.connection
         assert connection is not None
-        self.born = now
-        self._deadline = now + self.host.settings.give_up
+        self.created_at = now
+        self._establish_deadline = now + self.host.settings.give_up
         self.host.count("negotiations initiated")
         begin = (
-            aggressive_mode.send_am1 if self.handshake.mode == ExchangeType.AGGRESSIVE_MODE else main_mode.send_mm1
+            aggressive_mode.send_am1 if self.phase1.mode == ExchangeType.AGGRESSIVE_MODE else main_mode.send_mm1
         )
         self.transition(begin(self, connection, now))
 
     def receive(self, data: bytes, header: Header, path: Path, now: float) -> None:
         if self.closed:
             return
-        message = Incoming(bytes(data), header, path, now)
+        message = IncomingMessage(bytes(data), header, path, now)
         if self.orphaned:
-            informational.receive_late(self, message)
+            informational.receive_orphaned(self, message)
             return
-        if self._deadline == inf and self.state is Phase1State.IDLE:
-            self.born = now
-            self._deadline = now + self.host.settings.give_up
+        if self._establish_deadline == inf and self.state is Phase1State.IDLE:
+            self.created_at = now
+            self._establish_deadline = now + self.host.settings.give_up
             self.host.count("negotiations responded")
         try:
             header.check()
         except PayloadError as error:
-            self._stopped(malformed_v1(error), path, now)
+            self._on_negotiation_error(malformed_v1(error), path, now)
             return
         if header.exchange in (ExchangeType.MAIN_MODE, ExchangeType.AGGRESSIVE_MODE):
             self._phase_1(message)
-        elif self.handshake.cky_i != header.spi_i:
+        elif self.phase1.cky_i != header.spi_i:
             self.host.count("decryption failures")
         elif header.exchange == ExchangeType.QUICK_MODE:
-            if self.state is Phase1State.AM2_SENT and header.spi_r == self.handshake.cky_r:
+            if self.state is Phase1State.AM2_SENT and header.spi_r == self.phase1.cky_r:
                 # It has our cookie, hence our message 2, and its message 3 was lost: message 2 brings that again.
-                self._answered.repeat(self.host, path)
-            self.negotiations.receive(message)
+                self._reply_cache.repeat(self.host, path)
+            self.quick_modes.receive(message)
         else:
             informational.receive(self, message)
 
-    def _phase_1(self, message: Incoming) -> None:
+    def _phase_1(self, message: IncomingMessage) -> None:
         header, now = message.header, message.now
-        handshake = self.handshake
+        handshake = self.phase1
         if header.message_id:
             row = ("ikev1-invalid-message-id", {"value": header.message_id})
             text = f"message ID {header.message_id:#x} in phase 1"
-            self._stopped(
+            self._on_negotiation_error(
                 NegotiationError("malformed", text, rows=(row,), notify=NotifyTypeV1.INVALID_MESSAGE_ID),
                 message.path,
                 now,
             )
             return
-        if digest(message.data) in self._bad or self._answered.again(self.host, message.data, message.path):
+        if digest(message.data) in self._rejected or self._reply_cache.again(
+            self.host, message.data, message.path
+        ):
             return
         handler = HANDLERS.get((self.state, header.exchange))
         expected = handshake.cky_r if self.state is not Phase1State.IDLE else NO_COOKIE
@@ -175,23 +177,23 @@ class SessionV1:
         ):
             self.host.count("unexpected messages")
             return
-        before, self._answered = self._answered, Answered(list(self._answered.seen))
-        self._answered.took(message.data)
+        before, self._reply_cache = self._reply_cache, Answered(list(self._reply_cache.seen))
+        self._reply_cache.took(message.data)
         try:
             event = handler(self, message)
         except (PayloadError, NegotiationError) as error:
             # The message is passed over, so that a forged one does not end what the real one would go on with.
-            self._answered = before
-            self._bad = [*self._bad[-7:], digest(message.data)]
+            self._reply_cache = before
+            self._rejected = [*self._rejected[-7:], digest(message.data)]
             stop = malformed_v1(error) if isinstance(error, PayloadError) else error
-            self._stopped(stop, message.path, now)
+            self._on_negotiation_error(stop, message.path, now)
             return
         if event is None:
-            self._answered = before
+            self._reply_cache = before
             return
         self.transition(event)
         if self.state in ESTABLISHED_STATES:
-            self._stand(now)
+            self._on_established(now)
 
     def transition(self, event: Phase1Event) -> None:
         """Go where the table of phase 1 says."""
@@ -206,100 +208,102 @@ class SessionV1:
         self, payloads: Sequence[PayloadV1], now: float, *, encrypted: bool = False, wait: bool = False
     ) -> None:
         """The next message of phase 1; with `wait` it is sent again until it is answered, by a responder once."""
-        handshake = self.handshake
+        handshake = self.phase1
         header = handshake.header(handshake.mode)
         if encrypted:
             assert handshake.chain is not None
-            data, handshake.chain = handshake.chain.seal(header, tuple(payloads))
+            data, handshake.chain = handshake.chain.encrypt(header, tuple(payloads))
         else:
             data = MessageV1(header, tuple(payloads)).emit()
-        self._answered.sent(data)
-        self._resend = None
+        self._reply_cache.sent(data)
+        self._retransmission = None
         if wait:
-            self._resend = Resend.begin(self.host.settings, data, now, proved=self.initiator)
+            self._retransmission = Resend.begin(self.host.settings, data, now, proved=self.initiator)
         self.host.send(self.path, data)
 
-    def authenticated(self, connection: Connection, identity: Identity, payloads: tuple[PayloadV1, ...]) -> None:
+    def set_authenticated(
+        self, connection: Connection, identity: Identity, payloads: tuple[PayloadV1, ...]
+    ) -> None:
         """The peer proved who it is."""
         self.connection = connection
-        self.identity = identity
-        self.note_contact(payloads)
+        self.peer_identity = identity
+        self.store_initial_contact(payloads)
 
-    def note_contact(self, payloads: tuple[PayloadV1, ...]) -> None:
-        self.handshake.peer_contact |= main_mode.says_contact(payloads)
+    def store_initial_contact(self, payloads: tuple[PayloadV1, ...]) -> None:
+        self.phase1.peer_initial_contact |= main_mode.has_initial_contact(payloads)
 
-    def contact(self, connection: Connection) -> tuple[NotifyV1, ...]:
+    def initial_contact_notify(self, connection: Connection) -> tuple[NotifyV1, ...]:
         """INITIAL-CONTACT if it is due."""
         if not self.host.first_contact(connection):
             return ()
-        return (NotifyV1(NotifyTypeV1.INITIAL_CONTACT, Protocol.IKE, self.handshake.cky_i + self.handshake.cky_r),)
+        return (NotifyV1(NotifyTypeV1.INITIAL_CONTACT, Protocol.IKE, self.phase1.cky_i + self.phase1.cky_r),)
 
-    def _stand(self, now: float) -> None:
+    def _on_established(self, now: float) -> None:
         """The ISAKMP SA stands."""
-        host, handshake, connection = self.host, self.handshake, self.connection
+        host, handshake, connection = self.host, self.phase1, self.connection
         assert connection is not None
         settings = host.settings
         lifetime = handshake.chosen.lifetime
-        rest = self.rest(lifetime)
-        self._resend = None
-        self._deadline = inf
-        self.heard = self.stood = now
+        rest = self.rekey_margin(lifetime)
+        self._retransmission = None
+        self._establish_deadline = inf
+        self.heard = self.established_at = now
         self.hard = now + lifetime
-        self.soft = self.renew = self.hard - (rest if self.initiator else rest / 2)
+        self.soft = self.first_soft = self.hard - (rest if self.initiator else rest / 2)
         if handshake.behind_nat:
-            self._keepalive = now + settings.nat_keepalive
+            self._nat_keepalive_at = now + settings.nat_keepalive
         if connection.keepalive and handshake.dpd:
-            self._detect(now)
+            self._start_dpd(now)
         host.count("IKE SAs established")
         contact: tuple[NotifyV1, ...] = ()
         if not self.initiator and handshake.mode == ExchangeType.AGGRESSIVE_MODE:
             # Its own message of aggressive mode went out before the peer was known; once it is, none is due.
-            contact = self.contact(connection)
-        if handshake.peer_contact:
-            isakmp_sa.peer_began_anew(self, now)
-        isakmp_sa.stands(self, now)
+            contact = self.initial_contact_notify(connection)
+        if handshake.peer_initial_contact:
+            isakmp_sa.on_initial_contact(self, now)
+        isakmp_sa.replace_older_sas(self, now)
         host.up(self, now)
         if self.closed:
             return
         if contact:
-            self.tell(contact, now)
-        self.negotiations.drain(now)
+            self.send_informational(contact, now)
+        self.quick_modes.start_pending(now)
 
     # --- what goes wrong ---
 
-    def _stopped(self, stop: NegotiationError, path: Path, now: float) -> None:
+    def _on_negotiation_error(self, stop: NegotiationError, path: Path, now: float) -> None:
         """A message that came by `path` is not accepted: what is said of it goes back there."""
         for row, values in stop.rows:
             self.log(row, values, now)
-        if stop.notify and self.may_speak(now):
+        if stop.notify and self.notify_allowed(now):
             if stop.notify_row is not None:
                 self.log(*stop.notify_row, now)
             if stop.encrypted:
-                spi = self.handshake.cky_i + self.handshake.cky_r
-                self.tell((NotifyV1(stop.notify, Protocol.IKE, spi),), now, path)
+                spi = self.phase1.cky_i + self.phase1.cky_r
+                self.send_informational((NotifyV1(stop.notify, Protocol.IKE, spi),), now, path)
             else:
-                self.host.send(path, informational.in_the_open(self, stop.notify))
+                self.host.send(path, informational.cleartext_message(self, stop.notify))
         if self.established:
             return
         failure = stop.failure
         if stop.final:
             if stop.encrypted and self.initiator:
                 # The responder may hold the SA for established already.
-                self.tell((informational.delete(self),), now, path)
-            self.fail(failure, now)
+                self.send_informational((informational.isakmp_sa_delete(self),), now, path)
+            self.abort(failure, now)
         elif self.state is Phase1State.IDLE:
-            self.fail(failure, now)
+            self.abort(failure, now)
         else:
-            self.doom(failure, now)
+            self.fail_after_grace(failure, now)
 
-    def doom(self, failure: FailureReason, now: float) -> None:
+    def fail_after_grace(self, failure: FailureReason, now: float) -> None:
         """What was heard without proof lets no good come; an answer that is genuine may still, for a moment."""
         if self._pending_failure is None:
             self._pending_failure = failure
-            self._resend = None
-            self._deadline = min(self._deadline, now + 2 * self.host.settings.retransmit)
+            self._retransmission = None
+            self._establish_deadline = min(self._establish_deadline, now + 2 * self.host.settings.retransmit)
 
-    def fail(self, failure: FailureReason, now: float) -> None:
+    def abort(self, failure: FailureReason, now: float) -> None:
         """The negotiation comes to nothing."""
         if self.closed or self.established:
             return
@@ -312,83 +316,85 @@ class SessionV1:
     def next_timer(self) -> float:
         if self.closed:
             return inf
-        if self.orphaned and not self.pairs.all:
+        if self.orphaned and not self.child_sas.all:
             return -inf
         return min(
-            self._deadline,
+            self._establish_deadline,
             self.soft,
             self.hard,
-            self.retire,
-            self._keepalive,
-            inf if self._resend is None else self._resend.due,
+            self.delete_at,
+            self._nat_keepalive_at,
+            inf if self._retransmission is None else self._retransmission.due,
             inf if self.detector is None else self.detector.due,
-            self.negotiations.next_timer(),
-            self.pairs.next_timer(),
+            self.quick_modes.next_timer(),
+            self.child_sas.next_timer(),
         )
 
     def on_timer(self, now: float) -> None:
         if self.closed:
             return
         if self.orphaned:
-            if now >= self.retire:
-                self.handshake.keys = self.handshake.chain = None
-                self.retire = inf
-            self.pairs.on_timer(now)
-            if not self.pairs.all:
+            if now >= self.delete_at:
+                self.phase1.keys = self.phase1.chain = None
+                self.delete_at = inf
+            self.child_sas.on_timer(now)
+            if not self.child_sas.all:
                 self.close("its last pair is gone", now, tell=False)
             return
-        if now >= self._deadline:
-            self.fail(self._pending_failure or silence(self), now)
+        if now >= self._establish_deadline:
+            self.abort(self._pending_failure or timeout_failure(self), now)
             return
-        resend = self._resend
+        resend = self._retransmission
         if resend is not None and now >= resend.due and not resend.fire(self.host, self.host.settings, self.path):
             if self.initiator:
-                self.fail(self._pending_failure or silence(self), now)
+                self.abort(self._pending_failure or timeout_failure(self), now)
                 return
-            self._resend = None  # It is for the peer to ask again, until the deadline.
+            self._retransmission = None  # It is for the peer to ask again, until the deadline.
         if self.established:
-            self._standing_timers(now)
+            self._established_timers(now)
 
-    def _standing_timers(self, now: float) -> None:
-        self.pairs.on_timer(now)
-        self.negotiations.on_timer(now)
+    def _established_timers(self, now: float) -> None:
+        self.child_sas.on_timer(now)
+        self.quick_modes.on_timer(now)
         if self.closed:
             return
         if now >= self.hard:
             self.close("its lifetime ended", now, keep=True)
             return
-        if now >= self.retire:
-            if not self.negotiations.busy:
+        if now >= self.delete_at:
+            if not self.quick_modes.in_progress:
                 self.close("succeeded by another IKE SA", now, keep=True)
                 return
-            self.retire = now + 1.0
+            self.delete_at = now + 1.0
         if now >= self.soft:
             self.rekey(now)
-        if now >= self._keepalive:
-            self._keepalive = now + self.host.settings.nat_keepalive
+        if now >= self._nat_keepalive_at:
+            self._nat_keepalive_at = now + self.host.settings.nat_keepalive
             self.host.send(self.path, b"")
         if self.detector is not None and now >= self.detector.due:
-            self._probe(self.detector, now)
+            self._send_dpd_probe(self.detector, now)
 
-    def _detect(self, now: float) -> None:
+    def _start_dpd(self, now: float) -> None:
         """Dead peer detection begins."""
         settings = self.host.settings
         first = int.from_bytes(self.host.random(4), "big") >> 1
         self.detector = Detector(settings.dpd_interval, settings.dpd_tries, first)
         self.detector.rest(now)
 
-    def _probe(self, detector: Detector, now: float) -> None:
+    def _send_dpd_probe(self, detector: Detector, now: float) -> None:
         number = detector.probe(now)
         if number is None:
-            self.peer_is_dead(f"{self.peer} does not answer", now)
+            self.on_peer_dead(f"{self.peer} does not answer", now)
             return
-        spi = self.handshake.cky_i + self.handshake.cky_r
+        spi = self.phase1.cky_i + self.phase1.cky_r
         self.host.count("DPD probes sent")
-        self.tell((NotifyV1(NotifyTypeV1.R_U_THERE, Protocol.IKE, spi, number.to_bytes(4, "big")),), now)
+        self.send_informational(
+            (NotifyV1(NotifyTypeV1.R_U_THERE, Protocol.IKE, spi, number.to_bytes(4, "big")),), now
+        )
 
-    def peer_is_dead(self, reason: str, now: float) -> None:
+    def on_peer_dead(self, reason: str, now: float) -> None:
         """Everything that was made with the peer goes; nobody is there to be told."""
-        self.void = True
+        self.peer_lost_state = True
         self.host.count("failed dead peer")
         self.close(reason, now, tell=False)
 
@@ -397,73 +403,77 @@ class SessionV1:
     def negotiate(self, line: Line, replaces: int, now: float) -> None:
         if self.closed:
             return
-        if self.heir is not None and self.heir.established:
-            self.heir.negotiate(line, replaces, now)
-            self.host.changed(self.heir)
+        if self.successor is not None and self.successor.established:
+            self.successor.negotiate(line, replaces, now)
+            self.host.changed(self.successor)
             return
-        self.negotiations.ask(line, replaces, now)
+        self.quick_modes.request(line, replaces, now)
 
     def rekey(self, now: float) -> None:
         connection = self.connection
         settings = self.host.settings
-        if not self.established or connection is None or self.heir is not None:
+        if not self.established or connection is None or self.successor is not None:
             self.soft = inf
             return
         self.soft = now + settings.give_up + settings.backoff[0]
-        if self.renewal is not None and not self.renewal.closed and not self.renewal.established:
+        if (
+            self.pending_successor is not None
+            and not self.pending_successor.closed
+            and not self.pending_successor.established
+        ):
             return
         if not connection.initiates:
             self.soft = inf
             self.host.say("peer renews", "info", "the peer is to begin the next phase 1", self, self.path, now)
             return
-        self.renewal = SessionV1.initiate(self.host, connection, self.path)
-        self.renewal.start(now)
-        self.host.adopt(self.renewal)
+        self.pending_successor = SessionV1.initiate(self.host, connection, self.path)
+        self.pending_successor.start(now)
+        self.host.adopt(self.pending_successor)
 
     def drop(self, serial: int, reason: str, now: float) -> None:
-        pair = self.pairs.by_serial(serial)
+        pair = self.child_sas.by_serial(serial)
         if pair is not None:
-            self.pairs.remove(pair, reason, now, tell=True)
+            self.child_sas.remove(pair, reason, now, tell=True)
 
     def close(self, reason: str, now: float, *, tell: bool = True, keep: bool = False) -> None:
         if self.closed or (keep and self.orphaned):
             return
         if self.established:
-            self.negotiations.stop(now)
-            isakmp_sa.hand_on(self, now)
-            if keep and self.pairs.all:
-                self._lay_down(reason, now, tell=tell)
+            self.quick_modes.abort_all(now)
+            isakmp_sa.migrate_on_close(self, now)
+            if keep and self.child_sas.all:
+                self._orphan(reason, now, tell=tell)
                 return
-        for pair in list(self.pairs.all):
-            self.pairs.remove(pair, reason, now, tell=tell)
+        for pair in list(self.child_sas.all):
+            self.child_sas.remove(pair, reason, now, tell=tell)
         if tell and self.established:
-            self.tell((informational.delete(self),), now)
+            self.send_informational((informational.isakmp_sa_delete(self),), now)
         self.transition(Phase1Event.CLOSE)
         self.host.down(self, reason, now)
 
-    def _lay_down(self, reason: str, now: float, *, tell: bool) -> None:
+    def _orphan(self, reason: str, now: float, *, tell: bool) -> None:
         """The ISAKMP SA goes and no other one stands: its pairs stay, and pass to the next one that does."""
         if tell:
-            self.tell((informational.delete(self),), now)
+            self.send_informational((informational.isakmp_sa_delete(self),), now)
         self.transition(Phase1Event.ORPHAN)
         self.detector = None
-        self.soft = self.hard = self.renew = self._keepalive = inf
+        self.soft = self.hard = self.first_soft = self._nat_keepalive_at = inf
         # What the peer said before may come later: that pairs are deleted, too.
-        self.retire = now + DELETE_DELAY
+        self.delete_at = now + DELETE_DELAY
         self.host.say("pairs stay", "info", f"{reason}; its IPsec SAs stay", self, self.path, now)
         self.host.down(self, reason, now)
 
     def expiring(self, serial: int, hard: bool, reason: str, now: float) -> None:
-        pair = self.pairs.by_serial(serial)
+        pair = self.child_sas.by_serial(serial)
         if pair is None:
             return
-        self.pairs.succeed(pair, now)
+        self.child_sas.request_successor(pair, now)
         if hard:
-            self.pairs.remove(pair, reason, now, tell=True)
+            self.child_sas.remove(pair, reason, now, tell=True)
 
     def seen(self, serial: int, now: float) -> None:
         self.alive(now)
-        self.negotiations.seen(serial, now)
+        self.quick_modes.seen(serial, now)
 
     def alive(self, now: float) -> None:
         self.heard = now
@@ -472,32 +482,32 @@ class SessionV1:
 
     def configured(self, connection: Connection, now: float) -> None:
         self.connection = connection
-        self.negotiations.configured(connection, now)
+        self.quick_modes.configured(connection, now)
         if not connection.keepalive:
             self.detector = None
-        elif self.detector is None and self.established and self.handshake.dpd:
-            self._detect(now)
+        elif self.detector is None and self.established and self.phase1.dpd:
+            self._start_dpd(now)
 
     # --- for the exchanges ---
 
-    def siblings(self) -> list[SessionV1]:
+    def sibling_sessions(self) -> list[SessionV1]:
         """Other sessions of the connection that stand, oldest first."""
-        return [one for one in self._others() if one.established]
+        return [one for one in self._other_sessions() if one.established]
 
-    def orphans(self) -> list[SessionV1]:
+    def orphaned_sessions(self) -> list[SessionV1]:
         """Sessions of the connection whose pairs wait for one that stands."""
-        return [one for one in self._others() if one.orphaned]
+        return [one for one in self._other_sessions() if one.orphaned]
 
-    def _others(self) -> list[SessionV1]:
+    def _other_sessions(self) -> list[SessionV1]:
         found = [one for one in self.host.siblings(self) if isinstance(one, SessionV1)]
         return [one for one in found if one is not self]
 
     @property
-    def holder(self) -> SessionV1:
+    def current_session(self) -> SessionV1:
         """The session that holds the connection's pairs: this one, or its successor."""
         found = self
-        while found.heir is not None and found.heir.established:
-            found = found.heir
+        while found.successor is not None and found.successor.established:
+            found = found.successor
         return found
 
     @property
@@ -506,13 +516,13 @@ class SessionV1:
 
     @property
     def keys(self) -> SkeyId:
-        return cast(SkeyId, self.handshake.keys)
+        return cast(SkeyId, self.phase1.keys)
 
     @property
-    def natted(self) -> bool:
-        return self.handshake.behind_nat or self.handshake.peer_behind_nat
+    def nat_detected(self) -> bool:
+        return self.phase1.behind_nat or self.phase1.peer_behind_nat
 
-    def rest(self, lifetime: float) -> float:
+    def rekey_margin(self, lifetime: float) -> float:
         """Seconds that are left of a lifetime when its successor is negotiated."""
         settings = self.host.settings
         share = int.from_bytes(self.host.random(2), "big") / 65_536
@@ -521,49 +531,49 @@ class SessionV1:
     def log(self, row: str, values: Mapping[str, Any], now: float) -> None:
         self.host.log(row, values, self, self.path, now)
 
-    def may_speak(self, now: float) -> bool:
+    def notify_allowed(self, now: float) -> bool:
         """Whether the budget of this second allows another notification."""
-        second, count = self._spoken
+        second, count = self._notify_count
         if second != int(now):
             count = 0
-        self._spoken = (int(now), count + 1)
+        self._notify_count = (int(now), count + 1)
         return count < MAX_NOTIFIES_PER_SECOND
 
-    def tell(self, payloads: Sequence[PayloadV1], now: float, path: Path | None = None) -> None:
+    def send_informational(self, payloads: Sequence[PayloadV1], now: float, path: Path | None = None) -> None:
         """An informational exchange under the keys, to where the peer is, or back by `path`."""
-        if self.handshake.keys is not None and not self.closed and not self.orphaned:
-            self.host.send(path or self.path, informational.sealed(self, payloads))
+        if self.phase1.keys is not None and not self.closed and not self.orphaned:
+            self.host.send(path or self.path, informational.encrypted_message(self, payloads))
 
     def send_delete(self, spis: Mapping[int, bytes], now: float) -> None:
         """Tell the peer that we no longer receive by these SPIs."""
         payloads = [DeleteV1(p, (spi,)) for p, spi in spis.items() if p in (Protocol.AH, Protocol.ESP)]
         if payloads and self.established:
-            self.tell(payloads, now)
+            self.send_informational(payloads, now)
 
-    def message_id(self) -> int:
+    def new_message_id(self) -> int:
         """A fresh one."""
         while True:
             found = int.from_bytes(self.host.random(4), "big")
-            if found and found not in self._used:
-                self.use(found)
+            if found and found not in self._used_ids:
+                self.mark_id_used(found)
                 return found
 
-    def use(self, message_id: int) -> None:
-        self._used[message_id] = None
-        if len(self._used) > MAX_MESSAGE_IDS:
-            self.forgot = True
-            del self._used[next(iter(self._used))]
+    def mark_id_used(self, message_id: int) -> None:
+        self._used_ids[message_id] = None
+        if len(self._used_ids) > MAX_MESSAGE_IDS:
+            self.ids_evicted = True
+            del self._used_ids[next(iter(self._used_ids))]
 
-    def was_used(self, message_id: int) -> bool:
-        return message_id in self._used
+    def is_id_used(self, message_id: int) -> bool:
+        return message_id in self._used_ids
 
-    def heard_from(self, message: Incoming) -> None:
+    def on_authentic_message(self, message: IncomingMessage) -> None:
         """A message came in that only the peer can have made; behind a NAT it may come from elsewhere now."""
         if self.established:
             self.alive(message.now)
-            if self.handshake.peer_behind_nat and message.path.encapsulated and message.path != self.path:
+            if self.phase1.peer_behind_nat and message.path.encapsulated and message.path != self.path:
                 self.path = message.path
-                self.pairs.moved()
+                self.child_sas.on_peer_moved()
 
     # --- for people ---
 
@@ -571,15 +581,15 @@ class SessionV1:
         return describe_session(self)
 
     def secrets(self) -> list[dict[str, str]]:
-        chain = self.handshake.chain
+        chain = self.phase1.chain
         if chain is None:
             return []
-        return [{"kind": "ikev1", "cookie_i": self.handshake.cky_i.hex(), "key": chain.key.hex()}]
+        return [{"kind": "ikev1", "cookie_i": self.phase1.cky_i.hex(), "key": chain.key.hex()}]
 
 
 def describe_session(session: SessionV1) -> dict[str, Any]:
     """`ends` and the times of children are of the engine's clock, `lifetime` is in seconds."""
-    handshake, connection = session.handshake, session.connection
+    handshake, connection = session.phase1, session.connection
     chosen = handshake.choice
     result: dict[str, Any] = {
         "version": 1,
@@ -594,8 +604,8 @@ def describe_session(session: SessionV1) -> dict[str, Any]:
     if connection is not None:
         result["tunnel"] = connection.name
         result["identity_local"] = str(connection.identity)
-    if session.identity is not None:
-        result["identity_remote"] = str(session.identity)
+    if session.peer_identity is not None:
+        result["identity_remote"] = str(session.peer_identity)
     if chosen is not None:
         proposal = chosen.proposal
         result["algorithms"] = {
@@ -608,5 +618,5 @@ def describe_session(session: SessionV1) -> dict[str, Any]:
         result["lifetime"] = chosen.lifetime
         result["ends"] = session.hard
     if session.established or session.orphaned:
-        result["children"] = session.pairs.describe()
+        result["children"] = session.child_sas.describe()
     return result

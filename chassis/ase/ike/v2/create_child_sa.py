@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 from chassis.ase.ike.child_proposals import DEFLATE, LOWEST_SPI, ChildChoiceV2, Suite, choose_v2, offer_v2
 from chassis.ase.ike.connection import Line
 from chassis.ase.ike.crypto.algorithms import CIPHERS, INTEGRITY
-from chassis.ase.ike.crypto.diffie_hellman import GROUPS, GroupError, KeyPair
+from chassis.ase.ike.crypto.diffie_hellman import GROUPS, DhKeyPair, GroupError
 from chassis.ase.ike.crypto.ikev2 import keymat, split_keymat
 from chassis.ase.ike.errors import (
     NegotiationError,
@@ -373,7 +373,7 @@ class CreateChildTask(Task):
         self._tries = tries
         self._offer: ChildOffer | None = None
         self._nonce = b""
-        self._pair: KeyPair | None = None
+        self._pair: DhKeyPair | None = None
 
     @property
     def seq(self) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from chassis.ase.ike.crypto.diffie_hellman import GROUPS, KeyPair
+from chassis.ase.ike.crypto.diffie_hellman import GROUPS, DhKeyPair
 from chassis.ase.ike.crypto.ikev2 import skeyseed
 from chassis.ase.ike.errors import (
     NegotiationError,
@@ -90,7 +90,7 @@ class IkeSaInitTask(Task):
 
     def __init__(self) -> None:
         self._nonce = b""
-        self._pair: KeyPair | None = None
+        self._pair: DhKeyPair | None = None
         self._cookie = b""
         self._group = 0
         self._rounds = 0

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from chassis.ase.ike.crypto.algorithms import CipherSpec, IntegritySpec
-from chassis.ase.ike.crypto.ikev2 import Guard, IkeKeys, ike_keys
+from chassis.ase.ike.crypto.ikev2 import IkeKeys, SkCipher, ike_keys
 from chassis.ase.ike.payloads.header import Header
 from chassis.ase.ike.payloads.v2 import PayloadV2
 from chassis.ase.ike.payloads.v2_payloads import EncryptedFragment
@@ -42,8 +42,8 @@ class IkeSaKeymat:
 
     choice: ChoiceV2
     keys: IkeKeys = field(repr=False)
-    sending: Guard
-    receiving: Guard
+    sending: SkCipher
+    receiving: SkCipher
     ivs: int = 0
 
     @classmethod
@@ -54,8 +54,8 @@ class IkeSaKeymat:
         cipher: CipherSpec = choice.cipher
         integrity: IntegritySpec | None = choice.integrity
         keys = ike_keys(choice.prf, cipher, integrity, seed, ni, nr, spi_i, spi_r)
-        ours = Guard(cipher, integrity, keys.ei, keys.ai)
-        theirs = Guard(cipher, integrity, keys.er, keys.ar)
+        ours = SkCipher(cipher, integrity, keys.ei, keys.ai)
+        theirs = SkCipher(cipher, integrity, keys.er, keys.ar)
         return cls(choice, keys, *((ours, theirs) if initiator else (theirs, ours)))
 
     def next_ivs(self, count: int) -> bytes:
@@ -106,10 +106,10 @@ def seal(
     def ivs(count: int) -> bytes:
         return keyring.next_ivs(count) if guard.cipher.aead else random(count * guard.iv_octets)
 
-    whole = guard.seal(header, payloads, ivs(1))
+    whole = guard.encrypt(header, payloads, ivs(1))
     if len(whole) <= room or not fragment:
         return (whole,)
-    return guard.seal_fragments(header, payloads, room, ivs(guard.fragments_needed(payloads, room)))
+    return guard.encrypt_fragments(header, payloads, room, ivs(guard.fragments_needed(payloads, room)))
 
 
 @dataclass(slots=True)

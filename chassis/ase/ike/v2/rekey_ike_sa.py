@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from chassis.ase.ike.crypto.diffie_hellman import GROUPS, GroupError, KeyPair
+from chassis.ase.ike.crypto.diffie_hellman import GROUPS, DhKeyPair, GroupError
 from chassis.ase.ike.crypto.ikev2 import skeyseed_rekey
 from chassis.ase.ike.errors import (
     NegotiationError,
@@ -41,7 +41,7 @@ class RekeyIkeSaTask(Task):
         self._group = group
         self._spi = b""
         self._nonce = b""
-        self._pair: KeyPair | None = None
+        self._pair: DhKeyPair | None = None
         self._again = bool(group)
 
     def begin(self, session: SessionV2, now: float) -> tuple[PayloadV2, ...] | None:
@@ -134,7 +134,7 @@ def parts(payloads: tuple[PayloadV2, ...]) -> tuple[SaV2, NonceV2, KeV2]:
     return sa, nonce, ke
 
 
-def shared_secret(pair: KeyPair, ke: KeV2) -> bytes:
+def shared_secret(pair: DhKeyPair, ke: KeV2) -> bytes:
     """The shared secret; NegotiationError for a public value that is none."""
     try:
         return GROUPS[pair.group].shared(pair, ke.public)

@@ -523,7 +523,7 @@ def _comes_again(session: SessionV2, message: MessageV2, data: bytes) -> bool:
     elif not isinstance(payload, Encrypted):
         return False
     try:
-        session.ring.receiving.unseal(data, payload)
+        session.ring.receiving.decrypt_payload(data, payload)
     except IntegrityError:
         session.host.count("integrity failures")
         return False
@@ -538,13 +538,13 @@ def _open(session: SessionV2, message: MessageV2, data: bytes) -> tuple[int, byt
     header = message.header
     payload = message.payloads[-1] if message.payloads else None
     if isinstance(payload, Encrypted):
-        return payload.first, session.ring.receiving.unseal(data, payload)
+        return payload.first, session.ring.receiving.decrypt_payload(data, payload)
     if not isinstance(payload, EncryptedFragment) or not session.fragmenting:
         raise IntegrityError("payload", "missing")
     assembly = session.assemblies[header.is_response]
     if not assembly.wants(header.message_id, payload):
         return None
-    return assembly.add(header.message_id, payload, session.ring.receiving.unseal(data, payload))
+    return assembly.add(header.message_id, payload, session.ring.receiving.decrypt_payload(data, payload))
 
 
 def _read(

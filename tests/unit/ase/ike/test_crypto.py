@@ -16,8 +16,8 @@ from chassis.ase.ike import proposals
 from chassis.ase.ike.crypto import algorithms, ikev1, ikev2, signatures
 from chassis.ase.ike.crypto.algorithms import CIPHERS
 from chassis.ase.ike.crypto.diffie_hellman import GROUPS, Ecp, GroupError, Modp
-from chassis.ase.ike.crypto.ikev1 import Chain, after_hash, open_payloads
-from chassis.ase.ike.crypto.ikev2 import Guard, IntegrityError
+from chassis.ase.ike.crypto.ikev1 import IvChain, after_hash, decrypt_payloads
+from chassis.ase.ike.crypto.ikev2 import IntegrityError, SkCipher
 from chassis.ase.ike.payloads import v1, v2
 from chassis.ase.ike.payloads.chain import PayloadError
 from chassis.ase.ike.payloads.header import Header
@@ -150,22 +150,22 @@ def test_proofs_of_identity() -> None:
 @pytest.mark.parametrize("name", ["des-cbc", "3des-cbc", "aes-128-cbc", "aes-256-cbc"])
 def test_version_1_messages_chain(name: str) -> None:
     cipher = CIPHERS[name]
-    chain = Chain(cipher, COUNTING[: cipher.key_octets], bytes(cipher.block_octets))
+    chain = IvChain(cipher, COUNTING[: cipher.key_octets], bytes(cipher.block_octets))
     header = Header(b"initiate", b"responds", 0, 0x10, 5, 0, 9, 0)
     payloads = (Hash(b"h" * 20), DeleteV1(3, (b"spi1",)))
-    message, after = chain.seal(header, payloads)
-    again, plain, other = open_payloads(chain, message, Header.parse(message))
+    message, after = chain.encrypt(header, payloads)
+    again, plain, other = decrypt_payloads(chain, message, Header.parse(message))
     assert again == payloads
     assert other == after
     assert after_hash(plain) == v1.emit_payloads(payloads[1:])[1]
     with pytest.raises(PayloadError):
-        chain.open(message[:-1], Header.parse(message))
+        chain.decrypt(message[:-1], Header.parse(message))
     assert COUNTING[:8].hex() not in repr(chain)
 
 
 GUARDS = [
     *(
-        Guard(
+        SkCipher(
             CIPHERS[c],
             algorithms.INTEGRITY[i],
             COUNTING[: CIPHERS[c].key_octets],
@@ -174,29 +174,29 @@ GUARDS = [
         for c in ("des-cbc", "3des-cbc", "aes-192-cbc")
         for i in ("hmac-md5-96", "hmac-sha1-96", "hmac-sha-256-128")
     ),
-    Guard(CIPHERS["aes-256-gcm"], None, COUNTING[:36]),
+    SkCipher(CIPHERS["aes-256-gcm"], None, COUNTING[:36]),
 ]
 HEADER_2 = Header(b"initiate", b"responds", 0, 0x20, 37, 8, 3, 0)
 
 
 @pytest.mark.parametrize("guard", GUARDS)
-def test_version_2_messages_are_sealed(guard: Guard) -> None:
+def test_version_2_messages_are_sealed(guard: SkCipher) -> None:
     payloads = (DeleteV2(3, (b"spi1",)), VendorV2(b"v" * 700))
-    message = guard.seal(HEADER_2, payloads, COUNTING[: guard.iv_octets])
-    assert guard.open(message, v2.MessageV2.parse(message)) == payloads
+    message = guard.encrypt(HEADER_2, payloads, COUNTING[: guard.iv_octets])
+    assert guard.decrypt(message, v2.MessageV2.parse(message)) == payloads
     for place in (20, 28 + 4, len(message) - 1):
         broken = bytearray(message)
         broken[place] ^= 1
         with pytest.raises(IntegrityError):
-            guard.open(broken, v2.MessageV2.parse(broken))
+            guard.decrypt(broken, v2.MessageV2.parse(broken))
     assert guard.fragments_needed(payloads, 300) in (3, 4)
     pieces = []
-    assert len(guard.seal_fragments(HEADER_2, payloads, 300, COUNTING)) == guard.fragments_needed(payloads, 300)
-    for fragment in guard.seal_fragments(HEADER_2, payloads, 300, COUNTING):
+    assert len(guard.encrypt_fragments(HEADER_2, payloads, 300, COUNTING)) == guard.fragments_needed(payloads, 300)
+    for fragment in guard.encrypt_fragments(HEADER_2, payloads, 300, COUNTING):
         assert len(fragment) <= 300
         (only,) = v2.MessageV2.parse(fragment).payloads
         assert isinstance(only, EncryptedFragment)
-        pieces.append((only.first, guard.unseal(fragment, only)))
+        pieces.append((only.first, guard.decrypt_payload(fragment, only)))
     plain = b"".join(piece for _, piece in pieces)
     assert v2.parse_payloads(pieces[0][0], memoryview(plain), inside=True) == payloads
 

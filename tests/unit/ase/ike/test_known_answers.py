@@ -8,7 +8,7 @@ import pytest
 
 from chassis.ase.ike.crypto import ikev2
 from chassis.ase.ike.crypto.algorithms import CIPHERS, INTEGRITY, PRFS, aes_xcbc_mac
-from chassis.ase.ike.crypto.diffie_hellman import GROUPS, Ecp, KeyPair, Modp
+from chassis.ase.ike.crypto.diffie_hellman import GROUPS, DhKeyPair, Ecp, Modp
 
 JEFE = b"what do ya want for nothing?"
 LARGER = b"Test Using Larger Than Block-Size Key - Hash Key First"
@@ -379,7 +379,7 @@ def test_curves_rfc_5903(number: int, i: str, r: str, public: str, shared: str) 
 )
 def test_curve25519(i: str, r: str, public_i: str, public_r: str, shared: str) -> None:
     group = GROUPS[31]
-    pairs: list[KeyPair] = [group.private(bytes.fromhex(secret)) for secret in (i, r)]
+    pairs: list[DhKeyPair] = [group.private(bytes.fromhex(secret)) for secret in (i, r)]
     assert [pair.public.hex() for pair in pairs] == [public_i, public_r]
     assert group.shared(pairs[0], pairs[1].public).hex() == shared
     assert group.shared(pairs[1], pairs[0].public).hex() == shared

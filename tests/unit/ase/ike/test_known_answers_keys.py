@@ -11,8 +11,8 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from chassis.ase.ike.crypto import ikev1, ikev2, signatures
 from chassis.ase.ike.crypto.algorithms import CIPHERS, INTEGRITY, PRFS
-from chassis.ase.ike.crypto.ikev1 import Chain
-from chassis.ase.ike.crypto.ikev2 import Guard, IntegrityError
+from chassis.ase.ike.crypto.ikev1 import IvChain
+from chassis.ase.ike.crypto.ikev2 import IntegrityError, SkCipher
 from chassis.ase.ike.payloads import v2
 from chassis.ase.ike.payloads.chain import GENERIC, PayloadError
 from chassis.ase.ike.payloads.header import HEADER_LENGTH, Header
@@ -75,11 +75,11 @@ def test_proposals_go_by_sequence_number() -> None:
     assert [proposal.name for proposal in ordered(IkePolicy("p", proposals=refs), table)] == ["c", "b", "a"]
 
 
-GUARD = Guard(CIPHERS["aes-128-cbc"], INTEGRITY["hmac-sha1-96"], b"e" * 16, b"a" * 20)
-GCM = Guard(CIPHERS["aes-128-gcm"], None, b"e" * 20)
+GUARD = SkCipher(CIPHERS["aes-128-cbc"], INTEGRITY["hmac-sha1-96"], b"e" * 16, b"a" * 20)
+GCM = SkCipher(CIPHERS["aes-128-gcm"], None, b"e" * 20)
 
 
-def sealed(guard: Guard, padded: bytes) -> bytes:
+def sealed(guard: SkCipher, padded: bytes) -> bytes:
     """A message with exactly this padded plaintext inside, authentic; a CBC one need not be whole blocks."""
     iv = b"i" * guard.iv_octets
     if guard.integrity is None:
@@ -92,9 +92,9 @@ def sealed(guard: Guard, padded: bytes) -> bytes:
     return clear + guard.integrity.icv(guard.sk_a, clear)
 
 
-def refusal(guard: Guard, message: bytes) -> PayloadError:
+def refusal(guard: SkCipher, message: bytes) -> PayloadError:
     with pytest.raises(PayloadError) as caught:
-        guard.open(message, v2.MessageV2.parse(message))
+        guard.decrypt(message, v2.MessageV2.parse(message))
     return caught.value
 
 
@@ -108,7 +108,7 @@ def test_padding_may_fill_all_of_the_plaintext() -> None:
     message = sealed(GUARD, bytes(15) + b"\x0f")
     (payload,) = v2.MessageV2.parse(message).payloads
     assert isinstance(payload, Encrypted)
-    assert GUARD.unseal(message, payload) == b""
+    assert GUARD.decrypt_payload(message, payload) == b""
 
 
 def test_a_part_of_a_block_is_refused() -> None:
@@ -117,7 +117,7 @@ def test_a_part_of_a_block_is_refused() -> None:
 
 
 @pytest.mark.parametrize("guard", [GUARD, GCM])
-def test_too_little_to_hold_anything_is_not_authentic(guard: Guard) -> None:
+def test_too_little_to_hold_anything_is_not_authentic(guard: SkCipher) -> None:
     size = guard.iv_octets + guard.icv_octets + guard.cipher.block_octets - 1
     head = Header(b"initiate", b"responds", PayloadTypeV2.SK, 0x20, 37, 8, 3, HEADER_LENGTH + 4 + size)
     error = refusal(guard, head.emit() + GENERIC.pack(PayloadTypeV2.VENDOR, 0, 4 + size) + bytes(size))
@@ -131,7 +131,7 @@ def test_a_message_without_an_encrypted_payload_is_not_authentic() -> None:
 
 
 def test_a_forged_aead_message_is_not_authentic() -> None:
-    message = bytearray(GCM.seal(HEADER_2, (VendorV2(b"vendor"),), b"12345678"))
+    message = bytearray(GCM.encrypt(HEADER_2, (VendorV2(b"vendor"),), b"12345678"))
     for place in (17, 29, 40, len(message) - 1):
         forged = bytearray(message)
         forged[place] ^= 1
@@ -140,19 +140,19 @@ def test_a_forged_aead_message_is_not_authentic() -> None:
 
 def test_ivs_and_fragments_are_bounded() -> None:
     with pytest.raises(ValueError, match="IV of 16"):
-        GUARD.seal(HEADER_2, (), b"short")
+        GUARD.encrypt(HEADER_2, (), b"short")
     with pytest.raises(ValueError, match="no fragment fits"):
         GUARD.fragments_needed((VendorV2(b"v" * 100),), 80)
     with pytest.raises(ValueError, match="fragments"):
-        GUARD.seal_fragments(HEADER_2, (VendorV2(b"v" * 8000),), 120, bytes(16 * 300))
+        GUARD.encrypt_fragments(HEADER_2, (VendorV2(b"v" * 8000),), 120, bytes(16 * 300))
 
 
 def test_version_1_wants_whole_blocks() -> None:
-    chain = Chain(CIPHERS["3des-cbc"], b"k" * 24, b"i" * 8)
+    chain = IvChain(CIPHERS["3des-cbc"], b"k" * 24, b"i" * 8)
     for size in (0, 7, 12):
         message = HEADER_1.emit() + bytes(size)
         with pytest.raises(PayloadError) as caught:
-            chain.open(message, HEADER_1)
+            chain.decrypt(message, HEADER_1)
         assert caught.value.notify == NotifyTypeV1.PAYLOAD_MALFORMED
 
 

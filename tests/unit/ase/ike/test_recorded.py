@@ -17,8 +17,8 @@ import pytest
 
 from chassis.ase.ike.crypto import ikev1, ikev2, signatures
 from chassis.ase.ike.crypto.algorithms import CIPHERS, INTEGRITY, PRFS, CipherSpec, IntegritySpec
-from chassis.ase.ike.crypto.ikev1 import Chain, after_hash, open_payloads
-from chassis.ase.ike.crypto.ikev2 import Guard
+from chassis.ase.ike.crypto.ikev1 import IvChain, after_hash, decrypt_payloads
+from chassis.ase.ike.crypto.ikev2 import SkCipher
 from chassis.ase.ike.payloads import v1, v1_sa, v2_payloads, v2_sa
 from chassis.ase.ike.payloads.header import Header
 from chassis.ase.ike.payloads.numbers import ExchangeType, PayloadTypeV2, Protocol
@@ -96,8 +96,8 @@ class Version1:
         """Open every message that is sealed, checking the hashes of phase 2."""
         hash_name = str(self.prf.hash_name)
         iv = ikev1.first_iv(hash_name, self.cipher, *self.publics)
-        phase_1 = Chain(self.cipher, ikev1.encryption_key(keys, self.cipher), iv)
-        chains: dict[int, Chain] = {}
+        phase_1 = IvChain(self.cipher, ikev1.encryption_key(keys, self.cipher), iv)
+        chains: dict[int, IvChain] = {}
         quick: dict[int, list[tuple[PayloadV1, ...]]] = {}
         for side, data in self.recorded["messages"]:
             header = Header.parse(data)
@@ -105,13 +105,13 @@ class Version1:
                 continue
             number = header.message_id
             if number == 0:
-                payloads, _, phase_1 = open_payloads(phase_1, data, header)
+                payloads, _, phase_1 = decrypt_payloads(phase_1, data, header)
                 self.phase_1[side] += payloads
                 self.opened += 1
                 continue
             iv = ikev1.message_iv(hash_name, self.cipher, phase_1.iv, number)
-            chain = chains.get(number, Chain(self.cipher, phase_1.key, iv))
-            payloads, plain, chains[number] = open_payloads(chain, data, header)
+            chain = chains.get(number, IvChain(self.cipher, phase_1.key, iv))
+            payloads, plain, chains[number] = decrypt_payloads(chain, data, header)
             self.opened += 1
             before = quick.setdefault(number, [])
             before.append(payloads)
@@ -195,7 +195,7 @@ class Version2:
         keys = self.keys[header.spi_i, header.spi_r]
         sk_e, sk_a = (keys.ei, keys.ai) if header.from_initiator else (keys.er, keys.ar)
         self.opened += 1
-        return Guard(self.cipher, self.integrity, sk_e, sk_a).open(data, MessageV2.parse(data))
+        return SkCipher(self.cipher, self.integrity, sk_e, sk_a).decrypt(data, MessageV2.parse(data))
 
     def read(self) -> None:
         """Pair requests with their responses and act on them as both ends did."""
