@@ -54,18 +54,18 @@ def added(tunnel: int) -> list[float]:
     a, _ = pair()
     clear = [udp_packet("52.0.0.1", "62.0.0.1", size=1400, number=i) for i in range(PACKETS)]
     clock = time.perf_counter
-    protect_tunnel, inside = Sadb.protect_tunnel, 0.0
+    encapsulate_tunnel, inside = Sadb.encapsulate_tunnel, 0.0
 
     def timed(*arguments: Any) -> Any:
         nonlocal inside
         begin = clock()
         try:
-            return protect_tunnel(*arguments)
+            return encapsulate_tunnel(*arguments)
         finally:
             inside += clock() - begin
 
     found = []
-    with patch.object(Sadb, "protect_tunnel", timed):
+    with patch.object(Sadb, "encapsulate_tunnel", timed):
         for _ in range(BATCHES):
             batch = batch_of(clear, Step.PROTECT, context=INNER, tunnel=tunnel, ingress="3/1", card=LC3, epoch=1)
             inside, begin = 0.0, clock()

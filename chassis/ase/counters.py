@@ -192,7 +192,7 @@ class AspCounters:
     def lose(self, number: int, which: int, cause: AnyCause, packets: int) -> None:
         """Note whose packets were dropped, which are counted; `which` is `PROTECTED` or `OPENED`."""
         if packets:
-            ipsec.tally(self._lost.setdefault(number, ({}, {}))[which // 2], str(cause), packets)
+            ipsec.add_count(self._lost.setdefault(number, ({}, {}))[which // 2], str(cause), packets)
 
     def strand(self, number: int, which: int, cause: AnyCause, packets: int) -> None:
         """Note whose packets were dropped after they were counted as protected or opened; no tunnel's if 0."""
@@ -250,7 +250,7 @@ class AspCounters:
     def cut(self, number: int, made: int) -> None:
         """Note of which tunnel the packets were that were cut."""
         if made:
-            ipsec.tally(self._cuts, number, made)
+            ipsec.add_count(self._cuts, number, made)
 
     def cuts(self, number: int) -> int:
         """Fragments made of a tunnel's packets."""

@@ -108,9 +108,9 @@ class Datagrams:
 
     def _next_identification(self, source: int, destination: int) -> int:
         """Between ends that have ESP in UDP (RFC 3948) it is from the sequence of those packets."""
-        shared = self._identifications.used((source, destination, PROTOCOL_UDP))
+        shared = self._identifications.find((source, destination, PROTOCOL_UDP))
         if shared is not None:
-            return shared.take(1)[0]
+            return shared.allocate(1)[0]
         self._identification = self._identification + 1 & 0xFFFF
         return self._identification
 

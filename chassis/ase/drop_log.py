@@ -12,7 +12,7 @@ from math import inf
 from types import MappingProxyType
 from typing import Final
 
-from chassis.ase.ipsec.causes import MESSAGE_IDS, Drops, IpsecDropCause, Sample
+from chassis.ase.ipsec.causes import MESSAGE_IDS, Drops, DropSample, IpsecDropCause
 from chassis.bus.messages import LogRecord
 from chassis.net.address import format_address
 
@@ -53,7 +53,7 @@ class _Line:
 
     again_at: float = -inf
     count: int = 0
-    sample: Sample | None = None
+    sample: DropSample | None = None
 
 
 class DropLog:

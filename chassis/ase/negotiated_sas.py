@@ -102,7 +102,7 @@ class NegotiatedSas:
             way = message.encapsulation[0]
             origin = (way.remote, way.remote_port)
         # The lines may have changed since IKE negotiated.
-        self._sadb.confine(*name)
+        self._sadb.restrict_selectors(*name)
         self._watches.setdefault(message.tunnel, {})[message.serial] = _SaUsage(message.send, origin=origin)
         outputs: list[Output] = []
         if message.replaces:
@@ -120,7 +120,7 @@ class NegotiatedSas:
         watch = self._watch(message.tunnel, message.serial)
         if watch is not None and self._state(message.tunnel) is not None:
             try:
-                self._sadb.switch(message.tunnel, message.serial)
+                self._sadb.activate_outbound(message.tunnel, message.serial)
             except SaError:
                 return []
             watch.sent = True
@@ -141,7 +141,7 @@ class NegotiatedSas:
             outbound = replace(
                 pair.outbound, destination=way.remote, udp=UdpPorts(way.local_port, way.remote_port)
             )
-            self._sadb.change(outbound)
+            self._sadb.update_outbound(outbound)
         except SaError:
             # AH has no way through a NAT: IKE never asks for that.
             return []
@@ -177,10 +177,10 @@ class NegotiatedSas:
                 watch.seen = True
                 if not watch.sent:
                     outputs.append(ToIke(SaSeen(sa.tunnel, sa.serial)))
-            if opener.origin is not None and opener.origin != watch.origin:
-                watch.origin = opener.origin
-                outputs.append(ToIke(PeerMoved(sa.tunnel, sa.serial, *opener.origin)))
-            limits = sa.limits
+            if opener.udp_source is not None and opener.udp_source != watch.origin:
+                watch.origin = opener.udp_source
+                outputs.append(ToIke(PeerMoved(sa.tunnel, sa.serial, *opener.udp_source)))
+            limits = sa.lifetime
             if limits.hard and opener.octets >= limits.hard:
                 outputs += self._expire(sa.tunnel, sa.serial, NoticeKind.HARD_OCTETS)
             elif limits.soft and opener.octets >= limits.soft:

@@ -142,7 +142,7 @@ class PathMtus:
 
     def _of(self, sender: OutboundKey) -> AspTunnel | None:
         """The tunnel of an SA that sends to where the tunnel's peer is now."""
-        protector = self._sadb.sender(sender)
+        protector = self._sadb.find_outbound(sender)
         if protector is None:
             return None
         state = self._states.get(protector.sa.tunnel)

@@ -67,7 +67,7 @@ class Paths:
         self._counters = counters
         self._random = random
         self._errors = ErrorLimit()
-        self.datagrams = Datagrams(counters, host.drop, random, sadb.identifications)
+        self.datagrams = Datagrams(counters, host.drop, random, sadb.ipv4_ids)
         self.path_mtus = PathMtus(host, sadb, tunnels.states, routes, counters)
         self.queues = Queues(sadb, counters)
         self.taps: dict[str, Tap] = {}
@@ -142,7 +142,7 @@ class Paths:
                 )
             if not lengths:
                 return out
-        result = self._sadb.protect_tunnel(number, body, lengths, self._random)
+        result = self._sadb.encapsulate_tunnel(number, body, lengths, self._random)
         protected = result.lengths
         count = len(protected)
         if result.drops.counts:
@@ -185,7 +185,7 @@ class Paths:
     def _open(self, batch: Batch, now: float, depth: int) -> list[Output]:
         host = self._host
         host.stamp(batch, self._open_step, now)
-        result = self._sadb.open_batch(batch.body, batch.lengths, batch.context)
+        result = self._sadb.decapsulate_batch(batch.body, batch.lengths, batch.context)
         out: list[Output] = []
         if result.drops.counts:
             out += host.dropped(result.drops, now)
@@ -216,10 +216,10 @@ class Paths:
                 self._stranded(path.cause, len(lengths), number, OPENED)
             else:
                 self._send(out, record.home, clear)
-        if result.fleeting:
-            out += host.came_in(result.fleeting, now)
-        if result.aside:
-            out += self._aside(batch, result.aside, now, depth)
+        if result.negotiated:
+            out += host.came_in(result.negotiated, now)
+        if result.punted:
+            out += self._aside(batch, result.punted, now, depth)
         return out
 
     def send_datagram(self, message: IkePacket, now: float) -> list[Output]:
@@ -254,7 +254,7 @@ class Paths:
 
     def _unanswered(self, batch: Batch, now: float) -> list[Output]:
         """Packets for a negotiated tunnel without any SA: dropped, and IKE hears which lines they want."""
-        result = self._sadb.protect_tunnel(batch.tunnel, batch.body, batch.lengths, self._random)
+        result = self._sadb.encapsulate_tunnel(batch.tunnel, batch.body, batch.lengths, self._random)
         out = self._refused(batch.tunnel, result.drops, now)
         return out + self._host.wanting(batch.tunnel, result.missing, now) if result.missing else out
 

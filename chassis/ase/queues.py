@@ -188,7 +188,7 @@ class Queues:
         nothing will come of them, and whoever makes SAs is to hear of them without delay."""
         others: list[Batch] = []
         for entry, part in self._by_entry(batch):
-            if entry == NO_ENTRY or self._sadb.sending(batch.tunnel, entry) is None:
+            if entry == NO_ENTRY or self._sadb.current_outbound(batch.tunnel, entry) is None:
                 others.append(part)
                 continue
             sa = self._sas.get((batch.tunnel, entry))
@@ -249,8 +249,8 @@ class Queues:
 
     def forget_lines(self) -> None:
         """As `forget`, for lines and rules that their tunnels have no more."""
-        policies = self._sadb.policies
-        for key in [key for key, sa in self._sas.items() if not sa.waiting and not policies.has(*key)]:
+        policies = self._sadb.spd
+        for key in [key for key, sa in self._sas.items() if not sa.waiting and not policies.may_have_entry(*key)]:
             del self._sas[key]
 
     def tunnels(self) -> set[int]:
@@ -274,11 +274,11 @@ class Queues:
 
     def _by_entry(self, batch: Batch) -> list[tuple[int, Batch]]:
         """The batch by the policy lines that its packets match."""
-        classifier = self._sadb.policies.classifier(batch.tunnel)
+        classifier = self._sadb.spd.classifier(batch.tunnel)
         if classifier is None:
             return [(NO_ENTRY, batch)]
-        if classifier.everything is not None:
-            return [(classifier.everything, batch)]
+        if classifier.constant is not None:
+            return [(classifier.constant, batch)]
         view = memoryview(batch.body)
         entries: list[int] = []
         at = 0

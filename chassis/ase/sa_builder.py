@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from chassis.ase.entry_numbers import line_number
 from chassis.ase.ipsec.ipcomp import CPI_DEFLATE
 from chassis.ase.ipsec.sa import (
-    LAST_SEQUENCE,
+    MAX_SEQUENCE,
     Ah,
     ByteLifetime,
     DfPolicy,
@@ -24,7 +24,7 @@ from chassis.ase.link import SaInstall
 from chassis.bus.messages import SaReport
 from chassis.bus.records import AclRecord, AclRuleRecord, ManualSaRecord, PolicyEntryRecord, SaKeys, TunnelRecord
 
-END = LAST_SEQUENCE + 1
+END = MAX_SEQUENCE + 1
 
 STATIC = "static"
 """The kind of a tunnel whose SAs IKE negotiates."""
@@ -118,9 +118,9 @@ def negotiated_pair(record: TunnelRecord, install: SaInstall) -> SaPair:
         ip_comp=install.cpi_out != 0,
         cpi=install.cpi_out or CPI_DEFLATE,
         esn=install.esn,
-        fleeting=True,
+        negotiated=True,
         udp=UdpPorts(encapsulation.local_port, encapsulation.remote_port) if encapsulation else None,
-        limits=limits,
+        lifetime=limits,
         selectors=rules,
     )
     inbound = InboundSa(
@@ -136,12 +136,12 @@ def negotiated_pair(record: TunnelRecord, install: SaInstall) -> SaPair:
         ip_comp=install.cpi_in != 0,
         cpi=install.cpi_in or CPI_DEFLATE,
         esn=install.esn,
-        fleeting=True,
+        negotiated=True,
         udp=encapsulation is not None,
-        limits=limits,
+        lifetime=limits,
         entry=install.entry,
     )
-    lease = SequenceLease(limit=outbound.last_sequence + 1)
+    lease = SequenceLease(limit=outbound.max_sequence + 1)
     return SaPair(outbound, inbound, lease, SpdEntry(install.entry, rules))
 
 

@@ -25,7 +25,7 @@ from typing import Any
 
 from chassis.ase.counters import OPENED, PROTECTED, AspCounters
 from chassis.ase.entry_numbers import shown
-from chassis.ase.ipsec.causes import tally
+from chassis.ase.ipsec.causes import add_count
 from chassis.ase.ipsec.decapsulate import Decapsulator
 from chassis.ase.ipsec.encapsulate import Encapsulator
 from chassis.ase.ipsec.sadb import RetiredTotals, Sadb
@@ -51,7 +51,7 @@ class SaStatistics:
         for record in (*change.put, *change.deleted):
             if isinstance(record, TunnelRecord) and record.number not in self._tunnels.states:
                 self._counters.forget(record.number)
-                self._sadb.past.pop(record.number, None)
+                self._sadb.retired.pop(record.number, None)
 
     def report(self, tunnel: int | None = None) -> dict[str, Any]:
         """Of all tunnels, or of one; with the drops of the whole ASP."""
@@ -62,7 +62,7 @@ class SaStatistics:
     def _tunnel(self, state: AspTunnel) -> dict[str, Any]:
         number = state.record.number
         counters = self._counters
-        past_out, past_in = self._sadb.past.get(number, (_NOTHING, _NOTHING))
+        past_out, past_in = self._sadb.retired.get(number, (_NOTHING, _NOTHING))
         sas: list[dict[str, Any]] = []
         drops_out = dict(counters.lost(number, PROTECTED))
         drops_in = dict(counters.lost(number, OPENED))
@@ -74,7 +74,7 @@ class SaStatistics:
             if protector is not None:
                 sas.append(_sa(pair.outbound.entry, "out", protector))
             if opener is not None:
-                sas.append(_sa(pair.outbound.entry, "in", opener) | {"decapsulated": opener.opened})
+                sas.append(_sa(pair.outbound.entry, "in", opener) | {"decapsulated": opener.decapsulated})
                 _add(drops_in, opener.drops)
         return {
             "tunnel": number,
@@ -85,7 +85,7 @@ class SaStatistics:
                 "encapsulated": counters.before(number, PROTECTED),
                 "decapsulated": counters.before(number, OPENED),
             },
-            "retired": {"encapsulated": past_out.packets, "decapsulated": past_in.opened},
+            "retired": {"encapsulated": past_out.packets, "decapsulated": past_in.decapsulated},
             "post_ipsec_drops": {
                 "encapsulated": counters.stranded(number, PROTECTED),
                 "decapsulated": counters.stranded(number, OPENED),
@@ -121,4 +121,4 @@ def _plain(drops: Mapping[Any, int]) -> dict[str, int]:
 
 def _add(drops: dict[str, int], more: Mapping[Any, int]) -> None:
     for cause, count in more.items():
-        tally(drops, str(cause), count)
+        add_count(drops, str(cause), count)

@@ -113,7 +113,7 @@ class AspTunnel:
     @property
     def overhead(self) -> int:
         """The most octets that its SAs add to a packet."""
-        return max([pair.outbound.worst_overhead() for pair in self.pairs], default=0)
+        return max([pair.outbound.max_overhead() for pair in self.pairs], default=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +185,7 @@ class TunnelTable:
             if wanted is None or wanted.asp != self._card:
                 freed |= self._keep(state, ())
                 self._use(state, frozenset())
-                self._sadb.policies.remove(number)
+                self._sadb.spd.remove(number)
                 self._refused.discard(number)
                 self._pending.pop(number, None)
                 del self.states[number]
@@ -193,7 +193,7 @@ class TunnelTable:
             self._use(state, _needs(wanted))
             if state.policy and not state.negotiated:
                 # It has manual keys now.
-                self._sadb.policies.remove(number)
+                self._sadb.spd.remove(number)
                 state.policy, state.ike = (), None
             if state.pairs:
                 if state.negotiated:
@@ -324,11 +324,11 @@ class TunnelTable:
             self._keep(state, ())
             state.pairs = ()
         if not state.pairs:
-            sadb.policies.remove(number)
-        elif sadb.policies.classifier(number) is None or [pair.policy for pair in state.pairs] != [
+            sadb.spd.remove(number)
+        elif sadb.spd.classifier(number) is None or [pair.policy for pair in state.pairs] != [
             pair.policy for pair in held
         ]:
-            sadb.policies.put(number, [pair.policy for pair in state.pairs])
+            sadb.spd.set_entries(number, [pair.policy for pair in state.pairs])
         state.reason = reason or (EXHAUSTED if exhausted else "")
         state.sas = states_of(state.pairs)
         state.path = None
@@ -340,7 +340,7 @@ class TunnelTable:
         kept = []
         for pair in state.pairs:
             sa = pair.inbound
-            if (sa.destination, sa.source, sa.context, sa.fleeting) == ends:
+            if (sa.destination, sa.source, sa.context, sa.negotiated) == ends:
                 kept.append(pair)
         if not kept:
             state.ike = None
@@ -353,7 +353,7 @@ class TunnelTable:
         if any(pair.outbound.df != df for pair in kept):
             state.pairs = tuple([replace(pair, outbound=replace(pair.outbound, df=df)) for pair in kept])
             for pair in state.pairs:
-                sadb.change(pair.outbound)
+                sadb.update_outbound(pair.outbound)
         return freed
 
     def _put_lines(self, state: AspTunnel) -> None:
@@ -368,12 +368,12 @@ class TunnelTable:
         except Incomplete as error:
             state.flaw = str(error)
         if not policy:
-            self._sadb.policies.remove(number)
-        elif policy != state.policy or self._sadb.policies.classifier(number) is None:
-            self._sadb.policies.put(number, policy)
+            self._sadb.spd.remove(number)
+        elif policy != state.policy or self._sadb.spd.classifier(number) is None:
+            self._sadb.spd.set_entries(number, policy)
         state.policy = policy
         for pair in state.pairs:
-            self._sadb.confine(number, pair.inbound.serial)
+            self._sadb.restrict_selectors(number, pair.inbound.serial)
         state.judge()
 
     def _apart(self, record: TunnelRecord) -> bool:
@@ -391,7 +391,7 @@ class TunnelTable:
         if running.limit != lease.limit or running.next_number < lease.first:
             # Half of a renewed lease counts from where the SA is now.
             first = min(max(running.next_number, lease.first), END)
-            running.renew(SequenceLease(first, max(first, lease.limit)))
+            running.renew_lease(SequenceLease(first, max(first, lease.limit)))
         return running.next_number >= END
 
     def _send_on(self, pair: SaPair, running: Encapsulator | None) -> bool:

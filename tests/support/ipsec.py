@@ -104,7 +104,7 @@ def sender(
     """An end that sends from LEFT to RIGHT for tunnel 1."""
     sadb = database() if into is None else into
     sadb.install_outbound(OutboundSa(1, 1, LEFT, RIGHT, ENTRY, 0, use_esp, use_ah, df), lease)
-    sadb.policies.put(1, [SpdEntry(ENTRY, rules)])
+    sadb.spd.set_entries(1, [SpdEntry(ENTRY, rules)])
     return sadb
 
 
@@ -124,7 +124,7 @@ def receiver(
 
 def protected(sadb: Sadb, packets: Iterable[bytes], seed: int = 1) -> list[bytes]:
     """Packets as they go on the wire."""
-    result = sadb.protect_tunnel(1, *batch(packets), random_octets(seed))
+    result = sadb.encapsulate_tunnel(1, *batch(packets), random_octets(seed))
     return packets_of(result.body, result.lengths)
 
 

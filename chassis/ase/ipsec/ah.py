@@ -13,10 +13,10 @@ from hmac import compare_digest
 from typing import Final
 
 from chassis.ase.ipsec.causes import IpsecDropCause
-from chassis.ase.ipsec.esp import REFUSED, Item, Refuse, Span, with_high_half
-from chassis.ase.ipsec.outer_header import OUTER_TTL, constant_sum
-from chassis.ase.ipsec.replay import accept_batch, behind, inferred
-from chassis.ase.ipsec.sa import AH_FIXED, Ah
+from chassis.ase.ipsec.esp import VERDICT_CAUSES, DropItem, Item, Span, icv_with_esn
+from chassis.ase.ipsec.outer_header import OUTER_TTL, header_base_sum
+from chassis.ase.ipsec.replay import accept_batch, bits_behind, infer_esn
+from chassis.ase.ipsec.sa import AH_FIXED_LENGTH, Ah
 from chassis.ase.ipsec.state import WindowStore
 from chassis.net.ethernet import HEADROOM
 from chassis.net.ipv4 import IPV4_HEADER_LENGTH, PROTOCOL_AH, PROTOCOL_ESP, PROTOCOL_IPIP
@@ -47,7 +47,7 @@ def authenticated_header(view: memoryview, start: int, at: int, header_octets: i
         if head[place] not in _IMMUTABLE_OPTIONS:
             head[place:stop] = bytes(stop - place)
         place = stop
-    head[options + AH_FIXED :] = bytes(header_octets - AH_FIXED)
+    head[options + AH_FIXED_LENGTH :] = bytes(header_octets - AH_FIXED_LENGTH)
     return bytes(head)
 
 
@@ -64,9 +64,9 @@ class AhSender:
         self._next = PROTOCOL_ESP if with_esp else PROTOCOL_IPIP
         self._source = source
         self._destination = destination
-        self._base_sum = constant_sum(source, destination, PROTOCOL_AH)
+        self._base_sum = header_base_sum(source, destination, PROTOCOL_AH)
 
-    def enclose(self, view: memoryview, spans: Sequence[tuple[int, int]]) -> tuple[bytearray, array[int]]:
+    def make_room(self, view: memoryview, spans: Sequence[tuple[int, int]]) -> tuple[bytearray, array[int]]:
         """Inner packets with room for link header, outer header and AH before each."""
         room = bytes(HEADROOM + IPV4_HEADER_LENGTH + self._octets)
         pieces: list[bytes | memoryview] = []
@@ -75,7 +75,7 @@ class AhSender:
         lengths = array("H", [end - start + len(room) for start, end in spans])
         return bytearray().join(pieces), lengths
 
-    def sign(
+    def add_icv(
         self,
         out: bytearray,
         lengths: Sequence[int],
@@ -92,7 +92,7 @@ class AhSender:
         window = memoryview(out)
         icv, base_sum, octets = self._icv, self._base_sum, self._octets
         if self._esn:
-            icv = with_high_half(icv, first)
+            icv = icv_with_esn(icv, first)
             first &= 0xFFFFFFFF
         words = octets // 4 - 2
         offset = 0
@@ -108,7 +108,7 @@ class AhSender:
                 self._destination, protocol, words, self._spi, number,
             )  # fmt: skip
             value = icv(window[start:offset])
-            place = start + IPV4_HEADER_LENGTH + AH_FIXED
+            place = start + IPV4_HEADER_LENGTH + AH_FIXED_LENGTH
             window[place : place + len(value)] = value
             flags = mark & 0xFFFF
             total = base_sum + (mark >> 16) + size + identification + flags
@@ -122,7 +122,7 @@ class AhSender:
 class AhReceiver:
     """Inbound AH of one SA with its window."""
 
-    __slots__ = ("_behind", "_bitmap", "_edge", "_esn", "_icv", "_octets", "_slot", "_window", "spi")
+    __slots__ = ("_bitmap", "_bits_behind", "_edge", "_esn", "_icv", "_octets", "_slot", "_window", "spi")
 
     def __init__(self, ah: Ah, window: int, slot: WindowStore, esn: bool) -> None:
         self.spi = ah.spi
@@ -134,9 +134,9 @@ class AhReceiver:
         edge, bitmap = slot.window()
         self._edge = edge
         self._bitmap = bitmap & ((1 << window) - 1)
-        self._behind = behind(window)
+        self._bits_behind = bits_behind(window)
 
-    def open(self, view: memoryview, items: list[Item], refuse: Refuse) -> list[Span]:
+    def verify_icv(self, view: memoryview, items: list[Item], refuse: DropItem) -> list[Span]:
         """Check packets whose AH header is at item[2]; the window is stored before returning.
 
         The spans reach from the octet after AH to the end of the packet.
@@ -153,26 +153,26 @@ class AhReceiver:
         def authentic(index: int) -> bool:
             _, start, at, end, _, _ = whole[index]
             value = icv(view[at + octets : end], authenticated_header(view, start, at, octets))
-            return compare_digest(value, view[at + AH_FIXED : at + octets])
+            return compare_digest(value, view[at + AH_FIXED_LENGTH : at + octets])
 
         def authentic_extended(index: int) -> bool:
             _, start, at, end, _, _ = whole[index]
             head = authenticated_header(view, start, at, octets)
-            value = with_high_half(icv, numbers[index])(view[at + octets : end], head)
-            return compare_digest(value, view[at + AH_FIXED : at + octets])
+            value = icv_with_esn(icv, numbers[index])(view[at + octets : end], head)
+            return compare_digest(value, view[at + AH_FIXED_LENGTH : at + octets])
 
         if self._esn:
             # The window's edge at the beginning of the batch is good for all of it, as in `EspReceiver`.
-            numbers = [inferred(self._edge, self._window, item[5]) for item in whole]
+            numbers = [infer_esn(self._edge, self._window, item[5]) for item in whole]
         else:
             numbers = [item[5] for item in whole]
         edge, bitmap, accepted, refused = accept_batch(
             self._edge, self._bitmap, self._window, numbers, authentic_extended if self._esn else authentic
         )
         for index, verdict in refused:
-            refuse(REFUSED.get(verdict, IpsecDropCause.AH_AUTHENTICATION), whole[index], spi)
+            refuse(VERDICT_CAUSES.get(verdict, IpsecDropCause.AH_AUTHENTICATION), whole[index], spi)
         if accepted:
-            self._slot.store_window(edge, bitmap | self._behind)
+            self._slot.store_window(edge, bitmap | self._bits_behind)
             self._edge, self._bitmap = edge, bitmap
         taken = [whole[index] for index in accepted]
         return [(item, item[2] + octets, item[3], view[item[2]]) for item in taken]

@@ -100,7 +100,7 @@ def _hmac(hash_name: str, icv_octets: int) -> Callable[[bytes], IcvFunction]:
     return keyed
 
 
-def _doubled(block: int) -> int:
+def _double(block: int) -> int:
     """Multiplication by x in GF(2^128), as CMAC derives its subkeys (RFC 4493 2.3)."""
     return ((block << 1) & ((1 << 128) - 1)) ^ (0x87 if block >> 127 else 0)
 
@@ -116,7 +116,7 @@ def _aes_xcbc(icv_octets: int) -> Callable[[bytes], IcvFunction]:
         encrypt = Cipher(AES(key), modes.ECB()).encryptor().update
         k1, k2, k3 = (encrypt(bytes([octet]) * 16) for octet in (1, 2, 3))
         zero_block = Cipher(AES(k1), modes.ECB()).encryptor().update(bytes(16))
-        cancel = _doubled(int.from_bytes(zero_block, "big"))
+        cancel = _double(int.from_bytes(zero_block, "big"))
         whole_mask = int.from_bytes(k2, "big") ^ cancel
         padded_mask = int.from_bytes(k3, "big") ^ cancel
         copy = CMAC(AES(k1)).copy

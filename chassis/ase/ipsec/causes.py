@@ -18,15 +18,15 @@ class IpsecDropCause(StrEnum):
     """Cause of a drop; the value is the name of the counter."""
 
     NO_INBOUND_SA = "no inbound sa"
-    LATE = "outside replay window"
-    DUPLICATE = "replayed"
+    OUTSIDE_WINDOW = "outside replay window"
+    REPLAYED = "replayed"
     AH_AUTHENTICATION = "ah integrity"
     ESP_AUTHENTICATION = "esp integrity"
-    ENCAPSULATION_MODE = "not tunnel mode"
+    NOT_TUNNEL_MODE = "not tunnel mode"
     MALFORMED = "malformed"
     FRAGMENT = "fragment"
     NOT_IPSEC = "not ipsec"
-    DECOMPRESSION = "decompression failed"
+    DECOMPRESSION_FAILED = "decompression failed"
     DUMMY = "dummy packet"
     ECN = "ecn ce on not-ect"
     SELECTOR_MISMATCH = "selector mismatch"
@@ -41,10 +41,10 @@ MESSAGE_IDS: Final[Mapping[IpsecDropCause, str]] = MappingProxyType(
     {
         IpsecDropCause.AH_AUTHENTICATION: "esp-icv-ah",
         IpsecDropCause.ESP_AUTHENTICATION: "esp-icv-esp",
-        IpsecDropCause.ENCAPSULATION_MODE: "esp-encap-mode",
+        IpsecDropCause.NOT_TUNNEL_MODE: "esp-encap-mode",
         IpsecDropCause.NO_INBOUND_SA: "esp-no-inbound-sa",
-        IpsecDropCause.LATE: "esp-late-packet",
-        IpsecDropCause.DUPLICATE: "esp-duplicate-packet",
+        IpsecDropCause.OUTSIDE_WINDOW: "esp-late-packet",
+        IpsecDropCause.REPLAYED: "esp-duplicate-packet",
         IpsecDropCause.SELECTOR_MISMATCH: "esp-selector-mismatch",
     }
 )
@@ -53,18 +53,18 @@ MESSAGE_IDS: Final[Mapping[IpsecDropCause, str]] = MappingProxyType(
 Its message esp-auth-alg never applies: a wrong algorithm and a wrong key look alike on the wire.
 """
 
-OURS: Final = frozenset({"esp-selector-mismatch"})
+OWN_MESSAGES: Final = frozenset({"esp-selector-mismatch"})
 """Messages that the guide does not have: that a clear packet did not match the selectors of its SA is to be logged
 (RFC 4301 5.2), with that packet's own source."""
 
 
-def tally(counts: dict[Key, int], key: Key, count: int = 1) -> None:
+def add_count(counts: dict[Key, int], key: Key, count: int = 1) -> None:
     """Count into a mapping."""
     counts[key] = counts.get(key, 0) + count
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class DropSample:
     """One dropped packet of a cause, for a log line: SPI and sequence number are 0 where unknown."""
 
     cause: IpsecDropCause
@@ -80,7 +80,7 @@ class Drops:
 
     def __init__(self) -> None:
         self.counts: dict[IpsecDropCause, int] = {}
-        self.samples: dict[IpsecDropCause, Sample] = {}
+        self.samples: dict[IpsecDropCause, DropSample] = {}
 
     def add(self, cause: IpsecDropCause, spi: int = 0, source: int = 0, sequence: int = 0) -> None:
         """Count one packet; addresses, SPIs and sequence numbers are plain numbers."""
@@ -88,7 +88,7 @@ class Drops:
             self.counts[cause] += 1
         else:
             self.counts[cause] = 1
-            self.samples[cause] = Sample(cause, spi, source, sequence)
+            self.samples[cause] = DropSample(cause, spi, source, sequence)
 
     def add_many(self, cause: IpsecDropCause, count: int, spi: int = 0, source: int = 0) -> None:
         """Count `count` packets of one cause that have no sequence number."""
@@ -100,8 +100,8 @@ class Drops:
 class NoticeKind(StrEnum):
     """What an outbound SA tells its owner."""
 
-    HALF_LEASE = "half of the lease used"
-    LEASE_USED = "lease used up"
+    LEASE_HALF_USED = "half of the lease used"
+    LEASE_EXHAUSTED = "lease used up"
     SEQUENCE_EXHAUSTED = "sequence exhausted"
     SEQUENCE_LOW = "sequence numbers run low"
     SOFT_OCTETS = "soft limit of traffic"

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from chassis.ase.ipsec.ah import AhReceiver
-from chassis.ase.ipsec.causes import Drops, IpsecDropCause, tally
-from chassis.ase.ipsec.esp import EspReceiver, Item, Refuse, Span
+from chassis.ase.ipsec.causes import Drops, IpsecDropCause, add_count
+from chassis.ase.ipsec.esp import DropItem, EspReceiver, Item, Span
 from chassis.ase.ipsec.gcm import GcmReceiver
-from chassis.ase.ipsec.ipcomp import inflate
+from chassis.ase.ipsec.ipcomp import decompress
 from chassis.ase.ipsec.outer_header import FRAGMENTATION_NEEDED, IPSEC_PROTOCOLS
-from chassis.ase.ipsec.sa import ESP_HEADER, InboundSa
-from chassis.ase.ipsec.spd import Classifier, Memory, Rule
+from chassis.ase.ipsec.sa import ESP_HEADER_LENGTH, InboundSa
+from chassis.ase.ipsec.spd import Classifier, FlowCaches, Rule
 from chassis.ase.ipsec.state import WindowStore
 from chassis.net.ethernet import HEADROOM, HEADROOM_FILL
 from chassis.net.ipv4 import (
@@ -42,12 +42,12 @@ _TWO: Final = struct.Struct("!II").unpack_from
 _SOURCE: Final = struct.Struct("!I").unpack_from
 _PORT: Final = struct.Struct("!H").unpack_from
 _CHECKSUM: Final = struct.Struct("!H")
-_SHORTEST: Final = HEADROOM + IPV4_HEADER_LENGTH + 12
+_MIN_LENGTH: Final = HEADROOM + IPV4_HEADER_LENGTH + 12
 """The shortest packet worth reading: three words after the outer header hold SPI and number."""
 
 _ALLOWED: Final = 1
 
-Allows: TypeAlias = Callable[[memoryview, int, int], int]
+SelectorCheck: TypeAlias = Callable[[memoryview, int, int], int]
 """`allows(view, start, end)` is `_ALLOWED` for a clear packet that may come out."""
 
 _ECN_MASK, _NOT_ECT, _ECT_1, _ECT_0, _CE = 3, 0, 1, 2, 3
@@ -77,15 +77,15 @@ class DecapsulationResult:
 
     groups: tuple[DecapsulatedGroup, ...]
     drops: Drops
-    fleeting: tuple[Decapsulator, ...] = ()
-    aside: tuple[memoryview, ...] = ()
+    negotiated: tuple[Decapsulator, ...] = ()
+    punted: tuple[memoryview, ...] = ()
 
 
-Clear: TypeAlias = tuple[int, memoryview | bytes]
+InnerPacket: TypeAlias = tuple[int, memoryview | bytes]
 """Index in the batch, clear packet."""
 
 
-def merged_ecn(inner: memoryview, outer: int) -> bytes | None:
+def merge_ecn(inner: memoryview, outer: int) -> bytes | None:
     """The inner packet with the outer ECN field merged in, None when it must be dropped.
 
     RFC 6040 figure 4 for outer fields ECT(1) and CE; the other two change nothing.
@@ -117,52 +117,52 @@ class Decapsulator:
 
     __slots__ = (
         "_ah",
+        "_caches",
         "_esp",
-        "_line",
-        "_memory",
+        "_restriction",
         "_selectors",
+        "decapsulated",
         "drops",
         "octets",
-        "opened",
-        "origin",
         "packets",
         "sa",
+        "udp_source",
     )
 
-    def __init__(self, sa: InboundSa, slots: Sequence[WindowStore], memory: Memory | None = None) -> None:
+    def __init__(self, sa: InboundSa, slots: Sequence[WindowStore], caches: FlowCaches | None = None) -> None:
         """`slots` are those of the SA's protocols, outermost first; `memory` is that of all SAs beside it."""
-        self._memory = memory
+        self._caches = caches
         self.sa = sa
         self._ah = AhReceiver(sa.ah, sa.window, slots[0], sa.esn) if sa.ah else None
         self._esp: EspReceiver | None = None
         if sa.esp is not None:
             kind = GcmReceiver if sa.esp.cipher_algorithm.combined else EspReceiver
             self._esp = kind(sa.esp, sa.window, slots[-1], sa.esn)
-        self.origin: tuple[int, int] | None = None
+        self.udp_source: tuple[int, int] | None = None
         self._selectors = (
-            Classifier([(rule, _ALLOWED) for rule in sa.selectors], 1 - _ALLOWED, memory) if sa.selectors else None
+            Classifier([(rule, _ALLOWED) for rule in sa.selectors], 1 - _ALLOWED, caches) if sa.selectors else None
         )
-        self._line: Classifier | None = None
+        self._restriction: Classifier | None = None
         self.packets = 0
         self.octets = 0
-        self.opened = 0
+        self.decapsulated = 0
         self.drops: dict[IpsecDropCause, int] = {}
 
-    def confine(self, rules: tuple[Rule, ...] | None) -> None:
+    def restrict_selectors(self, rules: tuple[Rule, ...] | None) -> None:
         """From now on open only what a policy line with these rules has to do with, whatever was agreed: no rules
         are everything, None is a line that is no more, and nothing."""
         mirrored = () if rules is None else tuple([rule.mirrored() for rule in rules])
         if rules is None or (mirrored and mirrored != self.sa.selectors):
-            self._line = Classifier([(rule, _ALLOWED) for rule in mirrored], 1 - _ALLOWED, self._memory)
+            self._restriction = Classifier([(rule, _ALLOWED) for rule in mirrored], 1 - _ALLOWED, self._caches)
         else:
-            self._line = None
+            self._restriction = None
 
-    def _allows(self) -> Allows | None:
+    def _selector_check(self) -> SelectorCheck | None:
         """What a clear packet has to pass; None when nothing is kept out."""
         checks = [
             check.value
-            for check in (self._selectors, self._line)
-            if check is not None and check.everything is None
+            for check in (self._selectors, self._restriction)
+            if check is not None and check.constant is None
         ]
         if len(checks) < 2:
             return checks[0] if checks else None
@@ -173,32 +173,32 @@ class Decapsulator:
 
         return both
 
-    def open(self, view: memoryview, items: list[Item], drops: Drops) -> list[Clear]:
+    def decapsulate(self, view: memoryview, items: list[Item], drops: Drops) -> list[InnerPacket]:
         """Open the packets of this SA; (index, clear packet) of those that pass everything."""
 
         def refuse(cause: IpsecDropCause, item: Item, spi: int) -> None:
             drops.add(cause, spi, _SOURCE(view, item[1] + 12)[0], item[5])
-            tally(self.drops, cause)
+            add_count(self.drops, cause)
 
         clear, spans = view, []
         spi = self.sa.protocols[0][1]
         if self._ah is not None:
-            spans = self._ah.open(view, items, refuse)
+            spans = self._ah.verify_icv(view, items, refuse)
             if self._esp is not None:
-                items = self._inside_ah(view, spans, refuse)
+                items = self._esp_items(view, spans, refuse)
         if self._esp is not None:
-            clear, spans = self._esp.open(view, items, refuse)
+            clear, spans = self._esp.decrypt(view, items, refuse)
         self.packets += len(spans)
         self.octets += sum([span[0][3] - span[0][1] for span in spans])
         if self.sa.udp and spans:
-            self._note_origin(view, spans[-1][0])
-        allows = self._allows()
-        result: list[Clear] = []
+            self._update_udp_source(view, spans[-1][0])
+        allows = self._selector_check()
+        result: list[InnerPacket] = []
         add = result.append
         for item, start, end, protocol in spans:
             octets = clear
             if protocol != PROTOCOL_IPIP:
-                inflated = self._inflated(clear[start:end], protocol, item, refuse)
+                inflated = self._decompressed(clear[start:end], protocol, item, refuse)
                 if inflated is None:
                     continue
                 octets, start, end = memoryview(inflated), 0, len(inflated)
@@ -211,50 +211,50 @@ class Decapsulator:
             if allows is not None and allows(octets, start, end) != _ALLOWED:
                 # The peer is who it should be: what matters is whose packet it let in.
                 drops.add(IpsecDropCause.SELECTOR_MISMATCH, spi, _SOURCE(octets, start + 12)[0], item[5])
-                tally(self.drops, IpsecDropCause.SELECTOR_MISMATCH)
+                add_count(self.drops, IpsecDropCause.SELECTOR_MISMATCH)
                 continue
             if not item[4] & _ECT_1:
                 add((item[0], octets[start:end]))
                 continue
-            merged = merged_ecn(octets[start:end], item[4] & _ECN_MASK)  # ECT(1) or CE outside
+            merged = merge_ecn(octets[start:end], item[4] & _ECN_MASK)  # ECT(1) or CE outside
             if merged is None:
                 refuse(IpsecDropCause.ECN, item, spi)
             else:
                 add((item[0], merged))
-        self.opened += len(result)
+        self.decapsulated += len(result)
         return result
 
-    def _note_origin(self, view: memoryview, item: Item) -> None:
+    def _update_udp_source(self, view: memoryview, item: Item) -> None:
         """Remember where an authentic packet came from; never by one that others have overtaken, which may still
         have come the old way, and never without integrity (RFC 7296 2.23)."""
         assert self._esp is not None
         assert self.sa.esp is not None
         newest = (self._esp.edge & 0xFFFFFFFF) == item[5] and self.sa.esp.icv_octets
         if newest and view[item[1] + 9] == PROTOCOL_UDP:
-            self.origin = (_SOURCE(view, item[1] + 12)[0], _PORT(view, item[2] - UDP_HEADER_LENGTH)[0])
+            self.udp_source = (_SOURCE(view, item[1] + 12)[0], _PORT(view, item[2] - UDP_HEADER_LENGTH)[0])
 
-    def _inflated(self, data: memoryview, protocol: int, item: Item, refuse: Refuse) -> bytes | None:
+    def _decompressed(self, data: memoryview, protocol: int, item: Item, refuse: DropItem) -> bytes | None:
         """The inner packet of what is not one: compressed, or else a drop."""
         packet: bytes | None = None
         if protocol == PROTOCOL_IPCOMP and self.sa.ip_comp:
-            packet = inflate(data, self.sa.cpi)
-            cause = IpsecDropCause.DECOMPRESSION
+            packet = decompress(data, self.sa.cpi)
+            cause = IpsecDropCause.DECOMPRESSION_FAILED
         else:
-            cause = IpsecDropCause.DUMMY if protocol == PROTOCOL_NONE else IpsecDropCause.ENCAPSULATION_MODE
+            cause = IpsecDropCause.DUMMY if protocol == PROTOCOL_NONE else IpsecDropCause.NOT_TUNNEL_MODE
         if packet is None:
             refuse(cause, item, self.sa.protocols[-1][1])
         return packet
 
-    def _inside_ah(self, view: memoryview, spans: list[Span], refuse: Refuse) -> list[Item]:
+    def _esp_items(self, view: memoryview, spans: list[Span], refuse: DropItem) -> list[Item]:
         """The same packets seen from their ESP header, which must be that of this SA."""
         assert self._esp is not None
         items: list[Item] = []
         for item, start, end, protocol in spans:
             index, ip, _, _, service, _ = item
             if protocol != PROTOCOL_ESP:
-                refuse(IpsecDropCause.ENCAPSULATION_MODE, item, self.sa.protocols[0][1])
+                refuse(IpsecDropCause.NOT_TUNNEL_MODE, item, self.sa.protocols[0][1])
                 continue
-            if end - start < ESP_HEADER:
+            if end - start < ESP_HEADER_LENGTH:
                 refuse(IpsecDropCause.MALFORMED, item, self._esp.spi)
                 continue
             spi, number = _TWO(view, start)
@@ -269,21 +269,21 @@ InboundKey: TypeAlias = tuple[int, int, int]
 """(destination, protocol, SPI) within one context."""
 
 
-def open_packets(
+def decapsulate_batch(
     inbound: Mapping[InboundKey, Decapsulator], body: bytes | bytearray | memoryview, lengths: Sequence[int]
 ) -> DecapsulationResult:
     """Open a batch with the SAs of the context that it came in by."""
     drops = Drops()
     view = memoryview(body)
     aside: list[memoryview] = []
-    pending = _by_sa(inbound, view, lengths, drops, aside)
+    pending = _items_by_sa(inbound, view, lengths, drops, aside)
     fleeting: list[Decapsulator] = []
-    by_tunnel: dict[int, list[Clear]] = {}
+    by_tunnel: dict[int, list[InnerPacket]] = {}
     mixed: set[int] = set()
     for opener, items in pending.items():
         before = opener.packets
-        clear = opener.open(view, items, drops)
-        if opener.sa.fleeting and opener.packets != before:
+        clear = opener.decapsulate(view, items, drops)
+        if opener.sa.negotiated and opener.packets != before:
             fleeting.append(opener)
         if not clear:
             continue
@@ -308,7 +308,7 @@ def open_packets(
     return DecapsulationResult(tuple(groups), drops, tuple(fleeting), tuple(aside))
 
 
-def _by_sa(
+def _items_by_sa(
     inbound: Mapping[InboundKey, Decapsulator],
     view: memoryview,
     lengths: Sequence[int],
@@ -325,8 +325,8 @@ def _by_sa(
     for index, length in enumerate(lengths):
         start = offset + HEADROOM
         offset += length
-        if length < _SHORTEST or offset > size:
-            short = _short(view, start, min(offset, size))
+        if length < _MIN_LENGTH or offset > size:
+            short = _short_packet(view, start, min(offset, size))
             if short is None:
                 drops.add(IpsecDropCause.MALFORMED)
             else:
@@ -342,7 +342,7 @@ def _by_sa(
                 continue
             one, two, three = _THREE(view, at)
         if end > offset or end < at + 12:
-            short = _short(view, start, offset)
+            short = _short_packet(view, start, offset)
             if short is None:
                 drops.add(IpsecDropCause.MALFORMED, 0, source)
             else:
@@ -360,7 +360,9 @@ def _by_sa(
             spi, number = two, three
         elif protocol == PROTOCOL_UDP:
             port = one & 0xFFFF
-            if port == IKE_PORT or (port == NAT_PORT and (not three or end < at + UDP_HEADER_LENGTH + ESP_HEADER)):
+            if port == IKE_PORT or (
+                port == NAT_PORT and (not three or end < at + UDP_HEADER_LENGTH + ESP_HEADER_LENGTH)
+            ):
                 # On the port for traffic through NAT, no SPI means IKE (RFC 3948 2.2).
                 aside.append(view[start:end])
                 continue
@@ -394,7 +396,7 @@ def _by_sa(
     return pending
 
 
-def _short(view: memoryview, start: int, stop: int) -> memoryview | None:
+def _short_packet(view: memoryview, start: int, stop: int) -> memoryview | None:
     """A packet too short to be ESP that may be worth a look: a UDP datagram (a NAT keepalive has one octet,
     RFC 3948 2.3), or the last piece of a packet."""
     if stop - start < IPV4_HEADER_LENGTH or view[start] >> 4 != 4 or view[start + 9] not in IPSEC_PROTOCOLS:

@@ -16,9 +16,9 @@ from typing import Final, TypeAlias
 
 from chassis.ase.ipsec.algorithms import IcvFunction, Octets
 from chassis.ase.ipsec.causes import IpsecDropCause
-from chassis.ase.ipsec.outer_header import OUTER_TTL, constant_sum
-from chassis.ase.ipsec.replay import Verdict, accept_batch, behind, inferred
-from chassis.ase.ipsec.sa import ESP_HEADER, ESP_TRAILER, Esp
+from chassis.ase.ipsec.outer_header import OUTER_TTL, header_base_sum
+from chassis.ase.ipsec.replay import Verdict, accept_batch, bits_behind, infer_esn
+from chassis.ase.ipsec.sa import ESP_HEADER_LENGTH, ESP_TRAILER_LENGTH, Esp
 from chassis.ase.ipsec.state import WindowStore
 from chassis.net.ethernet import HEADROOM
 from chassis.net.ipv4 import IPV4_HEADER_LENGTH, PROTOCOL_ESP, PROTOCOL_IPIP
@@ -30,10 +30,13 @@ protocol in hand starts, where the packet ends, outer type of service, sequence 
 Span: TypeAlias = tuple[Item, int, int, int]
 """A received packet with the place of what it carries: from, to; and the protocol of that."""
 
-Refuse: TypeAlias = Callable[[IpsecDropCause, Item, int], None]
+DropItem: TypeAlias = Callable[[IpsecDropCause, Item, int], None]
 """`refuse(cause, item, spi)` counts a drop."""
 
-REFUSED: Final = {Verdict.LATE: IpsecDropCause.LATE, Verdict.DUPLICATE: IpsecDropCause.DUPLICATE}
+VERDICT_CAUSES: Final = {
+    Verdict.OUTSIDE_WINDOW: IpsecDropCause.OUTSIDE_WINDOW,
+    Verdict.REPLAYED: IpsecDropCause.REPLAYED,
+}
 
 _OUTER_ESP: Final = struct.Struct("!HHHHHHIIII").pack_into
 _ESP: Final = struct.Struct("!II").pack_into
@@ -47,7 +50,7 @@ _VERSION_LENGTH: Final = 0x4500
 _TTL_PROTOCOL: Final = OUTER_TTL << 8 | PROTOCOL_ESP
 
 
-def with_high_half(icv: IcvFunction, number: int) -> IcvFunction:
+def icv_with_esn(icv: IcvFunction, number: int) -> IcvFunction:
     """The ICV of packets in whose place of the ICV the high half of an extended number stands: it is
     authenticated at their end, but not sent (RFC 4303 2.8 and 3.3.2.1, RFC 4302 3.3.3.3.2.2)."""
     high = _HIGH(number >> 32)
@@ -61,13 +64,13 @@ def with_high_half(icv: IcvFunction, number: int) -> IcvFunction:
 def payload_span(item: Item, clear: memoryview, start: int, after: int) -> Span | None:
     """Where the payload lies in clear octets that end with an ESP trailer at `after`; None without a right one."""
     padding = clear[after - 2]
-    end = after - ESP_TRAILER - padding
-    if end < start or clear[end : after - ESP_TRAILER] != _PADDINGS[padding]:
+    end = after - ESP_TRAILER_LENGTH - padding
+    if end < start or clear[end : after - ESP_TRAILER_LENGTH] != _PADDINGS[padding]:
         return None
     return item, start, end, clear[after - 1]
 
 
-def _with_nexts(clear: bytes, sizes: Sequence[int], nexts: Sequence[int] | None) -> bytes:
+def _set_next_headers(clear: bytes, sizes: Sequence[int], nexts: Sequence[int] | None) -> bytes:
     """Clear payloads whose trailers say IPv4, with the next headers that they have instead."""
     if nexts is None:
         return clear
@@ -104,9 +107,9 @@ class EspSender:
         self._esn = esn
         self._outer = not room
         self._lead = HEADROOM + IPV4_HEADER_LENGTH + room
-        self._base_sum = constant_sum(source, destination, PROTOCOL_ESP)
+        self._base_sum = header_base_sum(source, destination, PROTOCOL_ESP)
 
-    def _enciphered(
+    def _ciphertext(
         self,
         view: memoryview,
         spans: Sequence[tuple[int, int]],
@@ -120,20 +123,20 @@ class EspSender:
         add_size = sizes.append
         if self._encryptor is None:
             for start, end in spans:
-                trailer = trailers[(start - end - ESP_TRAILER) % block]
+                trailer = trailers[(start - end - ESP_TRAILER_LENGTH) % block]
                 pieces += (view[start:end], trailer)
                 add_size(end - start + len(trailer))
-            return memoryview(_with_nexts(b"".join(pieces), sizes, nexts)), sizes
+            return memoryview(_set_next_headers(b"".join(pieces), sizes, nexts)), sizes
         blocks = memoryview(random(iv_octets * len(spans)))
         at = 0
         for start, end in spans:
-            trailer = trailers[(start - end - ESP_TRAILER) % block]
+            trailer = trailers[(start - end - ESP_TRAILER_LENGTH) % block]
             pieces += (blocks[at : at + iv_octets], view[start:end], trailer)
             at += iv_octets
             add_size(iv_octets + end - start + len(trailer))
-        return memoryview(self._encryptor.update(_with_nexts(b"".join(pieces), sizes, nexts))), sizes
+        return memoryview(self._encryptor.update(_set_next_headers(b"".join(pieces), sizes, nexts))), sizes
 
-    def seal(
+    def encrypt(
         self,
         view: memoryview,
         spans: Sequence[tuple[int, int]],
@@ -150,13 +153,13 @@ class EspSender:
         `nexts` what each one is, None when all are IPv4 packets.
         Returns a batch with room for link header, outer header and AH or UDP.
         """
-        sealed, sizes = self._enciphered(view, spans, nexts, random)
+        sealed, sizes = self._ciphertext(view, spans, nexts, random)
         lead, icv, icv_octets, with_outer = self._lead, self._icv, self._icv_octets, self._outer
         if self._esn:
-            icv = None if icv is None else with_high_half(icv, first)
+            icv = None if icv is None else icv_with_esn(icv, first)
             first &= 0xFFFFFFFF
         base_sum, spi, source, destination = self._base_sum, self._spi, self._source, self._destination
-        fixed = lead + ESP_HEADER + icv_octets
+        fixed = lead + ESP_HEADER_LENGTH + icv_octets
         out = bytearray(len(sealed) + fixed * len(sizes))
         window = memoryview(out)
         lengths = array("H", [size + fixed for size in sizes])
@@ -175,8 +178,8 @@ class EspSender:
                 )  # fmt: skip
             else:
                 _ESP(out, head, spi, number)
-            end = head + ESP_HEADER + size
-            window[head + ESP_HEADER : end] = sealed[taken : taken + size]
+            end = head + ESP_HEADER_LENGTH + size
+            window[head + ESP_HEADER_LENGTH : end] = sealed[taken : taken + size]
             taken += size
             at = end + icv_octets
             if icv is not None:
@@ -187,8 +190,20 @@ class EspSender:
 class EspReceiver:
     """Inbound ESP of one SA: keyed contexts, and the window when there is integrity."""
 
-    __slots__ = ("_behind", "_bitmap", "_block", "_decryptor", "_esn", "_icv", "_icv_octets", "_iv_octets",
-                 "_slot", "_window", "edge", "spi")  # fmt: skip
+    __slots__ = (
+        "_bitmap",
+        "_bits_behind",
+        "_block",
+        "_decryptor",
+        "_esn",
+        "_icv",
+        "_icv_octets",
+        "_iv_octets",
+        "_slot",
+        "_window",
+        "edge",
+        "spi",
+    )  # fmt: skip
 
     def __init__(self, esp: Esp, window: int, slot: WindowStore, esn: bool) -> None:
         cipher = esp.cipher_algorithm
@@ -205,15 +220,15 @@ class EspReceiver:
         edge, bitmap = slot.window()
         self.edge = edge
         self._bitmap = bitmap & ((1 << window) - 1)
-        self._behind = behind(window)
+        self._bits_behind = bits_behind(window)
 
-    def _accepted(self, view: memoryview, items: list[Item], refuse: Refuse) -> list[Item]:
+    def _authenticate(self, view: memoryview, items: list[Item], refuse: DropItem) -> list[Item]:
         """Those whose number is fresh and whose ICV is right; the window is stored before returning."""
         icv = self._icv
         if icv is None:
             return items
         icv_octets = self._icv_octets
-        numbers = self._numbers(items)
+        numbers = self._extended_numbers(items)
 
         def authentic(index: int) -> bool:
             item = items[index]
@@ -226,12 +241,12 @@ class EspReceiver:
             value = icv(_HIGH(numbers[index] >> 32 & 0xFFFFFFFF), view[item[2] : edge])
             return compare_digest(value, view[edge : item[3]])
 
-        accepted = self._admitted(items, numbers, authentic_extended if self._esn else authentic, refuse)
+        accepted = self._check_replay(items, numbers, authentic_extended if self._esn else authentic, refuse)
         return items if len(accepted) == len(items) else [items[index] for index in accepted]
 
-    def _whole(self, items: list[Item], refuse: Refuse) -> list[Item]:
+    def _well_formed(self, items: list[Item], refuse: DropItem) -> list[Item]:
         """Those long enough, whose ciphertext is a number of whole blocks."""
-        block, fixed = self._block, ESP_HEADER + self._iv_octets + self._icv_octets
+        block, fixed = self._block, ESP_HEADER_LENGTH + self._iv_octets + self._icv_octets
         whole: list[Item] = []
         for item in items:
             size = item[3] - item[2] - fixed
@@ -241,7 +256,7 @@ class EspReceiver:
                 whole.append(item)
         return whole
 
-    def _numbers(self, items: list[Item]) -> list[int]:
+    def _extended_numbers(self, items: list[Item]) -> list[int]:
         """The sequence numbers of packets, with the high halves that they must have.
 
         All are inferred from where the window is now: it takes a gap of nearly 2^32 numbers within one batch
@@ -250,46 +265,46 @@ class EspReceiver:
         if not self._esn:
             return [item[5] for item in items]
         edge, window = self.edge, self._window
-        return [inferred(edge, window, item[5]) for item in items]
+        return [infer_esn(edge, window, item[5]) for item in items]
 
-    def _admitted(
-        self, items: list[Item], numbers: list[int], authentic: Callable[[int], bool], refuse: Refuse
+    def _check_replay(
+        self, items: list[Item], numbers: list[int], authentic: Callable[[int], bool], refuse: DropItem
     ) -> list[int]:
         """Indices of those that are fresh and authentic; the window is stored before returning."""
         edge, bitmap, accepted, refused = accept_batch(self.edge, self._bitmap, self._window, numbers, authentic)
         for index, verdict in refused:
-            refuse(REFUSED.get(verdict, IpsecDropCause.ESP_AUTHENTICATION), items[index], self.spi)
+            refuse(VERDICT_CAUSES.get(verdict, IpsecDropCause.ESP_AUTHENTICATION), items[index], self.spi)
         if accepted:
-            self._slot.store_window(edge, bitmap | self._behind)
+            self._slot.store_window(edge, bitmap | self._bits_behind)
             self.edge, self._bitmap = edge, bitmap
         return accepted
 
-    def open(self, view: memoryview, items: list[Item], refuse: Refuse) -> tuple[memoryview, list[Span]]:
+    def decrypt(self, view: memoryview, items: list[Item], refuse: DropItem) -> tuple[memoryview, list[Span]]:
         """Check and decipher packets whose ESP header is at item[2].
 
         Returns the buffer that holds the clear octets, and where: up to the end of the payload,
         which may be longer than the packet in it (RFC 4303 2.7).
         """
         iv_octets, spi = self._iv_octets, self.spi
-        accepted = self._accepted(view, self._whole(items, refuse), refuse)
+        accepted = self._authenticate(view, self._well_formed(items, refuse), refuse)
         icv_octets = self._icv_octets
         clear = view
         if self._decryptor is not None and accepted:
-            joined = b"".join([view[item[2] + ESP_HEADER : item[3] - icv_octets] for item in accepted])
+            joined = b"".join([view[item[2] + ESP_HEADER_LENGTH : item[3] - icv_octets] for item in accepted])
             clear = memoryview(self._decryptor.update(joined))
         spans: list[Span] = []
         after = 0
         paddings = _PADDINGS
         for item in accepted:
             if clear is view:
-                start = item[2] + ESP_HEADER
+                start = item[2] + ESP_HEADER_LENGTH
                 after = item[3] - icv_octets
             else:
                 start = after + iv_octets
-                after += item[3] - item[2] - ESP_HEADER - icv_octets
+                after += item[3] - item[2] - ESP_HEADER_LENGTH - icv_octets
             padding = clear[after - 2]
-            end = after - ESP_TRAILER - padding
-            if end < start or clear[end : after - ESP_TRAILER] != paddings[padding]:
+            end = after - ESP_TRAILER_LENGTH - padding
+            if end < start or clear[end : after - ESP_TRAILER_LENGTH] != paddings[padding]:
                 refuse(IpsecDropCause.MALFORMED, item, spi)
             else:
                 spans.append((item, start, end, clear[after - 1]))

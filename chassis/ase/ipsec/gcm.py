@@ -17,8 +17,8 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from chassis.ase.ipsec.causes import IpsecDropCause
-from chassis.ase.ipsec.esp import TRAILERS, EspReceiver, Item, Refuse, Span, payload_span
-from chassis.ase.ipsec.sa import ESP_HEADER, ESP_TRAILER, Esp
+from chassis.ase.ipsec.esp import TRAILERS, DropItem, EspReceiver, Item, Span, payload_span
+from chassis.ase.ipsec.sa import ESP_HEADER_LENGTH, ESP_TRAILER_LENGTH, Esp
 from chassis.ase.ipsec.state import WindowStore
 from chassis.net.ethernet import HEADROOM
 from chassis.net.ipv4 import IPV4_HEADER_LENGTH
@@ -45,7 +45,7 @@ class GcmSender:
         self._icv_octets = esp.icv_octets
         self._lead = HEADROOM + IPV4_HEADER_LENGTH + room
 
-    def seal(
+    def encrypt(
         self,
         view: memoryview,
         spans: Sequence[tuple[int, int]],
@@ -60,15 +60,15 @@ class GcmSender:
         room = bytes(self._lead)
         pieces: list[bytes] = []
         lengths = array("H")
-        fixed = self._lead + ESP_HEADER + IV + self._icv_octets
+        fixed = self._lead + ESP_HEADER_LENGTH + IV + self._icv_octets
         for number, (start, end) in enumerate(spans, first):
-            trailer = TRAILERS[(start - end - ESP_TRAILER) % block]
+            trailer = TRAILERS[(start - end - ESP_TRAILER_LENGTH) % block]
             if nexts is not None:
                 trailer = trailer[:-1] + bytes((nexts[number - first],))
             clear = b"".join((view[start:end], trailer))
             header = _HEADER.pack(spi, number & 0xFFFFFFFF, number)
-            known = _EXTENDED(spi, number) if esn else header[:ESP_HEADER]
-            pieces += (room, header, encrypt(salt + header[ESP_HEADER:], clear, known))
+            known = _EXTENDED(spi, number) if esn else header[:ESP_HEADER_LENGTH]
+            pieces += (room, header, encrypt(salt + header[ESP_HEADER_LENGTH:], clear, known))
             lengths.append(fixed + len(clear))
         return bytearray().join(pieces), lengths
 
@@ -83,18 +83,18 @@ class GcmReceiver(EspReceiver):
         self._cipher = AESGCM(esp.cipher_key[:-SALT])
         self._salt = esp.cipher_key[-SALT:]
 
-    def open(self, view: memoryview, items: list[Item], refuse: Refuse) -> tuple[memoryview, list[Span]]:
+    def decrypt(self, view: memoryview, items: list[Item], refuse: DropItem) -> tuple[memoryview, list[Span]]:
         """As `EspReceiver.open`; what is not authentic is never looked into."""
         decrypt, salt, esn, spi = self._cipher.decrypt, self._salt, self._esn, self.spi
-        whole = self._whole(items, refuse)
-        numbers = self._numbers(whole)
+        whole = self._well_formed(items, refuse)
+        numbers = self._extended_numbers(whole)
         clear: dict[int, bytes] = {}
 
         def authentic(index: int) -> bool:
             _, _, at, end, _, _ = whole[index]
-            known = _EXTENDED(spi, numbers[index]) if esn else view[at : at + ESP_HEADER]
-            start = at + ESP_HEADER + IV
-            nonce = b"".join((salt, view[at + ESP_HEADER : start]))
+            known = _EXTENDED(spi, numbers[index]) if esn else view[at : at + ESP_HEADER_LENGTH]
+            start = at + ESP_HEADER_LENGTH + IV
+            nonce = b"".join((salt, view[at + ESP_HEADER_LENGTH : start]))
             try:
                 clear[index] = decrypt(nonce, view[start:end], known)
             except InvalidTag:
@@ -104,7 +104,7 @@ class GcmReceiver(EspReceiver):
         spans: list[Span] = []
         pieces: list[bytes] = []
         after = 0
-        for index in self._admitted(whole, numbers, authentic, refuse):
+        for index in self._check_replay(whole, numbers, authentic, refuse):
             piece = clear[index]
             span = payload_span(whole[index], memoryview(piece), 0, len(piece))
             if span is None:

@@ -16,7 +16,7 @@ from chassis.net.ethernet import MAX_BATCHED_IPV4_LENGTH
 from chassis.net.ipv4 import PROTOCOL_IPCOMP, PROTOCOL_IPIP
 
 CPI_DEFLATE: Final = 2
-LARGEST_CPI: Final = 0xFFFF
+MAX_CPI: Final = 0xFFFF
 HEADER_OCTETS: Final = 4
 
 _HEADER: Final = struct.Struct("!BBH")
@@ -24,33 +24,33 @@ _WINDOW_BITS: Final = -11
 """A raw stream with a history of 2,048 octets: what common kernels can inflate."""
 
 _MEMORY_LEVEL: Final = 4
-_WORTH_TRYING: Final = 90
+_MIN_COMPRESSED_LENGTH: Final = 90
 """Shorter packets hardly ever shrink (RFC 2394 section 2.2)."""
 
-_FAILURES: Final = 8
+_MAX_FAILURES: Final = 8
 """So many packets in a row that did not shrink are followed by a pause."""
 
 _FIRST_PAUSE: Final = 16
-_LONGEST_PAUSE: Final = 256
+_MAX_PAUSE: Final = 256
 """Packets in a pause: the first one, and the most that doubling makes of it."""
 
 
-class Deflater:
+class Compressor:
     """Compression of one outbound SA.
 
     Where packets after packets do not shrink, some are sent untried, more of them each time that the next one
     does not shrink either: trying costs several times what enciphering does (RFC 3173 2.2 proposes this).
     """
 
-    __slots__ = ("_failures", "_header", "_pass", "_pause")
+    __slots__ = ("_failures", "_header", "_pause", "_skip")
 
     def __init__(self, cpi: int) -> None:
         self._header = _HEADER.pack(PROTOCOL_IPIP, 0, cpi)
         self._failures = 0
         self._pause = _FIRST_PAUSE
-        self._pass = 0
+        self._skip = 0
 
-    def deflate(
+    def compress(
         self, view: memoryview, spans: Sequence[tuple[int, int]]
     ) -> tuple[memoryview, list[tuple[int, int]], list[int]]:
         """Compress the packets at `spans`: new buffer, their places in it, the next header of each."""
@@ -61,9 +61,9 @@ class Deflater:
         for start, end in spans:
             packet: bytes | memoryview = view[start:end]
             following = PROTOCOL_IPIP
-            if end - start >= _WORTH_TRYING:
-                if self._pass:
-                    self._pass -= 1
+            if end - start >= _MIN_COMPRESSED_LENGTH:
+                if self._skip:
+                    self._skip -= 1
                 else:
                     stream = zlib.compressobj(1, zlib.DEFLATED, _WINDOW_BITS, _MEMORY_LEVEL)
                     small = b"".join((self._header, stream.compress(packet), stream.flush()))
@@ -71,21 +71,21 @@ class Deflater:
                         packet, following = small, PROTOCOL_IPCOMP
                         self._failures, self._pause = 0, _FIRST_PAUSE
                     else:
-                        self._failed()
+                        self._count_failure()
             pieces.append(packet)
             places.append((at, at + len(packet)))
             at += len(packet)
             nexts.append(following)
         return memoryview(b"".join(pieces)), places, nexts
 
-    def _failed(self) -> None:
+    def _count_failure(self) -> None:
         self._failures += 1
-        if self._failures >= _FAILURES:
-            self._pass = self._pause
-            self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+        if self._failures >= _MAX_FAILURES:
+            self._skip = self._pause
+            self._pause = min(2 * self._pause, _MAX_PAUSE)
 
 
-def inflate(data: memoryview, cpi: int) -> bytes | None:
+def decompress(data: memoryview, cpi: int) -> bytes | None:
     """The packet behind an IPComp header, or None if it is not a whole one under this CPI.
 
     What comes out is never longer than an IPv4 packet can be, whatever the stream says.

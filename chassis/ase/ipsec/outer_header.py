@@ -35,7 +35,7 @@ def ipv4_checksum(words: Iterable[int]) -> int:
     return ~(total + (total >> 16)) & 0xFFFF
 
 
-def constant_sum(source: int, destination: int, protocol: int) -> int:
+def header_base_sum(source: int, destination: int, protocol: int) -> int:
     """Sum of the words of an outer header that never change within an SA.
 
     Version, header length, TTL, protocol and both addresses; the caller adds the type of
@@ -55,7 +55,7 @@ _IP: Final = struct.Struct("!HHHHHHII").pack_into
 _UDP: Final = struct.Struct("!HHHH").pack_into
 
 
-class OuterSender:
+class OuterHeaderWriter:
     """Outer headers of one outbound SA without AH."""
 
     __slots__ = ("_base_sum", "_destination", "_source", "_ttl_protocol", "_udp")
@@ -66,7 +66,7 @@ class OuterSender:
         self._destination = destination
         self._udp = udp
         self._ttl_protocol = OUTER_TTL << 8 | protocol
-        self._base_sum = constant_sum(source, destination, protocol)
+        self._base_sum = header_base_sum(source, destination, protocol)
 
     def write(
         self, out: bytearray, lengths: Sequence[int], marks: Sequence[int], identifications: Sequence[int]
@@ -95,7 +95,7 @@ class OuterSender:
 Ends: TypeAlias = tuple[int, int, int]
 """(source, destination, protocol) of outer headers."""
 
-_ALL: Final = 1 << 16
+_ID_COUNT: Final = 1 << 16
 
 
 class Ipv4IdSequence:
@@ -105,25 +105,25 @@ class Ipv4IdSequence:
     have new SPIs, so that a successor does not repeat what its predecessor has just sent.
     """
 
-    __slots__ = ("__weakref__", "_next", "_taken")
+    __slots__ = ("__weakref__", "_in_use", "_next")
 
     def __init__(self) -> None:
         self._next = 0
-        self._taken = False
+        self._in_use = False
 
-    def join(self, spi: int, number: int) -> None:
+    def add_sa(self, spi: int, number: int) -> None:
         """An SA takes part that sends its packet `number` next; the place of a sequence in use stays."""
-        if not self._taken:
-            self._next = (self._next + spi + number) % _ALL
+        if not self._in_use:
+            self._next = (self._next + spi + number) % _ID_COUNT
 
-    def take(self, count: int) -> Sequence[int]:
+    def allocate(self, count: int) -> Sequence[int]:
         """The next `count` identifications."""
         first, after = self._next, self._next + count
-        self._next = after % _ALL
-        self._taken = True
-        if after <= _ALL:
+        self._next = after % _ID_COUNT
+        self._in_use = True
+        if after <= _ID_COUNT:
             return range(first, after)
-        return [number % _ALL for number in range(first, after)]
+        return [number % _ID_COUNT for number in range(first, after)]
 
 
 class Ipv4IdSequences:
@@ -134,13 +134,13 @@ class Ipv4IdSequences:
     def __init__(self) -> None:
         self._sequences: WeakValueDictionary[Ends, Ipv4IdSequence] = WeakValueDictionary()
 
-    def of(self, ends: Ends) -> Ipv4IdSequence:
+    def get_or_create(self, ends: Ends) -> Ipv4IdSequence:
         """The sequence for these ends, for an SA to keep."""
         sequence = self._sequences.get(ends)
         if sequence is None:
             sequence = self._sequences[ends] = Ipv4IdSequence()
         return sequence
 
-    def used(self, ends: Ends) -> Ipv4IdSequence | None:
+    def find(self, ends: Ends) -> Ipv4IdSequence | None:
         """The sequence for these ends if an SA takes part in it."""
         return self._sequences.get(ends)

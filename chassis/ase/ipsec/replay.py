@@ -10,26 +10,26 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from enum import Enum
 
-SMALLEST_WINDOW = 32
-LARGEST_WINDOW = 1024
+MIN_WINDOW = 32
+MAX_WINDOW = 1024
 WINDOW_STEP = 32
 DEFAULT_WINDOW = 64
 
-_BEYOND = 1 << 64
+_NUMBERS_END = 1 << 64
 
 
 class Verdict(Enum):
     """What becomes of a number: the first three by the window, the last by its packet's ICV."""
 
     FRESH = "fresh"
-    LATE = "late"
-    DUPLICATE = "duplicate"
+    OUTSIDE_WINDOW = "late"
+    REPLAYED = "duplicate"
     FORGED = "forged"
 
 
 def valid_window(window: int) -> bool:
     """Whether a window of so many packets can be configured."""
-    return SMALLEST_WINDOW <= window <= LARGEST_WINDOW and window % WINDOW_STEP == 0
+    return MIN_WINDOW <= window <= MAX_WINDOW and window % WINDOW_STEP == 0
 
 
 def check(edge: int, bitmap: int, window: int, number: int) -> Verdict:
@@ -38,17 +38,17 @@ def check(edge: int, bitmap: int, window: int, number: int) -> Verdict:
     if behind < 0:
         return Verdict.FRESH
     if behind >= window or number == 0:
-        return Verdict.LATE
-    return Verdict.DUPLICATE if bitmap >> behind & 1 else Verdict.FRESH
+        return Verdict.OUTSIDE_WINDOW
+    return Verdict.REPLAYED if bitmap >> behind & 1 else Verdict.FRESH
 
 
-def inferred(edge: int, window: int, low: int) -> int:
+def infer_esn(edge: int, window: int, low: int) -> int:
     """The extended number whose low half was received: the one that lies in the window or above it, closer
     than 2^32 (RFC 4303 appendix A2.2, both of its cases in one). There is none above the last of 64 bits: what
     would be has the same low half below the window, and is late."""
     base = max(edge - window + 1, 0)
     number = base + ((low - base) & 0xFFFFFFFF)
-    return number if number < _BEYOND else number - (1 << 32)
+    return number if number < _NUMBERS_END else number - (1 << 32)
 
 
 def advance(edge: int, bitmap: int, window: int, number: int) -> tuple[int, int]:
@@ -93,12 +93,12 @@ def accept_batch(
     return edge, bitmap, accepted, refused
 
 
-def behind(window: int) -> int:
+def bits_behind(window: int) -> int:
     """The bits of a bitmap that lie behind a window. They are stored as received: the history there is not kept,
     and a wider window, configured later, must not take those numbers for ones that never came."""
-    return ((1 << LARGEST_WINDOW) - 1) ^ ((1 << window) - 1)
+    return ((1 << MAX_WINDOW) - 1) ^ ((1 << window) - 1)
 
 
-def everything_seen(edge: int) -> tuple[int, int]:
+def all_received(edge: int) -> tuple[int, int]:
     """A state that refuses every number up to `edge`: for an SA whose history is unknown."""
-    return edge, (1 << LARGEST_WINDOW) - 1
+    return edge, (1 << MAX_WINDOW) - 1

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from chassis.ase.ipsec.algorithms import CIPHERS, INTEGRITY, CipherAlgorithm, IntegrityAlgorithm
-from chassis.ase.ipsec.ipcomp import CPI_DEFLATE, LARGEST_CPI
+from chassis.ase.ipsec.ipcomp import CPI_DEFLATE, MAX_CPI
 from chassis.ase.ipsec.replay import (
     DEFAULT_WINDOW,
-    LARGEST_WINDOW,
-    SMALLEST_WINDOW,
+    MAX_WINDOW,
+    MIN_WINDOW,
     WINDOW_STEP,
     valid_window,
 )
@@ -22,13 +22,13 @@ from chassis.ase.ipsec.spd import Rule
 from chassis.net.ipv4 import DONT_FRAGMENT, IPV4_HEADER_LENGTH, PROTOCOL_AH, PROTOCOL_ESP
 from chassis.net.udp import UDP_HEADER_LENGTH
 
-ESP_HEADER = 8
-ESP_TRAILER = 2
-AH_FIXED = 12
-LAST_SEQUENCE = (1 << 32) - 1
-LAST_EXTENDED = (1 << 64) - 1
+ESP_HEADER_LENGTH = 8
+ESP_TRAILER_LENGTH = 2
+AH_FIXED_LENGTH = 12
+MAX_SEQUENCE = (1 << 32) - 1
+MAX_EXTENDED_SEQUENCE = (1 << 64) - 1
 """The last of the extended sequence numbers (RFC 4303 2.2.1), of which only the low half is sent."""
-SMALLEST_SPI = 256
+MIN_SPI = 256
 
 
 class SaError(ValueError):
@@ -51,8 +51,8 @@ class DfPolicy(StrEnum):
 
 
 def _check_spi(protocol: str, spi: int) -> None:
-    if not SMALLEST_SPI <= spi <= LAST_SEQUENCE:
-        raise SaError(f"{protocol} SPI {spi} is outside {SMALLEST_SPI} to {LAST_SEQUENCE}")
+    if not MIN_SPI <= spi <= MAX_SEQUENCE:
+        raise SaError(f"{protocol} SPI {spi} is outside {MIN_SPI} to {MAX_SEQUENCE}")
 
 
 def _integrity(name: str, key: bytes) -> IntegrityAlgorithm:
@@ -127,7 +127,7 @@ class Ah:
     @property
     def header_octets(self) -> int:
         """Length of the AH header: 12 octets and the ICV (RFC 4302 2.2)."""
-        return AH_FIXED + self.integrity_algorithm.icv_octets
+        return AH_FIXED_LENGTH + self.integrity_algorithm.icv_octets
 
 
 def _check_protocols(esp: Esp | None, ah: Ah | None, cpi: int) -> None:
@@ -136,12 +136,12 @@ def _check_protocols(esp: Esp | None, ah: Ah | None, cpi: int) -> None:
     if ah is None and esp is not None and esp.cipher == "null" and esp.integrity is None:
         # RFC 4303 1. AH around it is integrity enough.
         raise SaError("ESP needs a cipher, an integrity algorithm or both")
-    if not 1 <= cpi <= LARGEST_CPI:
+    if not 1 <= cpi <= MAX_CPI:
         raise SaError(f"IP compression has no CPI {cpi}")
 
 
-def _check_esn(esn: bool, fleeting: bool) -> None:
-    if esn and not fleeting:
+def _check_esn(esn: bool, negotiated: bool) -> None:
+    if esn and not negotiated:
         # Manual keys have no ESN (RFC 4303 2.2.1), and what outlives a process is made for 32 bits.
         raise SaError("extended sequence numbers need a negotiated SA")
 
@@ -192,9 +192,9 @@ class OutboundSa:
     ip_comp: bool = False
     cpi: int = CPI_DEFLATE
     esn: bool = False
-    fleeting: bool = False
+    negotiated: bool = False
     udp: UdpPorts | None = None
-    limits: ByteLifetime = ByteLifetime()
+    lifetime: ByteLifetime = ByteLifetime()
     selectors: tuple[Rule, ...] = ()
     assignment: int = field(default=0, compare=False)
 
@@ -204,7 +204,7 @@ class OutboundSa:
         _check_address("destination", self.destination)
         if self.udp is not None and self.ah is not None:
             raise SaError("UDP encapsulation carries ESP only")
-        _check_esn(self.esn, self.fleeting)
+        _check_esn(self.esn, self.negotiated)
 
     @property
     def protocols(self) -> tuple[tuple[int, int], ...]:
@@ -216,22 +216,22 @@ class OutboundSa:
         return _key(self.esp, self.ah, protocol)
 
     @property
-    def last_sequence(self) -> int:
+    def max_sequence(self) -> int:
         """The last number that may be sent."""
-        return LAST_EXTENDED if self.esn else LAST_SEQUENCE
+        return MAX_EXTENDED_SEQUENCE if self.esn else MAX_SEQUENCE
 
     def overhead(self, inner: int) -> int:
         """Octets that protection adds to an inner packet of `inner` octets that does not shrink."""
         return _overhead(self.esp, self.ah, inner) + (UDP_HEADER_LENGTH if self.udp else 0)
 
-    def worst_overhead(self) -> int:
+    def max_overhead(self) -> int:
         """The most octets that protection adds to any packet."""
         block = 1 if self.esp is None else self.esp.cipher_algorithm.block_octets
         return max(self.overhead(inner) for inner in range(IPV4_HEADER_LENGTH, IPV4_HEADER_LENGTH + block))
 
-    def largest_inner(self, outer: int) -> int:
+    def max_inner(self, outer: int) -> int:
         """The largest inner packet whose protected form fits in `outer` octets."""
-        inner = max(outer - self.worst_overhead(), 0)
+        inner = max(outer - self.max_overhead(), 0)
         while inner + 1 + self.overhead(inner + 1) <= outer:
             inner += 1
         return inner
@@ -260,9 +260,9 @@ class InboundSa:
     ip_comp: bool = False
     cpi: int = CPI_DEFLATE
     esn: bool = False
-    fleeting: bool = False
+    negotiated: bool = False
     udp: bool = False
-    limits: ByteLifetime = ByteLifetime()
+    lifetime: ByteLifetime = ByteLifetime()
     entry: int = 0
     assignment: int = field(default=0, compare=False)
 
@@ -270,11 +270,11 @@ class InboundSa:
         _check_protocols(self.esp, self.ah, self.cpi)
         _check_address("source", self.source)
         _check_address("destination", self.destination)
-        _check_esn(self.esn, self.fleeting)
+        _check_esn(self.esn, self.negotiated)
         if not valid_window(self.window):
             raise SaError(
                 f"antireplay window {self.window} is not a multiple of {WINDOW_STEP} "
-                f"from {SMALLEST_WINDOW} to {LARGEST_WINDOW}"
+                f"from {MIN_WINDOW} to {MAX_WINDOW}"
             )
 
     @property
@@ -292,10 +292,10 @@ class SequenceLease:
     """Sequence numbers that an outbound SA may use: from `first` up to but not including `limit`."""
 
     first: int = 1
-    limit: int = LAST_SEQUENCE + 1
+    limit: int = MAX_SEQUENCE + 1
 
     def __post_init__(self) -> None:
-        if not 1 <= self.first <= self.limit <= LAST_EXTENDED + 1:
+        if not 1 <= self.first <= self.limit <= MAX_EXTENDED_SEQUENCE + 1:
             raise SaError(f"no lease of sequence numbers: {self.first} to {self.limit}")
 
 
@@ -317,6 +317,6 @@ def _overhead(esp: Esp | None, ah: Ah | None, inner: int) -> int:
         octets += ah.header_octets
     if esp is not None:
         cipher = esp.cipher_algorithm
-        padding = -(inner + ESP_TRAILER) % cipher.block_octets
-        octets += ESP_HEADER + cipher.iv_octets + padding + ESP_TRAILER + esp.icv_octets
+        padding = -(inner + ESP_TRAILER_LENGTH) % cipher.block_octets
+        octets += ESP_HEADER_LENGTH + cipher.iv_octets + padding + ESP_TRAILER_LENGTH + esp.icv_octets
     return octets

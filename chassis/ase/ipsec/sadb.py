@@ -14,13 +14,13 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final, TypeAlias
 
-from chassis.ase.ipsec.causes import Drops, IpsecDropCause, Notice, tally
-from chassis.ase.ipsec.decapsulate import DecapsulationResult, Decapsulator, InboundKey, open_packets
-from chassis.ase.ipsec.encapsulate import EncapsulationResult, Encapsulator, cut
+from chassis.ase.ipsec.causes import Drops, IpsecDropCause, Notice, add_count
+from chassis.ase.ipsec.decapsulate import DecapsulationResult, Decapsulator, InboundKey, decapsulate_batch
+from chassis.ase.ipsec.encapsulate import EncapsulationResult, Encapsulator, split_batch
 from chassis.ase.ipsec.outer_header import Ipv4IdSequences
-from chassis.ase.ipsec.replay import everything_seen
+from chassis.ase.ipsec.replay import all_received
 from chassis.ase.ipsec.sa import InboundSa, OutboundSa, SaError, SequenceLease
-from chassis.ase.ipsec.spd import NO_ENTRY, Memory, Spd, ports_of
+from chassis.ase.ipsec.spd import NO_ENTRY, FlowCaches, Spd, ports_of
 from chassis.ase.ipsec.state import (
     Direction,
     SaSlot,
@@ -38,7 +38,7 @@ SaId: TypeAlias = tuple[int, int]
 OutboundKey: TypeAlias = tuple[int, int, int, int, int, int]
 """What the wire names an outbound SA by: context, source, destination, UDP port (0 without), protocol, SPI."""
 
-_NOTHING: Final[Mapping[InboundKey, Decapsulator]] = MappingProxyType({})
+_NO_SAS: Final[Mapping[InboundKey, Decapsulator]] = MappingProxyType({})
 
 
 def _slot_keys(sa: OutboundSa | InboundSa) -> list[SlotKey]:
@@ -49,7 +49,7 @@ def _slot_keys(sa: OutboundSa | InboundSa) -> list[SlotKey]:
     ]
 
 
-def _sender(sa: OutboundSa) -> OutboundKey:
+def _outbound_key(sa: OutboundSa) -> OutboundKey:
     protocol, spi = sa.protocols[0]
     return sa.context, sa.source, sa.destination, sa.udp.destination if sa.udp else 0, protocol, spi
 
@@ -59,32 +59,32 @@ class RetiredTotals:
     """What the SAs of one tunnel and direction counted that are gone."""
 
     packets: int = 0
-    opened: int = 0
+    decapsulated: int = 0
     drops: dict[IpsecDropCause, int] = field(default_factory=dict)
 
 
 class Sadb:
     """All SAs of one ASP, their state and the policies of their tunnels."""
 
-    def __init__(self, state: SaStateFile, shed: Callable[[int], None] | None = None) -> None:
+    def __init__(self, state: SaStateFile, on_evict: Callable[[int], None] | None = None) -> None:
         """`shed(n)` hears of remembered flows that made room for others."""
         self.state = state
-        self._memory = Memory(shed)
-        self.policies = Spd(self._memory)
-        self.identifications = Ipv4IdSequences()
+        self._caches = FlowCaches(on_evict)
+        self.spd = Spd(self._caches)
+        self.ipv4_ids = Ipv4IdSequences()
         self._outbound: dict[SaId, Encapsulator] = {}
-        self._sending: dict[tuple[int, int], Encapsulator] = {}
-        self._besides: dict[tuple[int, int], list[Encapsulator]] = {}
+        self._current_outbound: dict[tuple[int, int], Encapsulator] = {}
+        self._parallel: dict[tuple[int, int], list[Encapsulator]] = {}
         """SAs that sent for a line before its present one, and were agreed for packets that it has no say in."""
-        self._senders: dict[OutboundKey, Encapsulator] = {}
+        self._by_key: dict[OutboundKey, Encapsulator] = {}
         self._inbound: dict[SaId, Decapsulator] = {}
-        self._lookup: dict[int, dict[InboundKey, Decapsulator]] = {}
+        self._by_inbound_key: dict[int, dict[InboundKey, Decapsulator]] = {}
         self._owners: dict[SlotKey, SaId] = {}
-        self.past: dict[int, tuple[RetiredTotals, RetiredTotals]] = {}
+        self.retired: dict[int, tuple[RetiredTotals, RetiredTotals]] = {}
         """Of SAs that were taken away, by tunnel: outbound, inbound."""
 
     def install_outbound(
-        self, sa: OutboundSa, lease: SequenceLease | None = None, switch: bool = True
+        self, sa: OutboundSa, lease: SequenceLease | None = None, current: bool = True
     ) -> Encapsulator:
         """Put an outbound SA to work; with `switch` it sends for its policy line from now on.
 
@@ -92,32 +92,32 @@ class Sadb:
         The SA that it replaces stays installed until it is removed. Installing the very same SA
         again renews its lease and changes nothing else. Raises SaError or StateError.
         """
-        lease = SequenceLease(limit=sa.last_sequence + 1) if lease is None else lease
+        lease = SequenceLease(limit=sa.max_sequence + 1) if lease is None else lease
         name = (sa.tunnel, sa.serial)
         protector = self._outbound.get(name)
         if protector is None or protector.sa != sa:
             if protector is not None:
                 raise SaError(f"tunnel {sa.tunnel} already has another outbound SA {sa.serial}")
             # The peer chose these SPIs, and two peers behind one NAT may have chosen the same.
-            slots = () if sa.fleeting else self._claim(sa)
-            protector = Encapsulator(sa, lease, slots, self.identifications, self._memory)
-            self._outbound[name] = self._senders[_sender(sa)] = protector
+            slots = () if sa.negotiated else self._claim_slots(sa)
+            protector = Encapsulator(sa, lease, slots, self.ipv4_ids, self._caches)
+            self._outbound[name] = self._by_key[_outbound_key(sa)] = protector
         else:
-            protector.renew(lease)
-        if switch:
-            self._send_by(protector)
+            protector.renew_lease(lease)
+        if current:
+            self._make_current(protector)
         return protector
 
-    def _send_by(self, protector: Encapsulator) -> None:
+    def _make_current(self, protector: Encapsulator) -> None:
         sa = protector.sa
         line = (sa.tunnel, sa.entry)
-        before = [*self._besides.pop(line, ())]
-        if line in self._sending:
-            before.insert(0, self._sending[line])
-        self._sending[line] = protector
+        before = [*self._parallel.pop(line, ())]
+        if line in self._current_outbound:
+            before.insert(0, self._current_outbound[line])
+        self._current_outbound[line] = protector
         besides = [other for other in before if other.sa.selectors != sa.selectors]
         if besides:
-            self._besides[line] = besides
+            self._parallel[line] = besides
 
     def install_inbound(self, sa: InboundSa, edge: int = 0) -> Decapsulator:
         """Put an inbound SA to work. Raises SaError or StateError.
@@ -132,30 +132,30 @@ class Sadb:
                 raise SaError(f"tunnel {sa.tunnel} already has another inbound SA {sa.serial}")
             return opener
         slots: Sequence[WindowStore]
-        if sa.fleeting:
-            self._own(sa, len(sa.protocols))
+        if sa.negotiated:
+            self._reserve_spis(sa, len(sa.protocols))
             slots = [VolatileWindow()] * len(sa.protocols)
         else:
-            slots = self._claim(sa)
+            slots = self._claim_slots(sa)
             for slot in slots:
                 if edge > slot.window()[0]:
-                    slot.store_window(*everything_seen(edge))
-        opener = Decapsulator(sa, slots, self._memory)
+                    slot.store_window(*all_received(edge))
+        opener = Decapsulator(sa, slots, self._caches)
         self._inbound[name] = opener
         protocol, spi = sa.protocols[0]
-        self._lookup.setdefault(sa.context, {})[sa.destination, protocol, spi] = opener
+        self._by_inbound_key.setdefault(sa.context, {})[sa.destination, protocol, spi] = opener
         return opener
 
-    def confine(self, tunnel: int, serial: int) -> None:
+    def restrict_selectors(self, tunnel: int, serial: int) -> None:
         """Open by this SA only what the present rules of its policy line send the other way (RFC 4301 5.2).
 
         For an SA whose selectors are those that its line had when it was negotiated.
         """
         opener = self._inbound.get((tunnel, serial))
         if opener is not None:
-            opener.confine(self.policies.rules(tunnel, opener.sa.entry))
+            opener.restrict_selectors(self.spd.rules(tunnel, opener.sa.entry))
 
-    def _own(self, sa: OutboundSa | InboundSa, room: int) -> list[SlotKey]:
+    def _reserve_spis(self, sa: OutboundSa | InboundSa, room: int) -> list[SlotKey]:
         """Give the SA its names on the wire, which no other one has, if there is room for so many."""
         keys = _slot_keys(sa)
         for key in keys:
@@ -171,8 +171,8 @@ class Sadb:
             self._owners[key] = (sa.tunnel, sa.serial)
         return keys
 
-    def _claim(self, sa: OutboundSa | InboundSa) -> list[SaSlot]:
-        keys = self._own(sa, self.state.room())
+    def _claim_slots(self, sa: OutboundSa | InboundSa) -> list[SaSlot]:
+        keys = self._reserve_spis(sa, self.state.room())
         claimed: list[SaSlot] = []
         try:
             for key in keys:
@@ -185,36 +185,36 @@ class Sadb:
             raise
         return claimed
 
-    def _release(self, sa: OutboundSa | InboundSa) -> None:
-        if sa.fleeting and isinstance(sa, OutboundSa):
+    def _release_spis(self, sa: OutboundSa | InboundSa) -> None:
+        if sa.negotiated and isinstance(sa, OutboundSa):
             return
         for key in _slot_keys(sa):
             del self._owners[key]
-            if not sa.fleeting:
+            if not sa.negotiated:
                 self.state.release(key)
 
-    def switch(self, tunnel: int, serial: int) -> None:
+    def activate_outbound(self, tunnel: int, serial: int) -> None:
         """Send with this SA from now on."""
         protector = self._outbound.get((tunnel, serial))
         if protector is None:
             raise SaError(f"tunnel {tunnel} has no outbound SA {serial}")
-        self._send_by(protector)
+        self._make_current(protector)
 
-    def change(self, sa: OutboundSa) -> None:
+    def update_outbound(self, sa: OutboundSa) -> None:
         """Send to another place, or with another rule for DF, with the keys and numbers of a negotiated SA."""
         protector = self._outbound.get((sa.tunnel, sa.serial))
-        if protector is None or not sa.fleeting or protector.sa.protocols != sa.protocols:
+        if protector is None or not sa.negotiated or protector.sa.protocols != sa.protocols:
             raise SaError(f"tunnel {sa.tunnel} has no such outbound SA {sa.serial}")
-        self._forget_sender(protector)
-        protector.change(sa)
-        self._senders[_sender(sa)] = protector
+        self._remove_key(protector)
+        protector.update_sa(sa)
+        self._by_key[_outbound_key(sa)] = protector
 
-    def renew(self, tunnel: int, serial: int, lease: SequenceLease) -> None:
+    def renew_lease(self, tunnel: int, serial: int, lease: SequenceLease) -> None:
         """Give an outbound SA its next lease of sequence numbers."""
         protector = self._outbound.get((tunnel, serial))
         if protector is None:
             raise SaError(f"tunnel {tunnel} has no outbound SA {serial}")
-        protector.renew(lease)
+        protector.renew_lease(lease)
 
     def remove_outbound(self, tunnel: int, serial: int) -> bool:
         """Take an outbound SA away; whether it was there. Its numbers stay in the state."""
@@ -222,23 +222,23 @@ class Sadb:
         if protector is None:
             return False
         line = (tunnel, protector.sa.entry)
-        besides = [other for other in self._besides.pop(line, ()) if other is not protector]
-        if self._sending.get(line) is protector:
-            del self._sending[line]
+        besides = [other for other in self._parallel.pop(line, ()) if other is not protector]
+        if self._current_outbound.get(line) is protector:
+            del self._current_outbound[line]
             if besides:
-                self._sending[line] = besides.pop(0)
+                self._current_outbound[line] = besides.pop(0)
         if besides:
-            self._besides[line] = besides
-        self._forget_sender(protector)
-        self._release(protector.sa)
-        _bury(self._past(tunnel)[0], protector)
+            self._parallel[line] = besides
+        self._remove_key(protector)
+        self._release_spis(protector.sa)
+        _retain_totals(self._retired_totals(tunnel)[0], protector)
         return True
 
-    def _forget_sender(self, protector: Encapsulator) -> None:
-        key = _sender(protector.sa)
+    def _remove_key(self, protector: Encapsulator) -> None:
+        key = _outbound_key(protector.sa)
         # A peer that is elsewhere now may have come where another was.
-        if self._senders.get(key) is protector:
-            del self._senders[key]
+        if self._by_key.get(key) is protector:
+            del self._by_key[key]
 
     def remove_inbound(self, tunnel: int, serial: int) -> bool:
         """Take an inbound SA away; whether it was there. Its window stays in the state."""
@@ -247,15 +247,15 @@ class Sadb:
             return False
         sa = opener.sa
         protocol, spi = sa.protocols[0]
-        del self._lookup[sa.context][sa.destination, protocol, spi]
-        self._release(sa)
-        past = self._past(tunnel)[1]
-        past.opened += opener.opened
-        _bury(past, opener)
+        del self._by_inbound_key[sa.context][sa.destination, protocol, spi]
+        self._release_spis(sa)
+        past = self._retired_totals(tunnel)[1]
+        past.decapsulated += opener.decapsulated
+        _retain_totals(past, opener)
         return True
 
-    def _past(self, tunnel: int) -> tuple[RetiredTotals, RetiredTotals]:
-        return self.past.setdefault(tunnel, (RetiredTotals(), RetiredTotals()))
+    def _retired_totals(self, tunnel: int) -> tuple[RetiredTotals, RetiredTotals]:
+        return self.retired.setdefault(tunnel, (RetiredTotals(), RetiredTotals()))
 
     @property
     def outbound(self) -> Mapping[SaId, Encapsulator]:
@@ -267,23 +267,23 @@ class Sadb:
         """Inbound SAs by name."""
         return MappingProxyType(self._inbound)
 
-    def sending(self, tunnel: int, entry: int) -> Encapsulator | None:
+    def current_outbound(self, tunnel: int, entry: int) -> Encapsulator | None:
         """The SA that sends for a policy line."""
-        return self._sending.get((tunnel, entry))
+        return self._current_outbound.get((tunnel, entry))
 
-    def sender(self, sender: OutboundKey) -> Encapsulator | None:
+    def find_outbound(self, sender: OutboundKey) -> Encapsulator | None:
         """The outbound SA of a packet that is on the wire."""
-        return self._senders.get(sender)
+        return self._by_key.get(sender)
 
-    def besides(self, tunnel: int, entry: int) -> Sequence[Encapsulator]:
+    def parallel(self, tunnel: int, entry: int) -> Sequence[Encapsulator]:
         """The SAs of a policy line that take what the one that sends was not agreed for, in their order."""
-        return self._besides.get((tunnel, entry), ())
+        return self._parallel.get((tunnel, entry), ())
 
-    def find(self, context: int, destination: int, protocol: int, spi: int) -> Decapsulator | None:
+    def find_inbound(self, context: int, destination: int, protocol: int, spi: int) -> Decapsulator | None:
         """The SA that opens packets with this outermost protocol and SPI."""
-        return self._lookup.get(context, _NOTHING).get((destination, protocol, spi))
+        return self._by_inbound_key.get(context, _NO_SAS).get((destination, protocol, spi))
 
-    def protect_tunnel(
+    def encapsulate_tunnel(
         self,
         tunnel: int,
         body: bytes | bytearray | memoryview,
@@ -296,22 +296,22 @@ class Sadb:
         share a batch the packets of each stay in order. `random(n)` gives n unpredictable octets.
         """
         drops = Drops()
-        view, packets = cut(body, lengths, drops)
+        view, packets = split_batch(body, lengths, drops)
         by_entry = self._by_entry(tunnel, view, packets, drops)
         parts: list[tuple[bytearray, array[int], list[int], tuple[Notice, ...]]] = []
         missing: list[int] = []
         for entry, chosen in by_entry.items():
-            protector = self._sending.get((tunnel, entry))
+            protector = self._current_outbound.get((tunnel, entry))
             if protector is None:
                 drops.add_many(IpsecDropCause.NO_OUTBOUND_SA, len(chosen))
                 missing.append(entry)
-            elif protector.covers(self.policies.rules(tunnel, entry)):
-                parts.append(protector.protect(view, chosen, random, drops))
+            elif protector.covers(self.spd.rules(tunnel, entry)):
+                parts.append(protector.encapsulate(view, chosen, random, drops))
             else:
-                for each in (protector, *self.besides(tunnel, entry)):
-                    mine, chosen = each.chosen(view, chosen)
+                for each in (protector, *self.parallel(tunnel, entry)):
+                    mine, chosen = each.select_by_sa(view, chosen)
                     if mine:
-                        parts.append(each.protect(view, mine, random, drops))
+                        parts.append(each.encapsulate(view, mine, random, drops))
                 drops.add_many(IpsecDropCause.NO_OUTBOUND_SA, len(chosen))
         if len(parts) == 1:
             out, out_lengths, origins, notices = parts[0]
@@ -328,12 +328,12 @@ class Sadb:
         self, tunnel: int, view: memoryview, packets: list[tuple[int, int, int]], drops: Drops
     ) -> dict[int, list[tuple[int, int, int]]]:
         """Packets by the policy line that protects them."""
-        classifier = self.policies.classifier(tunnel)
+        classifier = self.spd.classifier(tunnel)
         if classifier is None:
             drops.add_many(IpsecDropCause.NO_POLICY, len(packets))
             return {}
-        if classifier.everything is not None:
-            return {classifier.everything: packets} if packets else {}
+        if classifier.constant is not None:
+            return {classifier.constant: packets} if packets else {}
         by_entry: dict[int, list[tuple[int, int, int]]] = {}
         value = classifier.value
         for packet in packets:
@@ -348,17 +348,17 @@ class Sadb:
                 by_entry[entry] = [packet]
         return by_entry
 
-    def open_batch(
+    def decapsulate_batch(
         self, body: bytes | bytearray | memoryview, lengths: Sequence[int], context: int = 0
     ) -> DecapsulationResult:
         """Open a batch of encapsulated packets that came in for local addresses of a context."""
-        return open_packets(self._lookup.get(context, _NOTHING), body, lengths)
+        return decapsulate_batch(self._by_inbound_key.get(context, _NO_SAS), body, lengths)
 
 
-def _bury(past: RetiredTotals, work: Encapsulator | Decapsulator) -> None:
+def _retain_totals(past: RetiredTotals, work: Encapsulator | Decapsulator) -> None:
     past.packets += work.packets
     for cause, count in work.drops.items():
-        tally(past.drops, cause, count)
+        add_count(past.drops, cause, count)
 
 
 _ADDRESSES: Final = struct.Struct("!BxxII").unpack_from
@@ -366,22 +366,22 @@ _ADDRESSES: Final = struct.Struct("!BxxII").unpack_from
 
 def fragment_decision(sadb: Sadb, tunnel: int, view: memoryview, start: int, end: int) -> FragmentDecision:
     """Return what may be done with the IPv4 packet at start:end (20 octets or more), too large for its tunnel."""
-    classifier = sadb.policies.classifier(tunnel)
+    classifier = sadb.spd.classifier(tunnel)
     if classifier is None:
         return FragmentDecision.DROP
     line = classifier.value(view, start, end)
     if line == NO_ENTRY:
         return FragmentDecision.DROP
-    sending = sadb.sending(tunnel, line)
+    sending = sadb.current_outbound(tunnel, line)
     if sending is None:
         return FragmentDecision.DROP
-    same = classifier.later(view, start) == line
-    if sending.covers(sadb.policies.rules(tunnel, line)):
+    same = classifier.value_of_fragments(view, start) == line
+    if sending.covers(sadb.spd.rules(tunnel, line)):
         return FragmentDecision.FRAGMENT if same else FragmentDecision.KEEP_WHOLE
     # The SAs' selectors are narrower than the entry's: they decide too, and all of them may refuse the packet.
     protocol, source, destination = _ADDRESSES(view, start + 9)
     ports = ports_of(view, start, end)
-    for sa in (sending, *sadb.besides(tunnel, line)):
+    for sa in (sending, *sadb.parallel(tunnel, line)):
         matched = [rule for rule in sa.sa.selectors if rule.matches(protocol, source, destination, ports)]
         if matched:
             return (

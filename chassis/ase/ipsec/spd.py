@@ -25,10 +25,10 @@ _PORTS: Final = struct.Struct("!HH").unpack_from
 
 _WITH_PORTS: Final = frozenset((PROTOCOL_TCP, PROTOCOL_UDP))
 
-CACHE_LIMIT: Final = 4096
+MAX_FLOWS_PER_CLASSIFIER: Final = 4096
 """Flows that a cache remembers; a full one starts again, so a scan cannot make it grow."""
 
-MEMORY_LIMIT: Final = 1 << 17
+MAX_FLOWS: Final = 1 << 17
 """Flows that all caches of an ASP remember: there are several for each of thousands of tunnels."""
 
 Cache = dict[tuple[int, ...], int]
@@ -75,7 +75,7 @@ class Rule:
         return self.source_port is not None or self.destination_port is not None
 
     @property
-    def everything(self) -> bool:
+    def matches_all(self) -> bool:
         """Whether the rule matches any packet."""
         return self.protocol is None and not self.source[1] and not self.destination[1]
 
@@ -100,40 +100,40 @@ class Rule:
         )
 
 
-class Memory:
+class FlowCaches:
     """What the classifiers of an ASP remember, within bounds for each of them and for all.
 
     What makes room goes all at once: the flows that go on are looked up in the rules once more.
     """
 
-    __slots__ = ("_caches", "_held", "_shed")
+    __slots__ = ("_caches", "_flows", "_on_evict")
 
-    def __init__(self, shed: Callable[[int], None] | None = None) -> None:
+    def __init__(self, on_evict: Callable[[int], None] | None = None) -> None:
         """`shed(n)` hears of flows that made room."""
         self._caches: dict[int, Cache] = {}
         """Those that are not empty, whether their classifiers are still in use or not."""
-        self._held = 0
-        self._shed = shed
+        self._flows = 0
+        self._on_evict = on_evict
 
-    def keep(self, cache: Cache, key: tuple[int, ...], value: int) -> None:
+    def remember(self, cache: Cache, key: tuple[int, ...], value: int) -> None:
         """Remember the value of a flow that was not in the cache."""
-        if len(cache) >= CACHE_LIMIT:
-            self._forget(len(cache))
+        if len(cache) >= MAX_FLOWS_PER_CLASSIFIER:
+            self._count_evicted(len(cache))
             cache.clear()
-        elif self._held >= MEMORY_LIMIT:
+        elif self._flows >= MAX_FLOWS:
             for other in self._caches.values():
                 other.clear()
             self._caches.clear()
-            self._forget(self._held)
+            self._count_evicted(self._flows)
         if not cache:
             self._caches[id(cache)] = cache
-        self._held += 1
+        self._flows += 1
         cache[key] = value
 
-    def _forget(self, flows: int) -> None:
-        self._held -= flows
-        if self._shed is not None:
-            self._shed(flows)
+    def _count_evicted(self, flows: int) -> None:
+        self._flows -= flows
+        if self._on_evict is not None:
+            self._on_evict(flows)
 
 
 class Classifier:
@@ -143,22 +143,22 @@ class Classifier:
     see. `default` is the value of a packet that nothing matches.
     """
 
-    __slots__ = ("_cache", "_memory", "_ports_matter", "_rules", "default", "everything")
+    __slots__ = ("_cache", "_caches", "_ports_matter", "_rules", "constant", "default")
 
-    def __init__(self, rules: Sequence[tuple[Rule, int]], default: int, memory: Memory | None = None) -> None:
+    def __init__(self, rules: Sequence[tuple[Rule, int]], default: int, caches: FlowCaches | None = None) -> None:
         """`memory` is that of all classifiers beside it; without one it has its own."""
-        self._memory = Memory() if memory is None else memory
+        self._caches = FlowCaches() if caches is None else caches
         self._rules = tuple(rules)
         self._ports_matter = any(rule.names_port for rule, _ in rules)
         self._cache: Cache = {}
         self.default = default
-        self.everything: int | None = rules[0][1] if rules and rules[0][0].everything else None
+        self.constant: int | None = rules[0][1] if rules and rules[0][0].matches_all else None
         """The value of every packet, where the first rule matches all; None otherwise."""
 
     def value(self, view: memoryview, start: int, end: int) -> int:
         """Value of the IPv4 packet that lies at start:end, at least 20 octets."""
-        if self.everything is not None:
-            return self.everything
+        if self.constant is not None:
+            return self.constant
         key: tuple[int, ...]
         if not self._ports_matter or view[start + 9] not in _WITH_PORTS:
             key = _FLOW(view, start + 9)
@@ -174,20 +174,20 @@ class Classifier:
         cache = self._cache
         found = cache.get(key)
         if found is None:
-            found = self._keep(key, self._search(view, start, ports_of(view, start, end)))
+            found = self._remember(key, self._search(view, start, ports_of(view, start, end)))
         return found
 
-    def later(self, view: memoryview, start: int) -> int:
+    def value_of_fragments(self, view: memoryview, start: int) -> int:
         """Value of the fragments after the first of the IPv4 packet that begins at `start`: they have no ports."""
-        if self.everything is not None:
-            return self.everything
+        if self.constant is not None:
+            return self.constant
         # As long as that of a packet without ports, so that no flow with ports has the same key.
         key = _FLOW(view, start + 9)
         found = self._cache.get(key)
-        return self._keep(key, self._search(view, start, None)) if found is None else found
+        return self._remember(key, self._search(view, start, None)) if found is None else found
 
-    def _keep(self, key: tuple[int, ...], value: int) -> int:
-        self._memory.keep(self._cache, key, value)
+    def _remember(self, key: tuple[int, ...], value: int) -> int:
+        self._caches.remember(self._cache, key, value)
         return value
 
     def _search(self, view: memoryview, start: int, ports: tuple[int, int] | None) -> int:
@@ -222,19 +222,19 @@ class Spd:
     the lines that it was made by, and the flows of other tunnels stay remembered.
     """
 
-    __slots__ = ("_classifiers", "_memory", "_rules")
+    __slots__ = ("_caches", "_classifiers", "_rules")
 
-    def __init__(self, memory: Memory | None = None) -> None:
+    def __init__(self, caches: FlowCaches | None = None) -> None:
         """`memory` is that of all classifiers of the ASP."""
-        self._memory = Memory() if memory is None else memory
+        self._caches = FlowCaches() if caches is None else caches
         self._classifiers: dict[int, Classifier] = {}
         self._rules: dict[int, dict[int, tuple[Rule, ...]]] = {}
 
-    def put(self, tunnel: int, entries: Iterable[SpdEntry]) -> None:
+    def set_entries(self, tunnel: int, entries: Iterable[SpdEntry]) -> None:
         """Give a tunnel its lines, in any order, in place of those that it had."""
         lines = sorted(entries, key=lambda entry: line_and_rule(entry.number))
         rules = [(rule, entry.number) for entry in lines for rule in entry.rules or (Rule(),)]
-        self._classifiers[tunnel] = Classifier(rules, NO_ENTRY, self._memory)
+        self._classifiers[tunnel] = Classifier(rules, NO_ENTRY, self._caches)
         self._rules[tunnel] = {entry.number: entry.rules for entry in lines}
 
     def remove(self, tunnel: int) -> None:
@@ -246,7 +246,7 @@ class Spd:
         """The rules of a line that there is."""
         return self._rules.get(tunnel, {}).get(entry)
 
-    def has(self, tunnel: int, entry: int) -> bool:
+    def may_have_entry(self, tunnel: int, entry: int) -> bool:
         """Whether a line may be one of its tunnel's: a tunnel without any at the moment may have it again."""
         lines = self._rules.get(tunnel)
         return lines is None or entry in lines

@@ -32,7 +32,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Final, Protocol
 
-from chassis.ase.ipsec.replay import everything_seen
+from chassis.ase.ipsec.replay import all_received
 
 _MAGIC: Final = int.from_bytes(b"IPsecSAs", "little")
 _VERSION: Final = 1
@@ -169,7 +169,7 @@ class Reached:
 
     def everything(self) -> Reached:
         """For an SA at another place: no number up to the edge is taken there."""
-        return Reached(self.next_number, *everything_seen(self.edge)) if self.edge else self
+        return Reached(self.next_number, *all_received(self.edge)) if self.edge else self
 
 
 class WindowStore(Protocol):

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from chassis.ase.ipsec.ipcomp import CPI_DEFLATE, inflate
+from chassis.ase.ipsec.ipcomp import CPI_DEFLATE, decompress
 from chassis.bus.records import ManualSaRecord, Record
 from chassis.net.ipv4 import Ipv4
 from tests.support.asp import CIRCUIT, ECONOMICAL, Controller, packets_of, records, udp_packet
@@ -32,7 +32,7 @@ def test_packets_shrink_and_come_out_whole(tunnel: int, kind: str) -> None:
     assert [len(one) < 200 for one in wire] == [True] * 5
     if kind == "ah":
         assert [one[20] for one in wire] == [4, 4, 108, 108, 108]
-        inflated = [inflate(memoryview(one[44:]), CPI_DEFLATE) for one in wire[2:]]
+        inflated = [decompress(memoryview(one[44:]), CPI_DEFLATE) for one in wire[2:]]
         for one, other in zip(inflated, clear[2:], strict=True):
             assert one is not None
             assert Ipv4.parse(one).payload == Ipv4.parse(other).payload

@@ -8,7 +8,7 @@ from array import array
 import pytest
 
 from chassis.ase.drop_log import INTERVAL, TEXTS, DropLog
-from chassis.ase.ipsec.causes import MESSAGE_IDS, OURS, Drops, IpsecDropCause
+from chassis.ase.ipsec.causes import MESSAGE_IDS, OWN_MESSAGES, Drops, IpsecDropCause
 from chassis.bus.batch import Batch, Step
 from chassis.bus.messages import LogRecord
 from chassis.net.ipv4 import PROTOCOL_ESP
@@ -39,9 +39,9 @@ def test_texts_are_those_of_the_guide(spec_dir: object) -> None:
     yaml = pytest.importorskip("yaml")
     with open(f"{spec_dir}/messages.yaml") as file:
         rows = {row["id"]: row for row in yaml.safe_load(file)["messages"]}
-    assert set(TEXTS) - set(rows) >= OURS
+    assert set(TEXTS) - set(rows) >= OWN_MESSAGES
     for name, text in TEXTS.items():
-        if name in OURS:
+        if name in OWN_MESSAGES:
             continue
         assert text.text == rows[name]["text"]
         assert (text.severity == "informational") == (rows[name].get("type") == "informational")
@@ -82,9 +82,9 @@ def test_the_log_keeps_causes_apart_and_wakes_for_the_first() -> None:
         drops.add_many(cause, count)
         return [(record.id, record.values["count"]) for record in log.note(drops, now)]
 
-    assert drop(IpsecDropCause.LATE, 1, 0.0) == [("esp-late-packet", 1)]
+    assert drop(IpsecDropCause.OUTSIDE_WINDOW, 1, 0.0) == [("esp-late-packet", 1)]
     assert drop(IpsecDropCause.NO_INBOUND_SA, 2, 0.5) == [("esp-no-inbound-sa", 2)]
-    assert drop(IpsecDropCause.LATE, 3, 0.6) == []
+    assert drop(IpsecDropCause.OUTSIDE_WINDOW, 3, 0.6) == []
     assert drop(IpsecDropCause.NO_INBOUND_SA, 4, 0.7) == []
     assert drop(IpsecDropCause.MALFORMED, 4, 0.7) == []
     assert log.due == INTERVAL

@@ -43,10 +43,10 @@ def test_a_scan_by_way_of_an_economical_tunnel_leaves_so_many_decisions() -> Non
 
 def test_flows_into_many_tunnels_are_remembered_within_one_bound() -> None:
     left, right = Controller(records()), Controller(records(there=True))
-    policies = left.asp.sadb.policies
+    policies = left.asp.sadb.spd
     tunnels = range(1000, 1040)
     for tunnel in tunnels:
-        policies.put(tunnel, [SpdEntry(10, (Rule(17, source=(ip("50.0.0.0"), 8)),))])
+        policies.set_entries(tunnel, [SpdEntry(10, (Rule(17, source=(ip("50.0.0.0"), 8)),))])
     packet = bytearray(udp_packet("50.0.0.1", "60.0.0.1"))
     view = memoryview(packet)
     for number in range(4000):

@@ -494,7 +494,7 @@ def test_a_tunnel_that_gets_manual_keys_leaves_ike() -> None:
     left, right = sides()
     join(left, right, CIRCUIT)
     left.put(replace(left.tunnel(CIRCUIT), kind="manual", entries=(PolicyEntryRecord(10, sa="sa1"),)))
-    assert {sa.fleeting for sa in (left.asp.sadb.outbound[CIRCUIT, 10].sa,)} == {False}
+    assert {sa.negotiated for sa in (left.asp.sadb.outbound[CIRCUIT, 10].sa,)} == {False}
     assert len(left.protect(CIRCUIT, PACKETS)) == 1
     left.put(replace(left.tunnel(CIRCUIT), kind="static", entries=(PolicyEntryRecord(10, policy="p"),)))
     assert left.asp.sadb.outbound == {}

@@ -134,7 +134,7 @@ def test_a_packet_that_goes_by_its_ports_is_protected_whole(
     b.put(replace(port, mtu=9000))
     assert [same(packet) for packet in came(b, outer)] == [same(clear)]
     assert (a.drops(), b.drops()) == ({}, {})
-    assert a.asp.sadb.sending(tunnel, 10).packets == 1  # type: ignore[union-attr]
+    assert a.asp.sadb.current_outbound(tunnel, 10).packets == 1  # type: ignore[union-attr]
     assert a.asp.tallies.report(tunnel)["tunnels"][0]["fragments"] == 0
     assert a.count(f"tunnel {tunnel} encapsulated octets") == 3000
 
@@ -162,7 +162,7 @@ def test_each_packet_of_a_batch_goes_by_the_line_that_its_whole_matched(
     assert b"".join(piece.payload for piece in pieces) == Ipv4.parse(clear[1]).payload
     assert told == ([MTU] if df_bit == "set" else [])
     assert b.drops() == {}
-    carried = [a.asp.sadb.sending(tunnel, line).packets for line in (10, 20)]  # type: ignore[union-attr]
+    carried = [a.asp.sadb.current_outbound(tunnel, line).packets for line in (10, 20)]  # type: ignore[union-attr]
     assert carried == [3 - (df_bit == "set"), 3]
 
 

@@ -17,7 +17,7 @@ from scapy.layers.ipsec import AH, AUTH_ALGOS, ESP, SecurityAssociation
 from scapy.packet import Raw
 
 from chassis.ase.drop_log import INTERVAL, TEXTS
-from chassis.ase.ipsec.causes import MESSAGE_IDS, OURS
+from chassis.ase.ipsec.causes import MESSAGE_IDS, OWN_MESSAGES
 from chassis.ase.link import SaDelete
 from chassis.bus.batch import Step
 from chassis.bus.messages import LogRecord
@@ -326,8 +326,8 @@ def test_every_row_of_the_table_has_a_case(spec_dir: Path) -> None:
     messages = yaml.safe_load((spec_dir / "messages.yaml").read_text())["messages"]
     rows = {message["id"]: message for message in messages if message["table"] == 7}
     assert set(rows) - set(CASES) == {INDISTINGUISHABLE}
-    assert set(CASES) - set(rows) == OURS
-    for row in set(SAID) - OURS:
+    assert set(CASES) - set(rows) == OWN_MESSAGES
+    for row in set(SAID) - OWN_MESSAGES:
         text = SAID[row]
         assert text == rows[row].get("settled_text", rows[row]["text"])
         assert (row in INFORMATIONAL) == (rows[row].get("type") == "informational")

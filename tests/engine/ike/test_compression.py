@@ -45,18 +45,18 @@ def database(records: Iterable[Record], install: SaInstall) -> Sadb:
     sadb = Sadb(SaStateFile(memoryview(bytearray(octets_for(2)))))
     sadb.install_inbound(pair.inbound)
     sadb.install_outbound(pair.outbound, pair.lease)
-    sadb.policies.put(TUNNEL, [pair.policy])
+    sadb.spd.set_entries(TUNNEL, [pair.policy])
     return sadb
 
 
 def protected(sadb: Sadb, clear: bytes) -> bytes:
-    result = sadb.protect_tunnel(TUNNEL, bytes(HEADROOM) + clear, [HEADROOM + len(clear)], random.randbytes)
+    result = sadb.encapsulate_tunnel(TUNNEL, bytes(HEADROOM) + clear, [HEADROOM + len(clear)], random.randbytes)
     assert result.drops.counts == {}
     return bytes(result.body[HEADROOM:])
 
 
 def opened(sadb: Sadb, wire: bytes) -> tuple[list[bytes], dict[IpsecDropCause, int]]:
-    result = sadb.open_batch(bytes(HEADROOM) + wire, [HEADROOM + len(wire)], OUTER_CONTEXT)
+    result = sadb.decapsulate_batch(bytes(HEADROOM) + wire, [HEADROOM + len(wire)], OUTER_CONTEXT)
     return [bytes(group.body[HEADROOM:]) for group in result.groups], result.drops.counts
 
 

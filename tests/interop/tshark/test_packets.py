@@ -81,13 +81,13 @@ def ah(integrity: str, spi: int) -> Ah:
 def protected(packets: Iterable[bytes], first: int = 1, **how: Any) -> list[bytes]:
     """Packets as this engine sends them; `how` are fields of the SA."""
     sadb = Sadb(SaStateFile(memoryview(bytearray(octets_for(2)))))
-    sa = OutboundSa(1, 1, SOURCE, DESTINATION, fleeting=True, **how)
-    sadb.install_outbound(sa, SequenceLease(first, sa.last_sequence + 1))
-    sadb.policies.put(1, [SpdEntry(0)])
+    sa = OutboundSa(1, 1, SOURCE, DESTINATION, negotiated=True, **how)
+    sadb.install_outbound(sa, SequenceLease(first, sa.max_sequence + 1))
+    sadb.spd.set_entries(1, [SpdEntry(0)])
     chosen = list(packets)
     body = bytearray(b"".join(bytes(HEADROOM) + packet for packet in chosen))
     lengths = [HEADROOM + len(packet) for packet in chosen]
-    result = sadb.protect_tunnel(1, body, lengths, random.Random(1).randbytes)
+    result = sadb.encapsulate_tunnel(1, body, lengths, random.Random(1).randbytes)
     assert result.drops.counts == {}
     wire: list[bytes] = []
     offset = 0

@@ -66,7 +66,7 @@ class ProductEnd(OurEnd):
     def protect(self, packets: Sequence[bytes]) -> list[bytes]:
         """The outer packets of clear ones."""
         body = bytearray(b"".join([bytes(HEADROOM) + packet for packet in packets]))
-        result = self.sadb.protect_tunnel(
+        result = self.sadb.encapsulate_tunnel(
             TUNNEL, body, [HEADROOM + len(packet) for packet in packets], os.urandom
         )  # fmt: skip
         assert result.drops.counts == {}
@@ -91,12 +91,12 @@ class ProductEnd(OurEnd):
                 assert self._record is not None
                 pair = negotiated_pair(self._record, message)
                 self.sadb.install_inbound(pair.inbound)
-                self.sadb.install_outbound(pair.outbound, pair.lease, switch=message.send)
+                self.sadb.install_outbound(pair.outbound, pair.lease, current=message.send)
                 acls = {(INNER, acl.name): acl for acl in self._acls}
                 apart = self._version == 1
-                self.sadb.policies.put(message.tunnel, policy_lines(self._record, acls, apart))
+                self.sadb.spd.set_entries(message.tunnel, policy_lines(self._record, acls, apart))
             elif isinstance(message, SaSwitch):
-                self.sadb.switch(message.tunnel, message.serial)
+                self.sadb.activate_outbound(message.tunnel, message.serial)
             elif isinstance(message, SaDelete):
                 self.sadb.remove_inbound(message.tunnel, message.serial)
                 self.sadb.remove_outbound(message.tunnel, message.serial)
@@ -118,14 +118,16 @@ class ProductEnd(OurEnd):
     def _esp(self, packet: bytes) -> None:
         """A datagram of ESP came by the socket; so its frame is here, and perhaps others'."""
         frames = self._frames()
-        result = self.sadb.open_batch(bytearray(b"".join(frames)), [len(frame) for frame in frames], CONTEXT)
+        result = self.sadb.decapsulate_batch(
+            bytearray(b"".join(frames)), [len(frame) for frame in frames], CONTEXT
+        )
         for group in result.groups:
             offset = 0
             for length in group.lengths:
                 self.opened.append(bytes(group.body[offset + HEADROOM : offset + length]))
                 offset += length
         self.drops += [f"{cause}: {count}" for cause, count in result.drops.counts.items()]
-        for opener in result.fleeting:
+        for opener in result.negotiated:
             sa = opener.sa
             if self.sending.get((sa.tunnel, self.pairs[sa.tunnel, sa.serial].install.entry)) != sa.serial:
                 self._give(SaSeen(sa.tunnel, sa.serial))

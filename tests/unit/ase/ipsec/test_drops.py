@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
-from chassis.ase.ipsec.causes import MESSAGE_IDS, OURS, IpsecDropCause, NoticeKind, Sample
-from chassis.ase.ipsec.encapsulate import EncapsulationResult, protect
-from chassis.ase.ipsec.sa import LAST_SEQUENCE, OutboundSa, SequenceLease
+from chassis.ase.ipsec.causes import MESSAGE_IDS, OWN_MESSAGES, DropSample, IpsecDropCause, NoticeKind
+from chassis.ase.ipsec.encapsulate import EncapsulationResult, encapsulate
+from chassis.ase.ipsec.sa import MAX_SEQUENCE, OutboundSa, SequenceLease
 from chassis.ase.ipsec.sadb import Sadb
 from chassis.ase.ipsec.spd import Rule, SpdEntry
 from tests.support.ipsec import (
@@ -36,9 +36,9 @@ from tests.support.ipsec import (
 )
 
 
-def refused(sadb: Sadb, packets: list[bytes], cause: IpsecDropCause) -> Sample:
+def refused(sadb: Sadb, packets: list[bytes], cause: IpsecDropCause) -> DropSample:
     """Opens packets that must all be dropped for one cause; its sample."""
-    result = sadb.open_batch(*batch(packets))
+    result = sadb.decapsulate_batch(*batch(packets))
     assert result.groups == ()
     assert result.drops.counts == {cause: len(packets)}
     return result.drops.samples[cause]
@@ -58,7 +58,7 @@ BUNDLE = (esp(), ah())
 def test_no_inbound_sa() -> None:
     wire = protected(sender(esp(spi=0x7777)), [inner()] * 3)
     sample = refused(receiver(esp()), wire, IpsecDropCause.NO_INBOUND_SA)
-    assert sample == Sample(IpsecDropCause.NO_INBOUND_SA, 0x7777, LEFT, 1)
+    assert sample == DropSample(IpsecDropCause.NO_INBOUND_SA, 0x7777, LEFT, 1)
 
 
 def test_esp_of_a_bundle_is_not_accepted_without_its_ah() -> None:
@@ -78,23 +78,25 @@ def test_late_and_duplicate(protocols: tuple[Any, Any], window: int) -> None:
     wire = protected(sender(*protocols), [inner(30)] * (window + 1))
     right = receiver(*protocols, window=window)
     spi = protocols[1].spi if protocols[1] else protocols[0].spi
-    assert right.open_batch(*batch(wire[1:])).drops.counts == {}
-    assert refused(right, [wire[0]], IpsecDropCause.LATE) == Sample(IpsecDropCause.LATE, spi, LEFT, 1)
-    sample = refused(right, [wire[1], wire[-1]], IpsecDropCause.DUPLICATE)
-    assert sample == Sample(IpsecDropCause.DUPLICATE, spi, LEFT, 2)
+    assert right.decapsulate_batch(*batch(wire[1:])).drops.counts == {}
+    assert refused(right, [wire[0]], IpsecDropCause.OUTSIDE_WINDOW) == DropSample(
+        IpsecDropCause.OUTSIDE_WINDOW, spi, LEFT, 1
+    )
+    sample = refused(right, [wire[1], wire[-1]], IpsecDropCause.REPLAYED)
+    assert sample == DropSample(IpsecDropCause.REPLAYED, spi, LEFT, 2)
 
 
 def test_a_duplicate_within_one_batch() -> None:
     (packet,) = protected(sender(esp()), [inner()])
-    result = receiver(esp()).open_batch(*batch([packet, packet]))
+    result = receiver(esp()).decapsulate_batch(*batch([packet, packet]))
     assert len(result.groups[0].lengths) == 1
-    assert result.drops.counts == {IpsecDropCause.DUPLICATE: 1}
+    assert result.drops.counts == {IpsecDropCause.REPLAYED: 1}
 
 
 def test_without_integrity_there_is_no_window() -> None:
     use = esp("aes-128-cbc", None)
     (packet,) = protected(sender(use), [inner()])
-    result = receiver(use).open_batch(*batch([packet, packet]))
+    result = receiver(use).decapsulate_batch(*batch([packet, packet]))
     assert len(result.groups[0].lengths) == 2
 
 
@@ -104,15 +106,15 @@ def test_esp_authentication(at: int) -> None:
     wire = protected(sender(esp()), [inner()] * 2)
     right = receiver(esp())
     sample = refused(right, [altered(packet, at) for packet in wire], IpsecDropCause.ESP_AUTHENTICATION)
-    assert sample == Sample(IpsecDropCause.ESP_AUTHENTICATION, 0x1001, LEFT, 1)
-    assert right.open_batch(*batch(wire)).drops.counts == {}, "a forgery does not move the window"
+    assert sample == DropSample(IpsecDropCause.ESP_AUTHENTICATION, 0x1001, LEFT, 1)
+    assert right.decapsulate_batch(*batch(wire)).drops.counts == {}, "a forgery does not move the window"
 
 
 def test_a_forged_number_does_not_move_the_window() -> None:
     (packet,) = protected(sender(esp()), [inner()])
     right = receiver(esp())
     refused(right, [altered(packet, 24, 0x7F)], IpsecDropCause.ESP_AUTHENTICATION)
-    assert right.open_batch(*batch([packet])).drops.counts == {}
+    assert right.decapsulate_batch(*batch([packet])).drops.counts == {}
 
 
 @pytest.mark.behaviour("B-218")
@@ -136,20 +138,20 @@ def test_fields_that_routers_may_change_do_not_break_ah(protocols: tuple[Any, An
     (wire,) = protected(sender(*protocols), [inner()])
     changed = altered(altered(altered(wire, 8, 3), 1, 0x20), 10)
     changed = altered(changed, 6, 0x40)
-    assert receiver(*protocols).open_batch(*batch([changed])).drops.counts == {}
+    assert receiver(*protocols).decapsulate_batch(*batch([changed])).drops.counts == {}
 
 
 @pytest.mark.behaviour("B-219")
 def test_encapsulation_mode() -> None:
     transport = struct.pack("!HHHH", 1, 2, 8, 0) + bytes([1, 2, 2, 17])
-    refused(receiver(NULL), [null_esp(transport)], IpsecDropCause.ENCAPSULATION_MODE)
+    refused(receiver(NULL), [null_esp(transport)], IpsecDropCause.NOT_TUNNEL_MODE)
 
 
 def test_encapsulation_mode_of_ah() -> None:
     """AH alone around ESP, where AH alone is expected around a packet."""
     wire = protected(sender(*BUNDLE), [inner()])
-    refused(receiver(None, ah()), wire, IpsecDropCause.ENCAPSULATION_MODE)
-    refused(receiver(*BUNDLE), protected(sender(None, ah()), [inner()]), IpsecDropCause.ENCAPSULATION_MODE)
+    refused(receiver(None, ah()), wire, IpsecDropCause.NOT_TUNNEL_MODE)
+    refused(receiver(*BUNDLE), protected(sender(None, ah()), [inner()]), IpsecDropCause.NOT_TUNNEL_MODE)
 
 
 def test_dummy_packets() -> None:
@@ -199,9 +201,9 @@ def test_ah_of_another_length_is_malformed() -> None:
 
 def test_lengths_beyond_the_body_are_malformed() -> None:
     body, lengths = batch(protected(sender(esp()), [inner()] * 2))
-    result = receiver(esp()).open_batch(body[:-1], lengths)
+    result = receiver(esp()).decapsulate_batch(body[:-1], lengths)
     assert result.drops.counts == {IpsecDropCause.MALFORMED: 1}
-    result2 = sender(esp()).protect_tunnel(1, body[:-1], lengths, random_octets())
+    result2 = sender(esp()).encapsulate_tunnel(1, body[:-1], lengths, random_octets())
     assert result2.drops.counts == {IpsecDropCause.MALFORMED: 1}
 
 
@@ -211,8 +213,8 @@ def test_fragments_are_put_aside(flags: bytes, protocols: tuple[Any, Any]) -> No
     (packet,) = protected(sender(*protocols), [inner()])
     piece = packet[:6] + flags + packet[8:]
     short = piece[:2] + b"\x00\x1b" + piece[4:27]
-    result = receiver(*protocols).open_batch(*batch([piece, short]))
-    assert [bytes(view) for view in result.aside] == [piece, short]
+    result = receiver(*protocols).decapsulate_batch(*batch([piece, short]))
+    assert [bytes(view) for view in result.punted] == [piece, short]
     assert (result.groups, result.drops.counts) == ((), {})
 
 
@@ -230,12 +232,12 @@ def test_selector_mismatch() -> None:
     left = sender(esp())
     refused(right, protected(left, [inner()]), IpsecDropCause.SELECTOR_MISMATCH)
     right_way = inner(source=OUTSIDE, destination=INSIDE)
-    result = right.open_batch(*batch(protected(left, [right_way])))
+    result = right.decapsulate_batch(*batch(protected(left, [right_way])))
     assert packets_of(result.groups[0].body, result.groups[0].lengths) == [right_way]
 
 
 def out(sadb: Sadb, packets: list[bytes], tunnel: int = 1) -> EncapsulationResult:
-    return sadb.protect_tunnel(tunnel, *batch(packets), random_octets())
+    return sadb.encapsulate_tunnel(tunnel, *batch(packets), random_octets())
 
 
 def test_no_policy() -> None:
@@ -249,7 +251,7 @@ def test_no_policy() -> None:
 
 def test_no_outbound_sa() -> None:
     sadb = database()
-    sadb.policies.put(1, [SpdEntry(ENTRY)])
+    sadb.spd.set_entries(1, [SpdEntry(ENTRY)])
     result = out(sadb, [inner()] * 3)
     assert result.drops.counts == {IpsecDropCause.NO_OUTBOUND_SA: 3}
     assert len(result.lengths) == 0
@@ -266,7 +268,7 @@ def test_too_long() -> None:
     result = out(sender(esp()), [inner(65500), inner()])
     assert result.drops.counts == {IpsecDropCause.TOO_LONG: 1}
     assert list(result.origins) == [1]
-    fits = sender(esp()).outbound[1, 1].sa.largest_inner(65535 - 14)
+    fits = sender(esp()).outbound[1, 1].sa.max_inner(65535 - 14)
     assert max(out(sender(esp()), [inner(fits)]).lengths) <= 65535
     assert out(sender(esp()), [inner(fits + 1)]).drops.counts == {IpsecDropCause.TOO_LONG: 1}
 
@@ -277,16 +279,16 @@ def test_a_lease_ends_and_is_renewed() -> None:
     assert first.notices == ()
     second = out(left, [inner()] * 4)
     (notice,) = second.notices
-    assert (notice.kind, notice.tunnel, notice.serial) == (NoticeKind.HALF_LEASE, 1, 1)
+    assert (notice.kind, notice.tunnel, notice.serial) == (NoticeKind.LEASE_HALF_USED, 1, 1)
     assert (notice.next_number, notice.limit) == (9, 11)
     third = out(left, [inner()] * 4)
     assert list(third.origins) == [0, 1]
     assert third.drops.counts == {IpsecDropCause.NO_LEASE: 2}
-    assert third.drops.samples[IpsecDropCause.NO_LEASE] == Sample(IpsecDropCause.NO_LEASE, 0x1001, INSIDE, 0)
-    assert [said.kind for said in third.notices] == [NoticeKind.LEASE_USED]
+    assert third.drops.samples[IpsecDropCause.NO_LEASE] == DropSample(IpsecDropCause.NO_LEASE, 0x1001, INSIDE, 0)
+    assert [said.kind for said in third.notices] == [NoticeKind.LEASE_EXHAUSTED]
     fourth = out(left, [inner()])
     assert (len(fourth.lengths), fourth.notices) == (0, ()), "said once"
-    left.renew(1, 1, SequenceLease(11, 21))
+    left.renew_lease(1, 1, SequenceLease(11, 21))
     fifth = out(left, [inner()] * 2)
     assert [int.from_bytes(packet[24:28], "big") for packet in packets_of(fifth.body, fifth.lengths)] == [11, 12]
 
@@ -294,38 +296,38 @@ def test_a_lease_ends_and_is_renewed() -> None:
 def test_a_lease_that_joins_leaves_no_gap() -> None:
     left = sender(esp(), lease=SequenceLease(1, 11))
     out(left, [inner()] * 6)
-    left.renew(1, 1, SequenceLease(11, 31))
+    left.renew_lease(1, 1, SequenceLease(11, 31))
     result = out(left, [inner()] * 10)
     assert [int.from_bytes(packet[24:28], "big") for packet in packets_of(result.body, result.lengths)] == list(
         range(7, 17)
     )
     assert result.notices == ()
-    assert [said.kind for said in out(left, [inner()] * 10).notices] == [NoticeKind.HALF_LEASE]
+    assert [said.kind for said in out(left, [inner()] * 10).notices] == [NoticeKind.LEASE_HALF_USED]
 
 
 def test_a_lease_further_on_is_taken_from_its_start() -> None:
     left = sender(esp(), lease=SequenceLease(1, 11))
     out(left, [inner()] * 2)
-    left.renew(1, 1, SequenceLease(101, 201))
+    left.renew_lease(1, 1, SequenceLease(101, 201))
     result = out(left, [inner()])
     assert packets_of(result.body, result.lengths)[0][24:28] == (101).to_bytes(4, "big")
 
 
 @pytest.mark.parametrize("protocols", [(esp(), None), (None, ah()), BUNDLE])
 def test_the_last_number_is_sent_and_none_after_it(protocols: tuple[Any, Any]) -> None:
-    left = sender(*protocols, lease=SequenceLease(first=LAST_SEQUENCE - 1))
+    left = sender(*protocols, lease=SequenceLease(first=MAX_SEQUENCE - 1))
     result = out(left, [inner()] * 3)
     wire = packets_of(result.body, result.lengths)
     at = 28 if protocols[1] else 24
-    assert [int.from_bytes(packet[at : at + 4], "big") for packet in wire] == [LAST_SEQUENCE - 1, LAST_SEQUENCE]
+    assert [int.from_bytes(packet[at : at + 4], "big") for packet in wire] == [MAX_SEQUENCE - 1, MAX_SEQUENCE]
     assert result.drops.counts == {IpsecDropCause.SEQUENCE_EXHAUSTED: 1}
     assert [said.kind for said in result.notices] == [NoticeKind.SEQUENCE_EXHAUSTED]
     assert out(left, [inner()]).drops.counts == {IpsecDropCause.SEQUENCE_EXHAUSTED: 1}
-    assert receiver(*protocols).open_batch(*batch(wire)).drops.counts == {}
+    assert receiver(*protocols).decapsulate_batch(*batch(wire)).drops.counts == {}
 
 
 def test_exhaustion_outlives_the_process() -> None:
-    left = sender(esp(), lease=SequenceLease(first=LAST_SEQUENCE))
+    left = sender(esp(), lease=SequenceLease(first=MAX_SEQUENCE))
     out(left, [inner()])
     left.remove_outbound(1, 1)
     left.install_outbound(OutboundSa(1, 1, LEFT, RIGHT, ENTRY, esp=esp()))
@@ -343,7 +345,7 @@ def test_the_order_and_count_of_mixed_drops() -> None:
         chosen.append(altered(packet, chance.randrange(20, len(packet))) if chance.random() < 0.3 else packet)
     total = 0
     for start in range(0, 300, 30):
-        result = right.open_batch(*batch(chosen[start : start + 30]))
+        result = right.decapsulate_batch(*batch(chosen[start : start + 30]))
         total += sum(result.drops.counts.values()) + sum(len(group.lengths) for group in result.groups)
         assert set(result.drops.samples) == set(result.drops.counts)
     assert total == 300
@@ -351,7 +353,7 @@ def test_the_order_and_count_of_mixed_drops() -> None:
 
 def test_one_sa_can_be_asked_directly() -> None:
     left = sender(esp())
-    result = protect(left.outbound[1, 1], *batch([inner(), b""]), random_octets())
+    result = encapsulate(left.outbound[1, 1], *batch([inner(), b""]), random_octets())
     assert len(result.lengths) == 1
     assert result.drops.counts == {IpsecDropCause.MALFORMED: 1}
 
@@ -360,7 +362,7 @@ def test_messages_are_those_of_the_guide(spec_dir: Path) -> None:
     rows = yaml.safe_load((spec_dir / "messages.yaml").read_text())
     rows = rows if isinstance(rows, list) else rows["messages"]
     table = {row["id"]: row for row in rows if row.get("table") == 7}
-    assert set(MESSAGE_IDS.values()) - OURS == set(table) - {"esp-auth-alg"}
+    assert set(MESSAGE_IDS.values()) - OWN_MESSAGES == set(table) - {"esp-auth-alg"}
     assert "authentication" in table[MESSAGE_IDS[IpsecDropCause.ESP_AUTHENTICATION]]["text"].lower()
-    assert "late" in table[MESSAGE_IDS[IpsecDropCause.LATE]]["text"].lower()
-    assert "duplicate" in table[MESSAGE_IDS[IpsecDropCause.DUPLICATE]]["text"].lower()
+    assert "late" in table[MESSAGE_IDS[IpsecDropCause.OUTSIDE_WINDOW]]["text"].lower()
+    assert "duplicate" in table[MESSAGE_IDS[IpsecDropCause.REPLAYED]]["text"].lower()

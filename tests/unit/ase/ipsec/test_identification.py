@@ -23,14 +23,14 @@ def add(
     udp: UdpPorts | None = None,
 ) -> None:
     sadb.install_outbound(
-        OutboundSa(tunnel, 1, LEFT, destination, ENTRY, esp=use_esp, ah=use_ah, fleeting=fleeting, udp=udp)
+        OutboundSa(tunnel, 1, LEFT, destination, ENTRY, esp=use_esp, ah=use_ah, negotiated=fleeting, udp=udp)
     )
-    sadb.policies.put(tunnel, [SpdEntry(ENTRY)])
+    sadb.spd.set_entries(tunnel, [SpdEntry(ENTRY)])
 
 
 def sent(sadb: Sadb, tunnel: int, count: int) -> list[int]:
     """Identifications of so many packets."""
-    result = sadb.protect_tunnel(tunnel, *batch([inner(60)] * count), random_octets())
+    result = sadb.encapsulate_tunnel(tunnel, *batch([inner(60)] * count), random_octets())
     return [int.from_bytes(packet[4:6], "big") for packet in packets_of(result.body, result.lengths)]
 
 
@@ -63,7 +63,7 @@ def test_another_protocol_or_destination_has_another_sequence() -> None:
         assert sent(sadb, tunnel, 2) == run(first, 2)
     assert sent(sadb, 5, 2) == run(firsts[2] + 2, 2)
     # An SA whose peer is elsewhere now goes by the sequence there.
-    sadb.change(OutboundSa(1, 1, LEFT, ELSEWHERE, ENTRY, esp=esp(spi=0x1001), fleeting=True))
+    sadb.update_outbound(OutboundSa(1, 1, LEFT, ELSEWHERE, ENTRY, esp=esp(spi=0x1001), negotiated=True))
     assert sent(sadb, 1, 2) == run(firsts[4] + 2, 2)
 
 
@@ -81,11 +81,11 @@ def test_a_process_that_goes_on_with_manual_sas_goes_on_with_their_sequence() ->
 
 def test_a_sequence_begins_anew_after_its_last_number() -> None:
     sequence = Ipv4IdSequence()
-    sequence.join(0xFFF0, 0x0A)
-    assert [*sequence.take(3)] == [0xFFFA, 0xFFFB, 0xFFFC]
-    assert [*sequence.take(5)] == [0xFFFD, 0xFFFE, 0xFFFF, 0, 1]
-    assert [*sequence.take(2)] == [2, 3]
-    assert [*sequence.take(0)] == []
-    sequence.join(1000, 1)
-    assert len({*sequence.take(0x10000)}) == 0x10000
-    assert [*sequence.take(1)] == [4]
+    sequence.add_sa(0xFFF0, 0x0A)
+    assert [*sequence.allocate(3)] == [0xFFFA, 0xFFFB, 0xFFFC]
+    assert [*sequence.allocate(5)] == [0xFFFD, 0xFFFE, 0xFFFF, 0, 1]
+    assert [*sequence.allocate(2)] == [2, 3]
+    assert [*sequence.allocate(0)] == []
+    sequence.add_sa(1000, 1)
+    assert len({*sequence.allocate(0x10000)}) == 0x10000
+    assert [*sequence.allocate(1)] == [4]

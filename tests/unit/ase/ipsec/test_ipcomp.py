@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from chassis.ase.ipsec.causes import IpsecDropCause
-from chassis.ase.ipsec.ipcomp import inflate
+from chassis.ase.ipsec.ipcomp import decompress
 from chassis.ase.ipsec.sa import InboundSa, OutboundSa, SaError
 from chassis.ase.ipsec.sadb import Sadb
 from chassis.ase.ipsec.spd import SpdEntry
@@ -43,7 +43,7 @@ def soft(size: int) -> bytes:
 def left(use_esp: Any, use_ah: Any, cpi: int = 2) -> Sadb:
     sadb = database()
     sadb.install_outbound(OutboundSa(1, 1, LEFT, RIGHT, ENTRY, 0, use_esp, use_ah, ip_comp=True, cpi=cpi))
-    sadb.policies.put(1, [SpdEntry(ENTRY)])
+    sadb.spd.set_entries(1, [SpdEntry(ENTRY)])
     return sadb
 
 
@@ -57,7 +57,7 @@ def right(use_esp: Any, use_ah: Any, ip_comp: bool = True, cpi: int = 2) -> Sadb
 def test_both_ways(use_esp: Any, use_ah: Any) -> None:
     packets = [soft(1400), inner(1400), soft(100), soft(40), inner(20), soft(65000)]
     wire = protected(left(use_esp, use_ah), packets)
-    result = right(use_esp, use_ah).open_batch(*batch(wire))
+    result = right(use_esp, use_ah).decapsulate_batch(*batch(wire))
     assert result.drops.counts == {}
     assert packets_of(result.groups[0].body, result.groups[0].lengths) == packets
     assert len(wire[0]) < 300
@@ -79,14 +79,16 @@ def test_the_header_on_the_wire() -> None:
 
 def test_an_end_without_compression_refuses_it() -> None:
     wire = protected(left(esp(), None), [soft(400), inner(400)])
-    result = right(esp(), None, ip_comp=False).open_batch(*batch(wire))
-    assert result.drops.counts == {IpsecDropCause.ENCAPSULATION_MODE: 1}
+    result = right(esp(), None, ip_comp=False).decapsulate_batch(*batch(wire))
+    assert result.drops.counts == {IpsecDropCause.NOT_TUNNEL_MODE: 1}
     assert list(result.groups[0].origins) == [1]
 
 
 def test_another_cpi_is_refused() -> None:
     wire = protected(left(esp(), None), [soft(400)])
-    assert right(esp(), None, cpi=3).open_batch(*batch(wire)).drops.counts == {IpsecDropCause.DECOMPRESSION: 1}
+    assert right(esp(), None, cpi=3).decapsulate_batch(*batch(wire)).drops.counts == {
+        IpsecDropCause.DECOMPRESSION_FAILED: 1
+    }
     with pytest.raises(SaError, match="CPI 0"):
         OutboundSa(1, 1, LEFT, RIGHT, esp=esp(), ip_comp=True, cpi=0)
 
@@ -109,7 +111,7 @@ def raw(data: bytes) -> bytes:
     ],
 )
 def test_streams_that_are_refused(data: bytes) -> None:
-    assert inflate(memoryview(data), 2) is None
+    assert decompress(memoryview(data), 2) is None
 
 
 def test_what_inflates_must_be_a_packet() -> None:
@@ -117,4 +119,4 @@ def test_what_inflates_must_be_a_packet() -> None:
         payload = b"\4\0\0\2" + raw(content)
         padding = -(len(payload) + 2) % 4
         payload += bytes(range(1, padding + 1)) + bytes([padding, 108])
-        assert right(esp("null"), None).open_batch(*batch([null_esp(payload)])).drops.counts == {cause: 1}
+        assert right(esp("null"), None).decapsulate_batch(*batch([null_esp(payload)])).drops.counts == {cause: 1}

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from chassis.ase.ipsec.ipcomp import CPI_DEFLATE, HEADER_OCTETS, Deflater, inflate
+from chassis.ase.ipsec.ipcomp import CPI_DEFLATE, HEADER_OCTETS, Compressor, decompress
 from chassis.ase.ipsec.sa import Ah, Esp, InboundSa, OutboundSa
 from chassis.ase.ipsec.sadb import Sadb
 from chassis.ase.ipsec.spd import SpdEntry
@@ -43,7 +43,7 @@ def mixed(size: int, repeated: int, chance: random.Random) -> bytes:
 def left(use_esp: Any, use_ah: Any, ip_comp: bool = True) -> Sadb:
     sadb = database()
     sadb.install_outbound(OutboundSa(1, 1, LEFT, RIGHT, ENTRY, 0, use_esp, use_ah, ip_comp=ip_comp))
-    sadb.policies.put(1, [SpdEntry(ENTRY)])
+    sadb.spd.set_entries(1, [SpdEntry(ENTRY)])
     return sadb
 
 
@@ -57,7 +57,7 @@ def deflated(packets: Sequence[bytes]) -> list[tuple[int, bytes]]:
     """Next header and octets of each, each by a deflater that has had no failure."""
     result: list[tuple[int, bytes]] = []
     for one in packets:
-        view, ((start, end),), (following,) = Deflater(CPI_DEFLATE).deflate(memoryview(one), [(0, len(one))])
+        view, ((start, end),), (following,) = Compressor(CPI_DEFLATE).compress(memoryview(one), [(0, len(one))])
         result.append((following, bytes(view[start:end])))
     return result
 
@@ -72,7 +72,7 @@ def test_nothing_grows(use_esp: Any, use_ah: Any) -> None:
     without = protected(left(use_esp, use_ah, False), packets)
     assert all(len(one) <= len(other) for one, other in zip(with_it, without, strict=True))
     assert sum(map(len, with_it)) < 0.8 * sum(map(len, without))
-    result = right(use_esp, use_ah).open_batch(*batch(with_it))
+    result = right(use_esp, use_ah).decapsulate_batch(*batch(with_it))
     assert result.drops.counts == {}
     assert packets_of(result.groups[0].body, result.groups[0].lengths) == packets
 
@@ -92,7 +92,7 @@ def test_exactly_where_it_begins_to_pay() -> None:
                 assert following == PROTOCOL_IPCOMP
                 assert octets[:4] == bytes((PROTOCOL_IPIP, 0, 0, 2))
                 assert len(octets) == size - gain
-                assert inflate(memoryview(octets), 2) == clear
+                assert decompress(memoryview(octets), 2) == clear
             else:
                 assert (following, octets) == (PROTOCOL_IPIP, clear)
     assert {-1, 0, 1, 2} <= set(gains), "the edge was met"
@@ -111,7 +111,7 @@ def test_no_packet_needs_another(use_esp: Any, use_ah: Any) -> None:
     packets = [packet(bytes([number]) * 40 + b"the same in all of them " * 20) for number in range(60)]
     wire = protected(left(use_esp, use_ah), packets)
     order = chance.sample(range(60), 40)
-    result = right(use_esp, use_ah).open_batch(*batch([wire[number] for number in order]))
+    result = right(use_esp, use_ah).decapsulate_batch(*batch([wire[number] for number in order]))
     assert result.drops.counts == {}
     opened = packets_of(result.groups[0].body, result.groups[0].lengths)
     assert opened == [packets[number] for number in order]
@@ -120,7 +120,7 @@ def test_no_packet_needs_another(use_esp: Any, use_ah: Any) -> None:
 def test_flags_mean_nothing_to_a_receiver() -> None:
     (_, octets) = deflated([packet(bytes(500))])[0]
     assert octets[1] == 0, "sent as zero"
-    assert inflate(memoryview(octets[:1] + b"\xff" + octets[2:]), 2) == packet(bytes(500))
+    assert decompress(memoryview(octets[:1] + b"\xff" + octets[2:]), 2) == packet(bytes(500))
 
 
 @pytest.mark.parametrize("level", [0, 1, 9])
@@ -132,16 +132,16 @@ def test_any_deflate_stream_is_inflated(level: int, bits: int) -> None:
         clear = (b"words words and words " * 3000)[: size // 2] + chance.randbytes(size - size // 2)
         stream = zlib.compressobj(level, zlib.DEFLATED, bits)
         data = bytes((PROTOCOL_IPIP, 0, 0, 2)) + stream.compress(clear) + stream.flush()
-        assert inflate(memoryview(data), 2) == clear
+        assert decompress(memoryview(data), 2) == clear
     stream = zlib.compressobj(level, zlib.DEFLATED, bits)
     data = bytes((PROTOCOL_IPIP, 0, 0, 2)) + stream.compress(bytes(MAX_BATCHED_IPV4_LENGTH + 1)) + stream.flush()
-    assert inflate(memoryview(data), 2) is None
+    assert decompress(memoryview(data), 2) is None
 
 
 # What does not shrink is not tried for ever
 
 
-def tried(deflater: Deflater, packets: Sequence[bytes], monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+def tried(deflater: Compressor, packets: Sequence[bytes], monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Which packets were tried."""
     tries: list[int] = []
     make = zlib.compressobj
@@ -154,7 +154,7 @@ def tried(deflater: Deflater, packets: Sequence[bytes], monkeypatch: pytest.Monk
     result: list[bool] = []
     for one in packets:
         before = len(tries)
-        deflater.deflate(memoryview(one), [(0, len(one))])
+        deflater.compress(memoryview(one), [(0, len(one))])
         result.append(len(tries) > before)
     return result
 
@@ -175,7 +175,7 @@ def runs(values: Sequence[bool]) -> list[int]:
 def test_pauses_double_and_end(monkeypatch: pytest.MonkeyPatch) -> None:
     chance = random.Random(5)
     noise = [mixed(300, 0, chance) for _ in range(1100)]
-    deflater = Deflater(2)
+    deflater = Compressor(2)
     asked = tried(deflater, noise, monkeypatch)
     assert asked[0]
     assert runs(asked)[:14] == [8, 16, 1, 32, 1, 64, 1, 128, 1, 256, 1, 256, 1, 256]
@@ -192,7 +192,7 @@ def test_pauses_double_and_end(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_some_that_do_not_shrink_stop_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     chance = random.Random(6)
     packets = [packet(bytes(300)) if number % 8 == 0 else mixed(300, 0, chance) for number in range(400)]
-    assert all(tried(Deflater(2), packets, monkeypatch))
+    assert all(tried(Compressor(2), packets, monkeypatch))
 
 
 def test_every_sa_has_its_own_pause() -> None:
@@ -222,6 +222,6 @@ def test_manual_keys_use_the_well_known_cpi() -> None:
     assert (pair.inbound.ip_comp, pair.inbound.cpi) == (True, CPI_DEFLATE)
     sadb = database()
     sadb.install_outbound(pair.outbound)
-    sadb.policies.put(1, [SpdEntry(10)])
+    sadb.spd.set_entries(1, [SpdEntry(10)])
     (wire,) = protected(sadb, [packet(bytes(600))])
     assert wire[28:32] == bytes((PROTOCOL_IPIP, 0, 0, 2))

@@ -101,7 +101,7 @@ def opened(receiver: EspReceiver, packet: bytes) -> tuple[list[bytes], list[int]
     """What an ESP packet without IP header carries, its protocol, and why it was dropped instead."""
     drops: list[IpsecDropCause] = []
     item: Item = (0, 0, 0, len(packet), 0, int.from_bytes(packet[4:8], "big"))
-    clear, spans = receiver.open(memoryview(packet), [item], lambda cause, item, spi: drops.append(cause))
+    clear, spans = receiver.decrypt(memoryview(packet), [item], lambda cause, item, spi: drops.append(cause))
     return [bytes(clear[start:end]) for _, start, end, _ in spans], [span[3] for span in spans], drops
 
 
@@ -109,7 +109,7 @@ def esp_alone(
     sender: EspSender | GcmSender, clear: bytes, number: int, following: int, block: bytes = b""
 ) -> bytes:
     """ESP of one payload, from its header on: `sender` leaves eight octets, or writes an outer header."""
-    body, lengths = sender.seal(
+    body, lengths = sender.encrypt(
         memoryview(clear), [(0, len(clear))], [0], [0], number, [following], lambda _: block
     )
     (packet,) = packets_of(body, lengths)
@@ -200,13 +200,13 @@ def test_packets_of_rfc_3602_open(vector: known.Cbc) -> None:
     use, source, destination, _ = cbc_ends(vector)
     sadb = database()
     sadb.install_inbound(InboundSa(1, 1, source, destination, esp=use))
-    result = sadb.open_batch(*batch([octets(vector.wire)]))
+    result = sadb.decapsulate_batch(*batch([octets(vector.wire)]))
     if vector.tunnel:
         assert packets_of(result.groups[0].body, result.groups[0].lengths) == [octets(vector.clear)]
         assert result.drops.counts == {}
     else:
         assert result.groups == ()
-        assert result.drops.counts == {IpsecDropCause.ENCAPSULATION_MODE: 1}
+        assert result.drops.counts == {IpsecDropCause.NOT_TUNNEL_MODE: 1}
 
 
 @pytest.mark.parametrize("vector", known.CBC, ids=str)
@@ -225,9 +225,9 @@ def test_whole_tunnel_packets_of_rfc_3602_are_sent(vector: known.Cbc) -> None:
     use, source, destination, number = cbc_ends(vector)
     sadb = database()
     sadb.install_outbound(OutboundSa(1, 1, source, destination, esp=use), SequenceLease(first=number))
-    sadb.policies.put(1, [SpdEntry(0)])
+    sadb.spd.set_entries(1, [SpdEntry(0)])
     block = first_block(AES(octets(vector.key)), octets(vector.iv))
-    result = sadb.protect_tunnel(1, *batch([octets(vector.clear)]), lambda _: block)
+    result = sadb.encapsulate_tunnel(1, *batch([octets(vector.clear)]), lambda _: block)
     (packet,) = packets_of(result.body, result.lengths)
     wire = octets(vector.wire)
     # The RFC's identification is arbitrary, and the checksum goes with it.
@@ -328,8 +328,8 @@ def test_esp_tunnel_of_open_data_plane(udp: bool) -> None:
     sadb = database()
     out = OutboundSa(1, 1, source, destination, esp=use, udp=UdpPorts(4500, 4500) if udp else None)
     sadb.install_outbound(out)
-    sadb.policies.put(1, [SpdEntry(0)])
-    result = sadb.protect_tunnel(1, *batch([known.ODP_CLEAR]), lambda _: b"")
+    sadb.spd.set_entries(1, [SpdEntry(0)])
+    result = sadb.encapsulate_tunnel(1, *batch([known.ODP_CLEAR]), lambda _: b"")
     (packet,) = packets_of(result.body, result.lengths)
     esp = (
         octets("0000007b00000001") + known.ODP_CLEAR + octets("01020204") + octets(known.ODP_TUNNEL_ICV)
@@ -339,7 +339,7 @@ def test_esp_tunnel_of_open_data_plane(udp: bool) -> None:
     if not udp:
         assert (packet[:4], packet[6:10], packet[12:20]) == (head[:4], head[6:10], head[12:])
         sadb.install_inbound(InboundSa(1, 1, source, destination, esp=use))
-        opened_result = sadb.open_batch(*batch([head + esp]))
+        opened_result = sadb.decapsulate_batch(*batch([head + esp]))
         group = opened_result.groups[0]
         assert packets_of(group.body, group.lengths) == [known.ODP_CLEAR]
 
@@ -352,10 +352,10 @@ def test_esp_with_xcbc_of_open_data_plane() -> None:
     sadb = database()
     sadb.install_inbound(InboundSa(1, 1, source, destination, esp=use))
     sadb.install_outbound(OutboundSa(1, 2, source, destination, esp=use))
-    sadb.policies.put(1, [SpdEntry(0)])
-    group = sadb.open_batch(*batch([wire])).groups[0]
+    sadb.spd.set_entries(1, [SpdEntry(0)])
+    group = sadb.decapsulate_batch(*batch([wire])).groups[0]
     assert packets_of(group.body, group.lengths) == [known.ODP_XCBC_CLEAR]
-    result = sadb.protect_tunnel(1, *batch([known.ODP_XCBC_CLEAR]), lambda _: b"")
+    result = sadb.encapsulate_tunnel(1, *batch([known.ODP_XCBC_CLEAR]), lambda _: b"")
     (packet,) = packets_of(result.body, result.lengths)
     assert packet[20:] == wire[20:]
 
@@ -374,7 +374,9 @@ def odp_ah() -> Ah:
 def ah_opened(packet: bytes) -> tuple[list[Span], list[IpsecDropCause]]:
     drops: list[IpsecDropCause] = []
     receiver = AhReceiver(odp_ah(), 64, Edge(), False)
-    spans = receiver.open(memoryview(packet), [ah_item(packet)], lambda cause, item, spi: drops.append(cause))
+    spans = receiver.verify_icv(
+        memoryview(packet), [ah_item(packet)], lambda cause, item, spi: drops.append(cause)
+    )
     return spans, drops
 
 
@@ -401,8 +403,8 @@ def test_ah_tunnel_of_open_data_plane() -> None:
 
 def test_what_open_data_plane_sends_by_ah_is_sent() -> None:
     sender = AhSender(odp_ah(), *known.ODP_OUTER, False, False)
-    body, lengths = sender.enclose(memoryview(known.ODP_CLEAR), [(0, len(known.ODP_CLEAR))])
-    sender.sign(body, lengths, [0], [0], 1, None)
+    body, lengths = sender.make_room(memoryview(known.ODP_CLEAR), [(0, len(known.ODP_CLEAR))])
+    sender.add_icv(body, lengths, [0], [0], 1, None)
     (packet,) = packets_of(body, lengths)
     assert packet == octets(known.ODP_AH_TUNNEL) + known.ODP_CLEAR
     assert len(ah_opened(packet)[0]) == 1

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from chassis.ase.ipsec.causes import IpsecDropCause, NoticeKind
 from chassis.ase.ipsec.encapsulate import EncapsulationResult
-from chassis.ase.ipsec.replay import Verdict, check, inferred
+from chassis.ase.ipsec.replay import Verdict, check, infer_esn
 from chassis.ase.ipsec.sa import (
-    LAST_EXTENDED,
+    MAX_EXTENDED_SEQUENCE,
     Ah,
     ByteLifetime,
     Esp,
@@ -61,19 +61,19 @@ def ends(
         use_ah,
         ip_comp=ip_comp,
         esn=esn,
-        fleeting=True,
-        limits=limits or ByteLifetime(),
+        negotiated=True,
+        lifetime=limits or ByteLifetime(),
     )
-    left.install_outbound(out, SequenceLease(first, out.last_sequence + 1))
-    left.policies.put(1, [SpdEntry(ENTRY)])
+    left.install_outbound(out, SequenceLease(first, out.max_sequence + 1))
+    left.spd.set_entries(1, [SpdEntry(ENTRY)])
     right.install_inbound(
-        InboundSa(1, 1, LEFT, RIGHT, 0, use_esp, use_ah, ip_comp=ip_comp, esn=esn, fleeting=True)
+        InboundSa(1, 1, LEFT, RIGHT, 0, use_esp, use_ah, ip_comp=ip_comp, esn=esn, negotiated=True)
     )
     return left, right
 
 
 def protect(sadb: Sadb, packets: Sequence[bytes]) -> EncapsulationResult:
-    return sadb.protect_tunnel(1, *batch(packets), random_octets())
+    return sadb.encapsulate_tunnel(1, *batch(packets), random_octets())
 
 
 def wire(sadb: Sadb, packets: Sequence[bytes]) -> list[bytes]:
@@ -82,7 +82,7 @@ def wire(sadb: Sadb, packets: Sequence[bytes]) -> list[bytes]:
 
 
 def opened(sadb: Sadb, packets: Sequence[bytes]) -> tuple[list[bytes], dict[IpsecDropCause, int]]:
-    result = sadb.open_batch(*batch(packets))
+    result = sadb.decapsulate_batch(*batch(packets))
     clear = [packet for group in result.groups for packet in packets_of(group.body, group.lengths)]
     return clear, result.drops.counts
 
@@ -107,7 +107,7 @@ def test_numbers_go_on_over_the_edge(name: str, ip_comp: bool) -> None:
     again, drops = opened(right, sealed)
     assert (again, sum(drops.values())) == ([], 12)
     if name != "bundle-no-integrity":
-        assert set(drops) == {IpsecDropCause.DUPLICATE}
+        assert set(drops) == {IpsecDropCause.REPLAYED}
     assert opened(right, wire(left, packets)) == (packets, {})
 
 
@@ -169,14 +169,14 @@ def test_the_high_half_is_inferred(edge: int, window: int, offset: int) -> None:
     number = edge + offset
     if number <= max(edge - window, 0):
         # Too old to be told from one that is far ahead, but never taken for one of the past.
-        assert inferred(edge, window, number & 0xFFFFFFFF) >= max(edge - window + 1, 0)
+        assert infer_esn(edge, window, number & 0xFFFFFFFF) >= max(edge - window + 1, 0)
     else:
-        assert inferred(edge, window, number & 0xFFFFFFFF) == number
+        assert infer_esn(edge, window, number & 0xFFFFFFFF) == number
 
 
 def test_a_new_window_has_nothing_below_zero() -> None:
-    assert inferred(0, 64, 0xFFFFFFFF) == 0xFFFFFFFF
-    assert check(0, 0, 64, inferred(0, 64, 0)) is Verdict.LATE
+    assert infer_esn(0, 64, 0xFFFFFFFF) == 0xFFFFFFFF
+    assert check(0, 0, 64, infer_esn(0, 64, 0)) is Verdict.OUTSIDE_WINDOW
 
 
 def test_manual_keys_have_no_extended_numbers() -> None:
@@ -219,11 +219,11 @@ def test_a_cipher_that_authenticates_takes_no_other_integrity() -> None:
 def test_esp_in_udp(name: str, esn: bool) -> None:
     left, right = ends(name, esn=esn, first=EDGE - 4 if esn else 1)
     right.remove_inbound(1, 1)
-    right.install_inbound(InboundSa(1, 1, LEFT, RIGHT, 0, PROTOCOLS[name][0], esn=esn, fleeting=True, udp=True))
+    right.install_inbound(InboundSa(1, 1, LEFT, RIGHT, 0, PROTOCOLS[name][0], esn=esn, negotiated=True, udp=True))
     # What comes without UDP is taken too (RFC 7296 2.23), and says nothing of where the peer is.
     primed(left, right)
-    assert right.inbound[1, 1].origin is None
-    left.change(replace(left.outbound[1, 1].sa, udp=UdpPorts(4500, 31_000)))
+    assert right.inbound[1, 1].udp_source is None
+    left.update_outbound(replace(left.outbound[1, 1].sa, udp=UdpPorts(4500, 31_000)))
     packets = [inner(60 + number, seed=number, service=0xB8) for number in range(9)]
     result = protect(left, packets)
     sealed = packets_of(result.body, result.lengths)
@@ -239,24 +239,24 @@ def test_esp_in_udp(name: str, esn: bool) -> None:
     # A peer sends to port 4500, from wherever a NAT put it.
     back = [packet[:20] + struct.pack("!HH", 31_000, 4500) + packet[24:] for packet in sealed]
     assert opened(right, back) == (packets, {})
-    assert right.inbound[1, 1].origin == (LEFT, 31_000)
+    assert right.inbound[1, 1].udp_source == (LEFT, 31_000)
 
 
 def test_an_old_packet_does_not_say_where_the_peer_is() -> None:
     left, right = ends("cbc", esn=False)
-    left.change(replace(left.outbound[1, 1].sa, udp=UdpPorts(4500, 4500)))
+    left.update_outbound(replace(left.outbound[1, 1].sa, udp=UdpPorts(4500, 4500)))
     right.remove_inbound(1, 1)
-    right.install_inbound(InboundSa(1, 1, LEFT, RIGHT, 0, PROTOCOLS["cbc"][0], fleeting=True, udp=True))
+    right.install_inbound(InboundSa(1, 1, LEFT, RIGHT, 0, PROTOCOLS["cbc"][0], negotiated=True, udp=True))
     old, new, newest = wire(left, [inner()] * 3)
     moved = new[:20] + struct.pack("!H", 9999) + new[22:]
     assert opened(right, [moved])[1] == {}
     assert opened(right, [old])[1] == {}
-    assert right.inbound[1, 1].origin == (LEFT, 9999)
+    assert right.inbound[1, 1].udp_source == (LEFT, 9999)
     forged = bytearray(newest)
     forged[20:22] = b"\0\7"
     forged[-1] ^= 1
     assert opened(right, [bytes(forged)])[1] == {IpsecDropCause.ESP_AUTHENTICATION: 1}
-    assert right.inbound[1, 1].origin == (LEFT, 9999)
+    assert right.inbound[1, 1].udp_source == (LEFT, 9999)
 
 
 def test_udp_that_is_no_esp_is_put_aside() -> None:
@@ -274,14 +274,14 @@ def test_udp_that_is_no_esp_is_put_aside() -> None:
         datagram(77, b"", 0x2000),
     ]
     other = [datagram(77, bytes(28)), datagram(4500, b"\0\0\1\0" + bytes(30))]
-    result = right.open_batch(*batch([*ike, *other]))
-    assert [bytes(packet) for packet in result.aside] == ike
+    result = right.decapsulate_batch(*batch([*ike, *other]))
+    assert [bytes(packet) for packet in result.punted] == ike
     assert result.drops.counts == {IpsecDropCause.NOT_IPSEC: 1, IpsecDropCause.NO_INBOUND_SA: 1}
 
 
 def test_ah_does_not_go_through_a_nat() -> None:
     with pytest.raises(SaError, match="ESP only"):
-        OutboundSa(1, 1, LEFT, RIGHT, ah=ah(), udp=UdpPorts(4500, 4500), fleeting=True)
+        OutboundSa(1, 1, LEFT, RIGHT, ah=ah(), udp=UdpPorts(4500, 4500), negotiated=True)
 
 
 # limits of traffic, and state
@@ -301,14 +301,14 @@ def test_negotiated_sas_use_no_mapped_state() -> None:
     before = left.state.room()
     for serial in range(1, 50):
         spi = 0x1000 + serial
-        left.install_outbound(OutboundSa(1, serial, LEFT, RIGHT, ENTRY, esp=esp(spi=spi), fleeting=True))
-        right.install_inbound(InboundSa(1, serial, LEFT, RIGHT, esp=esp(spi=spi), fleeting=True))
-    left.policies.put(1, [SpdEntry(ENTRY)])
+        left.install_outbound(OutboundSa(1, serial, LEFT, RIGHT, ENTRY, esp=esp(spi=spi), negotiated=True))
+        right.install_inbound(InboundSa(1, serial, LEFT, RIGHT, esp=esp(spi=spi), negotiated=True))
+    left.spd.set_entries(1, [SpdEntry(ENTRY)])
     packets = [inner()]
     assert opened(right, wire(left, packets)) == (packets, {})
     assert left.state.room() == right.state.room() == before
     with pytest.raises(SaError, match="in use"):
-        right.install_inbound(InboundSa(2, 1, LEFT, RIGHT, esp=esp(spi=0x1001), fleeting=True))
+        right.install_inbound(InboundSa(2, 1, LEFT, RIGHT, esp=esp(spi=0x1001), negotiated=True))
     with pytest.raises(SaError, match="in use"):
         right.install_inbound(InboundSa(2, 1, LEFT, RIGHT, esp=esp(spi=0x1001)))
     assert right.remove_inbound(1, 1)
@@ -319,13 +319,13 @@ def test_two_peers_behind_one_nat_may_choose_one_spi() -> None:
     sadb = database(1)
     for tunnel, port in ((1, 30_000), (2, 30_001)):
         sadb.install_outbound(
-            OutboundSa(tunnel, 1, LEFT, RIGHT, ENTRY, esp=esp(), fleeting=True, udp=UdpPorts(4500, port))
+            OutboundSa(tunnel, 1, LEFT, RIGHT, ENTRY, esp=esp(), negotiated=True, udp=UdpPorts(4500, port))
         )
-        sadb.policies.put(tunnel, [SpdEntry(ENTRY)])
-        result = sadb.protect_tunnel(tunnel, *batch([inner()]), random_octets())
+        sadb.spd.set_entries(tunnel, [SpdEntry(ENTRY)])
+        result = sadb.encapsulate_tunnel(tunnel, *batch([inner()]), random_octets())
         assert struct.unpack_from("!HH", result.body, 14 + 20) == (4500, port)
     assert sadb.remove_outbound(1, 1)
-    assert sadb.sending(2, ENTRY) is not None
+    assert sadb.current_outbound(2, ENTRY) is not None
 
 
 @pytest.mark.parametrize("name", ["gcm", "cbc", "null", "ah", "bundle-gcm"])
@@ -338,14 +338,14 @@ def test_nothing_lies_beyond_the_last_number(name: str) -> None:
     for protocol in (opener._ah, opener._esp):
         if protocol is not None:
             attribute = "_edge" if hasattr(protocol, "_edge") else "edge"
-            setattr(protocol, attribute, LAST_EXTENDED - 3)
+            setattr(protocol, attribute, MAX_EXTENDED_SEQUENCE - 3)
     clear, drops = opened(right, [old])
-    assert (clear, drops) == ([], {IpsecDropCause.LATE: 1})
+    assert (clear, drops) == ([], {IpsecDropCause.OUTSIDE_WINDOW: 1})
 
 
 def test_numbers_that_are_inferred_have_64_bits() -> None:
-    assert inferred(LAST_EXTENDED - 3, 64, 0xFFFFFFFF) == LAST_EXTENDED
-    assert inferred(LAST_EXTENDED, 64, 0xFFFFFFFF) == LAST_EXTENDED
-    assert inferred(LAST_EXTENDED, 64, 0xFFFFFFFF - 63) == LAST_EXTENDED - 63
-    assert inferred(LAST_EXTENDED, 64, 0xFFFFFFFF - 64) == LAST_EXTENDED - 64
-    assert inferred(LAST_EXTENDED, 64, 5) == LAST_EXTENDED - 0xFFFFFFFF + 5
+    assert infer_esn(MAX_EXTENDED_SEQUENCE - 3, 64, 0xFFFFFFFF) == MAX_EXTENDED_SEQUENCE
+    assert infer_esn(MAX_EXTENDED_SEQUENCE, 64, 0xFFFFFFFF) == MAX_EXTENDED_SEQUENCE
+    assert infer_esn(MAX_EXTENDED_SEQUENCE, 64, 0xFFFFFFFF - 63) == MAX_EXTENDED_SEQUENCE - 63
+    assert infer_esn(MAX_EXTENDED_SEQUENCE, 64, 0xFFFFFFFF - 64) == MAX_EXTENDED_SEQUENCE - 64
+    assert infer_esn(MAX_EXTENDED_SEQUENCE, 64, 5) == MAX_EXTENDED_SEQUENCE - 0xFFFFFFFF + 5

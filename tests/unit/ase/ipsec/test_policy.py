@@ -97,7 +97,7 @@ def test_mirroring_twice_is_nothing() -> None:
 @pytest.mark.behaviour("B-144")
 def test_the_first_line_that_matches_protects() -> None:
     policies = Spd()
-    policies.put(1, [SpdEntry(30), SpdEntry(10, (Rule(6),)), SpdEntry(20, (Rule(17), Rule(1)))])
+    policies.set_entries(1, [SpdEntry(30), SpdEntry(10, (Rule(6),)), SpdEntry(20, (Rule(17), Rule(1)))])
     lines = policies.classifier(1)
     assert lines is not None
     for protocol, entry in ((6, 10), (17, 20), (1, 20), (47, 30)):
@@ -108,11 +108,11 @@ def test_the_first_line_that_matches_protects() -> None:
 def test_a_changed_policy_is_in_force_at_once() -> None:
     policies = Spd()
     packet = memoryview(inner(60))
-    policies.put(1, [SpdEntry(10, (Rule(17),))])
+    policies.set_entries(1, [SpdEntry(10, (Rule(17),))])
     lines = policies.classifier(1)
     assert lines is not None
     assert lines.value(packet, 0, 60) == 10
-    policies.put(1, [SpdEntry(10, (Rule(6),))])
+    policies.set_entries(1, [SpdEntry(10, (Rule(6),))])
     lines = policies.classifier(1)
     assert lines is not None
     assert lines.value(packet, 0, 60) == NO_ENTRY
@@ -122,7 +122,7 @@ def test_a_changed_policy_is_in_force_at_once() -> None:
 
 def test_the_cache_agrees_with_the_rules(monkeypatch: pytest.MonkeyPatch) -> None:
     """Random packets against random rules, with a cache that overflows all the time."""
-    monkeypatch.setattr(spd, "CACHE_LIMIT", 5)
+    monkeypatch.setattr(spd, "MAX_FLOWS_PER_CLASSIFIER", 5)
     chance = random.Random(9)
 
     def prefix() -> tuple[int, int]:
@@ -159,9 +159,9 @@ def test_several_sas_of_a_tunnel_share_a_batch() -> None:
     left = database()
     left.install_outbound(OutboundSa(1, 1, LEFT, RIGHT, 10, esp=esp(spi=0x1001)))
     left.install_outbound(OutboundSa(1, 2, LEFT, RIGHT, 20, esp=esp(spi=0x1002)))
-    left.policies.put(1, [SpdEntry(10, (Rule(17),)), SpdEntry(20, (Rule(6),)), SpdEntry(30, (Rule(1),))])
+    left.spd.set_entries(1, [SpdEntry(10, (Rule(17),)), SpdEntry(20, (Rule(6),)), SpdEntry(30, (Rule(1),))])
     kinds = [17, 6, 6, 47, 17, 1, 17]
-    result = left.protect_tunnel(1, *batch([inner(40, protocol=kind) for kind in kinds]), random_octets())
+    result = left.encapsulate_tunnel(1, *batch([inner(40, protocol=kind) for kind in kinds]), random_octets())
     assert list(result.origins) == [0, 4, 6, 1, 2]
     wire = packets_of(result.body, result.lengths)
     assert [packet[20:28].hex() for packet in wire] == [

@@ -30,7 +30,7 @@ rules = st.lists(st.sampled_from(POOL), max_size=3).map(tuple)
 
 def whose(sadb: Sadb, packets: list[bytes]) -> list[bytes]:
     """The SPIs that packets go by; what is dropped is left out."""
-    result = sadb.protect_tunnel(1, *batch(packets), random_octets())
+    result = sadb.encapsulate_tunnel(1, *batch(packets), random_octets())
     return [packet[20:24] for packet in packets_of(result.body, result.lengths)]
 
 
@@ -52,7 +52,7 @@ def test_a_packet_may_be_cut_where_its_pieces_go_by_its_sa(
     again: bool,
 ) -> None:
     sadb = database(64)
-    sadb.policies.put(1, [SpdEntry(number, wanted) for number, (wanted, _) in enumerate(lines)])
+    sadb.spd.set_entries(1, [SpdEntry(number, wanted) for number, (wanted, _) in enumerate(lines)])
     serial = 0
     for number, (_, agreed) in enumerate(lines):
         for selectors in agreed:

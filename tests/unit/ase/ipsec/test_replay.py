@@ -21,8 +21,8 @@ class Model:
     def verdict(self, number: int) -> Verdict:
         edge = max(self.seen, default=0)
         if number == 0 or number <= edge - self.window:
-            return Verdict.LATE
-        return Verdict.DUPLICATE if number in self.seen else Verdict.FRESH
+            return Verdict.OUTSIDE_WINDOW
+        return Verdict.REPLAYED if number in self.seen else Verdict.FRESH
 
     def take(self, number: int, good: bool) -> Verdict:
         verdict = self.verdict(number)
@@ -77,15 +77,15 @@ def test_batches_agree_with_the_model(window: int, steps: list[tuple[int, bool]]
 def test_exact_edges(window: int) -> None:
     edge, bitmap = advance(0, 0, window, 5000)
     assert (edge, bitmap) == (5000, 1)
-    assert check(edge, bitmap, window, 5000) is Verdict.DUPLICATE
+    assert check(edge, bitmap, window, 5000) is Verdict.REPLAYED
     assert check(edge, bitmap, window, 5000 - window + 1) is Verdict.FRESH
-    assert check(edge, bitmap, window, 5000 - window) is Verdict.LATE
+    assert check(edge, bitmap, window, 5000 - window) is Verdict.OUTSIDE_WINDOW
     edge, bitmap = advance(edge, bitmap, window, 5000 - window + 1)
-    assert check(edge, bitmap, window, 5000 - window + 1) is Verdict.DUPLICATE
+    assert check(edge, bitmap, window, 5000 - window + 1) is Verdict.REPLAYED
     edge, bitmap = advance(edge, bitmap, window, 5001)
-    assert check(edge, bitmap, window, 5001 - window) is Verdict.LATE
+    assert check(edge, bitmap, window, 5001 - window) is Verdict.OUTSIDE_WINDOW
     jumped, seen = advance(edge, bitmap, window, 5001 + window - 1)
-    assert check(jumped, seen, window, 5001) is Verdict.DUPLICATE
+    assert check(jumped, seen, window, 5001) is Verdict.REPLAYED
     assert check(jumped, seen, window, 5002) is Verdict.FRESH
     assert advance(edge, bitmap, window, 5001 + window) == (5001 + window, 1)
 
@@ -99,8 +99,8 @@ def test_a_long_run_keeps_the_bitmap_in_its_window(window: int) -> None:
 
 
 def test_number_zero_is_never_fresh() -> None:
-    assert check(0, 0, 64, 0) is Verdict.LATE
-    assert check(10, 0, 64, 0) is Verdict.LATE
+    assert check(0, 0, 64, 0) is Verdict.OUTSIDE_WINDOW
+    assert check(10, 0, 64, 0) is Verdict.OUTSIDE_WINDOW
 
 
 def test_authenticity_is_asked_only_of_fresh_numbers() -> None:
@@ -113,7 +113,7 @@ def test_authenticity_is_asked_only_of_fresh_numbers() -> None:
     _, _, accepted, refused = accept_batch(100, 1, 32, [100, 101, 101, 60, 99], authentic)
     assert asked == [1, 4]
     assert accepted == [1, 4]
-    assert refused == [(0, Verdict.DUPLICATE), (2, Verdict.DUPLICATE), (3, Verdict.LATE)]
+    assert refused == [(0, Verdict.REPLAYED), (2, Verdict.REPLAYED), (3, Verdict.OUTSIDE_WINDOW)]
 
 
 def test_windows_that_can_be_configured() -> None:

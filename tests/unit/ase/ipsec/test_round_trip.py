@@ -56,7 +56,7 @@ def test_every_combination(cipher: str, integrity: str | None, with_ah: str | No
         packets = [inner(chance.randrange(20, 1500), seed=seed) for seed in range(9)]
         wire = protected(left, packets)
         assert all(header_sum(packet) == 0 for packet in wire)
-        result = right.open_batch(*batch(wire))
+        result = right.decapsulate_batch(*batch(wire))
         (group,) = result.groups
         assert packets_of(group.body, group.lengths) == packets
         assert list(group.origins) == list(range(9))
@@ -70,17 +70,17 @@ def test_sizes_agree_with_the_overhead_that_is_told(sizes: list[int], cipher: st
         sa = left.outbound[1, 1].sa
         wire = protected(left, [inner(size) for size in sizes])
         assert [len(packet) for packet in wire] == [size + sa.overhead(size) for size in sizes]
-        assert all(sa.overhead(size) <= sa.worst_overhead() for size in sizes)
+        assert all(sa.overhead(size) <= sa.max_overhead() for size in sizes)
 
 
 @pytest.mark.parametrize("cipher", CIPHERS)
 def test_the_largest_inner_packet(cipher: str) -> None:
     sa = sender(esp(cipher), ah()).outbound[1, 1].sa
     for outer in (576, 1400, 1499, 1500, 9000):
-        size = sa.largest_inner(outer)
+        size = sa.max_inner(outer)
         assert size + sa.overhead(size) <= outer
         assert size + 1 + sa.overhead(size + 1) > outer
-        assert sa.worst_overhead() <= 20 + 24 + 8 + 16 + 15 + 2 + 12
+        assert sa.max_overhead() <= 20 + 24 + 8 + 16 + 15 + 2 + 12
 
 
 def test_ivs_are_fresh_and_numbers_count() -> None:
@@ -99,7 +99,7 @@ def test_randomness_is_asked_once_a_batch() -> None:
         asked.append(octets)
         return bytes(octets)
 
-    sender(esp()).protect_tunnel(1, *batch([inner(50)] * 7), source)
+    sender(esp()).encapsulate_tunnel(1, *batch([inner(50)] * 7), source)
     assert asked == [7 * 16]
 
 
@@ -107,7 +107,7 @@ def test_link_padding_is_cut_off() -> None:
     packet = inner(30)
     right = receiver(esp())
     (wire,) = protected(sender(esp()), [packet + bytes(16)])
-    result = right.open_batch(*batch([wire + bytes(20)]))
+    result = right.decapsulate_batch(*batch([wire + bytes(20)]))
     assert packets_of(result.groups[0].body, result.groups[0].lengths) == [packet]
 
 
@@ -115,7 +115,7 @@ def test_traffic_flow_padding_is_cut_off() -> None:
     """RFC 4303 2.7: octets between the inner packet and the ESP padding."""
     packet = inner(40)
     padded = null_esp(packet + bytes(20) + bytes([1, 2, 2, 4]))
-    result = receiver(esp("null")).open_batch(*batch([padded]))
+    result = receiver(esp("null")).decapsulate_batch(*batch([padded]))
     assert packets_of(result.groups[0].body, result.groups[0].lengths) == [packet]
 
 
@@ -124,7 +124,7 @@ def test_a_packet_with_outer_options_opens() -> None:
     option = bytes([0x94, 4, 0, 0])
     longer = b"\x46" + wire[1:20] + option + wire[20:]
     longer = longer[:2] + len(longer).to_bytes(2, "big") + longer[4:]
-    result = receiver(esp()).open_batch(*batch([longer]))
+    result = receiver(esp()).decapsulate_batch(*batch([longer]))
     assert packets_of(result.groups[0].body, result.groups[0].lengths) == [inner(80)]
 
 
@@ -149,7 +149,7 @@ def test_congestion_marks_are_merged(inside: int, outside: int, protection: str)
     (wire,) = protected(sender(*protocols), [packet])
     assert wire[1] == 0xB8 | inside
     marked = wire[:1] + bytes([0x50 | outside]) + wire[2:]
-    result = receiver(*protocols).open_batch(*batch([marked]))
+    result = receiver(*protocols).decapsulate_batch(*batch([marked]))
     merged = ECN[inside, outside]
     if merged is None:
         assert result.groups == ()
@@ -167,8 +167,8 @@ def two_tunnels() -> tuple[list[bytes], list[int]]:
     for tunnel, serial, spi in ((1, 1, 0x1001), (2, 1, 0x1002), (1, 2, 0x1003)):
         left = database()
         left.install_outbound(OutboundSa(tunnel, serial, LEFT, RIGHT, ENTRY, esp=esp(spi=spi)))
-        left.policies.put(tunnel, [SpdEntry(ENTRY)])
-        result = left.protect_tunnel(
+        left.spd.set_entries(tunnel, [SpdEntry(ENTRY)])
+        result = left.encapsulate_tunnel(
             tunnel, *batch([inner(60, seed=spi * 100 + number) for number in range(6)]), random_octets(spi)
         )
         wires[spi] = packets_of(result.body, result.lengths)
@@ -182,7 +182,7 @@ def test_packets_are_grouped_by_tunnel_in_order() -> None:
     for tunnel, serial, spi in ((1, 1, 0x1001), (2, 1, 0x1002), (1, 2, 0x1003)):
         right.install_inbound(InboundSa(tunnel, serial, LEFT, RIGHT, esp=esp(spi=spi)))
     packets, tunnels = two_tunnels()
-    result = right.open_batch(*batch(packets))
+    result = right.decapsulate_batch(*batch(packets))
     assert [group.tunnel for group in result.groups] == [2, 1]
     for group in result.groups:
         assert list(group.origins) == [index for index, tunnel in enumerate(tunnels) if tunnel == group.tunnel]
@@ -196,20 +196,20 @@ def test_contexts_keep_equal_addresses_apart() -> None:
     right.install_inbound(InboundSa(1, 1, LEFT, RIGHT, context=1, esp=esp()))
     right.install_inbound(InboundSa(2, 1, LEFT, RIGHT, context=2, esp=esp("3des-cbc")))
     wire = batch(protected(sender(esp("3des-cbc")), [inner(60)]))
-    assert right.open_batch(*wire, context=3).drops.counts == {IpsecDropCause.NO_INBOUND_SA: 1}
-    assert right.open_batch(*wire, context=1).groups == ()
-    assert [group.tunnel for group in right.open_batch(*wire, context=2).groups] == [2]
+    assert right.decapsulate_batch(*wire, context=3).drops.counts == {IpsecDropCause.NO_INBOUND_SA: 1}
+    assert right.decapsulate_batch(*wire, context=1).groups == ()
+    assert [group.tunnel for group in right.decapsulate_batch(*wire, context=2).groups] == [2]
 
 
 def test_an_empty_batch_is_nothing() -> None:
-    assert receiver(esp()).open_batch(b"", []).groups == ()
+    assert receiver(esp()).decapsulate_batch(b"", []).groups == ()
     for use_esp, use_ah in ((esp(), None), (None, ah()), (esp("null"), ah())):
-        result = sender(use_esp, use_ah).protect_tunnel(1, b"", [], random_octets())
+        result = sender(use_esp, use_ah).encapsulate_tunnel(1, b"", [], random_octets())
         assert (len(result.body), len(result.lengths), result.drops.counts) == (0, 0, {})
 
 
 def test_batches_have_room_for_a_link_header() -> None:
-    result = sender(esp()).protect_tunnel(1, *batch([inner(60)] * 3), random_octets())
+    result = sender(esp()).encapsulate_tunnel(1, *batch([inner(60)] * 3), random_octets())
     assert isinstance(result.body, bytearray)
     assert bytes(result.body[:HEADROOM]) == bytes(HEADROOM)
     assert result.body[HEADROOM] == 0x45

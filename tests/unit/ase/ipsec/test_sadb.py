@@ -86,57 +86,59 @@ def test_installing_again_changes_nothing() -> None:
     sadb = sender(esp(), lease=SequenceLease(1, 100))
     receiver(esp(), into=sadb)
     wire = protected(sadb, [inner()] * 5)
-    sadb.open_batch(*batch(wire))
+    sadb.decapsulate_batch(*batch(wire))
     protector, opener = sadb.outbound[1, 1], sadb.inbound[1, 1]
     assert (
         sadb.install_outbound(OutboundSa(1, 1, LEFT, RIGHT, ENTRY, esp=esp()), SequenceLease(1, 100)) is protector
     )
     assert sadb.install_inbound(InboundSa(1, 1, LEFT, RIGHT, esp=esp())) is opener
     assert protector.next_number == 6
-    assert sadb.open_batch(*batch(wire)).drops.counts == {IpsecDropCause.DUPLICATE: 5}
+    assert sadb.decapsulate_batch(*batch(wire)).drops.counts == {IpsecDropCause.REPLAYED: 5}
 
 
 def test_a_rekey_switches_when_told() -> None:
     sadb = sender(esp(spi=0x1001))
-    sadb.install_outbound(OutboundSa(1, 2, LEFT, RIGHT, ENTRY, esp=esp(spi=0x1002)), switch=False)
+    sadb.install_outbound(OutboundSa(1, 2, LEFT, RIGHT, ENTRY, esp=esp(spi=0x1002)), current=False)
     assert protected(sadb, [inner()])[0][20:24].hex() == "00001001"
-    sadb.switch(1, 2)
+    sadb.activate_outbound(1, 2)
     assert protected(sadb, [inner()])[0][20:24].hex() == "00001002"
     assert sadb.remove_outbound(1, 1)
     assert not sadb.remove_outbound(1, 1)
     assert protected(sadb, [inner()])[0][20:24].hex() == "00001002"
-    for call in (lambda: sadb.switch(1, 1), lambda: sadb.renew(1, 1, SequenceLease())):
+    for call in (lambda: sadb.activate_outbound(1, 1), lambda: sadb.renew_lease(1, 1, SequenceLease())):
         with pytest.raises(SaError, match="no outbound SA 1"):
             call()
-    assert sadb.sending(1, ENTRY) is sadb.outbound[1, 2]
+    assert sadb.current_outbound(1, ENTRY) is sadb.outbound[1, 2]
     sadb.remove_outbound(1, 2)
-    assert sadb.sending(1, ENTRY) is None
+    assert sadb.current_outbound(1, ENTRY) is None
 
 
 def test_a_removed_inbound_sa_opens_nothing() -> None:
     left, right = sender(esp()), receiver(esp())
-    assert right.find(0, RIGHT, 50, 0x1001) is right.inbound[1, 1]
+    assert right.find_inbound(0, RIGHT, 50, 0x1001) is right.inbound[1, 1]
     assert right.remove_inbound(1, 1)
     assert not right.remove_inbound(1, 1)
-    assert right.find(0, RIGHT, 50, 0x1001) is None
-    assert right.open_batch(*batch(protected(left, [inner()]))).drops.counts == {IpsecDropCause.NO_INBOUND_SA: 1}
+    assert right.find_inbound(0, RIGHT, 50, 0x1001) is None
+    assert right.decapsulate_batch(*batch(protected(left, [inner()]))).drops.counts == {
+        IpsecDropCause.NO_INBOUND_SA: 1
+    }
 
 
 def test_numbers_and_windows_outlive_removal() -> None:
     left, right = sender(esp()), receiver(esp())
     wire = protected(left, [inner()] * 3)
-    right.open_batch(*batch(wire))
+    right.decapsulate_batch(*batch(wire))
     left.remove_outbound(1, 1)
     right.remove_inbound(1, 1)
     sender(esp(), into=left)
     receiver(esp(), into=right)
-    assert right.open_batch(*batch(wire)).drops.counts == {IpsecDropCause.DUPLICATE: 3}
+    assert right.decapsulate_batch(*batch(wire)).drops.counts == {IpsecDropCause.REPLAYED: 3}
     assert protected(left, [inner()])[0][24:28] == (4).to_bytes(4, "big")
 
 
 def test_a_bundle_that_loses_its_ah_goes_on_with_its_esp_numbers() -> None:
     left, right = sender(esp(), ah()), receiver(esp(), ah())
-    right.open_batch(*batch(protected(left, [inner()] * 3)))
+    right.decapsulate_batch(*batch(protected(left, [inner()] * 3)))
     left.remove_outbound(1, 1)
     right.remove_inbound(1, 1)
     sender(esp(), into=left)
@@ -144,7 +146,7 @@ def test_a_bundle_that_loses_its_ah_goes_on_with_its_esp_numbers() -> None:
     (packet,) = protected(left, [inner()])
     assert packet[24:28] == (4).to_bytes(4, "big")
     replayed = protected(sender(esp()), [inner()] * 3)
-    assert right.open_batch(*batch(replayed)).drops.counts == {IpsecDropCause.DUPLICATE: 3}
+    assert right.decapsulate_batch(*batch(replayed)).drops.counts == {IpsecDropCause.REPLAYED: 3}
 
 
 def test_a_lost_file_goes_on_from_the_lease() -> None:
@@ -157,9 +159,9 @@ def test_an_edge_from_elsewhere_refuses_what_lies_before_it() -> None:
     wire = protected(left, [inner()] * 100)
     right = database()
     right.install_inbound(InboundSa(1, 1, LEFT, RIGHT, esp=esp(), ah=ah()), edge=90)
-    result = right.open_batch(*batch(wire))
+    result = right.decapsulate_batch(*batch(wire))
     assert list(result.groups[0].origins) == list(range(90, 100))
-    assert set(result.drops.counts) == {IpsecDropCause.LATE, IpsecDropCause.DUPLICATE}
+    assert set(result.drops.counts) == {IpsecDropCause.OUTSIDE_WINDOW, IpsecDropCause.REPLAYED}
 
 
 def test_a_full_state_says_so_and_keeps_nothing_half_installed() -> None:
@@ -174,8 +176,8 @@ def test_a_smaller_window_is_exact_after_a_larger_one() -> None:
     """The window of a manual SA may change; what it remembers is cut to its new size."""
     left, right = sender(esp()), receiver(esp(), window=1024)
     wire = protected(left, [inner(30)] * 200)
-    right.open_batch(*batch(wire[:50] + wire[100:]))
+    right.decapsulate_batch(*batch(wire[:50] + wire[100:]))
     right.remove_inbound(1, 1)
     receiver(esp(), window=64, into=right)
-    assert right.open_batch(*batch([wire[60]])).drops.counts == {IpsecDropCause.LATE: 1}
-    assert right.open_batch(*batch([wire[150]])).drops.counts == {IpsecDropCause.DUPLICATE: 1}
+    assert right.decapsulate_batch(*batch([wire[60]])).drops.counts == {IpsecDropCause.OUTSIDE_WINDOW: 1}
+    assert right.decapsulate_batch(*batch([wire[150]])).drops.counts == {IpsecDropCause.REPLAYED: 1}

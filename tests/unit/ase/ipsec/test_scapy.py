@@ -54,7 +54,7 @@ def test_esp_both_ways(cipher: str, integrity: str | None) -> None:
         assert bytes(peer.decrypt(seen)) == clear
     peer = scapy_esp(use)
     theirs = [bytes(peer.encrypt(inet.IP(clear))) for clear in packets]
-    result = receiver(use).open_batch(*batch(theirs))
+    result = receiver(use).decapsulate_batch(*batch(theirs))
     assert result.drops.counts == {}
     assert packets_of(result.groups[0].body, result.groups[0].lengths) == packets
 
@@ -69,7 +69,7 @@ def test_ah_both_ways(integrity: str) -> None:
         assert bytes(peer.decrypt(inet.IP(sealed))) == clear
     peer = scapy_ah(use)
     theirs = [bytes(peer.encrypt(inet.IP(clear))) for clear in packets]
-    result = receiver(None, use).open_batch(*batch(theirs))
+    result = receiver(None, use).decapsulate_batch(*batch(theirs))
     assert result.drops.counts == {}
     assert packets_of(result.groups[0].body, result.groups[0].lengths) == packets
 
@@ -91,7 +91,7 @@ def test_bundles_both_ways(cipher: str, esp_integrity: str | None, ah_integrity:
     for clear, sealed in zip(packets, protected(sender(use_esp, use_ah), packets), strict=True):
         assert bytes(inside.decrypt(inet.IP(bytes(outer.decrypt(inet.IP(sealed)))))) == clear
     theirs = [wrap(bytes(inside.encrypt(inet.IP(clear)))) for clear in packets]
-    result = receiver(use_esp, use_ah).open_batch(*batch(theirs))
+    result = receiver(use_esp, use_ah).decapsulate_batch(*batch(theirs))
     assert result.drops.counts == {}
     assert packets_of(result.groups[0].body, result.groups[0].lengths) == packets
 
@@ -110,18 +110,18 @@ def test_extended_numbers(cipher: str, integrity: str | None) -> None:
     packets = clear_packets(5)
     left, right = database(), database()
     left.install_outbound(
-        OutboundSa(1, 1, LEFT, RIGHT, ENTRY, esp=use, esn=True, fleeting=True),
+        OutboundSa(1, 1, LEFT, RIGHT, ENTRY, esp=use, esn=True, negotiated=True),
         SequenceLease(EXTENDED, EXTENDED + 100),
     )
-    left.policies.put(1, [SpdEntry(ENTRY)])
-    right.install_inbound(InboundSa(1, 1, LEFT, RIGHT, esp=use, esn=True, fleeting=True))
+    left.spd.set_entries(1, [SpdEntry(ENTRY)])
+    right.install_inbound(InboundSa(1, 1, LEFT, RIGHT, esp=use, esn=True, negotiated=True))
     peer = scapy_esp(use, esn_en=True, esn=7)
     for clear, sealed in zip(packets, protected(left, packets), strict=True):
         assert bytes(peer.decrypt(inet.IP(sealed))) == clear
     # A receiver whose window stands at zero takes scapy's numbers for those of the first high half.
     peer = scapy_esp(use, esn_en=True, esn=0)
     theirs = [bytes(peer.encrypt(inet.IP(clear))) for clear in packets]
-    result = right.open_batch(*batch(theirs))
+    result = right.decapsulate_batch(*batch(theirs))
     assert result.drops.counts == {}
     assert packets_of(result.groups[0].body, result.groups[0].lengths) == packets
 
@@ -134,9 +134,9 @@ def test_esp_in_udp(cipher: str, integrity: str | None) -> None:
     use = esp(cipher, integrity)
     packets = clear_packets(6)
     left, right = database(), database()
-    left.install_outbound(OutboundSa(1, 1, LEFT, RIGHT, ENTRY, esp=use, fleeting=True, udp=UdpPorts(4500, 4500)))
-    left.policies.put(1, [SpdEntry(ENTRY)])
-    right.install_inbound(InboundSa(1, 1, LEFT, RIGHT, esp=use, fleeting=True, udp=True))
+    left.install_outbound(OutboundSa(1, 1, LEFT, RIGHT, ENTRY, esp=use, negotiated=True, udp=UdpPorts(4500, 4500)))
+    left.spd.set_entries(1, [SpdEntry(ENTRY)])
+    right.install_inbound(InboundSa(1, 1, LEFT, RIGHT, esp=use, negotiated=True, udp=True))
     peer = scapy_esp(use, nat_t_header=inet.UDP(sport=4500, dport=4500))
     for clear, sealed in zip(packets, protected(left, packets), strict=True):
         seen = inet.IP(sealed)
@@ -144,7 +144,7 @@ def test_esp_in_udp(cipher: str, integrity: str | None) -> None:
         assert bytes(peer.decrypt(seen)) == clear
     peer = scapy_esp(use, nat_t_header=inet.UDP(sport=4500, dport=4500))
     theirs = [bytes(peer.encrypt(inet.IP(clear))) for clear in packets]
-    result = right.open_batch(*batch(theirs))
+    result = right.decapsulate_batch(*batch(theirs))
     assert result.drops.counts == {}
     assert packets_of(result.groups[0].body, result.groups[0].lengths) == packets
 

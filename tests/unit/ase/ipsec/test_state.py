@@ -273,7 +273,7 @@ def test_no_replay_is_delivered_across_a_kill_at_any_write(use_esp: Any, use_ah:
         try:
             sadb = receiver(use_esp, use_ah, into=Sadb(SaStateFile(view)))
             for packets in batches:
-                result = sadb.open_batch(*batch(packets))
+                result = sadb.decapsulate_batch(*batch(packets))
                 for group in result.groups:
                     out += [packets[index] for index in group.origins]
         except KilledError:
@@ -316,7 +316,7 @@ def test_random_kills_and_restarts() -> None:
             sadb = receiver(esp(), into=Sadb(SaStateFile(view)))
             for _ in range(chance.randrange(1, 4)):
                 chosen = chance.choices(wire[-100:], k=20) if wire else []
-                result = sadb.open_batch(*batch(chosen))
+                result = sadb.decapsulate_batch(*batch(chosen))
                 delivered += [chosen[index] for group in result.groups for index in group.origins]
         except KilledError:
             pass
@@ -335,7 +335,7 @@ def test_the_next_number_is_stored_before_the_batch_is_returned() -> None:
         stored.append(SaStateFile(memoryview(bytearray(memory))).claim(KEY).next_number)
         return source(octets)
 
-    result = sadb.protect_tunnel(1, *batch([inner(40)] * 5), spying)
+    result = sadb.encapsulate_tunnel(1, *batch([inner(40)] * 5), spying)
     assert len(packets_of(result.body, result.lengths)) == 5
     assert stored == [6], "stored before any cipher runs"
 
@@ -347,8 +347,8 @@ def test_a_window_made_wider_while_the_process_was_dead_accepts_no_replay(use_es
     sent = protected(sender(*sas), [inner(30)] * 300)
     for first, window in ((0, 64), (100, 128), (200, 1024)):
         sadb = receiver(*sas, window=window, into=Sadb(SaStateFile(memoryview(buffer))))
-        assert not sadb.open_batch(*batch(sent[:first])).groups
-        assert len(sadb.open_batch(*batch(sent[first : first + 100])).groups[0].lengths) == 100
+        assert not sadb.decapsulate_batch(*batch(sent[:first])).groups
+        assert len(sadb.decapsulate_batch(*batch(sent[first : first + 100])).groups[0].lengths) == 100
 
 
 AT = {"protocol": 50, "spi": 0x1001, "destination": RIGHT, "key": b"k" * 20}
