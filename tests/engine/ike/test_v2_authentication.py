@@ -30,11 +30,11 @@ def test_each_end_proves_itself_its_own_way(ours: str, theirs: str, validate: bo
 def test_without_hash_algorithms_the_old_signature_is_made() -> None:
     net = Net(*ends("rsa", "rsa"))  # type: ignore[arg-type]
     session = net.a.begin()
-    while session.keyring is None:
+    while session.keymat is None:
         net.run(0.001)
-    session.hashes = ()
+    session.signature_hashes = ()
     (responder,) = net.b.sessions
-    responder.hashes = ()
+    responder.signature_hashes = ()
     net.run(1)
     net.agree()
 

@@ -189,7 +189,7 @@ def test_collisions_do_happen_here(first: object, second: object) -> None:
 
 def test_a_peer_that_never_heard_of_the_old_pair() -> None:
     net = stage(1, None)
-    (theirs,) = net.b.session.children.by_serial.values()
+    (theirs,) = net.b.session.child_sas.by_serial.values()
     remove(net.b.session, theirs, "lost by the test", net.now)
     rekey_child(net.a)
     net.run(5)

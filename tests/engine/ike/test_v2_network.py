@@ -71,8 +71,8 @@ def again_and_otherwise(net: Net, parts: int) -> list[bytes]:
     net.run(0.1)
     (request,) = sent
     message = MessageV2.parse(request)
-    payloads = net.b.session.ring.receiving.decrypt(request, message)
-    guard = net.a.session.ring.sending
+    payloads = net.b.session.ike_keymat.receiving.decrypt(request, message)
+    guard = net.a.session.ike_keymat.sending
     if parts == 1:
         return [guard.encrypt(message.header, payloads, net.random.randbytes(16))]
     for room in range(len(request), 100, -1):
@@ -310,12 +310,14 @@ def test_kilobytes_ask_for_a_successor_and_end_a_pair() -> None:
 
 def test_message_ids_do_not_run_out() -> None:
     net = established()
-    net.a.session.exchanges.next_id = net.b.session.exchanges.expected = MESSAGE_ID_REKEY_THRESHOLD
+    net.a.session.task_manager.next_message_id = net.b.session.task_manager.expected_message_id = (
+        MESSAGE_ID_REKEY_THRESHOLD
+    )
     net.run(1)
     net.a.session.on_timer(net.now)
     net.run(2)
     net.agree()
-    assert net.a.session.exchanges.next_id < 10
+    assert net.a.session.task_manager.next_message_id < 10
 
 
 # nonsense
@@ -328,10 +330,10 @@ class Strange(Task):
         self.critical = critical
         self.answers: tuple[object, ...] = ()
 
-    def begin(self, session: object, now: float) -> tuple[object, ...]:  # type: ignore[override]
+    def build_request(self, session: object, now: float) -> tuple[object, ...]:  # type: ignore[override]
         return (Unknown(200, b"?", self.critical),)
 
-    def answered(self, session: object, payloads: tuple[object, ...], now: float) -> None:
+    def on_response(self, session: object, payloads: tuple[object, ...], now: float) -> None:
         self.answers = payloads
 
 
@@ -340,8 +342,8 @@ class Strange(Task):
 def test_an_unknown_payload_is_refused_only_if_it_is_critical(critical: bool) -> None:
     net = established()
     task = Strange(critical)
-    net.a.session.put(task)
-    net.a.session.pump(net.now)
+    net.a.session.enqueue_task(task)
+    net.a.session.send_next_request(net.now)
     net.run(1)
     if critical:
         assert task.answers == (NotifyV2(NotifyTypeV2.UNSUPPORTED_CRITICAL_PAYLOAD, bytes((200,))),)
@@ -417,7 +419,7 @@ def test_secrets_are_rows_of_wiresharks_table() -> None:
         "HMAC_SHA1_96 [RFC2404]",
     )
     assert len(row["sk_ei"]) == 32
-    assert row["sk_ei"] not in repr(net.a.session.keyring)
+    assert row["sk_ei"] not in repr(net.a.session.keymat)
     assert row["sk_ei"] not in str(net.a.session.describe())
 
 

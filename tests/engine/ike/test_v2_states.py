@@ -17,7 +17,7 @@ FAST = (IkeProposal("p", 2, dh_group=1),)
 def test_every_state_can_end() -> None:
     for machine, last in (
         (ike_sa.IKE_SA, ike_sa.IkeSaState.CLOSED),
-        (child_sas.CHILD_SA, child_sas.ChildSaState.GONE),
+        (child_sas.CHILD_SA, child_sas.ChildSaState.DELETED),
     ):
         assert machine.table[last] == {}
         for state, row in machine.table.items():
@@ -86,7 +86,7 @@ def test_what_is_bent_inside_the_protection_raises_nothing(seed: int, monkeypatc
     exercise(net)
     for end in (net.a, net.b):
         held = {
-            spi for one in end.live for child in one.children.by_serial.values() for spi in child.inbound.values()
+            spi for one in end.live for child in one.child_sas.by_serial.values() for spi in child.spis_in.values()
         }
         assert end.taken == held
         assert set(end.owners) == set(end.pairs)

@@ -329,7 +329,7 @@ class WithKeys(Fuzzed):
         self, session: SessionV2, exchange: int, flags: int, message_id: int, *, sending: bool
     ) -> tuple[bytes, ...]:
         header = Header(session.spi_i, session.spi_r, 0, VERSION_2, exchange, flags, message_id, 0)
-        guard = session.ring.sending if sending else session.ring.receiving
+        guard = session.ike_keymat.sending if sending else session.ike_keymat.receiving
         inside = self.inside.bent()
         first, plain = (inside[0], inside[1:]) if inside else (0, b"")
         iv = self.rng.randbytes(guard.iv_octets)
@@ -345,7 +345,7 @@ class WithKeys(Fuzzed):
         rng = self.rng
         victim = self.two.a
         sessions = [
-            one for one in victim.ike.registry.by_spi.values() if isinstance(one, SessionV2) and one.keyring
+            one for one in victim.ike.registry.by_spi.values() if isinstance(one, SessionV2) and one.keymat
         ]
         if not sessions:
             self.two.run(0.5)
@@ -353,24 +353,30 @@ class WithKeys(Fuzzed):
         session = rng.choice(sessions)
         flags = 0 if session.initiator else INITIATOR
         peer = self.two.b.ike.registry.by_spi.get(session.peer_spi)
-        exchanges = session.exchanges
-        outstanding = exchanges.outstanding
+        exchanges = session.task_manager
+        outstanding = exchanges.pending_request
         if outstanding is not None and (rng.random() < 0.3 or not session.established):
-            exchange, flags, number = outstanding.task.exchange, flags | RESPONSE, outstanding.message_id
+            exchange, flags, number = outstanding.task.exchange_type, flags | RESPONSE, outstanding.message_id
         else:
             exchange = rng.choice((ExchangeType.CREATE_CHILD_SA,) * 4 + (ExchangeType.INFORMATIONAL,) * 2 + (35,))
-            number = exchanges.expected
-            if isinstance(peer, SessionV2) and peer.exchanges.outstanding is not None and rng.random() < 0.9:
+            number = exchanges.expected_message_id
+            if (
+                isinstance(peer, SessionV2)
+                and peer.task_manager.pending_request is not None
+                and rng.random() < 0.9
+            ):
                 # Its own request is under way: what would be said now would stand in its place.
                 self.two.run(0.011)
-                if peer.exchanges.outstanding is not None or session.closed:
+                if peer.task_manager.pending_request is not None or session.closed:
                     self.two.run(0.5)
                     return
-                number = exchanges.expected
+                number = exchanges.expected_message_id
         for data in self._sealed_v2(session, exchange, flags, number, sending=False):
             self.hand(victim, data, port=session.path.remote_port, local_port=session.path.local_port)
-        if isinstance(peer, SessionV2) and peer.exchanges.outstanding is None:
-            peer.exchanges.next_id = max(peer.exchanges.next_id, exchanges.expected)
+        if isinstance(peer, SessionV2) and peer.task_manager.pending_request is None:
+            peer.task_manager.next_message_id = max(
+                peer.task_manager.next_message_id, exchanges.expected_message_id
+            )
 
     # version 1
 

@@ -153,11 +153,11 @@ def bend_once(
         chain = change(parts(*v2.emit_payloads(payloads)))
         if exchange == ExchangeType.IKE_SA_INIT:
             # What both sign later is what was sent.
-            session.first_sent = message(Header.parse(datagrams[0]), chain)
-            return (session.first_sent,)
+            session.first_message_sent = message(Header.parse(datagrams[0]), chain)
+            return (session.first_message_sent,)
         flags = flag | (INITIATOR if session.initiator else 0)
         header = Header(session.spi_i, session.spi_r, 0, VERSION_2, kind, flags, message_id, 0)
-        guard = session.ring.sending
+        guard = session.ike_keymat.sending
         first, plain = joined(chain)
         return (guard._encrypt(header, b"", PayloadTypeV2.SK, first, b"", plain, bytes(guard.iv_octets)),)
 

@@ -382,8 +382,8 @@ class Net:
             held = {
                 spi
                 for one in end.live
-                for child in one.children.by_serial.values()
-                for spi in child.inbound.values()
+                for child in one.child_sas.by_serial.values()
+                for spi in child.spis_in.values()
             }
             assert end.taken == held
             assert all(pair.sends for pair in end.pairs.values())

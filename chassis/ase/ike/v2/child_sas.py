@@ -21,64 +21,64 @@ if TYPE_CHECKING:
 
 
 class ChildSaState(Enum):
-    NEW = "new"
-    STANDBY = "standby"
+    CREATED = "new"
+    INBOUND_INSTALLED = "standby"
     """It receives; another pair of its line sends."""
-    ACTIVE = "active"
+    INSTALLED = "active"
     REKEYING = "rekeying"
     """Active, and our request to replace it is out."""
-    REPLACED = "replaced"
+    REKEYED = "replaced"
     """Its successor is installed; one of the ends deletes it."""
     DELETING = "deleting"
     """It still receives while our delete is on its way."""
-    GONE = "gone"
+    DELETED = "gone"
 
 
 class ChildSaEvent(Enum):
     INSTALL = "installed to send"
-    STAND_BY = "installed to receive"
-    SWITCH = "sends from now on"
+    INSTALL_INBOUND = "installed to receive"
+    ACTIVATE_OUTBOUND = "sends from now on"
     REKEY = "replacement begun"
-    KEEP = "replacement came to nothing"
-    REPLACE = "successor installed"
-    RESUME = "successor deleted"
-    CLOSE = "to be deleted"
-    END = "gone"
+    REKEY_FAILED = "replacement came to nothing"
+    REKEY_DONE = "successor installed"
+    REKEY_UNDONE = "successor deleted"
+    DELETE_STARTED = "to be deleted"
+    DELETED = "gone"
 
 
 _TRANSITIONS: dict[ChildSaState, dict[ChildSaEvent, ChildSaState]] = {
-    ChildSaState.NEW: {
-        ChildSaEvent.INSTALL: ChildSaState.ACTIVE,
-        ChildSaEvent.STAND_BY: ChildSaState.STANDBY,
-        ChildSaEvent.END: ChildSaState.GONE,
+    ChildSaState.CREATED: {
+        ChildSaEvent.INSTALL: ChildSaState.INSTALLED,
+        ChildSaEvent.INSTALL_INBOUND: ChildSaState.INBOUND_INSTALLED,
+        ChildSaEvent.DELETED: ChildSaState.DELETED,
     },
-    ChildSaState.STANDBY: {
-        ChildSaEvent.SWITCH: ChildSaState.ACTIVE,
-        ChildSaEvent.REPLACE: ChildSaState.REPLACED,
-        ChildSaEvent.CLOSE: ChildSaState.DELETING,
-        ChildSaEvent.END: ChildSaState.GONE,
+    ChildSaState.INBOUND_INSTALLED: {
+        ChildSaEvent.ACTIVATE_OUTBOUND: ChildSaState.INSTALLED,
+        ChildSaEvent.REKEY_DONE: ChildSaState.REKEYED,
+        ChildSaEvent.DELETE_STARTED: ChildSaState.DELETING,
+        ChildSaEvent.DELETED: ChildSaState.DELETED,
     },
-    ChildSaState.ACTIVE: {
+    ChildSaState.INSTALLED: {
         ChildSaEvent.REKEY: ChildSaState.REKEYING,
-        ChildSaEvent.REPLACE: ChildSaState.REPLACED,
-        ChildSaEvent.CLOSE: ChildSaState.DELETING,
-        ChildSaEvent.END: ChildSaState.GONE,
+        ChildSaEvent.REKEY_DONE: ChildSaState.REKEYED,
+        ChildSaEvent.DELETE_STARTED: ChildSaState.DELETING,
+        ChildSaEvent.DELETED: ChildSaState.DELETED,
     },
     ChildSaState.REKEYING: {
-        ChildSaEvent.KEEP: ChildSaState.ACTIVE,
-        ChildSaEvent.REPLACE: ChildSaState.REPLACED,
-        ChildSaEvent.CLOSE: ChildSaState.DELETING,
-        ChildSaEvent.END: ChildSaState.GONE,
+        ChildSaEvent.REKEY_FAILED: ChildSaState.INSTALLED,
+        ChildSaEvent.REKEY_DONE: ChildSaState.REKEYED,
+        ChildSaEvent.DELETE_STARTED: ChildSaState.DELETING,
+        ChildSaEvent.DELETED: ChildSaState.DELETED,
     },
-    ChildSaState.REPLACED: {
-        ChildSaEvent.RESUME: ChildSaState.ACTIVE,
-        ChildSaEvent.CLOSE: ChildSaState.DELETING,
-        ChildSaEvent.END: ChildSaState.GONE,
+    ChildSaState.REKEYED: {
+        ChildSaEvent.REKEY_UNDONE: ChildSaState.INSTALLED,
+        ChildSaEvent.DELETE_STARTED: ChildSaState.DELETING,
+        ChildSaEvent.DELETED: ChildSaState.DELETED,
     },
     ChildSaState.DELETING: {
-        ChildSaEvent.END: ChildSaState.GONE,
+        ChildSaEvent.DELETED: ChildSaState.DELETED,
     },
-    ChildSaState.GONE: {},
+    ChildSaState.DELETED: {},
 }
 
 CHILD_SA = StateMachine(
@@ -100,7 +100,7 @@ If both ends rekey at once, the CHILD SA negotiated with the lowest nonce is red
     partial=True,
 )
 
-LIVE_STATES = frozenset((ChildSaState.STANDBY, ChildSaState.ACTIVE, ChildSaState.REKEYING))
+LIVE_STATES = frozenset((ChildSaState.INBOUND_INSTALLED, ChildSaState.INSTALLED, ChildSaState.REKEYING))
 """States in which it serves its line."""
 
 
@@ -113,23 +113,23 @@ class ChildSaV2:
     while our own request to replace this one was out. Times are of the monotonic clock.
     """
 
-    line: Line
+    entry: Line
     serial: int
     suite: Suite
-    inbound: Mapping[int, bytes]
-    outbound: Mapping[int, bytes]
+    spis_in: Mapping[int, bytes]
+    spis_out: Mapping[int, bytes]
     rules: tuple[AclRuleRecord, ...]
     initiator: bool
-    lowest: bytes = field(repr=False)
+    lowest_nonce: bytes = field(repr=False)
     replaces: int = 0
     cpi_out: int = 0
-    born: float = 0.0
+    created_at: float = 0.0
     soft: float = math.inf
     hard: float = math.inf
     reason: str = ""
     """Why it is to be deleted."""
-    rival: ChildSaV2 | None = None
-    state: ChildSaState = ChildSaState.NEW
+    colliding_child: ChildSaV2 | None = None
+    state: ChildSaState = ChildSaState.CREATED
 
     def allows(self, event: ChildSaEvent) -> bool:
         """Return whether the event is possible now."""
@@ -152,7 +152,7 @@ class ChildSaV2:
         return self.suite.protocols
 
     @property
-    def networks(self) -> tuple[tuple[int, int], ...]:
+    def remote_networks(self) -> tuple[tuple[int, int], ...]:
         """The peer's networks as negotiated: (address, prefix length), each once."""
         found = {(rule.destination, rule.destination_length): None for rule in self.rules}
         return tuple(found) or ((0, 0),)
@@ -167,90 +167,90 @@ class ChildSasV2:
 
     def __init__(self) -> None:
         self.by_serial: dict[int, ChildSaV2] = {}
-        self.sending: dict[int, ChildSaV2] = {}
+        self.current_outbound: dict[int, ChildSaV2] = {}
 
-    def find(self, protocol: int, spi: bytes) -> ChildSaV2 | None:
+    def find_by_outbound_spi(self, protocol: int, spi: bytes) -> ChildSaV2 | None:
         """The pair whose outbound SPI this is: what the peer calls its own."""
         for child in self.by_serial.values():
-            if protocol != Protocol.IPCOMP and child.outbound.get(protocol) == spi:
+            if protocol != Protocol.IPCOMP and child.spis_out.get(protocol) == spi:
                 return child
         return None
 
-    def of(self, seq: int) -> list[ChildSaV2]:
+    def of_entry(self, seq: int) -> list[ChildSaV2]:
         """Pairs of a policy line, oldest first."""
-        return [child for child in self.by_serial.values() if child.line.seq == seq]
+        return [child for child in self.by_serial.values() if child.entry.seq == seq]
 
-    def served(self, seq: int) -> bool:
+    def has_child(self, seq: int) -> bool:
         """Whether a policy line has a pair that lives on."""
-        return any(child.live for child in self.of(seq))
+        return any(child.live for child in self.of_entry(seq))
 
 
 def install(session: SessionV2, child: ChildSaV2, message: SaInstall, now: float) -> None:
     """A pair comes into use; `message.send` says whether it sends from now on."""
-    children = session.children
+    children = session.child_sas
     children.by_serial[child.serial] = child
     if message.send:
         child.transition(ChildSaEvent.INSTALL)
-        children.sending[child.line.seq] = child
+        children.current_outbound[child.entry.seq] = child
     else:
-        child.transition(ChildSaEvent.STAND_BY)
+        child.transition(ChildSaEvent.INSTALL_INBOUND)
     session.host.emit(message)
     session.host.installed(session, described(session, child), now)
 
 
 def described(session: SessionV2, child: ChildSaV2) -> Child:
     """A pair as the engine keeps it."""
-    return Child(session.tunnel, child.serial, child.line.seq, child.networks, child.replaces)
+    return Child(session.tunnel, child.serial, child.entry.seq, child.remote_networks, child.replaces)
 
 
 def switch(session: SessionV2, child: ChildSaV2) -> None:
     """A pair that only received sends from now on."""
-    child.transition(ChildSaEvent.SWITCH)
-    session.children.sending[child.line.seq] = child
+    child.transition(ChildSaEvent.ACTIVATE_OUTBOUND)
+    session.child_sas.current_outbound[child.entry.seq] = child
     session.host.emit(SaSwitch(session.tunnel, child.serial))
 
 
 def remove(session: SessionV2, child: ChildSaV2, reason: str, now: float) -> None:
     """A pair goes; if it sent, another one of its line sends first."""
-    children, seq = session.children, child.line.seq
+    children, seq = session.child_sas, child.entry.seq
     if children.by_serial.pop(child.serial, None) is None:
         return
-    if children.sending.get(seq) is child:
-        del children.sending[seq]
+    if children.current_outbound.get(seq) is child:
+        del children.current_outbound[seq]
         _inherit(session, seq)
-    child.transition(ChildSaEvent.END)
+    child.transition(ChildSaEvent.DELETED)
     session.host.emit(SaDelete(session.tunnel, child.serial, reason))
-    session.host.release(child.inbound)
+    session.host.release(child.spis_in)
     session.host.removed(session, described(session, child), reason, now)
 
 
 def _inherit(session: SessionV2, seq: int) -> None:
     """Have the newest pair that is left send for a line."""
-    left = session.children.of(seq)
-    heir = next((one for one in reversed(left) if one.state is ChildSaState.STANDBY), None)
+    left = session.child_sas.of_entry(seq)
+    heir = next((one for one in reversed(left) if one.state is ChildSaState.INBOUND_INSTALLED), None)
     if heir is not None:
         switch(session, heir)
         return
     heir = next((one for one in reversed(left) if one.live), None)
     if heir is None:
-        heir = next((one for one in reversed(left) if one.allows(ChildSaEvent.RESUME)), None)
+        heir = next((one for one in reversed(left) if one.allows(ChildSaEvent.REKEY_UNDONE)), None)
         if heir is None:
             return
-        heir.transition(ChildSaEvent.RESUME)
-    session.children.sending[seq] = heir
+        heir.transition(ChildSaEvent.REKEY_UNDONE)
+    session.child_sas.current_outbound[seq] = heir
     session.host.emit(SaSwitch(session.tunnel, heir.serial))
 
 
 def remove_all(session: SessionV2, reason: str, now: float) -> None:
     """All pairs go, none of them replaced."""
-    session.children.sending.clear()
-    for child in list(session.children.by_serial.values()):
+    session.child_sas.current_outbound.clear()
+    for child in list(session.child_sas.by_serial.values()):
         remove(session, child, reason, now)
 
 
 def moved(session: SessionV2) -> None:
     """The peer is reached by another address or port: so are its pairs."""
-    encapsulation = session.encapsulation
+    encapsulation = session.udp_encapsulation
     if encapsulation:
-        for serial in session.children.by_serial:
+        for serial in session.child_sas.by_serial:
             session.host.emit(SaMove(session.tunnel, serial, encapsulation[0]))

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from chassis.ase.ike.v2.session import SessionV2
 
 
-NAT_REFUSES_AH = "AH cannot pass the NAT between the peers (RFC 3948 carries ESP only)"
+AH_THROUGH_NAT_TEXT = "AH cannot pass the NAT between the peers (RFC 3948 carries ESP only)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class Nonces:
 class ChildOffer:
     """What we ask for a line. `spis` are ours by protocol, `with_group` says that PFS can be had."""
 
-    line: Line
+    entry: Line
     suites: tuple[Suite, ...]
     spis: Mapping[int, bytes]
     with_group: bool
@@ -73,14 +73,14 @@ class ChildOffer:
     def group(self) -> int | None:
         return self.suites[0].group if self.with_group else None
 
-    def notifications(self) -> tuple[NotifyV2, ...]:
+    def notify_payloads(self) -> tuple[NotifyV2, ...]:
         return (_ipcomp(self.spis[Protocol.IPCOMP]),) if Protocol.IPCOMP in self.spis else ()
 
-    def sa(self) -> SaV2:
+    def sa_payload(self) -> SaV2:
         return offer_v2(self.suites, self.spis, with_group=self.with_group)
 
-    def selectors(self) -> tuple[TS, TS]:
-        ours, theirs = selectors(self.line.rules)
+    def ts_payloads(self) -> tuple[TS, TS]:
+        ours, theirs = selectors(self.entry.rules)
         return TS(PayloadTypeV2.TS_I, ours), TS(PayloadTypeV2.TS_R, theirs)
 
 
@@ -90,14 +90,14 @@ class NewChild:
 
     child: ChildSaV2
     install: SaInstall
-    answer: tuple[PayloadV2, ...] = ()
+    response: tuple[PayloadV2, ...] = ()
 
 
 def usable(session: SessionV2, line: Line) -> tuple[Suite, ...]:
     """Suites of a line that can be had on this way; NegotiationError when a NAT leaves none."""
-    suites = tuple(suite for suite in line.suites if not (suite.ah and session.nat.found))
+    suites = tuple(suite for suite in line.suites if not (suite.ah and session.nat.detected))
     if line.suites and not suites:
-        raise error_v2(NotifyTypeV2.NO_PROPOSAL_CHOSEN, NAT_REFUSES_AH)
+        raise error_v2(NotifyTypeV2.NO_PROPOSAL_CHOSEN, AH_THROUGH_NAT_TEXT)
     if not suites:
         raise error_v2(NotifyTypeV2.NO_PROPOSAL_CHOSEN, f"IPsec policy {line.policy} has no proposal")
     return suites
@@ -151,13 +151,13 @@ def accept(
     choice = choose_v2(sa, offer.suites, offer.spis, with_group=offer.with_group)
     if not isinstance(choice, ChildChoiceV2):
         raise no_proposal_v2(choice, "IPsec")
-    rules = narrow(offer.line.rules, tsi.selectors, tsr.selectors)
+    rules = narrow(offer.entry.rules, tsi.selectors, tsr.selectors)
     if rules is None:
         raise error_v2(
             NotifyTypeV2.TS_UNACCEPTABLE, "the peer answered with traffic selectors that were not offered"
         )
     cpi = _cpi(payloads) if choice.suite.ip_comp else 0
-    return _make(session, offer.line, choice, offer.spis, cpi, rules, nonces, replaces, now, initiator=True)
+    return _make(session, offer.entry, choice, offer.spis, cpi, rules, nonces, replaces, now, initiator=True)
 
 
 def _parts(payloads: tuple[PayloadV2, ...]) -> tuple[SaV2, TS, TS]:
@@ -173,7 +173,7 @@ def _parts(payloads: tuple[PayloadV2, ...]) -> tuple[SaV2, TS, TS]:
 class ChosenEntry:
     """The line that a peer's offer is for, what of it is agreed, and the SPIs that we took for it."""
 
-    line: Line
+    entry: Line
     choice: ChildChoiceV2
     spis: Mapping[int, bytes]
     rules: tuple[AclRuleRecord, ...]
@@ -191,7 +191,7 @@ def choose_entry(
     for line in lines:
         rules = narrow(line.rules, tsr.selectors, tsi.selectors)
         if rules is not None:
-            found.append(((session.children.served(line.seq), not same(rules, line.rules)), line, rules))
+            found.append(((session.child_sas.has_child(line.seq), not same(rules, line.rules)), line, rules))
     if not found:
         raise error_v2(
             NotifyTypeV2.TS_UNACCEPTABLE, "no policy line has the traffic selectors that the peer offers"
@@ -232,7 +232,7 @@ def answer(
     cpi = _cpi(payloads) if picked.choice.suite.ip_comp else 0
     made = _make(
         session,
-        picked.line,
+        picked.entry,
         picked.choice,
         picked.spis,
         cpi,
@@ -302,7 +302,7 @@ def _make(
     if not _spis_valid(choice):
         raise syntax_error_v2("the peer answered with reserved SPIs")
     suite = choice.suite
-    ring = session.ring
+    ring = session.ike_keymat
     sizes = _sizes(suite)
     material = keymat(
         ring.choice.prf, ring.keys.d, nonces.initiator, nonces.responder, 2 * sum(sizes), nonces.shared
@@ -346,7 +346,7 @@ def _make(
         suite.seconds,
         kbytes,
         int(kbytes * (1 - session.host.settings.margin)),
-        session.encapsulation,
+        session.udp_encapsulation,
         initiator,
         replaces,
     )
@@ -364,151 +364,155 @@ class CreateChildTask(Task):
     """Make a pair for `line`; `old` is the one that it succeeds. `rival` is what the peer made for the same line
     in the meantime, where there is no old one that knows it."""
 
-    exchange: ClassVar[int] = ExchangeType.CREATE_CHILD_SA
+    exchange_type: ClassVar[int] = ExchangeType.CREATE_CHILD_SA
 
     def __init__(self, line: Line, old: ChildSaV2 | None, tries: int = 0) -> None:
-        self.line = line
+        self.entry = line
         self.old = old
-        self.rival: ChildSaV2 | None = None
-        self._tries = tries
+        self.colliding_child: ChildSaV2 | None = None
+        self._attempts = tries
         self._offer: ChildOffer | None = None
         self._nonce = b""
-        self._pair: DhKeyPair | None = None
+        self._dh_key: DhKeyPair | None = None
 
     @property
     def seq(self) -> int:
-        return self.line.seq
+        return self.entry.seq
 
-    def begin(self, session: SessionV2, now: float) -> tuple[PayloadV2, ...] | None:
-        line = None if session.connection is None else session.connection.line(self.line.seq)
+    def build_request(self, session: SessionV2, now: float) -> tuple[PayloadV2, ...] | None:
+        line = None if session.connection is None else session.connection.line(self.entry.seq)
         if line is None:
             return None
         if self.old is None:
-            if session.children.served(line.seq):
+            if session.child_sas.has_child(line.seq):
                 return None
         elif not self.old.allows(ChildSaEvent.REKEY):
             return None
-        self.line = line
+        self.entry = line
         try:
             self._offer = offer = make_offer(session, line, with_group=True)
         except NegotiationError as refused:
             self._failed(session, refused, now)
             return None
-        session.deleted.clear()
+        session.unknown_deletes.clear()
         random = session.host.random
         self._nonce = random(NONCE_OCTETS)
         payloads: list[PayloadV2] = []
         if self.old is not None:
             self.old.transition(ChildSaEvent.REKEY)
             protocol = self.old.protocols[0]
-            payloads.append(NotifyV2(NotifyTypeV2.REKEY_SA, b"", protocol, self.old.inbound[protocol]))
-        payloads += [*offer.notifications(), offer.sa(), NonceV2(self._nonce)]
+            payloads.append(NotifyV2(NotifyTypeV2.REKEY_SA, b"", protocol, self.old.spis_in[protocol]))
+        payloads += [*offer.notify_payloads(), offer.sa_payload(), NonceV2(self._nonce)]
         if offer.group is not None:
             group = GROUPS[offer.group]
-            self._pair = group.private(random(group.random_octets))
-            payloads.append(KeV2(offer.group, self._pair.public))
-        return (*payloads, *offer.selectors())
+            self._dh_key = group.private(random(group.random_octets))
+            payloads.append(KeV2(offer.group, self._dh_key.public))
+        return (*payloads, *offer.ts_payloads())
 
-    def answered(self, session: SessionV2, payloads: tuple[PayloadV2, ...], now: float) -> None:
+    def on_response(self, session: SessionV2, payloads: tuple[PayloadV2, ...], now: float) -> None:
         offer = self._offer
         assert offer is not None
         error = find_error_notify(payloads)
         if error is not None and not any(isinstance(one, NonceV2) for one in payloads):
-            self.abandoned(session)
-            self._refused(session, error.notify, now)
+            self.cancel(session)
+            self._on_error_notify(session, error.notify, now)
             return
         old = self.old
         try:
             replaces = 0 if old is None else old.serial
             made = accept(session, offer, payloads, self._nonces(payloads), replaces, now)
         except NegotiationError as refused:
-            self._reject(session, refused, now)
+            self._delete_and_fail(session, refused, now)
             return
         if session.sa.state not in ESTABLISHED_STATES:
-            session.host.release(made.child.inbound)
+            session.host.release(made.child.spis_in)
             return
-        child, rival = made.child, self.rival if old is None else old.rival
-        if session.deleted & child.outbound.items():
+        child, rival = made.child, self.colliding_child if old is None else old.colliding_child
+        if session.unknown_deletes & child.spis_out.items():
             # The peer's delete overtook its answer: what we would install is gone there already.
-            session.host.release(child.inbound)
-            self._settle(session, now)
+            session.host.release(child.spis_in)
+            self._resume_old(session, now)
             return
-        if rival is not None and rival.state is not ChildSaState.GONE and child.lowest < rival.lowest:
+        if (
+            rival is not None
+            and rival.state is not ChildSaState.DELETED
+            and child.lowest_nonce < rival.lowest_nonce
+        ):
             # Ours has the lowest of the four nonces, so it is the redundant one, and ours to delete.
             session.host.count("rekey collisions lost")
-            session.host.release(child.inbound)
-            session.put(DeleteChildSpisTask(child.inbound))
-            self._settle(session, now)
+            session.host.release(child.spis_in)
+            session.enqueue_task(DeleteChildSpisTask(child.spis_in))
+            self._resume_old(session, now)
             return
         install(session, child, made.install, now)
-        if rival is not None and rival.allows(ChildSaEvent.REPLACE):
-            rival.transition(ChildSaEvent.REPLACE)
-            session.limit(rival, now)
+        if rival is not None and rival.allows(ChildSaEvent.REKEY_DONE):
+            rival.transition(ChildSaEvent.REKEY_DONE)
+            session.set_delete_deadline(rival, now)
         if old is not None and old.state is ChildSaState.REKEYING:
-            old.transition(ChildSaEvent.REPLACE)
+            old.transition(ChildSaEvent.REKEY_DONE)
             close_child(session, old, "rekeyed")
 
     def _nonces(self, payloads: tuple[PayloadV2, ...]) -> Nonces:
         nonce = next((one for one in payloads if isinstance(one, NonceV2)), None)
         if nonce is None:
             raise syntax_error_v2("the peer answered without a nonce")
-        if self._pair is None:
+        if self._dh_key is None:
             return Nonces(self._nonce, nonce.value)
         ke = next((one for one in payloads if isinstance(one, KeV2)), None)
-        if ke is None or ke.group != self._pair.group:
+        if ke is None or ke.group != self._dh_key.group:
             raise syntax_error_v2("the peer answered without a public value of our group")
         try:
-            return Nonces(self._nonce, nonce.value, GROUPS[ke.group].shared(self._pair, ke.public))
+            return Nonces(self._nonce, nonce.value, GROUPS[ke.group].shared(self._dh_key, ke.public))
         except GroupError as error:
             raise syntax_error_v2(str(error)) from error
 
-    def _reject(self, session: SessionV2, refused: NegotiationError, now: float) -> None:
+    def _delete_and_fail(self, session: SessionV2, refused: NegotiationError, now: float) -> None:
         """The peer believes in a pair that we cannot use."""
         assert self._offer is not None
-        session.put(DeleteChildSpisTask(self._offer.spis))
-        self.abandoned(session)
+        session.enqueue_task(DeleteChildSpisTask(self._offer.spis))
+        self.cancel(session)
         self._failed(session, refused, now)
 
-    def _refused(self, session: SessionV2, notify: int, now: float) -> None:
+    def _on_error_notify(self, session: SessionV2, notify: int, now: float) -> None:
         old = self.old
         if notify == NotifyTypeV2.TEMPORARY_FAILURE:
-            self._settle(session, now)
-            if old is None and self._tries >= MAX_TEMPORARY_FAILURES:
+            self._resume_old(session, now)
+            if old is None and self._attempts >= MAX_TEMPORARY_FAILURES:
                 self._failed(session, error_v2(notify, "the peer has no time for a CHILD SA"), now)
             elif old is None or old.allows(ChildSaEvent.REKEY):
-                session.later(CreateChildTask(self.line, old, self._tries + 1), now)
+                session.retry_task_later(CreateChildTask(self.entry, old, self._attempts + 1), now)
             return
         if notify == NotifyTypeV2.CHILD_SA_NOT_FOUND and old is not None:
-            self._settle(session, now)
-            if old.state is ChildSaState.ACTIVE:
+            self._resume_old(session, now)
+            if old.state is ChildSaState.INSTALLED:
                 remove(session, old, "unknown to the peer", now)
-                session.put(CreateChildTask(self.line, None))
+                session.enqueue_task(CreateChildTask(self.entry, None))
             return
         self._failed(session, error_v2(notify, f"the peer refuses a CHILD SA: {notify_name_v2(notify)}"), now)
 
     def _failed(self, session: SessionV2, refused: NegotiationError, now: float) -> None:
-        self._settle(session, now)
+        self._resume_old(session, now)
         old = self.old
         if old is not None and old.live:
-            session.put_off(old, now)
-        if old is None or old.state is not ChildSaState.GONE:
-            session.line_failed(self.line, refused, now)
+            session.postpone_rekey(old, now)
+        if old is None or old.state is not ChildSaState.DELETED:
+            session.report_entry_failure(self.entry, refused, now)
 
-    def _settle(self, session: SessionV2, now: float) -> None:
+    def _resume_old(self, session: SessionV2, now: float) -> None:
         """Our attempt is over without a pair: the old one goes on, or the peer's successor does."""
         old = self.old
         if old is None or old.state is not ChildSaState.REKEYING:
             return
-        if old.rival is not None and old.rival.live:
-            old.transition(ChildSaEvent.REPLACE)
-            session.limit(old, now)
+        if old.colliding_child is not None and old.colliding_child.live:
+            old.transition(ChildSaEvent.REKEY_DONE)
+            session.set_delete_deadline(old, now)
         else:
-            old.transition(ChildSaEvent.KEEP)
+            old.transition(ChildSaEvent.REKEY_FAILED)
 
-    def unreadable(self, session: SessionV2, reason: str, now: float) -> None:
-        self._reject(session, syntax_error_v2(reason), now)
+    def on_malformed_response(self, session: SessionV2, reason: str, now: float) -> None:
+        self._delete_and_fail(session, syntax_error_v2(reason), now)
 
-    def abandoned(self, session: SessionV2) -> None:
+    def cancel(self, session: SessionV2) -> None:
         if self._offer is not None:
             session.host.release(self._offer.spis)
 
@@ -522,8 +526,8 @@ def respond(session: SessionV2, payloads: tuple[PayloadV2, ...], now: float) -> 
     try:
         if session.sa.state is not IkeSaState.ESTABLISHED:
             raise error_v2(NotifyTypeV2.TEMPORARY_FAILURE, "the IKE SA is being replaced or deleted")
-        old = None if wanted is None else _old(session, wanted)
-        line = None if old is None else old.line
+        old = None if wanted is None else _find_replaced(session, wanted)
+        line = None if old is None else old.entry
         _create_child(session, payloads, old, now)
     except NegotiationError as refused:
         data = notify_payload_v2(refused)
@@ -534,17 +538,17 @@ def respond(session: SessionV2, payloads: tuple[PayloadV2, ...], now: float) -> 
         if refused.notify in (NotifyTypeV2.NO_PROPOSAL_CHOSEN, NotifyTypeV2.TS_UNACCEPTABLE):
             lines = () if session.connection is None else session.connection.lines
             if line is not None or lines:
-                session.line_failed(line or lines[0], refused, now)
+                session.report_entry_failure(line or lines[0], refused, now)
 
 
-def _old(session: SessionV2, wanted: NotifyV2) -> ChildSaV2:
+def _find_replaced(session: SessionV2, wanted: NotifyV2) -> ChildSaV2:
     """The pair that a request replaces."""
-    old = session.children.find(wanted.protocol, wanted.spi)
+    old = session.child_sas.find_by_outbound_spi(wanted.protocol, wanted.spi)
     if old is None:
         raise error_v2(NotifyTypeV2.CHILD_SA_NOT_FOUND, "no such CHILD SA")
-    if old.state is ChildSaState.STANDBY:
+    if old.state is ChildSaState.INBOUND_INSTALLED:
         switch(session, old)
-    if old.state not in (ChildSaState.ACTIVE, ChildSaState.REKEYING) or old.rival is not None:
+    if old.state not in (ChildSaState.INSTALLED, ChildSaState.REKEYING) or old.colliding_child is not None:
         raise error_v2(NotifyTypeV2.TEMPORARY_FAILURE, "the CHILD SA is replaced already, or being deleted")
     return old
 
@@ -557,45 +561,45 @@ def _create_child(session: SessionV2, payloads: tuple[PayloadV2, ...], old: Chil
         raise syntax_error_v2("a CHILD SA is asked for without a nonce")
     lines = connection.lines
     if old is not None:
-        lines = tuple(line for line in lines if line.seq == old.line.seq) or (old.line,)
+        lines = tuple(line for line in lines if line.seq == old.entry.seq) or (old.entry,)
     picked = choose_entry(session, payloads, lines, with_group=True)
     try:
-        if len(session.children.of(picked.line.seq)) >= MAX_CHILD_SAS_PER_ENTRY:
+        if len(session.child_sas.of_entry(picked.entry.seq)) >= MAX_CHILD_SAS_PER_ENTRY:
             raise error_v2(NotifyTypeV2.NO_ADDITIONAL_SAS, "the policy line has pairs enough")
         ours = session.host.random(NONCE_OCTETS)
         said: tuple[PayloadV2, ...] = (NonceV2(ours),)
         shared = b""
         if picked.choice.suite.group is not None:
-            shared, ke = _exchange(session, picked.choice.suite.group, payloads)
+            shared, ke = _exchange_keys(session, picked.choice.suite.group, payloads)
             said = (NonceV2(ours), ke)
         replaces = 0 if old is None else old.serial
         nonces = Nonces(nonce.value, ours, shared)
         # Both ends may have asked at once: the pair that sends goes on until the peer shows that it has this one.
-        send = old is None and not session.children.served(picked.line.seq)
+        send = old is None and not session.child_sas.has_child(picked.entry.seq)
         made = answer(session, picked, payloads, nonces, replaces, now, send=send)
     except NegotiationError:
         session.host.release(picked.spis)
         raise
-    position = 1 + next(at for at, one in enumerate(made.answer) if one is picked.choice.answer)
-    reply = (*made.answer[:position], *said, *made.answer[position:])
+    position = 1 + next(at for at, one in enumerate(made.response) if one is picked.choice.answer)
+    reply = (*made.response[:position], *said, *made.response[position:])
     child = made.child
     if old is None:
-        rival = session.exchanges.outstanding
-        if rival is not None and isinstance(rival.task, CreateChildTask) and rival.task.seq == child.line.seq:
-            rival.task.rival = child
+        rival = session.task_manager.pending_request
+        if rival is not None and isinstance(rival.task, CreateChildTask) and rival.task.seq == child.entry.seq:
+            rival.task.colliding_child = child
         session.reply(reply, now)
         install(session, child, made.install, now)
         return
     install(session, child, made.install, now)
     if old.state is ChildSaState.REKEYING:
-        old.rival = child
+        old.colliding_child = child
     else:
-        old.transition(ChildSaEvent.REPLACE)
-        session.limit(old, now)
+        old.transition(ChildSaEvent.REKEY_DONE)
+        session.set_delete_deadline(old, now)
     session.reply(reply, now)
 
 
-def _exchange(session: SessionV2, number: int, payloads: tuple[PayloadV2, ...]) -> tuple[bytes, KeV2]:
+def _exchange_keys(session: SessionV2, number: int, payloads: tuple[PayloadV2, ...]) -> tuple[bytes, KeV2]:
     """(shared secret, our public value) of a group of its own."""
     ke = next((one for one in payloads if isinstance(one, KeV2)), None)
     if ke is None:

@@ -169,9 +169,9 @@ def _must_carry_identity(connection: Connection) -> bool:
 
 def _octets(session: SessionV2, identity: IdV2, *, ours: bool) -> bytes:
     """What one end signs: its own first message, the other end's nonce, its own ID payload."""
-    ring = session.ring
+    ring = session.ike_keymat
     by_initiator = ours == session.initiator
-    message = session.first_sent if ours else session.first_received
+    message = session.first_message_sent if ours else session.first_message_received
     nonce = session.nonces[1] if by_initiator else session.nonces[0]
     key = ring.keys.pi if by_initiator else ring.keys.pr
     return signed_octets(ring.choice.prf, key, message, nonce, identity.emit())
@@ -181,7 +181,7 @@ def _auth_payloads(session: SessionV2, connection: Connection) -> tuple[PayloadV
     """Our ID, certificates and AUTH payloads; NegotiationError without the means."""
     identity = connection.identity.v2(PayloadTypeV2.ID_I if session.initiator else PayloadTypeV2.ID_R)
     octets = _octets(session, identity, ours=True)
-    certificates, proof = make_auth(connection, session.ring.choice.prf, octets, session.hashes)
+    certificates, proof = make_auth(connection, session.ike_keymat.choice.prf, octets, session.signature_hashes)
     return (identity, *certificates, proof)
 
 
@@ -195,7 +195,7 @@ def _authenticate_peer(
     certificates = [one for one in payloads if isinstance(one, CertV2)]
     octets = _octets(session, identity, ours=False)
     received, wall = Identity.received(identity), session.host.wall
-    verify_auth(connection, session.ring.choice.prf, octets, proof, certificates, received, wall)
+    verify_auth(connection, session.ike_keymat.choice.prf, octets, proof, certificates, received, wall)
 
 
 def _has_notify(payloads: tuple[PayloadV2, ...], notify: int) -> bool:
@@ -205,24 +205,24 @@ def _has_notify(payloads: tuple[PayloadV2, ...], notify: int) -> bool:
 class IkeAuthTask(Task):
     """The initiator's IKE_AUTH request."""
 
-    exchange: ClassVar[int] = ExchangeType.IKE_AUTH
-    bound: ClassVar[bool] = True
+    exchange_type: ClassVar[int] = ExchangeType.IKE_AUTH
+    bound_to_ike_sa: ClassVar[bool] = True
 
     def __init__(self) -> None:
         self._offer: ChildOffer | None = None
 
     @property
     def seq(self) -> int:
-        return 0 if self._offer is None else self._offer.line.seq
+        return 0 if self._offer is None else self._offer.entry.seq
 
-    def begin(self, session: SessionV2, now: float) -> tuple[PayloadV2, ...] | None:
+    def build_request(self, session: SessionV2, now: float) -> tuple[PayloadV2, ...] | None:
         connection = session.connection
         assert connection is not None
         try:
             identity, *proof = _auth_payloads(session, connection)
             self._offer = offer = _first_offer(session, connection)
         except NegotiationError as error:
-            session.fail(error, now)
+            session.abort(error, now)
             return None
         certificates, own = tuple(proof[:-1]), proof[-1]
         contact = (NotifyV2(NotifyTypeV2.INITIAL_CONTACT),) if session.host.first_contact(connection) else ()
@@ -233,12 +233,12 @@ class IkeAuthTask(Task):
             *cert_requests(connection),
             connection.expected.v2(PayloadTypeV2.ID_R),
             own,
-            *offer.notifications(),
-            offer.sa(),
-            *offer.selectors(),
+            *offer.notify_payloads(),
+            offer.sa_payload(),
+            *offer.ts_payloads(),
         )
 
-    def answered(self, session: SessionV2, payloads: tuple[PayloadV2, ...], now: float) -> None:
+    def on_response(self, session: SessionV2, payloads: tuple[PayloadV2, ...], now: float) -> None:
         connection = session.connection
         assert connection is not None
         identity = next(
@@ -246,9 +246,9 @@ class IkeAuthTask(Task):
         )
         if session.sa.state is not IkeSaState.AUTH_SENT:
             # Given up meanwhile. A peer that lets us in is told by the delete that waits for this answer.
-            self.abandoned(session)
+            self.cancel(session)
             if identity is None:
-                session.end(session.ending, now)
+                session.terminate(session.delete_reason, now)
             return
         if identity is None:
             error = find_error_notify(payloads)
@@ -267,10 +267,10 @@ class IkeAuthTask(Task):
             self._fail(session, error, now, tell=True)
             return
         session.peer_identity = received
-        session.authenticated(now, self.seq)
+        session.on_authenticated(now, self.seq)
         if not session.closed:
             self._first_pair(session, payloads, now)
-        session.making = 0
+        session.first_child_entry = 0
         if _has_notify(payloads, NotifyTypeV2.INITIAL_CONTACT) and not session.closed:
             session.host.contacted(session, now)
 
@@ -286,37 +286,37 @@ class IkeAuthTask(Task):
             made = accept(session, offer, payloads, Nonces(*session.nonces), 0, now)
         except NegotiationError as refused:
             if any(isinstance(one, SaV2) for one in payloads):
-                session.put(DeleteChildSpisTask(offer.spis))
-            self.abandoned(session)
-            session.line_failed(offer.line, refused, now)
+                session.enqueue_task(DeleteChildSpisTask(offer.spis))
+            self.cancel(session)
+            session.report_entry_failure(offer.entry, refused, now)
             return
         install(session, made.child, made.install, now)
 
     def _fail(self, session: SessionV2, refused: NegotiationError, now: float, *, tell: bool) -> None:
         """No IKE SA. The peer believes in one unless it refused us itself: then it is told."""
-        self.abandoned(session)
-        session.failed(refused, now)
+        self.cancel(session)
+        session.report_failure(refused, now)
         if not tell:
-            session.end(refused.text, now)
+            session.terminate(refused.text, now)
             return
         if session.sa.state is IkeSaState.DELETING:
             return
-        session.transition(IkeSaEvent.CLOSE)
-        session.ending = refused.text
+        session.transition(IkeSaEvent.DELETE_STARTED)
+        session.delete_reason = refused.text
         session.deadline = now + session.host.settings.give_up
-        session.put(DeleteIkeSaTask(refused.text, NotifyTypeV2.AUTHENTICATION_FAILED))
+        session.enqueue_task(DeleteIkeSaTask(refused.text, NotifyTypeV2.AUTHENTICATION_FAILED))
 
-    def unreadable(self, session: SessionV2, reason: str, now: float) -> None:
+    def on_malformed_response(self, session: SessionV2, reason: str, now: float) -> None:
         self._fail(session, syntax_error_v2(reason), now, tell=True)
 
-    def abandoned(self, session: SessionV2) -> None:
+    def cancel(self, session: SessionV2) -> None:
         if self._offer is not None:
             session.host.release(self._offer.spis)
 
 
 def _first_offer(session: SessionV2, connection: Connection) -> ChildOffer:
     """The first line that can be offered: what was asked for comes first."""
-    wanted = [connection.line(seq) for seq in session.wanted]
+    wanted = [connection.line(seq) for seq in session.pending_entries]
     lines: list[Line] = [line for line in wanted if line is not None] or list(connection.lines)
     first: NegotiationError | None = None
     for line in lines:
@@ -333,21 +333,21 @@ def respond(session: SessionV2, payloads: tuple[PayloadV2, ...], now: float) -> 
         connection, proof = _authenticate(session, payloads, now)
     except NegotiationError as refused:
         session.reply((notify_payload_v2(refused),), now)
-        session.fail(refused, now)
+        session.abort(refused, now)
         return
     line, made, error = _pair(session, connection, payloads, now)
     contact = (NotifyV2(NotifyTypeV2.INITIAL_CONTACT),) if session.host.first_contact(connection) else ()
-    child = made.answer if made is not None else () if error is None else (notify_payload_v2(error),)
+    child = made.response if made is not None else () if error is None else (notify_payload_v2(error),)
     session.reply((*proof[:-1], *contact, proof[-1], *child), now)
-    session.authenticated(now, 0 if line is None else line.seq)
+    session.on_authenticated(now, 0 if line is None else line.seq)
     if not session.closed:
         if made is not None:
             install(session, made.child, made.install, now)
         elif error is not None and line is not None:
-            session.line_failed(line, error, now)
+            session.report_entry_failure(line, error, now)
     elif made is not None:
-        session.host.release(made.child.inbound)
-    session.making = 0
+        session.host.release(made.child.spis_in)
+    session.first_child_entry = 0
     if _has_notify(payloads, NotifyTypeV2.INITIAL_CONTACT) and not session.closed:
         session.host.contacted(session, now)
 
@@ -369,7 +369,7 @@ def _authenticate(
     if not connection.wanted or not connection.responds or connection.flaw:
         reason = connection.flaw or ("only initiates" if connection.wanted else "is not configured")
         raise error_v2(NotifyTypeV2.AUTHENTICATION_FAILED, f"tunnel {connection.name}: {reason}")
-    if not isinstance(choose_v2(session.ring.choice.answer, connection.proposals), ChoiceV2):
+    if not isinstance(choose_v2(session.ike_keymat.choice.answer, connection.proposals), ChoiceV2):
         raise error_v2(NotifyTypeV2.NO_PROPOSAL_CHOSEN, f"the IKE proposal is not one of tunnel {connection.name}")
     _authenticate_peer(session, connection, identity, payloads)
     proof = _auth_payloads(session, connection)
@@ -391,8 +391,8 @@ def _pair(
         made = answer(session, picked, payloads, Nonces(*session.nonces), 0, now, send=True)
     except NegotiationError as refused:
         session.host.release(picked.spis)
-        return picked.line, None, refused
-    return picked.line, made, None
+        return picked.entry, None, refused
+    return picked.entry, made, None
 
 
 def blame_silence(session: SessionV2) -> FailureReason:

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 
 class IkeSaState(Enum):
-    NEW = "new"
+    CREATED = "new"
     """Nothing was sent."""
     INIT_SENT = "IKE_SA_INIT sent"
-    INIT_ANSWERED = "IKE_SA_INIT answered"
+    INIT_RECEIVED = "IKE_SA_INIT answered"
     """A responder: half open."""
     AUTH_SENT = "IKE_AUTH sent"
     STANDBY = "standby"
@@ -32,7 +32,7 @@ class IkeSaState(Enum):
     ESTABLISHED = "established"
     REKEYING = "rekeying"
     """Our request to replace it is out."""
-    REPLACED = "replaced"
+    REKEYED = "replaced"
     """Its children went to a successor; one of the ends deletes it."""
     DELETING = "deleting"
     """Our delete is to go out, or is out."""
@@ -41,63 +41,63 @@ class IkeSaState(Enum):
 
 class IkeSaEvent(Enum):
     START = "first message sent"
-    AGAIN = "asked for a cookie or another group"
-    ANSWERED = "first message answered"
-    KEYED = "keys agreed"
+    RETRY_REQUESTED = "asked for a cookie or another group"
+    INIT_RECEIVED = "first message answered"
+    KEYS_DERIVED = "keys agreed"
     AUTHENTICATED = "peer authenticated"
     STAND_BY = "made by an older IKE SA"
-    SUCCEED = "took the children over"
+    CHILDREN_MIGRATED = "took the children over"
     REKEY = "replacement begun"
-    KEEP = "replacement came to nothing"
-    REPLACE = "successor took over"
-    CLOSE = "to be deleted"
-    END = "gone"
+    REKEY_FAILED = "replacement came to nothing"
+    REKEY_DONE = "successor took over"
+    DELETE_STARTED = "to be deleted"
+    DELETED = "gone"
 
 
 _TRANSITIONS: dict[IkeSaState, dict[IkeSaEvent, IkeSaState]] = {
-    IkeSaState.NEW: {
+    IkeSaState.CREATED: {
         IkeSaEvent.START: IkeSaState.INIT_SENT,
-        IkeSaEvent.ANSWERED: IkeSaState.INIT_ANSWERED,
+        IkeSaEvent.INIT_RECEIVED: IkeSaState.INIT_RECEIVED,
         IkeSaEvent.STAND_BY: IkeSaState.STANDBY,
-        IkeSaEvent.END: IkeSaState.CLOSED,
+        IkeSaEvent.DELETED: IkeSaState.CLOSED,
     },
     IkeSaState.INIT_SENT: {
-        IkeSaEvent.AGAIN: IkeSaState.INIT_SENT,
-        IkeSaEvent.KEYED: IkeSaState.AUTH_SENT,
-        IkeSaEvent.END: IkeSaState.CLOSED,
+        IkeSaEvent.RETRY_REQUESTED: IkeSaState.INIT_SENT,
+        IkeSaEvent.KEYS_DERIVED: IkeSaState.AUTH_SENT,
+        IkeSaEvent.DELETED: IkeSaState.CLOSED,
     },
-    IkeSaState.INIT_ANSWERED: {
+    IkeSaState.INIT_RECEIVED: {
         IkeSaEvent.AUTHENTICATED: IkeSaState.ESTABLISHED,
-        IkeSaEvent.END: IkeSaState.CLOSED,
+        IkeSaEvent.DELETED: IkeSaState.CLOSED,
     },
     IkeSaState.AUTH_SENT: {
         IkeSaEvent.AUTHENTICATED: IkeSaState.ESTABLISHED,
-        IkeSaEvent.CLOSE: IkeSaState.DELETING,
-        IkeSaEvent.END: IkeSaState.CLOSED,
+        IkeSaEvent.DELETE_STARTED: IkeSaState.DELETING,
+        IkeSaEvent.DELETED: IkeSaState.CLOSED,
     },
     IkeSaState.STANDBY: {
-        IkeSaEvent.SUCCEED: IkeSaState.ESTABLISHED,
-        IkeSaEvent.CLOSE: IkeSaState.DELETING,
-        IkeSaEvent.END: IkeSaState.CLOSED,
+        IkeSaEvent.CHILDREN_MIGRATED: IkeSaState.ESTABLISHED,
+        IkeSaEvent.DELETE_STARTED: IkeSaState.DELETING,
+        IkeSaEvent.DELETED: IkeSaState.CLOSED,
     },
     IkeSaState.ESTABLISHED: {
         IkeSaEvent.REKEY: IkeSaState.REKEYING,
-        IkeSaEvent.REPLACE: IkeSaState.REPLACED,
-        IkeSaEvent.CLOSE: IkeSaState.DELETING,
-        IkeSaEvent.END: IkeSaState.CLOSED,
+        IkeSaEvent.REKEY_DONE: IkeSaState.REKEYED,
+        IkeSaEvent.DELETE_STARTED: IkeSaState.DELETING,
+        IkeSaEvent.DELETED: IkeSaState.CLOSED,
     },
     IkeSaState.REKEYING: {
-        IkeSaEvent.KEEP: IkeSaState.ESTABLISHED,
-        IkeSaEvent.REPLACE: IkeSaState.REPLACED,
-        IkeSaEvent.CLOSE: IkeSaState.DELETING,
-        IkeSaEvent.END: IkeSaState.CLOSED,
+        IkeSaEvent.REKEY_FAILED: IkeSaState.ESTABLISHED,
+        IkeSaEvent.REKEY_DONE: IkeSaState.REKEYED,
+        IkeSaEvent.DELETE_STARTED: IkeSaState.DELETING,
+        IkeSaEvent.DELETED: IkeSaState.CLOSED,
     },
-    IkeSaState.REPLACED: {
-        IkeSaEvent.CLOSE: IkeSaState.DELETING,
-        IkeSaEvent.END: IkeSaState.CLOSED,
+    IkeSaState.REKEYED: {
+        IkeSaEvent.DELETE_STARTED: IkeSaState.DELETING,
+        IkeSaEvent.DELETED: IkeSaState.CLOSED,
     },
     IkeSaState.DELETING: {
-        IkeSaEvent.END: IkeSaState.CLOSED,
+        IkeSaEvent.DELETED: IkeSaState.CLOSED,
     },
     IkeSaState.CLOSED: {},
 }
@@ -126,7 +126,7 @@ ESTABLISHED_STATES = frozenset((IkeSaState.ESTABLISHED, IkeSaState.REKEYING))
 """States in which it carries its children."""
 
 HALF_OPEN_STATES = frozenset(
-    (IkeSaState.NEW, IkeSaState.INIT_SENT, IkeSaState.INIT_ANSWERED, IkeSaState.AUTH_SENT)
+    (IkeSaState.CREATED, IkeSaState.INIT_SENT, IkeSaState.INIT_RECEIVED, IkeSaState.AUTH_SENT)
 )
 """States before the peer is authenticated."""
 
@@ -135,7 +135,7 @@ HALF_OPEN_STATES = frozenset(
 class IkeSa:
     """Where an IKE SA is in its table."""
 
-    state: IkeSaState = IkeSaState.NEW
+    state: IkeSaState = IkeSaState.CREATED
 
     def allows(self, event: IkeSaEvent) -> bool:
         """Return whether the event is possible now."""
@@ -160,10 +160,10 @@ MESSAGE_ID_REKEY_THRESHOLD = 0xFFFF_0000
 class Task(ABC):
     """One request of ours. `seq` is the policy line that it makes a pair for, 0 for none."""
 
-    exchange: ClassVar[int] = ExchangeType.INFORMATIONAL
+    exchange_type: ClassVar[int] = ExchangeType.INFORMATIONAL
     urgent: ClassVar[bool] = False
     """It goes before others that wait."""
-    bound: ClassVar[bool] = False
+    bound_to_ike_sa: ClassVar[bool] = False
     """It belongs to this IKE SA alone: a successor does not take it over."""
 
     @property
@@ -171,16 +171,16 @@ class Task(ABC):
         return 0
 
     @abstractmethod
-    def begin(self, session: SessionV2, now: float) -> tuple[PayloadV2, ...] | None:
+    def build_request(self, session: SessionV2, now: float) -> tuple[PayloadV2, ...] | None:
         """What to send; None when there is nothing to ask any more."""
 
-    def answered(self, session: SessionV2, payloads: tuple[PayloadV2, ...], now: float) -> None:
+    def on_response(self, session: SessionV2, payloads: tuple[PayloadV2, ...], now: float) -> None:
         """The peer's answer, authentic and readable."""
 
-    def unreadable(self, session: SessionV2, reason: str, now: float) -> None:
+    def on_malformed_response(self, session: SessionV2, reason: str, now: float) -> None:
         """The peer's answer is authentic, but no answer to this."""
 
-    def abandoned(self, session: SessionV2) -> None:
+    def cancel(self, session: SessionV2) -> None:
         """The IKE SA ends before the answer: give back what was taken."""
 
 
@@ -216,17 +216,17 @@ class TaskManager:
 
     def __init__(self, settings: IkeSettings) -> None:
         self._settings = settings
-        self.next_id = 0
-        self.expected = 0
-        self.outstanding: Outstanding | None = None
-        self.last: Answered | None = None
+        self.next_message_id = 0
+        self.expected_message_id = 0
+        self.pending_request: Outstanding | None = None
+        self.last_response: Answered | None = None
         self.queue: deque[Task] = deque()
 
     @property
-    def worn(self) -> bool:
-        return max(self.next_id, self.expected) >= MESSAGE_ID_REKEY_THRESHOLD
+    def message_ids_low(self) -> bool:
+        return max(self.next_message_id, self.expected_message_id) >= MESSAGE_ID_REKEY_THRESHOLD
 
-    def put(self, task: Task) -> bool:
+    def enqueue(self, task: Task) -> bool:
         """Queue a request; False when too many wait."""
         if len(self.queue) >= MAX_TASKS:
             return False
@@ -239,11 +239,13 @@ class TaskManager:
     def sent(self, task: Task, datagrams: tuple[bytes, ...], now: float) -> None:
         """A request left."""
         wait = self._settings.retransmit
-        self.outstanding = Outstanding(self.next_id, task, datagrams, now + wait, wait, self._settings.retries)
+        self.pending_request = Outstanding(
+            self.next_message_id, task, datagrams, now + wait, wait, self._settings.retries
+        )
 
     def again(self, now: float) -> tuple[bytes, ...] | None:
         """What is due to be sent again; None when it was sent often enough."""
-        outstanding = self.outstanding
+        outstanding = self.pending_request
         assert outstanding is not None
         if outstanding.left <= 0:
             return None
@@ -255,25 +257,25 @@ class TaskManager:
 
     def steady(self, interval: float, tries: int, now: float) -> None:
         """The request that has just left is sent `tries` times in all, `interval` seconds apart."""
-        if self.outstanding is not None:
-            self.outstanding.wait = interval
-            self.outstanding.due = now + interval
-            self.outstanding.left = tries - 1
-            self.outstanding.steady = True
+        if self.pending_request is not None:
+            self.pending_request.wait = interval
+            self.pending_request.due = now + interval
+            self.pending_request.left = tries - 1
+            self.pending_request.steady = True
 
     def complete(self) -> Task:
         """The answer came."""
-        outstanding, self.outstanding = self.outstanding, None
+        outstanding, self.pending_request = self.pending_request, None
         assert outstanding is not None
-        self.next_id = outstanding.message_id + 1
+        self.next_message_id = outstanding.message_id + 1
         return outstanding.task
 
     def tasks(self) -> list[Task]:
         """Everything that is being asked or waits to be."""
-        first = [] if self.outstanding is None else [self.outstanding.task]
+        first = [] if self.pending_request is None else [self.pending_request.task]
         return [*first, *self.queue]
 
-    def empty(self) -> list[Task]:
+    def clear_queue(self) -> list[Task]:
         """Forget what waits."""
         waiting = list(self.queue)
         self.queue.clear()

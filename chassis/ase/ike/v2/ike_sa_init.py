@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from chassis.ase.ike.v2.session import SessionV2
 
 
-def _digest(spi_i: bytes, spi_r: bytes, address: int, port: int) -> bytes:
+def _nat_hash(spi_i: bytes, spi_r: bytes, address: int, port: int) -> bytes:
     data = spi_i + spi_r + address.to_bytes(4, "big") + port.to_bytes(2, "big")
     return hashlib.sha1(data, usedforsecurity=False).digest()
 
@@ -42,8 +42,10 @@ def _digest(spi_i: bytes, spi_r: bytes, address: int, port: int) -> bytes:
 def nat_notifications(spi_i: bytes, spi_r: bytes, path: Path) -> tuple[NotifyV2, NotifyV2]:
     """What a message says about where it is sent from and to; `spi_r` is zero in the request."""
     return (
-        NotifyV2(NotifyTypeV2.NAT_DETECTION_SOURCE_IP, _digest(spi_i, spi_r, path.local, path.local_port)),
-        NotifyV2(NotifyTypeV2.NAT_DETECTION_DESTINATION_IP, _digest(spi_i, spi_r, path.remote, path.remote_port)),
+        NotifyV2(NotifyTypeV2.NAT_DETECTION_SOURCE_IP, _nat_hash(spi_i, spi_r, path.local, path.local_port)),
+        NotifyV2(
+            NotifyTypeV2.NAT_DETECTION_DESTINATION_IP, _nat_hash(spi_i, spi_r, path.remote, path.remote_port)
+        ),
     )
 
 
@@ -51,12 +53,12 @@ def nat_notifications(spi_i: bytes, spi_r: bytes, path: Path) -> tuple[NotifyV2,
 class NatStatus:
     """Which end is behind a NAT, as far as the peer can tell."""
 
-    here: bool = False
-    there: bool = False
+    local_behind_nat: bool = False
+    peer_behind_nat: bool = False
 
     @property
-    def found(self) -> bool:
-        return self.here or self.there
+    def detected(self) -> bool:
+        return self.local_behind_nat or self.peer_behind_nat
 
 
 def detect_nat(payloads: Iterable[PayloadV2], spi_i: bytes, spi_r: bytes, path: Path) -> NatStatus:
@@ -71,8 +73,8 @@ def detect_nat(payloads: Iterable[PayloadV2], spi_i: bytes, spi_r: bytes, path: 
     if not sources or not destinations:
         return NatStatus()
     return NatStatus(
-        here=_digest(spi_i, spi_r, path.local, path.local_port) not in destinations,
-        there=_digest(spi_i, spi_r, path.remote, path.remote_port) not in sources,
+        local_behind_nat=_nat_hash(spi_i, spi_r, path.local, path.local_port) not in destinations,
+        peer_behind_nat=_nat_hash(spi_i, spi_r, path.remote, path.remote_port) not in sources,
     )
 
 
@@ -85,8 +87,8 @@ _NO_SPI = bytes(8)
 class IkeSaInitTask(Task):
     """The initiator's first request, made again with what the responder asks for."""
 
-    exchange: ClassVar[int] = ExchangeType.IKE_SA_INIT
-    bound: ClassVar[bool] = True
+    exchange_type: ClassVar[int] = ExchangeType.IKE_SA_INIT
+    bound_to_ike_sa: ClassVar[bool] = True
 
     def __init__(self) -> None:
         self._nonce = b""
@@ -95,7 +97,7 @@ class IkeSaInitTask(Task):
         self._group = 0
         self._rounds = 0
 
-    def begin(self, session: SessionV2, now: float) -> tuple[PayloadV2, ...] | None:
+    def build_request(self, session: SessionV2, now: float) -> tuple[PayloadV2, ...] | None:
         connection = session.connection
         assert connection is not None
         random = session.host.random
@@ -115,9 +117,11 @@ class IkeSaInitTask(Task):
             ike_auth.hash_notify(),
         )
 
-    def heard(self, session: SessionV2, message: MessageV2, data: bytes, path: Path, now: float) -> None:
+    def on_init_response(
+        self, session: SessionV2, message: MessageV2, data: bytes, path: Path, now: float
+    ) -> None:
         """The responder's answer, in clear: nothing in it is proven before IKE_AUTH."""
-        if self._asked_again(session, message.payloads, now):
+        if self._retry_requested(session, message.payloads, now):
             return
         try:
             error = find_error_notify(message.payloads)
@@ -125,14 +129,14 @@ class IkeSaInitTask(Task):
                 raise error_v2(
                     error.notify, f"the peer refuses the IKE SA: {notify_name_v2(error.notify)}", error.data
                 )
-            session.examine(message.payloads, now)
-            self._agree(session, message, data, path, now)
+            session.check_payloads(message.payloads, now)
+            self._derive_keys(session, message, data, path, now)
         except PayloadError as wrong:
-            session.note(wrong, now)  # Perhaps not the peer's: its own answer may still come.
+            session.log_payload_error(wrong, now)  # Perhaps not the peer's: its own answer may still come.
         except NegotiationError as refused:
-            session.fail(refused, now)
+            session.abort(refused, now)
 
-    def _asked_again(self, session: SessionV2, payloads: tuple[PayloadV2, ...], now: float) -> bool:
+    def _retry_requested(self, session: SessionV2, payloads: tuple[PayloadV2, ...], now: float) -> bool:
         """Whether the responder wants the same request with a cookie, or with another group."""
         connection = session.connection
         assert connection is not None
@@ -150,15 +154,15 @@ class IkeSaInitTask(Task):
             else:
                 continue
             session.host.count(f"retried after {notify_name_v2(one.notify)}")
-            session.transition(IkeSaEvent.AGAIN)
-            session.exchanges.complete()
-            session.exchanges.next_id = 0
-            session.exchanges.put(self)
-            session.pump(now)
+            session.transition(IkeSaEvent.RETRY_REQUESTED)
+            session.task_manager.complete()
+            session.task_manager.next_message_id = 0
+            session.task_manager.enqueue(self)
+            session.send_next_request(now)
             return True
         return False
 
-    def _agree(self, session: SessionV2, message: MessageV2, data: bytes, path: Path, now: float) -> None:
+    def _derive_keys(self, session: SessionV2, message: MessageV2, data: bytes, path: Path, now: float) -> None:
         connection = session.connection
         assert connection is not None
         assert self._pair is not None
@@ -172,50 +176,50 @@ class IkeSaInitTask(Task):
         if not choice.group == ke.group == self._pair.group:
             raise syntax_error_v2("the responder answered with another group")
         shared = shared_secret(self._pair, ke)
-        session.exchanges.complete()
+        session.task_manager.complete()
         session.peer_spi = header.spi_r
-        session.first_received = data
+        session.first_message_received = data
         session.nonces = (self._nonce, nonce.value)
         seed = skeyseed(choice.prf, self._nonce, nonce.value, shared)
-        session.keyring = IkeSaKeymat.make(
+        session.keymat = IkeSaKeymat.make(
             choice, seed, self._nonce, nonce.value, session.spi, header.spi_r, initiator=True
         )
         store_peer_capabilities(session, payloads, path)
-        if session.nat.found:
+        if session.nat.detected:
             session.path = session.path.floated()
-        session.transition(IkeSaEvent.KEYED)
-        session.exchanges.put(IkeAuthTask())
-        session.pump(now)
+        session.transition(IkeSaEvent.KEYS_DERIVED)
+        session.task_manager.enqueue(IkeAuthTask())
+        session.send_next_request(now)
 
 
 def store_peer_capabilities(session: SessionV2, payloads: tuple[PayloadV2, ...], path: Path) -> None:
     """What the peer's first message says of itself and of the way between us."""
     spi_r = session.spi_r if session.initiator else _NO_SPI
     session.nat = detect_nat(payloads, session.spi_i, spi_r, path)
-    session.fragmenting = any(
+    session.fragmentation = any(
         isinstance(one, NotifyV2) and one.notify == NotifyTypeV2.FRAGMENTATION_SUPPORTED for one in payloads
     )
-    session.hashes = ike_auth.peer_hashes(payloads)
+    session.signature_hashes = ike_auth.peer_hashes(payloads)
 
 
 def respond_to_init(session: SessionV2, message: MessageV2, data: bytes, path: Path, now: float) -> None:
     """The responder's end. What cannot be answered with keys ends the attempt at once: nothing is kept of it."""
-    if session.sa.state is not IkeSaState.NEW:
+    if session.sa.state is not IkeSaState.CREATED:
         session.host.count("messages dropped")
         return
     session.path = path
     try:
-        _agree(session, message, data, path, now)
+        _respond_with_keys(session, message, data, path, now)
     except PayloadError as error:
-        session.note(error, now)
+        session.log_payload_error(error, now)
         _refuse(session, error, now)
     except NegotiationError as refused:
         session.reply((notify_payload_v2(refused),), now)
         if refused.notify == NotifyTypeV2.INVALID_KE_PAYLOAD:
             session.host.count("INVALID_KE_PAYLOAD sent")
-            session.end(refused.text, now)
+            session.terminate(refused.text, now)
         else:
-            session.fail(refused, now)
+            session.abort(refused, now)
 
 
 def unreadable(session: SessionV2, error: PayloadError, path: Path, now: float) -> None:
@@ -226,11 +230,11 @@ def unreadable(session: SessionV2, error: PayloadError, path: Path, now: float) 
 
 def _refuse(session: SessionV2, error: PayloadError, now: float) -> None:
     session.reply((NotifyV2(error.notify or NotifyTypeV2.INVALID_SYNTAX, error.data),), now)
-    session.fail(syntax_error_v2(str(error)), now)
+    session.abort(syntax_error_v2(str(error)), now)
 
 
-def _agree(session: SessionV2, message: MessageV2, data: bytes, path: Path, now: float) -> None:
-    session.examine(message.payloads, now)
+def _respond_with_keys(session: SessionV2, message: MessageV2, data: bytes, path: Path, now: float) -> None:
+    session.check_payloads(message.payloads, now)
     host = session.host
     group = host.group(path.context, path.local, path.remote, 2)
     if group is None:
@@ -246,11 +250,11 @@ def _agree(session: SessionV2, message: MessageV2, data: bytes, path: Path, now:
     pair = dh.private(host.random(dh.random_octets))
     shared = shared_secret(pair, ke)
     ours = host.random(NONCE_OCTETS)
-    session.first_received = data
+    session.first_message_received = data
     session.nonces = (nonce.value, ours)
     store_peer_capabilities(session, message.payloads, path)
     asked = next((ike_auth.cert_requests(one) for one in group.members if ike_auth.cert_requests(one)), ())
-    session.transition(IkeSaEvent.ANSWERED)
+    session.transition(IkeSaEvent.INIT_RECEIVED)
     session.reply(
         (
             choice.answer,
@@ -264,6 +268,6 @@ def _agree(session: SessionV2, message: MessageV2, data: bytes, path: Path, now:
         now,
     )
     seed = skeyseed(choice.prf, nonce.value, ours, shared)
-    session.keyring = IkeSaKeymat.make(
+    session.keymat = IkeSaKeymat.make(
         choice, seed, nonce.value, ours, session.spi_i, session.spi_r, initiator=False
     )

@@ -39,15 +39,15 @@ class DeleteChildTask(Task):
         self.child = child
         self.reason = reason
 
-    def begin(self, session: SessionV2, now: float) -> tuple[PayloadV2, ...] | None:
-        if self.child.state is ChildSaState.GONE:
+    def build_request(self, session: SessionV2, now: float) -> tuple[PayloadV2, ...] | None:
+        if self.child.state is ChildSaState.DELETED:
             return None
-        return deletes((self.child.inbound,))
+        return deletes((self.child.spis_in,))
 
-    def answered(self, session: SessionV2, payloads: tuple[PayloadV2, ...], now: float) -> None:
+    def on_response(self, session: SessionV2, payloads: tuple[PayloadV2, ...], now: float) -> None:
         remove(session, self.child, self.reason, now)
 
-    def unreadable(self, session: SessionV2, reason: str, now: float) -> None:
+    def on_malformed_response(self, session: SessionV2, reason: str, now: float) -> None:
         remove(session, self.child, self.reason, now)
 
 
@@ -59,7 +59,7 @@ class DeleteChildSpisTask(Task):
     def __init__(self, inbound: Mapping[int, bytes]) -> None:
         self.inbound = inbound
 
-    def begin(self, session: SessionV2, now: float) -> tuple[PayloadV2, ...] | None:
+    def build_request(self, session: SessionV2, now: float) -> tuple[PayloadV2, ...] | None:
         return deletes((self.inbound,))
 
 
@@ -67,38 +67,38 @@ class DeleteIkeSaTask(Task):
     """Delete the IKE SA. `notify` says why where the peer did not prove who it is (RFC 7296 2.21.2)."""
 
     urgent: ClassVar[bool] = True
-    bound: ClassVar[bool] = True
+    bound_to_ike_sa: ClassVar[bool] = True
 
     def __init__(self, reason: str, notify: int = 0) -> None:
         self.reason = reason
         self.notify = notify
 
-    def begin(self, session: SessionV2, now: float) -> tuple[PayloadV2, ...] | None:
+    def build_request(self, session: SessionV2, now: float) -> tuple[PayloadV2, ...] | None:
         said = (NotifyV2(self.notify),) if self.notify else ()
         return (*said, DeleteV2(Protocol.IKE))
 
-    def answered(self, session: SessionV2, payloads: tuple[PayloadV2, ...], now: float) -> None:
-        session.end(self.reason, now)
+    def on_response(self, session: SessionV2, payloads: tuple[PayloadV2, ...], now: float) -> None:
+        session.terminate(self.reason, now)
 
-    def unreadable(self, session: SessionV2, reason: str, now: float) -> None:
-        session.end(self.reason, now)
+    def on_malformed_response(self, session: SessionV2, reason: str, now: float) -> None:
+        session.terminate(self.reason, now)
 
 
 class DpdTask(Task):
     """Is the peer there? An empty exchange."""
 
-    bound: ClassVar[bool] = True
+    bound_to_ike_sa: ClassVar[bool] = True
 
-    def begin(self, session: SessionV2, now: float) -> tuple[PayloadV2, ...] | None:
+    def build_request(self, session: SessionV2, now: float) -> tuple[PayloadV2, ...] | None:
         return ()
 
 
 def close_child(session: SessionV2, child: ChildSaV2, reason: str) -> None:
     """Have a pair deleted, by an exchange."""
-    if child.allows(ChildSaEvent.CLOSE):
-        child.transition(ChildSaEvent.CLOSE)
+    if child.allows(ChildSaEvent.DELETE_STARTED):
+        child.transition(ChildSaEvent.DELETE_STARTED)
         child.reason = reason
-        session.put(DeleteChildTask(child, reason))
+        session.enqueue_task(DeleteChildTask(child, reason))
 
 
 def handle(session: SessionV2, payloads: tuple[PayloadV2, ...], now: float) -> None:
@@ -110,28 +110,28 @@ def handle(session: SessionV2, payloads: tuple[PayloadV2, ...], now: float) -> N
         return
     if any(isinstance(one, NotifyV2) and one.notify == NotifyTypeV2.AUTHENTICATION_FAILED for one in payloads):
         session.reply((), now)
-        session.end("the peer refuses our proof of identity", now)
+        session.terminate("the peer refuses our proof of identity", now)
         return
     found: dict[int, ChildSaV2] = {}
     for one in said:
         for spi in one.spis:
-            child = session.children.find(one.protocol, spi)
+            child = session.child_sas.find_by_outbound_spi(one.protocol, spi)
             if child is not None:
                 found[child.serial] = child
-            elif len(session.deleted) < MAX_UNKNOWN_DELETES:
-                session.deleted.add((one.protocol, spi))
+            elif len(session.unknown_deletes) < MAX_UNKNOWN_DELETES:
+                session.unknown_deletes.add((one.protocol, spi))
     # A pair that we are deleting ourselves was named in our own request already (RFC 7296 1.4.1).
-    answered = deletes(child.inbound for child in found.values() if child.state is not ChildSaState.DELETING)
+    answered = deletes(child.spis_in for child in found.values() if child.state is not ChildSaState.DELETING)
     for child in found.values():
-        reason = "replaced" if child.state is ChildSaState.REPLACED else child.reason or "deleted by the peer"
+        reason = "replaced" if child.state is ChildSaState.REKEYED else child.reason or "deleted by the peer"
         remove(session, child, reason, now)
     session.reply(answered, now)
 
 
 def _ended(session: SessionV2, now: float) -> None:
     """The peer deleted the IKE SA. What it began to replace it with goes on."""
-    if session.rival is not None and not session.rival.closed:
-        rekey_ike_sa.hand_over(session, session.rival, now)
-        session.end("replaced", now)
+    if session.colliding_successor is not None and not session.colliding_successor.closed:
+        rekey_ike_sa.hand_over(session, session.colliding_successor, now)
+        session.terminate("replaced", now)
         return
-    session.end(session.ending or "deleted by the peer", now)
+    session.terminate(session.delete_reason or "deleted by the peer", now)

@@ -64,7 +64,7 @@ class IkeSaKeymat:
         self.ivs += count
         return b"".join(number.to_bytes(8, "big") for number in range(first, self.ivs))
 
-    def secrets(self, spi_i: bytes, spi_r: bytes) -> list[dict[str, str]]:
+    def wireshark_rows(self, spi_i: bytes, spi_r: bytes) -> list[dict[str, str]]:
         """The row of Wireshark's table; none for a cipher that it cannot read."""
         encryption = _TSHARK_CIPHERS.get(self.choice.cipher.name)
         if encryption is None:
@@ -87,11 +87,11 @@ class IkeSaKeymat:
         ]
 
 
-MAX_OCTETS = 65_536
+MAX_ASSEMBLED_OCTETS = 65_536
 """Plaintext of one message that is put together; a longer one is given up."""
 
 
-def seal(
+def encrypt_message(
     keyring: IkeSaKeymat,
     header: Header,
     payloads: tuple[PayloadV2, ...],
@@ -121,7 +121,7 @@ class Assembly:
     first: int = 0
     parts: dict[int, bytes] = field(default_factory=dict)
 
-    def wants(self, message_id: int, fragment: EncryptedFragment) -> bool:
+    def needs(self, message_id: int, fragment: EncryptedFragment) -> bool:
         """Whether it is worth opening: not there yet, and not of an older cut (RFC 7383 2.6)."""
         if message_id != self.message_id or fragment.total > self.total:
             return True
@@ -135,7 +135,7 @@ class Assembly:
         self.parts[fragment.number] = plain
         if fragment.number == 1:
             self.first = fragment.first
-        if sum(map(len, self.parts.values())) > MAX_OCTETS:
+        if sum(map(len, self.parts.values())) > MAX_ASSEMBLED_OCTETS:
             self.clear()
             return None
         if len(self.parts) < self.total:

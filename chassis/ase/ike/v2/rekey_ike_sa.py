@@ -34,42 +34,42 @@ REASON = "rekeyed"
 class RekeyIkeSaTask(Task):
     """Our request to replace the IKE SA."""
 
-    exchange: ClassVar[int] = ExchangeType.CREATE_CHILD_SA
-    bound: ClassVar[bool] = True
+    exchange_type: ClassVar[int] = ExchangeType.CREATE_CHILD_SA
+    bound_to_ike_sa: ClassVar[bool] = True
 
     def __init__(self, group: int = 0) -> None:
         self._group = group
         self._spi = b""
         self._nonce = b""
-        self._pair: DhKeyPair | None = None
-        self._again = bool(group)
+        self._dh_key: DhKeyPair | None = None
+        self._retried = bool(group)
 
-    def begin(self, session: SessionV2, now: float) -> tuple[PayloadV2, ...] | None:
+    def build_request(self, session: SessionV2, now: float) -> tuple[PayloadV2, ...] | None:
         connection = session.connection
         if connection is None or not session.sa.allows(IkeSaEvent.REKEY) or not connection.proposals:
             return None
         session.transition(IkeSaEvent.REKEY)
         random = session.host.random
         group = GROUPS[self._group or connection.proposals[0].dh_group]
-        self._pair = group.private(random(group.random_octets))
+        self._dh_key = group.private(random(group.random_octets))
         self._spi = session.host.ike_spi()
         self._nonce = random(NONCE_OCTETS)
         offer = offer_v2(connection.proposals, self._spi)
-        return (offer, NonceV2(self._nonce), KeV2(group.number, self._pair.public))
+        return (offer, NonceV2(self._nonce), KeV2(group.number, self._dh_key.public))
 
-    def answered(self, session: SessionV2, payloads: tuple[PayloadV2, ...], now: float) -> None:
+    def on_response(self, session: SessionV2, payloads: tuple[PayloadV2, ...], now: float) -> None:
         try:
             new = self._successor(session, payloads, now)
         except NegotiationError as refused:
             self._failed(session, refused, now)
             return
         host = session.host
-        rival = session.rival
+        rival = session.colliding_successor
         if session.sa.state is not IkeSaState.REKEYING:
             new.close("the IKE SA that it replaces is deleted", now)
             host.adopt(new)
             return
-        if rival is None or rival.closed or new.lowest > rival.lowest:
+        if rival is None or rival.closed or new.lowest_nonce > rival.lowest_nonce:
             if rival is not None and not rival.closed:
                 rival.deadline = now + host.settings.give_up
                 host.adopt(rival)
@@ -88,39 +88,39 @@ class RekeyIkeSaTask(Task):
             raise error_v2(
                 error.notify, f"the peer refuses a new IKE SA: {notify_name_v2(error.notify)}", error.data
             )
-        assert self._pair is not None
+        assert self._dh_key is not None
         assert session.connection is not None
         sa, nonce, ke = parts(payloads)
         choice = choose_v2(sa, session.connection.proposals)
         if not isinstance(choice, ChoiceV2):
             raise no_proposal_v2(choice, "IKE")
-        if not choice.group == ke.group == self._pair.group:
+        if not choice.group == ke.group == self._dh_key.group:
             raise syntax_error_v2("the peer answered with another group")
-        shared = shared_secret(self._pair, ke)
+        shared = shared_secret(self._dh_key, ke)
         spi = sa.proposals[0].spi
         return succeed(session, choice, self._spi, spi, (self._nonce, nonce.value), shared, now, initiator=True)
 
     def _failed(self, session: SessionV2, refused: NegotiationError, now: float) -> None:
         if session.sa.state is not IkeSaState.REKEYING:
             return
-        if session.rival is not None and not session.rival.closed:
-            hand_over(session, session.rival, now)
+        if session.colliding_successor is not None and not session.colliding_successor.closed:
+            hand_over(session, session.colliding_successor, now)
             return
-        session.transition(IkeSaEvent.KEEP)
-        if refused.notify == NotifyTypeV2.INVALID_KE_PAYLOAD and not self._again and len(refused.data) == 2:
+        session.transition(IkeSaEvent.REKEY_FAILED)
+        if refused.notify == NotifyTypeV2.INVALID_KE_PAYLOAD and not self._retried and len(refused.data) == 2:
             group = int.from_bytes(refused.data, "big")
             assert session.connection is not None
             if any(own.dh_group == group for own in session.connection.proposals):
-                session.put(RekeyIkeSaTask(group))
+                session.enqueue_task(RekeyIkeSaTask(group))
                 return
         if refused.notify == NotifyTypeV2.TEMPORARY_FAILURE:
-            session.later(RekeyIkeSaTask(), now)
+            session.retry_task_later(RekeyIkeSaTask(), now)
             return
         session.host.say(f"rekey {refused.failure.cause}", "warning", refused.text, session, session.path, now)
         session.host.count(f"refused {refused.failure.cause}")
         session.soft = now + max((session.hard - now) / 4, 1.0)
 
-    def unreadable(self, session: SessionV2, reason: str, now: float) -> None:
+    def on_malformed_response(self, session: SessionV2, reason: str, now: float) -> None:
         self._failed(session, syntax_error_v2(reason), now)
 
 
@@ -156,17 +156,17 @@ def succeed(
     """The new IKE SA, standing by. `spi` is ours; `nonces` are the initiator's and the responder's."""
     if len(peer_spi) != 8 or not any(peer_spi):
         raise syntax_error_v2("a new IKE SA without an SPI")
-    ring = session.ring
+    ring = session.ike_keymat
     ni, nr = nonces
     seed = skeyseed_rekey(ring.choice.prf, ring.keys.d, shared, ni, nr)
     spi_i, spi_r = (spi, peer_spi) if initiator else (peer_spi, spi)
     new = type(session)(session.host, session.path, session.connection, initiator, spi, peer_spi)
-    new.keyring = IkeSaKeymat.make(choice, seed, ni, nr, spi_i, spi_r, initiator=initiator)
-    new.lowest = min(nonces)
-    new.nat, new.fragmenting = session.nat, session.fragmenting
+    new.keymat = IkeSaKeymat.make(choice, seed, ni, nr, spi_i, spi_r, initiator=initiator)
+    new.lowest_nonce = min(nonces)
+    new.nat, new.fragmentation = session.nat, session.fragmentation
     new.peer_identity = session.peer_identity
     new.transition(IkeSaEvent.STAND_BY)
-    new.stood(now)
+    new.start_lifetime(now)
     new.deadline = now + session.host.settings.give_up
     return new
 
@@ -174,21 +174,21 @@ def succeed(
 def hand_over(old: SessionV2, new: SessionV2, now: float) -> None:
     """The successor takes the pairs, and what waits to be asked."""
     new.path, new.connection = old.path, old.connection
-    new.transition(IkeSaEvent.SUCCEED)
+    new.transition(IkeSaEvent.CHILDREN_MIGRATED)
     new.deadline = float("inf")
-    new.children, old.children = old.children, ChildSasV2()
-    for task in old.exchanges.empty():
-        if not task.bound:
-            new.exchanges.put(task)
-    new.postponed, old.postponed = old.postponed, []
-    old.rival = None
-    old.transition(IkeSaEvent.REPLACE)
+    new.child_sas, old.child_sas = old.child_sas, ChildSasV2()
+    for task in old.task_manager.clear_queue():
+        if not task.bound_to_ike_sa:
+            new.task_manager.enqueue(task)
+    new.postponed_tasks, old.postponed_tasks = old.postponed_tasks, []
+    old.colliding_successor = None
+    old.transition(IkeSaEvent.REKEY_DONE)
     old.host.count("IKE SAs rekeyed")
-    old.ending = REASON
+    old.delete_reason = REASON
     old.deadline = now + old.host.settings.give_up
-    for child in new.children.by_serial.values():
+    for child in new.child_sas.by_serial.values():
         old.host.installed(new, described(new, child), now)
-    new.pump(now)
+    new.send_next_request(now)
     old.host.adopt(new)
 
 
@@ -205,7 +205,7 @@ def respond(session: SessionV2, payloads: tuple[PayloadV2, ...], now: float) -> 
     session.host.adopt(new)
     session.reply(reply, now)
     if session.sa.state is IkeSaState.REKEYING:
-        session.rival = new
+        session.colliding_successor = new
     else:
         hand_over(session, new, now)
 
@@ -213,9 +213,12 @@ def respond(session: SessionV2, payloads: tuple[PayloadV2, ...], now: float) -> 
 def _answer(
     session: SessionV2, payloads: tuple[PayloadV2, ...], now: float
 ) -> tuple[SessionV2, tuple[PayloadV2, ...]]:
-    if session.sa.state not in (IkeSaState.ESTABLISHED, IkeSaState.REKEYING) or session.rival is not None:
+    if (
+        session.sa.state not in (IkeSaState.ESTABLISHED, IkeSaState.REKEYING)
+        or session.colliding_successor is not None
+    ):
         raise error_v2(NotifyTypeV2.TEMPORARY_FAILURE, "the IKE SA is replaced or deleted already")
-    if session.busy_with_children:
+    if session.child_exchange_pending:
         raise error_v2(NotifyTypeV2.TEMPORARY_FAILURE, "a CHILD SA is being negotiated or deleted")
     connection = session.connection
     assert connection is not None

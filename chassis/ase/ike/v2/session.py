@@ -45,7 +45,7 @@ from chassis.ase.ike.v2.ike_sa import (
     TaskManager,
 )
 from chassis.ase.ike.v2.ike_sa_init import NatStatus
-from chassis.ase.ike.v2.keymat import Assembly, IkeSaKeymat, seal
+from chassis.ase.ike.v2.keymat import Assembly, IkeSaKeymat, encrypt_message
 from chassis.ase.link import Encapsulation, SaExpiring
 from chassis.net.address import format_address
 
@@ -72,39 +72,39 @@ class SessionV2:
         self.closed = False
         self.receives = False
         self.sa = IkeSa()
-        self.exchanges = TaskManager(host.settings)
-        self.children = ChildSasV2()
-        self.keyring: IkeSaKeymat | None = None
+        self.task_manager = TaskManager(host.settings)
+        self.child_sas = ChildSasV2()
+        self.keymat: IkeSaKeymat | None = None
         self.nat = NatStatus()
-        self.fragmenting = False
-        self.hashes: tuple[int, ...] = ()
+        self.fragmentation = False
+        self.signature_hashes: tuple[int, ...] = ()
         self.nonces = (b"", b"")
-        self.lowest = b""
-        self.first_sent = b""
-        self.first_received = b""
+        self.lowest_nonce = b""
+        self.first_message_sent = b""
+        self.first_message_received = b""
         self.peer_identity: Identity | None = None
-        self.rival: SessionV2 | None = None
+        self.colliding_successor: SessionV2 | None = None
         """What the peer replaced this IKE SA with while our own request to do so is out."""
-        self.wanted: dict[int, None] = {}
+        self.pending_entries: dict[int, None] = {}
         """Lines asked for before the IKE SA stands."""
-        self.making = 0
+        self.first_child_entry = 0
         """The line whose first pair is made with the IKE SA itself."""
-        self.deleted: set[tuple[int, bytes]] = set()
+        self.unknown_deletes: set[tuple[int, bytes]] = set()
         """SPIs of deletes that named no pair of ours, since our last request for one left."""
-        self.ending = ""
+        self.delete_reason = ""
         """Why it is being deleted."""
-        self.postponed: list[tuple[float, Task]] = []
-        self.born = 0.0
+        self.postponed_tasks: list[tuple[float, Task]] = []
+        self.created_at = 0.0
         self.soft = math.inf
         self.hard = math.inf
         self.deadline = math.inf
         """When a state that must not last is over."""
         self.heard = 0.0
-        self.sent = 0.0
-        self.hinted = -math.inf
+        self.last_sent = 0.0
+        self.last_cleartext_error = -math.inf
         self.assemblies = {False: Assembly(), True: Assembly()}
         """Fragments of a request of the peer, and of an answer of it."""
-        self.handling = CurrentRequest(path)
+        self.current_request = CurrentRequest(path)
 
     @classmethod
     def initiate(cls, host: Host, connection: Connection, path: Path) -> SessionV2:
@@ -119,85 +119,85 @@ class SessionV2:
     # what the engine asks
 
     def start(self, now: float) -> None:
-        self.born = now
+        self.created_at = now
         self.deadline = now + self.host.settings.give_up
         self.host.count("negotiations initiated")
         self.transition(IkeSaEvent.START)
-        self.put(ike_sa_init.IkeSaInitTask())
-        self.pump(now)
+        self.enqueue_task(ike_sa_init.IkeSaInitTask())
+        self.send_next_request(now)
 
     def receive(self, data: bytes, header: Header, path: Path, now: float) -> None:
         if not self.closed:
             receive(self, data, path, now)
-            if self.sa.state is IkeSaState.NEW:
+            if self.sa.state is IkeSaState.CREATED:
                 # What looked like a first message was none: nothing is held for its sender.
-                self.end("no first message", now)
-            self.pump(now)
+                self.terminate("no first message", now)
+            self.send_next_request(now)
 
     def next_timer(self) -> float:
         return next_timer(self)
 
     def on_timer(self, now: float) -> None:
         run(self, now)
-        self.pump(now)
+        self.send_next_request(now)
 
     def negotiate(self, line: Line, replaces: int, now: float) -> None:
         if self.closed:
             return
         if self.sa.state in HALF_OPEN_STATES:
-            self.wanted[line.seq] = None
+            self.pending_entries[line.seq] = None
             return
-        old = self.children.by_serial.get(replaces)
-        if self.negotiating(line.seq) or (old is None and self.children.served(line.seq)):
+        old = self.child_sas.by_serial.get(replaces)
+        if self.is_negotiating(line.seq) or (old is None and self.child_sas.has_child(line.seq)):
             return
-        self.put(create_child_sa.CreateChildTask(line, old))
-        self.pump(now)
+        self.enqueue_task(create_child_sa.CreateChildTask(line, old))
+        self.send_next_request(now)
 
     def rekey(self, now: float) -> None:
-        if self.sa.state is IkeSaState.ESTABLISHED and not self.rekeying:
-            self.put(rekey_ike_sa.RekeyIkeSaTask())
-            self.pump(now)
+        if self.sa.state is IkeSaState.ESTABLISHED and not self.is_rekeying:
+            self.enqueue_task(rekey_ike_sa.RekeyIkeSaTask())
+            self.send_next_request(now)
 
     def drop(self, serial: int, reason: str, now: float) -> None:
-        child = self.children.by_serial.get(serial)
+        child = self.child_sas.by_serial.get(serial)
         if child is not None and not self.closed:
             informational.close_child(self, child, reason)
-            self.pump(now)
+            self.send_next_request(now)
 
     def close(self, reason: str, now: float, *, tell: bool = True, keep: bool = False) -> None:
         if self.closed:
             return
-        if self.rival is not None and not self.rival.closed:
-            self.rival.close(reason, now, tell=tell)
-            self.host.adopt(self.rival)
-            self.rival = None
-        if not tell or not self.sa.allows(IkeSaEvent.CLOSE):
+        if self.colliding_successor is not None and not self.colliding_successor.closed:
+            self.colliding_successor.close(reason, now, tell=tell)
+            self.host.adopt(self.colliding_successor)
+            self.colliding_successor = None
+        if not tell or not self.sa.allows(IkeSaEvent.DELETE_STARTED):
             if not tell or self.sa.state is not IkeSaState.DELETING:
-                self.end(reason, now)
+                self.terminate(reason, now)
             return
         remove_all(self, reason, now)
-        self.transition(IkeSaEvent.CLOSE)
-        self.ending = reason
+        self.transition(IkeSaEvent.DELETE_STARTED)
+        self.delete_reason = reason
         self.deadline = now + self.host.settings.give_up
-        for task in self.exchanges.empty():
-            task.abandoned(self)
-        self.postponed.clear()
-        self.put(informational.DeleteIkeSaTask(reason))
-        self.pump(now)
+        for task in self.task_manager.clear_queue():
+            task.cancel(self)
+        self.postponed_tasks.clear()
+        self.enqueue_task(informational.DeleteIkeSaTask(reason))
+        self.send_next_request(now)
 
     def expiring(self, serial: int, hard: bool, reason: str, now: float) -> None:
-        child = self.children.by_serial.get(serial)
+        child = self.child_sas.by_serial.get(serial)
         if child is None or self.closed:
             return
         if hard:
-            self.expire(child, reason, now)
+            self.expire_child(child, reason, now)
         else:
-            self.renew(child, now)
-        self.pump(now)
+            self.rekey_child(child, now)
+        self.send_next_request(now)
 
     def seen(self, serial: int, now: float) -> None:
-        child = self.children.by_serial.get(serial)
-        if child is not None and child.state is ChildSaState.STANDBY:
+        child = self.child_sas.by_serial.get(serial)
+        if child is not None and child.state is ChildSaState.INBOUND_INSTALLED:
             switch(self, child)
         self.alive(now)
 
@@ -211,7 +211,7 @@ class SessionV2:
         return describe(self)
 
     def secrets(self) -> list[dict[str, str]]:
-        return [] if self.keyring is None else self.keyring.secrets(self.spi_i, self.spi_r)
+        return [] if self.keymat is None else self.keymat.wireshark_rows(self.spi_i, self.spi_r)
 
     # what the parts of a session ask of each other
 
@@ -228,34 +228,36 @@ class SessionV2:
         return self.peer_spi if self.initiator else self.spi
 
     @property
-    def ring(self) -> IkeSaKeymat:
-        assert self.keyring is not None
-        return self.keyring
+    def ike_keymat(self) -> IkeSaKeymat:
+        assert self.keymat is not None
+        return self.keymat
 
     @property
-    def encapsulation(self) -> tuple[Encapsulation, ...]:
+    def udp_encapsulation(self) -> tuple[Encapsulation, ...]:
         """UDP encapsulation of ESP, where a NAT makes it necessary."""
-        if not self.nat.found:
+        if not self.nat.detected:
             return ()
         return (Encapsulation(self.path.local_port, self.path.remote, self.path.remote_port),)
 
     @property
-    def rekeying(self) -> bool:
+    def is_rekeying(self) -> bool:
         """Whether our request to replace the IKE SA is out, or waits."""
-        waiting = [task for _, task in self.postponed]
-        return any(isinstance(task, rekey_ike_sa.RekeyIkeSaTask) for task in self.exchanges.tasks() + waiting)
+        waiting = [task for _, task in self.postponed_tasks]
+        return any(isinstance(task, rekey_ike_sa.RekeyIkeSaTask) for task in self.task_manager.tasks() + waiting)
 
     @property
-    def busy_with_children(self) -> bool:
+    def child_exchange_pending(self) -> bool:
         """Whether a request of ours about a pair is out (RFC 7296 2.25.2)."""
-        outstanding = self.exchanges.outstanding
+        outstanding = self.task_manager.pending_request
         busy = (create_child_sa.CreateChildTask, informational.DeleteChildTask, informational.DeleteChildSpisTask)
         return outstanding is not None and isinstance(outstanding.task, busy)
 
-    def negotiating(self, seq: int) -> bool:
+    def is_negotiating(self, seq: int) -> bool:
         """Whether a pair for this line is being made, or is about to be."""
-        waiting = [task for _, task in self.postponed]
-        return seq == self.making or any(task.seq == seq for task in self.exchanges.tasks() + waiting)
+        waiting = [task for _, task in self.postponed_tasks]
+        return seq == self.first_child_entry or any(
+            task.seq == seq for task in self.task_manager.tasks() + waiting
+        )
 
     def transition(self, event: IkeSaEvent) -> None:
         """The IKE SA goes where its table says."""
@@ -263,147 +265,147 @@ class SessionV2:
         self.established = self.sa.state in ESTABLISHED_STATES
         self.closed = self.sa.state is IkeSaState.CLOSED
 
-    def put(self, task: Task) -> None:
+    def enqueue_task(self, task: Task) -> None:
         """Queue a request; it leaves with the next `pump`."""
-        if not self.exchanges.put(task):
+        if not self.task_manager.enqueue(task):
             self.host.count("request queue full")
-            task.abandoned(self)
+            task.cancel(self)
 
-    def later(self, task: Task, now: float) -> None:
+    def retry_task_later(self, task: Task, now: float) -> None:
         """Ask again soon, at a moment that the other end does not choose too."""
         part = int.from_bytes(self.host.random(2), "big") / 65535
-        self.postponed.append((now + self.host.settings.retransmit * (0.5 + part), task))
+        self.postponed_tasks.append((now + self.host.settings.retransmit * (0.5 + part), task))
 
-    def pump(self, now: float) -> None:
+    def send_next_request(self, now: float) -> None:
         """Send the next request if none is out."""
-        exchanges = self.exchanges
-        while exchanges.outstanding is None and exchanges.queue and not self.closed:
+        exchanges = self.task_manager
+        while exchanges.pending_request is None and exchanges.queue and not self.closed:
             task = exchanges.queue.popleft()
-            payloads = task.begin(self, now)
+            payloads = task.build_request(self, now)
             if payloads is None or self.closed:
                 continue
-            datagrams = self._pack(task.exchange, exchanges.next_id, payloads, 0)
+            datagrams = self._pack(task.exchange_type, exchanges.next_message_id, payloads, 0)
             exchanges.sent(task, datagrams, now)
             if isinstance(task, informational.DpdTask):
                 settings = self.host.settings
                 exchanges.steady(settings.dpd_interval, settings.dpd_tries, now)
                 self.host.count("DPD probes sent")
             self.host.count("requests sent")
-            self.transmit(datagrams, self.path, now)
+            self.send_datagrams(datagrams, self.path, now)
 
-    def transmit(self, datagrams: tuple[bytes, ...], path: Path, now: float) -> None:
+    def send_datagrams(self, datagrams: tuple[bytes, ...], path: Path, now: float) -> None:
         for datagram in datagrams:
             self.host.send(path, datagram)
-        self.sent = now
+        self.last_sent = now
 
     def reply(self, payloads: tuple[PayloadV2, ...], now: float) -> None:
         """Answer the request that is being handled."""
-        message_id = self.exchanges.expected
-        datagrams = self._pack(self.handling.exchange, message_id, payloads, RESPONSE)
-        self.exchanges.last = Answered(message_id, self.handling.clear, datagrams)
-        self.exchanges.expected = message_id + 1
-        self.transmit(datagrams, self.handling.path, now)
+        message_id = self.task_manager.expected_message_id
+        datagrams = self._pack(self.current_request.exchange_type, message_id, payloads, RESPONSE)
+        self.task_manager.last_response = Answered(message_id, self.current_request.cleartext, datagrams)
+        self.task_manager.expected_message_id = message_id + 1
+        self.send_datagrams(datagrams, self.current_request.path, now)
 
-    def note(self, error: PayloadError, now: float) -> None:
+    def log_payload_error(self, error: PayloadError, now: float) -> None:
         """Log what is wrong with a message."""
         if error.log:
             self.host.log(error.log, error.values, self, self.path, now)
         else:
             self.host.say("malformed", "debug", str(error), self, self.path, now)
 
-    def examine(self, payloads: tuple[PayloadV2, ...], now: float) -> None:
+    def check_payloads(self, payloads: tuple[PayloadV2, ...], now: float) -> None:
         """Log what is passed over in a message; PayloadError for what must not be."""
         refuse_critical(payloads)
         for id, values in remarks(payloads):
             self.host.log(id, values, self, self.path, now)
 
-    def explain(self, refused: NegotiationError, now: float) -> None:
+    def log_mismatches(self, refused: NegotiationError, now: float) -> None:
         """The guide's lines for the values that stood in the way."""
         for id, values in refused.rows:
             self.host.log(id, values, self, self.path, now)
 
-    def line_failed(self, line: Line, refused: NegotiationError, now: float) -> None:
+    def report_entry_failure(self, line: Line, refused: NegotiationError, now: float) -> None:
         """A line got no pair; the IKE SA stands."""
-        self.explain(refused, now)
+        self.log_mismatches(refused, now)
         self.host.failed(self, refused.failure, now, line)
 
-    def failed(self, refused: NegotiationError, now: float) -> None:
+    def report_failure(self, refused: NegotiationError, now: float) -> None:
         """The IKE SA does not come to stand."""
-        self.explain(refused, now)
+        self.log_mismatches(refused, now)
         self.host.failed(self, refused.failure, now)
 
-    def fail(self, refused: NegotiationError, now: float) -> None:
+    def abort(self, refused: NegotiationError, now: float) -> None:
         """The attempt is over."""
-        self.failed(refused, now)
-        self.end(refused.text, now)
+        self.report_failure(refused, now)
+        self.terminate(refused.text, now)
 
-    def authenticated(self, now: float, making: int) -> None:
+    def on_authenticated(self, now: float, making: int) -> None:
         """The IKE SA stands. `making` is the line whose pair comes with it."""
-        self.making = making
+        self.first_child_entry = making
         self.transition(IkeSaEvent.AUTHENTICATED)
         self.deadline = math.inf
-        self.stood(now)
-        self.first_sent = self.first_received = b""
+        self.start_lifetime(now)
+        self.first_message_sent = self.first_message_received = b""
         self.host.count("IKE SAs established")
         self.host.up(self, now)
         if self.closed or self.connection is None:
             return
-        seqs = [line.seq for line in self.connection.lines] if self.initiator else list(self.wanted)
-        self.wanted.clear()
+        seqs = [line.seq for line in self.connection.lines] if self.initiator else list(self.pending_entries)
+        self.pending_entries.clear()
         for seq in seqs:
             line = self.connection.line(seq)
-            if line is not None and not self.negotiating(seq) and not self.children.served(seq):
-                self.put(create_child_sa.CreateChildTask(line, None))
+            if line is not None and not self.is_negotiating(seq) and not self.child_sas.has_child(seq):
+                self.enqueue_task(create_child_sa.CreateChildTask(line, None))
 
-    def stood(self, now: float) -> None:
+    def start_lifetime(self, now: float) -> None:
         """Set the times of an IKE SA that begins to live."""
-        self.born = self.heard = self.sent = now
+        self.created_at = self.heard = self.last_sent = now
         if self.connection is not None:
             self.soft, self.hard = lifetimes(self, self.connection.policy.lifetime, now)
 
-    def renew(self, child: ChildSaV2, now: float) -> None:
+    def rekey_child(self, child: ChildSaV2, now: float) -> None:
         """Have a pair succeeded, if that is not under way."""
         child.soft = math.inf
-        if child.allows(ChildSaEvent.REKEY) and not self.negotiating(child.line.seq):
-            self.put(create_child_sa.CreateChildTask(child.line, child))
+        if child.allows(ChildSaEvent.REKEY) and not self.is_negotiating(child.entry.seq):
+            self.enqueue_task(create_child_sa.CreateChildTask(child.entry, child))
 
-    def put_off(self, child: ChildSaV2, now: float) -> None:
+    def postpone_rekey(self, child: ChildSaV2, now: float) -> None:
         """No successor was to be had: try again before the pair ends."""
         child.soft = now + max((min(child.hard, now + 240.0) - now) / 4, 1.0)
 
-    def limit(self, child: ChildSaV2, now: float) -> None:
+    def set_delete_deadline(self, child: ChildSaV2, now: float) -> None:
         """A pair that the peer is to delete does not stay for ever."""
         child.soft = math.inf
         child.hard = min(child.hard, now + self.host.settings.give_up)
 
-    def expire(self, child: ChildSaV2, reason: str, now: float) -> None:
+    def expire_child(self, child: ChildSaV2, reason: str, now: float) -> None:
         """A pair is over: it stops here at once, and the peer is told."""
-        inbound: Mapping[int, bytes] = child.inbound
+        inbound: Mapping[int, bytes] = child.spis_in
         remove(self, child, reason, now)
-        self.put(informational.DeleteChildSpisTask(inbound))
+        self.enqueue_task(informational.DeleteChildSpisTask(inbound))
 
-    def end(self, reason: str, now: float) -> None:
+    def terminate(self, reason: str, now: float) -> None:
         """It is over; nothing is sent any more."""
         if self.closed:
             return
-        waiting = [task for _, task in self.postponed]
-        for task in self.exchanges.tasks() + waiting:
-            task.abandoned(self)
-        self.exchanges.empty()
-        self.exchanges.outstanding = None
-        self.postponed.clear()
-        self.transition(IkeSaEvent.END)
+        waiting = [task for _, task in self.postponed_tasks]
+        for task in self.task_manager.tasks() + waiting:
+            task.cancel(self)
+        self.task_manager.clear_queue()
+        self.task_manager.pending_request = None
+        self.postponed_tasks.clear()
+        self.transition(IkeSaEvent.DELETED)
         remove_all(self, reason, now)
         self.host.down(self, reason, now)
 
-    def silence(self, now: float) -> None:
+    def on_no_response(self, now: float) -> None:
         """The peer does not answer any more."""
         if self.sa.state in HALF_OPEN_STATES:
             failure = ike_auth.blame_silence(self)
             self.host.failed(self, failure, now)
-            self.end(failure.text, now)
+            self.terminate(failure.text, now)
         elif self.sa.state is IkeSaState.DELETING:
-            self.end(self.ending, now)
+            self.terminate(self.delete_reason, now)
         else:
             self.host.count("failed dead peer")
             self.close("the peer does not answer", now, tell=False)
@@ -416,14 +418,16 @@ class SessionV2:
         """The datagrams of a message."""
         flags = response | (INITIATOR if self.initiator else 0)
         in_clear = exchange == ExchangeType.IKE_SA_INIT
-        refusing = in_clear and response and self.keyring is None and self.sa.state is IkeSaState.NEW
+        refusing = in_clear and response and self.keymat is None and self.sa.state is IkeSaState.CREATED
         spi_r = bytes(8) if refusing else self.spi_r
         header = Header(self.spi_i, spi_r, 0, VERSION_2, exchange, flags, message_id, 0)
         if in_clear:
-            self.first_sent = MessageV2(header, payloads).emit()
-            return (self.first_sent,)
+            self.first_message_sent = MessageV2(header, payloads).emit()
+            return (self.first_message_sent,)
         room = self.host.settings.fragment
-        return seal(self.ring, header, payloads, room, self.host.random, fragment=self.fragmenting)
+        return encrypt_message(
+            self.ike_keymat, header, payloads, room, self.host.random, fragment=self.fragmentation
+        )
 
 
 @dataclass(slots=True)
@@ -431,8 +435,8 @@ class CurrentRequest:
     """The request that is being handled: where it came from, its exchange, its octets if it came in clear."""
 
     path: Path
-    exchange: int = ExchangeType.INFORMATIONAL
-    clear: bytes = field(default=b"", repr=False)
+    exchange_type: int = ExchangeType.INFORMATIONAL
+    cleartext: bytes = field(default=b"", repr=False)
 
 
 def receive(session: SessionV2, data: bytes, path: Path, now: float) -> None:
@@ -441,16 +445,16 @@ def receive(session: SessionV2, data: bytes, path: Path, now: float) -> None:
         message = MessageV2.parse(data)
     except PayloadError as error:
         session.host.count("messages malformed")
-        session.note(error, now)
-        if session.sa.state is IkeSaState.NEW:
-            session.handling = CurrentRequest(path, ExchangeType.IKE_SA_INIT, data)
+        session.log_payload_error(error, now)
+        if session.sa.state is IkeSaState.CREATED:
+            session.current_request = CurrentRequest(path, ExchangeType.IKE_SA_INIT, data)
             ike_sa_init.unreadable(session, error, path, now)
         return
     header = message.header
     if header.exchange == ExchangeType.IKE_SA_INIT:
         _first(session, message, data, path, now)
     elif (
-        session.keyring is None
+        session.keymat is None
         or (header.spi_i, header.spi_r) != (session.spi_i, session.spi_r)
         or header.from_initiator == session.initiator
     ):
@@ -467,19 +471,19 @@ def _hint(session: SessionV2, now: float) -> None:
     """An error in clear proves nothing (RFC 7296 2.21.4), but a peer that is watched is asked sooner for it."""
     session.host.count("cleartext errors")
     interval = session.host.settings.dpd_interval
-    if now - session.hinted >= interval:
-        session.hinted = now
+    if now - session.last_cleartext_error >= interval:
+        session.last_cleartext_error = now
         session.heard = min(session.heard, now - interval)
 
 
 def _first(session: SessionV2, message: MessageV2, data: bytes, path: Path, now: float) -> None:
     """A message of IKE_SA_INIT, in clear: it has no say once there are keys."""
-    header, outstanding = message.header, session.exchanges.outstanding
+    header, outstanding = message.header, session.task_manager.pending_request
     if header.is_response:
         ours = header.spi_i == session.spi and session.initiator and header.message_id == 0
         task = None if outstanding is None else outstanding.task
         if ours and isinstance(task, ike_sa_init.IkeSaInitTask):
-            task.heard(session, message, data, path, now)
+            task.on_init_response(session, message, data, path, now)
         else:
             session.host.count("messages dropped")
         return
@@ -488,24 +492,24 @@ def _first(session: SessionV2, message: MessageV2, data: bytes, path: Path, now:
         return
     if _repeated(session, message, data, path, now):
         return
-    if session.sa.state is not IkeSaState.NEW:
+    if session.sa.state is not IkeSaState.CREATED:
         session.host.count("messages dropped")
         return
-    session.born = now
+    session.created_at = now
     session.deadline = now + session.host.settings.give_up
     session.host.count("negotiations responded")
-    session.handling = CurrentRequest(path, header.exchange, data)
+    session.current_request = CurrentRequest(path, header.exchange, data)
     ike_sa_init.respond_to_init(session, message, data, path, now)
 
 
 def _repeated(session: SessionV2, message: MessageV2, data: bytes, path: Path, now: float) -> bool:
     """Whether this request was answered before; one that comes again is answered again."""
-    last = session.exchanges.last
+    last = session.task_manager.last_response
     if last is None or message.header.message_id != last.message_id:
         return False
     if data == last.clear or (not last.clear and _comes_again(session, message, data)):
         session.host.count("responses resent")
-        session.transmit(last.datagrams, path, now)
+        session.send_datagrams(last.datagrams, path, now)
     else:
         session.host.count("messages dropped")
     return True
@@ -518,12 +522,12 @@ def _comes_again(session: SessionV2, message: MessageV2, data: bytes) -> bool:
     """
     payload = message.payloads[-1] if message.payloads else None
     if isinstance(payload, EncryptedFragment):
-        if payload.number != 1 or not session.fragmenting:
+        if payload.number != 1 or not session.fragmentation:
             return False
     elif not isinstance(payload, Encrypted):
         return False
     try:
-        session.ring.receiving.decrypt_payload(data, payload)
+        session.ike_keymat.receiving.decrypt_payload(data, payload)
     except IntegrityError:
         session.host.count("integrity failures")
         return False
@@ -538,13 +542,13 @@ def _open(session: SessionV2, message: MessageV2, data: bytes) -> tuple[int, byt
     header = message.header
     payload = message.payloads[-1] if message.payloads else None
     if isinstance(payload, Encrypted):
-        return payload.first, session.ring.receiving.decrypt_payload(data, payload)
-    if not isinstance(payload, EncryptedFragment) or not session.fragmenting:
+        return payload.first, session.ike_keymat.receiving.decrypt_payload(data, payload)
+    if not isinstance(payload, EncryptedFragment) or not session.fragmentation:
         raise IntegrityError("payload", "missing")
     assembly = session.assemblies[header.is_response]
-    if not assembly.wants(header.message_id, payload):
+    if not assembly.needs(header.message_id, payload):
         return None
-    return assembly.add(header.message_id, payload, session.ring.receiving.decrypt_payload(data, payload))
+    return assembly.add(header.message_id, payload, session.ike_keymat.receiving.decrypt_payload(data, payload))
 
 
 def _read(
@@ -556,25 +560,25 @@ def _read(
         if opened is None:
             return None
         payloads = parse_payloads(opened[0], memoryview(opened[1]), inside=True)
-        session.examine(payloads, now)
+        session.check_payloads(payloads, now)
     except IntegrityError:
         session.host.count("integrity failures")
         return None
     except PayloadError as error:
         session.host.count("messages malformed")
         session.heard = now
-        session.note(error, now)
+        session.log_payload_error(error, now)
         return error
     session.heard = now
     return payloads
 
 
 def _response(session: SessionV2, message: MessageV2, data: bytes, path: Path, now: float) -> None:
-    header, outstanding = message.header, session.exchanges.outstanding
+    header, outstanding = message.header, session.task_manager.pending_request
     if (
         outstanding is None
         or header.message_id != outstanding.message_id
-        or header.exchange != outstanding.task.exchange
+        or header.exchange != outstanding.task.exchange_type
     ):
         session.host.count("messages dropped")
         return
@@ -582,11 +586,11 @@ def _response(session: SessionV2, message: MessageV2, data: bytes, path: Path, n
     if payloads is None:
         return
     _follow(session, path, half_open=False)
-    task = session.exchanges.complete()
+    task = session.task_manager.complete()
     if isinstance(payloads, PayloadError):
-        task.unreadable(session, str(payloads), now)
+        task.on_malformed_response(session, str(payloads), now)
     else:
-        task.answered(session, payloads, now)
+        task.on_response(session, payloads, now)
 
 
 def _incoming(session: SessionV2, message: MessageV2, data: bytes, path: Path, now: float) -> None:
@@ -594,10 +598,10 @@ def _incoming(session: SessionV2, message: MessageV2, data: bytes, path: Path, n
     header = message.header
     if _repeated(session, message, data, path, now):
         return
-    half_open = session.sa.state is IkeSaState.INIT_ANSWERED
+    half_open = session.sa.state is IkeSaState.INIT_RECEIVED
     early = session.sa.state in HALF_OPEN_STATES and not half_open
     if (
-        header.message_id != session.exchanges.expected
+        header.message_id != session.task_manager.expected_message_id
         or early
         or (half_open and header.exchange != ExchangeType.IKE_AUTH)
     ):
@@ -606,13 +610,13 @@ def _incoming(session: SessionV2, message: MessageV2, data: bytes, path: Path, n
     payloads = _read(session, message, data, now)
     if payloads is None:
         return
-    session.handling = CurrentRequest(path, header.exchange)
+    session.current_request = CurrentRequest(path, header.exchange)
     _follow(session, path, half_open=half_open)
     if isinstance(payloads, PayloadError):
         session.reply((NotifyV2(payloads.notify or NotifyTypeV2.INVALID_SYNTAX, payloads.data),), now)
         if half_open:
-            session.failed(error_v2(payloads.notify or NotifyTypeV2.INVALID_SYNTAX, str(payloads)), now)
-            session.end(str(payloads), now)
+            session.report_failure(error_v2(payloads.notify or NotifyTypeV2.INVALID_SYNTAX, str(payloads)), now)
+            session.terminate(str(payloads), now)
     elif header.exchange == ExchangeType.IKE_AUTH and half_open:
         ike_auth.respond(session, payloads, now)
     elif header.exchange == ExchangeType.INFORMATIONAL:
@@ -630,7 +634,9 @@ def _incoming(session: SessionV2, message: MessageV2, data: bytes, path: Path, n
 def _follow(session: SessionV2, path: Path, *, half_open: bool) -> None:
     """The peer may float to port 4500 with IKE_AUTH. Behind a NAT it may be moved at any time, and what it just
     made shows where it is (RFC 7296 2.23)."""
-    if path == session.path or not (half_open or (session.nat.there and not session.nat.here)):
+    if path == session.path or not (
+        half_open or (session.nat.peer_behind_nat and not session.nat.local_behind_nat)
+    ):
         return
     session.path = path
     moved(session)
@@ -639,13 +645,13 @@ def _follow(session: SessionV2, path: Path, *, half_open: bool) -> None:
 def _probe_at(session: SessionV2) -> float:
     """When the peer has been silent long enough to be asked; any request that is out asks already."""
     connection = session.connection
-    if connection is None or not connection.keepalive or session.exchanges.outstanding is not None:
+    if connection is None or not connection.keepalive or session.task_manager.pending_request is not None:
         return math.inf
     return session.heard + session.host.settings.dpd_interval
 
 
 def _keepalive_at(session: SessionV2) -> float:
-    return session.sent + session.host.settings.nat_keepalive if session.nat.here else math.inf
+    return session.last_sent + session.host.settings.nat_keepalive if session.nat.local_behind_nat else math.inf
 
 
 def next_timer(session: SessionV2) -> float:
@@ -653,15 +659,15 @@ def next_timer(session: SessionV2) -> float:
     if session.closed:
         return math.inf
     at = session.deadline
-    if session.exchanges.outstanding is not None:
-        at = min(at, session.exchanges.outstanding.due)
+    if session.task_manager.pending_request is not None:
+        at = min(at, session.task_manager.pending_request.due)
     if session.sa.state in ESTABLISHED_STATES:
         at = min(at, session.hard, _probe_at(session), _keepalive_at(session))
         if session.sa.state is IkeSaState.ESTABLISHED:
             at = min(at, session.soft)
-        for due, _ in session.postponed:
+        for due, _ in session.postponed_tasks:
             at = min(at, due)
-        for child in session.children.by_serial.values():
+        for child in session.child_sas.by_serial.values():
             at = min(at, child.hard)
             if child.allows(ChildSaEvent.REKEY):
                 at = min(at, child.soft)
@@ -675,7 +681,7 @@ def run(session: SessionV2, now: float) -> None:
     if now >= session.deadline:
         _overdue(session, now)
         return
-    outstanding = session.exchanges.outstanding
+    outstanding = session.task_manager.pending_request
     if outstanding is not None and now >= outstanding.due and not _again(session, now):
         return
     if session.sa.state not in ESTABLISHED_STATES:
@@ -685,56 +691,56 @@ def run(session: SessionV2, now: float) -> None:
         return
     _lifetimes(session, now)
     if now >= _probe_at(session):
-        session.put(informational.DpdTask())
+        session.enqueue_task(informational.DpdTask())
     if now >= _keepalive_at(session):
-        session.transmit((b"",), session.path, now)
+        session.send_datagrams((b"",), session.path, now)
 
 
 def _overdue(session: SessionV2, now: float) -> None:
     """A state that must not last has lasted too long."""
     state = session.sa.state
     if state in HALF_OPEN_STATES or state is IkeSaState.DELETING:
-        session.silence(now)
+        session.on_no_response(now)
     else:
-        session.close(session.ending or "the peer left it behind", now)
+        session.close(session.delete_reason or "the peer left it behind", now)
 
 
 def _again(session: SessionV2, now: float) -> bool:
     """Send the request that is out once more; False when the session ended over it."""
-    outstanding = session.exchanges.outstanding
+    outstanding = session.task_manager.pending_request
     assert outstanding is not None
-    datagrams = session.exchanges.again(now)
+    datagrams = session.task_manager.again(now)
     if datagrams is None:
         if not isinstance(outstanding.task, informational.DpdTask) or session.heard < outstanding.due - (
             session.host.settings.dpd_interval * session.host.settings.dpd_tries
         ):
-            session.silence(now)
+            session.on_no_response(now)
             return False
         # Its packets came in meanwhile, so it lives, and only the answer is missing.
-        session.exchanges.steady(session.host.settings.dpd_interval, session.host.settings.dpd_tries, now)
+        session.task_manager.steady(session.host.settings.dpd_interval, session.host.settings.dpd_tries, now)
         datagrams = outstanding.datagrams
     session.host.count("retransmissions")
-    session.transmit(datagrams, session.path, now)
+    session.send_datagrams(datagrams, session.path, now)
     return True
 
 
 def _lifetimes(session: SessionV2, now: float) -> None:
-    due = [task for at, task in session.postponed if at <= now]
-    session.postponed = [(at, task) for at, task in session.postponed if at > now]
+    due = [task for at, task in session.postponed_tasks if at <= now]
+    session.postponed_tasks = [(at, task) for at, task in session.postponed_tasks if at > now]
     for task in due:
-        session.put(task)
-    for child in list(session.children.by_serial.values()):
+        session.enqueue_task(task)
+    for child in list(session.child_sas.by_serial.values()):
         if now >= child.hard:
-            session.expire(child, child.reason or "its lifetime is over", now)
+            session.expire_child(child, child.reason or "its lifetime is over", now)
         elif now >= child.soft and child.allows(ChildSaEvent.REKEY):
             session.host.emit(SaExpiring(session.tunnel, child.serial, False, AGED))
-            session.renew(child, now)
-    if session.exchanges.worn:
+            session.rekey_child(child, now)
+    if session.task_manager.message_ids_low:
         session.soft = min(session.soft, now)
     if now >= session.soft and session.sa.state is IkeSaState.ESTABLISHED:
         session.soft = math.inf
-        if not session.rekeying:
-            session.put(rekey_ike_sa.RekeyIkeSaTask())
+        if not session.is_rekeying:
+            session.enqueue_task(rekey_ike_sa.RekeyIkeSaTask())
 
 
 def _time(at: float) -> float | None:
@@ -743,7 +749,7 @@ def _time(at: float) -> float | None:
 
 def describe(session: SessionV2) -> dict[str, Any]:
     """Times are of the monotonic clock."""
-    path, ring = session.path, session.keyring
+    path, ring = session.path, session.keymat
     algorithms: dict[str, Any] = {}
     if ring is not None:
         choice = ring.choice
@@ -766,14 +772,14 @@ def describe(session: SessionV2) -> dict[str, Any]:
         "remote_port": path.remote_port,
         "identity": str(session.connection.identity) if session.connection is not None else "",
         "peer_identity": "" if session.peer_identity is None else str(session.peer_identity),
-        "nat_here": session.nat.here,
-        "nat_there": session.nat.there,
-        "fragmentation": session.fragmenting,
+        "nat_here": session.nat.local_behind_nat,
+        "nat_there": session.nat.peer_behind_nat,
+        "fragmentation": session.fragmentation,
         "algorithms": algorithms,
-        "since": session.born,
+        "since": session.created_at,
         "rekey": _time(session.soft),
         "expires": _time(session.hard),
-        "children": [_child(child) for child in session.children.by_serial.values()],
+        "children": [_child(child) for child in session.child_sas.by_serial.values()],
     }
 
 
@@ -781,7 +787,7 @@ def _child(child: ChildSaV2) -> dict[str, Any]:
     suite = child.suite
     return {
         "serial": child.serial,
-        "entry": child.line.seq,
+        "entry": child.entry.seq,
         "state": child.state.value,
         "initiator": child.initiator,
         "ah": suite.ah,
@@ -790,9 +796,9 @@ def _child(child: ChildSaV2) -> dict[str, Any]:
         "esn": suite.esn,
         "group": suite.group,
         "ipcomp": child.cpi_out != 0,
-        "inbound": {Protocol(number).name: spi.hex() for number, spi in child.inbound.items()},
-        "outbound": {Protocol(number).name: spi.hex() for number, spi in child.outbound.items()},
-        "since": child.born,
+        "inbound": {Protocol(number).name: spi.hex() for number, spi in child.spis_in.items()},
+        "outbound": {Protocol(number).name: spi.hex() for number, spi in child.spis_out.items()},
+        "since": child.created_at,
         "rekey": _time(child.soft),
         "expires": _time(child.hard),
     }
