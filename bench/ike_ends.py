@@ -24,14 +24,13 @@ from chassis.bus.records import (
     AclRecord,
     AclRuleRecord,
     ContextRecord,
-    IkePolicyRecord,
-    IkeProposalRecord,
-    IpsecPolicyRecord,
-    IpsecProposalRecord,
     PolicyEntryRecord,
+    PolicyRecord,
     Record,
     TunnelRecord,
 )
+from chassis.model.ike import Identity, IkePolicy, IkeProposal, PreSharedKey, ProposalRef
+from chassis.model.ipsec import IpsecPolicy, IpsecProposal
 from chassis.net.address import format_address, parse_address
 
 OUTER, INNER = 1, 2
@@ -61,9 +60,9 @@ def records(local: str, remote: str, tunnels: int, group: int, connection: str) 
     inside, outside = NETWORKS if connection == "initiator-only" else NETWORKS[::-1]
     found: list[Record] = [
         ContextRecord(OUTER, "outer"),
-        IkeProposalRecord("ike", 2, group, "hmac-sha1-96", "aes-128-cbc", "pre-shared-key", LIFETIME, "hmac-sha1"),
-        IpsecProposalRecord("esp", False, "", "aes-128-cbc", "hmac-sha1-96", LIFETIME),
-        IpsecPolicyRecord("ipsec", 64, 0, ("esp",)),
+        PolicyRecord(0, IkeProposal("ike", 2, dh_group=group, lifetime=LIFETIME)),
+        PolicyRecord(0, IpsecProposal("esp", lifetime_seconds=LIFETIME)),
+        PolicyRecord(0, IpsecPolicy("ipsec", proposals=(ProposalRef(10, "esp"),))),
     ]
     for number in range(1, tunnels + 1):
         rule = AclRuleRecord(
@@ -77,20 +76,18 @@ def records(local: str, remote: str, tunnels: int, group: int, connection: str) 
             number,
         )
         found += (
-            IkePolicyRecord(
+            PolicyRecord(
                 OUTER,
-                f"policy{number}",
-                2,
-                connection,
-                identity(local, number),
-                identity(remote, number),
-                "main",
-                "pre-shared-key",
-                False,
-                LIFETIME,
-                ("ike",),
-                True,
-                PSK,
+                IkePolicy(
+                    name=f"policy{number}",
+                    version=2,
+                    connection_type=connection,
+                    identity_local=Identity("fqdn", identity(local, number)),
+                    identity_remote=Identity("fqdn", identity(remote, number)),
+                    lifetime=LIFETIME,
+                    proposals=(ProposalRef(10, "ike"),),
+                    pre_shared_key=PreSharedKey("ascii", PSK),
+                ),
             ),
             AclRecord(INNER, f"acl{number}", (rule,)),
             TunnelRecord(

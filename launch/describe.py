@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import inspect
+import re
 import typing
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
+from typing import Any
 
 from chassis.ase import link
 from chassis.bus import batch, codec, messages, requests
 from chassis.bus.arguments import Argument
+from chassis.model.source import on_wire
 
 INTRODUCTION = f"""# The bus
 
@@ -29,14 +32,15 @@ for one more the one goes that was silent for longest and waits for nothing, and
 is refused."""
 
 
+_MODULE = re.compile(r"\b(?:chassis\.(?:\w+\.)+|typing\.)")
+
+
 def _type(hint: object) -> str:
     """A type as a reader wants to see it."""
     text = getattr(hint, "__name__", "") if isinstance(hint, type) else str(hint)
     if "CardStateRecord" in text and "RouteRecord" in text:
         return "tuple[Record, ...]" if text.startswith("tuple") else "Record"
-    for module in ("chassis.bus.records.", "chassis.bus.messages.", "chassis.ase.link."):
-        text = text.replace(module, "")
-    return text.replace("|", "or")
+    return _MODULE.sub("", text).replace("|", "or")
 
 
 def _summary(kind: type) -> str:
@@ -56,10 +60,28 @@ def _table(kinds: tuple[type, ...]) -> list[str]:
         if summary := _summary(kind):
             lines.append(f"{summary}\n")
         lines += ["| field | type |", "| --- | --- |"]
-        for item in fields(kind):
+        for item in filter(on_wire, fields(kind)):
             shown = "map" if typing.get_origin(hints[item.name]) is dict else _type(hints[item.name])
             lines.append(f"| {item.name} | {shown} |")
     return lines
+
+
+def _values_of(kinds: tuple[type, ...]) -> list[type]:
+    """The dataclasses that values of these types consist of, in the order in which fields name them."""
+    found: dict[type, None] = {}
+
+    def look_into(hint: Any) -> None:
+        for inner in typing.get_args(hint):
+            look_into(inner)
+        if isinstance(hint, type) and is_dataclass(hint) and hint not in found:
+            found[hint] = None
+            hints = typing.get_type_hints(hint)
+            for item in filter(on_wire, fields(hint)):
+                look_into(hints[item.name])
+
+    for kind in kinds:
+        look_into(kind)
+    return [kind for kind in found if kind not in kinds]
 
 
 def _default(argument: Argument) -> str:
@@ -96,7 +118,8 @@ def describe() -> str:
     lines.append("\n## Records\n\nWhat snapshots and deltas are made of; each has a key, and is replaced whole.")
     lines += _table(codec.RECORD_TYPES)
     lines.append("\n## Values inside them")
-    lines += _table((messages.SaReport, messages.PeerNetworks, messages.Stamp))
+    inner = (messages.SaReport, messages.PeerNetworks, messages.Stamp)
+    lines += _table((*_values_of(codec.RECORD_TYPES), *inner))
     lines.append(f"\n## Fabric: Batch\n\n{_summary(batch.Batch)}\n")
     lines += ["| field | type |", "| --- | --- |"]
     lines += [f"| {item.name} | {str(item.type).replace('|', 'or')} |" for item in fields(batch.Batch)]

@@ -12,18 +12,17 @@ from chassis.bus.counters import Counters
 from chassis.bus.engine import Exit, Output, ToController, ToIke
 from chassis.bus.messages import Attributes, LogRecord, Reply, Request
 from chassis.bus.records import (
+    POLICY_KINDS,
     AclRecord,
     CertificateRecord,
     ContextRecord,
-    IkePolicyRecord,
-    IkeProposalRecord,
-    IpsecPolicyRecord,
-    IpsecProposalRecord,
     Key,
     Record,
     TunnelRecord,
 )
 from chassis.bus.replication import RecordChange
+from chassis.model.ike import IkePolicy, IkeProposal
+from chassis.model.ipsec import IpsecPolicy, IpsecProposal
 
 SILENCE = 5.0
 """Seconds without a word of IKE after which it counts as hung."""
@@ -37,15 +36,12 @@ PART = 500
 _ORDER = (
     ContextRecord.TYPE,
     CertificateRecord.TYPE,
-    IkeProposalRecord.TYPE,
-    IpsecProposalRecord.TYPE,
-    IkePolicyRecord.TYPE,
-    IpsecPolicyRecord.TYPE,
+    *(POLICY_KINDS[kind] for kind in (IkeProposal, IpsecProposal, IkePolicy, IpsecPolicy)),
     AclRecord.TYPE,
     TunnelRecord.TYPE,
 )
 """Kinds of records that IKE needs. A tunnel comes last: what it names is there before it."""
-_RANK = {kind: rank for rank, kind in enumerate(_ORDER)}
+_RANK: dict[str | int, int] = {kind: rank for rank, kind in enumerate(_ORDER)}
 
 
 class IkeSide:
@@ -85,7 +81,7 @@ class IkeSide:
             return self._whole(settings, records)
         touched: dict[Key, None] = {}
         for record in (*change.deleted, *change.put):
-            if record.TYPE in _RANK:
+            if record.key[0] in _RANK:
                 touched[record.key] = None
             if isinstance(record, TunnelRecord):
                 touched.update(dict.fromkeys(self._use(record.number, records.get(record.key))))
@@ -175,7 +171,7 @@ class IkeSide:
             return record.asp == self._card and record.kind == STATIC
         if isinstance(record, AclRecord):
             return record.key in self._users
-        return record.TYPE in _RANK
+        return record.key[0] in _RANK
 
     def _use(self, number: int, record: Record | None) -> frozenset[Key]:
         """Note the access lists that a tunnel uses; those whose use this may have begun or ended."""
@@ -199,8 +195,8 @@ def _configure(
     put: Iterable[Record], delete: Iterable[Key], *, whole: bool = False, settings: Attributes | None = None
 ) -> list[Output]:
     """Messages of a bearable size. What a tunnel names comes before it, and is deleted after it."""
-    records = sorted(put, key=lambda record: _RANK[record.TYPE])
-    keys = tuple(sorted(delete, key=lambda key: -_RANK[str(key[0])]))
+    records = sorted(put, key=lambda record: _RANK[record.key[0]])
+    keys = tuple(sorted(delete, key=lambda key: -_RANK[key[0]]))
     outputs: list[Output] = []
     if whole or keys or records:
         count = len(records)

@@ -25,10 +25,11 @@ from chassis.ase.ipsec.state import StateError
 from chassis.ase.link import IkeState
 from chassis.ase.sa_builder import END, STATIC, Incomplete, SaPair, df_policy, manual_pair, policy_lines, states_of
 from chassis.bus.messages import SaReport
-from chassis.bus.records import AclRecord, IkePolicyRecord, Key, ManualSaRecord, Record, TunnelRecord
+from chassis.bus.records import AclRecord, Key, ManualSaRecord, PolicyRecord, Record, TunnelRecord, policy_key
 from chassis.bus.replication import RecordChange
 from chassis.fwd.decision import Decision
 from chassis.fwd.mtu import MtuLimits
+from chassis.model.ike import IkePolicy
 
 SLICE = 200
 """Tunnels that are installed in one go: a few hundredths of a second."""
@@ -144,7 +145,7 @@ def _needs(record: TunnelRecord) -> frozenset[Key]:
 
 
 def _ike_policy(record: TunnelRecord) -> Key:
-    return (IkePolicyRecord.TYPE, record.outer_context, record.ike_policy)
+    return policy_key(IkePolicy, record.ike_policy, record.outer_context)
 
 
 class TunnelTable:
@@ -269,10 +270,10 @@ class TunnelTable:
             else:
                 self._sas[record.name] = record
             affected.update(dict.fromkeys(sorted(self._users.get(record.key, ()))))
-        elif isinstance(record, IkePolicyRecord):
+        elif isinstance(record, PolicyRecord) and isinstance(record.value, IkePolicy):
             before = self._versions.pop(record.key, None)
             if not deleted:
-                self._versions[record.key] = record.version
+                self._versions[record.key] = record.value.version
             if self._versions.get(record.key) != before:
                 affected.update(dict.fromkeys(sorted(self._users.get(record.key, ()))))
         elif isinstance(record, AclRecord):

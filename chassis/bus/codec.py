@@ -13,7 +13,7 @@ from __future__ import annotations
 import types
 import typing
 from collections.abc import Callable
-from dataclasses import MISSING, Field, fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, Literal, Union, get_args, get_origin
 
 import msgpack
@@ -21,6 +21,7 @@ import msgpack
 from chassis.bus import messages, records
 from chassis.bus.messages import Message
 from chassis.bus.records import Record
+from chassis.model.source import on_wire
 from chassis.net.errors import DecodeError
 
 Encoder = Callable[[Any], Any]
@@ -103,11 +104,6 @@ def _key(value: Any) -> Any:
 
 
 _SCALARS = (str, int, float, bool, bytes, types.NoneType)
-
-
-def on_wire(item: Field[Any]) -> bool:
-    """Whether a field of a dataclass travels."""
-    return bool(item.metadata.get("wire", True))
 
 
 class _Codec:

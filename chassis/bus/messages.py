@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from chassis.bus.records import Key, Record
 
-PROTOCOL = 1
+PROTOCOL = 2
 """Version of the control protocol, said in the `Hello`; a controller refuses another one with `Goodbye`."""
 
 Value = str | int | float | bool | bytes | None

@@ -65,7 +65,7 @@ def _blanked(value: Any) -> Any:
     changes: dict[str, Any] = {}
     for item in fields(value):
         old = getattr(value, item.name)
-        if not item.repr:
+        if not item.repr and isinstance(old, bytes):
             changes[item.name] = bytes(len(old)) if isinstance(value, SaKeys) else b""
         elif isinstance(old, tuple) or is_dataclass(old):
             changes[item.name] = _blanked(old)

@@ -12,6 +12,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from chassis.model.ike import IkePolicy, IkeProposal
+from chassis.model.ipsec import IpsecPolicy, IpsecProposal
+
 Key = tuple[str | int, ...]
 
 
@@ -300,89 +303,37 @@ class AclRecord:
         return (self.TYPE, self.context, self.name)
 
 
+Policy = IkeProposal | IkePolicy | IpsecProposal | IpsecPolicy
+"""What a `PolicyRecord` holds."""
+
+POLICY_KINDS: dict[type, str] = {
+    IkeProposal: "ike-proposal",
+    IkePolicy: "ike-policy",
+    IpsecProposal: "ipsec-proposal",
+    IpsecPolicy: "ipsec-policy",
+}
+"""The first part of a key, by the type of the value."""
+
+_OF_CONTEXT = frozenset({IkePolicy})
+
+
+def policy_key(kind: type, name: str, context: int = 0) -> Key:
+    """Return the key of the record of a policy; `context` counts only for kinds that a context has."""
+    word = POLICY_KINDS[kind]
+    return (word, context, name) if kind in _OF_CONTEXT else (word, name)
+
+
 @dataclass(frozen=True, slots=True)
-class IkeProposalRecord:
-    """An IKE proposal with its defaults filled in (guide 6.2): `authentication` and `lifetime` (seconds) belong to
-    version 1, `prf` to version 2."""
-
-    name: str
-    version: int
-    dh_group: int
-    integrity: str
-    cipher: str
-    authentication: str
-    lifetime: int
-    prf: str
-
-    TYPE: ClassVar[str] = "ike-proposal"
-
-    @property
-    def key(self) -> Key:
-        return (self.TYPE, self.name)
-
-
-@dataclass(frozen=True, slots=True)
-class IkePolicyRecord:
-    """An IKE policy of a context (guide 6.4). Identities are an address in dotted form, a name, or empty;
-    `proposals` are names in sequence order; `pre_shared_key` is raw bytes, `has_key` whether there is one."""
+class PolicyRecord:
+    """A proposal or policy of the configuration as it is (`chassis.model`), without what matters to its text only.
+    `context` is 0 for what the whole router has."""
 
     context: int
-    name: str
-    version: int
-    connection: str
-    identity_local: str
-    identity_remote: str
-    mode: str
-    authentication: str
-    validate_identity: bool
-    lifetime: int
-    proposals: tuple[str, ...]
-    has_key: bool = False
-    pre_shared_key: bytes = field(default=b"", repr=False)
-
-    TYPE: ClassVar[str] = "ike-policy"
+    value: Policy
 
     @property
     def key(self) -> Key:
-        return (self.TYPE, self.context, self.name)
-
-
-@dataclass(frozen=True, slots=True)
-class IpsecProposalRecord:
-    """An IPsec proposal with what its lines mean (guide 8.1): empty `ah`, `esp_cipher` or `esp_integrity` is
-    none; `kbytes` 0 is no limit of traffic."""
-
-    name: str
-    ip_comp: bool
-    ah: str
-    esp_cipher: str
-    esp_integrity: str
-    seconds: int
-    kbytes: int = 0
-
-    TYPE: ClassVar[str] = "ipsec-proposal"
-
-    @property
-    def key(self) -> Key:
-        return (self.TYPE, self.name)
-
-
-@dataclass(frozen=True, slots=True)
-class IpsecPolicyRecord:
-    """An IPsec policy (guide 8.2): `pfs_group` 0 is no PFS, `proposals` are names in sequence order, `esn` asks
-    for extended sequence numbers."""
-
-    name: str
-    window: int
-    pfs_group: int
-    proposals: tuple[str, ...]
-    esn: bool = False
-
-    TYPE: ClassVar[str] = "ipsec-policy"
-
-    @property
-    def key(self) -> Key:
-        return (self.TYPE, self.name)
+        return policy_key(type(self.value), self.value.name, self.context)
 
 
 @dataclass(frozen=True, slots=True)
@@ -413,9 +364,6 @@ Record = (
     | TunnelRecord
     | ManualSaRecord
     | AclRecord
-    | IkeProposalRecord
-    | IkePolicyRecord
-    | IpsecProposalRecord
-    | IpsecPolicyRecord
+    | PolicyRecord
     | CertificateRecord
 )

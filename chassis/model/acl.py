@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from chassis.model.source import Kept, kept_field, line_field, written_field, written_flag
+from chassis.model.source import Kept, description_field, kept_field, line_field, written_field, written_flag
 
 MOST_RULES: Final = 64
 """Rules of a tunnel's line that IKEv1 negotiates, each with SAs of its own."""
@@ -31,7 +31,7 @@ class Acl:
     """`ipsec access-list`: rules in order of their sequence numbers."""
 
     name: str
-    description: str | None = None
+    description: str | None = description_field()
     rules: tuple[AclRule, ...] = ()
     kept: tuple[Kept, ...] = kept_field()
     written: frozenset[str] = written_field()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from chassis.model.source import Kept, kept_field, line_field, written_field
+from chassis.model.source import Kept, description_field, kept_field, line_field, written_field
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class IkeProposal:
 
     name: str
     version: Literal[1, 2] = 1
-    description: str | None = None
+    description: str | None = description_field()
     dh_group: int = 1
     authentication_algorithm: str = "hmac-sha1-96"
     encryption_algorithm: str = "aes-128-cbc"
@@ -68,7 +68,7 @@ class IkePolicy:
 
     name: str
     version: Literal[1, 2] = 1
-    description: str | None = None
+    description: str | None = description_field()
     connection_type: Literal["initiator-only", "responder-only", "both"] = "both"
     identity_local: Identity | None = None
     identity_remote: Identity | None = None
@@ -82,3 +82,9 @@ class IkePolicy:
     kept: tuple[Kept, ...] = kept_field()
     written: frozenset[str] = written_field()
     line: int = line_field()
+
+    @property
+    def psk(self) -> bytes | None:
+        """The octets of the pre-shared key; None without one, and where AAA has it."""
+        key = self.pre_shared_key
+        return None if key is None or key.form == "aaa" else key.value

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from chassis.model.ike import ProposalRef
-from chassis.model.source import Kept, kept_field, line_field, written_field
+from chassis.model.source import OFF_WIRE, Kept, description_field, kept_field, line_field, written_field
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +14,7 @@ class Key:
     """Key material as bytes; `hexadecimal` says how it was typed and is printed back."""
 
     value: bytes = field(repr=False)
-    hexadecimal: bool = field(default=False, compare=False)
+    hexadecimal: bool = field(default=False, compare=False, metadata=OFF_WIRE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class IpsecProposal:
     """
 
     name: str
-    description: str | None = None
+    description: str | None = description_field()
     ip_comp: bool = False
     ah: str | None = None
     esp_authentication: str | None = None
@@ -69,13 +69,17 @@ class IpsecProposal:
 
 @dataclass(frozen=True, slots=True)
 class IpsecPolicy:
-    """`ipsec policy`; `window` in packets, `pfs_group` None when PFS is off."""
+    """`ipsec policy`; `window` in packets, `pfs_group` None when PFS is off.
+
+    `esn` asks for extended sequence numbers (RFC 4303 2.2.1): a setting of the node, not of a command.
+    """
 
     name: str
-    description: str | None = None
+    description: str | None = description_field()
     window: int = 64
     pfs_group: int | None = None
     proposals: tuple[ProposalRef, ...] = ()
+    esn: bool = False
     kept: tuple[Kept, ...] = kept_field()
     written: frozenset[str] = written_field()
     line: int = line_field()
@@ -140,7 +144,7 @@ class ManualSa:
     """
 
     name: str
-    description: str | None = None
+    description: str | None = description_field()
     window: int | None = None
     ip_comp: bool = False
     both: Spi | None = None

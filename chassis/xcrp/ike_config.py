@@ -7,12 +7,14 @@ the bound interface, all else for the whole router.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from chassis.bus import records as bus
-from chassis.bus.records import Key, Record
+from chassis.bus.records import Key, Policy, PolicyRecord, Record, policy_key
 from chassis.model.ike import IkePolicy, IkeProposal, ProposalRef
 from chassis.model.ipsec import IpsecPolicy, IpsecProposal
 from chassis.model.router import Config, Tunnel
+from chassis.model.source import as_carried
 from chassis.xcrp.flash import TRUSTED, Item, Store
 
 IKE_POLICY = "IKE policy"
@@ -98,9 +100,9 @@ def needed(config: Config, tunnel: Tunnel, numbers: dict[str, int], flash: Store
     policy = policy_of(config, tunnel)
     outer = numbers.get(tunnel.context, 0)
     if policy is not None:
-        yield (bus.IkePolicyRecord.TYPE, outer, policy.name)
+        yield policy_key(IkePolicy, policy.name, outer)
         for proposal in proposals_of(config, policy):
-            yield (bus.IkeProposalRecord.TYPE, proposal.name)
+            yield policy_key(IkeProposal, proposal.name)
         own = "rsa-signature" in methods(config, policy)
         for item in flash.items.get(tunnel.context, ()):
             # In version 2 the peer may prove itself by a certificate where we do not.
@@ -110,9 +112,9 @@ def needed(config: Config, tunnel: Tunnel, numbers: dict[str, int], flash: Store
     for entry in tunnel.entries:
         ipsec = config.ipsec_policies.get(entry.policy) if entry.policy else None
         if ipsec is not None:
-            yield (bus.IpsecPolicyRecord.TYPE, ipsec.name)
+            yield policy_key(IpsecPolicy, ipsec.name)
             for line in ipsec.proposals:
-                yield (bus.IpsecProposalRecord.TYPE, line.name)
+                yield policy_key(IpsecProposal, line.name)
         if entry.acl:
             yield (bus.AclRecord.TYPE, inner, entry.acl)
 
@@ -121,83 +123,20 @@ def records(
     config: Config, numbers: dict[str, int], flash: Store, wanted: frozenset[Key], *, esn: bool
 ) -> Iterator[Record]:
     """The records of IKE and of its stores that some ASP needs."""
-    made: Record
-    for proposal in config.ike_proposals.values():
-        if (bus.IkeProposalRecord.TYPE, proposal.name) in wanted:
-            yield ike_proposal(proposal)
-    for ipsec_proposal in config.ipsec_proposals.values():
-        if (bus.IpsecProposalRecord.TYPE, ipsec_proposal.name) in wanted:
-            yield _ipsec_proposal(ipsec_proposal)
-    for ipsec_policy in config.ipsec_policies.values():
-        if (bus.IpsecPolicyRecord.TYPE, ipsec_policy.name) in wanted:
-            yield _ipsec_policy(config, ipsec_policy, esn)
+    values: list[Policy] = [*config.ike_proposals.values(), *config.ipsec_proposals.values()]
+    values += [replace(policy, esn=esn) for policy in config.ipsec_policies.values()]
+    for value in values:
+        if policy_key(type(value), value.name) in wanted:
+            yield PolicyRecord(0, as_carried(value))
     for name, context in config.contexts.items():
         number = numbers[name]
         for policy in context.ike_policies.values():
-            made = ike_policy(config, number, policy)
-            if made.key in wanted:
-                yield made
+            if policy_key(IkePolicy, policy.name, number) in wanted:
+                yield PolicyRecord(number, as_carried(policy))
         for item in flash.items.get(name, ()):
-            made = _certificate(number, item)
-            if made.key in wanted:
-                yield made
-
-
-def ike_proposal(proposal: IkeProposal) -> bus.IkeProposalRecord:
-    """An IKE proposal, its defaults filled in."""
-    return bus.IkeProposalRecord(
-        name=proposal.name,
-        version=proposal.version,
-        dh_group=proposal.dh_group,
-        integrity=proposal.authentication_algorithm,
-        cipher=proposal.encryption_algorithm,
-        authentication=proposal.authentication,
-        lifetime=proposal.lifetime,
-        prf=proposal.prf,
-    )
-
-
-def ike_policy(config: Config, context: int, policy: IkePolicy) -> bus.IkePolicyRecord:
-    """An IKE policy with the proposals that it can use, in sequence order."""
-    key = policy.pre_shared_key
-    usable = {proposal.name for proposal in proposals_of(config, policy)}
-    return bus.IkePolicyRecord(
-        context=context,
-        name=policy.name,
-        version=policy.version,
-        connection=policy.connection_type,
-        identity_local=policy.identity_local.value if policy.identity_local is not None else "",
-        identity_remote=policy.identity_remote.value if policy.identity_remote is not None else "",
-        mode=policy.mode,
-        authentication=policy.authentication,
-        validate_identity=policy.validate_certificate_identity,
-        lifetime=policy.lifetime,
-        proposals=tuple(line.name for line in policy.proposals if line.name in usable),
-        has_key=key is not None and key.form != "aaa",
-        pre_shared_key=key.value if key is not None else b"",
-    )
-
-
-def _ipsec_proposal(proposal: IpsecProposal) -> bus.IpsecProposalRecord:
-    return bus.IpsecProposalRecord(
-        name=proposal.name,
-        ip_comp=proposal.ip_comp,
-        ah=proposal.ah or "",
-        esp_cipher=proposal.esp_cipher or "",
-        esp_integrity=proposal.esp_integrity or "",
-        seconds=proposal.lifetime_seconds,
-        kbytes=proposal.lifetime_kbytes or 0,
-    )
-
-
-def _ipsec_policy(config: Config, policy: IpsecPolicy, esn: bool) -> bus.IpsecPolicyRecord:
-    return bus.IpsecPolicyRecord(
-        name=policy.name,
-        window=policy.window,
-        pfs_group=policy.pfs_group or 0,
-        proposals=tuple(line.name for line in policy.proposals if line.name in config.ipsec_proposals),
-        esn=esn,
-    )
+            certificate = _certificate(number, item)
+            if certificate.key in wanted:
+                yield certificate
 
 
 def _certificate(context: int, item: Item) -> bus.CertificateRecord:

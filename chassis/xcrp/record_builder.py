@@ -19,10 +19,7 @@ from chassis.xcrp.tunnels import ControllerTunnel
 _BY_NEED = (
     bus.ManualSaRecord,
     bus.AclRecord,
-    bus.IkePolicyRecord,
-    bus.IkeProposalRecord,
-    bus.IpsecPolicyRecord,
-    bus.IpsecProposalRecord,
+    bus.PolicyRecord,
     bus.CertificateRecord,
 )
 """Records that only the ASPs get whose tunnels use them: most of them are, or lead to, a key."""

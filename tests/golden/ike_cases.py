@@ -15,11 +15,13 @@ from random import Random
 from typing import Any
 from zlib import crc32
 
-# First: it says where `engines` is.
-from tests.golden.transcripts import FIRST_PORTS, LATER_PORTS, PUBLIC, Recorded, Wire  # isort: skip
 from chassis.ase.link import IkePacket, NoSa, SaExpiring
-from chassis.bus.records import AclRuleRecord, CertificateRecord, IpsecProposalRecord
-from tests.support.ike.pair import TUNNEL, A, B, End, Ends, other, proposal
+from chassis.bus.records import AclRuleRecord, CertificateRecord
+from chassis.model.ipsec import IpsecProposal
+
+# First: it says where `engines` is.
+from tests.golden.transcripts import FIRST_PORTS, LATER_PORTS, PUBLIC, Recorded, Wire
+from tests.support.ike.pair import TUNNEL, A, B, End, Ends, esp, other, proposal
 
 PKI = Path(__file__).parent / "pki"
 
@@ -69,8 +71,8 @@ def suite(
     *,
     ipcomp: bool = False,
     life: int = 86400,
-) -> IpsecProposalRecord:
-    return IpsecProposalRecord("child", ipcomp, ah, cipher, integrity, life)
+) -> IpsecProposal:
+    return esp(ah, cipher, integrity, life, ip_comp=ipcomp)
 
 
 SUITES = {
@@ -321,7 +323,9 @@ def established() -> Iterator[Case]:
                 )
                 ends = two_ends(kind, method, proposals=(one,), pfs=group if again else 0)
                 yield Case(
-                    f"{kind}, {method}, {cipher}, {one.integrity}, group {group}, pfs {again}", *ends, lives
+                    f"{kind}, {method}, {cipher}, {one.authentication_algorithm}, group {group}, pfs {again}",
+                    *ends,
+                    lives,
                 )
 
 

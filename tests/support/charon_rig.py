@@ -8,7 +8,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from chassis.bus.records import CertificateRecord, IkeProposalRecord, IpsecProposalRecord
+from chassis.bus.records import CertificateRecord
+from chassis.model.ike import IkeProposal
+from chassis.model.ipsec import IpsecProposal
 from tests.support.authority import Authority
 from tests.support.charon import Auth, Charon, Conn
 from tests.support.ike.udp_end import PEER, PEER_HOST, PEER_OTHER, US, OurEnd, Ours
@@ -68,14 +70,26 @@ class Suite:
     def __str__(self) -> str:
         return f"{self.theirs(2)}+{self.their_esp}"
 
-    def ours(self, version: int, authentication: str) -> IkeProposalRecord:
-        return IkeProposalRecord(
-            "ike", version, self.group, self.integrity, self.cipher, authentication, LIFETIME, self.prf
+    def ours(self, version: int, authentication: str) -> IkeProposal:
+        return IkeProposal(
+            "ike",
+            version,
+            dh_group=self.group,
+            authentication_algorithm=self.integrity,
+            encryption_algorithm=self.cipher,
+            authentication=authentication,
+            lifetime=LIFETIME,
+            prf=self.prf,
         )
 
     @property
-    def our_esp(self) -> IpsecProposalRecord:
-        return IpsecProposalRecord("esp", False, "", self.esp_cipher, self.esp_integrity, LIFETIME)
+    def our_esp(self) -> IpsecProposal:
+        return IpsecProposal(
+            "esp",
+            esp_encryption=self.esp_cipher,
+            esp_authentication=self.esp_integrity or None,
+            lifetime_seconds=LIFETIME,
+        )
 
     def theirs(self, version: int) -> str:
         words = [CIPHERS[self.cipher]]

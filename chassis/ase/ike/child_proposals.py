@@ -26,7 +26,7 @@ from chassis.ase.ike.proposals import (
     encr_transform,
     seconds,
 )
-from chassis.model.ipsec import IpsecPolicy, IpsecProposal
+from chassis.model.ipsec import IpsecProposal
 
 LOWEST_SPI: Final = 256
 """Lower ones are reserved (RFC 4303 2.1); the names of IPComp's algorithms are not."""
@@ -49,18 +49,40 @@ _KNOWN: Final = frozenset((1, 2, 3, 4, 5, 6, 11))
 
 @dataclass(frozen=True, slots=True)
 class Suite:
-    """One IPsec proposal as it is negotiated. `ah` and `esp_integrity` name algorithms, `cipher` None is no ESP;
-    `kbytes` and `group` None are no limit and no PFS."""
+    """One IPsec proposal as it is negotiated under a policy; `group` None is no PFS."""
 
     proposal: IpsecProposal
-    ah: str | None
-    cipher: str | None
-    esp_integrity: str | None
-    ip_comp: bool
-    group: int | None
-    esn: bool
-    seconds: int
-    kbytes: int | None
+    group: int | None = None
+    esn: bool = False
+
+    @property
+    def ah(self) -> str | None:
+        """Integrity algorithm of AH, None without AH."""
+        return self.proposal.ah
+
+    @property
+    def cipher(self) -> str | None:
+        """Cipher of ESP ("null" counts), None without ESP."""
+        return self.proposal.esp_cipher
+
+    @property
+    def esp_integrity(self) -> str | None:
+        """Integrity algorithm of ESP, None without one."""
+        return self.proposal.esp_integrity
+
+    @property
+    def ip_comp(self) -> bool:
+        return self.proposal.ip_comp
+
+    @property
+    def seconds(self) -> int:
+        """Lifetime (s)."""
+        return self.proposal.lifetime_seconds
+
+    @property
+    def kbytes(self) -> int | None:
+        """Lifetime (kB), None without a limit."""
+        return self.proposal.lifetime_kbytes
 
     @property
     def protocols(self) -> tuple[Protocol, ...]:
@@ -72,26 +94,6 @@ class Suite:
     def bare(self) -> bool:
         """Whether it would protect nothing, which no SA may do (RFC 4303 1)."""
         return not self.ah and not self.esp_integrity and self.cipher in (None, "null")
-
-
-def suites(policy: IpsecPolicy, proposals: Mapping[str, IpsecProposal], *, esn: bool = False) -> tuple[Suite, ...]:
-    """The proposals of a policy in sequence order; open references are left out."""
-    found = (proposals.get(ref.name) for ref in sorted(policy.proposals, key=lambda ref: ref.seq))
-    return tuple(
-        Suite(
-            proposal,
-            proposal.ah,
-            proposal.esp_cipher,
-            proposal.esp_integrity,
-            proposal.ip_comp,
-            policy.pfs_group,
-            esn,
-            proposal.lifetime_seconds,
-            proposal.lifetime_kbytes,
-        )
-        for proposal in found
-        if proposal is not None
-    )
 
 
 # --- version 1 ---

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any, TypeVar
 
 from chassis.ase.entry_numbers import negotiated_apart
 from chassis.ase.ike.child_proposals import Suite
@@ -16,22 +17,28 @@ from chassis.ase.ike.crypto.algorithms import CIPHERS, INTEGRITY, PRFS
 from chassis.ase.ike.crypto.diffie_hellman import GROUPS
 from chassis.ase.ike.identity import Identity
 from chassis.bus.records import (
+    POLICY_KINDS,
     AclRecord,
     AclRuleRecord,
     CertificateRecord,
     ContextRecord,
-    IkePolicyRecord,
-    IkeProposalRecord,
-    IpsecPolicyRecord,
-    IpsecProposalRecord,
     Key,
     PolicyEntryRecord,
+    PolicyRecord,
     Record,
     TunnelRecord,
+    policy_key,
 )
-from chassis.model import ike, ipsec
+from chassis.model.ike import IkePolicy, IkeProposal
+from chassis.model.ipsec import IpsecPolicy, IpsecProposal
 
 STATIC = "static"
+_PROPOSALS = frozenset({POLICY_KINDS[IkeProposal], POLICY_KINDS[IpsecProposal]})
+_ELSEWHERE: dict[str, Any] = {
+    "proposals": (), "pre_shared_key": None, "identity_local": None, "identity_remote": None,
+}  # fmt: skip
+"""What a `Connection` has in fields of its own instead of in its policy."""
+_P = TypeVar("_P")
 GroupKey = tuple[int, int, int, int]
 """(context, local address, remote address, version)."""
 
@@ -94,7 +101,7 @@ class Connections:
             return None
         members = tuple(self.by_tunnel[number] for number in sorted(numbers))
         by_identity: dict[tuple[int, bytes], list[Connection]] = {}
-        proposals: dict[str, ike.IkeProposal] = {}
+        proposals: dict[str, IkeProposal] = {}
         for member in members:
             by_identity.setdefault(member.expected.key, []).append(member)
             for proposal in member.proposals:
@@ -135,14 +142,9 @@ class Connections:
             touched.update(
                 dict.fromkeys(number for number, one in self._tunnels.items() if one.outer_context == context)
             )
-        elif kind == IkeProposalRecord.TYPE or kind == IpsecProposalRecord.TYPE:
-            policies = [
-                policy.key
-                for policy in self._records.values()
-                if isinstance(policy, IkePolicyRecord | IpsecPolicyRecord) and key[1] in policy.proposals
-            ]
-            for policy in policies:
-                touched.update(dict.fromkeys(sorted(self._users.get(policy, ()))))
+        elif kind in _PROPOSALS:
+            for policy in [one for one in self._records.values() if _lists(one, key[1])]:
+                touched.update(dict.fromkeys(sorted(self._users.get(policy.key, ()))))
         else:
             touched.update(dict.fromkeys(sorted(self._users.get(key, ()))))
 
@@ -179,14 +181,13 @@ class Connections:
             return None
         context = self._records.get((ContextRecord.TYPE, record.outer_context))
         context_name = context.name if isinstance(context, ContextRecord) else str(record.outer_context)
-        policy = self._records.get((IkePolicyRecord.TYPE, record.outer_context, record.ike_policy))
-        if not isinstance(policy, IkePolicyRecord):
+        policy = self._policy(IkePolicy, record.ike_policy, record.outer_context)
+        if policy is None:
             return None
-        converted = _policy(policy)
         proposals = tuple(
-            _proposal(one)
-            for one in (self._records.get((IkeProposalRecord.TYPE, name)) for name in policy.proposals)
-            if isinstance(one, IkeProposalRecord) and one.version == policy.version
+            one
+            for one in (self._policy(IkeProposal, line.name) for line in policy.proposals)
+            if one is not None and one.version == policy.version and one.exists
         )
         lines: tuple[Line, ...] = ()
         flaw = ""
@@ -201,7 +202,8 @@ class Connections:
                 raise _Flaw("no IPsec policy")
         except _Flaw as error:
             flaw = str(error)
-        expected = record.remote_id or policy.identity_remote
+        own, peer = policy.identity_local, policy.identity_remote
+        expected = record.remote_id or (peer.value if peer is not None else "")
         return Connection(
             tunnel=record.number,
             name=record.name,
@@ -210,14 +212,12 @@ class Connections:
             local=record.local,
             remote=record.remote,
             version=policy.version,
-            policy=converted,
+            policy=replace(policy, **_ELSEWHERE),
             proposals=proposals,
             lines=lines,
-            identity=Identity.of(policy.identity_local)
-            if policy.identity_local
-            else Identity.address(record.local),
+            identity=Identity.of(own.value) if own is not None else Identity.address(record.local),
             expected=Identity.of(expected) if expected else Identity.address(record.remote),
-            psk=policy.pre_shared_key if policy.has_key else None,
+            psk=policy.psk,
             credentials=self._credentials.get(record.outer_context),
             keepalive=isinstance(context, ContextRecord) and context.keepalive,
             wanted=record.wanted,
@@ -225,15 +225,17 @@ class Connections:
             flaw=flaw,
         )
 
+    def _policy(self, kind: type[_P], name: str, context: int = 0) -> _P | None:
+        record = self._records.get(policy_key(kind, name, context))
+        value = record.value if isinstance(record, PolicyRecord) else None
+        return value if isinstance(value, kind) else None
+
     def _line(self, record: TunnelRecord, entry: PolicyEntryRecord) -> Line:
-        policy = self._records.get((IpsecPolicyRecord.TYPE, entry.policy))
-        if not isinstance(policy, IpsecPolicyRecord):
+        policy = self._policy(IpsecPolicy, entry.policy)
+        if policy is None:
             raise _Flaw(f"IPsec policy {entry.policy} is not there")
-        suites = tuple(
-            _suite(policy, one)
-            for one in (self._records.get((IpsecProposalRecord.TYPE, name)) for name in policy.proposals)
-            if isinstance(one, IpsecProposalRecord)
-        )
+        found = (self._policy(IpsecProposal, line.name) for line in policy.proposals)
+        suites = tuple(Suite(one, policy.pfs_group, policy.esn) for one in found if one is not None)
         if not suites:
             raise _Flaw(f"IPsec policy {policy.name} has no proposal")
         for suite in suites:
@@ -258,6 +260,12 @@ def _parts(line: Line, version: int) -> Iterable[Line]:
     return [replace(line, rules=(rule,), rule=rule.seq) for rule in negotiated_apart(line.rules)]
 
 
+def _lists(record: Record, proposal: object) -> bool:
+    """Whether a record is a policy that names a proposal."""
+    value = record.value if isinstance(record, PolicyRecord) else None
+    return isinstance(value, IkePolicy | IpsecPolicy) and any(line.name == proposal for line in value.proposals)
+
+
 def _group_key(connection: Connection) -> GroupKey:
     return (connection.context, connection.local, connection.remote, connection.version)
 
@@ -265,16 +273,16 @@ def _group_key(connection: Connection) -> GroupKey:
 def _needs(record: TunnelRecord) -> frozenset[Key]:
     keys: set[Key] = {
         (ContextRecord.TYPE, record.outer_context),
-        (IkePolicyRecord.TYPE, record.outer_context, record.ike_policy),
+        policy_key(IkePolicy, record.ike_policy, record.outer_context),
     }
     for entry in record.entries:
-        keys.add((IpsecPolicyRecord.TYPE, entry.policy))
+        keys.add(policy_key(IpsecPolicy, entry.policy))
         if entry.acl:
             keys.add((AclRecord.TYPE, record.context, entry.acl))
     return frozenset(keys)
 
 
-def _check(proposals: tuple[ike.IkeProposal, ...]) -> None:
+def _check(proposals: tuple[IkeProposal, ...]) -> None:
     for proposal in proposals:
         known = (
             proposal.encryption_algorithm in CIPHERS
@@ -284,55 +292,3 @@ def _check(proposals: tuple[ike.IkeProposal, ...]) -> None:
         )
         if not known:
             raise _Flaw(f"IKE proposal {proposal.name} names an algorithm that is unknown here")
-
-
-def _proposal(record: IkeProposalRecord) -> ike.IkeProposal:
-    return ike.IkeProposal(
-        name=record.name,
-        version=1 if record.version == 1 else 2,
-        dh_group=record.dh_group,
-        authentication_algorithm=record.integrity,
-        encryption_algorithm=record.cipher,
-        authentication="rsa-signature" if record.authentication == "rsa-signature" else "pre-shared-key",
-        lifetime=record.lifetime,
-        prf=record.prf,
-    )
-
-
-def _policy(record: IkePolicyRecord) -> ike.IkePolicy:
-    policy = ike.IkePolicy(
-        name=record.name,
-        version=1 if record.version == 1 else 2,
-        mode="aggressive" if record.mode == "aggressive" else "main",
-        authentication="rsa-signature" if record.authentication == "rsa-signature" else "pre-shared-key",
-        validate_certificate_identity=record.validate_identity,
-        lifetime=record.lifetime,
-    )
-    if record.connection == "initiator-only":
-        return replace(policy, connection_type="initiator-only")
-    if record.connection == "responder-only":
-        return replace(policy, connection_type="responder-only")
-    return policy
-
-
-def _suite(policy: IpsecPolicyRecord, record: IpsecProposalRecord) -> Suite:
-    proposal = ipsec.IpsecProposal(
-        name=record.name,
-        ip_comp=record.ip_comp,
-        ah=record.ah or None,
-        esp_authentication=record.esp_integrity or None,
-        esp_encryption=record.esp_cipher or None,
-        lifetime_seconds=record.seconds,
-        lifetime_kbytes=record.kbytes or None,
-    )
-    return Suite(
-        proposal,
-        proposal.ah,
-        record.esp_cipher or None,
-        record.esp_integrity or None,
-        record.ip_comp,
-        policy.pfs_group or None,
-        policy.esn,
-        record.seconds,
-        record.kbytes or None,
-    )

@@ -27,13 +27,14 @@ from chassis.bus.records import (
     AclRecord,
     AclRuleRecord,
     CertificateRecord,
-    IkePolicyRecord,
-    IpsecPolicyRecord,
     PolicyEntryRecord,
+    PolicyRecord,
     PortRecord,
     TunnelRecord,
 )
 from chassis.fwd.reassembly import TIMEOUT
+from chassis.model.ike import IkePolicy, PreSharedKey, ProposalRef
+from chassis.model.ipsec import IpsecPolicy
 from chassis.net.fragments import fragment
 from chassis.net.ipv4 import PROTOCOL_UDP, Ipv4
 from chassis.net.udp import Udp
@@ -59,10 +60,15 @@ from tests.support.asp_negotiated import A, B, Side, encapsulated, install, side
 
 MESSAGE = bytes(range(256))
 
-POLICY = IkePolicyRecord(
-    OUTER, "ike", 2, "both", "", "", "main", "pre-shared-key", False, 0, ("one",), True, b"secret"
-)
-IPSEC = IpsecPolicyRecord("p", 64, 0, ("one",))
+
+def ike_policy(lifetime: int = 0) -> PolicyRecord:
+    key = PreSharedKey("ascii", b"secret")
+    one = ProposalRef(10, "one")
+    return PolicyRecord(OUTER, IkePolicy("ike", 2, proposals=(one,), pre_shared_key=key, lifetime=lifetime))
+
+
+POLICY = ike_policy()
+IPSEC = PolicyRecord(0, IpsecPolicy("p", proposals=(ProposalRef(10, "one"),)))
 
 
 def datagram(port: int, data: bytes, *, source: int = B, source_port: int = 500, check: bool = True) -> Ipv4:
@@ -246,12 +252,12 @@ def test_ike_gets_what_it_needs_and_then_what_changes() -> None:
         "certificate",
     }
     assert ("acl", INNER, "other") not in held
-    tunnels = [record for record in messages[0].put if record.TYPE == "tunnel"]
+    tunnels = [record for record in messages[0].put if record.key[0] == "tunnel"]
     assert list(messages[0].put[-2:]) == tunnels
 
     side.put(route(OUTER, "77.0.0.0/8", port_hop(LC3, "3/11")))
     assert side.told(Configure) == []
-    changed = replace(POLICY, lifetime=77)
+    changed = ike_policy(lifetime=77)
     side.put(changed)
     assert side.told(Configure) == [Configure((changed,))]
     tunnel = replace(side.tunnel(CIRCUIT), entries=(PolicyEntryRecord(10, policy="p", acl="other"),))
@@ -269,7 +275,7 @@ def test_ike_gets_what_it_needs_and_then_what_changes() -> None:
 
 def test_ike_gets_nothing_before_the_first_snapshot() -> None:
     side = Side([*static(), POLICY], connected=False)
-    side.put(replace(POLICY, lifetime=3))
+    side.put(ike_policy(lifetime=3))
     assert side.told(Configure) == []
     side.take(side.asp.ike_connected(side.now))
     (message,) = side.told(Configure)
@@ -283,7 +289,7 @@ def test_other_settings_begin_anew() -> None:
     side.told(Configure)
     epoch, version = side.epoch, side.publisher.version
     side.take(side.asp.receive(Welcome(epoch, version, 0.1, 5, {"extensions": "modern"}), side.now))
-    side.put(replace(POLICY, lifetime=9))
+    side.put(ike_policy(lifetime=9))
     (message,) = side.told(Configure)
     assert (message.whole, message.settings) == (True, {"extensions": "modern"})
 

@@ -8,7 +8,8 @@ from typing import Any, cast
 
 from chassis.ase.link import IkeState, NoSa, SaDelete, SaInstall
 from chassis.bus.messages import Reply, Request
-from chassis.bus.records import AclRecord, AclRuleRecord, IkePolicyRecord, PolicyEntryRecord, Record
+from chassis.bus.records import AclRecord, AclRuleRecord, PolicyEntryRecord, PolicyRecord, Record
+from chassis.model.ike import IkePolicy, ProposalRef
 from tests.support.asp import CIRCUIT, INNER, ip, packets_of, udp_packet
 from tests.support.asp_negotiated import OUTER, Side, install, static
 from tests.support.asp_queues import RATE, pace, seen
@@ -19,8 +20,8 @@ WIDE = AclRuleRecord(10_000, destination=ip("60.0.0.0"), destination_length=8)
 PORT = AclRuleRecord(15, 17, destination=ip("60.1.0.0"), destination_length=16, destination_port=53)
 
 
-def policy(version: int = 1) -> IkePolicyRecord:
-    return IkePolicyRecord(OUTER, "ike", version, "both", "", "", "main", "pre-shared-key", False, 86400, ("p",))
+def policy(version: int = 1) -> PolicyRecord:
+    return PolicyRecord(OUTER, IkePolicy("ike", version, proposals=(ProposalRef(10, "p"),)))
 
 
 def side(*rules: AclRuleRecord, there: bool = False, version: int = 1) -> Side:

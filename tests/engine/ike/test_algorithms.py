@@ -13,9 +13,10 @@ import pytest
 from chassis.ase.ike import credentials
 from chassis.ase.ike.crypto.diffie_hellman import GROUPS as EXCHANGES
 from chassis.ase.ike.payloads.numbers import ExchangeType
-from chassis.bus.records import CertificateRecord, IpsecProposalRecord
+from chassis.bus.records import CertificateRecord
+from chassis.model.ipsec import IpsecProposal
 from tests.support.ike import pki
-from tests.support.ike.pair import WALL, End, Ends, Two, agree, other, proposal
+from tests.support.ike.pair import WALL, End, Ends, Two, agree, esp, other, proposal
 
 CIPHERS = ("des-cbc", "3des-cbc", "aes-128-cbc", "aes-192-cbc", "aes-256-cbc")
 INTEGRITY = ("hmac-md5-96", "hmac-sha1-96")
@@ -128,15 +129,15 @@ def test_version_1(cipher: str, how: str, mode: str, stores: dict[str, tuple[Cer
 @pytest.mark.behaviour("B-104")
 @pytest.mark.parametrize("version", [1, 2])
 def test_every_suite_of_a_pair(version: int) -> None:
-    esp = list(product((*CIPHERS, "null"), ("hmac-md5-96", "hmac-sha1-96", "hmac-aes-xcbc", "")))
-    esp.remove(("null", ""))
-    suites = [IpsecProposalRecord("child", False, "", cipher, integrity, 86400) for cipher, integrity in esp]
-    suites += [IpsecProposalRecord("child", False, ah, "", "", 86400) for ah in ("hmac-md5-96", "hmac-sha1-96")]
+    found = list(product((*CIPHERS, "null"), ("hmac-md5-96", "hmac-sha1-96", "hmac-aes-xcbc", "")))
+    found.remove(("null", ""))
+    suites = [esp("", cipher, integrity) for cipher, integrity in found]
+    suites += [esp(ah, "", "") for ah in ("hmac-md5-96", "hmac-sha1-96")]
     suites += [
-        IpsecProposalRecord("child", False, "hmac-aes-xcbc", "", "", 86400),
-        IpsecProposalRecord("child", False, "hmac-sha1-96", "aes-256-cbc", "hmac-md5-96", 86400),
-        IpsecProposalRecord("child", True, "", "3des-cbc", "hmac-sha1-96", 86400),
-        IpsecProposalRecord("child", True, "hmac-md5-96", "aes-128-cbc", "", 86400),
+        esp("hmac-aes-xcbc", "", ""),
+        esp("hmac-sha1-96", "aes-256-cbc", "hmac-md5-96"),
+        esp("", "3des-cbc", "hmac-sha1-96", ip_comp=True),
+        esp("hmac-md5-96", "aes-128-cbc", "", ip_comp=True),
     ]
     for suite, esn in product(suites, (False, True)):
         ends = Ends(version=version, suites=(suite,), esn=esn)
@@ -274,8 +275,8 @@ def test_pfs_that_differs_in_version_2(ours: int, theirs: int) -> None:
     agree(two)
 
 
-def child(ah: str, cipher: str, integrity: str) -> IpsecProposalRecord:
-    return IpsecProposalRecord("child", False, ah, cipher, integrity, 86400)
+def child(ah: str, cipher: str, integrity: str) -> IpsecProposal:
+    return esp(ah, cipher, integrity)
 
 
 @pytest.mark.behaviour("B-034")
@@ -295,7 +296,7 @@ def child(ah: str, cipher: str, integrity: str) -> IpsecProposalRecord:
         ),
     ],
 )
-def test_pairs_of_version_2_that_differ(one: IpsecProposalRecord, another: IpsecProposalRecord, row: str) -> None:
+def test_pairs_of_version_2_that_differ(one: IpsecProposal, another: IpsecProposal, row: str) -> None:
     ends = Ends(connection="initiator-only", suites=(one,))
     two = Two(ends, replace(other(ends), connection="responder-only", suites=(another,)))
     two.run(6)
@@ -333,13 +334,13 @@ MISMATCHES_1: dict[str, tuple[dict[str, Any], dict[str, Any], tuple[str, ...], s
     "pfs": ({}, {"pfs": 2}, ("ikev1-p2-dh-group-mismatch",), PROTECTED),
     "suite": (
         {},
-        {"suites": (IpsecProposalRecord("child", False, "", "3des-cbc", "hmac-sha1-96", 86400),)},
+        {"suites": (esp("", "3des-cbc", "hmac-sha1-96"),)},
         ("ikev1-p2-encr-alg-mismatch",),
         PROTECTED,
     ),
     "authentication": (
         {},
-        {"suites": (IpsecProposalRecord("child", False, "", "aes-128-cbc", "hmac-md5-96", 86400),)},
+        {"suites": (esp("", "aes-128-cbc", "hmac-md5-96"),)},
         ("ikev1-p2-auth-alg-mismatch",),
         PROTECTED,
     ),

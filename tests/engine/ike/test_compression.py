@@ -16,17 +16,17 @@ from chassis.ase.ipsec.sadb import Sadb
 from chassis.ase.ipsec.state import SaStateFile, octets_for
 from chassis.ase.link import SaInstall
 from chassis.ase.sa_builder import negotiated_pair
-from chassis.bus.records import IpsecProposalRecord, Record, TunnelRecord
+from chassis.bus.records import Record, TunnelRecord
 from chassis.net.checksum import checksum
 from chassis.net.ethernet import HEADROOM
-from tests.support.ike.pair import TUNNEL, Ends, Two, other, proposal
+from tests.support.ike.pair import TUNNEL, Ends, Two, esp, other, proposal
 from tests.support.ike.v1_pair import FakeHost as V1End
 from tests.support.ike.v1_pair import V1Pair, connection, suite
 
 SUITES = {
-    "esp": IpsecProposalRecord("child", True, "", "null", "hmac-sha1-96", 86400),
-    "ah": IpsecProposalRecord("child", True, "hmac-md5-96", "", "", 86400),
-    "bundle": IpsecProposalRecord("child", True, "hmac-md5-96", "null", "", 86400),
+    "esp": esp("", "null", "hmac-sha1-96", ip_comp=True),
+    "ah": esp("hmac-md5-96", "", "", ip_comp=True),
+    "bundle": esp("hmac-md5-96", "null", "", ip_comp=True),
 }
 OUTER_CONTEXT = 7
 

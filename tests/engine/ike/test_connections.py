@@ -15,13 +15,12 @@ from chassis.ase.link import Configure, IkePacket, PeerSeen
 from chassis.bus.records import (
     AclRuleRecord,
     ContextRecord,
-    IkePolicyRecord,
-    IpsecProposalRecord,
+    PolicyRecord,
     Record,
     TunnelRecord,
 )
 from launch import counter_names
-from tests.support.ike.pair import CONTEXT, TUNNEL, A, B, Ends, Two, agree, other
+from tests.support.ike.pair import CONTEXT, TUNNEL, A, B, Ends, Two, agree, esp, other
 
 VERSIONS = pytest.mark.parametrize("version", [1, 2])
 
@@ -113,7 +112,7 @@ def test_a_killed_end_comes_back_and_its_peer_forgets_what_was(version: int) -> 
 
 @VERSIONS
 def test_a_pair_whose_lifetime_is_nearly_over_is_announced_when_its_successor_is_begun(version: int) -> None:
-    suite = IpsecProposalRecord("child", False, "", "aes-128-cbc", "hmac-sha1-96", 300)
+    suite = esp(seconds=300)
     two = standing(Ends(version=version, suites=(suite,)))
     assert two.until(lambda: bool(two.a.expiring or two.b.expiring), 300)
     for end in (two.a, two.b):
@@ -272,7 +271,7 @@ def test_initial_contact_is_said_to_the_same_names_in_another_context(
         for record in records:
             if isinstance(record, ContextRecord):
                 record = replace(record, number=8)
-            elif isinstance(record, IkePolicyRecord):
+            elif isinstance(record, PolicyRecord) and record.context:
                 record = replace(record, context=8)
             elif isinstance(record, TunnelRecord):
                 record = replace(record, outer_context=8)
@@ -361,7 +360,9 @@ def test_the_new_ike_sa_stands_before_the_cleared_one_of_version_1_goes(connecti
 def test_pairs_outlive_an_ike_sa_of_version_1_that_has_no_successor(comes_back: bool) -> None:
     """They pass to the next one that comes to stand, or end by their own lifetime: what is down says so."""
     short = Ends().suites[0]
-    ends, far = [replace(one, suites=(replace(short, seconds=600),)) for one in kind_of_ends(1, "responder-only")]
+    ends, far = [
+        replace(one, suites=(replace(short, lifetime_seconds=600),)) for one in kind_of_ends(1, "responder-only")
+    ]
     two = standing(ends, far)
     keeper = two.a.ike.keeping.keepers[TUNNEL]
     sender = two.a.sender()
@@ -584,7 +585,7 @@ def test_strangers_are_asked_for_cookies_and_bounded() -> None:
 
 @VERSIONS
 def test_a_proposal_with_neither_cipher_nor_integrity_is_never_negotiated(version: int) -> None:
-    bare = IpsecProposalRecord("child", False, "", "null", "", 86400)
+    bare = esp("", "null", "")
     ends = Ends(version=version, suites=(bare,))
     two = Two(ends, other(ends))
     two.run(30)

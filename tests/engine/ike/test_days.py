@@ -8,8 +8,7 @@ from random import Random
 import pytest
 
 from chassis.ase.link import IkePacket
-from chassis.bus.records import IpsecProposalRecord
-from tests.support.ike.pair import START, Ends, Two, other, proposal
+from tests.support.ike.pair import START, Ends, Two, esp, other, proposal
 
 DAY = 86_400
 LOSS = 0.01
@@ -32,7 +31,7 @@ def test_a_day_of_short_lifetimes_and_kills(version: int, measured: Callable[[st
         version=version,
         lifetime=LIFETIME,
         proposals=(proposal(version, lifetime=LIFETIME),),
-        suites=(IpsecProposalRecord("child", False, "", "aes-128-cbc", "hmac-sha1-96", LIFETIME),),
+        suites=(esp(seconds=LIFETIME),),
         keepalive=True,
     )
     far = other(ends)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from chassis.ase.ike.messages import INFORMATIONAL, TEMPLATES
-from chassis.bus.records import ContextRecord, IkePolicyRecord, Record, TunnelRecord
+from chassis.bus.records import ContextRecord, PolicyRecord, Record, TunnelRecord
 from tests.support.ike.pair import CONTEXT, TUNNEL, Ends, Two, agree, other, proposal
 
 ELSEWHERE = 8
@@ -64,7 +64,7 @@ def in_context(ends: Ends, number: int) -> tuple[Record, ...]:
     for record in ends.records():
         if isinstance(record, ContextRecord):
             record = replace(record, number=number)
-        elif isinstance(record, IkePolicyRecord):
+        elif isinstance(record, PolicyRecord) and record.context:
             record = replace(record, context=number)
         elif isinstance(record, TunnelRecord):
             record = replace(record, outer_context=number)

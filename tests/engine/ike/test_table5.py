@@ -13,11 +13,11 @@ import pytest
 from chassis.ase.ike.identity import Identity
 from chassis.ase.ike.messages import TEMPLATES
 from chassis.ase.ike.payloads.numbers import IdType, NotifyTypeV1
-from chassis.bus.records import AclRuleRecord, CertificateRecord, IpsecProposalRecord
+from chassis.bus.records import AclRuleRecord, CertificateRecord
 from tests.engine.ike.test_v1_table5 import FIRST_MESSAGES, put
 from tests.support.ike import pki
 from tests.support.ike.mutated_messages import Bent, notifies_in_clear, said
-from tests.support.ike.pair import WALL, Ends, other, proposal
+from tests.support.ike.pair import WALL, Ends, esp, other, proposal
 
 MORE_FIRST_MESSAGES: list[tuple[Callable[[bytearray], None], str, int | None, str, int]] = [
     (put(0, bytes(8)), "ikev1-invalid-initiator-cookie", None, "", 0),
@@ -101,7 +101,7 @@ def differs(row: str, received: Any, configured: Any) -> list[tuple[str, dict[st
 
 
 def pair(ah: str = "", cipher: str = "", integrity: str = "", **more: Any) -> dict[str, Any]:
-    return {"suites": (IpsecProposalRecord("child", False, ah, cipher, integrity, **{"seconds": 86400, **more}),)}
+    return {"suites": (esp(ah, cipher, integrity, **more),)}
 
 
 def phase_2(row: str, received: Any, configured: Any, ours: dict[str, Any], theirs: dict[str, Any]) -> Case:

@@ -15,7 +15,7 @@ import pytest
 from chassis.ase.ike.messages import TEMPLATES
 from chassis.ase.ike.payloads.header import Header
 from chassis.ase.ike.payloads.numbers import ExchangeType, NotifyTypeV2
-from chassis.bus.records import IpsecProposalRecord
+from chassis.model.ipsec import IpsecProposal
 from tests.support.ike.mutated_messages import (
     ADDRESSES,
     RAW,
@@ -28,7 +28,7 @@ from tests.support.ike.mutated_messages import (
     notifies_in_clear,
     said,
 )
-from tests.support.ike.pair import TUNNEL, Ends, other
+from tests.support.ike.pair import TUNNEL, Ends, esp, other
 from tests.unit.ase.ike.test_table5_octets import V2_PAYLOADS
 
 OPENING = frozenset((33, 34, 40, 41, 43, 200))
@@ -212,8 +212,8 @@ def test_a_first_message_whose_header_is_wrong(row: str, change: Callable[[bytes
     two.lives()
 
 
-def suite(ah: str = "", cipher: str = "", integrity: str = "") -> tuple[IpsecProposalRecord, ...]:
-    return (IpsecProposalRecord("child", False, ah, cipher, integrity, 86400),)
+def suite(ah: str = "", cipher: str = "", integrity: str = "") -> tuple[IpsecProposal, ...]:
+    return (esp(ah, cipher, integrity),)
 
 
 AES = suite("", "aes-128-cbc", "hmac-sha1-96")

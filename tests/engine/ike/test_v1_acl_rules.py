@@ -215,7 +215,7 @@ def test_each_rule_is_succeeded_by_itself() -> None:
 def test_a_lifetime_that_ends_is_that_of_one_rule() -> None:
     """Over hours of short lifetimes each rule always has a pair that sends."""
     ends = ends_with(RULES, lifetime=700)
-    ends = replace(ends, suites=(replace(ends.suites[0], seconds=300),))
+    ends = replace(ends, suites=(replace(ends.suites[0], lifetime_seconds=300),))
     two = standing(ends)
     for _ in range(720):
         two.run(10)

@@ -9,12 +9,12 @@ from chassis.bus.messages import LogRecord, SaEvent, SaReport, TunnelEvent
 from chassis.bus.records import (
     CertificateRecord,
     ContextRecord,
-    IkePolicyRecord,
-    IkeProposalRecord,
-    IpsecPolicyRecord,
-    IpsecProposalRecord,
+    PolicyRecord,
     TunnelRecord,
 )
+from chassis.model.ike import IkeProposal, ProposalRef
+from chassis.model.ipsec import IpsecPolicy, IpsecProposal
+from chassis.model.source import as_carried
 from chassis.net.address import parse_address
 from chassis.xcrp.flash import FlashFile
 from chassis.xcrp.tunnels import ControllerTunnel, TunnelStatus, TunnelStatusEvent
@@ -134,17 +134,15 @@ def test_an_asp_gets_what_it_negotiates_with() -> None:
     assert node.controller is not None
     outer = node.controller.node.plan.contexts["outer"]
     held = node.cards[ASP].replica.records
-    assert held["ike-policy", outer, "pol"] == IkePolicyRecord(
-        outer, "pol", 2, "both", "a.example", "", "main", "pre-shared-key", False, 86400, ("ike-p",), True,
-        b"s3cret-of-the-test",
-    )  # fmt: skip
-    assert held["ike-proposal", "ike-p"] == IkeProposalRecord(
-        "ike-p", 2, 2, "hmac-sha1-96", "aes-128-cbc", "pre-shared-key", 86400, "hmac-sha1"
+    config = node.controller.node.plan.config
+    policy = config.contexts["outer"].ike_policies["pol"]
+    assert policy.psk == b"s3cret-of-the-test"
+    assert held["ike-policy", outer, "pol"] == PolicyRecord(outer, as_carried(policy))
+    assert held["ike-proposal", "ike-p"] == PolicyRecord(0, IkeProposal("ike-p", 2, dh_group=2))
+    assert held["ipsec-policy", "ipsec-pol"] == PolicyRecord(
+        0, IpsecPolicy("ipsec-pol", pfs_group=2, proposals=(ProposalRef(1, "ipsec-p"),))
     )
-    assert held["ipsec-policy", "ipsec-pol"] == IpsecPolicyRecord("ipsec-pol", 64, 2, ("ipsec-p",))
-    assert held["ipsec-proposal", "ipsec-p"] == IpsecProposalRecord(
-        "ipsec-p", False, "", "aes-128-cbc", "hmac-sha1-96", 86400
-    )
+    assert held["ipsec-proposal", "ipsec-p"] == PolicyRecord(0, IpsecProposal("ipsec-p"))
     assert ("ike-policy", outer, "other") not in held
     context = held["context", outer]
     assert isinstance(context, ContextRecord)
@@ -158,7 +156,7 @@ def test_an_asp_gets_what_it_negotiates_with() -> None:
 
 def test_keys_go_to_the_tunnels_asp_alone() -> None:
     node = booted(V2_RSA, flash())
-    secret = (IkePolicyRecord, IkeProposalRecord, IpsecPolicyRecord, IpsecProposalRecord, CertificateRecord)
+    secret = (PolicyRecord, CertificateRecord)
     for name, card in node.cards.items():
         held = [one for one in card.replica.records.values() if isinstance(one, secret)]
         assert bool(held) == (name == ASP), name

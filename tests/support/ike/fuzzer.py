@@ -25,9 +25,9 @@ from chassis.ase.ike.v1.session import SessionV1
 from chassis.ase.ike.v2.child_sas import MAX_CHILD_SAS_PER_ENTRY
 from chassis.ase.ike.v2.session import SessionV2
 from chassis.ase.link import IkePacket
-from chassis.bus.records import AclRuleRecord, IpsecProposalRecord
+from chassis.bus.records import AclRuleRecord
 from tests.support.ike import mutation
-from tests.support.ike.pair import TUNNEL, End, Ends, Two, other, proposal
+from tests.support.ike.pair import TUNNEL, End, Ends, Two, esp, other, proposal
 
 RING = 96
 """Messages seen that are kept, to be bent."""
@@ -96,7 +96,7 @@ class Fuzzed(ABC):
             mode=mode,
             proposals=(one,),
             lifetime=150,
-            suites=(IpsecProposalRecord("child", False, "", "aes-128-cbc", "hmac-sha1-96", LIFETIME),),
+            suites=(esp(seconds=LIFETIME),),
             rules=((), (NETWORK,)),
             **changes,
         )

@@ -135,10 +135,25 @@ _PROPOSALS = (
 )
 _SUITES = (
     child_proposals.Suite(
-        IpsecProposal("bundle"), "hmac-sha1-96", "aes-128-cbc", "hmac-md5-96", False, 2, True, 3600, None
+        IpsecProposal(
+            "bundle",
+            ah="hmac-sha1-96",
+            esp_encryption="aes-128-cbc",
+            esp_authentication="hmac-md5-96",
+            lifetime_seconds=3600,
+        ),
+        2,
+        True,
     ),
     child_proposals.Suite(
-        IpsecProposal("esp"), None, "3des-cbc", "hmac-sha1-96", True, None, False, 90_000, 100_000
+        IpsecProposal(
+            "esp",
+            ip_comp=True,
+            esp_encryption="3des-cbc",
+            esp_authentication="hmac-sha1-96",
+            lifetime_seconds=90_000,
+            lifetime_kbytes=100_000,
+        )
     ),
 )
 _SPIS = {2: b"ahah", 3: b"espe", 4: b"cp"}

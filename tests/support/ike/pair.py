@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from heapq import heappop, heappush
 from itertools import count
@@ -32,14 +32,13 @@ from chassis.bus.records import (
     AclRuleRecord,
     CertificateRecord,
     ContextRecord,
-    IkePolicyRecord,
-    IkeProposalRecord,
-    IpsecPolicyRecord,
-    IpsecProposalRecord,
     PolicyEntryRecord,
+    PolicyRecord,
     Record,
     TunnelRecord,
 )
+from chassis.model.ike import Identity, IkePolicy, IkeProposal, PreSharedKey, ProposalRef
+from chassis.model.ipsec import IpsecPolicy, IpsecProposal
 
 START = 1000.0
 WALL = 1_750_000_000.0
@@ -48,6 +47,37 @@ CONTEXT = 7
 TUNNEL = 5
 SEQUENCE = 0xFFFF
 """What of a line's number is that of its `seq`; the rest names a rule."""
+
+
+def esp(
+    ah: str = "",
+    cipher: str = "aes-128-cbc",
+    integrity: str = "hmac-sha1-96",
+    seconds: int = 86400,
+    kbytes: int | None = None,
+    *,
+    ip_comp: bool = False,
+) -> IpsecProposal:
+    """An IPsec proposal; "" is an algorithm that it does not have."""
+    return IpsecProposal(
+        "child",
+        ip_comp=ip_comp,
+        ah=ah or None,
+        esp_encryption=cipher or None,
+        esp_authentication=integrity or None,
+        lifetime_seconds=seconds,
+        lifetime_kbytes=kbytes,
+    )
+
+
+def named(text: str) -> Identity | None:
+    """An identity of a policy, None for ""."""
+    return Identity("address" if text[:1].isdigit() else "fqdn", text) if text else None
+
+
+def references(proposals: Sequence[IkeProposal | IpsecProposal]) -> tuple[ProposalRef, ...]:
+    """The lines of a policy that name these proposals in order."""
+    return tuple(ProposalRef(seq, one.name) for seq, one in enumerate(proposals, 1))
 
 
 @dataclass(frozen=True)
@@ -59,10 +89,8 @@ class Ends:
     version: int = 2
     connection: str = "both"
     mode: str = "main"
-    proposals: tuple[IkeProposalRecord, ...] = ()
-    suites: tuple[IpsecProposalRecord, ...] = (
-        IpsecProposalRecord("child", False, "", "aes-128-cbc", "hmac-sha1-96", 86400),
-    )
+    proposals: tuple[IkeProposal, ...] = ()
+    suites: tuple[IpsecProposal, ...] = (esp(),)
     authentication: str = "pre-shared-key"
     psk: bytes = b"secret of two"
     pfs: int = 0
@@ -84,24 +112,34 @@ class Ends:
         proposals = self.proposals or (proposal(self.version, authentication=self.authentication),)
         found: list[Record] = [
             ContextRecord(CONTEXT, "outer", keepalive=self.keepalive),
-            IkePolicyRecord(
+            PolicyRecord(
                 CONTEXT,
-                f"policy{self.tunnel}",
-                self.version,
-                self.connection,
-                self.identity_local,
-                self.identity_remote,
-                self.mode,
-                self.authentication,
-                self.validate,
-                self.lifetime,
-                tuple(one.name for one in proposals),
-                bool(self.psk),
-                self.psk,
+                IkePolicy(
+                    name=f"policy{self.tunnel}",
+                    version=self.version,
+                    connection_type=self.connection,
+                    identity_local=named(self.identity_local),
+                    identity_remote=named(self.identity_remote),
+                    mode=self.mode,
+                    authentication=self.authentication,
+                    validate_certificate_identity=self.validate,
+                    lifetime=self.lifetime,
+                    proposals=references(proposals),
+                    pre_shared_key=PreSharedKey("ascii", self.psk) if self.psk else None,
+                ),
             ),
-            IpsecPolicyRecord("ipsec", self.window, self.pfs, tuple(one.name for one in self.suites), self.esn),
-            *proposals,
-            *self.suites,
+            PolicyRecord(
+                0,
+                IpsecPolicy(
+                    name="ipsec",
+                    window=self.window,
+                    pfs_group=self.pfs or None,
+                    proposals=references(self.suites),
+                    esn=self.esn,
+                ),
+            ),
+            *(PolicyRecord(0, one) for one in proposals),
+            *(PolicyRecord(0, one) for one in self.suites),
             *self.certificates,
         ]
         entries = []
@@ -136,12 +174,11 @@ class Ends:
         return tuple(found)
 
 
-def proposal(version: int, name: str = "ike", **values: Any) -> IkeProposalRecord:
+def proposal(
+    version: int, name: str = "ike", *, cipher: str = "aes-128-cbc", integrity: str = "hmac-sha1-96", **values: Any
+) -> IkeProposal:
     """The guide's default proposal, with what a test wants otherwise."""
-    return replace(
-        IkeProposalRecord(name, version, 1, "hmac-sha1-96", "aes-128-cbc", "pre-shared-key", 86400, "hmac-sha1"),
-        **values,
-    )
+    return IkeProposal(name, version, encryption_algorithm=cipher, authentication_algorithm=integrity, **values)
 
 
 def other(ends: Ends) -> Ends:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import select
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -35,14 +35,13 @@ from chassis.bus.records import (
     AclRuleRecord,
     CertificateRecord,
     ContextRecord,
-    IkePolicyRecord,
-    IkeProposalRecord,
-    IpsecPolicyRecord,
-    IpsecProposalRecord,
     PolicyEntryRecord,
+    PolicyRecord,
     Record,
     TunnelRecord,
 )
+from chassis.model.ike import Identity, IkePolicy, IkeProposal, PreSharedKey, ProposalRef
+from chassis.model.ipsec import IpsecPolicy, IpsecProposal
 from chassis.net.address import format_address, parse_address
 from tests.support.esp_udp import EspError, Pair, udp_packet
 from tests.support.netns import Namespaces
@@ -69,13 +68,17 @@ def rule(seq: int = 10, source: str = "10.1.0.0/16", destination: str = "10.2.0.
     )
 
 
+def _references(proposals: Sequence[IkeProposal | IpsecProposal]) -> tuple[ProposalRef, ...]:
+    return tuple(ProposalRef(seq, one.name) for seq, one in enumerate(proposals, 1))
+
+
 @dataclass(frozen=True)
 class Ours:
     """Configuration of our end, in the terms of the guide's lines. `ike` and `esp` are proposals in order."""
 
     version: int
-    ike: tuple[IkeProposalRecord, ...]
-    esp: tuple[IpsecProposalRecord, ...]
+    ike: tuple[IkeProposal, ...]
+    esp: tuple[IpsecProposal, ...]
     connection: str = "both"
     mode: str = "main"
     authentication: str = "pre-shared-key"
@@ -95,24 +98,23 @@ class Ours:
         acls = (AclRecord(INNER, "traffic", self.rules),) if self.rules else ()
         return (
             ContextRecord(CONTEXT, "outer", keepalive=self.keepalive),
-            IkePolicyRecord(
-                context=CONTEXT,
-                name="policy",
-                version=self.version,
-                connection=self.connection,
-                identity_local=self.identity_local,
-                identity_remote="",
-                mode=self.mode,
-                authentication=self.authentication,
-                validate_identity=False,
-                lifetime=self.lifetime,
-                proposals=tuple(one.name for one in self.ike),
-                has_key=bool(self.psk),
-                pre_shared_key=self.psk,
+            PolicyRecord(
+                CONTEXT,
+                IkePolicy(
+                    name="policy",
+                    version=self.version,
+                    connection_type=self.connection,
+                    identity_local=Identity("fqdn", self.identity_local) if self.identity_local else None,
+                    mode=self.mode,
+                    authentication=self.authentication,
+                    lifetime=self.lifetime,
+                    proposals=_references(self.ike),
+                    pre_shared_key=PreSharedKey("ascii", self.psk) if self.psk else None,
+                ),
             ),
-            IpsecPolicyRecord("ipsec", 64, self.pfs, tuple(one.name for one in self.esp)),
-            *self.ike,
-            *self.esp,
+            PolicyRecord(0, IpsecPolicy("ipsec", pfs_group=self.pfs or None, proposals=_references(self.esp))),
+            *(PolicyRecord(0, one) for one in self.ike),
+            *(PolicyRecord(0, one) for one in self.esp),
             *self.certificates,
             *acls,
             TunnelRecord(

@@ -55,7 +55,16 @@ def suite(
     kbytes: int | None = None,
     name: str = "suite",
 ) -> Suite:
-    return Suite(IpsecProposal(name), ah, cipher, integrity, ip_comp, group, esn, seconds, kbytes)
+    proposal = IpsecProposal(
+        name,
+        ip_comp=ip_comp,
+        ah=ah,
+        esp_authentication=integrity,
+        esp_encryption=cipher,
+        lifetime_seconds=seconds,
+        lifetime_kbytes=kbytes,
+    )
+    return Suite(proposal, group, esn)
 
 
 def rule(source: int, source_length: int, destination: int, destination_length: int, **more: int) -> AclRuleRecord:

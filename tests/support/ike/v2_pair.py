@@ -40,7 +40,16 @@ def suite(
     seconds: int = 3600,
     kbytes: int | None = None,
 ) -> Suite:
-    return Suite(IpsecProposal("p"), ah, cipher, integrity, ip_comp, group, esn, seconds, kbytes)
+    proposal = IpsecProposal(
+        "p",
+        ip_comp=ip_comp,
+        ah=ah,
+        esp_authentication=integrity,
+        esp_encryption=cipher,
+        lifetime_seconds=seconds,
+        lifetime_kbytes=kbytes,
+    )
+    return Suite(proposal, group, esn)
 
 
 def rule(source: int, destination: int, length: int = 16, protocol: int = -1, port: int = -1) -> AclRuleRecord:

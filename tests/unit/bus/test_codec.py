@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chassis.bus import codec, messages, records
+from chassis.model.source import as_carried
 from chassis.net.errors import DecodeError
 
 values = st.none() | st.booleans() | st.integers(-(2**40), 2**40) | st.text(max_size=8) | st.binary(max_size=8)
@@ -32,8 +33,8 @@ any_message = st.one_of(
         )
         for kind in codec.MESSAGE_TYPES
     ]
-)
-any_record = st.one_of([st.builds(kind) for kind in codec.RECORD_TYPES])
+).map(as_carried)
+any_record = st.one_of([st.builds(kind) for kind in codec.RECORD_TYPES]).map(as_carried)
 
 
 @settings(max_examples=120, deadline=None)

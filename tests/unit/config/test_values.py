@@ -22,9 +22,10 @@ from chassis.config.grammar import (
 from chassis.config.parser import Parsed, parse
 from chassis.config.render import render
 from chassis.model.acl import Acl, AclRule
-from chassis.model.ike import PreSharedKey
-from chassis.model.ipsec import Key, Keyed, Spi
+from chassis.model.ike import PreSharedKey, ProposalRef
+from chassis.model.ipsec import IpsecPolicy, Key, Keyed, Spi
 from chassis.model.router import LOCAL, Config, Context
+from chassis.model.source import as_carried
 from tests.support.configurations import Generator, opening_of
 
 
@@ -286,3 +287,15 @@ def test_ports_start_shut_down() -> None:
     assert config.ports["3/11"].shutdown
     port = config.ports["3/2"]
     assert (port.shutdown, port.interface, port.context, port.slot, port.number) == (False, "x", "c", 3, 2)
+
+
+def test_what_cards_do_not_need_stays_at_the_controller() -> None:
+    """A value arrives at a card without its text: `description`, kept lines, where it stood."""
+    text = "ipsec policy p\n description of ours\n perfect-forward-secrecy dh-group 2\n seq 1 proposal q\n"
+    policy = parse(text + " frobnicate the thing\n").config.ipsec_policies["p"]
+    assert policy.description
+    assert policy.kept
+    carried = as_carried(policy)
+    assert carried == IpsecPolicy("p", pfs_group=2, proposals=(ProposalRef(1, "q"),))
+    assert (carried.line, carried.written, carried.proposals[0].line) == (0, frozenset(), 0)
+    assert as_carried(carried) is carried

@@ -10,8 +10,8 @@ from chassis.ase.ike import child_proposals as child
 from chassis.ase.ike import proposals as ike
 from chassis.ase.ike.messages import text
 from chassis.ase.ike.payloads import v1_sa, v2_sa
-from chassis.model.ike import IkeProposal, ProposalRef
-from chassis.model.ipsec import IpsecPolicy, IpsecProposal
+from chassis.model.ike import IkeProposal
+from chassis.model.ipsec import IpsecProposal
 
 OURS = IkeProposal("ours", dh_group=2, encryption_algorithm="3des-cbc")
 
@@ -123,10 +123,7 @@ THEIRS = {2: b"AAAA", 3: b"EEEE", 4: b"CC"}
 
 
 def suite(group: int | None = None, esn: bool = False, **fields: object) -> child.Suite:
-    proposal = IpsecProposal("p", **fields)
-    policy = IpsecPolicy("q", pfs_group=group, proposals=(ProposalRef(9, "open"), ProposalRef(10, "p")))
-    (only,) = child.suites(policy, {"p": proposal}, esn=esn)
-    return only
+    return child.Suite(IpsecProposal("p", **fields), group, esn)
 
 
 SUITES = [
@@ -142,7 +139,7 @@ SUITES = [
 
 @pytest.mark.parametrize("own", SUITES)
 def test_equal_ipsec_proposals_match_in_both_versions(own: child.Suite) -> None:
-    other = replace(own, seconds=300, kbytes=5)
+    other = replace(own, proposal=replace(own.proposal, lifetime_seconds=300, lifetime_kbytes=5))
     first = child.choose_v1(through_the_wire(child.offer_v1([own], THEIRS)), [other], SPIS)
     assert isinstance(first, child.ChildChoiceV1)
     assert (first.peer_seconds, first.peer_kbytes) == (86400, own.kbytes)
