@@ -9,10 +9,11 @@ from functools import cache
 
 from chassis.ase import counters as asp
 from chassis.bus.counters import OVERFLOW
-from chassis.fwd import decision
+from chassis.fwd import decision, icmp_errors
 from chassis.fwd.drop_causes import DropCause
+from chassis.fwd.forwarder import ORIGINATED
+from chassis.linecard import arp
 from chassis.linecard import counters as line_card
-from chassis.linecard import neighbours
 from chassis.ports import impairment
 
 COMMON = (
@@ -33,14 +34,16 @@ COMMON = (
 LINE_CARD = (
     line_card.FROM_WIRE,
     line_card.FROM_FABRIC,
-    line_card.MADE,
+    ORIGINATED,
     line_card.TO_WIRE,
     line_card.TO_FABRIC,
-    line_card.CONSUMED,
+    line_card.DELIVERED,
     line_card.WAITING,
-    neighbours.SHED_UNRESOLVED,
-    neighbours.SHED_KNOWN,
-    neighbours.EVENTS_HELD_BACK,
+    icmp_errors.SENT,
+    icmp_errors.RATE_LIMITED,
+    arp.SHED_UNRESOLVED,
+    arp.SHED_KNOWN,
+    arp.EVENTS_HELD_BACK,
     *(f"drop {cause}" for cause in DropCause),
     *(f"circuit {{number}} {what} {way}" for what in ("packets", "bytes") for way in ("in", "out")),
     *(f"port {{port}} frames {what}" for what in ("sent", "received", "injected")),

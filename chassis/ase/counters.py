@@ -26,7 +26,6 @@ from chassis.ase.ipsec import causes as ipsec
 from chassis.bus.counters import Counters
 from chassis.bus.priority import CLASSES
 from chassis.fwd import drop_causes as fwd
-from chassis.fwd.icmp_errors import SUPPRESSED
 
 TUNNEL_COUNTERS: Final = (
     "encapsulated packets",
@@ -106,9 +105,9 @@ class AspCounters:
     The slots of all causes are taken at the start, so that those that never were are seen to be none.
     """
 
-    __slots__ = ("_before", "_consumed", "_counters", "_cuts", "_fragments", "_icmp", "_ike_dropped",
+    __slots__ = ("_before", "_consumed", "_counters", "_cuts", "_fragments", "_ike_dropped",
                  "_ike_in", "_ike_out", "_keepalives", "_lost", "_made", "_path_mtus", "_pieces", "_queued",
-                 "_queues", "_stranded", "_suppressed", "_tunnels", "_waiting", "received", "sent",
+                 "_queues", "_stranded", "_tunnels", "_waiting", "received", "sent",
                  "values")  # fmt: skip
 
     def __init__(self, counters: Counters) -> None:
@@ -118,8 +117,6 @@ class AspCounters:
         self.sent = counters.slot("packets to fabric")
         self._made = counters.slot("packets originated")
         self._fragments = counters.slot("fragments created")
-        self._icmp = counters.slot("icmp errors sent")
-        self._suppressed = counters.slot(SUPPRESSED)
         self._consumed = counters.slot("packets delivered")
         self._waiting = counters.slot("packets queued")
         self._ike_in = counters.slot("ike datagrams received")
@@ -148,13 +145,8 @@ class AspCounters:
         self.values[self._fragments] += count
 
     def error(self) -> None:
-        """Count an ICMP error."""
+        """Count an ICMP error as a packet that was made."""
         self.values[self._made] += 1
-        self.values[self._icmp] += 1
-
-    def suppressed(self) -> None:
-        """Count an ICMP error that is not made, for there are too many."""
-        self.values[self._suppressed] += 1
 
     def consumed(self, packets: int) -> None:
         """Count packets that end here as they should."""

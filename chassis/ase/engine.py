@@ -111,7 +111,7 @@ class AspEngine(CardBase):
         self.routes = Routes(card, self.up, self.tunnels.records, self.counters)
         self._counts = AspCounters(self.counters)
         self._log = DropLog(card)
-        self.paths = Paths(self, self.sadb, self.tunnels, self.routes, self._counts, random)
+        self.paths = Paths(self, self.sadb, self.tunnels, self.routes, self._counts, random, self.counters)
         self.negotiated = NegotiatedSas(self.sadb, self.tunnels)
         self.tallies = SaStatistics(self.sadb, self.tunnels, self._counts)
         self.ike = IkeSide(card, self.counters)

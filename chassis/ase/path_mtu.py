@@ -129,7 +129,7 @@ class PathMtus:
         self._found.pop(number, None)
         self._found[number] = _Found(state.peer, mtu, now + LIFETIME)
         state.path = None
-        if not self._lines.take(now):
+        if not self._lines.consume(now):
             return []
         values: dict[str, Value] = {
             "card": self._host.card,

@@ -22,11 +22,12 @@ from chassis.ase.queues import Queues
 from chassis.ase.routes import Routes
 from chassis.ase.tunnels import AspTunnel, TunnelEgress, TunnelTable
 from chassis.bus.batch import Batch, Step
+from chassis.bus.counters import Counters
 from chassis.bus.engine import Output, ToFabric, ToIke
 from chassis.fwd.classify import classify
 from chassis.fwd.decision import Decision, DecisionKind
 from chassis.fwd.drop_causes import DropCause
-from chassis.fwd.icmp_errors import ERRORS, ErrorLimit, error
+from chassis.fwd.icmp_errors import ERRORS, IcmpErrors
 from chassis.fwd.mtu import UNLIMITED, FitResult, MtuLimits, fit_to_mtu
 from chassis.fwd.rewrite import decrement_ttls
 from chassis.net.ethernet import HEADROOM
@@ -58,6 +59,7 @@ class Paths:
         routes: Routes,
         counters: AspCounters,
         random: Callable[[int], bytes],
+        icmp_counters: Counters,
     ) -> None:
         self._host = host
         self._sadb = sadb
@@ -66,7 +68,7 @@ class Paths:
         self._decider = routes.decider
         self._counters = counters
         self._random = random
-        self._errors = ErrorLimit()
+        self._errors = IcmpErrors(icmp_counters)
         self.datagrams = Datagrams(counters, host.drop, random, sadb.ipv4_ids)
         self.path_mtus = PathMtus(host, sadb, tunnels.states, routes, counters)
         self.queues = Queues(sadb, counters)
@@ -363,7 +365,7 @@ class Paths:
                 out += self.protect(batch, now, depth + 1)
             else:
                 self._stranded(DropCause.LOOP, len(batch.lengths), tunnel, which)
-        elif kind is DecisionKind.OPEN or kind is DecisionKind.OWN:
+        elif kind is DecisionKind.DECAPSULATE or kind is DecisionKind.ASP_ADDRESS:
             batch.step = Step.OPEN
             if decision.card != self._host.card:
                 self._send(out, decision.card, batch)
@@ -402,11 +404,8 @@ class Paths:
     ) -> list[Output]:
         """Drop a packet and tell its sender why, if that is owed and not too much."""
         self._host.drop(cause)
-        message = error(cause, packet, source, mtu=mtu)
+        message = self._errors.make(cause, packet, lambda _: source, now, mtu)
         if message is None:
-            return []
-        if not self._errors.take(cause, now):
-            self._counters.suppressed()
             return []
         self._counters.error()
         batch = Batch(
@@ -416,7 +415,9 @@ class Paths:
             context=context,
         )
         way = self._decider.to(context, _destination(batch.body))
-        return self._go(way if way.kind is not DecisionKind.OWN else way.to_local, batch, now, depth, 0, own=True)
+        return self._go(
+            way if way.kind is not DecisionKind.ASP_ADDRESS else way.to_local, batch, now, depth, 0, own=True
+        )
 
     def _send(self, out: list[Output], card: str, batch: Batch) -> None:
         self._counters.values[self._counters.sent] += len(batch.lengths)

@@ -63,7 +63,7 @@ def classify(
     flow = last_link = last_key = None
     verdict: Decision | None = None
     forwarded = DecisionKind.PORT if transit else DecisionKind.TUNNEL + 1
-    own = DecisionKind.OWN
+    own = DecisionKind.ASP_ADDRESS
     at = 0
     for index, length in enumerate(lengths):
         if length < SHORTEST:
@@ -80,7 +80,7 @@ def classify(
                 if (first + second + key) % 0xFFFF or first >> 24 != 0x45 or (first & 0xFFFF) + 14 != length:
                     if first >> 28 == 4 and SHORTEST <= (first & 0xFFFF) + HEADROOM < length:
                         return classify(decider, context, *trimmed(body, lengths), mac=mac, transit=transit)
-                    cause = _unusual(body, at, length, first)
+                    cause = _header_drop_cause(body, at, length, first)
                 if cause is None:
                     if key != last_key:
                         last_key = key
@@ -93,7 +93,7 @@ def classify(
                         if second >> 24 & 0xFF < 2:
                             decision = DROPS[DropCause.TTL]
                     elif kind is own:
-                        decision = _own(decision, body, at, length, first, second)
+                        decision = _asp_or_local(decision, body, at, length, first, second)
                 else:
                     decision = DROPS[cause]
         if decision is not current:
@@ -118,7 +118,7 @@ def _link(link: bytes, mac: bytes) -> Decision | None:
     return DROPS[DropCause.LINK_BROADCAST if ethertype == ETHERTYPE_IPV4 else DropCause.ETHERTYPE]
 
 
-def _unusual(body: Writable, at: int, length: int, first: int) -> DropCause | None:
+def _header_drop_cause(body: Writable, at: int, length: int, first: int) -> DropCause | None:
     """Why a packet that is not a plain one is dropped (RFC 1812 5.2.2); None for one with options."""
     if first >> 28 != 4:
         return DropCause.VERSION
@@ -131,18 +131,18 @@ def _unusual(body: Writable, at: int, length: int, first: int) -> DropCause | No
     return None
 
 
-def _own(decision: Decision, body: Writable, at: int, length: int, first: int, second: int) -> Decision:
+def _asp_or_local(decision: Decision, body: Writable, at: int, length: int, first: int, second: int) -> Decision:
     """Whether a packet to an address that an ASP owns is the ASP's or the local stack's."""
     protocol = second >> 16 & 0xFF
     if protocol in _IPSEC_PROTOCOLS:
-        return decision.to_open
+        return decision.to_decapsulate
     if protocol == PROTOCOL_UDP:
         if second >> 32 & 0x3FFF:
             # Only the first fragment has the ports.
-            return decision.to_open
+            return decision.to_decapsulate
         port_at = HEADROOM + (first >> 24 & 15) * 4 + 2
         if port_at + 2 <= length and _PORT.unpack_from(body, at + port_at)[0] in IPSEC_PORTS:
-            return decision.to_open
+            return decision.to_decapsulate
     elif protocol == PROTOCOL_ICMP and not second >> 32 & 0x3FFF:
         message_at = at + HEADROOM + (first >> 24 & 15) * 4
         quoted_at = message_at + ICMP_HEADER_LENGTH
@@ -151,7 +151,7 @@ def _own(decision: Decision, body: Writable, at: int, length: int, first: int, s
             and (body[message_at], body[message_at + 1]) == (UNREACHABLE, FRAGMENTATION_NEEDED)
             and body[quoted_at + 9] in _QUOTED_PROTOCOLS
         ):
-            return decision.to_open
+            return decision.to_decapsulate
     return decision.to_local
 
 

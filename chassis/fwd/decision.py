@@ -14,11 +14,11 @@ from chassis.fwd.drop_causes import DropCause
 from chassis.fwd.fib import Fib, Usable, choose
 from chassis.net.address import ALL_ONES, directed_broadcast, is_multicast, is_unicast_host
 
-FLOW_LIMIT = 65536
+MAX_CACHED_FLOWS = 65536
 """Most flows that a card keeps, of all contexts. One more starts the cache anew: it is a cache, not a table. A
 stranger's flood of addresses costs the flows that were there one look at the table each."""
 
-DECISION_LIMIT = 16384
+MAX_SHARED_DECISIONS = 16384
 """Most decisions that flows share; a connected network has one for each of its addresses. As for flows."""
 
 SHED = "decisions shed"
@@ -32,10 +32,10 @@ class DecisionKind(IntEnum):
     ARP = 2
     LOCAL = 3
     """The router's own stack."""
-    OPEN = 4
+    DECAPSULATE = 4
     """The ASP that owns the address."""
-    OWN = 5
-    """An address that an ASP owns: the packet's protocol says whether `OPEN` or `LOCAL`."""
+    ASP_ADDRESS = 5
+    """An address that an ASP owns: the packet's protocol says whether `DECAPSULATE` or `LOCAL`."""
     PORT = 6
     TUNNEL = 7
 
@@ -43,13 +43,13 @@ class DecisionKind(IntEnum):
 class Decision:
     """One way for packets. Compared by identity; which fields count depends on the kind.
 
-    `address` is the next hop's address on the port, `card` the card to which packets are given. Only `OWN` has
-    `to_open` and `to_local`.
+    `address` is the next hop's address on the port, `card` the card to which packets are given. Only `ASP_ADDRESS`
+    has `to_decapsulate` and `to_local`.
     """
 
-    __slots__ = ("address", "card", "cause", "generation", "kind", "port", "to_local", "to_open", "tunnel")
+    __slots__ = ("address", "card", "cause", "generation", "kind", "port", "to_decapsulate", "to_local", "tunnel")
 
-    to_open: Decision
+    to_decapsulate: Decision
     to_local: Decision
 
     def __init__(
@@ -82,7 +82,7 @@ DROPS: dict[DropCause, Decision] = {cause: Decision(DecisionKind.DROP, cause=cau
 
 ARP = Decision(DecisionKind.ARP)
 
-Flows = dict[int, Decision]
+FlowCache = dict[int, Decision]
 """Flow key (source << 32 | destination) to its decision, which may be of an older generation."""
 
 
@@ -100,7 +100,7 @@ class Decider:
         self.generation = 0
         self._usable = usable
         self._card_up = card_up
-        self._flows: dict[int, Flows] = {}
+        self._flows: dict[int, FlowCache] = {}
         self._held = 0
         """Flows in all caches."""
         self._counters = Counters() if counters is None else counters
@@ -111,7 +111,7 @@ class Decider:
         self.generation += 1
         self._shared = {}
 
-    def flows(self, context: int) -> Flows:
+    def flows(self, context: int) -> FlowCache:
         """The cache of a context: entries count only if their generation is the current one."""
         flows = self._flows.get(context)
         if flows is None:
@@ -127,7 +127,7 @@ class Decider:
             decision = self._share(DecisionKind.DROP, (DecisionKind.DROP, str(cause)), cause=cause)
         flows = self.flows(context)
         if key not in flows:
-            if self._held >= FLOW_LIMIT:
+            if self._held >= MAX_CACHED_FLOWS:
                 self._make_room()
             self._held += 1
         flows[key] = decision
@@ -187,11 +187,13 @@ class Decider:
         )
 
     def _owned(self, asp: str) -> Decision:
-        decision = self._share(DecisionKind.OWN, (DecisionKind.OWN, asp), card=asp)
+        decision = self._share(DecisionKind.ASP_ADDRESS, (DecisionKind.ASP_ADDRESS, asp), card=asp)
         if self._card_up.get(asp):
-            decision.to_open = self._share(DecisionKind.OPEN, (DecisionKind.OPEN, asp), card=asp)
+            decision.to_decapsulate = self._share(
+                DecisionKind.DECAPSULATE, (DecisionKind.DECAPSULATE, asp), card=asp
+            )
         else:
-            decision.to_open = DROPS[DropCause.OWNER_DOWN]
+            decision.to_decapsulate = DROPS[DropCause.OWNER_DOWN]
         decision.to_local = self._share(DecisionKind.LOCAL, (DecisionKind.LOCAL,))
         return decision
 
@@ -208,7 +210,7 @@ class Decider:
     ) -> Decision:
         decision = self._shared.get(key)
         if decision is None:
-            if len(self._shared) >= DECISION_LIMIT:
+            if len(self._shared) >= MAX_SHARED_DECISIONS:
                 self._make_room()
             decision = self._shared[key] = Decision(
                 kind, self.generation, cause=cause, card=card, port=port, address=address, tunnel=tunnel

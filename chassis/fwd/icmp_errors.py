@@ -1,7 +1,10 @@
-"""Which ICMP errors a router owes, and what they look like (RFC 1812 4.3.2, RFC 1191)."""
+"""ICMP errors: which are owed for a dropped packet, their rate limit, their octets (RFC 1812 4.3.2, RFC 1191)."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from chassis.bus.counters import Counters
 from chassis.fwd.drop_causes import DropCause
 from chassis.fwd.rate import TokenBucket
 from chassis.net import icmp
@@ -9,17 +12,18 @@ from chassis.net.address import is_multicast, is_unicast_host
 from chassis.net.ipv4 import IPV4_HEADER_LENGTH, OFFSET_MASK, PROTOCOL_ICMP, Ipv4
 from chassis.net.types import Buffer
 
-RATE = 1000.0
-"""Errors of a kind that a card sends in a second at most; they must never cost more than forwarding does."""
+ICMP_ERROR_RATE = 1000.0
+"""Errors of a kind (1/s) that a card sends at most: they must never cost more than forwarding does."""
 
-BURST = 200.0
-"""Errors of a kind that may leave at once."""
+ICMP_ERROR_BURST = 200.0
+"""Errors of a kind (count) that may leave at once."""
 
-SUPPRESSED = "icmp errors rate limited"
-"""A card's counter of errors that were owed, and not sent because of `RATE`."""
+SENT = "icmp errors sent"
+RATE_LIMITED = "icmp errors rate limited"
+"""Counters of a card: errors sent, and errors that were owed and not sent because of `ICMP_ERROR_RATE`."""
 
 QUOTED = 576 - IPV4_HEADER_LENGTH - icmp.ICMP_HEADER_LENGTH
-"""Most bytes of the packet in an error: the whole error stays within 576 bytes (RFC 1812 4.3.2.3)."""
+"""Octets of the packet in an error, at most: the whole error stays within 576 octets (RFC 1812 4.3.2.3)."""
 
 INTERNETWORK_CONTROL = 0xC0
 """Type of service of an error: precedence 6 (RFC 1812 4.3.2.5)."""
@@ -40,11 +44,15 @@ ERRORS: dict[DropCause, tuple[int, int]] = {
 A tunnel whose ASP just died is silent too: its route stands, and a spare or the restart takes over."""
 
 
-def is_owed(packet: Buffer) -> bool:
-    """Whether an error about this IPv4 packet may be sent at all (RFC 1812 4.3.2.7).
+Source = Callable[[int], int]
+"""`source(sender)`: the router's own address for an error to this address; 0 for no error."""
 
-    Never about an ICMP error, about a fragment that is not the first, to or about an address that is not
-    one host's. The packet's header was checked before.
+
+def may_send_error(packet: Buffer) -> bool:
+    """Return whether an error about this IPv4 packet may be sent at all (RFC 1812 4.3.2.7).
+
+    Never about an ICMP error, about a fragment that is not the first, or about a packet to or from an address that
+    is not one host's. The caller has checked the packet's header.
     """
     if len(packet) < IPV4_HEADER_LENGTH:
         return False
@@ -57,19 +65,16 @@ def is_owed(packet: Buffer) -> bool:
     if packet[9] != PROTOCOL_ICMP:
         return True
     header = (packet[0] & 15) * 4
-    # An ICMP message that ends before its type could be an error as well as not.
+    # An ICMP message that ends before its type may be an error.
     return len(packet) > header and packet[header] not in icmp.ERROR_TYPES
 
 
-def error(cause: DropCause, packet: Buffer, source: int, *, mtu: int = 0) -> bytes | None:
-    """The error packet owed for dropping this one, from our address `source`; None if none is owed.
+def error_packet(cause: DropCause, packet: Buffer, source: int, mtu: int = 0) -> bytes:
+    """Return the ICMP error for a dropped packet, from our address `source`.
 
-    `mtu` is that of the next hop, for `TOO_LONG`.
+    `cause` is one of `ERRORS`. `mtu` (octets) is that of the next hop, for `TOO_LONG`.
     """
-    wanted = ERRORS.get(cause)
-    if wanted is None or not source or not is_owed(packet):
-        return None
-    kind, code = wanted
+    kind, code = ERRORS[cause]
     message = icmp.Icmp(kind, code, mtu if cause is DropCause.TOO_LONG else 0, bytes(packet[:QUOTED]))
     return Ipv4(
         source=source,
@@ -81,16 +86,32 @@ def error(cause: DropCause, packet: Buffer, source: int, *, mtu: int = 0) -> byt
     ).emit()
 
 
-class ErrorLimit:
-    """How many errors leave. "Fragmentation needed" has a rate of its own: without it a sender's large packets are
-    lost for ever, so packets to nowhere, of which anyone can send any number, must not use it up."""
+class IcmpErrors:
+    """Makes the ICMP errors of one card, as many as its rate limit allows, and counts them.
 
-    __slots__ = ("_others", "_too_long")
+    "Fragmentation needed" has a limit of its own: without it a sender's large packets are lost for ever, so
+    packets to nowhere, of which anyone can send any number, must not use it up.
+    """
 
-    def __init__(self) -> None:
-        self._too_long = TokenBucket(RATE, BURST)
-        self._others = TokenBucket(RATE, BURST)
+    def __init__(self, counters: Counters) -> None:
+        self._values = counters.values
+        self._sent = counters.slot(SENT)
+        self._rate_limited = counters.slot(RATE_LIMITED)
+        self._too_long = TokenBucket(ICMP_ERROR_RATE, ICMP_ERROR_BURST)
+        self._others = TokenBucket(ICMP_ERROR_RATE, ICMP_ERROR_BURST)
 
-    def take(self, cause: DropCause, now: float) -> bool:
-        """Whether one more error for this cause may leave now."""
-        return (self._too_long if cause is DropCause.TOO_LONG else self._others).take(now)
+    def make(self, cause: DropCause, packet: Buffer, source: Source, now: float, mtu: int = 0) -> bytes | None:
+        """Return the ICMP error that is owed for dropping an IPv4 packet; None if none is, or too many are.
+
+        The rate limit comes before the error is made: a flood of undeliverable packets costs as little as it can.
+        """
+        if cause not in ERRORS or not may_send_error(packet):
+            return None
+        address = source(int.from_bytes(packet[12:16], "big"))
+        if not address:
+            return None
+        if not (self._too_long if cause is DropCause.TOO_LONG else self._others).consume(now):
+            self._values[self._rate_limited] += 1
+            return None
+        self._values[self._sent] += 1
+        return error_packet(cause, packet, address, mtu)

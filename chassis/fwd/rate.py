@@ -53,8 +53,8 @@ class TokenBucket:
         self._tokens = burst
         self._at = 0.0
 
-    def take(self, now: float) -> bool:
-        """Whether one more event may happen now."""
+    def consume(self, now: float) -> bool:
+        """Return whether one more event may happen now; count it if so."""
         if now > self._at:
             self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
             self._at = now

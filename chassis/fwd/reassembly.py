@@ -8,13 +8,13 @@ from math import inf
 from chassis.net.ethernet import MAX_BATCHED_IPV4_LENGTH
 from chassis.net.ipv4 import IPV4_HEADER_LENGTH, MAX_IPV4_LENGTH, Ipv4
 
-TIMEOUT = 60.0
+REASSEMBLY_TIMEOUT = 60.0
 """Seconds after its first fragment in which a packet must be whole."""
 
-MOST_PACKETS = 64
+MAX_REASSEMBLIES = 64
 """Most packets that wait for fragments; the oldest gives way to a new one."""
 
-MOST_FRAGMENTS = 256
+MAX_FRAGMENTS_PER_PACKET = 256
 """Most fragments of one packet: a largest packet over the smallest MTU that occurs needs fewer."""
 
 _ECN = 3
@@ -38,7 +38,7 @@ class _Partial:
 class Reassembler:
     """Fragments of all contexts. `waiting` counts those held, `lost` those given up."""
 
-    def __init__(self, timeout: float = TIMEOUT, most_packets: int = MOST_PACKETS) -> None:
+    def __init__(self, timeout: float = REASSEMBLY_TIMEOUT, most_packets: int = MAX_REASSEMBLIES) -> None:
         self._timeout, self._most_packets = timeout, most_packets
         self.waiting = 0
         self.lost = 0
@@ -60,7 +60,7 @@ class Reassembler:
                 self._give_up(next(iter(self._partial)))
             partial = self._partial[key] = _Partial(now)
         self._hold(partial, fragment)
-        if partial.held > MOST_FRAGMENTS or partial.octets > MAX_IPV4_LENGTH:
+        if partial.held > MAX_FRAGMENTS_PER_PACKET or partial.octets > MAX_IPV4_LENGTH:
             self._give_up(key)
             return None
         if partial.first is None or partial.end < 0:

@@ -1,89 +1,88 @@
-"""Out of a port: MTU, link header, and waiting for the neighbour's address."""
+"""Out of a port: MTU, link header, and waiting for the neighbour's address.
+
+In: batches with a next hop on a port of this card. Out: frames (`ToWire`), ARP requests, and ICMP errors about
+what can't leave (RFC 1812 5.2.7.1).
+"""
 
 from __future__ import annotations
 
 from array import array
-from typing import Protocol
 
 from chassis.bus.batch import Batch, Mark, Step, pack
 from chassis.bus.card import CardBase
 from chassis.bus.engine import Output, ToWire
 from chassis.fwd.drop_causes import DropCause
+from chassis.fwd.forwarder import Forwarder, Origin
 from chassis.fwd.mtu import MtuLimits, fit_to_mtu
 from chassis.fwd.rewrite import write_link_headers
-from chassis.linecard.counters import Balance
-from chassis.linecard.neighbours import Neighbour, Neighbours, Waiting
+from chassis.linecard.arp import ArpTable, Neighbour, WaitingPacket
+from chassis.linecard.counters import PacketCounters
 from chassis.linecard.ports import LineCardPort
-from chassis.net.ethernet import HEADROOM_FILL
-from chassis.net.types import Buffer, Writable
+from chassis.net.ethernet import HEADROOM
+from chassis.net.types import Writable
 
-
-class Dropped(Protocol):
-    """Counts packets as dropped and tells their senders (`Forwarding.dropped`)."""
-
-    def __call__(
-        self,
-        cause: DropCause,
-        body: Buffer,
-        lengths: array[int],
-        context: int,
-        now: float,
-        out: list[Output],
-        mtu: int = 0,
-    ) -> None: ...
+UNKNOWN_ORIGIN = Origin(transit=True)
+"""Of packets whose sender another card knows, or which waited: if it is this router, it gets no error anyway."""
 
 
 class Egress:
-    """The last stretch: from a port and a next hop to frames on the wire."""
+    """The last step: from a port and a next hop to frames on the wire."""
 
-    def __init__(self, card: CardBase, neighbours: Neighbours, dropped: Dropped, balance: Balance) -> None:
+    def __init__(self, card: CardBase, forwarder: Forwarder, packets: PacketCounters) -> None:
+        self.arp = ArpTable(self._send_queued, self._drop_queued, card.counters, packets)
         self._card = card
-        self._neighbours = neighbours
-        self._dropped = dropped
-        self._balance = balance
+        self._forwarder = forwarder
+        self._packets = packets
 
-    def send(
-        self,
-        port: LineCardPort,
-        address: int,
-        body: Writable,
-        lengths: array[int],
-        marks: tuple[Mark, ...],
-        context: int,
-        now: float,
-        out: list[Output],
-    ) -> None:
-        """Packets that share a next hop. Those above the port's MTU are cut up, or dropped where their
-        sender forbids it; `context` is the one to tell senders in."""
+    def transmit(self, port: LineCardPort, batch: Batch, origin: Origin, now: float) -> list[Output]:
+        """Send packets to the neighbour `batch.address` of a port.
+
+        Those above the port's MTU are fragmented, or dropped where their sender forbids it.
+        """
         if not port.up:
-            self._dropped(DropCause.PORT_DOWN, body, lengths, context, now, out)
-            return
+            return self._forwarder.drop(DropCause.PORT_DOWN, batch, origin, now)
+        out: list[Output] = []
+        body, lengths, marks = batch.body, batch.lengths, batch.marks
         if max(lengths) > port.limit:
-            body, lengths, marks = self._fit(port, body, lengths, marks, context, now, out)
+            mtu = port.record.mtu
+            fitted = fit_to_mtu(body, lengths, MtuLimits(mtu, mtu), marks)
+            if fitted.malformed:
+                self._card.drop(DropCause.HEADER, fitted.malformed)
+            if fitted.too_long:
+                self._card.drop(DropCause.TOO_LONG, len(fitted.too_long))
+                out += self._forwarder.report(DropCause.TOO_LONG, fitted.too_long, batch.context, origin, now, mtu)
+            self._packets.values[self._packets.originated] += fitted.fragments
+            body, lengths, marks = fitted.body, fitted.lengths, fitted.marks
             if not lengths:
-                return
-        neighbour = port.neighbours.get(address)
-        if neighbour is not None and neighbour.link:
-            neighbour.used = now
-            self._to_wire(port, neighbour.link, body, lengths, marks, now, out)
-            return
+                return out
+        link = self.arp.link(port, batch.address, now)
+        if link:
+            out.append(self._frames(port, link, body, lengths, marks, now))
+            return out
         numbers = dict(marks)
         waiting = []
         view = memoryview(body)
         at = 0
         for index, length in enumerate(lengths):
-            waiting.append(Waiting(bytes(view[at : at + length]), numbers.get(index, 0), context))
+            packet = bytes(view[at : at + length])
+            waiting.append(WaitingPacket(packet, numbers.get(index, 0), batch.context))
             at += length
-        self._neighbours.offer(port, address, waiting, now, out)
+        return out + self.arp.enqueue(port, batch.address, waiting, now)
 
-    def flush(self, neighbour: Neighbour, waiting: list[Waiting], now: float, out: list[Output]) -> None:
-        """Packets that waited, to the neighbour that is resolved now."""
+    def _send_queued(self, neighbour: Neighbour, waiting: list[WaitingPacket], now: float) -> list[Output]:
         neighbour.used = now
         body, lengths = pack([packet for packet, _, _ in waiting])
         marks = tuple((index, mark) for index, (_, mark, _) in enumerate(waiting) if mark)
-        self._to_wire(neighbour.port, neighbour.link, body, lengths, marks, now, out)
+        return [self._frames(neighbour.port, neighbour.link, body, lengths, marks, now)]
 
-    def _to_wire(
+    def _drop_queued(self, cause: DropCause, waiting: list[WaitingPacket], now: float) -> list[Output]:
+        out: list[Output] = []
+        self._card.drop(cause, len(waiting))
+        for packet, _, context in waiting:
+            out += self._forwarder.report(cause, [memoryview(packet)[HEADROOM:]], context, UNKNOWN_ORIGIN, now)
+        return out
+
+    def _frames(
         self,
         port: LineCardPort,
         link: bytes,
@@ -91,32 +90,10 @@ class Egress:
         lengths: array[int],
         marks: tuple[Mark, ...],
         now: float,
-        out: list[Output],
-    ) -> None:
+    ) -> Output:
         write_link_headers(body, lengths, link)
         name = port.record.port
         batch = Batch(Step.OUT, body, lengths, port=name, marks=marks)
         if marks:
             self._card.stamp(batch, f"{name} out", now)
-        out.append(ToWire(name, batch))
-
-    def _fit(
-        self,
-        port: LineCardPort,
-        body: Writable,
-        lengths: array[int],
-        marks: tuple[Mark, ...],
-        context: int,
-        now: float,
-        out: list[Output],
-    ) -> tuple[bytearray, array[int], tuple[Mark, ...]]:
-        mtu = port.record.mtu
-        fitted = fit_to_mtu(body, lengths, MtuLimits(mtu, mtu), marks)
-        if fitted.malformed:
-            self._card.drop(DropCause.HEADER, fitted.malformed)
-        for packet in fitted.too_long:
-            # The headroom before the packet.
-            alone = HEADROOM_FILL + packet
-            self._dropped(DropCause.TOO_LONG, alone, array("H", (len(alone),)), context, now, out, mtu)
-        self._balance.values[self._balance.made] += fitted.fragments
-        return fitted.body, fitted.lengths, fitted.marks
+        return ToWire(name, batch)

@@ -1,4 +1,4 @@
-"""The line card's engine: which door a message or a packet goes to."""
+"""The engine of a line card: messages of the controller, frames of its ports, and batches of other cards."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from chassis.bus.messages import Hello, Reply, Request, ToCardMessage, Value, We
 from chassis.bus.records import ContextRecord
 from chassis.bus.replication import RecordChange
 from chassis.fwd.drop_causes import DropCause
+from chassis.fwd.forwarder import Origin
 from chassis.linecard.circuits import Circuit, Circuits
-from chassis.linecard.counters import Balance
-from chassis.linecard.forwarding import Forwarding
+from chassis.linecard.counters import PacketCounters
+from chassis.linecard.delivery import LineCardDelivery
 from chassis.linecard.ports import LineCardPort, LineCardPorts
 from chassis.linecard.trace import Tracer
 from chassis.net.address import format_address, format_mac
@@ -36,10 +37,10 @@ class LineCardEngine(CardBase):
     def __init__(self, card: str, *, pid: int, boot: int, counters: Counters | None = None) -> None:
         super().__init__(card, pid=pid, boot=boot, counters=counters)
         self.slot = card.removeprefix("lc ")
-        self.balance = Balance(self.counters)
+        self.packets = PacketCounters(self.counters)
         self.ports = LineCardPorts(card)
         self.circuits = Circuits(card, self.counters)
-        self.forwarding = Forwarding(self, self.ports, self.balance)
+        self.delivery = LineCardDelivery(self, self.ports, self.packets)
         self.tracer = Tracer()
         self.contexts: dict[int, str] = {}
 
@@ -64,49 +65,43 @@ class LineCardEngine(CardBase):
             if isinstance(record, ContextRecord):
                 self.contexts[record.number] = record.name
         self.circuits.apply(change)
-        fresh, void = self.ports.apply(change)
-        self.forwarding.apply(change)
+        new, void = self.ports.apply(change)
+        self.delivery.tables.apply(change)
         for port in void:
-            self.forwarding.neighbours.lose(port, now, out)
-        for port in fresh:
-            self._port_is_new(port, out)
+            out += self.delivery.egress.arp.on_port_down(port, now)
+        for port in new:
+            out += self._report_port(port)
         return out
 
     def cards_changed(self, now: float) -> list[Output]:
-        self.forwarding.decider.invalidate()
+        self.delivery.tables.decider.invalidate()
         return []
 
     def request(self, request: Request, now: float) -> list[Output] | None:
-        out: list[Output] = []
         if request.name == "ping":
-            self.forwarding.pings.start(request, self._context(request), now, out)
-        elif request.name == "trace":
+            return self.delivery.pings.start(request, self._context(request), now)
+        if request.name == "trace":
             self.tracer.arm(request.arguments)
-            out.append(ToController(Reply(request.number, {})))
-        elif request.name == "neighbours":
-            out.append(ToController(Reply(request.number, {"neighbours": self._neighbours()})))
-        else:
-            return None
-        return out
+            return [ToController(Reply(request.number, {}))]
+        if request.name == "neighbours":
+            return [ToController(Reply(request.number, {"neighbours": self._neighbours()}))]
+        return None
 
     def on_carrier(self, port: str, up: bool, now: float) -> list[Output]:
         """The wire of a port gained or lost its far end."""
-        changed = self.ports.carrier(port, up)
+        changed = self.ports.on_carrier(port, up)
         if changed is None:
             return []
-        out: list[Output] = []
-        self.forwarding.decider.invalidate()
-        if not changed.up:
-            self.forwarding.neighbours.lose(changed, now, out)
-        self._port_is_new(changed, out)
-        return self._release(out)
+        self.delivery.tables.decider.invalidate()
+        out = [] if changed.up else self.delivery.egress.arp.on_port_down(changed, now)
+        return self._release(out + self._report_port(changed))
 
     # packets
 
     def receive_frames(self, port: str, batch: Batch, now: float) -> list[Output]:
-        """Frames that came in by a port."""
+        """Act on frames that came in by a port."""
         count = len(batch.lengths)
-        self.balance.values[self.balance.from_wire] += count
+        self.packets.values[self.packets.from_wire] += count
         if self.fenced:
             self.drop(DropCause.FENCED, count)
             return []
@@ -114,64 +109,65 @@ class LineCardEngine(CardBase):
         if own is None or not own.up:
             self.drop(DropCause.PORT_DOWN, count)
             return []
-        out: list[Output] = []
         if self.tracer.armed:
             self.tracer.mark(port, batch)
         batch.step, batch.ingress, batch.context = Step.IN, port, own.record.context
         if not batch.marks:
-            self.forwarding.from_port(own, batch, now, out)
-            return self._release(out)
+            return self._release(self.delivery.receive_frames(own, batch, now))
+        out: list[Output] = []
         for part in batch.split_marked():
             self.stamp(part, f"{port} in", now)
-            self.forwarding.from_port(own, part, now, out)
+            out += self.delivery.receive_frames(own, part, now)
         return self._release(out)
 
     def receive_batch(self, batch: Batch, now: float) -> list[Output]:
-        """A batch from another card."""
-        self.balance.values[self.balance.from_fabric] += len(batch.lengths)
+        """Act on a batch from another card."""
+        self.packets.values[self.packets.from_fabric] += len(batch.lengths)
         if not self.accepts(batch):
             return []
+        if not batch.marks:
+            return self._release(self._step(batch, now))
         out: list[Output] = []
-        for part in batch.split_marked() if batch.marks else (batch,):
-            self._step(part, now, out)
+        for part in batch.split_marked():
+            out += self._step(part, now)
         return self._release(out)
 
     # time
 
     def on_timer(self, now: float) -> list[Output]:
         out = super().on_timer(now)
-        self.forwarding.neighbours.on_timer(now, out)
-        self.forwarding.pings.on_timer(now, out)
-        self.forwarding.local.on_timer(now)
+        out += self.delivery.egress.arp.on_timer(now)
+        out += self.delivery.pings.on_timer(now)
+        self.delivery.local_stack.on_timer(now)
         return self._release(out)
 
     def next_timer(self) -> float:
-        forwarding = self.forwarding
+        delivery = self.delivery
         return min(
             super().next_timer(),
-            forwarding.neighbours.next_timer(),
-            forwarding.pings.next_timer(),
-            forwarding.local.next_timer(),
+            delivery.egress.arp.next_timer(),
+            delivery.pings.next_timer(),
+            delivery.local_stack.next_timer(),
         )
 
     # inside
 
-    def _step(self, batch: Batch, now: float, out: list[Output]) -> None:
+    def _step(self, batch: Batch, now: float) -> list[Output]:
         step = batch.step
         if step is Step.OUT:
-            self.forwarding.send_out(batch, now, out)
-        elif step is Step.CIRCUIT_OUT or step is Step.CIRCUIT_IN:
+            return self.delivery.transmit(batch, now)
+        if step is Step.CIRCUIT_OUT or step is Step.CIRCUIT_IN:
             circuit = self.circuits.own.get(batch.circuit)
-            if circuit is None:
-                self.drop(DropCause.NO_CIRCUIT, len(batch.lengths))
-            else:
-                self._by_circuit(circuit, batch, now, out)
-        elif step is Step.LOCAL:
-            self.forwarding.local.deliver(batch.context, batch.body, batch.lengths, batch.marks, now, out)
-        else:
-            self.drop(DropCause.WRONG_STEP, len(batch.lengths))
+            if circuit is not None:
+                return self._by_circuit(circuit, batch, now)
+            self.drop(DropCause.NO_CIRCUIT, len(batch.lengths))
+            return []
+        if step is Step.LOCAL:
+            return self.delivery.local_stack.deliver(batch, now)
+        self.drop(DropCause.WRONG_STEP, len(batch.lengths))
+        return []
 
-    def _by_circuit(self, circuit: Circuit, batch: Batch, now: float, out: list[Output]) -> None:
+    def _by_circuit(self, circuit: Circuit, batch: Batch, now: float) -> list[Output]:
         if batch.marks:
             self.stamp(batch, f"{self.slot} circuit {batch.circuit}", now)
         inward = batch.step is Step.CIRCUIT_IN
@@ -179,13 +175,12 @@ class LineCardEngine(CardBase):
             circuit.count_in(batch.lengths)
         else:
             circuit.count_out(batch.lengths)
-            batch.tunnel = circuit.record.tunnel
-        self.forwarding.forward(batch, inward, now, out)
+        origin = Origin(transit=inward, tunnel=circuit.record.tunnel)
+        return self.delivery.forwarder.forward(batch, origin, now)
 
-    def _port_is_new(self, port: LineCardPort, out: list[Output]) -> None:
-        out.append(ToController(port.event()))
-        if port.up:
-            self.forwarding.neighbours.announce(port, out)
+    def _report_port(self, port: LineCardPort) -> list[Output]:
+        out: list[Output] = [ToController(port.event())]
+        return out + self.delivery.egress.arp.send_gratuitous(port) if port.up else out
 
     def _context(self, request: Request) -> int:
         """The context that a request names, or gives the number of."""
@@ -204,17 +199,12 @@ class LineCardEngine(CardBase):
                 "state": neighbour.state.value,
             }
             for port in self.ports.own.values()
-            for neighbour in port.neighbours.values()
+            for neighbour in self.delivery.egress.arp.neighbours(port).values()
         ]
 
     def _release(self, out: list[Output]) -> list[Output]:
-        """What leaves, counted; packets of a fenced card do not."""
-        balance, values = self.balance, self.balance.values
-        neighbours = self.forwarding.neighbours
-        if neighbours.made:
-            values[balance.made] += neighbours.made
-            neighbours.made = 0
-        values[balance.waiting] = neighbours.waiting + self.forwarding.local.waiting
+        """Count what leaves; packets of a fenced card are dropped instead."""
+        packets, values = self.packets, self.packets.values
         if self.fenced:
             kept: list[Output] = []
             for output in out:
@@ -226,7 +216,7 @@ class LineCardEngine(CardBase):
         for output in out:
             kind = type(output)
             if kind is ToFabric:
-                values[balance.to_fabric] += len(output.batch.lengths)  # type: ignore[union-attr]
+                values[packets.to_fabric] += len(output.batch.lengths)  # type: ignore[union-attr]
             elif kind is ToWire:
-                values[balance.to_wire] += len(output.batch.lengths)  # type: ignore[union-attr]
+                values[packets.to_wire] += len(output.batch.lengths)  # type: ignore[union-attr]
         return out

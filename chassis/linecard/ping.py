@@ -1,15 +1,15 @@
-"""Echo requests of the router itself, for an operator's `ping`."""
+"""Echo requests of the router itself, for an operator's `ping` (RFC 792)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import inf
-from typing import Any, Protocol
+from typing import Any
 
-from chassis.bus.batch import Mark
 from chassis.bus.engine import Output, ToController
 from chassis.bus.messages import Attributes, Reply, Request, Value
+from chassis.fwd.forwarder import Forwarder
+from chassis.fwd.tables import ForwardingTables
 from chassis.net import icmp
 from chassis.net.address import format_address
 from chassis.net.icmp import Icmp
@@ -20,16 +20,8 @@ _NUMBER_MASK = (1 << _SLOT_SHIFT) - 1
 
 
 def card_of(identifier: int) -> str:
-    """The line card that asked, by the identifier of its echo requests."""
+    """Return the line card that sent echo requests with this identifier."""
     return f"lc {identifier >> _SLOT_SHIFT}"
-
-
-class Originate(Protocol):
-    """Sends a packet of the router's own (`Forwarding.originate`)."""
-
-    def __call__(
-        self, context: int, packet: bytes, now: float, out: list[Output], marks: tuple[Mark, ...] = ()
-    ) -> None: ...
 
 
 @dataclass(slots=True)
@@ -55,23 +47,26 @@ class Ping:
     errors: list[Value] = field(default_factory=list)
 
 
-class Pings:
+class PingSessions:
     """All runs under way; each is answered with one `Reply` at its end."""
 
-    def __init__(self, card: str, originate: Originate, source_to: Callable[[int, int], int]) -> None:
+    def __init__(self, card: str, forwarder: Forwarder, tables: ForwardingTables) -> None:
         self._slot = int(card.split()[-1]) if card.split()[-1].isdigit() else 0
-        self._originate = originate
-        self._source_to = source_to
+        self._forwarder = forwarder
+        self._tables = tables
         self._runs: dict[int, Ping] = {}
         self._number = 0
         self._identification = 0
 
-    def start(self, request: Request, context: int, now: float, out: list[Output]) -> None:
-        """A run with the arguments of the table (`chassis.bus.requests`). Raises ValueError where there is no
-        address to send from."""
+    def start(self, request: Request, context: int, now: float) -> list[Output]:
+        """Begin a run with the arguments of the table (`chassis.bus.requests`).
+
+        Raises:
+            ValueError: the context has no address to send from.
+        """
         asked: dict[str, Any] = dict(request.arguments)
         destination = asked["address"]
-        source = asked["source"] or self._source_to(context, destination)
+        source = asked["source"] or self._source(context, destination)
         if not source:
             raise ValueError("the context has no address to ping from")
         self._number = (self._number + 1) & _NUMBER_MASK
@@ -90,23 +85,22 @@ class Pings:
             due=now,
         )
         self._runs[run.identifier] = run
-        self._send(run, now, out)
+        return self._send(run, now)
 
-    def replied(self, packet: Ipv4, message: Icmp, now: float, out: list[Output]) -> None:
-        """An echo reply with an identifier of this card came in."""
+    def on_reply(self, packet: Ipv4, message: Icmp, now: float) -> list[Output]:
+        """Act on an echo reply with an identifier of this card."""
         run = self._runs.get(message.identifier)
         if run is None or packet.source != run.destination:
-            return
+            return []
         at = run.sent_at.pop(message.sequence, None)
         if at is None:
-            return
+            return []
         milliseconds = round((now - at) * 1000, 3)
         run.replies.append({"sequence": message.sequence, "ms": milliseconds, "ttl": packet.ttl})
-        if len(run.replies) == run.count:
-            self._finish(run, out)
+        return self._finish(run) if len(run.replies) == run.count else []
 
-    def refused(self, packet: Ipv4, message: Icmp, quoted: Icmp, now: float) -> None:
-        """Someone on the way told of an error about one of our requests."""
+    def on_error(self, packet: Ipv4, message: Icmp, quoted: Icmp) -> None:
+        """Act on an ICMP error about one of our requests."""
         run = self._runs.get(quoted.identifier)
         if run is not None and len(run.errors) < run.count:
             run.errors.append(
@@ -114,17 +108,20 @@ class Pings:
                 f" (sequence {quoted.sequence})"
             )
 
-    def on_timer(self, now: float, out: list[Output]) -> None:
+    def on_timer(self, now: float) -> list[Output]:
+        out: list[Output] = []
         for run in [run for run in self._runs.values() if run.due <= now]:
-            if run.sent < run.count:
-                self._send(run, now, out)
-            else:
-                self._finish(run, out)
+            out += self._send(run, now) if run.sent < run.count else self._finish(run)
+        return out
 
     def next_timer(self) -> float:
+        """Return the time of the next call of `on_timer`, or infinity."""
         return min([run.due for run in self._runs.values()]) if self._runs else inf
 
-    def _send(self, run: Ping, now: float, out: list[Output]) -> None:
+    def _source(self, context: int, destination: int) -> int:
+        return self._tables.egress_address(context, self._tables.decider.to(context, destination))
+
+    def _send(self, run: Ping, now: float) -> list[Output]:
         run.sent += 1
         sequence = run.sent & 0xFFFF
         run.sent_at[sequence] = now
@@ -141,9 +138,9 @@ class Pings:
             identification=self._identification,
         )
         marks = ((0, run.trace),) if run.trace and run.sent == 1 else ()
-        self._originate(run.context, packet.emit(), now, out, marks)
+        return self._forwarder.originate(run.context, packet.emit(), now, marks=marks)
 
-    def _finish(self, run: Ping, out: list[Output]) -> None:
+    def _finish(self, run: Ping) -> list[Output]:
         del self._runs[run.identifier]
         result: Attributes = {
             "source": format_address(run.source),
@@ -153,4 +150,4 @@ class Pings:
             "replies": run.replies,
             "errors": run.errors,
         }
-        out.append(ToController(Reply(run.request, result)))
+        return [ToController(Reply(run.request, result))]

@@ -14,12 +14,12 @@ from chassis.bus.messages import Attributes
 from chassis.net.ethernet import HEADROOM
 from chassis.net.ipv4 import IPV4_HEADER_LENGTH
 
-MOST = 1000
+MAX_TRACED_PACKETS = 1000
 """Most traces that wait for packets: each of them looks at every packet."""
 
 
 @dataclass(slots=True)
-class Armed:
+class ArmedTrace:
     """A trace that still has packets to mark; 0, -1 and empty match anything."""
 
     number: int
@@ -44,7 +44,7 @@ class Tracer:
     """The armed traces of a card."""
 
     def __init__(self) -> None:
-        self.armed: list[Armed] = []
+        self.armed: list[ArmedTrace] = []
 
     def arm(self, arguments: Attributes) -> None:
         """With the arguments of the table (`chassis.bus.requests`).
@@ -52,11 +52,11 @@ class Tracer:
         Raises:
             ValueError: as many as there may be wait for packets already.
         """
-        if len(self.armed) >= MOST:
-            raise ValueError(f"{MOST} traces wait for packets already")
+        if len(self.armed) >= MAX_TRACED_PACKETS:
+            raise ValueError(f"{MAX_TRACED_PACKETS} traces wait for packets already")
         asked: dict[str, Any] = dict(arguments)
         names = ("number", "count", "port", "source", "destination", "protocol")
-        self.armed.append(Armed(*[asked[name] for name in names]))
+        self.armed.append(ArmedTrace(*[asked[name] for name in names]))
 
     def mark(self, port: str, batch: Batch) -> None:
         """Mark the packets of a batch that an armed trace waits for; marks that it came with stay."""

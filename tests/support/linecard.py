@@ -20,6 +20,7 @@ from chassis.bus.records import (
     RouteRecord,
     TunnelRecord,
 )
+from chassis.linecard.arp import Neighbour
 from chassis.linecard.counters import unaccounted
 from chassis.linecard.engine import LineCardEngine
 from chassis.net import ipv4
@@ -185,6 +186,10 @@ class Rig:
         return self.do(seen)
 
     # out
+
+    def neighbours(self, name: str) -> dict[int, Neighbour]:
+        """The neighbours of a port, by address."""
+        return self.card.delivery.egress.arp.neighbours(self.card.ports.own[name])
 
     def wire(self) -> list[tuple[str, bytes]]:
         """(port, frame) of everything that left by a port."""

@@ -64,9 +64,9 @@ def is_pure(path: Path) -> bool:
     where = room(path)
     if where == "bus":
         return path.stem in BUS_ENGINE_SIDE
-    if path.stem == "state_machine":
+    if path.stem in ("state_machine", "impairment"):
         return True
-    pure = ("net", "config", "fwd", "xcrp", "linecard", "ase", "tester", "sim")
+    pure = ("net", "model", "config", "fwd", "xcrp", "linecard", "ase", "tester", "sim")
     return where in pure and path.stem not in SHELLS
 
 

@@ -59,11 +59,6 @@ CIRCLES: list[set[str]] = [
         "chassis.ase.ike.v2.session",
     },
     {
-        "chassis.linecard.neighbours",
-        "chassis.linecard.ports",
-        "chassis.linecard.room",
-    },
-    {
         "chassis.xcrp.engine",
         "chassis.xcrp.ike_commands",
         "chassis.xcrp.operators",

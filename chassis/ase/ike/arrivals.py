@@ -240,7 +240,7 @@ class Arrivals:
 
     def _refuse_v1(self, header: Header, notify: int, path: Path, data: bytes, now: float) -> None:
         message = refusals.answer_v1(header, notify, self._ike.random(4), len(data))
-        if message is None or not self._answers.take(now):
+        if message is None or not self._answers.consume(now):
             return
         row = _SENDING_V1.get(notify)
         if row is not None:
@@ -249,5 +249,5 @@ class Arrivals:
 
     def _refuse_v2(self, header: Header, notify: int, body: bytes, data: bytes, path: Path, now: float) -> None:
         message = refusals.answer_v2(header, notify, body, len(data))
-        if message is not None and self._answers.take(now):
+        if message is not None and self._answers.consume(now):
             self._ike.send(path, message)

@@ -32,7 +32,7 @@ from chassis.bus.records import (
     PortRecord,
     TunnelRecord,
 )
-from chassis.fwd.reassembly import TIMEOUT
+from chassis.fwd.reassembly import REASSEMBLY_TIMEOUT
 from chassis.model.ike import IkePolicy, PreSharedKey, ProposalRef
 from chassis.model.ipsec import IpsecPolicy
 from chassis.net.fragments import fragment
@@ -113,7 +113,7 @@ def test_a_datagram_in_pieces() -> None:
     assert arrive(side, pieces[2]) == [IkePacket(OUTER, A, 4500, B, 500, MESSAGE * 20)]
     assert side.count("packets queued") == 0
     assert arrive(side, pieces[0]) == []
-    side.pass_time(TIMEOUT + 1)
+    side.pass_time(REASSEMBLY_TIMEOUT + 1)
     side.check_counts()
     assert side.drops() == {"fragment": 1}
 

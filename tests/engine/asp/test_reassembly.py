@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from chassis.bus.batch import Step
-from chassis.fwd.reassembly import MOST_PACKETS, TIMEOUT
+from chassis.fwd.reassembly import MAX_REASSEMBLIES, REASSEMBLY_TIMEOUT
 from chassis.net.fragments import fragment
 from chassis.net.ipv4 import Ipv4
 from tests.support.asp import CIRCUIT, ECONOMICAL, OUTER, Controller, batch_of, packets_of, pair, udp_packet
@@ -84,7 +84,7 @@ def test_a_missing_piece_is_a_drop_by_name() -> None:
     first, second, third = in_pieces(packets_of(out), 600)
     assert len(opened(b, [*first, *second[:-1], *third])) == 2
     assert b.count("packets queued") == len(second) - 1
-    b.pass_time(TIMEOUT + 1)
+    b.pass_time(REASSEMBLY_TIMEOUT + 1)
     assert b.drops() == {"fragment": len(second) - 1}
     assert b.count("packets queued") == 0
     b.check_counts()
@@ -105,11 +105,13 @@ def test_pieces_are_checked_as_a_packet_is() -> None:
 
 def test_a_flood_of_pieces_takes_no_more_room_than_is_given() -> None:
     a, b = pair(df_bit="clear")
-    [(_, out)] = a.protect(CIRCUIT, [udp_packet(size=1300, number=number) for number in range(MOST_PACKETS * 3)])
+    [(_, out)] = a.protect(
+        CIRCUIT, [udp_packet(size=1300, number=number) for number in range(MAX_REASSEMBLIES * 3)]
+    )
     firsts = [pieces[0] for pieces in in_pieces(packets_of(out), 600)]
     assert opened(b, firsts) == []
-    assert b.count("packets queued") == MOST_PACKETS
-    assert b.drops() == {"fragment": MOST_PACKETS * 2}
+    assert b.count("packets queued") == MAX_REASSEMBLIES
+    assert b.drops() == {"fragment": MAX_REASSEMBLIES * 2}
     b.check_counts()
     # What comes whole meanwhile is opened.
     [(_, out)] = a.protect(CIRCUIT, [udp_packet(size=100)])

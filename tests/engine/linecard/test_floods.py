@@ -11,7 +11,7 @@ import pytest
 from chassis.bus.batch import Step
 from chassis.bus.messages import NeighbourEvent
 from chassis.bus.records import NextHop
-from chassis.linecard.neighbours import Neighbour
+from chassis.linecard.arp import Neighbour
 from chassis.net import icmp
 from chassis.net.address import BROADCAST_MAC, ZERO_MAC, format_address
 from chassis.net.address import parse_address as ip
@@ -87,15 +87,15 @@ def test_neighbours_that_carry_traffic_stay_in_a_flood_of_unknown_ones(flood: Fl
         assert [(name, link) for name, link, _ in rig.sent()] == [("3/11", header(GATEWAY, MAC["3/11"]))], step
         rig.batch(Step.CIRCUIT_IN, packet("10.0.0.5", "30.0.0.1"), circuit=17, context=INNER)
         assert [(name, link) for name, link, _ in rig.sent()] == [("3/1", header(HOST, MAC["3/1"]))], step
-    assert len(rig.card.ports.own["3/1"].neighbours) <= UNRESOLVED + KNOWN
-    assert len(rig.card.ports.own["3/11"].neighbours) <= UNRESOLVED + KNOWN
+    assert len(rig.neighbours("3/1")) <= UNRESOLVED + KNOWN
+    assert len(rig.neighbours("3/11")) <= UNRESOLVED + KNOWN
 
 
 def test_a_scan_leaves_so_many_neighbours_and_packets_and_no_more() -> None:
     rig, numbers, before = wide(), count(), alive()
     for _ in range(FLOOD // 128):
         scan(rig, numbers, 128)
-    neighbours = rig.card.ports.own["3/1"].neighbours
+    neighbours = rig.neighbours("3/1")
     assert len(neighbours) <= UNRESOLVED + 2
     assert alive() - before <= 4 * UNRESOLVED + KNOWN
     assert count_of(rig, "packets queued") <= UNRESOLVED
@@ -134,7 +134,7 @@ def test_spoofed_arp_leaves_so_many_neighbours_and_tells_the_controller_of_few()
         spoof(rig, numbers, 128)
         told += len(rig.told(NeighbourEvent))
     assert told <= BURST
-    assert len(rig.card.ports.own["3/1"].neighbours) <= KNOWN
+    assert len(rig.neighbours("3/1")) <= KNOWN
     assert alive() - before <= 4 * KNOWN
     assert count_of(rig, "neighbours shed known") == FLOOD - KNOWN + 2
     assert count_of(rig, "neighbour events held back") > FLOOD - BURST
@@ -157,7 +157,7 @@ def test_of_known_neighbours_the_one_sent_to_the_longest_ago_makes_room() -> Non
         rig.frames("3/1", packet(f"10.2.0.{new + 1}"))
         rig.arp("3/1", REPLY, f"10.2.0.{new + 1}", HOST, "10.0.0.1", target_mac=MAC["3/1"])
         assert len(rig.sent()) == 1
-    held = rig.card.ports.own["3/1"].neighbours
+    held = rig.neighbours("3/1")
     assert [address for address in addresses if ip(address) not in held] == addresses[-3:]
 
 
@@ -166,7 +166,7 @@ def test_an_answer_that_comes_again_and_again_makes_no_heap_of_timers() -> None:
     for _ in range(2000):
         rig.now += 0.001
         rig.knows("3/1", "10.0.0.5", HOST)
-    assert len(rig.card.forwarding.neighbours._timers) <= 10
+    assert len(rig.card.delivery.egress.arp._timers) <= 10
     # The last answer counts: the neighbour is asked again an hour after it.
     for more, asked in ((3599.0, False), (1.1, True)):
         rig.now += more

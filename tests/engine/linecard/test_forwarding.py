@@ -73,7 +73,7 @@ def test_what_remarks_gives_each_packet_that_is_forwarded_its_descriptor() -> No
         seen.append((port, len(lengths)))
         return bytes([one.destination & 0x3F for one in packets_of(Batch(Step.IN, body, lengths))])
 
-    rig.card.forwarding.remark = remark
+    rig.card.delivery.remark = remark
     # Into a tunnel and out of another card's port.
     rig.frames("3/1", packet("30.0.0.63"), packet("10.4.0.33"), packet("30.0.0.10"), packet("30.0.0.20"))
     (_, inward), (_, across) = rig.fabric()

@@ -167,7 +167,7 @@ def test_ping_without_answers_ends_after_its_timeout() -> None:
     rig.after(0.2)
     (reply,) = rig.told(Reply)
     assert (reply.result["sent"], reply.result["received"]) == (2, 0)
-    assert rig.card.forwarding.pings.next_timer() == float("inf")
+    assert rig.card.delivery.pings.next_timer() == float("inf")
 
 
 def test_ping_through_a_tunnel_and_back_by_another_card() -> None:

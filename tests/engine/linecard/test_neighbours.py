@@ -9,7 +9,7 @@ import pytest
 from chassis.bus.batch import Step
 from chassis.bus.messages import NeighbourEvent, PortEvent, Reply
 from chassis.bus.records import PortRecord
-from chassis.linecard.neighbours import TABLE, ArpAction, ArpEvent, NeighbourState
+from chassis.linecard.arp import NEIGHBOUR, ArpAction, ArpEvent, NeighbourState
 from chassis.net.address import BROADCAST_MAC, ZERO_MAC
 from chassis.net.address import parse_address as ip
 from chassis.net.arp import REPLY, REQUEST, Arp
@@ -22,17 +22,20 @@ OTHER = b"\2\0\0\0\0\x77"
 @pytest.mark.parametrize("state", NeighbourState)
 @pytest.mark.parametrize("event", ArpEvent)
 def test_every_event_has_an_answer_in_every_state(state: NeighbourState, event: ArpEvent) -> None:
-    after, actions = TABLE[state][event]
-    assert (ArpAction.LEARN in actions) == (event is ArpEvent.ANSWER)
-    assert (ArpAction.QUEUE in actions) == (event is ArpEvent.PACKET)
-    if event in (ArpEvent.LOST, ArpEvent.CROWDED):
-        assert after is NeighbourState.UNKNOWN
-    if after is NeighbourState.UNKNOWN and state is not NeighbourState.UNKNOWN:
-        assert ArpAction.FORGET in actions
-    if state is NeighbourState.RESOLVING and after is not NeighbourState.RESOLVING:
-        assert {ArpAction.FLUSH, ArpAction.FAIL, ArpAction.DISCARD, ArpAction.SHED} & set(
-            actions
-        )  # nothing waits for ever
+    after, actions = NEIGHBOUR.table[state][event]
+    assert (ArpAction.STORE_ADDRESS in actions) == (event is ArpEvent.ADDRESS_HEARD)
+    assert (ArpAction.ENQUEUE in actions) == (event is ArpEvent.PACKET)
+    if event in (ArpEvent.PORT_DOWN, ArpEvent.EVICTED):
+        assert after is NeighbourState.NONE
+    if after is NeighbourState.NONE and state is not NeighbourState.NONE:
+        assert ArpAction.REMOVE in actions
+    if state is NeighbourState.INCOMPLETE and after is not NeighbourState.INCOMPLETE:
+        assert {
+            ArpAction.SEND_QUEUED,
+            ArpAction.DROP_UNRESOLVED,
+            ArpAction.DROP_PORT_DOWN,
+            ArpAction.DROP_EVICTED,
+        } & set(actions)  # nothing waits for ever
 
 
 def test_packets_wait_for_the_answer_and_leave_in_order() -> None:
@@ -61,7 +64,7 @@ def test_requests_are_repeated_each_second_three_times() -> None:
         at += [tenth / 10] * len(rig.arps())
     assert at == [0.0, pytest.approx(1.0, abs=0.11), pytest.approx(2.0, abs=0.11)]
     assert rig.drops() == {"neighbour unresolved": 1}
-    assert [*rig.card.ports.own["3/1"].neighbours] == [ip("10.0.0.5")]
+    assert [*rig.neighbours("3/1")] == [ip("10.0.0.5")]
     # The next packet starts anew.
     rig.frames("3/1", packet("10.9.0.1"))
     assert len(rig.arps()) == 1
@@ -117,7 +120,7 @@ def test_a_request_for_another_address_is_nothing_to_us() -> None:
     rig = Rig()
     rig.arp("3/1", REQUEST, "10.0.0.5", HOST, "10.0.0.6")
     assert rig.outputs == []
-    assert rig.card.ports.own["3/1"].neighbours == {}
+    assert rig.neighbours("3/1") == {}
 
 
 def test_gratuitous_arp_of_a_known_neighbour_moves_it() -> None:
@@ -131,7 +134,7 @@ def test_a_probe_is_answered_without_learning() -> None:
     rig = Rig()
     rig.arp("3/1", REQUEST, "0.0.0.0", HOST, "10.0.0.1")
     assert len(rig.arps()) == 1
-    assert rig.card.ports.own["3/1"].neighbours == {}
+    assert rig.neighbours("3/1") == {}
 
 
 @pytest.mark.parametrize(
@@ -150,7 +153,7 @@ def test_an_asker_from_another_network_is_answered_but_not_learnt() -> None:
     rig = Rig()
     rig.arp("3/1", REQUEST, "77.0.0.9", HOST, "10.0.0.1")
     assert len(rig.arps()) == 1
-    assert rig.card.ports.own["3/1"].neighbours == {}
+    assert rig.neighbours("3/1") == {}
 
 
 def test_a_broken_arp_packet_is_dropped() -> None:
@@ -217,6 +220,10 @@ def test_neighbours_can_be_asked_for() -> None:
     assert rig.told(Reply) == [
         Reply(
             77,
-            {"neighbours": [{"port": "3/1", "address": "10.0.0.9", "mac": "02:00:00:00:00:99", "state": "known"}]},
+            {
+                "neighbours": [
+                    {"port": "3/1", "address": "10.0.0.9", "mac": "02:00:00:00:00:99", "state": "reachable"}
+                ]
+            },
         )
     ]

@@ -184,21 +184,21 @@ def about(protocol: int, kind: int = icmp.UNREACHABLE, code: int = 4, quote: int
 @pytest.mark.parametrize(
     ("sent", "kind"),
     [
-        (packet("9.9.9.9", protocol=ipv4.PROTOCOL_ESP, ttl=1), DecisionKind.OPEN),
-        (packet("9.9.9.9", protocol=ipv4.PROTOCOL_AH), DecisionKind.OPEN),
-        (packet("9.9.9.9", payload=Udp(500, 500, b"").emit()), DecisionKind.OPEN),
-        (packet("9.9.9.9", payload=Udp(9, 4500, b"").emit(), options=b"\1\1\1\1"), DecisionKind.OPEN),
+        (packet("9.9.9.9", protocol=ipv4.PROTOCOL_ESP, ttl=1), DecisionKind.DECAPSULATE),
+        (packet("9.9.9.9", protocol=ipv4.PROTOCOL_AH), DecisionKind.DECAPSULATE),
+        (packet("9.9.9.9", payload=Udp(500, 500, b"").emit()), DecisionKind.DECAPSULATE),
+        (packet("9.9.9.9", payload=Udp(9, 4500, b"").emit(), options=b"\1\1\1\1"), DecisionKind.DECAPSULATE),
         (packet("9.9.9.9", payload=Udp(500, 501, b"").emit()), DecisionKind.LOCAL),
         (packet("9.9.9.9", payload=b""), DecisionKind.LOCAL),
-        (packet("9.9.9.9", protocol=ipv4.PROTOCOL_UDP, more_fragments=True), DecisionKind.OPEN),
-        (packet("9.9.9.9", protocol=ipv4.PROTOCOL_UDP, offset=64), DecisionKind.OPEN),
-        (packet("9.9.9.9", protocol=ipv4.PROTOCOL_AH, offset=64), DecisionKind.OPEN),
+        (packet("9.9.9.9", protocol=ipv4.PROTOCOL_UDP, more_fragments=True), DecisionKind.DECAPSULATE),
+        (packet("9.9.9.9", protocol=ipv4.PROTOCOL_UDP, offset=64), DecisionKind.DECAPSULATE),
+        (packet("9.9.9.9", protocol=ipv4.PROTOCOL_AH, offset=64), DecisionKind.DECAPSULATE),
         (packet("9.9.9.9", protocol=ipv4.PROTOCOL_ICMP, more_fragments=True), DecisionKind.LOCAL),
         (packet("9.9.9.9", protocol=ipv4.PROTOCOL_ICMP, offset=64), DecisionKind.LOCAL),
         (packet("9.9.9.9", protocol=ipv4.PROTOCOL_ICMP), DecisionKind.LOCAL),
-        (about(ipv4.PROTOCOL_ESP), DecisionKind.OPEN),
-        (about(ipv4.PROTOCOL_AH, options=b"\1\1\1\1"), DecisionKind.OPEN),
-        (about(ipv4.PROTOCOL_UDP), DecisionKind.OPEN),
+        (about(ipv4.PROTOCOL_ESP), DecisionKind.DECAPSULATE),
+        (about(ipv4.PROTOCOL_AH, options=b"\1\1\1\1"), DecisionKind.DECAPSULATE),
+        (about(ipv4.PROTOCOL_UDP), DecisionKind.DECAPSULATE),
         (about(ipv4.PROTOCOL_ICMP), DecisionKind.LOCAL),
         (about(ipv4.PROTOCOL_ESP, code=1), DecisionKind.LOCAL),
         (about(ipv4.PROTOCOL_ESP, kind=icmp.TIME_EXCEEDED), DecisionKind.LOCAL),
@@ -221,7 +221,7 @@ def test_a_dead_asp_takes_the_next_tunnel_and_its_own_addresses_are_dropped() ->
     def ways() -> list[tuple[DecisionKind, str, DropCause | None]]:
         return [(d.kind, d.card, d.cause) for d, _, _ in run(packet(), esp, by=by)]
 
-    assert ways() == [(DecisionKind.TUNNEL, "asp 1/1", None), (DecisionKind.OPEN, "asp 1/1", None)]
+    assert ways() == [(DecisionKind.TUNNEL, "asp 1/1", None), (DecisionKind.DECAPSULATE, "asp 1/1", None)]
     up["asp 1/1"] = False
     by.invalidate()
     assert ways() == [(DecisionKind.TUNNEL, "asp 1/2", None), (DecisionKind.DROP, "", DropCause.OWNER_DOWN)]
@@ -231,7 +231,7 @@ def test_a_dead_asp_takes_the_next_tunnel_and_its_own_addresses_are_dropped() ->
     assert ways()[0] == (DecisionKind.DROP, "", DropCause.TUNNEL_DOWN)
     up["asp 1/1"] = True
     by.invalidate()
-    assert ways() == [(DecisionKind.TUNNEL, "asp 1/1", None), (DecisionKind.OPEN, "asp 1/1", None)]
+    assert ways() == [(DecisionKind.TUNNEL, "asp 1/1", None), (DecisionKind.DECAPSULATE, "asp 1/1", None)]
 
 
 def test_a_flow_is_decided_once_a_generation() -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from chassis.bus.counters import Counters
 from chassis.fwd.drop_causes import DropCause
-from chassis.fwd.icmp_errors import error, is_owed
+from chassis.fwd.icmp_errors import RATE_LIMITED, SENT, IcmpErrors, may_send_error
 from chassis.fwd.rate import TokenBucket
 from chassis.net import icmp, ipv4
 from chassis.net.address import parse_address as ip
@@ -21,6 +22,10 @@ def packet(**fields: object) -> Ipv4:
         "payload": bytes(1000),
     }
     return Ipv4(**{**base, **fields})  # type: ignore[arg-type]
+
+
+def error(cause: DropCause, dropped: bytes, source: int, mtu: int = 0) -> bytes | None:
+    return IcmpErrors(Counters()).make(cause, dropped, lambda _: source, 0.0, mtu)
 
 
 @pytest.mark.parametrize(
@@ -63,14 +68,14 @@ def test_an_error_quotes_the_packet_within_576_bytes(cause: DropCause, kind: int
     ],
 )
 def test_never_about_these(silent: Ipv4) -> None:
-    assert not is_owed(silent.emit())
+    assert not may_send_error(silent.emit())
     assert error(DropCause.TTL, silent.emit(), ip("10.0.0.1")) is None
 
 
 def test_owed_about_a_first_fragment_and_an_echo() -> None:
-    assert is_owed(packet(more_fragments=True).emit())
-    assert is_owed(packet(protocol=ipv4.PROTOCOL_ICMP, payload=icmp.echo_request(1, 1, b"").emit()).emit())
-    assert not is_owed(b"short")
+    assert may_send_error(packet(more_fragments=True).emit())
+    assert may_send_error(packet(protocol=ipv4.PROTOCOL_ICMP, payload=icmp.echo_request(1, 1, b"").emit()).emit())
+    assert not may_send_error(b"short")
 
 
 def test_silent_causes_and_no_source() -> None:
@@ -81,9 +86,29 @@ def test_silent_causes_and_no_source() -> None:
 
 def test_the_bucket_fills_with_time_and_holds_no_more_than_the_burst() -> None:
     bucket = TokenBucket(10.0, 3.0)
-    assert [bucket.take(0.0) for _ in range(4)] == [True, True, True, False]
-    assert not bucket.take(0.05)
-    assert bucket.take(0.15)
-    assert not bucket.take(0.15)
-    assert [bucket.take(99.0) for _ in range(4)] == [True, True, True, False]
-    assert not bucket.take(98.0)
+    assert [bucket.consume(0.0) for _ in range(4)] == [True, True, True, False]
+    assert not bucket.consume(0.05)
+    assert bucket.consume(0.15)
+    assert not bucket.consume(0.15)
+    assert [bucket.consume(99.0) for _ in range(4)] == [True, True, True, False]
+    assert not bucket.consume(98.0)
+
+
+def test_errors_are_counted_and_what_is_not_owed_uses_no_limit_up() -> None:
+    counters = Counters()
+    errors = IcmpErrors(counters)
+    asked: list[int] = []
+
+    def source(sender: int) -> int:
+        asked.append(sender)
+        return ip("10.0.0.1")
+
+    for _ in range(300):
+        assert errors.make(DropCause.TTL, packet(offset=64).emit(), source, 0.0) is None
+        assert errors.make(DropCause.TTL, packet().emit(), lambda _: 0, 0.0) is None
+    assert asked == []
+    made = [errors.make(DropCause.TTL, packet().emit(), source, 0.0) for _ in range(250)]
+    assert [error is not None for error in made] == [True] * 200 + [False] * 50
+    # "Fragmentation needed" has a limit of its own.
+    assert errors.make(DropCause.TOO_LONG, packet().emit(), source, 0.0, 1400) is not None
+    assert (counters.get(SENT), counters.get(RATE_LIMITED)) == (201, 50)

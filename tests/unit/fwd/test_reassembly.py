@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chassis.fwd.reassembly import MOST_FRAGMENTS, MOST_PACKETS, TIMEOUT, Reassembler
+from chassis.fwd.reassembly import MAX_FRAGMENTS_PER_PACKET, MAX_REASSEMBLIES, REASSEMBLY_TIMEOUT, Reassembler
 from chassis.net.fragments import fragment
 from chassis.net.ipv4 import PROTOCOL_UDP, Ipv4
 
@@ -45,10 +45,10 @@ def test_what_never_gets_whole_is_given_up() -> None:
     first, second, *_ = pieces()
     box.add(1, first, 5.0)
     box.add(1, second, 6.0)
-    assert box.next_timer() == 5.0 + TIMEOUT
-    box.on_timer(4.9 + TIMEOUT)
+    assert box.next_timer() == 5.0 + REASSEMBLY_TIMEOUT
+    box.on_timer(4.9 + REASSEMBLY_TIMEOUT)
     assert (box.waiting, box.lost) == (2, 0)
-    box.on_timer(5.0 + TIMEOUT)
+    box.on_timer(5.0 + REASSEMBLY_TIMEOUT)
     assert (box.waiting, box.lost) == (0, 2)
 
 
@@ -66,20 +66,20 @@ def test_fragments_that_contradict_each_other_spoil_their_packet() -> None:
     ):
         box = Reassembler()
         assert [box.add(1, piece, 0.0) for piece in order] == [None] * 4
-        box.on_timer(TIMEOUT)
+        box.on_timer(REASSEMBLY_TIMEOUT)
         assert (box.waiting, box.lost) == (0, 4)
 
 
 def test_room_is_bounded() -> None:
     box = Reassembler()
     first, *_ = pieces()
-    for number in range(MOST_PACKETS + 1):
+    for number in range(MAX_REASSEMBLIES + 1):
         box.add(1, replace(first, identification=number), 0.0)
-    assert (box.waiting, box.lost) == (MOST_PACKETS, 1)
+    assert (box.waiting, box.lost) == (MAX_REASSEMBLIES, 1)
     box = Reassembler()
-    for number in range(MOST_FRAGMENTS + 1):
+    for number in range(MAX_FRAGMENTS_PER_PACKET + 1):
         box.add(1, replace(first, offset=number * 48), 0.0)
-    assert (box.waiting, box.lost) == (0, MOST_FRAGMENTS + 1)
+    assert (box.waiting, box.lost) == (0, MAX_FRAGMENTS_PER_PACKET + 1)
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_congestion_that_one_fragment_met_is_told_of_the_whole(marks: tuple[int,
 def test_a_packet_holds_no_more_octets_than_a_packet_may_have() -> None:
     box = Reassembler()
     large = Ipv4(1, 2, PROTOCOL_UDP, bytes(40_000), more_fragments=True)
-    for source in range(MOST_PACKETS):
+    for source in range(MAX_REASSEMBLIES):
         for turn in range(3):
             # The same again is no more than before; what overlaps it cannot belong to one packet.
             assert box.add(1, replace(large, source=source, offset=0), 0.0) is None

@@ -1,0 +1,176 @@
+"""The forwarder of every card (RFC 1812 5.2.1): look packets up, and do what follows from the decision.
+
+In: batches of IPv4 packets without a link header, or a decision for a batch. Out: what the card's `Delivery`
+returns for them, and ICMP errors. Here are the TTL, the limit of nested tunnels, the next step of the batch, and
+whom to tell of a drop. A `Delivery` is what a kind of card does itself: a line card has ports and a local stack,
+an ASP has tunnels.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+from chassis.bus.batch import Batch, Mark, Step
+from chassis.bus.counters import Counters
+from chassis.bus.engine import Output
+from chassis.fwd.classify import classify
+from chassis.fwd.decision import Decision, DecisionKind
+from chassis.fwd.drop_causes import DropCause
+from chassis.fwd.icmp_errors import ERRORS, IcmpErrors
+from chassis.fwd.mtu import UNLIMITED
+from chassis.fwd.rewrite import decrement_ttls
+from chassis.fwd.tables import ForwardingTables
+from chassis.net.ethernet import HEADROOM, HEADROOM_FILL
+
+ORIGINATED = "packets originated"
+"""Counter of packets whose source is this card."""
+
+MAX_TUNNEL_NESTING = 8
+"""Times (count) that one card may encapsulate and decapsulate a packet before it is dropped as a loop."""
+
+
+@dataclass(slots=True)
+class Origin:
+    """Where packets come from, as far as forwarding depends on it.
+
+    `transit`: other nodes sent them, so their TTL counts and errors are owed; else this router did. `port` is the
+    port by which they came in, empty where this card does not know it. `tunnel` is the tunnel that they came out
+    of, or, not in transit, the one that they are the outer packets of; 0 for none. `nesting` counts the tunnels
+    that this card has put them through. `max_fragment` (octets) limits the fragments of one that is fragmented.
+    """
+
+    transit: bool
+    port: str = ""
+    tunnel: int = 0
+    nesting: int = 0
+    max_fragment: int = UNLIMITED
+
+
+class Delivery(Protocol):
+    """What a kind of card does itself. The batch has its step, and where it matters port, address and tunnel."""
+
+    def to_port(self, card: str, batch: Batch, origin: Origin, now: float) -> list[Output]:
+        """Send packets out of `batch.port`, a port of `card`, to the neighbour `batch.address`."""
+
+    def to_tunnel(self, card: str, batch: Batch, origin: Origin, now: float) -> list[Output]:
+        """Have `card` encapsulate packets for `batch.tunnel`."""
+
+    def to_decapsulation(self, card: str, batch: Batch, origin: Origin, now: float) -> list[Output]:
+        """Have `card` decapsulate packets for an address that it owns."""
+
+    def to_local_stack(self, batch: Batch, origin: Origin, now: float) -> list[Output]:
+        """Deliver packets for the router itself."""
+
+    def dropped(self, cause: DropCause, packets: int, origin: Origin) -> None:
+        """Count packets as dropped."""
+
+
+SourceAddress = Callable[[int, int, Origin], int]
+"""`source(context, sender, origin)`: our address for an ICMP error to `sender`; 0 for no error."""
+
+
+class Forwarder:
+    """Forwarding of one card. Each call returns its outputs, in the order of the packets."""
+
+    def __init__(
+        self,
+        card: str,
+        tables: ForwardingTables,
+        delivery: Delivery,
+        source: SourceAddress,
+        counters: Counters,
+    ) -> None:
+        self._card = card
+        self._tables = tables
+        self._decider = tables.decider
+        self._delivery = delivery
+        self._source = source
+        self._icmp = IcmpErrors(counters)
+        self._values = counters.values
+        self._originated = counters.slot(ORIGINATED)
+
+    def forward(self, batch: Batch, origin: Origin, now: float) -> list[Output]:
+        """Look packets without a link header up in the context of their batch, and act on the decisions."""
+        out: list[Output] = []
+        groups = classify(self._decider, batch.context, batch.body, batch.lengths, transit=origin.transit)
+        for decision, body, lengths in groups:
+            part = Batch(
+                batch.step, body, lengths, ingress=batch.ingress, context=batch.context, marks=batch.marks
+            )
+            out += self.execute_decision(decision, part, origin, now)
+        return out
+
+    def execute_decision(self, decision: Decision, batch: Batch, origin: Origin, now: float) -> list[Output]:
+        """Act on the decision for a batch, which is the callee's from then on."""
+        kind = decision.kind
+        if kind >= DecisionKind.PORT:
+            if origin.transit:
+                decrement_ttls(batch.body, batch.lengths)
+            if kind is DecisionKind.PORT:
+                batch.step, batch.port, batch.address = Step.OUT, decision.port, decision.address
+                return self._delivery.to_port(decision.card, batch, origin, now)
+            card = decision.card
+            # The route to a tunnel's peer leads into that tunnel, or tunnels lead into each other.
+            into_itself = decision.tunnel == origin.tunnel and not origin.transit
+            if into_itself or (card == self._card and origin.nesting >= MAX_TUNNEL_NESTING):
+                return self.drop(DropCause.LOOP, batch, origin, now)
+            batch.step, batch.tunnel = Step.PROTECT, decision.tunnel
+            return self._delivery.to_tunnel(card, batch, origin, now)
+        if kind is DecisionKind.LOCAL:
+            batch.step = Step.LOCAL
+            return self._delivery.to_local_stack(batch, origin, now)
+        if kind is DecisionKind.DECAPSULATE or kind is DecisionKind.ASP_ADDRESS:
+            if decision.card == self._card and origin.nesting >= MAX_TUNNEL_NESTING:
+                return self.drop(DropCause.LOOP, batch, origin, now)
+            batch.step = Step.OPEN
+            return self._delivery.to_decapsulation(decision.card, batch, origin, now)
+        return self.drop(decision.cause or DropCause.NO_ROUTE, batch, origin, now)
+
+    def originate(
+        self, context: int, packet: bytes, now: float, *, marks: tuple[Mark, ...] = (), nesting: int = 0
+    ) -> list[Output]:
+        """Send a packet of the router's own. Its TTL is not touched, and no error about it is made."""
+        self._values[self._originated] += 1
+        decision = self._decider.to(context, int.from_bytes(packet[16:20], "big"))
+        if decision.kind is DecisionKind.ASP_ADDRESS:
+            decision = decision.to_local
+        body = bytearray(HEADROOM_FILL + packet)
+        batch = Batch(Step.LOCAL, body, array("H", (len(body),)), context=context, marks=marks)
+        return self.execute_decision(decision, batch, Origin(transit=False, nesting=nesting), now)
+
+    def drop(self, cause: DropCause, batch: Batch, origin: Origin, now: float, mtu: int = 0) -> list[Output]:
+        """Drop a batch: count its packets and make the ICMP errors that are owed. `mtu` (octets): see `report`."""
+        self._delivery.dropped(cause, len(batch.lengths), origin)
+        if cause not in ERRORS or not origin.transit:
+            return []
+        packets = [packet[HEADROOM:] for packet in batch.packets()]
+        return self.report(cause, packets, batch.context, origin, now, mtu)
+
+    def report(
+        self,
+        cause: DropCause,
+        packets: Iterable[memoryview],
+        context: int,
+        origin: Origin,
+        now: float,
+        mtu: int = 0,
+    ) -> list[Output]:
+        """Return the ICMP errors that are owed for dropped packets, given without headroom; none of our own.
+
+        The caller has counted the packets. `mtu` (octets) is that of the next hop, for `TOO_LONG`.
+        """
+        if cause not in ERRORS or not origin.transit:
+            return []
+        out: list[Output] = []
+
+        def source(sender: int) -> int:
+            return self._source(context, sender, origin)
+
+        for packet in packets:
+            error = self._icmp.make(cause, packet, source, now, mtu)
+            if error is not None:
+                out += self.originate(context, error, now, nesting=origin.nesting)
+        return out

@@ -1,0 +1,137 @@
+"""What a line card does with packets itself: frames in, ports out, its local stack, and batches to other cards.
+
+In: frames of a port, and batches of other cards. Out: frames, batches for other cards, and what ARP and the local
+stack send. Lookup and everything that every card does alike is in `chassis.fwd.forwarder`.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable
+
+from chassis.bus.batch import Batch
+from chassis.bus.card import CardBase
+from chassis.bus.engine import Output, ToFabric
+from chassis.bus.records import NextHop
+from chassis.fwd.classify import classify
+from chassis.fwd.decision import DecisionKind
+from chassis.fwd.drop_causes import DropCause
+from chassis.fwd.forwarder import Forwarder, Origin
+from chassis.fwd.tables import ForwardingTables
+from chassis.linecard.counters import PacketCounters
+from chassis.linecard.egress import UNKNOWN_ORIGIN, Egress
+from chassis.linecard.local_stack import LocalStack
+from chassis.linecard.ping import PingSessions
+from chassis.linecard.ports import LineCardPort, LineCardPorts
+from chassis.net.ethernet import HEADROOM
+from chassis.net.types import Writable
+
+Remark = Callable[[str, Writable, "array[int]"], bytes]
+"""`remark(port, body, lengths)`: the six-bit priority descriptors of packets that came in by a port and are to be
+forwarded, an octet each, or none at all. They choose queues (guide 8.5); the packets stay as they are."""
+
+
+class LineCardDelivery:
+    """The data path of one line card; the `Delivery` of its forwarder."""
+
+    def __init__(self, card: CardBase, ports: LineCardPorts, packets: PacketCounters) -> None:
+        self.tables = ForwardingTables(card.up, self._usable, card.counters)
+        self.forwarder = Forwarder(card.card, self.tables, self, self._error_source, card.counters)
+        self.egress = Egress(card, self.forwarder, packets)
+        self.pings = PingSessions(card.card, self.forwarder, self.tables)
+        self.local_stack = LocalStack(card, self.forwarder, self.pings, packets)
+        self.remark: Remark | None = None
+        """QoS remarking of what comes in; no command of the guide asks for any."""
+        self._card = card
+        self._ports = ports
+        self._packets = packets
+
+    def receive_frames(self, port: LineCardPort, batch: Batch, now: float) -> list[Output]:
+        """Act on frames that came in by a port."""
+        decider, record = self.tables.decider, port.record
+        origin = Origin(transit=True, port=record.port)
+        out: list[Output] = []
+        groups = classify(decider, record.context, batch.body, batch.lengths, mac=record.mac or b"\0" * 6)
+        for decision, body, lengths in groups:
+            part = Batch(
+                batch.step, body, lengths, ingress=batch.ingress, context=batch.context, marks=batch.marks
+            )
+            if decision.kind is DecisionKind.ARP:
+                out += self._receive_arp(port, part, now)
+            else:
+                out += self.forwarder.execute_decision(decision, part, origin, now)
+        return out
+
+    def transmit(self, batch: Batch, now: float) -> list[Output]:
+        """Send packets out of a port of this card; another card chose the port and the next hop."""
+        port = self._ports.own.get(batch.port)
+        if port is None or not batch.address:
+            cause = DropCause.NO_PORT if port is None else DropCause.NO_NEXT_HOP
+            return self.forwarder.drop(cause, batch, UNKNOWN_ORIGIN, now)
+        return self.egress.transmit(port, batch, UNKNOWN_ORIGIN, now)
+
+    # Delivery
+
+    def to_port(self, card: str, batch: Batch, origin: Origin, now: float) -> list[Output]:
+        if card == self._card.card:
+            return self.egress.transmit(self._ports.own[batch.port], batch, origin, now)
+        return self._to_card(card, self._remarked(batch, origin))
+
+    def to_tunnel(self, card: str, batch: Batch, origin: Origin, now: float) -> list[Output]:
+        return self._to_card(card, self._remarked(batch, origin))
+
+    def to_decapsulation(self, card: str, batch: Batch, origin: Origin, now: float) -> list[Output]:
+        return self._to_card(card, batch)
+
+    def to_local_stack(self, batch: Batch, origin: Origin, now: float) -> list[Output]:
+        return self.local_stack.deliver(batch, now)
+
+    def dropped(self, cause: DropCause, packets: int, origin: Origin) -> None:
+        self._card.drop(cause, packets)
+
+    # inside
+
+    def _to_card(self, card: str, batch: Batch) -> list[Output]:
+        return [ToFabric(card, self._card.sending(batch))]
+
+    def _remarked(self, batch: Batch, origin: Origin) -> Batch:
+        if self.remark is not None and origin.port:
+            batch.descriptors = self.remark(origin.port, batch.body, batch.lengths)
+        return batch
+
+    def _receive_arp(self, port: LineCardPort, batch: Batch, now: float) -> list[Output]:
+        out: list[Output] = []
+        for packet in batch.packets():
+            answer = self.egress.arp.receive(port, packet[HEADROOM:], now)
+            if answer is None:
+                self._card.drop(DropCause.ARP)
+            else:
+                self._packets.values[self._packets.delivered] += 1
+                out += answer
+        return out
+
+    def _error_source(self, context: int, sender: int, origin: Origin) -> int:
+        # The router sends no error to itself.
+        if self.tables.fib.local(context, sender) is not None:
+            return 0
+        return self.tables.egress_address(context, self.tables.decider.to(context, sender))
+
+    def _usable(self, hop: NextHop) -> bool:
+        """Return whether a next hop may be given packets now, by flags that this card sees itself.
+
+        A port needs its card, or its own carrier here. A tunnel needs its ASP and the controller's word that
+        its conditions are met; a circuit-based one also the card that holds its circuit.
+        """
+        card = self._card
+        if hop.kind == "port":
+            return self._ports.is_up(hop.port) if hop.card == card.card else card.up.get(hop.card, False)
+        if not card.up.get(hop.card, False):
+            return False
+        tunnel = self.tables.tunnels.get(hop.tunnel)
+        if tunnel is None:
+            return True
+        if not tunnel.up:
+            return False
+        if tunnel.economical:
+            return True
+        return bool(tunnel.circuit) and (tunnel.home == card.card or card.up.get(tunnel.home, False))
