@@ -73,7 +73,6 @@ CIRCLES: list[set[str]] = [
 """Modules of which each imports all others, by some way round. Each circle is to go; none grows."""
 
 SHARED: dict[str, int] = {
-    "Answered": 2,
     "Identity": 2,
 }
 """Names of more than one class, and how many there are of each."""

@@ -8,12 +8,13 @@ from random import Random
 
 import pytest
 
+from chassis.ase.ike import retransmit
 from chassis.ase.ike.connection import Line
 from chassis.ase.ike.host import IkeSettings
 from chassis.ase.ike.payloads.header import Header
 from chassis.ase.ike.payloads.numbers import ExchangeType, Protocol
 from chassis.ase.ike.payloads.v1 import DeleteV1
-from chassis.ase.ike.v1 import dpd, informational, isakmp_sa, session
+from chassis.ase.ike.v1 import informational, isakmp_sa, session
 from chassis.ase.link import SaInstall
 from chassis.model.ike import IkeProposal
 from tests.support.ike.v1_pair import FakeHost, V1Pair, connection, other_end, suite
@@ -420,20 +421,20 @@ def test_what_was_recorded_long_ago_is_no_sign_of_life(monkeypatch: pytest.Monke
 
 
 def test_an_answer_to_no_question_is_no_sign_of_life() -> None:
-    detector = dpd.Detector(10, 3, 0xFFFFFFFE)
-    detector.rest(0.0)
-    assert not detector.answers(0xFFFFFFFD)
-    assert not detector.answers(0xFFFFFFFE), "not asked yet"
-    asked = [detector.probe(10.0), detector.probe(20.0), detector.probe(30.0)]
+    detector = retransmit.DpdState(10, 3, 0xFFFFFFFE)
+    detector.reset(0.0)
+    assert not detector.matches_pending(0xFFFFFFFD)
+    assert not detector.matches_pending(0xFFFFFFFE), "not asked yet"
+    asked = [detector.next_probe(10.0), detector.next_probe(20.0), detector.next_probe(30.0)]
     assert asked == [0xFFFFFFFE, 0xFFFFFFFF, 0]
-    assert all(detector.answers(number) for number in asked if number is not None)
-    assert not detector.answers(1)
-    assert not detector.answers(0xFFFFFFFD)
-    detector.rest(31.0)
-    assert not detector.answers(0)
-    assert dpd.newer(0, 0xFFFFFFFF)
-    assert not dpd.newer(5, 5)
-    assert not dpd.newer(4, 5)
+    assert all(detector.matches_pending(number) for number in asked if number is not None)
+    assert not detector.matches_pending(1)
+    assert not detector.matches_pending(0xFFFFFFFD)
+    detector.reset(31.0)
+    assert not detector.matches_pending(0)
+    assert retransmit.is_newer_sequence(0, 0xFFFFFFFF)
+    assert not retransmit.is_newer_sequence(5, 5)
+    assert not retransmit.is_newer_sequence(4, 5)
 
 
 def test_a_peer_that_begins_anew() -> None:

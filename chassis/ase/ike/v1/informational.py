@@ -14,7 +14,8 @@ from chassis.ase.ike.errors import FailureReason, notify_name_v1
 from chassis.ase.ike.payloads.chain import PayloadError
 from chassis.ase.ike.payloads.numbers import ExchangeType, NotifyTypeV1, Protocol
 from chassis.ase.ike.payloads.v1 import DeleteV1, Hash, MessageV1, NotifyV1, PayloadV1, emit_payloads
-from chassis.ase.ike.v1 import dpd, isakmp_sa
+from chassis.ase.ike.retransmit import is_newer_sequence
+from chassis.ase.ike.v1 import isakmp_sa
 from chassis.ase.ike.v1.isakmp_sa import PSK_MISMATCH_TEXT, psk_may_differ, refusal_failure
 from chassis.ase.ike.v1.keymat import IncomingMessage, cleartext_payloads, is_encrypted
 
@@ -110,8 +111,8 @@ def _is_fresh(session: SessionV1, payloads: Sequence[PayloadV1]) -> bool:
         ):
             number = int.from_bytes(one.data, "big")
             if one.notify == NotifyTypeV1.R_U_THERE_ACK:
-                return session.detector is not None and session.detector.answers(number)
-            if dpd.newer(number, session.peer_dpd_sequence):
+                return session.detector is not None and session.detector.matches_pending(number)
+            if is_newer_sequence(number, session.peer_dpd_sequence):
                 session.peer_dpd_sequence = number
                 return True
     return not session.ids_evicted

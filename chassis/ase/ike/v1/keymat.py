@@ -186,6 +186,8 @@ def offered_method(sa: SaV1) -> int:
 
 NAT_T_VENDOR: Final = VendorV1(bytes.fromhex("4a131c81070358455c5728f20e95452f"))
 """MD5 of "RFC 3947"."""
+DPD_VENDOR: Final = VendorV1(bytes.fromhex("afcad71368a1f1c96b8696fc77570100"))
+"""Dead peer detection (RFC 3706 5.2)."""
 
 
 def _nat_d_hash(hash_name: str, cky_i: bytes, cky_r: bytes, address: int, port: int) -> bytes:

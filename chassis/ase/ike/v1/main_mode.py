@@ -16,7 +16,7 @@ from chassis.ase.ike.payloads.numbers import NotifyTypeV1
 from chassis.ase.ike.payloads.v1 import IdV1, KeV1, NatD, NonceV1, NotifyV1, PayloadV1, VendorV1
 from chassis.ase.ike.payloads.v1_sa import SaV1
 from chassis.ase.ike.proposals import NoMatch, choose_v1, offer_v1
-from chassis.ase.ike.v1 import dpd, keymat, phase1_exchange
+from chassis.ase.ike.v1 import keymat, phase1_exchange
 from chassis.ase.ike.v1.isakmp_sa import PSK_MISMATCH_TEXT, Phase1Event
 from chassis.ase.ike.v1.keymat import IncomingMessage, cleartext_payloads, exactly_one, is_encrypted, sa_body
 from chassis.model.ike import IkeProposal
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
     from chassis.ase.ike.v1.session import SessionV1
 
 MODE_NAMES = {"main": "MAIN_MODE", "aggressive": "AGGRESSIVE_MODE"}
-VENDORS = (keymat.NAT_T_VENDOR, dpd.DPD_VENDOR)
+VENDORS = (keymat.NAT_T_VENDOR, keymat.DPD_VENDOR)
 
 
 def store_peer_vendors(session: SessionV1, payloads: tuple[PayloadV1, ...]) -> None:
     """What the peer can do beyond RFC 2409."""
     known = {one.id for one in payloads if isinstance(one, VendorV1)}
     session.phase1.nat_t |= keymat.NAT_T_VENDOR.id in known
-    session.phase1.dpd |= dpd.DPD_VENDOR.id in known
+    session.phase1.dpd |= keymat.DPD_VENDOR.id in known
 
 
 def store_nat_result(session: SessionV1, payloads: tuple[PayloadV1, ...], message: IncomingMessage) -> None:

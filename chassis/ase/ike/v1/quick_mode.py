@@ -30,10 +30,10 @@ from chassis.ase.ike.payloads.numbers import ExchangeType, NotifyTypeV1, Protoco
 from chassis.ase.ike.payloads.v1 import Hash, IdV1, KeV1, NonceV1, NotifyV1, PayloadV1, emit_payloads
 from chassis.ase.ike.payloads.v1_sa import AttributeV1, SaV1
 from chassis.ase.ike.proposals import NoMatch, seconds
+from chassis.ase.ike.retransmit import ReplyCacheV1, Retransmission
 from chassis.ase.ike.v1 import informational, selectors
 from chassis.ase.ike.v1.child_sas import ChildSaV1, max_child_sas
 from chassis.ase.ike.v1.keymat import NONCE_OCTETS, IncomingMessage, exactly_one, first_of_type, is_encrypted
-from chassis.ase.ike.v1.resending import Answered, Resend
 from chassis.ase.link import Encapsulation, SaInstall
 from chassis.bus.records import SaKeys
 from chassis.state_machine import StateMachine, without_actions
@@ -185,8 +185,8 @@ class QuickMode:
     dh_key: DhKeyPair | None = field(default=None, repr=False)
     ni: bytes = b""
     nr: bytes = b""
-    retransmission: Resend | None = None
-    reply_cache: Answered = field(default_factory=Answered)
+    retransmission: Retransmission | None = None
+    reply_cache: ReplyCacheV1 = field(default_factory=ReplyCacheV1)
     child_sa: ChildSaV1 | None = None
     blocked_exchanges: set[int] = field(default_factory=set)
     """Message IDs of the peer's quick modes that this one kept from being answered."""
@@ -266,7 +266,7 @@ def send_qm1(session: SessionV1, line: Line, replaces: int, now: float) -> Quick
     digest = ikev1.quick_hash_1(session.keys, message_id, _octets(payloads))
     message = _protected(session, quick, payloads, digest)
     quick.transition(QuickModeEvent.BEGIN)
-    quick.retransmission = Resend.begin(session.host.settings, message, now)
+    quick.retransmission = Retransmission.start(session.host.settings, (message,), now)
     session.host.send(session.path, message)
     return quick
 
@@ -306,7 +306,7 @@ def on_qm2(session: SessionV1, quick: QuickMode, payloads: tuple[PayloadV1, ...]
     quick.retransmission = None
     quick.remove_at = now + QUICK_MODE_CACHE_TIMEOUT
     quick.child_sa = _install(session, quick, found, life, secret, now)
-    quick.reply_cache.sent(message)
+    quick.reply_cache.reply = message
     session.host.send(session.path, message)
 
 
@@ -358,8 +358,8 @@ def on_qm1(session: SessionV1, quick: QuickMode, payloads: tuple[PayloadV1, ...]
     quick.replaces = 0 if newest is None else newest.child.serial
     # It receives before the peer can send by it.
     quick.child_sa = _install(session, quick, found, life, secret, now)
-    quick.reply_cache.sent(message)
-    quick.retransmission = Resend.begin(session.host.settings, message, now)
+    quick.reply_cache.reply = message
+    quick.retransmission = Retransmission.start(session.host.settings, (message,), now)
     session.host.send(path, message)
 
 
@@ -652,7 +652,7 @@ class QuickModes:
             host.count("unexpected messages")
             return
         one = self._all.get(header.message_id)
-        if one is not None and one.reply_cache.again(host, message.data, message.path):
+        if one is not None and one.reply_cache.is_duplicate(host, message.data, message.path):
             return
         fresh = one is None
         if one is None:
@@ -676,8 +676,8 @@ class QuickModes:
             self._on_qm1(one, message, payloads, covered, after)
             return
         before, one.chain = (one.chain, one.reply_cache), after
-        one.reply_cache = Answered(list(one.reply_cache.seen))
-        one.reply_cache.took(message.data)
+        one.reply_cache = ReplyCacheV1(list(one.reply_cache.handled))
+        one.reply_cache.remember(message.data)
         try:
             verify(session, one, payloads, covered)
             session.on_authentic_message(message)
@@ -728,7 +728,7 @@ class QuickModes:
                 other.blocked_exchanges.add(one.message_id)
             return
         session.mark_id_used(one.message_id)
-        one.reply_cache.took(message.data)
+        one.reply_cache.remember(message.data)
         one.chain = after
         try:
             on_qm1(session, one, payloads, message.path, now)
@@ -771,7 +771,7 @@ class QuickModes:
             session.log(row, values, now)
         if error.notify:
             data = informational.encrypted_message(session, (refusal_notify(offered, error.notify),))
-            one.reply_cache.sent(data)
+            one.reply_cache.reply = data
             # Beyond the budget of this second it is said when the peer asks again: a peer with many rules that we
             # don't have would else take us for dead.
             if session.notify_allowed(now):
@@ -822,7 +822,7 @@ class QuickModes:
             resend = one.retransmission
             if resend is None or resend.due > now:
                 continue
-            if resend.fire(session.host, session.host.settings, session.path):
+            if resend.retransmit(session.host, session.path, resend.due):
                 continue
             if one.initiator:
                 abort(session, one, FailureReason("timeout", f"{session.peer} does not answer a quick mode"), now)

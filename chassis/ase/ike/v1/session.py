@@ -19,13 +19,12 @@ from chassis.ase.ike.payloads.chain import PayloadError
 from chassis.ase.ike.payloads.header import Header
 from chassis.ase.ike.payloads.numbers import ExchangeType, NotifyTypeV1, Protocol
 from chassis.ase.ike.payloads.v1 import DeleteV1, IdV1, MessageV1, NotifyV1, PayloadV1
+from chassis.ase.ike.retransmit import DpdState, ReplyCacheV1, Retransmission, message_digest
 from chassis.ase.ike.v1 import aggressive_mode, informational, isakmp_sa, main_mode
 from chassis.ase.ike.v1.child_sas import DELETE_DELAY, ChildSasV1
-from chassis.ase.ike.v1.dpd import Detector
 from chassis.ase.ike.v1.isakmp_sa import ESTABLISHED_STATES, PHASE_1, Phase1Event, Phase1State, timeout_failure
 from chassis.ase.ike.v1.keymat import NO_COOKIE, IncomingMessage, Phase1Negotiation
 from chassis.ase.ike.v1.quick_mode import QuickModes
-from chassis.ase.ike.v1.resending import Answered, Resend, digest
 from chassis.net.address import format_address
 
 Handler = Callable[["SessionV1", IncomingMessage], Phase1Event | None]
@@ -76,9 +75,9 @@ class SessionV1:
         """When the last message came in that only the peer can have made."""
         self.pending_successor: SessionV1 | None = None
         self.peer_lost_state = False
-        self._reply_cache = Answered()
+        self._reply_cache = ReplyCacheV1()
         self._rejected: list[bytes] = []
-        self._retransmission: Resend | None = None
+        self._retransmission: Retransmission | None = None
         self._pending_failure: FailureReason | None = None
         self._establish_deadline = inf
         self.created_at = 0.0
@@ -87,7 +86,7 @@ class SessionV1:
         self.soft = self.hard = self.delete_at = self._nat_keepalive_at = inf
         self.first_soft = inf
         """When its successor was first meant to be begun; `soft` is when that is tried next."""
-        self.detector: Detector | None = None
+        self.detector: DpdState | None = None
         self.peer_dpd_sequence: int | None = None
         """Number of the peer's last R-U-THERE."""
         self.ids_evicted = False
@@ -146,7 +145,7 @@ class SessionV1:
         elif header.exchange == ExchangeType.QUICK_MODE:
             if self.state is Phase1State.AM2_SENT and header.spi_r == self.phase1.cky_r:
                 # It has our cookie, hence our message 2, and its message 3 was lost: message 2 brings that again.
-                self._reply_cache.repeat(self.host, path)
+                self._reply_cache.resend_reply(self.host, path)
             self.quick_modes.receive(message)
         else:
             informational.receive(self, message)
@@ -163,7 +162,7 @@ class SessionV1:
                 now,
             )
             return
-        if digest(message.data) in self._rejected or self._reply_cache.again(
+        if message_digest(message.data) in self._rejected or self._reply_cache.is_duplicate(
             self.host, message.data, message.path
         ):
             return
@@ -177,14 +176,14 @@ class SessionV1:
         ):
             self.host.count("unexpected messages")
             return
-        before, self._reply_cache = self._reply_cache, Answered(list(self._reply_cache.seen))
-        self._reply_cache.took(message.data)
+        before, self._reply_cache = self._reply_cache, ReplyCacheV1(list(self._reply_cache.handled))
+        self._reply_cache.remember(message.data)
         try:
             event = handler(self, message)
         except (PayloadError, NegotiationError) as error:
             # The message is passed over, so that a forged one does not end what the real one would go on with.
             self._reply_cache = before
-            self._rejected = [*self._rejected[-7:], digest(message.data)]
+            self._rejected = [*self._rejected[-7:], message_digest(message.data)]
             stop = malformed_v1(error) if isinstance(error, PayloadError) else error
             self._on_negotiation_error(stop, message.path, now)
             return
@@ -215,10 +214,10 @@ class SessionV1:
             data, handshake.chain = handshake.chain.encrypt(header, tuple(payloads))
         else:
             data = MessageV1(header, tuple(payloads)).emit()
-        self._reply_cache.sent(data)
+        self._reply_cache.reply = data
         self._retransmission = None
         if wait:
-            self._retransmission = Resend.begin(self.host.settings, data, now, proved=self.initiator)
+            self._retransmission = Retransmission.start(self.host.settings, (data,), now, verified=self.initiator)
         self.host.send(self.path, data)
 
     def set_authenticated(
@@ -345,7 +344,7 @@ class SessionV1:
             self.abort(self._pending_failure or timeout_failure(self), now)
             return
         resend = self._retransmission
-        if resend is not None and now >= resend.due and not resend.fire(self.host, self.host.settings, self.path):
+        if resend is not None and now >= resend.due and not resend.retransmit(self.host, self.path, resend.due):
             if self.initiator:
                 self.abort(self._pending_failure or timeout_failure(self), now)
                 return
@@ -378,11 +377,11 @@ class SessionV1:
         """Dead peer detection begins."""
         settings = self.host.settings
         first = int.from_bytes(self.host.random(4), "big") >> 1
-        self.detector = Detector(settings.dpd_interval, settings.dpd_tries, first)
-        self.detector.rest(now)
+        self.detector = DpdState(settings.dpd_interval, settings.dpd_tries, first)
+        self.detector.reset(now)
 
-    def _send_dpd_probe(self, detector: Detector, now: float) -> None:
-        number = detector.probe(now)
+    def _send_dpd_probe(self, detector: DpdState, now: float) -> None:
+        number = detector.next_probe(now)
         if number is None:
             self.on_peer_dead(f"{self.peer} does not answer", now)
             return
@@ -478,7 +477,7 @@ class SessionV1:
     def alive(self, now: float) -> None:
         self.heard = now
         if self.detector is not None:
-            self.detector.rest(now)
+            self.detector.reset(now)
 
     def configured(self, connection: Connection, now: float) -> None:
         self.connection = connection

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, ClassVar
 
 from chassis.ase.ike.host import IkeSettings
 from chassis.ase.ike.payloads.numbers import ExchangeType
 from chassis.ase.ike.payloads.v2 import PayloadV2
+from chassis.ase.ike.retransmit import ReplyCacheV2, Retransmission
 from chassis.state_machine import StateMachine, without_actions
 
 if TYPE_CHECKING:
@@ -185,30 +186,12 @@ class Task(ABC):
 
 
 @dataclass(slots=True)
-class Outstanding:
-    """The request that waits for its answer. `wait` is the pause after the last sending, which with `steady` does
-    not grow, `left` how often it may still be sent again."""
+class PendingRequest:
+    """The request that waits for its answer."""
 
     message_id: int
     task: Task
-    datagrams: tuple[bytes, ...] = field(repr=False)
-    due: float
-    wait: float
-    left: int
-    steady: bool = False
-
-
-@dataclass(slots=True)
-class Answered:
-    """The last answer that we gave: a request that comes again gets it again, octet for octet.
-
-    A request under the keys is known again by its message ID, once it has turned out authentic.
-    """
-
-    message_id: int
-    clear: bytes = field(repr=False)
-    """The request as it came where it was in clear, which only its octets tell from others; else empty."""
-    datagrams: tuple[bytes, ...] = field(repr=False)
+    retransmission: Retransmission
 
 
 class TaskManager:
@@ -218,8 +201,8 @@ class TaskManager:
         self._settings = settings
         self.next_message_id = 0
         self.expected_message_id = 0
-        self.pending_request: Outstanding | None = None
-        self.last_response: Answered | None = None
+        self.pending_request: PendingRequest | None = None
+        self.last_response: ReplyCacheV2 | None = None
         self.queue: deque[Task] = deque()
 
     @property
@@ -238,30 +221,13 @@ class TaskManager:
 
     def sent(self, task: Task, datagrams: tuple[bytes, ...], now: float) -> None:
         """A request left."""
-        wait = self._settings.retransmit
-        self.pending_request = Outstanding(
-            self.next_message_id, task, datagrams, now + wait, wait, self._settings.retries
-        )
-
-    def again(self, now: float) -> tuple[bytes, ...] | None:
-        """What is due to be sent again; None when it was sent often enough."""
-        outstanding = self.pending_request
-        assert outstanding is not None
-        if outstanding.left <= 0:
-            return None
-        outstanding.left -= 1
-        if not outstanding.steady:
-            outstanding.wait = min(2 * outstanding.wait, self._settings.longest)
-        outstanding.due = now + outstanding.wait
-        return outstanding.datagrams
+        retransmission = Retransmission.start(self._settings, datagrams, now)
+        self.pending_request = PendingRequest(self.next_message_id, task, retransmission)
 
     def steady(self, interval: float, tries: int, now: float) -> None:
         """The request that has just left is sent `tries` times in all, `interval` seconds apart."""
         if self.pending_request is not None:
-            self.pending_request.wait = interval
-            self.pending_request.due = now + interval
-            self.pending_request.left = tries - 1
-            self.pending_request.steady = True
+            self.pending_request.retransmission.set_fixed_interval(interval, tries, now)
 
     def complete(self) -> Task:
         """The answer came."""

@@ -22,6 +22,7 @@ from chassis.ase.ike.payloads.numbers import ExchangeType, NotifyTypeV2, Protoco
 from chassis.ase.ike.payloads.v2 import MessageV2, PayloadV2, parse_payloads, refuse_critical, remarks
 from chassis.ase.ike.payloads.v2_payloads import Encrypted, EncryptedFragment, NotifyV2
 from chassis.ase.ike.payloads.v2_sa import SaV2
+from chassis.ase.ike.retransmit import ReplyCacheV2
 from chassis.ase.ike.v2 import create_child_sa, ike_auth, ike_sa_init, informational, rekey_ike_sa
 from chassis.ase.ike.v2.child_sas import (
     ChildSaEvent,
@@ -37,7 +38,6 @@ from chassis.ase.ike.v2.create_child_sa import lifetimes
 from chassis.ase.ike.v2.ike_sa import (
     ESTABLISHED_STATES,
     HALF_OPEN_STATES,
-    Answered,
     IkeSa,
     IkeSaEvent,
     IkeSaState,
@@ -302,7 +302,7 @@ class SessionV2:
         """Answer the request that is being handled."""
         message_id = self.task_manager.expected_message_id
         datagrams = self._pack(self.current_request.exchange_type, message_id, payloads, RESPONSE)
-        self.task_manager.last_response = Answered(message_id, self.current_request.cleartext, datagrams)
+        self.task_manager.last_response = ReplyCacheV2(message_id, self.current_request.cleartext, datagrams)
         self.task_manager.expected_message_id = message_id + 1
         self.send_datagrams(datagrams, self.current_request.path, now)
 
@@ -660,7 +660,7 @@ def next_timer(session: SessionV2) -> float:
         return math.inf
     at = session.deadline
     if session.task_manager.pending_request is not None:
-        at = min(at, session.task_manager.pending_request.due)
+        at = min(at, session.task_manager.pending_request.retransmission.due)
     if session.sa.state in ESTABLISHED_STATES:
         at = min(at, session.hard, _probe_at(session), _keepalive_at(session))
         if session.sa.state is IkeSaState.ESTABLISHED:
@@ -682,7 +682,7 @@ def run(session: SessionV2, now: float) -> None:
         _overdue(session, now)
         return
     outstanding = session.task_manager.pending_request
-    if outstanding is not None and now >= outstanding.due and not _again(session, now):
+    if outstanding is not None and now >= outstanding.retransmission.due and not _again(session, now):
         return
     if session.sa.state not in ESTABLISHED_STATES:
         return
@@ -709,18 +709,19 @@ def _again(session: SessionV2, now: float) -> bool:
     """Send the request that is out once more; False when the session ended over it."""
     outstanding = session.task_manager.pending_request
     assert outstanding is not None
-    datagrams = session.task_manager.again(now)
-    if datagrams is None:
-        if not isinstance(outstanding.task, informational.DpdTask) or session.heard < outstanding.due - (
+    retransmission = outstanding.retransmission
+    if not retransmission.advance(now):
+        if not isinstance(
+            outstanding.task, informational.DpdTask
+        ) or session.heard < outstanding.retransmission.due - (
             session.host.settings.dpd_interval * session.host.settings.dpd_tries
         ):
             session.on_no_response(now)
             return False
         # Its packets came in meanwhile, so it lives, and only the answer is missing.
-        session.task_manager.steady(session.host.settings.dpd_interval, session.host.settings.dpd_tries, now)
-        datagrams = outstanding.datagrams
+        retransmission.set_fixed_interval(session.host.settings.dpd_interval, session.host.settings.dpd_tries, now)
     session.host.count("retransmissions")
-    session.send_datagrams(datagrams, session.path, now)
+    session.send_datagrams(retransmission.datagrams, session.path, now)
     return True
 
 
