@@ -11,7 +11,7 @@ from chassis.bus import infile
 from chassis.config.diagnostics import Diagnostic, Severity, in_order
 from chassis.config.parser import Parsed, parse
 from chassis.model.router import Config
-from chassis.xcrp.flash import store
+from chassis.xcrp.flash import read_store
 from chassis.xcrp.flash_folder import read_folder
 from launch import workable
 from launch.document import LabError
@@ -57,7 +57,7 @@ def check(path: Path) -> list[Diagnostic]:
 def flashes(lab: Lab) -> Iterator[Diagnostic]:
     """What is wrong with the files in the routers' flash, each folder once."""
     for folder in dict.fromkeys(router.flash for router in lab.routers() if router.flash is not None):
-        for problem in store(read_folder(folder)).problems:
+        for problem in read_store(read_folder(folder)).problems:
             severity: Severity = "error" if problem.severity == "error" else "warning"
             yield Diagnostic(severity, "pki", problem.path, str(folder / problem.path), 1, 1, problem.text)
 

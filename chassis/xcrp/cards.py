@@ -148,20 +148,20 @@ class CardEntry:
     kind: str
     state: AdmissionState = AdmissionState.ABSENT
     boot: int = 0
-    admitted: int = 0
+    admitted_boot: int = 0
     pid: int = 0
     epoch: int = 0
-    synchronised: int = 0
+    usable_at_version: int = 0
     since: float = -inf
     """When that start was admitted, where this controller saw it."""
-    heard: float = -inf
+    last_heartbeat: float = -inf
     hung_at: float = inf
-    held: int = 0
+    reported_version: int = 0
     """Version that it last said it holds."""
-    late: float = 0.0
-    waited: float = 0.0
+    loop_lag: float = 0.0
+    cpu_wait: float = 0.0
     """Seconds of its silence in which it waited for a core."""
-    why: str = ""
+    down_reason: str = ""
     """What last made it unusable."""
 
     @property
@@ -169,7 +169,7 @@ class CardEntry:
         return self.state is AdmissionState.USABLE
 
     @property
-    def listening(self) -> bool:
+    def expects_heartbeats(self) -> bool:
         """Whether its heartbeats are expected."""
         return self.state in (AdmissionState.SYNCHRONISING, AdmissionState.USABLE)
 
@@ -179,13 +179,13 @@ class CardEntry:
         return action
 
 
-PATIENCE = 4
+MAX_CPU_WAIT_FACTOR = 4
 """How many times as long as a silent card has anyway it is given at most because it waits for a core: on a
 machine that has none for it, its traffic is better off with another card."""
 
 
 @dataclass(slots=True)
-class Watch:
+class HeartbeatMonitor:
     """Who has been silent for too long, with allowance for the watcher's own lateness and for crowded machines.
 
     While the controller itself stood still it heard nobody: that time counts against no card. Nor does the time
@@ -196,37 +196,38 @@ class Watch:
     kill_after: float
     cards: dict[str, CardEntry] = field(default_factory=dict)
 
-    def allow(self, seconds: float, now: float) -> None:
+    def extend_deadlines(self, seconds: float, now: float) -> None:
         """The watcher was late by this much."""
         for entry in self.cards.values():
-            self._allow(entry, seconds, now)
+            self._extend(entry, seconds, now)
 
-    def silent(self, now: float) -> list[CardEntry]:
+    def at_risk(self, now: float) -> list[CardEntry]:
         """The cards that are half way to being given up, or to being killed."""
         return [
             entry
             for entry in self.cards.values()
-            if (entry.listening and now >= entry.heard + self.silence / 2) or entry.state is AdmissionState.HUNG
+            if (entry.expects_heartbeats and now >= entry.last_heartbeat + self.silence / 2)
+            or entry.state is AdmissionState.HUNG
         ]
 
-    def wait(self, card: str, seconds: float, now: float) -> None:
+    def credit_cpu_wait(self, card: str, seconds: float, now: float) -> None:
         """A silent card waited for a core this long, up to now."""
         entry = self.cards[card]
-        seconds = min(seconds, PATIENCE * self.silence - entry.waited)
+        seconds = min(seconds, MAX_CPU_WAIT_FACTOR * self.silence - entry.cpu_wait)
         if seconds > 0:
-            entry.waited += seconds
-            self._allow(entry, seconds, now)
+            entry.cpu_wait += seconds
+            self._extend(entry, seconds, now)
 
-    def _allow(self, entry: CardEntry, seconds: float, now: float) -> None:
-        entry.heard = max(entry.heard, min(entry.heard + seconds, now))
+    def _extend(self, entry: CardEntry, seconds: float, now: float) -> None:
+        entry.last_heartbeat = max(entry.last_heartbeat, min(entry.last_heartbeat + seconds, now))
         if entry.hung_at != inf:
             entry.hung_at = max(entry.hung_at, min(entry.hung_at + seconds, now))
 
-    def due(self, now: float) -> list[tuple[CardEntry, AdmissionEvent]]:
+    def pop_expired(self, now: float) -> list[tuple[CardEntry, AdmissionEvent]]:
         """What time alone has brought about."""
         events = []
         for entry in self.cards.values():
-            if entry.listening and now >= entry.heard + self.silence:
+            if entry.expects_heartbeats and now >= entry.last_heartbeat + self.silence:
                 events.append((entry, AdmissionEvent.SILENCE))
             elif (
                 entry.state in (AdmissionState.HUNG, AdmissionState.KILL_PENDING)
@@ -239,8 +240,8 @@ class Watch:
         """When `due` may next have something."""
         at = inf
         for entry in self.cards.values():
-            if entry.listening:
-                at = min(at, entry.heard + self.silence)
+            if entry.expects_heartbeats:
+                at = min(at, entry.last_heartbeat + self.silence)
             elif entry.state in (AdmissionState.HUNG, AdmissionState.KILL_PENDING):
                 at = min(at, entry.hung_at + self.kill_after)
         return at

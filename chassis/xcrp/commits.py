@@ -13,9 +13,9 @@ from math import inf
 
 from chassis.bus.engine import Output
 from chassis.xcrp.configuration import JOURNAL, CheckedConfig, Journal
-from chassis.xcrp.id_allocator import Numbers
+from chassis.xcrp.id_allocator import IdAllocator
 
-RETRY = 0.25
+WRITE_RETRY_INTERVAL = 0.25
 """Seconds after a write that failed until the next try."""
 
 Answer = Callable[[str], list[Output]]
@@ -38,7 +38,7 @@ class Commits:
     def __init__(
         self,
         journal: Journal,
-        numbers: Numbers,
+        numbers: IdAllocator,
         force: Force,
         event: Callable[[str, float], list[Output]],
         tell_all: Callable[[], list[Output]],
@@ -98,8 +98,8 @@ class Commits:
             if self._waiting is None:
                 outputs.append(self.journal.whole())
             else:
-                self.retry_at = now + RETRY
-        return outputs + list(self._numbers.stores())
+                self.retry_at = now + WRITE_RETRY_INTERVAL
+        return outputs + list(self._numbers.pending_writes())
 
     def _stored_numbers(self, file: str, error: str, now: float) -> list[Output]:
         if error:
@@ -114,7 +114,7 @@ class Commits:
         known = self.unwritten.get(file)
         if error:
             self.unwritten[file] = error
-            self.retry_at = now + RETRY
+            self.retry_at = now + WRITE_RETRY_INTERVAL
             text = f"{file} can't be written ({error}): it is tried again"
             return [] if known == error else self._event(text, now)
         if known is None:

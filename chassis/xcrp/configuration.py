@@ -21,13 +21,13 @@ from chassis.model.router import Config
 
 JOURNAL = "journal"
 
-KEPT = 20
+MAX_JOURNAL_COMMITS = 20
 """Commits that a journal is cut back to, at most."""
 
-MOST = 2 * KEPT
+CUT_BACK_COMMITS = 2 * MAX_JOURNAL_COMMITS
 """Commits from which on a journal is cut back."""
 
-MOST_OCTETS = 1 << 26
+CUT_BACK_OCTETS = 1 << 26
 """Size from which on a journal is cut back, to half of it or to its last commit."""
 
 
@@ -120,13 +120,18 @@ class Journal:
     @property
     def long(self) -> bool:
         """Whether it is time to cut it back."""
-        return len(self.commits) > MOST or (len(self.commits) > 1 and sum(self._sizes) > MOST_OCTETS)
+        return len(self.commits) > CUT_BACK_COMMITS or (
+            len(self.commits) > 1 and sum(self._sizes) > CUT_BACK_OCTETS
+        )
 
     def whole(self) -> Persist:
         """What makes the file hold exactly these commits, cut back where there are many."""
         if self.long:
             keep = 1
-            while keep < min(KEPT, len(self._sizes)) and sum(self._sizes[-keep - 1 :]) <= MOST_OCTETS // 2:
+            while (
+                keep < min(MAX_JOURNAL_COMMITS, len(self._sizes))
+                and sum(self._sizes[-keep - 1 :]) <= CUT_BACK_OCTETS // 2
+            ):
                 keep += 1
             del self.commits[:-keep], self._sizes[:-keep]
         return Persist(JOURNAL, b"".join(map(_written, self.commits)))

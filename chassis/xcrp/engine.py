@@ -35,17 +35,17 @@ from chassis.xcrp.cards import AdmissionAction, AdmissionEvent, AdmissionState, 
 from chassis.xcrp.commits import Commits
 from chassis.xcrp.configuration import CheckedConfig, Journal
 from chassis.xcrp.events import History
-from chassis.xcrp.flash import FlashFile, store
+from chassis.xcrp.flash import FlashFile, read_store
 from chassis.xcrp.handover import Handover
-from chassis.xcrp.id_allocator import LEASE, Numbers
+from chassis.xcrp.id_allocator import LEASE_SIZE, IdAllocator
 from chassis.xcrp.node import NodeState
 from chassis.xcrp.operators import Operators
 from chassis.xcrp.settings import ControllerSettings
 
-GATHER = 0.002
+TUNNEL_REPORT_DELAY = 0.002
 """Seconds for which reports about tunnels are gathered: thousands that come up together are one change."""
 
-ERRORS_LOGGED = 100
+MAX_LOGGED_ERRORS = 100
 """Errors of a start-up file that the log has one by one; `status` has their number."""
 
 BOOT_SHIFT = 32
@@ -71,7 +71,7 @@ class ControllerEngine:
         self.boot = boot
         self.settings, problems = ControllerSettings.read(settings)
         self.history = History()
-        numbers = Numbers(files, boot)
+        numbers = IdAllocator(files, boot)
         journal = Journal(files.get(configuration.JOURNAL))
         self.node = NodeState(node, numbers, self.settings, boot << BOOT_SHIFT)
         self._handover = Handover(self.node)
@@ -139,7 +139,7 @@ class ControllerEngine:
                 continue
             remembered = True
             self.node.cards[card] = CardEntry(
-                card, kind, AdmissionState.RESTORED, boot=held.boot, admitted=held.boot, epoch=held.epoch
+                card, kind, AdmissionState.RESTORED, boot=held.boot, admitted_boot=held.boot, epoch=held.epoch
             )
         if not remembered:
             return outputs + self._publish_all(now)
@@ -155,8 +155,8 @@ class ControllerEngine:
         if entry is None or receiver is None:
             self._drop("message of an unknown card" if entry is None else "message of an unknown type")
             return []
-        if entry.listening:
-            entry.heard, entry.waited = max(entry.heard, now), 0.0
+        if entry.expects_heartbeats:
+            entry.last_heartbeat, entry.cpu_wait = max(entry.last_heartbeat, now), 0.0
         return receiver(entry, message, now)
 
     def on_undecodable(self, card: str, error: str, now: float) -> list[Output]:
@@ -178,7 +178,7 @@ class ControllerEngine:
 
     def on_card_died(self, card: str, boot: int, now: float) -> list[Output]:
         """The launcher saw this start of the card end."""
-        outputs = self._freed(self._handover.died(card, boot))
+        outputs = self._freed(self._handover.on_card_died(card, boot))
         entry = self.node.cards.get(card)
         if entry is None or boot < entry.boot:
             return outputs
@@ -187,7 +187,7 @@ class ControllerEngine:
 
     def on_card_started(self, card: str, boot: int, pid: int, now: float) -> list[Output]:
         """The launcher started the card; it has yet to say hello."""
-        outputs = self._freed(self._handover.runs(card, boot))
+        outputs = self._freed(self._handover.on_card_runs(card, boot))
         entry = self.node.cards.get(card)
         if entry is None or boot <= entry.boot:
             return outputs
@@ -206,17 +206,17 @@ class ControllerEngine:
     def on_stall(self, seconds: float, now: float) -> list[Output]:
         """The controller itself stood still for that long: that silence is no card's fault, nor is it counted as
         time in which cards could have said what they hold."""
-        self.node.watch.allow(seconds, now)
+        self.node.heartbeats.extend_deadlines(seconds, now)
         self._open_at += seconds
         return []
 
     def cards_at_risk(self, now: float) -> list[tuple[str, int]]:
         """The cards that will soon be given up, or killed, unless they speak, and their processes."""
-        return [(entry.card, entry.pid) for entry in self.node.watch.silent(now)]
+        return [(entry.card, entry.pid) for entry in self.node.heartbeats.at_risk(now)]
 
     def on_cpu_wait(self, card: str, seconds: float, now: float) -> None:
         """A silent card waited for a core of the machine for so long, up to now: it could not have spoken."""
-        self.node.watch.wait(card, seconds, now)
+        self.node.heartbeats.credit_cpu_wait(card, seconds, now)
 
     def on_timer(self, now: float) -> list[Output]:
         outputs = self._settle_deaths(now) + self.commits.write_again(now)
@@ -225,11 +225,13 @@ class ControllerEngine:
         if now >= self._report_at:
             outputs += self._flush_reports(now)
         if self.open:
-            behind = now - self.node.watch.next_timer()
+            behind = now - self.node.heartbeats.next_timer()
             if self.settings.heartbeat < behind < inf:
                 # What was sent meanwhile may still wait to be read: one more interval for it.
-                self.node.watch.allow(behind + self.settings.heartbeat, now + self.settings.heartbeat)
-            for entry, event in self.node.watch.due(now):
+                self.node.heartbeats.extend_deadlines(
+                    behind + self.settings.heartbeat, now + self.settings.heartbeat
+                )
+            for entry, event in self.node.heartbeats.pop_expired(now):
                 if event is AdmissionEvent.EXPIRED:
                     entry.hung_at = now
                 outputs += self._card_event(entry.card, event, now, "hung")
@@ -241,7 +243,7 @@ class ControllerEngine:
         if self._aftermath:
             return -inf
         return min(
-            self._report_at, self.node.watch.next_timer(), self._operators.next_timer(), self.commits.retry_at
+            self._report_at, self.node.heartbeats.next_timer(), self._operators.next_timer(), self.commits.retry_at
         )
 
     def on_stored(self, file: str, error: str, now: float) -> list[Output]:
@@ -250,7 +252,7 @@ class ControllerEngine:
             for entry in self.node.cards.values():
                 if entry.state is AdmissionState.SYNCHRONISING:
                     # It waits for a welcome that it may not be given yet.
-                    entry.heard = max(entry.heard, now)
+                    entry.last_heartbeat = max(entry.last_heartbeat, now)
         outputs = self.commits.on_stored(file, error, now)
         return outputs + self._serve(now) if self.open else outputs
 
@@ -269,11 +271,11 @@ class ControllerEngine:
         self._settle_reports(now)
         self.config, self.diagnostics = checked.config, checked
         before = tuple(self.node.cards)
-        gone = self.node.install(checked.config, now)
+        gone = self.node.commit(checked.config, now)
         outputs = self.node.publish()
         for card in gone:
             outputs.append(ToCard(card, Goodbye("no longer in the configuration")))
-            outputs += self._operators.card_gone(card, now)
+            outputs += self._operators.on_card_down(card, now)
         if tuple(self.node.cards) != before:
             outputs.append(ToLauncher("cards", {"cards": dict(self.cards())}))
         outputs += self._event(f"configuration {file or 'from an operator'} in force", now)
@@ -291,7 +293,7 @@ class ControllerEngine:
         checked = configuration.check(text, file, modern=self.settings.modern)
         self.diagnostics = checked
         errors = checked.errors
-        for found in errors[:ERRORS_LOGGED]:
+        for found in errors[:MAX_LOGGED_ERRORS]:
             self.history.log.append(LogRecord(now, "error", "configuration", "", str(found), {}))
         if errors and last is None and self.settings.refuse:
             return self._event(f"configuration {file} refused: {errors[0]}", now)
@@ -309,24 +311,24 @@ class ControllerEngine:
         for entry in silent:
             self._step(entry, AdmissionEvent.SILENCE, now, "silent since the controller started")
         for entry in self.node.cards.values():
-            if entry.listening:
-                entry.heard = now
+            if entry.expects_heartbeats:
+                entry.last_heartbeat = now
         self.open = True
-        self._handover.met()
-        self.node.install(self.config, now)
+        self._handover.on_all_met()
+        self.node.commit(self.config, now)
         for asp, held in self._early.items():
-            self.node.installed(asp, held, now, self._early_networks.get(asp, ()))
+            self.node.on_held_tunnels(asp, held, now, self._early_networks.get(asp, ()))
         self._early.clear()
         self._early_networks.clear()
         early, self._early_reports = self._early_reports, {}
         planned = self.node.plan.tunnels
         said = {n: report for n, (asp, report) in early.items() if n in planned and planned[n].asp == asp}
-        self.node.reported(said, now)
+        self.node.on_tunnel_reports(said, now)
         self.node.news.clear()
         outputs = self.node.publish()
         for card in self._greeted:
             entry = self.node.cards[card]
-            if entry.listening:
+            if entry.expects_heartbeats:
                 outputs += self._welcome(entry)
         if self._greeted:
             up = sum(state.up for state in self.node.tunnels.values())
@@ -343,14 +345,14 @@ class ControllerEngine:
             self._drop("hello in the name of another card")
             return []
         if entry is None:
-            self._handover.runs(card, hello.boot)
+            self._handover.on_card_runs(card, hello.boot)
             return [ToCard(card, Goodbye(f"the configuration has no card {hello.card!r}"))]
         if hello.protocol != PROTOCOL:
             return [ToCard(card, Goodbye(f"protocol {hello.protocol}; this controller speaks {PROTOCOL}"))]
         if hello.boot < entry.boot:
             return [ToCard(card, Goodbye(f"start {hello.boot} of {card}; start {entry.boot} is newer"))]
-        outputs = self._settle_deaths(now) + self._freed(self._handover.runs(card, hello.boot))
-        holds = hello.boot == entry.admitted and hello.epoch == entry.epoch
+        outputs = self._settle_deaths(now) + self._freed(self._handover.on_card_runs(card, hello.boot))
+        holds = hello.boot == entry.admitted_boot and hello.epoch == entry.epoch
         if hello.boot > entry.boot or hello.epoch > entry.epoch:
             event = AdmissionEvent.HELLO_NEW
         elif holds and (hello.version or entry.state is not AdmissionState.RESTORED):
@@ -366,16 +368,16 @@ class ControllerEngine:
             outputs += self.node.publish()
         self._holds(entry, hello, now)
         if self.open:
-            self.node.card_consequences(entry, now)
+            self.node.update_dependents(entry, now)
             outputs += self.node.publish()
             # Before the rest, so that the captures miss nothing.
-            outputs += self._operators.card_back(card)
+            outputs += self._operators.on_card_up(card)
             outputs += self._welcome(entry)
         else:
             self._greeted[card] = None
         if action is not AdmissionAction.WELCOME or was is AdmissionState.RESTORED:
             how = "still there" if action is AdmissionAction.WELCOME else "admitted"
-            outputs += self._event(f"{card} {how}: boot {entry.admitted}, epoch {entry.epoch}", now)
+            outputs += self._event(f"{card} {how}: boot {entry.admitted_boot}, epoch {entry.epoch}", now)
         outputs += self._news(now)
         return outputs + self._open_early(now)
 
@@ -395,30 +397,36 @@ class ControllerEngine:
         if hello is not None and action is not AdmissionAction.IGNORE:
             if action is AdmissionAction.ADMIT:
                 self._renew_leases(entry, hello)
-                entry.epoch = numbers.raise_epoch(entry.card, hello.boot, hello.epoch)
+                entry.epoch = numbers.increment_epoch(entry.card, hello.boot, hello.epoch)
             else:
                 numbers.admit(entry.card, hello.boot)
-            if hello.boot != entry.admitted:
+            if hello.boot != entry.admitted_boot:
                 entry.since = now
-            entry.boot = entry.admitted = hello.boot
-            entry.pid, entry.heard, entry.waited, entry.hung_at, entry.why = hello.pid, now, 0.0, inf, ""
+            entry.boot = entry.admitted_boot = hello.boot
+            entry.pid, entry.last_heartbeat, entry.cpu_wait, entry.hung_at, entry.down_reason = (
+                hello.pid,
+                now,
+                0.0,
+                inf,
+                "",
+            )
             self.node.publisher.forget(entry.card)
             if self.open:
-                self.node.card_changed(entry)
+                self.node.publish_card(entry)
         elif action in (AdmissionAction.FENCE, AdmissionAction.FENCE_AND_UNSUBSCRIBE):
-            entry.why = why
-            entry.epoch = numbers.raise_epoch(entry.card, entry.admitted)
+            entry.down_reason = why
+            entry.epoch = numbers.increment_epoch(entry.card, entry.admitted_boot)
             entry.hung_at = now
             if action is AdmissionAction.FENCE_AND_UNSUBSCRIBE:
                 self.node.publisher.forget(entry.card)
             if self.open:
-                self.node.card_changed(entry)
+                self.node.publish_card(entry)
         elif action is AdmissionAction.UNSUBSCRIBE:
-            entry.why = why
+            entry.down_reason = why
             self.node.publisher.forget(entry.card)
         elif action is AdmissionAction.MARK_USABLE:
             numbers.serve(entry.card)
-            self.node.card_changed(entry)
+            self.node.publish_card(entry)
         return action
 
     def _card_event(self, card: str, event: AdmissionEvent, now: float, why: str) -> list[Output]:
@@ -431,12 +439,12 @@ class ControllerEngine:
             values: Attributes = {
                 "card": card,
                 "boot": entry.boot,
-                "why": f"{entry.why} for {self.settings.kill_after:g} s",
+                "why": f"{entry.down_reason} for {self.settings.kill_after:g} s",
             }
             said = self._event(f"{card} is to be killed: {why}", now) if was is AdmissionState.HUNG else []
             return [ToLauncher("kill", values), *said]
         if action is AdmissionAction.MARK_USABLE:
-            self.node.card_consequences(entry, now)
+            self.node.update_dependents(entry, now)
             outputs = self.node.publish()
             outputs += self._event(f"{card} usable", now)
             return outputs + self._news(now)
@@ -452,7 +460,7 @@ class ControllerEngine:
             # The card's own flag first, alone: what follows from it may be thousands of records.
             outputs += self.node.publish()
             self._aftermath[card] = action is AdmissionAction.FENCE_AND_UNSUBSCRIBE
-        outputs += self._operators.card_gone(card, now)
+        outputs += self._operators.on_card_down(card, now)
         outputs += self._event(f"{card} {why}: epoch {entry.epoch}", now)
         return outputs + self._open_early(now)
 
@@ -463,8 +471,8 @@ class ControllerEngine:
         aftermath, self._aftermath = self._aftermath, {}
         for card, gone in aftermath.items():
             if gone:
-                self.node.installed(card, (), now)
-            self.node.card_consequences(self.node.cards[card], now)
+                self.node.on_held_tunnels(card, (), now)
+            self.node.update_dependents(self.node.cards[card], now)
         return self.node.publish() + self._news(now)
 
     def _holds(self, entry: CardEntry, hello: Hello, now: float) -> None:
@@ -473,7 +481,7 @@ class ControllerEngine:
             held = {sa.tunnel for sa in hello.sas}
             if self.open:
                 self._drop_reports(entry.card)
-                self.node.installed(entry.card, held, now, hello.networks)
+                self.node.on_held_tunnels(entry.card, held, now, hello.networks)
             else:
                 self._early[entry.card] = held
                 self._early_networks[entry.card] = hello.networks
@@ -483,13 +491,13 @@ class ControllerEngine:
             self.node.carrier.update(port for port in hello.ports if port.startswith(slot))
 
     def _drop_reports(self, asp: str) -> None:
-        of_asp = set(self.node.plan.of_asp.get(asp, ()))
+        of_asp = set(self.node.plan.tunnels_by_asp.get(asp, ()))
         self._reports = {number: said for number, said in self._reports.items() if number not in of_asp}
 
     def _welcome(self, entry: CardEntry) -> list[Output]:
         publisher = self.node.publisher
         snapshot = publisher.snapshot(entry.card)
-        entry.synchronised = publisher.version
+        entry.usable_at_version = publisher.version
         settings = self.settings
         welcome = Welcome(entry.epoch, publisher.version, settings.heartbeat, settings.misses, settings.cards)
         return [ToCard(entry.card, welcome), *(ToCard(entry.card, part) for part in snapshot)]
@@ -498,7 +506,7 @@ class ControllerEngine:
         """Cards were told nothing for a while: each gets all that it needs."""
         outputs = self.node.publish() if self.open else []
         for entry in self.node.cards.values():
-            if entry.listening and self.open:
+            if entry.expects_heartbeats and self.open:
                 outputs += self._welcome(entry)
         return outputs
 
@@ -506,23 +514,27 @@ class ControllerEngine:
         """An ASP that lost its SA state goes on above every number that it can have used; what it received nobody
         knows any more."""
         numbers = self.node.numbers
-        if entry.kind != inventory.ASP or not hello.fresh or not numbers.met(entry.card, hello.boot):
+        if entry.kind != inventory.ASP or not hello.fresh or not numbers.is_admitted_boot(entry.card, hello.boot):
             return
         for number, seq in [key for key, lease in numbers.leases.items() if lease.asp == entry.card]:
-            numbers.renew(number, seq)
+            numbers.renew_lease(number, seq)
             if number in self.node.plan.tunnels:
-                self.node.tunnel_record(number)
+                self.node.publish_tunnel(number)
         if numbers.served(entry.card):
-            self.node.lost(entry.card)
+            self.node.on_windows_lost(entry.card)
 
     # what cards report
 
     def _heartbeat(self, entry: CardEntry, message: Heartbeat, now: float) -> list[Output]:
-        if message.epoch != entry.epoch or not entry.listening:
+        if message.epoch != entry.epoch or not entry.expects_heartbeats:
             return []
-        entry.late, entry.held = message.late, message.version
-        outputs = self._freed(self.open and self._handover.holds(entry.card, message.version))
-        if entry.state is AdmissionState.SYNCHRONISING and self.open and message.version >= entry.synchronised:
+        entry.loop_lag, entry.reported_version = message.late, message.version
+        outputs = self._freed(self.open and self._handover.on_version_held(entry.card, message.version))
+        if (
+            entry.state is AdmissionState.SYNCHRONISING
+            and self.open
+            and message.version >= entry.usable_at_version
+        ):
             return outputs + self._card_event(entry.card, AdmissionEvent.SYNCHRONISED, now, "")
         return outputs
 
@@ -536,7 +548,7 @@ class ControllerEngine:
         (self.node.carrier.add if message.up else self.node.carrier.discard)(message.port)
         if not self.open:
             return []
-        self.node.ports_changed([message.port], now)
+        self.node.update_ports([message.port], now)
         outputs = self.node.publish()
         state = "up" if message.up else f"down ({message.reason})" if message.reason else "down"
         outputs += self._event(f"port {message.port} {state}", now)
@@ -549,11 +561,11 @@ class ControllerEngine:
             self._early_reports[message.tunnel] = (entry.card, message)
             return []
         made = self.node.plan.tunnels.get(message.tunnel)
-        if made is None or made.asp != entry.card or not entry.listening:
+        if made is None or made.asp != entry.card or not entry.expects_heartbeats:
             self._drop("report about a tunnel of another ASP")
             return []
         self._reports[message.tunnel] = message
-        self._report_at = min(self._report_at, now + GATHER)
+        self._report_at = min(self._report_at, now + TUNNEL_REPORT_DELAY)
         return []
 
     def _flush_reports(self, now: float) -> list[Output]:
@@ -564,7 +576,7 @@ class ControllerEngine:
         """Act on what was gathered; before a new plan, because it belongs to the one in force."""
         reports, self._reports = self._reports, {}
         self._report_at = inf
-        self.node.reported(reports, now)
+        self.node.on_tunnel_reports(reports, now)
 
     def _sa_event(self, entry: CardEntry, message: SaEvent, now: float) -> list[Output]:
         name = f"tunnel {message.sa.tunnel}"
@@ -575,7 +587,7 @@ class ControllerEngine:
             self._drop("report about an SA of another ASP")
             return []
         if message.event != "lease":
-            self.node.sas.told(message, now)
+            self.node.sas.update(message, now)
             why = f": {message.reason}" if message.reason else ""
             text = f"{name}: {message.sa.protocol} SA {message.sa.spi} {message.sa.direction} {message.event}{why}"
             record = LogRecord(now, "informational", "ipsec", f"sa-{message.event}", text, {"card": entry.card})
@@ -584,10 +596,10 @@ class ControllerEngine:
         numbers = self.node.numbers
         lease = numbers.leases.get((made.number, message.sa.serial))
         # One that has more than half of it left asked before it saw the last extension.
-        if lease is None or 0 < message.next_sequence < lease.end - LEASE // 2:
+        if lease is None or 0 < message.next_sequence < lease.end - LEASE_SIZE // 2:
             return []
-        numbers.extend(made.number, message.sa.serial, message.next_sequence)
-        self.node.tunnel_record(made.number)
+        numbers.extend_lease(made.number, message.sa.serial, message.next_sequence)
+        self.node.publish_tunnel(made.number)
         return self.node.publish()
 
     def _log_record(self, entry: CardEntry, message: LogRecord, now: float) -> list[Output]:
@@ -605,7 +617,7 @@ class ControllerEngine:
         if tuple(files) == self._flash:
             return []
         self._flash = tuple(files)
-        self.node.flash = store(files)
+        self.node.flash = read_store(files)
         return [str(problem) for problem in self.node.flash.problems]
 
     def _event(self, text: str, now: float) -> list[Output]:

@@ -9,10 +9,10 @@ from heapq import merge
 
 from chassis.bus.messages import LogRecord, Stamp, Value
 
-EVENTS = 1000
-LOG_RECORDS = 5000
-TRACES = 1000
-STAMPS_OF_A_TRACE = 64
+MAX_EVENTS = 1000
+MAX_LOG_RECORDS = 5000
+MAX_TRACES = 1000
+MAX_STAMPS_PER_TRACE = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Log:
     """The last log records, `most` of them. In a full log the kind of line that has the most records makes room,
     with its oldest: whoever makes us write many lines of a kind drives out those, and nobody else's."""
 
-    def __init__(self, most: int = LOG_RECORDS) -> None:
+    def __init__(self, most: int = MAX_LOG_RECORDS) -> None:
         self._most = most
         self._number = self._held = 0
         self._kinds: dict[_Kind, deque[tuple[int, LogRecord]]] = {}
@@ -87,7 +87,7 @@ class History:
     """The last events, log records and traces of a node, since `began` in monotonic seconds."""
 
     began: float = 0.0
-    events: deque[HistoryEvent] = field(default_factory=lambda: deque(maxlen=EVENTS))
+    events: deque[HistoryEvent] = field(default_factory=lambda: deque(maxlen=MAX_EVENTS))
     log: Log = field(default_factory=Log)
     traces: OrderedDict[int, list[Stamp]] = field(default_factory=OrderedDict)
 
@@ -102,7 +102,7 @@ class History:
             trace = self.traces.get(stamp.number)
             if trace is None:
                 trace = self.traces[stamp.number] = []
-                if len(self.traces) > TRACES:
+                if len(self.traces) > MAX_TRACES:
                     self.traces.popitem(last=False)
-            if len(trace) < STAMPS_OF_A_TRACE:
+            if len(trace) < MAX_STAMPS_PER_TRACE:
                 trace.append(stamp)

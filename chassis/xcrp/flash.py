@@ -42,7 +42,7 @@ class FlashFile:
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class FlashProblem:
     """Something about a file of the flash; an error means that the file is as if it were not there."""
 
     severity: str
@@ -54,7 +54,7 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class PkiObject:
     """A good file: an object of a context's store."""
 
     context: str
@@ -64,16 +64,16 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
-class Store:
+class PkiStore:
     """Every good file, by context, and what is wrong with the others."""
 
-    items: Mapping[str, tuple[Item, ...]] = field(default_factory=dict)
-    problems: tuple[Problem, ...] = ()
+    items: Mapping[str, tuple[PkiObject, ...]] = field(default_factory=dict)
+    problems: tuple[FlashProblem, ...] = ()
 
     def names(self, context: str, kind: str) -> list[str]:
         return [item.name for item in self.items.get(context, ()) if item.kind == kind]
 
-    def flaw(self, context: str) -> str:
+    def first_missing(self, context: str) -> str:
         """What a context lacks for rsa-signature (guide 6.1): trusted, own certificate or its key; or nothing."""
         if not self.names(context, TRUSTED):
             return f"context {context} has no trusted certificate"
@@ -85,42 +85,44 @@ class Store:
         return ""
 
 
-def store(files: Iterable[FlashFile]) -> Store:
+def read_store(files: Iterable[FlashFile]) -> PkiStore:
     """The PKI stores that these files are. Never raises on any bytes."""
-    items: dict[str, dict[tuple[str, str], Item]] = {}
-    problems: list[Problem] = []
+    items: dict[str, dict[tuple[str, str], PkiObject]] = {}
+    problems: list[FlashProblem] = []
     publics: dict[tuple[str, str, str], object] = {}
     for file in files:
         parts = file.path.split("/")
         if file.error:
-            problems.append(Problem("error", file.path, file.error))
+            problems.append(FlashProblem("error", file.path, file.error))
             continue
         well_placed = len(parts) == 4 and parts[0] == "pki" and parts[2] in FOLDERS
         if not well_placed or not parts[3].endswith(".pem"):
             text = "is no pki/CONTEXT/{trusted,self,keys}/NAME.pem and is not used"
-            problems.append(Problem("warning", file.path, text))
+            problems.append(FlashProblem("warning", file.path, text))
             continue
-        item = Item(parts[1], FOLDERS[parts[2]], parts[3].removesuffix(".pem"), file.data)
+        item = PkiObject(parts[1], FOLDERS[parts[2]], parts[3].removesuffix(".pem"), file.data)
         try:
             public = _key(file.data) if item.kind == KEY else _certificate(file.data, item.kind == SELF)
         except _BadError as error:
-            problems.append(Problem("error", file.path, str(error)))
+            problems.append(FlashProblem("error", file.path, str(error)))
             continue
         if item.kind == KEY and file.exposed:
-            problems.append(Problem("warning", file.path, "a private key that others may read: chmod 600"))
+            problems.append(FlashProblem("warning", file.path, "a private key that others may read: chmod 600"))
         items.setdefault(item.context, {})[item.kind, item.name] = item
         publics[item.context, item.kind, item.name] = public
     for context, of_context in items.items():
         for item in [item for item in of_context.values() if item.kind == SELF]:
             path = f"pki/{context}/self/{item.name}.pem"
             if (KEY, item.name) not in of_context:
-                problems.append(Problem("warning", path, f"there is no key pki/{context}/keys/{item.name}.pem"))
+                problems.append(
+                    FlashProblem("warning", path, f"there is no key pki/{context}/keys/{item.name}.pem")
+                )
             elif publics[context, SELF, item.name] != publics[context, KEY, item.name]:
                 text = f"is not the certificate of key pki/{context}/keys/{item.name}.pem"
-                problems.append(Problem("error", path, text))
+                problems.append(FlashProblem("error", path, text))
                 del of_context[SELF, item.name]
     whole = {context: tuple(of_context.values()) for context, of_context in items.items()}
-    return Store(whole, tuple(problems))
+    return PkiStore(whole, tuple(problems))
 
 
 class _BadError(Exception):

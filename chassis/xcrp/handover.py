@@ -15,31 +15,31 @@ class Handover:
         self._running: dict[str, int] = {}
         """Cards that run, as far as this controller was told, by boot number."""
 
-    def runs(self, card: str, boot: int) -> bool:
+    def on_card_runs(self, card: str, boot: int) -> bool:
         """This start of a card runs, so that every one before has ended; whether that frees SAs."""
         self._running[card] = boot
         return self._ended(card, boot - 1)
 
-    def died(self, card: str, boot: int) -> bool:
+    def on_card_died(self, card: str, boot: int) -> bool:
         """This start of a card has ended; whether that frees SAs."""
         self._running.pop(card, None)
         return self._ended(card, boot)
 
-    def holds(self, card: str, version: int) -> bool:
+    def on_version_held(self, card: str, version: int) -> bool:
         """A card says which version is in force there; whether it has let go of SAs with it."""
-        if version < self._node.letting_go.get(card, inf):
+        if version < self._node.releasing.get(card, inf):
             return False
-        self._node.let_go(card)
+        self._node.on_sas_released(card)
         return True
 
-    def met(self) -> None:
+    def on_all_met(self) -> None:
         """All that run have been met: of the others, those that the configuration does not have are no more."""
-        for asp in self._node.numbers.owing():
+        for asp in self._node.numbers.asps_holding_moved_sas():
             if asp not in self._node.cards and asp not in self._running:
-                self._node.numbers.let_go(asp)
+                self._node.numbers.release_moved_sas(asp)
 
     def _ended(self, card: str, boot: int) -> bool:
-        if boot < self._node.numbers.owing().get(card, inf):
+        if boot < self._node.numbers.asps_holding_moved_sas().get(card, inf):
             return False
-        self._node.let_go(card)
+        self._node.on_sas_released(card)
         return True

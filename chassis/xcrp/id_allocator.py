@@ -19,10 +19,10 @@ from typing import Any
 from chassis.bus.engine import Persist
 from chassis.xcrp.placement import Place
 
-LEASE = 1 << 20
+LEASE_SIZE = 1 << 20
 """Sequence numbers of one lease."""
 
-LAST = 1 << 32
+SEQUENCE_LIMIT = 1 << 32
 """No lease goes beyond: the last sequence number is one less."""
 
 LEASES, COPY, NUMBERS, CARDS = "leases.json", "leases.copy.json", "numbers.json", "cards.json"
@@ -56,7 +56,7 @@ class Admitted:
     served: bool = False
 
 
-class Numbers:
+class IdAllocator:
     """Everything numbered, with the files that it came from and goes to.
 
     `problems` says which stored files could not be read; numbering then goes on far above what `boot` starts of
@@ -128,7 +128,7 @@ class Numbers:
 
     # contexts, tunnels, circuits
 
-    def keep(self, kind: str, names: Iterable[str]) -> dict[str, int]:
+    def allocate(self, kind: str, names: Iterable[str]) -> dict[str, int]:
         """Have numbers for exactly these names: who has one keeps it, who is gone never gets it back."""
         table = {CONTEXT: self.contexts, TUNNEL: self.tunnels, CIRCUIT: self.port_circuits}[kind]
         wanted = dict.fromkeys(names)
@@ -154,7 +154,7 @@ class Numbers:
         self.tunnel_circuits[tunnel] = (number, home)
         return number
 
-    def place(self, placement: dict[Place, str]) -> None:
+    def set_placement(self, placement: dict[Place, str]) -> None:
         if placement != self.placement:
             self.placement = placement
             self._dirty.add(NUMBERS)
@@ -185,12 +185,12 @@ class Numbers:
         self._assigned += 1
         return self._grant(tunnel, seq, LeaseGrant(asp, 0, 0, uses, place, spis, self._assigned))
 
-    def renew(self, tunnel: int, seq: int) -> LeaseGrant | None:
+    def renew_lease(self, tunnel: int, seq: int) -> LeaseGrant | None:
         """A lease that begins where every number that can have been used ends."""
         held = self.leases.get((tunnel, seq))
         return None if held is None else self._grant(tunnel, seq, held)
 
-    def extend(self, tunnel: int, seq: int, reached: int = 0) -> LeaseGrant | None:
+    def extend_lease(self, tunnel: int, seq: int, reached: int = 0) -> LeaseGrant | None:
         """More numbers for the ASP that goes on with the ones that it has; `reached` is its next one."""
         held = self.leases.get((tunnel, seq))
         if held is None:
@@ -201,11 +201,11 @@ class Numbers:
             # The ASP's mapped state knows: this is the floor of whatever comes.
             self._uncounted.difference_update(held.uses)
             for use in held.uses:
-                self._used[use] = max(self._used.get(use, 1), min(reached, LAST))
+                self._used[use] = max(self._used.get(use, 1), min(reached, SEQUENCE_LIMIT))
             return self._grant(tunnel, seq, held)
         if any(self._used.get(use, 0) != held.end for use in held.uses):
             return self._grant(tunnel, seq, held)
-        return self._hold(tunnel, seq, replace(held, end=min(max(held.end, reached) + LEASE, LAST)))
+        return self._hold(tunnel, seq, replace(held, end=min(max(held.end, reached) + LEASE_SIZE, SEQUENCE_LIMIT)))
 
     def drop_leases(self, wanted: set[tuple[int, int]]) -> None:
         """Forget the leases of entries that are no more; what they used up stays known."""
@@ -220,7 +220,7 @@ class Numbers:
         if not self._uncounted.isdisjoint(wanted.uses):
             return self._hold(tunnel, seq, replace(wanted, start=0, end=0))
         start = max([1, *(self._used.get(use, 1) for use in wanted.uses)])
-        return self._hold(tunnel, seq, replace(wanted, start=start, end=min(start + LEASE, LAST)))
+        return self._hold(tunnel, seq, replace(wanted, start=start, end=min(start + LEASE_SIZE, SEQUENCE_LIMIT)))
 
     def _hold(self, tunnel: int, seq: int, lease: LeaseGrant) -> LeaseGrant:
         if self.leases.get((tunnel, seq)) != lease:
@@ -251,11 +251,11 @@ class Numbers:
         }
         return f"not let go of by {', '.join(sorted(holders))} yet" if holders else ""
 
-    def owing(self) -> dict[str, int]:
+    def asps_holding_moved_sas(self) -> dict[str, int]:
         """The ASPs that may still have SAs that are no more theirs, and the boot number of their process."""
         return {asp: boot for asps in self._owed.values() for asp, (boot, _) in asps.items()}
 
-    def let_go(self, asp: str) -> set[int]:
+    def release_moved_sas(self, asp: str) -> set[int]:
         """An ASP has let go of what is no more its own, or has ended; the tunnels for which that is news."""
         freed = {spi for spi, asps in self._owed.items() if asps.pop(asp, None) is not None}
         if not freed:
@@ -264,7 +264,7 @@ class Numbers:
         self._dirty.add(LEASES)
         return {key[0] for key, lease in self.leases.items() if not freed.isdisjoint(lease.spis)}
 
-    def lose(self, asp: str) -> set[int]:
+    def hold_back_sas(self, asp: str) -> set[int]:
         """An ASP lost the windows of its SAs; their tunnels. Nobody knows what was received with such an SPI."""
         tunnels = set()
         for key, lease in self.leases.items():
@@ -288,7 +288,7 @@ class Numbers:
         held = self.cards.get(card)
         return 0 if held is None else held.epoch
 
-    def raise_epoch(self, card: str, boot: int, above: int = 0) -> int:
+    def increment_epoch(self, card: str, boot: int, above: int = 0) -> int:
         """A new epoch for this card, higher than any that it had and than `above`."""
         epoch = max(self.epoch(card), above, self._floor.get(CARDS, 0)) + 1
         self.cards[card] = Admitted(boot, epoch, card in self.cards and self.cards[card].served)
@@ -302,7 +302,7 @@ class Numbers:
             self.cards[card] = Admitted(boot, held.epoch, held.served)
             self._dirty.add(CARDS)
 
-    def met(self, card: str, boot: int) -> bool:
+    def is_admitted_boot(self, card: str, boot: int) -> bool:
         """Whether another start of a card than this one was admitted, as far as can be known."""
         held = self.cards.get(card)
         return held.boot != boot if held is not None else CARDS in self._floor
@@ -321,7 +321,7 @@ class Numbers:
 
     # files
 
-    def stores(self) -> list[Persist]:
+    def pending_writes(self) -> list[Persist]:
         """The files that must be on disk before anything that was numbered since is used."""
         dirty, self._dirty = self._dirty, set()
         if LEASES in dirty or COPY in dirty:

@@ -32,7 +32,7 @@ def _requests(operators: Operators, tunnel: str, what: str, *, negotiated: bool)
         if negotiated and made.config.kind != "static":
             raise ArgumentError(f"tunnel {tunnel} has manual keys: it has no IKE SA")
         if not made.asp:
-            raise ArgumentError(f"tunnel {tunnel} has no ASP: {made.fault}")
+            raise ArgumentError(f"tunnel {tunnel} has no ASP: {made.config_error}")
         return [(operators.usable(made.asp), {"tunnel": made.number, **more})]
     node = operators.node
     asps = {
@@ -46,32 +46,34 @@ def _requests(operators: Operators, tunnel: str, what: str, *, negotiated: bool)
 def _clear(operators: Operators, number: int, given: dict[str, Any], now: float) -> list[Output]:
     what = given["what"]
     requests = _requests(operators, given["tunnel"], what, negotiated=what == "ike")
-    return operators.ask(number, requests, "clear", now)
+    return operators.request_cards(number, requests, "clear", now)
 
 
 def _rekey(operators: Operators, number: int, given: dict[str, Any], now: float) -> list[Output]:
     what = given["what"]
     requests = _requests(operators, given["tunnel"], what, negotiated=what == "ike")
-    return operators.ask(number, requests, "rekey", now)
+    return operators.request_cards(number, requests, "rekey", now)
 
 
 def _ike(operators: Operators, number: int, given: dict[str, Any], now: float) -> list[Output]:
     requests = _requests(operators, given["tunnel"], given["what"], negotiated=True)
-    return operators.ask(number, requests, "ike", now)
+    return operators.request_cards(number, requests, "ike", now)
 
 
 def _keys(operators: Operators, number: int, given: dict[str, Any], now: float) -> list[Output]:
-    return operators.ask(number, _requests(operators, given["tunnel"], "keys", negotiated=True), "ike", now)
+    return operators.request_cards(
+        number, _requests(operators, given["tunnel"], "keys", negotiated=True), "ike", now
+    )
 
 
 def _queues(operators: Operators, number: int, given: dict[str, Any], now: float) -> list[Output]:
     requests = _requests(operators, given["tunnel"], "", negotiated=False)
-    return operators.ask(number, requests, "queues", now)
+    return operators.request_cards(number, requests, "queues", now)
 
 
 def _sas(operators: Operators, number: int, given: dict[str, Any], now: float) -> list[Output]:
     requests = _requests(operators, given["tunnel"], "", negotiated=False)
-    return operators.ask(number, requests, "sas", now)
+    return operators.request_cards(number, requests, "sas", now)
 
 
 COMMANDS: Final[dict[str, Method]] = {

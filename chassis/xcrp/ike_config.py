@@ -15,7 +15,7 @@ from chassis.model.ike import IkePolicy, IkeProposal, ProposalRef
 from chassis.model.ipsec import IpsecPolicy, IpsecProposal
 from chassis.model.router import Config, Tunnel
 from chassis.model.source import as_carried
-from chassis.xcrp.flash import TRUSTED, Item, Store
+from chassis.xcrp.flash import TRUSTED, PkiObject, PkiStore
 
 IKE_POLICY = "IKE policy"
 IKE_PROPOSAL = "IKE proposal"
@@ -46,17 +46,17 @@ def methods(config: Config, policy: IkePolicy) -> set[str]:
     return {proposal.authentication for proposal in proposals_of(config, policy)}
 
 
-def fault(config: Config, tunnel: Tunnel, flash: Store) -> str:
+def config_error(config: Config, tunnel: Tunnel, flash: PkiStore) -> str:
     """The first condition of a negotiated tunnel that its configuration leaves unmet, or empty (B-024, S-039)."""
     if not tunnel.ike_policy:
         return IKE_POLICY
     policy = policy_of(config, tunnel)
     if policy is None:
         return f"{IKE_POLICY}: no {tunnel.ike_policy} in context {tunnel.context}"
-    return _policy_fault(config, policy, tunnel.context, flash) or _lines_fault(config, tunnel)
+    return _policy_error(config, policy, tunnel.context, flash) or _entries_error(config, tunnel)
 
 
-def _policy_fault(config: Config, policy: IkePolicy, context: str, flash: Store) -> str:
+def _policy_error(config: Config, policy: IkePolicy, context: str, flash: PkiStore) -> str:
     if not proposals_of(config, policy):
         return f"{IKE_PROPOSAL}: {_none(policy.name, policy.proposals)}"
     key = policy.pre_shared_key
@@ -67,13 +67,13 @@ def _policy_fault(config: Config, policy: IkePolicy, context: str, flash: Store)
     if "pre-shared-key" in wanted and key is None:
         return f"{KEY}: policy {policy.name} has none"
     if "rsa-signature" in wanted:
-        lacks = flash.flaw(context)
+        lacks = flash.first_missing(context)
         if lacks:
             return f"{CERTIFICATE}: {lacks}"
     return ""
 
 
-def _lines_fault(config: Config, tunnel: Tunnel) -> str:
+def _entries_error(config: Config, tunnel: Tunnel) -> str:
     if not tunnel.entries:
         return IPSEC_POLICY
     acls = config.contexts[tunnel.interface_context].acls
@@ -95,7 +95,7 @@ def _none(policy: str, lines: Sequence[ProposalRef]) -> str:
     return f"none of policy {policy} is there ({', '.join(line.name for line in lines)})"
 
 
-def needed(config: Config, tunnel: Tunnel, numbers: dict[str, int], flash: Store) -> Iterator[Key]:
+def needed(config: Config, tunnel: Tunnel, numbers: dict[str, int], flash: PkiStore) -> Iterator[Key]:
     """Keys of the records that the ASP of a negotiated tunnel gets, and no other ASP that has no use for them."""
     policy = policy_of(config, tunnel)
     outer = numbers.get(tunnel.context, 0)
@@ -120,7 +120,7 @@ def needed(config: Config, tunnel: Tunnel, numbers: dict[str, int], flash: Store
 
 
 def records(
-    config: Config, numbers: dict[str, int], flash: Store, wanted: frozenset[Key], *, esn: bool
+    config: Config, numbers: dict[str, int], flash: PkiStore, wanted: frozenset[Key], *, esn: bool
 ) -> Iterator[Record]:
     """The records of IKE and of its stores that some ASP needs."""
     values: list[Policy] = [*config.ike_proposals.values(), *config.ipsec_proposals.values()]
@@ -139,5 +139,5 @@ def records(
                 yield certificate
 
 
-def _certificate(context: int, item: Item) -> bus.CertificateRecord:
+def _certificate(context: int, item: PkiObject) -> bus.CertificateRecord:
     return bus.CertificateRecord(context, item.name, item.kind, item.pem)

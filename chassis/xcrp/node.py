@@ -14,9 +14,9 @@ from chassis.bus.replication import Publisher
 from chassis.model.router import Config
 from chassis.xcrp import plan as planning
 from chassis.xcrp import record_builder, routes, tunnels
-from chassis.xcrp.cards import AdmissionState, CardEntry, Watch
-from chassis.xcrp.flash import Store
-from chassis.xcrp.id_allocator import Numbers
+from chassis.xcrp.cards import AdmissionState, CardEntry, HeartbeatMonitor
+from chassis.xcrp.flash import PkiStore
+from chassis.xcrp.id_allocator import IdAllocator
 from chassis.xcrp.inventory import ASP, MANAGEMENT_PORTS
 from chassis.xcrp.plan import Plan, TunnelPlan
 from chassis.xcrp.routes import Candidate, PrefixKey
@@ -25,32 +25,34 @@ from chassis.xcrp.selector_routes import SelectorRoutes
 from chassis.xcrp.settings import ControllerSettings
 from chassis.xcrp.tunnels import ControllerTunnel, TunnelStatusEvent
 
-MANY = 8
+MAX_NAMED_TUNNELS = 8
 """Tunnels that change for one cause before the history tells their number in place of their names."""
 
 
 class NodeState:
     """What the controller knows and wants of its node."""
 
-    def __init__(self, name: str, numbers: Numbers, settings: ControllerSettings, version: int) -> None:
+    def __init__(self, name: str, numbers: IdAllocator, settings: ControllerSettings, version: int) -> None:
         self.name = name
         self.numbers = numbers
         self.settings = settings
         self.plan = Plan(Config())
-        self.flash = Store()
+        self.flash = PkiStore()
         """The certificates that the next plan is made with."""
-        self.watch = Watch(settings.silence, settings.kill_after)
-        self.cards: dict[str, CardEntry] = self.watch.cards
+        self.heartbeats = HeartbeatMonitor(settings.silence, settings.kill_after)
+        self.cards: dict[str, CardEntry] = self.heartbeats.cards
         self.carrier: set[str] = set()
         self.tunnels: dict[int, ControllerTunnel] = {}
         self.sas = SaTable()
         self.selectors = SelectorRoutes()
-        self.publisher = Publisher(lambda card, record: record_builder.wants(self.plan, card, record), version)
-        self.letting_go: dict[str, int] = {}
+        self.publisher = Publisher(
+            lambda card, record: record_builder.needs_record(self.plan, card, record), version
+        )
+        self.releasing: dict[str, int] = {}
         """The version with which an ASP has let go of the SAs that are no more its own."""
         self.news: list[str] = []
         """What the history should have about the changes since it was last read."""
-        self._ways: dict[tuple[int, int], Candidate | str] = {}
+        self._peer_routes: dict[tuple[int, int], Candidate | str] = {}
 
     # what is asked
 
@@ -74,23 +76,23 @@ class NodeState:
 
     def publish(self) -> list[Output]:
         """Everything that changed: first the numbers to disk, then each card's delta."""
-        outputs: list[Output] = list(self.numbers.stores())
+        outputs: list[Output] = list(self.numbers.pending_writes())
         outputs += [ToCard(card, delta) for card, delta in self.publisher.flush()]
-        for asp in self.numbers.owing():
+        for asp in self.numbers.asps_holding_moved_sas():
             # One that nothing is sent to at the moment gets a snapshot of a later version first.
-            self.letting_go.setdefault(asp, self.publisher.sent(asp) or self.publisher.version)
+            self.releasing.setdefault(asp, self.publisher.sent(asp) or self.publisher.version)
         return outputs
 
     # what happens
 
-    def install(self, config: Config, now: float) -> list[str]:
+    def commit(self, config: Config, now: float) -> list[str]:
         """Put a configuration into force; returns the cards that it no longer has."""
         before = self.plan
-        self.plan = plan = planning.make(config, self.numbers, self.name, self.flash)
-        self.letting_go.clear()
-        for asp in self.numbers.owing():
+        self.plan = plan = planning.make_plan(config, self.numbers, self.name, self.flash)
+        self.releasing.clear()
+        for asp in self.numbers.asps_holding_moved_sas():
             if asp in self.cards and self.cards[asp].state in (AdmissionState.ABSENT, AdmissionState.STARTED):
-                self.numbers.let_go(asp)
+                self.numbers.release_moved_sas(asp)
         gone = [card for card in self.cards if card not in dict(plan.cards)]
         for card in gone:
             del self.cards[card]
@@ -99,27 +101,27 @@ class NodeState:
             if card not in self.cards or self.cards[card].kind != kind:
                 self.cards[card] = self._entry(card, kind)
         self._tunnel_states(before)
-        self.selectors.keep(plan)
-        self._ways = {
-            (context, remote): self._way(context, remote)
-            for context, remotes in plan.peers.items()
+        self.selectors.retain(plan)
+        self._peer_routes = {
+            (context, remote): self._route_to_peer(context, remote)
+            for context, remotes in plan.tunnels_by_peer.items()
             for remote in remotes
         }
         # A card that begins or ceases to need a record gets to know only if the record counts as changed.
-        for asp in plan.needs.keys() | before.needs.keys():
-            for key in plan.needs.get(asp, frozenset()) ^ before.needs.get(asp, frozenset()):
+        for asp in plan.records_by_asp.keys() | before.records_by_asp.keys():
+            for key in plan.records_by_asp.get(asp, frozenset()) ^ before.records_by_asp.get(asp, frozenset()):
                 self.publisher.delete(key)
-        if plan.lookers != before.lookers:
+        if plan.asps_with_fib != before.asps_with_fib:
             for number in plan.tunnels:
                 self.publisher.delete((bus.TunnelRecord.TYPE, number))
         wanted: list[bus.Record] = [record_builder.card_state(card) for card in self.cards.values() if card.epoch]
         wanted += record_builder.fixed(plan, discard=self.settings.discard, esn=self.settings.esn)
         flipped = []
         for number, made in plan.tunnels.items():
-            self._assess(made, self.tunnels[number])
-            if self._take(number, self._met(made, self.tunnels[number]), now):
+            self._evaluate(made, self.tunnels[number])
+            if self._take(number, self._conditions_met(made, self.tunnels[number]), now):
                 flipped.append(number)
-        self._tell(flipped)
+        self._history_lines(flipped)
         for number, made in plan.tunnels.items():
             state = self.tunnels[number]
             wanted.append(record_builder.tunnel(plan, made, state, self.numbers))
@@ -130,39 +132,39 @@ class NodeState:
         self.publisher.replace(wanted)
         return gone
 
-    def card_changed(self, card: CardEntry) -> None:
+    def publish_card(self, card: CardEntry) -> None:
         """The card's own record, alone: the one change that says at once what may be sent to it."""
         self.publisher.put(record_builder.card_state(card))
 
-    def card_consequences(self, card: CardEntry, now: float) -> None:
+    def update_dependents(self, card: CardEntry, now: float) -> None:
         """What follows from a card's becoming usable or not: routes, tunnels, circuits."""
         if card.kind == ASP:
             flipped = [
                 number
-                for number in self.plan.of_asp.get(card.card, ())
-                if self._take(number, self._met(self.plan.tunnels[number], self.tunnels[number]), now)
+                for number in self.plan.tunnels_by_asp.get(card.card, ())
+                if self._take(number, self._conditions_met(self.plan.tunnels[number], self.tunnels[number]), now)
             ]
-            self._flipped(flipped, set())
+            self._on_tunnels_changed(flipped, set())
         else:
-            self.ports_changed((name for name, port in self.plan.ports.items() if port.card == card.card), now)
+            self.update_ports((name for name, port in self.plan.ports.items() if port.card == card.card), now)
 
-    def ports_changed(self, ports: Iterable[str], now: float) -> None:
+    def update_ports(self, ports: Iterable[str], now: float) -> None:
         """Some ports may have come up or gone down."""
         plan = self.plan
         keys: set[PrefixKey] = set()
         touched: dict[int, None] = {}
         for port in ports:
-            keys.update(plan.of_port.get(port, ()))
-            touched.update(dict.fromkeys(plan.followers.get(port, ())))
+            keys.update(plan.prefixes_by_port.get(port, ()))
+            touched.update(dict.fromkeys(plan.tunnels_by_port.get(port, ())))
         for context in sorted({key[0] for key in keys}):
-            for remote, numbers in plan.peers.get(context, {}).items():
-                way = self._way(context, remote)
-                if way != self._ways.get((context, remote)):
-                    self._ways[context, remote] = way
+            for remote, numbers in plan.tunnels_by_peer.get(context, {}).items():
+                way = self._route_to_peer(context, remote)
+                if way != self._peer_routes.get((context, remote)):
+                    self._peer_routes[context, remote] = way
                     touched.update(dict.fromkeys(numbers))
-        self._flipped(self._reassess(touched, now), keys)
+        self._on_tunnels_changed(self._evaluate_all(touched, now), keys)
 
-    def installed(
+    def on_held_tunnels(
         self, asp: str, numbers: Iterable[int], now: float, networks: Iterable[PeerNetworks] = ()
     ) -> None:
         """An ASP says of which tunnels it holds SAs, these and no others, and which networks are behind them."""
@@ -171,20 +173,20 @@ class NodeState:
         for behind in networks:
             made = self.plan.tunnels.get(behind.tunnel)
             if made is not None and made.asp == asp and behind.tunnel in held:
-                keys |= self.selectors.take(self.plan, behind.tunnel, behind.networks)
-        for number in self.plan.of_asp.get(asp, ()):
+                keys |= self.selectors.replace(self.plan, behind.tunnel, behind.networks)
+        for number in self.plan.tunnels_by_asp.get(asp, ()):
             if number not in held:
-                self.sas.forget(number)
+                self.sas.remove(number)
         flipped = [
             number
-            for number in self.plan.of_asp.get(asp, ())
+            for number in self.plan.tunnels_by_asp.get(asp, ())
             if self._take(
                 number, TunnelStatusEvent.INSTALLED if number in held else TunnelStatusEvent.REMOVED, now
             )
         ]
-        self._flipped(flipped, keys)
+        self._on_tunnels_changed(flipped, keys)
 
-    def reported(self, reports: Mapping[int, TunnelEvent], now: float) -> None:
+    def on_tunnel_reports(self, reports: Mapping[int, TunnelEvent], now: float) -> None:
         """ASPs say of some tunnels whether their SAs can carry packets, and if not, why."""
         flipped: list[int] = []
         keys: set[PrefixKey] = set()
@@ -192,31 +194,31 @@ class NodeState:
             state = self.tunnels.get(number)
             if state is None:
                 continue
-            state.said = report.reason
+            state.asp_reason = report.reason
             state.identity = report.identity or state.identity
             if report.sas or not report.up:
-                self.sas.held(number, report.sas, now)
+                self.sas.replace(number, report.sas, now)
             if report.up:
-                keys |= self.selectors.take(self.plan, number, report.selectors)
+                keys |= self.selectors.replace(self.plan, number, report.selectors)
             if self._take(number, TunnelStatusEvent.INSTALLED if report.up else TunnelStatusEvent.REMOVED, now):
                 flipped.append(number)
-        self._flipped(flipped, keys)
+        self._on_tunnels_changed(flipped, keys)
 
-    def let_go(self, asp: str) -> None:
+    def on_sas_released(self, asp: str) -> None:
         """An ASP has let go of the SAs that are no more its own: who waits for them may have them."""
-        self.letting_go.pop(asp, None)
-        self._tell_again(self.numbers.let_go(asp))
+        self.releasing.pop(asp, None)
+        self._publish_tunnels(self.numbers.release_moved_sas(asp))
 
-    def lost(self, asp: str) -> None:
+    def on_windows_lost(self, asp: str) -> None:
         """An ASP lost the windows of its SAs: they are held back."""
-        self._tell_again(self.numbers.lose(asp))
+        self._publish_tunnels(self.numbers.hold_back_sas(asp))
 
-    def _tell_again(self, numbers: Iterable[int]) -> None:
+    def _publish_tunnels(self, numbers: Iterable[int]) -> None:
         for number in sorted(numbers):
             if number in self.plan.tunnels:
-                self.tunnel_record(number)
+                self.publish_tunnel(number)
 
-    def tunnel_record(self, number: int) -> None:
+    def publish_tunnel(self, number: int) -> None:
         """Something in a tunnel's record other than its state changed."""
         made = self.plan.tunnels[number]
         self.publisher.put(record_builder.tunnel(self.plan, made, self.tunnels[number], self.numbers))
@@ -227,7 +229,7 @@ class NodeState:
         held = self.numbers.cards.get(card)
         if held is None:
             return CardEntry(card, kind, boot=-1)
-        return CardEntry(card, kind, boot=held.boot, admitted=held.boot, epoch=held.epoch)
+        return CardEntry(card, kind, boot=held.boot, admitted_boot=held.boot, epoch=held.epoch)
 
     def _tunnel_states(self, before: Plan) -> None:
         states: dict[int, ControllerTunnel] = {}
@@ -235,54 +237,54 @@ class NodeState:
             state = self.tunnels.get(number)
             if state is not None and before.tunnels[number].config.kind != made.config.kind:
                 state.take(TunnelStatusEvent.REMOVED, state.since)
-                self.sas.forget(number)
+                self.sas.remove(number)
             if state is None:
                 held = self.numbers.tunnel_circuits.get(made.config.name)
                 state = ControllerTunnel(circuit=held[0], home=held[1]) if held is not None else ControllerTunnel()
             elif before.tunnels[number].asp != made.asp:
                 state.take(TunnelStatusEvent.REMOVED, state.since)
-                self.sas.forget(number)
+                self.sas.remove(number)
             state.negotiated = made.config.kind == "static"
             states[number] = state
         self.tunnels = states
-        self.sas.keep(states)
+        self.sas.retain(states)
 
-    def _way(self, context: int, remote: int) -> Candidate | str:
+    def _route_to_peer(self, context: int, remote: int) -> Candidate | str:
         """How a peer is reached, or the reason why not."""
         plan = self.plan
         table = plan.port_tables.get(context, {})
         prefixes = plan.prefixes
-        way = routes.way_to(table, context, remote, prefixes.__getitem__, self._transit)
+        way = routes.egress_to_peer(table, context, remote, prefixes.__getitem__, self._usable_for_transit)
         if way is not None:
             return way
-        if routes.way_to(table, context, remote, prefixes.__getitem__, self._but_for_its_card) is not None:
+        if routes.egress_to_peer(table, context, remote, prefixes.__getitem__, self._up_if_card_up) is not None:
             return tunnels.LINE_CARD
         return tunnels.ROUTE
 
-    def _transit(self, port: str) -> bool:
+    def _usable_for_transit(self, port: str) -> bool:
         return port not in MANAGEMENT_PORTS and self.port_up(port)
 
-    def _but_for_its_card(self, port: str) -> bool:
+    def _up_if_card_up(self, port: str) -> bool:
         """Whether nothing but a dead line card keeps a port from being up."""
         made = self.plan.ports[port]
         card = self.cards.get(made.card)
         return made.enabled and card is not None and not card.usable
 
-    def _unmet(self, made: TunnelPlan) -> tuple[str, str]:
+    def _first_unmet(self, made: TunnelPlan) -> tuple[str, str]:
         """(the first unmet condition or empty, the line card by which the peer is reached)"""
-        if made.fault:
-            return made.fault, ""
-        if made.follows and not any(map(self.port_up, made.follows)):
-            dead = any(map(self._but_for_its_card, made.follows))
+        if made.config_error:
+            return made.config_error, ""
+        if made.local_ports and not any(map(self.port_up, made.local_ports)):
+            dead = any(map(self._up_if_card_up, made.local_ports))
             return (tunnels.LINE_CARD if dead else tunnels.END_POINT), ""
-        way = self._ways.get((made.outer, made.remote), tunnels.ROUTE)
+        way = self._peer_routes.get((made.outer, made.remote), tunnels.ROUTE)
         if isinstance(way, str):
             return way, ""
         return "", self.plan.ports[way.port].card
 
-    def _assess(self, made: TunnelPlan, state: ControllerTunnel) -> None:
+    def _evaluate(self, made: TunnelPlan, state: ControllerTunnel) -> None:
         """Look at a tunnel's conditions again, and have its circuit where its peer is reached."""
-        state.unmet, card = self._unmet(made)
+        state.unmet_condition, card = self._first_unmet(made)
         home = "" if made.config.economical else card
         circuit = self.numbers.circuit(made.config.name, home)
         if state.circuit and circuit and state.circuit != circuit:
@@ -292,28 +294,32 @@ class NodeState:
             self.publisher.delete((bus.CircuitRecord.TYPE, state.circuit))
         state.circuit, state.home = circuit, home
 
-    def _met(self, made: TunnelPlan, state: ControllerTunnel) -> TunnelStatusEvent:
-        return TunnelStatusEvent.MET if not state.unmet and self.asp_usable(made.asp) else TunnelStatusEvent.UNMET
+    def _conditions_met(self, made: TunnelPlan, state: ControllerTunnel) -> TunnelStatusEvent:
+        return (
+            TunnelStatusEvent.MET
+            if not state.unmet_condition and self.asp_usable(made.asp)
+            else TunnelStatusEvent.UNMET
+        )
 
     def _take(self, number: int, event: TunnelStatusEvent, now: float) -> bool:
         return self.tunnels[number].take(event, now)
 
-    def _reassess(self, numbers: Iterable[int], now: float) -> list[int]:
+    def _evaluate_all(self, numbers: Iterable[int], now: float) -> list[int]:
         flipped = []
         for number in numbers:
             made, state = self.plan.tunnels[number], self.tunnels[number]
-            self._assess(made, state)
-            self.tunnel_record(number)
+            self._evaluate(made, state)
+            self.publish_tunnel(number)
             if state.circuit:
                 self.publisher.put(record_builder.circuit(made, state))
-            if self._take(number, self._met(made, state), now):
+            if self._take(number, self._conditions_met(made, state), now):
                 flipped.append(number)
         return flipped
 
-    def _flipped(self, numbers: list[int], keys: set[PrefixKey]) -> None:
+    def _on_tunnels_changed(self, numbers: list[int], keys: set[PrefixKey]) -> None:
         """These tunnels came up or went down: tell it, and compute the routes into them and `keys` again."""
         for number in numbers:
-            keys.update(self.plan.of_tunnel.get(number, ()))
+            keys.update(self.plan.prefixes_by_tunnel.get(number, ()))
             keys.update(self.selectors.of_tunnel(number))
         for key in sorted(keys):
             route = self._route(key)
@@ -321,16 +327,16 @@ class NodeState:
                 self.publisher.put(route)
             else:
                 self.publisher.delete(route.key)
-        self._tell(numbers)
+        self._history_lines(numbers)
 
-    def _tell(self, numbers: Iterable[int]) -> None:
+    def _history_lines(self, numbers: Iterable[int]) -> None:
         by_cause: dict[str, list[str]] = {}
         for number in numbers:
             made, state = self.plan.tunnels[number], self.tunnels[number]
             reason = state.reason(made.asp, self.asp_usable(made.asp))
             by_cause.setdefault("up" if state.up else f"down ({reason})", []).append(made.config.name)
         for cause, names in by_cause.items():
-            if len(names) > MANY:
+            if len(names) > MAX_NAMED_TUNNELS:
                 self.news.append(f"{len(names)} tunnels {cause}: {names[0]} to {names[-1]}")
             else:
                 self.news += [f"tunnel {name} {cause}" for name in names]

@@ -23,18 +23,18 @@ from chassis.xcrp.inventory import LINE_CARD
 if TYPE_CHECKING:
     from chassis.xcrp.engine import ControllerEngine
 
-PATIENCE = 10.0
+CARD_REPLY_TIMEOUT = 10.0
 """Seconds that a card has for its reply."""
 
 
 @dataclass(slots=True)
-class _Asked:
+class _PendingCommand:
     """A command that waits for cards: request numbers to cards, and what came back so far."""
 
     operator: int
     waiting: dict[int, str]
     deadline: float
-    single: bool
+    one_card: bool
     results: dict[str, Any] = field(default_factory=dict)
     errors: dict[str, str] = field(default_factory=dict)
     more: Attributes = field(default_factory=dict)
@@ -81,7 +81,7 @@ class Operators:
         self._specs = {name: requests.CONTROLLER[name] for name in self._commands}
         self.node = controller.node
         self._number = controller.boot << 24
-        self._asked: dict[int, _Asked] = {}
+        self._asked: dict[int, _PendingCommand] = {}
         self._captures: dict[str, _Capture] = {}
         """By file."""
         self._trace = zlib.crc32(self.node.name.encode()) << 31 | (controller.boot & 0xFFFF) << 15
@@ -100,12 +100,12 @@ class Operators:
 
     def reply(self, card: str, message: Reply, now: float) -> list[Output]:
         if message.error:
-            self._no_capture(message.number, message.error)
+            self._on_capture_failed(message.number, message.error)
         asked = self._asked.get(message.number)
         if asked is None or asked.waiting.get(message.number) != card:
             return []
         if not message.last:
-            asked.deadline = max(asked.deadline, now + PATIENCE)
+            asked.deadline = max(asked.deadline, now + CARD_REPLY_TIMEOUT)
             return [ToOperator(asked.operator, message.result, message.error, last=False)]
         del asked.waiting[message.number], self._asked[message.number]
         if message.error:
@@ -114,14 +114,14 @@ class Operators:
             asked.results[card] = message.result
         return self._done(asked)
 
-    def card_gone(self, card: str, now: float) -> list[Output]:
+    def on_card_down(self, card: str, now: float) -> list[Output]:
         """A card that was asked is no more."""
-        return self._give_up(lambda asked, who: who == card, f"{card} is down")
+        return self._time_out(lambda asked, who: who == card, f"{card} is down")
 
-    def card_back(self, card: str) -> list[Output]:
+    def on_card_up(self, card: str) -> list[Output]:
         """A card was welcomed: where it is another start than the one that captured, its captures go on."""
         outputs: list[Output] = []
-        boot = self.node.cards[card].admitted
+        boot = self.node.cards[card].admitted_boot
         for file, running in self._captures.items():
             if running.card != card or running.boot == boot or running.error:
                 continue
@@ -134,25 +134,25 @@ class Operators:
         return outputs
 
     def on_timer(self, now: float) -> list[Output]:
-        return self._give_up(lambda asked, who: asked.deadline <= now, "no answer in time")
+        return self._time_out(lambda asked, who: asked.deadline <= now, "no answer in time")
 
     def next_timer(self) -> float:
         return min((asked.deadline for asked in self._asked.values()), default=inf)
 
     # inside
 
-    def _give_up(self, which: Callable[[_Asked, str], bool], why: str) -> list[Output]:
+    def _time_out(self, which: Callable[[_PendingCommand, str], bool], why: str) -> list[Output]:
         outputs: list[Output] = []
         for number, asked in list(self._asked.items()):
             card = asked.waiting[number]
             if which(asked, card):
                 del asked.waiting[number], self._asked[number]
                 asked.errors[card] = why
-                self._no_capture(number, why)
+                self._on_capture_failed(number, why)
                 outputs += self._done(asked)
         return outputs
 
-    def _no_capture(self, request: int, why: str) -> None:
+    def _on_capture_failed(self, request: int, why: str) -> None:
         """A request failed: where it was for a capture there is none, or no longer."""
         for file, running in list(self._captures.items()):
             if running.request != request:
@@ -163,17 +163,17 @@ class Operators:
             else:
                 del self._captures[file]
 
-    def _done(self, asked: _Asked) -> list[Output]:
+    def _done(self, asked: _PendingCommand) -> list[Output]:
         if asked.waiting:
             return []
-        if asked.single:
+        if asked.one_card:
             error = next((f"{card}: {text}" for card, text in asked.errors.items()), "")
             return [ToOperator(asked.operator, {**next(iter(asked.results.values()), {}), **asked.more}, error)]
         if asked.finish is not None:
             return [ToOperator(asked.operator, asked.finish(asked.errors))]
         return [ToOperator(asked.operator, {"cards": asked.results, "errors": dict(asked.errors)})]
 
-    def ask(
+    def request_cards(
         self,
         operator: int,
         cards: Sequence[tuple[str, Attributes]],
@@ -181,13 +181,13 @@ class Operators:
         now: float,
         *,
         single: bool = False,
-        patience: float = PATIENCE,
+        patience: float = CARD_REPLY_TIMEOUT,
         more: Attributes | None = None,
         finish: Callable[[Mapping[str, str]], Attributes] | None = None,
     ) -> list[Output]:
         """Send a request to each of these cards; the operator is answered when all have replied, for a `single`
         one with `more` besides, or with what `finish` then makes of the errors."""
-        asked = _Asked(operator, {}, now + patience, single, more=more or {}, finish=finish)
+        asked = _PendingCommand(operator, {}, now + patience, single, more=more or {}, finish=finish)
         outputs: list[Output] = []
         for card, arguments in cards:
             self._number += 1
@@ -201,7 +201,7 @@ class Operators:
         entry = self.node.cards.get(card)
         if entry is None:
             raise ArgumentError(f"no card {card!r}; there are: {', '.join(self.node.cards) or 'none'}")
-        if not entry.listening:
+        if not entry.expects_heartbeats:
             raise ArgumentError(f"{card} is {entry.state.value}")
         return card
 
@@ -285,7 +285,7 @@ class Operators:
             asked.append((card, {**filters, "port": port, "number": self._traces_of(count)}))
         if not asked:
             raise ArgumentError("no port of a usable line card to trace at")
-        return self.ask(number, asked, "trace", now)
+        return self.request_cards(number, asked, "trace", now)
 
     def _trace_points(self, context: str | None, port: str | None) -> list[tuple[str, str]]:
         """(card, port) of each place to arm a trace at; port empty: every port of the card."""
@@ -327,8 +327,8 @@ class Operators:
         if arguments["trace"]:
             ask["trace"] = self._traces_of(1)
         card = self._ping_card(context, address)
-        patience = count * interval + timeout + PATIENCE
-        return self.ask(number, [(card, ask)], "ping", now, single=True, patience=patience)
+        patience = count * interval + timeout + CARD_REPLY_TIMEOUT
+        return self.request_cards(number, [(card, ask)], "ping", now, single=True, patience=patience)
 
     def _ping_card(self, context: int, address: int) -> str:
         """The line card nearest to where the echo request leaves; any other can send it too."""
@@ -356,7 +356,7 @@ class Operators:
 
     def _to_port(self, number: int, name: str, arguments: dict[str, Any], now: float) -> list[Output]:
         card = self._card_of_port(arguments["port"])
-        return self.ask(number, [(card, given(arguments))], name, now, single=True)
+        return self.request_cards(number, [(card, given(arguments))], name, now, single=True)
 
     @_command("capture")
     def _capture(self, number: int, arguments: dict[str, Any], now: float) -> list[Output]:
@@ -364,14 +364,14 @@ class Operators:
         ask: Attributes = {"what": point} | {name: arguments[name] for name in ("file", "snaplen", "clear")}
         if arguments["ring"]:
             ask["ring"] = arguments["ring"]
-        outputs = self.ask(number, [(self.usable(card), ask)], "capture", now, single=True)
+        outputs = self.request_cards(number, [(self.usable(card), ask)], "capture", now, single=True)
         # A card has one capture of a point: this one takes the place of another.
         self._captures = {
             file: running
             for file, running in self._captures.items()
             if (running.card, running.arguments["what"]) != (card, point)
         }
-        self._captures[arguments["file"]] = _Capture(card, ask, self.node.cards[card].admitted, self._number)
+        self._captures[arguments["file"]] = _Capture(card, ask, self.node.cards[card].admitted_boot, self._number)
         return outputs
 
     @_command("capture-stop")
@@ -393,11 +393,11 @@ class Operators:
             del self._captures[file]
             more = {"interrupted": running.interrupted, **({"error": running.error} if running.error else {})}
             entry = self.node.cards.get(card)
-            if entry is None or not entry.listening:
+            if entry is None or not entry.expects_heartbeats:
                 why = f"{card} is {entry.state.value if entry else 'no more'}"
                 return [ToOperator(number, {"stopped": False, "missed": 0, "error": why, **more})]
         ask: Attributes = {"what": point, "file": file}
-        return self.ask(number, [(self.usable(card), ask)], "capture-stop", now, single=True, more=more)
+        return self.request_cards(number, [(self.usable(card), ask)], "capture-stop", now, single=True, more=more)
 
     def _captured(self, what: str) -> tuple[str, str]:
         """Card and point of `port 3/11`, `asp 1/1 inner`, `asp 1/1 outer`, `asp 1/1` and `fabric lc 3`."""
@@ -413,4 +413,4 @@ class Operators:
     @_command("neighbours")
     def _neighbours(self, number: int, arguments: dict[str, Any], now: float) -> list[Output]:
         cards = self._line_cards() if arguments["card"] is None else [self.usable(arguments["card"])]
-        return self.ask(number, [(card, {}) for card in cards], "neighbours", now)
+        return self.request_cards(number, [(card, {}) for card in cards], "neighbours", now)

@@ -14,12 +14,12 @@ from chassis.bus.records import Key
 from chassis.model.router import LOCAL, NULL0, Config, Interface, StaticRoute, Tunnel
 from chassis.net.address import MASKS, network_of, parse_address, parse_prefix
 from chassis.xcrp import ike_config
-from chassis.xcrp.flash import Store
-from chassis.xcrp.id_allocator import CIRCUIT, CONTEXT, TUNNEL, LeaseGrant, Numbers
+from chassis.xcrp.flash import PkiStore
+from chassis.xcrp.id_allocator import CIRCUIT, CONTEXT, TUNNEL, IdAllocator, LeaseGrant
 from chassis.xcrp.inventory import CONTROLLER, card_of_port, cards_of
 from chassis.xcrp.placement import place
 from chassis.xcrp.routes import Candidate, PortTable, PrefixKey, order
-from chassis.xcrp.tunnels import static_fault
+from chassis.xcrp.tunnels import first_config_error
 
 Place = tuple[str, str]
 
@@ -60,8 +60,8 @@ class TunnelPlan:
     local: int
     remote: int
     queues: int
-    fault: str
-    follows: tuple[str, ...] = ()
+    config_error: str
+    local_ports: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -69,7 +69,7 @@ class Plan:
     """Everything in numbers, and the indices over it; not changed after `make`."""
 
     config: Config
-    flash: Store = field(default_factory=Store)
+    flash: PkiStore = field(default_factory=PkiStore)
     cards: tuple[tuple[str, str], ...] = ()
     contexts: dict[str, int] = field(default_factory=dict)
     ports: dict[str, PortPlan] = field(default_factory=dict)
@@ -83,16 +83,16 @@ class Plan:
     """Of each context, the prefixes that lead out of line cards' ports, or discard: to find a tunnel's peer in."""
     local: dict[tuple[int, int], str] = field(default_factory=dict)
     """(context, address) of the router itself to the ASP that owns it, or empty."""
-    of_port: dict[str, list[PrefixKey]] = field(default_factory=dict)
-    of_tunnel: dict[int, list[PrefixKey]] = field(default_factory=dict)
-    of_asp: dict[str, list[int]] = field(default_factory=dict)
-    peers: dict[int, dict[int, list[int]]] = field(default_factory=dict)
+    prefixes_by_port: dict[str, list[PrefixKey]] = field(default_factory=dict)
+    prefixes_by_tunnel: dict[int, list[PrefixKey]] = field(default_factory=dict)
+    tunnels_by_asp: dict[str, list[int]] = field(default_factory=dict)
+    tunnels_by_peer: dict[int, dict[int, list[int]]] = field(default_factory=dict)
     """Outer context to remote address to the tunnels with that peer."""
-    followers: dict[str, list[int]] = field(default_factory=dict)
+    tunnels_by_port: dict[str, list[int]] = field(default_factory=dict)
     """Port to the tunnels whose local end is an address of it."""
-    lookers: frozenset[str] = frozenset()
+    asps_with_fib: frozenset[str] = frozenset()
     """ASPs with an economical tunnel: they look routes up themselves, and a route may lead into any tunnel."""
-    needs: dict[str, frozenset[Key]] = field(default_factory=dict)
+    records_by_asp: dict[str, frozenset[Key]] = field(default_factory=dict)
     """ASP to the keys of the SAs, policies, proposals, certificates and ACLs that its tunnels use."""
 
     @property
@@ -110,17 +110,17 @@ def mac_of(node: str, port: str) -> bytes:
     return b"\x02" + hashlib.sha256(f"{node} {port}".encode()).digest()[:5]
 
 
-def make(config: Config, numbers: Numbers, node: str, flash: Store | None = None) -> Plan:
+def make_plan(config: Config, numbers: IdAllocator, node: str, flash: PkiStore | None = None) -> Plan:
     """The plan of a configuration; numbers are given where they are missing, and given up where unused."""
-    plan = Plan(config, Store() if flash is None else flash, cards_of(config))
+    plan = Plan(config, PkiStore() if flash is None else flash, cards_of(config))
     numbers.begin()
-    plan.contexts = dict(numbers.keep(CONTEXT, config.contexts))
-    tunnel_numbers = numbers.keep(
+    plan.contexts = dict(numbers.allocate(CONTEXT, config.contexts))
+    tunnel_numbers = numbers.allocate(
         TUNNEL, [name for name, tunnel in config.tunnels.items() if tunnel.kind != "on-demand"]
     )
     homes = [name for name in config.ports if card_of_port(config, name)]
-    circuits = numbers.keep(CIRCUIT, homes)
-    numbers.place(place(config, numbers.placement))
+    circuits = numbers.allocate(CIRCUIT, homes)
+    numbers.set_placement(place(config, numbers.placement))
     for name in homes:
         _port(plan, name, circuits[name], node)
     for name, number in tunnel_numbers.items():
@@ -165,7 +165,7 @@ def _port(plan: Plan, name: str, circuit: int, node: str) -> None:
         plan.bound_ports.setdefault((context_name, interface.name), []).append(name)
 
 
-def _tunnels(plan: Plan, numbers: Numbers) -> None:
+def _tunnels(plan: Plan, numbers: IdAllocator) -> None:
     config = plan.config
     ends: dict[Place, list[Interface]] = {}
     for context, interface in plan.interfaces():
@@ -195,17 +195,19 @@ def _tunnels(plan: Plan, numbers: Numbers) -> None:
             local=parse_address(tunnel.local) if tunnel.local else 0,
             remote=parse_address(tunnel.remote) if tunnel.remote else 0,
             queues=(qos.num_queues or 1) if qos is not None else 1,
-            fault=static_fault(config, tunnel, asp, holders, follows, plan.has_line_cards, plan.flash),
-            follows=follows,
+            config_error=first_config_error(
+                config, tunnel, asp, holders, follows, plan.has_line_cards, plan.flash
+            ),
+            local_ports=follows,
         )
         plan.tunnels[number] = made
         if asp:
-            plan.of_asp.setdefault(asp, []).append(number)
+            plan.tunnels_by_asp.setdefault(asp, []).append(number)
             needs.setdefault(asp, set()).update(_needed(plan, tunnel))
         for port in follows:
-            plan.followers.setdefault(port, []).append(number)
+            plan.tunnels_by_port.setdefault(port, []).append(number)
         if made.outer and made.remote:
-            plan.peers.setdefault(made.outer, {}).setdefault(made.remote, []).append(number)
+            plan.tunnels_by_peer.setdefault(made.outer, {}).setdefault(made.remote, []).append(number)
         if asp and tunnel.kind == "manual":
             for entry in tunnel.entries:
                 uses = lease_uses(config, tunnel, entry.sa)
@@ -214,8 +216,10 @@ def _tunnels(plan: Plan, numbers: Numbers) -> None:
                     numbers.lease(number, entry.seq, asp, uses, place, sa_spis(config, entry.sa))
                     leases.add((number, entry.seq))
     numbers.drop_leases(leases)
-    plan.lookers = frozenset(made.asp for made in plan.tunnels.values() if made.config.economical and made.asp)
-    plan.needs = {asp: frozenset(keys) for asp, keys in needs.items()}
+    plan.asps_with_fib = frozenset(
+        made.asp for made in plan.tunnels.values() if made.config.economical and made.asp
+    )
+    plan.records_by_asp = {asp: frozenset(keys) for asp, keys in needs.items()}
 
 
 def _needed(plan: Plan, tunnel: Tunnel) -> Iterator[Key]:
@@ -255,12 +259,12 @@ def sa_spis(config: Config, sa_name: str | None) -> tuple[str, ...]:
     return tuple(found)
 
 
-def entry_lease(numbers: Numbers, number: int, seq: int) -> LeaseGrant:
+def entry_lease(numbers: IdAllocator, number: int, seq: int) -> LeaseGrant:
     """The lease of an entry, or the default one of an entry that nothing is sent by."""
     return numbers.leases.get((number, seq)) or LeaseGrant("", 1, 1 << 20, ())
 
 
-def _local(plan: Plan, numbers: Numbers) -> None:
+def _local(plan: Plan, numbers: IdAllocator) -> None:
     for context, interface in plan.interfaces():
         at = (context, interface.name)
         there = interface.kind == "loopback" or at in plan.bound_ports or at in plan.bound_tunnels
@@ -295,9 +299,9 @@ def _prefixes(plan: Plan) -> None:
         ordered = order(candidates)
         plan.prefixes[key] = ordered
         for port in {candidate.port for candidate in ordered if candidate.kind == "port"}:
-            plan.of_port.setdefault(port, []).append(key)
+            plan.prefixes_by_port.setdefault(port, []).append(key)
         for tunnel in {candidate.tunnel for candidate in ordered if candidate.kind == "tunnel"}:
-            plan.of_tunnel.setdefault(tunnel, []).append(key)
+            plan.prefixes_by_tunnel.setdefault(tunnel, []).append(key)
         if any(c.kind == "discard" or (c.port and not plan.ports[c.port].management) for c in ordered):
             table = plan.port_tables.setdefault(key[0], {})
             table.setdefault(key[2], set()).add(key[1])

@@ -11,7 +11,7 @@ from chassis.model.ipsec import ManualSa, Spi, TunnelEntry
 from chassis.net.address import parse_address, parse_prefix
 from chassis.xcrp import ike_config
 from chassis.xcrp.cards import CardEntry
-from chassis.xcrp.id_allocator import Numbers
+from chassis.xcrp.id_allocator import IdAllocator
 from chassis.xcrp.inventory import ASP
 from chassis.xcrp.plan import Plan, TunnelPlan, entry_lease
 from chassis.xcrp.tunnels import ControllerTunnel
@@ -28,7 +28,7 @@ WINDOW = 64
 """Anti-replay window of a manual SA without such a line (S-109), in packets."""
 
 
-def wants(plan: Plan, card: str, record: Record) -> bool:
+def needs_record(plan: Plan, card: str, record: Record) -> bool:
     """Whether a card needs a record.
 
     Line cards never get keys or ACLs; an ASP gets its own tunnels, with their SAs, policies and ACLs. One that
@@ -36,9 +36,9 @@ def wants(plan: Plan, card: str, record: Record) -> bool:
     that is down, and the next hop after it may be in clear.
     """
     if isinstance(record, _BY_NEED):
-        return record.key in plan.needs.get(card, ())
+        return record.key in plan.records_by_asp.get(card, ())
     if isinstance(record, bus.TunnelRecord):
-        return record.asp == card or card in plan.lookers or not card.startswith(ASP)
+        return record.asp == card or card in plan.asps_with_fib or not card.startswith(ASP)
     if isinstance(record, bus.CircuitRecord):
         return record.card == card
     return True
@@ -76,7 +76,7 @@ def fixed(plan: Plan, *, discard: bool, esn: bool) -> Iterator[Record]:
         yield bus.CircuitRecord(port.circuit, "port", port.card, port.context, port.interface, port=port.name)
     for (number, address), owner in plan.local.items():
         yield bus.LocalAddressRecord(number, address, owner)
-    wanted = frozenset().union(*plan.needs.values())
+    wanted = frozenset().union(*plan.records_by_asp.values())
     for sa in plan.config.manual_sas.values():
         if (bus.ManualSaRecord.TYPE, sa.name) in wanted and sa.complete:
             yield manual_sa(sa)
@@ -88,10 +88,10 @@ def fixed(plan: Plan, *, discard: bool, esn: bool) -> Iterator[Record]:
 
 
 def card_state(entry: CardEntry) -> bus.CardStateRecord:
-    return bus.CardStateRecord(entry.card, entry.kind, entry.admitted, entry.epoch, entry.usable, entry.pid)
+    return bus.CardStateRecord(entry.card, entry.kind, entry.admitted_boot, entry.epoch, entry.usable, entry.pid)
 
 
-def tunnel(plan: Plan, made: TunnelPlan, state: ControllerTunnel, numbers: Numbers) -> bus.TunnelRecord:
+def tunnel(plan: Plan, made: TunnelPlan, state: ControllerTunnel, numbers: IdAllocator) -> bus.TunnelRecord:
     config = made.config
     return bus.TunnelRecord(
         number=made.number,
@@ -108,16 +108,16 @@ def tunnel(plan: Plan, made: TunnelPlan, state: ControllerTunnel, numbers: Numbe
         df_bit=config.df_bit,
         queues=made.queues,
         entries=tuple(tunnel_entry(numbers, made.number, entry) for entry in config.entries),
-        up=not state.unmet,
-        reason=state.unmet,
+        up=not state.unmet_condition,
+        reason=state.unmet_condition,
         kind=config.kind,
         ike_policy=config.ike_policy or "",
         remote_id=config.remote_id or "",
-        wanted=not made.fault,
+        wanted=not made.config_error,
     )
 
 
-def tunnel_entry(numbers: Numbers, number: int, entry: TunnelEntry) -> bus.PolicyEntryRecord:
+def tunnel_entry(numbers: IdAllocator, number: int, entry: TunnelEntry) -> bus.PolicyEntryRecord:
     lease = entry_lease(numbers, number, entry.seq)
     return bus.PolicyEntryRecord(
         seq=entry.seq,

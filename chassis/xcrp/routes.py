@@ -82,7 +82,7 @@ def next_hops(
     return tuple(dict.fromkeys(hops))
 
 
-def way_to(
+def egress_to_peer(
     table: PortTable,
     context: int,
     address: int,

@@ -8,7 +8,7 @@ from typing import Final
 
 from chassis.bus.messages import SaEvent, SaReport
 
-MOST: Final = 128
+MAX_SAS_PER_TUNNEL: Final = 128
 """SAs kept of one tunnel: 8 lines of two protocols, both ways, and as many again while they are rekeyed, twice."""
 
 _Key = tuple[int, str, str]
@@ -16,7 +16,7 @@ _Key = tuple[int, str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class HeldSa:
+class ReportedSa:
     """An SA and the last thing that was said of it: `installed`, `rekeyed` (its successor is there) or `expiring`;
     `since` is when it was heard of first."""
 
@@ -29,12 +29,12 @@ class SaTable:
     """SAs by tunnel; the oldest make room where an ASP names too many."""
 
     def __init__(self) -> None:
-        self._tunnels: dict[int, dict[_Key, HeldSa]] = {}
+        self._tunnels: dict[int, dict[_Key, ReportedSa]] = {}
 
-    def of(self, tunnel: int) -> list[HeldSa]:
+    def of(self, tunnel: int) -> list[ReportedSa]:
         return list(self._tunnels.get(tunnel, {}).values())
 
-    def told(self, event: SaEvent, now: float) -> None:
+    def update(self, event: SaEvent, now: float) -> None:
         """One SA was installed, rekeyed, deleted, or is about to expire."""
         sa = event.sa
         table = self._tunnels.setdefault(sa.tunnel, {})
@@ -43,28 +43,30 @@ class SaTable:
             table.pop(key, None)
         else:
             held = table.get(key)
-            table[key] = HeldSa(sa, event.event, now if held is None else held.since)
-            if len(table) > MOST:
+            table[key] = ReportedSa(sa, event.event, now if held is None else held.since)
+            if len(table) > MAX_SAS_PER_TUNNEL:
                 del table[next(iter(table))]
         if not table:
             del self._tunnels[sa.tunnel]
 
-    def held(self, tunnel: int, sas: Iterable[SaReport], now: float) -> None:
+    def replace(self, tunnel: int, sas: Iterable[SaReport], now: float) -> None:
         """A tunnel has these SAs and no others."""
         before = self._tunnels.pop(tunnel, {})
-        table: dict[_Key, HeldSa] = {}
+        table: dict[_Key, ReportedSa] = {}
         for sa in sas:
             key = (sa.serial, sa.direction, sa.protocol)
             held = before.get(key)
-            if len(table) < MOST:
-                table[key] = HeldSa(sa, "installed", now) if held is None else HeldSa(sa, held.event, held.since)
+            if len(table) < MAX_SAS_PER_TUNNEL:
+                table[key] = (
+                    ReportedSa(sa, "installed", now) if held is None else ReportedSa(sa, held.event, held.since)
+                )
         if table:
             self._tunnels[tunnel] = table
 
-    def forget(self, tunnel: int) -> None:
+    def remove(self, tunnel: int) -> None:
         self._tunnels.pop(tunnel, None)
 
-    def keep(self, tunnels: Container[int]) -> None:
+    def retain(self, tunnels: Container[int]) -> None:
         """Forget the SAs of tunnels that are no more."""
         for number in [number for number in self._tunnels if number not in tunnels]:
             del self._tunnels[number]

@@ -14,7 +14,7 @@ from chassis.net.address import MASKS
 from chassis.xcrp.plan import Plan
 from chassis.xcrp.routes import Candidate, PrefixKey, order
 
-MOST: Final = 256
+MAX_SELECTOR_ROUTES: Final = 256
 """Networks of one tunnel that become routes."""
 
 COST: Final = 1
@@ -41,19 +41,19 @@ class SelectorRoutes:
         added = self._added.get(key)
         return fixed if added is None else order((*fixed, *added.values()))
 
-    def take(self, plan: Plan, number: int, selectors: Sequence[int]) -> set[PrefixKey]:
+    def replace(self, plan: Plan, number: int, selectors: Sequence[int]) -> set[PrefixKey]:
         """A tunnel came up with these networks (address and length in turn); the prefixes that are not what they
         were."""
         made = plan.tunnels[number]
         networks: dict[PrefixKey, None] = {}
         if made.config.traffic_selector_routes and made.context:
             for address, length in zip(selectors[::2], selectors[1::2], strict=False):
-                if 0 <= length <= 32 and 0 <= address < 1 << 32 and len(networks) < MOST:
+                if 0 <= length <= 32 and 0 <= address < 1 << 32 and len(networks) < MAX_SELECTOR_ROUTES:
                     networks[made.context, address & MASKS[length], length] = None
         before = self._of_tunnel.get(number, ())
         if before == tuple(networks):
             return set()
-        self._drop(number)
+        self._remove(number)
         if networks:
             self._of_tunnel[number] = tuple(networks)
         candidate = Candidate(COST, "tunnel", made.config.interface or "", tunnel=number, distance=DISTANCE)
@@ -61,12 +61,12 @@ class SelectorRoutes:
             self._added.setdefault(key, {})[number] = candidate
         return set(before) ^ set(networks)
 
-    def keep(self, plan: Plan) -> None:
+    def retain(self, plan: Plan) -> None:
         """A new plan: tunnels that are gone, moved or no longer ask for routes have none."""
         for number, keys in list(self._of_tunnel.items()):
             made = plan.tunnels.get(number)
             if made is None or not made.config.traffic_selector_routes or made.context != keys[0][0]:
-                self._drop(number)
+                self._remove(number)
                 continue
             for key in keys:
                 held = self._added[key][number]
@@ -74,7 +74,7 @@ class SelectorRoutes:
                     name = made.config.interface or ""
                     self._added[key][number] = Candidate(COST, "tunnel", name, tunnel=number, distance=DISTANCE)
 
-    def _drop(self, number: int) -> None:
+    def _remove(self, number: int) -> None:
         for key in self._of_tunnel.pop(number, ()):
             del self._added[key][number]
             if not self._added[key]:

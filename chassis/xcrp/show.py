@@ -63,13 +63,13 @@ def cards(node: NodeState) -> list[Row]:
             "card": entry.card,
             "kind": entry.kind,
             "pid": entry.pid,
-            "boot": entry.admitted,
+            "boot": entry.admitted_boot,
             "epoch": entry.epoch,
             "usable": entry.usable,
-            "current": entry.held >= node.publisher.sent(entry.card),
+            "current": entry.reported_version >= node.publisher.sent(entry.card),
             "state": entry.state.value,
-            "late": entry.late,
-            "why": entry.why,
+            "late": entry.loop_lag,
+            "why": entry.down_reason,
         }
         for entry in node.cards.values()
     ]

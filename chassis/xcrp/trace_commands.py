@@ -20,7 +20,7 @@ from chassis.xcrp.operators import Method, Operators
 if TYPE_CHECKING:
     from chassis.xcrp.engine import ControllerEngine
 
-PATIENCE = 2.0
+STAMPS_TIMEOUT = 2.0
 """Seconds that a card has to say what it stamped: one that hangs is given up before that, by its heartbeats."""
 
 
@@ -29,7 +29,11 @@ def _told(controller: ControllerEngine, errors: Mapping[str, str]) -> Attributes
     controller saw that: stamps of packets before that may have gone with the process before. `given_up` says of
     which cards there may be stamps that never came, and why. Monotonic seconds."""
     node = controller.node
-    absent = {card: f"{card} is {entry.state.value}" for card, entry in node.cards.items() if not entry.listening}
+    absent = {
+        card: f"{card} is {entry.state.value}"
+        for card, entry in node.cards.items()
+        if not entry.expects_heartbeats
+    }
     return {
         "traces": show.traces(controller.history),
         "began": controller.history.began,
@@ -43,12 +47,12 @@ def _traces(operators: Operators, number: int, given: dict[str, Any], now: float
     if not given["settled"]:
         return [ToOperator(number, {"traces": show.traces(controller.history)})]
     asked: list[tuple[str, Attributes]] = [
-        (card, {}) for card, entry in operators.node.cards.items() if entry.listening
+        (card, {}) for card, entry in operators.node.cards.items() if entry.expects_heartbeats
     ]
     if not asked:
         return [ToOperator(number, _told(controller, {}))]
-    return operators.ask(
-        number, asked, "stamps", now, patience=PATIENCE, finish=lambda errors: _told(controller, errors)
+    return operators.request_cards(
+        number, asked, "stamps", now, patience=STAMPS_TIMEOUT, finish=lambda errors: _told(controller, errors)
     )
 
 

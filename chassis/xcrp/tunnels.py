@@ -11,7 +11,7 @@ from enum import Enum
 
 from chassis.model.router import Config, Interface, Tunnel
 from chassis.xcrp import ike_config
-from chassis.xcrp.flash import Store
+from chassis.xcrp.flash import PkiStore
 
 SHUTDOWN = "shutdown"
 BINDING = "binding"
@@ -84,10 +84,10 @@ class ControllerTunnel:
     """
 
     state: TunnelStatus = TunnelStatus.DOWN
-    unmet: str = ""
+    unmet_condition: str = ""
     circuit: int = 0
     home: str = ""
-    said: str = ""
+    asp_reason: str = ""
     since: float = 0.0
     negotiated: bool = False
     """Its SAs come from IKE, which says itself why there are none."""
@@ -111,23 +111,23 @@ class ControllerTunnel:
         """Why it is down; empty when it is up."""
         if self.state is TunnelStatus.UP:
             return ""
-        if self.unmet:
-            return self.unmet
+        if self.unmet_condition:
+            return self.unmet_condition
         if not asp_usable:
             return f"{ASP}: {asp} is down"
         if self.negotiated:
-            return f"{IKE}: {self.said.removeprefix(f'{IKE}: ') or NEGOTIATING}"
-        return f"{INSTALLING}: {self.said}" if self.said else INSTALLING
+            return f"{IKE}: {self.asp_reason.removeprefix(f'{IKE}: ') or NEGOTIATING}"
+        return f"{INSTALLING}: {self.asp_reason}" if self.asp_reason else INSTALLING
 
 
-def static_fault(
+def first_config_error(
     config: Config,
     tunnel: Tunnel,
     asp: str,
     holders: Sequence[Interface],
     follows: Sequence[str],
     line_cards: bool,
-    flash: Store,
+    flash: PkiStore,
 ) -> str:
     """The first condition that the configuration itself leaves unmet, or empty.
 
@@ -147,7 +147,11 @@ def static_fault(
         return SERVICE
     if not tunnel.economical and not line_cards:
         return NO_LINE_CARD
-    fault = ike_config.fault(config, tunnel, flash) if tunnel.kind == "static" else _manual_fault(config, tunnel)
+    fault = (
+        ike_config.config_error(config, tunnel, flash)
+        if tunnel.kind == "static"
+        else _manual_fault(config, tunnel)
+    )
     if fault:
         return fault
     return _shared_fault(config, tunnel)

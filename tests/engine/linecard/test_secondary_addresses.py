@@ -8,8 +8,8 @@ from chassis.net.address import BROADCAST_MAC, ZERO_MAC
 from chassis.net.address import parse_address as ip
 from chassis.net.arp import REPLY, REQUEST, Arp
 from chassis.xcrp import record_builder
-from chassis.xcrp.id_allocator import Numbers
-from chassis.xcrp.plan import make
+from chassis.xcrp.id_allocator import IdAllocator
+from chassis.xcrp.plan import make_plan
 from tests.support.linecard import GATEWAY, HOST, MAC, RECORDS, Rig, packet, route
 
 CONFIG = """\
@@ -27,7 +27,7 @@ port ethernet 3/1
 
 def rig() -> Rig:
     parsed = parse(CONFIG)
-    plan = make(parsed.config, Numbers({}, 1), "a")
+    plan = make_plan(parsed.config, IdAllocator({}, 1), "a")
     context = plan.contexts["vpn"]
     made = [
         record

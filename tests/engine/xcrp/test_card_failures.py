@@ -9,7 +9,7 @@ import pytest
 from chassis.bus.engine import ToCard
 from chassis.bus.messages import Delta, Goodbye, Hello
 from chassis.bus.records import CardStateRecord, CircuitRecord, RouteRecord
-from chassis.xcrp.cards import PATIENCE
+from chassis.xcrp.cards import MAX_CPU_WAIT_FACTOR
 from tests.support.xcrp import HA_PORTS, HIGH_AVAILABILITY, Node, sa
 
 C1_REMOTE = "172.168.3.0/24"
@@ -220,7 +220,7 @@ def test_a_card_that_waits_for_a_core_is_not_hung_but_has_no_more_than_so_much_p
         if node.card("asp 2/1")["usable"]:
             look(node)
     # Five intervals of its own and four times as many because it waits; then its traffic goes another way.
-    assert node.now - stopped == pytest.approx(0.5 * (1 + PATIENCE), abs=0.15)
+    assert node.now - stopped == pytest.approx(0.5 * (1 + MAX_CPU_WAIT_FACTOR), abs=0.15)
     assert node.card("asp 2/1")["state"] == "hung"
     # Its time is used up, and it is killed as soon as any other.
     for _ in range(8):

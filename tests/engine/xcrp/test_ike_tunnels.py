@@ -327,7 +327,7 @@ def test_the_reason_of_every_state() -> None:
     state = ControllerTunnel(negotiated=True)
     state.take(TunnelStatusEvent.MET, 0.0)
     assert (state.state, state.reason(ASP, True)) == (TunnelStatus.WAITING, "IKE: not negotiated yet")
-    state.said = "no answer"
+    state.asp_reason = "no answer"
     assert state.reason(ASP, True) == "IKE: no answer"
     assert state.reason(ASP, False) == "ASP: asp 2/1 is down"
     state.take(TunnelStatusEvent.INSTALLED, 1.0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from chassis.bus.engine import Persist, ToCard
 from chassis.bus.messages import SaEvent, SaReport
 from chassis.bus.records import TunnelRecord
-from chassis.xcrp.id_allocator import LEASE, LEASES
+from chassis.xcrp.id_allocator import LEASE_SIZE, LEASES
 from tests.support.xcrp import HA_PORTS, HIGH_AVAILABILITY, Node
 
 
@@ -32,14 +32,14 @@ def ask_more(node: Node, next_sequence: int) -> list[object]:
 def test_more_numbers_are_on_disk_before_the_asp_has_them() -> None:
     node = booted()
     start, end = lease(node)
-    assert (start, end) == (1, LEASE + 1)
+    assert (start, end) == (1, LEASE_SIZE + 1)
     outputs = ask_more(node, end - 1000)
     assert [type(output) for output in outputs[:3]] == [Persist, Persist, ToCard]
     assert [output.file for output in outputs if isinstance(output, Persist)] == [LEASES, "leases.copy.json"]
-    assert lease(node) == (1, 2 * LEASE + 1)
+    assert lease(node) == (1, 2 * LEASE_SIZE + 1)
     # Asked again before it saw the answer: it has enough.
     assert ask_more(node, end - 900) == []
-    assert lease(node) == (1, 2 * LEASE + 1)
+    assert lease(node) == (1, 2 * LEASE_SIZE + 1)
 
 
 def test_an_asp_that_lost_its_sa_state_goes_on_above() -> None:
@@ -52,11 +52,11 @@ def test_an_asp_that_lost_its_sa_state_goes_on_above() -> None:
     node.kill_card("asp 2/1")
     node.start_card("asp 2/1", fresh=True)
     node.run(0.1)
-    assert lease(node) == (end, end + LEASE)
+    assert lease(node) == (end, end + LEASE_SIZE)
     # The same start says hello again: nothing more is lost.
     node.card_does("asp 2/1", node.cards["asp 2/1"].on_connected(node.now))
     node.run(0.1)
-    assert lease(node) == (end, end + LEASE)
+    assert lease(node) == (end, end + LEASE_SIZE)
 
 
 def test_a_fresh_asp_of_a_new_chassis_begins_at_one() -> None:
@@ -73,7 +73,7 @@ def test_a_tunnel_that_moves_to_another_asp_or_comes_back_goes_on_above() -> Non
     node.ask("apply", text=moved)
     node.run(0.1)
     first = lease(node, "asp 2/2")
-    assert first == (LEASE + 1, 2 * LEASE + 1)
+    assert first == (LEASE_SIZE + 1, 2 * LEASE_SIZE + 1)
     head, _, tail = HIGH_AVAILABILITY.partition("tunnel ipsec Tun-1 manual")
     rest = tail[tail.index("tunnel ipsec Tun-2") :]
     node.ask("apply", text=head + rest)
@@ -81,7 +81,7 @@ def test_a_tunnel_that_moves_to_another_asp_or_comes_back_goes_on_above() -> Non
     node.run(0.1)
     number = node.tunnel("Tun-1")["number"]
     assert number == 3
-    assert lease(node, tunnel=number)[0] == 2 * LEASE + 1
+    assert lease(node, tunnel=number)[0] == 2 * LEASE_SIZE + 1
 
 
 def test_events_of_sas_are_logged_and_strangers_ignored() -> None:

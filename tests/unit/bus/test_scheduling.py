@@ -149,11 +149,11 @@ def test_a_controller_finds_out_which_silent_card_waits(
 
         def until_it_knows(now: float) -> None:
             on_timer(now)
-            if entries["asp 2/1"].waited or now > end:
+            if entries["asp 2/1"].cpu_wait or now > end:
                 controller.loop.stop()
 
         monkeypatch.setattr(controller, "_on_timer", until_it_knows)
         controller.run()
         context.destroy()
-    assert entries["asp 2/1"].waited >= 0.1
-    assert entries["asp 2/2"].waited == 0
+    assert entries["asp 2/1"].cpu_wait >= 0.1
+    assert entries["asp 2/2"].cpu_wait == 0

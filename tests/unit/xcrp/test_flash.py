@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chassis.xcrp.flash import KEY, SELF, TRUSTED, FlashFile, store
+from chassis.xcrp.flash import KEY, SELF, TRUSTED, FlashFile, read_store
 from chassis.xcrp.flash_folder import read_folder
 from tests.support.xcrp_ike import flash, pair
 
@@ -16,11 +16,11 @@ PRIVATE, PUBLIC = pair()
 
 
 def test_a_whole_store_has_nothing_wrong() -> None:
-    held = store(flash())
+    held = read_store(flash())
     assert not held.problems
     assert {(item.kind, item.name) for item in held.items["outer"]} == {(KEY, "a"), (SELF, "a"), (TRUSTED, "ca")}
-    assert held.flaw("outer") == ""
-    assert held.flaw("inner") == "context inner has no trusted certificate"
+    assert held.first_missing("outer") == ""
+    assert held.first_missing("inner") == "context inner has no trusted certificate"
 
 
 @pytest.mark.parametrize(
@@ -32,8 +32,8 @@ def test_a_whole_store_has_nothing_wrong() -> None:
     ],
 )
 def test_what_a_store_lacks(left_out: str, flaw: str) -> None:
-    held = store([file for file in flash() if left_out not in file.path])
-    assert held.flaw("outer") == flaw
+    held = read_store([file for file in flash() if left_out not in file.path])
+    assert held.first_missing("outer") == flaw
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_what_a_store_lacks(left_out: str, flaw: str) -> None:
     ],
 )
 def test_a_file_that_is_not_right_is_named(file: FlashFile, severity: str, said: str) -> None:
-    (problem,) = store([file]).problems
+    (problem,) = read_store([file]).problems
     assert (problem.severity, problem.path) == (severity, file.path)
     assert said in problem.text
     assert file.path in str(problem)
@@ -60,13 +60,13 @@ def test_a_file_that_is_not_right_is_named(file: FlashFile, severity: str, said:
 
 def test_a_certificate_belongs_to_the_key_of_its_name() -> None:
     other, _ = pair("another.example")
-    held = store([FlashFile("pki/outer/keys/a.pem", other), *flash()[1:]])
+    held = read_store([FlashFile("pki/outer/keys/a.pem", other), *flash()[1:]])
     assert [problem.text for problem in held.problems] == ["is not the certificate of key pki/outer/keys/a.pem"]
-    assert held.flaw("outer") == "context outer has no certificate of its own"
+    assert held.first_missing("outer") == "context outer has no certificate of its own"
 
 
 def test_no_text_has_a_key_in_it() -> None:
-    held = store([*flash(), FlashFile("pki/outer/keys/b.pem", PRIVATE[:-40])])
+    held = read_store([*flash(), FlashFile("pki/outer/keys/b.pem", PRIVATE[:-40])])
     secret = PRIVATE.decode().splitlines()[1]
     assert secret not in repr(held)
     assert secret not in repr(flash())
@@ -75,7 +75,7 @@ def test_no_text_has_a_key_in_it() -> None:
 
 @given(st.binary(max_size=300), st.sampled_from(["trusted", "self", "keys"]))
 def test_any_bytes_are_a_problem_or_an_object(data: bytes, folder: str) -> None:
-    held = store([FlashFile(f"pki/c/{folder}/x.pem", data)])
+    held = read_store([FlashFile(f"pki/c/{folder}/x.pem", data)])
     assert bool(held.problems) != bool(held.items.get("c"))
 
 
@@ -88,9 +88,9 @@ def test_a_folder_is_read_with_the_rights_of_its_files(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("not of a store")
     found = read_folder(tmp_path)
     assert [file.path for file in found] == [file.path for file in flash()]
-    assert not store(found).problems
+    assert not read_store(found).problems
     (tmp_path / "pki/outer/keys/a.pem").chmod(0o640)
-    (problem,) = store(read_folder(tmp_path)).problems
+    (problem,) = read_store(read_folder(tmp_path)).problems
     assert problem.path == "pki/outer/keys/a.pem"
 
 

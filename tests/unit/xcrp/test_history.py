@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from chassis.bus.messages import LogRecord
-from chassis.xcrp.events import LOG_RECORDS, History
+from chassis.xcrp.events import MAX_LOG_RECORDS, History
 
 
 def line(time: float, id: str, text: str = "", **values: str) -> LogRecord:
@@ -17,32 +17,32 @@ def test_a_flood_of_one_kind_leaves_the_lines_of_all_others(id: str) -> None:
     log = History().log
     for time in range(100):
         log.append(line(time, "esp-icv-esp", tunnel=f"t{time}"))
-    for source in range(4 * LOG_RECORDS):
+    for source in range(4 * MAX_LOG_RECORDS):
         log.append(line(100 + source, id, f"10.{source >> 8}.{source & 255}.1 begins IKEv2"))
     kept = list(log)
-    assert len(kept) == len(log) == LOG_RECORDS
+    assert len(kept) == len(log) == MAX_LOG_RECORDS
     assert [record.values.get("tunnel") for record in kept[:100]] == [f"t{time}" for time in range(100)]
     # Of the flood it is the newest lines that are there, and all stand in the order in which they came.
-    assert kept[-1].time == 99 + 4 * LOG_RECORDS
+    assert kept[-1].time == 99 + 4 * MAX_LOG_RECORDS
     assert [record.time for record in kept] == sorted(record.time for record in kept)
 
 
 def test_floods_of_several_kinds_share_the_room() -> None:
     log = History().log
-    for time in range(LOG_RECORDS):
+    for time in range(MAX_LOG_RECORDS):
         log.append(line(time, "ike-no-tunnel"))
-    for time in range(LOG_RECORDS):
-        log.append(line(LOG_RECORDS + time, f"ike-failed-{time % 4}", tunnel=f"t{time % 10}"))
+    for time in range(MAX_LOG_RECORDS):
+        log.append(line(MAX_LOG_RECORDS + time, f"ike-failed-{time % 4}", tunnel=f"t{time % 10}"))
     of = [record.id for record in log]
-    assert len(of) == LOG_RECORDS
+    assert len(of) == MAX_LOG_RECORDS
     counts = {id: of.count(id) for id in set(of)}
     # Twenty kinds of a tunnel and cause, and the first flood.
     assert len(counts) == 5
-    assert min(counts.values()) >= LOG_RECORDS // 21
+    assert min(counts.values()) >= MAX_LOG_RECORDS // 21
 
 
 def test_every_single_kind_is_bounded_by_the_whole() -> None:
     log = History().log
-    for time in range(2 * LOG_RECORDS):
+    for time in range(2 * MAX_LOG_RECORDS):
         log.append(line(time, "ike-no-tunnel", tunnel=f"t{time}"))
-    assert [record.time for record in log] == list(range(LOG_RECORDS, 2 * LOG_RECORDS))
+    assert [record.time for record in log] == list(range(MAX_LOG_RECORDS, 2 * MAX_LOG_RECORDS))

@@ -4,29 +4,38 @@ from __future__ import annotations
 
 import json
 
-from chassis.xcrp.id_allocator import CARDS, CIRCUIT, LAST, LEASE, LEASES, NUMBERS, TUNNEL, Numbers
+from chassis.xcrp.id_allocator import (
+    CARDS,
+    CIRCUIT,
+    LEASE_SIZE,
+    LEASES,
+    NUMBERS,
+    SEQUENCE_LIMIT,
+    TUNNEL,
+    IdAllocator,
+)
 
 
-def again(numbers: Numbers, files: dict[str, bytes], boot: int = 2) -> Numbers:
+def again(numbers: IdAllocator, files: dict[str, bytes], boot: int = 2) -> IdAllocator:
     """What a controller finds that starts after everything was stored."""
-    for persist in numbers.stores():
+    for persist in numbers.pending_writes():
         files[persist.file] = persist.data
-    return Numbers(files, boot)
+    return IdAllocator(files, boot)
 
 
 def test_a_number_given_up_is_never_given_again() -> None:
     files: dict[str, bytes] = {}
-    numbers = Numbers(files, 1)
-    assert numbers.keep(TUNNEL, ["t1", "t2"]) == {"t1": 1, "t2": 2}
-    assert numbers.keep(TUNNEL, ["t2"]) == {"t2": 2}
+    numbers = IdAllocator(files, 1)
+    assert numbers.allocate(TUNNEL, ["t1", "t2"]) == {"t1": 1, "t2": 2}
+    assert numbers.allocate(TUNNEL, ["t2"]) == {"t2": 2}
     numbers = again(numbers, files)
-    assert numbers.keep(TUNNEL, ["t1", "t2"]) == {"t2": 2, "t1": 3}
+    assert numbers.allocate(TUNNEL, ["t1", "t2"]) == {"t2": 2, "t1": 3}
 
 
 def test_circuits_of_ports_and_tunnels_are_one_sequence() -> None:
     files: dict[str, bytes] = {}
-    numbers = Numbers(files, 1)
-    assert numbers.keep(CIRCUIT, ["3/1"]) == {"3/1": 1}
+    numbers = IdAllocator(files, 1)
+    assert numbers.allocate(CIRCUIT, ["3/1"]) == {"3/1": 1}
     assert numbers.circuit("t1", "lc 4") == 2
     assert numbers.circuit("t1", "lc 4") == 2
     assert numbers.circuit("t1", "lc 5") == 3
@@ -37,33 +46,33 @@ def test_circuits_of_ports_and_tunnels_are_one_sequence() -> None:
 
 
 def test_nothing_is_stored_when_nothing_changed() -> None:
-    numbers = Numbers({}, 1)
-    numbers.keep(TUNNEL, ["t1"])
-    assert [persist.file for persist in numbers.stores()] == [NUMBERS]
-    numbers.keep(TUNNEL, ["t1"])
-    assert numbers.stores() == []
+    numbers = IdAllocator({}, 1)
+    numbers.allocate(TUNNEL, ["t1"])
+    assert [persist.file for persist in numbers.pending_writes()] == [NUMBERS]
+    numbers.allocate(TUNNEL, ["t1"])
+    assert numbers.pending_writes() == []
 
 
 def test_leases_come_to_disk_before_the_admission_that_needs_them() -> None:
-    numbers = Numbers({}, 1)
-    numbers.raise_epoch("asp 1/1", 1)
-    numbers.keep(TUNNEL, ["t1"])
+    numbers = IdAllocator({}, 1)
+    numbers.increment_epoch("asp 1/1", 1)
+    numbers.allocate(TUNNEL, ["t1"])
     numbers.lease(1, 10, "asp 1/1", ("3.3.3.3 esp 300",))
-    assert [persist.file for persist in numbers.stores()] == [LEASES, "leases.copy.json", NUMBERS, CARDS]
+    assert [persist.file for persist in numbers.pending_writes()] == [LEASES, "leases.copy.json", NUMBERS, CARDS]
 
 
 def test_leases_never_overlap_for_one_destination_and_spi() -> None:
     files: dict[str, bytes] = {}
-    numbers = Numbers(files, 1)
+    numbers = IdAllocator(files, 1)
     use = ("3.3.3.3 esp 300",)
     first = numbers.lease(1, 10, "asp 1/1", use)
-    assert (first.start, first.end) == (1, LEASE + 1)
+    assert (first.start, first.end) == (1, LEASE_SIZE + 1)
     assert numbers.lease(1, 10, "asp 1/1", use) == first
-    extended = numbers.extend(1, 10)
+    extended = numbers.extend_lease(1, 10)
     assert extended is not None
-    assert (extended.start, extended.end) == (1, 2 * LEASE + 1)
+    assert (extended.start, extended.end) == (1, 2 * LEASE_SIZE + 1)
     numbers = again(numbers, files)
-    renewed = numbers.renew(1, 10)
+    renewed = numbers.renew_lease(1, 10)
     assert renewed is not None
     assert renewed.start == extended.end
     # Another tunnel with the same SA to the same peer, and the first one on another ASP.
@@ -72,7 +81,7 @@ def test_leases_never_overlap_for_one_destination_and_spi() -> None:
     moved = numbers.lease(1, 10, "asp 1/2", use)
     assert moved.start == other.end
     # The other one can't go on where its own numbers end: somebody else has them.
-    beyond = numbers.extend(2, 10)
+    beyond = numbers.extend_lease(2, 10)
     assert beyond is not None
     assert beyond.start == moved.end
     numbers.drop_leases(set())
@@ -81,43 +90,43 @@ def test_leases_never_overlap_for_one_destination_and_spi() -> None:
 
 
 def test_a_lease_ends_with_the_last_sequence_number() -> None:
-    numbers = Numbers({}, 1)
+    numbers = IdAllocator({}, 1)
     use = ("3.3.3.3 ah 300",)
     numbers.lease(1, 10, "asp 1/1", use)
     for _ in range(5000):
-        numbers.extend(1, 10)
-    assert numbers.leases[1, 10].end == LAST
-    renewed = numbers.renew(1, 10)
+        numbers.extend_lease(1, 10)
+    assert numbers.leases[1, 10].end == SEQUENCE_LIMIT
+    renewed = numbers.renew_lease(1, 10)
     assert renewed is not None
-    assert renewed.start == renewed.end == LAST
+    assert renewed.start == renewed.end == SEQUENCE_LIMIT
 
 
 def test_epochs_rise_over_restarts_and_above_what_a_card_says() -> None:
     files: dict[str, bytes] = {}
-    numbers = Numbers(files, 1)
-    assert numbers.raise_epoch("lc 3", 1) == 1
-    assert numbers.raise_epoch("lc 3", 1) == 2
-    assert numbers.raise_epoch("lc 3", 2, above=40) == 41
+    numbers = IdAllocator(files, 1)
+    assert numbers.increment_epoch("lc 3", 1) == 1
+    assert numbers.increment_epoch("lc 3", 1) == 2
+    assert numbers.increment_epoch("lc 3", 2, above=40) == 41
     numbers = again(numbers, files)
     assert numbers.cards["lc 3"].boot == 2
-    assert numbers.raise_epoch("lc 3", 3) == 42
+    assert numbers.increment_epoch("lc 3", 3) == 42
 
 
 def test_damaged_files_are_said_and_numbering_goes_on_above() -> None:
     for data in (b"", b"{", b"[]", b'{"last": 1}', b"\xff\xfe", json.dumps({"a": [1]}).encode()):
-        numbers = Numbers({CARDS: data, NUMBERS: data}, 7)
+        numbers = IdAllocator({CARDS: data, NUMBERS: data}, 7)
         assert len(numbers.problems) == 2, data
-        assert numbers.keep(TUNNEL, ["t1"])["t1"] > 7 << 16
-        assert numbers.raise_epoch("lc 3", 1) > 7 << 16
+        assert numbers.allocate(TUNNEL, ["t1"])["t1"] > 7 << 16
+        assert numbers.increment_epoch("lc 3", 1) > 7 << 16
 
 
 def used_up(leases: int) -> dict[str, bytes]:
     """The files of a node that ran for long: one SA used so many leases."""
     files: dict[str, bytes] = {}
-    numbers = Numbers(files, 1)
+    numbers = IdAllocator(files, 1)
     numbers.lease(1, 10, "asp 1/1", ("3.3.3.3 esp 300",))
     for _ in range(leases - 1):
-        numbers.extend(1, 10)
+        numbers.extend_lease(1, 10)
     again(numbers, files)
     return files
 
@@ -125,11 +134,11 @@ def used_up(leases: int) -> dict[str, bytes]:
 def test_a_cut_file_of_leases_is_made_up_for_by_its_copy() -> None:
     files = used_up(61)
     files[LEASES] = files[LEASES][:40]
-    numbers = Numbers(files, 2)
+    numbers = IdAllocator(files, 2)
     assert any("leases.json can't be read" in problem for problem in numbers.problems)
     renewed = numbers.lease(1, 10, "asp 1/2", ("3.3.3.3 esp 300",))
-    assert renewed.start == 61 * LEASE + 1, "numbers are used twice"
-    assert LEASES in [persist.file for persist in numbers.stores()]
+    assert renewed.start == 61 * LEASE_SIZE + 1, "numbers are used twice"
+    assert LEASES in [persist.file for persist in numbers.pending_writes()]
 
 
 def test_where_no_lease_is_known_none_is_guessed() -> None:
@@ -141,7 +150,7 @@ def test_where_no_lease_is_known_none_is_guessed() -> None:
                 files.pop(name, None)
             else:
                 files[name] = lost
-        numbers = Numbers(files, 2)
+        numbers = IdAllocator(files, 2)
         assert any("no lease is known" in problem for problem in numbers.problems), lost
         assert numbers.lease(1, 10, "asp 1/1", use).start == 0
         numbers.drop_leases({(1, 10)})
@@ -151,7 +160,7 @@ def test_where_no_lease_is_known_none_is_guessed() -> None:
         assert numbers.lease(2, 10, "asp 1/1", use).start == 0
         assert numbers.lease(3, 10, "asp 1/1", ("3.3.3.3 esp 301",)).start == 1
         # The ASP's mapped state is the floor.
-        known = numbers.extend(1, 10, 63_900_000)
+        known = numbers.extend_lease(1, 10, 63_900_000)
         assert known is not None
-        assert (known.start, known.end) == (63_900_000, 63_900_000 + LEASE)
+        assert (known.start, known.end) == (63_900_000, 63_900_000 + LEASE_SIZE)
         assert numbers.lease(2, 20, "asp 1/1", use).start == known.end

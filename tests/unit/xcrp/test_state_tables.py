@@ -58,13 +58,13 @@ def test_tunnel_table_is_the_product_of_two_flags(
 
 
 def test_allowance_for_a_late_watcher() -> None:
-    watch = cards.Watch(0.5, 1.0)
-    entry = watch.cards["lc 3"] = CardEntry("lc 3", "linecard", AdmissionState.USABLE, heard=10.0)
+    watch = cards.HeartbeatMonitor(0.5, 1.0)
+    entry = watch.cards["lc 3"] = CardEntry("lc 3", "linecard", AdmissionState.USABLE, last_heartbeat=10.0)
     assert watch.next_timer() == 10.5
-    watch.allow(3.0, 13.2)
-    assert watch.due(13.2) == []
+    watch.extend_deadlines(3.0, 13.2)
+    assert watch.pop_expired(13.2) == []
     assert watch.next_timer() == 13.5
-    assert watch.due(13.5) == [(entry, AdmissionEvent.SILENCE)]
+    assert watch.pop_expired(13.5) == [(entry, AdmissionEvent.SILENCE)]
     # It never counts a card as heard later than now.
-    watch.allow(60.0, 14.0)
-    assert entry.heard == 14.0
+    watch.extend_deadlines(60.0, 14.0)
+    assert entry.last_heartbeat == 14.0
