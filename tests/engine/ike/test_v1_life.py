@@ -56,6 +56,16 @@ def test_each_message_in_turn(mode: str, trouble: str, which: int) -> None:
     pair.settled()
 
 
+def test_a_retransmission_that_is_late_puts_the_next_one_off() -> None:
+    pair = V1Pair(connection())
+    pair.wire = lambda sender, data: []
+    session = pair.a.begin()
+    settings = session.host.settings
+    late = pair.now + 5 * settings.retransmit
+    session.on_timer(late)
+    assert session.next_timer() == late + 2 * settings.retransmit
+
+
 def test_message_3_of_aggressive_mode_that_is_lost_twice_is_asked_for_by_quick_mode() -> None:
     pair = V1Pair(connection(mode="aggressive"))
     sent: list[bytes] = []

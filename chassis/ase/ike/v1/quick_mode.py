@@ -822,7 +822,7 @@ class QuickModes:
             resend = one.retransmission
             if resend is None or resend.due > now:
                 continue
-            if resend.retransmit(session.host, session.path, resend.due):
+            if resend.retransmit(session.host, session.path, now):
                 continue
             if one.initiator:
                 abort(session, one, FailureReason("timeout", f"{session.peer} does not answer a quick mode"), now)

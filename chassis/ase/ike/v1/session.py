@@ -344,7 +344,7 @@ class SessionV1:
             self.abort(self._pending_failure or timeout_failure(self), now)
             return
         resend = self._retransmission
-        if resend is not None and now >= resend.due and not resend.retransmit(self.host, self.path, resend.due):
+        if resend is not None and now >= resend.due and not resend.retransmit(self.host, self.path, now):
             if self.initiator:
                 self.abort(self._pending_failure or timeout_failure(self), now)
                 return
