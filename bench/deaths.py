@@ -14,8 +14,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from bench.report import Report
-from launch.scenario_boot import boot
-from launch.scenario_lab import LabClient
+from launch.client.lab_client import LabClient
+from launch.scenario.boot import boot
 from tests.support import failures, lab_files
 
 MANUAL_KEYS = Path("configs/manual-keys/lab.yaml")

@@ -22,8 +22,8 @@ import yaml
 from bench import lab as whole_lab
 from bench.ike_ends import NETWORKS, PREFIX, PSK, cpu, identity
 from bench.report import Report
-from launch.scenario_boot import boot
-from launch.scenario_lab import LabClient
+from launch.client.lab_client import LabClient
+from launch.scenario.boot import boot
 
 MANUAL = Path("configs/manual-keys")
 LOCAL, REMOTE = "30.0.0.2", "40.1.0.2"

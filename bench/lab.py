@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 
 from bench.report import Report
-from launch.scenario_boot import boot
-from launch.scenario_lab import LabClient
+from launch.client.lab_client import LabClient
+from launch.scenario.boot import boot
 
 LAB = Path("configs/manual-keys/lab.yaml")
 RATES = (110, 100, 95, 90, 85, 80, 75, 70, 65, 60, 55, 50, 45, 40, 35, 30, 20, 10)

@@ -10,8 +10,8 @@ from pathlib import Path
 from statistics import median
 
 from bench.report import Report
-from launch.scenario_boot import boot
-from launch.scenario_lab import LabClient
+from launch.client.lab_client import LabClient
+from launch.scenario.boot import boot
 
 LAB = Path("configs/priority/lab.yaml")
 RATE = 5000

@@ -12,7 +12,7 @@ import yaml
 from bench.report import Report
 from bench.site import NAME, TOP, site
 from bench.stream import booted
-from launch.scenario_boot import boot
+from launch.scenario.boot import boot
 from tests.support.soak import FLOWS, judged, soak
 
 LAB = Path("tests/system/soak.yaml")

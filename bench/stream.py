@@ -10,8 +10,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from launch.scenario_boot import boot
-from launch.scenario_lab import LabClient
+from launch.client.lab_client import LabClient
+from launch.scenario.boot import boot
 
 LOSS = 0.001
 """Part of the packets that may be lost."""

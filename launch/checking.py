@@ -13,10 +13,10 @@ from chassis.config.parser import Parsed, parse
 from chassis.model.router import Config
 from chassis.xcrp.flash import read_store
 from chassis.xcrp.flash_folder import read_folder
-from launch import workable
-from launch.document import LabError
-from launch.lab import Lab
-from launch.labparser import load
+from launch.lab import consistency
+from launch.lab.model import Lab
+from launch.lab.parser import load
+from launch.lab.yaml_source import LabError
 
 
 def read_config(path: Path, modern: bool = False) -> Parsed:
@@ -46,9 +46,9 @@ def check(path: Path) -> list[Diagnostic]:
             configs[router.config] = parsed.config
             diagnostics += in_order(parsed.diagnostics)
     if path.suffix != ".cfg":
-        diagnostics += in_order(workable.faults(lab, configs))
+        diagnostics += in_order(consistency.faults(lab, configs))
         diagnostics += flashes(lab)
-        from launch.scenario_boot import check as check_scenario
+        from launch.scenario.boot import check as check_scenario
 
         diagnostics += check_scenario(lab)
     return diagnostics

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from launch.folders import Running
-    from launch.lab import Lab
+    from launch.lab.model import Lab
+    from launch.run_folders import Running
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -71,7 +71,7 @@ def run(
     changes: Path | None,
 ) -> None:
     """Boot a lab, or a single router from its configuration."""
-    from launch.starting import StartError, prepare, start
+    from launch.supervisor.start import StartError, prepare, start
 
     try:
         lab, startup = prepare(file, name, strict, lambda text: click.echo(text, err=True), changes)
@@ -96,7 +96,7 @@ def run(
 
 def _detached(lab: Lab, startup: Any, with_pid: int | None) -> int:
     """Start the lab in a process of its own; 0 when it is up. It says so over a pipe, or why not."""
-    from launch.starting import StartError, start
+    from launch.supervisor.start import StartError, start
 
     reader, writer = os.pipe()
     if os.fork():
@@ -138,7 +138,7 @@ def _detached(lab: Lab, startup: Any, with_pid: int | None) -> int:
 
 
 def _running() -> list[Running]:
-    from launch.folders import FolderError, running
+    from launch.run_folders import FolderError, running
 
     try:
         return running()
@@ -173,8 +173,8 @@ def destroy(names: tuple[str, ...], everything: bool, keep_state: bool) -> None:
     chassis made is deleted, and no state that a lab still runs with.
     """
     from chassis.bus.operator import OperatorClient, OperatorError
-    from launch.folders import FolderError, delete_state
-    from launch.meaning import Unclear, meant
+    from launch.lab_lookup import Unclear, meant
+    from launch.run_folders import FolderError, delete_state
 
     labs = {lab.name: lab for lab in _running()}
     if not names and not everything:
@@ -249,7 +249,7 @@ def test(lab: Path, as_json: bool, junit: Path | None) -> None:
     Ends with 0 only if every expectation held; logs and captures of a failed run are kept.
     """
     from chassis.bus import outfile
-    from launch.scenario import run_file
+    from launch.scenario.command import run_file
 
     if junit is not None:
         # Now, and not when the scenario has run: what it found would be lost.
@@ -279,9 +279,9 @@ def simulate(ctx: click.Context, arguments: tuple[str, ...]) -> None:
 def graph(lab: Path, output: Path | None) -> None:
     """Draw LAB as SVG: nodes, ports and the wires between them."""
     from chassis.bus import outfile
-    from launch.document import LabError
-    from launch.graph import svg
-    from launch.labparser import load
+    from launch.lab.graph import svg
+    from launch.lab.parser import load
+    from launch.lab.yaml_source import LabError
 
     try:
         text = svg(load(lab)[0])
@@ -327,7 +327,7 @@ def schema() -> None:
     \b
     chassis-launch schema > lab.schema.json
     """
-    from launch.schema import schema as made
+    from launch.lab.schema import schema as made
 
     click.echo(json.dumps(made(), indent=1, ensure_ascii=False))
 

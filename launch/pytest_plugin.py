@@ -29,8 +29,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from launch.scenario_boot import BootedLab
-    from launch.scenario_lab import LabClient
+    from launch.client.lab_client import LabClient
+    from launch.scenario.boot import BootedLab
 
 KEPT = Path("build", "failed-labs")
 """Where the logs of failed tests are kept, under the root of the test run."""
@@ -76,7 +76,7 @@ class LabFactory:
         `settings` replaces settings of the lab (`{"restart-delay": "never"}`), `flows` values of its flows
         (`{"forward": {"rate": 500}}`). `lab.boot_ms` says how long it took.
         """
-        from launch.scenario_boot import boot
+        from launch.scenario.boot import boot
 
         booted = boot(self._find(file), settings=settings, flows=flows, ready=ready)
         self._booted.append(booted)

@@ -36,9 +36,9 @@ from chassis.tester.flow import MAGIC, OVERHEAD
 from chassis.xcrp import configuration, inventory
 from chassis.xcrp.engine import ControllerEngine
 from chassis.xcrp.flash_folder import read_folder
-from launch import lab as labs
-from launch.document import LabError
-from launch.labparser import load
+from launch.lab import model as labs
+from launch.lab.parser import load
+from launch.lab.yaml_source import LabError
 
 SA_SLOTS = 64
 """SAs that a simulated ASP has room for: a short memory is quickly read by each start."""

@@ -28,7 +28,7 @@ from pathlib import Path
 
 from chassis.sim.lab import LabModel
 from chassis.sim.run import simulate
-from launch.labparser import load
+from launch.lab.parser import load
 from launch.simulate import model
 from tests.golden.ike_cases import Case, all_cases
 from tests.golden.transcripts import PARTS

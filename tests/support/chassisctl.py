@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from launch.scenario_lab import LabClient
+    from launch.client.lab_client import LabClient
 
 BACKGROUND = ("sh", "-c", "trap '' INT; exec \"$@\"", "sh")
 """What a shell without job control makes of a command with `&`: it ignores Ctrl-C."""
@@ -22,7 +22,7 @@ def chassisctl(
 ) -> subprocess.Popen[Any]:
     assert lab.run is not None
     return subprocess.Popen(
-        [*prefix, sys.executable, "-c", "from launch.ctl import main; main()", *map(str, words)],
+        [*prefix, sys.executable, "-c", "from launch.ctl.main import main; main()", *map(str, words)],
         env={**os.environ, "CHASSIS_RUN": str(lab.run.parent)},
         **options,
     )

@@ -10,11 +10,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from launch.scenario_lab import LabTimeout
+from launch.client.lab_client import LabTimeout
 
 if TYPE_CHECKING:
-    from launch.balance import PacketAccounting
-    from launch.scenario_lab import LabClient
+    from launch.client.accounting import PacketAccounting
+    from launch.client.lab_client import LabClient
 
 REST = 10.0
 """Seconds in which what is under way must have come to rest."""

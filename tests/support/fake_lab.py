@@ -11,10 +11,10 @@ from chassis.bus.batch import Batch
 from chassis.bus.engine import Output, ToOperator, ToWire
 from chassis.bus.operator import OperatorError
 from chassis.tester.engine import TesterEngine as Engine
-from launch.document import Marked, Reporter, read
-from launch.lab import Lab
-from launch.labparser import load
-from launch.scenario_lab import LabClient
+from launch.client.lab_client import LabClient
+from launch.lab.model import Lab
+from launch.lab.parser import load
+from launch.lab.yaml_source import Marked, Reporter, read
 
 LAB = """\
 name: two

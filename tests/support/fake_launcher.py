@@ -20,9 +20,9 @@ from typing import Any
 from chassis.bus import endpoints
 from chassis.bus.environment import Environment
 from chassis.bus.operator import OperatorServer
-from launch.folders import Folders
-from launch.labparser import load
-from launch.supervisor import Supervisor
+from launch.lab.parser import load
+from launch.run_folders import Folders
+from launch.supervisor.supervisor import Supervisor
 
 CARDS = (("lc 3", "linecard"), ("asp 1/1", "asp"))
 
@@ -82,12 +82,12 @@ def controller(env: Environment) -> int:
 
 def main() -> int:
     lab, _ = load(Path(sys.argv[1]))
-    rooms = {"xcrp": controller, "linecard": card, "asp": card, "tester": card}
+    entry_points = {"xcrp": controller, "linecard": card, "asp": card, "tester": card}
     routers = [router.name for router in lab.routers()]
     supervisor = Supervisor(
         lab,
         Folders(lab.name, lab.nodes),
-        rooms,
+        entry_points,
         dict.fromkeys(routers, CARDS),
         dict.fromkeys(routers, ("context local\n", "a.cfg")),
     )

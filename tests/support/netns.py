@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from launch.lab import Endpoint, Lab, Link, LinuxNode
-from launch.namespaces import RootNamespace, available
+from launch.lab.model import Endpoint, Lab, Link, LinuxNode
+from launch.supervisor.namespaces import RootNamespace, available
 
 CLONE_NEWNET = 0x40000000
 ETH_P_ALL = 3

@@ -14,7 +14,7 @@ from typing import Any
 
 from chassis.bus import endpoints
 from chassis.bus.operator import OperatorClient, OperatorError
-from launch.folders import LAB_FILE, LAUNCHER_SOCKET
+from launch.run_folders import LAB_FILE, LAUNCHER_SOCKET
 
 DEADLINE = 20.0
 

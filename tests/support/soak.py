@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from chassis.bus.batch import MAX_PACKETS
 from chassis.bus.fabric import BACKLOG, QUEUE
-from launch.scenario_lab import LabTimeout
+from launch.client.lab_client import LabTimeout
 from tests.support import capture as wire
 
 if TYPE_CHECKING:
-    from launch.balance import PacketAccounting
-    from launch.scenario_lab import LabClient
+    from launch.client.accounting import PacketAccounting
+    from launch.client.lab_client import LabClient
 
 ENDS = {"a": ("asp 1/1", "3/11"), "b": ("asp 1/2", "3/12")}
 """Each router's ASP of the tunnel and its port to the other router."""

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from chassis.bus.capture import read
+from launch.client.lab_client import LabClient
 from launch.pytest_plugin import LabFactory
-from launch.scenario_lab import LabClient
 from tests.support.chassisctl import BACKGROUND, chassisctl, ending
 
 pytestmark = pytest.mark.multiprocess

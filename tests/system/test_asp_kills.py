@@ -13,8 +13,8 @@ from chassis.tester.source import BACKLOG
 from tests.support import capture as wire
 
 if TYPE_CHECKING:
+    from launch.client.lab_client import LabClient
     from launch.pytest_plugin import LabFactory
-    from launch.scenario_lab import LabClient
 
 LAB = "configs/manual-keys/lab.yaml"
 FLOWS = ("circuit-forward", "circuit-reverse", "economical-forward", "economical-reverse")

@@ -9,8 +9,8 @@ import pytest
 from tests.support import CONFIGS
 
 if TYPE_CHECKING:
+    from launch.client.lab_client import LabClient
     from launch.pytest_plugin import LabFactory
-    from launch.scenario_lab import LabClient
 
 pytestmark = pytest.mark.multiprocess
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from chassis.bus.operator import OperatorClient, OperatorError
-from launch.namespaces import available
+from launch.supervisor.namespaces import available
 from tests.support import CONFIGS
 from tests.support.processes import DEADLINE, eventually, lives
 
@@ -123,7 +123,7 @@ def test_a_detached_lab_is_listed_acted_on_and_destroyed(programs: Programs) -> 
     assert again.returncode == 1
     assert "a lab 'mine' runs already" in again.stderr
     assert programs("launch.main", "list").stdout.startswith("mine ")
-    killed = programs("launch.ctl", "kill", "a", "asp", "1/1", "--json")
+    killed = programs("launch.ctl.main", "kill", "a", "asp", "1/1", "--json")
     assert json.loads(killed.stdout)["boot"] == 1
     with OperatorClient(programs.folder / "r" / "mine" / "launcher.sock") as client:
 
@@ -135,7 +135,7 @@ def test_a_detached_lab_is_listed_acted_on_and_destroyed(programs: Programs) -> 
         launcher = client.call("ps")["launcher"]
 
     def pinged() -> bool:
-        ping = programs("launch.ctl", "ping", "a", "60.1.0.1", "--context", "lan", "--count", "1")
+        ping = programs("launch.ctl.main", "ping", "a", "60.1.0.1", "--context", "lan", "--count", "1")
         return "1 of 1 came back" in ping.stdout
 
     # The controller says that the ASP is usable when others may not have connected to it yet.
@@ -185,7 +185,7 @@ def test_a_detached_lab_outlives_its_terminal_and_shares_the_cores_as_its_sessio
         # The terminal is gone.
         os.close(ours)
         assert shell.wait(DEADLINE) == -signal.SIGHUP
-    killed = programs("launch.ctl", "kill", "a", "asp", "1/1", "--json")
+    killed = programs("launch.ctl.main", "kill", "a", "asp", "1/1", "--json")
     assert json.loads(killed.stdout)["boot"] == 1, killed.stderr
     assert lives(launcher)
     assert programs("launch.main", "destroy").stdout == "manual-keys: ended\n"
@@ -237,11 +237,11 @@ def test_linux_nodes_on_a_router_and_a_card_that_dies_takes_its_sockets_up_again
     (programs.folder / "r.cfg").write_text(ROUTER)
     up = programs("launch.main", lab, "--detach")
     assert (up.returncode, up.stdout) == (0, "lab linux is up\n"), up.stderr
-    said = programs("launch.ctl", "exec", "h", "ping", "-c", "1", "-t", "1", "10.9.0.2")
+    said = programs("launch.ctl.main", "exec", "h", "ping", "-c", "1", "-t", "1", "10.9.0.2")
     assert "From 10.0.0.1 icmp_seq=1 Time to live exceeded" in said.stdout
-    assert programs("launch.ctl", "exec", "h", "sh", "-c", "echo one; echo two").stdout == "one\ntwo\n"
-    assert programs("launch.ctl", "exec", "h", "echo one; echo 'two  three'").stdout == "one\ntwo  three\n"
-    programs("launch.ctl", "kill", "r", "lc", "3")
+    assert programs("launch.ctl.main", "exec", "h", "sh", "-c", "echo one; echo two").stdout == "one\ntwo\n"
+    assert programs("launch.ctl.main", "exec", "h", "echo one; echo 'two  three'").stdout == "one\ntwo  three\n"
+    programs("launch.ctl.main", "kill", "r", "lc", "3")
     with OperatorClient(programs.folder / "r" / "linux" / "launcher.sock") as client:
 
         def reached() -> bool:
@@ -264,7 +264,7 @@ def test_faults_of_a_link_to_a_linux_node_hold_both_ways_or_one_way_from_either_
     assert up.returncode == 0, up.stderr
 
     def link(*words: str) -> str:
-        done = programs("launch.ctl", "link", *words)
+        done = programs("launch.ctl.main", "link", *words)
         return done.stdout or done.stderr
 
     def run(node: str, command: str) -> str:
@@ -329,13 +329,13 @@ def test_a_file_edited_after_the_last_run_is_said_not_to_be_in_force(programs: P
     up = programs("launch.main", file, "--detach")
     assert f"note: r: {file} is not in force: commit 1 of {file} is" in up.stderr
     assert "+ ip address 10.9.0.3/24" in up.stderr
-    status = programs("launch.ctl", "status", "--once").stdout
+    status = programs("launch.ctl.main", "status", "--once").stdout
     assert f"{file} is not in force" in status
     assert "+ ip address 10.9.0.3/24" in status
     command = f"chassisctl apply r {file}"
     assert command in status
-    programs("launch.ctl", *command.split()[1:])
-    assert "not in force" not in programs("launch.ctl", "status", "--once").stdout
+    programs("launch.ctl.main", *command.split()[1:])
+    assert "not in force" not in programs("launch.ctl.main", "status", "--once").stdout
     assert programs("launch.main", "destroy").returncode == 0
 
 

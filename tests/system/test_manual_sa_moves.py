@@ -10,8 +10,8 @@ import pytest
 from tests.support import CONFIGS
 
 if TYPE_CHECKING:
+    from launch.client.lab_client import LabClient
     from launch.pytest_plugin import LabFactory
-    from launch.scenario_lab import LabClient
 
 LAB = "configs/manual-keys/lab.yaml"
 TEXT = (CONFIGS / "manual-keys" / "b.cfg").read_text()

@@ -16,10 +16,10 @@ from typing import Any
 
 import pytest
 
-from launch import starting
-from launch.lab import Endpoint
-from launch.labparser import load
-from launch.namespaces import NamespaceError, RootNamespace, available, unconfined
+from launch.lab.model import Endpoint
+from launch.lab.parser import load
+from launch.supervisor import start
+from launch.supervisor.namespaces import NamespaceError, RootNamespace, available, unconfined
 from tests.support.processes import DEADLINE, eventually, lives
 
 pytestmark = pytest.mark.multiprocess
@@ -128,9 +128,9 @@ def test_a_lab_whose_commands_are_root_of_the_machine_says_so(
     (short_folder / "lab.yaml").write_text(LAB)
     told: list[str] = []
     for why, notes in (("Operation not permitted", 1), ("", 0)):
-        monkeypatch.setattr(starting, "unconfined", lambda why=why: why, raising=False)
+        monkeypatch.setattr(start, "unconfined", lambda why=why: why, raising=False)
         told.clear()
-        starting.prepare(short_folder / "lab.yaml", None, False, told.append)
+        start.prepare(short_folder / "lab.yaml", None, False, told.append)
         assert len(told) == notes
         assert all("run with all capabilities of root" in note and why in note for note in told)
 
@@ -205,8 +205,8 @@ def test_closing_ends_every_process(short_folder: Path) -> None:
 def test_a_killed_launcher_takes_its_nodes_with_it(short_folder: Path) -> None:
     (short_folder / "lab.yaml").write_text(LAB)
     program = (
-        "import sys, signal; from pathlib import Path; from launch.labparser import load\n"
-        "from launch.namespaces import Ground\n"
+        "import sys, signal; from pathlib import Path; from launch.lab.parser import load\n"
+        "from launch.supervisor.namespaces import Ground\n"
         "folder = Path(sys.argv[1]); ground = Ground(load(folder / 'lab.yaml')[0], folder)\n"
         'ground.channel.sendall(b\'{"what": "go"}\\n\'); ground.channel.makefile().readline()\n'
         "print(ground.child.pid, *ground.pids.values(), flush=True); signal.pause()\n"

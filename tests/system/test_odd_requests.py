@@ -15,9 +15,9 @@ import zmq
 from chassis.bus import codec, endpoints
 from chassis.bus.messages import Hello
 from chassis.bus.requests import CONTROLLER, LAUNCHER, TESTER
-from launch.folders import LAUNCHER_SOCKET
+from launch.client.lab_client import LabClient
 from launch.pytest_plugin import LabFactory
-from launch.scenario_lab import LabClient
+from launch.run_folders import LAUNCHER_SOCKET
 from tests.support import CONFIGS, odd
 
 pytestmark = pytest.mark.multiprocess

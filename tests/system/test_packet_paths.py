@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import pytest
 
 from chassis.bus.capture import read
+from launch.client.lab_client import LabClient
 from launch.pytest_plugin import LabFactory
-from launch.scenario_lab import LabClient
 
 pytestmark = pytest.mark.multiprocess
 

@@ -11,8 +11,8 @@ from chassis.bus.batch import MAX_PACKETS
 from tests.support import ROOT
 
 if TYPE_CHECKING:
+    from launch.client.lab_client import LabClient
     from launch.pytest_plugin import LabFactory
-    from launch.scenario_lab import LabClient
 
 pytestmark = pytest.mark.multiprocess
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from chassis.bus.operator import OperatorError
-from launch.folders import FolderError, Folders, running, sweep
-from launch.processes import SILENCE
+from launch.run_folders import FolderError, Folders, running, sweep
+from launch.supervisor.processes import SILENCE
 from tests.support.processes import StandIn, eventually, lives
 
 pytestmark = pytest.mark.multiprocess

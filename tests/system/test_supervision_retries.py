@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from chassis.bus.operator import OperatorError
-from launch.folders import Folders
-from launch.labparser import load
-from launch.supervisor import Supervisor
+from launch.lab.parser import load
+from launch.run_folders import Folders
+from launch.supervisor.supervisor import Supervisor
 from tests.support.processes import StandIn, eventually
 
 

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from launch.lab import Endpoint
+from launch.lab.model import Endpoint
 from tests.support import capture as wire
 from tests.support import failures
 
 if TYPE_CHECKING:
+    from launch.client.lab_client import LabClient
     from launch.pytest_plugin import LabFactory
-    from launch.scenario_lab import LabClient
 
 LAB = "configs/high-availability-manual/lab.yaml"
 ROUTERS = ("ha", "gateway")

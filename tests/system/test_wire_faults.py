@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from launch.client.lab_client import LabClient
 from launch.pytest_plugin import LabFactory
-from launch.scenario_lab import LabClient
 from tests.support import CONFIGS, failures
 
 pytestmark = pytest.mark.multiprocess

@@ -19,7 +19,7 @@ from chassis.bus.records import (
     Record,
     TunnelRecord,
 )
-from launch import counter_names
+from launch.lab import counter_names
 from tests.support.ike.pair import CONTEXT, TUNNEL, A, B, Ends, Two, agree, esp, other
 
 VERSIONS = pytest.mark.parametrize("version", [1, 2])

@@ -16,8 +16,8 @@ import pytest
 from tests.support.charon import CONFIGURATION, PLUGINS, PROGRAM, Auth, Conn, require, swanctl_conf
 
 if TYPE_CHECKING:
+    from launch.client.lab_client import LabClient
     from launch.pytest_plugin import LabFactory
-    from launch.scenario_lab import LabClient
 
 pytestmark = pytest.mark.multiprocess
 

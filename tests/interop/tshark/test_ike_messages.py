@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from launch import ctl
-from launch.client import RunningLab
+from launch.client.running_lab import RunningLab
+from launch.ctl.main import main as chassisctl
 from tests.support.charon import require
 from tests.support.charon_rig import Rig, Suite
 from tests.support.ike.udp_end import US
@@ -96,7 +96,7 @@ def wireshark(patch: pytest.MonkeyPatch, keys: list[dict[str, str]], version: in
     folder = home / ".config" / "wireshark"
     folder.mkdir(parents=True)
     file = folder / f"ikev{version}_decryption_table"
-    done = CliRunner().invoke(ctl.main, ["keys", "a", "--file", str(file)])
+    done = CliRunner().invoke(chassisctl, ["keys", "a", "--file", str(file)])
     assert done.exit_code == 0, done.output
     assert f"{len(keys)} rows of {file.name}" in done.output
     return {**os.environ, "HOME": str(home), "XDG_CONFIG_HOME": str(home / ".config")}

@@ -11,7 +11,7 @@ import pytest
 import bench.__main__ as bench
 from bench import bus_hop, lab, site, stream
 from bench.report import Report
-from launch.scenario_boot import BootError
+from launch.scenario.boot import BootError
 from tests.support import ROOT
 
 

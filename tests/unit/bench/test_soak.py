@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from launch.balance import PacketAccounting
+from launch.client.accounting import PacketAccounting
 from tests.support.soak import NOISE, Soaked, judged
 
 SECONDS, RATE, SENT = 60.0, 2000, 120_000

@@ -11,9 +11,9 @@ import pytest
 from click.testing import CliRunner
 
 from chassis.bus.capture import Capture
-from launch import ctl_bus
-from launch.client import RunningLab
-from launch.ctl import main as chassisctl
+from launch.client.running_lab import RunningLab
+from launch.ctl import bus_commands
+from launch.ctl.main import main as chassisctl
 from launch.main import main as launch
 from tests.support import CONFIGS
 
@@ -38,7 +38,7 @@ class OneLab:
 def write(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Write:
     """Has a file written by one of those who do, and returns what was said."""
     monkeypatch.setattr(RunningLab, "find", lambda name: OneLab())
-    monkeypatch.setattr(ctl_bus, "_passing", lambda *_: iter(()))
+    monkeypatch.setattr(bus_commands, "_passing", lambda *_: iter(()))
     lab = CONFIGS / "manual-keys" / "lab.yaml"
 
     def capture(path: Path) -> str:

@@ -15,7 +15,7 @@ from chassis.bus import environment
 from chassis.bus.engine import Append, Persist
 from chassis.bus.environment import Environment
 from chassis.xcrp.shell import ControllerShell
-from launch.folders import write_private
+from launch.run_folders import write_private
 
 LINES = b"".join(b'{"number": %d}\n' % number for number in range(500))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from chassis.bus.counters import OVERFLOW
-from launch.balance import PacketAccounting, balance
+from launch.client.accounting import PacketAccounting, balance
 
 KINDS = {"t1": "tester", "t2": "tester", "a": "smartedge"}
 LINKS = (("t1:1", "a:3/1"), ("a:3/2", "t2:1"))

@@ -12,12 +12,12 @@ from jsonschema import Draft202012Validator
 
 from chassis.fwd.rate import Rate
 from chassis.xcrp.settings import ControllerSettings
-from launch import ctl
-from launch.client import RunningLab
-from launch.document import LabError
-from launch.lab import RouterNode
-from launch.labparser import load
-from launch.schema import schema
+from launch.client.running_lab import RunningLab
+from launch.ctl.main import main as chassisctl
+from launch.lab.model import RouterNode
+from launch.lab.parser import load
+from launch.lab.schema import schema
+from launch.lab.yaml_source import LabError
 
 LAB = """\
 name: n
@@ -103,12 +103,12 @@ class _Lab:
 @pytest.mark.parametrize("rate", ["20000 packets/s", ""])
 def test_chassisctl_shows_queues(rate: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(RunningLab, "find", classmethod(lambda cls, name: _Lab(rate)))
-    plain = CliRunner().invoke(ctl.main, ["queues", "a", "--tunnel", "t1"])
+    plain = CliRunner().invoke(chassisctl, ["queues", "a", "--tunnel", "t1"])
     assert plain.exit_code == 0
     rows = [line.split() for line in plain.output.splitlines()]
     counts = ["0", "5", "9", "100", "4", "1.0", "ms", "2.0", "ms", "3.0", "ms"]
     assert ["asp", "1/1", "all", *counts] in rows
     assert ["asp", "1/1", "t1", "10", *counts] in rows
     assert ("nothing waits there" in plain.output) == (not rate)
-    answer = json.loads(CliRunner().invoke(ctl.main, ["queues", "a", "--tunnel", "t1", "--json"]).output)
+    answer = json.loads(CliRunner().invoke(chassisctl, ["queues", "a", "--tunnel", "t1", "--json"]).output)
     assert answer["cards"]["asp 1/1"]["sas"][0]["queues"]["0"]["latency"]["p99_ms"] == 2.0

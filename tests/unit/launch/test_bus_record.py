@@ -24,7 +24,7 @@ from chassis.bus.messages import (
     Welcome,
 )
 from chassis.linecard.engine import LineCardEngine
-from launch import ctl, ctl_bus
+from launch.ctl import bus_commands, main
 
 PORT = records.PortRecord("3/1", "lc 3", True, 1, "i", 0x0A000001, 24, b"\2\0\0\0\0\1")
 STATE = records.CardStateRecord("lc 3", "linecard", 4, 2, True)
@@ -80,7 +80,7 @@ def recorder() -> Recorder:
 
 
 def bus(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(ctl.main, ["bus", *map(str, arguments)])
+    return CliRunner().invoke(main.main, ["bus", *map(str, arguments)])
 
 
 def test_a_record_is_printed_without_any_lab(recorder: Recorder, tmp_path: Path) -> None:
@@ -176,9 +176,9 @@ def test_ctrl_c_ends_a_watch_between_two_messages(monkeypatch: pytest.MonkeyPatc
         for number in range(3):
             lines.put(number)
 
-    monkeypatch.setattr(ctl_bus, "_watch", watch)
+    monkeypatch.setattr(bus_commands, "_watch", watch)
     before = signal.getsignal(signal.SIGINT)
-    passing: Any = ctl_bus._passing(cast(Any, None), ("a",), cast(Any, None))
+    passing: Any = bus_commands._passing(cast(Any, None), ("a",), cast(Any, None))
     assert next(passing) == 0
     # In the midst of what is done with a message: it is done whole.
     signal.raise_signal(signal.SIGINT)

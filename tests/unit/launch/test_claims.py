@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from launch.owned import Claim, FolderError, Held, holder, is_ours, remove_idle, sweep
+from launch.folder_ownership import Claim, FolderError, Held, holder, is_ours, remove_idle, sweep
 
 
 def test_a_claim_makes_holds_and_removes(tmp_path: Path) -> None:

@@ -10,10 +10,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from chassis.bus.operator import OperatorError
-from launch import ctl
-from launch.client import RunningLab
-from launch.folders import Folders, Running
+from launch.client.running_lab import RunningLab
+from launch.ctl.main import main as chassisctl
 from launch.main import main
+from launch.run_folders import Folders, Running
 from tests.support import CONFIGS
 
 CONFIGS = CONFIGS
@@ -96,9 +96,9 @@ def test_nothing_runs(tmp_path: Path) -> None:
     assert launch("list").output == "no lab runs\n"
     assert json.loads(launch("list", "--json").output) == []
     assert launch("destroy", "x").exit_code == 1
-    result = CliRunner().invoke(ctl.main, ["ps"])
+    result = CliRunner().invoke(chassisctl, ["ps"])
     assert (result.exit_code, result.output) == (1, "Error: no lab runs; start one with chassis-launch FILE\n")
-    result = CliRunner().invoke(ctl.main, ["--lab", "x", "ps"])
+    result = CliRunner().invoke(chassisctl, ["--lab", "x", "ps"])
     assert result.output == "Error: no lab 'x' runs; running: none\n"
 
 
@@ -126,7 +126,7 @@ def test_a_name_must_be_one(tmp_path: Path) -> None:
     ],
 )
 def test_a_wrong_fault_is_refused_before_any_lab_is_asked(fault: list[str], said: str) -> None:
-    result = CliRunner().invoke(ctl.main, ["link", "a:3/11", *fault])
+    result = CliRunner().invoke(chassisctl, ["link", "a:3/11", *fault])
     assert result.exit_code == 2
     assert said in result.output
 
@@ -153,7 +153,7 @@ def test_a_wrong_fault_is_refused_before_any_lab_is_asked(fault: list[str], said
     ],
 )
 def test_a_wrong_number_is_refused_before_any_lab_is_asked(arguments: str, said: str) -> None:
-    result = CliRunner().invoke(ctl.main, arguments.split())
+    result = CliRunner().invoke(chassisctl, arguments.split())
     assert (result.exit_code, said in result.output) == (2, True), result.output
 
 
@@ -186,5 +186,5 @@ def test_far_ends_and_names_of_a_running_lab(tmp_path: Path) -> None:
 def test_help_is_enough_to_begin() -> None:
     result = launch("--help")
     assert all(word in result.output for word in ("chassisctl", "run", "check", "destroy", "test", "simulate"))
-    result = CliRunner().invoke(ctl.main, ["--help"])
+    result = CliRunner().invoke(chassisctl, ["--help"])
     assert all(word in result.output for word in ("status", "kill", "link", "trace", "ping", "capture", "bus"))

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from launch import starting
-from launch.folders import Folders
+from launch.run_folders import Folders
+from launch.supervisor import start
 
 CONFIGURATION = """\
 context c
@@ -35,7 +35,7 @@ def commit(lab: str, node: str, text: str, number: int = 3) -> None:
 
 def said(file: Path) -> str:
     lines: list[str] = []
-    starting.prepare(file, None, False, lines.append)
+    start.prepare(file, None, False, lines.append)
     return "\n".join(lines)
 
 

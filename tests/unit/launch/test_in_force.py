@@ -6,22 +6,23 @@ from io import StringIO
 
 from rich.console import Console
 
-from launch import in_force, view
+from launch.client import status_view
+from launch.supervisor import active_config
 
 
 def test_the_status_says_it_until_the_file_is_in_force() -> None:
-    found = in_force.Committed(3, "before.cfg", ("changed: context c", "  - a", "  + b"))
+    found = active_config.Committed(3, "before.cfg", ("changed: context c", "  - a", "  + b"))
 
     def lines(**configuration: object) -> list[str]:
-        return in_force.now("lab", "a", "/x/a.cfg", found, {"configuration": configuration})
+        return active_config.now("lab", "a", "/x/a.cfg", found, {"configuration": configuration})
 
-    assert lines(commit=3, file="before.cfg", differs=True) == in_force.told("lab", "a", "/x/a.cfg", found)
+    assert lines(commit=3, file="before.cfg", differs=True) == active_config.told("lab", "a", "/x/a.cfg", found)
     assert lines(commit=4, file="/x/a.cfg", differs=False) == []
     later = "\n".join(lines(commit=5, file="", differs=True))
     assert "a: /x/a.cfg is not in force: commit 5 of an operator is" in later
     assert "chassisctl apply a /x/a.cfg --dry-run" in later
     assert lines(commit=0, file="", differs=False) == []
-    assert in_force.now("lab", "a", "/x/a.cfg", found, {}) == []
+    assert active_config.now("lab", "a", "/x/a.cfg", found, {}) == []
 
 
 def test_the_status_is_shown_with_it() -> None:
@@ -37,5 +38,5 @@ def test_the_status_is_shown_with_it() -> None:
         "events": [],
     }
     shown = StringIO()
-    Console(file=shown, width=120).print(view.render(status))
+    Console(file=shown, width=120).print(status_view.render(status))
     assert "a: a.cfg is not in force" in shown.getvalue()

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from launch import lab as kinds
-from launch.document import LabError
-from launch.lab import Endpoint, Lab, LinuxNode, RouterNode
-from launch.labparser import load
+from launch.lab import model as kinds
+from launch.lab.model import Endpoint, Lab, LinuxNode, RouterNode
+from launch.lab.parser import load
+from launch.lab.yaml_source import LabError
 
 GOOD = """\
 name: pair

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from launch import checking
-from launch.document import LabError
-from launch.labparser import load
-from launch.starting import StartError, prepare
+from launch.lab.parser import load
+from launch.lab.yaml_source import LabError
+from launch.supervisor.start import StartError, prepare
 from tests.support import odd
 
 CONFIGURATION = (

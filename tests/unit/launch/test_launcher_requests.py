@@ -12,17 +12,17 @@ from typing import Any, cast
 import pytest
 
 from chassis.bus.requests import LAUNCHER
-from launch import lab
-from launch.folders import Folders
-from launch.lab import Lab, LinuxNode, RouterNode
-from launch.processes import ProcessSlot
-from launch.supervisor import Supervisor
+from launch.lab import model
+from launch.lab.model import Lab, LinuxNode, RouterNode
+from launch.run_folders import Folders
+from launch.supervisor.processes import ProcessSlot
+from launch.supervisor.supervisor import Supervisor
 from tests.support import odd
 
 LAB = Lab(
     "odd",
     Path("odd.yaml"),
-    {"a": RouterNode("a", Path("a.cfg")), "t1": lab.TesterNode("t1", {}), "h": LinuxNode("h")},
+    {"a": RouterNode("a", Path("a.cfg")), "t1": model.TesterNode("t1", {}), "h": LinuxNode("h")},
 )
 
 

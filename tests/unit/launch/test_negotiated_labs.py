@@ -10,11 +10,12 @@ import pytest
 from click.testing import CliRunner, Result
 
 from chassis.xcrp.settings import IKE, ControllerSettings
-from launch import checking, ctl
-from launch.client import RunningLab
-from launch.document import LabError
-from launch.lab import RouterNode
-from launch.labparser import load
+from launch import checking
+from launch.client.running_lab import RunningLab
+from launch.ctl.main import main as chassisctl
+from launch.lab.model import RouterNode
+from launch.lab.parser import load
+from launch.lab.yaml_source import LabError
 
 LAB = """\
 name: n
@@ -134,7 +135,7 @@ def lab(monkeypatch: pytest.MonkeyPatch) -> FakeLab:
 
 
 def run(*words: str) -> Result:
-    return CliRunner().invoke(ctl.main, list(words))
+    return CliRunner().invoke(chassisctl, list(words))
 
 
 @pytest.mark.parametrize(

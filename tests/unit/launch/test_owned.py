@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from launch import ctl
-from launch.document import LabError
-from launch.folders import FolderError, Folders, delete_state, running, sweep
+from launch.ctl.main import main as chassisctl
+from launch.lab.yaml_source import LabError
 from launch.main import main
-from launch.scenario_boot import boot
+from launch.run_folders import FolderError, Folders, delete_state, running, sweep
+from launch.scenario.boot import boot
 
 STARTS = 200
 
@@ -246,7 +246,7 @@ def test_folders_of_somebody_else_are_neither_used_nor_looked_into(
     else:
         for name in ("geteuid", "getuid"):
             monkeypatch.setattr(os, name, lambda: 12345)
-    result = CliRunner().invoke(ctl.main, ["ps"])
+    result = CliRunner().invoke(chassisctl, ["ps"])
     assert "is somebody else's" in result.output
     with pytest.raises(FolderError, match="is somebody else's"):
         Folders("other", ["a"])
@@ -258,7 +258,7 @@ def test_a_run_folder_that_others_may_change_is_not_spoken_to(short_folder: Path
     folders = Folders("mine", ["a"])
     folders.write_facts({"name": "mine", "nodes": {}, "links": [], "launcher": os.getpid(), "file": "x"})
     folders.run.chmod(0o770)
-    result = CliRunner().invoke(ctl.main, ["ps"])
+    result = CliRunner().invoke(chassisctl, ["ps"])
     assert "is open to others: its mode is 770" in result.output
     assert folders.run.stat().st_mode & 0o777 == 0o770
     folders.close()

@@ -9,11 +9,11 @@ import pytest
 from rich.console import Console
 
 from chassis.xcrp.settings import ControllerSettings
-from launch.document import LabError
-from launch.labparser import load
-from launch.schema import schema
-from launch.starting import StartError, prepare
-from launch.view import render
+from launch.client.status_view import render
+from launch.lab.parser import load
+from launch.lab.schema import schema
+from launch.lab.yaml_source import LabError
+from launch.supervisor.start import StartError, prepare
 
 CONFIG = "card ge-10-port 3\nipsec policy x y\nrouter ospf 1\ncard ge-10-port 4\n"
 

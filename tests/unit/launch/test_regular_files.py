@@ -12,7 +12,8 @@ import pytest
 from click.testing import CliRunner
 
 from chassis.xcrp import shell
-from launch import checking, ctl, main
+from launch import checking, main
+from launch.ctl.main import main as chassisctl
 from tests.support import odd
 
 
@@ -59,12 +60,12 @@ def test_a_lab(file: Path) -> None:
 
 
 def test_a_record(file: Path) -> None:
-    assert "no regular file" in invoked(ctl.main, "bus", "--replay", str(file))
+    assert "no regular file" in invoked(chassisctl, "bus", "--replay", str(file))
 
 
 def test_a_configuration_that_is_applied(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("launch.ctl_base.RunningLab.find", lambda name: None)
-    assert "no regular file" in invoked(ctl.main, "apply", "a", str(file))
+    monkeypatch.setattr("launch.ctl.base.RunningLab.find", lambda name: None)
+    assert "no regular file" in invoked(chassisctl, "apply", "a", str(file))
 
 
 def test_a_capture_that_is_injected(file: Path) -> None:

@@ -8,9 +8,9 @@ from typing import Any, cast
 
 import pytest
 
-from launch import scenario
-from launch.labparser import load
-from launch.scenario_lab import LabClient
+from launch.client.lab_client import LabClient
+from launch.lab.parser import load
+from launch.scenario import command
 from tests.support import CONFIGS
 
 CONFIGS = CONFIGS
@@ -26,7 +26,7 @@ def test_the_wires_of_a_lab_share_a_bound(name: str, tmp_path: Path) -> None:
         return {}
 
     booted = SimpleNamespace(lab=lab, folder=tmp_path, client=LabClient(lab, cast(Any, ask), tmp_path))
-    scenario._capture(cast(Any, booted))
+    command._capture(cast(Any, booted))
     assert len(asked) == len(lab.links)
     assert all(arguments.get("ring", 0) > 0 for arguments in asked)
     assert sum(arguments["ring"] for arguments in asked) <= 64 << 20

@@ -12,11 +12,12 @@ from click.testing import CliRunner
 
 import chassis
 from chassis.bus.counters import FILE_SIZE, Counters
-from launch import counter_names, scenario
-from launch.document import LabError
+from launch.lab import counter_names
+from launch.lab.yaml_source import LabError
 from launch.main import main
-from launch.scenario_boot import load as load_scenario
-from launch.scenario_run import Runner, ScenarioOutcome
+from launch.scenario import command
+from launch.scenario.boot import load as load_scenario
+from launch.scenario.runner import Runner, ScenarioOutcome
 from tests.support.fake_lab import FakeLab, write_lab
 
 CODE = Path(chassis.__file__).parent
@@ -159,9 +160,9 @@ def test_a_lab_that_expects_nothing_says_so(tmp_path: Path, monkeypatch: pytest.
         def run(self) -> ScenarioOutcome:
             return ScenarioOutcome()
 
-    monkeypatch.setattr(scenario, "boot", lambda path: Booted())
-    monkeypatch.setattr(scenario, "_capture", lambda booted: None)
-    monkeypatch.setattr(scenario, "Runner", Ran)
+    monkeypatch.setattr(command, "boot", lambda path: Booted())
+    monkeypatch.setattr(command, "_capture", lambda booted: None)
+    monkeypatch.setattr(command, "Runner", Ran)
     result = CliRunner().invoke(main, ["test", str(tmp_path / "lab.yaml")])
     assert result.exit_code == 0, result.output
     assert "expects nothing: that it started is all that was checked" in result.stderr

@@ -10,11 +10,11 @@ from xml.etree import ElementTree
 import pytest
 
 from chassis.bus.operator import OperatorError
-from launch import scenario_report as report
-from launch.document import LabError
-from launch.scenario_boot import load as load_scenario
-from launch.scenario_lab import LabTimeout
-from launch.scenario_run import Runner, ScenarioOutcome
+from launch.client.lab_client import LabTimeout
+from launch.lab.yaml_source import LabError
+from launch.scenario import report
+from launch.scenario.boot import load as load_scenario
+from launch.scenario.runner import Runner, ScenarioOutcome
 from tests.support.fake_lab import FakeLab, write_lab
 
 SCENARIO = """\

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from launch.document import LabError, Reporter
-from launch.labparser import load
-from launch.scenario_boot import load as load_scenario
-from launch.scenario_steps import Scenario, read_scenario
+from launch.lab.parser import load
+from launch.lab.scenario import Scenario, read_scenario
+from launch.lab.yaml_source import LabError, Reporter
+from launch.scenario.boot import load as load_scenario
 from tests.support.fake_lab import write_lab
 
 GOOD = """\

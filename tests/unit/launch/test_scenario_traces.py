@@ -10,10 +10,10 @@ import pytest
 from click.testing import CliRunner
 
 from chassis.bus.operator import OperatorError
-from launch import ctl
-from launch.client import RunningLab
-from launch.scenario_boot import load as load_scenario
-from launch.scenario_run import Runner
+from launch.client.running_lab import RunningLab
+from launch.ctl import main
+from launch.scenario.boot import load as load_scenario
+from launch.scenario.runner import Runner
 from tests.support.fake_lab import FakeLab, write_lab
 
 WHOLE = (
@@ -145,7 +145,7 @@ class Lab:
 )
 def test_chassisctl_tells_a_packet_whole(lab: Lab, lines: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(RunningLab, "find", classmethod(lambda cls, name: lab))
-    said = CliRunner().invoke(ctl.main, ["trace", "a"])
+    said = CliRunner().invoke(main.main, ["trace", "a"])
     assert said.exit_code == 0, said.output
     told = [line.strip().partition(" ms  ")[2] or line.strip() for line in said.output.splitlines()]
     assert told[1:] == lines
@@ -159,5 +159,5 @@ def test_chassisctl_says_that_no_packet_came(monkeypatch: pytest.MonkeyPatch) ->
             return {"errors": {}, "traces": []}
 
     monkeypatch.setattr(RunningLab, "find", classmethod(lambda cls, name: Empty("")))
-    said = CliRunner().invoke(ctl.main, ["trace", "a", "--wait", "50ms"])
+    said = CliRunner().invoke(main.main, ["trace", "a", "--wait", "50ms"])
     assert (said.exit_code, "no packet came in 0.05 s that fits" in said.output) == (1, True)

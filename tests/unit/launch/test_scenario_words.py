@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from launch.lab import Lab
-from launch.labparser import load
-from launch.scenario_words import FORMS, WordError, parse_bound, parse_condition
+from launch.lab.model import Lab
+from launch.lab.parser import load
+from launch.lab.scenario_syntax import FORMS, WordError, parse_bound, parse_condition
 from tests.support.fake_lab import write_lab
 
 

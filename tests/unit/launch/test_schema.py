@@ -14,13 +14,13 @@ import yaml
 from click.testing import CliRunner
 from jsonschema import Draft202012Validator
 
-from launch import labparser, scenario_steps, scenario_words
-from launch.document import LabError, Reporter, read
+from launch.client.lab_client import LabClient, LabNode
+from launch.lab import parser, scenario, scenario_syntax
+from launch.lab.schema import schema
+from launch.lab.yaml_source import LabError, Reporter, read
 from launch.main import main
 from launch.pytest_plugin import LabFactory
-from launch.scenario_boot import load
-from launch.scenario_lab import LabClient, LabNode
-from launch.schema import schema
+from launch.scenario.boot import load
 from tests.support import ROOT
 
 PAGE = (ROOT / "docs" / "labs.md").read_text()
@@ -104,13 +104,13 @@ def test_the_page_has_every_key() -> None:
     assert sorted(key for key in keys if f"`{key}`" not in PAGE) == []
 
 
-@pytest.mark.parametrize("forms", [scenario_steps.ACTIONS, scenario_words.FORMS, scenario_words.FLOW_STATES])
+@pytest.mark.parametrize("forms", [scenario.ACTIONS, scenario_syntax.FORMS, scenario_syntax.FLOW_STATES])
 def test_the_page_has_every_form(forms: tuple[str, ...]) -> None:
     assert [form for form in forms if f"`{form}`" not in PAGE] == []
 
 
 def test_the_page_has_every_fault_of_links() -> None:
-    assert [name for name in scenario_steps._FAULTS if not re.search(rf"`{name} \d", PAGE)] == []
+    assert [name for name in scenario._FAULTS if not re.search(rf"`{name} \d", PAGE)] == []
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ KEYED: tuple[tuple[str, Callable[[dict[str, Any]], Any], str], ...] = (
             lambda lab, kind=kind: lab["expect"].append({kind: "0"}),
             f"expect-{kind}",
         )
-        for kind in scenario_steps._FORMS
+        for kind in scenario._FORMS
         if kind != "flow"
     ),
 )
@@ -235,7 +235,7 @@ def test_every_mapping_of_the_schema_is_compared() -> None:
                 yield from closed(child)
 
     assert set(closed(SCHEMA)) == {frozenset(keys) for _, keys in TABLES}
-    assert {name for name in DEFS if name in labparser._NODE_KEYS} == set(labparser._NODE_KEYS)
+    assert {name for name in DEFS if name in parser._NODE_KEYS} == set(parser._NODE_KEYS)
 
 
 def _pattern(name: str) -> Draft202012Validator:
@@ -243,9 +243,9 @@ def _pattern(name: str) -> Draft202012Validator:
 
 
 def test_forms_of_actions_and_conditions_are_valid() -> None:
-    for text in (*scenario_steps.ACTIONS, "  run  x", "kill   a asp 1/1"):
+    for text in (*scenario.ACTIONS, "  run  x", "kill   a asp 1/1"):
         assert _pattern("action").is_valid(text), text
-    for text in (*scenario_words.FORMS, "  tunnels\tof a   up ", "a asp 1/1 down"):
+    for text in (*scenario_syntax.FORMS, "  tunnels\tof a   up ", "a asp 1/1 down"):
         assert _pattern("condition").is_valid(text), text
 
 

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from launch.examples import ExampleError, copy, examples
-from launch.labparser import load
+from launch.lab.parser import load
 from launch.main import main
 from tests.support import CONFIGS
 

@@ -8,7 +8,7 @@ import pytest
 
 from chassis.config.diagnostics import Diagnostic
 from launch import checking
-from launch.starting import StartError, prepare
+from launch.supervisor.start import StartError, prepare
 
 CONFIG = """\
 context local

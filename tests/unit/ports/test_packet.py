@@ -16,9 +16,9 @@ from chassis.bus.environment import WireSpec
 from chassis.bus.loop import Loop
 from chassis.bus.operator import OperatorError
 from chassis.ports.packet import PacketPort
-from launch.balance import balance
-from launch.labparser import load
-from launch.scenario_lab import LabClient
+from launch.client.accounting import balance
+from launch.client.lab_client import LabClient
+from launch.lab.parser import load
 
 FRAMES = [bytes((number,)) * 60 for number in range(200)]
 CARD = "lc 3"

@@ -1,0 +1,183 @@
+"""`chassisctl capture`: into a file, or live into a pipe."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import select
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from chassis.bus.capture import MIN_RING
+from chassis.bus.operator import OperatorError
+from launch.client.running_lab import RunningLab
+from launch.ctl.base import lab_command, option, say
+
+PIPE = 1 << 20
+"""Octets that the reader of a live capture may be behind before packets are left out of it."""
+
+CHUNK = 1 << 16
+
+
+@lab_command()
+@click.argument("node")
+@click.argument("what", nargs=-1, required=True)
+@click.argument("file", type=click.Path(dir_okay=False, allow_dash=True, path_type=Path))
+@click.option(
+    "--seconds", type=click.FloatRange(min=0, min_open=True), help="End after this time; else at Ctrl-C."
+)
+@option("controller", "capture", "snaplen")
+@click.option(
+    "--ring",
+    type=click.IntRange(min=MIN_RING),
+    help="Keep the last so many octets alone, in FILE and what came before in its .older.",
+)
+def capture(
+    lab: RunningLab,
+    node: str,
+    what: tuple[str, ...],
+    file: Path,
+    seconds: float | None,
+    snaplen: int,
+    ring: int | None,
+    as_json: bool,
+) -> None:
+    """Capture into a pcapng file what passes a port, either side of an ASP, or the fabric; live where FILE is -.
+
+    \b
+    chassisctl capture a port 3/11 wire.pcapng
+    chassisctl capture a asp 1/1 inner inner.pcapng
+    chassisctl capture a asp 1/1 outer - | wireshark -k -i -
+    chassisctl capture a asp 1/1 both.pcapng
+    chassisctl capture a fabric lc 3 fabric.pcapng
+
+    The inner side of an ASP has packets before encapsulation and after decapsulation, the outer side
+    the same packets on the way to and from the wire, and IKE. Nobody but its owner can read the file, which is a
+    new one: a file of yours of that name is replaced, one of somebody else's or a link is refused.
+    """
+    point = " ".join(what)
+    # Whatever ends this command ends the capture. A shell has what a script starts with `&` ignore Ctrl-C, and
+    # there `kill -INT` is how a capture is ended; a hangup stays ignored where nohup says so.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)
+    if str(file) == "-":
+        if as_json:
+            raise click.UsageError("--json and the packets themselves can't both go to the standard output")
+        with _pipe() as (path, source):
+            with _capturing(lab, node, point, path, snaplen, 0) as stop:
+                if seconds is None:
+                    click.echo(f"capturing {node} {point}; Ctrl-C ends it", err=True)
+                with contextlib.suppress(KeyboardInterrupt):
+                    _copy(source, sys.stdout.fileno(), seconds)
+                answer = stop()
+            _copy(source, sys.stdout.fileno(), 0)
+        if answer.get("interrupted") and not answer["error"]:
+            answer["error"] = f"the card of {point} died"
+        _warn(answer)
+        return
+    path = file.absolute()
+    with _capturing(lab, node, point, path, snaplen, ring or 0) as stop:
+        if seconds is None:
+            click.echo(f"capturing {node} {point} into {file}; Ctrl-C ends it", err=True)
+        with contextlib.suppress(KeyboardInterrupt):
+            _sleep(seconds)
+        answer = stop()
+    if answer.get("interrupted"):
+        click.echo(
+            f"the card of {point} died {answer['interrupted']} times: its next start went on with the file",
+            err=True,
+        )
+    _warn(answer)
+    size = file.stat().st_size
+    said = {
+        "file": str(path),
+        "size": size,
+        "missed": answer.get("missed", 0),
+        "interrupted": answer.get("interrupted", 0),
+    }
+    say(as_json, said, f"{file}: {size} bytes")
+
+
+@contextlib.contextmanager
+def _capturing(
+    lab: RunningLab, node: str, point: str, path: Path, snaplen: int, ring: int
+) -> Iterator[Callable[[], dict[str, Any]]]:
+    """A capture, and the call that ends it; it ends in any case."""
+    lab.node(node, "capture", what=point, file=str(path), snaplen=snaplen, ring=ring)
+    answer: list[dict[str, Any]] = []
+
+    def stop() -> dict[str, Any]:
+        if not answer:
+            answer.append({"missed": 0, "error": "stopped"})
+            answer[0] = lab.node(node, "capture-stop", what=point, file=str(path))
+        return answer[0]
+
+    try:
+        yield stop
+    finally:
+        stop()
+
+
+@contextlib.contextmanager
+def _pipe() -> Iterator[tuple[Path, int]]:
+    """A named pipe that nobody else can reach, and its end to read from."""
+    with tempfile.TemporaryDirectory(prefix="chassis-") as folder:
+        path = Path(folder) / "capture"
+        os.mkfifo(path, 0o600)
+        source = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            # More than the system allows its users is no reason not to capture.
+            with contextlib.suppress(OSError):
+                fcntl.fcntl(source, fcntl.F_SETPIPE_SZ, PIPE)
+            yield path, source
+        finally:
+            os.close(source)
+
+
+def _copy(source: int, target: int, seconds: float | None) -> None:
+    """Pass on what comes until its writer or its reader is gone, or for so long; what is there in any case."""
+    end = None if seconds is None else time.monotonic() + seconds
+    poll = select.poll()
+    poll.register(source, select.POLLIN)
+    # Without any event asked for it still tells when nobody reads any more.
+    poll.register(target, 0)
+    while True:
+        left = None if end is None else max(end - time.monotonic(), 0) * 1000
+        ready = dict(poll.poll(left))
+        if target in ready or not ready:
+            return
+        try:
+            data = os.read(source, CHUNK)
+            if not data:
+                return
+            while data:
+                data = data[os.write(target, data) :]
+        except BlockingIOError:
+            continue
+        except BrokenPipeError:
+            return
+
+
+def _warn(answer: dict[str, Any]) -> None:
+    if answer.get("missed"):
+        click.echo(
+            f"{answer['missed']} packets came while the reader was too far behind: they are not there", err=True
+        )
+    if answer.get("error"):
+        raise OperatorError(f"the capture ended early: {answer['error']}")
+
+
+def _sleep(seconds: float | None) -> None:
+    if seconds is None:
+        while True:
+            time.sleep(3600)
+    time.sleep(seconds)

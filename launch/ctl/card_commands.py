@@ -1,0 +1,239 @@
+"""The commands of `chassisctl` about cards, links and configurations, and what there is to see of a lab."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from chassis.bus import infile
+from chassis.bus.operator import OperatorError
+from launch.client import status_view
+from launch.client.running_lab import RunningLab
+from launch.ctl.base import DURATION, RATE, SHARE, lab_command, option, say
+
+
+@lab_command()
+@click.option("--once", is_flag=True, help="One status, even in a terminal.")
+def status(lab: RunningLab, as_json: bool, once: bool) -> None:
+    """Cards, ASPs, tunnels, flows, loss and the last events; live in a terminal."""
+    if as_json:
+        seen = lab.launcher("status")
+        click.echo(
+            json.dumps({**seen, "flows": status_view.flows(seen), "events": status_view.events(seen)}, indent=2)
+        )
+    elif once or not sys.stdout.isatty():
+        status_view.print_once(lab.launcher("status"))
+    else:
+        status_view.live(lab.run)
+
+
+@lab_command()
+def ps(lab: RunningLab, as_json: bool) -> None:
+    """The processes, with the CPU time that they used."""
+    answer = lab.launcher("ps")
+    grid = status_view.table(
+        "node", "card", "pid", "boot", "state", "CPU", "memory", "last end", right=("pid", "boot", "CPU")
+    )
+    for row in answer["processes"]:
+        memory = f"{row['memory'] >> 20} MB" if "memory" in row else ""
+        cpu = f"{row['cpu']:.2f} s" if "cpu" in row else ""
+        grid.add_row(
+            row["node"],
+            row["card"],
+            str(row["pid"] or ""),
+            str(row["boot"]),
+            row["state"],
+            cpu,
+            memory,
+            row.get("ended", ""),
+        )
+    say(as_json, answer, grid)
+
+
+def _card_command(name: str, help_text: str, done: str) -> None:
+    @lab_command(name, help=help_text)
+    @click.argument("node")
+    @click.argument("card", nargs=-1)
+    def act(lab: RunningLab, node: str, card: tuple[str, ...], as_json: bool) -> None:
+        answer = lab.launcher(name, node=node, card=" ".join(card))
+        say(
+            as_json,
+            answer,
+            f"{done} {answer['node']} {answer['card']}: boot {answer['boot']}, pid {answer['pid']}",
+        )
+
+
+_card_command(
+    "kill", "Kill a card's process (SIGKILL), as in `kill a asp 1/1`. It comes back by itself.", "killed"
+)
+_card_command("stop", "Make a card hang (SIGSTOP).", "stopped")
+_card_command("continue", "Let a hung card go on (SIGCONT).", "continued")
+_card_command("restart", "Kill a card and start it again at once.", "restarted")
+
+
+@lab_command()
+@click.argument("end")
+@click.option("--down/--up", "down", default=None, help="Take the link down, or up again.")
+@option("controller", "link", "loss", type=SHARE)
+@option("controller", "link", "delay", type=DURATION)
+@option("controller", "link", "jitter", type=DURATION)
+@option("controller", "link", "reorder", type=SHARE)
+@option("controller", "link", "duplicate", type=SHARE)
+@option("controller", "link", "rate", type=RATE, help="Bits a second, such as 100M; none for no limit.")
+@option("controller", "link", "seed")
+@click.option("--clear", is_flag=True, help="End every fault.")
+@click.option("--one-way", is_flag=True, help="Only for what leaves by this end.")
+def link(lab: RunningLab, end: str, as_json: bool, one_way: bool, clear: bool, **faults: Any) -> None:
+    """Put faults on the link of a port, as in `link a:3/11 --loss 1%`, in both directions.
+
+    Without any option: the faults in force.
+    """
+    lab.split(end)
+    settings = {name: value for name, value in faults.items() if value is not None}
+    if clear:
+        settings["clear"] = True
+    answers: dict[str, Any] = {}
+    far_end = lab.far_end(end)
+    for one, other in ((end, far_end),) if one_way else ((end, far_end), (far_end, end)):
+        node, port = lab.split(one)
+        if lab.nodes[node]["kind"] != "linux":
+            answers[one] = lab.node(node, "link", port=port, **settings)
+            continue
+        # A Linux device makes no faults: the port at its other end makes them for it.
+        node, port = lab.split(other)
+        if lab.nodes[node]["kind"] == "linux":
+            raise OperatorError(
+                f"{end} and {far_end} are both Linux devices, which make no faults: try tc in them"
+            )
+        answers[one] = lab.node(node, "link", port=port, far=True, **settings)
+    lines = [f"{one}: {_faults(answer)}" for one, answer in answers.items()]
+    say(as_json, answers, "\n".join(lines))
+
+
+def _faults(settings: Mapping[str, Any]) -> str:
+    said = [f"{name} {value}" for name, value in settings.items() if value]
+    return ", ".join(said) or "no faults"
+
+
+@lab_command()
+@click.argument("node")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--dry-run", is_flag=True, help="Check, and say what would change.")
+def apply(lab: RunningLab, node: str, file: Path, dry_run: bool, as_json: bool) -> None:
+    """Put a configuration into force in a running router, whole or not at all."""
+    try:
+        text = infile.read_text(file, errors="replace")
+    except OSError as error:
+        raise OperatorError(f"{file}: {error.strerror}") from None
+    # A name of octets that are no UTF-8 has halves of surrogate pairs in their place, which no request takes.
+    name = os.fsencode(file).decode(errors="replace")
+    answer = lab.node(node, "apply", text=text, file=name, dry=dry_run)
+    lines = [_diagnostic(found) for found in answer["diagnostics"]]
+    lines += [_change(change) for change in answer["changes"]]
+    refused = not answer["applied"] and not dry_run
+    lines.append("refused: nothing is changed" if refused else "applied" if answer["applied"] else "not applied")
+    say(as_json, answer, "\n".join(lines))
+    errors = any(isinstance(found, dict) and found.get("severity") == "error" for found in answer["diagnostics"])
+    raise SystemExit(1 if refused or errors else 0)
+
+
+def _change(change: Mapping[str, Any]) -> str:
+    lines = [f"{change['kind']}: {' '.join(change['path'])}", *(f"    {line}" for line in change["lines"])]
+    return "\n".join(lines)
+
+
+def _diagnostic(found: Any) -> str:
+    if not isinstance(found, dict):
+        return str(found)
+    place = f"{found.get('file') or ''}:{found.get('line')}:{found.get('column')}"
+    return f"{place}: {found.get('severity')} {found.get('code')}: {found.get('message')}"
+
+
+@lab_command()
+@click.argument("node")
+@option("controller", "routes", "context")
+def routes(lab: RunningLab, node: str, context: str, as_json: bool) -> None:
+    """The routes of a context of a router: those in force, and those that can't be, with the reason."""
+    answer = lab.node(node, "routes", context=context)
+    grid = status_view.table("prefix", "cost", "next hop", right=("cost",))
+    for route in answer["routes"]:
+        prefix = route["prefix"]
+        for hop in route["next_hops"]:
+            grid.add_row(prefix, str(hop["cost"]), _next_hop(hop))
+            prefix = ""
+    for route in answer["down"]:
+        grid.add_row(route["prefix"], str(route["cost"]), f"{route['next_hop']}  down: {route['reason']}")
+    say(as_json, answer, grid)
+
+
+def _next_hop(hop: Mapping[str, Any]) -> str:
+    if hop["kind"] == "tunnel":
+        return f"tunnel {hop['tunnel']}"
+    if hop["kind"] == "port":
+        return f"{hop['address'] or 'connected'} by port {hop['port']}"
+    return str(hop["kind"])
+
+
+@lab_command()
+@click.argument("node")
+@option("controller", "log", "since")
+def log(lab: RunningLab, node: str, since: float, as_json: bool) -> None:
+    """The log of a router."""
+    answer = lab.node(node, "log", since=since)
+    lines = [
+        f"{record['time']:12.3f} {record['severity']:8} {record['values'].get('card', 'xcrp'):8} "
+        f"{record['facility']}: {record['text']}{_about(record['values'])}"
+        for record in answer["records"]
+    ]
+    say(as_json, answer, "\n".join(lines) if lines else "nothing is logged")
+
+
+def _about(values: Mapping[str, Any]) -> str:
+    """Whom a line of IKE is about, where its values say so."""
+    said = [f"{name} {values[name]}" for name in ("tunnel", "context", "peer") if values.get(name)]
+    return f" [{', '.join(said)}]" if said else ""
+
+
+@lab_command()
+@option("controller", "events", "since")
+def events(lab: RunningLab, since: float, as_json: bool) -> None:
+    """What happened: starts and deaths of cards, tunnels up and down, configurations."""
+    seen = lab.launcher("status")
+    # The status has the last few only.
+    seen["events"] = lab.launcher("events", since=since)["events"]
+    for name in lab.routers():
+        if seen["nodes"][name]["status"]:
+            seen["nodes"][name]["status"]["events"] = lab.node(name, "events", since=since)["events"]
+    found = [event for event in status_view.events(seen) if event["time"] >= since]
+    lines = [f"{event['time']:12.3f} {event['node']:12} {event['text']}" for event in found]
+    say(as_json, found, "\n".join(lines))
+
+
+@lab_command()
+@click.argument("node")
+def config(lab: RunningLab, node: str, as_json: bool) -> None:
+    """The configuration in force in a router, keys included, as it would be saved."""
+    answer = lab.node(node, "config")
+    say(as_json, answer, answer["text"].rstrip("\n"))
+
+
+@lab_command("exec", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.argument("node")
+@click.argument("command", nargs=-1, required=True)
+def execute(lab: RunningLab, node: str, command: tuple[str, ...], as_json: bool) -> None:
+    """Run a command in a Linux node: a program with its arguments as they are, or one word for the node's shell.
+
+    \b
+    chassisctl exec h ping -c 1 10.0.0.1
+    chassisctl exec h sh -c 'echo one; echo two'
+    chassisctl exec h 'ip route | grep default'
+    """
+    answer = lab.launcher("exec", node=node, command=command[0] if len(command) == 1 else list(command))
+    say(as_json, answer, answer["output"].rstrip("\n"))
+    raise SystemExit(int(answer["code"]) & 0xFF)

@@ -1,0 +1,11 @@
+"""`chassisctl`: looks at a running lab, and acts on it. Importing the commands adds them to the group."""
+
+from __future__ import annotations
+
+from launch.ctl import bus_commands, capture_commands, card_commands, packet_commands, tunnel_commands
+from launch.ctl.base import main
+
+__all__ = ["bus_commands", "capture_commands", "card_commands", "main", "packet_commands", "tunnel_commands"]
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,214 @@
+"""What a lab file means, as frozen values. `launch.lab.parser` makes them.
+
+Durations are seconds, rates packets per second, shares 0 to 1, whatever the file wrote them in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import isinf
+from pathlib import Path
+from typing import Any, Literal
+
+from launch.lab.yaml_source import Marked, YamlPosition
+
+Kind = Literal["smartedge", "tester", "linux"]
+
+NOWHERE = YamlPosition(0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class LabSettings:
+    """Times of one node (S-112). `restart_delay` None: a dead card stays dead. `asp_rate` is what each of its ASPs
+    can protect in a second, as `chassis.fwd.rate.Rate` reads it; without one as much as its processor can.
+
+    With `refuse_errors` a router whose configuration has an error is not started; otherwise it runs without those
+    lines. `ike` has what a lab sets of IKE, by the names of `chassis.xcrp.settings.IKE`; durations are seconds.
+    """
+
+    restart_delay: float | None = 1.0
+    heartbeat: float = 0.1
+    misses: int = 5
+    seed: int = 1
+    asp_rate: str = ""
+    refuse_errors: bool = False
+    ike: Mapping[str, float | int | bool] = field(default_factory=dict)
+
+    def plain(self) -> dict[str, Any]:
+        """As a process of the node gets them."""
+        return {
+            "restart-delay": self.restart_delay,
+            "heartbeat": self.heartbeat,
+            "misses": self.misses,
+            "seed": self.seed,
+            **({"asp-rate": self.asp_rate} if self.asp_rate else {}),
+            **({"refuse-errors": True} if self.refuse_errors else {}),
+            **self.ike,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class RouterNode:
+    """A router, configured by a file of its own commands.
+
+    `discard_tunnel_routes`: a withdrawn tunnel route becomes a discard route, so that nothing falls back to a
+    less specific route in clear. `flash` is the folder of its PKI stores; with `modern` its configuration may name
+    the algorithms of today's peers.
+    """
+
+    name: str
+    config: Path
+    discard_tunnel_routes: bool = False
+    settings: LabSettings = LabSettings()
+    at: YamlPosition = field(default=NOWHERE, compare=False)
+    config_at: YamlPosition = field(default=NOWHERE, compare=False)
+    flash: Path | None = None
+    modern: bool = False
+    kind: Kind = "smartedge"
+
+    def told(self) -> dict[str, Any]:
+        """The settings as the router's processes get them."""
+        return {
+            **self.settings.plain(),
+            "discard-tunnel-routes": self.discard_tunnel_routes,
+            "extensions": ["modern"] if self.modern else [],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class TesterPort:
+    """`address` is "a.b.c.d/len"; `gateway` the router that this port sends everything to that is not local."""
+
+    address: str
+    gateway: str = ""
+
+    def plain(self) -> dict[str, Any]:
+        return {"address": self.address, "gateway": self.gateway}
+
+
+@dataclass(frozen=True, slots=True)
+class TesterNode:
+    """A source and sink of numbered traffic."""
+
+    name: str
+    ports: Mapping[str, TesterPort]
+    settings: LabSettings = LabSettings()
+    at: YamlPosition = field(default=NOWHERE, compare=False)
+    kind: Kind = "tester"
+
+
+@dataclass(frozen=True, slots=True)
+class LinuxNode:
+    """A network namespace of the machine's own kernel.
+
+    `addresses` by device; `routes` as `ip route add` takes them; `files` by path; `exec` and `wait_for` are
+    shell commands: the first run once in order, the second until each succeeds.
+    """
+
+    name: str
+    addresses: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    routes: tuple[str, ...] = ()
+    files: Mapping[str, str] = field(default_factory=dict)
+    exec: tuple[str, ...] = ()
+    wait_for: tuple[str, ...] = ()
+    settings: LabSettings = LabSettings()
+    at: YamlPosition = field(default=NOWHERE, compare=False)
+    kind: Kind = "linux"
+
+
+Node = RouterNode | TesterNode | LinuxNode
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A port of a node: "3/11" of a router, "1" of a tester, "eth1" of a Linux node."""
+
+    node: str
+    port: str
+
+    def __str__(self) -> str:
+        return f"{self.node}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A wire between two ports; with `veth` a pair of Linux devices, by raw packet sockets, between ports that
+    would do without."""
+
+    ends: tuple[Endpoint, Endpoint]
+    veth: bool = False
+    at: YamlPosition = field(default=NOWHERE, compare=False)
+
+    def __str__(self) -> str:
+        return f"{self.ends[0]} - {self.ends[1]}"
+
+
+@dataclass(frozen=True, slots=True)
+class FlowSpec:
+    """Numbered UDP packets from one tester port to another.
+
+    `rate` is packets per second (infinite: as fast as the wire takes them), `size` bytes of the IP packet,
+    `trace` seconds between traced packets (0: the first one only), `count` the number of packets after which it
+    ends (0: never).
+    """
+
+    name: str
+    origin: Endpoint
+    target: Endpoint
+    rate: float
+    size: int
+    source: str
+    destination: str
+    dscp: int = 0
+    trace: float = 0.0
+    start: Literal["auto", "manual"] = "auto"
+    count: int = 0
+    at: YamlPosition = field(default=NOWHERE, compare=False)
+
+    def plain(self) -> dict[str, Any]:
+        """As testers get it."""
+        return {
+            "from": str(self.origin),
+            "to": str(self.target),
+            "rate": "max" if isinf(self.rate) else self.rate,
+            "size": self.size,
+            "source": self.source,
+            "destination": self.destination,
+            "dscp": self.dscp,
+            "trace": self.trace,
+            "start": self.start,
+            "count": self.count,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Lab:
+    """A lab: nodes, the links between their ports, flows, and what is to happen and to hold.
+
+    `scenario` and `expect` are as the file has them, with places; the scenario engine gives them meaning.
+    """
+
+    name: str
+    file: Path
+    nodes: Mapping[str, Node]
+    links: tuple[Link, ...] = ()
+    flows: Mapping[str, FlowSpec] = field(default_factory=dict)
+    scenario: tuple[Marked, ...] = ()
+    expect: tuple[Marked, ...] = ()
+
+    def routers(self) -> list[RouterNode]:
+        return [node for node in self.nodes.values() if isinstance(node, RouterNode)]
+
+    def testers(self) -> list[TesterNode]:
+        return [node for node in self.nodes.values() if isinstance(node, TesterNode)]
+
+    def linux(self) -> list[LinuxNode]:
+        return [node for node in self.nodes.values() if isinstance(node, LinuxNode)]
+
+    def far_end(self, end: Endpoint) -> Endpoint | None:
+        """What is plugged in at the other end of this port's link."""
+        for link in self.links:
+            if end in link.ends:
+                return link.ends[1] if link.ends[0] == end else link.ends[0]
+        return None

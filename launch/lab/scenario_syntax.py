@@ -1,0 +1,170 @@
+"""The words of scenarios: bounds such as `<= 5` or `< 50ms`, and conditions such as `tunnel t1 of a up`.
+
+A condition is one line that is true or not at a moment. `parse_condition` reads it, `Condition.text` prints it.
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from chassis.net import units
+from launch.lab.model import Lab, RouterNode
+
+
+class WordError(ValueError):
+    """A text that cannot be understood; it says what was expected."""
+
+
+_BOUND = re.compile(r"\s*(<=|>=|==|!=|<|>|=)?\s*(-?\d+(?:\.\d+)?)\s*(us|µs|ms|s|packets?|%)?\s*\Z")
+_RANGE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(us|ms|s)?\s*\.\.\s*(\d+(?:\.\d+)?)\s*(us|ms|s)?\s*\Z")
+
+_COMPARE: Mapping[str, Callable[[float, float], bool]] = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+    "=": operator.eq,
+    "==": operator.eq,
+    "!=": operator.ne,
+}
+
+_MILLISECONDS = {"us": 1e-3, "µs": 1e-3, "ms": 1.0, "s": 1e3}
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """What a number must be: `holds` says whether it is. `time` says that it is one of milliseconds."""
+
+    text: str
+    low: float
+    high: float
+    compare: str
+    time: bool
+
+    def holds(self, value: float) -> bool:
+        if self.compare == "..":
+            return self.low <= value <= self.high
+        return _COMPARE[self.compare](value, self.low)
+
+
+def parse_bound(value: Any) -> Bound:
+    """`0`, `<= 5`, `< 50ms`, `> 100 packets`, `1..5`; a bare number must be met exactly."""
+    text = str(value)
+    if not isinstance(value, bool):
+        match = _BOUND.match(text)
+        if match:
+            sign, number, unit = match[1] or "=", float(match[2]), match[3] or ""
+            scale = _MILLISECONDS.get(unit, 1.0)
+            return Bound(text.strip(), number * scale, number * scale, sign, unit in _MILLISECONDS)
+        match = _RANGE.match(text)
+        if match:
+            low_unit, high_unit = match[2] or match[4] or "", match[4] or match[2] or ""
+            low = float(match[1]) * _MILLISECONDS.get(low_unit, 1.0)
+            high = float(match[3]) * _MILLISECONDS.get(high_unit, 1.0)
+            return Bound(text.strip(), low, high, "..", bool(low_unit))
+    raise WordError(f"{text!r} is no bound: write 0, '<= 5', '< 50ms' or '1..5'")
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """`kind` is tunnels, tunnel, cards, card, port, flow or path; the fields that go with it are set.
+
+    `state` is up or down, or that of a flow; `where` is the card that a tunnel must be on or a path must go
+    through, as a path has it (`a asp 1/1`); `bound` is for the packets that a flow received.
+    """
+
+    text: str
+    kind: str
+    name: str = ""
+    node: str = ""
+    state: str = "up"
+    where: str = ""
+    bound: Bound | None = None
+
+
+FLOW_STATES = ("running", "waiting", "stopped", "done")
+
+FORMS = (
+    "tunnels up",
+    "tunnels of a up",
+    "tunnel t1 up",
+    "tunnel t1 of a down",
+    "tunnel t1 of a on asp 1/1",
+    "cards up",
+    "asp 1/1 of a up",
+    "lc 3 of a down",
+    "xcrp of a up",
+    "port 3/11 of a up",
+    "flow forward running",
+    "flow forward received >= 100",
+    "flow forward via a asp 1/1",
+)
+"""One example of each form."""
+
+_CARD = r"(?P<name>xcrp|asp \d+/\d+|lc \d+)"
+_PATTERNS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
+    (kind, re.compile(rf"{pattern}\Z"))
+    for kind, pattern in (
+        ("tunnels", r"tunnels(?: of (?P<node>\S+))? (?P<state>up|down)"),
+        ("tunnel", r"tunnel (?P<name>\S+)(?: of (?P<node>\S+))? (?P<state>up|down)"),
+        ("tunnel", r"tunnel (?P<name>\S+)(?: of (?P<node>\S+))? on (?P<where>asp \d+/\d+|lc \d+)"),
+        ("cards", r"cards(?: of (?P<node>\S+))? (?P<state>up|down)"),
+        ("card", rf"{_CARD} of (?P<node>\S+) (?P<state>up|down)"),
+        ("card", rf"(?P<node>\S+) {_CARD} (?P<state>up|down)"),
+        ("port", r"port (?P<name>\d+/\d+) of (?P<node>\S+) (?P<state>up|down)"),
+        ("flow", rf"flow (?P<name>\S+) (?P<state>{'|'.join(FLOW_STATES)})"),
+        ("flow", r"flow (?P<name>\S+) received (?P<bound>.+)"),
+        ("path", r"flow (?P<name>\S+) via (?P<where>\S+ (?:xcrp|asp \d+/\d+|lc \d+|\d+/\d+))"),
+    )
+)
+
+
+def parse_condition(text: Any, lab: Lab) -> Condition:
+    """A condition of a lab; WordError says what is wrong with it and what would be right."""
+    words = " ".join(str(text).split())
+    for kind, pattern in _PATTERNS:
+        match = pattern.match(words)
+        if match is None:
+            continue
+        found = {key: value for key, value in match.groupdict().items() if value is not None}
+        bound = parse_bound(found.pop("bound")) if "bound" in found else None
+        condition = Condition(words, kind, bound=bound, **found)
+        _check(condition, lab)
+        return condition
+    raise WordError(f"{words!r} is no condition: write one like {', '.join(repr(form) for form in FORMS[:6])}")
+
+
+def _check(condition: Condition, lab: Lab) -> None:
+    if condition.node:
+        known_router(condition.node, lab)
+    if condition.kind in ("flow", "path"):
+        known_flow(condition.name, lab)
+    if condition.kind == "path":
+        known_router(condition.where.partition(" ")[0], lab)
+
+
+def known_router(name: str, lab: Lab) -> str:
+    """The name, where the lab has such a router; WordError otherwise."""
+    if not isinstance(lab.nodes.get(name), RouterNode):
+        routers = ", ".join(node.name for node in lab.routers())
+        raise WordError(f"the lab has no router {name!r}: it has {routers or 'none'}")
+    return name
+
+
+def known_flow(name: str, lab: Lab) -> str:
+    """The name, where the lab has such a flow; WordError otherwise."""
+    if name not in lab.flows:
+        raise WordError(f"the lab has no flow {name!r}: it has {', '.join(lab.flows) or 'none'}")
+    return name
+
+
+def parse_time(value: Any) -> float:
+    """Seconds of `2s` or `100ms`; WordError where it is no duration."""
+    try:
+        return units.duration(value)
+    except ValueError as error:
+        raise WordError(str(error)) from None

@@ -1,0 +1,595 @@
+"""Linux nodes of a lab: network namespaces without a name, joined to the lab's ports by veth pairs.
+
+One process, the ground, leaves the machine's namespaces, also for a user namespace: there it may do all this, and
+its capabilities end there, those of the machine's root too. It is the root of everything here. Its first child is
+the init of a process namespace: when it ends, however it ends, the kernel ends every process of every Linux node,
+the last namespace goes with the last process, and with it the devices. A port's end of a veth stays in the
+ground's own network namespace; a raw socket on it goes up to the launcher, from which a line card inherits it,
+again after each restart.
+
+    launcher -- ground -- init -- node h1, node h2 ...
+
+The launcher and init talk JSON lines over one socket: `{"what": "ready"}` up with the sockets, `{"what": "go"}`
+down once the routers are there, `{"what": "node"}` and `{"what": "exec"}` up with results.
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import fcntl
+import functools
+import json
+import os
+import select
+import selectors
+import signal
+import socket
+import struct
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from launch.lab.model import Endpoint, Lab, LinuxNode
+from launch.supervisor.fork import ForkedProcess, fork, mount, unshare
+
+CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x20000, 0x10000000, 0x20000000, 0x40000000
+MS_REC, MS_PRIVATE, MS_BIND = 0x4000, 0x40000, 0x1000
+
+WAIT_FOR = 30.0
+"""Seconds for which a node's `wait-for` conditions are tried."""
+
+GRACE = 1.0
+"""Seconds for the Linux nodes to end by themselves before they are killed."""
+
+RETRY = 0.05
+COMMAND_TIMEOUT = 30.0
+MTU = 1500
+
+FDS_AT_ONCE = 128
+"""Descriptors in one message; the kernel takes 253."""
+
+_SIOCETHTOOL = 0x8946
+_OFFLOADS = (0x17, 0x1F, 0x24)
+"""ETHTOOL_STXCSUM, ETHTOOL_STSO, ETHTOOL_SGSO: with them a raw socket would see frames without checksums, and
+frames longer than any wire takes."""
+
+
+_PACKET_OPTIONS = (
+    (socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20),
+    (socket.SOL_SOCKET, 33, 16 << 20),
+    (263, 20, 1),
+)
+"""What makes a raw socket faster, where the kernel grants it: its buffer as large as the user may have it and,
+where that is root, larger (SO_RCVBUFFORCE); no queue of the kernel's on the way out (SOL_PACKET,
+PACKET_QDISC_BYPASS)."""
+_NOT_OUR_OWN = (263, 23, 1)
+"""A raw socket does not see what it sent itself (SOL_PACKET, PACKET_IGNORE_OUTGOING; Linux 4.20)."""
+
+
+OTHERS, OTHERS_AT = 65_535, 0x7000_0000
+"""How many users beside root a node of root's has, and the first of those of the machine, which nobody else uses,
+that stand for them."""
+
+
+class NamespaceError(Exception):
+    """Namespaces cannot be made on this machine, or a node's description cannot be carried out."""
+
+
+@dataclass(frozen=True, slots=True)
+class NamespacePort:
+    """A lab's port whose link leads to a Linux device: `device` is its end, in the ground's namespace.
+
+    The far end is in a Linux node's namespace; that of a link between two ports of the lab is a port here too, and
+    `peer` its device, for the one of the two that comes first.
+    """
+
+    end: Endpoint
+    device: str
+    peer: str = ""
+
+
+def plan(lab: Lab) -> tuple[list[NamespacePort], list[tuple[Endpoint, Endpoint]]]:
+    """The ports of routers and testers that lead to Linux devices, and the links between two Linux nodes.
+
+    Two ports of one link follow each other.
+    """
+    ports: list[NamespacePort] = []
+    direct: list[tuple[Endpoint, Endpoint]] = []
+    linux = {node.name for node in lab.linux()}
+    for link in lab.links:
+        inside = [end for end in link.ends if end.node in linux]
+        if len(inside) == 2:
+            direct.append(link.ends)
+        elif inside:
+            outside = link.ends[0] if link.ends[1] is inside[0] else link.ends[1]
+            ports.append(NamespacePort(outside, f"p{len(ports)}"))
+        elif link.veth:
+            first, second = f"p{len(ports)}", f"p{len(ports) + 1}"
+            ports += (NamespacePort(link.ends[0], first, second), NamespacePort(link.ends[1], second))
+    return ports, direct
+
+
+class RootNamespace:
+    """The launcher's hold on the Linux nodes of a lab. `sockets` are raw sockets by port of the lab.
+
+    Raises:
+        NamespaceError: the machine does not let us, or a node cannot be made; the text says why.
+    """
+
+    def __init__(self, lab: Lab, run: Path, keep: Sequence[int] = ()) -> None:
+        self.channel, theirs = socket.socketpair()
+        self.sockets: dict[Endpoint, int] = {}
+        ports, direct = plan(lab)
+        self.child: ForkedProcess = fork(
+            lambda: _ground(lab, ports, direct, run, theirs),
+            f"chassis {lab.name} ground",
+            run / "linux.log",
+            (theirs.fileno(), *keep),
+        )
+        theirs.close()
+        self.channel.settimeout(WAIT_FOR)
+        said: dict[str, Any] = {"what": "failed", "text": f"Linux nodes cannot be made; see {run / 'linux.log'}"}
+        received: list[int] = []
+        answer = b""
+        with contextlib.suppress(TimeoutError):
+            while not answer.endswith(b"\n"):
+                data, fds, _, _ = socket.recv_fds(self.channel, 65536, FDS_AT_ONCE)
+                if not data:
+                    break
+                answer += data
+                received += fds
+            else:
+                said = json.loads(answer)
+        if said["what"] != "ready":
+            self.close()
+            raise NamespaceError(str(said["text"]))
+        self.pids: dict[str, int] = said["pids"]
+        """Process of each Linux node, as the machine numbers it: `nsenter -n -t PID` gets in."""
+        self.sockets = {port.end: fd for port, fd in zip(ports, received, strict=True)}
+        for fd in received:
+            # The nodes' own root must not take more of the machine's memory than its user may; the launcher's may.
+            _make_faster(fd)
+
+    def close(self) -> None:
+        """End every process of every Linux node; returns when they are gone."""
+        # Init ends when nobody is at the other end, and the ground when init has.
+        with contextlib.suppress(OSError):
+            self.channel.shutdown(socket.SHUT_RDWR)
+        self.channel.close()
+        if not select.select([self.child.pidfd], [], [], GRACE)[0]:
+            signal.pidfd_send_signal(self.child.pidfd, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(self.child.pid, 0)
+        os.close(self.child.pidfd)
+        for fd in self.sockets.values():
+            os.close(fd)
+        self.sockets = {}
+
+
+# in the ground process
+
+
+def _ground(
+    lab: Lab,
+    ports: list[NamespacePort],
+    direct: list[tuple[Endpoint, Endpoint]],
+    run: Path,
+    channel: socket.socket,
+) -> int:
+    """Leave the machine's namespaces and wait for init, whose end is the end of everything here."""
+    try:
+        _leave(confined=not unconfined())
+    except OSError as error:
+        text = f"this machine lets {'root' if os.geteuid() == 0 else 'us'} make no namespaces: {error.strerror}"
+        _send(channel, what="failed", text=text)
+        return 1
+    init = fork(
+        lambda: _NamespaceInit(lab, ports, direct, run, channel).run(),
+        f"chassis {lab.name} linux",
+        None,
+        (channel.fileno(),),
+        parent=0,
+    )
+    channel.close()
+    os.waitpid(init.pid, 0)
+    return 0
+
+
+def _leave(confined: bool) -> None:
+    """Leave the machine's namespaces; `confined` into a user namespace as well, as its root. OSError where not."""
+    uid, gid = os.geteuid(), os.getegid()
+    flags = CLONE_NEWNET | CLONE_NEWPID | CLONE_NEWNS
+    if not confined:
+        unshare(flags)
+        return
+    told, tell = os.pipe()
+    # Programs that give root up need other users to become, and only who stays outside may say who they are.
+    outside = os.fork() if uid == 0 else 0
+    if uid == 0 and not outside:
+        os.close(tell)
+        os._exit(0 if os.read(told, 1) and _mapped(os.getppid()) else 1)
+    os.close(told)
+    with os.fdopen(tell, "wb", buffering=0) as pipe:
+        unshare(flags | CLONE_NEWUSER)
+        pipe.write(b".") if outside else None
+    if outside and os.waitpid(outside, 0)[1] == 0:
+        return
+    Path("/proc/self/setgroups").write_text("deny")
+    Path("/proc/self/uid_map").write_text(f"0 {uid} 1")
+    Path("/proc/self/gid_map").write_text(f"0 {gid} 1")
+
+
+def _mapped(pid: int) -> bool:
+    """Give a process that is in a new user namespace its users and groups (user_namespaces(7))."""
+    try:
+        for name in ("uid_map", "gid_map"):
+            Path(f"/proc/{pid}/{name}").write_text(f"0 0 1\n1 {OTHERS_AT} {OTHERS}\n")
+    except OSError:
+        return False
+    return True
+
+
+def _send(channel: socket.socket, **values: Any) -> None:
+    with contextlib.suppress(OSError):
+        channel.sendall(json.dumps(values).encode() + b"\n")
+
+
+class _NamespaceInit:
+    """The first process of the process namespace: makes the nodes, and then serves the launcher."""
+
+    def __init__(
+        self,
+        lab: Lab,
+        ports: list[NamespacePort],
+        direct: list[tuple[Endpoint, Endpoint]],
+        run: Path,
+        channel: socket.socket,
+    ) -> None:
+        self._lab, self._ports, self._direct, self._run = lab, ports, direct, run
+        self._channel = channel
+        self._holders: dict[str, tuple[int, socket.socket]] = {}
+
+    def run(self) -> int:
+        try:
+            # Nodes cover /tmp, and the library may be installed there: it is there before they do.
+            import pyroute2  # noqa: F401
+
+            mount("", "/", "", MS_REC | MS_PRIVATE)
+            pids = {node.name: self._hold(node) for node in self._lab.linux()}
+            self._wire()
+            fds = [_packet_socket(port.device) for port in self._ports]
+            for node in self._lab.linux():
+                self._set_up(node)
+            # Blanks carry the sockets: to JSON they are nothing.
+            for at in range(0, len(fds), FDS_AT_ONCE):
+                socket.send_fds(self._channel, [b" "], fds[at : at + FDS_AT_ONCE])
+            _send(self._channel, what="ready", pids=pids)
+            for fd in fds:
+                os.close(fd)
+        except Exception as error:
+            # Whatever it is, the launcher must hear of it; this process is of no use any more.
+            _send(self._channel, what="failed", text=_explain(error))
+            return 1
+        self._serve()
+        return 0
+
+    def _hold(self, node: LinuxNode) -> int:
+        """A process whose namespaces are the node's; its process id on the machine."""
+        ours, theirs = socket.socketpair()
+        child = fork(
+            lambda: _NamespaceHolder(node, self._run, theirs).run(),
+            f"chassis {self._lab.name} {node.name}",
+            None,
+            (theirs.fileno(),),
+        )
+        theirs.close()
+        os.close(child.pidfd)
+        self._holders[node.name] = (child.pid, ours)
+        return int(_wait(ours, "held")["pid"])
+
+    def _wire(self) -> None:
+        from pyroute2 import IPRoute
+
+        with IPRoute() as route:
+            for port in self._ports:
+                inside = self._lab.far_end(port.end)
+                assert inside is not None
+                peer: dict[str, Any] = {"ifname": port.peer}
+                if inside.node in self._holders:
+                    peer = {"ifname": inside.port, "net_ns_pid": self._holders[inside.node][0]}
+                if port.peer or inside.node in self._holders:
+                    route.link("add", ifname=port.device, kind="veth", peer=peer, mtu=MTU)
+                else:
+                    _without_offloads(port.device)
+                index = route.link_lookup(ifname=port.device)[0]
+                Path(f"/proc/sys/net/ipv6/conf/{port.device}/disable_ipv6").write_text("1")
+                route.link("set", index=index, state="up", mtu=MTU)
+            for number, (one, other) in enumerate(self._direct):
+                peer = {"ifname": other.port, "net_ns_pid": self._holders[other.node][0]}
+                route.link("add", ifname=f"d{number}", kind="veth", peer=peer, mtu=MTU)
+                index = route.link_lookup(ifname=f"d{number}")[0]
+                route.link("set", index=index, net_ns_pid=self._holders[one.node][0], ifname=one.port)
+
+    def _set_up(self, node: LinuxNode) -> None:
+        channel = self._holders[node.name][1]
+        devices = [end.port for link in self._lab.links for end in link.ends if end.node == node.name]
+        _send(channel, what="set-up", devices=devices)
+        _wait(channel, "up")
+
+    def _serve(self) -> None:
+        """Pass the launcher's words down and the nodes' words up, and take in processes without a parent."""
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        selector = selectors.DefaultSelector()
+        selector.register(self._channel, selectors.EVENT_READ, None)
+        for name, (_, channel) in self._holders.items():
+            selector.register(channel, selectors.EVENT_READ, name)
+        buffers: dict[str | None, bytes] = {}
+        while True:
+            with contextlib.suppress(ChildProcessError):
+                while os.waitpid(-1, os.WNOHANG)[0]:
+                    pass
+            for key, _ in selector.select(timeout=1.0):
+                source: Any = key.fileobj
+                data = source.recv(1 << 16)
+                if not data:
+                    if key.data is None:
+                        return
+                    selector.unregister(source)
+                    continue
+                *lines, buffers[key.data] = (buffers.get(key.data, b"") + data).split(b"\n")
+                for line in lines:
+                    if key.data is not None:
+                        self._channel.sendall(line + b"\n")
+                        continue
+                    message = json.loads(line)
+                    for name in [message["node"]] if "node" in message else list(self._holders):
+                        self._holders[name][1].sendall(line + b"\n")
+
+
+def _wait(channel: socket.socket, what: str) -> dict[str, Any]:
+    data = b""
+    while not data.endswith(b"\n"):
+        more = channel.recv(65536)
+        if not more:
+            raise NamespaceError(f"a Linux node ended before it was {what}; see linux.log")
+        data += more
+    said: dict[str, Any] = json.loads(data)
+    if said["what"] != what:
+        raise NamespaceError(str(said.get("text")))
+    return said
+
+
+def _explain(error: BaseException) -> str:
+    if isinstance(error, NamespaceError):
+        return str(error)
+    return f"Linux nodes cannot be made: {type(error).__name__}: {error}"
+
+
+def _packet_socket(device: str) -> int:
+    """A raw socket that sees and sends every frame of the device."""
+    raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0003))
+    raw.bind((device, 0))
+    raw.setsockopt(*_NOT_OUR_OWN)
+    return raw.detach()
+
+
+def _make_faster(fd: int) -> None:
+    with socket.socket(fileno=os.dup(fd)) as raw:
+        for level, option, value in _PACKET_OPTIONS:
+            with contextlib.suppress(OSError):
+                raw.setsockopt(level, option, value)
+
+
+def _without_offloads(device: str) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        for command in _OFFLOADS:
+            value = array.array("B", struct.pack("II", command, 0))
+            request = struct.pack("16sP", device.encode(), value.buffer_info()[0])
+            with contextlib.suppress(OSError):
+                fcntl.ioctl(control, _SIOCETHTOOL, request)
+
+
+# in a node's process
+
+
+class _NamespaceHolder:
+    """Holds one node's namespaces, and runs its commands."""
+
+    def __init__(self, node: LinuxNode, run: Path, channel: socket.socket) -> None:
+        self._node, self._channel = node, channel
+        self._home = run / f"{node.name}.files"
+        self._started: list[subprocess.Popen[bytes]] = []
+
+    def run(self) -> int:
+        # Links to /proc still lead to the machine's own: this is the process id that the machine knows.
+        machine_pid = int(os.readlink("/proc/self"))
+        unshare(CLONE_NEWNET | CLONE_NEWNS)
+        _send(self._channel, what="held", pid=machine_pid)
+        buffer = b""
+        while data := self._channel.recv(1 << 16):
+            *lines, buffer = (buffer + data).split(b"\n")
+            for line in lines:
+                self._said(json.loads(line))
+        return 0
+
+    def _said(self, message: dict[str, Any]) -> None:
+        what = message["what"]
+        if what == "set-up":
+            try:
+                self._mounts()
+                self._network(message["devices"])
+            except Exception as problem:
+                _send(self._channel, what="failed", text=f"node {self._node.name}: {problem}")
+                raise
+            _send(self._channel, what="up")
+        elif what == "go":
+            _send(self._channel, what="node", node=self._node.name, error=self._go())
+        elif what == "exec":
+            result = self._command(message["command"], float(message.get("timeout", COMMAND_TIMEOUT)))
+            _send(self._channel, what="exec", number=message["number"], **result)
+
+    def _mounts(self) -> None:
+        """A process list, /run and /tmp of the node's own; its files in their places.
+
+        A file with an absolute path covers, for this node only, the one that the machine has there; under /run
+        and /tmp it is new. One with a relative path is in the folder in which the node's commands run.
+        """
+        mount("proc", "/proc", "proc", 0)
+        with contextlib.suppress(OSError):
+            mount("sysfs", "/sys", "sysfs", 0)
+        self._home.mkdir(mode=0o700, exist_ok=True)
+        home = os.open(self._home, os.O_RDONLY | os.O_DIRECTORY)
+        for folder in ("/run", "/tmp"):
+            mount("tmpfs", folder, "tmpfs", 0, "mode=755" if folder == "/run" else "mode=1777")
+            if self._home.is_relative_to(folder):
+                # The node's own folder lies in what was covered just now: bring it back to its place.
+                self._home.mkdir(parents=True)
+                mount(f"/proc/self/fd/{home}", str(self._home), "", MS_BIND)
+        os.close(home)
+        os.chdir(self._home)
+        for name, text in self._node.files.items():
+            path = Path(name)
+            if path.is_absolute() and path.exists():
+                cover = self._home / name.replace("/", "_")
+                cover.write_text(text)
+                mount(str(cover), name, "", MS_BIND)
+            elif path.is_absolute() and not path.is_relative_to("/run") and not path.is_relative_to("/tmp"):
+                raise NamespaceError(f"file {name}: the machine has no such file to cover; put it under /run")
+            else:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(text)
+                if text.startswith("#!"):
+                    path.chmod(0o755)
+
+    def _network(self, devices: list[str]) -> None:
+        from pyroute2 import IPRoute
+
+        with IPRoute() as route:
+            lo = route.link_lookup(ifname="lo")[0]
+            route.link("set", index=lo, state="up")
+            for device in devices:
+                index = route.link_lookup(ifname=device)[0]
+                _without_offloads(device)
+                with contextlib.suppress(OSError):
+                    Path(f"/proc/sys/net/ipv6/conf/{device}/disable_ipv6").write_text("1")
+                route.link("set", index=index, state="up", mtu=MTU)
+            for device, addresses in self._node.addresses.items():
+                found = route.link_lookup(ifname=device)
+                if not found:
+                    raise NamespaceError(f"no link leads to device {device}; linked are {', '.join(devices)}")
+                for address in addresses:
+                    host, _, length = address.partition("/")
+                    route.addr("add", index=found[0], address=host, prefixlen=int(length))
+            for text in self._node.routes:
+                _add_route(route, text)
+
+    def _go(self) -> str:
+        """Run `exec`, wait for `wait-for`; what went wrong, or nothing."""
+        for command in self._node.exec:
+            result = self._command(command, COMMAND_TIMEOUT)
+            if result["code"] != 0:
+                return f"exec {command!r} ended with {result['code']}: {result['output'].strip()[-500:]}"
+        deadline = time.monotonic() + WAIT_FOR
+        for command in self._node.wait_for:
+            while (result := self._command(command, WAIT_FOR))["code"] != 0:
+                if time.monotonic() > deadline:
+                    return f"wait-for {command!r} did not come true: {result['output'].strip()[-500:]}"
+                time.sleep(RETRY)
+        return ""
+
+    def _command(self, command: str | list[str], timeout: float) -> dict[str, Any]:
+        """Run a shell command in the node, or a program with its arguments; a process that it leaves in the
+        background stays."""
+        with open(self._home / ".output", "w+b") as output:
+            try:
+                done = subprocess.run(
+                    ["/bin/sh", "-c", command] if isinstance(command, str) else command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    cwd=self._home,
+                    timeout=timeout,
+                    check=False,
+                )
+                code = done.returncode
+            except subprocess.TimeoutExpired:
+                code = 124
+            except OSError as error:
+                # As a shell says it (POSIX, 2.8.2).
+                code = 127 if isinstance(error, FileNotFoundError) else 126
+                output.write(f"{command[0]}: {error.strerror}\n".encode())
+            output.seek(0)
+            return {"code": code, "output": output.read(1 << 20).decode(errors="replace")}
+
+
+def _add_route(route: Any, text: str) -> None:
+    """Add a route written as `ip route add` takes it: DESTINATION via ADDRESS [dev DEVICE] [metric N]."""
+    words = text.split()
+    values: dict[str, Any] = {"dst": words[0] if words else ""}
+    names: dict[str, Callable[[str], tuple[str, Any]]] = {
+        "via": lambda word: ("gateway", word),
+        "dev": lambda word: ("oif", route.link_lookup(ifname=word)[0]),
+        "metric": lambda word: ("priority", int(word)),
+        "src": lambda word: ("prefsrc", word),
+    }
+    rest = words[1:]
+    if not words or len(rest) % 2 or any(word not in names for word in rest[::2]):
+        raise NamespaceError(
+            f"route {text!r}: write DESTINATION via ADDRESS [dev DEVICE] [metric N] [src ADDRESS]"
+        )
+    for key, word in zip(rest[::2], rest[1::2], strict=True):
+        name, value = names[key](word)
+        values[name] = value
+    if values["dst"] == "default":
+        values["dst"] = "0.0.0.0/0"
+    route.route("add", **values)
+
+
+def available() -> str:
+    """Why Linux nodes cannot be made on this machine, or nothing where they can."""
+    why = _attempt(confined=True)
+    return why and (_attempt(confined=False) if os.geteuid() == 0 else why)
+
+
+@functools.cache
+def unconfined() -> str:
+    """Why commands of Linux nodes run with all capabilities of the machine's root; nothing where they do not.
+
+    Only root can make nodes without a user namespace, and does where the machine allows none.
+    """
+    return _attempt(confined=True) if os.geteuid() == 0 else ""
+
+
+def _attempt(confined: bool) -> str:
+    """Make such namespaces and a process list in them; why that fails, or nothing."""
+    ours, theirs = socket.socketpair()
+
+    def inside() -> int:
+        try:
+            mount("", "/", "", MS_REC | MS_PRIVATE)
+            mount("proc", "/proc", "proc", 0)
+        except OSError as error:
+            theirs.sendall(f"/proc: {error.strerror}".encode())
+        return 0
+
+    def outside() -> int:
+        try:
+            _leave(confined)
+        except OSError as error:
+            theirs.sendall((error.strerror or "error").encode())
+            return 1
+        init = fork(inside, "chassis namespaces", None, (theirs.fileno(),), parent=0)
+        os.waitpid(init.pid, 0)
+        return 0
+
+    child = fork(outside, "chassis namespaces", None, (theirs.fileno(),))
+    theirs.close()
+    why = ours.recv(1000).decode()
+    ours.close()
+    os.waitpid(child.pid, 0)
+    os.close(child.pidfd)
+    return why

@@ -1,0 +1,195 @@
+"""From a file to a running lab: what `chassis-launch FILE` does before the supervisor takes over."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import resource
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from setproctitle import setproctitle
+
+import chassis.ase.shell
+import chassis.linecard.shell
+import chassis.tester.shell
+import chassis.xcrp.shell
+from chassis.bus import infile
+from chassis.config.diagnostics import has_errors, in_order
+from chassis.model.router import Config
+from chassis.xcrp import inventory
+from launch import checking
+from launch.lab import consistency
+from launch.lab.model import Lab
+from launch.lab.parser import VALID_NAME, load
+from launch.lab.yaml_source import LabError
+from launch.run_folders import LAUNCHER_LOG, FolderError, Folders, is_fresh, node_state
+from launch.supervisor.active_config import Committed, committed, told
+from launch.supervisor.namespaces import NamespaceError, unconfined
+from launch.supervisor.processes import EntryPoint
+
+DESCRIPTORS = 16_384
+"""Files and sockets that each process of a lab may have open, where the system allows so many."""
+
+
+ENTRY_POINTS: Mapping[str, EntryPoint] = {
+    inventory.CONTROLLER: chassis.xcrp.shell.run,
+    inventory.LINE_CARD: chassis.linecard.shell.run,
+    inventory.ASP: chassis.ase.shell.run,
+    "tester": chassis.tester.shell.run,
+}
+"""What a forked process runs, by the kind of its card. All of it is imported before the first fork."""
+
+
+class StartError(Exception):
+    """The lab cannot be started; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A router's start-up file: its text, what it means, and the commit that is in force in its place, if any."""
+
+    text: str
+    config: Config
+    committed: Committed | None
+
+
+Startup = Mapping[str, Given]
+"""The start-up files by router."""
+
+
+def prepare(
+    file: Path, name: str | None, strict: bool, tell: Callable[[str], None], changes: Path | None = None
+) -> tuple[Lab, Startup]:
+    """Read a lab and its configurations; `tell` gets what is to be said about them.
+
+    `changes` is a file of values in place of the lab's own, as JSON: see `launch.lab.parser.load`.
+
+    Raises:
+        StartError: the file is wrong or cannot work, or with `strict` there is something to warn of, or a router
+            that must not start with errors has some.
+    """
+    try:
+        lab, warnings = load(file, json.loads(infile.read_text(changes)) if changes is not None else None)
+    except LabError as error:
+        raise StartError(str(error)) from None
+    except (OSError, ValueError) as error:
+        raise StartError(f"{changes}: {error}") from None
+    if name is not None:
+        if not VALID_NAME.match(name):
+            raise StartError(f"{name!r} is no name: up to 32 letters, digits, '-' and '_'")
+        lab = replace(lab, name=name)
+    startup: dict[str, Given] = {}
+    said: set[Path] = set()
+    wrong: dict[Path, int] = {}
+    serious = list(warnings)
+    for router in lab.routers():
+        parsed = checking.read_config(router.config, router.modern)
+        try:
+            text = infile.read_text(router.config, errors="replace")
+        except OSError as error:
+            raise StartError(f"{router.config} cannot be read: {error.strerror}") from None
+        held = committed(node_state(lab.name, router.name), text, parsed.config, router.modern)
+        startup[router.name] = Given(text, parsed.config, held)
+        if router.config not in said:
+            said.add(router.config)
+            serious += [d for d in parsed.diagnostics if d.severity != "note"]
+            wrong[router.config] = sum(d.severity == "error" for d in parsed.diagnostics)
+    configs = {router.config: startup[router.name].config for router in lab.routers()}
+    cannot_work = in_order(consistency.faults(lab, configs))
+    serious += cannot_work
+    serious += checking.flashes(lab)
+    for diagnostic in serious:
+        tell(str(diagnostic))
+    refused = []
+    for router in lab.routers():
+        errors = wrong[router.config]
+        if errors:
+            lines = "1 error: its line has" if errors == 1 else f"{errors} errors: their lines have"
+            tell(f"{router.name}: {router.config} has {lines} no effect")
+            refused += [router.name] if router.settings.refuse_errors else []
+    if refused:
+        raise StartError(f"errors in the configuration of {', '.join(refused)}, and refuse-errors: not started")
+    if has_errors(cannot_work):
+        raise StartError(f"{checking.summary(cannot_work)} in {lab.file.name}: not started")
+    for router in lab.routers():
+        if (held := startup[router.name].committed) is not None:
+            for number, line in enumerate(told(lab.name, router.name, str(router.config), held)):
+                tell(f"note: {line}" if not number else line)
+    anew = [name for name, given in startup.items() if given.config.manual_sas and is_fresh(lab.name, name)]
+    if anew:
+        # S-113: whoever used these keys before must know.
+        tell(f"note: no state of {', '.join(anew)} is held: sequence numbers of manual keys begin at 1")
+    if lab.linux() and (why := unconfined()):
+        tell(
+            f"note: commands of Linux nodes run with all capabilities of root: no user namespace for them ({why})"
+        )
+    if strict and serious:
+        raise StartError(f"{checking.summary(serious)}: not started")
+    return lab, startup
+
+
+def start(
+    lab: Lab,
+    startup: Startup,
+    on_booted: Callable[[str], None],
+    *,
+    with_pid: int | None = None,
+    show: str = "",
+    background: bool = False,
+) -> int:
+    """Run the lab in this process until it ends; the exit status.
+
+    `show`: `live` shows its status on this terminal, `once` prints it when the flows run and ends the lab.
+    With `background` what this process itself says goes to a file of the run folder, and a lab that does not get
+    up is ended.
+
+    Raises:
+        StartError: a lab of that name runs already, or a folder or the machine does not allow it.
+    """
+    from launch.supervisor.supervisor import Supervisor
+
+    _open_more()
+    try:
+        folders = Folders(lab.name, lab.nodes)
+    except FolderError as error:
+        raise StartError(str(error)) from None
+    if background:
+        fd = os.open(folders.run / LAUNCHER_LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        os.dup2(fd, 1)
+        os.dup2(fd, 2)
+        os.close(fd)
+    setproctitle(f"chassis-launch {lab.name}")
+    files = {router.name: str(router.config) for router in lab.routers()}
+    supervisor = Supervisor(
+        lab,
+        folders,
+        ENTRY_POINTS,
+        {name: inventory.cards_of(given.config) for name, given in startup.items()},
+        {name: (given.text, files[name]) for name, given in startup.items()},
+        {name: given.committed for name, given in startup.items()},
+    )
+    if show:
+        from launch.client.status_view import follow
+
+        run = folders.run
+        supervisor.on_started = lambda: supervisor.helper(
+            lambda: follow(run, once=show == "once"), "chassisctl status"
+        )
+    # Everything that is there now is shared by all children, and no collection should write to it.
+    gc.collect()
+    gc.freeze()
+    try:
+        return supervisor.run(on_booted, with_pid=with_pid, must_boot=background)
+    except (NamespaceError, OSError) as error:
+        raise StartError(str(error)) from None
+
+
+def _open_more() -> None:
+    """Let this process and those that it forks open as much as they may, within reason."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

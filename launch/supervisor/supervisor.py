@@ -1,0 +1,570 @@
+"""The launcher's own process: makes a lab's processes, watches over them, serves operators, ends everything.
+
+It never opens a ZeroMQ context (a fork would share it) and never waits for anybody: its loop only reacts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import os
+import signal
+import sys
+import time
+import traceback
+import zlib
+from collections import deque
+from collections.abc import Callable, Mapping
+from itertools import count
+from math import inf
+from typing import Any
+
+from chassis.bus import endpoints, requests
+from chassis.bus.arguments import ArgumentError, fault, named, read, refusal
+from chassis.bus.environment import WireSpec
+from chassis.bus.loop import Loop
+from chassis.bus.operator_loop import OperatorSocket
+from launch.lab.model import Lab, LinuxNode, Node, RouterNode, TesterNode
+from launch.run_folders import LAUNCHER_SOCKET, Folders
+from launch.supervisor.active_config import Committed, now
+from launch.supervisor.channel import Channel, ChannelRequest
+from launch.supervisor.fork import ForkedProcess, fork
+from launch.supervisor.namespaces import NamespaceError, RootNamespace, plan
+from launch.supervisor.processes import (
+    CONTROLLER,
+    TRY_AGAIN,
+    EntryPoint,
+    Processes,
+    ProcessSlot,
+    ProcessTemplate,
+    usage,
+)
+
+MAX_EVENTS = 10_000
+PATIENCE = 1.0
+"""Seconds that a node has for its part of the lab's status."""
+
+BOOT_DEADLINE = 30.0
+"""Seconds after which a lab that is not up counts as not booted."""
+
+MOST_FAILURES, FAILURES_WITHIN = 20, 10.0
+"""So many errors of the machine within so many seconds end the lab."""
+
+BOOT_POLL = 0.02
+
+Cards = Mapping[str, tuple[tuple[str, str], ...]]
+"""(card, kind) of every process beside the controller, by router."""
+
+
+class Supervisor:
+    """One running lab.
+
+    `entry_points` says by kind what a forked process runs; `cards` which processes each router's configuration calls
+    for; `startup` its text and its file's name; `committed` what is in force in its place. Call `run` once.
+    """
+
+    def __init__(
+        self,
+        lab: Lab,
+        folders: Folders,
+        entry_points: Mapping[str, EntryPoint],
+        cards: Cards,
+        startup: Mapping[str, tuple[str, str]],
+        committed: Mapping[str, Committed | None] | None = None,
+    ) -> None:
+        self.lab, self.folders = lab, folders
+        self._committed = committed or {}
+        self._cards, self._startup = cards, startup
+        self._loop = Loop()
+        self._timers: list[tuple[float, int, Callable[[], None]]] = []
+        self._numbers = count(1)
+        self._events: deque[dict[str, Any]] = deque(maxlen=MAX_EVENTS)
+        self._status = 0
+        self._delete_state = False
+        self._facts_due = self._facts_failed = False
+        self._ground: RootNamespace | None = None
+        self._ground_channel: Channel | None = None
+        self._linux: dict[str, dict[str, Any]] = {}
+        self._executing: dict[int, int] = {}
+        self._helpers: list[ForkedProcess] = []
+        self._wakeup = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self.booted_at = 0.0
+        self.on_started: Callable[[], None] = lambda: None
+        """Called once the processes are there and the operator socket listens."""
+        self._began = time.monotonic()
+        blueprints = {
+            node.name: ProcessTemplate(
+                lambda card, node=node: self._environment(node, card),  # type: ignore[misc]
+                node.settings.restart_delay,
+                lambda card, node=node: self._inherited(node, card),  # type: ignore[misc]
+            )
+            for node in lab.nodes.values()
+        }
+        self.processes = Processes(
+            self._loop, lab.name, folders, entry_points, blueprints, self._event, self._said
+        )
+        self._server: OperatorSocket | None = None
+        self._commands: dict[str, Callable[[int, dict[str, Any]], None]] = {
+            "ps": self._ps,
+            "status": self._lab_status,
+            "events": self._list_events,
+            "kill": self._act(self.processes.kill, alive=True),
+            "stop": self._act(self.processes.stop, alive=True),
+            "continue": self._act(self.processes.resume, alive=True),
+            "restart": self._act(self.processes.restart, alive=False),
+            "exec": self._exec,
+            "destroy": self._destroy,
+        }
+
+    # life
+
+    def run(
+        self,
+        on_booted: Callable[[str], None] = lambda problem: None,
+        *,
+        with_pid: int | None = None,
+        must_boot: bool = False,
+    ) -> int:
+        """Start everything and watch over it until told to end; the exit status.
+
+        `on_booted` is called once, with nothing when every card is admitted, or with what is missing after
+        `BOOT_DEADLINE` seconds and the ends of the logs; with `must_boot` the lab ends then. With `with_pid` the
+        lab ends when that process does.
+
+        Raises:
+            NamespaceError: the lab's Linux nodes cannot be made.
+        """
+        before = self._take_signals()
+        try:
+            self._start()
+            if with_pid is not None:
+                self._end_with(with_pid)
+            self.on_started()
+            self._check_booted(on_booted, must_boot)
+            self._watch()
+        except NamespaceError:
+            raise
+        except Exception:
+            kept = self.folders.keep_log(traceback.format_exc())
+            if kept is not None:
+                print(f"the launcher's log is {kept}", file=sys.stderr)
+            raise
+        finally:
+            self._end()
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        return self._status
+
+    def _watch(self) -> None:
+        """Run until told to end. What the machine did not allow is an event: the lab goes on without it."""
+        failures: deque[float] = deque(maxlen=MOST_FAILURES)
+        while True:
+            try:
+                self._loop.run(self._next_timer, self._on_timer)
+                return
+            except OSError as error:
+                at = time.monotonic()
+                if len(failures) == MOST_FAILURES and at - failures[0] < FAILURES_WITHIN:
+                    # Whatever it is does not pass.
+                    raise
+                failures.append(at)
+                self._event("", "", "failed", f"the launcher: {error}")
+
+    def stop(self, status: int = 0) -> None:
+        """End the lab; `run` returns this status."""
+        self._status = self._status or status
+        self._loop.stop()
+
+    def helper(self, run: Callable[[], int], title: str) -> None:
+        """A child process on this terminal; the lab ends when it does, with its status."""
+        child = fork(run, title, None)
+        self._helpers.append(child)
+
+        def gone(now: float) -> None:
+            self._loop.remove(child.pidfd)
+            os.close(child.pidfd)
+            self._helpers.remove(child)
+            _, status = os.waitpid(child.pid, 0)
+            self.stop(os.waitstatus_to_exitcode(status) & 0xFF)
+
+        self._loop.add(child.pidfd, gone)
+
+    def _take_signals(self) -> dict[int, Any]:
+        def told(number: int, frame: object) -> None:
+            self._loop.stop()
+
+        told_by = [signal.SIGTERM, signal.SIGINT]
+        # Whoever started this with nohup wants it to outlive the terminal.
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            told_by.append(signal.SIGHUP)
+        before: dict[int, Any] = {number: signal.signal(number, told) for number in told_by}
+        # Without this the poll would go on until its time is up.
+        signal.set_wakeup_fd(self._wakeup[1], warn_on_full_buffer=False)
+        self._loop.add(self._wakeup[0], lambda now: _drain(self._wakeup[0]))
+        return before
+
+    def _start(self) -> None:
+        self._loop.on_stall = lambda seconds, now: self.processes.late(seconds)
+        if any(plan(self.lab)) or self.lab.linux():
+            self._ground = RootNamespace(self.lab, self.folders.run)
+            self._linux = {
+                name: {"pid": pid, "ready": False, "error": ""} for name, pid in self._ground.pids.items()
+            }
+        self._server = OperatorSocket(self._loop, self.folders.run / LAUNCHER_SOCKET, self._command)
+        for router in self.lab.routers():
+            self.processes.add(router.name, CONTROLLER, CONTROLLER)
+            self.processes.have(router.name, self._cards[router.name])
+        for tester in self.lab.testers():
+            self.processes.add(tester.name, "tester", "tester")
+        if self._ground is not None:
+            self._ground_channel = Channel(self._loop, self._ground.channel, self._ground_said, self._ground_gone)
+            self._ground_channel.send(what="go")
+        self._write_facts()
+
+    def _end(self) -> None:
+        for child in self._helpers:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(child.pidfd, signal.SIGTERM)
+            os.waitpid(child.pid, 0)
+            os.close(child.pidfd)
+        self.processes.end_all()
+        if self._ground_channel is not None:
+            self._ground_channel.close()
+        if self._ground is not None:
+            self._ground.close()
+        if self._server is not None:
+            self._server.close()
+        signal.set_wakeup_fd(-1)
+        for fd in self._wakeup:
+            os.close(fd)
+        self.folders.close(delete_state=self._delete_state)
+
+    def _end_with(self, pid: int) -> None:
+        try:
+            pidfd = os.pidfd_open(pid)
+        except OSError:
+            self.stop()
+            return
+        self._loop.add(pidfd, lambda now: self.stop())
+
+    # timers
+
+    def _after(self, seconds: float, act: Callable[[], None]) -> None:
+        heapq.heappush(self._timers, (time.monotonic() + seconds, next(self._numbers), act))
+
+    def _next_timer(self) -> float:
+        return min(self._timers[0][0] if self._timers else inf, self.processes.next_timer())
+
+    def _on_timer(self, now: float) -> None:
+        self.processes.on_timer(now)
+        while self._timers and self._timers[0][0] <= now:
+            heapq.heappop(self._timers)[2]()
+
+    # what a process is told
+
+    def _environment(self, node: Node, card: str) -> dict[str, Any]:
+        settings = node.settings.plain()
+        told: dict[str, Any] = {"settings": settings, "wires": self._wires(node, card)}
+        if isinstance(node, RouterNode):
+            settings.update(node.told())
+            if card == CONTROLLER:
+                told["startup"] = self._startup[node.name]
+                told["flash"] = node.flash
+        elif isinstance(node, TesterNode):
+            settings["tester-id"] = list(self.lab.nodes).index(node.name) + 1
+            told["ports"] = {name: port.plain() for name, port in node.ports.items()}
+            told["flows"] = {flow.name: flow.plain() for flow in self.lab.flows.values()}
+        return told
+
+    def _wires(self, node: Node, card: str) -> dict[str, WireSpec]:
+        """The far ends of the ports that this card holds."""
+        slot = card.removeprefix("lc ") + "/" if card.startswith("lc ") else ""
+        if not slot and not isinstance(node, TesterNode):
+            return {}
+        wires = {}
+        for link in self.lab.links:
+            for end, far in (link.ends, link.ends[::-1]):
+                if end.node == node.name and end.port.startswith(slot):
+                    seed, far_seed = (zlib.crc32(f"{node.settings.seed} {one}".encode()) for one in (end, far))
+                    if self._ground is not None and end in self._ground.sockets:
+                        linux = isinstance(self.lab.nodes[far.node], LinuxNode)
+                        wires[end.port] = WireSpec(
+                            "packet",
+                            fd=self._ground.sockets[end],
+                            seed=seed,
+                            far_seed=far_seed if linux else None,
+                        )
+                    else:
+                        wires[end.port] = WireSpec("wire", far.node, far.port, seed=seed)
+        return wires
+
+    def _inherited(self, node: Node, card: str) -> list[int]:
+        return [wire.fd for wire in self._wires(node, card).values() if wire.fd >= 0]
+
+    # what is heard
+
+    def _event(self, node: str, card: str, what: str, text: str) -> None:
+        named = f"{card} {what}: {text}" if card else f"{what}: {text}"
+        self._events.append({"time": time.monotonic(), "node": node, "card": card, "what": what, "text": named})
+        if not self._facts_due:
+            self._facts_due = True
+            self._after(0.0, self._write_facts)
+
+    def _said(self, slot: ProcessSlot, message: dict[str, Any]) -> None:
+        """A controller's word on something else than a process's life."""
+        if message.get("what") == "cards" and isinstance(message.get("cards"), dict):
+            self.processes.have(slot.node, [(str(card), str(kind)) for card, kind in message["cards"].items()])
+        elif message.get("what") == "event":
+            text, at = str(message.get("text", "")), message.get("time", time.monotonic())
+            self._events.append({"time": at, "node": slot.node, "card": CONTROLLER, "what": "event", "text": text})
+
+    def _ground_said(self, message: dict[str, Any]) -> None:
+        if message.get("what") == "node":
+            entry = self._linux[message["node"]]
+            entry["error"] = message["error"]
+            entry["ready"] = not message["error"]
+            self._event(message["node"], "", "ready" if entry["ready"] else "failed", message["error"] or "set up")
+        elif message.get("what") == "exec" and self._server is not None:
+            number = self._executing.pop(message["number"], None)
+            if number is not None:
+                self._server.answer(number, {"code": message["code"], "output": message["output"]})
+
+    def _ground_gone(self) -> None:
+        for name, entry in self._linux.items():
+            entry.update(ready=False, error="its namespace is gone; see linux.log")
+            self._event(name, "", "died", "its namespace is gone; see linux.log")
+
+    # facts
+
+    def _write_facts(self) -> None:
+        """What `lab.json` says; where it can't be written it is tried again."""
+        self._facts_due = False
+        try:
+            self._put_facts()
+        except OSError as error:
+            self._facts_due = True
+            if not self._facts_failed:
+                self._facts_failed = True
+                self._event("", "", "failed", f"lab.json can't be written ({error.strerror}): it is tried again")
+            self._after(TRY_AGAIN, self._write_facts)
+        else:
+            self._facts_failed = False
+
+    def _put_facts(self) -> None:
+        nodes: dict[str, Any] = {}
+        for node in self.lab.nodes.values():
+            facts: dict[str, Any] = {"kind": node.kind}
+            if isinstance(node, LinuxNode):
+                facts.update(self._linux.get(node.name, {}))
+            else:
+                facts["cards"] = {slot.card: slot.facts() for slot in self.processes.of(node.name)}
+            nodes[node.name] = facts
+        self.folders.write_facts(
+            {
+                "name": self.lab.name,
+                "file": str(self.lab.file.absolute()),
+                "launcher": os.getpid(),
+                "state": str(self.folders.state),
+                "nodes": nodes,
+                "links": [[str(end) for end in link.ends] for link in self.lab.links],
+            }
+        )
+
+    def _check_booted(self, on_booted: Callable[[str], None], must_boot: bool) -> None:
+        """Ask the nodes again and again until all of their cards are usable."""
+
+        def seen(nodes: dict[str, Any]) -> None:
+            for name, node in nodes.items():
+                if node["kind"] == "smartedge" and not node["error"]:
+                    # A controller that found a journal goes by that, not by the start-up file.
+                    self.processes.have(name, [(card["card"], card["kind"]) for card in node["status"]["cards"]])
+            missing = _missing(nodes)
+            failed = any(entry["error"] for entry in self._linux.values())
+            if not missing:
+                self.booted_at = time.monotonic()
+                on_booted("")
+            elif failed or time.monotonic() - self._began > BOOT_DEADLINE:
+                on_booted("\n".join([*missing, *self.folders.log_ends()]))
+                if must_boot:
+                    self.stop(1)
+            else:
+                self._after(BOOT_POLL, lambda: self._gather(seen))
+
+        self._gather(seen)
+
+    def _gather(self, done: Callable[[dict[str, Any]], None]) -> None:
+        """The status of every node: {name: {kind, status, error}}."""
+        nodes: dict[str, Any] = {}
+        asked: list[ChannelRequest] = []
+        waiting = {node.name for node in self.lab.nodes.values() if not isinstance(node, LinuxNode)}
+
+        def answered(name: str, result: dict[str, Any], error: str) -> None:
+            nodes[name] = {"kind": self.lab.nodes[name].kind, "status": result, "error": error}
+            waiting.discard(name)
+            if not waiting:
+                waiting.add("")  # whatever comes later is too late
+                finish()
+
+        def finish() -> None:
+            # As they are now: much may have happened to them while the others were waited for.
+            for name, entry in self._linux.items():
+                nodes[name] = {"kind": "linux", "status": dict(entry), "error": entry["error"]}
+            done({name: nodes[name] for name in self.lab.nodes})
+
+        if not waiting:
+            finish()
+            return
+        for name in list(waiting):
+            path = endpoints.operator(self.folders.run, name)
+            tell = lambda result, error, name=name: answered(name, result, error)  # noqa: E731
+            asked.append(ChannelRequest(self._loop, path, "status", tell))
+
+        def give_up() -> None:
+            for ask in asked:
+                ask.give_up()
+
+        self._after(PATIENCE, give_up)
+
+    # operators
+
+    def _command(self, number: int, command: str, arguments: dict[str, Any]) -> None:
+        try:
+            values = read(named(requests.LAUNCHER, command, "the launcher"), arguments)
+            self._commands[command](number, values)
+        except ArgumentError as error:
+            self._refuse(number, refusal(command, error))
+        except Exception as error:
+            # A fault of this program: whoever asked is told, and the lab goes on.
+            text = f"{command}: {fault(error)}"
+            self._event("", "", "fault", text)
+            self._refuse(number, text)
+
+    def _answer(self, number: int, result: Mapping[str, Any]) -> None:
+        if self._server is not None:
+            self._server.answer(number, result)
+
+    def _refuse(self, number: int, why: str) -> None:
+        if self._server is not None:
+            self._server.answer(number, {}, why)
+
+    def _rows(self) -> list[dict[str, Any]]:
+        now = time.monotonic()
+        rows = []
+        for slot in self.processes.slots.values():
+            row = {
+                "node": slot.node,
+                "card": slot.card,
+                **slot.facts(),
+                "starts": slot.starts,
+                "ended": slot.ended,
+            }
+            row["seconds"] = now - slot.started
+            rows.append({**row, **(usage(slot.pid) if slot.alive else {})})
+        for name, entry in self._linux.items():
+            state = "running" if not entry["error"] else "dead"
+            rows.append(
+                {"node": name, "card": "", "kind": "linux", "pid": entry["pid"], "boot": 1, "state": state}
+            )
+        return rows
+
+    def _ps(self, number: int, arguments: dict[str, Any]) -> None:
+        self._answer(number, {"lab": self.lab.name, "launcher": os.getpid(), "processes": self._rows()})
+
+    def _lab_status(self, number: int, arguments: dict[str, Any]) -> None:
+        def done(nodes: dict[str, Any]) -> None:
+            self._answer(
+                number,
+                {
+                    "lab": self.lab.name,
+                    "file": str(self.lab.file),
+                    "now": time.monotonic(),
+                    "seconds": time.monotonic() - self._began,
+                    "boot_seconds": self.booted_at - self._began if self.booted_at else None,
+                    "missing": _missing(nodes),
+                    "not_in_force": self._not_in_force(nodes),
+                    "nodes": nodes,
+                    "processes": self._rows(),
+                    "links": [[str(end) for end in link.ends] for link in self.lab.links],
+                    "flows": {flow.name: flow.plain() for flow in self.lab.flows.values()},
+                    "events": list(self._events)[-50:],
+                },
+            )
+
+        self._gather(done)
+
+    def _not_in_force(self, nodes: Mapping[str, Any]) -> list[str]:
+        """Which start-up files their routers do not go by, how they differ, and what can be done."""
+        lines: list[str] = []
+        for router in self.lab.routers():
+            status = nodes[router.name]["status"]
+            file = self._startup[router.name][1]
+            lines += now(self.lab.name, router.name, file, self._committed.get(router.name), status)
+        return lines
+
+    def _list_events(self, number: int, arguments: dict[str, Any]) -> None:
+        since = arguments["since"]
+        self._answer(number, {"events": [event for event in self._events if event["time"] >= since]})
+
+    def _act(self, act: Callable[[ProcessSlot], None], alive: bool) -> Callable[[int, dict[str, Any]], None]:
+        def handler(number: int, arguments: dict[str, Any]) -> None:
+            node = arguments["node"]
+            slots = self.processes.of(node)
+            card = arguments["card"] or ("tester" if len(slots) == 1 else "")
+            slot = self.processes.find(node, card)
+            if node not in self.lab.nodes:
+                self._refuse(number, f"there is no node {node!r}: there are {', '.join(self.lab.nodes)}")
+            elif slot is None:
+                known = ", ".join(slot.card for slot in slots) or "no cards"
+                self._refuse(number, f"{node} has no card {card!r}: it has {known}")
+            elif alive and not slot.alive:
+                self._refuse(number, f"{slot.name} is dead already ({slot.ended})")
+            else:
+                before = {"node": node, "card": card, "pid": slot.pid, "boot": slot.boot}
+                act(slot)
+                self._answer(number, before)
+
+        return handler
+
+    def _exec(self, number: int, arguments: dict[str, Any]) -> None:
+        node = arguments["node"]
+        if node not in self._linux or self._ground_channel is None:
+            known = ", ".join(self._linux) or "none"
+            self._refuse(number, f"{node!r} is no Linux node: Linux nodes are {known}")
+            return
+        if not arguments["command"]:
+            self._refuse(number, "a command is one text for the shell, or a program with its arguments as a list")
+            return
+        own = next(self._numbers)
+        self._executing[own] = number
+        self._ground_channel.send(
+            what="exec",
+            node=node,
+            number=own,
+            command=arguments["command"],
+            timeout=arguments["timeout"],
+        )
+
+    def _destroy(self, number: int, arguments: dict[str, Any]) -> None:
+        self._delete_state = not arguments["keep_state"]
+        self._answer(number, {"destroyed": self.lab.name})
+        self.stop()
+
+
+def _missing(nodes: Mapping[str, Any]) -> list[str]:
+    """What keeps a lab from being up, in words."""
+    missing = []
+    for name, node in nodes.items():
+        if node["error"]:
+            missing.append(f"{name}: {node['error']}")
+        elif node["kind"] == "linux" and not node["status"]["ready"]:
+            missing.append(f"{name}: not ready")
+        elif node["kind"] == "smartedge":
+            cards = node["status"].get("cards", [])
+            late = [card["card"] for card in cards if not card.get("usable") and card["card"] != CONTROLLER]
+            missing += [f"{name} {card}: not up" for card in late]
+    return missing
+
+
+def _drain(fd: int) -> None:
+    with contextlib.suppress(BlockingIOError):
+        os.read(fd, 4096)
