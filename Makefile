@@ -67,10 +67,10 @@ lint: install
 
 docs: install
 	@mkdir -p build
-	$(BIN)/python -m launch.describe > build/page.md && mv build/page.md docs/bus.md
+	$(BIN)/python -m tools.bus_page > build/page.md && mv build/page.md docs/bus.md
 	$(BIN)/python -m pytest tests -q --collect-only --write-statements build/statements > build/collected
 	$(BIN)/python -m chassis.config.fidelity build/statements > build/page.md && mv build/page.md docs/fidelity.md
-	$(BIN)/python -m launch.diagrams > build/page.md && mv build/page.md docs/states.md
+	$(BIN)/python -m tools.states_page > build/page.md && mv build/page.md docs/states.md
 
 # A wheel in an environment of its own, outside the clone, boots an example.
 wheel: install

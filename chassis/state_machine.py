@@ -7,7 +7,7 @@ state: each object that it describes keeps a field `state` and has a method
         self.state, action = ARP.transition(self.state, event)
         return action
 
-`launch/diagrams.py` prints every machine in docs/states.md.
+`tools/states_page.py` prints every machine in docs/states.md.
 """
 
 from __future__ import annotations

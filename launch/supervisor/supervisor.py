@@ -59,8 +59,8 @@ Cards = Mapping[str, tuple[tuple[str, str], ...]]
 class Supervisor:
     """One running lab.
 
-    `entry_points` says by kind what a forked process runs; `cards` which processes each router's configuration calls
-    for; `startup` its text and its file's name; `committed` what is in force in its place. Call `run` once.
+    `entry_points` says by kind what a forked process runs; `cards` which processes each router's configuration
+    needs; `startup` its text and its file's name; `committed` what is in force in its place. Call `run` once.
     """
 
     def __init__(

@@ -11,9 +11,9 @@ import pytest
 
 from chassis.config.fidelity import describe as fidelity
 from chassis.config.fidelity import emulated
-from launch.describe import describe as bus
-from launch.diagrams import describe as states
 from tests.support import ROOT
+from tools.bus_page import describe as bus
+from tools.states_page import describe as states
 
 DOCS = ROOT / "docs"
 

@@ -7,7 +7,7 @@ from enum import Enum
 import pytest
 
 from chassis.state_machine import IllegalTransition, StateMachine, each, without_actions
-from launch.diagrams import MACHINES
+from tools.states_page import MACHINES
 
 
 class Lamp(Enum):

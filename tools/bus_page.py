@@ -1,4 +1,4 @@
-"""Prints `docs/bus.md` from the types: `python -m launch.describe > docs/bus.md`."""
+"""Prints `docs/bus.md` from the types: `python -m tools.bus_page > docs/bus.md`."""
 
 from __future__ import annotations
 

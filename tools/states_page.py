@@ -1,4 +1,4 @@
-"""Prints `docs/states.md`, the state machines as diagrams, from their tables: `python -m launch.diagrams`."""
+"""Prints `docs/states.md`, the state machines as diagrams, from their tables: `python -m tools.states_page`."""
 
 from __future__ import annotations
 
