@@ -33,7 +33,7 @@ TUNNEL_COUNTERS: Final = (
     "decapsulated packets",
     "decapsulated octets",
 )
-PROTECTED, OPENED = 0, 2
+ENCAPSULATED, DECAPSULATED = 0, 2
 """Where a tunnel's pair of slots begins."""
 
 
@@ -63,9 +63,9 @@ QUEUE_CAUSES: Final = (
 )
 """Why a packet found no room, by the queue: one of four, or the one that an SA without priorities has."""
 
-_NOTHING_LOST: Final[tuple[Mapping[str, int], Mapping[str, int]]] = ({}, {})
+_NO_DROPS: Final[tuple[Mapping[str, int], Mapping[str, int]]] = ({}, {})
 
-_NONE_STRANDED: Final = (0, 0)
+_NO_POST_IPSEC_DROPS: Final = (0, 0)
 
 QUEUE_NAMES: Final = (*map(str, range(CLASSES)), "single")
 QUEUE_COUNTERS: Final = ("depth", "dequeued", "latency us", "latency max us")
@@ -105,10 +105,29 @@ class AspCounters:
     The slots of all causes are taken at the start, so that those that never were are seen to be none.
     """
 
-    __slots__ = ("_before", "_consumed", "_counters", "_cuts", "_fragments", "_ike_dropped",
-                 "_ike_in", "_ike_out", "_keepalives", "_lost", "_made", "_path_mtus", "_pieces", "_queued",
-                 "_queues", "_stranded", "_tunnels", "_waiting", "received", "sent",
-                 "values")  # fmt: skip
+    __slots__ = (
+        "_consumed",
+        "_counters",
+        "_fragments",
+        "_ike_dropped",
+        "_ike_in",
+        "_ike_out",
+        "_keepalives",
+        "_made",
+        "_path_mtus",
+        "_post_ipsec_drops",
+        "_previous",
+        "_queues",
+        "_tunnel_drops",
+        "_tunnel_fragments",
+        "_tunnels",
+        "_waiting",
+        "_waiting_fragments",
+        "_waiting_queued",
+        "received",
+        "sent",
+        "values",
+    )  # fmt: skip
 
     def __init__(self, counters: Counters) -> None:
         self._counters = counters
@@ -129,40 +148,40 @@ class AspCounters:
         for cause in CAUSES:
             counters.slot("drop " + cause)
         self._tunnels: dict[int, tuple[int, ...]] = {}
-        self._before: dict[int, tuple[int, ...]] = {}
-        self._lost: dict[int, tuple[dict[str, int], dict[str, int]]] = {}
-        self._cuts: dict[int, int] = {}
-        self._stranded: dict[int, list[int]] = {}
-        self._pieces = self._queued = 0
+        self._previous: dict[int, tuple[int, ...]] = {}
+        self._tunnel_drops: dict[int, tuple[dict[str, int], dict[str, int]]] = {}
+        self._tunnel_fragments: dict[int, int] = {}
+        self._post_ipsec_drops: dict[int, list[int]] = {}
+        self._waiting_fragments = self._waiting_queued = 0
         self._queues: dict[int, tuple[int, ...]] = {}
         for name in QUEUE_NAMES:
             if counters.get(f"queue {name} depth"):
                 self.values[counters.slot(f"queue {name} depth")] = 0
 
-    def fragments(self, count: int) -> None:
+    def count_fragments(self, count: int) -> None:
         """Count fragments that were made out of whole packets, without the first of each."""
         self.values[self._made] += count
         self.values[self._fragments] += count
 
-    def error(self) -> None:
+    def count_icmp_error(self) -> None:
         """Count an ICMP error as a packet that was made."""
         self.values[self._made] += 1
 
-    def consumed(self, packets: int) -> None:
+    def count_consumed(self, packets: int) -> None:
         """Count packets that end here as they should."""
         self.values[self._consumed] += packets
 
-    def waits(self, packets: int) -> None:
+    def set_waiting_fragments(self, packets: int) -> None:
         """So many fragments wait now."""
-        self._pieces = packets
-        self.values[self._waiting] = packets + self._queued
+        self._waiting_fragments = packets
+        self.values[self._waiting] = packets + self._waiting_queued
 
-    def queued(self, packets: int) -> None:
+    def set_waiting_queued(self, packets: int) -> None:
         """So many packets wait in queues now."""
-        self._queued = packets
-        self.values[self._waiting] = packets + self._pieces
+        self._waiting_queued = packets
+        self.values[self._waiting] = packets + self._waiting_fragments
 
-    def queue(self, number: int, waiting: int, passed: int = 0, waited: int = 0, longest: int = 0) -> None:
+    def set_queue(self, number: int, waiting: int, passed: int = 0, waited: int = 0, longest: int = 0) -> None:
         """So many wait in all queues of this number now; packets passed that waited so many microseconds."""
         slots = self._queues.get(number)
         if slots is None:
@@ -176,91 +195,91 @@ class AspCounters:
             values[slots[2]] += waited
             values[slots[3]] = longest
 
-    def dropped(self, cause: AspDropCause, packets: int, tunnel: int) -> None:
+    def count_queue_drop(self, cause: AspDropCause, packets: int, tunnel: int) -> None:
         """Count packets dropped on their way into a tunnel."""
         self._counters.add(f"drop {cause}", packets)
-        self.lose(tunnel, PROTECTED, cause, packets)
+        self.count_tunnel_drop(tunnel, ENCAPSULATED, cause, packets)
 
-    def lose(self, number: int, which: int, cause: AnyCause, packets: int) -> None:
-        """Note whose packets were dropped, which are counted; `which` is `PROTECTED` or `OPENED`."""
+    def count_tunnel_drop(self, number: int, which: int, cause: AnyCause, packets: int) -> None:
+        """Note whose packets were dropped, which are counted; `which` is `ENCAPSULATED` or `DECAPSULATED`."""
         if packets:
-            ipsec.add_count(self._lost.setdefault(number, ({}, {}))[which // 2], str(cause), packets)
+            ipsec.add_count(self._tunnel_drops.setdefault(number, ({}, {}))[which // 2], str(cause), packets)
 
-    def strand(self, number: int, which: int, cause: AnyCause, packets: int) -> None:
+    def count_post_ipsec_drop(self, number: int, which: int, cause: AnyCause, packets: int) -> None:
         """Note whose packets were dropped after they were counted as protected or opened; no tunnel's if 0."""
         if packets and number:
-            self.lose(number, which, cause, packets)
-            self._stranded.setdefault(number, [0, 0])[which // 2] += packets
+            self.count_tunnel_drop(number, which, cause, packets)
+            self._post_ipsec_drops.setdefault(number, [0, 0])[which // 2] += packets
 
-    def stranded(self, number: int, which: int) -> int:
+    def post_ipsec_drops(self, number: int, which: int) -> int:
         """Packets that `strand` was told of."""
-        return self._stranded.get(number, _NONE_STRANDED)[which // 2]
+        return self._post_ipsec_drops.get(number, _NO_POST_IPSEC_DROPS)[which // 2]
 
-    def ike_in(self) -> None:
+    def count_ike_in(self) -> None:
         """Count a datagram for IKE."""
         self.values[self._ike_in] += 1
         self.values[self._consumed] += 1
 
-    def keepalive(self) -> None:
+    def count_ike_keepalive(self) -> None:
         """Count a NAT keepalive."""
         self.values[self._keepalives] += 1
         self.values[self._consumed] += 1
 
-    def path_mtu(self) -> None:
+    def count_path_mtu(self) -> None:
         """Count a message that made the MTU of a tunnel's path smaller."""
         self.values[self._path_mtus] += 1
         self.values[self._consumed] += 1
 
-    def ike_out(self) -> None:
+    def count_ike_out(self) -> None:
         """Count a datagram that IKE sends."""
         self.values[self._ike_out] += 1
         self.values[self._made] += 1
 
-    def ike_dropped(self) -> None:
+    def count_ike_dropped(self) -> None:
         """Count a datagram for IKE or of it that went nowhere."""
         self.values[self._ike_dropped] += 1
 
-    def tunnel(self, number: int, which: int, packets: int, octets: int) -> None:
-        """Count packets and their octets for a tunnel; `which` is `PROTECTED` or `OPENED`."""
+    def count_tunnel(self, number: int, which: int, packets: int, octets: int) -> None:
+        """Count packets and their octets for a tunnel; `which` is `ENCAPSULATED` or `DECAPSULATED`."""
         slots = self._tunnels.get(number)
         if slots is None:
             slot = self._counters.slot
             names = [f"tunnel {number} {name}" for name in TUNNEL_COUNTERS]
             slots = self._tunnels[number] = tuple([slot(name, numbered=True) for name in names])
-            self._before[number] = tuple([self.values[slot] for slot in slots])
+            self._previous[number] = tuple([self.values[slot] for slot in slots])
         self.values[slots[which]] += packets
         self.values[slots[which + 1]] += octets
 
-    def forget(self, number: int) -> None:
+    def remove_tunnel(self, number: int) -> None:
         """The tunnel is no more here; its counters stay in the file."""
         self._tunnels.pop(number, None)
-        self._before.pop(number, None)
-        self._lost.pop(number, None)
-        self._cuts.pop(number, None)
-        self._stranded.pop(number, None)
+        self._previous.pop(number, None)
+        self._tunnel_drops.pop(number, None)
+        self._tunnel_fragments.pop(number, None)
+        self._post_ipsec_drops.pop(number, None)
 
-    def cut(self, number: int, made: int) -> None:
+    def count_tunnel_fragments(self, number: int, made: int) -> None:
         """Note of which tunnel the packets were that were cut."""
         if made:
-            ipsec.add_count(self._cuts, number, made)
+            ipsec.add_count(self._tunnel_fragments, number, made)
 
-    def cuts(self, number: int) -> int:
+    def tunnel_fragments(self, number: int) -> int:
         """Fragments made of a tunnel's packets."""
-        return self._cuts.get(number, 0)
+        return self._tunnel_fragments.get(number, 0)
 
-    def lost(self, number: int, which: int) -> Mapping[str, int]:
+    def tunnel_drops(self, number: int, which: int) -> Mapping[str, int]:
         """What `lose` was told of a tunnel."""
-        return self._lost.get(number, _NOTHING_LOST)[which // 2]
+        return self._tunnel_drops.get(number, _NO_DROPS)[which // 2]
 
-    def of_tunnel(self, number: int, which: int) -> tuple[int, int]:
+    def tunnel_total(self, number: int, which: int) -> tuple[int, int]:
         """Packets and octets of a tunnel, since the file was new."""
         name, octets = TUNNEL_COUNTERS[which : which + 2]
         return self._counters.get(f"tunnel {number} {name}"), self._counters.get(f"tunnel {number} {octets}")
 
-    def before(self, number: int, which: int) -> int:
+    def previous_total(self, number: int, which: int) -> int:
         """Packets of a tunnel that earlier processes counted."""
-        values = self._before.get(number)
-        return self.of_tunnel(number, which)[0] if values is None else values[which]
+        values = self._previous.get(number)
+        return self.tunnel_total(number, which)[0] if values is None else values[which]
 
     def drops(self) -> dict[str, int]:
         """The drops of the whole ASP, by cause."""

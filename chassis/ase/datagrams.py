@@ -71,7 +71,7 @@ class Datagrams:
             if whole is None:
                 return None
             packet, pieces = whole
-            self._counters.consumed(pieces - 1)
+            self._counters.count_consumed(pieces - 1)
         found = self._found(context, packet, pieces)
         if isinstance(found, IpsecDropCause | AspDropCause):
             self._drop(found, 1)
@@ -126,7 +126,7 @@ class Datagrams:
         data = udp.payload
         if udp.destination_port == NAT_PORT:
             if data == KEEPALIVE:
-                self._counters.keepalive()
+                self._counters.count_ike_keepalive()
                 return None
             if not data.startswith(MARKER):
                 # ESP that came whole is not put aside, unless it is too short to be any.
@@ -141,9 +141,9 @@ class Datagrams:
         if not data:
             return IpsecDropCause.MALFORMED
         if not self.connected:
-            self._counters.ike_dropped()
+            self._counters.count_ike_dropped()
             return AspDropCause.NO_IKE
-        self._counters.ike_in()
+        self._counters.count_ike_in()
         return IkePacket(context, packet.destination, udp.destination_port, packet.source, udp.source_port, data)
 
     def _settle(self) -> None:
@@ -152,4 +152,4 @@ class Datagrams:
         if fragments.lost != self._lost:
             self._drop(IpsecDropCause.FRAGMENT, fragments.lost - self._lost)
             self._lost = fragments.lost
-        self._counters.waits(fragments.waiting)
+        self._counters.set_waiting_fragments(fragments.waiting)

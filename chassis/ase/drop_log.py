@@ -18,7 +18,7 @@ from chassis.net.address import format_address
 
 FACILITY: Final = "ipsec"
 
-INTERVAL: Final = 1.0
+DROP_LOG_INTERVAL: Final = 1.0
 """Seconds between two log lines of one cause: what comes in between is counted into the next line."""
 
 
@@ -48,7 +48,7 @@ TEXTS: Final[Mapping[str, LogText]] = MappingProxyType(
 
 
 @dataclass(slots=True)
-class _Line:
+class _CauseState:
     """What is known of one cause: when it may be said again, and what has waited since."""
 
     again_at: float = -inf
@@ -57,32 +57,33 @@ class _Line:
 
 
 class DropLog:
-    """Log records of drops: the first of a cause at once, then one in `INTERVAL` seconds with the number since.
+    """Log records of drops: the first of a cause at once, then one in `DROP_LOG_INTERVAL` seconds with the number
+    since.
 
     The counts of all records of a cause add up to its drops, apart from those that `flush` still holds back.
     """
 
-    __slots__ = ("_card", "_lines", "due")
+    __slots__ = ("_card", "_states", "due")
 
     def __init__(self, card: str) -> None:
         self._card = card
-        self._lines = {cause: _Line() for cause in MESSAGE_IDS}
+        self._states = {cause: _CauseState() for cause in MESSAGE_IDS}
         self.due = inf
         """When `flush` has something to say."""
 
-    def note(self, drops: Drops, now: float) -> list[LogRecord]:
+    def log(self, drops: Drops, now: float) -> list[LogRecord]:
         """Take the drops of a batch; the records to send at once."""
         records = []
         for cause, count in drops.counts.items():
-            line = self._lines.get(cause)
-            if line is None:
+            state = self._states.get(cause)
+            if state is None:
                 continue
-            line.count += count
-            line.sample = drops.samples[cause]
-            if now >= line.again_at:
-                records.append(self._record(cause, line, now))
-            elif line.again_at < self.due:
-                self.due = line.again_at
+            state.count += count
+            state.sample = drops.samples[cause]
+            if now >= state.again_at:
+                records.append(self._record(cause, state, now))
+            elif state.again_at < self.due:
+                self.due = state.again_at
         return records
 
     def flush(self, now: float) -> list[LogRecord]:
@@ -91,19 +92,19 @@ class DropLog:
             return []
         records = []
         self.due = inf
-        for cause, line in self._lines.items():
-            if not line.count:
+        for cause, state in self._states.items():
+            if not state.count:
                 continue
-            if now >= line.again_at:
-                records.append(self._record(cause, line, now))
-            elif line.again_at < self.due:
-                self.due = line.again_at
+            if now >= state.again_at:
+                records.append(self._record(cause, state, now))
+            elif state.again_at < self.due:
+                self.due = state.again_at
         return records
 
-    def _record(self, cause: IpsecDropCause, line: _Line, now: float) -> LogRecord:
-        sample, count = line.sample, line.count
+    def _record(self, cause: IpsecDropCause, state: _CauseState, now: float) -> LogRecord:
+        sample, count = state.sample, state.count
         assert sample is not None
-        line.again_at, line.count, line.sample = now + INTERVAL, 0, None
+        state.again_at, state.count, state.sample = now + DROP_LOG_INTERVAL, 0, None
         name = MESSAGE_IDS[cause]
         text = TEXTS[name]
         return LogRecord(

@@ -58,7 +58,7 @@ from chassis.fwd.drop_causes import DropCause
 
 FACILITY = "ase"
 
-SHED = "selector flows shed"
+EVICTED = "selector flows shed"
 """Counter of flows whose values by selectors were remembered, and made room for others."""
 
 _CHUNK = 1 << 16
@@ -106,20 +106,20 @@ class AspEngine(CardBase):
             held = SaStateFile(state, salt, others)
         # One that was made by a process that died before it was in service is as good as new.
         self.fresh = fresh or held.is_fresh or not (held.served or not _is_empty(state))
-        self.sadb = Sadb(held, partial(self.counters.add, SHED))
+        self.sadb = Sadb(held, partial(self.counters.add, EVICTED))
         self.tunnels = TunnelTable(card, self.sadb)
         self.routes = Routes(card, self.up, self.tunnels.records, self.counters)
         self._counts = AspCounters(self.counters)
         self._log = DropLog(card)
         self.paths = Paths(self, self.sadb, self.tunnels, self.routes, self._counts, random, self.counters)
         self.negotiated = NegotiatedSas(self.sadb, self.tunnels)
-        self.tallies = SaStatistics(self.sadb, self.tunnels, self._counts)
+        self.sa_statistics = SaStatistics(self.sadb, self.tunnels, self._counts)
         self.ike = IkeSide(card, self.counters)
-        self._asked: dict[tuple[int, int], tuple[SaEvent, int]] = {}
+        self._lease_requests: dict[tuple[int, int], tuple[SaEvent, int]] = {}
         """Leases asked for and not had yet, with the end of the lease that was running out."""
-        self._complete = 0
+        self._installed_version = 0
         """The version of the records whose SAs are all in place."""
-        self._behind = False
+        self._report_all = False
         """The controller may not know of tunnels without SAs and of leases asked for: it is told once more."""
 
     # what every card does
@@ -140,7 +140,7 @@ class AspEngine(CardBase):
         return replace(hello, fresh=self.fresh and self.replica.version == 0, sas=sas, networks=networks)
 
     def on_connected(self, now: float) -> list[Output]:
-        self._behind = True
+        self._report_all = True
         return super().on_connected(now)
 
     def changed(self, change: RecordChange, now: float) -> list[Output]:
@@ -148,43 +148,45 @@ class AspEngine(CardBase):
         # Old decisions end with the old records, before a packet can meet the new ones.
         self.tunnels.apply(change)
         self.routes.apply(change)
-        self.negotiated.applied(change)
-        self.tallies.applied(change)
-        self.negotiated.pace(self.settings)
-        self._pace()
+        self.negotiated.apply_records(change)
+        self.sa_statistics.apply_records(change)
+        self.negotiated.apply_settings(self.settings)
+        self._update_queues()
         outputs = self.ike.changed(change, self.settings, self.replica.records)
-        if self._behind:
-            self._behind = False
+        if self._report_all:
+            self._report_all = False
             # A hello says which SAs are held, but not whose they are, and nothing of tunnels without.
             states = self.tunnels.states.values()
-            outputs += self._events(state for state in states if state.told and (state.negotiated or not state.up))
-            outputs += [ToController(event) for event, _ in self._asked.values()]
+            outputs += self._tunnel_events(
+                state for state in states if state.last_report and (state.negotiated or not state.up)
+            )
+            outputs += [ToController(event) for event, _ in self._lease_requests.values()]
             if self._damage:
                 outputs.append(self.log(now, "error", FACILITY, f"SA state begun anew: {self._damage}"))
                 self._damage = ""
-        return outputs + self._install()
+        return outputs + self._install_pending()
 
-    def _pace(self) -> None:
+    def _update_queues(self) -> None:
         """Bring the queues to what the settings and the records say; a fenced ASP has none that wait."""
         queues = self.paths.queues
-        queues.pace(self.settings.get("asp-rate"))
-        for number in queues.tunnels() - self.tunnels.states.keys():
-            queues.forget(number)
-        queues.forget_lines()
-        self._empty()
+        queues.set_rate(self.settings.get("asp-rate"))
+        for number in queues.measured_tunnels() - self.tunnels.states.keys():
+            queues.remove_tunnel(number)
+        queues.remove_stale_entries()
+        self._flush_if_fenced()
 
-    def _empty(self) -> None:
+    def _flush_if_fenced(self) -> None:
         """Nothing that waits leaves a fenced ASP."""
         if self.fenced and self.paths.queues.waiting:
             self.drop(DropCause.FENCED, self.paths.queues.flush(DropCause.FENCED))
 
-    def _install(self) -> list[Output]:
+    def _install_pending(self) -> list[Output]:
         """Go on with what changed records want; report what came of it."""
-        outputs = self._events(self.tunnels.install())
+        outputs = self._tunnel_events(self.tunnels.install_pending())
         if not self.tunnels.pending:
-            self._complete = self.replica.version
-        for key in [key for key, (_, limit) in self._asked.items() if not self._ends_at(key, limit)]:
-            del self._asked[key]
+            self._installed_version = self.replica.version
+        for key in [key for key, (_, limit) in self._lease_requests.items() if not self._has_lease(key, limit)]:
+            del self._lease_requests[key]
         return outputs
 
     def cards_changed(self, now: float) -> list[Output]:
@@ -195,10 +197,10 @@ class AspEngine(CardBase):
         """Commands about SAs: for IKE, but for tunnels with manual keys, whose SAs are made anew here and now."""
         tunnel = request.arguments.get("tunnel")
         if request.name == "queues":
-            return [ToController(Reply(request.number, self._queues(tunnel)))]
+            return [ToController(Reply(request.number, self._queue_statistics(tunnel)))]
         if request.name == "sas":
             number = tunnel if isinstance(tunnel, int) else None
-            return [ToController(Reply(request.number, self.tallies.report(number)))]
+            return [ToController(Reply(request.number, self.sa_statistics.statistics(number)))]
         if request.name == "ike":
             return self.ike.ask(request, str(request.arguments["what"]), 0)
         if request.name not in ("clear", "rekey"):
@@ -209,8 +211,8 @@ class AspEngine(CardBase):
             for number, state in self.tunnels.states.items()
             if not state.negotiated and tunnel in (None, number) and request.arguments.get("what") != "ike"
         ]
-        renewed = [self.tunnels.renew(number) for number in manual]
-        outputs = self._events(state for state in renewed if state is not None)
+        renewed = [self.tunnels.reinstall(number) for number in manual]
+        outputs = self._tunnel_events(state for state in renewed if state is not None)
         if manual and (tunnel is not None or len(manual) == len(self.tunnels.states)):
             return [*outputs, ToController(Reply(request.number, {"manual": len(manual)}))]
         return outputs + self.ike.ask(request, request.name, len(manual))
@@ -222,7 +224,7 @@ class AspEngine(CardBase):
     def on_stall(self, seconds: float, now: float) -> list[Output]:
         self.ike.late(seconds)
         outputs = super().on_stall(seconds, now)
-        self._empty()
+        self._flush_if_fenced()
         return outputs
 
     # the IKE process
@@ -237,21 +239,21 @@ class AspEngine(CardBase):
         match message:
             case IkePacket():
                 if self.fenced:
-                    self._counts.ike_dropped()
+                    self._counts.count_ike_dropped()
                     return []
                 return self.paths.send_datagram(message, now)
             case SaInstall():
                 outputs = self.negotiated.install(message)
             case SaSwitch():
-                outputs = self.negotiated.switch(message)
+                outputs = self.negotiated.activate_outbound(message)
             case SaDelete():
                 outputs = self.negotiated.delete(message)
             case SaMove():
-                outputs = self.negotiated.move(message)
+                outputs = self.negotiated.update_address(message)
             case SaExpiring():
-                outputs = self.negotiated.expiring(message)
+                outputs = self.negotiated.on_expiring(message)
             case IkeState():
-                outputs = self.negotiated.state(message)
+                outputs = self.negotiated.on_tunnel_state(message)
             case IkeLog():
                 return [ToController(message.record)]
             case IkeReply():
@@ -260,9 +262,9 @@ class AspEngine(CardBase):
                 self.ike.alive(message, now)
                 return []
         state = self.tunnels.states.get(message.tunnel)
-        if state is not None and state.told is not None and bool(state.told[0]) == state.up:
+        if state is not None and state.last_report is not None and bool(state.last_report[0]) == state.up:
             # Whether it is up must not wait for other news of it.
-            outputs += self._events([state])
+            outputs += self._tunnel_events([state])
         return outputs
 
     # the data path
@@ -307,13 +309,13 @@ class AspEngine(CardBase):
         paths.datagrams.on_timer(now)
         paths.path_mtus.on_timer(now)
         if not paths.queues.idle:
-            self._empty()
+            self._flush_if_fenced()
             outputs += paths.serve(now)
         outputs += self.negotiated.on_timer(now)
-        outputs += self._events(self.negotiated.due(now))
+        outputs += self._tunnel_events(self.negotiated.pop_reports(now))
         outputs += self.ike.on_timer(now)
         if self.tunnels.pending:
-            outputs += self._install()
+            outputs += self._install_pending()
             if not self.tunnels.pending:
                 outputs.append(self._heartbeat(now))
         return outputs
@@ -336,18 +338,18 @@ class AspEngine(CardBase):
         """Says which version is in force here: packets are sent to an ASP once it has what the controller sent."""
         beat = super()._heartbeat(now)
         if self.tunnels.pending and isinstance(beat, ToController) and isinstance(beat.message, Heartbeat):
-            return ToController(replace(beat.message, version=self._complete))
+            return ToController(replace(beat.message, version=self._installed_version))
         return beat
 
     # what the packet engine has to say
 
-    def dropped(self, drops: Drops, now: float) -> list[Output]:
+    def count_drops(self, drops: Drops, now: float) -> list[Output]:
         """Count packets that the packet engine dropped; the log records that are due."""
         for cause, count in drops.counts.items():
             self.drop(cause, count)
-        return _records(self._log.note(drops, now))
+        return _records(self._log.log(drops, now))
 
-    def noticed(self, notices: tuple[Notice, ...], now: float) -> list[Output]:
+    def on_sa_notice(self, notices: tuple[Notice, ...], now: float) -> list[Output]:
         """Ask the controller for more numbers, or say that there are none left."""
         outputs: list[Output] = []
         for notice in notices:
@@ -355,7 +357,7 @@ class AspEngine(CardBase):
             if state is None:
                 continue
             if state.negotiated:
-                outputs += self.negotiated.noticed(notice)
+                outputs += self.negotiated.on_sa_notice(notice)
                 continue
             exhausted = notice.kind is NoticeKind.SEQUENCE_EXHAUSTED
             for sa in state.sas:
@@ -364,39 +366,39 @@ class AspEngine(CardBase):
                 event = SaEvent(sa, "exhausted" if exhausted else "lease", str(notice.kind), notice.next_number)
                 outputs.append(ToController(event))
                 if not exhausted:
-                    self._asked[notice.tunnel, notice.serial] = (event, notice.limit)
+                    self._lease_requests[notice.tunnel, notice.serial] = (event, notice.limit)
                 break
-            if exhausted and self.tunnels.exhausted(notice.tunnel):
-                outputs += self._events([state])
+            if exhausted and self.tunnels.mark_exhausted(notice.tunnel):
+                outputs += self._tunnel_events([state])
         return outputs
 
-    def wanting(self, tunnel: int, entries: tuple[int, ...], now: float) -> list[Output]:
+    def on_acquire(self, tunnel: int, entries: tuple[int, ...], now: float) -> list[Output]:
         """IKE hears of policy lines that have no SA and want one."""
-        return self.negotiated.wanting(tunnel, entries, now)
+        return self.negotiated.on_acquire(tunnel, entries, now)
 
-    def came_in(self, openers: tuple[Decapsulator, ...], now: float) -> list[Output]:
+    def on_inbound_traffic(self, decapsulators: tuple[Decapsulator, ...], now: float) -> list[Output]:
         """IKE hears of its peers."""
-        return self.negotiated.came_in(openers)
+        return self.negotiated.on_inbound_traffic(decapsulators)
 
     # inside
 
-    def _queues(self, tunnel: object) -> Attributes:
+    def _queue_statistics(self, tunnel: object) -> Attributes:
         """What there is to say of the queues, of those of one tunnel or of all."""
-        report = self.paths.queues.report(tunnel if isinstance(tunnel, int) else None)
+        report = self.paths.queues.statistics(tunnel if isinstance(tunnel, int) else None)
         for sa in report["sas"]:
             state = self.tunnels.states.get(sa["tunnel"])
             sa["name"] = state.record.name if state is not None else ""
         return report
 
-    def _ends_at(self, key: tuple[int, int], limit: int) -> bool:
+    def _has_lease(self, key: tuple[int, int], limit: int) -> bool:
         """Whether an SA is there and still has the lease that ends at `limit`."""
-        protector = self.sadb.outbound.get(key)
-        return protector is not None and protector.limit == limit
+        encapsulator = self.sadb.outbound.get(key)
+        return encapsulator is not None and encapsulator.limit == limit
 
-    def _events(self, states: Iterable[AspTunnel]) -> list[Output]:
+    def _tunnel_events(self, states: Iterable[AspTunnel]) -> list[Output]:
         outputs: list[Output] = []
         for state in states:
-            state.told = news = state.news
+            state.last_report = news = state.pending_report
             reason, sas, identity, selectors = news
             event = TunnelEvent(
                 state.record.number, state.up, reason, state.record.remote, identity, sas, selectors

@@ -18,23 +18,23 @@ _SHIFT: Final = 16
 """Sequence numbers of lines and rules are below 65,536."""
 
 
-def line_number(seq: int, rule: int = 0) -> int:
+def entry_number(seq: int, rule: int = 0) -> int:
     """The number of a line, or of one of its rules; of a whole line it is its sequence number."""
     return rule << _SHIFT | seq
 
 
-def line_and_rule(number: int) -> tuple[int, int]:
+def entry_and_rule(number: int) -> tuple[int, int]:
     """Sequence numbers of the line and of the rule, 0 for all rules; what is lower comes first."""
     return number & (1 << _SHIFT) - 1, number >> _SHIFT
 
 
-def shown(number: int) -> dict[str, int]:
+def describe_entry(number: int) -> dict[str, int]:
     """For `show` and `--json`: `line`, and `rule` where it is one."""
-    line, rule = line_and_rule(number)
+    line, rule = entry_and_rule(number)
     return {"entry": line, "rule": rule} if rule else {"entry": line}
 
 
-def negotiated_apart(rules: Iterable[AclRuleRecord]) -> list[AclRuleRecord]:
+def rules_with_own_sas(rules: Iterable[AclRuleRecord]) -> list[AclRuleRecord]:
     """The rules of a list that have SAs of their own: each selection once, `MOST_RULES` at most."""
     found: dict[AclRuleRecord, AclRuleRecord] = {}
     for rule in rules:

@@ -25,14 +25,14 @@ class DataPathHost(Protocol):
 
     def stamp(self, batch: Batch, step: str, now: float) -> None: ...
 
-    def dropped(self, drops: Drops, now: float) -> list[Output]:
+    def count_drops(self, drops: Drops, now: float) -> list[Output]:
         """Count and log what the packet engine dropped."""
 
-    def noticed(self, notices: tuple[Notice, ...], now: float) -> list[Output]:
+    def on_sa_notice(self, notices: tuple[Notice, ...], now: float) -> list[Output]:
         """Pass on what an SA has to say."""
 
-    def wanting(self, tunnel: int, entries: tuple[int, ...], now: float) -> list[Output]:
+    def on_acquire(self, tunnel: int, entries: tuple[int, ...], now: float) -> list[Output]:
         """Packets matched policy lines that have no SA."""
 
-    def came_in(self, openers: tuple[Decapsulator, ...], now: float) -> list[Output]:
+    def on_inbound_traffic(self, decapsulators: tuple[Decapsulator, ...], now: float) -> list[Output]:
         """Authentic packets came by negotiated SAs."""

@@ -124,11 +124,11 @@ class PathMtus:
         if mtu >= known:
             self._host.drop(AspDropCause.PATH_MTU)
             return []
-        self._counters.path_mtu()
+        self._counters.count_path_mtu()
         number = state.record.number
         self._found.pop(number, None)
         self._found[number] = _Found(state.peer, mtu, now + LIFETIME)
-        state.path = None
+        state.egress = None
         if not self._lines.consume(now):
             return []
         values: dict[str, Value] = {
@@ -142,11 +142,11 @@ class PathMtus:
 
     def _of(self, sender: OutboundKey) -> AspTunnel | None:
         """The tunnel of an SA that sends to where the tunnel's peer is now."""
-        protector = self._sadb.find_outbound(sender)
-        if protector is None:
+        encapsulator = self._sadb.find_outbound(sender)
+        if encapsulator is None:
             return None
-        state = self._states.get(protector.sa.tunnel)
-        return state if state is not None and state.peer == protector.sa.destination else None
+        state = self._states.get(encapsulator.sa.tunnel)
+        return state if state is not None and state.peer == encapsulator.sa.destination else None
 
     def on_timer(self, now: float) -> None:
         """Forget what is too old."""
@@ -155,7 +155,7 @@ class PathMtus:
             del self._found[number]
             state = self._states.get(number)
             if state is not None:
-                state.path = None
+                state.egress = None
 
     def next_timer(self) -> float:
         for found in self._found.values():

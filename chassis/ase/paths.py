@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 
-from chassis.ase.counters import OPENED, PROTECTED, AnyCause, AspCounters, AspDropCause
+from chassis.ase.counters import DECAPSULATED, ENCAPSULATED, AnyCause, AspCounters, AspDropCause
 from chassis.ase.datagrams import Datagrams
 from chassis.ase.host import DataPathHost
 from chassis.ase.ipsec.causes import Drops, IpsecDropCause
@@ -90,7 +90,7 @@ class Paths:
         if state is None or not state.pairs or not state.record.up:
             return self._protect(batch, now, depth)
         out: list[Output] = []
-        for unwanted in self.queues.put(batch, state.record.queues > 1, depth, now):
+        for unwanted in self.queues.enqueue(batch, state.record.queues > 1, depth, now):
             out += self._protect(unwanted, now, depth)
         return out + self.serve(now)
 
@@ -101,7 +101,7 @@ class Paths:
             return []
         self._serving = True
         out: list[Output] = []
-        while (served := self.queues.take(now)) is not None:
+        while (served := self.queues.dequeue(now)) is not None:
             out += self._protect(served.batch, now, served.depth)
         self._serving = False
         return out
@@ -116,12 +116,12 @@ class Paths:
         host.stamp(batch, self._protect_step, now)
         record = state.record
         if not state.pairs:
-            if state.policy:
+            if state.spd_entries:
                 return self._unanswered(batch, now)
             return self._lost(AspDropCause.NO_SA, batch)
         if not record.up:
             return self._lost(AspDropCause.TUNNEL_DOWN, batch)
-        path = state.path
+        path = state.egress
         if path is None or path.generation != self._decider.generation:
             path = self._path(state)
         if path.cause is not None:
@@ -133,9 +133,9 @@ class Paths:
             fitted = fit_to_mtu(body, lengths, path.limits, policy=partial(fragment_decision, self._sadb, number))
             whole = fitted.whole > 0
             self._count(fitted)
-            self._counters.cut(number, fitted.fragments)
-            self._counters.lose(number, PROTECTED, IpsecDropCause.MALFORMED, fitted.malformed)
-            self._counters.lose(number, PROTECTED, DropCause.TOO_LONG, len(fitted.too_long))
+            self._counters.count_tunnel_fragments(number, fitted.fragments)
+            self._counters.count_tunnel_drop(number, ENCAPSULATED, IpsecDropCause.MALFORMED, fitted.malformed)
+            self._counters.count_tunnel_drop(number, ENCAPSULATED, DropCause.TOO_LONG, len(fitted.too_long))
             body, lengths = fitted.body, fitted.lengths
             for packet in fitted.too_long:
                 source = self._routes.source(record.context, port=batch.ingress)
@@ -150,13 +150,13 @@ class Paths:
         if result.drops.counts:
             out += self._refused(number, result.drops, now)
         if result.notices:
-            out += host.noticed(result.notices, now)
+            out += host.on_sa_notice(result.notices, now)
         if result.missing:
-            out += host.wanting(number, result.missing, now)
+            out += host.on_acquire(number, result.missing, now)
         if not count:
             return out
         octets = sum(lengths if count == len(lengths) else [lengths[index] for index in result.origins])
-        self._counters.tunnel(number, PROTECTED, count, octets - HEADROOM * count)
+        self._counters.count_tunnel(number, ENCAPSULATED, count, octets - HEADROOM * count)
         outer = Batch(
             Step.CIRCUIT_OUT,
             result.body,
@@ -168,8 +168,8 @@ class Paths:
         if self.taps:
             self._seen("outer", "encapsulate", outer, number)
         most = path.limits.outer_fragment if whole else UNLIMITED
-        if path.way is not None:
-            return out + self._go(path.way, outer, now, depth, number, own=True, most=most)
+        if path.decision is not None:
+            return out + self._go(path.decision, outer, now, depth, number, own=True, most=most)
         if whole:
             fitted = fit_to_mtu(outer.body, outer.lengths, MtuLimits(most, UNLIMITED))
             self._count(fitted)
@@ -190,12 +190,14 @@ class Paths:
         result = self._sadb.decapsulate_batch(batch.body, batch.lengths, batch.context)
         out: list[Output] = []
         if result.drops.counts:
-            out += host.dropped(result.drops, now)
+            out += host.count_drops(result.drops, now)
         for group in result.groups:
             number, lengths = group.tunnel, group.lengths
             state = self._tunnels.states[number]
             record = state.record
-            self._counters.tunnel(number, OPENED, len(lengths), len(group.body) - HEADROOM * len(lengths))
+            self._counters.count_tunnel(
+                number, DECAPSULATED, len(lengths), len(group.body) - HEADROOM * len(lengths)
+            )
             clear = Batch(
                 Step.CIRCUIT_IN,
                 group.body,
@@ -211,15 +213,15 @@ class Paths:
             if record.economical:
                 out += self._forward(clear, now, depth, number)
                 continue
-            path = state.path
+            path = state.egress
             if path is None or path.generation != self._decider.generation:
                 path = self._path(state)
             if path.cause is not None:
-                self._stranded(path.cause, len(lengths), number, OPENED)
+                self._stranded(path.cause, len(lengths), number, DECAPSULATED)
             else:
                 self._send(out, record.home, clear)
         if result.negotiated:
-            out += host.came_in(result.negotiated, now)
+            out += host.on_inbound_traffic(result.negotiated, now)
         if result.punted:
             out += self._aside(batch, result.punted, now, depth)
         return out
@@ -229,13 +231,13 @@ class Paths:
         routes: the tunnel's circuit is for the tunnel's packets, and may not be there yet."""
         packet = self.datagrams.datagram(message)
         if packet is None:
-            self._counters.ike_dropped()
+            self._counters.count_ike_dropped()
             return []
-        self._counters.ike_out()
+        self._counters.count_ike_out()
         way = self._decider.to(message.context, message.remote)
         if way.kind is DecisionKind.TUNNEL and self._tunnels.records[way.tunnel].remote == message.remote:
             # The way to the tunnel's peer leads into the tunnel that is to be made.
-            self._counters.ike_dropped()
+            self._counters.count_ike_dropped()
             self._host.drop(DropCause.LOOP)
             return []
         batch = Batch(
@@ -258,7 +260,7 @@ class Paths:
         """Packets for a negotiated tunnel without any SA: dropped, and IKE hears which lines they want."""
         result = self._sadb.encapsulate_tunnel(batch.tunnel, batch.body, batch.lengths, self._random)
         out = self._refused(batch.tunnel, result.drops, now)
-        return out + self._host.wanting(batch.tunnel, result.missing, now) if result.missing else out
+        return out + self._host.on_acquire(batch.tunnel, result.missing, now) if result.missing else out
 
     def _aside(self, batch: Batch, packets: Iterable[memoryview], now: float, depth: int) -> list[Output]:
         """IKE's packets, what routers say of ours, and pieces: what becomes whole is opened together."""
@@ -300,7 +302,7 @@ class Paths:
             cause = AspDropCause.NO_CIRCUIT
         elif not self._host.up.get(record.home, False):
             cause = AspDropCause.HOME_DOWN
-        state.path = path = TunnelEgress(decider.generation, limits, cause, way)
+        state.egress = path = TunnelEgress(decider.generation, limits, cause, way)
         return path
 
     def _forward(self, batch: Batch, now: float, depth: int, tunnel: int) -> list[Output]:
@@ -335,7 +337,7 @@ class Paths:
         ICMP error, and they are protected by `tunnel`, if it is not 0; else they came in by it. What may be cut
         leaves a port in pieces of `most` octets."""
         kind = decision.kind
-        which = PROTECTED if own else OPENED
+        which = ENCAPSULATED if own else DECAPSULATED
         out: list[Output] = []
         if kind is DecisionKind.PORT:
             mtu = self._routes.mtu(decision.port)
@@ -343,11 +345,11 @@ class Paths:
             if max(batch.lengths) - HEADROOM > most:
                 fitted = fit_to_mtu(batch.body, batch.lengths, MtuLimits(most, mtu))
                 self._count(fitted)
-                self._counters.strand(tunnel, which, IpsecDropCause.MALFORMED, fitted.malformed)
+                self._counters.count_post_ipsec_drop(tunnel, which, IpsecDropCause.MALFORMED, fitted.malformed)
                 if own:
                     self._stranded(DropCause.TOO_LONG, len(fitted.too_long), tunnel, which)
                 else:
-                    self._counters.strand(tunnel, which, DropCause.TOO_LONG, len(fitted.too_long))
+                    self._counters.count_post_ipsec_drop(tunnel, which, DropCause.TOO_LONG, len(fitted.too_long))
                     source = self._routes.source(batch.context, tunnel)
                     for packet in fitted.too_long:
                         out += self._report(DropCause.TOO_LONG, packet, batch.context, source, now, depth, mtu=mtu)
@@ -385,7 +387,7 @@ class Paths:
             if own or cause not in ERRORS:
                 self._stranded(cause, len(batch.lengths), tunnel, which)
             else:
-                self._counters.strand(tunnel, which, cause, len(batch.lengths))
+                self._counters.count_post_ipsec_drop(tunnel, which, cause, len(batch.lengths))
                 source = self._routes.source(batch.context, tunnel)
                 for packet in batch.packets():
                     out += self._report(cause, packet[HEADROOM:], batch.context, source, now, depth)
@@ -407,7 +409,7 @@ class Paths:
         message = self._errors.make(cause, packet, lambda _: source, now, mtu)
         if message is None:
             return []
-        self._counters.error()
+        self._counters.count_icmp_error()
         batch = Batch(
             Step.OUT,
             bytearray(HEADROOM) + message,
@@ -426,22 +428,22 @@ class Paths:
     def _lost(self, cause: AnyCause, batch: Batch) -> list[Output]:
         self._host.drop(cause, len(batch.lengths))
         if cause is not AspDropCause.NO_TUNNEL:
-            self._counters.lose(batch.tunnel, PROTECTED, cause, len(batch.lengths))
+            self._counters.count_tunnel_drop(batch.tunnel, ENCAPSULATED, cause, len(batch.lengths))
         return []
 
     def _stranded(self, cause: AnyCause, packets: int, tunnel: int, which: int) -> None:
         """Drop packets that were protected or opened, and have no way on."""
         if packets:
             self._host.drop(cause, packets)
-            self._counters.strand(tunnel, which, cause, packets)
+            self._counters.count_post_ipsec_drop(tunnel, which, cause, packets)
 
     def _refused(self, tunnel: int, drops: Drops, now: float) -> list[Output]:
         for cause, packets in drops.counts.items():
-            self._counters.lose(tunnel, PROTECTED, cause, packets)
-        return self._host.dropped(drops, now)
+            self._counters.count_tunnel_drop(tunnel, ENCAPSULATED, cause, packets)
+        return self._host.count_drops(drops, now)
 
     def _count(self, fitted: FitResult) -> None:
-        self._counters.fragments(fitted.fragments)
+        self._counters.count_fragments(fitted.fragments)
         if fitted.malformed:
             self._host.drop(IpsecDropCause.MALFORMED, fitted.malformed)
 

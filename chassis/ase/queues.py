@@ -21,8 +21,8 @@ from dataclasses import dataclass, field, replace
 from math import ceil, inf
 from typing import Any, Final
 
-from chassis.ase.counters import PROTECTED, QUEUE_CAUSES, QUEUE_NAMES, AnyCause, AspCounters
-from chassis.ase.entry_numbers import shown
+from chassis.ase.counters import ENCAPSULATED, QUEUE_CAUSES, QUEUE_NAMES, AnyCause, AspCounters
+from chassis.ase.entry_numbers import describe_entry
 from chassis.ase.ipsec.sadb import Sadb
 from chassis.ase.ipsec.spd import NO_ENTRY
 from chassis.bus.backlog import selected
@@ -33,26 +33,32 @@ from chassis.fwd.rate import Rate
 from chassis.net.ethernet import HEADROOM
 from chassis.net.ipv4 import IPV4_HEADER_LENGTH
 
-DEPTH: Final = 512
+MAX_QUEUE_PACKETS: Final = 512
 """Most packets of one queue."""
 
-BUFFER: Final = 32 << 20
+MAX_BUFFER_OCTETS: Final = 32 << 20
 """Most octets in the queues of an ASP."""
 
-ROOM: Final = (BUFFER, BUFFER * 9 // 10, BUFFER * 8 // 10, BUFFER * 7 // 10, BUFFER * 7 // 10)
+QUEUE_OCTET_LIMITS: Final = (
+    MAX_BUFFER_OCTETS,
+    MAX_BUFFER_OCTETS * 9 // 10,
+    MAX_BUFFER_OCTETS * 8 // 10,
+    MAX_BUFFER_OCTETS * 7 // 10,
+    MAX_BUFFER_OCTETS * 7 // 10,
+)
 """Octets in all queues up to which a queue takes packets, by queue; the last is that of SAs with one."""
 
-ONLY: Final = CLASSES
+SINGLE_QUEUE: Final = CLASSES
 """The queue of an SA that has but one, beside its four, which an SA has at other times."""
 
-BURST: Final = 0.01
+RATE_BURST_INTERVAL: Final = 0.01
 """Seconds of the rate that an ASP may be behind: what a process that was late for its timer can make up for."""
 
-TICK: Final = 0.001
+SERVICE_INTERVAL: Final = 0.001
 """Seconds of the rate that are served at once where packets wait: the grain of the process's timers."""
 
-TURN_PACKETS: Final = 32
-TURN_BITS: Final = 65536 * 8
+QUANTUM_PACKETS: Final = 32
+QUANTUM_BITS: Final = 65536 * 8
 """What an SA may use of the rate before it is another's turn: more than any packet takes."""
 
 
@@ -71,11 +77,11 @@ class QueueStatistics:
         self.longest = 0
         self._waits: Counter[int] = Counter()
 
-    def came(self, packets: int) -> None:
+    def count_enqueued(self, packets: int) -> None:
         self.depth += packets
         self.peak = max(self.peak, self.depth)
 
-    def went(self, packets: int, waited: int) -> None:
+    def count_dequeued(self, packets: int, waited: int) -> None:
         """They leave after so many microseconds."""
         self.depth -= packets
         self.passed += packets
@@ -94,7 +100,7 @@ class QueueStatistics:
                 return min((bucket - (shift << 3) + 1 << shift) - 1, self.longest)
         return 0
 
-    def report(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """Times in milliseconds."""
         return {
             "depth": self.depth,
@@ -122,22 +128,22 @@ class _QueuedBatch:
 
 
 class _Queue:
-    __slots__ = ("meter", "pieces")
+    __slots__ = ("batches", "statistics")
 
     def __init__(self) -> None:
-        self.pieces: deque[_QueuedBatch] = deque()
-        self.meter = QueueStatistics()
+        self.batches: deque[_QueuedBatch] = deque()
+        self.statistics = QueueStatistics()
 
 
 @dataclass(slots=True, eq=False)
-class _Sa:
-    """The queues of the SA that sends for a policy line. `credit` is what is left of its turn."""
+class _EntryQueues:
+    """The queues of the SA that sends for a policy line. `deficit` is what is left of its turn."""
 
     tunnel: int
     entry: int
     queues: tuple[_Queue, ...] = field(default_factory=lambda: tuple([_Queue() for _ in range(CLASSES + 1)]))
     waiting: int = 0
-    credit: float = 0.0
+    deficit: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,31 +165,31 @@ class Queues:
         self.due = inf
         """When there will be something to serve."""
         self._octets = 0
-        self._sas: dict[tuple[int, int], _Sa] = {}
-        self._turns: deque[_Sa] = deque()
+        self._by_entry_key: dict[tuple[int, int], _EntryQueues] = {}
+        self._active: deque[_EntryQueues] = deque()
         """SAs with packets that wait, in the order of their turns."""
-        self._credit = 0.0
-        self._filled = -inf
-        self._meters = tuple([QueueStatistics() for _ in range(CLASSES + 1)])
+        self._tokens = 0.0
+        self._refilled_at = -inf
+        self._statistics = tuple([QueueStatistics() for _ in range(CLASSES + 1)])
 
     @property
     def idle(self) -> bool:
         """Whether packets may go by as if nothing were here."""
-        return self.rate is None and not self._turns
+        return self.rate is None and not self._active
 
-    def pace(self, given: object) -> None:
+    def set_rate(self, given: object) -> None:
         """Go by this rate from now on, as a lab writes it; without one what waits goes at once."""
         rate = Rate.parse(given) if given is not None else None
         if rate == self.rate:
             return
         self.rate = rate
-        self._credit, self._filled = 0.0, -inf
-        for sa in self._turns:
-            sa.credit = 0.0
-        if self._turns:
+        self._tokens, self._refilled_at = 0.0, -inf
+        for sa in self._active:
+            sa.deficit = 0.0
+        if self._active:
             self.due = -inf
 
-    def put(self, batch: Batch, priorities: bool, depth: int, now: float) -> list[Batch]:
+    def enqueue(self, batch: Batch, priorities: bool, depth: int, now: float) -> list[Batch]:
         """Let clear packets of a tunnel wait for their turn. Those for which there is no SA come back at once:
         nothing will come of them, and whoever makes SAs is to hear of them without delay."""
         others: list[Batch] = []
@@ -191,81 +197,87 @@ class Queues:
             if entry == NO_ENTRY or self._sadb.current_outbound(batch.tunnel, entry) is None:
                 others.append(part)
                 continue
-            sa = self._sas.get((batch.tunnel, entry))
+            sa = self._by_entry_key.get((batch.tunnel, entry))
             if sa is None:
-                sa = self._sas[batch.tunnel, entry] = _Sa(batch.tunnel, entry)
+                sa = self._by_entry_key[batch.tunnel, entry] = _EntryQueues(batch.tunnel, entry)
             if not priorities:
-                self._enter(sa, ONLY, part, depth, now)
+                self._enqueue(sa, SINGLE_QUEUE, part, depth, now)
                 continue
             for number, one in _split(part, classes_of(part.body, part.lengths, part.descriptors)):
-                self._enter(sa, number, one, depth, now)
+                self._enqueue(sa, number, one, depth, now)
         return others
 
-    def take(self, now: float) -> DequeuedBatch | None:
+    def dequeue(self, now: float) -> DequeuedBatch | None:
         """The packets that are next, as many as the rate allows by now; None where it allows none or none wait."""
-        if not self._turns:
+        if not self._active:
             self.due = inf
             return None
         rate = self.rate
         if rate is not None:
             self._refill(rate, now)
-            if self._credit <= 0:
-                self.due = self._filled + TICK - self._credit / rate.amount
+            if self._tokens <= 0:
+                self.due = self._refilled_at + SERVICE_INTERVAL - self._tokens / rate.amount
                 return None
-        sa = self._turns[0]
-        if sa.credit <= 0:
-            sa.credit += TURN_PACKETS if rate is not None and rate.packets else TURN_BITS
-        number = next(number for number, queue in enumerate(sa.queues) if queue.pieces)
-        served = self._serve(sa, number, now)
+        sa = self._active[0]
+        if sa.deficit <= 0:
+            sa.deficit += QUANTUM_PACKETS if rate is not None and rate.packets else QUANTUM_BITS
+        number = next(number for number, queue in enumerate(sa.queues) if queue.batches)
+        served = self._dequeue(sa, number, now)
         if not sa.waiting:
-            sa.credit = 0.0
-            self._turns.popleft()
-        elif sa.credit <= 0:
-            self._turns.rotate(-1)
+            sa.deficit = 0.0
+            self._active.popleft()
+        elif sa.deficit <= 0:
+            self._active.rotate(-1)
         return served
 
     def flush(self, cause: AnyCause) -> int:
         """Forget all packets that wait, for this cause; how many there were."""
         count = self.waiting
-        for sa in self._turns:
+        for sa in self._active:
             for number, queue in enumerate(sa.queues):
-                if queue.pieces:
-                    self._meters[number].depth -= queue.meter.depth
-                    queue.meter.depth = 0
-                    queue.pieces.clear()
-                    self._counters.queue(number, self._meters[number].depth)
-            self._counters.lose(sa.tunnel, PROTECTED, cause, sa.waiting)
-            sa.waiting, sa.credit = 0, 0.0
-        self._turns.clear()
+                if queue.batches:
+                    self._statistics[number].depth -= queue.statistics.depth
+                    queue.statistics.depth = 0
+                    queue.batches.clear()
+                    self._counters.set_queue(number, self._statistics[number].depth)
+            self._counters.count_tunnel_drop(sa.tunnel, ENCAPSULATED, cause, sa.waiting)
+            sa.waiting, sa.deficit = 0, 0.0
+        self._active.clear()
         self._octets = self.waiting = 0
         self.due = inf
-        self._counters.queued(0)
+        self._counters.set_waiting_queued(0)
         return count
 
-    def forget(self, tunnel: int) -> None:
+    def remove_tunnel(self, tunnel: int) -> None:
         """The tunnel is no more here: what was measured of it goes once nothing of it waits."""
-        for key in [key for key, sa in self._sas.items() if key[0] == tunnel and not sa.waiting]:
-            del self._sas[key]
+        for key in [key for key, sa in self._by_entry_key.items() if key[0] == tunnel and not sa.waiting]:
+            del self._by_entry_key[key]
 
-    def forget_lines(self) -> None:
+    def remove_stale_entries(self) -> None:
         """As `forget`, for lines and rules that their tunnels have no more."""
         policies = self._sadb.spd
-        for key in [key for key, sa in self._sas.items() if not sa.waiting and not policies.may_have_entry(*key)]:
-            del self._sas[key]
+        for key in [
+            key for key, sa in self._by_entry_key.items() if not sa.waiting and not policies.may_have_entry(*key)
+        ]:
+            del self._by_entry_key[key]
 
-    def tunnels(self) -> set[int]:
+    def measured_tunnels(self) -> set[int]:
         """Tunnels of which something was measured."""
-        return {tunnel for tunnel, _ in self._sas}
+        return {tunnel for tunnel, _ in self._by_entry_key}
 
-    def report(self, tunnel: int | None = None) -> dict[str, Any]:
+    def statistics(self, tunnel: int | None = None) -> dict[str, Any]:
         """The rate, what all SAs have of each queue, and each SA's own; of one tunnel only where it is given."""
         return {
             "rate": str(self.rate) if self.rate else "",
             "depth": self.waiting,
-            "queues": _report(self._meters),
+            "queues": _report(self._statistics),
             "sas": [
-                {"tunnel": number, **shown(entry), "queues": _report([queue.meter for queue in sa.queues])}
-                for (number, entry), sa in sorted(self._sas.items())
+                {
+                    "tunnel": number,
+                    **describe_entry(entry),
+                    "queues": _report([queue.statistics for queue in sa.queues]),
+                }
+                for (number, entry), sa in sorted(self._by_entry_key.items())
                 if tunnel in (None, number)
             ],
         }
@@ -287,12 +299,12 @@ class Queues:
             entries.append(classifier.value(view, start, at) if at - start >= IPV4_HEADER_LENGTH else NO_ENTRY)
         return _split(batch, entries)
 
-    def _enter(self, sa: _Sa, number: int, batch: Batch, depth: int, now: float) -> None:
+    def _enqueue(self, sa: _EntryQueues, number: int, batch: Batch, depth: int, now: float) -> None:
         """Packets into one of an SA's queues, as far as it has room for them."""
         queue = sa.queues[number]
         count = room = len(batch.lengths)
-        room = min(room, DEPTH - queue.meter.depth)
-        octets = ROOM[number] - self._octets
+        room = min(room, MAX_QUEUE_PACKETS - queue.statistics.depth)
+        octets = QUEUE_OCTET_LIMITS[number] - self._octets
         if len(batch.body) > octets or room < count:
             fitting = size = 0
             for length in batch.lengths[:room]:
@@ -302,75 +314,75 @@ class Queues:
                 fitting += 1
             batch = _part(batch, 0, fitting, 0, size)
             lost = count - fitting
-            queue.meter.dropped += lost
-            self._meters[number].dropped += lost
-            self._counters.dropped(QUEUE_CAUSES[number], lost, sa.tunnel)
+            queue.statistics.dropped += lost
+            self._statistics[number].dropped += lost
+            self._counters.count_queue_drop(QUEUE_CAUSES[number], lost, sa.tunnel)
             count = fitting
             if not count:
                 return
         # What they are for is decided.
         batch.descriptors = b""
-        queue.pieces.append(_QueuedBatch(batch, depth, now))
-        queue.meter.came(count)
-        self._meters[number].came(count)
+        queue.batches.append(_QueuedBatch(batch, depth, now))
+        queue.statistics.count_enqueued(count)
+        self._statistics[number].count_enqueued(count)
         if not sa.waiting:
-            self._turns.append(sa)
+            self._active.append(sa)
         sa.waiting += count
         self.waiting += count
         self._octets += len(batch.body)
-        self._counters.queued(self.waiting)
-        self._counters.queue(number, self._meters[number].depth)
+        self._counters.set_waiting_queued(self.waiting)
+        self._counters.set_queue(number, self._statistics[number].depth)
 
     def _refill(self, rate: Rate, now: float) -> None:
-        if now > self._filled:
-            earned = min(now - self._filled, BURST) * rate.amount
-            self._credit = min(self._credit + earned, BURST * rate.amount)
-            self._filled = now
+        if now > self._refilled_at:
+            earned = min(now - self._refilled_at, RATE_BURST_INTERVAL) * rate.amount
+            self._tokens = min(self._tokens + earned, RATE_BURST_INTERVAL * rate.amount)
+            self._refilled_at = now
 
-    def _serve(self, sa: _Sa, number: int, now: float) -> DequeuedBatch:
+    def _dequeue(self, sa: _EntryQueues, number: int, now: float) -> DequeuedBatch:
         """Packets of one queue, up to what is left of the SA's turn and of the rate; at least one."""
         queue, rate = sa.queues[number], self.rate
-        left = min(sa.credit, self._credit) if rate is not None else sa.credit
+        left = min(sa.deficit, self._tokens) if rate is not None else sa.deficit
         price = rate or Rate(inf)
         served: Batch | None = None
-        depth = queue.pieces[0].depth
-        while queue.pieces and left > 0:
-            piece = queue.pieces[0]
-            batch = piece.batch
+        depth = queue.batches[0].depth
+        while queue.batches and left > 0:
+            queued = queue.batches[0]
+            batch = queued.batch
             count = size = 0
             spent = 0
-            for length in batch.lengths[piece.first :]:
+            for length in batch.lengths[queued.first :]:
                 spent += price.cost(length)
                 size += length
                 count += 1
                 if spent >= left:
                     break
-            part = _part(batch, piece.first, count, piece.at, size)
+            part = _part(batch, queued.first, count, queued.at, size)
             if served is None:
                 served = part
-            elif piece.depth != depth or not join(served, part):
+            elif queued.depth != depth or not join(served, part):
                 break
-            piece.first += count
-            piece.at += size
-            if piece.first == len(batch.lengths):
-                queue.pieces.popleft()
+            queued.first += count
+            queued.at += size
+            if queued.first == len(batch.lengths):
+                queue.batches.popleft()
             left -= spent
-            sa.credit -= spent
-            self._credit -= spent if rate is not None else 0
+            sa.deficit -= spent
+            self._tokens -= spent if rate is not None else 0
             self._octets -= size
-            self._left(sa, number, count, round((now - piece.arrived) * 1e6))
+            self._count_dequeued(sa, number, count, round((now - queued.arrived) * 1e6))
         assert served is not None
         return DequeuedBatch(served, depth)
 
-    def _left(self, sa: _Sa, number: int, count: int, waited: int) -> None:
+    def _count_dequeued(self, sa: _EntryQueues, number: int, count: int, waited: int) -> None:
         waited = max(waited, 0)
-        meter = self._meters[number]
-        sa.queues[number].meter.went(count, waited)
-        meter.went(count, waited)
+        statistics = self._statistics[number]
+        sa.queues[number].statistics.count_dequeued(count, waited)
+        statistics.count_dequeued(count, waited)
         sa.waiting -= count
         self.waiting -= count
-        self._counters.queued(self.waiting)
-        self._counters.queue(number, meter.depth, count, waited * count, meter.longest)
+        self._counters.set_waiting_queued(self.waiting)
+        self._counters.set_queue(number, statistics.depth, count, waited * count, statistics.longest)
 
 
 def _split(batch: Batch, keys: Sequence[int]) -> list[tuple[int, Batch]]:
@@ -394,7 +406,7 @@ def _part(batch: Batch, first: int, count: int, at: int, size: int) -> Batch:
     )
 
 
-def _report(meters: Sequence[QueueStatistics]) -> dict[str, dict[str, Any]]:
+def _report(statistics: Sequence[QueueStatistics]) -> dict[str, dict[str, Any]]:
     """By the name of the queue, those that were ever used."""
-    named = zip(QUEUE_NAMES, meters, strict=True)
-    return {name: meter.report() for name, meter in named if meter.peak or meter.dropped}
+    named = zip(QUEUE_NAMES, statistics, strict=True)
+    return {name: statistics.to_json() for name, statistics in named if statistics.peak or statistics.dropped}

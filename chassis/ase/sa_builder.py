@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from chassis.ase.entry_numbers import line_number
+from chassis.ase.entry_numbers import entry_number
 from chassis.ase.ipsec.ipcomp import CPI_DEFLATE
 from chassis.ase.ipsec.sa import (
     MAX_SEQUENCE,
@@ -24,7 +24,7 @@ from chassis.ase.link import SaInstall
 from chassis.bus.messages import SaReport
 from chassis.bus.records import AclRecord, AclRuleRecord, ManualSaRecord, PolicyEntryRecord, SaKeys, TunnelRecord
 
-END = MAX_SEQUENCE + 1
+SEQUENCE_END = MAX_SEQUENCE + 1
 
 STATIC = "static"
 """The kind of a tunnel whose SAs IKE negotiates."""
@@ -46,7 +46,7 @@ class SaPair:
     inbound: InboundSa
     lease: SequenceLease | None
     """None where nobody but the state of the node's ASPs knows which numbers are left."""
-    policy: SpdEntry
+    spd_entry: SpdEntry
 
 
 def manual_pair(
@@ -61,7 +61,7 @@ def manual_pair(
     if sa is None:
         raise Incomplete(f"security association {entry.sa} is not there")
     # On a manual tunnel only the first rule filters (guide 8.4).
-    rules = line_rules(record, entry, acls, 1)
+    rules = entry_rules(record, entry, acls, 1)
     try:
         return SaPair(
             OutboundSa(
@@ -145,7 +145,7 @@ def negotiated_pair(record: TunnelRecord, install: SaInstall) -> SaPair:
     return SaPair(outbound, inbound, lease, SpdEntry(install.entry, rules))
 
 
-def line_rules(
+def entry_rules(
     record: TunnelRecord, entry: PolicyEntryRecord, acls: Acls, most: int | None = None
 ) -> tuple[Rule, ...]:
     """The rules, or the first `most`, that select the traffic of a line; none is everything. Raises Incomplete."""
@@ -162,18 +162,18 @@ def line_rules(
         raise Incomplete(f"access list {entry.acl}: {error}") from None
 
 
-def policy_lines(record: TunnelRecord, acls: Acls, apart: bool) -> tuple[SpdEntry, ...]:
+def spd_entries(record: TunnelRecord, acls: Acls, per_rule: bool) -> tuple[SpdEntry, ...]:
     """The policy of a negotiated tunnel: every rule of its lists counts (guide 8.4); negotiated `apart`, each is a
     line of its own. Raises Incomplete."""
     if not record.entries:
         raise Incomplete("no policy line")
     lines: list[SpdEntry] = []
     for entry in record.entries:
-        rules = line_rules(record, entry, acls)
-        if apart and rules:
+        rules = entry_rules(record, entry, acls)
+        if per_rule and rules:
             seqs = [rule.seq for rule in acls[record.context, entry.acl].rules]
             lines += [
-                SpdEntry(line_number(entry.seq, seq), (rule,)) for seq, rule in zip(seqs, rules, strict=True)
+                SpdEntry(entry_number(entry.seq, seq), (rule,)) for seq, rule in zip(seqs, rules, strict=True)
             ]
         else:
             lines.append(SpdEntry(entry.seq, rules))
@@ -199,7 +199,7 @@ def rule_of(rule: AclRuleRecord) -> Rule:
     )
 
 
-def states_of(pairs: Iterable[SaPair]) -> tuple[SaReport, ...]:
+def sa_reports(pairs: Iterable[SaPair]) -> tuple[SaReport, ...]:
     """What is told of SAs: one state for each protocol and direction."""
     states = []
     for pair in pairs:
@@ -248,5 +248,5 @@ def _ah(keys: SaKeys) -> Ah | None:
 def _lease(entry: PolicyEntryRecord) -> SequenceLease | None:
     if entry.lease_start < 1:
         return None
-    first = min(max(entry.lease_start, 1), END)
-    return SequenceLease(first, min(max(entry.lease_end, first), END))
+    first = min(max(entry.lease_start, 1), SEQUENCE_END)
+    return SequenceLease(first, min(max(entry.lease_end, first), SEQUENCE_END))

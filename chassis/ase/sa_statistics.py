@@ -23,8 +23,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from chassis.ase.counters import OPENED, PROTECTED, AspCounters
-from chassis.ase.entry_numbers import shown
+from chassis.ase.counters import DECAPSULATED, ENCAPSULATED, AspCounters
+from chassis.ase.entry_numbers import describe_entry
 from chassis.ase.ipsec.causes import add_count
 from chassis.ase.ipsec.decapsulate import Decapsulator
 from chassis.ase.ipsec.encapsulate import Encapsulator
@@ -35,7 +35,7 @@ from chassis.bus.replication import RecordChange
 from chassis.net.address import format_address
 from chassis.net.ipv4 import PROTOCOL_AH
 
-_NOTHING = RetiredTotals()
+_NO_TOTALS = RetiredTotals()
 
 
 class SaStatistics:
@@ -46,14 +46,14 @@ class SaStatistics:
         self._tunnels = tunnels
         self._counters = counters
 
-    def applied(self, change: RecordChange) -> None:
+    def apply_records(self, change: RecordChange) -> None:
         """Records changed: what was counted of tunnels that are no more here goes with them."""
         for record in (*change.put, *change.deleted):
             if isinstance(record, TunnelRecord) and record.number not in self._tunnels.states:
-                self._counters.forget(record.number)
+                self._counters.remove_tunnel(record.number)
                 self._sadb.retired.pop(record.number, None)
 
-    def report(self, tunnel: int | None = None) -> dict[str, Any]:
+    def statistics(self, tunnel: int | None = None) -> dict[str, Any]:
         """Of all tunnels, or of one; with the drops of the whole ASP."""
         states = self._tunnels.states
         chosen = sorted(states) if tunnel is None else [tunnel] if tunnel in states else []
@@ -62,35 +62,37 @@ class SaStatistics:
     def _tunnel(self, state: AspTunnel) -> dict[str, Any]:
         number = state.record.number
         counters = self._counters
-        past_out, past_in = self._sadb.retired.get(number, (_NOTHING, _NOTHING))
+        past_out, past_in = self._sadb.retired.get(number, (_NO_TOTALS, _NO_TOTALS))
         sas: list[dict[str, Any]] = []
-        drops_out = dict(counters.lost(number, PROTECTED))
-        drops_in = dict(counters.lost(number, OPENED))
+        drops_out = dict(counters.tunnel_drops(number, ENCAPSULATED))
+        drops_in = dict(counters.tunnel_drops(number, DECAPSULATED))
         _add(drops_in, past_in.drops)
         outbound, inbound = self._sadb.outbound, self._sadb.inbound
         for pair in state.pairs:
             name = (number, pair.outbound.serial)
-            protector, opener = outbound.get(name), inbound.get(name)
-            if protector is not None:
-                sas.append(_sa(pair.outbound.entry, "out", protector))
-            if opener is not None:
-                sas.append(_sa(pair.outbound.entry, "in", opener) | {"decapsulated": opener.decapsulated})
-                _add(drops_in, opener.drops)
+            encapsulator, decapsulator = outbound.get(name), inbound.get(name)
+            if encapsulator is not None:
+                sas.append(_sa(pair.outbound.entry, "out", encapsulator))
+            if decapsulator is not None:
+                sas.append(
+                    _sa(pair.outbound.entry, "in", decapsulator) | {"decapsulated": decapsulator.decapsulated}
+                )
+                _add(drops_in, decapsulator.drops)
         return {
             "tunnel": number,
             "name": state.record.name,
-            "encapsulated": _both(*counters.of_tunnel(number, PROTECTED)),
-            "decapsulated": _both(*counters.of_tunnel(number, OPENED)),
+            "encapsulated": _packets_and_octets(*counters.tunnel_total(number, ENCAPSULATED)),
+            "decapsulated": _packets_and_octets(*counters.tunnel_total(number, DECAPSULATED)),
             "previous": {
-                "encapsulated": counters.before(number, PROTECTED),
-                "decapsulated": counters.before(number, OPENED),
+                "encapsulated": counters.previous_total(number, ENCAPSULATED),
+                "decapsulated": counters.previous_total(number, DECAPSULATED),
             },
             "retired": {"encapsulated": past_out.packets, "decapsulated": past_in.decapsulated},
             "post_ipsec_drops": {
-                "encapsulated": counters.stranded(number, PROTECTED),
-                "decapsulated": counters.stranded(number, OPENED),
+                "encapsulated": counters.post_ipsec_drops(number, ENCAPSULATED),
+                "decapsulated": counters.post_ipsec_drops(number, DECAPSULATED),
             },
-            "fragments": counters.cuts(number),
+            "fragments": counters.tunnel_fragments(number),
             "drops": {"out": drops_out, "in": drops_in},
             "sas": sas,
         }
@@ -100,22 +102,22 @@ def _sa(number: int, direction: str, work: Encapsulator | Decapsulator) -> dict[
     sa = work.sa
     protocols = sa.protocols
     return {
-        **shown(number),
+        **describe_entry(number),
         "serial": sa.serial,
         "direction": direction,
         "protocol": "+".join("ah" if protocol == PROTOCOL_AH else "esp" for protocol, _ in protocols),
         "spi": protocols[0][1],
         "peer": format_address(sa.destination if direction == "out" else sa.source),
-        **_both(work.packets, work.octets),
-        "drops": _plain(work.drops),
+        **_packets_and_octets(work.packets, work.octets),
+        "drops": _drops_by_name(work.drops),
     }
 
 
-def _both(packets: int, octets: int) -> dict[str, int]:
+def _packets_and_octets(packets: int, octets: int) -> dict[str, int]:
     return {"packets": packets, "octets": octets}
 
 
-def _plain(drops: Mapping[Any, int]) -> dict[str, int]:
+def _drops_by_name(drops: Mapping[Any, int]) -> dict[str, int]:
     return {str(cause): count for cause, count in drops.items()}
 
 

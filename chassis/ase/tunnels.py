@@ -23,7 +23,16 @@ from chassis.ase.ipsec.sadb import Sadb
 from chassis.ase.ipsec.spd import SpdEntry
 from chassis.ase.ipsec.state import StateError
 from chassis.ase.link import IkeState
-from chassis.ase.sa_builder import END, STATIC, Incomplete, SaPair, df_policy, manual_pair, policy_lines, states_of
+from chassis.ase.sa_builder import (
+    SEQUENCE_END,
+    STATIC,
+    Incomplete,
+    SaPair,
+    df_policy,
+    manual_pair,
+    sa_reports,
+    spd_entries,
+)
 from chassis.bus.messages import SaReport
 from chassis.bus.records import AclRecord, Key, ManualSaRecord, PolicyRecord, Record, TunnelRecord, policy_key
 from chassis.bus.replication import RecordChange
@@ -31,15 +40,15 @@ from chassis.fwd.decision import Decision
 from chassis.fwd.mtu import MtuLimits
 from chassis.model.ike import IkePolicy
 
-SLICE = 200
+MAX_TUNNELS_PER_SLICE = 200
 """Tunnels that are installed in one go: a few hundredths of a second."""
 
 EXHAUSTED = "sequence numbers used up"
-NO_PAIR = "tunnel without sa"
-LOST_COUNT = "sequence numbers not known any more: another SPI is needed"
+NO_SA_PAIR = "tunnel without sa"
+COUNT_UNKNOWN = "sequence numbers not known any more: another SPI is needed"
 NOT_NEGOTIATED = "not negotiated yet"
 
-Told = tuple[str, tuple[SaReport, ...], str, tuple[int, ...]]
+TunnelReport = tuple[str, tuple[SaReport, ...], str, tuple[int, ...]]
 """What was last reported of a tunnel: reason, SAs, the peer's identity and networks."""
 
 
@@ -53,7 +62,7 @@ class TunnelEgress:
     generation: int
     limits: MtuLimits
     cause: AnyCause | None = None
-    way: Decision | None = None
+    decision: Decision | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -65,15 +74,15 @@ class AspTunnel:
     reason: str = ""
     """Why it has no SAs, or none that can send; empty when all is well."""
     sas: tuple[SaReport, ...] = ()
-    told: Told | None = None
+    last_report: TunnelReport | None = None
     needs: frozenset[Key] = frozenset()
     """Keys of the records that its lines name."""
-    path: TunnelEgress | None = None
+    egress: TunnelEgress | None = None
     ike: IkeState | None = None
     """IKE's last word on a negotiated tunnel."""
-    policy: tuple[SpdEntry, ...] = ()
+    spd_entries: tuple[SpdEntry, ...] = ()
     """The lines of a negotiated tunnel, whether they have SAs or not."""
-    flaw: str = ""
+    config_error: str = ""
     """Why a negotiated tunnel has no lines."""
 
     @property
@@ -87,24 +96,24 @@ class AspTunnel:
         return self.pairs[-1].outbound.destination if self.pairs else self.record.remote
 
     @property
-    def news(self) -> Told:
+    def pending_report(self) -> TunnelReport:
         """What there is to report."""
         if self.ike is None:
             return (self.reason, self.sas, "", ())
         return (self.reason, self.sas, self.ike.identity, self.ike.selectors)
 
-    def judge(self) -> None:
+    def evaluate(self) -> None:
         """Find out how a negotiated tunnel stands, after its SAs, its lines or IKE's word changed."""
-        self.path = None
-        self.sas = states_of(self.pairs)
-        if self.flaw:
-            self.reason = self.flaw
+        self.egress = None
+        self.sas = sa_reports(self.pairs)
+        if self.config_error:
+            self.reason = self.config_error
         elif self.ike is None:
             self.reason = NOT_NEGOTIATED
         elif not self.ike.up:
             self.reason = self.ike.reason or NOT_NEGOTIATED
         else:
-            self.reason = "" if self.pairs else NO_PAIR
+            self.reason = "" if self.pairs else NO_SA_PAIR
 
     @property
     def up(self) -> bool:
@@ -118,12 +127,12 @@ class AspTunnel:
 
 
 @dataclass(frozen=True, slots=True)
-class _Plan:
+class _WantedSas:
     pairs: tuple[SaPair, ...] = ()
     reason: str = ""
 
 
-def _substance(record: TunnelRecord) -> tuple[object, ...]:
+def _sa_inputs(record: TunnelRecord) -> tuple[object, ...]:
     """What of a tunnel its SAs are made from: all else may change without touching them."""
     return (
         record.local,
@@ -175,32 +184,32 @@ class TunnelTable:
         """
         affected: dict[int, None] = {}
         for record in change.deleted:
-            self._take(record, True, affected)
+            self._apply_record(record, True, affected)
         for record in change.put:
-            self._take(record, False, affected)
+            self._apply_record(record, False, affected)
         self._sadb.state.look_again()
         freed = False
         for number in affected:
             state = self.states[number]
             wanted = self.records.get(number)
             if wanted is None or wanted.asp != self._card:
-                freed |= self._keep(state, ())
-                self._use(state, frozenset())
+                freed |= self._remove_unwanted(state, ())
+                self._set_needs(state, frozenset())
                 self._sadb.spd.remove(number)
                 self._refused.discard(number)
                 self._pending.pop(number, None)
                 del self.states[number]
                 continue
-            self._use(state, _needs(wanted))
-            if state.policy and not state.negotiated:
+            self._set_needs(state, _needs(wanted))
+            if state.spd_entries and not state.negotiated:
                 # It has manual keys now.
                 self._sadb.spd.remove(number)
-                state.policy, state.ike = (), None
+                state.spd_entries, state.ike = (), None
             if state.pairs:
                 if state.negotiated:
-                    freed |= self._hold(state)
+                    freed |= self._remove_moved(state)
                 else:
-                    freed |= self._keep(state, self._plan(wanted).pairs)
+                    freed |= self._remove_unwanted(state, self._wanted_sas(wanted).pairs)
             self._pending[number] = None
         if freed:
             self._pending.update(dict.fromkeys(sorted(self._refused)))
@@ -210,34 +219,35 @@ class TunnelTable:
         """Whether `install` has work left."""
         return bool(self._pending)
 
-    def install(self) -> list[AspTunnel]:
-        """Bring the next `SLICE` tunnels to what the records say; those of which there is news to report.
+    def install_pending(self) -> list[AspTunnel]:
+        """Bring the next `MAX_TUNNELS_PER_SLICE` tunnels to what the records say; those of which there is news to
+        report.
 
         Thousands of tunnels take longer than a heartbeat may wait, so the caller comes back for the rest.
         """
         pending = self._pending
         news = []
-        for number in list(islice(pending, SLICE)):
+        for number in list(islice(pending, MAX_TUNNELS_PER_SLICE)):
             del pending[number]
             state = self.states[number]
             if state.negotiated:
-                self._put_lines(state)
+                self._apply_entries(state)
             else:
-                plan = self._plan(state.record)
-                self._keep(state, plan.pairs)
+                plan = self._wanted_sas(state.record)
+                self._remove_unwanted(state, plan.pairs)
                 self._install(state, plan)
-            if state.told != state.news:
+            if state.last_report != state.pending_report:
                 news.append(state)
         return news
 
-    def renew(self, number: int) -> AspTunnel | None:
+    def reinstall(self, number: int) -> AspTunnel | None:
         """Make the SAs of a manual tunnel anew: their numbers and windows go on. The tunnel, if that is news."""
         state = self.states[number]
-        self._keep(state, ())
-        self._install(state, self._plan(state.record))
-        return state if state.told != state.news else None
+        self._remove_unwanted(state, ())
+        self._install(state, self._wanted_sas(state.record))
+        return state if state.last_report != state.pending_report else None
 
-    def exhausted(self, number: int) -> AspTunnel | None:
+    def mark_exhausted(self, number: int) -> AspTunnel | None:
         """An SA of the tunnel has used its last number: the tunnel as it is now, if that is news."""
         state = self.states.get(number)
         if state is None or not state.up:
@@ -245,7 +255,7 @@ class TunnelTable:
         state.reason = EXHAUSTED
         return state
 
-    def _take(self, record: Record, deleted: bool, affected: dict[int, None]) -> None:
+    def _apply_record(self, record: Record, deleted: bool, affected: dict[int, None]) -> None:
         if isinstance(record, TunnelRecord):
             number = record.number
             if deleted:
@@ -261,7 +271,7 @@ class TunnelTable:
                 self.states[number] = AspTunnel(record)
                 affected[number] = None
                 return
-            if _substance(state.record) != _substance(record):
+            if _sa_inputs(state.record) != _sa_inputs(record):
                 affected[number] = None
             state.record = record
         elif isinstance(record, ManualSaRecord):
@@ -283,16 +293,16 @@ class TunnelTable:
                 self._acls[record.context, record.name] = record
             affected.update(dict.fromkeys(sorted(self._users.get(record.key, ()))))
 
-    def _plan(self, record: TunnelRecord) -> _Plan:
+    def _wanted_sas(self, record: TunnelRecord) -> _WantedSas:
         try:
             if not record.entries:
-                raise Incomplete(NO_PAIR)
+                raise Incomplete(NO_SA_PAIR)
             pairs = [manual_pair(record, entry, self._sas, self._acls) for entry in record.entries]
-            return _Plan(tuple(pairs))
+            return _WantedSas(tuple(pairs))
         except (Incomplete, SaError) as error:
-            return _Plan((), str(error))
+            return _WantedSas((), str(error))
 
-    def _keep(self, state: AspTunnel, wanted: tuple[SaPair, ...]) -> bool:
+    def _remove_unwanted(self, state: AspTunnel, wanted: tuple[SaPair, ...]) -> bool:
         """Remove the SAs that are not among those wanted; whether there were any."""
         sadb = self._sadb
         number = state.record.number
@@ -307,7 +317,7 @@ class TunnelTable:
                 removed = True
         return removed
 
-    def _install(self, state: AspTunnel, plan: _Plan) -> None:
+    def _install(self, state: AspTunnel, plan: _WantedSas) -> None:
         sadb = self._sadb
         number = state.record.number
         self._refused.discard(number)
@@ -316,25 +326,25 @@ class TunnelTable:
         exhausted = False
         try:
             for pair in plan.pairs:
-                exhausted |= self._send_by(pair)
+                exhausted |= self._install_outbound(pair)
                 sadb.install_inbound(pair.inbound)
         except (SaError, StateError) as error:
             # All or nothing: a line without its SA would drop what the lines after it might carry.
             reason = str(error)
             self._refused.add(number)
-            self._keep(state, ())
+            self._remove_unwanted(state, ())
             state.pairs = ()
         if not state.pairs:
             sadb.spd.remove(number)
-        elif sadb.spd.classifier(number) is None or [pair.policy for pair in state.pairs] != [
-            pair.policy for pair in held
+        elif sadb.spd.classifier(number) is None or [pair.spd_entry for pair in state.pairs] != [
+            pair.spd_entry for pair in held
         ]:
-            sadb.spd.set_entries(number, [pair.policy for pair in state.pairs])
+            sadb.spd.set_entries(number, [pair.spd_entry for pair in state.pairs])
         state.reason = reason or (EXHAUSTED if exhausted else "")
-        state.sas = states_of(state.pairs)
-        state.path = None
+        state.sas = sa_reports(state.pairs)
+        state.egress = None
 
-    def _hold(self, state: AspTunnel) -> bool:
+    def _remove_moved(self, state: AspTunnel) -> bool:
         """Keep those SAs of a negotiated tunnel that were made between the ends that it has; whether any went."""
         record, sadb = state.record, self._sadb
         ends = (record.local, record.remote, record.outer_context, True)
@@ -345,7 +355,7 @@ class TunnelTable:
                 kept.append(pair)
         if not kept:
             state.ike = None
-        freed = self._keep(state, tuple(kept))
+        freed = self._remove_unwanted(state, tuple(kept))
         state.pairs = tuple(kept)
         try:
             df = df_policy(record)
@@ -357,45 +367,45 @@ class TunnelTable:
                 sadb.update_outbound(pair.outbound)
         return freed
 
-    def _put_lines(self, state: AspTunnel) -> None:
+    def _apply_entries(self, state: AspTunnel) -> None:
         """Give a negotiated tunnel the lines of its records. What has no SA yet is dropped by name of its line;
         the SAs that there are carry what both their agreement and the lines allow, either way."""
         number = state.record.number
-        state.flaw = ""
+        state.config_error = ""
         policy: tuple[SpdEntry, ...] = ()
         try:
             df_policy(state.record)
-            policy = policy_lines(state.record, self._acls, self._apart(state.record))
+            policy = spd_entries(state.record, self._acls, self._per_rule(state.record))
         except Incomplete as error:
-            state.flaw = str(error)
+            state.config_error = str(error)
         if not policy:
             self._sadb.spd.remove(number)
-        elif policy != state.policy or self._sadb.spd.classifier(number) is None:
+        elif policy != state.spd_entries or self._sadb.spd.classifier(number) is None:
             self._sadb.spd.set_entries(number, policy)
-        state.policy = policy
+        state.spd_entries = policy
         for pair in state.pairs:
             self._sadb.restrict_selectors(number, pair.inbound.serial)
-        state.judge()
+        state.evaluate()
 
-    def _apart(self, record: TunnelRecord) -> bool:
+    def _per_rule(self, record: TunnelRecord) -> bool:
         """Whether each rule of a tunnel's lines has SAs of its own."""
         return self._versions.get(_ike_policy(record)) == 1
 
-    def _send_by(self, pair: SaPair) -> bool:
+    def _install_outbound(self, pair: SaPair) -> bool:
         """Install the outbound SA, or renew its lease; whether it has no number left."""
         sa, lease = pair.outbound, pair.lease
         running = self._sadb.outbound.get((sa.tunnel, sa.serial))
         if lease is None:
-            return self._send_on(pair, running)
+            return self._resume_outbound(pair, running)
         if running is None:
-            return self._sadb.install_outbound(sa, lease).next_number >= END
+            return self._sadb.install_outbound(sa, lease).next_number >= SEQUENCE_END
         if running.limit != lease.limit or running.next_number < lease.first:
             # Half of a renewed lease counts from where the SA is now.
-            first = min(max(running.next_number, lease.first), END)
+            first = min(max(running.next_number, lease.first), SEQUENCE_END)
             running.renew_lease(SequenceLease(first, max(first, lease.limit)))
-        return running.next_number >= END
+        return running.next_number >= SEQUENCE_END
 
-    def _send_on(self, pair: SaPair, running: Encapsulator | None) -> bool:
+    def _resume_outbound(self, pair: SaPair, running: Encapsulator | None) -> bool:
         """The controller does not know which numbers are left: go on from where the SA came, wherever it was, with
         no number to use before the controller has given some. Whether there is none left. Raises SaError."""
         sa = pair.outbound
@@ -403,10 +413,10 @@ class TunnelTable:
             running = self._sadb.install_outbound(sa, SequenceLease(1, 1))
         if running.next_number <= 1:
             self._sadb.remove_outbound(sa.tunnel, sa.serial)
-            raise SaError(LOST_COUNT)
-        return running.next_number >= END
+            raise SaError(COUNT_UNKNOWN)
+        return running.next_number >= SEQUENCE_END
 
-    def _use(self, state: AspTunnel, needs: frozenset[Key]) -> None:
+    def _set_needs(self, state: AspTunnel, needs: frozenset[Key]) -> None:
         """Note which records the tunnel depends on."""
         users = self._users
         number = state.record.number

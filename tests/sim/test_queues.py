@@ -23,13 +23,13 @@ def limited(folder: Path, rate: str) -> Path:
 
 def test_schedules_pass_while_packets_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     waited = []
-    take = Queues.take
+    take = Queues.dequeue
 
     def watched(self: Queues, now: float) -> DequeuedBatch | None:
         waited.append(self.waiting)
         return take(self, now)
 
-    monkeypatch.setattr(Queues, "take", watched)
+    monkeypatch.setattr(Queues, "dequeue", watched)
     lab = limited(tmp_path, "500pps")
     for outcome in campaign(model(lab), range(1, 3), workers=1):
         assert outcome.passed, outcome

@@ -17,7 +17,7 @@ from tests.support.asp_negotiated import Side
 RATE = 1000
 """Packets a second: a packet a millisecond, and ten at once after a pause."""
 
-AT_ONCE = int(RATE * queues.BURST)
+AT_ONCE = int(RATE * queues.RATE_BURST_INTERVAL)
 
 Sent = list[tuple[str, Batch]]
 

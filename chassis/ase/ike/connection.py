@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from chassis.ase.entry_numbers import line_number
+from chassis.ase.entry_numbers import entry_number
 from chassis.ase.ike.child_proposals import Suite
 from chassis.ase.ike.credentials import Credentials
 from chassis.ase.ike.identity import Identity
@@ -35,7 +35,7 @@ class Line:
     @property
     def number(self) -> int:
         """What the data engine knows it by."""
-        return line_number(self.seq, self.rule)
+        return entry_number(self.seq, self.rule)
 
     @property
     def remote_networks(self) -> tuple[tuple[int, int], ...]:

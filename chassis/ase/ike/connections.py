@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from chassis.ase.entry_numbers import negotiated_apart
+from chassis.ase.entry_numbers import rules_with_own_sas
 from chassis.ase.ike.child_proposals import Suite
 from chassis.ase.ike.connection import Connection, Group, Line
 from chassis.ase.ike.credentials import Credentials
@@ -257,7 +257,7 @@ def _parts(line: Line, version: int) -> Iterable[Line]:
     version 1 one."""
     if version != 1 or not line.rules:
         return (line,)
-    return [replace(line, rules=(rule,), rule=rule.seq) for rule in negotiated_apart(line.rules)]
+    return [replace(line, rules=(rule,), rule=rule.seq) for rule in rules_with_own_sas(line.rules)]
 
 
 def _lists(record: Record, proposal: object) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from math import inf
 
-from chassis.ase.entry_numbers import line_and_rule
+from chassis.ase.entry_numbers import entry_and_rule
 from chassis.ase.ike.connection import Connection, Line
 from chassis.ase.ike.host import Child, Session
 
@@ -89,7 +89,7 @@ class Keeper:
     def complete(self) -> bool:
         """Whether every `seq` line has a pair, at least for one of its rules."""
         wanted = {line.seq for line in self.connection.lines}
-        return bool(wanted) and wanted <= {line_and_rule(pair.entry)[0] for pair in self.pairs.values()}
+        return bool(wanted) and wanted <= {entry_and_rule(pair.entry)[0] for pair in self.pairs.values()}
 
     @property
     def missing(self) -> list[Line]:

@@ -9,7 +9,7 @@ from heapq import heappop, heappush
 from math import inf
 from typing import TYPE_CHECKING
 
-from chassis.ase.entry_numbers import line_and_rule
+from chassis.ase.entry_numbers import entry_and_rule
 from chassis.ase.ike.connection import Connection, Line
 from chassis.ase.ike.errors import FailureReason
 from chassis.ase.ike.host import IKE_PORT, Child, Path, Session
@@ -137,7 +137,7 @@ class Keeping:
                 continue
             session = keeper.session or owner
             if new is None:
-                gone = "the rule is gone" if line_and_rule(pair.entry)[0] in seqs else "the policy line is gone"
+                gone = "the rule is gone" if entry_and_rule(pair.entry)[0] in seqs else "the policy line is gone"
                 self._ike.run(owner, owner.drop, pair.serial, gone, now)
             elif old is not None and old.rules != new.rules and keeper.newest(pair.entry) is pair:
                 self._ike.run(session, session.negotiate, new, pair.serial, now)

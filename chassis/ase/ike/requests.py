@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from chassis.ase.entry_numbers import shown
+from chassis.ase.entry_numbers import describe_entry
 from chassis.bus.messages import Attributes
 
 if TYPE_CHECKING:
@@ -64,6 +64,8 @@ def _row(ike: Ike, keeper: Keeper) -> dict[str, Any]:
         "up": keeper.complete,
         "reason": ike.keeping.reason(keeper),
         "failures": keeper.failures,
-        "missing": [{**shown(line.number), "reason": keeper.setback(line).reason} for line in keeper.missing],
+        "missing": [
+            {**describe_entry(line.number), "reason": keeper.setback(line).reason} for line in keeper.missing
+        ],
         "ike": [session.describe() for session in keeper.sessions()],
     }

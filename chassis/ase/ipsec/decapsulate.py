@@ -280,14 +280,14 @@ def decapsulate_batch(
     fleeting: list[Decapsulator] = []
     by_tunnel: dict[int, list[InnerPacket]] = {}
     mixed: set[int] = set()
-    for opener, items in pending.items():
-        before = opener.packets
-        clear = opener.decapsulate(view, items, drops)
-        if opener.sa.negotiated and opener.packets != before:
-            fleeting.append(opener)
+    for decapsulator, items in pending.items():
+        before = decapsulator.packets
+        clear = decapsulator.decapsulate(view, items, drops)
+        if decapsulator.sa.negotiated and decapsulator.packets != before:
+            fleeting.append(decapsulator)
         if not clear:
             continue
-        tunnel = opener.sa.tunnel
+        tunnel = decapsulator.sa.tunnel
         if tunnel in by_tunnel:
             by_tunnel[tunnel] += clear
             mixed.add(tunnel)
@@ -383,12 +383,12 @@ def _items_by_sa(
             continue
         key = (destination, protocol, spi)
         if key != last:
-            opener = inbound.get(key)
+            decapsulator = inbound.get(key)
             last = key
-            if opener is None:
+            if decapsulator is None:
                 add = None
             else:
-                add = pending.setdefault(opener, []).append
+                add = pending.setdefault(decapsulator, []).append
         if add is None:
             drops.add(IpsecDropCause.NO_INBOUND_SA, spi, source, number)
         else:

@@ -94,27 +94,27 @@ class Sadb:
         """
         lease = SequenceLease(limit=sa.max_sequence + 1) if lease is None else lease
         name = (sa.tunnel, sa.serial)
-        protector = self._outbound.get(name)
-        if protector is None or protector.sa != sa:
-            if protector is not None:
+        encapsulator = self._outbound.get(name)
+        if encapsulator is None or encapsulator.sa != sa:
+            if encapsulator is not None:
                 raise SaError(f"tunnel {sa.tunnel} already has another outbound SA {sa.serial}")
             # The peer chose these SPIs, and two peers behind one NAT may have chosen the same.
             slots = () if sa.negotiated else self._claim_slots(sa)
-            protector = Encapsulator(sa, lease, slots, self.ipv4_ids, self._caches)
-            self._outbound[name] = self._by_key[_outbound_key(sa)] = protector
+            encapsulator = Encapsulator(sa, lease, slots, self.ipv4_ids, self._caches)
+            self._outbound[name] = self._by_key[_outbound_key(sa)] = encapsulator
         else:
-            protector.renew_lease(lease)
+            encapsulator.renew_lease(lease)
         if current:
-            self._make_current(protector)
-        return protector
+            self._make_current(encapsulator)
+        return encapsulator
 
-    def _make_current(self, protector: Encapsulator) -> None:
-        sa = protector.sa
+    def _make_current(self, encapsulator: Encapsulator) -> None:
+        sa = encapsulator.sa
         line = (sa.tunnel, sa.entry)
         before = [*self._parallel.pop(line, ())]
         if line in self._current_outbound:
             before.insert(0, self._current_outbound[line])
-        self._current_outbound[line] = protector
+        self._current_outbound[line] = encapsulator
         besides = [other for other in before if other.sa.selectors != sa.selectors]
         if besides:
             self._parallel[line] = besides
@@ -126,11 +126,11 @@ class Sadb:
         the state here already knows more. Installing the very same SA again changes nothing.
         """
         name = (sa.tunnel, sa.serial)
-        opener = self._inbound.get(name)
-        if opener is not None:
-            if opener.sa != sa:
+        decapsulator = self._inbound.get(name)
+        if decapsulator is not None:
+            if decapsulator.sa != sa:
                 raise SaError(f"tunnel {sa.tunnel} already has another inbound SA {sa.serial}")
-            return opener
+            return decapsulator
         slots: Sequence[WindowStore]
         if sa.negotiated:
             self._reserve_spis(sa, len(sa.protocols))
@@ -140,20 +140,20 @@ class Sadb:
             for slot in slots:
                 if edge > slot.window()[0]:
                     slot.store_window(*all_received(edge))
-        opener = Decapsulator(sa, slots, self._caches)
-        self._inbound[name] = opener
+        decapsulator = Decapsulator(sa, slots, self._caches)
+        self._inbound[name] = decapsulator
         protocol, spi = sa.protocols[0]
-        self._by_inbound_key.setdefault(sa.context, {})[sa.destination, protocol, spi] = opener
-        return opener
+        self._by_inbound_key.setdefault(sa.context, {})[sa.destination, protocol, spi] = decapsulator
+        return decapsulator
 
     def restrict_selectors(self, tunnel: int, serial: int) -> None:
         """Open by this SA only what the present rules of its policy line send the other way (RFC 4301 5.2).
 
         For an SA whose selectors are those that its line had when it was negotiated.
         """
-        opener = self._inbound.get((tunnel, serial))
-        if opener is not None:
-            opener.restrict_selectors(self.spd.rules(tunnel, opener.sa.entry))
+        decapsulator = self._inbound.get((tunnel, serial))
+        if decapsulator is not None:
+            decapsulator.restrict_selectors(self.spd.rules(tunnel, decapsulator.sa.entry))
 
     def _reserve_spis(self, sa: OutboundSa | InboundSa, room: int) -> list[SlotKey]:
         """Give the SA its names on the wire, which no other one has, if there is room for so many."""
@@ -195,63 +195,63 @@ class Sadb:
 
     def activate_outbound(self, tunnel: int, serial: int) -> None:
         """Send with this SA from now on."""
-        protector = self._outbound.get((tunnel, serial))
-        if protector is None:
+        encapsulator = self._outbound.get((tunnel, serial))
+        if encapsulator is None:
             raise SaError(f"tunnel {tunnel} has no outbound SA {serial}")
-        self._make_current(protector)
+        self._make_current(encapsulator)
 
     def update_outbound(self, sa: OutboundSa) -> None:
         """Send to another place, or with another rule for DF, with the keys and numbers of a negotiated SA."""
-        protector = self._outbound.get((sa.tunnel, sa.serial))
-        if protector is None or not sa.negotiated or protector.sa.protocols != sa.protocols:
+        encapsulator = self._outbound.get((sa.tunnel, sa.serial))
+        if encapsulator is None or not sa.negotiated or encapsulator.sa.protocols != sa.protocols:
             raise SaError(f"tunnel {sa.tunnel} has no such outbound SA {sa.serial}")
-        self._remove_key(protector)
-        protector.update_sa(sa)
-        self._by_key[_outbound_key(sa)] = protector
+        self._remove_key(encapsulator)
+        encapsulator.update_sa(sa)
+        self._by_key[_outbound_key(sa)] = encapsulator
 
     def renew_lease(self, tunnel: int, serial: int, lease: SequenceLease) -> None:
         """Give an outbound SA its next lease of sequence numbers."""
-        protector = self._outbound.get((tunnel, serial))
-        if protector is None:
+        encapsulator = self._outbound.get((tunnel, serial))
+        if encapsulator is None:
             raise SaError(f"tunnel {tunnel} has no outbound SA {serial}")
-        protector.renew_lease(lease)
+        encapsulator.renew_lease(lease)
 
     def remove_outbound(self, tunnel: int, serial: int) -> bool:
         """Take an outbound SA away; whether it was there. Its numbers stay in the state."""
-        protector = self._outbound.pop((tunnel, serial), None)
-        if protector is None:
+        encapsulator = self._outbound.pop((tunnel, serial), None)
+        if encapsulator is None:
             return False
-        line = (tunnel, protector.sa.entry)
-        besides = [other for other in self._parallel.pop(line, ()) if other is not protector]
-        if self._current_outbound.get(line) is protector:
+        line = (tunnel, encapsulator.sa.entry)
+        besides = [other for other in self._parallel.pop(line, ()) if other is not encapsulator]
+        if self._current_outbound.get(line) is encapsulator:
             del self._current_outbound[line]
             if besides:
                 self._current_outbound[line] = besides.pop(0)
         if besides:
             self._parallel[line] = besides
-        self._remove_key(protector)
-        self._release_spis(protector.sa)
-        _retain_totals(self._retired_totals(tunnel)[0], protector)
+        self._remove_key(encapsulator)
+        self._release_spis(encapsulator.sa)
+        _retain_totals(self._retired_totals(tunnel)[0], encapsulator)
         return True
 
-    def _remove_key(self, protector: Encapsulator) -> None:
-        key = _outbound_key(protector.sa)
+    def _remove_key(self, encapsulator: Encapsulator) -> None:
+        key = _outbound_key(encapsulator.sa)
         # A peer that is elsewhere now may have come where another was.
-        if self._by_key.get(key) is protector:
+        if self._by_key.get(key) is encapsulator:
             del self._by_key[key]
 
     def remove_inbound(self, tunnel: int, serial: int) -> bool:
         """Take an inbound SA away; whether it was there. Its window stays in the state."""
-        opener = self._inbound.pop((tunnel, serial), None)
-        if opener is None:
+        decapsulator = self._inbound.pop((tunnel, serial), None)
+        if decapsulator is None:
             return False
-        sa = opener.sa
+        sa = decapsulator.sa
         protocol, spi = sa.protocols[0]
         del self._by_inbound_key[sa.context][sa.destination, protocol, spi]
         self._release_spis(sa)
         past = self._retired_totals(tunnel)[1]
-        past.decapsulated += opener.decapsulated
-        _retain_totals(past, opener)
+        past.decapsulated += decapsulator.decapsulated
+        _retain_totals(past, decapsulator)
         return True
 
     def _retired_totals(self, tunnel: int) -> tuple[RetiredTotals, RetiredTotals]:
@@ -301,14 +301,14 @@ class Sadb:
         parts: list[tuple[bytearray, array[int], list[int], tuple[Notice, ...]]] = []
         missing: list[int] = []
         for entry, chosen in by_entry.items():
-            protector = self._current_outbound.get((tunnel, entry))
-            if protector is None:
+            encapsulator = self._current_outbound.get((tunnel, entry))
+            if encapsulator is None:
                 drops.add_many(IpsecDropCause.NO_OUTBOUND_SA, len(chosen))
                 missing.append(entry)
-            elif protector.covers(self.spd.rules(tunnel, entry)):
-                parts.append(protector.encapsulate(view, chosen, random, drops))
+            elif encapsulator.covers(self.spd.rules(tunnel, entry)):
+                parts.append(encapsulator.encapsulate(view, chosen, random, drops))
             else:
-                for each in (protector, *self.parallel(tunnel, entry)):
+                for each in (encapsulator, *self.parallel(tunnel, entry)):
                     mine, chosen = each.select_by_sa(view, chosen)
                     if mine:
                         parts.append(each.encapsulate(view, mine, random, drops))

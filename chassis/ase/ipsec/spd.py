@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from chassis.ase.entry_numbers import line_and_rule
+from chassis.ase.entry_numbers import entry_and_rule
 from chassis.net.ipv4 import IPV4_HEADER_LENGTH, PROTOCOL_TCP, PROTOCOL_UDP
 from chassis.net.types import Prefix
 
@@ -232,7 +232,7 @@ class Spd:
 
     def set_entries(self, tunnel: int, entries: Iterable[SpdEntry]) -> None:
         """Give a tunnel its lines, in any order, in place of those that it had."""
-        lines = sorted(entries, key=lambda entry: line_and_rule(entry.number))
+        lines = sorted(entries, key=lambda entry: entry_and_rule(entry.number))
         rules = [(rule, entry.number) for entry in lines for rule in entry.rules or (Rule(),)]
         self._classifiers[tunnel] = Classifier(rules, NO_ENTRY, self._caches)
         self._rules[tunnel] = {entry.number: entry.rules for entry in lines}

@@ -7,7 +7,7 @@ from array import array
 
 import pytest
 
-from chassis.ase.drop_log import INTERVAL, TEXTS, DropLog
+from chassis.ase.drop_log import DROP_LOG_INTERVAL, TEXTS, DropLog
 from chassis.ase.ipsec.causes import MESSAGE_IDS, OWN_MESSAGES, Drops, IpsecDropCause
 from chassis.bus.batch import Batch, Step
 from chassis.bus.messages import LogRecord
@@ -62,14 +62,14 @@ def test_first_drop_at_once_then_one_line_an_interval_with_all_that_came_between
         "informational",
     )
     assert first.values == {"card": ASP, "spi": 1000, "source": "40.0.0.1", "sequence": 1, "count": 4}
-    assert b.asp.next_timer() <= b.now + INTERVAL
+    assert b.asp.next_timer() <= b.now + DROP_LOG_INTERVAL
     b.take(b.asp.on_timer(b.now))
     assert len(logs(b)) == 1
-    b.now += INTERVAL
+    b.now += DROP_LOG_INTERVAL
     b.take(b.asp.on_timer(b.now))
     assert [record.values["count"] for record in logs(b)] == [4, 16]
     assert b.drops() == {"replayed": 20}
-    b.now += INTERVAL
+    b.now += DROP_LOG_INTERVAL
     b.take(b.asp.on_timer(b.now))
     assert len(logs(b)) == 2
 
@@ -80,16 +80,16 @@ def test_the_log_keeps_causes_apart_and_wakes_for_the_first() -> None:
     def drop(cause: IpsecDropCause, count: int, now: float) -> list[tuple[str, object]]:
         drops = Drops()
         drops.add_many(cause, count)
-        return [(record.id, record.values["count"]) for record in log.note(drops, now)]
+        return [(record.id, record.values["count"]) for record in log.log(drops, now)]
 
     assert drop(IpsecDropCause.OUTSIDE_WINDOW, 1, 0.0) == [("esp-late-packet", 1)]
     assert drop(IpsecDropCause.NO_INBOUND_SA, 2, 0.5) == [("esp-no-inbound-sa", 2)]
     assert drop(IpsecDropCause.OUTSIDE_WINDOW, 3, 0.6) == []
     assert drop(IpsecDropCause.NO_INBOUND_SA, 4, 0.7) == []
     assert drop(IpsecDropCause.MALFORMED, 4, 0.7) == []
-    assert log.due == INTERVAL
+    assert log.due == DROP_LOG_INTERVAL
     assert [record.values["count"] for record in log.flush(1.0)] == [3]
-    assert log.due == 0.5 + INTERVAL
+    assert log.due == 0.5 + DROP_LOG_INTERVAL
     assert drop(IpsecDropCause.NO_INBOUND_SA, 1, 2.0) == [("esp-no-inbound-sa", 5)]
     assert log.flush(2.0) == []
     assert log.due == float("inf")

@@ -8,7 +8,7 @@ import pytest
 
 from chassis.ase.engine import AspEngine
 from chassis.ase.ipsec.state import octets_for
-from chassis.ase.tunnels import SLICE
+from chassis.ase.tunnels import MAX_TUNNELS_PER_SLICE
 from chassis.bus.batch import Batch
 from chassis.bus.messages import FromCard, Heartbeat, LogRecord, SaEvent, TunnelEvent
 from chassis.bus.records import AclRecord, AclRuleRecord, ManualSaRecord, PolicyEntryRecord, TunnelRecord
@@ -333,7 +333,7 @@ def test_thousands_of_tunnels_are_installed_in_slices_between_heartbeats() -> No
     a, made = thousands(1000)
     for part in a.publisher.snapshot(ASP):
         a.take(a.asp.receive(part, a.now))
-    assert len(tunnel_events(a.said)) == SLICE
+    assert len(tunnel_events(a.said)) == MAX_TUNNELS_PER_SLICE
     # What changes meanwhile is taken as it is then, and what goes is not waited for.
     last = made[-1]
     assert isinstance(last, TunnelRecord)
@@ -347,7 +347,7 @@ def test_thousands_of_tunnels_are_installed_in_slices_between_heartbeats() -> No
         assert a.asp.next_timer() <= a.now
         a.take(a.asp.on_timer(a.now))
         rounds += 1
-    assert rounds == 1000 // SLICE - 2
+    assert rounds == 1000 // MAX_TUNNELS_PER_SLICE - 2
     events = tunnel_events(a.said)
     assert [number for number, _, _ in events] == [*range(1, 999), 1000]
     assert [up for _, up, _ in events] == [True] * 998 + [False]

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from chassis.ase.counters import OPENED, PROTECTED, AspCounters
+from chassis.ase.counters import DECAPSULATED, ENCAPSULATED, AspCounters
 from chassis.ase.link import IkeState, SaDelete
 from chassis.bus.batch import Step
 from chassis.bus.counters import FILE_SIZE, Counters
@@ -321,7 +321,7 @@ def whole_way(ends: Ends, name: str) -> None:
     """What was given to a circuit-based tunnel, into which no other packets are routed."""
     end = ends.end(name)
     [row] = [row for row in report(end)["tunnels"] if row["tunnel"] == CIRCUIT]
-    waiting = sum(sa.waiting for key, sa in end.asp.paths.queues._sas.items() if key[0] == CIRCUIT)
+    waiting = sum(sa.waiting for key, sa in end.asp.paths.queues._by_entry_key.items() if key[0] == CIRCUIT)
     lost = sum(row["drops"]["out"].values())
     went_on = row["encapsulated"]["packets"] - row["post_ipsec_drops"]["encapsulated"]
     assert ends.given[name, CIRCUIT] + row["fragments"] == went_on + lost + waiting
@@ -341,7 +341,7 @@ def test_every_packet_is_somewhere(make: Callable[..., Ends], data: st.DataObjec
     ends = make(kind, draw(st.sampled_from(["", "", "ab", "a", "b"])), **tunnel)
     rate = draw(st.sampled_from([None, None, "200pps", "20k"]))
     for end in (ends.a, ends.b):
-        end.asp.paths.queues.pace(rate)
+        end.asp.paths.queues.set_rate(rate)
     for _ in range(draw(st.integers(1, 25))):
         act = draw(st.sampled_from([*ACTIONS, *ACTIONS, *RARE]))
         act(draw, ends, kind)
@@ -398,9 +398,9 @@ def test_one_tunnel_alone() -> None:
 
 def test_a_new_process_goes_on_with_what_the_one_before_counted() -> None:
     file = memoryview(bytearray(FILE_SIZE))
-    AspCounters(Counters(file)).tunnel(7, PROTECTED, 3, 300)
+    AspCounters(Counters(file)).count_tunnel(7, ENCAPSULATED, 3, 300)
     after = AspCounters(Counters(file))
-    assert (after.before(7, PROTECTED), after.of_tunnel(7, PROTECTED)) == (3, (3, 300))
-    after.tunnel(7, PROTECTED, 2, 200)
-    assert (after.before(7, PROTECTED), after.of_tunnel(7, PROTECTED)) == (3, (5, 500))
-    assert (after.before(7, OPENED), after.of_tunnel(7, OPENED)) == (0, (0, 0))
+    assert (after.previous_total(7, ENCAPSULATED), after.tunnel_total(7, ENCAPSULATED)) == (3, (3, 300))
+    after.count_tunnel(7, ENCAPSULATED, 2, 200)
+    assert (after.previous_total(7, ENCAPSULATED), after.tunnel_total(7, ENCAPSULATED)) == (3, (5, 500))
+    assert (after.previous_total(7, DECAPSULATED), after.tunnel_total(7, DECAPSULATED)) == (0, (0, 0))

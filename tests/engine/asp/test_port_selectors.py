@@ -120,7 +120,7 @@ def test_a_packet_that_goes_by_its_ports_is_protected_whole(
     clear = clear_packet(tunnel, 3000, df=df)
     outer, told = sent(a, tunnel, [clear])
     state = a.asp.tunnels.states[tunnel]
-    assert state.path is not None
+    assert state.egress is not None
     limit = mtu or PORT - state.overhead
     if df_bit == "set" or (df and (df_bit == "propagate" or mtu)):
         # Neither the packet nor what protects it may be cut.
@@ -135,7 +135,7 @@ def test_a_packet_that_goes_by_its_ports_is_protected_whole(
     assert [same(packet) for packet in came(b, outer)] == [same(clear)]
     assert (a.drops(), b.drops()) == ({}, {})
     assert a.asp.sadb.current_outbound(tunnel, 10).packets == 1  # type: ignore[union-attr]
-    assert a.asp.tallies.report(tunnel)["tunnels"][0]["fragments"] == 0
+    assert a.asp.sa_statistics.statistics(tunnel)["tunnels"][0]["fragments"] == 0
     assert a.count(f"tunnel {tunnel} encapsulated octets") == 3000
 
 

@@ -99,28 +99,33 @@ def test_a_full_queue_drops_its_own_class_and_no_other() -> None:
     for base in range(0, 600, 200):
         one.protect(CIRCUIT, [clear(8, base + number) for number in range(200)])
     one.protect(CIRCUIT, [clear(20, 1), clear(40, 2), clear(56, 3)])
-    assert one.drops() == {"queue 3 full": 600 - queues.DEPTH}
+    assert one.drops() == {"queue 3 full": 600 - queues.MAX_QUEUE_PACKETS}
     one.protect(CIRCUIT, [clear(56, number) for number in range(256)])
     one.protect(CIRCUIT, [clear(56, number) for number in range(256)])
-    assert one.drops() == {"queue 3 full": 600 - queues.DEPTH, "queue 0 full": 1}
+    assert one.drops() == {"queue 3 full": 600 - queues.MAX_QUEUE_PACKETS, "queue 0 full": 1}
     of = seen(one)["queues"]
-    assert {name: row["dropped"] for name, row in of.items()} == {"0": 1, "1": 0, "2": 0, "3": 600 - queues.DEPTH}
+    assert {name: row["dropped"] for name, row in of.items()} == {
+        "0": 1,
+        "1": 0,
+        "2": 0,
+        "3": 600 - queues.MAX_QUEUE_PACKETS,
+    }
     assert {name: row["peak_depth"] for name, row in of.items()} == {
-        "0": queues.DEPTH, "1": 1, "2": 1, "3": queues.DEPTH
+        "0": queues.MAX_QUEUE_PACKETS, "1": 1, "2": 1, "3": queues.MAX_QUEUE_PACKETS
     }  # fmt: skip
     sent = run(one, 2.0)
-    assert len(numbers(sent)) == 2 * queues.DEPTH + 2
+    assert len(numbers(sent)) == 2 * queues.MAX_QUEUE_PACKETS + 2
     assert one.count("packets queued") == 0
 
 
 def test_what_came_last_is_what_a_full_queue_drops() -> None:
     one, there = side(), Side(records(there=True))
     busy(one)
-    packets = [clear(0, number) for number in range(queues.DEPTH + 40)]
+    packets = [clear(0, number) for number in range(queues.MAX_QUEUE_PACKETS + 40)]
     one.protect(CIRCUIT, packets[:100])
     one.protect(CIRCUIT, packets[100:300])
     one.protect(CIRCUIT, packets[300:])
-    assert opened(there, run(one, 2.0)) == packets[: queues.DEPTH]
+    assert opened(there, run(one, 2.0)) == packets[: queues.MAX_QUEUE_PACKETS]
 
 
 def test_no_more_than_the_rate_leaves() -> None:
@@ -140,7 +145,7 @@ def test_a_rate_in_bits_counts_clear_packets(size: int) -> None:
         sent += one.protect(CIRCUIT, [clear(0, 0, size=size)] * 30)
         sent += run(one, 0.01)
     bits = len(numbers(sent)) * size * 8
-    assert bits == pytest.approx(1e6 * (1 + queues.BURST), rel=0.02)
+    assert bits == pytest.approx(1e6 * (1 + queues.RATE_BURST_INTERVAL), rel=0.02)
 
 
 def test_an_sa_with_much_that_is_urgent_takes_nothing_from_another() -> None:
@@ -152,7 +157,7 @@ def test_an_sa_with_much_that_is_urgent_takes_nothing_from_another() -> None:
     sent = run(one, 0.2)
     economical = sum(len(batch) for _, batch in sent if batch.step is Step.OUT)
     assert len(numbers(sent)) == pytest.approx(200, abs=5)
-    assert economical == pytest.approx(100, abs=queues.TURN_PACKETS)
+    assert economical == pytest.approx(100, abs=queues.QUANTUM_PACKETS)
 
 
 def _with_lines() -> list[Record]:
@@ -198,9 +203,9 @@ def test_a_full_queue_of_one_sa_leaves_another_its_own() -> None:
     one.protect(CIRCUIT, [clear(0, number, "60.1.0.1") for number in range(AT_ONCE)])
     for _ in range(3):
         one.protect(CIRCUIT, [clear(0, 0, "60.1.0.1")] * 200)
-    assert one.drops() == {"queue 3 full": 600 - queues.DEPTH}
+    assert one.drops() == {"queue 3 full": 600 - queues.MAX_QUEUE_PACKETS}
     one.protect(CIRCUIT, [clear(0, 0, "60.2.0.1")] * 200)
-    assert one.drops() == {"queue 3 full": 600 - queues.DEPTH}
+    assert one.drops() == {"queue 3 full": 600 - queues.MAX_QUEUE_PACKETS}
 
 
 @pytest.mark.behaviour("B-136")
@@ -234,7 +239,7 @@ def test_nothing_is_lost_twice_or_out_of_its_order(
     steps: list[tuple[int, list[int], float]], rate: str, number: int, depth: int
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(queues, "DEPTH", depth)
+        patch.setattr(queues, "MAX_QUEUE_PACKETS", depth)
         one, there = side(rate, queues=number), Side(records(there=True))
         put: list[bytes] = []
         sent: Sent = []

@@ -122,7 +122,7 @@ def test_a_successor_of_a_killed_asp_holds_nothing() -> None:
 
 
 def test_octets_are_bounded_and_the_lowest_class_has_the_least_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(queues, "ROOM", (10_000, 9_000, 8_000, 7_000, 7_000))
+    monkeypatch.setattr(queues, "QUEUE_OCTET_LIMITS", (10_000, 9_000, 8_000, 7_000, 7_000))
     one = side()
     busy(one)
     size = 1000 + 14
@@ -161,9 +161,9 @@ def test_waiting_is_measured() -> None:
 @given(st.lists(st.integers(0, 10_000_000), min_size=1, max_size=200), st.floats(0.01, 1.0))
 def test_a_quantile_is_exact_to_an_eighth(waits: list[int], part: float) -> None:
     meter = queues.QueueStatistics()
-    meter.came(len(waits))
+    meter.count_enqueued(len(waits))
     for wait in waits:
-        meter.went(1, wait)
+        meter.count_dequeued(1, wait)
     exact = sorted(waits)[ceil(len(waits) * part) - 1]
     assert exact <= meter.quantile(part) <= exact * 1.125 + 1
 

@@ -16,7 +16,7 @@ from scapy.layers.inet import IP
 from scapy.layers.ipsec import AH, AUTH_ALGOS, ESP, SecurityAssociation
 from scapy.packet import Raw
 
-from chassis.ase.drop_log import INTERVAL, TEXTS
+from chassis.ase.drop_log import DROP_LOG_INTERVAL, TEXTS
 from chassis.ase.ipsec.causes import MESSAGE_IDS, OWN_MESSAGES
 from chassis.ase.link import SaDelete
 from chassis.bus.batch import Step
@@ -292,12 +292,12 @@ def test_a_flood_is_a_line_a_second_and_no_packet_is_forgotten(row: str, case: C
     for flood in range(floods):
         router.open(batch_of(refused.packets[flood * packets :][:packets], Step.OPEN))
         router.now += 0.3
-    assert 1 <= len(logs(router)) <= 1 + (router.now - began) / INTERVAL
-    router.now += INTERVAL
+    assert 1 <= len(logs(router)) <= 1 + (router.now - began) / DROP_LOG_INTERVAL
+    router.now += DROP_LOG_INTERVAL
     router.take(router.asp.on_timer(router.now))
     said = logs(router)
     times = [line.time for line in said]
-    assert all(later - earlier > INTERVAL - 1e-6 for earlier, later in pairwise(times))
+    assert all(later - earlier > DROP_LOG_INTERVAL - 1e-6 for earlier, later in pairwise(times))
     assert {line.id for line in said} == {row}
     counts = [line.values["count"] for line in said]
     assert all(isinstance(count, int) and count > 0 for count in counts)

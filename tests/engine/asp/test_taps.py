@@ -66,7 +66,7 @@ def test_what_is_dropped_is_seen_where_it_came_in() -> None:
 
 def test_packets_that_wait_in_queues_are_seen_once() -> None:
     a, _ = pair()
-    a.asp.paths.queues.pace("10pps")
+    a.asp.paths.queues.set_rate("10pps")
     clear, protected = watch(a, "inner"), watch(a, "outer")
     packets = [udp_packet(number=i) for i in range(5)]
     a.protect(CIRCUIT, packets)

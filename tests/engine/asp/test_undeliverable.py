@@ -31,7 +31,7 @@ HOST, FAR = "52.0.0.1", "62.0.0.1"
 
 
 def books(end: Controller, tunnel: int) -> dict[str, Any]:
-    [row] = end.asp.tallies.report(tunnel)["tunnels"]
+    [row] = end.asp.sa_statistics.statistics(tunnel)["tunnels"]
     return row
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from chassis.ase.ipsec.sadb import Sadb
 from chassis.ase.ipsec.state import SaStateFile, octets_for
 from chassis.ase.link import FromIke, PeerSeen, SaDelete, SaInstall, SaSeen, SaSwitch
-from chassis.ase.sa_builder import negotiated_pair, policy_lines
+from chassis.ase.sa_builder import negotiated_pair, spd_entries
 from chassis.bus.records import AclRecord, TunnelRecord
 from chassis.net.address import parse_address
 from chassis.net.ethernet import HEADROOM
@@ -94,7 +94,7 @@ class ProductEnd(OurEnd):
                 self.sadb.install_outbound(pair.outbound, pair.lease, current=message.send)
                 acls = {(INNER, acl.name): acl for acl in self._acls}
                 apart = self._version == 1
-                self.sadb.spd.set_entries(message.tunnel, policy_lines(self._record, acls, apart))
+                self.sadb.spd.set_entries(message.tunnel, spd_entries(self._record, acls, apart))
             elif isinstance(message, SaSwitch):
                 self.sadb.activate_outbound(message.tunnel, message.serial)
             elif isinstance(message, SaDelete):

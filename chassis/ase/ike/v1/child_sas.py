@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
-from chassis.ase.entry_numbers import shown
+from chassis.ase.entry_numbers import describe_entry
 from chassis.ase.ike.connection import Connection
 from chassis.ase.ike.host import AGED, Child
 from chassis.ase.ike.payloads.numbers import Protocol
@@ -204,7 +204,7 @@ class ChildSasV1:
         return [
             {
                 "serial": one.child.serial,
-                **shown(one.child.entry),
+                **describe_entry(one.child.entry),
                 "proposal": one.suite,
                 "spi_in": {Protocol(p).name.lower(): spi.hex() for p, spi in one.spis_in.items()},
                 "spi_out": {Protocol(p).name.lower(): spi.hex() for p, spi in one.spis_out.items()},
