@@ -163,10 +163,6 @@ class AspCounters:
         self.values[self._made] += count
         self.values[self._fragments] += count
 
-    def count_icmp_error(self) -> None:
-        """Count an ICMP error as a packet that was made."""
-        self.values[self._made] += 1
-
     def count_consumed(self, packets: int) -> None:
         """Count packets that end here as they should."""
         self.values[self._consumed] += packets

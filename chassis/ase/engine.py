@@ -13,6 +13,7 @@ from itertools import chain
 from math import inf
 
 from chassis.ase.counters import AspCounters
+from chassis.ase.datapath import DataPath
 from chassis.ase.drop_log import DropLog
 from chassis.ase.ike_side import IkeSide
 from chassis.ase.ipsec.causes import Drops, Notice, NoticeKind
@@ -33,8 +34,6 @@ from chassis.ase.link import (
     SaSwitch,
 )
 from chassis.ase.negotiated_sas import NegotiatedSas
-from chassis.ase.paths import Paths
-from chassis.ase.routes import Routes
 from chassis.ase.sa_statistics import SaStatistics
 from chassis.ase.tunnels import AspTunnel, TunnelTable
 from chassis.bus import requests
@@ -53,8 +52,10 @@ from chassis.bus.messages import (
     SaEvent,
     TunnelEvent,
 )
+from chassis.bus.records import NextHop
 from chassis.bus.replication import RecordChange
 from chassis.fwd.drop_causes import DropCause
+from chassis.fwd.tables import ForwardingTables
 
 FACILITY = "ase"
 
@@ -108,10 +109,10 @@ class AspEngine(CardBase):
         self.fresh = fresh or held.is_fresh or not (held.served or not _is_empty(state))
         self.sadb = Sadb(held, partial(self.counters.add, EVICTED))
         self.tunnels = TunnelTable(card, self.sadb)
-        self.routes = Routes(card, self.up, self.tunnels.records, self.counters)
+        self.tables = ForwardingTables(self.up, self._usable, self.counters)
         self._counts = AspCounters(self.counters)
         self._log = DropLog(card)
-        self.paths = Paths(self, self.sadb, self.tunnels, self.routes, self._counts, random, self.counters)
+        self.datapath = DataPath(self, self.sadb, self.tunnels, self.tables, self._counts, random, self.counters)
         self.negotiated = NegotiatedSas(self.sadb, self.tunnels)
         self.sa_statistics = SaStatistics(self.sadb, self.tunnels, self._counts)
         self.ike = IkeSide(card, self.counters)
@@ -147,7 +148,7 @@ class AspEngine(CardBase):
         self.sadb.state.serve()
         # Old decisions end with the old records, before a packet can meet the new ones.
         self.tunnels.apply(change)
-        self.routes.apply(change)
+        self.tables.apply(change)
         self.negotiated.apply_records(change)
         self.sa_statistics.apply_records(change)
         self.negotiated.apply_settings(self.settings)
@@ -168,7 +169,7 @@ class AspEngine(CardBase):
 
     def _update_queues(self) -> None:
         """Bring the queues to what the settings and the records say; a fenced ASP has none that wait."""
-        queues = self.paths.queues
+        queues = self.datapath.queues
         queues.set_rate(self.settings.get("asp-rate"))
         for number in queues.measured_tunnels() - self.tunnels.states.keys():
             queues.remove_tunnel(number)
@@ -177,8 +178,8 @@ class AspEngine(CardBase):
 
     def _flush_if_fenced(self) -> None:
         """Nothing that waits leaves a fenced ASP."""
-        if self.fenced and self.paths.queues.waiting:
-            self.drop(DropCause.FENCED, self.paths.queues.flush(DropCause.FENCED))
+        if self.fenced and self.datapath.queues.waiting:
+            self.drop(DropCause.FENCED, self.datapath.queues.flush(DropCause.FENCED))
 
     def _install_pending(self) -> list[Output]:
         """Go on with what changed records want; report what came of it."""
@@ -190,7 +191,7 @@ class AspEngine(CardBase):
         return outputs
 
     def cards_changed(self, now: float) -> list[Output]:
-        self.routes.decider.invalidate()
+        self.tables.decider.invalidate()
         return []
 
     def request(self, request: Request, now: float) -> list[Output] | None:
@@ -231,7 +232,7 @@ class AspEngine(CardBase):
 
     def ike_connected(self, now: float) -> list[Output]:
         """The IKE process stands: it is given the records that it needs, and from then on their changes."""
-        self.paths.datagrams.connected = True
+        self.datapath.datagrams.connected = True
         return self.ike.connect(self.settings, self.replica.records, self.replica.version > 0, now)
 
     def from_ike(self, message: FromIke, now: float) -> list[Output]:
@@ -241,7 +242,7 @@ class AspEngine(CardBase):
                 if self.fenced:
                     self._counts.count_ike_dropped()
                     return []
-                return self.paths.send_datagram(message, now)
+                return self.datapath.send_datagram(message, now)
             case SaInstall():
                 outputs = self.negotiated.install(message)
             case SaSwitch():
@@ -276,9 +277,9 @@ class AspEngine(CardBase):
             return []
         step = batch.step
         if step is Step.PROTECT:
-            act = self.paths.protect
+            act = self.datapath.encapsulate
         elif step is Step.OPEN:
-            act = self.paths.open
+            act = self.datapath.decapsulate
         else:
             self.drop(DropCause.WRONG_STEP, len(batch.lengths))
             return []
@@ -303,14 +304,14 @@ class AspEngine(CardBase):
 
     def on_timer(self, now: float) -> list[Output]:
         outputs = super().on_timer(now)
-        paths = self.paths
+        datapath = self.datapath
         if now >= self._log.due:
             outputs += _records(self._log.flush(now))
-        paths.datagrams.on_timer(now)
-        paths.path_mtus.on_timer(now)
-        if not paths.queues.idle:
+        datapath.datagrams.on_timer(now)
+        datapath.path_mtus.on_timer(now)
+        if not datapath.queues.idle:
             self._flush_if_fenced()
-            outputs += paths.serve(now)
+            outputs += datapath.serve(now)
         outputs += self.negotiated.on_timer(now)
         outputs += self._tunnel_events(self.negotiated.pop_reports(now))
         outputs += self.ike.on_timer(now)
@@ -323,13 +324,13 @@ class AspEngine(CardBase):
     def next_timer(self) -> float:
         if self.tunnels.pending:
             return -inf
-        paths = self.paths
+        datapath = self.datapath
         return min(
             super().next_timer(),
             self._log.due,
-            paths.datagrams.next_timer(),
-            paths.path_mtus.next_timer(),
-            paths.queues.due,
+            datapath.datagrams.next_timer(),
+            datapath.path_mtus.next_timer(),
+            datapath.queues.due,
             self.negotiated.next_timer(),
             self.ike.next_timer(),
         )
@@ -382,9 +383,21 @@ class AspEngine(CardBase):
 
     # inside
 
+    def _usable(self, hop: NextHop) -> bool:
+        up = self.up
+        if hop.kind == "port":
+            port = self.tables.ports.get(hop.port)
+            return up.get(hop.card, False) and (port is None or port.enabled)
+        tunnel = self.tables.tunnels.get(hop.tunnel)
+        if tunnel is None or not tunnel.up:
+            return False
+        if tunnel.asp != self.card and not up.get(tunnel.asp):
+            return False
+        return tunnel.economical or (tunnel.circuit != 0 and up.get(tunnel.home, False))
+
     def _queue_statistics(self, tunnel: object) -> Attributes:
         """What there is to say of the queues, of those of one tunnel or of all."""
-        report = self.paths.queues.statistics(tunnel if isinstance(tunnel, int) else None)
+        report = self.datapath.queues.statistics(tunnel if isinstance(tunnel, int) else None)
         for sa in report["sas"]:
             state = self.tunnels.states.get(sa["tunnel"])
             sa["name"] = state.record.name if state is not None else ""

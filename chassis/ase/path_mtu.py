@@ -20,13 +20,13 @@ from chassis.ase.drop_log import FACILITY
 from chassis.ase.host import DataPathHost
 from chassis.ase.ipsec.causes import IpsecDropCause
 from chassis.ase.ipsec.sadb import OutboundKey, Sadb
-from chassis.ase.routes import Routes
 from chassis.ase.tunnels import AspTunnel
 from chassis.bus.engine import Output, ToController
 from chassis.bus.messages import LogRecord, Value
 from chassis.bus.records import TunnelRecord
 from chassis.fwd.mtu import MIN_IPV4_MTU, UNLIMITED, MtuLimits
 from chassis.fwd.rate import TokenBucket
+from chassis.fwd.tables import ForwardingTables
 from chassis.net.address import format_address
 from chassis.net.errors import DecodeError
 from chassis.net.icmp import Icmp
@@ -85,13 +85,13 @@ class PathMtus:
         host: DataPathHost,
         sadb: Sadb,
         states: Mapping[int, AspTunnel],
-        routes: Routes,
+        tables: ForwardingTables,
         counters: AspCounters,
     ) -> None:
         self._host = host
         self._sadb = sadb
         self._states = states
-        self._routes = routes
+        self._tables = tables
         self._counters = counters
         self._found: dict[int, _Found] = {}
         """By tunnel, the first to end first."""
@@ -100,7 +100,7 @@ class PathMtus:
     def egress(self, state: AspTunnel) -> int:
         """The largest outer packet that gets from here to the tunnel's peer, as far as is known."""
         record, peer = state.record, state.peer
-        mtu = self._routes.egress_mtu(record.outer_context, peer)
+        mtu = self._tables.egress_mtu(record.outer_context, peer)
         found = self._found.get(record.number)
         return mtu if found is None or found.destination != peer else min(mtu, found.mtu)
 

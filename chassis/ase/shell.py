@@ -12,10 +12,10 @@ from typing import NoReturn
 import zmq
 
 from chassis.ase import ike_shell
+from chassis.ase.datapath import SIDES
 from chassis.ase.engine import AspEngine
 from chassis.ase.ipsec.state import FILE_SIZE, StateError
 from chassis.ase.link import LeftOut
-from chassis.ase.paths import SIDES
 from chassis.ase.pipe import Pipe, PipeClosed
 from chassis.bus import endpoints
 from chassis.bus.capture import Capture
@@ -47,7 +47,7 @@ class AspShell(CardShell):
         if what not in SIDES:
             points = ", ".join(("fabric", *SIDES))
             raise CardRequestError(f"{self.env.card} has no {what!r} to capture; it has {points}")
-        taps = self._asp.paths.taps
+        taps = self._asp.datapath.taps
         taps.pop(what, None)
         if capture is not None:
             kept, place = capture, f"{self.env.node} {self.env.card} {what}"

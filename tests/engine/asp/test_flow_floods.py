@@ -34,7 +34,7 @@ def passes(left: Controller, right: Controller) -> None:
 def test_a_scan_by_way_of_an_economical_tunnel_leaves_so_many_decisions() -> None:
     left, right = Controller(records()), Controller(records(there=True))
     for number in range(DECISIONS + 100):
-        right.asp.routes.decider.decide(INNER, ip("50.0.0.1") << 32 | ip("60.0.0.1") + number)
+        right.asp.tables.decider.decide(INNER, ip("50.0.0.1") << 32 | ip("60.0.0.1") + number)
         if number % 4096 == 0:
             passes(left, right)
     passes(left, right)

@@ -321,7 +321,7 @@ def whole_way(ends: Ends, name: str) -> None:
     """What was given to a circuit-based tunnel, into which no other packets are routed."""
     end = ends.end(name)
     [row] = [row for row in report(end)["tunnels"] if row["tunnel"] == CIRCUIT]
-    waiting = sum(sa.waiting for key, sa in end.asp.paths.queues._by_entry_key.items() if key[0] == CIRCUIT)
+    waiting = sum(sa.waiting for key, sa in end.asp.datapath.queues._by_entry_key.items() if key[0] == CIRCUIT)
     lost = sum(row["drops"]["out"].values())
     went_on = row["encapsulated"]["packets"] - row["post_ipsec_drops"]["encapsulated"]
     assert ends.given[name, CIRCUIT] + row["fragments"] == went_on + lost + waiting
@@ -341,7 +341,7 @@ def test_every_packet_is_somewhere(make: Callable[..., Ends], data: st.DataObjec
     ends = make(kind, draw(st.sampled_from(["", "", "ab", "a", "b"])), **tunnel)
     rate = draw(st.sampled_from([None, None, "200pps", "20k"]))
     for end in (ends.a, ends.b):
-        end.asp.paths.queues.set_rate(rate)
+        end.asp.datapath.queues.set_rate(rate)
     for _ in range(draw(st.integers(1, 25))):
         act = draw(st.sampled_from([*ACTIONS, *ACTIONS, *RARE]))
         act(draw, ends, kind)

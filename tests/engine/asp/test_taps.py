@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from chassis.ase.datapath import SIDES
 from chassis.ase.link import IkePacket
-from chassis.ase.paths import SIDES
 from chassis.bus.batch import Step
 from chassis.net.ipv4 import PROTOCOL_ESP, Ipv4
 from tests.support.asp import (
@@ -29,7 +29,7 @@ Seen = list[tuple[str, list[bytes]]]
 def watch(end: Controller, side: str) -> Seen:
     """What passes a side from now on: step and packets."""
     seen: Seen = []
-    end.asp.paths.taps[side] = lambda step, batch: seen.append((step, packets_of(batch)))
+    end.asp.datapath.taps[side] = lambda step, batch: seen.append((step, packets_of(batch)))
     return seen
 
 
@@ -66,13 +66,13 @@ def test_what_is_dropped_is_seen_where_it_came_in() -> None:
 
 def test_packets_that_wait_in_queues_are_seen_once() -> None:
     a, _ = pair()
-    a.asp.paths.queues.set_rate("10pps")
+    a.asp.datapath.queues.set_rate("10pps")
     clear, protected = watch(a, "inner"), watch(a, "outer")
     packets = [udp_packet(number=i) for i in range(5)]
     a.protect(CIRCUIT, packets)
     assert [packet for _, some in clear for packet in some] == packets
     assert sum(len(some) for _, some in protected) < 5
-    while a.asp.paths.queues.waiting:
+    while a.asp.datapath.queues.waiting:
         a.now += 1.0
         a.take(a.asp.on_timer(a.now))
     assert sum(len(some) for _, some in protected) == 5
@@ -106,8 +106,8 @@ def test_who_stops_watching_sees_no_more() -> None:
     a, _ = pair()
     seen = watch(a, "inner")
     a.protect(CIRCUIT, [udp_packet()])
-    a.asp.paths.taps.pop("inner")
-    assert a.asp.paths.taps == {}
+    a.asp.datapath.taps.pop("inner")
+    assert a.asp.datapath.taps == {}
     a.protect(CIRCUIT, [udp_packet()])
     assert len(seen) == 1
 

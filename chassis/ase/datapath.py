@@ -1,0 +1,391 @@
+"""The data path of an ASP: encapsulate and send on, decapsulate and forward (RFC 4301 5.1, 5.2).
+
+In: batches of other cards, and datagrams of IKE. Out: batches for other cards, and datagrams for IKE. Packets of a
+circuit-based tunnel go back to the line card that holds its circuit. Those of an economical tunnel are looked up
+here and go to the card of the egress port. Outputs leave in the order of the packets.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from functools import partial
+
+from chassis.ase.counters import DECAPSULATED, ENCAPSULATED, AnyCause, AspCounters, AspDropCause
+from chassis.ase.datagrams import Datagrams
+from chassis.ase.host import DataPathHost
+from chassis.ase.ipsec.causes import Drops, IpsecDropCause
+from chassis.ase.ipsec.sadb import Sadb, fragment_decision
+from chassis.ase.link import IkePacket
+from chassis.ase.path_mtu import PathMtus, tunnel_mtu
+from chassis.ase.queues import Queues
+from chassis.ase.tunnels import AspTunnel, TunnelEgress, TunnelTable
+from chassis.bus.batch import Batch, Step
+from chassis.bus.counters import Counters
+from chassis.bus.engine import Output, ToFabric, ToIke
+from chassis.fwd.decision import Decision, DecisionKind
+from chassis.fwd.drop_causes import DropCause
+from chassis.fwd.forwarder import Forwarder, Origin
+from chassis.fwd.mtu import UNLIMITED, FitResult, MtuLimits, fit_to_mtu
+from chassis.fwd.tables import ForwardingTables
+from chassis.net.ethernet import HEADROOM, MAX_BATCHED_IPV4_LENGTH
+from chassis.net.ipv4 import PROTOCOL_ICMP
+
+SIDES = ("inner", "outer")
+"""Where packets may be watched: before encapsulation and after decapsulation, and the other way round."""
+
+Tap = Callable[[str, Batch], None]
+"""`tap(step, batch)`: the step names what is done with the packets, and for which tunnel."""
+
+
+class DataPath:
+    """The data path of one ASP, and the `Delivery` of its forwarder.
+
+    Each call returns its outputs. A batch that is given to it may have a trace mark only if it holds one packet.
+    """
+
+    def __init__(
+        self,
+        host: DataPathHost,
+        sadb: Sadb,
+        tunnels: TunnelTable,
+        tables: ForwardingTables,
+        counters: AspCounters,
+        random: Callable[[int], bytes],
+        card_counters: Counters,
+    ) -> None:
+        self._host = host
+        self._sadb = sadb
+        self._tunnels = tunnels
+        self._tables = tables
+        self._decider = tables.decider
+        self._counters = counters
+        self._random = random
+        self._forwarder = Forwarder(host.card, tables, self, self._error_source, card_counters)
+        self.datagrams = Datagrams(counters, host.drop, random, sadb.ipv4_ids)
+        self.path_mtus = PathMtus(host, sadb, tunnels.states, tables, counters)
+        self.queues = Queues(sadb, counters)
+        self.taps: dict[str, Tap] = {}
+        """Taps by the side that they watch."""
+        self._serving = False
+        place = host.card.removeprefix("asp ")
+        self._encapsulate_step = f"{place} protect"
+        self._decapsulate_step = f"{place} open"
+
+    def encapsulate(self, batch: Batch, now: float, nesting: int = 0) -> list[Output]:
+        """Encapsulate packets for a tunnel; their TTL is decremented already.
+
+        Where the ASP has a rate, packets go through the queues of their SAs.
+        """
+        if self.taps:
+            self._tap("inner", "encapsulate", batch, batch.tunnel)
+        if self.queues.idle:
+            return self._encapsulate_now(batch, now, nesting)
+        state = self._tunnels.states.get(batch.tunnel)
+        if state is None or not state.pairs or not state.record.up:
+            return self._encapsulate_now(batch, now, nesting)
+        out: list[Output] = []
+        for unwanted in self.queues.enqueue(batch, state.record.queues > 1, nesting, now):
+            out += self._encapsulate_now(unwanted, now, nesting)
+        return out + self.serve(now)
+
+    def serve(self, now: float) -> list[Output]:
+        """Encapsulate the packets in the queues whose turn has come."""
+        # Outer packets may go into another tunnel, and so into its queues: the call in progress serves them.
+        if self._serving:
+            return []
+        self._serving = True
+        out: list[Output] = []
+        while (served := self.queues.dequeue(now)) is not None:
+            out += self._encapsulate_now(served.batch, now, served.depth)
+        self._serving = False
+        return out
+
+    def _encapsulate_now(self, batch: Batch, now: float, nesting: int) -> list[Output]:
+        """Encapsulate packets past the queues."""
+        host = self._host
+        number = batch.tunnel
+        state = self._tunnels.states.get(number)
+        if state is None:
+            return self._drop(AspDropCause.NO_TUNNEL, batch)
+        host.stamp(batch, self._encapsulate_step, now)
+        record = state.record
+        if not state.pairs:
+            if state.spd_entries:
+                return self._request_sas(batch, now)
+            return self._drop(AspDropCause.NO_SA, batch)
+        if not record.up:
+            return self._drop(AspDropCause.TUNNEL_DOWN, batch)
+        egress = state.egress
+        if egress is None or egress.generation != self._decider.generation:
+            egress = self._find_egress(state)
+        if egress.cause is not None:
+            return self._drop(egress.cause, batch)
+        out: list[Output] = []
+        body, lengths = batch.body, batch.lengths
+        whole = False
+        if max(lengths) - HEADROOM > egress.limits.smallest:
+            fitted = fit_to_mtu(
+                body, lengths, egress.limits, policy=partial(fragment_decision, self._sadb, number)
+            )
+            whole = fitted.whole > 0
+            self._count_fit(fitted)
+            self._counters.count_tunnel_fragments(number, fitted.fragments)
+            self._counters.count_tunnel_drop(number, ENCAPSULATED, IpsecDropCause.MALFORMED, fitted.malformed)
+            self._counters.count_tunnel_drop(number, ENCAPSULATED, DropCause.TOO_LONG, len(fitted.too_long))
+            body, lengths = fitted.body, fitted.lengths
+            if fitted.too_long:
+                host.drop(DropCause.TOO_LONG, len(fitted.too_long))
+                out += self._forwarder.report(
+                    DropCause.TOO_LONG,
+                    fitted.too_long,
+                    record.context,
+                    Origin(transit=True, port=batch.ingress, nesting=nesting),
+                    now,
+                    egress.limits.df_set,
+                )
+            if not lengths:
+                return out
+        result = self._sadb.encapsulate_tunnel(number, body, lengths, self._random)
+        protected = result.lengths
+        count = len(protected)
+        if result.drops.counts:
+            out += self._count_ipsec_drops(number, result.drops, now)
+        if result.notices:
+            out += host.on_sa_notice(result.notices, now)
+        if result.missing:
+            out += host.on_acquire(number, result.missing, now)
+        if not count:
+            return out
+        octets = sum(lengths if count == len(lengths) else [lengths[index] for index in result.origins])
+        self._counters.count_tunnel(number, ENCAPSULATED, count, octets - HEADROOM * count)
+        outer = Batch(
+            Step.CIRCUIT_OUT,
+            result.body,
+            protected,
+            ingress=batch.ingress,
+            context=record.outer_context,
+            marks=batch.marks,
+        )
+        if self.taps:
+            self._tap("outer", "encapsulate", outer, number)
+        most = egress.limits.outer_fragment if whole else UNLIMITED
+        if egress.decision is not None:
+            origin = Origin(transit=False, tunnel=number, nesting=nesting, max_fragment=most)
+            return out + self._forwarder.execute_decision(egress.decision, outer, origin, now)
+        if whole:
+            fitted = fit_to_mtu(outer.body, outer.lengths, MtuLimits(most, UNLIMITED))
+            self._count_fit(fitted)
+            outer.body, outer.lengths = fitted.body, fitted.lengths
+        outer.tunnel, outer.circuit = number, record.circuit
+        out.append(self._to_card(record.home, outer))
+        return out
+
+    def decapsulate(self, batch: Batch, now: float, nesting: int = 0) -> list[Output]:
+        """Decapsulate packets that came in for an address of this ASP in a context."""
+        if self.taps:
+            self._tap("outer", "decapsulate", batch)
+        return self._decapsulate_now(batch, now, nesting)
+
+    def _decapsulate_now(self, batch: Batch, now: float, nesting: int) -> list[Output]:
+        host = self._host
+        host.stamp(batch, self._decapsulate_step, now)
+        result = self._sadb.decapsulate_batch(batch.body, batch.lengths, batch.context)
+        out: list[Output] = []
+        if result.drops.counts:
+            out += host.count_drops(result.drops, now)
+        for group in result.groups:
+            number, lengths = group.tunnel, group.lengths
+            state = self._tunnels.states[number]
+            record = state.record
+            self._counters.count_tunnel(
+                number, DECAPSULATED, len(lengths), len(group.body) - HEADROOM * len(lengths)
+            )
+            clear = Batch(
+                Step.CIRCUIT_IN,
+                group.body,
+                lengths,
+                ingress=batch.ingress,
+                context=record.context,
+                tunnel=number,
+                circuit=record.circuit,
+                marks=batch.marks,
+            )
+            if self.taps:
+                self._tap("inner", "decapsulate", clear, number)
+            if record.economical:
+                origin = Origin(transit=True, tunnel=number, nesting=nesting)
+                out += self._forwarder.forward(clear, origin, now)
+                continue
+            egress = state.egress
+            if egress is None or egress.generation != self._decider.generation:
+                egress = self._find_egress(state)
+            if egress.cause is not None:
+                self.dropped(egress.cause, len(lengths), Origin(transit=True, tunnel=number))
+            else:
+                out.append(self._to_card(record.home, clear))
+        if result.negotiated:
+            out += host.on_inbound_traffic(result.negotiated, now)
+        if result.punted:
+            out += self._handle_punted(batch, result.punted, now, nesting)
+        return out
+
+    def send_datagram(self, message: IkePacket, now: float) -> list[Output]:
+        """Send a datagram of IKE by the ASP's own routes, whatever the mode of its tunnel.
+
+        The circuit of a tunnel is for the tunnel's packets, and may not be there yet.
+        """
+        packet = self.datagrams.datagram(message)
+        if packet is None:
+            self._counters.count_ike_dropped()
+            return []
+        self._counters.count_ike_out()
+        way = self._decider.to(message.context, message.remote)
+        if way.kind is DecisionKind.TUNNEL and self._tables.tunnels[way.tunnel].remote == message.remote:
+            # The route to the peer leads into the tunnel that IKE negotiates.
+            self._counters.count_ike_dropped()
+            self._host.drop(DropCause.LOOP)
+            return []
+        batch = Batch(
+            Step.OUT, bytearray(HEADROOM) + packet, array("H", [HEADROOM + len(packet)]), context=message.context
+        )
+        if self.taps:
+            self._tap("outer", "ike", batch)
+        return self._forwarder.execute_decision(way, batch, Origin(transit=False), now)
+
+    # inside
+
+    def _tap(self, side: str, step: str, batch: Batch, tunnel: int = 0) -> None:
+        """Show packets to the tap of a side."""
+        tap = self.taps.get(side)
+        if tap is not None:
+            state = self._tunnels.states.get(tunnel)
+            tap(f"{step} {state.record.name}" if state is not None else step, batch)
+
+    def _request_sas(self, batch: Batch, now: float) -> list[Output]:
+        """Drop packets for a negotiated tunnel without any SA, and ask IKE for the SAs of their SPD entries."""
+        result = self._sadb.encapsulate_tunnel(batch.tunnel, batch.body, batch.lengths, self._random)
+        out = self._count_ipsec_drops(batch.tunnel, result.drops, now)
+        return out + self._host.on_acquire(batch.tunnel, result.missing, now) if result.missing else out
+
+    def _handle_punted(
+        self, batch: Batch, packets: Iterable[memoryview], now: float, nesting: int
+    ) -> list[Output]:
+        """Act on datagrams of IKE, ICMP errors about our packets, and fragments.
+
+        Packets that are reassembled now are decapsulated together.
+        """
+        out: list[Output] = []
+        body, lengths = bytearray(), array("H")
+        for packet in packets:
+            if packet[9] == PROTOCOL_ICMP:
+                out += self.path_mtus.heard(batch.context, packet, now)
+                continue
+            found = self.datagrams.arrived(batch.context, packet, now)
+            if isinstance(found, IkePacket):
+                out.append(ToIke(found))
+            elif found is not None:
+                if len(found.packet) > MAX_BATCHED_IPV4_LENGTH:
+                    self._host.drop(IpsecDropCause.MALFORMED)
+                    continue
+                body += bytearray(HEADROOM) + found.packet
+                lengths.append(HEADROOM + len(found.packet))
+        if not lengths:
+            return out
+        return out + self._decapsulate_now(replace(batch, body=body, lengths=lengths, marks=()), now, nesting)
+
+    def _find_egress(self, state: AspTunnel) -> TunnelEgress:
+        """Decide where the outer packets of a tunnel go, for this generation of decisions."""
+        record, decider = state.record, self._decider
+        limits = tunnel_mtu(record, state.overhead, self.path_mtus.egress(state))
+        cause: AnyCause | None = None
+        way: Decision | None = None
+        if record.economical:
+            way = decider.to(record.outer_context, state.peer)
+            if way.kind is DecisionKind.TUNNEL and way.tunnel == record.number:
+                # The route to the peer leads into the tunnel itself.
+                cause = DropCause.LOOP
+            elif way.kind is DecisionKind.DROP:
+                # No sequence number and no encryption is spent on packets that can't leave.
+                cause = way.cause or DropCause.NO_ROUTE
+        elif not record.circuit or not record.home:
+            cause = AspDropCause.NO_CIRCUIT
+        elif not self._host.up.get(record.home, False):
+            cause = AspDropCause.HOME_DOWN
+        state.egress = egress = TunnelEgress(decider.generation, limits, cause, way)
+        return egress
+
+    # Delivery
+
+    def to_port(self, card: str, batch: Batch, origin: Origin, now: float) -> list[Output]:
+        mtu = self._tables.mtu(batch.port)
+        largest = min(mtu, origin.max_fragment)
+        out: list[Output] = []
+        if max(batch.lengths) - HEADROOM > largest:
+            fitted = fit_to_mtu(batch.body, batch.lengths, MtuLimits(largest, mtu), batch.marks)
+            self._count_fit(fitted)
+            self._counters.count_post_ipsec_drop(
+                origin.tunnel, _direction(origin), IpsecDropCause.MALFORMED, fitted.malformed
+            )
+            if fitted.too_long:
+                self.dropped(DropCause.TOO_LONG, len(fitted.too_long), origin)
+                out += self._forwarder.report(DropCause.TOO_LONG, fitted.too_long, batch.context, origin, now, mtu)
+            if not fitted.lengths:
+                return out
+            batch.body, batch.lengths, batch.marks = fitted.body, fitted.lengths, fitted.marks
+        out.append(self._to_card(card, batch))
+        return out
+
+    def to_tunnel(self, card: str, batch: Batch, origin: Origin, now: float) -> list[Output]:
+        if card != self._host.card:
+            return [self._to_card(card, batch)]
+        return self.encapsulate(batch, now, origin.nesting + 1)
+
+    def to_decapsulation(self, card: str, batch: Batch, origin: Origin, now: float) -> list[Output]:
+        if card != self._host.card:
+            return [self._to_card(card, batch)]
+        return self.decapsulate(batch, now, origin.nesting + 1)
+
+    def to_local_stack(self, batch: Batch, origin: Origin, now: float) -> list[Output]:
+        destination = int.from_bytes(batch.body[HEADROOM + 16 : HEADROOM + 20], "big")
+        card = self._tables.line_card(batch.context, destination)
+        if card:
+            return [self._to_card(card, batch)]
+        self.dropped(DropCause.NEXT_HOP_DOWN, len(batch.lengths), origin)
+        return []
+
+    def dropped(self, cause: AnyCause, packets: int, origin: Origin) -> None:
+        if packets:
+            self._host.drop(cause, packets)
+            self._counters.count_post_ipsec_drop(origin.tunnel, _direction(origin), cause, packets)
+
+    # inside
+
+    def _error_source(self, context: int, sender: int, origin: Origin) -> int:
+        return self._tables.ingress_address(context, origin.tunnel, origin.port)
+
+    def _to_card(self, card: str, batch: Batch) -> Output:
+        self._counters.values[self._counters.sent] += len(batch.lengths)
+        return ToFabric(card, self._host.sending(batch))
+
+    def _drop(self, cause: AnyCause, batch: Batch) -> list[Output]:
+        self._host.drop(cause, len(batch.lengths))
+        if cause is not AspDropCause.NO_TUNNEL:
+            self._counters.count_tunnel_drop(batch.tunnel, ENCAPSULATED, cause, len(batch.lengths))
+        return []
+
+    def _count_ipsec_drops(self, tunnel: int, drops: Drops, now: float) -> list[Output]:
+        for cause, packets in drops.counts.items():
+            self._counters.count_tunnel_drop(tunnel, ENCAPSULATED, cause, packets)
+        return self._host.count_drops(drops, now)
+
+    def _count_fit(self, fitted: FitResult) -> None:
+        self._counters.count_fragments(fitted.fragments)
+        if fitted.malformed:
+            self._host.drop(IpsecDropCause.MALFORMED, fitted.malformed)
+
+
+def _direction(origin: Origin) -> int:
+    """Return which slots of its tunnel count a packet: the tunnel decapsulated what is in transit."""
+    return DECAPSULATED if origin.transit else ENCAPSULATED
