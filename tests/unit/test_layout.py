@@ -49,16 +49,6 @@ CIRCLES: list[set[str]] = [
         "chassis.ase.ike.v1.session",
     },
     {
-        "chassis.ase.ike.v2.child_sas",
-        "chassis.ase.ike.v2.create_child_sa",
-        "chassis.ase.ike.v2.ike_auth",
-        "chassis.ase.ike.v2.ike_sa",
-        "chassis.ase.ike.v2.ike_sa_init",
-        "chassis.ase.ike.v2.informational",
-        "chassis.ase.ike.v2.rekey_ike_sa",
-        "chassis.ase.ike.v2.session",
-    },
-    {
         "chassis.xcrp.engine",
         "chassis.xcrp.ike_commands",
         "chassis.xcrp.operators",

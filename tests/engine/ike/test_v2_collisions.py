@@ -8,7 +8,6 @@ import pytest
 
 from chassis.ase.ike.host import IkeSettings
 from chassis.ase.ike.payloads.header import Header
-from chassis.ase.ike.v2.child_sas import remove
 from tests.support.ike.v2_pair import End, Net, both, established, line, rule, suite
 
 OFFSETS = (0.0, 0.005, 0.01, 0.015, 0.02, 0.025, 0.03, 0.045)
@@ -190,7 +189,7 @@ def test_collisions_do_happen_here(first: object, second: object) -> None:
 def test_a_peer_that_never_heard_of_the_old_pair() -> None:
     net = stage(1, None)
     (theirs,) = net.b.session.child_sas.by_serial.values()
-    remove(net.b.session, theirs, "lost by the test", net.now)
+    net.b.session.remove_child(theirs, "lost by the test", net.now)
     rekey_child(net.a)
     net.run(5)
     net.agree()

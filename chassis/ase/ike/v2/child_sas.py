@@ -6,18 +6,12 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING
 
 from chassis.ase.ike.child_proposals import Suite
 from chassis.ase.ike.connection import Line
-from chassis.ase.ike.host import Child
 from chassis.ase.ike.payloads.numbers import Protocol
-from chassis.ase.link import SaDelete, SaInstall, SaMove, SaSwitch
 from chassis.bus.records import AclRuleRecord
 from chassis.state_machine import StateMachine, without_actions
-
-if TYPE_CHECKING:
-    from chassis.ase.ike.v2.session import SessionV2
 
 
 class ChildSaState(Enum):
@@ -183,74 +177,3 @@ class ChildSasV2:
     def has_child(self, seq: int) -> bool:
         """Whether a policy line has a pair that lives on."""
         return any(child.live for child in self.of_entry(seq))
-
-
-def install(session: SessionV2, child: ChildSaV2, message: SaInstall, now: float) -> None:
-    """A pair comes into use; `message.send` says whether it sends from now on."""
-    children = session.child_sas
-    children.by_serial[child.serial] = child
-    if message.send:
-        child.transition(ChildSaEvent.INSTALL)
-        children.current_outbound[child.entry.seq] = child
-    else:
-        child.transition(ChildSaEvent.INSTALL_INBOUND)
-    session.host.emit(message)
-    session.host.installed(session, described(session, child), now)
-
-
-def described(session: SessionV2, child: ChildSaV2) -> Child:
-    """A pair as the engine keeps it."""
-    return Child(session.tunnel, child.serial, child.entry.seq, child.remote_networks, child.replaces)
-
-
-def switch(session: SessionV2, child: ChildSaV2) -> None:
-    """A pair that only received sends from now on."""
-    child.transition(ChildSaEvent.ACTIVATE_OUTBOUND)
-    session.child_sas.current_outbound[child.entry.seq] = child
-    session.host.emit(SaSwitch(session.tunnel, child.serial))
-
-
-def remove(session: SessionV2, child: ChildSaV2, reason: str, now: float) -> None:
-    """A pair goes; if it sent, another one of its line sends first."""
-    children, seq = session.child_sas, child.entry.seq
-    if children.by_serial.pop(child.serial, None) is None:
-        return
-    if children.current_outbound.get(seq) is child:
-        del children.current_outbound[seq]
-        _inherit(session, seq)
-    child.transition(ChildSaEvent.DELETED)
-    session.host.emit(SaDelete(session.tunnel, child.serial, reason))
-    session.host.release(child.spis_in)
-    session.host.removed(session, described(session, child), reason, now)
-
-
-def _inherit(session: SessionV2, seq: int) -> None:
-    """Have the newest pair that is left send for a line."""
-    left = session.child_sas.of_entry(seq)
-    heir = next((one for one in reversed(left) if one.state is ChildSaState.INBOUND_INSTALLED), None)
-    if heir is not None:
-        switch(session, heir)
-        return
-    heir = next((one for one in reversed(left) if one.live), None)
-    if heir is None:
-        heir = next((one for one in reversed(left) if one.allows(ChildSaEvent.REKEY_UNDONE)), None)
-        if heir is None:
-            return
-        heir.transition(ChildSaEvent.REKEY_UNDONE)
-    session.child_sas.current_outbound[seq] = heir
-    session.host.emit(SaSwitch(session.tunnel, heir.serial))
-
-
-def remove_all(session: SessionV2, reason: str, now: float) -> None:
-    """All pairs go, none of them replaced."""
-    session.child_sas.current_outbound.clear()
-    for child in list(session.child_sas.by_serial.values()):
-        remove(session, child, reason, now)
-
-
-def moved(session: SessionV2) -> None:
-    """The peer is reached by another address or port: so are its pairs."""
-    encapsulation = session.udp_encapsulation
-    if encapsulation:
-        for serial in session.child_sas.by_serial:
-            session.host.emit(SaMove(session.tunnel, serial, encapsulation[0]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from chassis.ase.ike.child_proposals import DEFLATE, LOWEST_SPI, ChildChoiceV2, Suite, choose_v2, offer_v2
 from chassis.ase.ike.connection import Line
@@ -30,19 +30,12 @@ from chassis.ase.ike.v2.child_sas import (
     ChildSaEvent,
     ChildSaState,
     ChildSaV2,
-    install,
-    remove,
-    switch,
 )
-from chassis.ase.ike.v2.ike_sa import ESTABLISHED_STATES, IkeSaState, Task
+from chassis.ase.ike.v2.ike_sa import ESTABLISHED_STATES, IkeSa, IkeSaState, Task
 from chassis.ase.ike.v2.informational import DeleteChildSpisTask, close_child
 from chassis.ase.ike.v2.narrow import narrow, same, selectors
 from chassis.ase.link import SaInstall
 from chassis.bus.records import AclRuleRecord, SaKeys
-
-if TYPE_CHECKING:
-    from chassis.ase.ike.v2.session import SessionV2
-
 
 AH_THROUGH_NAT_TEXT = "AH cannot pass the NAT between the peers (RFC 3948 carries ESP only)"
 
@@ -93,9 +86,9 @@ class NewChild:
     response: tuple[PayloadV2, ...] = ()
 
 
-def usable(session: SessionV2, line: Line) -> tuple[Suite, ...]:
+def usable(sa: IkeSa, line: Line) -> tuple[Suite, ...]:
     """Suites of a line that can be had on this way; NegotiationError when a NAT leaves none."""
-    suites = tuple(suite for suite in line.suites if not (suite.ah and session.nat.detected))
+    suites = tuple(suite for suite in line.suites if not (suite.ah and sa.nat.detected))
     if line.suites and not suites:
         raise error_v2(NotifyTypeV2.NO_PROPOSAL_CHOSEN, AH_THROUGH_NAT_TEXT)
     if not suites:
@@ -129,14 +122,14 @@ def _cpi(payloads: Iterable[PayloadV2]) -> int:
     return 0
 
 
-def make_offer(session: SessionV2, line: Line, *, with_group: bool) -> ChildOffer:
+def make_offer(sa: IkeSa, line: Line, *, with_group: bool) -> ChildOffer:
     """Take SPIs and offer a line; NegotiationError where nothing can be offered."""
-    suites = usable(session, line)
-    return ChildOffer(line, suites, session.host.spis(_protocols(suites)), with_group)
+    suites = usable(sa, line)
+    return ChildOffer(line, suites, sa.host.spis(_protocols(suites)), with_group)
 
 
 def accept(
-    session: SessionV2,
+    sa: IkeSa,
     offer: ChildOffer,
     payloads: tuple[PayloadV2, ...],
     nonces: Nonces,
@@ -147,8 +140,8 @@ def accept(
 
     NegotiationError if it does not fit what we offered: then the SPIs are the caller's to give back.
     """
-    sa, tsi, tsr = _parts(payloads)
-    choice = choose_v2(sa, offer.suites, offer.spis, with_group=offer.with_group)
+    sa_payload, tsi, tsr = _parts(payloads)
+    choice = choose_v2(sa_payload, offer.suites, offer.spis, with_group=offer.with_group)
     if not isinstance(choice, ChildChoiceV2):
         raise no_proposal_v2(choice, "IPsec")
     rules = narrow(offer.entry.rules, tsi.selectors, tsr.selectors)
@@ -157,16 +150,16 @@ def accept(
             NotifyTypeV2.TS_UNACCEPTABLE, "the peer answered with traffic selectors that were not offered"
         )
     cpi = _cpi(payloads) if choice.suite.ip_comp else 0
-    return _make(session, offer.entry, choice, offer.spis, cpi, rules, nonces, replaces, now, initiator=True)
+    return _make(sa, offer.entry, choice, offer.spis, cpi, rules, nonces, replaces, now, initiator=True)
 
 
 def _parts(payloads: tuple[PayloadV2, ...]) -> tuple[SaV2, TS, TS]:
-    sa = next((one for one in payloads if isinstance(one, SaV2)), None)
+    sa_payload = next((one for one in payloads if isinstance(one, SaV2)), None)
     tsi = next((one for one in payloads if isinstance(one, TS) and one.type == PayloadTypeV2.TS_I), None)
     tsr = next((one for one in payloads if isinstance(one, TS) and one.type == PayloadTypeV2.TS_R), None)
-    if sa is None or tsi is None or tsr is None:
+    if sa_payload is None or tsi is None or tsr is None:
         raise syntax_error_v2("a CHILD SA was negotiated without SA or traffic selectors")
-    return sa, tsi, tsr
+    return sa_payload, tsi, tsr
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,18 +173,18 @@ class ChosenEntry:
 
 
 def choose_entry(
-    session: SessionV2, payloads: tuple[PayloadV2, ...], lines: Iterable[Line], *, with_group: bool
+    sa: IkeSa, payloads: tuple[PayloadV2, ...], lines: Iterable[Line], *, with_group: bool
 ) -> ChosenEntry:
     """The responder's choice: the line whose traffic the selectors are for, and its first suite that fits.
 
     A line without a pair comes before one that has one, one that is not narrowed before one that is.
     """
-    sa, tsi, tsr = _parts(payloads)
+    sa_payload, tsi, tsr = _parts(payloads)
     found: list[tuple[tuple[bool, bool], Line, tuple[AclRuleRecord, ...]]] = []
     for line in lines:
         rules = narrow(line.rules, tsr.selectors, tsi.selectors)
         if rules is not None:
-            found.append(((session.child_sas.has_child(line.seq), not same(rules, line.rules)), line, rules))
+            found.append(((sa.child_sas.has_child(line.seq), not same(rules, line.rules)), line, rules))
     if not found:
         raise error_v2(
             NotifyTypeV2.TS_UNACCEPTABLE, "no policy line has the traffic selectors that the peer offers"
@@ -199,15 +192,15 @@ def choose_entry(
     first: NegotiationError | None = None
     for _, line, rules in sorted(found, key=lambda entry: entry[0]):
         try:
-            suites = usable(session, line)
+            suites = usable(sa, line)
         except NegotiationError as refused:
             first = first or refused
             continue
-        spis = session.host.spis(_protocols(suites))
-        choice = choose_v2(sa, suites, spis, with_group=with_group)
+        spis = sa.host.spis(_protocols(suites))
+        choice = choose_v2(sa_payload, suites, spis, with_group=with_group)
         if isinstance(choice, ChildChoiceV2) and _spis_valid(choice):
             return ChosenEntry(line, choice, spis, rules)
-        session.host.release(spis)
+        sa.host.release(spis)
         if first is None and not isinstance(choice, ChildChoiceV2):
             first = no_proposal_v2(choice, "IPsec")
     raise first or syntax_error_v2("the peer offers reserved SPIs")
@@ -219,7 +212,7 @@ def _spis_valid(choice: ChildChoiceV2) -> bool:
 
 
 def answer(
-    session: SessionV2,
+    sa: IkeSa,
     picked: ChosenEntry,
     payloads: tuple[PayloadV2, ...],
     nonces: Nonces,
@@ -231,7 +224,7 @@ def answer(
     """The responder's end: the pair, and the payloads that agree to it (without nonce and key exchange)."""
     cpi = _cpi(payloads) if picked.choice.suite.ip_comp else 0
     made = _make(
-        session,
+        sa,
         picked.entry,
         picked.choice,
         picked.spis,
@@ -247,14 +240,6 @@ def answer(
     notifications = (_ipcomp(picked.spis[Protocol.IPCOMP]),) if cpi else ()
     reply = (*notifications, picked.choice.answer, TS(PayloadTypeV2.TS_I, theirs), TS(PayloadTypeV2.TS_R, ours))
     return NewChild(made.child, made.install, reply)
-
-
-def lifetimes(session: SessionV2, seconds: float, now: float) -> tuple[float, float]:
-    """(when a successor is due, when it is over): the margin is random in part, so that the ends differ."""
-    settings = session.host.settings
-    part = int.from_bytes(session.host.random(2), "big") / 65535
-    left = seconds * settings.margin * (1 - settings.jitter * part)
-    return now + seconds - left, now + seconds
 
 
 def _sizes(suite: Suite) -> tuple[int, ...]:
@@ -286,7 +271,7 @@ def _keys(suite: Suite, spis: Mapping[int, bytes], keys: tuple[bytes, ...]) -> S
 
 
 def _make(
-    session: SessionV2,
+    sa: IkeSa,
     line: Line,
     choice: ChildChoiceV2,
     spis: Mapping[int, bytes],
@@ -302,7 +287,7 @@ def _make(
     if not _spis_valid(choice):
         raise syntax_error_v2("the peer answered with reserved SPIs")
     suite = choice.suite
-    ring = session.ike_keymat
+    ring = sa.ike_keymat
     sizes = _sizes(suite)
     material = keymat(
         ring.choice.prf, ring.keys.d, nonces.initiator, nonces.responder, 2 * sum(sizes), nonces.shared
@@ -311,11 +296,11 @@ def _make(
     outbound, inbound = (first, second) if initiator else (second, first)
     wanted = {*suite.protocols, *((Protocol.IPCOMP,) if cpi else ())}
     kept = {protocol: spi for protocol, spi in spis.items() if protocol in wanted}
-    session.host.release({protocol: spi for protocol, spi in spis.items() if protocol not in wanted})
-    soft, hard = lifetimes(session, suite.seconds, now) if suite.seconds else (math.inf, math.inf)
+    sa.host.release({protocol: spi for protocol, spi in spis.items() if protocol not in wanted})
+    soft, hard = sa.expiry_times(suite.seconds, now) if suite.seconds else (math.inf, math.inf)
     child = ChildSaV2(
         line,
-        session.host.serial(session.tunnel),
+        sa.host.serial(sa.tunnel),
         suite,
         kept,
         choice.peer_spis,
@@ -330,11 +315,11 @@ def _make(
     )
     kbytes = suite.kbytes or 0
     install = SaInstall(
-        session.tunnel,
+        sa.tunnel,
         child.serial,
         line.seq,
-        session.path.local,
-        session.path.remote,
+        sa.path.local,
+        sa.path.remote,
         _keys(suite, choice.peer_spis, outbound),
         _keys(suite, kept, inbound),
         line.window,
@@ -345,8 +330,8 @@ def _make(
         int.from_bytes(kept.get(Protocol.IPCOMP, b""), "big"),
         suite.seconds,
         kbytes,
-        int(kbytes * (1 - session.host.settings.margin)),
-        session.udp_encapsulation,
+        int(kbytes * (1 - sa.host.settings.margin)),
+        sa.udp_encapsulation,
         initiator,
         replaces,
     )
@@ -365,6 +350,7 @@ class CreateChildTask(Task):
     in the meantime, where there is no old one that knows it."""
 
     exchange_type: ClassVar[int] = ExchangeType.CREATE_CHILD_SA
+    about_child: ClassVar[bool] = True
 
     def __init__(self, line: Line, old: ChildSaV2 | None, tries: int = 0) -> None:
         self.entry = line
@@ -379,23 +365,23 @@ class CreateChildTask(Task):
     def seq(self) -> int:
         return self.entry.seq
 
-    def build_request(self, session: SessionV2, now: float) -> tuple[PayloadV2, ...] | None:
-        line = None if session.connection is None else session.connection.line(self.entry.seq)
+    def build_request(self, sa: IkeSa, now: float) -> tuple[PayloadV2, ...] | None:
+        line = None if sa.connection is None else sa.connection.line(self.entry.seq)
         if line is None:
             return None
         if self.old is None:
-            if session.child_sas.has_child(line.seq):
+            if sa.child_sas.has_child(line.seq):
                 return None
         elif not self.old.allows(ChildSaEvent.REKEY):
             return None
         self.entry = line
         try:
-            self._offer = offer = make_offer(session, line, with_group=True)
+            self._offer = offer = make_offer(sa, line, with_group=True)
         except NegotiationError as refused:
-            self._failed(session, refused, now)
+            self._failed(sa, refused, now)
             return None
-        session.unknown_deletes.clear()
-        random = session.host.random
+        sa.unknown_deletes.clear()
+        random = sa.host.random
         self._nonce = random(NONCE_OCTETS)
         payloads: list[PayloadV2] = []
         if self.old is not None:
@@ -409,29 +395,29 @@ class CreateChildTask(Task):
             payloads.append(KeV2(offer.group, self._dh_key.public))
         return (*payloads, *offer.ts_payloads())
 
-    def on_response(self, session: SessionV2, payloads: tuple[PayloadV2, ...], now: float) -> None:
+    def on_response(self, sa: IkeSa, payloads: tuple[PayloadV2, ...], now: float) -> None:
         offer = self._offer
         assert offer is not None
         error = find_error_notify(payloads)
         if error is not None and not any(isinstance(one, NonceV2) for one in payloads):
-            self.cancel(session)
-            self._on_error_notify(session, error.notify, now)
+            self.cancel(sa)
+            self._on_error_notify(sa, error.notify, now)
             return
         old = self.old
         try:
             replaces = 0 if old is None else old.serial
-            made = accept(session, offer, payloads, self._nonces(payloads), replaces, now)
+            made = accept(sa, offer, payloads, self._nonces(payloads), replaces, now)
         except NegotiationError as refused:
-            self._delete_and_fail(session, refused, now)
+            self._delete_and_fail(sa, refused, now)
             return
-        if session.sa.state not in ESTABLISHED_STATES:
-            session.host.release(made.child.spis_in)
+        if sa.state not in ESTABLISHED_STATES:
+            sa.host.release(made.child.spis_in)
             return
         child, rival = made.child, self.colliding_child if old is None else old.colliding_child
-        if session.unknown_deletes & child.spis_out.items():
+        if sa.unknown_deletes & child.spis_out.items():
             # The peer's delete overtook its answer: what we would install is gone there already.
-            session.host.release(child.spis_in)
-            self._resume_old(session, now)
+            sa.host.release(child.spis_in)
+            self._resume_old(sa, now)
             return
         if (
             rival is not None
@@ -439,18 +425,18 @@ class CreateChildTask(Task):
             and child.lowest_nonce < rival.lowest_nonce
         ):
             # Ours has the lowest of the four nonces, so it is the redundant one, and ours to delete.
-            session.host.count("rekey collisions lost")
-            session.host.release(child.spis_in)
-            session.enqueue_task(DeleteChildSpisTask(child.spis_in))
-            self._resume_old(session, now)
+            sa.host.count("rekey collisions lost")
+            sa.host.release(child.spis_in)
+            sa.enqueue_task(DeleteChildSpisTask(child.spis_in))
+            self._resume_old(sa, now)
             return
-        install(session, child, made.install, now)
+        sa.install_child(child, made.install, now)
         if rival is not None and rival.allows(ChildSaEvent.REKEY_DONE):
             rival.transition(ChildSaEvent.REKEY_DONE)
-            session.set_delete_deadline(rival, now)
+            sa.set_delete_deadline(rival, now)
         if old is not None and old.state is ChildSaState.REKEYING:
             old.transition(ChildSaEvent.REKEY_DONE)
-            close_child(session, old, "rekeyed")
+            close_child(sa, old, "rekeyed")
 
     def _nonces(self, payloads: tuple[PayloadV2, ...]) -> Nonces:
         nonce = next((one for one in payloads if isinstance(one, NonceV2)), None)
@@ -466,95 +452,102 @@ class CreateChildTask(Task):
         except GroupError as error:
             raise syntax_error_v2(str(error)) from error
 
-    def _delete_and_fail(self, session: SessionV2, refused: NegotiationError, now: float) -> None:
+    def _delete_and_fail(self, sa: IkeSa, refused: NegotiationError, now: float) -> None:
         """The peer believes in a pair that we cannot use."""
         assert self._offer is not None
-        session.enqueue_task(DeleteChildSpisTask(self._offer.spis))
-        self.cancel(session)
-        self._failed(session, refused, now)
+        sa.enqueue_task(DeleteChildSpisTask(self._offer.spis))
+        self.cancel(sa)
+        self._failed(sa, refused, now)
 
-    def _on_error_notify(self, session: SessionV2, notify: int, now: float) -> None:
+    def _on_error_notify(self, sa: IkeSa, notify: int, now: float) -> None:
         old = self.old
         if notify == NotifyTypeV2.TEMPORARY_FAILURE:
-            self._resume_old(session, now)
+            self._resume_old(sa, now)
             if old is None and self._attempts >= MAX_TEMPORARY_FAILURES:
-                self._failed(session, error_v2(notify, "the peer has no time for a CHILD SA"), now)
+                self._failed(sa, error_v2(notify, "the peer has no time for a CHILD SA"), now)
             elif old is None or old.allows(ChildSaEvent.REKEY):
-                session.retry_task_later(CreateChildTask(self.entry, old, self._attempts + 1), now)
+                sa.retry_task_later(CreateChildTask(self.entry, old, self._attempts + 1), now)
             return
         if notify == NotifyTypeV2.CHILD_SA_NOT_FOUND and old is not None:
-            self._resume_old(session, now)
+            self._resume_old(sa, now)
             if old.state is ChildSaState.INSTALLED:
-                remove(session, old, "unknown to the peer", now)
-                session.enqueue_task(CreateChildTask(self.entry, None))
+                sa.remove_child(old, "unknown to the peer", now)
+                sa.enqueue_task(CreateChildTask(self.entry, None))
             return
-        self._failed(session, error_v2(notify, f"the peer refuses a CHILD SA: {notify_name_v2(notify)}"), now)
+        self._failed(sa, error_v2(notify, f"the peer refuses a CHILD SA: {notify_name_v2(notify)}"), now)
 
-    def _failed(self, session: SessionV2, refused: NegotiationError, now: float) -> None:
-        self._resume_old(session, now)
+    def _failed(self, sa: IkeSa, refused: NegotiationError, now: float) -> None:
+        self._resume_old(sa, now)
         old = self.old
         if old is not None and old.live:
-            session.postpone_rekey(old, now)
+            sa.postpone_rekey(old, now)
         if old is None or old.state is not ChildSaState.DELETED:
-            session.report_entry_failure(self.entry, refused, now)
+            sa.report_entry_failure(self.entry, refused, now)
 
-    def _resume_old(self, session: SessionV2, now: float) -> None:
+    def _resume_old(self, sa: IkeSa, now: float) -> None:
         """Our attempt is over without a pair: the old one goes on, or the peer's successor does."""
         old = self.old
         if old is None or old.state is not ChildSaState.REKEYING:
             return
         if old.colliding_child is not None and old.colliding_child.live:
             old.transition(ChildSaEvent.REKEY_DONE)
-            session.set_delete_deadline(old, now)
+            sa.set_delete_deadline(old, now)
         else:
             old.transition(ChildSaEvent.REKEY_FAILED)
 
-    def on_malformed_response(self, session: SessionV2, reason: str, now: float) -> None:
-        self._delete_and_fail(session, syntax_error_v2(reason), now)
+    def on_malformed_response(self, sa: IkeSa, reason: str, now: float) -> None:
+        self._delete_and_fail(sa, syntax_error_v2(reason), now)
 
-    def cancel(self, session: SessionV2) -> None:
+    def cancel(self, sa: IkeSa) -> None:
         if self._offer is not None:
-            session.host.release(self._offer.spis)
+            sa.host.release(self._offer.spis)
 
 
-def respond(session: SessionV2, payloads: tuple[PayloadV2, ...], now: float) -> None:
+def rekey_child(sa: IkeSa, child: ChildSaV2) -> None:
+    """Queue the rekey of a CHILD SA, unless its policy entry is being negotiated."""
+    child.soft = math.inf
+    if child.allows(ChildSaEvent.REKEY) and not sa.is_negotiating(child.entry.seq):
+        sa.enqueue_task(CreateChildTask(child.entry, child))
+
+
+def respond(sa: IkeSa, payloads: tuple[PayloadV2, ...], now: float) -> None:
     """The peer wants a pair."""
     wanted = next(
         (one for one in payloads if isinstance(one, NotifyV2) and one.notify == NotifyTypeV2.REKEY_SA), None
     )
     line: Line | None = None
     try:
-        if session.sa.state is not IkeSaState.ESTABLISHED:
+        if sa.state is not IkeSaState.ESTABLISHED:
             raise error_v2(NotifyTypeV2.TEMPORARY_FAILURE, "the IKE SA is being replaced or deleted")
-        old = None if wanted is None else _find_replaced(session, wanted)
+        old = None if wanted is None else _find_replaced(sa, wanted)
         line = None if old is None else old.entry
-        _create_child(session, payloads, old, now)
+        _create_child(sa, payloads, old, now)
     except NegotiationError as refused:
         data = notify_payload_v2(refused)
         if refused.notify == NotifyTypeV2.CHILD_SA_NOT_FOUND and wanted is not None:
             data = NotifyV2(refused.notify, b"", wanted.protocol, wanted.spi)
-        session.reply((data,), now)
-        session.host.count(f"refused {refused.failure.cause}")
+        sa.reply((data,), now)
+        sa.host.count(f"refused {refused.failure.cause}")
         if refused.notify in (NotifyTypeV2.NO_PROPOSAL_CHOSEN, NotifyTypeV2.TS_UNACCEPTABLE):
-            lines = () if session.connection is None else session.connection.lines
+            lines = () if sa.connection is None else sa.connection.lines
             if line is not None or lines:
-                session.report_entry_failure(line or lines[0], refused, now)
+                sa.report_entry_failure(line or lines[0], refused, now)
 
 
-def _find_replaced(session: SessionV2, wanted: NotifyV2) -> ChildSaV2:
+def _find_replaced(sa: IkeSa, wanted: NotifyV2) -> ChildSaV2:
     """The pair that a request replaces."""
-    old = session.child_sas.find_by_outbound_spi(wanted.protocol, wanted.spi)
+    old = sa.child_sas.find_by_outbound_spi(wanted.protocol, wanted.spi)
     if old is None:
         raise error_v2(NotifyTypeV2.CHILD_SA_NOT_FOUND, "no such CHILD SA")
     if old.state is ChildSaState.INBOUND_INSTALLED:
-        switch(session, old)
+        sa.activate_outbound(old)
     if old.state not in (ChildSaState.INSTALLED, ChildSaState.REKEYING) or old.colliding_child is not None:
         raise error_v2(NotifyTypeV2.TEMPORARY_FAILURE, "the CHILD SA is replaced already, or being deleted")
     return old
 
 
-def _create_child(session: SessionV2, payloads: tuple[PayloadV2, ...], old: ChildSaV2 | None, now: float) -> None:
-    connection = session.connection
+def _create_child(sa: IkeSa, payloads: tuple[PayloadV2, ...], old: ChildSaV2 | None, now: float) -> None:
+    connection = sa.connection
     assert connection is not None
     nonce = next((one for one in payloads if isinstance(one, NonceV2)), None)
     if nonce is None:
@@ -562,44 +555,44 @@ def _create_child(session: SessionV2, payloads: tuple[PayloadV2, ...], old: Chil
     lines = connection.lines
     if old is not None:
         lines = tuple(line for line in lines if line.seq == old.entry.seq) or (old.entry,)
-    picked = choose_entry(session, payloads, lines, with_group=True)
+    picked = choose_entry(sa, payloads, lines, with_group=True)
     try:
-        if len(session.child_sas.of_entry(picked.entry.seq)) >= MAX_CHILD_SAS_PER_ENTRY:
+        if len(sa.child_sas.of_entry(picked.entry.seq)) >= MAX_CHILD_SAS_PER_ENTRY:
             raise error_v2(NotifyTypeV2.NO_ADDITIONAL_SAS, "the policy line has pairs enough")
-        ours = session.host.random(NONCE_OCTETS)
+        ours = sa.host.random(NONCE_OCTETS)
         said: tuple[PayloadV2, ...] = (NonceV2(ours),)
         shared = b""
         if picked.choice.suite.group is not None:
-            shared, ke = _exchange_keys(session, picked.choice.suite.group, payloads)
+            shared, ke = _exchange_keys(sa, picked.choice.suite.group, payloads)
             said = (NonceV2(ours), ke)
         replaces = 0 if old is None else old.serial
         nonces = Nonces(nonce.value, ours, shared)
         # Both ends may have asked at once: the pair that sends goes on until the peer shows that it has this one.
-        send = old is None and not session.child_sas.has_child(picked.entry.seq)
-        made = answer(session, picked, payloads, nonces, replaces, now, send=send)
+        send = old is None and not sa.child_sas.has_child(picked.entry.seq)
+        made = answer(sa, picked, payloads, nonces, replaces, now, send=send)
     except NegotiationError:
-        session.host.release(picked.spis)
+        sa.host.release(picked.spis)
         raise
     position = 1 + next(at for at, one in enumerate(made.response) if one is picked.choice.answer)
     reply = (*made.response[:position], *said, *made.response[position:])
     child = made.child
     if old is None:
-        rival = session.task_manager.pending_request
+        rival = sa.task_manager.pending_request
         if rival is not None and isinstance(rival.task, CreateChildTask) and rival.task.seq == child.entry.seq:
             rival.task.colliding_child = child
-        session.reply(reply, now)
-        install(session, child, made.install, now)
+        sa.reply(reply, now)
+        sa.install_child(child, made.install, now)
         return
-    install(session, child, made.install, now)
+    sa.install_child(child, made.install, now)
     if old.state is ChildSaState.REKEYING:
         old.colliding_child = child
     else:
         old.transition(ChildSaEvent.REKEY_DONE)
-        session.set_delete_deadline(old, now)
-    session.reply(reply, now)
+        sa.set_delete_deadline(old, now)
+    sa.reply(reply, now)
 
 
-def _exchange_keys(session: SessionV2, number: int, payloads: tuple[PayloadV2, ...]) -> tuple[bytes, KeV2]:
+def _exchange_keys(sa: IkeSa, number: int, payloads: tuple[PayloadV2, ...]) -> tuple[bytes, KeV2]:
     """(shared secret, our public value) of a group of its own."""
     ke = next((one for one in payloads if isinstance(one, KeV2)), None)
     if ke is None:
@@ -609,7 +602,7 @@ def _exchange_keys(session: SessionV2, number: int, payloads: tuple[PayloadV2, .
             NotifyTypeV2.INVALID_KE_PAYLOAD, f"group {ke.group} for group {number}", number.to_bytes(2, "big")
         )
     group = GROUPS[number]
-    pair = group.private(session.host.random(group.random_octets))
+    pair = group.private(sa.host.random(group.random_octets))
     try:
         return group.shared(pair, ke.public), KeV2(number, pair.public)
     except GroupError as error:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from cryptography.hazmat.primitives.asymmetric import rsa
 
@@ -21,7 +22,6 @@ from chassis.ase.ike.crypto.signatures import (
     signed_octets,
 )
 from chassis.ase.ike.errors import (
-    FailureReason,
     NegotiationError,
     authentication_error_v2,
     error_v2,
@@ -36,9 +36,9 @@ from chassis.ase.ike.payloads.v2 import PayloadV2
 from chassis.ase.ike.payloads.v2_payloads import Auth, CertReqV2, CertV2, IdV2, NotifyV2
 from chassis.ase.ike.payloads.v2_sa import SaV2
 from chassis.ase.ike.proposals import ChoiceV2, choose_v2
-from chassis.ase.ike.v2.child_sas import install
 from chassis.ase.ike.v2.create_child_sa import (
     ChildOffer,
+    CreateChildTask,
     NewChild,
     Nonces,
     accept,
@@ -46,13 +46,8 @@ from chassis.ase.ike.v2.create_child_sa import (
     choose_entry,
     make_offer,
 )
-from chassis.ase.ike.v2.ike_sa import IkeSaEvent, IkeSaState, Task
+from chassis.ase.ike.v2.ike_sa import IkeSa, IkeSaEvent, IkeSaState, Task
 from chassis.ase.ike.v2.informational import DeleteChildSpisTask, DeleteIkeSaTask
-from chassis.net.address import format_address
-
-if TYPE_CHECKING:
-    from chassis.ase.ike.v2.session import SessionV2
-
 
 MAX_CERTIFICATES = 8
 """Certificates of a peer that are looked at."""
@@ -167,35 +162,33 @@ def _must_carry_identity(connection: Connection) -> bool:
     return policy.validate_certificate_identity or policy.authentication == "pre-shared-key"
 
 
-def _octets(session: SessionV2, identity: IdV2, *, ours: bool) -> bytes:
+def _octets(sa: IkeSa, identity: IdV2, *, ours: bool) -> bytes:
     """What one end signs: its own first message, the other end's nonce, its own ID payload."""
-    ring = session.ike_keymat
-    by_initiator = ours == session.initiator
-    message = session.first_message_sent if ours else session.first_message_received
-    nonce = session.nonces[1] if by_initiator else session.nonces[0]
+    ring = sa.ike_keymat
+    by_initiator = ours == sa.initiator
+    message = sa.first_message_sent if ours else sa.first_message_received
+    nonce = sa.nonces[1] if by_initiator else sa.nonces[0]
     key = ring.keys.pi if by_initiator else ring.keys.pr
     return signed_octets(ring.choice.prf, key, message, nonce, identity.emit())
 
 
-def _auth_payloads(session: SessionV2, connection: Connection) -> tuple[PayloadV2, ...]:
+def _auth_payloads(sa: IkeSa, connection: Connection) -> tuple[PayloadV2, ...]:
     """Our ID, certificates and AUTH payloads; NegotiationError without the means."""
-    identity = connection.identity.v2(PayloadTypeV2.ID_I if session.initiator else PayloadTypeV2.ID_R)
-    octets = _octets(session, identity, ours=True)
-    certificates, proof = make_auth(connection, session.ike_keymat.choice.prf, octets, session.signature_hashes)
+    identity = connection.identity.v2(PayloadTypeV2.ID_I if sa.initiator else PayloadTypeV2.ID_R)
+    octets = _octets(sa, identity, ours=True)
+    certificates, proof = make_auth(connection, sa.ike_keymat.choice.prf, octets, sa.signature_hashes)
     return (identity, *certificates, proof)
 
 
-def _authenticate_peer(
-    session: SessionV2, connection: Connection, identity: IdV2, payloads: tuple[PayloadV2, ...]
-) -> None:
+def _authenticate_peer(sa: IkeSa, connection: Connection, identity: IdV2, payloads: tuple[PayloadV2, ...]) -> None:
     """The peer's proof; NegotiationError says what is wrong."""
     proof = next((one for one in payloads if isinstance(one, Auth)), None)
     if proof is None:
         raise authentication_error_v2(f"peer {Identity.received(identity)} wants EAP, which is not supported")
     certificates = [one for one in payloads if isinstance(one, CertV2)]
-    octets = _octets(session, identity, ours=False)
-    received, wall = Identity.received(identity), session.host.wall
-    verify_auth(connection, session.ike_keymat.choice.prf, octets, proof, certificates, received, wall)
+    octets = _octets(sa, identity, ours=False)
+    received, wall = Identity.received(identity), sa.host.wall
+    verify_auth(connection, sa.ike_keymat.choice.prf, octets, proof, certificates, received, wall)
 
 
 def _has_notify(payloads: tuple[PayloadV2, ...], notify: int) -> bool:
@@ -215,17 +208,17 @@ class IkeAuthTask(Task):
     def seq(self) -> int:
         return 0 if self._offer is None else self._offer.entry.seq
 
-    def build_request(self, session: SessionV2, now: float) -> tuple[PayloadV2, ...] | None:
-        connection = session.connection
+    def build_request(self, sa: IkeSa, now: float) -> tuple[PayloadV2, ...] | None:
+        connection = sa.connection
         assert connection is not None
         try:
-            identity, *proof = _auth_payloads(session, connection)
-            self._offer = offer = _first_offer(session, connection)
+            identity, *proof = _auth_payloads(sa, connection)
+            self._offer = offer = _first_offer(sa, connection)
         except NegotiationError as error:
-            session.abort(error, now)
+            sa.abort(error, now)
             return None
         certificates, own = tuple(proof[:-1]), proof[-1]
-        contact = (NotifyV2(NotifyTypeV2.INITIAL_CONTACT),) if session.host.first_contact(connection) else ()
+        contact = (NotifyV2(NotifyTypeV2.INITIAL_CONTACT),) if sa.host.first_contact(connection) else ()
         return (
             identity,
             *certificates,
@@ -238,23 +231,23 @@ class IkeAuthTask(Task):
             *offer.ts_payloads(),
         )
 
-    def on_response(self, session: SessionV2, payloads: tuple[PayloadV2, ...], now: float) -> None:
-        connection = session.connection
+    def on_response(self, sa: IkeSa, payloads: tuple[PayloadV2, ...], now: float) -> None:
+        connection = sa.connection
         assert connection is not None
         identity = next(
             (one for one in payloads if isinstance(one, IdV2) and one.type == PayloadTypeV2.ID_R), None
         )
-        if session.sa.state is not IkeSaState.AUTH_SENT:
+        if sa.state is not IkeSaState.AUTH_SENT:
             # Given up meanwhile. A peer that lets us in is told by the delete that waits for this answer.
-            self.cancel(session)
+            self.cancel(sa)
             if identity is None:
-                session.terminate(session.delete_reason, now)
+                sa.terminate(sa.delete_reason, now)
             return
         if identity is None:
             error = find_error_notify(payloads)
             text = "sent no identity" if error is None else f"refuses us: {notify_name_v2(error.notify)}"
             notify = NotifyTypeV2.INVALID_SYNTAX if error is None else error.notify
-            self._fail(session, error_v2(notify, f"the peer {text}"), now, tell=error is None)
+            self._fail(sa, error_v2(notify, f"the peer {text}"), now, tell=error is None)
             return
         received = Identity.received(identity)
         try:
@@ -262,19 +255,19 @@ class IkeAuthTask(Task):
                 raise authentication_error_v2(
                     f"the peer calls itself {received}, expected is {connection.expected}"
                 )
-            _authenticate_peer(session, connection, identity, payloads)
+            _authenticate_peer(sa, connection, identity, payloads)
         except NegotiationError as error:
-            self._fail(session, error, now, tell=True)
+            self._fail(sa, error, now, tell=True)
             return
-        session.peer_identity = received
-        session.on_authenticated(now, self.seq)
-        if not session.closed:
-            self._first_pair(session, payloads, now)
-        session.first_child_entry = 0
-        if _has_notify(payloads, NotifyTypeV2.INITIAL_CONTACT) and not session.closed:
-            session.host.contacted(session, now)
+        sa.peer_identity = received
+        _on_authenticated(sa, now, self.seq)
+        if not sa.closed:
+            self._first_pair(sa, payloads, now)
+        sa.first_child_entry = 0
+        if _has_notify(payloads, NotifyTypeV2.INITIAL_CONTACT) and not sa.closed:
+            sa.host.contacted(sa, now)
 
-    def _first_pair(self, session: SessionV2, payloads: tuple[PayloadV2, ...], now: float) -> None:
+    def _first_pair(self, sa: IkeSa, payloads: tuple[PayloadV2, ...], now: float) -> None:
         offer = self._offer
         assert offer is not None
         try:
@@ -283,121 +276,132 @@ class IkeAuthTask(Task):
                 raise error_v2(
                     error.notify, f"the peer refuses a CHILD SA: {notify_name_v2(error.notify)}", error.data
                 )
-            made = accept(session, offer, payloads, Nonces(*session.nonces), 0, now)
+            made = accept(sa, offer, payloads, Nonces(*sa.nonces), 0, now)
         except NegotiationError as refused:
             if any(isinstance(one, SaV2) for one in payloads):
-                session.enqueue_task(DeleteChildSpisTask(offer.spis))
-            self.cancel(session)
-            session.report_entry_failure(offer.entry, refused, now)
+                sa.enqueue_task(DeleteChildSpisTask(offer.spis))
+            self.cancel(sa)
+            sa.report_entry_failure(offer.entry, refused, now)
             return
-        install(session, made.child, made.install, now)
+        sa.install_child(made.child, made.install, now)
 
-    def _fail(self, session: SessionV2, refused: NegotiationError, now: float, *, tell: bool) -> None:
+    def _fail(self, sa: IkeSa, refused: NegotiationError, now: float, *, tell: bool) -> None:
         """No IKE SA. The peer believes in one unless it refused us itself: then it is told."""
-        self.cancel(session)
-        session.report_failure(refused, now)
+        self.cancel(sa)
+        sa.report_failure(refused, now)
         if not tell:
-            session.terminate(refused.text, now)
+            sa.terminate(refused.text, now)
             return
-        if session.sa.state is IkeSaState.DELETING:
+        if sa.state is IkeSaState.DELETING:
             return
-        session.transition(IkeSaEvent.DELETE_STARTED)
-        session.delete_reason = refused.text
-        session.deadline = now + session.host.settings.give_up
-        session.enqueue_task(DeleteIkeSaTask(refused.text, NotifyTypeV2.AUTHENTICATION_FAILED))
+        sa.transition(IkeSaEvent.DELETE_STARTED)
+        sa.delete_reason = refused.text
+        sa.deadline = now + sa.host.settings.give_up
+        sa.enqueue_task(DeleteIkeSaTask(refused.text, NotifyTypeV2.AUTHENTICATION_FAILED))
 
-    def on_malformed_response(self, session: SessionV2, reason: str, now: float) -> None:
-        self._fail(session, syntax_error_v2(reason), now, tell=True)
+    def on_malformed_response(self, sa: IkeSa, reason: str, now: float) -> None:
+        self._fail(sa, syntax_error_v2(reason), now, tell=True)
 
-    def cancel(self, session: SessionV2) -> None:
+    def cancel(self, sa: IkeSa) -> None:
         if self._offer is not None:
-            session.host.release(self._offer.spis)
+            sa.host.release(self._offer.spis)
 
 
-def _first_offer(session: SessionV2, connection: Connection) -> ChildOffer:
+def _first_offer(sa: IkeSa, connection: Connection) -> ChildOffer:
     """The first line that can be offered: what was asked for comes first."""
-    wanted = [connection.line(seq) for seq in session.pending_entries]
+    wanted = [connection.line(seq) for seq in sa.pending_entries]
     lines: list[Line] = [line for line in wanted if line is not None] or list(connection.lines)
     first: NegotiationError | None = None
     for line in lines:
         try:
-            return make_offer(session, line, with_group=False)
+            return make_offer(sa, line, with_group=False)
         except NegotiationError as refused:
             first = first or refused
     raise first or error_v2(NotifyTypeV2.NO_PROPOSAL_CHOSEN, "the tunnel has no IPsec policy")
 
 
-def respond(session: SessionV2, payloads: tuple[PayloadV2, ...], now: float) -> None:
+def _on_authenticated(sa: IkeSa, now: float, first_child_entry: int) -> None:
+    """Establish the IKE SA, and queue CHILD SAs for the entries that need one but `first_child_entry`."""
+    sa.first_child_entry = first_child_entry
+    sa.transition(IkeSaEvent.AUTHENTICATED)
+    sa.deadline = math.inf
+    sa.start_lifetime(now)
+    sa.first_message_sent = sa.first_message_received = b""
+    sa.host.count("IKE SAs established")
+    sa.host.up(sa, now)
+    if sa.closed or sa.connection is None:
+        return
+    seqs = [line.seq for line in sa.connection.lines] if sa.initiator else list(sa.pending_entries)
+    sa.pending_entries.clear()
+    for seq in seqs:
+        line = sa.connection.line(seq)
+        if line is not None and not sa.is_negotiating(seq) and not sa.child_sas.has_child(seq):
+            sa.enqueue_task(CreateChildTask(line, None))
+
+
+def respond(sa: IkeSa, payloads: tuple[PayloadV2, ...], now: float) -> None:
     """The responder's end."""
     try:
-        connection, proof = _authenticate(session, payloads, now)
+        connection, proof = _authenticate(sa, payloads, now)
     except NegotiationError as refused:
-        session.reply((notify_payload_v2(refused),), now)
-        session.abort(refused, now)
+        sa.reply((notify_payload_v2(refused),), now)
+        sa.abort(refused, now)
         return
-    line, made, error = _pair(session, connection, payloads, now)
-    contact = (NotifyV2(NotifyTypeV2.INITIAL_CONTACT),) if session.host.first_contact(connection) else ()
+    line, made, error = _pair(sa, connection, payloads, now)
+    contact = (NotifyV2(NotifyTypeV2.INITIAL_CONTACT),) if sa.host.first_contact(connection) else ()
     child = made.response if made is not None else () if error is None else (notify_payload_v2(error),)
-    session.reply((*proof[:-1], *contact, proof[-1], *child), now)
-    session.on_authenticated(now, 0 if line is None else line.seq)
-    if not session.closed:
+    sa.reply((*proof[:-1], *contact, proof[-1], *child), now)
+    _on_authenticated(sa, now, 0 if line is None else line.seq)
+    if not sa.closed:
         if made is not None:
-            install(session, made.child, made.install, now)
+            sa.install_child(made.child, made.install, now)
         elif error is not None and line is not None:
-            session.report_entry_failure(line, error, now)
+            sa.report_entry_failure(line, error, now)
     elif made is not None:
-        session.host.release(made.child.spis_in)
-    session.first_child_entry = 0
-    if _has_notify(payloads, NotifyTypeV2.INITIAL_CONTACT) and not session.closed:
-        session.host.contacted(session, now)
+        sa.host.release(made.child.spis_in)
+    sa.first_child_entry = 0
+    if _has_notify(payloads, NotifyTypeV2.INITIAL_CONTACT) and not sa.closed:
+        sa.host.contacted(sa, now)
 
 
 def _authenticate(
-    session: SessionV2, payloads: tuple[PayloadV2, ...], now: float
+    sa: IkeSa, payloads: tuple[PayloadV2, ...], now: float
 ) -> tuple[Connection, tuple[PayloadV2, ...]]:
     """(which connection the peer means, our own proof); NegotiationError for a peer that is not to come in."""
     identity = next((one for one in payloads if isinstance(one, IdV2) and one.type == PayloadTypeV2.ID_I), None)
     if identity is None:
         raise syntax_error_v2("IKE_AUTH without an identity")
-    path, received = session.path, Identity.received(identity)
-    group = session.host.group(path.context, path.local, path.remote, 2)
+    path, received = sa.path, Identity.received(identity)
+    group = sa.host.group(path.context, path.local, path.remote, 2)
     connection = None if group is None else group.identified(received)
     if connection is None:
         text = f"no tunnel expects a peer that calls itself {received}"
         raise error_v2(NotifyTypeV2.AUTHENTICATION_FAILED, text)
-    session.connection = connection
+    sa.connection = connection
     if not connection.wanted or not connection.responds or connection.flaw:
         reason = connection.flaw or ("only initiates" if connection.wanted else "is not configured")
         raise error_v2(NotifyTypeV2.AUTHENTICATION_FAILED, f"tunnel {connection.name}: {reason}")
-    if not isinstance(choose_v2(session.ike_keymat.choice.answer, connection.proposals), ChoiceV2):
+    if not isinstance(choose_v2(sa.ike_keymat.choice.answer, connection.proposals), ChoiceV2):
         raise error_v2(NotifyTypeV2.NO_PROPOSAL_CHOSEN, f"the IKE proposal is not one of tunnel {connection.name}")
-    _authenticate_peer(session, connection, identity, payloads)
-    proof = _auth_payloads(session, connection)
-    session.peer_identity = received
+    _authenticate_peer(sa, connection, identity, payloads)
+    proof = _auth_payloads(sa, connection)
+    sa.peer_identity = received
     return connection, proof
 
 
 def _pair(
-    session: SessionV2, connection: Connection, payloads: tuple[PayloadV2, ...], now: float
+    sa: IkeSa, connection: Connection, payloads: tuple[PayloadV2, ...], now: float
 ) -> tuple[Line | None, NewChild | None, NegotiationError | None]:
     """(line, pair, why there is none): the peer may ask for an IKE SA alone."""
     if not any(isinstance(one, SaV2) for one in payloads):
         return None, None, None
     try:
-        picked = choose_entry(session, payloads, connection.lines, with_group=False)
+        picked = choose_entry(sa, payloads, connection.lines, with_group=False)
     except NegotiationError as refused:
         return (connection.lines[0] if connection.lines else None), None, refused
     try:
-        made = answer(session, picked, payloads, Nonces(*session.nonces), 0, now, send=True)
+        made = answer(sa, picked, payloads, Nonces(*sa.nonces), 0, now, send=True)
     except NegotiationError as refused:
-        session.host.release(picked.spis)
+        sa.host.release(picked.spis)
         return picked.entry, None, refused
     return picked.entry, made, None
-
-
-def blame_silence(session: SessionV2) -> FailureReason:
-    """Why a negotiation that nobody answered came to nothing."""
-    peer = format_address(session.path.remote)
-    return FailureReason(
-        "no answer", f"{peer} does not answer" if session.initiator else f"{peer} sent no IKE_AUTH"
-    )
