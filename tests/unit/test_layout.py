@@ -39,16 +39,6 @@ CIRCLES: list[set[str]] = [
         "chassis.ase.ike.requests",
     },
     {
-        "chassis.ase.ike.v1.aggressive_mode",
-        "chassis.ase.ike.v1.child_sas",
-        "chassis.ase.ike.v1.informational",
-        "chassis.ase.ike.v1.isakmp_sa",
-        "chassis.ase.ike.v1.main_mode",
-        "chassis.ase.ike.v1.phase1_exchange",
-        "chassis.ase.ike.v1.quick_mode",
-        "chassis.ase.ike.v1.session",
-    },
-    {
         "chassis.xcrp.engine",
         "chassis.xcrp.ike_commands",
         "chassis.xcrp.operators",

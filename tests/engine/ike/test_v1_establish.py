@@ -278,7 +278,7 @@ def test_the_confirmation_of_a_pair_goes_where_its_answer_came_from() -> None:
     pair.wire = wire
     pair.b.session.negotiate(pair.b.connections[0].lines[0], 1, pair.now)
     pair.run(0.1)
-    assert not pair.a.session.quick_modes.in_progress, "message 3 has come"
+    assert not pair.a.session.quick_modes.pending, "message 3 has come"
     pair.run(10)
     up(pair)
 

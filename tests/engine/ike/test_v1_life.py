@@ -14,7 +14,7 @@ from chassis.ase.ike.host import IkeSettings
 from chassis.ase.ike.payloads.header import Header
 from chassis.ase.ike.payloads.numbers import ExchangeType, Protocol
 from chassis.ase.ike.payloads.v1 import DeleteV1
-from chassis.ase.ike.v1 import informational, isakmp_sa, session
+from chassis.ase.ike.v1 import isakmp_sa
 from chassis.ase.link import SaInstall
 from chassis.model.ike import IkeProposal
 from tests.support.ike.v1_pair import FakeHost, V1Pair, connection, other_end, suite
@@ -303,7 +303,7 @@ def test_delete_of_the_isakmp_sa_leaves_the_pairs(mode: str, by: str) -> None:
     deleting, other = (pair.a, pair.b) if by == "initiator" else (pair.b, pair.a)
     (install,) = other.installed_pairs.values()
     session = other.session
-    deleting.session.send_informational((informational.isakmp_sa_delete(deleting.session),), pair.now)
+    deleting.session.send_informational((deleting.session.isakmp_sa_delete(),), pair.now)
     pair.run(0.1)
     assert ("down", "deleted by the peer") in other.events
     assert not other.standing
@@ -337,7 +337,7 @@ def test_pairs_that_the_peer_deletes_too_go_whatever_comes_first(how: str) -> No
     (install,) = pair.a.installed_pairs.values()
     session = pair.b.session
     both = (
-        informational.isakmp_sa_delete(session),
+        session.isakmp_sa_delete(),
         DeleteV1(Protocol.ESP, (install.outbound.esp_spi.to_bytes(4, "big"),)),
     )
     if how == "one message":
@@ -357,7 +357,7 @@ def test_pairs_that_the_peer_deletes_too_go_whatever_comes_first(how: str) -> No
 def test_a_peer_that_forgot_what_was_ends_pairs_that_have_no_isakmp_sa() -> None:
     pair = V1Pair(connection())
     pair.establish()
-    pair.a.session.send_informational((informational.isakmp_sa_delete(pair.a.session),), pair.now)
+    pair.a.session.send_informational((pair.a.session.isakmp_sa_delete(),), pair.now)
     pair.run(0.1)
     assert not pair.b.standing
     (old,) = pair.b.installed_pairs
@@ -414,7 +414,7 @@ def test_dead_peers_are_noticed_only_where_it_is_asked_for() -> None:
 
 
 def test_what_was_recorded_long_ago_is_no_sign_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "MAX_MESSAGE_IDS", 8)
+    monkeypatch.setattr(isakmp_sa, "MAX_MESSAGE_IDS", 8)
     pair = V1Pair(connection(keepalive=True), settings=IkeSettings(dpd_interval=10, dpd_tries=3))
     pair.establish()
     pair.run(400)

@@ -199,7 +199,7 @@ class Fuzzed(ABC):
             if len(end.pairs) > 4 * LINES:
                 return False
             for session in registry.by_spi.values():
-                if isinstance(session, SessionV1) and len(session.quick_modes._all) > 4 * LINES:
+                if isinstance(session, SessionV1) and len(session.exchanges) > 4 * LINES:
                     return False
             if len(registry.by_spi) > 4 or len(end.ike.keeping.keepers[TUNNEL].sessions()) > 4:
                 return False

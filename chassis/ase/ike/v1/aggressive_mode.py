@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from chassis.ase.ike.connection import Connection
 from chassis.ase.ike.crypto.ikev1 import decrypt_payloads, equal
 from chassis.ase.ike.errors import NegotiationError, no_ike_proposal_v1
@@ -13,7 +11,7 @@ from chassis.ase.ike.payloads.v1 import Hash, IdV1, KeV1, NonceV1, PayloadV1
 from chassis.ase.ike.payloads.v1_sa import SaV1
 from chassis.ase.ike.proposals import NoMatch, choose_v1, offer_v1
 from chassis.ase.ike.v1 import main_mode, phase1_exchange
-from chassis.ase.ike.v1.isakmp_sa import PSK_MISMATCH_TEXT, Phase1Event
+from chassis.ase.ike.v1.isakmp_sa import PSK_MISMATCH_TEXT, IsakmpSa, Phase1Event
 from chassis.ase.ike.v1.keymat import (
     PSK,
     IncomingMessage,
@@ -26,14 +24,10 @@ from chassis.ase.ike.v1.keymat import (
 )
 from chassis.model.ike import IkeProposal
 
-if TYPE_CHECKING:
-    from chassis.ase.ike.v1.session import SessionV1
-
-
 # --- initiator ---
 
 
-def send_am1(session: SessionV1, connection: Connection, now: float) -> Phase1Event:
+def send_am1(session: IsakmpSa, connection: Connection, now: float) -> Phase1Event:
     """Message 1. The group cannot be negotiated: proposals of another group than the first are left out."""
     offer = offer_v1(_one_group(connection))
     handshake = session.phase1
@@ -61,7 +55,7 @@ def _one_group(connection: Connection) -> list[IkeProposal]:
     return [one for one in connection.proposals if one.dh_group == first.dh_group]
 
 
-def on_am2(session: SessionV1, message: IncomingMessage) -> Phase1Event | None:
+def on_am2(session: IsakmpSa, message: IncomingMessage) -> Phase1Event | None:
     """Message 2: the responder's values, identity and proof. Message 3: our proof."""
     if is_encrypted(message):
         return None
@@ -89,7 +83,7 @@ def on_am2(session: SessionV1, message: IncomingMessage) -> Phase1Event | None:
 # --- responder ---
 
 
-def on_am1(session: SessionV1, message: IncomingMessage) -> Phase1Event | None:
+def on_am1(session: IsakmpSa, message: IncomingMessage) -> Phase1Event | None:
     """Message 1: the initiator's proposals, values and identity. Message 2: ours, with our proof."""
     if is_encrypted(message):
         return None
@@ -134,7 +128,7 @@ def on_am1(session: SessionV1, message: IncomingMessage) -> Phase1Event | None:
     return Phase1Event.AM1_RECEIVED
 
 
-def on_am3(session: SessionV1, message: IncomingMessage) -> Phase1Event | None:
+def on_am3(session: IsakmpSa, message: IncomingMessage) -> Phase1Event | None:
     """Message 3: the initiator's proof, encrypted or not (RFC 2409 5.4 leaves it open)."""
     handshake = session.phase1
     assert handshake.chain is not None
@@ -160,7 +154,7 @@ def on_am3(session: SessionV1, message: IncomingMessage) -> Phase1Event | None:
     return Phase1Event.AUTH_RECEIVED
 
 
-def _check_hash(session: SessionV1, payloads: tuple[PayloadV1, ...], claimed: IdV1) -> None:
+def _check_hash(session: IsakmpSa, payloads: tuple[PayloadV1, ...], claimed: IdV1) -> None:
     """With preshared keys: the peer's HASH."""
     handshake = session.phase1
     if not handshake.by_psk:

@@ -10,19 +10,16 @@ receives by them for `RECEIVE_AFTER_DELETE_DELAY`. The responder deletes them it
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from math import inf
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from chassis.ase.entry_numbers import describe_entry
 from chassis.ase.ike.connection import Connection
-from chassis.ase.ike.host import AGED, Child
+from chassis.ase.ike.host import AGED, Child, Host, Session
 from chassis.ase.ike.payloads.numbers import Protocol
 from chassis.ase.link import Encapsulation, SaDelete, SaExpiring, SaInstall, SaMove, SaSwitch
-
-if TYPE_CHECKING:
-    from chassis.ase.ike.v1.session import SessionV1
 
 DELETE_DELAY: Final = 5.0
 RECEIVE_AFTER_DELETE_DELAY: Final = 2.0
@@ -65,8 +62,13 @@ def max_child_sas(connection: Connection) -> int:
 class ChildSasV1:
     """The pairs of one session, oldest first."""
 
-    def __init__(self, session: SessionV1) -> None:
+    def __init__(
+        self, host: Host, session: Session, send_delete: Callable[[Mapping[int, bytes], float], None]
+    ) -> None:
+        """`send_delete(spis, now)` tells the peer that we no longer receive by these SPIs."""
+        self._host = host
         self._session = session
+        self._send_delete = send_delete
         self.all: list[ChildSaV1] = []
 
     def by_serial(self, serial: int) -> ChildSaV1 | None:
@@ -84,7 +86,7 @@ class ChildSasV1:
 
     def add(self, pair: ChildSaV1, now: float) -> None:
         """Install a new pair; it sends at once if the peer is known to have it."""
-        host = self._session.host
+        host = self._host
         entry = pair.child.entry
         self.all.append(pair)
         if pair.confirmed:
@@ -106,7 +108,7 @@ class ChildSasV1:
         """Pairs of a session that this one succeeds."""
         self.all = pairs + self.all
         for pair in pairs:
-            self._session.host.installed(self._session, pair.child, now)
+            self._host.installed(self._session, pair.child, now)
 
     def give_away(self) -> list[ChildSaV1]:
         pairs, self.all = self.all, []
@@ -123,7 +125,7 @@ class ChildSasV1:
                 if one.child.entry == entry:
                     one.sending = False
             sender.sending = True
-            self._session.host.emit(SaSwitch(sender.child.tunnel, sender.child.serial))
+            self._host.emit(SaSwitch(sender.child.tunnel, sender.child.serial))
         for one in live[: live.index(sender)]:
             one.soft = inf
             if one.delete_at == inf:
@@ -135,7 +137,7 @@ class ChildSasV1:
         way = Encapsulation(path.local_port, path.remote, path.remote_port)
         for pair in self.all:
             if pair.install.encapsulation:
-                self._session.host.emit(SaMove(pair.child.tunnel, pair.child.serial, way))
+                self._host.emit(SaMove(pair.child.tunnel, pair.child.serial, way))
 
     # going
 
@@ -148,13 +150,13 @@ class ChildSasV1:
         if pair not in self.all:
             return
         if tell and pair.remove_at == inf:
-            self._session.send_delete(pair.spis_in, now)
+            self._send_delete(pair.spis_in, now)
         entry = pair.child.entry
         others = [one for one in self.all if one.child.entry == entry and one.remove_at == inf and one is not pair]
         if others and not any(one.confirmed for one in others):
             self.confirm(others[-1], now)
         self.all.remove(pair)
-        host = self._session.host
+        host = self._host
         host.emit(SaDelete(pair.child.tunnel, pair.child.serial, reason))
         host.release(pair.spis_in)
         host.removed(self._session, pair.child, reason, now)
@@ -173,7 +175,6 @@ class ChildSasV1:
         return min([one.due for one in self.all], default=inf)
 
     def on_timer(self, now: float) -> None:
-        session = self._session
         for pair in list(self.all):
             if pair.due > now or pair not in self.all:
                 continue
@@ -182,11 +183,11 @@ class ChildSasV1:
             elif pair.hard <= now:
                 self.remove(pair, "its lifetime ended", now, tell=True)
             elif pair.delete_at <= now:
-                session.send_delete(pair.spis_in, now)
+                self._send_delete(pair.spis_in, now)
                 pair.remove_at = now + RECEIVE_AFTER_DELETE_DELAY
             elif pair.soft <= now:
                 if self.newest(pair.child.entry) is pair:
-                    session.host.emit(SaExpiring(pair.child.tunnel, pair.child.serial, False, AGED))
+                    self._host.emit(SaExpiring(pair.child.tunnel, pair.child.serial, False, AGED))
                 self.request_successor(pair, now)
 
     def request_successor(self, pair: ChildSaV1, now: float) -> None:

@@ -6,21 +6,18 @@ What comes in clear proves nothing: it is logged and at most shortens a negotiat
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from chassis.ase.ike.crypto import ikev1
 from chassis.ase.ike.crypto.ikev1 import after_hash, decrypt_payloads
 from chassis.ase.ike.errors import FailureReason, notify_name_v1
 from chassis.ase.ike.payloads.chain import PayloadError
 from chassis.ase.ike.payloads.numbers import ExchangeType, NotifyTypeV1, Protocol
-from chassis.ase.ike.payloads.v1 import DeleteV1, Hash, MessageV1, NotifyV1, PayloadV1, emit_payloads
+from chassis.ase.ike.payloads.v1 import DeleteV1, Hash, NotifyV1, PayloadV1
 from chassis.ase.ike.retransmit import is_newer_sequence
-from chassis.ase.ike.v1 import isakmp_sa
-from chassis.ase.ike.v1.isakmp_sa import PSK_MISMATCH_TEXT, psk_may_differ, refusal_failure
+from chassis.ase.ike.v1.isakmp_sa import PSK_MISMATCH_TEXT, IsakmpSa
 from chassis.ase.ike.v1.keymat import IncomingMessage, cleartext_payloads, is_encrypted
-
-if TYPE_CHECKING:
-    from chassis.ase.ike.v1.session import SessionV1
+from chassis.ase.ike.v1.quick_mode import QuickModes
 
 MAX_DELETE_SPIS: Final = 64
 """SPIs of one Delete payload that are looked at."""
@@ -29,36 +26,7 @@ MAX_UNDECRYPTABLE: Final = 2
 """Messages in place of the peer's proof that make no sense under our keys, until the keys are suspected."""
 
 
-# --- out ---
-
-
-def encrypted_message(session: SessionV1, payloads: Sequence[PayloadV1]) -> bytes:
-    """A whole message under the keys."""
-    handshake = session.phase1
-    message_id = session.new_message_id()
-    digest = ikev1.quick_hash_1(session.keys, message_id, emit_payloads(payloads)[1])
-    header = handshake.header(ExchangeType.INFORMATIONAL_V1, message_id)
-    message, _ = handshake.exchange_chain(message_id).encrypt(header, (Hash(digest), *payloads))
-    return message
-
-
-def cleartext_message(session: SessionV1, notify: int, data: bytes = b"") -> bytes:
-    """A whole message in clear, for a peer that has no keys with us."""
-    handshake = session.phase1
-    header = handshake.header(ExchangeType.INFORMATIONAL_V1, session.new_message_id())
-    spi = handshake.cky_i + handshake.cky_r
-    return MessageV1(header, (NotifyV1(notify, Protocol.IKE, spi, data),)).emit()
-
-
-def isakmp_sa_delete(session: SessionV1) -> DeleteV1:
-    """The Delete payload for the ISAKMP SA itself."""
-    return DeleteV1(Protocol.IKE, (session.phase1.cky_i + session.phase1.cky_r,))
-
-
-# --- in ---
-
-
-def receive(session: SessionV1, message: IncomingMessage) -> None:
+def receive(session: IsakmpSa, message: IncomingMessage) -> None:
     if not is_encrypted(message):
         _on_cleartext_notify(session, message)
         return
@@ -89,7 +57,7 @@ def receive(session: SessionV1, message: IncomingMessage) -> None:
             _on_notify(session, one, message)
 
 
-def receive_orphaned(session: SessionV1, message: IncomingMessage) -> None:
+def receive_orphaned(session: IsakmpSa, message: IncomingMessage) -> None:
     """A message under an ISAKMP SA that is gone: for a moment it may still say that pairs are, too."""
     handshake, header = session.phase1, message.header
     cookies = (handshake.cky_i, handshake.cky_r)
@@ -100,7 +68,7 @@ def receive_orphaned(session: SessionV1, message: IncomingMessage) -> None:
         session.host.count("unknown SPI")
 
 
-def _is_fresh(session: SessionV1, payloads: Sequence[PayloadV1]) -> bool:
+def _is_fresh(session: IsakmpSa, payloads: Sequence[PayloadV1]) -> bool:
     """Whether the peer made this message just now. Of an SA that lives long not every message ID is remembered, so
     what was recorded may come again one day; the numbers of dead peer detection tell (RFC 3706 7)."""
     for one in payloads:
@@ -118,11 +86,11 @@ def _is_fresh(session: SessionV1, payloads: Sequence[PayloadV1]) -> bool:
     return not session.ids_evicted
 
 
-def _on_undecryptable(session: SessionV1, message: IncomingMessage) -> None:
+def _on_undecryptable(session: IsakmpSa, message: IncomingMessage) -> None:
     """It makes no sense under our keys. Where the peer's proof is due, that is how one answers whose keys come
     from another preshared key. Once may be a message that overtook the proof, to which our own is sent again."""
     session.host.count("decryption failures")
-    if not psk_may_differ(session):
+    if not session.psk_may_differ():
         return
     session.phase1.undecryptable += 1
     if session.phase1.undecryptable == MAX_UNDECRYPTABLE:
@@ -130,7 +98,7 @@ def _on_undecryptable(session: SessionV1, message: IncomingMessage) -> None:
         session.fail_after_grace(FailureReason("preshared key", PSK_MISMATCH_TEXT), message.now)
 
 
-def _on_cleartext_notify(session: SessionV1, message: IncomingMessage) -> None:
+def _on_cleartext_notify(session: IsakmpSa, message: IncomingMessage) -> None:
     try:
         payloads = cleartext_payloads(message)
     except PayloadError:
@@ -142,10 +110,10 @@ def _on_cleartext_notify(session: SessionV1, message: IncomingMessage) -> None:
         name = notify_name_v1(one.notify)
         session.log("ikev1-received-unprotected-notify", {"notify": name}, message.now)
         if not session.established and one.is_error:
-            session.fail_after_grace(refusal_failure(session, name), message.now)
+            session.fail_after_grace(session.refusal_failure(name), message.now)
 
 
-def _on_notify(session: SessionV1, one: NotifyV1, message: IncomingMessage) -> None:
+def _on_notify(session: IsakmpSa, one: NotifyV1, message: IncomingMessage) -> None:
     now = message.now
     if one.notify == NotifyTypeV1.R_U_THERE:
         if session.established and len(one.data) == 4 and session.notify_allowed(now):
@@ -156,24 +124,24 @@ def _on_notify(session: SessionV1, one: NotifyV1, message: IncomingMessage) -> N
         pass  # A sign of life, which `heard_from` has noted.
     elif one.notify == NotifyTypeV1.INITIAL_CONTACT:
         if session.established:
-            isakmp_sa.on_initial_contact(session, now)
+            session.on_initial_contact(now)
     elif one.is_error:
         name = notify_name_v1(one.notify)
         if session.notify_allowed(now):
             session.log("ikev1-received-notify", {"notify": name}, now)
         failure = FailureReason("refused by the peer", f"the peer refuses: {name}")
         if session.established:
-            session.quick_modes.on_refused(one.spi, failure, now)
+            QuickModes(session).on_refused(one.spi, failure, now)
         else:
             session.abort(failure, now)
 
 
-def _on_delete(session: SessionV1, one: DeleteV1, now: float) -> None:
+def _on_delete(session: IsakmpSa, one: DeleteV1, now: float) -> None:
     if not session.established and not session.orphaned:
         return
     if one.protocol == Protocol.IKE:
         for spi in one.spis[:MAX_DELETE_SPIS]:
-            isakmp_sa.on_isakmp_sa_delete(session, spi, now)
+            session.on_isakmp_sa_delete(spi, now)
         return
     if one.protocol not in (Protocol.AH, Protocol.ESP):
         return
@@ -182,4 +150,4 @@ def _on_delete(session: SessionV1, one: DeleteV1, now: float) -> None:
         if session.notify_allowed(now):
             values = {"protocol": name, "spi": int.from_bytes(spi, "big")}
             session.log(f"ikev1-delete-received-{name.lower()}", values, now)
-        isakmp_sa.on_child_sa_delete(session, one.protocol, spi, now)
+        session.on_child_sa_delete(one.protocol, spi, now)

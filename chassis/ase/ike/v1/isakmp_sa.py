@@ -1,17 +1,49 @@
-"""The states of an ISAKMP SA (RFC 2409 sections 5.1 to 5.4) as a table: main and aggressive mode, both roles."""
+"""The ISAKMP SA of IKEv1 (RFC 2408, RFC 2409): its states, and what its exchanges ask of it.
+
+`IsakmpSa` holds the state, sends messages, and replaces or ends the SA; `SessionV1` adds what the engine calls.
+The exchanges act on an `IsakmpSa`, which does not know them: main_mode.py, aggressive_mode.py, quick_mode.py, and
+informational.py for what informational exchanges bring.
+"""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from math import inf
-from typing import TYPE_CHECKING, Final
+from typing import Any, Final, cast
 
+from chassis.ase.ike.connection import Connection, Line
+from chassis.ase.ike.crypto import ikev1
 from chassis.ase.ike.errors import FailureReason
-from chassis.ase.ike.v1.child_sas import DELETE_DELAY, PEER_DELETE_TIMEOUT, REKEY_RETRY_INTERVAL
+from chassis.ase.ike.host import Host, Path, Session
+from chassis.ase.ike.identity import Identity
+from chassis.ase.ike.payloads.numbers import ExchangeType, NotifyTypeV1, Protocol
+from chassis.ase.ike.payloads.v1 import DeleteV1, Hash, IdV1, MessageV1, NotifyV1, PayloadV1, emit_payloads
+from chassis.ase.ike.retransmit import DpdState, ReplyCacheV1, Retransmission
+from chassis.ase.ike.v1.child_sas import (
+    DELETE_DELAY,
+    PEER_DELETE_TIMEOUT,
+    REKEY_RETRY_INTERVAL,
+    ChildSasV1,
+)
+from chassis.ase.ike.v1.keymat import IncomingMessage, Phase1Negotiation, has_initial_contact
+from chassis.net.address import format_address
 from chassis.state_machine import StateMachine, without_actions
 
-if TYPE_CHECKING:
-    from chassis.ase.ike.v1.session import SessionV1
+MAX_NOTIFIES_PER_SECOND: Final = 10
+"""Notifications that are sent or logged in one second (count)."""
+MAX_MESSAGE_IDS: Final = 4096
+"""Used message IDs that are remembered (count)."""
+MAX_EXCHANGES: Final = 256
+"""Exchanges that are remembered, finished ones included (count)."""
+
+PSK_MISMATCH_TEXT: Final = "the preshared keys of the two ends differ, as it seems"
+
+PSK_MISMATCH_NOTIFIES: Final = frozenset(
+    ("UNEQUAL_PAYLOAD_LENGTHS", "PAYLOAD_MALFORMED", "INVALID_HASH_INFORMATION", "AUTHENTICATION_FAILED")
+)
+"""Notifications with which peers refuse an authentication that does not decrypt under their key."""
 
 
 class Phase1State(Enum):
@@ -103,131 +135,487 @@ ESTABLISHED_STATES: Final = frozenset((Phase1State.ESTABLISHED, Phase1State.REPL
 """States in which the peer is authenticated and phase 2 is allowed."""
 
 
-PSK_MISMATCH_TEXT: Final = "the preshared keys of the two ends differ, as it seems"
+class Exchange(ABC):
+    """An exchange under an ISAKMP SA that waits for messages of the peer, with its own message ID (RFC 2409 5)."""
 
-PSK_MISMATCH_NOTIFIES: Final = frozenset(
-    ("UNEQUAL_PAYLOAD_LENGTHS", "PAYLOAD_MALFORMED", "INVALID_HASH_INFORMATION", "AUTHENTICATION_FAILED")
-)
-"""What peers refuse a proof of identity with that makes no sense under their key."""
+    __slots__ = ()
 
+    message_id: int
+    remove_at: float
+    """When a finished exchange is forgotten; infinity before."""
 
-def psk_may_differ(session: SessionV1) -> bool:
-    """Whether all that is missing is the peer's answer to our proof, which it can open with our preshared key
-    alone (RFC 2409 5.4)."""
-    return session.state is Phase1State.MM5_SENT and session.phase1.by_psk
+    @property
+    @abstractmethod
+    def pending(self) -> bool:
+        """Whether it waits for a message of the peer."""
 
+    @property
+    @abstractmethod
+    def due(self) -> float:
+        """When its next timer expires."""
 
-def refusal_failure(session: SessionV1, notify: str) -> FailureReason:
-    """The peer refused by a notification in clear."""
-    text = f"the peer refuses: {notify}"
-    if psk_may_differ(session) and notify in PSK_MISMATCH_NOTIFIES:
-        return FailureReason("preshared key", f"{text}; {PSK_MISMATCH_TEXT}")
-    return FailureReason("refused by the peer", text)
-
-
-def timeout_failure(session: SessionV1) -> FailureReason:
-    """Nothing came in the time that there was."""
-    text = f"{session.peer} does not answer"
-    if psk_may_differ(session):
-        text += " our proof of identity: the preshared keys of the two ends may differ"
-    return FailureReason("timeout", text)
+    @abstractmethod
+    def abort(self, failure: FailureReason | None, now: float) -> None:
+        """End it without a result, and report `failure`; None reports nothing."""
 
 
-def replace_older_sas(session: SessionV1, now: float) -> None:
-    """This SA has come to stand beside older ones of its connection, whose pairs it takes over.
+class Exchanges:
+    """The exchanges of one ISAKMP SA, by message ID: pending ones, and finished ones until they are forgotten."""
 
-    Of two SAs that both ends began at once the one stays that the end with the lower address began.
-    """
-    for elder in session.sibling_sessions():
-        at_once = elder.initiator != session.initiator and elder.established_at >= session.created_at
-        if at_once and session.initiator != (session.path.local < session.path.remote):
-            replace_isakmp_sa(session, elder, now)
+    def __init__(self) -> None:
+        self._all: dict[int, Exchange] = {}
+        self._live: list[Exchange] = []
+        """Pending ones, and some that have just finished; finished ones are many more."""
+        self._remove_at = inf
+        """When the first of the finished ones is forgotten."""
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    @property
+    def pending(self) -> list[Exchange]:
+        """Those that wait for the peer, oldest first."""
+        live = [one for one in self._live if one.pending]
+        if len(live) < len(self._live):
+            self._remove_at = min(self._remove_at, *[one.remove_at for one in self._live if not one.pending])
+            self._live = live
+        return list(live)
+
+    def get(self, message_id: int) -> Exchange | None:
+        """Return the exchange with this message ID, also a finished one."""
+        return self._all.get(message_id)
+
+    def add(self, one: Exchange) -> None:
+        """Keep an exchange; above MAX_EXCHANGES the oldest finished one is forgotten."""
+        self._all[one.message_id] = one
+        self._live.append(one)
+        if len(self._all) > MAX_EXCHANGES:
+            done = next((key for key, old in self._all.items() if not old.pending), None)
+            if done is not None:
+                del self._all[done]
+
+    def abort_all(self, now: float) -> None:
+        """Abort the pending ones without a report, and forget all."""
+        for one in self.pending:
+            one.abort(None, now)
+        self._all.clear()
+        self._live.clear()
+        self._remove_at = inf
+
+    def next_timer(self) -> float:
+        """Return when an exchange retransmits, or is forgotten."""
+        live = min([one.due for one in self.pending], default=inf)
+        return min(live, self._remove_at)
+
+    def remove_finished(self, now: float) -> None:
+        """Forget the finished ones whose time is over."""
+        if self._remove_at <= now:
+            ended = [one for one in self._all.values() if not one.pending]
+            for one in ended:
+                if one.remove_at <= now:
+                    del self._all[one.message_id]
+            self._remove_at = min([one.remove_at for one in ended if one.remove_at > now], default=inf)
+
+
+class IsakmpSa(Session):
+    """One ISAKMP SA, or the negotiation of one. Times are the engine's (s); infinity is never."""
+
+    def __init__(self, host: Host, path: Path, phase1: Phase1Negotiation, spi: bytes, initiator: bool) -> None:
+        self.host = host
+        self.path = path
+        self.phase1 = phase1
+        self.spi = spi
+        self.initiator = initiator
+        self.version = 1
+        self.connection: Connection | None = None
+        self.established = False
+        self.orphaned = False
+        self.closed = False
+        self.receives = False
+        self.state = Phase1State.IDLE
+        self.peer_identity: Identity | None = None
+        """The authenticated identity of the peer."""
+        self.claimed_id: IdV1 | None = None
+        """The peer's ID payload in aggressive mode, not authenticated yet."""
+        self.child_sas = ChildSasV1(host, self, self.send_delete)
+        self.exchanges = Exchanges()
+        self.wanted: dict[int, tuple[Line, int]] = {}
+        """Quick modes that wait: by the number of the line, the line and the serial of the CHILD SA to replace."""
+        self.successor: IsakmpSa | None = None
+        """The ISAKMP SA that has replaced this one."""
+        self.pending_successor: IsakmpSa | None = None
+        """The one that this end negotiates to replace this one."""
+        self.heard = -inf
+        """When the last authentic message of the peer came in."""
+        self.peer_lost_state = False
+        """The peer no longer has this SA: it is dead, or sent INITIAL-CONTACT."""
+        self._reply_cache = ReplyCacheV1()
+        self._retransmission: Retransmission | None = None
+        self._pending_failure: FailureReason | None = None
+        self._establish_deadline = inf
+        self.created_at = 0.0
+        """When its first message was sent or came in."""
+        self.established_at = inf
+        self.soft = self.hard = inf
+        """Soft lifetime: when a successor is next attempted. Hard lifetime: when this SA ends."""
+        self.first_soft = inf
+        """When a successor was first to be attempted."""
+        self.delete_at = inf
+        """When a replaced SA is deleted, or an orphaned one loses its keys."""
+        self._nat_keepalive_at = inf
+        self.detector: DpdState | None = None
+        self.peer_dpd_sequence: int | None = None
+        """Sequence number of the peer's last R-U-THERE."""
+        self.ids_evicted = False
+        """More than MAX_MESSAGE_IDS were used: not every used one is remembered."""
+        self._used_ids: dict[int, None] = {}
+        self._notify_count = (-1, 0)
+        """The second (s) and the number of notifications in it."""
+
+    def transition(self, event: Phase1Event) -> None:
+        """Change the state by the table of phase 1."""
+        self.state, _ = PHASE_1.transition(self.state, event)
+        self.established = self.state in ESTABLISHED_STATES
+        self.orphaned = self.state is Phase1State.ORPHANED
+        # Message 3 of main mode has our cookie in it (RFC 2408 2.5.3).
+        self.receives = self.state is Phase1State.MM4_SENT
+        self.closed = self.state is Phase1State.CLOSED
+
+    @property
+    def peer(self) -> str:
+        """The peer's address, for texts."""
+        return format_address(self.path.remote)
+
+    @property
+    def keys(self) -> ikev1.SkeyId:
+        """The keys; call it only after they were derived."""
+        return cast(ikev1.SkeyId, self.phase1.keys)
+
+    @property
+    def nat_detected(self) -> bool:
+        """Whether there is a NAT before either end."""
+        return self.phase1.behind_nat or self.phase1.peer_behind_nat
+
+    def log(self, row: str, values: Mapping[str, Any], now: float) -> None:
+        """Log a line of the guide by its id."""
+        self.host.log(row, values, self, self.path, now)
+
+    def rekey_margin(self, lifetime: float) -> float:
+        """Return how long before the end of a lifetime (s) its successor is negotiated: random, so that SAs that
+        were made together are not rekeyed together."""
+        settings = self.host.settings
+        share = int.from_bytes(self.host.random(2), "big") / 65_536
+        return lifetime * settings.margin * (1 - settings.jitter * share)
+
+    # --- phase 1 ---
+
+    def send_phase_1(
+        self, payloads: Sequence[PayloadV1], now: float, *, encrypted: bool = False, wait: bool = False
+    ) -> None:
+        """Send the next message of phase 1. With `wait` it is retransmitted until it is answered, by a responder
+        once: the peer has not shown that it receives."""
+        header = self.phase1.header(self.phase1.mode)
+        if encrypted:
+            assert self.phase1.chain is not None
+            data, self.phase1.chain = self.phase1.chain.encrypt(header, tuple(payloads))
         else:
-            if not at_once and elder.successor is None:
-                session.host.count("IKE SAs rekeyed")
-            replace_isakmp_sa(elder, session, now)
-    for orphan in session.orphaned_sessions():
-        migrate_children(session.current_session, orphan, now)
-        orphan.close("another IKE SA has its pairs", now, tell=False)
-        session.host.changed(orphan)
+            data = MessageV1(header, tuple(payloads)).emit()
+        self._reply_cache.reply = data
+        self._retransmission = None
+        if wait:
+            self._retransmission = Retransmission.start(self.host.settings, (data,), now, verified=self.initiator)
+        self.host.send(self.path, data)
 
+    def set_authenticated(
+        self, connection: Connection, identity: Identity, payloads: tuple[PayloadV1, ...]
+    ) -> None:
+        """Store whom the peer has proved to be."""
+        self.connection = connection
+        self.peer_identity = identity
+        self.store_initial_contact(payloads)
 
-def replace_isakmp_sa(elder: SessionV1, heir: SessionV1, now: float) -> None:
-    """`heir` has the pairs from now on, and `elder` goes once nothing is under way any more."""
-    heir = heir.current_session
-    if heir is elder:
-        return  # It is the successor of all of them already: chains have an end.
-    elder.successor = heir
-    elder.pending_successor = None
-    elder.soft = inf
-    # Who began the newer SA ends the older one; the other end only makes sure that it goes some time.
-    spread = elder.host.random(1)[0] / 255
-    elder.delete_at = now + (DELETE_DELAY if heir.initiator else PEER_DELETE_TIMEOUT * (1 + spread))
-    elder.transition(Phase1Event.SUCCESSOR_ESTABLISHED)
-    migrate_children(heir, elder, now)
-    elder.host.changed(elder)
+    def store_initial_contact(self, payloads: tuple[PayloadV1, ...]) -> None:
+        """Remember an INITIAL-CONTACT until the SA is established."""
+        self.phase1.peer_initial_contact |= has_initial_contact(payloads)
 
+    def initial_contact_notify(self, connection: Connection) -> tuple[NotifyV1, ...]:
+        """Return INITIAL-CONTACT if it is due, else nothing."""
+        if not self.host.first_contact(connection):
+            return ()
+        return (NotifyV1(NotifyTypeV1.INITIAL_CONTACT, Protocol.IKE, self.phase1.cookies),)
 
-def migrate_children(heir: SessionV1, elder: SessionV1, now: float) -> None:
-    """Take over what another SA of the connection has."""
-    heir.child_sas.take_over(elder.child_sas.give_away(), now)
-    heir.quick_modes.take_over_wanted(elder.quick_modes)
-    heir.host.changed(heir)
-
-
-def migrate_on_close(session: SessionV1, now: float) -> None:
-    """A session ends: another SA of the connection has its pairs, if one stands, and may have no successor now."""
-    siblings = session.sibling_sessions()
-    heir = (
-        None
-        if session.peer_lost_state
-        else next((one for one in reversed(siblings) if not one.peer_lost_state), None)
-    )
-    if heir is not None:
-        migrate_children(heir, session, now)
-    next_one = session.successor if session.successor is not None and session.successor.established else None
-    for one in siblings:
-        if one.successor is not session:
-            continue
-        one.successor = next_one if next_one is not one else None
-        if one.successor is None:
-            # It has its own lifetime still.
-            one.delete_at = inf
-            one.soft = max(one.first_soft, now + REKEY_RETRY_INTERVAL)
-            one.transition(Phase1Event.SUCCESSOR_GONE)
-            one.host.changed(one)
-
-
-def on_initial_contact(session: SessionV1, now: float) -> None:
-    """INITIAL-CONTACT: the peer does not know any more what was made before it began this SA.
-
-    Two ends that begin at once may both say so: an SA that came to stand meanwhile is not meant.
-    """
-    younger = False
-    for elder in (*session.sibling_sessions(), *session.orphaned_sessions()):
-        if elder.established_at < session.created_at:
-            elder.peer_lost_state = True
-            elder.close("the peer began anew", now, tell=False)
-            session.host.changed(elder)
-        else:
-            younger = True
-    for pair in [one for one in session.child_sas.all if one.created_at < session.created_at]:
-        session.child_sas.remove(pair, "the peer began anew", now, tell=False)
-    if not younger:
-        session.host.contacted(session, now)
-
-
-def on_isakmp_sa_delete(session: SessionV1, cookies: bytes, now: float) -> None:
-    """The peer deleted this SA, or another one of the connection: of pairs nothing was said."""
-    for one in (session, *session.sibling_sessions()):
-        if one.phase1.cky_i + one.phase1.cky_r == cookies:
-            one.close("deleted by the peer", now, tell=False, keep=True)
-            if one is not session:
-                session.host.changed(one)
+    def abort(self, failure: FailureReason, now: float) -> None:
+        """Abort phase 1 and report the failure; no effect once the SA is established."""
+        if self.closed or self.established:
             return
+        self.transition(Phase1Event.CLOSE)
+        self.host.failed(self, failure, now)
+        self.host.down(self, failure.text, now)
 
+    def fail_after_grace(self, failure: FailureReason, now: float) -> None:
+        """Fail with this reason after two retransmit intervals, unless a genuine answer comes before.
 
-def on_child_sa_delete(session: SessionV1, protocol: int, spi: bytes, now: float) -> None:
-    """The peer deleted the SA that we send by with this SPI, under whichever SA the pair is now."""
-    for one in (session, *session.sibling_sessions()):
-        one.child_sas.on_delete(protocol, spi, now)
+        Call it for an unauthenticated message that says that the peer refuses: it may be forged.
+        """
+        if self._pending_failure is None:
+            self._pending_failure = failure
+            self._retransmission = None
+            self._establish_deadline = min(self._establish_deadline, now + 2 * self.host.settings.retransmit)
+
+    def psk_may_differ(self) -> bool:
+        """Return whether only the peer's answer to our authentication is missing, which the peer can decrypt only
+        with the same preshared key (RFC 2409 5.4)."""
+        return self.state is Phase1State.MM5_SENT and self.phase1.by_psk
+
+    def refusal_failure(self, notify: str) -> FailureReason:
+        """Return why phase 1 fails if the peer refused by a notification in clear."""
+        text = f"the peer refuses: {notify}"
+        if self.psk_may_differ() and notify in PSK_MISMATCH_NOTIFIES:
+            return FailureReason("preshared key", f"{text}; {PSK_MISMATCH_TEXT}")
+        return FailureReason("refused by the peer", text)
+
+    def timeout_failure(self) -> FailureReason:
+        """Return why phase 1 fails if the peer did not answer in time."""
+        text = f"{self.peer} does not answer"
+        if self.psk_may_differ():
+            text += " our proof of identity: the preshared keys of the two ends may differ"
+        return FailureReason("timeout", text)
+
+    # --- messages under the keys, and in clear ---
+
+    def send_informational(self, payloads: Sequence[PayloadV1], now: float, path: Path | None = None) -> None:
+        """Send an informational exchange under the keys, by `path` if given; no effect without keys."""
+        if self.phase1.keys is not None and not self.closed and not self.orphaned:
+            self.host.send(path or self.path, self.encrypted_message(payloads))
+
+    def encrypted_message(self, payloads: Sequence[PayloadV1]) -> bytes:
+        """Return an informational message under the keys (RFC 2409 5.7)."""
+        message_id = self.new_message_id()
+        digest = ikev1.quick_hash_1(self.keys, message_id, emit_payloads(payloads)[1])
+        header = self.phase1.header(ExchangeType.INFORMATIONAL_V1, message_id)
+        message, _ = self.phase1.exchange_chain(message_id).encrypt(header, (Hash(digest), *payloads))
+        return message
+
+    def cleartext_message(self, notify: int) -> bytes:
+        """Return a notification in clear, for a peer that has no keys with us."""
+        header = self.phase1.header(ExchangeType.INFORMATIONAL_V1, self.new_message_id())
+        return MessageV1(header, (NotifyV1(notify, Protocol.IKE, self.phase1.cookies, b""),)).emit()
+
+    def send_delete(self, spis: Mapping[int, bytes], now: float) -> None:
+        """Tell the peer that we no longer receive by these SPIs, given by protocol."""
+        payloads = [DeleteV1(p, (spi,)) for p, spi in spis.items() if p in (Protocol.AH, Protocol.ESP)]
+        if payloads and self.established:
+            self.send_informational(payloads, now)
+
+    def isakmp_sa_delete(self) -> DeleteV1:
+        """Return the Delete payload for this ISAKMP SA."""
+        return DeleteV1(Protocol.IKE, (self.phase1.cookies,))
+
+    def notify_allowed(self, now: float) -> bool:
+        """Return whether this second allows one more notification, and count it."""
+        second, count = self._notify_count
+        if second != int(now):
+            count = 0
+        self._notify_count = (int(now), count + 1)
+        return count < MAX_NOTIFIES_PER_SECOND
+
+    def new_message_id(self) -> int:
+        """Return a random message ID that was not used before, and mark it used."""
+        while True:
+            found = int.from_bytes(self.host.random(4), "big")
+            if found and found not in self._used_ids:
+                self.mark_id_used(found)
+                return found
+
+    def mark_id_used(self, message_id: int) -> None:
+        """Refuse later messages with this message ID as replayed; the oldest of many is evicted."""
+        self._used_ids[message_id] = None
+        if len(self._used_ids) > MAX_MESSAGE_IDS:
+            self.ids_evicted = True
+            del self._used_ids[next(iter(self._used_ids))]
+
+    def is_id_used(self, message_id: int) -> bool:
+        """Return whether the message ID is known to be used."""
+        return message_id in self._used_ids
+
+    def on_authentic_message(self, message: IncomingMessage) -> None:
+        """Count a message that only the peer can have made as a sign of life; follow a peer whose NAT gave it
+        another address or port."""
+        if self.established:
+            self.alive(message.now)
+            if self.phase1.peer_behind_nat and message.path.encapsulated and message.path != self.path:
+                self.path = message.path
+                self.child_sas.on_peer_moved()
+
+    # --- dead peer detection ---
+
+    def start_dpd(self, now: float) -> None:
+        """Begin to probe the peer after silence (RFC 3706)."""
+        settings = self.host.settings
+        first = int.from_bytes(self.host.random(4), "big") >> 1
+        self.detector = DpdState(settings.dpd_interval, settings.dpd_tries, first)
+        self.detector.reset(now)
+
+    def alive(self, now: float) -> None:
+        self.heard = now
+        if self.detector is not None:
+            self.detector.reset(now)
+
+    def on_peer_dead(self, reason: str, now: float) -> None:
+        """Delete this ISAKMP SA and all its CHILD SAs without Deletes: the peer is dead (RFC 3706)."""
+        self.peer_lost_state = True
+        self.host.count("failed dead peer")
+        self.close(reason, now, tell=False)
+
+    # --- the end ---
+
+    def close(self, reason: str, now: float, *, tell: bool = True, keep: bool = False) -> None:
+        if self.closed or (keep and self.orphaned):
+            return
+        if self.established:
+            self.wanted.clear()
+            self.exchanges.abort_all(now)
+            self._migrate_on_close(now)
+            if keep and self.child_sas.all:
+                self._orphan(reason, now, tell=tell)
+                return
+        for child_sa in list(self.child_sas.all):
+            self.child_sas.remove(child_sa, reason, now, tell=tell)
+        if tell and self.established:
+            self.send_informational((self.isakmp_sa_delete(),), now)
+        self.transition(Phase1Event.CLOSE)
+        self.host.down(self, reason, now)
+
+    def _orphan(self, reason: str, now: float, *, tell: bool) -> None:
+        """Delete the ISAKMP SA, but keep its CHILD SAs for the next one of the connection."""
+        if tell:
+            self.send_informational((self.isakmp_sa_delete(),), now)
+        self.transition(Phase1Event.ORPHAN)
+        self.detector = None
+        self.soft = self.hard = self.first_soft = self._nat_keepalive_at = inf
+        # Keep the keys for a moment: a Delete for the CHILD SAs that the peer sent before may come later.
+        self.delete_at = now + DELETE_DELAY
+        self.host.say("pairs stay", "info", f"{reason}; its IPsec SAs stay", self, self.path, now)
+        self.host.down(self, reason, now)
+
+    # --- replacement: in IKEv1 the CHILD SAs outlive the ISAKMP SA and move to the new one ---
+
+    def sibling_sessions(self) -> list[IsakmpSa]:
+        """Return the other established ISAKMP SAs of the connection, oldest first."""
+        return [one for one in self._other_sessions() if one.established]
+
+    def orphaned_sessions(self) -> list[IsakmpSa]:
+        """Return the deleted ISAKMP SAs of the connection whose CHILD SAs wait for an established one."""
+        return [one for one in self._other_sessions() if one.orphaned]
+
+    def _other_sessions(self) -> list[IsakmpSa]:
+        found = [one for one in self.host.siblings(self) if isinstance(one, IsakmpSa)]
+        return [one for one in found if one is not self]
+
+    @property
+    def current_session(self) -> IsakmpSa:
+        """The ISAKMP SA that has the CHILD SAs of the connection: this one, or its last successor."""
+        found = self
+        while found.successor is not None and found.successor.established:
+            found = found.successor
+        return found
+
+    def replace_older_sas(self, now: float) -> None:
+        """Take over the CHILD SAs of the connection's other ISAKMP SAs, now that this one is established.
+
+        If both ends initiated at the same time, the SA that the end with the lower address initiated stays.
+        """
+        for older in self.sibling_sessions():
+            at_once = older.initiator != self.initiator and older.established_at >= self.created_at
+            if at_once and self.initiator != (self.path.local < self.path.remote):
+                self._be_replaced_by(older, now)
+            else:
+                if not at_once and older.successor is None:
+                    self.host.count("IKE SAs rekeyed")
+                older._be_replaced_by(self, now)
+        for orphan in self.orphaned_sessions():
+            orphan._migrate_children(self.current_session, now)
+            orphan.close("another IKE SA has its pairs", now, tell=False)
+            self.host.changed(orphan)
+
+    def _be_replaced_by(self, successor: IsakmpSa, now: float) -> None:
+        """Give the CHILD SAs to `successor`, or to what has replaced that, and delete this SA later.
+
+        The initiator of the successor deletes this SA after DELETE_DELAY. The responder deletes it only after one
+        to two PEER_DELETE_TIMEOUT (random).
+        """
+        successor = successor.current_session
+        if successor is self:
+            return  # This SA already replaces `successor`: no circle.
+        self.successor = successor
+        self.pending_successor = None
+        self.soft = inf
+        spread = self.host.random(1)[0] / 255
+        self.delete_at = now + (DELETE_DELAY if successor.initiator else PEER_DELETE_TIMEOUT * (1 + spread))
+        self.transition(Phase1Event.SUCCESSOR_ESTABLISHED)
+        self._migrate_children(successor, now)
+        self.host.changed(self)
+
+    def _migrate_children(self, successor: IsakmpSa, now: float) -> None:
+        """Give another ISAKMP SA the CHILD SAs, and the quick modes that wait."""
+        successor.child_sas.take_over(self.child_sas.give_away(), now)
+        for number, wanted in self.wanted.items():
+            successor.wanted.setdefault(number, wanted)
+        self.wanted.clear()
+        successor.host.changed(successor)
+
+    def _migrate_on_close(self, now: float) -> None:
+        """Give the CHILD SAs to another established ISAKMP SA, and those that this one replaced to its successor.
+
+        An SA that this one replaced is established again if there is no other successor.
+        """
+        siblings = self.sibling_sessions()
+        if not self.peer_lost_state:
+            heir = next((one for one in reversed(siblings) if not one.peer_lost_state), None)
+            if heir is not None:
+                self._migrate_children(heir, now)
+        successor = self.successor if self.successor is not None and self.successor.established else None
+        for one in siblings:
+            if one.successor is not self:
+                continue
+            one.successor = successor if successor is not one else None
+            if one.successor is None:
+                # Its own lifetime goes on.
+                one.delete_at = inf
+                one.soft = max(one.first_soft, now + REKEY_RETRY_INTERVAL)
+                one.transition(Phase1Event.SUCCESSOR_GONE)
+                one.host.changed(one)
+
+    def on_initial_contact(self, now: float) -> None:
+        """Delete what was made before this SA began: the peer sent INITIAL-CONTACT, so it has lost that.
+
+        If both ends initiate at the same time, both may send it: SAs that were established after this one began
+        are kept.
+        """
+        younger = False
+        for older in (*self.sibling_sessions(), *self.orphaned_sessions()):
+            if older.established_at < self.created_at:
+                older.peer_lost_state = True
+                older.close("the peer began anew", now, tell=False)
+                self.host.changed(older)
+            else:
+                younger = True
+        for child_sa in [one for one in self.child_sas.all if one.created_at < self.created_at]:
+            self.child_sas.remove(child_sa, "the peer began anew", now, tell=False)
+        if not younger:
+            self.host.contacted(self, now)
+
+    def on_isakmp_sa_delete(self, cookies: bytes, now: float) -> None:
+        """Delete this ISAKMP SA, or the other one of the connection that has these cookies: the peer did. The
+        Delete says nothing about CHILD SAs, so these stay."""
+        for one in (self, *self.sibling_sessions()):
+            if one.phase1.cookies == cookies:
+                one.close("deleted by the peer", now, tell=False, keep=True)
+                if one is not self:
+                    self.host.changed(one)
+                return
+
+    def on_child_sa_delete(self, protocol: int, spi: bytes, now: float) -> None:
+        """Delete the CHILD SA by which we send with this SPI, under whichever ISAKMP SA it is: the peer did."""
+        for one in (self, *self.sibling_sessions()):
+            one.child_sas.on_delete(protocol, spi, now)

@@ -15,7 +15,7 @@ from chassis.ase.ike.errors import NegotiationError
 from chassis.ase.ike.host import Path
 from chassis.ase.ike.payloads.header import ENCRYPTION, HEADER_LENGTH, VERSION_1, Header
 from chassis.ase.ike.payloads.numbers import NotifyTypeV1
-from chassis.ase.ike.payloads.v1 import NatD, PayloadV1, VendorV1, parse_payloads
+from chassis.ase.ike.payloads.v1 import NatD, NotifyV1, PayloadV1, VendorV1, parse_payloads
 from chassis.ase.ike.payloads.v1_sa import SaV1
 from chassis.ase.ike.proposals import METHODS_V1, OAKLEY_METHOD, ChoiceV1
 
@@ -67,6 +67,11 @@ class Phase1Negotiation:
     """The peer said INITIAL-CONTACT."""
     undecryptable: int = 0
     """Messages that made no sense under our keys while the peer's proof was due."""
+
+    @property
+    def cookies(self) -> bytes:
+        """Both cookies: the SPI of the ISAKMP SA."""
+        return self.cky_i + self.cky_r
 
     @property
     def chosen(self) -> ChoiceV1:
@@ -211,3 +216,8 @@ def detect_nat(
     ours = _nat_d_hash(hash_name, cky_i, cky_r, path.local, path.local_port)
     peers = _nat_d_hash(hash_name, cky_i, cky_r, path.remote, path.remote_port)
     return not equal(received[0].hash, ours), not any(equal(one.hash, peers) for one in received[1:])
+
+
+def has_initial_contact(payloads: tuple[PayloadV1, ...]) -> bool:
+    """Whether INITIAL-CONTACT is among the payloads."""
+    return any(isinstance(one, NotifyV1) and one.notify == NotifyTypeV1.INITIAL_CONTACT for one in payloads)

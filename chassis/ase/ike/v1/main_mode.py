@@ -6,36 +6,32 @@ Each function takes one message in the one state where it is due, sends what fol
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from chassis.ase.ike.connection import Connection
 from chassis.ase.ike.crypto.ikev1 import decrypt_payloads
 from chassis.ase.ike.errors import NegotiationError, Row, malformed_v1, no_ike_proposal_v1
 from chassis.ase.ike.payloads.chain import PayloadError
 from chassis.ase.ike.payloads.numbers import NotifyTypeV1
-from chassis.ase.ike.payloads.v1 import IdV1, KeV1, NatD, NonceV1, NotifyV1, PayloadV1, VendorV1
+from chassis.ase.ike.payloads.v1 import IdV1, KeV1, NatD, NonceV1, PayloadV1, VendorV1
 from chassis.ase.ike.payloads.v1_sa import SaV1
 from chassis.ase.ike.proposals import NoMatch, choose_v1, offer_v1
 from chassis.ase.ike.v1 import keymat, phase1_exchange
-from chassis.ase.ike.v1.isakmp_sa import PSK_MISMATCH_TEXT, Phase1Event
+from chassis.ase.ike.v1.isakmp_sa import PSK_MISMATCH_TEXT, IsakmpSa, Phase1Event
 from chassis.ase.ike.v1.keymat import IncomingMessage, cleartext_payloads, exactly_one, is_encrypted, sa_body
 from chassis.model.ike import IkeProposal
-
-if TYPE_CHECKING:
-    from chassis.ase.ike.v1.session import SessionV1
 
 MODE_NAMES = {"main": "MAIN_MODE", "aggressive": "AGGRESSIVE_MODE"}
 VENDORS = (keymat.NAT_T_VENDOR, keymat.DPD_VENDOR)
 
 
-def store_peer_vendors(session: SessionV1, payloads: tuple[PayloadV1, ...]) -> None:
+def store_peer_vendors(session: IsakmpSa, payloads: tuple[PayloadV1, ...]) -> None:
     """What the peer can do beyond RFC 2409."""
     known = {one.id for one in payloads if isinstance(one, VendorV1)}
     session.phase1.nat_t |= keymat.NAT_T_VENDOR.id in known
     session.phase1.dpd |= keymat.DPD_VENDOR.id in known
 
 
-def store_nat_result(session: SessionV1, payloads: tuple[PayloadV1, ...], message: IncomingMessage) -> None:
+def store_nat_result(session: IsakmpSa, payloads: tuple[PayloadV1, ...], message: IncomingMessage) -> None:
     """What the NAT-D payloads say of the way between us."""
     handshake = session.phase1
     if handshake.nat_t:
@@ -45,14 +41,14 @@ def store_nat_result(session: SessionV1, payloads: tuple[PayloadV1, ...], messag
         )
 
 
-def nat_payloads(session: SessionV1) -> tuple[PayloadV1, ...]:
+def nat_payloads(session: IsakmpSa) -> tuple[PayloadV1, ...]:
     handshake = session.phase1
     if not handshake.nat_t:
         return ()
     return keymat.nat_d_payloads(handshake.hash_name, handshake.cky_i, handshake.cky_r, session.path)
 
 
-def eligible_connections(session: SessionV1, mode: str) -> tuple[Connection, ...]:
+def eligible_connections(session: IsakmpSa, mode: str) -> tuple[Connection, ...]:
     """Connections that a peer at this address may open in this mode; NegotiationError if none (B-033, S-038)."""
     path = session.path
     group = session.host.group(path.context, path.local, path.remote, 1)
@@ -73,7 +69,7 @@ def eligible_connections(session: SessionV1, mode: str) -> tuple[Connection, ...
     return fitting
 
 
-def store_choice(session: SessionV1, payloads: tuple[PayloadV1, ...], proposals: Sequence[IkeProposal]) -> None:
+def store_choice(session: IsakmpSa, payloads: tuple[PayloadV1, ...], proposals: Sequence[IkeProposal]) -> None:
     """The responder's SA payload: one of the transforms that we offered, as we said it."""
     answer = exactly_one(payloads, SaV1)
     found = choose_v1(answer, proposals, strict_lifetime=session.host.settings.strict_lifetime)
@@ -87,7 +83,7 @@ def store_choice(session: SessionV1, payloads: tuple[PayloadV1, ...], proposals:
 # --- initiator ---
 
 
-def send_mm1(session: SessionV1, connection: Connection, now: float) -> Phase1Event:
+def send_mm1(session: IsakmpSa, connection: Connection, now: float) -> Phase1Event:
     """Message 1: our proposals."""
     offer = offer_v1(connection.proposals)
     session.phase1.sa_i = offer.emit()
@@ -95,7 +91,7 @@ def send_mm1(session: SessionV1, connection: Connection, now: float) -> Phase1Ev
     return Phase1Event.BEGIN_MAIN
 
 
-def on_mm2(session: SessionV1, message: IncomingMessage) -> Phase1Event | None:
+def on_mm2(session: IsakmpSa, message: IncomingMessage) -> Phase1Event | None:
     """Message 2: the proposal that was chosen. Message 3: our values."""
     if is_encrypted(message):
         return None
@@ -118,7 +114,7 @@ def on_mm2(session: SessionV1, message: IncomingMessage) -> Phase1Event | None:
     return Phase1Event.MM2_RECEIVED
 
 
-def on_mm4(session: SessionV1, message: IncomingMessage) -> Phase1Event | None:
+def on_mm4(session: IsakmpSa, message: IncomingMessage) -> Phase1Event | None:
     """Message 4: the responder's values. Message 5: who we are, on port 4500 if there is a NAT (RFC 3947 4)."""
     if is_encrypted(message):
         return None
@@ -137,7 +133,7 @@ def on_mm4(session: SessionV1, message: IncomingMessage) -> Phase1Event | None:
     return Phase1Event.KE_RECEIVED
 
 
-def on_mm6(session: SessionV1, message: IncomingMessage) -> Phase1Event | None:
+def on_mm6(session: IsakmpSa, message: IncomingMessage) -> Phase1Event | None:
     """Message 6: who the responder is."""
     payloads, claimed = _decrypt_auth(session, message)
     connection, identity = phase1_exchange.authenticate_peer(session, payloads, claimed)
@@ -148,7 +144,7 @@ def on_mm6(session: SessionV1, message: IncomingMessage) -> Phase1Event | None:
 # --- responder ---
 
 
-def on_mm1(session: SessionV1, message: IncomingMessage) -> Phase1Event | None:
+def on_mm1(session: IsakmpSa, message: IncomingMessage) -> Phase1Event | None:
     """Message 1: the initiator's proposals. Message 2: the one that is chosen."""
     if is_encrypted(message):
         return None
@@ -169,7 +165,7 @@ def on_mm1(session: SessionV1, message: IncomingMessage) -> Phase1Event | None:
     return Phase1Event.MM1_RECEIVED
 
 
-def on_mm3(session: SessionV1, message: IncomingMessage) -> Phase1Event | None:
+def on_mm3(session: IsakmpSa, message: IncomingMessage) -> Phase1Event | None:
     """Message 3: the initiator's values. Message 4: ours."""
     if is_encrypted(message):
         return None
@@ -191,7 +187,7 @@ def on_mm3(session: SessionV1, message: IncomingMessage) -> Phase1Event | None:
     return Phase1Event.KE_RECEIVED
 
 
-def on_mm5(session: SessionV1, message: IncomingMessage) -> Phase1Event | None:
+def on_mm5(session: IsakmpSa, message: IncomingMessage) -> Phase1Event | None:
     """Message 5: who the initiator is. Message 6: who we are.
 
     The key is the one that is configured for the peer's address: nothing else is known of it before this message
@@ -212,7 +208,7 @@ def on_mm5(session: SessionV1, message: IncomingMessage) -> Phase1Event | None:
 # --- both ---
 
 
-def _decrypt_auth(session: SessionV1, message: IncomingMessage) -> tuple[tuple[PayloadV1, ...], IdV1]:
+def _decrypt_auth(session: IsakmpSa, message: IncomingMessage) -> tuple[tuple[PayloadV1, ...], IdV1]:
     """(payloads, ID payload) of message 5 or 6, decrypted; with preshared keys the HASH is right."""
     handshake = session.phase1
     assert handshake.chain is not None
@@ -248,8 +244,3 @@ def _psk_mismatch(rows: tuple[Row, ...]) -> NegotiationError:
         notify=NotifyTypeV1.UNEQUAL_PAYLOAD_LENGTHS,
         notify_row=("ikev1-psk-notify-unequal-payload-lengths", {"notify": "UNEQUAL_PAYLOAD_LENGTHS"}),
     )
-
-
-def has_initial_contact(payloads: tuple[PayloadV1, ...]) -> bool:
-    """Whether INITIAL-CONTACT is among the payloads."""
-    return any(isinstance(one, NotifyV1) and one.notify == NotifyTypeV1.INITIAL_CONTACT for one in payloads)

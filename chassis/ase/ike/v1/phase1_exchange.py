@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from cryptography import x509
 
@@ -19,10 +19,8 @@ from chassis.ase.ike.errors import NegotiationError, Row
 from chassis.ase.ike.identity import Identity, printable
 from chassis.ase.ike.payloads.numbers import CertEncoding, ExchangeType, IdType, NotifyTypeV1
 from chassis.ase.ike.payloads.v1 import CertReqV1, CertV1, Hash, IdV1, PayloadV1, Signature
+from chassis.ase.ike.v1.isakmp_sa import IsakmpSa
 from chassis.ase.ike.v1.keymat import Phase1Negotiation, exactly_one
-
-if TYPE_CHECKING:
-    from chassis.ase.ike.v1.session import SessionV1
 
 MAX_CERTIFICATES: Final = 8
 
@@ -50,7 +48,7 @@ def display_identity(identity: Identity) -> str:
 # --- our own proof ---
 
 
-def cert_requests(session: SessionV1) -> tuple[CertReqV1, ...]:
+def cert_requests(session: IsakmpSa) -> tuple[CertReqV1, ...]:
     """CERTREQ for each authority that we trust; nothing with preshared keys."""
     handshake = session.phase1
     if handshake.by_psk:
@@ -60,7 +58,7 @@ def cert_requests(session: SessionV1) -> tuple[CertReqV1, ...]:
     return tuple([CertReqV1(CertEncoding.X509_SIGNATURE, name) for name in names[:MAX_CERTIFICATES]])
 
 
-def auth_payloads(session: SessionV1, connection: Connection) -> tuple[IdV1, tuple[PayloadV1, ...]]:
+def auth_payloads(session: IsakmpSa, connection: Connection) -> tuple[IdV1, tuple[PayloadV1, ...]]:
     """(our ID payload, what proves it: HASH, or certificates and SIG)."""
     handshake = session.phase1
     own = connection.identity.v1()
@@ -98,7 +96,7 @@ def is_psk_hash_valid(
 
 
 def check_signature(
-    session: SessionV1, connection: Connection, payloads: Sequence[PayloadV1], claimed: IdV1
+    session: IsakmpSa, connection: Connection, payloads: Sequence[PayloadV1], claimed: IdV1
 ) -> tuple[Identity, ...]:
     """The identities in the peer's certificate, once its SIG is right; raises NegotiationError."""
     # In main mode this came under the keys, so it is the peer's last word; in aggressive mode it may be anybody's.
@@ -155,7 +153,7 @@ def unexpected_psk(identity: Identity, *, protected: bool) -> NegotiationError:
 
 
 def unexpected_certified(
-    session: SessionV1, identity: Identity, certified: Sequence[Identity] | None, *, protected: bool
+    session: IsakmpSa, identity: Identity, certified: Sequence[Identity] | None, *, protected: bool
 ) -> NegotiationError:
     """Certificates: the identity in the ID payload is not configured.
 
@@ -176,14 +174,14 @@ def unexpected_certified(
     return _invalid_id(f"the peer says that it is {identity}, which is not configured", rows, kind, protected)
 
 
-def _row_prefix(session: SessionV1) -> str:
+def _row_prefix(session: IsakmpSa) -> str:
     """How the guide's lines about identities in certificates begin."""
     by_name_alone = not session.initiator and session.phase1.mode == ExchangeType.AGGRESSIVE_MODE
     return "ikev1-cert-id-dialin" if by_name_alone else "ikev1-cert-id"
 
 
 def check_certified(
-    session: SessionV1, connection: Connection, claimed: Identity, certified: Sequence[Identity]
+    session: IsakmpSa, connection: Connection, claimed: Identity, certified: Sequence[Identity]
 ) -> None:
     """What `validate-certificate-identity` asks for (B-045): the certificate carries the remote identity."""
     if not connection.policy.validate_certificate_identity:
@@ -221,7 +219,7 @@ def _invalid_id(text: str, rows: Sequence[Row], kind: str, protected: bool) -> N
 
 
 def authenticate_peer(
-    session: SessionV1, payloads: Sequence[PayloadV1], claimed: IdV1
+    session: IsakmpSa, payloads: Sequence[PayloadV1], claimed: IdV1
 ) -> tuple[Connection, Identity]:
     """The connection that an authenticated peer means, and its identity; raises NegotiationError.
 

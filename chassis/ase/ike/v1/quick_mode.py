@@ -1,4 +1,8 @@
-"""The states of a quick mode (RFC 2409 section 5.5) as a table, both roles."""
+"""Quick mode (RFC 2409 5.5): negotiates one CHILD SA for one rule of a policy line.
+
+`QuickMode` is one exchange, with its three messages. `QuickModes` starts those that are wanted, gives messages to
+the one that they belong to, and settles collisions. The shorter lifetime of both ends holds (RFC 2407 4.5.4).
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from math import inf
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from chassis.ase.ike.child_proposals import (
     LIFE_DURATION,
@@ -31,15 +35,26 @@ from chassis.ase.ike.payloads.v1 import Hash, IdV1, KeV1, NonceV1, NotifyV1, Pay
 from chassis.ase.ike.payloads.v1_sa import AttributeV1, SaV1
 from chassis.ase.ike.proposals import NoMatch, seconds
 from chassis.ase.ike.retransmit import ReplyCacheV1, Retransmission
-from chassis.ase.ike.v1 import informational, selectors
+from chassis.ase.ike.v1 import selectors
 from chassis.ase.ike.v1.child_sas import ChildSaV1, max_child_sas
+from chassis.ase.ike.v1.isakmp_sa import Exchange, IsakmpSa
 from chassis.ase.ike.v1.keymat import NONCE_OCTETS, IncomingMessage, exactly_one, first_of_type, is_encrypted
 from chassis.ase.link import Encapsulation, SaInstall
 from chassis.bus.records import SaKeys
 from chassis.state_machine import StateMachine, without_actions
 
-if TYPE_CHECKING:
-    from chassis.ase.ike.v1.session import SessionV1
+QUICK_MODE_CACHE_TIMEOUT: Final = 90.0
+"""Time (s) that a finished quick mode is kept, for messages that come again."""
+MAX_OWN_QUICK_MODES: Final = 8
+"""Quick modes that this end runs at once; the others wait (count)."""
+MAX_PEER_QUICK_MODES: Final = 32
+"""Quick modes that the peer may run at once; one more is not answered yet (count)."""
+
+SECONDS: Final = 1
+KBYTES: Final = 2
+"""Life types (RFC 2407 4.5)."""
+MIN_LIFETIME: Final = 20
+"""Shortest lifetime (s): the peer cannot make this end negotiate more often."""
 
 
 class QuickModeState(Enum):
@@ -89,28 +104,22 @@ its CHILD SA is begun. So both ends see the quick modes of a rule in the same or
 )
 
 
-SECONDS = 1
-KBYTES = 2
-MIN_LIFETIME = 20
-"""Seconds: no peer may have us negotiate more often than that."""
-
-
 @dataclass(frozen=True, slots=True)
 class Lifetime:
-    """`kbytes` 0 is no limit."""
+    """Lifetime of an IPsec SA in seconds, and in kilobytes (0: no limit)."""
 
     seconds: int
     kbytes: int
 
 
 def responder_lifetime_notify(unit: int, value: int, protocol: int, spi: bytes) -> NotifyV1:
-    """RESPONDER-LIFETIME for one unit (RFC 2407 4.6.3.1)."""
+    """Return RESPONDER-LIFETIME for one unit (RFC 2407 4.6.3.1)."""
     data = AttributeV1(LIFE_TYPE, unit).emit() + AttributeV1(LIFE_DURATION, seconds(value)).emit()
     return NotifyV1(NotifyTypeV1.RESPONDER_LIFETIME, protocol, spi, data)
 
 
 def lifetimes_in(data: bytes) -> list[tuple[int, int]]:
-    """(unit, value) of each duration in a RESPONDER-LIFETIME; what is no attribute ends the list."""
+    """Return (unit, value) of each duration in a RESPONDER-LIFETIME; a truncated attribute ends the list."""
     found: list[tuple[int, int]] = []
     unit = at = 0
     while at + 4 <= len(data):
@@ -127,7 +136,7 @@ def lifetimes_in(data: bytes) -> list[tuple[int, int]]:
 
 
 def responder_lifetime(found: ChildChoiceV1, spis: Mapping[int, bytes]) -> tuple[Lifetime, tuple[NotifyV1, ...]]:
-    """What holds, and what the initiator has to be told because it offered more."""
+    """Return the lifetime, and the notifications for an initiator that offered more."""
     suite = found.suite
     protocol = suite.protocols[0]
     notifies: list[NotifyV1] = []
@@ -143,37 +152,15 @@ def responder_lifetime(found: ChildChoiceV1, spis: Mapping[int, bytes]) -> tuple
     return Lifetime(whole, kbytes), tuple(notifies)
 
 
-def initiator_lifetime(
-    session: SessionV1, found: ChildChoiceV1, payloads: Sequence[PayloadV1], now: float
-) -> Lifetime:
-    """What holds, after what the responder says of its own limits."""
-    suite = found.suite
-    whole, kbytes = suite.seconds, suite.kbytes or 0
-    for one in payloads:
-        if not isinstance(one, NotifyV1) or one.notify != NotifyTypeV1.RESPONDER_LIFETIME:
-            continue
-        for unit, value in lifetimes_in(one.data):
-            if unit == SECONDS and value:
-                name = "seconds"
-                whole = min(whole, max(value, MIN_LIFETIME))
-            elif unit == KBYTES and value:
-                name = "kbytes"
-                kbytes = min(kbytes, value) if kbytes else value
-            else:
-                continue
-            session.log(f"ikev1-p2-responder-lifetime-{name}-notify", {"notify": "RESPONDER_LIFETIME"}, now)
-            session.log(f"ikev1-p2-responder-lifetime-{name}", {"notify": "RESPOND_NOTIFY", "value": value}, now)
-    return Lifetime(whole, kbytes)
-
-
-QUICK_MODE_CACHE_TIMEOUT: Final = 90.0
-"""Seconds that a quick mode is kept after its end, for messages that come again."""
-
-
 @dataclass(slots=True, eq=False)
-class QuickMode:
-    """One quick mode. `spis` are ours by protocol; `pair` is what it installed."""
+class QuickMode(Exchange):
+    """One quick mode under the ISAKMP SA `sa`.
 
+    `chain` encrypts the next message. `spis` are our inbound SPIs by protocol, until they are installed in
+    `child_sa`. `replaces` is the serial of the CHILD SA that the new one replaces (0: none).
+    """
+
+    sa: IsakmpSa = field(repr=False)
     message_id: int
     initiator: bool
     chain: IvChain = field(repr=False)
@@ -189,11 +176,24 @@ class QuickMode:
     reply_cache: ReplyCacheV1 = field(default_factory=ReplyCacheV1)
     child_sa: ChildSaV1 | None = None
     blocked_exchanges: set[int] = field(default_factory=set)
-    """Message IDs of the peer's quick modes that this one kept from being answered."""
+    """Message IDs of quick modes of the peer that were not answered because of this one."""
     remove_at: float = inf
 
+    @classmethod
+    def start(cls, sa: IsakmpSa, line: Line, replaces: int, now: float) -> QuickMode:
+        """Send message 1 and return the exchange.
+
+        Raises:
+            NegotiationError: nothing can be offered.
+        """
+        suites = usable_suites(sa, line)
+        message_id = sa.new_message_id()
+        quick = cls(sa, message_id, True, sa.phase1.exchange_chain(message_id), line, replaces, suites=suites)
+        quick._send_qm1(line, now)
+        return quick
+
     def transition(self, event: QuickModeEvent) -> None:
-        """Go where the table says."""
+        """Change the state by the table."""
         self.state, _ = QUICK_MODE.transition(self.state, event)
 
     @property
@@ -204,14 +204,335 @@ class QuickMode:
     def due(self) -> float:
         return min(self.remove_at, self.retransmission.due if self.retransmission is not None else inf)
 
+    # --- initiator ---
 
-def usable_suites(session: SessionV1, line: Line) -> tuple[Suite, ...]:
-    """Suites that pass on the path to the peer: through a NAT only ESP (RFC 3948).
+    def _send_qm1(self, line: Line, now: float) -> None:
+        """Message 1: SA, nonce, KE with PFS, and the selectors of the rule as ID payloads."""
+        sa = self.sa
+        self.spis = sa.host.spis(protocols(self.suites))
+        self.ni = sa.host.random(NONCE_OCTETS)
+        mode = UDP_TUNNEL if sa.nat_detected else TUNNEL
+        payloads: list[PayloadV1] = [offer_v1(self.suites, self.spis, mode), NonceV1(self.ni)]
+        group = self.suites[0].group
+        if group is not None:
+            self.dh_key = GROUPS[group].private(sa.host.random(GROUPS[group].random_octets))
+            payloads.append(KeV1(self.dh_key.public))
+        ours, peers = selectors.identities(line)
+        payloads += [ours, peers]
+        sa.log("ikev1-p2-selectors-sent-initiator", selectors.words(ours), now)
+        sa.log("ikev1-p2-selectors-sent-responder", selectors.words(peers), now)
+        digest = ikev1.quick_hash_1(sa.keys, self.message_id, _octets(payloads))
+        message = self._encrypt(digest, payloads)
+        self.transition(QuickModeEvent.BEGIN)
+        self.retransmission = Retransmission.start(sa.host.settings, (message,), now)
+        sa.host.send(sa.path, message)
+
+    def on_qm2(self, payloads: tuple[PayloadV1, ...], now: float) -> None:
+        """Message 2, whose HASH is valid: install the CHILD SA and send message 3.
+
+        Raises:
+            NegotiationError: the peer's choice is not acceptable.
+        """
+        assert self.line is not None
+        sa = self.sa
+        self.nr = exactly_one(payloads, NonceV1).value
+        offer = exactly_one(payloads, SaV1)
+        found = choose_v1(offer, self.suites, self.spis)
+        if isinstance(found, NoMatch):
+            raise NegotiationError(
+                "no proposal chosen",
+                "the peer chose what was not offered",
+                notify=NotifyTypeV1.BAD_PROPOSAL_SYNTAX,
+                final=True,
+            )
+        ids = [one for one in payloads if isinstance(one, IdV1)]
+        ours, peers = selectors.identities(self.line)
+        if ids and not (len(ids) == 2 and selectors.same(ids[0], ours) and selectors.same(ids[1], peers)):
+            raise NegotiationError(
+                "selectors",
+                "the peer answered with other selectors",
+                rows=(("ikev1-p2-selectors-no-match", {}),),
+                notify=NotifyTypeV1.INVALID_ID_INFORMATION,
+                final=True,
+            )
+        secret = self._shared_secret(found, payloads)
+        lifetime = self._initiator_lifetime(found, payloads, now)
+        digest = ikev1.quick_hash_3(sa.keys, self.message_id, self.ni, self.nr)
+        message = self._encrypt(digest, ())
+        self.transition(QuickModeEvent.QM2_RECEIVED)
+        self.retransmission = None
+        self.remove_at = now + QUICK_MODE_CACHE_TIMEOUT
+        self.child_sa = self._install(found, lifetime, secret, now)
+        self.reply_cache.reply = message
+        sa.host.send(sa.path, message)
+
+    def _initiator_lifetime(self, found: ChildChoiceV1, payloads: Sequence[PayloadV1], now: float) -> Lifetime:
+        """Return the lifetime after the responder's RESPONDER-LIFETIME, and log that."""
+        suite = found.suite
+        whole, kbytes = suite.seconds, suite.kbytes or 0
+        for one in payloads:
+            if not isinstance(one, NotifyV1) or one.notify != NotifyTypeV1.RESPONDER_LIFETIME:
+                continue
+            for unit, value in lifetimes_in(one.data):
+                if unit == SECONDS and value:
+                    name = "seconds"
+                    whole = min(whole, max(value, MIN_LIFETIME))
+                elif unit == KBYTES and value:
+                    name = "kbytes"
+                    kbytes = min(kbytes, value) if kbytes else value
+                else:
+                    continue
+                row = f"ikev1-p2-responder-lifetime-{name}"
+                self.sa.log(f"{row}-notify", {"notify": "RESPONDER_LIFETIME"}, now)
+                self.sa.log(row, {"notify": "RESPOND_NOTIFY", "value": value}, now)
+        return Lifetime(whole, kbytes)
+
+    # --- responder ---
+
+    def on_qm1(self, payloads: tuple[PayloadV1, ...], path: Path, now: float) -> None:
+        """Message 1, whose HASH is valid: install the CHILD SA, which only receives, and send message 2 by `path`.
+
+        Raises:
+            NegotiationError: no policy line and proposal fit, or the connection has too many CHILD SAs.
+        """
+        sa = self.sa
+        assert sa.connection is not None
+        self.ni = exactly_one(payloads, NonceV1).value
+        offered = exactly_one(payloads, SaV1)
+        ids = [one for one in payloads if isinstance(one, IdV1)] or [
+            IdV1.address(sa.path.remote),
+            IdV1.address(sa.path.local),
+        ]
+        for name, one in zip(("initiator", "responder"), ids, strict=False):
+            sa.log(f"ikev1-p2-selectors-received-{name}", selectors.words(one), now)
+        lines = selectors.matching(sa.connection.lines, ids[1], ids[0]) if len(ids) == 2 else ()
+        if not lines:
+            raise NegotiationError(
+                "selectors",
+                "no policy line has the selectors that the peer asks for",
+                rows=(("ikev1-p2-selectors-no-match", {}),),
+                notify=NotifyTypeV1.INVALID_ID_INFORMATION,
+                final=True,
+            )
+        child_sas = sa.current_session.child_sas
+        if len(child_sas.all) >= max_child_sas(sa.connection):
+            raise NegotiationError(
+                "limit", "the peer makes too many pairs", notify=NotifyTypeV1.NO_PROPOSAL_CHOSEN, final=True
+            )
+        found = self._choose(offered, lines)
+        assert self.line is not None
+        secret = self._shared_secret(found, payloads)
+        self.nr = sa.host.random(NONCE_OCTETS)
+        lifetime, announced = responder_lifetime(found, self.spis)
+        reply: list[PayloadV1] = [found.answer, NonceV1(self.nr)]
+        if self.dh_key is not None:
+            reply.append(KeV1(self.dh_key.public))
+        reply += [*ids, *announced]
+        digest = ikev1.quick_hash_2(sa.keys, self.message_id, self.ni, _octets(reply))
+        message = self._encrypt(digest, reply)
+        self.transition(QuickModeEvent.QM1_RECEIVED)
+        newest = child_sas.newest(self.line.number)
+        self.replaces = 0 if newest is None else newest.child.serial
+        # Receive before the peer can send by it.
+        self.child_sa = self._install(found, lifetime, secret, now)
+        self.reply_cache.reply = message
+        self.retransmission = Retransmission.start(sa.host.settings, (message,), now)
+        sa.host.send(path, message)
+
+    def mark_confirmed(self, now: float) -> None:
+        """Let the CHILD SA send: the initiator has it, as message 3 (its HASH is valid) or a packet shows."""
+        self.transition(QuickModeEvent.CONFIRMED)
+        self.retransmission = None
+        self.remove_at = now + QUICK_MODE_CACHE_TIMEOUT
+        self.reply_cache.reply = None
+        if self.child_sa is not None:
+            self.sa.current_session.child_sas.confirm(self.child_sa, now)
+
+    def _choose(self, offered: SaV1, lines: Sequence[Line]) -> ChildChoiceV1:
+        """Choose the first line with a proposal that is offered; store it, our SPIs and our DH key.
+
+        Raises:
+            NegotiationError: none has one.
+        """
+        host, nat = self.sa.host, self.sa.nat_detected
+        refusal: NoMatch | None = None
+        for line in lines:
+            suites = usable_suites(self.sa, line)
+            spis = host.spis(protocols(suites))
+            found = choose_v1(offered, suites, spis)
+            if isinstance(found, NoMatch):
+                host.release(spis)
+                refusal = refusal or found
+                continue
+            if found.encapsulation != (UDP_TUNNEL if nat else TUNNEL):
+                host.release(spis)
+                place = "through" if nat else "without"
+                raise NegotiationError(
+                    "encapsulation",
+                    f"the peer wants encapsulation mode {found.encapsulation} {place} a NAT",
+                    notify=NotifyTypeV1.NO_PROPOSAL_CHOSEN,
+                    final=True,
+                )
+            needed = set(protocols((found.suite,)))
+            host.release({protocol: spi for protocol, spi in spis.items() if protocol not in needed})
+            self.spis = {protocol: spi for protocol, spi in spis.items() if protocol in needed}
+            self.line, self.suites = line, suites
+            if found.suite.group is not None:
+                group = GROUPS[found.suite.group]
+                self.dh_key = group.private(host.random(group.random_octets))
+            return found
+        assert refusal is not None
+        raise no_ipsec_proposal_v1(refusal)
+
+    # --- both ---
+
+    def verify(self, payloads: tuple[PayloadV1, ...], covered: bytes) -> None:
+        """Check the HASH of message 2 or 3 over `covered`, the payloads after it.
+
+        Raises:
+            NegotiationError: the message is not the peer's.
+        """
+        keys, message_id = self.sa.keys, self.message_id
+        if self.state is QuickModeState.QM1_SENT:
+            number, right = 2, ikev1.quick_hash_2(keys, message_id, self.ni, covered)
+        else:
+            number, right = 3, ikev1.quick_hash_3(keys, message_id, self.ni, self.nr)
+        if not ikev1.equal(exactly_one(payloads, Hash).value, right):
+            raise NegotiationError("authentication", f"HASH({number}) of a quick mode does not verify")
+
+    def _encrypt(self, digest: bytes, payloads: Sequence[PayloadV1]) -> bytes:
+        """Return the next message, with `digest` as its HASH."""
+        header = self.sa.phase1.header(ExchangeType.QUICK_MODE, self.message_id)
+        message, self.chain = self.chain.encrypt(header, (Hash(digest), *payloads))
+        return message
+
+    def _shared_secret(self, found: ChildChoiceV1, payloads: Sequence[PayloadV1]) -> bytes:
+        """Return the Diffie-Hellman secret of PFS; empty without PFS.
+
+        Raises:
+            NegotiationError: the KE payload is missing or not a value of the group.
+        """
+        group = found.suite.group
+        received = first_of_type(payloads, KeV1)
+        if group is None:
+            return b""
+        if received is None or self.dh_key is None:
+            raise NegotiationError(
+                "key exchange", "KE is missing", notify=NotifyTypeV1.INVALID_KEY_INFORMATION, final=True
+            )
+        try:
+            return GROUPS[group].shared(self.dh_key, received.public)
+        except GroupError as error:
+            raise NegotiationError(
+                "key exchange", str(error), notify=NotifyTypeV1.INVALID_KEY_INFORMATION, final=True
+            ) from error
+
+    def _keys(self, suite: Suite, spis: Mapping[int, bytes], secret: bytes) -> SaKeys:
+        """Return the keys of one direction (RFC 2409 5.5), for the SPIs of its receiver.
+
+        KEYMAT gives the key of the cipher first, then the key of integrity.
+        """
+
+        def material(protocol: int, octets: int) -> bytes:
+            return ikev1.keymat(self.sa.keys, protocol, spis[protocol], self.ni, self.nr, octets, secret)
+
+        result: dict[str, int | str | bytes] = {}
+        if suite.cipher:
+            cipher = CIPHERS[suite.cipher]
+            integrity = None if cipher.aead or not suite.esp_integrity else INTEGRITY[suite.esp_integrity]
+            key = material(Protocol.ESP, cipher.key_octets + (integrity.key_octets if integrity else 0))
+            result["esp_spi"] = int.from_bytes(spis[Protocol.ESP], "big")
+            result["esp_cipher"] = suite.cipher
+            result["esp_cipher_key"] = key[: cipher.key_octets]
+            result["esp_integrity"] = integrity.name if integrity else ""
+            result["esp_integrity_key"] = key[cipher.key_octets :]
+        if suite.ah:
+            result["ah_spi"] = int.from_bytes(spis[Protocol.AH], "big")
+            result["ah_integrity"] = suite.ah
+            result["ah_key"] = material(Protocol.AH, INTEGRITY[suite.ah].key_octets)
+        return SaKeys(**result)  # type: ignore[arg-type]
+
+    def _install(self, found: ChildChoiceV1, lifetime: Lifetime, secret: bytes, now: float) -> ChildSaV1:
+        """Install the negotiated CHILD SA in both directions; an initiator's sends at once."""
+        sa, line, suite = self.sa, self.line, found.suite
+        connection, path, host = sa.connection, sa.path, sa.host
+        assert connection is not None
+        assert line is not None
+        needed = set(protocols((suite,)))
+        spare = {protocol: spi for protocol, spi in self.spis.items() if protocol not in needed}
+        host.release(spare)
+        ours = {protocol: spi for protocol, spi in self.spis.items() if protocol in needed}
+        self.spis = {}
+        peers = dict(found.peer_spis)
+        serial = host.serial(connection.tunnel)
+        install = SaInstall(
+            tunnel=connection.tunnel,
+            serial=serial,
+            entry=line.number,
+            local=path.local,
+            remote=path.remote,
+            outbound=self._keys(suite, peers, secret),
+            inbound=self._keys(suite, ours, secret),
+            window=line.window,
+            send=self.initiator,
+            rules=line.rules,
+            esn=suite.esn,
+            # A CPI may come in four octets, of which the first two are to be ignored (RFC 3173 4.1).
+            cpi_out=int.from_bytes(peers.get(Protocol.IPCOMP, b"")[-2:], "big"),
+            cpi_in=int.from_bytes(ours.get(Protocol.IPCOMP, b""), "big"),
+            seconds=lifetime.seconds,
+            kbytes=lifetime.kbytes,
+            soft_kbytes=int(lifetime.kbytes * (1 - host.settings.margin)),
+            encapsulation=(Encapsulation(path.local_port, path.remote, path.remote_port),)
+            if sa.nat_detected
+            else (),
+            initiator=self.initiator,
+            replaces=self.replaces,
+        )
+        child = Child(connection.tunnel, serial, line.number, line.remote_networks, self.replaces)
+        margin = sa.rekey_margin(lifetime.seconds)
+        # The responder rekeys half a margin later than the initiator, so that normally only one end does.
+        hard = now + lifetime.seconds
+        soft = hard - (margin if self.initiator else margin / 2)
+        child_sa = ChildSaV1(child, install, ours, peers, suite.proposal.name, self.initiator, now, soft, hard)
+        sa.current_session.child_sas.add(child_sa, now)
+        return child_sa
+
+    def abort(self, failure: FailureReason | None, now: float) -> None:
+        """Abort: release the SPIs, remove a CHILD SA that only receives, report `failure`."""
+        if not self.pending and self.state is not QuickModeState.IDLE:
+            return
+        self.transition(QuickModeEvent.FAIL)
+        self.retransmission = None
+        self.remove_at = now + QUICK_MODE_CACHE_TIMEOUT
+        self.sa.host.release(self.spis)
+        self.spis = {}
+        if self.child_sa is not None:
+            child_sas = self.sa.current_session.child_sas
+            child_sas.remove(self.child_sa, "the peer did not confirm it", now, tell=True)
+        if failure is not None:
+            self.sa.host.failed(self.sa, failure, now, self.line)
+
+    def refuse(self, offered: SaV1 | None, error: NegotiationError, path: Path, now: float) -> None:
+        """Log the error and send its notification by `path`; `offered` is the peer's offer, if it has one here."""
+        for row, values in error.rows:
+            self.sa.log(row, values, now)
+        if error.notify:
+            data = self.sa.encrypted_message((refusal_notify(offered, error.notify),))
+            self.reply_cache.reply = data
+            # Above the budget of this second, the peer gets the notification when it asks again. It must get it at
+            # last: a peer with many rules that we do not have would else take us for dead.
+            if self.sa.notify_allowed(now):
+                self.sa.host.send(path, data)
+
+
+def usable_suites(sa: IsakmpSa, line: Line) -> tuple[Suite, ...]:
+    """Return the suites that pass on the path to the peer: through a NAT only ESP (RFC 3948).
 
     Raises:
         NegotiationError: none is left.
     """
-    if not session.nat_detected:
+    if not sa.nat_detected:
         return line.suites
     suites = tuple([one for one in line.suites if not one.ah])
     if not suites:
@@ -225,442 +546,102 @@ def usable_suites(session: SessionV1, line: Line) -> tuple[Suite, ...]:
 
 
 def protocols(suites: Sequence[Suite]) -> tuple[int, ...]:
-    """Every protocol that one of the suites needs an SPI for."""
+    """Return every protocol for which one of the suites needs an SPI."""
     found = dict.fromkeys([protocol for suite in suites for protocol in suite.protocols])
     if any(suite.ip_comp for suite in suites):
         found[Protocol.IPCOMP] = None
     return tuple(found)
 
 
-def _protected(session: SessionV1, quick: QuickMode, payloads: Sequence[PayloadV1], digest: bytes) -> bytes:
-    header = session.phase1.header(ExchangeType.QUICK_MODE, quick.message_id)
-    message, quick.chain = quick.chain.encrypt(header, (Hash(digest), *payloads))
-    return message
-
-
-def _octets(payloads: Sequence[PayloadV1]) -> bytes:
-    """What a HASH before these payloads covers."""
-    return emit_payloads(payloads)[1]
-
-
-# --- initiator ---
-
-
-def send_qm1(session: SessionV1, line: Line, replaces: int, now: float) -> QuickMode:
-    """Message 1; raises NegotiationError when nothing can be offered."""
-    suites = usable_suites(session, line)
-    message_id = session.new_message_id()
-    quick = QuickMode(message_id, True, session.phase1.exchange_chain(message_id), line, replaces, suites=suites)
-    quick.spis = session.host.spis(protocols(suites))
-    quick.ni = session.host.random(NONCE_OCTETS)
-    mode = UDP_TUNNEL if session.nat_detected else TUNNEL
-    payloads: list[PayloadV1] = [offer_v1(suites, quick.spis, mode), NonceV1(quick.ni)]
-    group = suites[0].group
-    if group is not None:
-        quick.dh_key = GROUPS[group].private(session.host.random(GROUPS[group].random_octets))
-        payloads.append(KeV1(quick.dh_key.public))
-    ours, peers = selectors.identities(line)
-    payloads += [ours, peers]
-    session.log("ikev1-p2-selectors-sent-initiator", selectors.words(ours), now)
-    session.log("ikev1-p2-selectors-sent-responder", selectors.words(peers), now)
-    digest = ikev1.quick_hash_1(session.keys, message_id, _octets(payloads))
-    message = _protected(session, quick, payloads, digest)
-    quick.transition(QuickModeEvent.BEGIN)
-    quick.retransmission = Retransmission.start(session.host.settings, (message,), now)
-    session.host.send(session.path, message)
-    return quick
-
-
-def on_qm2(session: SessionV1, quick: QuickMode, payloads: tuple[PayloadV1, ...], now: float) -> None:
-    """Message 2, whose HASH was right: the pair is made, and message 3 says so.
-
-    Raises:
-        NegotiationError: the message is not accepted.
-    """
-    assert quick.line is not None
-    quick.nr = exactly_one(payloads, NonceV1).value
-    offer = exactly_one(payloads, SaV1)
-    found = choose_v1(offer, quick.suites, quick.spis)
-    if isinstance(found, NoMatch):
-        raise NegotiationError(
-            "no proposal chosen",
-            "the peer chose what was not offered",
-            notify=NotifyTypeV1.BAD_PROPOSAL_SYNTAX,
-            final=True,
-        )
-    ids = [one for one in payloads if isinstance(one, IdV1)]
-    ours, peers = selectors.identities(quick.line)
-    if ids and not (len(ids) == 2 and selectors.same(ids[0], ours) and selectors.same(ids[1], peers)):
-        raise NegotiationError(
-            "selectors",
-            "the peer answered with other selectors",
-            rows=(("ikev1-p2-selectors-no-match", {}),),
-            notify=NotifyTypeV1.INVALID_ID_INFORMATION,
-            final=True,
-        )
-    secret = _secret(quick, found, payloads)
-    life = initiator_lifetime(session, found, payloads, now)
-    digest = ikev1.quick_hash_3(session.keys, quick.message_id, quick.ni, quick.nr)
-    message = _protected(session, quick, (), digest)
-    quick.transition(QuickModeEvent.QM2_RECEIVED)
-    quick.retransmission = None
-    quick.remove_at = now + QUICK_MODE_CACHE_TIMEOUT
-    quick.child_sa = _install(session, quick, found, life, secret, now)
-    quick.reply_cache.reply = message
-    session.host.send(session.path, message)
-
-
-# --- responder ---
-
-
-def on_qm1(session: SessionV1, quick: QuickMode, payloads: tuple[PayloadV1, ...], path: Path, now: float) -> None:
-    """Message 1, whose HASH was right: the pair is made and receives; message 2, back by `path`.
-
-    Raises:
-        NegotiationError: the message is not accepted.
-    """
-    assert session.connection is not None
-    quick.ni = exactly_one(payloads, NonceV1).value
-    offered = exactly_one(payloads, SaV1)
-    ids = [one for one in payloads if isinstance(one, IdV1)] or [
-        IdV1.address(session.path.remote),
-        IdV1.address(session.path.local),
-    ]
-    for name, one in zip(("initiator", "responder"), ids, strict=False):
-        session.log(f"ikev1-p2-selectors-received-{name}", selectors.words(one), now)
-    lines = selectors.matching(session.connection.lines, ids[1], ids[0]) if len(ids) == 2 else ()
-    if not lines:
-        raise NegotiationError(
-            "selectors",
-            "no policy line has the selectors that the peer asks for",
-            rows=(("ikev1-p2-selectors-no-match", {}),),
-            notify=NotifyTypeV1.INVALID_ID_INFORMATION,
-            final=True,
-        )
-    if len(session.current_session.child_sas.all) >= max_child_sas(session.connection):
-        raise NegotiationError(
-            "limit", "the peer makes too many pairs", notify=NotifyTypeV1.NO_PROPOSAL_CHOSEN, final=True
-        )
-    found = _choose(session, quick, offered, lines)
-    secret_pair = quick.dh_key
-    assert quick.line is not None
-    secret = _secret(quick, found, payloads)
-    quick.nr = session.host.random(NONCE_OCTETS)
-    life, announced = responder_lifetime(found, quick.spis)
-    reply: list[PayloadV1] = [found.answer, NonceV1(quick.nr)]
-    if secret_pair is not None:
-        reply.append(KeV1(secret_pair.public))
-    reply += [*ids, *announced]
-    digest = ikev1.quick_hash_2(session.keys, quick.message_id, quick.ni, _octets(reply))
-    message = _protected(session, quick, reply, digest)
-    quick.transition(QuickModeEvent.QM1_RECEIVED)
-    newest = session.current_session.child_sas.newest(quick.line.number)
-    quick.replaces = 0 if newest is None else newest.child.serial
-    # It receives before the peer can send by it.
-    quick.child_sa = _install(session, quick, found, life, secret, now)
-    quick.reply_cache.reply = message
-    quick.retransmission = Retransmission.start(session.host.settings, (message,), now)
-    session.host.send(path, message)
-
-
-def mark_confirmed(session: SessionV1, quick: QuickMode, now: float) -> None:
-    """The initiator is known to have the pair: by message 3, whose HASH was right, or by a packet."""
-    quick.transition(QuickModeEvent.CONFIRMED)
-    quick.retransmission = None
-    quick.remove_at = now + QUICK_MODE_CACHE_TIMEOUT
-    quick.reply_cache.reply = None
-    if quick.child_sa is not None:
-        session.current_session.child_sas.confirm(quick.child_sa, now)
-
-
-def _choose(session: SessionV1, quick: QuickMode, offered: SaV1, lines: Sequence[Line]) -> ChildChoiceV1:
-    """The first line that has what is offered; its number, our SPIs and our value go into `quick`."""
-    host = session.host
-    refusal: NoMatch | None = None
-    for line in lines:
-        suites = usable_suites(session, line)
-        spis = host.spis(protocols(suites))
-        found = choose_v1(offered, suites, spis)
-        if isinstance(found, NoMatch):
-            host.release(spis)
-            refusal = refusal or found
-            continue
-        if found.encapsulation != (UDP_TUNNEL if session.nat_detected else TUNNEL):
-            host.release(spis)
-            raise NegotiationError(
-                "encapsulation",
-                f"the peer wants encapsulation mode {found.encapsulation}"
-                f" {'through' if session.nat_detected else 'without'} a NAT",
-                notify=NotifyTypeV1.NO_PROPOSAL_CHOSEN,
-                final=True,
-            )
-        needed = set(protocols((found.suite,)))
-        host.release({protocol: spi for protocol, spi in spis.items() if protocol not in needed})
-        quick.spis = {protocol: spi for protocol, spi in spis.items() if protocol in needed}
-        quick.line, quick.suites = line, suites
-        if found.suite.group is not None:
-            group = GROUPS[found.suite.group]
-            quick.dh_key = group.private(host.random(group.random_octets))
-        return found
-    assert refusal is not None
-    raise no_ipsec_proposal_v1(refusal)
-
-
-# --- both ---
-
-
-def verify(session: SessionV1, quick: QuickMode, payloads: tuple[PayloadV1, ...], covered: bytes) -> None:
-    """Message 2 or 3 is the peer's: its HASH covers what stands after it.
-
-    Raises:
-        NegotiationError: the message is not accepted.
-    """
-    keys, message_id = session.keys, quick.message_id
-    if quick.state is QuickModeState.QM1_SENT:
-        number, right = 2, ikev1.quick_hash_2(keys, message_id, quick.ni, covered)
-    else:
-        number, right = 3, ikev1.quick_hash_3(keys, message_id, quick.ni, quick.nr)
-    if not ikev1.equal(exactly_one(payloads, Hash).value, right):
-        raise NegotiationError("authentication", f"HASH({number}) of a quick mode does not verify")
-
-
-def _secret(quick: QuickMode, found: ChildChoiceV1, payloads: Sequence[PayloadV1]) -> bytes:
-    """The shared secret with PFS, nothing without."""
-    group = found.suite.group
-    received = first_of_type(payloads, KeV1)
-    if group is None:
-        return b""
-    if received is None or quick.dh_key is None:
-        raise NegotiationError(
-            "key exchange", "KE is missing", notify=NotifyTypeV1.INVALID_KEY_INFORMATION, final=True
-        )
-    try:
-        return GROUPS[group].shared(quick.dh_key, received.public)
-    except GroupError as error:
-        raise NegotiationError(
-            "key exchange", str(error), notify=NotifyTypeV1.INVALID_KEY_INFORMATION, final=True
-        ) from error
-
-
-def _keys(session: SessionV1, quick: QuickMode, suite: Suite, spis: Mapping[int, bytes], secret: bytes) -> SaKeys:
-    """Keys of one direction, for the SPIs of its receiver (RFC 2409 5.5): the cipher's first, then integrity's."""
-
-    def material(protocol: int, octets: int) -> bytes:
-        return ikev1.keymat(session.keys, protocol, spis[protocol], quick.ni, quick.nr, octets, secret)
-
-    result: dict[str, int | str | bytes] = {}
-    if suite.cipher:
-        cipher = CIPHERS[suite.cipher]
-        integrity = None if cipher.aead or not suite.esp_integrity else INTEGRITY[suite.esp_integrity]
-        key = material(Protocol.ESP, cipher.key_octets + (integrity.key_octets if integrity else 0))
-        result["esp_spi"] = int.from_bytes(spis[Protocol.ESP], "big")
-        result["esp_cipher"] = suite.cipher
-        result["esp_cipher_key"] = key[: cipher.key_octets]
-        result["esp_integrity"] = integrity.name if integrity else ""
-        result["esp_integrity_key"] = key[cipher.key_octets :]
-    if suite.ah:
-        result["ah_spi"] = int.from_bytes(spis[Protocol.AH], "big")
-        result["ah_integrity"] = suite.ah
-        result["ah_key"] = material(Protocol.AH, INTEGRITY[suite.ah].key_octets)
-    return SaKeys(**result)  # type: ignore[arg-type]
-
-
-def _install(
-    session: SessionV1, quick: QuickMode, found: ChildChoiceV1, life: Lifetime, secret: bytes, now: float
-) -> ChildSaV1:
-    connection, line, suite = session.connection, quick.line, found.suite
-    assert connection is not None
-    assert line is not None
-    host = session.host
-    needed = set(protocols((suite,)))
-    spare = {protocol: spi for protocol, spi in quick.spis.items() if protocol not in needed}
-    host.release(spare)
-    ours = {protocol: spi for protocol, spi in quick.spis.items() if protocol in needed}
-    quick.spis = {}
-    peers = dict(found.peer_spis)
-    path = session.path
-    margin = host.settings.margin
-    serial = host.serial(connection.tunnel)
-    install = SaInstall(
-        tunnel=connection.tunnel,
-        serial=serial,
-        entry=line.number,
-        local=path.local,
-        remote=path.remote,
-        outbound=_keys(session, quick, suite, peers, secret),
-        inbound=_keys(session, quick, suite, ours, secret),
-        window=line.window,
-        send=quick.initiator,
-        rules=line.rules,
-        esn=suite.esn,
-        # A CPI may come in four octets, of which the first two are to be ignored (RFC 3173 4.1).
-        cpi_out=int.from_bytes(peers.get(Protocol.IPCOMP, b"")[-2:], "big"),
-        cpi_in=int.from_bytes(ours.get(Protocol.IPCOMP, b""), "big"),
-        seconds=life.seconds,
-        kbytes=life.kbytes,
-        soft_kbytes=int(life.kbytes * (1 - margin)),
-        encapsulation=(Encapsulation(path.local_port, path.remote, path.remote_port),)
-        if session.nat_detected
-        else (),
-        initiator=quick.initiator,
-        replaces=quick.replaces,
-    )
-    child = Child(connection.tunnel, serial, line.number, line.remote_networks, quick.replaces)
-    rest = session.rekey_margin(life.seconds)
-    # Who answered begins the successor only if the other does not: two that begin at once are one too many.
-    soft = now + life.seconds - (rest if quick.initiator else rest / 2)
-    pair = ChildSaV1(
-        child, install, ours, peers, suite.proposal.name, quick.initiator, now, soft, now + life.seconds
-    )
-    session.current_session.child_sas.add(pair, now)
-    return pair
-
-
-def abort(session: SessionV1, quick: QuickMode, failure: FailureReason | None, now: float) -> None:
-    """It came to nothing: SPIs go back, a pair that only received goes, and `failure` is told."""
-    if not quick.pending and quick.state is not QuickModeState.IDLE:
-        return
-    quick.transition(QuickModeEvent.FAIL)
-    quick.retransmission = None
-    quick.remove_at = now + QUICK_MODE_CACHE_TIMEOUT
-    session.host.release(quick.spis)
-    quick.spis = {}
-    if quick.child_sa is not None:
-        session.current_session.child_sas.remove(quick.child_sa, "the peer did not confirm it", now, tell=True)
-    if failure is not None:
-        session.host.failed(session, failure, now, quick.line)
-
-
 def refusal_notify(offered: SaV1 | None, notify: int) -> NotifyV1:
-    """The notification for a quick mode that is refused: it names the initiator's SPI, by which it finds it."""
+    """Return the notification that refuses a quick mode, with the initiator's SPI: by that the peer finds it."""
     proposal = None if offered is None or not offered.proposals else offered.proposals[0]
     if proposal is None:
         return NotifyV1(notify)
     return NotifyV1(notify, proposal.protocol, proposal.spi)
 
 
-MAX_OWN_QUICK_MODES: Final = 8
-"""Quick modes of ours under way at once; the others wait."""
-MAX_PEER_QUICK_MODES: Final = 32
-"""Quick modes of the peer under way at once; one more is not answered yet."""
-MAX_QUICK_MODES: Final = 256
-"""Quick modes that are remembered in all."""
+def _octets(payloads: Sequence[PayloadV1]) -> bytes:
+    """Return what a HASH before these payloads covers."""
+    return emit_payloads(payloads)[1]
 
 
 class QuickModes:
-    """By message ID."""
+    """Runs the quick modes of one ISAKMP SA. It keeps no state of its own: all is in `IsakmpSa`, so that it also
+    serves another ISAKMP SA of the connection."""
 
-    def __init__(self, session: SessionV1) -> None:
-        self._session = session
-        self._all: dict[int, QuickMode] = {}
-        self._wanted: dict[int, tuple[Line, int]] = {}
-        """By line: what is to be begun, and the serial of the pair that it succeeds."""
-        self._live: list[QuickMode] = []
-        """Those under way, and some that have just ended; the ended ones are many more."""
-        self._remove_at = inf
-        """When the first of the ended ones is to be forgotten."""
+    def __init__(self, sa: IsakmpSa) -> None:
+        self._sa = sa
 
     @property
     def pending(self) -> list[QuickMode]:
-        live = [one for one in self._live if one.pending]
-        if len(live) < len(self._live):
-            self._remove_at = min(self._remove_at, *[one.remove_at for one in self._live if not one.pending])
-            self._live = live
-        return list(live)
-
-    @property
-    def in_progress(self) -> bool:
-        return bool(self.pending)
+        """Those that wait for the peer, oldest first."""
+        return [one for one in self._sa.exchanges.pending if isinstance(one, QuickMode)]
 
     # --- our own ---
 
     def request(self, line: Line, replaces: int, now: float) -> None:
-        """Begin one for a line, as soon as there is room and nothing of the line is under way."""
+        """Start one for a line as soon as MAX_OWN_QUICK_MODES allows it and none is pending for the line."""
         if any(one.initiator and one.line is not None and one.line.number == line.number for one in self.pending):
             return
-        self._wanted[line.number] = (line, replaces)
+        self._sa.wanted[line.number] = (line, replaces)
         self.start_pending(now)
 
     def start_pending(self, now: float) -> None:
-        """Begin what may begin."""
-        session = self._session
-        if not session.established:
+        """Start what is wanted and may start."""
+        sa = self._sa
+        if not sa.established:
             return
-        for number, (line, replaces) in list(self._wanted.items()):
-            pending = self.pending
-            if sum([one.initiator for one in pending]) >= MAX_OWN_QUICK_MODES:
+        for number, (_, replaces) in list(sa.wanted.items()):
+            if sum([one.initiator for one in self.pending]) >= MAX_OWN_QUICK_MODES:
                 return
-            if any(one.line is not None and one.line.number == number for _, one in self._all_in_progress()):
-                continue  # The peer's for this line comes first: it may make ours needless.
-            del self._wanted[number]
-            configured = None if session.connection is None else session.connection.line(number)
-            if configured is None:
+            if any(one.line is not None and one.line.number == number for one in self._all_in_progress()):
+                continue  # One of the peer's comes first: it may make ours needless.
+            del sa.wanted[number]
+            line = None if sa.connection is None else sa.connection.line(number)
+            if line is None:
                 continue
-            line = configured
             try:
-                one = send_qm1(session, line, replaces, now)
+                one = QuickMode.start(sa, line, replaces, now)
             except NegotiationError as error:
-                session.host.failed(session, error.failure, now, line)
+                sa.host.failed(sa, error.failure, now, line)
                 continue
-            self._add(one)
+            sa.exchanges.add(one)
 
-    def _add(self, one: QuickMode) -> None:
-        self._all[one.message_id] = one
-        self._live.append(one)
-        if len(self._all) > MAX_QUICK_MODES:
-            done = next((key for key, old in self._all.items() if not old.pending), None)
-            if done is not None:
-                del self._all[done]
-
-    def configured(self, connection: Connection, now: float) -> None:
-        """Give up what was offered for lines that select otherwise now; whoever keeps the tunnel asks anew."""
+    def on_configured(self, connection: Connection, now: float) -> None:
+        """Abort those whose line has other selectors now; the connection manager asks again."""
         for one in self.pending:
             line = one.line
             if one.state is QuickModeState.QM1_SENT and line is not None:
                 wanted = connection.line(line.number)
                 if wanted is None or wanted.rules != line.rules:
-                    abort(self._session, one, None, now)
-
-    def take_over_wanted(self, elder: QuickModes) -> None:
-        """What an older session was asked for and has not begun."""
-        for number, asked in elder._wanted.items():
-            self._wanted.setdefault(number, asked)
-        elder._wanted.clear()
-
-    def abort_all(self, now: float) -> None:
-        """The session ends."""
-        self._wanted.clear()
-        for one in self.pending:
-            abort(self._session, one, None, now)
-        self._all.clear()
-        self._live.clear()
-        self._remove_at = inf
+                    one.abort(None, now)
 
     # --- messages ---
 
     def receive(self, message: IncomingMessage) -> None:
-        """A message of some quick mode."""
-        session, header, now = self._session, message.header, message.now
-        host = session.host
-        cookies = (session.phase1.cky_i, session.phase1.cky_r)
+        """Handle a message of a quick mode."""
+        sa, header, now = self._sa, message.header, message.now
+        host = sa.host
         if (
-            not session.established
+            not sa.established
             or not is_encrypted(message)
             or not header.message_id
-            or (header.spi_i, header.spi_r) != cookies
+            or header.spi_i + header.spi_r != sa.phase1.cookies
         ):
             host.count("unexpected messages")
             return
-        one = self._all.get(header.message_id)
+        known = sa.exchanges.get(header.message_id)
+        one = known if isinstance(known, QuickMode) else None
         if one is not None and one.reply_cache.is_duplicate(host, message.data, message.path):
             return
-        fresh = one is None
+        is_new = one is None
         if one is None:
             answering = sum([not other.initiator for other in self.pending])
-            if session.is_id_used(header.message_id) or answering >= MAX_PEER_QUICK_MODES:
+            if sa.is_id_used(header.message_id) or answering >= MAX_PEER_QUICK_MODES:
                 host.count("unexpected messages")
                 return
-            one = QuickMode(header.message_id, False, session.phase1.exchange_chain(header.message_id))
+            one = QuickMode(sa, header.message_id, False, sa.phase1.exchange_chain(header.message_id))
         elif not one.pending:
             return
         try:
@@ -672,35 +653,35 @@ class QuickModes:
             host.count("decryption failures")
             return
         covered = after_hash(plain)
-        if fresh:
+        if is_new:
             self._on_qm1(one, message, payloads, covered, after)
             return
         before, one.chain = (one.chain, one.reply_cache), after
         one.reply_cache = ReplyCacheV1(list(one.reply_cache.handled))
         one.reply_cache.remember(message.data)
         try:
-            verify(session, one, payloads, covered)
-            session.on_authentic_message(message)
+            one.verify(payloads, covered)
+            sa.on_authentic_message(message)
             if one.state is QuickModeState.QM1_SENT:
-                on_qm2(session, one, payloads, now)
-                for rival in one.blocked_exchanges:
-                    session.mark_id_used(rival)
+                one.on_qm2(payloads, now)
+                for message_id in one.blocked_exchanges:
+                    sa.mark_id_used(message_id)
             else:
-                mark_confirmed(session, one, now)
+                one.mark_confirmed(now)
         except NegotiationError as error:
             if not error.final:
-                # Not the peer's, so what it has to say is still to come.
+                # The message is not the peer's: wait for the genuine one.
                 one.chain, one.reply_cache = before
                 host.count("decryption failures")
                 return
-            self._send_refusal(one, None, error, message.path, now)
-            abort(session, one, error.failure, now)
+            one.refuse(None, error, message.path, now)
+            one.abort(error.failure, now)
         self._on_finished(one, now)
 
     def _on_finished(self, one: QuickMode, now: float) -> None:
-        """Something ended; what was asked for its line meanwhile is there now."""
+        """Drop the wish that a finished quick mode fulfils, and start what waited for it."""
         if one.state is QuickModeState.DONE and one.line is not None:
-            self._wanted.pop(one.line.number, None)
+            self._sa.wanted.pop(one.line.number, None)
         self.start_pending(now)
 
     def _on_qm1(
@@ -711,137 +692,112 @@ class QuickModes:
         covered: bytes,
         after: IvChain,
     ) -> None:
-        session, now = self._session, message.now
-        digest = ikev1.quick_hash_1(session.keys, one.message_id, covered)
+        """Handle message 1 of the peer: verify it, settle collisions, and answer or refuse it."""
+        sa, now = self._sa, message.now
+        digest = ikev1.quick_hash_1(sa.keys, one.message_id, covered)
         first = payloads[0]
         if not isinstance(first, Hash) or not ikev1.equal(first.value, digest):
-            session.host.count("decryption failures")
+            sa.host.count("decryption failures")
             return
-        if not session.ids_evicted:
-            # Else it may be one from long ago; what follows it shows that the peer is there.
-            session.on_authentic_message(message)
-        rivals = self._colliding(payloads)
-        stronger = [other for _, other in rivals if other.message_id < one.message_id]
+        if not sa.ids_evicted:
+            # Else it may be a replay of long ago, and is not a sign of life.
+            sa.on_authentic_message(message)
+        colliding = self._colliding(payloads)
+        stronger = [other for other in colliding if other.message_id < one.message_id]
         if stronger:
-            # Both ends began at once, and ours stays: the peer answers it and gives this one up.
+            # Ours goes on: the peer answers it and aborts this one.
             for other in stronger:
                 other.blocked_exchanges.add(one.message_id)
             return
-        session.mark_id_used(one.message_id)
+        sa.mark_id_used(one.message_id)
         one.reply_cache.remember(message.data)
         one.chain = after
         try:
-            on_qm1(session, one, payloads, message.path, now)
+            one.on_qm1(payloads, message.path, now)
         except NegotiationError as error:
-            # No line of ours failed: what the peer asks for does not put off what is asked for here.
-            session.host.failed(session, error.failure, now)
-            session.host.release(one.spis)
+            # Report no line: this does not delay what this end wants for its own lines.
+            sa.host.failed(sa, error.failure, now)
+            sa.host.release(one.spis)
             one.spis = {}
             one.transition(QuickModeEvent.FAIL)
             one.remove_at = now + QUICK_MODE_CACHE_TIMEOUT
-            self._send_refusal(one, first_of_type(payloads, SaV1), error, message.path, now)
+            one.refuse(first_of_type(payloads, SaV1), error, message.path, now)
         else:
-            for owner, other in rivals:
-                abort(owner, other, None, now)
-        self._add(one)
+            for other in colliding:
+                other.abort(None, now)
+        sa.exchanges.add(one)
 
-    def _all_in_progress(self) -> list[tuple[SessionV1, QuickMode]]:
-        """What is under way for the connection, under whichever of its ISAKMP SAs."""
-        sessions = (self._session, *self._session.sibling_sessions())
-        return [(session, one) for session in sessions for one in session.quick_modes.pending]
+    def _all_in_progress(self) -> list[QuickMode]:
+        """Return those that are pending under any ISAKMP SA of the connection."""
+        return [one for sa in (self._sa, *self._sa.sibling_sessions()) for one in QuickModes(sa).pending]
 
-    def _colliding(self, payloads: tuple[PayloadV1, ...]) -> list[tuple[SessionV1, QuickMode]]:
-        """Quick modes of ours without an answer, for a line that the peer now begins one for."""
+    def _colliding(self, payloads: tuple[PayloadV1, ...]) -> list[QuickMode]:
+        """Return quick modes of ours without an answer that are for the selectors of the peer's message 1."""
         ids = [one for one in payloads if isinstance(one, IdV1)]
         if len(ids) != 2:
             return []
         return [
-            (session, one)
-            for session, one in self._all_in_progress()
+            one
+            for one in self._all_in_progress()
             if one.state is QuickModeState.QM1_SENT
             and one.line
             and selectors.matching((one.line,), ids[1], ids[0])
         ]
 
-    def _send_refusal(
-        self, one: QuickMode, offered: SaV1 | None, error: NegotiationError, path: Path, now: float
-    ) -> None:
-        session = self._session
-        for row, values in error.rows:
-            session.log(row, values, now)
-        if error.notify:
-            data = informational.encrypted_message(session, (refusal_notify(offered, error.notify),))
-            one.reply_cache.reply = data
-            # Beyond the budget of this second it is said when the peer asks again: a peer with many rules that we
-            # don't have would else take us for dead.
-            if session.notify_allowed(now):
-                session.host.send(path, data)
-
     def on_refused(self, spi: bytes, failure: FailureReason, now: float) -> None:
-        """The peer refuses a quick mode of ours: the one with this SPI, or the only one."""
+        """Abort the quick mode of ours with this SPI, or the only one: the peer refuses it."""
         waiting = [one for one in self.pending if one.state is QuickModeState.QM1_SENT]
         found = [one for one in waiting if spi and spi in one.spis.values()]
         if not found and len(waiting) == 1:
             found = waiting
         for one in found:
-            abort(self._session, one, failure, now)
+            one.abort(failure, now)
         if found:
             self.start_pending(now)
 
-    def seen(self, serial: int, now: float) -> None:
-        """The peer sends by a pair that waits for message 3: it has it."""
-        for session, one in self._all_in_progress():
+    def on_peer_uses_sa(self, serial: int, now: float) -> None:
+        """Confirm a CHILD SA that waits for message 3: the peer sends by it, so it has it."""
+        for one in self._all_in_progress():
             if (
                 one.state is QuickModeState.QM2_SENT
                 and one.child_sa is not None
                 and one.child_sa.child.serial == serial
             ):
-                mark_confirmed(session, one, now)
-                session.quick_modes._on_finished(one, now)
-                session.host.changed(session)
+                one.mark_confirmed(now)
+                QuickModes(one.sa)._on_finished(one, now)
+                one.sa.host.changed(one.sa)
                 return
-        pair = self._session.child_sas.by_serial(serial)
-        if pair is not None:
-            self._session.child_sas.confirm(pair, now)
+        child_sa = self._sa.child_sas.by_serial(serial)
+        if child_sa is not None:
+            self._sa.child_sas.confirm(child_sa, now)
 
     # --- time ---
 
-    def next_timer(self) -> float:
-        live = min([one.due for one in self.pending], default=inf)
-        return min(live, self._remove_at)
-
     def on_timer(self, now: float) -> None:
-        session = self._session
-        if self._remove_at <= now:
-            ended = [one for one in self._all.values() if not one.pending]
-            for one in ended:
-                if one.remove_at <= now:
-                    del self._all[one.message_id]
-            self._remove_at = min([one.remove_at for one in ended if one.remove_at > now], default=inf)
+        """Retransmit what is due; abort what was retransmitted often enough."""
+        sa = self._sa
+        sa.exchanges.remove_finished(now)
         for one in self.pending:
             resend = one.retransmission
             if resend is None or resend.due > now:
                 continue
-            if resend.retransmit(session.host, session.path, now):
+            if resend.retransmit(sa.host, sa.path, now):
                 continue
             if one.initiator:
-                abort(session, one, FailureReason("timeout", f"{session.peer} does not answer a quick mode"), now)
-                if session.heard < now - _retransmit_timeout(session):
-                    # Not a word in all that time: the peer has lost this SA, or is gone.
-                    session.on_peer_dead(f"{session.peer} does not answer", now)
+                one.abort(FailureReason("timeout", f"{sa.peer} does not answer a quick mode"), now)
+                if sa.heard < now - self._retransmit_timeout():
+                    # No message in all that time: the peer has lost this SA, or is dead.
+                    sa.on_peer_dead(f"{sa.peer} does not answer", now)
                     return
             else:
-                # The peer may have given it up for one that crossed it: then the line has what it needs.
-                served = one.line is not None and session.current_session.child_sas.has_child(one.line.number)
-                failure = (
-                    None if served else FailureReason("timeout", f"{session.peer} did not confirm a quick mode")
-                )
-                abort(session, one, failure, now)
+                # The peer may have aborted it for one that collided: then the line has a CHILD SA.
+                served = one.line is not None and sa.current_session.child_sas.has_child(one.line.number)
+                failure = FailureReason("timeout", f"{sa.peer} did not confirm a quick mode")
+                one.abort(None if served else failure, now)
             self.start_pending(now)
 
-
-def _retransmit_timeout(session: SessionV1) -> float:
-    """Seconds that a message is sent again for."""
-    settings = session.host.settings
-    waits = [min(settings.retransmit * 2.0**step, settings.longest) for step in range(settings.retries + 1)]
-    return sum(waits) - settings.retransmit
+    def _retransmit_timeout(self) -> float:
+        """Return for how long (s) a message is retransmitted."""
+        settings = self._sa.host.settings
+        waits = [min(settings.retransmit * 2.0**step, settings.longest) for step in range(settings.retries + 1)]
+        return sum(waits) - settings.retransmit

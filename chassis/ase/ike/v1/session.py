@@ -1,33 +1,30 @@
-"""One ISAKMP SA of version 1 and what is negotiated under it: the `Session` of `chassis.ase.ike.host`.
+"""`SessionV1`: one ISAKMP SA of IKEv1 as the engine calls it (`chassis.ase.ike.host.Session`).
 
-The states are those of `phase1`; the messages are in `main`, `aggressive`, `quick` and `informational`. Version 1
-has no rekeying (B-047): a new phase 1 of the same connection takes the pairs over while they go on.
+Received messages go to the exchange that they belong to; timers, commands of the operator and reports of the data
+engine come in here. IKEv1 cannot rekey an ISAKMP SA: `rekey` begins a new phase 1 of the same connection, which
+takes over the CHILD SAs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from math import inf
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from chassis.ase.ike.connection import Connection, Line
-from chassis.ase.ike.crypto.ikev1 import SkeyId
-from chassis.ase.ike.errors import FailureReason, NegotiationError, malformed_v1
+from chassis.ase.ike.errors import NegotiationError, malformed_v1
 from chassis.ase.ike.host import Host, Path
-from chassis.ase.ike.identity import Identity
 from chassis.ase.ike.payloads.chain import PayloadError
 from chassis.ase.ike.payloads.header import Header
 from chassis.ase.ike.payloads.numbers import ExchangeType, NotifyTypeV1, Protocol
-from chassis.ase.ike.payloads.v1 import DeleteV1, IdV1, MessageV1, NotifyV1, PayloadV1
-from chassis.ase.ike.retransmit import DpdState, ReplyCacheV1, Retransmission, message_digest
-from chassis.ase.ike.v1 import aggressive_mode, informational, isakmp_sa, main_mode
-from chassis.ase.ike.v1.child_sas import DELETE_DELAY, ChildSasV1
-from chassis.ase.ike.v1.isakmp_sa import ESTABLISHED_STATES, PHASE_1, Phase1Event, Phase1State, timeout_failure
+from chassis.ase.ike.payloads.v1 import NotifyV1
+from chassis.ase.ike.retransmit import DpdState, ReplyCacheV1, message_digest
+from chassis.ase.ike.v1 import aggressive_mode, informational, main_mode
+from chassis.ase.ike.v1.isakmp_sa import ESTABLISHED_STATES, IsakmpSa, Phase1Event, Phase1State
 from chassis.ase.ike.v1.keymat import NO_COOKIE, IncomingMessage, Phase1Negotiation
 from chassis.ase.ike.v1.quick_mode import QuickModes
-from chassis.net.address import format_address
 
-Handler = Callable[["SessionV1", IncomingMessage], Phase1Event | None]
+Handler = Callable[[IsakmpSa, IncomingMessage], Phase1Event | None]
 
 HANDLERS: Final[dict[tuple[Phase1State, int], Handler]] = {
     (Phase1State.IDLE, ExchangeType.MAIN_MODE): main_mode.on_mm1,
@@ -42,57 +39,15 @@ HANDLERS: Final[dict[tuple[Phase1State, int], Handler]] = {
 }
 """Who takes the next message of phase 1; any other is passed over."""
 
-MAX_NOTIFIES_PER_SECOND: Final = 10
-"""Notifications, and lines about them, in a second."""
-MAX_MESSAGE_IDS: Final = 4096
-"""Message IDs that are remembered."""
 
+class SessionV1(IsakmpSa):
+    """An ISAKMP SA as the engine calls it; see `chassis.ase.ike.host.Session`."""
 
-class SessionV1:
-    """See `chassis.ase.ike.host.Session`."""
-
-    def __init__(self, host: Host, path: Path, handshake: Phase1Negotiation, spi: bytes, initiator: bool) -> None:
-        self.host = host
-        self.path = path
-        self.phase1 = handshake
-        self.spi = spi
-        self.initiator = initiator
-        self.version = 1
-        self.connection: Connection | None = None
-        self.established = False
-        self.orphaned = False
-        self.closed = False
-        self.receives = False
-        self.state = Phase1State.IDLE
-        self.peer_identity: Identity | None = None
-        """The peer's, proved."""
-        self.claimed_id: IdV1 | None = None
-        """The peer's ID payload in aggressive mode, not proved yet."""
-        self.child_sas = ChildSasV1(self)
+    def __init__(self, host: Host, path: Path, phase1: Phase1Negotiation, spi: bytes, initiator: bool) -> None:
+        super().__init__(host, path, phase1, spi, initiator)
         self.quick_modes = QuickModes(self)
-        self.successor: SessionV1 | None = None
-        self.heard = -inf
-        """When the last message came in that only the peer can have made."""
-        self.pending_successor: SessionV1 | None = None
-        self.peer_lost_state = False
-        self._reply_cache = ReplyCacheV1()
         self._rejected: list[bytes] = []
-        self._retransmission: Retransmission | None = None
-        self._pending_failure: FailureReason | None = None
-        self._establish_deadline = inf
-        self.created_at = 0.0
-        """When its first message was sent or came in."""
-        self.established_at = inf
-        self.soft = self.hard = self.delete_at = self._nat_keepalive_at = inf
-        self.first_soft = inf
-        """When its successor was first meant to be begun; `soft` is when that is tried next."""
-        self.detector: DpdState | None = None
-        self.peer_dpd_sequence: int | None = None
-        """Number of the peer's last R-U-THERE."""
-        self.ids_evicted = False
-        """Not every message ID that was used is remembered any more."""
-        self._used_ids: dict[int, None] = {}
-        self._notify_count = (-1, 0)
+        """Digests of the last messages of phase 1 that were rejected."""
 
     @classmethod
     def initiate(cls, host: Host, connection: Connection, path: Path) -> SessionV1:
@@ -194,49 +149,6 @@ class SessionV1:
         if self.state in ESTABLISHED_STATES:
             self._on_established(now)
 
-    def transition(self, event: Phase1Event) -> None:
-        """Go where the table of phase 1 says."""
-        self.state, _ = PHASE_1.transition(self.state, event)
-        self.established = self.state in ESTABLISHED_STATES
-        self.orphaned = self.state is Phase1State.ORPHANED
-        # Message 3 of main mode has our cookie in it (RFC 2408 2.5.3).
-        self.receives = self.state is Phase1State.MM4_SENT
-        self.closed = self.state is Phase1State.CLOSED
-
-    def send_phase_1(
-        self, payloads: Sequence[PayloadV1], now: float, *, encrypted: bool = False, wait: bool = False
-    ) -> None:
-        """The next message of phase 1; with `wait` it is sent again until it is answered, by a responder once."""
-        handshake = self.phase1
-        header = handshake.header(handshake.mode)
-        if encrypted:
-            assert handshake.chain is not None
-            data, handshake.chain = handshake.chain.encrypt(header, tuple(payloads))
-        else:
-            data = MessageV1(header, tuple(payloads)).emit()
-        self._reply_cache.reply = data
-        self._retransmission = None
-        if wait:
-            self._retransmission = Retransmission.start(self.host.settings, (data,), now, verified=self.initiator)
-        self.host.send(self.path, data)
-
-    def set_authenticated(
-        self, connection: Connection, identity: Identity, payloads: tuple[PayloadV1, ...]
-    ) -> None:
-        """The peer proved who it is."""
-        self.connection = connection
-        self.peer_identity = identity
-        self.store_initial_contact(payloads)
-
-    def store_initial_contact(self, payloads: tuple[PayloadV1, ...]) -> None:
-        self.phase1.peer_initial_contact |= main_mode.has_initial_contact(payloads)
-
-    def initial_contact_notify(self, connection: Connection) -> tuple[NotifyV1, ...]:
-        """INITIAL-CONTACT if it is due."""
-        if not self.host.first_contact(connection):
-            return ()
-        return (NotifyV1(NotifyTypeV1.INITIAL_CONTACT, Protocol.IKE, self.phase1.cky_i + self.phase1.cky_r),)
-
     def _on_established(self, now: float) -> None:
         """The ISAKMP SA stands."""
         host, handshake, connection = self.host, self.phase1, self.connection
@@ -252,15 +164,15 @@ class SessionV1:
         if handshake.behind_nat:
             self._nat_keepalive_at = now + settings.nat_keepalive
         if connection.keepalive and handshake.dpd:
-            self._start_dpd(now)
+            self.start_dpd(now)
         host.count("IKE SAs established")
         contact: tuple[NotifyV1, ...] = ()
         if not self.initiator and handshake.mode == ExchangeType.AGGRESSIVE_MODE:
             # Its own message of aggressive mode went out before the peer was known; once it is, none is due.
             contact = self.initial_contact_notify(connection)
         if handshake.peer_initial_contact:
-            isakmp_sa.on_initial_contact(self, now)
-        isakmp_sa.replace_older_sas(self, now)
+            self.on_initial_contact(now)
+        self.replace_older_sas(now)
         host.up(self, now)
         if self.closed:
             return
@@ -278,37 +190,21 @@ class SessionV1:
             if stop.notify_row is not None:
                 self.log(*stop.notify_row, now)
             if stop.encrypted:
-                spi = self.phase1.cky_i + self.phase1.cky_r
-                self.send_informational((NotifyV1(stop.notify, Protocol.IKE, spi),), now, path)
+                self.send_informational((NotifyV1(stop.notify, Protocol.IKE, self.phase1.cookies),), now, path)
             else:
-                self.host.send(path, informational.cleartext_message(self, stop.notify))
+                self.host.send(path, self.cleartext_message(stop.notify))
         if self.established:
             return
         failure = stop.failure
         if stop.final:
             if stop.encrypted and self.initiator:
                 # The responder may hold the SA for established already.
-                self.send_informational((informational.isakmp_sa_delete(self),), now, path)
+                self.send_informational((self.isakmp_sa_delete(),), now, path)
             self.abort(failure, now)
         elif self.state is Phase1State.IDLE:
             self.abort(failure, now)
         else:
             self.fail_after_grace(failure, now)
-
-    def fail_after_grace(self, failure: FailureReason, now: float) -> None:
-        """What was heard without proof lets no good come; an answer that is genuine may still, for a moment."""
-        if self._pending_failure is None:
-            self._pending_failure = failure
-            self._retransmission = None
-            self._establish_deadline = min(self._establish_deadline, now + 2 * self.host.settings.retransmit)
-
-    def abort(self, failure: FailureReason, now: float) -> None:
-        """The negotiation comes to nothing."""
-        if self.closed or self.established:
-            return
-        self.transition(Phase1Event.CLOSE)
-        self.host.failed(self, failure, now)
-        self.host.down(self, failure.text, now)
 
     # --- time ---
 
@@ -325,7 +221,7 @@ class SessionV1:
             self._nat_keepalive_at,
             inf if self._retransmission is None else self._retransmission.due,
             inf if self.detector is None else self.detector.due,
-            self.quick_modes.next_timer(),
+            self.exchanges.next_timer(),
             self.child_sas.next_timer(),
         )
 
@@ -341,12 +237,12 @@ class SessionV1:
                 self.close("its last pair is gone", now, tell=False)
             return
         if now >= self._establish_deadline:
-            self.abort(self._pending_failure or timeout_failure(self), now)
+            self.abort(self._pending_failure or self.timeout_failure(), now)
             return
         resend = self._retransmission
         if resend is not None and now >= resend.due and not resend.retransmit(self.host, self.path, now):
             if self.initiator:
-                self.abort(self._pending_failure or timeout_failure(self), now)
+                self.abort(self._pending_failure or self.timeout_failure(), now)
                 return
             self._retransmission = None  # It is for the peer to ask again, until the deadline.
         if self.established:
@@ -361,7 +257,7 @@ class SessionV1:
             self.close("its lifetime ended", now, keep=True)
             return
         if now >= self.delete_at:
-            if not self.quick_modes.in_progress:
+            if not self.exchanges.pending:
                 self.close("succeeded by another IKE SA", now, keep=True)
                 return
             self.delete_at = now + 1.0
@@ -373,29 +269,14 @@ class SessionV1:
         if self.detector is not None and now >= self.detector.due:
             self._send_dpd_probe(self.detector, now)
 
-    def _start_dpd(self, now: float) -> None:
-        """Dead peer detection begins."""
-        settings = self.host.settings
-        first = int.from_bytes(self.host.random(4), "big") >> 1
-        self.detector = DpdState(settings.dpd_interval, settings.dpd_tries, first)
-        self.detector.reset(now)
-
     def _send_dpd_probe(self, detector: DpdState, now: float) -> None:
         number = detector.next_probe(now)
         if number is None:
             self.on_peer_dead(f"{self.peer} does not answer", now)
             return
-        spi = self.phase1.cky_i + self.phase1.cky_r
         self.host.count("DPD probes sent")
-        self.send_informational(
-            (NotifyV1(NotifyTypeV1.R_U_THERE, Protocol.IKE, spi, number.to_bytes(4, "big")),), now
-        )
-
-    def on_peer_dead(self, reason: str, now: float) -> None:
-        """Everything that was made with the peer goes; nobody is there to be told."""
-        self.peer_lost_state = True
-        self.host.count("failed dead peer")
-        self.close(reason, now, tell=False)
+        data = number.to_bytes(4, "big")
+        self.send_informational((NotifyV1(NotifyTypeV1.R_U_THERE, Protocol.IKE, self.phase1.cookies, data),), now)
 
     # --- what the engine asks ---
 
@@ -434,34 +315,6 @@ class SessionV1:
         if pair is not None:
             self.child_sas.remove(pair, reason, now, tell=True)
 
-    def close(self, reason: str, now: float, *, tell: bool = True, keep: bool = False) -> None:
-        if self.closed or (keep and self.orphaned):
-            return
-        if self.established:
-            self.quick_modes.abort_all(now)
-            isakmp_sa.migrate_on_close(self, now)
-            if keep and self.child_sas.all:
-                self._orphan(reason, now, tell=tell)
-                return
-        for pair in list(self.child_sas.all):
-            self.child_sas.remove(pair, reason, now, tell=tell)
-        if tell and self.established:
-            self.send_informational((informational.isakmp_sa_delete(self),), now)
-        self.transition(Phase1Event.CLOSE)
-        self.host.down(self, reason, now)
-
-    def _orphan(self, reason: str, now: float, *, tell: bool) -> None:
-        """The ISAKMP SA goes and no other one stands: its pairs stay, and pass to the next one that does."""
-        if tell:
-            self.send_informational((informational.isakmp_sa_delete(self),), now)
-        self.transition(Phase1Event.ORPHAN)
-        self.detector = None
-        self.soft = self.hard = self.first_soft = self._nat_keepalive_at = inf
-        # What the peer said before may come later: that pairs are deleted, too.
-        self.delete_at = now + DELETE_DELAY
-        self.host.say("pairs stay", "info", f"{reason}; its IPsec SAs stay", self, self.path, now)
-        self.host.down(self, reason, now)
-
     def expiring(self, serial: int, hard: bool, reason: str, now: float) -> None:
         pair = self.child_sas.by_serial(serial)
         if pair is None:
@@ -472,150 +325,54 @@ class SessionV1:
 
     def seen(self, serial: int, now: float) -> None:
         self.alive(now)
-        self.quick_modes.seen(serial, now)
-
-    def alive(self, now: float) -> None:
-        self.heard = now
-        if self.detector is not None:
-            self.detector.reset(now)
+        self.quick_modes.on_peer_uses_sa(serial, now)
 
     def configured(self, connection: Connection, now: float) -> None:
         self.connection = connection
-        self.quick_modes.configured(connection, now)
+        self.quick_modes.on_configured(connection, now)
         if not connection.keepalive:
             self.detector = None
         elif self.detector is None and self.established and self.phase1.dpd:
-            self._start_dpd(now)
-
-    # --- for the exchanges ---
-
-    def sibling_sessions(self) -> list[SessionV1]:
-        """Other sessions of the connection that stand, oldest first."""
-        return [one for one in self._other_sessions() if one.established]
-
-    def orphaned_sessions(self) -> list[SessionV1]:
-        """Sessions of the connection whose pairs wait for one that stands."""
-        return [one for one in self._other_sessions() if one.orphaned]
-
-    def _other_sessions(self) -> list[SessionV1]:
-        found = [one for one in self.host.siblings(self) if isinstance(one, SessionV1)]
-        return [one for one in found if one is not self]
-
-    @property
-    def current_session(self) -> SessionV1:
-        """The session that holds the connection's pairs: this one, or its successor."""
-        found = self
-        while found.successor is not None and found.successor.established:
-            found = found.successor
-        return found
-
-    @property
-    def peer(self) -> str:
-        return format_address(self.path.remote)
-
-    @property
-    def keys(self) -> SkeyId:
-        return cast(SkeyId, self.phase1.keys)
-
-    @property
-    def nat_detected(self) -> bool:
-        return self.phase1.behind_nat or self.phase1.peer_behind_nat
-
-    def rekey_margin(self, lifetime: float) -> float:
-        """Seconds that are left of a lifetime when its successor is negotiated."""
-        settings = self.host.settings
-        share = int.from_bytes(self.host.random(2), "big") / 65_536
-        return lifetime * settings.margin * (1 - settings.jitter * share)
-
-    def log(self, row: str, values: Mapping[str, Any], now: float) -> None:
-        self.host.log(row, values, self, self.path, now)
-
-    def notify_allowed(self, now: float) -> bool:
-        """Whether the budget of this second allows another notification."""
-        second, count = self._notify_count
-        if second != int(now):
-            count = 0
-        self._notify_count = (int(now), count + 1)
-        return count < MAX_NOTIFIES_PER_SECOND
-
-    def send_informational(self, payloads: Sequence[PayloadV1], now: float, path: Path | None = None) -> None:
-        """An informational exchange under the keys, to where the peer is, or back by `path`."""
-        if self.phase1.keys is not None and not self.closed and not self.orphaned:
-            self.host.send(path or self.path, informational.encrypted_message(self, payloads))
-
-    def send_delete(self, spis: Mapping[int, bytes], now: float) -> None:
-        """Tell the peer that we no longer receive by these SPIs."""
-        payloads = [DeleteV1(p, (spi,)) for p, spi in spis.items() if p in (Protocol.AH, Protocol.ESP)]
-        if payloads and self.established:
-            self.send_informational(payloads, now)
-
-    def new_message_id(self) -> int:
-        """A fresh one."""
-        while True:
-            found = int.from_bytes(self.host.random(4), "big")
-            if found and found not in self._used_ids:
-                self.mark_id_used(found)
-                return found
-
-    def mark_id_used(self, message_id: int) -> None:
-        self._used_ids[message_id] = None
-        if len(self._used_ids) > MAX_MESSAGE_IDS:
-            self.ids_evicted = True
-            del self._used_ids[next(iter(self._used_ids))]
-
-    def is_id_used(self, message_id: int) -> bool:
-        return message_id in self._used_ids
-
-    def on_authentic_message(self, message: IncomingMessage) -> None:
-        """A message came in that only the peer can have made; behind a NAT it may come from elsewhere now."""
-        if self.established:
-            self.alive(message.now)
-            if self.phase1.peer_behind_nat and message.path.encapsulated and message.path != self.path:
-                self.path = message.path
-                self.child_sas.on_peer_moved()
+            self.start_dpd(now)
 
     # --- for people ---
 
     def describe(self) -> dict[str, Any]:
-        return describe_session(self)
+        """`ends` and the times of children are of the engine's clock, `lifetime` is in seconds."""
+        phase1, connection = self.phase1, self.connection
+        chosen = phase1.choice
+        result: dict[str, Any] = {
+            "version": 1,
+            "mode": "aggressive" if phase1.mode == ExchangeType.AGGRESSIVE_MODE else "main",
+            "state": self.state.value,
+            "initiator": self.initiator,
+            "cookie_i": phase1.cky_i.hex(),
+            "cookie_r": phase1.cky_r.hex(),
+            "nat": {"local": phase1.behind_nat, "remote": phase1.peer_behind_nat},
+            "dpd": self.detector is not None,
+        }
+        if connection is not None:
+            result["tunnel"] = connection.name
+            result["identity_local"] = str(connection.identity)
+        if self.peer_identity is not None:
+            result["identity_remote"] = str(self.peer_identity)
+        if chosen is not None:
+            proposal = chosen.proposal
+            result["algorithms"] = {
+                "cipher": proposal.encryption_algorithm,
+                "integrity": proposal.authentication_algorithm,
+                "group": proposal.dh_group,
+                "authentication": proposal.authentication,
+            }
+        if self.established and chosen is not None:
+            result["lifetime"] = chosen.lifetime
+            result["ends"] = self.hard
+        if self.established or self.orphaned:
+            result["children"] = self.child_sas.describe()
+        return result
 
     def secrets(self) -> list[dict[str, str]]:
         chain = self.phase1.chain
         if chain is None:
             return []
         return [{"kind": "ikev1", "cookie_i": self.phase1.cky_i.hex(), "key": chain.key.hex()}]
-
-
-def describe_session(session: SessionV1) -> dict[str, Any]:
-    """`ends` and the times of children are of the engine's clock, `lifetime` is in seconds."""
-    handshake, connection = session.phase1, session.connection
-    chosen = handshake.choice
-    result: dict[str, Any] = {
-        "version": 1,
-        "mode": "aggressive" if handshake.mode == ExchangeType.AGGRESSIVE_MODE else "main",
-        "state": session.state.value,
-        "initiator": session.initiator,
-        "cookie_i": handshake.cky_i.hex(),
-        "cookie_r": handshake.cky_r.hex(),
-        "nat": {"local": handshake.behind_nat, "remote": handshake.peer_behind_nat},
-        "dpd": session.detector is not None,
-    }
-    if connection is not None:
-        result["tunnel"] = connection.name
-        result["identity_local"] = str(connection.identity)
-    if session.peer_identity is not None:
-        result["identity_remote"] = str(session.peer_identity)
-    if chosen is not None:
-        proposal = chosen.proposal
-        result["algorithms"] = {
-            "cipher": proposal.encryption_algorithm,
-            "integrity": proposal.authentication_algorithm,
-            "group": proposal.dh_group,
-            "authentication": proposal.authentication,
-        }
-    if session.established and chosen is not None:
-        result["lifetime"] = chosen.lifetime
-        result["ends"] = session.hard
-    if session.established or session.orphaned:
-        result["children"] = session.child_sas.describe()
-    return result
