@@ -13,9 +13,9 @@ from chassis.ase.ike.payloads.header import Header
 from chassis.ase.ike.payloads.numbers import NotifyTypeV2
 from chassis.ase.ike.payloads.v2 import MessageV2
 from chassis.ase.ike.payloads.v2_payloads import Encrypted, NonceV2, NotifyV2, TrafficSelector
+from chassis.ase.ike.traffic_selectors import EVERYTHING, MAX_RULES, narrow
 from chassis.ase.ike.v2.cookies import ROTATION, Jar
 from chassis.ase.ike.v2.ike_sa import MESSAGE_ID_REKEY_THRESHOLD, Task
-from chassis.ase.ike.v2.narrow import EVERYTHING, MAX_RULES, narrow
 from tests.support.ike.v2_pair import A, B, End, Net, both, established, line, suite
 from tests.support.ike.v2_stores import ends
 

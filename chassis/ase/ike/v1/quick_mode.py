@@ -12,6 +12,7 @@ from enum import Enum
 from math import inf
 from typing import Final
 
+from chassis.ase.ike import traffic_selectors
 from chassis.ase.ike.child_proposals import (
     LIFE_DURATION,
     LIFE_TYPE,
@@ -35,7 +36,6 @@ from chassis.ase.ike.payloads.v1 import Hash, IdV1, KeV1, NonceV1, NotifyV1, Pay
 from chassis.ase.ike.payloads.v1_sa import AttributeV1, SaV1
 from chassis.ase.ike.proposals import NoMatch, seconds
 from chassis.ase.ike.retransmit import ReplyCacheV1, Retransmission
-from chassis.ase.ike.v1 import selectors
 from chassis.ase.ike.v1.child_sas import ChildSaV1, max_child_sas
 from chassis.ase.ike.v1.isakmp_sa import Exchange, IsakmpSa
 from chassis.ase.ike.v1.keymat import NONCE_OCTETS, IncomingMessage, exactly_one, first_of_type, is_encrypted
@@ -217,10 +217,10 @@ class QuickMode(Exchange):
         if group is not None:
             self.dh_key = GROUPS[group].private(sa.host.random(GROUPS[group].random_octets))
             payloads.append(KeV1(self.dh_key.public))
-        ours, peers = selectors.identities(line)
+        ours, peers = traffic_selectors.id_payloads_v1(line)
         payloads += [ours, peers]
-        sa.log("ikev1-p2-selectors-sent-initiator", selectors.words(ours), now)
-        sa.log("ikev1-p2-selectors-sent-responder", selectors.words(peers), now)
+        sa.log("ikev1-p2-selectors-sent-initiator", traffic_selectors.log_values(ours), now)
+        sa.log("ikev1-p2-selectors-sent-responder", traffic_selectors.log_values(peers), now)
         digest = ikev1.quick_hash_1(sa.keys, self.message_id, _octets(payloads))
         message = self._encrypt(digest, payloads)
         self.transition(QuickModeEvent.BEGIN)
@@ -246,8 +246,12 @@ class QuickMode(Exchange):
                 final=True,
             )
         ids = [one for one in payloads if isinstance(one, IdV1)]
-        ours, peers = selectors.identities(self.line)
-        if ids and not (len(ids) == 2 and selectors.same(ids[0], ours) and selectors.same(ids[1], peers)):
+        ours, peers = traffic_selectors.id_payloads_v1(self.line)
+        if ids and not (
+            len(ids) == 2
+            and traffic_selectors.equivalent_ids(ids[0], ours)
+            and traffic_selectors.equivalent_ids(ids[1], peers)
+        ):
             raise NegotiationError(
                 "selectors",
                 "the peer answered with other selectors",
@@ -304,8 +308,8 @@ class QuickMode(Exchange):
             IdV1.address(sa.path.local),
         ]
         for name, one in zip(("initiator", "responder"), ids, strict=False):
-            sa.log(f"ikev1-p2-selectors-received-{name}", selectors.words(one), now)
-        lines = selectors.matching(sa.connection.lines, ids[1], ids[0]) if len(ids) == 2 else ()
+            sa.log(f"ikev1-p2-selectors-received-{name}", traffic_selectors.log_values(one), now)
+        lines = traffic_selectors.matching_entries(sa.connection.lines, ids[1], ids[0]) if len(ids) == 2 else ()
         if not lines:
             raise NegotiationError(
                 "selectors",
@@ -741,7 +745,7 @@ class QuickModes:
             for one in self._all_in_progress()
             if one.state is QuickModeState.QM1_SENT
             and one.line
-            and selectors.matching((one.line,), ids[1], ids[0])
+            and traffic_selectors.matching_entries((one.line,), ids[1], ids[0])
         ]
 
     def on_refused(self, spi: bytes, failure: FailureReason, now: float) -> None:

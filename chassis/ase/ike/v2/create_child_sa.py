@@ -25,6 +25,7 @@ from chassis.ase.ike.payloads.numbers import ExchangeType, NotifyTypeV2, Payload
 from chassis.ase.ike.payloads.v2 import PayloadV2
 from chassis.ase.ike.payloads.v2_payloads import TS, KeV2, NonceV2, NotifyV2
 from chassis.ase.ike.payloads.v2_sa import SaV2
+from chassis.ase.ike.traffic_selectors import equivalent_rules, narrow, to_selectors
 from chassis.ase.ike.v2.child_sas import (
     MAX_CHILD_SAS_PER_ENTRY,
     ChildSaEvent,
@@ -33,7 +34,6 @@ from chassis.ase.ike.v2.child_sas import (
 )
 from chassis.ase.ike.v2.ike_sa import ESTABLISHED_STATES, IkeSa, IkeSaState, Task
 from chassis.ase.ike.v2.informational import DeleteChildSpisTask, close_child
-from chassis.ase.ike.v2.narrow import narrow, same, selectors
 from chassis.ase.link import SaInstall
 from chassis.bus.records import AclRuleRecord, SaKeys
 
@@ -73,7 +73,7 @@ class ChildOffer:
         return offer_v2(self.suites, self.spis, with_group=self.with_group)
 
     def ts_payloads(self) -> tuple[TS, TS]:
-        ours, theirs = selectors(self.entry.rules)
+        ours, theirs = to_selectors(self.entry.rules)
         return TS(PayloadTypeV2.TS_I, ours), TS(PayloadTypeV2.TS_R, theirs)
 
 
@@ -184,7 +184,9 @@ def choose_entry(
     for line in lines:
         rules = narrow(line.rules, tsr.selectors, tsi.selectors)
         if rules is not None:
-            found.append(((sa.child_sas.has_child(line.seq), not same(rules, line.rules)), line, rules))
+            found.append(
+                ((sa.child_sas.has_child(line.seq), not equivalent_rules(rules, line.rules)), line, rules)
+            )
     if not found:
         raise error_v2(
             NotifyTypeV2.TS_UNACCEPTABLE, "no policy line has the traffic selectors that the peer offers"
@@ -236,7 +238,7 @@ def answer(
         initiator=False,
         send=send,
     )
-    ours, theirs = selectors(picked.rules)
+    ours, theirs = to_selectors(picked.rules)
     notifications = (_ipcomp(picked.spis[Protocol.IPCOMP]),) if cpi else ()
     reply = (*notifications, picked.choice.answer, TS(PayloadTypeV2.TS_I, theirs), TS(PayloadTypeV2.TS_R, ours))
     return NewChild(made.child, made.install, reply)
