@@ -13,11 +13,11 @@ from dataclasses import replace
 from functools import partial
 
 from chassis.ase.counters import DECAPSULATED, ENCAPSULATED, AnyCause, AspCounters, AspDropCause
-from chassis.ase.datagrams import Datagrams
 from chassis.ase.host import DataPathHost
 from chassis.ase.ipsec.causes import Drops, IpsecDropCause
 from chassis.ase.ipsec.sadb import Sadb, fragment_decision
 from chassis.ase.link import IkePacket
+from chassis.ase.nat_traversal import IkeDatagrams
 from chassis.ase.path_mtu import PathMtus, tunnel_mtu
 from chassis.ase.queues import Queues
 from chassis.ase.tunnels import AspTunnel, TunnelEgress, TunnelTable
@@ -63,7 +63,7 @@ class DataPath:
         self._counters = counters
         self._random = random
         self._forwarder = Forwarder(host.card, tables, self, self._error_source, card_counters)
-        self.datagrams = Datagrams(counters, host.drop, random, sadb.ipv4_ids)
+        self.datagrams = IkeDatagrams(counters, host.drop, random, sadb.ipv4_ids)
         self.path_mtus = PathMtus(host, sadb, tunnels.states, tables, counters)
         self.queues = Queues(sadb, counters)
         self.taps: dict[str, Tap] = {}
@@ -236,7 +236,7 @@ class DataPath:
 
         The circuit of a tunnel is for the tunnel's packets, and may not be there yet.
         """
-        packet = self.datagrams.datagram(message)
+        packet = self.datagrams.packet_of(message)
         if packet is None:
             self._counters.count_ike_dropped()
             return []
@@ -280,9 +280,9 @@ class DataPath:
         body, lengths = bytearray(), array("H")
         for packet in packets:
             if packet[9] == PROTOCOL_ICMP:
-                out += self.path_mtus.heard(batch.context, packet, now)
+                out += self.path_mtus.receive(batch.context, packet, now)
                 continue
-            found = self.datagrams.arrived(batch.context, packet, now)
+            found = self.datagrams.receive(batch.context, packet, now)
             if isinstance(found, IkePacket):
                 out.append(ToIke(found))
             elif found is not None:

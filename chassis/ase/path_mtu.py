@@ -1,10 +1,10 @@
-"""ICMP errors for outer packets that were too large for a link on the way (RFC 4301 8.2, RFC 1191).
+"""Path MTU of tunnels, and ICMP errors about outer packets that were too large (RFC 4301 8.2, RFC 1191).
 
-Such a packet had DF set, and is lost. Its tunnel takes the smaller link for its egress port from then on: the next
-packet of that size goes back to its sender with the MTU that is left for it, or is cut before it is protected. A
-message proves no more than that somebody has seen a packet of ours: no MTU below a floor is believed, and none for
-long. A router that names no MTU, or less than the floor, is one for which the packet was too large all the same:
-unheard, every packet of that size would be lost.
+An outer packet with DF set that was too large for a link is lost. From then on its tunnel uses the MTU of that
+link in place of its egress port's: the next packet of that size is fragmented before encapsulation, or its sender
+gets an ICMP error. An ICMP error only proves that its sender has seen one of our packets: an MTU below
+MIN_PATH_MTU is not believed, and none for longer than PATH_MTU_TIMEOUT. A router that reports no MTU, or a lower
+one, still could not send the packet: without an estimate every packet of that size would be lost.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ from chassis.net.icmp import Icmp
 from chassis.net.ipv4 import DONT_FRAGMENT, IPV4_HEADER_LENGTH, PROTOCOL_AH, PROTOCOL_ESP, PROTOCOL_UDP, Ipv4
 from chassis.net.types import Buffer
 
-LEAST: Final = 576
-"""The smallest MTU in octets that is believed: every host takes a packet of that size (RFC 791 3.1)."""
+MIN_PATH_MTU: Final = 576
+"""Smallest MTU (octets) that is believed: every host takes a packet of that size (RFC 791 3.1)."""
 
 PLATEAUS: Final = (32000, 17914, 8166, 4352, 2002, 1492, 1006)
-"""MTUs that links have (RFC 1191 7.1), those above the least: what to try when a router names none."""
+"""MTUs (octets) of links (RFC 1191 7.1) above MIN_PATH_MTU: the estimates when a router reports none."""
 
-LIFETIME: Final = 600.0
-"""Seconds until a smaller MTU is forgotten: by then the way may be another (RFC 1191 6.3)."""
+PATH_MTU_TIMEOUT: Final = 600.0
+"""Time (s) until a smaller MTU is forgotten: the path may have changed (RFC 1191 6.3)."""
 
 LOG_RATE, LOG_BURST = 1.0, 5.0
-"""Log lines of one ASP in a second, and at once."""
+"""Log lines of one ASP (1/s), and at once (count)."""
 
 _QUOTED: Final = struct.Struct("!B5xHxBxxII").unpack_from
 _WORDS: Final = struct.Struct("!II").unpack_from
@@ -52,8 +52,8 @@ _SPI: Final = struct.Struct("!I").unpack_from
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
-    """An MTU on the way to `destination`, good until `ends`."""
+class _PathMtu:
+    """An MTU (octets) on the path to `destination`, valid until `ends`."""
 
     destination: int
     mtu: int
@@ -78,7 +78,7 @@ def tunnel_mtu(tunnel: TunnelRecord, overhead: int, egress: int) -> MtuLimits:
 
 
 class PathMtus:
-    """The MTUs of the ways to the peers of one ASP's tunnels."""
+    """The path MTUs of one ASP's tunnels."""
 
     def __init__(
         self,
@@ -93,43 +93,43 @@ class PathMtus:
         self._states = states
         self._tables = tables
         self._counters = counters
-        self._found: dict[int, _Found] = {}
-        """By tunnel, the first to end first."""
-        self._lines = TokenBucket(LOG_RATE, LOG_BURST)
+        self._by_tunnel: dict[int, _PathMtu] = {}
+        """By tunnel number, the first to end first."""
+        self._log_limit = TokenBucket(LOG_RATE, LOG_BURST)
 
     def egress(self, state: AspTunnel) -> int:
-        """The largest outer packet that gets from here to the tunnel's peer, as far as is known."""
+        """Return the largest outer packet (octets) that reaches the tunnel's peer, as far as is known."""
         record, peer = state.record, state.peer
         mtu = self._tables.egress_mtu(record.outer_context, peer)
-        found = self._found.get(record.number)
+        found = self._by_tunnel.get(record.number)
         return mtu if found is None or found.destination != peer else min(mtu, found.mtu)
 
-    def heard(self, context: int, view: Buffer, now: float) -> list[Output]:
-        """An ICMP "fragmentation needed" to an address of ours in this context."""
+    def receive(self, context: int, view: Buffer, now: float) -> list[Output]:
+        """Act on an ICMP "fragmentation needed" to an address of ours in this context."""
         try:
             packet = Ipv4.parse(view)
             message = Icmp.parse(packet.payload)
         except DecodeError:
             self._host.drop(IpsecDropCause.MALFORMED)
             return []
-        sender = _sender(context, packet.destination, message.payload)
-        state = None if sender is None else self._of(sender)
+        sender = _outbound_key(context, packet.destination, message.payload)
+        state = None if sender is None else self._find_tunnel(sender)
         if state is None:
             self._host.drop(AspDropCause.PATH_MTU)
             return []
         known = self.egress(state)
-        # A packet that was larger than we send any is no word on what a link may carry.
+        # A packet larger than any that we send says nothing about a link.
         size = min(_TOTAL(message.payload, 2)[0], known)
-        mtu = max(message.mtu or _plateau(size), LEAST)
+        mtu = max(message.mtu or _plateau(size), MIN_PATH_MTU)
         if mtu >= known:
             self._host.drop(AspDropCause.PATH_MTU)
             return []
         self._counters.count_path_mtu()
         number = state.record.number
-        self._found.pop(number, None)
-        self._found[number] = _Found(state.peer, mtu, now + LIFETIME)
+        self._by_tunnel.pop(number, None)
+        self._by_tunnel[number] = _PathMtu(state.peer, mtu, now + PATH_MTU_TIMEOUT)
         state.egress = None
-        if not self._lines.consume(now):
+        if not self._log_limit.consume(now):
             return []
         values: dict[str, Value] = {
             "card": self._host.card,
@@ -140,8 +140,8 @@ class PathMtus:
         text = "A link on the way to the peer is smaller than the egress port."
         return [ToController(LogRecord(now, "notice", FACILITY, "path-mtu", text, values))]
 
-    def _of(self, sender: OutboundKey) -> AspTunnel | None:
-        """The tunnel of an SA that sends to where the tunnel's peer is now."""
+    def _find_tunnel(self, sender: OutboundKey) -> AspTunnel | None:
+        """Return the tunnel of an SA that sends to the present address of the tunnel's peer."""
         encapsulator = self._sadb.find_outbound(sender)
         if encapsulator is None:
             return None
@@ -149,28 +149,30 @@ class PathMtus:
         return state if state is not None and state.peer == encapsulator.sa.destination else None
 
     def on_timer(self, now: float) -> None:
-        """Forget what is too old."""
-        while self._found and now >= self.next_timer():
-            number = next(iter(self._found))
-            del self._found[number]
+        """Remove path MTUs that are too old."""
+        while self._by_tunnel and now >= self.next_timer():
+            number = next(iter(self._by_tunnel))
+            del self._by_tunnel[number]
             state = self._states.get(number)
             if state is not None:
                 state.egress = None
 
     def next_timer(self) -> float:
-        for found in self._found.values():
+        for found in self._by_tunnel.values():
             return found.ends
         return inf
 
 
 def _plateau(size: int) -> int:
-    """What a link may carry for which a packet of this size was too large (RFC 1191 5); 0: less than the least."""
+    """Return the estimated MTU of a link for which this size (octets) was too large (RFC 1191 5); 0: below all."""
     return next((plateau for plateau in PLATEAUS if plateau < size), 0)
 
 
-def _sender(context: int, source: int, quoted: bytes) -> OutboundKey | None:
-    """How a packet that is quoted, at least eight octets of what follows its header, names its SA; None for one
-    that cannot be ours, or that nobody had to cut."""
+def _outbound_key(context: int, source: int, quoted: bytes) -> OutboundKey | None:
+    """Return the key of the SA of a quoted packet: its header and eight octets or more.
+
+    None: it can't be ours, or had DF clear.
+    """
     if len(quoted) < IPV4_HEADER_LENGTH:
         return None
     version_length, flags, protocol, its_source, destination = _QUOTED(quoted)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from chassis.ase.link import Encapsulation, SaMove
-from chassis.ase.path_mtu import LEAST, LIFETIME, LOG_BURST
+from chassis.ase.path_mtu import LOG_BURST, MIN_PATH_MTU, PATH_MTU_TIMEOUT
 from chassis.bus.batch import Step
 from chassis.bus.messages import LogRecord
 from chassis.net import icmp
@@ -142,7 +142,13 @@ def test_a_message_that_is_damaged_or_about_something_else() -> None:
 def test_the_least_is_believed_and_only_less_is_news() -> None:
     a = Controller(records())
     packet = outer(a)
-    for mtu, now in ((1200, 1200), (1201, 1200), (1200, 1200), (LEAST, LEAST), (LEAST - 1, LEAST)):
+    for mtu, now in (
+        (1200, 1200),
+        (1201, 1200),
+        (1200, 1200),
+        (MIN_PATH_MTU, MIN_PATH_MTU),
+        (MIN_PATH_MTU - 1, MIN_PATH_MTU),
+    ):
         tell(a, refused(packet, mtu))
         assert limit(a) == after(a, CIRCUIT, now)
     assert a.count("path mtu updates") == 2
@@ -157,18 +163,18 @@ def test_the_least_is_believed_and_only_less_is_news() -> None:
         (0, 1493, 1492),
         (0, 1492, 1006),
         (0, 1007, 1006),
-        (0, 1006, LEAST),
-        (0, 577, LEAST),
+        (0, 1006, MIN_PATH_MTU),
+        (0, 577, MIN_PATH_MTU),
         # Packets that small are not the ones that tell, but the link is no larger than the least.
-        (0, 300, LEAST),
+        (0, 300, MIN_PATH_MTU),
         # Some quote another length than the packet had (RFC 1191 5): ours was no longer than its port takes.
         (0, 2500, 1492),
         (0, 65535, 1492),
-        (0, 0, LEAST),
+        (0, 0, MIN_PATH_MTU),
         # Less than the least is not believed to the letter, but nothing larger than that gets through.
-        (1, 1500, LEAST),
-        (68, 1500, LEAST),
-        (LEAST - 1, 1500, LEAST),
+        (1, 1500, MIN_PATH_MTU),
+        (68, 1500, MIN_PATH_MTU),
+        (MIN_PATH_MTU - 1, 1500, MIN_PATH_MTU),
     ],
 )
 def test_a_router_that_names_no_mtu_or_one_below_the_least(tunnel: int, named: int, size: int, taken: int) -> None:
@@ -194,7 +200,7 @@ def test_packets_get_through_by_plateaus_and_no_further_down_than_they_must() ->
             break
         tell(a, refused(packet, 0))
         taken.append(limit(a))
-    assert taken == [after(a, CIRCUIT, 1006), after(a, CIRCUIT, LEAST)]
+    assert taken == [after(a, CIRCUIT, 1006), after(a, CIRCUIT, MIN_PATH_MTU)]
 
 
 def test_it_is_forgotten_after_ten_minutes() -> None:
@@ -212,10 +218,10 @@ def test_it_is_forgotten_after_ten_minutes() -> None:
     assert known(450) == (True, True)
     # Less than before counts from when it was heard.
     tell(a, refused(packets[CIRCUIT]))
-    assert known(300 + LIFETIME - 1) == (True, True)
-    assert known(300 + LIFETIME + 1) == (True, False)
-    assert known(450 + LIFETIME - 1) == (True, False)
-    assert known(450 + LIFETIME + 1) == (False, False)
+    assert known(300 + PATH_MTU_TIMEOUT - 1) == (True, True)
+    assert known(300 + PATH_MTU_TIMEOUT + 1) == (True, False)
+    assert known(450 + PATH_MTU_TIMEOUT - 1) == (True, False)
+    assert known(450 + PATH_MTU_TIMEOUT + 1) == (False, False)
 
 
 def test_an_mtu_line_counts_where_it_is_smaller() -> None:

@@ -1,8 +1,8 @@
-"""Datagrams of IKE off the wire and onto it, and encapsulated packets that came in pieces.
+"""Datagrams of IKE off and onto the wire, on the ports of IKE and of NAT traversal (RFC 7296 2.23, RFC 3948).
 
-Datagrams of IKE take no part in any tunnel, of whichever mode: IKE makes the tunnels, so they go by the ASP's own
-routes, straight to the egress port. A packet in pieces, whose or which it is nobody knows from a piece, is put
-together first, within bounds of time and room.
+In: packets that the decapsulator punts (UDP, and fragments of any protected packet), and messages of IKE. Out:
+datagrams for IKE, reassembled packets to decapsulate, and IPv4 packets to send. Fragments are reassembled first: a
+later fragment has neither SPI nor ports. Reassembly is limited by REASSEMBLY_TIMEOUT and MAX_REASSEMBLIES.
 """
 
 from __future__ import annotations
@@ -22,25 +22,26 @@ from chassis.net.types import Buffer
 from chassis.net.udp import IKE_PORT, NAT_PORT, UDP_HEADER_LENGTH, Udp
 
 NETWORK_CONTROL = 48 << 2
-"""The type of service of what keeps a network alive, CS6 (RFC 4594 3.2): a negotiation passes where traffic is too
-much."""
+"""Type of service CS6 (RFC 4594 3.2): a negotiation passes where there is too much traffic."""
 
 KEEPALIVE = b"\xff"
-MARKER = bytes(4)
-"""What stands where an SPI would, before a message of IKE on the port for traffic through NAT (RFC 3948 2.2)."""
+"""Payload of a NAT keepalive (RFC 3948 2.3)."""
+
+NON_ESP_MARKER = bytes(4)
+"""Stands in place of an SPI before a message of IKE on NAT_PORT (RFC 3948 2.2)."""
 
 Drop = Callable[[str, int], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Sealed:
-    """A whole protected packet that had come in pieces."""
+class ReassembledPacket:
+    """A protected packet that came in fragments."""
 
     packet: bytes
 
 
-class Datagrams:
-    """What the packet engine put aside, and what IKE sends. `connected`: there is an IKE to give datagrams to."""
+class IkeDatagrams:
+    """Punted packets, and what IKE sends. `connected`: the IKE process takes datagrams."""
 
     def __init__(
         self,
@@ -57,8 +58,8 @@ class Datagrams:
         self._identifications = identifications
         self._identification = int.from_bytes(random(2), "big")
 
-    def arrived(self, context: int, view: Buffer, now: float) -> IkePacket | Sealed | None:
-        """A packet that is UDP, or a piece of a protected one; None where there is nothing more to do with it."""
+    def receive(self, context: int, view: Buffer, now: float) -> IkePacket | ReassembledPacket | None:
+        """Return what a UDP packet or a fragment of a protected one holds; None: nothing more is to be done."""
         try:
             packet = Ipv4.parse(view)
         except DecodeError:
@@ -67,24 +68,24 @@ class Datagrams:
         pieces = 1
         if packet.more_fragments or packet.offset:
             whole = self._fragments.add(context, packet, now)
-            self._settle()
+            self._update_waiting()
             if whole is None:
                 return None
             packet, pieces = whole
             self._counters.count_consumed(pieces - 1)
-        found = self._found(context, packet, pieces)
+        found = self._on_reassembled(context, packet, pieces)
         if isinstance(found, IpsecDropCause | AspDropCause):
             self._drop(found, 1)
             return None
         return found
 
-    def datagram(self, message: IkePacket) -> bytes | None:
-        """The packet that carries a message of IKE, DF clear; None for one too long to be sent."""
+    def packet_of(self, message: IkePacket) -> bytes | None:
+        """Return the packet that carries a message of IKE, DF clear; None for one too long to be sent."""
         addresses: tuple[int, int] | None = (message.local, message.remote)
         data = message.data
         if message.local_port == NAT_PORT:
             if data:
-                data = MARKER + data
+                data = NON_ESP_MARKER + data
             else:
                 data, addresses = KEEPALIVE, None
         if IPV4_HEADER_LENGTH + UDP_HEADER_LENGTH + len(data) > MAX_BATCHED_IPV4_LENGTH:
@@ -99,26 +100,26 @@ class Datagrams:
         ).emit()
 
     def on_timer(self, now: float) -> None:
-        """Give up pieces that waited too long."""
+        """Drop fragments that waited too long."""
         self._fragments.on_timer(now)
-        self._settle()
+        self._update_waiting()
 
     def next_timer(self) -> float:
         return self._fragments.next_timer()
 
     def _next_identification(self, source: int, destination: int) -> int:
-        """Between ends that have ESP in UDP (RFC 3948) it is from the sequence of those packets."""
+        """Return an IPv4 ID, from the sequence of ESP in UDP between these ends if they use it (RFC 6864)."""
         shared = self._identifications.find((source, destination, PROTOCOL_UDP))
         if shared is not None:
             return shared.allocate(1)[0]
         self._identification = self._identification + 1 & 0xFFFF
         return self._identification
 
-    def _found(
+    def _on_reassembled(
         self, context: int, packet: Ipv4, pieces: int
-    ) -> IkePacket | Sealed | IpsecDropCause | AspDropCause | None:
+    ) -> IkePacket | ReassembledPacket | IpsecDropCause | AspDropCause | None:
         if packet.protocol != PROTOCOL_UDP:
-            return Sealed(packet.emit()) if pieces > 1 else IpsecDropCause.MALFORMED
+            return ReassembledPacket(packet.emit()) if pieces > 1 else IpsecDropCause.MALFORMED
         try:
             udp = Udp.parse(packet.payload)
         except DecodeError:
@@ -128,10 +129,10 @@ class Datagrams:
             if data == KEEPALIVE:
                 self._counters.count_ike_keepalive()
                 return None
-            if not data.startswith(MARKER):
-                # ESP that came whole is not put aside, unless it is too short to be any.
-                return Sealed(packet.emit()) if pieces > 1 else IpsecDropCause.MALFORMED
-            data = data[len(MARKER) :]
+            if not data.startswith(NON_ESP_MARKER):
+                # Whole ESP is not punted, unless it is too short to be ESP.
+                return ReassembledPacket(packet.emit()) if pieces > 1 else IpsecDropCause.MALFORMED
+            data = data[len(NON_ESP_MARKER) :]
         elif udp.destination_port != IKE_PORT:
             return IpsecDropCause.NOT_IPSEC
         try:
@@ -146,8 +147,8 @@ class Datagrams:
         self._counters.count_ike_in()
         return IkePacket(context, packet.destination, udp.destination_port, packet.source, udp.source_port, data)
 
-    def _settle(self) -> None:
-        """Bring the balance up to date with what waits and what was given up."""
+    def _update_waiting(self) -> None:
+        """Count the fragments that wait and those that were dropped."""
         fragments = self._fragments
         if fragments.lost != self._lost:
             self._drop(IpsecDropCause.FRAGMENT, fragments.lost - self._lost)
