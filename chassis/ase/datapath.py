@@ -15,7 +15,7 @@ from functools import partial
 from chassis.ase.counters import DECAPSULATED, ENCAPSULATED, AnyCause, AspCounters, AspDropCause
 from chassis.ase.host import DataPathHost
 from chassis.ase.ipsec.causes import Drops, IpsecDropCause
-from chassis.ase.ipsec.sadb import Sadb, fragment_decision
+from chassis.ase.ipsec.sadb import Sadb
 from chassis.ase.link import IkePacket
 from chassis.ase.nat_traversal import IkeDatagrams
 from chassis.ase.path_mtu import PathMtus, tunnel_mtu
@@ -126,9 +126,7 @@ class DataPath:
         body, lengths = batch.body, batch.lengths
         whole = False
         if max(lengths) - HEADROOM > egress.limits.smallest:
-            fitted = fit_to_mtu(
-                body, lengths, egress.limits, policy=partial(fragment_decision, self._sadb, number)
-            )
+            fitted = fit_to_mtu(body, lengths, egress.limits, policy=partial(self._sadb.fragment_decision, number))
             whole = fitted.whole > 0
             self._count_fit(fitted)
             self._counters.count_tunnel_fragments(number, fitted.fragments)

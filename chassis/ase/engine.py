@@ -19,7 +19,7 @@ from chassis.ase.ike_side import IkeSide
 from chassis.ase.ipsec.causes import Drops, Notice, NoticeKind
 from chassis.ase.ipsec.decapsulate import Decapsulator
 from chassis.ase.ipsec.sadb import Sadb
-from chassis.ase.ipsec.state import Others, SaStateFile, StateError, octets_for
+from chassis.ase.ipsec.state import OtherStateFiles, SaStateFile, StateError, octets_for
 from chassis.ase.link import (
     FromIke,
     IkeAlive,
@@ -89,7 +89,7 @@ class AspEngine(CardBase):
         fresh: bool,
         random: Callable[[int], bytes],
         counters: Counters | None = None,
-        others: Others = tuple,
+        others: OtherStateFiles = tuple,
     ) -> None:
         """`state` holds the SAs' numbers and windows and outlives the process; `fresh` says that it is new.
         `random(n)` gives n unpredictable bytes. `others` gives the states of the node's other ASPs, to read how
@@ -106,7 +106,7 @@ class AspEngine(CardBase):
             state.cast("B")[:] = bytes(state.nbytes)
             held = SaStateFile(state, salt, others)
         # One that was made by a process that died before it was in service is as good as new.
-        self.fresh = fresh or held.is_fresh or not (held.served or not _is_empty(state))
+        self.fresh = fresh or held.is_fresh or not (held.was_in_service or not _is_empty(state))
         self.sadb = Sadb(held, partial(self.counters.add, EVICTED))
         self.tunnels = TunnelTable(card, self.sadb)
         self.tables = ForwardingTables(self.up, self._usable, self.counters)
@@ -145,7 +145,7 @@ class AspEngine(CardBase):
         return super().on_connected(now)
 
     def changed(self, change: RecordChange, now: float) -> list[Output]:
-        self.sadb.state.serve()
+        self.sadb.state.mark_in_service()
         # Old decisions end with the old records, before a packet can meet the new ones.
         self.tunnels.apply(change)
         self.tables.apply(change)

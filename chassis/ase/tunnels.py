@@ -187,7 +187,7 @@ class TunnelTable:
             self._apply_record(record, True, affected)
         for record in change.put:
             self._apply_record(record, False, affected)
-        self._sadb.state.look_again()
+        self._sadb.state.reread_others()
         freed = False
         for number in affected:
             state = self.states[number]

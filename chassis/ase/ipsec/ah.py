@@ -1,7 +1,7 @@
 """AH in tunnel mode, a batch at a time (RFC 4302).
 
-The ICV covers the outer header with its mutable fields zero, AH with a zero ICV, and everything
-that follows: the inner packet, or ESP where both protect it.
+The ICV covers the outer header with its mutable fields zero, the AH header with a zero ICV, and the payload: the
+inner packet, or ESP.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ _IMMUTABLE_OPTIONS: Final = frozenset((130, 133, 134, 148, 149))
 
 
 def authenticated_header(view: memoryview, start: int, at: int, header_octets: int) -> bytes:
-    """Outer header at `start` and AH at `at` as the ICV sees them (RFC 4302 3.3.3.1, appendix A1)."""
+    """Return the outer header at `start` and the AH header at `at` as the ICV covers them (RFC 4302 3.3.3.1,
+    appendix A1)."""
     head = bytearray(view[start : at + header_octets])
     options = at - start
     head[1] = 0
@@ -52,7 +53,7 @@ def authenticated_header(view: memoryview, start: int, at: int, header_octets: i
 
 
 class AhSender:
-    """Outbound AH of one SA; it writes the outer header, AH and, alone, the inner packets."""
+    """Outbound AH of one SA: writes the outer header, AH and, without ESP, the inner packets."""
 
     __slots__ = ("_base_sum", "_destination", "_esn", "_icv", "_next", "_octets", "_source", "_spi")
 
@@ -67,7 +68,7 @@ class AhSender:
         self._base_sum = header_base_sum(source, destination, PROTOCOL_AH)
 
     def make_room(self, view: memoryview, spans: Sequence[tuple[int, int]]) -> tuple[bytearray, array[int]]:
-        """Inner packets with room for link header, outer header and AH before each."""
+        """Return the inner packets as a batch with room for link header, outer header and AH before each."""
         room = bytes(HEADROOM + IPV4_HEADER_LENGTH + self._octets)
         pieces: list[bytes | memoryview] = []
         for start, end in spans:
@@ -84,10 +85,10 @@ class AhSender:
         first: int,
         nexts: Sequence[int] | None,
     ) -> None:
-        """Write outer header and AH of every packet of a batch, in place.
+        """Write the outer header and AH of every packet of a batch in place.
 
-        `nexts` holds the protocol behind AH in each packet, None for the usual one in all. The numbers
-        from `first` on are all of one high half.
+        `nexts` holds the protocol behind AH in each packet; None is the SA's usual one. The numbers from `first`
+        on have the same high half. `marks` and `identifications` as for `EspSender.encrypt`.
         """
         window = memoryview(out)
         icv, base_sum, octets = self._icv, self._base_sum, self._octets
@@ -120,7 +121,7 @@ class AhSender:
 
 
 class AhReceiver:
-    """Inbound AH of one SA with its window."""
+    """Inbound AH of one SA and its replay window."""
 
     __slots__ = ("_bitmap", "_bits_behind", "_edge", "_esn", "_icv", "_octets", "_slot", "_window", "spi")
 
@@ -137,9 +138,9 @@ class AhReceiver:
         self._bits_behind = bits_behind(window)
 
     def verify_icv(self, view: memoryview, items: list[Item], refuse: DropItem) -> list[Span]:
-        """Check packets whose AH header is at item[2]; the window is stored before returning.
+        """Verify packets whose AH header is at item[2]; return the spans behind AH.
 
-        The spans reach from the octet after AH to the end of the packet.
+        The window is stored before this returns. Dropped packets go to `refuse`.
         """
         octets, spi, icv = self._octets, self.spi, self._icv
         words = octets // 4 - 2

@@ -1,11 +1,11 @@
 """Registries of the integrity and encryption algorithms of ESP and AH.
 
-An entry knows its key length, its lengths on the wire and how to make a keyed context. Everything
-else in the package asks the entry, so a further CBC cipher or a further MAC is one more entry.
+An entry has the key length, the lengths on the wire and a function that makes a keyed context. The rest of the
+package asks the entry, so a further CBC cipher or MAC is one more entry.
 
-Sources: RFC 2403 (HMAC-MD5-96), RFC 2404 (HMAC-SHA-1-96), RFC 3566 (AES-XCBC-MAC-96), RFC 4868
-(HMAC-SHA-2), RFC 2410 (null), RFC 2405 (DES-CBC), RFC 2451 (3DES-CBC), RFC 3602 (AES-CBC), RFC 4106
-(AES-GCM). The names are those of the IKE proposals, so that what was negotiated is installed as it is.
+Sources: RFC 2403 (HMAC-MD5-96), RFC 2404 (HMAC-SHA-1-96), RFC 3566 (AES-XCBC-MAC-96), RFC 4868 (HMAC-SHA-2), RFC
+2410 (null), RFC 2405 (DES-CBC), RFC 2451 (3DES-CBC), RFC 3602 (AES-CBC), RFC 4106 (AES-GCM). The names are those
+of the IKE proposals, so a negotiated algorithm is installed by its name.
 """
 
 from __future__ import annotations
@@ -24,12 +24,13 @@ from cryptography.hazmat.primitives.cmac import CMAC
 Octets: TypeAlias = bytes | bytearray | memoryview
 
 IcvFunction: TypeAlias = Callable[..., bytes]
-"""`icv(data)` or `icv(data, head)`: the integrity check value of head + data, cut to its length."""
+"""`icv(data)` or `icv(data, head)`: the integrity check value of head + data, truncated to its length on the wire.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class IntegrityAlgorithm:
-    """One integrity algorithm: `key_octets` long keys, `icv_octets` on the wire."""
+    """One integrity algorithm: keys of `key_octets`, ICVs of `icv_octets` on the wire."""
 
     name: str
     key_octets: int
@@ -41,10 +42,9 @@ class IntegrityAlgorithm:
 class CipherAlgorithm:
     """One encryption algorithm.
 
-    `block_octets` is what the ciphertext must be a multiple of (ESP asks for at least 4, RFC 4303
-    2.4); `iv_octets` is the length of the IV before the ciphertext. `block_cipher` makes the keyed
-    block cipher that is run in CBC mode, None for null encryption and for a cipher that is its own
-    integrity algorithm: that one has an ICV of `icv_octets`, and its key ends in the salt.
+    The ciphertext is a multiple of `block_octets` (4 or more, RFC 4303 2.4); `iv_octets` is the length of the IV
+    before it. `block_cipher` makes the keyed block cipher for CBC mode; it is None for null encryption and for a
+    combined mode algorithm, which has an ICV of `icv_octets` and a key that ends in the salt.
     """
 
     name: str
@@ -56,28 +56,29 @@ class CipherAlgorithm:
 
     @property
     def combined(self) -> bool:
-        """Whether it authenticates what it enciphers (RFC 4303 3.2.3)."""
+        """Whether the algorithm also authenticates (combined mode, RFC 4303 3.2.3)."""
         return self.icv_octets > 0
 
     def encryptor(self, key: bytes) -> CipherContext | None:
-        """A CBC context that lives as long as its SA, or None for null encryption.
+        """Return a CBC context that lives as long as its SA, or None for null encryption.
 
-        It starts at a zero vector, which is safe only because whoever feeds it begins every
-        packet with a fresh random block whose ciphertext becomes the IV (RFC 3602 section 3).
+        It starts at a zero vector. That is safe only because the caller begins every packet with a fresh random
+        block, whose ciphertext becomes the IV (RFC 3602 section 3).
         """
         if self.block_cipher is None:
             return None
         return Cipher(self.block_cipher(key), modes.CBC(bytes(self.iv_octets))).encryptor()
 
     def decryptor(self, key: bytes) -> CipherContext | None:
-        """The matching CBC context: fed IV and ciphertext, the first block that it returns is noise."""
+        """Return the CBC context of the receiver. For IV and ciphertext as input, the first block of its output
+        has no meaning."""
         if self.block_cipher is None:
             return None
         return Cipher(self.block_cipher(key), modes.CBC(bytes(self.iv_octets))).decryptor()
 
 
 def _hmac(hash_name: str, icv_octets: int) -> Callable[[bytes], IcvFunction]:
-    """HMAC (RFC 2104) from two prekeyed hash contexts: measured faster than hmac.digest."""
+    """Return HMAC (RFC 2104) from two prekeyed hash contexts, which was measured faster than hmac.digest."""
 
     def keyed(key: bytes) -> IcvFunction:
         block = hashlib.new(hash_name, usedforsecurity=False).block_size
@@ -101,15 +102,15 @@ def _hmac(hash_name: str, icv_octets: int) -> Callable[[bytes], IcvFunction]:
 
 
 def _double(block: int) -> int:
-    """Multiplication by x in GF(2^128), as CMAC derives its subkeys (RFC 4493 2.3)."""
+    """Return block * x in GF(2^128), as CMAC derives its subkeys (RFC 4493 2.3)."""
     return ((block << 1) & ((1 << 128) - 1)) ^ (0x87 if block >> 127 else 0)
 
 
 def _aes_xcbc(icv_octets: int) -> Callable[[bytes], IcvFunction]:
-    """AES-XCBC-MAC (RFC 3566 section 4), computed with AES-CMAC under the derived key K1.
+    """Return AES-XCBC-MAC (RFC 3566 section 4), computed with AES-CMAC under the derived key K1.
 
-    Both are CBC-MACs that add a mask to the last block, and the last block given to CMAC is
-    always whole. Adding CMAC's own mask beforehand cancels it, which leaves XCBC's K2 or K3.
+    Both are CBC-MACs that add a mask to the last block, and the last block given to CMAC is always whole. Adding
+    CMAC's own mask beforehand cancels it, which leaves XCBC's K2 or K3.
     """
 
     def keyed(key: bytes) -> IcvFunction:

@@ -1,6 +1,6 @@
-"""Why a packet was dropped, and what an SA has to tell its owner: two closed sets.
+"""Drop causes of IPsec and notices of outbound SAs: two closed sets.
 
-Identifiers of log messages are those of the operator guide, table 7, and `OURS`.
+The ids of log messages are those of the guide, table 7, and `OWN_MESSAGES`.
 """
 
 from __future__ import annotations
@@ -48,24 +48,24 @@ MESSAGE_IDS: Final[Mapping[IpsecDropCause, str]] = MappingProxyType(
         IpsecDropCause.SELECTOR_MISMATCH: "esp-selector-mismatch",
     }
 )
-"""Causes that are logged: those that the guide has a message for, and ours.
+"""Message ids of the causes that are logged: the guide's messages and our own.
 
-Its message esp-auth-alg never applies: a wrong algorithm and a wrong key look alike on the wire.
+The guide's message esp-auth-alg is never logged: a wrong algorithm and a wrong key look the same on the wire.
 """
 
 OWN_MESSAGES: Final = frozenset({"esp-selector-mismatch"})
-"""Messages that the guide does not have: that a clear packet did not match the selectors of its SA is to be logged
-(RFC 4301 5.2), with that packet's own source."""
+"""Message ids that the guide does not have: RFC 4301 5.2 requires a log entry for an inner packet that does not
+match the selectors of its SA, with the source of that packet."""
 
 
 def add_count(counts: dict[Key, int], key: Key, count: int = 1) -> None:
-    """Count into a mapping."""
+    """Add `count` to the value of `key`."""
     counts[key] = counts.get(key, 0) + count
 
 
 @dataclass(frozen=True, slots=True)
 class DropSample:
-    """One dropped packet of a cause, for a log line: SPI and sequence number are 0 where unknown."""
+    """One dropped packet, for a log record. SPI and sequence number are 0 if unknown."""
 
     cause: IpsecDropCause
     spi: int
@@ -74,7 +74,7 @@ class DropSample:
 
 
 class Drops:
-    """Drops of one batch: how many by cause, and the first packet of each cause."""
+    """Drops of one batch: number of packets by cause, and a sample of the first packet of each cause."""
 
     __slots__ = ("counts", "samples")
 
@@ -83,7 +83,7 @@ class Drops:
         self.samples: dict[IpsecDropCause, DropSample] = {}
 
     def add(self, cause: IpsecDropCause, spi: int = 0, source: int = 0, sequence: int = 0) -> None:
-        """Count one packet; addresses, SPIs and sequence numbers are plain numbers."""
+        """Count one packet. `source` is an IPv4 address."""
         if cause in self.counts:
             self.counts[cause] += 1
         else:
@@ -91,14 +91,14 @@ class Drops:
             self.samples[cause] = DropSample(cause, spi, source, sequence)
 
     def add_many(self, cause: IpsecDropCause, count: int, spi: int = 0, source: int = 0) -> None:
-        """Count `count` packets of one cause that have no sequence number."""
+        """Count `count` packets (0 or more) that have no sequence number."""
         if count:
             self.add(cause, spi, source)
             self.counts[cause] += count - 1
 
 
 class NoticeKind(StrEnum):
-    """What an outbound SA tells its owner."""
+    """Events of an outbound SA that its owner must act on."""
 
     LEASE_HALF_USED = "half of the lease used"
     LEASE_EXHAUSTED = "lease used up"
@@ -110,7 +110,8 @@ class NoticeKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """Said once per lease (or once at the end of the numbers, or of the traffic) by the SA (tunnel, serial)."""
+    """An event of the SA (tunnel, serial), reported once per lease, or once at the end of its numbers or
+    lifetime."""
 
     kind: NoticeKind
     tunnel: int

@@ -1,8 +1,9 @@
-"""Opening of encapsulated packets, a batch at a time (RFC 4301 5.2).
+"""Decapsulation of ESP and AH packets, a batch at a time (RFC 4301 5.2).
 
-Each packet finds its SA by destination, protocol and SPI; the packets of one SA are then checked
-and deciphered together. Windows are stored before a packet is returned. What comes out is an IPv4
-packet that the selectors of its SA allow, or nothing.
+In: outer packets for local addresses of one context. Out: the inner IPv4 packets by tunnel, the dropped packets by
+cause, and the packets that are not for an SA (IKE, ICMP, fragments). The destination, protocol and SPI of a packet
+select its SA; the packets of one SA are verified and decrypted together. Replay windows are stored before a packet
+is returned. An inner packet is returned only if the selectors of its SA match it.
 """
 
 from __future__ import annotations
@@ -43,22 +44,19 @@ _SOURCE: Final = struct.Struct("!I").unpack_from
 _PORT: Final = struct.Struct("!H").unpack_from
 _CHECKSUM: Final = struct.Struct("!H")
 _MIN_LENGTH: Final = HEADROOM + IPV4_HEADER_LENGTH + 12
-"""The shortest packet worth reading: three words after the outer header hold SPI and number."""
+"""Shortest packet that can be ESP or AH: the three words after the outer header hold SPI and sequence number."""
 
 _ALLOWED: Final = 1
 
 SelectorCheck: TypeAlias = Callable[[memoryview, int, int], int]
-"""`allows(view, start, end)` is `_ALLOWED` for a clear packet that may come out."""
+"""`allows(view, start, end)` returns `_ALLOWED` for an inner packet that the selectors match."""
 
 _ECN_MASK, _NOT_ECT, _ECT_1, _ECT_0, _CE = 3, 0, 1, 2, 3
 
 
 @dataclass(frozen=True, slots=True)
 class DecapsulatedGroup:
-    """Clear packets of one tunnel in the layout of `layout`.
-
-    `origins[i]` is the index in the batch given of packet i here.
-    """
+    """Inner packets of one tunnel, as a batch. `origins[i]` is the index of packet i in the batch given."""
 
     tunnel: int
     body: bytearray
@@ -68,11 +66,10 @@ class DecapsulatedGroup:
 
 @dataclass(frozen=True, slots=True)
 class DecapsulationResult:
-    """What came out of a batch: groups in the order of their first packet, and what was dropped.
+    """Inner packets in groups, ordered by the first packet of each group, and the drops.
 
-    `fleeting` are the negotiated SAs by which authentic packets came. `aside` are IPv4 packets that are still to
-    be looked at: UDP to one of IKE's ports, ICMP about packets that were too large, and fragments, for a packet is
-    opened whole (RFC 4303 3.4.1).
+    `negotiated`: the SAs of IKE that received authentic packets. `punted`: IPv4 packets for other handlers: UDP to
+    an IKE port, ICMP "fragmentation needed", and fragments, which must be reassembled first (RFC 4303 3.4.1).
     """
 
     groups: tuple[DecapsulatedGroup, ...]
@@ -82,13 +79,13 @@ class DecapsulationResult:
 
 
 InnerPacket: TypeAlias = tuple[int, memoryview | bytes]
-"""Index in the batch, clear packet."""
+"""(index in the batch, inner packet)."""
 
 
 def merge_ecn(inner: memoryview, outer: int) -> bytes | None:
-    """The inner packet with the outer ECN field merged in, None when it must be dropped.
+    """Return the inner packet with the outer ECN field merged in; None if it must be dropped (RFC 6040 figure 4).
 
-    RFC 6040 figure 4 for outer fields ECT(1) and CE; the other two change nothing.
+    Call it for outer fields ECT(1) and CE: the other two change nothing.
     """
     ecn = inner[1] & _ECN_MASK
     if outer == _CE:
@@ -108,11 +105,11 @@ def merge_ecn(inner: memoryview, outer: int) -> bytes | None:
 
 
 class Decapsulator:
-    """An inbound SA at work: keyed contexts, windows and what has been received.
+    """An installed inbound SA: keyed contexts, replay windows and counters.
 
-    `packets` and `octets` count what passed authentication, `opened` what came out, `drops` by cause all that did
-    not; `origin` is the address and port from which the
-    newest UDP-encapsulated one of them came.
+    `packets` and `octets` count authentic outer packets, `decapsulated` the inner packets returned, `drops` all
+    others by cause. `udp_source` is the (address, port) of the newest authentic UDP-encapsulated packet (RFC
+    3948).
     """
 
     __slots__ = (
@@ -130,7 +127,8 @@ class Decapsulator:
     )
 
     def __init__(self, sa: InboundSa, slots: Sequence[WindowStore], caches: FlowCaches | None = None) -> None:
-        """`slots` are those of the SA's protocols, outermost first; `memory` is that of all SAs beside it."""
+        """`slots` keep the windows of the SA's protocols, outermost first. `caches` is shared by all SAs of the
+        ASP."""
         self._caches = caches
         self.sa = sa
         self._ah = AhReceiver(sa.ah, sa.window, slots[0], sa.esn) if sa.ah else None
@@ -149,8 +147,10 @@ class Decapsulator:
         self.drops: dict[IpsecDropCause, int] = {}
 
     def restrict_selectors(self, rules: tuple[Rule, ...] | None) -> None:
-        """From now on open only what a policy line with these rules has to do with, whatever was agreed: no rules
-        are everything, None is a line that is no more, and nothing."""
+        """Accept only inner packets that also match these rules, mirrored, beside the SA's own selectors.
+
+        `()` matches everything. None (the SPD entry was removed) matches nothing.
+        """
         mirrored = () if rules is None else tuple([rule.mirrored() for rule in rules])
         if rules is None or (mirrored and mirrored != self.sa.selectors):
             self._restriction = Classifier([(rule, _ALLOWED) for rule in mirrored], 1 - _ALLOWED, self._caches)
@@ -158,7 +158,7 @@ class Decapsulator:
             self._restriction = None
 
     def _selector_check(self) -> SelectorCheck | None:
-        """What a clear packet has to pass; None when nothing is kept out."""
+        """Return the check of selectors and restriction; None if both match everything."""
         checks = [
             check.value
             for check in (self._selectors, self._restriction)
@@ -174,7 +174,10 @@ class Decapsulator:
         return both
 
     def decapsulate(self, view: memoryview, items: list[Item], drops: Drops) -> list[InnerPacket]:
-        """Open the packets of this SA; (index, clear packet) of those that pass everything."""
+        """Decapsulate packets of this SA; return (index, inner packet) of those that pass all checks.
+
+        Dropped packets are counted in `drops` and in `self.drops`.
+        """
 
         def refuse(cause: IpsecDropCause, item: Item, spi: int) -> None:
             drops.add(cause, spi, _SOURCE(view, item[1] + 12)[0], item[5])
@@ -209,7 +212,7 @@ class Decapsulator:
                 continue
             end = start + total
             if allows is not None and allows(octets, start, end) != _ALLOWED:
-                # The peer is who it should be: what matters is whose packet it let in.
+                # The peer is authentic, so the sample names the source of the inner packet (RFC 4301 5.2).
                 drops.add(IpsecDropCause.SELECTOR_MISMATCH, spi, _SOURCE(octets, start + 12)[0], item[5])
                 add_count(self.drops, IpsecDropCause.SELECTOR_MISMATCH)
                 continue
@@ -225,8 +228,11 @@ class Decapsulator:
         return result
 
     def _update_udp_source(self, view: memoryview, item: Item) -> None:
-        """Remember where an authentic packet came from; never by one that others have overtaken, which may still
-        have come the old way, and never without integrity (RFC 7296 2.23)."""
+        """Remember the source of an authentic packet (RFC 7296 2.23).
+
+        Ignore a packet that is not the newest, because it may have been sent before the NAT mapping changed, and
+        any packet of an SA without integrity.
+        """
         assert self._esp is not None
         assert self.sa.esp is not None
         newest = (self._esp.edge & 0xFFFFFFFF) == item[5] and self.sa.esp.icv_octets
@@ -234,7 +240,7 @@ class Decapsulator:
             self.udp_source = (_SOURCE(view, item[1] + 12)[0], _PORT(view, item[2] - UDP_HEADER_LENGTH)[0])
 
     def _decompressed(self, data: memoryview, protocol: int, item: Item, refuse: DropItem) -> bytes | None:
-        """The inner packet of what is not one: compressed, or else a drop."""
+        """Return the decompressed packet (RFC 3173); None after counting a drop if `data` is not one."""
         packet: bytes | None = None
         if protocol == PROTOCOL_IPCOMP and self.sa.ip_comp:
             packet = decompress(data, self.sa.cpi)
@@ -246,7 +252,7 @@ class Decapsulator:
         return packet
 
     def _esp_items(self, view: memoryview, spans: list[Span], refuse: DropItem) -> list[Item]:
-        """The same packets seen from their ESP header, which must be that of this SA."""
+        """Return the packets inside AH as items of the ESP header, whose SPI must be this SA's."""
         assert self._esp is not None
         items: list[Item] = []
         for item, start, end, protocol in spans:
@@ -272,7 +278,11 @@ InboundKey: TypeAlias = tuple[int, int, int]
 def decapsulate_batch(
     inbound: Mapping[InboundKey, Decapsulator], body: bytes | bytearray | memoryview, lengths: Sequence[int]
 ) -> DecapsulationResult:
-    """Open a batch with the SAs of the context that it came in by."""
+    """Decapsulate a batch with the inbound SAs of the context that received it.
+
+    `lengths` are octets, headroom included. Nothing is raised for the content of packets: a packet that fails a
+    check is counted in `drops` of the result.
+    """
     drops = Drops()
     view = memoryview(body)
     aside: list[memoryview] = []
@@ -315,8 +325,8 @@ def _items_by_sa(
     drops: Drops,
     aside: list[memoryview],
 ) -> dict[Decapsulator, list[Item]]:
-    """The packets of a batch by the SA that is to open them; fragments, what may be IKE's and what routers say of
-    our packets are put aside, the rest dropped."""
+    """Return the packets of a batch by their SA. Punt fragments, packets for IKE and ICMP "fragmentation needed";
+    drop all others."""
     pending: dict[Decapsulator, list[Item]] = {}
     add: Callable[[Item], None] | None = None
     last: InboundKey | None = None
@@ -363,7 +373,7 @@ def _items_by_sa(
             if port == IKE_PORT or (
                 port == NAT_PORT and (not three or end < at + UDP_HEADER_LENGTH + ESP_HEADER_LENGTH)
             ):
-                # On the port for traffic through NAT, no SPI means IKE (RFC 3948 2.2).
+                # On port 4500 a zero SPI marks a message of IKE (RFC 3948 2.2).
                 aside.append(view[start:end])
                 continue
             if port != NAT_PORT:
@@ -397,8 +407,8 @@ def _items_by_sa(
 
 
 def _short_packet(view: memoryview, start: int, stop: int) -> memoryview | None:
-    """A packet too short to be ESP that may be worth a look: a UDP datagram (a NAT keepalive has one octet,
-    RFC 3948 2.3), or the last piece of a packet."""
+    """Return a packet too short for ESP if it must be punted: a UDP datagram (a NAT keepalive has one octet,
+    RFC 3948 2.3) or the last fragment of a packet. Otherwise None."""
     if stop - start < IPV4_HEADER_LENGTH or view[start] >> 4 != 4 or view[start + 9] not in IPSEC_PROTOCOLS:
         return None
     if view[start + 9] != PROTOCOL_UDP and not (view[start + 6] << 8 | view[start + 7]) & FRAGMENT_MASK:

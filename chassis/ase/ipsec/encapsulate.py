@@ -1,8 +1,9 @@
-"""Protection of clear packets, a batch at a time (RFC 4301 5.1).
+"""Encapsulation of inner packets in ESP and AH, a batch at a time (RFC 4301 5.1).
 
-The order of events is: find the packets that can go, take their sequence numbers and store that
-they are taken, encipher, authenticate, return. A process killed anywhere in between has used up
-numbers, never used one twice.
+In: inner IPv4 packets that an outbound SA was selected for. Out: outer packets, drops by cause, and notices about
+sequence numbers and octets. The order is: check the packets, allocate their sequence numbers and store that they
+are used, encrypt, add the ICV, return. A process that is killed in between leaves numbers unused, but never uses
+one twice.
 """
 
 from __future__ import annotations
@@ -34,10 +35,10 @@ _ALLOWED: Final = 1
 
 @dataclass(frozen=True, slots=True)
 class EncapsulationResult:
-    """A protected batch in the layout of `layout`, what was dropped, and what the SA has to say.
+    """Outer packets as a batch, the drops, and the notices of the SAs.
 
-    `origins[i]` is the index in the batch given of packet i of the batch returned. `missing` are the
-    policy lines that packets matched and that have no SA.
+    `origins[i]` is the index in the batch given of packet i of the batch returned. `missing` are the numbers of
+    SPD entries that packets matched and that have no SA.
     """
 
     body: bytearray
@@ -49,9 +50,10 @@ class EncapsulationResult:
 
 
 class Encapsulator:
-    """An outbound SA at work: keyed contexts, the next number, the lease and what has been sent.
+    """An installed outbound SA: keyed contexts, next sequence number, lease and counters.
 
-    AH and ESP of one SA use the same number for a packet, each in a slot of its own.
+    `packets` and `octets` count outer packets. Sequence numbers below `limit` may be used. AH and ESP of one SA
+    use the same number for a packet and store it in a slot each.
     """
 
     __slots__ = (
@@ -88,8 +90,8 @@ class Encapsulator:
         id_sequences: Ipv4IdSequences,
         caches: FlowCaches | None = None,
     ) -> None:
-        """`slots` are those of the SA's protocols, outermost first; a fleeting one has none. `identifications` and
-        `memory` are those of all SAs beside it."""
+        """`slots` store the next number of the SA's protocols, outermost first; a negotiated SA has none.
+        `id_sequences` and `caches` are shared by all SAs of the ASP."""
         self._esp: EspSender | GcmSender | None
         self._id_sequences = id_sequences
         self._max_sequence = sa.max_sequence
@@ -109,8 +111,7 @@ class Encapsulator:
         self.renew_lease(lease)
 
     def update_sa(self, sa: OutboundSa) -> None:
-        """The peer is elsewhere now, or the rule for DF is another: what the wire names the SA by stays, and so
-        do its keys and numbers."""
+        """Use another peer address or DF policy. SPIs, keys and sequence numbers must be the same."""
         self.sa = sa
         esp, ah = sa.esp, sa.ah
         self._ah = AhSender(ah, sa.source, sa.destination, esp is not None, sa.esn) if ah else None
@@ -133,8 +134,10 @@ class Encapsulator:
         self._max_inner = sa.max_inner(MAX_BATCHED_IPV4_LENGTH)
 
     def renew_lease(self, lease: SequenceLease) -> None:
-        """Go on under a new lease. One that joins the present lease extends it without a gap;
-        otherwise sending goes on at its first number or the next unused one, whichever is higher.
+        """Continue with a new lease of sequence numbers.
+
+        A lease that begins at or below the present limit extends it without a gap. Otherwise the next number is
+        `lease.first` or the next unused number, whichever is higher.
         """
         if lease.first > self.limit:
             self.next_number = max(self.next_number, lease.first)
@@ -144,7 +147,7 @@ class Encapsulator:
         self._exhausted = False
 
     def covers(self, rules: tuple[Rule, ...] | None) -> bool:
-        """Whether all that a policy line with these rules sends may go by this SA."""
+        """Whether the SA's selectors match all packets of an SPD entry with these rules."""
         if rules is not self._entry_rules:
             self._entry_rules = rules
             self._covers = not self.sa.selectors or rules == self.sa.selectors
@@ -153,7 +156,7 @@ class Encapsulator:
     def select_by_sa(
         self, view: memoryview, packets: Sequence[tuple[int, int, int]]
     ) -> tuple[list[tuple[int, int, int]], list[tuple[int, int, int]]]:
-        """Packets, as (index, start, end), that may go by this SA, and the others."""
+        """Split packets, (index, start, end), into those that this SA's selectors match and the others."""
         mine: list[tuple[int, int, int]] = []
         others: list[tuple[int, int, int]] = []
         value = self._selectors.value
@@ -162,7 +165,10 @@ class Encapsulator:
         return mine, others
 
     def allocate(self, count: int) -> tuple[int, int, tuple[Notice, ...]]:
-        """Take up to `count` numbers: (first, how many, notices). They count as used from now on."""
+        """Allocate up to `count` sequence numbers; return (first, how many, notices).
+
+        The numbers are stored as used before this returns, so no restart can use one again.
+        """
         first = self.next_number
         granted = min(count, max(self.limit - first, 0))
         if granted:
@@ -197,7 +203,11 @@ class Encapsulator:
         random: Callable[[int], bytes],
         drops: Drops,
     ) -> tuple[bytearray, array[int], list[int], tuple[Notice, ...]]:
-        """Protect packets given as (index, start, end); see `protect` for the rest."""
+        """Encapsulate packets given as (index, start, end); return (body, lengths, origins, notices).
+
+        `random(n)` returns n unpredictable octets; it is called at most twice. Dropped packets are counted in
+        `drops` and in `self.drops`.
+        """
         spans: list[tuple[int, int]] = []
         marks: list[int] = []
         origins: list[int] = []
@@ -224,7 +234,7 @@ class Encapsulator:
         nexts: list[int] | None = None
         if self._compressor is not None:
             view, spans, nexts = self._compressor.compress(view, spans)
-        # Numbers of one call have one high half, so that it is authenticated as one constant.
+        # All numbers of one `_build` have the same high 32 bits, which it authenticates as one constant.
         low = (1 << 32) - (first & 0xFFFFFFFF)
         if granted <= low:
             out, lengths = self._build(view, spans, marks, first, nexts, random)
@@ -249,7 +259,7 @@ class Encapsulator:
         nexts: Sequence[int] | None,
         random: Callable[[int], bytes],
     ) -> tuple[bytearray, array[int]]:
-        """Packets on the wire, from what goes in and the numbers that were taken for it."""
+        """Return outer packets (body, lengths) for the inner packets at `spans`, with numbers from `first` on."""
         identifications = self._ipv4_ids.allocate(len(spans))
         if self._esp is not None:
             out, lengths = self._esp.encrypt(view, spans, marks, identifications, first, nexts, random)
@@ -264,8 +274,8 @@ class Encapsulator:
         return out, lengths
 
     def _lifetime_notice(self) -> tuple[Notice, ...]:
-        """What is due now that the SA has carried as much as it has, counted as whole outer packets: at least
-        the octets that the algorithms were applied to (RFC 4301 4.4.2.1)."""
+        """Return the notice for the octets sent (RFC 4301 4.4.2.1). They count whole outer packets, which is at
+        least the octets that the algorithms processed."""
         hard = self.sa.lifetime.hard
         if hard and self.octets >= hard:
             self._octets_threshold = 0
@@ -277,9 +287,9 @@ class Encapsulator:
 def split_batch(
     body: bytes | bytearray | memoryview, lengths: Sequence[int], drops: Drops
 ) -> tuple[memoryview, list[tuple[int, int, int]]]:
-    """A batch as (index, start, end) of its packets; those without a whole IPv4 header are dropped.
+    """Return a view of the body and (index, start, end) of its packets.
 
-    Lengths that reach beyond the body make the packets there malformed.
+    Drop packets without a whole IPv4 header, and packets whose length reaches beyond the body.
     """
     view = memoryview(body)
     packets: list[tuple[int, int, int]] = []
@@ -302,10 +312,10 @@ def encapsulate(
     lengths: Sequence[int],
     random: Callable[[int], bytes],
 ) -> EncapsulationResult:
-    """Protect a batch of clear IPv4 packets with one SA.
+    """Encapsulate a batch of inner IPv4 packets with one SA, in order.
 
-    `random(n)` gives n unpredictable octets; it is called at most once. The packets keep their
-    order. Nothing is raised for what is in the packets.
+    `lengths` are octets, headroom included. `random(n)` returns n unpredictable octets. Nothing is raised for the
+    content of packets: a packet that fails a check is counted in `drops` of the result.
     """
     drops = Drops()
     view, packets = split_batch(body, lengths, drops)

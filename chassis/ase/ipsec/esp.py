@@ -1,9 +1,8 @@
 """ESP in tunnel mode, a batch at a time (RFC 4303, RFC 3602 section 3).
 
-One CBC context lives as long as its SA. Sending, every packet starts with a fresh random block
-whose ciphertext is the packet's IV, so the packets of a batch are enciphered by one call;
-receiving, IVs and ciphertexts laid end to end are deciphered by one call, and the first block of
-each packet, which is noise, is skipped.
+One CBC context lives as long as its SA. The sender starts every packet with a fresh random block, whose ciphertext
+is the IV of the packet; so one call encrypts the packets of a batch. The receiver decrypts the IVs and ciphertexts
+of a batch with one call and skips the first block of each packet, which has no meaning.
 """
 
 from __future__ import annotations
@@ -24,14 +23,14 @@ from chassis.net.ethernet import HEADROOM
 from chassis.net.ipv4 import IPV4_HEADER_LENGTH, PROTOCOL_ESP, PROTOCOL_IPIP
 
 Item: TypeAlias = tuple[int, int, int, int, int, int]
-"""A received packet: index in the batch, where its IPv4 header starts, where the header of the
-protocol in hand starts, where the packet ends, outer type of service, sequence number."""
+"""A received packet: index in the batch, offset of its outer IPv4 header, offset of the ESP or AH header, end,
+outer type of service, sequence number. Offsets are octets in the body of the batch."""
 
 Span: TypeAlias = tuple[Item, int, int, int]
-"""A received packet with the place of what it carries: from, to; and the protocol of that."""
+"""A received packet and its payload: (item, start, end, protocol of the payload)."""
 
 DropItem: TypeAlias = Callable[[IpsecDropCause, Item, int], None]
-"""`refuse(cause, item, spi)` counts a drop."""
+"""`refuse(cause, item, spi)` counts a dropped packet."""
 
 VERDICT_CAUSES: Final = {
     Verdict.OUTSIDE_WINDOW: IpsecDropCause.OUTSIDE_WINDOW,
@@ -44,15 +43,18 @@ _ESP: Final = struct.Struct("!II").pack_into
 _PADDING: Final = bytes(range(1, 256))
 _PADDINGS: Final = [_PADDING[:octets] for octets in range(256)]
 TRAILERS: Final = [_PADDING[:octets] + bytes((octets, PROTOCOL_IPIP)) for octets in range(256)]
-"""What follows a clear IPv4 packet, by the octets of padding (RFC 4303 2.4)."""
+"""ESP trailers after an IPv4 packet, by the octets of padding (RFC 4303 2.4)."""
 _HIGH: Final = struct.Struct("!I").pack
 _VERSION_LENGTH: Final = 0x4500
 _TTL_PROTOCOL: Final = OUTER_TTL << 8 | PROTOCOL_ESP
 
 
 def icv_with_esn(icv: IcvFunction, number: int) -> IcvFunction:
-    """The ICV of packets in whose place of the ICV the high half of an extended number stands: it is
-    authenticated at their end, but not sent (RFC 4303 2.8 and 3.3.2.1, RFC 4302 3.3.3.3.2.2)."""
+    """Return the ICV function for packets whose extended number has the same high 32 bits as `number`.
+
+    The high half is authenticated at the end of the packet but not sent (RFC 4303 2.8, 3.3.2.1, RFC 4302
+    3.3.3.3.2.2).
+    """
     high = _HIGH(number >> 32)
 
     def extended(data: Octets, head: Octets | None = None) -> bytes:
@@ -62,7 +64,8 @@ def icv_with_esn(icv: IcvFunction, number: int) -> IcvFunction:
 
 
 def payload_span(item: Item, clear: memoryview, start: int, after: int) -> Span | None:
-    """Where the payload lies in clear octets that end with an ESP trailer at `after`; None without a right one."""
+    """Return the span of the payload in decrypted octets whose ESP trailer ends at `after`; None if the padding is
+    wrong."""
     padding = clear[after - 2]
     end = after - ESP_TRAILER_LENGTH - padding
     if end < start or clear[end : after - ESP_TRAILER_LENGTH] != _PADDINGS[padding]:
@@ -71,7 +74,7 @@ def payload_span(item: Item, clear: memoryview, start: int, after: int) -> Span 
 
 
 def _set_next_headers(clear: bytes, sizes: Sequence[int], nexts: Sequence[int] | None) -> bytes:
-    """Clear payloads whose trailers say IPv4, with the next headers that they have instead."""
+    """Return the payloads with the next header of each trailer replaced by `nexts` (None: all stay IPv4)."""
     if nexts is None:
         return clear
     octets = bytearray(clear)
@@ -83,11 +86,10 @@ def _set_next_headers(clear: bytes, sizes: Sequence[int], nexts: Sequence[int] |
 
 
 class EspSender:
-    """Outbound ESP of one SA: keyed contexts and constant parts of the headers.
+    """Outbound ESP of one SA: keyed contexts and the constant parts of the headers.
 
-    `lead` is the number of octets between the beginning of a packet's room in the batch and its
-    ESP header: link, outer IP header and `room` octets for AH or UDP. Where there is none of these
-    the outer header is written here too.
+    `_lead` is the octets between the start of a packet's room and its ESP header: link header, outer IPv4 header
+    and `room` octets for AH or UDP. The outer header is written here only if `room` is 0.
     """
 
     __slots__ = ("_base_sum", "_block", "_destination", "_encryptor", "_esn", "_icv", "_icv_octets",
@@ -116,7 +118,7 @@ class EspSender:
         nexts: Sequence[int] | None,
         random: Callable[[int], bytes],
     ) -> tuple[memoryview, list[int]]:
-        """IV and ciphertext of every packet, end to end, and the octets that each has of it."""
+        """Return IV and ciphertext of every packet, end to end, and the octets of each."""
         block, iv_octets, trailers = self._block, self._iv_octets, TRAILERS
         pieces: list[bytes | memoryview] = []
         sizes: list[int] = []
@@ -146,12 +148,12 @@ class EspSender:
         nexts: Sequence[int] | None,
         random: Callable[[int], bytes],
     ) -> tuple[bytearray, array[int]]:
-        """Protect the packets at `spans` of `view` with numbers from `first` on, all of one high half.
+        """Encapsulate the packets at `spans` of `view` with sequence numbers from `first` on, all with the same
+        high half.
 
-        `marks` holds each packet's outer type of service shifted by 16, with its outer flags, and
-        `identifications` those of the outer headers, for where they are written here;
-        `nexts` what each one is, None when all are IPv4 packets.
-        Returns a batch with room for link header, outer header and AH or UDP.
+        `marks` holds the outer type of service << 16 | outer flags of each packet, `identifications` those of the
+        outer headers if they are written here, `nexts` the next headers (None: all IPv4). `random(n)` returns n
+        unpredictable octets. Returns a batch with room for the link header, the outer header and AH or UDP.
         """
         sealed, sizes = self._ciphertext(view, spans, nexts, random)
         lead, icv, icv_octets, with_outer = self._lead, self._icv, self._icv_octets, self._outer
@@ -188,7 +190,7 @@ class EspSender:
 
 
 class EspReceiver:
-    """Inbound ESP of one SA: keyed contexts, and the window when there is integrity."""
+    """Inbound ESP of one SA: keyed contexts, and the replay window if there is integrity."""
 
     __slots__ = (
         "_bitmap",
@@ -223,7 +225,7 @@ class EspReceiver:
         self._bits_behind = bits_behind(window)
 
     def _authenticate(self, view: memoryview, items: list[Item], refuse: DropItem) -> list[Item]:
-        """Those whose number is fresh and whose ICV is right; the window is stored before returning."""
+        """Return the items with a fresh number and a right ICV. The window is stored before this returns."""
         icv = self._icv
         if icv is None:
             return items
@@ -245,7 +247,7 @@ class EspReceiver:
         return items if len(accepted) == len(items) else [items[index] for index in accepted]
 
     def _well_formed(self, items: list[Item], refuse: DropItem) -> list[Item]:
-        """Those long enough, whose ciphertext is a number of whole blocks."""
+        """Return the items that are long enough and whose ciphertext is whole blocks; drop the others."""
         block, fixed = self._block, ESP_HEADER_LENGTH + self._iv_octets + self._icv_octets
         whole: list[Item] = []
         for item in items:
@@ -257,10 +259,10 @@ class EspReceiver:
         return whole
 
     def _extended_numbers(self, items: list[Item]) -> list[int]:
-        """The sequence numbers of packets, with the high halves that they must have.
+        """Return the sequence numbers of packets, with the inferred high halves if the SA uses ESN.
 
-        All are inferred from where the window is now: it takes a gap of nearly 2^32 numbers within one batch
-        for another edge to give another answer.
+        All are inferred from the window's edge before the batch. Only a gap of nearly 2^32 numbers within one
+        batch would give another result.
         """
         if not self._esn:
             return [item[5] for item in items]
@@ -270,7 +272,7 @@ class EspReceiver:
     def _check_replay(
         self, items: list[Item], numbers: list[int], authentic: Callable[[int], bool], refuse: DropItem
     ) -> list[int]:
-        """Indices of those that are fresh and authentic; the window is stored before returning."""
+        """Return the indices of fresh and authentic items. The window is stored before this returns."""
         edge, bitmap, accepted, refused = accept_batch(self.edge, self._bitmap, self._window, numbers, authentic)
         for index, verdict in refused:
             refuse(VERDICT_CAUSES.get(verdict, IpsecDropCause.ESP_AUTHENTICATION), items[index], self.spi)
@@ -280,10 +282,10 @@ class EspReceiver:
         return accepted
 
     def decrypt(self, view: memoryview, items: list[Item], refuse: DropItem) -> tuple[memoryview, list[Span]]:
-        """Check and decipher packets whose ESP header is at item[2].
+        """Verify and decrypt packets whose ESP header is at item[2].
 
-        Returns the buffer that holds the clear octets, and where: up to the end of the payload,
-        which may be longer than the packet in it (RFC 4303 2.7).
+        Returns the buffer of the clear octets and the payload spans in it. A span may be longer than the packet in
+        it (RFC 4303 2.7). Dropped packets go to `refuse`.
         """
         iv_octets, spi = self._iv_octets, self.spi
         accepted = self._authenticate(view, self._well_formed(items, refuse), refuse)

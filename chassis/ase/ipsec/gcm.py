@@ -1,9 +1,8 @@
-"""ESP with AES-GCM, which enciphers and authenticates at once (RFC 4106).
+"""ESP with AES-GCM, which encrypts and authenticates at once (RFC 4106).
 
 The key of the SA ends in four octets of salt. The nonce of a packet is the salt and the eight octets of IV that
-travel with it, and must never come twice under one key: with it falls both secrecy and integrity. So the IV is
-the packet's sequence number, all 64 bits of it. That number is taken before anything is enciphered, never taken
-twice, and needs no memory or luck of its own, as a random IV would (RFC 4106 3.1 names a counter as a good way).
+travel with the packet. A repeated nonce under one key breaks secrecy and integrity. The IV is therefore the 64-bit
+sequence number (RFC 4106 3.1 allows a counter): it is allocated before encryption and is never used twice.
 """
 
 from __future__ import annotations
@@ -28,11 +27,11 @@ IV: Final = 8
 
 _HEADER: Final = struct.Struct("!IIQ")
 _EXTENDED: Final = struct.Struct("!IQ").pack
-"""SPI and the whole extended number: what is authenticated beside the payload (RFC 4106 section 5)."""
+"""SPI and extended number: the additional authenticated data (RFC 4106 section 5)."""
 
 
 class GcmSender:
-    """Outbound ESP of one SA. `room` octets after the outer IP header are left to whoever writes there."""
+    """Outbound AES-GCM ESP of one SA. `room` octets after the outer IPv4 header are left for the caller."""
 
     __slots__ = ("_block", "_cipher", "_esn", "_icv_octets", "_lead", "_salt", "_spi")
 
@@ -55,7 +54,7 @@ class GcmSender:
         nexts: Sequence[int] | None,
         random: Callable[[int], bytes],
     ) -> tuple[bytearray, array[int]]:
-        """As `EspSender.seal`, without outer headers; nothing random is needed."""
+        """As `EspSender.encrypt`, without outer headers. `random` is not used."""
         encrypt, salt, block, spi, esn = self._cipher.encrypt, self._salt, self._block, self._spi, self._esn
         room = bytes(self._lead)
         pieces: list[bytes] = []
@@ -74,7 +73,7 @@ class GcmSender:
 
 
 class GcmReceiver(EspReceiver):
-    """Inbound ESP of one SA."""
+    """Inbound AES-GCM ESP of one SA."""
 
     __slots__ = ("_cipher", "_salt")
 
@@ -84,7 +83,7 @@ class GcmReceiver(EspReceiver):
         self._salt = esp.cipher_key[-SALT:]
 
     def decrypt(self, view: memoryview, items: list[Item], refuse: DropItem) -> tuple[memoryview, list[Span]]:
-        """As `EspReceiver.open`; what is not authentic is never looked into."""
+        """As `EspReceiver.decrypt`. The payload of a packet that is not authentic is never read."""
         decrypt, salt, esn, spi = self._cipher.decrypt, self._salt, self._esn, self.spi
         whole = self._well_formed(items, refuse)
         numbers = self._extended_numbers(whole)

@@ -1,8 +1,8 @@
 """IP payload compression in tunnel mode with DEFLATE (RFC 3173, RFC 2394).
 
-The whole inner packet is compressed and carried behind a four-octet header inside ESP or AH. A
-packet that would not shrink travels as it is, without that header (RFC 3173 2.2), so a receiver
-must take both. Both ends use the well-known CPI 2 unless they agreed on others.
+The whole inner packet is compressed and carried behind a four-octet header inside ESP or AH. A packet that would
+not shrink is sent without compression and without that header (RFC 3173 2.2), so a receiver accepts both. The CPI
+is 2 (well-known) unless the ends negotiated others.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ HEADER_OCTETS: Final = 4
 
 _HEADER: Final = struct.Struct("!BBH")
 _WINDOW_BITS: Final = -11
-"""A raw stream with a history of 2,048 octets: what common kernels can inflate."""
+"""A raw stream with a history of 2,048 octets, which common kernels can decompress."""
 
 _MEMORY_LEVEL: Final = 4
 _MIN_COMPRESSED_LENGTH: Final = 90
-"""Shorter packets hardly ever shrink (RFC 2394 section 2.2)."""
+"""Octets. Shorter packets hardly ever shrink (RFC 2394 section 2.2)."""
 
 _MAX_FAILURES: Final = 8
-"""So many packets in a row that did not shrink are followed by a pause."""
+"""Packets in a row that did not shrink, after which a pause begins."""
 
 _FIRST_PAUSE: Final = 16
 _MAX_PAUSE: Final = 256
@@ -36,10 +36,10 @@ _MAX_PAUSE: Final = 256
 
 
 class Compressor:
-    """Compression of one outbound SA.
+    """Compression for one outbound SA.
 
-    Where packets after packets do not shrink, some are sent untried, more of them each time that the next one
-    does not shrink either: trying costs several times what enciphering does (RFC 3173 2.2 proposes this).
+    After packets that did not shrink, some packets are sent without an attempt; the pause doubles with each
+    further failure. An attempt costs several times what encryption costs (RFC 3173 2.2 proposes such a pause).
     """
 
     __slots__ = ("_failures", "_header", "_pause", "_skip")
@@ -53,7 +53,8 @@ class Compressor:
     def compress(
         self, view: memoryview, spans: Sequence[tuple[int, int]]
     ) -> tuple[memoryview, list[tuple[int, int]], list[int]]:
-        """Compress the packets at `spans`: new buffer, their places in it, the next header of each."""
+        """Compress the packets at `spans`; return the new buffer, their spans in it, and the next header of
+        each."""
         pieces: list[bytes | memoryview] = []
         places: list[tuple[int, int]] = []
         nexts: list[int] = []
@@ -86,9 +87,9 @@ class Compressor:
 
 
 def decompress(data: memoryview, cpi: int) -> bytes | None:
-    """The packet behind an IPComp header, or None if it is not a whole one under this CPI.
+    """Return the packet behind an IPComp header, or None if the data is not one whole packet under this CPI.
 
-    What comes out is never longer than an IPv4 packet can be, whatever the stream says.
+    The result is never longer than an IPv4 packet can be.
     """
     if len(data) < HEADER_OCTETS:
         return None

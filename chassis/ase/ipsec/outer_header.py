@@ -20,26 +20,26 @@ from chassis.net.ethernet import HEADROOM
 from chassis.net.ipv4 import IPV4_HEADER_LENGTH, PROTOCOL_AH, PROTOCOL_ESP, PROTOCOL_UDP
 
 IPSEC_PROTOCOLS: Final = frozenset((PROTOCOL_UDP, PROTOCOL_ESP, PROTOCOL_AH))
-"""What encapsulated packets, and the messages that negotiate them, come as."""
+"""Protocols of encapsulated packets and of IKE: ESP, AH, and UDP for both (RFC 3948)."""
 
 FRAGMENTATION_NEEDED: Final = 3 << 8 | 4
-"""Type and code of the ICMP message about a packet that DF forbids to cut (RFC 792)."""
+"""ICMP type and code for a packet that DF forbids to fragment (RFC 792)."""
 
 OUTER_TTL: Final = 64
 
 
 def ipv4_checksum(words: Iterable[int]) -> int:
-    """Internet checksum (RFC 1071) of 16-bit words."""
+    """Return the Internet checksum (RFC 1071) of 16-bit words."""
     total = sum(words)
     total = (total & 0xFFFF) + (total >> 16)
     return ~(total + (total >> 16)) & 0xFFFF
 
 
 def header_base_sum(source: int, destination: int, protocol: int) -> int:
-    """Sum of the words of an outer header that never change within an SA.
+    """Return the sum of the outer header's words that are constant for an SA.
 
-    Version, header length, TTL, protocol and both addresses; the caller adds the type of
-    service, the total length, the identification and the flags.
+    They are version, header length, TTL, protocol and both addresses. The caller adds the type of service, total
+    length, identification and flags.
     """
     return (
         0x4500
@@ -56,7 +56,7 @@ _UDP: Final = struct.Struct("!HHHH").pack_into
 
 
 class OuterHeaderWriter:
-    """Outer headers of one outbound SA without AH."""
+    """Writes the outer headers of one outbound SA without AH."""
 
     __slots__ = ("_base_sum", "_destination", "_source", "_ttl_protocol", "_udp")
 
@@ -71,10 +71,10 @@ class OuterHeaderWriter:
     def write(
         self, out: bytearray, lengths: Sequence[int], marks: Sequence[int], identifications: Sequence[int]
     ) -> None:
-        """Write the headers of every packet of a batch into the room before its ESP header.
+        """Write the outer header of every packet of a batch into the room before its ESP header.
 
-        `marks` holds each packet's outer type of service shifted by 16, with its outer flags. The UDP
-        checksum is zero: ESP has a better one, and a NAT need not mend it (RFC 3948 2.1).
+        `lengths` are octets, headroom included. `marks` holds the outer type of service << 16 | outer flags of
+        each packet. The UDP checksum is zero, which a NAT need not change (RFC 3948 2.1).
         """
         base_sum, ttl_protocol, udp = self._base_sum, self._ttl_protocol, self._udp
         at = HEADROOM
@@ -99,10 +99,10 @@ _ID_COUNT: Final = 1 << 16
 
 
 class Ipv4IdSequence:
-    """The sequence of one source, destination and protocol.
+    """The identifications of one source, destination and protocol.
 
-    It begins where the numbers of its SAs are: a process that goes on with SAs goes on here as well, and new SAs
-    have new SPIs, so that a successor does not repeat what its predecessor has just sent.
+    The first value is derived from the SPIs and sequence numbers of the SAs. A restarted process that continues
+    with the same SAs therefore continues here too, and a rekeyed SA does not repeat recent identifications.
     """
 
     __slots__ = ("__weakref__", "_in_use", "_next")
@@ -112,12 +112,12 @@ class Ipv4IdSequence:
         self._in_use = False
 
     def add_sa(self, spi: int, number: int) -> None:
-        """An SA takes part that sends its packet `number` next; the place of a sequence in use stays."""
+        """Add an SA whose next sequence number is `number`. A sequence in use does not move."""
         if not self._in_use:
             self._next = (self._next + spi + number) % _ID_COUNT
 
     def allocate(self, count: int) -> Sequence[int]:
-        """The next `count` identifications."""
+        """Return the next `count` identifications, 0 to 65535."""
         first, after = self._next, self._next + count
         self._next = after % _ID_COUNT
         self._in_use = True
@@ -127,7 +127,7 @@ class Ipv4IdSequence:
 
 
 class Ipv4IdSequences:
-    """The sequences in use: one lives as long as an SA that takes part in it."""
+    """The sequences in use. A sequence is removed with the last SA that uses it."""
 
     __slots__ = ("_sequences",)
 
@@ -135,12 +135,12 @@ class Ipv4IdSequences:
         self._sequences: WeakValueDictionary[Ends, Ipv4IdSequence] = WeakValueDictionary()
 
     def get_or_create(self, ends: Ends) -> Ipv4IdSequence:
-        """The sequence for these ends, for an SA to keep."""
+        """Return the sequence for these ends. The SA must keep the reference."""
         sequence = self._sequences.get(ends)
         if sequence is None:
             sequence = self._sequences[ends] = Ipv4IdSequence()
         return sequence
 
     def find(self, ends: Ends) -> Ipv4IdSequence | None:
-        """The sequence for these ends if an SA takes part in it."""
+        """Return the sequence for these ends; None if no SA uses it."""
         return self._sequences.get(ends)

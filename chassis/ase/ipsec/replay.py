@@ -1,8 +1,8 @@
 """Anti-replay window (RFC 4303 3.4.3 and appendix A2, RFC 4302 3.4.3).
 
-The state of a window is a pair of numbers: `edge`, the highest sequence number that was
-authenticated, and `bitmap`, whose bit i says that `edge - i` was received. Checking comes before
-authentication, advancing after it; both are arithmetic on the pair, so a batch keeps them in locals.
+The state of a window is a pair of numbers: `edge`, the highest authenticated sequence number, and `bitmap`, whose
+bit i says that `edge - i` was received. Check a number before authentication and advance the window after it. Both
+are arithmetic on the pair, so a batch keeps the pair in local variables.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _NUMBERS_END = 1 << 64
 
 
 class Verdict(Enum):
-    """What becomes of a number: the first three by the window, the last by its packet's ICV."""
+    """Result for one number: the first three by the window, the last by the packet's ICV."""
 
     FRESH = "fresh"
     OUTSIDE_WINDOW = "late"
@@ -28,12 +28,12 @@ class Verdict(Enum):
 
 
 def valid_window(window: int) -> bool:
-    """Whether a window of so many packets can be configured."""
+    """Whether a window of `window` packets can be configured."""
     return MIN_WINDOW <= window <= MAX_WINDOW and window % WINDOW_STEP == 0
 
 
 def check(edge: int, bitmap: int, window: int, number: int) -> Verdict:
-    """Verdict on one number. Number 0 is never sent (RFC 4303 3.3.3), so it is always late."""
+    """Return the verdict on one number. Number 0 is never sent (RFC 4303 3.3.3), so it is outside the window."""
     behind = edge - number
     if behind < 0:
         return Verdict.FRESH
@@ -43,16 +43,18 @@ def check(edge: int, bitmap: int, window: int, number: int) -> Verdict:
 
 
 def infer_esn(edge: int, window: int, low: int) -> int:
-    """The extended number whose low half was received: the one that lies in the window or above it, closer
-    than 2^32 (RFC 4303 appendix A2.2, both of its cases in one). There is none above the last of 64 bits: what
-    would be has the same low half below the window, and is late."""
+    """Return the extended number with the low half `low` that lies in the window or above it, closer than 2^32.
+
+    It covers both cases of RFC 4303 appendix A2.2. No number is above the last of 64 bits: there the result is the
+    number with the same low half below the window.
+    """
     base = max(edge - window + 1, 0)
     number = base + ((low - base) & 0xFFFFFFFF)
     return number if number < _NUMBERS_END else number - (1 << 32)
 
 
 def advance(edge: int, bitmap: int, window: int, number: int) -> tuple[int, int]:
-    """The state after an authenticated packet with a number that `check` called fresh."""
+    """Return the state after an authenticated packet whose number `check` called fresh."""
     ahead = number - edge
     if ahead <= 0:
         return edge, bitmap | 1 << -ahead
@@ -64,11 +66,11 @@ def advance(edge: int, bitmap: int, window: int, number: int) -> tuple[int, int]
 def accept_batch(
     edge: int, bitmap: int, window: int, numbers: Sequence[int], authentic: Callable[[int], bool]
 ) -> tuple[int, int, list[int], list[tuple[int, Verdict]]]:
-    """Take the packets of a batch in order: check, authenticate, advance.
+    """Check, authenticate and advance for the packets of a batch, in order.
 
-    `authentic(i)` says whether packet i is; it is asked only where the number is fresh. Returns
-    the new edge and bitmap, the indices accepted, and (index, verdict) of those refused. A number
-    that comes twice in the batch is a duplicate the second time if it was accepted the first time.
+    `authentic(i)` says whether packet i is authentic; it is called only if the number is fresh. Returns the new
+    edge and bitmap, the indices accepted, and (index, verdict) of the packets refused. A number that is accepted
+    once in a batch is a replay the second time.
     """
     accepted: list[int] = []
     refused: list[tuple[int, Verdict]] = []
@@ -94,11 +96,14 @@ def accept_batch(
 
 
 def bits_behind(window: int) -> int:
-    """The bits of a bitmap that lie behind a window. They are stored as received: the history there is not kept,
-    and a wider window, configured later, must not take those numbers for ones that never came."""
+    """Return the bits of a bitmap behind a window of this size. They are stored as received.
+
+    The history behind the window is not kept. With a wider window, configured later, those numbers must not look
+    fresh.
+    """
     return ((1 << MAX_WINDOW) - 1) ^ ((1 << window) - 1)
 
 
 def all_received(edge: int) -> tuple[int, int]:
-    """A state that refuses every number up to `edge`: for an SA whose history is unknown."""
+    """Return the state that refuses every number up to `edge`, for an SA whose history is unknown."""
     return edge, (1 << MAX_WINDOW) - 1

@@ -1,7 +1,7 @@
-"""Security associations as values: what manual keys or a negotiation hand to the engine.
+"""Security associations as immutable values: what manual keys or IKE hand to the SA database (RFC 4301 4.4.2).
 
-A value says everything about an SA and holds no state; keys never show in its representation.
-An SA here is what RFC 4301 4.4.2 calls one, or a bundle of two: AH around ESP under one outer header.
+A value describes an SA completely and holds no state. Its representation does not contain keys. An SA here is one
+SA of RFC 4301, or a bundle of two: AH around ESP under one outer header.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ ESP_TRAILER_LENGTH = 2
 AH_FIXED_LENGTH = 12
 MAX_SEQUENCE = (1 << 32) - 1
 MAX_EXTENDED_SEQUENCE = (1 << 64) - 1
-"""The last of the extended sequence numbers (RFC 4303 2.2.1), of which only the low half is sent."""
+"""The last extended sequence number (RFC 4303 2.2.1). Only its low half is sent."""
 MIN_SPI = 256
 
 
 class SaError(ValueError):
-    """An SA that cannot be built or installed; the text is fit for the operator."""
+    """An SA cannot be built or installed. The text is shown to the operator."""
 
 
 class DfPolicy(StrEnum):
-    """Don't-fragment bit of the outer header: copied from the inner one, or forced."""
+    """How the don't-fragment bit of the outer header is set: copied from the inner header, or forced."""
 
     PROPAGATE = "propagate"
     SET = "set"
@@ -44,7 +44,7 @@ class DfPolicy(StrEnum):
 
     @property
     def mask_and_bits(self) -> tuple[int, int]:
-        """(mask, bits): the outer flags are `inner & mask | bits`."""
+        """Return (mask, bits): the outer flags are `inner & mask | bits`."""
         if self is DfPolicy.PROPAGATE:
             return DONT_FRAGMENT, 0
         return 0, DONT_FRAGMENT if self is DfPolicy.SET else 0
@@ -66,8 +66,12 @@ def _integrity(name: str, key: bytes) -> IntegrityAlgorithm:
 
 @dataclass(frozen=True, slots=True)
 class Esp:
-    """ESP of one SA. No `integrity` means no ICV and so no replay window (RFC 4303 3.4.3), but for a
-    cipher that brings its own."""
+    """ESP of one SA. Without `integrity`, and without a combined mode cipher, there is no ICV and no replay window
+    (RFC 4303 3.4.3).
+
+    Raises:
+        SaError: the SPI, an algorithm or the length of a key is not valid.
+    """
 
     spi: int
     cipher: str = "null"
@@ -91,17 +95,17 @@ class Esp:
 
     @property
     def cipher_algorithm(self) -> CipherAlgorithm:
-        """The registry's entry for the cipher."""
+        """The registry entry of the cipher."""
         return CIPHERS[self.cipher]
 
     @property
     def integrity_algorithm(self) -> IntegrityAlgorithm | None:
-        """The registry's entry for the integrity algorithm, if there is one."""
+        """The registry entry of the integrity algorithm; None without one."""
         return None if self.integrity is None else INTEGRITY[self.integrity]
 
     @property
     def icv_octets(self) -> int:
-        """Length of the ICV at the end of a packet; 0 without integrity."""
+        """Length of the ICV (octets); 0 without integrity."""
         if self.integrity is None:
             return self.cipher_algorithm.icv_octets
         return INTEGRITY[self.integrity].icv_octets
@@ -109,7 +113,11 @@ class Esp:
 
 @dataclass(frozen=True, slots=True)
 class Ah:
-    """AH of one SA."""
+    """AH of one SA.
+
+    Raises:
+        SaError: the SPI, the algorithm or the length of the key is not valid.
+    """
 
     spi: int
     integrity: str
@@ -121,7 +129,7 @@ class Ah:
 
     @property
     def integrity_algorithm(self) -> IntegrityAlgorithm:
-        """The registry's entry for the integrity algorithm."""
+        """The registry entry of the integrity algorithm."""
         return INTEGRITY[self.integrity]
 
     @property
@@ -153,7 +161,7 @@ def _check_address(what: str, address: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class UdpPorts:
-    """UDP encapsulation of ESP (RFC 3948): the ports of the header between outer IP and ESP."""
+    """Ports of the UDP header between outer IP header and ESP (RFC 3948)."""
 
     source: int
     destination: int
@@ -161,7 +169,8 @@ class UdpPorts:
 
 @dataclass(frozen=True, slots=True)
 class ByteLifetime:
-    """Octets after which an SA is to be replaced (`soft`) and after which it ends (`hard`); 0 is never."""
+    """Octets after which an SA is rekeyed (`soft`) and after which it ends (`hard`); 0 is no limit (RFC 4301
+    4.4.2.1)."""
 
     soft: int = 0
     hard: int = 0
@@ -169,15 +178,17 @@ class ByteLifetime:
 
 @dataclass(frozen=True, slots=True)
 class OutboundSa:
-    """One direction of an SA, towards the peer.
+    """The outbound direction of an SA.
 
-    `tunnel` and `serial` name it; `entry` is the policy line that it serves; `context` holds
-    `source`, the local outer address. Addresses are numbers. The number and length limits of its
-    packets come from the tunnel, not from here. `assignment` is the controller's number for having it
-    here, which its state is kept with. `esn`: its numbers have 64 bits. A `fleeting` SA ends
-    with the process: its numbers are kept nowhere else. `selectors` are the rules that were agreed
-    with the peer, perhaps fewer packets than its policy line would send (RFC 7296 2.9); an empty
-    tuple allows everything.
+    `tunnel` and `serial` identify it; `entry` is the number of the SPD entry that it serves. Addresses are IPv4
+    addresses as numbers; `source`, the local outer address, belongs to `context`. `assignment` is the controller's
+    number of its placement on this ASP, which is stored with its state. `esn`: sequence numbers have 64 bits. A
+    `negotiated` SA (from IKE) ends with the process: its numbers are not stored. `selectors` are the rules agreed
+    with the peer, perhaps narrower than the SPD entry (RFC 7296 2.9); `()` matches everything. The tunnel, not the
+    SA, limits the length of packets.
+
+    Raises:
+        SaError: the values do not make an SA.
     """
 
     tunnel: int
@@ -208,29 +219,29 @@ class OutboundSa:
 
     @property
     def protocols(self) -> tuple[tuple[int, int], ...]:
-        """(protocol, SPI) from the outside in."""
+        """(protocol, SPI), outermost first."""
         return _protocols(self.esp, self.ah)
 
     def key(self, protocol: int) -> bytes:
-        """What makes packets of one of the protocols authentic, or secret where nothing does."""
+        """Return the key that authenticates packets of a protocol; the encryption key if there is no integrity."""
         return _key(self.esp, self.ah, protocol)
 
     @property
     def max_sequence(self) -> int:
-        """The last number that may be sent."""
+        """The last sequence number that may be sent."""
         return MAX_EXTENDED_SEQUENCE if self.esn else MAX_SEQUENCE
 
     def overhead(self, inner: int) -> int:
-        """Octets that protection adds to an inner packet of `inner` octets that does not shrink."""
+        """Return the octets that encapsulation adds to an inner packet of `inner` octets, without compression."""
         return _overhead(self.esp, self.ah, inner) + (UDP_HEADER_LENGTH if self.udp else 0)
 
     def max_overhead(self) -> int:
-        """The most octets that protection adds to any packet."""
+        """Return the most octets that encapsulation adds to a packet."""
         block = 1 if self.esp is None else self.esp.cipher_algorithm.block_octets
         return max(self.overhead(inner) for inner in range(IPV4_HEADER_LENGTH, IPV4_HEADER_LENGTH + block))
 
     def max_inner(self, outer: int) -> int:
-        """The largest inner packet whose protected form fits in `outer` octets."""
+        """Return the length of the longest inner packet whose outer packet fits in `outer` octets."""
         inner = max(outer - self.max_overhead(), 0)
         while inner + 1 + self.overhead(inner + 1) <= outer:
             inner += 1
@@ -239,13 +250,16 @@ class OutboundSa:
 
 @dataclass(frozen=True, slots=True)
 class InboundSa:
-    """One direction of an SA, from the peer.
+    """The inbound direction of an SA.
 
-    `destination` is the local outer address, in `context`. `selectors` are rules as clear packets
-    coming out must match them, so they are the mirror of an access list written for packets
-    going in (`Rule.mirrored`); an empty tuple allows everything. `esn` and `fleeting` as in
-    `OutboundSa`; `udp` says that the way of UDP-encapsulated packets is worth watching. `entry` is
-    the policy line that it belongs to; `assignment` as in `OutboundSa`.
+    `destination` is the local outer address, in `context`. `selectors` are matched against inner packets as they
+    come out, so they mirror an access list that is written for packets going in (`Rule.mirrored`); `()` matches
+    everything. `window` is the size of the replay window (packets). `udp`: packets may be UDP-encapsulated, and
+    their source is reported. `entry` is the number of the SPD entry that it belongs to. `esn`, `negotiated` and
+    `assignment` as in `OutboundSa`.
+
+    Raises:
+        SaError: the values do not make an SA.
     """
 
     tunnel: int
@@ -279,17 +293,21 @@ class InboundSa:
 
     @property
     def protocols(self) -> tuple[tuple[int, int], ...]:
-        """(protocol, SPI) from the outside in."""
+        """(protocol, SPI), outermost first."""
         return _protocols(self.esp, self.ah)
 
     def key(self, protocol: int) -> bytes:
-        """What makes packets of one of the protocols authentic, or secret where nothing does."""
+        """Return the key that authenticates packets of a protocol; the encryption key if there is no integrity."""
         return _key(self.esp, self.ah, protocol)
 
 
 @dataclass(frozen=True, slots=True)
 class SequenceLease:
-    """Sequence numbers that an outbound SA may use: from `first` up to but not including `limit`."""
+    """Sequence numbers that an outbound SA may use: `first` up to, but not including, `limit`.
+
+    Raises:
+        SaError: the range is not valid.
+    """
 
     first: int = 1
     limit: int = MAX_SEQUENCE + 1

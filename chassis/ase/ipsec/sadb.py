@@ -1,8 +1,7 @@
-"""The SA database of an ASP and the two calls of its data path (RFC 4301 4.4.2).
+"""SA database of an ASP and the two calls of its data path (RFC 4301 4.4.2).
 
-It does not know where an SA came from: manual keys and negotiations install the same values. An
-SA is named (tunnel, serial). Outbound SAs serve a policy line of their tunnel; inbound ones are
-found by context, destination address, protocol and SPI.
+Manual keys and IKE install the same values. An SA is identified by (tunnel, serial). An outbound SA serves an SPD
+entry of its tunnel. An inbound SA is found by context, destination address, protocol and SPI.
 """
 
 from __future__ import annotations
@@ -36,7 +35,10 @@ SaId: TypeAlias = tuple[int, int]
 """(tunnel, serial)."""
 
 OutboundKey: TypeAlias = tuple[int, int, int, int, int, int]
-"""What the wire names an outbound SA by: context, source, destination, UDP port (0 without), protocol, SPI."""
+"""How a packet on the wire identifies an outbound SA: context, source, destination, UDP port (0 without),
+protocol, SPI."""
+
+_ADDRESSES: Final = struct.Struct("!BxxII").unpack_from
 
 _NO_SAS: Final[Mapping[InboundKey, Decapsulator]] = MappingProxyType({})
 
@@ -56,7 +58,7 @@ def _outbound_key(sa: OutboundSa) -> OutboundKey:
 
 @dataclass(slots=True)
 class RetiredTotals:
-    """What the SAs of one tunnel and direction counted that are gone."""
+    """Totals of the removed SAs of one tunnel and direction."""
 
     packets: int = 0
     decapsulated: int = 0
@@ -64,10 +66,10 @@ class RetiredTotals:
 
 
 class Sadb:
-    """All SAs of one ASP, their state and the policies of their tunnels."""
+    """All SAs of one ASP, their stored state, and the SPD entries of their tunnels."""
 
     def __init__(self, state: SaStateFile, on_evict: Callable[[int], None] | None = None) -> None:
-        """`shed(n)` hears of remembered flows that made room for others."""
+        """`on_evict(n)` is called with the number of cached flows that were removed to make room."""
         self.state = state
         self._caches = FlowCaches(on_evict)
         self.spd = Spd(self._caches)
@@ -86,11 +88,14 @@ class Sadb:
     def install_outbound(
         self, sa: OutboundSa, lease: SequenceLease | None = None, current: bool = True
     ) -> Encapsulator:
-        """Put an outbound SA to work; with `switch` it sends for its policy line from now on.
+        """Install an outbound SA; with `current` its SPD entry uses it from now on.
 
-        Its first number is the one stored for it or the first of the lease, whichever is higher.
-        The SA that it replaces stays installed until it is removed. Installing the very same SA
-        again renews its lease and changes nothing else. Raises SaError or StateError.
+        Its first number is the stored one or the first of the lease, whichever is higher. The SA that it replaces
+        stays installed until it is removed. If the same SA is installed again, only its lease is renewed.
+
+        Raises:
+            SaError: another SA has its serial or one of its SPIs.
+            StateError: no slot is left for its state, or the state of another ASP cannot be read.
         """
         lease = SequenceLease(limit=sa.max_sequence + 1) if lease is None else lease
         name = (sa.tunnel, sa.serial)
@@ -120,10 +125,14 @@ class Sadb:
             self._parallel[line] = besides
 
     def install_inbound(self, sa: InboundSa, edge: int = 0) -> Decapsulator:
-        """Put an inbound SA to work. Raises SaError or StateError.
+        """Install an inbound SA. If the same SA is installed again, nothing changes.
 
-        `edge` is for an SA whose history is elsewhere: every number up to it is refused, unless
-        the state here already knows more. Installing the very same SA again changes nothing.
+        `edge` is for an SA whose history is not here: every number up to `edge` is refused, unless the stored
+        state is already further.
+
+        Raises:
+            SaError: another SA has its serial or one of its SPIs.
+            StateError: no slot is left for its state, or the state of another ASP cannot be read.
         """
         name = (sa.tunnel, sa.serial)
         decapsulator = self._inbound.get(name)
@@ -147,16 +156,17 @@ class Sadb:
         return decapsulator
 
     def restrict_selectors(self, tunnel: int, serial: int) -> None:
-        """Open by this SA only what the present rules of its policy line send the other way (RFC 4301 5.2).
+        """Restrict an inbound SA to what the present rules of its SPD entry match in the other direction (RFC 4301
+        5.2).
 
-        For an SA whose selectors are those that its line had when it was negotiated.
+        Call it when the entry may have changed since the SA was negotiated.
         """
         decapsulator = self._inbound.get((tunnel, serial))
         if decapsulator is not None:
             decapsulator.restrict_selectors(self.spd.rules(tunnel, decapsulator.sa.entry))
 
     def _reserve_spis(self, sa: OutboundSa | InboundSa, room: int) -> list[SlotKey]:
-        """Give the SA its names on the wire, which no other one has, if there is room for so many."""
+        """Reserve the SPIs of an SA; return their slot keys. `room` is the number of slots left."""
         keys = _slot_keys(sa)
         for key in keys:
             owner = self._owners.get(key)
@@ -172,7 +182,7 @@ class Sadb:
         return keys
 
     def _claim_slots(self, sa: OutboundSa | InboundSa) -> list[SaSlot]:
-        keys = self._reserve_spis(sa, self.state.room())
+        keys = self._reserve_spis(sa, self.state.free_slots())
         claimed: list[SaSlot] = []
         try:
             for key in keys:
@@ -194,14 +204,22 @@ class Sadb:
                 self.state.release(key)
 
     def activate_outbound(self, tunnel: int, serial: int) -> None:
-        """Send with this SA from now on."""
+        """Make this SA the current one of its SPD entry.
+
+        Raises:
+            SaError: the tunnel has no such outbound SA.
+        """
         encapsulator = self._outbound.get((tunnel, serial))
         if encapsulator is None:
             raise SaError(f"tunnel {tunnel} has no outbound SA {serial}")
         self._make_current(encapsulator)
 
     def update_outbound(self, sa: OutboundSa) -> None:
-        """Send to another place, or with another rule for DF, with the keys and numbers of a negotiated SA."""
+        """Change the peer address or the DF policy of a negotiated SA; its keys and numbers stay.
+
+        Raises:
+            SaError: the tunnel has no such outbound SA.
+        """
         encapsulator = self._outbound.get((sa.tunnel, sa.serial))
         if encapsulator is None or not sa.negotiated or encapsulator.sa.protocols != sa.protocols:
             raise SaError(f"tunnel {sa.tunnel} has no such outbound SA {sa.serial}")
@@ -210,14 +228,18 @@ class Sadb:
         self._by_key[_outbound_key(sa)] = encapsulator
 
     def renew_lease(self, tunnel: int, serial: int, lease: SequenceLease) -> None:
-        """Give an outbound SA its next lease of sequence numbers."""
+        """Give an outbound SA its next lease of sequence numbers.
+
+        Raises:
+            SaError: the tunnel has no such outbound SA.
+        """
         encapsulator = self._outbound.get((tunnel, serial))
         if encapsulator is None:
             raise SaError(f"tunnel {tunnel} has no outbound SA {serial}")
         encapsulator.renew_lease(lease)
 
     def remove_outbound(self, tunnel: int, serial: int) -> bool:
-        """Take an outbound SA away; whether it was there. Its numbers stay in the state."""
+        """Remove an outbound SA; return whether it existed. Its numbers stay in the stored state."""
         encapsulator = self._outbound.pop((tunnel, serial), None)
         if encapsulator is None:
             return False
@@ -241,7 +263,7 @@ class Sadb:
             del self._by_key[key]
 
     def remove_inbound(self, tunnel: int, serial: int) -> bool:
-        """Take an inbound SA away; whether it was there. Its window stays in the state."""
+        """Remove an inbound SA; return whether it existed. Its window stays in the stored state."""
         decapsulator = self._inbound.pop((tunnel, serial), None)
         if decapsulator is None:
             return False
@@ -259,28 +281,28 @@ class Sadb:
 
     @property
     def outbound(self) -> Mapping[SaId, Encapsulator]:
-        """Outbound SAs by name."""
+        """Outbound SAs by (tunnel, serial)."""
         return MappingProxyType(self._outbound)
 
     @property
     def inbound(self) -> Mapping[SaId, Decapsulator]:
-        """Inbound SAs by name."""
+        """Inbound SAs by (tunnel, serial)."""
         return MappingProxyType(self._inbound)
 
     def current_outbound(self, tunnel: int, entry: int) -> Encapsulator | None:
-        """The SA that sends for a policy line."""
+        """Return the SA that the SPD entry uses; None without one."""
         return self._current_outbound.get((tunnel, entry))
 
     def find_outbound(self, sender: OutboundKey) -> Encapsulator | None:
-        """The outbound SA of a packet that is on the wire."""
+        """Return the outbound SA of a packet that is on the wire; None without one."""
         return self._by_key.get(sender)
 
     def parallel(self, tunnel: int, entry: int) -> Sequence[Encapsulator]:
-        """The SAs of a policy line that take what the one that sends was not agreed for, in their order."""
+        """Return the older SAs of the SPD entry whose selectors differ from the current SA's, newest first."""
         return self._parallel.get((tunnel, entry), ())
 
     def find_inbound(self, context: int, destination: int, protocol: int, spi: int) -> Decapsulator | None:
-        """The SA that opens packets with this outermost protocol and SPI."""
+        """Return the SA for packets with this outermost protocol and SPI; None without one."""
         return self._by_inbound_key.get(context, _NO_SAS).get((destination, protocol, spi))
 
     def encapsulate_tunnel(
@@ -290,10 +312,10 @@ class Sadb:
         lengths: Sequence[int],
         random: Callable[[int], bytes],
     ) -> EncapsulationResult:
-        """Protect a batch of clear packets by the policy of their tunnel.
+        """Encapsulate a batch of inner packets by the SPD entries of their tunnel (RFC 4301 5.1).
 
-        A packet without a matching line, or whose line has no SA for it, is dropped. Where several SAs
-        share a batch the packets of each stay in order. `random(n)` gives n unpredictable octets.
+        A packet that matches no entry, or whose entry has no SA for it, is dropped. The packets of one SA keep
+        their order. `lengths` are octets, headroom included. `random(n)` returns n unpredictable octets.
         """
         drops = Drops()
         view, packets = split_batch(body, lengths, drops)
@@ -327,7 +349,7 @@ class Sadb:
     def _by_entry(
         self, tunnel: int, view: memoryview, packets: list[tuple[int, int, int]], drops: Drops
     ) -> dict[int, list[tuple[int, int, int]]]:
-        """Packets by the policy line that protects them."""
+        """Return the packets by the number of the SPD entry that they match; drop those that match none."""
         classifier = self.spd.classifier(tunnel)
         if classifier is None:
             drops.add_many(IpsecDropCause.NO_POLICY, len(packets))
@@ -348,10 +370,39 @@ class Sadb:
                 by_entry[entry] = [packet]
         return by_entry
 
+    def fragment_decision(self, tunnel: int, view: memoryview, start: int, end: int) -> FragmentDecision:
+        """Return what may be done with the IPv4 packet at start:end (20 octets or more), too large for its tunnel.
+
+        If ports selected the SA, the later fragments (which have no ports) would match another SPD entry or none,
+        and the peer would refuse them. Such a packet is encapsulated whole and the outer packet fragmented (RFC
+        4301 7).
+        """
+        classifier = self.spd.classifier(tunnel)
+        if classifier is None:
+            return FragmentDecision.DROP
+        entry = classifier.value(view, start, end)
+        if entry == NO_ENTRY:
+            return FragmentDecision.DROP
+        current = self.current_outbound(tunnel, entry)
+        if current is None:
+            return FragmentDecision.DROP
+        same = classifier.value_of_fragments(view, start) == entry
+        if current.covers(self.spd.rules(tunnel, entry)):
+            return FragmentDecision.FRAGMENT if same else FragmentDecision.KEEP_WHOLE
+        # The SAs' selectors are narrower than the entry's: they decide too, and all of them may refuse the packet.
+        protocol, source, destination = _ADDRESSES(view, start + 9)
+        ports = ports_of(view, start, end)
+        for each in (current, *self.parallel(tunnel, entry)):
+            matched = [rule for rule in each.sa.selectors if rule.matches(protocol, source, destination, ports)]
+            if matched:
+                whole = not same or all(rule.names_port for rule in matched)
+                return FragmentDecision.KEEP_WHOLE if whole else FragmentDecision.FRAGMENT
+        return FragmentDecision.DROP
+
     def decapsulate_batch(
         self, body: bytes | bytearray | memoryview, lengths: Sequence[int], context: int = 0
     ) -> DecapsulationResult:
-        """Open a batch of encapsulated packets that came in for local addresses of a context."""
+        """Decapsulate a batch of packets for local addresses of a context (RFC 4301 5.2); see `decapsulate`."""
         return decapsulate_batch(self._by_inbound_key.get(context, _NO_SAS), body, lengths)
 
 
@@ -359,34 +410,3 @@ def _retain_totals(past: RetiredTotals, work: Encapsulator | Decapsulator) -> No
     past.packets += work.packets
     for cause, count in work.drops.items():
         add_count(past.drops, cause, count)
-
-
-_ADDRESSES: Final = struct.Struct("!BxxII").unpack_from
-
-
-def fragment_decision(sadb: Sadb, tunnel: int, view: memoryview, start: int, end: int) -> FragmentDecision:
-    """Return what may be done with the IPv4 packet at start:end (20 octets or more), too large for its tunnel."""
-    classifier = sadb.spd.classifier(tunnel)
-    if classifier is None:
-        return FragmentDecision.DROP
-    line = classifier.value(view, start, end)
-    if line == NO_ENTRY:
-        return FragmentDecision.DROP
-    sending = sadb.current_outbound(tunnel, line)
-    if sending is None:
-        return FragmentDecision.DROP
-    same = classifier.value_of_fragments(view, start) == line
-    if sending.covers(sadb.spd.rules(tunnel, line)):
-        return FragmentDecision.FRAGMENT if same else FragmentDecision.KEEP_WHOLE
-    # The SAs' selectors are narrower than the entry's: they decide too, and all of them may refuse the packet.
-    protocol, source, destination = _ADDRESSES(view, start + 9)
-    ports = ports_of(view, start, end)
-    for sa in (sending, *sadb.parallel(tunnel, line)):
-        matched = [rule for rule in sa.sa.selectors if rule.matches(protocol, source, destination, ports)]
-        if matched:
-            return (
-                FragmentDecision.FRAGMENT
-                if same and any(not rule.names_port for rule in matched)
-                else FragmentDecision.KEEP_WHOLE
-            )
-    return FragmentDecision.DROP

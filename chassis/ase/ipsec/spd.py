@@ -26,17 +26,17 @@ _PORTS: Final = struct.Struct("!HH").unpack_from
 _WITH_PORTS: Final = frozenset((PROTOCOL_TCP, PROTOCOL_UDP))
 
 MAX_FLOWS_PER_CLASSIFIER: Final = 4096
-"""Flows that a cache remembers; a full one starts again, so a scan cannot make it grow."""
+"""Flows in one cache. A full cache is emptied, so a scan of addresses cannot make it grow."""
 
 MAX_FLOWS: Final = 1 << 17
-"""Flows that all caches of an ASP remember: there are several for each of thousands of tunnels."""
+"""Flows in all caches of an ASP: thousands of tunnels have several caches each."""
 
 Cache = dict[tuple[int, ...], int]
-"""Header fields of a flow to its value."""
+"""Header fields of a flow, and the value of the flow."""
 
 
 ANY: Final[Prefix] = (0, 0)
-"""The prefix that holds every address."""
+"""The prefix that contains every address."""
 
 
 def _mask(prefix: Prefix) -> int:
@@ -44,7 +44,8 @@ def _mask(prefix: Prefix) -> int:
 
 
 def ports_of(view: memoryview, start: int, end: int) -> tuple[int, int] | None:
-    """Ports of the IPv4 packet that lies at start:end, at least 20 octets; None where it has none."""
+    """Return (source, destination) port of the IPv4 packet at start:end, 20 octets or more; None if it has no
+    ports."""
     at = start + (view[start] & 15) * 4
     if view[start + 9] not in _WITH_PORTS or view[start + 6] & 0x1F or view[start + 7] or end - at < 4:
         return None
@@ -54,7 +55,11 @@ def ports_of(view: memoryview, start: int, end: int) -> tuple[int, int] | None:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One rule. Ports need TCP or UDP; bits of an address beyond its prefix are ignored."""
+    """One rule; None matches anything. Ports need protocol TCP or UDP. Address bits beyond the prefix are ignored.
+
+    Raises:
+        ValueError: a prefix or a port is not valid.
+    """
 
     protocol: int | None = None
     source: Prefix = ANY
@@ -71,7 +76,7 @@ class Rule:
 
     @property
     def names_port(self) -> bool:
-        """Whether the rule looks at ports."""
+        """Whether the rule has a port."""
         return self.source_port is not None or self.destination_port is not None
 
     @property
@@ -80,11 +85,11 @@ class Rule:
         return self.protocol is None and not self.source[1] and not self.destination[1]
 
     def mirrored(self) -> Rule:
-        """The rule for packets of the other direction."""
+        """Return the rule for packets of the other direction."""
         return Rule(self.protocol, self.destination, self.destination_port, self.source, self.source_port)
 
     def matches(self, protocol: int, source: int, destination: int, ports: tuple[int, int] | None) -> bool:
-        """Whether a packet matches; `ports` is None where it has none."""
+        """Whether a packet matches. `ports` is None if the packet has none."""
         if self.protocol is not None and protocol != self.protocol:
             return False
         if (source ^ self.source[0]) & _mask(self.source):
@@ -101,22 +106,22 @@ class Rule:
 
 
 class FlowCaches:
-    """What the classifiers of an ASP remember, within bounds for each of them and for all.
+    """Bounds for the flow caches of all classifiers of an ASP: for each cache and for all together.
 
-    What makes room goes all at once: the flows that go on are looked up in the rules once more.
+    A cache that must make room is emptied as a whole. Its active flows are then looked up in the rules again.
     """
 
     __slots__ = ("_caches", "_flows", "_on_evict")
 
     def __init__(self, on_evict: Callable[[int], None] | None = None) -> None:
-        """`shed(n)` hears of flows that made room."""
+        """`on_evict(n)` is called with the number of flows that were removed to make room."""
         self._caches: dict[int, Cache] = {}
         """Those that are not empty, whether their classifiers are still in use or not."""
         self._flows = 0
         self._on_evict = on_evict
 
     def remember(self, cache: Cache, key: tuple[int, ...], value: int) -> None:
-        """Remember the value of a flow that was not in the cache."""
+        """Add a flow that was not in the cache."""
         if len(cache) >= MAX_FLOWS_PER_CLASSIFIER:
             self._count_evicted(len(cache))
             cache.clear()
@@ -137,16 +142,16 @@ class FlowCaches:
 
 
 class Classifier:
-    """Ordered rules with a value each; the first that matches gives a packet its value.
+    """Ordered rules with a value each. The value of a packet is that of the first rule that matches.
 
-    The value of a flow is found once and then remembered by the header fields that the rules can
-    see. `default` is the value of a packet that nothing matches.
+    The value of a flow is looked up once and then cached by the header fields that the rules can see. `default` is
+    the value of a packet that no rule matches.
     """
 
     __slots__ = ("_cache", "_caches", "_ports_matter", "_rules", "constant", "default")
 
     def __init__(self, rules: Sequence[tuple[Rule, int]], default: int, caches: FlowCaches | None = None) -> None:
-        """`memory` is that of all classifiers beside it; without one it has its own."""
+        """`caches` is shared by all classifiers of the ASP; None makes one of its own."""
         self._caches = FlowCaches() if caches is None else caches
         self._rules = tuple(rules)
         self._ports_matter = any(rule.names_port for rule, _ in rules)
@@ -156,7 +161,7 @@ class Classifier:
         """The value of every packet, where the first rule matches all; None otherwise."""
 
     def value(self, view: memoryview, start: int, end: int) -> int:
-        """Value of the IPv4 packet that lies at start:end, at least 20 octets."""
+        """Return the value of the IPv4 packet at start:end, 20 octets or more."""
         if self.constant is not None:
             return self.constant
         key: tuple[int, ...]
@@ -178,7 +183,7 @@ class Classifier:
         return found
 
     def value_of_fragments(self, view: memoryview, start: int) -> int:
-        """Value of the fragments after the first of the IPv4 packet that begins at `start`: they have no ports."""
+        """Return the value of the later fragments of the IPv4 packet at `start`: they have no ports."""
         if self.constant is not None:
             return self.constant
         # As long as that of a packet without ports, so that no flow with ports has the same key.
@@ -199,16 +204,16 @@ class Classifier:
 
 
 NO_ENTRY: Final = -1
-"""What the classifier of a tunnel gives for a packet that no line matches."""
+"""Value of a tunnel's classifier for a packet that no SPD entry matches."""
 
 
 @dataclass(frozen=True, slots=True)
 class SpdEntry:
-    """One line of a tunnel, or one rule that has SAs of its own: its number (`chassis.ase.entry_numbers`) and
+    """One policy entry of a tunnel, or one rule with SAs of its own: its number (`chassis.ase.entry_numbers`) and
     rules.
 
-    No rules means that the line has no access list and protects everything. A manual tunnel
-    passes only the first rule of its list, a negotiated one all of them (guide 8.4).
+    `()` means that the entry has no access list and matches everything. A manual tunnel passes only the first rule
+    of its list, a negotiated tunnel all rules (guide 8.4).
     """
 
     number: int
@@ -216,41 +221,41 @@ class SpdEntry:
 
 
 class Spd:
-    """The policy of every tunnel.
+    """The SPD entries of every tunnel of an ASP (RFC 4301 4.4.1).
 
-    A changed policy is a new classifier, whose memory of flows is its own: no decision outlives
-    the lines that it was made by, and the flows of other tunnels stay remembered.
+    Changed entries make a new classifier with an empty cache. So no decision survives the entries that it was made
+    with, and the cached flows of other tunnels stay.
     """
 
     __slots__ = ("_caches", "_classifiers", "_rules")
 
     def __init__(self, caches: FlowCaches | None = None) -> None:
-        """`memory` is that of all classifiers of the ASP."""
+        """`caches` is shared by all classifiers of the ASP; None makes one of its own."""
         self._caches = FlowCaches() if caches is None else caches
         self._classifiers: dict[int, Classifier] = {}
         self._rules: dict[int, dict[int, tuple[Rule, ...]]] = {}
 
     def set_entries(self, tunnel: int, entries: Iterable[SpdEntry]) -> None:
-        """Give a tunnel its lines, in any order, in place of those that it had."""
+        """Replace the entries of a tunnel; `entries` can be in any order."""
         lines = sorted(entries, key=lambda entry: entry_and_rule(entry.number))
         rules = [(rule, entry.number) for entry in lines for rule in entry.rules or (Rule(),)]
         self._classifiers[tunnel] = Classifier(rules, NO_ENTRY, self._caches)
         self._rules[tunnel] = {entry.number: entry.rules for entry in lines}
 
     def remove(self, tunnel: int) -> None:
-        """Forget a tunnel; without lines everything routed into it is dropped."""
+        """Remove the entries of a tunnel. All packets that are routed into the tunnel are then dropped."""
         self._classifiers.pop(tunnel, None)
         self._rules.pop(tunnel, None)
 
     def rules(self, tunnel: int, entry: int) -> tuple[Rule, ...] | None:
-        """The rules of a line that there is."""
+        """Return the rules of an entry; None if the entry does not exist."""
         return self._rules.get(tunnel, {}).get(entry)
 
     def may_have_entry(self, tunnel: int, entry: int) -> bool:
-        """Whether a line may be one of its tunnel's: a tunnel without any at the moment may have it again."""
+        """Whether the entry exists, or the tunnel has no entries at present and may get it again."""
         lines = self._rules.get(tunnel)
         return lines is None or entry in lines
 
     def classifier(self, tunnel: int) -> Classifier | None:
-        """The lines of a tunnel, ready to match; None when it has none."""
+        """Return the classifier of a tunnel, whose values are entry numbers; None if the tunnel has no entries."""
         return self._classifiers.get(tunnel)

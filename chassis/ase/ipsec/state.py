@@ -1,26 +1,25 @@
 """Sequence numbers and replay windows of SAs in a buffer that outlives the process.
 
-The caller supplies a writable memoryview, normally of a mapped file. The layout is an array of
-64-bit words in the byte order of the machine, because an aligned word is what a killed process
-either wrote or did not write; nothing that spans several words is ever in force half written.
+The caller supplies a writable memoryview, normally of a mapped file. The layout is an array of 64-bit words in the
+byte order of the machine, because a killed process has either written an aligned word or not. A value of several
+words takes effect with a single word that is written last.
 
-    header   magic, version, slots, words of a slot, check word, salt, spare, whether it ever served
+    header   magic, version, slots, words of a slot, check word, salt, spare, whether it was ever in service
     slot     use (0 free, 1 held, 2 released; above its low octet the assignment), digest of the place
-             (2 words), next sequence number, which window copy is in force (0 or 1),
+             (2 words), next sequence number, which window copy is valid (0 or 1),
              2 x (edge, 16 words of bitmap), digest of the keys
 
-Rules of writing: the next number is one word. A window goes into the copy that is not in force,
-then the selector word turns over. A slot is filled first, then its use word is set. A fresh buffer
-gets its magic last.
+Order of writes: the next number is one word. A window is written into the copy that is not valid, then the
+selector word changes. A slot is filled first, then its use word is set. A new buffer gets its magic last.
 
-A released slot keeps its numbers: the same SA configured again goes on where it stopped, and the
-slot is taken for another SA only when no free one is left. So does a slot that an earlier process
-held and this one has not claimed yet, after all released ones: install what is to live on first.
+A released slot keeps its numbers: the same SA, configured again, continues there. The slot is reused for another
+SA only if no free slot is left. The slots that an earlier process held and this process has not claimed yet are
+reused after all released ones, so install the SAs that continue first.
 
-Numbers follow the SA and not its place. An SA that the controller has not just had here (its slot is
-new, or of another assignment) starts from the highest edge and next number that any SA of the node
-with its direction, protocol, SPI and key reached, in this buffer or in those of the node's other
-ASPs. The controller sees to it that whoever held it there has let go of it, or has ended, before.
+Numbers follow the SA, not its place. An SA that was not on this ASP just before (its slot is new, or of another
+assignment) starts from the highest edge and next number of any SA of the router with its direction, protocol, SPI
+and key, in this buffer or in those of the other ASPs. The controller makes sure that the previous ASP has released
+the SA, or has ended, before.
 """
 
 from __future__ import annotations
@@ -55,11 +54,11 @@ _NUMBERS_END: Final = 1 << 32
 
 
 class StateError(Exception):
-    """The buffer is no SA state, or is damaged, or has no slot left; the text says which."""
+    """The buffer is not an SA state, or is damaged, or has no slot left; the text says which."""
 
 
 class Direction(IntEnum):
-    """Which way the packets of an SA go."""
+    """Direction of an SA, seen from this router."""
 
     INBOUND = 0
     OUTBOUND = 1
@@ -67,9 +66,9 @@ class Direction(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class SlotKey:
-    """What identifies an SA on the wire; the context is the one that holds the local address.
+    """What identifies an SA on the wire. `context` is the one of the local address.
 
-    `key` is what makes its packets authentic, or secret where nothing does; it is no part of the place.
+    `key` authenticates the SA's packets, or encrypts them if nothing authenticates; it is not part of the place.
     """
 
     direction: Direction
@@ -79,23 +78,23 @@ class SlotKey:
     destination: int
     key: bytes = field(default=b"", compare=False, repr=False)
 
-    def keys(self, salt: int) -> int:
-        """The word that stands for direction, protocol, SPI and key wherever they are; 0 without a key."""
+    def key_digest(self, salt: int) -> int:
+        """Return the digest word of direction, protocol, SPI and key, at any place; 0 without a key."""
         if not self.key:
             return 0
         packed = struct.pack("!BBI", self.direction, self.protocol, self.spi) + self.key
         made = hashlib.blake2b(packed, digest_size=8, key=salt.to_bytes(8, "little"), person=b"SA keys").digest()
         return int.from_bytes(made, "little") or 1
 
-    def digest(self) -> tuple[int, int]:
-        """The two words that stand for the key in a slot."""
+    def place_digest(self) -> tuple[int, int]:
+        """Return the two digest words of the place."""
         packed = struct.pack("!BQBII", self.direction, self.context, self.protocol, self.spi, self.destination)
         words: tuple[int, int] = struct.unpack("<QQ", hashlib.blake2b(packed, digest_size=16).digest())
         return words
 
 
 def octets_for(slots: int) -> int:
-    """Size of a buffer with so many slots: one a protocol and direction of each SA."""
+    """Return the octets of a buffer with `slots` slots. An SA needs a slot for each protocol and direction."""
     return (_HEADER_WORDS + slots * _SLOT_WORDS) * _WORD
 
 
@@ -111,7 +110,7 @@ def _header_check(slots: int, salt: int) -> int:
 
 
 class SaSlot:
-    """Numbers of one protocol of one SA; every store is in force, whole, when the call returns."""
+    """Numbers of one protocol of one SA. A store has taken effect completely when its call returns."""
 
     __slots__ = ("_base", "_octets", "_selector", "_words", "is_new", "number")
 
@@ -125,22 +124,22 @@ class SaSlot:
 
     @property
     def next_number(self) -> int:
-        """The next sequence number that may be sent, 0 in a new slot."""
+        """The next sequence number that may be sent; 0 in a new slot."""
         value: int = self._words[self._base + _NEXT]
         return value
 
     def store_next(self, number: int) -> None:
-        """Say that every number below `number` may have been used."""
+        """Store that every number below `number` may have been used."""
         self._words[self._base + _NEXT] = number
 
     def window(self) -> tuple[int, int]:
-        """Edge and bitmap in force."""
+        """Return the valid edge and bitmap."""
         start = self._base + _WINDOWS + self._selector * _WINDOW_WORDS
         bitmap = self._octets[(start + 1) * _WORD : (start + _WINDOW_WORDS) * _WORD]
         return self._words[start], int.from_bytes(bitmap, "little")
 
     def store_window(self, edge: int, bitmap: int) -> None:
-        """Put a new edge and bitmap in force, or leave the old pair."""
+        """Store a new edge and bitmap: a process that is killed leaves either the old pair or the new one."""
         other = 1 - self._selector
         start = self._base + _WINDOWS + other * _WINDOW_WORDS
         self._words[start] = edge
@@ -152,28 +151,28 @@ class SaSlot:
 
 
 @dataclass(frozen=True, slots=True)
-class Reached:
-    """How far an SA came: the next number to send, and the window (edge, bitmap)."""
+class SaProgress:
+    """Progress of an SA: the next number to send, and the window (edge, bitmap)."""
 
     next_number: int = 0
     edge: int = 0
     bitmap: int = 0
 
-    def joined(self, other: Reached) -> Reached:
-        """What refuses all that either refuses."""
+    def merged_with(self, other: SaProgress) -> SaProgress:
+        """Return the state that refuses what either state refuses."""
         number = max(self.next_number, other.next_number)
         if self.edge == other.edge:
-            return Reached(number, self.edge, self.bitmap | other.bitmap)
-        further = max(self, other, key=lambda reached: reached.edge)
-        return Reached(number, further.edge, further.bitmap)
+            return SaProgress(number, self.edge, self.bitmap | other.bitmap)
+        further = max(self, other, key=lambda progress: progress.edge)
+        return SaProgress(number, further.edge, further.bitmap)
 
-    def everything(self) -> Reached:
-        """For an SA at another place: no number up to the edge is taken there."""
-        return Reached(self.next_number, *all_received(self.edge)) if self.edge else self
+    def as_all_received(self) -> SaProgress:
+        """Return the state for the SA at another place: no number up to the edge is accepted there."""
+        return SaProgress(self.next_number, *all_received(self.edge)) if self.edge else self
 
 
 class WindowStore(Protocol):
-    """Where a receiver's replay window is kept."""
+    """Where a receiver stores its replay window."""
 
     def window(self) -> tuple[int, int]: ...
 
@@ -181,20 +180,20 @@ class WindowStore(Protocol):
 
 
 class VolatileWindow:
-    """The window of an SA that ends with its process: the receiver's own copy is the only one."""
+    """Window store of an SA that ends with its process: only the receiver's copy exists."""
 
     __slots__ = ()
 
     def window(self) -> tuple[int, int]:
-        """Nothing was received yet."""
+        """Return the empty window."""
         return 0, 0
 
     def store_window(self, edge: int, bitmap: int) -> None:
-        """There is nobody to keep it for."""
+        """No-op: the window of a negotiated SA is not stored, because the SA ends with its process."""
 
 
-class _Elsewhere:
-    """The slots in the buffer of another ASP, as they are when it is read."""
+class _OtherStateFile:
+    """Read-only view of the slots in the buffer of another ASP."""
 
     def __init__(self, buffer: memoryview) -> None:
         self._octets = buffer.cast("B")
@@ -220,36 +219,40 @@ class _Elsewhere:
             self._places.setdefault((words[base + _KEY], words[base + _KEY + 1]), []).append(base)
             self._keys.setdefault(words[base + _KEYS], []).append(base)
 
-    def reached(self, digest: tuple[int, int], keys: int) -> Iterator[Reached]:
+    def progress(self, digest: tuple[int, int], keys: int) -> Iterator[SaProgress]:
         """How far the SAs with this place came, and those with these keys."""
         places = self._places.get(digest, ())
         for base in places:
-            yield _reached(self._words, self._octets, base)
+            yield _progress_at(self._words, self._octets, base)
         for base in self._keys.get(keys, ()) if keys else ():
             if base not in places:
-                yield _reached(self._words, self._octets, base).everything()
+                yield _progress_at(self._words, self._octets, base).as_all_received()
 
 
-def _reached(words: memoryview, octets: memoryview, base: int) -> Reached:
+def _progress_at(words: memoryview, octets: memoryview, base: int) -> SaProgress:
     start = base + _WINDOWS + (words[base + _SELECTOR] & 1) * _WINDOW_WORDS
     bitmap = octets[(start + 1) * _WORD : (start + _WINDOW_WORDS) * _WORD]
-    return Reached(words[base + _NEXT], words[start], int.from_bytes(bitmap, "little"))
+    return SaProgress(words[base + _NEXT], words[start], int.from_bytes(bitmap, "little"))
 
 
-Others = Callable[[], Iterable[memoryview]]
-"""The buffers of the node's other ASPs, read only, as they are now. StateError where one can't be had."""
+OtherStateFiles = Callable[[], Iterable[memoryview]]
+"""Returns the buffers of the router's other ASPs, read-only. Raises StateError if one cannot be read."""
 
 
 class SaStateFile:
     """The slots in one buffer.
 
-    `is_fresh` tells that the buffer was all zero, so no history is known: outbound numbers must
-    then start at a lease that no earlier file has given out.
+    `is_fresh`: the buffer was all zero, so no history is known. Outbound numbers must then start at a lease that
+    no earlier file has handed out.
     """
 
-    def __init__(self, buffer: memoryview, salt: int = 0, others: Others = tuple) -> None:
-        """`salt` goes into the digests of keys in a buffer that is new; `others` are asked for what an SA
-        that comes here reached elsewhere."""
+    def __init__(self, buffer: memoryview, salt: int = 0, others: OtherStateFiles = tuple) -> None:
+        """`salt` goes into the digests of keys in a new buffer. `others` returns the buffers to search for the
+        progress of an SA that moved here.
+
+        Raises:
+            StateError: the buffer is too small, not writable, damaged, or of another version.
+        """
         if buffer.readonly or not buffer.c_contiguous:
             raise StateError("SA state needs a writable, contiguous buffer")
         self._octets = buffer.cast("B")
@@ -264,7 +267,7 @@ class SaStateFile:
         self._check_header()
         self._salt: int = self._words[_SALT]
         self._others = others
-        self._elsewhere: list[_Elsewhere] | None = None
+        self._other_files: list[_OtherStateFile] | None = None
         self._by_keys: dict[int, set[int]] = {}
         self._held: dict[tuple[int, int], int] = {}
         self._released: dict[tuple[int, int], int] = {}
@@ -273,18 +276,18 @@ class SaStateFile:
         self._scan()
 
     @property
-    def served(self) -> bool:
+    def was_in_service(self) -> bool:
         """Whether an earlier process was in service with this buffer."""
         return bool(self._words[_SERVED])
 
-    def serve(self) -> None:
-        """Note that this process is in service: a buffer without that word later is another one."""
+    def mark_in_service(self) -> None:
+        """Store that this process is in service. A later buffer without that word is a new one."""
         if not self._words[_SERVED]:
             self._words[_SERVED] = 1
 
-    def look_again(self) -> None:
-        """The other ASPs' buffers may have changed since they were read."""
-        self._elsewhere = None
+    def reread_others(self) -> None:
+        """Read the buffers of the other ASPs again before the next claim."""
+        self._other_files = None
 
     def _format(self, salt: int) -> None:
         words = self._words
@@ -298,7 +301,7 @@ class SaStateFile:
         words[0] = _MAGIC
 
     def _uses(self) -> list[int]:
-        """The use word of every slot."""
+        """Return the use word of every slot."""
         stop = _HEADER_WORDS + self.slots * _SLOT_WORDS
         return self._words[_HEADER_WORDS + _USE : stop : _SLOT_WORDS].tolist()
 
@@ -329,29 +332,31 @@ class SaStateFile:
             self._by_keys.setdefault(words[base + _KEYS], set()).add(number)
         self._free.reverse()
 
-    def room(self) -> int:
-        """How many slots could be claimed for new SAs."""
+    def free_slots(self) -> int:
+        """Return the number of slots that can be claimed for new SAs."""
         return self.slots - len(self._held)
 
     def claim(self, key: SlotKey, assignment: int = 0) -> SaSlot:
-        """The slot of an SA, with the numbers that it has to go on from.
+        """Return the slot of an SA, with the numbers that it must continue from.
 
-        `assignment` is the controller's number for having this SA at this place: where the slot has the same,
-        nobody else had the SA meanwhile. StateError when all slots are held, or when the state of another ASP
-        can't be read.
+        `assignment` is the controller's number of the SA's placement here. If the slot has the same one, no other
+        ASP had the SA meanwhile.
+
+        Raises:
+            StateError: all slots are held, or the state of another ASP cannot be read.
         """
-        digest = key.digest()
+        digest = key.place_digest()
         number = self._held.get(digest)
         if number is not None:
             return SaSlot(self._words, self._octets, number, is_new=False)
         words = self._words
         number = self._left.get(digest, self._released.get(digest))
-        keys = key.keys(self._salt)
+        keys = key.key_digest(self._salt)
         known = number is not None and words[_HEADER_WORDS + number * _SLOT_WORDS + _USE] >> 8 == assignment
-        reached = Reached() if known else self._reached(key, digest, keys)
+        progress = SaProgress() if known else self._progress(key, digest, keys)
         is_new = number is None
         if number is None:
-            number = self._take()
+            number = self._allocate_slot()
             start = (_HEADER_WORDS + number * _SLOT_WORDS) * _WORD
             self._octets[start : start + _SLOT_WORDS * _WORD] = bytes(_SLOT_WORDS * _WORD)
         else:
@@ -360,10 +365,10 @@ class SaStateFile:
             self._forget_keys(number)
         base = _HEADER_WORDS + number * _SLOT_WORDS
         slot = SaSlot(words, self._octets, number, is_new=is_new)
-        if reached.next_number > slot.next_number:
-            slot.store_next(reached.next_number)
-        if reached.edge and (reached.edge, reached.bitmap) != slot.window():
-            slot.store_window(reached.edge, reached.bitmap)
+        if progress.next_number > slot.next_number:
+            slot.store_next(progress.next_number)
+        if progress.edge and (progress.edge, progress.bitmap) != slot.window():
+            slot.store_window(progress.edge, progress.bitmap)
         if is_new:
             words[base + _KEY], words[base + _KEY + 1] = digest
         words[base + _KEYS] = keys
@@ -372,28 +377,29 @@ class SaStateFile:
         self._held[digest] = number
         return slot
 
-    def _reached(self, key: SlotKey, digest: tuple[int, int], keys: int) -> Reached:
-        """How far an SA came wherever it was on this node: at its own place, else by its keys."""
-        if self._elsewhere is None:
-            self._elsewhere = [_Elsewhere(buffer) for buffer in self._others()]
-        reached = Reached()
+    def _progress(self, key: SlotKey, digest: tuple[int, int], keys: int) -> SaProgress:
+        """Return the progress of an SA on this router: at its own place, and elsewhere by its keys."""
+        if self._other_files is None:
+            self._other_files = [_OtherStateFile(buffer) for buffer in self._others()]
+        progress = SaProgress()
         own = self._left.get(digest, self._released.get(digest))
         if own is not None:
-            reached = _reached(self._words, self._octets, _HEADER_WORDS + own * _SLOT_WORDS)
+            progress = _progress_at(self._words, self._octets, _HEADER_WORDS + own * _SLOT_WORDS)
         for number in self._by_keys.get(keys, ()) if keys else ():
             if number != own:
                 base = _HEADER_WORDS + number * _SLOT_WORDS
-                reached = reached.joined(_reached(self._words, self._octets, base).everything())
-        for other in self._elsewhere:
-            for found in other.reached(digest, key.keys(other.salt)):
-                reached = reached.joined(found)
-        return reached
+                progress = progress.merged_with(_progress_at(self._words, self._octets, base).as_all_received())
+        for other in self._other_files:
+            for found in other.progress(digest, key.key_digest(other.salt)):
+                progress = progress.merged_with(found)
+        return progress
 
     def _forget_keys(self, number: int) -> None:
         self._by_keys.get(self._words[_HEADER_WORDS + number * _SLOT_WORDS + _KEYS], set()).discard(number)
 
-    def _take(self) -> int:
-        """A slot to overwrite: a free one, else the one that was released or left behind first."""
+    def _allocate_slot(self) -> int:
+        """Return a slot to overwrite: a free one, else the oldest released one, else the oldest that nobody
+        claimed."""
         if self._free:
             return self._free.pop()
         unused = self._released or self._left
@@ -405,8 +411,8 @@ class SaStateFile:
         return number
 
     def release(self, key: SlotKey) -> None:
-        """Give a slot back; its numbers stay until the slot is needed for another SA."""
-        digest = key.digest()
+        """Release a slot. Its numbers stay until the slot is needed for another SA."""
+        digest = key.place_digest()
         number = self._held.pop(digest, None)
         if number is not None:
             at = _HEADER_WORDS + number * _SLOT_WORDS + _USE

@@ -298,7 +298,7 @@ def test_limits_of_traffic_are_said_once_each() -> None:
 
 def test_negotiated_sas_use_no_mapped_state() -> None:
     left, right = database(1), database(1)
-    before = left.state.room()
+    before = left.state.free_slots()
     for serial in range(1, 50):
         spi = 0x1000 + serial
         left.install_outbound(OutboundSa(1, serial, LEFT, RIGHT, ENTRY, esp=esp(spi=spi), negotiated=True))
@@ -306,7 +306,7 @@ def test_negotiated_sas_use_no_mapped_state() -> None:
     left.spd.set_entries(1, [SpdEntry(ENTRY)])
     packets = [inner()]
     assert opened(right, wire(left, packets)) == (packets, {})
-    assert left.state.room() == right.state.room() == before
+    assert left.state.free_slots() == right.state.free_slots() == before
     with pytest.raises(SaError, match="in use"):
         right.install_inbound(InboundSa(2, 1, LEFT, RIGHT, esp=esp(spi=0x1001), negotiated=True))
     with pytest.raises(SaError, match="in use"):

@@ -6,7 +6,7 @@ from hypothesis import event, example, given
 from hypothesis import strategies as st
 
 from chassis.ase.ipsec.sa import OutboundSa
-from chassis.ase.ipsec.sadb import Sadb, fragment_decision
+from chassis.ase.ipsec.sadb import Sadb
 from chassis.ase.ipsec.spd import Rule, SpdEntry
 from chassis.fwd.mtu import FragmentDecision
 from chassis.net.fragments import fragment
@@ -62,10 +62,10 @@ def test_a_packet_may_be_cut_where_its_pieces_go_by_its_sa(
             )
     packet = inner(300, source=source, protocol=protocol, ports=ports)
     view = memoryview(b"before" + packet)
-    verdict = fragment_decision(sadb, 1, view, 6, len(view))
+    verdict = sadb.fragment_decision(1, view, 6, len(view))
     if again:
         # What a flow's packets and its fragments are remembered by must not be taken for one another.
-        assert verdict is fragment_decision(sadb, 1, view, 6, len(view))
+        assert verdict is sadb.fragment_decision(1, view, 6, len(view))
     event(verdict.name)
     pieces = [piece.emit() for piece in fragment(Ipv4.parse(packet), 100)]
     whole, cut = whose(sadb, [packet]), whose(sadb, pieces)
@@ -77,4 +77,4 @@ def test_a_packet_may_be_cut_where_its_pieces_go_by_its_sa(
 
 def test_a_tunnel_without_lines_takes_nothing() -> None:
     packet = memoryview(inner(300))
-    assert fragment_decision(database(), 1, packet, 0, 300) is FragmentDecision.DROP
+    assert database().fragment_decision(1, packet, 0, 300) is FragmentDecision.DROP
