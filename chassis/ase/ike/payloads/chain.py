@@ -7,10 +7,10 @@ octets after the generic header (RFC 2408 3.2, RFC 7296 3.2).
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
 from chassis.net.errors import DecodeError
 
@@ -88,6 +88,14 @@ class Unknown:
 
     def emit(self) -> bytes:
         return self.body
+
+
+PayloadKind = TypeVar("PayloadKind")
+
+
+def first_of_type(payloads: Iterable[object], kind: type[PayloadKind]) -> PayloadKind | None:
+    """Return the first payload of a class; None if there is none."""
+    return next((one for one in payloads if isinstance(one, kind)), None)
 
 
 def emit_chain(payloads: tuple[Payload, ...] | list[Payload], last: int = 0) -> tuple[int, bytes]:

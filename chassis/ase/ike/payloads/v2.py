@@ -139,6 +139,11 @@ def emit_payloads(payloads: Iterable[PayloadV2]) -> tuple[int, bytes]:
     return emit_chain(chain, last)
 
 
+def find_notify(payloads: Iterable[PayloadV2], notify: int) -> NotifyV2 | None:
+    """Return the first notification of a type (a NotifyTypeV2); None if there is none."""
+    return next((one for one in payloads if isinstance(one, NotifyV2) and one.notify == notify), None)
+
+
 def refuse_critical(payloads: Iterable[PayloadV2]) -> None:
     """Raises PayloadError for an unknown payload that the peer calls critical (RFC 7296 2.5)."""
     for payload in payloads:

@@ -1,4 +1,7 @@
-"""Proof of identity in IKE_AUTH: made and judged (RFC 7296 2.15 and 3.8, RFC 7427). Each end goes its own way."""
+"""IKE_AUTH in both roles: AUTH made and verified, and the first CHILD SA (RFC 7296 1.2, 2.15, 2.21.2, RFC 7427).
+
+Each end authenticates by the method of its own choice: preshared key or RSA signature (guide chapter 6).
+"""
 
 from __future__ import annotations
 
@@ -31,8 +34,9 @@ from chassis.ase.ike.errors import (
     syntax_error_v2,
 )
 from chassis.ase.ike.identity import Identity
+from chassis.ase.ike.payloads.chain import first_of_type
 from chassis.ase.ike.payloads.numbers import AuthMethod, CertEncoding, ExchangeType, NotifyTypeV2, PayloadTypeV2
-from chassis.ase.ike.payloads.v2 import PayloadV2
+from chassis.ase.ike.payloads.v2 import PayloadV2, find_notify
 from chassis.ase.ike.payloads.v2_payloads import Auth, CertReqV2, CertV2, IdV2, NotifyV2
 from chassis.ase.ike.payloads.v2_sa import SaV2
 from chassis.ase.ike.proposals import ChoiceV2, choose_v2
@@ -50,30 +54,30 @@ from chassis.ase.ike.v2.ike_sa import IkeSa, IkeSaEvent, IkeSaState, Task
 from chassis.ase.ike.v2.informational import DeleteChildSpisTask, DeleteIkeSaTask
 
 MAX_CERTIFICATES = 8
-"""Certificates of a peer that are looked at."""
+"""Certificates that a peer may send (count)."""
 
 HASH_PREFERENCE = (2, 3, 4, 1)
-"""Hashes of RFC 7427 in our order: SHA-256 first, SHA-1 last."""
+"""Hash algorithms of RFC 7427, best first: SHA2-256, SHA2-384, SHA2-512, SHA1."""
 
 
 def hash_notify() -> NotifyV2:
-    """SIGNATURE_HASH_ALGORITHMS: what we can verify."""
+    """Return SIGNATURE_HASH_ALGORITHMS: the hashes that we can verify."""
     return NotifyV2(
         NotifyTypeV2.SIGNATURE_HASH_ALGORITHMS, b"".join(number.to_bytes(2, "big") for number in HASH_PREFERENCE)
     )
 
 
 def peer_hashes(payloads: Iterable[PayloadV2]) -> tuple[int, ...]:
-    """Hashes of the peer's SIGNATURE_HASH_ALGORITHMS that we have too, in our order."""
-    for one in payloads:
-        if isinstance(one, NotifyV2) and one.notify == NotifyTypeV2.SIGNATURE_HASH_ALGORITHMS:
-            numbers = {int.from_bytes(one.data[at : at + 2], "big") for at in range(0, len(one.data), 2)}
-            return tuple(number for number in HASH_PREFERENCE if number in numbers and number in SIGNATURE_HASHES)
-    return ()
+    """Return the hashes of the peer's SIGNATURE_HASH_ALGORITHMS that we have too, in our order of preference."""
+    found = find_notify(payloads, NotifyTypeV2.SIGNATURE_HASH_ALGORITHMS)
+    if found is None:
+        return ()
+    numbers = {int.from_bytes(found.data[at : at + 2], "big") for at in range(0, len(found.data), 2)}
+    return tuple(number for number in HASH_PREFERENCE if number in numbers and number in SIGNATURE_HASHES)
 
 
 def cert_requests(connection: Connection) -> tuple[CertReqV2, ...]:
-    """CERTREQ: the authorities that we trust, if any."""
+    """Return CERTREQ with the authorities that we trust; empty without any."""
     if connection.credentials is None or not connection.credentials.key_hashes:
         return ()
     return (CertReqV2(CertEncoding.X509_SIGNATURE, b"".join(connection.credentials.key_hashes)),)
@@ -82,7 +86,14 @@ def cert_requests(connection: Connection) -> tuple[CertReqV2, ...]:
 def make_auth(
     connection: Connection, prf: PrfSpec, octets: bytes, hashes: tuple[int, ...]
 ) -> tuple[tuple[CertV2, ...], Auth]:
-    """(our certificates, our AUTH payload) over the signed `octets`; NegotiationError without the means."""
+    """Return (our certificates, our AUTH payload) over the signed `octets`.
+
+    `hashes` are those of RFC 7427 that the peer can verify, in our order. Without one the signature is PKCS #1
+    with SHA-1 (RFC 7296 3.8).
+
+    Raises:
+        NegotiationError: there is no preshared key, or no certificate with a key.
+    """
     if connection.policy.authentication == "pre-shared-key":
         if connection.psk is None:
             raise authentication_error_v2("the IKE policy has no preshared key")
@@ -108,10 +119,12 @@ def verify_auth(
     identity: Identity,
     wall: float,
 ) -> None:
-    """Judge the peer's AUTH payload over the signed `octets`; NegotiationError says what is wrong.
+    """Verify the peer's AUTH payload over the signed `octets`, by whatever method the peer chose.
 
-    Which way the peer goes is its own choice, as long as we have what it takes to verify it (guide chapter 6).
-    `wall` is seconds since 1970, for the dates of certificates.
+    `wall` is the time of day (s since 1970) for the dates of certificates.
+
+    Raises:
+        NegotiationError: AUTH or a certificate is wrong, or we lack the key to verify it.
     """
     if auth.method == AuthMethod.SHARED_KEY:
         if connection.psk is None:
@@ -153,46 +166,89 @@ def _public_key(
 
 
 def _must_carry_identity(connection: Connection) -> bool:
-    """Whether a certificate counts only with the identity that the tunnel expects in it.
+    """Return whether the peer's certificate must contain the identity that the tunnel expects.
 
-    Under `rsa-signature` the operator decides (guide 6.4.1). Under `pre-shared-key` a certificate has to be the
-    peer's own: else anybody with one of an authority that the context trusts would do without the key.
+    Under `rsa-signature` the operator decides (guide 6.4.1). Under `pre-shared-key` it must: else every holder of
+    a certificate of a trusted authority could authenticate without the key.
     """
     policy = connection.policy
     return policy.validate_certificate_identity or policy.authentication == "pre-shared-key"
 
 
-def _octets(sa: IkeSa, identity: IdV2, *, ours: bool) -> bytes:
-    """What one end signs: its own first message, the other end's nonce, its own ID payload."""
-    ring = sa.ike_keymat
-    by_initiator = ours == sa.initiator
-    message = sa.first_message_sent if ours else sa.first_message_received
-    nonce = sa.nonces[1] if by_initiator else sa.nonces[0]
-    key = ring.keys.pi if by_initiator else ring.keys.pr
-    return signed_octets(ring.choice.prf, key, message, nonce, identity.emit())
+class _Authentication:
+    """What both roles do: our authentication payloads, and the check of the peer's."""
+
+    def __init__(self, sa: IkeSa) -> None:
+        self._sa = sa
+
+    def _signed_octets(self, identity: IdV2, *, ours: bool) -> bytes:
+        """Return what one end signs: its first message, the other end's nonce, its ID payload (RFC 7296 2.15)."""
+        sa, keymat = self._sa, self._sa.ike_keymat
+        by_initiator = ours == sa.initiator
+        message = sa.first_message_sent if ours else sa.first_message_received
+        nonce = sa.nonces[1] if by_initiator else sa.nonces[0]
+        key = keymat.keys.pi if by_initiator else keymat.keys.pr
+        return signed_octets(keymat.choice.prf, key, message, nonce, identity.emit())
+
+    def payloads(self, connection: Connection) -> tuple[IdV2, tuple[CertV2, ...], Auth]:
+        """Return our ID, certificates and AUTH.
+
+        Raises:
+            NegotiationError: there is no preshared key, or no certificate with a key.
+        """
+        sa = self._sa
+        identity = connection.identity.v2(PayloadTypeV2.ID_I if sa.initiator else PayloadTypeV2.ID_R)
+        octets = self._signed_octets(identity, ours=True)
+        return identity, *make_auth(connection, sa.ike_keymat.choice.prf, octets, sa.signature_hashes)
+
+    def verify_peer(self, connection: Connection, identity: IdV2, payloads: tuple[PayloadV2, ...]) -> None:
+        """Verify the peer's AUTH.
+
+        Raises:
+            NegotiationError: the peer is not authenticated.
+        """
+        received = Identity.received(identity)
+        auth = first_of_type(payloads, Auth)
+        if auth is None:
+            raise authentication_error_v2(f"peer {received} wants EAP, which is not supported")
+        certificates = [one for one in payloads if isinstance(one, CertV2)]
+        octets = self._signed_octets(identity, ours=False)
+        prf, wall = self._sa.ike_keymat.choice.prf, self._sa.host.wall
+        verify_auth(connection, prf, octets, auth, certificates, received, wall)
+
+    def initial_contact(self, connection: Connection) -> tuple[NotifyV2, ...]:
+        """Return INITIAL_CONTACT for the first IKE SA with this peer since the start of the process."""
+        return (NotifyV2(NotifyTypeV2.INITIAL_CONTACT),) if self._sa.host.first_contact(connection) else ()
+
+    def establish(self, first_child_entry: int, now: float) -> None:
+        """Establish the IKE SA, and queue CHILD SAs for the entries that need one but `first_child_entry`."""
+        sa = self._sa
+        sa.first_child_entry = first_child_entry
+        sa.transition(IkeSaEvent.AUTHENTICATED)
+        sa.deadline = math.inf
+        sa.start_lifetime(now)
+        sa.first_message_sent = sa.first_message_received = b""
+        sa.host.count("IKE SAs established")
+        sa.host.up(sa, now)
+        if sa.closed or sa.connection is None:
+            return
+        seqs = [line.seq for line in sa.connection.lines] if sa.initiator else list(sa.pending_entries)
+        sa.pending_entries.clear()
+        for seq in seqs:
+            entry = sa.connection.line(seq)
+            if entry is not None and not sa.is_negotiating(seq) and not sa.child_sas.has_child(seq):
+                sa.enqueue_task(CreateChildTask(entry, None))
+
+    def finish(self, payloads: tuple[PayloadV2, ...], now: float) -> None:
+        """Call it after the first CHILD SA is installed or failed: act on the peer's INITIAL_CONTACT."""
+        sa = self._sa
+        sa.first_child_entry = 0
+        if find_notify(payloads, NotifyTypeV2.INITIAL_CONTACT) is not None and not sa.closed:
+            sa.host.contacted(sa, now)
 
 
-def _auth_payloads(sa: IkeSa, connection: Connection) -> tuple[PayloadV2, ...]:
-    """Our ID, certificates and AUTH payloads; NegotiationError without the means."""
-    identity = connection.identity.v2(PayloadTypeV2.ID_I if sa.initiator else PayloadTypeV2.ID_R)
-    octets = _octets(sa, identity, ours=True)
-    certificates, proof = make_auth(connection, sa.ike_keymat.choice.prf, octets, sa.signature_hashes)
-    return (identity, *certificates, proof)
-
-
-def _authenticate_peer(sa: IkeSa, connection: Connection, identity: IdV2, payloads: tuple[PayloadV2, ...]) -> None:
-    """The peer's proof; NegotiationError says what is wrong."""
-    proof = next((one for one in payloads if isinstance(one, Auth)), None)
-    if proof is None:
-        raise authentication_error_v2(f"peer {Identity.received(identity)} wants EAP, which is not supported")
-    certificates = [one for one in payloads if isinstance(one, CertV2)]
-    octets = _octets(sa, identity, ours=False)
-    received, wall = Identity.received(identity), sa.host.wall
-    verify_auth(connection, sa.ike_keymat.choice.prf, octets, proof, certificates, received, wall)
-
-
-def _has_notify(payloads: tuple[PayloadV2, ...], notify: int) -> bool:
-    return any(isinstance(one, NotifyV2) and one.notify == notify for one in payloads)
+def _identity(payloads: tuple[PayloadV2, ...], payload_type: int) -> IdV2 | None:
+    return next((one for one in payloads if isinstance(one, IdV2) and one.type == payload_type), None)
 
 
 class IkeAuthTask(Task):
@@ -209,36 +265,47 @@ class IkeAuthTask(Task):
         return 0 if self._offer is None else self._offer.entry.seq
 
     def build_request(self, sa: IkeSa, now: float) -> tuple[PayloadV2, ...] | None:
-        connection = sa.connection
+        connection, authentication = sa.connection, _Authentication(sa)
         assert connection is not None
         try:
-            identity, *proof = _auth_payloads(sa, connection)
-            self._offer = offer = _first_offer(sa, connection)
-        except NegotiationError as error:
-            sa.abort(error, now)
+            identity, certificates, auth = authentication.payloads(connection)
+            self._offer = offer = self._first_offer(sa, connection)
+        except NegotiationError as failed:
+            sa.abort(failed, now)
             return None
-        certificates, own = tuple(proof[:-1]), proof[-1]
-        contact = (NotifyV2(NotifyTypeV2.INITIAL_CONTACT),) if sa.host.first_contact(connection) else ()
         return (
             identity,
             *certificates,
-            *contact,
+            *authentication.initial_contact(connection),
             *cert_requests(connection),
             connection.expected.v2(PayloadTypeV2.ID_R),
-            own,
+            auth,
             *offer.notify_payloads(),
             offer.sa_payload(),
             *offer.ts_payloads(),
         )
 
+    def _first_offer(self, sa: IkeSa, connection: Connection) -> ChildOffer:
+        """Return an offer for the first policy entry that has one; entries that were requested come first.
+
+        Raises:
+            NegotiationError: no entry can be offered.
+        """
+        requested = [connection.line(seq) for seq in sa.pending_entries]
+        first: NegotiationError | None = None
+        for entry in [entry for entry in requested if entry is not None] or connection.lines:
+            try:
+                return make_offer(sa, entry, with_group=False)
+            except NegotiationError as error:
+                first = first or error
+        raise first or error_v2(NotifyTypeV2.NO_PROPOSAL_CHOSEN, "the tunnel has no IPsec policy")
+
     def on_response(self, sa: IkeSa, payloads: tuple[PayloadV2, ...], now: float) -> None:
-        connection = sa.connection
+        connection, authentication = sa.connection, _Authentication(sa)
         assert connection is not None
-        identity = next(
-            (one for one in payloads if isinstance(one, IdV2) and one.type == PayloadTypeV2.ID_R), None
-        )
+        identity = _identity(payloads, PayloadTypeV2.ID_R)
         if sa.state is not IkeSaState.AUTH_SENT:
-            # Given up meanwhile. A peer that lets us in is told by the delete that waits for this answer.
+            # The IKE SA was closed meanwhile. A peer that established it gets the Delete that waits in the queue.
             self.cancel(sa)
             if identity is None:
                 sa.terminate(sa.delete_reason, now)
@@ -252,52 +319,49 @@ class IkeAuthTask(Task):
         received = Identity.received(identity)
         try:
             if not received.same(connection.expected):
-                raise authentication_error_v2(
-                    f"the peer calls itself {received}, expected is {connection.expected}"
-                )
-            _authenticate_peer(sa, connection, identity, payloads)
-        except NegotiationError as error:
-            self._fail(sa, error, now, tell=True)
+                text = f"the peer calls itself {received}, expected is {connection.expected}"
+                raise authentication_error_v2(text)
+            authentication.verify_peer(connection, identity, payloads)
+        except NegotiationError as failed:
+            self._fail(sa, failed, now, tell=True)
             return
         sa.peer_identity = received
-        _on_authenticated(sa, now, self.seq)
+        authentication.establish(self.seq, now)
         if not sa.closed:
-            self._first_pair(sa, payloads, now)
-        sa.first_child_entry = 0
-        if _has_notify(payloads, NotifyTypeV2.INITIAL_CONTACT) and not sa.closed:
-            sa.host.contacted(sa, now)
+            self._install_child(sa, payloads, now)
+        authentication.finish(payloads, now)
 
-    def _first_pair(self, sa: IkeSa, payloads: tuple[PayloadV2, ...], now: float) -> None:
-        offer = self._offer
+    def _install_child(self, sa: IkeSa, payloads: tuple[PayloadV2, ...], now: float) -> None:
+        """Install the CHILD SA of the response, or report why there is none."""
+        offer, has_sa = self._offer, first_of_type(payloads, SaV2) is not None
         assert offer is not None
         try:
             error = find_error_notify(payloads)
-            if error is not None and not any(isinstance(one, SaV2) for one in payloads):
-                raise error_v2(
-                    error.notify, f"the peer refuses a CHILD SA: {notify_name_v2(error.notify)}", error.data
-                )
-            made = accept(sa, offer, payloads, Nonces(*sa.nonces), 0, now)
-        except NegotiationError as refused:
-            if any(isinstance(one, SaV2) for one in payloads):
+            if error is not None and not has_sa:
+                text = f"the peer refuses a CHILD SA: {notify_name_v2(error.notify)}"
+                raise error_v2(error.notify, text, error.data)
+            created = accept(sa, offer, payloads, Nonces(*sa.nonces), 0, now)
+        except NegotiationError as failed:
+            if has_sa:
                 sa.enqueue_task(DeleteChildSpisTask(offer.spis))
             self.cancel(sa)
-            sa.report_entry_failure(offer.entry, refused, now)
+            sa.report_entry_failure(offer.entry, failed, now)
             return
-        sa.install_child(made.child, made.install, now)
+        sa.install_child(created.child, created.install, now)
 
-    def _fail(self, sa: IkeSa, refused: NegotiationError, now: float, *, tell: bool) -> None:
-        """No IKE SA. The peer believes in one unless it refused us itself: then it is told."""
+    def _fail(self, sa: IkeSa, error: NegotiationError, now: float, *, tell: bool) -> None:
+        """End the IKE SA. `tell` deletes it by an exchange: the peer established it (RFC 7296 2.21.2)."""
         self.cancel(sa)
-        sa.report_failure(refused, now)
+        sa.report_failure(error, now)
         if not tell:
-            sa.terminate(refused.text, now)
+            sa.terminate(error.text, now)
             return
         if sa.state is IkeSaState.DELETING:
             return
         sa.transition(IkeSaEvent.DELETE_STARTED)
-        sa.delete_reason = refused.text
+        sa.delete_reason = error.text
         sa.deadline = now + sa.host.settings.give_up
-        sa.enqueue_task(DeleteIkeSaTask(refused.text, NotifyTypeV2.AUTHENTICATION_FAILED))
+        sa.enqueue_task(DeleteIkeSaTask(error.text, NotifyTypeV2.AUTHENTICATION_FAILED))
 
     def on_malformed_response(self, sa: IkeSa, reason: str, now: float) -> None:
         self._fail(sa, syntax_error_v2(reason), now, tell=True)
@@ -307,101 +371,77 @@ class IkeAuthTask(Task):
             sa.host.release(self._offer.spis)
 
 
-def _first_offer(sa: IkeSa, connection: Connection) -> ChildOffer:
-    """The first line that can be offered: what was asked for comes first."""
-    wanted = [connection.line(seq) for seq in sa.pending_entries]
-    lines: list[Line] = [line for line in wanted if line is not None] or list(connection.lines)
-    first: NegotiationError | None = None
-    for line in lines:
+class _IkeAuthResponder(_Authentication):
+    """The responder's side."""
+
+    def respond(self, payloads: tuple[PayloadV2, ...], now: float) -> None:
+        sa = self._sa
         try:
-            return make_offer(sa, line, with_group=False)
+            connection, identity, certificates, auth = self._authenticate(payloads)
         except NegotiationError as refused:
-            first = first or refused
-    raise first or error_v2(NotifyTypeV2.NO_PROPOSAL_CHOSEN, "the tunnel has no IPsec policy")
+            sa.reply((notify_payload_v2(refused),), now)
+            sa.abort(refused, now)
+            return
+        entry, created, error = self._create_child(connection, payloads, now)
+        contact = self.initial_contact(connection)
+        child = created.response if created is not None else () if error is None else (notify_payload_v2(error),)
+        sa.reply((identity, *certificates, *contact, auth, *child), now)
+        self.establish(0 if entry is None else entry.seq, now)
+        if not sa.closed:
+            if created is not None:
+                sa.install_child(created.child, created.install, now)
+            elif error is not None and entry is not None:
+                sa.report_entry_failure(entry, error, now)
+        elif created is not None:
+            sa.host.release(created.child.spis_in)
+        self.finish(payloads, now)
 
+    def _authenticate(self, payloads: tuple[PayloadV2, ...]) -> tuple[Connection, IdV2, tuple[CertV2, ...], Auth]:
+        """Return the connection of the authenticated peer, and our own ID, certificates and AUTH.
 
-def _on_authenticated(sa: IkeSa, now: float, first_child_entry: int) -> None:
-    """Establish the IKE SA, and queue CHILD SAs for the entries that need one but `first_child_entry`."""
-    sa.first_child_entry = first_child_entry
-    sa.transition(IkeSaEvent.AUTHENTICATED)
-    sa.deadline = math.inf
-    sa.start_lifetime(now)
-    sa.first_message_sent = sa.first_message_received = b""
-    sa.host.count("IKE SAs established")
-    sa.host.up(sa, now)
-    if sa.closed or sa.connection is None:
-        return
-    seqs = [line.seq for line in sa.connection.lines] if sa.initiator else list(sa.pending_entries)
-    sa.pending_entries.clear()
-    for seq in seqs:
-        line = sa.connection.line(seq)
-        if line is not None and not sa.is_negotiating(seq) and not sa.child_sas.has_child(seq):
-            sa.enqueue_task(CreateChildTask(line, None))
+        Raises:
+            NegotiationError: no connection matches, or the peer or we fail to authenticate.
+        """
+        sa = self._sa
+        identity = _identity(payloads, PayloadTypeV2.ID_I)
+        if identity is None:
+            raise syntax_error_v2("IKE_AUTH without an identity")
+        path, received = sa.path, Identity.received(identity)
+        group = sa.host.group(path.context, path.local, path.remote, 2)
+        connection = None if group is None else group.identified(received)
+        if connection is None:
+            raise authentication_error_v2(f"no tunnel expects a peer that calls itself {received}")
+        sa.connection = connection
+        if not connection.wanted or not connection.responds or connection.flaw:
+            reason = connection.flaw or ("only initiates" if connection.wanted else "is not configured")
+            raise authentication_error_v2(f"tunnel {connection.name}: {reason}")
+        if not isinstance(choose_v2(sa.ike_keymat.choice.answer, connection.proposals), ChoiceV2):
+            text = f"the IKE proposal is not one of tunnel {connection.name}"
+            raise error_v2(NotifyTypeV2.NO_PROPOSAL_CHOSEN, text)
+        self.verify_peer(connection, identity, payloads)
+        ours = self.payloads(connection)
+        sa.peer_identity = received
+        return connection, *ours
+
+    def _create_child(
+        self, connection: Connection, payloads: tuple[PayloadV2, ...], now: float
+    ) -> tuple[Line | None, NewChild | None, NegotiationError | None]:
+        """Return (entry, CHILD SA, why there is none); all None if the peer asks for an IKE SA alone."""
+        sa = self._sa
+        if first_of_type(payloads, SaV2) is None:
+            return None, None, None
+        try:
+            chosen = choose_entry(sa, payloads, connection.lines, with_group=False)
+        except NegotiationError as refused:
+            return (connection.lines[0] if connection.lines else None), None, refused
+        try:
+            created = answer(sa, chosen, payloads, Nonces(*sa.nonces), 0, now, send=True)
+        except NegotiationError as refused:
+            sa.host.release(chosen.spis)
+            return chosen.entry, None, refused
+        return chosen.entry, created, None
 
 
 def respond(sa: IkeSa, payloads: tuple[PayloadV2, ...], now: float) -> None:
-    """The responder's end."""
-    try:
-        connection, proof = _authenticate(sa, payloads, now)
-    except NegotiationError as refused:
-        sa.reply((notify_payload_v2(refused),), now)
-        sa.abort(refused, now)
-        return
-    line, made, error = _pair(sa, connection, payloads, now)
-    contact = (NotifyV2(NotifyTypeV2.INITIAL_CONTACT),) if sa.host.first_contact(connection) else ()
-    child = made.response if made is not None else () if error is None else (notify_payload_v2(error),)
-    sa.reply((*proof[:-1], *contact, proof[-1], *child), now)
-    _on_authenticated(sa, now, 0 if line is None else line.seq)
-    if not sa.closed:
-        if made is not None:
-            sa.install_child(made.child, made.install, now)
-        elif error is not None and line is not None:
-            sa.report_entry_failure(line, error, now)
-    elif made is not None:
-        sa.host.release(made.child.spis_in)
-    sa.first_child_entry = 0
-    if _has_notify(payloads, NotifyTypeV2.INITIAL_CONTACT) and not sa.closed:
-        sa.host.contacted(sa, now)
-
-
-def _authenticate(
-    sa: IkeSa, payloads: tuple[PayloadV2, ...], now: float
-) -> tuple[Connection, tuple[PayloadV2, ...]]:
-    """(which connection the peer means, our own proof); NegotiationError for a peer that is not to come in."""
-    identity = next((one for one in payloads if isinstance(one, IdV2) and one.type == PayloadTypeV2.ID_I), None)
-    if identity is None:
-        raise syntax_error_v2("IKE_AUTH without an identity")
-    path, received = sa.path, Identity.received(identity)
-    group = sa.host.group(path.context, path.local, path.remote, 2)
-    connection = None if group is None else group.identified(received)
-    if connection is None:
-        text = f"no tunnel expects a peer that calls itself {received}"
-        raise error_v2(NotifyTypeV2.AUTHENTICATION_FAILED, text)
-    sa.connection = connection
-    if not connection.wanted or not connection.responds or connection.flaw:
-        reason = connection.flaw or ("only initiates" if connection.wanted else "is not configured")
-        raise error_v2(NotifyTypeV2.AUTHENTICATION_FAILED, f"tunnel {connection.name}: {reason}")
-    if not isinstance(choose_v2(sa.ike_keymat.choice.answer, connection.proposals), ChoiceV2):
-        raise error_v2(NotifyTypeV2.NO_PROPOSAL_CHOSEN, f"the IKE proposal is not one of tunnel {connection.name}")
-    _authenticate_peer(sa, connection, identity, payloads)
-    proof = _auth_payloads(sa, connection)
-    sa.peer_identity = received
-    return connection, proof
-
-
-def _pair(
-    sa: IkeSa, connection: Connection, payloads: tuple[PayloadV2, ...], now: float
-) -> tuple[Line | None, NewChild | None, NegotiationError | None]:
-    """(line, pair, why there is none): the peer may ask for an IKE SA alone."""
-    if not any(isinstance(one, SaV2) for one in payloads):
-        return None, None, None
-    try:
-        picked = choose_entry(sa, payloads, connection.lines, with_group=False)
-    except NegotiationError as refused:
-        return (connection.lines[0] if connection.lines else None), None, refused
-    try:
-        made = answer(sa, picked, payloads, Nonces(*sa.nonces), 0, now, send=True)
-    except NegotiationError as refused:
-        sa.host.release(picked.spis)
-        return picked.entry, None, refused
-    return picked.entry, made, None
+    """Respond to the peer's IKE_AUTH request."""
+    _IkeAuthResponder(sa).respond(payloads, now)

@@ -1,4 +1,4 @@
-"""INFORMATIONAL: deletes of both kinds, liveness (RFC 7296 1.4, 2.4, 2.25)."""
+"""INFORMATIONAL in both roles: Deletes of CHILD SAs and of the IKE SA, dead peer detection (RFC 7296 1.4, 2.4)."""
 
 from __future__ import annotations
 
@@ -6,27 +6,27 @@ from collections.abc import Iterable, Mapping
 from typing import ClassVar
 
 from chassis.ase.ike.payloads.numbers import NotifyTypeV2, Protocol
-from chassis.ase.ike.payloads.v2 import PayloadV2
+from chassis.ase.ike.payloads.v2 import PayloadV2, find_notify
 from chassis.ase.ike.payloads.v2_payloads import DeleteV2, NotifyV2
 from chassis.ase.ike.v2.child_sas import ChildSaEvent, ChildSaState, ChildSaV2
 from chassis.ase.ike.v2.ike_sa import IkeSa, IkeSaEvent, IkeSaState, Task
 
 MAX_UNKNOWN_DELETES = 64
-"""Unknown SPIs of deletes that are kept in mind."""
+"""SPIs of Deletes without a CHILD SA that are remembered (count)."""
 
 
-def deletes(spis: Iterable[Mapping[int, bytes]]) -> tuple[DeleteV2, ...]:
-    """Delete payloads for pairs by their inbound SPIs, one payload for each protocol."""
+def delete_payloads(spis: Iterable[Mapping[int, bytes]]) -> tuple[DeleteV2, ...]:
+    """Return the Deletes of CHILD SAs, given their inbound SPIs by protocol: one for each protocol."""
     by_protocol: dict[int, list[bytes]] = {}
-    for pair in spis:
-        for protocol, spi in pair.items():
+    for one in spis:
+        for protocol, spi in one.items():
             if protocol != Protocol.IPCOMP:
                 by_protocol.setdefault(protocol, []).append(spi)
     return tuple(DeleteV2(protocol, tuple(found)) for protocol, found in by_protocol.items())
 
 
 class DeleteChildTask(Task):
-    """Delete a pair. It receives until the peer has answered, so that nothing on its way is lost."""
+    """Delete a CHILD SA. It receives until the response, so that no packet in flight is lost."""
 
     urgent: ClassVar[bool] = True
     about_child: ClassVar[bool] = True
@@ -38,7 +38,7 @@ class DeleteChildTask(Task):
     def build_request(self, sa: IkeSa, now: float) -> tuple[PayloadV2, ...] | None:
         if self.child.state is ChildSaState.DELETED:
             return None
-        return deletes((self.child.spis_in,))
+        return delete_payloads((self.child.spis_in,))
 
     def on_response(self, sa: IkeSa, payloads: tuple[PayloadV2, ...], now: float) -> None:
         sa.remove_child(self.child, self.reason, now)
@@ -48,20 +48,20 @@ class DeleteChildTask(Task):
 
 
 class DeleteChildSpisTask(Task):
-    """Tell the peer of a pair that is gone here already, or that never came into use."""
+    """Tell the peer to delete a CHILD SA that is removed here already, or was never installed."""
 
     urgent: ClassVar[bool] = True
     about_child: ClassVar[bool] = True
 
-    def __init__(self, inbound: Mapping[int, bytes]) -> None:
-        self.inbound = inbound
+    def __init__(self, spis_in: Mapping[int, bytes]) -> None:
+        self._spis_in = spis_in
 
     def build_request(self, sa: IkeSa, now: float) -> tuple[PayloadV2, ...] | None:
-        return deletes((self.inbound,))
+        return delete_payloads((self._spis_in,))
 
 
 class DeleteIkeSaTask(Task):
-    """Delete the IKE SA. `notify` says why where the peer did not prove who it is (RFC 7296 2.21.2)."""
+    """Delete the IKE SA. `notify` tells a peer that failed to authenticate why (RFC 7296 2.21.2); 0 is none."""
 
     urgent: ClassVar[bool] = True
     bound_to_ike_sa: ClassVar[bool] = True
@@ -71,8 +71,8 @@ class DeleteIkeSaTask(Task):
         self.notify = notify
 
     def build_request(self, sa: IkeSa, now: float) -> tuple[PayloadV2, ...] | None:
-        said = (NotifyV2(self.notify),) if self.notify else ()
-        return (*said, DeleteV2(Protocol.IKE))
+        notify = (NotifyV2(self.notify),) if self.notify else ()
+        return (*notify, DeleteV2(Protocol.IKE))
 
     def on_response(self, sa: IkeSa, payloads: tuple[PayloadV2, ...], now: float) -> None:
         sa.terminate(self.reason, now)
@@ -82,7 +82,7 @@ class DeleteIkeSaTask(Task):
 
 
 class DpdTask(Task):
-    """Is the peer there? An empty exchange."""
+    """Check that the peer is alive: a request without payloads (RFC 7296 2.4)."""
 
     bound_to_ike_sa: ClassVar[bool] = True
     liveness_check: ClassVar[bool] = True
@@ -92,47 +92,11 @@ class DpdTask(Task):
 
 
 def close_child(sa: IkeSa, child: ChildSaV2, reason: str) -> None:
-    """Have a pair deleted, by an exchange."""
+    """Delete a CHILD SA by an exchange, unless that was started already."""
     if child.allows(ChildSaEvent.DELETE_STARTED):
         child.transition(ChildSaEvent.DELETE_STARTED)
         child.reason = reason
         sa.enqueue_task(DeleteChildTask(child, reason))
-
-
-def respond(sa: IkeSa, payloads: tuple[PayloadV2, ...], now: float) -> None:
-    """A request of the peer."""
-    said = [one for one in payloads if isinstance(one, DeleteV2)]
-    if any(one.protocol == Protocol.IKE for one in said):
-        sa.reply((), now)
-        _ended(sa, now)
-        return
-    if any(isinstance(one, NotifyV2) and one.notify == NotifyTypeV2.AUTHENTICATION_FAILED for one in payloads):
-        sa.reply((), now)
-        sa.terminate("the peer refuses our proof of identity", now)
-        return
-    found: dict[int, ChildSaV2] = {}
-    for one in said:
-        for spi in one.spis:
-            child = sa.child_sas.find_by_outbound_spi(one.protocol, spi)
-            if child is not None:
-                found[child.serial] = child
-            elif len(sa.unknown_deletes) < MAX_UNKNOWN_DELETES:
-                sa.unknown_deletes.add((one.protocol, spi))
-    # A pair that we are deleting ourselves was named in our own request already (RFC 7296 1.4.1).
-    answered = deletes(child.spis_in for child in found.values() if child.state is not ChildSaState.DELETING)
-    for child in found.values():
-        reason = "replaced" if child.state is ChildSaState.REKEYED else child.reason or "deleted by the peer"
-        sa.remove_child(child, reason, now)
-    sa.reply(answered, now)
-
-
-def _ended(sa: IkeSa, now: float) -> None:
-    """The peer deleted the IKE SA. What it began to replace it with goes on."""
-    if sa.colliding_successor is not None and not sa.colliding_successor.closed:
-        sa.migrate_children(sa.colliding_successor, now)
-        sa.terminate("replaced", now)
-        return
-    sa.terminate(sa.delete_reason or "deleted by the peer", now)
 
 
 def expire_child(sa: IkeSa, child: ChildSaV2, reason: str, now: float) -> None:
@@ -162,3 +126,41 @@ def close(sa: IkeSa, reason: str, now: float) -> None:
     sa.postponed_tasks.clear()
     sa.enqueue_task(DeleteIkeSaTask(reason))
     sa.send_next_request(now)
+
+
+def respond(sa: IkeSa, payloads: tuple[PayloadV2, ...], now: float) -> None:
+    """Respond to the peer's INFORMATIONAL request."""
+    deletes = [one for one in payloads if isinstance(one, DeleteV2)]
+    if any(one.protocol == Protocol.IKE for one in deletes):
+        sa.reply((), now)
+        _on_ike_sa_delete(sa, now)
+        return
+    if find_notify(payloads, NotifyTypeV2.AUTHENTICATION_FAILED) is not None:
+        sa.reply((), now)
+        sa.terminate("the peer refuses our proof of identity", now)
+        return
+    found: dict[int, ChildSaV2] = {}
+    for one in deletes:
+        for spi in one.spis:
+            child = sa.child_sas.find_by_outbound_spi(one.protocol, spi)
+            if child is not None:
+                found[child.serial] = child
+            elif len(sa.unknown_deletes) < MAX_UNKNOWN_DELETES:
+                sa.unknown_deletes.add((one.protocol, spi))
+    # Our own request named the CHILD SAs that we are deleting: the response must not (RFC 7296 1.4.1).
+    response = delete_payloads(
+        child.spis_in for child in found.values() if child.state is not ChildSaState.DELETING
+    )
+    for child in found.values():
+        reason = "replaced" if child.state is ChildSaState.REKEYED else child.reason or "deleted by the peer"
+        sa.remove_child(child, reason, now)
+    sa.reply(response, now)
+
+
+def _on_ike_sa_delete(sa: IkeSa, now: float) -> None:
+    """End an IKE SA that the peer deleted; its CHILD SAs migrate if the peer replaced it."""
+    if sa.colliding_successor is not None and not sa.colliding_successor.closed:
+        sa.migrate_children(sa.colliding_successor, now)
+        sa.terminate("replaced", now)
+        return
+    sa.terminate(sa.delete_reason or "deleted by the peer", now)

@@ -1,4 +1,4 @@
-"""The keys of an IKE SA, and what a message goes through on its way out and in."""
+"""Keys of an IKE SA: their key exchange, the encryption of messages, fragments (RFC 7296 2.14, 2.17; RFC 7383)."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from chassis.ase.ike.crypto.algorithms import CipherSpec, IntegritySpec
+from chassis.ase.ike.crypto.diffie_hellman import GROUPS, DhKeyPair, GroupError
 from chassis.ase.ike.crypto.ikev2 import IkeKeys, SkCipher, ike_keys
+from chassis.ase.ike.errors import syntax_error_v2
+from chassis.ase.ike.payloads.chain import first_of_type
 from chassis.ase.ike.payloads.header import Header
 from chassis.ase.ike.payloads.v2 import PayloadV2
-from chassis.ase.ike.payloads.v2_payloads import EncryptedFragment
+from chassis.ase.ike.payloads.v2_payloads import EncryptedFragment, KeV2, NonceV2
+from chassis.ase.ike.payloads.v2_sa import SaV2
 from chassis.ase.ike.proposals import ChoiceV2
 
 _TSHARK_CIPHERS = {
@@ -21,10 +25,10 @@ _TSHARK_CIPHERS = {
     "aes-192-gcm": "AES-GCM-192 with 16 octet ICV [RFC5282]",
     "aes-256-gcm": "AES-GCM-256 with 16 octet ICV [RFC5282]",
 }
-"""Names in Wireshark's table of IKEv2 keys; one that it does not know makes it refuse the whole file."""
+"""Names in Wireshark's table of IKEv2 keys. Wireshark refuses the whole file if it does not know a name."""
 
 _UNCHECKED = "ANY 96-bits of Authentication [No Checking]"
-"""For an algorithm that Wireshark lacks. A row with it has to leave both SK_a empty, or the file is refused."""
+"""For an algorithm that Wireshark lacks. A row with it must leave both SK_a empty, else the file is refused."""
 
 _TSHARK_INTEGRITY = {
     "hmac-md5-96": "HMAC_MD5_96 [RFC2403]",
@@ -38,7 +42,7 @@ _TSHARK_INTEGRITY = {
 
 @dataclass(slots=True)
 class IkeSaKeymat:
-    """`sending` and `receiving` are the guards of our two directions; an AEAD counts its IVs in `ivs`."""
+    """`sending` and `receiving` are the ciphers of our two directions; `ivs` is the next IV of an AEAD cipher."""
 
     choice: ChoiceV2
     keys: IkeKeys = field(repr=False)
@@ -50,7 +54,7 @@ class IkeSaKeymat:
     def make(
         cls, choice: ChoiceV2, seed: bytes, ni: bytes, nr: bytes, spi_i: bytes, spi_r: bytes, *, initiator: bool
     ) -> IkeSaKeymat:
-        """From SKEYSEED `seed`; `initiator` says whether we are the IKE SA's."""
+        """Derive all keys from SKEYSEED `seed` (RFC 7296 2.14). `initiator`: we are the IKE SA's initiator."""
         cipher: CipherSpec = choice.cipher
         integrity: IntegritySpec | None = choice.integrity
         keys = ike_keys(choice.prf, cipher, integrity, seed, ni, nr, spi_i, spi_r)
@@ -59,13 +63,13 @@ class IkeSaKeymat:
         return cls(choice, keys, *((ours, theirs) if initiator else (theirs, ours)))
 
     def next_ivs(self, count: int) -> bytes:
-        """IVs for an AEAD, end to end, none of them ever used before with its key (RFC 5282 section 4)."""
+        """Return `count` IVs of 8 octets for an AEAD cipher, end to end; none repeats (RFC 5282 section 4)."""
         first = self.ivs
         self.ivs += count
         return b"".join(number.to_bytes(8, "big") for number in range(first, self.ivs))
 
     def wireshark_rows(self, spi_i: bytes, spi_r: bytes) -> list[dict[str, str]]:
-        """The row of Wireshark's table; none for a cipher that it cannot read."""
+        """Return the row of Wireshark's key table; empty for a cipher that Wireshark cannot decrypt."""
         encryption = _TSHARK_CIPHERS.get(self.choice.cipher.name)
         if encryption is None:
             return []
@@ -87,12 +91,44 @@ class IkeSaKeymat:
         ]
 
 
+NONCE_OCTETS = 32
+"""Octets of our nonces: at least half of any PRF's key (RFC 7296 2.10)."""
+
+
+def key_exchange_payloads(payloads: tuple[PayloadV2, ...]) -> tuple[SaV2, NonceV2, KeV2]:
+    """Return the payloads that negotiate an IKE SA.
+
+    Raises:
+        NegotiationError: one of them is missing.
+    """
+    offered, nonce, ke = (
+        first_of_type(payloads, SaV2),
+        first_of_type(payloads, NonceV2),
+        first_of_type(payloads, KeV2),
+    )
+    if offered is None or nonce is None or ke is None:
+        raise syntax_error_v2("SA, nonce or public value is missing")
+    return offered, nonce, ke
+
+
+def shared_secret(dh_key: DhKeyPair, ke: KeV2) -> bytes:
+    """Return the Diffie-Hellman shared secret g^ir.
+
+    Raises:
+        NegotiationError: the peer's public value is invalid.
+    """
+    try:
+        return GROUPS[dh_key.group].shared(dh_key, ke.public)
+    except GroupError as error:
+        raise syntax_error_v2(str(error)) from error
+
+
 MAX_ASSEMBLED_OCTETS = 65_536
-"""Plaintext of one message that is put together; a longer one is given up."""
+"""Plaintext (octets) of a message that is reassembled; a longer one is dropped."""
 
 
 def encrypt_message(
-    keyring: IkeSaKeymat,
+    keymat: IkeSaKeymat,
     header: Header,
     payloads: tuple[PayloadV2, ...],
     room: int,
@@ -100,21 +136,21 @@ def encrypt_message(
     *,
     fragment: bool,
 ) -> tuple[bytes, ...]:
-    """The datagrams of a message: one, or fragments of at most `room` octets where the peer takes them."""
-    guard = keyring.sending
+    """Return the datagrams of a message: one, or with `fragment` as many of at most `room` octets as it needs."""
+    cipher = keymat.sending
 
     def ivs(count: int) -> bytes:
-        return keyring.next_ivs(count) if guard.cipher.aead else random(count * guard.iv_octets)
+        return keymat.next_ivs(count) if cipher.cipher.aead else random(count * cipher.iv_octets)
 
-    whole = guard.encrypt(header, payloads, ivs(1))
+    whole = cipher.encrypt(header, payloads, ivs(1))
     if len(whole) <= room or not fragment:
         return (whole,)
-    return guard.encrypt_fragments(header, payloads, room, ivs(guard.fragments_needed(payloads, room)))
+    return cipher.encrypt_fragments(header, payloads, room, ivs(cipher.fragments_needed(payloads, room)))
 
 
 @dataclass(slots=True)
 class Assembly:
-    """Fragments of one message, each authentic already. Only one message is in the making for each direction."""
+    """The authentic fragments of one message (RFC 7383 2.6); a fragment of another message replaces them."""
 
     message_id: int = -1
     total: int = 0
@@ -122,13 +158,13 @@ class Assembly:
     parts: dict[int, bytes] = field(default_factory=dict)
 
     def needs(self, message_id: int, fragment: EncryptedFragment) -> bool:
-        """Whether it is worth opening: not there yet, and not of an older cut (RFC 7383 2.6)."""
+        """Return whether to decrypt a fragment: it is missing, or of a finer fragmentation (RFC 7383 2.6)."""
         if message_id != self.message_id or fragment.total > self.total:
             return True
         return fragment.total == self.total and fragment.number not in self.parts
 
     def add(self, message_id: int, fragment: EncryptedFragment, plain: bytes) -> tuple[int, bytes] | None:
-        """(first payload type, plaintext) once all parts are there."""
+        """Return (first payload type, plaintext of the message) once all fragments are there; None before."""
         if message_id != self.message_id or fragment.total > self.total:
             self.clear()
             self.message_id, self.total = message_id, fragment.total

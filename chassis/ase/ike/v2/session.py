@@ -153,7 +153,7 @@ class SessionV2(IkeSa):
             self.log_payload_error(error, now)
             if self.state is IkeSaState.CREATED:
                 self.current_request = CurrentRequest(path, ExchangeType.IKE_SA_INIT, data)
-                ike_sa_init.unreadable(self, error, path, now)
+                ike_sa_init.IkeSaInitResponder(self, path, now).refuse_malformed(error)
             return
         header = message.header
         if header.exchange == ExchangeType.IKE_SA_INIT:
@@ -204,7 +204,7 @@ class SessionV2(IkeSa):
         self.deadline = now + self.host.settings.give_up
         self.host.count("negotiations responded")
         self.current_request = CurrentRequest(path, header.exchange, data)
-        ike_sa_init.respond_to_init(self, message, data, path, now)
+        ike_sa_init.IkeSaInitResponder(self, path, now).respond(message, data)
 
     def _is_retransmission(self, message: MessageV2, data: bytes, path: Path, now: float) -> bool:
         """Return whether the request was answered before; if it was, resend the response to an authentic one."""
