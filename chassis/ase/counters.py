@@ -34,11 +34,11 @@ TUNNEL_COUNTERS: Final = (
     "decapsulated octets",
 )
 ENCAPSULATED, DECAPSULATED = 0, 2
-"""Where a tunnel's pair of slots begins."""
+"""Index of a direction's first slot in the slots of a tunnel: out, in."""
 
 
 class AspDropCause(StrEnum):
-    """Causes that only an ASP has; the others are those of forwarding and of the packet engine."""
+    """Drop causes that only an ASP has. The others are those of forwarding and of IPsec."""
 
     NO_TUNNEL = "no tunnel"
     TUNNEL_DOWN = "tunnel down"
@@ -61,7 +61,7 @@ QUEUE_CAUSES: Final = (
     AspDropCause.QUEUE_3,
     AspDropCause.QUEUE_ONLY,
 )
-"""Why a packet found no room, by the queue: one of four, or the one that an SA without priorities has."""
+"""Drop cause of a full queue, by queue: the four priorities, then the single queue of an SA without priorities."""
 
 _NO_DROPS: Final[tuple[Mapping[str, int], Mapping[str, int]]] = ({}, {})
 
@@ -93,16 +93,16 @@ FORWARDING: Final = (
     fwd.DropCause.OWNER_DOWN,
     fwd.DropCause.LOOP,
 )
-"""Causes of forwarding that an ASP can have."""
+"""Drop causes of forwarding that an ASP can have."""
 
 CAUSES: Final = tuple(dict.fromkeys(cause.value for cause in (*ipsec.IpsecDropCause, *FORWARDING, *AspDropCause)))
-"""Every cause for which the ASP drops a packet, by the name of its counter."""
+"""Every drop cause of an ASP, as the name of its counter."""
 
 
 class AspCounters:
-    """Slots taken once, so that a batch costs a few additions.
+    """Counters of an ASP. Slots are taken once, so that counting a batch costs a few additions.
 
-    The slots of all causes are taken at the start, so that those that never were are seen to be none.
+    The slots of all drop causes are taken at the start, so causes that never occurred show 0.
     """
 
     __slots__ = (
@@ -159,7 +159,7 @@ class AspCounters:
                 self.values[counters.slot(f"queue {name} depth")] = 0
 
     def count_fragments(self, count: int) -> None:
-        """Count fragments that were made out of whole packets, without the first of each."""
+        """Count fragments made of whole packets, without the first of each."""
         self.values[self._made] += count
         self.values[self._fragments] += count
 
@@ -168,17 +168,18 @@ class AspCounters:
         self.values[self._consumed] += packets
 
     def set_waiting_fragments(self, packets: int) -> None:
-        """So many fragments wait now."""
+        """Set the number of fragments that wait for reassembly."""
         self._waiting_fragments = packets
         self.values[self._waiting] = packets + self._waiting_queued
 
     def set_waiting_queued(self, packets: int) -> None:
-        """So many packets wait in queues now."""
+        """Set the number of packets in queues."""
         self._waiting_queued = packets
         self.values[self._waiting] = packets + self._waiting_fragments
 
     def set_queue(self, number: int, waiting: int, passed: int = 0, waited: int = 0, longest: int = 0) -> None:
-        """So many wait in all queues of this number now; packets passed that waited so many microseconds."""
+        """Set the packets `waiting` in all queues of this number; count `passed` packets that waited `waited` us
+        together."""
         slots = self._queues.get(number)
         if slots is None:
             name = QUEUE_NAMES[number]
@@ -192,23 +193,25 @@ class AspCounters:
             values[slots[3]] = longest
 
     def count_queue_drop(self, cause: AspDropCause, packets: int, tunnel: int) -> None:
-        """Count packets dropped on their way into a tunnel."""
+        """Count packets dropped because a queue was full."""
         self._counters.add(f"drop {cause}", packets)
         self.count_tunnel_drop(tunnel, ENCAPSULATED, cause, packets)
 
     def count_tunnel_drop(self, number: int, which: int, cause: AnyCause, packets: int) -> None:
-        """Note whose packets were dropped, which are counted; `which` is `ENCAPSULATED` or `DECAPSULATED`."""
+        """Count, for a tunnel, packets whose drop is counted elsewhere. `which` is `ENCAPSULATED` or
+        `DECAPSULATED`."""
         if packets:
             ipsec.add_count(self._tunnel_drops.setdefault(number, ({}, {}))[which // 2], str(cause), packets)
 
     def count_post_ipsec_drop(self, number: int, which: int, cause: AnyCause, packets: int) -> None:
-        """Note whose packets were dropped after they were counted as protected or opened; no tunnel's if 0."""
+        """Count, for a tunnel, packets dropped after they were counted as encapsulated or decapsulated. No-op for
+        tunnel 0."""
         if packets and number:
             self.count_tunnel_drop(number, which, cause, packets)
             self._post_ipsec_drops.setdefault(number, [0, 0])[which // 2] += packets
 
     def post_ipsec_drops(self, number: int, which: int) -> int:
-        """Packets that `strand` was told of."""
+        """Return the packets that `count_post_ipsec_drop` counted."""
         return self._post_ipsec_drops.get(number, _NO_POST_IPSEC_DROPS)[which // 2]
 
     def count_ike_in(self) -> None:
@@ -222,21 +225,21 @@ class AspCounters:
         self.values[self._consumed] += 1
 
     def count_path_mtu(self) -> None:
-        """Count a message that made the MTU of a tunnel's path smaller."""
+        """Count an ICMP message that reduced the path MTU of a tunnel."""
         self.values[self._path_mtus] += 1
         self.values[self._consumed] += 1
 
     def count_ike_out(self) -> None:
-        """Count a datagram that IKE sends."""
+        """Count a datagram of IKE."""
         self.values[self._ike_out] += 1
         self.values[self._made] += 1
 
     def count_ike_dropped(self) -> None:
-        """Count a datagram for IKE or of it that went nowhere."""
+        """Count a datagram for IKE, or of IKE, that could not be delivered."""
         self.values[self._ike_dropped] += 1
 
     def count_tunnel(self, number: int, which: int, packets: int, octets: int) -> None:
-        """Count packets and their octets for a tunnel; `which` is `ENCAPSULATED` or `DECAPSULATED`."""
+        """Count inner packets and octets of a tunnel. `which` is `ENCAPSULATED` or `DECAPSULATED`."""
         slots = self._tunnels.get(number)
         if slots is None:
             slot = self._counters.slot
@@ -247,7 +250,7 @@ class AspCounters:
         self.values[slots[which + 1]] += octets
 
     def remove_tunnel(self, number: int) -> None:
-        """The tunnel is no more here; its counters stay in the file."""
+        """Remove a tunnel that is no longer here. Its counters stay in the file."""
         self._tunnels.pop(number, None)
         self._previous.pop(number, None)
         self._tunnel_drops.pop(number, None)
@@ -255,29 +258,29 @@ class AspCounters:
         self._post_ipsec_drops.pop(number, None)
 
     def count_tunnel_fragments(self, number: int, made: int) -> None:
-        """Note of which tunnel the packets were that were cut."""
+        """Count, for a tunnel, fragments that `count_fragments` counts for the ASP."""
         if made:
             ipsec.add_count(self._tunnel_fragments, number, made)
 
     def tunnel_fragments(self, number: int) -> int:
-        """Fragments made of a tunnel's packets."""
+        """Return the fragments made of a tunnel's packets."""
         return self._tunnel_fragments.get(number, 0)
 
     def tunnel_drops(self, number: int, which: int) -> Mapping[str, int]:
-        """What `lose` was told of a tunnel."""
+        """Return the packets of a tunnel that `count_tunnel_drop` counted, by cause."""
         return self._tunnel_drops.get(number, _NO_DROPS)[which // 2]
 
     def tunnel_total(self, number: int, which: int) -> tuple[int, int]:
-        """Packets and octets of a tunnel, since the file was new."""
+        """Return packets and octets of a tunnel since the counter file was new."""
         name, octets = TUNNEL_COUNTERS[which : which + 2]
         return self._counters.get(f"tunnel {number} {name}"), self._counters.get(f"tunnel {number} {octets}")
 
     def previous_total(self, number: int, which: int) -> int:
-        """Packets of a tunnel that earlier processes counted."""
+        """Return the packets of a tunnel that earlier processes counted."""
         values = self._previous.get(number)
         return self.tunnel_total(number, which)[0] if values is None else values[which]
 
     def drops(self) -> dict[str, int]:
-        """The drops of the whole ASP, by cause."""
+        """Return the drops of the whole ASP by cause, without zeros."""
         counts = {cause: self._counters.get("drop " + cause) for cause in CAUSES}
         return {cause: count for cause, count in counts.items() if count}

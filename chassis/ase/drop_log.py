@@ -1,7 +1,7 @@
-"""Log lines of the ASP's data path: the texts, and how often one may be said.
+"""Log records of the drops of an ASP's data path: their texts and their rate limit.
 
-The texts are those of the operator guide, table 7, and `OURS`; which of the causes of a drop has one is said by
-`chassis.ase.ipsec.causes.MESSAGE_IDS`.
+The texts are those of the guide, table 7, and of `OWN_MESSAGES`. `chassis.ase.ipsec.causes.MESSAGE_IDS` says which
+drop causes are logged.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from chassis.net.address import format_address
 FACILITY: Final = "ipsec"
 
 DROP_LOG_INTERVAL: Final = 1.0
-"""Seconds between two log lines of one cause: what comes in between is counted into the next line."""
+"""Interval (s) between two records of one cause. Drops in between are counted into the next record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +44,12 @@ TEXTS: Final[Mapping[str, LogText]] = MappingProxyType(
         "esp-selector-mismatch": LogText("warning", "Packet does not match the selectors of its SA."),
     }
 )
-"""Messages by their id. The guide calls three informational and gives its others no severity; the last is ours."""
+"""Messages by their id. The guide calls three of them informational and gives the others no severity."""
 
 
 @dataclass(slots=True)
 class _CauseState:
-    """What is known of one cause: when it may be said again, and what has waited since."""
+    """One cause: when the next record may be made, and the drops since the last one."""
 
     again_at: float = -inf
     count: int = 0
@@ -57,10 +57,10 @@ class _CauseState:
 
 
 class DropLog:
-    """Log records of drops: the first of a cause at once, then one in `DROP_LOG_INTERVAL` seconds with the number
+    """Makes log records of drops: the first of a cause at once, then one in `DROP_LOG_INTERVAL` with the number
     since.
 
-    The counts of all records of a cause add up to its drops, apart from those that `flush` still holds back.
+    The counts of all records of a cause add up to its drops, except those that `flush` still holds back.
     """
 
     __slots__ = ("_card", "_states", "due")
@@ -72,7 +72,7 @@ class DropLog:
         """When `flush` has something to say."""
 
     def log(self, drops: Drops, now: float) -> list[LogRecord]:
-        """Take the drops of a batch; the records to send at once."""
+        """Take the drops of a batch; return the records to send now."""
         records = []
         for cause, count in drops.counts.items():
             state = self._states.get(cause)
@@ -87,7 +87,7 @@ class DropLog:
         return records
 
     def flush(self, now: float) -> list[LogRecord]:
-        """The records whose time has come."""
+        """Return the records that are due."""
         if now < self.due:
             return []
         records = []

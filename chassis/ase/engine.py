@@ -1,12 +1,14 @@
-"""The engine of an ASP: a card that holds the SA and policy databases and carries tunnels' packets.
+"""The engine of an ASP: a card with the SA and policy databases that carries the packets of tunnels.
 
-It is a pure state machine: its SAs come from records, with numbers and windows in a buffer that outlives it, or
-from its IKE process, with numbers and windows that end with both. Time and randomness are arguments.
+It is a pure state machine. In: records and commands of the controller, batches of other cards, messages of the IKE
+process, time. Out: `Output` values in the order in which they must be carried out. Manual SAs come from records;
+their numbers and windows are in a buffer that outlives the process. Negotiated SAs come from the IKE process and
+end with it. Time and randomness are arguments.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from itertools import chain
@@ -35,7 +37,7 @@ from chassis.ase.link import (
 )
 from chassis.ase.negotiated_sas import NegotiatedSas
 from chassis.ase.sa_statistics import SaStatistics
-from chassis.ase.tunnels import AspTunnel, TunnelTable
+from chassis.ase.tunnels import TunnelTable
 from chassis.bus import requests
 from chassis.bus.batch import Batch, Step
 from chassis.bus.card import CardBase
@@ -50,7 +52,6 @@ from chassis.bus.messages import (
     Reply,
     Request,
     SaEvent,
-    TunnelEvent,
 )
 from chassis.bus.records import NextHop
 from chassis.bus.replication import RecordChange
@@ -60,13 +61,13 @@ from chassis.fwd.tables import ForwardingTables
 FACILITY = "ase"
 
 EVICTED = "selector flows shed"
-"""Counter of flows whose values by selectors were remembered, and made room for others."""
+"""Counter of cached flows that were removed to make room for others."""
 
 _CHUNK = 1 << 16
 
 
 def _is_empty(state: memoryview) -> bool:
-    """Whether no SA has ever been held in this state; looks at the first one where there is any."""
+    """Whether no SA was ever held in this state. It stops at the first used octet."""
     octets = state.cast("B")
     return not any(
         bytes(octets[at : at + _CHUNK]).strip(b"\0") for at in range(octets_for(0), len(octets), _CHUNK)
@@ -91,10 +92,11 @@ class AspEngine(CardBase):
         counters: Counters | None = None,
         others: OtherStateFiles = tuple,
     ) -> None:
-        """`state` holds the SAs' numbers and windows and outlives the process; `fresh` says that it is new.
-        `random(n)` gives n unpredictable bytes. `others` gives the states of the node's other ASPs, to read how
-        far an SA came that was there. A state that is damaged is begun anew, which counts as fresh: the controller
-        knows then which SAs lost their windows, and holds them back.
+        """`state` keeps the SAs' numbers and windows and outlives the process; `fresh` says that it is new.
+
+        `random(n)` returns n unpredictable octets. `others` returns the states of the router's other ASPs, to find
+        the progress of an SA that moved here. A damaged state is erased, which counts as fresh: the controller
+        then knows that SAs lost their windows, and holds them back.
         """
         super().__init__(card, pid=pid, boot=boot, counters=counters)
         self._damage = ""
@@ -105,7 +107,7 @@ class AspEngine(CardBase):
             self._damage = str(error)
             state.cast("B")[:] = bytes(state.nbytes)
             held = SaStateFile(state, salt, others)
-        # One that was made by a process that died before it was in service is as good as new.
+        # A state of a process that died before it was in service counts as new.
         self.fresh = fresh or held.is_fresh or not (held.was_in_service or not _is_empty(state))
         self.sadb = Sadb(held, partial(self.counters.add, EVICTED))
         self.tunnels = TunnelTable(card, self.sadb)
@@ -117,19 +119,19 @@ class AspEngine(CardBase):
         self.sa_statistics = SaStatistics(self.sadb, self.tunnels, self._counts)
         self.ike = IkeSide(card, self.counters)
         self._lease_requests: dict[tuple[int, int], tuple[SaEvent, int]] = {}
-        """Leases asked for and not had yet, with the end of the lease that was running out."""
+        """Leases requested and not granted yet, with the end of the present lease."""
         self._installed_version = 0
-        """The version of the records whose SAs are all in place."""
+        """Version of the records whose SAs are all installed."""
         self._report_all = False
-        """The controller may not know of tunnels without SAs and of leases asked for: it is told once more."""
+        """The controller may have lost reports of tunnels without SAs, and lease requests: send them again."""
 
-    # what every card does
+    # calls that every card has
 
     def held(self, hello: Hello) -> Hello:
-        """Adds the SAs held, and until the first snapshot that their numbers are unknown, where they are.
+        """Add the SAs held, the networks behind peers, and, until the first snapshot, whether the SAs' numbers are
+        unknown.
 
-        The networks behind peers go with them: a controller that came back would withdraw their routes until it
-        heard of them.
+        A restarted controller would withdraw the routes to the networks until it learned of them.
         """
         states = self.tunnels.states
         sas = tuple(chain.from_iterable([state.sas for state in states.values()]))
@@ -146,7 +148,7 @@ class AspEngine(CardBase):
 
     def changed(self, change: RecordChange, now: float) -> list[Output]:
         self.sadb.state.mark_in_service()
-        # Old decisions end with the old records, before a packet can meet the new ones.
+        # Apply the records before the next packet, so that no decision of the old records is used.
         self.tunnels.apply(change)
         self.tables.apply(change)
         self.negotiated.apply_records(change)
@@ -156,11 +158,11 @@ class AspEngine(CardBase):
         outputs = self.ike.changed(change, self.settings, self.replica.records)
         if self._report_all:
             self._report_all = False
-            # A hello says which SAs are held, but not whose they are, and nothing of tunnels without.
+            # A hello lists the SAs, but not their peers' identities, and no tunnels without SAs.
             states = self.tunnels.states.values()
-            outputs += self._tunnel_events(
-                state for state in states if state.last_report and (state.negotiated or not state.up)
-            )
+            outputs += [
+                state.report() for state in states if state.last_report and (state.negotiated or not state.up)
+            ]
             outputs += [ToController(event) for event, _ in self._lease_requests.values()]
             if self._damage:
                 outputs.append(self.log(now, "error", FACILITY, f"SA state begun anew: {self._damage}"))
@@ -168,7 +170,7 @@ class AspEngine(CardBase):
         return outputs + self._install_pending()
 
     def _update_queues(self) -> None:
-        """Bring the queues to what the settings and the records say; a fenced ASP has none that wait."""
+        """Apply settings and records to the queues. A fenced ASP keeps no packets."""
         queues = self.datapath.queues
         queues.set_rate(self.settings.get("asp-rate"))
         for number in queues.measured_tunnels() - self.tunnels.states.keys():
@@ -177,13 +179,13 @@ class AspEngine(CardBase):
         self._flush_if_fenced()
 
     def _flush_if_fenced(self) -> None:
-        """Nothing that waits leaves a fenced ASP."""
+        """Drop the queued packets of a fenced ASP."""
         if self.fenced and self.datapath.queues.waiting:
             self.drop(DropCause.FENCED, self.datapath.queues.flush(DropCause.FENCED))
 
     def _install_pending(self) -> list[Output]:
-        """Go on with what changed records want; report what came of it."""
-        outputs = self._tunnel_events(self.tunnels.install_pending())
+        """Continue with the SAs that changed records want; return the reports."""
+        outputs = self.tunnels.install_pending()
         if not self.tunnels.pending:
             self._installed_version = self.replica.version
         for key in [key for key, (_, limit) in self._lease_requests.items() if not self._has_lease(key, limit)]:
@@ -195,7 +197,8 @@ class AspEngine(CardBase):
         return []
 
     def request(self, request: Request, now: float) -> list[Output] | None:
-        """Commands about SAs: for IKE, but for tunnels with manual keys, whose SAs are made anew here and now."""
+        """Run a command about SAs or queues. IKE runs those about negotiated tunnels; manual SAs are reinstalled
+        at once."""
         tunnel = request.arguments.get("tunnel")
         if request.name == "queues":
             return [ToController(Reply(request.number, self._queue_statistics(tunnel)))]
@@ -212,8 +215,9 @@ class AspEngine(CardBase):
             for number, state in self.tunnels.states.items()
             if not state.negotiated and tunnel in (None, number) and request.arguments.get("what") != "ike"
         ]
-        renewed = [self.tunnels.reinstall(number) for number in manual]
-        outputs = self._tunnel_events(state for state in renewed if state is not None)
+        outputs: list[Output] = []
+        for number in manual:
+            outputs += self.tunnels.reinstall(number)
         if manual and (tunnel is not None or len(manual) == len(self.tunnels.states)):
             return [*outputs, ToController(Reply(request.number, {"manual": len(manual)}))]
         return outputs + self.ike.ask(request, request.name, len(manual))
@@ -231,12 +235,12 @@ class AspEngine(CardBase):
     # the IKE process
 
     def ike_connected(self, now: float) -> list[Output]:
-        """The IKE process stands: it is given the records that it needs, and from then on their changes."""
+        """The IKE process is ready. Send it the records that it needs; their changes follow."""
         self.datapath.datagrams.connected = True
         return self.ike.connect(self.settings, self.replica.records, self.replica.version > 0, now)
 
     def from_ike(self, message: FromIke, now: float) -> list[Output]:
-        """A message of the IKE process."""
+        """Handle a message of the IKE process."""
         match message:
             case IkePacket():
                 if self.fenced:
@@ -264,14 +268,14 @@ class AspEngine(CardBase):
                 return []
         state = self.tunnels.states.get(message.tunnel)
         if state is not None and state.last_report is not None and bool(state.last_report[0]) == state.up:
-            # Whether it is up must not wait for other news of it.
-            outputs += self._tunnel_events([state])
+            # Report a change of up or down at once; other changes are gathered.
+            outputs.append(state.report())
         return outputs
 
     # the data path
 
     def receive_batch(self, batch: Batch, now: float) -> list[Output]:
-        """A batch of another card: packets to protect or to open."""
+        """Encapsulate or decapsulate a batch of another card."""
         self._counts.values[self._counts.received] += len(batch.lengths)
         if not self.accepts(batch):
             return []
@@ -291,13 +295,13 @@ class AspEngine(CardBase):
         return outputs
 
     def receive_frames(self, port: str, batch: Batch, now: float) -> list[Output]:
-        """An ASP has no port; nothing comes in by one."""
+        """Drop the frames: an ASP has no port."""
         self._counts.values[self._counts.received] += len(batch.lengths)
         self.drop(DropCause.NO_PORT, len(batch.lengths))
         return []
 
     def on_carrier(self, port: str, up: bool, now: float) -> list[Output]:
-        """An ASP has no port, so no carrier either."""
+        """No-op: an ASP has no port."""
         return []
 
     # time
@@ -313,7 +317,7 @@ class AspEngine(CardBase):
             self._flush_if_fenced()
             outputs += datapath.serve(now)
         outputs += self.negotiated.on_timer(now)
-        outputs += self._tunnel_events(self.negotiated.pop_reports(now))
+
         outputs += self.ike.on_timer(now)
         if self.tunnels.pending:
             outputs += self._install_pending()
@@ -336,22 +340,24 @@ class AspEngine(CardBase):
         )
 
     def _heartbeat(self, now: float) -> Output:
-        """Says which version is in force here: packets are sent to an ASP once it has what the controller sent."""
+        """Report the version whose SAs are installed. Other cards send packets only to an ASP that has the present
+        version."""
         beat = super()._heartbeat(now)
         if self.tunnels.pending and isinstance(beat, ToController) and isinstance(beat.message, Heartbeat):
             return ToController(replace(beat.message, version=self._installed_version))
         return beat
 
-    # what the packet engine has to say
+    # calls of the data path
 
     def count_drops(self, drops: Drops, now: float) -> list[Output]:
-        """Count packets that the packet engine dropped; the log records that are due."""
+        """Count packets that the data path dropped; return the log records that are due."""
         for cause, count in drops.counts.items():
             self.drop(cause, count)
         return _records(self._log.log(drops, now))
 
     def on_sa_notice(self, notices: tuple[Notice, ...], now: float) -> list[Output]:
-        """Ask the controller for more numbers, or say that there are none left."""
+        """Request a lease from the controller, report an exhausted SA, or pass on the notice of a
+        negotiated SA."""
         outputs: list[Output] = []
         for notice in notices:
             state = self.tunnels.states.get(notice.tunnel)
@@ -369,16 +375,16 @@ class AspEngine(CardBase):
                 if not exhausted:
                     self._lease_requests[notice.tunnel, notice.serial] = (event, notice.limit)
                 break
-            if exhausted and self.tunnels.mark_exhausted(notice.tunnel):
-                outputs += self._tunnel_events([state])
+            if exhausted:
+                outputs += self.tunnels.mark_exhausted(notice.tunnel)
         return outputs
 
     def on_acquire(self, tunnel: int, entries: tuple[int, ...], now: float) -> list[Output]:
-        """IKE hears of policy lines that have no SA and want one."""
+        """Tell IKE about SPD entries that need an SA."""
         return self.negotiated.on_acquire(tunnel, entries, now)
 
     def on_inbound_traffic(self, decapsulators: tuple[Decapsulator, ...], now: float) -> list[Output]:
-        """IKE hears of its peers."""
+        """Tell IKE about its peers."""
         return self.negotiated.on_inbound_traffic(decapsulators)
 
     # inside
@@ -396,7 +402,7 @@ class AspEngine(CardBase):
         return tunnel.economical or (tunnel.circuit != 0 and up.get(tunnel.home, False))
 
     def _queue_statistics(self, tunnel: object) -> Attributes:
-        """What there is to say of the queues, of those of one tunnel or of all."""
+        """Return the statistics of the queues of one tunnel (a number) or of all (None)."""
         report = self.datapath.queues.statistics(tunnel if isinstance(tunnel, int) else None)
         for sa in report["sas"]:
             state = self.tunnels.states.get(sa["tunnel"])
@@ -404,20 +410,9 @@ class AspEngine(CardBase):
         return report
 
     def _has_lease(self, key: tuple[int, int], limit: int) -> bool:
-        """Whether an SA is there and still has the lease that ends at `limit`."""
+        """Whether an SA exists and its lease still ends at `limit`."""
         encapsulator = self.sadb.outbound.get(key)
         return encapsulator is not None and encapsulator.limit == limit
-
-    def _tunnel_events(self, states: Iterable[AspTunnel]) -> list[Output]:
-        outputs: list[Output] = []
-        for state in states:
-            state.last_report = news = state.pending_report
-            reason, sas, identity, selectors = news
-            event = TunnelEvent(
-                state.record.number, state.up, reason, state.record.remote, identity, sas, selectors
-            )
-            outputs.append(ToController(event))
-        return outputs
 
 
 def _records(records: list[LogRecord]) -> list[Output]:

@@ -1,8 +1,8 @@
-"""Numbers of policy lines, as the data engine and IKE know them.
+"""Numbers of SPD entries, as the data engine and IKE use them.
 
-A line of a tunnel has the number that `seq` gives it. IKEv1 negotiates one pair of selectors at a time (RFC 2409
-5.5), so there each rule of the line's access list has SAs of its own and counts as a line: its number names the
-line and the rule, by the sequence numbers that the configuration gives both.
+A policy entry has the number of its `seq`. IKEv1 negotiates one pair of selectors at a time (RFC 2409 5.5), so
+there each rule of the entry's access list has SAs of its own and is an entry: its number contains the sequence
+numbers of the policy entry and of the rule.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from chassis.bus.records import AclRuleRecord
 from chassis.model.acl import MOST_RULES
 
 _SHIFT: Final = 16
-"""Sequence numbers of lines and rules are below 65,536."""
+"""Sequence numbers of entries and rules are below 65,536."""
 
 
 def entry_number(seq: int, rule: int = 0) -> int:
-    """The number of a line, or of one of its rules; of a whole line it is its sequence number."""
+    """Return the number of a policy entry, or of one of its rules. Without a rule it is the sequence number."""
     return rule << _SHIFT | seq
 
 
 def entry_and_rule(number: int) -> tuple[int, int]:
-    """Sequence numbers of the line and of the rule, 0 for all rules; what is lower comes first."""
+    """Return the sequence numbers of the entry and of the rule (0: all rules). Lower ones are matched first."""
     return number & (1 << _SHIFT) - 1, number >> _SHIFT
 
 
@@ -35,7 +35,7 @@ def describe_entry(number: int) -> dict[str, int]:
 
 
 def rules_with_own_sas(rules: Iterable[AclRuleRecord]) -> list[AclRuleRecord]:
-    """The rules of a list that have SAs of their own: each selection once, `MOST_RULES` at most."""
+    """Return the rules of an access list that have SAs of their own: each selection once, `MOST_RULES` at most."""
     found: dict[AclRuleRecord, AclRuleRecord] = {}
     for rule in rules:
         mine, far = _mask(rule.source_length), _mask(rule.destination_length)

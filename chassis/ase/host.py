@@ -1,4 +1,4 @@
-"""What the data path of an ASP needs of the card that it is in."""
+"""What the data path of an ASP calls on its card."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from chassis.bus.engine import Output
 
 
 class DataPathHost(Protocol):
-    """What the paths need of their card."""
+    """The card of a data path."""
 
     card: str
 
@@ -26,13 +26,13 @@ class DataPathHost(Protocol):
     def stamp(self, batch: Batch, step: str, now: float) -> None: ...
 
     def count_drops(self, drops: Drops, now: float) -> list[Output]:
-        """Count and log what the packet engine dropped."""
+        """Count and log the drops of a batch."""
 
     def on_sa_notice(self, notices: tuple[Notice, ...], now: float) -> list[Output]:
-        """Pass on what an SA has to say."""
+        """An SA has reached a limit of sequence numbers or octets."""
 
     def on_acquire(self, tunnel: int, entries: tuple[int, ...], now: float) -> list[Output]:
-        """Packets matched policy lines that have no SA."""
+        """Packets matched SPD entries of a tunnel that have no SA."""
 
     def on_inbound_traffic(self, decapsulators: tuple[Decapsulator, ...], now: float) -> list[Output]:
-        """Authentic packets came by negotiated SAs."""
+        """Authentic packets arrived with these negotiated SAs."""

@@ -1,9 +1,8 @@
-"""Security associations that IKE makes: from its messages into the database, and what IKE and the controller hear
-of them.
+"""SAs that IKE makes: from IKE's messages into the SA database, and reports of them to IKE and the controller.
 
-IKE decides which pair of a line sends; several may receive side by side. What only the data path can know, that a
-pair was used for the first time, has carried its kilobytes or its numbers, or that its peer is elsewhere, is found
-once a batch, never once a packet.
+IKE decides which pair of an SPD entry sends; several pairs may receive at the same time. The data path detects the
+first use of a pair, the end of its octets or sequence numbers, and a changed address of the peer. It is asked once
+a batch, never once a packet.
 """
 
 from __future__ import annotations
@@ -38,22 +37,22 @@ from chassis.bus.records import TunnelRecord
 from chassis.bus.replication import RecordChange
 
 PEER_ALIVE_INTERVALS = (0.02, 1.0)
-"""Least and most seconds between two messages about tunnels whose peers were heard: a tenth of the time after
-which a silent peer is asked whether it lives, so that a late word does not put off the question by much."""
+"""Smallest and largest interval (s) between two `PeerSeen` messages. The interval is a tenth of the DPD interval,
+so a report delays the next DPD probe by a tenth at most."""
 
 ACQUIRE_INTERVAL = 1.0
-"""Seconds between two messages about one policy line without SA."""
+"""Interval (s) between two `NoSa` messages about one SPD entry."""
 
 SA_REPORT_DELAY = 0.05
-"""Seconds in which changes of a tunnel's SAs become one report of the tunnel."""
+"""Time (s) during which changes of a tunnel's SAs are gathered into one report."""
 
 MAX_REPORTS = 500
-"""Tunnels that are reported in one go."""
+"""Tunnels that one call reports."""
 
 
 @dataclass(slots=True)
 class _SaUsage:
-    """What is known of a pair beyond what it is: whether it ever sent, what was said of it, where its peer is."""
+    """Use of a pair: whether it was ever the sending one, what was reported of it, and the peer's UDP address."""
 
     sent: bool
     seen: bool = False
@@ -62,7 +61,7 @@ class _SaUsage:
 
 
 class NegotiatedSas:
-    """The pairs of all negotiated tunnels of an ASP. Its calls return outputs."""
+    """The SA pairs of all negotiated tunnels of an ASP. Each call returns the outputs that follow from it."""
 
     def __init__(self, sadb: Sadb, tunnels: TunnelTable) -> None:
         self._sadb = sadb
@@ -81,10 +80,10 @@ class NegotiatedSas:
     # what IKE says
 
     def install(self, message: SaInstall) -> list[Output]:
-        """Put a pair to work: it receives at once, before anything is sent that the peer could answer."""
+        """Install a pair. It receives at once, before anything is sent that the peer could answer."""
         state = self._tunnel(message.tunnel)
         if state is None or (state.record.local, state.record.remote) != (message.local, message.remote):
-            # IKE has not heard yet that the tunnel is another one, or gone; it deletes what it made.
+            # IKE does not know yet that the tunnel changed or was removed; it will delete the SAs.
             return []
         name = (message.tunnel, message.serial)
         try:
@@ -101,7 +100,7 @@ class NegotiatedSas:
         if message.encapsulation:
             way = message.encapsulation[0]
             origin = (way.remote, way.remote_port)
-        # The lines may have changed since IKE negotiated.
+        # The SPD entry may have changed since IKE negotiated.
         self._sadb.restrict_selectors(*name)
         self._usages.setdefault(message.tunnel, {})[message.serial] = _SaUsage(message.send, origin=origin)
         outputs: list[Output] = []
@@ -113,10 +112,11 @@ class NegotiatedSas:
         state.pairs = (*state.pairs, pair)
         self._acquire_at.get(message.tunnel, {}).pop(message.entry, None)
         outputs += _sa_events(pair, "installed", "initiator" if message.initiator else "responder")
-        return outputs + self._evaluate(state)
+        self._evaluate(state)
+        return outputs
 
     def activate_outbound(self, message: SaSwitch) -> list[Output]:
-        """Send by this pair from now on."""
+        """Send with this pair from now on."""
         usage = self._usage(message.tunnel, message.serial)
         if usage is not None and self._tunnel(message.tunnel) is not None:
             try:
@@ -127,11 +127,11 @@ class NegotiatedSas:
         return []
 
     def delete(self, message: SaDelete) -> list[Output]:
-        """Take a pair away."""
+        """Remove a pair."""
         return self._remove(message.tunnel, message.serial, "deleted", message.reason)
 
     def update_address(self, message: SaMove) -> list[Output]:
-        """Send a pair's packets to another place."""
+        """Send a pair's packets to the peer's new UDP address (RFC 7296 2.23)."""
         state = self._tunnel(message.tunnel)
         pair = None if state is None else _find_pair(state, message.serial)
         if state is None or pair is None:
@@ -143,29 +143,31 @@ class NegotiatedSas:
             )
             self._sadb.update_outbound(outbound)
         except SaError:
-            # AH has no way through a NAT: IKE never asks for that.
+            # AH cannot pass a NAT, so IKE never asks for that.
             return []
         moved = replace(pair, outbound=outbound)
         state.pairs = tuple([moved if other is pair else other for other in state.pairs])
         self._usages[message.tunnel][message.serial].origin = (way.remote, way.remote_port)
-        return self._evaluate(state)
+        self._evaluate(state)
+        return []
 
     def on_expiring(self, message: SaExpiring) -> list[Output]:
-        """A pair is to be replaced because of its age: IKE is at it, and the controller hears of it once."""
+        """IKE rekeys a pair because of its age. Report it to the controller once."""
         return self._report_expiring(message.tunnel, message.serial, message.reason)
 
     def on_tunnel_state(self, message: IkeState) -> list[Output]:
-        """IKE's word on a tunnel: told on at once where it decides whether the tunnel is up."""
+        """Apply IKE's report of a tunnel."""
         state = self._tunnel(message.tunnel)
         if state is None:
             return []
         state.ike = message
-        return self._evaluate(state)
+        self._evaluate(state)
+        return []
 
     # what the data path says
 
     def on_inbound_traffic(self, decapsulators: Iterable[Decapsulator]) -> list[Output]:
-        """Authentic packets came by these SAs."""
+        """Authentic packets arrived with these SAs."""
         outputs: list[Output] = []
         for decapsulator in decapsulators:
             sa = decapsulator.sa
@@ -188,13 +190,14 @@ class NegotiatedSas:
         return outputs
 
     def on_sa_notice(self, notice: Notice) -> list[Output]:
-        """An outbound SA has something to say."""
+        """An outbound SA has reached a limit of octets or sequence numbers."""
         if notice.kind in (NoticeKind.SEQUENCE_EXHAUSTED, NoticeKind.HARD_OCTETS):
             return self._hard_expire(notice.tunnel, notice.serial, notice.kind)
         return self._soft_expire(notice.tunnel, notice.serial, notice.kind)
 
     def on_acquire(self, tunnel: int, entries: Iterable[int], now: float) -> list[Output]:
-        """Packets matched lines of a tunnel that have no SA."""
+        """Packets matched these SPD entries, which have no SA. Report each entry to IKE once in
+        `ACQUIRE_INTERVAL`."""
         outputs: list[Output] = []
         if self._tunnel(tunnel) is None:
             return outputs
@@ -208,12 +211,12 @@ class NegotiatedSas:
     # what the records say
 
     def apply_settings(self, settings: Attributes) -> None:
-        """The node's settings, as IKE reads them."""
+        """Apply the router's settings."""
         least, most = PEER_ALIVE_INTERVALS
         self._peer_interval = min(max(read_settings(settings)[0].dpd_interval / 10, least), most)
 
     def apply_records(self, change: RecordChange) -> None:
-        """Records changed: forget what is known of pairs and lines that are no more."""
+        """Remove what is known of pairs and entries that no longer exist."""
         for record in (*change.put, *change.deleted):
             if isinstance(record, TunnelRecord):
                 number = record.number
@@ -226,28 +229,30 @@ class NegotiatedSas:
     # time
 
     def on_timer(self, now: float) -> list[Output]:
-        """What was gathered and is due. Reports of tunnels are those of the caller (`due`)."""
-        if not self._peers or now < self._peers_report_at:
-            return []
-        peers = tuple(sorted(self._peers & self._tunnels.states.keys()))
-        self._peers.clear()
-        self._peers_report_at = now + self._peer_interval
-        return [ToIke(PeerSeen(peers))] if peers else []
+        """Return the gathered messages to IKE and reports of tunnels that are due."""
+        outputs: list[Output] = []
+        if self._peers and now >= self._peers_report_at:
+            peers = tuple(sorted(self._peers & self._tunnels.states.keys()))
+            self._peers.clear()
+            self._peers_report_at = now + self._peer_interval
+            if peers:
+                outputs.append(ToIke(PeerSeen(peers)))
+        return outputs + self._tunnel_reports(now)
 
-    def pop_reports(self, now: float) -> list[AspTunnel]:
+    def _tunnel_reports(self, now: float) -> list[Output]:
         """Tunnels with news to report: the caller does it."""
         if self._to_report and self._reports_at == inf:
             self._reports_at = now + SA_REPORT_DELAY
         if now < self._reports_at:
             return []
-        states = []
+        outputs: list[Output] = []
         for number in list(self._to_report)[:MAX_REPORTS]:
             del self._to_report[number]
             state = self._tunnels.states.get(number)
             if state is not None and state.last_report != state.pending_report:
-                states.append(state)
+                outputs.append(state.report())
         self._reports_at = now if self._to_report else inf
-        return states
+        return outputs
 
     def next_timer(self) -> float:
         peers_at = self._peers_report_at if self._peers else inf
@@ -266,18 +271,17 @@ class NegotiatedSas:
     def _is_installed(self, tunnel: int, serial: int) -> bool:
         return (tunnel, serial) in self._sadb.inbound
 
-    def _evaluate(self, state: AspTunnel) -> list[Output]:
+    def _evaluate(self, state: AspTunnel) -> None:
         state.evaluate()
         self._to_report[state.record.number] = None
-        return []
 
     def _soft_expire(self, tunnel: int, serial: int, kind: NoticeKind) -> list[Output]:
-        """A pair is to be replaced: said once, whichever of its SAs found out first."""
+        """Ask IKE to rekey a pair; once, whichever of its SAs reached its limit first."""
         events = self._report_expiring(tunnel, serial, str(kind))
         return [ToIke(SaExpiring(tunnel, serial, False, str(kind))), *events] if events else []
 
     def _report_expiring(self, tunnel: int, serial: int, reason: str) -> list[Output]:
-        """What the controller is told of a pair that is to be replaced; nothing when it was told before."""
+        """Return the events for the controller about a pair that is rekeyed; empty if it was reported before."""
         usage = self._usage(tunnel, serial)
         state = self._tunnel(tunnel)
         pair = None if state is None else _find_pair(state, serial)
@@ -287,7 +291,7 @@ class NegotiatedSas:
         return _sa_events(pair, "expiring", reason)
 
     def _hard_expire(self, tunnel: int, serial: int, kind: NoticeKind) -> list[Output]:
-        """A pair has carried all it may: it is gone, both ways (RFC 4301 4.4.2.1)."""
+        """Remove a pair that has used its lifetime, in both directions (RFC 4301 4.4.2.1)."""
         if not self._is_installed(tunnel, serial):
             return []
         return [
@@ -304,7 +308,8 @@ class NegotiatedSas:
         self._sadb.remove_outbound(tunnel, serial)
         self._sadb.remove_inbound(tunnel, serial)
         state.pairs = tuple([other for other in state.pairs if other is not pair])
-        return [*_sa_events(pair, event, reason), *self._evaluate(state)]
+        self._evaluate(state)
+        return _sa_events(pair, event, reason)
 
 
 def _find_pair(state: AspTunnel, serial: int) -> SaPair | None:

@@ -1,16 +1,16 @@
-"""Priority queues before the SAs of an ASP that has a rate (guide 8.5, table 3; S-040, S-072).
+"""Priority queues before the SAs of an ASP that has a rate (guide 8.5, table 3).
 
-What sends for a policy line of a tunnel, its outbound SA, has one queue, or four with strict priority where its
-tunnel names a policy with `num-queues 4`. Packets wait there *before* they have a sequence number: whatever
-overtakes whatever, numbers leave in order and a peer's window sees no difference. Where a successor takes over the
-line, what waits goes with the successor. A line whose peer narrows has several SAs side by side; they share the
-queues, for which of them a packet goes by is known only when its turn comes: what waits outlives any SA.
+An SPD entry of a tunnel has one queue, or four with strict priority if its tunnel names a policy with `num-queues
+4`. Packets wait there *before* they have a sequence number. Numbers therefore leave in order, whichever packet
+overtakes another, and the peer's replay window sees no difference. Queued packets belong to the entry, not to an
+SA: they go with the successor after a rekey, and an entry with several SAs (a peer that narrows) selects the SA
+only when a packet is dequeued.
 
-Among SAs turns are taken, by what they cost of the rate: what one tunnel marks as urgent is not at the expense of
-another. A full queue drops what comes last. The octets of all queues together are bounded too, lower classes
-having less of the room, so that they never fill it before a higher one.
+Entries are served by deficit round robin, measured in the unit of the rate, so urgent packets of one tunnel do not
+delay another tunnel. A full queue drops the newest packets. The octets of all queues together are limited as well;
+lower classes have a lower limit, so they cannot fill the buffer before a higher class.
 
-An ASP without a rate holds nothing back: packets go by here without a look.
+An ASP without a rate does not queue: packets pass by without a check.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ from chassis.net.ethernet import HEADROOM
 from chassis.net.ipv4 import IPV4_HEADER_LENGTH
 
 MAX_QUEUE_PACKETS: Final = 512
-"""Most packets of one queue."""
+"""Packets of one queue."""
 
 MAX_BUFFER_OCTETS: Final = 32 << 20
-"""Most octets in the queues of an ASP."""
+"""Octets in all queues of an ASP."""
 
 QUEUE_OCTET_LIMITS: Final = (
     MAX_BUFFER_OCTETS,
@@ -46,24 +46,24 @@ QUEUE_OCTET_LIMITS: Final = (
     MAX_BUFFER_OCTETS * 7 // 10,
     MAX_BUFFER_OCTETS * 7 // 10,
 )
-"""Octets in all queues up to which a queue takes packets, by queue; the last is that of SAs with one."""
+"""Octets in all queues above which a queue accepts no packet, by queue; the last is that of single queues."""
 
 SINGLE_QUEUE: Final = CLASSES
-"""The queue of an SA that has but one, beside its four, which an SA has at other times."""
+"""Index of the queue of an entry without priorities, after its four priority queues."""
 
 RATE_BURST_INTERVAL: Final = 0.01
-"""Seconds of the rate that an ASP may be behind: what a process that was late for its timer can make up for."""
+"""Time (s) of the rate that may be caught up by a process whose timer was late."""
 
 SERVICE_INTERVAL: Final = 0.001
-"""Seconds of the rate that are served at once where packets wait: the grain of the process's timers."""
+"""Time (s) of the rate that is served at once if packets wait: the resolution of the process's timers."""
 
 QUANTUM_PACKETS: Final = 32
 QUANTUM_BITS: Final = 65536 * 8
-"""What an SA may use of the rate before it is another's turn: more than any packet takes."""
+"""What an entry may use of the rate before the next entry: more than the largest packet (in packets, in bits)."""
 
 
 class QueueStatistics:
-    """What went through a queue: packets, drops, how deep it was, and how long packets waited."""
+    """Statistics of a queue: packets, drops, depth, and how long packets waited (us)."""
 
     __slots__ = ("_waits", "depth", "dropped", "longest", "passed", "peak", "total")
 
@@ -73,7 +73,7 @@ class QueueStatistics:
         self.passed = 0
         self.dropped = 0
         self.total = 0
-        """Microseconds that the packets waited, together."""
+        """Time (us) that all packets waited, together."""
         self.longest = 0
         self._waits: Counter[int] = Counter()
 
@@ -82,7 +82,7 @@ class QueueStatistics:
         self.peak = max(self.peak, self.depth)
 
     def count_dequeued(self, packets: int, waited: int) -> None:
-        """They leave after so many microseconds."""
+        """Count packets that waited `waited` us."""
         self.depth -= packets
         self.passed += packets
         self.total += waited * packets
@@ -91,7 +91,7 @@ class QueueStatistics:
         self._waits[(shift << 3) + (waited >> shift)] += packets
 
     def quantile(self, part: float) -> int:
-        """Microseconds that this part of the packets waited at most; exact to an eighth."""
+        """Return the time (us) that `part` (0 to 1) of the packets waited at most, exact to an eighth."""
         wanted = ceil(self.passed * part)
         for bucket, packets in sorted(self._waits.items()):
             wanted -= packets
@@ -101,7 +101,7 @@ class QueueStatistics:
         return 0
 
     def to_json(self) -> dict[str, Any]:
-        """Times in milliseconds."""
+        """Return the statistics with times in milliseconds."""
         return {
             "depth": self.depth,
             "peak_depth": self.peak,
@@ -118,7 +118,7 @@ class QueueStatistics:
 
 @dataclass(slots=True, eq=False)
 class _QueuedBatch:
-    """Packets that came together, as far as they still wait: those from `first` on, which begin at `at`."""
+    """Packets that were enqueued together and still wait: those from `first` on, which begin at octet `at`."""
 
     batch: Batch
     depth: int
@@ -137,7 +137,7 @@ class _Queue:
 
 @dataclass(slots=True, eq=False)
 class _EntryQueues:
-    """The queues of the SA that sends for a policy line. `deficit` is what is left of its turn."""
+    """The queues of an SPD entry. `deficit` is what is left of its turn (packets or bits)."""
 
     tunnel: int
     entry: int
@@ -148,7 +148,7 @@ class _EntryQueues:
 
 @dataclass(frozen=True, slots=True)
 class DequeuedBatch:
-    """Packets whose turn it is, all of one queue; `depth` as they came with it."""
+    """Packets of one queue to encapsulate now."""
 
     batch: Batch
     depth: int
@@ -163,22 +163,26 @@ class Queues:
         self.rate: Rate | None = None
         self.waiting = 0
         self.due = inf
-        """When there will be something to serve."""
+        """Time at which `dequeue` may have packets; inf if none wait."""
         self._octets = 0
         self._by_entry_key: dict[tuple[int, int], _EntryQueues] = {}
         self._active: deque[_EntryQueues] = deque()
-        """SAs with packets that wait, in the order of their turns."""
+        """Entries with queued packets, in the order of their turns."""
         self._tokens = 0.0
         self._refilled_at = -inf
         self._statistics = tuple([QueueStatistics() for _ in range(CLASSES + 1)])
 
     @property
     def idle(self) -> bool:
-        """Whether packets may go by as if nothing were here."""
+        """Whether packets may pass without a call of `enqueue`."""
         return self.rate is None and not self._active
 
     def set_rate(self, given: object) -> None:
-        """Go by this rate from now on, as a lab writes it; without one what waits goes at once."""
+        """Set the rate, in the form of a lab file; None removes it, and queued packets leave at once.
+
+        Raises:
+            ValueError: `given` is not a rate.
+        """
         rate = Rate.parse(given) if given is not None else None
         if rate == self.rate:
             return
@@ -190,8 +194,8 @@ class Queues:
             self.due = -inf
 
     def enqueue(self, batch: Batch, priorities: bool, depth: int, now: float) -> list[Batch]:
-        """Let clear packets of a tunnel wait for their turn. Those for which there is no SA come back at once:
-        nothing will come of them, and whoever makes SAs is to hear of them without delay."""
+        """Queue inner packets of a tunnel. Return those without an SA: they will be dropped, and IKE must learn of
+        them at once."""
         others: list[Batch] = []
         for entry, part in self._by_entry(batch):
             if entry == NO_ENTRY or self._sadb.current_outbound(batch.tunnel, entry) is None:
@@ -208,7 +212,7 @@ class Queues:
         return others
 
     def dequeue(self, now: float) -> DequeuedBatch | None:
-        """The packets that are next, as many as the rate allows by now; None where it allows none or none wait."""
+        """Return the next packets, as many as the rate allows by now; None if it allows none, or none wait."""
         if not self._active:
             self.due = inf
             return None
@@ -231,7 +235,8 @@ class Queues:
         return served
 
     def flush(self, cause: AnyCause) -> int:
-        """Forget all packets that wait, for this cause; how many there were."""
+        """Drop all queued packets for this cause; return how many there were, which the caller counts
+        for the ASP."""
         count = self.waiting
         for sa in self._active:
             for number, queue in enumerate(sa.queues):
@@ -249,12 +254,12 @@ class Queues:
         return count
 
     def remove_tunnel(self, tunnel: int) -> None:
-        """The tunnel is no more here: what was measured of it goes once nothing of it waits."""
+        """Remove the statistics of a tunnel that is no longer here, unless packets of it wait."""
         for key in [key for key, sa in self._by_entry_key.items() if key[0] == tunnel and not sa.waiting]:
             del self._by_entry_key[key]
 
     def remove_stale_entries(self) -> None:
-        """As `forget`, for lines and rules that their tunnels have no more."""
+        """Remove the statistics of entries that no longer exist, unless packets of them wait."""
         policies = self._sadb.spd
         for key in [
             key for key, sa in self._by_entry_key.items() if not sa.waiting and not policies.may_have_entry(*key)
@@ -262,11 +267,11 @@ class Queues:
             del self._by_entry_key[key]
 
     def measured_tunnels(self) -> set[int]:
-        """Tunnels of which something was measured."""
+        """Return the tunnels with statistics."""
         return {tunnel for tunnel, _ in self._by_entry_key}
 
     def statistics(self, tunnel: int | None = None) -> dict[str, Any]:
-        """The rate, what all SAs have of each queue, and each SA's own; of one tunnel only where it is given."""
+        """Return the rate, the totals of each queue, and the queues of each entry (of one tunnel if given)."""
         return {
             "rate": str(self.rate) if self.rate else "",
             "depth": self.waiting,
@@ -285,7 +290,7 @@ class Queues:
     # inside
 
     def _by_entry(self, batch: Batch) -> list[tuple[int, Batch]]:
-        """The batch by the policy lines that its packets match."""
+        """Return the packets of a batch by the number of the SPD entry that they match."""
         classifier = self._sadb.spd.classifier(batch.tunnel)
         if classifier is None:
             return [(NO_ENTRY, batch)]
@@ -300,7 +305,7 @@ class Queues:
         return _split(batch, entries)
 
     def _enqueue(self, sa: _EntryQueues, number: int, batch: Batch, depth: int, now: float) -> None:
-        """Packets into one of an SA's queues, as far as it has room for them."""
+        """Append packets to one queue, as far as it has room; drop the others."""
         queue = sa.queues[number]
         count = room = len(batch.lengths)
         room = min(room, MAX_QUEUE_PACKETS - queue.statistics.depth)
@@ -340,7 +345,7 @@ class Queues:
             self._refilled_at = now
 
     def _dequeue(self, sa: _EntryQueues, number: int, now: float) -> DequeuedBatch:
-        """Packets of one queue, up to what is left of the SA's turn and of the rate; at least one."""
+        """Return packets of one queue: as many as the entry's deficit and the rate allow, at least one."""
         queue, rate = sa.queues[number], self.rate
         left = min(sa.deficit, self._tokens) if rate is not None else sa.deficit
         price = rate or Rate(inf)
@@ -386,7 +391,8 @@ class Queues:
 
 
 def _split(batch: Batch, keys: Sequence[int]) -> list[tuple[int, Batch]]:
-    """The packets of a batch by their keys, in the order of the keys; those of one key in their own order."""
+    """Return the packets of a batch by their keys, in the order of the keys. Packets of one key keep
+    their order."""
     different = set(keys)
     if len(different) == 1:
         return [(keys[0], batch)]
@@ -394,7 +400,7 @@ def _split(batch: Batch, keys: Sequence[int]) -> list[tuple[int, Batch]]:
 
 
 def _part(batch: Batch, first: int, count: int, at: int, size: int) -> Batch:
-    """`count` packets of a batch from `first` on, in the `size` octets that begin at `at`."""
+    """Return `count` packets of a batch from `first` on, in the `size` octets that begin at octet `at`."""
     if count == len(batch.lengths):
         return batch
     return replace(
@@ -407,6 +413,6 @@ def _part(batch: Batch, first: int, count: int, at: int, size: int) -> Batch:
 
 
 def _report(statistics: Sequence[QueueStatistics]) -> dict[str, dict[str, Any]]:
-    """By the name of the queue, those that were ever used."""
+    """Return the statistics by the name of the queue, without queues that were never used."""
     named = zip(QUEUE_NAMES, statistics, strict=True)
     return {name: statistics.to_json() for name, statistics in named if statistics.peak or statistics.dropped}

@@ -1,4 +1,7 @@
-"""From records and IKE's messages to security associations: pairs, one SA in each direction, of a policy line."""
+"""SAs and SPD entries from records (manual keys) and from IKE's messages.
+
+The result for one SPD entry is an SA pair, one SA in each direction (RFC 4301 4.1).
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,7 @@ from chassis.bus.records import AclRecord, AclRuleRecord, ManualSaRecord, Policy
 SEQUENCE_END = MAX_SEQUENCE + 1
 
 STATIC = "static"
-"""The kind of a tunnel whose SAs IKE negotiates."""
+"""Kind of a tunnel whose SAs IKE negotiates; the word is the guide's."""
 
 KILOBYTE = 1024
 
@@ -35,24 +38,28 @@ Acls = Mapping[tuple[int, str], AclRecord]
 
 
 class Incomplete(Exception):
-    """A tunnel that cannot have its SAs; the text is the reason that the operator reads."""
+    """A tunnel cannot have its SAs. The text is the reason that the operator reads."""
 
 
 @dataclass(frozen=True, slots=True)
 class SaPair:
-    """The SAs of one line of a tunnel. Of a negotiated tunnel a line may have several."""
+    """The SAs of one SPD entry. An entry of a negotiated tunnel may have several pairs."""
 
     outbound: OutboundSa
     inbound: InboundSa
     lease: SequenceLease | None
-    """None where nobody but the state of the node's ASPs knows which numbers are left."""
+    """None: only the stored state of the router's ASPs knows which sequence numbers are left."""
     spd_entry: SpdEntry
 
 
 def manual_pair(
     record: TunnelRecord, entry: PolicyEntryRecord, sas: Mapping[str, ManualSaRecord], acls: Acls
 ) -> SaPair:
-    """The pair of a line with manual keys; its serial is the number of the line. Raises Incomplete, SaError."""
+    """Return the SA pair of an entry with manual keys. Its serial is the number of the entry.
+
+    Raises:
+        Incomplete: the entry's manual SA or access list is missing or not valid, or the controller holds it back.
+    """
     if not entry.sa:
         raise Incomplete(f"seq {entry.seq} names no security association")
     if entry.hold:
@@ -98,7 +105,12 @@ def manual_pair(
 
 
 def negotiated_pair(record: TunnelRecord, install: SaInstall) -> SaPair:
-    """The pair that IKE negotiated. Raises SaError, Incomplete."""
+    """Return the SA pair that IKE negotiated.
+
+    Raises:
+        SaError: an algorithm, key or selector is not valid.
+        Incomplete: the tunnel's record has no valid DF policy.
+    """
     limits = _limits(install)
     encapsulation = install.encapsulation[0] if install.encapsulation else None
     try:
@@ -148,7 +160,11 @@ def negotiated_pair(record: TunnelRecord, install: SaInstall) -> SaPair:
 def entry_rules(
     record: TunnelRecord, entry: PolicyEntryRecord, acls: Acls, most: int | None = None
 ) -> tuple[Rule, ...]:
-    """The rules, or the first `most`, that select the traffic of a line; none is everything. Raises Incomplete."""
+    """Return the rules (the first `most`) that select the traffic of an entry; `()` matches everything.
+
+    Raises:
+        Incomplete: the access list is missing, empty or not valid.
+    """
     if not entry.acl:
         return ()
     acl = acls.get((record.context, entry.acl))
@@ -163,8 +179,13 @@ def entry_rules(
 
 
 def spd_entries(record: TunnelRecord, acls: Acls, per_rule: bool) -> tuple[SpdEntry, ...]:
-    """The policy of a negotiated tunnel: every rule of its lists counts (guide 8.4); negotiated `apart`, each is a
-    line of its own. Raises Incomplete."""
+    """Return the SPD entries of a negotiated tunnel: every rule of its access lists counts (guide 8.4).
+
+    `per_rule`: each rule is an entry of its own, as IKEv1 negotiates it.
+
+    Raises:
+        Incomplete: the tunnel has no entry, or an access list is missing, empty or not valid.
+    """
     if not record.entries:
         raise Incomplete("no policy line")
     lines: list[SpdEntry] = []
@@ -181,7 +202,11 @@ def spd_entries(record: TunnelRecord, acls: Acls, per_rule: bool) -> tuple[SpdEn
 
 
 def df_policy(record: TunnelRecord) -> DfPolicy:
-    """How a tunnel's outer headers get their DF bit. Raises Incomplete."""
+    """Return the DF policy of a tunnel's outer headers.
+
+    Raises:
+        Incomplete: the record's value is not a DF policy.
+    """
     try:
         return DfPolicy(record.df_bit)
     except ValueError:
@@ -189,7 +214,11 @@ def df_policy(record: TunnelRecord) -> DfPolicy:
 
 
 def rule_of(rule: AclRuleRecord) -> Rule:
-    """Raises ValueError."""
+    """Return the rule of a record.
+
+    Raises:
+        ValueError: a prefix or port is not valid.
+    """
     return Rule(
         protocol=None if rule.protocol < 0 else rule.protocol,
         source=(rule.source, rule.source_length),
@@ -200,7 +229,7 @@ def rule_of(rule: AclRuleRecord) -> Rule:
 
 
 def sa_reports(pairs: Iterable[SaPair]) -> tuple[SaReport, ...]:
-    """What is told of SAs: one state for each protocol and direction."""
+    """Return what is reported of SAs: one report for each protocol and direction."""
     states = []
     for pair in pairs:
         for sa, direction, peer, window in (
@@ -221,8 +250,8 @@ def sa_reports(pairs: Iterable[SaPair]) -> tuple[SaReport, ...]:
 
 
 def _limits(install: SaInstall) -> ByteLifetime:
-    """What a pair may carry. A kilobyte at least is kept for what goes on while its successor is made; a pair that
-    has no more in all is replaced from its first packet on."""
+    """Return the octets of a pair's lifetime. The soft limit is at least a kilobyte below the hard one, for the
+    traffic during the rekey; a pair with a smaller lifetime is rekeyed from its first packet on."""
     hard = install.kbytes * KILOBYTE
     if not hard:
         return ByteLifetime()

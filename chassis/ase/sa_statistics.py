@@ -1,21 +1,21 @@
-"""What became of the packets of each SA and tunnel, as an operator asks for it.
+"""Statistics of the packets of each SA and tunnel, for operators.
 
-Of an SA that protects: `packets` and `octets` as they left (outer packets), `drops` by cause. Of one that opens:
-`packets` and `octets` that were authentic, `opened` what came out, `drops` by cause, before and after that: what
-came for the SA is `opened` and all `drops`.
+Of an outbound SA: `packets` and `octets` (outer), `drops` by cause. Of an inbound SA: `packets` and `octets` that
+were authentic (outer), `decapsulated` (inner packets), `drops` by cause, before and after authentication: packets
+for the SA = `decapsulated` + all `drops`.
 
-Of a tunnel, with the SAs that it has, those `gone` that it had, and `before`, what earlier processes of the ASP
-counted:
+Of a tunnel with its present SAs, the `retired` SAs that it had, and the `previous` packets that earlier processes
+of the ASP counted:
 
-    encapsulated packets = before + packets of SAs + those of SAs gone
-    decapsulated packets    = before + opened by SAs + those by SAs gone
-    drops             = those at SAs, of each direction, and those at the tunnel: no line, no SA, down, queue full,
-                        too long, no way on
-    packets that went on = protected, or opened, less those `stranded`: dropped only then, for they had no way on
+    encapsulated packets = previous + packets of SAs + packets of retired SAs
+    decapsulated packets = previous + decapsulated by SAs + decapsulated by retired SAs
+    drops                = those at SAs, of each direction, and those at the tunnel (no entry, no SA, down,
+                           queue full, too long, no route)
+    packets that left    = encapsulated, or decapsulated, less `post_ipsec_drops`
 
-Packets that were given to a tunnel are those that went on, those that wait and the drops on the way out, less the
-`fragments` that were made of them. What came for its SAs is what went on and the drops on the way in. A tunnel's
-counters outlive the process, all else begins with it.
+Packets given to a tunnel are those that left, those that wait and the drops of direction `out`, less the
+`fragments` made of them. Packets for its SAs are those that left and the drops of direction `in`. A tunnel's
+counters outlive the process; all other numbers begin with it.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _NO_TOTALS = RetiredTotals()
 
 
 class SaStatistics:
-    """Reads what the data path and the database count; counts nothing itself."""
+    """Reads what the data path and the SA database count. It counts nothing itself."""
 
     def __init__(self, sadb: Sadb, tunnels: TunnelTable, counters: AspCounters) -> None:
         self._sadb = sadb
@@ -47,14 +47,14 @@ class SaStatistics:
         self._counters = counters
 
     def apply_records(self, change: RecordChange) -> None:
-        """Records changed: what was counted of tunnels that are no more here goes with them."""
+        """Remove the statistics of tunnels that are no longer here."""
         for record in (*change.put, *change.deleted):
             if isinstance(record, TunnelRecord) and record.number not in self._tunnels.states:
                 self._counters.remove_tunnel(record.number)
                 self._sadb.retired.pop(record.number, None)
 
     def statistics(self, tunnel: int | None = None) -> dict[str, Any]:
-        """Of all tunnels, or of one; with the drops of the whole ASP."""
+        """Return the statistics of all tunnels, or of one, and the drops of the whole ASP by cause."""
         states = self._tunnels.states
         chosen = sorted(states) if tunnel is None else [tunnel] if tunnel in states else []
         return {"tunnels": [self._tunnel(states[number]) for number in chosen], "drops": self._counters.drops()}

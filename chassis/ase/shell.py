@@ -1,4 +1,4 @@
-"""The ASP's process: the card's shell, the mapped file with the state of its SAs, and the IKE process under it."""
+"""The process of an ASP: the card's shell, the mapped file with its SA state, and the IKE process under it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from chassis.net.ethernet import HEADROOM
 
 
 class AspShell(CardShell):
-    """Carries messages between the data engine and IKE. Without its IKE process an ASP is dead."""
+    """Carries messages between the data engine and IKE. The process ends if its IKE process ends."""
 
     def __init__(self, env: Environment, engine: AspEngine, counters: Counters, pipe: Pipe) -> None:
         super().__init__(env, engine, counters)
@@ -40,7 +40,7 @@ class AspShell(CardShell):
         self.loop.add(pipe.socket.fileno(), self._ike_ready)
 
     def tap(self, what: str, capture: Capture | None) -> None:
-        """Either side of the ASP, `clear` and `protected`, beside its `fabric`."""
+        """Capture a side of the ASP, one of `SIDES`, beside its `fabric`."""
         if what == "fabric":
             super().tap(what, capture)
             return

@@ -1,14 +1,13 @@
-"""Tunnels of an ASP: from records to security associations, and back to the controller's questions.
+"""Tunnels of an ASP: from records to SAs, and the state that the ASP reports of each tunnel.
 
-A negotiated tunnel has its lines from records and its SAs from IKE (`chassis.ase.negotiated_sas`); a new process
-of the ASP begins without any. A manual tunnel's line is one SA in each direction, whose serial is the number of
-the line. A tunnel is up, as far as the ASP is concerned, when every line has both and none has used up its
-numbers; the controller's own word (`Tunnel.up`) only decides whether packets are protected. Inbound packets are
-accepted as long as the SA is there: a peer that has not noticed yet that the tunnel is down loses nothing that
-this end can still deliver.
+A negotiated tunnel has its SPD entries from records and its SAs from IKE (`chassis.ase.negotiated_sas`); it has no
+SAs in a new process of the ASP. An entry of a manual tunnel has one SA in each direction, whose serial is the
+number of the entry. The ASP reports a tunnel as up if every entry has both SAs and none has used its last sequence
+number. The controller's state of the tunnel (`TunnelRecord.up`) only decides whether packets are encapsulated.
+Inbound packets are decapsulated as long as the SA exists, because a peer may not know yet that the tunnel is down.
 
-A change touches only the SAs that differ. Sequence numbers and windows of an SA stay where they are when its keys,
-its access list or its tunnel change, because they belong to what the wire names it by.
+A change of records touches only the SAs that differ. Sequence numbers and windows belong to the SPI, so they
+continue if the keys, the access list or the tunnel of an SA change.
 """
 
 from __future__ import annotations
@@ -33,7 +32,8 @@ from chassis.ase.sa_builder import (
     sa_reports,
     spd_entries,
 )
-from chassis.bus.messages import SaReport
+from chassis.bus.engine import Output, ToController
+from chassis.bus.messages import SaReport, TunnelEvent
 from chassis.bus.records import AclRecord, Key, ManualSaRecord, PolicyRecord, Record, TunnelRecord, policy_key
 from chassis.bus.replication import RecordChange
 from chassis.fwd.decision import Decision
@@ -41,7 +41,7 @@ from chassis.fwd.mtu import MtuLimits
 from chassis.model.ike import IkePolicy
 
 MAX_TUNNELS_PER_SLICE = 200
-"""Tunnels that are installed in one go: a few hundredths of a second."""
+"""Tunnels that one call installs, which takes a few hundredths of a second."""
 
 EXHAUSTED = "sequence numbers used up"
 NO_SA_PAIR = "tunnel without sa"
@@ -49,14 +49,15 @@ COUNT_UNKNOWN = "sequence numbers not known any more: another SPI is needed"
 NOT_NEGOTIATED = "not negotiated yet"
 
 TunnelReport = tuple[str, tuple[SaReport, ...], str, tuple[int, ...]]
-"""What was last reported of a tunnel: reason, SAs, the peer's identity and networks."""
+"""Reason, SAs, the peer's identity and the networks behind the peer, as reported to the controller."""
 
 
 @dataclass(frozen=True, slots=True)
 class TunnelEgress:
-    """How a tunnel's packets go on, as decided in a generation of the forwarding decisions and void in the next.
+    """Where a tunnel's outer packets go. It is valid while the forwarding decisions have the same `generation`.
 
-    `cause` says why they cannot; `way` is the decision for encapsulated packets of an economical tunnel.
+    `cause` is the reason why they cannot be sent; `decision` is the forwarding decision for outer packets of an
+    economical tunnel (None for a circuit-based one).
     """
 
     generation: int
@@ -67,43 +68,44 @@ class TunnelEgress:
 
 @dataclass(slots=True, eq=False)
 class AspTunnel:
-    """One tunnel that ends at this ASP: its record, its SAs, and how its packets go on at the moment."""
+    """One tunnel that ends at this ASP: its record, its SAs, and the present egress."""
 
     record: TunnelRecord
     pairs: tuple[SaPair, ...] = ()
     reason: str = ""
-    """Why it has no SAs, or none that can send; empty when all is well."""
+    """Why the tunnel has no SAs, or none that can send; empty if it is up."""
     sas: tuple[SaReport, ...] = ()
     last_report: TunnelReport | None = None
     needs: frozenset[Key] = frozenset()
-    """Keys of the records that its lines name."""
+    """Keys of the records that its entries name."""
     egress: TunnelEgress | None = None
     ike: IkeState | None = None
-    """IKE's last word on a negotiated tunnel."""
+    """IKE's last report of a negotiated tunnel."""
     spd_entries: tuple[SpdEntry, ...] = ()
-    """The lines of a negotiated tunnel, whether they have SAs or not."""
+    """SPD entries of a negotiated tunnel, with or without SAs."""
     config_error: str = ""
-    """Why a negotiated tunnel has no lines."""
+    """Why a negotiated tunnel has no SPD entries; empty if it has."""
 
     @property
     def negotiated(self) -> bool:
-        """Whether IKE makes its SAs."""
+        """Whether IKE makes the tunnel's SAs."""
         return self.record.kind == STATIC
 
     @property
     def peer(self) -> int:
-        """Where its packets go: a peer behind a NAT may be elsewhere than its tunnel says."""
+        """Destination of outer packets. A peer behind a NAT may have another address than the record."""
         return self.pairs[-1].outbound.destination if self.pairs else self.record.remote
 
     @property
     def pending_report(self) -> TunnelReport:
-        """What there is to report."""
+        """The report of the present state."""
         if self.ike is None:
             return (self.reason, self.sas, "", ())
         return (self.reason, self.sas, self.ike.identity, self.ike.selectors)
 
     def evaluate(self) -> None:
-        """Find out how a negotiated tunnel stands, after its SAs, its lines or IKE's word changed."""
+        """Recompute `reason` and `sas` of a negotiated tunnel. Call it after its SAs, its entries or IKE's report
+        changed."""
         self.egress = None
         self.sas = sa_reports(self.pairs)
         if self.config_error:
@@ -115,14 +117,20 @@ class AspTunnel:
         else:
             self.reason = "" if self.pairs else NO_SA_PAIR
 
+    def report(self) -> Output:
+        """Return the event that tells the controller how the tunnel is now, and remember it as the last report."""
+        self.last_report = reason, sas, identity, selectors = self.pending_report
+        record = self.record
+        return ToController(TunnelEvent(record.number, self.up, reason, record.remote, identity, sas, selectors))
+
     @property
     def up(self) -> bool:
-        """Whether its SAs can carry packets."""
+        """Whether the tunnel's SAs can carry packets."""
         return bool(self.pairs) and not self.reason
 
     @property
     def overhead(self) -> int:
-        """The most octets that its SAs add to a packet."""
+        """The most octets that the tunnel's SAs add to a packet."""
         return max([pair.outbound.max_overhead() for pair in self.pairs], default=0)
 
 
@@ -133,7 +141,8 @@ class _WantedSas:
 
 
 def _sa_inputs(record: TunnelRecord) -> tuple[object, ...]:
-    """What of a tunnel its SAs are made from: all else may change without touching them."""
+    """Return the fields of a record that its SAs are made from. Other fields may change without touching the
+    SAs."""
     return (
         record.local,
         record.remote,
@@ -158,14 +167,14 @@ def _ike_policy(record: TunnelRecord) -> Key:
 
 
 class TunnelTable:
-    """The tunnels of one ASP by number, and all others of the node that its routes may lead into."""
+    """The tunnels of one ASP by number, and the records of all other tunnels that routes may lead into."""
 
     def __init__(self, card: str, sadb: Sadb) -> None:
         self._card = card
         self._sadb = sadb
         self.states: dict[int, AspTunnel] = {}
         self.records: dict[int, TunnelRecord] = {}
-        """Every tunnel of the node that this card was told of."""
+        """Every tunnel of the router that this card has a record of."""
         self._sas: dict[str, ManualSaRecord] = {}
         self._acls: dict[tuple[int, str], AclRecord] = {}
         self._versions: dict[Key, int] = {}
@@ -178,9 +187,9 @@ class TunnelTable:
         """Tunnels whose SAs the database refused: tried again when another gives something back."""
 
     def apply(self, change: RecordChange) -> None:
-        """Act on changed records: take away the SAs that are no more wanted, and note the tunnels for `install`.
+        """Apply changed records: remove the SAs that are no longer wanted; `install_pending` installs the others.
 
-        All removals come before any installation, so that what one tunnel gives up another can have.
+        All removals come before any installation, so an SPI that one tunnel releases can be used by another.
         """
         affected: dict[int, None] = {}
         for record in change.deleted:
@@ -202,7 +211,7 @@ class TunnelTable:
                 continue
             self._set_needs(state, _needs(wanted))
             if state.spd_entries and not state.negotiated:
-                # It has manual keys now.
+                # The tunnel has manual keys now.
                 self._sadb.spd.remove(number)
                 state.spd_entries, state.ike = (), None
             if state.pairs:
@@ -216,17 +225,16 @@ class TunnelTable:
 
     @property
     def pending(self) -> bool:
-        """Whether `install` has work left."""
+        """Whether `install_pending` has work left."""
         return bool(self._pending)
 
-    def install_pending(self) -> list[AspTunnel]:
-        """Bring the next `MAX_TUNNELS_PER_SLICE` tunnels to what the records say; those of which there is news to
-        report.
+    def install_pending(self) -> list[Output]:
+        """Install the SAs of the next `MAX_TUNNELS_PER_SLICE` tunnels; return the reports of those that changed.
 
-        Thousands of tunnels take longer than a heartbeat may wait, so the caller comes back for the rest.
+        Thousands of tunnels take longer than a heartbeat may wait. Call it again while `pending`.
         """
         pending = self._pending
-        news = []
+        outputs: list[Output] = []
         for number in list(islice(pending, MAX_TUNNELS_PER_SLICE)):
             del pending[number]
             state = self.states[number]
@@ -237,23 +245,24 @@ class TunnelTable:
                 self._remove_unwanted(state, plan.pairs)
                 self._install(state, plan)
             if state.last_report != state.pending_report:
-                news.append(state)
-        return news
+                outputs.append(state.report())
+        return outputs
 
-    def reinstall(self, number: int) -> AspTunnel | None:
-        """Make the SAs of a manual tunnel anew: their numbers and windows go on. The tunnel, if that is news."""
+    def reinstall(self, number: int) -> list[Output]:
+        """Remove and install the SAs of a manual tunnel; their numbers and windows continue. Return its report if
+        it changed."""
         state = self.states[number]
         self._remove_unwanted(state, ())
         self._install(state, self._wanted_sas(state.record))
-        return state if state.last_report != state.pending_report else None
+        return [state.report()] if state.last_report != state.pending_report else []
 
-    def mark_exhausted(self, number: int) -> AspTunnel | None:
-        """An SA of the tunnel has used its last number: the tunnel as it is now, if that is news."""
+    def mark_exhausted(self, number: int) -> list[Output]:
+        """Set the tunnel down, because an SA has used its last sequence number; return its report if it was up."""
         state = self.states.get(number)
         if state is None or not state.up:
-            return None
+            return []
         state.reason = EXHAUSTED
-        return state
+        return [state.report()]
 
     def _apply_record(self, record: Record, deleted: bool, affected: dict[int, None]) -> None:
         if isinstance(record, TunnelRecord):
@@ -303,7 +312,7 @@ class TunnelTable:
             return _WantedSas((), str(error))
 
     def _remove_unwanted(self, state: AspTunnel, wanted: tuple[SaPair, ...]) -> bool:
-        """Remove the SAs that are not among those wanted; whether there were any."""
+        """Remove the SAs that are not among `wanted`; return whether there were any."""
         sadb = self._sadb
         number = state.record.number
         outbound = {pair.outbound.serial: pair.outbound for pair in wanted}
@@ -329,7 +338,7 @@ class TunnelTable:
                 exhausted |= self._install_outbound(pair)
                 sadb.install_inbound(pair.inbound)
         except (SaError, StateError) as error:
-            # All or nothing: a line without its SA would drop what the lines after it might carry.
+            # All or nothing: an entry without its SA would drop packets that later entries might match.
             reason = str(error)
             self._refused.add(number)
             self._remove_unwanted(state, ())
@@ -345,7 +354,8 @@ class TunnelTable:
         state.egress = None
 
     def _remove_moved(self, state: AspTunnel) -> bool:
-        """Keep those SAs of a negotiated tunnel that were made between the ends that it has; whether any went."""
+        """Remove the SAs of a negotiated tunnel that were made between other addresses; return whether there were
+        any."""
         record, sadb = state.record, self._sadb
         ends = (record.local, record.remote, record.outer_context, True)
         kept = []
@@ -368,8 +378,8 @@ class TunnelTable:
         return freed
 
     def _apply_entries(self, state: AspTunnel) -> None:
-        """Give a negotiated tunnel the lines of its records. What has no SA yet is dropped by name of its line;
-        the SAs that there are carry what both their agreement and the lines allow, either way."""
+        """Set the SPD entries of a negotiated tunnel from its records. The inbound SAs accept what both their
+        selectors and the entries match."""
         number = state.record.number
         state.config_error = ""
         policy: tuple[SpdEntry, ...] = ()
@@ -388,11 +398,11 @@ class TunnelTable:
         state.evaluate()
 
     def _per_rule(self, record: TunnelRecord) -> bool:
-        """Whether each rule of a tunnel's lines has SAs of its own."""
+        """Whether each rule of the tunnel's entries has SAs of its own (IKEv1)."""
         return self._versions.get(_ike_policy(record)) == 1
 
     def _install_outbound(self, pair: SaPair) -> bool:
-        """Install the outbound SA, or renew its lease; whether it has no number left."""
+        """Install the outbound SA, or renew its lease; return whether it has no sequence number left."""
         sa, lease = pair.outbound, pair.lease
         running = self._sadb.outbound.get((sa.tunnel, sa.serial))
         if lease is None:
@@ -400,14 +410,20 @@ class TunnelTable:
         if running is None:
             return self._sadb.install_outbound(sa, lease).next_number >= SEQUENCE_END
         if running.limit != lease.limit or running.next_number < lease.first:
-            # Half of a renewed lease counts from where the SA is now.
+            # Half of a renewed lease counts from the SA's next number.
             first = min(max(running.next_number, lease.first), SEQUENCE_END)
             running.renew_lease(SequenceLease(first, max(first, lease.limit)))
         return running.next_number >= SEQUENCE_END
 
     def _resume_outbound(self, pair: SaPair, running: Encapsulator | None) -> bool:
-        """The controller does not know which numbers are left: go on from where the SA came, wherever it was, with
-        no number to use before the controller has given some. Whether there is none left. Raises SaError."""
+        """Install an outbound SA whose next number the controller does not know; return whether it has no number
+        left.
+
+        It continues from the stored number, and may use none until the controller grants a lease.
+
+        Raises:
+            SaError: no ASP of the router has a stored number.
+        """
         sa = pair.outbound
         if running is None:
             running = self._sadb.install_outbound(sa, SequenceLease(1, 1))
@@ -417,7 +433,7 @@ class TunnelTable:
         return running.next_number >= SEQUENCE_END
 
     def _set_needs(self, state: AspTunnel, needs: frozenset[Key]) -> None:
-        """Note which records the tunnel depends on."""
+        """Set the records that the tunnel depends on."""
         users = self._users
         number = state.record.number
         for key in state.needs - needs:
