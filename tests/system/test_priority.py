@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chassis.ase.queues import DEPTH
+from chassis.ase.queues import MAX_QUEUE_PACKETS
 from chassis.bus.batch import MAX_PACKETS
 from tests.support import ROOT
 
@@ -65,7 +65,7 @@ def test_what_is_urgent_does_not_notice_that_there_is_too_much(lab_factory: LabF
         assert report["reordered"] == report["duplicated"] == 0
     assert [of[number]["dropped"] for number in "012"] == [0, 0, 0]
     assert of["3"]["dropped"] > 1000
-    assert of["3"]["peak_depth"] == DEPTH
+    assert of["3"]["peak_depth"] == MAX_QUEUE_PACKETS
     # By how much is for make bench: a crowded machine makes all of them wait.
     assert of["0"]["latency"]["p99_ms"] < of["3"]["latency"]["p99_ms"]
     counters = lab.counters("a", "asp 1/1")
@@ -111,4 +111,4 @@ def test_what_waits_goes_with_a_killed_asp_and_no_more(lab_factory: LabFactory) 
     ledger = lab.balance()
     assert (ledger.remainder, ledger.unexplained) == (0, {})
     print(f"killed at {killed:.3f}: {ledger.with_process} packets went with the process")
-    assert 100 < ledger.with_process["a asp 1/1"] <= 4 * DEPTH + MAX_PACKETS, "what its queues could hold"
+    assert 100 < ledger.with_process["a asp 1/1"] <= 4 * MAX_QUEUE_PACKETS + MAX_PACKETS, "its queues full"

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from chassis.ase.ike.connection import Line
+from chassis.ase.ike.engine import Ike
 from chassis.ase.ike.payloads.numbers import Protocol
 from chassis.ase.ipsec.causes import IpsecDropCause
 from chassis.ase.ipsec.sadb import Sadb
@@ -20,8 +20,6 @@ from chassis.bus.records import Record, TunnelRecord
 from chassis.net.checksum import checksum
 from chassis.net.ethernet import HEADROOM
 from tests.support.ike.pair import TUNNEL, Ends, Two, esp, other, proposal
-from tests.support.ike.v1_pair import FakeHost as V1End
-from tests.support.ike.v1_pair import V1Pair, connection, suite
 
 SUITES = {
     "esp": esp("", "null", "hmac-sha1-96", ip_comp=True),
@@ -45,7 +43,7 @@ def database(records: Iterable[Record], install: SaInstall) -> Sadb:
     sadb = Sadb(SaStateFile(memoryview(bytearray(octets_for(2)))))
     sadb.install_inbound(pair.inbound)
     sadb.install_outbound(pair.outbound, pair.lease)
-    sadb.spd.set_entries(TUNNEL, [pair.policy])
+    sadb.spd.set_entries(TUNNEL, [pair.spd_entry])
     return sadb
 
 
@@ -131,18 +129,17 @@ def test_one_end_of_version_2_that_does_not_compress() -> None:
 
 def test_a_cpi_of_four_octets_is_its_last_two(monkeypatch: pytest.MonkeyPatch) -> None:
     """RFC 3173 4.1: the two others must be zero, and must be ignored."""
-    spis = V1End.spis
+    spis = Ike.spis
 
-    def longer(self: V1End, protocols: tuple[int, ...]) -> dict[int, bytes]:
+    def longer(self: Ike, protocols: tuple[int, ...]) -> dict[int, bytes]:
         found = spis(self, protocols)
-        if self is pair.b and Protocol.IPCOMP in found:
-            self.spis_out.remove(found[Protocol.IPCOMP])
+        if self.asp == "asp 2/1" and Protocol.IPCOMP in found:
+            self.release({Protocol.IPCOMP: found[Protocol.IPCOMP]})
             found[Protocol.IPCOMP] = b"\xab\xcd\x12\x34"
-            self.spis_out.add(found[Protocol.IPCOMP])
         return found
 
-    monkeypatch.setattr(V1End, "spis", longer)
-    pair = V1Pair(connection(lines=[Line(10, "ipsec", (suite(ip_comp=True),), (), 64)]))
-    pair.establish()
-    (ours,) = pair.a.installed_pairs.values()
-    assert ours.cpi_out == 0x1234
+    monkeypatch.setattr(Ike, "spis", longer)
+    ends = Ends(version=1, proposals=(proposal(1),), suites=(SUITES["esp"],))
+    two = Two(ends, other(ends))
+    assert two.until(lambda: two.a.up() and two.b.up(), 5)
+    assert two.a.installs[0].cpi_out == 0x1234

@@ -158,6 +158,14 @@ def test_a_chain_that_is_wrong(
     two.lives()
 
 
+@pytest.mark.behaviour("B-217")
+def test_an_unknown_payload_that_is_not_critical_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    two, seen = spoilt(monkeypatch, ExchangeType.INFORMATIONAL, lambda chain: [*chain, (200, 0, b"?", None)])
+    assert seen.answers == []
+    assert not two.b.rows()
+    two.lives()
+
+
 HEADERS: list[tuple[str, Callable[[bytes], bytes], int]] = [
     ("ikev2-header-incomplete", lambda data: data[:27], 0),
     ("ikev2-header-total-length", lambda data: data[:24] + (len(data) + 1).to_bytes(4, "big") + data[28:], 0),

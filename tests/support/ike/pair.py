@@ -24,6 +24,7 @@ from chassis.ase.link import (
     SaDelete,
     SaExpiring,
     SaInstall,
+    SaMove,
     SaSeen,
     SaSwitch,
 )
@@ -225,10 +226,39 @@ class End:
     gone: dict[tuple[int, int], SaInstall] = field(default_factory=dict)
     deleted: list[SaDelete] = field(default_factory=list)
     expiring: list[SaExpiring] = field(default_factory=list)
+    moves: list[SaMove] = field(default_factory=list)
     dead: bool = False
 
     def next_timer(self) -> float:
         return inf if self.dead else self.ike.next_timer()
+
+    @property
+    def sessions(self) -> list[Any]:
+        """Every negotiation and IKE SA, oldest first."""
+        return list(self.ike.registry.by_spi.values())
+
+    @property
+    def standing(self) -> list[Any]:
+        return [one for one in self.sessions if one.established]
+
+    @property
+    def session(self) -> Any:
+        """The newest IKE SA that is established."""
+        return self.standing[-1]
+
+    @property
+    def installs(self) -> list[SaInstall]:
+        """The pairs that there are, oldest first."""
+        return list(self.pairs.values())
+
+    def count(self, name: str) -> int:
+        """What this end counted of a name, in both versions."""
+        total = self.ike.statistics.total
+        return sum(total.get(f"{mark}{name}", 0) for mark in ("", "v1 ", "v2 "))
+
+    def says(self, part: str) -> bool:
+        """Whether a log line has this text in it."""
+        return any(part in text for text in self.texts())
 
     def up(self, tunnel: int = TUNNEL) -> bool:
         state = self.states.get(tunnel)
@@ -264,20 +294,34 @@ class End:
         return None
 
 
-Trouble = Callable[[int, IkePacket, float], Iterable[float]]
-"""(sender's address, datagram, time): delays in seconds at which copies arrive; none for a lost one."""
+Trouble = Callable[[int, IkePacket, float], Iterable[float | tuple[float, bytes]]]
+"""(sender's address, datagram, time): delays in seconds at which copies arrive, with their octets where these are
+others; none for a lost one."""
+NAT, SHIFT = 0x0B000001, 10_000
+"""The address that a NAT gives end a, and what it adds to a port."""
 
 
 class Two:
     """Both ends and the wire. `trouble` decides what becomes of each datagram."""
 
     def __init__(
-        self, a: Ends, b: Ends, *, seed: int = 1, trouble: Trouble | None = None, **settings: Any
+        self,
+        a: Ends,
+        b: Ends,
+        *,
+        seed: int = 1,
+        trouble: Trouble | None = None,
+        nat: bool = False,
+        **settings: Any,
     ) -> None:
+        """With `nat` the peer knows end a by the address `NAT`; `shift` is what is added to its ports."""
         self.now = START
         self.wall = WALL - START
         """What has to be added to `now` for the time of day."""
         self.trouble = trouble
+        self.shift = SHIFT
+        self.keepalives = 0
+        """Datagrams that only keep a mapping of the NAT."""
         self._random = Random(seed)
         self._heap: list[tuple[float, int, End, Any]] = []
         self._ids = count()
@@ -285,7 +329,7 @@ class Two:
         self.flown = self.unsent = 0
         self.lost: list[tuple[float, int]] = []
         self.a, self.b = self._end(a), self._end(b)
-        self.ends = {a.local: self.a, b.local: self.b}
+        self.ends = {NAT if nat else a.local: self.a, b.local: self.b}
         self.configure(self.a, a.records(), whole=True)
         self.configure(self.b, b.records(), whole=True)
 
@@ -317,6 +361,11 @@ class Two:
     def give(self, end: End, message: Any) -> None:
         """A message of an end's data engine, at once."""
         self._took(end, end.ike.receive(message, self.now, self.now + self.wall))
+
+    def drive(self, end: End, call: Callable[..., None], *arguments: Any, **more: Any) -> None:
+        """Call a method of one of an end's sessions: what the engine does after each of its own calls is done."""
+        end.ike.run(call.__self__, lambda: call(*arguments, **more))  # type: ignore[attr-defined]
+        self._took(end, end.ike.on_timer(self.now))
 
     def ask(self, end: End, name: str, **arguments: Any) -> IkeReply:
         self.give(end, IkeRequest(1, name, arguments))
@@ -418,6 +467,10 @@ class Two:
                 end.deleted.append(message)
                 if end.sending.get((message.tunnel, pair.entry)) == message.serial:
                     del end.sending[message.tunnel, pair.entry]
+            elif isinstance(message, SaMove):
+                name = (message.tunnel, message.serial)
+                end.pairs[name] = replace(end.pairs[name], encapsulation=(message.encapsulation,))
+                end.moves.append(message)
             elif isinstance(message, SaExpiring):
                 assert (message.tunnel, message.serial) in end.pairs
                 end.expiring.append(message)
@@ -429,24 +482,43 @@ class Two:
                 end.replies.append(message)
 
     def _wire(self, end: End, packet: IkePacket) -> None:
-        receiver = self.ends.get(packet.remote)
+        there, port = packet.remote, packet.remote_port
+        here, from_port = packet.local, packet.local_port
+        receiver = self.ends.get(there)
+        if not packet.data:
+            self.keepalives += 1
         if receiver is None or not packet.data:
             return
-        delays = [0.005] if self.trouble is None else self.trouble(end.local, packet, self.now)
-        arrived = IkePacket(
-            packet.context,
-            packet.remote,
-            packet.remote_port,
-            packet.local,
-            packet.local_port,
-            packet.data,
-        )
-        for delay in delays:
+        if NAT in self.ends:
+            if end is self.a:
+                here, from_port = NAT, from_port + self.shift
+            else:
+                there, port = receiver.local, port - self.shift
+                # A NAT knows one port of a's at a time.
+                if port not in (500, 4500):
+                    return
+        copies = [0.005] if self.trouble is None else self.trouble(end.local, packet, self.now)
+        for copy in copies:
+            delay, data = copy if isinstance(copy, tuple) else (copy, packet.data)
+            arrived = IkePacket(packet.context, there, port, here, from_port, data)
             heappush(self._heap, (self.now + delay, next(self._ids), receiver, arrived))
 
 
+def settled(two: Two, pairs: int = 1) -> None:
+    """Both ends hold the same pairs, one IKE SA serves them, packets pass, and no SPI is held for nothing."""
+    agree(two)
+    for end in (two.a, two.b):
+        assert len(end.pairs) == pairs, end.pairs
+        assert len(end.standing) == 1, end.sessions
+        held = [
+            spi for one in end.installs for spi in (one.inbound.esp_spi, one.inbound.ah_spi, one.cpi_in) if spi
+        ]
+        assert end.ike.spis_held == len(held)
+        assert not pairs or two.packet(end)
+
+
 def agree(two: Two) -> None:
-    """Both ends hold the same pairs, and no SPI is held that no pair or negotiation has."""
+    """Both ends hold the same pairs."""
     mine = {(p.outbound, p.inbound) for p in two.a.pairs.values()}
     theirs = {(p.inbound, p.outbound) for p in two.b.pairs.values()}
     assert mine == theirs

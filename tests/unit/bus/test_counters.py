@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from pathlib import Path
 
-from chassis.ase.counters import CAUSES, OPENED, PROTECTED, TUNNEL_COUNTERS, AspCounters
+from chassis.ase.counters import CAUSES, DECAPSULATED, ENCAPSULATED, TUNNEL_COUNTERS, AspCounters
 from chassis.bus import records
 from chassis.bus.counters import (
     CHUNK,
@@ -48,10 +48,10 @@ def test_all_tunnels_of_an_asp_and_its_causes_have_a_counter_each(tmp_path: Path
     counters = Counters(map_file(path, FILE_SIZE)[0])
     asp = AspCounters(counters)
     for number in range(1, TUNNELS + 1):
-        asp.tunnel(number, PROTECTED, number, 100 * number)
-        asp.tunnel(number, OPENED, 2, 200)
+        asp.count_tunnel(number, ENCAPSULATED, number, 100 * number)
+        asp.count_tunnel(number, DECAPSULATED, 2, 200)
     counters.add("drop no connection to lc 3", 7)
-    assert asp.of_tunnel(TUNNELS, PROTECTED) == (TUNNELS, 100 * TUNNELS)
+    assert asp.tunnel_total(TUNNELS, ENCAPSULATED) == (TUNNELS, 100 * TUNNELS)
     found = read(path)
     assert OVERFLOW not in found
     for number in range(1, TUNNELS + 1):
@@ -61,8 +61,8 @@ def test_all_tunnels_of_an_asp_and_its_causes_have_a_counter_each(tmp_path: Path
     assert not any(found["drop " + cause] for cause in CAUSES)
     # The next process of the card goes on from there.
     after = AspCounters(Counters(map_file(path, FILE_SIZE)[0]))
-    after.tunnel(TUNNELS, OPENED, 1, 100)
-    assert after.of_tunnel(TUNNELS, OPENED) == (3, 300)
+    after.count_tunnel(TUNNELS, DECAPSULATED, 1, 100)
+    assert after.tunnel_total(TUNNELS, DECAPSULATED) == (3, 300)
     assert read(path).keys() == found.keys()
 
 
@@ -114,7 +114,7 @@ def test_tunnels_and_circuits_leave_room_for_causes() -> None:
     counters = Counters()
     for number in range(SLOTS - 1 - RESERVED):
         counters.slot(f"tunnel {number}", numbered=True)
-    AspCounters(counters).tunnel(SLOTS, PROTECTED, 1, 100)
+    AspCounters(counters).count_tunnel(SLOTS, ENCAPSULATED, 1, 100)
     circuit = Circuit(records.CircuitRecord(SLOTS, "tunnel", "lc 3", 1, "if", tunnel=1), counters)
     circuit.count_in(array("H", [HEADROOM + 100]))
     circuit.count_out(array("H", [HEADROOM + 100]))
