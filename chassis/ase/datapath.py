@@ -361,7 +361,7 @@ class DataPath:
     # inside
 
     def _error_source(self, context: int, sender: int, origin: Origin) -> int:
-        return self._tables.ingress_address(context, origin.tunnel, origin.port)
+        return self._tables.egress_address(context, self._decider.to(context, sender))
 
     def _to_card(self, card: str, batch: Batch) -> Output:
         self._counters.values[self._counters.sent] += len(batch.lengths)

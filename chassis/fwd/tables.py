@@ -36,7 +36,6 @@ class ForwardingTables:
         self._interfaces: dict[tuple[int, str], InterfaceRecord] = {}
         self._tunnel_addresses: dict[int, int] = {}
         self._router_ids: dict[int, int] = {}
-        self._ingress_addresses: dict[tuple[int, int, str], int] = {}
 
     def apply(self, change: RecordChange) -> None:
         """Apply changed records. Decisions that may rest on them are void."""
@@ -85,17 +84,6 @@ class ForwardingTables:
             return self._tunnel_addresses[decision.tunnel]
         return self._router_ids.get(context, 0)
 
-    def ingress_address(self, context: int, tunnel: int = 0, port: str = "") -> int:
-        """Return the router's address on the tunnel or port by which a packet came in, else the context's lowest.
-
-        0: the context has no address.
-        """
-        key = (context, tunnel, port)
-        found = self._ingress_addresses.get(key)
-        if found is None:
-            found = self._ingress_addresses[key] = self._find_ingress_address(context, tunnel, port)
-        return found
-
     def line_card(self, context: int, address: int) -> str:
         """Return the card whose local stack answers for an address: that of its port, else the first usable one.
 
@@ -108,7 +96,7 @@ class ForwardingTables:
         return min([card for card, usable in up.items() if usable and card.startswith(LINE_CARD)], default="")
 
     def _index_addresses(self) -> None:
-        self._ingress_addresses, self._tunnel_addresses, self._router_ids = {}, {}, {}
+        self._tunnel_addresses, self._router_ids = {}, {}
         # The router ID is a loopback's address where there is one: it does not depend on any port (RFC 1812
         # 5.2.5).
         ordered = sorted(
@@ -119,14 +107,3 @@ class ForwardingTables:
             if interface.tunnel:
                 self._tunnel_addresses.setdefault(interface.tunnel, interface.address)
             self._router_ids.setdefault(interface.context, interface.address)
-
-    def _find_ingress_address(self, context: int, tunnel: int, port: str) -> int:
-        lowest = 0
-        for (number, _), interface in self._interfaces.items():
-            if number != context or not interface.address:
-                continue
-            if (tunnel and interface.tunnel == tunnel) or (port and interface.port == port):
-                return interface.address
-            if not lowest or interface.address < lowest:
-                lowest = interface.address
-        return lowest

@@ -1,0 +1,50 @@
+"""ICMP errors of an ASP: from which address, and to whom (RFC 1812 4.3.2)."""
+
+from __future__ import annotations
+
+import pytest
+
+from chassis.bus.batch import Step
+from chassis.bus.records import InterfaceRecord, PortRecord
+from tests.support.asp import (
+    CIRCUIT,
+    INNER,
+    LC4,
+    Controller,
+    icmp_error,
+    ip,
+    packets_of,
+    port_hop,
+    records,
+    route,
+    udp_packet,
+)
+
+
+def router(*, address: str) -> Controller:
+    """A router whose tunnel takes 600 octets. It reaches 70/8 by a second port, with or without an address."""
+    more = (
+        InterfaceRecord(INNER, "loop", "loopback", ip("9.9.9.9"), 32),
+        InterfaceRecord(INNER, "lan2", "numbered", ip(address), 8, port="4/1"),
+        PortRecord("4/1", LC4, True, INNER, "lan2", ip(address), 8, b"\2\0\0\0\4\1"),
+        route(INNER, "70.0.0.0/8", port_hop(LC4, "4/1")),
+    )
+    return Controller([*records(mtu=600), *more])
+
+
+@pytest.mark.parametrize(
+    ("sender", "by", "source"),
+    [("50.0.0.1", "3/1", "50.0.0.254"), ("70.0.0.1", "4/1", "70.0.0.254")],
+)
+def test_an_error_is_from_the_interface_by_which_it_leaves(sender: str, by: str, source: str) -> None:
+    large = udp_packet(sender, size=601, df=True)
+    ((_, error),) = router(address="70.0.0.254").protect(CIRCUIT, [large], ingress="3/1")
+    packet, _ = icmp_error(packets_of(error)[0])
+    assert (error.step, error.port, packet.source) == (Step.OUT, by, ip(source))
+
+
+def test_without_an_address_there_it_is_from_a_loopback() -> None:
+    large = udp_packet("70.0.0.1", size=601, df=True)
+    ((_, error),) = router(address="0.0.0.0").protect(CIRCUIT, [large], ingress="3/1")
+    packet, _ = icmp_error(packets_of(error)[0])
+    assert (error.port, packet.source) == ("4/1", ip("9.9.9.9"))
