@@ -62,7 +62,7 @@ class DataPath:
         self._decider = tables.decider
         self._counters = counters
         self._random = random
-        self._forwarder = Forwarder(host.card, tables, self, self._error_source, card_counters)
+        self._forwarder = Forwarder(host.card, tables, self, card_counters)
         self.datagrams = IkeDatagrams(counters, host.drop, random, sadb.ipv4_ids)
         self.path_mtus = PathMtus(host, sadb, tunnels.states, tables, counters)
         self.queues = Queues(sadb, counters)
@@ -139,7 +139,7 @@ class DataPath:
                     DropCause.TOO_LONG,
                     fitted.too_long,
                     record.context,
-                    Origin(transit=True, port=batch.ingress, nesting=nesting),
+                    Origin(transit=True, nesting=nesting),
                     now,
                     egress.limits.df_set,
                 )
@@ -359,9 +359,6 @@ class DataPath:
             self._counters.count_post_ipsec_drop(origin.tunnel, _direction(origin), cause, packets)
 
     # inside
-
-    def _error_source(self, context: int, sender: int, origin: Origin) -> int:
-        return self._tables.egress_address(context, self._decider.to(context, sender))
 
     def _to_card(self, card: str, batch: Batch) -> Output:
         self._counters.values[self._counters.sent] += len(batch.lengths)

@@ -9,7 +9,7 @@ an ASP has tunnels.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -68,10 +68,6 @@ class Delivery(Protocol):
         """Count packets as dropped."""
 
 
-SourceAddress = Callable[[int, int, Origin], int]
-"""`source(context, sender, origin)`: our address for an ICMP error to `sender`; 0 for no error."""
-
-
 class Forwarder:
     """Forwarding of one card. Each call returns its outputs, in the order of the packets."""
 
@@ -80,14 +76,12 @@ class Forwarder:
         card: str,
         tables: ForwardingTables,
         delivery: Delivery,
-        source: SourceAddress,
         counters: Counters,
     ) -> None:
         self._card = card
         self._tables = tables
         self._decider = tables.decider
         self._delivery = delivery
-        self._source = source
         self._icmp = IcmpErrors(counters)
         self._values = counters.values
         self._originated = counters.slot(ORIGINATED)
@@ -168,7 +162,10 @@ class Forwarder:
         out: list[Output] = []
 
         def source(sender: int) -> int:
-            return self._source(context, sender, origin)
+            # The router sends no error to itself.
+            if self._tables.fib.local(context, sender) is not None:
+                return 0
+            return self._tables.egress_address(context, self._decider.to(context, sender))
 
         for packet in packets:
             error = self._icmp.make(cause, packet, source, now, mtu)

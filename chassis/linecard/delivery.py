@@ -36,7 +36,7 @@ class LineCardDelivery:
 
     def __init__(self, card: CardBase, ports: LineCardPorts, packets: PacketCounters) -> None:
         self.tables = ForwardingTables(card.up, self._usable, card.counters)
-        self.forwarder = Forwarder(card.card, self.tables, self, self._error_source, card.counters)
+        self.forwarder = Forwarder(card.card, self.tables, self, card.counters)
         self.egress = Egress(card, self.forwarder, packets)
         self.pings = PingSessions(card.card, self.forwarder, self.tables)
         self.local_stack = LocalStack(card, self.forwarder, self.pings, packets)
@@ -109,12 +109,6 @@ class LineCardDelivery:
                 self._packets.values[self._packets.delivered] += 1
                 out += answer
         return out
-
-    def _error_source(self, context: int, sender: int, origin: Origin) -> int:
-        # The router sends no error to itself.
-        if self.tables.fib.local(context, sender) is not None:
-            return 0
-        return self.tables.egress_address(context, self.tables.decider.to(context, sender))
 
     def _usable(self, hop: NextHop) -> bool:
         """Return whether a next hop may be given packets now, by flags that this card sees itself.

@@ -48,3 +48,10 @@ def test_without_an_address_there_it_is_from_a_loopback() -> None:
     ((_, error),) = router(address="0.0.0.0").protect(CIRCUIT, [large], ingress="3/1")
     packet, _ = icmp_error(packets_of(error)[0])
     assert (error.port, packet.source) == ("4/1", ip("9.9.9.9"))
+
+
+def test_the_router_sends_no_error_to_itself() -> None:
+    a = router(address="70.0.0.254")
+    assert a.protect(CIRCUIT, [udp_packet("50.0.0.254", size=601, df=True)], ingress="3/1") == []
+    assert a.drops() == {"fragmentation needed": 1}
+    assert (a.count("icmp errors sent"), a.count("icmp errors rate limited")) == (0, 0)
