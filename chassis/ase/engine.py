@@ -53,7 +53,6 @@ from chassis.bus.messages import (
     Request,
     SaEvent,
 )
-from chassis.bus.records import NextHop
 from chassis.bus.replication import RecordChange
 from chassis.fwd.drop_causes import DropCause
 from chassis.fwd.tables import ForwardingTables
@@ -111,7 +110,7 @@ class AspEngine(CardBase):
         self.fresh = fresh or held.is_fresh or not (held.was_in_service or not _is_empty(state))
         self.sadb = Sadb(held, partial(self.counters.add, EVICTED))
         self.tunnels = TunnelTable(card, self.sadb)
-        self.tables = ForwardingTables(self.up, self._usable, self.counters)
+        self.tables = ForwardingTables(card, self.up, _no_port, self.counters)
         self._counts = AspCounters(self.counters)
         self._log = DropLog(card)
         self.datapath = DataPath(self, self.sadb, self.tunnels, self.tables, self._counts, random, self.counters)
@@ -389,18 +388,6 @@ class AspEngine(CardBase):
 
     # inside
 
-    def _usable(self, hop: NextHop) -> bool:
-        up = self.up
-        if hop.kind == "port":
-            port = self.tables.ports.get(hop.port)
-            return up.get(hop.card, False) and (port is None or port.enabled)
-        tunnel = self.tables.tunnels.get(hop.tunnel)
-        if tunnel is None or not tunnel.up:
-            return False
-        if tunnel.asp != self.card and not up.get(tunnel.asp):
-            return False
-        return tunnel.economical or (tunnel.circuit != 0 and up.get(tunnel.home, False))
-
     def _queue_statistics(self, tunnel: object) -> Attributes:
         """Return the statistics of the queues of one tunnel (a number) or of all (None)."""
         report = self.datapath.queues.statistics(tunnel if isinstance(tunnel, int) else None)
@@ -417,3 +404,8 @@ class AspEngine(CardBase):
 
 def _records(records: list[LogRecord]) -> list[Output]:
     return [ToController(record) for record in records]
+
+
+def _no_port(port: str) -> bool:
+    """An ASP has no port of its own."""
+    return False

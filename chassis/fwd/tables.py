@@ -7,11 +7,13 @@ address.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from chassis.bus.counters import Counters
-from chassis.bus.records import CardStateRecord, InterfaceRecord, PortRecord, TunnelRecord
+from chassis.bus.records import CardStateRecord, InterfaceRecord, NextHop, PortRecord, TunnelRecord
 from chassis.bus.replication import RecordChange
 from chassis.fwd.decision import Decider, Decision, DecisionKind
-from chassis.fwd.fib import Fib, Usable
+from chassis.fwd.fib import Fib
 
 DEFAULT_MTU = 1500
 """MTU (octets) of a port of which this card has no record."""
@@ -22,17 +24,17 @@ LINE_CARD = "lc "
 class ForwardingTables:
     """The forwarding state of one card.
 
-    `up` says to which cards packets may be given; `usable` says it of a next hop. Both are read whenever a
-    decision is made: the caller calls `decider.invalidate` when their answers change.
+    `up` says to which other cards packets may be given, `port_up` which ports of this card may send. Both are read
+    whenever a decision is made: the caller calls `decider.invalidate` when their answers change.
     """
 
-    def __init__(self, up: dict[str, bool], usable: Usable, counters: Counters) -> None:
+    def __init__(self, card: str, up: dict[str, bool], port_up: Callable[[str], bool], counters: Counters) -> None:
         self.fib = Fib()
-        self.decider = Decider(self.fib, usable, up, counters)
+        self.decider = Decider(self.fib, self.usable, up, counters)
         self.ports: dict[str, PortRecord] = {}
         """All ports of the node."""
         self.tunnels: dict[int, TunnelRecord] = {}
-        self._up = up
+        self._card, self._up, self._port_up = card, up, port_up
         self._interfaces: dict[tuple[int, str], InterfaceRecord] = {}
         self._tunnel_addresses: dict[int, int] = {}
         self._router_ids: dict[int, int] = {}
@@ -59,6 +61,23 @@ class ForwardingTables:
         if touched:
             self._index_addresses()
             self.decider.invalidate()
+
+    def usable(self, hop: NextHop) -> bool:
+        """Return whether a port or a tunnel may be given packets now, by what this card sees itself.
+
+        A port of this card needs its carrier; another one its card, and to be enabled. A tunnel needs its ASP and
+        the controller's word that its conditions are met; a circuit-based one also the card that holds its
+        circuit. A port or tunnel of which there is no record is not usable.
+        """
+        if hop.kind == "port":
+            if hop.card == self._card:
+                return self._port_up(hop.port)
+            port = self.ports.get(hop.port)
+            return port is not None and port.enabled and self._up.get(hop.card, False)
+        tunnel = self.tunnels.get(hop.tunnel)
+        if tunnel is None or not tunnel.up or not self._is_up(tunnel.asp):
+            return False
+        return tunnel.economical or (tunnel.circuit != 0 and self._is_up(tunnel.home))
 
     def mtu(self, port: str) -> int:
         """Return the largest packet (octets) that a port takes."""
@@ -94,6 +113,9 @@ class ForwardingTables:
             if port.address == address and port.context == context and up.get(port.card):
                 return port.card
         return min([card for card, usable in up.items() if usable and card.startswith(LINE_CARD)], default="")
+
+    def _is_up(self, card: str) -> bool:
+        return card == self._card or self._up.get(card, False)
 
     def _index_addresses(self) -> None:
         self._tunnel_addresses, self._router_ids = {}, {}

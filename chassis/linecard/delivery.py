@@ -12,7 +12,6 @@ from collections.abc import Callable
 from chassis.bus.batch import Batch
 from chassis.bus.card import CardBase
 from chassis.bus.engine import Output, ToFabric
-from chassis.bus.records import NextHop
 from chassis.fwd.classify import classify
 from chassis.fwd.decision import DecisionKind
 from chassis.fwd.drop_causes import DropCause
@@ -35,7 +34,7 @@ class LineCardDelivery:
     """The data path of one line card; the `Delivery` of its forwarder."""
 
     def __init__(self, card: CardBase, ports: LineCardPorts, packets: PacketCounters) -> None:
-        self.tables = ForwardingTables(card.up, self._usable, card.counters)
+        self.tables = ForwardingTables(card.card, card.up, ports.is_up, card.counters)
         self.forwarder = Forwarder(card.card, self.tables, self, card.counters)
         self.egress = Egress(card, self.forwarder, packets)
         self.pings = PingSessions(card.card, self.forwarder, self.tables)
@@ -109,23 +108,3 @@ class LineCardDelivery:
                 self._packets.values[self._packets.delivered] += 1
                 out += answer
         return out
-
-    def _usable(self, hop: NextHop) -> bool:
-        """Return whether a next hop may be given packets now, by flags that this card sees itself.
-
-        A port needs its card, or its own carrier here. A tunnel needs its ASP and the controller's word that
-        its conditions are met; a circuit-based one also the card that holds its circuit.
-        """
-        card = self._card
-        if hop.kind == "port":
-            return self._ports.is_up(hop.port) if hop.card == card.card else card.up.get(hop.card, False)
-        if not card.up.get(hop.card, False):
-            return False
-        tunnel = self.tables.tunnels.get(hop.tunnel)
-        if tunnel is None:
-            return True
-        if not tunnel.up:
-            return False
-        if tunnel.economical:
-            return True
-        return bool(tunnel.circuit) and (tunnel.home == card.card or card.up.get(tunnel.home, False))

@@ -11,7 +11,7 @@ from chassis.bus.batch import Batch, Step, decode, encode_header, pack
 from chassis.bus.engine import ToFabric, ToWire
 from chassis.bus.messages import Hello, Welcome
 from chassis.bus.priority import classes_of
-from chassis.bus.records import CardStateRecord, LocalAddressRecord, NextHop, PortRecord
+from chassis.bus.records import CardStateRecord, LocalAddressRecord, NextHop, PortRecord, TunnelRecord
 from chassis.net import icmp, ipv4
 from chassis.net.address import parse_address as ip
 from chassis.net.ethernet import HEADROOM, header
@@ -32,6 +32,7 @@ from tests.support.linecard import (
     Rig,
     packet,
     packets_of,
+    port,
     route,
     tunnel,
 )
@@ -89,6 +90,34 @@ def test_what_remarks_gives_each_packet_that_is_forwarded_its_descriptor() -> No
     rig.batch(Step.CIRCUIT_IN, packet("10.4.0.33"), circuit=CIRCUIT, context=INNER, tunnel=CIRCUITED)
     ((_, back),) = rig.fabric()
     assert (back.step, back.descriptors, len(seen)) == (Step.OUT, b"", 2)
+
+
+def test_a_tunnel_without_a_record_is_not_usable() -> None:
+    rig = Rig([record for record in RECORDS if not isinstance(record, TunnelRecord)])
+    rig.frames("3/1", packet("30.0.0.1"))
+    assert (rig.fabric(), rig.drops()) == ([], {"no usable tunnel": 1})
+
+
+def test_the_record_of_a_tunnel_says_which_asp_it_needs() -> None:
+    rig = Rig()
+    # The route names asp 1/1 still.
+    rig.delta(tunnel(CIRCUITED, "asp 1/2", economical=False))
+    rig.frames("3/1", packet("31.0.0.1"))
+    assert [card for card, _ in rig.fabric()] == ["asp 1/2"]
+    rig.do(rig.card.on_fabric_peer("asp 1/2", 3, False, rig.now))
+    rig.frames("3/1", packet("31.0.0.1"))
+    assert (rig.fabric(), rig.drops()) == ([], {"no usable tunnel": 1})
+
+
+@pytest.mark.parametrize("enabled", [False, None])
+def test_a_port_of_another_card_is_usable_if_its_record_says_so(enabled: bool | None) -> None:
+    rig = Rig()
+    if enabled is None:
+        rig.delta(delete=(("port", "4/1"),))
+    else:
+        rig.delta(port("4/1", INNER, "10.4.0.1", enabled=enabled))
+    rig.frames("3/1", packet("10.4.0.5"))
+    assert (rig.fabric(), rig.drops()) == ([], {"no usable next hop": 1})
 
 
 def test_out_of_another_port_of_this_card() -> None:
