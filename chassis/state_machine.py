@@ -13,7 +13,7 @@ state: each object that it describes keeps a field `state` and has a method
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import Enum
 from typing import Generic, TypeVar
 
@@ -33,10 +33,10 @@ class StateMachine(Generic[S, E, A]):
     moves it, and the RFC or guide section. `initial` are the states in which an object begins; without it, the
     first of `states`.
 
-    `table` has a row for each state. A row lists every event, unless `partial` is True: then an event that a
-    row omits is impossible in that state, and the caller asks `allows` first where a peer or a user can cause
-    it. `ignore` is the action that does nothing: such a pair must not change the state, and the diagram leaves
-    it out.
+    `table` has a row for each state. A row lists every event; None says that the event is impossible in that
+    state. With `partial` a row may omit impossible events: then the caller asks `allows` first where a peer or a
+    user can cause the event. `ignore` is the action that does nothing: such a pair must not change the state, and
+    the diagram leaves it out.
 
     Raises:
         ValueError: the table is not total, a value of an enum is given twice, an event or a state is never
@@ -48,7 +48,7 @@ class StateMachine(Generic[S, E, A]):
         name: str,
         states: type[S],
         events: type[E],
-        table: Mapping[S, Mapping[E, tuple[S, A]]],
+        table: Mapping[S, Mapping[E, tuple[S, A] | None]],
         *,
         theory: str,
         initial: tuple[S, ...] = (),
@@ -57,11 +57,14 @@ class StateMachine(Generic[S, E, A]):
     ) -> None:
         self.name = name
         self.states, self.events = states, events
-        self.table = {state: dict(row) for state, row in table.items()}
+        self.table = {
+            state: {event: then for event, then in row.items() if then is not None} for state, row in table.items()
+        }
+        """The possible transitions."""
         self.theory = theory
         self.ignore = ignore
         self.initial = initial or (next(iter(states)),)
-        self._check(partial=partial)
+        self._check(table, partial=partial)
 
     def transition(self, state: S, event: E) -> tuple[S, A]:
         """Return the next state and the action.
@@ -79,7 +82,7 @@ class StateMachine(Generic[S, E, A]):
         """Return whether the event is possible in that state."""
         return event in self.table[state]
 
-    def _check(self, *, partial: bool) -> None:
+    def _check(self, table: Mapping[S, Mapping[E, tuple[S, A] | None]], *, partial: bool) -> None:
         faults = []
         for members in (self.states, self.events):
             names = Counter(member.value for member in members.__members__.values())
@@ -88,7 +91,7 @@ class StateMachine(Generic[S, E, A]):
         if not partial:
             faults += [
                 f"{state.name} has no entry for {event.name}"
-                for state, row in self.table.items()
+                for state, row in table.items()
                 for event in self.events
                 if event not in row
             ]
@@ -116,6 +119,6 @@ def without_actions(table: Mapping[S, Mapping[E, S]]) -> dict[S, dict[E, tuple[S
     return {state: {event: (after, None) for event, after in row.items()} for state, row in table.items()}
 
 
-def each(events: tuple[E, ...], then: tuple[S, A]) -> dict[E, tuple[S, A]]:
+def each(events: Iterable[E], then: A) -> dict[E, A]:
     """Return a part of a row: several events with the same entry."""
     return dict.fromkeys(events, then)

@@ -8,8 +8,8 @@ from typing import Any
 from chassis.ase.ike.v1 import isakmp_sa, quick_mode
 from chassis.ase.ike.v2 import child_sas, ike_sa
 from chassis.linecard import arp
-from chassis.state_machine import StateMachine, without_actions
-from chassis.xcrp import cards, tunnels
+from chassis.state_machine import StateMachine
+from chassis.xcrp import cards
 
 Machine = StateMachine[Any, Any, Any]
 
@@ -22,7 +22,6 @@ def _machine(name: str, module: Any, table: dict[Any, dict[Any, Any]], *, partia
 
 MACHINES: tuple[Machine, ...] = (
     cards.ADMISSION,
-    _machine("A tunnel at the controller", tunnels, without_actions(tunnels.TABLE), partial=False),
     arp.NEIGHBOUR,
     isakmp_sa.PHASE_1,
     quick_mode.QUICK_MODE,

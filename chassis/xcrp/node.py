@@ -23,7 +23,7 @@ from chassis.xcrp.routes import Candidate, PrefixKey
 from chassis.xcrp.sas import SaTable
 from chassis.xcrp.selector_routes import SelectorRoutes
 from chassis.xcrp.settings import ControllerSettings
-from chassis.xcrp.tunnels import ControllerTunnel, TunnelStatusEvent
+from chassis.xcrp.tunnels import ControllerTunnel
 
 MAX_NAMED_TUNNELS = 8
 """Tunnels that change for one cause before the history tells their number in place of their names."""
@@ -50,8 +50,6 @@ class NodeState:
         )
         self.releasing: dict[str, int] = {}
         """The version with which an ASP has let go of the SAs that are no more its own."""
-        self.news: list[str] = []
-        """What the history should have about the changes since it was last read."""
         self._peer_routes: dict[tuple[int, int], Candidate | str] = {}
 
     # what is asked
@@ -86,20 +84,19 @@ class NodeState:
     # what happens
 
     def commit(self, config: Config, now: float) -> list[str]:
-        """Put a configuration into force; returns the cards that it no longer has."""
+        """Put a configuration into force. Cards that it no longer has are removed. Return history lines."""
         before = self.plan
         self.plan = plan = planning.make_plan(config, self.numbers, self.name, self.flash)
         self.releasing.clear()
         for asp in self.numbers.asps_holding_moved_sas():
             if asp in self.cards and self.cards[asp].state in (AdmissionState.ABSENT, AdmissionState.STARTED):
                 self.numbers.release_moved_sas(asp)
-        gone = [card for card in self.cards if card not in dict(plan.cards)]
-        for card in gone:
+        for card in [card for card in self.cards if card not in dict(plan.cards)]:
             del self.cards[card]
             self.publisher.forget(card)
         for card, kind in plan.cards:
             if card not in self.cards or self.cards[card].kind != kind:
-                self.cards[card] = self._entry(card, kind)
+                self.cards[card] = self.new_card(card, kind, AdmissionState.ABSENT)
         self._tunnel_states(before)
         self.selectors.retain(plan)
         self._peer_routes = {
@@ -116,12 +113,13 @@ class NodeState:
                 self.publisher.delete((bus.TunnelRecord.TYPE, number))
         wanted: list[bus.Record] = [record_builder.card_state(card) for card in self.cards.values() if card.epoch]
         wanted += record_builder.fixed(plan, discard=self.settings.discard, esn=self.settings.esn)
-        flipped = []
+        flipped, lines = [], []
         for number, made in plan.tunnels.items():
-            self._evaluate(made, self.tunnels[number])
-            if self._take(number, self._conditions_met(made, self.tunnels[number]), now):
+            state = self.tunnels[number]
+            lines += self._evaluate(made, state)
+            if state.set_conditions(self._conditions_met(made, state), now):
                 flipped.append(number)
-        self._history_lines(flipped)
+        lines += self._history_lines(flipped)
         for number, made in plan.tunnels.items():
             state = self.tunnels[number]
             wanted.append(record_builder.tunnel(plan, made, state, self.numbers))
@@ -130,26 +128,28 @@ class NodeState:
         prefixes = dict.fromkeys((*plan.prefixes, *self.selectors.prefixes()))
         wanted += [record for record in map(self._route, prefixes) if record.next_hops]
         self.publisher.replace(wanted)
-        return gone
+        return lines
 
     def publish_card(self, card: CardEntry) -> None:
-        """The card's own record, alone: the one change that says at once what may be sent to it."""
+        """Publish the card's own record, which tells other cards at once whether they may send to it."""
         self.publisher.put(record_builder.card_state(card))
 
-    def update_dependents(self, card: CardEntry, now: float) -> None:
-        """What follows from a card's becoming usable or not: routes, tunnels, circuits."""
-        if card.kind == ASP:
-            flipped = [
-                number
-                for number in self.plan.tunnels_by_asp.get(card.card, ())
-                if self._take(number, self._conditions_met(self.plan.tunnels[number], self.tunnels[number]), now)
-            ]
-            self._on_tunnels_changed(flipped, set())
-        else:
-            self.update_ports((name for name, port in self.plan.ports.items() if port.card == card.card), now)
+    def update_dependents(self, card: CardEntry, now: float) -> list[str]:
+        """Update routes, tunnels and circuits because a card became usable or failed. Return history lines."""
+        if card.kind != ASP:
+            ports = (name for name, port in self.plan.ports.items() if port.card == card.card)
+            return self.update_ports(ports, now)
+        flipped = [
+            number
+            for number in self.plan.tunnels_by_asp.get(card.card, ())
+            if self.tunnels[number].set_conditions(
+                self._conditions_met(self.plan.tunnels[number], self.tunnels[number]), now
+            )
+        ]
+        return self._on_tunnels_changed(flipped, set())
 
-    def update_ports(self, ports: Iterable[str], now: float) -> None:
-        """Some ports may have come up or gone down."""
+    def update_ports(self, ports: Iterable[str], now: float) -> list[str]:
+        """Update what depends on ports that may have come up or gone down. Return history lines."""
         plan = self.plan
         keys: set[PrefixKey] = set()
         touched: dict[int, None] = {}
@@ -162,12 +162,14 @@ class NodeState:
                 if way != self._peer_routes.get((context, remote)):
                     self._peer_routes[context, remote] = way
                     touched.update(dict.fromkeys(numbers))
-        self._on_tunnels_changed(self._evaluate_all(touched, now), keys)
+        flipped, lines = self._evaluate_all(touched, now)
+        return lines + self._on_tunnels_changed(flipped, keys)
 
     def on_held_tunnels(
         self, asp: str, numbers: Iterable[int], now: float, networks: Iterable[PeerNetworks] = ()
-    ) -> None:
-        """An ASP says of which tunnels it holds SAs, these and no others, and which networks are behind them."""
+    ) -> list[str]:
+        """An ASP reports all tunnels of which it holds SAs, and the networks behind their peers. Return history
+        lines."""
         held = set(numbers)
         keys: set[PrefixKey] = set()
         for behind in networks:
@@ -180,14 +182,13 @@ class NodeState:
         flipped = [
             number
             for number in self.plan.tunnels_by_asp.get(asp, ())
-            if self._take(
-                number, TunnelStatusEvent.INSTALLED if number in held else TunnelStatusEvent.REMOVED, now
-            )
+            if self.tunnels[number].set_sas(number in held, now)
         ]
-        self._on_tunnels_changed(flipped, keys)
+        return self._on_tunnels_changed(flipped, keys)
 
-    def on_tunnel_reports(self, reports: Mapping[int, TunnelEvent], now: float) -> None:
-        """ASPs say of some tunnels whether their SAs can carry packets, and if not, why."""
+    def on_tunnel_reports(self, reports: Mapping[int, TunnelEvent], now: float) -> list[str]:
+        """ASPs report of some tunnels whether their SAs can carry packets, and if not, why. Return history
+        lines."""
         flipped: list[int] = []
         keys: set[PrefixKey] = set()
         for number, report in reports.items():
@@ -200,9 +201,9 @@ class NodeState:
                 self.sas.replace(number, report.sas, now)
             if report.up:
                 keys |= self.selectors.replace(self.plan, number, report.selectors)
-            if self._take(number, TunnelStatusEvent.INSTALLED if report.up else TunnelStatusEvent.REMOVED, now):
+            if state.set_sas(report.up, now):
                 flipped.append(number)
-        self._on_tunnels_changed(flipped, keys)
+        return self._on_tunnels_changed(flipped, keys)
 
     def on_sas_released(self, asp: str) -> None:
         """An ASP has let go of the SAs that are no more its own: who waits for them may have them."""
@@ -225,24 +226,26 @@ class NodeState:
 
     # inside
 
-    def _entry(self, card: str, kind: str) -> CardEntry:
+    def new_card(self, card: str, kind: str, known: AdmissionState) -> CardEntry:
+        """Return the entry of a card of a new configuration: ABSENT, or `known` with its epoch if it has had
+        one."""
         held = self.numbers.cards.get(card)
         if held is None:
             return CardEntry(card, kind, boot=-1)
-        return CardEntry(card, kind, boot=held.boot, admitted_boot=held.boot, epoch=held.epoch)
+        return CardEntry(card, kind, known, boot=held.boot, admitted_boot=held.boot, epoch=held.epoch)
 
     def _tunnel_states(self, before: Plan) -> None:
         states: dict[int, ControllerTunnel] = {}
         for number, made in self.plan.tunnels.items():
             state = self.tunnels.get(number)
             if state is not None and before.tunnels[number].config.kind != made.config.kind:
-                state.take(TunnelStatusEvent.REMOVED, state.since)
+                state.set_sas(False, state.since)
                 self.sas.remove(number)
             if state is None:
                 held = self.numbers.tunnel_circuits.get(made.config.name)
                 state = ControllerTunnel(circuit=held[0], home=held[1]) if held is not None else ControllerTunnel()
             elif before.tunnels[number].asp != made.asp:
-                state.take(TunnelStatusEvent.REMOVED, state.since)
+                state.set_sas(False, state.since)
                 self.sas.remove(number)
             state.negotiated = made.config.kind == "static"
             states[number] = state
@@ -282,42 +285,41 @@ class NodeState:
             return way, ""
         return "", self.plan.ports[way.port].card
 
-    def _evaluate(self, made: TunnelPlan, state: ControllerTunnel) -> None:
-        """Look at a tunnel's conditions again, and have its circuit where its peer is reached."""
+    def _evaluate(self, made: TunnelPlan, state: ControllerTunnel) -> list[str]:
+        """Find a tunnel's first unmet condition, and move its circuit to where its peer is reached. Return
+        history lines."""
+        lines = []
         state.unmet_condition, card = self._first_unmet(made)
         home = "" if made.config.economical else card
         circuit = self.numbers.circuit(made.config.name, home)
         if state.circuit and circuit and state.circuit != circuit:
             was = f"{state.circuit} on {state.home}"
-            self.news.append(f"tunnel {made.config.name}: circuit {circuit} on {home} in place of {was}")
+            lines.append(f"tunnel {made.config.name}: circuit {circuit} on {home} in place of {was}")
         if state.circuit and state.circuit != circuit:
             self.publisher.delete((bus.CircuitRecord.TYPE, state.circuit))
         state.circuit, state.home = circuit, home
+        return lines
 
-    def _conditions_met(self, made: TunnelPlan, state: ControllerTunnel) -> TunnelStatusEvent:
-        return (
-            TunnelStatusEvent.MET
-            if not state.unmet_condition and self.asp_usable(made.asp)
-            else TunnelStatusEvent.UNMET
-        )
+    def _conditions_met(self, made: TunnelPlan, state: ControllerTunnel) -> bool:
+        return not state.unmet_condition and self.asp_usable(made.asp)
 
-    def _take(self, number: int, event: TunnelStatusEvent, now: float) -> bool:
-        return self.tunnels[number].take(event, now)
-
-    def _evaluate_all(self, numbers: Iterable[int], now: float) -> list[int]:
-        flipped = []
+    def _evaluate_all(self, numbers: Iterable[int], now: float) -> tuple[list[int], list[str]]:
+        """Evaluate some tunnels and publish their records. Return those that came up or went down, and history
+        lines."""
+        flipped, lines = [], []
         for number in numbers:
             made, state = self.plan.tunnels[number], self.tunnels[number]
-            self._evaluate(made, state)
+            lines += self._evaluate(made, state)
             self.publish_tunnel(number)
             if state.circuit:
                 self.publisher.put(record_builder.circuit(made, state))
-            if self._take(number, self._conditions_met(made, state), now):
+            if state.set_conditions(self._conditions_met(made, state), now):
                 flipped.append(number)
-        return flipped
+        return flipped, lines
 
-    def _on_tunnels_changed(self, numbers: list[int], keys: set[PrefixKey]) -> None:
-        """These tunnels came up or went down: tell it, and compute the routes into them and `keys` again."""
+    def _on_tunnels_changed(self, numbers: list[int], keys: set[PrefixKey]) -> list[str]:
+        """Update the routes into tunnels that came up or went down, and the routes `keys`. Return history
+        lines."""
         for number in numbers:
             keys.update(self.plan.prefixes_by_tunnel.get(number, ()))
             keys.update(self.selectors.of_tunnel(number))
@@ -327,19 +329,22 @@ class NodeState:
                 self.publisher.put(route)
             else:
                 self.publisher.delete(route.key)
-        self._history_lines(numbers)
+        return self._history_lines(numbers)
 
-    def _history_lines(self, numbers: Iterable[int]) -> None:
+    def _history_lines(self, numbers: Iterable[int]) -> list[str]:
+        """Return what the history tells of tunnels that came up or went down."""
         by_cause: dict[str, list[str]] = {}
         for number in numbers:
             made, state = self.plan.tunnels[number], self.tunnels[number]
             reason = state.reason(made.asp, self.asp_usable(made.asp))
             by_cause.setdefault("up" if state.up else f"down ({reason})", []).append(made.config.name)
+        lines = []
         for cause, names in by_cause.items():
             if len(names) > MAX_NAMED_TUNNELS:
-                self.news.append(f"{len(names)} tunnels {cause}: {names[0]} to {names[-1]}")
+                lines.append(f"{len(names)} tunnels {cause}: {names[0]} to {names[-1]}")
             else:
-                self.news += [f"tunnel {name} {cause}" for name in names]
+                lines += [f"tunnel {name} {cause}" for name in names]
+        return lines
 
     def _route(self, key: PrefixKey) -> bus.RouteRecord:
         plan = self.plan

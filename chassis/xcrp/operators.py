@@ -10,18 +10,17 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from chassis.bus import requests
 from chassis.bus.arguments import ArgumentError, fault, given, named, read, refusal
 from chassis.bus.engine import Output, ToCard, ToOperator
-from chassis.bus.messages import Attributes, LogRecord, Reply, Request
+from chassis.bus.messages import Attributes, Reply, Request
 from chassis.net.address import MASKS
 from chassis.xcrp import configuration, show
+from chassis.xcrp.configuration import CheckedConfig
 from chassis.xcrp.inventory import LINE_CARD
-
-if TYPE_CHECKING:
-    from chassis.xcrp.engine import ControllerEngine
+from chassis.xcrp.state import ControllerState
 
 CARD_REPLY_TIMEOUT = 10.0
 """Seconds that a card has for its reply."""
@@ -57,6 +56,9 @@ class _Capture:
     """Why that start could not."""
 
 
+Commit = Callable[[str, str, CheckedConfig, bool, Callable[[str], list[Output]], float], list[Output]]
+"""`chassis.xcrp.commits.Commits.commit`."""
+
 Method = Callable[["Operators", int, dict[str, Any], float], list[Output]]
 """What is done at a command; its arguments are those of the table, checked."""
 
@@ -74,17 +76,17 @@ def _command(name: str) -> Callable[[Method], Method]:
 class Operators:
     """The commands, and those of them that still wait for cards."""
 
-    def __init__(self, controller: ControllerEngine, more: Mapping[str, Method]) -> None:
-        """`more`: commands of other modules, beside those of this one."""
-        self.controller = controller
+    def __init__(self, state: ControllerState, commit: Commit, more: Mapping[str, Method]) -> None:
+        """`commit` begins a commit; `more` are the commands of other modules, beside those of this one."""
+        self.state, self._commit = state, commit
         self._commands = {**_COMMANDS, **more}
         self._specs = {name: requests.CONTROLLER[name] for name in self._commands}
-        self.node = controller.node
-        self._number = controller.boot << 24
+        self.node = state.node
+        self._number = state.boot << 24
         self._asked: dict[int, _PendingCommand] = {}
         self._captures: dict[str, _Capture] = {}
         """By file."""
-        self._trace = zlib.crc32(self.node.name.encode()) << 31 | (controller.boot & 0xFFFF) << 15
+        self._trace = zlib.crc32(self.node.name.encode()) << 31 | (state.boot & 0xFFFF) << 15
 
     def command(self, number: int, name: Any, arguments: Any, now: float) -> list[Output]:
         try:
@@ -93,33 +95,32 @@ class Operators:
         except ArgumentError as error:
             return [ToOperator(number, {}, refusal(name, error))]
         except Exception as error:
-            # A fault of this program: whoever asked is told, and the router goes on.
+            # A fault of this program: the operator is told, and the router goes on.
             text = f"{name}: {fault(error)}"
-            self.controller.history.log.append(LogRecord(now, "error", "operator", "", text, {}))
+            self.state.log("error", "operator", text, now)
             return [ToOperator(number, {}, text)]
 
-    def reply(self, card: str, message: Reply, now: float) -> list[Output]:
-        if message.error:
-            self._on_capture_failed(message.number, message.error)
+    def on_reply(self, card: str, message: Reply, now: float) -> list[Output]:
+        outputs = self._on_capture_failed(message.number, message.error, now) if message.error else []
         asked = self._asked.get(message.number)
         if asked is None or asked.waiting.get(message.number) != card:
-            return []
+            return outputs
         if not message.last:
             asked.deadline = max(asked.deadline, now + CARD_REPLY_TIMEOUT)
-            return [ToOperator(asked.operator, message.result, message.error, last=False)]
+            return [ToOperator(asked.operator, message.result, message.error, last=False), *outputs]
         del asked.waiting[message.number], self._asked[message.number]
         if message.error:
             asked.errors[card] = message.error
         else:
             asked.results[card] = message.result
-        return self._done(asked)
+        return self._done(asked) + outputs
 
     def on_card_down(self, card: str, now: float) -> list[Output]:
-        """A card that was asked is no more."""
-        return self._time_out(lambda asked, who: who == card, f"{card} is down")
+        """Give up the requests to a card that failed."""
+        return self._time_out(lambda asked, who: who == card, f"{card} is down", now)
 
-    def on_card_up(self, card: str) -> list[Output]:
-        """A card was welcomed: where it is another start than the one that captured, its captures go on."""
+    def on_card_up(self, card: str, now: float) -> list[Output]:
+        """A card was admitted. If its process is not the one that captured, continue its captures."""
         outputs: list[Output] = []
         boot = self.node.cards[card].admitted_boot
         for file, running in self._captures.items():
@@ -130,38 +131,40 @@ class Operators:
             running.interrupted += 1
             arguments = {**running.arguments, "append": True}
             outputs.append(ToCard(card, Request(self._number, "capture", arguments)))
-            self.node.news.append(f"{card}: boot {boot} goes on with the capture into {file}")
+            outputs += self.state.event(f"{card}: boot {boot} goes on with the capture into {file}", now)
         return outputs
 
     def on_timer(self, now: float) -> list[Output]:
-        return self._time_out(lambda asked, who: asked.deadline <= now, "no answer in time")
+        return self._time_out(lambda asked, who: asked.deadline <= now, "no answer in time", now)
 
     def next_timer(self) -> float:
         return min((asked.deadline for asked in self._asked.values()), default=inf)
 
     # inside
 
-    def _time_out(self, which: Callable[[_PendingCommand, str], bool], why: str) -> list[Output]:
+    def _time_out(self, which: Callable[[_PendingCommand, str], bool], why: str, now: float) -> list[Output]:
         outputs: list[Output] = []
         for number, asked in list(self._asked.items()):
             card = asked.waiting[number]
             if which(asked, card):
                 del asked.waiting[number], self._asked[number]
                 asked.errors[card] = why
-                self._on_capture_failed(number, why)
+                outputs += self._on_capture_failed(number, why, now)
                 outputs += self._done(asked)
         return outputs
 
-    def _on_capture_failed(self, request: int, why: str) -> None:
-        """A request failed: where it was for a capture there is none, or no longer."""
+    def _on_capture_failed(self, request: int, why: str, now: float) -> list[Output]:
+        """A request failed. If it was to start or continue a capture, that capture has ended."""
+        outputs: list[Output] = []
         for file, running in list(self._captures.items()):
             if running.request != request:
                 continue
             if running.interrupted:
                 running.error = why
-                self.node.news.append(f"{running.card}: the capture into {file} has ended: {why}")
+                outputs += self.state.event(f"{running.card}: the capture into {file} has ended: {why}", now)
             else:
                 del self._captures[file]
+        return outputs
 
     def _done(self, asked: _PendingCommand) -> list[Output]:
         if asked.waiting:
@@ -225,7 +228,7 @@ class Operators:
 
     @_command("status")
     def _status(self, number: int, arguments: dict[str, Any], now: float) -> list[Output]:
-        return [ToOperator(number, show.status(self.controller))]
+        return [ToOperator(number, show.status(self.state))]
 
     @_command("routes")
     def _routes(self, number: int, arguments: dict[str, Any], now: float) -> list[Output]:
@@ -238,22 +241,22 @@ class Operators:
 
     @_command("log")
     def _log(self, number: int, arguments: dict[str, Any], now: float) -> list[Output]:
-        return [ToOperator(number, {"records": show.log(self.controller.history, arguments["since"])})]
+        return [ToOperator(number, {"records": show.log(self.state.history, arguments["since"])})]
 
     @_command("events")
     def _events(self, number: int, arguments: dict[str, Any], now: float) -> list[Output]:
-        return [ToOperator(number, {"events": show.events(self.controller.history, arguments["since"])})]
+        return [ToOperator(number, {"events": show.events(self.state.history, arguments["since"])})]
 
     @_command("config")
     def _config(self, number: int, arguments: dict[str, Any], now: float) -> list[Output]:
-        return [ToOperator(number, {"text": configuration.text_of(self.controller.config)})]
+        return [ToOperator(number, {"text": configuration.text_of(self.state.config)})]
 
     @_command("apply")
     def _apply(self, number: int, arguments: dict[str, Any], now: float) -> list[Output]:
-        controller = self.controller
-        checked = configuration.check(arguments["text"], arguments["file"], modern=controller.settings.modern)
+        state = self.state
+        checked = configuration.check(arguments["text"], arguments["file"], modern=state.settings.modern)
         apply = not checked.refused and not arguments["dry"]
-        old, new = controller.config, checked.config
+        old, new = state.config, checked.config
         changes = [] if checked.refused else configuration.changes(old, new)
         result: Attributes = {
             "changes": changes,
@@ -267,10 +270,10 @@ class Operators:
         if not apply:
             return answer("")
         same = not changes and configuration.text_of(old) == configuration.text_of(new)
-        if controller.diagnostics is not None and controller.diagnostics.refused:
+        if state.diagnostics is not None and state.diagnostics.refused:
             # What is in force was read from a text with wrong lines: this one takes its place in the journal.
             same = False
-        return controller.commits.commit(arguments["text"], arguments["file"], checked, same, answer, now)
+        return self._commit(arguments["text"], arguments["file"], checked, same, answer, now)
 
     @_command("trace")
     def _arm(self, number: int, arguments: dict[str, Any], now: float) -> list[Output]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from chassis.bus.messages import Attributes
 from chassis.bus.records import CircuitRecord, NextHop, RouteRecord
@@ -10,10 +10,8 @@ from chassis.net.address import format_address, format_mac, format_prefix
 from chassis.xcrp import ike_config
 from chassis.xcrp.events import History
 from chassis.xcrp.node import NodeState
+from chassis.xcrp.state import ControllerState
 from chassis.xcrp.tunnels import ON_DEMAND
-
-if TYPE_CHECKING:
-    from chassis.xcrp.engine import ControllerEngine
 
 STATUS_EVENTS = 50
 """The last events that `status` has; `events` gives all that are kept."""
@@ -21,14 +19,14 @@ STATUS_EVENTS = 50
 Row = dict[str, Any]
 
 
-def status(controller: ControllerEngine) -> Attributes:
+def status(state: ControllerState) -> Attributes:
     """Everything at a glance: cards, tunnels, ports, circuits, the last events."""
-    node, history = controller.node, controller.history
+    node, history, diagnostics = state.node, state.history, state.diagnostics
     return {
         "node": node.name,
-        "boot": controller.boot,
+        "boot": state.boot,
         "version": node.publisher.version,
-        "configuration": in_force(controller),
+        "configuration": in_force(state),
         "cards": cards(node),
         "tunnels": tunnels(node),
         "ports": ports(node),
@@ -37,17 +35,17 @@ def status(controller: ControllerEngine) -> Attributes:
         "diagnostics": {
             severity: sum(
                 found.severity == severity
-                for found in (controller.diagnostics.diagnostics if controller.diagnostics is not None else ())
+                for found in (diagnostics.diagnostics if diagnostics is not None else ())
             )
             for severity in ("error", "warning", "note")
         },
-        "dropped": dict(controller.dropped),
+        "dropped": dict(state.ignored),
     }
 
 
-def in_force(controller: ControllerEngine) -> Row:
+def in_force(state: ControllerState) -> Row:
     """Which commit is in force (0: none), its file's name, and whether its text is not the start-up file's."""
-    last, startup = controller.commits.journal.last, controller.startup
+    last, startup = state.journal.last, state.startup
     if last is None:
         return {"commit": 0, "file": "", "differs": False}
     return {
@@ -94,7 +92,7 @@ def tunnels(node: NodeState) -> list[Row]:
                 "local": config.local or "",
                 "remote": config.remote or "",
                 "up": state.up,
-                "state": state.state.value,
+                "state": state.status.value,
                 "reason": state.reason(made.asp, node.asp_usable(made.asp)),
                 "since": state.since,
                 **(_negotiated(node, number) if state.negotiated else {}),

@@ -10,49 +10,47 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from chassis.bus.engine import Output, ToOperator
 from chassis.bus.messages import Attributes
 from chassis.xcrp import show
 from chassis.xcrp.operators import Method, Operators
-
-if TYPE_CHECKING:
-    from chassis.xcrp.engine import ControllerEngine
+from chassis.xcrp.state import ControllerState
 
 STAMPS_TIMEOUT = 2.0
 """Seconds that a card has to say what it stamped: one that hangs is given up before that, by its heartbeats."""
 
 
-def _told(controller: ControllerEngine, errors: Mapping[str, str]) -> Attributes:
+def _stamps(state: ControllerState, errors: Mapping[str, str]) -> Attributes:
     """`began` is when this controller did, `since` when the current start of a card was admitted, where this
     controller saw that: stamps of packets before that may have gone with the process before. `given_up` says of
     which cards there may be stamps that never came, and why. Monotonic seconds."""
-    node = controller.node
+    node = state.node
     absent = {
         card: f"{card} is {entry.state.value}"
         for card, entry in node.cards.items()
         if not entry.expects_heartbeats
     }
     return {
-        "traces": show.traces(controller.history),
-        "began": controller.history.began,
+        "traces": show.traces(state.history),
+        "began": state.history.began,
         "since": {card: entry.since for card, entry in node.cards.items() if entry.since > -inf},
         "given_up": {**absent, **errors},
     }
 
 
 def _traces(operators: Operators, number: int, given: dict[str, Any], now: float) -> list[Output]:
-    controller = operators.controller
+    state = operators.state
     if not given["settled"]:
-        return [ToOperator(number, {"traces": show.traces(controller.history)})]
+        return [ToOperator(number, {"traces": show.traces(state.history)})]
     asked: list[tuple[str, Attributes]] = [
         (card, {}) for card, entry in operators.node.cards.items() if entry.expects_heartbeats
     ]
     if not asked:
-        return [ToOperator(number, _told(controller, {}))]
+        return [ToOperator(number, _stamps(state, {}))]
     return operators.request_cards(
-        number, asked, "stamps", now, patience=STAMPS_TIMEOUT, finish=lambda errors: _told(controller, errors)
+        number, asked, "stamps", now, patience=STAMPS_TIMEOUT, finish=lambda errors: _stamps(state, errors)
     )
 
 

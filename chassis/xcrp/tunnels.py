@@ -1,6 +1,6 @@
-"""Tunnels: what each one needs to be up (S-107), why it is not, and its states as a table.
+"""Tunnels at the controller: what each one needs to be up (S-107), and why it is down.
 
-Reasons are single phrases that status prints and tests compare; the first unmet condition is the one named.
+A reason is one phrase that status prints; it names the first unmet condition.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ NEGOTIATING = "not negotiated yet"
 
 class TunnelStatus(Enum):
     DOWN = "down"
-    """A condition is unmet."""
+    """A condition is unmet, and its ASP holds no SAs."""
     PREPARED = "prepared"
     """Its ASP holds its SAs, but a condition is unmet."""
     WAITING = "waiting"
@@ -40,76 +40,56 @@ class TunnelStatus(Enum):
     UP = "up"
 
 
-class TunnelStatusEvent(Enum):
-    MET = "conditions met"
-    UNMET = "a condition is unmet"
-    INSTALLED = "SAs installed"
-    REMOVED = "SAs gone"
-
-
-TABLE: dict[TunnelStatus, dict[TunnelStatusEvent, TunnelStatus]] = {
-    TunnelStatus.DOWN: {
-        TunnelStatusEvent.MET: TunnelStatus.WAITING,
-        TunnelStatusEvent.UNMET: TunnelStatus.DOWN,
-        TunnelStatusEvent.INSTALLED: TunnelStatus.PREPARED,
-        TunnelStatusEvent.REMOVED: TunnelStatus.DOWN,
-    },
-    TunnelStatus.PREPARED: {
-        TunnelStatusEvent.MET: TunnelStatus.UP,
-        TunnelStatusEvent.UNMET: TunnelStatus.PREPARED,
-        TunnelStatusEvent.INSTALLED: TunnelStatus.PREPARED,
-        TunnelStatusEvent.REMOVED: TunnelStatus.DOWN,
-    },
-    TunnelStatus.WAITING: {
-        TunnelStatusEvent.MET: TunnelStatus.WAITING,
-        TunnelStatusEvent.UNMET: TunnelStatus.DOWN,
-        TunnelStatusEvent.INSTALLED: TunnelStatus.UP,
-        TunnelStatusEvent.REMOVED: TunnelStatus.WAITING,
-    },
-    TunnelStatus.UP: {
-        TunnelStatusEvent.MET: TunnelStatus.UP,
-        TunnelStatusEvent.UNMET: TunnelStatus.PREPARED,
-        TunnelStatusEvent.INSTALLED: TunnelStatus.UP,
-        TunnelStatusEvent.REMOVED: TunnelStatus.WAITING,
-    },
-}
-
-
 @dataclass(slots=True)
 class ControllerTunnel:
-    """What changes about a tunnel. `unmet` is the condition that its record names, empty when all are met.
+    """What changes about a tunnel. It is up when every condition is met and its ASP holds its SAs.
 
-    A dead ASP is no part of `unmet`: cards know it by the ASP's own flag, and a record for each of its tunnels
-    would be thousands of changes for one event. `said` is the ASP's own reason for having no SAs.
+    `unmet_condition` is the condition that its record names, empty when all are met. A failed ASP is not one of
+    them: cards know it by the ASP's own record, and a record for each of its tunnels would be thousands of
+    changes for one event. `asp_reason` is the ASP's own reason for having no SAs. `identity` is the peer's proved
+    identity, of a negotiated tunnel that is or was up.
     """
 
-    state: TunnelStatus = TunnelStatus.DOWN
+    conditions_met: bool = False
+    sas_installed: bool = False
     unmet_condition: str = ""
     circuit: int = 0
     home: str = ""
     asp_reason: str = ""
     since: float = 0.0
     negotiated: bool = False
-    """Its SAs come from IKE, which says itself why there are none."""
+    """Its SAs come from IKE, which reports itself why there are none."""
     identity: str = ""
-    """The peer's, as it proved it; of a negotiated tunnel that is or was up."""
 
     @property
     def up(self) -> bool:
-        return self.state is TunnelStatus.UP
+        return self.conditions_met and self.sas_installed
 
-    def take(self, event: TunnelStatusEvent, now: float) -> bool:
-        """Go where the table says; whether the tunnel came up or went down by it."""
-        before = self.state
-        self.state = TABLE[before][event]
-        if (before is TunnelStatus.UP) == (self.state is TunnelStatus.UP):
+    @property
+    def status(self) -> TunnelStatus:
+        if self.conditions_met:
+            return TunnelStatus.UP if self.sas_installed else TunnelStatus.WAITING
+        return TunnelStatus.PREPARED if self.sas_installed else TunnelStatus.DOWN
+
+    def set_conditions(self, met: bool, now: float) -> bool:
+        """Set whether every condition is met; return whether the tunnel came up or went down by it."""
+        before, self.conditions_met = self.up, met
+        return self._changed(before, now)
+
+    def set_sas(self, installed: bool, now: float) -> bool:
+        """Set whether its ASP holds its SAs; return whether the tunnel came up or went down by it."""
+        before, self.sas_installed = self.up, installed
+        return self._changed(before, now)
+
+    def _changed(self, before: bool, now: float) -> bool:
+        if before is self.up:
             return False
         self.since = now
         return True
 
     def reason(self, asp: str, asp_usable: bool) -> str:
         """Why it is down; empty when it is up."""
-        if self.state is TunnelStatus.UP:
+        if self.up:
             return ""
         if self.unmet_condition:
             return self.unmet_condition

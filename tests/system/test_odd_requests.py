@@ -121,6 +121,8 @@ def test_messages_that_are_none(lab: LabClient) -> None:
             for _ in range(random.choice((1, 2, 20))):
                 data[random.randrange(len(data))] = random.randrange(256)
             peer.send(bytes(data[: random.choice((len(data), random.randrange(len(data) + 1)))]))
-        lab.wait_until(lambda: any("is no message" in row["text"] for row in lab.ask("a", "log", {})["records"]))
+        lab.wait_until(
+            lambda: any("undecodable message" in row["text"] for row in lab.ask("a", "log", {})["records"])
+        )
     finally:
         context.destroy(linger=1000)

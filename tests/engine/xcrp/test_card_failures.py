@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from chassis.bus.engine import ToCard
-from chassis.bus.messages import Delta, Goodbye, Hello
+from chassis.bus.messages import PROTOCOL, Delta, Goodbye, Hello
 from chassis.bus.records import CardStateRecord, CircuitRecord, RouteRecord
 from chassis.xcrp.cards import MAX_CPU_WAIT_FACTOR
 from tests.support.xcrp import HA_PORTS, HIGH_AVAILABILITY, Node, sa
@@ -244,7 +244,7 @@ def test_a_card_that_got_its_core_has_all_the_patience_again(node: Node) -> None
 
 
 def test_ghosts_and_strangers(node: Node) -> None:
-    hello = Hello(1, "lc 3", "linecard", 1, 1, 0, 0)
+    hello = Hello(PROTOCOL, "lc 3", "linecard", 1, 1, 0, 0)
 
     def answer(card: str, message: Hello) -> str:
         assert node.controller is not None

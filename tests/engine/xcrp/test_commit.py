@@ -310,7 +310,7 @@ def test_no_card_hears_of_a_commit_before_it_is_on_disk() -> None:
     assert node.controller is not None
     outputs = node.controller.on_operator_command(1, "apply", {"text": CHANGED, "file": "b.cfg"}, node.now)
     assert [type(output).__name__ for output in outputs] == ["Append"]
-    assert "Tun-3" not in node.controller.config.tunnels, "in force before it is on disk"
+    assert "Tun-3" not in node.controller.state.config.tunnels, "in force before it is on disk"
 
 
 def test_cards_hear_nothing_while_numbers_are_not_on_disk_and_all_of_it_afterwards() -> None:

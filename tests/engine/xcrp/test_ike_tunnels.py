@@ -17,7 +17,7 @@ from chassis.model.ipsec import IpsecPolicy, IpsecProposal
 from chassis.model.source import as_carried
 from chassis.net.address import parse_address
 from chassis.xcrp.flash import FlashFile
-from chassis.xcrp.tunnels import ControllerTunnel, TunnelStatus, TunnelStatusEvent
+from chassis.xcrp.tunnels import ControllerTunnel, TunnelStatus
 from tests.support.xcrp import FakeAsp, Node
 from tests.support.xcrp_ike import PORTS, STATIC, flash
 
@@ -325,10 +325,10 @@ def test_commands_that_make_no_sense(command: str, arguments: dict[str, str], er
 
 def test_the_reason_of_every_state() -> None:
     state = ControllerTunnel(negotiated=True)
-    state.take(TunnelStatusEvent.MET, 0.0)
-    assert (state.state, state.reason(ASP, True)) == (TunnelStatus.WAITING, "IKE: not negotiated yet")
+    state.set_conditions(True, 0.0)
+    assert (state.status, state.reason(ASP, True)) == (TunnelStatus.WAITING, "IKE: not negotiated yet")
     state.asp_reason = "no answer"
     assert state.reason(ASP, True) == "IKE: no answer"
     assert state.reason(ASP, False) == "ASP: asp 2/1 is down"
-    state.take(TunnelStatusEvent.INSTALLED, 1.0)
+    state.set_sas(True, 1.0)
     assert state.reason(ASP, True) == ""

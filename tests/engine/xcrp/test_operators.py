@@ -82,7 +82,7 @@ def test_what_is_refused(node: Node, command: Any, arguments: Any, text: str) ->
         ("ping", {"context": "C1", "address": "1.1.1.1", "timeout": 10**400}),
         ("apply", {"text": "!\ud800\n"}),
         ("apply", {"text": "", "file": "\udcff.cfg"}),
-        ("inner", {"tunnel": []}),
+        ("clear", {"tunnel": []}),
     ],
 )
 def test_odd_arguments_are_refused_and_the_controller_goes_on(
@@ -125,12 +125,12 @@ def test_requests_go_to_the_right_cards(node: Node) -> None:
     assert asked[0][1].arguments == {"port": "3/11", "loss": 0.01}
     assert cards("inject", port="4/1", file="/tmp/x.pcapng", seconds=5) == ["lc 4"]
     assert cards("capture", what="port 3/11", file="/tmp/a.pcapng") == ["lc 3"]
-    assert asked[0][1].arguments == {"what": "port 3/11", "file": "/tmp/a.pcapng", "snaplen": 0, "inner": False}
+    assert asked[0][1].arguments == {"what": "port 3/11", "file": "/tmp/a.pcapng", "snaplen": 0, "clear": False}
     assert cards("capture-stop", file="/tmp/a.pcapng") == ["lc 3"]
     assert cards("capture", what="asp 2/1", file="/tmp/b.pcapng") == ["asp 2/1"]
     assert asked[0][1].arguments["what"] == "fabric"
     assert cards("capture", what="asp 2/1 inner", file="/tmp/d.pcapng", snaplen=96) == ["asp 2/1"]
-    assert asked[0][1].arguments == {"what": "inner", "file": "/tmp/d.pcapng", "snaplen": 96, "inner": False}
+    assert asked[0][1].arguments == {"what": "inner", "file": "/tmp/d.pcapng", "snaplen": 96, "clear": False}
     assert cards("capture-stop", what="asp 2/1 outer") == ["asp 2/1"]
     assert asked[0][1].arguments["what"] == "outer"
     assert cards("capture", what="fabric lc 4", file="/tmp/c.pcapng") == ["lc 4"]
@@ -178,7 +178,7 @@ def test_captures_go_on_with_the_next_start_of_their_card(node: Node) -> None:
         node.kill_card("lc 3")
         node.start_card("lc 3")
         node.run(0.1)
-    again = {"what": "port 3/11", "file": "/tmp/b.pcapng", "snaplen": 96, "inner": False, "append": True}
+    again = {"what": "port 3/11", "file": "/tmp/b.pcapng", "snaplen": 96, "clear": False, "append": True}
     assert asked == [("lc 3", again), ("lc 3", again)]
     assert "lc 3: boot 3 goes on with the capture into /tmp/b.pcapng" in node.events()
     assert node.ask("capture-stop", file="/tmp/b.pcapng")["interrupted"] == 2

@@ -87,10 +87,10 @@ def test_the_window_begins_when_the_controller_can_hear() -> None:
     node.run(1.0)
     node.perform(node.controller.on_stall(3.0, node.now))
     node.run(3.9)
-    assert not node.controller.open
+    assert not node.controller.state.reconciled
     node.continue_card("asp 2/2", 4.9)
     node.run(0.1)
-    assert node.controller.open
+    assert node.controller.state.reconciled
     assert [(row["card"], row["boot"], row["epoch"]) for row in node.ask("status")["cards"]] == [
         (row["card"], row["boot"], row["epoch"]) for row in cards
     ]

@@ -25,7 +25,7 @@ def test_generated_requests(seed: int) -> None:
     node.boot_all(*HA_PORTS)
     controller = node.controller
     assert controller is not None
-    before = len(controller.commits.journal.commits)
+    before = len(controller.state.journal.commits)
     for number, (name, arguments) in enumerate(odd.requests(OPEN, 1500, seed, odd.RAW), 1):
         about = (name, arguments)
         answered = len(node.answers)
@@ -45,8 +45,8 @@ def test_generated_requests(seed: int) -> None:
     assert {answer.number for answer in node.answers if answer.last} >= set(range(1, 1501))
     assert isinstance(controller.on_operator_command(0, "status", {}, node.now)[-1], ToOperator)
     # Texts that are no configuration were refused; every one that was taken can be read again.
-    assert len(controller.commits.journal.commits) >= before
+    assert len(controller.state.journal.commits) >= before
     node.kill_controller()
     odd.survived(node.start)
     assert node.controller is not None
-    assert node.controller.commits.journal.commits
+    assert node.controller.state.journal.commits

@@ -1,4 +1,4 @@
-"""The two state machines: every state has an answer to every event, and the answers that matter are these."""
+"""The state machine of cards and the status of tunnels: the answers that matter."""
 
 from __future__ import annotations
 
@@ -6,55 +6,78 @@ from itertools import product
 
 import pytest
 
-from chassis.xcrp import cards, tunnels
-from chassis.xcrp.cards import AdmissionAction, AdmissionEvent, AdmissionState, CardEntry
+from chassis.state_machine import IllegalTransition
+from chassis.xcrp import cards
+from chassis.xcrp.cards import (
+    GREETED_STATES,
+    PENDING_STATES,
+    AdmissionAction,
+    AdmissionEvent,
+    AdmissionState,
+    CardEntry,
+)
+from chassis.xcrp.tunnels import ControllerTunnel, TunnelStatus
+
+PAIRS = [
+    (state, event)
+    for state, event in product(AdmissionState, AdmissionEvent)
+    if cards.ADMISSION.allows(state, event)
+]
 
 
-@pytest.mark.parametrize(("state", "event"), list(product(AdmissionState, AdmissionEvent)))
-def test_card_table_has_every_pair(state: AdmissionState, event: AdmissionEvent) -> None:
+@pytest.mark.parametrize(("state", "event"), PAIRS)
+def test_card_table(state: AdmissionState, event: AdmissionEvent) -> None:
     entry = CardEntry("asp 1/1", "asp", state)
+    expected = entry.expects_heartbeats
     action = entry.transition(event)
-    assert isinstance(action, AdmissionAction)
-    # Whoever was listened to and no longer is has lost its epoch; nobody else has.
-    listening = (AdmissionState.SYNCHRONISING, AdmissionState.USABLE)
+    # A card whose heartbeats are no longer expected has lost its epoch.
     fenced = action in (AdmissionAction.FENCE, AdmissionAction.FENCE_AND_UNSUBSCRIBE)
-    if state in listening:
-        assert fenced == (entry.state not in listening)
-    # A card becomes usable in two ways only: it reported its snapshot, or it outlived its controller.
+    if expected:
+        assert fenced == (not entry.expects_heartbeats)
+    if fenced:
+        assert entry.state in PENDING_STATES
+    # A card becomes usable in two ways only: it reported its snapshot, or it still holds its records.
     if entry.state is AdmissionState.USABLE and state is not AdmissionState.USABLE:
         assert (state, event) in {
             (AdmissionState.SYNCHRONISING, AdmissionEvent.SYNCHRONISED),
-            (AdmissionState.RESTORED, AdmissionEvent.HELLO_RESUMED),
+            (AdmissionState.RESUMED, AdmissionEvent.RECONCILED),
         }
-    # A new start of a process never goes on under the epoch of the one before.
+    if entry.state is AdmissionState.RESUMED and state is not AdmissionState.RESUMED:
+        assert event is AdmissionEvent.HELLO_RESUMED
+        assert state in (AdmissionState.RESTORED, AdmissionState.USABLE)
+    # A new process never continues under the epoch of the one before.
     if event is AdmissionEvent.HELLO_NEW:
-        assert (entry.state, action) == (AdmissionState.SYNCHRONISING, AdmissionAction.ADMIT)
+        assert (entry.state, action) == (AdmissionState.ADMITTED, AdmissionAction.ADMIT)
     if event is AdmissionEvent.DIED:
-        assert entry.state is AdmissionState.ABSENT
-    if action is AdmissionAction.IGNORE:
-        assert entry.state is state
+        assert entry.state in (AdmissionState.ABSENT, AdmissionState.DEAD)
+    # A card is welcomed once for each hello, when the controller has a plan.
+    assert (action is AdmissionAction.WELCOME) == (state in GREETED_STATES and event is AdmissionEvent.RECONCILED)
 
 
-@pytest.mark.parametrize(("state", "event"), list(product(tunnels.TunnelStatus, tunnels.TunnelStatusEvent)))
-def test_tunnel_table_is_the_product_of_two_flags(
-    state: tunnels.TunnelStatus, event: tunnels.TunnelStatusEvent
-) -> None:
-    flags = {
-        tunnels.TunnelStatus.DOWN: (False, False),
-        tunnels.TunnelStatus.PREPARED: (False, True),
-        tunnels.TunnelStatus.WAITING: (True, False),
-        tunnels.TunnelStatus.UP: (True, True),
+@pytest.mark.parametrize("state", sorted(PENDING_STATES, key=lambda state: state.name))
+def test_dependents_of_a_failed_card_are_updated_before_its_next_event(state: AdmissionState) -> None:
+    entry = CardEntry("asp 1/1", "asp", state)
+    with pytest.raises(IllegalTransition):
+        entry.transition(AdmissionEvent.HELLO_NEW)
+    assert entry.transition(AdmissionEvent.UPDATED) is AdmissionAction.UPDATE_DEPENDENTS
+    entry.transition(AdmissionEvent.HELLO_NEW)
+    assert entry.state is AdmissionState.ADMITTED
+
+
+@pytest.mark.parametrize(("met", "installed"), list(product((False, True), repeat=2)))
+def test_a_tunnel_is_up_when_its_conditions_are_met_and_its_sas_installed(met: bool, installed: bool) -> None:
+    status = {
+        (False, False): TunnelStatus.DOWN,
+        (False, True): TunnelStatus.PREPARED,
+        (True, False): TunnelStatus.WAITING,
+        (True, True): TunnelStatus.UP,
     }
-    met, installed = flags[state]
-    if event in (tunnels.TunnelStatusEvent.MET, tunnels.TunnelStatusEvent.UNMET):
-        met = event is tunnels.TunnelStatusEvent.MET
-    else:
-        installed = event is tunnels.TunnelStatusEvent.INSTALLED
-    made = tunnels.ControllerTunnel(state)
-    flipped = made.take(event, 5.0)
-    assert flags[made.state] == (met, installed)
-    assert flipped == ((state is tunnels.TunnelStatus.UP) != made.up)
-    assert made.since == (5.0 if flipped else 0.0)
+    tunnel = ControllerTunnel()
+    assert not tunnel.set_conditions(met, 4.0)
+    assert tunnel.set_sas(installed, 5.0) == (met and installed)
+    assert tunnel.status is status[met, installed]
+    assert tunnel.since == (5.0 if tunnel.up else 0.0)
+    assert tunnel.set_conditions(False, 6.0) == (met and installed)
 
 
 def test_allowance_for_a_late_watcher() -> None:

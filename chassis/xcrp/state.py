@@ -1,0 +1,55 @@
+"""What the parts of a controller share: its node, configuration, settings and history."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from chassis.bus.engine import Output, ToLauncher
+from chassis.bus.messages import LogRecord, Value
+from chassis.model.router import Config
+from chassis.xcrp.configuration import CheckedConfig, Journal
+from chassis.xcrp.events import History
+from chassis.xcrp.node import NodeState
+from chassis.xcrp.settings import ControllerSettings
+
+
+@dataclass(slots=True)
+class ControllerState:
+    """The state of one controller. `startup` is the text and name of the start-up file.
+
+    `config` is the configuration in force and `diagnostics` what was found in its text. `ignored` counts
+    messages that were not acted on, by cause. While `reconciled` is False the reconcile window is open: nothing
+    is published.
+    """
+
+    boot: int
+    settings: ControllerSettings
+    node: NodeState
+    journal: Journal
+    startup: tuple[str, str] | None
+    config: Config = field(default_factory=Config)
+    diagnostics: CheckedConfig | None = None
+    history: History = field(default_factory=History)
+    ignored: dict[str, int] = field(default_factory=dict)
+    reconciled: bool = False
+
+    def publish(self) -> list[Output]:
+        """Return the deltas of everything that changed; none before the reconcile window is over."""
+        return self.node.publish() if self.reconciled else []
+
+    def event(self, text: str, now: float) -> list[Output]:
+        """Add a line to the history, and report it to the launcher."""
+        event = self.history.event(now, text)
+        return [ToLauncher("event", {"text": event.text, "time": event.time})]
+
+    def events(self, lines: Iterable[str], now: float) -> list[Output]:
+        """Add lines to the history, and report them to the launcher."""
+        return [output for text in lines for output in self.event(text, now)]
+
+    def log(self, severity: str, facility: str, text: str, now: float, **values: Value) -> None:
+        """Add a record of the controller's own to the log."""
+        self.history.log.append(LogRecord(now, severity, facility, "", text, values))
+
+    def count_ignored(self, cause: str) -> None:
+        self.ignored[cause] = self.ignored.get(cause, 0) + 1
