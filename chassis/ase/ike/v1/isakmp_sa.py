@@ -19,7 +19,7 @@ from chassis.ase.ike.errors import FailureReason
 from chassis.ase.ike.host import Host, Path, Session
 from chassis.ase.ike.identity import Identity
 from chassis.ase.ike.payloads.numbers import ExchangeType, NotifyTypeV1, Protocol
-from chassis.ase.ike.payloads.v1 import DeleteV1, Hash, IdV1, MessageV1, NotifyV1, PayloadV1, emit_payloads
+from chassis.ase.ike.payloads.v1 import DeleteV1, Hash, MessageV1, NotifyV1, PayloadV1, emit_payloads
 from chassis.ase.ike.retransmit import DpdState, ReplyCacheV1, Retransmission
 from chassis.ase.ike.v1.child_sas import (
     DELETE_DELAY,
@@ -27,7 +27,7 @@ from chassis.ase.ike.v1.child_sas import (
     REKEY_RETRY_INTERVAL,
     ChildSasV1,
 )
-from chassis.ase.ike.v1.keymat import IncomingMessage, Phase1Negotiation, has_initial_contact
+from chassis.ase.ike.v1.keymat import IncomingMessage, Phase1Negotiation
 from chassis.net.address import format_address
 from chassis.state_machine import StateMachine, without_actions
 
@@ -235,8 +235,6 @@ class IsakmpSa(Session):
         self.state = Phase1State.IDLE
         self.peer_identity: Identity | None = None
         """The authenticated identity of the peer."""
-        self.claimed_id: IdV1 | None = None
-        """The peer's ID payload in aggressive mode, not authenticated yet."""
         self.child_sas = ChildSasV1(host, self, self.send_delete)
         self.exchanges = Exchanges()
         self.wanted: dict[int, tuple[Line, int]] = {}
@@ -325,18 +323,6 @@ class IsakmpSa(Session):
         if wait:
             self._retransmission = Retransmission.start(self.host.settings, (data,), now, verified=self.initiator)
         self.host.send(self.path, data)
-
-    def set_authenticated(
-        self, connection: Connection, identity: Identity, payloads: tuple[PayloadV1, ...]
-    ) -> None:
-        """Store whom the peer has proved to be."""
-        self.connection = connection
-        self.peer_identity = identity
-        self.store_initial_contact(payloads)
-
-    def store_initial_contact(self, payloads: tuple[PayloadV1, ...]) -> None:
-        """Remember an INITIAL-CONTACT until the SA is established."""
-        self.phase1.peer_initial_contact |= has_initial_contact(payloads)
 
     def initial_contact_notify(self, connection: Connection) -> tuple[NotifyV1, ...]:
         """Return INITIAL-CONTACT if it is due, else nothing."""

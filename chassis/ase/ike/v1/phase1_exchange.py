@@ -1,11 +1,14 @@
-"""Proofs of identity in phase 1, and whether the proved identity is the one that is expected (guide 5, 6.4.1).
+"""What main mode and aggressive mode share (RFC 2409 5.1, 5.2, 5.4): proposals, vendor IDs, NAT-D, authentication.
 
-A connection is found by the peer's identity; the lines that a refusal logs are those of the guide's table 5.
+Authentication is by preshared key (HASH) or RSA signature (SIG and certificates). The responder finds its
+connection by the peer's identity, which must be the one that is expected (guide chapter 5, 6.4.1). The lines
+that a refusal logs are those of the guide's table 5.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from types import MappingProxyType
 from typing import Final
 
@@ -18,11 +21,31 @@ from chassis.ase.ike.crypto.signatures import v1_sign, v1_verify
 from chassis.ase.ike.errors import NegotiationError, Row
 from chassis.ase.ike.identity import Identity, printable
 from chassis.ase.ike.payloads.numbers import CertEncoding, ExchangeType, IdType, NotifyTypeV1
-from chassis.ase.ike.payloads.v1 import CertReqV1, CertV1, Hash, IdV1, PayloadV1, Signature
-from chassis.ase.ike.v1.isakmp_sa import IsakmpSa
-from chassis.ase.ike.v1.keymat import Phase1Negotiation, exactly_one
+from chassis.ase.ike.payloads.v1 import (
+    CertReqV1,
+    CertV1,
+    Hash,
+    IdV1,
+    KeV1,
+    NatD,
+    NonceV1,
+    PayloadV1,
+    Signature,
+    VendorV1,
+)
+from chassis.ase.ike.payloads.v1_sa import SaV1
+from chassis.ase.ike.proposals import NoMatch, choose_v1
+from chassis.ase.ike.v1 import keymat
+from chassis.ase.ike.v1.isakmp_sa import IsakmpSa, Phase1Event, Phase1State
+from chassis.ase.ike.v1.keymat import IncomingMessage, Phase1Negotiation, exactly_one
+from chassis.model.ike import IkeProposal
 
 MAX_CERTIFICATES: Final = 8
+"""Certificates, and requests for them, in one message (count)."""
+
+VENDORS: Final = (keymat.NAT_T_VENDOR, keymat.DPD_VENDOR)
+
+_MODE_NAMES: Final = MappingProxyType({"main": "MAIN_MODE", "aggressive": "AGGRESSIVE_MODE"})
 
 _SUFFIXES: Final = MappingProxyType(
     {
@@ -33,113 +56,322 @@ _SUFFIXES: Final = MappingProxyType(
     }
 )
 
+Handler = Callable[[IncomingMessage], Phase1Event | None]
 
-def display_identity(identity: Identity) -> str:
-    """An identity as table 5 prints it: distinguished names with slashes. A stranger's may hold anything."""
-    if identity.id_type == IdType.DER_ASN1_DN:
+
+class Phase1Exchange(ABC):
+    """One phase 1 on the ISAKMP SA `sa`.
+
+    A handler takes one message in the one state in which it is due, sends the next message, and returns the event.
+    It returns None to drop a message that is not the one that is due.
+    """
+
+    def __init__(self, sa: IsakmpSa) -> None:
+        self.sa = sa
+
+    @property
+    def phase1(self) -> Phase1Negotiation:
+        """What both ends have agreed so far."""
+        return self.sa.phase1
+
+    @abstractmethod
+    def handlers(self) -> dict[Phase1State, Handler]:
+        """Return the handler of the next message of the peer, by state."""
+
+    @abstractmethod
+    def start(self, connection: Connection, now: float) -> Phase1Event:
+        """Send message 1."""
+
+    # --- proposals, capabilities, NAT ---
+
+    def eligible_connections(self, mode: str) -> tuple[Connection, ...]:
+        """Return the connections that a peer at this address may open in this mode (B-033, S-038).
+
+        Raises:
+            NegotiationError: there is none.
+        """
+        path = self.sa.path
+        group = self.sa.host.group(path.context, path.local, path.remote, 1)
+        members = () if group is None else group.members
+        answering = tuple([one for one in members if one.wanted and one.responds and not one.flaw])
+        if not answering:
+            raise NegotiationError("not answered", "no IKEv1 connection answers this peer")
+        if len(members) == 1:
+            self.sa.connection = members[0]
+        fitting = tuple([one for one in answering if one.policy.mode == mode])
+        if not fitting:
+            configured = _MODE_NAMES[answering[0].policy.mode]
+            values = {"received": _MODE_NAMES[mode], "configured": configured}
+            row: Row = ("ikev1-p1-xchange-type-mismatch", values)
+            text = f"the peer begins in {mode} mode, {configured} is configured"
+            notify = NotifyTypeV1.UNSUPPORTED_EXCHANGE_TYPE
+            raise NegotiationError("exchange mode", text, rows=(row,), notify=notify)
+        self.phase1.group = group
+        self.phase1.members = fitting
+        return fitting
+
+    def store_choice(self, payloads: tuple[PayloadV1, ...], proposals: Sequence[IkeProposal]) -> None:
+        """Store the transform that the responder chose.
+
+        Raises:
+            NegotiationError: it is not one of those that were offered, as they were offered.
+        """
+        answer = exactly_one(payloads, SaV1)
+        found = choose_v1(answer, proposals, strict_lifetime=self.sa.host.settings.strict_lifetime)
+        if isinstance(found, NoMatch) or len(answer.proposals) != 1 or len(answer.proposals[0].transforms) != 1:
+            text = "the peer chose what was not offered"
+            raise NegotiationError("no proposal chosen", text, notify=NotifyTypeV1.BAD_PROPOSAL_SYNTAX)
+        self.phase1.choice = found
+
+    def ke_and_nonce(self) -> tuple[KeV1, NonceV1]:
+        """Make our public value and nonce in the chosen group, and return their payloads."""
+        phase1 = self.phase1
+        phase1.make_ke_and_nonce(self.sa.host.random, self.sa.initiator)
+        if self.sa.initiator:
+            return KeV1(phase1.g_i), NonceV1(phase1.ni)
+        return KeV1(phase1.g_r), NonceV1(phase1.nr)
+
+    def store_ke_and_nonce(self, payloads: tuple[PayloadV1, ...]) -> None:
+        """Store the peer's public value and nonce.
+
+        Raises:
+            NegotiationError: one of them is missing.
+        """
+        phase1 = self.phase1
+        public, nonce = exactly_one(payloads, KeV1).public, exactly_one(payloads, NonceV1).value
+        if self.sa.initiator:
+            phase1.g_r, phase1.nr = public, nonce
+        else:
+            phase1.g_i, phase1.ni = public, nonce
+
+    def store_peer_vendors(self, payloads: tuple[PayloadV1, ...]) -> None:
+        """Store which extensions the peer has: NAT traversal (RFC 3947), dead peer detection (RFC 3706)."""
+        known = {one.id for one in payloads if isinstance(one, VendorV1)}
+        self.phase1.nat_t |= keymat.NAT_T_VENDOR.id in known
+        self.phase1.dpd |= keymat.DPD_VENDOR.id in known
+
+    def store_nat_result(self, payloads: tuple[PayloadV1, ...], message: IncomingMessage) -> None:
+        """Store which end is behind a NAT, by the peer's NAT-D payloads (RFC 3947 3.2)."""
+        phase1 = self.phase1
+        if phase1.nat_t:
+            found = [one for one in payloads if isinstance(one, NatD)]
+            phase1.behind_nat, phase1.peer_behind_nat = keymat.detect_nat(
+                found, phase1.hash_name, phase1.cky_i, phase1.cky_r, message.path
+            )
+
+    def nat_payloads(self) -> tuple[PayloadV1, ...]:
+        """Return our NAT-D payloads; none if the peer has no NAT traversal."""
+        phase1 = self.phase1
+        if not phase1.nat_t:
+            return ()
+        return keymat.nat_d_payloads(phase1.hash_name, phase1.cky_i, phase1.cky_r, self.sa.path)
+
+    def move_to_nat_port(self) -> None:
+        """Send the next messages on port 4500 if there is a NAT (RFC 3947 4); the initiator does."""
+        if self.sa.nat_detected and not self.sa.path.encapsulated:
+            self.sa.path = self.sa.path.floated()
+
+    # --- our authentication ---
+
+    def cert_requests(self) -> tuple[CertReqV1, ...]:
+        """Return a CERTREQ for each trusted authority; nothing with preshared keys."""
+        phase1 = self.phase1
+        if phase1.by_psk:
+            return ()
+        credentials = next((one.credentials for one in phase1.members if one.credentials is not None), None)
+        names = () if credentials is None else credentials.names
+        return tuple([CertReqV1(CertEncoding.X509_SIGNATURE, name) for name in names[:MAX_CERTIFICATES]])
+
+    def auth_payloads(self, connection: Connection) -> tuple[IdV1, tuple[PayloadV1, ...]]:
+        """Return (our ID payload, what authenticates it: HASH, or certificates and SIG).
+
+        Raises:
+            NegotiationError: there is no certificate that can sign.
+        """
+        own = connection.identity.v1()
+        digest = self.phase1.auth_hash(self.sa.initiator, own.emit())
+        if self.phase1.by_psk:
+            return own, (Hash(digest),)
+        found = None if connection.credentials is None else connection.credentials.select(connection.identity)
+        if found is None:
+            raise NegotiationError(
+                "no certificate",
+                "there is no self certificate with its key in the PKI store of the context",
+                notify=NotifyTypeV1.CERTIFICATE_UNAVAILABLE,
+            )
+        certificates = tuple([CertV1(CertEncoding.X509_SIGNATURE, der) for der in found.ders])
         try:
-            rdns = x509.Name.from_bytes(identity.data).rdns
-            return printable("".join([f"/{rdn.rfc4514_string()}" for rdn in rdns]))
-        except (ValueError, AttributeError, TypeError):
-            return str(identity)
-    return str(identity)
+            signature = v1_sign(found.key, digest)
+        except ValueError as error:
+            size, name = found.key.key_size, self.phase1.hash_name
+            raise NegotiationError(
+                "no certificate",
+                f"our certificate's key of {size} bits is too short to sign {name}",
+                notify=NotifyTypeV1.CERTIFICATE_UNAVAILABLE,
+            ) from error
+        return own, (*certificates, Signature(signature))
 
+    # --- the peer's authentication ---
 
-# --- our own proof ---
+    def is_psk_hash_valid(self, received: Hash | None, claimed: IdV1) -> bool:
+        """Return whether the peer's HASH, if there is one, authenticates its ID payload."""
+        digest = self.phase1.auth_hash(not self.sa.initiator, claimed.emit())
+        return received is not None and equal(received.value, digest)
 
+    def authenticate_peer(self, payloads: Sequence[PayloadV1], claimed: IdV1) -> tuple[Connection, Identity]:
+        """Return the connection that the peer means, and its identity.
 
-def cert_requests(session: IsakmpSa) -> tuple[CertReqV1, ...]:
-    """CERTREQ for each authority that we trust; nothing with preshared keys."""
-    handshake = session.phase1
-    if handshake.by_psk:
-        return ()
-    credentials = next((one.credentials for one in handshake.members if one.credentials is not None), None)
-    names = () if credentials is None else credentials.names
-    return tuple([CertReqV1(CertEncoding.X509_SIGNATURE, name) for name in names[:MAX_CERTIFICATES]])
+        Call it when the HASH of a preshared key is valid; a signature is verified here.
 
+        Raises:
+            NegotiationError: the signature or a certificate is not valid, or no connection expects the identity.
+        """
+        phase1 = self.phase1
+        identity = Identity.received(claimed)
+        certified: tuple[Identity, ...] | None = None
+        provisional = phase1.members[0]
+        if not phase1.by_psk:
+            certified = self._check_signature(provisional, payloads, claimed)
+        if self.sa.initiator:
+            found = [one for one in phase1.members if one.expected.same(identity)]
+        else:
+            found = self.matching_connections(identity)
+            if phase1.by_psk:
+                # The key was chosen by address, before the peer sent its identity: it must be that identity's.
+                found = [one for one in found if one.psk == provisional.psk]
+        if not found:
+            if certified is None:
+                raise unexpected_psk_identity(identity, encrypted=True)
+            raise self.unexpected_certified_identity(identity, certified, encrypted=True)
+        if certified is not None:
+            self._check_certified_identity(found[0], identity, certified)
+        return found[0], identity
 
-def auth_payloads(session: IsakmpSa, connection: Connection) -> tuple[IdV1, tuple[PayloadV1, ...]]:
-    """(our ID payload, what proves it: HASH, or certificates and SIG)."""
-    handshake = session.phase1
-    own = connection.identity.v1()
-    digest = handshake.auth_hash(session.initiator, own.emit())
-    if handshake.by_psk:
-        return own, (Hash(digest),)
-    found = None if connection.credentials is None else connection.credentials.select(connection.identity)
-    if found is None:
-        raise NegotiationError(
-            "no certificate",
-            "there is no self certificate with its key in the PKI store of the context",
-            notify=NotifyTypeV1.CERTIFICATE_UNAVAILABLE,
+    def set_authenticated(
+        self, connection: Connection, identity: Identity, payloads: tuple[PayloadV1, ...]
+    ) -> None:
+        """Store the authenticated peer, and whether it sent INITIAL-CONTACT."""
+        self.sa.connection = connection
+        self.sa.peer_identity = identity
+        self.store_initial_contact(payloads)
+
+    def store_initial_contact(self, payloads: tuple[PayloadV1, ...]) -> None:
+        """Remember an INITIAL-CONTACT until the SA is established."""
+        self.phase1.peer_initial_contact |= keymat.has_initial_contact(payloads)
+
+    def matching_connections(self, identity: Identity) -> list[Connection]:
+        """Return the eligible connections that expect this identity and have the chosen proposal, if one was."""
+        phase1 = self.phase1
+        assert phase1.group is not None
+        known = phase1.group.by_identity.get(identity.key, ())
+        allowed = {id(member) for member in phase1.members}
+        return [
+            one
+            for one in known
+            if id(one) in allowed and (phase1.choice is None or phase1.choice.proposal in one.proposals)
+        ]
+
+    def _check_signature(
+        self, connection: Connection, payloads: Sequence[PayloadV1], claimed: IdV1
+    ) -> tuple[Identity, ...]:
+        """Return the identities in the peer's certificate, if its SIG is valid.
+
+        Raises:
+            NegotiationError: the signature or a certificate is not valid. In main mode it is final, because the
+                message came under the keys; in aggressive mode anybody may have sent it.
+        """
+        final = self.phase1.mode == ExchangeType.MAIN_MODE
+
+        def error_of(cause: str, text: str, notify: int) -> NegotiationError:
+            return NegotiationError(cause, text, notify=notify, encrypted=final, final=final)
+
+        certificates = [one for one in payloads if isinstance(one, CertV1)]
+        ders = tuple([one.data for one in certificates if one.encoding == CertEncoding.X509_SIGNATURE])
+        if not ders:
+            raise error_of("certificate", "the peer sent no certificate", NotifyTypeV1.CERTIFICATE_UNAVAILABLE)
+        if connection.credentials is None or len(ders) > MAX_CERTIFICATES:
+            text = "the peer's certificates are not accepted"
+            raise error_of("certificate", text, NotifyTypeV1.INVALID_CERTIFICATE)
+        try:
+            verified = connection.credentials.verify(ders, self.sa.host.wall)
+        except CertificateError as error:
+            text = f"the peer's certificate: {error}"
+            raise error_of("certificate", text, NotifyTypeV1.INVALID_CERTIFICATE) from error
+        signature = exactly_one(payloads, Signature)
+        digest = self.phase1.auth_hash(not self.sa.initiator, claimed.emit())
+        if not v1_verify(verified.public_key, digest, signature.value):
+            raise error_of("signature", "the peer's signature does not verify", NotifyTypeV1.INVALID_SIGNATURE)
+        return tuple(verified.identities)
+
+    def unexpected_certified_identity(
+        self, identity: Identity, certified: Sequence[Identity] | None, *, encrypted: bool
+    ) -> NegotiationError:
+        """Return the error for an ID payload that is not configured, with certificates.
+
+        For an initiator, the one policy that it uses does not match. For a responder, no policy matches; a peer in
+        aggressive mode is known by its identity alone, as dial-in users are, and the guide has other lines for it.
+        `certified` None: the certificate has not come yet.
+        """
+        values = {"id_type": identity.type_name, "id": display_identity(identity)}
+        prefix = self._row_prefix()
+        if self.sa.initiator:
+            rows: list[Row] = [("ikev1-cert-id-payload-policy", values)]
+        else:
+            suffix = _SUFFIXES.get(IdType(identity.id_type), "fqdn")
+            rows = [(f"{prefix}-{suffix}", values)]
+        members = self.phase1.members
+        if certified is not None and not any(one.expected.same(name) for one in members for name in certified):
+            rows.append((f"{prefix}-no-cert", {"count": 1}))
+        text = f"the peer says that it is {identity}, which is not configured"
+        return self._invalid_id(text, rows, encrypted=encrypted)
+
+    def _check_certified_identity(
+        self, connection: Connection, claimed: Identity, certified: Sequence[Identity]
+    ) -> None:
+        """Check that the certificate has the remote identity, if `validate-certificate-identity` is on (B-045).
+
+        Raises:
+            NegotiationError: it has not.
+        """
+        if not connection.policy.validate_certificate_identity:
+            return
+        if any(connection.expected.same(name) for name in certified):
+            return
+        alike = next((name for name in certified if name.id_type == claimed.id_type), None)
+        if alike is None:
+            row: Row = (f"{self._row_prefix()}-no-cert", {"count": 1})
+        else:
+            row = (
+                "ikev1-cert-id-payload-cert",
+                {
+                    "id_type": claimed.type_name,
+                    "id": display_identity(claimed),
+                    "cert_id_type": alike.type_name,
+                    "cert_id": display_identity(alike),
+                },
+            )
+        text = f"the peer's certificate does not say {connection.expected}"
+        raise self._invalid_id(text, [row], encrypted=True)
+
+    def _invalid_id(self, text: str, rows: Sequence[Row], *, encrypted: bool) -> NegotiationError:
+        return NegotiationError(
+            "identity",
+            text,
+            rows=tuple(rows),
+            notify=NotifyTypeV1.INVALID_ID_INFORMATION,
+            notify_row=(f"{self._row_prefix()}-notify-invalid-id", {"notify": "INVALID_ID_INFORMATION"}),
+            encrypted=encrypted,
+            final=encrypted,
         )
-    certificates = tuple([CertV1(CertEncoding.X509_SIGNATURE, der) for der in found.ders])
-    try:
-        signature = v1_sign(found.key, digest)
-    except ValueError as error:
-        raise NegotiationError(
-            "no certificate",
-            f"our certificate's key of {found.key.key_size} bits is too short to sign {handshake.hash_name}",
-            notify=NotifyTypeV1.CERTIFICATE_UNAVAILABLE,
-        ) from error
-    return own, (*certificates, Signature(signature))
+
+    def _row_prefix(self) -> str:
+        """Return how the ids of the guide's lines about identities in certificates begin."""
+        by_identity_alone = not self.sa.initiator and self.phase1.mode == ExchangeType.AGGRESSIVE_MODE
+        return "ikev1-cert-id-dialin" if by_identity_alone else "ikev1-cert-id"
 
 
-# --- the peer's proof ---
-
-
-def is_psk_hash_valid(
-    handshake: Phase1Negotiation, from_initiator: bool, payloads: Sequence[PayloadV1], claimed: IdV1
-) -> bool:
-    """Whether the peer's HASH is right."""
-    received = exactly_one(payloads, Hash)
-    return equal(received.value, handshake.auth_hash(from_initiator, claimed.emit()))
-
-
-def check_signature(
-    session: IsakmpSa, connection: Connection, payloads: Sequence[PayloadV1], claimed: IdV1
-) -> tuple[Identity, ...]:
-    """The identities in the peer's certificate, once its SIG is right; raises NegotiationError."""
-    # In main mode this came under the keys, so it is the peer's last word; in aggressive mode it may be anybody's.
-    sure = session.phase1.mode == ExchangeType.MAIN_MODE
-
-    def stop(cause: str, text: str, notify: int) -> NegotiationError:
-        return NegotiationError(cause, text, notify=notify, encrypted=sure, final=sure)
-
-    ders = tuple(
-        [one.data for one in payloads if isinstance(one, CertV1) and one.encoding == CertEncoding.X509_SIGNATURE]
-    )
-    if not ders:
-        raise stop("certificate", "the peer sent no certificate", NotifyTypeV1.CERTIFICATE_UNAVAILABLE)
-    if connection.credentials is None or len(ders) > MAX_CERTIFICATES:
-        raise stop("certificate", "the peer's certificates are not accepted", NotifyTypeV1.INVALID_CERTIFICATE)
-    try:
-        verified = connection.credentials.verify(ders, session.host.wall)
-    except CertificateError as error:
-        raise stop("certificate", f"the peer's certificate: {error}", NotifyTypeV1.INVALID_CERTIFICATE) from error
-    signature = exactly_one(payloads, Signature)
-    digest = session.phase1.auth_hash(not session.initiator, claimed.emit())
-    if not v1_verify(verified.public_key, digest, signature.value):
-        raise stop("signature", "the peer's signature does not verify", NotifyTypeV1.INVALID_SIGNATURE)
-    return tuple(verified.identities)
-
-
-# --- whose it is ---
-
-
-def matching_connections(handshake: Phase1Negotiation, identity: Identity) -> list[Connection]:
-    """Members that expect this identity and have the proposal that was chosen, if it was already."""
-    assert handshake.group is not None
-    known = handshake.group.by_identity.get(identity.key, ())
-    allowed = {id(member) for member in handshake.members}
-    return [
-        one
-        for one in known
-        if id(one) in allowed and (handshake.choice is None or handshake.choice.proposal in one.proposals)
-    ]
-
-
-def unexpected_psk(identity: Identity, *, protected: bool) -> NegotiationError:
-    """Preshared keys: the identity is not the one that the policy expects."""
+def unexpected_psk_identity(identity: Identity, *, encrypted: bool) -> NegotiationError:
+    """Return the error for an ID payload that is not configured, with preshared keys."""
     id_ = "ikev1-psk-id-ipv4" if identity.id_type == IdType.IPV4_ADDR else "ikev1-psk-id-fqdn"
     row: Row = (id_, {"id_type": identity.type_name, "id": display_identity(identity)})
     return NegotiationError(
@@ -147,101 +379,17 @@ def unexpected_psk(identity: Identity, *, protected: bool) -> NegotiationError:
         f"the peer says that it is {identity}, which is not configured",
         rows=(row,),
         notify=NotifyTypeV1.INVALID_ID_INFORMATION,
-        encrypted=protected,
-        final=protected,
+        encrypted=encrypted,
+        final=encrypted,
     )
 
 
-def unexpected_certified(
-    session: IsakmpSa, identity: Identity, certified: Sequence[Identity] | None, *, protected: bool
-) -> NegotiationError:
-    """Certificates: the identity in the ID payload is not configured.
-
-    An initiator knows which policy it speaks for: that one does not fit. A responder has looked for one: none
-    expects the peer. One that opens in aggressive mode is known by its identity alone, as dial-in users are, and
-    the guide has lines of its own for these. `certified` None: the certificate has not come yet.
-    """
-    values = {"id_type": identity.type_name, "id": display_identity(identity)}
-    kind = _row_prefix(session)
-    if session.initiator:
-        rows: list[Row] = [("ikev1-cert-id-payload-policy", values)]
-    else:
-        suffix = _SUFFIXES.get(IdType(identity.id_type), "fqdn")
-        rows = [(f"{kind}-{suffix}", values)]
-    members = session.phase1.members
-    if certified is not None and not any(one.expected.same(name) for one in members for name in certified):
-        rows.append((f"{kind}-no-cert", {"count": 1}))
-    return _invalid_id(f"the peer says that it is {identity}, which is not configured", rows, kind, protected)
-
-
-def _row_prefix(session: IsakmpSa) -> str:
-    """How the guide's lines about identities in certificates begin."""
-    by_name_alone = not session.initiator and session.phase1.mode == ExchangeType.AGGRESSIVE_MODE
-    return "ikev1-cert-id-dialin" if by_name_alone else "ikev1-cert-id"
-
-
-def check_certified(
-    session: IsakmpSa, connection: Connection, claimed: Identity, certified: Sequence[Identity]
-) -> None:
-    """What `validate-certificate-identity` asks for (B-045): the certificate carries the remote identity."""
-    if not connection.policy.validate_certificate_identity:
-        return
-    if any(connection.expected.same(name) for name in certified):
-        return
-    alike = next((name for name in certified if name.id_type == claimed.id_type), None)
-    kind = _row_prefix(session)
-    if alike is None:
-        row: Row = (f"{kind}-no-cert", {"count": 1})
-    else:
-        row = (
-            "ikev1-cert-id-payload-cert",
-            {
-                "id_type": claimed.type_name,
-                "id": display_identity(claimed),
-                "cert_id_type": alike.type_name,
-                "cert_id": display_identity(alike),
-            },
-        )
-    text = f"the peer's certificate does not say {connection.expected}"
-    raise _invalid_id(text, [row], kind, protected=True)
-
-
-def _invalid_id(text: str, rows: Sequence[Row], kind: str, protected: bool) -> NegotiationError:
-    return NegotiationError(
-        "identity",
-        text,
-        rows=tuple(rows),
-        notify=NotifyTypeV1.INVALID_ID_INFORMATION,
-        notify_row=(f"{kind}-notify-invalid-id", {"notify": "INVALID_ID_INFORMATION"}),
-        encrypted=protected,
-        final=protected,
-    )
-
-
-def authenticate_peer(
-    session: IsakmpSa, payloads: Sequence[PayloadV1], claimed: IdV1
-) -> tuple[Connection, Identity]:
-    """The connection that an authenticated peer means, and its identity; raises NegotiationError.
-
-    A preshared key was already proved by the HASH when this is asked; a signature is checked here.
-    """
-    handshake = session.phase1
-    identity = Identity.received(claimed)
-    certified: tuple[Identity, ...] | None = None
-    provisional = handshake.members[0]
-    if not handshake.by_psk:
-        certified = check_signature(session, provisional, payloads, claimed)
-    if session.initiator:
-        found = [one for one in handshake.members if one.expected.same(identity)]
-    else:
-        found = matching_connections(handshake, identity)
-        if handshake.by_psk:
-            # The key was picked by address before the peer had said who it is: it has to be its own.
-            found = [one for one in found if one.psk == provisional.psk]
-    if not found:
-        if certified is None:
-            raise unexpected_psk(identity, protected=True)
-        raise unexpected_certified(session, identity, certified, protected=True)
-    if certified is not None:
-        check_certified(session, found[0], identity, certified)
-    return found[0], identity
+def display_identity(identity: Identity) -> str:
+    """Return an identity as table 5 prints it, distinguished names with slashes; any octets of a peer are safe."""
+    if identity.id_type == IdType.DER_ASN1_DN:
+        try:
+            rdns = x509.Name.from_bytes(identity.data).rdns
+            return printable("".join([f"/{rdn.rfc4514_string()}" for rdn in rdns]))
+        except (ValueError, AttributeError, TypeError):
+            return str(identity)
+    return str(identity)

@@ -7,8 +7,9 @@ takes over the CHILD SAs.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from math import inf
+from types import MappingProxyType
 from typing import Any, Final
 
 from chassis.ase.ike.connection import Connection, Line
@@ -19,25 +20,18 @@ from chassis.ase.ike.payloads.header import Header
 from chassis.ase.ike.payloads.numbers import ExchangeType, NotifyTypeV1, Protocol
 from chassis.ase.ike.payloads.v1 import NotifyV1
 from chassis.ase.ike.retransmit import DpdState, ReplyCacheV1, message_digest
-from chassis.ase.ike.v1 import aggressive_mode, informational, main_mode
-from chassis.ase.ike.v1.isakmp_sa import ESTABLISHED_STATES, IsakmpSa, Phase1Event, Phase1State
+from chassis.ase.ike.v1 import informational
+from chassis.ase.ike.v1.aggressive_mode import AggressiveMode
+from chassis.ase.ike.v1.isakmp_sa import ESTABLISHED_STATES, IsakmpSa, Phase1State
 from chassis.ase.ike.v1.keymat import NO_COOKIE, IncomingMessage, Phase1Negotiation
+from chassis.ase.ike.v1.main_mode import MainMode
+from chassis.ase.ike.v1.phase1_exchange import Phase1Exchange
 from chassis.ase.ike.v1.quick_mode import QuickModes
 
-Handler = Callable[[IsakmpSa, IncomingMessage], Phase1Event | None]
-
-HANDLERS: Final[dict[tuple[Phase1State, int], Handler]] = {
-    (Phase1State.IDLE, ExchangeType.MAIN_MODE): main_mode.on_mm1,
-    (Phase1State.MM1_SENT, ExchangeType.MAIN_MODE): main_mode.on_mm2,
-    (Phase1State.MM2_SENT, ExchangeType.MAIN_MODE): main_mode.on_mm3,
-    (Phase1State.MM3_SENT, ExchangeType.MAIN_MODE): main_mode.on_mm4,
-    (Phase1State.MM4_SENT, ExchangeType.MAIN_MODE): main_mode.on_mm5,
-    (Phase1State.MM5_SENT, ExchangeType.MAIN_MODE): main_mode.on_mm6,
-    (Phase1State.IDLE, ExchangeType.AGGRESSIVE_MODE): aggressive_mode.on_am1,
-    (Phase1State.AM1_SENT, ExchangeType.AGGRESSIVE_MODE): aggressive_mode.on_am2,
-    (Phase1State.AM2_SENT, ExchangeType.AGGRESSIVE_MODE): aggressive_mode.on_am3,
-}
-"""Who takes the next message of phase 1; any other is passed over."""
+PHASE_1_EXCHANGES: Final[Mapping[int, type[Phase1Exchange]]] = MappingProxyType(
+    {ExchangeType.MAIN_MODE: MainMode, ExchangeType.AGGRESSIVE_MODE: AggressiveMode}
+)
+"""The exchange of phase 1 by its type."""
 
 
 class SessionV1(IsakmpSa):
@@ -46,6 +40,8 @@ class SessionV1(IsakmpSa):
     def __init__(self, host: Host, path: Path, phase1: Phase1Negotiation, spi: bytes, initiator: bool) -> None:
         super().__init__(host, path, phase1, spi, initiator)
         self.quick_modes = QuickModes(self)
+        # A first message of any other exchange type is refused before it is handled.
+        self._phase_1 = PHASE_1_EXCHANGES.get(phase1.mode, MainMode)(self)
         self._rejected: list[bytes] = []
         """Digests of the last messages of phase 1 that were rejected."""
 
@@ -72,10 +68,7 @@ class SessionV1(IsakmpSa):
         self.created_at = now
         self._establish_deadline = now + self.host.settings.give_up
         self.host.count("negotiations initiated")
-        begin = (
-            aggressive_mode.send_am1 if self.phase1.mode == ExchangeType.AGGRESSIVE_MODE else main_mode.send_mm1
-        )
-        self.transition(begin(self, connection, now))
+        self.transition(self._phase_1.start(connection, now))
 
     def receive(self, data: bytes, header: Header, path: Path, now: float) -> None:
         if self.closed:
@@ -94,7 +87,7 @@ class SessionV1(IsakmpSa):
             self._on_negotiation_error(malformed_v1(error), path, now)
             return
         if header.exchange in (ExchangeType.MAIN_MODE, ExchangeType.AGGRESSIVE_MODE):
-            self._phase_1(message)
+            self._receive_phase_1(message)
         elif self.phase1.cky_i != header.spi_i:
             self.host.count("decryption failures")
         elif header.exchange == ExchangeType.QUICK_MODE:
@@ -105,9 +98,9 @@ class SessionV1(IsakmpSa):
         else:
             informational.receive(self, message)
 
-    def _phase_1(self, message: IncomingMessage) -> None:
+    def _receive_phase_1(self, message: IncomingMessage) -> None:
         header, now = message.header, message.now
-        handshake = self.phase1
+        phase1 = self.phase1
         if header.message_id:
             row = ("ikev1-invalid-message-id", {"value": header.message_id})
             text = f"message ID {header.message_id:#x} in phase 1"
@@ -121,11 +114,12 @@ class SessionV1(IsakmpSa):
             self.host, message.data, message.path
         ):
             return
-        handler = HANDLERS.get((self.state, header.exchange))
-        expected = handshake.cky_r if self.state is not Phase1State.IDLE else NO_COOKIE
+        handler = self._phase_1.handlers().get(self.state)
+        expected = phase1.cky_r if self.state is not Phase1State.IDLE else NO_COOKIE
         if (
             handler is None
-            or header.spi_i != handshake.cky_i
+            or header.exchange != phase1.mode
+            or header.spi_i != phase1.cky_i
             or (expected != NO_COOKIE and header.spi_r != expected)
             or (self.initiator and header.spi_r == NO_COOKIE)
         ):
@@ -134,7 +128,7 @@ class SessionV1(IsakmpSa):
         before, self._reply_cache = self._reply_cache, ReplyCacheV1(list(self._reply_cache.handled))
         self._reply_cache.remember(message.data)
         try:
-            event = handler(self, message)
+            event = handler(message)
         except (PayloadError, NegotiationError) as error:
             # The message is passed over, so that a forged one does not end what the real one would go on with.
             self._reply_cache = before
@@ -151,26 +145,26 @@ class SessionV1(IsakmpSa):
 
     def _on_established(self, now: float) -> None:
         """The ISAKMP SA stands."""
-        host, handshake, connection = self.host, self.phase1, self.connection
+        host, phase1, connection = self.host, self.phase1, self.connection
         assert connection is not None
         settings = host.settings
-        lifetime = handshake.chosen.lifetime
+        lifetime = phase1.chosen.lifetime
         rest = self.rekey_margin(lifetime)
         self._retransmission = None
         self._establish_deadline = inf
         self.heard = self.established_at = now
         self.hard = now + lifetime
         self.soft = self.first_soft = self.hard - (rest if self.initiator else rest / 2)
-        if handshake.behind_nat:
+        if phase1.behind_nat:
             self._nat_keepalive_at = now + settings.nat_keepalive
-        if connection.keepalive and handshake.dpd:
+        if connection.keepalive and phase1.dpd:
             self.start_dpd(now)
         host.count("IKE SAs established")
         contact: tuple[NotifyV1, ...] = ()
-        if not self.initiator and handshake.mode == ExchangeType.AGGRESSIVE_MODE:
+        if not self.initiator and phase1.mode == ExchangeType.AGGRESSIVE_MODE:
             # Its own message of aggressive mode went out before the peer was known; once it is, none is due.
             contact = self.initial_contact_notify(connection)
-        if handshake.peer_initial_contact:
+        if phase1.peer_initial_contact:
             self.on_initial_contact(now)
         self.replace_older_sas(now)
         host.up(self, now)
