@@ -1,4 +1,4 @@
-"""Priority queues before the SAs of an ASP that has a rate (guide 8.5, table 3).
+"""Priority queues before the SAs of an ASP that has a rate (guide 8.5; S-040, S-072 of docs/decisions.md).
 
 An SPD entry of a tunnel has one queue, or four with strict priority if its tunnel names a policy with `num-queues
 4`. Packets wait there *before* they have a sequence number. Numbers therefore leave in order, whichever packet

@@ -1,4 +1,8 @@
-"""The tester's engine: hosts on its ports, sources and sinks of numbered flows, and the truth about both."""
+"""The tester's engine: hosts on its ports, sources and sinks of numbered flows, and their statistics.
+
+It is a pure state machine. In: frames of the ports, commands of operators, time. Out: `Output` values in the order
+in which they must be carried out.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +23,7 @@ from chassis.fwd.reassembly import Reassembler
 from chassis.net import ipv4
 from chassis.net.errors import DecodeError
 from chassis.net.ethernet import HEADROOM
-from chassis.tester.flow import MAGIC, MAX_RATE, UDP_PORT, Flow, FlowError, describe, parse_flow
+from chassis.tester.flow import MAGIC, MAX_RATE, UDP_PORT, Flow, FlowError, describe_flow, parse_flow
 from chassis.tester.host import TesterHost, frames_batch
 from chassis.tester.measurements import combine
 from chassis.tester.sink import Sink
@@ -28,16 +32,16 @@ from chassis.tester.source import Source
 MAX_STAMPS = 16_384
 MAX_LEAKS = 50
 MAX_FLOWS = 10_000
-FRAGMENTS_TIMEOUT = 2.0
-"""Seconds in which a packet of a flow must be whole; identifications come round quickly here."""
-FRAGMENTED_PACKETS = 1024
-"""Most packets of a port that wait for fragments."""
+REASSEMBLY_TIMEOUT = 2.0
+"""Time (s) until the fragments of a packet must be complete. IPv4 identifications are reused quickly here."""
+MAX_REASSEMBLIES = 1024
+"""Packets of one port that wait for fragments."""
 _FLOW_AT = HEADROOM + 28 + len(MAGIC)
 _MAGIC_AT = HEADROOM + 28
 
 
-class _End:
-    """One flow as far as it begins or ends here."""
+class _FlowEnd:
+    """The end of a flow at this tester: its source, its sink, or both."""
 
     __slots__ = ("flow", "received", "sent", "sink", "source", "token")
 
@@ -50,16 +54,17 @@ class _End:
 
 
 class TesterEngine:
-    """A tester node. `ports` and `flows` are a lab's plain values; flows of other testers are left alone.
+    """A tester. `ports` and `flows` are plain values of the lab; flows between other testers are ignored.
 
-    Trace numbers begin with 16 bits of `settings["tester-id"]`, or of the node's name, and 8 of the boot number.
+    A trace number contains 16 bits of `settings["tester-id"]`, or of the node's name, and 8 bits of the boot
+    number.
 
     Raises:
-        FlowError: a flow of the lab is wrong.
+        FlowError: a flow of the lab is not valid.
     """
 
     performs = frozenset({"link", "inject", "capture", "capture-stop"})
-    """Commands that only the shell can carry out."""
+    """Commands that the shell carries out."""
 
     def __init__(
         self,
@@ -75,15 +80,15 @@ class TesterEngine:
         self.boot = boot
         self.counters = Counters() if counters is None else counters
         self._hosts = {port: TesterHost(node, port, values) for port, values in ports.items()}
-        self._reassembly = {port: Reassembler(FRAGMENTS_TIMEOUT, FRAGMENTED_PACKETS) for port in ports}
-        self._ends: dict[str, _End] = {}
-        self._sinks: dict[int, _End] = {}
-        self._waiting: dict[str, _End] = {}
+        self._reassembly = {port: Reassembler(REASSEMBLY_TIMEOUT, MAX_REASSEMBLIES) for port in ports}
+        self._ends: dict[str, _FlowEnd] = {}
+        self._sinks: dict[int, _FlowEnd] = {}
+        self._waiting: dict[str, _FlowEnd] = {}
         self._heap: list[tuple[float, str, int]] = []
         self._stamps: deque[tuple[int, str, float]] = deque(maxlen=MAX_STAMPS)
         self._traced: dict[int, str] = {}
         self._leaks: deque[dict[str, Any]] = deque(maxlen=MAX_LEAKS)
-        self._wrong: dict[str, int] = {}
+        self._unexpected: dict[str, int] = {}
         ident = (settings or {}).get("tester-id")
         high = int(ident) if ident is not None else zlib.crc32(node.encode())
         self._trace = (high & 0xFFFF) << 32 | (boot & 0xFF) << 24
@@ -96,35 +101,35 @@ class TesterEngine:
             "traces": self._traces,
         }
         for name, values in (flows or {}).items():
-            self._add(parse_flow(name, values))
+            self._add_flow(parse_flow(name, values))
 
     # the shell's calls
 
     def start(self, now: float) -> list[Output]:
         for end in self._ends.values():
             if end.source is not None and end.flow.auto:
-                self._begin(end, now)
-        return self._kick(now)
+                self._start_source(end, now)
+        return self._start_waiting_flows(now)
 
     def on_carrier(self, port: str, up: bool, now: float) -> list[Output]:
         host = self._hosts.get(port)
         if host is None:
             return []
-        return [*_to_wire(port, host.carrier(up)), *_to_wire(port, host.on_timer(now))]
+        return [*_to_wire(port, host.on_carrier(up)), *_to_wire(port, host.on_timer(now))]
 
     def receive_frames(self, port: str, batch: Batch, now: float) -> list[Output]:
         body = batch.body
         end = self._sinks.get(int.from_bytes(body[_FLOW_AT : _FLOW_AT + 4], "big"))
         sink = end.sink if end is not None and end.flow.to_port == port else None
-        if end is None or sink is None or not sink.batch(batch, int(now * 1e9)):
-            return self._slowly(port, batch, now)
+        if end is None or sink is None or not sink.receive_batch(batch, int(now * 1e9)):
+            return self._receive_one_by_one(port, batch, now)
         self.counters.values[end.received] += len(batch.lengths)
         for _, number in batch.marks:
             self._stamps.append((number, f"{self.node}:{port} in", now))
         return []
 
     def on_operator_command(self, number: int, command: Any, arguments: Any, now: float) -> list[Output]:
-        """A request of an operator, checked against `chassis.bus.requests`; every one is answered."""
+        """Check an operator's command against `chassis.bus.requests` and run it. Every command is answered."""
         try:
             values = read(named(requests.TESTER, command, "a tester"), arguments)
             if command in self.performs:
@@ -135,12 +140,12 @@ class TesterEngine:
         except ArgumentError as error:
             return [ToOperator(number, {}, refusal(command, error))]
         except Exception as error:
-            # A fault of this program: whoever asked is told, and the tester goes on.
+            # An error of this program: report it to the operator and continue.
             return [ToOperator(number, {}, f"{command}: {fault(error)}")]
         return [*outputs, ToOperator(number, result)]
 
-    def congestion(self, port: str, full: bool, now: float) -> None:
-        """The wire of a port takes no more packets for the time being, or takes them again."""
+    def on_congestion(self, port: str, full: bool, now: float) -> None:
+        """The wire of a port accepts no more packets (`full`), or accepts them again."""
         for end in self._ends.values():
             if end.source is not None and end.flow.from_port == port:
                 end.source.congested = full
@@ -160,7 +165,7 @@ class TesterEngine:
             if end is not None and end.token == token:
                 due.append(end)
         for end in due:
-            self._send(end, now, outputs)
+            outputs += self._send(end, now)
             self._schedule(end)
         return outputs
 
@@ -172,7 +177,7 @@ class TesterEngine:
 
     # sending
 
-    def _send(self, end: _End, now: float, outputs: list[Output]) -> None:
+    def _send(self, end: _FlowEnd, now: float) -> list[Output]:
         source, flow = end.source, end.flow
         assert source is not None
         host = self._hosts[flow.from_port]
@@ -185,29 +190,31 @@ class TesterEngine:
             if len(self._traced) > MAX_STAMPS:
                 del self._traced[next(iter(self._traced))]
         before = source.sent
-        batches = source.due(mac, host.mac, trace, now)
+        batches = source.send(mac, host.mac, trace, now)
         if not batches:
-            return
+            return []
         self.counters.values[end.sent] += source.sent - before
         if batches[0].marks:
             self._stamps.append((trace, f"{self.node}:{flow.from_port} out", now))
         port = flow.from_port
-        outputs.extend([ToWire(port, batch) for batch in batches])
+        return [ToWire(port, batch) for batch in batches]
 
-    def _schedule(self, end: _End) -> None:
+    def _schedule(self, end: _FlowEnd) -> None:
         assert end.source is not None
         next_timer = end.source.next_timer()
         end.token += 1
         if next_timer < inf:
             heappush(self._heap, (next_timer, end.flow.name, end.token))
 
-    def _begin(self, end: _End, now: float, rate: float | None = None, count: int | None = None) -> None:
+    def _start_source(
+        self, end: _FlowEnd, now: float, rate: float | None = None, count: int | None = None
+    ) -> None:
         assert end.source is not None
         end.source.start(now, rate, count)
         self._waiting[end.flow.name] = end
 
-    def _kick(self, now: float) -> list[Output]:
-        """Start the waiting flows whose next hop is known, and ask for those that are not."""
+    def _start_waiting_flows(self, now: float) -> list[Output]:
+        """Start the waiting flows whose next hop is resolved; send ARP requests for the others."""
         outputs: list[Output] = []
         for name, end in list(self._waiting.items()):
             source, host = end.source, self._hosts[end.flow.from_port]
@@ -219,8 +226,8 @@ class TesterEngine:
                 source.reason = f"port {end.flow.from_port} has no gateway for the destination"
             elif host.resolve(hop):
                 del self._waiting[name]
-                source.ready(now)
-                self._send(end, now, outputs)
+                source.on_next_hop_resolved(now)
+                outputs += self._send(end, now)
                 self._schedule(end)
             elif host.up:
                 outputs += _to_wire(end.flow.from_port, host.on_timer(now))
@@ -228,8 +235,8 @@ class TesterEngine:
 
     # receiving
 
-    def _slowly(self, port: str, batch: Batch, now: float) -> list[Output]:
-        """Packet by packet: other packets than flows', several flows in one batch, and whatever is wrong."""
+    def _receive_one_by_one(self, port: str, batch: Batch, now: float) -> list[Output]:
+        """Handle frames one by one: those of no flow, of several flows in one batch, and unexpected ones."""
         host = self._hosts.get(port)
         if host is None:
             return []
@@ -240,12 +247,12 @@ class TesterEngine:
             frame = bytes(view)
             kind = frame[12:14]
             if kind == b"\x08\x06":
-                frames += host.arp(frame, now)
+                frames += host.on_arp(frame, now)
                 learned = True
             elif kind != b"\x08\x00":
-                self._wrong_packet(port, "not IPv4", frame, now)
+                self._count_unexpected(port, "not IPv4", frame, now)
             elif frame[:6] not in (host.mac, b"\xff" * 6):
-                self._wrong_packet(port, "other MAC address", frame, now)
+                self._count_unexpected(port, "other MAC address", frame, now)
             else:
                 answer = self._ipv4(port, host, frame, now)
                 if answer:
@@ -254,21 +261,21 @@ class TesterEngine:
                     self._stamps.append((marks[index], f"{self.node}:{port} in", now))
         outputs = _to_wire(port, frames)
         if learned and self._waiting:
-            outputs += self._kick(now)
+            outputs += self._start_waiting_flows(now)
         return outputs
 
     def _ipv4(self, port: str, host: TesterHost, frame: bytes, now: float) -> list[bytes] | None:
         size = len(frame) - HEADROOM
         total = frame[HEADROOM + 2] << 8 | frame[HEADROOM + 3] if size >= ipv4.IPV4_HEADER_LENGTH else 0
         if not ipv4.IPV4_HEADER_LENGTH <= total <= size:
-            self._wrong_packet(port, "short", frame, now)
+            self._count_unexpected(port, "short", frame, now)
             return None
         packet = frame[HEADROOM : HEADROOM + total]
         if (packet[6] & 0x3F) or packet[7]:
             try:
                 whole = self._reassembly[port].add(0, ipv4.Ipv4.parse(packet), now)
             except DecodeError:
-                self._wrong_packet(port, "malformed fragment", frame, now)
+                self._count_unexpected(port, "malformed fragment", frame, now)
                 return None
             if whole is None:
                 return None
@@ -278,12 +285,12 @@ class TesterEngine:
             self._udp(port, packet, frame, now)
             return None
         if protocol == ipv4.PROTOCOL_ICMP:
-            answer = host.echo(frame)
+            answer = host.on_echo_request(frame)
             if answer is None:
                 kind = f"{packet[20]}/{packet[21]}" if len(packet) >= 22 else "short"
-                self._wrong[f"icmp {kind}"] = self._wrong.get(f"icmp {kind}", 0) + 1
+                self._unexpected[f"icmp {kind}"] = self._unexpected.get(f"icmp {kind}", 0) + 1
             return answer
-        self._wrong_packet(port, f"protocol {protocol}", frame, now)
+        self._count_unexpected(port, f"protocol {protocol}", frame, now)
         return None
 
     def _udp(self, port: str, packet: bytes, frame: bytes, now: float) -> None:
@@ -291,33 +298,33 @@ class TesterEngine:
         if packet[28:36] == MAGIC:
             end = self._sinks.get(int.from_bytes(packet[36:40], "big"))
             if end is None:
-                self._wrong_packet(port, "flow of another tester", frame, now)
+                self._count_unexpected(port, "flow of another tester", frame, now)
                 return
         elif packet[22:24] == UDP_PORT.to_bytes(2, "big"):
-            # Its payload is not a flow's any more; its addresses and ports still say which one it was.
+            # The payload is damaged; the addresses and ports still identify the flow.
             ends = packet[12:24]
             for other in self._sinks.values():
-                if other.sink is not None and other.sink.template.ends[:12] == ends:
+                if other.sink is not None and other.sink.template.addresses_ports[:12] == ends:
                     end = other
         if end is None or end.sink is None:
-            self._wrong_packet(port, "unknown UDP", frame, now)
+            self._count_unexpected(port, "unknown UDP", frame, now)
         elif end.flow.to_port != port:
-            self._wrong_packet(port, f"flow {end.flow.name} at the wrong port", frame, now)
+            self._count_unexpected(port, f"flow {end.flow.name} at the wrong port", frame, now)
         else:
-            outcome = end.sink.packet(packet, int(now * 1e9))
+            outcome = end.sink.receive_packet(packet, int(now * 1e9))
             if outcome == "received":
                 self.counters.values[end.received] += 1
             elif outcome == "corrupted":
-                self._wrong_packet(port, f"flow {end.flow.name} corrupted", frame, now)
+                self._count_unexpected(port, f"flow {end.flow.name} corrupted", frame, now)
 
-    def _wrong_packet(self, port: str, why: str, frame: bytes, now: float) -> None:
-        self._wrong[why] = self._wrong.get(why, 0) + 1
+    def _count_unexpected(self, port: str, why: str, frame: bytes, now: float) -> None:
+        self._unexpected[why] = self._unexpected.get(why, 0) + 1
         self.counters.add(f"unexpected {why}")
         self._leaks.append({"time": now, "port": port, "why": why, "bytes": frame[:128].hex()})
 
     # operators
 
-    def _add(self, flow: Flow) -> _End | None:
+    def _add_flow(self, flow: Flow) -> _FlowEnd | None:
         if self.node not in (flow.from_node, flow.to_node):
             return None
         for node, port in ((flow.from_node, flow.from_port), (flow.to_node, flow.to_port)):
@@ -326,15 +333,15 @@ class TesterEngine:
         other = self._sinks.get(flow.number)
         if other is not None and other.flow.name != flow.name:
             raise FlowError(f"flows {flow.name} and {other.flow.name} have the same number: rename one")
-        end = _End(flow)
+        end = _FlowEnd(flow)
         known = self._ends.get(flow.name)
         if known is not None:
             end.token = known.token + 1
         if flow.from_node == self.node:
             end.source = Source(flow, self.boot)
             if known is not None and known.source is not None:
-                # Its numbers begin anew, as those of another process would.
-                end.source.run = (known.source.run | 0xFFFF) + 1
+                # Use new numbers, as another process would.
+                end.source.numbering = (known.source.numbering | 0xFFFF) + 1
             end.sent = self.counters.slot(f"flow {flow.name} sent")
             self._hosts[flow.from_port].answer_for([flow.source])
         if flow.to_node == self.node:
@@ -345,7 +352,7 @@ class TesterEngine:
         self._ends[flow.name] = end
         return end
 
-    def _named(self, arguments: Mapping[str, Any], *, sources: bool) -> list[_End]:
+    def _find_ends(self, arguments: Mapping[str, Any], *, sources: bool) -> list[_FlowEnd]:
         name = arguments["flow"]
         if name is None:
             return [end for end in self._ends.values() if end.source is not None or not sources]
@@ -358,14 +365,14 @@ class TesterEngine:
 
     def _start(self, arguments: dict[str, Any], now: float) -> tuple[dict[str, Any], list[Output]]:
         rate, count = arguments["rate"], arguments["count"]
-        started = self._named(arguments, sources=True)
+        started = self._find_ends(arguments, sources=True)
         for end in started:
             if end.source is not None and end.source.state not in ("running", "waiting"):
-                self._begin(end, now, MAX_RATE if rate == "max" else rate, count)
-        return {"started": [end.flow.name for end in started], "time": now}, self._kick(now)
+                self._start_source(end, now, MAX_RATE if rate == "max" else rate, count)
+        return {"started": [end.flow.name for end in started], "time": now}, self._start_waiting_flows(now)
 
     def _stop(self, arguments: dict[str, Any], now: float) -> tuple[dict[str, Any], list[Output]]:
-        stopped = self._named(arguments, sources=True)
+        stopped = self._find_ends(arguments, sources=True)
         for end in stopped:
             if end.source is not None:
                 end.source.stop()
@@ -379,21 +386,21 @@ class TesterEngine:
             raise FlowError("a flow needs a name" if not name else f"{MAX_FLOWS} flows are there already")
         flow = parse_flow(name, arguments["spec"])
         self._waiting.pop(name, None)
-        end = self._add(flow)
+        end = self._add_flow(flow)
         if end is None:
             return {"defined": False, "time": now}, []
         if end.source is not None and flow.auto:
-            self._begin(end, now)
-        return {"defined": True, "time": now}, self._kick(now)
+            self._start_source(end, now)
+        return {"defined": True, "time": now}, self._start_waiting_flows(now)
 
     def _flows(self, arguments: dict[str, Any], now: float) -> tuple[dict[str, Any], list[Output]]:
         begin, until = arguments["since"], inf if arguments["until"] is None else arguments["until"]
         window = (int(begin * 1e9) - (begin <= 0), (1 << 62) if until > 4e9 else int(until * 1e9))
         flows: dict[str, Any] = {}
-        for end in self._named(arguments, sources=False):
-            source = None if end.source is None else end.source.report(now)
-            sink = None if end.sink is None else end.sink.report(*window)
-            flows[end.flow.name] = {"flow": describe(end.flow), "source": source, "sink": sink}
+        for end in self._find_ends(arguments, sources=False):
+            source = None if end.source is None else end.source.statistics(now)
+            sink = None if end.sink is None else end.sink.statistics(*window)
+            flows[end.flow.name] = {"flow": describe_flow(end.flow), "source": source, "sink": sink}
             if source is not None and sink is not None:
                 auto = end.flow.auto
                 flows[end.flow.name]["result"] = combine(source, sink, auto=auto, begin=begin, end=until)
@@ -405,7 +412,7 @@ class TesterEngine:
             }
             for port, host in self._hosts.items()
         }
-        wrong = dict(self._wrong)
+        wrong = dict(self._unexpected)
         for reassembly in self._reassembly.values():
             reassembly.on_timer(now)
             if reassembly.lost:

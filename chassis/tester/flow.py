@@ -1,9 +1,9 @@
-"""Flows: what a numbered UDP packet looks like, and how a batch of them is made and checked.
+"""Flows: the format of a numbered UDP packet, and a template that makes and checks a batch of them.
 
-The UDP payload is a magic number, the flow's number, the number of its start, its sequence number and the time
-at which it was sent, then a filler that depends on the flow alone. All of it can be foretold from the sequence
-number and the time, so a sink can tell every packet that is not what was sent. The identification of the IP
-header is the low half of the sequence number.
+The UDP payload is a magic number, the flow's number, the source's numbering, the sequence number and the time of
+sending, then a filler that depends on the flow alone. The sequence number and the time determine all other octets,
+so a sink detects every packet that differs from what was sent. The identification of the IPv4 header is the low
+half of the sequence number.
 """
 
 from __future__ import annotations
@@ -22,31 +22,31 @@ from chassis.net.ipv4 import IPV4_HEADER_LENGTH, MAX_IPV4_LENGTH, PROTOCOL_UDP, 
 
 MAGIC = b"CHASSIS\x01"
 UDP_PORT = 40_000
-"""Destination port of every flow; the source port is this one plus 1 to 4096, by the flow's number."""
+"""Destination port of every flow. The source port is this one plus 1 to 4096, by the flow's number."""
 
 TTL = 64
 PAYLOAD = Struct("!8sIIQQ")
-"""Magic, flow, start, sequence number, time of sending in ns of the machine's monotonic clock."""
+"""Magic, flow, numbering, sequence number, time of sending (ns of the machine's monotonic clock)."""
 
 OVERHEAD = IPV4_HEADER_LENGTH + 8
-SMALLEST = OVERHEAD + PAYLOAD.size
-"""Bytes of the shortest IP packet of a flow."""
+MIN_FLOW_LENGTH = OVERHEAD + PAYLOAD.size
+"""Octets of the shortest IPv4 packet of a flow."""
 
 MAX_RATE = float("inf")
-"""Stands for `rate: max`: as fast as the wire takes packets."""
+"""Stands for `rate: max`: as fast as the wire accepts packets."""
 
 
 class FlowError(ValueError):
-    """A flow cannot be made from what was given; the text says what is wrong."""
+    """A flow cannot be made from the values given; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Flow:
     """A flow as a lab file defines it.
 
-    `rate` is in packets a second, `size` in bytes of the IP packet, `trace` in seconds between traced packets
-    (0: the first one only), `count` the number of packets after which it ends by itself (0: never). With
-    `auto` it starts with its tester, and what is lost before its first packet arrives does not count.
+    `rate` is in packets a second, `size` in octets of the IPv4 packet, `trace` in seconds between traced packets
+    (0: only the first one), `count` the packets after which it ends (0: never). A flow with `auto` starts with its
+    tester, and packets lost before the first one arrived do not count.
     """
 
     name: str
@@ -65,7 +65,7 @@ class Flow:
 
     @property
     def number(self) -> int:
-        """What packets carry: both ends make it from the name."""
+        """The number in its packets; both ends derive it from the name."""
         return zlib.crc32(self.name.encode())
 
     @property
@@ -73,34 +73,38 @@ class Flow:
         return UDP_PORT + 1 + self.number % 4096
 
 
-def _end(values: Mapping[str, Any], key: str) -> tuple[str, str]:
+def _parse_end(values: Mapping[str, Any], key: str) -> tuple[str, str]:
     text = str(values.get(key, ""))
     node, colon, port = text.partition(":")
     if not (node and colon and port):
-        raise FlowError(f"{key}: {text!r} is no port of a tester: write t1:1")
+        raise FlowError(f"{key}: {text!r} is not a port of a tester; expected t1:1")
     return node, port
 
 
-def _number(values: Mapping[str, Any], key: str, default: float, low: float, high: float) -> float:
+def _parse_number(values: Mapping[str, Any], key: str, default: float, low: float, high: float) -> float:
     value = values.get(key, default)
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
-        raise FlowError(f"{key}: {value!r} is no number from {low:g} to {high:g}")
+        raise FlowError(f"{key}: {value!r} is not a number from {low:g} to {high:g}")
     return value
 
 
 def parse_flow(name: str, values: Mapping[str, Any]) -> Flow:
-    """The flow of a lab's plain values: `from`, `to`, `rate`, `size`, `source`, `destination`, `dscp`, `trace`,
-    `start` (auto or manual), `count`. FlowError says what is wrong."""
+    """Return the flow of a lab's plain values: `from`, `to`, `rate`, `size`, `source`, `destination`, `dscp`,
+    `trace`, `start` (auto or manual), `count`.
+
+    Raises:
+        FlowError: a key is unknown, or a value is not valid.
+    """
     known = {"from", "to", "rate", "size", "source", "destination", "dscp", "trace", "start", "count"}
     for key in values:
         if key not in known:
             raise FlowError(f"a flow has no {key!r}: it has {', '.join(sorted(known))}")
-    from_node, from_port = _end(values, "from")
-    to_node, to_port = _end(values, "to")
+    from_node, from_port = _parse_end(values, "from")
+    to_node, to_port = _parse_end(values, "to")
     rate = values.get("rate", 100.0)
     start = values.get("start", "manual")
     if start not in ("auto", "manual"):
-        raise FlowError(f"start: {start!r} is neither auto nor manual")
+        raise FlowError(f"start: {start!r} is not valid; expected auto or manual")
     addresses = []
     for key in ("source", "destination"):
         try:
@@ -113,19 +117,19 @@ def parse_flow(name: str, values: Mapping[str, Any]) -> Flow:
         from_port,
         to_node,
         to_port,
-        MAX_RATE if rate == "max" else float(_number(values, "rate", 100.0, 1e-3, 1e7)),
-        int(_number(values, "size", 200, SMALLEST, MAX_IPV4_LENGTH - HEADROOM)),
+        MAX_RATE if rate == "max" else float(_parse_number(values, "rate", 100.0, 1e-3, 1e7)),
+        int(_parse_number(values, "size", 200, MIN_FLOW_LENGTH, MAX_IPV4_LENGTH - HEADROOM)),
         addresses[0],
         addresses[1],
-        int(_number(values, "dscp", 0, 0, 63)),
-        float(_number(values, "trace", 0.0, 0, 1e9)),
+        int(_parse_number(values, "dscp", 0, 0, 63)),
+        float(_parse_number(values, "trace", 0.0, 0, 1e9)),
         start == "auto",
-        int(_number(values, "count", 0, 0, 2**62)),
+        int(_parse_number(values, "count", 0, 0, 2**62)),
     )
 
 
-def describe(flow: Flow) -> dict[str, Any]:
-    """The flow for reports."""
+def describe_flow(flow: Flow) -> dict[str, Any]:
+    """Return the flow as plain values for reports."""
     return {
         "from": f"{flow.from_node}:{flow.from_port}",
         "to": f"{flow.to_node}:{flow.to_port}",
@@ -141,17 +145,17 @@ def describe(flow: Flow) -> dict[str, Any]:
 
 
 class PacketTemplate:
-    """Makes a flow's packets, and knows what each must look like when it arrives.
+    """Makes a flow's packets, and checks packets that arrive.
 
-    Only identification, both checksums, start, sequence number and time change from packet to packet. As a
-    16-bit ones' complement sum is a remainder modulo 65535, each checksum is one addition away from a constant.
+    Only identification, both checksums, numbering, sequence number and time differ between packets. A 16-bit ones'
+    complement sum is a remainder modulo 65535, so each checksum is one addition away from a constant (RFC 1071).
     """
 
     def __init__(self, flow: Flow) -> None:
         self.flow = flow
         size, number = flow.size, flow.number
         pattern = MAGIC + number.to_bytes(4, "big")
-        self.filler = (pattern * (size // len(pattern) + 1))[: size - SMALLEST]
+        self.filler = (pattern * (size // len(pattern) + 1))[: size - MIN_FLOW_LENGTH]
         tos = flow.dscp << 2
         ip = bytearray(
             header_bytes(
@@ -169,19 +173,20 @@ class PacketTemplate:
         """Sum of the datagram and its pseudo header with start, sequence number, time and checksum 0."""
         self.head = bytes(ip[:4])
         """Version, header length, TOS and total length: they arrive as they left."""
-        self.ends = bytes(ip[12:20]) + udp
-        self.mark = pattern
+        self.addresses_ports = bytes(ip[12:20]) + udp
+        self.magic = pattern
         self._packet = bytes(HEADROOM) + bytes(ip) + constant
 
-    def make(self, mac: bytes, own_mac: bytes, run: int, first: int, count: int, now_ns: int) -> bytearray:
-        """`count` frames end to end, numbered from `first`, sent at `now_ns`, from one MAC address to another."""
+    def make(self, mac: bytes, own_mac: bytes, numbering: int, first: int, count: int, now_ns: int) -> bytearray:
+        """Return `count` frames end to end with sequence numbers from `first` on, sent at `now_ns` (ns), between
+        two MAC addresses."""
         frame = bytearray(self._packet)
         frame[:HEADROOM] = header(mac, own_mac, ETHERTYPE_IPV4)
         size = len(frame)
         ip_at, udp_at, run_at = HEADROOM + 4, HEADROOM + 26, HEADROOM + OVERHEAD + 12
-        _RUN_TIME.pack_into(frame, run_at, run, 0, now_ns)
+        _RUN_TIME.pack_into(frame, run_at, numbering, 0, now_ns)
         body = frame * count
-        ip_sum, udp_sum = self.ip_sum, self.udp_sum + run + now_ns
+        ip_sum, udp_sum = self.ip_sum, self.udp_sum + numbering + now_ns
         patch_ip, patch_udp, patch_sequence = _IDENTIFICATION.pack_into, _WORD.pack_into, _SEQUENCE.pack_into
         sequence_at = run_at + 4
         for sequence in range(first, first + count):
@@ -203,19 +208,19 @@ class PacketTemplate:
         return body
 
     def lengths(self, count: int) -> array[int]:
-        """The lengths that go with `count` packets of `make`."""
+        """Return the lengths (octets, headroom included) of `count` packets of `make`."""
         return array("H", (self.flow.size + HEADROOM,)) * count
 
-    def intact(
-        self, sequence: int, run: int, sent: int, identification: int, ttl: int, sums: tuple[int, int]
+    def is_intact(
+        self, sequence: int, numbering: int, sent: int, identification: int, ttl: int, sums: tuple[int, int]
     ) -> bool:
-        """Whether identification and both checksums (IP, UDP) are those of this packet after hops that
-        changed its TTL and nothing else."""
+        """Whether identification and both checksums (IPv4, UDP) are those of this packet, after hops that changed
+        only its TTL."""
         ip_sum = self.ip_sum + identification - ((TTL - ttl) << 8)
         return (
             identification == sequence & 0xFFFF
             and (sums[0] + ip_sum) % 0xFFFF == 0
-            and (sums[1] + self.udp_sum + run + sent + sequence) % 0xFFFF == 0
+            and (sums[1] + self.udp_sum + numbering + sent + sequence) % 0xFFFF == 0
         )
 
 

@@ -1,4 +1,4 @@
-"""A tester's port as the host that it plays: addresses, ARP and echo (RFC 826, RFC 792)."""
+"""A host on a tester's port: addresses, ARP and echo (RFC 826, RFC 792)."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from chassis.net.ethernet import ETHERTYPE_ARP, HEADROOM, header, padded
 from chassis.net.icmp import Icmp
 from chassis.net.ipv4 import Ipv4
 
-RETRY = 0.1
-"""Seconds between requests for a neighbour that has not answered."""
+ARP_RETRY_INTERVAL = 0.1
+"""Interval (s) between the first `MAX_FAST_REQUESTS` requests for a neighbour that does not answer."""
 
-SLOW_RETRY = 1.0
-"""The same after `RETRIES` of them."""
+ARP_SLOW_RETRY_INTERVAL = 1.0
+"""Interval (s) between the requests after these."""
 
-RETRIES = 20
+MAX_FAST_REQUESTS = 20
 
-REFRESH = 30.0
-"""Seconds after which a known neighbour is asked for again; meanwhile it stays known."""
+ARP_REFRESH_INTERVAL = 30.0
+"""Time (s) after which a resolved neighbour is requested again; meanwhile its entry stays valid."""
 
 
 def port_mac(node: str, port: str) -> bytes:
-    """A locally administered MAC address, the same at every start."""
+    """Return a locally administered MAC address, the same at every start."""
     return b"\x02\x54" + zlib.crc32(f"{node}:{port}".encode()).to_bytes(4, "big")
 
 
@@ -42,10 +42,10 @@ class _Neighbour:
 
 
 class TesterHost:
-    """One port: its own addresses, those it answers for, and the neighbours that it needs."""
+    """One port: its own addresses, the addresses of flows, and the neighbours that it needs."""
 
     def __init__(self, node: str, port: str, settings: Mapping[str, Any]) -> None:
-        """`settings`: `address` (`10.0.0.1/24`) and `gateway`, each empty where there is none."""
+        """`settings`: `address` (`10.0.0.1/24`) and `gateway`, empty if the port has none."""
         self.mac = port_mac(node, port)
         text, _, length = str(settings.get("address", "")).partition("/")
         self.address = parse_address(text) if text else 0
@@ -60,20 +60,20 @@ class TesterHost:
             self._neighbours[self.gateway] = _Neighbour()
 
     def next_hop(self, destination: int) -> int:
-        """The neighbour by which a destination is reached; 0 where there is none."""
+        """Return the neighbour that leads to a destination; 0 without one."""
         if self.address and contains(self.network, destination):
             return destination
         return self.gateway
 
     def resolve(self, address: int) -> bytes:
-        """The neighbour's MAC address; empty while it is not known, and it is asked for."""
+        """Return the neighbour's MAC address; empty while it is unknown, and then ARP requests follow."""
         neighbour = self._neighbours.get(address)
         if neighbour is None:
             neighbour = self._neighbours[address] = _Neighbour()
         return neighbour.mac
 
-    def carrier(self, up: bool) -> list[bytes]:
-        """The wire came or went: frames that make this port known, and neighbours are asked for again."""
+    def on_carrier(self, up: bool) -> list[bytes]:
+        """The wire came up or went down. Return gratuitous ARP frames; all neighbours are requested again."""
         self.up = up
         for neighbour in self._neighbours.values():
             neighbour.ask_at, neighbour.asked = -inf, 0
@@ -82,7 +82,7 @@ class TesterHost:
         )
 
     def answer_for(self, addresses: Iterable[int]) -> list[bytes]:
-        """Answer ARP for these addresses too; the frames that announce the new ones."""
+        """Answer ARP for these addresses too; return gratuitous ARP frames for the new ones."""
         new = sorted(set(addresses) - self.addresses)
         self.addresses.update(new)
         return [self._arp(arp.REQUEST, BROADCAST_MAC, a, ZERO_MAC, a) for a in new] if self.up else []
@@ -93,20 +93,20 @@ class TesterHost:
         return min(neighbour.ask_at for neighbour in self._neighbours.values())
 
     def on_timer(self, now: float) -> list[bytes]:
-        """Requests for neighbours that are due."""
+        """Return the ARP requests that are due."""
         if not self.up:
             return []
         frames = []
         for address, neighbour in self._neighbours.items():
             if neighbour.ask_at <= now:
                 neighbour.asked += 1
-                wait = RETRY if neighbour.asked <= RETRIES else SLOW_RETRY
-                neighbour.ask_at = now + (REFRESH if neighbour.mac and neighbour.asked > 1 else wait)
+                wait = ARP_RETRY_INTERVAL if neighbour.asked <= MAX_FAST_REQUESTS else ARP_SLOW_RETRY_INTERVAL
+                neighbour.ask_at = now + (ARP_REFRESH_INTERVAL if neighbour.mac and neighbour.asked > 1 else wait)
                 frames.append(self._arp(arp.REQUEST, BROADCAST_MAC, self.address, ZERO_MAC, address))
         return frames
 
-    def arp(self, frame: bytes, now: float) -> list[bytes]:
-        """Learn from an ARP packet, and answer it where it asks for an address of this port."""
+    def on_arp(self, frame: bytes, now: float) -> list[bytes]:
+        """Learn from an ARP packet; return the answer if it asks for an address of this port."""
         try:
             packet = Arp.parse(frame[HEADROOM:])
         except DecodeError:
@@ -114,7 +114,7 @@ class TesterHost:
         neighbour = self._neighbours.get(packet.sender_address)
         if neighbour is not None and packet.sender_address not in self.addresses:
             neighbour.mac = packet.sender_mac
-            neighbour.asked, neighbour.ask_at = 1, now + REFRESH
+            neighbour.asked, neighbour.ask_at = 1, now + ARP_REFRESH_INTERVAL
         if packet.operation != arp.REQUEST or packet.target_address not in self.addresses:
             return []
         if packet.sender_address in self.addresses:
@@ -125,8 +125,8 @@ class TesterHost:
             )
         ]
 
-    def echo(self, frame: bytes) -> list[bytes] | None:
-        """The answer to an echo request for an address of this port; None where the frame is none."""
+    def on_echo_request(self, frame: bytes) -> list[bytes] | None:
+        """Return the answer to an echo request for an address of this port; None if the frame is not one."""
         try:
             packet = Ipv4.parse(frame[HEADROOM:], padding=True)
             if (

@@ -1,8 +1,9 @@
-"""Which sequence numbers arrived: highest, missing runs, duplicates, late ones. Times are ns, monotonic.
+"""What a sink measures of a flow (sequence numbers, latency), and a flow's result from the statistics of both
+ends.
 
-Missing packets are kept as runs, each with the times at which its neighbours were sent and arrived, so that the
-loss within any period can be told afterwards. A packet that comes late fills its place and counts as reordered
-instead of lost.
+Missing packets are kept as runs, each with the times at which its neighbours were sent and arrived, so the loss
+within any period can be computed later. A late packet leaves its run and counts as reordered, not as lost. Times
+are in ns of the monotonic clock.
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-MAX_GAPS = 100_000
-"""Runs of missing packets that are kept one by one; older ones remain as a number only."""
+MAX_LOSS_RUNS = 100_000
+"""Runs of missing packets that are kept. Of older runs only the number of packets is kept."""
 
 
 @dataclass(slots=True)
 class LossRun:
-    """Missing packets `first` to `last`; the ones before and after them were sent and seen at these times."""
+    """Missing packets `first` to `last`, with the times (ns) at which the packets before and after were sent and
+    seen."""
 
     first: int
     last: int
@@ -32,18 +34,19 @@ class LossRun:
         return self.last - self.first + 1
 
     def lost_between(self, begin: int, end: int) -> int:
-        """How many of them should have arrived in [begin, end).
+        """Return how many packets of the run should have arrived in [begin, end) (ns).
 
-        They are taken as sent evenly between their neighbours, and as under way for as long as those were, at the
-        beginning of the period for as long as the slower one: what an event caught on its way counts as its loss.
+        They are assumed to be sent evenly between their neighbours, and to travel as long as those; at the
+        beginning of the period as long as the slower neighbour. So a packet that an event destroyed on its way
+        counts as the loss of that event.
         """
         before, after = self.seen_before - self.sent_before, self.seen_after - self.sent_after
         begin, end = begin - max(before, after, 0), end - max(before, 0)
-        return evenly(self.count, self.sent_before, self.sent_after, begin, end)
+        return count_evenly(self.count, self.sent_before, self.sent_after, begin, end)
 
 
-def evenly(count: int, before: int, after: int, begin: int, end: int) -> int:
-    """Of `count` events spread evenly between two times, both exclusive, how many lie in [begin, end)."""
+def count_evenly(count: int, before: int, after: int, begin: int, end: int) -> int:
+    """Return how many of `count` events, spread evenly between two times (both exclusive), lie in [begin, end)."""
     if begin <= before and after <= end:
         return count
     step = (after - before) / (count + 1)
@@ -60,7 +63,7 @@ def evenly(count: int, before: int, after: int, begin: int, end: int) -> int:
 
 
 class SequenceTracker:
-    """The sequence numbers that one sink received of one start of a source."""
+    """The sequence numbers that one sink received of one start of a source. Times are in ns."""
 
     def __init__(self) -> None:
         self.highest = -1
@@ -77,15 +80,16 @@ class SequenceTracker:
         """When the packet with the highest number was sent."""
         self.leading = 0
         """Missing packets before the first one that arrived."""
-        self.gaps: list[LossRun] = []
-        self.forgotten = 0
+        self.loss_runs: list[LossRun] = []
+        self.dropped_runs_count = 0
         """Missing packets of runs that are no longer kept."""
 
-    def run(self, first: int, count: int, sent: int, last_sent: int, seen: int) -> None:
-        """Take `count` packets, numbered without a hole from `first`, sent from `sent` to `last_sent`."""
+    def receive_run(self, first: int, count: int, sent: int, last_sent: int, seen: int) -> None:
+        """Count `count` packets, numbered without a gap from `first`, sent from `sent` to `last_sent`, seen at
+        `seen`."""
         if first > self.highest:
             if first > self.highest + 1:
-                self._gap(first, sent, seen)
+                self._add_loss_run(first, sent, seen)
             if not self.received:
                 self.first, self.first_seen, self.first_sent = first, seen, sent
             self.highest = first + count - 1
@@ -93,16 +97,16 @@ class SequenceTracker:
             self.received += count
         else:
             for sequence in range(first, first + count):
-                self.one(sequence, last_sent, seen)
+                self.receive(sequence, last_sent, seen)
         self.last_seen = seen
 
-    def one(self, sequence: int, sent: int, seen: int) -> bool:
-        """Take one packet, whatever its number; False where it is one that had come before."""
+    def receive(self, sequence: int, sent: int, seen: int) -> bool:
+        """Count one packet with any number; return False if it is a duplicate."""
         if sequence > self.highest:
-            self.run(sequence, 1, sent, sent, seen)
+            self.receive_run(sequence, 1, sent, sent, seen)
             return True
         self.last_seen = seen
-        if self._fill(sequence, sent):
+        if self._fill_loss_run(sequence, sent):
             self.received += 1
             self.reordered += 1
             return True
@@ -110,8 +114,8 @@ class SequenceTracker:
         return False
 
     def lost_between(self, begin: int, end: int) -> int:
-        """Missing packets that should have arrived in [begin, end), as far as their runs are kept."""
-        gaps = self.gaps
+        """Return the missing packets that should have arrived in [begin, end), as far as their runs are kept."""
+        gaps = self.loss_runs
         lost = 0
         for index in range(len(gaps) - 1, -1, -1):
             gap = gaps[index]
@@ -120,22 +124,22 @@ class SequenceTracker:
             lost += gap.lost_between(begin, end)
         return lost
 
-    def _gap(self, until: int, sent: int, seen: int) -> None:
+    def _add_loss_run(self, until: int, sent: int, seen: int) -> None:
         first = self.highest + 1
         if not self.received:
             self.leading = until - first
-            # Nothing arrived before: all that is known is that they were sent no later than this one.
-            self.gaps.append(LossRun(first, until - 1, sent - 1, sent, seen, seen))
+            # Nothing arrived before: these packets were sent no later than this one.
+            self.loss_runs.append(LossRun(first, until - 1, sent - 1, sent, seen, seen))
         else:
-            self.gaps.append(LossRun(first, until - 1, self.last_sent, sent, self.last_seen, seen))
+            self.loss_runs.append(LossRun(first, until - 1, self.last_sent, sent, self.last_seen, seen))
         self.missing += until - first
-        if len(self.gaps) > MAX_GAPS:
-            old = self.gaps[: MAX_GAPS // 10]
-            self.forgotten += sum(gap.count for gap in old)
-            del self.gaps[: MAX_GAPS // 10]
+        if len(self.loss_runs) > MAX_LOSS_RUNS:
+            old = self.loss_runs[: MAX_LOSS_RUNS // 10]
+            self.dropped_runs_count += sum(gap.count for gap in old)
+            del self.loss_runs[: MAX_LOSS_RUNS // 10]
 
-    def _fill(self, sequence: int, sent: int) -> bool:
-        gaps = self.gaps
+    def _fill_loss_run(self, sequence: int, sent: int) -> bool:
+        gaps = self.loss_runs
         index = bisect_right(gaps, sequence, key=lambda gap: gap.first) - 1
         if index < 0:
             return False
@@ -162,50 +166,50 @@ class SequenceTracker:
 
 
 SUB_BITS = 4
-"""Each power of two of the histogram has 16 parts: what is read from it is right to 6 %."""
+"""Each power of two of the histogram has 16 parts, so a value read from it is exact to 6 %."""
 
 
 class LatencyHistogram:
-    """How long packets took, in ns: extremes, mean and percentiles from a histogram of fixed size."""
+    """Latency of packets (ns): minimum, maximum, mean, and percentiles from a histogram of fixed size."""
 
     def __init__(self) -> None:
         self.count = 0
         self.total = 0
-        self.least = 0
-        self.most = 0
+        self.min = 0
+        self.max = 0
         self._parts = [0] * (64 << SUB_BITS)
 
     def add(self, nanoseconds: int, count: int) -> None:
-        """`count` packets took so long."""
+        """Count `count` packets with this latency."""
         value = max(nanoseconds, 0)
-        if not self.count or value < self.least:
-            self.least = value
-        if value > self.most:
-            self.most = value
+        if not self.count or value < self.min:
+            self.min = value
+        if value > self.max:
+            self.max = value
         self.count += count
         self.total += value * count
         shift = max(value.bit_length() - SUB_BITS - 1, 0)
         self._parts[(shift << SUB_BITS) + (value >> shift)] += count
 
     def percentile(self, share: float) -> int:
-        """The value that this share of packets did not exceed; 0 without packets."""
+        """Return the latency (ns) that `share` (0 to 1) of the packets did not exceed; 0 without packets."""
         wanted, seen = self.count * share, 0
         for index, count in enumerate(self._parts):
             seen += count
             if count and seen >= wanted:
                 shift = max((index >> SUB_BITS) - 1, 0)
                 value = (index - (shift << SUB_BITS)) << shift
-                return min(max(value + (1 << shift >> 1), self.least), self.most)
+                return min(max(value + (1 << shift >> 1), self.min), self.max)
         return 0
 
-    def report(self) -> dict[str, float]:
-        """In milliseconds."""
+    def statistics(self) -> dict[str, float]:
+        """Return the values in milliseconds; empty without packets."""
         if not self.count:
             return {}
         return {
-            "min_ms": self.least / 1e6,
+            "min_ms": self.min / 1e6,
             "avg_ms": self.total / self.count / 1e6,
-            "max_ms": self.most / 1e6,
+            "max_ms": self.max / 1e6,
             "p50_ms": self.percentile(0.5) / 1e6,
             "p99_ms": self.percentile(0.99) / 1e6,
         }
@@ -220,12 +224,12 @@ def combine(
     begin: float = 0.0,
     end: float = float("inf"),
 ) -> dict[str, Any]:
-    """One flow's account of the two ends' reports.
+    """Return a flow's result from the statistics of its two ends.
 
-    A packet that had no time to arrive yet is neither received nor lost, unless `final` says that the flow has
-    stopped and the wires are empty. Of an `auto` flow, packets before the first one that arrived don't count as
-    lost (`before`). `window_lost` counts packets that should have arrived in [begin, end), in seconds of the
-    monotonic clock: the sink's report must have been made for the same period.
+    A packet that had no time to arrive is neither received nor lost, unless `final`: the flow has stopped and the
+    wires are empty. Packets of an `auto` flow before the first one that arrived do not count as lost (`before`).
+    `window_lost` counts packets that should have arrived in [begin, end), in seconds of the monotonic clock; the
+    statistics of the sink must be of the same period.
     """
     sent = int(source["sent"]) if source else 0
     settled = sent if final else int(source["settled"]) if source else 0
@@ -273,13 +277,13 @@ def combine(
         result["lost"] = tail
     if tail and source:
         last = float(source["last_sent"])
-        # A source that ran on to its last packet sent the tail evenly since the last one that arrived.
+        # Assume that the source sent the tail evenly since the last packet that arrived.
         first = tail_at if tail_from else float(source["started_at"])
         unsettled = sent - settled
         span = last - first
         upto = last - span * unsettled / max(sent - tail_from, 1)
         way = max(float(sink["last_seen"]) - tail_at, 0.0) if tail_from and sink else 0.0
-        lost = evenly(tail, int(first * 1e9), int(upto * 1e9) + 1, _ns(begin - way), _ns(end - way))
+        lost = count_evenly(tail, int(first * 1e9), int(upto * 1e9) + 1, _ns(begin - way), _ns(end - way))
         result["window_lost"] += lost
         gap = (upto - (float(sink["last_seen"]) if tail_from and sink else first)) * 1e3
         result["longest_gap_ms"] = max(result["longest_gap_ms"], gap)

@@ -1,4 +1,4 @@
-"""The tester's process: ports, the clock and the operators' socket around the tester's engine."""
+"""The tester's process: ports, clock and the operators' socket around the tester's engine."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class TesterShell:
             counters,
             lambda port, batch, now: self.perform(engine.receive_frames(port, batch, now)),
             lambda port, up, now: self.perform(engine.on_carrier(port, up, now)),
-            engine.congestion,
+            engine.on_congestion,
         )
         self.captures = Captures(self.ports.tap, lambda what: 0)
         self._requests: dict[str, Callable[[Attributes], Attributes]] = {

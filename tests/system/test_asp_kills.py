@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from chassis.tester.source import BACKLOG
+from chassis.tester.source import MAX_CATCH_UP_INTERVAL
 from tests.support import capture as wire
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 LAB = "configs/manual-keys/lab.yaml"
 FLOWS = ("circuit-forward", "circuit-reverse", "economical-forward", "economical-reverse")
 RATE = 200
-BATCH = int(RATE * BACKLOG)
+BATCH = int(RATE * MAX_CATCH_UP_INTERVAL)
 """Good packets that a kill may have refused at most: one batch of the one flow that an ASP opens here, for a
 window is kept before its batch is delivered. A source sends what is due within a thousandth of a second together,
 which is one packet at this rate; where it stood still it makes up for no more than this."""

@@ -23,7 +23,7 @@ from chassis.net.udp import Udp
 from chassis.ports.impairment import Impairment
 from chassis.tester.engine import TesterEngine as Engine
 from chassis.tester.flow import FlowError, parse_flow
-from chassis.tester.host import RETRIES, port_mac
+from chassis.tester.host import MAX_FAST_REQUESTS, port_mac
 from chassis.tester.measurements import combine
 from tests.support.tester import FLOW, Pair, Wire
 
@@ -131,10 +131,10 @@ def test_rate_max_waits_for_the_wire() -> None:
     pair = started(rate="max", size=64)
     assert pair.t1.next_timer() == -inf
     pair.t1.on_timer(pair.now)
-    pair.t1.congestion("1", True, pair.now)
+    pair.t1.on_congestion("1", True, pair.now)
     assert pair.t1.on_timer(pair.now) == []
     assert pair.t1.next_timer() > pair.now
-    pair.t1.congestion("1", False, pair.now)
+    pair.t1.on_congestion("1", False, pair.now)
     assert pair.t1.next_timer() == -inf
 
 
@@ -429,7 +429,7 @@ def test_a_flow_waits_for_its_gateway_and_asks_again() -> None:
         now = max(tester.next_timer(), now)
         asked += sum(isinstance(output, ToWire) for output in tester.on_timer(now))
         now += 1e-6
-    assert RETRIES < asked < 40
+    assert MAX_FAST_REQUESTS < asked < 40
     gateway = Arp(arp.REPLY, ROUTER, parse_address("10.0.0.254"), port_mac("t1", "1"), ONE).emit()
     frame = header(port_mac("t1", "1"), ROUTER, ETHERTYPE_ARP) + gateway
     outputs = tester.receive_frames("1", wrap(frame), now)
