@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 from dataclasses import replace
 
 import gmpy2
@@ -13,7 +11,7 @@ from scapy.contrib import ikev2 as scapy_v2
 from scapy.layers import isakmp as scapy_v1
 
 from chassis.ase.ike import proposals
-from chassis.ase.ike.crypto import algorithms, ikev1, ikev2, signatures
+from chassis.ase.ike.crypto import algorithms, signatures
 from chassis.ase.ike.crypto.algorithms import CIPHERS
 from chassis.ase.ike.crypto.diffie_hellman import GROUPS, Ecp, GroupError, Modp
 from chassis.ase.ike.crypto.ikev1 import IvChain, after_hash, decrypt_payloads
@@ -75,53 +73,6 @@ def test_orders_of_the_curves() -> None:
             last = ec.derive_private_key(group.order - 1, group.curve).public_key().public_numbers()
             assert (one.x, one.y) != (last.x, last.y)
             assert one.x == last.x
-
-
-def test_version_1_keys_a_second_way() -> None:
-    prf = algorithms.PRFS["hmac-sha1"]
-
-    def sha1(key: bytes, *parts: bytes) -> bytes:
-        return hmac.new(key, b"".join(parts), hashlib.sha1).digest()
-
-    root = ikev1.skeyid_psk(prf, b"secret", b"ni" * 8, b"nr" * 8)
-    assert root == sha1(b"secret", b"ni" * 8, b"nr" * 8)
-    assert ikev1.skeyid_signature(prf, b"ni", b"nr", b"gxy") == sha1(b"ninr", b"gxy")
-    keys = ikev1.derive(prf, root, b"gxy", b"initiate", b"responds")
-    d = sha1(root, b"gxy", b"initiateresponds", b"\0")
-    a = sha1(root, d, b"gxy", b"initiateresponds", b"\1")
-    e = sha1(root, a, b"gxy", b"initiateresponds", b"\2")
-    assert (keys.d, keys.a, keys.e) == (d, a, e)
-    assert ikev1.encryption_key(keys, CIPHERS["des-cbc"]) == e[:8]
-    k1 = sha1(e, b"\0")
-    assert ikev1.encryption_key(keys, CIPHERS["aes-256-cbc"]) == (k1 + sha1(e, k1))[:32]
-    m1 = sha1(d, b"gxy2", b"\3", b"spi1", b"ninr")
-    m2 = sha1(d, m1, b"gxy2", b"\3", b"spi1", b"ninr")
-    assert ikev1.keymat(keys, 3, b"spi1", b"ni", b"nr", 36, b"gxy2") == (m1 + m2)[:36]
-    assert ikev1.quick_hash_1(keys, 7, b"rest") == sha1(a, b"\0\0\0\7", b"rest")
-    assert ikev1.quick_hash_2(keys, 7, b"ni", b"rest") == sha1(a, b"\0\0\0\7", b"ni", b"rest")
-    assert ikev1.quick_hash_3(keys, 7, b"ni", b"nr") == sha1(a, b"\0\0\0\0\7", b"ninr")
-    assert ikev1.hash_i(keys, b"xi", b"xr", b"ci", b"cr", b"sa", b"id") == sha1(root, b"xixrcicrsaid")
-    assert ikev1.hash_r(keys, b"xi", b"xr", b"ci", b"cr", b"sa", b"id") == sha1(root, b"xrxicrcisaid")
-    assert repr(keys.d) not in repr(keys)
-
-
-@pytest.mark.parametrize("name", sorted(algorithms.PRFS))
-def test_version_2_keys_a_second_way(name: str) -> None:
-    prf, cipher, integrity = algorithms.PRFS[name], CIPHERS["aes-192-cbc"], algorithms.INTEGRITY["hmac-md5-96"]
-    ni, nr = COUNTING[:32], COUNTING[32:]
-    seed = ikev2.skeyseed(prf, ni, nr, b"shared")
-    assert seed == prf.compute(ni[:8] + nr[:8] if prf.fixed_key else ni + nr, b"shared")
-    keys = ikev2.ike_keys(prf, cipher, integrity, seed, ni, nr, b"initiate", b"responds")
-    stream, block = b"", b""
-    for counter in range(1, 20):
-        block = prf.compute(seed, block + ni + nr + b"initiateresponds" + bytes((counter,)))
-        stream += block
-    joined = keys.d + keys.ai + keys.ar + keys.ei + keys.er + keys.pi + keys.pr
-    assert joined == stream[: 3 * prf.octets + 2 * 16 + 2 * 24]
-    there, back = ikev2.split_keymat(COUNTING[:24], (8, 4))
-    assert (there, back) == ((COUNTING[:8], COUNTING[8:12]), (COUNTING[12:20], COUNTING[20:24]))
-    with pytest.raises(ValueError):
-        ikev2.prf_plus(prf, seed, b"", 255 * prf.octets + 1)
 
 
 def test_proofs_of_identity() -> None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
 from chassis.ase.ike import proposals
-from chassis.ase.ike.messages import TEMPLATES, text
+from chassis.ase.ike.messages import text
 from chassis.ase.ike.payloads import v1, v2, v2_sa
 from chassis.ase.ike.payloads.chain import PayloadError
 from chassis.ase.ike.payloads.header import Header
@@ -160,33 +159,6 @@ def test_attributes_of_a_transform_are_bounded() -> None:
     with pytest.raises(PayloadError) as caught:
         v2.MessageV2.parse(message_2(33, SaV2((v2_sa.ProposalV2(1, 1, b"", (many,)),)).emit()))
     assert caught.value.log == "ikev2-xform-attrib-length"
-
-
-V2_HEADERS = [
-    ("ikev2-header-incomplete", bytes(27), 0),
-    ("ikev2-header-incomplete", b"", 0),
-    ("ikev2-header-total-length", replace(HEADER_2, length=29).emit(), NotifyTypeV2.INVALID_SYNTAX),
-    ("ikev2-header-zero-spi", replace(HEADER_2, spi_i=bytes(8), length=28).emit(), 0),
-    (
-        "ikev2-header-next-payload",
-        replace(HEADER_2, next_payload=4, length=28).emit(),
-        NotifyTypeV2.INVALID_SYNTAX,
-    ),
-    ("ikev2-header-exchange-type", replace(HEADER_2, exchange=33, length=28).emit(), NotifyTypeV2.INVALID_SYNTAX),
-    (
-        "ikev2-header-major-version",
-        replace(HEADER_2, version=0x30, length=28).emit(),
-        NotifyTypeV2.INVALID_MAJOR_VERSION,
-    ),
-]
-
-
-@pytest.mark.parametrize(("log", "data", "notify"), V2_HEADERS)
-def test_version_2_headers(log: str, data: bytes, notify: int) -> None:
-    with pytest.raises(PayloadError) as caught:
-        Header.parse(data).check()
-    assert (caught.value.log, caught.value.notify) == (log, notify)
-    assert text(log, caught.value.values)
 
 
 def chain(*payloads: tuple[int, int, bytes]) -> bytes:
@@ -344,27 +316,6 @@ def test_version_1_payloads_without_a_line(kind: int, body: str, notify: int) ->
     assert (caught.value.log, caught.value.notify) == ("", notify)
 
 
-V1_HEADERS = [
-    ("ikev1-invalid-initiator-cookie", {"spi_i": bytes(8)}, 0),
-    ("ikev1-invalid-next-payload", {"next_payload": 153}, NotifyTypeV1.INVALID_PAYLOAD_TYPE),
-    ("ikev1-invalid-major-version", {"version": 0}, NotifyTypeV1.INVALID_MAJOR_VERSION),
-    ("ikev1-invalid-major-version", {"version": 0x20}, NotifyTypeV1.INVALID_MAJOR_VERSION),
-    ("ikev1-invalid-minor-version", {"version": 0x12}, NotifyTypeV1.INVALID_MINOR_VERSION),
-    ("ikev1-unsupported-xchgtype", {"exchange": 33}, 0),
-    ("ikev1-unsupported-xchgtype", {"exchange": 6}, 0),
-    ("ikev1-invalid-flags", {"flags": 0xF0}, NotifyTypeV1.INVALID_FLAGS),
-]
-
-
-@pytest.mark.parametrize(("log", "change", "notify"), V1_HEADERS)
-def test_version_1_headers(log: str, change: dict[str, Any], notify: int) -> None:
-    data = replace(replace(HEADER_1, next_payload=1, length=28), **change).emit()
-    with pytest.raises(PayloadError) as caught:
-        Header.parse(data).check()
-    assert (caught.value.log, caught.value.notify) == (log, notify)
-    assert text(log, caught.value.values)
-
-
 def test_version_1_chains() -> None:
     cases = {
         ("ikev1-invalid-next-payload", NotifyTypeV1.INVALID_PAYLOAD_TYPE): bytes.fromhex(
@@ -382,25 +333,3 @@ def test_version_1_chains() -> None:
         v1.parse_payloads(13, memoryview(bytes.fromhex("00000003" + "76")))
     (only,) = v1.parse_payloads(132, memoryview(bytes.fromhex("00000005" + "76")))
     assert only.type == 132
-
-
-ELSEWHERE = {
-    # raised by the matching of CHILD SA proposals; two whole engines provoke them
-    "ikev2-mismatch-protocol-count",
-    "ikev2-mismatch-esn",
-    "ikev2-mismatch-pfs-group",
-    "ikev2-mismatch-ah-auth",
-    "ikev2-mismatch-esp-encr",
-}
-
-
-def test_every_line_of_version_2_is_provoked() -> None:
-    provoked = {log for log, *_ in V2_PAYLOADS} | {log for log, *_ in V2_HEADERS}
-    provoked |= {
-        "ikev2-incomplete",
-        "ikev2-vendor-critical",
-        "ikev2-unsupported-critical",
-        "ikev2-encrypted-nested",
-    }
-    provoked |= {"ikev2-invalid-cp-attrib", "ikev2-invalid-xform-attrib", "ikev2-invalid-protocol-id"}
-    assert provoked | ELSEWHERE == {log for log in TEMPLATES if log.startswith("ikev2-")}

@@ -281,22 +281,6 @@ def test_null_leaves_the_data_of_rfc_2410_as_they_are(data: bytes) -> None:
 # Integrity
 
 
-@pytest.mark.parametrize(("name", "key", "data", "value"), known.AUTH_4868)
-def test_sha_2_in_ipsec_rfc_4868(name: str, key: bytes, data: bytes, value: str) -> None:
-    assert len(key) == INTEGRITY[name].key_octets
-    assert hmac(name, key, data).hex() == value, "typed in rightly"
-    icv = INTEGRITY[name].keyed(key)
-    for cut in {0, 1, len(data)}:
-        assert icv(memoryview(data)[cut:], data[:cut]).hex() == value
-
-
-@pytest.mark.parametrize(("key", "data", "value"), known.AUTH_4231)
-def test_sha_2_rfc_4231(key: bytes, data: bytes, value: str) -> None:
-    """Its keys are no keys of IPsec; HMAC is the same for all of them that fit in a block."""
-    assert hmac("hmac-sha-256-128", key, data).hex() == value[:32], "typed in rightly"
-    assert INTEGRITY["hmac-sha-256-128"].keyed(key)(data).hex() == value[:32]
-
-
 @pytest.mark.parametrize("size", [*range(70), 1399, 1400, 9000])
 def test_xcbc_by_the_letter(size: int) -> None:
     key, data = bytes(range(16)), bytes(number * 7 & 0xFF for number in range(size))
