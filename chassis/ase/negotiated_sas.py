@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from math import inf
 
-from chassis.ase.ike.settings import read_settings
+from chassis.ase.ike.host import read_settings
 from chassis.ase.ipsec.causes import Notice, NoticeKind
 from chassis.ase.ipsec.decapsulate import Decapsulator
 from chassis.ase.ipsec.sa import SaError, UdpPorts

@@ -33,9 +33,9 @@ HEIGHT = {
 
 CIRCLES: list[set[str]] = [
     {
-        "chassis.ase.ike.arrivals",
+        "chassis.ase.ike.receiver",
         "chassis.ase.ike.engine",
-        "chassis.ase.ike.keeping",
+        "chassis.ase.ike.connection_manager",
         "chassis.ase.ike.requests",
     },
 ]

@@ -13,9 +13,7 @@ from itertools import groupby
 from typing import Final
 
 from chassis.ase.ike.crypto.algorithms import CIPHERS, CIPHERS_V1_ESP, INTEGRITY, INTEGRITY_V1_AUTH
-from chassis.ase.ike.payloads import v1_sa, v2_sa
-from chassis.ase.ike.payloads.numbers import Protocol
-from chassis.ase.ike.proposals import (
+from chassis.ase.ike.ike_proposals import (
     DH,
     ESN,
     INTEG,
@@ -26,6 +24,8 @@ from chassis.ase.ike.proposals import (
     encr_transform,
     seconds,
 )
+from chassis.ase.ike.payloads import v1_sa, v2_sa
+from chassis.ase.ike.payloads.numbers import Protocol
 from chassis.model.ipsec import IpsecProposal
 
 LOWEST_SPI: Final = 256

@@ -1,30 +1,363 @@
-"""Certificates of a context: what we show and what we trust (guide 6.1, RFC 4945)."""
+"""Certificates of a context: this end's own, the trusted ones, and the validation of a peer's path to one of
+them (RFC 5280 section 6, RFC 4945 section 5; guide 6.1).
+
+The path is built here with the primitives of `cryptography`. Its own `x509.verification` is made for the web: it
+requires an extended key usage of TLS, a host name as subjectAltName, CA certificates with a subject key
+identifier and RSA keys of at least 2048 bits, and it accepts only a CA's certificate as a trusted one. RFC 4945
+requires none of that, the guide's example has a key of 512 bits, and an operator may trust a certificate that a
+peer has signed itself.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.x509.oid import ExtensionOID
 
-from chassis.ase.ike import certificates
-from chassis.ase.ike.certificates import CertificateError, Verified
-from chassis.ase.ike.identity import Identity
+from chassis.ase.ike.identity import Identity, printable
+from chassis.ase.ike.payloads.numbers import IdType
 from chassis.bus.records import CertificateRecord
 
-__all__ = ["CertificateError", "Credentials", "Own", "Verified"]
+MAX_CERTIFICATES: Final = 10
+"""Certificates of one message that are looked at."""
+MAX_OCTETS: Final = 16_384
+"""Octets of one certificate."""
+MAX_KEY_BITS: Final = 8192
+"""RSA keys beyond this only cost time."""
+MAX_SIGNATURES: Final = 32
+"""Signatures that are checked for one peer: names that all look alike can't make more work than this."""
+
+_DER_ENCODING: Final = serialization.Encoding.DER
+_KNOWN_EXTENSIONS: Final = frozenset(
+    (
+        ExtensionOID.BASIC_CONSTRAINTS,
+        ExtensionOID.KEY_USAGE,
+        ExtensionOID.EXTENDED_KEY_USAGE,
+        ExtensionOID.SUBJECT_ALTERNATIVE_NAME,
+        ExtensionOID.CERTIFICATE_POLICIES,
+    )
+)
+"""Extensions that may be critical: the policies of a path are not asked for, so any are right."""
+
+_IKE_USAGES: Final = frozenset(
+    x509.ObjectIdentifier(oid)
+    for oid in (
+        "2.5.29.37.0",  # anyExtendedKeyUsage
+        "1.3.6.1.5.5.7.3.17",  # ipsecIKE
+        "1.3.6.1.5.5.7.3.5",  # ipsecEndSystem, ipsecTunnel and ipsecUser: older CAs wrote these
+        "1.3.6.1.5.5.7.3.6",
+        "1.3.6.1.5.5.7.3.7",
+        "1.3.6.1.5.5.8.2.2",  # iKEIntermediate
+    )
+)
+_MALFORMED: Final = (
+    ValueError,
+    TypeError,
+    OverflowError,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
+"""What `cryptography` raises for octets that are no certificate, at once or when a part is first looked at."""
+
+
+class CertificateError(Exception):
+    """A certificate that is not accepted; the text is the reason that the operator reads."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """A certificate that was accepted: `identities` are all that it vouches for."""
+
+    certificate: x509.Certificate
+    public_key: rsa.RSAPublicKey
+    identities: tuple[Identity, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _CertificateFields:
+    """What is asked of a certificate, read once: reading is where a malformed one gives itself away."""
+
+    certificate: x509.Certificate
+    octets: bytes
+    subject: bytes
+    issuer: bytes
+    text: str
+    begins: float
+    ends: float
+    extensions: x509.Extensions
+
+
+@contextmanager
+def unwarned() -> Iterator[None]:
+    """Certificates are read in here: what `cryptography` warns of, such as the serial number 0 that old CAs gave
+    their roots, is harmless, and a peer is not to fill our standard error."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def load(der: bytes) -> x509.Certificate:
+    """One certificate; raises CertificateError."""
+    if len(der) > MAX_OCTETS:
+        raise CertificateError(f"certificate of {len(der)} bytes: at most {MAX_OCTETS} are accepted")
+    try:
+        return x509.load_der_x509_certificate(der)
+    except _MALFORMED:
+        raise CertificateError("malformed certificate") from None
+
+
+def certificate_identities(certificate: x509.Certificate) -> tuple[Identity, ...]:
+    """Subject and alternative names as identities (RFC 4945 3.1); raises CertificateError."""
+    return _identities(_facts(certificate))
+
+
+def verify(trusted: Sequence[x509.Certificate], ders: Sequence[bytes], wall: float) -> Verified:
+    """The first certificate of `ders`, if a path of the others leads from it to a trusted one.
+
+    `wall` is in seconds since 1970. Raises CertificateError.
+    """
+    with unwarned():
+        return _verify(trusted, ders, wall)
+
+
+def _verify(trusted: Sequence[x509.Certificate], ders: Sequence[bytes], wall: float) -> Verified:
+    if not ders:
+        raise CertificateError("no certificate received")
+    if len(ders) > MAX_CERTIFICATES:
+        raise CertificateError(f"{len(ders)} certificates: at most {MAX_CERTIFICATES} are accepted")
+    leaf = _facts(load(ders[0]))
+    key = _public_key(leaf)
+    _check_dates(leaf, wall)
+    _check_critical(leaf)
+    _check_usage(leaf)
+    names = _identities(leaf)
+    anchors = [_facts(certificate) for certificate in trusted]
+    if not any(anchor.octets == leaf.octets for anchor in anchors):
+        _PathSearch(anchors, _others(ders[1:]), wall).path_from(leaf)
+    return Verified(leaf.certificate, key, names)
+
+
+def _others(ders: Sequence[bytes]) -> list[_CertificateFields]:
+    """The certificates that may stand between; one that can't be read can't be part of a path."""
+    found: list[_CertificateFields] = []
+    for der in ders:
+        try:
+            found.append(_facts(load(der)))
+        except CertificateError:
+            continue
+    return found
+
+
+class _PathSearch:
+    """Depth first, trusted issuers before others; the first reason that says more than "untrusted" is kept."""
+
+    def __init__(
+        self, anchors: Sequence[_CertificateFields], others: Sequence[_CertificateFields], wall: float
+    ) -> None:
+        self._anchors = anchors
+        self._others = others
+        self._wall = wall
+        self._signatures = 0
+        self._reason: CertificateError | None = None
+
+    def path_from(self, leaf: _CertificateFields) -> None:
+        """Raises CertificateError when no path leads to a trusted certificate."""
+        if not self._reaches(leaf, [leaf]):
+            raise self._reason or CertificateError(f"untrusted issuer {_name(leaf.certificate.issuer)}")
+
+    def _reaches(self, subject: _CertificateFields, path: list[_CertificateFields]) -> bool:
+        """Whether a trusted certificate issued `subject`, the last one of `path`, directly or through others."""
+        for issuer in self._anchors:
+            if self._issued(issuer, subject, path):
+                return True
+        used = {facts.octets for facts in path}
+        for issuer in self._others:
+            if (
+                issuer.octets not in used
+                and self._issued(issuer, subject, path)
+                and self._reaches(issuer, [*path, issuer])
+            ):
+                return True
+        return False
+
+    def _issued(
+        self, issuer: _CertificateFields, subject: _CertificateFields, path: Sequence[_CertificateFields]
+    ) -> bool:
+        if issuer.subject != subject.issuer:
+            return False
+        try:
+            self._signatures += 1
+            if self._signatures > MAX_SIGNATURES:
+                raise CertificateError(f"no path after {MAX_SIGNATURES} signatures")
+            check_signature(issuer.certificate, subject.certificate)
+            _check_dates(issuer, self._wall)
+            _check_critical(issuer)
+            # A certificate that names itself as issuer does not count (RFC 5280 4.2.1.9); the leaf never does.
+            below = sum(facts.issuer != facts.subject for facts in path[1:])
+            _check_authority(issuer, below)
+        except CertificateError as error:
+            self._reason = self._reason or error
+            return False
+        return True
+
+
+def _facts(certificate: x509.Certificate) -> _CertificateFields:
+    try:
+        return _CertificateFields(
+            certificate,
+            certificate.public_bytes(_DER_ENCODING),
+            certificate.subject.public_bytes(),
+            certificate.issuer.public_bytes(),
+            _name(certificate.subject),
+            certificate.not_valid_before_utc.timestamp(),
+            certificate.not_valid_after_utc.timestamp(),
+            certificate.extensions,
+        )
+    except _MALFORMED:
+        raise CertificateError("malformed certificate") from None
+
+
+def _name(name: x509.Name) -> str:
+    try:
+        return printable(name.rfc4514_string()) or "without a name"
+    except _MALFORMED:
+        return "with a malformed name"
+
+
+def _public_key(facts: _CertificateFields) -> rsa.RSAPublicKey:
+    try:
+        key = facts.certificate.public_key()
+    except _MALFORMED:
+        raise CertificateError(f"unsupported key in the certificate of {facts.text}") from None
+    if not isinstance(key, rsa.RSAPublicKey):
+        raise CertificateError(f"unsupported key in the certificate of {facts.text}: only RSA keys are supported")
+    if key.key_size > MAX_KEY_BITS:
+        raise CertificateError(f"RSA key of {key.key_size} bits in the certificate of {facts.text}: too long")
+    return key
+
+
+def _day(wall: float) -> str:
+    return datetime.fromtimestamp(wall, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def _check_dates(facts: _CertificateFields, wall: float) -> None:
+    if wall < facts.begins:
+        raise CertificateError(f"certificate of {facts.text} is not valid before {_day(facts.begins)}")
+    if wall > facts.ends:
+        raise CertificateError(f"certificate of {facts.text} expired on {_day(facts.ends)}")
+
+
+def _check_critical(facts: _CertificateFields) -> None:
+    for extension in facts.extensions:
+        if extension.critical and extension.oid not in _KNOWN_EXTENSIONS:
+            raise CertificateError(
+                f"unsupported critical extension {extension.oid.dotted_string} in the certificate of {facts.text}"
+            )
+
+
+def _check_usage(leaf: _CertificateFields) -> None:
+    """Whether the peer's own certificate is for signatures, and for IKE (RFC 4945 5.1.3.2, 5.1.3.12)."""
+    for extension in leaf.extensions:
+        value = extension.value
+        if isinstance(value, x509.KeyUsage) and not (value.digital_signature or value.content_commitment):
+            raise CertificateError(
+                f"key usage of the certificate of {leaf.text} has neither digitalSignature nor nonRepudiation"
+            )
+        if isinstance(value, x509.ExtendedKeyUsage) and _IKE_USAGES.isdisjoint(value):
+            raise CertificateError(f"extended key usage of the certificate of {leaf.text} is not for IKE")
+
+
+def _check_authority(issuer: _CertificateFields, below: int) -> None:
+    """Whether `issuer` may sign certificates, with `below` other CA certificates under it (RFC 4945 5.1.3.9).
+
+    A trusted certificate is no exception: trust in a peer's own certificate is no trust in what that peer signs.
+    """
+    authority = False
+    for extension in issuer.extensions:
+        value = extension.value
+        if isinstance(value, x509.BasicConstraints):
+            authority = value.ca
+            if value.path_length is not None and below > value.path_length:
+                raise CertificateError(
+                    f"path length {value.path_length} of CA {issuer.text} is exceeded: {below} CAs are below it"
+                )
+        elif isinstance(value, x509.KeyUsage) and not value.key_cert_sign:
+            raise CertificateError(f"key usage of issuer {issuer.text} lacks keyCertSign")
+        elif isinstance(value, x509.NameConstraints):
+            raise CertificateError(f"name constraints of CA {issuer.text} are not supported")
+    if not authority:
+        raise CertificateError(f"issuer {issuer.text} is not a CA")
+
+
+def check_signature(issuer: x509.Certificate, subject: x509.Certificate) -> None:
+    """Raises CertificateError unless the key of `issuer` signed `subject`."""
+    try:
+        if not _signed_with_sha1(issuer, subject):
+            subject.verify_directly_issued_by(issuer)
+    except InvalidSignature:
+        raise CertificateError(f"bad signature in the certificate of {_name(subject.subject)}") from None
+    except _MALFORMED:
+        raise CertificateError(f"unsupported signature in the certificate of {_name(subject.subject)}") from None
+
+
+def _signed_with_sha1(issuer: x509.Certificate, subject: x509.Certificate) -> bool:
+    """Whether RSA with SHA-1 signed it; raises InvalidSignature when that is said and not so.
+
+    `cryptography` no longer checks such certificates by itself, but CAs of the guide's age sign with nothing else,
+    and so do IKE's own RSA signatures.
+    """
+    if not isinstance(subject.signature_hash_algorithm, hashes.SHA1):
+        return False
+    key = issuer.public_key()
+    if not isinstance(key, rsa.RSAPublicKey) or key.key_size > MAX_KEY_BITS:
+        return False
+    key.verify(subject.signature, subject.tbs_certificate_bytes, padding.PKCS1v15(), hashes.SHA1())
+    return True
+
+
+def _identities(facts: _CertificateFields) -> tuple[Identity, ...]:
+    found: list[Identity] = []
+    if facts.certificate.subject.rdns:
+        found.append(Identity(IdType.DER_ASN1_DN, facts.subject))
+    for extension in facts.extensions:
+        if isinstance(extension.value, x509.SubjectAlternativeName):
+            found.extend(filter(None, map(_alternative, extension.value)))
+    return tuple(found)
+
+
+def _alternative(name: x509.GeneralName) -> Identity | None:
+    match name:
+        case x509.IPAddress(value=IPv4Address() as address):
+            return Identity(IdType.IPV4_ADDR, address.packed)
+        case x509.IPAddress(value=IPv6Address() as address):
+            return Identity(IdType.IPV6_ADDR, address.packed)
+        case x509.DNSName(value=text):
+            return Identity(IdType.FQDN, text.encode())
+        case x509.RFC822Name(value=text):
+            return Identity(IdType.USER_FQDN, text.encode())
+        case _:
+            return None
+
 
 _DER: Final = serialization.Encoding.DER
 _SPKI: Final = serialization.PublicFormat.SubjectPublicKeyInfo
 
 
 @dataclass(frozen=True, slots=True)
-class Own:
+class OwnCertificate:
     """A certificate of ours with its key. `chain` are the CA certificates (DER) between it and the root.
 
     `identities` is what the certificate vouches for.
@@ -47,9 +380,9 @@ class Credentials:
     """The PKI store of a context, read once."""
 
     trusted: tuple[x509.Certificate, ...] = ()
-    own: tuple[Own, ...] = ()
+    own: tuple[OwnCertificate, ...] = ()
 
-    def select(self, identity: Identity) -> Own | None:
+    def select(self, identity: Identity) -> OwnCertificate | None:
         """Our certificate that vouches for `identity`, else the first one; None without any."""
         for own in self.own:
             if any(identity.same(other) for other in own.identities):
@@ -61,7 +394,7 @@ class Credentials:
 
         `wall` is in seconds since 1970.
         """
-        return certificates.verify(self.trusted, ders, wall)
+        return verify(self.trusted, ders, wall)
 
     @property
     def names(self) -> tuple[bytes, ...]:
@@ -82,7 +415,7 @@ class Credentials:
 
         A file of a self certificate may go on with the CA certificates above it.
         """
-        with certificates.unwarned():
+        with unwarned():
             return cls._read(records)
 
     @classmethod
@@ -103,7 +436,7 @@ class Credentials:
             except CertificateError as error:
                 problems.append(f"PKI {_WORDS.get(record.kind, record.kind)} {record.name}: {error}")
         above = [*trusted.values(), *(other for found in selves.values() for other in found[1:])]
-        own: list[Own] = []
+        own: list[OwnCertificate] = []
         for name, found in selves.items():
             try:
                 own.append(_own(name, found[0], keys.get(name), above))
@@ -136,11 +469,13 @@ def _certificates(pem: bytes) -> list[x509.Certificate]:
     except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion):
         raise CertificateError("no certificate in PEM form") from None
     for certificate in found:
-        certificates.identities(certificate)
+        certificate_identities(certificate)
     return found
 
 
-def _own(name: str, leaf: x509.Certificate, key: rsa.RSAPrivateKey | None, above: list[x509.Certificate]) -> Own:
+def _own(
+    name: str, leaf: x509.Certificate, key: rsa.RSAPrivateKey | None, above: list[x509.Certificate]
+) -> OwnCertificate:
     if key is None:
         raise CertificateError("there is no key pair of this name")
     public = leaf.public_key()
@@ -148,14 +483,14 @@ def _own(name: str, leaf: x509.Certificate, key: rsa.RSAPrivateKey | None, above
         raise CertificateError("unsupported key: only RSA keys are supported")
     if public.public_numbers() != key.public_key().public_numbers():
         raise CertificateError("does not fit the key pair of this name")
-    return Own(name, leaf, key, certificates.identities(leaf), _chain(leaf, above))
+    return OwnCertificate(name, leaf, key, certificate_identities(leaf), _chain(leaf, above))
 
 
 def _chain(leaf: x509.Certificate, above: list[x509.Certificate]) -> tuple[bytes, ...]:
     """The CA certificates that lead from `leaf` towards a root, without the root."""
     chain: list[bytes] = []
     last = leaf
-    while last.issuer != last.subject and len(chain) < certificates.MAX_CERTIFICATES - 1:
+    while last.issuer != last.subject and len(chain) < MAX_CERTIFICATES - 1:
         issuer = next((other for other in above if _issued(other, last)), None)
         if issuer is None or issuer.issuer == issuer.subject:
             break
@@ -171,7 +506,7 @@ def _issued(issuer: x509.Certificate, subject: x509.Certificate) -> bool:
     if issuer.subject != subject.issuer:
         return False
     try:
-        certificates.check_signature(issuer, subject)
+        check_signature(issuer, subject)
     except CertificateError:
         return False
     return True

@@ -11,19 +11,16 @@ from dataclasses import replace
 from math import inf
 from typing import Any, Final
 
-from chassis.ase.ike.arrivals import Arrivals
 from chassis.ase.ike.child_proposals import LOWEST_SPI
-from chassis.ase.ike.connection import Connection, Group, Line
-from chassis.ase.ike.connections import Connections
+from chassis.ase.ike.connection_manager import ConnectionManager
+from chassis.ase.ike.connections import Connection, Connections, Group, Line
 from chassis.ase.ike.errors import FailureReason
-from chassis.ase.ike.host import Child, IkeSettings, Path, Session
-from chassis.ase.ike.keeping import Keeping
-from chassis.ase.ike.logging import IkeLogger
+from chassis.ase.ike.host import Child, IkeSettings, Path, Session, read_settings
+from chassis.ase.ike.ike_sa_manager import IkeSaTable, Statistics
+from chassis.ase.ike.log import IkeLogger
 from chassis.ase.ike.payloads.numbers import Protocol
-from chassis.ase.ike.registry import Registry
+from chassis.ase.ike.receiver import IkeReceiver
 from chassis.ase.ike.requests import RequestError, answer
-from chassis.ase.ike.settings import read_settings
-from chassis.ase.ike.statistics import Statistics
 from chassis.ase.ike.v1.session import SessionV1
 from chassis.ase.ike.v2.session import SessionV2
 from chassis.ase.link import (
@@ -74,9 +71,9 @@ class Ike:
         self.asp = asp
         self.settings = IkeSettings() if settings is None else settings
         self.statistics = Statistics()
-        self.registry = Registry()
-        self.keeping = Keeping(self)
-        self._arrivals = Arrivals(self, random)
+        self.registry = IkeSaTable()
+        self.keeping = ConnectionManager(self)
+        self._arrivals = IkeReceiver(self, random)
         self._connections = Connections()
         self._parts: list[Configure] = []
         """Of a change that has not come in whole yet."""
@@ -102,7 +99,7 @@ class Ike:
         a peer shows in this message is judged by it."""
         self._now, self._wall = now, wall
         if isinstance(message, IkePacket):
-            self._arrivals.datagram(message, now)
+            self._arrivals.receive(message, now)
         elif isinstance(message, Configure):
             self._configure(message, now)
         elif isinstance(message, SaExpiring | SaSeen | PeerMoved):
@@ -332,7 +329,7 @@ class Ike:
             return
         session.path = replace(session.path, remote=message.remote, remote_port=message.remote_port)
         way = Encapsulation(session.path.local_port, message.remote, message.remote_port)
-        for serial in self.keeping.keepers[message.tunnel].pairs:
+        for serial in self.keeping.by_tunnel[message.tunnel].child_sas:
             if self.registry.owners.get((message.tunnel, serial)) is session:
                 self._out.append(SaMove(message.tunnel, serial, way))
 

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
+from chassis.ase.ike.ike_proposals import Mismatch, NoMatch
 from chassis.ase.ike.payloads.chain import PayloadError
 from chassis.ase.ike.payloads.numbers import NotifyTypeV1, NotifyTypeV2
 from chassis.ase.ike.payloads.v2 import PayloadV2
 from chassis.ase.ike.payloads.v2_payloads import NotifyV2
-from chassis.ase.ike.proposals import Mismatch, NoMatch
 
 Row = tuple[str, Mapping[str, Any]]
 """An id of `messages.TEMPLATES`, and the values of its template."""

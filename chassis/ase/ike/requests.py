@@ -8,8 +8,8 @@ from chassis.ase.entry_numbers import describe_entry
 from chassis.bus.messages import Attributes
 
 if TYPE_CHECKING:
+    from chassis.ase.ike.connection_manager import ConnectionState
     from chassis.ase.ike.engine import Ike
-    from chassis.ase.ike.keeper import Keeper
 
 
 class RequestError(Exception):
@@ -32,7 +32,7 @@ def answer(ike: Ike, name: str, arguments: Attributes, now: float) -> Attributes
         whole = arguments.get("what") == "ike"
         return {"begun": sum(ike.keeping.rekey(tunnel, whole, now) for tunnel in tunnels)}
     if name == "sas":
-        rows = [_row(ike, ike.keeping.keepers[tunnel]) for tunnel in tunnels]
+        rows = [_row(ike, ike.keeping.by_tunnel[tunnel]) for tunnel in tunnels]
         return cast("Attributes", {"tunnels": rows})
     if name == "statistics":
         counts = {str(tunnel): ike.statistics.tunnels.get(tunnel, {}) for tunnel in tunnels}
@@ -41,7 +41,7 @@ def answer(ike: Ike, name: str, arguments: Attributes, now: float) -> Attributes
         secrets = [
             row
             for tunnel in tunnels
-            for session in ike.keeping.keepers[tunnel].sessions()
+            for session in ike.keeping.by_tunnel[tunnel].sessions()
             for row in session.secrets()
         ]
         return cast("Attributes", {"keys": secrets})
@@ -51,21 +51,22 @@ def answer(ike: Ike, name: str, arguments: Attributes, now: float) -> Attributes
 def _tunnels(ike: Ike, arguments: Attributes) -> list[int]:
     wanted = arguments.get("tunnel")
     if wanted is None:
-        return sorted(ike.keeping.keepers)
-    if not isinstance(wanted, int) or wanted not in ike.keeping.keepers:
+        return sorted(ike.keeping.by_tunnel)
+    if not isinstance(wanted, int) or wanted not in ike.keeping.by_tunnel:
         raise RequestError(f"no negotiated tunnel {wanted!r} is on {ike.asp}")
     return [wanted]
 
 
-def _row(ike: Ike, keeper: Keeper) -> dict[str, Any]:
+def _row(ike: Ike, keeper: ConnectionState) -> dict[str, Any]:
     return {
         "tunnel": keeper.connection.tunnel,
         "name": keeper.connection.name,
-        "up": keeper.complete,
+        "up": keeper.all_entries_up,
         "reason": ike.keeping.reason(keeper),
         "failures": keeper.failures,
         "missing": [
-            {**describe_entry(line.number), "reason": keeper.setback(line).reason} for line in keeper.missing
+            {**describe_entry(line.number), "reason": keeper.failures_of(line).reason}
+            for line in keeper.missing_entries
         ],
         "ike": [session.describe() for session in keeper.sessions()],
     }

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from chassis.ase.ike.connection import Line
+from chassis.ase.ike.connections import Line
 from chassis.ase.ike.payloads.numbers import IdType
 from chassis.ase.ike.payloads.v1 import IdV1
 from chassis.ase.ike.payloads.v2_payloads import IPV4_RANGE, TrafficSelector

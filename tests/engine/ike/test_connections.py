@@ -73,7 +73,7 @@ def test_a_first_message_that_looks_like_the_peers_does_not_stand_in_its_way() -
     two.trouble = None
     assert two.until(lambda: two.a.up() and two.b.up(), 5)
     two.give(two.b, real)
-    assert len(two.b.ike.keeping.keepers[TUNNEL].sessions()) == 1, "the IKE SA stands"
+    assert len(two.b.ike.keeping.by_tunnel[TUNNEL].sessions()) == 1, "the IKE SA stands"
     assert usable(two)
 
 
@@ -316,7 +316,7 @@ def kind_of_ends(version: int, connection: str) -> tuple[Ends, Ends]:
 def test_what_is_cleared_is_made_anew_and_no_more(version: int, connection: str, what: str) -> None:
     """In version 1 IPsec SAs outlive their IKE SA; in version 2 they end with it, and are made anew."""
     two = standing(*kind_of_ends(version, connection))
-    keeper = two.a.ike.keeping.keepers[TUNNEL]
+    keeper = two.a.ike.keeping.by_tunnel[TUNNEL]
     session, sender = keeper.session, two.a.sender()
     assert two.ask(two.a, "clear", tunnel=TUNNEL, what=what).result == {"cleared": 1}
     for _ in range(500):
@@ -340,7 +340,7 @@ def test_what_is_cleared_is_made_anew_and_no_more(version: int, connection: str,
 def test_the_new_ike_sa_stands_before_the_cleared_one_of_version_1_goes(connection: str) -> None:
     """Some peers drop their IPsec SAs with the IKE SA. One that is not answered keeps what it has."""
     two = standing(*kind_of_ends(1, connection))
-    keeper = two.a.ike.keeping.keepers[TUNNEL]
+    keeper = two.a.ike.keeping.by_tunnel[TUNNEL]
     old, sender = keeper.session, two.a.sender()
     assert old is not None
     two.trouble = lambda sender, packet, now: ()
@@ -364,7 +364,7 @@ def test_pairs_outlive_an_ike_sa_of_version_1_that_has_no_successor(comes_back: 
         replace(one, suites=(replace(short, lifetime_seconds=600),)) for one in kind_of_ends(1, "responder-only")
     ]
     two = standing(ends, far)
-    keeper = two.a.ike.keeping.keepers[TUNNEL]
+    keeper = two.a.ike.keeping.by_tunnel[TUNNEL]
     sender = two.a.sender()
     assert sender is not None
     passing = [0.005]

@@ -12,10 +12,10 @@ from contextlib import closing
 
 import pytest
 
-from chassis.ase.ike.arrivals import Arrivals
 from chassis.ase.ike.identity import Identity
 from chassis.ase.ike.payloads.header import Header
 from chassis.ase.ike.payloads.numbers import IdType
+from chassis.ase.ike.receiver import IkeReceiver
 from chassis.ase.ike.v1.phase1_exchange import display_identity
 from chassis.ase.link import IkePacket
 from tests.support.ike.fuzzer import HALF_OPEN, Fuzzed, fuzzed
@@ -69,13 +69,13 @@ def test_mutated_messages(kind: str, version: int, seed: int) -> None:
 
 def test_a_leak_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     kept: list[bytes] = []
-    datagram = Arrivals.datagram
+    datagram = IkeReceiver.receive
 
-    def keeps(arrivals: Arrivals, packet: IkePacket, now: float) -> None:
+    def keeps(arrivals: IkeReceiver, packet: IkePacket, now: float) -> None:
         kept.append(packet.data[:32])
         datagram(arrivals, packet, now)
 
-    monkeypatch.setattr(Arrivals, "datagram", keeps)
+    monkeypatch.setattr(IkeReceiver, "receive", keeps)
     with closing(fuzzed("clear", 2, 2)) as fuzz:
         assert growth(fuzz, LEAKING) > GROWTH
 

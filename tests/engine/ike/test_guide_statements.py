@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from chassis.ase.ike.messages import INFORMATIONAL, TEMPLATES
+from chassis.ase.ike.log import INFORMATIONAL, TEMPLATES
 from chassis.bus.records import ContextRecord, PolicyRecord, Record, TunnelRecord
 from tests.support.ike.pair import CONTEXT, TUNNEL, Ends, Two, agree, other, proposal
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from chassis.ase.ike.errors import FailureReason
-from chassis.ase.ike.logging import BURST
+from chassis.ase.ike.log import MAX_LINES_PER_SECOND
 from chassis.ase.link import IkePacket
 from tests.engine.ike.test_floods import first_message
 from tests.support.ike.pair import CONTEXT, A, B, Ends, Two, other
@@ -37,12 +37,14 @@ def test_however_many_strangers_begin_a_second_has_room_for_so_many_lines(versio
     two = talking(version)
     for begun in (1, 2):
         flood(two, first_message(Ends(version=begun)))
-    assert len(two.b.logs) == BURST
+    assert len(two.b.logs) == MAX_LINES_PER_SECOND
     assert {record.id for record in two.b.logs} == {"ike-no-tunnel"}
     two.run(1.5)
     flood(two, first_message(Ends(version=version)), 1)
-    assert two.b.logs[-1].values["held back"] == 2 * SOURCES - BURST
-    assert two.ask(two.b, "statistics").result["total"]["log lines held back"] == 2 * SOURCES - BURST
+    assert two.b.logs[-1].values["held back"] == 2 * SOURCES - MAX_LINES_PER_SECOND
+    assert (
+        two.ask(two.b, "statistics").result["total"]["log lines held back"] == 2 * SOURCES - MAX_LINES_PER_SECOND
+    )
 
 
 @VERSIONS
@@ -57,4 +59,4 @@ def test_a_peer_that_proved_who_it_is_has_lines_that_strangers_cannot_use_up(ver
         ike.failed(stranger, timeout, two.now)
     ike.failed(peer, timeout, two.now)
     two.ask(two.b, "statistics")
-    assert two.b.texts().count("No answer.") == BURST + 1
+    assert two.b.texts().count("No answer.") == MAX_LINES_PER_SECOND + 1

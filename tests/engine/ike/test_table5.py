@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from chassis.ase.ike.identity import Identity
-from chassis.ase.ike.messages import TEMPLATES
+from chassis.ase.ike.log import TEMPLATES
 from chassis.ase.ike.payloads.header import HEADER_LENGTH
 from chassis.ase.ike.payloads.numbers import IdType, NotifyTypeV1
 from chassis.bus.records import AclRuleRecord

@@ -201,7 +201,7 @@ class Fuzzed(ABC):
             for session in registry.by_spi.values():
                 if isinstance(session, SessionV1) and len(session.exchanges) > 4 * LINES:
                     return False
-            if len(registry.by_spi) > 4 or len(end.ike.keeping.keepers[TUNNEL].sessions()) > 4:
+            if len(registry.by_spi) > 4 or len(end.ike.keeping.by_tunnel[TUNNEL].sessions()) > 4:
                 return False
         return True
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from chassis.ase.ike.messages import INFORMATIONAL, TEMPLATES
+from chassis.ase.ike.log import INFORMATIONAL, TEMPLATES
 from chassis.ase.ike.payloads import v1, v2
 from chassis.ase.ike.payloads.header import HEADER_LENGTH, INITIATOR, VERSION_2, Header
 from chassis.ase.ike.payloads.numbers import ExchangeType, PayloadTypeV2

@@ -9,11 +9,11 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from chassis.ase.ike import child_proposals, proposals
+from chassis.ase.ike import child_proposals, ike_proposals
 from chassis.ase.ike.crypto.algorithms import CIPHERS, INTEGRITY
 from chassis.ase.ike.crypto.ikev1 import IvChain, after_hash, decrypt_payloads
 from chassis.ase.ike.crypto.ikev2 import SkCipher
-from chassis.ase.ike.messages import text
+from chassis.ase.ike.log import text
 from chassis.ase.ike.payloads import v1, v2
 from chassis.ase.ike.payloads.chain import PayloadError, Unknown
 from chassis.ase.ike.payloads.header import HEADER_LENGTH, Header
@@ -159,7 +159,7 @@ _SUITES = (
 _SPIS = {2: b"ahah", 3: b"espe", 4: b"cp"}
 
 V1_CHAINS: tuple[tuple[v1.PayloadV1, ...], ...] = (
-    (proposals.offer_v1(_PROPOSALS), v1.VendorV1(b"v" * 16), v1.VendorV1(b"w" * 20)),
+    (ike_proposals.offer_v1(_PROPOSALS), v1.VendorV1(b"v" * 16), v1.VendorV1(b"w" * 20)),
     (
         v1.KeV1(b"k" * 128),
         v1.NonceV1(b"n" * 20),
@@ -174,7 +174,7 @@ V1_CHAINS: tuple[tuple[v1.PayloadV1, ...], ...] = (
         v1.NotifyV1(NotifyTypeV1.INITIAL_CONTACT, 1, SPI_I + SPI_R),
     ),
     (
-        proposals.offer_v1(_PROPOSALS),
+        ike_proposals.offer_v1(_PROPOSALS),
         v1.KeV1(b"k" * 96),
         v1.NonceV1(b"n" * 16),
         v1.IdV1.address(0x0A000001),
@@ -195,7 +195,7 @@ V1_CHAINS: tuple[tuple[v1.PayloadV1, ...], ...] = (
 V2_CHAINS: tuple[tuple[v2.PayloadV2, ...], ...] = (
     (
         NotifyV2(NotifyTypeV2.COOKIE, b"c" * 24),
-        proposals.offer_v2(_PROPOSALS),
+        ike_proposals.offer_v2(_PROPOSALS),
         KeV2(14, b"k" * 256),
         NonceV2(b"n" * 32),
         NotifyV2(NotifyTypeV2.NAT_DETECTION_SOURCE_IP, b"s" * 20),
@@ -222,7 +222,7 @@ V2_CHAINS: tuple[tuple[v2.PayloadV2, ...], ...] = (
         TS(44, (TrafficSelector(0, 0xFFFFFFFF),)),
         TS(45, (TrafficSelector(0, 0xFFFFFFFF),)),
     ),
-    (proposals.offer_v2(_PROPOSALS, b"rekeyspi"), NonceV2(b"n" * 16), KeV2(2, b"k" * 128)),
+    (ike_proposals.offer_v2(_PROPOSALS, b"rekeyspi"), NonceV2(b"n" * 16), KeV2(2, b"k" * 128)),
     (DeleteV2(3, (b"spi1", b"spi2")), DeleteV2(1), NotifyV2(NotifyTypeV2.INVALID_SELECTORS, b"p" * 28)),
     (Eap(b"\1\1\0\5\1"), Unknown(200, b"what")),
     (),

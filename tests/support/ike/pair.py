@@ -11,7 +11,7 @@ from random import Random
 from typing import Any
 
 from chassis.ase.ike.engine import Ike
-from chassis.ase.ike.messages import TEMPLATES
+from chassis.ase.ike.log import TEMPLATES
 from chassis.ase.link import (
     Configure,
     FromIke,

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from chassis.ase.ike.connection import Connection
+from chassis.ase.ike.connections import Connection
 from chassis.ase.ike.crypto.ikev1 import decrypt_payloads
 from chassis.ase.ike.errors import NegotiationError, no_ike_proposal_v1
 from chassis.ase.ike.identity import Identity
+from chassis.ase.ike.ike_proposals import NoMatch, choose_v1, offer_v1
 from chassis.ase.ike.payloads.numbers import NotifyTypeV1
 from chassis.ase.ike.payloads.v1 import Hash, IdV1, PayloadV1
 from chassis.ase.ike.payloads.v1_sa import SaV1
-from chassis.ase.ike.proposals import NoMatch, choose_v1, offer_v1
 from chassis.ase.ike.v1.isakmp_sa import PSK_MISMATCH_TEXT, IsakmpSa, Phase1Event, Phase1State
 from chassis.ase.ike.v1.keymat import (
     PSK,

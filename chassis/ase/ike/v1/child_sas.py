@@ -16,7 +16,7 @@ from math import inf
 from typing import Any, Final
 
 from chassis.ase.entry_numbers import describe_entry
-from chassis.ase.ike.connection import Connection
+from chassis.ase.ike.connections import Connection
 from chassis.ase.ike.host import AGED, Child, Host, Session
 from chassis.ase.ike.payloads.numbers import Protocol
 from chassis.ase.link import Encapsulation, SaDelete, SaExpiring, SaInstall, SaMove, SaSwitch

@@ -13,7 +13,7 @@ from enum import Enum
 from math import inf
 from typing import Any, Final, cast
 
-from chassis.ase.ike.connection import Connection, Line
+from chassis.ase.ike.connections import Connection, Line
 from chassis.ase.ike.crypto import ikev1
 from chassis.ase.ike.errors import FailureReason
 from chassis.ase.ike.host import Host, Path, Session

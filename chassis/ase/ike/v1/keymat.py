@@ -6,18 +6,18 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
-from chassis.ase.ike.connection import Connection, Group
+from chassis.ase.ike.connections import Connection, Group
 from chassis.ase.ike.crypto import ikev1
 from chassis.ase.ike.crypto.algorithms import PRFS_V1_HASH, PrfSpec
 from chassis.ase.ike.crypto.diffie_hellman import GROUPS, DhKeyPair, GroupError
 from chassis.ase.ike.crypto.ikev1 import IvChain, SkeyId, equal, nat_hash
 from chassis.ase.ike.errors import NegotiationError
 from chassis.ase.ike.host import Path
+from chassis.ase.ike.ike_proposals import METHODS_V1, OAKLEY_METHOD, ChoiceV1
 from chassis.ase.ike.payloads.header import ENCRYPTION, HEADER_LENGTH, VERSION_1, Header
 from chassis.ase.ike.payloads.numbers import NotifyTypeV1
 from chassis.ase.ike.payloads.v1 import NatD, NotifyV1, PayloadV1, VendorV1, parse_payloads
 from chassis.ase.ike.payloads.v1_sa import SaV1
-from chassis.ase.ike.proposals import METHODS_V1, OAKLEY_METHOD, ChoiceV1
 
 NONCE_OCTETS: Final = 20
 NO_COOKIE: Final = bytes(8)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from chassis.ase.ike.connection import Connection
+from chassis.ase.ike.connections import Connection
 from chassis.ase.ike.crypto.ikev1 import decrypt_payloads
 from chassis.ase.ike.errors import NegotiationError, Row, malformed_v1, no_ike_proposal_v1
+from chassis.ase.ike.ike_proposals import NoMatch, choose_v1, offer_v1
 from chassis.ase.ike.payloads.chain import PayloadError
 from chassis.ase.ike.payloads.numbers import NotifyTypeV1
 from chassis.ase.ike.payloads.v1 import Hash, IdV1, PayloadV1
 from chassis.ase.ike.payloads.v1_sa import SaV1
-from chassis.ase.ike.proposals import NoMatch, choose_v1, offer_v1
 from chassis.ase.ike.v1.isakmp_sa import PSK_MISMATCH_TEXT, Phase1Event, Phase1State
 from chassis.ase.ike.v1.keymat import IncomingMessage, cleartext_payloads, exactly_one, is_encrypted, sa_body
 from chassis.ase.ike.v1.phase1_exchange import VENDORS, Handler, Phase1Exchange

@@ -14,12 +14,13 @@ from typing import Final
 
 from cryptography import x509
 
-from chassis.ase.ike.connection import Connection
+from chassis.ase.ike.connections import Connection
 from chassis.ase.ike.credentials import CertificateError
 from chassis.ase.ike.crypto.ikev1 import equal
 from chassis.ase.ike.crypto.signatures import v1_sign, v1_verify
 from chassis.ase.ike.errors import NegotiationError, Row
 from chassis.ase.ike.identity import Identity, printable
+from chassis.ase.ike.ike_proposals import NoMatch, choose_v1
 from chassis.ase.ike.payloads.numbers import CertEncoding, ExchangeType, IdType, NotifyTypeV1
 from chassis.ase.ike.payloads.v1 import (
     CertReqV1,
@@ -34,7 +35,6 @@ from chassis.ase.ike.payloads.v1 import (
     VendorV1,
 )
 from chassis.ase.ike.payloads.v1_sa import SaV1
-from chassis.ase.ike.proposals import NoMatch, choose_v1
 from chassis.ase.ike.v1 import keymat
 from chassis.ase.ike.v1.isakmp_sa import IsakmpSa, Phase1Event, Phase1State
 from chassis.ase.ike.v1.keymat import IncomingMessage, Phase1Negotiation, exactly_one

@@ -23,18 +23,18 @@ from chassis.ase.ike.child_proposals import (
     choose_v1,
     offer_v1,
 )
-from chassis.ase.ike.connection import Connection, Line
+from chassis.ase.ike.connections import Connection, Line
 from chassis.ase.ike.crypto import ikev1
 from chassis.ase.ike.crypto.algorithms import CIPHERS, INTEGRITY
 from chassis.ase.ike.crypto.diffie_hellman import GROUPS, DhKeyPair, GroupError
 from chassis.ase.ike.crypto.ikev1 import IvChain, after_hash, decrypt_payloads
 from chassis.ase.ike.errors import FailureReason, NegotiationError, no_ipsec_proposal_v1
 from chassis.ase.ike.host import Child, Path
+from chassis.ase.ike.ike_proposals import NoMatch, seconds
 from chassis.ase.ike.payloads.chain import PayloadError
 from chassis.ase.ike.payloads.numbers import ExchangeType, NotifyTypeV1, Protocol
 from chassis.ase.ike.payloads.v1 import Hash, IdV1, KeV1, NonceV1, NotifyV1, PayloadV1, emit_payloads
 from chassis.ase.ike.payloads.v1_sa import AttributeV1, SaV1
-from chassis.ase.ike.proposals import NoMatch, seconds
 from chassis.ase.ike.retransmit import ReplyCacheV1, Retransmission
 from chassis.ase.ike.v1.child_sas import ChildSaV1, max_child_sas
 from chassis.ase.ike.v1.isakmp_sa import Exchange, IsakmpSa

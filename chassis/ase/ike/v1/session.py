@@ -12,7 +12,7 @@ from math import inf
 from types import MappingProxyType
 from typing import Any, Final
 
-from chassis.ase.ike.connection import Connection, Line
+from chassis.ase.ike.connections import Connection, Line
 from chassis.ase.ike.errors import NegotiationError, malformed_v1
 from chassis.ase.ike.host import Host, Path
 from chassis.ase.ike.payloads.chain import PayloadError

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from chassis.ase.ike.child_proposals import Suite
-from chassis.ase.ike.connection import Line
+from chassis.ase.ike.connections import Line
 from chassis.ase.ike.payloads.numbers import Protocol
 from chassis.bus.records import AclRuleRecord
 from chassis.state_machine import StateMachine, without_actions

@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from chassis.ase.ike.connection import Connection, Line
+from chassis.ase.ike.connections import Connection, Line
 from chassis.ase.ike.credentials import CertificateError
 from chassis.ase.ike.crypto.algorithms import PrfSpec
 from chassis.ase.ike.crypto.signatures import (
@@ -34,12 +34,12 @@ from chassis.ase.ike.errors import (
     syntax_error_v2,
 )
 from chassis.ase.ike.identity import Identity
+from chassis.ase.ike.ike_proposals import ChoiceV2, choose_v2
 from chassis.ase.ike.payloads.chain import first_of_type
 from chassis.ase.ike.payloads.numbers import AuthMethod, CertEncoding, ExchangeType, NotifyTypeV2, PayloadTypeV2
 from chassis.ase.ike.payloads.v2 import PayloadV2, find_notify
 from chassis.ase.ike.payloads.v2_payloads import Auth, CertReqV2, CertV2, IdV2, NotifyV2
 from chassis.ase.ike.payloads.v2_sa import SaV2
-from chassis.ase.ike.proposals import ChoiceV2, choose_v2
 from chassis.ase.ike.v2.create_child_sa import (
     ChildOffer,
     CreateChildTask,

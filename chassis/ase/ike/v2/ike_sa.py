@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import ClassVar
 
-from chassis.ase.ike.connection import Connection, Line
+from chassis.ase.ike.connections import Connection, Line
 from chassis.ase.ike.errors import FailureReason, NegotiationError
 from chassis.ase.ike.host import Child, Host, IkeSettings, Path, Session
 from chassis.ase.ike.identity import Identity

@@ -18,11 +18,11 @@ from chassis.ase.ike.errors import (
     syntax_error_v2,
 )
 from chassis.ase.ike.host import Path
+from chassis.ase.ike.ike_proposals import ChoiceV2, choose_v2, offer_v2
 from chassis.ase.ike.payloads.chain import PayloadError
 from chassis.ase.ike.payloads.numbers import ExchangeType, NotifyTypeV2
 from chassis.ase.ike.payloads.v2 import MessageV2, PayloadV2, find_notify
 from chassis.ase.ike.payloads.v2_payloads import KeV2, NonceV2, NotifyV2
-from chassis.ase.ike.proposals import ChoiceV2, choose_v2, offer_v2
 from chassis.ase.ike.v2.ike_auth import IkeAuthTask, cert_requests, hash_notify, peer_hashes
 from chassis.ase.ike.v2.ike_sa import IkeSa, IkeSaEvent, NatStatus, Task
 from chassis.ase.ike.v2.keymat import NONCE_OCTETS, IkeSaKeymat, key_exchange_payloads, shared_secret

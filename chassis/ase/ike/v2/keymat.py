@@ -9,12 +9,12 @@ from chassis.ase.ike.crypto.algorithms import CipherSpec, IntegritySpec
 from chassis.ase.ike.crypto.diffie_hellman import GROUPS, DhKeyPair, GroupError
 from chassis.ase.ike.crypto.ikev2 import IkeKeys, SkCipher, ike_keys
 from chassis.ase.ike.errors import syntax_error_v2
+from chassis.ase.ike.ike_proposals import ChoiceV2
 from chassis.ase.ike.payloads.chain import first_of_type
 from chassis.ase.ike.payloads.header import Header
 from chassis.ase.ike.payloads.v2 import PayloadV2
 from chassis.ase.ike.payloads.v2_payloads import EncryptedFragment, KeV2, NonceV2
 from chassis.ase.ike.payloads.v2_sa import SaV2
-from chassis.ase.ike.proposals import ChoiceV2
 
 _TSHARK_CIPHERS = {
     "3des-cbc": "3DES [RFC2451]",

@@ -19,10 +19,10 @@ from chassis.ase.ike.errors import (
     notify_payload_v2,
     syntax_error_v2,
 )
+from chassis.ase.ike.ike_proposals import ChoiceV2, choose_v2, offer_v2
 from chassis.ase.ike.payloads.numbers import ExchangeType, NotifyTypeV2
 from chassis.ase.ike.payloads.v2 import PayloadV2
 from chassis.ase.ike.payloads.v2_payloads import KeV2, NonceV2
-from chassis.ase.ike.proposals import ChoiceV2, choose_v2, offer_v2
 from chassis.ase.ike.v2.ike_sa import IkeSa, IkeSaEvent, IkeSaState, Task
 from chassis.ase.ike.v2.keymat import NONCE_OCTETS, IkeSaKeymat, key_exchange_payloads, shared_secret
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
-from chassis.ase.ike.connection import Connection, Line
+from chassis.ase.ike.connections import Connection, Line
 from chassis.ase.ike.crypto.ikev2 import IntegrityError
 from chassis.ase.ike.errors import error_v2
 from chassis.ase.ike.host import AGED, Host, Path

@@ -12,12 +12,12 @@ from chassis.ase.ike.crypto import ikev1, ikev2, signatures
 from chassis.ase.ike.crypto.algorithms import CIPHERS, INTEGRITY
 from chassis.ase.ike.crypto.ikev1 import IvChain
 from chassis.ase.ike.crypto.ikev2 import IntegrityError, SkCipher
+from chassis.ase.ike.ike_proposals import ordered
 from chassis.ase.ike.payloads import v2
 from chassis.ase.ike.payloads.chain import GENERIC, PayloadError
 from chassis.ase.ike.payloads.header import HEADER_LENGTH, Header
 from chassis.ase.ike.payloads.numbers import NotifyTypeV1, NotifyTypeV2, PayloadTypeV2
 from chassis.ase.ike.payloads.v2_payloads import Encrypted, VendorV2
-from chassis.ase.ike.proposals import ordered
 from chassis.model.ike import IkePolicy, IkeProposal, ProposalRef
 
 HEADER_1 = Header(b"initiate", b"responds", 0, 0x10, 2, 0, 0, 0)

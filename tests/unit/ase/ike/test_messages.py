@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from chassis.ase.ike.messages import INFORMATIONAL, TEMPLATES, text
+from chassis.ase.ike.log import INFORMATIONAL, TEMPLATES, text
 
 
 def test_every_line_is_the_guides(spec_dir: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chassis.ase.ike.messages import text
+from chassis.ase.ike.log import text
 from chassis.ase.ike.payloads import v1, v1_sa, v2, v2_sa
 from chassis.ase.ike.payloads.chain import PayloadError, Unknown
 from chassis.ase.ike.payloads.header import Header

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chassis.ase.ike.credentials import CertificateError, Credentials
-from chassis.ase.ike.messages import text
+from chassis.ase.ike.log import text
 from chassis.ase.ike.payloads import v1, v2
 from chassis.ase.ike.payloads.chain import Payload, PayloadError
 from chassis.ase.ike.payloads.header import Header

@@ -9,7 +9,7 @@ from math import inf
 from random import Random
 from typing import Any
 
-from chassis.ase.ike.registry import Registry
+from chassis.ase.ike.ike_sa_manager import IkeSaTable
 
 DAY = 86_400.0
 
@@ -29,7 +29,7 @@ class Held:
         return self.at
 
 
-def held(registry: Registry, at: float) -> Any:
+def held(registry: IkeSaTable, at: float) -> Any:
     session: Any = Held(at)
     registry.add(session, 0.0)
     registry.settle(session)
@@ -37,7 +37,7 @@ def held(registry: Registry, at: float) -> Any:
 
 
 def test_sessions_that_ended_are_let_go_before_their_timers_come() -> None:
-    registry = Registry()
+    registry = IkeSaTable()
     stays = held(registry, 2 * DAY)
     gone = []
     for _ in range(2000):
@@ -54,7 +54,7 @@ def test_sessions_that_ended_are_let_go_before_their_timers_come() -> None:
 
 
 def test_a_timer_that_is_moved_for_ever_takes_no_room() -> None:
-    registry = Registry()
+    registry = IkeSaTable()
     sessions = [held(registry, DAY + number) for number in range(3)]
     for turn in range(5000):
         # To and fro, so that what was set before holds again.
@@ -66,7 +66,7 @@ def test_a_timer_that_is_moved_for_ever_takes_no_room() -> None:
 
 def test_sessions_come_when_they_want_to() -> None:
     rng = Random(5)
-    registry = Registry()
+    registry = IkeSaTable()
     sessions = [held(registry, float(rng.randrange(1000))) for _ in range(400)]
     for _ in range(4000):
         session = rng.choice(sessions)

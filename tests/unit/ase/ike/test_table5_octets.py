@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from chassis.ase.ike import proposals
-from chassis.ase.ike.messages import text
+from chassis.ase.ike.log import text
 from chassis.ase.ike.payloads import v1, v2, v2_sa
 from chassis.ase.ike.payloads.chain import PayloadError
 from chassis.ase.ike.payloads.header import Header

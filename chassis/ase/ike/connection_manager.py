@@ -1,92 +1,217 @@
-"""Keeping every configured tunnel up: attempts with back-off, lines that are missing, two IKE SAs for one tunnel.
+"""Keeps every configured tunnel up: attempts with back-off, missing CHILD SAs, redundant IKE SAs.
 
-Here is what the sessions' reports (`chassis.ase.ike.host.Host`) lead to.
+`ConnectionState` is one tunnel: its IKE SA, its CHILD SAs and when the next attempt is due. `ConnectionManager`
+acts on what sessions report (`chassis.ase.ike.host`), on changed configuration, and on operators' commands.
+Times are those of the engine's clock (s); `next_timer` says when `on_timer` is to be called.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from math import inf
 from typing import TYPE_CHECKING
 
 from chassis.ase.entry_numbers import entry_and_rule
-from chassis.ase.ike.connection import Connection, Line
+from chassis.ase.ike.connections import Connection, Line
 from chassis.ase.ike.errors import FailureReason
 from chassis.ase.ike.host import IKE_PORT, Child, Path, Session
-from chassis.ase.ike.keeper import SIMULTANEOUS, STEADY, Keeper, Setback
 from chassis.ase.link import IkeState, SaSwitch
 from chassis.net.address import format_address
 
 if TYPE_CHECKING:
     from chassis.ase.ike.engine import Ike
 
-ATTEMPTS = 64
+
+HIGHER_ADDRESS_START_DELAY = 0.3
+"""Seconds that the end with the higher address waits before it begins: two that may both begin rarely collide."""
+
+SIMULTANEOUS_START_INTERVAL = 1.0
+"""Seconds for which the first message of the peer may have been under way: an IKE SA that was begun no later after
+another one stood was begun without knowing of it."""
+
+BACKOFF_RESET_DELAY = 30.0
+"""Seconds that an IKE SA has to stand for the next attempt after it to be a first one again."""
+
+
+@dataclass(slots=True)
+class EntryFailures:
+    """What came of the tries at a line's pair since one was installed: how many failed, why the last one did, and
+    when the next one may be made."""
+
+    failures: int = 0
+    reason: str = ""
+    retry_at: float = -inf
+
+
+@dataclass(slots=True, eq=False)
+class ConnectionState:
+    """`session` serves the tunnel, `attempt` is our own that does not stand yet; `pairs` by serial, oldest first.
+
+    `due` is when the next attempt, or the next try at a missing line, is to be made. What is said of lines here
+    holds for each rule of one where IKEv1 negotiates them apart: numbers are those of `chassis.ase.entry_numbers`.
+    """
+
+    connection: Connection
+    session: Session | None = None
+    pending_session: Session | None = None
+    redundant_sessions: list[Session] = field(default_factory=list)
+    """Further IKE SAs of the tunnel that stand and are on their way out, and one that left its pairs behind."""
+    child_sas: dict[int, Child] = field(default_factory=dict)
+    current_outbound: dict[int, int] = field(default_factory=dict)
+    """Serial of the pair that sends, by line."""
+    established_at: float = -inf
+    failures: int = 0
+    due: float = inf
+    entry_failures: dict[int, EntryFailures] = field(default_factory=dict)
+    """Of the lines that failed."""
+    reason: str = ""
+    identity: str = ""
+    last_report: tuple[object, ...] | None = None
+
+    @property
+    def start_delay(self) -> float:
+        """Seconds before a first attempt."""
+        connection = self.connection
+        return HIGHER_ADDRESS_START_DELAY if connection.responds and connection.local > connection.remote else 0.0
+
+    @property
+    def should_initiate(self) -> bool:
+        """Whether an IKE SA should stand and this end is to begin."""
+        connection = self.connection
+        return (
+            connection.wanted
+            and connection.ready
+            and not connection.flaw
+            and connection.initiates
+            and self.session is None
+            and self.pending_session is None
+        )
+
+    def failures_of(self, line: Line) -> EntryFailures:
+        """How a line failed, if it did."""
+        return self.entry_failures.get(line.number, EntryFailures())
+
+    def has_child(self, entry: int) -> bool:
+        """Whether a policy line has a pair."""
+        return any(pair.entry == entry for pair in self.child_sas.values())
+
+    @property
+    def all_entries_up(self) -> bool:
+        """Whether every `seq` line has a pair, at least for one of its rules."""
+        wanted = {line.seq for line in self.connection.lines}
+        return bool(wanted) and wanted <= {entry_and_rule(pair.entry)[0] for pair in self.child_sas.values()}
+
+    @property
+    def missing_entries(self) -> list[Line]:
+        """What has no pair."""
+        served = {pair.entry for pair in self.child_sas.values()}
+        return [line for line in self.connection.lines if line.number not in served]
+
+    @property
+    def networks(self) -> tuple[int, ...]:
+        """The peer's networks over all pairs, each once: address and prefix length in turn.
+
+        Those of a rule that waits for its pair belong to them: its packets must not take another way meanwhile.
+        """
+        seen: dict[tuple[int, int], None] = {}
+        for pair in self.child_sas.values():
+            seen.update(dict.fromkeys(pair.remote_networks))
+        for line in self.missing_entries:
+            if line.rule:
+                seen.update(dict.fromkeys(line.remote_networks))
+        return tuple([number for network in sorted(seen) for number in network])
+
+    def newest_child(self, entry: int) -> Child | None:
+        """The pair of a line that was installed last."""
+        found = None
+        for pair in self.child_sas.values():
+            if pair.entry == entry:
+                found = pair
+        return found
+
+    def sessions(self) -> list[Session]:
+        """Every session of the tunnel, the serving one first."""
+        serving = [] if self.session is None else [self.session]
+        attempt = [] if self.pending_session is None else [self.pending_session]
+        return serving + attempt + self.redundant_sessions
+
+    def schedule_retry(self, reason: str, now: float, backoff: tuple[float, float], spread: float) -> None:
+        """An attempt came to nothing: the next one is due later each time. `spread` is random, 0 to 1."""
+        self.reason = reason
+        first, longest = backoff
+        wait = min(first * 2.0 ** min(self.failures, 16), longest)
+        self.failures += 1
+        self.due = now + wait * (0.75 + 0.5 * spread)
+
+
+MAX_PARALLEL_ATTEMPTS = 64
 """Own attempts under way at once: with more, answers would wait for our own arithmetic until they time out."""
 
-GRACE = 1.0
+REDUNDANT_DELETE_DELAY = 1.0
 """Seconds from the moment that one of two IKE SAs is found to be one too many until who began it deletes it."""
 
-PATIENCE = 10.0
+PEER_REDUNDANT_DELETE_TIMEOUT = 10.0
 """Seconds that the other end has for it."""
 
 
-class Keeping:
+class ConnectionManager:
     """The keepers of all tunnels of one ASP."""
 
     def __init__(self, ike: Ike) -> None:
         self._ike = ike
-        self.keepers: dict[int, Keeper] = {}
+        self.by_tunnel: dict[int, ConnectionState] = {}
         self._due: list[tuple[float, int]] = []
-        self._waiting: dict[int, None] = {}
+        self._waiting_tunnels: dict[int, None] = {}
         """Tunnels whose attempt is due and waits for others to end."""
-        self._leaving: list[tuple[float, int, Session]] = []
-        self._left = 0
+        self._to_delete: list[tuple[float, int, Session]] = []
+        self._delete_count = 0
 
     # time
 
     def on_timer(self, now: float) -> None:
-        while self._leaving and self._leaving[0][0] <= now:
-            _, _, session = heappop(self._leaving)
+        while self._to_delete and self._to_delete[0][0] <= now:
+            _, _, session = heappop(self._to_delete)
             if not session.closed and not session.orphaned:
                 self._close(session, "another IKE SA serves the tunnel", now)
         while self._due and self._due[0][0] <= now:
             at, tunnel = heappop(self._due)
-            keeper = self.keepers.get(tunnel)
+            keeper = self.by_tunnel.get(tunnel)
             if keeper is not None and keeper.due == at:
                 keeper.due = inf
-                self._try(keeper, now)
-        while self._waiting and self._room:
-            tunnel = next(iter(self._waiting))
-            del self._waiting[tunnel]
-            keeper = self.keepers.get(tunnel)
-            if keeper is not None and keeper.wants:
-                self._begin(keeper, now)
+                self._run_due(keeper, now)
+        while self._waiting_tunnels and self._may_initiate:
+            tunnel = next(iter(self._waiting_tunnels))
+            del self._waiting_tunnels[tunnel]
+            keeper = self.by_tunnel.get(tunnel)
+            if keeper is not None and keeper.should_initiate:
+                self._initiate(keeper, now)
 
     def next_timer(self) -> float:
-        if self._waiting and self._room:
+        if self._waiting_tunnels and self._may_initiate:
             return -inf
         while self._due:
             at, tunnel = self._due[0]
-            keeper = self.keepers.get(tunnel)
+            keeper = self.by_tunnel.get(tunnel)
             if keeper is not None and keeper.due == at:
                 break
             heappop(self._due)
-        return min(self._due[0][0] if self._due else inf, self._leaving[0][0] if self._leaving else inf)
+        return min(self._due[0][0] if self._due else inf, self._to_delete[0][0] if self._to_delete else inf)
 
     # configuration
 
     def configure(self, tunnel: int, before: Connection | None, after: Connection | None, now: float) -> None:
         """A tunnel is not what it was."""
         if after is None:
-            keeper = self.keepers.get(tunnel)
+            keeper = self.by_tunnel.get(tunnel)
             if keeper is not None:
                 self._end(keeper, "the tunnel is not configured", now)
-                del self.keepers[tunnel]
+                del self.by_tunnel[tunnel]
                 self._ike.statistics.forget(tunnel)
             return
-        keeper = self.keepers.get(tunnel)
+        keeper = self.by_tunnel.get(tunnel)
         if keeper is None:
-            keeper = self.keepers[tunnel] = Keeper(after)
+            keeper = self.by_tunnel[tunnel] = ConnectionState(after)
             before = None
         keeper.connection = after
         if not after.wanted or after.flaw:
@@ -94,43 +219,47 @@ class Keeping:
             keeper.reason = after.flaw or "not configured"
         else:
             self._reconfigure(keeper, before, now)
-        self.tell(keeper)
+        self.report(keeper)
 
-    def _end(self, keeper: Keeper, reason: str, now: float) -> None:
+    def _end(self, keeper: ConnectionState, reason: str, now: float) -> None:
         for session in keeper.sessions():
             self._close(session, reason, now)
         keeper.due = inf
-        self._waiting.pop(keeper.connection.tunnel, None)
+        self._waiting_tunnels.pop(keeper.connection.tunnel, None)
 
-    def _reconfigure(self, keeper: Keeper, before: Connection | None, now: float) -> None:
+    def _reconfigure(self, keeper: ConnectionState, before: Connection | None, now: float) -> None:
         after = keeper.connection
         if before is not None and after.ready and not before.ready:
             keeper.reason = ""
-        if before is not None and _elsewhere(before, after):
+        if before is not None and _endpoints_changed(before, after):
             for session in keeper.sessions():
                 self._close(session, "the tunnel has other end points", now)
         for session in keeper.sessions():
             if session.established or session.orphaned:
                 self._ike.run(session, session.configured, after, now)
-            elif before is not None and _negotiated(before) != _negotiated(after):
+            elif before is not None and _negotiation_parameters(before) != _negotiation_parameters(after):
                 # It was begun by what is no longer configured; the next one knows better.
                 self._close(session, "the configuration changed", now, tell=False)
-        if before is not None and (keeper.pairs or keeper.session is not None):
-            self._changed_lines(keeper, before, now)
-        if keeper.session is None and keeper.attempt is None:
-            if before is None or _negotiated(before) != _negotiated(after) or before.ready != after.ready:
+        if before is not None and (keeper.child_sas or keeper.session is not None):
+            self._apply_changed_entries(keeper, before, now)
+        if keeper.session is None and keeper.pending_session is None:
+            if (
+                before is None
+                or _negotiation_parameters(before) != _negotiation_parameters(after)
+                or before.ready != after.ready
+            ):
                 keeper.failures = 0
-                self._set_due(keeper, now + keeper.first if keeper.wants else inf)
+                self._set_due(keeper, now + keeper.start_delay if keeper.should_initiate else inf)
             if not after.ready:
                 keeper.reason = "no way to the peer"
 
-    def _changed_lines(self, keeper: Keeper, before: Connection, now: float) -> None:
+    def _apply_changed_entries(self, keeper: ConnectionState, before: Connection, now: float) -> None:
         """Lines and rules that are gone lose their pairs; one that is another now is negotiated anew (S-064)."""
         seqs = {line.seq for line in keeper.connection.lines}
-        for number in list(keeper.setbacks):
+        for number in list(keeper.entry_failures):
             if before.line(number) != keeper.connection.line(number):
-                del keeper.setbacks[number]
-        for pair in list(keeper.pairs.values()):
+                del keeper.entry_failures[number]
+        for pair in list(keeper.child_sas.values()):
             old, new = before.line(pair.entry), keeper.connection.line(pair.entry)
             owner = self._ike.registry.owners.get((pair.tunnel, pair.serial))
             if owner is None:
@@ -139,160 +268,162 @@ class Keeping:
             if new is None:
                 gone = "the rule is gone" if entry_and_rule(pair.entry)[0] in seqs else "the policy line is gone"
                 self._ike.run(owner, owner.drop, pair.serial, gone, now)
-            elif old is not None and old.rules != new.rules and keeper.newest(pair.entry) is pair:
+            elif old is not None and old.rules != new.rules and keeper.newest_child(pair.entry) is pair:
                 self._ike.run(session, session.negotiate, new, pair.serial, now)
-        self._ask(keeper, now)
+        self._request_missing_children(keeper, now)
 
     # what sessions report
 
     def up(self, session: Session, now: float) -> None:
-        keeper = self._keeper(session)
+        keeper = self._state_of(session)
         if keeper is None:
             session.close("the tunnel is not configured", now)
             return
-        if keeper.attempt is session:
-            keeper.attempt = None
-        keeper.setbacks.clear()
+        if keeper.pending_session is session:
+            keeper.pending_session = None
+        keeper.entry_failures.clear()
         before, keeper.session = keeper.session, session
         if before is not None and before is not session and not before.closed:
-            self._choose(keeper, session, before, now)
-        keeper.stood_since = now
-        attempt = keeper.attempt
+            self._resolve_duplicate(keeper, session, before, now)
+        keeper.established_at = now
+        attempt = keeper.pending_session
         if attempt is not None and keeper.connection.local > keeper.connection.remote:
             # Both began at once, and the one of the end with the lower address stays.
             self._close(attempt, "the peer began at the same time", now)
-        self._ask(keeper, now)
+        self._request_missing_children(keeper, now)
 
-    def _choose(self, keeper: Keeper, new: Session, old: Session, now: float) -> None:
+    def _resolve_duplicate(self, keeper: ConnectionState, new: Session, old: Session, now: float) -> None:
         """Two IKE SAs stand for one tunnel: both ends have to keep the same one, and no RFC has a rule for it.
 
         Begun at the same time by both, the one that the end with the lower address began stays. Else the newer one
         stays: the peer began anew, so it has lost the older.
         """
         began = self._ike.registry.began.get(new.spi, now)
-        simultaneous = new.initiator != old.initiator and began <= keeper.stood_since + SIMULTANEOUS
+        simultaneous = (
+            new.initiator != old.initiator and began <= keeper.established_at + SIMULTANEOUS_START_INTERVAL
+        )
         if new.version == 1 and not simultaneous:
             # A new phase 1 beside the old one is how version 1 goes on; the old one ends by its lifetime.
-            keeper.rivals.append(old)
+            keeper.redundant_sessions.append(old)
             return
         lower_is_ours = keeper.connection.local < keeper.connection.remote
         loser = old if not simultaneous or new.initiator == lower_is_ours else new
         keeper.session = new if loser is old else old
-        keeper.rivals.append(loser)
-        wait = GRACE if loser.initiator or not simultaneous else PATIENCE
-        self._left += 1
-        heappush(self._leaving, (now + wait, self._left, loser))
+        keeper.redundant_sessions.append(loser)
+        wait = REDUNDANT_DELETE_DELAY if loser.initiator or not simultaneous else PEER_REDUNDANT_DELETE_TIMEOUT
+        self._delete_count += 1
+        heappush(self._to_delete, (now + wait, self._delete_count, loser))
 
     def installed(self, session: Session, child: Child) -> None:
         self._ike.registry.owners[child.tunnel, child.serial] = session
-        keeper = self.keepers.get(child.tunnel)
+        keeper = self.by_tunnel.get(child.tunnel)
         if keeper is None:
             return
-        keeper.pairs[child.serial] = child
-        keeper.setbacks.pop(child.entry, None)
+        keeper.child_sas[child.serial] = child
+        keeper.entry_failures.pop(child.entry, None)
         keeper.failures = 0
-        if keeper.complete:
+        if keeper.all_entries_up:
             keeper.reason = ""
-        self.tell(keeper)
+        self.report(keeper)
 
     def removed(self, session: Session, child: Child, reason: str, now: float) -> None:
         self._ike.registry.owners.pop((child.tunnel, child.serial), None)
-        keeper = self.keepers.get(child.tunnel)
-        if keeper is None or keeper.pairs.pop(child.serial, None) is None:
+        keeper = self.by_tunnel.get(child.tunnel)
+        if keeper is None or keeper.child_sas.pop(child.serial, None) is None:
             return
-        newest = keeper.newest(child.entry)
+        newest = keeper.newest_child(child.entry)
         if newest is not None:
-            if keeper.sending.get(child.entry) == child.serial:
+            if keeper.current_outbound.get(child.entry) == child.serial:
                 # One of two IKE SAs went with the pair that sent: the newest of those left is kept longest.
                 self._ike.emit(SaSwitch(child.tunnel, newest.serial))
             return
-        keeper.sending.pop(child.entry, None)
+        keeper.current_outbound.pop(child.entry, None)
         keeper.reason = reason
-        self.tell(keeper)
+        self.report(keeper)
         serving = keeper.session
         if session.closed:
             return
         if serving is not None and serving.established and not serving.closed:
             # Other lines may wait for their next try much longer.
-            self._set_due(keeper, min(keeper.due, now + self._soon(keeper)))
+            self._set_due(keeper, min(keeper.due, now + self._short_delay(keeper)))
         else:
-            self._again(keeper, now)
+            self._schedule_retry(keeper, now)
 
     def failed(self, session: Session, failure: FailureReason, now: float, line: Line | None) -> None:
-        keeper = self._keeper(session)
+        keeper = self._state_of(session)
         if keeper is None:
             return
         spread = self._ike.random(1)[0] / 255
         if line is not None:
             _, longest = self._ike.settings.backoff
-            if not keeper.pairs:
+            if not keeper.child_sas:
                 keeper.failures += 1
-            setback = keeper.setbacks.setdefault(line.number, Setback())
+            setback = keeper.entry_failures.setdefault(line.number, EntryFailures())
             setback.failures += 1
             setback.reason = failure.text
             wait = min(2.0 ** min(setback.failures, 16), longest) * (0.75 + 0.5 * spread)
-            setback.at = now + wait
-            if not keeper.has(line.number):
+            setback.retry_at = now + wait
+            if not keeper.has_child(line.number):
                 keeper.reason = failure.text
-                self.tell(keeper)
+                self.report(keeper)
             self._set_due(keeper, min(keeper.due, now + wait))
             return
-        if keeper.attempt is session:
-            keeper.attempt = None
-            keeper.fail(failure.text, now, self._ike.settings.backoff, spread)
+        if keeper.pending_session is session:
+            keeper.pending_session = None
+            keeper.schedule_retry(failure.text, now, self._ike.settings.backoff, spread)
             self._set_due(keeper, keeper.due)
             if failure.cause == "timeout" and keeper.connection.keepalive:
                 self._peer_is_silent(keeper, failure.text, now)
-        elif keeper.attempt is None and not keeper.complete:
+        elif keeper.pending_session is None and not keeper.all_entries_up:
             keeper.reason = failure.text
-        self.tell(keeper)
+        self.report(keeper)
 
-    def _peer_is_silent(self, keeper: Keeper, reason: str, now: float) -> None:
+    def _peer_is_silent(self, keeper: ConnectionState, reason: str, now: float) -> None:
         """Where dead peers are to be noticed, pairs without an IKE SA to probe by do not outlive their peer."""
         settings = self._ike.settings
-        for one in [one for one in keeper.rivals if one.orphaned]:
+        for one in [one for one in keeper.redundant_sessions if one.orphaned]:
             if now - one.heard >= settings.dpd_interval * settings.dpd_tries:
                 self._close(one, reason, now, tell=False)
 
     def down(self, session: Session, reason: str, now: float) -> None:
-        keeper = self._keeper(session)
+        keeper = self._state_of(session)
         if keeper is None:
             return
-        if session in keeper.rivals:
-            keeper.rivals.remove(session)
+        if session in keeper.redundant_sessions:
+            keeper.redundant_sessions.remove(session)
         if session.orphaned:
-            keeper.rivals.append(session)
-        if keeper.attempt is session:
-            keeper.attempt = None
+            keeper.redundant_sessions.append(session)
+        if keeper.pending_session is session:
+            keeper.pending_session = None
             keeper.reason = keeper.reason or reason
-            self._again(keeper, now)
+            self._schedule_retry(keeper, now)
         elif keeper.session is session:
-            others = [one for one in keeper.rivals if not one.closed and not one.orphaned]
+            others = [one for one in keeper.redundant_sessions if not one.closed and not one.orphaned]
             keeper.session = others[-1] if others else None
             if keeper.session is not None:
-                keeper.rivals.remove(keeper.session)
+                keeper.redundant_sessions.remove(keeper.session)
             else:
                 keeper.reason = reason
-                if now - keeper.stood_since > STEADY:
+                if now - keeper.established_at > BACKOFF_RESET_DELAY:
                     keeper.failures = 0
-                self._again(keeper, now)
-        self.tell(keeper)
+                self._schedule_retry(keeper, now)
+        self.report(keeper)
 
     def sends(self, tunnel: int, entry: int, serial: int) -> None:
         """A pair sends for its line from now on."""
-        keeper = self.keepers.get(tunnel)
+        keeper = self.by_tunnel.get(tunnel)
         if keeper is not None:
-            keeper.sending[entry] = serial
+            keeper.current_outbound[entry] = serial
 
     def switched(self, tunnel: int, serial: int) -> None:
         """As `sends`, for a pair that was installed before."""
-        keeper = self.keepers.get(tunnel)
-        pair = None if keeper is None else keeper.pairs.get(serial)
+        keeper = self.by_tunnel.get(tunnel)
+        pair = None if keeper is None else keeper.child_sas.get(serial)
         if pair is not None:
             self.sends(tunnel, pair.entry, serial)
 
     def contacted(self, session: Session, now: float) -> None:
-        keeper = self._keeper(session)
+        keeper = self._state_of(session)
         if keeper is None:
             return
         for other in keeper.sessions():
@@ -301,52 +432,52 @@ class Keeping:
 
     def siblings(self, session: Session) -> list[Session]:
         """Other sessions of the same tunnel that stand or have pairs still, oldest first."""
-        keeper = self._keeper(session)
+        keeper = self._state_of(session)
         if keeper is None:
             return []
         serving = [] if keeper.session is None else [keeper.session]
-        others = [one for one in keeper.rivals + serving if one is not session and not one.closed]
+        others = [one for one in keeper.redundant_sessions + serving if one is not session and not one.closed]
         return [one for one in others if one.established or one.orphaned]
 
     def succeeded(self, old: Session, new: Session) -> None:
         """A session made its own successor, which serves from now on."""
-        keeper = self._keeper(new)
+        keeper = self._state_of(new)
         if keeper is None:
             return
         owners = self._ike.registry.owners
-        for tunnel, serial in [(pair.tunnel, pair.serial) for pair in keeper.pairs.values()]:
+        for tunnel, serial in [(pair.tunnel, pair.serial) for pair in keeper.child_sas.values()]:
             if owners.get((tunnel, serial)) is old:
                 owners[tunnel, serial] = new
         if keeper.session is old:
             keeper.session = new
-            keeper.rivals.append(old)
+            keeper.redundant_sessions.append(old)
 
     # the data engine and the operator
 
     def seen(self, tunnel: int, now: float) -> None:
         """Packets of the peer came in by a tunnel's pairs."""
-        keeper = self.keepers.get(tunnel)
+        keeper = self.by_tunnel.get(tunnel)
         if keeper is None:
             return
-        for session in (keeper.session, *keeper.rivals):
+        for session in (keeper.session, *keeper.redundant_sessions):
             if session is not None and (session is keeper.session or session.orphaned):
                 self._ike.run(session, session.alive, now)
 
     def wanted(self, tunnel: int, entry: int, now: float) -> None:
         """A packet waits for a pair of a line."""
-        keeper = self.keepers.get(tunnel)
+        keeper = self.by_tunnel.get(tunnel)
         if keeper is None:
             return
         line, session = keeper.connection.line(entry), keeper.session
         if session is not None and session.established and not session.closed:
-            if line is not None and not keeper.has(entry) and keeper.setback(line).at <= now:
+            if line is not None and not keeper.has_child(entry) and keeper.failures_of(line).retry_at <= now:
                 self._ike.run(session, session.negotiate, line, 0, now)
-        elif keeper.wants and keeper.due == inf and tunnel not in self._waiting:
-            self._try(keeper, now)
+        elif keeper.should_initiate and keeper.due == inf and tunnel not in self._waiting_tunnels:
+            self._run_due(keeper, now)
 
     def clear(self, tunnel: int, now: float) -> None:
         """Delete all SAs of a tunnel; they are negotiated anew at once (guide chapter 11)."""
-        keeper = self.keepers[tunnel]
+        keeper = self.by_tunnel[tunnel]
         for session in keeper.sessions():
             self._close(session, "cleared by the operator", now)
         self._at_once(keeper, now)
@@ -358,7 +489,7 @@ class Keeping:
         drop their pairs with it; an end that only answers has to delete it first, and its peer begins. In version
         2 the pairs end with it (RFC 7296 1.4.1) and are made anew.
         """
-        keeper = self.keepers[tunnel]
+        keeper = self.by_tunnel[tunnel]
         if keeper.connection.version == 2:
             self.clear(tunnel, now)
             return
@@ -367,8 +498,8 @@ class Keeping:
             self._ike.run(session, session.rekey, now)
         elif session is not None:
             self._close(session, "cleared by the operator", now, keep=True)
-        elif keeper.attempt is not None:
-            self._close(keeper.attempt, "cleared by the operator", now)
+        elif keeper.pending_session is not None:
+            self._close(keeper.pending_session, "cleared by the operator", now)
         self._at_once(keeper, now)
 
     def clear_pairs(self, tunnel: int, now: float) -> None:
@@ -376,25 +507,25 @@ class Keeping:
 
         IKE SAs stay. Where none stands one is begun, and with it come the pairs.
         """
-        keeper = self.keepers[tunnel]
-        keeper.setbacks.clear()
+        keeper = self.by_tunnel[tunnel]
+        keeper.entry_failures.clear()
         for line in keeper.connection.lines:
-            newest = keeper.newest(line.number)
+            newest = keeper.newest_child(line.number)
             serial = 0 if newest is None else newest.serial
             session = keeper.session or self._ike.registry.owners.get((tunnel, serial))
             if session is not None:
                 self._ike.run(session, session.negotiate, line, serial, now)
         self._at_once(keeper, now)
 
-    def _at_once(self, keeper: Keeper, now: float) -> None:
+    def _at_once(self, keeper: ConnectionState, now: float) -> None:
         """An IKE SA that is missing is begun now, whatever failed before."""
         keeper.failures = 0
-        if keeper.wants:
+        if keeper.should_initiate:
             self._set_due(keeper, now)
 
     def rekey(self, tunnel: int, ike: bool, now: float) -> int:
         """Negotiate successors of all pairs of a tunnel, or of its IKE SA; how many were begun."""
-        keeper = self.keepers[tunnel]
+        keeper = self.by_tunnel[tunnel]
         session = keeper.session
         if session is None or not session.established or session.closed:
             return 0
@@ -403,7 +534,7 @@ class Keeping:
             return 1
         begun = 0
         for line in keeper.connection.lines:
-            newest = keeper.newest(line.number)
+            newest = keeper.newest_child(line.number)
             if newest is not None:
                 self._ike.run(session, session.negotiate, line, newest.serial, now)
                 begun += 1
@@ -411,52 +542,52 @@ class Keeping:
 
     # inside
 
-    def _keeper(self, session: Session) -> Keeper | None:
+    def _state_of(self, session: Session) -> ConnectionState | None:
         connection = session.connection
-        return None if connection is None else self.keepers.get(connection.tunnel)
+        return None if connection is None else self.by_tunnel.get(connection.tunnel)
 
     def _close(self, session: Session, reason: str, now: float, *, tell: bool = True, keep: bool = False) -> None:
         self._ike.run(session, lambda: session.close(reason, now, tell=tell, keep=keep))
 
     @property
-    def _room(self) -> bool:
-        return len(self._ike.registry.own) < ATTEMPTS
+    def _may_initiate(self) -> bool:
+        return len(self._ike.registry.own) < MAX_PARALLEL_ATTEMPTS
 
-    def _try(self, keeper: Keeper, now: float) -> None:
+    def _run_due(self, keeper: ConnectionState, now: float) -> None:
         """What is due for a tunnel: an attempt at an IKE SA, or lines that are missing."""
-        if keeper.wants:
-            if self._room:
-                self._begin(keeper, now)
+        if keeper.should_initiate:
+            if self._may_initiate:
+                self._initiate(keeper, now)
             else:
-                self._waiting[keeper.connection.tunnel] = None
+                self._waiting_tunnels[keeper.connection.tunnel] = None
         elif keeper.session is not None:
-            self._ask(keeper, now)
+            self._request_missing_children(keeper, now)
 
-    def _begin(self, keeper: Keeper, now: float) -> None:
+    def _initiate(self, keeper: ConnectionState, now: float) -> None:
         connection = keeper.connection
         path = Path(connection.context, connection.local, IKE_PORT, connection.remote, IKE_PORT)
         session = self._ike.initiate(connection, path)
-        keeper.attempt = session
+        keeper.pending_session = session
         self._ike.registry.add(session, now)
         self._ike.run(session, session.start, now)
-        self.tell(keeper)
+        self.report(keeper)
 
-    def _again(self, keeper: Keeper, now: float) -> None:
+    def _schedule_retry(self, keeper: ConnectionState, now: float) -> None:
         """Have the next attempt made: soon after something that stood, later after something that failed."""
-        if keeper.due < inf or not (keeper.wants or keeper.session is not None):
+        if keeper.due < inf or not (keeper.should_initiate or keeper.session is not None):
             return
         if keeper.failures:
-            keeper.fail(keeper.reason, now, self._ike.settings.backoff, self._ike.random(1)[0] / 255)
+            keeper.schedule_retry(keeper.reason, now, self._ike.settings.backoff, self._ike.random(1)[0] / 255)
         else:
             keeper.failures = 1
-            keeper.due = now + self._soon(keeper)
+            keeper.due = now + self._short_delay(keeper)
         self._set_due(keeper, keeper.due)
 
-    def _soon(self, keeper: Keeper) -> float:
+    def _short_delay(self, keeper: ConnectionState) -> float:
         """Seconds until what stood and is gone is made anew."""
-        return min(self._ike.settings.backoff[0], 0.1) + keeper.first
+        return min(self._ike.settings.backoff[0], 0.1) + keeper.start_delay
 
-    def _ask(self, keeper: Keeper, now: float) -> None:
+    def _request_missing_children(self, keeper: ConnectionState, now: float) -> None:
         """Have the session make the pairs that are missing; only who began the IKE SA does that unasked."""
         session = keeper.session
         if session is None or session.closed or not session.established or not session.initiator:
@@ -464,52 +595,52 @@ class Keeping:
         owners = self._ike.registry.owners
         served = {
             pair.entry
-            for pair in keeper.pairs.values()
-            if session.version == 1 or owners.get((pair.tunnel, pair.serial)) not in keeper.rivals
+            for pair in keeper.child_sas.values()
+            if session.version == 1 or owners.get((pair.tunnel, pair.serial)) not in keeper.redundant_sessions
         }
         later = inf
         for line in keeper.connection.lines:
             if line.number in served:
                 continue
-            at = keeper.setback(line).at
+            at = keeper.failures_of(line).retry_at
             if at <= now:
                 self._ike.run(session, session.negotiate, line, 0, now)
             else:
                 later = min(later, at)
         self._set_due(keeper, later)
 
-    def _set_due(self, keeper: Keeper, at: float) -> None:
+    def _set_due(self, keeper: ConnectionState, at: float) -> None:
         keeper.due = at
         if at < inf:
             heappush(self._due, (at, keeper.connection.tunnel))
 
-    def tell(self, keeper: Keeper) -> None:
+    def report(self, keeper: ConnectionState) -> None:
         """Say how the tunnel is, if that is news."""
         connection = keeper.connection
-        up = keeper.complete
+        up = keeper.all_entries_up
         reason = self.reason(keeper)
         identity = str(connection.expected) if up else ""
         networks = keeper.networks if up else ()
         told = (up, reason, identity, networks)
-        if told != keeper.told:
-            keeper.told = told
+        if told != keeper.last_report:
+            keeper.last_report = told
             self._ike.emit(IkeState(connection.tunnel, up, reason, identity, networks))
 
     @staticmethod
-    def reason(keeper: Keeper) -> str:
+    def reason(keeper: ConnectionState) -> str:
         """Why a tunnel is down; empty for one that is up, whatever was the matter with it before."""
         connection = keeper.connection
-        if keeper.complete:
+        if keeper.all_entries_up:
             return ""
         if keeper.reason:
             return keeper.reason
         peer = format_address(connection.remote)
-        if keeper.session is None and keeper.attempt is None and not connection.initiates:
+        if keeper.session is None and keeper.pending_session is None and not connection.initiates:
             return f"waiting for {peer} to begin"
         return f"negotiating with {peer}"
 
 
-def _elsewhere(before: Connection, after: Connection) -> bool:
+def _endpoints_changed(before: Connection, after: Connection) -> bool:
     """Whether a tunnel's end points moved, so that none of its SAs fits any more."""
     return (before.context, before.local, before.remote, before.version) != (
         after.context,
@@ -519,7 +650,7 @@ def _elsewhere(before: Connection, after: Connection) -> bool:
     )
 
 
-def _negotiated(connection: Connection) -> tuple[object, ...]:
+def _negotiation_parameters(connection: Connection) -> tuple[object, ...]:
     """What an attempt that is under way was begun with."""
     return (
         connection.policy,

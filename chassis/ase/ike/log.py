@@ -1,15 +1,25 @@
-"""Log messages of a rejected or remarkable IKE message, as data (guide, chapters 15 and 16).
+"""Log lines of IKE: the guide's texts (chapters 15 and 16) and our own, made into records with their tunnel.
 
-`TEMPLATES` maps an id to a template for `str.format`; the texts are the guide's, character by
-character, with its uneven blanks and full stops. `INFORMATIONAL` names those that the guide
-calls informational; all others are errors. No template takes a key.
+`TEMPLATES` maps an id to a template for `str.format`; the texts are the guide's, character by character, with
+its uneven blanks and full stops. `INFORMATIONAL` has the ids that the guide calls informational; all others are
+errors. No template takes a key.
+
+If a session does not know yet which connection the peer means, its lines name the only tunnel between the two
+addresses, or none if there are several. At most MAX_LINES_PER_SECOND lines of an id are logged in a second, for
+established IKE SAs and for all others apart, so that strangers cannot use up the budget of peers; the next line
+says how many were held back.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Final
+
+from chassis.ase.ike.connections import Connection, Group
+from chassis.ase.ike.host import Path, Session
+from chassis.bus.messages import LogRecord, Value
+from chassis.net.address import format_address
 
 TEMPLATES: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -253,3 +263,76 @@ INFORMATIONAL: Final = frozenset(
 def text(message: str, values: Mapping[str, Any]) -> str:
     """The line of this id with its values in place; KeyError for an unknown id or a missing value."""
     return TEMPLATES[message].format(**values)
+
+
+FACILITY: Final = "ike"
+MAX_LINES_PER_SECOND: Final = 20
+OWN_ID_PREFIX: Final = "ike-"
+"""What the ids of our own lines begin with; the guide's have ids of their own."""
+
+
+class IkeLogger:
+    """Makes records, or none where too many were made."""
+
+    def __init__(self, asp: str, group: Callable[[int, int, int, int], Group | None]) -> None:
+        """`group(context, local, remote, version)` has the connections that a peer there may mean."""
+        self._asp = asp
+        self._group = group
+        self._said: dict[tuple[str, bool], tuple[int, int, int]] = {}
+        """By id, and whether the IKE SA stands: the second, lines said in it, lines held back since."""
+
+    def table(
+        self, id: str, values: Mapping[str, Any], session: Session | None, path: Path, now: float
+    ) -> LogRecord | None:
+        """A line of the guide's tables."""
+        severity = "informational" if id in INFORMATIONAL else "error"
+        return self._record(severity, id, text(id, values), values, session, path, now)
+
+    def own(
+        self, kind: str, severity: str, said: str, session: Session | None, path: Path, now: float
+    ) -> LogRecord | None:
+        """A line of our own."""
+        return self._record(severity, OWN_ID_PREFIX + kind.replace(" ", "-").lower(), said, {}, session, path, now)
+
+    def _record(
+        self,
+        severity: str,
+        id: str,
+        said: str,
+        values: Mapping[str, Any],
+        session: Session | None,
+        path: Path,
+        now: float,
+    ) -> LogRecord | None:
+        second = int(now)
+        kind = id, session is not None and session.established
+        at, count, held = self._said.get(kind, (second, 0, 0))
+        if at != second:
+            count = 0
+        if count >= MAX_LINES_PER_SECOND:
+            self._said[kind] = (second, count, held + 1)
+            return None
+        self._said[kind] = (second, count + 1, 0)
+        plain: dict[str, Value] = {
+            name: value if isinstance(value, str | int | float | bool | bytes) else str(value)
+            for name, value in values.items()
+        }
+        plain["asp"] = self._asp
+        plain["peer"] = format_address(path.remote)
+        connection = self._connection(session, path)
+        if connection is not None:
+            plain["tunnel"], plain["context"] = connection.name, connection.context_name
+        else:
+            plain["context"] = path.context
+        if held:
+            plain["held back"] = held
+        return LogRecord(now, severity, FACILITY, id, said, plain)
+
+    def _connection(self, session: Session | None, path: Path) -> Connection | None:
+        """Whose line it is."""
+        if session is not None and session.connection is not None:
+            return session.connection
+        versions = (1, 2) if session is None else (session.version,)
+        groups = [self._group(path.context, path.local, path.remote, version) for version in versions]
+        members = [member for group in groups if group is not None for member in group.members]
+        return members[0] if len(members) == 1 else None

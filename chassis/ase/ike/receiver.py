@@ -1,0 +1,368 @@
+"""Receives IKE datagrams: finds their session, starts a responder, or answers an error in clear.
+
+A stranger costs no state beyond the half-open negotiations that the settings allow. Above `half_open` of them,
+or above `half_open_peer` of an address, an IKEv2 peer must first return a cookie (RFC 7296 2.6), and gets a
+place with it. IKEv1 has no cookies: the oldest negotiation whose peer has not shown that it receives makes room.
+
+    cookie = version of the secret (1 octet) | HMAC-SHA-256(secret, Ni | address | port | SPIi) cut to 16 octets
+
+Errors in clear (RFC 2408 5.1 ff.; RFC 7296 2.21.4) prove nothing. None is longer than its request, and a rate
+limit holds for all of them, so that a forged source is not flooded.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable
+from hashlib import blake2b
+from math import inf
+from typing import TYPE_CHECKING, Final
+
+from chassis.ase.ike.host import Path, Session
+from chassis.ase.ike.log import TEMPLATES
+from chassis.ase.ike.payloads import v1, v2_payloads
+from chassis.ase.ike.payloads.chain import PayloadError
+from chassis.ase.ike.payloads.header import INITIATOR, RESPONSE, VERSION_1, VERSION_2, Header
+from chassis.ase.ike.payloads.numbers import ExchangeType, NotifyTypeV1, NotifyTypeV2, Protocol
+from chassis.ase.ike.payloads.v1 import MessageV1
+from chassis.ase.ike.payloads.v2 import MessageV2
+from chassis.ase.ike.payloads.v2_payloads import NonceV2, NotifyV2
+from chassis.ase.ike.v1.session import SessionV1
+from chassis.ase.ike.v2.session import SessionV2
+from chassis.ase.link import IkePacket
+from chassis.fwd.rate import TokenBucket
+from chassis.net.address import format_address
+
+if TYPE_CHECKING:
+    from chassis.ase.ike.engine import Ike
+
+
+COOKIE_SECRET_INTERVAL = 60.0
+"""Seconds after which a new secret is made; the one before stays good as long again."""
+
+_SECRET = 32
+_MAC = 16
+
+
+class CookieSecrets:
+    """The secret of an ASP and the one before. `random` gives octets; nothing is kept of a peer."""
+
+    def __init__(self, random: Callable[[int], bytes], now: float) -> None:
+        self._random = random
+        self._version = 0
+        self._secret = random(_SECRET)
+        self._before = b""
+        self._since = now
+
+    def make_cookie_notify(self, message: MessageV2, path: Path, now: float) -> bytes | None:
+        """The answer to an IKE_SA_INIT request that asks for a cookie; None where the request has no nonce.
+
+        It is shorter than any request that can be answered, so it does not amplify.
+        """
+        self._rotate(now)
+        spi_i, nonce = message.header.spi_i, _nonce(message)
+        if not nonce:
+            return None
+        cookie = self._cookie(self._version, self._secret, spi_i, nonce, path)
+        header = Header(spi_i, bytes(8), 0, VERSION_2, ExchangeType.IKE_SA_INIT, RESPONSE, 0, 0)
+        return MessageV2(header, (NotifyV2(NotifyTypeV2.COOKIE, cookie),)).emit()
+
+    def valid(self, message: MessageV2, path: Path, now: float) -> bool:
+        """Whether the request brings back a cookie that we made, not long ago, for its nonce, SPI and address."""
+        self._rotate(now)
+        said = (
+            one.data for one in message.payloads if isinstance(one, NotifyV2) and one.notify == NotifyTypeV2.COOKIE
+        )
+        cookie, nonce = next(said, b""), _nonce(message)
+        if len(cookie) != 1 + _MAC or not nonce:
+            return False
+        if cookie[0] == self._version:
+            secret = self._secret
+        elif cookie[0] == (self._version - 1) & 0xFF:
+            secret = self._before
+        else:
+            return False
+        if not secret:
+            return False
+        own = self._cookie(cookie[0], secret, message.header.spi_i, nonce, path)
+        return hmac.compare_digest(own, cookie)
+
+    def _rotate(self, now: float) -> None:
+        age = now - self._since
+        if age < COOKIE_SECRET_INTERVAL:
+            return
+        self._before = self._secret if age < 2 * COOKIE_SECRET_INTERVAL else b""
+        self._secret = self._random(_SECRET)
+        self._version = (self._version + 1) & 0xFF
+        self._since = now
+
+    @staticmethod
+    def _cookie(version: int, secret: bytes, spi_i: bytes, nonce: bytes, path: Path) -> bytes:
+        place = path.remote.to_bytes(4, "big") + path.remote_port.to_bytes(2, "big")
+        return bytes((version,)) + hmac.digest(secret, nonce + place + spi_i, "sha256")[:_MAC]
+
+
+def _nonce(message: MessageV2) -> bytes:
+    return next((one.value for one in message.payloads if isinstance(one, NonceV2)), b"")
+
+
+ERROR_RATE = 50.0
+ERROR_BURST = 100
+"""Answers a second, and how many at once."""
+
+
+def error_message_v1(header: Header, notify: int, message_id: bytes, size: int) -> bytes | None:
+    """An informational exchange in clear (RFC 2408 5.1 ff.); `message_id` is four random octets.
+
+    None where the message to be answered is shorter, or is one of those that are never answered.
+    """
+    if header.exchange == ExchangeType.INFORMATIONAL_V1:
+        return None
+    head = Header(
+        header.spi_i,
+        header.spi_r,
+        0,
+        VERSION_1,
+        ExchangeType.INFORMATIONAL_V1,
+        0,
+        int.from_bytes(message_id, "big") or 1,
+        0,
+    )
+    spi = header.spi_i + header.spi_r
+    message = MessageV1(head, (v1.NotifyV1(notify, Protocol.IKE, spi),)).emit()
+    return message if len(message) <= size else None
+
+
+def error_message_v2(header: Header, notify: int, data: bytes, size: int) -> bytes | None:
+    """The response in clear to a request (RFC 7296 2.21.4, 2.5); None for a response, which is never answered."""
+    if header.is_response:
+        return None
+    flags = RESPONSE | (INITIATOR if not header.from_initiator else 0)
+    exchange = header.exchange if header.exchange >= ExchangeType.IKE_SA_INIT else ExchangeType.INFORMATIONAL
+    head = Header(header.spi_i, header.spi_r, 0, VERSION_2, exchange, flags, header.message_id, 0)
+    message = MessageV2(head, (v2_payloads.NotifyV2(notify, data),)).emit()
+    return message if len(message) <= size else None
+
+
+NO_SPI: Final = bytes(8)
+
+MAX_EVICTIONS_PER_SECOND: Final = 50.0
+"""First messages of aggressive mode in a second, about, that are answered in the place of older ones: each costs a
+Diffie-Hellman value before anything is known of its sender, and a flood of them must leave time for others."""
+
+_NOTIFY_LOG_IDS_V1: Final[dict[int, str]] = {
+    NotifyTypeV1.INVALID_MAJOR_VERSION: "ikev1-notify-invalid-major-version",
+    NotifyTypeV1.INVALID_MINOR_VERSION: "ikev1-notify-invalid-minor-version",
+    NotifyTypeV1.INVALID_FLAGS: "ikev1-notify-invalid-flags",
+    NotifyTypeV1.INVALID_MESSAGE_ID: "ikev1-notify-invalid-message-id",
+    NotifyTypeV1.INVALID_PAYLOAD_TYPE: "ikev1-notify-invalid-payload-type",
+}
+"""What the log says of a notification that is sent in clear, by its type."""
+
+
+def _init_mark(header: Header, data: bytes) -> bytes:
+    """What a peer's first message is known by when it comes again. In version 2 that is the whole of it: one with
+    the same SPI may be another peer's, or a forged one (RFC 7296 2.1). In version 1 notifications follow it that
+    have nothing but its cookie."""
+    return header.spi_i if header.major == 1 else blake2b(data, digest_size=16).digest()
+
+
+class IkeReceiver:
+    """What comes in from the wire."""
+
+    def __init__(self, ike: Ike, random: Callable[[int], bytes]) -> None:
+        self._ike = ike
+        self._random = random
+        self._cookie_secrets: CookieSecrets | None = None
+        self._error_budget = TokenBucket(ERROR_RATE, ERROR_BURST)
+        self._next_eviction = -inf
+
+    def receive(self, packet: IkePacket, now: float) -> None:
+        """One datagram; what is wrong with it is logged, counted and perhaps answered, never raised."""
+        ike = self._ike
+        path = Path(packet.context, packet.local, packet.local_port, packet.remote, packet.remote_port)
+        data = packet.data
+        try:
+            header = Header.parse(data)
+        except PayloadError as error:
+            ike.counted("received", data)
+            self._malformed(error, None, None, path, data, now)
+            return
+        session = self._find_session(header, path, data)
+        try:
+            header.check(known=session is not None)
+        except PayloadError as error:
+            ike.counted("received", data)
+            self._malformed(error, header, session, path, data, now)
+            return
+        if session is None:
+            begin = self._respond_v1 if header.major == 1 else self._respond_v2
+            session = begin(data, header, path, now)
+        if session is None:
+            ike.counted("received", data)
+        else:
+            ike.run(session, self._deliver, session, data, header, path, now)
+
+    # inside
+
+    def _deliver(self, session: Session, data: bytes, header: Header, path: Path, now: float) -> None:
+        """To the session that it is for, and that it is counted with."""
+        self._ike.counted("received", data)
+        session.receive(data, header, path, now)
+
+    def _find_session(self, header: Header, path: Path, data: bytes) -> Session | None:
+        registry = self._ike.registry
+        found = None
+        if header.spi_r != NO_SPI:
+            # Which of the two SPIs is ours depends on who began; both are random, so trying both is as good.
+            found = registry.by_spi.get(header.spi_r) or registry.by_spi.get(header.spi_i)
+        else:
+            found = registry.by_spi.get(header.spi_i) or registry.first(path, _init_mark(header, data))
+        return found if found is not None and found.version == header.major else None
+
+    def _respond_v1(self, data: bytes, header: Header, path: Path, now: float) -> Session | None:
+        """A new session for a message, where one is due."""
+        ike = self._ike
+        opens = header.exchange in (ExchangeType.MAIN_MODE, ExchangeType.AGGRESSIVE_MODE)
+        if header.spi_r != NO_SPI or not opens:
+            ike.count("unknown SPI")
+            if not opens:
+                # Said, and not answered (settled M-13).
+                ike.log("ikev1-invalid-xchange-type", {"value": header.exchange}, None, path, now)
+            return None
+        group = ike.group(path.context, path.local, path.remote, 1)
+        if group is None or not any(member.wanted and member.responds for member in group.members):
+            self._log_no_connection(path, 1, now)
+            if group is None:
+                self._send_error_v1(header, NotifyTypeV1.NO_PROPOSAL_CHOSEN, path, data, now)
+            return None
+        settings = ike.settings
+        crowded = ike.registry.half_open >= settings.half_open
+        share = settings.half_open_peer if crowded else settings.half_open_most
+        if not self._make_room(path, share, now, costly=header.exchange == ExchangeType.AGGRESSIVE_MODE):
+            return None
+        session = SessionV1.respond(ike, path, header)
+        ike.registry.answer(session, path, _init_mark(header, data), now)
+        return session
+
+    def _respond_v2(self, data: bytes, header: Header, path: Path, now: float) -> Session | None:
+        """As for version 1."""
+        ike = self._ike
+        if header.is_response:
+            ike.count("unknown SPI")
+            return None
+        if header.exchange != ExchangeType.IKE_SA_INIT or header.spi_r != NO_SPI or header.message_id:
+            ike.count("unknown SPI")
+            self._send_error_v2(header, NotifyTypeV2.INVALID_IKE_SPI, b"", data, path, now)
+            return None
+        group = ike.group(path.context, path.local, path.remote, 2)
+        if group is None or not any(member.wanted and member.responds for member in group.members):
+            self._log_no_connection(path, 2, now)
+            if group is None:
+                self._send_error_v2(header, NotifyTypeV2.NO_PROPOSAL_CHOSEN, b"", data, path, now)
+            return None
+        registry, settings = ike.registry, ike.settings
+        asked = registry.half_open >= settings.half_open
+        asked = asked or registry.half_open_from(path.remote) >= settings.half_open_peer
+        if asked and not self._has_cookie(data, path, now):
+            return None
+        if not self._make_room(path, 2 * settings.half_open_peer, now):
+            return None
+        session = SessionV2.respond(ike, path, header)
+        session.receives = asked
+        ike.registry.answer(session, path, _init_mark(header, data), now)
+        return session
+
+    def _has_cookie(self, data: bytes, path: Path, now: float) -> bool:
+        """Whether the peer has shown that it is where it says; if not, it is asked to."""
+        ike = self._ike
+        try:
+            message = MessageV2.parse(data)
+        except PayloadError as error:
+            self._malformed(error, None, None, path, data, now)
+            return False
+        if self._cookie_secrets is None:
+            self._cookie_secrets = CookieSecrets(self._random, now)
+        if self._cookie_secrets.valid(message, path, now):
+            return True
+        demand = self._cookie_secrets.make_cookie_notify(message, path, now)
+        if demand is not None:
+            ike.count("cookies requested")
+            ike.send(path, demand)
+        return False
+
+    def _make_room(self, path: Path, share: int, now: float, *, costly: bool = False) -> bool:
+        """Whether one more may be held, for an address that may have `share`; one that proved nothing goes for it.
+
+        Of the `costly` ones whichever comes first after a moment drawn at random gets the place: in step with a
+        flood the same one would always come too late.
+        """
+        ike = self._ike
+        if ike.registry.half_open_from(path.remote) >= share:
+            oldest = ike.registry.unproved(path.remote)
+        elif ike.registry.half_open >= ike.settings.half_open_most:
+            oldest = ike.registry.unproved()
+        else:
+            return True
+        if oldest is None or (costly and now < self._next_eviction):
+            ike.count("half-open limit reached")
+            return False
+        if costly:
+            self._next_eviction = now + 2.0 * self._random(1)[0] / 255 / MAX_EVICTIONS_PER_SECOND
+        ike.count("half-open evicted")
+        ike.run(oldest, lambda: oldest.close("crowded out by newer negotiations", now, tell=False))
+        return True
+
+    def _log_no_connection(self, path: Path, version: int, now: float) -> None:
+        ike = self._ike
+        ike.count("no matching connection")
+        peer, local = format_address(path.remote), format_address(path.local)
+        other = ike.group(path.context, path.local, path.remote, 3 - version)
+        group = ike.group(path.context, path.local, path.remote, version)
+        if group is not None:
+            kind = "no responder"
+            text = f"{peer} begins IKEv{version}, but this end only initiates"
+        elif other is not None:
+            kind = "other version"
+            text = f"{peer} begins IKEv{version}, but IKEv{3 - version} is configured for it"
+        else:
+            kind = "no tunnel"
+            text = f"{peer} begins IKEv{version}, but no tunnel is configured between {local} and it"
+        ike.say(kind, "warning", text, None, path, now)
+
+    def _malformed(
+        self,
+        error: PayloadError,
+        header: Header | None,
+        session: Session | None,
+        path: Path,
+        data: bytes,
+        now: float,
+    ) -> None:
+        """A header that no message may have."""
+        ike = self._ike
+        ike.count("messages malformed")
+        if error.log and error.log in TEMPLATES:
+            ike.log(error.log, error.values, session, path, now)
+        if header is None or not error.notify:
+            return
+        if header.like_version_1:
+            self._send_error_v1(header, error.notify, path, data, now)
+        elif header.major > 2 or error.notify != NotifyTypeV2.INVALID_SYNTAX:
+            self._send_error_v2(header, error.notify, b"", data, path, now)
+
+    def _send_error_v1(self, header: Header, notify: int, path: Path, data: bytes, now: float) -> None:
+        message = error_message_v1(header, notify, self._ike.random(4), len(data))
+        if message is None or not self._error_budget.consume(now):
+            return
+        row = _NOTIFY_LOG_IDS_V1.get(notify)
+        if row is not None:
+            self._ike.log(row, {"notify": NotifyTypeV1(notify).name}, None, path, now)
+        self._ike.send(path, message)
+
+    def _send_error_v2(
+        self, header: Header, notify: int, body: bytes, data: bytes, path: Path, now: float
+    ) -> None:
+        message = error_message_v2(header, notify, body, len(data))
+        if message is not None and self._error_budget.consume(now):
+            self._ike.send(path, message)
