@@ -107,7 +107,7 @@ def _clear(sizes: Sequence[int]) -> Batch:
         for size in islice(cycle(sizes), BATCH)
     ]
     return Batch(
-        Step.PROTECT,
+        Step.ENCAPSULATE,
         bytearray(b"".join(packets)),
         array("H", map(len, packets)),
         card="lc 3",
@@ -139,7 +139,7 @@ def run(report: Report) -> None:
                 protected_rates.append(packets / spent)
                 protected_cores.append((time.process_time() - used) / spent)
                 for batch in kept:
-                    batch.card, batch.epoch, batch.step, batch.context = "lc 3", 2, Step.OPEN, 1
+                    batch.card, batch.epoch, batch.step, batch.context = "lc 3", 2, Step.DECAPSULATE, 1
                 opened, begin, used = 0, time.perf_counter(), time.process_time()
                 for batch in kept:
                     opened += sum(map(len, _batches(receiver.receive_batch(batch, 0.0))))

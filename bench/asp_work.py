@@ -67,7 +67,9 @@ def added(tunnel: int) -> list[float]:
     found = []
     with patch.object(Sadb, "encapsulate_tunnel", timed):
         for _ in range(BATCHES):
-            batch = batch_of(clear, Step.PROTECT, context=INNER, tunnel=tunnel, ingress="3/1", card=LC3, epoch=1)
+            batch = batch_of(
+                clear, Step.ENCAPSULATE, context=INNER, tunnel=tunnel, ingress="3/1", card=LC3, epoch=1
+            )
             inside, begin = 0.0, clock()
             a.asp.receive_batch(batch, a.now)
             found.append((clock() - begin - inside) / PACKETS * 1e6)

@@ -25,7 +25,7 @@ def _send(run: Path, size: int) -> None:
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     sender, _ = fabric.connect(context, zmq.PUSH, endpoints.fabric(run, "a", "lc 3", 1), fabric.QUEUE)
     lengths = array("H", [size + HEADROOM] * BATCH)
-    batch = Batch(Step.PROTECT, bytearray(sum(lengths)), lengths, card="asp 1/1", epoch=1)
+    batch = Batch(Step.ENCAPSULATE, bytearray(sum(lengths)), lengths, card="asp 1/1", epoch=1)
     while True:
         if not fabric.send(sender, batch):
             sender.poll(1, zmq.POLLOUT)

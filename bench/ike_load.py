@@ -184,7 +184,7 @@ def carried(group: int, rate: int, size: int, *, flooded: bool) -> Carried:
         late = 0.0
         while lab.clock() - begin < SECONDS:
             lab.wait(LOOK)
-            late = max(late, *(card["late"] for card in lab.node("a").status()["cards"]))
+            late = max(late, *(card["loop_lag"] for card in lab.node("a").status()["cards"]))
         spent = lab.clock() - begin
         done, used, wanted = _done(lab) - done, cpu(pid) - used, _wanted(pid) - wanted
         lab.stop(FLOW)

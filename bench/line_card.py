@@ -50,14 +50,14 @@ def _line_card() -> LineCardEngine:
     card.receive(Snapshot(1, 1, 1, records), 0.0)
     card.on_carrier("3/1", True, 0.0)
     answer = header(MAC, HOST, ETHERTYPE_ARP) + Arp(REPLY, HOST, NEAR, MAC, OWN).emit()
-    card.receive_frames("3/1", Batch(Step.IN, bytearray(answer), array("H", [len(answer)])), 0.0)
+    card.receive_frames("3/1", Batch(Step.INGRESS, bytearray(answer), array("H", [len(answer)])), 0.0)
     return card
 
 
 def _frames(size: int, source: int, destination: int) -> Batch:
     packet = Ipv4(source=source, destination=destination, protocol=17, payload=bytes(size - 20)).emit()
     frame = header(MAC, HOST) + packet
-    return Batch(Step.IN, bytearray(frame * BATCH), array("H", [len(frame)] * BATCH))
+    return Batch(Step.INGRESS, bytearray(frame * BATCH), array("H", [len(frame)] * BATCH))
 
 
 def _rate(card: LineCardEngine, batch: Batch, *, fabric: bool) -> float:
@@ -82,7 +82,7 @@ def run(report: Report) -> None:
         inward = [_rate(_line_card(), _frames(size, NEAR, FAR), fabric=False) for _ in range(RUNS)]
         report.add(f"line card, port to ASP, {size} bytes", inward, "packets/s")
         batch = _frames(size, FAR, NEAR)
-        batch.step, batch.card, batch.epoch, batch.port, batch.address = Step.OUT, "asp 1/1", 2, "3/1", NEAR
+        batch.step, batch.card, batch.epoch, batch.port, batch.address = Step.EGRESS, "asp 1/1", 2, "3/1", NEAR
         batch.body[:] = bytes(HEADROOM) + bytes(batch.body[HEADROOM:])
         outward = [_rate(_line_card(), batch, fabric=True) for _ in range(RUNS)]
         report.add(f"line card, ASP to port, {size} bytes", outward, "packets/s")

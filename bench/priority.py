@@ -44,7 +44,7 @@ def _once(lab: LabClient) -> list[tuple[int, float, float, float]]:
         report = lab.report(name, final=True)
         used = sa["queues"].get(str(number))
         queue = used["latency"]["p99_ms"] if used else 0.0
-        arrived = report["received"] / max(report["sent"] - report["before"], 1)
+        arrived = report["received"] / max(report["sent"] - report["lost_before_first"], 1)
         found.append((report["lost"], arrived, report["latency"]["p99_ms"], queue))
     return found
 

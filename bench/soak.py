@@ -60,8 +60,8 @@ def run(report: Report) -> None:
     for place, causes in ledger.dropped.items():
         report.keep(f"  dropped by {place}:", {cause: float(count) for cause, count in causes.items()}, "packets")
         print(f"  dropped by {place}: " + ", ".join(f"{cause} {count:,}" for cause, count in causes.items()))
-    report.add("  gone with a process", [sum(ledger.with_process.values())], "packets")
-    report.add("  unexplained", [sum(map(abs, ledger.unexplained.values())) + abs(ledger.remainder)], "packets")
+    report.add("  gone with a process", [sum(ledger.lost_in_crash.values())], "packets")
+    report.add("  unexplained", [sum(map(abs, ledger.unexplained.values())) + abs(ledger.residual)], "packets")
     report.add("  kills", [result.kills], "")
     report.add("  rekeys", [result.rekeys], "")
     report.add("  seconds until the tunnel was back", result.outages, "s")

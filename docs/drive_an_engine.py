@@ -44,7 +44,7 @@ arp = header(BROADCAST_MAC, PEER_MAC, ETHERTYPE_ARP) + Arp(REQUEST, PEER_MAC, PE
 ping = header(OUR_MAC, PEER_MAC) + Ipv4(PEER, US, PROTOCOL_ICMP, echo_request(7, 1, b"hello").emit()).emit()
 for frame in (arp, ping):
     body, lengths = pack([frame])
-    for output in card.receive_frames("3/1", Batch(Step.IN, body, lengths), now):
+    for output in card.receive_frames("3/1", Batch(Step.INGRESS, body, lengths), now):
         for sent in output.batch.packets() if isinstance(output, ToWire) else ():
             arrived = Ipv4.parse(sent[HEADROOM:]) if sent[12:14] == b"\x08\0" else Arp.parse(sent[HEADROOM:])
             print(f"out of {output.port} to {bytes(sent[:6]).hex(':')}: {arrived}")

@@ -70,8 +70,8 @@ class DataPath:
         """Taps by the side that they watch."""
         self._serving = False
         place = host.card.removeprefix("asp ")
-        self._encapsulate_step = f"{place} protect"
-        self._decapsulate_step = f"{place} open"
+        self._encapsulate_step = f"{place} encapsulate"
+        self._decapsulate_step = f"{place} decapsulate"
 
     def encapsulate(self, batch: Batch, now: float, nesting: int = 0) -> list[Output]:
         """Encapsulate packets for a tunnel; their TTL is decremented already.
@@ -246,7 +246,10 @@ class DataPath:
             self._host.drop(DropCause.LOOP)
             return []
         batch = Batch(
-            Step.OUT, bytearray(HEADROOM) + packet, array("H", [HEADROOM + len(packet)]), context=message.context
+            Step.EGRESS,
+            bytearray(HEADROOM) + packet,
+            array("H", [HEADROOM + len(packet)]),
+            context=message.context,
         )
         if self.taps:
             self._tap("outer", "ike", batch)

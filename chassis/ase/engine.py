@@ -279,9 +279,9 @@ class AspEngine(CardBase):
         if not self.accepts(batch):
             return []
         step = batch.step
-        if step is Step.PROTECT:
+        if step is Step.ENCAPSULATE:
             act = self.datapath.encapsulate
-        elif step is Step.OPEN:
+        elif step is Step.DECAPSULATE:
             act = self.datapath.decapsulate
         else:
             self.drop(DropCause.WRONG_STEP, len(batch.lengths))

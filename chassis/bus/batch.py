@@ -29,12 +29,12 @@ Mark = tuple[int, int]
 class Step(IntEnum):
     """What the receiver of a batch does with it."""
 
-    IN = 1
-    PROTECT = 2
-    OPEN = 3
+    INGRESS = 1
+    ENCAPSULATE = 2
+    DECAPSULATE = 3
     CIRCUIT_OUT = 4
     CIRCUIT_IN = 5
-    OUT = 6
+    EGRESS = 6
     LOCAL = 7
 
 

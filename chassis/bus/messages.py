@@ -136,7 +136,7 @@ class LogRecord:
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """Trace number, step as it is printed (`3/1 in`, `1/1 protect`), time in seconds."""
+    """Trace number, step as it is printed (`3/1 in`, `1/1 encapsulate`), time in seconds."""
 
     number: int
     step: str

@@ -1,7 +1,7 @@
 """Records of the bus: control messages in a file, one JSON object a line, to be printed and looked at again.
 
 The first line names the format, its version and that of the protocol. Every other line is a message as a
-controller saw it: `time` (seconds since 1970), `node`, `card`, `way` (`up`, from the card, or `down`), `type`,
+controller saw it: `time` (seconds since 1970), `node`, `card`, `direction` (`to-controller` or `to-card`), `type`,
 `text` for people, and `data`, the message in the bus's own encoding as base64. A line with `note` in place of the
 last three says that something may be missing there. A record holds no secret: keys are blanked before a message
 is encoded.
@@ -21,9 +21,9 @@ from chassis.bus.records import SaKeys
 from chassis.net.errors import DecodeError
 
 FORMAT = "chassis bus record"
-VERSION = 1
+VERSION = 2
 
-WAYS = ("up", "down")
+DIRECTIONS = ("to-controller", "to-card")
 
 
 class RecordError(ValueError):
@@ -37,7 +37,7 @@ class RecordedMessage:
     time: float
     node: str
     card: str
-    way: str
+    direction: str
     message: Message | None
     note: str = ""
 
@@ -72,14 +72,14 @@ def _blanked(value: Any) -> Any:
     return replace(value, **changes) if changes else value
 
 
-def told(time: float, node: str, card: str, way: str, message: Message) -> dict[str, Any]:
+def told(time: float, node: str, card: str, direction: str, message: Message) -> dict[str, Any]:
     """A message as a line of a record has it."""
     message = blanked(message)
     return {
         "time": time,
         "node": node,
         "card": card,
-        "way": way,
+        "direction": direction,
         "type": type(message).__name__,
         "text": repr(message),
         "data": base64.b64encode(codec.encode(message)).decode(),
@@ -93,19 +93,19 @@ def header() -> dict[str, Any]:
 
 def note(time: float, node: str, text: str) -> dict[str, Any]:
     """A line that says that something may be missing there."""
-    return {"time": time, "node": node, "card": "xcrp", "way": "", "note": text}
+    return {"time": time, "node": node, "card": "xcrp", "direction": "", "note": text}
 
 
 def entry(values: Mapping[str, Any]) -> RecordedMessage:
     """The entry of a line's values; RecordError where they are none, without the line's number."""
-    time, node, card, way = (values.get(name) for name in ("time", "node", "card", "way"))
-    if not isinstance(time, int | float) or not all(isinstance(word, str) for word in (node, card, way)):
-        raise RecordError("no line of a record: it has no time, node, card and way")
-    place = (float(time), str(node), str(card), str(way))
+    time, node, card, direction = (values.get(name) for name in ("time", "node", "card", "direction"))
+    if not isinstance(time, int | float) or not all(isinstance(word, str) for word in (node, card, direction)):
+        raise RecordError("not a line of a record: it has no time, node, card and direction")
+    place = (float(time), str(node), str(card), str(direction))
     if "note" in values:
         return RecordedMessage(*place, None, str(values["note"]))
-    if way not in WAYS:
-        raise RecordError(f"{way!r} is no way of a message: it goes up or down")
+    if direction not in DIRECTIONS:
+        raise RecordError(f"{direction!r} is not a direction; expected to-controller or to-card")
     try:
         data = base64.b64decode(values.get("data", ""), validate=True)
         return RecordedMessage(*place, codec.decode(data))

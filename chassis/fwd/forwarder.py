@@ -104,7 +104,7 @@ class Forwarder:
             if origin.transit:
                 decrement_ttls(batch.body, batch.lengths)
             if kind is DecisionKind.PORT:
-                batch.step, batch.port, batch.address = Step.OUT, decision.port, decision.address
+                batch.step, batch.port, batch.address = Step.EGRESS, decision.port, decision.address
                 return self._delivery.to_port(decision.card, batch, origin, now)
             tunnel = self._tables.tunnels.get(decision.tunnel)
             card = decision.card if tunnel is None else tunnel.asp
@@ -112,7 +112,7 @@ class Forwarder:
             into_itself = decision.tunnel == origin.tunnel and not origin.transit
             if into_itself or (card == self._card and origin.nesting >= MAX_TUNNEL_NESTING):
                 return self.drop(DropCause.LOOP, batch, origin, now)
-            batch.step, batch.tunnel = Step.PROTECT, decision.tunnel
+            batch.step, batch.tunnel = Step.ENCAPSULATE, decision.tunnel
             return self._delivery.to_tunnel(card, batch, origin, now)
         if kind is DecisionKind.LOCAL:
             batch.step = Step.LOCAL
@@ -120,7 +120,7 @@ class Forwarder:
         if kind is DecisionKind.DECAPSULATE or kind is DecisionKind.ASP_ADDRESS:
             if decision.card == self._card and origin.nesting >= MAX_TUNNEL_NESTING:
                 return self.drop(DropCause.LOOP, batch, origin, now)
-            batch.step = Step.OPEN
+            batch.step = Step.DECAPSULATE
             return self._delivery.to_decapsulation(decision.card, batch, origin, now)
         return self.drop(decision.cause or DropCause.NO_ROUTE, batch, origin, now)
 

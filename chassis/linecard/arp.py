@@ -496,4 +496,4 @@ class ArpTable:
     def _transmit(self, port: LineCardPort, to: bytes, arp: Arp) -> Output:
         frame = bytearray(header(to, port.mac, ETHERTYPE_ARP) + arp.emit())
         self._packets.values[self._packets.originated] += 1
-        return ToWire(port.name, Batch(Step.OUT, frame, array("H", (len(frame),)), port=port.name))
+        return ToWire(port.name, Batch(Step.EGRESS, frame, array("H", (len(frame),)), port=port.name))

@@ -93,7 +93,7 @@ class Egress:
     ) -> Output:
         write_link_headers(body, lengths, link)
         name = port.record.port
-        batch = Batch(Step.OUT, body, lengths, port=name, marks=marks)
+        batch = Batch(Step.EGRESS, body, lengths, port=name, marks=marks)
         if marks:
             self._card.stamp(batch, f"{name} out", now)
         return ToWire(name, batch)

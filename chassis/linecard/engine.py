@@ -111,7 +111,7 @@ class LineCardEngine(CardBase):
             return []
         if self.tracer.armed:
             self.tracer.mark(port, batch)
-        batch.step, batch.ingress, batch.context = Step.IN, port, own.record.context
+        batch.step, batch.ingress, batch.context = Step.INGRESS, port, own.record.context
         if not batch.marks:
             return self._release(self.delivery.receive_frames(own, batch, now))
         out: list[Output] = []
@@ -154,7 +154,7 @@ class LineCardEngine(CardBase):
 
     def _step(self, batch: Batch, now: float) -> list[Output]:
         step = batch.step
-        if step is Step.OUT:
+        if step is Step.EGRESS:
             return self.delivery.transmit(batch, now)
         if step is Step.CIRCUIT_OUT or step is Step.CIRCUIT_IN:
             circuit = self.circuits.own.get(batch.circuit)

@@ -80,4 +80,4 @@ class PacketPort(PortDriver):
                 lengths.append(length)
                 at += length
         if lengths:
-            self._receive(Batch(Step.IN, self._taken[:at], lengths), now)
+            self._receive(Batch(Step.INGRESS, self._taken[:at], lengths), now)

@@ -141,7 +141,7 @@ class PortDrivers:
         chosen = [packet for _, packet in packets]
         for begin in range(0, len(chosen), INJECT_BATCH):
             body, lengths = pack(chosen[begin : begin + INJECT_BATCH])
-            driver.inject(Batch(Step.IN, body, lengths), time.monotonic())
+            driver.inject(Batch(Step.INGRESS, body, lengths), time.monotonic())
             yield begin + len(lengths)
 
     def _go_on(self) -> None:

@@ -74,7 +74,7 @@ class Wire(PortDriver):
 
     def _put(self, batch: Batch) -> None:
         # A frame carries nothing of what its node knew of it; so frames of all kinds can be one batch.
-        batch = Batch(Step.IN, batch.body, batch.lengths, marks=batch.marks)
+        batch = Batch(Step.INGRESS, batch.body, batch.lengths, marks=batch.marks)
         if not self._backlog:
             if fabric.send(self._push, batch):
                 self._went(batch, len(batch.lengths))

@@ -91,7 +91,7 @@ class WireEnd:
 
     def send(self, batch: Batch) -> None:
         """Put frames on the wire."""
-        batch.card, batch.epoch, batch.step, batch.ingress = "", 0, Step.IN, ""
+        batch.card, batch.epoch, batch.step, batch.ingress = "", 0, Step.INGRESS, ""
         if self._connection is None:
             return
         # What the port sends is judged and kept, not what the wire makes of it.
@@ -121,7 +121,7 @@ class WireEnd:
         again = SimConnection(self.world, f"replay to {self.far}", far, self.far._arrived, FRAMES, 1 << 30)
         for at, body, lengths in list(self.kept):
             if at >= self.world.now - seconds:
-                again.send(Batch(Step.IN, bytearray(body), lengths[:]))
+                again.send(Batch(Step.INGRESS, bytearray(body), lengths[:]))
                 count += len(lengths)
         self.world.log_event(f"{count} frames of the last {seconds:.1f} s from {self} are replayed")
         return count

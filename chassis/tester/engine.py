@@ -417,7 +417,13 @@ class TesterEngine:
             reassembly.on_timer(now)
             if reassembly.lost:
                 wrong["incomplete fragments"] = wrong.get("incomplete fragments", 0) + reassembly.lost
-        return {"now": now, "ports": ports, "flows": flows, "unexpected": wrong, "leaks": list(self._leaks)}, []
+        return {
+            "now": now,
+            "ports": ports,
+            "flows": flows,
+            "unexpected": wrong,
+            "unexpected_packets": list(self._leaks),
+        }, []
 
     def _traces(self, arguments: dict[str, Any], now: float) -> tuple[dict[str, Any], list[Output]]:
         found: dict[int, list[dict[str, Any]]] = {}

@@ -153,4 +153,4 @@ class TesterHost:
 def frames_batch(frames: list[bytes]) -> Batch:
     """Frames for the wire."""
     body, lengths = pack(frames)
-    return Batch(Step.IN, body, lengths)
+    return Batch(Step.INGRESS, body, lengths)

@@ -227,9 +227,9 @@ def combine(
     """Return a flow's result from the statistics of its two ends.
 
     A packet that had no time to arrive is neither received nor lost, unless `final`: the flow has stopped and the
-    wires are empty. Packets of an `auto` flow before the first one that arrived do not count as lost (`before`).
-    `window_lost` counts packets that should have arrived in [begin, end), in seconds of the monotonic clock; the
-    statistics of the sink must be of the same period.
+    wires are empty. Packets of an `auto` flow before the first one that arrived do not count as lost; they are
+    `lost_before_first`. `window_lost` counts packets that should have arrived in [begin, end), in seconds of
+    the monotonic clock; the statistics of the sink must be of the same period.
     """
     sent = int(source["sent"]) if source else 0
     settled = sent if final else int(source["settled"]) if source else 0
@@ -239,14 +239,14 @@ def combine(
         "sent": sent,
         "received": 0,
         "lost": 0,
-        "before": 0,
+        "lost_before_first": 0,
         "in_flight": 0,
         "loss_ms": 0.0,
         "longest_gap_ms": 0.0,
         "duplicated": 0,
         "reordered": 0,
         "corrupted": 0,
-        "skipped": int(source["skipped"]) if source else 0,
+        "not_sent": int(source["not_sent"]) if source else 0,
         "latency": {},
         "window_lost": 0,
         "window_gap_ms": 0.0,
@@ -262,7 +262,7 @@ def combine(
         result.update(
             received=int(sink["received"]),
             lost=int(sink["missing"]) - leading + tail,
-            before=leading,
+            lost_before_first=leading,
             longest_gap_ms=float(sink["longest_gap_ms"]),
             duplicated=int(sink["duplicated"]),
             reordered=int(sink["reordered"]),
@@ -272,7 +272,7 @@ def combine(
             window_gap_ms=float(sink["window"]["longest_gap_ms"]),
         )
     elif auto and not final:
-        result["before"], tail = settled, 0
+        result["lost_before_first"], tail = settled, 0
     else:
         result["lost"] = tail
     if tail and source:
@@ -289,7 +289,7 @@ def combine(
         result["longest_gap_ms"] = max(result["longest_gap_ms"], gap)
         if upto > begin and first < end:
             result["window_gap_ms"] = max(result["window_gap_ms"], gap)
-    result["in_flight"] = max(sent - result["received"] - result["lost"] - result["before"], 0)
+    result["in_flight"] = max(sent - result["received"] - result["lost"] - result["lost_before_first"], 0)
     rate = source["rate"] if source else 0
     if isinstance(rate, (int, float)) and rate:
         result["loss_ms"] = result["lost"] / rate * 1e3

@@ -112,7 +112,7 @@ class Source:
         while left:
             count = min(left, most)
             body = make(mac, own_mac, self.numbering, first, count, now_ns)
-            batch = Batch(Step.IN, body, lengths(count), marks=marks)
+            batch = Batch(Step.INGRESS, body, lengths(count), marks=marks)
             batches += [batch] if self.flow.size <= MAXIMUM_PAYLOAD else _fragment(batch)
             marks = ()
             first += count
@@ -136,7 +136,7 @@ class Source:
             "boot": self.numbering >> 16,
             "sent": self.sent,
             "settled": self._settled(now),
-            "skipped": self.skipped,
+            "not_sent": self.skipped,
             "rate": "max" if self.rate == MAX_RATE else self.rate,
             "started_at": self.started_at,
             "last_sent": self.last_sent,
@@ -184,5 +184,5 @@ def _fragment(batch: Batch) -> list[Batch]:
         lengths = batch.lengths[:0]
         lengths.extend(map(len, frames))
         marks = ((0, marked[index]),) if index in marked else ()
-        batches.append(Batch(Step.IN, bytearray(b"".join(frames)), lengths, marks=marks))
+        batches.append(Batch(Step.INGRESS, bytearray(b"".join(frames)), lengths, marks=marks))
     return batches

@@ -14,7 +14,7 @@ class AdmissionState(Enum):
 
     ABSENT = "absent"
     """No process of the card is known to run."""
-    RESTORED = "remembered"
+    RESTORED = "restored"
     """Known from the files of the controller before; its process may still run and hold its records."""
     STARTED = "started"
     """The process was started and has not sent a hello."""
@@ -34,7 +34,7 @@ class AdmissionState(Enum):
     """As `DEAD`, and another process was started."""
     HUNG = "hung"
     """Silent or disconnected, and everything that depends on the card is updated. A hello admits it again."""
-    KILL_PENDING = "doomed"
+    KILL_PENDING = "kill pending"
     """Stayed hung; the launcher was asked to kill its process."""
 
 

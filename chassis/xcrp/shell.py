@@ -169,7 +169,7 @@ class ControllerShell:
             if card is None:
                 continue
             if self._watchers:
-                self._show(card, "up", message)
+                self._show(card, "to-controller", message)
             self.perform(self.engine.receive(card, message, now))
 
     def _send(self, card: str, message: Message) -> None:
@@ -182,7 +182,7 @@ class ControllerShell:
             self._unsendable(card, message, str(error))
             return
         if self._watchers:
-            self._show(card, "down", message)
+            self._show(card, "to-card", message)
         try:
             self._router.send_multipart((identity, data), zmq.DONTWAIT)
         except zmq.ZMQError:
@@ -222,13 +222,13 @@ class ControllerShell:
     def _answer(self, output: ToOperator) -> None:
         self._operators.answer(output.number, output.result, output.error, output.last)
 
-    def _show(self, card: str, way: str, message: Message) -> None:
+    def _show(self, card: str, direction: str, message: Message) -> None:
         """Every control message to whoever watches the bus, without keys."""
         name = type(message).__name__
         watching = [number for number, types in self._watchers.items() if not types or name in types]
         if not watching:
             return
-        line = recording.told(time.time(), self.env.node, card, way, message)
+        line = recording.told(time.time(), self.env.node, card, direction, message)
         for number in watching:
             if not self._operators.answer(number, line, last=False):
                 del self._watchers[number]

@@ -39,7 +39,7 @@ def status(state: ControllerState) -> Attributes:
             )
             for severity in ("error", "warning", "note")
         },
-        "dropped": dict(state.ignored),
+        "ignored_messages": dict(state.ignored),
     }
 
 
@@ -64,10 +64,10 @@ def cards(node: NodeState) -> list[Row]:
             "boot": entry.admitted_boot,
             "epoch": entry.epoch,
             "usable": entry.usable,
-            "current": entry.reported_version >= node.publisher.sent(entry.card),
+            "in_sync": entry.reported_version >= node.publisher.sent(entry.card),
             "state": entry.state.value,
-            "late": entry.loop_lag,
-            "why": entry.down_reason,
+            "loop_lag": entry.loop_lag,
+            "down_reason": entry.down_reason,
         }
         for entry in node.cards.values()
     ]

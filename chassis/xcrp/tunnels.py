@@ -14,28 +14,28 @@ from chassis.xcrp import ike_config
 from chassis.xcrp.flash import PkiStore
 
 SHUTDOWN = "shutdown"
-BINDING = "binding"
-END_POINT = "end point"
+BINDING = "no interface binding"
+END_POINT = "end point not configured"
 SERVICE = "no Security service"
 ASP = "ASP"
-SA = "SA"
+SA = "manual SA not configured"
 ACL = "access list"
 QOS = "QoS policy"
 IKE = "IKE"
 ON_DEMAND = "on-demand tunnels: not emulated"
 NO_LINE_CARD = "no line card"
-LINE_CARD = "line card"
+LINE_CARD = "line card down"
 ROUTE = "no route to the peer"
-INSTALLING = "SA not installed"
+INSTALLING = "SAs not installed"
 NEGOTIATING = "not negotiated yet"
 
 
 class TunnelStatus(Enum):
     DOWN = "down"
     """A condition is unmet, and its ASP holds no SAs."""
-    PREPARED = "prepared"
+    PREPARED = "sas ready"
     """Its ASP holds its SAs, but a condition is unmet."""
-    WAITING = "waiting"
+    WAITING = "sas pending"
     """Every condition is met; its ASP has not reported its SAs."""
     UP = "up"
 

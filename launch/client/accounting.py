@@ -33,32 +33,34 @@ _SAME = frozenset({"reorder"})
 class PacketAccounting:
     """Packets of a lab. `sent` and `received` are those of the testers' flows.
 
-    `others` are what cards, testers and Linux nodes made besides (ARP, IKE, ICMP, fragments) or were given to a
+    `non_flow` are what cards, testers and Linux nodes made besides (ARP, IKE, ICMP, fragments) or were given to a
     port by an operator, less what they consumed of that kind and what still waits, for an address or a fragment.
-    `dropped` is by place and cause. `with_process` is what went with a process that died: in its hands, or in a
+    `dropped` is by place and cause. `lost_in_crash` is what went with a process that died: in its hands, or in a
     queue towards it or from it; `unexplained` is the same where no process died, which there must be none of.
 
-    `nameless` is by card what it counted when its table of counters was full. It may be anything, packets or
+    `overflowed` is by card what it counted when its table of counters was full. It may be anything, packets or
     octets, and is no part of the sum; where there is any, nothing else of that card can be relied on.
     """
 
     sent: int = 0
     received: int = 0
-    others: int = 0
+    non_flow: int = 0
     dropped: dict[str, dict[str, int]] = field(default_factory=dict)
-    with_process: dict[str, int] = field(default_factory=dict)
+    lost_in_crash: dict[str, int] = field(default_factory=dict)
     unexplained: dict[str, int] = field(default_factory=dict)
-    nameless: dict[str, int] = field(default_factory=dict)
+    overflowed: dict[str, int] = field(default_factory=dict)
 
     @property
     def lost(self) -> int:
         return self.sent - self.received
 
     @property
-    def remainder(self) -> int:
+    def residual(self) -> int:
         """Packets that no entry names: zero, or the counters contradict each other."""
         drops = sum(sum(causes.values()) for causes in self.dropped.values())
-        return self.lost + self.others - drops - sum(self.with_process.values()) - sum(self.unexplained.values())
+        return (
+            self.lost + self.non_flow - drops - sum(self.lost_in_crash.values()) - sum(self.unexplained.values())
+        )
 
     def plain(self) -> dict[str, object]:
         """For programs."""
@@ -66,16 +68,16 @@ class PacketAccounting:
             "sent": self.sent,
             "received": self.received,
             "lost": self.lost,
-            "others": self.others,
+            "non_flow": self.non_flow,
             "dropped": self.dropped,
-            "with_process": self.with_process,
+            "lost_in_crash": self.lost_in_crash,
             "unexplained": self.unexplained,
-            "nameless": self.nameless,
-            "remainder": self.remainder,
+            "overflowed": self.overflowed,
+            "residual": self.residual,
         }
 
 
-def of_lab(
+def for_lab(
     run: Path, kinds: Mapping[str, str], links: Iterable[Sequence[str]], rows: Iterable[Row]
 ) -> PacketAccounting:
     """The ledger from the counters in a lab's run folder; `rows` are its processes as the launcher lists them."""
@@ -87,10 +89,10 @@ def of_lab(
             held.setdefault(row["node"], {})[row["card"]] = read(file)
         if row.get("ended"):
             died.append((row["node"], row["card"]))
-    return balance(kinds, links, held, died)
+    return account_for(kinds, links, held, died)
 
 
-def balance(
+def account_for(
     kinds: Mapping[str, str],
     links: Iterable[Sequence[str]],
     counters: Mapping[str, Mapping[str, CardCounters]],
@@ -106,7 +108,7 @@ def balance(
         cards = counters.get(node, {})
         for card, values in cards.items():
             if nameless := values.get(OVERFLOW, 0):
-                ledger.nameless[f"{node} {card}"] = nameless
+                ledger.overflowed[f"{node} {card}"] = nameless
         if kind == "tester":
             _tester(ledger, node, cards.get("tester", {}))
         elif kind == "smartedge":
@@ -122,7 +124,7 @@ def balance(
             received = _frames(kinds, counters, far, "frames received")
             if "linux" in (kinds[_node(end)], kinds[_node(far)]):
                 # What a kernel takes, and what it sends, ends and begins there.
-                ledger.others += received - sent
+                ledger.non_flow += received - sent
                 continue
             # What waited for its far end goes with the process that sent it, too.
             at_an_end = any(
@@ -139,7 +141,7 @@ def _tester(ledger: PacketAccounting, name: str, values: CardCounters) -> None:
     ledger.sent += sent
     ledger.received += received
     # Everything that leaves is a flow's or the tester's own; so is what comes.
-    ledger.others += went + sum(drops.values()) - sent - (came - received) + _injected(values)
+    ledger.non_flow += went + sum(drops.values()) - sent - (came - received) + _injected(values)
     _dropped(ledger, name, drops)
 
 
@@ -152,10 +154,10 @@ def _card(ledger: PacketAccounting, place: str, values: CardCounters, died: bool
         if key in _ENGINE_DROPS or key.startswith(("drop fabric full to ", "drop no connection to "))
     }
     _dropped(ledger, place, drops)
-    ledger.others += made - consumed + _injected(values)
+    ledger.non_flow += made - consumed + _injected(values)
     held = came + values.get("fabric received", 0) + made
     found = went + values.get("fabric sent", 0) + consumed + values.get("packets queued", 0)
-    ledger.others -= values.get("packets queued", 0)
+    ledger.non_flow -= values.get("packets queued", 0)
     _missing(ledger, place, held - found - sum(drops.values()), died)
 
 
@@ -212,4 +214,4 @@ def _dropped(ledger: PacketAccounting, place: str, drops: Mapping[str, int]) -> 
 
 def _missing(ledger: PacketAccounting, place: str, packets: int, died: bool) -> None:
     if packets:
-        (ledger.with_process if died else ledger.unexplained)[place] = packets
+        (ledger.lost_in_crash if died else ledger.unexplained)[place] = packets

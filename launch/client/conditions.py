@@ -42,7 +42,7 @@ def _tunnels(lab: Observer, condition: Condition) -> tuple[bool, str]:
                 wrong.append(_tunnel_seen(router, row))
         # Up is the controller's word: packets go by it once the cards have it too.
         for row in status["cards"]:
-            if row["usable"] and not row.get("current", True):
+            if row["usable"] and not row.get("in_sync", True):
                 wrong.append(f"{row['card']} of {router} has not heard of it yet")
     if not count:
         return False, "there are no tunnels"
@@ -147,7 +147,7 @@ def goes_by(path: tuple[str, ...], place: str) -> bool:
         if len(words) < 2 or len(part) < 3 or part[0] != words[0]:
             continue
         where, what = part[1], part[2]
-        asp = what in ("protect", "open")
+        asp = what in ("encapsulate", "decapsulate")
         if words[1] == "asp" and len(words) == 3:
             if asp and where == words[2]:
                 return True

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from chassis.bus import counters, endpoints
 from chassis.bus.operator import OperatorClient, OperatorError
 from chassis.tester.measurements import combine
-from launch.client.accounting import PacketAccounting, of_lab
+from launch.client.accounting import PacketAccounting, for_lab
 from launch.client.conditions import CHECKS
 from launch.client.traces import Stamps
 from launch.lab.model import Endpoint, FlowSpec, Lab, LinuxNode
@@ -164,21 +164,21 @@ class LabClient:
 
     def kill(self, node: str, card: str) -> float:
         """SIGKILL; when it was asked for. The launcher starts the card again after the lab's delay."""
-        return self.act("kill", node, card)
+        return self.card_action("kill", node, card)
 
     def stop_card(self, node: str, card: str) -> float:
         """SIGSTOP: the card hangs."""
-        return self.act("stop", node, card)
+        return self.card_action("stop", node, card)
 
     def continue_card(self, node: str, card: str) -> float:
         """SIGCONT."""
-        return self.act("continue", node, card)
+        return self.card_action("continue", node, card)
 
     def restart(self, node: str, card: str) -> float:
         """Kill a card and start it again at once."""
-        return self.act("restart", node, card)
+        return self.card_action("restart", node, card)
 
-    def act(self, verb: str, node: str, card: str) -> float:
+    def card_action(self, verb: str, node: str, card: str) -> float:
         began = self.clock()
         self.ask(LAUNCHER, verb, {"node": node, "card": card})
         return began
@@ -198,7 +198,7 @@ class LabClient:
         self.ask(node, "link", {"port": port, **faults})
         return began
 
-    def cut(self, end: str, down: bool = True) -> float:
+    def link_down(self, end: str, down: bool = True) -> float:
         """Take a link down, or up again, in both directions."""
         node, _, port = end.partition(":")
         far = self.file.far_end(Endpoint(node, port))
@@ -281,7 +281,7 @@ class LabClient:
             now = [(report["received"], report["duplicated"], report["corrupted"]) for report in reports]
             if now != before:
                 before, quiet = now, self.clock()
-            done = all(report["received"] + report["before"] >= report["sent"] for report in reports)
+            done = all(report["received"] + report["lost_before_first"] >= report["sent"] for report in reports)
             if self.clock() - quiet >= (0.1 if done else 0.5):
                 return
             self._pause(POLL)
@@ -298,7 +298,7 @@ class LabClient:
     def paths(self, flow: str, since: float = 0.0, until: float = float("inf")) -> list[TracedPath]:
         """The traced packets of a flow that were sent in [since, until), in order; steps in order of time.
 
-        A step is printed as `t1:1 out` at a tester and as `a 3/1 in`, `a 1/1 protect` at a router. A packet that
+        A step is printed as `t1:1 out` at a tester, `a 3/1 in` or `a 1/1 encapsulate` at a router. A packet that
         arrived is complete: every process on its way has said what it stamped, or was given up.
         """
         made = self.flow(flow)
@@ -399,15 +399,15 @@ class LabClient:
                 total[key] = total.get(key, 0) + value
         return total
 
-    def balance(self) -> PacketAccounting:
+    def accounting(self) -> PacketAccounting:
         """Where every packet of the lab is, once flows have stopped and nothing is under way any more."""
         if self.run is None:
             raise OperatorError("the lab's run folder is not known")
         kinds = {node.name: node.kind for node in self.file.nodes.values()}
         links = [[str(end) for end in link.ends] for link in self.file.links]
-        return of_lab(self.run, kinds, links, self.ask("", "ps", {})["processes"])
+        return for_lab(self.run, kinds, links, self.ask("", "ps", {})["processes"])
 
-    def leaks(self, node: str = "") -> dict[str, int]:
+    def unexpected(self, node: str = "") -> dict[str, int]:
         """What testers got that no flow sent, by cause; ICMP errors are none."""
         found: dict[str, int] = {}
         for tester in self.file.testers():

@@ -12,7 +12,7 @@ from typing import Any
 
 Answer = Mapping[str, Any]
 
-_RANKS = {"in": 0, "protect": 1, "open": 1, "circuit": 2, "local": 3, "out": 3}
+_RANKS = {"in": 0, "encapsulate": 1, "decapsulate": 1, "circuit": 2, "local": 3, "out": 3}
 
 
 class Stamps:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 RETRY = 0.02
 """Seconds between two tries to reach a controller that went away."""
 
-ARROWS: Mapping[str, str] = {"up": "->", "down": "<-", "": "--"}
+ARROWS: Mapping[str, str] = {"to-controller": "->", "to-card": "<-", "": "--"}
 SIGNS: Mapping[str, str] = {"in": "<-", "same": "=", "recorded": "-", "engine": "+", "note": "--"}
 
 TYPES = tuple(kind.__name__ for kind in codec.MESSAGE_TYPES)
@@ -138,7 +138,7 @@ def bus(
 
 def _text(entry: RecordedMessage) -> str:
     said = entry.note if entry.message is None else repr(entry.message)
-    return f"{entry.node} {entry.card:8} {ARROWS[entry.way]} {said}"
+    return f"{entry.node} {entry.card:8} {ARROWS[entry.direction]} {said}"
 
 
 # live

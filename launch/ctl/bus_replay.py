@@ -113,7 +113,7 @@ class _Replay:
                 self._connected = False
                 self._put(self._engine.on_disconnected(self._now))
             return
-        if entry.way == "up":
+        if entry.direction == "to-controller":
             self.lines.append(Answer(entry.time, "recorded", message))
             if isinstance(message, Hello):
                 self._hello(message, following)

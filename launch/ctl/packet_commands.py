@@ -14,7 +14,7 @@ import click
 from chassis.bus import counters as counter_files
 from chassis.bus import endpoints
 from chassis.bus.operator import OperatorError
-from launch.client.accounting import of_lab
+from launch.client.accounting import for_lab
 from launch.client.running_lab import RunningLab
 from launch.client.status_view import table
 from launch.client.traces import Stamps
@@ -223,24 +223,24 @@ def counters(lab: RunningLab, node: str, card: tuple[str, ...], as_json: bool) -
 
 
 @lab_command()
-def balance(lab: RunningLab, as_json: bool) -> None:
+def accounting(lab: RunningLab, as_json: bool) -> None:
     """Where every packet of the lab is: what flows lost, by place and cause, and what died with a process.
 
     For a lab at rest: while packets are under way they are nowhere, and show as unexplained.
     """
     kinds = {name: str(facts["kind"]) for name, facts in lab.nodes.items()}
-    ledger = of_lab(lab.run, kinds, lab.links, lab.launcher("ps")["processes"])
+    ledger = for_lab(lab.run, kinds, lab.links, lab.launcher("ps")["processes"])
     grid = table("where", "what became of packets", "packets", right=("packets",))
     grid.add_row("testers", "sent, not received", f"{ledger.lost:,} of {ledger.sent:,}")
     for place, causes in ledger.dropped.items():
         for cause, packets in causes.items():
             grid.add_row(place, f"dropped: {cause}", f"{packets:,}")
             place = ""
-    for place, packets in ledger.with_process.items():
+    for place, packets in ledger.lost_in_crash.items():
         grid.add_row(place, "gone with a process that died", f"{packets:,}")
     for place, packets in ledger.unexplained.items():
         grid.add_row(place, "unexplained", f"{packets:,}")
-    for place, count in ledger.nameless.items():
+    for place, count in ledger.overflowed.items():
         grid.add_row(place, "counted without a name: the table of counters is full", f"{count:,}")
-    grid.add_row("everywhere", "made by cards and testers, not yet consumed", f"{ledger.others:,}")
+    grid.add_row("everywhere", "made by cards and testers, not yet consumed", f"{ledger.non_flow:,}")
     say(as_json, ledger.plain(), grid)

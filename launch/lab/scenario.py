@@ -148,14 +148,14 @@ _FLOW_KEYS = ("flow", *FLOW_BOUNDS, "path", "via", "not-via", "since", "until", 
 _TUNNEL_KEYS = ("tunnel", "of", "state", "asp", "home", "mode", "reason", "within")
 _CARD_KEYS = ("card", "of", "state", "boot", "epoch", "within")
 _COUNTER_KEYS = ("counter", "of", "card", "is", "within")
-_LEAK_KEYS = ("leaks", "of", "within")
+_UNEXPECTED_KEYS = ("unexpected", "of", "within")
 _RUN_KEYS = ("run", "status", "output", "within")
 _FORMS = {
     "flow": _FLOW_KEYS,
     "tunnel": _TUNNEL_KEYS,
     "counter": _COUNTER_KEYS,
     "card": _CARD_KEYS,
-    "leaks": _LEAK_KEYS,
+    "unexpected": _UNEXPECTED_KEYS,
     "run": _RUN_KEYS,
 }
 
@@ -360,14 +360,14 @@ class _Reader:
         text = _text(node)
         within = self._time(fields.get("within"), 0.0) or 0.0
         of = str(fields["of"].value) if "of" in fields else ""
-        if of and kind != "leaks":
+        if of and kind != "unexpected":
             self._checked(fields["of"], lambda: known_router(of, self._lab))
         if kind == "flow":
             return self._flow(node, fields, text, within)
-        if kind == "leaks":
-            bound = self._bound(fields["leaks"])
+        if kind == "unexpected":
+            bound = self._bound(fields["unexpected"])
             return Expectation(
-                text, node.at, kind, bounds=(("leaks", bound),) if bound else (), node=of, within=within
+                text, node.at, kind, bounds=(("unexpected", bound),) if bound else (), node=of, within=within
             )
         if kind == "run":
             command = _given(str(fields["run"].value), "run: COMMAND")

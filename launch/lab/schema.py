@@ -360,7 +360,10 @@ def _expectations() -> dict[str, Schema]:
             "boot": {**_SCALAR, "description": "Number of the start that was admitted last."},
             "epoch": {**_SCALAR, "description": "Rises when it is given up and when a new start is admitted."},
         },
-        "leaks": {"leaks": _ref("bound"), "of": {**_SCALAR, "description": "Name of a tester; else of all."}},
+        "unexpected": {
+            "unexpected": _ref("bound"),
+            "of": {**_SCALAR, "description": "Name of a tester; else of all."},
+        },
         "run": {
             "run": _text("A shell command, run beside the lab file.", r"\S"),
             "status": {**_SCALAR, "description": "Its exit status; 0 where it is left out."},

@@ -119,7 +119,7 @@ class Runner:
         elif action.kind == "stop":
             lab.stop(*action.flows)
         elif action.kind == "card":
-            lab.act(action.verb, action.node, action.card)
+            lab.card_action(action.verb, action.node, action.card)
         elif action.kind == "link":
             for end in action.ends:
                 lab.link(end, **action.faults)
@@ -261,8 +261,8 @@ class Runner:
             there = {str(row.get(key)) for row in status["tunnels"]}
         return "" if what in there else f"{where} has nothing to do with {kind} {what}"
 
-    def _leaks(self, expectation: Expectation, final: bool) -> tuple[str, bool]:
-        found = self._lab.leaks(expectation.node)
+    def _unexpected(self, expectation: Expectation, final: bool) -> tuple[str, bool]:
+        found = self._lab.unexpected(expectation.node)
         seen = ", ".join(f"{cause}: {count}" for cause, count in found.items()) or "none"
         return seen, all(bound.holds(sum(found.values())) for _, bound in expectation.bounds)
 
@@ -281,7 +281,7 @@ _JUDGES: Mapping[str, Callable[[Runner, Expectation, bool], tuple[str, bool]]] =
     "tunnel": lambda runner, expectation, final: runner._rows(expectation, "tunnel"),
     "card": lambda runner, expectation, final: runner._rows(expectation, "card"),
     "counter": Runner._counter,
-    "leaks": Runner._leaks,
+    "unexpected": Runner._unexpected,
     "run": Runner._shell,
 }
 
@@ -304,7 +304,7 @@ def _number(report: Mapping[str, Any], name: str, bound: Bound, window: bool) ->
 def _account(report: Mapping[str, Any]) -> Result:
     keys = ("sent", "received", "lost", "loss_ms", "longest_gap_ms", "duplicated", "reordered", "corrupted")
     account = {key: report[key] for key in keys}
-    account["before"] = report["before"]
+    account["lost_before_first"] = report["lost_before_first"]
     account["latency"] = report["latency"]
     return {key: round(value, 3) if isinstance(value, float) else value for key, value in account.items()}
 

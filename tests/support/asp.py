@@ -210,12 +210,12 @@ class Controller:
 
     def protect(self, tunnel: int, packets: Sequence[bytes], **fields: object) -> list[tuple[str, Batch]]:
         fields = {"context": INNER, "tunnel": tunnel, "ingress": "3/1", **fields}
-        return self.give(batch_of(packets, Step.PROTECT, **fields))
+        return self.give(batch_of(packets, Step.ENCAPSULATE, **fields))
 
     def open(self, batch: Batch, **fields: object) -> list[tuple[str, Batch]]:
         """Protected packets from the other router, as this one's line card hands them on."""
         fields = {
-            "step": Step.OPEN,
+            "step": Step.DECAPSULATE,
             "ingress": "3/11",
             "context": OUTER,
             "tunnel": 0,

@@ -36,13 +36,13 @@ def at_rest(lab: LabClient) -> PacketAccounting:
     lab.stop()
     lab.drain()
     with suppress(LabTimeout):
-        lab.wait_until(lambda: not lab.balance().unexplained, REST)
-    return lab.balance()
+        lab.wait_until(lambda: not lab.accounting().unexplained, REST)
+    return lab.accounting()
 
 
 def has_names(ledger: PacketAccounting) -> bool:
     """Whether every packet that was lost went with a process that died or was dropped for a cause with a name."""
-    return not (ledger.unexplained or ledger.remainder or ledger.nameless)
+    return not (ledger.unexplained or ledger.residual or ledger.overflowed)
 
 
 def flowing(lab: LabClient) -> None:
@@ -81,11 +81,11 @@ def asp_killed(lab: LabClient, rounds: int, restart: float) -> Killed:
         reordered = lab.report("forward")["reordered"]
         boot = lab.node("ha").card("asp 2/1")["boot"]
         killed = lab.kill("ha", "asp 2/1")
-        lab.wait_until(lambda killed=killed: took(lab, "forward", "ha 2/2 protect", killed))
+        lab.wait_until(lambda killed=killed: took(lab, "forward", "ha 2/2 encapsulate", killed))
         lab.wait_until(lambda boot=boot: stands(lab, "ha", "asp 2/1", boot))
         lab.wait_until("tunnel Tun-1 of ha up")
         back = lab.clock()
-        lab.wait_until(lambda back=back: took(lab, "forward", "ha 2/1 protect", back))
+        lab.wait_until(lambda back=back: took(lab, "forward", "ha 2/1 encapsulate", back))
         settled = lab.clock()
         found.back.append((settled - back) * 1e3)
         lab.wait_until(lambda settled=settled: lab.report("forward", since=settled)["received"] > 0)
@@ -106,13 +106,13 @@ def negotiated_asp_killed(lab: LabClient, rounds: int, restart: float) -> Killed
     for _ in range(rounds):
         boot = lab.node("ha").card("asp 2/1")["boot"]
         killed = lab.kill("ha", "asp 2/1")
-        lab.wait_until(lambda killed=killed: took(lab, "forward", "ha 2/2 protect", killed))
+        lab.wait_until(lambda killed=killed: took(lab, "forward", "ha 2/2 encapsulate", killed))
         lab.wait_until(lambda boot=boot: stands(lab, "ha", "asp 2/1", boot))
         started = lab.clock()
         lab.wait_until("tunnel Tun-1 of ha up")
-        lab.wait_until(lambda started=started: took(lab, "forward", "ha 2/1 protect", started))
+        lab.wait_until(lambda started=started: took(lab, "forward", "ha 2/1 encapsulate", started))
         found.back.append((lab.clock() - started) * 1e3)
-        lab.wait_until(lambda started=started: took(lab, "reverse", "ha 2/1 open", started))
+        lab.wait_until(lambda started=started: took(lab, "reverse", "ha 2/1 decapsulate", started))
         settled = lab.clock()
         _settle(lab, 0.3)
         until = killed + restart / 2
@@ -127,12 +127,12 @@ def asp_hung(lab: LabClient, rounds: int) -> list[float]:
     for _ in range(rounds):
         boot = lab.node("ha").card("asp 2/1")["boot"]
         stopped = lab.stop_card("ha", "asp 2/1")
-        lab.wait_until(lambda stopped=stopped: took(lab, "forward", "ha 2/2 protect", stopped))
+        lab.wait_until(lambda stopped=stopped: took(lab, "forward", "ha 2/2 encapsulate", stopped))
         # One that stays hung is killed and started again.
         lab.wait_until(lambda boot=boot: stands(lab, "ha", "asp 2/1", boot))
         lab.wait_until("tunnel Tun-1 of ha up")
         back = lab.clock()
-        lab.wait_until(lambda back=back: took(lab, "forward", "ha 2/1 protect", back))
+        lab.wait_until(lambda back=back: took(lab, "forward", "ha 2/1 encapsulate", back))
         lost.append(lab.report("forward", since=stopped - 0.05, until=back)["window_loss_ms"])
     return lost
 

@@ -151,7 +151,7 @@ class FakeLab:
                 return
             way = ("a", "b") if to == "t2" else ("b", "a")
             for _, number in batch.marks:
-                for order, (node, does) in enumerate(zip(way, ("protect", "open"), strict=True)):
+                for order, (node, does) in enumerate(zip(way, ("encapsulate", "decapsulate"), strict=True)):
                     asp = self.asp[node].removeprefix("asp ")
                     steps = (f"3/1{order} in", f"{asp} {does}", f"3/1{1 - order} out")
                     # The ASP's clock was read before the line card's: it looks as if it had come first.

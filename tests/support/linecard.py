@@ -148,7 +148,9 @@ class Rig:
     def frames(self, name: str, *packets: Ipv4 | bytes, mac: bytes = HOST, marks: Any = ()) -> list[Output]:
         link = header(MAC.get(name, HOST), mac)
         body, lengths = pack([link + p.emit() if isinstance(p, Ipv4) else p for p in packets])
-        return self.do(self.card.receive_frames(name, Batch(Step.IN, body, lengths, marks=tuple(marks)), self.now))
+        return self.do(
+            self.card.receive_frames(name, Batch(Step.INGRESS, body, lengths, marks=tuple(marks)), self.now)
+        )
 
     def batch(self, step: Step, *packets: Ipv4, card: str = "asp 1/1", **fields: Any) -> list[Output]:
         body, lengths = pack([p.emit() for p in packets], HEADROOM)

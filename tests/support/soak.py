@@ -138,15 +138,15 @@ def soak(
     lab.drain()
     # The last messages of IKE and what answers them come to rest too.
     with suppress(LabTimeout):
-        lab.wait_until(lambda: not lab.balance().unexplained, 5)
-    result.ledger = lab.balance()
+        lab.wait_until(lambda: not lab.accounting().unexplained, 5)
+    result.ledger = lab.accounting()
     for end, (_, port) in ENDS.items():
         lab.capture_stop(end, f"port {port}", watched[-1])
     result.clear += sum(len(list(wire.packets(file))) for file in watched)
     for name in FLOWS:
         report = result.reports[name] = lab.report(name, final=True)
         result.accepted += report["duplicated"] + report["corrupted"]
-    result.leaks = lab.leaks()
+    result.leaks = lab.unexpected()
     return result
 
 
@@ -222,9 +222,9 @@ def judged(result: Soaked, most_growth: float = 64.0) -> list[str]:
     ledger = result.ledger
     assert ledger is not None
     wrong = []
-    if ledger.unexplained or ledger.remainder or ledger.nameless:
+    if ledger.unexplained or ledger.residual or ledger.overflowed:
         wrong.append(f"the books do not balance: {ledger.plain()}")
-    taken = sum(map(abs, ledger.with_process.values()))
+    taken = sum(map(abs, ledger.lost_in_crash.values()))
     if taken > (most := result.most_taken()):
         wrong.append(
             f"{taken:,} packets went with {result.kills} processes: no more than {most:,} waited for them"

@@ -45,7 +45,7 @@ def test_packets_of_both_modes_arrive_whole(lab_factory: LabFactory) -> None:
         report = lab.report(flow, final=True)
         assert report["received"] == report["sent"]
         assert report["corrupted"] == report["duplicated"] == report["reordered"] == 0
-    assert lab.leaks() == {}
+    assert lab.unexpected() == {}
     # Each came in three pieces, of which two ended in making it whole.
     asp = lab.node("b").tunnel("circuit")["asp"]
     assert lab.counters("b", asp)["packets delivered"] == 2 * lab.report("circuit", final=True)["sent"]

@@ -64,11 +64,11 @@ def test_a_circuit_based_tunnel_goes_by_its_circuit(
     assert way(lab, flow) == [
         first,
         f"{near[0]} {near[1]} in",
-        f"{near[0]} {asps[near[0]]} protect",
+        f"{near[0]} {asps[near[0]]} encapsulate",
         f"{near[0]} 3 circuit N",
         f"{near[0]} {near[2]} out",
         f"{far[0]} {far[1]} in",
-        f"{far[0]} {asps[far[0]]} open",
+        f"{far[0]} {asps[far[0]]} decapsulate",
         f"{far[0]} 3 circuit N",
         f"{far[0]} {far[2]} out",
         last,
@@ -90,10 +90,10 @@ def test_an_economical_tunnel_goes_by_no_circuit(
     assert way(lab, flow) == [
         first,
         f"{near[0]} {near[1]} in",
-        f"{near[0]} {asps[near[0]]} protect",
+        f"{near[0]} {asps[near[0]]} encapsulate",
         f"{near[0]} {near[2]} out",
         f"{far[0]} {far[1]} in",
-        f"{far[0]} {asps[far[0]]} open",
+        f"{far[0]} {asps[far[0]]} decapsulate",
         f"{far[0]} {far[2]} out",
         last,
     ]
@@ -111,7 +111,7 @@ def test_captures_of_the_fabric_and_the_wire_confirm_both_ways(lab: LabClient) -
     for name, _, _ in read(fabric.read_bytes()):
         seen[name] = seen.get(name, 0) + 1
     for name, row in rows.items():
-        assert seen.pop(f"a lc 3 to {row['asp']} protect") == 20, (name, seen)
+        assert seen.pop(f"a lc 3 to {row['asp']} encapsulate") == 20, (name, seen)
         step = "circuit_out" if name == "circuit" else "out"
         assert seen.pop(f"a lc 3 from {row['asp']} {step}") == 20, (name, seen)
     assert seen == {}

@@ -75,8 +75,8 @@ def test_what_is_urgent_does_not_notice_that_there_is_too_much(lab_factory: LabF
     assert not [
         name for name in ("drop outside replay window", "drop replayed") if lab.counters("b", "asp 1/1").get(name)
     ]
-    ledger = lab.balance()
-    assert (ledger.remainder, ledger.unexplained) == (0, {})
+    ledger = lab.accounting()
+    assert (ledger.residual, ledger.unexplained) == (0, {})
     assert ledger.dropped["a asp 1/1"]["queue 3 full"] == of["3"]["dropped"]
 
 
@@ -94,8 +94,8 @@ def test_the_number_of_queues_changes_in_a_running_router(lab_factory: LabFactor
     assert seen(lab)["queues"]["0"]["dequeued"] == passed
     rest(lab)
     assert lab.report("control", final=True)["lost"] > 0
-    ledger = lab.balance()
-    assert (ledger.remainder, ledger.unexplained) == (0, {})
+    ledger = lab.accounting()
+    assert (ledger.residual, ledger.unexplained) == (0, {})
 
 
 def test_what_waits_goes_with_a_killed_asp_and_no_more(lab_factory: LabFactory) -> None:
@@ -108,7 +108,7 @@ def test_what_waits_goes_with_a_killed_asp_and_no_more(lab_factory: LabFactory) 
     received = lab.report("control")["received"]
     lab.wait_until(lambda: lab.report("control")["received"] > received + 100)
     rest(lab)
-    ledger = lab.balance()
-    assert (ledger.remainder, ledger.unexplained) == (0, {})
-    print(f"killed at {killed:.3f}: {ledger.with_process} packets went with the process")
-    assert 100 < ledger.with_process["a asp 1/1"] <= 4 * MAX_QUEUE_PACKETS + MAX_PACKETS, "its queues full"
+    ledger = lab.accounting()
+    assert (ledger.residual, ledger.unexplained) == (0, {})
+    print(f"killed at {killed:.3f}: {ledger.lost_in_crash} packets went with the process")
+    assert 100 < ledger.lost_in_crash["a asp 1/1"] <= 4 * MAX_QUEUE_PACKETS + MAX_PACKETS, "its queues full"

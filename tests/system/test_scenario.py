@@ -33,8 +33,8 @@ def test_a_scenario_that_holds_passes(tmp_path: Path) -> None:
     assert flow["sent"] == flow["received"] + flow["lost"] > 1000
     assert flow["loss_ms"] == pytest.approx(flow["lost"])
     # A killed ASP may have handed a traced packet on, and taken its own stamp of it along.
-    ways = {step for path in flow["paths"] for step in path if "protect" in step}
-    assert ways == {"ha 2/1 protect", "ha 2/2 protect"}
+    ways = {step for path in flow["paths"] for step in path if "encapsulate" in step}
+    assert ways == {"ha 2/1 encapsulate", "ha 2/2 encapsulate"}
     texts = [event["text"] for event in result["events"]]
     assert "kill ha asp 2/1" in texts
     assert any("died" in text for text in texts)

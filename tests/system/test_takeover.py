@@ -49,7 +49,7 @@ def test_the_second_tunnel_takes_over_from_a_killed_asp_and_gives_back(
         assert len(list(wire.packets(file))) > 200
         assert wire.clear(file) == []
         assert wire.used_twice(file) == []
-    assert not any(lab.leaks(node) for node in ("t1", "t2"))
+    assert not any(lab.unexpected(node) for node in ("t1", "t2"))
 
 
 def test_the_second_tunnel_takes_over_from_a_hung_asp(lab_factory: LabFactory) -> None:
@@ -58,7 +58,7 @@ def test_the_second_tunnel_takes_over_from_a_hung_asp(lab_factory: LabFactory) -
     failures.asp_hung(lab, ROUNDS)
     ledger = failures.at_rest(lab)
     assert failures.has_names(ledger), ledger.plain()
-    assert not any(lab.leaks(node) for node in ("t1", "t2"))
+    assert not any(lab.unexpected(node) for node in ("t1", "t2"))
 
 
 def test_a_hung_asp_that_goes_on_after_it_was_given_up_sends_nothing_old(
@@ -83,7 +83,7 @@ def test_a_hung_asp_that_goes_on_after_it_was_given_up_sends_nothing_old(
         lab.wait_until(lambda: lab.node("ha").card("asp 2/1")["usable"])
         admitted = lab.clock()
         assert lab.node("ha").card("asp 2/1")["epoch"] >= epoch
-        lab.wait_until(lambda admitted=admitted: failures.took(lab, "forward", "ha 2/1 protect", admitted))
+        lab.wait_until(lambda admitted=admitted: failures.took(lab, "forward", "ha 2/1 encapsulate", admitted))
         given_up.append(_given_up(lab, stopped))
     lab.stop("forward", "reverse")
     lab.drain("forward", "reverse")

@@ -72,7 +72,7 @@ def test_a_clean_wire_loses_nothing(wire: Wire) -> None:
     report = wire.sent(1000)
     assert (report["sent"], report["received"]) == (1000, 1000)
     assert report["lost"] == report["duplicated"] == report["reordered"] == report["corrupted"] == 0
-    assert wire.lab.leaks() == {}
+    assert wire.lab.unexpected() == {}
 
 
 def test_loss_is_loss(wire: Wire) -> None:
@@ -108,9 +108,9 @@ def test_a_link_that_is_down_both_ways_and_up_again(wire: Wire) -> None:
     lab, flow = wire.lab, wire.flow
     lab.start(flow)
     lab.wait_until(f"flow {flow} received >= 50")
-    cut = lab.cut("a:3/11")
+    cut = lab.link_down("a:3/11")
     lab.wait_until(lambda: lab.clock() > cut + 0.3)
-    lab.cut("a:3/11", down=False)
+    lab.link_down("a:3/11", down=False)
     received = lab.report(flow)["received"]
     lab.wait_until(f"flow {flow} received >= {received + 100}")
     lab.stop(flow)
@@ -138,7 +138,7 @@ def test_captured_packets_that_are_sent_in_again_go_nowhere(wire: Wire) -> None:
     report = wire.sent(50)
     assert (report["received"], report["duplicated"]) == (250, 0)
     assert wire.refused() == 200
-    assert wire.lab.leaks() == {}
+    assert wire.lab.unexpected() == {}
 
 
 def test_a_link_of_linux_devices_loses_nothing(lab_factory: LabFactory) -> None:
@@ -149,6 +149,6 @@ def test_a_link_of_linux_devices_loses_nothing(lab_factory: LabFactory) -> None:
     report = wire.sent(1000)
     assert (report["sent"], report["received"]) == (1000, 1000)
     assert report["duplicated"] == report["reordered"] == report["corrupted"] == 0
-    assert lab.leaks() == {}
+    assert lab.unexpected() == {}
     lab.link("a:3/11", loss="20%")
     assert 100 < wire.sent(1000)["lost"] < 300

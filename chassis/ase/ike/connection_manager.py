@@ -251,7 +251,7 @@ class ConnectionManager:
                 keeper.failures = 0
                 self._set_due(keeper, now + keeper.start_delay if keeper.should_initiate else inf)
             if not after.ready:
-                keeper.reason = "no way to the peer"
+                keeper.reason = "no route to the peer"
 
     def _apply_changed_entries(self, keeper: ConnectionState, before: Connection, now: float) -> None:
         """Lines and rules that are gone lose their pairs; one that is another now is negotiated anew (S-064)."""

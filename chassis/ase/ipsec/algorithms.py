@@ -3,9 +3,9 @@
 An entry has the key length, the lengths on the wire and a function that makes a keyed context. The rest of the
 package asks the entry, so a further CBC cipher or MAC is one more entry.
 
-Sources: RFC 2403 (HMAC-MD5-96), RFC 2404 (HMAC-SHA-1-96), RFC 3566 (AES-XCBC-MAC-96), RFC 4868 (HMAC-SHA-2), RFC
-2410 (null), RFC 2405 (DES-CBC), RFC 2451 (3DES-CBC), RFC 3602 (AES-CBC), RFC 4106 (AES-GCM). The names are those
-of the IKE proposals, so a negotiated algorithm is installed by its name.
+Sources: RFC 2403 (HMAC-MD5-96), RFC 2404 (HMAC-SHA-1-96), RFC 3566 (AES-XCBC-MAC-96), RFC 4868 (HMAC-SHA-2),
+RFC 2410 (null), RFC 2405 (DES-CBC), RFC 2451 (3DES-CBC), RFC 3602 (AES-CBC), RFC 4106 (AES-GCM). The names
+are those of the IKE proposals, so a negotiated algorithm is installed by its name.
 """
 
 from __future__ import annotations

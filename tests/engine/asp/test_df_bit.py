@@ -59,7 +59,7 @@ def sent(end: Controller, tunnel: int, clear: bytes) -> tuple[list[bytes], list[
 
 def arrived(end: Controller, outer: list[bytes]) -> bytes:
     """The payload that comes out at the other end, put together if it was cut before it was protected."""
-    out = end.give(batch_of(outer, Step.OPEN, context=OUTER, ingress="3/11"))
+    out = end.give(batch_of(outer, Step.DECAPSULATE, context=OUTER, ingress="3/11"))
     pieces = [Ipv4.parse(packet) for _, batch in out for packet in packets_of(batch)]
     return b"".join(piece.payload for piece in sorted(pieces, key=lambda piece: piece.offset))
 

@@ -103,7 +103,7 @@ def test_causes_of_opened_packets() -> None:
     forged[-1] ^= 1
     unknown = bytearray(packets[51])
     unknown[20:24] = b"\0\0\1\1"
-    b.open(batch_of([packets[99], packets[0], bytes(forged), bytes(unknown)], Step.OPEN))
+    b.open(batch_of([packets[99], packets[0], bytes(forged), bytes(unknown)], Step.DECAPSULATE))
     assert b.drops() == {"outside replay window": 1, "esp integrity": 1, "no inbound sa": 1}
     assert {record.id for record in logs(b)} == {"esp-late-packet", "esp-icv-esp", "esp-no-inbound-sa"}
 
@@ -125,7 +125,7 @@ def test_no_packet_ends_the_engine(seed: int) -> None:
                 if packet:
                     packet[draw.randrange(min(len(packet), 60))] = draw.randrange(256)
             packets.append(bytes(packet[: draw.randrange(len(packet) + 1)] if draw.random() < 0.2 else packet))
-        step = draw.choice([Step.OPEN, Step.PROTECT])
+        step = draw.choice([Step.DECAPSULATE, Step.ENCAPSULATE])
         fields = {"tunnel": draw.choice([CIRCUIT, ECONOMICAL, 77]), "context": draw.choice([INNER, OUTER, 9])}
         marks = ((draw.randrange(len(packets)), 5),) if draw.random() < 0.3 else ()
         b.give(batch_of(packets, step, marks=marks, **fields))
@@ -133,7 +133,7 @@ def test_no_packet_ends_the_engine(seed: int) -> None:
 
 def test_lengths_beyond_the_body_are_malformed() -> None:
     a, _ = pair()
-    a.give(Batch(Step.OPEN, bytearray(30), array("H", [200]), context=OUTER))
+    a.give(Batch(Step.DECAPSULATE, bytearray(30), array("H", [200]), context=OUTER))
     assert a.drops() == {"malformed": 1}
 
 

@@ -40,7 +40,7 @@ def test_an_error_is_from_the_interface_by_which_it_leaves(sender: str, by: str,
     large = udp_packet(sender, size=601, df=True)
     ((_, error),) = router(address="70.0.0.254").protect(CIRCUIT, [large], ingress="3/1")
     packet, _ = icmp_error(packets_of(error)[0])
-    assert (error.step, error.port, packet.source) == (Step.OUT, by, ip(source))
+    assert (error.step, error.port, packet.source) == (Step.EGRESS, by, ip(source))
 
 
 def test_without_an_address_there_it_is_from_a_loopback() -> None:

@@ -77,7 +77,7 @@ def datagram(port: int, data: bytes, *, source: int = B, source_port: int = 500,
 
 
 def arrive(side: Side, *packets: bytes) -> list[IkePacket]:
-    side.give(batch_of(packets, Step.OPEN, context=OUTER, ingress="3/11"))
+    side.give(batch_of(packets, Step.DECAPSULATE, context=OUTER, ingress="3/11"))
     return side.told(IkePacket)
 
 
@@ -125,7 +125,7 @@ def test_encapsulated_esp_in_pieces_is_opened() -> None:
     clear = Ipv4(ip("50.0.0.1"), ip("60.0.0.1"), PROTOCOL_UDP, bytes(900), ttl=63).emit()
     ((_, batch),) = left.protect(CIRCUIT, [clear])
     pieces = [piece.emit() for piece in fragment(Ipv4.parse(packets_of(batch)[0]), 400)]
-    ((card, out),) = right.give(batch_of(pieces, Step.OPEN, context=OUTER, ingress="3/11"))
+    ((card, out),) = right.give(batch_of(pieces, Step.DECAPSULATE, context=OUTER, ingress="3/11"))
     assert (card, packets_of(out)) == (LC3, [clear])
     assert right.told(PeerMoved) == []
 
@@ -173,7 +173,7 @@ def test_messages_of_ike_go_out_by_the_routes() -> None:
         IkePacket(OUTER, A, 4500, B, 1025, b""),
     )
     assert [(card, batch.step, batch.port, batch.address) for card, batch in sent] == [
-        (LC3, Step.OUT, "3/11", B)
+        (LC3, Step.EGRESS, "3/11", B)
     ] * 3
     packets = [Ipv4.parse(packet) for _, batch in sent for packet in packets_of(batch)]
     payloads = [Udp.parse(packet.payload, (A, B)) for packet in packets]

@@ -46,7 +46,7 @@ def test_with_df_the_sender_is_told_the_mtu() -> None:
     a, _ = both(mtu=600)
     small, large = udp_packet(size=600, df=True, number=1), udp_packet(size=601, df=True, number=2)
     (card, error), (_, out) = a.protect(CIRCUIT, [large, small])
-    assert (card, error.step, error.port, error.address) == (LC3, Step.OUT, "3/1", ip("50.0.0.1"))
+    assert (card, error.step, error.port, error.address) == (LC3, Step.EGRESS, "3/1", ip("50.0.0.1"))
     packet, message = icmp_error(packets_of(error)[0])
     assert (packet.source, packet.destination) == (ip("50.0.0.254"), ip("50.0.0.1"))
     assert (message.type, message.code, message.mtu) == (3, 4, 600)
@@ -73,7 +73,7 @@ def test_the_limit_follows_the_mtu_of_the_port_in_use() -> None:
     port = a.record("port", "4/11")
     a.put(type(port)(**{name: getattr(port, name) for name in port.__slots__} | {"mtu": 1000}))  # type: ignore[attr-defined]
     clear = udp_packet(size=1000, df=True)
-    assert [batch.step for _, batch in a.protect(ECONOMICAL, [clear])] == [Step.OUT]
+    assert [batch.step for _, batch in a.protect(ECONOMICAL, [clear])] == [Step.EGRESS]
     a.asp.on_fabric_peer(LC3, 1, False, a.now)
     assert a.protect(ECONOMICAL, [clear]) == []
     a.asp.on_fabric_peer(LC3, 1, True, a.now)

@@ -117,7 +117,7 @@ def test_an_economical_tunnel_follows_its_peer() -> None:
     left, _ = sides()
     left.ike(install(ECONOMICAL, 1, encapsulation=encapsulated(B)))
     ((card, batch),) = left.protect(ECONOMICAL, ECO)
-    assert (card, batch.step, batch.address) == (LC3, Step.OUT, B)
+    assert (card, batch.step, batch.address) == (LC3, Step.EGRESS, B)
     left.ike(SaMove(ECONOMICAL, 1, Encapsulation(4500, ip("99.0.0.1"), 7)))
     assert left.protect(ECONOMICAL, ECO) == []
     assert left.drops() == {"no route": 6}
@@ -507,6 +507,6 @@ def test_batches_are_opened_together_whatever_carries_them() -> None:
     left.ike(install(CIRCUIT, 1), install(ECONOMICAL, 1, encapsulation=encapsulated(B)))
     right.ike(install(CIRCUIT, 1, there=True), install(ECONOMICAL, 1, there=True, encapsulation=encapsulated(A)))
     both = [*packets_of(sealed(left)), *packets_of(left.protect(ECONOMICAL, ECO)[0][1])]
-    out = right.open(batch_of(both, Step.OPEN))
+    out = right.open(batch_of(both, Step.DECAPSULATE))
     assert sum(len(batch.lengths) for _, batch in out) == 12
     assert right.drops() == {}

@@ -218,7 +218,7 @@ def send(draw: st.DrawFn, ends: Ends, kind: str) -> None:
 def arrive(draw: st.DrawFn, ends: Ends, kind: str) -> None:
     name = draw(st.sampled_from("ab"))
     packets = wire_packets(draw, ends, name)
-    collect(ends, name, ends.end(name).give(batch_of(packets, Step.OPEN, ingress="3/11", context=OUTER)))
+    collect(ends, name, ends.end(name).give(batch_of(packets, Step.DECAPSULATE, ingress="3/11", context=OUTER)))
 
 
 def deliver(draw: st.DrawFn, ends: Ends, kind: str) -> None:
@@ -226,7 +226,9 @@ def deliver(draw: st.DrawFn, ends: Ends, kind: str) -> None:
     name = draw(st.sampled_from("ab"))
     packets = ends.wire["b" if name == "a" else "a"][-draw(st.integers(1, 40)) :]
     if packets:
-        collect(ends, name, ends.end(name).give(batch_of(packets, Step.OPEN, ingress="3/11", context=OUTER)))
+        collect(
+            ends, name, ends.end(name).give(batch_of(packets, Step.DECAPSULATE, ingress="3/11", context=OUTER))
+        )
 
 
 def pass_time(draw: st.DrawFn, ends: Ends, kind: str) -> None:
@@ -275,7 +277,7 @@ RARE = [turn, replace_sas]
 def collect(ends: Ends, name: str, sent: list[tuple[str, Any]]) -> None:
     """Keep what leaves by the wire."""
     for _, batch in sent:
-        if batch.step is Step.CIRCUIT_OUT or (batch.step is Step.OUT and batch.port.endswith("/11")):
+        if batch.step is Step.CIRCUIT_OUT or (batch.step is Step.EGRESS and batch.port.endswith("/11")):
             ends.wire[name] += packets_of(batch)
 
 

@@ -40,7 +40,7 @@ def refused(outer: bytes, mtu: int = LINK, *, quote: int = 548, code: int = 4) -
 
 def tell(side: Controller, *messages: Ipv4) -> None:
     """ICMP as the line card hands it on; nothing is answered to it."""
-    assert side.give(batch_of([message.emit() for message in messages], Step.OPEN, context=OUTER)) == []
+    assert side.give(batch_of([message.emit() for message in messages], Step.DECAPSULATE, context=OUTER)) == []
 
 
 def large(tunnel: int = CIRCUIT, size: int = 1300, *, df: bool = True) -> list[bytes]:

@@ -98,7 +98,7 @@ def sent(end: Controller, tunnel: int, clear: list[bytes]) -> tuple[list[bytes],
 
 
 def came(end: Controller, outer: list[bytes]) -> list[bytes]:
-    out = end.give(batch_of(outer, Step.OPEN, context=OUTER, ingress="3/11"))
+    out = end.give(batch_of(outer, Step.DECAPSULATE, context=OUTER, ingress="3/11"))
     return [packet for _, batch in out for packet in packets_of(batch)]
 
 

@@ -155,7 +155,7 @@ def test_an_sa_with_much_that_is_urgent_takes_nothing_from_another() -> None:
         one.protect(CIRCUIT, [clear(56, turn)] * 170)
     one.protect(ECONOMICAL, [clear(0, 1, "62.0.0.1")] * 100)
     sent = run(one, 0.2)
-    economical = sum(len(batch) for _, batch in sent if batch.step is Step.OUT)
+    economical = sum(len(batch) for _, batch in sent if batch.step is Step.EGRESS)
     assert len(numbers(sent)) == pytest.approx(200, abs=5)
     assert economical == pytest.approx(100, abs=queues.QUANTUM_PACKETS)
 
@@ -213,7 +213,7 @@ def test_what_a_line_card_remarked_goes_before_the_dscp() -> None:
     one, there = side(), Side(records(there=True))
     busy(one)
     packets = [clear(56, 0), clear(0, 1), clear(0, 2)]
-    remarked = batch_of(packets, Step.PROTECT, context=INNER, tunnel=CIRCUIT, descriptors=bytes([10, 33, 63]))
+    remarked = batch_of(packets, Step.ENCAPSULATE, context=INNER, tunnel=CIRCUIT, descriptors=bytes([10, 33, 63]))
     assert one.give(remarked) == []
     assert [one.count(f"queue {number} depth") for number in range(4)] == [1, 1, 0, 1]
     # The value chooses the queue; the packet stays as it is.

@@ -172,14 +172,14 @@ def test_a_trace_mark_comes_out_with_its_packet() -> None:
     one = side()
     busy(one)
     packets = [clear(0, 0), clear(0, 1), clear(56, 2)]
-    marked = batch_of(packets, Step.PROTECT, context=INNER, tunnel=CIRCUIT, marks=((1, 77),))
+    marked = batch_of(packets, Step.ENCAPSULATE, context=INNER, tunnel=CIRCUIT, marks=((1, 77),))
     one.give(marked)
     began = one.now
     sent = run(one, 0.1)
     marks = [batch.marks for _, batch in sent if batch.marks]
     assert marks == [((0, 77),)]
     stamps = [stamp for message in one.heard(TraceStamps) for stamp in message.stamps]
-    assert [(stamp.number, stamp.step) for stamp in stamps] == [(77, "1/1 protect")]
+    assert [(stamp.number, stamp.step) for stamp in stamps] == [(77, "1/1 encapsulate")]
     assert stamps[0].time > began, "it was protected when its turn came"
 
 

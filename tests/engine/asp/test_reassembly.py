@@ -21,7 +21,7 @@ def in_pieces(packets: list[bytes], mtu: int) -> list[list[bytes]]:
 
 def opened(side: Controller, pieces: list[bytes]) -> list[bytes]:
     """What comes out of pieces that arrive in one batch."""
-    out = side.give(batch_of(pieces, Step.OPEN, context=OUTER, ingress="3/11"))
+    out = side.give(batch_of(pieces, Step.DECAPSULATE, context=OUTER, ingress="3/11"))
     return [packet for _, batch in out for packet in packets_of(batch)]
 
 

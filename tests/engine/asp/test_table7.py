@@ -177,7 +177,7 @@ def spi_of_a_deleted_negotiation(count: int) -> Refused:
 def before_the_window(kind: str) -> Case:
     def case(count: int) -> Refused:
         b, packets = sent(64 + count, kind)
-        [(_, came)] = b.open(batch_of(packets[-1:], Step.OPEN))
+        [(_, came)] = b.open(batch_of(packets[-1:], Step.DECAPSULATE))
         assert len(came) == 1
         return Refused(b, packets[:count], "outside replay window", 1000 if kind == "esp" else 1001)
 
@@ -190,7 +190,7 @@ def seen_before(kind: str) -> Case:
         record = b.record("manual-sa", "sa1")
         assert isinstance(record, ManualSaRecord)
         b.put(replace(record, window=1024))
-        [(_, came)] = b.open(batch_of(packets, Step.OPEN))
+        [(_, came)] = b.open(batch_of(packets, Step.DECAPSULATE))
         assert len(came) == count
         return Refused(b, packets, "replayed", 1000 if kind == "esp" else 1001)
 
@@ -268,7 +268,7 @@ def test_packets_are_dropped_counted_and_logged(row: str, case: Case) -> None:
     refused = case(3)
     router = refused.router
     before = router.drops()
-    assert router.open(batch_of(refused.packets, Step.OPEN)) == []
+    assert router.open(batch_of(refused.packets, Step.DECAPSULATE)) == []
     assert before == {}
     assert router.drops() == {refused.cause: 3}
     [said] = logs(router)
@@ -290,7 +290,7 @@ def test_a_flood_is_a_line_a_second_and_no_packet_is_forgotten(row: str, case: C
     router = refused.router
     began = router.now
     for flood in range(floods):
-        router.open(batch_of(refused.packets[flood * packets :][:packets], Step.OPEN))
+        router.open(batch_of(refused.packets[flood * packets :][:packets], Step.DECAPSULATE))
         router.now += 0.3
     assert 1 <= len(logs(router)) <= 1 + (router.now - began) / DROP_LOG_INTERVAL
     router.now += DROP_LOG_INTERVAL
@@ -309,9 +309,9 @@ def test_a_flood_is_a_line_a_second_and_no_packet_is_forgotten(row: str, case: C
 def test_one_kind_of_flood_does_not_keep_another_message_back() -> None:
     refused = seen_before("esp")(3)
     router = refused.router
-    router.open(batch_of(refused.packets, Step.OPEN))
+    router.open(batch_of(refused.packets, Step.DECAPSULATE))
     unknown = [packet[:20] + (77777).to_bytes(4, "big") + packet[24:] for packet in refused.packets]
-    router.open(batch_of([*refused.packets, *unknown], Step.OPEN))
+    router.open(batch_of([*refused.packets, *unknown], Step.DECAPSULATE))
     assert [(line.id, line.values["spi"]) for line in logs(router)] == [
         ("esp-duplicate-packet", 1000),
         ("esp-no-inbound-sa", 77777),

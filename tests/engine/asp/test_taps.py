@@ -55,7 +55,7 @@ def test_what_is_dropped_is_seen_where_it_came_in() -> None:
     [(_, out)] = a.protect(CIRCUIT, [udp_packet()])
     wire = packets_of(out)
     forged = wire[0][:-1] + bytes((wire[0][-1] ^ 1,))
-    b.open(batch_of([forged], Step.OPEN))
+    b.open(batch_of([forged], Step.DECAPSULATE))
     assert (clear, protected) == ([], [("decapsulate", [forged])])
     b.put(delete=[("manual-sa", "sa1")])
     packet = udp_packet("60.0.0.1", "50.0.0.1")
@@ -87,7 +87,7 @@ def test_negotiations_are_on_the_protected_side() -> None:
     [(step, [datagram])] = protected
     assert (step, Ipv4.parse(datagram).destination) == ("ike", ip("40.0.0.2"))
     reply = udp_packet("40.0.0.2", "40.0.0.1")
-    left.open(batch_of([reply], Step.OPEN))
+    left.open(batch_of([reply], Step.DECAPSULATE))
     assert protected[1] == ("decapsulate", [reply])
     assert clear == []
 

@@ -61,9 +61,9 @@ def test_economical_packets_go_straight_to_the_egress_port(kind: str, backwards:
         a, b, source, destination, gateway, hop = b, a, destination, source, "50.0.0.7", "40.0.0.1"
     clear = [udp_packet(source, destination, size=100, number=i, ttl=63) for i in range(20)]
     [(card, out)] = a.protect(ECONOMICAL, clear)
-    assert (card, out.step, out.port, out.address, out.circuit) == (LC3, Step.OUT, "3/11", ip(hop), 0)
+    assert (card, out.step, out.port, out.address, out.circuit) == (LC3, Step.EGRESS, "3/11", ip(hop), 0)
     [(card, opened)] = b.open(out)
-    assert (card, opened.step, opened.port, opened.address) == (LC3, Step.OUT, "3/1", ip(gateway))
+    assert (card, opened.step, opened.port, opened.address) == (LC3, Step.EGRESS, "3/1", ip(gateway))
     assert packets_of(opened) == [udp_packet(source, destination, size=100, number=i, ttl=62) for i in range(20)]
     assert opened.circuit == 0
 
@@ -74,8 +74,8 @@ def test_both_modes_side_by_side_in_one_batch() -> None:
     [(_, first)] = a.protect(CIRCUIT, [udp_packet(number=1), udp_packet(number=2)])
     [(_, second)] = a.protect(ECONOMICAL, [udp_packet("52.0.0.1", "62.0.0.1", number=3)])
     mixed = [packets_of(first)[0], packets_of(second)[0], packets_of(first)[1]]
-    sent = b.open(batch_of(mixed, Step.OPEN))
-    assert [(batch.step, len(batch)) for _, batch in sent] == [(Step.CIRCUIT_IN, 2), (Step.OUT, 1)]
+    sent = b.open(batch_of(mixed, Step.DECAPSULATE))
+    assert [(batch.step, len(batch)) for _, batch in sent] == [(Step.CIRCUIT_IN, 2), (Step.EGRESS, 1)]
 
 
 def test_next_port_by_cost_when_the_card_is_not_up() -> None:
@@ -128,7 +128,7 @@ def test_opened_packets_into_a_tunnel_of_another_asp() -> None:
     )
     [(_, out)] = a.protect(ECONOMICAL, [udp_packet("52.0.0.1", "70.0.0.1", ttl=10)])
     [(card, given)] = b.open(out)
-    assert (card, given.step, given.tunnel, given.context) == (SPARE, Step.PROTECT, 9, INNER)
+    assert (card, given.step, given.tunnel, given.context) == (SPARE, Step.ENCAPSULATE, 9, INNER)
     assert packets_of(given) == [udp_packet("52.0.0.1", "70.0.0.1", ttl=9)]
     b.put(CardStateRecord(SPARE, "asp", 1, 2, False))
     [(_, out)] = a.protect(ECONOMICAL, [udp_packet("52.0.0.1", "70.0.0.1", ttl=10)])
@@ -174,7 +174,7 @@ def test_a_tunnel_in_a_tunnel_ends_at_the_owner_of_its_address() -> None:
     nested = [udp_packet("52.0.0.1", to, protocol=PROTOCOL_ESP) for to in ("9.9.9.9", "9.9.9.8")]
     [(_, out)] = a.protect(ECONOMICAL, [*nested, udp_packet("52.0.0.1", "9.9.9.9")])
     sent = b.open(out)
-    assert [(card, batch.step) for card, batch in sent] == [(SPARE, Step.OPEN), (LC3, Step.LOCAL)]
+    assert [(card, batch.step) for card, batch in sent] == [(SPARE, Step.DECAPSULATE), (LC3, Step.LOCAL)]
     assert b.drops() == {"no inbound sa": 1}
 
 
@@ -186,7 +186,7 @@ def test_traces_are_stamped_alone_and_go_on() -> None:
     opened = [out for _, batch in sent for _, out in b.open(batch)]
     assert [batch.marks for batch in opened] == [(), ((0, 77),), (), ((0, 78),)]
     assert [packet for batch in opened for packet in packets_of(batch)] == clear
-    for end, step in ((a, "1/1 protect"), (b, "1/1 open")):
+    for end, step in ((a, "1/1 encapsulate"), (b, "1/1 decapsulate")):
         assert end.asp.next_timer() <= end.now
         end.take(end.asp.on_timer(end.now))
         [stamps] = [message for message in end.said if isinstance(message, TraceStamps)]
@@ -196,11 +196,11 @@ def test_traces_are_stamped_alone_and_go_on() -> None:
 def test_batches_of_an_old_epoch_or_for_another_step_are_dropped() -> None:
     a, _ = pair()
     clear = [udp_packet(), udp_packet()]
-    assert a.give(batch_of(clear, Step.PROTECT, tunnel=CIRCUIT), LC3, epoch=7) == []
+    assert a.give(batch_of(clear, Step.ENCAPSULATE, tunnel=CIRCUIT), LC3, epoch=7) == []
     assert a.give(batch_of(clear, Step.LOCAL, tunnel=CIRCUIT)) == []
     assert a.protect(99, clear) == []
     assert a.drops() == {"stale epoch": 2, "unexpected step": 2, "no tunnel": 2}
-    assert a.asp.receive_frames("3/1", batch_of(clear, Step.IN), a.now) == []
+    assert a.asp.receive_frames("3/1", batch_of(clear, Step.INGRESS), a.now) == []
     a.asp.on_stall(1.0, a.now)
     assert a.protect(CIRCUIT, clear) == []
     assert a.drops()["fenced"] == 2

@@ -508,7 +508,7 @@ def test_a_reason_is_named_of_a_tunnel_that_is_down_and_is_the_present_one(versi
 
     two = Two(replace(ends, ready=False), replace(other(ends), connection="responder-only"))
     two.run(1)
-    assert reasons() == ("no way to the peer", "no way to the peer")
+    assert reasons() == ("no route to the peer", "no route to the peer")
     two.trouble = lambda sender, packet, now: ()
     two.configure(two.a, ends.records())
     two.run(1)

@@ -82,7 +82,7 @@ def test_neighbours_that_carry_traffic_stay_in_a_flood_of_unknown_ones(flood: Fl
         # Clear packets by a gateway, and those of a tunnel: in, out by the card that holds its circuit, and back.
         rig.frames("3/1", packet("192.168.0.1"), packet("30.0.0.1"))
         assert [(name, link) for name, link, _ in rig.sent()] == [("3/1", header(GATEWAY, MAC["3/1"]))], step
-        assert [(card, batch.step) for card, batch in rig.fabric()] == [("asp 1/1", Step.PROTECT)]
+        assert [(card, batch.step) for card, batch in rig.fabric()] == [("asp 1/1", Step.ENCAPSULATE)]
         rig.batch(Step.CIRCUIT_OUT, packet("6.6.6.1", "5.5.5.1", protocol=50), circuit=17, context=OUTER)
         assert [(name, link) for name, link, _ in rig.sent()] == [("3/11", header(GATEWAY, MAC["3/11"]))], step
         rig.batch(Step.CIRCUIT_IN, packet("10.0.0.5", "30.0.0.1"), circuit=17, context=INNER)

@@ -50,13 +50,13 @@ def test_clear_packets_for_a_tunnel_go_to_its_asp_in_the_buffer_they_came_in() -
     body, lengths = pack([header(MAC["3/1"], HOST) + packet(f"30.0.0.{n}").emit() for n in range(1, 65)])
     ((card, batch),) = [
         (o.card, o.batch)
-        for o in rig.do(rig.card.receive_frames("3/1", Batch(Step.IN, body, lengths), 1.0))
+        for o in rig.do(rig.card.receive_frames("3/1", Batch(Step.INGRESS, body, lengths), 1.0))
         if isinstance(o, ToFabric)
     ]
     assert card == "asp 1/1"
     assert batch.body is body
     assert (batch.step, batch.tunnel, batch.context, batch.ingress) == (
-        Step.PROTECT,
+        Step.ENCAPSULATE,
         ECONOMICAL,
         INNER,
         "3/1",
@@ -72,13 +72,13 @@ def test_what_remarks_gives_each_packet_that_is_forwarded_its_descriptor() -> No
     def remark(port: str, body: Writable, lengths: array[int]) -> bytes:
         """By the last octet of the destination."""
         seen.append((port, len(lengths)))
-        return bytes([one.destination & 0x3F for one in packets_of(Batch(Step.IN, body, lengths))])
+        return bytes([one.destination & 0x3F for one in packets_of(Batch(Step.INGRESS, body, lengths))])
 
     rig.card.delivery.remark = remark
     # Into a tunnel and out of another card's port.
     rig.frames("3/1", packet("30.0.0.63"), packet("10.4.0.33"), packet("30.0.0.10"), packet("30.0.0.20"))
     (_, inward), (_, across) = rig.fabric()
-    assert (inward.step, across.step) == (Step.PROTECT, Step.OUT)
+    assert (inward.step, across.step) == (Step.ENCAPSULATE, Step.EGRESS)
     assert seen == [("3/1", 3), ("3/1", 1)]
     received = decode(encode_header(inward), inward.body)
     assert received.descriptors == bytes([63, 10, 20])
@@ -89,7 +89,7 @@ def test_what_remarks_gives_each_packet_that_is_forwarded_its_descriptor() -> No
     rig.frames("3/11", esp())
     rig.batch(Step.CIRCUIT_IN, packet("10.4.0.33"), circuit=CIRCUIT, context=INNER, tunnel=CIRCUITED)
     ((_, back),) = rig.fabric()
-    assert (back.step, back.descriptors, len(seen)) == (Step.OUT, b"", 2)
+    assert (back.step, back.descriptors, len(seen)) == (Step.EGRESS, b"", 2)
 
 
 def test_a_tunnel_without_a_record_is_not_usable() -> None:
@@ -132,7 +132,7 @@ def test_out_of_a_port_of_another_card() -> None:
     first, second = rig.fabric()
     for (card, batch), address, count in ((first, "10.4.0.7", 2), (second, "10.4.0.8", 1)):
         assert card == "lc 4"
-        assert (batch.step, batch.port, batch.address) == (Step.OUT, "4/1", ip(address))
+        assert (batch.step, batch.port, batch.address) == (Step.EGRESS, "4/1", ip(address))
         assert packets_of(batch) == [packet(address, ttl=63)] * count
 
 
@@ -142,7 +142,7 @@ def test_packets_for_an_address_that_an_asp_owns() -> None:
     rig.frames("3/11", esp(), ike, esp(more_fragments=True, payload=bytes(64)))
     ((card, batch),) = rig.fabric()
     assert card == "asp 1/1"
-    assert (batch.step, batch.context, batch.ingress) == (Step.OPEN, OUTER, "3/11")
+    assert (batch.step, batch.context, batch.ingress) == (Step.DECAPSULATE, OUTER, "3/11")
     assert packets_of(batch) == [esp(), ike, esp(more_fragments=True, payload=bytes(64))]
 
 
@@ -272,7 +272,7 @@ def test_out_resolves_and_sends_and_touches_nothing_else() -> None:
     rig = Rig().knows("3/11", "20.0.0.9", GATEWAY)
     body, lengths = pack([packet("99.0.0.1", ttl=1).emit()] * 3, HEADROOM)
     batch = Batch(
-        Step.OUT, body, lengths, card="asp 1/1", epoch=6, port="3/11", address=ip("20.0.0.9"), context=OUTER
+        Step.EGRESS, body, lengths, card="asp 1/1", epoch=6, port="3/11", address=ip("20.0.0.9"), context=OUTER
     )
     (output,) = rig.do(rig.card.receive_batch(batch, rig.now))
     assert isinstance(output, ToWire)
@@ -282,10 +282,10 @@ def test_out_resolves_and_sends_and_touches_nothing_else() -> None:
 
 def test_out_of_a_port_that_is_elsewhere_or_down() -> None:
     rig = Rig()
-    rig.batch(Step.OUT, packet(), port="4/1", address=1, context=OUTER)
-    rig.batch(Step.OUT, packet(), port="3/11", context=OUTER)
+    rig.batch(Step.EGRESS, packet(), port="4/1", address=1, context=OUTER)
+    rig.batch(Step.EGRESS, packet(), port="3/11", context=OUTER)
     rig.do(rig.card.on_carrier("3/11", False, rig.now))
-    rig.batch(Step.OUT, packet(), port="3/11", address=ip("20.0.0.9"), context=OUTER)
+    rig.batch(Step.EGRESS, packet(), port="3/11", address=ip("20.0.0.9"), context=OUTER)
     assert rig.drops() == {"unknown port": 1, "no next hop address": 1, "port down": 1}
 
 
@@ -383,14 +383,14 @@ def test_a_smaller_port_mtu_counts() -> None:
 def test_batches_of_an_old_epoch_or_an_unknown_card_are_dropped() -> None:
     rig = Rig().knows("3/11", "20.0.0.9", GATEWAY)
     where = {"port": "3/11", "address": ip("20.0.0.9"), "context": OUTER}
-    rig.batch(Step.OUT, packet(), packet(), epoch=5, **where)
-    rig.batch(Step.OUT, packet(), card="asp 9/9", epoch=0, **where)
+    rig.batch(Step.EGRESS, packet(), packet(), epoch=5, **where)
+    rig.batch(Step.EGRESS, packet(), card="asp 9/9", epoch=0, **where)
     assert rig.wire() == []
     rig.delta(CardStateRecord("asp 1/1", "asp", 3, 20, True))
-    rig.batch(Step.OUT, packet(), epoch=6, **where)
+    rig.batch(Step.EGRESS, packet(), epoch=6, **where)
     assert rig.wire() == []
     assert rig.drops() == {"stale epoch": 4}
-    rig.batch(Step.OUT, packet(), epoch=20, **where)
+    rig.batch(Step.EGRESS, packet(), epoch=20, **where)
     assert len(rig.wire()) == 1
 
 
@@ -401,7 +401,7 @@ def test_a_card_that_stood_still_sends_nothing_until_it_is_welcome_again() -> No
     rig.now += 0.7
     (hello,) = rig.do(rig.card.on_stall(0.7, rig.now))
     assert isinstance(hello.message, Hello)  # type: ignore[union-attr]
-    rig.batch(Step.OUT, packet(), **where)
+    rig.batch(Step.EGRESS, packet(), **where)
     rig.frames("3/1", packet(), packet())
     assert [o for o in rig.outputs if isinstance(o, ToWire | ToFabric)] == []
     assert [o for o in rig.after(1.0) if isinstance(o, ToWire | ToFabric)] == []
@@ -414,7 +414,7 @@ def test_a_card_that_stood_still_sends_nothing_until_it_is_welcome_again() -> No
 
 def test_steps_of_other_cards_are_refused() -> None:
     rig = Rig()
-    for step in (Step.IN, Step.PROTECT, Step.OPEN):
+    for step in (Step.INGRESS, Step.ENCAPSULATE, Step.DECAPSULATE):
         rig.batch(step, packet())
     assert rig.drops() == {"unexpected step": 3}
 
@@ -422,7 +422,7 @@ def test_steps_of_other_cards_are_refused() -> None:
 def test_frames_of_ports_that_are_down_or_unknown() -> None:
     rig = Rig(carrier=False)
     rig.frames("3/1", packet())
-    rig.do(rig.card.receive_frames("3/9", Batch(Step.IN, *pack([bytes(60)])), rig.now))
+    rig.do(rig.card.receive_frames("3/9", Batch(Step.INGRESS, *pack([bytes(60)])), rig.now))
     assert rig.drops() == {"port down": 2}
 
 
@@ -456,6 +456,6 @@ def test_errors_about_packets_out_of_a_tunnel_go_back_through_it() -> None:
     rig.batch(Step.CIRCUIT_IN, packet("10.0.0.5", "30.0.0.1", ttl=1), circuit=CIRCUIT, context=INNER)
     ((card, batch),) = rig.fabric()
     (told,) = packets_of(batch)
-    assert (card, batch.step, batch.tunnel) == ("asp 1/1", Step.PROTECT, ECONOMICAL)
+    assert (card, batch.step, batch.tunnel) == ("asp 1/1", Step.ENCAPSULATE, ECONOMICAL)
     assert (told.source, told.destination) == (ip("172.16.0.1"), ip("30.0.0.1"))
     assert Icmp.parse(told.payload).type == icmp.TIME_EXCEEDED

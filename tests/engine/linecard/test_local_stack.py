@@ -42,7 +42,7 @@ def test_echo_out_of_a_tunnel_is_answered_into_it() -> None:
     rig = Rig()
     rig.batch(Step.LOCAL, echo("172.16.0.1", "30.0.0.1"), context=INNER)
     ((card, batch),) = rig.fabric()
-    assert (card, batch.step, batch.tunnel, batch.context) == ("asp 1/1", Step.PROTECT, ECONOMICAL, INNER)
+    assert (card, batch.step, batch.tunnel, batch.context) == ("asp 1/1", Step.ENCAPSULATE, ECONOMICAL, INNER)
     assert [p.destination for p in packets_of(batch)] == [ip("30.0.0.1")]
 
 
@@ -107,7 +107,7 @@ def test_what_is_said_of_protected_packets_goes_to_the_asp_that_sent_them() -> N
     message = packet("5.5.5.1", "20.0.0.7", icmp.unreachable(4, sent, 1000).emit(), protocol=ipv4.PROTOCOL_ICMP)
     rig.frames("3/11", message)
     ((card, batch),) = rig.fabric()
-    assert (card, batch.step, batch.context) == ("asp 1/1", Step.OPEN, OUTER)
+    assert (card, batch.step, batch.context) == ("asp 1/1", Step.DECAPSULATE, OUTER)
     assert packets_of(batch) == [message]
     # Whoever asks whether the address is there is answered here.
     rig.outputs.clear()
@@ -175,7 +175,7 @@ def test_ping_through_a_tunnel_and_back_by_another_card() -> None:
     rig.request("ping", context="vpn", address="30.0.0.1", trace=5)
     ((card, batch),) = rig.fabric()
     (request,) = packets_of(batch)
-    assert (card, batch.step, batch.marks) == ("asp 1/1", Step.PROTECT, ((0, 5),))
+    assert (card, batch.step, batch.marks) == ("asp 1/1", Step.ENCAPSULATE, ((0, 5),))
     assert request.source == ip("172.16.0.1")
     assert card_of(Icmp.parse(request.payload).identifier) == "lc 3"
     rig.batch(Step.LOCAL, answer(request), card="lc 4", context=INNER)
@@ -260,7 +260,7 @@ def test_stamps_of_every_step() -> None:
     out = packet("6.6.6.1", "5.5.5.1", protocol=ipv4.PROTOCOL_ESP)
     rig.batch(Step.CIRCUIT_OUT, out, circuit=CIRCUIT, context=OUTER, marks=((0, 1),))
     assert rig.stamps() == [(1, "3 circuit 17"), (1, "3/11 out")]
-    rig.batch(Step.OUT, out, port="3/11", address=ip("20.0.0.9"), context=OUTER, marks=((0, 2),))
+    rig.batch(Step.EGRESS, out, port="3/11", address=ip("20.0.0.9"), context=OUTER, marks=((0, 2),))
     assert rig.stamps() == [(2, "3/11 out")]
     rig.batch(Step.LOCAL, echo("172.16.0.1", "30.0.0.1"), context=INNER, marks=((0, 3),))
     assert rig.stamps() == [(3, "3 local")]

@@ -110,7 +110,7 @@ def act(rig: Rig, event: tuple[Any, ...]) -> None:
             rest[0],
             *rest[1],
             circuit=CIRCUIT,
-            context=OUTER if rest[0] in (Step.CIRCUIT_OUT, Step.OUT) else INNER,
+            context=OUTER if rest[0] in (Step.CIRCUIT_OUT, Step.EGRESS) else INNER,
             port="3/11" if rest[2] == "3/1" else rest[2],
             address=ip("20.0.0.9"),
             marks=rest[3],

@@ -38,7 +38,7 @@ def flow_packets(batches: list[Batch]) -> list[bytes]:
 
 def wrap(*frames: bytes) -> Batch:
     body, lengths = pack(frames)
-    return Batch(Step.IN, body, lengths)
+    return Batch(Step.INGRESS, body, lengths)
 
 
 def arp_only(batch: Batch) -> bool:
@@ -111,8 +111,8 @@ def test_a_source_that_stood_still_skips_what_is_too_old() -> None:
     pair.now += 3.0
     pair.run(1.0)
     source, sink = pair.ends()
-    assert source["skipped"] == pytest.approx(2900, abs=3)
-    assert source["sent"] + source["skipped"] == pytest.approx(4100, abs=3)
+    assert source["not_sent"] == pytest.approx(2900, abs=3)
+    assert source["sent"] + source["not_sent"] == pytest.approx(4100, abs=3)
     assert sink["missing"] == 0
 
 
@@ -233,8 +233,8 @@ def test_an_auto_flow_does_not_count_what_was_sent_before_the_way_was_there() ->
     source, sink = pair.ends()
     report = combine(source, sink, auto=True, final=True)
     assert (report["lost"], report["window_lost"]) == (0, 0)
-    assert report["before"] == pytest.approx(1000, abs=2)
-    assert combine(source, sink, auto=False, final=True)["lost"] == report["before"]
+    assert report["lost_before_first"] == pytest.approx(1000, abs=2)
+    assert combine(source, sink, auto=False, final=True)["lost"] == report["lost_before_first"]
 
 
 def test_nothing_arriving_at_all_is_lost_not_unknown() -> None:
@@ -474,7 +474,7 @@ def test_what_no_flow_sent_is_unexpected(protocol: int) -> None:
     pair.t1.receive_frames("1", wrap(header(port_mac("t1", "1"), ROUTER) + packet), 1.0)
     report = pair.call(pair.t1, "flows")
     assert report["unexpected"] == {f"protocol {protocol}": 1}
-    assert bytes.fromhex(report["leaks"][0]["bytes"])[HEADROOM:] == packet
+    assert bytes.fromhex(report["unexpected_packets"][0]["bytes"])[HEADROOM:] == packet
 
 
 @pytest.mark.parametrize("frame", [bytes(14), bytes(20), bytes(12) + b"\x08\x00" + bytes(7), b"\xff" * 60])

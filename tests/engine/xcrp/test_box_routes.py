@@ -104,7 +104,7 @@ def test_a_secondary_address_is_the_local_end_of_a_tunnel(loopback: bool) -> Non
         text = text.replace("interface Tun-1-Local loopback", "interface Tun-1-Local")
     node = booted(text, *HA_PORTS)
     tunnel = node.tunnel("Tun-1")
-    assert (tunnel["up"], tunnel["reason"]) == ((True, "") if loopback else (False, "end point"))
+    assert (tunnel["up"], tunnel["reason"]) == ((True, "") if loopback else (False, "end point not configured"))
 
 
 def test_a_peer_whose_route_discards_has_no_way() -> None:

@@ -119,7 +119,7 @@ def test_tunnels_go_with_the_only_line_card(node: Node) -> None:
     circuit = node.tunnel("Tun-1")["circuit"]
     node.kill_card("lc 3")
     row = node.tunnel("Tun-1")
-    assert (row["up"], row["reason"], row["circuit"], row["home"]) == (False, "line card", 0, "")
+    assert (row["up"], row["reason"], row["circuit"], row["home"]) == (False, "line card down", 0, "")
     assert node.tunnel("Tun-2")["up"]
     assert node.hops("lc 4", "C1", C1_REMOTE) == ["Tun-2"]
     assert node.hops("lc 4", "C1", "172.168.2.0/24") == []

@@ -134,7 +134,7 @@ def test_cards_come_and_go() -> None:
     assert node.goodbyes == [("lc 4", "no longer in the configuration")]
     told = [output.values["cards"] for output in node.launcher if output.what == "cards"]
     assert told == [{"asp 2/1": "asp", "asp 2/2": "asp", "lc 3": "linecard", "lc 5": "linecard"}]
-    assert node.tunnel("Tun-2")["reason"] == "line card"
+    assert node.tunnel("Tun-2")["reason"] == "line card down"
     node.carrier["lc 5"] = {"5/1"}
     node.start_card("lc 5")
     node.run(0.2)

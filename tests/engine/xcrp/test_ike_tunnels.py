@@ -61,8 +61,8 @@ V2_RSA = V2.replace("    pre-shared-key s3cret-of-the-test\n", "    authenticati
 
 CONDITIONS = [
     ("  bind interface TI inner\n", "  bind interface TI inner\n  shutdown\n", "shutdown"),
-    ("  bind interface TI inner\n", "", "binding"),
-    ("local 40.0.0.1 remote", "local 40.0.0.9 remote", "end point"),
+    ("  bind interface TI inner\n", "", "no interface binding"),
+    ("local 40.0.0.1 remote", "local 40.0.0.9 remote", "end point not configured"),
     ("  asp-group G service security\n", "", "no Security service"),
     ("  ike-policy pol\n", "", "IKE policy"),
     ("  ike-policy pol\n", "  ike-policy po1\n", "IKE policy: no po1 in context outer"),

@@ -283,7 +283,7 @@ def test_bad_messages_end_nothing(node: Node) -> None:
     node.perform(node.controller.on_connection_lost("nobody", node.now))
     after = node.ask("status")
     assert after["tunnels"] == before["tunnels"]
-    assert after["dropped"] == {
+    assert after["ignored_messages"] == {
         "undecodable message": 2,
         "message of an unknown card": 1,
         "message of an unknown type": 1,

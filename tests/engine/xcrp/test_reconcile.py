@@ -142,7 +142,7 @@ def test_died_and_started_again_within_the_window() -> None:
     node.kill_card("lc 4")
     # Nobody is left to wait for.
     assert node.card("lc 4")["state"] == "absent"
-    assert node.tunnel("Tun-2")["reason"] == "line card"
+    assert node.tunnel("Tun-2")["reason"] == "line card down"
     node.start_card("lc 4")
     node.run(0.2)
     assert node.tunnel("Tun-2")["up"]
@@ -158,7 +158,7 @@ def test_what_changed_at_the_cards_meanwhile_is_taken_over() -> None:
     node.cards["lc 4"].ports.clear()  # type: ignore[union-attr]
     node.start()
     node.run(0.0005)
-    assert node.tunnel("Tun-1")["reason"].startswith("SA not installed")
+    assert node.tunnel("Tun-1")["reason"].startswith("SAs not installed")
     assert node.tunnel("Tun-2")["reason"] == "no route to the peer"
     assert node.hops("lc 3", "C1", "172.168.3.0/24") == []
 

@@ -20,7 +20,7 @@ def node() -> Node:
 def pass_by(node: Node, card: str, step: str, number: int = 7) -> None:
     """A card stamps a packet and sends it on; its report has not gone out yet."""
     body, lengths = pack([b"x" * 40])
-    node.cards[card].stamp(Batch(Step.IN, body, lengths, marks=((0, number),)), step, node.now)
+    node.cards[card].stamp(Batch(Step.INGRESS, body, lengths, marks=((0, number),)), step, node.now)
 
 
 def steps(answer: dict[str, Any]) -> list[str]:
@@ -29,10 +29,10 @@ def steps(answer: dict[str, Any]) -> list[str]:
 
 def test_settled_traces_have_what_no_card_had_reported(node: Node) -> None:
     pass_by(node, "lc 3", "3/1 in")
-    pass_by(node, "asp 2/1", "2/1 protect")
+    pass_by(node, "asp 2/1", "2/1 encapsulate")
     assert steps(node.ask("traces")) == []
     answer = node.ask("traces", settled=True)
-    assert sorted(steps(answer)) == ["2/1 protect", "3/1 in"]
+    assert sorted(steps(answer)) == ["2/1 encapsulate", "3/1 in"]
     assert answer["given_up"] == {}
     assert answer["began"] < node.now
     assert answer["since"].keys() == node.cards.keys()
@@ -41,7 +41,7 @@ def test_settled_traces_have_what_no_card_had_reported(node: Node) -> None:
 
 
 def test_a_dead_card_is_given_up_and_its_next_start_says_since_when(node: Node) -> None:
-    pass_by(node, "asp 2/1", "2/1 protect")
+    pass_by(node, "asp 2/1", "2/1 encapsulate")
     node.kill_card("asp 2/1")
     answer = node.ask("traces", settled=True)
     assert steps(answer) == []

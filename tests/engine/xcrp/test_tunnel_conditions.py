@@ -17,15 +17,19 @@ def booted(text: str, *carrier: str) -> Node:
 
 CONDITIONS = [
     ("tunnel ipsec Tun-1 manual\n", "tunnel ipsec Tun-1 manual\n  shutdown\n", "shutdown"),
-    ("bind interface TI-1 C1", "bind interface TI-9 C1", "binding"),
-    ("bind interface TI-1 C1", "bind interface TI-1 C9", "binding"),
-    ("interface Tun-1-Local loopback\n    ip address 1.1.1.1/32", "interface Tun-1-Local loopback", "end point"),
-    ("remote 3.3.3.3 context L1", "remote 3.3.3.3 context L9", "end point"),
+    ("bind interface TI-1 C1", "bind interface TI-9 C1", "no interface binding"),
+    ("bind interface TI-1 C1", "bind interface TI-1 C9", "no interface binding"),
+    (
+        "interface Tun-1-Local loopback\n    ip address 1.1.1.1/32",
+        "interface Tun-1-Local loopback",
+        "end point not configured",
+    ),
+    ("remote 3.3.3.3 context L1", "remote 3.3.3.3 context L9", "end point not configured"),
     ("  asp-group G1 service security\n", "", "no Security service"),
     ("  asp-group G1 service security\n", "  asp-group G9 service security\n", "no Security service"),
     ("asp pool P1 service security\n  asp 2/1\n", "", "no Security service"),
-    ("security-association sa-1 access", "security-association sa-9 access", "SA: sa-9"),
-    ("  seq 10 security-association sa-1 access-group acl-C1\n", "", "SA"),
+    ("security-association sa-1 access", "security-association sa-9 access", "manual SA not configured: sa-9"),
+    ("  seq 10 security-association sa-1 access-group acl-C1\n", "", "manual SA not configured"),
     ("sa-1 access-group acl-C1", "sa-1 access-group acl-C9", "access list: acl-C9"),
     ("  bind interface TI-1 C1\n", "  bind interface TI-1 C1\n  qos policy queuing q9\n", "QoS policy: q9"),
     ("  ip route 3.3.3.3/32 4.4.4.4\n", "", "no route to the peer"),
@@ -65,11 +69,11 @@ def test_a_local_end_on_a_port_follows_it() -> None:
     node = booted(text)
     assert node.tunnel("Tun-1")["up"]
     node.carrier_event("3/11", False)
-    assert node.tunnel("Tun-1")["reason"] == "end point"
+    assert node.tunnel("Tun-1")["reason"] == "end point not configured"
     node.carrier_event("3/11", True)
     node.run(0.1)
     node.kill_card("lc 3")
-    assert node.tunnel("Tun-1")["reason"] == "line card"
+    assert node.tunnel("Tun-1")["reason"] == "line card down"
 
 
 def test_asp_says_why_it_has_no_sa() -> None:
@@ -81,7 +85,7 @@ def test_asp_says_why_it_has_no_sa() -> None:
     down = TunnelEvent(number, False, "sequence numbers used up", 0)
     node.perform(node.controller.receive("asp 2/1", down, node.now))
     node.run(0.01)
-    assert node.tunnel("Tun-1")["reason"] == "SA not installed: sequence numbers used up"
+    assert node.tunnel("Tun-1")["reason"] == "SAs not installed: sequence numbers used up"
     assert node.hops("lc 3", "C1", "172.168.3.0/24") == ["Tun-2"]
     # Nobody else's word counts.
     node.perform(node.controller.receive("asp 2/2", TunnelEvent(number, True, "", 0), node.now))

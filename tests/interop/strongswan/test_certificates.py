@@ -83,7 +83,7 @@ def test_certificates_of_one_authority(
     swan.anew(lambda: lab.ask("a", "clear", {"tunnel": "T", "what": "all"}))
     lab.stop("forward", "reverse")
     lab.drain("forward", "reverse")
-    assert not lab.leaks()
+    assert not lab.unexpected()
 
 
 @pytest.mark.parametrize("version", [1, 2])

@@ -236,4 +236,4 @@ def test_hosts_behind_both_reach_each_other_whatever_happens(lab_factory: LabFac
         report = lab.report(flow, final=True)
         assert report["corrupted"] == 0
         assert report["duplicated"] == 0
-    assert not lab.leaks()
+    assert not lab.unexpected()

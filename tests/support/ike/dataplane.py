@@ -75,7 +75,7 @@ class Carrying(Two):
         self.flown += 1
         first, last = PACKETS[sender is self.b]
         packet = first + self._number.to_bytes(4, "big") + last
-        sent = self._through(side, [packet], Step.PROTECT, "3/1", context=INNER, tunnel=CIRCUIT)
+        sent = self._through(side, [packet], Step.ENCAPSULATE, "3/1", context=INNER, tunnel=CIRCUIT)
         known = {pair for pair, since in self._since.items() if self.now - since > self.learns}
         if not sent and known:
             self.spared.append(f"{self.now:.3f}: not sent")
@@ -114,7 +114,7 @@ class Carrying(Two):
 
     def _delivered(self, receiver: End, batch: Batch, packet: bytes, known: set[Pair]) -> None:
         side = self.side(receiver)
-        opened = self._through(side, packets_of(batch), Step.OPEN, "3/11", context=OUTER)
+        opened = self._through(side, packets_of(batch), Step.DECAPSULATE, "3/11", context=OUTER)
         got = [one for _, out in opened for one in packets_of(out)]
         if got:
             assert got == [packet]

@@ -19,7 +19,7 @@ def soaked(taken: int = 0, memory: list[int] | None = None) -> Soaked:
     }
     looks = memory or [50 << 20] * 30
     result.memory = {"a lc 3": {7: [(2.0 * at, size) for at, size in enumerate(looks)]}}
-    result.ledger = PacketAccounting(SENT, SENT - taken, with_process={"a fabric": taken} if taken else {})
+    result.ledger = PacketAccounting(SENT, SENT - taken, lost_in_crash={"a fabric": taken} if taken else {})
     return result
 
 

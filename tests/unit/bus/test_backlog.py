@@ -25,7 +25,7 @@ def packet(dscp: int, number: int = 0, size: int = 40) -> bytes:
 
 def batch(*packets: bytes, tunnel: int = 1, **fields: object) -> Batch:
     body, lengths = pack(packets, HEADROOM)
-    return Batch(Step.PROTECT, body, lengths, tunnel=tunnel, **fields)  # type: ignore[arg-type]
+    return Batch(Step.ENCAPSULATE, body, lengths, tunnel=tunnel, **fields)  # type: ignore[arg-type]
 
 
 def left(backlog: Backlog) -> list[bytes]:

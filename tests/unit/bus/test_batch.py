@@ -34,7 +34,7 @@ def test_what_was_encoded_is_decoded(payloads: list[bytes], step: Step, number: 
 def test_splitting_off_traced_packets_keeps_packets_and_order(payloads: list[bytes], data: st.DataObject) -> None:
     body, lengths = pack(payloads, HEADROOM)
     marked = data.draw(st.sets(st.integers(0, len(payloads) - 1)))
-    batch = Batch(Step.IN, body, lengths, marks=tuple((index, index) for index in sorted(marked)))
+    batch = Batch(Step.INGRESS, body, lengths, marks=tuple((index, index) for index in sorted(marked)))
     parts = batch.split_marked()
     assert [bytes(packet[HEADROOM:]) for part in parts for packet in part.packets()] == payloads
     assert sorted(number for part in parts for _, number in part.marks) == sorted(marked)

@@ -17,7 +17,7 @@ from chassis.net.ethernet import HEADROOM
 
 
 def batch(*packets: bytes, headroom: int = 0) -> Batch:
-    return Batch(Step.IN, *pack(packets, headroom))
+    return Batch(Step.INGRESS, *pack(packets, headroom))
 
 
 class Points:

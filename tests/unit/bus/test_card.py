@@ -31,7 +31,7 @@ def said(outputs: list[Output]) -> list[FromCard]:
 
 def batch(card: str, epoch: int) -> Batch:
     body, lengths = pack([b"x" * 40])
-    return Batch(Step.OUT, body, lengths, card=card, epoch=epoch)
+    return Batch(Step.EGRESS, body, lengths, card=card, epoch=epoch)
 
 
 @pytest.fixture

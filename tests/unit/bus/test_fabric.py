@@ -32,7 +32,7 @@ def batch(number: int) -> Batch:
         for at in range(SIZE)
     ]
     body, lengths = pack(packets, HEADROOM)
-    return Batch(Step.PROTECT, body, lengths, card="lc 3", epoch=1, tunnel=1)
+    return Batch(Step.ENCAPSULATE, body, lengths, card="lc 3", epoch=1, tunnel=1)
 
 
 def tell(loop: Loop, story: Iterator[None]) -> None:

@@ -15,7 +15,7 @@ from chassis.bus.coalesce import LARGE, LARGE_BYTES, SAME_WAY, joined
 from chassis.net.ethernet import HEADROOM
 
 WAY: dict[str, Any] = {
-    "step": Step.OUT,
+    "step": Step.EGRESS,
     "card": "lc 4",
     "epoch": 9,
     "ingress": "3/1",
@@ -30,7 +30,7 @@ WAY: dict[str, Any] = {
 
 def batch(numbers: range, **fields: Any) -> Batch:
     body, lengths = pack([number.to_bytes(4, "big") for number in numbers], HEADROOM)
-    return Batch(**{"step": Step.PROTECT, "body": body, "lengths": lengths, "tunnel": 1, **fields})
+    return Batch(**{"step": Step.ENCAPSULATE, "body": body, "lengths": lengths, "tunnel": 1, **fields})
 
 
 def numbers(one: Batch) -> list[int]:
@@ -72,7 +72,7 @@ def test_nothing_gets_before_a_traced_or_a_large_batch() -> None:
 
 def test_few_large_packets_are_a_large_batch_too() -> None:
     body, lengths = pack([bytes(1400)] * (LARGE_BYTES // 1400 + 1), HEADROOM)
-    few = Batch(Step.PROTECT, body, lengths, tunnel=1)
+    few = Batch(Step.ENCAPSULATE, body, lengths, tunnel=1)
     assert len(few) < LARGE
     made = joined([batch(range(1)), few, batch(range(1, 2)), batch(range(2, 3))])
     assert made[1] is few

@@ -35,9 +35,9 @@ def _secret_records() -> list[Any]:
 @settings(max_examples=60, deadline=None)
 @given(any_message)
 def test_what_was_recorded_is_read_again(message: Message) -> None:
-    lines = [json.dumps(recording.header()), json.dumps(recording.told(1.5, "a", "lc 3", "down", message))]
+    lines = [json.dumps(recording.header()), json.dumps(recording.told(1.5, "a", "lc 3", "to-card", message))]
     ((values, entry),) = recording.read(lines)
-    assert entry == recording.RecordedMessage(1.5, "a", "lc 3", "down", recording.blanked(message))
+    assert entry == recording.RecordedMessage(1.5, "a", "lc 3", "to-card", recording.blanked(message))
     assert values["text"] == repr(entry.message)
     assert values["type"] == entry.type == type(message).__name__
 
@@ -46,13 +46,13 @@ def test_what_was_recorded_is_read_again(message: Message) -> None:
 def test_no_secret_of_a_record_gets_into_a_line(record: records.Record) -> None:
     for message in (Delta(1, 2, (record,), ()), Snapshot(1, 1, 1, (record,))):
         assert SECRET in codec.encode(message)
-        line = recording.told(0.0, "a", "asp 1/1", "down", message)
+        line = recording.told(0.0, "a", "asp 1/1", "to-card", message)
         assert SECRET not in base64.b64decode(line["data"])
         assert SECRET.decode() not in json.dumps(line)
 
 
 def test_keys_that_an_asp_was_asked_for_are_in_no_line() -> None:
-    line = recording.told(0.0, "a", "asp 1/1", "up", Reply(1, {"keys": [{"sk_ei": SECRET.hex()}]}))
+    line = recording.told(0.0, "a", "asp 1/1", "to-controller", Reply(1, {"keys": [{"sk_ei": SECRET.hex()}]}))
     assert SECRET.hex().encode() not in base64.b64decode(line["data"])
     assert "***" in line["text"]
 
@@ -88,7 +88,7 @@ def test_every_secret_on_the_bus_is_known_here() -> None:
 
 
 HEADER = json.dumps(recording.header())
-LINE = recording.told(0.0, "a", "lc 3", "down", Goodbye("x"))
+LINE = recording.told(0.0, "a", "lc 3", "to-card", Goodbye("x"))
 
 
 @pytest.mark.parametrize(
@@ -98,14 +98,14 @@ LINE = recording.told(0.0, "a", "lc 3", "down", Goodbye("x"))
         (["#!/bin/sh"], "line 1: not a whole JSON object"),
         (["[1]"], "line 1: not a JSON object"),
         (['{"name": "x"}'], "line 1: this is no record of the bus"),
-        ([json.dumps({**recording.header(), "version": 2})], "line 1: a record of version 2; .* reads version 1"),
+        ([json.dumps({**recording.header(), "version": 3})], "line 1: a record of version 3; .* reads version 2"),
         ([json.dumps({**recording.header(), "protocol": 9})], "line 1: its messages are of protocol version 9"),
         ([HEADER, json.dumps(LINE), json.dumps(LINE)[:-9]], "line 3: .*cut short"),
         ([HEADER, json.dumps({**LINE, "data": "!"})], "line 2: its message is not base64"),
         ([HEADER, json.dumps({**LINE, "data": 5})], "line 2: its message is not base64"),
         ([HEADER, json.dumps({**LINE, "data": "wA=="})], "line 2: its message does not decode"),
-        ([HEADER, json.dumps({**LINE, "way": "sideways"})], "line 2: 'sideways' is no way"),
-        ([HEADER, json.dumps({**LINE, "time": "now"})], "line 2: no line of a record"),
+        ([HEADER, json.dumps({**LINE, "direction": "sideways"})], "line 2: 'sideways' is not a direction"),
+        ([HEADER, json.dumps({**LINE, "time": "now"})], "line 2: not a line of a record"),
     ],
 )
 def test_a_bad_file_says_in_which_line(lines: Iterable[str], said: str) -> None:

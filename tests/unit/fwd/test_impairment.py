@@ -18,7 +18,7 @@ def batch(first: int, count: int, size: int = 86, marks: tuple[tuple[int, int], 
     body, lengths = pack(
         [number.to_bytes(4, "big") + bytes(size - 4) for number in range(first, first + count)], 14
     )
-    return Batch(Step.IN, body, lengths, marks=marks)
+    return Batch(Step.INGRESS, body, lengths, marks=marks)
 
 
 def numbers(batches: list[Batch]) -> list[int]:

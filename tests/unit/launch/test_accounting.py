@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from chassis.bus.counters import OVERFLOW
-from launch.client.accounting import PacketAccounting, balance
+from launch.client.accounting import PacketAccounting, account_for
 
 KINDS = {"t1": "tester", "t2": "tester", "a": "smartedge"}
 LINKS = (("t1:1", "a:3/1"), ("a:3/2", "t2:1"))
@@ -35,7 +35,7 @@ def counters() -> dict[str, dict[str, dict[str, int]]]:
 
 
 def settled(values: dict[str, dict[str, dict[str, int]]], *died: tuple[str, str]) -> PacketAccounting:
-    return balance(KINDS, LINKS, values, died)
+    return account_for(KINDS, LINKS, values, died)
 
 
 def test_every_packet_is_found() -> None:
@@ -46,7 +46,7 @@ def test_every_packet_is_found() -> None:
         "a lc 3": {"no route": 3, "port 3/2 drop not sent": 1},
         "a asp 1/1": {"no outbound sa": 4},
     }
-    assert (ledger.unexplained, ledger.with_process, ledger.remainder) == ({}, {}, 0)
+    assert (ledger.unexplained, ledger.lost_in_crash, ledger.residual) == ({}, {}, 0)
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_a_packet_that_nobody_counted_has_a_place(node: str, card: str, counter:
     values[node][card][counter] -= 1
     ledger = settled(values)
     assert where in ledger.unexplained
-    assert ledger.remainder == 0
+    assert ledger.residual == 0
 
 
 def test_what_a_process_took_with_it_is_told_apart() -> None:
@@ -77,8 +77,8 @@ def test_what_a_process_took_with_it_is_told_apart() -> None:
     values["t2"]["tester"]["port 1 frames received"] -= 4
     values["t2"]["tester"]["flow f received"] -= 4
     ledger = settled(values, ("a", "asp 1/1"))
-    assert ledger.with_process == {"a asp 1/1": 1, "a fabric": 5}
-    assert (ledger.unexplained, ledger.remainder) == ({}, 0)
+    assert ledger.lost_in_crash == {"a asp 1/1": 1, "a fabric": 5}
+    assert (ledger.unexplained, ledger.residual) == ({}, 0)
 
 
 @pytest.mark.parametrize("died", [("a", "lc 3"), ("t2", "tester")])
@@ -87,8 +87,8 @@ def test_what_was_on_a_wire_went_with_the_process_at_either_end(died: tuple[str,
     values["t2"]["tester"]["port 1 frames received"] -= 4
     values["t2"]["tester"]["flow f received"] -= 4
     ledger = settled(values, died)
-    assert ledger.with_process == {"wire a:3/2 to t2:1": 4}
-    assert (ledger.unexplained, ledger.remainder) == ({}, 0)
+    assert ledger.lost_in_crash == {"wire a:3/2 to t2:1": 4}
+    assert (ledger.unexplained, ledger.residual) == ({}, 0)
 
 
 def test_copies_made_by_a_wire_are_packets_too() -> None:
@@ -98,19 +98,21 @@ def test_copies_made_by_a_wire_are_packets_too() -> None:
     values["a"]["lc 3"]["port 3/1 frames received"] += 2
     values["a"]["lc 3"]["drop no route"] += 2
     ledger = settled(values)
-    assert (ledger.unexplained, ledger.remainder) == ({}, 0)
+    assert (ledger.unexplained, ledger.residual) == ({}, 0)
 
 
 def test_a_linux_node_may_send_and_take_what_it_likes() -> None:
     values = counters()
     del values["t2"]
-    ledger = balance({"t1": "tester", "h": "linux", "a": "smartedge"}, (LINKS[0], ("a:3/2", "h:eth1")), values, ())
-    assert (ledger.received, ledger.unexplained, ledger.remainder) == (0, {}, 0)
+    ledger = account_for(
+        {"t1": "tester", "h": "linux", "a": "smartedge"}, (LINKS[0], ("a:3/2", "h:eth1")), values, ()
+    )
+    assert (ledger.received, ledger.unexplained, ledger.residual) == (0, {}, 0)
 
 
 def test_what_was_counted_without_a_name_has_a_row_of_its_own() -> None:
     values = counters()
     values["a"]["asp 1/1"][OVERFLOW] = 77
     ledger = settled(values)
-    assert ledger.nameless == ledger.plain()["nameless"] == {"a asp 1/1": 77}
-    assert (ledger.unexplained, ledger.remainder) == ({}, 0)
+    assert ledger.overflowed == ledger.plain()["overflowed"] == {"a asp 1/1": 77}
+    assert (ledger.unexplained, ledger.residual) == ({}, 0)

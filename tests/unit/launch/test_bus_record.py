@@ -47,7 +47,7 @@ class Recorder:
         self.lines.append(recording.told(1e9 + self.now, node, card, way, message))
 
     def down(self, message: Any) -> None:
-        self.add("down", message)
+        self.add("to-card", message)
         self._said(self.card.receive(message, self.now))
 
     def let_pass(self, seconds: float) -> None:
@@ -60,7 +60,7 @@ class Recorder:
     def _said(self, outputs: Iterable[Output]) -> None:
         for output in outputs:
             if isinstance(output, ToController):
-                self.add("up", output.message)
+                self.add("to-controller", output.message)
 
     def write(self, path: Path) -> Path:
         path.write_text("".join(json.dumps(line) + "\n" for line in self.lines))
@@ -94,15 +94,15 @@ def test_a_record_is_printed_without_any_lab(recorder: Recorder, tmp_path: Path)
 
 
 def test_a_tunnel_is_found_by_its_number_too(recorder: Recorder, tmp_path: Path) -> None:
-    recorder.add("up", TunnelEvent(7, True, "", 2), "asp 1/1")
-    recorder.add("down", Snapshot(1, 1, 1, (TUNNEL,)), "asp 1/1")
-    recorder.add("up", TunnelEvent(7, False, "dead", 2), "asp 1/1")
-    recorder.add("up", TunnelEvent(8, False, "", 2), "asp 1/1")
+    recorder.add("to-controller", TunnelEvent(7, True, "", 2), "asp 1/1")
+    recorder.add("to-card", Snapshot(1, 1, 1, (TUNNEL,)), "asp 1/1")
+    recorder.add("to-controller", TunnelEvent(7, False, "dead", 2), "asp 1/1")
+    recorder.add("to-controller", TunnelEvent(8, False, "", 2), "asp 1/1")
     # Another router has numbers of its own.
-    recorder.add("up", TunnelEvent(7, False, "", 2), "asp 1/1", "b")
-    recorder.add("down", Delta(1, 2, (), (("tunnel", 7),)), "asp 1/1")
-    recorder.add("down", Delta(1, 2, (), (("tunnel", 8),)), "asp 1/1")
-    recorder.add("down", Request(1, "rekey", {"tunnel": 7}), "asp 1/1")
+    recorder.add("to-controller", TunnelEvent(7, False, "", 2), "asp 1/1", "b")
+    recorder.add("to-card", Delta(1, 2, (), (("tunnel", 7),)), "asp 1/1")
+    recorder.add("to-card", Delta(1, 2, (), (("tunnel", 8),)), "asp 1/1")
+    recorder.add("to-card", Request(1, "rekey", {"tunnel": 7}), "asp 1/1")
     file = recorder.write(tmp_path / "seen.jsonl")
     shown = [json.loads(line) for line in bus("--replay", file, "--tunnel", "t1", "--json").output.splitlines()]
     # What passed before the record of its name can't be known to be about it.
@@ -151,12 +151,14 @@ def test_an_engine_answers_as_its_card_did(recorder: Recorder, tmp_path: Path) -
 
 
 def test_what_differs_is_shown_from_both_sides(recorder: Recorder, tmp_path: Path) -> None:
-    recorder.add("up", NeighbourEvent("3/1", 0x0A000002, b"\2\0\0\0\0\2"))
+    recorder.add("to-controller", NeighbourEvent("3/1", 0x0A000002, b"\2\0\0\0\0\2"))
     for line in recorder.lines:
         # As if the card had answered otherwise then.
         if line.get("type") == "Reply" and "dance" in line["text"]:
             message = recording.entry(line).message
-            line.update(recording.told(line["time"], "a", "lc 3", "up", replace(message, error="no idea")))
+            line.update(
+                recording.told(line["time"], "a", "lc 3", "to-controller", replace(message, error="no idea"))
+            )
     file = recorder.write(tmp_path / "seen.jsonl")
     output = bus("--replay", file, "--card", "lc 3", "--engine").output.splitlines()
     differing = [line.split(None, 1)[1].split("(")[0] for line in output[:-1] if line.split()[1] in "+-"]

@@ -87,7 +87,7 @@ LAB: dict[str, Any] = {
         {"flow": "f", "lost": "<= 5", "gap": "< 50ms", "since": "x", "via": ["a lc 3"]},
         {"tunnel": "t1", "of": "a", "state": "up", "within": "2s"},
         {"counter": "port 3/1 frames sent", "of": "a", "card": "lc 3", "is": "> 0"},
-        {"leaks": 0},
+        {"unexpected": 0},
         {"run": "true", "status": 0, "output": "x"},
         {"condition": "cards up", "within": "1s"},
     ],

@@ -48,7 +48,7 @@ def test_a_run_that_holds(tmp_path: Path) -> None:
   - {flow: forward, via: [a asp 1/1, b asp 1/1], not-via: a asp 1/2}
   - {tunnel: t1, of: a, state: up, asp: asp 1/1}
   - {card: asp 1/1, of: b, boot: 1}
-  - {leaks: 0}
+  - {unexpected: 0}
   - tunnels up
   - {run: "test $CHASSIS_LAB = two && echo yes", output: yes}
 """,
@@ -64,8 +64,8 @@ def test_a_run_that_holds(tmp_path: Path) -> None:
     assert flow["loss_ms"] == pytest.approx(30, abs=2)
     assert flow["paths"] == [
         [
-            *("t1:1 out", "a 3/10 in", "a 1/1 protect", "a 3/11 out"),
-            *("b 3/11 in", "b 1/1 open", "b 3/10 out", "t2:1 in"),
+            *("t1:1 out", "a 3/10 in", "a 1/1 encapsulate", "a 3/11 out"),
+            *("b 3/11 in", "b 1/1 decapsulate", "b 3/10 out", "t2:1 in"),
         ]
     ]
     assert ("", "kill", {"node": "a", "card": "asp 1/1"}) in fake.said
@@ -82,13 +82,13 @@ def test_a_run_that_holds(tmp_path: Path) -> None:
     [
         ("{flow: forward, lost: 0}", "lost: 3"),
         ("{flow: forward, loss: < 10ms}", "loss: 3"),
-        ("{flow: forward, via: a asp 1/2}", "a 1/1 protect"),
+        ("{flow: forward, via: a asp 1/2}", "a 1/1 encapsulate"),
         ('{flow: forward, path: ["t1:1 out"]}', "path: t1:1 out, a 3/10 in"),
         ("{tunnel: t1, of: a, state: down}", "a: state: up"),
         ("{tunnel: t9, state: up}", "there is no tunnel t9"),
         ("{card: asp 1/1, of: a, boot: 2}", "boot: 1"),
         ("tunnel t1 of a down", "tunnel t1 of a is up on asp 1/1"),
-        ("{leaks: '> 0'}", "none"),
+        ("{unexpected: '> 0'}", "none"),
         ("{run: 'echo no; exit 3'}", "status 3, output 'no'"),
         ("{run: 'echo no', output: yes}", "'no'"),
         ("{flow: forward, received: 1}", "received: "),
@@ -200,7 +200,7 @@ def test_a_client_knows_its_lab(tmp_path: Path) -> None:
         lab.node("z")
     with pytest.raises(OperatorError, match="refused"):
         lab.apply("a", "wrong")
-    lab.cut("a:3/11")
+    lab.link_down("a:3/11")
     assert fake.said[-2:] == [
         ("a", "link", {"port": "3/11", "down": True}),
         ("b", "link", {"port": "3/12", "down": True}),

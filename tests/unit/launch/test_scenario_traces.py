@@ -18,8 +18,8 @@ from tests.support.fake_lab import FakeLab, write_lab
 
 WHOLE = (
     "t1:1 out",
-    *("a 3/10 in", "a 1/1 protect", "a 3/11 out"),
-    *("b 3/11 in", "b 1/1 open", "b 3/10 out"),
+    *("a 3/10 in", "a 1/1 encapsulate", "a 3/11 out"),
+    *("b 3/11 in", "b 1/1 decapsulate", "b 3/10 out"),
     "t2:1 in",
 )
 
@@ -66,7 +66,7 @@ def test_who_was_given_up_is_named(fake: FakeLab, said: dict[str, Any], why: dic
     fake.given_up["b"] = said
     traced(fake)
     (path, *_) = fake.client.paths("forward")
-    assert path.steps == tuple(step for step in WHOLE if step != "b 1/1 open")
+    assert path.steps == tuple(step for step in WHOLE if step != "b 1/1 decapsulate")
     assert path.complete
     assert path.given_up == why
 
@@ -118,7 +118,7 @@ class Lab:
             return {"traces": []}
         steps = list(self.steps)
         if arguments.get("settled") and not self.silent:
-            steps.insert(1, "1/1 protect")
+            steps.insert(1, "1/1 encapsulate")
         stamps = [{"step": step, "time": 5.0 + 0.001 * at} for at, step in enumerate(steps)]
         told = {"given_up": {"asp 1/1": self.silent}} if self.silent and arguments.get("settled") else {}
         return {"traces": [{"number": zlib.crc32(b"a") << 31 | 1, "stamps": stamps}], **told}
@@ -127,7 +127,7 @@ class Lab:
 @pytest.mark.parametrize(
     ("lab", "lines"),
     [
-        (Lab("3/2 out"), ["a 3/1 in", "a 1/1 protect", "a 3/2 out"]),
+        (Lab("3/2 out"), ["a 3/1 in", "a 1/1 encapsulate", "a 3/2 out"]),
         (
             Lab("3/2 out", "no answer in time"),
             ["a 3/1 in", "a 3/2 out", "stamps may be missing of a asp 1/1: no answer in time"],
@@ -136,7 +136,7 @@ class Lab:
             Lab("3 circuit 5"),
             [
                 "a 3/1 in",
-                "a 1/1 protect",
+                "a 1/1 encapsulate",
                 "a 3 circuit 5",
                 "not complete: no process has said that it went any further",
             ],

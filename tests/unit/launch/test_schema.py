@@ -264,7 +264,7 @@ ACCEPTED = (
     "{flow: forward, lost: 0} -> {flow: forward, latency-max: 1ms..2s, via: [a lc 3]}",
     "{flow: forward, lost: 0} -> {counter: packets originated, of: a, card: lc 3}",
     "{flow: forward, lost: 0} -> {tunnel: t1, asp: asp 1/1, state: up}",
-    "{flow: forward, lost: 0} -> {leaks: 0, of: t1, within: 2}",
+    "{flow: forward, lost: 0} -> {unexpected: 0, of: t1, within: 2}",
     "{flow: forward, lost: 0} -> {run: 'ls -l', status: 0, output: lab}",
     "do: kill a asp 1/1 -> do: [kill a xcrp, wait 2s], within: 5",
     "{at: 1s, as: here} -> start all",

@@ -16,7 +16,7 @@ from chassis.bus.environment import WireSpec
 from chassis.bus.loop import Loop
 from chassis.bus.operator import OperatorError
 from chassis.ports.packet import PacketPort
-from launch.client.accounting import balance
+from launch.client.accounting import account_for
 from launch.client.lab_client import LabClient
 from launch.lab.parser import load
 
@@ -48,7 +48,7 @@ class Port:
     def send(self, frames: list[bytes], now: float = 0.0) -> list[bytes]:
         """What the device gets of it."""
         for at in range(0, len(frames), 50):
-            self.driver.send(Batch(Step.IN, *pack(frames[at : at + 50])), now)
+            self.driver.send(Batch(Step.INGRESS, *pack(frames[at : at + 50])), now)
         return self.got()
 
     def got(self) -> list[bytes]:
@@ -96,7 +96,7 @@ def test_each_direction_has_faults_and_random_numbers_of_its_own(linux: Port) ->
     assert linux.send(FRAMES) == FRAMES
     came = linux.receive(FRAMES)
     assert 100 < len(came) < 180
-    assert linux.count("fault loss") == 200 - len(came)
+    assert linux.count("impairment loss") == 200 - len(came)
     assert linux.captured.count("in") == len(came)
     assert linux.driver.fault({"loss": "30%"}, 0.0) == {"loss": 0.3}
     assert linux.send(FRAMES) != came
@@ -121,7 +121,7 @@ def test_a_device_that_is_down_takes_and_gives_nothing_and_this_end_keeps_its_ca
     assert linux.send(FRAMES[:7]) == linux.receive(FRAMES[:5]) == []
     assert linux.driver.carrier
     assert linux.carrier == []
-    assert (linux.count("drop down"), linux.count("fault down")) == (7, 5)
+    assert (linux.count("drop down"), linux.count("impairment down")) == (7, 5)
     linux.driver.fault({"clear": True}, 0.0, far=True)
     assert linux.send(FRAMES[:7]) == FRAMES[:7]
 
@@ -139,7 +139,7 @@ def test_every_frame_is_accounted_for(linux: Port) -> None:
             for far in ends:
                 linux.driver.fault({"clear": True}, 0.0, far=far)
     values = dict(linux.counters.items())
-    ledger = balance({"r": "smartedge", "h": "linux"}, [("r:3/1", "h:eth1")], {"r": {CARD: values}}, [])
+    ledger = account_for({"r": "smartedge", "h": "linux"}, [("r:3/1", "h:eth1")], {"r": {CARD: values}}, [])
     assert (
         min(
             values["port 3/1 impairment loss"],
@@ -181,7 +181,7 @@ def test_a_scenario_may_name_the_linux_end_of_a_link(tmp_path: Path) -> None:
 
     lab = LabClient(load(tmp_path / "lab.yaml")[0], ask, tmp_path)  # type: ignore[arg-type]
     lab.link("h:eth1", loss="1%")
-    lab.cut("t:1")
+    lab.link_down("t:1")
     assert asked == [
         ("t", {"port": "1", "loss": "1%", "far": True}),
         ("t", {"port": "1", "down": True}),

@@ -29,7 +29,7 @@ def batch(number: int) -> Batch:
     frames = [bytes(14) + (number * SIZE + at).to_bytes(4, "big") + bytes(22) for at in range(SIZE)]
     body, lengths = pack(frames, 0)
     # What a node knew of a frame is no concern of a wire: frames of two tunnels can be one batch.
-    return Batch(Step.OUT, body, lengths, card="lc 3", epoch=2, tunnel=number, circuit=number, port="1")
+    return Batch(Step.EGRESS, body, lengths, card="lc 3", epoch=2, tunnel=number, circuit=number, port="1")
 
 
 class Rig:
