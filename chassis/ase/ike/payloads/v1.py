@@ -30,14 +30,11 @@ _ID_OCTETS: Final[dict[int, int]] = {
 class IdV1:
     """An identity (phase 1) or one side of the selectors (phase 2); protocol 0 and port 0 mean any."""
 
+    type: ClassVar[int] = PayloadTypeV1.ID
     id_type: int
     data: bytes
     protocol: int = 0
     port: int = 0
-
-    @property
-    def type(self) -> int:
-        return PayloadTypeV1.ID
 
     @classmethod
     def parse(cls, body: memoryview) -> IdV1:
@@ -114,12 +111,9 @@ class NatOa:
 class CertV1:
     """A certificate or CRL by `encoding` (a CertEncoding)."""
 
+    type: ClassVar[int] = PayloadTypeV1.CERT
     encoding: int
     data: bytes
-
-    @property
-    def type(self) -> int:
-        return PayloadTypeV1.CERT
 
     @classmethod
     def parse(cls, body: memoryview) -> CertV1:
@@ -136,12 +130,9 @@ class CertV1:
 class CertReqV1:
     """An authority by its DER name; an empty one means any."""
 
+    type: ClassVar[int] = PayloadTypeV1.CERTREQ
     encoding: int
     authority: bytes = b""
-
-    @property
-    def type(self) -> int:
-        return PayloadTypeV1.CERTREQ
 
     @classmethod
     def parse(cls, body: memoryview) -> CertReqV1:
@@ -177,15 +168,12 @@ def _check_doi(payload: str, doi: int) -> None:
 class NotifyV1:
     """`notify` is a NotifyTypeV1 (below 16384 an error); `doi` 0 speaks of ISAKMP itself."""
 
+    type: ClassVar[int] = PayloadTypeV1.NOTIFY
     notify: int
     protocol: int = 1
     spi: bytes = b""
     data: bytes = b""
     doi: int = IPSEC_DOI
-
-    @property
-    def type(self) -> int:
-        return PayloadTypeV1.NOTIFY
 
     @property
     def is_error(self) -> bool:
@@ -211,13 +199,10 @@ class NotifyV1:
 class DeleteV1:
     """SPIs of one size; for ISAKMP each is the two cookies together."""
 
+    type: ClassVar[int] = PayloadTypeV1.DELETE
     protocol: int
     spis: tuple[bytes, ...]
     doi: int = IPSEC_DOI
-
-    @property
-    def type(self) -> int:
-        return PayloadTypeV1.DELETE
 
     @classmethod
     def parse(cls, body: memoryview) -> DeleteV1:
@@ -259,12 +244,8 @@ def _value(payload: str, body: memoryview, least: int, most: int) -> bytes:
 class KeV1:
     """A Diffie-Hellman public value; the SA that was chosen names the group."""
 
-    TYPE: ClassVar[int] = PayloadTypeV1.KE
+    type: ClassVar[int] = PayloadTypeV1.KE
     public: bytes
-
-    @property
-    def type(self) -> int:
-        return PayloadTypeV1.KE
 
     @classmethod
     def parse(cls, body: memoryview) -> KeV1:
@@ -278,12 +259,8 @@ class KeV1:
 class NonceV1:
     """8 to 256 octets (RFC 2409 section 5)."""
 
-    TYPE: ClassVar[int] = PayloadTypeV1.NONCE
+    type: ClassVar[int] = PayloadTypeV1.NONCE
     value: bytes
-
-    @property
-    def type(self) -> int:
-        return PayloadTypeV1.NONCE
 
     @classmethod
     def parse(cls, body: memoryview) -> NonceV1:
@@ -297,12 +274,8 @@ class NonceV1:
 class Hash:
     """Output of the negotiated PRF or hash; its length is compared by whoever checks it."""
 
-    TYPE: ClassVar[int] = PayloadTypeV1.HASH
+    type: ClassVar[int] = PayloadTypeV1.HASH
     value: bytes = field(repr=False)
-
-    @property
-    def type(self) -> int:
-        return PayloadTypeV1.HASH
 
     @classmethod
     def parse(cls, body: memoryview) -> Hash:
@@ -316,12 +289,8 @@ class Hash:
 class Signature:
     """An RSA signature of HASH_I or HASH_R."""
 
-    TYPE: ClassVar[int] = PayloadTypeV1.SIG
+    type: ClassVar[int] = PayloadTypeV1.SIG
     value: bytes = field(repr=False)
-
-    @property
-    def type(self) -> int:
-        return PayloadTypeV1.SIG
 
     @classmethod
     def parse(cls, body: memoryview) -> Signature:
@@ -335,12 +304,8 @@ class Signature:
 class VendorV1:
     """A vendor ID; unknown ones mean nothing."""
 
-    TYPE: ClassVar[int] = PayloadTypeV1.VENDOR
+    type: ClassVar[int] = PayloadTypeV1.VENDOR
     id: bytes
-
-    @property
-    def type(self) -> int:
-        return PayloadTypeV1.VENDOR
 
     @classmethod
     def parse(cls, body: memoryview) -> VendorV1:

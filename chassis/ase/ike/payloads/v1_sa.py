@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import Final
+from typing import ClassVar, Final
 
 from chassis.ase.ike.payloads.chain import PayloadError
 from chassis.ase.ike.payloads.numbers import IPSEC_DOI, SIT_IDENTITY_ONLY, NotifyTypeV1, PayloadTypeV1, Protocol
@@ -102,11 +102,8 @@ class ProposalV1:
 class SaV1:
     """Proposals in order of preference, always in the IPsec DOI and the situation "identity only"."""
 
+    type: ClassVar[int] = PayloadTypeV1.SA
     proposals: tuple[ProposalV1, ...]
-
-    @property
-    def type(self) -> int:
-        return PayloadTypeV1.SA
 
     @classmethod
     def parse(cls, body: memoryview) -> SaV1:

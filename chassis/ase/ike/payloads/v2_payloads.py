@@ -75,12 +75,9 @@ class IdV2:
 class CertV2:
     """A certificate, CRL or hash and URL, by `encoding` (a CertEncoding)."""
 
+    type: ClassVar[int] = PayloadTypeV2.CERT
     encoding: int
     data: bytes
-
-    @property
-    def type(self) -> int:
-        return PayloadTypeV2.CERT
 
     @classmethod
     def parse(cls, body: memoryview) -> CertV2:
@@ -96,12 +93,9 @@ class CertV2:
 class CertReqV2:
     """Trust anchors by the SHA-1 hashes of their public key info (20 octets each, for X.509)."""
 
+    type: ClassVar[int] = PayloadTypeV2.CERTREQ
     encoding: int
     data: bytes
-
-    @property
-    def type(self) -> int:
-        return PayloadTypeV2.CERTREQ
 
     @classmethod
     def parse(cls, body: memoryview) -> CertReqV2:
@@ -159,13 +153,9 @@ _METHODS: Final = frozenset(AuthMethod)
 class KeV2:
     """A public value of Diffie-Hellman group `group`; its length is checked by the group."""
 
-    TYPE: ClassVar[int] = PayloadTypeV2.KE
+    type: ClassVar[int] = PayloadTypeV2.KE
     group: int
     public: bytes
-
-    @property
-    def type(self) -> int:
-        return PayloadTypeV2.KE
 
     @classmethod
     def parse(cls, body: memoryview) -> KeV2:
@@ -191,12 +181,8 @@ class KeV2:
 class NonceV2:
     """16 to 256 octets."""
 
-    TYPE: ClassVar[int] = PayloadTypeV2.NONCE
+    type: ClassVar[int] = PayloadTypeV2.NONCE
     value: bytes
-
-    @property
-    def type(self) -> int:
-        return PayloadTypeV2.NONCE
 
     @classmethod
     def parse(cls, body: memoryview) -> NonceV2:
@@ -221,13 +207,9 @@ class NonceV2:
 class Auth:
     """Proof of identity by `method` (an AuthMethod)."""
 
-    TYPE: ClassVar[int] = PayloadTypeV2.AUTH
+    type: ClassVar[int] = PayloadTypeV2.AUTH
     method: int
     data: bytes = field(repr=False)
-
-    @property
-    def type(self) -> int:
-        return PayloadTypeV2.AUTH
 
     @classmethod
     def parse(cls, body: memoryview) -> Auth:
@@ -272,14 +254,11 @@ def _header_fault(payload: str, what: str, offset: int, log: str, **values: int)
 class NotifyV2:
     """`notify` is a NotifyTypeV2 (below 16384 an error); protocol and SPI name a CHILD SA or are 0 and empty."""
 
+    type: ClassVar[int] = PayloadTypeV2.NOTIFY
     notify: int
     data: bytes = b""
     protocol: int = 0
     spi: bytes = b""
-
-    @property
-    def type(self) -> int:
-        return PayloadTypeV2.NOTIFY
 
     @property
     def is_error(self) -> bool:
@@ -312,12 +291,9 @@ class NotifyV2:
 class DeleteV2:
     """SPIs as the sender's inbound SAs have them; none with protocol IKE, which deletes the IKE SA itself."""
 
+    type: ClassVar[int] = PayloadTypeV2.DELETE
     protocol: int
     spis: tuple[bytes, ...] = field(default=())
-
-    @property
-    def type(self) -> int:
-        return PayloadTypeV2.DELETE
 
     @classmethod
     def parse(cls, body: memoryview) -> DeleteV2:
@@ -357,11 +333,8 @@ class DeleteV2:
 class VendorV2:
     """A vendor ID; unknown ones mean nothing."""
 
+    type: ClassVar[int] = PayloadTypeV2.VENDOR
     id: bytes
-
-    @property
-    def type(self) -> int:
-        return PayloadTypeV2.VENDOR
 
     @classmethod
     def parse(cls, body: memoryview) -> VendorV2:
@@ -482,12 +455,9 @@ class ConfigAttribute:
 class ConfigPayload:
     """`kind` is one of the CFG_ numbers."""
 
+    type: ClassVar[int] = PayloadTypeV2.CP
     kind: int
     attributes: tuple[ConfigAttribute, ...] = ()
-
-    @property
-    def type(self) -> int:
-        return PayloadTypeV2.CP
 
     @classmethod
     def parse(cls, body: memoryview) -> ConfigPayload:
@@ -523,11 +493,8 @@ class ConfigPayload:
 class Eap:
     """An EAP message, not looked into; its own length field fits."""
 
+    type: ClassVar[int] = PayloadTypeV2.EAP
     message: bytes
-
-    @property
-    def type(self) -> int:
-        return PayloadTypeV2.EAP
 
     @classmethod
     def parse(cls, body: memoryview) -> Eap:
@@ -560,12 +527,9 @@ def _encrypted_fault(payload: str, field: str, what: str, size: int) -> PayloadE
 class Encrypted:
     """`body` is IV, ciphertext and integrity check value; `first` the type of the first payload inside."""
 
+    type: ClassVar[int] = PayloadTypeV2.SK
     first: int
     body: bytes
-
-    @property
-    def type(self) -> int:
-        return PayloadTypeV2.SK
 
     @classmethod
     def parse(cls, body: memoryview, first: int) -> Encrypted:
@@ -582,14 +546,11 @@ class Encrypted:
 class EncryptedFragment:
     """Fragment `number` of `total`, counted from 1; only the first has a `first` other than 0."""
 
+    type: ClassVar[int] = PayloadTypeV2.SKF
     first: int
     number: int
     total: int
     body: bytes
-
-    @property
-    def type(self) -> int:
-        return PayloadTypeV2.SKF
 
     @classmethod
     def parse(cls, body: memoryview, first: int) -> EncryptedFragment:

@@ -81,12 +81,8 @@ class ProposalV2:
 class SaV2:
     """Proposals in order of preference."""
 
-    TYPE: ClassVar[int] = PayloadTypeV2.SA
+    type: ClassVar[int] = PayloadTypeV2.SA
     proposals: tuple[ProposalV2, ...]
-
-    @property
-    def type(self) -> int:
-        return PayloadTypeV2.SA
 
     @classmethod
     def parse(cls, body: memoryview) -> SaV2:
