@@ -346,7 +346,7 @@ class IkeReceiver:
             ike.log(error.log, error.values, session, path, now)
         if header is None or not error.notify:
             return
-        if header.like_version_1:
+        if header.resembles_version_1:
             self._send_error_v1(header, error.notify, path, data, now)
         elif header.major > 2 or error.notify != NotifyTypeV2.INVALID_SYNTAX:
             self._send_error_v2(header, error.notify, b"", data, path, now)

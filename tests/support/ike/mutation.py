@@ -15,7 +15,7 @@ from chassis.ase.ike.crypto.ikev1 import IvChain, after_hash, decrypt_payloads
 from chassis.ase.ike.crypto.ikev2 import SkCipher
 from chassis.ase.ike.log import text
 from chassis.ase.ike.payloads import v1, v2
-from chassis.ase.ike.payloads.chain import PayloadError, Unknown
+from chassis.ase.ike.payloads.chain import PayloadError, UnknownPayload
 from chassis.ase.ike.payloads.header import HEADER_LENGTH, Header
 from chassis.ase.ike.payloads.numbers import NotifyTypeV1, NotifyTypeV2, PayloadTypeV2
 from chassis.ase.ike.payloads.v2_payloads import (
@@ -224,7 +224,7 @@ V2_CHAINS: tuple[tuple[v2.PayloadV2, ...], ...] = (
     ),
     (ike_proposals.offer_v2(_PROPOSALS, b"rekeyspi"), NonceV2(b"n" * 16), KeV2(2, b"k" * 128)),
     (DeleteV2(3, (b"spi1", b"spi2")), DeleteV2(1), NotifyV2(NotifyTypeV2.INVALID_SELECTORS, b"p" * 28)),
-    (Eap(b"\1\1\0\5\1"), Unknown(200, b"what")),
+    (Eap(b"\1\1\0\5\1"), UnknownPayload(200, b"what")),
     (),
 )
 
@@ -279,7 +279,7 @@ def decode(data: bytes, tally: Tally) -> None:
         else:
             message = v2.MessageV2.parse(data)
             v2.refuse_critical(message.payloads)
-            for log, values in v2.remarks(message.payloads):
+            for log, values in v2.ignored_attributes(message.payloads):
                 text(log, values)
             _again_2(message)
     except PayloadError as error:
@@ -320,7 +320,7 @@ def open_2(data: bytes, tally: Tally) -> None:
         else:
             payloads = GUARD.decrypt(data, message)
             v2.refuse_critical(payloads)
-            for log, values in v2.remarks(payloads):
+            for log, values in v2.ignored_attributes(payloads):
                 text(log, values)
     except PayloadError as error:
         tally.refuse(error)

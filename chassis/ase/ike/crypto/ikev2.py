@@ -236,4 +236,4 @@ class SkCipher:
         if not isinstance(payload, Encrypted):
             raise IntegrityError("payload", "missing")
         plain = self.decrypt_payload(view, payload)
-        return parse_payloads(payload.first, memoryview(plain), inside=True)
+        return parse_payloads(payload.first, memoryview(plain), decrypted=True)

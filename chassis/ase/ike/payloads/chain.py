@@ -18,7 +18,7 @@ _NO_VALUES: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
 class PayloadError(DecodeError):
-    """A DecodeError that knows its payload and field, the line to log and the notification to send.
+    """Octets do not decode: which payload and field, the line to log, and the notification to send.
 
     `payload` and `field` are the RFC's words. `log` is an id of `messages.TEMPLATES` or "" when
     the guide has no line for the cause; `values` fill its template. `notify` is the type of the
@@ -59,7 +59,7 @@ def _restore_payload_error(
 
 
 MAX_PAYLOADS: Final = 64
-"""No honest message has more; a chain is refused beyond it."""
+"""Payloads in one chain (count); a longer chain is refused."""
 
 GENERIC_LENGTH: Final = 4
 GENERIC = struct.Struct("!BBH")
@@ -68,19 +68,19 @@ View: TypeAlias = memoryview
 
 
 class Payload(Protocol):
-    """What every payload offers."""
+    """The interface of every payload class."""
 
     @property
     def type(self) -> int:
-        """Its number in the chain."""
+        """The payload type, as the generic header before it says."""
 
     def emit(self) -> bytes:
-        """Its octets after the generic header."""
+        """Return the octets after the generic header."""
 
 
 @dataclass(frozen=True, slots=True)
-class Unknown:
-    """A payload of a type that has no codec here. `critical` is version 2's bit (RFC 7296 2.5)."""
+class UnknownPayload:
+    """A payload of a type without a class. `critical` is the bit of version 2 (RFC 7296 2.5)."""
 
     type: int
     body: bytes
@@ -99,9 +99,10 @@ def first_of_type(payloads: Iterable[object], kind: type[PayloadKind]) -> Payloa
 
 
 def emit_chain(payloads: tuple[Payload, ...] | list[Payload], last: int = 0) -> tuple[int, bytes]:
-    """(type of the first payload, octets of the chain); the last payload names `last` as next.
+    """Return (type of the first payload, octets of the chain); the last payload has `last` as its next type.
 
-    ValueError for a payload that is longer than its length field can say.
+    Raises:
+        ValueError: a payload is longer than 65535 octets.
     """
     parts: list[bytes] = []
     following = last
@@ -110,7 +111,7 @@ def emit_chain(payloads: tuple[Payload, ...] | list[Payload], last: int = 0) -> 
         size = GENERIC_LENGTH + len(body)
         if size > 0xFFFF:
             raise ValueError(f"payload {payload.type} of {size} bytes: at most 65535")
-        critical = 0x80 if isinstance(payload, Unknown) and payload.critical else 0
+        critical = 0x80 if isinstance(payload, UnknownPayload) and payload.critical else 0
         parts.append(body)
         parts.append(GENERIC.pack(following, critical, size))
         following = payload.type

@@ -1,7 +1,7 @@
 """The header before every IKE message (RFC 2408 3.1, RFC 7296 3.1), of both versions.
 
-`Header.parse` checks lengths only; `Header.check` refuses what the fields may not hold, with the
-lines of the guide's tables 5 and 6. A responder looks at `major` between the two.
+`Header.parse` checks lengths only; `Header.check` checks the fields, with the lines of the guide's tables 5 and 6.
+A responder looks at `major` between the two.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from chassis.ase.ike.payloads.chain import PayloadError
 from chassis.ase.ike.payloads.numbers import (
     EXCHANGES_V1,
     EXCHANGES_V2,
-    UNSPOKEN_V1,
+    UNSUPPORTED_EXCHANGES_V1,
     NotifyTypeV1,
     NotifyTypeV2,
     PayloadTypeV1,
@@ -24,7 +24,7 @@ from chassis.net.types import Buffer
 
 HEADER_LENGTH: Final = 28
 MAX_MESSAGE: Final = 65_535
-"""No UDP datagram is longer, so no message is."""
+"""Octets of the longest message: no UDP datagram is longer."""
 
 VERSION_1: Final = 0x10
 VERSION_2: Final = 0x20
@@ -58,7 +58,11 @@ class Header:
 
     @classmethod
     def parse(cls, view: Buffer) -> Header:
-        """The header of the whole message `view`; raises PayloadError when the lengths disagree."""
+        """Return the header of the whole message `view`.
+
+        Raises:
+            PayloadError: the message is shorter than a header, or not as long as the header says.
+        """
         size = len(view)
         if size < HEADER_LENGTH:
             raise PayloadError(
@@ -104,13 +108,13 @@ class Header:
         return self.version & 0x0F
 
     @property
-    def like_version_1(self) -> bool:
-        """Whether exchange and first payload are version 1's, whatever the version says (0 says nothing)."""
+    def resembles_version_1(self) -> bool:
+        """Whether exchange type and first payload are of version 1, even if the version field says otherwise."""
         return self.major < 2 or (self.exchange in EXCHANGES_V1 and self.next_payload in _FIRST_V1)
 
     @property
     def encrypted(self) -> bool:
-        """Version 1: everything after the header is ciphertext."""
+        """Version 1 only: everything after the header is ciphertext."""
         return bool(self.flags & ENCRYPTION)
 
     @property
@@ -124,15 +128,16 @@ class Header:
         return bool(self.flags & INITIATOR)
 
     def check(self, *, known: bool = True) -> None:
-        """Raises PayloadError for values that no message of either version may have.
+        """Check the fields. `known`: the message is for an existing IKE SA; the guide's line about an unsupported
+        exchange type of version 1 depends on it.
 
-        `known` says that the message is for an IKE SA that there is: the guide's line for an exchange type of
-        version 1 that nobody speaks differs.
+        Raises:
+            PayloadError: a field has a value that is not allowed in its version.
         """
         if self.major == 1:
             self._check_v1(known)
-        elif self.like_version_1:
-            raise _v1(
+        elif self.resembles_version_1:
+            raise _error_v1(
                 "version",
                 17,
                 "ikev1-invalid-major-version",
@@ -154,9 +159,9 @@ class Header:
 
     def _check_v1(self, known: bool) -> None:
         if self.spi_i == _NO_SPI:
-            raise _v1("initiator cookie", 0, "ikev1-invalid-initiator-cookie", 0, 0)
+            raise _error_v1("initiator cookie", 0, "ikev1-invalid-initiator-cookie", 0, 0)
         if self.next_payload not in _FIRST_V1:
-            raise _v1(
+            raise _error_v1(
                 "next payload",
                 16,
                 "ikev1-invalid-next-payload",
@@ -164,14 +169,16 @@ class Header:
                 NotifyTypeV1.INVALID_PAYLOAD_TYPE,
             )
         if self.minor > 0:
-            raise _v1("version", 17, "ikev1-invalid-minor-version", self.minor, NotifyTypeV1.INVALID_MINOR_VERSION)
+            raise _error_v1(
+                "version", 17, "ikev1-invalid-minor-version", self.minor, NotifyTypeV1.INVALID_MINOR_VERSION
+            )
         if self.exchange not in EXCHANGES_V1:
             # Neither is answered (settled M-13).
-            named = known or self.exchange in UNSPOKEN_V1
+            named = known or self.exchange in UNSUPPORTED_EXCHANGES_V1
             log = "ikev1-unsupported-xchgtype" if named else "ikev1-invalid-xchange-type"
-            raise _v1("exchange type", 18, log, self.exchange, 0)
+            raise _error_v1("exchange type", 18, log, self.exchange, 0)
         if self.flags & ~_FLAGS_V1:
-            raise _v1("flags", 19, "ikev1-invalid-flags", self.flags, NotifyTypeV1.INVALID_FLAGS)
+            raise _error_v1("flags", 19, "ikev1-invalid-flags", self.flags, NotifyTypeV1.INVALID_FLAGS)
 
     def _check_v2(self) -> None:
         if self.spi_i == _NO_SPI:
@@ -196,7 +203,7 @@ class Header:
             )
 
 
-def _v1(field: str, offset: int, log: str, value: int, notify: int) -> PayloadError:
+def _error_v1(field: str, offset: int, log: str, value: int, notify: int) -> PayloadError:
     return PayloadError(
         "header", field, f"value {value:#x}", offset, log=log, values={"value": value}, notify=notify
     )

@@ -1,7 +1,7 @@
 """Assigned numbers of IKE: exchange and payload types, notifications, protocols, identities.
 
 Sources: RFC 2407, 2408, 2409 (version 1), RFC 7296, 7383, 7427 (version 2), RFC 3947 (NAT traversal), RFC 3706.
-Fields of payloads hold plain ints, so a number that is not here still passes through a codec.
+Fields of payloads hold plain ints, so that a number without a name here still decodes.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ class ExchangeType(IntEnum):
 EXCHANGES_V1: Final = frozenset(
     (ExchangeType.MAIN_MODE, ExchangeType.AGGRESSIVE_MODE, ExchangeType.INFORMATIONAL_V1, ExchangeType.QUICK_MODE)
 )
-UNSPOKEN_V1: Final = frozenset((1, 3, 33))
-"""Exchange types of version 1 that have a meaning and are not spoken here: base, authentication only (RFC 2408
-3.1) and new group mode (RFC 2409 5.6)."""
+UNSUPPORTED_EXCHANGES_V1: Final = frozenset((1, 3, 33))
+"""Exchange types of version 1 that are defined but not supported: base, authentication only (RFC 2408 3.1), new
+group mode (RFC 2409 5.6)."""
 EXCHANGES_V2: Final = frozenset(
     (ExchangeType.IKE_SA_INIT, ExchangeType.IKE_AUTH, ExchangeType.CREATE_CHILD_SA, ExchangeType.INFORMATIONAL)
 )
@@ -113,7 +113,7 @@ class IdType(IntEnum):
 
 
 class CertEncoding(IntEnum):
-    """Certificate encodings (RFC 2408 3.9, RFC 7296 3.6) that are met in practice."""
+    """Certificate encodings (RFC 2408 3.9, RFC 7296 3.6) that peers use."""
 
     PKCS7_WRAPPED = 1
     X509_SIGNATURE = 4

@@ -10,7 +10,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Final, TypeAlias
 
-from chassis.ase.ike.payloads.chain import GENERIC, GENERIC_LENGTH, MAX_PAYLOADS, PayloadError, Unknown, emit_chain
+from chassis.ase.ike.payloads.chain import (
+    GENERIC,
+    GENERIC_LENGTH,
+    MAX_PAYLOADS,
+    PayloadError,
+    UnknownPayload,
+    emit_chain,
+)
 from chassis.ase.ike.payloads.header import HEADER_LENGTH, Header
 from chassis.ase.ike.payloads.numbers import IPSEC_DOI, IdType, NotifyTypeV1, PayloadTypeV1
 from chassis.ase.ike.payloads.v1_sa import SaV1
@@ -69,7 +76,7 @@ class IdV1:
 
     @property
     def bounds(self) -> tuple[int, int] | None:
-        """(first, last) IPv4 address; None for names, IPv6, and a mask with holes in it."""
+        """The (first, last) IPv4 address; None for names, IPv6, and a mask with gaps."""
         if self.id_type == IdType.IPV4_ADDR:
             only = int.from_bytes(self.data, "big")
             return only, only
@@ -166,7 +173,7 @@ def _check_doi(payload: str, doi: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class NotifyV1:
-    """`notify` is a NotifyTypeV1 (below 16384 an error); `doi` 0 speaks of ISAKMP itself."""
+    """`notify` is a NotifyTypeV1 (an error below 16384); `doi` 0 is ISAKMP itself."""
 
     type: ClassVar[int] = PayloadTypeV1.NOTIFY
     notify: int
@@ -219,7 +226,7 @@ class DeleteV1:
         return cls(protocol, tuple(bytes(body[at : at + spi_size]) for at in range(8, size, spi_size)), doi)
 
     def emit(self) -> bytes:
-        """ValueError unless there are SPIs, all of one size."""
+        """Raises ValueError unless there are SPIs, all of one size."""
         sizes = {len(spi) for spi in self.spis}
         if len(sizes) != 1:
             raise ValueError("a Delete payload needs SPIs of one size")
@@ -231,7 +238,7 @@ MAX_NONCE: Final = 256
 MAX_HASH: Final = 64
 
 
-def _value(payload: str, body: memoryview, least: int, most: int) -> bytes:
+def _octets_between(payload: str, body: memoryview, least: int, most: int) -> bytes:
     size = len(body)
     if not least <= size <= most:
         raise PayloadError(
@@ -249,7 +256,7 @@ class KeV1:
 
     @classmethod
     def parse(cls, body: memoryview) -> KeV1:
-        return cls(_value("KE", body, 1, 65_531))
+        return cls(_octets_between("KE", body, 1, 65_531))
 
     def emit(self) -> bytes:
         return self.public
@@ -264,7 +271,7 @@ class NonceV1:
 
     @classmethod
     def parse(cls, body: memoryview) -> NonceV1:
-        return cls(_value("nonce", body, MIN_NONCE, MAX_NONCE))
+        return cls(_octets_between("nonce", body, MIN_NONCE, MAX_NONCE))
 
     def emit(self) -> bytes:
         return self.value
@@ -272,14 +279,14 @@ class NonceV1:
 
 @dataclass(frozen=True, slots=True)
 class Hash:
-    """Output of the negotiated PRF or hash; its length is compared by whoever checks it."""
+    """Output of the negotiated PRF or hash. Its length is checked when it is compared."""
 
     type: ClassVar[int] = PayloadTypeV1.HASH
     value: bytes = field(repr=False)
 
     @classmethod
     def parse(cls, body: memoryview) -> Hash:
-        return cls(_value("HASH", body, 1, MAX_HASH))
+        return cls(_octets_between("HASH", body, 1, MAX_HASH))
 
     def emit(self) -> bytes:
         return self.value
@@ -294,7 +301,7 @@ class Signature:
 
     @classmethod
     def parse(cls, body: memoryview) -> Signature:
-        return cls(_value("SIG", body, 1, 65_531))
+        return cls(_octets_between("SIG", body, 1, 65_531))
 
     def emit(self) -> bytes:
         return self.value
@@ -302,14 +309,14 @@ class Signature:
 
 @dataclass(frozen=True, slots=True)
 class VendorV1:
-    """A vendor ID; unknown ones mean nothing."""
+    """A vendor ID; an unknown one is ignored."""
 
     type: ClassVar[int] = PayloadTypeV1.VENDOR
     id: bytes
 
     @classmethod
     def parse(cls, body: memoryview) -> VendorV1:
-        return cls(_value("vendor ID", body, 1, 65_531))
+        return cls(_octets_between("vendor ID", body, 1, 65_531))
 
     def emit(self) -> bytes:
         return self.id
@@ -324,7 +331,7 @@ class NatD:
 
     @classmethod
     def parse(cls, body: memoryview, type: int) -> NatD:
-        return cls(_value("NAT-D", body, 1, MAX_HASH), type)
+        return cls(_octets_between("NAT-D", body, 1, MAX_HASH), type)
 
     def emit(self) -> bytes:
         return self.hash
@@ -344,7 +351,7 @@ PayloadV1: TypeAlias = (
     | VendorV1
     | NatD
     | NatOa
-    | Unknown
+    | UnknownPayload
 )
 
 _PARSERS: Final[dict[int, Callable[[memoryview], PayloadV1]]] = {
@@ -360,23 +367,25 @@ _PARSERS: Final[dict[int, Callable[[memoryview], PayloadV1]]] = {
     PayloadTypeV1.DELETE: DeleteV1.parse,
     PayloadTypeV1.VENDOR: VendorV1.parse,
 }
-_TYPED: Final[dict[int, Callable[[memoryview, int], PayloadV1]]] = {
+_TYPED_PARSERS: Final[dict[int, Callable[[memoryview, int], PayloadV1]]] = {
     PayloadTypeV1.NAT_D: NatD.parse,
     PayloadTypeV1.NAT_D_DRAFT: NatD.parse,
     PayloadTypeV1.NAT_OA: NatOa.parse,
     PayloadTypeV1.NAT_OA_DRAFT: NatOa.parse,
 }
-_PASSED_OVER: Final = frozenset((PayloadTypeV1.ATTRIBUTES, PayloadTypeV1.FRAGMENT))
-"""Types of extensions that peers may send and that mean nothing here."""
+_IGNORED_TYPES: Final = frozenset((PayloadTypeV1.ATTRIBUTES, PayloadTypeV1.FRAGMENT))
+"""Payload types of extensions that peers may send; they are ignored."""
 
 
 def parse_payloads(first: int, body: memoryview, *, padded: bool = False) -> tuple[PayloadV1, ...]:
-    """The chain that starts with type `first`; raises PayloadError.
+    """Return the payloads of the chain that starts with type `first`.
 
-    `padded` says that `body` was decrypted: what follows the last payload is then padding
-    (RFC 2409 appendix B), otherwise nothing may follow. A length beyond the message carries the
-    log line for different preshared keys: under a wrong key the first lengths are noise. So is the
-    reserved octet before it, which is judged after it.
+    `padded`: `body` was decrypted, and padding may follow the last payload (RFC 2409 appendix B). After decryption
+    with a wrong key, lengths are random: one beyond the message has the guide's line about different preshared
+    keys. The reserved octet is random too, so it is checked after the length.
+
+    Raises:
+        PayloadError: a length, the number of payloads or a payload is wrong.
     """
     payloads: list[PayloadV1] = []
     at = 0
@@ -388,8 +397,8 @@ def parse_payloads(first: int, body: memoryview, *, padded: bool = False) -> tup
             raise _fault(kind, "generic header", f"{room} bytes left", at, NotifyTypeV1.PAYLOAD_MALFORMED)
         following, reserved, length = GENERIC.unpack_from(body, at)
         parse = _PARSERS.get(kind)
-        typed = _TYPED.get(kind)
-        if parse is None and typed is None and kind not in _PASSED_OVER:
+        typed = _TYPED_PARSERS.get(kind)
+        if parse is None and typed is None and kind not in _IGNORED_TYPES:
             raise _fault(
                 kind,
                 "type",
@@ -430,7 +439,7 @@ def parse_payloads(first: int, body: memoryview, *, padded: bool = False) -> tup
         elif typed is not None:
             payloads.append(typed(inner, kind))
         else:
-            payloads.append(Unknown(kind, bytes(inner)))
+            payloads.append(UnknownPayload(kind, bytes(inner)))
         at += length
         kind = following
     if at != size and not padded:
@@ -441,7 +450,7 @@ def parse_payloads(first: int, body: memoryview, *, padded: bool = False) -> tup
 
 
 def emit_payloads(payloads: Iterable[PayloadV1]) -> tuple[int, bytes]:
-    """(first type, octets) of a chain."""
+    """Return (type of the first payload, octets of the chain)."""
     return emit_chain(list(payloads))
 
 
@@ -454,7 +463,11 @@ class MessageV1:
 
     @classmethod
     def parse(cls, view: Buffer) -> MessageV1:
-        """Raises PayloadError. The fields of the header are as they came: `header.check()` judges them."""
+        """Decode a message; the fields of its header are checked by `header.check()`.
+
+        Raises:
+            PayloadError: a length or a payload is wrong.
+        """
         header = Header.parse(view)
         return cls(header, parse_payloads(header.next_payload, memoryview(view)[HEADER_LENGTH:]))
 

@@ -54,7 +54,7 @@ class AttributeV1:
 
     @property
     def number(self) -> int:
-        """The value as a number, whatever its form."""
+        """The value as a number, of either form."""
         return self.value if isinstance(self.value, int) else int.from_bytes(self.value, "big")
 
     def emit(self) -> bytes:
@@ -81,7 +81,7 @@ class TransformV1:
 
 @dataclass(frozen=True, slots=True)
 class ProposalV1:
-    """`spi` is empty (phase 1, mostly), four octets (AH, ESP), or two (the CPI of IPComp)."""
+    """`spi` is empty (phase 1), four octets (AH, ESP), or two (the CPI of IPComp)."""
 
     number: int
     protocol: int
@@ -107,7 +107,8 @@ class SaV1:
 
     @classmethod
     def parse(cls, body: memoryview) -> SaV1:
-        """Raises PayloadError; unknown identifiers and attributes are kept for the matching to judge."""
+        """Raises PayloadError for a wrong structure; unknown identifiers and attributes are left to the
+        choice of a proposal."""
         size = len(body)
         if size < 16:
             raise _fault("length", f"{size} bytes", size, NotifyTypeV1.PAYLOAD_MALFORMED)
@@ -174,7 +175,7 @@ class SaV1:
 
 
 def _transforms(body: memoryview, at: int, end: int, count: int) -> tuple[TransformV1, ...]:
-    """`count` transforms that fill the octets from `at` to `end`."""
+    """Return `count` transforms that fill the octets from `at` to `end`; raises PayloadError."""
     transforms: list[TransformV1] = []
     for left in range(count - 1, -1, -1):
         room = end - at

@@ -12,7 +12,7 @@ from chassis.ase.ike.payloads.chain import (
     MAX_PAYLOADS,
     Payload,
     PayloadError,
-    Unknown,
+    UnknownPayload,
     emit_chain,
 )
 from chassis.ase.ike.payloads.header import HEADER_LENGTH, Header
@@ -39,7 +39,7 @@ from chassis.net.types import Buffer
 
 PayloadV2: TypeAlias = (
     SaV2 | KeV2 | IdV2 | CertV2 | CertReqV2 | Auth | NonceV2 | NotifyV2 | DeleteV2 | VendorV2 | TS | Encrypted
-    | EncryptedFragment | ConfigPayload | Eap | Unknown
+    | EncryptedFragment | ConfigPayload | Eap | UnknownPayload
 )  # fmt: skip
 
 _PARSERS: Final[dict[int, Callable[[memoryview], PayloadV2]]] = {
@@ -55,17 +55,17 @@ _PARSERS: Final[dict[int, Callable[[memoryview], PayloadV2]]] = {
     PayloadTypeV2.CP: ConfigPayload.parse,
     PayloadTypeV2.EAP: Eap.parse,
 }
-_TYPED: Final[dict[int, Callable[[memoryview, int], PayloadV2]]] = {
+_TYPED_PARSERS: Final[dict[int, Callable[[memoryview, int], PayloadV2]]] = {
     PayloadTypeV2.ID_I: IdV2.parse,
     PayloadTypeV2.ID_R: IdV2.parse,
     PayloadTypeV2.TS_I: TS.parse,
     PayloadTypeV2.TS_R: TS.parse,
 }
-_SEALED: Final[dict[int, Callable[[memoryview, int], PayloadV2]]] = {
+_ENCRYPTED_PARSERS: Final[dict[int, Callable[[memoryview, int], PayloadV2]]] = {
     PayloadTypeV2.SK: Encrypted.parse,
     PayloadTypeV2.SKF: EncryptedFragment.parse,
 }
-_TOO_LONG: Final[dict[int, str]] = {
+_LENGTH_LOGS: Final[dict[int, str]] = {
     PayloadTypeV2.SA: "ikev2-sa-length",
     PayloadTypeV2.KE: "ikev2-ke-length",
     PayloadTypeV2.ID_I: "ikev2-id-length",
@@ -78,13 +78,16 @@ _TOO_LONG: Final[dict[int, str]] = {
     PayloadTypeV2.VENDOR: "ikev2-vendor-length",
     PayloadTypeV2.EAP: "ikev2-eap-length",
 }
-"""Line to log when a payload's length goes beyond the message, by type."""
+"""Id of the line to log if a payload is longer than the rest of its message, by payload type."""
 
 
-def parse_payloads(first: int, body: memoryview, *, inside: bool = False) -> tuple[PayloadV2, ...]:
-    """The chain that starts with type `first` and fills `body`; raises PayloadError.
+def parse_payloads(first: int, body: memoryview, *, decrypted: bool = False) -> tuple[PayloadV2, ...]:
+    """Return the payloads of the chain that starts with type `first` and fills `body`.
 
-    `inside` says that it comes from an Encrypted payload, where no further one may be.
+    `decrypted`: the chain is from an Encrypted payload, which cannot contain another one.
+
+    Raises:
+        PayloadError: a length, the number of payloads or a payload is wrong.
     """
     payloads: list[PayloadV2] = []
     at = 0
@@ -98,7 +101,7 @@ def parse_payloads(first: int, body: memoryview, *, inside: bool = False) -> tup
         if length < GENERIC_LENGTH:
             raise _fault(kind, "length", f"{length}", at + 2, "ikev2-generic-header-length", length=length)
         if length > room:
-            log = _TOO_LONG.get(kind, "ikev2-default-length")
+            log = _LENGTH_LOGS.get(kind, "ikev2-default-length")
             raise _fault(kind, "length", f"{length} of {room} bytes", at + 2, log, length=length, received=room)
         if len(payloads) == MAX_PAYLOADS:
             raise _fault(kind, "count", f"more than {MAX_PAYLOADS} payloads", at, "")
@@ -108,17 +111,17 @@ def parse_payloads(first: int, body: memoryview, *, inside: bool = False) -> tup
             if kind == PayloadTypeV2.VENDOR and flags & 0x80:
                 raise _fault(kind, "critical bit", "set", at - length + 1, "ikev2-vendor-critical")
             payloads.append(parse(inner))
-        elif typed := _TYPED.get(kind):
+        elif typed := _TYPED_PARSERS.get(kind):
             payloads.append(typed(inner, kind))
-        elif sealed := _SEALED.get(kind):
-            if inside:
+        elif sealed := _ENCRYPTED_PARSERS.get(kind):
+            if decrypted:
                 raise _fault(
                     kind, "place", "inside another Encrypted payload", at - length, "ikev2-encrypted-nested"
                 )
             payloads.append(sealed(inner, following))
             break
         else:
-            payloads.append(Unknown(kind, bytes(inner), bool(flags & 0x80)))
+            payloads.append(UnknownPayload(kind, bytes(inner), bool(flags & 0x80)))
         kind = following
     if at != size:
         raise _fault(
@@ -128,7 +131,7 @@ def parse_payloads(first: int, body: memoryview, *, inside: bool = False) -> tup
 
 
 def emit_payloads(payloads: Iterable[PayloadV2]) -> tuple[int, bytes]:
-    """(first type, octets); an Encrypted payload or fragment has to be the last one."""
+    """Return (type of the first payload, octets); an Encrypted payload must be the last one."""
     chain: list[Payload] = list(payloads)
     last = 0
     for place, payload in enumerate(chain, 1):
@@ -145,9 +148,9 @@ def find_notify(payloads: Iterable[PayloadV2], notify: int) -> NotifyV2 | None:
 
 
 def refuse_critical(payloads: Iterable[PayloadV2]) -> None:
-    """Raises PayloadError for an unknown payload that the peer calls critical (RFC 7296 2.5)."""
+    """Raises PayloadError for an unknown payload with the critical bit (RFC 7296 2.5)."""
     for payload in payloads:
-        if isinstance(payload, Unknown) and payload.critical:
+        if isinstance(payload, UnknownPayload) and payload.critical:
             raise PayloadError(
                 "payload",
                 "type",
@@ -159,11 +162,11 @@ def refuse_critical(payloads: Iterable[PayloadV2]) -> None:
             )
 
 
-def remarks(payloads: Iterable[PayloadV2]) -> tuple[tuple[str, dict[str, int]], ...]:
-    """(id, values) of the lines to log for what is passed over, each once: attributes of unknown types.
+def ignored_attributes(payloads: Iterable[PayloadV2]) -> tuple[tuple[str, dict[str, int]], ...]:
+    """Return (id, values) of the lines to log about attributes of unknown types, each once.
 
-    They are no fault of the message: a transform with one is not chosen (RFC 7296 3.3.6), a configuration
-    attribute is ignored (3.15).
+    They are not errors: a transform with one is not chosen (RFC 7296 3.3.6), a configuration attribute is ignored
+    (RFC 7296 3.15).
     """
     found: dict[tuple[str, int, int], dict[str, int]] = {}
     for payload in payloads:
@@ -189,7 +192,11 @@ class MessageV2:
 
     @classmethod
     def parse(cls, view: Buffer) -> MessageV2:
-        """Raises PayloadError. The fields of the header are as they came: `header.check()` judges them."""
+        """Decode a message; the fields of its header are checked by `header.check()`.
+
+        Raises:
+            PayloadError: a length or a payload is wrong.
+        """
         header = Header.parse(view)
         return cls(header, parse_payloads(header.next_payload, memoryview(view)[HEADER_LENGTH:]))
 

@@ -21,7 +21,7 @@ _ENCODINGS: Final = frozenset((1, 2, 3, 4, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15))
 class IdV2:
     """`type` is PayloadTypeV2.ID_I or ID_R, `id_type` an IdType, `data` the address or name in octets.
 
-    `reserved` are three octets without a meaning, kept as they came: the peer's AUTH covers them.
+    `reserved` are three octets as received: the peer's AUTH covers them.
     """
 
     type: int
@@ -99,7 +99,7 @@ class CertReqV2:
 
     @classmethod
     def parse(cls, body: memoryview) -> CertReqV2:
-        """Raises PayloadError for an empty body or an X.509 request that is no row of 20-octet hashes."""
+        """Raises PayloadError for an empty body, or X.509 hashes whose length is not a multiple of 20 octets."""
         size = len(body)
         if not size or (body[0] == 4 and (size - 1) % 20):
             raise PayloadError(
@@ -205,7 +205,7 @@ class NonceV2:
 
 @dataclass(frozen=True, slots=True)
 class Auth:
-    """Proof of identity by `method` (an AuthMethod)."""
+    """Authentication data of `method` (an AuthMethod)."""
 
     type: ClassVar[int] = PayloadTypeV2.AUTH
     method: int
@@ -252,7 +252,7 @@ def _header_fault(payload: str, what: str, offset: int, log: str, **values: int)
 
 @dataclass(frozen=True, slots=True)
 class NotifyV2:
-    """`notify` is a NotifyTypeV2 (below 16384 an error); protocol and SPI name a CHILD SA or are 0 and empty."""
+    """`notify` is a NotifyTypeV2 (an error below 16384); `protocol` and `spi` name a CHILD SA or are 0, b''."""
 
     type: ClassVar[int] = PayloadTypeV2.NOTIFY
     notify: int
@@ -289,7 +289,7 @@ class NotifyV2:
 
 @dataclass(frozen=True, slots=True)
 class DeleteV2:
-    """SPIs as the sender's inbound SAs have them; none with protocol IKE, which deletes the IKE SA itself."""
+    """Inbound SPIs of the sender, all of one protocol; protocol IKE has none and deletes the IKE SA itself."""
 
     type: ClassVar[int] = PayloadTypeV2.DELETE
     protocol: int
@@ -331,7 +331,7 @@ class DeleteV2:
 
 @dataclass(frozen=True, slots=True)
 class VendorV2:
-    """A vendor ID; unknown ones mean nothing."""
+    """A vendor ID; an unknown one is ignored."""
 
     type: ClassVar[int] = PayloadTypeV2.VENDOR
     id: bytes
@@ -431,7 +431,7 @@ CFG_ACK: Final = 4
 MAX_CONFIG_ATTRIBUTES: Final = 128
 
 KNOWN_ATTRIBUTES: Final = frozenset((1, 2, 3, 4, 6, 7, 8, 10, 12, 13, 14, 15))
-"""Attribute types that RFC 7296 defines; others are passed over, with a line in the log."""
+"""Attribute types that RFC 7296 defines; others are ignored and logged."""
 
 _CONFIG_ATTRIBUTE = struct.Struct("!HH")
 
@@ -491,7 +491,7 @@ class ConfigPayload:
 
 @dataclass(frozen=True, slots=True)
 class Eap:
-    """An EAP message, not looked into; its own length field fits."""
+    """An EAP message as octets; only its length field is checked."""
 
     type: ClassVar[int] = PayloadTypeV2.EAP
     message: bytes
@@ -511,7 +511,7 @@ class Eap:
 
 
 MAX_FRAGMENTS: Final = 64
-"""Fragments of one message that are accepted: 64 of 548 octets and more hold any message worth having."""
+"""Fragments of one message (count): 64 of at least 548 octets hold every message that peers send."""
 
 _FRAGMENT_HEAD = struct.Struct("!HH")
 

@@ -48,7 +48,7 @@ class TransformV2:
 
     @property
     def key_bits(self) -> int | None:
-        """The Key Length attribute, None without one."""
+        """The Key Length attribute (bits); None without one."""
         for attribute in self.attributes:
             if attribute.type == KEY_LENGTH and isinstance(attribute.value, int):
                 return attribute.value
@@ -86,7 +86,8 @@ class SaV2:
 
     @classmethod
     def parse(cls, body: memoryview) -> SaV2:
-        """Raises PayloadError; unknown protocols, transforms and attributes are kept for the matching to judge."""
+        """Raises PayloadError for a wrong structure; unknown protocols, transforms and attributes are left to the
+        choice of a proposal."""
         size = len(body)
         proposals: list[ProposalV2] = []
         at = 0
@@ -144,7 +145,7 @@ class SaV2:
 
 
 def _transforms(body: memoryview, at: int, end: int, count: int) -> tuple[TransformV2, ...]:
-    """`count` transforms that fill the octets from `at` to `end`."""
+    """Return `count` transforms that fill the octets from `at` to `end`; raises PayloadError."""
     transforms: list[TransformV2] = []
     for left in range(count - 1, -1, -1):
         room = end - at

@@ -19,7 +19,7 @@ from chassis.ase.ike.identity import Identity
 from chassis.ase.ike.payloads.chain import PayloadError
 from chassis.ase.ike.payloads.header import INITIATOR, RESPONSE, VERSION_2, Header
 from chassis.ase.ike.payloads.numbers import ExchangeType
-from chassis.ase.ike.payloads.v2 import MessageV2, PayloadV2, refuse_critical, remarks
+from chassis.ase.ike.payloads.v2 import MessageV2, PayloadV2, ignored_attributes, refuse_critical
 from chassis.ase.ike.retransmit import ReplyCacheV2, Retransmission
 from chassis.ase.ike.v2.child_sas import ChildSaEvent, ChildSaState, ChildSasV2, ChildSaV2
 from chassis.ase.ike.v2.keymat import Assembly, IkeSaKeymat, encrypt_message
@@ -474,7 +474,7 @@ class IkeSa(Session):
             PayloadError: an unknown payload is critical (RFC 7296 2.5).
         """
         refuse_critical(payloads)
-        for id, values in remarks(payloads):
+        for id, values in ignored_attributes(payloads):
             self.host.log(id, values, self, self.path, now)
 
     def log_mismatches(self, error: NegotiationError, now: float) -> None:

@@ -262,7 +262,7 @@ class SessionV2(IkeSa):
             decrypted = self._decrypt(message, data)
             if decrypted is None:
                 return None
-            payloads = parse_payloads(decrypted[0], memoryview(decrypted[1]), inside=True)
+            payloads = parse_payloads(decrypted[0], memoryview(decrypted[1]), decrypted=True)
             self.check_payloads(payloads, now)
         except IntegrityError:
             self.host.count("integrity failures")

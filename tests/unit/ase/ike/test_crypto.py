@@ -149,7 +149,7 @@ def test_version_2_messages_are_sealed(guard: SkCipher) -> None:
         assert isinstance(only, EncryptedFragment)
         pieces.append((only.first, guard.decrypt_payload(fragment, only)))
     plain = b"".join(piece for _, piece in pieces)
-    assert v2.parse_payloads(pieces[0][0], memoryview(plain), inside=True) == payloads
+    assert v2.parse_payloads(pieces[0][0], memoryview(plain), decrypted=True) == payloads
 
 
 def test_scapy_reads_our_offers() -> None:

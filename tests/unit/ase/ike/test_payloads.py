@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from chassis.ase.ike.log import text
 from chassis.ase.ike.payloads import v1, v1_sa, v2, v2_sa
-from chassis.ase.ike.payloads.chain import PayloadError, Unknown
+from chassis.ase.ike.payloads.chain import PayloadError, UnknownPayload
 from chassis.ase.ike.payloads.header import Header
 from chassis.ase.ike.payloads.numbers import NotifyTypeV1, NotifyTypeV2
 from chassis.ase.ike.payloads.v2_payloads import (
@@ -66,7 +66,7 @@ V1_PAYLOADS: tuple[v1.PayloadV1, ...] = (
     v1.VendorV1(b"v" * 16),
     v1.NatD(b"d" * 16),
     v1.NatOa(1, b"\x0a\0\0\1"),
-    Unknown(14, b"attributes"),
+    UnknownPayload(14, b"attributes"),
 )
 
 V2_PAYLOADS: tuple[v2.PayloadV2, ...] = (
@@ -93,7 +93,7 @@ V2_PAYLOADS: tuple[v2.PayloadV2, ...] = (
     TS(45, (TrafficSelector(0, (1 << 128) - 1, kind=IPV6_RANGE),)),
     ConfigPayload(1, (ConfigAttribute(1), ConfigAttribute(3, b"\x0a\0\0\1"))),
     Eap(b"\1\1\0\5\1"),
-    Unknown(200, b"what", True),
+    UnknownPayload(200, b"what", True),
 )
 
 
@@ -146,7 +146,7 @@ def test_any_bytes_parse_and_come_back_or_raise(kind: int, body: bytes, flag: bo
     except DecodeError as error:
         fills_its_line(error)
     try:
-        found = v2.parse_payloads(kind, memoryview(body), inside=flag)
+        found = v2.parse_payloads(kind, memoryview(body), decrypted=flag)
         assert v2.parse_payloads(kind, memoryview(v2.emit_payloads(found)[1])) == found
     except DecodeError as error:
         fills_its_line(error)
@@ -252,14 +252,14 @@ def test_a_payload_is_refused_with_its_line(version: int, kind: int, body: str, 
 
 def test_nothing_encrypted_hides_in_the_encrypted() -> None:
     with pytest.raises(PayloadError) as caught:
-        v2.parse_payloads(46, memoryview(b"\0\0\0\x08abcd"), inside=True)
+        v2.parse_payloads(46, memoryview(b"\0\0\0\x08abcd"), decrypted=True)
     assert caught.value.log == "ikev2-encrypted-nested"
 
 
 def test_a_critical_unknown_payload_is_refused_by_its_type() -> None:
-    v2.refuse_critical([Unknown(200, b"")])
+    v2.refuse_critical([UnknownPayload(200, b"")])
     with pytest.raises(PayloadError) as caught:
-        v2.refuse_critical([Unknown(200, b"", True)])
+        v2.refuse_critical([UnknownPayload(200, b"", True)])
     assert (caught.value.notify, caught.value.data) == (NotifyTypeV2.UNSUPPORTED_CRITICAL_PAYLOAD, b"\xc8")
 
 

@@ -32,7 +32,7 @@ def codecs() -> dict[str, Parse]:
         name = module.__name__.rsplit(".", 1)[-1]
         for kind, parse in module._PARSERS.items():
             found[f"{name} {kind}"] = parse
-        for kind, typed in (module._TYPED | getattr(module, "_SEALED", {})).items():
+        for kind, typed in (module._TYPED_PARSERS | getattr(module, "_ENCRYPTED_PARSERS", {})).items():
             found[f"{name} {kind}"] = _of(typed, kind)
     return found
 

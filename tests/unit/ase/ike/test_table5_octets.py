@@ -185,7 +185,7 @@ def test_version_2_chains() -> None:
     for kind, inner in ((46, b"sealed"), (53, b"\0\1\0\1sealed")):
         body = bytes(2) + (4 + len(inner)).to_bytes(2, "big") + inner
         with pytest.raises(PayloadError) as caught:
-            v2.parse_payloads(kind, memoryview(body), inside=True)
+            v2.parse_payloads(kind, memoryview(body), decrypted=True)
         assert caught.value.log == "ikev2-encrypted-nested"
 
 
@@ -196,14 +196,14 @@ def test_what_is_passed_over_is_remarked_once() -> None:
     )
     offered = SaV2((v2_sa.ProposalV2(5, 1, b"", (transform, transform)),))
     message = v2.MessageV2(HEADER_2, (ConfigPayload(1, attributes), offered))
-    remarks = v2.remarks(v2.MessageV2.parse(message.emit()).payloads)
+    remarks = v2.ignored_attributes(v2.MessageV2.parse(message.emit()).payloads)
     assert sorted(text(log, values) for log, values in remarks) == [
         "INVALID_CP_ATTRIB_TYPE:120",
         "INVALID_CP_ATTRIB_TYPE:16",
         "INVALID_XFORM_ATTRIB_TYPE:12 Prop Num:5",
         "INVALID_XFORM_ATTRIB_TYPE:13 Prop Num:5",
     ]
-    assert v2.remarks(()) == ()
+    assert v2.ignored_attributes(()) == ()
 
 
 def test_a_transform_with_an_unknown_attribute_is_not_chosen() -> None:
