@@ -33,9 +33,9 @@ HEIGHT = {
 
 CIRCLES: list[set[str]] = [
     {
-        "chassis.ase.ike.receiver",
-        "chassis.ase.ike.engine",
         "chassis.ase.ike.connection_manager",
+        "chassis.ase.ike.engine",
+        "chassis.ase.ike.receiver",
         "chassis.ase.ike.requests",
     },
 ]

@@ -1,11 +1,11 @@
-"""The pairs of SAs that quick modes made: which one sends, when it is succeeded, when it goes.
+"""The CHILD SAs of a connection in IKEv1: which one sends, when each is replaced and deleted.
 
-A line is here one rule of a policy line, where that has an access list.
+`entry` is a line of the policy, or one rule of its access list.
 
-Make before break. Of several pairs of one line the newest wins; it sends as soon as the peer is known to
-have it. Quick modes of one line follow each other in the same order at both ends, so both agree which pair is the
-newest. The initiator of the newest one deletes the older ones after `DELETE_DELAY`: it tells the peer, and still
-receives by them for `RECEIVE_AFTER_DELETE_DELAY`. The responder deletes them itself after `PEER_DELETE_TIMEOUT`.
+Make before break: of several CHILD SAs of one entry the newest one sends, as soon as the peer is known to have it.
+Quick modes of one entry follow each other in the same order at both ends, so both agree which one is the newest.
+The initiator of the newest one deletes the older ones after DELETE_DELAY: it tells the peer, and still receives by
+them for RECEIVE_AFTER_DELETE_DELAY. The responder deletes them itself after PEER_DELETE_TIMEOUT.
 """
 
 from __future__ import annotations
@@ -22,17 +22,20 @@ from chassis.ase.ike.payloads.numbers import Protocol
 from chassis.ase.link import Encapsulation, SaDelete, SaExpiring, SaInstall, SaMove, SaSwitch
 
 DELETE_DELAY: Final = 5.0
+"""Time (s) after which the initiator of a successor deletes what it replaces; packets may still be under way."""
 RECEIVE_AFTER_DELETE_DELAY: Final = 2.0
+"""Time (s) for which a deleted CHILD SA still receives."""
 PEER_DELETE_TIMEOUT: Final = 60.0
+"""Time (s) that the initiator of a successor has to delete what it replaces, before the responder does."""
 REKEY_RETRY_INTERVAL: Final = 10.0
-"""Seconds until a successor that did not come is asked for again."""
+"""Time (s) after which a successor that did not come is requested again."""
 MAX_CHILD_SAS: Final = 256
-"""Pairs of one connection; a peer that makes more is refused. Of many rules each may have as many as four."""
+"""CHILD SAs of one connection (count), or four for each entry if that is more. The peer cannot make more."""
 
 
 @dataclass(slots=True, eq=False)
 class ChildSaV1:
-    """`spis_in` are ours, `spis_out` the peer's, by protocol. Times are `now`'s; infinity is never."""
+    """One CHILD SA. `spis_in` are ours, `spis_out` the peer's, by protocol. Times are the engine's (s)."""
 
     child: Child
     install: SaInstall
@@ -47,7 +50,7 @@ class ChildSaV1:
     sending: bool = False
     delete_at: float = inf
     remove_at: float = inf
-    """When it is taken away, once the peer was told."""
+    """When it is removed, after the peer was told."""
 
     @property
     def due(self) -> float:
@@ -55,12 +58,12 @@ class ChildSaV1:
 
 
 def max_child_sas(connection: Connection) -> int:
-    """How many pairs a connection may have at once."""
+    """Return how many CHILD SAs a connection may have at once."""
     return max(MAX_CHILD_SAS, 4 * len(connection.lines))
 
 
 class ChildSasV1:
-    """The pairs of one session, oldest first."""
+    """The CHILD SAs that are under one ISAKMP SA, oldest first."""
 
     def __init__(
         self, host: Host, session: Session, send_delete: Callable[[Mapping[int, bytes], float], None]
@@ -75,47 +78,46 @@ class ChildSasV1:
         return next((one for one in self.all if one.child.serial == serial), None)
 
     def newest(self, entry: int) -> ChildSaV1 | None:
-        """The pair of a line that has no successor."""
+        """Return the newest CHILD SA of an entry that is not deleted."""
         return next((one for one in reversed(self.all) if one.child.entry == entry and one.remove_at == inf), None)
 
     def has_child(self, entry: int) -> bool:
-        """Whether a line has a pair that the peer is known to have."""
+        """Return whether an entry has a CHILD SA that the peer is known to have."""
         return any(one.child.entry == entry and one.confirmed and one.remove_at == inf for one in self.all)
 
-    # coming
-
-    def add(self, pair: ChildSaV1, now: float) -> None:
-        """Install a new pair; it sends at once if the peer is known to have it."""
+    def add(self, child_sa: ChildSaV1, now: float) -> None:
+        """Install a new CHILD SA; it sends at once if the peer is known to have it."""
         host = self._host
-        entry = pair.child.entry
-        self.all.append(pair)
-        if pair.confirmed:
+        entry = child_sa.child.entry
+        self.all.append(child_sa)
+        if child_sa.confirmed:
             for other in self.all:
                 if other.child.entry == entry:
                     other.sending = False
-            pair.sending = True
-        host.emit(replace(pair.install, send=pair.sending))
-        host.installed(self._session, pair.child, now)
+            child_sa.sending = True
+        host.emit(replace(child_sa.install, send=child_sa.sending))
+        host.installed(self._session, child_sa.child, now)
         self._activate_newest(entry, now)
 
-    def confirm(self, pair: ChildSaV1, now: float) -> None:
-        """The peer has it."""
-        if not pair.confirmed:
-            pair.confirmed = True
-            self._activate_newest(pair.child.entry, now)
+    def confirm(self, child_sa: ChildSaV1, now: float) -> None:
+        """Mark that the peer has it."""
+        if not child_sa.confirmed:
+            child_sa.confirmed = True
+            self._activate_newest(child_sa.child.entry, now)
 
-    def take_over(self, pairs: list[ChildSaV1], now: float) -> None:
-        """Pairs of a session that this one succeeds."""
-        self.all = pairs + self.all
-        for pair in pairs:
-            self._host.installed(self._session, pair.child, now)
+    def take_over(self, taken: list[ChildSaV1], now: float) -> None:
+        """Take over those of an ISAKMP SA that this one replaces."""
+        self.all = taken + self.all
+        for child_sa in taken:
+            self._host.installed(self._session, child_sa.child, now)
 
     def give_away(self) -> list[ChildSaV1]:
-        pairs, self.all = self.all, []
-        return pairs
+        """Return all, for the ISAKMP SA that takes them over."""
+        given, self.all = self.all, []
+        return given
 
     def _activate_newest(self, entry: int, now: float) -> None:
-        """The newest pair that the peer has sends, and the older ones are on their way out."""
+        """Send with the newest confirmed CHILD SA and schedule the deletion of the older ones."""
         live = [one for one in self.all if one.child.entry == entry and one.remove_at == inf]
         sender = next((one for one in reversed(live) if one.confirmed), None)
         if sender is None:
@@ -132,76 +134,74 @@ class ChildSasV1:
                 one.delete_at = now + (DELETE_DELAY if sender.install.initiator else PEER_DELETE_TIMEOUT)
 
     def on_peer_moved(self) -> None:
-        """The peer is reached by another address or port: so are its pairs (RFC 3947 section 4)."""
+        """Send to the peer's new address and port (RFC 3947 4)."""
         path = self._session.path
-        way = Encapsulation(path.local_port, path.remote, path.remote_port)
-        for pair in self.all:
-            if pair.install.encapsulation:
-                self._host.emit(SaMove(pair.child.tunnel, pair.child.serial, way))
+        encapsulation = Encapsulation(path.local_port, path.remote, path.remote_port)
+        for child_sa in self.all:
+            if child_sa.install.encapsulation:
+                self._host.emit(SaMove(child_sa.child.tunnel, child_sa.child.serial, encapsulation))
 
-    # going
+    def remove(self, child_sa: ChildSaV1, reason: str, now: float, *, tell: bool) -> None:
+        """Remove it at once; `tell` the peer.
 
-    def remove(self, pair: ChildSaV1, reason: str, now: float, *, tell: bool) -> None:
-        """Take it away at once; `tell` the peer.
-
-        Where all that is left waits for its confirmation the newest sends now: the peer has it, or it would not
-        have deleted the one before.
+        If only unconfirmed ones of the entry remain, the newest of them is confirmed: a peer that did not have it
+        would not have deleted the one before.
         """
-        if pair not in self.all:
+        if child_sa not in self.all:
             return
-        if tell and pair.remove_at == inf:
-            self._send_delete(pair.spis_in, now)
-        entry = pair.child.entry
-        others = [one for one in self.all if one.child.entry == entry and one.remove_at == inf and one is not pair]
+        if tell and child_sa.remove_at == inf:
+            self._send_delete(child_sa.spis_in, now)
+        entry = child_sa.child.entry
+        others = [
+            one for one in self.all if one.child.entry == entry and one.remove_at == inf and one is not child_sa
+        ]
         if others and not any(one.confirmed for one in others):
             self.confirm(others[-1], now)
-        self.all.remove(pair)
+        self.all.remove(child_sa)
         host = self._host
-        host.emit(SaDelete(pair.child.tunnel, pair.child.serial, reason))
-        host.release(pair.spis_in)
-        host.removed(self._session, pair.child, reason, now)
+        host.emit(SaDelete(child_sa.child.tunnel, child_sa.child.serial, reason))
+        host.release(child_sa.spis_in)
+        host.removed(self._session, child_sa.child, reason, now)
         self._activate_newest(entry, now)
 
     def on_delete(self, protocol: int, spi: bytes, now: float) -> None:
-        """The peer deleted the SA that we send by with this SPI."""
-        for pair in self.all:
-            if pair.spis_out.get(protocol) == spi:
-                self.remove(pair, "deleted by the peer", now, tell=False)
+        """Remove the CHILD SA by which we send with this SPI: the peer deleted it."""
+        for child_sa in self.all:
+            if child_sa.spis_out.get(protocol) == spi:
+                self.remove(child_sa, "deleted by the peer", now, tell=False)
                 return
-
-    # time
 
     def next_timer(self) -> float:
         return min([one.due for one in self.all], default=inf)
 
     def on_timer(self, now: float) -> None:
-        for pair in list(self.all):
-            if pair.due > now or pair not in self.all:
+        for child_sa in list(self.all):
+            if child_sa.due > now or child_sa not in self.all:
                 continue
-            if pair.remove_at <= now:
-                self.remove(pair, "succeeded by another pair", now, tell=False)
-            elif pair.hard <= now:
-                self.remove(pair, "its lifetime ended", now, tell=True)
-            elif pair.delete_at <= now:
-                self._send_delete(pair.spis_in, now)
-                pair.remove_at = now + RECEIVE_AFTER_DELETE_DELAY
-            elif pair.soft <= now:
-                if self.newest(pair.child.entry) is pair:
-                    self._host.emit(SaExpiring(pair.child.tunnel, pair.child.serial, False, AGED))
-                self.request_successor(pair, now)
+            if child_sa.remove_at <= now:
+                self.remove(child_sa, "succeeded by another pair", now, tell=False)
+            elif child_sa.hard <= now:
+                self.remove(child_sa, "its lifetime ended", now, tell=True)
+            elif child_sa.delete_at <= now:
+                self._send_delete(child_sa.spis_in, now)
+                child_sa.remove_at = now + RECEIVE_AFTER_DELETE_DELAY
+            elif child_sa.soft <= now:
+                if self.newest(child_sa.child.entry) is child_sa:
+                    self._host.emit(SaExpiring(child_sa.child.tunnel, child_sa.child.serial, False, AGED))
+                self.request_successor(child_sa, now)
 
-    def request_successor(self, pair: ChildSaV1, now: float) -> None:
-        """Have a successor negotiated, again after a while if none comes."""
+    def request_successor(self, child_sa: ChildSaV1, now: float) -> None:
+        """Request a successor, and again after REKEY_RETRY_INTERVAL if none comes."""
         session = self._session
-        pair.soft = now + REKEY_RETRY_INTERVAL
-        line = None if session.connection is None else session.connection.line(pair.child.entry)
+        child_sa.soft = now + REKEY_RETRY_INTERVAL
+        line = None if session.connection is None else session.connection.line(child_sa.child.entry)
         if line is None:
-            pair.soft = inf
-        elif self.newest(pair.child.entry) is pair:
-            session.negotiate(line, pair.child.serial, now)
+            child_sa.soft = inf
+        elif self.newest(child_sa.child.entry) is child_sa:
+            session.negotiate(line, child_sa.child.serial, now)
 
     def describe(self) -> list[dict[str, Any]]:
-        """Never a key."""
+        """Return all for `show`; never a key."""
         return [
             {
                 "serial": one.child.serial,

@@ -20,8 +20,8 @@ from chassis.ase.ike.payloads.header import Header
 from chassis.ase.ike.payloads.numbers import ExchangeType, NotifyTypeV1, Protocol
 from chassis.ase.ike.payloads.v1 import NotifyV1
 from chassis.ase.ike.retransmit import DpdState, ReplyCacheV1, message_digest
-from chassis.ase.ike.v1 import informational
 from chassis.ase.ike.v1.aggressive_mode import AggressiveMode
+from chassis.ase.ike.v1.informational import Informational
 from chassis.ase.ike.v1.isakmp_sa import ESTABLISHED_STATES, IsakmpSa, Phase1State
 from chassis.ase.ike.v1.keymat import NO_COOKIE, IncomingMessage, Phase1Negotiation
 from chassis.ase.ike.v1.main_mode import MainMode
@@ -40,6 +40,7 @@ class SessionV1(IsakmpSa):
     def __init__(self, host: Host, path: Path, phase1: Phase1Negotiation, spi: bytes, initiator: bool) -> None:
         super().__init__(host, path, phase1, spi, initiator)
         self.quick_modes = QuickModes(self)
+        self._informational = Informational(self)
         # A first message of any other exchange type is refused before it is handled.
         self._phase_1 = PHASE_1_EXCHANGES.get(phase1.mode, MainMode)(self)
         self._rejected: list[bytes] = []
@@ -47,7 +48,7 @@ class SessionV1(IsakmpSa):
 
     @classmethod
     def initiate(cls, host: Host, connection: Connection, path: Path) -> SessionV1:
-        """One that begins; `start` sends its first message."""
+        """Return an initiator's session; `start` sends its first message."""
         cookie = host.ike_spi()
         mode = ExchangeType.AGGRESSIVE_MODE if connection.policy.mode == "aggressive" else ExchangeType.MAIN_MODE
         session = cls(host, path, Phase1Negotiation(mode, cookie, members=(connection,)), cookie, True)
@@ -56,7 +57,7 @@ class SessionV1(IsakmpSa):
 
     @classmethod
     def respond(cls, host: Host, path: Path, header: Header) -> SessionV1:
-        """One for a first message of main or aggressive mode, which `receive` takes next."""
+        """Return a responder's session for a first message, which the caller gives to `receive` next."""
         cookie = host.ike_spi()
         return cls(host, path, Phase1Negotiation(header.exchange, header.spi_i, cookie), cookie, False)
 
@@ -75,7 +76,7 @@ class SessionV1(IsakmpSa):
             return
         message = IncomingMessage(bytes(data), header, path, now)
         if self.orphaned:
-            informational.receive_orphaned(self, message)
+            self._informational.receive_orphaned(message)
             return
         if self._establish_deadline == inf and self.state is Phase1State.IDLE:
             self.created_at = now
@@ -92,13 +93,17 @@ class SessionV1(IsakmpSa):
             self.host.count("decryption failures")
         elif header.exchange == ExchangeType.QUICK_MODE:
             if self.state is Phase1State.AM2_SENT and header.spi_r == self.phase1.cky_r:
-                # It has our cookie, hence our message 2, and its message 3 was lost: message 2 brings that again.
+                # The peer has our cookie from AM2, and its AM3 was lost: AM2 makes it send AM3 again.
                 self._reply_cache.resend_reply(self.host, path)
             self.quick_modes.receive(message)
         else:
-            informational.receive(self, message)
+            self._informational.receive(message)
 
     def _receive_phase_1(self, message: IncomingMessage) -> None:
+        """Give a message of phase 1 to its handler, if it is the one that is due.
+
+        A message that fails changes no state: a forged one must not end the exchange with the real peer.
+        """
         header, now = message.header, message.now
         phase1 = self.phase1
         if header.message_id:
@@ -130,11 +135,10 @@ class SessionV1(IsakmpSa):
         try:
             event = handler(message)
         except (PayloadError, NegotiationError) as error:
-            # The message is passed over, so that a forged one does not end what the real one would go on with.
             self._reply_cache = before
             self._rejected = [*self._rejected[-7:], message_digest(message.data)]
-            stop = malformed_v1(error) if isinstance(error, PayloadError) else error
-            self._on_negotiation_error(stop, message.path, now)
+            failed = malformed_v1(error) if isinstance(error, PayloadError) else error
+            self._on_negotiation_error(failed, message.path, now)
             return
         if event is None:
             self._reply_cache = before
@@ -144,7 +148,7 @@ class SessionV1(IsakmpSa):
             self._on_established(now)
 
     def _on_established(self, now: float) -> None:
-        """The ISAKMP SA stands."""
+        """Start the lifetime, replace older ISAKMP SAs, report, and start the quick modes that wait."""
         host, phase1, connection = self.host, self.phase1, self.connection
         assert connection is not None
         settings = host.settings
@@ -162,7 +166,7 @@ class SessionV1(IsakmpSa):
         host.count("IKE SAs established")
         contact: tuple[NotifyV1, ...] = ()
         if not self.initiator and phase1.mode == ExchangeType.AGGRESSIVE_MODE:
-            # Its own message of aggressive mode went out before the peer was known; once it is, none is due.
+            # AM2 could not carry it: at that time the peer was not authenticated.
             contact = self.initial_contact_notify(connection)
         if phase1.peer_initial_contact:
             self.on_initial_contact(now)
@@ -174,31 +178,28 @@ class SessionV1(IsakmpSa):
             self.send_informational(contact, now)
         self.quick_modes.start_pending(now)
 
-    # --- what goes wrong ---
-
-    def _on_negotiation_error(self, stop: NegotiationError, path: Path, now: float) -> None:
-        """A message that came by `path` is not accepted: what is said of it goes back there."""
-        for row, values in stop.rows:
+    def _on_negotiation_error(self, error: NegotiationError, path: Path, now: float) -> None:
+        """Log and notify why a message that came by `path` is not accepted; before the SA is established, fail."""
+        for row, values in error.rows:
             self.log(row, values, now)
-        if stop.notify and self.notify_allowed(now):
-            if stop.notify_row is not None:
-                self.log(*stop.notify_row, now)
-            if stop.encrypted:
-                self.send_informational((NotifyV1(stop.notify, Protocol.IKE, self.phase1.cookies),), now, path)
+        if error.notify and self.notify_allowed(now):
+            if error.notify_row is not None:
+                self.log(*error.notify_row, now)
+            if error.encrypted:
+                self.send_informational((NotifyV1(error.notify, Protocol.IKE, self.phase1.cookies),), now, path)
             else:
-                self.host.send(path, self.cleartext_message(stop.notify))
+                self.host.send(path, self.cleartext_message(error.notify))
         if self.established:
             return
-        failure = stop.failure
-        if stop.final:
-            if stop.encrypted and self.initiator:
-                # The responder may hold the SA for established already.
+        if error.final:
+            if error.encrypted and self.initiator:
+                # The responder may have established the SA already.
                 self.send_informational((self.isakmp_sa_delete(),), now, path)
-            self.abort(failure, now)
+            self.abort(error.failure, now)
         elif self.state is Phase1State.IDLE:
-            self.abort(failure, now)
+            self.abort(error.failure, now)
         else:
-            self.fail_after_grace(failure, now)
+            self.fail_after_grace(error.failure, now)
 
     # --- time ---
 
@@ -233,12 +234,12 @@ class SessionV1(IsakmpSa):
         if now >= self._establish_deadline:
             self.abort(self._pending_failure or self.timeout_failure(), now)
             return
-        resend = self._retransmission
-        if resend is not None and now >= resend.due and not resend.retransmit(self.host, self.path, now):
+        waiting = self._retransmission
+        if waiting is not None and now >= waiting.due and not waiting.retransmit(self.host, self.path, now):
             if self.initiator:
                 self.abort(self._pending_failure or self.timeout_failure(), now)
                 return
-            self._retransmission = None  # It is for the peer to ask again, until the deadline.
+            self._retransmission = None  # The peer retransmits, until the deadline.
         if self.established:
             self._established_timers(now)
 
@@ -290,32 +291,30 @@ class SessionV1(IsakmpSa):
             self.soft = inf
             return
         self.soft = now + settings.give_up + settings.backoff[0]
-        if (
-            self.pending_successor is not None
-            and not self.pending_successor.closed
-            and not self.pending_successor.established
-        ):
+        pending = self.pending_successor
+        if pending is not None and not pending.closed and not pending.established:
             return
         if not connection.initiates:
             self.soft = inf
             self.host.say("peer renews", "info", "the peer is to begin the next phase 1", self, self.path, now)
             return
-        self.pending_successor = SessionV1.initiate(self.host, connection, self.path)
-        self.pending_successor.start(now)
-        self.host.adopt(self.pending_successor)
+        successor = SessionV1.initiate(self.host, connection, self.path)
+        self.pending_successor = successor
+        successor.start(now)
+        self.host.adopt(successor)
 
     def drop(self, serial: int, reason: str, now: float) -> None:
-        pair = self.child_sas.by_serial(serial)
-        if pair is not None:
-            self.child_sas.remove(pair, reason, now, tell=True)
+        child_sa = self.child_sas.by_serial(serial)
+        if child_sa is not None:
+            self.child_sas.remove(child_sa, reason, now, tell=True)
 
     def expiring(self, serial: int, hard: bool, reason: str, now: float) -> None:
-        pair = self.child_sas.by_serial(serial)
-        if pair is None:
+        child_sa = self.child_sas.by_serial(serial)
+        if child_sa is None:
             return
-        self.child_sas.request_successor(pair, now)
+        self.child_sas.request_successor(child_sa, now)
         if hard:
-            self.child_sas.remove(pair, reason, now, tell=True)
+            self.child_sas.remove(child_sa, reason, now, tell=True)
 
     def seen(self, serial: int, now: float) -> None:
         self.alive(now)
