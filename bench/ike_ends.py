@@ -20,15 +20,8 @@ from chassis.ase.link import Configure, FromIke, IkePacket, IkeState
 from chassis.bus.codec import carrier
 from chassis.bus.messages import Attributes
 from chassis.bus.parent_death import die_with_parent
-from chassis.bus.records import (
-    AclRecord,
-    AclRuleRecord,
-    ContextRecord,
-    PolicyEntryRecord,
-    PolicyRecord,
-    Record,
-    TunnelRecord,
-)
+from chassis.bus.records import ContextRecord, PolicyEntryRecord, PolicyRecord, Record, TunnelRecord
+from chassis.model.acl import Acl, AclRule
 from chassis.model.ike import Identity, IkePolicy, IkeProposal, PreSharedKey, ProposalRef
 from chassis.model.ipsec import IpsecPolicy, IpsecProposal
 from chassis.net.address import format_address, parse_address
@@ -65,15 +58,13 @@ def records(local: str, remote: str, tunnels: int, group: int, connection: str) 
         PolicyRecord(0, IpsecPolicy("ipsec", proposals=(ProposalRef(10, "esp"),))),
     ]
     for number in range(1, tunnels + 1):
-        rule = AclRuleRecord(
+        rule = AclRule(
             10,
             UDP,
-            parse_address(inside),
-            PREFIX,
-            number,
-            parse_address(outside),
-            PREFIX,
-            number,
+            source=(parse_address(inside), PREFIX),
+            source_port=number,
+            destination=(parse_address(outside), PREFIX),
+            destination_port=number,
         )
         found += (
             PolicyRecord(
@@ -89,7 +80,7 @@ def records(local: str, remote: str, tunnels: int, group: int, connection: str) 
                     pre_shared_key=PreSharedKey("ascii", PSK),
                 ),
             ),
-            AclRecord(INNER, f"acl{number}", (rule,)),
+            PolicyRecord(INNER, Acl(f"acl{number}", rules=(rule,))),
             TunnelRecord(
                 number=number,
                 name=f"tunnel{number}",

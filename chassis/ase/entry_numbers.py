@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Final
 
-from chassis.bus.records import AclRuleRecord
-from chassis.model.acl import MOST_RULES
+from chassis.model.acl import MOST_RULES, AclRule
+from chassis.net.address import network_of
 
 _SHIFT: Final = 16
 """Sequence numbers of entries and rules are below 65,536."""
@@ -34,15 +34,10 @@ def describe_entry(number: int) -> dict[str, int]:
     return {"entry": line, "rule": rule} if rule else {"entry": line}
 
 
-def rules_with_own_sas(rules: Iterable[AclRuleRecord]) -> list[AclRuleRecord]:
+def rules_with_own_sas(rules: Iterable[AclRule]) -> list[AclRule]:
     """Return the rules of an access list that have SAs of their own: each selection once, `MOST_RULES` at most."""
-    found: dict[AclRuleRecord, AclRuleRecord] = {}
+    found: dict[AclRule, AclRule] = {}
     for rule in rules:
-        mine, far = _mask(rule.source_length), _mask(rule.destination_length)
-        same = replace(rule, seq=0, source=rule.source & mine, destination=rule.destination & far)
+        same = replace(rule, seq=0, source=network_of(*rule.source), destination=network_of(*rule.destination))
         found.setdefault(same, rule)
     return list(found.values())[:MOST_RULES]
-
-
-def _mask(length: int) -> int:
-    return 0xFFFFFFFF << (32 - length) & 0xFFFFFFFF

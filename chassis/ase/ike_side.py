@@ -13,14 +13,16 @@ from chassis.bus.engine import Exit, Output, ToController, ToIke
 from chassis.bus.messages import Attributes, LogRecord, Reply, Request
 from chassis.bus.records import (
     POLICY_KINDS,
-    AclRecord,
     CertificateRecord,
     ContextRecord,
     Key,
+    PolicyRecord,
     Record,
     TunnelRecord,
+    policy_key,
 )
 from chassis.bus.replication import RecordChange
+from chassis.model.acl import Acl
 from chassis.model.ike import IkePolicy, IkeProposal
 from chassis.model.ipsec import IpsecPolicy, IpsecProposal
 
@@ -36,8 +38,7 @@ PART = 500
 _ORDER = (
     ContextRecord.TYPE,
     CertificateRecord.TYPE,
-    *(POLICY_KINDS[kind] for kind in (IkeProposal, IpsecProposal, IkePolicy, IpsecPolicy)),
-    AclRecord.TYPE,
+    *(POLICY_KINDS[kind] for kind in (IkeProposal, IpsecProposal, IkePolicy, IpsecPolicy, Acl)),
     TunnelRecord.TYPE,
 )
 """Kinds of records that IKE needs. A tunnel comes last: what it names is there before it."""
@@ -169,7 +170,7 @@ class IkeSide:
     def _wants(self, record: Record) -> bool:
         if isinstance(record, TunnelRecord):
             return record.asp == self._card and record.kind == STATIC
-        if isinstance(record, AclRecord):
+        if isinstance(record, PolicyRecord) and isinstance(record.value, Acl):
             return record.key in self._users
         return record.key[0] in _RANK
 
@@ -177,7 +178,7 @@ class IkeSide:
         """Note the access lists that a tunnel uses; those whose use this may have begun or ended."""
         needs: frozenset[Key] = frozenset()
         if isinstance(record, TunnelRecord) and self._wants(record):
-            lists = [(AclRecord.TYPE, record.context, entry.acl) for entry in record.entries if entry.acl]
+            lists = [policy_key(Acl, entry.acl, record.context) for entry in record.entries if entry.acl]
             needs = frozenset[Key](lists)
         before = self._needs.pop(number, frozenset())
         if needs:

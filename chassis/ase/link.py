@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from chassis.bus.messages import Attributes, LogRecord, Value
-from chassis.bus.records import AclRuleRecord, Key, Record, SaKeys
+from chassis.bus.records import Key, Record, SaKeys
+from chassis.model.acl import AclRule
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +137,7 @@ class SaInstall:
     inbound: SaKeys
     window: int
     send: bool
-    rules: tuple[AclRuleRecord, ...] = ()
+    rules: tuple[AclRule, ...] = ()
     esn: bool = False
     cpi_out: int = 0
     cpi_in: int = 0

@@ -25,7 +25,8 @@ from chassis.ase.ipsec.sa import (
 from chassis.ase.ipsec.spd import Rule, SpdEntry
 from chassis.ase.link import SaInstall
 from chassis.bus.messages import SaReport
-from chassis.bus.records import AclRecord, AclRuleRecord, ManualSaRecord, PolicyEntryRecord, SaKeys, TunnelRecord
+from chassis.bus.records import ManualSaRecord, PolicyEntryRecord, SaKeys, TunnelRecord
+from chassis.model.acl import Acl, AclRule
 
 SEQUENCE_END = MAX_SEQUENCE + 1
 
@@ -34,7 +35,7 @@ STATIC = "static"
 
 KILOBYTE = 1024
 
-Acls = Mapping[tuple[int, str], AclRecord]
+Acls = Mapping[tuple[int, str], Acl]
 
 
 class Incomplete(Exception):
@@ -213,19 +214,13 @@ def df_policy(record: TunnelRecord) -> DfPolicy:
         raise Incomplete(f"no such df-bit: {record.df_bit}") from None
 
 
-def rule_of(rule: AclRuleRecord) -> Rule:
+def rule_of(rule: AclRule) -> Rule:
     """Return the rule of a record.
 
     Raises:
         ValueError: a prefix or port is not valid.
     """
-    return Rule(
-        protocol=None if rule.protocol < 0 else rule.protocol,
-        source=(rule.source, rule.source_length),
-        source_port=None if rule.source_port < 0 else rule.source_port,
-        destination=(rule.destination, rule.destination_length),
-        destination_port=None if rule.destination_port < 0 else rule.destination_port,
-    )
+    return Rule(rule.protocol, rule.source, rule.source_port, rule.destination, rule.destination_port)
 
 
 def sa_reports(pairs: Iterable[SaPair]) -> tuple[SaReport, ...]:

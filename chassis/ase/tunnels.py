@@ -34,10 +34,11 @@ from chassis.ase.sa_builder import (
 )
 from chassis.bus.engine import Output, ToController
 from chassis.bus.messages import SaReport, TunnelEvent
-from chassis.bus.records import AclRecord, Key, ManualSaRecord, PolicyRecord, Record, TunnelRecord, policy_key
+from chassis.bus.records import Key, ManualSaRecord, PolicyRecord, Record, TunnelRecord, policy_key
 from chassis.bus.replication import RecordChange
 from chassis.fwd.decision import Decision
 from chassis.fwd.mtu import MtuLimits
+from chassis.model.acl import Acl
 from chassis.model.ike import IkePolicy
 
 MAX_TUNNELS_PER_SLICE = 200
@@ -157,7 +158,7 @@ def _sa_inputs(record: TunnelRecord) -> tuple[object, ...]:
 
 def _needs(record: TunnelRecord) -> frozenset[Key]:
     sas: set[Key] = {(ManualSaRecord.TYPE, entry.sa) for entry in record.entries if entry.sa}
-    acls: set[Key] = {(AclRecord.TYPE, record.context, entry.acl) for entry in record.entries if entry.acl}
+    acls: set[Key] = {policy_key(Acl, entry.acl, record.context) for entry in record.entries if entry.acl}
     policy: set[Key] = {_ike_policy(record)} if record.ike_policy else set()
     return frozenset(sas | acls | policy)
 
@@ -176,7 +177,7 @@ class TunnelTable:
         self.records: dict[int, TunnelRecord] = {}
         """Every tunnel of the router that this card has a record of."""
         self._sas: dict[str, ManualSaRecord] = {}
-        self._acls: dict[tuple[int, str], AclRecord] = {}
+        self._acls: dict[tuple[int, str], Acl] = {}
         self._versions: dict[Key, int] = {}
         """Of IKE policies."""
         self._users: dict[Key, set[int]] = {}
@@ -295,11 +296,11 @@ class TunnelTable:
                 self._versions[record.key] = record.value.version
             if self._versions.get(record.key) != before:
                 affected.update(dict.fromkeys(sorted(self._users.get(record.key, ()))))
-        elif isinstance(record, AclRecord):
+        elif isinstance(record, PolicyRecord) and isinstance(record.value, Acl):
             if deleted:
-                self._acls.pop((record.context, record.name), None)
+                self._acls.pop((record.context, record.value.name), None)
             else:
-                self._acls[record.context, record.name] = record
+                self._acls[record.context, record.value.name] = record.value
             affected.update(dict.fromkeys(sorted(self._users.get(record.key, ()))))
 
     def _wanted_sas(self, record: TunnelRecord) -> _WantedSas:

@@ -4,7 +4,7 @@ A dataclass is an array: its name where several types could stand, then its fiel
 every value against the field's type, so that what comes out is what the types say or `DecodeError`.
 
 A field may be a scalar, one of several scalars (`Literal`, `int | None`), a dataclass, one of several dataclasses,
-a dataclass or None, a tuple of one of these, or a map. A field with `metadata={"wire": False}` stays off the wire
+a dataclass or None, a tuple of these, or a map. A field with `metadata={"wire": False}` stays off the wire
 and is decoded to its default.
 """
 
@@ -130,8 +130,8 @@ class _Codec:
         return _plain, _scalar(hint)
 
     def _tuple(self, args: tuple[Any, ...]) -> tuple[Encoder, Decoder]:
-        if len(args) != 2 or args[1] is not Ellipsis:
-            raise TypeError(f"only tuple[X, ...] is carried, not tuple{args}")
+        if Ellipsis not in args:
+            return self._row(args)
         encode, decode = self.of(args[0])
 
         def pack(value: Any) -> list[Any]:
@@ -141,6 +141,20 @@ class _Codec:
             if type(value) is not list:
                 raise DecodeError("bus", "a list was expected")
             return tuple([decode(item) for item in value])
+
+        return pack, unpack
+
+    def _row(self, args: tuple[Any, ...]) -> tuple[Encoder, Decoder]:
+        """A tuple of fixed length."""
+        parts = [self.of(arg) for arg in args]
+
+        def pack(value: Any) -> list[Any]:
+            return [encode(item) for (encode, _), item in zip(parts, value, strict=True)]
+
+        def unpack(value: Any) -> tuple[Any, ...]:
+            if type(value) is not list or len(value) != len(parts):
+                raise DecodeError("bus", f"a list of {len(parts)} was expected")
+            return tuple([decode(item) for (_, decode), item in zip(parts, value, strict=True)])
 
         return pack, unpack
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from chassis.model.acl import Acl
 from chassis.model.ike import IkePolicy, IkeProposal
 from chassis.model.ipsec import IpsecPolicy, IpsecProposal
 
@@ -274,39 +275,11 @@ class ManualSaRecord:
         return (self.TYPE, self.name)
 
 
-@dataclass(frozen=True, slots=True)
-class AclRuleRecord:
-    """One rule of an IPsec ACL; -1 stands for any protocol or port, length 0 for any address."""
-
-    seq: int
-    protocol: int = -1
-    source: int = 0
-    source_length: int = 0
-    source_port: int = -1
-    destination: int = 0
-    destination_length: int = 0
-    destination_port: int = -1
-
-
-@dataclass(frozen=True, slots=True)
-class AclRecord:
-    """An IPsec access list of a context (guide 8.4), rules in sequence order."""
-
-    context: int
-    name: str
-    rules: tuple[AclRuleRecord, ...]
-
-    TYPE: ClassVar[str] = "acl"
-
-    @property
-    def key(self) -> Key:
-        return (self.TYPE, self.context, self.name)
-
-
-Policy = IkeProposal | IkePolicy | IpsecProposal | IpsecPolicy
+Policy = Acl | IkeProposal | IkePolicy | IpsecProposal | IpsecPolicy
 """What a `PolicyRecord` holds."""
 
 POLICY_KINDS: dict[type, str] = {
+    Acl: "acl",
     IkeProposal: "ike-proposal",
     IkePolicy: "ike-policy",
     IpsecProposal: "ipsec-proposal",
@@ -314,7 +287,7 @@ POLICY_KINDS: dict[type, str] = {
 }
 """The first part of a key, by the type of the value."""
 
-_OF_CONTEXT = frozenset({IkePolicy})
+_OF_CONTEXT = frozenset({Acl, IkePolicy})
 
 
 def policy_key(kind: type, name: str, context: int = 0) -> Key:
@@ -325,8 +298,8 @@ def policy_key(kind: type, name: str, context: int = 0) -> Key:
 
 @dataclass(frozen=True, slots=True)
 class PolicyRecord:
-    """A proposal or policy of the configuration as it is (`chassis.model`), without what matters to its text only.
-    `context` is 0 for what the whole router has."""
+    """An access list, proposal or policy of the configuration (`chassis.model`), without what matters to its text
+    only. `context` is 0 for what the whole router has."""
 
     context: int
     value: Policy
@@ -363,7 +336,6 @@ Record = (
     | LocalAddressRecord
     | TunnelRecord
     | ManualSaRecord
-    | AclRecord
     | PolicyRecord
     | CertificateRecord
 )

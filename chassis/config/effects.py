@@ -15,10 +15,12 @@ from chassis.config.objects import CLASSES, FIXED, key_of, path_of, variant_of
 from chassis.config.operations import COMMANDS
 from chassis.config.parse_session import ParseSession
 from chassis.config.values import card_ports
-from chassis.model.acl import AclRule
+from chassis.model.acl import AclRule, Form
 from chassis.model.ike import ProposalRef
 from chassis.model.ipsec import Key, Keyed, TunnelEntry
 from chassis.model.router import LOCAL, StaticRoute
+from chassis.net.address import ANY
+from chassis.net.types import Prefix
 
 KEY_BYTES = {
     "hmac-md5-96": (16,),
@@ -313,19 +315,25 @@ def _rule(session: ParseSession, frame: Frame, command: Command, values: dict[st
             "error", "S-015", session.place(session.match.places[ports[0]] - 1), "ports need tcp or udp"
         )
         return
-    source, destination = values.get("source"), values.get("destination")
+    source, source_form = _network(values.get("source", ""))
+    destination, destination_form = _network(values.get("destination", ""))
     item = AclRule(
         seq=values["seq"],
         protocol=values.get("protocol"),
-        source=None if source == "any" else source,
+        source=source,
         source_port=values.get("source_port"),
-        destination=None if destination == "any" else destination,
+        destination=destination,
         destination_port=values.get("destination_port"),
-        source_written=source is not None,
-        destination_written=destination is not None,
+        source_form=source_form,
+        destination_form=destination_form,
         line=session.line.number,
     )
     _put_seq(session, frame, command.target, item)
+
+
+def _network(value: Any) -> tuple[Prefix, Form]:
+    """The network of a rule and how it was typed: a prefix, "any", or "" where it was left out."""
+    return (value, "prefix") if isinstance(value, tuple) else (ANY, value)
 
 
 def _no_seq(session: ParseSession, frame: Frame, command: Command, values: dict[str, Any]) -> None:

@@ -20,10 +20,12 @@ from chassis.config.matcher import knows
 from chassis.config.objects import FIXED, variant_of
 from chassis.config.operations import BY_ID
 from chassis.config.values import HIDDEN_VALUE
-from chassis.model.acl import AclRule
+from chassis.model.acl import AclRule, Form
 from chassis.model.ipsec import Keyed
 from chassis.model.router import Config, StaticRoute
 from chassis.model.source import Kept
+from chassis.net.address import ANY
+from chassis.net.types import Prefix
 
 _REMARKS = {
     "logging-tdm-console": "! ** End Context **",
@@ -380,8 +382,8 @@ def _rules(command: Command, value: Any, style: Style) -> Iterator[_Part]:
 
 
 def _rule_values(rule: AclRule) -> dict[str, Any]:
-    source = rule.source or ("any" if rule.source_written else None)
-    destination = rule.destination or ("any" if rule.destination_written else None)
+    source = _network(rule.source, rule.source_form)
+    destination = _network(rule.destination, rule.destination_form)
     if rule.source_port is None:
         # Without a source port the first network is the source and the first port the source's.
         if rule.destination_port is not None:
@@ -396,6 +398,11 @@ def _rule_values(rule: AclRule) -> dict[str, Any]:
         "destination": destination,
         "destination_port": rule.destination_port,
     }
+
+
+def _network(prefix: Prefix, form: Form) -> Prefix | str | None:
+    """What stands for a network of a rule; None where nothing has to."""
+    return prefix if prefix != ANY or form == "prefix" else form or None
 
 
 def _routes(command: Command, value: Any, style: Style) -> Iterator[_Part]:

@@ -14,6 +14,7 @@ from functools import cache
 from chassis.model.ike import Identity, PreSharedKey
 from chassis.model.ipsec import Key
 from chassis.model.router import MANAGEMENT, NULL0
+from chassis.net.address import format_prefix, network_of
 
 MAX_SLOT = 14
 """Highest slot of the chassis; slots 7 and 8 belong to the controllers."""
@@ -141,7 +142,12 @@ def _read_network(word: str) -> object:
 
 
 def _read_network_or_any(word: str) -> object:
-    return "any" if word.lower() == "any" else _read_network(word)
+    split = _split_prefix(word) if word.lower() != "any" else "any"
+    return network_of(*split) if isinstance(split, tuple) else split
+
+
+def _show_network_or_any(value: object) -> str:
+    return format_prefix(value) if isinstance(value, tuple) else str(value)
 
 
 def _read_interface_address(word: str) -> object:
@@ -296,7 +302,9 @@ TYPES: dict[str, ValueType] = {
         ValueType("hash", "password hash", str, secret=True),
         ValueType("address", "IPv4 address", _read_host),
         ValueType("network", "IPv4 prefix with its length", _read_network),
-        ValueType("network-any", "IPv4 prefix with its length, or any", _read_network_or_any),
+        ValueType(
+            "network-any", "IPv4 prefix with its length, or any", _read_network_or_any, _show_network_or_any
+        ),
         ValueType("interface-address", "IPv4 address with its prefix length", _read_interface_address),
         ValueType("interface", "name of an interface", _read_interface_name),
         ValueType("asp", "slot/asp", lambda word: _read_pair(word, 2, "an ASP such as 1/2")),

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, field
+from typing import Final, Literal
 
-from chassis.model.source import Kept, description_field, kept_field, line_field, written_field, written_flag
+from chassis.model.source import OFF_WIRE, Kept, description_field, kept_field, line_field, written_field
+from chassis.net.address import ANY
+from chassis.net.types import Prefix
 
 MOST_RULES: Final = 64
 """Rules of a tunnel's line that IKEv1 negotiates, each with SAs of its own."""
 
 
+Form = Literal["", "any", "prefix"]
+"""How a network was typed: left out, as `any`, or with its length."""
+
+
 @dataclass(frozen=True, slots=True)
 class AclRule:
-    """One rule of an IPsec ACL; None matches anything. Networks are "a.b.c.d/len"."""
+    """One rule of an IPsec ACL. A `protocol` or port of None and the network `ANY` match anything."""
 
     seq: int
     protocol: int | None = None
-    source: str | None = None
+    source: Prefix = ANY
     source_port: int | None = None
-    destination: str | None = None
+    destination: Prefix = ANY
     destination_port: int | None = None
-    source_written: bool = written_flag()
-    destination_written: bool = written_flag()
+    source_form: Form = field(default="", compare=False, repr=False, metadata=OFF_WIRE)
+    destination_form: Form = field(default="", compare=False, repr=False, metadata=OFF_WIRE)
     line: int = line_field()
 
 

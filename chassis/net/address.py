@@ -12,6 +12,9 @@ ALL_ONES = 0xFFFFFFFF
 BROADCAST_MAC = b"\xff" * 6
 ZERO_MAC = bytes(6)
 
+ANY: Prefix = (0, 0)
+"""The prefix that holds every address."""
+
 MASKS: tuple[int, ...] = tuple((ALL_ONES << (32 - length)) & ALL_ONES for length in range(33))
 """Netmask of every prefix length."""
 

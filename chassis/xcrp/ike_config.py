@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from chassis.bus import records as bus
 from chassis.bus.records import Key, Policy, PolicyRecord, Record, policy_key
+from chassis.model.acl import Acl
 from chassis.model.ike import IkePolicy, IkeProposal, ProposalRef
 from chassis.model.ipsec import IpsecPolicy, IpsecProposal
 from chassis.model.router import Config, Tunnel
@@ -116,7 +117,7 @@ def needed(config: Config, tunnel: Tunnel, numbers: dict[str, int], flash: PkiSt
             for line in ipsec.proposals:
                 yield policy_key(IpsecProposal, line.name)
         if entry.acl:
-            yield (bus.AclRecord.TYPE, inner, entry.acl)
+            yield policy_key(Acl, entry.acl, inner)
 
 
 def records(

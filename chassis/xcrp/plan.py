@@ -10,7 +10,8 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from chassis.bus.records import Key
+from chassis.bus.records import Key, policy_key
+from chassis.model.acl import Acl
 from chassis.model.router import LOCAL, NULL0, Config, Interface, StaticRoute, Tunnel
 from chassis.net.address import MASKS, network_of, parse_address, parse_prefix
 from chassis.xcrp import ike_config
@@ -231,7 +232,7 @@ def _needed(plan: Plan, tunnel: Tunnel) -> Iterator[Key]:
         if entry.sa:
             yield ("manual-sa", entry.sa)
         if entry.acl:
-            yield ("acl", context, entry.acl)
+            yield policy_key(Acl, entry.acl, context)
 
 
 def lease_uses(config: Config, tunnel: Tunnel, sa_name: str | None) -> tuple[str, ...]:

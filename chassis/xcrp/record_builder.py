@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from chassis.bus import records as bus
-from chassis.bus.records import Record
-from chassis.model.acl import Acl, AclRule
+from chassis.bus.records import PolicyRecord, Record, policy_key
+from chassis.model.acl import Acl
 from chassis.model.ipsec import ManualSa, Spi, TunnelEntry
-from chassis.net.address import parse_address, parse_prefix
+from chassis.model.source import as_carried
+from chassis.net.address import parse_address
 from chassis.xcrp import ike_config
 from chassis.xcrp.cards import CardEntry
 from chassis.xcrp.id_allocator import IdAllocator
@@ -18,7 +19,6 @@ from chassis.xcrp.tunnels import ControllerTunnel
 
 _BY_NEED = (
     bus.ManualSaRecord,
-    bus.AclRecord,
     bus.PolicyRecord,
     bus.CertificateRecord,
 )
@@ -82,8 +82,8 @@ def fixed(plan: Plan, *, discard: bool, esn: bool) -> Iterator[Record]:
             yield manual_sa(sa)
     for name, context_config in plan.config.contexts.items():
         for acl in context_config.acls.values():
-            if (bus.AclRecord.TYPE, plan.contexts[name], acl.name) in wanted:
-                yield access_list(plan.contexts[name], acl)
+            if policy_key(Acl, acl.name, plan.contexts[name]) in wanted:
+                yield PolicyRecord(plan.contexts[name], as_carried(acl))
     yield from ike_config.records(plan.config, plan.contexts, plan.flash, wanted, esn=esn)
 
 
@@ -167,23 +167,4 @@ def _keys(spi: Spi | None) -> bus.SaKeys:
         ah_spi=(spi.ah_spi or 0) if ah else 0,
         ah_integrity=spi.ah_integrity or "",
         ah_key=spi.ah.key.value if spi.ah is not None else b"",
-    )
-
-
-def access_list(context: int, acl: Acl) -> bus.AclRecord:
-    return bus.AclRecord(context, acl.name, tuple(_rule(rule) for rule in acl.rules))
-
-
-def _rule(rule: AclRule) -> bus.AclRuleRecord:
-    source, source_length = parse_prefix(rule.source, host_bits=True) if rule.source else (0, 0)
-    destination, length = parse_prefix(rule.destination, host_bits=True) if rule.destination else (0, 0)
-    return bus.AclRuleRecord(
-        seq=rule.seq,
-        protocol=-1 if rule.protocol is None else rule.protocol,
-        source=source,
-        source_length=source_length,
-        source_port=-1 if rule.source_port is None else rule.source_port,
-        destination=destination,
-        destination_length=length,
-        destination_port=-1 if rule.destination_port is None else rule.destination_port,
     )

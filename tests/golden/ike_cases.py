@@ -16,7 +16,8 @@ from typing import Any
 from zlib import crc32
 
 from chassis.ase.link import IkePacket, NoSa, SaExpiring
-from chassis.bus.records import AclRuleRecord, CertificateRecord
+from chassis.bus.records import CertificateRecord
+from chassis.model.acl import AclRule
 from chassis.model.ipsec import IpsecProposal
 
 # First: it says where `engines` is.
@@ -261,9 +262,9 @@ def day(two: Recorded, wire: Wire) -> None:
             two.restart(victim, two.configured[victim.local])
 
 
-def rule(first: int) -> tuple[AclRuleRecord, ...]:
+def rule(first: int) -> tuple[AclRule, ...]:
     """An access list of one rule: FIRST.0.0.0/8 to 11.0.0.0/8."""
-    return (AclRuleRecord(10, -1, first << 24, 8, -1, 0x0B000000, 8, -1),)
+    return (AclRule(10, source=(first << 24, 8), destination=(0x0B000000, 8)),)
 
 
 ACTS: dict[str, Act] = {

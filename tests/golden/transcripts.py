@@ -32,6 +32,7 @@ from chassis.ase.link import (
     SaMove,
     SaSwitch,
 )
+from chassis.model.acl import AclRule
 from tests.support.ike.pair import START, A, B, End, Ends, Two
 
 DIGITS = 12
@@ -90,7 +91,12 @@ def texts(value: Any) -> Iterator[bytes]:
 
 def parts(value: Any) -> Iterator[Any]:
     """What a message or a collection is made of, without the names of its fields."""
-    if is_dataclass(value):
+    if isinstance(value, AclRule):
+        # As numbers alone, whichever way the rule says "any".
+        protocol = -1 if value.protocol is None else value.protocol
+        ports = [-1 if port is None else port for port in (value.source_port, value.destination_port)]
+        yield from (value.seq, protocol, *value.source, ports[0], *value.destination, ports[1])
+    elif is_dataclass(value):
         yield from (getattr(value, field.name) for field in fields(value))
     elif isinstance(value, dict):
         for name, one in value.items():

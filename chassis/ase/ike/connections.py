@@ -19,8 +19,6 @@ from chassis.ase.ike.crypto.diffie_hellman import GROUPS
 from chassis.ase.ike.identity import Identity
 from chassis.bus.records import (
     POLICY_KINDS,
-    AclRecord,
-    AclRuleRecord,
     CertificateRecord,
     ContextRecord,
     Key,
@@ -30,6 +28,7 @@ from chassis.bus.records import (
     TunnelRecord,
     policy_key,
 )
+from chassis.model.acl import Acl, AclRule
 from chassis.model.ike import IkePolicy, IkeProposal
 from chassis.model.ipsec import IpsecPolicy, IpsecProposal
 
@@ -46,7 +45,7 @@ class Line:
     seq: int
     policy: str
     suites: tuple[Suite, ...]
-    rules: tuple[AclRuleRecord, ...]
+    rules: tuple[AclRule, ...]
     window: int
     rule: int = 0
 
@@ -58,8 +57,8 @@ class Line:
     @property
     def remote_networks(self) -> tuple[tuple[int, int], ...]:
         """The peer's networks: (address, prefix length), each once."""
-        rules = self.rules or (AclRuleRecord(0),)
-        return tuple(dict.fromkeys((rule.destination, rule.destination_length) for rule in rules))
+        rules = self.rules or (AclRule(0),)
+        return tuple(dict.fromkeys(rule.destination for rule in rules))
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,10 +333,10 @@ class Connections:
         for suite in suites:
             if suite.bare:
                 raise _Flaw(f"IPsec proposal {suite.proposal.name} has neither cipher nor integrity")
-        rules: tuple[AclRuleRecord, ...] = ()
+        rules: tuple[AclRule, ...] = ()
         if entry.acl:
-            acl = self._records.get((AclRecord.TYPE, record.context, entry.acl))
-            if not isinstance(acl, AclRecord):
+            acl = self._policy(Acl, entry.acl, record.context)
+            if acl is None:
                 raise _Flaw(f"access list {entry.acl} is not there")
             if not acl.rules:
                 raise _Flaw(f"access list {entry.acl} has no rule")
@@ -371,7 +370,7 @@ def _needs(record: TunnelRecord) -> frozenset[Key]:
     for entry in record.entries:
         keys.add(policy_key(IpsecPolicy, entry.policy))
         if entry.acl:
-            keys.add((AclRecord.TYPE, record.context, entry.acl))
+            keys.add(policy_key(Acl, entry.acl, record.context))
     return frozenset(keys)
 
 

@@ -16,10 +16,10 @@ from chassis.ase.ike.connections import Line
 from chassis.ase.ike.payloads.numbers import IdType
 from chassis.ase.ike.payloads.v1 import IdV1
 from chassis.ase.ike.payloads.v2_payloads import IPV4_RANGE, TrafficSelector
-from chassis.bus.records import AclRuleRecord
-from chassis.net.address import format_address
+from chassis.model.acl import AclRule
+from chassis.net.address import MASKS, format_address
+from chassis.net.types import Prefix
 
-_ALL = 0xFFFFFFFF
 _PREFIX_NAMES = {
     IdType.IPV4_ADDR: "IPADDR",
     IdType.IPV4_ADDR_SUBNET: "IPADDR_SUBNET",
@@ -27,22 +27,18 @@ _PREFIX_NAMES = {
 }
 
 
-def _mask(length: int) -> int:
-    return _ALL << (32 - length) & _ALL
-
-
-def _id_payload(address: int, length: int, protocol: int, port: int) -> IdV1:
-    protocol, port = max(protocol, 0), max(port, 0)
+def _id_payload(prefix: Prefix, protocol: int | None, port: int | None) -> IdV1:
+    address, length = prefix
     if length == 32:
-        return IdV1.address(address, protocol, port)
-    return IdV1.subnet(address & _mask(length), _mask(length), protocol, port)
+        return IdV1.address(address, protocol or 0, port or 0)
+    return IdV1.subnet(address & MASKS[length], MASKS[length], protocol or 0, port or 0)
 
 
 def id_payloads_v1(line: Line) -> tuple[IdV1, IdV1]:
     """Return (our side, the peer's side) of the rule that a quick mode is for; no rule means everything."""
-    rule = line.rules[0] if line.rules else AclRuleRecord(0)
-    ours = _id_payload(rule.source, rule.source_length, rule.protocol, rule.source_port)
-    peers = _id_payload(rule.destination, rule.destination_length, rule.protocol, rule.destination_port)
+    rule = line.rules[0] if line.rules else AclRule(0)
+    ours = _id_payload(rule.source, rule.protocol, rule.source_port)
+    peers = _id_payload(rule.destination, rule.protocol, rule.destination_port)
     return ours, peers
 
 
@@ -88,35 +84,35 @@ def log_values(payload: IdV1) -> dict[str, Any]:
 MAX_RULES = 64
 """Rules of one pair of SAs (count). Narrowing leaves out what is beyond."""
 
-EVERYTHING = AclRuleRecord(seq=0)
+EVERYTHING = AclRule(seq=0)
 _ADDRESSES = 1 << 32
 
 
 def to_selectors(
-    rules: Sequence[AclRuleRecord],
+    rules: Sequence[AclRule],
 ) -> tuple[tuple[TrafficSelector, ...], tuple[TrafficSelector, ...]]:
     """Return (our side, the peer's side) of the rules, each selector once; no rules mean everything."""
     ours: dict[TrafficSelector, None] = {}
     theirs: dict[TrafficSelector, None] = {}
     for rule in rules or (EVERYTHING,):
-        ours[_selector(rule.protocol, rule.source, rule.source_length, rule.source_port)] = None
-        theirs[_selector(rule.protocol, rule.destination, rule.destination_length, rule.destination_port)] = None
+        ours[_selector(rule.protocol, rule.source, rule.source_port)] = None
+        theirs[_selector(rule.protocol, rule.destination, rule.destination_port)] = None
     return tuple(ours)[:255], tuple(theirs)[:255]
 
 
-def _selector(protocol: int, address: int, length: int, port: int) -> TrafficSelector:
-    size = 1 << (32 - length)
-    first = address & ~(size - 1)
-    ports = (0, 65535) if port < 0 else (port, port)
-    return TrafficSelector(first, first + size - 1, max(protocol, 0), *ports)
+def _selector(protocol: int | None, prefix: Prefix, port: int | None) -> TrafficSelector:
+    size = 1 << (32 - prefix[1])
+    first = prefix[0] & ~(size - 1)
+    ports = (0, 65535) if port is None else (port, port)
+    return TrafficSelector(first, first + size - 1, protocol or 0, *ports)
 
 
 @dataclass(frozen=True, slots=True)
 class _SelectorSide:
-    """Prefixes and one port (-1: any) that a rule and a selector share."""
+    """Prefixes and one port (None: any) that a rule and a selector share."""
 
-    prefixes: tuple[tuple[int, int], ...]
-    port: int
+    prefixes: tuple[Prefix, ...]
+    port: int | None
 
 
 def _intersect(own: TrafficSelector, other: TrafficSelector) -> tuple[int, _SelectorSide] | None:
@@ -128,7 +124,7 @@ def _intersect(own: TrafficSelector, other: TrafficSelector) -> tuple[int, _Sele
     if first > last or first_port > last_port:
         return None
     if (first_port, last_port) == (0, 65535):
-        port = -1
+        port = None
     elif first_port == last_port:
         port = first_port
     else:
@@ -146,7 +142,7 @@ def _parts(own: TrafficSelector, others: Sequence[TrafficSelector]) -> dict[int,
     return found
 
 
-def prefixes(first: int, last: int) -> Iterable[tuple[int, int]]:
+def prefixes(first: int, last: int) -> Iterable[Prefix]:
     """Yield (address, length) of the prefixes that make up the addresses `first` to `last`."""
     while first <= last:
         size = first & -first or _ADDRESSES
@@ -157,15 +153,13 @@ def prefixes(first: int, last: int) -> Iterable[tuple[int, int]]:
 
 
 def narrow(
-    rules: Sequence[AclRuleRecord], ours: Sequence[TrafficSelector], theirs: Sequence[TrafficSelector]
-) -> tuple[AclRuleRecord, ...] | None:
+    rules: Sequence[AclRule], ours: Sequence[TrafficSelector], theirs: Sequence[TrafficSelector]
+) -> tuple[AclRule, ...] | None:
     """Return our rules cut to the selectors of both sides: `()` is everything, None is nothing."""
-    found: dict[AclRuleRecord, None] = {}
+    found: dict[AclRule, None] = {}
     for rule in rules or (EVERYTHING,):
-        own_source = _selector(rule.protocol, rule.source, rule.source_length, rule.source_port)
-        own_destination = _selector(
-            rule.protocol, rule.destination, rule.destination_length, rule.destination_port
-        )
+        own_source = _selector(rule.protocol, rule.source, rule.source_port)
+        own_destination = _selector(rule.protocol, rule.destination, rule.destination_port)
         destinations = _parts(own_destination, theirs)
         for protocol, sources in _parts(own_source, ours).items():
             for other, there in destinations.items():
@@ -180,7 +174,7 @@ def narrow(
 
 
 def _combine(
-    found: dict[AclRuleRecord, None],
+    found: dict[AclRule, None],
     protocol: int,
     sources: Iterable[_SelectorSide],
     destinations: Iterable[_SelectorSide],
@@ -188,35 +182,34 @@ def _combine(
     """Add the rules of every source with every destination, up to MAX_RULES."""
     for source in sources:
         for destination in destinations:
-            for address, length in source.prefixes:
-                for remote, remote_length in destination.prefixes:
+            for near in source.prefixes:
+                for far in destination.prefixes:
                     if len(found) >= MAX_RULES:
                         return
-                    said = protocol or -1
-                    rule = AclRuleRecord(
-                        0, said, address, length, source.port, remote, remote_length, destination.port
-                    )
-                    found[rule] = None
+                    found[AclRule(0, protocol or None, near, source.port, far, destination.port)] = None
 
 
-def _without_covered(rules: tuple[AclRuleRecord, ...]) -> tuple[AclRuleRecord, ...]:
+def _without_covered(rules: tuple[AclRule, ...]) -> tuple[AclRule, ...]:
     """Return the rules that no other rule contains."""
     return tuple(rule for rule in rules if not any(other != rule and _contains(other, rule) for other in rules))
 
 
-def _contains(outer: AclRuleRecord, inner: AclRuleRecord) -> bool:
+def _contains(outer: AclRule, inner: AclRule) -> bool:
     return (
-        outer.protocol in (-1, inner.protocol)
-        and outer.source_port in (-1, inner.source_port)
-        and outer.destination_port in (-1, inner.destination_port)
-        and outer.source_length <= inner.source_length
-        and outer.destination_length <= inner.destination_length
-        and not (outer.source ^ inner.source) >> (32 - outer.source_length)
-        and not (outer.destination ^ inner.destination) >> (32 - outer.destination_length)
+        outer.protocol in (None, inner.protocol)
+        and outer.source_port in (None, inner.source_port)
+        and outer.destination_port in (None, inner.destination_port)
+        and _within(outer.source, inner.source)
+        and _within(outer.destination, inner.destination)
     )
 
 
-def equivalent_rules(rules: Sequence[AclRuleRecord], others: Sequence[AclRuleRecord]) -> bool:
+def _within(outer: Prefix, inner: Prefix) -> bool:
+    """Whether all addresses of `inner` are in `outer`."""
+    return outer[1] <= inner[1] and not (outer[0] ^ inner[0]) >> (32 - outer[1])
+
+
+def equivalent_rules(rules: Sequence[AclRule], others: Sequence[AclRule]) -> bool:
     """Whether two lists select the same packets, whatever their numbers."""
     return {replace(rule, seq=0) for rule in rules or (EVERYTHING,)} == {
         replace(rule, seq=0) for rule in others or (EVERYTHING,)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from chassis.ase.entry_numbers import entry_and_rule
+from chassis.net.address import ANY
 from chassis.net.ipv4 import IPV4_HEADER_LENGTH, PROTOCOL_TCP, PROTOCOL_UDP
 from chassis.net.types import Prefix
 
@@ -33,10 +34,6 @@ MAX_FLOWS: Final = 1 << 17
 
 Cache = dict[tuple[int, ...], int]
 """Header fields of a flow, and the value of the flow."""
-
-
-ANY: Final[Prefix] = (0, 0)
-"""The prefix that contains every address."""
 
 
 def _mask(prefix: Prefix) -> int:

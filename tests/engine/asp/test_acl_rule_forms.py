@@ -8,10 +8,10 @@ from itertools import product
 
 import pytest
 
-from chassis.bus.records import AclRecord
+from chassis.bus.records import PolicyRecord
 from chassis.config.parser import parse
+from chassis.model.source import as_carried
 from chassis.net.ipv4 import PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP, Ipv4
-from chassis.xcrp.record_builder import access_list
 from tests.support.asp import CIRCUIT, INNER, Controller, ip, packets_of, pair
 from tests.support.asp_negotiated import install, sides
 
@@ -70,14 +70,14 @@ def packets() -> list[Ipv4]:
 PACKETS = packets()
 
 
-def written(*rules: str) -> AclRecord:
+def written(*rules: str) -> PolicyRecord:
     lines = "".join(f"    seq {10 * number} {rule}\n" for number, rule in enumerate(rules, 1))
     parsed = parse(f"context c\n  ipsec access-list filter\n{lines}")
     assert [diagnostic for diagnostic in parsed.diagnostics if diagnostic.severity == "error"] == []
-    return access_list(INNER, parsed.config.contexts["c"].acls["filter"])
+    return PolicyRecord(INNER, as_carried(parsed.config.contexts["c"].acls["filter"]))
 
 
-def use(end: Controller, acl: AclRecord) -> None:
+def use(end: Controller, acl: PolicyRecord) -> None:
     record = end.tunnel(CIRCUIT)
     end.put(acl, replace(record, entries=(replace(record.entries[0], acl="filter"),)))
 
@@ -124,7 +124,7 @@ def test_negotiated(form: str) -> None:
     left, right = sides()
     acl = written("icmp 50.9.2.3/32 60.9.2.3/32", form)
     use(left, acl)
-    left.ike(install(CIRCUIT, 1, rules=acl.rules))
+    left.ike(install(CIRCUIT, 1, rules=acl.value.rules))
     right.ike(install(CIRCUIT, 1, there=True))
     both = ("icmp 50.9.2.3/32 60.9.2.3/32", form)
     expected = [packet for packet in PACKETS if any(matches(each, packet) for each in both)]
@@ -142,7 +142,7 @@ def test_eight_lines_are_tried_in_their_order() -> None:
     for number in range(1, 9):
         # Every line has its own host and, wider, those of all lines before it.
         rules = [f"{each}/32" for each in hosts[:number]] + ["any 61.0.0.0/8"] * (number == 8)
-        left.put(replace(written(*rules), name=f"acl{number}"))
+        left.put(PolicyRecord(INNER, replace(written(*rules).value, name=f"acl{number}")))
         entries.append(replace(record.entries[0], seq=10 * number, acl=f"acl{number}"))
     left.put(replace(record, entries=tuple(reversed(entries))))
     for number in range(1, 9):

@@ -23,16 +23,9 @@ from chassis.ase.link import (
 )
 from chassis.bus.batch import Step
 from chassis.bus.messages import LogRecord, Reply, Request, TunnelEvent, Welcome
-from chassis.bus.records import (
-    AclRecord,
-    AclRuleRecord,
-    CertificateRecord,
-    PolicyEntryRecord,
-    PolicyRecord,
-    PortRecord,
-    TunnelRecord,
-)
+from chassis.bus.records import CertificateRecord, PolicyEntryRecord, PolicyRecord, PortRecord, TunnelRecord
 from chassis.fwd.reassembly import REASSEMBLY_TIMEOUT
+from chassis.model.acl import Acl, AclRule
 from chassis.model.ike import IkePolicy, PreSharedKey, ProposalRef
 from chassis.model.ipsec import IpsecPolicy
 from chassis.net.fragments import fragment
@@ -232,8 +225,8 @@ def configured(side: Side) -> tuple[dict[object, object], list[Configure]]:
     return held, messages
 
 
-def acl(name: str) -> AclRecord:
-    return AclRecord(INNER, name, (AclRuleRecord(10),))
+def acl(name: str) -> PolicyRecord:
+    return PolicyRecord(INNER, Acl(name, rules=(AclRule(10),)))
 
 
 @pytest.mark.behaviour("B-182")

@@ -8,23 +8,24 @@ from typing import Any, cast
 
 from chassis.ase.link import IkeState, NoSa, SaDelete, SaInstall
 from chassis.bus.messages import Reply, Request
-from chassis.bus.records import AclRecord, AclRuleRecord, PolicyEntryRecord, PolicyRecord, Record
+from chassis.bus.records import PolicyEntryRecord, PolicyRecord, Record
+from chassis.model.acl import Acl, AclRule
 from chassis.model.ike import IkePolicy, ProposalRef
 from tests.support.asp import CIRCUIT, INNER, ip, packets_of, udp_packet
 from tests.support.asp_negotiated import OUTER, Side, install, static
 from tests.support.asp_queues import RATE, pace, seen
 
 LINE = 10
-NARROW = AclRuleRecord(20, destination=ip("60.1.0.0"), destination_length=16)
-WIDE = AclRuleRecord(10_000, destination=ip("60.0.0.0"), destination_length=8)
-PORT = AclRuleRecord(15, 17, destination=ip("60.1.0.0"), destination_length=16, destination_port=53)
+NARROW = AclRule(20, destination=(ip("60.1.0.0"), 16))
+WIDE = AclRule(10_000, destination=(ip("60.0.0.0"), 8))
+PORT = AclRule(15, 17, destination=(ip("60.1.0.0"), 16), destination_port=53)
 
 
 def policy(version: int = 1) -> PolicyRecord:
     return PolicyRecord(OUTER, IkePolicy("ike", version, proposals=(ProposalRef(10, "p"),)))
 
 
-def side(*rules: AclRuleRecord, there: bool = False, version: int = 1) -> Side:
+def side(*rules: AclRule, there: bool = False, version: int = 1) -> Side:
     if there:
         rules = tuple(mirrored(rule) for rule in rules)
     made: list[Record] = [
@@ -33,34 +34,32 @@ def side(*rules: AclRuleRecord, there: bool = False, version: int = 1) -> Side:
             there=there,
             entries=(PolicyEntryRecord(LINE, policy="p", acl="list"), PolicyEntryRecord(20, policy="p")),
         ),
-        AclRecord(INNER, "list", rules),
+        PolicyRecord(INNER, Acl("list", rules=rules)),
     ]
     return Side(made)
 
 
-def mirrored(rule: AclRuleRecord) -> AclRuleRecord:
-    return AclRuleRecord(
+def mirrored(rule: AclRule) -> AclRule:
+    return AclRule(
         rule.seq,
         rule.protocol,
-        rule.destination,
-        rule.destination_length,
-        rule.destination_port,
-        rule.source,
-        rule.source_length,
-        rule.source_port,
+        source=rule.destination,
+        source_port=rule.destination_port,
+        destination=rule.source,
+        destination_port=rule.source_port,
     )
 
 
-def number(rule: AclRuleRecord) -> int:
+def number(rule: AclRule) -> int:
     return rule.seq << 16 | LINE
 
 
-def pair(serial: int, rule: AclRuleRecord, *, there: bool = False) -> SaInstall:
+def pair(serial: int, rule: AclRule, *, there: bool = False) -> SaInstall:
     rules = (mirrored(rule) if there else rule,)
     return install(CIRCUIT, serial, there=there, entry=number(rule), rules=rules)
 
 
-def joined(*rules: AclRuleRecord) -> tuple[Side, Side]:
+def joined(*rules: AclRule) -> tuple[Side, Side]:
     """Two ends with a pair for each rule, whose serial is the rule's place."""
     left, right = side(*rules), side(*rules, there=True)
     for end, there in ((left, False), (right, True)):
@@ -114,9 +113,9 @@ def test_a_rule_without_pair_is_dropped_and_named_and_the_others_go_on() -> None
 
 
 def test_a_pair_opens_what_its_own_rule_says_and_no_more() -> None:
-    left, right = joined(NARROW, replace(NARROW, seq=30, destination=ip("60.2.0.0")))
+    left, right = joined(NARROW, replace(NARROW, seq=30, destination=(ip("60.2.0.0"), 16)))
     # The peer is one that sends all it has by one SA.
-    left.put(AclRecord(INNER, "list", (replace(NARROW, destination_length=8),)))
+    left.put(PolicyRecord(INNER, Acl("list", rules=(replace(NARROW, destination=(ip("60.1.0.0"), 8)),))))
     left.ike(install(CIRCUIT, 5, entry=number(NARROW)), SaDelete(CIRCUIT, 1, "replaced"))
     right.ike(SaDelete(CIRCUIT, 1, "replaced"), replace(pair(5, NARROW, there=True)))
     assert through(left, right, SOME) == [SOME[0], SOME[2]]
@@ -134,14 +133,14 @@ def test_a_rule_that_names_a_port_has_a_pair_too() -> None:
 
 def test_a_rule_with_another_selection_keeps_its_old_pair_until_the_new_one_is_there() -> None:
     left, right = joined(NARROW, WIDE)
-    changed = replace(NARROW, destination=ip("60.1.0.0"), destination_length=24)
-    left.put(AclRecord(INNER, "list", (changed, WIDE)))
-    right.put(AclRecord(INNER, "list", (mirrored(changed), mirrored(WIDE))))
+    changed = replace(NARROW, destination=(ip("60.1.0.0"), 24))
+    left.put(PolicyRecord(INNER, Acl("list", rules=(changed, WIDE))))
+    right.put(PolicyRecord(INNER, Acl("list", rules=(mirrored(changed), mirrored(WIDE)))))
     assert through(left, right, SOME) == SOME
     assert carried(left, 1, 2) == [2, 1]
     # One that is gone has no say any more, here or there.
-    left.put(AclRecord(INNER, "list", (WIDE,)))
-    right.put(AclRecord(INNER, "list", (mirrored(WIDE),)))
+    left.put(PolicyRecord(INNER, Acl("list", rules=(WIDE,))))
+    right.put(PolicyRecord(INNER, Acl("list", rules=(mirrored(WIDE),))))
     assert through(left, right, SOME) == SOME
     assert carried(left, 1, 2) == [2, 4]
 
@@ -164,7 +163,7 @@ def test_queues_of_rules_that_are_gone_are_forgotten() -> None:
     end.put(replace(end.tunnel(CIRCUIT), queues=4))
     end.protect(CIRCUIT, SOME)
     assert [(row["entry"], row["rule"]) for row in seen(end)["sas"]] == [(LINE, 20), (LINE, 10_000)]
-    end.put(AclRecord(INNER, "list", (NARROW,)))
+    end.put(PolicyRecord(INNER, Acl("list", rules=(NARROW,))))
     pace(end, f"{RATE}pps")
     assert [(row["entry"], row["rule"]) for row in seen(end)["sas"]] == [(LINE, 20)]
 

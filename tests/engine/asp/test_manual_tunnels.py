@@ -11,7 +11,8 @@ from chassis.ase.ipsec.state import octets_for
 from chassis.ase.tunnels import MAX_TUNNELS_PER_SLICE
 from chassis.bus.batch import Batch
 from chassis.bus.messages import FromCard, Heartbeat, LogRecord, SaEvent, TunnelEvent
-from chassis.bus.records import AclRecord, AclRuleRecord, ManualSaRecord, PolicyEntryRecord, TunnelRecord
+from chassis.bus.records import ManualSaRecord, PolicyEntryRecord, PolicyRecord, TunnelRecord
+from chassis.model.acl import Acl, AclRule
 from tests.support.asp import (
     ASP,
     CIRCUIT,
@@ -50,8 +51,8 @@ def with_entry(end: Controller, number: int = CIRCUIT, **fields: object) -> Tunn
     return replace(tunnel, entries=(replace(tunnel.entries[0], **fields),))  # type: ignore[arg-type]
 
 
-def acl(destination: str, length: int = 8, name: str = "filter") -> AclRecord:
-    return AclRecord(INNER, name, (AclRuleRecord(10, destination=ip(destination), destination_length=length),))
+def acl(destination: str, length: int = 8, name: str = "filter") -> PolicyRecord:
+    return PolicyRecord(INNER, Acl(name, rules=(AclRule(10, destination=(ip(destination), length)),)))
 
 
 def test_installed_tunnels_are_reported_with_their_sas_and_never_their_keys() -> None:
@@ -135,8 +136,8 @@ def test_an_access_list_change_acts_at_once_both_ways_and_keeps_the_numbers() ->
 @pytest.mark.behaviour("B-127")
 def test_only_the_first_rule_of_a_list_filters() -> None:
     a, _ = pair()
-    rules = (AclRuleRecord(10, destination=ip("60.0.0.0"), destination_length=8), AclRuleRecord(20))
-    a.put(AclRecord(INNER, "filter", rules), with_entry(a, acl="filter"))
+    rules = (AclRule(10, destination=(ip("60.0.0.0"), 8)), AclRule(20))
+    a.put(PolicyRecord(INNER, Acl("filter", rules=rules)), with_entry(a, acl="filter"))
     assert a.protect(CIRCUIT, [udp_packet(destination="99.0.0.1")]) == []
     assert send(a) == [1]
 

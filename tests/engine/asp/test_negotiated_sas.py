@@ -21,7 +21,8 @@ from chassis.ase.link import (
 )
 from chassis.bus.batch import Batch, Step
 from chassis.bus.messages import Reply, Request, SaEvent, TunnelEvent
-from chassis.bus.records import AclRecord, AclRuleRecord, PolicyEntryRecord
+from chassis.bus.records import PolicyEntryRecord, PolicyRecord
+from chassis.model.acl import Acl, AclRule
 from tests.support.asp import CIRCUIT, ECONOMICAL, INNER, LC3, batch_of, ip, packets_of, records, udp_packet
 from tests.support.asp_negotiated import A, B, Side, encapsulated, install, join, sides, static
 
@@ -159,7 +160,7 @@ def test_one_sends_and_all_receive() -> None:
 
 def test_a_line_without_sa_is_named_once_a_second() -> None:
     acls = [
-        AclRecord(INNER, name, (AclRuleRecord(10, destination=ip(prefix), destination_length=16),))
+        PolicyRecord(INNER, Acl(name, rules=(AclRule(10, destination=(ip(prefix), 16)),)))
         for name, prefix in (("one", "60.1.0.0"), ("two", "60.2.0.0"))
     ]
     entries = (PolicyEntryRecord(10, policy="p", acl="one"), PolicyEntryRecord(20, policy="p", acl="two"))
@@ -178,7 +179,7 @@ def test_a_line_without_sa_is_named_once_a_second() -> None:
     assert side.protect(CIRCUIT, two) == []
     assert side.told(NoSa) == [NoSa(CIRCUIT, 20)]
     # A changed list decides from then on.
-    side.put(AclRecord(INNER, "one", (AclRuleRecord(10, destination=ip("60.2.0.0"), destination_length=16),)))
+    side.put(PolicyRecord(INNER, Acl("one", rules=(AclRule(10, destination=(ip("60.2.0.0"), 16)),))))
     assert len(side.protect(CIRCUIT, two)) == 1
     assert side.protect(CIRCUIT, one) == []
 
@@ -186,18 +187,17 @@ def test_a_line_without_sa_is_named_once_a_second() -> None:
 def test_inbound_packets_match_what_was_negotiated() -> None:
     left, right = sides()
     left.ike(install(CIRCUIT, 1))
-    narrow = (AclRuleRecord(10, protocol=17, source=ip("60.0.0.1"), source_length=32),)
+    narrow = (AclRule(10, protocol=17, source=(ip("60.0.0.1"), 32)),)
     right.ike(install(CIRCUIT, 1, there=True, rules=narrow))
     good, bad = udp_packet(destination="60.0.0.1"), udp_packet(destination="60.0.0.2")
     assert through(left, right, packets=[good, bad]) == [good]
     assert right.drops() == {"selector mismatch": 1}
 
 
-def to(*last: int) -> tuple[AclRuleRecord, ...]:
+def to(*last: int) -> tuple[AclRule, ...]:
     """Rules for packets to 60.0.0.x."""
     return tuple(
-        AclRuleRecord(10 * number, destination=ip(f"60.0.0.{host}"), destination_length=32)
-        for number, host in enumerate(last, 1)
+        AclRule(10 * number, destination=(ip(f"60.0.0.{host}"), 32)) for number, host in enumerate(last, 1)
     )
 
 
@@ -236,7 +236,7 @@ def test_a_peer_that_wants_a_pair_for_each_network_gets_each_networks_packets_by
 
 def test_a_wider_list_waits_for_a_pair_that_was_agreed_for_it() -> None:
     left, right = sides()
-    left.put(AclRecord(INNER, "one", to(1)))
+    left.put(PolicyRecord(INNER, Acl("one", rules=to(1))))
     record = left.tunnel(CIRCUIT)
     left.put(replace(record, entries=(replace(record.entries[0], acl="one"),)))
     left.ike(install(CIRCUIT, 1, rules=to(1)))
@@ -244,7 +244,7 @@ def test_a_wider_list_waits_for_a_pair_that_was_agreed_for_it() -> None:
     clear = [udp_packet(destination=f"60.0.0.{host}") for host in (1, 2)]
     assert through(left, right, packets=clear) == [clear[0]]
     assert left.drops() == {"no policy": 1}
-    left.put(AclRecord(INNER, "one", to(1, 2)))
+    left.put(PolicyRecord(INNER, Acl("one", rules=to(1, 2))))
     assert through(left, right, packets=clear) == [clear[0]]
     assert left.drops() == {"no policy": 1, "no outbound sa": 1}
     left.ike(install(CIRCUIT, 2, rules=to(1, 2), replaces=1))
@@ -252,12 +252,12 @@ def test_a_wider_list_waits_for_a_pair_that_was_agreed_for_it() -> None:
     assert through(left, right, packets=clear) == clear
 
 
-TO_60_8 = AclRuleRecord(10, destination=ip("60.0.0.0"), destination_length=8)
+TO_60_8 = AclRule(10, destination=(ip("60.0.0.0"), 8))
 """What the sender's end calls its traffic; the receiver's end writes its list the other way round."""
 
 
-def from_60_8(protocol: int = -1) -> AclRuleRecord:
-    return AclRuleRecord(10, protocol, ip("60.0.0.0"), 8)
+def from_60_8(protocol: int | None = None) -> AclRule:
+    return AclRule(10, protocol, source=(ip("60.0.0.0"), 8))
 
 
 @pytest.mark.behaviour("B-194")
@@ -265,27 +265,27 @@ def from_60_8(protocol: int = -1) -> AclRuleRecord:
 def test_a_changed_list_acts_at_once_on_what_old_sas_receive(kind: str) -> None:
     entries = (PolicyEntryRecord(10, policy="p", acl="one"),)
     left, right = sides(entries=entries)
-    left.put(AclRecord(INNER, "one", (TO_60_8,)))
-    right.put(AclRecord(INNER, "one", (from_60_8(),)))
+    left.put(PolicyRecord(INNER, Acl("one", rules=(TO_60_8,))))
+    right.put(PolicyRecord(INNER, Acl("one", rules=(from_60_8(),))))
     left.ike(install(CIRCUIT, 1, kind=kind, rules=(TO_60_8,)))
     right.ike(install(CIRCUIT, 1, kind=kind, there=True, rules=(from_60_8(),)))
     tcp = [udp_packet(number=7, protocol=6)]
     assert through(left, right, packets=PACKETS + tcp) == PACKETS + tcp
     # Narrower: from the next batch on, and from what is on its way too. Nothing of this is a matter of the peer.
     under_way = sealed(left)
-    right.put(AclRecord(INNER, "one", (from_60_8(6),)))
+    right.put(PolicyRecord(INNER, Acl("one", rules=(from_60_8(6),))))
     assert right.open(under_way) == []
     assert through(left, right, packets=PACKETS + tcp) == tcp
     assert right.drops() == {"selector mismatch": 2 * len(PACKETS)}
     # Wider again; wider than what was agreed changes nothing for the SA that there is.
-    right.put(AclRecord(INNER, "one", (from_60_8(),)))
+    right.put(PolicyRecord(INNER, Acl("one", rules=(from_60_8(),))))
     assert through(left, right, packets=PACKETS + tcp) == PACKETS + tcp
-    right.put(AclRecord(INNER, "one", (AclRuleRecord(10),)))
+    right.put(PolicyRecord(INNER, Acl("one", rules=(AclRule(10),))))
     assert through(left, right, packets=PACKETS + tcp) == PACKETS + tcp
     # A list without rules, or a line that is no more, is for nothing.
-    right.put(AclRecord(INNER, "one", ()))
+    right.put(PolicyRecord(INNER, Acl("one", rules=())))
     assert through(left, right) == []
-    right.put(AclRecord(INNER, "one", (from_60_8(),)))
+    right.put(PolicyRecord(INNER, Acl("one", rules=(from_60_8(),))))
     assert through(left, right) == PACKETS
     right.put(replace(right.tunnel(CIRCUIT), entries=(PolicyEntryRecord(20, policy="p", acl="one"),)))
     assert through(left, right) == []
@@ -296,8 +296,8 @@ def test_a_changed_list_acts_at_once_on_what_old_sas_receive(kind: str) -> None:
 def test_an_sa_that_ike_made_before_it_heard_of_a_changed_list_obeys_the_list() -> None:
     left, right = sides(entries=(PolicyEntryRecord(10, policy="p", acl="one"),))
     for side in (left, right):
-        side.put(AclRecord(INNER, "one", (AclRuleRecord(10),)))
-    right.put(AclRecord(INNER, "one", (from_60_8(6),)))
+        side.put(PolicyRecord(INNER, Acl("one", rules=(AclRule(10),))))
+    right.put(PolicyRecord(INNER, Acl("one", rules=(from_60_8(6),))))
     join(left, right, CIRCUIT)
     tcp = udp_packet(number=7, protocol=6)
     assert through(left, right, packets=[*PACKETS, tcp]) == [tcp]
@@ -306,10 +306,10 @@ def test_an_sa_that_ike_made_before_it_heard_of_a_changed_list_obeys_the_list() 
 
 def test_what_was_agreed_still_counts_where_the_list_is_another() -> None:
     left, right = sides(entries=(PolicyEntryRecord(10, policy="p", acl="one"),))
-    left.put(AclRecord(INNER, "one", (AclRuleRecord(10),)))
-    right.put(AclRecord(INNER, "one", (from_60_8(17),)))
+    left.put(PolicyRecord(INNER, Acl("one", rules=(AclRule(10),))))
+    right.put(PolicyRecord(INNER, Acl("one", rules=(from_60_8(17),))))
     left.ike(install(CIRCUIT, 1))
-    agreed = (AclRuleRecord(10, source=ip("60.0.0.1"), source_length=32),)
+    agreed = (AclRule(10, source=(ip("60.0.0.1"), 32)),)
     right.ike(install(CIRCUIT, 1, there=True, rules=agreed))
     both = udp_packet()
     neither = udp_packet(destination="60.0.0.2", protocol=6)

@@ -22,7 +22,8 @@ from chassis.ase.link import IkeState, SaDelete
 from chassis.bus.batch import Step
 from chassis.bus.counters import FILE_SIZE, Counters
 from chassis.bus.messages import Reply, Request
-from chassis.bus.records import AclRecord, AclRuleRecord, PolicyEntryRecord, TunnelRecord
+from chassis.bus.records import PolicyEntryRecord, PolicyRecord, TunnelRecord
+from chassis.model.acl import Acl, AclRule
 from chassis.net.ipv4 import PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP, Ipv4
 from chassis.net.udp import Udp
 from tests.support.asp import (
@@ -92,13 +93,13 @@ class Ends:
         return self.a if name == "a" else self.b
 
 
-def acl(there: bool) -> AclRecord:
+def acl(there: bool) -> PolicyRecord:
     """The ends do not agree: UDP and ICMP at `a`, TCP and UDP at `b`; manual keys go by the first alone."""
     rules = (
-        AclRuleRecord(10, protocol=PROTOCOL_TCP if there else PROTOCOL_UDP),
-        AclRuleRecord(20, protocol=PROTOCOL_UDP if there else PROTOCOL_ICMP),
+        AclRule(10, protocol=PROTOCOL_TCP if there else PROTOCOL_UDP),
+        AclRule(20, protocol=PROTOCOL_UDP if there else PROTOCOL_ICMP),
     )
-    return AclRecord(INNER, "some", rules)
+    return PolicyRecord(INNER, Acl("some", rules=rules))
 
 
 def manual(kind: str, filters: str, **tunnel: object) -> Ends:
@@ -132,7 +133,7 @@ def pair_up(ends: Ends, number: int, kind: str) -> None:
     ends.serial += 1
     for there, side in enumerate((ends.a, ends.b)):
         assert isinstance(side, Side)
-        rules = acl(bool(there)).rules if "ab"[there] in ends.filters else ()
+        rules = acl(bool(there)).value.rules if "ab"[there] in ends.filters else ()
         side.ike(
             install(number, ends.serial, there=bool(there), kind=kind, rules=rules), IkeState(number, True, "")
         )

@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 
 from chassis.bus.batch import Step
-from chassis.bus.records import AclRecord, AclRuleRecord, PolicyEntryRecord, PortRecord
+from chassis.bus.records import PolicyEntryRecord, PolicyRecord, PortRecord
+from chassis.model.acl import Acl, AclRule
 from chassis.net.fragments import fragment
 from chassis.net.ipv4 import PROTOCOL_ICMP, PROTOCOL_UDP, Ipv4
 from tests.support.asp import (
@@ -31,11 +32,11 @@ PORT = 1500
 MTU = 600
 WAYS = {CIRCUIT: ("50.0.0.1", "60.0.0.1"), ECONOMICAL: ("52.0.0.1", "62.0.0.1")}
 
-BY_PORTS = AclRuleRecord(10, protocol=PROTOCOL_UDP, source_port=1000, destination_port=2000)
-ALL_UDP = AclRuleRecord(20, protocol=PROTOCOL_UDP)
+BY_PORTS = AclRule(10, protocol=PROTOCOL_UDP, source_port=1000, destination_port=2000)
+ALL_UDP = AclRule(20, protocol=PROTOCOL_UDP)
 
 
-def mirrored(rule: AclRuleRecord) -> AclRuleRecord:
+def mirrored(rule: AclRule) -> AclRule:
     return replace(rule, source_port=rule.destination_port, destination_port=rule.source_port)
 
 
@@ -47,7 +48,7 @@ def manual(tunnel: int, second: bool, **fields: object) -> tuple[Controller, Con
         if second:
             lines.append(PolicyEntryRecord(20, sa="sa9"))
         end.put(
-            AclRecord(INNER, "ports", (mirrored(BY_PORTS) if there else BY_PORTS,)),
+            PolicyRecord(INNER, Acl("ports", rules=(mirrored(BY_PORTS) if there else BY_PORTS,))),
             manual_sa("sa9", 9000, str(fields.get("kind", "esp")), there=bool(there)),
             replace(end.tunnel(tunnel), entries=tuple(lines)),
         )
@@ -60,7 +61,7 @@ def negotiated(tunnel: int, second: bool, *, nat: bool = False, **fields: object
         rule = mirrored(BY_PORTS) if there else BY_PORTS
         lines = [PolicyEntryRecord(10, policy="p", acl="ports"), PolicyEntryRecord(20, policy="p")]
         end.put(
-            AclRecord(INNER, "ports", (rule,)),
+            PolicyRecord(INNER, Acl("ports", rules=(rule,))),
             replace(end.tunnel(tunnel), entries=tuple(lines[: 1 + second])),
         )
         outside = encapsulated(A if there else B) if nat else ()
@@ -179,7 +180,7 @@ def test_a_line_with_a_rule_for_the_rest_of_the_flow_is_cut_before_it_is_protect
     for there, end in enumerate((left, right)):
         rules = (mirrored(BY_PORTS) if there else BY_PORTS, ALL_UDP)
         end.put(
-            AclRecord(INNER, "udp", rules),
+            PolicyRecord(INNER, Acl("udp", rules=rules)),
             replace(end.tunnel(CIRCUIT), entries=(PolicyEntryRecord(10, policy="p", acl="udp"),)),
         )
         end.ike(install(CIRCUIT, 1, there=bool(there), rules=rules))
@@ -190,11 +191,9 @@ def test_a_line_with_a_rule_for_the_rest_of_the_flow_is_cut_before_it_is_protect
     assert right.drops() == {}
 
 
-@pytest.mark.parametrize(
-    ("rules", "pieces"), [((BY_PORTS,), 1), ((ALL_UDP,), 3), ((AclRuleRecord(10, protocol=6),), 0)]
-)
+@pytest.mark.parametrize(("rules", "pieces"), [((BY_PORTS,), 1), ((ALL_UDP,), 3), ((AclRule(10, protocol=6),), 0)])
 def test_what_the_peer_agreed_to_decides_where_it_is_less_than_the_line(
-    rules: tuple[AclRuleRecord, ...], pieces: int
+    rules: tuple[AclRule, ...], pieces: int
 ) -> None:
     left, right = sides(mtu=MTU)
     left.ike(install(CIRCUIT, 1, rules=rules))

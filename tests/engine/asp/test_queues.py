@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from chassis.ase import queues
 from chassis.bus.batch import Step
-from chassis.bus.records import AclRecord, AclRuleRecord, PolicyEntryRecord, Record
+from chassis.bus.records import PolicyEntryRecord, PolicyRecord, Record
+from chassis.model.acl import Acl, AclRule
 from chassis.net.address import parse_prefix
 from chassis.net.ipv4 import Ipv4
 from tests.support.asp import CIRCUIT, ECONOMICAL, INNER, batch_of, ip, packets_of, records
@@ -164,7 +165,7 @@ def _with_lines() -> list[Record]:
     """A tunnel with two lines, and packets that match none."""
     rules = [parse_prefix(text) for text in ("60.1.0.0/16", "60.2.0.0/16")]
     acls = [
-        AclRecord(INNER, f"acl{number}", (AclRuleRecord(10, -1, 0, 0, -1, *prefix, -1),))
+        PolicyRecord(INNER, Acl(f"acl{number}", rules=(AclRule(10, destination=prefix),)))
         for number, prefix in enumerate(rules)
     ]
     entries = tuple(

@@ -21,7 +21,8 @@ from chassis.ase.ipsec.causes import MESSAGE_IDS, OWN_MESSAGES
 from chassis.ase.link import SaDelete
 from chassis.bus.batch import Step
 from chassis.bus.messages import LogRecord
-from chassis.bus.records import AclRecord, AclRuleRecord, ManualSaRecord
+from chassis.bus.records import ManualSaRecord, PolicyRecord
+from chassis.model.acl import Acl, AclRule
 from tests.support.asp import (
     AH_MD5,
     ASP,
@@ -208,7 +209,7 @@ def other_host(kind: str) -> Case:
         b, packets = sent(count, kind)
         record = b.tunnel(CIRCUIT)
         b.put(
-            AclRecord(INNER, "host", (AclRuleRecord(10, destination=HOST, destination_length=32),)),
+            PolicyRecord(INNER, Acl("host", rules=(AclRule(10, destination=(HOST, 32)),))),
             replace(record, entries=(replace(record.entries[0], acl="host"),)),
         )
         return Refused(b, packets, "selector mismatch", 1001 if kind != "esp" else 1000, source="50.0.0.1")
@@ -220,7 +221,7 @@ def more_than_was_negotiated(count: int) -> Refused:
     """The peer sends what this router did not agree to."""
     left, right = sides()
     left.ike(install(CIRCUIT, 1))
-    narrow = (AclRuleRecord(10, destination=HOST, destination_length=32),)
+    narrow = (AclRule(10, destination=(HOST, 32)),)
     right.ike(install(CIRCUIT, 1, there=True, rules=narrow))
     [(_, out)] = left.protect(CIRCUIT, [udp_packet(number=i) for i in range(count)])
     return Refused(right, packets_of(out), "selector mismatch", 10_020, source="50.0.0.1")

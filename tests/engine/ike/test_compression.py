@@ -75,7 +75,7 @@ def test_each_end_sends_with_the_others_cpi(version: int, name: str) -> None:
     sadbs = database(ends.records(), a), database(other(ends).records(), b)
     rules = a.rules[0] if a.rules else None
     here, there = (
-        ("10.1.0.9", "10.2.0.9") if rules is None else (_within(rules.source), _within(rules.destination))
+        ("10.1.0.9", "10.2.0.9") if rules is None else (_within(rules.source[0]), _within(rules.destination[0]))
     )
     for sender, receiver, source, target, cpi in (
         (*sadbs, here, there, b.cpi_in),

@@ -13,12 +13,12 @@ from chassis.ase.ike.engine import Ike
 from chassis.ase.ike.host import Session
 from chassis.ase.link import Configure, IkePacket, PeerSeen
 from chassis.bus.records import (
-    AclRuleRecord,
     ContextRecord,
     PolicyRecord,
     Record,
     TunnelRecord,
 )
+from chassis.model.acl import AclRule
 from launch.lab import counter_names
 from tests.support.ike.pair import CONTEXT, TUNNEL, A, B, Ends, Two, agree, esp, other
 
@@ -524,8 +524,8 @@ def test_a_reason_is_named_of_a_tunnel_that_is_down_and_is_the_present_one(versi
     assert reasons() == ("", "")
 
 
-def rules(first: int) -> tuple[AclRuleRecord, ...]:
-    return (AclRuleRecord(10, -1, first << 24, 8, -1, 0x0B000000, 8, -1),)
+def rules(first: int) -> tuple[AclRule, ...]:
+    return (AclRule(10, source=(first << 24, 8), destination=(0x0B000000, 8)),)
 
 
 @pytest.mark.behaviour("B-148")
@@ -545,7 +545,7 @@ def test_several_lines_each_have_their_pair_and_a_changed_list_is_negotiated_ane
     agree(two)
     pair = two.a.sender(20)
     assert pair is not None
-    assert pair.rules[0].source == 22 << 24
+    assert pair.rules[0].source == (22 << 24, 8)
     assert len(two.a.pairs) == 2
 
 

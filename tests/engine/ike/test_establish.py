@@ -13,14 +13,12 @@ from chassis.ase.ike.payloads.v1 import MessageV1, NotifyV1
 from chassis.ase.ike.payloads.v2 import MessageV2
 from chassis.ase.ike.payloads.v2_payloads import NotifyV2
 from chassis.ase.link import IkePacket
-from chassis.bus.records import AclRuleRecord
+from chassis.model.acl import AclRule
 from tests.support.ike.pair import TUNNEL, A, B, Ends, Two, esp, other, proposal, settled
 
 
-def rule(source: int, destination: int, length: int = 16, **more: Any) -> AclRuleRecord:
-    return AclRuleRecord(
-        10, source=source, source_length=length, destination=destination, destination_length=length, **more
-    )
+def rule(source: int, destination: int, length: int = 16, **more: Any) -> AclRule:
+    return AclRule(10, source=(source, length), destination=(destination, length), **more)
 
 
 def pair(ends: Ends, seconds: float = 1.0, *, trouble: Any = None, **theirs: Any) -> Two:
@@ -142,9 +140,10 @@ def test_the_responder_of_version_2_narrows_and_both_ends_use_the_part(begins: s
     two.run(2)
     settled(two)
     ((ours,), (theirs,)) = two.a.installs[0].rules, two.b.installs[0].rules
-    assert (ours.source, ours.source_length, ours.source_port) == (0x0A020000, 16, 80)
-    assert (ours.destination, ours.destination_length, ours.protocol) == (0x0B010000, 16, 6)
-    assert (theirs.source, theirs.destination, theirs.destination_port) == (0x0B010000, 0x0A020000, 80)
+    assert (ours.source, ours.source_port) == ((0x0A020000, 16), 80)
+    assert (ours.destination, ours.protocol) == ((0x0B010000, 16), 6)
+    assert (theirs.source, theirs.destination) == ((0x0B010000, 16), (0x0A020000, 16))
+    assert theirs.destination_port == 80
 
 
 @pytest.mark.behaviour("B-038")

@@ -13,7 +13,7 @@ from chassis.ase.ike.identity import Identity
 from chassis.ase.ike.log import TEMPLATES
 from chassis.ase.ike.payloads.header import HEADER_LENGTH
 from chassis.ase.ike.payloads.numbers import IdType, NotifyTypeV1
-from chassis.bus.records import AclRuleRecord
+from chassis.model.acl import AclRule
 from tests.support.ike import pki
 from tests.support.ike.authentication import store
 from tests.support.ike.mutated_messages import Bent, notifies_in_clear, said
@@ -219,8 +219,8 @@ def strangers() -> dict[str, Case]:
     return found
 
 
-NETWORK = AclRuleRecord(1, source=0x0A010000, source_length=16, destination=0x0A020000, destination_length=16)
-SMALLER = replace(NETWORK, source=0x0A020000, destination=0x0A010000, destination_length=24)
+NETWORK = AclRule(1, source=(0x0A010000, 16), destination=(0x0A020000, 16))
+SMALLER = replace(NETWORK, source=(0x0A020000, 16), destination=(0x0A010000, 24))
 
 CASES: dict[str, Case] = {
     "preshared keys": Case(

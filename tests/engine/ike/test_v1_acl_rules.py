@@ -12,24 +12,22 @@ import pytest
 
 from chassis.ase.ike.payloads.numbers import ExchangeType
 from chassis.ase.link import IkePacket, NoSa, SaInstall
-from chassis.bus.records import AclRuleRecord
+from chassis.model.acl import AclRule
 from tests.support.ike.pair import TUNNEL, Ends, Two, agree, other
 
-FIRST = AclRuleRecord(10, source=0x0A000000, source_length=24, destination=0x0B000000, destination_length=24)
-SECOND = AclRuleRecord(20, source=0x0A000300, source_length=24, destination=0x0B000000, destination_length=24)
-WEB = AclRuleRecord(
-    30, 6, source=0x0A000400, source_length=24, destination=0x0B000000, destination_length=24, destination_port=80
-)
+FIRST = AclRule(10, source=(0x0A000000, 24), destination=(0x0B000000, 24))
+SECOND = AclRule(20, source=(0x0A000300, 24), destination=(0x0B000000, 24))
+WEB = AclRule(30, 6, source=(0x0A000400, 24), destination=(0x0B000000, 24), destination_port=80)
 RULES = (FIRST, SECOND, WEB)
-COVERING = AclRuleRecord(10, source=0x0A000000, source_length=22, destination=0x0B000000, destination_length=24)
+COVERING = AclRule(10, source=(0x0A000000, 22), destination=(0x0B000000, 24))
 
 
-def ends_with(*lists: tuple[AclRuleRecord, ...], **changes: Any) -> Ends:
+def ends_with(*lists: tuple[AclRule, ...], **changes: Any) -> Ends:
     """The end that begins."""
     return replace(Ends(version=1, connection="initiator-only", rules=lists), **changes)
 
 
-def answering(ends: Ends, *lists: tuple[AclRuleRecord, ...]) -> Ends:
+def answering(ends: Ends, *lists: tuple[AclRule, ...]) -> Ends:
     """The far end, which only answers; with lists of its own, as the initiator's end would write them."""
     return replace(other(replace(ends, rules=lists or ends.rules)), connection="responder-only")
 
@@ -76,7 +74,7 @@ def test_each_rule_has_a_pair_of_its_own_and_both_ends_may_order_them_as_they_li
 
 
 @pytest.mark.parametrize("ours", [(COVERING,), (replace(FIRST, seq=1), replace(SECOND, seq=2), COVERING)])
-def test_two_networks_are_not_the_one_that_covers_them(ours: tuple[AclRuleRecord, ...]) -> None:
+def test_two_networks_are_not_the_one_that_covers_them(ours: tuple[AclRule, ...]) -> None:
     ends = ends_with((FIRST, SECOND))
     two = Two(ends, answering(ends, ours))
     two.run(3)
@@ -189,14 +187,14 @@ def test_both_ends_begin_every_rule_at_once_over_a_bad_wire(seed: int, mode: str
 
 def test_networks_of_a_rule_that_waits_lead_into_the_tunnel_all_the_same() -> None:
     """Else its packets would take another way, in clear perhaps."""
-    elsewhere = replace(SECOND, destination=0x0C000000)
+    elsewhere = replace(SECOND, destination=(0x0C000000, 24))
     ends = ends_with((FIRST, elsewhere))
     two = standing(ends, answering(ends, (FIRST,)), pairs=1)
     assert two.a.states[TUNNEL].selectors == (0x0B000000, 24, 0x0C000000, 24)
 
 
 def test_each_rule_is_succeeded_by_itself() -> None:
-    ends = ends_with(RULES, (replace(FIRST, source=0x0A100000),))
+    ends = ends_with(RULES, (replace(FIRST, source=(0x0A100000, 24)),))
     two = standing(ends)
     before = dict(two.a.pairs)
     assert two.ask(two.a, "rekey", tunnel=TUNNEL).result == {"begun": 4}
@@ -267,8 +265,8 @@ def test_a_list_that_changes_concerns_the_rules_that_changed() -> None:
     ends = ends_with(RULES)
     two = standing(ends)
     before = by_rule(two)
-    moved = replace(SECOND, source=0x0A000500)
-    added = replace(FIRST, seq=40, source=0x0A000600)
+    moved = replace(SECOND, source=(0x0A000500, 24))
+    added = replace(FIRST, seq=40, source=(0x0A000600, 24))
     changed = replace(ends, rules=((FIRST, moved, added),))
     two.configure(two.b, answering(changed).records())
     two.configure(two.a, changed.records())
@@ -287,7 +285,7 @@ def test_a_list_that_changes_concerns_the_rules_that_changed() -> None:
 def test_a_list_that_changes_while_its_rules_are_negotiated_decides() -> None:
     """What was offered for the old list is given up, and what the old list alone had is asked for no more."""
     ends = ends_with(RULES)
-    moved = replace(FIRST, source=0x0A000700)
+    moved = replace(FIRST, source=(0x0A000700, 24))
     # The peer has what it was and what it is to be.
     two = Two(ends, answering(ends, (*RULES, replace(moved, seq=50))))
     assert two.until(lambda: any(exchange(one) == ExchangeType.QUICK_MODE for one in two.a.sent))
@@ -303,15 +301,17 @@ def test_a_list_that_changes_while_its_rules_are_negotiated_decides() -> None:
 
 
 def test_what_selects_the_same_again_has_no_pair_of_its_own() -> None:
-    again = replace(FIRST, seq=15, source=FIRST.source | 7)
+    again = replace(FIRST, seq=15, source=(FIRST.source[0] | 7, 24))
     two = standing(ends_with((FIRST, again, SECOND)), pairs=2)
     two.run(5)
     assert sorted(by_rule(two)) == [10, 20]
     agree(two)
 
 
-def many(count: int) -> tuple[AclRuleRecord, ...]:
-    return tuple(replace(FIRST, seq=number + 1, source=0x0A000000 + (number << 8)) for number in range(count))
+def many(count: int) -> tuple[AclRule, ...]:
+    return tuple(
+        replace(FIRST, seq=number + 1, source=(0x0A000000 + (number << 8), 24)) for number in range(count)
+    )
 
 
 def test_a_line_has_pairs_for_its_first_64_rules() -> None:
@@ -334,7 +334,8 @@ def test_a_line_has_pairs_for_its_first_64_rules() -> None:
 def test_a_peer_with_many_rules_makes_us_keep_no_more_than_we_have() -> None:
     """It is authenticated, and may try what it likes."""
     lists = tuple(
-        tuple(replace(rule, destination=rule.destination + (line << 8)) for rule in many(64)) for line in range(2)
+        tuple(replace(rule, destination=(rule.destination[0] + (line << 8), 24)) for rule in many(64))
+        for line in range(2)
     )
     ends = ends_with(*lists)
     two = Two(ends, answering(ends, (lists[0][0], replace(lists[1][5], seq=9))))

@@ -25,7 +25,7 @@ from chassis.ase.ike.v1.session import SessionV1
 from chassis.ase.ike.v2.child_sas import MAX_CHILD_SAS_PER_ENTRY
 from chassis.ase.ike.v2.session import SessionV2
 from chassis.ase.link import IkePacket
-from chassis.bus.records import AclRuleRecord
+from chassis.model.acl import AclRule
 from tests.support.ike import mutation
 from tests.support.ike.pair import TUNNEL, End, Ends, Two, esp, other, proposal
 
@@ -44,7 +44,7 @@ WHOLE_IN = 1.5 * LIFETIME
 """Seconds in which a tunnel that its own peer broke is whole again, by itself."""
 RESTS_IN = 240.0
 """Seconds in which nothing is left of what was made for nothing."""
-NETWORK = AclRuleRecord(1, source=0x0A010000, source_length=16, destination=0x0A020000, destination_length=16)
+NETWORK = AclRule(1, source=(0x0A010000, 16), destination=(0x0A020000, 16))
 
 
 class Ring:

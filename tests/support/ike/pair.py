@@ -29,8 +29,6 @@ from chassis.ase.link import (
     SaSwitch,
 )
 from chassis.bus.records import (
-    AclRecord,
-    AclRuleRecord,
     CertificateRecord,
     ContextRecord,
     PolicyEntryRecord,
@@ -38,6 +36,7 @@ from chassis.bus.records import (
     Record,
     TunnelRecord,
 )
+from chassis.model.acl import Acl, AclRule
 from chassis.model.ike import Identity, IkePolicy, IkeProposal, PreSharedKey, ProposalRef
 from chassis.model.ipsec import IpsecPolicy, IpsecProposal
 
@@ -103,7 +102,7 @@ class Ends:
     remote_id: str = ""
     validate: bool = False
     keepalive: bool = False
-    rules: tuple[tuple[AclRuleRecord, ...], ...] = ((),)
+    rules: tuple[tuple[AclRule, ...], ...] = ((),)
     certificates: tuple[CertificateRecord, ...] = ()
     wanted: bool = True
     ready: bool = True
@@ -147,7 +146,7 @@ class Ends:
         for seq, rules in enumerate(self.rules, 1):
             name = f"acl{seq}" if rules else ""
             if rules:
-                found.append(AclRecord(1, name, rules))
+                found.append(PolicyRecord(1, Acl(name, rules=rules)))
             entries.append(PolicyEntryRecord(seq * 10, policy="ipsec", acl=name))
         found.append(
             TunnelRecord(
@@ -189,10 +188,8 @@ def other(ends: Ends) -> Ends:
             replace(
                 rule,
                 source=rule.destination,
-                source_length=rule.destination_length,
                 source_port=rule.destination_port,
                 destination=rule.source,
-                destination_length=rule.source_length,
                 destination_port=rule.source_port,
             )
             for rule in rules

@@ -16,7 +16,8 @@ from chassis.ase.ipsec.sadb import Sadb
 from chassis.ase.ipsec.state import SaStateFile, octets_for
 from chassis.ase.link import FromIke, PeerSeen, SaDelete, SaInstall, SaSeen, SaSwitch
 from chassis.ase.sa_builder import negotiated_pair, spd_entries
-from chassis.bus.records import AclRecord, TunnelRecord
+from chassis.bus.records import PolicyRecord, TunnelRecord
+from chassis.model.acl import Acl
 from chassis.net.address import parse_address
 from chassis.net.ethernet import HEADROOM
 from tests.support.ike.udp_end import CONTEXT, INNER, MARKER, PEER, US, OurEnd, Ours
@@ -56,7 +57,7 @@ class ProductEnd(OurEnd):
     def configure(self, ours: Ours, **settings: Any) -> None:
         records = ours.records()
         (self._record,) = (record for record in records if isinstance(record, TunnelRecord))
-        self._acls = [record for record in records if isinstance(record, AclRecord)]
+        self._acls = [one.value for one in records if isinstance(one, PolicyRecord) and isinstance(one.value, Acl)]
         self._version = ours.version
         super().configure(ours, **settings)
 

@@ -31,8 +31,6 @@ from chassis.ase.link import (
     SaSwitch,
 )
 from chassis.bus.records import (
-    AclRecord,
-    AclRuleRecord,
     CertificateRecord,
     ContextRecord,
     PolicyEntryRecord,
@@ -40,6 +38,7 @@ from chassis.bus.records import (
     Record,
     TunnelRecord,
 )
+from chassis.model.acl import Acl, AclRule
 from chassis.model.ike import Identity, IkePolicy, IkeProposal, PreSharedKey, ProposalRef
 from chassis.model.ipsec import IpsecPolicy, IpsecProposal
 from chassis.net.address import format_address, parse_address
@@ -56,16 +55,10 @@ SEQUENCE = 0xFFFF
 """What of a line's number is that of its `seq`; the rest names a rule."""
 
 
-def rule(seq: int = 10, source: str = "10.1.0.0/16", destination: str = "10.2.0.0/16") -> AclRuleRecord:
+def rule(seq: int = 10, source: str = "10.1.0.0/16", destination: str = "10.2.0.0/16") -> AclRule:
     """A rule of an access list, any protocol."""
     (one, length), (other, far) = ((*text.split("/"),) for text in (source, destination))
-    return AclRuleRecord(
-        seq,
-        source=parse_address(one),
-        source_length=int(length),
-        destination=parse_address(other),
-        destination_length=int(far),
-    )
+    return AclRule(seq, source=(parse_address(one), int(length)), destination=(parse_address(other), int(far)))
 
 
 def _references(proposals: Sequence[IkeProposal | IpsecProposal]) -> tuple[ProposalRef, ...]:
@@ -85,7 +78,7 @@ class Ours:
     psk: bytes = b"a key of two"
     pfs: int = 0
     lifetime: int = 86400
-    rules: tuple[AclRuleRecord, ...] = (rule(),)
+    rules: tuple[AclRule, ...] = (rule(),)
     certificates: tuple[CertificateRecord, ...] = ()
     keepalive: bool = False
     identity_local: str = ""
@@ -95,7 +88,7 @@ class Ours:
     wanted: bool = True
 
     def records(self) -> tuple[Record, ...]:
-        acls = (AclRecord(INNER, "traffic", self.rules),) if self.rules else ()
+        acls = (PolicyRecord(INNER, Acl("traffic", rules=self.rules)),) if self.rules else ()
         return (
             ContextRecord(CONTEXT, "outer", keepalive=self.keepalive),
             PolicyRecord(

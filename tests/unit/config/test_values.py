@@ -26,6 +26,7 @@ from chassis.model.ike import PreSharedKey, ProposalRef
 from chassis.model.ipsec import IpsecPolicy, Key, Keyed, Spi
 from chassis.model.router import LOCAL, Config, Context
 from chassis.model.source import as_carried
+from chassis.net.address import parse_prefix
 from tests.support.configurations import Generator, opening_of
 
 
@@ -228,19 +229,29 @@ def test_the_last_pre_shared_key_counts_and_its_form_is_kept() -> None:
 @pytest.mark.parametrize(
     ("rule", "expected", "printed"),
     [
-        ("tcp 1.1.1.0/24 eq 20000", AclRule(10, 6, "1.1.1.0/24", 20000), ""),
-        ("1.1.1.0/24 2.2.2.0/24", AclRule(10, None, "1.1.1.0/24", None, "2.2.2.0/24"), ""),
+        ("tcp 1.1.1.0/24 eq 20000", AclRule(10, 6, parse_prefix("1.1.1.0/24"), 20000), ""),
+        (
+            "1.1.1.0/24 2.2.2.0/24",
+            AclRule(10, source=parse_prefix("1.1.1.0/24"), destination=parse_prefix("2.2.2.0/24")),
+            "",
+        ),
         ("any any", AclRule(10), ""),
         ("any", AclRule(10), ""),
+        ("0.0.0.0/0 any", AclRule(10), ""),
+        ("any 0.0.0.0/0", AclRule(10), ""),
         ("tcp", AclRule(10, 6), ""),
         ("17 any any eq 53", AclRule(10, 17, destination_port=53), "udp any any eq 53"),
         ("tcp any eq 5", AclRule(10, 6, source_port=5), ""),
         ("tcp eq 5", AclRule(10, 6, source_port=5), ""),
-        ("tcp eq 5 eq 6", AclRule(10, 6, None, 5, None, 6), ""),
-        ("tcp eq 5 2.0.0.0/8", AclRule(10, 6, None, 5, "2.0.0.0/8"), ""),
-        ("tcp 1.0.0.0/8 eq 5 2.0.0.0/8 eq 6", AclRule(10, 6, "1.0.0.0/8", 5, "2.0.0.0/8", 6), ""),
-        ("icmp 1.0.0.0/8", AclRule(10, 1, "1.0.0.0/8"), ""),
-        ("250 any 1.0.0.0/8", AclRule(10, 250, None, None, "1.0.0.0/8"), ""),
+        ("tcp eq 5 eq 6", AclRule(10, 6, source_port=5, destination_port=6), ""),
+        ("tcp eq 5 2.0.0.0/8", AclRule(10, 6, source_port=5, destination=parse_prefix("2.0.0.0/8")), ""),
+        (
+            "tcp 1.0.0.0/8 eq 5 2.0.0.0/8 eq 6",
+            AclRule(10, 6, parse_prefix("1.0.0.0/8"), 5, parse_prefix("2.0.0.0/8"), 6),
+            "",
+        ),
+        ("icmp 1.0.0.0/8", AclRule(10, 1, parse_prefix("1.0.0.0/8")), ""),
+        ("250 any 1.0.0.0/8", AclRule(10, 250, destination=parse_prefix("1.0.0.0/8")), ""),
     ],
 )
 def test_forms_of_a_rule(rule: str, expected: AclRule, printed: str) -> None:
@@ -254,10 +265,10 @@ def test_forms_of_a_rule(rule: str, expected: AclRule, printed: str) -> None:
     "rule",
     [
         AclRule(10),
-        AclRule(10, 6, destination="2.0.0.0/8"),
+        AclRule(10, 6, destination=parse_prefix("2.0.0.0/8")),
         AclRule(10, 6, destination_port=7),
-        AclRule(10, 6, "1.0.0.0/8", destination_port=7),
-        AclRule(10, 6, None, 5, None, 7),
+        AclRule(10, 6, parse_prefix("1.0.0.0/8"), destination_port=7),
+        AclRule(10, 6, source_port=5, destination_port=7),
     ],
 )
 def test_a_rule_that_was_not_typed_prints_so_that_it_reads_back(rule: AclRule) -> None:

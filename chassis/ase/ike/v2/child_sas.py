@@ -10,7 +10,8 @@ from enum import Enum
 from chassis.ase.ike.child_proposals import Suite
 from chassis.ase.ike.connections import Line
 from chassis.ase.ike.payloads.numbers import Protocol
-from chassis.bus.records import AclRuleRecord
+from chassis.model.acl import AclRule
+from chassis.net.address import ANY
 from chassis.state_machine import StateMachine, without_actions
 
 
@@ -112,7 +113,7 @@ class ChildSaV2:
     suite: Suite
     spis_in: Mapping[int, bytes]
     spis_out: Mapping[int, bytes]
-    rules: tuple[AclRuleRecord, ...]
+    rules: tuple[AclRule, ...]
     initiator: bool
     lowest_nonce: bytes = field(repr=False)
     replaces: int = 0
@@ -148,8 +149,7 @@ class ChildSaV2:
     @property
     def remote_networks(self) -> tuple[tuple[int, int], ...]:
         """The peer's networks as negotiated: (address, prefix length), each once."""
-        found = {(rule.destination, rule.destination_length): None for rule in self.rules}
-        return tuple(found) or ((0, 0),)
+        return tuple(dict.fromkeys(rule.destination for rule in self.rules)) or (ANY,)
 
 
 MAX_CHILD_SAS_PER_ENTRY = 4

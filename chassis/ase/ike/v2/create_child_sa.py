@@ -35,7 +35,8 @@ from chassis.ase.ike.v2.child_sas import (
 from chassis.ase.ike.v2.ike_sa import ESTABLISHED_STATES, IkeSa, IkeSaState, Task
 from chassis.ase.ike.v2.informational import DeleteChildSpisTask, close_child
 from chassis.ase.link import SaInstall
-from chassis.bus.records import AclRuleRecord, SaKeys
+from chassis.bus.records import SaKeys
+from chassis.model.acl import AclRule
 
 AH_THROUGH_NAT_TEXT = "AH cannot pass the NAT between the peers (RFC 3948 carries ESP only)"
 
@@ -169,7 +170,7 @@ class ChosenEntry:
     entry: Line
     choice: ChildChoiceV2
     spis: Mapping[int, bytes]
-    rules: tuple[AclRuleRecord, ...]
+    rules: tuple[AclRule, ...]
 
 
 def choose_entry(
@@ -180,7 +181,7 @@ def choose_entry(
     A line without a pair comes before one that has one, one that is not narrowed before one that is.
     """
     sa_payload, tsi, tsr = _parts(payloads)
-    found: list[tuple[tuple[bool, bool], Line, tuple[AclRuleRecord, ...]]] = []
+    found: list[tuple[tuple[bool, bool], Line, tuple[AclRule, ...]]] = []
     for line in lines:
         rules = narrow(line.rules, tsr.selectors, tsi.selectors)
         if rules is not None:
@@ -278,7 +279,7 @@ def _make(
     choice: ChildChoiceV2,
     spis: Mapping[int, bytes],
     cpi: int,
-    rules: tuple[AclRuleRecord, ...],
+    rules: tuple[AclRule, ...],
     nonces: Nonces,
     replaces: int,
     now: float,

@@ -11,7 +11,7 @@ from chassis.ase.ike.traffic_selectors import EVERYTHING, MAX_RULES, narrow
 def test_many_selectors_make_few_rules() -> None:
     ours = tuple(TrafficSelector(at << 8, (at << 8) + 5, 6) for at in range(255))
     theirs = tuple(TrafficSelector(at << 8, (at << 8) + 5, 17) for at in range(255))
-    rules = tuple(replace(EVERYTHING, seq=at, source=at << 24, source_length=8) for at in range(100))
+    rules = tuple(replace(EVERYTHING, seq=at, source=(at << 24, 8)) for at in range(100))
     assert narrow(rules, ours, theirs) is None
     found = narrow((), ours, tuple(replace(one, protocol=0) for one in theirs))
     assert found is not None
@@ -23,4 +23,4 @@ def test_a_range_becomes_prefixes() -> None:
     assert narrow((), everything, everything) == ()
     part = narrow((), (TrafficSelector(1, 6),), everything)
     assert part is not None
-    assert [(one.source, one.source_length) for one in part] == [(1, 32), (2, 31), (4, 31), (6, 32)]
+    assert [one.source for one in part] == [(1, 32), (2, 31), (4, 31), (6, 32)]
