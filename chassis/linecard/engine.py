@@ -110,7 +110,7 @@ class LineCardEngine(CardBase):
             self.drop(DropCause.PORT_DOWN, count)
             return []
         if self.tracer.armed:
-            self.tracer.mark(port, batch)
+            self.tracer.mark_packets(port, batch)
         batch.step, batch.ingress, batch.context = Step.INGRESS, port, own.record.context
         if not batch.marks:
             return self._release(self.delivery.receive_frames(own, batch, now))

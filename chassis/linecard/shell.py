@@ -39,7 +39,7 @@ class LineCardShell(CardShell):
         self._alive = time.monotonic()
 
     def run(self) -> int:
-        self.ports.announce(time.monotonic())
+        self.ports.report_carrier(time.monotonic())
         return super().run()
 
     def next_timer(self) -> float:
@@ -72,7 +72,7 @@ class LineCardShell(CardShell):
 
     def _to_wire(self, output: ToWire) -> None:
         if self._may_send():
-            self.ports.send(output.port, output.batch, time.monotonic())
+            self.ports.transmit(output.port, output.batch, time.monotonic())
         else:
             self.counters.add(f"port {output.port} drop fenced", len(output.batch))
 

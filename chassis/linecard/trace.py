@@ -58,7 +58,7 @@ class Tracer:
         names = ("number", "count", "port", "source", "destination", "protocol")
         self.armed.append(ArmedTrace(*[asked[name] for name in names]))
 
-    def mark(self, port: str, batch: Batch) -> None:
+    def mark_packets(self, port: str, batch: Batch) -> None:
         """Mark the packets of a batch that an armed trace waits for; marks that it came with stay."""
         marks: list[Mark] = list(batch.marks)
         taken = {index for index, _ in marks}

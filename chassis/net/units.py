@@ -14,7 +14,7 @@ _MULTIPLES = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9}
 _SECONDS = (("ms", 1e-3), ("us", 1e-6), ("s", 1.0))
 
 
-def duration(text: str | int | float) -> float:
+def parse_duration(text: str | int | float) -> float:
     """Seconds of `2s`, `100ms`, `50us`, `5m`, `1h` or a bare number, which means seconds.
 
     Raises:
@@ -28,7 +28,7 @@ def duration(text: str | int | float) -> float:
     return float(match[1]) * _UNITS[match[2]]
 
 
-def parse_chance(value: Any) -> float:
+def parse_probability(value: Any) -> float:
     """A probability of `1%`, `0.01` or 0.01; ValueError where it is none from 0 to 1."""
     text = str(value).strip()
     try:
@@ -80,7 +80,7 @@ def parse_rate(value: Any) -> float:
     return number
 
 
-def limit(text: str | int | float) -> float:
+def parse_rate_limit(text: str | int | float) -> float:
     """The rate that a wire is limited to, in bits a second: `100M`, `64k`; 0.0 of `none`, which is no limit.
 
     Raises:
@@ -94,7 +94,7 @@ def limit(text: str | int | float) -> float:
     return rate
 
 
-def written(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """A duration for people, in the unit that suits it: `1.5 s`, `12.3 ms`, `850 us`."""
     for scale, unit in ((1.0, "s"), (1e-3, "ms")):
         if seconds >= scale:

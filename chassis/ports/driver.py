@@ -41,15 +41,15 @@ class PortDriver(ABC):
         self._directions = [made for made in (self._impairment, self._far) if made is not None]
         self._connected = False
         self._down = False
-        self._sent = counters.slot(f"port {port} frames sent")
-        self._received = counters.slot(f"port {port} frames received")
-        self._lost = counters.slot(f"port {port} drop not sent")
+        self._sent_slot = counters.slot(f"port {port} frames sent")
+        self._received_slot = counters.slot(f"port {port} frames received")
+        self._not_sent_slot = counters.slot(f"port {port} drop not sent")
 
     @property
     def carrier(self) -> bool:
         return self._connected and not self._down
 
-    def fault(self, settings: Attributes, now: float, *, far: bool = False) -> Attributes:
+    def set_impairment(self, settings: Attributes, now: float, *, far: bool = False) -> Attributes:
         """Set (or with `clear`, end) faults of what this end sends, or of what the far end sends; says which are
         in force.
 
@@ -63,13 +63,13 @@ class PortDriver(ABC):
         impairment.set(**settings)
         self._down = self._impairment.down
         if self._down:
-            self._lose_waiting(now)
-        self._tell_faults()
+            self._drop_waiting(now)
+        self._count_impairments()
         if self.carrier != before:
             self._on_carrier(self.port, self.carrier, now)
         return dict(impairment.settings())
 
-    def announce(self, now: float) -> None:
+    def report_carrier(self, now: float) -> None:
         """Report carrier where the far end is there without having to be connected to."""
         if self.carrier:
             self._on_carrier(self.port, True, now)
@@ -78,20 +78,20 @@ class PortDriver(ABC):
         return min(impairment.next_timer() for impairment in self._directions)
 
     def on_timer(self, now: float) -> None:
-        for batch in self._impairment.due(now):
-            self._transmit(batch)
+        for batch in self._impairment.dequeue(now):
+            self._transmit_now(batch)
         if self._far is not None:
-            for batch in self._far.due(now):
-                self._arrived(batch, now)
-        self._tell_faults()
+            for batch in self._far.dequeue(now):
+                self._deliver(batch, now)
+        self._count_impairments()
 
-    def send(self, batch: Batch, now: float) -> None:
+    def transmit(self, batch: Batch, now: float) -> None:
         """Put frames on the wire; those that it does not take are lost, as on any wire, and counted."""
-        for ready in self._impairment.offer(batch, now):
-            self._transmit(ready)
-        self._tell_faults()
+        for ready in self._impairment.enqueue(batch, now):
+            self._transmit_now(ready)
+        self._count_impairments()
 
-    def _tell_faults(self) -> None:
+    def _count_impairments(self) -> None:
         """Count what the faults did since this was last told: the counters go on from those of a process that
         died, the faults begin at nothing."""
         for impairment in self._directions:
@@ -112,42 +112,42 @@ class PortDriver(ABC):
         """Let go of the sockets."""
 
     @abstractmethod
-    def _put(self, batch: Batch) -> None:
+    def _write(self, batch: Batch) -> None:
         """Send, now or as soon as the far end takes more; `_went` and `_not_sent` are told what came of it."""
 
     @abstractmethod
-    def _lose_waiting(self, now: float) -> None:
+    def _drop_waiting(self, now: float) -> None:
         """The far end is no longer reached: what waits for it here is lost, and counted."""
 
-    def _transmit(self, batch: Batch) -> None:
+    def _transmit_now(self, batch: Batch) -> None:
         if self._far is not None and self._far.down:
             # A far end that is down takes nothing, as a port of a card does not.
             self._counters.add(f"port {self.port} drop down", len(batch.lengths))
         elif self.carrier:
-            self._put(batch)
+            self._write(batch)
         else:
-            self._not_sent(len(batch.lengths))
+            self._count_not_sent(len(batch.lengths))
 
-    def _went(self, batch: Batch, frames: int) -> None:
+    def _count_sent(self, batch: Batch, frames: int) -> None:
         """So many frames of a batch are on their way."""
-        self._counters.values[self._sent] += frames
+        self._counters.values[self._sent_slot] += frames
         if frames and self.tap:
             self.tap("out", batch)
 
-    def _not_sent(self, frames: int) -> None:
-        self._counters.values[self._lost] += frames
+    def _count_not_sent(self, frames: int) -> None:
+        self._counters.values[self._not_sent_slot] += frames
 
     def _receive(self, batch: Batch, now: float) -> None:
         # Counted before anything is dropped of it: what came is what went on, less what was dropped here.
-        self._counters.values[self._received] += len(batch.lengths)
+        self._counters.values[self._received_slot] += len(batch.lengths)
         if self._far is None:
-            self._arrived(batch, now)
+            self._deliver(batch, now)
             return
-        for ready in self._far.offer(batch, now):
-            self._arrived(ready, now)
-        self._tell_faults()
+        for ready in self._far.enqueue(batch, now):
+            self._deliver(ready, now)
+        self._count_impairments()
 
-    def _arrived(self, batch: Batch, now: float) -> None:
+    def _deliver(self, batch: Batch, now: float) -> None:
         if self._down:
             self._counters.add(f"port {self.port} drop down", len(batch.lengths))
             return

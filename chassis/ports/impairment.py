@@ -18,21 +18,21 @@ from random import Random
 from typing import Any
 
 from chassis.bus.batch import MAX_PACKETS, Batch
-from chassis.net.units import parse_chance, parse_rate, parse_seconds
+from chassis.net.units import parse_probability, parse_rate, parse_seconds
 
-REORDER_HOLD = 0.02
+MAX_REORDER_DELAY = 0.02
 """Seconds after which a packet that was held back goes even though nothing passed it."""
 
-QUEUE_SECONDS = 0.05
+MAX_QUEUE_DELAY = 0.05
 """Depth of the queue before a wire with a rate, in seconds at that rate; what comes on top is dropped."""
 
-QUEUE_FLOOR = 16 * 1514
+MIN_QUEUE_OCTETS = 16 * 1514
 """Bytes that the queue of a wire with a rate holds at least, however slow the wire."""
 
-IN_FLIGHT_BYTES = 64 * 1024 * 1024
+MAX_IN_FLIGHT_OCTETS = 64 * 1024 * 1024
 """Most bytes that a wire with a delay holds."""
 
-CAUSES = ("down", "loss", "queue", "duplicate", "reorder")
+IMPAIRMENT_COUNTS = ("down", "loss", "queue", "duplicate", "reorder")
 """What is counted: packets dropped by the first three, and packets doubled and held back."""
 
 
@@ -46,11 +46,11 @@ def _parse_flag(value: Any) -> bool:
 
 _PARSERS = {
     "down": _parse_flag,
-    "loss": parse_chance,
+    "loss": parse_probability,
     "delay": parse_seconds,
     "jitter": parse_seconds,
-    "reorder": parse_chance,
-    "duplicate": parse_chance,
+    "reorder": parse_probability,
+    "duplicate": parse_probability,
     "rate": parse_rate,
 }
 
@@ -66,7 +66,7 @@ class Impairment:
         self.reorder = 0.0
         self.duplicate = 0.0
         self.rate = 0.0
-        self.counts: dict[str, int] = dict.fromkeys(CAUSES, 0)
+        self.counts: dict[str, int] = dict.fromkeys(IMPAIRMENT_COUNTS, 0)
         self._idle = True
         self._queue: deque[tuple[float, bytes | memoryview, int]] = deque()
         self._queued = 0
@@ -121,7 +121,7 @@ class Impairment:
         values = {name: getattr(self, name) for name in _PARSERS}
         return {name: value for name, value in values.items() if value}
 
-    def offer(self, batch: Batch, now: float) -> list[Batch]:
+    def enqueue(self, batch: Batch, now: float) -> list[Batch]:
         """Give the wire a batch; the batches that come out at its far end at once."""
         if self._idle:
             return [batch]
@@ -129,16 +129,16 @@ class Impairment:
             self.counts["down"] += len(batch)
             return []
         self._prototype = batch
-        for packet, mark in self._disturbed(batch, now):
-            self._send(packet, mark, now)
-        return self.due(now)
+        for packet, mark in self._impaired(batch, now):
+            self._schedule(packet, mark, now)
+        return self.dequeue(now)
 
-    def due(self, now: float) -> list[Batch]:
+    def dequeue(self, now: float) -> list[Batch]:
         """The batches that come out at the far end by now; call it when `next_timer` says so."""
         if now >= self._held_until:
             held, self._held, self._held_until = self._held, [], inf
             for packet, mark in held:
-                self._send(packet, mark, now)
+                self._schedule(packet, mark, now)
         queue = self._queue
         if not queue or queue[0][0] > now:
             return []
@@ -171,7 +171,7 @@ class Impairment:
         settings = (self.down, self.loss, self.delay, self.jitter, self.reorder, self.duplicate, self.rate)
         self._idle = not any(settings) and not self._queue and not self._held
 
-    def _disturbed(self, batch: Batch, now: float) -> list[tuple[bytes | memoryview, int]]:
+    def _impaired(self, batch: Batch, now: float) -> list[tuple[bytes | memoryview, int]]:
         """The packets (with trace number, or -1) that are left after loss, in their order after reordering."""
         loss, duplicate, reorder = self.loss, self.duplicate, self.reorder
         draw_loss, draw_twice, draw_swap = self._loss.random, self._twice.random, self._swap.random
@@ -194,7 +194,7 @@ class Impairment:
             if reorder and draw_swap() < reorder:
                 counts["reorder"] += 1
                 if not self._held:
-                    self._held_until = now + REORDER_HOLD
+                    self._held_until = now + MAX_REORDER_DELAY
                 self._held.extend([entry] * copies)
                 continue
             out.extend([entry] * copies)
@@ -204,17 +204,17 @@ class Impairment:
                 self._held_until = inf
         return out
 
-    def _send(self, packet: bytes | memoryview, mark: int, now: float) -> None:
+    def _schedule(self, packet: bytes | memoryview, mark: int, now: float) -> None:
         size = len(packet)
         at = now
         if self.rate:
             begin = max(self._free_at, now)
-            depth = max(QUEUE_SECONDS, QUEUE_FLOOR * 8 / self.rate)
+            depth = max(MAX_QUEUE_DELAY, MIN_QUEUE_OCTETS * 8 / self.rate)
             if begin - now > depth:
                 self.counts["queue"] += 1
                 return
             at = self._free_at = begin + size * 8 / self.rate
-        if self._queued + size > IN_FLIGHT_BYTES:
+        if self._queued + size > MAX_IN_FLIGHT_OCTETS:
             self.counts["queue"] += 1
             return
         at += self.delay

@@ -16,11 +16,11 @@ from chassis.bus.loop import Loop
 from chassis.net.ethernet import HEADROOM
 from chassis.ports.driver import OnCarrier, OnFrames, PortDriver
 
-BURST = 64
+MAX_BURST_FRAMES = 64
 """Most frames taken from a packet socket into one batch."""
 
-LARGEST_COMMON = 2048
-LARGEST_FRAME = 65536
+TYPICAL_FRAME_OCTETS = 2048
+MAX_FRAME_OCTETS = 65536
 """Octets: what a burst is made for, and what a frame of it may have at most."""
 
 
@@ -40,16 +40,16 @@ class PacketPort(PortDriver):
         self._loop = loop
         self._socket = socket.socket(fileno=far.fd)
         self._socket.setblocking(False)
-        self._taken = bytearray(BURST * LARGEST_COMMON + LARGEST_FRAME)
+        self._taken = bytearray(MAX_BURST_FRAMES * TYPICAL_FRAME_OCTETS + MAX_FRAME_OCTETS)
         self._room = memoryview(self._taken)
         self._connected = True
-        loop.add(self._socket.fileno(), self._readable)
+        loop.add(self._socket.fileno(), self._on_readable)
 
     def close(self) -> None:
         self._loop.remove(self._socket.fileno())
         self._socket.detach()
 
-    def _put(self, batch: Batch) -> None:
+    def _write(self, batch: Batch) -> None:
         sent = 0
         send = self._socket.send
         for frame in batch.packets():
@@ -58,18 +58,18 @@ class PacketPort(PortDriver):
             except OSError:
                 continue
             sent += 1
-        self._went(batch, sent)
-        self._not_sent(len(batch.lengths) - sent)
+        self._count_sent(batch, sent)
+        self._count_not_sent(len(batch.lengths) - sent)
 
-    def _lose_waiting(self, now: float) -> None:
+    def _drop_waiting(self, now: float) -> None:
         # Nothing waits here: the queue is the kernel's.
         return
 
-    def _readable(self, now: float) -> None:
+    def _on_readable(self, now: float) -> None:
         lengths = array("H")
         take, room = self._socket.recv_into, self._room
-        at, full = 0, len(room) - LARGEST_FRAME
-        for _ in range(BURST):
+        at, full = 0, len(room) - MAX_FRAME_OCTETS
+        for _ in range(MAX_BURST_FRAMES):
             if at > full:
                 break
             try:

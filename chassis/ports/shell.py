@@ -24,10 +24,10 @@ from chassis.ports.driver import OnCarrier, OnCongestion, OnFrames, PortDriver, 
 from chassis.ports.packet import PacketPort
 from chassis.ports.wire import Wire
 
-INJECT_BATCH = 32
+MAX_INJECT_PACKETS = 32
 """Frames given to a port at a time by a replay."""
 
-INJECT_SLICE = 0.005
+MAX_INJECT_INTERVAL = 0.005
 """Longest time, in seconds, that a replay takes before everything else gets its turn: a large capture must not
 make its line card look dead."""
 
@@ -74,24 +74,24 @@ class PortDrivers:
                     may_send,
                 )
 
-    def announce(self, now: float) -> None:
+    def report_carrier(self, now: float) -> None:
         """Report the carrier of the ports that have one from the start."""
         for driver in self.drivers.values():
-            driver.announce(now)
+            driver.report_carrier(now)
 
     def next_timer(self) -> float:
         return -inf if self._replays else next_timer(self.drivers)
 
     def on_timer(self, now: float) -> None:
         if self._replays:
-            self._go_on()
+            self._continue_replay()
         for driver in self.drivers.values():
             driver.on_timer(now)
 
-    def send(self, port: str, batch: Batch, now: float) -> None:
+    def transmit(self, port: str, batch: Batch, now: float) -> None:
         driver = self.drivers.get(port)
         if driver is not None:
-            driver.send(batch, now)
+            driver.transmit(batch, now)
 
     def close(self) -> None:
         for driver in self.drivers.values():
@@ -112,7 +112,7 @@ class PortDrivers:
         """
         settings = dict(arguments)
         far = settings.pop("far", False) is True
-        return self._driver(str(settings.pop("port", ""))).fault(settings, now, far=far)
+        return self._driver(str(settings.pop("port", ""))).set_impairment(settings, now, far=far)
 
     def inject(self, arguments: Attributes, done: Done) -> None:
         """Give a port frames of a capture again, as if they came by its wire.
@@ -136,18 +136,18 @@ class PortDrivers:
                     packets.append((at, packet))
                     while seconds and packets[0][0] < at - int(seconds * 1e9):
                         packets.popleft()
-                if number % INJECT_BATCH == 0:
+                if number % MAX_INJECT_PACKETS == 0:
                     yield 0
         chosen = [packet for _, packet in packets]
-        for begin in range(0, len(chosen), INJECT_BATCH):
-            body, lengths = pack(chosen[begin : begin + INJECT_BATCH])
+        for begin in range(0, len(chosen), MAX_INJECT_PACKETS):
+            body, lengths = pack(chosen[begin : begin + MAX_INJECT_PACKETS])
             driver.inject(Batch(Step.INGRESS, body, lengths), time.monotonic())
             yield begin + len(lengths)
 
-    def _go_on(self) -> None:
+    def _continue_replay(self) -> None:
         """Give the first replay its slice of time."""
         steps, done = self._replays[0]
-        until = time.monotonic() + INJECT_SLICE
+        until = time.monotonic() + MAX_INJECT_INTERVAL
         try:
             for self._injected in steps:
                 if time.monotonic() >= until:

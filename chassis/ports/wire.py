@@ -25,10 +25,10 @@ from chassis.bus.loop import Loop
 from chassis.bus.priority import alike
 from chassis.ports.driver import OnCarrier, OnCongestion, OnFrames, PortDriver
 
-QUEUE = 128
+MAX_WIRE_BATCHES = 128
 """High-water mark of a wire, in batches, at either end."""
 
-BACKLOG = 2048
+MAX_BACKLOG_PACKETS = 2048
 """Most packets that wait at a port whose wire is full."""
 
 
@@ -56,13 +56,13 @@ class Wire(PortDriver):
         super().__init__(port, counters, on_frames, on_carrier, far.seed)
         self._loop = loop
         self._on_congestion, self._may_send = on_congestion, may_send
-        self._backlog = Backlog(BACKLOG, alike)
-        self._pull = fabric.receiver(context, endpoints.wire(run, node, port), QUEUE)
+        self._backlog = Backlog(MAX_BACKLOG_PACKETS, alike)
+        self._pull = fabric.receiver(context, endpoints.wire(run, node, port), MAX_WIRE_BATCHES)
         self._push, self._monitor = fabric.connect(
-            context, zmq.PUSH, endpoints.wire(run, far.node, far.port), QUEUE
+            context, zmq.PUSH, endpoints.wire(run, far.node, far.port), MAX_WIRE_BATCHES
         )
-        loop.add(self._pull, self._readable)
-        loop.add(self._monitor, self._event)
+        loop.add(self._pull, self._on_readable)
+        loop.add(self._monitor, self._on_connection_event)
 
     def close(self) -> None:
         self._loop.remove(self._push)
@@ -72,48 +72,48 @@ class Wire(PortDriver):
         for socket in (self._monitor, self._push, self._pull):
             socket.close(0)
 
-    def _put(self, batch: Batch) -> None:
+    def _write(self, batch: Batch) -> None:
         # A frame carries nothing of what its node knew of it; so frames of all kinds can be one batch.
         batch = Batch(Step.INGRESS, batch.body, batch.lengths, marks=batch.marks)
         if not self._backlog:
             if fabric.send(self._push, batch):
-                self._went(batch, len(batch.lengths))
+                self._count_sent(batch, len(batch.lengths))
                 return
-            self._loop.add(self._push, self._catch_up, zmq.POLLOUT)
+            self._loop.add(self._push, self._send_backlog, zmq.POLLOUT)
             self._on_congestion(self.port, True, time.monotonic())
-        self._not_sent(sum(self._backlog.put(batch)))
+        self._count_not_sent(sum(self._backlog.put(batch)))
 
-    def _catch_up(self, now: float) -> None:
+    def _send_backlog(self, now: float) -> None:
         while self._backlog:
             if not self._may_send():
-                self._forget(f"port {self.port} drop fenced", now)
+                self._drop_backlog(f"port {self.port} drop fenced", now)
                 return
             batch = self._backlog.first
             if not fabric.send(self._push, batch):
                 return
             self._backlog.pop()
-            self._went(batch, len(batch.lengths))
-        self._relieved(now)
+            self._count_sent(batch, len(batch.lengths))
+        self._on_backlog_empty(now)
 
-    def _lose_waiting(self, now: float) -> None:
-        self._forget(f"port {self.port} drop not sent", now)
+    def _drop_waiting(self, now: float) -> None:
+        self._drop_backlog(f"port {self.port} drop not sent", now)
 
-    def _forget(self, cause: str, now: float) -> None:
+    def _drop_backlog(self, cause: str, now: float) -> None:
         """Drop what waits."""
         if self._backlog:
             self._counters.add(cause, self._backlog.packets)
-            self._backlog = Backlog(BACKLOG, alike)
-            self._relieved(now)
+            self._backlog = Backlog(MAX_BACKLOG_PACKETS, alike)
+            self._on_backlog_empty(now)
 
-    def _relieved(self, now: float) -> None:
+    def _on_backlog_empty(self, now: float) -> None:
         self._loop.remove(self._push)
         self._on_congestion(self.port, False, now)
 
-    def _readable(self, now: float) -> None:
-        while self._take() and self._loop.may_go_on():
+    def _on_readable(self, now: float) -> None:
+        while self._read_batches() and self._loop.may_go_on():
             pass
 
-    def _take(self) -> int:
+    def _read_batches(self) -> int:
         messages, batches = fabric.receive_waiting(
             self._pull, lambda: self._counters.add(f"port {self.port} drop undecodable")
         )
@@ -121,13 +121,13 @@ class Wire(PortDriver):
             self._receive(batch, time.monotonic())
         return messages
 
-    def _event(self, now: float) -> None:
+    def _on_connection_event(self, now: float) -> None:
         before = self.carrier
         for connected in fabric.connection_events(self._monitor):
             self._connected = connected
             if not connected:
                 # A far end that comes back gets nothing from before.
-                self._lose_waiting(now)
+                self._drop_waiting(now)
             if self.carrier != before:
                 before = self.carrier
                 self._on_carrier(self.port, before, now)

@@ -99,7 +99,7 @@ class WireEnd:
             self.tap(self, batch)
         if self.kept is not None:
             self.kept.append((self.world.now, bytes(batch.body), batch.lengths))
-        for ready in self.impairment.offer(batch, self.world.now):
+        for ready in self.impairment.enqueue(batch, self.world.now):
             self._put(ready)
         self._rearm()
 
@@ -138,7 +138,7 @@ class WireEnd:
         self._due_at = inf
         # The sending process drives the wire: while it stands still nothing leaves, and with it all is lost.
         if self.process is not None and not self.process.stopped:
-            for batch in self.impairment.due(self.world.now):
+            for batch in self.impairment.dequeue(self.world.now):
                 self._put(batch)
         self._rearm_later()
 

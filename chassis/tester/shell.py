@@ -63,7 +63,7 @@ class TesterShell:
         signal.signal(signal.SIGTERM, lambda *_: self.loop.stop())
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         self.perform(self.engine.start(time.monotonic()))
-        self.ports.announce(time.monotonic())
+        self.ports.report_carrier(time.monotonic())
         try:
             self.loop.run(self._next_timer, self._on_timer)
         finally:
@@ -76,7 +76,7 @@ class TesterShell:
     def perform(self, outputs: list[Output]) -> None:
         for output in outputs:
             if isinstance(output, ToWire):
-                self.ports.send(output.port, output.batch, time.monotonic())
+                self.ports.transmit(output.port, output.batch, time.monotonic())
             elif isinstance(output, ToOperator):
                 self._operators.answer(output.number, output.result, output.error, output.last)
             elif isinstance(output, Perform):

@@ -82,8 +82,8 @@ def _head(status: Status) -> Text:
     text = Text.assemble(
         ("lab ", "dim"),
         (status["lab"], "bold"),
-        f"   running for {units.written(status['seconds'])}",
-        f"   booted in {units.written(boot)}" if boot else "",
+        f"   running for {units.format_duration(status['seconds'])}",
+        f"   booted in {units.format_duration(boot)}" if boot else "",
     )
     for name, node in status["nodes"].items():
         errors = ((node["status"] or {}).get("diagnostics") or {}).get("error", 0)
@@ -222,7 +222,7 @@ def _events(status: Status, noted: list[dict[str, Any]]) -> Group:
     grid = table("when", "node", "event", right=("when",))
     for event in noted:
         ago = max(status["now"] - event["time"], 0.0)
-        grid.add_row(f"{units.written(ago)} ago", event["node"], event["text"])
+        grid.add_row(f"{units.format_duration(ago)} ago", event["node"], event["text"])
     return Group("", grid)
 
 

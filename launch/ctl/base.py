@@ -16,7 +16,7 @@ from chassis.bus.arguments import IntType, NumberType
 from chassis.bus.operator import OperatorError
 from chassis.bus.requests import TABLES
 from chassis.net import units
-from chassis.net.units import parse_chance
+from chassis.net.units import parse_probability
 from launch.client.running_lab import RunningLab
 
 
@@ -127,7 +127,7 @@ def option(table: str, request: str, name: str, **more: Any) -> Callable[[Any], 
     return click.option(f"--{name}", **{**made, **more})
 
 
-SHARE = CheckedParam("share", parse_chance)
-RATE = CheckedParam("rate", units.limit, convert=True)
+SHARE = CheckedParam("share", parse_probability)
+RATE = CheckedParam("rate", units.parse_rate_limit, convert=True)
 PACKETS = click.IntRange(min=1)
-DURATION = CheckedParam("duration", units.duration, convert=True)
+DURATION = CheckedParam("duration", units.parse_duration, convert=True)

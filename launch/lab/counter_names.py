@@ -48,7 +48,7 @@ LINE_CARD = (
     *(f"circuit {{number}} {what} {way}" for what in ("packets", "bytes") for way in ("in", "out")),
     *(f"port {{port}} frames {what}" for what in ("sent", "received", "injected")),
     *(f"port {{port}} drop {what}" for what in ("not sent", "down", "fenced", "undecodable")),
-    *(f"port {{port}} impairment {cause}" for cause in impairment.CAUSES),
+    *(f"port {{port}} impairment {cause}" for cause in impairment.IMPAIRMENT_COUNTS),
 )
 
 IKE = (

@@ -146,9 +146,9 @@ class _Parser:
             if delay.value == "never":
                 changes["restart_delay"] = None
             else:
-                changes["restart_delay"] = self._unit(delay, units.duration, 1.0, "; or write never")
+                changes["restart_delay"] = self._unit(delay, units.parse_duration, 1.0, "; or write never")
         if "heartbeat" in fields:
-            changes["heartbeat"] = self._unit(fields["heartbeat"], units.duration, 1.0)
+            changes["heartbeat"] = self._unit(fields["heartbeat"], units.parse_duration, 1.0)
             if changes["heartbeat"] < 0.005:
                 self._report.error(fields["heartbeat"].at, "lab-value", "heartbeat is at least 5ms", "heartbeat")
         for key, low, high in (("misses", 2, 1000), ("seed", 0, 2**32)):
@@ -181,7 +181,7 @@ class _Parser:
             return self._integer(value, setting.name, int(setting.low), int(setting.high))
         given = value.value
         if setting.kind == "duration":
-            given = self._unit(value, units.duration, setting.low)
+            given = self._unit(value, units.parse_duration, setting.low)
         fault = ike_fault(setting, given)
         if fault:
             self._report.error(value.at, "lab-value", f"'{setting.name}:' {fault}", str(value.value))
@@ -479,7 +479,7 @@ class _Parser:
             source,
             destination,
             self._integer(fields["dscp"], "dscp", 0, 63) if "dscp" in fields else 0,
-            self._unit(fields["trace"], units.duration, 0.0) if "trace" in fields else 0.0,
+            self._unit(fields["trace"], units.parse_duration, 0.0) if "trace" in fields else 0.0,
             start,
             self._integer(fields["count"], "count", 0, 2**31) if "count" in fields else 0,
             at,

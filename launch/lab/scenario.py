@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from chassis.net import units
-from chassis.net.units import parse_chance, parse_seconds
+from chassis.net.units import parse_probability, parse_seconds
 from launch.lab import counter_names
 from launch.lab.model import Endpoint, Lab
 from launch.lab.scenario_syntax import (
@@ -53,12 +53,12 @@ ACTIONS = (
 )
 _CARD = re.compile(r"asp \d+/\d+|lc \d+")
 _FAULTS: Mapping[str, Callable[[Any], float]] = {
-    "loss": parse_chance,
+    "loss": parse_probability,
     "delay": parse_seconds,
     "jitter": parse_seconds,
-    "reorder": parse_chance,
-    "duplicate": parse_chance,
-    "rate": units.limit,
+    "reorder": parse_probability,
+    "duplicate": parse_probability,
+    "rate": units.parse_rate_limit,
 }
 
 

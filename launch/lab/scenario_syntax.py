@@ -165,6 +165,6 @@ def known_flow(name: str, lab: Lab) -> str:
 def parse_time(value: Any) -> float:
     """Seconds of `2s` or `100ms`; WordError where it is no duration."""
     try:
-        return units.duration(value)
+        return units.parse_duration(value)
     except ValueError as error:
         raise WordError(str(error)) from None

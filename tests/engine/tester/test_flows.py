@@ -248,7 +248,7 @@ def test_nothing_arriving_at_all_is_lost_not_unknown() -> None:
 def test_every_fault_of_a_wire_is_counted_as_what_it_is() -> None:
     pair = started(rate=5000.0)
     wire = Impairment(11)
-    pair.wire = wire.offer
+    pair.wire = wire.enqueue
     pair.run(0.1)
     wire.set(loss="2%", duplicate="1%", reorder="1%")
     pair.run(2.0)
@@ -265,11 +265,11 @@ def test_every_fault_of_a_wire_is_counted_as_what_it_is() -> None:
 def test_latency_is_measured() -> None:
     wire = Impairment()
     wire.set(delay="20ms")
-    pair = started(lambda batch, now: [batch] if arp_only(batch) else wire.offer(batch, now))
+    pair = started(lambda batch, now: [batch] if arp_only(batch) else wire.enqueue(batch, now))
     pair.run(0.5)
     while wire.next_timer() < inf:
         pair.now = max(pair.now, wire.next_timer())
-        for batch in wire.due(wire.next_timer()):
+        for batch in wire.dequeue(wire.next_timer()):
             pair.deliver(batch)
     latency = pair.ends()[1]["latency"]
     assert latency["min_ms"] == pytest.approx(20, abs=0.1)

@@ -136,7 +136,7 @@ def test_a_wire_is_read_beside_a_source_that_takes_all_the_time_there_is() -> No
             while not (a.carrier and b.carrier) and time.monotonic() < end:
                 yield
             for _ in range(BATCHES):
-                a.send(Batch(Step.INGRESS, bytearray(body), lengths[:]), time.monotonic())
+                a.transmit(Batch(Step.INGRESS, bytearray(body), lengths[:]), time.monotonic())
             for _ in range(2 * BATCHES):
                 yield
 

@@ -48,7 +48,7 @@ class Port:
     def send(self, frames: list[bytes], now: float = 0.0) -> list[bytes]:
         """What the device gets of it."""
         for at in range(0, len(frames), 50):
-            self.driver.send(Batch(Step.INGRESS, *pack(frames[at : at + 50])), now)
+            self.driver.transmit(Batch(Step.INGRESS, *pack(frames[at : at + 50])), now)
         return self.got()
 
     def got(self) -> list[bytes]:
@@ -65,7 +65,7 @@ class Port:
         for at in range(0, len(frames), 50):
             for frame in frames[at : at + 50]:
                 self.device.send(frame)
-            self.driver._readable(now)
+            self.driver._on_readable(now)
         return list(self.came)
 
     def count(self, what: str) -> int:
@@ -92,22 +92,22 @@ def test_without_faults_everything_passes(linux: Port) -> None:
 
 
 def test_each_direction_has_faults_and_random_numbers_of_its_own(linux: Port) -> None:
-    assert linux.driver.fault({"loss": "30%"}, 0.0, far=True) == {"loss": 0.3}
+    assert linux.driver.set_impairment({"loss": "30%"}, 0.0, far=True) == {"loss": 0.3}
     assert linux.send(FRAMES) == FRAMES
     came = linux.receive(FRAMES)
     assert 100 < len(came) < 180
     assert linux.count("impairment loss") == 200 - len(came)
     assert linux.captured.count("in") == len(came)
-    assert linux.driver.fault({"loss": "30%"}, 0.0) == {"loss": 0.3}
+    assert linux.driver.set_impairment({"loss": "30%"}, 0.0) == {"loss": 0.3}
     assert linux.send(FRAMES) != came
     again = Port(far_seed=7)
-    again.driver.fault({"loss": "30%"}, 0.0, far=True)
+    again.driver.set_impairment({"loss": "30%"}, 0.0, far=True)
     assert again.receive(FRAMES) == came
     again.close()
 
 
 def test_a_delay_of_what_comes_is_waited_for(linux: Port) -> None:
-    linux.driver.fault({"delay": "20ms"}, 0.0, far=True)
+    linux.driver.set_impairment({"delay": "20ms"}, 0.0, far=True)
     assert linux.receive(FRAMES[:5], 1.0) == []
     assert linux.driver.next_timer() == pytest.approx(1.02)
     linux.driver.on_timer(1.01)
@@ -117,12 +117,12 @@ def test_a_delay_of_what_comes_is_waited_for(linux: Port) -> None:
 
 
 def test_a_device_that_is_down_takes_and_gives_nothing_and_this_end_keeps_its_carrier(linux: Port) -> None:
-    linux.driver.fault({"down": True}, 0.0, far=True)
+    linux.driver.set_impairment({"down": True}, 0.0, far=True)
     assert linux.send(FRAMES[:7]) == linux.receive(FRAMES[:5]) == []
     assert linux.driver.carrier
     assert linux.carrier == []
     assert (linux.count("drop down"), linux.count("impairment down")) == (7, 5)
-    linux.driver.fault({"clear": True}, 0.0, far=True)
+    linux.driver.set_impairment({"clear": True}, 0.0, far=True)
     assert linux.send(FRAMES[:7]) == FRAMES[:7]
 
 
@@ -130,14 +130,14 @@ def test_every_frame_is_accounted_for(linux: Port) -> None:
     for settings in ({"loss": "20%", "duplicate": "10%"}, {"down": True}):
         for ends in ((False,), (True,), (False, True)):
             for far in ends:
-                linux.driver.fault(settings, 0.0, far=far)
+                linux.driver.set_impairment(settings, 0.0, far=far)
             linux.receive(FRAMES)
             # What it got went on to other cards, and what it sent had come from them.
             linux.counters.add("fabric sent", len(linux.came))
             linux.send(FRAMES)
             linux.counters.add("fabric received", len(FRAMES))
             for far in ends:
-                linux.driver.fault({"clear": True}, 0.0, far=far)
+                linux.driver.set_impairment({"clear": True}, 0.0, far=far)
     values = dict(linux.counters.items())
     ledger = account_for({"r": "smartedge", "h": "linux"}, [("r:3/1", "h:eth1")], {"r": {CARD: values}}, [])
     assert (
@@ -154,8 +154,8 @@ def test_every_frame_is_accounted_for(linux: Port) -> None:
 def test_where_both_ends_are_ports_each_makes_its_own() -> None:
     port = Port(far_seed=None)
     with pytest.raises(ValueError, match="makes its own faults: ask there"):
-        port.driver.fault({"loss": 1}, 0.0, far=True)
-    port.driver.fault({"loss": 1}, 0.0)
+        port.driver.set_impairment({"loss": 1}, 0.0, far=True)
+    port.driver.set_impairment({"loss": 1}, 0.0)
     assert (port.send(FRAMES), port.receive(FRAMES)) == ([], FRAMES)
     port.close()
 

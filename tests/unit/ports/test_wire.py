@@ -16,12 +16,12 @@ from chassis.bus.batch import Batch, Step, pack
 from chassis.bus.counters import Counters
 from chassis.bus.environment import WireSpec
 from chassis.bus.loop import Loop
-from chassis.ports.wire import BACKLOG, Wire
+from chassis.ports.wire import MAX_BACKLOG_PACKETS, Wire
 
 DEADLINE = 20.0
 SIZE = 8
 """Frames of a batch."""
-MORE = 10 * BACKLOG // SIZE
+MORE = 10 * MAX_BACKLOG_PACKETS // SIZE
 """Batches that are more than all queues of a wire and its port can hold."""
 
 
@@ -85,7 +85,7 @@ class Rig:
         """Once the wire stands, more is sent than it and its port can hold."""
         yield from self.until(lambda: near.carrier and far.carrier)
         for number in range(MORE):
-            near.send(batch(number), time.monotonic())
+            near.transmit(batch(number), time.monotonic())
 
     def counted(self) -> int:
         """Frames that went or were lost, for whatever cause."""
@@ -116,7 +116,7 @@ def test_a_full_wire_keeps_what_a_port_can_hold_and_counts_what_is_lost(rig: Rig
 
     rig.tell(story())
     arrived = rig.arrived()
-    assert len(arrived) == rig.counters.get("port 1 frames sent") > BACKLOG
+    assert len(arrived) == rig.counters.get("port 1 frames sent") > MAX_BACKLOG_PACKETS
     # The last to come are lost: those that arrived are the first ones, without a gap.
     assert arrived == list(range(len(arrived)))
     assert rig.counters.get("port 1 drop not sent") == MORE * SIZE - len(arrived)
@@ -135,7 +135,7 @@ def test_a_far_end_that_comes_back_gets_nothing_from_before(rig: Rig) -> None:
         assert rig.congestion == [True, False]
         again = rig.far()
         yield from rig.until(lambda: near.carrier and again.carrier)
-        near.send(batch(0), time.monotonic())
+        near.transmit(batch(0), time.monotonic())
         yield from rig.until(lambda: rig.got)
 
     rig.tell(story())
@@ -149,11 +149,11 @@ def test_a_wire_that_is_taken_down_loses_what_waits_for_it(rig: Rig) -> None:
     def story() -> Iterator[None]:
         yield from rig.full(near, far)
         sent = rig.counters.get("port 1 frames sent")
-        near.fault({"down": True}, time.monotonic())
+        near.set_impairment({"down": True}, time.monotonic())
         assert rig.congestion == [True, False]
         yield from rig.until(lambda: len(rig.arrived()) == sent)
-        near.fault({"clear": True}, time.monotonic())
-        near.send(batch(MORE), time.monotonic())
+        near.set_impairment({"clear": True}, time.monotonic())
+        near.transmit(batch(MORE), time.monotonic())
         yield from rig.until(lambda: len(rig.arrived()) == sent + SIZE)
 
     rig.tell(story())
@@ -172,5 +172,5 @@ def test_who_may_have_been_replaced_sends_nothing_of_what_waited(rig: Rig) -> No
         yield from rig.until(lambda: len(rig.arrived()) == sent)
 
     rig.tell(story())
-    assert rig.counters.get("port 1 drop fenced") == BACKLOG
+    assert rig.counters.get("port 1 drop fenced") == MAX_BACKLOG_PACKETS
     assert rig.counted() == MORE * SIZE
