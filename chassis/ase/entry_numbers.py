@@ -29,9 +29,9 @@ def entry_and_rule(number: int) -> tuple[int, int]:
 
 
 def describe_entry(number: int) -> dict[str, int]:
-    """For `show` and `--json`: `line`, and `rule` where it is one."""
-    line, rule = entry_and_rule(number)
-    return {"entry": line, "rule": rule} if rule else {"entry": line}
+    """Return `entry`, and `rule` if the number is that of one rule, for `show` and `--json`."""
+    entry, rule = entry_and_rule(number)
+    return {"entry": entry, "rule": rule} if rule else {"entry": entry}
 
 
 def rules_with_own_sas(rules: Iterable[AclRule]) -> list[AclRule]:

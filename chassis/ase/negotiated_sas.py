@@ -71,9 +71,9 @@ class NegotiatedSas:
         self._peers: set[int] = set()
         self._peer_interval = PEER_ALIVE_INTERVALS[1]
         self._peers_report_at = -inf
-        """When the next word about peers may be said."""
+        """When the next `PeerSeen` may be sent."""
         self._acquire_at: dict[int, dict[int, float]] = {}
-        """When a policy line without SA may be named again, by tunnel and line."""
+        """When the next `NoSa` about an entry may be sent, by tunnel and entry."""
         self._to_report: dict[int, None] = {}
         self._reports_at = inf
 
@@ -240,7 +240,7 @@ class NegotiatedSas:
         return outputs + self._tunnel_reports(now)
 
     def _tunnel_reports(self, now: float) -> list[Output]:
-        """Tunnels with news to report: the caller does it."""
+        """Return the reports of changed tunnels that are due."""
         if self._to_report and self._reports_at == inf:
             self._reports_at = now + SA_REPORT_DELAY
         if now < self._reports_at:

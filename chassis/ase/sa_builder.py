@@ -189,17 +189,17 @@ def spd_entries(record: TunnelRecord, acls: Acls, per_rule: bool) -> tuple[SpdEn
     """
     if not record.entries:
         raise Incomplete("no policy line")
-    lines: list[SpdEntry] = []
+    result: list[SpdEntry] = []
     for entry in record.entries:
         rules = entry_rules(record, entry, acls)
         if per_rule and rules:
             seqs = [rule.seq for rule in acls[record.context, entry.acl].rules]
-            lines += [
+            result += [
                 SpdEntry(entry_number(entry.seq, seq), (rule,)) for seq, rule in zip(seqs, rules, strict=True)
             ]
         else:
-            lines.append(SpdEntry(entry.seq, rules))
-    return tuple(lines)
+            result.append(SpdEntry(entry.seq, rules))
+    return tuple(result)
 
 
 def df_policy(record: TunnelRecord) -> DfPolicy:

@@ -85,7 +85,7 @@ class AspShell(CardShell):
         self._watch()
 
     def _watch(self) -> None:
-        """Be told when the pipe takes more, while something waits for it."""
+        """Wait for the pipe to accept more while messages for it are pending."""
         if self._pipe.pending == self._writing:
             return
         self._writing = self._pipe.pending
@@ -99,10 +99,10 @@ class AspShell(CardShell):
 
 
 def other_states(folder: Path, own: str) -> list[memoryview]:
-    """The SA states of the other ASPs of a node that there are now, mapped for reading.
+    """Return the SA states of the router's other ASPs that exist now, mapped for reading.
 
     Raises:
-        StateError: one of them can't be read.
+        StateError: one of them cannot be read.
     """
     states = []
     try:
@@ -116,7 +116,7 @@ def other_states(folder: Path, own: str) -> list[memoryview]:
 
 
 def run(env: Environment) -> int:
-    """The process of an ASP, until it is told to end."""
+    """Run the process of an ASP; return its exit status."""
     # Forked before there are sockets and threads that a child would have half of.
     pipe = ike_shell.start(env)
     own = f"{endpoints.compact(env.card)}.sa"

@@ -412,16 +412,16 @@ class TesterEngine:
             }
             for port, host in self._hosts.items()
         }
-        wrong = dict(self._unexpected)
+        unexpected = dict(self._unexpected)
         for reassembly in self._reassembly.values():
             reassembly.on_timer(now)
             if reassembly.lost:
-                wrong["incomplete fragments"] = wrong.get("incomplete fragments", 0) + reassembly.lost
+                unexpected["incomplete fragments"] = unexpected.get("incomplete fragments", 0) + reassembly.lost
         return {
             "now": now,
             "ports": ports,
             "flows": flows,
-            "unexpected": wrong,
+            "unexpected": unexpected,
             "unexpected_packets": list(self._leaks),
         }, []
 

@@ -108,5 +108,5 @@ class TesterShell:
 
 
 def run(env: Environment) -> int:
-    """The process of a tester, until it is told to end."""
+    """Run the process of a tester; return its exit status."""
     return TesterShell(env).run()

@@ -83,12 +83,12 @@ class AhSender:
         marks: Sequence[int],
         identifications: Sequence[int],
         first: int,
-        nexts: Sequence[int] | None,
+        next_headers: Sequence[int] | None,
     ) -> None:
         """Write the outer header and AH of every packet of a batch in place.
 
-        `nexts` holds the protocol behind AH in each packet; None is the SA's usual one. The numbers from `first`
-        on have the same high half. `marks` and `identifications` as for `EspSender.encrypt`.
+        `next_headers` holds the protocol behind AH in each packet; None is the SA's usual one. The numbers from
+        `first` on have the same high half. `marks` and `identifications` as for `EspSender.encrypt`.
         """
         window = memoryview(out)
         icv, base_sum, octets = self._icv, self._base_sum, self._octets
@@ -97,9 +97,9 @@ class AhSender:
             first &= 0xFFFFFFFF
         words = octets // 4 - 2
         offset = 0
-        following = nexts if nexts is not None else [self._next] * len(lengths)
+        protocols = next_headers if next_headers is not None else [self._next] * len(lengths)
         numbers = range(first, first + len(lengths))
-        rows = zip(numbers, identifications, lengths, marks, following, strict=True)
+        rows = zip(numbers, identifications, lengths, marks, protocols, strict=True)
         for number, identification, length, mark, protocol in rows:
             start = offset + HEADROOM
             offset += length
@@ -137,17 +137,17 @@ class AhReceiver:
         self._bitmap = bitmap & ((1 << window) - 1)
         self._bits_behind = bits_behind(window)
 
-    def verify_icv(self, view: memoryview, items: list[Item], refuse: DropItem) -> list[Span]:
+    def verify_icv(self, view: memoryview, items: list[Item], drop: DropItem) -> list[Span]:
         """Verify packets whose AH header is at item[2]; return the spans behind AH.
 
-        The window is stored before this returns. Dropped packets go to `refuse`.
+        The window is stored before this returns. Dropped packets go to `drop`.
         """
         octets, spi, icv = self._octets, self.spi, self._icv
         words = octets // 4 - 2
         whole: list[Item] = []
         for item in items:
             if item[3] - item[2] < octets or view[item[2] + 1] != words:
-                refuse(IpsecDropCause.MALFORMED, item, spi)
+                drop(IpsecDropCause.MALFORMED, item, spi)
             else:
                 whole.append(item)
 
@@ -171,7 +171,7 @@ class AhReceiver:
             self._edge, self._bitmap, self._window, numbers, authentic_extended if self._esn else authentic
         )
         for index, verdict in refused:
-            refuse(VERDICT_CAUSES.get(verdict, IpsecDropCause.AH_AUTHENTICATION), whole[index], spi)
+            drop(VERDICT_CAUSES.get(verdict, IpsecDropCause.AH_AUTHENTICATION), whole[index], spi)
         if accepted:
             self._slot.store_window(edge, bitmap | self._bits_behind)
             self._edge, self._bitmap = edge, bitmap

@@ -179,18 +179,18 @@ class Decapsulator:
         Dropped packets are counted in `drops` and in `self.drops`.
         """
 
-        def refuse(cause: IpsecDropCause, item: Item, spi: int) -> None:
+        def drop(cause: IpsecDropCause, item: Item, spi: int) -> None:
             drops.add(cause, spi, _SOURCE(view, item[1] + 12)[0], item[5])
             add_count(self.drops, cause)
 
         clear, spans = view, []
         spi = self.sa.protocols[0][1]
         if self._ah is not None:
-            spans = self._ah.verify_icv(view, items, refuse)
+            spans = self._ah.verify_icv(view, items, drop)
             if self._esp is not None:
-                items = self._esp_items(view, spans, refuse)
+                items = self._esp_items(view, spans, drop)
         if self._esp is not None:
-            clear, spans = self._esp.decrypt(view, items, refuse)
+            clear, spans = self._esp.decrypt(view, items, drop)
         self.packets += len(spans)
         self.octets += sum([span[0][3] - span[0][1] for span in spans])
         if self.sa.udp and spans:
@@ -201,14 +201,14 @@ class Decapsulator:
         for item, start, end, protocol in spans:
             octets = clear
             if protocol != PROTOCOL_IPIP:
-                inflated = self._decompressed(clear[start:end], protocol, item, refuse)
-                if inflated is None:
+                decompressed = self._decompressed(clear[start:end], protocol, item, drop)
+                if decompressed is None:
                     continue
-                octets, start, end = memoryview(inflated), 0, len(inflated)
+                octets, start, end = memoryview(decompressed), 0, len(decompressed)
             first = octets[start] if end - start >= IPV4_HEADER_LENGTH else 0
             total = octets[start + 2] << 8 | octets[start + 3] if first else 0
             if first >> 4 != 4 or not IPV4_HEADER_LENGTH <= (first & 15) << 2 <= total <= end - start:
-                refuse(IpsecDropCause.MALFORMED, item, spi)
+                drop(IpsecDropCause.MALFORMED, item, spi)
                 continue
             end = start + total
             if allows is not None and allows(octets, start, end) != _ALLOWED:
@@ -221,7 +221,7 @@ class Decapsulator:
                 continue
             merged = merge_ecn(octets[start:end], item[4] & _ECN_MASK)  # ECT(1) or CE outside
             if merged is None:
-                refuse(IpsecDropCause.ECN, item, spi)
+                drop(IpsecDropCause.ECN, item, spi)
             else:
                 add((item[0], merged))
         self.decapsulated += len(result)
@@ -239,7 +239,7 @@ class Decapsulator:
         if newest and view[item[1] + 9] == PROTOCOL_UDP:
             self.udp_source = (_SOURCE(view, item[1] + 12)[0], _PORT(view, item[2] - UDP_HEADER_LENGTH)[0])
 
-    def _decompressed(self, data: memoryview, protocol: int, item: Item, refuse: DropItem) -> bytes | None:
+    def _decompressed(self, data: memoryview, protocol: int, item: Item, drop: DropItem) -> bytes | None:
         """Return the decompressed packet (RFC 3173); None after counting a drop if `data` is not one."""
         packet: bytes | None = None
         if protocol == PROTOCOL_IPCOMP and self.sa.ip_comp:
@@ -248,24 +248,24 @@ class Decapsulator:
         else:
             cause = IpsecDropCause.DUMMY if protocol == PROTOCOL_NONE else IpsecDropCause.NOT_TUNNEL_MODE
         if packet is None:
-            refuse(cause, item, self.sa.protocols[-1][1])
+            drop(cause, item, self.sa.protocols[-1][1])
         return packet
 
-    def _esp_items(self, view: memoryview, spans: list[Span], refuse: DropItem) -> list[Item]:
+    def _esp_items(self, view: memoryview, spans: list[Span], drop: DropItem) -> list[Item]:
         """Return the packets inside AH as items of the ESP header, whose SPI must be this SA's."""
         assert self._esp is not None
         items: list[Item] = []
         for item, start, end, protocol in spans:
             index, ip, _, _, service, _ = item
             if protocol != PROTOCOL_ESP:
-                refuse(IpsecDropCause.NOT_TUNNEL_MODE, item, self.sa.protocols[0][1])
+                drop(IpsecDropCause.NOT_TUNNEL_MODE, item, self.sa.protocols[0][1])
                 continue
             if end - start < ESP_HEADER_LENGTH:
-                refuse(IpsecDropCause.MALFORMED, item, self._esp.spi)
+                drop(IpsecDropCause.MALFORMED, item, self._esp.spi)
                 continue
             spi, number = _TWO(view, start)
             if spi != self._esp.spi:
-                refuse(IpsecDropCause.NO_INBOUND_SA, (*item[:5], number), spi)
+                drop(IpsecDropCause.NO_INBOUND_SA, (*item[:5], number), spi)
             else:
                 items.append((index, ip, start, end, service, number))
         return items
@@ -285,16 +285,16 @@ def decapsulate_batch(
     """
     drops = Drops()
     view = memoryview(body)
-    aside: list[memoryview] = []
-    pending = _items_by_sa(inbound, view, lengths, drops, aside)
-    fleeting: list[Decapsulator] = []
+    punted: list[memoryview] = []
+    pending = _items_by_sa(inbound, view, lengths, drops, punted)
+    negotiated: list[Decapsulator] = []
     by_tunnel: dict[int, list[InnerPacket]] = {}
     mixed: set[int] = set()
     for decapsulator, items in pending.items():
         before = decapsulator.packets
         clear = decapsulator.decapsulate(view, items, drops)
         if decapsulator.sa.negotiated and decapsulator.packets != before:
-            fleeting.append(decapsulator)
+            negotiated.append(decapsulator)
         if not clear:
             continue
         tunnel = decapsulator.sa.tunnel
@@ -315,7 +315,7 @@ def decapsulate_batch(
         origins = [index for index, _ in packets]
         groups.append(DecapsulatedGroup(tunnel, bytearray().join(pieces), array("H", sizes), origins))
     groups.sort(key=lambda group: group.origins[0])
-    return DecapsulationResult(tuple(groups), drops, tuple(fleeting), tuple(aside))
+    return DecapsulationResult(tuple(groups), drops, tuple(negotiated), tuple(punted))
 
 
 def _items_by_sa(
@@ -323,7 +323,7 @@ def _items_by_sa(
     view: memoryview,
     lengths: Sequence[int],
     drops: Drops,
-    aside: list[memoryview],
+    punted: list[memoryview],
 ) -> dict[Decapsulator, list[Item]]:
     """Return the packets of a batch by their SA. Punt fragments, packets for IKE and ICMP "fragmentation needed";
     drop all others."""
@@ -340,7 +340,7 @@ def _items_by_sa(
             if short is None:
                 drops.add(IpsecDropCause.MALFORMED)
             else:
-                aside.append(short)
+                punted.append(short)
             continue
         version_length, service, total, flags, protocol, source, destination, one, two, three = _OUTER(view, start)
         at = start + IPV4_HEADER_LENGTH
@@ -356,11 +356,11 @@ def _items_by_sa(
             if short is None:
                 drops.add(IpsecDropCause.MALFORMED, 0, source)
             else:
-                aside.append(short)
+                punted.append(short)
             continue
         if flags & FRAGMENT_MASK:
             if protocol in IPSEC_PROTOCOLS:
-                aside.append(view[start:end])
+                punted.append(view[start:end])
             else:
                 drops.add(IpsecDropCause.NOT_IPSEC, 0, source)
             continue
@@ -374,7 +374,7 @@ def _items_by_sa(
                 port == NAT_PORT and (not three or end < at + UDP_HEADER_LENGTH + ESP_HEADER_LENGTH)
             ):
                 # On port 4500 a zero SPI marks a message of IKE (RFC 3948 2.2).
-                aside.append(view[start:end])
+                punted.append(view[start:end])
                 continue
             if port != NAT_PORT:
                 drops.add(IpsecDropCause.NOT_IPSEC, 0, source)
@@ -386,7 +386,7 @@ def _items_by_sa(
             protocol = PROTOCOL_ESP
             spi, number = _TWO(view, at)
         elif protocol == PROTOCOL_ICMP and one >> 16 == FRAGMENTATION_NEEDED:
-            aside.append(view[start:end])
+            punted.append(view[start:end])
             continue
         else:
             drops.add(IpsecDropCause.NOT_IPSEC, 0, source)

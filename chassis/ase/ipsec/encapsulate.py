@@ -231,16 +231,18 @@ class Encapsulator:
             add_count(self.drops, self._exhaustion[1], refused)
             drops.add_many(self._exhaustion[1], refused, self.sa.protocols[0][1], source)
             del spans[granted:], marks[granted:], origins[granted:]
-        nexts: list[int] | None = None
+        next_headers: list[int] | None = None
         if self._compressor is not None:
-            view, spans, nexts = self._compressor.compress(view, spans)
+            view, spans, next_headers = self._compressor.compress(view, spans)
         # All numbers of one `_build` have the same high 32 bits, which it authenticates as one constant.
         low = (1 << 32) - (first & 0xFFFFFFFF)
         if granted <= low:
-            out, lengths = self._build(view, spans, marks, first, nexts, random)
+            out, lengths = self._build(view, spans, marks, first, next_headers, random)
         else:
-            rest = None if nexts is None else nexts[low:]
-            out, lengths = self._build(view, spans[:low], marks[:low], first, nexts and nexts[:low], random)
+            rest = None if next_headers is None else next_headers[low:]
+            out, lengths = self._build(
+                view, spans[:low], marks[:low], first, next_headers and next_headers[:low], random
+            )
             others = self._build(view, spans[low:], marks[low:], first + low, rest, random)
             out += others[0]
             lengths += others[1]
@@ -256,19 +258,19 @@ class Encapsulator:
         spans: Sequence[tuple[int, int]],
         marks: Sequence[int],
         first: int,
-        nexts: Sequence[int] | None,
+        next_headers: Sequence[int] | None,
         random: Callable[[int], bytes],
     ) -> tuple[bytearray, array[int]]:
         """Return outer packets (body, lengths) for the inner packets at `spans`, with numbers from `first` on."""
         identifications = self._ipv4_ids.allocate(len(spans))
         if self._esp is not None:
-            out, lengths = self._esp.encrypt(view, spans, marks, identifications, first, nexts, random)
+            out, lengths = self._esp.encrypt(view, spans, marks, identifications, first, next_headers, random)
         else:
             assert self._ah is not None
             out, lengths = self._ah.make_room(view, spans)
         if self._ah is not None:
-            following = nexts if self._esp is None else None
-            self._ah.add_icv(out, lengths, marks, identifications, first, following)
+            ah_next_headers = next_headers if self._esp is None else None
+            self._ah.add_icv(out, lengths, marks, identifications, first, ah_next_headers)
         elif self._outer is not None:
             self._outer.write(out, lengths, marks, identifications)
         return out, lengths

@@ -30,7 +30,7 @@ Span: TypeAlias = tuple[Item, int, int, int]
 """A received packet and its payload: (item, start, end, protocol of the payload)."""
 
 DropItem: TypeAlias = Callable[[IpsecDropCause, Item, int], None]
-"""`refuse(cause, item, spi)` counts a dropped packet."""
+"""`drop(cause, item, spi)` counts a dropped packet."""
 
 VERDICT_CAUSES: Final = {
     Verdict.OUTSIDE_WINDOW: IpsecDropCause.OUTSIDE_WINDOW,
@@ -73,15 +73,16 @@ def payload_span(item: Item, clear: memoryview, start: int, after: int) -> Span 
     return item, start, end, clear[after - 1]
 
 
-def _set_next_headers(clear: bytes, sizes: Sequence[int], nexts: Sequence[int] | None) -> bytes:
-    """Return the payloads with the next header of each trailer replaced by `nexts` (None: all stay IPv4)."""
-    if nexts is None:
+def _set_next_headers(clear: bytes, sizes: Sequence[int], next_headers: Sequence[int] | None) -> bytes:
+    """Return the payloads with the next header of each trailer replaced by `next_headers` (None: all stay
+    IPv4)."""
+    if next_headers is None:
         return clear
     octets = bytearray(clear)
     end = 0
-    for size, following in zip(sizes, nexts, strict=True):
+    for size, next_header in zip(sizes, next_headers, strict=True):
         end += size
-        octets[end - 1] = following
+        octets[end - 1] = next_header
     return bytes(octets)
 
 
@@ -115,7 +116,7 @@ class EspSender:
         self,
         view: memoryview,
         spans: Sequence[tuple[int, int]],
-        nexts: Sequence[int] | None,
+        next_headers: Sequence[int] | None,
         random: Callable[[int], bytes],
     ) -> tuple[memoryview, list[int]]:
         """Return IV and ciphertext of every packet, end to end, and the octets of each."""
@@ -128,7 +129,7 @@ class EspSender:
                 trailer = trailers[(start - end - ESP_TRAILER_LENGTH) % block]
                 pieces += (view[start:end], trailer)
                 add_size(end - start + len(trailer))
-            return memoryview(_set_next_headers(b"".join(pieces), sizes, nexts)), sizes
+            return memoryview(_set_next_headers(b"".join(pieces), sizes, next_headers)), sizes
         blocks = memoryview(random(iv_octets * len(spans)))
         at = 0
         for start, end in spans:
@@ -136,7 +137,7 @@ class EspSender:
             pieces += (blocks[at : at + iv_octets], view[start:end], trailer)
             at += iv_octets
             add_size(iv_octets + end - start + len(trailer))
-        return memoryview(self._encryptor.update(_set_next_headers(b"".join(pieces), sizes, nexts))), sizes
+        return memoryview(self._encryptor.update(_set_next_headers(b"".join(pieces), sizes, next_headers))), sizes
 
     def encrypt(
         self,
@@ -145,24 +146,25 @@ class EspSender:
         marks: Sequence[int],
         identifications: Sequence[int],
         first: int,
-        nexts: Sequence[int] | None,
+        next_headers: Sequence[int] | None,
         random: Callable[[int], bytes],
     ) -> tuple[bytearray, array[int]]:
         """Encapsulate the packets at `spans` of `view` with sequence numbers from `first` on, all with the same
         high half.
 
         `marks` holds the outer type of service << 16 | outer flags of each packet, `identifications` those of the
-        outer headers if they are written here, `nexts` the next headers (None: all IPv4). `random(n)` returns n
-        unpredictable octets. Returns a batch with room for the link header, the outer header and AH or UDP.
+        outer headers if they are written here, `next_headers` the next headers (None: all IPv4). `random(n)`
+        returns n unpredictable octets. Returns a batch with room for the link header, the outer header and AH or
+        UDP.
         """
-        sealed, sizes = self._ciphertext(view, spans, nexts, random)
+        ciphertext, sizes = self._ciphertext(view, spans, next_headers, random)
         lead, icv, icv_octets, with_outer = self._lead, self._icv, self._icv_octets, self._outer
         if self._esn:
             icv = None if icv is None else icv_with_esn(icv, first)
             first &= 0xFFFFFFFF
         base_sum, spi, source, destination = self._base_sum, self._spi, self._source, self._destination
         fixed = lead + ESP_HEADER_LENGTH + icv_octets
-        out = bytearray(len(sealed) + fixed * len(sizes))
+        out = bytearray(len(ciphertext) + fixed * len(sizes))
         window = memoryview(out)
         lengths = array("H", [size + fixed for size in sizes])
         at = taken = 0
@@ -181,7 +183,7 @@ class EspSender:
             else:
                 _ESP(out, head, spi, number)
             end = head + ESP_HEADER_LENGTH + size
-            window[head + ESP_HEADER_LENGTH : end] = sealed[taken : taken + size]
+            window[head + ESP_HEADER_LENGTH : end] = ciphertext[taken : taken + size]
             taken += size
             at = end + icv_octets
             if icv is not None:
@@ -224,7 +226,7 @@ class EspReceiver:
         self._bitmap = bitmap & ((1 << window) - 1)
         self._bits_behind = bits_behind(window)
 
-    def _authenticate(self, view: memoryview, items: list[Item], refuse: DropItem) -> list[Item]:
+    def _authenticate(self, view: memoryview, items: list[Item], drop: DropItem) -> list[Item]:
         """Return the items with a fresh number and a right ICV. The window is stored before this returns."""
         icv = self._icv
         if icv is None:
@@ -243,17 +245,17 @@ class EspReceiver:
             value = icv(_HIGH(numbers[index] >> 32 & 0xFFFFFFFF), view[item[2] : edge])
             return compare_digest(value, view[edge : item[3]])
 
-        accepted = self._check_replay(items, numbers, authentic_extended if self._esn else authentic, refuse)
+        accepted = self._check_replay(items, numbers, authentic_extended if self._esn else authentic, drop)
         return items if len(accepted) == len(items) else [items[index] for index in accepted]
 
-    def _well_formed(self, items: list[Item], refuse: DropItem) -> list[Item]:
+    def _well_formed(self, items: list[Item], drop: DropItem) -> list[Item]:
         """Return the items that are long enough and whose ciphertext is whole blocks; drop the others."""
         block, fixed = self._block, ESP_HEADER_LENGTH + self._iv_octets + self._icv_octets
         whole: list[Item] = []
         for item in items:
             size = item[3] - item[2] - fixed
             if size < block or size % block:
-                refuse(IpsecDropCause.MALFORMED, item, self.spi)
+                drop(IpsecDropCause.MALFORMED, item, self.spi)
             else:
                 whole.append(item)
         return whole
@@ -270,25 +272,25 @@ class EspReceiver:
         return [infer_esn(edge, window, item[5]) for item in items]
 
     def _check_replay(
-        self, items: list[Item], numbers: list[int], authentic: Callable[[int], bool], refuse: DropItem
+        self, items: list[Item], numbers: list[int], authentic: Callable[[int], bool], drop: DropItem
     ) -> list[int]:
         """Return the indices of fresh and authentic items. The window is stored before this returns."""
         edge, bitmap, accepted, refused = accept_batch(self.edge, self._bitmap, self._window, numbers, authentic)
         for index, verdict in refused:
-            refuse(VERDICT_CAUSES.get(verdict, IpsecDropCause.ESP_AUTHENTICATION), items[index], self.spi)
+            drop(VERDICT_CAUSES.get(verdict, IpsecDropCause.ESP_AUTHENTICATION), items[index], self.spi)
         if accepted:
             self._slot.store_window(edge, bitmap | self._bits_behind)
             self.edge, self._bitmap = edge, bitmap
         return accepted
 
-    def decrypt(self, view: memoryview, items: list[Item], refuse: DropItem) -> tuple[memoryview, list[Span]]:
+    def decrypt(self, view: memoryview, items: list[Item], drop: DropItem) -> tuple[memoryview, list[Span]]:
         """Verify and decrypt packets whose ESP header is at item[2].
 
         Returns the buffer of the clear octets and the payload spans in it. A span may be longer than the packet in
-        it (RFC 4303 2.7). Dropped packets go to `refuse`.
+        it (RFC 4303 2.7). Dropped packets go to `drop`.
         """
         iv_octets, spi = self._iv_octets, self.spi
-        accepted = self._authenticate(view, self._well_formed(items, refuse), refuse)
+        accepted = self._authenticate(view, self._well_formed(items, drop), drop)
         icv_octets = self._icv_octets
         clear = view
         if self._decryptor is not None and accepted:
@@ -307,7 +309,7 @@ class EspReceiver:
             padding = clear[after - 2]
             end = after - ESP_TRAILER_LENGTH - padding
             if end < start or clear[end : after - ESP_TRAILER_LENGTH] != paddings[padding]:
-                refuse(IpsecDropCause.MALFORMED, item, spi)
+                drop(IpsecDropCause.MALFORMED, item, spi)
             else:
                 spans.append((item, start, end, clear[after - 1]))
         return clear, spans

@@ -51,7 +51,7 @@ class GcmSender:
         marks: Sequence[int],
         identifications: Sequence[int],
         first: int,
-        nexts: Sequence[int] | None,
+        next_headers: Sequence[int] | None,
         random: Callable[[int], bytes],
     ) -> tuple[bytearray, array[int]]:
         """As `EspSender.encrypt`, without outer headers. `random` is not used."""
@@ -62,8 +62,8 @@ class GcmSender:
         fixed = self._lead + ESP_HEADER_LENGTH + IV + self._icv_octets
         for number, (start, end) in enumerate(spans, first):
             trailer = TRAILERS[(start - end - ESP_TRAILER_LENGTH) % block]
-            if nexts is not None:
-                trailer = trailer[:-1] + bytes((nexts[number - first],))
+            if next_headers is not None:
+                trailer = trailer[:-1] + bytes((next_headers[number - first],))
             clear = b"".join((view[start:end], trailer))
             header = _HEADER.pack(spi, number & 0xFFFFFFFF, number)
             known = _EXTENDED(spi, number) if esn else header[:ESP_HEADER_LENGTH]
@@ -82,10 +82,10 @@ class GcmReceiver(EspReceiver):
         self._cipher = AESGCM(esp.cipher_key[:-SALT])
         self._salt = esp.cipher_key[-SALT:]
 
-    def decrypt(self, view: memoryview, items: list[Item], refuse: DropItem) -> tuple[memoryview, list[Span]]:
+    def decrypt(self, view: memoryview, items: list[Item], drop: DropItem) -> tuple[memoryview, list[Span]]:
         """As `EspReceiver.decrypt`. The payload of a packet that is not authentic is never read."""
         decrypt, salt, esn, spi = self._cipher.decrypt, self._salt, self._esn, self.spi
-        whole = self._well_formed(items, refuse)
+        whole = self._well_formed(items, drop)
         numbers = self._extended_numbers(whole)
         clear: dict[int, bytes] = {}
 
@@ -103,14 +103,14 @@ class GcmReceiver(EspReceiver):
         spans: list[Span] = []
         pieces: list[bytes] = []
         after = 0
-        for index in self._check_replay(whole, numbers, authentic, refuse):
+        for index in self._check_replay(whole, numbers, authentic, drop):
             piece = clear[index]
             span = payload_span(whole[index], memoryview(piece), 0, len(piece))
             if span is None:
-                refuse(IpsecDropCause.MALFORMED, whole[index], spi)
+                drop(IpsecDropCause.MALFORMED, whole[index], spi)
                 continue
-            item, start, end, following = span
-            spans.append((item, after + start, after + end, following))
+            item, start, end, next_header = span
+            spans.append((item, after + start, after + end, next_header))
             pieces.append(piece)
             after += len(piece)
         return memoryview(b"".join(pieces)), spans

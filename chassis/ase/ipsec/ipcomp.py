@@ -57,11 +57,11 @@ class Compressor:
         each."""
         pieces: list[bytes | memoryview] = []
         places: list[tuple[int, int]] = []
-        nexts: list[int] = []
+        next_headers: list[int] = []
         at = 0
         for start, end in spans:
             packet: bytes | memoryview = view[start:end]
-            following = PROTOCOL_IPIP
+            next_header = PROTOCOL_IPIP
             if end - start >= _MIN_COMPRESSED_LENGTH:
                 if self._skip:
                     self._skip -= 1
@@ -69,15 +69,15 @@ class Compressor:
                     stream = zlib.compressobj(1, zlib.DEFLATED, _WINDOW_BITS, _MEMORY_LEVEL)
                     small = b"".join((self._header, stream.compress(packet), stream.flush()))
                     if len(small) < end - start:
-                        packet, following = small, PROTOCOL_IPCOMP
+                        packet, next_header = small, PROTOCOL_IPCOMP
                         self._failures, self._pause = 0, _FIRST_PAUSE
                     else:
                         self._count_failure()
             pieces.append(packet)
             places.append((at, at + len(packet)))
             at += len(packet)
-            nexts.append(following)
-        return memoryview(b"".join(pieces)), places, nexts
+            next_headers.append(next_header)
+        return memoryview(b"".join(pieces)), places, next_headers
 
     def _count_failure(self) -> None:
         self._failures += 1
@@ -93,8 +93,8 @@ def decompress(data: memoryview, cpi: int) -> bytes | None:
     """
     if len(data) < HEADER_OCTETS:
         return None
-    following, _, seen = _HEADER.unpack_from(data)
-    if following != PROTOCOL_IPIP or seen != cpi:
+    next_header, _, seen = _HEADER.unpack_from(data)
+    if next_header != PROTOCOL_IPIP or seen != cpi:
         return None
     stream = zlib.decompressobj(-zlib.MAX_WBITS)
     try:

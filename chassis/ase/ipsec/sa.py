@@ -87,7 +87,7 @@ class Esp:
         if len(self.cipher_key) != entry.key_octets:
             raise SaError(f"key has {len(self.cipher_key)} bytes, {self.cipher} needs {entry.key_octets}")
         if entry.combined and self.integrity is not None:
-            raise SaError(f"{self.cipher} takes no integrity algorithm beside it")
+            raise SaError(f"{self.cipher} cannot have a separate integrity algorithm")
         if self.integrity is not None:
             _integrity(self.integrity, self.integrity_key)
         elif self.integrity_key:
@@ -145,7 +145,7 @@ def _check_protocols(esp: Esp | None, ah: Ah | None, cpi: int) -> None:
         # RFC 4303 1. AH around it is integrity enough.
         raise SaError("ESP needs a cipher, an integrity algorithm or both")
     if not 1 <= cpi <= MAX_CPI:
-        raise SaError(f"IP compression has no CPI {cpi}")
+        raise SaError(f"IPComp CPI {cpi} is outside 1 to {MAX_CPI}")
 
 
 def _check_esn(esn: bool, negotiated: bool) -> None:
@@ -156,7 +156,7 @@ def _check_esn(esn: bool, negotiated: bool) -> None:
 
 def _check_address(what: str, address: int) -> None:
     if not 0 <= address < 1 << 32:
-        raise SaError(f"{what} address {address:#x} is no IPv4 address")
+        raise SaError(f"{what} address {address:#x} is not an IPv4 address")
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,7 +314,7 @@ class SequenceLease:
 
     def __post_init__(self) -> None:
         if not 1 <= self.first <= self.limit <= MAX_EXTENDED_SEQUENCE + 1:
-            raise SaError(f"no lease of sequence numbers: {self.first} to {self.limit}")
+            raise SaError(f"sequence lease {self.first} to {self.limit} is not valid")
 
 
 def _protocols(esp: Esp | None, ah: Ah | None) -> tuple[tuple[int, int], ...]:

@@ -77,13 +77,14 @@ class Sadb:
         self._outbound: dict[SaId, Encapsulator] = {}
         self._current_outbound: dict[tuple[int, int], Encapsulator] = {}
         self._parallel: dict[tuple[int, int], list[Encapsulator]] = {}
-        """SAs that sent for a line before its present one, and were agreed for packets that it has no say in."""
+        """Older outbound SAs of each SPD entry whose selectors match packets that the current SA's selectors do
+        not match."""
         self._by_key: dict[OutboundKey, Encapsulator] = {}
         self._inbound: dict[SaId, Decapsulator] = {}
         self._by_inbound_key: dict[int, dict[InboundKey, Decapsulator]] = {}
         self._owners: dict[SlotKey, SaId] = {}
         self.retired: dict[int, tuple[RetiredTotals, RetiredTotals]] = {}
-        """Of SAs that were taken away, by tunnel: outbound, inbound."""
+        """Totals of removed SAs, by tunnel: outbound, inbound."""
 
     def install_outbound(
         self, sa: OutboundSa, lease: SequenceLease | None = None, current: bool = True
@@ -115,14 +116,14 @@ class Sadb:
 
     def _make_current(self, encapsulator: Encapsulator) -> None:
         sa = encapsulator.sa
-        line = (sa.tunnel, sa.entry)
-        before = [*self._parallel.pop(line, ())]
-        if line in self._current_outbound:
-            before.insert(0, self._current_outbound[line])
-        self._current_outbound[line] = encapsulator
-        besides = [other for other in before if other.sa.selectors != sa.selectors]
-        if besides:
-            self._parallel[line] = besides
+        entry_key = (sa.tunnel, sa.entry)
+        older = [*self._parallel.pop(entry_key, ())]
+        if entry_key in self._current_outbound:
+            older.insert(0, self._current_outbound[entry_key])
+        self._current_outbound[entry_key] = encapsulator
+        parallel = [other for other in older if other.sa.selectors != sa.selectors]
+        if parallel:
+            self._parallel[entry_key] = parallel
 
     def install_inbound(self, sa: InboundSa, edge: int = 0) -> Decapsulator:
         """Install an inbound SA. If the same SA is installed again, nothing changes.
@@ -243,14 +244,14 @@ class Sadb:
         encapsulator = self._outbound.pop((tunnel, serial), None)
         if encapsulator is None:
             return False
-        line = (tunnel, encapsulator.sa.entry)
-        besides = [other for other in self._parallel.pop(line, ()) if other is not encapsulator]
-        if self._current_outbound.get(line) is encapsulator:
-            del self._current_outbound[line]
-            if besides:
-                self._current_outbound[line] = besides.pop(0)
-        if besides:
-            self._parallel[line] = besides
+        entry_key = (tunnel, encapsulator.sa.entry)
+        parallel = [other for other in self._parallel.pop(entry_key, ()) if other is not encapsulator]
+        if self._current_outbound.get(entry_key) is encapsulator:
+            del self._current_outbound[entry_key]
+            if parallel:
+                self._current_outbound[entry_key] = parallel.pop(0)
+        if parallel:
+            self._parallel[entry_key] = parallel
         self._remove_key(encapsulator)
         self._release_spis(encapsulator.sa)
         _retain_totals(self._retired_totals(tunnel)[0], encapsulator)
@@ -338,13 +339,13 @@ class Sadb:
         if len(parts) == 1:
             out, out_lengths, origins, notices = parts[0]
             return EncapsulationResult(out, out_lengths, origins, drops, notices, tuple(missing))
-        joined, sizes, order, said = bytearray(), array("H"), list[int](), list[Notice]()
+        joined, sizes, order, all_notices = bytearray(), array("H"), list[int](), list[Notice]()
         for out, out_lengths, origins, notices in parts:
             joined += out
             sizes += out_lengths
             order += origins
-            said += notices
-        return EncapsulationResult(joined, sizes, order, drops, tuple(said), tuple(missing))
+            all_notices += notices
+        return EncapsulationResult(joined, sizes, order, drops, tuple(all_notices), tuple(missing))
 
     def _by_entry(
         self, tunnel: int, view: memoryview, packets: list[tuple[int, int, int]], drops: Drops

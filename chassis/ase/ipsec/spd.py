@@ -67,7 +67,7 @@ class Rule:
     def __post_init__(self) -> None:
         for address, length in (self.source, self.destination):
             if not 0 <= length <= 32 or not 0 <= address < 1 << 32:
-                raise ValueError(f"no IPv4 prefix: {address:#x}/{length}")
+                raise ValueError(f"{address:#x}/{length} is not an IPv4 prefix")
         if self.names_port and self.protocol not in _WITH_PORTS:
             raise ValueError("a rule with a port needs protocol tcp or udp")
 
@@ -234,10 +234,10 @@ class Spd:
 
     def set_entries(self, tunnel: int, entries: Iterable[SpdEntry]) -> None:
         """Replace the entries of a tunnel; `entries` can be in any order."""
-        lines = sorted(entries, key=lambda entry: entry_and_rule(entry.number))
-        rules = [(rule, entry.number) for entry in lines for rule in entry.rules or (Rule(),)]
+        ordered = sorted(entries, key=lambda entry: entry_and_rule(entry.number))
+        rules = [(rule, entry.number) for entry in ordered for rule in entry.rules or (Rule(),)]
         self._classifiers[tunnel] = Classifier(rules, NO_ENTRY, self._caches)
-        self._rules[tunnel] = {entry.number: entry.rules for entry in lines}
+        self._rules[tunnel] = {entry.number: entry.rules for entry in ordered}
 
     def remove(self, tunnel: int) -> None:
         """Remove the entries of a tunnel. All packets that are routed into the tunnel are then dropped."""
@@ -250,8 +250,8 @@ class Spd:
 
     def may_have_entry(self, tunnel: int, entry: int) -> bool:
         """Whether the entry exists, or the tunnel has no entries at present and may get it again."""
-        lines = self._rules.get(tunnel)
-        return lines is None or entry in lines
+        entries = self._rules.get(tunnel)
+        return entries is None or entry in entries
 
     def classifier(self, tunnel: int) -> Classifier | None:
         """Return the classifier of a tunnel, whose values are entry numbers; None if the tunnel has no entries."""

@@ -398,8 +398,7 @@ class SaStateFile:
         self._by_keys.get(self._words[_HEADER_WORDS + number * _SLOT_WORDS + _KEYS], set()).discard(number)
 
     def _allocate_slot(self) -> int:
-        """Return a slot to overwrite: a free one, else the oldest released one, else the oldest that nobody
-        claimed."""
+        """Return a slot to overwrite: a free one, else the oldest released one, else the oldest unclaimed one."""
         if self._free:
             return self._free.pop()
         unused = self._released or self._left
