@@ -68,7 +68,7 @@ class Tally:
             self.peak = max(self.peak, fuzz.peak)
             self.longest = max(self.longest, fuzz.longest)
             for end in (fuzz.two.a, fuzz.two.b):
-                self.outcomes.update(end.ike.statistics.total)
+                self.outcomes.update(end.ike.ike_sa_manager.statistics.total)
         self.seconds += time.process_time() - began
 
 

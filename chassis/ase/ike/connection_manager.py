@@ -7,21 +7,21 @@ Times are those of the engine's clock (s); `next_timer` says when `on_timer` is 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from math import inf
-from typing import TYPE_CHECKING
 
 from chassis.ase.entry_numbers import entry_and_rule
 from chassis.ase.ike.connections import Connection, Line
 from chassis.ase.ike.errors import FailureReason
-from chassis.ase.ike.host import IKE_PORT, Child, Path, Session
+from chassis.ase.ike.host import IKE_PORT, Child, Host, Path, Session
+from chassis.ase.ike.ike_sa_manager import IkeSaManager
 from chassis.ase.link import IkeState, SaSwitch
 from chassis.net.address import format_address
 
-if TYPE_CHECKING:
-    from chassis.ase.ike.engine import Ike
-
+Initiate = Callable[[Host, Connection, Path], Session]
+"""Makes an initiator's session for a connection; `start` sends its first message."""
 
 HIGHER_ADDRESS_START_DELAY = 0.3
 """Seconds that the end with the higher address waits before it begins: two that may both begin rarely collide."""
@@ -158,8 +158,10 @@ PEER_REDUNDANT_DELETE_TIMEOUT = 10.0
 class ConnectionManager:
     """The keepers of all tunnels of one ASP."""
 
-    def __init__(self, ike: Ike) -> None:
-        self._ike = ike
+    def __init__(self, manager: IkeSaManager, initiate: Mapping[int, Initiate]) -> None:
+        """`initiate` makes an initiator's session, by IKE version."""
+        self._manager = manager
+        self._initiate_session = initiate
         self.by_tunnel: dict[int, ConnectionState] = {}
         self._due: list[tuple[float, int]] = []
         self._waiting_tunnels: dict[int, None] = {}
@@ -207,7 +209,7 @@ class ConnectionManager:
             if keeper is not None:
                 self._end(keeper, "the tunnel is not configured", now)
                 del self.by_tunnel[tunnel]
-                self._ike.statistics.forget(tunnel)
+                self._manager.statistics.forget(tunnel)
             return
         keeper = self.by_tunnel.get(tunnel)
         if keeper is None:
@@ -236,7 +238,7 @@ class ConnectionManager:
                 self._close(session, "the tunnel has other end points", now)
         for session in keeper.sessions():
             if session.established or session.orphaned:
-                self._ike.run(session, session.configured, after, now)
+                self._manager.run(session, session.configured, after, now)
             elif before is not None and _negotiation_parameters(before) != _negotiation_parameters(after):
                 # It was begun by what is no longer configured; the next one knows better.
                 self._close(session, "the configuration changed", now, tell=False)
@@ -261,15 +263,15 @@ class ConnectionManager:
                 del keeper.entry_failures[number]
         for pair in list(keeper.child_sas.values()):
             old, new = before.line(pair.entry), keeper.connection.line(pair.entry)
-            owner = self._ike.registry.owners.get((pair.tunnel, pair.serial))
+            owner = self._manager.table.owners.get((pair.tunnel, pair.serial))
             if owner is None:
                 continue
             session = keeper.session or owner
             if new is None:
                 gone = "the rule is gone" if entry_and_rule(pair.entry)[0] in seqs else "the policy line is gone"
-                self._ike.run(owner, owner.drop, pair.serial, gone, now)
+                self._manager.run(owner, owner.drop, pair.serial, gone, now)
             elif old is not None and old.rules != new.rules and keeper.newest_child(pair.entry) is pair:
-                self._ike.run(session, session.negotiate, new, pair.serial, now)
+                self._manager.run(session, session.negotiate, new, pair.serial, now)
         self._request_missing_children(keeper, now)
 
     # what sessions report
@@ -298,7 +300,7 @@ class ConnectionManager:
         Begun at the same time by both, the one that the end with the lower address began stays. Else the newer one
         stays: the peer began anew, so it has lost the older.
         """
-        began = self._ike.registry.began.get(new.spi, now)
+        began = self._manager.table.began.get(new.spi, now)
         simultaneous = (
             new.initiator != old.initiator and began <= keeper.established_at + SIMULTANEOUS_START_INTERVAL
         )
@@ -315,7 +317,7 @@ class ConnectionManager:
         heappush(self._to_delete, (now + wait, self._delete_count, loser))
 
     def installed(self, session: Session, child: Child) -> None:
-        self._ike.registry.owners[child.tunnel, child.serial] = session
+        self._manager.table.owners[child.tunnel, child.serial] = session
         keeper = self.by_tunnel.get(child.tunnel)
         if keeper is None:
             return
@@ -327,7 +329,7 @@ class ConnectionManager:
         self.report(keeper)
 
     def removed(self, session: Session, child: Child, reason: str, now: float) -> None:
-        self._ike.registry.owners.pop((child.tunnel, child.serial), None)
+        self._manager.table.owners.pop((child.tunnel, child.serial), None)
         keeper = self.by_tunnel.get(child.tunnel)
         if keeper is None or keeper.child_sas.pop(child.serial, None) is None:
             return
@@ -335,7 +337,7 @@ class ConnectionManager:
         if newest is not None:
             if keeper.current_outbound.get(child.entry) == child.serial:
                 # One of two IKE SAs went with the pair that sent: the newest of those left is kept longest.
-                self._ike.emit(SaSwitch(child.tunnel, newest.serial))
+                self._manager.emit(SaSwitch(child.tunnel, newest.serial))
             return
         keeper.current_outbound.pop(child.entry, None)
         keeper.reason = reason
@@ -353,9 +355,9 @@ class ConnectionManager:
         keeper = self._state_of(session)
         if keeper is None:
             return
-        spread = self._ike.random(1)[0] / 255
+        spread = self._manager.random(1)[0] / 255
         if line is not None:
-            _, longest = self._ike.settings.backoff
+            _, longest = self._manager.settings.backoff
             if not keeper.child_sas:
                 keeper.failures += 1
             setback = keeper.entry_failures.setdefault(line.number, EntryFailures())
@@ -370,7 +372,7 @@ class ConnectionManager:
             return
         if keeper.pending_session is session:
             keeper.pending_session = None
-            keeper.schedule_retry(failure.text, now, self._ike.settings.backoff, spread)
+            keeper.schedule_retry(failure.text, now, self._manager.settings.backoff, spread)
             self._set_due(keeper, keeper.due)
             if failure.cause == "timeout" and keeper.connection.keepalive:
                 self._peer_is_silent(keeper, failure.text, now)
@@ -380,7 +382,7 @@ class ConnectionManager:
 
     def _peer_is_silent(self, keeper: ConnectionState, reason: str, now: float) -> None:
         """Where dead peers are to be noticed, pairs without an IKE SA to probe by do not outlive their peer."""
-        settings = self._ike.settings
+        settings = self._manager.settings
         for one in [one for one in keeper.redundant_sessions if one.orphaned]:
             if now - one.heard >= settings.dpd_interval * settings.dpd_tries:
                 self._close(one, reason, now, tell=False)
@@ -444,7 +446,7 @@ class ConnectionManager:
         keeper = self._state_of(new)
         if keeper is None:
             return
-        owners = self._ike.registry.owners
+        owners = self._manager.table.owners
         for tunnel, serial in [(pair.tunnel, pair.serial) for pair in keeper.child_sas.values()]:
             if owners.get((tunnel, serial)) is old:
                 owners[tunnel, serial] = new
@@ -461,7 +463,7 @@ class ConnectionManager:
             return
         for session in (keeper.session, *keeper.redundant_sessions):
             if session is not None and (session is keeper.session or session.orphaned):
-                self._ike.run(session, session.alive, now)
+                self._manager.run(session, session.alive, now)
 
     def wanted(self, tunnel: int, entry: int, now: float) -> None:
         """A packet waits for a pair of a line."""
@@ -471,7 +473,7 @@ class ConnectionManager:
         line, session = keeper.connection.line(entry), keeper.session
         if session is not None and session.established and not session.closed:
             if line is not None and not keeper.has_child(entry) and keeper.failures_of(line).retry_at <= now:
-                self._ike.run(session, session.negotiate, line, 0, now)
+                self._manager.run(session, session.negotiate, line, 0, now)
         elif keeper.should_initiate and keeper.due == inf and tunnel not in self._waiting_tunnels:
             self._run_due(keeper, now)
 
@@ -495,7 +497,7 @@ class ConnectionManager:
             return
         session = keeper.session
         if session is not None and keeper.connection.initiates:
-            self._ike.run(session, session.rekey, now)
+            self._manager.run(session, session.rekey, now)
         elif session is not None:
             self._close(session, "cleared by the operator", now, keep=True)
         elif keeper.pending_session is not None:
@@ -512,9 +514,9 @@ class ConnectionManager:
         for line in keeper.connection.lines:
             newest = keeper.newest_child(line.number)
             serial = 0 if newest is None else newest.serial
-            session = keeper.session or self._ike.registry.owners.get((tunnel, serial))
+            session = keeper.session or self._manager.table.owners.get((tunnel, serial))
             if session is not None:
-                self._ike.run(session, session.negotiate, line, serial, now)
+                self._manager.run(session, session.negotiate, line, serial, now)
         self._at_once(keeper, now)
 
     def _at_once(self, keeper: ConnectionState, now: float) -> None:
@@ -530,13 +532,13 @@ class ConnectionManager:
         if session is None or not session.established or session.closed:
             return 0
         if ike:
-            self._ike.run(session, session.rekey, now)
+            self._manager.run(session, session.rekey, now)
             return 1
         begun = 0
         for line in keeper.connection.lines:
             newest = keeper.newest_child(line.number)
             if newest is not None:
-                self._ike.run(session, session.negotiate, line, newest.serial, now)
+                self._manager.run(session, session.negotiate, line, newest.serial, now)
                 begun += 1
         return begun
 
@@ -547,11 +549,11 @@ class ConnectionManager:
         return None if connection is None else self.by_tunnel.get(connection.tunnel)
 
     def _close(self, session: Session, reason: str, now: float, *, tell: bool = True, keep: bool = False) -> None:
-        self._ike.run(session, lambda: session.close(reason, now, tell=tell, keep=keep))
+        self._manager.run(session, lambda: session.close(reason, now, tell=tell, keep=keep))
 
     @property
     def _may_initiate(self) -> bool:
-        return len(self._ike.registry.own) < MAX_PARALLEL_ATTEMPTS
+        return len(self._manager.table.own) < MAX_PARALLEL_ATTEMPTS
 
     def _run_due(self, keeper: ConnectionState, now: float) -> None:
         """What is due for a tunnel: an attempt at an IKE SA, or lines that are missing."""
@@ -566,10 +568,10 @@ class ConnectionManager:
     def _initiate(self, keeper: ConnectionState, now: float) -> None:
         connection = keeper.connection
         path = Path(connection.context, connection.local, IKE_PORT, connection.remote, IKE_PORT)
-        session = self._ike.initiate(connection, path)
+        session = self._initiate_session[connection.version](self._manager, connection, path)
         keeper.pending_session = session
-        self._ike.registry.add(session, now)
-        self._ike.run(session, session.start, now)
+        self._manager.table.add(session, now)
+        self._manager.run(session, session.start, now)
         self.report(keeper)
 
     def _schedule_retry(self, keeper: ConnectionState, now: float) -> None:
@@ -577,7 +579,9 @@ class ConnectionManager:
         if keeper.due < inf or not (keeper.should_initiate or keeper.session is not None):
             return
         if keeper.failures:
-            keeper.schedule_retry(keeper.reason, now, self._ike.settings.backoff, self._ike.random(1)[0] / 255)
+            keeper.schedule_retry(
+                keeper.reason, now, self._manager.settings.backoff, self._manager.random(1)[0] / 255
+            )
         else:
             keeper.failures = 1
             keeper.due = now + self._short_delay(keeper)
@@ -585,14 +589,14 @@ class ConnectionManager:
 
     def _short_delay(self, keeper: ConnectionState) -> float:
         """Seconds until what stood and is gone is made anew."""
-        return min(self._ike.settings.backoff[0], 0.1) + keeper.start_delay
+        return min(self._manager.settings.backoff[0], 0.1) + keeper.start_delay
 
     def _request_missing_children(self, keeper: ConnectionState, now: float) -> None:
         """Have the session make the pairs that are missing; only who began the IKE SA does that unasked."""
         session = keeper.session
         if session is None or session.closed or not session.established or not session.initiator:
             return
-        owners = self._ike.registry.owners
+        owners = self._manager.table.owners
         served = {
             pair.entry
             for pair in keeper.child_sas.values()
@@ -604,7 +608,7 @@ class ConnectionManager:
                 continue
             at = keeper.failures_of(line).retry_at
             if at <= now:
-                self._ike.run(session, session.negotiate, line, 0, now)
+                self._manager.run(session, session.negotiate, line, 0, now)
             else:
                 later = min(later, at)
         self._set_due(keeper, later)
@@ -624,7 +628,7 @@ class ConnectionManager:
         told = (up, reason, identity, networks)
         if told != keeper.last_report:
             keeper.last_report = told
-            self._ike.emit(IkeState(connection.tunnel, up, reason, identity, networks))
+            self._manager.emit(IkeState(connection.tunnel, up, reason, identity, networks))
 
     @staticmethod
     def reason(keeper: ConnectionState) -> str:

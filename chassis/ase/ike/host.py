@@ -241,6 +241,40 @@ class Host(Protocol):
         """The peer said INITIAL-CONTACT in `session`, authenticated: older ones with it are void."""
 
 
+class IkeReports(Protocol):
+    """What the manager of IKE SAs tells the connection manager of the sessions' doings."""
+
+    def up(self, session: Session, now: float) -> None:
+        """As `Host.up`."""
+
+    def installed(self, session: Session, child: Child) -> None:
+        """As `Host.installed`."""
+
+    def removed(self, session: Session, child: Child, reason: str, now: float) -> None:
+        """As `Host.removed`."""
+
+    def failed(self, session: Session, failure: FailureReason, now: float, line: Line | None) -> None:
+        """As `Host.failed`."""
+
+    def down(self, session: Session, reason: str, now: float) -> None:
+        """As `Host.down`."""
+
+    def contacted(self, session: Session, now: float) -> None:
+        """As `Host.contacted`."""
+
+    def siblings(self, session: Session) -> Sequence[Session]:
+        """As `Host.siblings`."""
+
+    def succeeded(self, old: Session, new: Session) -> None:
+        """`new`, which `old` made, serves the tunnel from now on."""
+
+    def sends(self, tunnel: int, entry: int, serial: int) -> None:
+        """A CHILD SA was installed and sends for its entry from now on."""
+
+    def switched(self, tunnel: int, serial: int) -> None:
+        """A CHILD SA that was installed before sends from now on."""
+
+
 _SECONDS = {
     "dpd-interval": "dpd_interval",
     "ike-retransmit": "retransmit",

@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from heapq import heapify, heappop, heappush
 from math import inf
+from typing import Any, Final
 
-from chassis.ase.ike.host import Path, Session
+from chassis.ase.ike.child_proposals import LOWEST_SPI
+from chassis.ase.ike.connections import Connection, Group, Line
+from chassis.ase.ike.errors import FailureReason
+from chassis.ase.ike.host import Child, IkeReports, IkeSettings, Path, Session
+from chassis.ase.ike.log import IkeLogger
+from chassis.ase.ike.payloads.numbers import Protocol
+from chassis.ase.link import FromIke, IkeLog, IkePacket, SaInstall, SaSwitch
+from chassis.bus.messages import LogRecord
+
+CPI_END: Final = 61_440
+"""CPIs from here on are for private use (RFC 3173 3.3)."""
+
+VERSION_AT: Final = 17
+"""Octet of a message whose upper half is the major version (RFC 7296 3.1)."""
 
 First = tuple[int, int, int, int, bytes]
 """(context, our address, the peer's address and port, mark) of a message that begins an IKE SA."""
@@ -111,7 +125,7 @@ class IkeSaTable:
         self._timers = [(at, spi) for spi, at in self._set.items()]
         heapify(self._timers)
 
-    def due(self, now: float) -> Session | None:
+    def pop_due(self, now: float) -> Session | None:
         """A session whose time has come; it has to be settled afterwards."""
         while self.next_timer() <= now:
             _, spi = heappop(self._timers)
@@ -170,3 +184,204 @@ class Statistics:
     def forget(self, tunnel: int) -> None:
         """The tunnel is gone; the ASP's numbers stay."""
         self.tunnels.pop(tunnel, None)
+
+
+class IkeSaManager:
+    """The IKE SAs of one ASP, and what they share: randomness, SPIs, serials, log lines, counters and outputs.
+
+    It is the `Host` of the sessions. What a session reports goes on to `reports`, which the engine sets.
+    """
+
+    reports: IkeReports
+
+    def __init__(
+        self,
+        asp: str,
+        random: Callable[[int], bytes],
+        settings: IkeSettings,
+        group: Callable[[int, int, int, int], Group | None],
+    ) -> None:
+        """`random(n)` returns n unpredictable octets. `group` is that of `Connections`."""
+        self.asp = asp
+        self.settings = settings
+        self.statistics = Statistics()
+        self.table = IkeSaTable()
+        self._random = random
+        self._group = group
+        self._logger = IkeLogger(asp, group)
+        self._now = 0.0
+        self._wall = 0.0
+        self._out: list[FromIke] = []
+        self._serials: dict[int, int] = {}
+        self._spis: set[bytes] = set()
+        self._contacts: set[tuple[int, object, object]] = set()
+        self._current: Session | None = None
+
+    # for the engine
+
+    def set_time(self, now: float, wall: float | None = None) -> None:
+        """Call it before an input is handled. `wall` is seconds since 1970; None leaves the one before."""
+        self._now = now
+        if wall is not None:
+            self._wall = wall
+
+    def output(self, message: FromIke) -> None:
+        """Queue a message for the data engine that is about no SA."""
+        self._out.append(message)
+
+    def flush(self) -> list[FromIke]:
+        """Return the messages for the data engine since the last call, in order."""
+        out, self._out = self._out, []
+        return out
+
+    def run_due(self, now: float) -> None:
+        """Run the timers of IKE SAs that are due."""
+        while (session := self.table.pop_due(now)) is not None:
+            self.run(session, session.on_timer, now)
+
+    # for sessions (`Host`)
+
+    def random(self, octets: int) -> bytes:
+        return self._random(octets)
+
+    @property
+    def wall(self) -> float:
+        return self._wall
+
+    def send(self, path: Path, data: bytes) -> None:
+        self.counted("sent", data)
+        packet = IkePacket(path.context, path.local, path.local_port, path.remote, path.remote_port, data)
+        self._out.append(packet)
+
+    def emit(self, message: FromIke) -> None:
+        if isinstance(message, SaInstall):
+            self.count("CHILD SAs rekeyed" if message.replaces else "CHILD SAs created")
+            if message.send:
+                self.reports.sends(message.tunnel, message.entry, message.serial)
+        elif isinstance(message, SaSwitch):
+            self.reports.switched(message.tunnel, message.serial)
+        self._out.append(message)
+
+    def log(self, id: str, values: Mapping[str, Any], session: Session | None, path: Path, now: float) -> None:
+        self._logged(self._logger.table(id, values, session, path, now))
+
+    def say(self, kind: str, severity: str, text: str, session: Session | None, path: Path, now: float) -> None:
+        self._logged(self._logger.own(kind, severity, text, session, path, now))
+
+    def _logged(self, record: LogRecord | None) -> None:
+        """Give a line to the data engine, which hands it on; count one that is too many."""
+        if record is None:
+            self.count("log lines held back")
+        else:
+            self._out.append(IkeLog(record))
+
+    def count(self, name: str, number: int = 1) -> None:
+        session = self._current
+        if session is None:
+            self.statistics.count(name, 0, 0, number)
+            return
+        tunnel = 0 if session.connection is None else session.connection.tunnel
+        self.statistics.count(name, session.version, tunnel, number, session.spi)
+
+    def group(self, context: int, local: int, remote: int, version: int) -> Group | None:
+        return self._group(context, local, remote, version)
+
+    def ike_spi(self) -> bytes:
+        while True:
+            spi = self._random(8)
+            if any(spi) and spi not in self.table.by_spi:
+                return spi
+
+    def spis(self, protocols: tuple[int, ...]) -> dict[int, bytes]:
+        result: dict[int, bytes] = {}
+        for protocol in protocols:
+            octets, end = (2, CPI_END) if protocol == Protocol.IPCOMP else (4, 1 << 32)
+            while True:
+                spi = self._random(octets)
+                if LOWEST_SPI <= int.from_bytes(spi, "big") < end and spi not in self._spis:
+                    break
+            self._spis.add(spi)
+            result[protocol] = spi
+        return result
+
+    def release(self, spis: Mapping[int, bytes]) -> None:
+        self._spis.difference_update(spis.values())
+
+    @property
+    def spis_held(self) -> int:
+        """Inbound SPIs that are taken: as many as live pairs and negotiations have."""
+        return len(self._spis)
+
+    def serial(self, tunnel: int) -> int:
+        serial = self._serials[tunnel] = self._serials.get(tunnel, 0) + 1
+        return serial
+
+    def adopt(self, session: Session) -> None:
+        old = self._current
+        self.table.add(session, self._now)
+        if old is not None and session.established:
+            self.reports.succeeded(old, session)
+        self.table.settle(session)
+
+    def siblings(self, session: Session) -> Sequence[Session]:
+        return self.reports.siblings(session)
+
+    def changed(self, session: Session) -> None:
+        self.table.settle(session)
+
+    def up(self, session: Session, now: float) -> None:
+        self.table.proved(session)
+        if session.connection is not None:
+            # From now on an INITIAL-CONTACT would speak against an IKE SA that stands.
+            self._contacts.add(_contact(session.connection))
+        self.reports.up(session, now)
+
+    def installed(self, session: Session, child: Child, now: float) -> None:
+        self.reports.installed(session, child)
+
+    def removed(self, session: Session, child: Child, reason: str, now: float) -> None:
+        self.reports.removed(session, child, reason, now)
+
+    def failed(self, session: Session, failure: FailureReason, now: float, line: Line | None = None) -> None:
+        self.count(f"failed {failure.cause}")
+        self.say(f"failed {failure.cause}", "error", failure.text, session, session.path, now)
+        self.reports.failed(session, failure, now, line)
+
+    def down(self, session: Session, reason: str, now: float) -> None:
+        self.reports.down(session, reason, now)
+
+    def first_contact(self, connection: Connection) -> bool:
+        return _contact(connection) not in self._contacts
+
+    def contacted(self, session: Session, now: float) -> None:
+        self.reports.contacted(session, now)
+
+    # for the parts of the engine
+
+    def run(self, session: Session, call: Callable[..., None], *arguments: Any) -> None:
+        """Do something with a session: what it counts is its tunnel's, and its timer is set anew afterwards."""
+        before, self._current = self._current, session
+        try:
+            call(*arguments)
+        finally:
+            self._current = before
+        if session.connection is not None:
+            self.statistics.credit(session.spi, session.connection.tunnel)
+        elif session.closed:
+            self.statistics.credit(session.spi, 0)
+        self.table.settle(session)
+
+    def counted(self, way: str, data: bytes) -> None:
+        """A message that was `sent` or `received`: the session's that is at work, else its version's alone."""
+        if self._current is None:
+            version = data[VERSION_AT] >> 4 if len(data) > VERSION_AT else 0
+            self.statistics.count(f"messages {way}", version, 0)
+            self.statistics.count(f"octets {way}", version, 0, len(data))
+        else:
+            self.count(f"messages {way}")
+            self.count(f"octets {way}", len(data))
+
+
+def _contact(connection: Connection) -> tuple[int, object, object]:
+    """For whom an INITIAL-CONTACT is said once: the same names in another context are another peer's."""
+    return connection.context, connection.identity.key, connection.expected.key

@@ -13,12 +13,13 @@ limit holds for all of them, so that a forged source is not flooded.
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from hashlib import blake2b
 from math import inf
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from chassis.ase.ike.host import Path, Session
+from chassis.ase.ike.host import Host, Path, Session
+from chassis.ase.ike.ike_sa_manager import IkeSaManager
 from chassis.ase.ike.log import TEMPLATES
 from chassis.ase.ike.payloads import v1, v2_payloads
 from chassis.ase.ike.payloads.chain import PayloadError
@@ -27,15 +28,9 @@ from chassis.ase.ike.payloads.numbers import ExchangeType, NotifyTypeV1, NotifyT
 from chassis.ase.ike.payloads.v1 import MessageV1
 from chassis.ase.ike.payloads.v2 import MessageV2
 from chassis.ase.ike.payloads.v2_payloads import NonceV2, NotifyV2
-from chassis.ase.ike.v1.session import SessionV1
-from chassis.ase.ike.v2.session import SessionV2
 from chassis.ase.link import IkePacket
 from chassis.fwd.rate import TokenBucket
 from chassis.net.address import format_address
-
-if TYPE_CHECKING:
-    from chassis.ase.ike.engine import Ike
-
 
 COOKIE_SECRET_INTERVAL = 60.0
 """Seconds after which a new secret is made; the one before stays good as long again."""
@@ -144,6 +139,9 @@ def error_message_v2(header: Header, notify: int, data: bytes, size: int) -> byt
     return message if len(message) <= size else None
 
 
+Respond = Callable[[Host, Path, Header], Session]
+"""Makes a responder's session for the first message of a peer."""
+
 NO_SPI: Final = bytes(8)
 
 MAX_EVICTIONS_PER_SECOND: Final = 50.0
@@ -170,8 +168,12 @@ def _init_mark(header: Header, data: bytes) -> bytes:
 class IkeReceiver:
     """What comes in from the wire."""
 
-    def __init__(self, ike: Ike, random: Callable[[int], bytes]) -> None:
-        self._ike = ike
+    def __init__(
+        self, manager: IkeSaManager, respond: Mapping[int, Respond], random: Callable[[int], bytes]
+    ) -> None:
+        """`respond` makes a responder's session, by IKE version. `random(n)` returns n unpredictable octets."""
+        self._manager = manager
+        self._respond = respond
         self._random = random
         self._cookie_secrets: CookieSecrets | None = None
         self._error_budget = TokenBucket(ERROR_RATE, ERROR_BURST)
@@ -179,103 +181,103 @@ class IkeReceiver:
 
     def receive(self, packet: IkePacket, now: float) -> None:
         """One datagram; what is wrong with it is logged, counted and perhaps answered, never raised."""
-        ike = self._ike
+        manager = self._manager
         path = Path(packet.context, packet.local, packet.local_port, packet.remote, packet.remote_port)
         data = packet.data
         try:
             header = Header.parse(data)
         except PayloadError as error:
-            ike.counted("received", data)
+            manager.counted("received", data)
             self._malformed(error, None, None, path, data, now)
             return
         session = self._find_session(header, path, data)
         try:
             header.check(known=session is not None)
         except PayloadError as error:
-            ike.counted("received", data)
+            manager.counted("received", data)
             self._malformed(error, header, session, path, data, now)
             return
         if session is None:
             begin = self._respond_v1 if header.major == 1 else self._respond_v2
             session = begin(data, header, path, now)
         if session is None:
-            ike.counted("received", data)
+            manager.counted("received", data)
         else:
-            ike.run(session, self._deliver, session, data, header, path, now)
+            manager.run(session, self._deliver, session, data, header, path, now)
 
     # inside
 
     def _deliver(self, session: Session, data: bytes, header: Header, path: Path, now: float) -> None:
         """To the session that it is for, and that it is counted with."""
-        self._ike.counted("received", data)
+        self._manager.counted("received", data)
         session.receive(data, header, path, now)
 
     def _find_session(self, header: Header, path: Path, data: bytes) -> Session | None:
-        registry = self._ike.registry
+        table = self._manager.table
         found = None
         if header.spi_r != NO_SPI:
             # Which of the two SPIs is ours depends on who began; both are random, so trying both is as good.
-            found = registry.by_spi.get(header.spi_r) or registry.by_spi.get(header.spi_i)
+            found = table.by_spi.get(header.spi_r) or table.by_spi.get(header.spi_i)
         else:
-            found = registry.by_spi.get(header.spi_i) or registry.first(path, _init_mark(header, data))
+            found = table.by_spi.get(header.spi_i) or table.first(path, _init_mark(header, data))
         return found if found is not None and found.version == header.major else None
 
     def _respond_v1(self, data: bytes, header: Header, path: Path, now: float) -> Session | None:
         """A new session for a message, where one is due."""
-        ike = self._ike
+        manager = self._manager
         opens = header.exchange in (ExchangeType.MAIN_MODE, ExchangeType.AGGRESSIVE_MODE)
         if header.spi_r != NO_SPI or not opens:
-            ike.count("unknown SPI")
+            manager.count("unknown SPI")
             if not opens:
                 # Said, and not answered (settled M-13).
-                ike.log("ikev1-invalid-xchange-type", {"value": header.exchange}, None, path, now)
+                manager.log("ikev1-invalid-xchange-type", {"value": header.exchange}, None, path, now)
             return None
-        group = ike.group(path.context, path.local, path.remote, 1)
+        group = manager.group(path.context, path.local, path.remote, 1)
         if group is None or not any(member.wanted and member.responds for member in group.members):
             self._log_no_connection(path, 1, now)
             if group is None:
                 self._send_error_v1(header, NotifyTypeV1.NO_PROPOSAL_CHOSEN, path, data, now)
             return None
-        settings = ike.settings
-        crowded = ike.registry.half_open >= settings.half_open
+        settings = manager.settings
+        crowded = manager.table.half_open >= settings.half_open
         share = settings.half_open_peer if crowded else settings.half_open_most
         if not self._make_room(path, share, now, costly=header.exchange == ExchangeType.AGGRESSIVE_MODE):
             return None
-        session = SessionV1.respond(ike, path, header)
-        ike.registry.answer(session, path, _init_mark(header, data), now)
+        session = self._respond[1](manager, path, header)
+        manager.table.answer(session, path, _init_mark(header, data), now)
         return session
 
     def _respond_v2(self, data: bytes, header: Header, path: Path, now: float) -> Session | None:
         """As for version 1."""
-        ike = self._ike
+        manager = self._manager
         if header.is_response:
-            ike.count("unknown SPI")
+            manager.count("unknown SPI")
             return None
         if header.exchange != ExchangeType.IKE_SA_INIT or header.spi_r != NO_SPI or header.message_id:
-            ike.count("unknown SPI")
+            manager.count("unknown SPI")
             self._send_error_v2(header, NotifyTypeV2.INVALID_IKE_SPI, b"", data, path, now)
             return None
-        group = ike.group(path.context, path.local, path.remote, 2)
+        group = manager.group(path.context, path.local, path.remote, 2)
         if group is None or not any(member.wanted and member.responds for member in group.members):
             self._log_no_connection(path, 2, now)
             if group is None:
                 self._send_error_v2(header, NotifyTypeV2.NO_PROPOSAL_CHOSEN, b"", data, path, now)
             return None
-        registry, settings = ike.registry, ike.settings
-        asked = registry.half_open >= settings.half_open
-        asked = asked or registry.half_open_from(path.remote) >= settings.half_open_peer
+        table, settings = manager.table, manager.settings
+        asked = table.half_open >= settings.half_open
+        asked = asked or table.half_open_from(path.remote) >= settings.half_open_peer
         if asked and not self._has_cookie(data, path, now):
             return None
         if not self._make_room(path, 2 * settings.half_open_peer, now):
             return None
-        session = SessionV2.respond(ike, path, header)
+        session = self._respond[2](manager, path, header)
         session.receives = asked
-        ike.registry.answer(session, path, _init_mark(header, data), now)
+        manager.table.answer(session, path, _init_mark(header, data), now)
         return session
 
     def _has_cookie(self, data: bytes, path: Path, now: float) -> bool:
         """Whether the peer has shown that it is where it says; if not, it is asked to."""
-        ike = self._ike
+        manager = self._manager
         try:
             message = MessageV2.parse(data)
         except PayloadError as error:
@@ -287,8 +289,8 @@ class IkeReceiver:
             return True
         demand = self._cookie_secrets.make_cookie_notify(message, path, now)
         if demand is not None:
-            ike.count("cookies requested")
-            ike.send(path, demand)
+            manager.count("cookies requested")
+            manager.send(path, demand)
         return False
 
     def _make_room(self, path: Path, share: int, now: float, *, costly: bool = False) -> bool:
@@ -297,28 +299,28 @@ class IkeReceiver:
         Of the `costly` ones whichever comes first after a moment drawn at random gets the place: in step with a
         flood the same one would always come too late.
         """
-        ike = self._ike
-        if ike.registry.half_open_from(path.remote) >= share:
-            oldest = ike.registry.unproved(path.remote)
-        elif ike.registry.half_open >= ike.settings.half_open_most:
-            oldest = ike.registry.unproved()
+        manager = self._manager
+        if manager.table.half_open_from(path.remote) >= share:
+            oldest = manager.table.unproved(path.remote)
+        elif manager.table.half_open >= manager.settings.half_open_most:
+            oldest = manager.table.unproved()
         else:
             return True
         if oldest is None or (costly and now < self._next_eviction):
-            ike.count("half-open limit reached")
+            manager.count("half-open limit reached")
             return False
         if costly:
             self._next_eviction = now + 2.0 * self._random(1)[0] / 255 / MAX_EVICTIONS_PER_SECOND
-        ike.count("half-open evicted")
-        ike.run(oldest, lambda: oldest.close("crowded out by newer negotiations", now, tell=False))
+        manager.count("half-open evicted")
+        manager.run(oldest, lambda: oldest.close("crowded out by newer negotiations", now, tell=False))
         return True
 
     def _log_no_connection(self, path: Path, version: int, now: float) -> None:
-        ike = self._ike
-        ike.count("no matching connection")
+        manager = self._manager
+        manager.count("no matching connection")
         peer, local = format_address(path.remote), format_address(path.local)
-        other = ike.group(path.context, path.local, path.remote, 3 - version)
-        group = ike.group(path.context, path.local, path.remote, version)
+        other = manager.group(path.context, path.local, path.remote, 3 - version)
+        group = manager.group(path.context, path.local, path.remote, version)
         if group is not None:
             kind = "no responder"
             text = f"{peer} begins IKEv{version}, but this end only initiates"
@@ -328,7 +330,7 @@ class IkeReceiver:
         else:
             kind = "no tunnel"
             text = f"{peer} begins IKEv{version}, but no tunnel is configured between {local} and it"
-        ike.say(kind, "warning", text, None, path, now)
+        manager.say(kind, "warning", text, None, path, now)
 
     def _malformed(
         self,
@@ -340,10 +342,10 @@ class IkeReceiver:
         now: float,
     ) -> None:
         """A header that no message may have."""
-        ike = self._ike
-        ike.count("messages malformed")
+        manager = self._manager
+        manager.count("messages malformed")
         if error.log and error.log in TEMPLATES:
-            ike.log(error.log, error.values, session, path, now)
+            manager.log(error.log, error.values, session, path, now)
         if header is None or not error.notify:
             return
         if header.resembles_version_1:
@@ -352,17 +354,17 @@ class IkeReceiver:
             self._send_error_v2(header, error.notify, b"", data, path, now)
 
     def _send_error_v1(self, header: Header, notify: int, path: Path, data: bytes, now: float) -> None:
-        message = error_message_v1(header, notify, self._ike.random(4), len(data))
+        message = error_message_v1(header, notify, self._manager.random(4), len(data))
         if message is None or not self._error_budget.consume(now):
             return
         row = _NOTIFY_LOG_IDS_V1.get(notify)
         if row is not None:
-            self._ike.log(row, {"notify": NotifyTypeV1(notify).name}, None, path, now)
-        self._ike.send(path, message)
+            self._manager.log(row, {"notify": NotifyTypeV1(notify).name}, None, path, now)
+        self._manager.send(path, message)
 
     def _send_error_v2(
         self, header: Header, notify: int, body: bytes, data: bytes, path: Path, now: float
     ) -> None:
         message = error_message_v2(header, notify, body, len(data))
         if message is not None and self._error_budget.consume(now):
-            self._ike.send(path, message)
+            self._manager.send(path, message)

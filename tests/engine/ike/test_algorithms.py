@@ -159,7 +159,7 @@ def no_pair(two: Two) -> None:
     for end in (two.a, two.b):
         assert not end.up()
         assert not end.pairs
-        assert not end.ike.spis_held
+        assert not end.ike.ike_sa_manager.spis_held
 
 
 def nothing_left(two: Two) -> None:
@@ -168,8 +168,8 @@ def nothing_left(two: Two) -> None:
     two.trouble = lambda *_: ()
     # Only the initiator begins again, and is not heard: what the responder held for it runs out.
     two.run(60)
-    assert not two.b.ike.registry.half_open
-    assert not two.b.ike.registry.by_spi
+    assert not two.b.ike.ike_sa_manager.table.half_open
+    assert not two.b.ike.ike_sa_manager.table.by_spi
 
 
 Refused = tuple[dict[str, Any], dict[str, Any], str, str, str]

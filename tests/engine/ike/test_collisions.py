@@ -72,7 +72,7 @@ def settled(two: Carrying) -> None:
         # A delete of version 1 is not answered: where it was lost, the old phase 1 stays until its lifetime ends.
         serving = [one for one in row["ike"] if "successor" not in one["state"]]
         assert len(serving) == 1, row
-        assert end.ike.spis_held == sum(
+        assert end.ike.ike_sa_manager.spis_held == sum(
             bool(pair.inbound.esp_spi) + bool(pair.inbound.ah_spi) + bool(pair.cpi_in)
             for pair in end.pairs.values()
         )

@@ -73,7 +73,7 @@ def test_a_first_message_that_looks_like_the_peers_does_not_stand_in_its_way() -
     two.trouble = None
     assert two.until(lambda: two.a.up() and two.b.up(), 5)
     two.give(two.b, real)
-    assert len(two.b.ike.keeping.by_tunnel[TUNNEL].sessions()) == 1, "the IKE SA stands"
+    assert len(two.b.ike.connection_manager.by_tunnel[TUNNEL].sessions()) == 1, "the IKE SA stands"
     assert usable(two)
 
 
@@ -175,7 +175,7 @@ def test_a_counter_means_one_thing_in_both_versions(version: int) -> None:
     assert not lost[0]
     two.mute(two.b)
     two.run(60)
-    a, b = (Counter(end.ike.statistics.tunnels[TUNNEL]) for end in (two.a, two.b))
+    a, b = (Counter(end.ike.ike_sa_manager.statistics.tunnels[TUNNEL]) for end in (two.a, two.b))
     for counts in (a, b):
         assert counts["IKE SAs rekeyed"] == 1
         assert counts["CHILD SAs created"] == counts["CHILD SAs rekeyed"] == 1
@@ -184,7 +184,7 @@ def test_a_counter_means_one_thing_in_both_versions(version: int) -> None:
     assert a["DPD probes sent"] >= 1
     assert "DPD probes sent" not in b
     assert a["failed dead peer"] == 1
-    for counts in (two.a.ike.statistics.total, two.b.ike.statistics.total):
+    for counts in (two.a.ike.ike_sa_manager.statistics.total, two.b.ike.ike_sa_manager.statistics.total):
         for name in counts:
             assert not counter_names.problem(f"ike {name}", "asp 1/1"), "a scenario may name it"
 
@@ -210,9 +210,9 @@ def test_a_negotiation_that_nobody_proved_leaves_no_count_behind() -> None:
     attacker = Two(replace(ends, connection="initiator-only"), other(ends), seed=3)
     attacker.run(0.001)
     two.give(two.b, IkePacket(CONTEXT, B, 500, A, 500, attacker.a.sent[0].data))
-    assert two.b.ike.statistics.held == 1
+    assert two.b.ike.ike_sa_manager.statistics.held == 1
     two.run(60)
-    assert two.b.ike.statistics.held == 0
+    assert two.b.ike.ike_sa_manager.statistics.held == 0
     assert two.ask(two.b, "statistics").result["tunnels"] == {str(TUNNEL): {}}
     assert two.ask(two.b, "statistics").result["total"]["v2 negotiations responded"] == 1
 
@@ -316,7 +316,7 @@ def kind_of_ends(version: int, connection: str) -> tuple[Ends, Ends]:
 def test_what_is_cleared_is_made_anew_and_no_more(version: int, connection: str, what: str) -> None:
     """In version 1 IPsec SAs outlive their IKE SA; in version 2 they end with it, and are made anew."""
     two = standing(*kind_of_ends(version, connection))
-    keeper = two.a.ike.keeping.by_tunnel[TUNNEL]
+    keeper = two.a.ike.connection_manager.by_tunnel[TUNNEL]
     session, sender = keeper.session, two.a.sender()
     assert two.ask(two.a, "clear", tunnel=TUNNEL, what=what).result == {"cleared": 1}
     for _ in range(500):
@@ -340,7 +340,7 @@ def test_what_is_cleared_is_made_anew_and_no_more(version: int, connection: str,
 def test_the_new_ike_sa_stands_before_the_cleared_one_of_version_1_goes(connection: str) -> None:
     """Some peers drop their IPsec SAs with the IKE SA. One that is not answered keeps what it has."""
     two = standing(*kind_of_ends(1, connection))
-    keeper = two.a.ike.keeping.by_tunnel[TUNNEL]
+    keeper = two.a.ike.connection_manager.by_tunnel[TUNNEL]
     old, sender = keeper.session, two.a.sender()
     assert old is not None
     two.trouble = lambda sender, packet, now: ()
@@ -364,7 +364,7 @@ def test_pairs_outlive_an_ike_sa_of_version_1_that_has_no_successor(comes_back: 
         replace(one, suites=(replace(short, lifetime_seconds=600),)) for one in kind_of_ends(1, "responder-only")
     ]
     two = standing(ends, far)
-    keeper = two.a.ike.keeping.by_tunnel[TUNNEL]
+    keeper = two.a.ike.connection_manager.by_tunnel[TUNNEL]
     sender = two.a.sender()
     assert sender is not None
     passing = [0.005]
@@ -393,7 +393,7 @@ def test_pairs_outlive_an_ike_sa_of_version_1_that_has_no_successor(comes_back: 
     assert not two.a.up()
     assert two.a.states[TUNNEL].reason
     assert not keeper.sessions()
-    assert not two.a.ike.spis_held
+    assert not two.a.ike.ike_sa_manager.spis_held
 
 
 @pytest.mark.parametrize("talks", [False, True])
@@ -415,7 +415,7 @@ def test_a_dead_peer_is_noticed_by_pairs_without_an_ike_sa_with_keepalive_only(
     assert two.a.up() is (talks or not keepalive)
     if not two.a.up():
         assert two.a.states[TUNNEL].reason == "10.0.0.2 does not answer"
-        assert not two.a.ike.spis_held
+        assert not two.a.ike.ike_sa_manager.spis_held
 
 
 def test_a_tunnel_that_is_no_longer_configured_keeps_no_pairs_without_an_ike_sa() -> None:
@@ -426,7 +426,7 @@ def test_a_tunnel_that_is_no_longer_configured_keeps_no_pairs_without_an_ike_sa(
     ends = kind_of_ends(1, "responder-only")[0]
     two.configure(two.a, replace(ends, wanted=False).records(), whole=True)
     assert not two.a.pairs
-    assert not two.a.ike.spis_held
+    assert not two.a.ike.ike_sa_manager.spis_held
 
 
 @pytest.mark.behaviour("B-074", "B-076", "B-077")
@@ -555,9 +555,9 @@ def test_a_peer_that_refuses_many_lines_at_once_is_not_taken_for_dead(version: i
     far = replace(other(replace(ends, rules=ends.rules[:1])), connection="responder-only")
     two = Two(ends, far)
     assert two.until(lambda: len(two.a.pairs) == 1)
-    sessions, pairs = set(two.a.ike.registry.by_spi), set(two.a.pairs)
+    sessions, pairs = set(two.a.ike.ike_sa_manager.table.by_spi), set(two.a.pairs)
     two.run(100)
-    assert set(two.a.ike.registry.by_spi) == sessions
+    assert set(two.a.ike.ike_sa_manager.table.by_spi) == sessions
     assert set(two.a.pairs) == pairs
     assert two.packet(two.a, 10)
 

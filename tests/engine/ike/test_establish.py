@@ -200,7 +200,7 @@ def test_a_half_open_responder_gives_up() -> None:
 
     two = pair(Ends(), 31, trouble=wire)
     assert two.b.says("10.0.0.1 sent no IKE_AUTH")
-    assert two.b.ike.spis_held == 0
+    assert two.b.ike.ike_sa_manager.spis_held == 0
 
 
 @pytest.mark.parametrize("refused", [False, True])
@@ -213,7 +213,7 @@ def test_an_attempt_that_is_given_up_leaves_nothing(after: float, refused: bool)
     for end in (two.a, two.b):
         assert not end.sessions
         assert not end.pairs
-        assert end.ike.spis_held == 0
+        assert end.ike.ike_sa_manager.spis_held == 0
 
 
 @pytest.mark.parametrize("version", [1, 2])

@@ -75,7 +75,7 @@ def test_forged_first_messages_shut_out_nobody(version: int, mode: str, spoofed:
             break
     assert two.a.up(ends.tunnel)
     assert two.b.up(ends.tunnel)
-    assert two.b.ike.registry.half_open <= 201
+    assert two.b.ike.ike_sa_manager.table.half_open <= 201
     assert flooded.counts()["cookies requested" if version == 2 else "half-open evicted"] > 0
 
 

@@ -52,13 +52,13 @@ def test_mutated_messages(kind: str, version: int, seed: int) -> None:
     with closing(fuzzed(kind, version, seed)) as fuzz:
         assert growth(fuzz) < GROWTH
         assert fuzz.given >= BURSTS * MESSAGES
-        total = fuzz.two.a.ike.statistics.total
+        total = fuzz.two.a.ike.ike_sa_manager.statistics.total
         assert sum(total.get(f"{mark}messages received", 0) for mark in ("", "v1 ", "v2 ")) > BURSTS * MESSAGES / 3
         if kind == "clear":
             assert fuzz.longest == 0.0
             assert fuzz.peak >= HALF_OPEN, "the bound was reached"
             refused = "cookies requested" if version == 2 else "half-open evicted"
-            assert any(end.ike.statistics.total.get(refused, 0) for end in (fuzz.two.a, fuzz.two.b))
+            assert any(end.ike.ike_sa_manager.statistics.total.get(refused, 0) for end in (fuzz.two.a, fuzz.two.b))
         else:
             # It was really behind the protection that most of them were refused.
             names = (
@@ -99,12 +99,12 @@ def test_a_first_message_that_is_none_holds_nothing(stranger: Two, change: objec
     first = first_message()
     for port in range(1000, 1050):
         stranger.give(stranger.a, IkePacket(7, stranger.a.local, 500, stranger.b.local, port, change(first)))
-    assert stranger.a.ike.registry.half_open == 0
-    assert not stranger.a.ike.registry.by_spi
+    assert stranger.a.ike.ike_sa_manager.table.half_open == 0
+    assert not stranger.a.ike.ike_sa_manager.table.by_spi
     assert (row in stranger.a.rows()) == bool(row)
     # One that is right does begin something.
     stranger.give(stranger.a, IkePacket(7, stranger.a.local, 500, stranger.b.local, 1, first))
-    assert stranger.a.ike.registry.half_open == 1
+    assert stranger.a.ike.ike_sa_manager.table.half_open == 1
 
 
 def first_message() -> bytes:

@@ -61,7 +61,7 @@ def test_pairs_of_version_1_stay_when_phase_1_is_made_anew() -> None:
     always(two, 320)
     assert two.a.session is not first
     assert two.a.installs == [install]
-    assert two.a.ike.registry.owners[TUNNEL, install.serial] is two.a.session
+    assert two.a.ike.ike_sa_manager.table.owners[TUNNEL, install.serial] is two.a.session
 
 
 def test_the_older_sa_of_version_1_has_the_pairs_again_when_the_newer_one_goes() -> None:
@@ -105,7 +105,7 @@ def test_what_cannot_be_succeeded_ends_when_its_time_is_over(version: int) -> No
     for end in (two.a, two.b):
         assert not end.pairs
         assert not end.standing
-    assert two.b.ike.spis_held == 0
+    assert two.b.ike.ike_sa_manager.spis_held == 0
 
 
 @pytest.mark.behaviour("B-111")
@@ -185,7 +185,7 @@ def test_a_delete_of_the_isakmp_sa_leaves_the_pairs(mode: str, by: str) -> None:
     two.run(20)
     assert session.closed
     assert hears.installs == [install]
-    assert hears.ike.registry.owners[TUNNEL, install.serial] is hears.session
+    assert hears.ike.ike_sa_manager.table.owners[TUNNEL, install.serial] is hears.session
     settled(two)
     two.ask(two.a, "rekey", what="child")
     always(two, 30)
@@ -214,7 +214,7 @@ def test_pairs_that_the_peer_deletes_too_go_whatever_comes_first(how: str) -> No
     assert not two.a.pairs
     assert not two.a.standing
     assert "ikev1-delete-received-esp" in two.a.rows()
-    assert two.a.ike.spis_held == 0
+    assert two.a.ike.ike_sa_manager.spis_held == 0
 
 
 def test_a_peer_that_never_heard_of_the_old_pair_of_version_2() -> None:

@@ -154,7 +154,7 @@ def test_a_chain_that_is_wrong(
     said(two.b, row)
     assert seen.answers == ([notify] if notify else [])
     if not notify:
-        assert two.a.ike.statistics.total["v2 negotiations initiated"] == 1
+        assert two.a.ike.ike_sa_manager.statistics.total["v2 negotiations initiated"] == 1
     two.lives()
 
 
@@ -195,7 +195,7 @@ def test_a_header_that_is_wrong(row: str, change: Callable[[bytes], bytes], noti
     two = Bent(ends, other(ends))
     two.lives()
     two.run(5)
-    session = two.b.ike.keeping.by_tunnel[TUNNEL].sessions()[0]
+    session = two.b.ike.connection_manager.by_tunnel[TUNNEL].sessions()[0]
     data = next(packet.data for packet in reversed(two.a.sent) if packet.data[18] == ExchangeType.IKE_AUTH)
     two.b.sent.clear()
     two.hand(change(data))
@@ -203,7 +203,7 @@ def test_a_header_that_is_wrong(row: str, change: Callable[[bytes], bytes], noti
     assert notifies_in_clear(two.b) == ([notify] if notify else [])
     assert len(two.b.sent) == bool(notify)
     two.run(60)
-    assert two.b.ike.keeping.by_tunnel[TUNNEL].sessions() == [session]
+    assert two.b.ike.connection_manager.by_tunnel[TUNNEL].sessions() == [session]
     two.lives()
 
 

@@ -122,7 +122,7 @@ def test_the_peer_ends_one_and_the_others_stay() -> None:
     two = standing(ends, answering(ends, (FIRST, SECOND)), pairs=2)
     two.run(300)
     before = by_rule(two)
-    (session,) = (one for one in two.b.ike.registry.by_spi.values() if one.established)
+    (session,) = (one for one in two.b.ike.ike_sa_manager.table.by_spi.values() if one.established)
     serial = next(serial for (_, serial), pair in two.b.pairs.items() if pair.rules[0].seq == 20)
     states = len(two.a.rows())
     two.b.ike.run(session, session.drop, serial, "the operator ends it", two.now)
@@ -145,12 +145,12 @@ def test_a_packet_has_the_end_that_answers_make_the_rule_that_it_needs() -> None
     ends = ends_with((FIRST, SECOND), connection="both")
     far = replace(other(ends), connection="both")
     two = standing(ends, far)
-    (session,) = (one for one in two.a.ike.registry.by_spi.values() if one.established)
+    (session,) = (one for one in two.a.ike.ike_sa_manager.table.by_spi.values() if one.established)
     begun = session.initiator
     starter, answerer = (two.a, two.b) if begun else (two.b, two.a)
     name = next(name for name, pair in starter.pairs.items() if pair.rules[0].seq == 20)
     lost = answerer.number(rule=20)
-    (session,) = (one for one in starter.ike.registry.by_spi.values() if one.established)
+    (session,) = (one for one in starter.ike.ike_sa_manager.table.by_spi.values() if one.established)
     starter.ike.run(session, session.drop, name[1], "the operator ends it", two.now)
     two._took(starter, starter.ike._flush())
     assert two.until(lambda: len(answerer.pairs) == 1, 0.05)
@@ -343,13 +343,13 @@ def test_a_peer_with_many_rules_makes_us_keep_no_more_than_we_have() -> None:
     for _ in range(40):
         two.run(1)
         # One IKE SA all the time: who is refused often is not taken for dead.
-        (session,) = two.b.ike.registry.by_spi.values()
+        (session,) = two.b.ike.ike_sa_manager.table.by_spi.values()
         most = max(most, len(session.exchanges))  # type: ignore[attr-defined]
     offered = [row for row in two.b.rows() if row == "ikev1-p2-selectors-received-initiator"]
     assert len(offered) > 300
     assert len(two.b.pairs) == 2
     assert most <= 257
-    assert two.b.ike.spis_held == 2
+    assert two.b.ike.ike_sa_manager.spis_held == 2
     assert carries(two, 1)
 
 

@@ -154,7 +154,7 @@ class Fuzzed(ABC):
 
     def bounded(self) -> None:
         for end in (self.two.a, self.two.b):
-            registry = end.ike.registry
+            registry = end.ike.ike_sa_manager.table
             self.peak = max(self.peak, registry.half_open)
             assert registry.half_open <= MOST
             assert len(registry.by_spi) <= MOST + 40, sorted(str(one) for one in registry.by_spi.values())
@@ -190,18 +190,22 @@ class Fuzzed(ABC):
         """As many SPIs, owners and sessions as the pairs need, and few pairs: at moments without a negotiation
         under way, when what was made for nothing has run out."""
         for end in (self.two.a, self.two.b):
-            registry = end.ike.registry
+            registry = end.ike.ike_sa_manager.table
             spis = 0
             for pair in end.pairs.values():
                 spis += bool(pair.inbound.ah_spi) + bool(pair.inbound.esp_spi) + bool(pair.cpi_in)
-            if end.ike.spis_held != spis or set(registry.owners) != set(end.pairs) or registry.half_open:
+            if (
+                end.ike.ike_sa_manager.spis_held != spis
+                or set(registry.owners) != set(end.pairs)
+                or registry.half_open
+            ):
                 return False
             if len(end.pairs) > 4 * LINES:
                 return False
             for session in registry.by_spi.values():
                 if isinstance(session, SessionV1) and len(session.exchanges) > 4 * LINES:
                     return False
-            if len(registry.by_spi) > 4 or len(end.ike.keeping.by_tunnel[TUNNEL].sessions()) > 4:
+            if len(registry.by_spi) > 4 or len(end.ike.connection_manager.by_tunnel[TUNNEL].sessions()) > 4:
                 return False
         return True
 
@@ -209,11 +213,11 @@ class Fuzzed(ABC):
         """(SPIs, pairs, owners, sessions, half open) of each end, for the one who reads a failure."""
         return [
             (
-                end.ike.spis_held,
+                end.ike.ike_sa_manager.spis_held,
                 len(end.pairs),
-                len(end.ike.registry.owners),
-                len(end.ike.registry.by_spi),
-                end.ike.registry.half_open,
+                len(end.ike.ike_sa_manager.table.owners),
+                len(end.ike.ike_sa_manager.table.by_spi),
+                end.ike.ike_sa_manager.table.half_open,
             )
             for end in (self.two.a, self.two.b)
         ]
@@ -253,7 +257,7 @@ class InClear(Fuzzed):
 
     def _aimed(self, end: End, data: bytes) -> bytes:
         """Most often with the SPIs of an IKE SA that the end has, or half has: they are on the wire, too."""
-        sessions = list(end.ike.registry.by_spi.values())
+        sessions = list(end.ike.ike_sa_manager.table.by_spi.values())
         if not sessions or len(data) < HEADER_LENGTH or self.rng.random() < 0.3:
             return data
         spis = spis_of(self.rng.choice(sessions))
@@ -345,14 +349,16 @@ class WithKeys(Fuzzed):
         rng = self.rng
         victim = self.two.a
         sessions = [
-            one for one in victim.ike.registry.by_spi.values() if isinstance(one, SessionV2) and one.keymat
+            one
+            for one in victim.ike.ike_sa_manager.table.by_spi.values()
+            if isinstance(one, SessionV2) and one.keymat
         ]
         if not sessions:
             self.two.run(0.5)
             return
         session = rng.choice(sessions)
         flags = 0 if session.initiator else INITIATOR
-        peer = self.two.b.ike.registry.by_spi.get(session.peer_spi)
+        peer = self.two.b.ike.ike_sa_manager.table.by_spi.get(session.peer_spi)
         exchanges = session.task_manager
         outstanding = exchanges.pending_request
         if outstanding is not None and (rng.random() < 0.3 or not session.established):
@@ -416,7 +422,7 @@ class WithKeys(Fuzzed):
         victim = self.two.a
         sessions = [
             one
-            for one in victim.ike.registry.by_spi.values()
+            for one in victim.ike.ike_sa_manager.table.by_spi.values()
             if isinstance(one, SessionV1) and one.phase1.keys is not None and one.phase1.chain is not None
         ]
         if not sessions:

@@ -232,7 +232,7 @@ class End:
     @property
     def sessions(self) -> list[Any]:
         """Every negotiation and IKE SA, oldest first."""
-        return list(self.ike.registry.by_spi.values())
+        return list(self.ike.ike_sa_manager.table.by_spi.values())
 
     @property
     def standing(self) -> list[Any]:
@@ -250,7 +250,7 @@ class End:
 
     def count(self, name: str) -> int:
         """What this end counted of a name, in both versions."""
-        total = self.ike.statistics.total
+        total = self.ike.ike_sa_manager.statistics.total
         return sum(total.get(f"{mark}{name}", 0) for mark in ("", "v1 ", "v2 "))
 
     def says(self, part: str) -> bool:
@@ -510,7 +510,7 @@ def settled(two: Two, pairs: int = 1) -> None:
         held = [
             spi for one in end.installs for spi in (one.inbound.esp_spi, one.inbound.ah_spi, one.cpi_in) if spi
         ]
-        assert end.ike.spis_held == len(held)
+        assert end.ike.ike_sa_manager.spis_held == len(held)
         assert not pairs or two.packet(end)
 
 

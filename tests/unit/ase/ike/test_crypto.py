@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from scapy.contrib import ikev2 as scapy_v2
 from scapy.layers import isakmp as scapy_v1
 
-from chassis.ase.ike import proposals
+from chassis.ase.ike import ike_proposals
 from chassis.ase.ike.crypto import algorithms, signatures
 from chassis.ase.ike.crypto.algorithms import CIPHERS
 from chassis.ase.ike.crypto.diffie_hellman import GROUPS, Ecp, GroupError, Modp
@@ -155,14 +155,14 @@ def test_version_2_messages_are_sealed(guard: SkCipher) -> None:
 def test_scapy_reads_our_offers() -> None:
     own = IkeProposal("p", dh_group=14, encryption_algorithm="aes-256-cbc")
     first = v2.MessageV2(
-        replace(HEADER_2, exchange=34), (proposals.offer_v2([own]), KeV2(14, b"k" * 256), NonceV2(b"n" * 32))
+        replace(HEADER_2, exchange=34), (ike_proposals.offer_v2([own]), KeV2(14, b"k" * 256), NonceV2(b"n" * 32))
     ).emit()
     seen = scapy_v2.IKEv2(first)
     proposal = seen[scapy_v2.IKEv2_Proposal]
     assert (proposal.proto, proposal.trans_nb) == (1, 4)
     assert (seen[scapy_v2.IKEv2_KE].group, seen[scapy_v2.IKEv2_Nonce].nonce) == (14, b"n" * 32)
     header = Header(b"initiate", bytes(8), 0, 0x10, 2, 0, 0, 0)
-    offered = scapy_v1.ISAKMP(v1.MessageV1(header, (proposals.offer_v1([own]),)).emit())
+    offered = scapy_v1.ISAKMP(v1.MessageV1(header, (ike_proposals.offer_v1([own]),)).emit())
     transforms = {name: value for name, value, *_ in offered[scapy_v1.ISAKMP_payload_Transform].transforms}
     assert transforms["Encryption"] == "AES-CBC"
     assert (transforms["KeyLength"], transforms["Hash"], transforms["LifeDuration"]) == (256, "SHA", 86400)

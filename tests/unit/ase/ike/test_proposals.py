@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from chassis.ase.ike import child_proposals as child
-from chassis.ase.ike import proposals as ike
+from chassis.ase.ike import ike_proposals as ike
 from chassis.ase.ike.payloads import v1_sa, v2_sa
 from chassis.model.ike import IkeProposal
 from chassis.model.ipsec import IpsecProposal

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from chassis.ase.ike import proposals
+from chassis.ase.ike import ike_proposals
 from chassis.ase.ike.log import text
 from chassis.ase.ike.payloads import v1, v2, v2_sa
 from chassis.ase.ike.payloads.chain import PayloadError
@@ -208,23 +208,24 @@ def test_what_is_passed_over_is_remarked_once() -> None:
 
 def test_a_transform_with_an_unknown_attribute_is_not_chosen() -> None:
     own = IkeProposal("p", version=2, dh_group=2, encryption_algorithm="aes-128-cbc")
-    (offer,) = proposals.offer_v2([own]).proposals
-    assert isinstance(proposals.choose_v2(SaV2((offer,)), [own]), proposals.ChoiceV2)
+    (offer,) = ike_proposals.offer_v2([own]).proposals
+    assert isinstance(ike_proposals.choose_v2(SaV2((offer,)), [own]), ike_proposals.ChoiceV2)
     encr, *others = offer.transforms
     strange = replace(encr, attributes=(*encr.attributes, v2_sa.AttributeV2(12, 1)))
     assert isinstance(
-        proposals.choose_v2(SaV2((replace(offer, transforms=(strange, *others)),)), [own]), proposals.NoMatch
+        ike_proposals.choose_v2(SaV2((replace(offer, transforms=(strange, *others)),)), [own]),
+        ike_proposals.NoMatch,
     )
     both = replace(offer, transforms=(strange, encr, *others))
-    assert isinstance(proposals.choose_v2(SaV2((both,)), [own]), proposals.ChoiceV2)
+    assert isinstance(ike_proposals.choose_v2(SaV2((both,)), [own]), ike_proposals.ChoiceV2)
 
 
 def test_a_proposal_of_another_protocol() -> None:
     data = message_2(33, bytes.fromhex("00000010" + "05040001" + "00000008" + "01000003"))
     (offered,) = v2.MessageV2.parse(data).payloads
     assert isinstance(offered, SaV2)
-    refusal = proposals.choose_v2(offered, [IkeProposal("p", version=2)])
-    assert isinstance(refusal, proposals.NoMatch)
+    refusal = ike_proposals.choose_v2(offered, [IkeProposal("p", version=2)])
+    assert isinstance(refusal, ike_proposals.NoMatch)
     assert [text(one.log, one.values) for one in refusal.mismatches] == ["INVALID_PROTOCOL_ID 4 in PROPOSAL_5,"]
 
 

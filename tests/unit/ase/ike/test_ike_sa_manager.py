@@ -49,8 +49,8 @@ def test_sessions_that_ended_are_let_go_before_their_timers_come() -> None:
     gc.collect()
     assert not any(one() is not None for one in gone)
     assert len(registry._timers) < 300
-    assert registry.due(2 * DAY - 1) is None
-    assert registry.due(2 * DAY) is stays
+    assert registry.pop_due(2 * DAY - 1) is None
+    assert registry.pop_due(2 * DAY) is stays
 
 
 def test_a_timer_that_is_moved_for_ever_takes_no_room() -> None:
@@ -73,7 +73,7 @@ def test_sessions_come_when_they_want_to() -> None:
         session.at = rng.choice((inf, float(rng.randrange(1000))))
         registry.settle(session)
     due = []
-    while (next_one := registry.due(1000.0)) is not None:
+    while (next_one := registry.pop_due(1000.0)) is not None:
         due.append(next_one)
     wanted = [session for session in sessions if session.at < inf]
     assert [session.next_timer() for session in due] == sorted(session.at for session in wanted)
