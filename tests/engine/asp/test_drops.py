@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import random
-from array import array
 
 import pytest
 
 from chassis.ase.drop_log import DROP_LOG_INTERVAL, TEXTS, DropLog
 from chassis.ase.ipsec.causes import MESSAGE_IDS, OWN_MESSAGES, Drops, IpsecDropCause
-from chassis.bus.batch import Batch, Step
+from chassis.bus.batch import Step
 from chassis.bus.messages import LogRecord
 from chassis.net.ipv4 import PROTOCOL_ESP
 from tests.support.asp import (
@@ -95,19 +94,6 @@ def test_the_log_keeps_causes_apart_and_wakes_for_the_first() -> None:
     assert log.due == float("inf")
 
 
-def test_causes_of_opened_packets() -> None:
-    a, b = pair()
-    [(_, out)] = a.protect(CIRCUIT, [udp_packet(number=i) for i in range(100)])
-    packets = packets_of(out)
-    forged = bytearray(packets[50])
-    forged[-1] ^= 1
-    unknown = bytearray(packets[51])
-    unknown[20:24] = b"\0\0\1\1"
-    b.open(batch_of([packets[99], packets[0], bytes(forged), bytes(unknown)], Step.DECAPSULATE))
-    assert b.drops() == {"outside replay window": 1, "esp integrity": 1, "no inbound sa": 1}
-    assert {record.id for record in logs(b)} == {"esp-late-packet", "esp-icv-esp", "esp-no-inbound-sa"}
-
-
 @pytest.mark.parametrize("seed", range(20))
 def test_no_packet_ends_the_engine(seed: int) -> None:
     draw = random.Random(seed)
@@ -129,12 +115,6 @@ def test_no_packet_ends_the_engine(seed: int) -> None:
         fields = {"tunnel": draw.choice([CIRCUIT, ECONOMICAL, 77]), "context": draw.choice([INNER, OUTER, 9])}
         marks = ((draw.randrange(len(packets)), 5),) if draw.random() < 0.3 else ()
         b.give(batch_of(packets, step, marks=marks, **fields))
-
-
-def test_lengths_beyond_the_body_are_malformed() -> None:
-    a, _ = pair()
-    a.give(Batch(Step.DECAPSULATE, bytearray(30), array("H", [200]), context=OUTER))
-    assert a.drops() == {"malformed": 1}
 
 
 def test_a_batch_in_a_read_only_slice_of_another_is_left_as_it_was() -> None:

@@ -250,6 +250,7 @@ MISMATCHES: list[tuple[str, dict[str, Any], dict[str, Any], dict[str, Any]]] = [
 """(row, how a is configured, how b is, the values that the line has)"""
 
 
+@pytest.mark.behaviour("B-034", "B-035")
 @pytest.mark.parametrize(("row", "ours", "theirs", "values"), MISMATCHES)
 def test_pairs_that_differ(row: str, ours: dict[str, Any], theirs: dict[str, Any], values: dict[str, Any]) -> None:
     """Once both ends are configured alike, the tunnel is up."""
