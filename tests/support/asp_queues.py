@@ -8,7 +8,7 @@ from typing import Any
 
 from chassis.ase import queues
 from chassis.bus.batch import Batch
-from chassis.bus.messages import Reply, Request, Welcome
+from chassis.bus.messages import Attributes, Reply, Request, Welcome
 from chassis.bus.records import ContextRecord, Record
 from chassis.net.ipv4 import PROTOCOL_UDP, Ipv4
 from tests.support.asp import CIRCUIT, ip, packets_of, records
@@ -35,7 +35,7 @@ def table(dscp: int) -> int:
     return {0: 3, 1: 3, 2: 2, 3: 2, 4: 1, 5: 1, 6: 0, 7: 0}[dscp >> 3]
 
 
-def side(rate: object = f"{RATE}pps", made: Sequence[Record] | None = None, **tunnel: object) -> Side:
+def side(rate: str | None = f"{RATE}pps", made: Sequence[Record] | None = None, **tunnel: object) -> Side:
     """A router whose ASP has a rate, and four queues for each SA."""
     tunnel = {"queues": 4, **tunnel}
     one = Side(records(**tunnel) if made is None else made)  # type: ignore[arg-type]
@@ -43,8 +43,8 @@ def side(rate: object = f"{RATE}pps", made: Sequence[Record] | None = None, **tu
     return one
 
 
-def pace(one: Side, rate: object) -> None:
-    given = {} if rate is None else {"asp-rate": rate}
+def pace(one: Side, rate: str | None) -> None:
+    given: Attributes = {} if rate is None else {"asp-rate": rate}
     one.take(one.asp.receive(Welcome(one.epoch, one.publisher.version, 0.1, 5, given), one.now))
     one.put(ContextRecord(100 + len(one.said), "changed"))
 
@@ -78,7 +78,7 @@ def opened(there: Side, sent: Sent) -> list[bytes]:
 
 
 def seen(one: Side, tunnel: int | None = None) -> dict[str, Any]:
-    arguments = {} if tunnel is None else {"tunnel": tunnel}
+    arguments: Attributes = {} if tunnel is None else {"tunnel": tunnel}
     one.take(one.asp.receive(Request(1, "queues", arguments), one.now))
     (reply,) = one.heard(Reply)
     assert not reply.error

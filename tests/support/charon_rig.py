@@ -13,6 +13,7 @@ from chassis.model.ike import IkeProposal
 from chassis.model.ipsec import IpsecProposal
 from tests.support.authority import Authority
 from tests.support.charon import Auth, Charon, Conn
+from tests.support.ike.pair import Method, Version
 from tests.support.ike.udp_end import PEER, PEER_HOST, PEER_OTHER, US, OurEnd, Ours
 from tests.support.netns import Host, Namespaces
 
@@ -70,7 +71,7 @@ class Suite:
     def __str__(self) -> str:
         return f"{self.theirs(2)}+{self.their_esp}"
 
-    def ours(self, version: int, authentication: str) -> IkeProposal:
+    def ours(self, version: Version, authentication: Method) -> IkeProposal:
         return IkeProposal(
             "ike",
             version,
@@ -159,7 +160,7 @@ class Rig:
 
     def plan(
         self,
-        version: int,
+        version: Version,
         role: str,
         suite: Suite | None = None,
         *,
@@ -171,7 +172,7 @@ class Rig:
         """Both configurations of a tunnel. `role` is ours: an initiator answers, too, where the peer begins (in
         version 1 it does, to make an IKE SA anew); a responder never begins."""
         suite = suite or Suite()
-        authentication = "pre-shared-key" if auth == "psk" else "rsa-signature"
+        authentication: Method = "pre-shared-key" if auth == "psk" else "rsa-signature"
         connection = "both" if role == "initiator" else "responder-only"
         mine = {
             "connection": connection,
@@ -198,7 +199,7 @@ class Rig:
     @contextmanager
     def tunnel(
         self,
-        version: int,
+        version: Version,
         role: str,
         suite: Suite | None = None,
         *,

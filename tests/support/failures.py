@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from launch.client.lab_client import LabTimeout
@@ -81,14 +82,14 @@ def asp_killed(lab: LabClient, rounds: int, restart: float) -> Killed:
         reordered = lab.report("forward")["reordered"]
         boot = lab.node("ha").card("asp 2/1")["boot"]
         killed = lab.kill("ha", "asp 2/1")
-        lab.wait_until(lambda killed=killed: took(lab, "forward", "ha 2/2 encapsulate", killed))
-        lab.wait_until(lambda boot=boot: stands(lab, "ha", "asp 2/1", boot))
+        lab.wait_until(partial(took, lab, "forward", "ha 2/2 encapsulate", killed))
+        lab.wait_until(partial(stands, lab, "ha", "asp 2/1", boot))
         lab.wait_until("tunnel Tun-1 of ha up")
         back = lab.clock()
-        lab.wait_until(lambda back=back: took(lab, "forward", "ha 2/1 encapsulate", back))
+        lab.wait_until(partial(took, lab, "forward", "ha 2/1 encapsulate", back))
         settled = lab.clock()
         found.back.append((settled - back) * 1e3)
-        lab.wait_until(lambda settled=settled: lab.report("forward", since=settled)["received"] > 0)
+        lab.wait_until(partial(_received, lab, "forward", settled))
         _settle(lab, 0.3)
         half = killed + restart / 2
         found.moved.append(lab.report("forward", since=killed - 0.05, until=half)["window_loss_ms"])
@@ -100,19 +101,27 @@ def asp_killed(lab: LabClient, rounds: int, restart: float) -> Killed:
     return found
 
 
+def _received(lab: LabClient, flow: str, since: float) -> bool:
+    return bool(lab.report(flow, since=since)["received"])
+
+
+def _booted(lab: LabClient, node: str, boot: int) -> bool:
+    return bool(lab.node(node).status()["boot"] == boot)
+
+
 def negotiated_asp_killed(lab: LabClient, rounds: int, restart: float) -> Killed:
     """Tunnels that IKE makes anew: `reverse` is the whole loss until the peer knows."""
     found = Killed()
     for _ in range(rounds):
         boot = lab.node("ha").card("asp 2/1")["boot"]
         killed = lab.kill("ha", "asp 2/1")
-        lab.wait_until(lambda killed=killed: took(lab, "forward", "ha 2/2 encapsulate", killed))
-        lab.wait_until(lambda boot=boot: stands(lab, "ha", "asp 2/1", boot))
+        lab.wait_until(partial(took, lab, "forward", "ha 2/2 encapsulate", killed))
+        lab.wait_until(partial(stands, lab, "ha", "asp 2/1", boot))
         started = lab.clock()
         lab.wait_until("tunnel Tun-1 of ha up")
-        lab.wait_until(lambda started=started: took(lab, "forward", "ha 2/1 encapsulate", started))
+        lab.wait_until(partial(took, lab, "forward", "ha 2/1 encapsulate", started))
         found.back.append((lab.clock() - started) * 1e3)
-        lab.wait_until(lambda started=started: took(lab, "reverse", "ha 2/1 decapsulate", started))
+        lab.wait_until(partial(took, lab, "reverse", "ha 2/1 decapsulate", started))
         settled = lab.clock()
         _settle(lab, 0.3)
         until = killed + restart / 2
@@ -127,12 +136,12 @@ def asp_hung(lab: LabClient, rounds: int) -> list[float]:
     for _ in range(rounds):
         boot = lab.node("ha").card("asp 2/1")["boot"]
         stopped = lab.stop_card("ha", "asp 2/1")
-        lab.wait_until(lambda stopped=stopped: took(lab, "forward", "ha 2/2 encapsulate", stopped))
+        lab.wait_until(partial(took, lab, "forward", "ha 2/2 encapsulate", stopped))
         # One that stays hung is killed and started again.
-        lab.wait_until(lambda boot=boot: stands(lab, "ha", "asp 2/1", boot))
+        lab.wait_until(partial(stands, lab, "ha", "asp 2/1", boot))
         lab.wait_until("tunnel Tun-1 of ha up")
         back = lab.clock()
-        lab.wait_until(lambda back=back: took(lab, "forward", "ha 2/1 encapsulate", back))
+        lab.wait_until(partial(took, lab, "forward", "ha 2/1 encapsulate", back))
         lost.append(lab.report("forward", since=stopped - 0.05, until=back)["window_loss_ms"])
     return lost
 
@@ -201,7 +210,7 @@ def controller_killed(lab: LabClient, node: str, rounds: int) -> list[float]:
     times = []
     for number in range(rounds):
         killed = lab.kill(node, "xcrp")
-        lab.wait_until(lambda number=number: lab.node(node).status()["boot"] == boot + number + 1)
+        lab.wait_until(partial(_booted, lab, node, boot + number + 1))
         lab.wait_until(lambda: standing(lab, node) == before)
         times.append(lab.clock() - killed)
         events = [event["text"] for event in lab.node(node).status()["events"]]

@@ -146,7 +146,7 @@ class FakeLab:
                 self._carry("t2" if node == "t1" else "t1", output.batch)
 
     def _carry(self, to: str, batch: Batch) -> None:
-        if batch.body[12:14] == b"\x08\x00":
+        if bytes(batch.body[12:14]) == b"\x08\x00":
             if self.loses(self.now):
                 return
             way = ("a", "b") if to == "t2" else ("b", "a")

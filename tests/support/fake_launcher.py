@@ -91,7 +91,11 @@ def main() -> int:
         dict.fromkeys(routers, CARDS),
         dict.fromkeys(routers, ("context local\n", "a.cfg")),
     )
-    return supervisor.run(lambda problem: os.write(1, (problem or "up").encode() + b"\n") and None)
+
+    def ready(problem: str) -> None:
+        os.write(1, (problem or "up").encode() + b"\n")
+
+    return supervisor.run(ready)
 
 
 if __name__ == "__main__":

@@ -51,7 +51,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     # With several workers their reports come together in the process that started them.
     if "PYTEST_XDIST_WORKER" not in os.environ and (report.when == "call" or report.failed):
-        with open(_told()["kept"], "a") as kept:
+        with open(str(_told()["kept"]), "a") as kept:
             kept.write(json.dumps([report.nodeid, report.outcome]) + "\n")
 
 

@@ -16,6 +16,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from socket import socket as Socket
 from typing import IO
 
 from launch.lab.model import Endpoint, Lab, Link, LinuxNode
@@ -97,7 +98,7 @@ class Namespaces:
 
     def socket(
         self, name: str, kind: int = socket.SOCK_DGRAM, protocol: int = 0, family: int = socket.AF_INET
-    ) -> socket.socket:
+    ) -> Socket:
         """A socket in the namespace, not blocking; IPv4 packets are never fragmented."""
         made: list[socket.socket | OSError] = []
 
@@ -121,14 +122,14 @@ class Namespaces:
             made[0].setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DO)
         return made[0]
 
-    def tap(self, name: str, device: str) -> socket.socket:
+    def tap(self, name: str, device: str) -> Socket:
         """A socket that sees every frame of a device, in both directions."""
         made = self.socket(name, socket.SOCK_RAW, socket.htons(ETH_P_ALL), socket.AF_PACKET)
         made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
         made.bind((device, ETH_P_ALL))
         return made
 
-    def udp(self, name: str, address: str, port: int) -> socket.socket:
+    def udp(self, name: str, address: str, port: int) -> Socket:
         """A UDP socket there, bound."""
         made = self.socket(name)
         made.bind((address, port))

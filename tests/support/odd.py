@@ -173,7 +173,7 @@ def carried(outputs: list[Output], about: object = "") -> list[Output]:
     that no fault of the program is among the answers."""
     for output in outputs:
         if isinstance(output, (ToCard, ToController)):
-            data = survived(codec.encode, output.message, about=about)  # type: ignore[arg-type]
+            data = survived(codec.encode, output.message, about=about)
             assert codec.decode(data) == output.message, about
         elif isinstance(output, ToOperator):
             survived(json.dumps, [output.result, output.error], about=about)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import astuple
 from math import inf
-from typing import Any
+from typing import Any, cast
 
 from chassis.bus.card import CardBase
 from chassis.bus.engine import Append, Persist, ToCard, ToLauncher, ToOperator
@@ -112,12 +112,12 @@ class FakeController:
             self.configure()
             journal = Append(JOURNAL, f"{self.mtu}\n".encode())
             return [journal, *self.flush(), ToOperator(number, {"applied": True})]
-        cards = [
+        cards: Any = [
             {"card": record.card, "usable": record.usable}
             for record in self.publisher.records.values()
             if isinstance(record, CardStateRecord)
         ]
-        return [ToOperator(number, {"cards": cards, "tunnels": [{"name": "t", "up": True}]})]
+        return [ToOperator(number, {"cards": cards, "tunnels": cast(Any, [{"name": "t", "up": True}])})]
 
     def on_stored(self, file: str, error: str, now: float) -> list[Any]:
         return []

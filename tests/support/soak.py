@@ -67,7 +67,8 @@ class Soaked:
     @property
     def rate(self) -> float:
         """Packets a second of all flows together."""
-        return sum(report["sent"] for report in self.reports.values()) / self.seconds
+        sent: int = sum(report["sent"] for report in self.reports.values())
+        return sent / self.seconds
 
     def most_taken(self) -> int:
         """Most packets that can have gone with the processes that were killed.

@@ -8,7 +8,7 @@ from typing import Any
 
 from chassis.bus.records import CertificateRecord
 from tests.support.ike import pki
-from tests.support.ike.pair import WALL, Ends, other, proposal
+from tests.support.ike.pair import WALL, Ends, Method, Version, other, proposal
 
 
 @cache
@@ -33,7 +33,7 @@ def store(name: str, *, trusted: bool = True, own: bool = True) -> tuple[Certifi
 
 
 def certified(
-    ours: str = "rsa-signature", theirs: str = "rsa-signature", *, version: int = 2, **more: Any
+    ours: Method = "rsa-signature", theirs: Method = "rsa-signature", *, version: Version = 2, **more: Any
 ) -> tuple[Ends, Ends]:
     """Both ends, the first of which initiates; `ours` and `theirs` are their methods.
 
@@ -49,7 +49,7 @@ def certified(
     return _end(a, ours), _end(replace(other(a), connection="responder-only"), theirs)
 
 
-def _end(ends: Ends, method: str) -> Ends:
+def _end(ends: Ends, method: Method) -> Ends:
     certificates = store(ends.identity_local)
     proposals = (proposal(ends.version, authentication=method),)
     return replace(ends, authentication=method, proposals=proposals, certificates=certificates)

@@ -128,7 +128,7 @@ class Carrying(Two):
         pair = end.sender(tunnel=CIRCUIT)
         if pair is not None:
             side = self.side(end)
-            side.take(side.asp.negotiated.noticed(Notice(NoticeKind.HARD_OCTETS, CIRCUIT, pair.serial, 0, 0)))
+            side.take(side.asp.negotiated.on_sa_notice(Notice(NoticeKind.HARD_OCTETS, CIRCUIT, pair.serial, 0, 0)))
             self._tell(end)
 
     def paired(self) -> int:

@@ -27,7 +27,7 @@ from chassis.ase.ike.v2.session import SessionV2
 from chassis.ase.link import IkePacket
 from chassis.model.acl import AclRule
 from tests.support.ike import mutation
-from tests.support.ike.pair import TUNNEL, End, Ends, Two, esp, other, proposal
+from tests.support.ike.pair import TUNNEL, End, Ends, Mode, Two, Version, esp, other, proposal
 
 RING = 96
 """Messages seen that are kept, to be bent."""
@@ -87,7 +87,7 @@ def spis_of(session: Session) -> bytes:
 class Fuzzed(ABC):
     """What both kinds have: the ends, the clock that goes on between two messages, and the judgement at a rest."""
 
-    def __init__(self, version: int, seed: int, *, mode: str = "main", **changes: Any) -> None:
+    def __init__(self, version: Version, seed: int, *, mode: Mode = "main", **changes: Any) -> None:
         self.rng = random.Random(seed)
         self.version = version
         one = proposal(version, dh_group=1, lifetime=150)
@@ -109,7 +109,7 @@ class Fuzzed(ABC):
         """Most half-open IKE SAs at one end."""
         self.longest = 0.0
         """Most seconds until the tunnel was whole again after harm."""
-        self.two = Two(ends, other(ends), seed=seed, trouble=self._seen, **settings)
+        self.two = Two(ends, other(ends), seed=seed, trouble=self._seen, **dict[str, Any](settings))
         assert self.two.until(self.whole, 20), "the tunnel comes up to begin with"
 
     def _seen(self, sender: int, packet: IkePacket, now: float) -> list[float]:
@@ -272,7 +272,7 @@ class WithKeys(Fuzzed):
     bending = 0.05
     """The part of what its own engine seals that is bent."""
 
-    def __init__(self, version: int, seed: int, *, mode: str = "main", **changes: Any) -> None:
+    def __init__(self, version: Version, seed: int, *, mode: Mode = "main", **changes: Any) -> None:
         self._undo: list[Any] = []
         self.inside = Ring(
             random.Random(seed), mutation.INSIDE_1 if version == 1 else mutation.INSIDE_2, header=False
@@ -451,5 +451,5 @@ class WithKeys(Fuzzed):
 KINDS = {"clear": InClear, "inside": WithKeys}
 
 
-def fuzzed(kind: str, version: int, seed: int) -> Fuzzed:
+def fuzzed(kind: str, version: Version, seed: int) -> Fuzzed:
     return KINDS[kind](version, seed, mode="aggressive" if version == 1 and seed % 2 else "main")

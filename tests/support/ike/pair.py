@@ -8,7 +8,7 @@ from heapq import heappop, heappush
 from itertools import count
 from math import inf
 from random import Random
-from typing import Any
+from typing import Any, Literal
 
 from chassis.ase.ike.engine import Ike
 from chassis.ase.ike.log import TEMPLATES
@@ -45,6 +45,9 @@ WALL = 1_750_000_000.0
 A, B = 0x0A000001, 0x0A000002
 CONTEXT = 7
 TUNNEL = 5
+Version = Literal[1, 2]
+Mode = Literal["main", "aggressive"]
+Method = Literal["pre-shared-key", "rsa-signature"]
 SEQUENCE = 0xFFFF
 """What of a line's number is that of its `seq`; the rest names a rule."""
 
@@ -86,12 +89,12 @@ class Ends:
 
     local: int = A
     remote: int = B
-    version: int = 2
-    connection: str = "both"
-    mode: str = "main"
+    version: Version = 2
+    connection: Literal["initiator-only", "responder-only", "both"] = "both"
+    mode: Mode = "main"
     proposals: tuple[IkeProposal, ...] = ()
     suites: tuple[IpsecProposal, ...] = (esp(),)
-    authentication: str = "pre-shared-key"
+    authentication: Method = "pre-shared-key"
     psk: bytes = b"secret of two"
     pfs: int = 0
     esn: bool = False
@@ -175,7 +178,12 @@ class Ends:
 
 
 def proposal(
-    version: int, name: str = "ike", *, cipher: str = "aes-128-cbc", integrity: str = "hmac-sha1-96", **values: Any
+    version: Version,
+    name: str = "ike",
+    *,
+    cipher: str = "aes-128-cbc",
+    integrity: str = "hmac-sha1-96",
+    **values: Any,
 ) -> IkeProposal:
     """The guide's default proposal, with what a test wants otherwise."""
     return IkeProposal(name, version, encryption_algorithm=cipher, authentication_algorithm=integrity, **values)

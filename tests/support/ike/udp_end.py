@@ -11,7 +11,7 @@ import select
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 from chassis.ase.ike.engine import Ike
 from chassis.ase.link import (
@@ -43,6 +43,7 @@ from chassis.model.ike import Identity, IkePolicy, IkeProposal, PreSharedKey, Pr
 from chassis.model.ipsec import IpsecPolicy, IpsecProposal
 from chassis.net.address import format_address, parse_address
 from tests.support.esp_udp import EspError, Pair, udp_packet
+from tests.support.ike.pair import Method, Mode, Version
 from tests.support.netns import Namespaces
 
 CONTEXT = 1
@@ -69,12 +70,12 @@ def _references(proposals: Sequence[IkeProposal | IpsecProposal]) -> tuple[Propo
 class Ours:
     """Configuration of our end, in the terms of the guide's lines. `ike` and `esp` are proposals in order."""
 
-    version: int
+    version: Version
     ike: tuple[IkeProposal, ...]
     esp: tuple[IpsecProposal, ...]
-    connection: str = "both"
-    mode: str = "main"
-    authentication: str = "pre-shared-key"
+    connection: Literal["initiator-only", "responder-only", "both"] = "both"
+    mode: Mode = "main"
+    authentication: Method = "pre-shared-key"
     psk: bytes = b"a key of two"
     pfs: int = 0
     lifetime: int = 86400
