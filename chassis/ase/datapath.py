@@ -98,7 +98,7 @@ class DataPath:
         self._serving = True
         out: list[Output] = []
         while (served := self.queues.dequeue(now)) is not None:
-            out += self._encapsulate_now(served.batch, now, served.depth)
+            out += self._encapsulate_now(served.batch, now, served.nesting)
         self._serving = False
         return out
 

@@ -118,10 +118,11 @@ class QueueStatistics:
 
 @dataclass(slots=True, eq=False)
 class _QueuedBatch:
-    """Packets that were enqueued together and still wait: those from `first` on, which begin at octet `at`."""
+    """Packets that were enqueued together and still wait: those from `first` on, which begin at octet `at`.
+    `nesting` is the number of tunnels that they have passed on this ASP."""
 
     batch: Batch
-    depth: int
+    nesting: int
     arrived: float
     first: int = 0
     at: int = 0
@@ -148,10 +149,10 @@ class _EntryQueues:
 
 @dataclass(frozen=True, slots=True)
 class DequeuedBatch:
-    """Packets of one queue to encapsulate now."""
+    """Packets of one queue to encapsulate now; `nesting` as they had it when they were enqueued."""
 
     batch: Batch
-    depth: int
+    nesting: int
 
 
 class Queues:
@@ -188,12 +189,12 @@ class Queues:
             return
         self.rate = rate
         self._tokens, self._refilled_at = 0.0, -inf
-        for sa in self._active:
-            sa.deficit = 0.0
+        for owner in self._active:
+            owner.deficit = 0.0
         if self._active:
             self.due = -inf
 
-    def enqueue(self, batch: Batch, priorities: bool, depth: int, now: float) -> list[Batch]:
+    def enqueue(self, batch: Batch, priorities: bool, nesting: int, now: float) -> list[Batch]:
         """Queue inner packets of a tunnel. Return those without an SA: they will be dropped, and IKE must learn of
         them at once."""
         others: list[Batch] = []
@@ -201,14 +202,14 @@ class Queues:
             if entry == NO_ENTRY or self._sadb.current_outbound(batch.tunnel, entry) is None:
                 others.append(part)
                 continue
-            sa = self._by_entry_key.get((batch.tunnel, entry))
-            if sa is None:
-                sa = self._by_entry_key[batch.tunnel, entry] = _EntryQueues(batch.tunnel, entry)
+            owner = self._by_entry_key.get((batch.tunnel, entry))
+            if owner is None:
+                owner = self._by_entry_key[batch.tunnel, entry] = _EntryQueues(batch.tunnel, entry)
             if not priorities:
-                self._enqueue(sa, SINGLE_QUEUE, part, depth, now)
+                self._enqueue(owner, SINGLE_QUEUE, part, nesting, now)
                 continue
             for number, one in _split(part, classes_of(part.body, part.lengths, part.descriptors)):
-                self._enqueue(sa, number, one, depth, now)
+                self._enqueue(owner, number, one, nesting, now)
         return others
 
     def dequeue(self, now: float) -> DequeuedBatch | None:
@@ -222,15 +223,15 @@ class Queues:
             if self._tokens <= 0:
                 self.due = self._refilled_at + SERVICE_INTERVAL - self._tokens / rate.amount
                 return None
-        sa = self._active[0]
-        if sa.deficit <= 0:
-            sa.deficit += QUANTUM_PACKETS if rate is not None and rate.packets else QUANTUM_BITS
-        number = next(number for number, queue in enumerate(sa.queues) if queue.batches)
-        served = self._dequeue(sa, number, now)
-        if not sa.waiting:
-            sa.deficit = 0.0
+        owner = self._active[0]
+        if owner.deficit <= 0:
+            owner.deficit += QUANTUM_PACKETS if rate is not None and rate.packets else QUANTUM_BITS
+        number = next(number for number, queue in enumerate(owner.queues) if queue.batches)
+        served = self._dequeue(owner, number, now)
+        if not owner.waiting:
+            owner.deficit = 0.0
             self._active.popleft()
-        elif sa.deficit <= 0:
+        elif owner.deficit <= 0:
             self._active.rotate(-1)
         return served
 
@@ -238,15 +239,15 @@ class Queues:
         """Drop all queued packets for this cause; return how many there were, which the caller counts
         for the ASP."""
         count = self.waiting
-        for sa in self._active:
-            for number, queue in enumerate(sa.queues):
+        for owner in self._active:
+            for number, queue in enumerate(owner.queues):
                 if queue.batches:
                     self._statistics[number].depth -= queue.statistics.depth
                     queue.statistics.depth = 0
                     queue.batches.clear()
                     self._counters.set_queue(number, self._statistics[number].depth)
-            self._counters.count_tunnel_drop(sa.tunnel, ENCAPSULATED, cause, sa.waiting)
-            sa.waiting, sa.deficit = 0, 0.0
+            self._counters.count_tunnel_drop(owner.tunnel, ENCAPSULATED, cause, owner.waiting)
+            owner.waiting, owner.deficit = 0, 0.0
         self._active.clear()
         self._octets = self.waiting = 0
         self.due = inf
@@ -255,14 +256,16 @@ class Queues:
 
     def remove_tunnel(self, tunnel: int) -> None:
         """Remove the statistics of a tunnel that is no longer here, unless packets of it wait."""
-        for key in [key for key, sa in self._by_entry_key.items() if key[0] == tunnel and not sa.waiting]:
+        for key in [key for key, owner in self._by_entry_key.items() if key[0] == tunnel and not owner.waiting]:
             del self._by_entry_key[key]
 
     def remove_stale_entries(self) -> None:
         """Remove the statistics of entries that no longer exist, unless packets of them wait."""
         policies = self._sadb.spd
         for key in [
-            key for key, sa in self._by_entry_key.items() if not sa.waiting and not policies.may_have_entry(*key)
+            key
+            for key, owner in self._by_entry_key.items()
+            if not owner.waiting and not policies.may_have_entry(*key)
         ]:
             del self._by_entry_key[key]
 
@@ -280,9 +283,9 @@ class Queues:
                 {
                     "tunnel": number,
                     **describe_entry(entry),
-                    "queues": _report([queue.statistics for queue in sa.queues]),
+                    "queues": _report([queue.statistics for queue in owner.queues]),
                 }
-                for (number, entry), sa in sorted(self._by_entry_key.items())
+                for (number, entry), owner in sorted(self._by_entry_key.items())
                 if tunnel in (None, number)
             ],
         }
@@ -304,9 +307,9 @@ class Queues:
             entries.append(classifier.value(view, start, at) if at - start >= IPV4_HEADER_LENGTH else NO_ENTRY)
         return _split(batch, entries)
 
-    def _enqueue(self, sa: _EntryQueues, number: int, batch: Batch, depth: int, now: float) -> None:
+    def _enqueue(self, owner: _EntryQueues, number: int, batch: Batch, nesting: int, now: float) -> None:
         """Append packets to one queue, as far as it has room; drop the others."""
-        queue = sa.queues[number]
+        queue = owner.queues[number]
         count = room = len(batch.lengths)
         room = min(room, MAX_QUEUE_PACKETS - queue.statistics.depth)
         octets = QUEUE_OCTET_LIMITS[number] - self._octets
@@ -321,18 +324,18 @@ class Queues:
             lost = count - fitting
             queue.statistics.dropped += lost
             self._statistics[number].dropped += lost
-            self._counters.count_queue_drop(QUEUE_CAUSES[number], lost, sa.tunnel)
+            self._counters.count_queue_drop(QUEUE_CAUSES[number], lost, owner.tunnel)
             count = fitting
             if not count:
                 return
         # What they are for is decided.
         batch.descriptors = b""
-        queue.batches.append(_QueuedBatch(batch, depth, now))
+        queue.batches.append(_QueuedBatch(batch, nesting, now))
         queue.statistics.count_enqueued(count)
         self._statistics[number].count_enqueued(count)
-        if not sa.waiting:
-            self._active.append(sa)
-        sa.waiting += count
+        if not owner.waiting:
+            self._active.append(owner)
+        owner.waiting += count
         self.waiting += count
         self._octets += len(batch.body)
         self._counters.set_waiting_queued(self.waiting)
@@ -344,13 +347,13 @@ class Queues:
             self._tokens = min(self._tokens + earned, RATE_BURST_INTERVAL * rate.amount)
             self._refilled_at = now
 
-    def _dequeue(self, sa: _EntryQueues, number: int, now: float) -> DequeuedBatch:
+    def _dequeue(self, owner: _EntryQueues, number: int, now: float) -> DequeuedBatch:
         """Return packets of one queue: as many as the entry's deficit and the rate allow, at least one."""
-        queue, rate = sa.queues[number], self.rate
-        left = min(sa.deficit, self._tokens) if rate is not None else sa.deficit
+        queue, rate = owner.queues[number], self.rate
+        left = min(owner.deficit, self._tokens) if rate is not None else owner.deficit
         price = rate or Rate(inf)
         served: Batch | None = None
-        depth = queue.batches[0].depth
+        nesting = queue.batches[0].nesting
         while queue.batches and left > 0:
             queued = queue.batches[0]
             batch = queued.batch
@@ -365,26 +368,26 @@ class Queues:
             part = _part(batch, queued.first, count, queued.at, size)
             if served is None:
                 served = part
-            elif queued.depth != depth or not join(served, part):
+            elif queued.nesting != nesting or not join(served, part):
                 break
             queued.first += count
             queued.at += size
             if queued.first == len(batch.lengths):
                 queue.batches.popleft()
             left -= spent
-            sa.deficit -= spent
+            owner.deficit -= spent
             self._tokens -= spent if rate is not None else 0
             self._octets -= size
-            self._count_dequeued(sa, number, count, round((now - queued.arrived) * 1e6))
+            self._count_dequeued(owner, number, count, round((now - queued.arrived) * 1e6))
         assert served is not None
-        return DequeuedBatch(served, depth)
+        return DequeuedBatch(served, nesting)
 
-    def _count_dequeued(self, sa: _EntryQueues, number: int, count: int, waited: int) -> None:
+    def _count_dequeued(self, owner: _EntryQueues, number: int, count: int, waited: int) -> None:
         waited = max(waited, 0)
         statistics = self._statistics[number]
-        sa.queues[number].statistics.count_dequeued(count, waited)
+        owner.queues[number].statistics.count_dequeued(count, waited)
         statistics.count_dequeued(count, waited)
-        sa.waiting -= count
+        owner.waiting -= count
         self.waiting -= count
         self._counters.set_waiting_queued(self.waiting)
         self._counters.set_queue(number, statistics.depth, count, waited * count, statistics.longest)

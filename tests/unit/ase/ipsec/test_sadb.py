@@ -51,9 +51,9 @@ def test_keys_are_never_shown() -> None:
         (lambda: InboundSa(1, 1, LEFT, RIGHT, esp=esp(), window=2048), "window 2048"),
         (lambda: OutboundSa(1, 1, -1, RIGHT, esp=esp()), "source address"),
         (lambda: OutboundSa(1, 1, LEFT, 1 << 32, esp=esp()), "destination address"),
-        (lambda: SequenceLease(0, 10), "no lease"),
-        (lambda: SequenceLease(10, 5), "no lease"),
-        (lambda: SequenceLease(10, (1 << 64) + 1), "no lease"),
+        (lambda: SequenceLease(0, 10), "sequence lease"),
+        (lambda: SequenceLease(10, 5), "sequence lease"),
+        (lambda: SequenceLease(10, (1 << 64) + 1), "sequence lease"),
     ],
 )
 def test_what_cannot_be_built_says_why(build: Any, text: str) -> None:
