@@ -1,4 +1,8 @@
-"""CHILD SAs: offered and accepted, in IKE_AUTH and in CREATE_CHILD_SA (RFC 7296 1.3, 2.9, 2.17, 2.22)."""
+"""CREATE_CHILD_SA for CHILD SAs, and their negotiation in IKE_AUTH (RFC 7296 1.3, 2.8, 2.9, 2.17, 2.22, 2.25.1).
+
+If both ends rekey a CHILD SA at once there are two successors. The one with the lowest of the four nonces is
+redundant: the end that initiated it deletes it (RFC 7296 2.8.1).
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ from typing import ClassVar
 from chassis.ase.ike.child_proposals import DEFLATE, LOWEST_SPI, ChildChoiceV2, Suite, choose_v2, offer_v2
 from chassis.ase.ike.connections import Line
 from chassis.ase.ike.crypto.algorithms import CIPHERS, INTEGRITY
-from chassis.ase.ike.crypto.diffie_hellman import GROUPS, DhKeyPair, GroupError
+from chassis.ase.ike.crypto.diffie_hellman import GROUPS, DhKeyPair
 from chassis.ase.ike.crypto.ikev2 import keymat, split_keymat
 from chassis.ase.ike.errors import (
     NegotiationError,
@@ -21,8 +25,9 @@ from chassis.ase.ike.errors import (
     notify_payload_v2,
     syntax_error_v2,
 )
+from chassis.ase.ike.payloads.chain import first_of_type
 from chassis.ase.ike.payloads.numbers import ExchangeType, NotifyTypeV2, PayloadTypeV2, Protocol
-from chassis.ase.ike.payloads.v2 import PayloadV2
+from chassis.ase.ike.payloads.v2 import PayloadV2, find_notify
 from chassis.ase.ike.payloads.v2_payloads import TS, KeV2, NonceV2, NotifyV2
 from chassis.ase.ike.payloads.v2_sa import SaV2
 from chassis.ase.ike.traffic_selectors import equivalent_rules, narrow, to_selectors
@@ -34,6 +39,7 @@ from chassis.ase.ike.v2.child_sas import (
 )
 from chassis.ase.ike.v2.ike_sa import ESTABLISHED_STATES, IkeSa, IkeSaState, Task
 from chassis.ase.ike.v2.informational import DeleteChildSpisTask, close_child
+from chassis.ase.ike.v2.keymat import NONCE_OCTETS, shared_secret
 from chassis.ase.link import SaInstall
 from chassis.bus.records import SaKeys
 from chassis.model.acl import AclRule
@@ -43,7 +49,7 @@ AH_THROUGH_NAT_TEXT = "AH cannot pass the NAT between the peers (RFC 3948 carrie
 
 @dataclass(frozen=True, slots=True)
 class Nonces:
-    """Both nonces of an exchange and, with a group of its own, the shared secret."""
+    """Both nonces of an exchange; `shared` is g^ir if the exchange has a DH group of its own (PFS), else empty."""
 
     initiator: bytes
     responder: bytes
@@ -56,7 +62,7 @@ class Nonces:
 
 @dataclass(frozen=True, slots=True)
 class ChildOffer:
-    """What we ask for a line. `spis` are ours by protocol, `with_group` says that PFS can be had."""
+    """What we offer for a policy entry. `spis` are our inbound ones. IKE_AUTH has no DH group of its own."""
 
     entry: Line
     suites: tuple[Suite, ...]
@@ -80,7 +86,7 @@ class ChildOffer:
 
 @dataclass(frozen=True, slots=True)
 class NewChild:
-    """A pair as agreed: the value, what the data engine is to be told, and what the responder answers."""
+    """A negotiated CHILD SA, the message that installs it, and the responder's payloads without nonce and KE."""
 
     child: ChildSaV2
     install: SaInstall
@@ -111,7 +117,7 @@ def _ipcomp(cpi: bytes) -> NotifyV2:
 
 
 def _cpi(payloads: Iterable[PayloadV2]) -> int:
-    """The peer's CPI for DEFLATE, 0 without."""
+    """Return the peer's CPI for DEFLATE; 0 without one."""
     for one in payloads:
         if (
             isinstance(one, NotifyV2)
@@ -123,39 +129,13 @@ def _cpi(payloads: Iterable[PayloadV2]) -> int:
     return 0
 
 
-def make_offer(sa: IkeSa, line: Line, *, with_group: bool) -> ChildOffer:
-    """Take SPIs and offer a line; NegotiationError where nothing can be offered."""
-    suites = usable(sa, line)
-    return ChildOffer(line, suites, sa.host.spis(_protocols(suites)), with_group)
-
-
-def accept(
-    sa: IkeSa,
-    offer: ChildOffer,
-    payloads: tuple[PayloadV2, ...],
-    nonces: Nonces,
-    replaces: int,
-    now: float,
-) -> NewChild:
-    """The initiator's end of an answer that agrees. `nonces.shared` is empty without PFS.
-
-    NegotiationError if it does not fit what we offered: then the SPIs are the caller's to give back.
-    """
-    sa_payload, tsi, tsr = _parts(payloads)
-    choice = choose_v2(sa_payload, offer.suites, offer.spis, with_group=offer.with_group)
-    if not isinstance(choice, ChildChoiceV2):
-        raise no_proposal_v2(choice, "IPsec")
-    rules = narrow(offer.entry.rules, tsi.selectors, tsr.selectors)
-    if rules is None:
-        raise error_v2(
-            NotifyTypeV2.TS_UNACCEPTABLE, "the peer answered with traffic selectors that were not offered"
-        )
-    cpi = _cpi(payloads) if choice.suite.ip_comp else 0
-    return _make(sa, offer.entry, choice, offer.spis, cpi, rules, nonces, replaces, now, initiator=True)
-
-
 def _parts(payloads: tuple[PayloadV2, ...]) -> tuple[SaV2, TS, TS]:
-    sa_payload = next((one for one in payloads if isinstance(one, SaV2)), None)
+    """Return SA, TSi and TSr.
+
+    Raises:
+        NegotiationError: one of them is missing.
+    """
+    sa_payload = first_of_type(payloads, SaV2)
     tsi = next((one for one in payloads if isinstance(one, TS) and one.type == PayloadTypeV2.TS_I), None)
     tsr = next((one for one in payloads if isinstance(one, TS) and one.type == PayloadTypeV2.TS_R), None)
     if sa_payload is None or tsi is None or tsr is None:
@@ -165,7 +145,7 @@ def _parts(payloads: tuple[PayloadV2, ...]) -> tuple[SaV2, TS, TS]:
 
 @dataclass(frozen=True, slots=True)
 class ChosenEntry:
-    """The line that a peer's offer is for, what of it is agreed, and the SPIs that we took for it."""
+    """The policy entry that the peer means, what of its offer we accept, and the SPIs allocated for it."""
 
     entry: Line
     choice: ChildChoiceV2
@@ -173,76 +153,116 @@ class ChosenEntry:
     rules: tuple[AclRule, ...]
 
 
-def choose_entry(
-    sa: IkeSa, payloads: tuple[PayloadV2, ...], lines: Iterable[Line], *, with_group: bool
-) -> ChosenEntry:
-    """The responder's choice: the line whose traffic the selectors are for, and its first suite that fits.
-
-    A line without a pair comes before one that has one, one that is not narrowed before one that is.
-    """
-    sa_payload, tsi, tsr = _parts(payloads)
-    found: list[tuple[tuple[bool, bool], Line, tuple[AclRule, ...]]] = []
-    for line in lines:
-        rules = narrow(line.rules, tsr.selectors, tsi.selectors)
-        if rules is not None:
-            found.append(
-                ((sa.child_sas.has_child(line.seq), not equivalent_rules(rules, line.rules)), line, rules)
-            )
-    if not found:
-        raise error_v2(
-            NotifyTypeV2.TS_UNACCEPTABLE, "no policy line has the traffic selectors that the peer offers"
-        )
-    first: NegotiationError | None = None
-    for _, line, rules in sorted(found, key=lambda entry: entry[0]):
-        try:
-            suites = usable(sa, line)
-        except NegotiationError as refused:
-            first = first or refused
-            continue
-        spis = sa.host.spis(_protocols(suites))
-        choice = choose_v2(sa_payload, suites, spis, with_group=with_group)
-        if isinstance(choice, ChildChoiceV2) and _spis_valid(choice):
-            return ChosenEntry(line, choice, spis, rules)
-        sa.host.release(spis)
-        if first is None and not isinstance(choice, ChildChoiceV2):
-            first = no_proposal_v2(choice, "IPsec")
-    raise first or syntax_error_v2("the peer offers reserved SPIs")
-
-
 def _spis_valid(choice: ChildChoiceV2) -> bool:
-    """Whether the peer's SPIs are none of the reserved ones (RFC 4303 2.1)."""
+    """Return whether none of the peer's SPIs is reserved (RFC 4303 2.1)."""
     return all(int.from_bytes(spi, "big") >= LOWEST_SPI for spi in choice.peer_spis.values())
 
 
-def answer(
-    sa: IkeSa,
-    picked: ChosenEntry,
-    payloads: tuple[PayloadV2, ...],
-    nonces: Nonces,
-    replaces: int,
-    now: float,
-    *,
-    send: bool,
-) -> NewChild:
-    """The responder's end: the pair, and the payloads that agree to it (without nonce and key exchange)."""
-    cpi = _cpi(payloads) if picked.choice.suite.ip_comp else 0
-    made = _make(
-        sa,
-        picked.entry,
-        picked.choice,
-        picked.spis,
-        cpi,
-        picked.rules,
-        nonces,
-        replaces,
-        now,
-        initiator=False,
-        send=send,
-    )
-    ours, theirs = to_selectors(picked.rules)
-    notifications = (_ipcomp(picked.spis[Protocol.IPCOMP]),) if cpi else ()
-    reply = (*notifications, picked.choice.answer, TS(PayloadTypeV2.TS_I, theirs), TS(PayloadTypeV2.TS_R, ours))
-    return NewChild(made.child, made.install, reply)
+class ChildNegotiation:
+    """Offers, choices and answers about CHILD SAs of one IKE SA, in IKE_AUTH and in CREATE_CHILD_SA."""
+
+    def __init__(self, sa: IkeSa) -> None:
+        self._sa = sa
+
+    def offer(self, entry: Line, *, with_group: bool) -> ChildOffer:
+        """Return an offer for a policy entry, with SPIs that the caller releases if it comes to no CHILD SA.
+
+        Raises:
+            NegotiationError: the entry has no usable proposal.
+        """
+        suites = usable(self._sa, entry)
+        return ChildOffer(entry, suites, self._sa.host.spis(_protocols(suites)), with_group)
+
+    def accept(
+        self, offer: ChildOffer, payloads: tuple[PayloadV2, ...], nonces: Nonces, replaces: int, now: float
+    ) -> NewChild:
+        """Return the initiator's CHILD SA from the peer's response; `replaces` is the serial of the old one or 0.
+
+        Raises:
+            NegotiationError: the response is not an answer to our offer; the caller releases the SPIs.
+        """
+        sa_payload, tsi, tsr = _parts(payloads)
+        choice = choose_v2(sa_payload, offer.suites, offer.spis, with_group=offer.with_group)
+        if not isinstance(choice, ChildChoiceV2):
+            raise no_proposal_v2(choice, "IPsec")
+        rules = narrow(offer.entry.rules, tsi.selectors, tsr.selectors)
+        if rules is None:
+            text = "the peer answered with traffic selectors that were not offered"
+            raise error_v2(NotifyTypeV2.TS_UNACCEPTABLE, text)
+        cpi = _cpi(payloads) if choice.suite.ip_comp else 0
+        return _make(self._sa, offer.entry, choice, offer.spis, cpi, rules, nonces, replaces, now, initiator=True)
+
+    def choose_entry(
+        self, payloads: tuple[PayloadV2, ...], entries: Iterable[Line], *, with_group: bool
+    ) -> ChosenEntry:
+        """Return the policy entry that the peer's selectors are for, and its first suite that matches.
+
+        An entry without a CHILD SA comes before one that has one, one that is not narrowed before one that is. The
+        caller releases the SPIs if it comes to no CHILD SA.
+
+        Raises:
+            NegotiationError: no entry has the selectors, or none of those that have them has a matching suite.
+        """
+        sa = self._sa
+        sa_payload, tsi, tsr = _parts(payloads)
+        found: list[tuple[tuple[bool, bool], Line, tuple[AclRule, ...]]] = []
+        for entry in entries:
+            rules = narrow(entry.rules, tsr.selectors, tsi.selectors)
+            if rules is not None:
+                rank = sa.child_sas.has_child(entry.seq), not equivalent_rules(rules, entry.rules)
+                found.append((rank, entry, rules))
+        if not found:
+            text = "no policy line has the traffic selectors that the peer offers"
+            raise error_v2(NotifyTypeV2.TS_UNACCEPTABLE, text)
+        first: NegotiationError | None = None
+        for _, entry, rules in sorted(found, key=lambda one: one[0]):
+            try:
+                suites = usable(sa, entry)
+            except NegotiationError as error:
+                first = first or error
+                continue
+            spis = sa.host.spis(_protocols(suites))
+            choice = choose_v2(sa_payload, suites, spis, with_group=with_group)
+            if isinstance(choice, ChildChoiceV2) and _spis_valid(choice):
+                return ChosenEntry(entry, choice, spis, rules)
+            sa.host.release(spis)
+            if first is None and not isinstance(choice, ChildChoiceV2):
+                first = no_proposal_v2(choice, "IPsec")
+        raise first or syntax_error_v2("the peer offers reserved SPIs")
+
+    def answer(
+        self,
+        chosen: ChosenEntry,
+        payloads: tuple[PayloadV2, ...],
+        nonces: Nonces,
+        replaces: int,
+        now: float,
+        *,
+        send: bool,
+    ) -> NewChild:
+        """Return the responder's CHILD SA and response; `replaces` is the serial of the old one or 0.
+
+        Raises:
+            NegotiationError: the peer's SPIs are invalid; the caller releases ours.
+        """
+        cpi = _cpi(payloads) if chosen.choice.suite.ip_comp else 0
+        created = _make(
+            self._sa,
+            chosen.entry,
+            chosen.choice,
+            chosen.spis,
+            cpi,
+            chosen.rules,
+            nonces,
+            replaces,
+            now,
+            initiator=False,
+            send=send,
+        )
+        ours, theirs = to_selectors(chosen.rules)
+        ipcomp = (_ipcomp(chosen.spis[Protocol.IPCOMP]),) if cpi else ()
+        selectors = TS(PayloadTypeV2.TS_I, theirs), TS(PayloadTypeV2.TS_R, ours)
+        return NewChild(created.child, created.install, (*ipcomp, chosen.choice.answer, *selectors))
 
 
 def _sizes(suite: Suite) -> tuple[int, ...]:
@@ -341,25 +361,24 @@ def _make(
     return NewChild(child, install, ())
 
 
-NONCE_OCTETS = 32
-"""Octets of our nonces: at least half of any PRF's key (RFC 7296 2.10)."""
-
 MAX_TEMPORARY_FAILURES = 8
-"""How often a request is made again that meets a temporary failure, where there is no old pair to wait with."""
+"""Retries after TEMPORARY_FAILURE (count) if no older CHILD SA carries the traffic (RFC 7296 2.25)."""
 
 
 class CreateChildTask(Task):
-    """Make a pair for `line`; `old` is the one that it succeeds. `rival` is what the peer made for the same line
-    in the meantime, where there is no old one that knows it."""
+    """Create a CHILD SA for a policy entry, or rekey `old`.
+
+    `colliding_child` is what the peer created for the same entry meanwhile; a rekeyed one keeps it itself.
+    """
 
     exchange_type: ClassVar[int] = ExchangeType.CREATE_CHILD_SA
     about_child: ClassVar[bool] = True
 
-    def __init__(self, line: Line, old: ChildSaV2 | None, tries: int = 0) -> None:
-        self.entry = line
+    def __init__(self, entry: Line, old: ChildSaV2 | None, attempts: int = 0) -> None:
+        self.entry = entry
         self.old = old
         self.colliding_child: ChildSaV2 | None = None
-        self._attempts = tries
+        self._attempts = attempts
         self._offer: ChildOffer | None = None
         self._nonce = b""
         self._dh_key: DhKeyPair | None = None
@@ -369,19 +388,19 @@ class CreateChildTask(Task):
         return self.entry.seq
 
     def build_request(self, sa: IkeSa, now: float) -> tuple[PayloadV2, ...] | None:
-        line = None if sa.connection is None else sa.connection.line(self.entry.seq)
-        if line is None:
+        entry = None if sa.connection is None else sa.connection.line(self.entry.seq)
+        if entry is None:
             return None
         if self.old is None:
-            if sa.child_sas.has_child(line.seq):
+            if sa.child_sas.has_child(entry.seq):
                 return None
         elif not self.old.allows(ChildSaEvent.REKEY):
             return None
-        self.entry = line
+        self.entry = entry
         try:
-            self._offer = offer = make_offer(sa, line, with_group=True)
-        except NegotiationError as refused:
-            self._failed(sa, refused, now)
+            self._offer = offer = ChildNegotiation(sa).offer(entry, with_group=True)
+        except NegotiationError as error:
+            self._fail(sa, error, now)
             return None
         sa.unknown_deletes.clear()
         random = sa.host.random
@@ -399,75 +418,77 @@ class CreateChildTask(Task):
         return (*payloads, *offer.ts_payloads())
 
     def on_response(self, sa: IkeSa, payloads: tuple[PayloadV2, ...], now: float) -> None:
-        offer = self._offer
+        offer, old = self._offer, self.old
         assert offer is not None
         error = find_error_notify(payloads)
-        if error is not None and not any(isinstance(one, NonceV2) for one in payloads):
+        if error is not None and first_of_type(payloads, NonceV2) is None:
             self.cancel(sa)
             self._on_error_notify(sa, error.notify, now)
             return
-        old = self.old
         try:
             replaces = 0 if old is None else old.serial
-            made = accept(sa, offer, payloads, self._nonces(payloads), replaces, now)
-        except NegotiationError as refused:
-            self._delete_and_fail(sa, refused, now)
+            created = ChildNegotiation(sa).accept(offer, payloads, self._nonces(payloads), replaces, now)
+        except NegotiationError as failed:
+            self._delete_and_fail(sa, failed, now)
             return
+        child, peers = created.child, self.colliding_child if old is None else old.colliding_child
         if sa.state not in ESTABLISHED_STATES:
-            sa.host.release(made.child.spis_in)
+            sa.host.release(child.spis_in)
             return
-        child, rival = made.child, self.colliding_child if old is None else old.colliding_child
         if sa.unknown_deletes & child.spis_out.items():
-            # The peer's delete overtook its answer: what we would install is gone there already.
+            # The peer's Delete overtook its response: the CHILD SA no longer exists there.
             sa.host.release(child.spis_in)
             self._resume_old(sa, now)
             return
         if (
-            rival is not None
-            and rival.state is not ChildSaState.DELETED
-            and child.lowest_nonce < rival.lowest_nonce
+            peers is not None
+            and peers.state is not ChildSaState.DELETED
+            and child.lowest_nonce < peers.lowest_nonce
         ):
-            # Ours has the lowest of the four nonces, so it is the redundant one, and ours to delete.
+            # Ours has the lowest of the four nonces, so it is redundant, and ours to delete.
             sa.host.count("rekey collisions lost")
             sa.host.release(child.spis_in)
             sa.enqueue_task(DeleteChildSpisTask(child.spis_in))
             self._resume_old(sa, now)
             return
-        sa.install_child(child, made.install, now)
-        if rival is not None and rival.allows(ChildSaEvent.REKEY_DONE):
-            rival.transition(ChildSaEvent.REKEY_DONE)
-            sa.set_delete_deadline(rival, now)
+        sa.install_child(child, created.install, now)
+        if peers is not None and peers.allows(ChildSaEvent.REKEY_DONE):
+            peers.transition(ChildSaEvent.REKEY_DONE)
+            sa.set_delete_deadline(peers, now)
         if old is not None and old.state is ChildSaState.REKEYING:
             old.transition(ChildSaEvent.REKEY_DONE)
             close_child(sa, old, "rekeyed")
 
     def _nonces(self, payloads: tuple[PayloadV2, ...]) -> Nonces:
-        nonce = next((one for one in payloads if isinstance(one, NonceV2)), None)
+        """Return both nonces, and the shared secret if we sent a public value.
+
+        Raises:
+            NegotiationError: nonce or public value is missing or invalid.
+        """
+        nonce = first_of_type(payloads, NonceV2)
         if nonce is None:
             raise syntax_error_v2("the peer answered without a nonce")
         if self._dh_key is None:
             return Nonces(self._nonce, nonce.value)
-        ke = next((one for one in payloads if isinstance(one, KeV2)), None)
+        ke = first_of_type(payloads, KeV2)
         if ke is None or ke.group != self._dh_key.group:
             raise syntax_error_v2("the peer answered without a public value of our group")
-        try:
-            return Nonces(self._nonce, nonce.value, GROUPS[ke.group].shared(self._dh_key, ke.public))
-        except GroupError as error:
-            raise syntax_error_v2(str(error)) from error
+        return Nonces(self._nonce, nonce.value, shared_secret(self._dh_key, ke))
 
-    def _delete_and_fail(self, sa: IkeSa, refused: NegotiationError, now: float) -> None:
-        """The peer believes in a pair that we cannot use."""
+    def _delete_and_fail(self, sa: IkeSa, error: NegotiationError, now: float) -> None:
+        """Delete the CHILD SA that the peer installed and we cannot use."""
         assert self._offer is not None
         sa.enqueue_task(DeleteChildSpisTask(self._offer.spis))
         self.cancel(sa)
-        self._failed(sa, refused, now)
+        self._fail(sa, error, now)
 
     def _on_error_notify(self, sa: IkeSa, notify: int, now: float) -> None:
+        """Handle the peer's refusal: try again later, create instead of rekey, or fail (RFC 7296 2.25)."""
         old = self.old
         if notify == NotifyTypeV2.TEMPORARY_FAILURE:
             self._resume_old(sa, now)
             if old is None and self._attempts >= MAX_TEMPORARY_FAILURES:
-                self._failed(sa, error_v2(notify, "the peer has no time for a CHILD SA"), now)
+                self._fail(sa, error_v2(notify, "the peer has no time for a CHILD SA"), now)
             elif old is None or old.allows(ChildSaEvent.REKEY):
                 sa.retry_task_later(CreateChildTask(self.entry, old, self._attempts + 1), now)
             return
@@ -477,18 +498,19 @@ class CreateChildTask(Task):
                 sa.remove_child(old, "unknown to the peer", now)
                 sa.enqueue_task(CreateChildTask(self.entry, None))
             return
-        self._failed(sa, error_v2(notify, f"the peer refuses a CHILD SA: {notify_name_v2(notify)}"), now)
+        self._fail(sa, error_v2(notify, f"the peer refuses a CHILD SA: {notify_name_v2(notify)}"), now)
 
-    def _failed(self, sa: IkeSa, refused: NegotiationError, now: float) -> None:
+    def _fail(self, sa: IkeSa, error: NegotiationError, now: float) -> None:
+        """Keep the old CHILD SA, rekey it later, and report the failure."""
         self._resume_old(sa, now)
         old = self.old
         if old is not None and old.live:
             sa.postpone_rekey(old, now)
         if old is None or old.state is not ChildSaState.DELETED:
-            sa.report_entry_failure(self.entry, refused, now)
+            sa.report_entry_failure(self.entry, error, now)
 
     def _resume_old(self, sa: IkeSa, now: float) -> None:
-        """Our attempt is over without a pair: the old one goes on, or the peer's successor does."""
+        """End the rekey without a CHILD SA of ours: the old one stays in use unless the peer replaced it."""
         old = self.old
         if old is None or old.state is not ChildSaState.REKEYING:
             return
@@ -513,100 +535,119 @@ def rekey_child(sa: IkeSa, child: ChildSaV2) -> None:
         sa.enqueue_task(CreateChildTask(child.entry, child))
 
 
+class _CreateChildResponder:
+    """The responder's side: the peer creates or rekeys a CHILD SA."""
+
+    def __init__(self, sa: IkeSa, payloads: tuple[PayloadV2, ...], now: float) -> None:
+        self._sa = sa
+        self._payloads = payloads
+        self._now = now
+
+    def respond(self) -> None:
+        sa, now = self._sa, self._now
+        rekeyed = find_notify(self._payloads, NotifyTypeV2.REKEY_SA)
+        entry: Line | None = None
+        try:
+            if sa.state is not IkeSaState.ESTABLISHED:
+                raise error_v2(NotifyTypeV2.TEMPORARY_FAILURE, "the IKE SA is being replaced or deleted")
+            old = None if rekeyed is None else self._find_old(rekeyed)
+            entry = None if old is None else old.entry
+            self._create(old)
+        except NegotiationError as refused:
+            notify = notify_payload_v2(refused)
+            if refused.notify == NotifyTypeV2.CHILD_SA_NOT_FOUND and rekeyed is not None:
+                notify = NotifyV2(refused.notify, b"", rekeyed.protocol, rekeyed.spi)
+            sa.reply((notify,), now)
+            sa.host.count(f"refused {refused.failure.cause}")
+            if refused.notify in (NotifyTypeV2.NO_PROPOSAL_CHOSEN, NotifyTypeV2.TS_UNACCEPTABLE):
+                entries = () if sa.connection is None else sa.connection.lines
+                if entry is not None or entries:
+                    sa.report_entry_failure(entry or entries[0], refused, now)
+
+    def _find_old(self, rekeyed: NotifyV2) -> ChildSaV2:
+        """Return the CHILD SA that the request replaces. The peer sends by it, so it is ours to send by too.
+
+        Raises:
+            NegotiationError: there is none, or it is being replaced or deleted.
+        """
+        old = self._sa.child_sas.find_by_outbound_spi(rekeyed.protocol, rekeyed.spi)
+        if old is None:
+            raise error_v2(NotifyTypeV2.CHILD_SA_NOT_FOUND, "no such CHILD SA")
+        if old.state is ChildSaState.INBOUND_INSTALLED:
+            self._sa.activate_outbound(old)
+        if old.state not in (ChildSaState.INSTALLED, ChildSaState.REKEYING) or old.colliding_child is not None:
+            raise error_v2(NotifyTypeV2.TEMPORARY_FAILURE, "the CHILD SA is replaced already, or being deleted")
+        return old
+
+    def _create(self, old: ChildSaV2 | None) -> None:
+        """Create and install the CHILD SA, and respond.
+
+        Raises:
+            NegotiationError: the offer is not acceptable.
+        """
+        sa, payloads, now = self._sa, self._payloads, self._now
+        connection, negotiation = sa.connection, ChildNegotiation(sa)
+        assert connection is not None
+        nonce = first_of_type(payloads, NonceV2)
+        if nonce is None:
+            raise syntax_error_v2("a CHILD SA is asked for without a nonce")
+        entries = connection.lines
+        if old is not None:
+            entries = tuple(one for one in entries if one.seq == old.entry.seq) or (old.entry,)
+        chosen = negotiation.choose_entry(payloads, entries, with_group=True)
+        try:
+            if len(sa.child_sas.of_entry(chosen.entry.seq)) >= MAX_CHILD_SAS_PER_ENTRY:
+                raise error_v2(NotifyTypeV2.NO_ADDITIONAL_SAS, "the policy line has pairs enough")
+            ours = sa.host.random(NONCE_OCTETS)
+            key_exchange: tuple[PayloadV2, ...] = (NonceV2(ours),)
+            g_ir = b""
+            if chosen.choice.suite.group is not None:
+                g_ir, ke = self._exchange_keys(chosen.choice.suite.group)
+                key_exchange = (NonceV2(ours), ke)
+            replaces = 0 if old is None else old.serial
+            nonces = Nonces(nonce.value, ours, g_ir)
+            # Do not send by a successor, or beside another CHILD SA, before the peer shows that it has it.
+            send = old is None and not sa.child_sas.has_child(chosen.entry.seq)
+            created = negotiation.answer(chosen, payloads, nonces, replaces, now, send=send)
+        except NegotiationError:
+            sa.host.release(chosen.spis)
+            raise
+        position = 1 + next(at for at, one in enumerate(created.response) if one is chosen.choice.answer)
+        response = (*created.response[:position], *key_exchange, *created.response[position:])
+        child = created.child
+        if old is None:
+            pending = sa.task_manager.pending_request
+            task = None if pending is None else pending.task
+            if isinstance(task, CreateChildTask) and task.seq == child.entry.seq:
+                task.colliding_child = child
+            sa.reply(response, now)
+            sa.install_child(child, created.install, now)
+            return
+        sa.install_child(child, created.install, now)
+        if old.state is ChildSaState.REKEYING:
+            old.colliding_child = child
+        else:
+            old.transition(ChildSaEvent.REKEY_DONE)
+            sa.set_delete_deadline(old, now)
+        sa.reply(response, now)
+
+    def _exchange_keys(self, number: int) -> tuple[bytes, KeV2]:
+        """Return (shared secret, our KE payload) in a DH group.
+
+        Raises:
+            NegotiationError: the peer's public value is missing, invalid or of another group.
+        """
+        ke = first_of_type(self._payloads, KeV2)
+        if ke is None:
+            raise syntax_error_v2("a CHILD SA with PFS is asked for without a public value")
+        if ke.group != number:
+            text = f"group {ke.group} for group {number}"
+            raise error_v2(NotifyTypeV2.INVALID_KE_PAYLOAD, text, number.to_bytes(2, "big"))
+        group = GROUPS[number]
+        dh_key = group.private(self._sa.host.random(group.random_octets))
+        return shared_secret(dh_key, ke), KeV2(number, dh_key.public)
+
+
 def respond(sa: IkeSa, payloads: tuple[PayloadV2, ...], now: float) -> None:
-    """The peer wants a pair."""
-    wanted = next(
-        (one for one in payloads if isinstance(one, NotifyV2) and one.notify == NotifyTypeV2.REKEY_SA), None
-    )
-    line: Line | None = None
-    try:
-        if sa.state is not IkeSaState.ESTABLISHED:
-            raise error_v2(NotifyTypeV2.TEMPORARY_FAILURE, "the IKE SA is being replaced or deleted")
-        old = None if wanted is None else _find_replaced(sa, wanted)
-        line = None if old is None else old.entry
-        _create_child(sa, payloads, old, now)
-    except NegotiationError as refused:
-        data = notify_payload_v2(refused)
-        if refused.notify == NotifyTypeV2.CHILD_SA_NOT_FOUND and wanted is not None:
-            data = NotifyV2(refused.notify, b"", wanted.protocol, wanted.spi)
-        sa.reply((data,), now)
-        sa.host.count(f"refused {refused.failure.cause}")
-        if refused.notify in (NotifyTypeV2.NO_PROPOSAL_CHOSEN, NotifyTypeV2.TS_UNACCEPTABLE):
-            lines = () if sa.connection is None else sa.connection.lines
-            if line is not None or lines:
-                sa.report_entry_failure(line or lines[0], refused, now)
-
-
-def _find_replaced(sa: IkeSa, wanted: NotifyV2) -> ChildSaV2:
-    """The pair that a request replaces."""
-    old = sa.child_sas.find_by_outbound_spi(wanted.protocol, wanted.spi)
-    if old is None:
-        raise error_v2(NotifyTypeV2.CHILD_SA_NOT_FOUND, "no such CHILD SA")
-    if old.state is ChildSaState.INBOUND_INSTALLED:
-        sa.activate_outbound(old)
-    if old.state not in (ChildSaState.INSTALLED, ChildSaState.REKEYING) or old.colliding_child is not None:
-        raise error_v2(NotifyTypeV2.TEMPORARY_FAILURE, "the CHILD SA is replaced already, or being deleted")
-    return old
-
-
-def _create_child(sa: IkeSa, payloads: tuple[PayloadV2, ...], old: ChildSaV2 | None, now: float) -> None:
-    connection = sa.connection
-    assert connection is not None
-    nonce = next((one for one in payloads if isinstance(one, NonceV2)), None)
-    if nonce is None:
-        raise syntax_error_v2("a CHILD SA is asked for without a nonce")
-    lines = connection.lines
-    if old is not None:
-        lines = tuple(line for line in lines if line.seq == old.entry.seq) or (old.entry,)
-    picked = choose_entry(sa, payloads, lines, with_group=True)
-    try:
-        if len(sa.child_sas.of_entry(picked.entry.seq)) >= MAX_CHILD_SAS_PER_ENTRY:
-            raise error_v2(NotifyTypeV2.NO_ADDITIONAL_SAS, "the policy line has pairs enough")
-        ours = sa.host.random(NONCE_OCTETS)
-        said: tuple[PayloadV2, ...] = (NonceV2(ours),)
-        shared = b""
-        if picked.choice.suite.group is not None:
-            shared, ke = _exchange_keys(sa, picked.choice.suite.group, payloads)
-            said = (NonceV2(ours), ke)
-        replaces = 0 if old is None else old.serial
-        nonces = Nonces(nonce.value, ours, shared)
-        # Both ends may have asked at once: the pair that sends goes on until the peer shows that it has this one.
-        send = old is None and not sa.child_sas.has_child(picked.entry.seq)
-        made = answer(sa, picked, payloads, nonces, replaces, now, send=send)
-    except NegotiationError:
-        sa.host.release(picked.spis)
-        raise
-    position = 1 + next(at for at, one in enumerate(made.response) if one is picked.choice.answer)
-    reply = (*made.response[:position], *said, *made.response[position:])
-    child = made.child
-    if old is None:
-        rival = sa.task_manager.pending_request
-        if rival is not None and isinstance(rival.task, CreateChildTask) and rival.task.seq == child.entry.seq:
-            rival.task.colliding_child = child
-        sa.reply(reply, now)
-        sa.install_child(child, made.install, now)
-        return
-    sa.install_child(child, made.install, now)
-    if old.state is ChildSaState.REKEYING:
-        old.colliding_child = child
-    else:
-        old.transition(ChildSaEvent.REKEY_DONE)
-        sa.set_delete_deadline(old, now)
-    sa.reply(reply, now)
-
-
-def _exchange_keys(sa: IkeSa, number: int, payloads: tuple[PayloadV2, ...]) -> tuple[bytes, KeV2]:
-    """(shared secret, our public value) of a group of its own."""
-    ke = next((one for one in payloads if isinstance(one, KeV2)), None)
-    if ke is None:
-        raise syntax_error_v2("a CHILD SA with PFS is asked for without a public value")
-    if ke.group != number:
-        raise error_v2(
-            NotifyTypeV2.INVALID_KE_PAYLOAD, f"group {ke.group} for group {number}", number.to_bytes(2, "big")
-        )
-    group = GROUPS[number]
-    pair = group.private(sa.host.random(group.random_octets))
-    try:
-        return group.shared(pair, ke.public), KeV2(number, pair.public)
-    except GroupError as error:
-        raise syntax_error_v2(str(error)) from error
+    """Respond to the peer's request to create or rekey a CHILD SA."""
+    _CreateChildResponder(sa, payloads, now).respond()

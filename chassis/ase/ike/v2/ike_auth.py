@@ -40,16 +40,7 @@ from chassis.ase.ike.payloads.numbers import AuthMethod, CertEncoding, ExchangeT
 from chassis.ase.ike.payloads.v2 import PayloadV2, find_notify
 from chassis.ase.ike.payloads.v2_payloads import Auth, CertReqV2, CertV2, IdV2, NotifyV2
 from chassis.ase.ike.payloads.v2_sa import SaV2
-from chassis.ase.ike.v2.create_child_sa import (
-    ChildOffer,
-    CreateChildTask,
-    NewChild,
-    Nonces,
-    accept,
-    answer,
-    choose_entry,
-    make_offer,
-)
+from chassis.ase.ike.v2.create_child_sa import ChildNegotiation, ChildOffer, CreateChildTask, NewChild, Nonces
 from chassis.ase.ike.v2.ike_sa import IkeSa, IkeSaEvent, IkeSaState, Task
 from chassis.ase.ike.v2.informational import DeleteChildSpisTask, DeleteIkeSaTask
 
@@ -295,7 +286,7 @@ class IkeAuthTask(Task):
         first: NegotiationError | None = None
         for entry in [entry for entry in requested if entry is not None] or connection.lines:
             try:
-                return make_offer(sa, entry, with_group=False)
+                return ChildNegotiation(sa).offer(entry, with_group=False)
             except NegotiationError as error:
                 first = first or error
         raise first or error_v2(NotifyTypeV2.NO_PROPOSAL_CHOSEN, "the tunnel has no IPsec policy")
@@ -340,7 +331,7 @@ class IkeAuthTask(Task):
             if error is not None and not has_sa:
                 text = f"the peer refuses a CHILD SA: {notify_name_v2(error.notify)}"
                 raise error_v2(error.notify, text, error.data)
-            created = accept(sa, offer, payloads, Nonces(*sa.nonces), 0, now)
+            created = ChildNegotiation(sa).accept(offer, payloads, Nonces(*sa.nonces), 0, now)
         except NegotiationError as failed:
             if has_sa:
                 sa.enqueue_task(DeleteChildSpisTask(offer.spis))
@@ -427,15 +418,15 @@ class _IkeAuthResponder(_Authentication):
         self, connection: Connection, payloads: tuple[PayloadV2, ...], now: float
     ) -> tuple[Line | None, NewChild | None, NegotiationError | None]:
         """Return (entry, CHILD SA, why there is none); all None if the peer asks for an IKE SA alone."""
-        sa = self._sa
+        sa, negotiation = self._sa, ChildNegotiation(self._sa)
         if first_of_type(payloads, SaV2) is None:
             return None, None, None
         try:
-            chosen = choose_entry(sa, payloads, connection.lines, with_group=False)
+            chosen = negotiation.choose_entry(payloads, connection.lines, with_group=False)
         except NegotiationError as refused:
             return (connection.lines[0] if connection.lines else None), None, refused
         try:
-            created = answer(sa, chosen, payloads, Nonces(*sa.nonces), 0, now, send=True)
+            created = negotiation.answer(chosen, payloads, Nonces(*sa.nonces), 0, now, send=True)
         except NegotiationError as refused:
             sa.host.release(chosen.spis)
             return chosen.entry, None, refused
