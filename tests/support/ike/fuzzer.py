@@ -300,7 +300,7 @@ class WithKeys(Fuzzed):
         setattr(holder, name, value)
 
     def _bends(self, host: Host | None) -> bool:
-        return self._harm and host is self.two.b.ike and self.rng.random() < self.bending
+        return self._harm and host is self.two.b.ike.ike_sa_manager and self.rng.random() < self.bending
 
     def strike(self) -> None:
         if self.version == 1:
