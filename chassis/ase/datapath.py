@@ -239,7 +239,7 @@ class DataPath:
             self._counters.count_ike_dropped()
             return []
         self._counters.count_ike_out()
-        way = self._decider.to(message.context, message.remote)
+        way = self._decider.decide_destination(message.context, message.remote)
         if way.kind is DecisionKind.TUNNEL and self._tables.tunnels[way.tunnel].remote == message.remote:
             # The route to the peer leads into the tunnel that IKE negotiates.
             self._counters.count_ike_dropped()
@@ -303,7 +303,7 @@ class DataPath:
         cause: AnyCause | None = None
         way: Decision | None = None
         if record.economical:
-            way = decider.to(record.outer_context, state.peer)
+            way = decider.decide_destination(record.outer_context, state.peer)
             if way.kind is DecisionKind.TUNNEL and way.tunnel == record.number:
                 # The route to the peer leads into the tunnel itself.
                 cause = DropCause.LOOP

@@ -21,14 +21,14 @@ from chassis.net.ipv4 import (
 from chassis.net.types import Writable
 from chassis.net.udp import IKE_PORT, NAT_PORT
 
-SHORTEST = HEADROOM + IPV4_HEADER_LENGTH
+MIN_LENGTH = HEADROOM + IPV4_HEADER_LENGTH
 
 IPSEC_PORTS = frozenset((IKE_PORT, NAT_PORT))
 """UDP ports of IKE and of ESP in UDP (RFC 7296 2, RFC 3948)."""
 
 _IPSEC_PROTOCOLS = frozenset((PROTOCOL_ESP, PROTOCOL_AH, PROTOCOL_IPCOMP))
 _QUOTED_PROTOCOLS = frozenset((PROTOCOL_ESP, PROTOCOL_AH, PROTOCOL_UDP))
-"""Protocols of the packets about which an ASP hears that they are too large for a link on the way."""
+"""Protocols of the outer packets that an ICMP "fragmentation needed" for an ASP quotes."""
 
 _FIELDS = struct.Struct("!14sIQQ")
 """Link header; version to total length; identification to checksum; source and destination."""
@@ -48,12 +48,12 @@ def classify(
     mac: bytes = b"",
     transit: bool = True,
 ) -> list[Group]:
-    """Groups of packets that share a decision, in the order in which each decision first occurs.
+    """Return groups of packets that share a decision, in the order in which each decision first occurs.
 
-    When all share one, the group is the very buffer that was given; else each group is a new writable one,
-    order kept within it. `mac`: the packets came in by a port with this address and their link headers are
-    checked; else the 14 bytes before each packet mean nothing. `transit`: packets that are to be forwarded
-    need a TTL above 1. Frames longer than their packet (Ethernet padding) are cut to it.
+    If all share one, the group is the given buffer; else each group is a new writable one, with its packets in
+    their order. `mac`: the packets came in by a port with this address, and their link headers are checked;
+    without it the 14 octets before each packet mean nothing. `transit`: packets that are to be forwarded need a
+    TTL above 1. Frames longer than their packet (Ethernet padding) are cut to it.
     """
     generation = decider.generation
     flows = decider.flows(context).get
@@ -66,20 +66,22 @@ def classify(
     own = DecisionKind.ASP_ADDRESS
     at = 0
     for index, length in enumerate(lengths):
-        if length < SHORTEST:
+        if length < MIN_LENGTH:
             decision = DROPS[DropCause.SHORT]
         else:
             link, first, second, key = unpack(body, at)
             if link != last_link:
                 last_link = link
-                verdict = _link(link, mac) if mac else None
+                verdict = _link_decision(link, mac) if mac else None
             if verdict is not None:
                 decision = verdict
             else:
                 cause = None
                 if (first + second + key) % 0xFFFF or first >> 24 != 0x45 or (first & 0xFFFF) + 14 != length:
-                    if first >> 28 == 4 and SHORTEST <= (first & 0xFFFF) + HEADROOM < length:
-                        return classify(decider, context, *trimmed(body, lengths), mac=mac, transit=transit)
+                    if first >> 28 == 4 and MIN_LENGTH <= (first & 0xFFFF) + HEADROOM < length:
+                        return classify(
+                            decider, context, *without_padding(body, lengths), mac=mac, transit=transit
+                        )
                     cause = _header_drop_cause(body, at, length, first)
                 if cause is None:
                     if key != last_key:
@@ -105,8 +107,8 @@ def classify(
     return _split(runs, body, lengths, at)
 
 
-def _link(link: bytes, mac: bytes) -> Decision | None:
-    """Why a frame is not an IPv4 packet for this port; None if it is one."""
+def _link_decision(link: bytes, mac: bytes) -> Decision | None:
+    """Return the decision for a frame that is not an IPv4 packet for this port; None if it is one."""
     ethertype = link[12] << 8 | link[13]
     if link.startswith(mac):
         if ethertype == ETHERTYPE_IPV4:
@@ -119,7 +121,7 @@ def _link(link: bytes, mac: bytes) -> Decision | None:
 
 
 def _header_drop_cause(body: Writable, at: int, length: int, first: int) -> DropCause | None:
-    """Why a packet that is not a plain one is dropped (RFC 1812 5.2.2); None for one with options."""
+    """Return why a packet with an unusual header is dropped (RFC 1812 5.2.2); None for one with options."""
     if first >> 28 != 4:
         return DropCause.VERSION
     header = (first >> 24 & 15) * 4
@@ -132,7 +134,7 @@ def _header_drop_cause(body: Writable, at: int, length: int, first: int) -> Drop
 
 
 def _asp_or_local(decision: Decision, body: Writable, at: int, length: int, first: int, second: int) -> Decision:
-    """Whether a packet to an address that an ASP owns is the ASP's or the local stack's."""
+    """Return the decision for a packet to an address that an ASP owns: the ASP's or the local stack's."""
     protocol = second >> 16 & 0xFF
     if protocol in _IPSEC_PROTOCOLS:
         return decision.to_decapsulate
@@ -155,17 +157,17 @@ def _asp_or_local(decision: Decision, body: Writable, at: int, length: int, firs
     return decision.to_local
 
 
-def trimmed(body: Writable, lengths: array[int]) -> tuple[bytearray, array[int]]:
-    """A copy of the batch in which every IPv4 packet ends with its total length."""
+def without_padding(body: Writable, lengths: array[int]) -> tuple[bytearray, array[int]]:
+    """Return a copy of the batch in which every IPv4 packet ends with its total length."""
     view = memoryview(body)
     kept: list[memoryview] = []
     cut = array("H")
     at = 0
     for length in lengths:
         size = length
-        if length >= SHORTEST and view[at + HEADROOM] >> 4 == 4:
+        if length >= MIN_LENGTH and view[at + HEADROOM] >> 4 == 4:
             total = (view[at + HEADROOM + 2] << 8 | view[at + HEADROOM + 3]) + HEADROOM
-            if SHORTEST <= total < length:
+            if MIN_LENGTH <= total < length:
                 size = total
         kept.append(view[at : at + size])
         cut.append(size)

@@ -1,7 +1,7 @@
 """Decisions: what happens to the packets of a flow, looked up once and kept for a generation.
 
-A flow is (context, source, destination), as the header bytes give them. A decision is an object shared by
-all flows that go the same way, so that "the same decision" is identity and a batch stays whole.
+A flow is (context, source, destination). A decision is an object shared by all flows that are treated alike, so
+that "the same decision" is identity and a batch stays whole.
 """
 
 from __future__ import annotations
@@ -11,22 +11,22 @@ from enum import IntEnum
 from chassis.bus.counters import Counters
 from chassis.bus.records import NextHop, RouteRecord
 from chassis.fwd.drop_causes import DropCause
-from chassis.fwd.fib import Fib, Usable, choose
+from chassis.fwd.fib import Fib, Usable, choose_next_hop
 from chassis.net.address import ALL_ONES, directed_broadcast, is_multicast, is_unicast_host
 
 MAX_CACHED_FLOWS = 65536
-"""Most flows that a card keeps, of all contexts. One more starts the cache anew: it is a cache, not a table. A
-stranger's flood of addresses costs the flows that were there one look at the table each."""
+"""Flows (count) that a card caches, of all contexts, at most. One more clears the cache: a flood of addresses
+costs each flow one lookup."""
 
 MAX_SHARED_DECISIONS = 16384
-"""Most decisions that flows share; a connected network has one for each of its addresses. As for flows."""
+"""Decisions (count) that flows share, at most: a connected network has one for each of its addresses."""
 
-SHED = "decisions shed"
-"""A card's counter of the flows and shared decisions that made room."""
+EVICTED = "decisions shed"
+"""Counter of a card: flows and shared decisions that were evicted."""
 
 
 class DecisionKind(IntEnum):
-    """What is done. From `PORT` on the packet is forwarded, so its TTL counts."""
+    """What is done with a packet. From `PORT` on it is forwarded, so its TTL counts."""
 
     DROP = 1
     ARP = 2
@@ -41,7 +41,7 @@ class DecisionKind(IntEnum):
 
 
 class Decision:
-    """One way for packets. Compared by identity; which fields count depends on the kind.
+    """What is done with packets, and where they go. Compared by identity; which fields count depends on the kind.
 
     `address` is the next hop's address on the port, `card` the card to which packets are given. Only `ASP_ADDRESS`
     has `to_decapsulate` and `to_local`.
@@ -87,10 +87,10 @@ FlowCache = dict[int, Decision]
 
 
 class Decider:
-    """Decides for flows, and remembers it until the generation changes.
+    """Decides for flows, and caches the decisions until the generation changes.
 
-    `usable` says whether a next hop may be given packets at this moment. Whoever changes its mind about any
-    next hop calls `invalidate`: old decisions are then void without being visited.
+    `usable` returns whether a next hop may be given packets now. Call `invalidate` when its answer for any next
+    hop changes: old decisions are void then, without a visit to each.
     """
 
     def __init__(
@@ -101,52 +101,49 @@ class Decider:
         self._usable = usable
         self._card_up = card_up
         self._flows: dict[int, FlowCache] = {}
-        self._held = 0
+        self._cached = 0
         """Flows in all caches."""
         self._counters = Counters() if counters is None else counters
         self._shared: dict[tuple[int | str, ...], Decision] = {}
 
     def invalidate(self) -> None:
-        """Something that decisions rest on changed."""
+        """Make all decisions void: something that they rest on changed."""
         self.generation += 1
         self._shared = {}
 
     def flows(self, context: int) -> FlowCache:
-        """The cache of a context: entries count only if their generation is the current one."""
+        """Return the cache of a context. An entry is valid only if its generation is the current one."""
         flows = self._flows.get(context)
         if flows is None:
             flows = self._flows[context] = {}
         return flows
 
     def decide(self, context: int, key: int) -> Decision:
-        """The decision for a flow, made now; it is put into the cache."""
-        decision = self._make(context, key >> 32, key & ALL_ONES)
+        """Return the decision for a flow (source << 32 | destination), made now, and cache it."""
+        decision = self._decide(context, key >> 32, key & ALL_ONES)
         if decision.kind is DecisionKind.DROP:
             # Shared drops have no generation: the cache keeps a copy that ends with this one.
             cause = decision.cause
             decision = self._share(DecisionKind.DROP, (DecisionKind.DROP, str(cause)), cause=cause)
         flows = self.flows(context)
         if key not in flows:
-            if self._held >= MAX_CACHED_FLOWS:
-                self._make_room()
-            self._held += 1
+            if self._cached >= MAX_CACHED_FLOWS:
+                self._evict_all()
+            self._cached += 1
         flows[key] = decision
         return decision
 
-    def to(self, context: int, destination: int) -> Decision:
-        """The decision for packets of the router itself, whose source is not looked at."""
-        return self._to(context, destination)
-
-    def _make(self, context: int, source: int, destination: int) -> Decision:
+    def _decide(self, context: int, source: int, destination: int) -> Decision:
         if not is_unicast_host(source):
             return DROPS[DropCause.MARTIAN_SOURCE]
-        return self._to(context, destination)
+        return self.decide_destination(context, destination)
 
-    def _to(self, context: int, destination: int) -> Decision:
+    def decide_destination(self, context: int, destination: int) -> Decision:
+        """Return the decision for packets of the router itself; their source is not checked."""
         local = self.fib.local(context, destination)
         if local is not None:
             if local.owner:
-                return self._owned(local.owner)
+                return self._asp_address(local.owner)
             return self._share(DecisionKind.LOCAL, (DecisionKind.LOCAL,))
         if is_multicast(destination):
             return DROPS[DropCause.MULTICAST]
@@ -157,12 +154,12 @@ class Decider:
         route = self.fib.lookup(context, destination)
         if route is None:
             return DROPS[DropCause.NO_ROUTE]
-        hop, passed = choose(route.next_hops, self._usable)
+        hop, passed = choose_next_hop(route.next_hops, self._usable)
         if hop is None:
             return DROPS[DropCause.TUNNEL_DOWN if passed else DropCause.NEXT_HOP_DOWN]
-        return self._by(hop, route, destination)
+        return self._by_next_hop(hop, route, destination)
 
-    def _by(self, hop: NextHop, route: RouteRecord, destination: int) -> Decision:
+    def _by_next_hop(self, hop: NextHop, route: RouteRecord, destination: int) -> Decision:
         if hop.kind == "tunnel":
             return self._share(
                 DecisionKind.TUNNEL, (DecisionKind.TUNNEL, hop.tunnel), card=hop.card, tunnel=hop.tunnel
@@ -186,7 +183,7 @@ class Decider:
             address=address,
         )
 
-    def _owned(self, asp: str) -> Decision:
+    def _asp_address(self, asp: str) -> Decision:
         decision = self._share(DecisionKind.ASP_ADDRESS, (DecisionKind.ASP_ADDRESS, asp), card=asp)
         if self._card_up.get(asp):
             decision.to_decapsulate = self._share(
@@ -211,17 +208,17 @@ class Decider:
         decision = self._shared.get(key)
         if decision is None:
             if len(self._shared) >= MAX_SHARED_DECISIONS:
-                self._make_room()
+                self._evict_all()
             decision = self._shared[key] = Decision(
                 kind, self.generation, cause=cause, card=card, port=port, address=address, tunnel=tunnel
             )
         return decision
 
-    def _make_room(self) -> None:
-        """Forget all flows and what they share: a flow holds its decision. Those that go on are decided anew."""
-        self._counters.add(SHED, self._held + len(self._shared))
-        # In their places: whoever goes through a batch has the cache of its context at hand.
+    def _evict_all(self) -> None:
+        """Clear all caches: a flow holds its decision, so both go. Flows that continue are decided again."""
+        self._counters.add(EVICTED, self._cached + len(self._shared))
+        # Cleared in place: `classify` holds the cache of its context.
         for flows in self._flows.values():
             flows.clear()
-        self._held = 0
+        self._cached = 0
         self._shared = {}

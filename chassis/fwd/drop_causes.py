@@ -1,4 +1,4 @@
-"""Why a forwarder drops packets: a closed set, each with a counter of its own (`drop CAUSE`)."""
+"""Drop causes of forwarding: a closed set, each with a counter of its own (`drop CAUSE`)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class DropCause(StrEnum):
     MULTICAST = "multicast"
     TTL = "ttl exceeded"
     TOO_LONG = "fragmentation needed"
-    # the way
+    # the route
     NO_ROUTE = "no route"
     DISCARD = "discard route"
     TUNNEL_DOWN = "no usable tunnel"

@@ -1,6 +1,6 @@
 """The forwarding table: longest prefix match for each context, built from replicated records.
 
-An entry holds its next hops ordered by cost. Which of them is used is not part of the entry: that is asked
+An entry holds its next hops ordered by cost. Which of them is used is not part of the entry: it is chosen
 when a flow is first seen in a generation (`chassis.fwd.decision`), so the death of a card changes no entry.
 """
 
@@ -38,7 +38,7 @@ class ContextFib:
             self._order()
 
     def lookup(self, address: int) -> RouteRecord | None:
-        """The route with the longest prefix that holds the address."""
+        """Return the route with the longest prefix that holds the address; None: there is none."""
         for mask, table in self._lengths:
             route = table.get(address & mask)
             if route is not None:
@@ -46,7 +46,7 @@ class ContextFib:
         return None
 
     def routes(self) -> Iterator[RouteRecord]:
-        """All routes, longest prefixes first."""
+        """Yield all routes, longest prefixes first."""
         for _, table in self._lengths:
             yield from table.values()
 
@@ -58,16 +58,16 @@ class ContextFib:
 
 
 class Fib:
-    """Every context's table. `generation` rises with each change, and caches of an older one are void."""
+    """The table of every context. `generation` grows with each change."""
 
     def __init__(self) -> None:
         self.generation = 0
         self.contexts: dict[int, ContextFib] = {}
 
     def apply(self, put: Iterable[Record], deleted: Iterable[Record]) -> bool:
-        """Take what a snapshot or delta changed; records of other kinds are passed over.
+        """Apply what a snapshot or delta changed; records of other kinds are ignored.
 
-        Returns whether anything here changed. A route without next hops is no route.
+        Returns whether anything here changed. A route without next hops is not put into the table.
         """
         touched = False
         for record in deleted:
@@ -93,7 +93,7 @@ class Fib:
         return None if fib is None else fib.lookup(address)
 
     def local(self, context: int, address: int) -> LocalAddressRecord | None:
-        """The record of the router's own address, if it is one in this context."""
+        """Return the record of an address of the router in this context; None: it is not one."""
         fib = self.contexts.get(context)
         return None if fib is None else fib.local.get(address)
 
@@ -115,11 +115,11 @@ class Fib:
             del self.contexts[record.context]
 
 
-def choose(hops: Iterable[NextHop], usable: Usable) -> tuple[NextHop | None, bool]:
-    """The first usable next hop, and whether a tunnel was passed over on the way to it.
+def choose_next_hop(hops: Iterable[NextHop], usable: Usable) -> tuple[NextHop | None, bool]:
+    """Return the first usable next hop (None: there is none), and whether a tunnel was passed over before it.
 
-    Once a tunnel has been passed over, no port is taken: while the route into the tunnel is in force
-    its packets leave by a tunnel or not at all, whatever the costs say.
+    After a tunnel was passed over no port is chosen: while the route into the tunnel is in force its packets leave
+    by a tunnel or not at all, whatever the costs are.
     """
     passed = False
     for hop in hops:

@@ -129,7 +129,7 @@ class Forwarder:
     ) -> list[Output]:
         """Send a packet of the router's own. Its TTL is not touched, and no error about it is made."""
         self._values[self._originated] += 1
-        decision = self._decider.to(context, int.from_bytes(packet[16:20], "big"))
+        decision = self._decider.decide_destination(context, int.from_bytes(packet[16:20], "big"))
         if decision.kind is DecisionKind.ASP_ADDRESS:
             decision = decision.to_local
         body = bytearray(HEADROOM_FILL + packet)
@@ -165,7 +165,7 @@ class Forwarder:
             # The router sends no error to itself.
             if self._tables.fib.local(context, sender) is not None:
                 return 0
-            return self._tables.egress_address(context, self._decider.to(context, sender))
+            return self._tables.egress_address(context, self._decider.decide_destination(context, sender))
 
         for packet in packets:
             error = self._icmp.make(cause, packet, source, now, mtu)

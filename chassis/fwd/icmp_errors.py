@@ -39,9 +39,9 @@ ERRORS: dict[DropCause, tuple[int, int]] = {
     DropCause.LOCAL_PROTOCOL: (icmp.UNREACHABLE, icmp.PROTOCOL_UNREACHABLE),
     DropCause.LOCAL_PORT: (icmp.UNREACHABLE, icmp.PORT_UNREACHABLE),
 }
-"""Causes of which the sender of the packet is told, with type and code. All others are silent.
+"""Causes for which an error is owed, with its type and code.
 
-A tunnel whose ASP just died is silent too: its route stands, and a spare or the restart takes over."""
+None is owed for a tunnel whose ASP failed: the route stays, and a spare or the restarted ASP takes over."""
 
 
 Source = Callable[[int], int]

@@ -1,4 +1,4 @@
-"""Rates: what a card can do in a second, as a lab sets it, and a token bucket for what may happen in one."""
+"""Rates: what a card can do in a second, as a lab sets it, and a token bucket."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ _PACKETS = ("packets/s", "pps")
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """So many bits of IPv4 packets, or so many packets, in a second."""
+    """A rate in bits of IPv4 packets, or in packets, a second."""
 
     amount: float
     packets: bool = False
 
     @classmethod
     def parse(cls, value: Any) -> Rate | None:
-        """`50M` or a number in bits a second, `20kpps` or `20k packets/s` in packets; None for 0: no limit.
+        """Read `50M` or a number (bits/s), `20kpps` or `20k packets/s` (packets/s); None for 0: no limit.
 
         Raises:
-            ValueError: it is none of these; the text says how to write one.
+            ValueError: the value is not a rate; the text says how to write one.
         """
         text = str(value).strip()
         unit = next((unit for unit in _PACKETS if text.lower().endswith(unit)), "")
@@ -32,11 +32,13 @@ class Rate:
                 raise ValueError
             amount = parse_rate(text[: len(text) - len(unit)])
         except ValueError:
-            raise ValueError(f"{value!r} is no rate: write 50M in bits a second, or 20kpps in packets") from None
+            raise ValueError(
+                f"{value!r} is not a rate; expected 50M in bits a second, or 20kpps in packets"
+            ) from None
         return cls(amount, bool(unit)) if amount else None
 
     def cost(self, length: int) -> int:
-        """What a packet takes of it; `length` counts its headroom."""
+        """Return what a packet takes of the rate; `length` (octets) counts its headroom."""
         return 1 if self.packets else (length - HEADROOM) * 8
 
     def __str__(self) -> str:
@@ -44,7 +46,7 @@ class Rate:
 
 
 class TokenBucket:
-    """Lets `rate` events a second through, and `burst` of them at once; time is an argument."""
+    """Lets `rate` events (1/s) through, and `burst` of them (count) at once."""
 
     __slots__ = ("_at", "_burst", "_rate", "_tokens")
 

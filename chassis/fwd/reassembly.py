@@ -1,4 +1,4 @@
-"""Putting fragments together again (RFC 791 3.2, RFC 1122 3.3.2), within bounds of time and room."""
+"""Reassembly of fragments (RFC 791 3.2, RFC 1122 3.3.2), limited in time and memory."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from chassis.net.ethernet import MAX_BATCHED_IPV4_LENGTH
 from chassis.net.ipv4 import IPV4_HEADER_LENGTH, MAX_IPV4_LENGTH, Ipv4
 
 REASSEMBLY_TIMEOUT = 60.0
-"""Seconds after its first fragment in which a packet must be whole."""
+"""Time (s) after its first fragment in which a packet must be complete (RFC 1122 3.3.2)."""
 
 MAX_REASSEMBLIES = 64
-"""Most packets that wait for fragments; the oldest gives way to a new one."""
+"""Packets (count) that wait for fragments, at most; the oldest is dropped for a new one."""
 
 MAX_FRAGMENTS_PER_PACKET = 256
-"""Most fragments of one packet: a largest packet over the smallest MTU that occurs needs fewer."""
+"""Fragments (count) of one packet, at most: the largest packet over the smallest MTU that occurs has fewer."""
 
 _ECN = 3
 _CE = 3
@@ -36,7 +36,7 @@ class _Partial:
 
 
 class Reassembler:
-    """Fragments of all contexts. `waiting` counts those held, `lost` those given up."""
+    """Fragments of all contexts. `waiting` counts those that are held, `lost` those that were dropped."""
 
     def __init__(self, timeout: float = REASSEMBLY_TIMEOUT, most_packets: int = MAX_REASSEMBLIES) -> None:
         self._timeout, self._most_packets = timeout, most_packets
@@ -45,23 +45,22 @@ class Reassembler:
         self._partial: dict[Key, _Partial] = {}
 
     def add(self, context: int, fragment: Ipv4, now: float) -> tuple[Ipv4, int] | None:
-        """The whole packet and the number of its fragments, when this one completes it; else None.
+        """Add a fragment; return the packet and the number of its fragments if it is complete now, else None.
 
-        Fragments that contradict each other (an overlap, two ends) spoil their packet: it is given up as soon as
-        it would be complete, they are more than a packet can hold, or its time is over. Congestion that one of
-        them met is told of the whole; a packet that says it is not for such marks, and has one, is spoilt too
-        (RFC 3168 5.3).
+        Fragments that contradict each other (an overlap, two ends) spoil their packet: it is dropped as soon as it
+        would be complete, its fragments are more than a packet can hold, or its time is over. The packet is marked
+        CE if one of its fragments is; CE beside a fragment that is not ECN-capable spoils it (RFC 3168 5.3).
         """
         self.on_timer(now)
         key = (context, fragment.source, fragment.destination, fragment.protocol, fragment.identification)
         partial = self._partial.get(key)
         if partial is None:
             if len(self._partial) >= self._most_packets:
-                self._give_up(next(iter(self._partial)))
+                self._drop(next(iter(self._partial)))
             partial = self._partial[key] = _Partial(now)
         self._hold(partial, fragment)
         if partial.held > MAX_FRAGMENTS_PER_PACKET or partial.octets > MAX_IPV4_LENGTH:
-            self._give_up(key)
+            self._drop(key)
             return None
         if partial.first is None or partial.end < 0:
             return None
@@ -79,7 +78,7 @@ class Reassembler:
             partial.spoilt |= marks & 1 != 0
             first = replace(first, tos=first.tos | _CE)
         if partial.spoilt or len(payload) > partial.end or whole > MAX_BATCHED_IPV4_LENGTH:
-            self._give_up(key)
+            self._drop(key)
             return None
         if len(payload) < partial.end:
             return None
@@ -88,13 +87,13 @@ class Reassembler:
         return replace(first, payload=bytes(payload), more_fragments=False), partial.held
 
     def on_timer(self, now: float) -> None:
-        """Give up what waited too long. Packets wait in the order in which they began."""
+        """Drop what waited too long. Packets wait in the order of their first fragments."""
         partial = self._partial
         while partial:
             oldest = next(iter(partial))
             if partial[oldest].since + self._timeout > now:
                 return
-            self._give_up(oldest)
+            self._drop(oldest)
 
     def next_timer(self) -> float:
         for partial in self._partial.values():
@@ -117,7 +116,7 @@ class Reassembler:
             partial.spoilt |= partial.end >= 0 and partial.end != end
             partial.end = end
 
-    def _give_up(self, key: Key) -> None:
+    def _drop(self, key: Key) -> None:
         held = self._partial.pop(key).held
         self.waiting -= held
         self.lost += held

@@ -22,7 +22,7 @@ _pack_link = struct.Struct(f"{HEADROOM}s").pack_into
 
 
 def decrement_ttls(body: Writable, lengths: array[int]) -> None:
-    """Takes one off the TTL of every packet of a batch, checksums included.
+    """Decrement the TTL of every packet of a batch, and update the checksums (RFC 1624).
 
     All packets have a TTL above zero and a right checksum. The checksum grows by 0x0100, so its high byte
     goes up by one; packets in which that carries (or gives 0xFFFF, see `ipv4.decrement_ttl`) are done alone.
@@ -41,7 +41,7 @@ def decrement_ttls(body: Writable, lengths: array[int]) -> None:
 
 
 def write_link_headers(body: Writable, lengths: array[int], header: bytes) -> None:
-    """Puts the same Ethernet header (14 bytes) before every packet of a batch."""
+    """Write the same Ethernet header (14 octets) before every packet of a batch."""
     pack = _pack_link
     at = 0
     for length in lengths:

@@ -86,7 +86,7 @@ class ForwardingTables:
 
     def egress_mtu(self, context: int, destination: int) -> int:
         """Return the MTU (octets) of the port by which packets to this destination leave the node now."""
-        port = self.decider.to(context, destination).port
+        port = self.decider.decide_destination(context, destination).port
         return self.mtu(port) if port else DEFAULT_MTU
 
     def egress_address(self, context: int, decision: Decision) -> int:

@@ -61,9 +61,9 @@ NEIGHBOUR_EVENT_RATE, NEIGHBOUR_EVENT_BURST = 100.0, 500.0
 MAX_STALE_TIMERS = 1024
 """Timers (count) of neighbours that are gone, beyond twice the others, after which the heap is made anew."""
 
-SHED_UNRESOLVED = "neighbours shed unresolved"
-SHED_KNOWN = "neighbours shed known"
-EVENTS_HELD_BACK = "neighbour events held back"
+EVICTED_INCOMPLETE = "neighbours shed unresolved"
+EVICTED_RESOLVED = "neighbours shed known"
+EVENTS_RATE_LIMITED = "neighbour events held back"
 """Counters of what the bounds cost."""
 
 
@@ -415,7 +415,7 @@ class ArpTable:
             evicted = held.add_resolved(neighbour)
         if evicted is None:
             return []
-        self._counters.add(SHED_UNRESOLVED if evicted.state is NeighbourState.INCOMPLETE else SHED_KNOWN)
+        self._counters.add(EVICTED_INCOMPLETE if evicted.state is NeighbourState.INCOMPLETE else EVICTED_RESOLVED)
         return self._transition(evicted, ArpEvent.EVICTED, now)
 
     def _enqueue(self, neighbour: Neighbour, packet: WaitingPacket, now: float) -> list[Output]:
@@ -464,7 +464,7 @@ class ArpTable:
     def _report(self, neighbour: Neighbour, now: float) -> list[Output]:
         if self._events.consume(now):
             return [ToController(NeighbourEvent(neighbour.port.name, neighbour.address, neighbour.mac))]
-        self._counters.add(EVENTS_HELD_BACK)
+        self._counters.add(EVENTS_RATE_LIMITED)
         return []
 
     def _remove(self, neighbour: Neighbour, now: float) -> list[Output]:

@@ -1,4 +1,4 @@
-"""Circuits whose home is this card, and their counters."""
+"""Circuits of tunnels on this card, and their counters."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from chassis.net.ethernet import HEADROOM
 
 
 class Circuit:
-    """A tunnel's circuit. Its counters take a slot each with its first packet in that direction."""
+    """The circuit of a tunnel. Its counters take their slots with the first packet in each direction."""
 
     __slots__ = ("_counters", "_in", "_out", "record")
 
@@ -22,13 +22,13 @@ class Circuit:
         self._out: tuple[int, int] | None = None
 
     def count_in(self, lengths: array[int]) -> None:
-        """Clear packets came in by the tunnel."""
+        """Count packets that came out of the tunnel."""
         if self._in is None:
             self._in = self._slots("in")
         self._count(self._in, lengths)
 
     def count_out(self, lengths: array[int]) -> None:
-        """Protected packets go out by the tunnel."""
+        """Count outer packets of the tunnel that leave."""
         if self._out is None:
             self._out = self._slots("out")
         self._count(self._out, lengths)

@@ -25,10 +25,10 @@ from chassis.net.address import format_address, format_mac
 class LineCardEngine(CardBase):
     """One line card.
 
-    What it does with packets, by the step of their batch: frames of a port are looked up in the context of
-    the port's interface; `CIRCUIT_OUT` and `CIRCUIT_IN` are counted by the tunnel's circuit and looked up in
-    the batch's context; `OUT` is sent to the next hop that another card chose; `LOCAL` is for the router
-    itself. Requests: `ping`, `trace`, `neighbours`.
+    By the step of their batch, frames of a port are looked up in the context of the port's interface;
+    `CIRCUIT_OUT` and `CIRCUIT_IN` are counted by the tunnel's circuit and looked up in the batch's context; `OUT`
+    is sent to the next hop that another card chose; `LOCAL` is for the router itself. Requests: `ping`, `trace`,
+    `neighbours`.
     """
 
     kind = "linecard"
@@ -52,7 +52,7 @@ class LineCardEngine(CardBase):
     def receive(self, message: ToCardMessage, now: float) -> list[Output]:
         out = super().receive(message, now)
         if isinstance(message, Welcome):
-            # The controller may be a new one, which knows of no port yet.
+            # A new controller does not know the state of any port.
             out += [ToController(port.event()) for port in self.ports.own.values()]
         return self._release(out)
 
@@ -88,7 +88,7 @@ class LineCardEngine(CardBase):
         return None
 
     def on_carrier(self, port: str, up: bool, now: float) -> list[Output]:
-        """The wire of a port gained or lost its far end."""
+        """Act on the carrier of a port."""
         changed = self.ports.on_carrier(port, up)
         if changed is None:
             return []
@@ -183,7 +183,11 @@ class LineCardEngine(CardBase):
         return out + self.delivery.egress.arp.send_gratuitous(port) if port.up else out
 
     def _context(self, request: Request) -> int:
-        """The context that a request names, or gives the number of."""
+        """Return the number of the context that a request gives by name or number.
+
+        Raises:
+            ValueError: there is no such context.
+        """
         wanted = request.arguments["context"]
         for number, name in self.contexts.items():
             if wanted in (name, number):

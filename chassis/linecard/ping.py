@@ -119,7 +119,7 @@ class PingSessions:
         return min([run.due for run in self._runs.values()]) if self._runs else inf
 
     def _source(self, context: int, destination: int) -> int:
-        return self._tables.egress_address(context, self._tables.decider.to(context, destination))
+        return self._tables.egress_address(context, self._tables.decider.decide_destination(context, destination))
 
     def _send(self, run: Ping, now: float) -> list[Output]:
         run.sent += 1

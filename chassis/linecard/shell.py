@@ -15,7 +15,7 @@ from chassis.ports.shell import PortDrivers
 
 
 class LineCardShell(CardShell):
-    """Adds ports to the shell of a card. A process that may have been replaced sends nothing out of them."""
+    """The shell of a card, with ports. A process that may have been replaced transmits nothing."""
 
     def __init__(self, env: Environment) -> None:
         counters = env.counters()
@@ -77,10 +77,10 @@ class LineCardShell(CardShell):
             self.counters.add(f"port {output.port} drop fenced", len(output.batch))
 
     def _may_send(self) -> bool:
-        # A process can be stopped in the midst of what it does, where no loop notices it.
+        # A process can be stopped between two turns of its loop, which would notice it too late.
         return not self.line_card.fenced and time.monotonic() - self._alive < self.line_card.fence_after
 
 
 def run(env: Environment) -> int:
-    """The process of a line card, until it is told to end."""
+    """Run the process of a line card until it is told to end."""
     return LineCardShell(env).run()

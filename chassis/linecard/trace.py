@@ -1,7 +1,7 @@
-"""Marking packets for a trace as they enter the node.
+"""Traces: mark packets as they enter the node.
 
-A request arms a trace; the next packets that match are marked with the numbers from `number` on. Everything
-after that is a mark in the batch that every process stamps. Packets may come marked by a wire as well.
+A request arms a trace. The next packets that match it are marked in their batch, with the numbers from `number`
+on, and every process on their path stamps them. Packets may come marked by a wire as well.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from chassis.net.ethernet import HEADROOM
 from chassis.net.ipv4 import IPV4_HEADER_LENGTH
 
 MAX_TRACED_PACKETS = 1000
-"""Most traces that wait for packets: each of them looks at every packet."""
+"""Traces (count) that wait for packets, at most: each of them compares every packet."""
 
 
 @dataclass(slots=True)
@@ -30,7 +30,7 @@ class ArmedTrace:
     protocol: int
 
     def matches(self, packet: memoryview) -> bool:
-        """Whether an IPv4 packet (from its first byte) is one to trace."""
+        """Return whether an IPv4 packet (without headroom) is one to trace."""
         if len(packet) < IPV4_HEADER_LENGTH or packet[0] >> 4 != 4:
             return False
         if self.protocol >= 0 and packet[9] != self.protocol:
@@ -47,10 +47,10 @@ class Tracer:
         self.armed: list[ArmedTrace] = []
 
     def arm(self, arguments: Attributes) -> None:
-        """With the arguments of the table (`chassis.bus.requests`).
+        """Arm a trace with the arguments of the table (`chassis.bus.requests`).
 
         Raises:
-            ValueError: as many as there may be wait for packets already.
+            ValueError: MAX_TRACED_PACKETS traces wait for packets already.
         """
         if len(self.armed) >= MAX_TRACED_PACKETS:
             raise ValueError(f"{MAX_TRACED_PACKETS} traces wait for packets already")
@@ -59,7 +59,7 @@ class Tracer:
         self.armed.append(ArmedTrace(*[asked[name] for name in names]))
 
     def mark_packets(self, port: str, batch: Batch) -> None:
-        """Mark the packets of a batch that an armed trace waits for; marks that it came with stay."""
+        """Mark the packets of a batch that an armed trace waits for; the marks of the batch stay."""
         marks: list[Mark] = list(batch.marks)
         taken = {index for index, _ in marks}
         for index, packet in enumerate(batch.packets()):

@@ -1,4 +1,4 @@
-"""What every port driver does alike: carrier, faults, taps, counters."""
+"""The base of port drivers: carrier, impairments, taps, counters."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ OnCongestion = Callable[[str, bool, float], None]
 
 
 class PortDriver(ABC):
-    """One port's way to its far end. `tap(direction, batch)`, where set, sees every frame that passes.
+    """The link of one port. `tap(direction, batch)`, if set, is called with all frames that pass.
 
-    `far_seed` is given where the far end makes no faults of its own: this port makes that direction's too, with
-    generators of their own, and counts them with its own ones.
+    `far_seed` is given if the far end makes no impairments itself: this port makes those of that direction too,
+    with generators of their own, and counts them with its own.
     """
 
     def __init__(
@@ -50,11 +50,12 @@ class PortDriver(ABC):
         return self._connected and not self._down
 
     def set_impairment(self, settings: Attributes, now: float, *, far: bool = False) -> Attributes:
-        """Set (or with `clear`, end) faults of what this end sends, or of what the far end sends; says which are
-        in force.
+        """Set (or with `clear`, end) impairments of what this end sends, or with `far`, of what the far end sends.
+
+        Returns those that are in force.
 
         Raises:
-            ValueError: a setting is wrong, or the far end makes its faults itself.
+            ValueError: a setting is wrong, or the far end makes its impairments itself.
         """
         impairment = self._far if far else self._impairment
         if impairment is None:
@@ -70,7 +71,7 @@ class PortDriver(ABC):
         return dict(impairment.settings())
 
     def report_carrier(self, now: float) -> None:
-        """Report carrier where the far end is there without having to be connected to."""
+        """Report carrier if the far end needs no connection."""
         if self.carrier:
             self._on_carrier(self.port, True, now)
 
@@ -86,14 +87,13 @@ class PortDriver(ABC):
         self._count_impairments()
 
     def transmit(self, batch: Batch, now: float) -> None:
-        """Put frames on the wire; those that it does not take are lost, as on any wire, and counted."""
+        """Send frames by the link; those that it does not take are lost and counted."""
         for ready in self._impairment.enqueue(batch, now):
             self._transmit_now(ready)
         self._count_impairments()
 
     def _count_impairments(self) -> None:
-        """Count what the faults did since this was last told: the counters go on from those of a process that
-        died, the faults begin at nothing."""
+        """Add what the impairments did since the last call to the counters, which outlive the process."""
         for impairment in self._directions:
             for cause, count in impairment.counts.items():
                 if count:
@@ -101,7 +101,7 @@ class PortDriver(ABC):
                     impairment.counts[cause] = 0
 
     def inject(self, batch: Batch, now: float) -> None:
-        """Give frames to the port as if they had come by the wire. A capture tells them from those that did."""
+        """Receive frames as if they had come by the link. A capture marks them `injected`."""
         self._counters.add(f"port {self.port} frames injected", len(batch.lengths))
         if self.tap:
             self.tap("injected", batch)
@@ -109,19 +109,19 @@ class PortDriver(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of the sockets."""
+        """Close the sockets."""
 
     @abstractmethod
     def _write(self, batch: Batch) -> None:
-        """Send, now or as soon as the far end takes more; `_went` and `_not_sent` are told what came of it."""
+        """Send, now or as soon as the far end takes more; call `_count_sent` and `_count_not_sent`."""
 
     @abstractmethod
     def _drop_waiting(self, now: float) -> None:
-        """The far end is no longer reached: what waits for it here is lost, and counted."""
+        """Drop and count what waits for a far end that is no longer reached."""
 
     def _transmit_now(self, batch: Batch) -> None:
         if self._far is not None and self._far.down:
-            # A far end that is down takes nothing, as a port of a card does not.
+            # A far end that is down receives nothing, as a port of a card does.
             self._counters.add(f"port {self.port} drop down", len(batch.lengths))
         elif self.carrier:
             self._write(batch)
@@ -129,7 +129,7 @@ class PortDriver(ABC):
             self._count_not_sent(len(batch.lengths))
 
     def _count_sent(self, batch: Batch, frames: int) -> None:
-        """So many frames of a batch are on their way."""
+        """Count the frames of a batch that were sent."""
         self._counters.values[self._sent_slot] += frames
         if frames and self.tap:
             self.tap("out", batch)
@@ -138,7 +138,7 @@ class PortDriver(ABC):
         self._counters.values[self._not_sent_slot] += frames
 
     def _receive(self, batch: Batch, now: float) -> None:
-        # Counted before anything is dropped of it: what came is what went on, less what was dropped here.
+        # Counted before any of it is dropped.
         self._counters.values[self._received_slot] += len(batch.lengths)
         if self._far is None:
             self._deliver(batch, now)
@@ -157,5 +157,5 @@ class PortDriver(ABC):
 
 
 def next_timer(drivers: dict[str, PortDriver]) -> float:
-    """When the first of these ports has something to send."""
+    """Return the time at which the first of these ports has something to do."""
     return min((driver.next_timer() for driver in drivers.values()), default=inf)

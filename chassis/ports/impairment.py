@@ -1,10 +1,11 @@
-"""Faults of a wire: down, loss, delay, jitter, reordering, duplication and rate, repeatable from a seed.
+"""Impairments of a wire (as tc-netem(8) has them): down, loss, delay, jitter, reordering, duplication and rate,
+repeatable from a seed.
 
 The sending end of a wire applies them, in this order: `down`, `loss`, `duplicate`, `reorder`, `rate`, `delay`
 with `jitter`. Jitter alone never reorders: a packet leaves no earlier than the one before it. A reordered packet
-is held back until a later one has passed it, or for `REORDER_HOLD` seconds when none comes.
+is held back until a later one has passed it, or for `MAX_REORDER_DELAY` seconds if none comes.
 
-Every kind of fault draws from a generator of its own, so that switching one on changes nothing in the others.
+Every kind of impairment draws from a generator of its own: switching one on changes nothing in the others.
 """
 
 from __future__ import annotations
@@ -21,19 +22,19 @@ from chassis.bus.batch import MAX_PACKETS, Batch
 from chassis.net.units import parse_probability, parse_rate, parse_seconds
 
 MAX_REORDER_DELAY = 0.02
-"""Seconds after which a packet that was held back goes even though nothing passed it."""
+"""Time (s) after which a packet that was held back is sent although no other passed it."""
 
 MAX_QUEUE_DELAY = 0.05
-"""Depth of the queue before a wire with a rate, in seconds at that rate; what comes on top is dropped."""
+"""Depth (s at its rate) of the queue of a wire with a rate; what is more is dropped."""
 
 MIN_QUEUE_OCTETS = 16 * 1514
-"""Bytes that the queue of a wire with a rate holds at least, however slow the wire."""
+"""Octets that the queue of a wire with a rate holds at least, however slow the wire."""
 
 MAX_IN_FLIGHT_OCTETS = 64 * 1024 * 1024
-"""Most bytes that a wire with a delay holds."""
+"""Octets that a wire with a delay holds, at most."""
 
 IMPAIRMENT_COUNTS = ("down", "loss", "queue", "duplicate", "reorder")
-"""What is counted: packets dropped by the first three, and packets doubled and held back."""
+"""What is counted: packets dropped for the first three, packets duplicated, packets held back."""
 
 
 def _parse_flag(value: Any) -> bool:
@@ -77,19 +78,18 @@ class Impairment:
         self.seed(seed)
 
     def seed(self, seed: int) -> None:
-        """Start all generators over."""
+        """Restart all generators from a seed."""
         self._loss, self._twice, self._swap, self._shake = (
             Random(f"{seed} {kind}") for kind in ("loss", "duplicate", "reorder", "jitter")
         )
 
     def set(self, **settings: Any) -> None:
-        """Change some faults and leave the others; see the module for what each takes as text or number.
+        """Change some impairments and leave the others; each takes a number, or a text as in labs.
 
-        `clear=True` ends all faults first, `seed` starts the generators over. Cutting the wire loses what
-        is on it.
+        `clear=True` ends all impairments first, `seed` restarts the generators. `down` drops what is on the wire.
 
         Raises:
-            ValueError: an unknown fault or a value that is none; nothing was changed.
+            ValueError: an unknown impairment or a wrong value; nothing was changed.
         """
         wanted: dict[str, float | bool] = {}
         for name, value in settings.items():
@@ -117,12 +117,12 @@ class Impairment:
         self._update()
 
     def settings(self) -> Mapping[str, float | bool]:
-        """The faults in force, as numbers: chances from 0 to 1, seconds, bits a second."""
+        """Return the impairments in force: probabilities from 0 to 1, times (s), rate (bits/s)."""
         values = {name: getattr(self, name) for name in _PARSERS}
         return {name: value for name, value in values.items() if value}
 
     def enqueue(self, batch: Batch, now: float) -> list[Batch]:
-        """Give the wire a batch; the batches that come out at its far end at once."""
+        """Give the wire a batch; return the batches that come out at its far end now."""
         if self._idle:
             return [batch]
         if self.down:
@@ -134,7 +134,7 @@ class Impairment:
         return self.dequeue(now)
 
     def dequeue(self, now: float) -> list[Batch]:
-        """The batches that come out at the far end by now; call it when `next_timer` says so."""
+        """Return the batches that come out at the far end by now; call it at `next_timer`."""
         if now >= self._held_until:
             held, self._held, self._held_until = self._held, [], inf
             for packet, mark in held:
@@ -167,18 +167,18 @@ class Impairment:
     # inside
 
     def _update(self) -> None:
-        """Whether batches may pass untouched: no fault is set and nothing is under way before them."""
+        """Compute whether batches pass unchanged: no impairment is set and nothing is on the wire."""
         settings = (self.down, self.loss, self.delay, self.jitter, self.reorder, self.duplicate, self.rate)
         self._idle = not any(settings) and not self._queue and not self._held
 
     def _impaired(self, batch: Batch, now: float) -> list[tuple[bytes | memoryview, int]]:
-        """The packets (with trace number, or -1) that are left after loss, in their order after reordering."""
+        """Return the packets (with trace number, or -1) after loss, duplication and reordering."""
         loss, duplicate, reorder = self.loss, self.duplicate, self.reorder
         draw_loss, draw_twice, draw_swap = self._loss.random, self._twice.random, self._swap.random
         marked = dict(batch.marks)
         counts = self.counts
         out: list[tuple[bytes | memoryview, int]] = []
-        # What waits must not change under a sender that uses its buffer again.
+        # Packets that wait must not change when the sender uses its buffer again.
         data = memoryview(bytes(batch.body))
         at = 0
         for index, length in enumerate(batch.lengths):

@@ -1,6 +1,6 @@
-"""A packet port: a port's link to a Linux device, by a raw packet socket.
+"""A packet port: a port's link to a Linux device, by a raw packet socket (packet(7)).
 
-A Linux device makes no faults: this end makes those of both directions, each with its own seed. Where the link's
+A Linux device makes no impairments: this end makes those of both directions, each with its own seed. If the link's
 other end is a packet port as well, each makes those of what it sends.
 """
 
@@ -17,15 +17,15 @@ from chassis.net.ethernet import HEADROOM
 from chassis.ports.driver import OnCarrier, OnFrames, PortDriver
 
 MAX_BURST_FRAMES = 64
-"""Most frames taken from a packet socket into one batch."""
+"""Frames (count) read from a packet socket into one batch, at most."""
 
 TYPICAL_FRAME_OCTETS = 2048
 MAX_FRAME_OCTETS = 65536
-"""Octets: what a burst is made for, and what a frame of it may have at most."""
+"""Octets of a frame: by the first the buffer of a burst is sized, the second is the most that one may have."""
 
 
 class PacketPort(PortDriver):
-    """A port on a Linux device, by a raw packet socket that was opened where the device is."""
+    """A port on a Linux device. Its socket was opened in the network namespace of the device."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""The ports of a process: one driver each, opened from what the launcher said, captured and faulted on request."""
+"""The ports of a process: a driver for each, with captures, impairments and replays on request."""
 
 from __future__ import annotations
 
@@ -25,14 +25,13 @@ from chassis.ports.packet import PacketPort
 from chassis.ports.wire import Wire
 
 MAX_INJECT_PACKETS = 32
-"""Frames given to a port at a time by a replay."""
+"""Frames (count) that a replay gives to a port at a time."""
 
 MAX_INJECT_INTERVAL = 0.005
-"""Longest time, in seconds, that a replay takes before everything else gets its turn: a large capture must not
-make its line card look dead."""
+"""Time (s) of one slice of a replay, at most: a large capture must not make its line card miss heartbeats."""
 
 Done = Callable[[Attributes, str], None]
-"""What is called when a replay has ended: its result, or an error."""
+"""`done(result, error)`: called when a replay has ended."""
 
 
 class PortDrivers:
@@ -51,7 +50,7 @@ class PortDrivers:
         on_congestion: OnCongestion = lambda port, full, now: None,
         may_send: Callable[[], bool] = lambda: True,
     ) -> None:
-        """See `chassis.ports.wire` for the last two: other ports have a queue of the kernel's."""
+        """`on_congestion` and `may_send`: see `chassis.ports.wire`. Other ports use a queue of the kernel."""
         self.drivers: dict[str, PortDriver] = {}
         self._node = node
         self._replays: deque[tuple[Iterator[int], Done]] = deque()
@@ -75,7 +74,7 @@ class PortDrivers:
                 )
 
     def report_carrier(self, now: float) -> None:
-        """Report the carrier of the ports that have one from the start."""
+        """Report the carrier of the ports that need no connection."""
         for driver in self.drivers.values():
             driver.report_carrier(now)
 
@@ -98,7 +97,11 @@ class PortDrivers:
             driver.close()
 
     def tap(self, what: str, capture: Capture | None) -> None:
-        """Capture `port 3/11`, or stop doing so; `RequestError` where there is no such port."""
+        """Capture `port 3/11`, or stop with None.
+
+        Raises:
+            CardRequestError: there is no such port.
+        """
         driver = self._driver(what.removeprefix("port "))
         driver.tap = None
         if capture is not None:
@@ -115,21 +118,21 @@ class PortDrivers:
         return self._driver(str(settings.pop("port", ""))).set_impairment(settings, now, far=far)
 
     def inject(self, arguments: Attributes, done: Done) -> None:
-        """Give a port frames of a capture again, as if they came by its wire.
+        """Replay frames of a capture into a port, as if they came by its wire.
 
-        Those that it received (`interface` ending in `in`, as captured here) of the last `seconds` of the file.
-        It goes on in slices from `on_timer`; `done` is called with the number of frames, or with an error.
+        Only frames that were received (`interface` ending in `in`) in the last `seconds` of the file. The replay
+        continues in slices from `on_timer`; `done` is called with the number of frames, or with an error.
         """
         self._replays.append((self._replay(arguments), done))
 
     def _replay(self, arguments: Attributes) -> Iterator[int]:
-        """The steps of a replay; each yields how many frames were given to the port so far."""
+        """Run a replay step by step; yield the frames (count) given to the port so far."""
         driver = self._driver(str(arguments.get("port", "")))
         seconds = arguments.get("seconds", 0)
         if not isinstance(seconds, int | float):
             raise CardRequestError("'seconds' is a number")
         packets: deque[tuple[int, bytes]] = deque()
-        # A capture may be far larger than what is wanted of it.
+        # A capture may be far larger than its last seconds.
         with open(infile.open_regular(Path(str(arguments["file"]))), "rb") as file:
             for number, (name, at, packet) in enumerate(read_file(file)):
                 if name.endswith(" in"):
@@ -145,7 +148,7 @@ class PortDrivers:
             yield begin + len(lengths)
 
     def _continue_replay(self) -> None:
-        """Give the first replay its slice of time."""
+        """Continue the first replay for one slice of time."""
         steps, done = self._replays[0]
         until = time.monotonic() + MAX_INJECT_INTERVAL
         try:

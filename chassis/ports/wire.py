@@ -1,7 +1,7 @@
 """A wire: a port's link to another port of the lab, as a pair of one-way connections.
 
-What the far end does not take at once waits at the port, as in the transmit queue of a real one, joined into
-larger batches: a far end that was busy for a moment catches up. What is too much is lost, the last to come first.
+What the far end does not take at once waits at the port, as in the transmit queue of a real one, coalesced into
+larger batches. If too much waits, the latest packets are dropped.
 
 The sending end applies its faults (`chassis.ports.impairment`), so that each direction has its own. Taking a wire
 down takes it down in both directions at this end.
@@ -26,17 +26,17 @@ from chassis.bus.priority import alike
 from chassis.ports.driver import OnCarrier, OnCongestion, OnFrames, PortDriver
 
 MAX_WIRE_BATCHES = 128
-"""High-water mark of a wire, in batches, at either end."""
+"""Batches (count) that a wire holds at either end, at most."""
 
 MAX_BACKLOG_PACKETS = 2048
-"""Most packets that wait at a port whose wire is full."""
+"""Packets (count) that wait at a port whose wire is full, at most."""
 
 
 class Wire(PortDriver):
     """A wire to a port of another process of the lab.
 
-    `may_send` is asked before what waited is sent: a process that may have been replaced meanwhile sends nothing.
-    `on_congestion` is called when packets begin to wait at the port, and when none do any longer.
+    `may_send` is called before packets that waited are sent: a process that may have been replaced sends nothing.
+    `on_congestion` is called when packets begin to wait at the port, and when none waits any longer.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Wire(PortDriver):
             socket.close(0)
 
     def _write(self, batch: Batch) -> None:
-        # A frame carries nothing of what its node knew of it; so frames of all kinds can be one batch.
+        # A frame carries nothing of what its node knew about it, so frames of all kinds can share a batch.
         batch = Batch(Step.INGRESS, batch.body, batch.lengths, marks=batch.marks)
         if not self._backlog:
             if fabric.send(self._push, batch):
@@ -126,7 +126,7 @@ class Wire(PortDriver):
         for connected in fabric.connection_events(self._monitor):
             self._connected = connected
             if not connected:
-                # A far end that comes back gets nothing from before.
+                # A far end that returns receives nothing from before.
                 self._drop_waiting(now)
             if self.carrier != before:
                 before = self.carrier

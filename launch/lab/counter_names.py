@@ -26,7 +26,7 @@ COMMON = (
     "drop undecodable message",
     "drop unencodable message",
     "drop control message",
-    decision.SHED,
+    decision.EVICTED,
     OVERFLOW,
 )
 """Of every card. Of names in braces the value is left open."""
@@ -41,9 +41,9 @@ LINE_CARD = (
     line_card.WAITING,
     icmp_errors.SENT,
     icmp_errors.RATE_LIMITED,
-    arp.SHED_UNRESOLVED,
-    arp.SHED_KNOWN,
-    arp.EVENTS_HELD_BACK,
+    arp.EVICTED_INCOMPLETE,
+    arp.EVICTED_RESOLVED,
+    arp.EVENTS_RATE_LIMITED,
     *(f"drop {cause}" for cause in DropCause),
     *(f"circuit {{number}} {what} {way}" for what in ("packets", "bytes") for way in ("in", "out")),
     *(f"port {{port}} frames {what}" for what in ("sent", "received", "injected")),

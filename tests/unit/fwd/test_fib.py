@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chassis.bus.records import LocalAddressRecord, NextHop, RouteRecord
-from chassis.fwd.fib import Fib, choose
+from chassis.fwd.fib import Fib, choose_next_hop
 from chassis.net.address import contains, network_of, parse_address, parse_prefix
 
 PORT = NextHop("port", 0, "lc 3", "3/1")
@@ -75,14 +75,14 @@ def test_the_first_usable_hop_is_taken_and_a_port_never_stands_in_for_a_tunnel()
     def usable(hop: NextHop) -> bool:
         return hop not in down
 
-    assert choose((first, port, second), usable) == (first, False)
+    assert choose_next_hop((first, port, second), usable) == (first, False)
     down.add(first)
-    assert choose((first, port, second), usable) == (second, True)
+    assert choose_next_hop((first, port, second), usable) == (second, True)
     down.add(second)
-    assert choose((first, port, second), usable) == (None, True)
-    assert choose((first, discard), usable) == (discard, True)
-    assert choose((port, first), usable) == (port, False)
+    assert choose_next_hop((first, port, second), usable) == (None, True)
+    assert choose_next_hop((first, discard), usable) == (discard, True)
+    assert choose_next_hop((port, first), usable) == (port, False)
     down.add(port)
-    assert choose((port, local), usable) == (local, False)
-    assert choose((port,), usable) == (None, False)
-    assert choose((), usable) == (None, False)
+    assert choose_next_hop((port, local), usable) == (local, False)
+    assert choose_next_hop((port,), usable) == (None, False)
+    assert choose_next_hop((), usable) == (None, False)

@@ -72,7 +72,7 @@ def test_how_a_rate_is_written(value: Any, rate: Rate | None, tmp_path: Path) ->
 
 @pytest.mark.parametrize("value", WRONG)
 def test_what_is_no_rate(value: Any, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="is no rate"):
+    with pytest.raises(ValueError, match="is not a rate"):
         Rate.parse(value)
     with pytest.raises(LabError, match="asp-rate"):
         load(written(tmp_path, LAB.replace("20kpps", str(value).lower())))

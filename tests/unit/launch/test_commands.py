@@ -134,7 +134,7 @@ def test_a_wrong_fault_is_refused_before_any_lab_is_asked(fault: list[str], said
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ("link a:3/11 --rate 0", "'0' is no rate: write none for no limit"),
+        ("link a:3/11 --rate 0", "'0' is not a rate limit; expected 100M, none for no limit"),
         ("flow start --rate abc", "'abc' is no rate: write packets per second"),
         ("flow start --rate 0", "'0' is no rate"),
         ("flow start --rate -3", "'-3' is no rate"),

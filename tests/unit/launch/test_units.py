@@ -17,7 +17,7 @@ def test_durations(text: str | float, seconds: float) -> None:
 
 @pytest.mark.parametrize("text", ["", "soon", "-1s", "1 parsec", "1s2", True, "1e3s", "inf"])
 def test_what_is_no_duration(text: str) -> None:
-    with pytest.raises(ValueError, match="is no duration"):
+    with pytest.raises(ValueError, match="is not a duration"):
         parse_duration(text)
 
 
@@ -35,5 +35,5 @@ def test_limits_of_wires() -> None:
 
 @pytest.mark.parametrize("text", ["0", 0, "0M", "fast", "-1", ""])
 def test_what_is_no_limit(text: str | int) -> None:
-    with pytest.raises(ValueError, match="is no rate"):
+    with pytest.raises(ValueError, match="is not a rate"):
         parse_rate_limit(text)
