@@ -164,7 +164,7 @@ class AspEngine(CardBase):
             ]
             outputs += [ToController(event) for event, _ in self._lease_requests.values()]
             if self._damage:
-                outputs.append(self.log(now, "error", FACILITY, f"SA state begun anew: {self._damage}"))
+                outputs.append(self.log(now, "error", FACILITY, f"SA state erased: {self._damage}"))
                 self._damage = ""
         return outputs + self._install_pending()
 

@@ -67,7 +67,7 @@ def manual_pair(
         raise Incomplete(entry.hold)
     sa = sas.get(entry.sa)
     if sa is None:
-        raise Incomplete(f"security association {entry.sa} is not there")
+        raise Incomplete(f"security association {entry.sa} does not exist")
     # On a manual tunnel only the first rule filters (guide 8.4).
     rules = entry_rules(record, entry, acls, 1)
     try:
@@ -170,7 +170,7 @@ def entry_rules(
         return ()
     acl = acls.get((record.context, entry.acl))
     if acl is None:
-        raise Incomplete(f"access list {entry.acl} is not there")
+        raise Incomplete(f"access list {entry.acl} does not exist")
     if not acl.rules:
         raise Incomplete(f"access list {entry.acl} has no rule")
     try:
@@ -188,7 +188,7 @@ def spd_entries(record: TunnelRecord, acls: Acls, per_rule: bool) -> tuple[SpdEn
         Incomplete: the tunnel has no entry, or an access list is missing, empty or not valid.
     """
     if not record.entries:
-        raise Incomplete("no policy line")
+        raise Incomplete("no policy entry")
     result: list[SpdEntry] = []
     for entry in record.entries:
         rules = entry_rules(record, entry, acls)
@@ -211,7 +211,7 @@ def df_policy(record: TunnelRecord) -> DfPolicy:
     try:
         return DfPolicy(record.df_bit)
     except ValueError:
-        raise Incomplete(f"no such df-bit: {record.df_bit}") from None
+        raise Incomplete(f"df-bit {record.df_bit} is not valid; expected propagate, set or clear") from None
 
 
 def rule_of(rule: AclRule) -> Rule:

@@ -34,10 +34,10 @@ class AspShell(CardShell):
         super().__init__(env, engine, counters)
         self._asp = engine
         self._pipe = pipe
-        self._stands = False
-        self._writing = False
+        self._ike_connected = False
+        self._watching_writable = False
         self.handlers[ToIke] = self._to_ike
-        self.loop.add(pipe.socket.fileno(), self._ike_ready)
+        self.loop.add(pipe.socket.fileno(), self._on_pipe_ready)
 
     def tap(self, what: str, capture: Capture | None) -> None:
         """Capture a side of the ASP, one of `SIDES`, beside its `fabric`."""
@@ -61,44 +61,44 @@ class AspShell(CardShell):
         try:
             left = self._pipe.send(output.message)
         except PipeClosed as error:
-            self._end(error)
+            self._exit_without_ike(error)
         if left is not None:
             self.perform(self._asp.ike.left_out(left, time.monotonic()))
         if self._pipe.dropped != dropped:
             self.counters.add("drop ike busy")
-        self._watch()
+        self._watch_pipe()
 
-    def _ike_ready(self, now: float) -> None:
+    def _on_pipe_ready(self, now: float) -> None:
         try:
             self._pipe.flush()
             messages = self._pipe.receive()
         except PipeClosed as error:
-            self._end(error)
-        if messages and not self._stands:
-            self._stands = True
+            self._exit_without_ike(error)
+        if messages and not self._ike_connected:
+            self._ike_connected = True
             self.perform(self._asp.ike_connected(now))
         for message in messages:
             if isinstance(message, LeftOut):
                 self.perform(self._asp.ike.left_out(message, now))
             else:
                 self.perform(self._asp.from_ike(message, now))
-        self._watch()
+        self._watch_pipe()
 
-    def _watch(self) -> None:
+    def _watch_pipe(self) -> None:
         """Wait for the pipe to accept more while messages for it are pending."""
-        if self._pipe.pending == self._writing:
+        if self._pipe.pending == self._watching_writable:
             return
-        self._writing = self._pipe.pending
+        self._watching_writable = self._pipe.pending
         self.loop.remove(self._pipe.socket.fileno())
-        flags = zmq.POLLIN | zmq.POLLOUT if self._writing else zmq.POLLIN
-        self.loop.add(self._pipe.socket.fileno(), self._ike_ready, flags)
+        flags = zmq.POLLIN | zmq.POLLOUT if self._watching_writable else zmq.POLLIN
+        self.loop.add(self._pipe.socket.fileno(), self._on_pipe_ready, flags)
 
-    def _end(self, error: PipeClosed) -> NoReturn:
-        print(f"{self.env.card} has no IKE: {error}", file=sys.stderr)
+    def _exit_without_ike(self, error: PipeClosed) -> NoReturn:
+        print(f"{self.env.card} lost its IKE process: {error}", file=sys.stderr)
         sys.exit(1)
 
 
-def other_states(folder: Path, own: str) -> list[memoryview]:
+def map_other_states(folder: Path, own: str) -> list[memoryview]:
     """Return the SA states of the router's other ASPs that exist now, mapped for reading.
 
     Raises:
@@ -111,13 +111,13 @@ def other_states(folder: Path, own: str) -> list[memoryview]:
                 with path.open("rb") as file:
                     states.append(memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)))
     except (OSError, ValueError) as error:
-        raise StateError(f"the SA state of another ASP can't be read: {error}") from None
+        raise StateError(f"the SA state of another ASP cannot be read: {error}") from None
     return states
 
 
 def run(env: Environment) -> int:
     """Run the process of an ASP; return its exit status."""
-    # Forked before there are sockets and threads that a child would have half of.
+    # Fork before any socket or thread exists, because the child would inherit them.
     pipe = ike_shell.start(env)
     own = f"{endpoints.compact(env.card)}.sa"
     state, fresh = map_file(env.state / own, FILE_SIZE)
@@ -130,6 +130,6 @@ def run(env: Environment) -> int:
         state=state,
         fresh=fresh,
         random=os.urandom,
-        others=lambda: other_states(env.state, own),
+        others=lambda: map_other_states(env.state, own),
     )
     return AspShell(env, engine, counters, pipe).run()

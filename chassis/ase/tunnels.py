@@ -46,7 +46,7 @@ MAX_TUNNELS_PER_SLICE = 200
 
 EXHAUSTED = "sequence numbers used up"
 NO_SA_PAIR = "tunnel without sa"
-COUNT_UNKNOWN = "sequence numbers not known any more: another SPI is needed"
+COUNT_UNKNOWN = "next sequence number is unknown; configure another SPI"
 NOT_NEGOTIATED = "not negotiated yet"
 
 TunnelReport = tuple[str, tuple[SaReport, ...], str, tuple[int, ...]]

@@ -209,7 +209,7 @@ class _OtherStateFile:
         slots, self.salt = words[2], words[_SALT]
         whole = words[0] == _MAGIC and words[1] == _VERSION and words[3] == _SLOT_WORDS
         if not whole or words[4] != _header_check(slots, self.salt):
-            raise StateError("the SA state of another ASP is damaged: how far its SAs came can't be known")
+            raise StateError("the SA state of another ASP is damaged: the progress of its SAs is unknown")
         slots = min(slots, (len(words) - _HEADER_WORDS) // _SLOT_WORDS)
         stop = _HEADER_WORDS + slots * _SLOT_WORDS
         for number, use in enumerate(words[_HEADER_WORDS + _USE : stop : _SLOT_WORDS].tolist()):
@@ -310,11 +310,11 @@ class SaStateFile:
         if words[0] != _MAGIC:
             raise StateError("SA state has a wrong magic number: damaged, or another kind of file")
         if words[1] != _VERSION:
-            raise StateError(f"SA state has version {words[1]}, this program writes version {_VERSION}")
+            raise StateError(f"SA state has version {words[1]}; expected version {_VERSION}")
         if words[3] != _SLOT_WORDS or words[4] != _header_check(words[2], words[_SALT]):
             raise StateError("SA state has a damaged header")
         if words[2] > self.slots:
-            raise StateError(f"SA state was cut: it names {words[2]} slots and has room for {self.slots}")
+            raise StateError(f"SA state is truncated: header has {words[2]} slots, buffer has {self.slots}")
         self.slots = words[2]
 
     def _scan(self) -> None:

@@ -79,9 +79,9 @@ def test_installed_tunnels_are_reported_with_their_sas_and_never_their_keys() ->
     [
         ({"entries": ()}, "tunnel without sa"),
         ({"entries": (PolicyEntryRecord(10, policy="p"),)}, "seq 10 names no security association"),
-        ({"entries": (PolicyEntryRecord(10, sa="x"),)}, "security association x is not there"),
-        ({"entries": (PolicyEntryRecord(10, sa="sa1", acl="x"),)}, "access list x is not there"),
-        ({"df_bit": "odd"}, "no such df-bit: odd"),
+        ({"entries": (PolicyEntryRecord(10, sa="x"),)}, "security association x does not exist"),
+        ({"entries": (PolicyEntryRecord(10, sa="sa1", acl="x"),)}, "access list x does not exist"),
+        ({"df_bit": "odd"}, "df-bit odd is not valid; expected propagate, set or clear"),
     ],
 )
 def test_an_incomplete_tunnel_says_why_and_drops(change: dict[str, object], reason: str) -> None:
@@ -389,6 +389,6 @@ def test_where_nobody_knows_the_count_the_sa_is_stopped() -> None:
     a.publisher.put(with_entry(a, lease_start=0, lease_end=0))
     a.said.clear()
     a.start()
-    why = "sequence numbers not known any more: another SPI is needed"
+    why = "next sequence number is unknown; configure another SPI"
     assert (CIRCUIT, False, why) in tunnel_events(a.said)
     assert a.protect(CIRCUIT, [udp_packet()]) == []

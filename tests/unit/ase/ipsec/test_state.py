@@ -201,7 +201,7 @@ def test_a_lost_header_over_slots_in_use_is_no_fresh_file() -> None:
 def test_a_cut_file_and_a_bad_buffer_are_named() -> None:
     memory = bytearray(octets_for(4))
     SaStateFile(memoryview(memory))
-    with pytest.raises(StateError, match="cut"):
+    with pytest.raises(StateError, match="truncated"):
         SaStateFile(memoryview(memory)[: octets_for(3)])
     with pytest.raises(StateError, match="at least"):
         SaStateFile(memoryview(bytearray(20)))
