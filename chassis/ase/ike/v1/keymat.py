@@ -1,4 +1,8 @@
-"""What the two ends of a phase 1 put together: cookies, values, keys (RFC 2409 section 5)."""
+"""Keying material of phase 1 (RFC 2409 5): cookies, public values, nonces, SKEYID, the IV chain, NAT-D hashes.
+
+`Phase1Negotiation` collects what both ends contribute, and derives the keys. The functions read the payloads of a
+received message.
+"""
 
 from __future__ import annotations
 
@@ -21,14 +25,21 @@ from chassis.ase.ike.payloads.v1_sa import SaV1
 
 NONCE_OCTETS: Final = 20
 NO_COOKIE: Final = bytes(8)
+"""The responder's cookie in the first message (RFC 2408 2.5.3)."""
 PSK: Final = METHODS_V1["pre-shared-key"][0]
+"""Authentication method of preshared keys."""
+
+NAT_T_VENDOR: Final = VendorV1(bytes.fromhex("4a131c81070358455c5728f20e95452f"))
+"""NAT traversal: MD5 of "RFC 3947" (RFC 3947 3.1)."""
+DPD_VENDOR: Final = VendorV1(bytes.fromhex("afcad71368a1f1c96b8696fc77570100"))
+"""Dead peer detection (RFC 3706 5.2)."""
 
 P = TypeVar("P")
 
 
 @dataclass(frozen=True, slots=True)
 class IncomingMessage:
-    """A message as it came."""
+    """A received message: its octets, its parsed header, where it came from, and when (s)."""
 
     data: bytes
     header: Header
@@ -38,9 +49,10 @@ class IncomingMessage:
 
 @dataclass(slots=True)
 class Phase1Negotiation:
-    """One phase 1. `sa_i` is the body of the initiator's SA payload as sent; `g_i`, `g_r` are public values.
+    """What one phase 1 has agreed so far. An empty or None field has not come yet.
 
-    `members` are the connections that the peer may still mean.
+    `mode` is the exchange type. `members` are the connections of `group` that the peer may still mean. `sa_i` is
+    the body of the initiator's SA payload as sent, `g_i` and `g_r` are public values, `ni` and `nr` nonces.
     """
 
     mode: int
@@ -57,16 +69,17 @@ class Phase1Negotiation:
     g_r: bytes = b""
     keys: SkeyId | None = field(default=None, repr=False)
     chain: IvChain | None = field(default=None, repr=False)
-    """At its place after the last encrypted message of phase 1."""
+    """The cipher, with the IV after the last encrypted message of phase 1."""
     nat_t: bool = False
-    """Both ends speak RFC 3947."""
+    """The peer has NAT traversal (RFC 3947)."""
     dpd: bool = False
+    """The peer has dead peer detection (RFC 3706)."""
     behind_nat: bool = False
     peer_behind_nat: bool = False
     peer_initial_contact: bool = False
-    """The peer said INITIAL-CONTACT."""
+    """The peer sent INITIAL-CONTACT."""
     undecryptable: int = 0
-    """Messages that made no sense under our keys while the peer's proof was due."""
+    """Messages that did not decrypt while MM6 was due (count)."""
 
     @property
     def cookies(self) -> bytes:
@@ -75,31 +88,35 @@ class Phase1Negotiation:
 
     @property
     def chosen(self) -> ChoiceV1:
+        """The chosen proposal; read it only after it was chosen."""
         assert self.choice is not None
         return self.choice
 
     @property
     def prf(self) -> PrfSpec:
+        """The HMAC of the chosen hash (RFC 2409 4)."""
         hash_number = self.chosen.integrity.v1_hash
         assert hash_number is not None
         return PRFS_V1_HASH[hash_number]
 
     @property
     def hash_name(self) -> str:
+        """The chosen hash, by its name in `hashlib`."""
         name = self.prf.hash_name
         assert name is not None
         return name
 
     @property
     def by_psk(self) -> bool:
+        """Whether the peers authenticate by preshared key."""
         return self.chosen.proposal.authentication == "pre-shared-key"
 
     def header(self, exchange: int, message_id: int = 0) -> Header:
-        """The header of a message of this SA; `next_payload` and `length` are filled in later."""
+        """Return the header of a message of this SA, with `next_payload` and `length` 0."""
         return Header(self.cky_i, self.cky_r, 0, VERSION_1, exchange, 0, message_id, 0)
 
     def make_ke_and_nonce(self, random: Callable[[int], bytes], initiator: bool) -> None:
-        """Our public value and nonce in the chosen group."""
+        """Make our public value in the chosen group, and our nonce."""
         group = GROUPS[self.chosen.proposal.dh_group]
         self.dh_key = group.private(random(group.random_octets))
         nonce = random(NONCE_OCTETS)
@@ -109,7 +126,11 @@ class Phase1Negotiation:
             self.g_r, self.nr = self.dh_key.public, nonce
 
     def derive(self, psk: bytes | None, initiator: bool) -> None:
-        """SKEYID and the cipher, once all values are there; NegotiationError for a public value that is none."""
+        """Derive SKEYID and its keys, and the cipher, when both public values and nonces are there.
+
+        Raises:
+            NegotiationError: the peer's public value is not one of the group, or there is no preshared key.
+        """
         chosen = self.chosen
         assert self.dh_key is not None
         try:
@@ -131,56 +152,88 @@ class Phase1Negotiation:
         self.chain = IvChain(chosen.cipher, key, ikev1.first_iv(self.hash_name, chosen.cipher, self.g_i, self.g_r))
 
     def auth_hash(self, initiator: bool, id_body: bytes) -> bytes:
-        """HASH_I or HASH_R."""
+        """Return HASH_I or HASH_R over the ID payload of that end."""
         assert self.keys is not None
         make = ikev1.hash_i if initiator else ikev1.hash_r
         return make(self.keys, self.g_i, self.g_r, self.cky_i, self.cky_r, self.sa_i, id_body)
 
     def exchange_chain(self, message_id: int) -> IvChain:
-        """The start of the chain of a quick mode or informational exchange."""
+        """Return the cipher with the first IV of a quick mode or informational exchange (RFC 2409 appendix B)."""
         assert self.chain is not None
         cipher = self.chain.cipher
         iv = ikev1.message_iv(self.hash_name, cipher, self.chain.iv, message_id)
         return IvChain(cipher, self.chain.key, iv)
 
+    def nat_d_payloads(self, path: Path) -> tuple[NatD, NatD]:
+        """Return our NAT-D payloads: the hash of the peer's address and port as seen here, then of our own."""
+        return (
+            NatD(self._nat_d_hash(path.remote, path.remote_port)),
+            NatD(self._nat_d_hash(path.local, path.local_port)),
+        )
+
+    def detect_nat(self, received: Sequence[NatD], path: Path) -> None:
+        """Store which end is behind a NAT, by the peer's NAT-D payloads (RFC 3947 3.2): the first one is for the
+        address at which the peer sees us, the others are for its own."""
+        if len(received) < 2:
+            self.behind_nat = self.peer_behind_nat = False
+            return
+        ours = self._nat_d_hash(path.local, path.local_port)
+        peers = self._nat_d_hash(path.remote, path.remote_port)
+        self.behind_nat = not equal(received[0].hash, ours)
+        self.peer_behind_nat = not any(equal(one.hash, peers) for one in received[1:])
+
+    def _nat_d_hash(self, address: int, port: int) -> bytes:
+        return nat_hash(self.hash_name, self.cky_i, self.cky_r, address.to_bytes(4, "big"), port)
+
 
 def cleartext_payloads(message: IncomingMessage) -> tuple[PayloadV1, ...]:
-    """The payloads of a message that has to be in clear; raises PayloadError."""
+    """Return the payloads of a message in clear.
+
+    Raises:
+        PayloadError: they do not decode.
+    """
     return parse_payloads(message.header.next_payload, memoryview(message.data)[HEADER_LENGTH:])
 
 
 def is_encrypted(message: IncomingMessage) -> bool:
+    """Return whether the header says that the payloads are encrypted."""
     return bool(message.header.flags & ENCRYPTION)
 
 
 def first_of_type(payloads: Iterable[PayloadV1], kind: type[P]) -> P | None:
-    """The first payload of a kind, None without one."""
+    """Return the first payload of a type; None if there is none."""
     return next((one for one in payloads if isinstance(one, kind)), None)
 
 
 def exactly_one(payloads: Iterable[PayloadV1], kind: type[P]) -> P:
-    """The one payload of a kind; NegotiationError when it is missing or there are several."""
+    """Return the only payload of a type.
+
+    Raises:
+        NegotiationError: it is missing, or there are several.
+    """
     found = [one for one in payloads if isinstance(one, kind)]
     if len(found) != 1:
-        raise NegotiationError(
-            "malformed",
-            f"{len(found)} payloads {kind.__name__} where one is due",
-            notify=NotifyTypeV1.PAYLOAD_MALFORMED,
-        )
+        text = f"{len(found)} {kind.__name__.removesuffix('V1').upper()} payloads, expected 1"
+        raise NegotiationError("malformed", text, notify=NotifyTypeV1.PAYLOAD_MALFORMED)
     return found[0]
 
 
 def sa_body(message: IncomingMessage, payloads: tuple[PayloadV1, ...]) -> bytes:
-    """The body of the SA payload, which has to be the first one, as it came."""
+    """Return the body of the SA payload as received.
+
+    Raises:
+        NegotiationError: the SA payload is not the first one (RFC 2409 5).
+    """
     if not payloads or not isinstance(payloads[0], SaV1):
-        raise NegotiationError("malformed", "the first payload is no SA", notify=NotifyTypeV1.PAYLOAD_MALFORMED)
+        text = "the first payload is not an SA payload"
+        raise NegotiationError("malformed", text, notify=NotifyTypeV1.PAYLOAD_MALFORMED)
     start = HEADER_LENGTH + 4
     size = int.from_bytes(message.data[HEADER_LENGTH + 2 : start], "big")
     return message.data[start : HEADER_LENGTH + size]
 
 
 def offered_method(sa: SaV1) -> int:
-    """The authentication method of the first transform that names one, 0 without any."""
+    """Return the authentication method of the first transform that has one; 0 if none has."""
     for proposal in sa.proposals:
         for transform in proposal.transforms:
             for attribute in transform.attributes:
@@ -189,35 +242,6 @@ def offered_method(sa: SaV1) -> int:
     return 0
 
 
-NAT_T_VENDOR: Final = VendorV1(bytes.fromhex("4a131c81070358455c5728f20e95452f"))
-"""MD5 of "RFC 3947"."""
-DPD_VENDOR: Final = VendorV1(bytes.fromhex("afcad71368a1f1c96b8696fc77570100"))
-"""Dead peer detection (RFC 3706 5.2)."""
-
-
-def _nat_d_hash(hash_name: str, cky_i: bytes, cky_r: bytes, address: int, port: int) -> bytes:
-    return nat_hash(hash_name, cky_i, cky_r, address.to_bytes(4, "big"), port)
-
-
-def nat_d_payloads(hash_name: str, cky_i: bytes, cky_r: bytes, path: Path) -> tuple[NatD, NatD]:
-    """The peer's address and port as we see them, then our own."""
-    return (
-        NatD(_nat_d_hash(hash_name, cky_i, cky_r, path.remote, path.remote_port)),
-        NatD(_nat_d_hash(hash_name, cky_i, cky_r, path.local, path.local_port)),
-    )
-
-
-def detect_nat(
-    received: Sequence[NatD], hash_name: str, cky_i: bytes, cky_r: bytes, path: Path
-) -> tuple[bool, bool]:
-    """(we are behind a NAT, the peer is), by the peer's NAT-D payloads: the first is what it sees of us."""
-    if len(received) < 2:
-        return False, False
-    ours = _nat_d_hash(hash_name, cky_i, cky_r, path.local, path.local_port)
-    peers = _nat_d_hash(hash_name, cky_i, cky_r, path.remote, path.remote_port)
-    return not equal(received[0].hash, ours), not any(equal(one.hash, peers) for one in received[1:])
-
-
 def has_initial_contact(payloads: tuple[PayloadV1, ...]) -> bool:
-    """Whether INITIAL-CONTACT is among the payloads."""
+    """Return whether INITIAL-CONTACT is among the payloads."""
     return any(isinstance(one, NotifyV1) and one.notify == NotifyTypeV1.INITIAL_CONTACT for one in payloads)

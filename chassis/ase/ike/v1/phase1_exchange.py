@@ -151,20 +151,13 @@ class Phase1Exchange(ABC):
         self.phase1.dpd |= keymat.DPD_VENDOR.id in known
 
     def store_nat_result(self, payloads: tuple[PayloadV1, ...], message: IncomingMessage) -> None:
-        """Store which end is behind a NAT, by the peer's NAT-D payloads (RFC 3947 3.2)."""
-        phase1 = self.phase1
-        if phase1.nat_t:
-            found = [one for one in payloads if isinstance(one, NatD)]
-            phase1.behind_nat, phase1.peer_behind_nat = keymat.detect_nat(
-                found, phase1.hash_name, phase1.cky_i, phase1.cky_r, message.path
-            )
+        """Store which end is behind a NAT, if the peer has NAT traversal."""
+        if self.phase1.nat_t:
+            self.phase1.detect_nat([one for one in payloads if isinstance(one, NatD)], message.path)
 
     def nat_payloads(self) -> tuple[PayloadV1, ...]:
         """Return our NAT-D payloads; none if the peer has no NAT traversal."""
-        phase1 = self.phase1
-        if not phase1.nat_t:
-            return ()
-        return keymat.nat_d_payloads(phase1.hash_name, phase1.cky_i, phase1.cky_r, self.sa.path)
+        return self.phase1.nat_d_payloads(self.sa.path) if self.phase1.nat_t else ()
 
     def move_to_nat_port(self) -> None:
         """Send the next messages on port 4500 if there is a NAT (RFC 3947 4); the initiator does."""
