@@ -18,7 +18,8 @@ from chassis.ase.link import IkeState, SaInstall
 from chassis.bus.batch import Batch, Step
 from chassis.bus.engine import Output, ToFabric
 from chassis.bus.messages import Snapshot, Welcome
-from chassis.bus.records import CardStateRecord, CircuitRecord, PolicyEntryRecord, SaKeys, TunnelRecord
+from chassis.bus.records import CardStateRecord, CircuitRecord, PolicyEntryRecord, TunnelRecord
+from chassis.model.ipsec import SaKeys
 from chassis.net.address import parse_address
 from chassis.net.ethernet import HEADROOM
 from chassis.net.ipv4 import Ipv4

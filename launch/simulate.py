@@ -24,6 +24,7 @@ from chassis.bus import infile, records
 from chassis.bus.records import Record
 from chassis.config.render import render
 from chassis.linecard.engine import LineCardEngine
+from chassis.model.ipsec import ManualSa
 from chassis.model.router import Config
 from chassis.net.ethernet import HEADROOM
 from chassis.sim.faults import SHORTEST, Faults
@@ -162,13 +163,13 @@ def _second(config: Config) -> Variant:
 
 def _marks(config: Config) -> Callable[[Record], bool | None]:
     mtus = {name: tunnel.mtu or 0 for name, tunnel in config.tunnels.items()}
-    windows = {name: sa.window or 64 for name, sa in config.manual_sas.items()}
+    windows = {name: sa.replay_window for name, sa in config.manual_sas.items()}
 
     def marks(record: Record) -> bool | None:
         if isinstance(record, records.TunnelRecord):
             return record.mtu == mtus.get(record.name)
-        if isinstance(record, records.ManualSaRecord):
-            return record.window == windows.get(record.name)
+        if isinstance(record, records.PolicyRecord) and isinstance(record.value, ManualSa):
+            return record.value.replay_window == windows.get(record.value.name)
         return None
 
     return marks

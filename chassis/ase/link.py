@@ -10,8 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from chassis.bus.messages import Attributes, LogRecord, Value
-from chassis.bus.records import Key, Record, SaKeys
+from chassis.bus.records import Key, Record
 from chassis.model.acl import AclRule
+from chassis.model.ipsec import SaKeys
 
 
 @dataclass(frozen=True, slots=True)

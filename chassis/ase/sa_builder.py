@@ -25,8 +25,9 @@ from chassis.ase.ipsec.sa import (
 from chassis.ase.ipsec.spd import Rule, SpdEntry
 from chassis.ase.link import SaInstall
 from chassis.bus.messages import SaReport
-from chassis.bus.records import ManualSaRecord, PolicyEntryRecord, SaKeys, TunnelRecord
+from chassis.bus.records import PolicyEntryRecord, TunnelRecord
 from chassis.model.acl import Acl, AclRule
+from chassis.model.ipsec import ManualSa, SaKeys
 
 SEQUENCE_END = MAX_SEQUENCE + 1
 
@@ -53,9 +54,7 @@ class SaPair:
     spd_entry: SpdEntry
 
 
-def manual_pair(
-    record: TunnelRecord, entry: PolicyEntryRecord, sas: Mapping[str, ManualSaRecord], acls: Acls
-) -> SaPair:
+def manual_pair(record: TunnelRecord, entry: PolicyEntryRecord, sas: Mapping[str, ManualSa], acls: Acls) -> SaPair:
     """Return the SA pair of an entry with manual keys. Its serial is the number of the entry.
 
     Raises:
@@ -70,6 +69,7 @@ def manual_pair(
         raise Incomplete(f"security association {entry.sa} does not exist")
     # On a manual tunnel only the first rule filters (guide 8.4).
     rules = entry_rules(record, entry, acls, 1)
+    outbound, inbound = sa.keys("out"), sa.keys("in")
     try:
         return SaPair(
             OutboundSa(
@@ -79,8 +79,8 @@ def manual_pair(
                 destination=record.remote,
                 entry=entry.seq,
                 context=record.outer_context,
-                esp=_esp(sa.outbound),
-                ah=_ah(sa.outbound),
+                esp=_esp(outbound),
+                ah=_ah(outbound),
                 df=df_policy(record),
                 ip_comp=sa.ip_comp,
                 assignment=entry.assignment,
@@ -91,9 +91,9 @@ def manual_pair(
                 source=record.remote,
                 destination=record.local,
                 context=record.outer_context,
-                esp=_esp(sa.inbound),
-                ah=_ah(sa.inbound),
-                window=sa.window,
+                esp=_esp(inbound),
+                ah=_ah(inbound),
+                window=sa.replay_window,
                 selectors=tuple([rule.mirrored() for rule in rules]),
                 ip_comp=sa.ip_comp,
                 assignment=entry.assignment,

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import islice
+from typing import Any
 
 from chassis.ase.counters import AnyCause
 from chassis.ase.ipsec.encapsulate import Encapsulator
@@ -34,12 +35,13 @@ from chassis.ase.sa_builder import (
 )
 from chassis.bus.engine import Output, ToController
 from chassis.bus.messages import SaReport, TunnelEvent
-from chassis.bus.records import Key, ManualSaRecord, PolicyRecord, Record, TunnelRecord, policy_key
+from chassis.bus.records import Key, Policy, PolicyRecord, Record, TunnelRecord, policy_key
 from chassis.bus.replication import RecordChange
 from chassis.fwd.decision import Decision
 from chassis.fwd.mtu import MtuLimits
 from chassis.model.acl import Acl
 from chassis.model.ike import IkePolicy
+from chassis.model.ipsec import ManualSa
 
 MAX_TUNNELS_PER_SLICE = 200
 """Tunnels that one call installs, which takes a few hundredths of a second."""
@@ -157,7 +159,7 @@ def _sa_inputs(record: TunnelRecord) -> tuple[object, ...]:
 
 
 def _needs(record: TunnelRecord) -> frozenset[Key]:
-    sas: set[Key] = {(ManualSaRecord.TYPE, entry.sa) for entry in record.entries if entry.sa}
+    sas: set[Key] = {policy_key(ManualSa, entry.sa) for entry in record.entries if entry.sa}
     acls: set[Key] = {policy_key(Acl, entry.acl, record.context) for entry in record.entries if entry.acl}
     policy: set[Key] = {_ike_policy(record)} if record.ike_policy else set()
     return frozenset(sas | acls | policy)
@@ -165,6 +167,13 @@ def _needs(record: TunnelRecord) -> frozenset[Key]:
 
 def _ike_policy(record: TunnelRecord) -> Key:
     return policy_key(IkePolicy, record.ike_policy, record.outer_context)
+
+
+def _put(table: dict[Any, Any], key: object, value: object, deleted: bool) -> None:
+    if deleted:
+        table.pop(key, None)
+    else:
+        table[key] = value
 
 
 class TunnelTable:
@@ -176,7 +185,7 @@ class TunnelTable:
         self.states: dict[int, AspTunnel] = {}
         self.records: dict[int, TunnelRecord] = {}
         """Every tunnel of the router that this card has a record of."""
-        self._sas: dict[str, ManualSaRecord] = {}
+        self._sas: dict[str, ManualSa] = {}
         self._acls: dict[tuple[int, str], Acl] = {}
         self._versions: dict[Key, int] = {}
         """Of IKE policies."""
@@ -284,24 +293,27 @@ class TunnelTable:
             if _sa_inputs(state.record) != _sa_inputs(record):
                 affected[number] = None
             state.record = record
-        elif isinstance(record, ManualSaRecord):
-            if deleted:
-                self._sas.pop(record.name, None)
-            else:
-                self._sas[record.name] = record
+        elif isinstance(record, PolicyRecord) and self._apply_policy(record.context, record.value, deleted):
             affected.update(dict.fromkeys(sorted(self._users.get(record.key, ()))))
-        elif isinstance(record, PolicyRecord) and isinstance(record.value, IkePolicy):
-            before = self._versions.pop(record.key, None)
-            if not deleted:
-                self._versions[record.key] = record.value.version
-            if self._versions.get(record.key) != before:
-                affected.update(dict.fromkeys(sorted(self._users.get(record.key, ()))))
-        elif isinstance(record, PolicyRecord) and isinstance(record.value, Acl):
-            if deleted:
-                self._acls.pop((record.context, record.value.name), None)
-            else:
-                self._acls[record.context, record.value.name] = record.value
-            affected.update(dict.fromkeys(sorted(self._users.get(record.key, ()))))
+
+    def _apply_policy(self, context: int, value: Policy, deleted: bool) -> bool:
+        """Store a manual SA, an access list or the version of an IKE policy.
+
+        Return whether tunnels that name it may change.
+        """
+        match value:
+            case ManualSa():
+                _put(self._sas, value.name, value, deleted)
+            case Acl():
+                _put(self._acls, (context, value.name), value, deleted)
+            case IkePolicy():
+                key = policy_key(IkePolicy, value.name, context)
+                before = self._versions.get(key)
+                _put(self._versions, key, value.version, deleted)
+                return self._versions.get(key) != before
+            case _:
+                return False
+        return True
 
     def _wanted_sas(self, record: TunnelRecord) -> _WantedSas:
         try:

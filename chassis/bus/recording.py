@@ -17,7 +17,7 @@ from typing import Any, cast
 
 from chassis.bus import codec
 from chassis.bus.messages import PROTOCOL, Message, Reply
-from chassis.bus.records import SaKeys
+from chassis.model.ipsec import Key
 from chassis.net.errors import DecodeError
 
 FORMAT = "chassis bus record"
@@ -66,7 +66,7 @@ def _blanked(value: Any) -> Any:
     for item in fields(value):
         old = getattr(value, item.name)
         if not item.repr and isinstance(old, bytes):
-            changes[item.name] = bytes(len(old)) if isinstance(value, SaKeys) else b""
+            changes[item.name] = bytes(len(old)) if isinstance(value, Key) else b""
         elif isinstance(old, tuple) or is_dataclass(old):
             changes[item.name] = _blanked(old)
     return replace(value, **changes) if changes else value

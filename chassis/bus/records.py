@@ -14,7 +14,7 @@ from typing import ClassVar
 
 from chassis.model.acl import Acl
 from chassis.model.ike import IkePolicy, IkeProposal
-from chassis.model.ipsec import IpsecPolicy, IpsecProposal
+from chassis.model.ipsec import IpsecPolicy, IpsecProposal, ManualSa
 
 Key = tuple[str | int, ...]
 
@@ -244,38 +244,7 @@ class TunnelRecord:
         return (self.TYPE, self.number)
 
 
-@dataclass(frozen=True, slots=True)
-class SaKeys:
-    """One direction of a manual SA. An SPI of 0 means that the protocol is not used; a key is raw bytes."""
-
-    esp_spi: int = 0
-    esp_integrity: str = ""
-    esp_integrity_key: bytes = field(default=b"", repr=False)
-    esp_cipher: str = "null"
-    esp_cipher_key: bytes = field(default=b"", repr=False)
-    ah_spi: int = 0
-    ah_integrity: str = ""
-    ah_key: bytes = field(default=b"", repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class ManualSaRecord:
-    """A manual security association (guide 8.3): both directions, complete, algorithms filled in (S-109)."""
-
-    name: str
-    window: int
-    ip_comp: bool
-    outbound: SaKeys
-    inbound: SaKeys
-
-    TYPE: ClassVar[str] = "manual-sa"
-
-    @property
-    def key(self) -> Key:
-        return (self.TYPE, self.name)
-
-
-Policy = Acl | IkeProposal | IkePolicy | IpsecProposal | IpsecPolicy
+Policy = Acl | IkeProposal | IkePolicy | IpsecProposal | IpsecPolicy | ManualSa
 """What a `PolicyRecord` holds."""
 
 POLICY_KINDS: dict[type, str] = {
@@ -284,6 +253,7 @@ POLICY_KINDS: dict[type, str] = {
     IkePolicy: "ike-policy",
     IpsecProposal: "ipsec-proposal",
     IpsecPolicy: "ipsec-policy",
+    ManualSa: "manual-sa",
 }
 """The first part of a key, by the type of the value."""
 
@@ -298,8 +268,8 @@ def policy_key(kind: type, name: str, context: int = 0) -> Key:
 
 @dataclass(frozen=True, slots=True)
 class PolicyRecord:
-    """An access list, proposal or policy of the configuration (`chassis.model`), without what matters to its text
-    only. `context` is 0 for what the whole router has."""
+    """An access list, proposal, policy or manual SA of the configuration (`chassis.model`), without what matters
+    to its text only. `context` is 0 for what the whole router has."""
 
     context: int
     value: Policy
@@ -335,7 +305,6 @@ Record = (
     | RouteRecord
     | LocalAddressRecord
     | TunnelRecord
-    | ManualSaRecord
     | PolicyRecord
     | CertificateRecord
 )

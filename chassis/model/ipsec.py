@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
 from chassis.model.ike import ProposalRef
 from chassis.model.source import OFF_WIRE, Kept, description_field, kept_field, line_field, written_field
+
+DEFAULT_WINDOW: Final = 64
+"""Anti-replay window of an SA without such a line (packets)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +79,27 @@ class IpsecPolicy:
 
     name: str
     description: str | None = description_field()
-    window: int = 64
+    window: int = DEFAULT_WINDOW
     pfs_group: int | None = None
     proposals: tuple[ProposalRef, ...] = ()
     esn: bool = False
     kept: tuple[Kept, ...] = kept_field()
     written: frozenset[str] = written_field()
     line: int = line_field()
+
+
+@dataclass(frozen=True, slots=True)
+class SaKeys:
+    """Keys of one direction of an SA, algorithms in force. An SPI of 0 means that the protocol is not used."""
+
+    esp_spi: int = 0
+    esp_integrity: str = ""
+    esp_integrity_key: bytes = field(default=b"", repr=False)
+    esp_cipher: str = "null"
+    esp_cipher_key: bytes = field(default=b"", repr=False)
+    ah_spi: int = 0
+    ah_integrity: str = ""
+    ah_key: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +133,20 @@ class Spi:
         return None if self.ah is None else self.ah.algorithm or "hmac-sha1-96"
 
     @property
+    def keys(self) -> SaKeys:
+        """SPIs, algorithms and keys of this direction; complete only if the direction is."""
+        return SaKeys(
+            esp_spi=self.esp_spi or 0,
+            esp_integrity=self.esp_integrity or "",
+            esp_integrity_key=self.esp_auth.key.value if self.esp_auth is not None else b"",
+            esp_cipher=self.esp_cipher or "null",
+            esp_cipher_key=self.esp_encryption.key.value if self.esp_encryption is not None else b"",
+            ah_spi=self.ah_spi or 0,
+            ah_integrity=self.ah_integrity or "",
+            ah_key=self.ah.key.value if self.ah is not None else b"",
+        )
+
+    @property
     def has_esp(self) -> bool:
         return self.esp_spi is not None or self.esp_auth is not None or self.esp_encryption is not None
 
@@ -140,7 +171,7 @@ class Spi:
 class ManualSa:
     """`ipsec security-association`. `both` excludes `inbound` and `outbound`, which come as a pair.
 
-    `window` is None where no line gives it; 64 packets are meant then.
+    `window` is None where no line gives it, and `replay_window` what is in force then.
     """
 
     name: str
@@ -153,6 +184,16 @@ class ManualSa:
     kept: tuple[Kept, ...] = kept_field()
     written: frozenset[str] = written_field()
     line: int = line_field()
+
+    @property
+    def replay_window(self) -> int:
+        """Anti-replay window in force (packets): S-109."""
+        return DEFAULT_WINDOW if self.window is None else self.window
+
+    def keys(self, direction: Literal["in", "out"]) -> SaKeys:
+        """Keys of the packets that come in, or go out; empty where that direction is missing."""
+        spi = self.receive if direction == "in" else self.send
+        return SaKeys() if spi is None else spi.keys
 
     @property
     def receive(self) -> Spi | None:

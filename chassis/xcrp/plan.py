@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from chassis.bus.records import Key, policy_key
 from chassis.model.acl import Acl
+from chassis.model.ipsec import ManualSa
 from chassis.model.router import LOCAL, NULL0, Config, Interface, StaticRoute, Tunnel
 from chassis.net.address import MASKS, network_of, parse_address, parse_prefix
 from chassis.xcrp import ike_config
@@ -230,7 +231,7 @@ def _needed(plan: Plan, tunnel: Tunnel) -> Iterator[Key]:
     context = plan.contexts.get(tunnel.interface_context, 0)
     for entry in tunnel.entries:
         if entry.sa:
-            yield ("manual-sa", entry.sa)
+            yield policy_key(ManualSa, entry.sa)
         if entry.acl:
             yield policy_key(Acl, entry.acl, context)
 

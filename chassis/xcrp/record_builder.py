@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from chassis.bus import records as bus
 from chassis.bus.records import PolicyRecord, Record, policy_key
 from chassis.model.acl import Acl
-from chassis.model.ipsec import ManualSa, Spi, TunnelEntry
+from chassis.model.ipsec import ManualSa, TunnelEntry
 from chassis.model.source import as_carried
 from chassis.net.address import parse_address
 from chassis.xcrp import ike_config
@@ -18,14 +18,10 @@ from chassis.xcrp.plan import Plan, TunnelPlan, entry_lease
 from chassis.xcrp.tunnels import ControllerTunnel
 
 _BY_NEED = (
-    bus.ManualSaRecord,
     bus.PolicyRecord,
     bus.CertificateRecord,
 )
 """Records that only the ASPs get whose tunnels use them: most of them are, or lead to, a key."""
-
-WINDOW = 64
-"""Anti-replay window of a manual SA without such a line (S-109), in packets."""
 
 
 def needs_record(plan: Plan, card: str, record: Record) -> bool:
@@ -78,8 +74,8 @@ def fixed(plan: Plan, *, discard: bool, esn: bool) -> Iterator[Record]:
         yield bus.LocalAddressRecord(number, address, owner)
     wanted = frozenset().union(*plan.records_by_asp.values())
     for sa in plan.config.manual_sas.values():
-        if (bus.ManualSaRecord.TYPE, sa.name) in wanted and sa.complete:
-            yield manual_sa(sa)
+        if policy_key(ManualSa, sa.name) in wanted and sa.complete:
+            yield PolicyRecord(0, as_carried(sa))
     for name, context_config in plan.config.contexts.items():
         for acl in context_config.acls.values():
             if policy_key(Acl, acl.name, plan.contexts[name]) in wanted:
@@ -140,31 +136,4 @@ def circuit(made: TunnelPlan, state: ControllerTunnel) -> bus.CircuitRecord:
         context=made.context,
         interface=made.config.interface or "",
         tunnel=made.number,
-    )
-
-
-def manual_sa(sa: ManualSa) -> bus.ManualSaRecord:
-    """A complete manual SA, algorithms and window filled in."""
-    return bus.ManualSaRecord(
-        name=sa.name,
-        window=WINDOW if sa.window is None else sa.window,
-        ip_comp=sa.ip_comp,
-        outbound=_keys(sa.send),
-        inbound=_keys(sa.receive),
-    )
-
-
-def _keys(spi: Spi | None) -> bus.SaKeys:
-    if spi is None:
-        return bus.SaKeys()
-    esp, ah = spi.has_esp, spi.has_ah
-    return bus.SaKeys(
-        esp_spi=(spi.esp_spi or 0) if esp else 0,
-        esp_integrity=spi.esp_integrity or "",
-        esp_integrity_key=spi.esp_auth.key.value if spi.esp_auth is not None else b"",
-        esp_cipher=spi.esp_cipher or "null",
-        esp_cipher_key=spi.esp_encryption.key.value if spi.esp_encryption is not None else b"",
-        ah_spi=(spi.ah_spi or 0) if ah else 0,
-        ah_integrity=spi.ah_integrity or "",
-        ah_key=spi.ah.key.value if spi.ah is not None else b"",
     )

@@ -7,6 +7,7 @@ import struct
 from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import Literal
 
 from chassis.ase.engine import AspEngine
 from chassis.ase.ipsec.state import octets_for
@@ -18,18 +19,20 @@ from chassis.bus.records import (
     CardStateRecord,
     ContextRecord,
     InterfaceRecord,
-    Key,
     LocalAddressRecord,
-    ManualSaRecord,
     NextHop,
     PolicyEntryRecord,
+    PolicyRecord,
     PortRecord,
     Record,
     RouteRecord,
-    SaKeys,
     TunnelRecord,
 )
+from chassis.bus.records import (
+    Key as RecordKey,
+)
 from chassis.bus.replication import Publisher
+from chassis.model.ipsec import Key, Keyed, ManualSa, SaKeys, Spi
 from chassis.net import icmp
 from chassis.net.address import parse_address, parse_prefix
 from chassis.net.ethernet import HEADROOM
@@ -56,10 +59,33 @@ def keys(spi: int, kind: str = "esp") -> SaKeys:
     return SaKeys(**esp, **ah)  # type: ignore[arg-type]
 
 
-def manual_sa(name: str, spi: int, kind: str = "esp", *, there: bool = False, window: int = 64) -> ManualSaRecord:
+def manual_sa(name: str, spi: int, kind: str = "esp", *, there: bool = False, window: int = 64) -> PolicyRecord:
     """An SA with SPIs from `spi` on; `there` is the other end's view of it."""
-    out, back = keys(spi, kind), keys(spi + 10, kind)
-    return ManualSaRecord(name, window, False, *((back, out) if there else (out, back)))
+    out, back = [direction_of(keys(first, kind)) for first in (spi, spi + 10)]
+    if there:
+        out, back = back, out
+    return PolicyRecord(0, ManualSa(name, window=window, inbound=back, outbound=out))
+
+
+def direction_of(keys: SaKeys) -> Spi:
+    """One direction of a manual SA with these keys."""
+    return Spi(
+        esp_spi=keys.esp_spi or None,
+        esp_auth=Keyed(keys.esp_integrity, Key(keys.esp_integrity_key)) if keys.esp_integrity else None,
+        esp_encryption=Keyed(keys.esp_cipher, Key(keys.esp_cipher_key)) if keys.esp_spi else None,
+        ah_spi=keys.ah_spi or None,
+        ah=Keyed(keys.ah_integrity, Key(keys.ah_key)) if keys.ah_integrity else None,
+    )
+
+
+def with_keys(record: PolicyRecord, direction: Literal["in", "out"], **changes: object) -> PolicyRecord:
+    """The record of a manual SA with other keys in one direction."""
+    assert isinstance(record.value, ManualSa)
+    spi = direction_of(replace(record.value.keys(direction), **changes))  # type: ignore[arg-type]
+    value = record.value
+    return replace(
+        record, value=replace(value, inbound=spi) if direction == "in" else replace(value, outbound=spi)
+    )
 
 
 def route(context: int, prefix: str, *hops: NextHop) -> RouteRecord:
@@ -167,7 +193,7 @@ class Controller:
             self.take(self.asp.on_timer(self.now))
         self.now = end
 
-    def put(self, *records: Record, delete: Sequence[Key] = ()) -> list[FromCard]:
+    def put(self, *records: Record, delete: Sequence[RecordKey] = ()) -> list[FromCard]:
         """Change records; what the ASP says to that."""
         for record in records:
             self.publisher.put(record)
@@ -315,7 +341,7 @@ def pair(**fields: object) -> tuple[Controller, Controller]:
 
 def thousands(count: int) -> tuple[Controller, list[Record]]:
     """An ASP that was admitted, and the records of so many tunnels that it has not got yet."""
-    made: list[Record] = [record for record in records() if not isinstance(record, TunnelRecord | ManualSaRecord)]
+    made: list[Record] = [record for record in records() if record.key[0] not in ("tunnel", "manual-sa")]
     template = next(record for record in records() if isinstance(record, TunnelRecord) and record.economical)
     for number in range(1, count + 1):
         entries = (PolicyEntryRecord(10, sa=f"sa{number}"),)

@@ -11,7 +11,8 @@ from chassis.bus import engine
 from chassis.bus.batch import Batch
 from chassis.bus.codec import carrier
 from chassis.bus.engine import Exit, Output
-from chassis.bus.records import PolicyEntryRecord, Record, SaKeys, TunnelRecord
+from chassis.bus.records import PolicyEntryRecord, Record, TunnelRecord
+from chassis.model.ipsec import SaKeys
 from tests.support.asp import OUTER, Controller, ip, keys, records
 
 A, B = ip("40.0.0.1"), ip("40.0.0.2")

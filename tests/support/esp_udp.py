@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from chassis.ase.ike.crypto.algorithms import CIPHERS, INTEGRITY
 from chassis.ase.link import SaInstall
-from chassis.bus.records import SaKeys
+from chassis.model.ipsec import SaKeys
 from chassis.net.checksum import checksum
 
 IP_IN_IP = 4

@@ -12,7 +12,7 @@ from chassis.bus import codec, requests
 from chassis.bus.card import CardBase
 from chassis.bus.engine import Append, Exit, Output, Perform, Persist, ToCard, ToController, ToLauncher, ToOperator
 from chassis.bus.messages import Delta, Hello, PortEvent, Reply, Request, SaReport, TunnelEvent
-from chassis.bus.records import CardStateRecord, CircuitRecord, ManualSaRecord, RouteRecord, TunnelRecord
+from chassis.bus.records import CardStateRecord, CircuitRecord, RouteRecord, TunnelRecord
 from chassis.bus.replication import RecordChange
 from chassis.net.address import parse_prefix
 from chassis.xcrp.engine import ControllerEngine
@@ -332,7 +332,7 @@ class Node:
         return {r.tunnel: r.number for r in records if isinstance(r, CircuitRecord) and r.kind == "tunnel"}
 
     def keys_of(self, card: str) -> set[str]:
-        return {r.name for r in self.cards[card].replica.records.values() if isinstance(r, ManualSaRecord)}
+        return {str(key[1]) for key in self.cards[card].replica.records if key[0] == "manual-sa"}
 
     def events(self) -> list[str]:
         return [str(output.values["text"]) for output in self.launcher if output.what == "event"]

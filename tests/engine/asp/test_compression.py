@@ -7,14 +7,16 @@ from dataclasses import replace
 import pytest
 
 from chassis.ase.ipsec.ipcomp import CPI_DEFLATE, decompress
-from chassis.bus.records import ManualSaRecord, Record
+from chassis.bus.records import PolicyRecord, Record
 from chassis.net.ipv4 import Ipv4
 from tests.support.asp import CIRCUIT, ECONOMICAL, Controller, packets_of, records, udp_packet
 
 
 def compressing(there: bool, kind: str, ip_comp: bool = True) -> list[Record]:
     return [
-        replace(record, ip_comp=ip_comp) if isinstance(record, ManualSaRecord) else record
+        replace(record, value=replace(record.value, ip_comp=ip_comp))
+        if isinstance(record, PolicyRecord)
+        else record
         for record in records(there=there, kind=kind)
     ]
 

@@ -11,7 +11,7 @@ from chassis.ase.ipsec.state import octets_for
 from chassis.ase.tunnels import MAX_TUNNELS_PER_SLICE
 from chassis.bus.batch import Batch
 from chassis.bus.messages import FromCard, Heartbeat, LogRecord, SaEvent, TunnelEvent
-from chassis.bus.records import ManualSaRecord, PolicyEntryRecord, PolicyRecord, TunnelRecord
+from chassis.bus.records import PolicyEntryRecord, PolicyRecord, TunnelRecord
 from chassis.model.acl import Acl, AclRule
 from tests.support.asp import (
     ASP,
@@ -27,6 +27,7 @@ from tests.support.asp import (
     records,
     thousands,
     udp_packet,
+    with_keys,
 )
 
 LAST = (1 << 32) - 1
@@ -100,12 +101,12 @@ def test_an_incomplete_tunnel_says_why_and_drops(change: dict[str, object], reas
 def test_a_wrong_key_is_a_reason_not_a_crash() -> None:
     a, _ = pair()
     sa = a.record("manual-sa", "sa1")
-    assert isinstance(sa, ManualSaRecord)
-    said = a.put(replace(sa, outbound=replace(sa.outbound, esp_cipher_key=b"short")))
+    assert isinstance(sa, PolicyRecord)
+    said = a.put(with_keys(sa, "out", esp_cipher_key=b"short"))
     assert tunnel_events(said) == [
         (CIRCUIT, False, "security association sa1: key has 5 bytes, aes-128-cbc needs 16")
     ]
-    said = a.put(replace(sa, inbound=replace(sa.inbound, esp_spi=0)))
+    said = a.put(with_keys(sa, "in", esp_spi=0))
     assert tunnel_events(said) == [(CIRCUIT, False, "security association sa1: an SA needs ESP, AH or both")]
     assert tunnel_events(a.put(sa)) == [(CIRCUIT, True, "")]
 
@@ -148,8 +149,8 @@ def test_a_change_of_one_tunnel_touches_no_other() -> None:
     held = a.asp.sadb.outbound[ECONOMICAL, 10], a.asp.sadb.inbound[ECONOMICAL, 10]
     send(a, 5)
     sa = a.record("manual-sa", "sa1")
-    assert isinstance(sa, ManualSaRecord)
-    said = a.put(replace(sa, outbound=replace(sa.outbound, esp_cipher_key=b"d" * 16)))
+    assert isinstance(sa, PolicyRecord)
+    said = a.put(with_keys(sa, "out", esp_cipher_key=b"d" * 16))
     assert said == [] or tunnel_events(said) == [(CIRCUIT, True, "")]
     assert (a.asp.sadb.outbound[ECONOMICAL, 10], a.asp.sadb.inbound[ECONOMICAL, 10]) == held
     # New keys under the same SPI go on where the old ones stopped.

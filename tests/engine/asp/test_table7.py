@@ -21,7 +21,7 @@ from chassis.ase.ipsec.causes import MESSAGE_IDS, OWN_MESSAGES
 from chassis.ase.link import SaDelete
 from chassis.bus.batch import Step
 from chassis.bus.messages import LogRecord
-from chassis.bus.records import ManualSaRecord, PolicyRecord
+from chassis.bus.records import PolicyRecord
 from chassis.model.acl import Acl, AclRule
 from tests.support.asp import (
     AH_MD5,
@@ -37,6 +37,7 @@ from tests.support.asp import (
     packets_of,
     pair,
     udp_packet,
+    with_keys,
 )
 from tests.support.asp_negotiated import install, join, sides
 
@@ -76,8 +77,8 @@ def sent(count: int, kind: str = "esp") -> tuple[Controller, list[bytes]]:
 def with_inbound(router: Controller, **keys: object) -> None:
     """Give the router other keys for what comes in."""
     record = router.record("manual-sa", "sa1")
-    assert isinstance(record, ManualSaRecord)
-    router.put(replace(record, inbound=replace(record.inbound, **keys)))  # type: ignore[arg-type]
+    assert isinstance(record, PolicyRecord)
+    router.put(with_keys(record, "in", **keys))
 
 
 def other_ah_key(count: int) -> Refused:
@@ -189,8 +190,8 @@ def seen_before(kind: str) -> Case:
     def case(count: int) -> Refused:
         b, packets = sent(count, kind)
         record = b.record("manual-sa", "sa1")
-        assert isinstance(record, ManualSaRecord)
-        b.put(replace(record, window=1024))
+        assert isinstance(record, PolicyRecord)
+        b.put(replace(record, value=replace(record.value, window=1024)))
         [(_, came)] = b.open(batch_of(packets, Step.DECAPSULATE))
         assert len(came) == count
         return Refused(b, packets, "replayed", 1000 if kind == "esp" else 1001)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from chassis.bus.records import LocalAddressRecord, ManualSaRecord, PortRecord, TunnelRecord
+from chassis.bus.records import LocalAddressRecord, PolicyRecord, PortRecord, TunnelRecord
+from chassis.model.ipsec import ManualSa
 from chassis.net.address import parse_address
 from tests.support.xcrp import HA_PORTS, HIGH_AVAILABILITY, Node, sa
 
@@ -190,12 +191,14 @@ def test_what_the_cards_learn_of_a_tunnel_and_its_sa() -> None:
     assert (tunnel.local, tunnel.remote) == (parse_address("1.1.1.1"), parse_address("3.3.3.3"))
     assert [(entry.seq, entry.sa, entry.acl) for entry in tunnel.entries] == [(10, "sa-1", "acl-C1")]
     made = records["manual-sa", "sa-1"]
-    assert isinstance(made, ManualSaRecord)
-    assert made.window == 64
-    assert made.outbound == made.inbound
-    assert (made.outbound.esp_spi, made.outbound.esp_integrity) == (301, "hmac-sha1-96")
-    assert made.outbound.esp_integrity_key == (301).to_bytes(20, "big")
-    assert made.outbound.esp_cipher_key == (301).to_bytes(16, "big")
+    assert isinstance(made, PolicyRecord)
+    assert isinstance(made.value, ManualSa)
+    assert made.value.replay_window == 64
+    keys = made.value.keys("out")
+    assert keys == made.value.keys("in")
+    assert (keys.esp_spi, keys.esp_integrity) == (301, "hmac-sha1-96")
+    assert keys.esp_integrity_key == (301).to_bytes(20, "big")
+    assert keys.esp_cipher_key == (301).to_bytes(16, "big")
     assert "\\x01" not in repr(made)
 
 
@@ -216,12 +219,14 @@ def test_two_protocols_of_one_sa() -> None:
     )
     node = booted(text + sa("unused", 999))
     made = node.cards["asp 2/1"].replica.records["manual-sa", "sa-both"]
-    assert isinstance(made, ManualSaRecord)
-    assert (made.window, made.inbound.ah_spi, made.inbound.esp_spi) == (128, 700, 701)
-    assert (made.outbound.ah_spi, made.outbound.esp_spi) == (800, 801)
-    assert (made.inbound.ah_integrity, made.outbound.ah_integrity) == ("hmac-sha1-96", "hmac-md5-96")
-    assert (made.inbound.esp_cipher, made.inbound.esp_cipher_key) == ("des-cbc", b"12345678")
-    assert made.inbound.esp_integrity == ""
+    assert isinstance(made, PolicyRecord)
+    assert isinstance(made.value, ManualSa)
+    inbound, outbound = made.value.keys("in"), made.value.keys("out")
+    assert (made.value.replay_window, inbound.ah_spi, inbound.esp_spi) == (128, 700, 701)
+    assert (outbound.ah_spi, outbound.esp_spi) == (800, 801)
+    assert (inbound.ah_integrity, outbound.ah_integrity) == ("hmac-sha1-96", "hmac-md5-96")
+    assert (inbound.esp_cipher, inbound.esp_cipher_key) == ("des-cbc", b"12345678")
+    assert inbound.esp_integrity == ""
     assert node.keys_of("asp 2/1") == {"sa-both"}
     assert node.controller is not None
     assert {use.split(" ", 1)[1] for use in node.controller.node.numbers.leases[1, 10].uses} == {

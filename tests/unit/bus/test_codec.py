@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import typing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import msgpack
@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chassis.bus import codec, messages, records
+from chassis.model.ipsec import Key, Keyed, ManualSa, SaKeys, Spi
 from chassis.model.source import as_carried
 from chassis.net.errors import DecodeError
 
@@ -164,6 +165,8 @@ def test_a_field_off_the_wire_needs_a_default() -> None:
 
 
 def test_keys_are_in_no_repr() -> None:
-    keys = records.SaKeys(esp_integrity_key=b"secret-one", esp_cipher_key=b"secret-two", ah_key=b"secret-three")
-    record = records.ManualSaRecord("sa", 64, False, keys, keys)
+    keys = SaKeys(esp_integrity_key=b"secret-one", esp_cipher_key=b"secret-two", ah_key=b"secret-three")
+    assert "secret" not in repr(keys)
+    spi = Spi(esp_auth=Keyed(None, Key(b"secret-one")), esp_encryption=Keyed(None, Key(b"secret-two")))
+    record = records.PolicyRecord(0, ManualSa("sa", both=replace(spi, ah=Keyed(None, Key(b"secret-three")))))
     assert "secret" not in repr(messages.Delta(1, 2, (record,), ()))

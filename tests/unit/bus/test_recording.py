@@ -15,18 +15,25 @@ from chassis.bus import codec, recording, records
 from chassis.bus.messages import Delta, Goodbye, Message, Reply, Snapshot
 from chassis.bus.recording import RecordError
 from chassis.model.ike import IkePolicy, PreSharedKey
+from chassis.model.ipsec import Key, Keyed, ManualSa, Spi
 from chassis.model.source import on_wire
 from tests.unit.bus.test_codec import any_message
 
 SECRET = b"a secret of the router"
 
-KEYS = records.SaKeys(esp_integrity_key=SECRET, esp_cipher_key=SECRET, ah_key=SECRET, esp_spi=4097)
+DIRECTION = Spi(
+    esp_spi=4097,
+    esp_auth=Keyed(None, Key(SECRET)),
+    esp_encryption=Keyed(None, Key(SECRET)),
+    ah=Keyed(None, Key(SECRET)),
+)
+SA = records.PolicyRecord(0, ManualSa("sa", both=DIRECTION))
 
 
 def _secret_records() -> list[Any]:
     """A record of each type that has something to hide, full of it."""
     return [
-        records.ManualSaRecord("sa", 64, False, KEYS, KEYS),
+        SA,
         records.PolicyRecord(1, IkePolicy("p", pre_shared_key=PreSharedKey("ascii", SECRET))),
         records.CertificateRecord(1, "key", "key", SECRET),
     ]
@@ -58,8 +65,9 @@ def test_keys_that_an_asp_was_asked_for_are_in_no_line() -> None:
 
 
 def test_keys_of_a_manual_sa_keep_their_length_and_the_rest_its_value() -> None:
-    sa = recording.blanked(Snapshot(1, 1, 1, (records.ManualSaRecord("sa", 64, False, KEYS, KEYS),))).records[0]
-    assert (sa.outbound.esp_cipher_key, sa.inbound.esp_spi, sa.name) == (bytes(len(SECRET)), 4097, "sa")
+    sa = recording.blanked(Snapshot(1, 1, 1, (SA,))).records[0]
+    assert (sa.value.keys("out").esp_cipher_key, sa.value.keys("in").esp_spi) == (bytes(len(SECRET)), 4097)
+    assert sa.value.name == "sa"
 
 
 def _types_within(*hints: Any) -> set[type]:
@@ -83,7 +91,7 @@ def test_every_secret_on_the_bus_is_known_here() -> None:
         for kind in _types_within(*codec.MESSAGE_TYPES, *codec.RECORD_TYPES)
         if any(on_wire(item) and not item.repr for item in fields(kind))
     }
-    assert set(hiding) == {"SaKeys", "PreSharedKey", "CertificateRecord"}
+    assert set(hiding) == {"Key", "PreSharedKey", "CertificateRecord"}
     assert {kind for kinds in hiding.values() for kind in kinds} == {"bytes"}
 
 

@@ -40,7 +40,7 @@ from chassis.ase.ike.v1.child_sas import ChildSaV1, max_child_sas
 from chassis.ase.ike.v1.isakmp_sa import Exchange, IsakmpSa
 from chassis.ase.ike.v1.keymat import NONCE_OCTETS, IncomingMessage, exactly_one, first_of_type, is_encrypted
 from chassis.ase.link import Encapsulation, SaInstall
-from chassis.bus.records import SaKeys
+from chassis.model.ipsec import SaKeys
 from chassis.state_machine import StateMachine, without_actions
 
 QUICK_MODE_CACHE_TIMEOUT: Final = 90.0

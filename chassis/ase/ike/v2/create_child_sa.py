@@ -41,8 +41,8 @@ from chassis.ase.ike.v2.ike_sa import ESTABLISHED_STATES, IkeSa, IkeSaState, Tas
 from chassis.ase.ike.v2.informational import DeleteChildSpisTask, close_child
 from chassis.ase.ike.v2.keymat import NONCE_OCTETS, shared_secret
 from chassis.ase.link import SaInstall
-from chassis.bus.records import SaKeys
 from chassis.model.acl import AclRule
+from chassis.model.ipsec import SaKeys
 
 AH_THROUGH_NAT_TEXT = "AH cannot pass the NAT between the peers (RFC 3948 carries ESP only)"
 

@@ -15,7 +15,8 @@ from chassis.ase.ipsec.sa import Ah, Esp, InboundSa, OutboundSa
 from chassis.ase.ipsec.sadb import Sadb
 from chassis.ase.ipsec.spd import SpdEntry
 from chassis.ase.sa_builder import manual_pair
-from chassis.bus.records import ManualSaRecord, PolicyEntryRecord, SaKeys, TunnelRecord
+from chassis.bus.records import PolicyEntryRecord, TunnelRecord
+from chassis.model.ipsec import Key, Keyed, ManualSa, Spi
 from chassis.net.ethernet import MAX_BATCHED_IPV4_LENGTH
 from chassis.net.ipv4 import PROTOCOL_IPCOMP, PROTOCOL_IPIP
 from tests.support.ipsec import ENTRY, LEFT, RIGHT, ah, batch, database, esp, inner, packets_of, protected
@@ -209,8 +210,7 @@ def test_every_sa_has_its_own_pause() -> None:
 
 
 def test_manual_keys_use_the_well_known_cpi() -> None:
-    keys = SaKeys(esp_spi=1000, esp_integrity="hmac-sha1-96", esp_integrity_key=bytes(20), esp_cipher="null")
-    sa = ManualSaRecord("sa", 64, True, keys, keys)
+    sa = ManualSa("sa", ip_comp=True, both=Spi(esp_spi=1000, esp_auth=Keyed("hmac-sha1-96", Key(bytes(20)))))
     entry = PolicyEntryRecord(10, sa="sa")
     record = TunnelRecord(
         number=1, name="t", economical=True, asp="asp 1/1", circuit=0, home="", context=2, outer_context=1,
