@@ -122,7 +122,7 @@ class End:
         self._take(self.ike.start(time.monotonic()))
 
     def configure(self, put: list[Record]) -> None:
-        settings: Attributes = {"ike-retransmit": PATIENCE, "half-open": 4000}
+        settings: Attributes = {"ike-retransmit-timeout": PATIENCE, "cookie-threshold": 4000}
         self._take(self.ike.receive(Configure(tuple(put), (), True, settings), time.monotonic(), time.time()))
 
     def turn(self, longest: float) -> None:

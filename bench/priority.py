@@ -57,7 +57,7 @@ def run(report: Report) -> None:
     runs = []
     for number in range(RUNS):
         with report.row(f"2 x oversubscribed, run {number + 1} of {RUNS}"):
-            booted = boot(LAB, settings={"asp-rate": f"{RATE}pps", "misses": MISSES}, flows=flows)
+            booted = boot(LAB, settings={"asp-rate": f"{RATE}pps", "heartbeat-misses": MISSES}, flows=flows)
             try:
                 runs.append(_once(booted.client))
             finally:

@@ -107,8 +107,8 @@ def _router(node: labs.RouterNode) -> NodeModel:
         controller,
         tuple(_card(card, kind, config) for card, kind in inventory.cards_of(config)),
         restart_delay=node.settings.restart_delay,
-        heartbeat=node.settings.heartbeat,
-        misses=node.settings.misses,
+        heartbeat=node.settings.heartbeat_interval,
+        misses=node.settings.heartbeat_misses,
         module=state.__file__,
         variants=(Variant(text, _marks(config)), _second(config)),
     )

@@ -101,7 +101,7 @@ class Admission:
         """Act on cards that missed their heartbeats, or stayed hung."""
         if not self._state.reconciled:
             return []
-        monitor, interval = self._node.heartbeats, self._state.settings.heartbeat
+        monitor, interval = self._node.heartbeats, self._state.settings.heartbeat_interval
         behind = now - monitor.next_timer()
         if interval < behind < inf:
             # Messages of that time may still wait to be read: allow one more interval.
@@ -275,7 +275,9 @@ class Admission:
         publisher, settings = self._node.publisher, self._state.settings
         snapshot = publisher.snapshot(entry.card)
         entry.usable_at_version = publisher.version
-        welcome = Welcome(entry.epoch, publisher.version, settings.heartbeat, settings.misses, settings.cards)
+        welcome = Welcome(
+            entry.epoch, publisher.version, settings.heartbeat_interval, settings.heartbeat_misses, settings.cards
+        )
         return [ToCard(entry.card, welcome), *(ToCard(entry.card, part) for part in snapshot)]
 
     def _publish_freed(self, freed: bool) -> list[Output]:

@@ -42,20 +42,32 @@ class IkeSetting:
 
 IKE: tuple[IkeSetting, ...] = (
     IkeSetting("dpd-interval", "duration", 0.005, 86400, "time between two questions of dead peer detection"),
-    IkeSetting("dpd-tries", "number", 1, 1000, "questions without an answer after which a peer counts as dead"),
+    IkeSetting("dpd-retries", "number", 1, 1000, "questions without an answer after which a peer counts as dead"),
     IkeSetting("strict-lifetime", "switch", 0, 1, "IKEv1 refuses an offer of a longer lifetime than its own"),
     IkeSetting("extended-sequence-numbers", "switch", 0, 1, "negotiated SAs have sequence numbers of 64 bits"),
-    IkeSetting("ike-retransmit", "duration", 0.01, 3600, "first wait before a message is sent again; it doubles"),
-    IkeSetting("ike-retries", "number", 1, 100, "times that a message is sent again before the peer is given up"),
-    IkeSetting("ike-give-up", "duration", 0.1, 3600, "how long a negotiation may take to authenticate its peer"),
-    IkeSetting("ike-backoff", "duration", 0.01, 3600, "first pause between an initiator's attempts; it grows"),
-    IkeSetting("ike-fragment", "number", 256, 65535, "largest IKE message, in bytes, that is sent in one piece"),
-    IkeSetting("nat-keepalive", "duration", 1, 3600, "time between two keepalives through a NAT"),
-    IkeSetting("rekey-margin", "part", 0, 0.9, "part of a lifetime that is left when its successor is negotiated"),
-    IkeSetting("rekey-jitter", "part", 0, 0.9, "part of that margin that is drawn at random"),
-    IkeSetting("half-open", "number", 1, 1_000_000, "unauthenticated negotiations that are held without cookies"),
-    IkeSetting("half-open-most", "number", 1, 1_000_000, "unauthenticated negotiations that are held at all"),
-    IkeSetting("half-open-peer", "number", 1, 1_000_000, "unauthenticated negotiations of one address"),
+    IkeSetting(
+        "ike-retransmit-timeout", "duration", 0.01, 3600, "first wait before a message is sent again; it doubles"
+    ),
+    IkeSetting(
+        "ike-retransmit-tries", "number", 1, 100, "times that a message is sent again before the peer is given up"
+    ),
+    IkeSetting(
+        "half-open-timeout", "duration", 0.1, 3600, "how long a negotiation may take to authenticate its peer"
+    ),
+    IkeSetting("ike-retry-delay", "duration", 0.01, 3600, "first pause between an initiator's attempts; it grows"),
+    IkeSetting(
+        "ike-fragment-size", "number", 256, 65535, "largest IKE message, in bytes, that is sent in one piece"
+    ),
+    IkeSetting("nat-keepalive-interval", "duration", 1, 3600, "time between two keepalives through a NAT"),
+    IkeSetting(
+        "rekey-margin-factor", "part", 0, 0.9, "part of a lifetime that is left when its successor is negotiated"
+    ),
+    IkeSetting("rekey-jitter-factor", "part", 0, 0.9, "part of that margin that is drawn at random"),
+    IkeSetting(
+        "cookie-threshold", "number", 1, 1_000_000, "unauthenticated negotiations that are held without cookies"
+    ),
+    IkeSetting("half-open-limit", "number", 1, 1_000_000, "unauthenticated negotiations that are held at all"),
+    IkeSetting("half-open-limit-per-peer", "number", 1, 1_000_000, "unauthenticated negotiations of one address"),
 )
 """Every setting of IKE, as labs write them; each ASP gets them as they were given."""
 
@@ -92,8 +104,8 @@ class ControllerSettings:
     gave them, as far as they are plain values and right.
     """
 
-    heartbeat: float = 0.1
-    misses: int = 5
+    heartbeat_interval: float = 0.1
+    heartbeat_misses: int = 5
     kill_after: float = 1.0
     reconcile: float = 2.0
     refuse: bool = False
@@ -105,28 +117,32 @@ class ControllerSettings:
     @property
     def silence(self) -> float:
         """Seconds without a heartbeat after which a card is unusable."""
-        return self.heartbeat * self.misses
+        return self.heartbeat_interval * self.heartbeat_misses
 
     @classmethod
     def read(cls, given: Mapping[str, Any]) -> tuple[ControllerSettings, list[str]]:
         """The settings in a lab's mapping, and what is wrong with it; a wrong value leaves the default."""
         problems: list[str] = []
         values: dict[str, Any] = {}
-        durations = {"heartbeat": "heartbeat", "kill-after": "kill_after", "reconcile": "reconcile"}
+        durations = {
+            "heartbeat-interval": "heartbeat_interval",
+            "kill-after": "kill_after",
+            "reconcile": "reconcile",
+        }
         for name, attribute in durations.items():
             if name in given:
                 try:
                     value = seconds(given[name])
-                    if name == "heartbeat" and value <= 0:
-                        raise ValueError(f"{given[name]!r} is no time between heartbeats")
+                    if name == "heartbeat-interval" and value <= 0:
+                        raise ValueError(f"{given[name]!r} is not a positive duration; expected 100ms or 2s")
                     values[attribute] = value
                 except ValueError as error:
                     problems.append(f"setting {name}: {error}")
-        misses = given.get("misses", 5)
+        misses = given.get("heartbeat-misses", 5)
         if isinstance(misses, bool) or not isinstance(misses, int) or misses < 1:
-            problems.append(f"setting misses: {misses!r} is no number of heartbeats")
+            problems.append(f"setting heartbeat-misses: {misses!r} is not a whole number of 1 or more")
         else:
-            values["misses"] = misses
+            values["heartbeat_misses"] = misses
         for name, attribute in {"discard-tunnel-routes": "discard", "refuse-errors": "refuse"}.items():
             switch = given.get(name, False)
             if not isinstance(switch, bool):

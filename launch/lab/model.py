@@ -28,8 +28,8 @@ class LabSettings:
     """
 
     restart_delay: float | None = 1.0
-    heartbeat: float = 0.1
-    misses: int = 5
+    heartbeat_interval: float = 0.1
+    heartbeat_misses: int = 5
     seed: int = 1
     asp_rate: str = ""
     refuse_errors: bool = False
@@ -39,8 +39,8 @@ class LabSettings:
         """As a process of the node gets them."""
         return {
             "restart-delay": self.restart_delay,
-            "heartbeat": self.heartbeat,
-            "misses": self.misses,
+            "heartbeat-interval": self.heartbeat_interval,
+            "heartbeat-misses": self.heartbeat_misses,
             "seed": self.seed,
             **({"asp-rate": self.asp_rate} if self.asp_rate else {}),
             **({"refuse-errors": True} if self.refuse_errors else {}),

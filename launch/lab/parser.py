@@ -43,8 +43,8 @@ LINK_SIZE = 8
 _LAB_KEYS = ("name", "settings", "refuse-errors", "topology", "flows", "scenario", "expect")
 _SETTINGS_KEYS = (
     "restart-delay",
-    "heartbeat",
-    "misses",
+    "heartbeat-interval",
+    "heartbeat-misses",
     "seed",
     "asp-rate",
     "refuse-errors",
@@ -147,13 +147,14 @@ class _Parser:
                 changes["restart_delay"] = None
             else:
                 changes["restart_delay"] = self._unit(delay, units.parse_duration, 1.0, "; or write never")
-        if "heartbeat" in fields:
-            changes["heartbeat"] = self._unit(fields["heartbeat"], units.parse_duration, 1.0)
-            if changes["heartbeat"] < 0.005:
-                self._report.error(fields["heartbeat"].at, "lab-value", "heartbeat is at least 5ms", "heartbeat")
-        for key, low, high in (("misses", 2, 1000), ("seed", 0, 2**32)):
+        if (interval := fields.get("heartbeat-interval")) is not None:
+            changes["heartbeat_interval"] = self._unit(interval, units.parse_duration, 1.0)
+            if changes["heartbeat_interval"] < 0.005:
+                text = "'heartbeat-interval:' is 5ms or more"
+                self._report.error(interval.at, "lab-value", text, str(interval.value))
+        for key, low, high in (("heartbeat-misses", 2, 1000), ("seed", 0, 2**32)):
             if key in fields:
-                changes[key] = self._integer(fields[key], key, low, high)
+                changes[key.replace("-", "_")] = self._integer(fields[key], key, low, high)
         if "asp-rate" in fields:
             changes["asp_rate"] = self._rate(fields["asp-rate"])
         if "refuse-errors" in fields:

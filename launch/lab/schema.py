@@ -215,8 +215,8 @@ def _nodes() -> dict[str, Schema]:
             "anyOf": [_ref("duration-numbered"), {"const": "never"}],
             "description": "After how long a dead card is started again; never leaves it dead.",
         },
-        "heartbeat": _ref("duration-numbered", "Time between two heartbeats of a card, 5ms or more."),
-        "misses": _integer(2, 1000, "Heartbeats after which a silent card counts as dead."),
+        "heartbeat-interval": _ref("duration-numbered", "Time between two heartbeats of a card, 5ms or more."),
+        "heartbeat-misses": _integer(2, 1000, "Heartbeats after which a silent card counts as dead."),
         "seed": _integer(0, 2**32, "Seed of what is drawn at random, such as lost packets."),
         "asp-rate": {
             "anyOf": [{"type": "number", "minimum": 0}, _text(pattern=_RATE), _ref("numbered")],

@@ -425,7 +425,7 @@ def starts() -> Iterator[Case]:
         lines = tuple(rule(20 + number) for number in range(12))
         title = f"{kind}, twelve lines{', nat' if nat else ''}"
         yield Case(title, *two_ends(kind, nat=nat, rules=lines), renewed, "one in five lost", nat)
-    limits = (("half-open", 5), ("half-open-most", 20), ("half-open-peer", 10))
+    limits = (("cookie-threshold", 5), ("half-open-limit", 20), ("half-open-limit-per-peer", 10))
     for kind, wire in product(KINDS, WIRES):
         a, b = two_ends(kind, connection="initiator-only")
         far = replace(b, connection="responder-only")

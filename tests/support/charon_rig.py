@@ -128,7 +128,7 @@ class Rig:
         }
         namespaces = Namespaces(folder, hosts, [("us:eth0", "peer:eth0")])
         try:
-            us = end(namespaces, "us", **{"dpd-interval": 0.3, "dpd-tries": 3, "ike-backoff": 0.3})
+            us = end(namespaces, "us", **{"dpd-interval": 0.3, "dpd-retries": 3, "ike-retry-delay": 0.3})
             rig = cls(namespaces, us, Charon(namespaces, "peer", **peer), Authority())
         except BaseException:
             namespaces.close()

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.multiprocess
 
 def test_a_line_card_dies_under_three_kinds_of_tunnels(lab_factory: LabFactory, tmp_path: Path) -> None:
     # Patient: a crowded machine must not make a card look dead that was not killed.
-    lab = lab_factory(LINE_CARDS, settings={"restart-delay": "300ms", "misses": 100})
+    lab = lab_factory(LINE_CARDS, settings={"restart-delay": "300ms", "heartbeat-misses": 100})
     capture = lab.capture("a", "port 5/1", tmp_path / "5.pcapng")
     failures.line_card_killed(lab, ROUNDS)
     ledger = failures.at_rest(lab)

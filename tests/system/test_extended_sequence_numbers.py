@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.multiprocess
 
 SHIPPED = CONFIGS
-ASKED = "settings: {extended-sequence-numbers: true, ike-backoff: 100ms}"
+ASKED = "settings: {extended-sequence-numbers: true, ike-retry-delay: 100ms}"
 
 
 def booted(lab_factory: LabFactory, name: str, *ends: str) -> LabClient:

@@ -20,7 +20,7 @@ LAB = "configs/priority/lab.yaml"
 FLOWS = ("control", "voice", "data", "rest")
 """One for each queue, 0 to 3."""
 
-PATIENT = {"misses": 100}
+PATIENT = {"heartbeat-misses": 100}
 """A machine with too much to do must not make a card look dead: here packets are counted, not deaths."""
 
 CLASS = """

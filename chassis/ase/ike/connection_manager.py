@@ -384,7 +384,7 @@ class ConnectionManager:
         """Where dead peers are to be noticed, pairs without an IKE SA to probe by do not outlive their peer."""
         settings = self._manager.settings
         for one in [one for one in keeper.redundant_sessions if one.orphaned]:
-            if now - one.heard >= settings.dpd_interval * settings.dpd_tries:
+            if now - one.heard >= settings.dpd_interval * settings.dpd_retries:
                 self._close(one, reason, now, tell=False)
 
     def down(self, session: Session, reason: str, now: float) -> None:

@@ -25,30 +25,31 @@ NAT_PORT = 4500
 class IkeSettings:
     """What a lab may set of IKE; times in seconds. The guide gives none of these (S-089, S-112).
 
-    `retransmit` is the first wait, doubled `retries` times up to `longest`; `give_up` bounds a negotiation that
-    has not authenticated its peer. `backoff` (first, longest) is the initiator's pause between attempts. `margin`
-    is the part of a lifetime that is left when its successor is negotiated, `jitter` the part of that which is
-    random. `fragment` is the largest IKE message that is sent whole (RFC 7383). `half_open` negotiations are held
-    without cookies, `half_open_most` in all, `half_open_peer` of one address, and as many again that brought a
-    cookie.
+    `retransmit_timeout` (s) is the first wait, doubled `retransmit_tries` times up to `longest`. A session that
+    has not authenticated its peer ends after `half_open_timeout` (s). `backoff` (first, longest; s) is the pause
+    between an initiator's attempts. `rekey_margin_factor` is the part of a lifetime that is left when its
+    successor is negotiated, `rekey_jitter_factor` the random part of that margin. An IKE message longer than
+    `fragment_size` (octets) is fragmented (RFC 7383). Above `cookie_threshold` half-open negotiations, strangers
+    must return a cookie; `half_open_limit` bounds all of them, `half_open_limit_per_peer` those of one address
+    without a cookie, and as many again with one.
     """
 
     dpd_interval: float = 10.0
-    dpd_tries: int = 3
+    dpd_retries: int = 3
     strict_lifetime: bool = True
     modern: bool = False
-    retransmit: float = 0.5
-    retries: int = 5
+    retransmit_timeout: float = 0.5
+    retransmit_tries: int = 5
     longest: float = 16.0
-    give_up: float = 30.0
+    half_open_timeout: float = 30.0
     backoff: tuple[float, float] = (1.0, 60.0)
-    margin: float = 0.1
-    jitter: float = 0.3
-    nat_keepalive: float = 20.0
-    fragment: int = 1280
-    half_open: int = 200
-    half_open_most: int = 4000
-    half_open_peer: int = 100
+    rekey_margin_factor: float = 0.1
+    rekey_jitter_factor: float = 0.3
+    nat_keepalive_interval: float = 20.0
+    fragment_size: int = 1280
+    cookie_threshold: int = 200
+    half_open_limit: int = 4000
+    half_open_limit_per_peer: int = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,19 +278,19 @@ class IkeReports(Protocol):
 
 _SECONDS = {
     "dpd-interval": "dpd_interval",
-    "ike-retransmit": "retransmit",
-    "ike-give-up": "give_up",
-    "nat-keepalive": "nat_keepalive",
+    "ike-retransmit-timeout": "retransmit_timeout",
+    "half-open-timeout": "half_open_timeout",
+    "nat-keepalive-interval": "nat_keepalive_interval",
 }
 _NUMBERS = {
-    "dpd-tries": "dpd_tries",
-    "ike-retries": "retries",
-    "ike-fragment": "fragment",
-    "half-open": "half_open",
-    "half-open-most": "half_open_most",
-    "half-open-peer": "half_open_peer",
+    "dpd-retries": "dpd_retries",
+    "ike-retransmit-tries": "retransmit_tries",
+    "ike-fragment-size": "fragment_size",
+    "cookie-threshold": "cookie_threshold",
+    "half-open-limit": "half_open_limit",
+    "half-open-limit-per-peer": "half_open_limit_per_peer",
 }
-_PARTS = {"rekey-margin": "margin", "rekey-jitter": "jitter"}
+_PARTS = {"rekey-margin-factor": "rekey_margin_factor", "rekey-jitter-factor": "rekey_jitter_factor"}
 _UNITS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -325,12 +326,12 @@ def read_settings(given: Mapping[str, Any]) -> tuple[IkeSettings, list[str]]:
             values[attribute] = float(value)
         elif value is not None:
             problems.append(f"setting {name}: {value!r} is no part from 0 to 1")
-    if "ike-backoff" in given:
+    if "ike-retry-delay" in given:
         try:
-            first = _seconds(given["ike-backoff"])
+            first = _seconds(given["ike-retry-delay"])
             values["backoff"] = (first, max(first, IkeSettings().backoff[1]))
         except ValueError as error:
-            problems.append(f"setting ike-backoff: {error}")
+            problems.append(f"setting ike-retry-delay: {error}")
     strict = given.get("strict-lifetime")
     if isinstance(strict, bool):
         values["strict_lifetime"] = strict

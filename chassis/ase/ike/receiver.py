@@ -239,8 +239,8 @@ class IkeReceiver:
                 self._send_error_v1(header, NotifyTypeV1.NO_PROPOSAL_CHOSEN, path, data, now)
             return None
         settings = manager.settings
-        crowded = manager.table.half_open >= settings.half_open
-        share = settings.half_open_peer if crowded else settings.half_open_most
+        crowded = manager.table.half_open >= settings.cookie_threshold
+        share = settings.half_open_limit_per_peer if crowded else settings.half_open_limit
         if not self._make_room(path, share, now, costly=header.exchange == ExchangeType.AGGRESSIVE_MODE):
             return None
         session = self._respond[1](manager, path, header)
@@ -264,11 +264,11 @@ class IkeReceiver:
                 self._send_error_v2(header, NotifyTypeV2.NO_PROPOSAL_CHOSEN, b"", data, path, now)
             return None
         table, settings = manager.table, manager.settings
-        asked = table.half_open >= settings.half_open
-        asked = asked or table.half_open_from(path.remote) >= settings.half_open_peer
+        asked = table.half_open >= settings.cookie_threshold
+        asked = asked or table.half_open_from(path.remote) >= settings.half_open_limit_per_peer
         if asked and not self._has_cookie(data, path, now):
             return None
-        if not self._make_room(path, 2 * settings.half_open_peer, now):
+        if not self._make_room(path, 2 * settings.half_open_limit_per_peer, now):
             return None
         session = self._respond[2](manager, path, header)
         session.receives = asked
@@ -302,7 +302,7 @@ class IkeReceiver:
         manager = self._manager
         if manager.table.half_open_from(path.remote) >= share:
             oldest = manager.table.unproved(path.remote)
-        elif manager.table.half_open >= manager.settings.half_open_most:
+        elif manager.table.half_open >= manager.settings.half_open_limit:
             oldest = manager.table.unproved()
         else:
             return True

@@ -41,8 +41,12 @@ class Retransmission:
         cls, settings: IkeSettings, datagrams: tuple[bytes, ...], now: float, *, verified: bool = True
     ) -> Self:
         """Call it when the message is sent first. `verified`: the peer has proved that it receives."""
-        left = settings.retries if verified else min(settings.retries, MAX_RETRANSMITS_UNVERIFIED)
-        return cls(datagrams, now + settings.retransmit, settings.retransmit, settings.longest, left)
+        left = (
+            settings.retransmit_tries if verified else min(settings.retransmit_tries, MAX_RETRANSMITS_UNVERIFIED)
+        )
+        return cls(
+            datagrams, now + settings.retransmit_timeout, settings.retransmit_timeout, settings.longest, left
+        )
 
     def set_fixed_interval(self, interval: float, tries: int, now: float) -> None:
         """From the message just sent on, send `tries` times in all, `interval` seconds apart."""

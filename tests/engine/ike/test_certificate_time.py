@@ -56,7 +56,7 @@ class Processes:
         for one in ends:
             env = Environment("lab", "node", f"asp {one.local & 15}/1", 1, folder, folder)
             self.pipes[one.local] = ike_shell.start(env)
-            settings = {"ike-backoff": 0.1}
+            settings = {"ike-retry-delay": 0.1}
             self.pipes[one.local].send(Configure(one.records(), (), True, settings))
 
     def until(self, condition: Callable[[], bool]) -> None:

@@ -434,7 +434,7 @@ def test_a_tunnel_that_is_no_longer_configured_keeps_no_pairs_without_an_ike_sa(
 def test_a_peer_that_is_gone_is_noticed_with_keepalive_only(version: int) -> None:
     for keepalive in (False, True):
         ends = Ends(version=version, keepalive=keepalive)
-        two = standing(ends, **{"dpd-interval": 2.0, "dpd-tries": 3})
+        two = standing(ends, **{"dpd-interval": 2.0, "dpd-retries": 3})
         two.mute(two.b)
         two.run(60)
         assert two.a.up() is not keepalive
@@ -445,7 +445,7 @@ def test_a_peer_that_is_gone_is_noticed_with_keepalive_only(version: int) -> Non
 
 @VERSIONS
 def test_a_peer_is_dead_after_a_silence_and_as_many_questions(version: int) -> None:
-    two = standing(Ends(version=version, keepalive=True), **{"dpd-interval": 2.0, "dpd-tries": 3})
+    two = standing(Ends(version=version, keepalive=True), **{"dpd-interval": 2.0, "dpd-retries": 3})
     two.run(30)
     two.mute(two.b)
     muted = two.now
@@ -565,7 +565,9 @@ def test_a_peer_that_refuses_many_lines_at_once_is_not_taken_for_dead(version: i
 def test_strangers_are_asked_for_cookies_and_bounded() -> None:
     ends = Ends()
     two = Two(
-        replace(ends, wanted=False), other(ends), **{"half-open": 5, "half-open-most": 20, "half-open-peer": 10}
+        replace(ends, wanted=False),
+        other(ends),
+        **{"cookie-threshold": 5, "half-open-limit": 20, "half-open-limit-per-peer": 10},
     )
     two.run(1)
     attacker = Two(replace(ends, connection="initiator-only"), other(ends), seed=3)

@@ -21,7 +21,7 @@ Copies = Iterable[float | tuple[float, bytes]]
 def by_certificate(fragment: int, trouble: object = None) -> Two:
     """Two ends whose proofs are larger than a datagram may be."""
     a, b = certified()
-    return Two(a, b, trouble=trouble, **{"ike-fragment": fragment})  # type: ignore[arg-type]
+    return Two(a, b, trouble=trouble, **{"ike-fragment-size": fragment})  # type: ignore[arg-type]
 
 
 def test_long_messages_go_in_fragments() -> None:
@@ -102,7 +102,7 @@ def test_only_what_the_peer_made_is_taken_for_its_request_come_again() -> None:
 
 
 def test_a_forged_request_between_two_fragments_does_not_keep_the_real_one_from_being_answered_again() -> None:
-    two = established(**{"ike-fragment": 200})
+    two = established(**{"ike-fragment-size": 200})
     forged: list[bytes] = []
     lost: list[bytes] = []
 

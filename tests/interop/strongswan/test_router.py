@@ -92,7 +92,7 @@ port ethernet 3/11
 
 LAB = """\
 name: strongswan
-settings: {{restart-delay: 200ms, dpd-interval: 300ms, dpd-tries: 3, ike-backoff: 200ms}}
+settings: {{restart-delay: 200ms, dpd-interval: 300ms, dpd-retries: 3, ike-retry-delay: 200ms}}
 topology:
   nodes:
     a: {{kind: smartedge, config: a.cfg}}

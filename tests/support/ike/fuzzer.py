@@ -100,7 +100,12 @@ class Fuzzed(ABC):
             rules=((), (NETWORK,)),
             **changes,
         )
-        settings = {"half-open": HALF_OPEN, "half-open-most": MOST, "half-open-peer": MOST, "ike-retries": 3}
+        settings = {
+            "cookie-threshold": HALF_OPEN,
+            "half-open-limit": MOST,
+            "half-open-limit-per-peer": MOST,
+            "ike-retransmit-tries": 3,
+        }
         self.wire = Ring(self.rng, mutation.CLEAR_1 if version == 1 else mutation.CLEAR_2, header=True)
         self.firsts: list[bytes] = []
         """Messages that began an IKE SA."""

@@ -13,7 +13,7 @@ from launch.lab.yaml_source import LabError
 
 GOOD = """\
 name: pair
-settings: {restart-delay: 250ms, misses: 4}
+settings: {restart-delay: 250ms, heartbeat-misses: 4}
 topology:
   nodes:
     a: {kind: smartedge, config: a.cfg}
@@ -59,8 +59,8 @@ def test_a_whole_lab(tmp_path: Path) -> None:
     assert isinstance(b, RouterNode)
     assert isinstance(h, LinuxNode)
     assert a.config == tmp_path / "a.cfg"
-    assert (a.settings.restart_delay, a.settings.misses) == (0.25, 4)
-    assert (b.settings.restart_delay, b.settings.misses) == (None, 4)
+    assert (a.settings.restart_delay, a.settings.heartbeat_misses) == (0.25, 4)
+    assert (b.settings.restart_delay, b.settings.heartbeat_misses) == (None, 4)
     assert (a.discard_tunnel_routes, b.discard_tunnel_routes) == (False, True)
     assert h.addresses == {"eth1": ("10.0.0.2/24",)}
     assert h.routes == ("default via 10.0.0.1",)
@@ -127,7 +127,7 @@ flows:
     [
         ("name: pair", "nmae: pair", "nmae", "did you mean 'name'?"),
         ("restart-delay: 250ms", "restart-delay: soon", "soon", "write it like 2s, 100ms or 5m"),
-        ("misses: 4", "misses: 1", "1", "2 to 1000"),
+        ("heartbeat-misses: 4", "heartbeat-misses: 1", "1", "2 to 1000"),
         ("topology:", "toplogy:", "toplogy", "did you mean 'topology'?"),
         ("a: {kind: smartedge", "a: {kind: smartegde", "smartegde", "did you mean 'smartedge'?"),
         ("config: a.cfg}", "config: b.cfg}", "b.cfg", "there are a.cfg"),
@@ -159,7 +159,11 @@ def test_one_mistake_is_said_once(tmp_path: Path) -> None:
 
 
 def test_all_mistakes_are_said_at_once(tmp_path: Path) -> None:
-    text = GOOD.replace("misses: 4", "misses: x").replace("size", "sice").replace("b:3/12", "x:3/12")
+    text = (
+        GOOD.replace("heartbeat-misses: 4", "heartbeat-misses: x")
+        .replace("size", "sice")
+        .replace("b:3/12", "x:3/12")
+    )
     assert [line for line, _, _ in errors(tmp_path, text)] == [2, 11]
 
 

@@ -28,8 +28,8 @@ LAB: dict[str, Any] = {
     "name": "odd",
     "settings": {
         "restart-delay": "1s",
-        "heartbeat": "100ms",
-        "misses": 5,
+        "heartbeat-interval": "100ms",
+        "heartbeat-misses": 5,
         "seed": 1,
         "asp-rate": "100kpps",
         "dpd-interval": "10s",
@@ -42,7 +42,7 @@ LAB: dict[str, Any] = {
                 "discard-tunnel-routes": True,
                 "flash": ".",
                 "extensions": ["modern"],
-                "settings": {"misses": 7},
+                "settings": {"heartbeat-misses": 7},
             },
             "t": {
                 "kind": "tester",

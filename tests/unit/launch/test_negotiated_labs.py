@@ -23,7 +23,7 @@ settings: {dpd-interval: 200ms, strict-lifetime: false}
 topology:
   nodes:
     a: {kind: smartedge, config: a.cfg, flash: flash-a, extensions: [modern],
-        settings: {dpd-tries: 2, rekey-margin: 0.2}}
+        settings: {dpd-retries: 2, rekey-margin-factor: 0.2}}
     b: {kind: smartedge, config: b.cfg}
 """
 
@@ -45,9 +45,9 @@ def test_what_the_processes_of_a_router_are_told(tmp_path: Path) -> None:
     assert (a.flash, b.flash) == (tmp_path / "flash-a", None)
     told = a.told()
     assert told["extensions"] == ["modern"]
-    assert (told["dpd-interval"], told["dpd-tries"], told["strict-lifetime"]) == (0.2, 2, False)
-    assert told["rekey-margin"] == 0.2
-    assert "dpd-tries" not in b.told()
+    assert (told["dpd-interval"], told["dpd-retries"], told["strict-lifetime"]) == (0.2, 2, False)
+    assert told["rekey-margin-factor"] == 0.2
+    assert "dpd-retries" not in b.told()
     settings, problems = ControllerSettings.read(told)
     assert not problems
     assert settings.modern
@@ -77,9 +77,13 @@ def test_check_names_the_files_of_the_flash_that_are_wrong(tmp_path: Path) -> No
     [
         ("flash-a", "flash-z", "there is no folder 'flash-z' beside the lab"),
         ("[modern]", "[modern, old]", "unknown extension 'old'"),
-        ("dpd-tries: 2", "dpd-tries: 0", "'dpd-tries:' is a whole number, 1 to 1000"),
+        ("dpd-retries: 2", "dpd-retries: 0", "'dpd-retries:' is a whole number, 1 to 1000"),
         ("dpd-interval: 200ms", "dpd-interval: 1ms", "'dpd-interval:' 0.001 is not 0.005 s to 86400 s"),
-        ("rekey-margin: 0.2", "rekey-margin: 2", "'rekey-margin:' 2 is no part from 0 to 0.9"),
+        (
+            "rekey-margin-factor: 0.2",
+            "rekey-margin-factor: 2",
+            "'rekey-margin-factor:' 2 is no part from 0 to 0.9",
+        ),
         ("strict-lifetime: false", "strict-lifetime: 1", "'strict-lifetime:' 1 is neither true nor false"),
     ],
 )

@@ -226,7 +226,7 @@ def test_a_lab_with_other_settings_is_the_same_lab_and_finds_everything_beside_i
 
 def test_what_is_wrong_with_other_settings_is_said(tmp_path: Path) -> None:
     path = write_lab(tmp_path, SCENARIO)
-    with pytest.raises(LabError, match="unknown setting 'heart-beat'; did you mean 'heartbeat'"):
-        load_scenario(path, {"settings": {"heart-beat": "1s"}})
+    with pytest.raises(LabError, match="unknown setting 'heartbeat-intervall'; did you mean 'heartbeat-interval'"):
+        load_scenario(path, {"settings": {"heartbeat-intervall": "1s"}})
     with pytest.raises(LabError, match="flow 'froward' needs 'from:'"):
         load_scenario(path, {"flows": {"froward": {"rate": 5}}})

@@ -168,7 +168,7 @@ definition of the schema."""
 
 SMALL = """\
 name: small
-settings: {misses: 4}
+settings: {heartbeat-misses: 4}
 topology:
   nodes:
     a: {kind: smartedge, config: a.cfg}
@@ -251,11 +251,11 @@ def test_forms_of_actions_and_conditions_are_valid() -> None:
 
 # one change to the small lab each, as "old -> new", that both accept or both refuse
 ACCEPTED = (
-    "{misses: 4} -> {misses: '4', heartbeat: 5ms, restart-delay: never, seed: 0}",
-    "{misses: 4} -> {restart-delay: 0.5, dpd-interval: 1.5 s, dpd-tries: 1}",
+    "{heartbeat-misses: 4} -> {heartbeat-misses: '4', heartbeat-interval: 5ms, restart-delay: never, seed: 0}",
+    "{heartbeat-misses: 4} -> {restart-delay: 0.5, dpd-interval: 1.5 s, dpd-retries: 1}",
     "to: 't2:1' -> to: 't2:1', rate: max, size: '60', trace: 1m, start: manual, count: 0",
-    "{misses: 4} -> {strict-lifetime: false, ike-retries: '3', rekey-margin: 0.2, ike-backoff: 250ms}",
-    "{misses: 4} -> {extended-sequence-numbers: true}",
+    "{heartbeat-misses: 4} -> {strict-lifetime: false, ike-retransmit-tries: '3', rekey-margin-factor: 0.2}",
+    "{heartbeat-misses: 4} -> {extended-sequence-numbers: true}",
     "config: a.cfg -> config: a.cfg, extensions: [modern]",
     "config: a.cfg -> config: a.cfg, extensions: []",
     "config: a.cfg -> config: a.cfg, flash: .",
@@ -275,17 +275,17 @@ ACCEPTED = (
 REFUSED = (
     "name: small -> name: 'two words'",
     "name: small -> x-name: small",
-    "{misses: 4} -> {misses: 1}",
-    "{misses: 4} -> {misses: true}",
-    "{misses: 4} -> {heartbeat: 5 weeks}",
-    "{misses: 4} -> {strict-lifetime: 'no'}",
-    "{misses: 4} -> {ike-retries: 0}",
-    "{misses: 4} -> {rekey-margin: 1.5}",
-    "{misses: 4} -> {rekey-jitter: often}",
-    "{misses: 4} -> {ike-backoff: slowly}",
+    "{heartbeat-misses: 4} -> {heartbeat-misses: 1}",
+    "{heartbeat-misses: 4} -> {heartbeat-misses: true}",
+    "{heartbeat-misses: 4} -> {heartbeat-interval: 5 weeks}",
+    "{heartbeat-misses: 4} -> {strict-lifetime: 'no'}",
+    "{heartbeat-misses: 4} -> {ike-retransmit-tries: 0}",
+    "{heartbeat-misses: 4} -> {rekey-margin-factor: 1.5}",
+    "{heartbeat-misses: 4} -> {rekey-jitter-factor: often}",
+    "{heartbeat-misses: 4} -> {ike-retry-delay: slowly}",
     "config: a.cfg -> config: a.cfg, extensions: [ancient]",
     "config: a.cfg -> config: a.cfg, flash: [x]",
-    "{misses: 4} -> ",
+    "{heartbeat-misses: 4} -> ",
     "kind: linux -> kind: windows",
     "kind: linux, -> ",
     "kind: linux -> kind: linux, config: a.cfg",

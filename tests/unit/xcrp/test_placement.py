@@ -104,9 +104,16 @@ def test_what_is_no_duration(text: object) -> None:
 
 def test_wrong_settings_are_said_and_leave_the_default() -> None:
     settings, problems = ControllerSettings.read(
-        {"heartbeat": "0s", "misses": 0, "discard-tunnel-routes": "maybe"}
+        {"heartbeat-interval": "0s", "heartbeat-misses": 0, "discard-tunnel-routes": "maybe"}
     )
     assert settings.silence == 0.5
     assert len(problems) == 3
-    settings, problems = ControllerSettings.read({"heartbeat": "50ms", "misses": 3, "discard-tunnel-routes": True})
-    assert (settings.heartbeat, settings.misses, settings.discard, problems) == (0.05, 3, True, [])
+    settings, problems = ControllerSettings.read(
+        {"heartbeat-interval": "50ms", "heartbeat-misses": 3, "discard-tunnel-routes": True}
+    )
+    assert (settings.heartbeat_interval, settings.heartbeat_misses, settings.discard, problems) == (
+        0.05,
+        3,
+        True,
+        [],
+    )

@@ -303,7 +303,7 @@ class IsakmpSa(Session):
         were made together are not rekeyed together."""
         settings = self.host.settings
         share = int.from_bytes(self.host.random(2), "big") / 65_536
-        return lifetime * settings.margin * (1 - settings.jitter * share)
+        return lifetime * settings.rekey_margin_factor * (1 - settings.rekey_jitter_factor * share)
 
     # --- phase 1 ---
 
@@ -346,7 +346,9 @@ class IsakmpSa(Session):
         if self._pending_failure is None:
             self._pending_failure = failure
             self._retransmission = None
-            self._establish_deadline = min(self._establish_deadline, now + 2 * self.host.settings.retransmit)
+            self._establish_deadline = min(
+                self._establish_deadline, now + 2 * self.host.settings.retransmit_timeout
+            )
 
     def psk_may_differ(self) -> bool:
         """Return whether only the peer's answer to our authentication is missing, which the peer can decrypt only
@@ -439,7 +441,7 @@ class IsakmpSa(Session):
         """Begin to probe the peer after silence (RFC 3706)."""
         settings = self.host.settings
         first = int.from_bytes(self.host.random(4), "big") >> 1
-        self.detector = DpdState(settings.dpd_interval, settings.dpd_tries, first)
+        self.detector = DpdState(settings.dpd_interval, settings.dpd_retries, first)
         self.detector.reset(now)
 
     def alive(self, now: float) -> None:

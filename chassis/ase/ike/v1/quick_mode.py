@@ -486,7 +486,7 @@ class QuickMode(Exchange):
             cpi_in=int.from_bytes(ours.get(Protocol.IPCOMP, b""), "big"),
             seconds=lifetime.seconds,
             kbytes=lifetime.kbytes,
-            soft_kbytes=int(lifetime.kbytes * (1 - host.settings.margin)),
+            soft_kbytes=int(lifetime.kbytes * (1 - host.settings.rekey_margin_factor)),
             encapsulation=(Encapsulation(path.local_port, path.remote, path.remote_port),)
             if sa.nat_detected
             else (),
@@ -803,5 +803,8 @@ class QuickModes:
     def _retransmit_timeout(self) -> float:
         """Return for how long (s) a message is retransmitted."""
         settings = self._sa.host.settings
-        waits = [min(settings.retransmit * 2.0**step, settings.longest) for step in range(settings.retries + 1)]
-        return sum(waits) - settings.retransmit
+        waits = [
+            min(settings.retransmit_timeout * 2.0**step, settings.longest)
+            for step in range(settings.retransmit_tries + 1)
+        ]
+        return sum(waits) - settings.retransmit_timeout

@@ -67,7 +67,7 @@ class SessionV1(IsakmpSa):
         connection = self.connection
         assert connection is not None
         self.created_at = now
-        self._establish_deadline = now + self.host.settings.give_up
+        self._establish_deadline = now + self.host.settings.half_open_timeout
         self.host.count("negotiations initiated")
         self.transition(self._phase_1.start(connection, now))
 
@@ -80,7 +80,7 @@ class SessionV1(IsakmpSa):
             return
         if self._establish_deadline == inf and self.state is Phase1State.IDLE:
             self.created_at = now
-            self._establish_deadline = now + self.host.settings.give_up
+            self._establish_deadline = now + self.host.settings.half_open_timeout
             self.host.count("negotiations responded")
         try:
             header.check()
@@ -160,7 +160,7 @@ class SessionV1(IsakmpSa):
         self.hard = now + lifetime
         self.soft = self.first_soft = self.hard - (rest if self.initiator else rest / 2)
         if phase1.behind_nat:
-            self._nat_keepalive_at = now + settings.nat_keepalive
+            self._nat_keepalive_at = now + settings.nat_keepalive_interval
         if connection.keepalive and phase1.dpd:
             self.start_dpd(now)
         host.count("IKE SAs established")
@@ -259,7 +259,7 @@ class SessionV1(IsakmpSa):
         if now >= self.soft:
             self.rekey(now)
         if now >= self._nat_keepalive_at:
-            self._nat_keepalive_at = now + self.host.settings.nat_keepalive
+            self._nat_keepalive_at = now + self.host.settings.nat_keepalive_interval
             self.host.send(self.path, b"")
         if self.detector is not None and now >= self.detector.due:
             self._send_dpd_probe(self.detector, now)
@@ -290,7 +290,7 @@ class SessionV1(IsakmpSa):
         if not self.established or connection is None or self.successor is not None:
             self.soft = inf
             return
-        self.soft = now + settings.give_up + settings.backoff[0]
+        self.soft = now + settings.half_open_timeout + settings.backoff[0]
         pending = self.pending_successor
         if pending is not None and not pending.closed and not pending.established:
             return

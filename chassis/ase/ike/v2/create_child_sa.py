@@ -353,7 +353,7 @@ def _make(
         int.from_bytes(kept.get(Protocol.IPCOMP, b""), "big"),
         suite.seconds,
         kbytes,
-        int(kbytes * (1 - sa.host.settings.margin)),
+        int(kbytes * (1 - sa.host.settings.rekey_margin_factor)),
         sa.udp_encapsulation,
         initiator,
         replaces,

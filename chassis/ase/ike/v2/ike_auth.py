@@ -351,7 +351,7 @@ class IkeAuthTask(Task):
             return
         sa.transition(IkeSaEvent.DELETE_STARTED)
         sa.delete_reason = error.text
-        sa.deadline = now + sa.host.settings.give_up
+        sa.deadline = now + sa.host.settings.half_open_timeout
         sa.enqueue_task(DeleteIkeSaTask(error.text, NotifyTypeV2.AUTHENTICATION_FAILED))
 
     def on_malformed_response(self, sa: IkeSa, reason: str, now: float) -> None:

@@ -371,7 +371,7 @@ class IkeSa(Session):
         differ."""
         settings = self.host.settings
         part = int.from_bytes(self.host.random(2), "big") / 65535
-        left = seconds * settings.margin * (1 - settings.jitter * part)
+        left = seconds * settings.rekey_margin_factor * (1 - settings.rekey_jitter_factor * part)
         return now + seconds - left, now + seconds
 
     def start_lifetime(self, now: float) -> None:
@@ -409,7 +409,7 @@ class IkeSa(Session):
     def retry_task_later(self, task: Task, now: float) -> None:
         """Queue a request again after 0.5 to 1.5 retransmit intervals, so that the ends do not collide again."""
         part = int.from_bytes(self.host.random(2), "big") / 65535
-        self.postponed_tasks.append((now + self.host.settings.retransmit * (0.5 + part), task))
+        self.postponed_tasks.append((now + self.host.settings.retransmit_timeout * (0.5 + part), task))
 
     def send_next_request(self, now: float) -> None:
         """Send the next queued request if none is pending."""
@@ -423,7 +423,7 @@ class IkeSa(Session):
             manager.sent(task, datagrams, now)
             if task.liveness_check:
                 settings = self.host.settings
-                manager.steady(settings.dpd_interval, settings.dpd_tries, now)
+                manager.steady(settings.dpd_interval, settings.dpd_retries, now)
                 self.host.count("DPD probes sent")
             self.host.count("requests sent")
             self.send_datagrams(datagrams, self.path, now)
@@ -453,7 +453,7 @@ class IkeSa(Session):
         if in_clear:
             self.first_message_sent = MessageV2(header, payloads).emit()
             return (self.first_message_sent,)
-        room = self.host.settings.fragment
+        room = self.host.settings.fragment_size
         return encrypt_message(
             self.ike_keymat, header, payloads, room, self.host.random, fragment=self.fragmentation
         )
@@ -567,7 +567,7 @@ class IkeSa(Session):
         self.transition(IkeSaEvent.REKEY_DONE)
         self.host.count("IKE SAs rekeyed")
         self.delete_reason = "rekeyed"
-        self.deadline = now + self.host.settings.give_up
+        self.deadline = now + self.host.settings.half_open_timeout
         for child in successor.child_sas.by_serial.values():
             self.host.installed(successor, successor.child_report(child), now)
         successor.send_next_request(now)
@@ -587,7 +587,7 @@ class IkeSa(Session):
     def set_delete_deadline(self, child: ChildSaV2, now: float) -> None:
         """Bound the time in which the peer has to delete a replaced CHILD SA."""
         child.soft = math.inf
-        child.hard = min(child.hard, now + self.host.settings.give_up)
+        child.hard = min(child.hard, now + self.host.settings.half_open_timeout)
 
     # --- end ---
 

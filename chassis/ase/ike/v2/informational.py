@@ -120,7 +120,7 @@ def close(sa: IkeSa, reason: str, now: float) -> None:
     sa.remove_children(reason, now)
     sa.transition(IkeSaEvent.DELETE_STARTED)
     sa.delete_reason = reason
-    sa.deadline = now + sa.host.settings.give_up
+    sa.deadline = now + sa.host.settings.half_open_timeout
     for task in sa.task_manager.clear_queue():
         task.cancel(sa)
     sa.postponed_tasks.clear()

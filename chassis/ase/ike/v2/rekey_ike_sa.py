@@ -67,7 +67,7 @@ class RekeyIkeSaTask(Task):
             return
         if peers is None or peers.closed or successor.lowest_nonce > peers.lowest_nonce:
             if peers is not None and not peers.closed:
-                peers.deadline = now + host.settings.give_up
+                peers.deadline = now + host.settings.half_open_timeout
                 host.adopt(peers)
             sa.migrate_children(successor, now)
             sa.close("rekeyed", now)
@@ -155,7 +155,7 @@ def _create_successor(
     successor.peer_identity = sa.peer_identity
     successor.transition(IkeSaEvent.STAND_BY)
     successor.start_lifetime(now)
-    successor.deadline = now + sa.host.settings.give_up
+    successor.deadline = now + sa.host.settings.half_open_timeout
     return successor
 
 

@@ -74,7 +74,7 @@ class SessionV2(IkeSa):
 
     def start(self, now: float) -> None:
         self.created_at = now
-        self.deadline = now + self.host.settings.give_up
+        self.deadline = now + self.host.settings.half_open_timeout
         self.host.count("negotiations initiated")
         self.transition(IkeSaEvent.START)
         self.enqueue_task(ike_sa_init.IkeSaInitTask())
@@ -201,7 +201,7 @@ class SessionV2(IkeSa):
             self.host.count("messages dropped")
             return
         self.created_at = now
-        self.deadline = now + self.host.settings.give_up
+        self.deadline = now + self.host.settings.half_open_timeout
         self.host.count("negotiations responded")
         self.current_request = CurrentRequest(path, header.exchange, data)
         ike_sa_init.IkeSaInitResponder(self, path, now).respond(message, data)
@@ -385,7 +385,9 @@ class SessionV2(IkeSa):
         return self.heard + self.host.settings.dpd_interval
 
     def _next_nat_keepalive(self) -> float:
-        return self.last_sent + self.host.settings.nat_keepalive if self.nat.local_behind_nat else math.inf
+        return (
+            self.last_sent + self.host.settings.nat_keepalive_interval if self.nat.local_behind_nat else math.inf
+        )
 
     def _on_deadline(self, now: float) -> None:
         """End an IKE SA that was in a transient state for too long."""
@@ -400,12 +402,12 @@ class SessionV2(IkeSa):
         assert pending is not None
         retransmission, settings = pending.retransmission, self.host.settings
         if not retransmission.advance(now):
-            probing = settings.dpd_interval * settings.dpd_tries
+            probing = settings.dpd_interval * settings.dpd_retries
             if not pending.task.liveness_check or self.heard < retransmission.due - probing:
                 self.on_no_response(now)
                 return False
             # Packets of the peer came in meanwhile: it is alive, and only the response to the probe is missing.
-            retransmission.set_fixed_interval(settings.dpd_interval, settings.dpd_tries, now)
+            retransmission.set_fixed_interval(settings.dpd_interval, settings.dpd_retries, now)
         self.host.count("retransmissions")
         self.send_datagrams(retransmission.datagrams, self.path, now)
         return True

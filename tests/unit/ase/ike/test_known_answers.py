@@ -38,6 +38,7 @@ TWENTY_FIVE = bytes(range(1, 26))
     ],
 )
 def test_hmacs_rfc_2202(name: str, key: bytes, data: bytes, mac: str) -> None:
+    """The test vectors of RFC 4231, section 4."""
     assert PRFS[name].compute(key, data).hex() == mac
     integrity = INTEGRITY[f"{name}-96"]
     if len(key) == integrity.key_octets:
@@ -125,6 +126,7 @@ def test_hmacs_rfc_2202(name: str, key: bytes, data: bytes, mac: str) -> None:
     ],
 )
 def test_hmacs_rfc_4231(name: str, key: bytes, data: bytes, mac: str) -> None:
+    """The test vectors of RFC 4231, section 4."""
     assert PRFS[name].compute(key, data).hex() == mac
 
 
