@@ -1,0 +1,166 @@
+"""What every card does with a decision: TTL, step and next card, loops, drops and ICMP errors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from chassis.bus.batch import Batch, Step, pack
+from chassis.bus.counters import Counters
+from chassis.bus.engine import Output
+from chassis.bus.records import (
+    InterfaceRecord,
+    LocalAddressRecord,
+    NextHop,
+    PortRecord,
+    Record,
+    RouteRecord,
+    TunnelRecord,
+)
+from chassis.bus.replication import RecordChange
+from chassis.fwd.drop_causes import DropCause
+from chassis.fwd.forwarder import MAX_TUNNEL_NESTING, ORIGINATED, Forwarder, Origin
+from chassis.fwd.tables import ForwardingTables
+from chassis.net.address import parse_address as ip
+from chassis.net.ethernet import HEADROOM
+from chassis.net.icmp import TIME_EXCEEDED, Icmp
+from chassis.net.ipv4 import PROTOCOL_ESP, Ipv4
+
+TRANSIT, OWN = Origin(transit=True), Origin(transit=False)
+TUNNEL = TunnelRecord(
+    number=7,
+    name="t",
+    economical=True,
+    asp="asp 1/1",
+    circuit=0,
+    home="",
+    context=1,
+    outer_context=1,
+    local=0,
+    remote=0,
+    mtu=0,
+    df_bit="",
+    queues=1,
+    entries=(),
+    up=True,
+)
+RECORDS: tuple[Record, ...] = (
+    PortRecord("3/1", "lc 3", True, 1, "lan", ip("10.0.0.1"), 8, b"\2\0\0\0\3\1"),
+    PortRecord("4/1", "lc 4", True, 1, "lan2", ip("11.0.0.1"), 8, b"\2\0\0\0\4\1"),
+    InterfaceRecord(1, "lan", "numbered", ip("10.0.0.1"), 8, port="3/1"),
+    InterfaceRecord(1, "lan2", "numbered", ip("11.0.0.1"), 8, port="4/1"),
+    InterfaceRecord(1, "loop", "loopback", ip("9.9.9.9"), 32),
+    LocalAddressRecord(1, ip("10.0.0.1")),
+    LocalAddressRecord(1, ip("5.5.5.5"), "asp 1/1"),
+    RouteRecord(1, ip("10.0.0.0"), 8, (NextHop("port", 0, "lc 3", "3/1"),)),
+    RouteRecord(1, ip("11.0.0.0"), 8, (NextHop("port", 0, "lc 4", "4/1"),)),
+    RouteRecord(1, ip("30.0.0.0"), 8, (NextHop("tunnel", 0, "asp 1/2", tunnel=7),)),
+    TUNNEL,
+)
+
+
+class Recorder:
+    """A card whose `Delivery` notes what it is given."""
+
+    def __init__(self, card: str = "lc 3") -> None:
+        self.counters = Counters()
+        up = dict.fromkeys(("lc 3", "lc 4", "asp 1/1"), True)
+        self.tables = ForwardingTables(card, up, lambda port: True, self.counters)
+        self.tables.apply(RecordChange(RECORDS, ()))
+        self.forwarder = Forwarder(card, self.tables, self, self.counters)
+        self.done: list[tuple[Any, ...]] = []
+
+    def to_port(self, card: str, batch: Batch, origin: Origin, now: float) -> list[Output]:
+        self.done.append(("port", card, batch.step, batch.port, batch.address, packets(batch)))
+        return []
+
+    def to_tunnel(self, card: str, batch: Batch, origin: Origin, now: float) -> list[Output]:
+        self.done.append(("tunnel", card, batch.step, batch.tunnel, packets(batch)))
+        return []
+
+    def to_decapsulation(self, card: str, batch: Batch, origin: Origin, now: float) -> list[Output]:
+        self.done.append(("decapsulation", card, batch.step))
+        return []
+
+    def to_local_stack(self, batch: Batch, origin: Origin, now: float) -> list[Output]:
+        self.done.append(("local stack", batch.step))
+        return []
+
+    def dropped(self, cause: DropCause, packets: int, origin: Origin) -> None:
+        self.done.append(("dropped", cause, packets))
+
+    def forward(self, *given: Ipv4, origin: Origin = TRANSIT) -> list[tuple[Any, ...]]:
+        body, lengths = pack([packet.emit() for packet in given], HEADROOM)
+        self.forwarder.forward(Batch(Step.CIRCUIT_IN, body, lengths, context=1), origin, 0.0)
+        done, self.done = self.done, []
+        return done
+
+
+def packet(destination: str, source: str = "10.0.0.5", **fields: Any) -> Ipv4:
+    return Ipv4(ip(source), ip(destination), fields.pop("protocol", 17), bytes(20), **fields)
+
+
+def packets(batch: Batch) -> list[Ipv4]:
+    return [Ipv4.parse(one[HEADROOM:]) for one in batch.packets()]
+
+
+def test_a_decision_is_acted_on_once_for_all_of_its_packets() -> None:
+    given = [packet("11.0.0.9"), packet("30.0.0.9"), packet("11.0.0.9", identification=2), packet("10.0.0.1")]
+    assert Recorder().forward(*given) == [
+        ("port", "lc 4", Step.EGRESS, "4/1", ip("11.0.0.9"), [packet("11.0.0.9", ttl=63),
+                                                              packet("11.0.0.9", ttl=63, identification=2)]),
+        # The record of the tunnel says where it is, not the next hop.
+        ("tunnel", "asp 1/1", Step.ENCAPSULATE, 7, [packet("30.0.0.9", ttl=63)]),
+        ("local stack", Step.LOCAL),
+    ]  # fmt: skip
+    assert Recorder().forward(packet("5.5.5.5", protocol=PROTOCOL_ESP)) == [
+        ("decapsulation", "asp 1/1", Step.DECAPSULATE)
+    ]
+
+
+def test_packets_of_the_router_keep_their_ttl() -> None:
+    assert Recorder().forward(packet("11.0.0.9", ttl=1), origin=OWN) == [
+        ("port", "lc 4", Step.EGRESS, "4/1", ip("11.0.0.9"), [packet("11.0.0.9", ttl=1)])
+    ]
+
+
+def test_an_outer_packet_does_not_go_into_its_own_tunnel() -> None:
+    inside = Origin(transit=False, tunnel=7)
+    assert Recorder().forward(packet("30.0.0.9"), origin=inside) == [("dropped", DropCause.LOOP, 1)]
+    # What came out of a tunnel may go into it again: its TTL ends a loop.
+    assert Recorder().forward(packet("30.0.0.9"), origin=Origin(transit=True, tunnel=7))[0][0] == "tunnel"
+
+
+@pytest.mark.parametrize("given", [packet("30.0.0.9"), packet("5.5.5.5", protocol=PROTOCOL_ESP)])
+def test_tunnels_in_tunnels_of_one_card_end(given: Ipv4) -> None:
+    asp = Recorder("asp 1/1")
+    deepest = Origin(transit=True, nesting=MAX_TUNNEL_NESTING)
+    assert asp.forward(given, origin=deepest) == [("dropped", DropCause.LOOP, 1)]
+    assert asp.forward(given, origin=Origin(transit=True, nesting=MAX_TUNNEL_NESTING - 1))[0][0] != "dropped"
+    # Another card counts from 0.
+    assert Recorder().forward(given, origin=deepest)[0][0] != "dropped"
+
+
+def test_the_sender_of_a_dropped_packet_gets_an_error_by_the_forwarder() -> None:
+    card = Recorder()
+    dropped, (kind, *_, (error,)) = card.forward(packet("11.0.0.9", "10.0.0.5", ttl=1))
+    assert (dropped, kind) == (("dropped", DropCause.TTL, 1), "port")
+    assert (error.source, error.destination, error.ttl) == (ip("10.0.0.1"), ip("10.0.0.5"), 64)
+    assert Icmp.parse(error.payload).type == TIME_EXCEEDED
+    assert card.counters.get(ORIGINATED) == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "origin"),
+    [
+        (packet("12.0.0.9", "10.0.0.1"), TRANSIT),
+        (packet("12.0.0.9"), OWN),
+        (packet("127.0.0.1"), TRANSIT),
+    ],
+    ids=["to an address of the router", "about a packet of the router", "for a silent cause"],
+)
+def test_no_error_is_made(given: Ipv4, origin: Origin) -> None:
+    card = Recorder()
+    assert [done[0] for done in card.forward(given, origin=origin)] == ["dropped"]
+    assert card.counters.get(ORIGINATED) == 0
