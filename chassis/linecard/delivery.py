@@ -37,6 +37,7 @@ class LineCardDelivery:
         self.tables = ForwardingTables(card.card, card.up, ports.is_up, card.counters)
         self.forwarder = Forwarder(card.card, self.tables, self, card.counters)
         self.egress = Egress(card, self.forwarder, packets)
+        self.arp = self.egress.arp
         self.pings = PingSessions(card.card, self.forwarder, self.tables)
         self.local_stack = LocalStack(card, self.forwarder, self.pings, packets)
         self.remark: Remark | None = None
@@ -101,7 +102,7 @@ class LineCardDelivery:
     def _receive_arp(self, port: LineCardPort, batch: Batch, now: float) -> list[Output]:
         out: list[Output] = []
         for packet in batch.packets():
-            answer = self.egress.arp.receive(port, packet[HEADROOM:], now)
+            answer = self.arp.receive(port, packet[HEADROOM:], now)
             if answer is None:
                 self._card.drop(DropCause.ARP)
             else:

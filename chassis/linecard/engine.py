@@ -25,8 +25,8 @@ from chassis.net.address import format_address, format_mac
 class LineCardEngine(CardBase):
     """One line card.
 
-    By the step of their batch, frames of a port are looked up in the context of the port's interface;
-    `CIRCUIT_OUT` and `CIRCUIT_IN` are counted by the tunnel's circuit and looked up in the batch's context; `OUT`
+    Frames of a port are looked up in the context of the port's interface. By the step of a batch of another card,
+    `CIRCUIT_OUT` and `CIRCUIT_IN` are counted by the tunnel's circuit and looked up in its context; `EGRESS`
     is sent to the next hop that another card chose; `LOCAL` is for the router itself. Requests: `ping`, `trace`,
     `neighbours`.
     """
@@ -68,7 +68,7 @@ class LineCardEngine(CardBase):
         new, void = self.ports.apply(change)
         self.delivery.tables.apply(change)
         for port in void:
-            out += self.delivery.egress.arp.on_port_down(port, now)
+            out += self.delivery.arp.on_port_down(port, now)
         for port in new:
             out += self._report_port(port)
         return out
@@ -93,7 +93,7 @@ class LineCardEngine(CardBase):
         if changed is None:
             return []
         self.delivery.tables.decider.invalidate()
-        out = [] if changed.up else self.delivery.egress.arp.on_port_down(changed, now)
+        out = [] if changed.up else self.delivery.arp.on_port_down(changed, now)
         return self._release(out + self._report_port(changed))
 
     # packets
@@ -136,7 +136,7 @@ class LineCardEngine(CardBase):
 
     def on_timer(self, now: float) -> list[Output]:
         out = super().on_timer(now)
-        out += self.delivery.egress.arp.on_timer(now)
+        out += self.delivery.arp.on_timer(now)
         out += self.delivery.pings.on_timer(now)
         self.delivery.local_stack.on_timer(now)
         return self._release(out)
@@ -145,7 +145,7 @@ class LineCardEngine(CardBase):
         delivery = self.delivery
         return min(
             super().next_timer(),
-            delivery.egress.arp.next_timer(),
+            delivery.arp.next_timer(),
             delivery.pings.next_timer(),
             delivery.local_stack.next_timer(),
         )
@@ -180,7 +180,7 @@ class LineCardEngine(CardBase):
 
     def _report_port(self, port: LineCardPort) -> list[Output]:
         out: list[Output] = [ToController(port.event())]
-        return out + self.delivery.egress.arp.send_gratuitous(port) if port.up else out
+        return out + self.delivery.arp.send_gratuitous(port) if port.up else out
 
     def _context(self, request: Request) -> int:
         """Return the number of the context that a request gives by name or number.
@@ -203,7 +203,7 @@ class LineCardEngine(CardBase):
                 "state": neighbour.state.value,
             }
             for port in self.ports.own.values()
-            for neighbour in self.delivery.egress.arp.neighbours(port).values()
+            for neighbour in self.delivery.arp.neighbours(port).values()
         ]
 
     def _release(self, out: list[Output]) -> list[Output]:

@@ -191,7 +191,7 @@ class Rig:
 
     def neighbours(self, name: str) -> dict[int, Neighbour]:
         """The neighbours of a port, by address."""
-        return self.card.delivery.egress.arp.neighbours(self.card.ports.own[name])
+        return self.card.delivery.arp.neighbours(self.card.ports.own[name])
 
     def wire(self) -> list[tuple[str, bytes]]:
         """(port, frame) of everything that left by a port."""
