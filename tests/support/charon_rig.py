@@ -13,8 +13,9 @@ from chassis.model.ike import IkeProposal
 from chassis.model.ipsec import IpsecProposal
 from tests.support.authority import Authority
 from tests.support.charon import Auth, Charon, Conn
-from tests.support.ike.pair import Method, Version
-from tests.support.ike.udp_end import PEER, PEER_HOST, PEER_OTHER, US, OurEnd, Ours
+from tests.support.ike.pair import Ends, Method, Version
+from tests.support.ike.udp_end import PEER, PEER_HOST, PEER_OTHER, US, UdpEnd
+from tests.support.ike.udp_end import ours as our_configuration
 from tests.support.netns import Host, Namespaces
 
 PSK = "a key of two"
@@ -111,24 +112,24 @@ class Rig:
     """`us` is our end, `peer` the daemon, `wire` sees what passes between them."""
 
     namespaces: Namespaces
-    us: OurEnd
+    us: UdpEnd
     peer: Charon
     authority: Authority
     our_certificates: tuple[CertificateRecord, ...] = ()
     their_certificate: str = ""
     their_key: str = field(default="", repr=False)
     settings: dict[str, Any] = field(default_factory=dict)
-    ours: Ours = field(init=False)
+    ours: Ends = field(init=False)
 
     @classmethod
-    def build(cls, folder: Path, end: type[OurEnd] = OurEnd, **peer: Any) -> Rig:
+    def build(cls, folder: Path, **peer: Any) -> Rig:
         hosts = {
             "us": Host({"eth0": [f"{US}/24"]}),
             "peer": Host({"eth0": [f"{PEER}/24"], "lo": [f"{PEER_HOST}/16", f"{PEER_OTHER}/32"]}),
         }
         namespaces = Namespaces(folder, hosts, [("us:eth0", "peer:eth0")])
         try:
-            us = end(namespaces, "us", **{"dpd-interval": 0.3, "dpd-retries": 3, "ike-retry-delay": 0.3})
+            us = UdpEnd(namespaces, "us", **{"dpd-interval": 0.3, "dpd-retries": 3, "ike-retry-delay": 0.3})
             rig = cls(namespaces, us, Charon(namespaces, "peer", **peer), Authority())
         except BaseException:
             namespaces.close()
@@ -168,7 +169,7 @@ class Rig:
         mode: str = "main",
         ours: dict[str, Any] | None = None,
         theirs: dict[str, Any] | None = None,
-    ) -> tuple[Ours, Conn]:
+    ) -> tuple[Ends, Conn]:
         """Both configurations of a tunnel. `role` is ours: an initiator answers, too, where the peer begins (in
         version 1 it does, to make an IKE SA anew); a responder never begins."""
         suite = suite or Suite()
@@ -192,7 +193,7 @@ class Rig:
         method = "psk" if auth == "psk" else "pubkey"
         shown = "" if auth == "psk" else self.their_certificate
         return (
-            Ours(version, (suite.ours(version, authentication),), (suite.our_esp,), **mine),
+            our_configuration(version, suite.ours(version, authentication), suite.our_esp, **mine),
             replace(Conn("t", version, PEER, US, Auth(PEER, method, shown), Auth(US, method)), **conn),
         )
 

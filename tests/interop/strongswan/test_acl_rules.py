@@ -16,12 +16,9 @@ from typing import Any
 import pytest
 
 from chassis.ase.link import SaInstall
-from chassis.net.address import parse_address
-from chassis.net.checksum import checksum
 from tests.support.charon import PROGRAM, Conn, require
 from tests.support.charon_rig import Rig
-from tests.support.ike.udp_dataplane import ProductEnd
-from tests.support.ike.udp_end import ECHO, OUR_HOST, PEER_HOST, PEER_OTHER, rule
+from tests.support.ike.udp_end import ECHO, OUR_HOST, PEER_HOST, PEER_OTHER, clear_packet, rule
 
 pytestmark = pytest.mark.multiprocess
 
@@ -37,7 +34,7 @@ HOSTS = {10: PEER_HOST, 20: PEER_OTHER}
 def rules_rig() -> Iterator[Rig]:
     require(PROGRAM)
     with tempfile.TemporaryDirectory() as folder:
-        rig = Rig.build(Path(folder), ProductEnd, reuse=True)
+        rig = Rig.build(Path(folder), reuse=True)
         yield rig
         rig.close()
 
@@ -46,7 +43,6 @@ class TwoRules:
     """A tunnel of two rules; `far` are sockets of the peer's host."""
 
     def __init__(self, rig: Rig, conn: Conn) -> None:
-        assert isinstance(rig.us, ProductEnd)
         self.rig, self.us, self.conn = rig, rig.us, conn
         self.far = {10: rig.us.far, 20: rig.namespaces.udp("peer", HOSTS[20], ECHO)}
         self.children = dict(zip((10, 20), conn.children, strict=True))
@@ -55,7 +51,7 @@ class TwoRules:
     def pairs(self) -> dict[int, SaInstall]:
         """The pair that sends for each rule."""
         found = {seq: self.us.sends(rule=seq) for seq in (10, 20)}
-        return {seq: self.us.pairs[5, serial].install for seq, serial in found.items() if serial}
+        return {seq: self.us.pairs[5, serial] for seq, serial in found.items() if serial}
 
     def both_stand(self) -> None:
         def so() -> bool:
@@ -76,7 +72,7 @@ class TwoRules:
             mark, far = struct.pack("!II", seq, self._sent), self.far[seq]
             got: list[bytes] = []
             self.us.both_ways(
-                [udp(HOSTS[seq], mark)],
+                [clear_packet(HOSTS[seq], 28 + len(mark), mark, 0)],
                 lambda far=far, mark=mark: far.sendto(mark, (OUR_HOST, ECHO)),
                 lambda far=far, mark=mark, got=got: received(far, got) and mark in got,
                 lambda mark=mark: any(packet[28:] == mark for packet in self.us.opened),
@@ -87,7 +83,7 @@ class TwoRules:
     def _counted(self, seq: int) -> tuple[int, int]:
         """Packets that left and came by pairs of a rule."""
         sadb = self.us.sadb
-        mine = [name for name, pair in self.us.pairs.items() if pair.install.rules[0].seq == seq]
+        mine = [name for name, pair in self.us.pairs.items() if pair.rules[0].seq == seq]
         return sum(sadb.outbound[name].packets for name in mine), sum(sadb.inbound[name].packets for name in mine)
 
 
@@ -95,14 +91,6 @@ def received(far: socket.socket, got: list[bytes]) -> list[bytes]:
     with suppress(BlockingIOError):
         got.append(far.recv(65536))
     return got
-
-
-def udp(target: str, data: bytes) -> bytes:
-    """A packet from our host."""
-    addresses = parse_address(OUR_HOST).to_bytes(4, "big") + parse_address(target).to_bytes(4, "big")
-    head = struct.pack("!BBHHHBBH", 0x45, 0, 28 + len(data), 7, 0, 64, 17, 0) + addresses
-    head = head[:10] + checksum(head).to_bytes(2, "big") + head[12:]
-    return head + struct.pack("!HHHH", ECHO, ECHO, 8 + len(data), 0) + data
 
 
 @contextmanager

@@ -174,7 +174,7 @@ def test_selectors_are_narrowed_to_what_both_want(rig: Rig, role: str) -> None:
     with rig.tunnel(2, role, **how):
         rig.traffic(*SIZES)
         (pair,) = rig.us.pairs.values()
-        (narrowed,) = pair.install.rules
+        (narrowed,) = pair.rules
         assert narrowed == rule(narrowed.seq)
         (child,) = rig.peer.children("t")
         assert (child["local-ts"], child["remote-ts"]) == (["10.2.0.0/16"], ["10.1.0.0/16"])

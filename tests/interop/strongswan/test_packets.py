@@ -20,8 +20,7 @@ from chassis.net.address import parse_address
 from chassis.net.checksum import checksum
 from tests.support.charon import PROGRAM, require
 from tests.support.charon_rig import CIPHERS, INTEGRITY, Rig, Suite
-from tests.support.ike.udp_dataplane import ProductEnd
-from tests.support.ike.udp_end import ECHO, OUR_HOST, PEER, PEER_HOST, US
+from tests.support.ike.udp_end import DONT_FRAGMENT, ECHO, OUR_HOST, PEER, PEER_HOST, US, clear_packet
 from tests.support.netns import IP_MTU_DISCOVER, IP_PMTUDISC_DO
 
 pytestmark = pytest.mark.multiprocess
@@ -32,7 +31,6 @@ LARGE = (1401, 1428, 1500, 2777, 4096, 8192, 8999, 9000)
 PEERS_MTU = 1400
 WIRE_MTU = 9500
 IP_PMTUDISC_DONT = 0
-DONT_FRAGMENT = 0x4000
 
 SUITES = [
     Suite(esp_cipher=cipher, esp_integrity=integrity)
@@ -45,7 +43,7 @@ SUITES = [
 def wide_rig() -> Iterator[Rig]:
     require(PROGRAM)
     with tempfile.TemporaryDirectory() as folder:
-        rig = Rig.build(Path(folder), ProductEnd)
+        rig = Rig.build(Path(folder))
         try:
             for host in ("us", "peer"):
                 rig.namespaces.run(host, "ip", "link", "set", "eth0", "mtu", str(WIRE_MTU))
@@ -57,14 +55,6 @@ def wide_rig() -> Iterator[Rig]:
 def content(size: int) -> bytes:
     """What a packet of this size carries: nothing in one of 28 bytes, and never the same in two."""
     return random.Random(size).randbytes(size - 28)
-
-
-def clear_packet(size: int, flags: int = DONT_FRAGMENT) -> bytes:
-    """From our host to the peer's."""
-    addresses = parse_address(OUR_HOST).to_bytes(4, "big") + parse_address(PEER_HOST).to_bytes(4, "big")
-    head = struct.pack("!BBHHHBBH", 0x45, 0, size, 7, flags, 64, 17, 0) + addresses
-    head = head[:10] + checksum(head).to_bytes(2, "big") + head[12:]
-    return head + struct.pack("!HHHH", ECHO, ECHO, size - 20, 0) + content(size)
 
 
 def received(far: socket.socket, contents: list[bytes]) -> None:
@@ -87,7 +77,6 @@ def checked(packet: bytes) -> tuple[int, bytes]:
 
 def carries_all_sizes(rig: Rig) -> None:
     us = rig.us
-    assert isinstance(us, ProductEnd)
     there: list[bytes] = []
 
     def arrived() -> bool:
@@ -98,7 +87,12 @@ def carries_all_sizes(rig: Rig) -> None:
         for size in SIZES:
             us.far.sendto(content(size), (OUR_HOST, ECHO))
 
-    us.both_ways([clear_packet(size) for size in SIZES], back, arrived, lambda: len(us.opened) >= len(SIZES))
+    us.both_ways(
+        [clear_packet(PEER_HOST, size, content(size)) for size in SIZES],
+        back,
+        arrived,
+        lambda: len(us.opened) >= len(SIZES),
+    )
     assert sorted(there, key=len) == [content(size) for size in SIZES]
     came = sorted((checked(packet) for packet in us.opened), key=lambda one: len(one[1]))
     assert [flags for flags, _ in came] == [DONT_FRAGMENT] * len(SIZES)
@@ -108,7 +102,6 @@ def carries_all_sizes(rig: Rig) -> None:
 
 def carries_large_ones(rig: Rig) -> None:
     us = rig.us
-    assert isinstance(us, ProductEnd)
     there: list[bytes] = []
     # The last fragment of a datagram has no more-fragments flag: one of each is all of them.
     total = sum(size - 20 for size in LARGE)
@@ -128,7 +121,7 @@ def carries_large_ones(rig: Rig) -> None:
     def came() -> bool:
         return sum(len(packet) - 20 for packet in us.opened) >= total
 
-    us.both_ways([clear_packet(size, 0) for size in LARGE], back, arrived, came)
+    us.both_ways([clear_packet(PEER_HOST, size, content(size), 0) for size in LARGE], back, arrived, came)
     assert sorted(there, key=len) == [content(size) for size in LARGE]
     datagrams: dict[bytes, dict[int, bytes]] = defaultdict(dict)
     for packet in us.opened:
@@ -165,10 +158,9 @@ def test_nothing_that_both_have_is_left_out() -> None:
 
 def test_outer_headers_are_those_of_nat_traversal(wide_rig: Rig) -> None:
     us = wide_rig.us
-    assert isinstance(us, ProductEnd)
     with wide_rig.tunnel(1, "initiator", Suite()):
         for flags in (0, DONT_FRAGMENT):
-            (packet,) = us.send([clear_packet(576, flags)])
+            (packet,) = us.send([clear_packet(PEER_HOST, 576, content(576), flags)])
             assert checksum(packet[:20]) == 0
             assert (packet[0], packet[8], packet[9]) == (0x45, 64, 17)
             assert struct.unpack("!H", packet[6:8])[0] == flags

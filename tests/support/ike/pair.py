@@ -110,13 +110,15 @@ class Ends:
     wanted: bool = True
     ready: bool = True
     tunnel: int = TUNNEL
+    outer: int = CONTEXT
+    inner: int = 1
 
     def records(self) -> tuple[Record, ...]:
         proposals = self.proposals or (proposal(self.version, authentication=self.authentication),)
         found: list[Record] = [
-            ContextRecord(CONTEXT, "outer", keepalive=self.keepalive),
+            ContextRecord(self.outer, "outer", keepalive=self.keepalive),
             PolicyRecord(
-                CONTEXT,
+                self.outer,
                 IkePolicy(
                     name=f"policy{self.tunnel}",
                     version=self.version,
@@ -149,7 +151,7 @@ class Ends:
         for seq, rules in enumerate(self.rules, 1):
             name = f"acl{seq}" if rules else ""
             if rules:
-                found.append(PolicyRecord(1, Acl(name, rules=rules)))
+                found.append(PolicyRecord(self.inner, Acl(name, rules=rules)))
             entries.append(PolicyEntryRecord(seq * 10, policy="ipsec", acl=name))
         found.append(
             TunnelRecord(
@@ -159,8 +161,8 @@ class Ends:
                 asp="asp 1/1",
                 circuit=0,
                 home="",
-                context=1,
-                outer_context=CONTEXT,
+                context=self.inner,
+                outer_context=self.outer,
                 local=self.local,
                 remote=self.remote,
                 mtu=0,

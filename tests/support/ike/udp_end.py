@@ -1,19 +1,24 @@
 """Our end of a tunnel with a peer, without a chassis: the IKE engine on UDP sockets in a namespace.
 
-What the data engine would hold, this holds; packets are sealed and opened by `esp_udp`. Everything runs in the
-test's own loop: `until` turns it. The whole router is met by the peers in labs.
+Packets are protected and opened by the SA database of an ASP. Everything runs in the test's own loop: `until`
+turns it. The whole router is met by the peers in labs.
 """
 
 from __future__ import annotations
 
 import os
 import select
+import socket
+import struct
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from functools import partial
+from typing import Any
 
 from chassis.ase.ike.engine import Ike
+from chassis.ase.ipsec.sadb import Sadb
+from chassis.ase.ipsec.state import SaStateFile, octets_for
 from chassis.ase.link import (
     Configure,
     FromIke,
@@ -30,20 +35,15 @@ from chassis.ase.link import (
     SaSeen,
     SaSwitch,
 )
-from chassis.bus.records import (
-    CertificateRecord,
-    ContextRecord,
-    PolicyEntryRecord,
-    PolicyRecord,
-    Record,
-    TunnelRecord,
-)
+from chassis.ase.sa_builder import negotiated_pair, spd_entries
+from chassis.bus.records import PolicyRecord, TunnelRecord
 from chassis.model.acl import Acl, AclRule
-from chassis.model.ike import Identity, IkePolicy, IkeProposal, PreSharedKey, ProposalRef
-from chassis.model.ipsec import IpsecPolicy, IpsecProposal
+from chassis.model.ike import IkeProposal
+from chassis.model.ipsec import IpsecProposal
 from chassis.net.address import format_address, parse_address
-from tests.support.esp_udp import EspError, Pair, udp_packet
-from tests.support.ike.pair import Method, Mode, Version
+from chassis.net.checksum import checksum
+from chassis.net.ethernet import HEADROOM
+from tests.support.ike.pair import SEQUENCE, TUNNEL, Ends, Version
 from tests.support.netns import Namespaces
 
 CONTEXT = 1
@@ -52,8 +52,11 @@ MARKER = bytes(4)
 US, PEER = "10.99.0.1", "10.99.0.2"
 OUR_HOST, PEER_HOST, PEER_OTHER = "10.1.0.1", "10.2.0.1", "10.2.128.1"
 ECHO = 7
-SEQUENCE = 0xFFFF
-"""What of a line's number is that of its `seq`; the rest names a rule."""
+DONT_FRAGMENT = 0x4000
+OUTGOING = 4
+WITHIN = 4.0
+"""Seconds for all packets of one direction."""
+NAT_TRAVERSAL = (4500).to_bytes(2, "big")
 
 
 def rule(seq: int = 10, source: str = "10.1.0.0/16", destination: str = "10.2.0.0/16") -> AclRule:
@@ -62,77 +65,35 @@ def rule(seq: int = 10, source: str = "10.1.0.0/16", destination: str = "10.2.0.
     return AclRule(seq, source=(parse_address(one), int(length)), destination=(parse_address(other), int(far)))
 
 
-def _references(proposals: Sequence[IkeProposal | IpsecProposal]) -> tuple[ProposalRef, ...]:
-    return tuple(ProposalRef(seq, one.name) for seq, one in enumerate(proposals, 1))
+def ours(
+    version: Version,
+    ike: IkeProposal,
+    esp: IpsecProposal,
+    *,
+    rules: tuple[AclRule, ...] = (rule(),),
+    **more: Any,
+) -> Ends:
+    """The configuration of our end for the peer of this rig."""
+    local, remote = parse_address(US), parse_address(PEER)
+    return Ends(
+        local,
+        remote,
+        version,
+        proposals=(ike,),
+        suites=(esp,),
+        rules=(rules,),
+        outer=CONTEXT,
+        inner=INNER,
+        **more,
+    )
 
 
-@dataclass(frozen=True)
-class Ours:
-    """Configuration of our end, in the terms of the guide's lines. `ike` and `esp` are proposals in order."""
-
-    version: Version
-    ike: tuple[IkeProposal, ...]
-    esp: tuple[IpsecProposal, ...]
-    connection: Literal["initiator-only", "responder-only", "both"] = "both"
-    mode: Mode = "main"
-    authentication: Method = "pre-shared-key"
-    psk: bytes = b"a key of two"
-    pfs: int = 0
-    lifetime: int = 86400
-    rules: tuple[AclRule, ...] = (rule(),)
-    certificates: tuple[CertificateRecord, ...] = ()
-    keepalive: bool = False
-    identity_local: str = ""
-    remote_id: str = ""
-    number: int = 5
-    up: bool = True
-    wanted: bool = True
-
-    def records(self) -> tuple[Record, ...]:
-        acls = (PolicyRecord(INNER, Acl("traffic", rules=self.rules)),) if self.rules else ()
-        return (
-            ContextRecord(CONTEXT, "outer", keepalive=self.keepalive),
-            PolicyRecord(
-                CONTEXT,
-                IkePolicy(
-                    name="policy",
-                    version=self.version,
-                    connection_type=self.connection,
-                    identity_local=Identity("fqdn", self.identity_local) if self.identity_local else None,
-                    mode=self.mode,
-                    authentication=self.authentication,
-                    lifetime=self.lifetime,
-                    proposals=_references(self.ike),
-                    pre_shared_key=PreSharedKey("ascii", self.psk) if self.psk else None,
-                ),
-            ),
-            PolicyRecord(0, IpsecPolicy("ipsec", pfs_group=self.pfs or None, proposals=_references(self.esp))),
-            *(PolicyRecord(0, one) for one in self.ike),
-            *(PolicyRecord(0, one) for one in self.esp),
-            *self.certificates,
-            *acls,
-            TunnelRecord(
-                number=self.number,
-                name="t",
-                economical=True,
-                asp="asp 1/1",
-                circuit=0,
-                home="",
-                context=INNER,
-                outer_context=CONTEXT,
-                local=parse_address(US),
-                remote=parse_address(PEER),
-                mtu=0,
-                df_bit="propagate",
-                queues=1,
-                entries=(PolicyEntryRecord(10, policy="ipsec", acl="traffic" if acls else ""),),
-                up=self.up,
-                kind="static",
-                ike_policy="policy",
-                remote_id=self.remote_id,
-                wanted=self.wanted,
-            ),
-        )
+def clear_packet(target: str, size: int, data: bytes, flags: int = DONT_FRAGMENT) -> bytes:
+    """An IPv4 packet of `size` octets in all from our host, with a UDP datagram that begins with `data`."""
+    head = struct.pack("!BBHHHBBH", 0x45, 0, size, 7, flags, 64, 17, 0)
+    head += b"".join(parse_address(one).to_bytes(4, "big") for one in (OUR_HOST, target))
+    head = head[:10] + checksum(head).to_bytes(2, "big") + head[12:]
+    return head + struct.pack("!HHHH", ECHO, ECHO, size - 20, 0) + data.ljust(size - 28, b"\0")[: size - 28]
 
 
 @dataclass
@@ -145,11 +106,19 @@ class Seen:
     deletes: list[SaDelete] = field(default_factory=list)
 
 
-class OurEnd:
-    """The engine, its sockets in namespace `host`, and what a data engine holds for it."""
+class UdpEnd:
+    """The IKE engine with its sockets in namespace `host`, and the SA database that it tells.
+
+    `opened` are the clear packets that came, `drops` why others did not. What goes out leaves by a raw socket as
+    the database made it, outer headers and all; what comes in is taken from the wire, frame by frame, as a line
+    card would hand it over.
+    """
 
     def __init__(self, namespaces: Namespaces, host: str, **settings: Any) -> None:
         self._sockets = {port: namespaces.udp(host, US, port) for port in (500, 4500)}
+        self._raw = namespaces.socket(host, socket.SOCK_RAW, socket.IPPROTO_RAW)
+        self._tap = namespaces.tap(host, "eth0")
+        self._tunnel: TunnelRecord | None = None
         self._settings = settings
         self.far = namespaces.udp("peer", PEER_HOST, ECHO)
         self._marks = 0
@@ -158,12 +127,13 @@ class OurEnd:
     def reset(self) -> None:
         """A new life, as after `kill -9`: nothing is known, and nobody was told."""
         self.ike = Ike("asp 1/1", random=os.urandom)
-        self.pairs: dict[tuple[int, int], Pair] = {}
+        self.pairs: dict[tuple[int, int], SaInstall] = {}
         self.sending: dict[tuple[int, int], int] = {}
         """Serial of the pair that sends, by (tunnel, number of the line or of one of its rules)."""
         self.seen = Seen()
-        self.inner: list[bytes] = []
-        self.refused: list[str] = []
+        self.sadb = Sadb(SaStateFile(memoryview(bytearray(octets_for(8)))))
+        self.opened: list[bytes] = []
+        self.drops: list[str] = []
         self._take(self.ike.start(time.monotonic()))
 
     def drain(self) -> None:
@@ -171,17 +141,23 @@ class OurEnd:
         for one in (*self._sockets.values(), self.far):
             while select.select([one], [], [], 0)[0]:
                 one.recv(65536)
+        self._frames()
 
     def close(self) -> None:
-        for one in (*self._sockets.values(), self.far):
+        for one in (*self._sockets.values(), self.far, self._raw, self._tap):
             one.close()
 
     # the engine
 
-    def configure(self, ours: Ours, **settings: Any) -> None:
+    def configure(self, ends: Ends, **settings: Any) -> None:
         """Take a configuration, whole; `settings` are the node's, `_` for `-`, beside those of the rig."""
+        records = ends.records()
+        (self._tunnel,) = (record for record in records if isinstance(record, TunnelRecord))
+        acls = [one.value for one in records if isinstance(one, PolicyRecord) and isinstance(one.value, Acl)]
+        self._acls = {(INNER, acl.name): acl for acl in acls}
+        self._version = ends.version
         given = {name.replace("_", "-"): value for name, value in settings.items()}
-        self._give(Configure(ours.records(), (), True, {**self._settings, **given}))
+        self._give(Configure(records, (), True, {**self._settings, **given}))
 
     def clear(self) -> None:
         """No configuration any more: everything is deleted, and the peer told."""
@@ -224,8 +200,8 @@ class OurEnd:
     def story(self) -> str:
         """What our end has to say, for a failure."""
         logs = [f"{record.severity}: {record.text}" for record in self.seen.logs[-20:]]
-        pairs = [f"pair {name}: {pair.install}" for name, pair in self.pairs.items()]
-        return "\n".join(["-- our end", *logs, *map(str, self.seen.states.values()), *pairs, *self.refused[-5:]])
+        pairs = [f"pair {name}: {pair}" for name, pair in self.pairs.items()]
+        return "\n".join(["-- our end", *logs, *map(str, self.seen.states.values()), *pairs, *self.drops[-5:]])
 
     def _give(self, message: Any) -> None:
         self._take(self.ike.receive(message, time.monotonic(), time.time()))
@@ -250,20 +226,24 @@ class OurEnd:
                 where = (format_address(message.remote), message.remote_port)
                 self._sockets[message.local_port].sendto(data, where)
             elif isinstance(message, SaInstall):
-                self.pairs[message.tunnel, message.serial] = Pair(message)
+                self.pairs[message.tunnel, message.serial] = message
+                self._install(message)
                 if message.send:
                     self.sending[message.tunnel, message.entry] = message.serial
             elif isinstance(message, SaSwitch):
-                entry = self.pairs[message.tunnel, message.serial].install.entry
+                entry = self.pairs[message.tunnel, message.serial].entry
                 self.sending[message.tunnel, entry] = message.serial
+                self.sadb.activate_outbound(message.tunnel, message.serial)
             elif isinstance(message, SaDelete):
                 pair = self.pairs.pop((message.tunnel, message.serial))
                 self.seen.deletes.append(message)
-                if self.sending.get((message.tunnel, pair.install.entry)) == message.serial:
-                    del self.sending[message.tunnel, pair.install.entry]
+                self.sadb.remove_inbound(message.tunnel, message.serial)
+                self.sadb.remove_outbound(message.tunnel, message.serial)
+                if self.sending.get((message.tunnel, pair.entry)) == message.serial:
+                    del self.sending[message.tunnel, pair.entry]
             elif isinstance(message, SaMove):
-                pair = self.pairs[message.tunnel, message.serial]
-                pair.install = replace(pair.install, encapsulation=(message.encapsulation,))
+                name = (message.tunnel, message.serial)
+                self.pairs[name] = replace(self.pairs[name], encapsulation=(message.encapsulation,))
             elif isinstance(message, IkeState):
                 self.seen.states[message.tunnel] = message
             elif isinstance(message, IkeLog):
@@ -274,7 +254,7 @@ class OurEnd:
     def sends(self, tunnel: int = 5, entry: int = 10, rule: int = 0) -> int:
         """Serial of the pair that sends for a line, or for one of its rules where each has its own; 0 for none."""
         for (number, line), serial in self.sending.items():
-            rules = self.pairs[number, serial].install.rules
+            rules = self.pairs[number, serial].rules
             mine = rule in (0, *(one.seq for one in rules))
             if number == tunnel and line & SEQUENCE == entry and mine:
                 return serial
@@ -282,56 +262,103 @@ class OurEnd:
 
     # packets
 
-    def _esp(self, packet: bytes) -> None:
-        spi = int.from_bytes(packet[:4], "big")
-        for (tunnel, serial), pair in self.pairs.items():
-            if pair.install.inbound.esp_spi == spi:
-                try:
-                    self.inner.append(pair.unseal(packet))
-                except EspError as error:
-                    self.refused.append(f"SPI {spi:#x}: {error}")
-                    return
-                if pair.received == 1 and self.sending.get((tunnel, pair.install.entry)) != serial:
-                    self._give(SaSeen(tunnel, serial))
-                self._give(PeerSeen((tunnel,)))
-                return
-        self.refused.append(f"SPI {spi:#x}: no such SA")
+    def _install(self, message: SaInstall) -> None:
+        assert self._tunnel is not None
+        pair = negotiated_pair(self._tunnel, message)
+        self.sadb.install_inbound(pair.inbound)
+        self.sadb.install_outbound(pair.outbound, pair.lease, current=message.send)
+        apart = self._version == 1
+        self.sadb.spd.set_entries(message.tunnel, spd_entries(self._tunnel, self._acls, apart))
 
-    def carry(self, *sizes: int, tunnel: int = 5, entry: int = 10, within: float = 2.0) -> None:
+    def protect(self, packets: Sequence[bytes]) -> list[bytes]:
+        """The outer packets of clear ones."""
+        body = bytearray(b"".join([bytes(HEADROOM) + packet for packet in packets]))
+        result = self.sadb.encapsulate_tunnel(
+            TUNNEL, body, [HEADROOM + len(packet) for packet in packets], os.urandom
+        )  # fmt: skip
+        assert result.drops.counts == {}
+        outer: list[bytes] = []
+        offset = 0
+        for length in result.lengths:
+            outer.append(bytes(result.body[offset + HEADROOM : offset + length]))
+            offset += length
+        return outer
+
+    def send(self, packets: Sequence[bytes]) -> list[bytes]:
+        """Protect clear packets and put them on the wire."""
+        outer = self.protect(packets)
+        for packet in outer:
+            self._raw.sendto(packet, (PEER, 0))
+        return outer
+
+    def _frames(self) -> list[bytes]:
+        """What the wire brought of ESP in UDP: Ethernet frames."""
+        found: list[bytes] = []
+        us = parse_address(US).to_bytes(4, "big")
+        while True:
+            try:
+                frame, address = self._tap.recvfrom(65536)
+            except BlockingIOError:
+                return found
+            ip = frame[HEADROOM:]
+            is_udp = ip[:1] == b"\x45" and ip[9:10] == b"\x11" and ip[16:20] == us and address[2] != OUTGOING
+            if is_udp and ip[22:24] == NAT_TRAVERSAL and len(ip) > 36 and ip[28:32] != MARKER:
+                found.append(frame)
+
+    def _esp(self, packet: bytes) -> None:
+        """A datagram of ESP came by the socket; so its frame is here, and perhaps others'."""
+        frames = self._frames()
+        result = self.sadb.decapsulate_batch(
+            bytearray(b"".join(frames)), [len(frame) for frame in frames], CONTEXT
+        )
+        for group in result.groups:
+            offset = 0
+            for length in group.lengths:
+                self.opened.append(bytes(group.body[offset + HEADROOM : offset + length]))
+                offset += length
+        self.drops += [f"{cause}: {count}" for cause, count in result.drops.counts.items()]
+        for opener in result.negotiated:
+            sa = opener.sa
+            if self.sending.get((sa.tunnel, self.pairs[sa.tunnel, sa.serial].entry)) != sa.serial:
+                self._give(SaSeen(sa.tunnel, sa.serial))
+            self._give(PeerSeen((sa.tunnel,)))
+
+    def both_ways(
+        self,
+        there: Sequence[bytes],
+        back: Callable[[], object],
+        arrived: Callable[[], bool],
+        came: Callable[[], bool],
+    ) -> None:
+        """Send packets and wait until they arrived; make the peer send, and wait until it came."""
+        self.send(there)
+        self.until(arrived, lambda: "packets at the peer's host", WITHIN)
+        self.opened.clear()
+        back()
+        self.until(came, lambda: f"packets from the peer's host; {len(self.opened)} so far", WITHIN)
+
+    def carry(self, *sizes: int) -> None:
         """UDP packets of these sizes with DF to the host behind the peer and from there to ours; all must come."""
+        if not self.sends():
+            self._give(NoSa(TUNNEL, 10))
+            raise AssertionError(f"no SA sends\n{self.story()}")
         for size in sizes:
             self._marks += 1
             mark = self._marks.to_bytes(4, "big")[-max(size - 28, 0) :] if size > 28 else b""
-            self._outwards(size, mark, tunnel, entry, within)
-            self._inwards(size, mark, within)
+            data = mark.ljust(size - 28, b"\0")
+            self.both_ways(
+                [clear_packet(PEER_HOST, size, mark)],
+                partial(self.far.sendto, data, (OUR_HOST, ECHO)),
+                partial(self._came, data),
+                partial(self._is_opened, data),
+            )
 
-    def _outwards(self, size: int, mark: bytes, tunnel: int, entry: int, within: float) -> None:
-        serial = self.sends(tunnel, entry)
-        if not serial:
-            self._give(NoSa(tunnel, entry))
-            raise AssertionError(f"no SA sends\n{self.story()}")
-        install = self.pairs[tunnel, serial].install
-        (way,) = install.encapsulation
-        source, target = (parse_address(text).to_bytes(4, "big") for text in (OUR_HOST, PEER_HOST))
-        packet = self.pairs[tunnel, serial].seal(udp_packet(source, target, ECHO, size, mark))
-        where = (format_address(way.remote), way.remote_port)
-        self._sockets[way.local_port].sendto(packet, where)
-        got: list[bytes] = []
+    def _is_opened(self, data: bytes) -> bool:
+        return any(one[28:] == data for one in self.opened)
 
-        def came() -> bool:
-            try:
-                got.append(self.far.recv(65536))
-            except BlockingIOError:
-                return False
-            return len(got[-1]) == size - 28 and got[-1].startswith(mark)
-
-        self.until(came, lambda: f"{size} bytes to the peer by {install}; it got {got}", within)
-
-    def _inwards(self, size: int, mark: bytes, within: float) -> None:
-        self.inner.clear()
-        self.far.sendto(mark.ljust(size - 28, b"\0"), (OUR_HOST, ECHO))
-
-        def came() -> bool:
-            return any(len(one) == size and one[28:].startswith(mark) for one in self.inner)
-
-        self.until(came, lambda: f"{size} bytes from the peer", within)
+    def _came(self, data: bytes) -> bool:
+        """Whether the next datagram at the peer's host is this one."""
+        try:
+            return self.far.recv(65536) == data
+        except BlockingIOError:
+            return False
