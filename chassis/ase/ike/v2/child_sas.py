@@ -18,27 +18,27 @@ from chassis.state_machine import StateMachine, without_actions
 class ChildSaState(Enum):
     CREATED = "new"
     INBOUND_INSTALLED = "standby"
-    """It receives; another pair of its line sends."""
+    """It receives; another CHILD SA of its policy entry sends."""
     INSTALLED = "active"
     REKEYING = "rekeying"
-    """Active, and our request to replace it is out."""
+    """Installed, and our request to rekey it is pending."""
     REKEYED = "replaced"
     """Its successor is installed; one of the ends deletes it."""
     DELETING = "deleting"
-    """It still receives while our delete is on its way."""
+    """It receives until the response to our Delete."""
     DELETED = "gone"
 
 
 class ChildSaEvent(Enum):
-    INSTALL = "installed to send"
+    INSTALL = "installed to send and receive"
     INSTALL_INBOUND = "installed to receive"
-    ACTIVATE_OUTBOUND = "sends from now on"
-    REKEY = "replacement begun"
-    REKEY_FAILED = "replacement came to nothing"
+    ACTIVATE_OUTBOUND = "outbound SA activated"
+    REKEY = "rekey started"
+    REKEY_FAILED = "rekey failed"
     REKEY_DONE = "successor installed"
     REKEY_UNDONE = "successor deleted"
-    DELETE_STARTED = "to be deleted"
-    DELETED = "gone"
+    DELETE_STARTED = "delete started"
+    DELETED = "deleted"
 
 
 _TRANSITIONS: dict[ChildSaState, dict[ChildSaEvent, ChildSaState]] = {
@@ -86,26 +86,26 @@ One CHILD SA: a pair of IPsec SAs, one of each direction (RFC 7296 1.3, 2.8, 2.2
 
 A new CHILD SA sends at once unless another one of its policy entry does: then it only receives until the peer's
 first packet or the deletion of the other one activates its outbound SA.
-A rekey of ours keeps the CHILD SA in use until the answer. When the successor is installed, the replaced one
+A rekey of ours keeps the CHILD SA in use until the response. When the successor is installed, the replaced one
 still receives, and one end deletes it. If the successor is deleted first, the replaced one sends again, so a
 policy entry has an outbound SA as long as one CHILD SA is left.
-While our own Delete is out, the CHILD SA receives what the peer sent before it saw the Delete.
+Until the response to our Delete, the CHILD SA receives what the peer sent before it got the Delete.
 If both ends rekey at once, the CHILD SA negotiated with the lowest nonce is redundant and deleted unused.
 """,
     partial=True,
 )
 
 LIVE_STATES = frozenset((ChildSaState.INBOUND_INSTALLED, ChildSaState.INSTALLED, ChildSaState.REKEYING))
-"""States in which it serves its line."""
+"""States in which its policy entry needs no other CHILD SA."""
 
 
 @dataclass(slots=True, eq=False)
 class ChildSaV2:
-    """One pair. `inbound` and `outbound` are SPIs by protocol (our CPI is in `inbound` under IPCOMP).
+    """One CHILD SA. `spis_in` and `spis_out` are SPIs by protocol; our CPI is in `spis_in` under IPCOMP.
 
-    `lowest` is the lower of the two nonces of its negotiation: of two pairs that were made at once for the same
-    line the one with the lowest nonce of all is redundant (RFC 7296 2.8.1). `rival` is the pair that the peer made
-    while our own request to replace this one was out. Times are of the monotonic clock.
+    `rules` are the negotiated selectors; `()` is everything. `lowest_nonce` is the lower of the two nonces of its
+    negotiation, which decides which of two simultaneous CHILD SAs is redundant (RFC 7296 2.8.1). `replaces` is the
+    serial of its predecessor or 0. `soft` is when to rekey it, `hard` when its lifetime ends (s, monotonic clock).
     """
 
     entry: Line
@@ -122,8 +122,9 @@ class ChildSaV2:
     soft: float = math.inf
     hard: float = math.inf
     reason: str = ""
-    """Why it is to be deleted."""
+    """Why it is being deleted."""
     colliding_child: ChildSaV2 | None = None
+    """The successor that the peer created while our own request to rekey this CHILD SA was pending."""
     state: ChildSaState = ChildSaState.CREATED
 
     def allows(self, event: ChildSaEvent) -> bool:
@@ -148,32 +149,32 @@ class ChildSaV2:
 
     @property
     def remote_networks(self) -> tuple[tuple[int, int], ...]:
-        """The peer's networks as negotiated: (address, prefix length), each once."""
+        """The peer's networks as negotiated: (address, prefix length), each once; (0, 0) is everything."""
         return tuple(dict.fromkeys(rule.destination for rule in self.rules)) or (ANY,)
 
 
 MAX_CHILD_SAS_PER_ENTRY = 4
-"""Pairs of one policy line: the old one, a successor from each end, and one to spare."""
+"""CHILD SAs of one policy entry (count): the old one, a successor from each end, and one to spare."""
 
 
 class ChildSasV2:
-    """`by_serial` holds every pair that is installed, oldest first; `sending` the one that sends, by line."""
+    """Installed CHILD SAs by serial, oldest first; `current_outbound` is the one that sends, by policy entry."""
 
     def __init__(self) -> None:
         self.by_serial: dict[int, ChildSaV2] = {}
         self.current_outbound: dict[int, ChildSaV2] = {}
 
     def find_by_outbound_spi(self, protocol: int, spi: bytes) -> ChildSaV2 | None:
-        """The pair whose outbound SPI this is: what the peer calls its own."""
+        """Return the CHILD SA with this outbound SPI, by which the peer names it; None without one."""
         for child in self.by_serial.values():
             if protocol != Protocol.IPCOMP and child.spis_out.get(protocol) == spi:
                 return child
         return None
 
     def of_entry(self, seq: int) -> list[ChildSaV2]:
-        """Pairs of a policy line, oldest first."""
+        """Return the CHILD SAs of a policy entry, oldest first."""
         return [child for child in self.by_serial.values() if child.entry.seq == seq]
 
     def has_child(self, seq: int) -> bool:
-        """Whether a policy line has a pair that lives on."""
+        """Return whether a policy entry has a CHILD SA that is neither replaced nor being deleted."""
         return any(child.live for child in self.of_entry(seq))

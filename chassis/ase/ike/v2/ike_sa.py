@@ -30,36 +30,36 @@ from chassis.state_machine import StateMachine, without_actions
 
 class IkeSaState(Enum):
     CREATED = "new"
-    """Nothing was sent."""
+    """No message was sent."""
     INIT_SENT = "IKE_SA_INIT sent"
     INIT_RECEIVED = "IKE_SA_INIT answered"
-    """A responder: half open."""
+    """The responder waits for IKE_AUTH."""
     AUTH_SENT = "IKE_AUTH sent"
     STANDBY = "standby"
-    """Made by an older IKE SA, but not chosen yet to take its children over."""
+    """Created by a rekey; the CHILD SAs did not migrate to it yet."""
     ESTABLISHED = "established"
     REKEYING = "rekeying"
-    """Our request to replace it is out."""
+    """Our request to rekey it is pending."""
     REKEYED = "replaced"
-    """Its children went to a successor; one of the ends deletes it."""
+    """Its CHILD SAs migrated to the successor; one of the ends deletes it."""
     DELETING = "deleting"
-    """Our delete is to go out, or is out."""
+    """Our Delete is queued or pending."""
     CLOSED = "closed"
 
 
 class IkeSaEvent(Enum):
-    START = "first message sent"
-    RETRY_REQUESTED = "asked for a cookie or another group"
-    INIT_RECEIVED = "first message answered"
-    KEYS_DERIVED = "keys agreed"
+    START = "IKE_SA_INIT sent"
+    RETRY_REQUESTED = "cookie or another group requested"
+    INIT_RECEIVED = "IKE_SA_INIT responded"
+    KEYS_DERIVED = "keys derived"
     AUTHENTICATED = "peer authenticated"
-    STAND_BY = "made by an older IKE SA"
-    CHILDREN_MIGRATED = "took the children over"
-    REKEY = "replacement begun"
-    REKEY_FAILED = "replacement came to nothing"
-    REKEY_DONE = "successor took over"
-    DELETE_STARTED = "to be deleted"
-    DELETED = "gone"
+    STAND_BY = "created by a rekey"
+    CHILDREN_MIGRATED = "CHILD SAs migrated"
+    REKEY = "rekey started"
+    REKEY_FAILED = "rekey failed"
+    REKEY_DONE = "successor established"
+    DELETE_STARTED = "delete started"
+    DELETED = "deleted"
 
 
 _TRANSITIONS: dict[IkeSaState, dict[IkeSaEvent, IkeSaState]] = {
@@ -131,55 +131,58 @@ possible in every state.
 )
 
 ESTABLISHED_STATES = frozenset((IkeSaState.ESTABLISHED, IkeSaState.REKEYING))
-"""States in which it carries its children."""
+"""States in which the IKE SA has CHILD SAs."""
 
 HALF_OPEN_STATES = frozenset(
     (IkeSaState.CREATED, IkeSaState.INIT_SENT, IkeSaState.INIT_RECEIVED, IkeSaState.AUTH_SENT)
 )
-"""States before the peer is authenticated."""
+"""States in which the peer is not authenticated."""
 
 
 MAX_TASKS = 64
-"""Requests that may wait: eight lines, each with a rekey and deletes, are far below."""
+"""Queued requests (count): a rekey and Deletes of each of eight policy entries are far fewer."""
 
 MESSAGE_ID_REKEY_THRESHOLD = 0xFFFF_0000
-"""Message IDs from here on ask for a new IKE SA: they never start again from 0 (RFC 7296 2.2)."""
+"""Message ID from which on the IKE SA is rekeyed, because message IDs never wrap (RFC 7296 2.2)."""
 
 
 class Task(ABC):
-    """One request of ours. `seq` is the policy line that it makes a pair for, 0 for none."""
+    """One request of ours, from the queue to its response."""
 
     exchange_type: ClassVar[int] = ExchangeType.INFORMATIONAL
     urgent: ClassVar[bool] = False
-    """It goes before others that wait."""
+    """It is sent before the others in the queue."""
     bound_to_ike_sa: ClassVar[bool] = False
-    """It belongs to this IKE SA alone: a successor does not take it over."""
+    """It is about this IKE SA itself: a successor does not take it over."""
     replaces_ike_sa: ClassVar[bool] = False
+    """It rekeys the IKE SA."""
     about_child: ClassVar[bool] = False
     """It negotiates or deletes a CHILD SA: no IKE SA rekey of the peer is accepted meanwhile (RFC 7296 2.25.2)."""
     liveness_check: ClassVar[bool] = False
+    """It is retransmitted at the interval of dead peer detection; any packet of the peer is a sign of life."""
 
     @property
     def seq(self) -> int:
+        """The policy entry that it negotiates a CHILD SA for; 0 for none."""
         return 0
 
     @abstractmethod
     def build_request(self, sa: IkeSa, now: float) -> tuple[PayloadV2, ...] | None:
-        """What to send; None when there is nothing to ask any more."""
+        """Return the payloads to send; None if the request is no longer needed."""
 
     def on_response(self, sa: IkeSa, payloads: tuple[PayloadV2, ...], now: float) -> None:
-        """The peer's answer, authentic and readable."""
+        """Handle the response, which is authentic and decoded."""
 
     def on_malformed_response(self, sa: IkeSa, reason: str, now: float) -> None:
-        """The peer's answer is authentic, but no answer to this."""
+        """Handle a response that is authentic but does not decode."""
 
     def cancel(self, sa: IkeSa) -> None:
-        """The IKE SA ends before the answer: give back what was taken."""
+        """Release the SPIs of a request that gets no response, because the IKE SA ends or the queue is full."""
 
 
 @dataclass(slots=True)
 class PendingRequest:
-    """The request that waits for its answer."""
+    """The request that waits for its response."""
 
     message_id: int
     task: Task
@@ -187,7 +190,7 @@ class PendingRequest:
 
 
 class TaskManager:
-    """Both directions of one IKE SA."""
+    """Requests of one IKE SA: queued ones, the pending one, message IDs of both directions (RFC 7296 2.2, 2.3)."""
 
     def __init__(self, settings: IkeSettings) -> None:
         self._settings = settings
@@ -199,10 +202,11 @@ class TaskManager:
 
     @property
     def message_ids_low(self) -> bool:
+        """Whether the IKE SA must be rekeyed because its message IDs end."""
         return max(self.next_message_id, self.expected_message_id) >= MESSAGE_ID_REKEY_THRESHOLD
 
     def enqueue(self, task: Task) -> bool:
-        """Queue a request; False when too many wait."""
+        """Queue a request; return False if the queue is full."""
         if len(self.queue) >= MAX_TASKS:
             return False
         if task.urgent:
@@ -211,30 +215,27 @@ class TaskManager:
             self.queue.append(task)
         return True
 
-    def sent(self, task: Task, datagrams: tuple[bytes, ...], now: float) -> None:
-        """A request left."""
+    def on_sent(self, task: Task, datagrams: tuple[bytes, ...], now: float) -> None:
+        """Start to retransmit a request that was just sent."""
         retransmission = Retransmission.start(self._settings, datagrams, now)
+        if task.liveness_check:
+            retransmission.set_fixed_interval(self._settings.dpd_interval, self._settings.dpd_retries, now)
         self.pending_request = PendingRequest(self.next_message_id, task, retransmission)
 
-    def steady(self, interval: float, tries: int, now: float) -> None:
-        """The request that has just left is sent `tries` times in all, `interval` seconds apart."""
-        if self.pending_request is not None:
-            self.pending_request.retransmission.set_fixed_interval(interval, tries, now)
-
     def complete(self) -> Task:
-        """The answer came."""
-        outstanding, self.pending_request = self.pending_request, None
-        assert outstanding is not None
-        self.next_message_id = outstanding.message_id + 1
-        return outstanding.task
+        """Return the task of the pending request, whose response was received."""
+        pending, self.pending_request = self.pending_request, None
+        assert pending is not None
+        self.next_message_id = pending.message_id + 1
+        return pending.task
 
     def tasks(self) -> list[Task]:
-        """Everything that is being asked or waits to be."""
+        """Return the task of the pending request and those in the queue."""
         first = [] if self.pending_request is None else [self.pending_request.task]
         return [*first, *self.queue]
 
     def clear_queue(self) -> list[Task]:
-        """Forget what waits."""
+        """Empty the queue and return what it contained."""
         waiting = list(self.queue)
         self.queue.clear()
         return waiting
@@ -343,6 +344,7 @@ class IkeSa(Session):
 
     @property
     def tunnel(self) -> int:
+        """The number of the tunnel; 0 while the responder does not know it."""
         return 0 if self.connection is None else self.connection.tunnel
 
     @property
@@ -420,10 +422,8 @@ class IkeSa(Session):
             if payloads is None or self.closed:
                 continue
             datagrams = self._pack(task.exchange_type, manager.next_message_id, payloads, 0)
-            manager.sent(task, datagrams, now)
+            manager.on_sent(task, datagrams, now)
             if task.liveness_check:
-                settings = self.host.settings
-                manager.steady(settings.dpd_interval, settings.dpd_retries, now)
                 self.host.count("DPD probes sent")
             self.host.count("requests sent")
             self.send_datagrams(datagrams, self.path, now)
