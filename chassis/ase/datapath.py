@@ -126,28 +126,14 @@ class DataPath:
         body, lengths = batch.body, batch.lengths
         whole = False
         if max(lengths) - HEADROOM > egress.limits.smallest:
-            fitted = fit_to_mtu(body, lengths, egress.limits, policy=partial(self._sadb.fragment_decision, number))
+            fitted, out = self._pre_fragment(batch, state, egress, nesting, now)
             whole = fitted.whole > 0
-            self._count_fit(fitted)
-            self._counters.count_tunnel_fragments(number, fitted.fragments)
-            self._counters.count_tunnel_drop(number, ENCAPSULATED, IpsecDropCause.MALFORMED, fitted.malformed)
-            self._counters.count_tunnel_drop(number, ENCAPSULATED, DropCause.TOO_LONG, len(fitted.too_long))
             body, lengths = fitted.body, fitted.lengths
-            if fitted.too_long:
-                host.drop(DropCause.TOO_LONG, len(fitted.too_long))
-                out += self._forwarder.report(
-                    DropCause.TOO_LONG,
-                    fitted.too_long,
-                    record.context,
-                    Origin(transit=True, nesting=nesting),
-                    now,
-                    egress.limits.df_set,
-                )
             if not lengths:
                 return out
         result = self._sadb.encapsulate_tunnel(number, body, lengths, self._random)
-        protected = result.lengths
-        count = len(protected)
+        outer_lengths = result.lengths
+        count = len(outer_lengths)
         if result.drops.counts:
             out += self._count_ipsec_drops(number, result.drops, now)
         if result.notices:
@@ -161,7 +147,7 @@ class DataPath:
         outer = Batch(
             Step.CIRCUIT_OUT,
             result.body,
-            protected,
+            outer_lengths,
             ingress=batch.ingress,
             context=record.outer_context,
             marks=batch.marks,
@@ -179,6 +165,27 @@ class DataPath:
         outer.tunnel, outer.circuit = number, record.circuit
         out.append(self._to_card(record.home, outer))
         return out
+
+    def _pre_fragment(
+        self, batch: Batch, state: AspTunnel, egress: TunnelEgress, nesting: int, now: float
+    ) -> tuple[FitResult, list[Output]]:
+        """Fit packets to the MTU of their tunnel (S-110); return them, and the ICMP errors that are owed."""
+        number, limits = state.record.number, egress.limits
+        policy = partial(self._sadb.fragment_decision, number)
+        fitted = fit_to_mtu(batch.body, batch.lengths, limits, policy=policy)
+        self._count_fit(fitted)
+        counters, refused = self._counters, len(fitted.too_long)
+        counters.count_tunnel_fragments(number, fitted.fragments)
+        counters.count_tunnel_drop(number, ENCAPSULATED, IpsecDropCause.MALFORMED, fitted.malformed)
+        if not refused:
+            return fitted, []
+        counters.count_tunnel_drop(number, ENCAPSULATED, DropCause.TOO_LONG, refused)
+        self._host.drop(DropCause.TOO_LONG, refused)
+        origin = Origin(transit=True, nesting=nesting)
+        errors = self._forwarder.report(
+            DropCause.TOO_LONG, fitted.too_long, state.record.context, origin, now, limits.df_set
+        )
+        return fitted, errors
 
     def decapsulate(self, batch: Batch, now: float, nesting: int = 0) -> list[Output]:
         """Decapsulate packets that came in for an address of this ASP in a context."""
@@ -200,7 +207,7 @@ class DataPath:
             self._counters.count_tunnel(
                 number, DECAPSULATED, len(lengths), len(group.body) - HEADROOM * len(lengths)
             )
-            clear = Batch(
+            inner = Batch(
                 Step.CIRCUIT_IN,
                 group.body,
                 lengths,
@@ -211,10 +218,10 @@ class DataPath:
                 marks=batch.marks,
             )
             if self.taps:
-                self._tap("inner", "decapsulate", clear, number)
+                self._tap("inner", "decapsulate", inner, number)
             if record.economical:
                 origin = Origin(transit=True, tunnel=number, nesting=nesting)
-                out += self._forwarder.forward(clear, origin, now)
+                out += self._forwarder.forward(inner, origin, now)
                 continue
             egress = state.egress
             if egress is None or egress.generation != self._decider.generation:
@@ -222,7 +229,7 @@ class DataPath:
             if egress.cause is not None:
                 self.dropped(egress.cause, len(lengths), Origin(transit=True, tunnel=number))
             else:
-                out.append(self._to_card(record.home, clear))
+                out.append(self._to_card(record.home, inner))
         if result.negotiated:
             out += host.on_inbound_traffic(result.negotiated, now)
         if result.punted:
@@ -239,8 +246,8 @@ class DataPath:
             self._counters.count_ike_dropped()
             return []
         self._counters.count_ike_out()
-        way = self._decider.decide_destination(message.context, message.remote)
-        if way.kind is DecisionKind.TUNNEL and self._tables.tunnels[way.tunnel].remote == message.remote:
+        decision = self._decider.decide_destination(message.context, message.remote)
+        if decision.kind is DecisionKind.TUNNEL and self._tables.tunnels[decision.tunnel].remote == message.remote:
             # The route to the peer leads into the tunnel that IKE negotiates.
             self._counters.count_ike_dropped()
             self._host.drop(DropCause.LOOP)
@@ -253,7 +260,7 @@ class DataPath:
         )
         if self.taps:
             self._tap("outer", "ike", batch)
-        return self._forwarder.execute_decision(way, batch, Origin(transit=False), now)
+        return self._forwarder.execute_decision(decision, batch, Origin(transit=False), now)
 
     # inside
 
@@ -301,20 +308,20 @@ class DataPath:
         record, decider = state.record, self._decider
         limits = tunnel_mtu(record, state.overhead, self.path_mtus.egress(state))
         cause: AnyCause | None = None
-        way: Decision | None = None
+        decision: Decision | None = None
         if record.economical:
-            way = decider.decide_destination(record.outer_context, state.peer)
-            if way.kind is DecisionKind.TUNNEL and way.tunnel == record.number:
+            decision = decider.decide_destination(record.outer_context, state.peer)
+            if decision.kind is DecisionKind.TUNNEL and decision.tunnel == record.number:
                 # The route to the peer leads into the tunnel itself.
                 cause = DropCause.LOOP
-            elif way.kind is DecisionKind.DROP:
+            elif decision.kind is DecisionKind.DROP:
                 # No sequence number and no encryption is spent on packets that can't leave.
-                cause = way.cause or DropCause.NO_ROUTE
+                cause = decision.cause or DropCause.NO_ROUTE
         elif not record.circuit or not record.home:
             cause = AspDropCause.NO_CIRCUIT
         elif not self._host.up.get(record.home, False):
             cause = AspDropCause.HOME_DOWN
-        state.egress = egress = TunnelEgress(decider.generation, limits, cause, way)
+        state.egress = egress = TunnelEgress(decider.generation, limits, cause, decision)
         return egress
 
     # Delivery
