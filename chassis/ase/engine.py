@@ -142,10 +142,12 @@ class AspEngine(CardBase):
         return replace(hello, fresh=self.fresh and self.replica.version == 0, sas=sas, networks=networks)
 
     def on_connected(self, now: float) -> list[Output]:
+        """Send the hello; repeat the reports after the next records."""
         self._report_all = True
         return super().on_connected(now)
 
     def changed(self, change: RecordChange, now: float) -> list[Output]:
+        """Apply changed records and settings; return reports, messages to IKE and log records."""
         self.sadb.state.mark_in_service()
         # Apply the records before the next packet, so that no decision of the old records is used.
         self.tunnels.apply(change)
@@ -192,6 +194,7 @@ class AspEngine(CardBase):
         return outputs
 
     def cards_changed(self, now: float) -> list[Output]:
+        """Decide again for every packet, because cards went up or down."""
         self.tables.decider.invalidate()
         return []
 
@@ -222,10 +225,12 @@ class AspEngine(CardBase):
         return outputs + self.ike.ask(request, request.name, len(manual))
 
     def on_disconnected(self, now: float) -> list[Output]:
+        """Give up the commands that IKE runs for the controller."""
         self.ike.disconnected()
         return super().on_disconnected(now)
 
     def on_stall(self, seconds: float, now: float) -> list[Output]:
+        """Handle `seconds` in which the process could not run. The card may fence itself."""
         self.ike.late(seconds)
         outputs = super().on_stall(seconds, now)
         self._flush_if_fenced()
@@ -306,6 +311,8 @@ class AspEngine(CardBase):
     # time
 
     def on_timer(self, now: float) -> list[Output]:
+        """Return what is due: heartbeat, log records, queued packets, messages to IKE, reports, SAs still to be
+        installed."""
         outputs = super().on_timer(now)
         datapath = self.datapath
         if now >= self._log.due:
@@ -325,6 +332,7 @@ class AspEngine(CardBase):
         return outputs
 
     def next_timer(self) -> float:
+        """Return the time of the next `on_timer`; -inf while SAs are to be installed."""
         if self.tunnels.pending:
             return -inf
         datapath = self.datapath

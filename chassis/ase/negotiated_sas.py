@@ -255,6 +255,7 @@ class NegotiatedSas:
         return outputs
 
     def next_timer(self) -> float:
+        """Return the time of the next `on_timer`; -inf if a new change must be scheduled."""
         peers_at = self._peers_report_at if self._peers else inf
         reports_at = -inf if self._to_report and self._reports_at == inf else self._reports_at
         return min(peers_at, reports_at)

@@ -78,6 +78,7 @@ class QueueStatistics:
         self._waits: Counter[int] = Counter()
 
     def count_enqueued(self, packets: int) -> None:
+        """Count packets that begin to wait."""
         self.depth += packets
         self.peak = max(self.peak, self.depth)
 

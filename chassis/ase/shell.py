@@ -54,6 +54,7 @@ class AspShell(CardShell):
             taps[what] = lambda step, batch: kept.write(f"{place} {step}", batch)
 
     def headroom(self, what: str) -> int:
+        """Return the octets of link header before each captured packet."""
         return HEADROOM
 
     def _to_ike(self, output: ToIke) -> None:

@@ -106,18 +106,21 @@ class TesterEngine:
     # the shell's calls
 
     def start(self, now: float) -> list[Output]:
+        """Start the flows with `auto`."""
         for end in self._ends.values():
             if end.source is not None and end.flow.auto:
                 self._start_source(end, now)
         return self._start_waiting_flows(now)
 
     def on_carrier(self, port: str, up: bool, now: float) -> list[Output]:
+        """The wire of a port came up or went down."""
         host = self._hosts.get(port)
         if host is None:
             return []
         return [*_to_wire(port, host.on_carrier(up)), *_to_wire(port, host.on_timer(now))]
 
     def receive_frames(self, port: str, batch: Batch, now: float) -> list[Output]:
+        """Count the frames of a flow; answer ARP and echo requests; count all others as unexpected."""
         body = batch.body
         end = self._sinks.get(int.from_bytes(body[_FLOW_AT : _FLOW_AT + 4], "big"))
         sink = end.sink if end is not None and end.flow.to_port == port else None
@@ -153,6 +156,7 @@ class TesterEngine:
                     self._schedule(end)
 
     def on_timer(self, now: float) -> list[Output]:
+        """Return the packets and ARP requests that are due."""
         outputs: list[Output] = []
         for port, host in self._hosts.items():
             if host.next_timer() <= now:
@@ -170,6 +174,7 @@ class TesterEngine:
         return outputs
 
     def next_timer(self) -> float:
+        """Return the time of the next `on_timer`."""
         first = self._heap[0][0] if self._heap else inf
         for host in self._hosts.values():
             first = min(first, host.next_timer())

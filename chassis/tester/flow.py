@@ -70,6 +70,7 @@ class Flow:
 
     @property
     def source_port(self) -> int:
+        """UDP source port of its packets."""
         return UDP_PORT + 1 + self.number % 4096
 
 

@@ -88,6 +88,7 @@ class TesterHost:
         return [self._arp(arp.REQUEST, BROADCAST_MAC, a, ZERO_MAC, a) for a in new] if self.up else []
 
     def next_timer(self) -> float:
+        """Return the time of the next ARP request, or inf."""
         if not self.up or not self._neighbours:
             return inf
         return min(neighbour.ask_at for neighbour in self._neighbours.values())
@@ -151,6 +152,6 @@ class TesterHost:
 
 
 def frames_batch(frames: list[bytes]) -> Batch:
-    """Frames for the wire."""
+    """Return a batch of frames for the wire."""
     body, lengths = pack(frames)
     return Batch(Step.INGRESS, body, lengths)

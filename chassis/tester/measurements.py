@@ -31,6 +31,7 @@ class LossRun:
 
     @property
     def count(self) -> int:
+        """Number of packets in the run."""
         return self.last - self.first + 1
 
     def lost_between(self, begin: int, end: int) -> int:

@@ -60,6 +60,7 @@ class TesterShell:
         self._operators = OperatorSocket(self.loop, endpoints.operator(env.run, env.node), self._command)
 
     def run(self) -> int:
+        """Run until SIGTERM; return the exit status."""
         signal.signal(signal.SIGTERM, lambda *_: self.loop.stop())
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         self.perform(self.engine.start(time.monotonic()))
@@ -74,6 +75,7 @@ class TesterShell:
         return 0
 
     def perform(self, outputs: list[Output]) -> None:
+        """Carry out the outputs of the engine in order."""
         for output in outputs:
             if isinstance(output, ToWire):
                 self.ports.transmit(output.port, output.batch, time.monotonic())

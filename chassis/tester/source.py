@@ -70,6 +70,7 @@ class Source:
         self.numbering += 1
 
     def stop(self) -> None:
+        """Stop sending; a flow that is done stays done."""
         if self.state != "done":
             self.state, self.reason = "stopped", ""
 
@@ -126,6 +127,7 @@ class Source:
         return batches
 
     def wants_trace(self, now: float) -> bool:
+        """Whether the next packet must be traced."""
         return now >= self._next_trace
 
     def statistics(self, now: float) -> dict[str, Any]:

@@ -144,7 +144,7 @@ def _aes_xcbc(icv_octets: int) -> Callable[[bytes], IcvFunction]:
 
 
 def _single_des(key: bytes) -> BlockCipherAlgorithm:
-    """DES as 3DES with three equal keys: encrypt, decrypt, encrypt leaves one encryption."""
+    """Return DES as 3DES with three equal keys: encrypt, decrypt, encrypt leaves one encryption."""
     return TripleDES(key * 3)
 
 

@@ -174,9 +174,11 @@ class SaProgress:
 class WindowStore(Protocol):
     """Where a receiver stores its replay window."""
 
-    def window(self) -> tuple[int, int]: ...
+    def window(self) -> tuple[int, int]:
+        """Return the stored edge and bitmap."""
 
-    def store_window(self, edge: int, bitmap: int) -> None: ...
+    def store_window(self, edge: int, bitmap: int) -> None:
+        """Store a new edge and bitmap."""
 
 
 class VolatileWindow:
@@ -220,7 +222,7 @@ class _OtherStateFile:
             self._keys.setdefault(words[base + _KEYS], []).append(base)
 
     def progress(self, digest: tuple[int, int], keys: int) -> Iterator[SaProgress]:
-        """How far the SAs with this place came, and those with these keys."""
+        """Return the progress of the SAs with this place, and of those with these keys."""
         places = self._places.get(digest, ())
         for base in places:
             yield _progress_at(self._words, self._octets, base)
