@@ -18,9 +18,10 @@ from chassis.net import pcapng
 from chassis.net.errors import DecodeError
 from chassis.net.ethernet import ETHERTYPE_ARP, ETHERTYPE_IPV4, HEADROOM
 from chassis.net.ipv4 import PROTOCOL_AH, PROTOCOL_ESP, PROTOCOL_UDP
+from chassis.net.udp import IKE_PORT, NAT_PORT
 
 _ARP, _IPV4 = ETHERTYPE_ARP.to_bytes(2, "big"), ETHERTYPE_IPV4.to_bytes(2, "big")
-_IKE_PORTS = tuple([port.to_bytes(2, "big") for port in (500, 4500)])
+_IKE_PORTS = tuple([port.to_bytes(2, "big") for port in (IKE_PORT, NAT_PORT)])
 
 SECTION = 0x0A0D0D0A
 """The block that begins a section: a capture that went on with its card's successor has one for each of them."""

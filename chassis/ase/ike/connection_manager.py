@@ -15,10 +15,11 @@ from math import inf
 from chassis.ase.entry_numbers import entry_and_rule
 from chassis.ase.ike.connections import Connection, Line
 from chassis.ase.ike.errors import FailureReason
-from chassis.ase.ike.host import IKE_PORT, Child, Host, Path, Session
+from chassis.ase.ike.host import Child, Host, Path, Session
 from chassis.ase.ike.ike_sa_manager import IkeSaManager
 from chassis.ase.link import IkeState, SaSwitch
 from chassis.net.address import format_address
+from chassis.net.udp import IKE_PORT
 
 Initiate = Callable[[Host, Connection, Path], Session]
 """Makes an initiator's session for a connection; `start` sends its first message."""

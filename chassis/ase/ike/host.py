@@ -13,12 +13,10 @@ from chassis.ase.ike.connections import Connection, Group, Line
 from chassis.ase.ike.errors import FailureReason
 from chassis.ase.ike.payloads.header import Header
 from chassis.ase.link import FromIke
+from chassis.net.udp import IKE_PORT, NAT_PORT
 
 AGED = "soft limit of seconds"
 """Why a pair expires whose successor is negotiated before its lifetime ends."""
-
-IKE_PORT = 500
-NAT_PORT = 4500
 
 
 @dataclass(frozen=True, slots=True)
