@@ -18,7 +18,7 @@ from chassis.ase.ike.payloads.v1 import DeleteV1, Hash, NotifyV1, PayloadV1
 from chassis.ase.ike.retransmit import is_newer_sequence
 from chassis.ase.ike.v1.isakmp_sa import PSK_MISMATCH_TEXT, IsakmpSa
 from chassis.ase.ike.v1.keymat import IncomingMessage, cleartext_payloads, is_encrypted
-from chassis.ase.ike.v1.quick_mode import QuickModes
+from chassis.ase.ike.v1.phase2 import QuickModes
 
 MAX_DELETE_SPIS: Final = 64
 """SPIs of one Delete payload that are handled (count)."""

@@ -26,7 +26,7 @@ from chassis.ase.ike.v1.isakmp_sa import ESTABLISHED_STATES, IsakmpSa, Phase1Sta
 from chassis.ase.ike.v1.keymat import NO_COOKIE, IncomingMessage, Phase1Negotiation
 from chassis.ase.ike.v1.main_mode import MainMode
 from chassis.ase.ike.v1.phase1_exchange import Phase1Exchange
-from chassis.ase.ike.v1.quick_mode import QuickModes
+from chassis.ase.ike.v1.phase2 import QuickModes
 
 PHASE_1_EXCHANGES: Final[Mapping[int, type[Phase1Exchange]]] = MappingProxyType(
     {ExchangeType.MAIN_MODE: MainMode, ExchangeType.AGGRESSIVE_MODE: AggressiveMode}
