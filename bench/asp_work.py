@@ -40,7 +40,7 @@ def taken_in() -> tuple[float, list[float], float]:
         a.asp.on_timer(a.now)
         slices.append((time.process_time() - before) * 1e3)
     total = (time.process_time() - begin) * 1e3
-    assert sum(state.up for state in a.asp.tunnels.states.values()) == TUNNELS
+    assert sum(state.up for state in a.asp.tunnels.local.values()) == TUNNELS
     changed = made[-1]
     assert isinstance(changed, TunnelRecord)
     begin = time.process_time()

@@ -64,7 +64,7 @@ class DataPath:
         self._random = random
         self._forwarder = Forwarder(host.card, tables, self, card_counters)
         self.datagrams = IkeDatagrams(counters, host.drop, random, sadb.ipv4_ids)
-        self.path_mtus = PathMtus(host, sadb, tunnels.states, tables, counters)
+        self.path_mtus = PathMtus(host, sadb, tunnels.local, tables, counters)
         self.queues = Queues(sadb, counters)
         self.taps: dict[str, Tap] = {}
         """Taps by the side that they watch."""
@@ -82,7 +82,7 @@ class DataPath:
             self._tap("inner", "encapsulate", batch, batch.tunnel)
         if self.queues.idle:
             return self._encapsulate_now(batch, now, nesting)
-        state = self._tunnels.states.get(batch.tunnel)
+        state = self._tunnels.local.get(batch.tunnel)
         if state is None or not state.pairs or not state.record.up:
             return self._encapsulate_now(batch, now, nesting)
         out: list[Output] = []
@@ -106,7 +106,7 @@ class DataPath:
         """Encapsulate packets past the queues."""
         host = self._host
         number = batch.tunnel
-        state = self._tunnels.states.get(number)
+        state = self._tunnels.local.get(number)
         if state is None:
             return self._drop(AspDropCause.NO_TUNNEL, batch)
         host.stamp(batch, self._encapsulate_step, now)
@@ -202,7 +202,7 @@ class DataPath:
             out += host.count_drops(result.drops, now)
         for group in result.groups:
             number, lengths = group.tunnel, group.lengths
-            state = self._tunnels.states[number]
+            state = self._tunnels.local[number]
             record = state.record
             self._counters.count_tunnel(
                 number, DECAPSULATED, len(lengths), len(group.body) - HEADROOM * len(lengths)
@@ -268,7 +268,7 @@ class DataPath:
         """Show packets to the tap of a side."""
         tap = self.taps.get(side)
         if tap is not None:
-            state = self._tunnels.states.get(tunnel)
+            state = self._tunnels.local.get(tunnel)
             tap(f"{step} {state.record.name}" if state is not None else step, batch)
 
     def _request_sas(self, batch: Batch, now: float) -> list[Output]:

@@ -132,7 +132,7 @@ class AspEngine(CardBase):
 
         A restarted controller would withdraw the routes to the networks until it learned of them.
         """
-        states = self.tunnels.states
+        states = self.tunnels.local
         sas = tuple(chain.from_iterable([state.sas for state in states.values()]))
         networks = tuple(
             PeerNetworks(number, state.ike.selectors)
@@ -160,7 +160,7 @@ class AspEngine(CardBase):
         if self._report_all:
             self._report_all = False
             # A hello lists the SAs, but not their peers' identities, and no tunnels without SAs.
-            states = self.tunnels.states.values()
+            states = self.tunnels.local.values()
             outputs += [
                 state.report() for state in states if state.last_report and (state.negotiated or not state.up)
             ]
@@ -174,7 +174,7 @@ class AspEngine(CardBase):
         """Apply settings and records to the queues. A fenced ASP keeps no packets."""
         queues = self.datapath.queues
         queues.set_rate(self.settings.get("asp-rate"))
-        for number in queues.measured_tunnels() - self.tunnels.states.keys():
+        for number in queues.measured_tunnels() - self.tunnels.local.keys():
             queues.remove_tunnel(number)
         queues.remove_stale_entries()
         self._flush_if_fenced()
@@ -214,13 +214,13 @@ class AspEngine(CardBase):
         # A tunnel with manual keys has no IKE SA.
         manual = [
             number
-            for number, state in self.tunnels.states.items()
+            for number, state in self.tunnels.local.items()
             if not state.negotiated and tunnel in (None, number) and request.arguments.get("what") != "ike"
         ]
         outputs: list[Output] = []
         for number in manual:
             outputs += self.tunnels.reinstall(number)
-        if manual and (tunnel is not None or len(manual) == len(self.tunnels.states)):
+        if manual and (tunnel is not None or len(manual) == len(self.tunnels.local)):
             return [*outputs, ToController(Reply(request.number, {"manual": len(manual)}))]
         return outputs + self.ike.ask(request, request.name, len(manual))
 
@@ -270,7 +270,7 @@ class AspEngine(CardBase):
             case IkeAlive():
                 self.ike.alive(message, now)
                 return []
-        state = self.tunnels.states.get(message.tunnel)
+        state = self.tunnels.local.get(message.tunnel)
         if state is not None and state.last_report is not None and bool(state.last_report[0]) == state.up:
             # Report a change of up or down at once; other changes are gathered.
             outputs.append(state.report())
@@ -367,7 +367,7 @@ class AspEngine(CardBase):
         negotiated SA."""
         outputs: list[Output] = []
         for notice in notices:
-            state = self.tunnels.states.get(notice.tunnel)
+            state = self.tunnels.local.get(notice.tunnel)
             if state is None:
                 continue
             if state.negotiated:
@@ -400,7 +400,7 @@ class AspEngine(CardBase):
         """Return the statistics of the queues of one tunnel (a number) or of all (None)."""
         report = self.datapath.queues.statistics(tunnel if isinstance(tunnel, int) else None)
         for sa in report["sas"]:
-            state = self.tunnels.states.get(sa["tunnel"])
+            state = self.tunnels.local.get(sa["tunnel"])
             sa["name"] = state.record.name if state is not None else ""
         return report
 

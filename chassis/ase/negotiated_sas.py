@@ -232,7 +232,7 @@ class NegotiatedSas:
         """Return the gathered messages to IKE and reports of tunnels that are due."""
         outputs: list[Output] = []
         if self._peers and now >= self._peers_report_at:
-            peers = tuple(sorted(self._peers & self._tunnels.states.keys()))
+            peers = tuple(sorted(self._peers & self._tunnels.local.keys()))
             self._peers.clear()
             self._peers_report_at = now + self._peer_interval
             if peers:
@@ -248,7 +248,7 @@ class NegotiatedSas:
         outputs: list[Output] = []
         for number in list(self._to_report)[:MAX_REPORTS]:
             del self._to_report[number]
-            state = self._tunnels.states.get(number)
+            state = self._tunnels.local.get(number)
             if state is not None and state.last_report != state.pending_report:
                 outputs.append(state.report())
         self._reports_at = now if self._to_report else inf
@@ -263,7 +263,7 @@ class NegotiatedSas:
     # inside
 
     def _tunnel(self, tunnel: int) -> AspTunnel | None:
-        state = self._tunnels.states.get(tunnel)
+        state = self._tunnels.local.get(tunnel)
         return state if state is not None and state.negotiated else None
 
     def _usage(self, tunnel: int, serial: int) -> _SaUsage | None:

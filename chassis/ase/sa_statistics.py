@@ -49,13 +49,13 @@ class SaStatistics:
     def apply_records(self, change: RecordChange) -> None:
         """Remove the statistics of tunnels that are no longer here."""
         for record in (*change.put, *change.deleted):
-            if isinstance(record, TunnelRecord) and record.number not in self._tunnels.states:
+            if isinstance(record, TunnelRecord) and record.number not in self._tunnels.local:
                 self._counters.remove_tunnel(record.number)
                 self._sadb.retired.pop(record.number, None)
 
     def statistics(self, tunnel: int | None = None) -> dict[str, Any]:
         """Return the statistics of all tunnels, or of one, and the drops of the whole ASP by cause."""
-        states = self._tunnels.states
+        states = self._tunnels.local
         chosen = sorted(states) if tunnel is None else [tunnel] if tunnel in states else []
         return {"tunnels": [self._tunnel(states[number]) for number in chosen], "drops": self._counters.drops()}
 

@@ -182,7 +182,8 @@ class TunnelTable:
     def __init__(self, card: str, sadb: Sadb) -> None:
         self._card = card
         self._sadb = sadb
-        self.states: dict[int, AspTunnel] = {}
+        self.local: dict[int, AspTunnel] = {}
+        """The tunnels that end at this ASP, by number."""
         self.records: dict[int, TunnelRecord] = {}
         """Every tunnel of the router that this card has a record of."""
         self._sas: dict[str, ManualSa] = {}
@@ -209,7 +210,7 @@ class TunnelTable:
         self._sadb.state.reread_others()
         freed = False
         for number in affected:
-            state = self.states[number]
+            state = self.local[number]
             wanted = self.records.get(number)
             if wanted is None or wanted.asp != self._card:
                 freed |= self._remove_unwanted(state, ())
@@ -217,7 +218,7 @@ class TunnelTable:
                 self._sadb.spd.remove(number)
                 self._refused.discard(number)
                 self._pending.pop(number, None)
-                del self.states[number]
+                del self.local[number]
                 continue
             self._set_needs(state, _needs(wanted))
             if state.spd_entries and not state.negotiated:
@@ -247,7 +248,7 @@ class TunnelTable:
         outputs: list[Output] = []
         for number in list(islice(pending, MAX_TUNNELS_PER_SLICE)):
             del pending[number]
-            state = self.states[number]
+            state = self.local[number]
             if state.negotiated:
                 self._apply_entries(state)
             else:
@@ -261,14 +262,14 @@ class TunnelTable:
     def reinstall(self, number: int) -> list[Output]:
         """Remove and install the SAs of a manual tunnel; their numbers and windows continue. Return its report if
         it changed."""
-        state = self.states[number]
+        state = self.local[number]
         self._remove_unwanted(state, ())
         self._install(state, self._wanted_sas(state.record))
         return [state.report()] if state.last_report != state.pending_report else []
 
     def mark_exhausted(self, number: int) -> list[Output]:
         """Set the tunnel down, because an SA has used its last sequence number; return its report if it was up."""
-        state = self.states.get(number)
+        state = self.local.get(number)
         if state is None or not state.up:
             return []
         state.reason = EXHAUSTED
@@ -281,13 +282,13 @@ class TunnelTable:
                 self.records.pop(number, None)
             else:
                 self.records[number] = record
-            state = self.states.get(number)
+            state = self.local.get(number)
             if deleted or record.asp != self._card:
                 if state is not None:
                     affected[number] = None
                 return
             if state is None:
-                self.states[number] = AspTunnel(record)
+                self.local[number] = AspTunnel(record)
                 affected[number] = None
                 return
             if _sa_inputs(state.record) != _sa_inputs(record):

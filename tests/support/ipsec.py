@@ -103,7 +103,9 @@ def sender(
 ) -> Sadb:
     """An end that sends from LEFT to RIGHT for tunnel 1."""
     sadb = database() if into is None else into
-    sadb.install_outbound(OutboundSa(1, 1, LEFT, RIGHT, ENTRY, 0, use_esp, use_ah, df), lease)
+    sadb.install_outbound(
+        OutboundSa(1, 1, LEFT, RIGHT, entry=ENTRY, context=0, esp=use_esp, ah=use_ah, df=df), lease
+    )
     sadb.spd.set_entries(1, [SpdEntry(ENTRY, rules)])
     return sadb
 
@@ -118,7 +120,9 @@ def receiver(
 ) -> Sadb:
     """An end that receives at RIGHT for tunnel 1."""
     sadb = database() if into is None else into
-    sadb.install_inbound(InboundSa(1, 1, LEFT, RIGHT, 0, use_esp, use_ah, window, selectors))
+    sadb.install_inbound(
+        InboundSa(1, 1, LEFT, RIGHT, context=0, esp=use_esp, ah=use_ah, window=window, selectors=selectors)
+    )
     return sadb
 
 

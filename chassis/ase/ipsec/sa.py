@@ -6,7 +6,7 @@ SA of RFC 4301, or a bundle of two: AH around ESP under one outer header.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from enum import StrEnum
 
 from chassis.ase.ipsec.algorithms import CIPHERS, INTEGRITY, CipherAlgorithm, IntegrityAlgorithm
@@ -195,6 +195,7 @@ class OutboundSa:
     serial: int
     source: int
     destination: int
+    _: KW_ONLY
     entry: int = 0
     context: int = 0
     esp: Esp | None = None
@@ -266,6 +267,7 @@ class InboundSa:
     serial: int
     source: int
     destination: int
+    _: KW_ONLY
     context: int = 0
     esp: Esp | None = None
     ah: Ah | None = None

@@ -105,7 +105,7 @@ def test_a_rule_without_pair_is_dropped_and_named_and_the_others_go_on() -> None
     assert through(left, right, SOME) == [SOME[1]]
     assert left.drops() == {"no outbound sa": 2}
     assert left.told(NoSa) == [NoSa(CIRCUIT, number(NARROW))]
-    assert left.asp.tunnels.states[CIRCUIT].up
+    assert left.asp.tunnels.local[CIRCUIT].up
     left.ike(pair(4, NARROW))
     right.ike(pair(4, NARROW, there=True))
     assert through(left, right, SOME) == SOME

@@ -57,7 +57,7 @@ def test_with_df_the_sender_is_told_the_mtu() -> None:
 
 def test_without_an_mtu_line_the_egress_port_less_the_worst_overhead_is_the_limit() -> None:
     a, _ = both()
-    overhead = a.asp.tunnels.states[CIRCUIT].overhead
+    overhead = a.asp.tunnels.local[CIRCUIT].overhead
     assert overhead == 20 + 8 + 16 + 15 + 2 + 12
     for tunnel, to in ((CIRCUIT, "60.0.0.1"), (ECONOMICAL, "62.0.0.1")):
         fits = udp_packet("50.0.0.1", to, size=1500 - overhead, df=True)

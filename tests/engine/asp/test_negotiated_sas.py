@@ -110,8 +110,8 @@ def test_encapsulation_takes_eight_octets_of_the_tunnel() -> None:
             limit = max(limit, size) if len(packets[0][1].lengths) == 1 else limit
     plain, _ = sides(df_bit="set")
     plain.ike(install(ECONOMICAL, 1))
-    assert left.asp.tunnels.states[ECONOMICAL].overhead == plain.asp.tunnels.states[ECONOMICAL].overhead + 8
-    assert limit <= 1500 - left.asp.tunnels.states[ECONOMICAL].overhead
+    assert left.asp.tunnels.local[ECONOMICAL].overhead == plain.asp.tunnels.local[ECONOMICAL].overhead + 8
+    assert limit <= 1500 - left.asp.tunnels.local[ECONOMICAL].overhead
 
 
 def test_an_economical_tunnel_follows_its_peer() -> None:

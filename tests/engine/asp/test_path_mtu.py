@@ -63,7 +63,7 @@ def limit(side: Controller, tunnel: int = CIRCUIT) -> int:
 
 def after(side: Controller, tunnel: int, mtu: int) -> int:
     """The largest inner packet with a path of `mtu`."""
-    return mtu - side.asp.tunnels.states[tunnel].overhead
+    return mtu - side.asp.tunnels.local[tunnel].overhead
 
 
 @pytest.mark.parametrize("tunnel", [CIRCUIT, ECONOMICAL])

@@ -120,7 +120,7 @@ def test_a_packet_that_goes_by_its_ports_is_protected_whole(
     a, b = ends_of(kind, tunnel, second, df_bit=df_bit, mtu=mtu)
     clear = clear_packet(tunnel, 3000, df=df)
     outer, told = sent(a, tunnel, [clear])
-    state = a.asp.tunnels.states[tunnel]
+    state = a.asp.tunnels.local[tunnel]
     assert state.egress is not None
     limit = mtu or PORT - state.overhead
     if df_bit == "set" or (df and (df_bit == "propagate" or mtu)):

@@ -330,7 +330,7 @@ def test_exhaustion_outlives_the_process() -> None:
     left = sender(esp(), lease=SequenceLease(first=MAX_SEQUENCE))
     out(left, [inner()])
     left.remove_outbound(1, 1)
-    left.install_outbound(OutboundSa(1, 1, LEFT, RIGHT, ENTRY, esp=esp()))
+    left.install_outbound(OutboundSa(1, 1, LEFT, RIGHT, entry=ENTRY, esp=esp()))
     assert out(left, [inner()]).drops.counts == {IpsecDropCause.SEQUENCE_EXHAUSTED: 1}
 
 

@@ -42,14 +42,16 @@ def soft(size: int) -> bytes:
 
 def left(use_esp: Any, use_ah: Any, cpi: int = 2) -> Sadb:
     sadb = database()
-    sadb.install_outbound(OutboundSa(1, 1, LEFT, RIGHT, ENTRY, 0, use_esp, use_ah, ip_comp=True, cpi=cpi))
+    sadb.install_outbound(
+        OutboundSa(1, 1, LEFT, RIGHT, entry=ENTRY, context=0, esp=use_esp, ah=use_ah, ip_comp=True, cpi=cpi)
+    )
     sadb.spd.set_entries(1, [SpdEntry(ENTRY)])
     return sadb
 
 
 def right(use_esp: Any, use_ah: Any, ip_comp: bool = True, cpi: int = 2) -> Sadb:
     sadb = database()
-    sadb.install_inbound(InboundSa(1, 1, LEFT, RIGHT, 0, use_esp, use_ah, ip_comp=ip_comp, cpi=cpi))
+    sadb.install_inbound(InboundSa(1, 1, LEFT, RIGHT, context=0, esp=use_esp, ah=use_ah, ip_comp=ip_comp, cpi=cpi))
     return sadb
 
 

@@ -43,14 +43,18 @@ def mixed(size: int, repeated: int, chance: random.Random) -> bytes:
 
 def left(use_esp: Any, use_ah: Any, ip_comp: bool = True) -> Sadb:
     sadb = database()
-    sadb.install_outbound(OutboundSa(1, 1, LEFT, RIGHT, ENTRY, 0, use_esp, use_ah, ip_comp=ip_comp))
+    sadb.install_outbound(
+        OutboundSa(1, 1, LEFT, RIGHT, entry=ENTRY, context=0, esp=use_esp, ah=use_ah, ip_comp=ip_comp)
+    )
     sadb.spd.set_entries(1, [SpdEntry(ENTRY)])
     return sadb
 
 
 def right(use_esp: Any, use_ah: Any) -> Sadb:
     sadb = database()
-    sadb.install_inbound(InboundSa(1, 1, LEFT, RIGHT, 0, use_esp, use_ah, 1024, ip_comp=True))
+    sadb.install_inbound(
+        InboundSa(1, 1, LEFT, RIGHT, context=0, esp=use_esp, ah=use_ah, window=1024, ip_comp=True)
+    )
     return sadb
 
 

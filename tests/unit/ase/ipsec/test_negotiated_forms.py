@@ -55,10 +55,10 @@ def ends(
         1,
         LEFT,
         RIGHT,
-        ENTRY,
-        0,
-        use_esp,
-        use_ah,
+        entry=ENTRY,
+        context=0,
+        esp=use_esp,
+        ah=use_ah,
         ip_comp=ip_comp,
         esn=esn,
         negotiated=True,
@@ -67,7 +67,7 @@ def ends(
     left.install_outbound(out, SequenceLease(first, out.max_sequence + 1))
     left.spd.set_entries(1, [SpdEntry(ENTRY)])
     right.install_inbound(
-        InboundSa(1, 1, LEFT, RIGHT, 0, use_esp, use_ah, ip_comp=ip_comp, esn=esn, negotiated=True)
+        InboundSa(1, 1, LEFT, RIGHT, context=0, esp=use_esp, ah=use_ah, ip_comp=ip_comp, esn=esn, negotiated=True)
     )
     return left, right
 
@@ -219,7 +219,9 @@ def test_a_cipher_that_authenticates_takes_no_other_integrity() -> None:
 def test_esp_in_udp(name: str, esn: bool) -> None:
     left, right = ends(name, esn=esn, first=EDGE - 4 if esn else 1)
     right.remove_inbound(1, 1)
-    right.install_inbound(InboundSa(1, 1, LEFT, RIGHT, 0, PROTOCOLS[name][0], esn=esn, negotiated=True, udp=True))
+    right.install_inbound(
+        InboundSa(1, 1, LEFT, RIGHT, context=0, esp=PROTOCOLS[name][0], esn=esn, negotiated=True, udp=True)
+    )
     # What comes without UDP is taken too (RFC 7296 2.23), and says nothing of where the peer is.
     primed(left, right)
     assert right.inbound[1, 1].udp_source is None
@@ -246,7 +248,9 @@ def test_an_old_packet_does_not_say_where_the_peer_is() -> None:
     left, right = ends("cbc", esn=False)
     left.update_outbound(replace(left.outbound[1, 1].sa, udp=UdpPorts(4500, 4500)))
     right.remove_inbound(1, 1)
-    right.install_inbound(InboundSa(1, 1, LEFT, RIGHT, 0, PROTOCOLS["cbc"][0], negotiated=True, udp=True))
+    right.install_inbound(
+        InboundSa(1, 1, LEFT, RIGHT, context=0, esp=PROTOCOLS["cbc"][0], negotiated=True, udp=True)
+    )
     old, new, newest = wire(left, [inner()] * 3)
     moved = new[:20] + struct.pack("!H", 9999) + new[22:]
     assert opened(right, [moved])[1] == {}
@@ -301,7 +305,7 @@ def test_negotiated_sas_use_no_mapped_state() -> None:
     before = left.state.free_slots()
     for serial in range(1, 50):
         spi = 0x1000 + serial
-        left.install_outbound(OutboundSa(1, serial, LEFT, RIGHT, ENTRY, esp=esp(spi=spi), negotiated=True))
+        left.install_outbound(OutboundSa(1, serial, LEFT, RIGHT, entry=ENTRY, esp=esp(spi=spi), negotiated=True))
         right.install_inbound(InboundSa(1, serial, LEFT, RIGHT, esp=esp(spi=spi), negotiated=True))
     left.spd.set_entries(1, [SpdEntry(ENTRY)])
     packets = [inner()]
@@ -319,7 +323,7 @@ def test_two_peers_behind_one_nat_may_choose_one_spi() -> None:
     sadb = database(1)
     for tunnel, port in ((1, 30_000), (2, 30_001)):
         sadb.install_outbound(
-            OutboundSa(tunnel, 1, LEFT, RIGHT, ENTRY, esp=esp(), negotiated=True, udp=UdpPorts(4500, port))
+            OutboundSa(tunnel, 1, LEFT, RIGHT, entry=ENTRY, esp=esp(), negotiated=True, udp=UdpPorts(4500, port))
         )
         sadb.spd.set_entries(tunnel, [SpdEntry(ENTRY)])
         result = sadb.encapsulate_tunnel(tunnel, *batch([inner()]), random_octets())

@@ -23,7 +23,7 @@ def add(
     udp: UdpPorts | None = None,
 ) -> None:
     sadb.install_outbound(
-        OutboundSa(tunnel, 1, LEFT, destination, ENTRY, esp=use_esp, ah=use_ah, negotiated=fleeting, udp=udp)
+        OutboundSa(tunnel, 1, LEFT, destination, entry=ENTRY, esp=use_esp, ah=use_ah, negotiated=fleeting, udp=udp)
     )
     sadb.spd.set_entries(tunnel, [SpdEntry(ENTRY)])
 
@@ -63,7 +63,7 @@ def test_another_protocol_or_destination_has_another_sequence() -> None:
         assert sent(sadb, tunnel, 2) == run(first, 2)
     assert sent(sadb, 5, 2) == run(firsts[2] + 2, 2)
     # An SA whose peer is elsewhere now goes by the sequence there.
-    sadb.update_outbound(OutboundSa(1, 1, LEFT, ELSEWHERE, ENTRY, esp=esp(spi=0x1001), negotiated=True))
+    sadb.update_outbound(OutboundSa(1, 1, LEFT, ELSEWHERE, entry=ENTRY, esp=esp(spi=0x1001), negotiated=True))
     assert sent(sadb, 1, 2) == run(firsts[4] + 2, 2)
 
 

@@ -58,7 +58,9 @@ def test_a_packet_may_be_cut_where_its_pieces_go_by_its_sa(
         for selectors in agreed:
             serial += 1
             sadb.install_outbound(
-                OutboundSa(1, serial, LEFT, RIGHT, number, 0, esp(spi=256 + serial), selectors=selectors)
+                OutboundSa(
+                    1, serial, LEFT, RIGHT, entry=number, context=0, esp=esp(spi=256 + serial), selectors=selectors
+                )
             )
     packet = inner(300, source=source, protocol=protocol, ports=ports)
     view = memoryview(b"before" + packet)

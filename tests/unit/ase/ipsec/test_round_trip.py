@@ -166,7 +166,7 @@ def two_tunnels() -> tuple[list[bytes], list[int]]:
     wires = {}
     for tunnel, serial, spi in ((1, 1, 0x1001), (2, 1, 0x1002), (1, 2, 0x1003)):
         left = database()
-        left.install_outbound(OutboundSa(tunnel, serial, LEFT, RIGHT, ENTRY, esp=esp(spi=spi)))
+        left.install_outbound(OutboundSa(tunnel, serial, LEFT, RIGHT, entry=ENTRY, esp=esp(spi=spi)))
         left.spd.set_entries(tunnel, [SpdEntry(ENTRY)])
         result = left.encapsulate_tunnel(
             tunnel, *batch([inner(60, seed=spi * 100 + number) for number in range(6)]), random_octets(spi)

@@ -89,7 +89,8 @@ def test_installing_again_changes_nothing() -> None:
     sadb.decapsulate_batch(*batch(wire))
     protector, opener = sadb.outbound[1, 1], sadb.inbound[1, 1]
     assert (
-        sadb.install_outbound(OutboundSa(1, 1, LEFT, RIGHT, ENTRY, esp=esp()), SequenceLease(1, 100)) is protector
+        sadb.install_outbound(OutboundSa(1, 1, LEFT, RIGHT, entry=ENTRY, esp=esp()), SequenceLease(1, 100))
+        is protector
     )
     assert sadb.install_inbound(InboundSa(1, 1, LEFT, RIGHT, esp=esp())) is opener
     assert protector.next_number == 6
@@ -98,7 +99,7 @@ def test_installing_again_changes_nothing() -> None:
 
 def test_a_rekey_switches_when_told() -> None:
     sadb = sender(esp(spi=0x1001))
-    sadb.install_outbound(OutboundSa(1, 2, LEFT, RIGHT, ENTRY, esp=esp(spi=0x1002)), current=False)
+    sadb.install_outbound(OutboundSa(1, 2, LEFT, RIGHT, entry=ENTRY, esp=esp(spi=0x1002)), current=False)
     assert protected(sadb, [inner()])[0][20:24].hex() == "00001001"
     sadb.activate_outbound(1, 2)
     assert protected(sadb, [inner()])[0][20:24].hex() == "00001002"
@@ -169,7 +170,7 @@ def test_a_full_state_says_so_and_keeps_nothing_half_installed() -> None:
     with pytest.raises(StateError, match="full"):
         sadb.install_outbound(OutboundSa(1, 1, LEFT, RIGHT, esp=esp(), ah=ah()))
     assert not sadb.outbound
-    sadb.install_outbound(OutboundSa(1, 1, LEFT, RIGHT, ENTRY, esp=esp()))
+    sadb.install_outbound(OutboundSa(1, 1, LEFT, RIGHT, entry=ENTRY, esp=esp()))
 
 
 def test_a_smaller_window_is_exact_after_a_larger_one() -> None:

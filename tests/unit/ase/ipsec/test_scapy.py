@@ -105,7 +105,7 @@ def numbers_from(esn: bool, count: int) -> range:
 def our_sender(use_esp: Esp | None, use_ah: Ah | None, first: int, *, esn: bool, udp: bool) -> Sadb:
     sadb = database(2)
     sa = OutboundSa(
-        1, 1, LEFT, RIGHT, ENTRY, 0, use_esp, use_ah, esn=esn, negotiated=True,
+        1, 1, LEFT, RIGHT, entry=ENTRY, context=0, esp=use_esp, ah=use_ah, esn=esn, negotiated=True,
         udp=UdpPorts(4500, 4500) if udp else None,
     )  # fmt: skip
     sadb.install_outbound(sa, SequenceLease(first, sa.max_sequence + 1))
@@ -115,7 +115,9 @@ def our_sender(use_esp: Esp | None, use_ah: Ah | None, first: int, *, esn: bool,
 
 def our_receiver(use_esp: Esp | None, use_ah: Ah | None, *, esn: bool, udp: bool) -> Sadb:
     sadb = database(2)
-    sa = InboundSa(1, 1, LEFT, RIGHT, 0, use_esp, use_ah, 1024, esn=esn, negotiated=True, udp=udp)
+    sa = InboundSa(
+        1, 1, LEFT, RIGHT, context=0, esp=use_esp, ah=use_ah, window=1024, esn=esn, negotiated=True, udp=udp
+    )
     sadb.install_inbound(sa)
     return sadb
 

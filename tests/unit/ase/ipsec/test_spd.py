@@ -157,8 +157,8 @@ def test_the_cache_agrees_with_the_rules(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_several_sas_of_a_tunnel_share_a_batch() -> None:
     left = database()
-    left.install_outbound(OutboundSa(1, 1, LEFT, RIGHT, 10, esp=esp(spi=0x1001)))
-    left.install_outbound(OutboundSa(1, 2, LEFT, RIGHT, 20, esp=esp(spi=0x1002)))
+    left.install_outbound(OutboundSa(1, 1, LEFT, RIGHT, entry=10, esp=esp(spi=0x1001)))
+    left.install_outbound(OutboundSa(1, 2, LEFT, RIGHT, entry=20, esp=esp(spi=0x1002)))
     left.spd.set_entries(1, [SpdEntry(10, (Rule(17),)), SpdEntry(20, (Rule(6),)), SpdEntry(30, (Rule(1),))])
     kinds = [17, 6, 6, 47, 17, 1, 17]
     result = left.encapsulate_tunnel(1, *batch([inner(40, protocol=kind) for kind in kinds]), random_octets())
