@@ -12,6 +12,8 @@ from hypothesis import settings
 
 from tests.support.statements import MARKER, Statements
 
+pytest_plugins = ["pytester"]
+
 # Property tests have no bound on time: a busy machine is no failure.
 settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")

@@ -27,13 +27,13 @@ def test_now_and_then():
 
 def test_what_failed_is_told_with_how_often(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "test_some.py").write_text(TESTS)
-    options = ["--rounds", "4", "--workers", "0", "--crowd", "0", "--build", str(tmp_path / "build")]
+    options = ["--rounds", "2", "--workers", "0", "--crowd", "0", "--build", str(tmp_path / "build")]
     assert flake.main([*options, "--rootdir", str(tmp_path), str(tmp_path)]) == 1
     first, last = capsys.readouterr().out.splitlines()
     ran, failed = flake.outcomes(tmp_path / "build" / "flake.jsonl")
-    assert (ran.total(), failed) == (8, {"test_some.py::test_now_and_then": 2})
-    assert first == "2 of 4 failed: test_some.py::test_now_and_then"
-    assert last.startswith("8 runs of 2 tests in 4 rounds, 2 failed; see ")
+    assert (ran.total(), failed) == (4, {"test_some.py::test_now_and_then": 1})
+    assert first == "1 of 2 failed: test_some.py::test_now_and_then"
+    assert last.startswith("4 runs of 2 tests in 2 rounds, 1 failed; see ")
 
 
 def test_what_has_not_begun_when_the_time_is_over_does_not_run(tmp_path: Path) -> None:
@@ -43,9 +43,7 @@ def test_what_has_not_begun_when_the_time_is_over_does_not_run(tmp_path: Path) -
     assert flake.outcomes(tmp_path / "build" / "flake.jsonl") == ({}, {})
 
 
-@pytest.mark.parametrize(
-    ("text", "status"), [("def test_steady(): pass", 0), ("", 1), ("import no_such_module", 1)]
-)
+@pytest.mark.parametrize(("text", "status"), [("def test_steady(): pass", 0), ("", 1)])
 def test_steady_tests_end_with_0_and_none_at_all_with_1(text: str, status: int, tmp_path: Path) -> None:
     (tmp_path / "test_some.py").write_text(text)
     options = ["--rounds", "1", "--workers", "0", "--crowd", "0", "--build", str(tmp_path / "build")]

@@ -1,4 +1,4 @@
-"""Where things are: packages import one way, modules in no circle, and a class name means one class.
+"""Where things are: packages import one way, modules in no circle, engines are pure, a class name is given once.
 
 Imports under `TYPE_CHECKING` and within functions count. The two lists of what there is against it only shrink: a
 new entry is an offence, and so is one that is no longer true.
@@ -40,6 +40,29 @@ SHARED: dict[str, int] = {
 """Names of more than one class, and how many there are of each."""
 
 
+IMPURE = {"zmq", "asyncio", "socket", "time", "secrets", "subprocess", "threading", "multiprocessing", "select"}
+OUTSIDE_CALLS = {"os.urandom", "os.getrandom", "random.random", "random.randrange", "uuid.uuid4"}
+BUS_ENGINE_SIDE = {
+    "arguments",
+    "backlog",
+    "batch",
+    "card",
+    "codec",
+    "counters",
+    "engine",
+    "coalesce",
+    "messages",
+    "priority",
+    "records",
+    "replication",
+    "requests",
+}
+"""Modules of the bus that engines import; the others are the shells' side."""
+PURE_PACKAGES = {"net", "model", "config", "fwd", "xcrp", "linecard", "ase", "tester", "sim"}
+SHELLS = {"shell", "ike_shell", "pipe", "flash_folder"}
+"""Modules of these packages that own sockets, clocks and processes."""
+
+
 def name_of(path: Path) -> str:
     parts = path.relative_to(ROOT).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
@@ -77,6 +100,14 @@ def package(module: str) -> str:
 def height(module: str) -> int:
     """How high a module stands; -1 where the table does not say."""
     return 0 if module == "chassis" else HEIGHT.get(package(module), -1)
+
+
+def is_pure(module: str) -> bool:
+    """Whether a module is an engine's: everything but shells, port drivers and the launcher's side."""
+    leaf = module.rpartition(".")[2]
+    if package(module) == "bus":
+        return leaf in BUS_ENGINE_SIDE
+    return leaf in ("state_machine", "impairment") or (package(module) in PURE_PACKAGES and leaf not in SHELLS)
 
 
 def circles(graph: dict[str, set[str]]) -> list[set[str]]:
@@ -134,6 +165,29 @@ def test_a_class_name_is_given_once() -> None:
         f"{len(found[name])} of the name {name}, not {count}: correct the list"
         for name, count in SHARED.items()
         if len(found[name]) < count
+    ]
+    assert not offenders, "\n".join(offenders)
+
+
+def test_engines_and_codecs_touch_no_socket_clock_or_randomness() -> None:
+    """Time and randomness are arguments; sockets belong to shells."""
+    offenders = []
+    for name, tree in trees().items():
+        if is_pure(name):
+            touched = {found.split(".")[0] for found in imported(tree)} & IMPURE
+            calls = {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+            offenders += [f"{name} has {one}" for one in sorted(touched | calls & OUTSIDE_CALLS)]
+    assert not offenders, "\n".join(offenders)
+
+
+def test_engines_import_pure_modules_only() -> None:
+    offenders = [
+        f"{name} imports {other}"
+        for name, others in imports().items()
+        if is_pure(name)
+        for other in sorted(others)
+        # A package itself holds nothing.
+        if not is_pure(other) and not any(one.startswith(f"{other}.") for one in trees())
     ]
     assert not offenders, "\n".join(offenders)
 

@@ -1,4 +1,4 @@
-"""The state machine of cards and the status of tunnels: the answers that matter."""
+"""The admission of cards: every state has an answer to every event, and the answers that matter are these."""
 
 from __future__ import annotations
 
