@@ -143,7 +143,7 @@ class AspCounters:
         self._ike_dropped = counters.slot("ike datagrams dropped")
         self._keepalives = counters.slot("nat keepalives received")
         self._path_mtus = counters.slot("path mtu updates")
-        # A new process holds no packets of the one before it.
+        # A new process has no packets of the previous one.
         self.values[self._waiting] = 0
         for cause in CAUSES:
             counters.slot("drop " + cause)

@@ -236,7 +236,7 @@ class AspEngine(CardBase):
         self._flush_if_fenced()
         return outputs
 
-    # the IKE process
+    # calls of the IKE process
 
     def ike_connected(self, now: float) -> list[Output]:
         """The IKE process is ready. Send it the records that it needs; their changes follow."""
@@ -276,7 +276,7 @@ class AspEngine(CardBase):
             outputs.append(state.report())
         return outputs
 
-    # the data path
+    # batches
 
     def receive_batch(self, batch: Batch, now: float) -> list[Output]:
         """Encapsulate or decapsulate a batch of another card."""
@@ -308,7 +308,7 @@ class AspEngine(CardBase):
         """No-op: an ASP has no port."""
         return []
 
-    # time
+    # timers
 
     def on_timer(self, now: float) -> list[Output]:
         """Return what is due: heartbeat, log records, queued packets, messages to IKE, reports, SAs still to be
@@ -394,7 +394,7 @@ class AspEngine(CardBase):
         """Tell IKE about its peers."""
         return self.negotiated.on_inbound_traffic(decapsulators)
 
-    # inside
+    # internals
 
     def _queue_statistics(self, tunnel: object) -> Attributes:
         """Return the statistics of the queues of one tunnel (a number) or of all (None)."""

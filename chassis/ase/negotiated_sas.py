@@ -77,7 +77,7 @@ class NegotiatedSas:
         self._to_report: dict[int, None] = {}
         self._reports_at = inf
 
-    # what IKE says
+    # messages of IKE
 
     def install(self, message: SaInstall) -> list[Output]:
         """Install a pair. It receives at once, before anything is sent that the peer could answer."""
@@ -164,7 +164,7 @@ class NegotiatedSas:
         self._evaluate(state)
         return []
 
-    # what the data path says
+    # events of the data path
 
     def on_inbound_traffic(self, decapsulators: Iterable[Decapsulator]) -> list[Output]:
         """Authentic packets arrived with these SAs."""
@@ -208,7 +208,7 @@ class NegotiatedSas:
                 outputs.append(ToIke(NoSa(tunnel, entry)))
         return outputs
 
-    # what the records say
+    # records and settings
 
     def apply_settings(self, settings: Attributes) -> None:
         """Apply the router's settings."""
@@ -226,7 +226,7 @@ class NegotiatedSas:
                 if kept:
                     self._usages[number] = kept
 
-    # time
+    # timers
 
     def on_timer(self, now: float) -> list[Output]:
         """Return the gathered messages to IKE and reports of tunnels that are due."""
@@ -260,7 +260,7 @@ class NegotiatedSas:
         reports_at = -inf if self._to_report and self._reports_at == inf else self._reports_at
         return min(peers_at, reports_at)
 
-    # inside
+    # internals
 
     def _tunnel(self, tunnel: int) -> AspTunnel | None:
         state = self._tunnels.local.get(tunnel)

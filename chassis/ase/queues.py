@@ -291,7 +291,7 @@ class Queues:
             ],
         }
 
-    # inside
+    # internals
 
     def _by_entry(self, batch: Batch) -> list[tuple[int, Batch]]:
         """Return the packets of a batch by the number of the SPD entry that they match."""
@@ -329,7 +329,7 @@ class Queues:
             count = fitting
             if not count:
                 return
-        # What they are for is decided.
+        # The descriptors have selected the queue and are not needed any longer.
         batch.descriptors = b""
         queue.batches.append(_QueuedBatch(batch, nesting, now))
         queue.statistics.count_enqueued(count)

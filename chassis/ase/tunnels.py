@@ -195,7 +195,7 @@ class TunnelTable:
         self._pending: dict[int, None] = {}
         """Tunnels whose SAs are to be brought to what the records say, in order."""
         self._refused: set[int] = set()
-        """Tunnels whose SAs the database refused: tried again when another gives something back."""
+        """Tunnels whose SAs the database refused. They are retried when another tunnel releases SAs."""
 
     def apply(self, change: RecordChange) -> None:
         """Apply changed records: remove the SAs that are no longer wanted; `install_pending` installs the others.

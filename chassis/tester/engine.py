@@ -103,7 +103,7 @@ class TesterEngine:
         for name, values in (flows or {}).items():
             self._add_flow(parse_flow(name, values))
 
-    # the shell's calls
+    # calls of the shell
 
     def start(self, now: float) -> list[Output]:
         """Start the flows with `auto`."""

@@ -23,7 +23,7 @@ from chassis.tester.engine import TesterEngine
 
 
 class TesterShell:
-    """Runs a tester until it is told to end."""
+    """Runs a tester until SIGTERM."""
 
     def __init__(self, env: Environment) -> None:
         self.env = env

@@ -159,7 +159,7 @@ class Sink:
             },
         }
 
-    # inside
+    # internals
 
     def _headers_valid(self, columns: list[Any], count: int) -> bool:
         """Whether identifications and checksums are right in every packet of the batch."""

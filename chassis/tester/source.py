@@ -144,7 +144,7 @@ class Source:
             "last_sent": self.last_sent,
         }
 
-    # inside
+    # internals
 
     def _due(self, now: float) -> int:
         if self.rate == MAX_RATE:

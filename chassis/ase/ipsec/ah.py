@@ -163,7 +163,7 @@ class AhReceiver:
             return compare_digest(value, view[at + AH_FIXED_LENGTH : at + octets])
 
         if self._esn:
-            # The window's edge at the beginning of the batch is good for all of it, as in `EspReceiver`.
+            # Infer all from the window's edge before the batch, as `EspReceiver` does.
             numbers = [infer_esn(self._edge, self._window, item[5]) for item in whole]
         else:
             numbers = [item[5] for item in whole]

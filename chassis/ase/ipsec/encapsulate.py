@@ -142,7 +142,7 @@ class Encapsulator:
         if lease.first > self.limit:
             self.next_number = max(self.next_number, lease.first)
         self.limit = lease.limit
-        # A lease is asked to be extended at its half; a negotiated SA gets a successor at seven eighths.
+        # Request the next lease at half of this one; rekey a negotiated SA at seven eighths.
         self._low_water = lease.limit - (lease.limit - lease.first) // (8 if self.sa.negotiated else 2)
         self._exhausted = False
 

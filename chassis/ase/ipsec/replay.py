@@ -87,7 +87,7 @@ def accept_batch(
             refused.append((index, Verdict.FORGED))
             continue
         accept(index)
-        if ahead == 1:  # nearly every packet: worth more than a call
+        if ahead == 1:  # nearly every packet: avoid a call
             edge = number
             bitmap = (bitmap << 1 | 1) & mask
         else:

@@ -142,7 +142,7 @@ def _check_protocols(esp: Esp | None, ah: Ah | None, cpi: int) -> None:
     if esp is None and ah is None:
         raise SaError("an SA needs ESP, AH or both")
     if ah is None and esp is not None and esp.cipher == "null" and esp.integrity is None:
-        # RFC 4303 1. AH around it is integrity enough.
+        # RFC 4303 1. With AH around it, ESP needs neither.
         raise SaError("ESP needs a cipher, an integrity algorithm or both")
     if not 1 <= cpi <= MAX_CPI:
         raise SaError(f"IPComp CPI {cpi} is outside 1 to {MAX_CPI}")
@@ -150,7 +150,7 @@ def _check_protocols(esp: Esp | None, ah: Ah | None, cpi: int) -> None:
 
 def _check_esn(esn: bool, negotiated: bool) -> None:
     if esn and not negotiated:
-        # Manual keys have no ESN (RFC 4303 2.2.1), and what outlives a process is made for 32 bits.
+        # Manual keys have no ESN (RFC 4303 2.2.1), and the stored numbers have 32 bits.
         raise SaError("extended sequence numbers need a negotiated SA")
 
 

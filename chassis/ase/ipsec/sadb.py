@@ -104,7 +104,7 @@ class Sadb:
         if encapsulator is None or encapsulator.sa != sa:
             if encapsulator is not None:
                 raise SaError(f"tunnel {sa.tunnel} already has another outbound SA {sa.serial}")
-            # The peer chose these SPIs, and two peers behind one NAT may have chosen the same.
+            # Peers choose these SPIs, and two peers behind one NAT may choose the same one.
             slots = () if sa.negotiated else self._claim_slots(sa)
             encapsulator = Encapsulator(sa, lease, slots, self.ipv4_ids, self._caches)
             self._outbound[name] = self._by_key[_outbound_key(sa)] = encapsulator
@@ -259,7 +259,7 @@ class Sadb:
 
     def _remove_key(self, encapsulator: Encapsulator) -> None:
         key = _outbound_key(encapsulator.sa)
-        # A peer that is elsewhere now may have come where another was.
+        # The key may belong to another SA by now: a peer may have moved to another peer's address.
         if self._by_key.get(key) is encapsulator:
             del self._by_key[key]
 

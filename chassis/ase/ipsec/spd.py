@@ -183,7 +183,7 @@ class Classifier:
         """Return the value of the later fragments of the IPv4 packet at `start`: they have no ports."""
         if self.constant is not None:
             return self.constant
-        # As long as that of a packet without ports, so that no flow with ports has the same key.
+        # The key has the length of a key without ports, so it differs from the keys of flows with ports.
         key = _FLOW(view, start + 9)
         found = self._cache.get(key)
         return self._remember(key, self._search(view, start, None)) if found is None else found

@@ -205,7 +205,7 @@ class _OtherStateFile:
         self._keys: dict[int, list[int]] = {}
         words = self._words
         if len(words) < _HEADER_WORDS or words[0] == 0:
-            # Its process has not made it yet.
+            # Its process has not formatted it yet.
             self.salt = 0
             return
         slots, self.salt = words[2], words[_SALT]

@@ -369,11 +369,11 @@ def test_a_successor_is_asked_for_before_a_pair_ends(kbytes: int, soft_kbytes: i
 def test_numbers_used_up() -> None:
     left, _ = sides()
     left.ike(install(CIRCUIT, 1))
-    protector = left.asp.sadb.outbound[CIRCUIT, 1]
-    protector.next_number = (1 << 32) // 8 * 7
+    encapsulator = left.asp.sadb.outbound[CIRCUIT, 1]
+    encapsulator.next_number = (1 << 32) // 8 * 7
     left.protect(CIRCUIT, PACKETS)
     assert [message.hard for message in left.told(SaExpiring)] == [False]
-    protector.next_number = (1 << 32) - 3
+    encapsulator.next_number = (1 << 32) - 3
     ((_, out),) = left.protect(CIRCUIT, PACKETS)
     assert len(out.lengths) == 3
     assert [message.hard for message in left.told(SaExpiring)] == [True]

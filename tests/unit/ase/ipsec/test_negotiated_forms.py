@@ -157,8 +157,8 @@ def test_the_last_number_is_the_last(name: str) -> None:
 
 def test_seven_eighths_of_the_numbers_are_said_once() -> None:
     left, _ = ends("gcm", esn=False)
-    protector = left.outbound[1, 1]
-    protector.next_number = (EDGE // 8) * 7 - 3
+    encapsulator = left.outbound[1, 1]
+    encapsulator.next_number = (EDGE // 8) * 7 - 3
     said = [protect(left, [inner()]).notices for _ in range(8)]
     assert [len(notices) for notices in said] == [0, 0, 0, 1, 0, 0, 0, 0]
     assert said[3][0].kind is NoticeKind.SEQUENCE_LOW
@@ -338,8 +338,8 @@ def test_nothing_lies_beyond_the_last_number(name: str) -> None:
     packet would be an old one, with the high half that the numbers began with."""
     left, right = ends(name, first=5)
     (old,) = wire(left, [inner(80)])
-    opener = right.inbound[1, 1]
-    for protocol in (opener._ah, opener._esp):
+    decapsulator = right.inbound[1, 1]
+    for protocol in (decapsulator._ah, decapsulator._esp):
         if protocol is not None:
             attribute = "_edge" if hasattr(protocol, "_edge") else "edge"
             setattr(protocol, attribute, MAX_EXTENDED_SEQUENCE - 3)

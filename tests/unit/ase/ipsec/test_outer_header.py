@@ -19,11 +19,13 @@ def add(
     use_esp: Esp | None = None,
     use_ah: Ah | None = None,
     destination: int = RIGHT,
-    fleeting: bool = True,
+    negotiated: bool = True,
     udp: UdpPorts | None = None,
 ) -> None:
     sadb.install_outbound(
-        OutboundSa(tunnel, 1, LEFT, destination, entry=ENTRY, esp=use_esp, ah=use_ah, negotiated=fleeting, udp=udp)
+        OutboundSa(
+            tunnel, 1, LEFT, destination, entry=ENTRY, esp=use_esp, ah=use_ah, negotiated=negotiated, udp=udp
+        )
     )
     sadb.spd.set_entries(tunnel, [SpdEntry(ENTRY)])
 
@@ -73,7 +75,7 @@ def test_a_process_that_goes_on_with_manual_sas_goes_on_with_their_sequence() ->
     for _ in range(3):
         sadb = Sadb(SaStateFile(state))
         for tunnel in (1, 2):
-            add(sadb, tunnel, use_esp=esp(spi=0x1000 + tunnel), fleeting=False)
+            add(sadb, tunnel, use_esp=esp(spi=0x1000 + tunnel), negotiated=False)
         for tunnel in (1, 2, 1):
             sent_before += sent(sadb, tunnel, 5)
     assert sent_before == run(sent_before[0], 45)

@@ -21,9 +21,19 @@ def test_keys_are_never_shown() -> None:
     sadb = database()
     outbound = OutboundSa(1, 1, LEFT, RIGHT, esp=use_esp, ah=use_ah)
     inbound = InboundSa(1, 1, LEFT, RIGHT, esp=use_esp, ah=use_ah)
-    protector = sadb.install_outbound(outbound)
-    opener = sadb.install_inbound(inbound)
-    for shown in (use_esp, use_ah, outbound, inbound, protector, opener, sadb, sadb.outbound, sadb.inbound):
+    encapsulator = sadb.install_outbound(outbound)
+    decapsulator = sadb.install_inbound(inbound)
+    for shown in (
+        use_esp,
+        use_ah,
+        outbound,
+        inbound,
+        encapsulator,
+        decapsulator,
+        sadb,
+        sadb.outbound,
+        sadb.inbound,
+    ):
         for text in (repr(shown), str(shown), f"{shown}"):
             assert "secret" not in text
             assert SECRET.hex() not in text
@@ -87,13 +97,13 @@ def test_installing_again_changes_nothing() -> None:
     receiver(esp(), into=sadb)
     wire = protected(sadb, [inner()] * 5)
     sadb.decapsulate_batch(*batch(wire))
-    protector, opener = sadb.outbound[1, 1], sadb.inbound[1, 1]
+    encapsulator, decapsulator = sadb.outbound[1, 1], sadb.inbound[1, 1]
     assert (
         sadb.install_outbound(OutboundSa(1, 1, LEFT, RIGHT, entry=ENTRY, esp=esp()), SequenceLease(1, 100))
-        is protector
+        is encapsulator
     )
-    assert sadb.install_inbound(InboundSa(1, 1, LEFT, RIGHT, esp=esp())) is opener
-    assert protector.next_number == 6
+    assert sadb.install_inbound(InboundSa(1, 1, LEFT, RIGHT, esp=esp())) is decapsulator
+    assert encapsulator.next_number == 6
     assert sadb.decapsulate_batch(*batch(wire)).drops.counts == {IpsecDropCause.REPLAYED: 5}
 
 
