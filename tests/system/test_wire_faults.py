@@ -32,7 +32,7 @@ class Wire:
     def sent(self, packets: int) -> dict[str, Any]:
         """What came of so many packets more, and of all that the flow had sent before."""
         self.lab.start(self.flow, count=packets)
-        self.lab.wait_until(f"flow {self.flow} IKE SAs established")
+        self.lab.wait_until(f"flow {self.flow} done")
         self.lab.drain(self.flow)
         return self.lab.report(self.flow, final=True)
 
