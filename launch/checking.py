@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from chassis.bus import infile
+from chassis.bus import regular_files
 from chassis.config.diagnostics import Diagnostic, Severity, in_order
 from chassis.config.parser import Parsed, parse
 from chassis.model.router import Config
@@ -25,7 +25,7 @@ def read_config(path: Path, modern: bool = False) -> Parsed:
     `modern`: with the algorithms of today's peers. That it cannot be read is a diagnostic too.
     """
     try:
-        text = infile.read_text(path, errors="replace")
+        text = regular_files.read_text(path, errors="replace")
     except OSError as error:
         problem = f"cannot be read: {error.strerror}"
         return Parsed(Config(), (Diagnostic("error", "file", path.name, str(path), 1, 1, problem),))

@@ -248,14 +248,14 @@ def test(lab: Path, as_json: bool, junit: Path | None) -> None:
 
     Ends with 0 only if every expectation held; logs and captures of a failed run are kept.
     """
-    from chassis.bus import outfile
+    from chassis.bus import regular_files
     from launch.scenario.command import run_file
 
     if junit is not None:
         # Now, and not when the scenario has run: what it found would be lost.
         try:
             junit.parent.mkdir(parents=True, exist_ok=True)
-            outfile.check(junit)
+            regular_files.check(junit)
         except OSError as error:
             raise click.ClickException(f"{junit}: {error.strerror}") from None
     raise SystemExit(run_file(lab, as_json, junit))
@@ -278,7 +278,7 @@ def simulate(ctx: click.Context, arguments: tuple[str, ...]) -> None:
 )
 def graph(lab: Path, output: Path | None) -> None:
     """Draw LAB as SVG: nodes, ports and the wires between them."""
-    from chassis.bus import outfile
+    from chassis.bus import regular_files
     from launch.lab.graph import svg
     from launch.lab.parser import load
     from launch.lab.yaml_source import LabError
@@ -291,7 +291,7 @@ def graph(lab: Path, output: Path | None) -> None:
         click.echo(text)
         return
     try:
-        outfile.write(output, text.encode(), outfile.PLAIN)
+        regular_files.write(output, text.encode(), regular_files.PLAIN)
     except OSError as error:
         raise click.ClickException(f"{output}: {error.strerror}") from None
 

@@ -20,7 +20,7 @@ import click
 from chassis.ase.engine import AspEngine
 from chassis.ase.ike.engine import Ike
 from chassis.ase.ipsec import state
-from chassis.bus import infile, records
+from chassis.bus import records, regular_files
 from chassis.bus.records import Record
 from chassis.config.render import render
 from chassis.linecard.engine import LineCardEngine
@@ -83,7 +83,7 @@ def model(path: Path) -> LabModel:
 
 
 def _router(node: labs.RouterNode) -> NodeModel:
-    text = infile.read_text(node.config, errors="replace")
+    text = regular_files.read_text(node.config, errors="replace")
     checked = configuration.check(text, node.config.name, modern=node.modern)
     if checked.refused and node.settings.refuse_errors:
         raise LabError(checked.diagnostics)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from chassis.bus import outfile
+from chassis.bus import regular_files
 from chassis.bus.batch import Batch
 from chassis.bus.messages import Attributes
 from chassis.net import pcapng
@@ -48,7 +48,7 @@ class Capture:
     `skip` leaves out so many bytes of each packet: the headroom of batches whose packets begin with IP. `snaplen`
     is the most that is kept of a packet, 0 for all of it. With `clear` only Ethernet frames are kept that are
     neither protected nor IKE's nor ARP: little enough to watch a wire for hours. Nobody but its owner may read the
-    file, which is a new one, see `chassis.bus.outfile`.
+    file, which is a new one, see `chassis.bus.regular_files`.
 
     With `ring`, octets, it keeps the last packets alone, in two files: one that has reached half of that size
     takes the place of the `older` one, and a new one begins. 0 is no bound.
@@ -80,15 +80,15 @@ class Capture:
         try:
             # A pipe without a reader would hold up the process that opens it, a full one the process that writes.
             if append:
-                self._fd = outfile.reopen(path, os.O_RDWR | os.O_APPEND)
-            elif outfile.is_pipe(path):
-                self._fd, self._half = outfile.reopen(path, os.O_WRONLY), 0
+                self._fd = regular_files.reopen(path, os.O_RDWR | os.O_APPEND)
+            elif regular_files.is_pipe(path):
+                self._fd, self._half = regular_files.reopen(path, os.O_WRONLY), 0
             else:
                 if self._half:
                     # Of a capture before this one.
-                    outfile.check(older(path))
+                    regular_files.check(older(path))
                     older(path).unlink(missing_ok=True)
-                self._fd = outfile.create(path)
+                self._fd = regular_files.create(path)
         except OSError as error:
             if error.errno == errno.ENXIO:
                 raise OSError(error.errno, "nobody reads this pipe", str(path)) from None
@@ -151,7 +151,7 @@ class Capture:
         """Begin a new file with the interfaces that are known; what goes wrong with that ends the capture."""
         try:
             self._path.rename(older(self._path))
-            fd = outfile.create(self._path)
+            fd = regular_files.create(self._path)
         except OSError as error:
             self._end(error)
             return False

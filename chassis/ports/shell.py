@@ -11,7 +11,7 @@ from typing import Any
 
 import zmq
 
-from chassis.bus import infile
+from chassis.bus import regular_files
 from chassis.bus.batch import Batch, Step, pack
 from chassis.bus.capture import Capture, read_file
 from chassis.bus.card_shell import CardRequestError
@@ -133,7 +133,7 @@ class PortDrivers:
             raise CardRequestError("'seconds' is a number")
         packets: deque[tuple[int, bytes]] = deque()
         # A capture may be far larger than its last seconds.
-        with open(infile.open_regular(Path(str(arguments["file"]))), "rb") as file:
+        with open(regular_files.open_regular(Path(str(arguments["file"]))), "rb") as file:
             for number, (name, at, packet) in enumerate(read_file(file)):
                 if name.endswith(" in"):
                     packets.append((at, packet))

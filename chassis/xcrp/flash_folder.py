@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from chassis.bus import infile
+from chassis.bus import regular_files
 from chassis.xcrp.flash import LARGEST, MOST, FlashFile
 
 
@@ -22,7 +22,7 @@ def read_folder(folder: Path) -> tuple[FlashFile, ...]:
         name = path.relative_to(folder).as_posix()
         try:
             # One octet more than is taken, so that a larger file is known for one.
-            with open(infile.open_regular(path), "rb") as file:
+            with open(regular_files.open_regular(path), "rb") as file:
                 data = file.read(LARGEST + 1)
                 exposed = bool(os.fstat(file.fileno()).st_mode & 0o077)
         except OSError as error:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chassis.bus import codec, infile, outfile, recording
+from chassis.bus import codec, recording, regular_files
 from chassis.bus.operator import OperatorError, OperatorGone
 from chassis.bus.recording import RecordedMessage, RecordError
 from launch.client.running_lab import RunningLab
@@ -116,7 +116,7 @@ def bus(
         file = None
         if record is not None:
             try:
-                file = stack.enter_context(open(outfile.create(record), "w", buffering=1))
+                file = stack.enter_context(open(regular_files.create(record), "w", buffering=1))
             except OSError as error:
                 raise OperatorError(f"{record}: {error.strerror}") from None
             file.write(json.dumps(recording.header()) + "\n")
@@ -245,7 +245,7 @@ def _replayed(
     file: Path, nodes: tuple[str, ...], chosen: Filter, engine: bool, count: int | None, as_json: bool
 ) -> None:
     try:
-        with open(infile.open_regular(file), encoding="utf-8", errors="replace") as lines:
+        with open(regular_files.open_regular(file), encoding="utf-8", errors="replace") as lines:
             if engine:
                 _answers(recording.read(lines), nodes, chosen, count, as_json)
             else:

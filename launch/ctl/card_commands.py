@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from chassis.bus import infile
+from chassis.bus import regular_files
 from chassis.bus.operator import OperatorError
 from launch.client import status_view
 from launch.client.running_lab import RunningLab
@@ -128,7 +128,7 @@ def _faults(settings: Mapping[str, Any]) -> str:
 def apply(lab: RunningLab, node: str, file: Path, dry_run: bool, as_json: bool) -> None:
     """Put a configuration into force in a running router, whole or not at all."""
     try:
-        text = infile.read_text(file, errors="replace")
+        text = regular_files.read_text(file, errors="replace")
     except OSError as error:
         raise OperatorError(f"{file}: {error.strerror}") from None
     # A name of octets that are no UTF-8 has halves of surrogate pairs in their place, which no request takes.

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from chassis.bus import outfile
+from chassis.bus import regular_files
 from chassis.bus.operator import OperatorError
 from launch.client import status_view
 from launch.client.running_lab import RunningLab
@@ -218,7 +218,7 @@ def keys(lab: RunningLab, node: str, file: Path, tunnel: str, version: int | Non
         raise OperatorError("there are IKE SAs of both versions: say --version 1 or --version 2")
     table = rows(found, kinds[0]) if kinds else []
     try:
-        outfile.write(file, "".join(f"{row}\n" for row in table).encode())
+        regular_files.write(file, "".join(f"{row}\n" for row in table).encode())
     except OSError as error:
         raise OperatorError(f"{file}: {error.strerror}") from None
     told = {"file": str(file), "table": f"{kinds[0]}_decryption_table" if kinds else "", "rows": len(table)}

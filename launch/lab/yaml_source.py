@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 import yaml
 
-from chassis.bus import infile
+from chassis.bus import regular_files
 from chassis.config.diagnostics import Diagnostic, Severity
 
 MOST_OCTETS = 1 << 20
@@ -320,7 +320,7 @@ def read(path: Path, reporter: Reporter) -> Marked:
     """
     start = YamlPosition(1, 1)
     try:
-        text = infile.read_text(path, MOST_OCTETS)
+        text = regular_files.read_text(path, MOST_OCTETS)
     except OSError as error:
         reporter.error(start, "lab-file", f"cannot be read: {error.strerror}", str(path))
         reporter.stop()

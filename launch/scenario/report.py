@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
-from chassis.bus import outfile
+from chassis.bus import regular_files
 from launch.scenario.runner import ScenarioOutcome
 
 _ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -70,7 +70,9 @@ def write_junit(outcome: ScenarioOutcome, name: str, file: str, seconds: float, 
     root = ElementTree.Element("testsuites")
     root.append(suite)
     path.parent.mkdir(parents=True, exist_ok=True)
-    outfile.write(path, ElementTree.tostring(root, encoding="utf-8", xml_declaration=True), outfile.PLAIN)
+    regular_files.write(
+        path, ElementTree.tostring(root, encoding="utf-8", xml_declaration=True), regular_files.PLAIN
+    )
 
 
 def _legal(text: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from chassis.bus import infile
+from chassis.bus import regular_files
 from chassis.bus.operator import OperatorError
 from launch.client.conditions import goes_by
 from launch.client.lab_client import LabClient, LabTimeout, Result
@@ -125,7 +125,7 @@ class Runner:
                 lab.link(end, **action.faults)
         elif action.kind == "apply":
             assert action.file is not None
-            lab.apply(action.node, infile.read_text(action.file, errors="replace"), str(action.file))
+            lab.apply(action.node, regular_files.read_text(action.file, errors="replace"), str(action.file))
         elif action.kind == "inject":
             assert action.file is not None
             lab.inject(action.ends[0], action.file, action.seconds)

@@ -16,7 +16,7 @@ import chassis.ase.shell
 import chassis.linecard.shell
 import chassis.tester.shell
 import chassis.xcrp.shell
-from chassis.bus import infile
+from chassis.bus import regular_files
 from chassis.config.diagnostics import has_errors, in_order
 from chassis.model.router import Config
 from chassis.xcrp import inventory
@@ -72,7 +72,7 @@ def prepare(
             that must not start with errors has some.
     """
     try:
-        lab, warnings = load(file, json.loads(infile.read_text(changes)) if changes is not None else None)
+        lab, warnings = load(file, json.loads(regular_files.read_text(changes)) if changes is not None else None)
     except LabError as error:
         raise StartError(str(error)) from None
     except (OSError, ValueError) as error:
@@ -88,7 +88,7 @@ def prepare(
     for router in lab.routers():
         parsed = checking.read_config(router.config, router.modern)
         try:
-            text = infile.read_text(router.config, errors="replace")
+            text = regular_files.read_text(router.config, errors="replace")
         except OSError as error:
             raise StartError(f"{router.config} cannot be read: {error.strerror}") from None
         held = committed(node_state(lab.name, router.name), text, parsed.config, router.modern)

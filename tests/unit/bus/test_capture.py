@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from chassis.bus import outfile
+from chassis.bus import regular_files
 from chassis.bus.batch import Batch, Step, pack
 from chassis.bus.capture import Capture, Captures, read, read_file
 from chassis.net.ethernet import HEADROOM
@@ -123,7 +123,7 @@ def test_a_reader_that_goes_away_ends_the_capture(tmp_path: Path, points: Points
 def test_a_full_disk_refuses_a_capture(points: Points, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("this system has no /dev/full")
-    monkeypatch.setattr(outfile, "create", lambda path: os.open("/dev/full", os.O_RDWR))
+    monkeypatch.setattr(regular_files, "create", lambda path: os.open("/dev/full", os.O_RDWR))
     with pytest.raises(OSError, match="space"):
         points.captures.start({"what": "here", "file": str(tmp_path / "x")})
     assert points.tapped is None

@@ -1,8 +1,9 @@
-"""Files that somebody names for a command to write: always new ones, never through what stands there.
+"""Files that a user names for a process to read or to write: regular files only.
 
-A file of ours that stands under the name is replaced by a new one, so that whoever may read the old one, or has it
-open, sees nothing of what is written. A symbolic link, a file of somebody else and what is no regular file are
-refused and stay as they are.
+Reading: a pipe or a device is refused before it is read, because it could block the process or never end; so is a
+file that is too large. Writing: the file is always a new one. A file of ours under the name is replaced, so that
+a process that has the old one open sees nothing of what is written; a symbolic link, another user's file and
+anything else that is not a regular file are refused and not changed.
 """
 
 from __future__ import annotations
@@ -13,6 +14,39 @@ import os
 import stat
 import tempfile
 from pathlib import Path
+
+from chassis.bus.requests import MAX_CONFIGURATION
+
+
+def open_regular(path: Path, most: int | None = None) -> int:
+    """Open a file for reading.
+
+    Raises:
+        OSError: it cannot be opened, is not a regular file, or has more than `most` octets; `strerror` says which.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(fd)
+        raise OSError(errno.EINVAL, "is no regular file: it is not read", str(path))
+    if most is not None and status.st_size > most:
+        os.close(fd)
+        raise OSError(errno.EFBIG, f"has {status.st_size} octets: at most {most} are read", str(path))
+    return fd
+
+
+def read_bytes(path: Path, most: int) -> bytes:
+    """Return the content of a file; raises as `open_regular`."""
+    with os.fdopen(open_regular(path, most), "rb") as file:
+        return file.read(most)
+
+
+def read_text(path: Path, most: int = MAX_CONFIGURATION, errors: str = "strict") -> str:
+    """The text in a file that is UTF-8, every end of a line as a newline; errors as in `open_regular`, and
+    UnicodeDecodeError where it is not and `errors` is strict."""
+    with os.fdopen(open_regular(path, most), encoding="utf-8", errors=errors) as file:
+        return file.read(most)
+
 
 SECRET, PLAIN = 0o600, 0o666
 """Modes of new files: for their owner alone, or as the process's umask says."""
