@@ -23,7 +23,7 @@ RUNS = 5
 def _send(run: Path, size: int) -> None:
     """Sends as fast as the hop takes it, until it is killed."""
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    sender, _ = fabric.connect(context, zmq.PUSH, endpoints.fabric(run, "a", "lc 3", 1), fabric.QUEUE)
+    sender, _ = fabric.connect(context, zmq.PUSH, endpoints.fabric(run, "a", "lc 3", 1), fabric.MAX_QUEUED_BATCHES)
     lengths = array("H", [size + HEADROOM] * BATCH)
     batch = Batch(Step.ENCAPSULATE, bytearray(sum(lengths)), lengths, card="asp 1/1", epoch=1)
     while True:
@@ -38,7 +38,7 @@ def _hop(size: int) -> float:
         if not child:
             _send(Path(folder), size)
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        pull = fabric.receiver(context, endpoints.fabric(Path(folder), "a", "lc 3", 1), fabric.QUEUE)
+        pull = fabric.receiver(context, endpoints.fabric(Path(folder), "a", "lc 3", 1), fabric.MAX_QUEUED_BATCHES)
         try:
             pull.poll(5000)
             packets, begin = 0, time.perf_counter()

@@ -24,7 +24,7 @@ from typing import Final
 
 from chassis.ase.ipsec import causes as ipsec
 from chassis.bus.counters import Counters
-from chassis.bus.priority import CLASSES
+from chassis.bus.priority import CLASS_COUNT
 from chassis.fwd import drop_causes as fwd
 
 TUNNEL_COUNTERS: Final = (
@@ -67,7 +67,7 @@ _NO_DROPS: Final[tuple[Mapping[str, int], Mapping[str, int]]] = ({}, {})
 
 _NO_POST_IPSEC_DROPS: Final = (0, 0)
 
-QUEUE_NAMES: Final = (*map(str, range(CLASSES)), "single")
+QUEUE_NAMES: Final = (*map(str, range(CLASS_COUNT)), "single")
 QUEUE_COUNTERS: Final = ("depth", "dequeued", "latency us", "latency max us")
 
 AnyCause = AspDropCause | fwd.DropCause | ipsec.IpsecDropCause

@@ -109,7 +109,7 @@ class DataPath:
         state = self._tunnels.local.get(number)
         if state is None:
             return self._drop(AspDropCause.NO_TUNNEL, batch)
-        host.stamp(batch, self._encapsulate_step, now)
+        host.add_stamp(batch, self._encapsulate_step, now)
         record = state.record
         if not state.pairs:
             if state.spd_entries:
@@ -195,7 +195,7 @@ class DataPath:
 
     def _decapsulate_now(self, batch: Batch, now: float, nesting: int) -> list[Output]:
         host = self._host
-        host.stamp(batch, self._decapsulate_step, now)
+        host.add_stamp(batch, self._decapsulate_step, now)
         result = self._sadb.decapsulate_batch(batch.body, batch.lengths, batch.context)
         out: list[Output] = []
         if result.drops.counts:
@@ -372,7 +372,7 @@ class DataPath:
 
     def _to_card(self, card: str, batch: Batch) -> Output:
         self._counters.values[self._counters.sent] += len(batch.lengths)
-        return ToFabric(card, self._host.sending(batch))
+        return ToFabric(card, self._host.set_sender(batch))
 
     def _drop(self, cause: AnyCause, batch: Batch) -> list[Output]:
         self._host.drop(cause, len(batch.lengths))

@@ -126,7 +126,7 @@ class AspEngine(CardBase):
 
     # calls that every card has
 
-    def held(self, hello: Hello) -> Hello:
+    def hello_state(self, hello: Hello) -> Hello:
         """Add the SAs held, the networks behind peers, and, until the first snapshot, whether the SAs' numbers are
         unknown.
 
@@ -146,7 +146,7 @@ class AspEngine(CardBase):
         self._report_all = True
         return super().on_connected(now)
 
-    def changed(self, change: RecordChange, now: float) -> list[Output]:
+    def on_records_changed(self, change: RecordChange, now: float) -> list[Output]:
         """Apply changed records and settings; return reports, messages to IKE and log records."""
         self.sadb.state.mark_in_service()
         # Apply the records before the next packet, so that no decision of the old records is used.
@@ -193,12 +193,12 @@ class AspEngine(CardBase):
             del self._lease_requests[key]
         return outputs
 
-    def cards_changed(self, now: float) -> list[Output]:
+    def on_cards_changed(self, now: float) -> list[Output]:
         """Decide again for every packet, because cards went up or down."""
         self.tables.decider.invalidate()
         return []
 
-    def request(self, request: Request, now: float) -> list[Output] | None:
+    def on_request(self, request: Request, now: float) -> list[Output] | None:
         """Run a command about SAs or queues. IKE runs those about negotiated tunnels; manual SAs are reinstalled
         at once."""
         tunnel = request.arguments.get("tunnel")
@@ -281,7 +281,7 @@ class AspEngine(CardBase):
     def receive_batch(self, batch: Batch, now: float) -> list[Output]:
         """Encapsulate or decapsulate a batch of another card."""
         self._counts.values[self._counts.received] += len(batch.lengths)
-        if not self.accepts(batch):
+        if not self.is_current_sender(batch):
             return []
         step = batch.step
         if step is Step.ENCAPSULATE:

@@ -20,13 +20,13 @@ class DataPathHost(Protocol):
     def up(self) -> Mapping[str, bool]:
         """Whether each card is up, by name."""
 
-    def sending(self, batch: Batch) -> Batch:
+    def set_sender(self, batch: Batch) -> Batch:
         """Return the batch with this card and its epoch as the sender."""
 
     def drop(self, cause: str, packets: int = 1) -> None:
         """Count dropped packets."""
 
-    def stamp(self, batch: Batch, step: str, now: float) -> None:
+    def add_stamp(self, batch: Batch, step: str, now: float) -> None:
         """Record that the packet of a traced batch passed a step."""
 
     def count_drops(self, drops: Drops, now: float) -> list[Output]:

@@ -19,7 +19,7 @@ from chassis.bus.codec import carrier
 from chassis.bus.environment import Environment
 from chassis.bus.loop import Loop
 from chassis.bus.parent_death import die_with_parent
-from chassis.bus.scheduling import LONG, ask_for_slice
+from chassis.bus.scheduling import COMPUTE_SLICE, ask_for_slice
 
 NICE = 5
 """The arithmetic of key exchanges yields to packets and heartbeats where they want the same core."""
@@ -50,7 +50,7 @@ def start(env: Environment) -> Pipe:
 def _run(env: Environment, pipe: Pipe) -> int:
     setproctitle(f"chassis {env.node} {env.card} ike")
     os.nice(NICE)
-    ask_for_slice(LONG)
+    ask_for_slice(COMPUTE_SLICE)
     # The data engine's end of the pipe tells when to go.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)

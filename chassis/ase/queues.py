@@ -27,8 +27,8 @@ from chassis.ase.ipsec.sadb import Sadb
 from chassis.ase.ipsec.spd import NO_ENTRY
 from chassis.bus.backlog import selected
 from chassis.bus.batch import Batch
-from chassis.bus.coalesce import join
-from chassis.bus.priority import CLASSES, classes_of
+from chassis.bus.coalesce import coalesce
+from chassis.bus.priority import CLASS_COUNT, classes_of
 from chassis.fwd.rate import Rate
 from chassis.net.ethernet import HEADROOM
 from chassis.net.ipv4 import IPV4_HEADER_LENGTH
@@ -48,7 +48,7 @@ QUEUE_OCTET_LIMITS: Final = (
 )
 """Octets in all queues above which a queue accepts no packet, by queue; the last is that of single queues."""
 
-SINGLE_QUEUE: Final = CLASSES
+SINGLE_QUEUE: Final = CLASS_COUNT
 """Index of the queue of an entry without priorities, after its four priority queues."""
 
 RATE_BURST_INTERVAL: Final = 0.01
@@ -143,7 +143,7 @@ class _EntryQueues:
 
     tunnel: int
     entry: int
-    queues: tuple[_Queue, ...] = field(default_factory=lambda: tuple([_Queue() for _ in range(CLASSES + 1)]))
+    queues: tuple[_Queue, ...] = field(default_factory=lambda: tuple([_Queue() for _ in range(CLASS_COUNT + 1)]))
     waiting: int = 0
     deficit: float = 0.0
 
@@ -172,7 +172,7 @@ class Queues:
         """Entries with queued packets, in the order of their turns."""
         self._tokens = 0.0
         self._refilled_at = -inf
-        self._statistics = tuple([QueueStatistics() for _ in range(CLASSES + 1)])
+        self._statistics = tuple([QueueStatistics() for _ in range(CLASS_COUNT + 1)])
 
     @property
     def idle(self) -> bool:
@@ -369,7 +369,7 @@ class Queues:
             part = _part(batch, queued.first, count, queued.at, size)
             if served is None:
                 served = part
-            elif queued.nesting != nesting or not join(served, part):
+            elif queued.nesting != nesting or not coalesce(served, part):
                 break
             queued.first += count
             queued.at += size

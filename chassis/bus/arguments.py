@@ -18,7 +18,7 @@ from chassis.net.address import parse_address
 LOWEST, HIGHEST = -(2**63), 2**63 - 1
 """Whole numbers that the bus carries, signed."""
 
-SHOWN = 40
+MAX_SHOWN_CHARS = 40
 """Characters of a wrong value that a refusal quotes."""
 
 
@@ -48,7 +48,7 @@ def shown(value: Any) -> str:
     if isinstance(value, int):
         return repr(value) if value.bit_length() <= 64 else f"a number of {value.bit_length()} bits"
     if isinstance(value, str):
-        return repr(value[:SHOWN]) + ("..." if len(value) > SHOWN else "")
+        return repr(value[:MAX_SHOWN_CHARS]) + ("..." if len(value) > MAX_SHOWN_CHARS else "")
     return f"a {type(value).__name__}"
 
 
@@ -203,7 +203,7 @@ class AddressType:
 
     def read(self, value: Any) -> int:
         if type(value) is str:
-            return parse_address(value[:SHOWN])
+            return parse_address(value[:MAX_SHOWN_CHARS])
         return IntType(0, 0xFFFFFFFF).read(value)
 
 

@@ -13,8 +13,8 @@ from dataclasses import replace
 from itertools import compress
 
 from chassis.bus.batch import Batch
-from chassis.bus.coalesce import join
-from chassis.bus.priority import CLASSES, LOWEST, classes_of
+from chassis.bus.coalesce import coalesce
+from chassis.bus.priority import CLASS_COUNT, LOWEST_CLASS, classes_of
 
 Classify = Callable[[bytearray | memoryview, "array[int]", bytes], bytes]
 """The class of each packet of a batch: of its body, its lengths and its descriptors."""
@@ -44,7 +44,7 @@ class Backlog:
         self._batches: deque[Batch] = deque()
         self._classes: deque[bytes] = deque()
         """The class of each packet of each batch."""
-        self._counts = [0] * CLASSES
+        self._counts = [0] * CLASS_COUNT
         self.packets = 0
 
     def __bool__(self) -> bool:
@@ -55,13 +55,13 @@ class Backlog:
         """The batch that is next."""
         return self._batches[0]
 
-    def pop(self) -> None:
+    def dequeue(self) -> None:
         """The first batch has gone."""
         batch = self._batches.popleft()
         self._count(self._classes.popleft(), -1)
         self.packets -= len(batch.lengths)
 
-    def put(self, batch: Batch) -> list[int]:
+    def enqueue(self, batch: Batch) -> list[int]:
         """Add a batch; how many packets of each class were dropped for it, its own or those that waited.
 
         Where there are too many the lowest class loses first, and in a class the packets that came last: what
@@ -69,10 +69,10 @@ class Backlog:
         """
         classes = self._classify(batch.body, batch.lengths, batch.descriptors)
         excess = self.packets + len(classes) - self._most
-        dropped = [0] * CLASSES
+        dropped = [0] * CLASS_COUNT
         if excess > 0:
-            own = [0] * CLASSES
-            for number in range(LOWEST, -1, -1):
+            own = [0] * CLASS_COUNT
+            for number in range(LOWEST_CLASS, -1, -1):
                 own[number] = min(classes.count(number), excess)
                 excess -= own[number]
                 others = min(self._counts[number], excess)
@@ -90,7 +90,7 @@ class Backlog:
                 classes = bytes(compress(classes, keep))
         self._count(classes, 1)
         self.packets += len(classes)
-        if self._batches and join(self._batches[-1], batch):
+        if self._batches and coalesce(self._batches[-1], batch):
             self._classes[-1] += classes
         else:
             self._batches.append(batch)
@@ -98,7 +98,7 @@ class Backlog:
         return dropped
 
     def _count(self, classes: bytes, sign: int) -> None:
-        for number in range(CLASSES):
+        for number in range(CLASS_COUNT):
             self._counts[number] += sign * classes.count(number)
 
     def _evict(self, number: int, count: int) -> None:
@@ -110,7 +110,7 @@ class Backlog:
             here = min(classes.count(number), count)
             if not here:
                 continue
-            keep = _without(classes, [here if one == number else 0 for one in range(CLASSES)])
+            keep = _without(classes, [here if one == number else 0 for one in range(CLASS_COUNT)])
             if any(keep):
                 self._batches[place] = selected(self._batches[place], keep)
                 self._classes[place] = bytes(compress(classes, keep))

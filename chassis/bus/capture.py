@@ -26,14 +26,14 @@ _IKE_PORTS = tuple([port.to_bytes(2, "big") for port in (IKE_PORT, NAT_PORT)])
 SECTION = 0x0A0D0D0A
 """The block that begins a section: a capture that went on with its card's successor has one for each of them."""
 
-MIN_RING = 1 << 17
+MIN_RING_OCTETS = 1 << 17
 """Octets that a ring has at least."""
 
-KNOWN = 1 << 20
+APPEND_SCAN_OCTETS = 1 << 20
 """Octets at the beginning of a file in which its interfaces are looked for when it goes on."""
 
 
-LONGEST_BLOCK = 1 << 20
+MAX_BLOCK_OCTETS = 1 << 20
 """Octets of the longest block that is read: a packet has less than 65,536."""
 
 
@@ -105,7 +105,7 @@ class Capture:
             if append:
                 _end_whole(self._fd)
                 # In the same order as before: tshark 4.0 takes the names of the first section for all of them.
-                for name in _interfaces(os.pread(self._fd, KNOWN, 0)):
+                for name in _interfaces(os.pread(self._fd, APPEND_SCAN_OCTETS, 0)):
                     self._rest += self._described(name)
         except (OSError, DecodeError):
             os.close(self._fd)
@@ -130,7 +130,7 @@ class Capture:
         marks = dict(batch.marks)
         skip, stop = self._skip, self._skip + self._snaplen if self._snaplen else None
         for index, packet in enumerate(batch.packets()):
-            if self._clear and not in_clear(packet):
+            if self._clear and not is_cleartext(packet):
                 continue
             comment = f"trace {marks[index]}" if index in marks else ""
             length = len(packet) - skip
@@ -216,8 +216,8 @@ class Captures:
         if type(snaplen) is not int or not 0 <= snaplen <= 0xFFFF:
             raise ValueError("'snaplen' is 0 to 65535 octets")
         ring = arguments.get("ring", 0)
-        if type(ring) is not int or (ring and ring < MIN_RING):
-            raise ValueError(f"'ring' is 0 for no bound, or {MIN_RING} octets and more")
+        if type(ring) is not int or (ring and ring < MIN_RING_OCTETS):
+            raise ValueError(f"'ring' is 0 for no bound, or {MIN_RING_OCTETS} octets and more")
         skip = self._skip(what)
         if arguments.get("clear") and skip:
             raise ValueError("'clear' is for ports: a point inside a router says itself what is protected there")
@@ -248,7 +248,7 @@ class Captures:
             self.stop({"what": what})
 
 
-def in_clear(frame: bytes | bytearray | memoryview) -> bool:
+def is_cleartext(frame: bytes | bytearray | memoryview) -> bool:
     """Whether an Ethernet frame is none of ARP, ESP, AH and IKE's datagrams (RFC 7296 section 2)."""
     ethertype = frame[12:14]
     if ethertype == _ARP:
@@ -300,7 +300,7 @@ def _blocks(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
     at = 0
     while len(head := file.read(8)) == 8:
         kind, length = struct.unpack("<II", head)
-        if not 12 <= length <= LONGEST_BLOCK or length % 4:
+        if not 12 <= length <= MAX_BLOCK_OCTETS or length % 4:
             raise DecodeError("pcapng", f"a block of {length} bytes", at)
         rest = file.read(length - 8)
         if len(rest) < length - 8:

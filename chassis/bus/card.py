@@ -1,7 +1,7 @@
-"""What every card does alike: hello, admission, replication, heartbeats, epochs, fencing, stamps.
+"""The common part of every card: hello, admission, replication, heartbeats, epochs, fencing, trace stamps.
 
-`Card` is the base of the line card's and the ASP's engines. A subclass says what it holds (`held`), acts on
-changed records (`changed`), and answers requests (`request`).
+`CardBase` is the base of the engines of line cards and ASPs. A subclass reports what it holds (`hello_state`),
+acts on changed records (`on_records_changed`), and answers requests (`on_request`).
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ from chassis.bus.records import CardStateRecord
 from chassis.bus.replication import RecordChange, Replica
 
 HEARTBEAT_INTERVAL = 0.1
-"""Seconds between heartbeats until a `Welcome` says otherwise (S-112)."""
+"""Time between heartbeats (s) until a `Welcome` sets another (S-112)."""
 
 HEARTBEAT_MISSES = 5
-"""Intervals without a heartbeat after which a card counts as unusable (S-112)."""
+"""Missed heartbeats after which a card counts as unusable (count; S-112)."""
 
-HELLO_RETRY = 0.5
-"""Seconds after which a card that got no answer to its hello says it again."""
+HELLO_RETRY_INTERVAL = 0.5
+"""Time after which a card repeats a hello that was not answered (s)."""
 
 
 class CardBase:
-    """One card of a node, as far as it is like every other."""
+    """One card of a node."""
 
     kind = "card"
     performs: frozenset[str] = frozenset({"link", "capture", "capture-stop", "inject"})
@@ -61,11 +61,11 @@ class CardBase:
         self.misses = HEARTBEAT_MISSES
         self.settings: Attributes = {}
         self.epochs: dict[str, int] = {}
-        """Current epoch of each card of the node: a batch of another one is dropped."""
+        """Current epoch of each card of the node. A batch with another epoch is dropped."""
         self.up: dict[str, bool] = {}
-        """Whether packets may be given to a card: the controller says so and its connection stands."""
+        """Whether packets may be sent to a card: it is usable, and its fabric connection is open."""
         self.fenced = False
-        """Nothing may leave: this process stood still so long that it may have been replaced."""
+        """Nothing may leave: this process was stalled so long that it may have been replaced."""
         self.counters = counters or Counters()
         """Counters of this card; `drop CAUSE` counts packets dropped."""
         self._states: dict[str, CardStateRecord] = {}
@@ -75,29 +75,29 @@ class CardBase:
         self._hello_at = inf
         self._beat_at = inf
         self._beats = 0
-        self._late = 0.0
+        self._loop_lag = 0.0
         self._stamps: list[Stamp] = []
 
     # what a subclass adds
 
-    def held(self, hello: Hello) -> Hello:
-        """The hello with the operational state that this card still holds."""
+    def hello_state(self, hello: Hello) -> Hello:
+        """Return the hello with the operational state that this card still holds."""
         return hello
 
-    def changed(self, change: RecordChange, now: float) -> list[Output]:
+    def on_records_changed(self, change: RecordChange, now: float) -> list[Output]:
         """Act on records that a snapshot or delta changed."""
         return []
 
-    def request(self, request: Request, now: float) -> list[Output] | None:
-        """Carry out a request of the controller, whose arguments are checked, with their defaults; None when there
-        is no request of that name.
+    def on_request(self, request: Request, now: float) -> list[Output] | None:
+        """Carry out a request of the controller, whose arguments are checked and complete; return None if there is
+        no request of that name.
 
         Raises:
-            ValueError: it can't be done; the text says why.
+            ValueError: the request cannot be carried out; the text says why.
         """
         return None
 
-    def cards_changed(self, now: float) -> list[Output]:
+    def on_cards_changed(self, now: float) -> list[Output]:
         """The `up` flag of some card changed."""
         return []
 
@@ -111,13 +111,13 @@ class CardBase:
         return self._hello(now)
 
     def on_disconnected(self, now: float) -> list[Output]:
-        """Headless: forward on what is held, and say hello when a controller is back."""
+        """Continue to forward with the records that are held; send a hello when a controller is back."""
         self._controller = self._admitted = False
         self._hello_at = self._beat_at = inf
         return []
 
     def receive(self, message: ToCardMessage, now: float) -> list[Output]:
-        """Act on a message of the controller. Only the five kinds that go down are ever given to a card."""
+        """Act on a message of the controller, one of the five types that go to cards."""
         if isinstance(message, Delta):
             if not self._admitted:
                 return []
@@ -139,28 +139,28 @@ class CardBase:
             self.fenced = False
             return [self._heartbeat(now)]
         if isinstance(message, Request):
-            return self._requested(message, now)
+            return self._on_request(message, now)
         assert isinstance(message, Goodbye)
         return [Exit(message.reason)]
 
     def on_fabric_peer(self, card: str, boot: int, up: bool, now: float) -> list[Output]:
-        """A closed connection says that a card is gone before anyone else does: its flag goes down at once."""
+        """A closed connection is the first sign that a card has failed: mark it unusable at once."""
         if up:
             self._closed.discard((card, boot))
         else:
             self._closed.add((card, boot))
-        return self._flag(card, now)
+        return self._update_usable(card, now)
 
     @property
-    def fence_after(self) -> float:
-        """Seconds of standing still after which nothing may leave: one interval before others give a card up."""
+    def fence_timeout(self) -> float:
+        """Stall (s) after which nothing may leave: one interval before the controller fences the card."""
         return self.interval * (self.misses - 1) if self.epoch else inf
 
     def on_stall(self, seconds: float, now: float) -> list[Output]:
-        """The loop stood still. After the time at which others may give a card up nothing may leave any more,
-        not even what already waits in this process, until the controller admits it anew."""
-        self._late = max(self._late, seconds)
-        if seconds < self.fence_after:
+        """The loop was stalled for `seconds`. If the controller may have fenced this card meanwhile, let nothing
+        leave, not even what already waits in this process, until the controller admits it again."""
+        self._loop_lag = max(self._loop_lag, seconds)
+        if seconds < self.fence_timeout:
             return []
         self.fenced = True
         return self._hello(now) if self._controller else []
@@ -171,7 +171,7 @@ class CardBase:
             outputs += self._hello(now)
         if now >= self._beat_at:
             outputs.append(self._heartbeat(now))
-        return [*outputs, *self._stamped()]
+        return [*outputs, *self._flush_stamps()]
 
     def next_timer(self) -> float:
         if self._stamps:
@@ -181,8 +181,8 @@ class CardBase:
 
     # for subclasses
 
-    def accepts(self, batch: Batch) -> bool:
-        """Whether a batch comes from the current start of its card; counted as dropped where not."""
+    def is_current_sender(self, batch: Batch) -> bool:
+        """Return whether a batch comes from the current process of its card; if not, count it as dropped."""
         if self.fenced:
             self.drop("fenced", len(batch))
             return False
@@ -192,11 +192,11 @@ class CardBase:
         return True
 
     def drop(self, cause: str, packets: int = 1) -> None:
-        """Count packets dropped, by cause."""
+        """Count dropped packets, by cause."""
         self.counters.add("drop " + cause, packets)
 
-    def stamp(self, batch: Batch, step: str, now: float) -> None:
-        """Note that this process did `step` with each traced packet of the batch."""
+    def add_stamp(self, batch: Batch, step: str, now: float) -> None:
+        """Stamp each traced packet of the batch with `step` and the time."""
         for _, number in batch.marks:
             self._stamps.append(Stamp(number, step, now))
 
@@ -205,16 +205,16 @@ class CardBase:
 
     # inside
 
-    def _stamped(self) -> list[Output]:
-        """The stamps that were not reported yet."""
+    def _flush_stamps(self) -> list[Output]:
+        """Report the stamps that were not reported yet."""
         if not self._stamps:
             return []
         stamps = tuple(self._stamps)
         self._stamps.clear()
         return [ToController(TraceStamps(stamps))]
 
-    def _requested(self, message: Request, now: float) -> list[Output]:
-        """A request is answered whatever is in it, and whatever comes of it."""
+    def _on_request(self, message: Request, now: float) -> list[Output]:
+        """Answer a request, also if it is not valid or fails."""
         spec = self.specs.get(message.name)
         try:
             if spec is not None:
@@ -222,8 +222,8 @@ class CardBase:
                 if message.name in self.performs:
                     return [Perform(message)]
                 if message.name == "stamps":
-                    return [*self._stamped(), ToController(Reply(message.number, {}))]
-                answer = self.request(message, now)
+                    return [*self._flush_stamps(), ToController(Reply(message.number, {}))]
+                answer = self.on_request(message, now)
                 if answer is not None:
                     return answer
             why = f"no request {message.name!r} on {self.card}"
@@ -232,24 +232,24 @@ class CardBase:
         except ValueError as error:
             why = str(error)
         except Exception as error:
-            # A fault of this program: whoever asked is told, and the card goes on.
+            # A fault of this program: the operator is told, and the card goes on.
             why = f"{message.name}: {fault(error)}"
             return [self.log(now, "error", "operator", why), ToController(Reply(message.number, {}, why))]
         return [ToController(Reply(message.number, {}, why))]
 
     def _hello(self, now: float) -> list[Output]:
-        self._hello_at = now + HELLO_RETRY
+        self._hello_at = now + HELLO_RETRY_INTERVAL
         self._beat_at = inf
         self._admitted = False
         hello = Hello(PROTOCOL, self.card, self.kind, self.pid, self.boot, self.epoch, self.replica.version)
-        return [ToController(self.held(hello))]
+        return [ToController(self.hello_state(hello))]
 
     def _heartbeat(self, now: float) -> Output:
         self._beats += 1
         if now - self._beat_at > self.interval:
-            self._late = max(self._late, now - self._beat_at)
+            self._loop_lag = max(self._loop_lag, now - self._beat_at)
         self._beat_at = now + self.interval
-        late, self._late = self._late, 0.0
+        late, self._loop_lag = self._loop_lag, 0.0
         return ToController(Heartbeat(self.card, self.epoch, self._beats, self.replica.version, late))
 
     def _apply(self, change: RecordChange, now: float) -> list[Output]:
@@ -263,8 +263,8 @@ class CardBase:
             if isinstance(record, CardStateRecord):
                 outputs += self._card_state(record, now)
         if self.up != flags:
-            outputs += self.cards_changed(now)
-        outputs += self.changed(change, now)
+            outputs += self.on_cards_changed(now)
+        outputs += self.on_records_changed(change, now)
         return outputs
 
     def _card_state(self, state: CardStateRecord, now: float) -> list[Output]:
@@ -273,7 +273,7 @@ class CardBase:
         self.epochs[state.card] = state.epoch
         if state.card == self.card:
             self.up[state.card] = state.usable
-            # Raised without a Welcome: the controller gave this process up while it stood still.
+            # Raised without a Welcome: the controller fenced this process while it was stalled.
             if state.epoch > self.epoch:
                 self.fenced = True
                 return self._hello(now)
@@ -285,7 +285,7 @@ class CardBase:
         self.up[state.card] = state.usable and (state.card, state.boot) not in self._closed
         return outputs
 
-    def _flag(self, card: str, now: float) -> list[Output]:
+    def _update_usable(self, card: str, now: float) -> list[Output]:
         state = self._states.get(card)
         if state is None:
             return []
@@ -293,9 +293,9 @@ class CardBase:
         if self.up.get(card) == up:
             return []
         self.up[card] = up
-        return self.cards_changed(now)
+        return self.on_cards_changed(now)
 
-    def sending(self, batch: Batch) -> Batch:
-        """The batch as it leaves this card: its name and epoch in the header."""
+    def set_sender(self, batch: Batch) -> Batch:
+        """Write this card's name and epoch into the header of a batch, and return the batch."""
         batch.card, batch.epoch = self.card, self.epoch
         return batch

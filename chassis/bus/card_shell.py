@@ -32,7 +32,7 @@ from chassis.bus.environment import Environment
 from chassis.bus.fabric import Fabric, connect, connection_events
 from chassis.bus.loop import Loop
 from chassis.bus.messages import Attributes, Delta, FromCard, Goodbye, Reply, Request, Snapshot, Welcome
-from chassis.bus.scheduling import SHORT, ask_for_slice
+from chassis.bus.scheduling import PACKET_SLICE, ask_for_slice
 from chassis.net.errors import DecodeError
 from chassis.net.ethernet import HEADROOM
 
@@ -55,7 +55,7 @@ class CardShell:
         self.env, self.engine, self.counters = env, engine, counters
         self.loop = Loop()
         # Before there are threads, which take it over.
-        ask_for_slice(SHORT)
+        ask_for_slice(PACKET_SLICE)
         self.context: zmq.Context[Any] = zmq.Context()
         self.fabric = Fabric(
             self.context,

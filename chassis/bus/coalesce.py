@@ -12,17 +12,17 @@ from typing import Any
 
 from chassis.bus.batch import MAX_PACKETS, Batch
 
-SAME_WAY = ("step", "card", "epoch", "ingress", "context", "tunnel", "circuit", "port", "address")
+COALESCE_KEYS = ("step", "card", "epoch", "ingress", "context", "tunnel", "circuit", "port", "address")
 """What two batches must have in common to be one."""
 
-LARGE = 64
-LARGE_BYTES = 16 * 1024
+COALESCE_MAX_PACKETS = 64
+COALESCE_MAX_OCTETS = 16 * 1024
 """Packets, and octets, from which on a batch is left alone: copying it would cost more than is saved."""
 
-_way: Callable[[Batch], tuple[Any, ...]] = attrgetter(*SAME_WAY)
+_way: Callable[[Batch], tuple[Any, ...]] = attrgetter(*COALESCE_KEYS)
 
 
-def join(first: Batch, second: Batch) -> bool:
+def coalesce(first: Batch, second: Batch) -> bool:
     """Add the second batch to the end of the first, if both go the same way and it does not get too large."""
     count = len(first.lengths) + len(second.lengths)
     if count > MAX_PACKETS or first.marks or second.marks or bool(first.descriptors) != bool(second.descriptors):
@@ -41,7 +41,7 @@ def join(first: Batch, second: Batch) -> bool:
     return True
 
 
-def joined(batches: Iterable[Batch]) -> list[Batch]:
+def coalesced(batches: Iterable[Batch]) -> list[Batch]:
     """The same packets in fewer batches; those that go the same way stay in their order.
 
     A batch keeps the place of its first packet. A traced packet is in a batch of its own, as everywhere.
@@ -52,7 +52,7 @@ def joined(batches: Iterable[Batch]) -> list[Batch]:
         count = len(batch.lengths)
         key = (*_way(batch), bool(batch.descriptors))
         group, packets = open_groups.get(key, (None, 0))
-        alone = bool(batch.marks) or count >= LARGE or len(batch.body) >= LARGE_BYTES
+        alone = bool(batch.marks) or count >= COALESCE_MAX_PACKETS or len(batch.body) >= COALESCE_MAX_OCTETS
         if group is not None and not alone and packets + count <= MAX_PACKETS:
             group.append(batch)
             open_groups[key] = group, packets + count

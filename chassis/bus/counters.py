@@ -20,14 +20,14 @@ SLOT_SIZE = NAME_SIZE + 8
 SLOTS = 1 << 18
 """A chassis has 32,000 tunnels at most, and each takes four slots of its ASP and of its circuit's line card.
 Tunnels that are gone keep theirs."""
-CHUNK = 1 << 16
+GROWTH_OCTETS = 1 << 16
 """Octets of the file that are on disk from the start. More are as they are needed: a store into a hole of a file
 on a full disk would end the process."""
-RESERVED = 1024
+RESERVED_SLOTS = 1024
 """Slots that are only for names of which there is a bounded number, such as causes of drops: however many tunnels
 and circuits there were, a cause is counted by its name."""
 FILE_SIZE = HEADER_SIZE + SLOTS * SLOT_SIZE
-OVERFLOW = "(no free slot)"
+OVERFLOW_NAME = "(no free slot)"
 """Where everything is counted that came after the table was full."""
 
 _SLOT = struct.Struct(f"={NAME_SIZE}sQ")
@@ -57,7 +57,7 @@ class Counters:
         found = _found(view[HEADER_SIZE : HEADER_SIZE + used * SLOT_SIZE])
         self._slots = {name: _word(index) for index, (name, _) in enumerate(found)}
         self._grow = grow
-        self._room = SLOTS if grow is None else max(_slots(CHUNK), used)
+        self._room = SLOTS if grow is None else max(_slots(GROWTH_OCTETS), used)
 
     def slot(self, name: str, *, numbered: bool = False) -> int:
         """The slot of this name, a new one if need be.
@@ -72,8 +72,10 @@ class Counters:
             return self.slot(encoded[:NAME_SIZE].decode(errors="ignore"), numbered=numbered)
         index = self.values[_USED]
         # The last one is for what finds no other.
-        if name != OVERFLOW and (index >= SLOTS - 1 - RESERVED * numbered or not self._has_room(index + 1)):
-            return self.slot(OVERFLOW)
+        if name != OVERFLOW_NAME and (
+            index >= SLOTS - 1 - RESERVED_SLOTS * numbered or not self._has_room(index + 1)
+        ):
+            return self.slot(OVERFLOW_NAME)
         at = HEADER_SIZE + index * SLOT_SIZE
         self._bytes[at : at + NAME_SIZE] = encoded.ljust(NAME_SIZE, b"\0")
         self.values[_USED] = index + 1

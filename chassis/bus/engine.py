@@ -1,8 +1,8 @@
-"""What every engine looks like from outside, and the closed set of things that it can ask its shell to do.
+"""The interface of engines, and the closed set of outputs that they return to their shell.
 
-An engine is a state machine. Each call takes what happened and the time, and returns outputs **in the order in
-which they must be done**: a `Persist` that stands before a message is on disk before that message leaves. An
-engine never touches a socket, a clock, a file, a random source or a process.
+An engine takes an event and the time, and returns outputs **in the order in which the shell must carry them out**:
+the file of a `Persist` is on disk before a message after it is sent. An engine never touches a socket, a clock, a
+file, a random source or a process.
 """
 
 from __future__ import annotations
@@ -12,6 +12,12 @@ from typing import Protocol
 
 from chassis.bus.batch import Batch
 from chassis.bus.messages import Attributes, FromCard, Request, ToCardMessage
+
+STALL_TIMEOUT = 0.05
+"""Delay (s) of a shell's loop behind its schedule above which it calls `on_stall`."""
+
+MAX_POLL_TIMEOUT = 0.1
+"""Longest wait (s) of one poll of a shell's loop, so that it notices a stall whatever the timers say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +37,7 @@ class ToCard:
 
 @dataclass(frozen=True, slots=True)
 class ToFabric:
-    """A batch for another card of the node; the shell never blocks on it."""
+    """A batch for another card of the node; the shell never blocks on it, and drops what it cannot queue."""
 
     card: str
     batch: Batch
@@ -47,7 +53,7 @@ class ToWire:
 
 @dataclass(frozen=True, slots=True)
 class Connect:
-    """Open the fabric connection to this start of a card; an older start of the same card is forgotten."""
+    """Open the fabric connection to this boot of a card; close the one to an earlier boot."""
 
     card: str
     boot: int
@@ -60,7 +66,7 @@ class Disconnect:
 
 @dataclass(frozen=True, slots=True)
 class Perform:
-    """A request that only the shell can do (a port's wire fault, a capture): the shell sends the `Reply`."""
+    """A request that only the shell can carry out (impairment, capture): the shell sends the `Reply`."""
 
     request: Request
 
@@ -69,8 +75,8 @@ class Perform:
 class Persist:
     """Replace a file of the node's state folder, atomically, readable by its owner only.
 
-    The shell does it, then what stands after it in the same outputs, then tells the engine with `stored` whether
-    the file is on disk. Where it is not, no message to a card that stands after it is sent.
+    The shell writes it, then carries out the outputs after it, then calls `on_stored` with why the file is not on
+    disk, or nothing. If it is not, the shell sends no message to a card that comes after it in the outputs.
     """
 
     file: str
@@ -94,9 +100,9 @@ class ToIke:
 
 @dataclass(frozen=True, slots=True)
 class ToLauncher:
-    """The controller's word to the launcher: `kill` a hung card, or an `event` for the lab's history."""
+    """The controller's request to the launcher: `kill` a hung card, or add an `event` to the lab's history."""
 
-    what: str
+    request: str
     values: Attributes
 
 
@@ -112,7 +118,7 @@ class ToOperator:
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """The process ends; `reason` is for its log."""
+    """End the process; `reason` is for its log."""
 
     reason: str
 
@@ -142,15 +148,15 @@ class CardEngine(Protocol):
 
     card: str
     fenced: bool
-    """Nothing may leave until the controller admits this process anew."""
+    """Nothing may leave until the controller admits this process again."""
 
     def start(self, now: float) -> list[Output]: ...
 
     def on_connected(self, now: float) -> list[Output]:
-        """The control connection to a controller stands (again)."""
+        """The control connection to a controller is established, or established again."""
 
     def on_disconnected(self, now: float) -> list[Output]:
-        """The control connection is lost: go on with what is held."""
+        """The control connection is lost: continue with the records that are held."""
 
     def receive(self, message: ToCardMessage, now: float) -> list[Output]: ...
 
@@ -161,13 +167,13 @@ class CardEngine(Protocol):
         """Frames that came in by a port."""
 
     def on_carrier(self, port: str, up: bool, now: float) -> list[Output]:
-        """The wire of a port gained or lost its far end."""
+        """The carrier of a port came up or went down."""
 
     def on_fabric_peer(self, card: str, boot: int, up: bool, now: float) -> list[Output]:
-        """The fabric connection to a start of another card opened or closed."""
+        """The fabric connection to a boot of another card opened or closed."""
 
     def on_stall(self, seconds: float, now: float) -> list[Output]:
-        """The shell's own loop stood still for that long."""
+        """The shell's loop was behind its schedule by `seconds`."""
 
     def on_timer(self, now: float) -> list[Output]: ...
 

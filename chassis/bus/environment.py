@@ -64,5 +64,5 @@ def map_counters(path: Path) -> counters.Counters:
     Raises:
         OSError: there is no room for their first ones.
     """
-    view, _ = map_file(path, counters.FILE_SIZE, counters.CHUNK)
+    view, _ = map_file(path, counters.FILE_SIZE, counters.GROWTH_OCTETS)
     return counters.Counters(view, lambda room: allocate(path, room))

@@ -19,20 +19,20 @@ from chassis.bus import batch as batches
 from chassis.bus import endpoints
 from chassis.bus.backlog import Backlog
 from chassis.bus.batch import MAX_PACKETS, Batch
-from chassis.bus.coalesce import joined
+from chassis.bus.coalesce import coalesced
 from chassis.bus.counters import Counters
 from chassis.bus.loop import Loop
 from chassis.net.errors import DecodeError
 
-QUEUE = 64
+MAX_QUEUED_BATCHES = 64
 """High-water mark of a fabric connection, in batches, at either end."""
 
-BACKLOG = 2048
+MAX_BACKLOG_PACKETS = 2048
 """Most packets that wait at a sender for a connection whose queue is full. There they are joined into larger
 batches, so that batches grow under load and a receiver that is busy for a moment catches up; what is too much is
 dropped by class. Until then nobody looks at a packet's class."""
 
-RECONNECT_MS = 20
+RECONNECT_INTERVAL_MS = 20
 
 EVENTS = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
 
@@ -45,7 +45,7 @@ def connect(
     sender.setsockopt(zmq.IMMEDIATE, 1)
     sender.setsockopt(zmq.LINGER, 0)
     sender.setsockopt(zmq.SNDHWM, queue)
-    sender.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MS)
+    sender.setsockopt(zmq.RECONNECT_IVL, RECONNECT_INTERVAL_MS)
     monitor = sender.get_monitor_socket(EVENTS)
     sender.connect(endpoint)
     return sender, monitor
@@ -94,7 +94,7 @@ def receive_waiting(socket: zmq.Socket[bytes], undecodable: Callable[[], None]) 
             batches.append(batch)
             packets += len(batch.lengths)
         messages += 1
-    return messages, joined(batches) if len(batches) > 1 else batches
+    return messages, coalesced(batches) if len(batches) > 1 else batches
 
 
 def send(socket: zmq.Socket[bytes], batch: Batch) -> bool:
@@ -125,7 +125,7 @@ class _Peer:
     socket: zmq.Socket[bytes]
     monitor: zmq.Socket[bytes]
     full: int
-    backlog: Backlog = field(default_factory=lambda: Backlog(BACKLOG))
+    backlog: Backlog = field(default_factory=lambda: Backlog(MAX_BACKLOG_PACKETS))
 
 
 class Fabric:
@@ -152,7 +152,7 @@ class Fabric:
         self._on_batch, self._on_peer = on_batch, on_peer
         self._peers: dict[str, _Peer] = {}
         self.tap: Callable[[str, str, Batch], None] | None = None
-        self._pull = receiver(context, endpoints.fabric(run, node, card, boot), QUEUE)
+        self._pull = receiver(context, endpoints.fabric(run, node, card, boot), MAX_QUEUED_BATCHES)
         self._sent = counters.slot("fabric sent")
         self._received = counters.slot("fabric received")
         loop.add(self._pull, self._readable)
@@ -161,7 +161,7 @@ class Fabric:
         """Connect to this start of a card; a connection to another start of it is closed."""
         self.disconnect(card)
         socket, monitor = connect(
-            self._context, zmq.PUSH, endpoints.fabric(self._run, self._node, card, boot), QUEUE
+            self._context, zmq.PUSH, endpoints.fabric(self._run, self._node, card, boot), MAX_QUEUED_BATCHES
         )
         self._peers[card] = _Peer(boot, socket, monitor, self._counters.slot(f"drop fabric full to {card}"))
         self._loop.add(monitor, lambda now: self._event(card, boot, now))
@@ -194,7 +194,7 @@ class Fabric:
 
         Bounded by what the queues of all connections can hold, as more may arrive for as long as this takes.
         """
-        left = 2 * QUEUE * (len(self._peers) + 1)
+        left = 2 * MAX_QUEUED_BATCHES * (len(self._peers) + 1)
         while left > 0 and (taken := self._take()):
             left -= taken
 
@@ -207,7 +207,7 @@ class Fabric:
     def _wait(self, card: str, peer: _Peer, batch: Batch) -> None:
         if not peer.backlog:
             self._loop.add(peer.socket, lambda now: self._catch_up(card, peer), zmq.POLLOUT)
-        for number, packets in enumerate(peer.backlog.put(batch)):
+        for number, packets in enumerate(peer.backlog.enqueue(batch)):
             if packets:
                 self._counters.values[peer.full] += packets
                 self._counters.add(f"fabric full class {number}", packets)
@@ -217,7 +217,7 @@ class Fabric:
             batch = peer.backlog.first
             if not send(peer.socket, batch):
                 return
-            peer.backlog.pop()
+            peer.backlog.dequeue()
             self._counters.values[self._sent] += len(batch.lengths)
             if self.tap:
                 self.tap("to", card, batch)
@@ -234,7 +234,7 @@ class Fabric:
         return messages
 
     def _readable(self, now: float) -> None:
-        while self._take() and self._loop.may_go_on():
+        while self._take() and self._loop.may_continue():
             pass
 
     def _event(self, card: str, boot: int, now: float) -> None:

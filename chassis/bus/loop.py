@@ -14,16 +14,11 @@ from typing import Any
 
 import zmq
 
-STALL_TIMEOUT = 0.05
-"""Seconds behind schedule from which on the loop counts as having stood still."""
+from chassis.bus.engine import MAX_POLL_TIMEOUT, STALL_TIMEOUT
 
-BURST = 0.01
-"""Seconds of the processor for which sources of packets are read, all together, before the loop looks at its timer
-and at control messages again: a machine with more to do than it has cores for must not make a working process look
-dead. While such a machine has others run, this one reads no less: what counts is the time that it had itself."""
-
-LONGEST_WAIT = 0.1
-"""Longest wait of one poll, in seconds, so that standing still is noticed whatever the timers say."""
+MAX_BURST_INTERVAL = 0.01
+"""CPU time (s) for which all sources of packets together are read before the loop looks at its timer and at
+control messages. It is CPU time so that a process on a crowded machine reads no less, and answers in time."""
 
 Callback = Callable[[float], None]
 
@@ -50,7 +45,7 @@ class Loop:
     def stop(self) -> None:
         self._stopped = True
 
-    def may_go_on(self) -> bool:
+    def may_continue(self) -> bool:
         """Whether a source that has given something in this turn may give more."""
         return time.thread_time() < self._until
 
@@ -61,13 +56,13 @@ class Loop:
         since = monotonic()
         turn = 0
         while not self._stopped:
-            wait = min(max(next_timer() - since, 0.0), LONGEST_WAIT)
+            wait = min(max(next_timer() - since, 0.0), MAX_POLL_TIMEOUT)
             ready = poll(ceil(max(since + wait - monotonic(), 0.0) * 1000))
             now = monotonic()
             if now - since - wait > STALL_TIMEOUT:
                 self.on_stall(now - since, now)
             # Sources share a turn's time: each of them is first in its turn.
-            self._until = time.thread_time() + BURST
+            self._until = time.thread_time() + MAX_BURST_INTERVAL
             turn = (turn + 1) % (len(ready) or 1)
             for source, _ in ready[turn:] + ready[:turn]:
                 callback = callbacks.get(source)

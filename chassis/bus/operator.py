@@ -24,7 +24,7 @@ from chassis.bus.arguments import fault
 MAX_LINE = 64 * 1024 * 1024
 """Longest line, in bytes, that either side takes."""
 
-MAX_HELD = 2 * MAX_LINE
+MAX_UNFINISHED_OCTETS = 2 * MAX_LINE
 """Most bytes of requests without their end that a server holds, of all its clients."""
 
 MAX_CLIENTS = 128
@@ -33,16 +33,16 @@ MAX_CLIENTS = 128
 MAX_ID = 64
 """Most characters of a request's own name, where that is a text."""
 
-MAX_ASKED = 1000
+MAX_PENDING_REQUESTS = 1000
 """Most requests of one client that wait for their answers."""
 
 BACKLOG = 256
 """Connections that wait to be taken in."""
 
-AGAIN = 0.01
+CONNECT_RETRY_INTERVAL = 0.01
 """Seconds after which a client offers its connection again where too many wait."""
 
-_SHORT = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+_OUT_OF_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 """Why a connection can't be taken now though there is one: it would be offered again and again."""
 
 Handler = Callable[[int, str, dict[str, Any]], None]
@@ -145,7 +145,7 @@ class OperatorServer:
         try:
             client, _ = self._listener.accept()
         except OSError as error:
-            if error.errno in _SHORT:
+            if error.errno in _OUT_OF_RESOURCES:
                 self._turn_away()
             return
         client.setblocking(False)
@@ -221,7 +221,7 @@ class OperatorServer:
                 # Its client may be gone meanwhile, and another one have its descriptor.
                 if self._clients.get(fd) is client:
                     self._request(fd, line)
-        elif len(buffer) > MAX_LINE or sum(map(len, self._buffers.values())) > MAX_HELD:
+        elif len(buffer) > MAX_LINE or sum(map(len, self._buffers.values())) > MAX_UNFINISHED_OCTETS:
             self._pending[fd] += _line(None, {}, f"a request has at most {MAX_LINE} bytes", True)
             self._flush(fd)
             self._drop(fd)
@@ -245,8 +245,10 @@ class OperatorServer:
         if not isinstance(command, str) or not isinstance(arguments, dict):
             self.answer(number, {}, "a request is an object with id, command and arguments")
             return
-        if self._asked[fd] > MAX_ASKED:
-            self.answer(number, {}, f"{MAX_ASKED} requests of this connection wait for their answers already")
+        if self._asked[fd] > MAX_PENDING_REQUESTS:
+            self.answer(
+                number, {}, f"{MAX_PENDING_REQUESTS} requests of this connection wait for their answers already"
+            )
             return
         try:
             self._handler(number, command, arguments)
@@ -288,7 +290,7 @@ def _connect(client: socket.socket, path: str, timeout: float | None) -> None:
         except BlockingIOError:
             if time.monotonic() >= until:
                 raise
-            time.sleep(AGAIN)
+            time.sleep(CONNECT_RETRY_INTERVAL)
         else:
             return
 

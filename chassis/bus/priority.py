@@ -12,9 +12,9 @@ from typing import Final
 
 from chassis.net.ethernet import HEADROOM
 
-CLASSES: Final = 4
+CLASS_COUNT: Final = 4
 
-LOWEST: Final = CLASSES - 1
+LOWEST_CLASS: Final = CLASS_COUNT - 1
 
 _SERVICE: Final = HEADROOM + 1
 """Where the type of service (DSCP and ECN) of a packet in a batch stands, from the beginning of its headroom."""
@@ -22,7 +22,7 @@ _SERVICE: Final = HEADROOM + 1
 
 def class_of(value: int) -> int:
     """The class of a six-bit DSCP or PD value: two class selectors each, the higher value the higher class."""
-    return LOWEST - (value >> 4)
+    return LOWEST_CLASS - (value >> 4)
 
 
 _OF_SERVICE: Final = bytes(class_of(service >> 2) for service in range(256))
@@ -48,4 +48,4 @@ def classes_of(body: bytearray | memoryview, lengths: array[int], descriptors: b
 
 def alike(body: bytearray | memoryview, lengths: array[int], descriptors: bytes = b"") -> bytes:
     """All packets in one class: for a queue that looks into none of them, where the last to come goes first."""
-    return bytes([LOWEST]) * len(lengths)
+    return bytes([LOWEST_CLASS]) * len(lengths)

@@ -46,7 +46,7 @@ class RecordedMessage:
         return "" if self.message is None else type(self.message).__name__
 
 
-def blanked(message: Message) -> Message:
+def redacted(message: Message) -> Message:
     """The message without its secrets: what no `repr` shows, and the keys that an ASP was asked for.
 
     Keys of a manual SA are as many octets of zero, so that an engine can be given the message again; everything
@@ -54,12 +54,12 @@ def blanked(message: Message) -> Message:
     """
     if isinstance(message, Reply) and "keys" in message.result:
         message = replace(message, result={"keys": "***"})
-    return cast("Message", _blanked(message))
+    return cast("Message", _redacted(message))
 
 
-def _blanked(value: Any) -> Any:
+def _redacted(value: Any) -> Any:
     if isinstance(value, tuple):
-        return tuple([_blanked(item) for item in value])
+        return tuple([_redacted(item) for item in value])
     if not is_dataclass(value) or isinstance(value, type):
         return value
     changes: dict[str, Any] = {}
@@ -68,13 +68,13 @@ def _blanked(value: Any) -> Any:
         if not item.repr and isinstance(old, bytes):
             changes[item.name] = bytes(len(old)) if isinstance(value, Key) else b""
         elif isinstance(old, tuple) or is_dataclass(old):
-            changes[item.name] = _blanked(old)
+            changes[item.name] = _redacted(old)
     return replace(value, **changes) if changes else value
 
 
-def told(time: float, node: str, card: str, direction: str, message: Message) -> dict[str, Any]:
+def describe_message(time: float, node: str, card: str, direction: str, message: Message) -> dict[str, Any]:
     """A message as a line of a record has it."""
-    message = blanked(message)
+    message = redacted(message)
     return {
         "time": time,
         "node": node,

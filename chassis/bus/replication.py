@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from chassis.bus.messages import Delta, Snapshot
 from chassis.bus.records import Key, Record
 
-SNAPSHOT_PART = 250
+MAX_RECORDS_PER_PART = 250
 """Most records of one part of a snapshot: reading one takes a card a few milliseconds."""
 
 Wants = Callable[[str, Record], bool]
@@ -66,7 +66,7 @@ class Publisher:
             changed += self.delete(key)
         return changed
 
-    def forget(self, card: str) -> None:
+    def unsubscribe(self, card: str) -> None:
         """The card is gone: nothing more is sent to it until its next snapshot."""
         self._cards.pop(card, None)
 
@@ -82,9 +82,9 @@ class Publisher:
         """
         records = [record for record in self.records.values() if self._wants(card, record)]
         self._cards[card] = _Subscriber(self.version, {record.key for record in records})
-        cuts = range(0, max(len(records), 1), SNAPSHOT_PART)
+        cuts = range(0, max(len(records), 1), MAX_RECORDS_PER_PART)
         return [
-            Snapshot(self.version, number, len(cuts), tuple(records[at : at + SNAPSHOT_PART]))
+            Snapshot(self.version, number, len(cuts), tuple(records[at : at + MAX_RECORDS_PER_PART]))
             for number, at in enumerate(cuts, 1)
         ]
 

@@ -20,12 +20,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-SHORT: Final = 0.0002
+PACKET_SLICE: Final = 0.0002
 """Seconds: what a process that carries packets asks for."""
-LONG: Final = 0.004
+COMPUTE_SLICE: Final = 0.004
 """Seconds: what one asks for that computes for long at a time."""
 
-SERVED: Final = 0.25
+MIN_CPU_SHARE: Final = 0.25
 """Share of a core: a thread that could run all the while and had less of it waited."""
 
 _TICK: Final = 1 / os.sysconf("SC_CLK_TCK")
@@ -63,7 +63,7 @@ class CpuSample:
     runnable: Mapping[int, float] = field(default_factory=dict)
 
 
-def standing(task: str) -> tuple[str, float]:
+def task_state(task: str) -> tuple[str, float]:
     """The state of a process (`7`) or of a thread (`7/task/8`), a letter of proc_pid_stat(5), and for how many
     seconds it has had a core so far. Of one that is gone: no letter, and 0."""
     try:
@@ -75,23 +75,23 @@ def standing(task: str) -> tuple[str, float]:
         return "", 0.0
 
 
-def turns_of(pid: int, now: float) -> CpuSample:
+def sample_threads(pid: int, now: float) -> CpuSample:
     """How the threads of a process stand; of one that is gone, none do."""
     try:
         threads = os.listdir(f"/proc/{pid}/task")
     except OSError:
         threads = []
-    seen = {int(thread): standing(f"{pid}/task/{thread}") for thread in threads}
+    seen = {int(thread): task_state(f"{pid}/task/{thread}") for thread in threads}
     return CpuSample(now, {thread: ran for thread, (state, ran) in seen.items() if state == "R"})
 
 
-def waited(before: CpuSample, after: CpuSample) -> float:
+def cpu_wait(before: CpuSample, after: CpuSample) -> float:
     """Seconds between two looks at a process, if a thread of it waited for a core all that time; otherwise 0.
 
     One that goes round in a circle has its core, and did not wait.
     """
     span = after.at - before.at
     for thread, ran in after.runnable.items():
-        if thread in before.runnable and ran - before.runnable[thread] < SERVED * span:
+        if thread in before.runnable and ran - before.runnable[thread] < MIN_CPU_SHARE * span:
             return span
     return 0.0

@@ -92,7 +92,7 @@ class LineCardDelivery:
     # inside
 
     def _to_card(self, card: str, batch: Batch) -> list[Output]:
-        return [ToFabric(card, self._card.sending(batch))]
+        return [ToFabric(card, self._card.set_sender(batch))]
 
     def _remarked(self, batch: Batch, origin: Origin) -> Batch:
         if self.remark is not None and origin.port:

@@ -95,5 +95,5 @@ class Egress:
         name = port.record.port
         batch = Batch(Step.EGRESS, body, lengths, port=name, marks=marks)
         if marks:
-            self._card.stamp(batch, f"{name} out", now)
+            self._card.add_stamp(batch, f"{name} out", now)
         return ToWire(name, batch)

@@ -46,7 +46,7 @@ class LineCardEngine(CardBase):
 
     # control
 
-    def held(self, hello: Hello) -> Hello:
+    def hello_state(self, hello: Hello) -> Hello:
         return replace(hello, ports=tuple(sorted(p.name for p in self.ports.own.values() if p.up)))
 
     def receive(self, message: ToCardMessage, now: float) -> list[Output]:
@@ -56,7 +56,7 @@ class LineCardEngine(CardBase):
             out += [ToController(port.event()) for port in self.ports.own.values()]
         return self._release(out)
 
-    def changed(self, change: RecordChange, now: float) -> list[Output]:
+    def on_records_changed(self, change: RecordChange, now: float) -> list[Output]:
         out: list[Output] = []
         for record in change.deleted:
             if isinstance(record, ContextRecord):
@@ -73,11 +73,11 @@ class LineCardEngine(CardBase):
             out += self._report_port(port)
         return out
 
-    def cards_changed(self, now: float) -> list[Output]:
+    def on_cards_changed(self, now: float) -> list[Output]:
         self.delivery.tables.decider.invalidate()
         return []
 
-    def request(self, request: Request, now: float) -> list[Output] | None:
+    def on_request(self, request: Request, now: float) -> list[Output] | None:
         if request.name == "ping":
             return self.delivery.pings.start(request, self._context(request), now)
         if request.name == "trace":
@@ -116,14 +116,14 @@ class LineCardEngine(CardBase):
             return self._release(self.delivery.receive_frames(own, batch, now))
         out: list[Output] = []
         for part in batch.split_marked():
-            self.stamp(part, f"{port} in", now)
+            self.add_stamp(part, f"{port} in", now)
             out += self.delivery.receive_frames(own, part, now)
         return self._release(out)
 
     def receive_batch(self, batch: Batch, now: float) -> list[Output]:
         """Act on a batch from another card."""
         self.packets.values[self.packets.from_fabric] += len(batch.lengths)
-        if not self.accepts(batch):
+        if not self.is_current_sender(batch):
             return []
         if not batch.marks:
             return self._release(self._step(batch, now))
@@ -169,7 +169,7 @@ class LineCardEngine(CardBase):
 
     def _by_circuit(self, circuit: Circuit, batch: Batch, now: float) -> list[Output]:
         if batch.marks:
-            self.stamp(batch, f"{self.slot} circuit {batch.circuit}", now)
+            self.add_stamp(batch, f"{self.slot} circuit {batch.circuit}", now)
         inward = batch.step is Step.CIRCUIT_IN
         if inward:
             circuit.count_in(batch.lengths)

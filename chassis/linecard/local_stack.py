@@ -52,7 +52,7 @@ class LocalStack:
     def deliver(self, batch: Batch, now: float) -> list[Output]:
         """Act on packets to an address of the router in their context; their IPv4 headers were checked."""
         if batch.marks:
-            self._card.stamp(batch, f"{self._card.card.removeprefix('lc ')} local", now)
+            self._card.add_stamp(batch, f"{self._card.card.removeprefix('lc ')} local", now)
         out: list[Output] = []
         for packet in batch.packets():
             out += self._deliver(batch.context, packet, now)
@@ -129,7 +129,7 @@ class LocalStack:
             self._pings.on_error(packet, message, quoted)
         elif self._card.up.get(asker, False):
             batch = Batch(Step.LOCAL, bytearray(frame), array("H", (len(frame),)), context=context)
-            return [ToFabric(asker, self._card.sending(batch))]
+            return [ToFabric(asker, self._card.set_sender(batch))]
         else:
             self._count_delivered()
         return []

@@ -78,7 +78,7 @@ class LineCardShell(CardShell):
 
     def _may_send(self) -> bool:
         # A process can be stopped between two turns of its loop, which would notice it too late.
-        return not self.line_card.fenced and time.monotonic() - self._alive < self.line_card.fence_after
+        return not self.line_card.fenced and time.monotonic() - self._alive < self.line_card.fence_timeout
 
 
 def run(env: Environment) -> int:

@@ -81,7 +81,7 @@ class Wire(PortDriver):
                 return
             self._loop.add(self._push, self._send_backlog, zmq.POLLOUT)
             self._on_congestion(self.port, True, time.monotonic())
-        self._count_not_sent(sum(self._backlog.put(batch)))
+        self._count_not_sent(sum(self._backlog.enqueue(batch)))
 
     def _send_backlog(self, now: float) -> None:
         while self._backlog:
@@ -91,7 +91,7 @@ class Wire(PortDriver):
             batch = self._backlog.first
             if not fabric.send(self._push, batch):
                 return
-            self._backlog.pop()
+            self._backlog.dequeue()
             self._count_sent(batch, len(batch.lengths))
         self._on_backlog_empty(now)
 
@@ -110,7 +110,7 @@ class Wire(PortDriver):
         self._on_congestion(self.port, False, now)
 
     def _on_readable(self, now: float) -> None:
-        while self._read_batches() and self._loop.may_go_on():
+        while self._read_batches() and self._loop.may_continue():
             pass
 
     def _read_batches(self) -> int:

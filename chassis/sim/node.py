@@ -419,9 +419,9 @@ class SimNode:
 
     def asked(self, output: ToLauncher) -> None:
         """The controller asks the launcher for something."""
-        if output.what == "event":
+        if output.request == "event":
             self.events.append(str(output.values["text"]))
-        if output.what == "kill":
+        if output.request == "kill":
             self.world.after(self._between(DETECT_DELAYS), self._kill, output.values)
 
     def watch_stopped(self, process: Process) -> None:

@@ -13,18 +13,12 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any, Protocol
 
-from chassis.bus.engine import Output
+from chassis.bus.engine import MAX_POLL_TIMEOUT, STALL_TIMEOUT, Output
 from chassis.sim.connection import SimConnection, Waiting
 from chassis.sim.world import Simulation
 
-STALL_TIMEOUT = 0.05
-"""Seconds of standing still from which on a loop notices (as the real one)."""
-
-MAX_POLL_TIMEOUT = 0.1
-"""Longest wait of the real loop's poll: it may count that much as lateness too."""
-
 SPINS = 200
-"""Calls of a timer at one and the same time after which an engine counts as spinning."""
+"""Timer calls at the same time after which an engine counts as spinning (count)."""
 
 FABRIC, CONTROL, EVENT, FRAMES = range(4)
 """What a process that goes on after a stop takes first."""
@@ -150,6 +144,7 @@ class Process:
             while taken < min(most, len(waiting)) and waiting[taken][0] == FABRIC:
                 taken += self._take(waiting[taken])
         if self._runs() and seconds > STALL_TIMEOUT:
+            # The wait of the poll that was interrupted counts too.
             self.on_stall(seconds + MAX_POLL_TIMEOUT * world.chance())
         waiting = self.order(waiting[taken:])
         taken = 0

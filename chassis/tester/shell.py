@@ -17,7 +17,7 @@ from chassis.bus.environment import Environment
 from chassis.bus.loop import Loop
 from chassis.bus.messages import Attributes, Request
 from chassis.bus.operator_loop import OperatorSocket
-from chassis.bus.scheduling import SHORT, ask_for_slice
+from chassis.bus.scheduling import PACKET_SLICE, ask_for_slice
 from chassis.ports.shell import PortDrivers
 from chassis.tester.engine import TesterEngine
 
@@ -28,7 +28,7 @@ class TesterShell:
     def __init__(self, env: Environment) -> None:
         self.env = env
         self.loop = Loop()
-        ask_for_slice(SHORT)
+        ask_for_slice(PACKET_SLICE)
         self.context: zmq.Context[Any] = zmq.Context()
         counters = env.counters()
         self.engine = TesterEngine(

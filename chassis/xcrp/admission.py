@@ -210,10 +210,10 @@ class Admission:
             outputs += state.publish() + state.events([f"{card} usable", *lines], now)
         elif action is AdmissionAction.UNSUBSCRIBE:
             entry.down_reason = reason
-            node.publisher.forget(card)
+            node.publisher.unsubscribe(card)
         elif action in (AdmissionAction.FENCE, AdmissionAction.FENCE_AND_UNSUBSCRIBE):
             if action is AdmissionAction.FENCE_AND_UNSUBSCRIBE:
-                node.publisher.forget(card)
+                node.publisher.unsubscribe(card)
             self._fence(entry, reason, now)
             self._reports.remove(card)
             # The card's own record goes first, alone: its dependents may be thousands of records.
@@ -260,7 +260,7 @@ class Admission:
         entry.boot = entry.admitted_boot = hello.boot
         entry.pid, entry.last_heartbeat, entry.cpu_wait = hello.pid, now, 0.0
         entry.hung_at, entry.down_reason = inf, ""
-        self._node.publisher.forget(entry.card)
+        self._node.publisher.unsubscribe(entry.card)
         if self._state.reconciled:
             self._node.publish_card(entry)
 

@@ -93,7 +93,7 @@ class NodeState:
                 self.numbers.release_moved_sas(asp)
         for card in [card for card in self.cards if card not in dict(plan.cards)]:
             del self.cards[card]
-            self.publisher.forget(card)
+            self.publisher.unsubscribe(card)
         for card, kind in plan.cards:
             if card not in self.cards or self.cards[card].kind != kind:
                 self.cards[card] = self.new_card(card, kind, AdmissionState.ABSENT)

@@ -20,7 +20,7 @@ from chassis.bus.environment import Environment
 from chassis.bus.loop import Loop
 from chassis.bus.messages import Goodbye, Hello, Message, Reply, Request
 from chassis.bus.operator_loop import OperatorSocket
-from chassis.bus.scheduling import CpuSample, turns_of, waited
+from chassis.bus.scheduling import CpuSample, cpu_wait, sample_threads
 from chassis.net.errors import DecodeError
 from chassis.xcrp.engine import ControllerEngine
 from chassis.xcrp.flash import FlashFile
@@ -66,7 +66,7 @@ class ControllerShell:
         self._handlers: dict[type, Callable[[Any], None]] = {
             ToCard: lambda output: self._send(output.card, output.message),
             ToOperator: self._answer,
-            ToLauncher: lambda output: self._tell({"what": output.what, **output.values}),
+            ToLauncher: lambda output: self._tell({"what": output.request, **output.values}),
             Exit: lambda output: self.loop.stop(),
         }
         self._operators = OperatorSocket(self.loop, endpoints.operator(env.run, env.node), self._command)
@@ -135,9 +135,9 @@ class ControllerShell:
 
     def _look_at_the_silent(self, now: float) -> None:
         """A card that waits for a core is not hung."""
-        turns = {card: turns_of(pid, now) for card, pid in self.engine.cards_at_risk(now)}
+        turns = {card: sample_threads(pid, now) for card, pid in self.engine.cards_at_risk(now)}
         for card, look in turns.items():
-            if card in self._turns and (seconds := waited(self._turns[card], look)):
+            if card in self._turns and (seconds := cpu_wait(self._turns[card], look)):
                 self.engine.on_cpu_wait(card, seconds, now)
         self._turns = turns
 
@@ -228,7 +228,7 @@ class ControllerShell:
         watching = [number for number, types in self._watchers.items() if not types or name in types]
         if not watching:
             return
-        line = recording.told(time.time(), self.env.node, card, direction, message)
+        line = recording.describe_message(time.time(), self.env.node, card, direction, message)
         for number in watching:
             if not self._operators.answer(number, line, last=False):
                 del self._watchers[number]

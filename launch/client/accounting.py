@@ -16,7 +16,7 @@ from typing import Any
 
 from chassis.ase.counters import CAUSES as ASP_CAUSES
 from chassis.bus import endpoints
-from chassis.bus.counters import OVERFLOW, read
+from chassis.bus.counters import OVERFLOW_NAME, read
 from chassis.fwd.drop_causes import DropCause
 
 CardCounters = Mapping[str, int]
@@ -107,7 +107,7 @@ def account_for(
     for node, kind in kinds.items():
         cards = counters.get(node, {})
         for card, values in cards.items():
-            if nameless := values.get(OVERFLOW, 0):
+            if nameless := values.get(OVERFLOW_NAME, 0):
                 ledger.overflowed[f"{node} {card}"] = nameless
         if kind == "tester":
             _tester(ledger, node, cards.get("tester", {}))

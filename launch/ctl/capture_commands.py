@@ -16,7 +16,7 @@ from typing import Any
 
 import click
 
-from chassis.bus.capture import MIN_RING
+from chassis.bus.capture import MIN_RING_OCTETS
 from chassis.bus.operator import OperatorError
 from launch.client.running_lab import RunningLab
 from launch.ctl.base import lab_command, option, say
@@ -37,7 +37,7 @@ CHUNK = 1 << 16
 @option("controller", "capture", "snaplen")
 @click.option(
     "--ring",
-    type=click.IntRange(min=MIN_RING),
+    type=click.IntRange(min=MIN_RING_OCTETS),
     help="Keep the last so many octets alone, in FILE and what came before in its .older.",
 )
 def capture(

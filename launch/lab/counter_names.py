@@ -8,7 +8,7 @@ import re
 from functools import cache
 
 from chassis.ase import counters as asp
-from chassis.bus.counters import OVERFLOW
+from chassis.bus.counters import OVERFLOW_NAME
 from chassis.fwd import decision, icmp_errors
 from chassis.fwd.drop_causes import DropCause
 from chassis.fwd.forwarder import ORIGINATED
@@ -27,7 +27,7 @@ COMMON = (
     "drop unencodable message",
     "drop control message",
     decision.EVICTED,
-    OVERFLOW,
+    OVERFLOW_NAME,
 )
 """Of every card. Of names in braces the value is left open."""
 

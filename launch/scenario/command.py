@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from chassis.bus.capture import MIN_RING
+from chassis.bus.capture import MIN_RING_OCTETS
 from chassis.bus.operator import OperatorError
 from launch.lab.model import RouterNode
 from launch.lab.yaml_source import LabError
@@ -79,7 +79,7 @@ def _capture(booted: BootedLab) -> None:
     """
     if sum(flow.rate for flow in booted.lab.flows.values()) > CAPTURED_RATE:
         return
-    ring = max(CAPTURED // max(len(booted.lab.links), 1), MIN_RING)
+    ring = max(CAPTURED // max(len(booted.lab.links), 1), MIN_RING_OCTETS)
     for link in booted.lab.links:
         for end in link.ends:
             if isinstance(booted.lab.nodes[end.node], RouterNode):

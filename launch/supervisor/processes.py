@@ -19,7 +19,7 @@ from typing import Any
 
 from chassis.bus.environment import Environment
 from chassis.bus.loop import Loop
-from chassis.bus.scheduling import standing
+from chassis.bus.scheduling import task_state
 from launch.run_folders import FolderError, Folders
 from launch.supervisor.channel import Channel
 from launch.supervisor.fork import ended, fork
@@ -240,7 +240,7 @@ class Processes:
             if slot.state == "dead" and slot.restart_at <= now:
                 self.start(slot)
             elif slot.alive and slot.heard + SILENCE <= now:
-                before, slot.used = slot.used, standing(str(slot.pid))[1]
+                before, slot.used = slot.used, task_state(str(slot.pid))[1]
                 if slot.used - before >= WORKING * SILENCE and slot.busy < BUSY:
                     slot.busy += SILENCE
                     slot.heard = now
@@ -338,7 +338,7 @@ def _ended_by(pidfd: int, deadline: float) -> bool:
 
 def usage(pid: int) -> dict[str, Any]:
     """CPU seconds and resident bytes of a process, from /proc; empty where it is gone."""
-    state, seconds = standing(str(pid))
+    state, seconds = task_state(str(pid))
     try:
         resident = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     except (OSError, IndexError):

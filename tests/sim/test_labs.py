@@ -78,10 +78,10 @@ def save_windows_late(patch: pytest.MonkeyPatch) -> None:
 def accept_any_epoch(patch: pytest.MonkeyPatch) -> None:
     """A batch of an epoch that is over is taken."""
 
-    def accepts(self: CardBase, batch: Any) -> bool:
+    def is_current_sender(self: CardBase, batch: Any) -> bool:
         return not self.fenced
 
-    patch.setattr(CardBase, "accepts", accepts)
+    patch.setattr(CardBase, "is_current_sender", is_current_sender)
 
 
 def flush_on_reconcile(patch: pytest.MonkeyPatch) -> None:

@@ -75,7 +75,7 @@ class FakeController:
             return []
         self.heard[card] = now
         self.hung.pop(card, None)
-        self.publisher.forget(card)
+        self.publisher.unsubscribe(card)
         epoch, known = message.epoch, self.publisher.records.get(("card", card))
         if not isinstance(known, CardStateRecord) or known.epoch != epoch or known.boot != message.boot:
             self.epoch += 1

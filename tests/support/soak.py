@@ -12,7 +12,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from chassis.bus.batch import MAX_PACKETS
-from chassis.bus.fabric import BACKLOG, QUEUE
+from chassis.bus.fabric import MAX_BACKLOG_PACKETS, MAX_QUEUED_BATCHES
 from launch.client.lab_client import LabTimeout
 from tests.support import capture as wire
 
@@ -33,7 +33,7 @@ LOOK = 2.0
 BACK_WITHIN = 20.0
 CARDS = 4
 """Most processes that have a queue towards a card: those of its router."""
-HELD = CARDS * (QUEUE * MAX_PACKETS + BACKLOG) + MAX_PACKETS
+HELD = CARDS * (MAX_QUEUED_BATCHES * MAX_PACKETS + MAX_BACKLOG_PACKETS) + MAX_PACKETS
 """Packets that fit into all queues towards a process and into its hands."""
 LIFE = 10
 """Looks at a process from which on its memory is judged."""

@@ -28,14 +28,14 @@ class FakeLineCard(CardBase):
         self.ports = set(ports)
         self.changes: list[RecordChange] = []
 
-    def held(self, hello: Hello) -> Hello:
+    def hello_state(self, hello: Hello) -> Hello:
         return replace(hello, ports=tuple(sorted(self.ports)))
 
-    def changed(self, change: RecordChange, now: float) -> list[Output]:
+    def on_records_changed(self, change: RecordChange, now: float) -> list[Output]:
         self.changes.append(change)
         return []
 
-    def request(self, request: Request, now: float) -> list[Output] | None:
+    def on_request(self, request: Request, now: float) -> list[Output] | None:
         if request.name in ("ping", "trace", "neighbours"):
             return [ToController(Reply(request.number, {"asked": request.name}))]
         return None
@@ -54,17 +54,17 @@ class FakeAsp(CardBase):
         self.changes: list[RecordChange] = []
         self.requests: list[Request] = []
 
-    def request(self, request: Request, now: float) -> list[Output] | None:
+    def on_request(self, request: Request, now: float) -> list[Output] | None:
         if request.name not in ("clear", "rekey", "ike"):
             return None
         self.requests.append(request)
         return [ToController(Reply(request.number, {"asked": request.name}))]
 
-    def held(self, hello: Hello) -> Hello:
+    def hello_state(self, hello: Hello) -> Hello:
         sas = tuple(SaReport(number, 10, "in", "esp", 300, 0) for number in sorted(self.up_tunnels))
         return replace(hello, fresh=self.fresh, sas=sas)
 
-    def changed(self, change: RecordChange, now: float) -> list[Output]:
+    def on_records_changed(self, change: RecordChange, now: float) -> list[Output]:
         self.changes.append(change)
         events: list[Output] = []
         records = self.replica.records
@@ -335,7 +335,7 @@ class Node:
         return {str(key[1]) for key in self.cards[card].replica.records if key[0] == "manual-sa"}
 
     def events(self) -> list[str]:
-        return [str(output.values["text"]) for output in self.launcher if output.what == "event"]
+        return [str(output.values["text"]) for output in self.launcher if output.request == "event"]
 
 
 def sa(name: str, spi: int) -> str:

@@ -151,9 +151,9 @@ def test_hung_card_is_fenced_then_killed(node: Node) -> None:
     assert (row["state"], row["epoch"]) == ("hung", epoch + 1)
     assert node.now - heard < 0.6
     assert node.hops("lc 3", "C1", C1_REMOTE) == ["Tun-2"]
-    assert not [output for output in node.launcher if output.what == "kill"]
+    assert not [output for output in node.launcher if output.request == "kill"]
     node.run(1.0)
-    kills = [output.values for output in node.launcher if output.what == "kill"]
+    kills = [output.values for output in node.launcher if output.request == "kill"]
     assert [(kill["card"], kill["boot"]) for kill in kills] == [("asp 2/1", 1)]
 
 
@@ -170,7 +170,7 @@ def test_hung_card_that_goes_on_is_admitted_under_the_raised_epoch(node: Node) -
     assert node.card("asp 2/1")["usable"]
     assert node.hops("lc 3", "C1", C1_REMOTE) == ["Tun-1", "Tun-2"]
     node.run(2.0)
-    assert not [output for output in node.launcher if output.what == "kill"]
+    assert not [output for output in node.launcher if output.request == "kill"]
 
 
 def test_a_short_stop_changes_nothing(node: Node) -> None:
@@ -225,10 +225,10 @@ def test_a_card_that_waits_for_a_core_is_not_hung_but_has_no_more_than_so_much_p
     # Its time is used up, and it is killed as soon as any other.
     for _ in range(8):
         look(node)
-        assert not [output for output in node.launcher if output.what == "kill"]
+        assert not [output for output in node.launcher if output.request == "kill"]
     for _ in range(3):
         look(node)
-    assert [output.values["card"] for output in node.launcher if output.what == "kill"] == ["asp 2/1"]
+    assert [output.values["card"] for output in node.launcher if output.request == "kill"] == ["asp 2/1"]
 
 
 def test_a_card_that_got_its_core_has_all_the_patience_again(node: Node) -> None:

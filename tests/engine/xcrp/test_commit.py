@@ -132,7 +132,7 @@ def test_cards_come_and_go() -> None:
     text = HIGH_AVAILABILITY.replace("card ge-10-port 4\n", "card ge-10-port 5\n").replace("4/1", "5/1")
     node.ask("apply", text=text)
     assert node.goodbyes == [("lc 4", "no longer in the configuration")]
-    told = [output.values["cards"] for output in node.launcher if output.what == "cards"]
+    told = [output.values["cards"] for output in node.launcher if output.request == "cards"]
     assert told == [{"asp 2/1": "asp", "asp 2/2": "asp", "lc 3": "linecard", "lc 5": "linecard"}]
     assert node.tunnel("Tun-2")["reason"] == "line card down"
     node.carrier["lc 5"] = {"5/1"}

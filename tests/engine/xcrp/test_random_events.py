@@ -53,7 +53,7 @@ class Watch:
 
 def obey(node: Node) -> None:
     """The launcher's part: what the controller wants killed is killed."""
-    wanted = [output.values for output in node.launcher if output.what == "kill"]
+    wanted = [output.values for output in node.launcher if output.request == "kill"]
     node.launcher.clear()
     for values in wanted:
         card = str(values["card"])

@@ -108,7 +108,7 @@ def test_who_is_silent_for_the_whole_window_is_fenced() -> None:
     assert (row["state"], row["epoch"]) == ("hung", epoch + 1)
     assert node.hops("lc 3", "C1", "172.168.3.0/24") == ["Tun-2"]
     node.run(1.1)
-    assert [output.values["card"] for output in node.launcher if output.what == "kill"] == ["asp 2/1"]
+    assert [output.values["card"] for output in node.launcher if output.request == "kill"] == ["asp 2/1"]
 
 
 @pytest.mark.parametrize("fresh", [False, True])

@@ -20,7 +20,7 @@ def node() -> Node:
 def pass_by(node: Node, card: str, step: str, number: int = 7) -> None:
     """A card stamps a packet and sends it on; its report has not gone out yet."""
     body, lengths = pack([b"x" * 40])
-    node.cards[card].stamp(Batch(Step.INGRESS, body, lengths, marks=((0, number),)), step, node.now)
+    node.cards[card].add_stamp(Batch(Step.INGRESS, body, lengths, marks=((0, number),)), step, node.now)
 
 
 def steps(answer: dict[str, Any]) -> list[str]:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from chassis.bus.backlog import Backlog
 from chassis.bus.batch import MAX_PACKETS, Batch, Step, pack
-from chassis.bus.coalesce import join
+from chassis.bus.coalesce import coalesce
 from chassis.bus.priority import class_of, classes_of
 from chassis.net.ethernet import HEADROOM
 from chassis.net.ipv4 import Ipv4
@@ -33,7 +33,7 @@ def left(backlog: Backlog) -> list[bytes]:
     while backlog:
         found += [bytes(one[HEADROOM:]) for one in backlog.first.packets()]
         assert sum(backlog.first.lengths) == len(backlog.first.body)
-        backlog.pop()
+        backlog.dequeue()
     assert backlog.packets == 0
     return found
 
@@ -65,7 +65,7 @@ def test_a_packet_too_short_for_a_header_has_some_class() -> None:
 def test_a_batch_that_somebody_looks_into_can_be_joined() -> None:
     first, second = batch(packet(8, 1)), batch(packet(8, 2))
     looking = memoryview(first.body)
-    assert join(first, second)
+    assert coalesce(first, second)
     assert [bytes(one[HEADROOM:]) for one in first.packets()] == [packet(8, 1), packet(8, 2)]
     assert bytes(looking[HEADROOM:]) == packet(8, 1)
 
@@ -74,24 +74,24 @@ def test_the_lowest_class_makes_room_for_a_higher_one() -> None:
     backlog = Backlog(4)
     low = [packet(8, number) for number in range(4)]
     high = [packet(48, number) for number in range(3)]
-    assert backlog.put(batch(*low)) == [0, 0, 0, 0]
-    assert backlog.put(batch(*high, tunnel=2)) == [0, 0, 0, 3]
+    assert backlog.enqueue(batch(*low)) == [0, 0, 0, 0]
+    assert backlog.enqueue(batch(*high, tunnel=2)) == [0, 0, 0, 3]
     assert left(backlog) == [low[0], *high]
 
 
 def test_a_low_class_never_makes_a_higher_one_leave() -> None:
     backlog = Backlog(4)
     high = [packet(48, number) for number in range(4)]
-    backlog.put(batch(*high))
-    assert backlog.put(batch(packet(40), packet(0))) == [0, 1, 0, 1]
+    backlog.enqueue(batch(*high))
+    assert backlog.enqueue(batch(packet(40), packet(0))) == [0, 1, 0, 1]
     assert left(backlog) == high
 
 
 def test_within_a_class_the_last_comer_leaves() -> None:
     backlog = Backlog(3)
     packets = [packet(16, number) for number in range(5)]
-    backlog.put(batch(*packets[:2]))
-    assert backlog.put(batch(*packets[2:])) == [0, 0, 2, 0]
+    backlog.enqueue(batch(*packets[:2]))
+    assert backlog.enqueue(batch(*packets[2:])) == [0, 0, 2, 0]
     assert left(backlog) == packets[:3]
 
 
@@ -114,7 +114,7 @@ def test_nothing_is_lost_without_a_count_nor_a_high_class_for_a_low_one(
         put += packets
         descriptors = bytes(VALUES[3 - one] for one in classes) if remarked else b""
         one = batch(*packets, tunnel=number // 2, descriptors=descriptors)
-        dropped = [a + b for a, b in zip(dropped, backlog.put(one), strict=True)]
+        dropped = [a + b for a, b in zip(dropped, backlog.enqueue(one), strict=True)]
         assert backlog.packets <= most
     flat = [one for classes in given_ for one in classes]
     count = backlog.packets
@@ -130,16 +130,16 @@ def test_nothing_is_lost_without_a_count_nor_a_high_class_for_a_low_one(
 
 def test_batches_that_go_the_same_way_are_joined() -> None:
     first = batch(packet(0, 1), descriptors=b"\x08")
-    assert join(first, batch(packet(0, 2), descriptors=b"\x30"))
+    assert coalesce(first, batch(packet(0, 2), descriptors=b"\x30"))
     assert (len(first), first.descriptors) == (2, b"\x08\x30")
-    assert not join(first, batch(packet(0, 3))), "remarked packets stay told apart from others"
-    assert not join(first, batch(packet(0, 3), tunnel=9, descriptors=b"\0"))
-    assert not join(batch(*[packet(0)] * MAX_PACKETS), batch(packet(0)))
-    assert not join(batch(packet(0)), batch(packet(0), marks=((0, 5),)))
+    assert not coalesce(first, batch(packet(0, 3))), "remarked packets stay told apart from others"
+    assert not coalesce(first, batch(packet(0, 3), tunnel=9, descriptors=b"\0"))
+    assert not coalesce(batch(*[packet(0)] * MAX_PACKETS), batch(packet(0)))
+    assert not coalesce(batch(packet(0)), batch(packet(0), marks=((0, 5),)))
 
 
 def test_a_trace_mark_follows_its_packet_or_goes_with_it() -> None:
     backlog = Backlog(2)
-    backlog.put(batch(packet(0, 1), packet(48, 2), marks=((0, 7), (1, 8))))
-    assert backlog.put(batch(packet(56, 3), tunnel=2)) == [0, 0, 0, 1]
+    backlog.enqueue(batch(packet(0, 1), packet(48, 2), marks=((0, 7), (1, 8))))
+    assert backlog.enqueue(batch(packet(56, 3), tunnel=2)) == [0, 0, 0, 1]
     assert backlog.first.marks == ((0, 8),)

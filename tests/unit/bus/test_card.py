@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from chassis.bus.batch import Batch, Step, pack
-from chassis.bus.card import HELLO_RETRY, CardBase
+from chassis.bus.card import HELLO_RETRY_INTERVAL, CardBase
 from chassis.bus.engine import Connect, Disconnect, Exit, Output, Perform, ToController
 from chassis.bus.messages import (
     Delta,
@@ -59,8 +59,8 @@ def card() -> CardBase:
 def test_hello_is_said_again_until_it_is_answered() -> None:
     card = CardBase("lc 3", pid=1, boot=2)
     card.on_connected(0.0)
-    assert card.next_timer() == HELLO_RETRY
-    assert isinstance(said(card.on_timer(HELLO_RETRY))[0], Hello)
+    assert card.next_timer() == HELLO_RETRY_INTERVAL
+    assert isinstance(said(card.on_timer(HELLO_RETRY_INTERVAL))[0], Hello)
     card.receive(WELCOME, 0.6)
     assert card.next_timer() == pytest.approx(0.7)
 
@@ -75,12 +75,12 @@ def test_heartbeats_come_at_the_interval_and_say_how_late(card: CardBase) -> Non
 
 
 def test_only_batches_of_a_current_epoch_are_taken(card: CardBase) -> None:
-    assert card.accepts(batch("asp 1/1", 7))
-    assert not card.accepts(batch("asp 1/1", 6))
-    assert not card.accepts(batch("asp 9/1", 7))
+    assert card.is_current_sender(batch("asp 1/1", 7))
+    assert not card.is_current_sender(batch("asp 1/1", 6))
+    assert not card.is_current_sender(batch("asp 9/1", 7))
     assert card.counters.get("drop stale epoch") == 2
     card.receive(Delta(10, 11, (CardStateRecord("asp 1/1", "asp", 4, 9, False),), ()), 0.0)
-    assert not card.accepts(batch("asp 1/1", 7))
+    assert not card.is_current_sender(batch("asp 1/1", 7))
     assert not card.up["asp 1/1"]
 
 
@@ -99,7 +99,7 @@ def test_a_closed_connection_takes_the_flag_down_at_once_and_a_new_start_brings_
 def test_a_card_that_is_no_more_is_disconnected(card: CardBase) -> None:
     outputs = card.receive(Delta(10, 11, (), (("card", "asp 1/1"),)), 0.0)
     assert Disconnect("asp 1/1") in outputs
-    assert not card.accepts(batch("asp 1/1", 7))
+    assert not card.is_current_sender(batch("asp 1/1", 7))
 
 
 def test_a_gap_in_the_deltas_asks_for_a_snapshot(card: CardBase) -> None:
@@ -113,26 +113,26 @@ def test_a_gap_in_the_deltas_asks_for_a_snapshot(card: CardBase) -> None:
 
 def test_standing_still_fences_until_the_next_welcome(card: CardBase) -> None:
     assert card.on_stall(0.39, 1.0) == []
-    assert card.accepts(batch("asp 1/1", 7))
+    assert card.is_current_sender(batch("asp 1/1", 7))
     (hello,) = said(card.on_stall(0.7, 2.0))
     assert isinstance(hello, Hello)
-    assert not card.accepts(batch("asp 1/1", 7))
+    assert not card.is_current_sender(batch("asp 1/1", 7))
     assert card.counters.get("drop fenced") == 1
     card.receive(Welcome(6, 20, 0.1, 5, {}), 2.1)
-    assert card.accepts(batch("asp 1/1", 7))
+    assert card.is_current_sender(batch("asp 1/1", 7))
     assert card.epoch == 6
 
 
 def test_an_epoch_raised_without_a_welcome_fences_too(card: CardBase) -> None:
     outputs = card.receive(Delta(10, 11, (CardStateRecord("lc 3", "linecard", 2, 6, False),), ()), 0.0)
     assert isinstance(said(outputs)[0], Hello)
-    assert not card.accepts(batch("asp 1/1", 7))
+    assert not card.is_current_sender(batch("asp 1/1", 7))
 
 
 def test_without_a_controller_it_goes_on_with_what_it_holds(card: CardBase) -> None:
     card.on_disconnected(1.0)
     assert card.on_timer(2.0) == []
-    assert card.accepts(batch("asp 1/1", 7))
+    assert card.is_current_sender(batch("asp 1/1", 7))
     (hello,) = said(card.on_connected(3.0))
     assert isinstance(hello, Hello)
     assert (hello.epoch, hello.version) == (5, 10)
@@ -148,7 +148,7 @@ def test_requests_goodbye_and_stamps(card: CardBase) -> None:
     assert card.receive(Goodbye("no such slot"), 0.0) == [Exit("no such slot")]
     traced = batch("asp 1/1", 7)
     traced.marks = ((0, 99),)
-    card.stamp(traced, "3/11 out", 0.05)
+    card.add_stamp(traced, "3/11 out", 0.05)
     assert card.next_timer() < 0
     (stamps,) = said(card.on_timer(0.05))
     assert isinstance(stamps, TraceStamps)

@@ -8,13 +8,13 @@ from pathlib import Path
 from chassis.ase.counters import CAUSES, DECAPSULATED, ENCAPSULATED, TUNNEL_COUNTERS, AspCounters
 from chassis.bus import records
 from chassis.bus.counters import (
-    CHUNK,
     FILE_SIZE,
+    GROWTH_OCTETS,
     HEADER_SIZE,
     MAGIC,
     NAME_SIZE,
-    OVERFLOW,
-    RESERVED,
+    OVERFLOW_NAME,
+    RESERVED_SLOTS,
     SLOT_SIZE,
     SLOTS,
     Counters,
@@ -53,7 +53,7 @@ def test_all_tunnels_of_an_asp_and_its_causes_have_a_counter_each(tmp_path: Path
     counters.add("drop no connection to lc 3", 7)
     assert asp.tunnel_total(TUNNELS, ENCAPSULATED) == (TUNNELS, 100 * TUNNELS)
     found = read(path)
-    assert OVERFLOW not in found
+    assert OVERFLOW_NAME not in found
     for number in range(1, TUNNELS + 1):
         counts = [found[f"tunnel {number} {name}"] for name in TUNNEL_COUNTERS]
         assert counts == [number, 100 * number, 2, 200]
@@ -81,44 +81,44 @@ def test_what_is_not_in_use_is_neither_stored_nor_read(tmp_path: Path) -> None:
 
 
 def test_on_a_full_disk_what_is_new_is_counted_in_one_place(tmp_path: Path) -> None:
-    view = map_file(tmp_path / "x.counters", FILE_SIZE, CHUNK)[0]
+    view = map_file(tmp_path / "x.counters", FILE_SIZE, GROWTH_OCTETS)[0]
     asked: list[int] = []
     counters = Counters(view, lambda room: bool(asked.append(room)))
     for number in range(2000):
         counters.add(f"circuit {number}")
-    assert len(used(tmp_path / "x.counters")) <= CHUNK
-    assert counters.get(OVERFLOW) > 900
-    assert min(asked) > CHUNK
+    assert len(used(tmp_path / "x.counters")) <= GROWTH_OCTETS
+    assert counters.get(OVERFLOW_NAME) > 900
+    assert min(asked) > GROWTH_OCTETS
     counters.add("circuit 0", 2)
     assert counters.get("circuit 0") == 3
 
 
 def test_a_full_table_counts_on_in_one_place_and_causes_by_their_names() -> None:
     counters = Counters()
-    room = SLOTS - 1 - RESERVED
+    room = SLOTS - 1 - RESERVED_SLOTS
     for number in range(room + 20):
         counters.values[counters.slot(f"tunnel {number}", numbered=True)] += 1
     assert counters.get(f"tunnel {room - 1}") == 1
-    assert counters.get(OVERFLOW) == 20
+    assert counters.get(OVERFLOW_NAME) == 20
     # The place for what finds none is one of the reserved ones.
-    for number in range(RESERVED - 1):
+    for number in range(RESERVED_SLOTS - 1):
         counters.add(f"drop {number}", 2)
-    assert counters.get(f"drop {RESERVED - 2}") == 2
-    assert counters.get(OVERFLOW) == 20
+    assert counters.get(f"drop {RESERVED_SLOTS - 2}") == 2
+    assert counters.get(OVERFLOW_NAME) == 20
     for number in range(10):
         counters.add(f"more {number}", 3)
-    assert counters.get(OVERFLOW) == 20 + 3 * 10
+    assert counters.get(OVERFLOW_NAME) == 20 + 3 * 10
 
 
 def test_tunnels_and_circuits_leave_room_for_causes() -> None:
     counters = Counters()
-    for number in range(SLOTS - 1 - RESERVED):
+    for number in range(SLOTS - 1 - RESERVED_SLOTS):
         counters.slot(f"tunnel {number}", numbered=True)
     AspCounters(counters).count_tunnel(SLOTS, ENCAPSULATED, 1, 100)
     circuit = Circuit(records.CircuitRecord(SLOTS, "tunnel", "lc 3", 1, "if", tunnel=1), counters)
     circuit.count_in(array("H", [HEADROOM + 100]))
     circuit.count_out(array("H", [HEADROOM + 100]))
-    assert counters.get(OVERFLOW) == 3 * (1 + 100)
+    assert counters.get(OVERFLOW_NAME) == 3 * (1 + 100)
     counters.add("drop no connection to lc 3", 7)
     assert counters.get("drop no connection to lc 3") == 7
 

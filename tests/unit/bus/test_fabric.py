@@ -13,7 +13,7 @@ import zmq
 
 from chassis.bus.batch import MAX_PACKETS, Batch, Step, pack
 from chassis.bus.counters import Counters
-from chassis.bus.fabric import BACKLOG, Fabric, receive_waiting, send
+from chassis.bus.fabric import MAX_BACKLOG_PACKETS, Fabric, receive_waiting, send
 from chassis.bus.loop import Loop
 from chassis.net.ethernet import HEADROOM
 from chassis.net.ipv4 import Ipv4
@@ -86,7 +86,7 @@ def test_a_full_connection_drops_by_class_and_catches_up() -> None:
             context.destroy(linger=0)
     assert ended
     dropped = [counters.get(f"fabric full class {number}") for number in range(4)]
-    assert sum(dropped) == counters.get("drop fabric full to asp 1/1") > BACKLOG
+    assert sum(dropped) == counters.get("drop fabric full to asp 1/1") > MAX_BACKLOG_PACKETS
     # What waited of a lower class made room, and none of it was left when a higher one lost something.
     assert dropped == sorted(dropped)
     assert dropped[0] < dropped[3]

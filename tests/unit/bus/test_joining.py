@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chassis.bus.batch import MAX_PACKETS, Batch, Step, pack
-from chassis.bus.coalesce import LARGE, LARGE_BYTES, SAME_WAY, joined
+from chassis.bus.coalesce import COALESCE_KEYS, COALESCE_MAX_OCTETS, COALESCE_MAX_PACKETS, coalesced
 from chassis.net.ethernet import HEADROOM
 
 WAY: dict[str, Any] = {
@@ -38,20 +38,20 @@ def numbers(one: Batch) -> list[int]:
 
 
 def test_what_goes_the_same_way_is_one_batch() -> None:
-    made = joined([batch(range(3)), batch(range(3, 4)), batch(range(4, 9))])
+    made = coalesced([batch(range(3)), batch(range(3, 4)), batch(range(4, 9))])
     assert [numbers(one) for one in made] == [list(range(9))]
 
 
-@pytest.mark.parametrize("name", SAME_WAY)
+@pytest.mark.parametrize("name", COALESCE_KEYS)
 def test_what_goes_another_way_is_not(name: str) -> None:
     other = batch(range(5, 6), **{name: WAY[name]})
-    made = joined([batch(range(2)), other, batch(range(2, 4))])
+    made = coalesced([batch(range(2)), other, batch(range(2, 4))])
     assert [numbers(one) for one in made] == [[0, 1, 2, 3], [5]]
     assert getattr(made[1], name) == WAY[name]
 
 
 def test_batches_with_descriptors_are_joined_with_their_like() -> None:
-    made = joined(
+    made = coalesced(
         [
             batch(range(1), descriptors=b"\1"),
             batch(range(1, 2)),
@@ -64,24 +64,24 @@ def test_batches_with_descriptors_are_joined_with_their_like() -> None:
 
 def test_nothing_gets_before_a_traced_or_a_large_batch() -> None:
     traced = batch(range(2, 3), marks=((0, 77),))
-    large = batch(range(4, 4 + LARGE))
-    made = joined([batch(range(2)), traced, batch(range(3, 4)), large, batch(range(100, 101))])
-    assert [numbers(one) for one in made] == [[0, 1], [2], [3], list(range(4, 4 + LARGE)), [100]]
+    large = batch(range(4, 4 + COALESCE_MAX_PACKETS))
+    made = coalesced([batch(range(2)), traced, batch(range(3, 4)), large, batch(range(100, 101))])
+    assert [numbers(one) for one in made] == [[0, 1], [2], [3], list(range(4, 4 + COALESCE_MAX_PACKETS)), [100]]
     assert [one.marks for one in made] == [(), ((0, 77),), (), (), ()]
 
 
 def test_few_large_packets_are_a_large_batch_too() -> None:
-    body, lengths = pack([bytes(1400)] * (LARGE_BYTES // 1400 + 1), HEADROOM)
+    body, lengths = pack([bytes(1400)] * (COALESCE_MAX_OCTETS // 1400 + 1), HEADROOM)
     few = Batch(Step.ENCAPSULATE, body, lengths, tunnel=1)
-    assert len(few) < LARGE
-    made = joined([batch(range(1)), few, batch(range(1, 2)), batch(range(2, 3))])
+    assert len(few) < COALESCE_MAX_PACKETS
+    made = coalesced([batch(range(1)), few, batch(range(1, 2)), batch(range(2, 3))])
     assert made[1] is few
     assert [len(one) for one in made] == [1, len(few), 2]
 
 
 def test_a_joined_batch_has_an_end() -> None:
-    small = LARGE - 1
-    made = joined([batch(range(at * small, (at + 1) * small)) for at in range(9)])
+    small = COALESCE_MAX_PACKETS - 1
+    made = coalesced([batch(range(at * small, (at + 1) * small)) for at in range(9)])
     assert max(len(one) for one in made) <= MAX_PACKETS
     assert len(made) == 3
     assert [number for one in made for number in numbers(one)] == list(range(9 * small))
@@ -91,7 +91,7 @@ def test_bodies_that_somebody_looks_into_stay_as_they_are() -> None:
     first, second = batch(range(1)), batch(range(1, 2))
     second = replace(second, body=memoryview(second.body))
     looking = memoryview(first.body)
-    (one,) = joined([first, second])
+    (one,) = coalesced([first, second])
     assert numbers(one) == [0, 1]
     assert len(looking) == HEADROOM + 4
 
@@ -108,7 +108,7 @@ def test_every_packet_is_there_once_and_in_its_order(given_: list[tuple[int, int
     for one in batches:
         before[one.tunnel] += numbers(one)
     after: dict[int, list[int]] = defaultdict(list)
-    for one in joined(batches):
+    for one in coalesced(batches):
         after[one.tunnel] += numbers(one)
         assert len(one.body) == sum(one.lengths)
         assert not one.marks or one.marks == ((0, numbers(one)[0]),)

@@ -13,8 +13,9 @@ import zmq
 
 from chassis.bus.batch import Batch, Step, pack
 from chassis.bus.counters import Counters
+from chassis.bus.engine import STALL_TIMEOUT
 from chassis.bus.environment import WireSpec
-from chassis.bus.loop import STALL_TIMEOUT, Loop
+from chassis.bus.loop import Loop
 from chassis.ports.wire import Wire
 
 DEADLINE = 20.0
@@ -109,7 +110,7 @@ def test_a_wire_is_read_beside_a_source_that_takes_all_the_time_there_is() -> No
     got: list[Batch] = []
 
     def busy(now: float) -> None:
-        while loop.may_go_on():
+        while loop.may_continue():
             pass
 
     # A Unix socket's path is short.

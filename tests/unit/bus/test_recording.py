@@ -42,9 +42,12 @@ def _secret_records() -> list[Any]:
 @settings(max_examples=60, deadline=None)
 @given(any_message)
 def test_what_was_recorded_is_read_again(message: Message) -> None:
-    lines = [json.dumps(recording.header()), json.dumps(recording.told(1.5, "a", "lc 3", "to-card", message))]
+    lines = [
+        json.dumps(recording.header()),
+        json.dumps(recording.describe_message(1.5, "a", "lc 3", "to-card", message)),
+    ]
     ((values, entry),) = recording.read(lines)
-    assert entry == recording.RecordedMessage(1.5, "a", "lc 3", "to-card", recording.blanked(message))
+    assert entry == recording.RecordedMessage(1.5, "a", "lc 3", "to-card", recording.redacted(message))
     assert values["text"] == repr(entry.message)
     assert values["type"] == entry.type == type(message).__name__
 
@@ -53,19 +56,21 @@ def test_what_was_recorded_is_read_again(message: Message) -> None:
 def test_no_secret_of_a_record_gets_into_a_line(record: records.Record) -> None:
     for message in (Delta(1, 2, (record,), ()), Snapshot(1, 1, 1, (record,))):
         assert SECRET in codec.encode(message)
-        line = recording.told(0.0, "a", "asp 1/1", "to-card", message)
+        line = recording.describe_message(0.0, "a", "asp 1/1", "to-card", message)
         assert SECRET not in base64.b64decode(line["data"])
         assert SECRET.decode() not in json.dumps(line)
 
 
 def test_keys_that_an_asp_was_asked_for_are_in_no_line() -> None:
-    line = recording.told(0.0, "a", "asp 1/1", "to-controller", Reply(1, {"keys": [{"sk_ei": SECRET.hex()}]}))
+    line = recording.describe_message(
+        0.0, "a", "asp 1/1", "to-controller", Reply(1, {"keys": [{"sk_ei": SECRET.hex()}]})
+    )
     assert SECRET.hex().encode() not in base64.b64decode(line["data"])
     assert "***" in line["text"]
 
 
 def test_keys_of_a_manual_sa_keep_their_length_and_the_rest_its_value() -> None:
-    sa = recording.blanked(Snapshot(1, 1, 1, (SA,))).records[0]
+    sa = recording.redacted(Snapshot(1, 1, 1, (SA,))).records[0]
     assert (sa.value.keys("out").esp_cipher_key, sa.value.keys("in").esp_spi) == (bytes(len(SECRET)), 4097)
     assert sa.value.name == "sa"
 
@@ -96,7 +101,7 @@ def test_every_secret_on_the_bus_is_known_here() -> None:
 
 
 HEADER = json.dumps(recording.header())
-LINE = recording.told(0.0, "a", "lc 3", "to-card", Goodbye("x"))
+LINE = recording.describe_message(0.0, "a", "lc 3", "to-card", Goodbye("x"))
 
 
 @pytest.mark.parametrize(

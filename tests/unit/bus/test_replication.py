@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 
 from chassis.bus.records import ContextRecord, Record, RouteRecord
-from chassis.bus.replication import SNAPSHOT_PART, Publisher, Replica
+from chassis.bus.replication import MAX_RECORDS_PER_PART, Publisher, Replica
 
 
 def everything(card: str, record: Record) -> bool:
@@ -52,7 +52,7 @@ def test_a_gap_asks_for_a_snapshot() -> None:
 
 def test_a_snapshot_in_parts_reports_only_differences_and_flushes_nothing() -> None:
     publisher, replica = Publisher(everything, 0), Replica()
-    for number in range(SNAPSHOT_PART + 10):
+    for number in range(MAX_RECORDS_PER_PART + 10):
         publisher.put(RouteRecord(1, number << 8, 24, ()))
     publisher.flush()
     first, second = publisher.snapshot("asp 1/1")
@@ -60,7 +60,7 @@ def test_a_snapshot_in_parts_reports_only_differences_and_flushes_nothing() -> N
     assert replica.version == 0
     change = replica.snapshot(second)
     assert change is not None
-    assert len(change.put) == SNAPSHOT_PART + 10
+    assert len(change.put) == MAX_RECORDS_PER_PART + 10
     again = [replica.snapshot(part) for part in publisher.snapshot("asp 1/1")]
     assert again[-1] is not None
     assert again[-1].put == ()
@@ -69,7 +69,7 @@ def test_a_snapshot_in_parts_reports_only_differences_and_flushes_nothing() -> N
 
 def test_parts_of_two_snapshots_do_not_mix() -> None:
     publisher, replica = Publisher(everything, 0), Replica()
-    for number in range(SNAPSHOT_PART + 10):
+    for number in range(MAX_RECORDS_PER_PART + 10):
         publisher.put(RouteRecord(1, number << 8, 24, ()))
     publisher.flush()
     first, _ = publisher.snapshot("asp 1/1")
@@ -115,7 +115,7 @@ def test_replicas_equal_what_they_need_after_any_history() -> None:
                 for part in publisher.snapshot(card):
                     replicas[card].snapshot(part)
         if random.random() < 0.05:
-            publisher.forget("lc 2")
+            publisher.unsubscribe("lc 2")
             for part in publisher.snapshot("lc 2"):
                 replicas["lc 2"].snapshot(part)
         for card, replica in replicas.items():

@@ -20,7 +20,7 @@ import zmq
 from chassis.bus import codec, endpoints
 from chassis.bus.environment import Environment
 from chassis.bus.messages import PROTOCOL, Hello
-from chassis.bus.scheduling import LONG, SHORT, CpuSample, ask_for_slice, turns_of, waited
+from chassis.bus.scheduling import COMPUTE_SLICE, PACKET_SLICE, CpuSample, ask_for_slice, cpu_wait, sample_threads
 from chassis.xcrp.shell import ControllerShell
 
 
@@ -37,12 +37,15 @@ def test_a_process_has_the_slice_that_it_asked_for_and_its_threads_have_it() -> 
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
-        asked = ask_for_slice(SHORT)
+        asked = ask_for_slice(PACKET_SLICE)
         found = [slice_of("self")]
         thread = threading.Thread(target=lambda: found.append(slice_of("thread-self")))
         thread.start()
         thread.join()
-        os.write(writing, json.dumps((asked, found, ask_for_slice(LONG), slice_of("self"), os.nice(0))).encode())
+        os.write(
+            writing,
+            json.dumps((asked, found, ask_for_slice(COMPUTE_SLICE), slice_of("self"), os.nice(0))).encode(),
+        )
         os._exit(0)
     os.waitpid(pid, 0)
     asked, found, again, last, nice = json.loads(os.read(reading, 1000))
@@ -56,7 +59,7 @@ def test_a_process_has_the_slice_that_it_asked_for_and_its_threads_have_it() -> 
 
 def test_another_machine_does_without(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "machine", lambda: "another")
-    assert not ask_for_slice(SHORT)
+    assert not ask_for_slice(PACKET_SLICE)
 
 
 @pytest.fixture
@@ -84,12 +87,12 @@ def circling() -> Iterator[Callable[..., int]]:
 
 def waits(pid: int, looks: int = 100) -> list[float]:
     """What comes of so many looks at a process, 100 ms apart."""
-    found, before = [], turns_of(pid, time.monotonic())
+    found, before = [], sample_threads(pid, time.monotonic())
     for _ in range(looks):
         # Not a pause for something to happen: it is the time between looks.
         select.select([], [], [], 0.1)
-        after = turns_of(pid, time.monotonic())
-        found.append(waited(before, after))
+        after = sample_threads(pid, time.monotonic())
+        found.append(cpu_wait(before, after))
         before = after
         if len([seconds for seconds in found if seconds]) >= 3:
             break
@@ -107,17 +110,17 @@ def test_a_stopped_process_does_not_wait_and_one_that_is_gone_does_not(circling:
     os.kill(pid, signal.SIGSTOP)
     os.waitpid(pid, os.WUNTRACED)
     assert not any(waits(pid, 3))
-    assert turns_of(pid, 1.0).runnable == {}
-    assert turns_of(1 << 30, 1.0).runnable == {}
+    assert sample_threads(pid, 1.0).runnable == {}
+    assert sample_threads(1 << 30, 1.0).runnable == {}
 
 
 def test_what_counts_is_the_time_that_a_thread_had_of_a_core() -> None:
     before = CpuSample(1.0, {7: 3.0, 8: 0.5})
-    assert waited(before, CpuSample(1.5, {7: 3.4, 8: 0.7})) == 0.0
-    assert waited(before, CpuSample(1.5, {7: 3.4, 8: 0.51})) == 0.5
+    assert cpu_wait(before, CpuSample(1.5, {7: 3.4, 8: 0.7})) == 0.0
+    assert cpu_wait(before, CpuSample(1.5, {7: 3.4, 8: 0.51})) == 0.5
     # Threads that slept at one of the two looks had no need of a core all the while.
-    assert waited(before, CpuSample(1.5, {9: 0.0})) == 0.0
-    assert waited(before, CpuSample(1.5)) == 0.0
+    assert cpu_wait(before, CpuSample(1.5, {9: 0.0})) == 0.0
+    assert cpu_wait(before, CpuSample(1.5)) == 0.0
 
 
 @pytest.fixture

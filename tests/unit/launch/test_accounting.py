@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from chassis.bus.counters import OVERFLOW
+from chassis.bus.counters import OVERFLOW_NAME
 from launch.client.accounting import PacketAccounting, account_for
 
 KINDS = {"t1": "tester", "t2": "tester", "a": "smartedge"}
@@ -112,7 +112,7 @@ def test_a_linux_node_may_send_and_take_what_it_likes() -> None:
 
 def test_what_was_counted_without_a_name_has_a_row_of_its_own() -> None:
     values = counters()
-    values["a"]["asp 1/1"][OVERFLOW] = 77
+    values["a"]["asp 1/1"][OVERFLOW_NAME] = 77
     ledger = settled(values)
     assert ledger.overflowed == ledger.plain()["overflowed"] == {"a asp 1/1": 77}
     assert (ledger.unexplained, ledger.residual) == ({}, 0)

@@ -44,7 +44,7 @@ class Recorder:
 
     def add(self, way: str, message: Message, card: str = "lc 3", node: str = "a") -> None:
         # The engine's clock is not that of the record.
-        self.lines.append(recording.told(1e9 + self.now, node, card, way, message))
+        self.lines.append(recording.describe_message(1e9 + self.now, node, card, way, message))
 
     def down(self, message: Any) -> None:
         self.add("to-card", message)
@@ -157,7 +157,9 @@ def test_what_differs_is_shown_from_both_sides(recorder: Recorder, tmp_path: Pat
         if line.get("type") == "Reply" and "dance" in line["text"]:
             message = recording.entry(line).message
             line.update(
-                recording.told(line["time"], "a", "lc 3", "to-controller", replace(message, error="no idea"))
+                recording.describe_message(
+                    line["time"], "a", "lc 3", "to-controller", replace(message, error="no idea")
+                )
             )
     file = recorder.write(tmp_path / "seen.jsonl")
     output = bus("--replay", file, "--card", "lc 3", "--engine").output.splitlines()
