@@ -15,7 +15,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 
-from chassis.ase.ike.engine import Ike
+from chassis.ase.ike.engine import IkeEngine
 from chassis.ase.link import Configure, FromIke, IkePacket, IkeState
 from chassis.bus.codec import carrier
 from chassis.bus.messages import Attributes
@@ -109,7 +109,7 @@ class End:
     which it would be told, and goes no further."""
 
     def __init__(self, address: str, sockets: dict[int, socket.socket]) -> None:
-        self.ike = Ike("asp 1/1", random=os.urandom)
+        self.ike = IkeEngine("asp 1/1", random=os.urandom)
         self.up: set[int] = set()
         self._address = parse_address(address)
         self._sockets = sockets

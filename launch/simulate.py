@@ -18,7 +18,7 @@ from struct import Struct
 import click
 
 from chassis.ase.engine import AspEngine
-from chassis.ase.ike.engine import Ike
+from chassis.ase.ike.engine import IkeEngine
 from chassis.ase.ipsec import state
 from chassis.bus import records, regular_files
 from chassis.bus.records import Record
@@ -138,8 +138,8 @@ def _asp(start: CardStart) -> AspEngine:
     )
 
 
-def _ike(start: CardStart) -> Ike:
-    return Ike(start.card, random=start.random)
+def _ike(start: CardStart) -> IkeEngine:
+    return IkeEngine(start.card, random=start.random)
 
 
 def _tester(lab: labs.Lab, node: labs.TesterNode) -> TesterModel:

@@ -12,7 +12,7 @@ import traceback
 import zmq
 from setproctitle import setproctitle
 
-from chassis.ase.ike.engine import Ike
+from chassis.ase.ike.engine import IkeEngine
 from chassis.ase.link import FromIke, LeftOut, ToIke
 from chassis.ase.pipe import Pipe, PipeClosed
 from chassis.bus.codec import carrier
@@ -54,7 +54,7 @@ def _run(env: Environment, pipe: Pipe) -> int:
     # The data engine's end of the pipe tells when to go.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    engine = Ike(env.card, random=os.urandom)
+    engine = IkeEngine(env.card, random=os.urandom)
     loop = Loop()
     writing = False
 
@@ -70,7 +70,7 @@ def _run(env: Environment, pipe: Pipe) -> int:
         for message in messages:
             left = pipe.send(message)
             if left is not None:
-                send(engine.left_out(left.text, left.number, time.monotonic()))
+                send(engine.on_message_dropped(left.text, left.number, time.monotonic()))
         watch()
 
     def ready(now: float) -> None:
@@ -78,7 +78,7 @@ def _run(env: Environment, pipe: Pipe) -> int:
         for message in pipe.receive():
             now = time.monotonic()
             if isinstance(message, LeftOut):
-                send(engine.left_out(message.text, message.number, now))
+                send(engine.on_message_dropped(message.text, message.number, now))
             else:
                 send(engine.receive(message, now, time.time()))
             # Who carries packets would wait for a whole tick of the scheduler otherwise, whatever `NICE` says.

@@ -13,15 +13,15 @@ from heapq import heappop, heappush
 from math import inf
 
 from chassis.ase.entry_numbers import entry_and_rule
-from chassis.ase.ike.connections import Connection, Line
+from chassis.ase.ike.connections import Connection, PolicyEntry
 from chassis.ase.ike.errors import FailureReason
-from chassis.ase.ike.host import Child, Host, Path, Session
+from chassis.ase.ike.host import Child, IkeHost, NetworkPath, Session
 from chassis.ase.ike.ike_sa_manager import IkeSaManager
 from chassis.ase.link import IkeState, SaSwitch
 from chassis.net.address import format_address
 from chassis.net.udp import IKE_PORT
 
-Initiate = Callable[[Host, Connection, Path], Session]
+Initiate = Callable[[IkeHost, Connection, NetworkPath], Session]
 """Makes an initiator's session for a connection; `start` sends its first message."""
 
 HIGHER_ADDRESS_START_DELAY = 0.3
@@ -74,22 +74,24 @@ class ConnectionState:
     def start_delay(self) -> float:
         """Seconds before a first attempt."""
         connection = self.connection
-        return HIGHER_ADDRESS_START_DELAY if connection.responds and connection.local > connection.remote else 0.0
+        return (
+            HIGHER_ADDRESS_START_DELAY if connection.may_respond and connection.local > connection.remote else 0.0
+        )
 
     @property
     def should_initiate(self) -> bool:
         """Whether an IKE SA should stand and this end is to begin."""
         connection = self.connection
         return (
-            connection.wanted
-            and connection.ready
-            and not connection.flaw
-            and connection.initiates
+            connection.enabled
+            and connection.peer_reachable
+            and not connection.config_error
+            and connection.may_initiate
             and self.session is None
             and self.pending_session is None
         )
 
-    def failures_of(self, line: Line) -> EntryFailures:
+    def failures_of(self, line: PolicyEntry) -> EntryFailures:
         """How a line failed, if it did."""
         return self.entry_failures.get(line.number, EntryFailures())
 
@@ -100,14 +102,14 @@ class ConnectionState:
     @property
     def all_entries_up(self) -> bool:
         """Whether every `seq` line has a pair, at least for one of its rules."""
-        wanted = {line.seq for line in self.connection.lines}
+        wanted = {line.seq for line in self.connection.entries}
         return bool(wanted) and wanted <= {entry_and_rule(pair.entry)[0] for pair in self.child_sas.values()}
 
     @property
-    def missing_entries(self) -> list[Line]:
+    def missing_entries(self) -> list[PolicyEntry]:
         """What has no pair."""
         served = {pair.entry for pair in self.child_sas.values()}
-        return [line for line in self.connection.lines if line.number not in served]
+        return [line for line in self.connection.entries if line.number not in served]
 
     @property
     def networks(self) -> tuple[int, ...]:
@@ -210,16 +212,16 @@ class ConnectionManager:
             if keeper is not None:
                 self._end(keeper, "the tunnel is not configured", now)
                 del self.by_tunnel[tunnel]
-                self._manager.statistics.forget(tunnel)
+                self._manager.statistics.remove(tunnel)
             return
         keeper = self.by_tunnel.get(tunnel)
         if keeper is None:
             keeper = self.by_tunnel[tunnel] = ConnectionState(after)
             before = None
         keeper.connection = after
-        if not after.wanted or after.flaw:
-            self._end(keeper, after.flaw or "the tunnel is not configured", now)
-            keeper.reason = after.flaw or "not configured"
+        if not after.enabled or after.config_error:
+            self._end(keeper, after.config_error or "the tunnel is not configured", now)
+            keeper.reason = after.config_error or "not configured"
         else:
             self._reconfigure(keeper, before, now)
         self.report(keeper)
@@ -232,14 +234,14 @@ class ConnectionManager:
 
     def _reconfigure(self, keeper: ConnectionState, before: Connection | None, now: float) -> None:
         after = keeper.connection
-        if before is not None and after.ready and not before.ready:
+        if before is not None and after.peer_reachable and not before.peer_reachable:
             keeper.reason = ""
         if before is not None and _endpoints_changed(before, after):
             for session in keeper.sessions():
                 self._close(session, "the tunnel has other end points", now)
         for session in keeper.sessions():
             if session.established or session.orphaned:
-                self._manager.run(session, session.configured, after, now)
+                self._manager.run(session, session.on_configuration, after, now)
             elif before is not None and _negotiation_parameters(before) != _negotiation_parameters(after):
                 # It was begun by what is no longer configured; the next one knows better.
                 self._close(session, "the configuration changed", now, tell=False)
@@ -249,35 +251,35 @@ class ConnectionManager:
             if (
                 before is None
                 or _negotiation_parameters(before) != _negotiation_parameters(after)
-                or before.ready != after.ready
+                or before.peer_reachable != after.peer_reachable
             ):
                 keeper.failures = 0
                 self._set_due(keeper, now + keeper.start_delay if keeper.should_initiate else inf)
-            if not after.ready:
+            if not after.peer_reachable:
                 keeper.reason = "no route to the peer"
 
     def _apply_changed_entries(self, keeper: ConnectionState, before: Connection, now: float) -> None:
         """Lines and rules that are gone lose their pairs; one that is another now is negotiated anew (S-064)."""
-        seqs = {line.seq for line in keeper.connection.lines}
+        seqs = {line.seq for line in keeper.connection.entries}
         for number in list(keeper.entry_failures):
-            if before.line(number) != keeper.connection.line(number):
+            if before.entry(number) != keeper.connection.entry(number):
                 del keeper.entry_failures[number]
         for pair in list(keeper.child_sas.values()):
-            old, new = before.line(pair.entry), keeper.connection.line(pair.entry)
-            owner = self._manager.table.owners.get((pair.tunnel, pair.serial))
+            old, new = before.entry(pair.entry), keeper.connection.entry(pair.entry)
+            owner = self._manager.table.child_owner.get((pair.tunnel, pair.serial))
             if owner is None:
                 continue
             session = keeper.session or owner
             if new is None:
                 gone = "the rule is gone" if entry_and_rule(pair.entry)[0] in seqs else "the policy line is gone"
-                self._manager.run(owner, owner.drop, pair.serial, gone, now)
+                self._manager.run(owner, owner.delete_child, pair.serial, gone, now)
             elif old is not None and old.rules != new.rules and keeper.newest_child(pair.entry) is pair:
                 self._manager.run(session, session.negotiate, new, pair.serial, now)
         self._request_missing_children(keeper, now)
 
     # what sessions report
 
-    def up(self, session: Session, now: float) -> None:
+    def on_established(self, session: Session, now: float) -> None:
         keeper = self._state_of(session)
         if keeper is None:
             session.close("the tunnel is not configured", now)
@@ -301,7 +303,7 @@ class ConnectionManager:
         Begun at the same time by both, the one that the end with the lower address began stays. Else the newer one
         stays: the peer began anew, so it has lost the older.
         """
-        began = self._manager.table.began.get(new.spi, now)
+        began = self._manager.table.started_at.get(new.spi, now)
         simultaneous = (
             new.initiator != old.initiator and began <= keeper.established_at + SIMULTANEOUS_START_INTERVAL
         )
@@ -317,8 +319,8 @@ class ConnectionManager:
         self._delete_count += 1
         heappush(self._to_delete, (now + wait, self._delete_count, loser))
 
-    def installed(self, session: Session, child: Child) -> None:
-        self._manager.table.owners[child.tunnel, child.serial] = session
+    def on_child_installed(self, session: Session, child: Child) -> None:
+        self._manager.table.child_owner[child.tunnel, child.serial] = session
         keeper = self.by_tunnel.get(child.tunnel)
         if keeper is None:
             return
@@ -329,8 +331,8 @@ class ConnectionManager:
             keeper.reason = ""
         self.report(keeper)
 
-    def removed(self, session: Session, child: Child, reason: str, now: float) -> None:
-        self._manager.table.owners.pop((child.tunnel, child.serial), None)
+    def on_child_removed(self, session: Session, child: Child, reason: str, now: float) -> None:
+        self._manager.table.child_owner.pop((child.tunnel, child.serial), None)
         keeper = self.by_tunnel.get(child.tunnel)
         if keeper is None or keeper.child_sas.pop(child.serial, None) is None:
             return
@@ -338,7 +340,7 @@ class ConnectionManager:
         if newest is not None:
             if keeper.current_outbound.get(child.entry) == child.serial:
                 # One of two IKE SAs went with the pair that sent: the newest of those left is kept longest.
-                self._manager.emit(SaSwitch(child.tunnel, newest.serial))
+                self._manager.send_to_dataplane(SaSwitch(child.tunnel, newest.serial))
             return
         keeper.current_outbound.pop(child.entry, None)
         keeper.reason = reason
@@ -352,7 +354,7 @@ class ConnectionManager:
         else:
             self._schedule_retry(keeper, now)
 
-    def failed(self, session: Session, failure: FailureReason, now: float, line: Line | None) -> None:
+    def on_failed(self, session: Session, failure: FailureReason, now: float, line: PolicyEntry | None) -> None:
         keeper = self._state_of(session)
         if keeper is None:
             return
@@ -385,10 +387,10 @@ class ConnectionManager:
         """Where dead peers are to be noticed, pairs without an IKE SA to probe by do not outlive their peer."""
         settings = self._manager.settings
         for one in [one for one in keeper.redundant_sessions if one.orphaned]:
-            if now - one.heard >= settings.dpd_interval * settings.dpd_retries:
+            if now - one.last_received >= settings.dpd_interval * settings.dpd_retries:
                 self._close(one, reason, now, tell=False)
 
-    def down(self, session: Session, reason: str, now: float) -> None:
+    def on_closed(self, session: Session, reason: str, now: float) -> None:
         keeper = self._state_of(session)
         if keeper is None:
             return
@@ -412,20 +414,20 @@ class ConnectionManager:
                 self._schedule_retry(keeper, now)
         self.report(keeper)
 
-    def sends(self, tunnel: int, entry: int, serial: int) -> None:
+    def on_child_sends(self, tunnel: int, entry: int, serial: int) -> None:
         """A pair sends for its line from now on."""
         keeper = self.by_tunnel.get(tunnel)
         if keeper is not None:
             keeper.current_outbound[entry] = serial
 
-    def switched(self, tunnel: int, serial: int) -> None:
+    def on_outbound_activated(self, tunnel: int, serial: int) -> None:
         """As `sends`, for a pair that was installed before."""
         keeper = self.by_tunnel.get(tunnel)
         pair = None if keeper is None else keeper.child_sas.get(serial)
         if pair is not None:
-            self.sends(tunnel, pair.entry, serial)
+            self.on_child_sends(tunnel, pair.entry, serial)
 
-    def contacted(self, session: Session, now: float) -> None:
+    def on_initial_contact(self, session: Session, now: float) -> None:
         keeper = self._state_of(session)
         if keeper is None:
             return
@@ -433,7 +435,7 @@ class ConnectionManager:
             if other is not session and other.established:
                 self._close(other, "the peer began anew", now, tell=False)
 
-    def siblings(self, session: Session) -> list[Session]:
+    def sibling_sessions(self, session: Session) -> list[Session]:
         """Other sessions of the same tunnel that stand or have pairs still, oldest first."""
         keeper = self._state_of(session)
         if keeper is None:
@@ -442,12 +444,12 @@ class ConnectionManager:
         others = [one for one in keeper.redundant_sessions + serving if one is not session and not one.closed]
         return [one for one in others if one.established or one.orphaned]
 
-    def succeeded(self, old: Session, new: Session) -> None:
+    def on_rekeyed(self, old: Session, new: Session) -> None:
         """A session made its own successor, which serves from now on."""
         keeper = self._state_of(new)
         if keeper is None:
             return
-        owners = self._manager.table.owners
+        owners = self._manager.table.child_owner
         for tunnel, serial in [(pair.tunnel, pair.serial) for pair in keeper.child_sas.values()]:
             if owners.get((tunnel, serial)) is old:
                 owners[tunnel, serial] = new
@@ -457,21 +459,21 @@ class ConnectionManager:
 
     # the data engine and the operator
 
-    def seen(self, tunnel: int, now: float) -> None:
+    def on_peer_alive(self, tunnel: int, now: float) -> None:
         """Packets of the peer came in by a tunnel's pairs."""
         keeper = self.by_tunnel.get(tunnel)
         if keeper is None:
             return
         for session in (keeper.session, *keeper.redundant_sessions):
             if session is not None and (session is keeper.session or session.orphaned):
-                self._manager.run(session, session.alive, now)
+                self._manager.run(session, session.on_inbound_traffic, now)
 
-    def wanted(self, tunnel: int, entry: int, now: float) -> None:
+    def on_acquire(self, tunnel: int, entry: int, now: float) -> None:
         """A packet waits for a pair of a line."""
         keeper = self.by_tunnel.get(tunnel)
         if keeper is None:
             return
-        line, session = keeper.connection.line(entry), keeper.session
+        line, session = keeper.connection.entry(entry), keeper.session
         if session is not None and session.established and not session.closed:
             if line is not None and not keeper.has_child(entry) and keeper.failures_of(line).retry_at <= now:
                 self._manager.run(session, session.negotiate, line, 0, now)
@@ -497,7 +499,7 @@ class ConnectionManager:
             self.clear(tunnel, now)
             return
         session = keeper.session
-        if session is not None and keeper.connection.initiates:
+        if session is not None and keeper.connection.may_initiate:
             self._manager.run(session, session.rekey, now)
         elif session is not None:
             self._close(session, "cleared by the operator", now, keep=True)
@@ -512,10 +514,10 @@ class ConnectionManager:
         """
         keeper = self.by_tunnel[tunnel]
         keeper.entry_failures.clear()
-        for line in keeper.connection.lines:
+        for line in keeper.connection.entries:
             newest = keeper.newest_child(line.number)
             serial = 0 if newest is None else newest.serial
-            session = keeper.session or self._manager.table.owners.get((tunnel, serial))
+            session = keeper.session or self._manager.table.child_owner.get((tunnel, serial))
             if session is not None:
                 self._manager.run(session, session.negotiate, line, serial, now)
         self._at_once(keeper, now)
@@ -536,7 +538,7 @@ class ConnectionManager:
             self._manager.run(session, session.rekey, now)
             return 1
         begun = 0
-        for line in keeper.connection.lines:
+        for line in keeper.connection.entries:
             newest = keeper.newest_child(line.number)
             if newest is not None:
                 self._manager.run(session, session.negotiate, line, newest.serial, now)
@@ -554,7 +556,7 @@ class ConnectionManager:
 
     @property
     def _may_initiate(self) -> bool:
-        return len(self._manager.table.own) < MAX_PARALLEL_ATTEMPTS
+        return len(self._manager.table.initiating) < MAX_PARALLEL_ATTEMPTS
 
     def _run_due(self, keeper: ConnectionState, now: float) -> None:
         """What is due for a tunnel: an attempt at an IKE SA, or lines that are missing."""
@@ -568,7 +570,7 @@ class ConnectionManager:
 
     def _initiate(self, keeper: ConnectionState, now: float) -> None:
         connection = keeper.connection
-        path = Path(connection.context, connection.local, IKE_PORT, connection.remote, IKE_PORT)
+        path = NetworkPath(connection.context, connection.local, IKE_PORT, connection.remote, IKE_PORT)
         session = self._initiate_session[connection.version](self._manager, connection, path)
         keeper.pending_session = session
         self._manager.table.add(session, now)
@@ -597,14 +599,14 @@ class ConnectionManager:
         session = keeper.session
         if session is None or session.closed or not session.established or not session.initiator:
             return
-        owners = self._manager.table.owners
+        owners = self._manager.table.child_owner
         served = {
             pair.entry
             for pair in keeper.child_sas.values()
             if session.version == 1 or owners.get((pair.tunnel, pair.serial)) not in keeper.redundant_sessions
         }
         later = inf
-        for line in keeper.connection.lines:
+        for line in keeper.connection.entries:
             if line.number in served:
                 continue
             at = keeper.failures_of(line).retry_at
@@ -629,7 +631,7 @@ class ConnectionManager:
         told = (up, reason, identity, networks)
         if told != keeper.last_report:
             keeper.last_report = told
-            self._manager.emit(IkeState(connection.tunnel, up, reason, identity, networks))
+            self._manager.send_to_dataplane(IkeState(connection.tunnel, up, reason, identity, networks))
 
     @staticmethod
     def reason(keeper: ConnectionState) -> str:
@@ -640,7 +642,7 @@ class ConnectionManager:
         if keeper.reason:
             return keeper.reason
         peer = format_address(connection.remote)
-        if keeper.session is None and keeper.pending_session is None and not connection.initiates:
+        if keeper.session is None and keeper.pending_session is None and not connection.may_initiate:
             return f"waiting for {peer} to begin"
         return f"negotiating with {peer}"
 
@@ -660,7 +662,7 @@ def _negotiation_parameters(connection: Connection) -> tuple[object, ...]:
     return (
         connection.policy,
         connection.proposals,
-        connection.lines,
+        connection.entries,
         connection.identity,
         connection.expected,
         connection.psk,

@@ -16,7 +16,7 @@ from chassis.ase.ike.child_proposals import Suite
 from chassis.ase.ike.credentials import Credentials
 from chassis.ase.ike.crypto.algorithms import CIPHERS, INTEGRITY, PRFS
 from chassis.ase.ike.crypto.diffie_hellman import GROUPS
-from chassis.ase.ike.identity import Identity
+from chassis.ase.ike.identity import IkeIdentity
 from chassis.bus.records import (
     POLICY_KINDS,
     CertificateRecord,
@@ -34,7 +34,7 @@ from chassis.model.ipsec import IpsecPolicy, IpsecProposal
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class PolicyEntry:
     """What one CHILD SA, or one quick mode, is for: a `seq` line of a tunnel, or with IKEv1 one rule of the line.
 
     `rules` select its traffic (none: all), as the access list says them: source is our side. `rule` is the number
@@ -78,31 +78,31 @@ class Connection:
     version: int
     policy: IkePolicy
     proposals: tuple[IkeProposal, ...]
-    lines: tuple[Line, ...]
-    identity: Identity
-    expected: Identity
+    entries: tuple[PolicyEntry, ...]
+    identity: IkeIdentity
+    expected: IkeIdentity
     psk: bytes | None = field(default=None, repr=False)
     credentials: Credentials | None = field(default=None, repr=False)
     keepalive: bool = False
-    wanted: bool = True
-    ready: bool = True
-    flaw: str = ""
+    enabled: bool = True
+    peer_reachable: bool = True
+    config_error: str = ""
 
     @property
-    def initiates(self) -> bool:
+    def may_initiate(self) -> bool:
         return self.policy.connection_type != "responder-only"
 
     @property
-    def responds(self) -> bool:
+    def may_respond(self) -> bool:
         return self.policy.connection_type != "initiator-only"
 
-    def line(self, number: int) -> Line | None:
+    def entry(self, number: int) -> PolicyEntry | None:
         """The line, or the rule of one, that has this number."""
-        return next((line for line in self.lines if line.number == number), None)
+        return next((line for line in self.entries if line.number == number), None)
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class ConnectionGroup:
     """Connections of one version between the same two addresses: which one a peer means is known when it has said
     its identity (main mode with preshared keys cannot wait for that: `only`).
 
@@ -115,11 +115,11 @@ class Group:
     by_identity: Mapping[tuple[int, bytes], Sequence[Connection]]
 
     @property
-    def only(self) -> Connection:
+    def single(self) -> Connection:
         """The first member: it stands for all until an identity tells them apart."""
         return self.members[0]
 
-    def identified(self, identity: Identity) -> Connection | None:
+    def identified(self, identity: IkeIdentity) -> Connection | None:
         found = self.by_identity.get(identity.key)
         return found[0] if found else None
 
@@ -135,7 +135,7 @@ GroupKey = tuple[int, int, int, int]
 """(context, local address, remote address, version)."""
 
 
-class _Flaw(Exception):
+class ConfigError(Exception):
     """Why a tunnel cannot be negotiated; the text is what the operator reads."""
 
 
@@ -149,7 +149,7 @@ class Connections:
         self._users: dict[Key, set[int]] = {}
         self._needs: dict[int, frozenset[Key]] = {}
         self._members: dict[GroupKey, dict[int, None]] = {}
-        self._groups: dict[GroupKey, Group] = {}
+        self._groups: dict[GroupKey, ConnectionGroup] = {}
         self._credentials: dict[int, Credentials] = {}
         self._certificates: dict[int, dict[Key, CertificateRecord]] = {}
         self.problems: list[str] = []
@@ -166,9 +166,9 @@ class Connections:
             kept = {record.key for record in put}
             delete = [key for key in delete if key not in kept]
         for key in delete:
-            self._take(key, None, touched, contexts)
+            self._apply_record(key, None, touched, contexts)
         for record in put:
-            self._take(record.key, record, touched, contexts)
+            self._apply_record(record.key, record, touched, contexts)
         for context in contexts:
             found = self._certificates.get(context, {})
             self._credentials[context], problems = Credentials.read(found.values())
@@ -182,7 +182,7 @@ class Connections:
             self._index(before, after)
         return changes
 
-    def group(self, context: int, local: int, remote: int, version: int) -> Group | None:
+    def group(self, context: int, local: int, remote: int, version: int) -> ConnectionGroup | None:
         """The connections of a version between two addresses."""
         key = (context, local, remote, version)
         group = self._groups.get(key)
@@ -198,13 +198,13 @@ class Connections:
             by_identity.setdefault(member.expected.key, []).append(member)
             for proposal in member.proposals:
                 proposals.setdefault(proposal.name, proposal)
-        group = Group(members, tuple(proposals.values()), by_identity)
+        group = ConnectionGroup(members, tuple(proposals.values()), by_identity)
         self._groups[key] = group
         return group
 
     # inside
 
-    def _take(self, key: Key, record: Record | None, touched: dict[int, None], contexts: set[int]) -> None:
+    def _apply_record(self, key: Key, record: Record | None, touched: dict[int, None], contexts: set[int]) -> None:
         kind = key[0]
         if kind == TunnelRecord.TYPE:
             number = int(key[1])
@@ -281,18 +281,20 @@ class Connections:
             for one in (self._policy(IkeProposal, line.name) for line in policy.proposals)
             if one is not None and one.version == policy.version and one.exists
         )
-        lines: tuple[Line, ...] = ()
+        lines: tuple[PolicyEntry, ...] = ()
         flaw = ""
         try:
             if not proposals:
-                raise _Flaw(f"IKE policy {policy.name} has no proposal")
+                raise ConfigError(f"IKE policy {policy.name} has no proposal")
             _check(proposals)
             lines = tuple(
-                part for entry in record.entries for part in _parts(self._line(record, entry), policy.version)
+                part
+                for entry in record.entries
+                for part in _negotiated_parts(self._entry(record, entry), policy.version)
             )
             if not lines:
-                raise _Flaw("no IPsec policy")
-        except _Flaw as error:
+                raise ConfigError("no IPsec policy")
+        except ConfigError as error:
             flaw = str(error)
         own, peer = policy.identity_local, policy.identity_remote
         expected = record.remote_id or (peer.value if peer is not None else "")
@@ -306,15 +308,15 @@ class Connections:
             version=policy.version,
             policy=replace(policy, **_ELSEWHERE),
             proposals=proposals,
-            lines=lines,
-            identity=Identity.of(own.value) if own is not None else Identity.address(record.local),
-            expected=Identity.of(expected) if expected else Identity.address(record.remote),
+            entries=lines,
+            identity=IkeIdentity.of(own.value) if own is not None else IkeIdentity.address(record.local),
+            expected=IkeIdentity.of(expected) if expected else IkeIdentity.address(record.remote),
             psk=policy.psk,
             credentials=self._credentials.get(record.outer_context),
             keepalive=isinstance(context, ContextRecord) and context.keepalive,
-            wanted=record.wanted,
-            ready=record.up,
-            flaw=flaw,
+            enabled=record.wanted,
+            peer_reachable=record.up,
+            config_error=flaw,
         )
 
     def _policy(self, kind: type[_P], name: str, context: int = 0) -> _P | None:
@@ -322,29 +324,29 @@ class Connections:
         value = record.value if isinstance(record, PolicyRecord) else None
         return value if isinstance(value, kind) else None
 
-    def _line(self, record: TunnelRecord, entry: PolicyEntryRecord) -> Line:
+    def _entry(self, record: TunnelRecord, entry: PolicyEntryRecord) -> PolicyEntry:
         policy = self._policy(IpsecPolicy, entry.policy)
         if policy is None:
-            raise _Flaw(f"IPsec policy {entry.policy} is not there")
+            raise ConfigError(f"IPsec policy {entry.policy} is not there")
         found = (self._policy(IpsecProposal, line.name) for line in policy.proposals)
         suites = tuple(Suite(one, policy.pfs_group, policy.esn) for one in found if one is not None)
         if not suites:
-            raise _Flaw(f"IPsec policy {policy.name} has no proposal")
+            raise ConfigError(f"IPsec policy {policy.name} has no proposal")
         for suite in suites:
             if suite.bare:
-                raise _Flaw(f"IPsec proposal {suite.proposal.name} has neither cipher nor integrity")
+                raise ConfigError(f"IPsec proposal {suite.proposal.name} has neither cipher nor integrity")
         rules: tuple[AclRule, ...] = ()
         if entry.acl:
             acl = self._policy(Acl, entry.acl, record.context)
             if acl is None:
-                raise _Flaw(f"access list {entry.acl} is not there")
+                raise ConfigError(f"access list {entry.acl} is not there")
             if not acl.rules:
-                raise _Flaw(f"access list {entry.acl} has no rule")
+                raise ConfigError(f"access list {entry.acl} has no rule")
             rules = acl.rules
-        return Line(entry.seq, policy.name, suites, rules, policy.window)
+        return PolicyEntry(entry.seq, policy.name, suites, rules, policy.window)
 
 
-def _parts(line: Line, version: int) -> Iterable[Line]:
+def _negotiated_parts(line: PolicyEntry, version: int) -> Iterable[PolicyEntry]:
     """What of a line is negotiated at a time: a CHILD SA of version 2 takes all rules of its list, a quick mode of
     version 1 one."""
     if version != 1 or not line.rules:
@@ -383,4 +385,4 @@ def _check(proposals: tuple[IkeProposal, ...]) -> None:
             and proposal.dh_group in GROUPS
         )
         if not known:
-            raise _Flaw(f"IKE proposal {proposal.name} names an algorithm that is unknown here")
+            raise ConfigError(f"IKE proposal {proposal.name} names an algorithm that is unknown here")

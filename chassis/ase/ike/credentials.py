@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.x509.oid import ExtensionOID
 
-from chassis.ase.ike.identity import Identity, printable
+from chassis.ase.ike.identity import IkeIdentity, printable
 from chassis.ase.ike.payloads.numbers import IdType
 from chassis.bus.records import CertificateRecord
 
@@ -83,7 +83,7 @@ class Verified:
 
     certificate: x509.Certificate
     public_key: rsa.RSAPublicKey
-    identities: tuple[Identity, ...]
+    identities: tuple[IkeIdentity, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,7 @@ def load(der: bytes) -> x509.Certificate:
         raise CertificateError("malformed certificate") from None
 
 
-def certificate_identities(certificate: x509.Certificate) -> tuple[Identity, ...]:
+def certificate_identities(certificate: x509.Certificate) -> tuple[IkeIdentity, ...]:
     """Subject and alternative names as identities (RFC 4945 3.1); raises CertificateError."""
     return _identities(_facts(certificate))
 
@@ -328,26 +328,26 @@ def _signed_with_sha1(issuer: x509.Certificate, subject: x509.Certificate) -> bo
     return True
 
 
-def _identities(facts: _CertificateFields) -> tuple[Identity, ...]:
-    found: list[Identity] = []
+def _identities(facts: _CertificateFields) -> tuple[IkeIdentity, ...]:
+    found: list[IkeIdentity] = []
     if facts.certificate.subject.rdns:
-        found.append(Identity(IdType.DER_ASN1_DN, facts.subject))
+        found.append(IkeIdentity(IdType.DER_ASN1_DN, facts.subject))
     for extension in facts.extensions:
         if isinstance(extension.value, x509.SubjectAlternativeName):
             found.extend(filter(None, map(_alternative, extension.value)))
     return tuple(found)
 
 
-def _alternative(name: x509.GeneralName) -> Identity | None:
+def _alternative(name: x509.GeneralName) -> IkeIdentity | None:
     match name:
         case x509.IPAddress(value=IPv4Address() as address):
-            return Identity(IdType.IPV4_ADDR, address.packed)
+            return IkeIdentity(IdType.IPV4_ADDR, address.packed)
         case x509.IPAddress(value=IPv6Address() as address):
-            return Identity(IdType.IPV6_ADDR, address.packed)
+            return IkeIdentity(IdType.IPV6_ADDR, address.packed)
         case x509.DNSName(value=text):
-            return Identity(IdType.FQDN, text.encode())
+            return IkeIdentity(IdType.FQDN, text.encode())
         case x509.RFC822Name(value=text):
-            return Identity(IdType.USER_FQDN, text.encode())
+            return IkeIdentity(IdType.USER_FQDN, text.encode())
         case _:
             return None
 
@@ -366,7 +366,7 @@ class OwnCertificate:
     name: str
     certificate: x509.Certificate
     key: rsa.RSAPrivateKey = field(repr=False)
-    identities: tuple[Identity, ...] = ()
+    identities: tuple[IkeIdentity, ...] = ()
     chain: tuple[bytes, ...] = field(default=(), repr=False)
 
     @property
@@ -382,7 +382,7 @@ class Credentials:
     trusted: tuple[x509.Certificate, ...] = ()
     own: tuple[OwnCertificate, ...] = ()
 
-    def select(self, identity: Identity) -> OwnCertificate | None:
+    def select(self, identity: IkeIdentity) -> OwnCertificate | None:
         """Our certificate that vouches for `identity`, else the first one; None without any."""
         for own in self.own:
             if any(identity.same(other) for other in own.identities):

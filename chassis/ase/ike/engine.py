@@ -14,7 +14,7 @@ from typing import Any, Final, cast
 from chassis.ase.entry_numbers import describe_entry
 from chassis.ase.ike.connection_manager import ConnectionManager, ConnectionState, Initiate
 from chassis.ase.ike.connections import Connections
-from chassis.ase.ike.host import IkeSettings, Path, Session, read_settings
+from chassis.ase.ike.host import IkeSettings, NetworkPath, Session, read_settings
 from chassis.ase.ike.ike_sa_manager import IkeSaManager
 from chassis.ase.ike.receiver import IkeReceiver, Respond
 from chassis.ase.ike.v1.session import SessionV1
@@ -38,21 +38,21 @@ from chassis.ase.link import (
 from chassis.bus.arguments import fault
 from chassis.bus.messages import Attributes
 
-ALIVE = 1.0
+IKE_HEARTBEAT_INTERVAL = 1.0
 """Seconds between two signs of life."""
 
 INITIATE: Final[Mapping[int, Initiate]] = {1: SessionV1.initiate, 2: SessionV2.initiate}
 RESPOND: Final[Mapping[int, Respond]] = {1: SessionV1.respond, 2: SessionV2.respond}
 """How a session of each version is made."""
 
-NOWHERE: Final = Path(0, 0, 0, 0, 0)
+NOWHERE: Final = NetworkPath(0, 0, 0, 0, 0)
 
 
-class RequestError(Exception):
+class IkeRequestError(Exception):
     """A command that cannot be carried out; the text goes to the operator."""
 
 
-class Ike:
+class IkeEngine:
     """All IKE of one ASP."""
 
     def __init__(
@@ -76,7 +76,7 @@ class Ike:
     # the process's calls
 
     def start(self, now: float) -> list[FromIke]:
-        self._alive(now)
+        self._send_heartbeat(now)
         return self.ike_sa_manager.flush()
 
     def receive(self, message: ToIke, now: float, wall: float) -> list[FromIke]:
@@ -88,40 +88,40 @@ class Ike:
         elif isinstance(message, Configure):
             self._configure(message, now)
         elif isinstance(message, SaExpiring | SaSeen | PeerMoved):
-            session = self.ike_sa_manager.table.owners.get((message.tunnel, message.serial))
+            session = self.ike_sa_manager.table.child_owner.get((message.tunnel, message.serial))
             if session is None or session.closed:
                 pass
             elif isinstance(message, SaExpiring):
                 self.ike_sa_manager.run(
-                    session, session.expiring, message.serial, message.hard, message.reason, now
+                    session, session.on_child_expiring, message.serial, message.hard, message.reason, now
                 )
             elif isinstance(message, SaSeen):
-                self.ike_sa_manager.run(session, session.seen, message.serial, now)
+                self.ike_sa_manager.run(session, session.on_peer_uses_sa, message.serial, now)
             else:
-                self._moved(session, message)
+                self._follow_peer(session, message)
         elif isinstance(message, PeerSeen):
             for tunnel in message.tunnels:
-                self.connection_manager.seen(tunnel, now)
+                self.connection_manager.on_peer_alive(tunnel, now)
         elif isinstance(message, NoSa):
-            self.connection_manager.wanted(message.tunnel, message.entry, now)
+            self.connection_manager.on_acquire(message.tunnel, message.entry, now)
         elif isinstance(message, IkeRequest):
             try:
                 self.ike_sa_manager.output(
                     IkeReply(message.number, _run_command(self, message.name, message.arguments, now))
                 )
-            except RequestError as error:
+            except IkeRequestError as error:
                 self.ike_sa_manager.output(IkeReply(message.number, {}, str(error)))
             except Exception as error:
                 # A fault of this program: whoever asked is told, and the tunnels of this ASP go on.
                 text = f"{message.name}: {fault(error)}"
-                self.ike_sa_manager.say("fault", "error", text, None, NOWHERE, now)
+                self.ike_sa_manager.log_own("fault", "error", text, None, NOWHERE, now)
                 self.ike_sa_manager.output(IkeReply(message.number, {}, text))
         return self.ike_sa_manager.flush()
 
-    def left_out(self, text: str, number: int, now: float) -> list[FromIke]:
+    def on_message_dropped(self, text: str, number: int, now: float) -> list[FromIke]:
         """A message to the data engine or from it was not carried; `number` is its command's, 0 for none."""
         text = f"A message between {self.asp} and its IKE was left out: {text}"
-        self.ike_sa_manager.say("left out", "error", text, None, NOWHERE, now)
+        self.ike_sa_manager.log_own("left out", "error", text, None, NOWHERE, now)
         if number:
             self.ike_sa_manager.output(IkeReply(number, {}, text))
         return self.ike_sa_manager.flush()
@@ -131,7 +131,7 @@ class Ike:
         self.ike_sa_manager.run_due(now)
         self.connection_manager.on_timer(now)
         if now >= self._alive_at:
-            self._alive(now)
+            self._send_heartbeat(now)
         return self.ike_sa_manager.flush()
 
     def next_timer(self) -> float:
@@ -143,7 +143,7 @@ class Ike:
         if message.settings:
             self.ike_sa_manager.settings, problems = read_settings(message.settings)
             for problem in problems:
-                self.ike_sa_manager.say("configuration", "error", problem, None, NOWHERE, now)
+                self.ike_sa_manager.log_own("configuration", "error", problem, None, NOWHERE, now)
         self._parts.append(message)
         if message.more:
             return
@@ -153,28 +153,28 @@ class Ike:
         delete = [key for part in parts for key in part.delete]
         changes = self._connections.apply(put, delete, any(part.whole for part in parts))
         for problem in self._connections.problems:
-            self.ike_sa_manager.say("configuration", "error", problem, None, NOWHERE, now)
+            self.ike_sa_manager.log_own("configuration", "error", problem, None, NOWHERE, now)
         self._connections.problems.clear()
         for tunnel, (before, after) in changes.items():
             self.connection_manager.configure(tunnel, before, after, now)
 
-    def _moved(self, session: Session, message: PeerMoved) -> None:
+    def _follow_peer(self, session: Session, message: PeerMoved) -> None:
         """Follow a peer whose NAT gave it another port: for IKE and for all its pairs (RFC 7296 2.23)."""
-        if not session.path.encapsulated:
+        if not session.path.on_nat_port:
             return
         session.path = replace(session.path, remote=message.remote, remote_port=message.remote_port)
         way = Encapsulation(session.path.local_port, message.remote, message.remote_port)
         for serial in self.connection_manager.by_tunnel[message.tunnel].child_sas:
-            if self.ike_sa_manager.table.owners.get((message.tunnel, serial)) is session:
+            if self.ike_sa_manager.table.child_owner.get((message.tunnel, serial)) is session:
                 self.ike_sa_manager.output(SaMove(message.tunnel, serial, way))
 
-    def _alive(self, now: float) -> None:
+    def _send_heartbeat(self, now: float) -> None:
         late = max(now - self._alive_at, 0.0) if self._alive_at > -inf else 0.0
-        self._alive_at = now + ALIVE
+        self._alive_at = now + IKE_HEARTBEAT_INTERVAL
         self.ike_sa_manager.output(IkeAlive(late, dict(self.ike_sa_manager.statistics.total)))
 
 
-def _run_command(ike: Ike, name: str, arguments: Attributes, now: float) -> Attributes:
+def _run_command(ike: IkeEngine, name: str, arguments: Attributes, now: float) -> Attributes:
     """Carry out a command. `tunnel` in the arguments is a number; without it all tunnels are meant.
 
     Raises:
@@ -203,19 +203,19 @@ def _run_command(ike: Ike, name: str, arguments: Attributes, now: float) -> Attr
             for row in session.secrets()
         ]
         return cast("Attributes", {"keys": secrets})
-    raise RequestError(f"IKE does not know {name!r}")
+    raise IkeRequestError(f"IKE does not know {name!r}")
 
 
-def _tunnels(ike: Ike, arguments: Attributes) -> list[int]:
+def _tunnels(ike: IkeEngine, arguments: Attributes) -> list[int]:
     wanted = arguments.get("tunnel")
     if wanted is None:
         return sorted(ike.connection_manager.by_tunnel)
     if not isinstance(wanted, int) or wanted not in ike.connection_manager.by_tunnel:
-        raise RequestError(f"no negotiated tunnel {wanted!r} is on {ike.asp}")
+        raise IkeRequestError(f"no negotiated tunnel {wanted!r} is on {ike.asp}")
     return [wanted]
 
 
-def _describe(ike: Ike, state: ConnectionState) -> dict[str, Any]:
+def _describe(ike: IkeEngine, state: ConnectionState) -> dict[str, Any]:
     return {
         "tunnel": state.connection.tunnel,
         "name": state.connection.name,

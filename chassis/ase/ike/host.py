@@ -9,13 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from chassis.ase.ike.connections import Connection, Group, Line
+from chassis.ase.ike.connections import Connection, ConnectionGroup, PolicyEntry
 from chassis.ase.ike.errors import FailureReason
 from chassis.ase.ike.payloads.header import Header
 from chassis.ase.link import FromIke
 from chassis.net.udp import IKE_PORT, NAT_PORT
 
-AGED = "soft limit of seconds"
+SOFT_LIFETIME_REACHED = "soft limit of seconds"
 """Why a pair expires whose successor is negotiated before its lifetime ends."""
 
 
@@ -51,7 +51,7 @@ class IkeSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class Path:
+class NetworkPath:
     """The way that the messages of a negotiation take: our address and port, the peer's as seen from here."""
 
     context: int
@@ -61,11 +61,11 @@ class Path:
     remote_port: int
 
     @property
-    def encapsulated(self) -> bool:
+    def on_nat_port(self) -> bool:
         """Whether this is the port for traffic through NAT."""
         return self.local_port == NAT_PORT
 
-    def floated(self) -> Path:
+    def floated(self) -> NetworkPath:
         """The same way on port 4500."""
         port = NAT_PORT if self.remote_port == IKE_PORT else self.remote_port
         return replace(self, local_port=NAT_PORT, remote_port=port)
@@ -101,16 +101,16 @@ class Session(Protocol):
     closed: bool
     initiator: bool
     """Whether we began it."""
-    heard: float
+    last_received: float
     """When the last sign of life came in that only the peer can have given."""
     receives: bool
     """While it is half open: the peer has shown that it receives what is sent to its address."""
-    path: Path
+    path: NetworkPath
 
     def start(self, now: float) -> None:
         """An initiator's first message."""
 
-    def receive(self, data: bytes, header: Header, path: Path, now: float) -> None:
+    def receive(self, data: bytes, header: Header, path: NetworkPath, now: float) -> None:
         """A whole message whose header was parsed and whose SPI is ours."""
 
     def next_timer(self) -> float:
@@ -118,7 +118,7 @@ class Session(Protocol):
 
     def on_timer(self, now: float) -> None: ...
 
-    def negotiate(self, line: Line, replaces: int, now: float) -> None:
+    def negotiate(self, line: PolicyEntry, replaces: int, now: float) -> None:
         """Make a pair for a line of the connection: `replaces` is the serial of the one that it succeeds, or 0.
 
         Kept until the IKE SA stands; asked again for a line that is being negotiated it does nothing.
@@ -127,7 +127,7 @@ class Session(Protocol):
     def rekey(self, now: float) -> None:
         """Replace this IKE SA (version 1: negotiate phase 1 anew), keeping its children."""
 
-    def drop(self, serial: int, reason: str, now: float) -> None:
+    def delete_child(self, serial: int, reason: str, now: float) -> None:
         """Delete one pair, and tell the peer."""
 
     def close(self, reason: str, now: float, *, tell: bool = True, keep: bool = False) -> None:
@@ -136,16 +136,16 @@ class Session(Protocol):
         With `keep` its pairs stay in version 1; in version 2 they end with it all the same (RFC 7296 1.4.1).
         """
 
-    def expiring(self, serial: int, hard: bool, reason: str, now: float) -> None:
+    def on_child_expiring(self, serial: int, hard: bool, reason: str, now: float) -> None:
         """The data engine says that a pair has carried its kilobytes or used up its numbers."""
 
-    def seen(self, serial: int, now: float) -> None:
+    def on_peer_uses_sa(self, serial: int, now: float) -> None:
         """The peer sends by a pair that we did not send by yet."""
 
-    def alive(self, now: float) -> None:
+    def on_inbound_traffic(self, now: float) -> None:
         """Packets of the peer came in by one of its pairs: dead peer detection may rest."""
 
-    def configured(self, connection: Connection, now: float) -> None:
+    def on_configuration(self, connection: Connection, now: float) -> None:
         """The connection was changed in a way that lets its SAs live (guide chapter 11): for new SAs."""
 
     def describe(self) -> dict[str, Any]:
@@ -155,29 +155,33 @@ class Session(Protocol):
         """Rows of a decryption file for Wireshark, when the operator asked for one: kind and columns."""
 
 
-class Host(Protocol):
+class IkeHost(Protocol):
     """The engine as its sessions see it. Everything is carried out in the order in which it is asked."""
 
     settings: IkeSettings
     asp: str
 
     @property
-    def wall(self) -> float:
+    def wall_clock(self) -> float:
         """Time of day when the message came in that is being dealt with, in seconds since 1970: for the dates of
         certificates."""
 
     def random(self, octets: int) -> bytes: ...
 
-    def send(self, path: Path, data: bytes) -> None:
+    def send(self, path: NetworkPath, data: bytes) -> None:
         """A message to the peer; the non-ESP marker is not the session's business."""
 
-    def emit(self, message: FromIke) -> None:
+    def send_to_dataplane(self, message: FromIke) -> None:
         """`SaInstall`, `SaSwitch`, `SaDelete`, `SaMove` or `SaExpiring` to the data engine."""
 
-    def log(self, id: str, values: Mapping[str, Any], session: Session | None, path: Path, now: float) -> None:
+    def log(
+        self, id: str, values: Mapping[str, Any], session: Session | None, path: NetworkPath, now: float
+    ) -> None:
         """A line of the guide's tables 5 and 6, by its id in `messages.TEMPLATES`."""
 
-    def say(self, kind: str, severity: str, text: str, session: Session | None, path: Path, now: float) -> None:
+    def log_own(
+        self, kind: str, severity: str, text: str, session: Session | None, path: NetworkPath, now: float
+    ) -> None:
         """A line of our own: debug, info, warning or error. Never a key. Lines are limited by their `kind`, of
         which there is a fixed number: nothing of it comes from a peer."""
 
@@ -189,88 +193,90 @@ class Host(Protocol):
         themselves; `answered again`: answers, because a message came again. Pairs count as they are installed.
         """
 
-    def group(self, context: int, local: int, remote: int, version: int) -> Group | None:
+    def group(self, context: int, local: int, remote: int, version: int) -> ConnectionGroup | None:
         """Connections that a peer at this address may mean."""
 
-    def ike_spi(self) -> bytes:
+    def new_ike_spi(self) -> bytes:
         """Eight fresh octets, not zero and unknown here."""
 
-    def spis(self, protocols: tuple[int, ...]) -> dict[int, bytes]:
+    def allocate_spis(self, protocols: tuple[int, ...]) -> dict[int, bytes]:
         """A fresh inbound SPI for each protocol: four octets for AH and ESP, two for IPComp (a CPI)."""
 
-    def release(self, spis: Mapping[int, bytes]) -> None:
+    def release_spis(self, spis: Mapping[int, bytes]) -> None:
         """SPIs that came to nothing, or whose SA is gone."""
 
-    def serial(self, tunnel: int) -> int:
+    def new_serial(self, tunnel: int) -> int:
         """A serial for a pair of SAs: never given twice in this life."""
 
-    def adopt(self, session: Session) -> None:
+    def register_session(self, session: Session) -> None:
         """A session that another one made (a rekeyed IKE SA): messages find it from now on.
 
         Asked again, with `established`, when it takes the older one's pairs over; `installed` was then said again
         of each of them, by the new session. Asked again, too, when anything else was done with it from outside.
         """
 
-    def siblings(self, session: Session) -> Sequence[Session]:
+    def sibling_sessions(self, session: Session) -> Sequence[Session]:
         """Other sessions of the same connection that stand or are orphaned, oldest first: in version 1 pairs
         outlive their IKE SA and pass to the one that stands."""
 
-    def changed(self, session: Session) -> None:
+    def reschedule(self, session: Session) -> None:
         """A session did something to this other one: its timer is to be asked for anew, or it is closed."""
 
-    def up(self, session: Session, now: float) -> None:
+    def on_established(self, session: Session, now: float) -> None:
         """The IKE SA stands, its peer is authenticated, `session.connection` is known."""
 
-    def installed(self, session: Session, child: Child, now: float) -> None:
+    def on_child_installed(self, session: Session, child: Child, now: float) -> None:
         """A pair was installed (after its `SaInstall` was emitted), or has passed to `session` from another."""
 
-    def removed(self, session: Session, child: Child, reason: str, now: float) -> None:
+    def on_child_removed(self, session: Session, child: Child, reason: str, now: float) -> None:
         """A pair is gone (after its `SaDelete` was emitted)."""
 
-    def failed(self, session: Session, failure: FailureReason, now: float, line: Line | None = None) -> None:
+    def on_failed(
+        self, session: Session, failure: FailureReason, now: float, line: PolicyEntry | None = None
+    ) -> None:
         """The negotiation of the IKE SA, or of a line's pair, came to nothing."""
 
-    def down(self, session: Session, reason: str, now: float) -> None:
+    def on_closed(self, session: Session, reason: str, now: float) -> None:
         """The session closed, its children were `removed` before; or it is orphaned, and has them still."""
 
-    def first_contact(self, connection: Connection) -> bool:
+    def may_send_initial_contact(self, connection: Connection) -> bool:
         """Whether an INITIAL-CONTACT is due: once for a pair of identities after a boot."""
 
-    def contacted(self, session: Session, now: float) -> None:
+    def on_initial_contact(self, session: Session, now: float) -> None:
         """The peer said INITIAL-CONTACT in `session`, authenticated: older ones with it are void."""
 
 
 class IkeReports(Protocol):
     """What the manager of IKE SAs tells the connection manager of the sessions' doings."""
 
-    def up(self, session: Session, now: float) -> None:
+    def on_established(self, session: Session, now: float) -> None:
         """As `Host.up`."""
 
-    def installed(self, session: Session, child: Child) -> None:
+    def on_child_installed(self, session: Session, child: Child) -> None:
         """As `Host.installed`."""
 
-    def removed(self, session: Session, child: Child, reason: str, now: float) -> None:
+    def on_child_removed(self, session: Session, child: Child, reason: str, now: float) -> None:
         """As `Host.removed`."""
 
-    def failed(self, session: Session, failure: FailureReason, now: float, line: Line | None) -> None:
+    def on_failed(self, session: Session, failure: FailureReason, now: float, line: PolicyEntry | None) -> None:
         """As `Host.failed`."""
 
-    def down(self, session: Session, reason: str, now: float) -> None:
+    def on_closed(self, session: Session, reason: str, now: float) -> None:
         """As `Host.down`."""
 
-    def contacted(self, session: Session, now: float) -> None:
+    def on_initial_contact(self, session: Session, now: float) -> None:
         """As `Host.contacted`."""
 
-    def siblings(self, session: Session) -> Sequence[Session]:
+    def sibling_sessions(self, session: Session) -> Sequence[Session]:
         """As `Host.siblings`."""
 
-    def succeeded(self, old: Session, new: Session) -> None:
+    def on_rekeyed(self, old: Session, new: Session) -> None:
         """`new`, which `old` made, serves the tunnel from now on."""
 
-    def sends(self, tunnel: int, entry: int, serial: int) -> None:
+    def on_child_sends(self, tunnel: int, entry: int, serial: int) -> None:
         """A CHILD SA was installed and sends for its entry from now on."""
 
-    def switched(self, tunnel: int, serial: int) -> None:
+    def on_outbound_activated(self, tunnel: int, serial: int) -> None:
         """A CHILD SA that was installed before sends from now on."""
 
 

@@ -30,18 +30,18 @@ def printable(text: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class IkeIdentity:
     """`id_type` is an `IdType`, `data` the octets of the ID payload after its four fixed ones."""
 
     id_type: int
     data: bytes
 
     @classmethod
-    def address(cls, address: int) -> Identity:
+    def address(cls, address: int) -> IkeIdentity:
         return cls(IdType.IPV4_ADDR, address.to_bytes(4, "big"))
 
     @classmethod
-    def of(cls, text: str) -> Identity:
+    def of(cls, text: str) -> IkeIdentity:
         """What a configured identity means: a dotted address, a user@name, else a domain name."""
         try:
             return cls.address(parse_address(text))
@@ -49,7 +49,7 @@ class Identity:
             return cls(IdType.USER_FQDN if "@" in text else IdType.FQDN, text.encode())
 
     @classmethod
-    def received(cls, payload: v1.IdV1 | v2_payloads.IdV2) -> Identity:
+    def received(cls, payload: v1.IdV1 | v2_payloads.IdV2) -> IkeIdentity:
         return cls(payload.id_type, payload.data)
 
     def v1(self) -> v1.IdV1:
@@ -65,7 +65,7 @@ class Identity:
         """Equal for identities that are the same: what tables of peers are indexed by."""
         return (self.id_type, self.data.lower() if self.id_type in _TEXT else self.data)
 
-    def same(self, other: Identity) -> bool:
+    def same(self, other: IkeIdentity) -> bool:
         return self.key == other.key
 
     @property

@@ -8,25 +8,25 @@ from math import inf
 from typing import Any, Final
 
 from chassis.ase.ike.child_proposals import LOWEST_SPI
-from chassis.ase.ike.connections import Connection, Group, Line
+from chassis.ase.ike.connections import Connection, ConnectionGroup, PolicyEntry
 from chassis.ase.ike.errors import FailureReason
-from chassis.ase.ike.host import Child, IkeReports, IkeSettings, Path, Session
+from chassis.ase.ike.host import Child, IkeReports, IkeSettings, NetworkPath, Session
 from chassis.ase.ike.log import IkeLogger
 from chassis.ase.ike.payloads.numbers import Protocol
 from chassis.ase.link import FromIke, IkeLog, IkePacket, SaInstall, SaSwitch
 from chassis.bus.messages import LogRecord
 
-CPI_END: Final = 61_440
+FIRST_PRIVATE_CPI: Final = 61_440
 """CPIs from here on are for private use (RFC 3173 3.3)."""
 
 VERSION_AT: Final = 17
 """Octet of a message whose upper half is the major version (RFC 7296 3.1)."""
 
-First = tuple[int, int, int, int, bytes]
+InitKey = tuple[int, int, int, int, bytes]
 """(context, our address, the peer's address and port, mark) of a message that begins an IKE SA."""
 
 
-STALE = 256
+MAX_STALE_TIMERS = 256
 """Timers that may be kept for nothing, beside three for each that holds."""
 
 
@@ -35,101 +35,101 @@ class IkeSaTable:
 
     def __init__(self) -> None:
         self.by_spi: dict[bytes, Session] = {}
-        self.owners: dict[tuple[int, int], Session] = {}
+        self.child_owner: dict[tuple[int, int], Session] = {}
         """The session of each pair, by (tunnel, serial)."""
-        self.own: dict[bytes, None] = {}
+        self.initiating: dict[bytes, None] = {}
         """Our own attempts that do not stand yet."""
-        self.began: dict[bytes, float] = {}
+        self.started_at: dict[bytes, float] = {}
         """When each session began, by our SPI."""
-        self._first: dict[First, Session] = {}
-        self._began: dict[bytes, First] = {}
+        self._by_init: dict[InitKey, Session] = {}
+        self._init_keys: dict[bytes, InitKey] = {}
         self._half_open: dict[bytes, int] = {}
         """By our SPI, oldest first: where the peer says it is."""
-        self._from: dict[int, dict[bytes, None]] = {}
+        self._half_open_by_address: dict[int, dict[bytes, None]] = {}
         """The same by that address."""
         self._timers: list[tuple[float, bytes]] = []
         """By SPI, so that no session that ended is held until the time that it wanted to be woken at."""
-        self._set: dict[bytes, float] = {}
+        self._timer_of: dict[bytes, float] = {}
 
     def add(self, session: Session, now: float) -> None:
         """A session that began here, or that succeeds another."""
         self.by_spi[session.spi] = session
-        self.began.setdefault(session.spi, now)
+        self.started_at.setdefault(session.spi, now)
         if session.initiator and not session.established:
-            self.own[session.spi] = None
+            self.initiating[session.spi] = None
 
-    def answer(self, session: Session, path: Path, mark: bytes, now: float) -> None:
+    def add_responder(self, session: Session, path: NetworkPath, mark: bytes, now: float) -> None:
         """A session that answers a peer's first message, which is known again by `mark`."""
-        self.began[session.spi] = now
+        self.started_at[session.spi] = now
         first = (path.context, path.local, path.remote, path.remote_port, mark)
         self.by_spi[session.spi] = session
-        self._first[first] = session
-        self._began[session.spi] = first
+        self._by_init[first] = session
+        self._init_keys[session.spi] = first
         self._half_open[session.spi] = path.remote
-        self._from.setdefault(path.remote, {})[session.spi] = None
+        self._half_open_by_address.setdefault(path.remote, {})[session.spi] = None
 
-    def first(self, path: Path, mark: bytes) -> Session | None:
+    def by_init_message(self, path: NetworkPath, mark: bytes) -> Session | None:
         """Who answered this first message before."""
-        return self._first.get((path.context, path.local, path.remote, path.remote_port, mark))
+        return self._by_init.get((path.context, path.local, path.remote, path.remote_port, mark))
 
-    def proved(self, session: Session) -> None:
+    def mark_authenticated(self, session: Session) -> None:
         """The peer has authenticated itself: the session no longer counts as half open."""
-        self.own.pop(session.spi, None)
+        self.initiating.pop(session.spi, None)
         remote = self._half_open.pop(session.spi, None)
         if remote is not None:
-            here = self._from[remote]
+            here = self._half_open_by_address[remote]
             del here[session.spi]
             if not here:
-                del self._from[remote]
+                del self._half_open_by_address[remote]
 
     @property
     def half_open(self) -> int:
         return len(self._half_open)
 
     def half_open_from(self, remote: int) -> int:
-        return len(self._from.get(remote, ()))
+        return len(self._half_open_by_address.get(remote, ()))
 
-    def unproved(self, remote: int | None = None) -> Session | None:
+    def oldest_unverified(self, remote: int | None = None) -> Session | None:
         """The oldest half-open session, of one address or of all, whose peer has not shown that it receives."""
-        spis: Iterable[bytes] = self._half_open if remote is None else self._from.get(remote, ())
+        spis: Iterable[bytes] = self._half_open if remote is None else self._half_open_by_address.get(remote, ())
         return next((one for one in map(self.by_spi.__getitem__, spis) if not one.receives), None)
 
-    def settle(self, session: Session) -> None:
+    def update_timer(self, session: Session) -> None:
         """After anything that was done with a session: its next timer, or its end."""
         spi = session.spi
         if session.closed:
             if self.by_spi.get(spi) is session:
                 del self.by_spi[spi]
-                self._set.pop(spi, None)
-                self.began.pop(spi, None)
-            self.proved(session)
-            first = self._began.pop(spi, None)
-            if first is not None and self._first.get(first) is session:
-                del self._first[first]
+                self._timer_of.pop(spi, None)
+                self.started_at.pop(spi, None)
+            self.mark_authenticated(session)
+            first = self._init_keys.pop(spi, None)
+            if first is not None and self._by_init.get(first) is session:
+                del self._by_init[first]
             return
         at = session.next_timer()
-        if self._set.get(spi) == at:
+        if self._timer_of.get(spi) == at:
             return
         if at == inf:
-            self._set.pop(spi, None)
+            self._timer_of.pop(spi, None)
             return
-        self._set[spi] = at
+        self._timer_of[spi] = at
         heappush(self._timers, (at, spi))
-        if len(self._timers) > STALE + 4 * len(self._set):
-            self._clear_timers()
+        if len(self._timers) > MAX_STALE_TIMERS + 4 * len(self._timer_of):
+            self._remove_stale_timers()
 
-    def _clear_timers(self) -> None:
+    def _remove_stale_timers(self) -> None:
         """Let go of timers that no longer hold: a lifetime may be a day ahead, and who has the keys makes IKE SAs
         and deletes them as fast as it likes."""
-        self._set = {spi: at for spi, at in self._set.items() if spi in self.by_spi}
-        self._timers = [(at, spi) for spi, at in self._set.items()]
+        self._timer_of = {spi: at for spi, at in self._timer_of.items() if spi in self.by_spi}
+        self._timers = [(at, spi) for spi, at in self._timer_of.items()]
         heapify(self._timers)
 
     def pop_due(self, now: float) -> Session | None:
         """A session whose time has come; it has to be settled afterwards."""
         while self.next_timer() <= now:
             _, spi = heappop(self._timers)
-            del self._set[spi]
+            del self._timer_of[spi]
             return self.by_spi[spi]
         return None
 
@@ -137,7 +137,7 @@ class IkeSaTable:
         timers = self._timers
         while timers:
             at, spi = timers[0]
-            if self._set.get(spi) == at and spi in self.by_spi:
+            if self._timer_of.get(spi) == at and spi in self.by_spi:
                 return at
             heappop(timers)
         return inf
@@ -146,7 +146,7 @@ class IkeSaTable:
 VERSIONS = {0: "", 1: "v1 ", 2: "v2 "}
 
 
-class Statistics:
+class IkeStatistics:
     """Numbers by name. A name is in the words that people read: `begun`, `done`, `failed no answer`."""
 
     def __init__(self) -> None:
@@ -168,7 +168,7 @@ class Statistics:
             return
         counts[name] = counts.get(name, 0) + number
 
-    def credit(self, spi: bytes, tunnel: int) -> None:
+    def assign_to_tunnel(self, spi: bytes, tunnel: int) -> None:
         """A negotiation is this tunnel's, as is now known; 0: it ended without being any one's."""
         kept = self._unnamed.pop(spi, None)
         if kept is not None and tunnel:
@@ -177,11 +177,11 @@ class Statistics:
                 counts[name] = counts.get(name, 0) + number
 
     @property
-    def held(self) -> int:
+    def unassigned_count(self) -> int:
         """Negotiations whose tunnel is not known yet."""
         return len(self._unnamed)
 
-    def forget(self, tunnel: int) -> None:
+    def remove(self, tunnel: int) -> None:
         """The tunnel is gone; the ASP's numbers stay."""
         self.tunnels.pop(tunnel, None)
 
@@ -199,12 +199,12 @@ class IkeSaManager:
         asp: str,
         random: Callable[[int], bytes],
         settings: IkeSettings,
-        group: Callable[[int, int, int, int], Group | None],
+        group: Callable[[int, int, int, int], ConnectionGroup | None],
     ) -> None:
         """`random(n)` returns n unpredictable octets. `group` is that of `Connections`."""
         self.asp = asp
         self.settings = settings
-        self.statistics = Statistics()
+        self.statistics = IkeStatistics()
         self.table = IkeSaTable()
         self._random = random
         self._group = group
@@ -245,27 +245,31 @@ class IkeSaManager:
         return self._random(octets)
 
     @property
-    def wall(self) -> float:
+    def wall_clock(self) -> float:
         return self._wall
 
-    def send(self, path: Path, data: bytes) -> None:
-        self.counted("sent", data)
+    def send(self, path: NetworkPath, data: bytes) -> None:
+        self.count_message("sent", data)
         packet = IkePacket(path.context, path.local, path.local_port, path.remote, path.remote_port, data)
         self._out.append(packet)
 
-    def emit(self, message: FromIke) -> None:
+    def send_to_dataplane(self, message: FromIke) -> None:
         if isinstance(message, SaInstall):
             self.count("CHILD SAs rekeyed" if message.replaces else "CHILD SAs created")
             if message.send:
-                self.reports.sends(message.tunnel, message.entry, message.serial)
+                self.reports.on_child_sends(message.tunnel, message.entry, message.serial)
         elif isinstance(message, SaSwitch):
-            self.reports.switched(message.tunnel, message.serial)
+            self.reports.on_outbound_activated(message.tunnel, message.serial)
         self._out.append(message)
 
-    def log(self, id: str, values: Mapping[str, Any], session: Session | None, path: Path, now: float) -> None:
+    def log(
+        self, id: str, values: Mapping[str, Any], session: Session | None, path: NetworkPath, now: float
+    ) -> None:
         self._logged(self._logger.table(id, values, session, path, now))
 
-    def say(self, kind: str, severity: str, text: str, session: Session | None, path: Path, now: float) -> None:
+    def log_own(
+        self, kind: str, severity: str, text: str, session: Session | None, path: NetworkPath, now: float
+    ) -> None:
         self._logged(self._logger.own(kind, severity, text, session, path, now))
 
     def _logged(self, record: LogRecord | None) -> None:
@@ -283,19 +287,19 @@ class IkeSaManager:
         tunnel = 0 if session.connection is None else session.connection.tunnel
         self.statistics.count(name, session.version, tunnel, number, session.spi)
 
-    def group(self, context: int, local: int, remote: int, version: int) -> Group | None:
+    def group(self, context: int, local: int, remote: int, version: int) -> ConnectionGroup | None:
         return self._group(context, local, remote, version)
 
-    def ike_spi(self) -> bytes:
+    def new_ike_spi(self) -> bytes:
         while True:
             spi = self._random(8)
             if any(spi) and spi not in self.table.by_spi:
                 return spi
 
-    def spis(self, protocols: tuple[int, ...]) -> dict[int, bytes]:
+    def allocate_spis(self, protocols: tuple[int, ...]) -> dict[int, bytes]:
         result: dict[int, bytes] = {}
         for protocol in protocols:
-            octets, end = (2, CPI_END) if protocol == Protocol.IPCOMP else (4, 1 << 32)
+            octets, end = (2, FIRST_PRIVATE_CPI) if protocol == Protocol.IPCOMP else (4, 1 << 32)
             while True:
                 spi = self._random(octets)
                 if LOWEST_SPI <= int.from_bytes(spi, "big") < end and spi not in self._spis:
@@ -304,7 +308,7 @@ class IkeSaManager:
             result[protocol] = spi
         return result
 
-    def release(self, spis: Mapping[int, bytes]) -> None:
+    def release_spis(self, spis: Mapping[int, bytes]) -> None:
         self._spis.difference_update(spis.values())
 
     @property
@@ -312,49 +316,51 @@ class IkeSaManager:
         """Inbound SPIs that are taken: as many as live pairs and negotiations have."""
         return len(self._spis)
 
-    def serial(self, tunnel: int) -> int:
+    def new_serial(self, tunnel: int) -> int:
         serial = self._serials[tunnel] = self._serials.get(tunnel, 0) + 1
         return serial
 
-    def adopt(self, session: Session) -> None:
+    def register_session(self, session: Session) -> None:
         old = self._current
         self.table.add(session, self._now)
         if old is not None and session.established:
-            self.reports.succeeded(old, session)
-        self.table.settle(session)
+            self.reports.on_rekeyed(old, session)
+        self.table.update_timer(session)
 
-    def siblings(self, session: Session) -> Sequence[Session]:
-        return self.reports.siblings(session)
+    def sibling_sessions(self, session: Session) -> Sequence[Session]:
+        return self.reports.sibling_sessions(session)
 
-    def changed(self, session: Session) -> None:
-        self.table.settle(session)
+    def reschedule(self, session: Session) -> None:
+        self.table.update_timer(session)
 
-    def up(self, session: Session, now: float) -> None:
-        self.table.proved(session)
+    def on_established(self, session: Session, now: float) -> None:
+        self.table.mark_authenticated(session)
         if session.connection is not None:
             # From now on an INITIAL-CONTACT would speak against an IKE SA that stands.
-            self._contacts.add(_contact(session.connection))
-        self.reports.up(session, now)
+            self._contacts.add(_contact_key(session.connection))
+        self.reports.on_established(session, now)
 
-    def installed(self, session: Session, child: Child, now: float) -> None:
-        self.reports.installed(session, child)
+    def on_child_installed(self, session: Session, child: Child, now: float) -> None:
+        self.reports.on_child_installed(session, child)
 
-    def removed(self, session: Session, child: Child, reason: str, now: float) -> None:
-        self.reports.removed(session, child, reason, now)
+    def on_child_removed(self, session: Session, child: Child, reason: str, now: float) -> None:
+        self.reports.on_child_removed(session, child, reason, now)
 
-    def failed(self, session: Session, failure: FailureReason, now: float, line: Line | None = None) -> None:
+    def on_failed(
+        self, session: Session, failure: FailureReason, now: float, line: PolicyEntry | None = None
+    ) -> None:
         self.count(f"failed {failure.cause}")
-        self.say(f"failed {failure.cause}", "error", failure.text, session, session.path, now)
-        self.reports.failed(session, failure, now, line)
+        self.log_own(f"failed {failure.cause}", "error", failure.text, session, session.path, now)
+        self.reports.on_failed(session, failure, now, line)
 
-    def down(self, session: Session, reason: str, now: float) -> None:
-        self.reports.down(session, reason, now)
+    def on_closed(self, session: Session, reason: str, now: float) -> None:
+        self.reports.on_closed(session, reason, now)
 
-    def first_contact(self, connection: Connection) -> bool:
-        return _contact(connection) not in self._contacts
+    def may_send_initial_contact(self, connection: Connection) -> bool:
+        return _contact_key(connection) not in self._contacts
 
-    def contacted(self, session: Session, now: float) -> None:
-        self.reports.contacted(session, now)
+    def on_initial_contact(self, session: Session, now: float) -> None:
+        self.reports.on_initial_contact(session, now)
 
     # for the parts of the engine
 
@@ -366,12 +372,12 @@ class IkeSaManager:
         finally:
             self._current = before
         if session.connection is not None:
-            self.statistics.credit(session.spi, session.connection.tunnel)
+            self.statistics.assign_to_tunnel(session.spi, session.connection.tunnel)
         elif session.closed:
-            self.statistics.credit(session.spi, 0)
-        self.table.settle(session)
+            self.statistics.assign_to_tunnel(session.spi, 0)
+        self.table.update_timer(session)
 
-    def counted(self, way: str, data: bytes) -> None:
+    def count_message(self, way: str, data: bytes) -> None:
         """A message that was `sent` or `received`: the session's that is at work, else its version's alone."""
         if self._current is None:
             version = data[VERSION_AT] >> 4 if len(data) > VERSION_AT else 0
@@ -382,6 +388,6 @@ class IkeSaManager:
             self.count(f"octets {way}", len(data))
 
 
-def _contact(connection: Connection) -> tuple[int, object, object]:
+def _contact_key(connection: Connection) -> tuple[int, object, object]:
     """For whom an INITIAL-CONTACT is said once: the same names in another context are another peer's."""
     return connection.context, connection.identity.key, connection.expected.key

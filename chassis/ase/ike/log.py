@@ -16,8 +16,8 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
-from chassis.ase.ike.connections import Connection, Group
-from chassis.ase.ike.host import Path, Session
+from chassis.ase.ike.connections import Connection, ConnectionGroup
+from chassis.ase.ike.host import NetworkPath, Session
 from chassis.bus.messages import LogRecord, Value
 from chassis.net.address import format_address
 
@@ -274,7 +274,7 @@ OWN_ID_PREFIX: Final = "ike-"
 class IkeLogger:
     """Makes records, or none where too many were made."""
 
-    def __init__(self, asp: str, group: Callable[[int, int, int, int], Group | None]) -> None:
+    def __init__(self, asp: str, group: Callable[[int, int, int, int], ConnectionGroup | None]) -> None:
         """`group(context, local, remote, version)` has the connections that a peer there may mean."""
         self._asp = asp
         self._group = group
@@ -282,14 +282,14 @@ class IkeLogger:
         """By id, and whether the IKE SA stands: the second, lines said in it, lines held back since."""
 
     def table(
-        self, id: str, values: Mapping[str, Any], session: Session | None, path: Path, now: float
+        self, id: str, values: Mapping[str, Any], session: Session | None, path: NetworkPath, now: float
     ) -> LogRecord | None:
         """A line of the guide's tables."""
         severity = "informational" if id in INFORMATIONAL else "error"
         return self._record(severity, id, text(id, values), values, session, path, now)
 
     def own(
-        self, kind: str, severity: str, said: str, session: Session | None, path: Path, now: float
+        self, kind: str, severity: str, said: str, session: Session | None, path: NetworkPath, now: float
     ) -> LogRecord | None:
         """A line of our own."""
         return self._record(severity, OWN_ID_PREFIX + kind.replace(" ", "-").lower(), said, {}, session, path, now)
@@ -301,7 +301,7 @@ class IkeLogger:
         said: str,
         values: Mapping[str, Any],
         session: Session | None,
-        path: Path,
+        path: NetworkPath,
         now: float,
     ) -> LogRecord | None:
         second = int(now)
@@ -328,7 +328,7 @@ class IkeLogger:
             plain["held back"] = held
         return LogRecord(now, severity, FACILITY, id, said, plain)
 
-    def _connection(self, session: Session | None, path: Path) -> Connection | None:
+    def _connection(self, session: Session | None, path: NetworkPath) -> Connection | None:
         """Whose line it is."""
         if session is not None and session.connection is not None:
             return session.connection

@@ -18,7 +18,7 @@ from hashlib import blake2b
 from math import inf
 from typing import Final
 
-from chassis.ase.ike.host import Host, Path, Session
+from chassis.ase.ike.host import IkeHost, NetworkPath, Session
 from chassis.ase.ike.ike_sa_manager import IkeSaManager
 from chassis.ase.ike.log import TEMPLATES
 from chassis.ase.ike.payloads import v1, v2_payloads
@@ -49,7 +49,7 @@ class CookieSecrets:
         self._before = b""
         self._since = now
 
-    def make_cookie_notify(self, message: MessageV2, path: Path, now: float) -> bytes | None:
+    def make_cookie_notify(self, message: MessageV2, path: NetworkPath, now: float) -> bytes | None:
         """The answer to an IKE_SA_INIT request that asks for a cookie; None where the request has no nonce.
 
         It is shorter than any request that can be answered, so it does not amplify.
@@ -62,7 +62,7 @@ class CookieSecrets:
         header = Header(spi_i, bytes(8), 0, VERSION_2, ExchangeType.IKE_SA_INIT, RESPONSE, 0, 0)
         return MessageV2(header, (NotifyV2(NotifyTypeV2.COOKIE, cookie),)).emit()
 
-    def valid(self, message: MessageV2, path: Path, now: float) -> bool:
+    def valid(self, message: MessageV2, path: NetworkPath, now: float) -> bool:
         """Whether the request brings back a cookie that we made, not long ago, for its nonce, SPI and address."""
         self._rotate(now)
         said = (
@@ -92,7 +92,7 @@ class CookieSecrets:
         self._since = now
 
     @staticmethod
-    def _cookie(version: int, secret: bytes, spi_i: bytes, nonce: bytes, path: Path) -> bytes:
+    def _cookie(version: int, secret: bytes, spi_i: bytes, nonce: bytes, path: NetworkPath) -> bytes:
         place = path.remote.to_bytes(4, "big") + path.remote_port.to_bytes(2, "big")
         return bytes((version,)) + hmac.digest(secret, nonce + place + spi_i, "sha256")[:_MAC]
 
@@ -139,7 +139,7 @@ def error_message_v2(header: Header, notify: int, data: bytes, size: int) -> byt
     return message if len(message) <= size else None
 
 
-Respond = Callable[[Host, Path, Header], Session]
+Respond = Callable[[IkeHost, NetworkPath, Header], Session]
 """Makes a responder's session for the first message of a peer."""
 
 NO_SPI: Final = bytes(8)
@@ -182,47 +182,47 @@ class IkeReceiver:
     def receive(self, packet: IkePacket, now: float) -> None:
         """One datagram; what is wrong with it is logged, counted and perhaps answered, never raised."""
         manager = self._manager
-        path = Path(packet.context, packet.local, packet.local_port, packet.remote, packet.remote_port)
+        path = NetworkPath(packet.context, packet.local, packet.local_port, packet.remote, packet.remote_port)
         data = packet.data
         try:
             header = Header.parse(data)
         except PayloadError as error:
-            manager.counted("received", data)
+            manager.count_message("received", data)
             self._malformed(error, None, None, path, data, now)
             return
         session = self._find_session(header, path, data)
         try:
             header.check(known=session is not None)
         except PayloadError as error:
-            manager.counted("received", data)
+            manager.count_message("received", data)
             self._malformed(error, header, session, path, data, now)
             return
         if session is None:
             begin = self._respond_v1 if header.major == 1 else self._respond_v2
             session = begin(data, header, path, now)
         if session is None:
-            manager.counted("received", data)
+            manager.count_message("received", data)
         else:
             manager.run(session, self._deliver, session, data, header, path, now)
 
     # inside
 
-    def _deliver(self, session: Session, data: bytes, header: Header, path: Path, now: float) -> None:
+    def _deliver(self, session: Session, data: bytes, header: Header, path: NetworkPath, now: float) -> None:
         """To the session that it is for, and that it is counted with."""
-        self._manager.counted("received", data)
+        self._manager.count_message("received", data)
         session.receive(data, header, path, now)
 
-    def _find_session(self, header: Header, path: Path, data: bytes) -> Session | None:
+    def _find_session(self, header: Header, path: NetworkPath, data: bytes) -> Session | None:
         table = self._manager.table
         found = None
         if header.spi_r != NO_SPI:
             # Which of the two SPIs is ours depends on who began; both are random, so trying both is as good.
             found = table.by_spi.get(header.spi_r) or table.by_spi.get(header.spi_i)
         else:
-            found = table.by_spi.get(header.spi_i) or table.first(path, _init_mark(header, data))
+            found = table.by_spi.get(header.spi_i) or table.by_init_message(path, _init_mark(header, data))
         return found if found is not None and found.version == header.major else None
 
-    def _respond_v1(self, data: bytes, header: Header, path: Path, now: float) -> Session | None:
+    def _respond_v1(self, data: bytes, header: Header, path: NetworkPath, now: float) -> Session | None:
         """A new session for a message, where one is due."""
         manager = self._manager
         opens = header.exchange in (ExchangeType.MAIN_MODE, ExchangeType.AGGRESSIVE_MODE)
@@ -233,7 +233,7 @@ class IkeReceiver:
                 manager.log("ikev1-invalid-xchange-type", {"value": header.exchange}, None, path, now)
             return None
         group = manager.group(path.context, path.local, path.remote, 1)
-        if group is None or not any(member.wanted and member.responds for member in group.members):
+        if group is None or not any(member.enabled and member.may_respond for member in group.members):
             self._log_no_connection(path, 1, now)
             if group is None:
                 self._send_error_v1(header, NotifyTypeV1.NO_PROPOSAL_CHOSEN, path, data, now)
@@ -244,10 +244,10 @@ class IkeReceiver:
         if not self._make_room(path, share, now, costly=header.exchange == ExchangeType.AGGRESSIVE_MODE):
             return None
         session = self._respond[1](manager, path, header)
-        manager.table.answer(session, path, _init_mark(header, data), now)
+        manager.table.add_responder(session, path, _init_mark(header, data), now)
         return session
 
-    def _respond_v2(self, data: bytes, header: Header, path: Path, now: float) -> Session | None:
+    def _respond_v2(self, data: bytes, header: Header, path: NetworkPath, now: float) -> Session | None:
         """As for version 1."""
         manager = self._manager
         if header.is_response:
@@ -258,7 +258,7 @@ class IkeReceiver:
             self._send_error_v2(header, NotifyTypeV2.INVALID_IKE_SPI, b"", data, path, now)
             return None
         group = manager.group(path.context, path.local, path.remote, 2)
-        if group is None or not any(member.wanted and member.responds for member in group.members):
+        if group is None or not any(member.enabled and member.may_respond for member in group.members):
             self._log_no_connection(path, 2, now)
             if group is None:
                 self._send_error_v2(header, NotifyTypeV2.NO_PROPOSAL_CHOSEN, b"", data, path, now)
@@ -272,10 +272,10 @@ class IkeReceiver:
             return None
         session = self._respond[2](manager, path, header)
         session.receives = asked
-        manager.table.answer(session, path, _init_mark(header, data), now)
+        manager.table.add_responder(session, path, _init_mark(header, data), now)
         return session
 
-    def _has_cookie(self, data: bytes, path: Path, now: float) -> bool:
+    def _has_cookie(self, data: bytes, path: NetworkPath, now: float) -> bool:
         """Whether the peer has shown that it is where it says; if not, it is asked to."""
         manager = self._manager
         try:
@@ -293,7 +293,7 @@ class IkeReceiver:
             manager.send(path, demand)
         return False
 
-    def _make_room(self, path: Path, share: int, now: float, *, costly: bool = False) -> bool:
+    def _make_room(self, path: NetworkPath, share: int, now: float, *, costly: bool = False) -> bool:
         """Whether one more may be held, for an address that may have `share`; one that proved nothing goes for it.
 
         Of the `costly` ones whichever comes first after a moment drawn at random gets the place: in step with a
@@ -301,9 +301,9 @@ class IkeReceiver:
         """
         manager = self._manager
         if manager.table.half_open_from(path.remote) >= share:
-            oldest = manager.table.unproved(path.remote)
+            oldest = manager.table.oldest_unverified(path.remote)
         elif manager.table.half_open >= manager.settings.half_open_limit:
-            oldest = manager.table.unproved()
+            oldest = manager.table.oldest_unverified()
         else:
             return True
         if oldest is None or (costly and now < self._next_eviction):
@@ -315,7 +315,7 @@ class IkeReceiver:
         manager.run(oldest, lambda: oldest.close("crowded out by newer negotiations", now, tell=False))
         return True
 
-    def _log_no_connection(self, path: Path, version: int, now: float) -> None:
+    def _log_no_connection(self, path: NetworkPath, version: int, now: float) -> None:
         manager = self._manager
         manager.count("no matching connection")
         peer, local = format_address(path.remote), format_address(path.local)
@@ -330,14 +330,14 @@ class IkeReceiver:
         else:
             kind = "no tunnel"
             text = f"{peer} begins IKEv{version}, but no tunnel is configured between {local} and it"
-        manager.say(kind, "warning", text, None, path, now)
+        manager.log_own(kind, "warning", text, None, path, now)
 
     def _malformed(
         self,
         error: PayloadError,
         header: Header | None,
         session: Session | None,
-        path: Path,
+        path: NetworkPath,
         data: bytes,
         now: float,
     ) -> None:
@@ -353,7 +353,7 @@ class IkeReceiver:
         elif header.major > 2 or error.notify != NotifyTypeV2.INVALID_SYNTAX:
             self._send_error_v2(header, error.notify, b"", data, path, now)
 
-    def _send_error_v1(self, header: Header, notify: int, path: Path, data: bytes, now: float) -> None:
+    def _send_error_v1(self, header: Header, notify: int, path: NetworkPath, data: bytes, now: float) -> None:
         message = error_message_v1(header, notify, self._manager.random(4), len(data))
         if message is None or not self._error_budget.consume(now):
             return
@@ -363,7 +363,7 @@ class IkeReceiver:
         self._manager.send(path, message)
 
     def _send_error_v2(
-        self, header: Header, notify: int, body: bytes, data: bytes, path: Path, now: float
+        self, header: Header, notify: int, body: bytes, data: bytes, path: NetworkPath, now: float
     ) -> None:
         message = error_message_v2(header, notify, body, len(data))
         if message is not None and self._error_budget.consume(now):

@@ -12,7 +12,7 @@ from hashlib import blake2b
 from math import inf
 from typing import Final, Self
 
-from chassis.ase.ike.host import Host, IkeSettings, Path
+from chassis.ase.ike.host import IkeHost, IkeSettings, NetworkPath
 
 MAX_RETRANSMITS_UNVERIFIED: Final = 1
 """Retransmissions to a peer that has not proved that it receives at its address (count): a forged source must not
@@ -63,7 +63,7 @@ class Retransmission:
         self.due = now + self.wait
         return True
 
-    def retransmit(self, host: Host, path: Path, now: float) -> bool:
+    def retransmit(self, host: IkeHost, path: NetworkPath, now: float) -> bool:
         """Send the message again by `path`; False if it was sent often enough."""
         if not self.advance(now):
             return False
@@ -96,7 +96,7 @@ class ReplyCacheV1:
         self.reply = None
         self.resends = 0
 
-    def is_duplicate(self, host: Host, data: bytes, path: Path) -> bool:
+    def is_duplicate(self, host: IkeHost, data: bytes, path: NetworkPath) -> bool:
         """Whether this message was handled before. If it was the last one, send its reply again."""
         known = message_digest(data)
         if known not in self.handled:
@@ -105,7 +105,7 @@ class ReplyCacheV1:
             self.resend_reply(host, path)
         return True
 
-    def resend_reply(self, host: Host, path: Path) -> None:
+    def resend_reply(self, host: IkeHost, path: NetworkPath) -> None:
         """Send the last reply again, at most MAX_REPLY_RESENDS times."""
         if self.reply is not None:
             self.resends += 1

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from chassis.ase.ike.connections import Line
+from chassis.ase.ike.connections import PolicyEntry
 from chassis.ase.ike.payloads.numbers import IdType
 from chassis.ase.ike.payloads.v1 import IdV1
 from chassis.ase.ike.payloads.v2_payloads import IPV4_RANGE, TrafficSelector
@@ -34,7 +34,7 @@ def _id_payload(prefix: Prefix, protocol: int | None, port: int | None) -> IdV1:
     return IdV1.subnet(address & MASKS[length], MASKS[length], protocol or 0, port or 0)
 
 
-def id_payloads_v1(line: Line) -> tuple[IdV1, IdV1]:
+def id_payloads_v1(line: PolicyEntry) -> tuple[IdV1, IdV1]:
     """Return (our side, the peer's side) of the rule that a quick mode is for; no rule means everything."""
     rule = line.rules[0] if line.rules else AclRule(0)
     ours = _id_payload(rule.source, rule.protocol, rule.source_port)
@@ -51,7 +51,7 @@ def equivalent_ids(one: IdV1, other: IdV1) -> bool:
     )
 
 
-def matching_entries(lines: Iterable[Line], ours: IdV1, peers: IdV1) -> tuple[Line, ...]:
+def matching_entries(lines: Iterable[PolicyEntry], ours: IdV1, peers: IdV1) -> tuple[PolicyEntry, ...]:
     """Return the entries, in order, whose mirrored rule equals what the peer asks for."""
     found = []
     for line in lines:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from chassis.ase.ike.engine import Ike
+from chassis.ase.ike.engine import IkeEngine
 from chassis.ase.ike.host import Session
 from chassis.ase.link import Configure, IkePacket, PeerSeen
 from chassis.bus.records import (
@@ -210,9 +210,9 @@ def test_a_negotiation_that_nobody_proved_leaves_no_count_behind() -> None:
     attacker = Two(replace(ends, connection="initiator-only"), other(ends), seed=3)
     attacker.run(0.001)
     two.give(two.b, IkePacket(CONTEXT, B, 500, A, 500, attacker.a.sent[0].data))
-    assert two.b.ike.ike_sa_manager.statistics.held == 1
+    assert two.b.ike.ike_sa_manager.statistics.unassigned_count == 1
     two.run(60)
-    assert two.b.ike.ike_sa_manager.statistics.held == 0
+    assert two.b.ike.ike_sa_manager.statistics.unassigned_count == 0
     assert two.ask(two.b, "statistics").result["tunnels"] == {str(TUNNEL): {}}
     assert two.ask(two.b, "statistics").result["total"]["v2 negotiations responded"] == 1
 
@@ -224,14 +224,14 @@ MODES = pytest.mark.parametrize(("version", "mode"), [(2, "main"), (1, "main"), 
 def contacts(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     """(engine, tunnel) of each INITIAL-CONTACT that an engine heard."""
     heard: list[tuple[str, int]] = []
-    contacted = Ike.contacted
+    contacted = IkeEngine.contacted
 
-    def hears(ike: Ike, session: Session, now: float) -> None:
+    def hears(ike: IkeEngine, session: Session, now: float) -> None:
         assert session.connection is not None
         heard.append((ike.asp, session.connection.tunnel))
         contacted(ike, session, now)
 
-    monkeypatch.setattr(Ike, "contacted", hears)
+    monkeypatch.setattr(IkeEngine, "contacted", hears)
     return heard
 
 

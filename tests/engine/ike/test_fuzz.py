@@ -12,7 +12,7 @@ from contextlib import closing
 
 import pytest
 
-from chassis.ase.ike.identity import Identity
+from chassis.ase.ike.identity import IkeIdentity
 from chassis.ase.ike.payloads.header import Header
 from chassis.ase.ike.payloads.numbers import IdType
 from chassis.ase.ike.receiver import IkeReceiver
@@ -124,4 +124,4 @@ def replace_with_silence(ends: Ends) -> Ends:
 def test_a_distinguished_name_with_a_bit_string_is_shown() -> None:
     bits = bytes.fromhex("301031 0e300c0603550403 0305 00 61626364".replace(" ", ""))
     for data in (bits, bits[:-1], b"\x30", b"", b"\x30\x80" + bits):
-        assert display_identity(Identity(IdType.DER_ASN1_DN, data)).isprintable()
+        assert display_identity(IkeIdentity(IdType.DER_ASN1_DN, data)).isprintable()

@@ -61,7 +61,7 @@ def test_pairs_of_version_1_stay_when_phase_1_is_made_anew() -> None:
     always(two, 320)
     assert two.a.session is not first
     assert two.a.installs == [install]
-    assert two.a.ike.ike_sa_manager.table.owners[TUNNEL, install.serial] is two.a.session
+    assert two.a.ike.ike_sa_manager.table.child_owner[TUNNEL, install.serial] is two.a.session
 
 
 def test_the_older_sa_of_version_1_has_the_pairs_again_when_the_newer_one_goes() -> None:
@@ -185,7 +185,7 @@ def test_a_delete_of_the_isakmp_sa_leaves_the_pairs(mode: str, by: str) -> None:
     two.run(20)
     assert session.closed
     assert hears.installs == [install]
-    assert hears.ike.ike_sa_manager.table.owners[TUNNEL, install.serial] is hears.session
+    assert hears.ike.ike_sa_manager.table.child_owner[TUNNEL, install.serial] is hears.session
     settled(two)
     two.ask(two.a, "rekey", what="child")
     always(two, 30)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from chassis.ase.ike.identity import Identity
+from chassis.ase.ike.identity import IkeIdentity
 from chassis.ase.ike.log import TEMPLATES
 from chassis.ase.ike.payloads.header import HEADER_LENGTH
 from chassis.ase.ike.payloads.numbers import IdType, NotifyTypeV1
@@ -394,12 +394,12 @@ CASES["mode, main"] = Case(
 @pytest.fixture
 def names(monkeypatch: pytest.MonkeyPatch) -> None:
     """`DN` in a configuration is a distinguished name."""
-    of = Identity.of
+    of = IkeIdentity.of
 
-    def read(text: str) -> Identity:
-        return Identity(IdType.DER_ASN1_DN, pki.common_name("ours").public_bytes()) if text == DN else of(text)
+    def read(text: str) -> IkeIdentity:
+        return IkeIdentity(IdType.DER_ASN1_DN, pki.common_name("ours").public_bytes()) if text == DN else of(text)
 
-    monkeypatch.setattr(Identity, "of", read)
+    monkeypatch.setattr(IkeIdentity, "of", read)
 
 
 @pytest.mark.behaviour("B-026", "B-030", "B-034", "B-035", "B-039", "B-040", "B-213", "B-214")

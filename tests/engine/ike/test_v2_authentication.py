@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from chassis.ase.ike import child_proposals
-from chassis.ase.ike.identity import Identity
+from chassis.ase.ike.identity import IkeIdentity
 from chassis.ase.ike.payloads.v2_payloads import IdV2
 from chassis.ase.ike.v2 import create_child_sa
 from tests.support.ike.authentication import certified, store
@@ -112,13 +112,13 @@ def test_an_identity_is_proved_by_its_octets_as_they_came(
 ) -> None:
     """Reserved octets are ignored (RFC 7296 2.5), and AUTH covers them (2.15)."""
     name = b"a.example" if odd == "initiator" else b"b.example"
-    right = Identity.v2
+    right = IkeIdentity.v2
 
-    def v2(identity: Identity, kind: int) -> IdV2:
+    def v2(identity: IkeIdentity, kind: int) -> IdV2:
         plain = right(identity, kind)
         return OddId(plain.type, plain.id_type, plain.data) if plain.data == name else plain
 
-    monkeypatch.setattr(Identity, "v2", v2)
+    monkeypatch.setattr(IkeIdentity, "v2", v2)
     up(*certified(method, method))
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from chassis.ase.ike.crypto import ikev1
 from chassis.ase.ike.crypto.ikev1 import IvChain
-from chassis.ase.ike.host import Host, Session
+from chassis.ase.ike.host import IkeHost, Session
 from chassis.ase.ike.payloads import v1, v2
 from chassis.ase.ike.payloads.header import HEADER_LENGTH, INITIATOR, RESPONSE, VERSION_1, VERSION_2, Header
 from chassis.ase.ike.payloads.numbers import ExchangeType, PayloadTypeV1, PayloadTypeV2
@@ -201,7 +201,7 @@ class Fuzzed(ABC):
                 spis += bool(pair.inbound.ah_spi) + bool(pair.inbound.esp_spi) + bool(pair.cpi_in)
             if (
                 end.ike.ike_sa_manager.spis_held != spis
-                or set(registry.owners) != set(end.pairs)
+                or set(registry.child_owner) != set(end.pairs)
                 or registry.half_open
             ):
                 return False
@@ -220,7 +220,7 @@ class Fuzzed(ABC):
             (
                 end.ike.ike_sa_manager.spis_held,
                 len(end.pairs),
-                len(end.ike.ike_sa_manager.table.owners),
+                len(end.ike.ike_sa_manager.table.child_owner),
                 len(end.ike.ike_sa_manager.table.by_spi),
                 end.ike.ike_sa_manager.table.half_open,
             )
@@ -283,7 +283,7 @@ class WithKeys(Fuzzed):
             random.Random(seed), mutation.INSIDE_1 if version == 1 else mutation.INSIDE_2, header=False
         )
         self._harm = False
-        self._speaks: Host | None = None
+        self._speaks: IkeHost | None = None
         if version == 1:
             self._hook_v1()
         else:
@@ -304,7 +304,7 @@ class WithKeys(Fuzzed):
         self._undo.append((holder, name, getattr(holder, name)))
         setattr(holder, name, value)
 
-    def _bends(self, host: Host | None) -> bool:
+    def _bends(self, host: IkeHost | None) -> bool:
         return self._harm and host is self.two.b.ike.ike_sa_manager and self.rng.random() < self.bending
 
     def strike(self) -> None:

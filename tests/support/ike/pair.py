@@ -10,7 +10,7 @@ from math import inf
 from random import Random
 from typing import Any, Literal
 
-from chassis.ase.ike.engine import Ike
+from chassis.ase.ike.engine import IkeEngine
 from chassis.ase.ike.log import TEMPLATES
 from chassis.ase.link import (
     Configure,
@@ -220,7 +220,7 @@ def other(ends: Ends) -> Ends:
 class End:
     """One engine and what its data engine would hold."""
 
-    ike: Ike
+    ike: IkeEngine
     local: int
     pairs: dict[tuple[int, int], SaInstall] = field(default_factory=dict)
     sending: dict[tuple[int, int], int] = field(default_factory=dict)
@@ -341,7 +341,7 @@ class Two:
         self.configure(self.b, b.records(), whole=True)
 
     def _end(self, ends: Ends) -> End:
-        return End(Ike(f"asp {ends.local & 15}/1", random=self._random.randbytes), ends.local)
+        return End(IkeEngine(f"asp {ends.local & 15}/1", random=self._random.randbytes), ends.local)
 
     def mute(self, end: End) -> None:
         """The ASP of an end is dead: nothing of it does anything any more."""

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from chassis.ase.ike.engine import Ike
+from chassis.ase.ike.engine import IkeEngine
 from chassis.ase.ipsec.sadb import Sadb
 from chassis.ase.ipsec.state import SaStateFile, octets_for
 from chassis.ase.link import (
@@ -126,7 +126,7 @@ class UdpEnd:
 
     def reset(self) -> None:
         """A new life, as after `kill -9`: nothing is known, and nobody was told."""
-        self.ike = Ike("asp 1/1", random=os.urandom)
+        self.ike = IkeEngine("asp 1/1", random=os.urandom)
         self.pairs: dict[tuple[int, int], SaInstall] = {}
         self.sending: dict[tuple[int, int], int] = {}
         """Serial of the pair that sends, by (tunnel, number of the line or of one of its rules)."""

@@ -11,7 +11,7 @@ from typing import Any
 import msgpack
 import pytest
 
-from chassis.ase.ike.engine import Ike
+from chassis.ase.ike.engine import IkeEngine
 from chassis.ase.link import (
     FromIke,
     IkeAlive,
@@ -69,8 +69,8 @@ def test_an_answer_that_cannot_be_packed_is_said(ends: tuple[Pipe, Pipe], reply:
     assert left.number == 9
     assert left.text.startswith("IkeReply: ")
     assert left.text.isprintable()
-    engine = Ike("asp 1/1", random=random.Random(1).randbytes)
-    for message in engine.left_out(left.text, left.number, 1.0):
+    engine = IkeEngine("asp 1/1", random=random.Random(1).randbytes)
+    for message in engine.on_message_dropped(left.text, left.number, 1.0):
         assert ike.send(message) is None
     said, answer = data.receive()
     assert isinstance(said, IkeLog)

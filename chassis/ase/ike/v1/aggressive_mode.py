@@ -5,7 +5,7 @@ from __future__ import annotations
 from chassis.ase.ike.connections import Connection
 from chassis.ase.ike.crypto.ikev1 import decrypt_payloads
 from chassis.ase.ike.errors import NegotiationError, no_ike_proposal_v1
-from chassis.ase.ike.identity import Identity
+from chassis.ase.ike.identity import IkeIdentity
 from chassis.ase.ike.ike_proposals import NoMatch, choose_v1, offer_v1
 from chassis.ase.ike.payloads.numbers import NotifyTypeV1
 from chassis.ase.ike.payloads.v1 import Hash, IdV1, PayloadV1
@@ -94,7 +94,7 @@ class AggressiveMode(Phase1Exchange):
         phase1.sa_i = sa_body(message, payloads)
         offer = exactly_one(payloads, SaV1)
         claimed = exactly_one(payloads, IdV1)
-        identity = Identity.received(claimed)
+        identity = IkeIdentity.received(claimed)
         found = self.matching_connections(identity)
         # Choose the proposal first: its method decides which lines the guide has for an unexpected identity.
         ours = dict.fromkeys([proposal for one in found or members for proposal in one.proposals])

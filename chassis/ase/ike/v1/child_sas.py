@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from chassis.ase.entry_numbers import describe_entry
 from chassis.ase.ike.connections import Connection
-from chassis.ase.ike.host import AGED, Child, Host, Session
+from chassis.ase.ike.host import SOFT_LIFETIME_REACHED, Child, IkeHost, Session
 from chassis.ase.ike.payloads.numbers import Protocol
 from chassis.ase.link import Encapsulation, SaDelete, SaExpiring, SaInstall, SaMove, SaSwitch
 
@@ -59,14 +59,14 @@ class ChildSaV1:
 
 def max_child_sas(connection: Connection) -> int:
     """Return how many CHILD SAs a connection may have at once."""
-    return max(MAX_CHILD_SAS, 4 * len(connection.lines))
+    return max(MAX_CHILD_SAS, 4 * len(connection.entries))
 
 
 class ChildSasV1:
     """The CHILD SAs that are under one ISAKMP SA, oldest first."""
 
     def __init__(
-        self, host: Host, session: Session, send_delete: Callable[[Mapping[int, bytes], float], None]
+        self, host: IkeHost, session: Session, send_delete: Callable[[Mapping[int, bytes], float], None]
     ) -> None:
         """`send_delete(spis, now)` tells the peer that we no longer receive by these SPIs."""
         self._host = host
@@ -95,8 +95,8 @@ class ChildSasV1:
                 if other.child.entry == entry:
                     other.sending = False
             child_sa.sending = True
-        host.emit(replace(child_sa.install, send=child_sa.sending))
-        host.installed(self._session, child_sa.child, now)
+        host.send_to_dataplane(replace(child_sa.install, send=child_sa.sending))
+        host.on_child_installed(self._session, child_sa.child, now)
         self._activate_newest(entry, now)
 
     def confirm(self, child_sa: ChildSaV1, now: float) -> None:
@@ -109,7 +109,7 @@ class ChildSasV1:
         """Take over those of an ISAKMP SA that this one replaces."""
         self.all = taken + self.all
         for child_sa in taken:
-            self._host.installed(self._session, child_sa.child, now)
+            self._host.on_child_installed(self._session, child_sa.child, now)
 
     def give_away(self) -> list[ChildSaV1]:
         """Return all, for the ISAKMP SA that takes them over."""
@@ -127,7 +127,7 @@ class ChildSasV1:
                 if one.child.entry == entry:
                     one.sending = False
             sender.sending = True
-            self._host.emit(SaSwitch(sender.child.tunnel, sender.child.serial))
+            self._host.send_to_dataplane(SaSwitch(sender.child.tunnel, sender.child.serial))
         for one in live[: live.index(sender)]:
             one.soft = inf
             if one.delete_at == inf:
@@ -139,7 +139,7 @@ class ChildSasV1:
         encapsulation = Encapsulation(path.local_port, path.remote, path.remote_port)
         for child_sa in self.all:
             if child_sa.install.encapsulation:
-                self._host.emit(SaMove(child_sa.child.tunnel, child_sa.child.serial, encapsulation))
+                self._host.send_to_dataplane(SaMove(child_sa.child.tunnel, child_sa.child.serial, encapsulation))
 
     def remove(self, child_sa: ChildSaV1, reason: str, now: float, *, tell: bool) -> None:
         """Remove it at once; `tell` the peer.
@@ -159,9 +159,9 @@ class ChildSasV1:
             self.confirm(others[-1], now)
         self.all.remove(child_sa)
         host = self._host
-        host.emit(SaDelete(child_sa.child.tunnel, child_sa.child.serial, reason))
-        host.release(child_sa.spis_in)
-        host.removed(self._session, child_sa.child, reason, now)
+        host.send_to_dataplane(SaDelete(child_sa.child.tunnel, child_sa.child.serial, reason))
+        host.release_spis(child_sa.spis_in)
+        host.on_child_removed(self._session, child_sa.child, reason, now)
         self._activate_newest(entry, now)
 
     def on_delete(self, protocol: int, spi: bytes, now: float) -> None:
@@ -187,14 +187,16 @@ class ChildSasV1:
                 child_sa.remove_at = now + RECEIVE_AFTER_DELETE_DELAY
             elif child_sa.soft <= now:
                 if self.newest(child_sa.child.entry) is child_sa:
-                    self._host.emit(SaExpiring(child_sa.child.tunnel, child_sa.child.serial, False, AGED))
+                    self._host.send_to_dataplane(
+                        SaExpiring(child_sa.child.tunnel, child_sa.child.serial, False, SOFT_LIFETIME_REACHED)
+                    )
                 self.request_successor(child_sa, now)
 
     def request_successor(self, child_sa: ChildSaV1, now: float) -> None:
         """Request a successor, and again after REKEY_RETRY_INTERVAL if none comes."""
         session = self._session
         child_sa.soft = now + REKEY_RETRY_INTERVAL
-        line = None if session.connection is None else session.connection.line(child_sa.child.entry)
+        line = None if session.connection is None else session.connection.entry(child_sa.child.entry)
         if line is None:
             child_sa.soft = inf
         elif self.newest(child_sa.child.entry) is child_sa:

@@ -13,11 +13,11 @@ from enum import Enum
 from math import inf
 from typing import Any, Final, cast
 
-from chassis.ase.ike.connections import Connection, Line
+from chassis.ase.ike.connections import Connection, PolicyEntry
 from chassis.ase.ike.crypto import ikev1
 from chassis.ase.ike.errors import FailureReason
-from chassis.ase.ike.host import Host, Path, Session
-from chassis.ase.ike.identity import Identity
+from chassis.ase.ike.host import IkeHost, NetworkPath, Session
+from chassis.ase.ike.identity import IkeIdentity
 from chassis.ase.ike.payloads.numbers import ExchangeType, NotifyTypeV1, Protocol
 from chassis.ase.ike.payloads.v1 import DeleteV1, Hash, MessageV1, NotifyV1, PayloadV1, emit_payloads
 from chassis.ase.ike.retransmit import DpdState, ReplyCacheV1, Retransmission
@@ -220,7 +220,9 @@ class Exchanges:
 class IsakmpSa(Session):
     """One ISAKMP SA, or the negotiation of one. Times are the engine's (s); infinity is never."""
 
-    def __init__(self, host: Host, path: Path, phase1: Phase1Negotiation, spi: bytes, initiator: bool) -> None:
+    def __init__(
+        self, host: IkeHost, path: NetworkPath, phase1: Phase1Negotiation, spi: bytes, initiator: bool
+    ) -> None:
         self.host = host
         self.path = path
         self.phase1 = phase1
@@ -233,17 +235,17 @@ class IsakmpSa(Session):
         self.closed = False
         self.receives = False
         self.state = Phase1State.IDLE
-        self.peer_identity: Identity | None = None
+        self.peer_identity: IkeIdentity | None = None
         """The authenticated identity of the peer."""
         self.child_sas = ChildSasV1(host, self, self.send_delete)
         self.exchanges = Exchanges()
-        self.wanted: dict[int, tuple[Line, int]] = {}
+        self.wanted: dict[int, tuple[PolicyEntry, int]] = {}
         """Quick modes that wait: by the number of the line, the line and the serial of the CHILD SA to replace."""
         self.successor: IsakmpSa | None = None
         """The ISAKMP SA that has replaced this one."""
         self.pending_successor: IsakmpSa | None = None
         """The one that this end negotiates to replace this one."""
-        self.heard = -inf
+        self.last_received = -inf
         """When the last authentic message of the peer came in."""
         self.peer_lost_state = False
         """The peer no longer has this SA: it is dead, or sent INITIAL-CONTACT."""
@@ -326,7 +328,7 @@ class IsakmpSa(Session):
 
     def initial_contact_notify(self, connection: Connection) -> tuple[NotifyV1, ...]:
         """Return INITIAL-CONTACT if it is due, else nothing."""
-        if not self.host.first_contact(connection):
+        if not self.host.may_send_initial_contact(connection):
             return ()
         return (NotifyV1(NotifyTypeV1.INITIAL_CONTACT, Protocol.IKE, self.phase1.cookies),)
 
@@ -335,8 +337,8 @@ class IsakmpSa(Session):
         if self.closed or self.established:
             return
         self.transition(Phase1Event.CLOSE)
-        self.host.failed(self, failure, now)
-        self.host.down(self, failure.text, now)
+        self.host.on_failed(self, failure, now)
+        self.host.on_closed(self, failure.text, now)
 
     def fail_after_grace(self, failure: FailureReason, now: float) -> None:
         """Fail with this reason after two retransmit intervals, unless a genuine answer comes before.
@@ -371,7 +373,9 @@ class IsakmpSa(Session):
 
     # --- messages under the keys, and in clear ---
 
-    def send_informational(self, payloads: Sequence[PayloadV1], now: float, path: Path | None = None) -> None:
+    def send_informational(
+        self, payloads: Sequence[PayloadV1], now: float, path: NetworkPath | None = None
+    ) -> None:
         """Send an informational exchange under the keys, by `path` if given; no effect without keys."""
         if self.phase1.keys is not None and not self.closed and not self.orphaned:
             self.host.send(path or self.path, self.encrypted_message(payloads))
@@ -430,8 +434,8 @@ class IsakmpSa(Session):
         """Count a message that only the peer can have made as a sign of life; follow a peer whose NAT gave it
         another address or port."""
         if self.established:
-            self.alive(message.now)
-            if self.phase1.peer_behind_nat and message.path.encapsulated and message.path != self.path:
+            self.on_inbound_traffic(message.now)
+            if self.phase1.peer_behind_nat and message.path.on_nat_port and message.path != self.path:
                 self.path = message.path
                 self.child_sas.on_peer_moved()
 
@@ -444,8 +448,8 @@ class IsakmpSa(Session):
         self.detector = DpdState(settings.dpd_interval, settings.dpd_retries, first)
         self.detector.reset(now)
 
-    def alive(self, now: float) -> None:
-        self.heard = now
+    def on_inbound_traffic(self, now: float) -> None:
+        self.last_received = now
         if self.detector is not None:
             self.detector.reset(now)
 
@@ -472,7 +476,7 @@ class IsakmpSa(Session):
         if tell and self.established:
             self.send_informational((self.isakmp_sa_delete(),), now)
         self.transition(Phase1Event.CLOSE)
-        self.host.down(self, reason, now)
+        self.host.on_closed(self, reason, now)
 
     def _orphan(self, reason: str, now: float, *, tell: bool) -> None:
         """Delete the ISAKMP SA, but keep its CHILD SAs for the next one of the connection."""
@@ -483,8 +487,8 @@ class IsakmpSa(Session):
         self.soft = self.hard = self.first_soft = self._nat_keepalive_at = inf
         # Keep the keys for a moment: a Delete for the CHILD SAs that the peer sent before may come later.
         self.delete_at = now + DELETE_DELAY
-        self.host.say("pairs stay", "info", f"{reason}; its IPsec SAs stay", self, self.path, now)
-        self.host.down(self, reason, now)
+        self.host.log_own("pairs stay", "info", f"{reason}; its IPsec SAs stay", self, self.path, now)
+        self.host.on_closed(self, reason, now)
 
     # --- replacement: in IKEv1 the CHILD SAs outlive the ISAKMP SA and move to the new one ---
 
@@ -497,7 +501,7 @@ class IsakmpSa(Session):
         return [one for one in self._other_sessions() if one.orphaned]
 
     def _other_sessions(self) -> list[IsakmpSa]:
-        found = [one for one in self.host.siblings(self) if isinstance(one, IsakmpSa)]
+        found = [one for one in self.host.sibling_sessions(self) if isinstance(one, IsakmpSa)]
         return [one for one in found if one is not self]
 
     @property
@@ -524,7 +528,7 @@ class IsakmpSa(Session):
         for orphan in self.orphaned_sessions():
             orphan._migrate_children(self.current_session, now)
             orphan.close("another IKE SA has its pairs", now, tell=False)
-            self.host.changed(orphan)
+            self.host.reschedule(orphan)
 
     def _be_replaced_by(self, successor: IsakmpSa, now: float) -> None:
         """Give the CHILD SAs to `successor`, or to what has replaced that, and delete this SA later.
@@ -542,7 +546,7 @@ class IsakmpSa(Session):
         self.delete_at = now + (DELETE_DELAY if successor.initiator else PEER_DELETE_TIMEOUT * (1 + spread))
         self.transition(Phase1Event.SUCCESSOR_ESTABLISHED)
         self._migrate_children(successor, now)
-        self.host.changed(self)
+        self.host.reschedule(self)
 
     def _migrate_children(self, successor: IsakmpSa, now: float) -> None:
         """Give another ISAKMP SA the CHILD SAs, and the quick modes that wait."""
@@ -550,7 +554,7 @@ class IsakmpSa(Session):
         for number, wanted in self.wanted.items():
             successor.wanted.setdefault(number, wanted)
         self.wanted.clear()
-        successor.host.changed(successor)
+        successor.host.reschedule(successor)
 
     def _migrate_on_close(self, now: float) -> None:
         """Give the CHILD SAs to another established ISAKMP SA, and those that this one replaced to its successor.
@@ -572,7 +576,7 @@ class IsakmpSa(Session):
                 one.delete_at = inf
                 one.soft = max(one.first_soft, now + REKEY_RETRY_INTERVAL)
                 one.transition(Phase1Event.SUCCESSOR_GONE)
-                one.host.changed(one)
+                one.host.reschedule(one)
 
     def on_initial_contact(self, now: float) -> None:
         """Delete what was made before this SA began: the peer sent INITIAL-CONTACT, so it has lost that.
@@ -585,13 +589,13 @@ class IsakmpSa(Session):
             if older.established_at < self.created_at:
                 older.peer_lost_state = True
                 older.close("the peer began anew", now, tell=False)
-                self.host.changed(older)
+                self.host.reschedule(older)
             else:
                 younger = True
         for child_sa in [one for one in self.child_sas.all if one.created_at < self.created_at]:
             self.child_sas.remove(child_sa, "the peer began anew", now, tell=False)
         if not younger:
-            self.host.contacted(self, now)
+            self.host.on_initial_contact(self, now)
 
     def on_isakmp_sa_delete(self, cookies: bytes, now: float) -> None:
         """Delete this ISAKMP SA, or the other one of the connection that has these cookies: the peer did. The
@@ -600,7 +604,7 @@ class IsakmpSa(Session):
             if one.phase1.cookies == cookies:
                 one.close("deleted by the peer", now, tell=False, keep=True)
                 if one is not self:
-                    self.host.changed(one)
+                    self.host.reschedule(one)
                 return
 
     def on_child_sa_delete(self, protocol: int, spi: bytes, now: float) -> None:

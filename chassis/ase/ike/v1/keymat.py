@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
-from chassis.ase.ike.connections import Connection, Group
+from chassis.ase.ike.connections import Connection, ConnectionGroup
 from chassis.ase.ike.crypto import ikev1
 from chassis.ase.ike.crypto.algorithms import PRFS_V1_HASH, PrfSpec
 from chassis.ase.ike.crypto.diffie_hellman import GROUPS, DhKeyPair, GroupError
 from chassis.ase.ike.crypto.ikev1 import IvChain, SkeyId, equal, nat_hash
 from chassis.ase.ike.errors import NegotiationError
-from chassis.ase.ike.host import Path
+from chassis.ase.ike.host import NetworkPath
 from chassis.ase.ike.ike_proposals import METHODS_V1, OAKLEY_METHOD, ChoiceV1
 from chassis.ase.ike.payloads.header import ENCRYPTION, HEADER_LENGTH, VERSION_1, Header
 from chassis.ase.ike.payloads.numbers import NotifyTypeV1
@@ -43,7 +43,7 @@ class IncomingMessage:
 
     data: bytes
     header: Header
-    path: Path
+    path: NetworkPath
     now: float
 
 
@@ -58,7 +58,7 @@ class Phase1Negotiation:
     mode: int
     cky_i: bytes
     cky_r: bytes = NO_COOKIE
-    group: Group | None = None
+    group: ConnectionGroup | None = None
     members: tuple[Connection, ...] = ()
     sa_i: bytes = b""
     choice: ChoiceV1 | None = None
@@ -164,14 +164,14 @@ class Phase1Negotiation:
         iv = ikev1.message_iv(self.hash_name, cipher, self.chain.iv, message_id)
         return IvChain(cipher, self.chain.key, iv)
 
-    def nat_d_payloads(self, path: Path) -> tuple[NatD, NatD]:
+    def nat_d_payloads(self, path: NetworkPath) -> tuple[NatD, NatD]:
         """Return our NAT-D payloads: the hash of the peer's address and port as seen here, then of our own."""
         return (
             NatD(self._nat_d_hash(path.remote, path.remote_port)),
             NatD(self._nat_d_hash(path.local, path.local_port)),
         )
 
-    def detect_nat(self, received: Sequence[NatD], path: Path) -> None:
+    def detect_nat(self, received: Sequence[NatD], path: NetworkPath) -> None:
         """Store which end is behind a NAT, by the peer's NAT-D payloads (RFC 3947 3.2): the first one is for the
         address at which the peer sees us, the others are for its own."""
         if len(received) < 2:

@@ -19,7 +19,7 @@ from chassis.ase.ike.credentials import CertificateError
 from chassis.ase.ike.crypto.ikev1 import equal
 from chassis.ase.ike.crypto.signatures import v1_sign, v1_verify
 from chassis.ase.ike.errors import NegotiationError, Row
-from chassis.ase.ike.identity import Identity, printable
+from chassis.ase.ike.identity import IkeIdentity, printable
 from chassis.ase.ike.ike_proposals import NoMatch, choose_v1
 from chassis.ase.ike.payloads.numbers import CertEncoding, ExchangeType, IdType, NotifyTypeV1
 from chassis.ase.ike.payloads.v1 import (
@@ -93,7 +93,7 @@ class Phase1Exchange(ABC):
         path = self.sa.path
         group = self.sa.host.group(path.context, path.local, path.remote, 1)
         members = () if group is None else group.members
-        answering = tuple([one for one in members if one.wanted and one.responds and not one.flaw])
+        answering = tuple([one for one in members if one.enabled and one.may_respond and not one.config_error])
         if not answering:
             raise NegotiationError("not answered", "no IKEv1 connection answers this peer")
         if len(members) == 1:
@@ -161,7 +161,7 @@ class Phase1Exchange(ABC):
 
     def move_to_nat_port(self) -> None:
         """Send the next messages on port 4500 if there is a NAT (RFC 3947 4); the initiator does."""
-        if self.sa.nat_detected and not self.sa.path.encapsulated:
+        if self.sa.nat_detected and not self.sa.path.on_nat_port:
             self.sa.path = self.sa.path.floated()
 
     # --- our authentication ---
@@ -211,7 +211,7 @@ class Phase1Exchange(ABC):
         digest = self.phase1.auth_hash(not self.sa.initiator, claimed.emit())
         return received is not None and equal(received.value, digest)
 
-    def authenticate_peer(self, payloads: Sequence[PayloadV1], claimed: IdV1) -> tuple[Connection, Identity]:
+    def authenticate_peer(self, payloads: Sequence[PayloadV1], claimed: IdV1) -> tuple[Connection, IkeIdentity]:
         """Return the connection that the peer means, and its identity.
 
         Call it when the HASH of a preshared key is valid; a signature is verified here.
@@ -220,8 +220,8 @@ class Phase1Exchange(ABC):
             NegotiationError: the signature or a certificate is not valid, or no connection expects the identity.
         """
         phase1 = self.phase1
-        identity = Identity.received(claimed)
-        certified: tuple[Identity, ...] | None = None
+        identity = IkeIdentity.received(claimed)
+        certified: tuple[IkeIdentity, ...] | None = None
         provisional = phase1.members[0]
         if not phase1.by_psk:
             certified = self._check_signature(provisional, payloads, claimed)
@@ -241,7 +241,7 @@ class Phase1Exchange(ABC):
         return found[0], identity
 
     def set_authenticated(
-        self, connection: Connection, identity: Identity, payloads: tuple[PayloadV1, ...]
+        self, connection: Connection, identity: IkeIdentity, payloads: tuple[PayloadV1, ...]
     ) -> None:
         """Store the authenticated peer, and whether it sent INITIAL-CONTACT."""
         self.sa.connection = connection
@@ -252,7 +252,7 @@ class Phase1Exchange(ABC):
         """Remember an INITIAL-CONTACT until the SA is established."""
         self.phase1.peer_initial_contact |= keymat.has_initial_contact(payloads)
 
-    def matching_connections(self, identity: Identity) -> list[Connection]:
+    def matching_connections(self, identity: IkeIdentity) -> list[Connection]:
         """Return the eligible connections that expect this identity and have the chosen proposal, if one was."""
         phase1 = self.phase1
         assert phase1.group is not None
@@ -266,7 +266,7 @@ class Phase1Exchange(ABC):
 
     def _check_signature(
         self, connection: Connection, payloads: Sequence[PayloadV1], claimed: IdV1
-    ) -> tuple[Identity, ...]:
+    ) -> tuple[IkeIdentity, ...]:
         """Return the identities in the peer's certificate, if its SIG is valid.
 
         Raises:
@@ -286,7 +286,7 @@ class Phase1Exchange(ABC):
             text = "the peer's certificates are not accepted"
             raise error_of("certificate", text, NotifyTypeV1.INVALID_CERTIFICATE)
         try:
-            verified = connection.credentials.verify(ders, self.sa.host.wall)
+            verified = connection.credentials.verify(ders, self.sa.host.wall_clock)
         except CertificateError as error:
             text = f"the peer's certificate: {error}"
             raise error_of("certificate", text, NotifyTypeV1.INVALID_CERTIFICATE) from error
@@ -297,7 +297,7 @@ class Phase1Exchange(ABC):
         return tuple(verified.identities)
 
     def unexpected_certified_identity(
-        self, identity: Identity, certified: Sequence[Identity] | None, *, encrypted: bool
+        self, identity: IkeIdentity, certified: Sequence[IkeIdentity] | None, *, encrypted: bool
     ) -> NegotiationError:
         """Return the error for an ID payload that is not configured, with certificates.
 
@@ -319,7 +319,7 @@ class Phase1Exchange(ABC):
         return self._invalid_id(text, rows, encrypted=encrypted)
 
     def _check_certified_identity(
-        self, connection: Connection, claimed: Identity, certified: Sequence[Identity]
+        self, connection: Connection, claimed: IkeIdentity, certified: Sequence[IkeIdentity]
     ) -> None:
         """Check that the certificate has the remote identity, if `validate-certificate-identity` is on (B-045).
 
@@ -363,7 +363,7 @@ class Phase1Exchange(ABC):
         return "ikev1-cert-id-dialin" if by_identity_alone else "ikev1-cert-id"
 
 
-def unexpected_psk_identity(identity: Identity, *, encrypted: bool) -> NegotiationError:
+def unexpected_psk_identity(identity: IkeIdentity, *, encrypted: bool) -> NegotiationError:
     """Return the error for an ID payload that is not configured, with preshared keys."""
     id_ = "ikev1-psk-id-ipv4" if identity.id_type == IdType.IPV4_ADDR else "ikev1-psk-id-fqdn"
     row: Row = (id_, {"id_type": identity.type_name, "id": display_identity(identity)})
@@ -377,7 +377,7 @@ def unexpected_psk_identity(identity: Identity, *, encrypted: bool) -> Negotiati
     )
 
 
-def display_identity(identity: Identity) -> str:
+def display_identity(identity: IkeIdentity) -> str:
     """Return an identity as table 5 prints it, distinguished names with slashes; any octets of a peer are safe."""
     if identity.id_type == IdType.DER_ASN1_DN:
         try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from chassis.ase.ike.connections import Connection, Line
+from chassis.ase.ike.connections import Connection, PolicyEntry
 from chassis.ase.ike.crypto import ikev1
 from chassis.ase.ike.crypto.ikev1 import IvChain, after_hash, decrypt_payloads
 from chassis.ase.ike.errors import FailureReason, NegotiationError
@@ -41,7 +41,7 @@ class QuickModes:
 
     # --- our own ---
 
-    def request(self, line: Line, replaces: int, now: float) -> None:
+    def request(self, line: PolicyEntry, replaces: int, now: float) -> None:
         """Start one for a line as soon as MAX_OWN_QUICK_MODES allows it and none is pending for the line."""
         if any(one.initiator and one.line is not None and one.line.number == line.number for one in self.pending):
             return
@@ -59,13 +59,13 @@ class QuickModes:
             if any(one.line is not None and one.line.number == number for one in self._all_in_progress()):
                 continue  # One of the peer's comes first: it may make ours needless.
             del sa.wanted[number]
-            line = None if sa.connection is None else sa.connection.line(number)
+            line = None if sa.connection is None else sa.connection.entry(number)
             if line is None:
                 continue
             try:
                 one = QuickMode.start(sa, line, replaces, now)
             except NegotiationError as error:
-                sa.host.failed(sa, error.failure, now, line)
+                sa.host.on_failed(sa, error.failure, now, line)
                 continue
             sa.exchanges.add(one)
 
@@ -74,7 +74,7 @@ class QuickModes:
         for one in self.pending:
             line = one.line
             if one.state is QuickModeState.QM1_SENT and line is not None:
-                wanted = connection.line(line.number)
+                wanted = connection.entry(line.number)
                 if wanted is None or wanted.rules != line.rules:
                     one.abort(None, now)
 
@@ -177,7 +177,7 @@ class QuickModes:
             one.on_qm1(payloads, message.path, now)
         except NegotiationError as error:
             # Report no line: this does not delay what this end wants for its own lines.
-            sa.host.failed(sa, error.failure, now)
+            sa.host.on_failed(sa, error.failure, now)
             one.abort(None, now)
             one.refuse(first_of_type(payloads, SaV1), error, message.path, now)
         else:
@@ -221,7 +221,7 @@ class QuickModes:
             ):
                 one.mark_confirmed(now)
                 QuickModes(one.sa)._on_finished(one, now)
-                one.sa.host.changed(one.sa)
+                one.sa.host.reschedule(one.sa)
                 return
         child_sa = self._sa.child_sas.by_serial(serial)
         if child_sa is not None:
@@ -241,7 +241,7 @@ class QuickModes:
                 continue
             if one.initiator:
                 one.abort(FailureReason("timeout", f"{sa.peer} does not answer a quick mode"), now)
-                if sa.heard < now - self._retransmit_timeout():
+                if sa.last_received < now - self._retransmit_timeout():
                     # No message in all that time: the peer has lost this SA, or is dead.
                     sa.on_peer_dead(f"{sa.peer} does not answer", now)
                     return

@@ -23,13 +23,13 @@ from chassis.ase.ike.child_proposals import (
     choose_v1,
     offer_v1,
 )
-from chassis.ase.ike.connections import Line
+from chassis.ase.ike.connections import PolicyEntry
 from chassis.ase.ike.crypto import ikev1
 from chassis.ase.ike.crypto.algorithms import CIPHERS, INTEGRITY
 from chassis.ase.ike.crypto.diffie_hellman import GROUPS, DhKeyPair, GroupError
 from chassis.ase.ike.crypto.ikev1 import IvChain
 from chassis.ase.ike.errors import FailureReason, NegotiationError, no_ipsec_proposal_v1
-from chassis.ase.ike.host import Child, Path
+from chassis.ase.ike.host import Child, NetworkPath
 from chassis.ase.ike.ike_proposals import NoMatch, seconds
 from chassis.ase.ike.payloads.numbers import ExchangeType, NotifyTypeV1, Protocol
 from chassis.ase.ike.payloads.v1 import Hash, IdV1, KeV1, NonceV1, NotifyV1, PayloadV1, emit_payloads
@@ -159,7 +159,7 @@ class QuickMode(Exchange):
     message_id: int
     initiator: bool
     chain: IvChain = field(repr=False)
-    line: Line | None = None
+    line: PolicyEntry | None = None
     replaces: int = 0
     state: QuickModeState = QuickModeState.IDLE
     suites: tuple[Suite, ...] = ()
@@ -175,7 +175,7 @@ class QuickMode(Exchange):
     remove_at: float = inf
 
     @classmethod
-    def start(cls, sa: IsakmpSa, line: Line, replaces: int, now: float) -> QuickMode:
+    def start(cls, sa: IsakmpSa, line: PolicyEntry, replaces: int, now: float) -> QuickMode:
         """Send message 1 and return the exchange.
 
         Raises:
@@ -201,10 +201,10 @@ class QuickMode(Exchange):
 
     # --- initiator ---
 
-    def _send_qm1(self, line: Line, now: float) -> None:
+    def _send_qm1(self, line: PolicyEntry, now: float) -> None:
         """Message 1: SA, nonce, KE with PFS, and the selectors of the rule as ID payloads."""
         sa = self.sa
-        self.spis = sa.host.spis(protocols(self.suites))
+        self.spis = sa.host.allocate_spis(protocols(self.suites))
         self.ni = sa.host.random(NONCE_OCTETS)
         mode = UDP_TUNNEL if sa.nat_detected else TUNNEL
         payloads: list[PayloadV1] = [offer_v1(self.suites, self.spis, mode), NonceV1(self.ni)]
@@ -288,7 +288,7 @@ class QuickMode(Exchange):
 
     # --- responder ---
 
-    def on_qm1(self, payloads: tuple[PayloadV1, ...], path: Path, now: float) -> None:
+    def on_qm1(self, payloads: tuple[PayloadV1, ...], path: NetworkPath, now: float) -> None:
         """Message 1, whose HASH is valid: install the CHILD SA, which only receives, and send message 2 by `path`.
 
         Raises:
@@ -304,7 +304,7 @@ class QuickMode(Exchange):
         ]
         for name, one in zip(("initiator", "responder"), ids, strict=False):
             sa.log(f"ikev1-p2-selectors-received-{name}", traffic_selectors.log_values(one), now)
-        lines = traffic_selectors.matching_entries(sa.connection.lines, ids[1], ids[0]) if len(ids) == 2 else ()
+        lines = traffic_selectors.matching_entries(sa.connection.entries, ids[1], ids[0]) if len(ids) == 2 else ()
         if not lines:
             raise NegotiationError(
                 "selectors",
@@ -347,7 +347,7 @@ class QuickMode(Exchange):
         if self.child_sa is not None:
             self.sa.current_session.child_sas.confirm(self.child_sa, now)
 
-    def _choose(self, offered: SaV1, lines: Sequence[Line]) -> ChildChoiceV1:
+    def _choose(self, offered: SaV1, lines: Sequence[PolicyEntry]) -> ChildChoiceV1:
         """Choose the first line with a proposal that is offered; store it, our SPIs and our DH key.
 
         Raises:
@@ -357,14 +357,14 @@ class QuickMode(Exchange):
         refusal: NoMatch | None = None
         for line in lines:
             suites = usable_suites(self.sa, line)
-            spis = host.spis(protocols(suites))
+            spis = host.allocate_spis(protocols(suites))
             found = choose_v1(offered, suites, spis)
             if isinstance(found, NoMatch):
-                host.release(spis)
+                host.release_spis(spis)
                 refusal = refusal or found
                 continue
             if found.encapsulation != (UDP_TUNNEL if nat else TUNNEL):
-                host.release(spis)
+                host.release_spis(spis)
                 place = "through" if nat else "without"
                 raise NegotiationError(
                     "encapsulation",
@@ -373,7 +373,7 @@ class QuickMode(Exchange):
                     final=True,
                 )
             needed = set(protocols((found.suite,)))
-            host.release({protocol: spi for protocol, spi in spis.items() if protocol not in needed})
+            host.release_spis({protocol: spi for protocol, spi in spis.items() if protocol not in needed})
             self.spis = {protocol: spi for protocol, spi in spis.items() if protocol in needed}
             self.line, self.suites = line, suites
             if found.suite.group is not None:
@@ -459,11 +459,11 @@ class QuickMode(Exchange):
         assert line is not None
         needed = set(protocols((suite,)))
         spare = {protocol: spi for protocol, spi in self.spis.items() if protocol not in needed}
-        host.release(spare)
+        host.release_spis(spare)
         ours = {protocol: spi for protocol, spi in self.spis.items() if protocol in needed}
         self.spis = {}
         peers = dict(found.peer_spis)
-        serial = host.serial(connection.tunnel)
+        serial = host.new_serial(connection.tunnel)
         install = SaInstall(
             tunnel=connection.tunnel,
             serial=serial,
@@ -504,15 +504,15 @@ class QuickMode(Exchange):
         self.transition(QuickModeEvent.FAIL)
         self.retransmission = None
         self.remove_at = now + QUICK_MODE_CACHE_TIMEOUT
-        self.sa.host.release(self.spis)
+        self.sa.host.release_spis(self.spis)
         self.spis = {}
         if self.child_sa is not None:
             child_sas = self.sa.current_session.child_sas
             child_sas.remove(self.child_sa, "the peer did not confirm it", now, tell=True)
         if failure is not None:
-            self.sa.host.failed(self.sa, failure, now, self.line)
+            self.sa.host.on_failed(self.sa, failure, now, self.line)
 
-    def refuse(self, offered: SaV1 | None, error: NegotiationError, path: Path, now: float) -> None:
+    def refuse(self, offered: SaV1 | None, error: NegotiationError, path: NetworkPath, now: float) -> None:
         """Log the error and send its notification by `path`; `offered` is the peer's offer, if it has one here."""
         for row, values in error.rows:
             self.sa.log(row, values, now)
@@ -525,7 +525,7 @@ class QuickMode(Exchange):
                 self.sa.host.send(path, data)
 
 
-def usable_suites(sa: IsakmpSa, line: Line) -> tuple[Suite, ...]:
+def usable_suites(sa: IsakmpSa, line: PolicyEntry) -> tuple[Suite, ...]:
     """Return the suites that pass on the path to the peer: through a NAT only ESP (RFC 3948).
 
     Raises:

@@ -12,9 +12,9 @@ from math import inf
 from types import MappingProxyType
 from typing import Any, Final
 
-from chassis.ase.ike.connections import Connection, Line
+from chassis.ase.ike.connections import Connection, PolicyEntry
 from chassis.ase.ike.errors import NegotiationError, malformed_v1
-from chassis.ase.ike.host import Host, Path
+from chassis.ase.ike.host import IkeHost, NetworkPath
 from chassis.ase.ike.payloads.chain import PayloadError
 from chassis.ase.ike.payloads.header import Header
 from chassis.ase.ike.payloads.numbers import ExchangeType, NotifyTypeV1, Protocol
@@ -37,7 +37,9 @@ PHASE_1_EXCHANGES: Final[Mapping[int, type[Phase1Exchange]]] = MappingProxyType(
 class SessionV1(IsakmpSa):
     """An ISAKMP SA as the engine calls it; see `chassis.ase.ike.host.Session`."""
 
-    def __init__(self, host: Host, path: Path, phase1: Phase1Negotiation, spi: bytes, initiator: bool) -> None:
+    def __init__(
+        self, host: IkeHost, path: NetworkPath, phase1: Phase1Negotiation, spi: bytes, initiator: bool
+    ) -> None:
         super().__init__(host, path, phase1, spi, initiator)
         self.quick_modes = QuickModes(self)
         self._informational = Informational(self)
@@ -47,18 +49,18 @@ class SessionV1(IsakmpSa):
         """Digests of the last messages of phase 1 that were rejected."""
 
     @classmethod
-    def initiate(cls, host: Host, connection: Connection, path: Path) -> SessionV1:
+    def initiate(cls, host: IkeHost, connection: Connection, path: NetworkPath) -> SessionV1:
         """Return an initiator's session; `start` sends its first message."""
-        cookie = host.ike_spi()
+        cookie = host.new_ike_spi()
         mode = ExchangeType.AGGRESSIVE_MODE if connection.policy.mode == "aggressive" else ExchangeType.MAIN_MODE
         session = cls(host, path, Phase1Negotiation(mode, cookie, members=(connection,)), cookie, True)
         session.connection = connection
         return session
 
     @classmethod
-    def respond(cls, host: Host, path: Path, header: Header) -> SessionV1:
+    def respond(cls, host: IkeHost, path: NetworkPath, header: Header) -> SessionV1:
         """Return a responder's session for a first message, which the caller gives to `receive` next."""
-        cookie = host.ike_spi()
+        cookie = host.new_ike_spi()
         return cls(host, path, Phase1Negotiation(header.exchange, header.spi_i, cookie), cookie, False)
 
     # --- phase 1 ---
@@ -71,7 +73,7 @@ class SessionV1(IsakmpSa):
         self.host.count("negotiations initiated")
         self.transition(self._phase_1.start(connection, now))
 
-    def receive(self, data: bytes, header: Header, path: Path, now: float) -> None:
+    def receive(self, data: bytes, header: Header, path: NetworkPath, now: float) -> None:
         if self.closed:
             return
         message = IncomingMessage(bytes(data), header, path, now)
@@ -156,7 +158,7 @@ class SessionV1(IsakmpSa):
         rest = self.rekey_margin(lifetime)
         self._retransmission = None
         self._establish_deadline = inf
-        self.heard = self.established_at = now
+        self.last_received = self.established_at = now
         self.hard = now + lifetime
         self.soft = self.first_soft = self.hard - (rest if self.initiator else rest / 2)
         if phase1.behind_nat:
@@ -171,14 +173,14 @@ class SessionV1(IsakmpSa):
         if phase1.peer_initial_contact:
             self.on_initial_contact(now)
         self.replace_older_sas(now)
-        host.up(self, now)
+        host.on_established(self, now)
         if self.closed:
             return
         if contact:
             self.send_informational(contact, now)
         self.quick_modes.start_pending(now)
 
-    def _on_negotiation_error(self, error: NegotiationError, path: Path, now: float) -> None:
+    def _on_negotiation_error(self, error: NegotiationError, path: NetworkPath, now: float) -> None:
         """Log and notify why a message that came by `path` is not accepted; before the SA is established, fail."""
         for row, values in error.rows:
             self.log(row, values, now)
@@ -275,12 +277,12 @@ class SessionV1(IsakmpSa):
 
     # --- what the engine asks ---
 
-    def negotiate(self, line: Line, replaces: int, now: float) -> None:
+    def negotiate(self, line: PolicyEntry, replaces: int, now: float) -> None:
         if self.closed:
             return
         if self.successor is not None and self.successor.established:
             self.successor.negotiate(line, replaces, now)
-            self.host.changed(self.successor)
+            self.host.reschedule(self.successor)
             return
         self.quick_modes.request(line, replaces, now)
 
@@ -294,21 +296,21 @@ class SessionV1(IsakmpSa):
         pending = self.pending_successor
         if pending is not None and not pending.closed and not pending.established:
             return
-        if not connection.initiates:
+        if not connection.may_initiate:
             self.soft = inf
-            self.host.say("peer renews", "info", "the peer is to begin the next phase 1", self, self.path, now)
+            self.host.log_own("peer renews", "info", "the peer is to begin the next phase 1", self, self.path, now)
             return
         successor = SessionV1.initiate(self.host, connection, self.path)
         self.pending_successor = successor
         successor.start(now)
-        self.host.adopt(successor)
+        self.host.register_session(successor)
 
-    def drop(self, serial: int, reason: str, now: float) -> None:
+    def delete_child(self, serial: int, reason: str, now: float) -> None:
         child_sa = self.child_sas.by_serial(serial)
         if child_sa is not None:
             self.child_sas.remove(child_sa, reason, now, tell=True)
 
-    def expiring(self, serial: int, hard: bool, reason: str, now: float) -> None:
+    def on_child_expiring(self, serial: int, hard: bool, reason: str, now: float) -> None:
         child_sa = self.child_sas.by_serial(serial)
         if child_sa is None:
             return
@@ -316,11 +318,11 @@ class SessionV1(IsakmpSa):
         if hard:
             self.child_sas.remove(child_sa, reason, now, tell=True)
 
-    def seen(self, serial: int, now: float) -> None:
-        self.alive(now)
+    def on_peer_uses_sa(self, serial: int, now: float) -> None:
+        self.on_inbound_traffic(now)
         self.quick_modes.on_peer_uses_sa(serial, now)
 
-    def configured(self, connection: Connection, now: float) -> None:
+    def on_configuration(self, connection: Connection, now: float) -> None:
         self.connection = connection
         self.quick_modes.on_configured(connection, now)
         if not connection.keepalive:

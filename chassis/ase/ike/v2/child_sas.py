@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from chassis.ase.ike.child_proposals import Suite
-from chassis.ase.ike.connections import Line
+from chassis.ase.ike.connections import PolicyEntry
 from chassis.ase.ike.payloads.numbers import Protocol
 from chassis.model.acl import AclRule
 from chassis.net.address import ANY
@@ -108,7 +108,7 @@ class ChildSaV2:
     serial of its predecessor or 0. `soft` is when to rekey it, `hard` when its lifetime ends (s, monotonic clock).
     """
 
-    entry: Line
+    entry: PolicyEntry
     serial: int
     suite: Suite
     spis_in: Mapping[int, bytes]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from chassis.ase.ike.child_proposals import DEFLATE, LOWEST_SPI, ChildChoiceV2, Suite, choose_v2, offer_v2
-from chassis.ase.ike.connections import Line
+from chassis.ase.ike.connections import PolicyEntry
 from chassis.ase.ike.crypto.algorithms import CIPHERS, INTEGRITY
 from chassis.ase.ike.crypto.diffie_hellman import GROUPS, DhKeyPair
 from chassis.ase.ike.crypto.ikev2 import keymat, split_keymat
@@ -64,7 +64,7 @@ class Nonces:
 class ChildOffer:
     """What we offer for a policy entry. `spis` are our inbound ones. IKE_AUTH has no DH group of its own."""
 
-    entry: Line
+    entry: PolicyEntry
     suites: tuple[Suite, ...]
     spis: Mapping[int, bytes]
     with_group: bool
@@ -93,7 +93,7 @@ class NewChild:
     response: tuple[PayloadV2, ...] = ()
 
 
-def usable(sa: IkeSa, line: Line) -> tuple[Suite, ...]:
+def usable(sa: IkeSa, line: PolicyEntry) -> tuple[Suite, ...]:
     """Suites of a line that can be had on this way; NegotiationError when a NAT leaves none."""
     suites = tuple(suite for suite in line.suites if not (suite.ah and sa.nat.detected))
     if line.suites and not suites:
@@ -147,7 +147,7 @@ def _parts(payloads: tuple[PayloadV2, ...]) -> tuple[SaV2, TS, TS]:
 class ChosenEntry:
     """The policy entry that the peer means, what of its offer we accept, and the SPIs allocated for it."""
 
-    entry: Line
+    entry: PolicyEntry
     choice: ChildChoiceV2
     spis: Mapping[int, bytes]
     rules: tuple[AclRule, ...]
@@ -164,14 +164,14 @@ class ChildNegotiation:
     def __init__(self, sa: IkeSa) -> None:
         self._sa = sa
 
-    def offer(self, entry: Line, *, with_group: bool) -> ChildOffer:
+    def offer(self, entry: PolicyEntry, *, with_group: bool) -> ChildOffer:
         """Return an offer for a policy entry, with SPIs that the caller releases if it comes to no CHILD SA.
 
         Raises:
             NegotiationError: the entry has no usable proposal.
         """
         suites = usable(self._sa, entry)
-        return ChildOffer(entry, suites, self._sa.host.spis(_protocols(suites)), with_group)
+        return ChildOffer(entry, suites, self._sa.host.allocate_spis(_protocols(suites)), with_group)
 
     def accept(
         self, offer: ChildOffer, payloads: tuple[PayloadV2, ...], nonces: Nonces, replaces: int, now: float
@@ -193,7 +193,7 @@ class ChildNegotiation:
         return _make(self._sa, offer.entry, choice, offer.spis, cpi, rules, nonces, replaces, now, initiator=True)
 
     def choose_entry(
-        self, payloads: tuple[PayloadV2, ...], entries: Iterable[Line], *, with_group: bool
+        self, payloads: tuple[PayloadV2, ...], entries: Iterable[PolicyEntry], *, with_group: bool
     ) -> ChosenEntry:
         """Return the policy entry that the peer's selectors are for, and its first suite that matches.
 
@@ -205,7 +205,7 @@ class ChildNegotiation:
         """
         sa = self._sa
         sa_payload, tsi, tsr = _parts(payloads)
-        found: list[tuple[tuple[bool, bool], Line, tuple[AclRule, ...]]] = []
+        found: list[tuple[tuple[bool, bool], PolicyEntry, tuple[AclRule, ...]]] = []
         for entry in entries:
             rules = narrow(entry.rules, tsr.selectors, tsi.selectors)
             if rules is not None:
@@ -221,11 +221,11 @@ class ChildNegotiation:
             except NegotiationError as error:
                 first = first or error
                 continue
-            spis = sa.host.spis(_protocols(suites))
+            spis = sa.host.allocate_spis(_protocols(suites))
             choice = choose_v2(sa_payload, suites, spis, with_group=with_group)
             if isinstance(choice, ChildChoiceV2) and _spis_valid(choice):
                 return ChosenEntry(entry, choice, spis, rules)
-            sa.host.release(spis)
+            sa.host.release_spis(spis)
             if first is None and not isinstance(choice, ChildChoiceV2):
                 first = no_proposal_v2(choice, "IPsec")
         raise first or syntax_error_v2("the peer offers reserved SPIs")
@@ -295,7 +295,7 @@ def _keys(suite: Suite, spis: Mapping[int, bytes], keys: tuple[bytes, ...]) -> S
 
 def _make(
     sa: IkeSa,
-    line: Line,
+    line: PolicyEntry,
     choice: ChildChoiceV2,
     spis: Mapping[int, bytes],
     cpi: int,
@@ -319,11 +319,11 @@ def _make(
     outbound, inbound = (first, second) if initiator else (second, first)
     wanted = {*suite.protocols, *((Protocol.IPCOMP,) if cpi else ())}
     kept = {protocol: spi for protocol, spi in spis.items() if protocol in wanted}
-    sa.host.release({protocol: spi for protocol, spi in spis.items() if protocol not in wanted})
+    sa.host.release_spis({protocol: spi for protocol, spi in spis.items() if protocol not in wanted})
     soft, hard = sa.expiry_times(suite.seconds, now) if suite.seconds else (math.inf, math.inf)
     child = ChildSaV2(
         line,
-        sa.host.serial(sa.tunnel),
+        sa.host.new_serial(sa.tunnel),
         suite,
         kept,
         choice.peer_spis,
@@ -374,7 +374,7 @@ class CreateChildTask(Task):
     exchange_type: ClassVar[int] = ExchangeType.CREATE_CHILD_SA
     about_child: ClassVar[bool] = True
 
-    def __init__(self, entry: Line, old: ChildSaV2 | None, attempts: int = 0) -> None:
+    def __init__(self, entry: PolicyEntry, old: ChildSaV2 | None, attempts: int = 0) -> None:
         self.entry = entry
         self.old = old
         self.colliding_child: ChildSaV2 | None = None
@@ -388,7 +388,7 @@ class CreateChildTask(Task):
         return self.entry.seq
 
     def build_request(self, sa: IkeSa, now: float) -> tuple[PayloadV2, ...] | None:
-        entry = None if sa.connection is None else sa.connection.line(self.entry.seq)
+        entry = None if sa.connection is None else sa.connection.entry(self.entry.seq)
         if entry is None:
             return None
         if self.old is None:
@@ -433,11 +433,11 @@ class CreateChildTask(Task):
             return
         child, peers = created.child, self.colliding_child if old is None else old.colliding_child
         if sa.state not in ESTABLISHED_STATES:
-            sa.host.release(child.spis_in)
+            sa.host.release_spis(child.spis_in)
             return
         if sa.unknown_deletes & child.spis_out.items():
             # The peer's Delete overtook its response: the CHILD SA no longer exists there.
-            sa.host.release(child.spis_in)
+            sa.host.release_spis(child.spis_in)
             self._resume_old(sa, now)
             return
         if (
@@ -447,7 +447,7 @@ class CreateChildTask(Task):
         ):
             # Ours has the lowest of the four nonces, so it is redundant, and ours to delete.
             sa.host.count("rekey collisions lost")
-            sa.host.release(child.spis_in)
+            sa.host.release_spis(child.spis_in)
             sa.enqueue_task(DeleteChildSpisTask(child.spis_in))
             self._resume_old(sa, now)
             return
@@ -525,7 +525,7 @@ class CreateChildTask(Task):
 
     def cancel(self, sa: IkeSa) -> None:
         if self._offer is not None:
-            sa.host.release(self._offer.spis)
+            sa.host.release_spis(self._offer.spis)
 
 
 def rekey_child(sa: IkeSa, child: ChildSaV2) -> None:
@@ -546,7 +546,7 @@ class _CreateChildResponder:
     def respond(self) -> None:
         sa, now = self._sa, self._now
         rekeyed = find_notify(self._payloads, NotifyTypeV2.REKEY_SA)
-        entry: Line | None = None
+        entry: PolicyEntry | None = None
         try:
             if sa.state is not IkeSaState.ESTABLISHED:
                 raise error_v2(NotifyTypeV2.TEMPORARY_FAILURE, "the IKE SA is being replaced or deleted")
@@ -560,7 +560,7 @@ class _CreateChildResponder:
             sa.reply((notify,), now)
             sa.host.count(f"refused {refused.failure.cause}")
             if refused.notify in (NotifyTypeV2.NO_PROPOSAL_CHOSEN, NotifyTypeV2.TS_UNACCEPTABLE):
-                entries = () if sa.connection is None else sa.connection.lines
+                entries = () if sa.connection is None else sa.connection.entries
                 if entry is not None or entries:
                     sa.report_entry_failure(entry or entries[0], refused, now)
 
@@ -591,7 +591,7 @@ class _CreateChildResponder:
         nonce = first_of_type(payloads, NonceV2)
         if nonce is None:
             raise syntax_error_v2("a CHILD SA is asked for without a nonce")
-        entries = connection.lines
+        entries = connection.entries
         if old is not None:
             entries = tuple(one for one in entries if one.seq == old.entry.seq) or (old.entry,)
         chosen = negotiation.choose_entry(payloads, entries, with_group=True)
@@ -610,7 +610,7 @@ class _CreateChildResponder:
             send = old is None and not sa.child_sas.has_child(chosen.entry.seq)
             created = negotiation.answer(chosen, payloads, nonces, replaces, now, send=send)
         except NegotiationError:
-            sa.host.release(chosen.spis)
+            sa.host.release_spis(chosen.spis)
             raise
         position = 1 + next(at for at, one in enumerate(created.response) if one is chosen.choice.answer)
         response = (*created.response[:position], *key_exchange, *created.response[position:])

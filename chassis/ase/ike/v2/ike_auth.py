@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from chassis.ase.ike.connections import Connection, Line
+from chassis.ase.ike.connections import Connection, PolicyEntry
 from chassis.ase.ike.credentials import CertificateError
 from chassis.ase.ike.crypto.algorithms import PrfSpec
 from chassis.ase.ike.crypto.signatures import (
@@ -33,7 +33,7 @@ from chassis.ase.ike.errors import (
     notify_payload_v2,
     syntax_error_v2,
 )
-from chassis.ase.ike.identity import Identity
+from chassis.ase.ike.identity import IkeIdentity
 from chassis.ase.ike.ike_proposals import ChoiceV2, choose_v2
 from chassis.ase.ike.payloads.chain import first_of_type
 from chassis.ase.ike.payloads.numbers import AuthMethod, CertEncoding, ExchangeType, NotifyTypeV2, PayloadTypeV2
@@ -107,7 +107,7 @@ def verify_auth(
     octets: bytes,
     auth: Auth,
     certificates: Iterable[CertV2],
-    identity: Identity,
+    identity: IkeIdentity,
     wall: float,
 ) -> None:
     """Verify the peer's AUTH payload over the signed `octets`, by whatever method the peer chose.
@@ -136,7 +136,7 @@ def verify_auth(
 
 
 def _public_key(
-    connection: Connection, certificates: Iterable[CertV2], identity: Identity, wall: float
+    connection: Connection, certificates: Iterable[CertV2], identity: IkeIdentity, wall: float
 ) -> rsa.RSAPublicKey:
     if connection.credentials is None:
         raise authentication_error_v2(f"peer {identity} proves itself by certificate, and the context trusts none")
@@ -198,18 +198,20 @@ class _Authentication:
         Raises:
             NegotiationError: the peer is not authenticated.
         """
-        received = Identity.received(identity)
+        received = IkeIdentity.received(identity)
         auth = first_of_type(payloads, Auth)
         if auth is None:
             raise authentication_error_v2(f"peer {received} wants EAP, which is not supported")
         certificates = [one for one in payloads if isinstance(one, CertV2)]
         octets = self._signed_octets(identity, ours=False)
-        prf, wall = self._sa.ike_keymat.choice.prf, self._sa.host.wall
+        prf, wall = self._sa.ike_keymat.choice.prf, self._sa.host.wall_clock
         verify_auth(connection, prf, octets, auth, certificates, received, wall)
 
     def initial_contact(self, connection: Connection) -> tuple[NotifyV2, ...]:
         """Return INITIAL_CONTACT for the first IKE SA with this peer since the start of the process."""
-        return (NotifyV2(NotifyTypeV2.INITIAL_CONTACT),) if self._sa.host.first_contact(connection) else ()
+        return (
+            (NotifyV2(NotifyTypeV2.INITIAL_CONTACT),) if self._sa.host.may_send_initial_contact(connection) else ()
+        )
 
     def establish(self, first_child_entry: int, now: float) -> None:
         """Establish the IKE SA, and queue CHILD SAs for the entries that need one but `first_child_entry`."""
@@ -220,13 +222,13 @@ class _Authentication:
         sa.start_lifetime(now)
         sa.first_message_sent = sa.first_message_received = b""
         sa.host.count("IKE SAs established")
-        sa.host.up(sa, now)
+        sa.host.on_established(sa, now)
         if sa.closed or sa.connection is None:
             return
-        seqs = [line.seq for line in sa.connection.lines] if sa.initiator else list(sa.pending_entries)
+        seqs = [line.seq for line in sa.connection.entries] if sa.initiator else list(sa.pending_entries)
         sa.pending_entries.clear()
         for seq in seqs:
-            entry = sa.connection.line(seq)
+            entry = sa.connection.entry(seq)
             if entry is not None and not sa.is_negotiating(seq) and not sa.child_sas.has_child(seq):
                 sa.enqueue_task(CreateChildTask(entry, None))
 
@@ -235,7 +237,7 @@ class _Authentication:
         sa = self._sa
         sa.first_child_entry = 0
         if find_notify(payloads, NotifyTypeV2.INITIAL_CONTACT) is not None and not sa.closed:
-            sa.host.contacted(sa, now)
+            sa.host.on_initial_contact(sa, now)
 
 
 def _identity(payloads: tuple[PayloadV2, ...], payload_type: int) -> IdV2 | None:
@@ -282,9 +284,9 @@ class IkeAuthTask(Task):
         Raises:
             NegotiationError: no entry can be offered.
         """
-        requested = [connection.line(seq) for seq in sa.pending_entries]
+        requested = [connection.entry(seq) for seq in sa.pending_entries]
         first: NegotiationError | None = None
-        for entry in [entry for entry in requested if entry is not None] or connection.lines:
+        for entry in [entry for entry in requested if entry is not None] or connection.entries:
             try:
                 return ChildNegotiation(sa).offer(entry, with_group=False)
             except NegotiationError as error:
@@ -307,7 +309,7 @@ class IkeAuthTask(Task):
             notify = NotifyTypeV2.INVALID_SYNTAX if error is None else error.notify
             self._fail(sa, error_v2(notify, f"the peer {text}"), now, tell=error is None)
             return
-        received = Identity.received(identity)
+        received = IkeIdentity.received(identity)
         try:
             if not received.same(connection.expected):
                 text = f"the peer calls itself {received}, expected is {connection.expected}"
@@ -359,7 +361,7 @@ class IkeAuthTask(Task):
 
     def cancel(self, sa: IkeSa) -> None:
         if self._offer is not None:
-            sa.host.release(self._offer.spis)
+            sa.host.release_spis(self._offer.spis)
 
 
 class _IkeAuthResponder(_Authentication):
@@ -384,7 +386,7 @@ class _IkeAuthResponder(_Authentication):
             elif error is not None and entry is not None:
                 sa.report_entry_failure(entry, error, now)
         elif created is not None:
-            sa.host.release(created.child.spis_in)
+            sa.host.release_spis(created.child.spis_in)
         self.finish(payloads, now)
 
     def _authenticate(self, payloads: tuple[PayloadV2, ...]) -> tuple[Connection, IdV2, tuple[CertV2, ...], Auth]:
@@ -397,14 +399,14 @@ class _IkeAuthResponder(_Authentication):
         identity = _identity(payloads, PayloadTypeV2.ID_I)
         if identity is None:
             raise syntax_error_v2("IKE_AUTH without an identity")
-        path, received = sa.path, Identity.received(identity)
+        path, received = sa.path, IkeIdentity.received(identity)
         group = sa.host.group(path.context, path.local, path.remote, 2)
         connection = None if group is None else group.identified(received)
         if connection is None:
             raise authentication_error_v2(f"no tunnel expects a peer that calls itself {received}")
         sa.connection = connection
-        if not connection.wanted or not connection.responds or connection.flaw:
-            reason = connection.flaw or ("only initiates" if connection.wanted else "is not configured")
+        if not connection.enabled or not connection.may_respond or connection.config_error:
+            reason = connection.config_error or ("only initiates" if connection.enabled else "is not configured")
             raise authentication_error_v2(f"tunnel {connection.name}: {reason}")
         if not isinstance(choose_v2(sa.ike_keymat.choice.answer, connection.proposals), ChoiceV2):
             text = f"the IKE proposal is not one of tunnel {connection.name}"
@@ -416,19 +418,19 @@ class _IkeAuthResponder(_Authentication):
 
     def _create_child(
         self, connection: Connection, payloads: tuple[PayloadV2, ...], now: float
-    ) -> tuple[Line | None, NewChild | None, NegotiationError | None]:
+    ) -> tuple[PolicyEntry | None, NewChild | None, NegotiationError | None]:
         """Return (entry, CHILD SA, why there is none); all None if the peer asks for an IKE SA alone."""
         sa, negotiation = self._sa, ChildNegotiation(self._sa)
         if first_of_type(payloads, SaV2) is None:
             return None, None, None
         try:
-            chosen = negotiation.choose_entry(payloads, connection.lines, with_group=False)
+            chosen = negotiation.choose_entry(payloads, connection.entries, with_group=False)
         except NegotiationError as refused:
-            return (connection.lines[0] if connection.lines else None), None, refused
+            return (connection.entries[0] if connection.entries else None), None, refused
         try:
             created = negotiation.answer(chosen, payloads, Nonces(*sa.nonces), 0, now, send=True)
         except NegotiationError as refused:
-            sa.host.release(chosen.spis)
+            sa.host.release_spis(chosen.spis)
             return chosen.entry, None, refused
         return chosen.entry, created, None
 

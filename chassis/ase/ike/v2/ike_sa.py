@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import ClassVar
 
-from chassis.ase.ike.connections import Connection, Line
+from chassis.ase.ike.connections import Connection, PolicyEntry
 from chassis.ase.ike.errors import FailureReason, NegotiationError
-from chassis.ase.ike.host import Child, Host, IkeSettings, Path, Session
-from chassis.ase.ike.identity import Identity
+from chassis.ase.ike.host import Child, IkeHost, IkeSettings, NetworkPath, Session
+from chassis.ase.ike.identity import IkeIdentity
 from chassis.ase.ike.payloads.chain import PayloadError
 from chassis.ase.ike.payloads.header import INITIATOR, RESPONSE, VERSION_2, Header
 from chassis.ase.ike.payloads.numbers import ExchangeType
@@ -257,7 +257,7 @@ class NatStatus:
 class CurrentRequest:
     """The peer's request that is being handled: its path, its exchange, its octets if it came in clear."""
 
-    path: Path
+    path: NetworkPath
     exchange_type: int = ExchangeType.INFORMATIONAL
     cleartext: bytes = field(default=b"", repr=False)
 
@@ -272,7 +272,13 @@ class IkeSa(Session):
     orphaned: bool = False
 
     def __init__(
-        self, host: Host, path: Path, connection: Connection | None, initiator: bool, spi: bytes, peer_spi: bytes
+        self,
+        host: IkeHost,
+        path: NetworkPath,
+        connection: Connection | None,
+        initiator: bool,
+        spi: bytes,
+        peer_spi: bytes,
     ) -> None:
         self.host = host
         self.path = path
@@ -299,7 +305,7 @@ class IkeSa(Session):
         self.first_message_sent = b""
         self.first_message_received = b""
         """The last IKE_SA_INIT message of each end: its AUTH payload signs it (RFC 7296 2.15)."""
-        self.peer_identity: Identity | None = None
+        self.peer_identity: IkeIdentity | None = None
         self.colliding_successor: IkeSa | None = None
         """The IKE SA with which the peer replaced this one while our own request to rekey it was pending."""
         self.pending_entries: dict[int, None] = {}
@@ -319,7 +325,7 @@ class IkeSa(Session):
         """Time at which the lifetime ends."""
         self.deadline = math.inf
         """Time at which a transient state ends: half open, standby, rekeyed, deleting."""
-        self.heard = 0.0
+        self.last_received = 0.0
         self.last_sent = 0.0
         self.last_cleartext_error = -math.inf
         self.assemblies = {False: Assembly(), True: Assembly()}
@@ -378,7 +384,7 @@ class IkeSa(Session):
 
     def start_lifetime(self, now: float) -> None:
         """Set the times of an IKE SA that is established or in standby."""
-        self.created_at = self.heard = self.last_sent = now
+        self.created_at = self.last_received = self.last_sent = now
         if self.connection is not None:
             self.soft, self.hard = self.expiry_times(self.connection.policy.lifetime, now)
 
@@ -428,7 +434,7 @@ class IkeSa(Session):
             self.host.count("requests sent")
             self.send_datagrams(datagrams, self.path, now)
 
-    def send_datagrams(self, datagrams: tuple[bytes, ...], path: Path, now: float) -> None:
+    def send_datagrams(self, datagrams: tuple[bytes, ...], path: NetworkPath, now: float) -> None:
         for datagram in datagrams:
             self.host.send(path, datagram)
         self.last_sent = now
@@ -465,7 +471,7 @@ class IkeSa(Session):
         if error.log:
             self.host.log(error.log, error.values, self, self.path, now)
         else:
-            self.host.say("malformed", "debug", str(error), self, self.path, now)
+            self.host.log_own("malformed", "debug", str(error), self, self.path, now)
 
     def check_payloads(self, payloads: tuple[PayloadV2, ...], now: float) -> None:
         """Log what a message has that is ignored.
@@ -482,15 +488,15 @@ class IkeSa(Session):
         for id, values in error.rows:
             self.host.log(id, values, self, self.path, now)
 
-    def report_entry_failure(self, line: Line, error: NegotiationError, now: float) -> None:
+    def report_entry_failure(self, line: PolicyEntry, error: NegotiationError, now: float) -> None:
         """Log the mismatches and report that a policy entry got no CHILD SA; the IKE SA stays established."""
         self.log_mismatches(error, now)
-        self.host.failed(self, error.failure, now, line)
+        self.host.on_failed(self, error.failure, now, line)
 
     def report_failure(self, error: NegotiationError, now: float) -> None:
         """Log the mismatches and report that the IKE SA could not be established."""
         self.log_mismatches(error, now)
-        self.host.failed(self, error.failure, now)
+        self.host.on_failed(self, error.failure, now)
 
     # --- CHILD SAs ---
 
@@ -502,8 +508,8 @@ class IkeSa(Session):
             self.child_sas.current_outbound[child.entry.seq] = child
         else:
             child.transition(ChildSaEvent.INSTALL_INBOUND)
-        self.host.emit(message)
-        self.host.installed(self, self.child_report(child), now)
+        self.host.send_to_dataplane(message)
+        self.host.on_child_installed(self, self.child_report(child), now)
 
     def child_report(self, child: ChildSaV2) -> Child:
         """Return what the engine keeps of a CHILD SA."""
@@ -516,7 +522,7 @@ class IkeSa(Session):
 
     def _make_current(self, child: ChildSaV2) -> None:
         self.child_sas.current_outbound[child.entry.seq] = child
-        self.host.emit(SaSwitch(self.tunnel, child.serial))
+        self.host.send_to_dataplane(SaSwitch(self.tunnel, child.serial))
 
     def remove_child(self, child: ChildSaV2, reason: str, now: float) -> None:
         """Remove a CHILD SA without a message to the peer; if it sent, another one of its entry sends first."""
@@ -527,9 +533,9 @@ class IkeSa(Session):
             del child_sas.current_outbound[seq]
             self._replace_outbound(seq)
         child.transition(ChildSaEvent.DELETED)
-        self.host.emit(SaDelete(self.tunnel, child.serial, reason))
-        self.host.release(child.spis_in)
-        self.host.removed(self, self.child_report(child), reason, now)
+        self.host.send_to_dataplane(SaDelete(self.tunnel, child.serial, reason))
+        self.host.release_spis(child.spis_in)
+        self.host.on_child_removed(self, self.child_report(child), reason, now)
 
     def _replace_outbound(self, seq: int) -> None:
         """Send by the newest CHILD SA that a policy entry has left, if any: one that only received comes first,
@@ -569,16 +575,16 @@ class IkeSa(Session):
         self.delete_reason = "rekeyed"
         self.deadline = now + self.host.settings.half_open_timeout
         for child in successor.child_sas.by_serial.values():
-            self.host.installed(successor, successor.child_report(child), now)
+            self.host.on_child_installed(successor, successor.child_report(child), now)
         successor.send_next_request(now)
-        self.host.adopt(successor)
+        self.host.register_session(successor)
 
-    def change_path(self, path: Path) -> None:
+    def change_path(self, path: NetworkPath) -> None:
         """Send to another address or port of the peer from now on, by the CHILD SAs too."""
         self.path = path
         for encapsulation in self.udp_encapsulation:
             for serial in self.child_sas.by_serial:
-                self.host.emit(SaMove(self.tunnel, serial, encapsulation))
+                self.host.send_to_dataplane(SaMove(self.tunnel, serial, encapsulation))
 
     def postpone_rekey(self, child: ChildSaV2, now: float) -> None:
         """After a failed rekey, try again in a quarter of the remaining lifetime: at least 1 s, at most 60 s."""
@@ -603,7 +609,7 @@ class IkeSa(Session):
         successor, self.colliding_successor = self.colliding_successor, None
         if successor is not None and not successor.closed:
             successor.close_silently(reason, now)
-            self.host.adopt(successor)
+            self.host.register_session(successor)
         self.terminate(reason, now)
 
     def terminate(self, reason: str, now: float) -> None:
@@ -617,7 +623,7 @@ class IkeSa(Session):
         self.postponed_tasks.clear()
         self.transition(IkeSaEvent.DELETED)
         self.remove_children(reason, now)
-        self.host.down(self, reason, now)
+        self.host.on_closed(self, reason, now)
 
     def on_no_response(self, now: float) -> None:
         """End the IKE SA because the peer did not respond to the last retransmission, or in time."""
@@ -625,7 +631,7 @@ class IkeSa(Session):
             peer = format_address(self.path.remote)
             text = f"{peer} does not answer" if self.initiator else f"{peer} sent no IKE_AUTH"
             failure = FailureReason("no answer", text)
-            self.host.failed(self, failure, now)
+            self.host.on_failed(self, failure, now)
             self.terminate(failure.text, now)
         elif self.state is IkeSaState.DELETING:
             self.terminate(self.delete_reason, now)

@@ -17,7 +17,7 @@ from chassis.ase.ike.errors import (
     notify_payload_v2,
     syntax_error_v2,
 )
-from chassis.ase.ike.host import Path
+from chassis.ase.ike.host import NetworkPath
 from chassis.ase.ike.ike_proposals import ChoiceV2, choose_v2, offer_v2
 from chassis.ase.ike.payloads.chain import PayloadError
 from chassis.ase.ike.payloads.numbers import ExchangeType, NotifyTypeV2
@@ -38,7 +38,7 @@ def _nat_hash(spi_i: bytes, spi_r: bytes, address: int, port: int) -> bytes:
     return hashlib.sha1(data, usedforsecurity=False).digest()
 
 
-def nat_notifications(spi_i: bytes, spi_r: bytes, path: Path) -> tuple[NotifyV2, NotifyV2]:
+def nat_notifications(spi_i: bytes, spi_r: bytes, path: NetworkPath) -> tuple[NotifyV2, NotifyV2]:
     """Return the hashes of the addresses that a message is sent from and to; `spi_r` is zero in the request."""
     source = _nat_hash(spi_i, spi_r, path.local, path.local_port)
     destination = _nat_hash(spi_i, spi_r, path.remote, path.remote_port)
@@ -48,7 +48,7 @@ def nat_notifications(spi_i: bytes, spi_r: bytes, path: Path) -> tuple[NotifyV2,
     )
 
 
-def detect_nat(payloads: Iterable[PayloadV2], spi_i: bytes, spi_r: bytes, path: Path) -> NatStatus:
+def detect_nat(payloads: Iterable[PayloadV2], spi_i: bytes, spi_r: bytes, path: NetworkPath) -> NatStatus:
     """Compare the peer's hashes with the addresses seen here; a peer that sends none does no NAT traversal."""
     sources: list[bytes] = []
     destinations: list[bytes] = []
@@ -65,7 +65,7 @@ def detect_nat(payloads: Iterable[PayloadV2], spi_i: bytes, spi_r: bytes, path: 
     )
 
 
-def _store_peer_capabilities(sa: IkeSa, payloads: tuple[PayloadV2, ...], path: Path) -> None:
+def _store_peer_capabilities(sa: IkeSa, payloads: tuple[PayloadV2, ...], path: NetworkPath) -> None:
     """Store what the peer's IKE_SA_INIT message announces: NAT detection, fragmentation, signature hashes."""
     sa.nat = detect_nat(payloads, sa.spi_i, sa.spi_r if sa.initiator else _NO_SPI, path)
     sa.fragmentation = find_notify(payloads, NotifyTypeV2.FRAGMENTATION_SUPPORTED) is not None
@@ -105,7 +105,7 @@ class IkeSaInitTask(Task):
             hash_notify(),
         )
 
-    def on_init_response(self, sa: IkeSa, message: MessageV2, data: bytes, path: Path, now: float) -> None:
+    def on_init_response(self, sa: IkeSa, message: MessageV2, data: bytes, path: NetworkPath, now: float) -> None:
         """Handle the response, which is in clear: nothing in it is authentic before IKE_AUTH."""
         if self._retry_requested(sa, message.payloads, now):
             return
@@ -147,7 +147,7 @@ class IkeSaInitTask(Task):
             return True
         return False
 
-    def _derive_keys(self, sa: IkeSa, message: MessageV2, data: bytes, path: Path, now: float) -> None:
+    def _derive_keys(self, sa: IkeSa, message: MessageV2, data: bytes, path: NetworkPath, now: float) -> None:
         """Derive the keys and continue with IKE_AUTH.
 
         Raises:
@@ -183,7 +183,7 @@ class IkeSaInitTask(Task):
 class IkeSaInitResponder:
     """The responder's side. A request without an acceptable offer ends the IKE SA at once: no state is kept."""
 
-    def __init__(self, sa: IkeSa, path: Path, now: float) -> None:
+    def __init__(self, sa: IkeSa, path: NetworkPath, now: float) -> None:
         self._sa = sa
         self._now = now
         sa.path = path

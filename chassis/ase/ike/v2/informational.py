@@ -112,7 +112,7 @@ def close(sa: IkeSa, reason: str, now: float) -> None:
     successor, sa.colliding_successor = sa.colliding_successor, None
     if successor is not None and not successor.closed:
         close(successor, reason, now)
-        sa.host.adopt(successor)
+        sa.host.register_session(successor)
     if not sa.allows(IkeSaEvent.DELETE_STARTED):
         if sa.state is not IkeSaState.DELETING:
             sa.terminate(reason, now)

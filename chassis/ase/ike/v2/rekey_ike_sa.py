@@ -48,7 +48,7 @@ class RekeyIkeSaTask(Task):
         random = sa.host.random
         group = GROUPS[self._group or connection.proposals[0].dh_group]
         self._dh_key = group.private(random(group.random_octets))
-        self._spi = sa.host.ike_spi()
+        self._spi = sa.host.new_ike_spi()
         self._nonce = random(NONCE_OCTETS)
         offer = offer_v2(connection.proposals, self._spi)
         return (offer, NonceV2(self._nonce), KeV2(group.number, self._dh_key.public))
@@ -63,19 +63,19 @@ class RekeyIkeSaTask(Task):
         peers = sa.colliding_successor
         if sa.state is not IkeSaState.REKEYING:
             successor.close("the IKE SA that it replaces is deleted", now)
-            host.adopt(successor)
+            host.register_session(successor)
             return
         if peers is None or peers.closed or successor.lowest_nonce > peers.lowest_nonce:
             if peers is not None and not peers.closed:
                 peers.deadline = now + host.settings.half_open_timeout
-                host.adopt(peers)
+                host.register_session(peers)
             sa.migrate_children(successor, now)
             sa.close("rekeyed", now)
             return
         # Ours has the lowest of the four nonces, so it is redundant, and ours to delete.
         host.count("rekey collisions lost")
         successor.close("redundant", now)
-        host.adopt(successor)
+        host.register_session(successor)
         sa.migrate_children(peers, now)
 
     def _create_successor(self, sa: IkeSa, payloads: tuple[PayloadV2, ...], now: float) -> IkeSa:
@@ -160,7 +160,7 @@ def _create_successor(
 
 
 def _log_failure(sa: IkeSa, error: NegotiationError, now: float) -> None:
-    sa.host.say(f"rekey {error.failure.cause}", "warning", error.text, sa, sa.path, now)
+    sa.host.log_own(f"rekey {error.failure.cause}", "warning", error.text, sa, sa.path, now)
 
 
 def respond(sa: IkeSa, payloads: tuple[PayloadV2, ...], now: float) -> None:
@@ -173,7 +173,7 @@ def respond(sa: IkeSa, payloads: tuple[PayloadV2, ...], now: float) -> None:
         if refused.notify == NotifyTypeV2.NO_PROPOSAL_CHOSEN:
             _log_failure(sa, refused, now)
         return
-    sa.host.adopt(successor)
+    sa.host.register_session(successor)
     sa.reply(response, now)
     if sa.state is IkeSaState.REKEYING:
         sa.colliding_successor = successor
@@ -194,7 +194,7 @@ def _accept(sa: IkeSa, payloads: tuple[PayloadV2, ...], now: float) -> tuple[Ike
     connection, random = sa.connection, sa.host.random
     assert connection is not None
     offered, nonce, ke = key_exchange_payloads(payloads)
-    spi = sa.host.ike_spi()
+    spi = sa.host.new_ike_spi()
     choice = choose_v2(offered, connection.proposals, spi)
     if not isinstance(choice, ChoiceV2):
         raise no_proposal_v2(choice, "IKE")

@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
-from chassis.ase.ike.connections import Connection, Line
+from chassis.ase.ike.connections import Connection, PolicyEntry
 from chassis.ase.ike.crypto.ikev2 import IntegrityError
 from chassis.ase.ike.errors import error_v2
-from chassis.ase.ike.host import AGED, Host, Path
+from chassis.ase.ike.host import SOFT_LIFETIME_REACHED, IkeHost, NetworkPath
 from chassis.ase.ike.payloads.chain import PayloadError
 from chassis.ase.ike.payloads.header import Header
 from chassis.ase.ike.payloads.numbers import ExchangeType, NotifyTypeV2, Protocol
@@ -61,14 +61,14 @@ class SessionV2(IkeSa):
     """An IKE SA with what the engine calls; see `chassis.ase.ike.host.Session`."""
 
     @classmethod
-    def initiate(cls, host: Host, connection: Connection, path: Path) -> SessionV2:
+    def initiate(cls, host: IkeHost, connection: Connection, path: NetworkPath) -> SessionV2:
         """Return a session that initiates with `start`."""
-        return cls(host, path, connection, True, host.ike_spi(), bytes(8))
+        return cls(host, path, connection, True, host.new_ike_spi(), bytes(8))
 
     @classmethod
-    def respond(cls, host: Host, path: Path, header: Header) -> SessionV2:
+    def respond(cls, host: IkeHost, path: NetworkPath, header: Header) -> SessionV2:
         """Return the responder's session; `header` is of the IKE_SA_INIT request to give to `receive` next."""
-        return cls(host, path, None, False, host.ike_spi(), header.spi_i)
+        return cls(host, path, None, False, host.new_ike_spi(), header.spi_i)
 
     # --- commands of the engine ---
 
@@ -80,7 +80,7 @@ class SessionV2(IkeSa):
         self.enqueue_task(ike_sa_init.IkeSaInitTask())
         self.send_next_request(now)
 
-    def negotiate(self, line: Line, replaces: int, now: float) -> None:
+    def negotiate(self, line: PolicyEntry, replaces: int, now: float) -> None:
         if self.closed:
             return
         if self.state in HALF_OPEN_STATES:
@@ -97,7 +97,7 @@ class SessionV2(IkeSa):
             self.enqueue_task(rekey_ike_sa.RekeyIkeSaTask())
             self.send_next_request(now)
 
-    def drop(self, serial: int, reason: str, now: float) -> None:
+    def delete_child(self, serial: int, reason: str, now: float) -> None:
         child = self.child_sas.by_serial.get(serial)
         if child is not None and not self.closed:
             informational.close_child(self, child, reason)
@@ -109,7 +109,7 @@ class SessionV2(IkeSa):
         else:
             self.close_silently(reason, now)
 
-    def expiring(self, serial: int, hard: bool, reason: str, now: float) -> None:
+    def on_child_expiring(self, serial: int, hard: bool, reason: str, now: float) -> None:
         child = self.child_sas.by_serial.get(serial)
         if child is None or self.closed:
             return
@@ -119,16 +119,16 @@ class SessionV2(IkeSa):
             create_child_sa.rekey_child(self, child)
         self.send_next_request(now)
 
-    def seen(self, serial: int, now: float) -> None:
+    def on_peer_uses_sa(self, serial: int, now: float) -> None:
         child = self.child_sas.by_serial.get(serial)
         if child is not None and child.state is ChildSaState.INBOUND_INSTALLED:
             self.activate_outbound(child)
-        self.alive(now)
+        self.on_inbound_traffic(now)
 
-    def alive(self, now: float) -> None:
-        self.heard = max(self.heard, now)
+    def on_inbound_traffic(self, now: float) -> None:
+        self.last_received = max(self.last_received, now)
 
-    def configured(self, connection: Connection, now: float) -> None:
+    def on_configuration(self, connection: Connection, now: float) -> None:
         self.connection = connection
 
     def secrets(self) -> list[dict[str, str]]:
@@ -136,7 +136,7 @@ class SessionV2(IkeSa):
 
     # --- messages received (RFC 7296 2.1 to 2.3, 2.5, 2.21; RFC 7383) ---
 
-    def receive(self, data: bytes, header: Header, path: Path, now: float) -> None:
+    def receive(self, data: bytes, header: Header, path: NetworkPath, now: float) -> None:
         if self.closed:
             return
         self._receive(data, path, now)
@@ -145,7 +145,7 @@ class SessionV2(IkeSa):
             self.terminate("no first message", now)
         self.send_next_request(now)
 
-    def _receive(self, data: bytes, path: Path, now: float) -> None:
+    def _receive(self, data: bytes, path: NetworkPath, now: float) -> None:
         try:
             message = MessageV2.parse(data)
         except PayloadError as error:
@@ -178,9 +178,9 @@ class SessionV2(IkeSa):
         interval = self.host.settings.dpd_interval
         if now - self.last_cleartext_error >= interval:
             self.last_cleartext_error = now
-            self.heard = min(self.heard, now - interval)
+            self.last_received = min(self.last_received, now - interval)
 
-    def _on_ike_sa_init(self, message: MessageV2, data: bytes, path: Path, now: float) -> None:
+    def _on_ike_sa_init(self, message: MessageV2, data: bytes, path: NetworkPath, now: float) -> None:
         """Handle an IKE_SA_INIT message. A repeated request gets the stored response; anything else is dropped
         once keys exist."""
         header, pending = message.header, self.task_manager.pending_request
@@ -206,7 +206,7 @@ class SessionV2(IkeSa):
         self.current_request = CurrentRequest(path, header.exchange, data)
         ike_sa_init.IkeSaInitResponder(self, path, now).respond(message, data)
 
-    def _is_retransmission(self, message: MessageV2, data: bytes, path: Path, now: float) -> bool:
+    def _is_retransmission(self, message: MessageV2, data: bytes, path: NetworkPath, now: float) -> bool:
         """Return whether the request was answered before; if it was, resend the response to an authentic one."""
         last = self.task_manager.last_response
         if last is None or message.header.message_id != last.message_id:
@@ -269,13 +269,13 @@ class SessionV2(IkeSa):
             return None
         except PayloadError as error:
             self.host.count("messages malformed")
-            self.heard = now
+            self.last_received = now
             self.log_payload_error(error, now)
             return error
-        self.heard = now
+        self.last_received = now
         return payloads
 
-    def _on_response(self, message: MessageV2, data: bytes, path: Path, now: float) -> None:
+    def _on_response(self, message: MessageV2, data: bytes, path: NetworkPath, now: float) -> None:
         """Hand the response to the pending request to its task."""
         header, pending = message.header, self.task_manager.pending_request
         if (
@@ -295,7 +295,7 @@ class SessionV2(IkeSa):
         else:
             task.on_response(self, payloads, now)
 
-    def _on_request(self, message: MessageV2, data: bytes, path: Path, now: float) -> None:
+    def _on_request(self, message: MessageV2, data: bytes, path: NetworkPath, now: float) -> None:
         """Respond to an encrypted request of the peer, or resend the stored response."""
         header = message.header
         if self._is_retransmission(message, data, path, now):
@@ -326,7 +326,7 @@ class SessionV2(IkeSa):
         else:
             responder(self, payloads, now)
 
-    def _update_path(self, path: Path, *, half_open: bool) -> None:
+    def _update_path(self, path: NetworkPath, *, half_open: bool) -> None:
         """Follow the peer to another address or port: to port 4500 with IKE_AUTH, and at any time if the peer
         alone is behind a NAT, for an authentic message shows where it is (RFC 7296 2.23)."""
         behind_nat = self.nat.peer_behind_nat and not self.nat.local_behind_nat
@@ -382,7 +382,7 @@ class SessionV2(IkeSa):
         connection = self.connection
         if connection is None or not connection.keepalive or self.task_manager.pending_request is not None:
             return math.inf
-        return self.heard + self.host.settings.dpd_interval
+        return self.last_received + self.host.settings.dpd_interval
 
     def _next_nat_keepalive(self) -> float:
         return (
@@ -403,7 +403,7 @@ class SessionV2(IkeSa):
         retransmission, settings = pending.retransmission, self.host.settings
         if not retransmission.advance(now):
             probing = settings.dpd_interval * settings.dpd_retries
-            if not pending.task.liveness_check or self.heard < retransmission.due - probing:
+            if not pending.task.liveness_check or self.last_received < retransmission.due - probing:
                 self.on_no_response(now)
                 return False
             # Packets of the peer came in meanwhile: it is alive, and only the response to the probe is missing.
@@ -422,7 +422,7 @@ class SessionV2(IkeSa):
             if now >= child.hard:
                 informational.expire_child(self, child, child.reason or "its lifetime is over", now)
             elif now >= child.soft and child.allows(ChildSaEvent.REKEY):
-                self.host.emit(SaExpiring(self.tunnel, child.serial, False, AGED))
+                self.host.send_to_dataplane(SaExpiring(self.tunnel, child.serial, False, SOFT_LIFETIME_REACHED))
                 create_child_sa.rekey_child(self, child)
         if self.task_manager.message_ids_low:
             self.soft = min(self.soft, now)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from chassis.ase.ike.host import Path
+from chassis.ase.ike.host import NetworkPath
 from chassis.ase.ike.payloads.header import Header
 from chassis.ase.ike.payloads.v2 import MessageV2
 from chassis.ase.ike.payloads.v2_payloads import NonceV2
@@ -13,7 +13,7 @@ from chassis.ase.ike.receiver import COOKIE_SECRET_INTERVAL, CookieSecrets
 
 def test_a_cookie_is_good_for_its_place_and_time_only() -> None:
     secrets = CookieSecrets(bytes, 0.0)
-    path = Path(1, 0x0A000002, 500, 0x0A000001, 500)
+    path = NetworkPath(1, 0x0A000002, 500, 0x0A000001, 500)
     head = Header(b"initiate", bytes(8), 0, 0x20, 34, 0x08, 0, 0)
     request = MessageV2(head, (NonceV2(b"n" * 32),))
     answer = secrets.make_cookie_notify(request, path, 0.0)

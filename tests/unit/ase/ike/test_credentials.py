@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from chassis.ase.ike.credentials import CertificateError, Credentials
-from chassis.ase.ike.identity import Identity
+from chassis.ase.ike.identity import IkeIdentity
 from chassis.ase.ike.payloads.numbers import IdType
 from tests.support.ike import pki
 
@@ -49,7 +49,7 @@ def test_what_a_certificate_vouches_for() -> None:
         ("IPV6_ADDR", bytes.fromhex("20010db8000000000000000000000001")),
     }
     for text, carried in (("GW.Example", True), ("10.0.0.1", True), ("10.0.0.2", False), ("gw", False)):
-        assert any(one.same(Identity.of(text)) for one in verified.identities) == carried
+        assert any(one.same(IkeIdentity.of(text)) for one in verified.identities) == carried
 
 
 def test_a_certificate_without_a_subject_vouches_for_its_other_names() -> None:
@@ -263,16 +263,16 @@ def test_our_certificate_is_chosen_by_the_identity() -> None:
     store = pki.records(own=[("a", LEAF, pki.key("gw")), ("b", second, pki.key("second"))])
     credentials, _ = Credentials.read(store)
 
-    def chosen(identity: Identity) -> str:
+    def chosen(identity: IkeIdentity) -> str:
         own = credentials.select(identity)
         assert own is not None
         return own.name
 
-    assert chosen(Identity.of("second.example")) == "b"
-    assert chosen(Identity.of("10.0.0.1")) == "a"
-    assert chosen(Identity.of("nobody.example")) == "a"
-    assert chosen(Identity(IdType.DER_ASN1_DN, second.subject.public_bytes())) == "b"
-    assert Credentials().select(Identity.of("gw.example")) is None
+    assert chosen(IkeIdentity.of("second.example")) == "b"
+    assert chosen(IkeIdentity.of("10.0.0.1")) == "a"
+    assert chosen(IkeIdentity.of("nobody.example")) == "a"
+    assert chosen(IkeIdentity(IdType.DER_ASN1_DN, second.subject.public_bytes())) == "b"
+    assert Credentials().select(IkeIdentity.of("gw.example")) is None
 
 
 def test_intermediates_of_ours_are_shown_without_the_root() -> None:

@@ -6,7 +6,7 @@ import pytest
 from cryptography import x509
 from cryptography.x509.name import _ASN1Type
 
-from chassis.ase.ike.identity import MAX_SHOWN, Identity
+from chassis.ase.ike.identity import MAX_SHOWN, IkeIdentity
 from chassis.ase.ike.payloads.numbers import IdType
 from tests.support.ike import mutation
 
@@ -28,7 +28,7 @@ NAMES = [
 def test_any_identity_is_shown_in_one_line() -> None:
     for count, data in enumerate(mutation.mutations(11, NAMES, 6000, header=False)):
         kind = count % 12
-        shown = str(Identity(kind, data))
+        shown = str(IkeIdentity(kind, data))
         assert shown.isprintable()
         assert len(shown) <= 4 * MAX_SHOWN + 3
 
@@ -50,4 +50,4 @@ def test_any_identity_is_shown_in_one_line() -> None:
     ],
 )
 def test_how_it_is_shown(kind: int, data: bytes, shown: str) -> None:
-    assert str(Identity(kind, data)) == shown
+    assert str(IkeIdentity(kind, data)) == shown

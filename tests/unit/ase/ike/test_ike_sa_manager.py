@@ -32,7 +32,7 @@ class Held:
 def held(registry: IkeSaTable, at: float) -> Any:
     session: Any = Held(at)
     registry.add(session, 0.0)
-    registry.settle(session)
+    registry.update_timer(session)
     return session
 
 
@@ -44,7 +44,7 @@ def test_sessions_that_ended_are_let_go_before_their_timers_come() -> None:
         session = held(registry, DAY)
         gone.append(weakref.ref(session))
         session.closed = True
-        registry.settle(session)
+        registry.update_timer(session)
     del session
     gc.collect()
     assert not any(one() is not None for one in gone)
@@ -59,7 +59,7 @@ def test_a_timer_that_is_moved_for_ever_takes_no_room() -> None:
     for turn in range(5000):
         # To and fro, so that what was set before holds again.
         sessions[0].at = DAY - turn % 2
-        registry.settle(sessions[0])
+        registry.update_timer(sessions[0])
     assert len(registry._timers) < 300
     assert registry.next_timer() == DAY - 1
 
@@ -71,7 +71,7 @@ def test_sessions_come_when_they_want_to() -> None:
     for _ in range(4000):
         session = rng.choice(sessions)
         session.at = rng.choice((inf, float(rng.randrange(1000))))
-        registry.settle(session)
+        registry.update_timer(session)
     due = []
     while (next_one := registry.pop_due(1000.0)) is not None:
         due.append(next_one)
