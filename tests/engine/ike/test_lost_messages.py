@@ -69,7 +69,7 @@ def test_a_retransmission_of_version_1_that_is_late_puts_the_next_one_off() -> N
     two = pair(1, lambda *_: [])
     two.run(0.1)
     (session,) = two.a.sessions
-    wait = two.a.ike.settings.retransmit_timeout
+    wait = two.a.ike.ike_sa_manager.settings.retransmit_timeout
     late = two.now + 5 * wait
     session.on_timer(late)
     assert session.next_timer() == late + 2 * wait

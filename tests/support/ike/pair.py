@@ -371,7 +371,7 @@ class Two:
 
     def drive(self, end: End, call: Callable[..., None], *arguments: Any, **more: Any) -> None:
         """Call a method of one of an end's sessions: what the engine does after each of its own calls is done."""
-        end.ike.run(call.__self__, lambda: call(*arguments, **more))  # type: ignore[attr-defined]
+        end.ike.ike_sa_manager.run(call.__self__, lambda: call(*arguments, **more))  # type: ignore[attr-defined]
         self._took(end, end.ike.on_timer(self.now))
 
     def ask(self, end: End, name: str, **arguments: Any) -> IkeReply:
