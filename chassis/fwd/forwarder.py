@@ -32,7 +32,7 @@ MAX_TUNNEL_NESTING = 8
 """Times (count) that one card may encapsulate and decapsulate a packet before it is dropped as a loop."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Origin:
     """Where packets come from, as far as forwarding depends on it.
 
