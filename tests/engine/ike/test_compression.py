@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from chassis.ase.ike.engine import IkeEngine
+from chassis.ase.ike.ike_sa_manager import IkeSaManager
 from chassis.ase.ike.payloads.numbers import Protocol
 from chassis.ase.ipsec.causes import IpsecDropCause
 from chassis.ase.ipsec.sadb import Sadb
@@ -129,16 +129,16 @@ def test_one_end_of_version_2_that_does_not_compress() -> None:
 
 def test_a_cpi_of_four_octets_is_its_last_two(monkeypatch: pytest.MonkeyPatch) -> None:
     """RFC 3173 4.1: the two others must be zero, and must be ignored."""
-    spis = IkeEngine.spis
+    spis = IkeSaManager.allocate_spis
 
-    def longer(self: IkeEngine, protocols: tuple[int, ...]) -> dict[int, bytes]:
+    def longer(self: IkeSaManager, protocols: tuple[int, ...]) -> dict[int, bytes]:
         found = spis(self, protocols)
         if self.asp == "asp 2/1" and Protocol.IPCOMP in found:
             self.release({Protocol.IPCOMP: found[Protocol.IPCOMP]})
             found[Protocol.IPCOMP] = b"\xab\xcd\x12\x34"
         return found
 
-    monkeypatch.setattr(IkeEngine, "spis", longer)
+    monkeypatch.setattr(IkeSaManager, "allocate_spis", longer)
     ends = Ends(version=1, proposals=(proposal(1),), suites=(SUITES["esp"],))
     two = Two(ends, other(ends))
     assert two.until(lambda: two.a.up() and two.b.up(), 5)

@@ -126,7 +126,7 @@ def test_the_peer_ends_one_and_the_others_stay() -> None:
     serial = next(serial for (_, serial), pair in two.b.pairs.items() if pair.rules[0].seq == 20)
     states = len(two.a.rows())
     two.b.ike.ike_sa_manager.run(session, session.delete_child, serial, "the operator ends it", two.now)
-    two._took(two.b, two.b.ike._flush())
+    two._took(two.b, two.b.ike.ike_sa_manager.flush())
     assert two.until(lambda: 20 not in by_rule(two), 1)
     assert two.a.up(), "the tunnel stays up for the others"
     assert two.b.up()
@@ -152,7 +152,7 @@ def test_a_packet_has_the_end_that_answers_make_the_rule_that_it_needs() -> None
     lost = answerer.number(rule=20)
     (session,) = (one for one in starter.ike.ike_sa_manager.table.by_spi.values() if one.established)
     starter.ike.ike_sa_manager.run(session, session.delete_child, name[1], "the operator ends it", two.now)
-    two._took(starter, starter.ike._flush())
+    two._took(starter, starter.ike.ike_sa_manager.flush())
     assert two.until(lambda: len(answerer.pairs) == 1, 0.05)
     two.give(answerer, NoSa(TUNNEL, lost))
     assert two.until(lambda: len(answerer.pairs) == 2, 0.05), "before the other end would begin"
