@@ -1,21 +1,271 @@
-"""Ten minutes of the site-to-site lab at half of what it carries: rekeys, kills, replays, and then the books."""
+"""A lab under load for a long time: rekeys, kills of ASPs, replays of what was captured; and then the books.
+
+`run` has ten minutes of the site-to-site lab at half of what it carries.
+"""
 
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from math import ceil
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from bench.report import Report
 from bench.site import NAME, TOP, site
 from bench.stream import booted
+from chassis.bus.batch import MAX_PACKETS
+from chassis.bus.fabric import MAX_BACKLOG_PACKETS, MAX_QUEUED_BATCHES
+from launch.client.lab_client import LabTimeout
 from launch.scenario.boot import boot
-from tests.support.soak import FLOWS, judged, soak
+from tests.support import capture as wire
 
-LAB = Path("tests/system/soak.yaml")
+if TYPE_CHECKING:
+    from launch.client.accounting import PacketAccounting
+    from launch.client.lab_client import LabClient
+
+
+ENDS = {"a": ("asp 1/1", "3/11"), "b": ("asp 1/2", "3/12")}
+"""Each router's ASP of the tunnel and its port to the other router."""
+INSIDE = ("a", "port 3/1")
+"""A port before the tunnel."""
+TUNNELS = {"a": "rec_1_1", "b": "rec_2_1"}
+FLOWS = ("forward", "reverse")
+WINDOW = (0.3, 1.0)
+"""Seconds before and after a kill, and after the return from it, in which the wire is captured."""
+LOOK = 2.0
+"""Seconds between two looks at the memory of all processes."""
+BACK_WITHIN = 20.0
+CARDS = 4
+"""Most processes that have a queue towards a card: those of its router."""
+HELD = CARDS * (MAX_QUEUED_BATCHES * MAX_PACKETS + MAX_BACKLOG_PACKETS) + MAX_PACKETS
+"""Packets that fit into all queues towards a process and into its hands."""
+LIFE = 10
+"""Looks at a process from which on its memory is judged."""
+NOISE = 4 << 20
+"""Octets by which memory may grow by itself: what an allocator takes at once."""
+
+
+@dataclass(slots=True)
+class Soaked:
+    """What a soak came to. `memory` is by card and process, seconds and octets at each look. `outages` are
+    seconds from a kill to the tunnel being up at both ends, `unknown` until the other cards knew of it."""
+
+    seconds: float
+    kills: int = 0
+    unknown: list[float] = field(default_factory=list)
+    rekeys: int = 0
+    injected: int = 0
+    outages: list[float] = field(default_factory=list)
+    captured: int = 0
+    clear: int = 0
+    inside: int = 0
+    """Clear packets that the same watch found where there must be some: before the tunnel."""
+    used_twice: int = 0
+    memory: dict[str, dict[int, list[tuple[float, int]]]] = field(default_factory=dict)
+    reports: dict[str, dict[str, Any]] = field(default_factory=dict)
+    leaks: dict[str, int] = field(default_factory=dict)
+    accepted: int = 0
+    """Packets that testers received twice or damaged: among them every replay that was let through."""
+    ledger: PacketAccounting | None = None
+
+    @property
+    def rate(self) -> float:
+        """Packets a second of all flows together."""
+        sent: int = sum(report["sent"] for report in self.reports.values())
+        return sent / self.seconds
+
+    def most_taken(self) -> int:
+        """Most packets that can have gone with the processes that were killed.
+
+        It is what was sent until the others knew, and for as long before as any packet was under way that arrived,
+        and a batch of each neighbour; and no more than the queues hold.
+        """
+        waited = max(report["latency"].get("max_ms", 0.0) for report in self.reports.values()) / 1e3
+        batches = (CARDS + 1) * MAX_PACKETS
+        return sum(min(HELD, ceil(self.rate * (unknown + waited)) + batches) for unknown in self.unknown)
+
+    def growth(self) -> dict[str, float]:
+        """Octets a packet by which each card's processes grew in the second half of their lives, 0 for `NOISE`.
+
+        Of several lives it is the median; short ones tell nothing.
+        """
+        found = {}
+        for name, lives in self.memory.items():
+            halves = [looks[len(looks) // 2 :] for looks in lives.values() if len(looks) >= LIFE]
+            if halves:
+                found[name] = median(self._grew(half) for half in halves)
+        return found
+
+    def _grew(self, looks: Sequence[tuple[float, int]]) -> float:
+        """The median of the slopes between any two looks: a queue that was full for a while does not count."""
+        slope = median(
+            (size - before) / (time - then) for at, (time, size) in enumerate(looks) for then, before in looks[:at]
+        )
+        return slope / self.rate if slope * (looks[-1][0] - looks[0][0]) > NOISE else 0.0
+
+
+def soak(
+    lab: LabClient,
+    folder: Path,
+    seconds: float,
+    *,
+    rekey_every: float,
+    kill_every: float,
+    rate: float | None = None,
+    tell: Callable[[str], None] = lambda text: None,
+) -> Soaked:
+    """Run the flows (each with `rate` packets a second, where it is given) for `seconds`."""
+    result = Soaked(seconds)
+    options = {} if rate is None else {"rate": rate}
+    lab.wait_until("tunnels up")
+    watched = _watch(lab, folder, 0)
+    inside = lab.capture(*INSIDE, folder / "inside.pcapng", clear=True)
+    began = lab.start(*FLOWS, **options)
+    for name in FLOWS:
+        lab.wait_until(f"flow {name} received >= 100")
+    lab.capture_stop(*INSIDE, inside)
+    result.inside = len(list(wire.packets(inside)))
+    rekey_at, kill_at, look_at = began + rekey_every, began + kill_every, began
+    while (now := lab.clock()) < began + seconds:
+        if now >= look_at:
+            look_at = now + LOOK
+            _look(lab, result, now)
+        if now >= rekey_at:
+            rekey_at += rekey_every
+            _rekey(lab, result)
+        if now >= kill_at:
+            kill_at += kill_every
+            watched += _kill(lab, folder, result)
+            tell(f"{now - began:.0f} s: killed and back after {result.outages[-1]:.2f} s")
+        lab.wait(0.05)
+    lab.wait_until("tunnels up")
+    lab.stop(*FLOWS)
+    lab.drain()
+    # The last messages of IKE and what answers them come to rest too.
+    with suppress(LabTimeout):
+        lab.wait_until(lambda: not lab.accounting().unexplained, 5)
+    result.ledger = lab.accounting()
+    for end, (_, port) in ENDS.items():
+        lab.capture_stop(end, f"port {port}", watched[-1])
+    result.clear += sum(len(list(wire.packets(file))) for file in watched)
+    for name in FLOWS:
+        report = result.reports[name] = lab.report(name, final=True)
+        result.accepted += report["duplicated"] + report["corrupted"]
+    result.leaks = lab.unexpected()
+    return result
+
+
+def _rekey(lab: LabClient, result: Soaked) -> None:
+    node = list(ENDS)[result.rekeys % 2]
+    lab.wait_until("tunnels up", BACK_WITHIN)
+    lab.node(node).call("rekey", tunnel=TUNNELS[node])
+    result.rekeys += 1
+
+
+def _watch(lab: LabClient, folder: Path, number: int) -> list[Path]:
+    """Capture at both ends what is in clear, and nothing else, until the next capture begins there."""
+    return [
+        lab.capture(end, f"port {port}", folder / f"{end}-clear-{number}.pcapng", clear=True)
+        for end, (_, port) in ENDS.items()
+    ]
+
+
+def _kill(lab: LabClient, folder: Path, result: Soaked) -> list[Path]:
+    """Kill one end's ASP, the wire captured at both ends; then give the other end what it has had already.
+
+    Captures of what is in clear, from where these end until the next kill.
+    """
+    node = list(ENDS)[result.kills % 2]
+    files = {end: folder / f"{end}-{result.kills}.pcapng" for end in ENDS}
+    for end, file in files.items():
+        lab.capture(end, f"port {ENDS[end][1]}", file)
+    lab.wait(WINDOW[0])
+    asp = ENDS[node][0]
+    boot = lab.node(node).card(asp)["boot"]
+    killed = lab.kill(node, asp)
+    result.kills += 1
+    lab.wait_until(lambda: _stands(lab, node, asp, boot), BACK_WITHIN)
+    lab.wait_until("tunnels up", BACK_WITHIN)
+    result.outages.append(lab.clock() - killed)
+    result.unknown.append(_known(lab, node, asp, killed) - killed)
+    lab.wait(WINDOW[1])
+    watched = _watch(lab, folder, result.kills)
+    for file in files.values():
+        result.captured += len(list(wire.packets(file)))
+        result.clear += len(wire.neither_protected_nor_ike(file))
+        result.used_twice += len(wire.used_twice(file))
+    for end, file in files.items():
+        result.injected += lab.inject(f"{end}:{ENDS[end][1]}", file, 0.2)
+        file.unlink()
+    return watched
+
+
+def _known(lab: LabClient, node: str, asp: str, killed: float) -> float:
+    """When the controller told all cards of the node that this one was gone."""
+    gone = re.compile(rf"{asp} (died|connection lost|replaced|hung): epoch \d+")
+    return min(
+        float(event["time"])
+        for event in lab.events(killed)
+        if event["node"] == node and gone.fullmatch(event["text"])
+    )
+
+
+def _stands(lab: LabClient, node: str, asp: str, boot: int) -> bool:
+    card = lab.node(node).card(asp)
+    return bool(card["boot"] > boot and card["usable"])
+
+
+def _look(lab: LabClient, result: Soaked, now: float) -> None:
+    for row in lab.ask("", "ps", {})["processes"]:
+        if row.get("memory"):
+            lives = result.memory.setdefault(f"{row['node']} {row['card']}", {})
+            lives.setdefault(row["pid"], []).append((now, row["memory"]))
+
+
+def judged(result: Soaked, most_growth: float = 64.0) -> list[str]:
+    """What is wrong with the result; nothing, if all is well. `most_growth` is in octets a packet."""
+    ledger = result.ledger
+    assert ledger is not None
+    wrong = []
+    if ledger.unexplained or ledger.residual or ledger.overflowed:
+        wrong.append(f"the books do not balance: {ledger.plain()}")
+    taken = sum(map(abs, ledger.lost_in_crash.values()))
+    if taken > (most := result.most_taken()):
+        wrong.append(
+            f"{taken:,} packets went with {result.kills} processes: no more than {most:,} waited for them"
+        )
+    for what, number in (("clear packets on the wire", result.clear), ("numbers used twice", result.used_twice)):
+        if number:
+            wrong.append(f"{number} {what}, of {result.captured:,} captured")
+    if result.accepted:
+        wrong.append(
+            f"{result.accepted} packets were received twice or damaged; {result.injected:,} were injected"
+        )
+    if result.leaks:
+        wrong.append(f"testers got what nobody sent: {result.leaks}")
+    growth = {name: octets for name, octets in result.growth().items() if octets > most_growth}
+    if growth:
+        wrong.append(f"memory grew with every packet by octets: {growth}")
+    if not (result.captured and result.inside and result.injected and result.rekeys and result.kills):
+        wrong.append(
+            f"nothing was tried: {result.rekeys} rekeys, {result.kills} kills, {result.injected} injected, "
+            f"{result.captured} captured, {result.inside} found in clear where they are"
+        )
+    for name, report in result.reports.items():
+        if report["received"] < report["sent"] / 2:
+            wrong.append(f"flow {name}: of {report['sent']:,} packets only {report['received']:,} were received")
+    return wrong
+
+
+LAB = Path("bench/soak.yaml")
 SIZE = 1400
 SUITE = "AES-128-CBC/SHA1"
 PART = 2

@@ -6,8 +6,8 @@ import random
 
 import pytest
 
-from chassis.ase.drop_log import DROP_LOG_INTERVAL, TEXTS, DropLog
-from chassis.ase.ipsec.causes import MESSAGE_IDS, OWN_MESSAGES, Drops, IpsecDropCause
+from chassis.ase.drop_log import DROP_LOG_INTERVAL, DropLog
+from chassis.ase.ipsec.causes import Drops, IpsecDropCause
 from chassis.bus.batch import Step
 from chassis.bus.messages import LogRecord
 from chassis.net.ipv4 import PROTOCOL_ESP
@@ -28,49 +28,6 @@ from tests.support.asp import (
 
 def logs(end: Controller) -> list[LogRecord]:
     return [message for message in end.said if isinstance(message, LogRecord)]
-
-
-def test_every_cause_with_a_message_has_its_text() -> None:
-    assert set(MESSAGE_IDS.values()) == set(TEXTS)
-
-
-def test_texts_are_those_of_the_guide(spec_dir: object) -> None:
-    yaml = pytest.importorskip("yaml")
-    with open(f"{spec_dir}/messages.yaml") as file:
-        rows = {row["id"]: row for row in yaml.safe_load(file)["messages"]}
-    assert set(TEXTS) - set(rows) >= OWN_MESSAGES
-    for name, text in TEXTS.items():
-        if name in OWN_MESSAGES:
-            continue
-        assert text.text == rows[name]["text"]
-        assert (text.severity == "informational") == (rows[name].get("type") == "informational")
-
-
-def test_first_drop_at_once_then_one_line_an_interval_with_all_that_came_between() -> None:
-    a, b = pair()
-    [(_, out)] = a.protect(CIRCUIT, [udp_packet(number=i) for i in range(4)])
-    b.open(out)
-    b.said.clear()
-    for _ in range(5):
-        b.open(out)
-        b.now += 0.1
-    [first] = logs(b)
-    assert (first.id, first.text, first.severity) == (
-        "esp-duplicate-packet",
-        "Repeated/duplicate packet.",
-        "informational",
-    )
-    assert first.values == {"card": ASP, "spi": 1000, "source": "40.0.0.1", "sequence": 1, "count": 4}
-    assert b.asp.next_timer() <= b.now + DROP_LOG_INTERVAL
-    b.take(b.asp.on_timer(b.now))
-    assert len(logs(b)) == 1
-    b.now += DROP_LOG_INTERVAL
-    b.take(b.asp.on_timer(b.now))
-    assert [record.values["count"] for record in logs(b)] == [4, 16]
-    assert b.drops() == {"replayed": 20}
-    b.now += DROP_LOG_INTERVAL
-    b.take(b.asp.on_timer(b.now))
-    assert len(logs(b)) == 2
 
 
 def test_the_log_keeps_causes_apart_and_wakes_for_the_first() -> None:

@@ -29,19 +29,6 @@ def both(**fields: object) -> tuple[Controller, Controller]:
 
 
 @pytest.mark.behaviour("B-145")
-def test_without_df_a_packet_is_cut_before_it_is_protected() -> None:
-    a, b = both(mtu=600)
-    clear = udp_packet(size=1400)
-    [(card, out)] = a.protect(CIRCUIT, [clear], marks=((0, 5),))
-    assert (card, len(out), out.marks) == (LC3, 3, ((0, 5),))
-    [opened] = [batch for _, part in [(card, out)] for _, batch in b.open(part, marks=())]
-    pieces = packets_of(opened)
-    assert max(map(len, pieces)) <= 600
-    assert joined(pieces) == Ipv4.parse(clear).payload
-    assert a.count("fragments created") == 2
-
-
-@pytest.mark.behaviour("B-145")
 def test_with_df_the_sender_is_told_the_mtu() -> None:
     a, _ = both(mtu=600)
     small, large = udp_packet(size=600, df=True, number=1), udp_packet(size=601, df=True, number=2)
@@ -78,36 +65,6 @@ def test_the_limit_follows_the_mtu_of_the_port_in_use() -> None:
     assert a.protect(ECONOMICAL, [clear]) == []
     a.asp.on_fabric_peer(LC3, 1, True, a.now)
     assert [batch.port for _, batch in a.protect(ECONOMICAL, [clear])] == ["3/11"]
-
-
-def test_df_bit_clear_without_mtu_leaves_the_cutting_to_the_outer_packet() -> None:
-    a, b = both(df_bit="clear")
-    clear = udp_packet("50.0.0.1", "62.0.0.1", size=1500, df=True)
-    [(_, out)] = a.protect(ECONOMICAL, [clear])
-    pieces = packets_of(out)
-    assert len(pieces) == 2
-    assert max(map(len, pieces)) <= 1500
-    assert not any(Ipv4.parse(piece).dont_fragment for piece in pieces)
-    # The card that looks the outer packet up cuts it where there is a circuit.
-    [(_, whole)] = a.protect(CIRCUIT, [clear])
-    assert len(whole) == 1
-    assert max(whole.lengths) > 1514
-    [(_, opened)] = b.open(whole)
-    assert packets_of(opened) == [clear]
-
-
-def test_df_bit_clear_with_an_mtu_line_sends_back_what_is_larger() -> None:
-    a, _ = both(df_bit="clear", mtu=1000)
-    [(_, error)] = a.protect(ECONOMICAL, [udp_packet("50.0.0.1", "62.0.0.1", size=1001, df=True)])
-    assert icmp_error(packets_of(error)[0])[1].mtu == 1000
-
-
-def test_df_bit_set_never_makes_a_packet_that_no_port_takes() -> None:
-    a, _ = both(df_bit="set", mtu=9000)
-    [(_, out)] = a.protect(ECONOMICAL, [udp_packet("50.0.0.1", "62.0.0.1", size=1500)])
-    assert len(out) == 2
-    assert all(Ipv4.parse(piece).dont_fragment for piece in packets_of(out))
-    assert max(out.lengths) - 14 <= 1500
 
 
 def test_an_opened_packet_that_the_egress_port_does_not_take_is_cut_or_sent_back() -> None:

@@ -35,7 +35,3 @@ def test_a_real_configuration_boots(file: Path) -> None:
     assert not [found for found in answer["diagnostics"] if found["severity"] == "error"]
     assert node.ask("apply", text=printed, file="again.cfg")["applied"]
     assert node.ask("config")["text"] == printed
-
-
-def test_there_are_ten() -> None:
-    assert len(FILES) == 10

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from bench.soak import NOISE, Soaked, judged
 from launch.client.accounting import PacketAccounting
-from tests.support.soak import NOISE, Soaked, judged
 
 SECONDS, RATE, SENT = 60.0, 2000, 120_000
 

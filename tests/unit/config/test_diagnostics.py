@@ -297,25 +297,6 @@ def test_an_error_at_commit_takes_its_line_out() -> None:
     assert parsed.config.pools["p"].asps == ("1/1",)
 
 
-def test_the_17th_proposal_and_the_9th_policy_are_refused() -> None:
-    lines = "".join(f" seq {n} proposal p{n}\n" for n in range(1, 18))
-    for opening in ("ipsec policy p\n", "context c\nike policy p\n", "context c\nike2 policy p\n"):
-        codes = [d.code for d in parse(opening + lines).diagnostics if d.severity == "error"]
-        assert codes == ["limit"]
-    lines = "".join(f" seq {n} ipsec-policy p{n}\n" for n in range(1, 10))
-    for opening in ("tunnel ipsec t\n", "context c\nipsec profile p\n"):
-        assert [d.code for d in parse(opening + lines).diagnostics if d.severity == "error"] == ["limit"]
-    lines = "".join(f" seq {n} security-association p{n}\n" for n in range(1, 10))
-    parsed = parse("tunnel ipsec t manual\n" + lines)
-    assert [d.code for d in parsed.diagnostics if d.severity == "error"] == ["limit"]
-    assert len(parsed.config.tunnels["t"].entries) == 8
-
-
-def test_a_sequence_number_used_again_replaces() -> None:
-    config = parse("ipsec policy p\n seq 20 proposal a\n seq 10 proposal b\n seq 20 proposal c\n").config
-    assert [(item.seq, item.name) for item in config.ipsec_policies["p"].proposals] == [(10, "b"), (20, "c")]
-
-
 def test_order_and_text_of_diagnostics() -> None:
     one = Diagnostic("warning", "S-105", "a", "f", 2, 3, "m")
     two = Diagnostic("error", "S-106", "a", "f", 2, 3, "m", "right")

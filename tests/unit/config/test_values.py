@@ -186,28 +186,6 @@ def test_a_key_has_the_length_of_its_algorithm(algorithm: str, sizes: tuple[int,
         assert (errors(parse(text)) == []) is (size in sizes)
 
 
-def test_an_algorithm_left_out() -> None:
-    found = spi(
-        "esp spi 300", "esp authentication key 01234567890123456789", "esp encryption key 0123456789abcdef",
-        "ah spi 301", "ah key 0x" + "01" * 20,
-    )  # fmt: skip
-    assert found.esp_auth == Keyed(None, Key(b"01234567890123456789"))
-    assert (found.esp_integrity, found.esp_cipher, found.ah_integrity) == (
-        "hmac-sha1-96",
-        "aes-128-cbc",
-        "hmac-sha1-96",
-    )
-    assert found.complete
-
-
-def test_cipher_null_takes_no_key_and_excludes_one() -> None:
-    found = spi("esp encryption key 0123456789abcdef", "esp encryption null")
-    assert found.esp_encryption == Keyed("null", Key(b""))
-    assert found.esp_cipher == "null"
-    assert not found.complete
-    assert spi("esp encryption null", "esp encryption key 0123456789abcdef").esp_cipher == "aes-128-cbc"
-
-
 def test_the_last_pre_shared_key_counts_and_its_form_is_kept() -> None:
     forms = {
         "hex 0x4d79": (PreSharedKey("hex", b"My"), "pre-shared-key hex 0x4d79"),
