@@ -18,8 +18,9 @@ from chassis.ase.link import IkeState, SaInstall
 from chassis.bus.batch import Batch, Step
 from chassis.bus.engine import Output, ToFabric
 from chassis.bus.messages import Snapshot, Welcome
-from chassis.bus.records import CardStateRecord, CircuitRecord, PolicyEntryRecord, TunnelRecord
-from chassis.model.ipsec import SaKeys
+from chassis.bus.records import CardStateRecord, CircuitRecord, TunnelRecord
+from chassis.model.ipsec import SaKeys, TunnelEntry
+from chassis.model.router import Tunnel
 from chassis.net.address import parse_address
 from chassis.net.ethernet import HEADROOM
 from chassis.net.ipv4 import Ipv4
@@ -66,8 +67,7 @@ def _asp(keys: SaKeys, local: int, remote: int) -> AspEngine:
     asp.receive(Welcome(1, 1, 0.1, 5, {}), 0.0)
     tunnel = TunnelRecord(
         number=1,
-        name="t",
-        economical=False,
+        config=Tunnel("t", ike_policy="ike", entries=(TunnelEntry(10, policy="p"),)),
         asp="asp 1/1",
         circuit=7,
         home="lc 3",
@@ -75,12 +75,7 @@ def _asp(keys: SaKeys, local: int, remote: int) -> AspEngine:
         outer_context=1,
         local=local,
         remote=remote,
-        mtu=0,
-        df_bit="propagate",
         queues=1,
-        kind="static",
-        ike_policy="ike",
-        entries=(PolicyEntryRecord(10, policy="p"),),
         up=True,
     )
     records = (

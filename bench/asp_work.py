@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
 
@@ -11,7 +10,7 @@ from bench.report import Report
 from chassis.ase.ipsec.sadb import Sadb
 from chassis.bus.batch import Step
 from chassis.bus.records import TunnelRecord
-from tests.support.asp import ASP, CIRCUIT, ECONOMICAL, INNER, LC3, batch_of, pair, thousands, udp_packet
+from tests.support.asp import ASP, CIRCUIT, ECONOMICAL, INNER, LC3, altered, batch_of, pair, thousands, udp_packet
 
 TUNNELS = 4000
 RUNS = 5
@@ -44,7 +43,7 @@ def taken_in() -> tuple[float, list[float], float]:
     changed = made[-1]
     assert isinstance(changed, TunnelRecord)
     begin = time.process_time()
-    a.put(replace(changed, mtu=1000))
+    a.put(altered(changed, mtu=1000))
     return total, slices, (time.process_time() - begin) * 1e3
 
 

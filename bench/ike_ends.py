@@ -20,10 +20,11 @@ from chassis.ase.link import Configure, FromIke, IkePacket, IkeState
 from chassis.bus.codec import carrier
 from chassis.bus.messages import Attributes
 from chassis.bus.parent_death import die_with_parent
-from chassis.bus.records import ContextRecord, PolicyEntryRecord, PolicyRecord, Record, TunnelRecord
+from chassis.bus.records import ContextRecord, PolicyRecord, Record, TunnelRecord
 from chassis.model.acl import Acl, AclRule
 from chassis.model.ike import Identity, IkePolicy, IkeProposal, PreSharedKey, ProposalRef
-from chassis.model.ipsec import IpsecPolicy, IpsecProposal
+from chassis.model.ipsec import IpsecPolicy, IpsecProposal, TunnelEntry
+from chassis.model.router import Tunnel
 from chassis.net.address import format_address, parse_address
 
 OUTER, INNER = 1, 2
@@ -83,8 +84,12 @@ def records(local: str, remote: str, tunnels: int, group: int, connection: str) 
             PolicyRecord(INNER, Acl(f"acl{number}", rules=(rule,))),
             TunnelRecord(
                 number=number,
-                name=f"tunnel{number}",
-                economical=True,
+                config=Tunnel(
+                    f"tunnel{number}",
+                    economical=True,
+                    ike_policy=f"policy{number}",
+                    entries=(TunnelEntry(10, policy="ipsec", acl=f"acl{number}"),),
+                ),
                 asp="asp 1/1",
                 circuit=0,
                 home="",
@@ -92,13 +97,8 @@ def records(local: str, remote: str, tunnels: int, group: int, connection: str) 
                 outer_context=OUTER,
                 local=parse_address(local),
                 remote=parse_address(remote),
-                mtu=0,
-                df_bit="propagate",
                 queues=1,
-                entries=(PolicyEntryRecord(10, policy="ipsec", acl=f"acl{number}"),),
                 up=True,
-                kind="static",
-                ike_policy=f"policy{number}",
             ),
         )
     return found

@@ -20,6 +20,7 @@ from chassis.bus.records import (
     TunnelRecord,
 )
 from chassis.linecard.engine import LineCardEngine
+from chassis.model.router import Tunnel
 from chassis.net.address import parse_address
 from chassis.net.arp import REPLY, Arp
 from chassis.net.ethernet import ETHERTYPE_ARP, HEADROOM, header
@@ -45,7 +46,19 @@ def _line_card() -> LineCardEngine:
         PortRecord("3/1", "lc 3", True, 1, "host", OWN, 24, MAC),
         RouteRecord(1, parse_address("10.0.0.0"), 24, (NextHop("port", 0, "lc 3", "3/1"),)),
         RouteRecord(1, parse_address("20.0.0.0"), 8, (NextHop("tunnel", 1, "asp 1/1", tunnel=1),)),
-        TunnelRecord(1, "t", True, "asp 1/1", 0, "", 1, 1, OWN, FAR, 0, "propagate", 1, (), True),
+        TunnelRecord(
+            number=1,
+            config=Tunnel("t", kind="manual", economical=True),
+            asp="asp 1/1",
+            circuit=0,
+            home="",
+            context=1,
+            outer_context=1,
+            local=OWN,
+            remote=FAR,
+            queues=1,
+            up=True,
+        ),
     )
     card.receive(Snapshot(1, 1, 1, records), 0.0)
     card.on_carrier("3/1", True, 0.0)

@@ -162,12 +162,12 @@ def _second(config: Config) -> Variant:
 
 
 def _marks(config: Config) -> Callable[[Record], bool | None]:
-    mtus = {name: tunnel.mtu or 0 for name, tunnel in config.tunnels.items()}
+    mtus = {name: tunnel.mtu for name, tunnel in config.tunnels.items()}
     windows = {name: sa.replay_window for name, sa in config.manual_sas.items()}
 
     def marks(record: Record) -> bool | None:
         if isinstance(record, records.TunnelRecord):
-            return record.mtu == mtus.get(record.name)
+            return record.config.mtu == mtus.get(record.config.name)
         if isinstance(record, records.PolicyRecord) and isinstance(record.value, ManualSa):
             return record.value.replay_window == windows.get(record.value.name)
         return None

@@ -219,7 +219,7 @@ class DataPath:
             )
             if self.taps:
                 self._tap("inner", "decapsulate", inner, number)
-            if record.economical:
+            if record.config.economical:
                 origin = Origin(transit=True, tunnel=number, nesting=nesting)
                 out += self._forwarder.forward(inner, origin, now)
                 continue
@@ -269,7 +269,7 @@ class DataPath:
         tap = self.taps.get(side)
         if tap is not None:
             state = self._tunnels.local.get(tunnel)
-            tap(f"{step} {state.record.name}" if state is not None else step, batch)
+            tap(f"{step} {state.record.config.name}" if state is not None else step, batch)
 
     def _request_sas(self, batch: Batch, now: float) -> list[Output]:
         """Drop packets for a negotiated tunnel without any SA, and ask IKE for the SAs of their SPD entries."""
@@ -309,7 +309,7 @@ class DataPath:
         limits = tunnel_mtu(record, state.overhead, self.path_mtus.egress(state))
         cause: AnyCause | None = None
         decision: Decision | None = None
-        if record.economical:
+        if record.config.economical:
             decision = decider.decide_destination(record.outer_context, state.peer)
             if decision.kind is DecisionKind.TUNNEL and decision.tunnel == record.number:
                 # The route to the peer leads into the tunnel itself.

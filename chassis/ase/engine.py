@@ -401,7 +401,7 @@ class AspEngine(CardBase):
         report = self.datapath.queues.statistics(tunnel if isinstance(tunnel, int) else None)
         for sa in report["sas"]:
             state = self.tunnels.local.get(sa["tunnel"])
-            sa["name"] = state.record.name if state is not None else ""
+            sa["name"] = state.record.config.name if state is not None else ""
         return report
 
     def _has_lease(self, key: tuple[int, int], limit: int) -> bool:

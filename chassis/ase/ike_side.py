@@ -169,7 +169,7 @@ class IkeSide:
 
     def _wants(self, record: Record) -> bool:
         if isinstance(record, TunnelRecord):
-            return record.asp == self._card and record.kind == STATIC
+            return record.asp == self._card and record.config.kind == STATIC
         if isinstance(record, PolicyRecord) and isinstance(record.value, Acl):
             return record.key in self._users
         return record.key[0] in _RANK
@@ -178,7 +178,7 @@ class IkeSide:
         """Note the access lists that a tunnel uses; those whose use this may have begun or ended."""
         needs: frozenset[Key] = frozenset()
         if isinstance(record, TunnelRecord) and self._wants(record):
-            lists = [policy_key(Acl, entry.acl, record.context) for entry in record.entries if entry.acl]
+            lists = [policy_key(Acl, entry.acl, record.context) for entry in record.config.entries if entry.acl]
             needs = frozenset[Key](lists)
         before = self._needs.pop(number, frozenset())
         if needs:

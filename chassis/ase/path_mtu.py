@@ -67,13 +67,13 @@ def tunnel_mtu(tunnel: TunnelRecord, overhead: int, egress: int) -> MtuLimits:
     the port as it is, whatever the `mtu` line says.
     """
     natural = max(egress - overhead, MIN_IPV4_MTU)
-    asked = tunnel.mtu or natural
+    asked = tunnel.config.mtu or natural
     fitting = min(asked, natural)
-    if tunnel.df_bit == "set":
+    if tunnel.config.df_bit == "set":
         return MtuLimits(fitting, fitting)
     outer = max(min(asked + overhead, egress), MIN_IPV4_MTU)
-    if tunnel.df_bit == "clear":
-        return MtuLimits(asked, tunnel.mtu or UNLIMITED, outer)
+    if tunnel.config.df_bit == "clear":
+        return MtuLimits(asked, tunnel.config.mtu or UNLIMITED, outer)
     return MtuLimits(asked, fitting, outer)
 
 
@@ -133,7 +133,7 @@ class PathMtus:
             return []
         values: dict[str, Value] = {
             "card": self._host.card,
-            "tunnel": state.record.name,
+            "tunnel": state.record.config.name,
             "mtu": mtu,
             "router": format_address(packet.source),
         }

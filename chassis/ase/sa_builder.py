@@ -25,9 +25,9 @@ from chassis.ase.ipsec.sa import (
 from chassis.ase.ipsec.spd import Rule, SpdEntry
 from chassis.ase.link import SaInstall
 from chassis.bus.messages import SaReport
-from chassis.bus.records import PolicyEntryRecord, TunnelRecord
+from chassis.bus.records import LeaseRecord, TunnelRecord
 from chassis.model.acl import Acl, AclRule
-from chassis.model.ipsec import ManualSa, SaKeys
+from chassis.model.ipsec import ManualSa, SaKeys, TunnelEntry
 
 SEQUENCE_END = MAX_SEQUENCE + 1
 
@@ -54,7 +54,7 @@ class SaPair:
     spd_entry: SpdEntry
 
 
-def manual_pair(record: TunnelRecord, entry: PolicyEntryRecord, sas: Mapping[str, ManualSa], acls: Acls) -> SaPair:
+def manual_pair(record: TunnelRecord, entry: TunnelEntry, sas: Mapping[str, ManualSa], acls: Acls) -> SaPair:
     """Return the SA pair of an entry with manual keys. Its serial is the number of the entry.
 
     Raises:
@@ -62,8 +62,9 @@ def manual_pair(record: TunnelRecord, entry: PolicyEntryRecord, sas: Mapping[str
     """
     if not entry.sa:
         raise Incomplete(f"seq {entry.seq} names no security association")
-    if entry.hold:
-        raise Incomplete(entry.hold)
+    lease = record.lease(entry.seq)
+    if lease.hold:
+        raise Incomplete(lease.hold)
     sa = sas.get(entry.sa)
     if sa is None:
         raise Incomplete(f"security association {entry.sa} does not exist")
@@ -83,7 +84,7 @@ def manual_pair(record: TunnelRecord, entry: PolicyEntryRecord, sas: Mapping[str
                 ah=_ah(outbound),
                 df=df_policy(record),
                 ip_comp=sa.ip_comp,
-                assignment=entry.assignment,
+                assignment=lease.assignment,
             ),
             InboundSa(
                 tunnel=record.number,
@@ -96,9 +97,9 @@ def manual_pair(record: TunnelRecord, entry: PolicyEntryRecord, sas: Mapping[str
                 window=sa.replay_window,
                 selectors=tuple([rule.mirrored() for rule in rules]),
                 ip_comp=sa.ip_comp,
-                assignment=entry.assignment,
+                assignment=lease.assignment,
             ),
-            _lease(entry),
+            _lease(lease),
             SpdEntry(entry.seq, rules),
         )
     except SaError as error:
@@ -158,9 +159,7 @@ def negotiated_pair(record: TunnelRecord, install: SaInstall) -> SaPair:
     return SaPair(outbound, inbound, lease, SpdEntry(install.entry, rules))
 
 
-def entry_rules(
-    record: TunnelRecord, entry: PolicyEntryRecord, acls: Acls, most: int | None = None
-) -> tuple[Rule, ...]:
+def entry_rules(record: TunnelRecord, entry: TunnelEntry, acls: Acls, most: int | None = None) -> tuple[Rule, ...]:
     """Return the rules (the first `most`) that select the traffic of an entry; `()` matches everything.
 
     Raises:
@@ -187,13 +186,13 @@ def spd_entries(record: TunnelRecord, acls: Acls, per_rule: bool) -> tuple[SpdEn
     Raises:
         Incomplete: the tunnel has no entry, or an access list is missing, empty or not valid.
     """
-    if not record.entries:
+    if not record.config.entries:
         raise Incomplete("no policy entry")
     result: list[SpdEntry] = []
-    for entry in record.entries:
+    for entry in record.config.entries:
         rules = entry_rules(record, entry, acls)
         if per_rule and rules:
-            seqs = [rule.seq for rule in acls[record.context, entry.acl].rules]
+            seqs = [rule.seq for rule in acls[record.context, entry.acl or ""].rules]
             result += [
                 SpdEntry(entry_number(entry.seq, seq), (rule,)) for seq, rule in zip(seqs, rules, strict=True)
             ]
@@ -209,9 +208,9 @@ def df_policy(record: TunnelRecord) -> DfPolicy:
         Incomplete: the record's value is not a DF policy.
     """
     try:
-        return DfPolicy(record.df_bit)
+        return DfPolicy(record.config.df_bit)
     except ValueError:
-        raise Incomplete(f"df-bit {record.df_bit} is not valid; expected propagate, set or clear") from None
+        raise Incomplete(f"df-bit {record.config.df_bit} is not valid; expected propagate, set or clear") from None
 
 
 def rule_of(rule: AclRule) -> Rule:
@@ -269,8 +268,8 @@ def _ah(keys: SaKeys) -> Ah | None:
     return Ah(keys.ah_spi, keys.ah_integrity, keys.ah_key) if keys.ah_spi else None
 
 
-def _lease(entry: PolicyEntryRecord) -> SequenceLease | None:
-    if entry.lease_start < 1:
+def _lease(lease: LeaseRecord) -> SequenceLease | None:
+    if lease.start < 1:
         return None
-    first = min(max(entry.lease_start, 1), SEQUENCE_END)
-    return SequenceLease(first, min(max(entry.lease_end, first), SEQUENCE_END))
+    first = min(max(lease.start, 1), SEQUENCE_END)
+    return SequenceLease(first, min(max(lease.end, first), SEQUENCE_END))

@@ -80,7 +80,7 @@ class SaStatistics:
                 _add(drops_in, decapsulator.drops)
         return {
             "tunnel": number,
-            "name": state.record.name,
+            "name": state.record.config.name,
             "encapsulated": _packets_and_octets(*counters.tunnel_total(number, ENCAPSULATED)),
             "decapsulated": _packets_and_octets(*counters.tunnel_total(number, DECAPSULATED)),
             "previous": {

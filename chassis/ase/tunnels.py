@@ -92,7 +92,7 @@ class AspTunnel:
     @property
     def negotiated(self) -> bool:
         """Whether IKE makes the tunnel's SAs."""
-        return self.record.kind == STATIC
+        return self.record.config.kind == STATIC
 
     @property
     def peer(self) -> int:
@@ -151,22 +151,23 @@ def _sa_inputs(record: TunnelRecord) -> tuple[object, ...]:
         record.remote,
         record.context,
         record.outer_context,
-        record.df_bit,
-        record.entries,
-        record.kind,
-        record.ike_policy,
+        record.config.df_bit,
+        record.config.entries,
+        record.leases,
+        record.config.kind,
+        record.config.ike_policy,
     )
 
 
 def _needs(record: TunnelRecord) -> frozenset[Key]:
-    sas: set[Key] = {policy_key(ManualSa, entry.sa) for entry in record.entries if entry.sa}
-    acls: set[Key] = {policy_key(Acl, entry.acl, record.context) for entry in record.entries if entry.acl}
-    policy: set[Key] = {_ike_policy(record)} if record.ike_policy else set()
+    sas: set[Key] = {policy_key(ManualSa, entry.sa) for entry in record.config.entries if entry.sa}
+    acls: set[Key] = {policy_key(Acl, entry.acl, record.context) for entry in record.config.entries if entry.acl}
+    policy: set[Key] = {_ike_policy(record)} if record.config.ike_policy else set()
     return frozenset(sas | acls | policy)
 
 
 def _ike_policy(record: TunnelRecord) -> Key:
-    return policy_key(IkePolicy, record.ike_policy, record.outer_context)
+    return policy_key(IkePolicy, record.config.ike_policy or "", record.outer_context)
 
 
 def _put(table: dict[Any, Any], key: object, value: object, deleted: bool) -> None:
@@ -318,9 +319,9 @@ class TunnelTable:
 
     def _wanted_sas(self, record: TunnelRecord) -> _WantedSas:
         try:
-            if not record.entries:
+            if not record.config.entries:
                 raise Incomplete(NO_SA_PAIR)
-            pairs = [manual_pair(record, entry, self._sas, self._acls) for entry in record.entries]
+            pairs = [manual_pair(record, entry, self._sas, self._acls) for entry in record.config.entries]
             return _WantedSas(tuple(pairs))
         except (Incomplete, SaError) as error:
             return _WantedSas((), str(error))

@@ -15,6 +15,7 @@ from typing import ClassVar
 from chassis.model.acl import Acl
 from chassis.model.ike import IkePolicy, IkeProposal
 from chassis.model.ipsec import IpsecPolicy, IpsecProposal, ManualSa
+from chassis.model.router import Tunnel
 
 Key = tuple[str | int, ...]
 
@@ -180,45 +181,39 @@ class LocalAddressRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class PolicyEntryRecord:
-    """One `seq` line of a tunnel: the manual SA (or IPsec policy) it uses and the ACL that selects its traffic.
+class LeaseRecord:
+    """What the controller grants to one `seq` entry of a tunnel with manual keys.
 
-    `lease_start` and `lease_end` bound the sequence numbers that the ASP may send without asking: where the
-    ASP's mapped SA state is missing it goes on from `lease_start`. A `lease_start` of 0 says that the controller
-    lost count: only the mapped SA state of the node's ASPs knows where to go on.
+    `start` and `end` bound the sequence numbers that the ASP may send without asking: where the ASP's mapped SA
+    state is missing it goes on from `start`. A `start` of 0 says that the controller lost count: only the mapped
+    SA state of the node's ASPs knows where to go on.
 
     `assignment` numbers the controller's having a manual SA at one place: it changes with ASP, context, address
     and SPI. `hold` says why the SA may not be used there yet, or any more; empty where it may.
     """
 
     seq: int
-    sa: str = ""
-    policy: str = ""
-    acl: str = ""
-    lease_start: int = 1
-    lease_end: int = 1 << 20
+    start: int = 1
+    end: int = 1 << 20
     assignment: int = 0
     hold: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TunnelRecord:
-    """A tunnel as line cards and ASPs need it.
+    """A tunnel as line cards and ASPs need it: its configuration, where it is, and whether it can be used.
 
     `circuit` is 0 for an economical tunnel and for a circuit-based one without a home; `home` is the line card
-    that holds the circuit. `context` is where clear packets are looked up, `outer_context` where protected
-    ones are. `up` is the controller's word on whether the tunnel's conditions are met, `reason` why not.
-    `mtu` limits the inner packet in bytes; 0 means no `mtu` line.
+    that holds the circuit. `context`, `outer_context`, `local` and `remote` are the numbers of what `config`
+    names: inner packets are looked up in `context`, outer ones in `outer_context`. `leases` go with the entries
+    that have one. `up` is the controller's word on whether the tunnel's conditions are met, `reason` why not.
 
-    `kind`: manual or static. For a static tunnel `ike_policy` names a policy of the outer context and `remote_id`
-    is the identity expected of the peer, when the tunnel has one. `wanted` says that its configuration is whole
-    and not shut down: its SAs are kept through a time without a way to the peer (`up` false), and deleted when it
-    is no longer wanted.
+    `wanted` says that the configuration is whole and not shut down: the SAs of a static tunnel are kept through a
+    time without a way to the peer (`up` false), and deleted when it is no longer wanted.
     """
 
     number: int
-    name: str
-    economical: bool
+    config: Tunnel
     asp: str
     circuit: int
     home: str
@@ -226,16 +221,15 @@ class TunnelRecord:
     outer_context: int
     local: int
     remote: int
-    mtu: int
-    df_bit: str
     queues: int
-    entries: tuple[PolicyEntryRecord, ...]
+    leases: tuple[LeaseRecord, ...] = ()
     up: bool
     reason: str = ""
-    kind: str = "manual"
-    ike_policy: str = ""
-    remote_id: str = ""
     wanted: bool = True
+
+    def lease(self, seq: int) -> LeaseRecord:
+        """Return the lease of an entry, or that of an entry whose sequence numbers nobody counts."""
+        return next((lease for lease in self.leases if lease.seq == seq), LeaseRecord(seq))
 
     TYPE: ClassVar[str] = "tunnel"
 

@@ -77,7 +77,7 @@ class ForwardingTables:
         tunnel = self.tunnels.get(hop.tunnel)
         if tunnel is None or not tunnel.up or not self._is_up(tunnel.asp):
             return False
-        return tunnel.economical or (tunnel.circuit != 0 and self._is_up(tunnel.home))
+        return tunnel.config.economical or (tunnel.circuit != 0 and self._is_up(tunnel.home))
 
     def mtu(self, port: str) -> int:
         """Return the largest packet (octets) that a port takes."""

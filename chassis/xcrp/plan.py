@@ -14,6 +14,7 @@ from chassis.bus.records import Key, policy_key
 from chassis.model.acl import Acl
 from chassis.model.ipsec import ManualSa
 from chassis.model.router import LOCAL, NULL0, Config, Interface, StaticRoute, Tunnel
+from chassis.model.source import as_carried
 from chassis.net.address import MASKS, network_of, parse_address, parse_prefix
 from chassis.xcrp import ike_config
 from chassis.xcrp.flash import PkiStore
@@ -190,7 +191,7 @@ def _tunnels(plan: Plan, numbers: IdAllocator) -> None:
         qos = config.qos_policies.get(tunnel.qos_policy) if tunnel.qos_policy else None
         made = TunnelPlan(
             number=number,
-            config=tunnel,
+            config=as_carried(tunnel),
             asp=asp,
             context=plan.contexts.get(tunnel.interface_context, 0),
             outer=plan.contexts.get(tunnel.context, 0),

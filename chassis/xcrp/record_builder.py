@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from chassis.bus import records as bus
 from chassis.bus.records import PolicyRecord, Record, policy_key
 from chassis.model.acl import Acl
-from chassis.model.ipsec import ManualSa, TunnelEntry
+from chassis.model.ipsec import ManualSa
 from chassis.model.source import as_carried
 from chassis.net.address import parse_address
 from chassis.xcrp import ike_config
@@ -88,11 +88,9 @@ def card_state(entry: CardEntry) -> bus.CardStateRecord:
 
 
 def tunnel(plan: Plan, made: TunnelPlan, state: ControllerTunnel, numbers: IdAllocator) -> bus.TunnelRecord:
-    config = made.config
     return bus.TunnelRecord(
         number=made.number,
-        name=config.name,
-        economical=config.economical,
+        config=made.config,
         asp=made.asp,
         circuit=state.circuit,
         home=state.home,
@@ -100,31 +98,18 @@ def tunnel(plan: Plan, made: TunnelPlan, state: ControllerTunnel, numbers: IdAll
         outer_context=made.outer,
         local=made.local,
         remote=made.remote,
-        mtu=config.mtu or 0,
-        df_bit=config.df_bit,
         queues=made.queues,
-        entries=tuple(tunnel_entry(numbers, made.number, entry) for entry in config.entries),
+        leases=tuple(lease(numbers, made.number, entry.seq) for entry in made.config.entries if entry.sa),
         up=not state.unmet_condition,
         reason=state.unmet_condition,
-        kind=config.kind,
-        ike_policy=config.ike_policy or "",
-        remote_id=config.remote_id or "",
         wanted=not made.config_error,
     )
 
 
-def tunnel_entry(numbers: IdAllocator, number: int, entry: TunnelEntry) -> bus.PolicyEntryRecord:
-    lease = entry_lease(numbers, number, entry.seq)
-    return bus.PolicyEntryRecord(
-        seq=entry.seq,
-        sa=entry.sa or "",
-        policy="" if entry.sa else entry.policy or "",
-        acl=entry.acl or "",
-        lease_start=lease.start,
-        lease_end=lease.end,
-        assignment=lease.assignment,
-        hold=numbers.hold(number, entry.seq),
-    )
+def lease(numbers: IdAllocator, number: int, seq: int) -> bus.LeaseRecord:
+    """The lease of an entry of a tunnel with manual keys."""
+    granted = entry_lease(numbers, number, seq)
+    return bus.LeaseRecord(seq, granted.start, granted.end, granted.assignment, numbers.hold(number, seq))
 
 
 def circuit(made: TunnelPlan, state: ControllerTunnel) -> bus.CircuitRecord:

@@ -43,7 +43,7 @@ class Filter:
         if self.tunnel is not None and isinstance(message, Snapshot | Delta):
             for record in message.records if isinstance(message, Snapshot) else message.put:
                 if isinstance(record, records.TunnelRecord):
-                    self.learn(entry.node, record.name, record.number)
+                    self.learn(entry.node, record.config.name, record.number)
         return self.card in (None, entry.card) and self.fits(entry.node, message)
 
     def fits(self, node: str, message: Message) -> bool:
@@ -72,7 +72,7 @@ def _concerns(value: Any, name: str, numbers: set[int]) -> bool:
     if not is_dataclass(value):
         return False
     if isinstance(value, records.TunnelRecord):
-        return value.name == name or value.number in numbers
+        return value.config.name == name or value.number in numbers
     return getattr(value, "tunnel", 0) in numbers or any(
         _concerns(getattr(value, item.name), name, numbers) for item in fields(value)
     )

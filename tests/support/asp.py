@@ -6,8 +6,9 @@ import random
 import struct
 from array import array
 from collections.abc import Iterable, Sequence
+from dataclasses import fields as dataclass_fields
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 from chassis.ase.engine import AspEngine
 from chassis.ase.ipsec.state import octets_for
@@ -21,7 +22,6 @@ from chassis.bus.records import (
     InterfaceRecord,
     LocalAddressRecord,
     NextHop,
-    PolicyEntryRecord,
     PolicyRecord,
     PortRecord,
     Record,
@@ -32,7 +32,8 @@ from chassis.bus.records import (
     Key as RecordKey,
 )
 from chassis.bus.replication import Publisher
-from chassis.model.ipsec import Key, Keyed, ManualSa, SaKeys, Spi
+from chassis.model.ipsec import Key, Keyed, ManualSa, SaKeys, Spi, TunnelEntry
+from chassis.model.router import Tunnel
 from chassis.net import icmp
 from chassis.net.address import parse_address, parse_prefix
 from chassis.net.ethernet import HEADROOM
@@ -310,11 +311,15 @@ def records(*, there: bool = False, kind: str = "esp", **tunnel: object) -> list
     ]
     for number, economical in ((CIRCUIT, False), (ECONOMICAL, True)):
         made.append(
-            replace(
+            altered(
                 TunnelRecord(
                     number=number,
-                    name=f"t{number}",
-                    economical=economical,
+                    config=Tunnel(
+                        f"t{number}",
+                        kind="manual",
+                        economical=economical,
+                        entries=(TunnelEntry(10, sa=f"sa{number}"),),
+                    ),
                     asp=ASP,
                     circuit=0 if economical else 17,
                     home="" if economical else LC3,
@@ -322,16 +327,20 @@ def records(*, there: bool = False, kind: str = "esp", **tunnel: object) -> list
                     outer_context=OUTER,
                     local=ip(mine),
                     remote=ip(far),
-                    mtu=0,
-                    df_bit="propagate",
                     queues=1,
-                    entries=(PolicyEntryRecord(10, sa=f"sa{number}"),),
                     up=True,
                 ),
-                **tunnel,  # type: ignore[arg-type]
+                **tunnel,
             )
         )
     return made
+
+
+def altered(record: TunnelRecord, **fields: Any) -> TunnelRecord:
+    """The record with other fields of its own or of its tunnel's configuration."""
+    own = {item.name for item in dataclass_fields(record)}
+    config = {name: fields.pop(name) for name in list(fields) if name not in own}
+    return replace(record, config=replace(record.config, **config), **fields)
 
 
 def pair(**fields: object) -> tuple[Controller, Controller]:
@@ -342,11 +351,13 @@ def pair(**fields: object) -> tuple[Controller, Controller]:
 def thousands(count: int) -> tuple[Controller, list[Record]]:
     """An ASP that was admitted, and the records of so many tunnels that it has not got yet."""
     made: list[Record] = [record for record in records() if record.key[0] not in ("tunnel", "manual-sa")]
-    template = next(record for record in records() if isinstance(record, TunnelRecord) and record.economical)
+    template = next(
+        record for record in records() if isinstance(record, TunnelRecord) and record.config.economical
+    )
     for number in range(1, count + 1):
-        entries = (PolicyEntryRecord(10, sa=f"sa{number}"),)
+        entries = (TunnelEntry(10, sa=f"sa{number}"),)
         made.append(manual_sa(f"sa{number}", 1000 + 20 * number))
-        made.append(replace(template, number=number, remote=ip("41.0.1.0") + number, entries=entries))
+        made.append(altered(template, number=number, remote=ip("41.0.1.0") + number, entries=entries))
     a = Controller([], slots=4 * count)
     a.publisher.replace(made)
     a.publisher.flush()

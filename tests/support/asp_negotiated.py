@@ -11,9 +11,9 @@ from chassis.bus import engine
 from chassis.bus.batch import Batch
 from chassis.bus.codec import carrier
 from chassis.bus.engine import Exit, Output
-from chassis.bus.records import PolicyEntryRecord, Record, TunnelRecord
-from chassis.model.ipsec import SaKeys
-from tests.support.asp import OUTER, Controller, ip, keys, records
+from chassis.bus.records import Record, TunnelRecord
+from chassis.model.ipsec import SaKeys, TunnelEntry
+from tests.support.asp import OUTER, Controller, altered, ip, keys, records
 
 A, B = ip("40.0.0.1"), ip("40.0.0.2")
 
@@ -63,11 +63,11 @@ class Side(Controller):
         return found
 
 
-def static(*, there: bool = False, entries: Sequence[PolicyEntryRecord] = (), **tunnel: object) -> list[Record]:
+def static(*, there: bool = False, entries: Sequence[TunnelEntry] = (), **tunnel: object) -> list[Record]:
     """The records of `asp.records` with both tunnels negotiated."""
-    lines = tuple(entries) or (PolicyEntryRecord(10, policy="p"),)
+    lines = tuple(entries) or (TunnelEntry(10, policy="p"),)
     return [
-        replace(record, kind="static", ike_policy="ike", entries=lines, **tunnel)  # type: ignore[arg-type]
+        altered(record, kind="static", ike_policy="ike", entries=lines, **tunnel)
         if isinstance(record, TunnelRecord)
         else record
         for record in records(there=there)

@@ -23,6 +23,7 @@ from chassis.bus.records import (
 from chassis.linecard.arp import Neighbour
 from chassis.linecard.counters import unaccounted
 from chassis.linecard.engine import LineCardEngine
+from chassis.model.router import Tunnel
 from chassis.net import ipv4
 from chassis.net.address import BROADCAST_MAC, ZERO_MAC, parse_prefix
 from chassis.net.address import parse_address as ip
@@ -61,17 +62,13 @@ def tunnel(number: int, asp: str, *, economical: bool, home: str = "lc 3", **fie
     }
     return TunnelRecord(
         number=number,
-        name=f"t{number}",
-        economical=economical,
+        config=Tunnel(f"t{number}", kind="manual", economical=economical),
         asp=asp,
         context=INNER,
         outer_context=OUTER,
         local=ip("5.5.5.1"),
         remote=ip("6.6.6.1"),
-        mtu=0,
-        df_bit="",
         queues=1,
-        entries=(),
         **values,
     )
 

@@ -12,6 +12,7 @@ from chassis.bus.engine import Append, Persist, ToCard, ToLauncher, ToOperator
 from chassis.bus.messages import Heartbeat, Hello, Welcome
 from chassis.bus.records import CardStateRecord, Record, TunnelRecord
 from chassis.bus.replication import Publisher
+from chassis.model.router import Tunnel
 from chassis.sim.lab import LabModel
 from chassis.sim.node import CardModel, NodeModel, Variant
 
@@ -139,12 +140,24 @@ class FakeController:
 
 
 def tunnel(number: int, mtu: int) -> TunnelRecord:
-    return TunnelRecord(number, f"t{number}", True, "asp 1/1", 0, "", 1, 1, 1, 2, mtu, "propagate", 1, (), True)
+    return TunnelRecord(
+        number=number,
+        config=Tunnel(f"t{number}", kind="manual", economical=True, mtu=mtu),
+        asp="asp 1/1",
+        circuit=0,
+        home="",
+        context=1,
+        outer_context=1,
+        local=1,
+        remote=2,
+        queues=1,
+        up=True,
+    )
 
 
 def marks(mtu: int) -> Any:
     def of(record: Record) -> bool | None:
-        return record.mtu == mtu if isinstance(record, TunnelRecord) else None
+        return record.config.mtu == mtu if isinstance(record, TunnelRecord) else None
 
     return of
 

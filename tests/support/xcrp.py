@@ -71,7 +71,7 @@ class FakeAsp(CardBase):
         for record in records.values():
             if not isinstance(record, TunnelRecord) or record.asp != self.card:
                 continue
-            ready = record.up and all(("manual-sa", entry.sa) in records for entry in record.entries)
+            ready = record.up and all(("manual-sa", entry.sa) in records for entry in record.config.entries)
             if ready != (record.number in self.up_tunnels):
                 (self.up_tunnels.add if ready else self.up_tunnels.discard)(record.number)
                 reason = "" if ready else "no SA"

@@ -22,7 +22,6 @@ from chassis.bus.records import (
     CertificateRecord,
     ContextRecord,
     Key,
-    PolicyEntryRecord,
     PolicyRecord,
     Record,
     TunnelRecord,
@@ -30,7 +29,7 @@ from chassis.bus.records import (
 )
 from chassis.model.acl import Acl, AclRule
 from chassis.model.ike import IkePolicy, IkeProposal
-from chassis.model.ipsec import IpsecPolicy, IpsecProposal
+from chassis.model.ipsec import IpsecPolicy, IpsecProposal, TunnelEntry
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +208,7 @@ class Connections:
         if kind == TunnelRecord.TYPE:
             number = int(key[1])
             known = number in self._tunnels
-            if isinstance(record, TunnelRecord) and record.kind == STATIC:
+            if isinstance(record, TunnelRecord) and record.config.kind == STATIC:
                 self._tunnels[number] = record
                 self._use(number, _needs(record))
             elif known:
@@ -273,7 +272,7 @@ class Connections:
             return None
         context = self._records.get((ContextRecord.TYPE, record.outer_context))
         context_name = context.name if isinstance(context, ContextRecord) else str(record.outer_context)
-        policy = self._policy(IkePolicy, record.ike_policy, record.outer_context)
+        policy = self._policy(IkePolicy, record.config.ike_policy or "", record.outer_context)
         if policy is None:
             return None
         proposals = tuple(
@@ -289,7 +288,7 @@ class Connections:
             _check(proposals)
             lines = tuple(
                 part
-                for entry in record.entries
+                for entry in record.config.entries
                 for part in _negotiated_parts(self._entry(record, entry), policy.version)
             )
             if not lines:
@@ -297,10 +296,10 @@ class Connections:
         except ConfigError as error:
             flaw = str(error)
         own, peer = policy.identity_local, policy.identity_remote
-        expected = record.remote_id or (peer.value if peer is not None else "")
+        expected = record.config.remote_id or (peer.value if peer is not None else "")
         return Connection(
             tunnel=record.number,
-            name=record.name,
+            name=record.config.name,
             context=record.outer_context,
             context_name=context_name,
             local=record.local,
@@ -324,8 +323,8 @@ class Connections:
         value = record.value if isinstance(record, PolicyRecord) else None
         return value if isinstance(value, kind) else None
 
-    def _entry(self, record: TunnelRecord, entry: PolicyEntryRecord) -> PolicyEntry:
-        policy = self._policy(IpsecPolicy, entry.policy)
+    def _entry(self, record: TunnelRecord, entry: TunnelEntry) -> PolicyEntry:
+        policy = self._policy(IpsecPolicy, entry.policy or "")
         if policy is None:
             raise ConfigError(f"IPsec policy {entry.policy} is not there")
         found = (self._policy(IpsecProposal, line.name) for line in policy.proposals)
@@ -367,10 +366,10 @@ def _group_key(connection: Connection) -> GroupKey:
 def _needs(record: TunnelRecord) -> frozenset[Key]:
     keys: set[Key] = {
         (ContextRecord.TYPE, record.outer_context),
-        policy_key(IkePolicy, record.ike_policy, record.outer_context),
+        policy_key(IkePolicy, record.config.ike_policy or "", record.outer_context),
     }
-    for entry in record.entries:
-        keys.add(policy_key(IpsecPolicy, entry.policy))
+    for entry in record.config.entries:
+        keys.add(policy_key(IpsecPolicy, entry.policy or ""))
         if entry.acl:
             keys.add(policy_key(Acl, entry.acl, record.context))
     return frozenset(keys)

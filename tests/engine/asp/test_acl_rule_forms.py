@@ -12,7 +12,7 @@ from chassis.bus.records import PolicyRecord
 from chassis.config.parser import parse
 from chassis.model.source import as_carried
 from chassis.net.ipv4 import PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP, Ipv4
-from tests.support.asp import CIRCUIT, INNER, Controller, ip, packets_of, pair
+from tests.support.asp import CIRCUIT, INNER, Controller, altered, ip, packets_of, pair
 from tests.support.asp_negotiated import install, sides
 
 PROTOCOLS = {"": None, "tcp": PROTOCOL_TCP, "udp": PROTOCOL_UDP, "icmp": PROTOCOL_ICMP, "47": 47}
@@ -79,7 +79,7 @@ def written(*rules: str) -> PolicyRecord:
 
 def use(end: Controller, acl: PolicyRecord) -> None:
     record = end.tunnel(CIRCUIT)
-    end.put(acl, replace(record, entries=(replace(record.entries[0], acl="filter"),)))
+    end.put(acl, altered(record, entries=(replace(record.config.entries[0], acl="filter"),)))
 
 
 def through(left: Controller, right: Controller) -> list[Ipv4]:
@@ -143,8 +143,8 @@ def test_eight_lines_are_tried_in_their_order() -> None:
         # Every line has its own host and, wider, those of all lines before it.
         rules = [f"{each}/32" for each in hosts[:number]] + ["any 61.0.0.0/8"] * (number == 8)
         left.put(PolicyRecord(INNER, replace(written(*rules).value, name=f"acl{number}")))
-        entries.append(replace(record.entries[0], seq=10 * number, acl=f"acl{number}"))
-    left.put(replace(record, entries=tuple(reversed(entries))))
+        entries.append(replace(record.config.entries[0], seq=10 * number, acl=f"acl{number}"))
+    left.put(altered(record, entries=tuple(reversed(entries))))
     for number in range(1, 9):
         left.ike(install(CIRCUIT, number, entry=10 * number))
         right.ike(install(CIRCUIT, number, entry=10 * number, there=True))

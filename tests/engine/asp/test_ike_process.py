@@ -23,11 +23,11 @@ from chassis.ase.link import (
 )
 from chassis.bus.batch import Step
 from chassis.bus.messages import LogRecord, Reply, Request, TunnelEvent, Welcome
-from chassis.bus.records import CertificateRecord, PolicyEntryRecord, PolicyRecord, PortRecord, TunnelRecord
+from chassis.bus.records import CertificateRecord, PolicyRecord, PortRecord, TunnelRecord
 from chassis.fwd.reassembly import REASSEMBLY_TIMEOUT
 from chassis.model.acl import Acl, AclRule
 from chassis.model.ike import IkePolicy, PreSharedKey, ProposalRef
-from chassis.model.ipsec import IpsecPolicy
+from chassis.model.ipsec import IpsecPolicy, TunnelEntry
 from chassis.net.fragments import fragment
 from chassis.net.ipv4 import PROTOCOL_UDP, Ipv4
 from chassis.net.udp import Udp
@@ -40,6 +40,7 @@ from tests.support.asp import (
     LC4,
     OUTER,
     SPARE,
+    altered,
     batch_of,
     ip,
     packets_of,
@@ -232,7 +233,7 @@ def acl(name: str) -> PolicyRecord:
 @pytest.mark.behaviour("B-182")
 def test_ike_gets_what_it_needs_and_then_what_changes() -> None:
     certificate = CertificateRecord(OUTER, "ca", "trusted", b"pem")
-    entries = (PolicyEntryRecord(10, policy="p", acl="used"),)
+    entries = (TunnelEntry(10, policy="p", acl="used"),)
     side = Side([*static(entries=entries), POLICY, IPSEC, certificate, acl("used"), acl("other")])
     held, messages = configured(side)
     assert [message.whole for message in messages] == [True]
@@ -253,7 +254,7 @@ def test_ike_gets_what_it_needs_and_then_what_changes() -> None:
     changed = ike_policy(lifetime=77)
     side.put(changed)
     assert side.told(Configure) == [Configure((changed,))]
-    tunnel = replace(side.tunnel(CIRCUIT), entries=(PolicyEntryRecord(10, policy="p", acl="other"),))
+    tunnel = altered(side.tunnel(CIRCUIT), entries=(TunnelEntry(10, policy="p", acl="other"),))
     side.put(tunnel)
     assert side.told(Configure) == [Configure((acl("other"), tunnel))]
     other = replace(side.tunnel(ECONOMICAL), asp=SPARE)
@@ -261,7 +262,7 @@ def test_ike_gets_what_it_needs_and_then_what_changes() -> None:
     assert side.told(Configure) == [Configure((), (("tunnel", ECONOMICAL), ("acl", INNER, "used")))]
     side.put(replace(other, up=False), delete=[("acl", INNER, "used")])
     assert side.told(Configure) == []
-    manual = replace(tunnel, kind="manual", entries=(PolicyEntryRecord(10, sa="sa1"),))
+    manual = altered(tunnel, kind="manual", entries=(TunnelEntry(10, sa="sa1"),))
     side.put(manual)
     assert side.told(Configure) == [Configure((), (("tunnel", CIRCUIT), ("acl", INNER, "other")))]
 
@@ -290,7 +291,7 @@ def test_other_settings_begin_anew() -> None:
 def test_many_tunnels_come_in_parts() -> None:
     made = static()
     tunnel = next(record for record in made if isinstance(record, TunnelRecord))
-    more = [replace(tunnel, number=number, name=f"n{number}") for number in range(100, 100 + PART)]
+    more = [altered(tunnel, number=number, name=f"n{number}") for number in range(100, 100 + PART)]
     side = Side([*made, *more, POLICY])
     held, messages = configured(side)
     assert [message.whole for message in messages] == [True, False]

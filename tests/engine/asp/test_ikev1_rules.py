@@ -8,9 +8,10 @@ from typing import Any, cast
 
 from chassis.ase.link import IkeState, NoSa, SaDelete, SaInstall
 from chassis.bus.messages import Reply, Request
-from chassis.bus.records import PolicyEntryRecord, PolicyRecord, Record
+from chassis.bus.records import PolicyRecord, Record
 from chassis.model.acl import Acl, AclRule
 from chassis.model.ike import IkePolicy, ProposalRef
+from chassis.model.ipsec import TunnelEntry
 from tests.support.asp import CIRCUIT, INNER, ip, packets_of, udp_packet
 from tests.support.asp_negotiated import OUTER, Side, install, static
 from tests.support.asp_queues import RATE, pace, seen
@@ -32,7 +33,7 @@ def side(*rules: AclRule, there: bool = False, version: int = 1) -> Side:
         policy(version),
         *static(
             there=there,
-            entries=(PolicyEntryRecord(LINE, policy="p", acl="list"), PolicyEntryRecord(20, policy="p")),
+            entries=(TunnelEntry(LINE, policy="p", acl="list"), TunnelEntry(20, policy="p")),
         ),
         PolicyRecord(INNER, Acl("list", rules=rules)),
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -11,8 +12,9 @@ from chassis.ase.ipsec.state import octets_for
 from chassis.ase.tunnels import MAX_TUNNELS_PER_SLICE
 from chassis.bus.batch import Batch
 from chassis.bus.messages import FromCard, Heartbeat, LogRecord, SaEvent, TunnelEvent
-from chassis.bus.records import PolicyEntryRecord, PolicyRecord, TunnelRecord
+from chassis.bus.records import PolicyRecord, TunnelRecord
 from chassis.model.acl import Acl, AclRule
+from chassis.model.ipsec import TunnelEntry
 from tests.support.asp import (
     ASP,
     CIRCUIT,
@@ -20,6 +22,7 @@ from tests.support.asp import (
     INNER,
     SPARE,
     Controller,
+    altered,
     ip,
     manual_sa,
     packets_of,
@@ -47,9 +50,16 @@ def send(end: Controller, count: int = 1) -> list[int]:
     return sequence_numbers(out)
 
 
-def with_entry(end: Controller, number: int = CIRCUIT, **fields: object) -> TunnelRecord:
+LEASE = ("lease_start", "lease_end", "hold")
+
+
+def with_entry(end: Controller, number: int = CIRCUIT, **fields: Any) -> TunnelRecord:
     tunnel = end.tunnel(number)
-    return replace(tunnel, entries=(replace(tunnel.entries[0], **fields),))  # type: ignore[arg-type]
+    lease = {name.removeprefix("lease_"): fields.pop(name) for name in list(fields) if name in LEASE}
+    (entry,) = tunnel.config.entries
+    if lease:
+        tunnel = replace(tunnel, leases=(replace(tunnel.lease(entry.seq), **lease),))
+    return altered(tunnel, entries=(replace(entry, **fields),))
 
 
 def acl(destination: str, length: int = 8, name: str = "filter") -> PolicyRecord:
@@ -79,15 +89,15 @@ def test_installed_tunnels_are_reported_with_their_sas_and_never_their_keys() ->
     ("change", "reason"),
     [
         ({"entries": ()}, "tunnel without sa"),
-        ({"entries": (PolicyEntryRecord(10, policy="p"),)}, "seq 10 names no security association"),
-        ({"entries": (PolicyEntryRecord(10, sa="x"),)}, "security association x does not exist"),
-        ({"entries": (PolicyEntryRecord(10, sa="sa1", acl="x"),)}, "access list x does not exist"),
+        ({"entries": (TunnelEntry(10, policy="p"),)}, "seq 10 names no security association"),
+        ({"entries": (TunnelEntry(10, sa="x"),)}, "security association x does not exist"),
+        ({"entries": (TunnelEntry(10, sa="sa1", acl="x"),)}, "access list x does not exist"),
         ({"df_bit": "odd"}, "df-bit odd is not valid; expected propagate, set or clear"),
     ],
 )
 def test_an_incomplete_tunnel_says_why_and_drops(change: dict[str, object], reason: str) -> None:
     a, _ = pair()
-    said = a.put(replace(a.tunnel(CIRCUIT), **change))  # type: ignore[arg-type]
+    said = a.put(altered(a.tunnel(CIRCUIT), **change))  # type: ignore[arg-type]
     assert tunnel_events(said) == [(CIRCUIT, False, reason)]
     assert a.protect(CIRCUIT, [udp_packet()]) == []
     assert a.drops() == {"tunnel without sa": 1}
@@ -156,7 +166,7 @@ def test_a_change_of_one_tunnel_touches_no_other() -> None:
     # New keys under the same SPI go on where the old ones stopped.
     assert send(a) == [6]
     circuit = a.asp.sadb.outbound[CIRCUIT, 10]
-    a.put(replace(a.tunnel(CIRCUIT), circuit=99, home="lc 4", up=False, reason="no route", mtu=300))
+    a.put(altered(a.tunnel(CIRCUIT), circuit=99, home="lc 4", up=False, reason="no route", mtu=300))
     assert a.asp.sadb.outbound[CIRCUIT, 10] is circuit
     assert b.drops() == {}
 
@@ -339,7 +349,7 @@ def test_thousands_of_tunnels_are_installed_in_slices_between_heartbeats() -> No
     # What changes meanwhile is taken as it is then, and what goes is not waited for.
     last = made[-1]
     assert isinstance(last, TunnelRecord)
-    a.publisher.put(replace(last, entries=()))
+    a.publisher.put(altered(last, entries=()))
     a.publisher.delete(("tunnel", 999))
     for _, delta in a.publisher.flush():
         a.take(a.asp.receive(delta, a.now))

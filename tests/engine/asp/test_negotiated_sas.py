@@ -21,9 +21,21 @@ from chassis.ase.link import (
 )
 from chassis.bus.batch import Batch, Step
 from chassis.bus.messages import Reply, Request, SaEvent, TunnelEvent
-from chassis.bus.records import PolicyEntryRecord, PolicyRecord
+from chassis.bus.records import PolicyRecord
 from chassis.model.acl import Acl, AclRule
-from tests.support.asp import CIRCUIT, ECONOMICAL, INNER, LC3, batch_of, ip, packets_of, records, udp_packet
+from chassis.model.ipsec import TunnelEntry
+from tests.support.asp import (
+    CIRCUIT,
+    ECONOMICAL,
+    INNER,
+    LC3,
+    altered,
+    batch_of,
+    ip,
+    packets_of,
+    records,
+    udp_packet,
+)
 from tests.support.asp_negotiated import A, B, Side, encapsulated, install, join, sides, static
 
 PACKETS = [udp_packet(number=number, size=100 + number) for number in range(6)]
@@ -163,7 +175,7 @@ def test_a_line_without_sa_is_named_once_a_second() -> None:
         PolicyRecord(INNER, Acl(name, rules=(AclRule(10, destination=(ip(prefix), 16)),)))
         for name, prefix in (("one", "60.1.0.0"), ("two", "60.2.0.0"))
     ]
-    entries = (PolicyEntryRecord(10, policy="p", acl="one"), PolicyEntryRecord(20, policy="p", acl="two"))
+    entries = (TunnelEntry(10, policy="p", acl="one"), TunnelEntry(20, policy="p", acl="two"))
     side = Side([*static(entries=entries), *acls])
     one = [udp_packet(destination="60.1.0.1")]
     two = [udp_packet(destination="60.2.0.1")]
@@ -238,7 +250,7 @@ def test_a_wider_list_waits_for_a_pair_that_was_agreed_for_it() -> None:
     left, right = sides()
     left.put(PolicyRecord(INNER, Acl("one", rules=to(1))))
     record = left.tunnel(CIRCUIT)
-    left.put(replace(record, entries=(replace(record.entries[0], acl="one"),)))
+    left.put(altered(record, entries=(replace(record.config.entries[0], acl="one"),)))
     left.ike(install(CIRCUIT, 1, rules=to(1)))
     right.ike(install(CIRCUIT, 1, there=True))
     clear = [udp_packet(destination=f"60.0.0.{host}") for host in (1, 2)]
@@ -263,7 +275,7 @@ def from_60_8(protocol: int | None = None) -> AclRule:
 @pytest.mark.behaviour("B-194")
 @pytest.mark.parametrize("kind", ["esp", "ah", "gcm"])
 def test_a_changed_list_acts_at_once_on_what_old_sas_receive(kind: str) -> None:
-    entries = (PolicyEntryRecord(10, policy="p", acl="one"),)
+    entries = (TunnelEntry(10, policy="p", acl="one"),)
     left, right = sides(entries=entries)
     left.put(PolicyRecord(INNER, Acl("one", rules=(TO_60_8,))))
     right.put(PolicyRecord(INNER, Acl("one", rules=(from_60_8(),))))
@@ -287,14 +299,14 @@ def test_a_changed_list_acts_at_once_on_what_old_sas_receive(kind: str) -> None:
     assert through(left, right) == []
     right.put(PolicyRecord(INNER, Acl("one", rules=(from_60_8(),))))
     assert through(left, right) == PACKETS
-    right.put(replace(right.tunnel(CIRCUIT), entries=(PolicyEntryRecord(20, policy="p", acl="one"),)))
+    right.put(altered(right.tunnel(CIRCUIT), entries=(TunnelEntry(20, policy="p", acl="one"),)))
     assert through(left, right) == []
     assert right.drops() == {"selector mismatch": 4 * len(PACKETS)}
     right.check_counts()
 
 
 def test_an_sa_that_ike_made_before_it_heard_of_a_changed_list_obeys_the_list() -> None:
-    left, right = sides(entries=(PolicyEntryRecord(10, policy="p", acl="one"),))
+    left, right = sides(entries=(TunnelEntry(10, policy="p", acl="one"),))
     for side in (left, right):
         side.put(PolicyRecord(INNER, Acl("one", rules=(AclRule(10),))))
     right.put(PolicyRecord(INNER, Acl("one", rules=(from_60_8(6),))))
@@ -305,7 +317,7 @@ def test_an_sa_that_ike_made_before_it_heard_of_a_changed_list_obeys_the_list() 
 
 
 def test_what_was_agreed_still_counts_where_the_list_is_another() -> None:
-    left, right = sides(entries=(PolicyEntryRecord(10, policy="p", acl="one"),))
+    left, right = sides(entries=(TunnelEntry(10, policy="p", acl="one"),))
     left.put(PolicyRecord(INNER, Acl("one", rules=(AclRule(10),))))
     right.put(PolicyRecord(INNER, Acl("one", rules=(from_60_8(17),))))
     left.ike(install(CIRCUIT, 1))
@@ -448,7 +460,7 @@ def test_changed_ends_void_the_sas_and_a_changed_df_bit_does_not() -> None:
     left, right = sides()
     join(left, right, CIRCUIT)
     through(left, right)
-    left.put(replace(left.tunnel(CIRCUIT), df_bit="set"))
+    left.put(altered(left.tunnel(CIRCUIT), df_bit="set"))
     batch = sealed(left)
     assert numbers(batch)[0] == 7
     assert {packet[6] for packet in packets_of(batch)} == {0x40}
@@ -493,10 +505,10 @@ def test_manual_sas_are_made_anew_by_the_asp_itself() -> None:
 def test_a_tunnel_that_gets_manual_keys_leaves_ike() -> None:
     left, right = sides()
     join(left, right, CIRCUIT)
-    left.put(replace(left.tunnel(CIRCUIT), kind="manual", entries=(PolicyEntryRecord(10, sa="sa1"),)))
+    left.put(altered(left.tunnel(CIRCUIT), kind="manual", entries=(TunnelEntry(10, sa="sa1"),)))
     assert {sa.negotiated for sa in (left.asp.sadb.outbound[CIRCUIT, 10].sa,)} == {False}
     assert len(left.protect(CIRCUIT, PACKETS)) == 1
-    left.put(replace(left.tunnel(CIRCUIT), kind="static", entries=(PolicyEntryRecord(10, policy="p"),)))
+    left.put(altered(left.tunnel(CIRCUIT), kind="static", entries=(TunnelEntry(10, policy="p"),)))
     assert left.asp.sadb.outbound == {}
     left.ike(install(CIRCUIT, 5))
     assert len(left.protect(CIRCUIT, PACKETS)) == 1

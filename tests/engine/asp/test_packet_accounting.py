@@ -22,8 +22,9 @@ from chassis.ase.link import IkeState, SaDelete
 from chassis.bus.batch import Step
 from chassis.bus.counters import FILE_SIZE, Counters
 from chassis.bus.messages import Reply, Request
-from chassis.bus.records import PolicyEntryRecord, PolicyRecord, TunnelRecord
+from chassis.bus.records import PolicyRecord, TunnelRecord
 from chassis.model.acl import Acl, AclRule
+from chassis.model.ipsec import TunnelEntry
 from chassis.net.ipv4 import PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP, Ipv4
 from chassis.net.udp import Udp
 from tests.support.asp import (
@@ -32,6 +33,7 @@ from tests.support.asp import (
     INNER,
     OUTER,
     Controller,
+    altered,
     batch_of,
     ip,
     manual_sa,
@@ -109,7 +111,7 @@ def manual(kind: str, filters: str, **tunnel: object) -> Ends:
         found = manual_records(there=there, kind=kind, **tunnel)
         if "ab"[there] in filters:
             found = [
-                replace(record, entries=(replace(record.entries[0], acl="some"),))
+                altered(record, entries=(replace(record.config.entries[0], acl="some"),))
                 if isinstance(record, TunnelRecord)
                 else record
                 for record in found
@@ -121,7 +123,7 @@ def manual(kind: str, filters: str, **tunnel: object) -> Ends:
 def negotiated(kind: str, filters: str, **tunnel: object) -> Ends:
     sides = []
     for there in (False, True):
-        lines = (PolicyEntryRecord(10, policy="p", acl="some" if "ab"[there] in filters else ""),)
+        lines = (TunnelEntry(10, policy="p", acl="some" if "ab"[there] in filters else ""),)
         sides.append(Side([*static(there=there, entries=lines, **tunnel), acl(there)]))
     ends = Ends(*sides, filters=filters)
     for number in TUNNELS:

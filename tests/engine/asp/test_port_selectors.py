@@ -8,8 +8,9 @@ from dataclasses import replace
 import pytest
 
 from chassis.bus.batch import Step
-from chassis.bus.records import PolicyEntryRecord, PolicyRecord, PortRecord
+from chassis.bus.records import PolicyRecord, PortRecord
 from chassis.model.acl import Acl, AclRule
+from chassis.model.ipsec import TunnelEntry
 from chassis.net.fragments import fragment
 from chassis.net.ipv4 import PROTOCOL_ICMP, PROTOCOL_UDP, Ipv4
 from tests.support.asp import (
@@ -18,6 +19,7 @@ from tests.support.asp import (
     INNER,
     OUTER,
     Controller,
+    altered,
     batch_of,
     icmp_error,
     ip,
@@ -44,13 +46,13 @@ def manual(tunnel: int, second: bool, **fields: object) -> tuple[Controller, Con
     """Both ends with a line that names ports and, if wanted, a second one for everything."""
     ends = pair(**fields)
     for there, end in enumerate(ends):
-        lines = [PolicyEntryRecord(10, sa=f"sa{tunnel}", acl="ports")]
+        lines = [TunnelEntry(10, sa=f"sa{tunnel}", acl="ports")]
         if second:
-            lines.append(PolicyEntryRecord(20, sa="sa9"))
+            lines.append(TunnelEntry(20, sa="sa9"))
         end.put(
             PolicyRecord(INNER, Acl("ports", rules=(mirrored(BY_PORTS) if there else BY_PORTS,))),
             manual_sa("sa9", 9000, str(fields.get("kind", "esp")), there=bool(there)),
-            replace(end.tunnel(tunnel), entries=tuple(lines)),
+            altered(end.tunnel(tunnel), entries=tuple(lines)),
         )
     return ends
 
@@ -59,10 +61,10 @@ def negotiated(tunnel: int, second: bool, *, nat: bool = False, **fields: object
     ends = sides(**fields)
     for there, end in enumerate(ends):
         rule = mirrored(BY_PORTS) if there else BY_PORTS
-        lines = [PolicyEntryRecord(10, policy="p", acl="ports"), PolicyEntryRecord(20, policy="p")]
+        lines = [TunnelEntry(10, policy="p", acl="ports"), TunnelEntry(20, policy="p")]
         end.put(
             PolicyRecord(INNER, Acl("ports", rules=(rule,))),
-            replace(end.tunnel(tunnel), entries=tuple(lines[: 1 + second])),
+            altered(end.tunnel(tunnel), entries=tuple(lines[: 1 + second])),
         )
         outside = encapsulated(A if there else B) if nat else ()
         end.ike(install(tunnel, 1, there=bool(there), rules=(rule,), encapsulation=outside))
@@ -181,7 +183,7 @@ def test_a_line_with_a_rule_for_the_rest_of_the_flow_is_cut_before_it_is_protect
         rules = (mirrored(BY_PORTS) if there else BY_PORTS, ALL_UDP)
         end.put(
             PolicyRecord(INNER, Acl("udp", rules=rules)),
-            replace(end.tunnel(CIRCUIT), entries=(PolicyEntryRecord(10, policy="p", acl="udp"),)),
+            altered(end.tunnel(CIRCUIT), entries=(TunnelEntry(10, policy="p", acl="udp"),)),
         )
         end.ike(install(CIRCUIT, 1, there=bool(there), rules=rules))
     outer, _ = sent(left, CIRCUIT, [clear_packet(CIRCUIT, 1400)])

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chassis.ase import queues
 from chassis.bus.batch import Step
-from chassis.bus.records import PolicyEntryRecord, PolicyRecord, Record
+from chassis.bus.records import PolicyRecord, Record
 from chassis.model.acl import Acl, AclRule
+from chassis.model.ipsec import TunnelEntry
 from chassis.net.address import parse_prefix
 from chassis.net.ipv4 import Ipv4
-from tests.support.asp import CIRCUIT, ECONOMICAL, INNER, batch_of, ip, packets_of, records
+from tests.support.asp import CIRCUIT, ECONOMICAL, INNER, altered, batch_of, ip, packets_of, records
 from tests.support.asp_negotiated import Side
 from tests.support.asp_queues import AT_ONCE, RATE, Sent, busy, clear, numbers, opened, run, seen, side, table
 
@@ -168,12 +167,10 @@ def _with_lines() -> list[Record]:
         PolicyRecord(INNER, Acl(f"acl{number}", rules=(AclRule(10, destination=prefix),)))
         for number, prefix in enumerate(rules)
     ]
-    entries = tuple(
-        PolicyEntryRecord(10 + number, sa=f"sa{number + 1}", acl=f"acl{number}") for number in range(2)
-    )
+    entries = tuple(TunnelEntry(10 + number, sa=f"sa{number + 1}", acl=f"acl{number}") for number in range(2))
     made = [record for record in records(queues=4) if record.key != ("tunnel", ECONOMICAL)]
     return [
-        *(replace(record, entries=entries) if record.key == ("tunnel", CIRCUIT) else record for record in made),
+        *(altered(record, entries=entries) if record.key == ("tunnel", CIRCUIT) else record for record in made),
         *acls,
     ]
 

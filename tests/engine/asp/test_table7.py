@@ -31,6 +31,7 @@ from tests.support.asp import (
     ESP_SHA,
     INNER,
     Controller,
+    altered,
     batch_of,
     ip,
     manual_sa,
@@ -211,7 +212,7 @@ def other_host(kind: str) -> Case:
         record = b.tunnel(CIRCUIT)
         b.put(
             PolicyRecord(INNER, Acl("host", rules=(AclRule(10, destination=(HOST, 32)),))),
-            replace(record, entries=(replace(record.entries[0], acl="host"),)),
+            altered(record, entries=(replace(record.config.entries[0], acl="host"),)),
         )
         return Refused(b, packets, "selector mismatch", 1001 if kind != "esp" else 1000, source="50.0.0.1")
 

@@ -148,10 +148,10 @@ def test_an_asp_gets_what_it_negotiates_with() -> None:
     assert isinstance(context, ContextRecord)
     assert context.keepalive
     made = record(node)
-    assert (made.kind, made.ike_policy, made.remote_id, made.wanted, made.up) == (
+    assert (made.config.kind, made.config.ike_policy, made.config.remote_id, made.wanted, made.up) == (
         "static", "pol", "b.example", True, True,
     )  # fmt: skip
-    assert made.entries[0].policy == "ipsec-pol"
+    assert made.config.entries[0].policy == "ipsec-pol"
 
 
 def test_keys_go_to_the_tunnels_asp_alone() -> None:

@@ -12,7 +12,7 @@ from tests.support.xcrp import HA_PORTS, HIGH_AVAILABILITY, Node
 def lease(node: Node, card: str = "asp 2/1", tunnel: int = 1) -> tuple[int, int]:
     record = node.cards[card].replica.records["tunnel", tunnel]
     assert isinstance(record, TunnelRecord)
-    return record.entries[0].lease_start, record.entries[0].lease_end
+    return record.leases[0].start, record.leases[0].end
 
 
 def booted(text: str = HIGH_AVAILABILITY) -> Node:

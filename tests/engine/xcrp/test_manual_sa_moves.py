@@ -18,9 +18,9 @@ def booted(text: str = HIGH_AVAILABILITY) -> Node:
 def hold(node: Node, card: str = "asp 2/2", name: str = "Tun-1") -> str:
     """Why a card may not use the SA of a tunnel, as it was told."""
     records = node.cards[card].replica.records.values()
-    (record,) = [record for record in records if isinstance(record, TunnelRecord) and record.name == name]
+    (record,) = [record for record in records if isinstance(record, TunnelRecord) and record.config.name == name]
     assert record.asp == card
-    return str(getattr(record.entries[0], "hold", ""))
+    return str(record.leases[0].hold)
 
 
 def test_it_waits_for_the_word_of_the_asp_that_had_it() -> None:

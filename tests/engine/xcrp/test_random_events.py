@@ -42,7 +42,7 @@ class Watch:
                 what = (record.card, record.tunnel, record.port)
                 assert self.circuits.setdefault(record.number, what) == what, "a circuit number was used again"
             elif isinstance(record, TunnelRecord):
-                assert self.tunnels.setdefault(record.number, record.name) == record.name
+                assert self.tunnels.setdefault(record.number, record.config.name) == record.config.name
         taken: dict[str, list[tuple[int, int]]] = {}
         for lease in node.controller.node.numbers.leases.values():
             for use in lease.uses:

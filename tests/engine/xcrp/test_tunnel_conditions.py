@@ -187,9 +187,15 @@ def test_what_the_cards_learn_of_a_tunnel_and_its_sa() -> None:
     records = node.cards["asp 2/1"].replica.records
     tunnel = records["tunnel", 1]
     assert isinstance(tunnel, TunnelRecord)
-    assert (tunnel.mtu, tunnel.df_bit, tunnel.queues, tunnel.up, tunnel.asp) == (1280, "clear", 4, True, "asp 2/1")
+    assert (tunnel.config.mtu, tunnel.config.df_bit, tunnel.queues, tunnel.up, tunnel.asp) == (
+        1280,
+        "clear",
+        4,
+        True,
+        "asp 2/1",
+    )
     assert (tunnel.local, tunnel.remote) == (parse_address("1.1.1.1"), parse_address("3.3.3.3"))
-    assert [(entry.seq, entry.sa, entry.acl) for entry in tunnel.entries] == [(10, "sa-1", "acl-C1")]
+    assert [(entry.seq, entry.sa, entry.acl) for entry in tunnel.config.entries] == [(10, "sa-1", "acl-C1")]
     made = records["manual-sa", "sa-1"]
     assert isinstance(made, PolicyRecord)
     assert isinstance(made.value, ManualSa)

@@ -28,17 +28,11 @@ from chassis.ase.link import (
     SaSeen,
     SaSwitch,
 )
-from chassis.bus.records import (
-    CertificateRecord,
-    ContextRecord,
-    PolicyEntryRecord,
-    PolicyRecord,
-    Record,
-    TunnelRecord,
-)
+from chassis.bus.records import CertificateRecord, ContextRecord, PolicyRecord, Record, TunnelRecord
 from chassis.model.acl import Acl, AclRule
 from chassis.model.ike import Identity, IkePolicy, IkeProposal, PreSharedKey, ProposalRef
-from chassis.model.ipsec import IpsecPolicy, IpsecProposal
+from chassis.model.ipsec import IpsecPolicy, IpsecProposal, TunnelEntry
+from chassis.model.router import Tunnel
 
 START = 1000.0
 WALL = 1_750_000_000.0
@@ -152,12 +146,17 @@ class Ends:
             name = f"acl{seq}" if rules else ""
             if rules:
                 found.append(PolicyRecord(self.inner, Acl(name, rules=rules)))
-            entries.append(PolicyEntryRecord(seq * 10, policy="ipsec", acl=name))
+            entries.append(TunnelEntry(seq * 10, policy="ipsec", acl=name))
         found.append(
             TunnelRecord(
                 number=self.tunnel,
-                name=f"tunnel{self.tunnel}",
-                economical=True,
+                config=Tunnel(
+                    f"tunnel{self.tunnel}",
+                    economical=True,
+                    ike_policy=f"policy{self.tunnel}",
+                    remote_id=self.remote_id or None,
+                    entries=tuple(entries),
+                ),
                 asp="asp 1/1",
                 circuit=0,
                 home="",
@@ -165,14 +164,8 @@ class Ends:
                 outer_context=self.outer,
                 local=self.local,
                 remote=self.remote,
-                mtu=0,
-                df_bit="propagate",
                 queues=1,
-                entries=tuple(entries),
                 up=self.ready,
-                kind="static",
-                ike_policy=f"policy{self.tunnel}",
-                remote_id=self.remote_id,
                 wanted=self.wanted,
             )
         )

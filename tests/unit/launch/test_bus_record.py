@@ -24,11 +24,24 @@ from chassis.bus.messages import (
     Welcome,
 )
 from chassis.linecard.engine import LineCardEngine
+from chassis.model.router import Tunnel
 from launch.ctl import bus_commands, main
 
 PORT = records.PortRecord("3/1", "lc 3", True, 1, "i", 0x0A000001, 24, b"\2\0\0\0\0\1")
 STATE = records.CardStateRecord("lc 3", "linecard", 4, 2, True)
-TUNNEL = records.TunnelRecord(7, "t1", True, "asp 1/1", 0, "", 1, 1, 1, 2, 0, "clear", 4, (), True)
+TUNNEL = records.TunnelRecord(
+    number=7,
+    config=Tunnel("t1", kind="manual", economical=True, df_bit="clear"),
+    asp="asp 1/1",
+    circuit=0,
+    home="",
+    context=1,
+    outer_context=1,
+    local=1,
+    remote=2,
+    queues=4,
+    up=True,
+)
 
 
 class Recorder:

@@ -15,8 +15,9 @@ from chassis.ase.ipsec.sa import Ah, Esp, InboundSa, OutboundSa
 from chassis.ase.ipsec.sadb import Sadb
 from chassis.ase.ipsec.spd import SpdEntry
 from chassis.ase.sa_builder import manual_pair
-from chassis.bus.records import PolicyEntryRecord, TunnelRecord
-from chassis.model.ipsec import Key, Keyed, ManualSa, Spi
+from chassis.bus.records import TunnelRecord
+from chassis.model.ipsec import Key, Keyed, ManualSa, Spi, TunnelEntry
+from chassis.model.router import Tunnel
 from chassis.net.ethernet import MAX_BATCHED_IPV4_LENGTH
 from chassis.net.ipv4 import PROTOCOL_IPCOMP, PROTOCOL_IPIP
 from tests.support.ipsec import ENTRY, LEFT, RIGHT, ah, batch, database, esp, inner, packets_of, protected
@@ -215,11 +216,10 @@ def test_every_sa_has_its_own_pause() -> None:
 
 def test_manual_keys_use_the_well_known_cpi() -> None:
     sa = ManualSa("sa", ip_comp=True, both=Spi(esp_spi=1000, esp_auth=Keyed("hmac-sha1-96", Key(bytes(20)))))
-    entry = PolicyEntryRecord(10, sa="sa")
+    entry = TunnelEntry(10, sa="sa")
     record = TunnelRecord(
-        number=1, name="t", economical=True, asp="asp 1/1", circuit=0, home="", context=2, outer_context=1,
-        local=LEFT, remote=RIGHT, mtu=0, df_bit="propagate", queues=1, entries=(entry,), up=True, kind="manual",
-        ike_policy="", remote_id="", wanted=True,
+        number=1, config=Tunnel("t", kind="manual", economical=True, entries=(entry,)), asp="asp 1/1", circuit=0,
+        home="", context=2, outer_context=1, local=LEFT, remote=RIGHT, queues=1, up=True,
     )  # fmt: skip
     pair = manual_pair(record, entry, {"sa": sa}, {})
     assert (pair.outbound.ip_comp, pair.outbound.cpi) == (True, CPI_DEFLATE)
