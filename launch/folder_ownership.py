@@ -17,10 +17,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-PATIENCE = 5.0
+LOCK_TIMEOUT = 5.0
 """Seconds for which a folder is waited for that somebody only looks at or removes."""
 
-RETRY = 0.002
+LOCK_POLL_INTERVAL = 0.002
 
 MADE_BY = "made by chassis: what is in this folder is deleted with it\n"
 
@@ -79,7 +79,7 @@ class Claim:
     def __init__(self, path: Path, kind: str, *, clean: bool = False) -> None:
         self.path = path
         self._marker = marker(kind)
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + LOCK_TIMEOUT
         while True:
             try:
                 self._folder, self._lock = _taken(path, self._marker, deadline)
@@ -165,7 +165,7 @@ def remove_idle(path: Path, kind: str) -> bool:
         except OSError:
             raise FolderError(_not_ours(path, name)) from None
         try:
-            _wait_for(path, lock, time.monotonic() + PATIENCE)
+            _wait_for(path, lock, time.monotonic() + LOCK_TIMEOUT)
             if not _same(path, folder):
                 return False
             _removed(path, folder, name)
@@ -301,7 +301,7 @@ def _wait_for(path: Path, lock: int, deadline: float) -> None:
             pid = _pid(lock)
         if _lives(pid) or time.monotonic() > deadline:
             raise Held(path, pid)
-        time.sleep(RETRY)
+        time.sleep(LOCK_POLL_INTERVAL)
 
 
 def _pid(lock: int) -> int:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
-END_DEADLINE = 10.0
+END_TIMEOUT = 10.0
 """Seconds that a lab has to end when it is told to."""
 
 
@@ -203,9 +203,9 @@ def destroy(names: tuple[str, ...], everything: bool, keep_state: bool) -> None:
             continue
         try:
             pidfd = os.pidfd_open(lab.facts["launcher"])
-            with OperatorClient(lab.socket, END_DEADLINE) as client:
+            with OperatorClient(lab.socket, END_TIMEOUT) as client:
                 client.call("destroy", keep_state=keep_state)
-            ended = bool(select.select([pidfd], [], [], END_DEADLINE)[0])
+            ended = bool(select.select([pidfd], [], [], END_TIMEOUT)[0])
             os.close(pidfd)
         except (OSError, OperatorError) as error:
             ended = not lab.lives()

@@ -24,7 +24,7 @@ from launch.folder_ownership import FolderError as FolderError
 
 LAUNCHER_SOCKET = "launcher.sock"
 LAUNCHER_LOG = "launcher.log"
-MOST_KEPT = 1 << 20
+MAX_LOG_OCTETS = 1 << 20
 """Octets of the launcher's log that a crash leaves."""
 LAB_FILE = "lab.json"
 BOOTS_FILE = "boots.json"
@@ -197,7 +197,7 @@ class Folders:
         """Keep what the launcher said, and this, where it outlives the run folder; where it is kept."""
         said = b""
         with contextlib.suppress(OSError):
-            said = (self.run / LAUNCHER_LOG).read_bytes()[-MOST_KEPT:]
+            said = (self.run / LAUNCHER_LOG).read_bytes()[-MAX_LOG_OCTETS:]
         path = self.state / LAUNCHER_LOG
         try:
             storage.replace(path, said + text.encode(errors="replace"))

@@ -88,7 +88,7 @@ def _router(node: labs.RouterNode) -> NodeModel:
     if checked.refused and node.settings.refuse_errors:
         raise LabError(checked.diagnostics)
     config = checked.config
-    settings = node.told()
+    settings = node.to_settings()
     flash = read_folder(node.flash) if node.flash is not None else ()
 
     def controller(start: ControllerStart) -> ControllerEngine:
@@ -147,7 +147,7 @@ def _tester(lab: labs.Lab, node: labs.TesterNode) -> TesterModel:
     flows = {name: {**flow.plain(), "start": "manual"} for name, flow in lab.flows.items()}
 
     def make() -> TesterEngine:
-        return TesterEngine(node.name, ports=ports, flows=flows, settings=node.settings.plain())
+        return TesterEngine(node.name, ports=ports, flows=flows, settings=node.settings.to_json())
 
     begins = tuple(name for name, flow in lab.flows.items() if flow.origin.node == node.name)
     return TesterModel(node.name, make, tuple(ports), begins)

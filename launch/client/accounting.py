@@ -62,7 +62,7 @@ class PacketAccounting:
             self.lost + self.non_flow - drops - sum(self.lost_in_crash.values()) - sum(self.unexplained.values())
         )
 
-    def plain(self) -> dict[str, object]:
+    def to_json(self) -> dict[str, object]:
         """For programs."""
         return {
             "sent": self.sent,

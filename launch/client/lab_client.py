@@ -24,7 +24,7 @@ from launch.lab.model import Endpoint, FlowSpec, Lab, LinuxNode
 from launch.lab.scenario_syntax import Condition, known_flow, parse_condition
 from launch.run_folders import LAUNCHER_SOCKET
 
-POLL = 0.02
+POLL_INTERVAL = 0.02
 """Seconds between two looks at a lab that is waited for."""
 
 WHOLE = 100_000
@@ -284,7 +284,7 @@ class LabClient:
             done = all(report["received"] + report["lost_before_first"] >= report["sent"] for report in reports)
             if self.clock() - quiet >= (0.1 if done else 0.5):
                 return
-            self._pause(POLL)
+            self._pause(POLL_INTERVAL)
 
     def flow(self, name: str) -> FlowSpec:
         known_flow(name, self.file)
@@ -371,7 +371,7 @@ class LabClient:
             if took > within:
                 what = condition.text if isinstance(condition, Condition) else "the condition"
                 raise LabTimeout(f"{what}: not within {within:g} s; seen: {seen}")
-            self._pause(POLL)
+            self._pause(POLL_INTERVAL)
 
     def wait(self, seconds: float) -> None:
         """Let time pass."""

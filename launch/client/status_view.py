@@ -19,10 +19,10 @@ from chassis.net import units
 from chassis.tester.measurements import combine
 from launch.run_folders import LAUNCHER_SOCKET
 
-INTERVAL = 0.5
+REFRESH_INTERVAL = 0.5
 """Seconds between two looks of the live status."""
 
-FLOWS_DEADLINE = 20.0
+FLOWS_TIMEOUT = 20.0
 """Seconds that the flows have to run before `--once` gives up on them."""
 
 TUNNELS_SHOWN = 24
@@ -245,7 +245,7 @@ def live(run: Path) -> int:
                 status = client.call("status")
                 display.update(render(status, before), refresh=True)
                 before = status
-                time.sleep(INTERVAL)
+                time.sleep(REFRESH_INTERVAL)
     except KeyboardInterrupt:
         return 0
     except OperatorError:
@@ -254,7 +254,7 @@ def live(run: Path) -> int:
 
 def once_flows_run(run: Path) -> int:
     """Wait until the flows run, print one status; 1 where they don't within `FLOWS_DEADLINE`."""
-    deadline = time.monotonic() + FLOWS_DEADLINE
+    deadline = time.monotonic() + FLOWS_TIMEOUT
     with OperatorClient(run / LAUNCHER_SOCKET) as client:
         while True:
             status = client.call("status")
@@ -262,7 +262,7 @@ def once_flows_run(run: Path) -> int:
                 break
             time.sleep(0.05)
         before = status
-        time.sleep(INTERVAL)
+        time.sleep(REFRESH_INTERVAL)
         status = client.call("status")
     print_once(status, before)
     if not running(status):

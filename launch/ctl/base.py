@@ -70,7 +70,7 @@ def lab_command(*names: str, unless: str = "", **settings: Any) -> Callable[[Cal
     return decorate
 
 
-def say(as_json: bool, value: Any, text: str | Table) -> None:
+def print_answer(as_json: bool, value: Any, text: str | Table) -> None:
     """One answer: as JSON, or as a person reads it."""
     if as_json:
         click.echo(json.dumps(value, indent=2))

@@ -25,7 +25,7 @@ from launch.lab.yaml_source import nearest
 if TYPE_CHECKING:
     from launch.ctl.bus_replay import Answer
 
-RETRY = 0.02
+RECONNECT_INTERVAL = 0.02
 """Seconds between two tries to reach a controller that went away."""
 
 ARROWS: Mapping[str, str] = {"to-controller": "->", "to-card": "<-", "": "--"}
@@ -232,7 +232,7 @@ def _watch(lab: RunningLab, node: str, chosen: Filter, lines: queue.SimpleQueue[
                 if not away:
                     note("the controller went away")
                 away = True
-                time.sleep(RETRY)
+                time.sleep(RECONNECT_INTERVAL)
         lines.put(OperatorError(f"lab {lab.name} has ended"))
     except (OperatorError, RecordError) as error:
         lines.put(error if isinstance(error, OperatorError) else OperatorError(str(error)))
@@ -305,7 +305,7 @@ def _answers(
     for answer in answers:
         if answer.message is not None and not chosen.fits(having[0], answer.message):
             continue
-        click.echo(json.dumps(answer.plain()) if as_json else _answer(answer, began))
+        click.echo(json.dumps(answer.to_json()) if as_json else _answer(answer, began))
         shown += 1
         if shown == count:
             return

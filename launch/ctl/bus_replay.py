@@ -59,7 +59,7 @@ class Answer:
     def text(self) -> str:
         return self.note if self.message is None else repr(self.message)
 
-    def plain(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         name = "" if self.message is None else type(self.message).__name__
         return {"time": self.time, "what": self.what, "type": name, "text": self.text}
 

@@ -19,12 +19,12 @@ import click
 from chassis.bus.capture import MIN_RING_OCTETS
 from chassis.bus.operator import OperatorError
 from launch.client.running_lab import RunningLab
-from launch.ctl.base import lab_command, option, say
+from launch.ctl.base import lab_command, option, print_answer
 
 PIPE = 1 << 20
 """Octets that the reader of a live capture may be behind before packets are left out of it."""
 
-CHUNK = 1 << 16
+READ_SIZE = 1 << 16
 
 
 @lab_command()
@@ -104,7 +104,7 @@ def capture(
         "missed": answer.get("missed", 0),
         "interrupted": answer.get("interrupted", 0),
     }
-    say(as_json, said, f"{file}: {size} bytes")
+    print_answer(as_json, said, f"{file}: {size} bytes")
 
 
 @contextlib.contextmanager
@@ -156,7 +156,7 @@ def _copy(source: int, target: int, seconds: float | None) -> None:
         if target in ready or not ready:
             return
         try:
-            data = os.read(source, CHUNK)
+            data = os.read(source, READ_SIZE)
             if not data:
                 return
             while data:

@@ -15,7 +15,7 @@ from chassis.bus import regular_files
 from chassis.bus.operator import OperatorError
 from launch.client import status_view
 from launch.client.running_lab import RunningLab
-from launch.ctl.base import DURATION, RATE, SHARE, lab_command, option, say
+from launch.ctl.base import DURATION, RATE, SHARE, lab_command, option, print_answer
 
 
 @lab_command()
@@ -53,7 +53,7 @@ def ps(lab: RunningLab, as_json: bool) -> None:
             memory,
             row.get("ended", ""),
         )
-    say(as_json, answer, grid)
+    print_answer(as_json, answer, grid)
 
 
 def _card_command(name: str, help_text: str, done: str) -> None:
@@ -62,7 +62,7 @@ def _card_command(name: str, help_text: str, done: str) -> None:
     @click.argument("card", nargs=-1)
     def act(lab: RunningLab, node: str, card: tuple[str, ...], as_json: bool) -> None:
         answer = lab.launcher(name, node=node, card=" ".join(card))
-        say(
+        print_answer(
             as_json,
             answer,
             f"{done} {answer['node']} {answer['card']}: boot {answer['boot']}, pid {answer['pid']}",
@@ -113,7 +113,7 @@ def link(lab: RunningLab, end: str, as_json: bool, one_way: bool, clear: bool, *
             )
         answers[one] = lab.node(node, "link", port=port, far=True, **settings)
     lines = [f"{one}: {_faults(answer)}" for one, answer in answers.items()]
-    say(as_json, answers, "\n".join(lines))
+    print_answer(as_json, answers, "\n".join(lines))
 
 
 def _faults(settings: Mapping[str, Any]) -> str:
@@ -138,7 +138,7 @@ def apply(lab: RunningLab, node: str, file: Path, dry_run: bool, as_json: bool) 
     lines += [_change(change) for change in answer["changes"]]
     refused = not answer["applied"] and not dry_run
     lines.append("refused: nothing is changed" if refused else "applied" if answer["applied"] else "not applied")
-    say(as_json, answer, "\n".join(lines))
+    print_answer(as_json, answer, "\n".join(lines))
     errors = any(isinstance(found, dict) and found.get("severity") == "error" for found in answer["diagnostics"])
     raise SystemExit(1 if refused or errors else 0)
 
@@ -169,7 +169,7 @@ def routes(lab: RunningLab, node: str, context: str, as_json: bool) -> None:
             prefix = ""
     for route in answer["down"]:
         grid.add_row(route["prefix"], str(route["cost"]), f"{route['next_hop']}  down: {route['reason']}")
-    say(as_json, answer, grid)
+    print_answer(as_json, answer, grid)
 
 
 def _next_hop(hop: Mapping[str, Any]) -> str:
@@ -191,7 +191,7 @@ def log(lab: RunningLab, node: str, since: float, as_json: bool) -> None:
         f"{record['facility']}: {record['text']}{_about(record['values'])}"
         for record in answer["records"]
     ]
-    say(as_json, answer, "\n".join(lines) if lines else "nothing is logged")
+    print_answer(as_json, answer, "\n".join(lines) if lines else "nothing is logged")
 
 
 def _about(values: Mapping[str, Any]) -> str:
@@ -212,7 +212,7 @@ def events(lab: RunningLab, since: float, as_json: bool) -> None:
             seen["nodes"][name]["status"]["events"] = lab.node(name, "events", since=since)["events"]
     found = [event for event in status_view.events(seen) if event["time"] >= since]
     lines = [f"{event['time']:12.3f} {event['node']:12} {event['text']}" for event in found]
-    say(as_json, found, "\n".join(lines))
+    print_answer(as_json, found, "\n".join(lines))
 
 
 @lab_command()
@@ -220,7 +220,7 @@ def events(lab: RunningLab, since: float, as_json: bool) -> None:
 def config(lab: RunningLab, node: str, as_json: bool) -> None:
     """The configuration in force in a router, keys included, as it would be saved."""
     answer = lab.node(node, "config")
-    say(as_json, answer, answer["text"].rstrip("\n"))
+    print_answer(as_json, answer, answer["text"].rstrip("\n"))
 
 
 @lab_command("exec", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
@@ -235,5 +235,5 @@ def execute(lab: RunningLab, node: str, command: tuple[str, ...], as_json: bool)
     chassisctl exec h 'ip route | grep default'
     """
     answer = lab.launcher("exec", node=node, command=command[0] if len(command) == 1 else list(command))
-    say(as_json, answer, answer["output"].rstrip("\n"))
+    print_answer(as_json, answer, answer["output"].rstrip("\n"))
     raise SystemExit(int(answer["code"]) & 0xFF)

@@ -18,9 +18,9 @@ from launch.client.accounting import for_lab
 from launch.client.running_lab import RunningLab
 from launch.client.status_view import table
 from launch.client.traces import Stamps
-from launch.ctl.base import DURATION, PACKETS, CheckedParam, lab_command, option, say
+from launch.ctl.base import DURATION, PACKETS, CheckedParam, lab_command, option, print_answer
 
-NO_FURTHER = 1.0
+TRACE_SETTLE_DELAY = 1.0
 """Seconds without a new stamp after which a packet that is not at its end is taken to have gone no further."""
 
 
@@ -58,7 +58,9 @@ def trace(lab: RunningLab, node: str, as_json: bool, wait: float, count: int, **
         found = [_traced(told, number, number in ended) for number in numbers]
         if [one.stamps for one in found] != [one.stamps for one in seen]:
             seen, changed = found, time.monotonic()
-        if len(found) >= count and (all(one.complete for one in found) or time.monotonic() - changed > NO_FURTHER):
+        if len(found) >= count and (
+            all(one.complete for one in found) or time.monotonic() - changed > TRACE_SETTLE_DELAY
+        ):
             break
         time.sleep(0.02)
     if not seen:
@@ -71,7 +73,7 @@ def trace(lab: RunningLab, node: str, as_json: bool, wait: float, count: int, **
         if not one.complete:
             lines.append("  not complete: no process has said that it went any further")
         lines += [f"  stamps may be missing of {who}: {why}" for who, why in one.given_up.items()]
-    say(as_json, [one.plain() for one in seen], "\n".join(lines))
+    print_answer(as_json, [one.to_json() for one in seen], "\n".join(lines))
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,7 @@ class Traced:
     complete: bool
     given_up: dict[str, str]
 
-    def plain(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         return {
             "number": self.number,
             "complete": self.complete,
@@ -151,7 +153,7 @@ def ping(lab: RunningLab, node: str, address: str, as_json: bool, source: str | 
     lines.append(
         f"{answer['address']} from {answer['source']}: {answer['received']} of {answer['sent']} came back"
     )
-    say(as_json, answer, "\n".join(lines))
+    print_answer(as_json, answer, "\n".join(lines))
     raise SystemExit(0 if answer["received"] else 1)
 
 
@@ -163,7 +165,7 @@ def inject(lab: RunningLab, end: str, file: Path, last: float | None, as_json: b
     """Give a port, as in `inject a:3/11 FILE`, the packets again that a capture says it received."""
     node, port = lab.split(end)
     answer = lab.node(node, "inject", port=port, file=str(file.absolute()), seconds=last or 0)
-    say(as_json, answer, f"{answer['injected']} packets given to {end} again")
+    print_answer(as_json, answer, f"{answer['injected']} packets given to {end} again")
 
 
 def _rate(text: str) -> float | str:
@@ -200,7 +202,9 @@ def flow(
             raise OperatorError(f"no flow {name!r}; flows are {', '.join(known) or 'none'}")
         lab.node(known[name]["from"].partition(":")[0], what, flow=name, **options)
         done.append(name)
-    say(as_json, {what: done}, f"{'started' if what == 'start' else 'stopped'} {', '.join(done) or 'none'}")
+    print_answer(
+        as_json, {what: done}, f"{'started' if what == 'start' else 'stopped'} {', '.join(done) or 'none'}"
+    )
 
 
 @lab_command()
@@ -219,7 +223,7 @@ def counters(lab: RunningLab, node: str, card: tuple[str, ...], as_json: bool) -
         for counter, value in values.items():
             grid.add_row(name, counter, f"{value:,}")
             name = ""
-    say(as_json, found, grid)
+    print_answer(as_json, found, grid)
 
 
 @lab_command()
@@ -243,4 +247,4 @@ def accounting(lab: RunningLab, as_json: bool) -> None:
     for place, count in ledger.overflowed.items():
         grid.add_row(place, "counted without a name: the table of counters is full", f"{count:,}")
     grid.add_row("everywhere", "made by cards and testers, not yet consumed", f"{ledger.non_flow:,}")
-    say(as_json, ledger.plain(), grid)
+    print_answer(as_json, ledger.to_json(), grid)

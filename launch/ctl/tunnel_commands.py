@@ -13,7 +13,7 @@ from chassis.bus import regular_files
 from chassis.bus.operator import OperatorError
 from launch.client import status_view
 from launch.client.running_lab import RunningLab
-from launch.ctl.base import lab_command, say
+from launch.ctl.base import lab_command, print_answer
 
 _ALL_OF = ("all",)
 
@@ -49,7 +49,7 @@ def clear(lab: RunningLab, node: str, which: tuple[str, ...], as_json: bool) -> 
     """
     tunnel, rest = _tunnel(which, "clear")
     answer = lab.node(node, "clear", tunnel=tunnel, what=_one(rest, "all"))
-    say(as_json, answer, _done(answer, "cleared", "tunnels cleared"))
+    print_answer(as_json, answer, _done(answer, "cleared", "tunnels cleared"))
     _end(answer)
 
 
@@ -62,7 +62,7 @@ def rekey(lab: RunningLab, node: str, which: tuple[str, ...], as_json: bool) -> 
     if not tunnel:
         raise click.UsageError("one tunnel at a time: chassisctl rekey NODE tunnel NAME")
     answer = lab.node(node, "rekey", tunnel=tunnel, what=_one(rest, "ipsec"))
-    say(as_json, answer, _done(answer, "begun", "negotiations begun"))
+    print_answer(as_json, answer, _done(answer, "begun", "negotiations begun"))
     _end(answer)
 
 
@@ -89,7 +89,7 @@ def ike(lab: RunningLab, node: str, tunnel: str, as_json: bool) -> None:
         said = ", ".join(f"{name} {count}" for name, count in sorted(counts.get("total", {}).items()))
         lines.append(f"{card}: {said or 'nothing counted yet'}")
     lines += [f"{card}: {error}" for card, error in answer["errors"].items()]
-    say(as_json, answer, "\n".join(lines) or "no tunnel of this router is negotiated")
+    print_answer(as_json, answer, "\n".join(lines) or "no tunnel of this router is negotiated")
     _end(answer)
 
 
@@ -135,7 +135,7 @@ def queues(lab: RunningLab, node: str, tunnel: str, as_json: bool) -> None:
                 times = [f"{row['latency'][key]:.1f} ms" for key in ("avg_ms", "p99_ms", "max_ms")]
                 counts = [str(row[key]) for key in right[:4]]
                 grid.add_row(card, name or "all", line, queue, *counts, *times)
-    say(as_json, answer, grid)
+    print_answer(as_json, answer, grid)
     for card, reply in answer["cards"].items():
         if not as_json and not reply["rate"]:
             click.echo(f"{card} has no rate: nothing waits there")
@@ -168,7 +168,7 @@ def sas(lab: RunningLab, node: str, tunnel: str, as_json: bool) -> None:
                         name = f"line {_line(sa)} {sa['protocol']} {sa['spi']:#010x}"
                         grid.add_row("", "", "", name, *_counted(sa), status_view.pairs(sa["drops"]))
         grid.add_row(card, "", "", "", "", "", status_view.pairs(reply["drops"]))
-    say(as_json, answer, grid)
+    print_answer(as_json, answer, grid)
     for card, error in answer["errors"].items():
         click.echo(f"{card}: {error}", err=True)
     _end(answer)
@@ -224,5 +224,5 @@ def keys(lab: RunningLab, node: str, file: Path, tunnel: str, version: int | Non
     told = {"file": str(file), "table": f"{kinds[0]}_decryption_table" if kinds else "", "rows": len(table)}
     lines = [f"{len(table)} rows of {told['table']} in {file}" if table else f"no IKE SA stands: {file} is empty"]
     lines += [f"{card}: {error}" for card, error in answer["errors"].items()]
-    say(as_json, told, "\n".join(lines))
+    print_answer(as_json, told, "\n".join(lines))
     _end(answer)

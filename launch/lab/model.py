@@ -35,7 +35,7 @@ class LabSettings:
     refuse_errors: bool = False
     ike: Mapping[str, float | int | bool] = field(default_factory=dict)
 
-    def plain(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """As a process of the node gets them."""
         return {
             "restart-delay": self.restart_delay,
@@ -67,10 +67,10 @@ class RouterNode:
     modern: bool = False
     kind: Kind = "smartedge"
 
-    def told(self) -> dict[str, Any]:
+    def to_settings(self) -> dict[str, Any]:
         """The settings as the router's processes get them."""
         return {
-            **self.settings.plain(),
+            **self.settings.to_json(),
             "discard-tunnel-routes": self.discard_tunnel_routes,
             "extensions": ["modern"] if self.modern else [],
         }

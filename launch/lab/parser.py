@@ -26,7 +26,7 @@ from launch.lab.model import (
     TesterNode,
     TesterPort,
 )
-from launch.lab.yaml_source import MOST_VALUES, LabError, Marked, Reporter, YamlPosition, beside, is_there, read
+from launch.lab.yaml_source import MAX_VALUES, LabError, Marked, Reporter, YamlPosition, beside, is_there, read
 
 VALID_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}\Z")
 """What a lab, a node or a flow may be called."""
@@ -387,8 +387,8 @@ class _Parser:
     def _affords(self, value: Marked, size: int) -> bool:
         """Whether so much more may be made of what is counted."""
         self._made += size
-        if self._made > MOST_VALUES:
-            message = f"what is counted makes more than {MOST_VALUES} values"
+        if self._made > MAX_VALUES:
+            message = f"what is counted makes more than {MAX_VALUES} values"
             self._report.error(value.at, "lab-value", message, "count")
             return False
         return True

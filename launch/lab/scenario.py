@@ -30,7 +30,7 @@ from launch.lab.scenario_syntax import (
 )
 from launch.lab.yaml_source import Marked, Reporter, YamlPosition, beside, is_there
 
-DEADLINE = 30.0
+DEFAULT_WAIT_TIMEOUT = 30.0
 """Seconds that a `when:` or `wait until` may take where the file does not say."""
 
 STEP_KEYS = ("at", "after", "when", "within", "do", "expect", "as")
@@ -113,7 +113,7 @@ class ScenarioStep:
     at: float | None = None
     after: float | None = None
     when: Condition | None = None
-    within: float = DEADLINE
+    within: float = DEFAULT_WAIT_TIMEOUT
     actions: tuple[ScenarioAction, ...] = ()
     expect: tuple[Expectation, ...] = ()
     label: str = ""
@@ -207,7 +207,7 @@ class _Reader:
             self._time(fields.get("at")),
             self._time(fields.get("after")),
             self._condition(fields.get("when")),
-            self._time(fields.get("within"), DEADLINE) or DEADLINE,
+            self._time(fields.get("within"), DEFAULT_WAIT_TIMEOUT) or DEFAULT_WAIT_TIMEOUT,
             tuple(action for action in actions if action is not None),
             tuple(one for one in expect if one is not None),
             str(fields["as"].value) if "as" in fields else "",
@@ -327,7 +327,7 @@ class _Reader:
         if not rest.startswith("until "):
             return ScenarioAction(text, "wait", seconds=parse_time(_given(rest, "wait 2s")))
         rest, _, within = rest.removeprefix("until ").partition(" within ")
-        limit = parse_time(within) if within else DEADLINE
+        limit = parse_time(within) if within else DEFAULT_WAIT_TIMEOUT
         return ScenarioAction(text, "wait", seconds=limit, condition=parse_condition(rest, self._lab))
 
     # expectations

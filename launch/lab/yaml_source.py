@@ -18,19 +18,19 @@ import yaml
 from chassis.bus import regular_files
 from chassis.config.diagnostics import Diagnostic, Severity
 
-MOST_OCTETS = 1 << 20
+MAX_OCTETS = 1 << 20
 """Octets of the largest lab file."""
 
-MOST_NODES = 30_000
+MAX_YAML_NODES = 30_000
 """Values of a lab file as they stand in it."""
 
-MOST_VALUES = 100_000
+MAX_VALUES = 100_000
 """Values of a lab file once its aliases stand for what they name."""
 
-DEEPEST = 40
+MAX_DEPTH = 40
 """Levels of lists and mappings in each other."""
 
-MOST_ERRORS = 200
+MAX_ERRORS = 200
 """Diagnostics after which a file is not read any further."""
 
 OCTETS = 64
@@ -147,8 +147,8 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         self._made += 1
         self._depth += 1
-        if self._made > MOST_NODES or self._depth > DEEPEST:
-            what = "nested too deep" if self._depth > DEEPEST else f"more than {MOST_NODES} values"
+        if self._made > MAX_YAML_NODES or self._depth > MAX_DEPTH:
+            what = "nested too deep" if self._depth > MAX_DEPTH else f"more than {MAX_YAML_NODES} values"
             raise yaml.MarkedYAMLError(problem=what, problem_mark=self._mark())
         node: yaml.Node | None = super().compose_node(parent, index)
         self._depth -= 1
@@ -211,8 +211,8 @@ class Reporter:
         message = message if len(message) <= MESSAGE else f"{message[:MESSAGE]} ..."
         made = Diagnostic(severity, code, name[:SHOWN], self.file, at.line, at.column, message, hint)
         self.diagnostics.append(made)
-        if len(self.diagnostics) >= MOST_ERRORS:
-            text = f"{MOST_ERRORS} problems: the rest of the file is not looked at"
+        if len(self.diagnostics) >= MAX_ERRORS:
+            text = f"{MAX_ERRORS} problems: the rest of the file is not looked at"
             self.diagnostics.append(Diagnostic("error", "lab-many", "", self.file, at.line, at.column, text))
             self.stop()
 
@@ -249,8 +249,8 @@ class _Converter:
             self._done[id(node)] = self._value(node)
             self._open.discard(id(node))
             size = self._sizes[id(node)] = self._size(node)
-            if max(size, self._merged) > MOST_VALUES:
-                message = f"its aliases stand for more than {MOST_VALUES} values"
+            if max(size, self._merged) > MAX_VALUES:
+                message = f"its aliases stand for more than {MAX_VALUES} values"
                 self._reporter.error(at, "lab-yaml", message)
                 self._reporter.stop()
         return Marked(self._done[id(node)], at, key or at)
@@ -298,7 +298,7 @@ class _Converter:
                 for source in value.value if value.is_list else (value,):
                     if source.is_mapping:
                         self._merged += len(source.value) + len(merged)
-                        if self._merged > MOST_VALUES:
+                        if self._merged > MAX_VALUES:
                             break
                         merged = source.value | merged
                     else:
@@ -320,7 +320,7 @@ def read(path: Path, reporter: Reporter) -> Marked:
     """
     start = YamlPosition(1, 1)
     try:
-        text = regular_files.read_text(path, MOST_OCTETS)
+        text = regular_files.read_text(path, MAX_OCTETS)
     except OSError as error:
         reporter.error(start, "lab-file", f"cannot be read: {error.strerror}", str(path))
         reporter.stop()

@@ -29,7 +29,7 @@ from launch.lab.scenario import Scenario, read_scenario
 from launch.lab.yaml_source import LabError, Reporter
 from launch.run_folders import LAUNCHER_SOCKET
 
-BOOT_DEADLINE = 30.0
+BOOT_TIMEOUT = 30.0
 """Seconds in which every card must be up."""
 
 CHANGES = "changes.json"
@@ -40,7 +40,7 @@ EVENTS = "events.jsonl"
 
 _KEPT = (".log", ".json", ".pcapng", ".yaml", ".cfg")
 
-END_DEADLINE = 15.0
+END_TIMEOUT = 15.0
 """Seconds in which a lab must be gone after it was told to end."""
 
 PLACE = Path("/tmp")
@@ -109,7 +109,7 @@ class BootedLab:
         """End every process of the lab and delete its folders."""
         self.ask.close()
         try:
-            _Launching(("destroy", self.lab.name), self.environment).wait(END_DEADLINE)
+            _Launching(("destroy", self.lab.name), self.environment).wait(END_TIMEOUT)
         finally:
             self.claim.remove()
 
@@ -151,7 +151,7 @@ def boot(
     *,
     settings: Mapping[str, Any] | None = None,
     flows: Mapping[str, Mapping[str, Any]] | None = None,
-    within: float = BOOT_DEADLINE,
+    within: float = BOOT_TIMEOUT,
     ready: bool = True,
 ) -> BootedLab:
     """Start a lab and wait until its cards are up (unless `ready` is false).

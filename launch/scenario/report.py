@@ -15,7 +15,7 @@ _ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def as_json(outcome: ScenarioOutcome) -> str:
-    return json.dumps(outcome.plain(), indent=1)
+    return json.dumps(outcome.to_json(), indent=1)
 
 
 def as_text(outcome: ScenarioOutcome) -> Iterator[str]:

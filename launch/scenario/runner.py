@@ -16,7 +16,7 @@ from launch.lab.scenario import Expectation, Scenario, ScenarioAction, ScenarioS
 from launch.lab.scenario_syntax import Bound
 from launch.lab.yaml_source import YamlPosition
 
-PATHS_KEPT = 50
+MAX_PATHS = 50
 """Most different paths of a flow in a result."""
 
 
@@ -29,7 +29,7 @@ class ExpectationResult:
     passed: bool
     place: YamlPosition
 
-    def plain(self) -> Result:
+    def to_json(self) -> Result:
         return {"expect": self.expect, "seen": self.seen, "passed": self.passed}
 
 
@@ -46,11 +46,11 @@ class ScenarioOutcome:
     def passed(self) -> bool:
         return all(checked.passed for checked in self.expectations)
 
-    def plain(self) -> Result:
+    def to_json(self) -> Result:
         return {
             "passed": self.passed,
             "boot_ms": round(self.boot_ms, 1),
-            "expectations": [checked.plain() for checked in self.expectations],
+            "expectations": [checked.to_json() for checked in self.expectations],
             "flows": self.flows,
             "events": self.events,
         }
@@ -79,7 +79,7 @@ class Runner:
             try:
                 last = self._step(step, last)
             except (OperatorError, LabTimeout, OSError) as error:
-                what = f"step {number} is done: {_said(step)}"
+                what = f"step {number} is done: {_describe(step)}"
                 self._note(f"step {number} failed: {error}")
                 outcome.expectations.append(ExpectationResult(what, str(error), False, step.place))
                 break
@@ -162,7 +162,7 @@ class Runner:
 
     def _paths(self, flow: str) -> list[list[str]]:
         different = dict.fromkeys(path.steps for path in self._lab.paths(flow) if path.arrived)
-        return [list(steps) for steps in different][:PATHS_KEPT]
+        return [list(steps) for steps in different][:MAX_PATHS]
 
     def _note(self, text: str) -> None:
         at = self._lab.clock() - self._began
@@ -309,6 +309,6 @@ def _account(report: Mapping[str, Any]) -> Result:
     return {key: round(value, 3) if isinstance(value, float) else value for key, value in account.items()}
 
 
-def _said(step: ScenarioStep) -> str:
+def _describe(step: ScenarioStep) -> str:
     said = [f"when {step.when.text} within {step.within:g} s"] if step.when else []
     return "; ".join([*said, *(action.text for action in step.actions)]) or "wait"

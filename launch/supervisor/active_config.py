@@ -53,7 +53,7 @@ def _lines(changes: list[dict[str, Any]]) -> Iterator[str]:
         yield from (f"  {line}" for line in change["lines"])
 
 
-def told(lab: str, node: str, file: str, found: Committed) -> list[str]:
+def startup_notes(lab: str, node: str, file: str, found: Committed) -> list[str]:
     """The lines that say so, for people; none where there is no difference."""
     if not found.lines:
         return []
@@ -84,7 +84,7 @@ def now(lab: str, node: str, file: str, found: Committed | None, status: Mapping
     if not number or not running.get("differs"):
         return []
     if found is not None and found.number == number:
-        return told(lab, node, file, found)
+        return startup_notes(lab, node, file, found)
     command = apply(node, file)
     return [
         f"{node}: {file} is not in force: commit {number} of {running.get('file') or 'an operator'} is",

@@ -39,17 +39,17 @@ from launch.supervisor.fork import ForkedProcess, fork, mount, unshare
 CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x20000, 0x10000000, 0x20000000, 0x40000000
 MS_REC, MS_PRIVATE, MS_BIND = 0x4000, 0x40000, 0x1000
 
-WAIT_FOR = 30.0
+WAIT_FOR_TIMEOUT = 30.0
 """Seconds for which a node's `wait-for` conditions are tried."""
 
-GRACE = 1.0
+TERMINATE_TIMEOUT = 1.0
 """Seconds for the Linux nodes to end by themselves before they are killed."""
 
-RETRY = 0.05
+RETRY_INTERVAL = 0.05
 COMMAND_TIMEOUT = 30.0
 MTU = 1500
 
-FDS_AT_ONCE = 128
+MAX_DESCRIPTORS_PER_MESSAGE = 128
 """Descriptors in one message; the kernel takes 253."""
 
 _SIOCETHTOOL = 0x8946
@@ -131,13 +131,13 @@ class RootNamespace:
             (theirs.fileno(), *keep),
         )
         theirs.close()
-        self.channel.settimeout(WAIT_FOR)
+        self.channel.settimeout(WAIT_FOR_TIMEOUT)
         said: dict[str, Any] = {"what": "failed", "text": f"Linux nodes cannot be made; see {run / 'linux.log'}"}
         received: list[int] = []
         answer = b""
         with contextlib.suppress(TimeoutError):
             while not answer.endswith(b"\n"):
-                data, fds, _, _ = socket.recv_fds(self.channel, 65536, FDS_AT_ONCE)
+                data, fds, _, _ = socket.recv_fds(self.channel, 65536, MAX_DESCRIPTORS_PER_MESSAGE)
                 if not data:
                     break
                 answer += data
@@ -160,7 +160,7 @@ class RootNamespace:
         with contextlib.suppress(OSError):
             self.channel.shutdown(socket.SHUT_RDWR)
         self.channel.close()
-        if not select.select([self.child.pidfd], [], [], GRACE)[0]:
+        if not select.select([self.child.pidfd], [], [], TERMINATE_TIMEOUT)[0]:
             signal.pidfd_send_signal(self.child.pidfd, signal.SIGKILL)
         with contextlib.suppress(ChildProcessError):
             os.waitpid(self.child.pid, 0)
@@ -265,8 +265,8 @@ class _NamespaceInit:
             for node in self._lab.linux():
                 self._set_up(node)
             # Blanks carry the sockets: to JSON they are nothing.
-            for at in range(0, len(fds), FDS_AT_ONCE):
-                socket.send_fds(self._channel, [b" "], fds[at : at + FDS_AT_ONCE])
+            for at in range(0, len(fds), MAX_DESCRIPTORS_PER_MESSAGE):
+                socket.send_fds(self._channel, [b" "], fds[at : at + MAX_DESCRIPTORS_PER_MESSAGE])
             _send(self._channel, what="ready", pids=pids)
             for fd in fds:
                 os.close(fd)
@@ -493,12 +493,12 @@ class _NamespaceHolder:
             result = self._command(command, COMMAND_TIMEOUT)
             if result["code"] != 0:
                 return f"exec {command!r} ended with {result['code']}: {result['output'].strip()[-500:]}"
-        deadline = time.monotonic() + WAIT_FOR
+        deadline = time.monotonic() + WAIT_FOR_TIMEOUT
         for command in self._node.wait_for:
-            while (result := self._command(command, WAIT_FOR))["code"] != 0:
+            while (result := self._command(command, WAIT_FOR_TIMEOUT))["code"] != 0:
                 if time.monotonic() > deadline:
                     return f"wait-for {command!r} did not come true: {result['output'].strip()[-500:]}"
-                time.sleep(RETRY)
+                time.sleep(RETRY_INTERVAL)
         return ""
 
     def _command(self, command: str | list[str], timeout: float) -> dict[str, Any]:

@@ -26,23 +26,23 @@ from launch.supervisor.fork import ended, fork
 
 CONTROLLER = "xcrp"
 
-SILENCE = 2.0
+CONTROLLER_SILENCE_TIMEOUT = 2.0
 """Seconds without a sign of life after which a controller counts as hung and is killed."""
 
-BUSY = 60.0
+CONTROLLER_BUSY_TIMEOUT = 60.0
 """Seconds for which a silent controller that uses its processor counts as busy (a commit of thousands of tunnels
 takes seconds) and not as hung."""
 
-WORKING = 0.05
+MIN_BUSY_CPU_FACTOR = 0.05
 """Part of the time that a process must have used its processor to count as busy."""
 
-BACKOFF = 0.5
+RESTART_DELAY = 0.5
 """Seconds before a process is started again that ended by itself as soon as it was there."""
 
-GRACE = 1.0
+TERMINATE_TIMEOUT = 1.0
 """Seconds between asking all processes to end and killing them."""
 
-TRY_AGAIN = 1.0
+FORK_RETRY_DELAY = 1.0
 """Seconds after a start that the machine did not allow until the next try."""
 
 EntryPoint = Callable[[Environment], int]
@@ -158,7 +158,7 @@ class Processes:
             self._start(slot)
         except (OSError, FolderError) as error:
             why = (error.strerror or type(error).__name__) if isinstance(error, OSError) else str(error)
-            slot.restart_at, slot.restart_now = time.monotonic() + TRY_AGAIN, False
+            slot.restart_at, slot.restart_now = time.monotonic() + FORK_RETRY_DELAY, False
             if slot.trouble != why:
                 slot.trouble = why
                 self._on_event(slot.node, slot.card, "failed", f"can't be started ({why}): it is tried again")
@@ -233,20 +233,28 @@ class Processes:
 
     def next_timer(self) -> float:
         """When `on_timer` wants to be called."""
-        return min((min(slot.restart_at, slot.heard + SILENCE) for slot in self.slots.values()), default=inf)
+        return min(
+            (min(slot.restart_at, slot.heard + CONTROLLER_SILENCE_TIMEOUT) for slot in self.slots.values()),
+            default=inf,
+        )
 
     def on_timer(self, now: float) -> None:
         for slot in list(self.slots.values()):
             if slot.state == "dead" and slot.restart_at <= now:
                 self.start(slot)
-            elif slot.alive and slot.heard + SILENCE <= now:
+            elif slot.alive and slot.heard + CONTROLLER_SILENCE_TIMEOUT <= now:
                 before, slot.used = slot.used, task_state(str(slot.pid))[1]
-                if slot.used - before >= WORKING * SILENCE and slot.busy < BUSY:
-                    slot.busy += SILENCE
+                if (
+                    slot.used - before >= MIN_BUSY_CPU_FACTOR * CONTROLLER_SILENCE_TIMEOUT
+                    and slot.busy < CONTROLLER_BUSY_TIMEOUT
+                ):
+                    slot.busy += CONTROLLER_SILENCE_TIMEOUT
                     slot.heard = now
                     continue
                 slot.heard = inf
-                self._on_event(slot.node, slot.card, "hung", f"silent for {SILENCE:g} s: killed")
+                self._on_event(
+                    slot.node, slot.card, "hung", f"silent for {CONTROLLER_SILENCE_TIMEOUT:g} s: killed"
+                )
                 self._signal(slot, signal.SIGKILL)
 
     def late(self, seconds: float) -> None:
@@ -260,7 +268,7 @@ class Processes:
         for slot in alive:
             self._signal(slot, signal.SIGTERM)
             self._signal(slot, signal.SIGCONT)
-        deadline = time.monotonic() + GRACE
+        deadline = time.monotonic() + TERMINATE_TIMEOUT
         for slot in alive:
             if not _ended_by(slot.pidfd, deadline):
                 self._signal(slot, signal.SIGKILL)
@@ -299,8 +307,8 @@ class Processes:
         delay = self._blueprints[slot.node].restart_delay
         if slot.restart_now:
             delay = 0.0
-        elif delay is not None and os.WIFEXITED(status) and now - slot.started < BACKOFF:
-            delay = max(delay, BACKOFF)
+        elif delay is not None and os.WIFEXITED(status) and now - slot.started < RESTART_DELAY:
+            delay = max(delay, RESTART_DELAY)
         slot.restart_at = inf if delay is None else now + delay
         log = self._folders.log_file(slot.node, slot.card).name
         hint = f"; see {log}" if os.WIFEXITED(status) and os.WEXITSTATUS(status) else ""

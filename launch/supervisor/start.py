@@ -26,7 +26,7 @@ from launch.lab.model import Lab
 from launch.lab.parser import VALID_NAME, load
 from launch.lab.yaml_source import LabError
 from launch.run_folders import LAUNCHER_LOG, FolderError, Folders, is_fresh, node_state
-from launch.supervisor.active_config import Committed, committed, told
+from launch.supervisor.active_config import Committed, committed, startup_notes
 from launch.supervisor.namespaces import NamespaceError, unconfined
 from launch.supervisor.processes import EntryPoint
 
@@ -116,7 +116,7 @@ def prepare(
         raise StartError(f"{checking.summary(cannot_work)} in {lab.file.name}: not started")
     for router in lab.routers():
         if (held := startup[router.name].committed) is not None:
-            for number, line in enumerate(told(lab.name, router.name, str(router.config), held)):
+            for number, line in enumerate(startup_notes(lab.name, router.name, str(router.config), held)):
                 tell(f"note: {line}" if not number else line)
     anew = [name for name, given in startup.items() if given.config.manual_sas and is_fresh(lab.name, name)]
     if anew:

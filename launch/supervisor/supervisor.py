@@ -32,7 +32,7 @@ from launch.supervisor.fork import ForkedProcess, fork
 from launch.supervisor.namespaces import NamespaceError, RootNamespace, plan
 from launch.supervisor.processes import (
     CONTROLLER,
-    TRY_AGAIN,
+    FORK_RETRY_DELAY,
     EntryPoint,
     Processes,
     ProcessSlot,
@@ -41,16 +41,16 @@ from launch.supervisor.processes import (
 )
 
 MAX_EVENTS = 10_000
-PATIENCE = 1.0
+STATUS_TIMEOUT = 1.0
 """Seconds that a node has for its part of the lab's status."""
 
-BOOT_DEADLINE = 30.0
+BOOT_TIMEOUT = 30.0
 """Seconds after which a lab that is not up counts as not booted."""
 
 MOST_FAILURES, FAILURES_WITHIN = 20, 10.0
 """So many errors of the machine within so many seconds end the lab."""
 
-BOOT_POLL = 0.02
+BOOT_POLL_INTERVAL = 0.02
 
 Cards = Mapping[str, tuple[tuple[str, str], ...]]
 """(card, kind) of every process beside the controller, by router."""
@@ -128,7 +128,7 @@ class Supervisor:
         """Start everything and watch over it until told to end; the exit status.
 
         `on_booted` is called once, with nothing when every card is admitted, or with what is missing after
-        `BOOT_DEADLINE` seconds and the ends of the logs; with `must_boot` the lab ends then. With `with_pid` the
+        `BOOT_TIMEOUT` seconds and the ends of the logs; with `must_boot` the lab ends then. With `with_pid` the
         lab ends when that process does.
 
         Raises:
@@ -190,14 +190,14 @@ class Supervisor:
         self._loop.add(child.pidfd, gone)
 
     def _take_signals(self) -> dict[int, Any]:
-        def told(number: int, frame: object) -> None:
+        def on_signal(number: int, frame: object) -> None:
             self._loop.stop()
 
-        told_by = [signal.SIGTERM, signal.SIGINT]
+        signals = [signal.SIGTERM, signal.SIGINT]
         # Whoever started this with nohup wants it to outlive the terminal.
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-            told_by.append(signal.SIGHUP)
-        before: dict[int, Any] = {number: signal.signal(number, told) for number in told_by}
+            signals.append(signal.SIGHUP)
+        before: dict[int, Any] = {number: signal.signal(number, on_signal) for number in signals}
         # Without this the poll would go on until its time is up.
         signal.set_wakeup_fd(self._wakeup[1], warn_on_full_buffer=False)
         self._loop.add(self._wakeup[0], lambda now: _drain(self._wakeup[0]))
@@ -263,10 +263,10 @@ class Supervisor:
     # what a process is told
 
     def _environment(self, node: Node, card: str) -> dict[str, Any]:
-        settings = node.settings.plain()
+        settings = node.settings.to_json()
         told: dict[str, Any] = {"settings": settings, "wires": self._wires(node, card)}
         if isinstance(node, RouterNode):
-            settings.update(node.told())
+            settings.update(node.to_settings())
             if card == CONTROLLER:
                 told["startup"] = self._startup[node.name]
                 told["flash"] = node.flash
@@ -346,7 +346,7 @@ class Supervisor:
             if not self._facts_failed:
                 self._facts_failed = True
                 self._event("", "", "failed", f"lab.json can't be written ({error.strerror}): it is tried again")
-            self._after(TRY_AGAIN, self._write_facts)
+            self._after(FORK_RETRY_DELAY, self._write_facts)
         else:
             self._facts_failed = False
 
@@ -383,12 +383,12 @@ class Supervisor:
             if not missing:
                 self.booted_at = time.monotonic()
                 on_booted("")
-            elif failed or time.monotonic() - self._began > BOOT_DEADLINE:
+            elif failed or time.monotonic() - self._began > BOOT_TIMEOUT:
                 on_booted("\n".join([*missing, *self.folders.log_ends()]))
                 if must_boot:
                     self.stop(1)
             else:
-                self._after(BOOT_POLL, lambda: self._gather(seen))
+                self._after(BOOT_POLL_INTERVAL, lambda: self._gather(seen))
 
         self._gather(seen)
 
@@ -423,7 +423,7 @@ class Supervisor:
             for ask in asked:
                 ask.give_up()
 
-        self._after(PATIENCE, give_up)
+        self._after(STATUS_TIMEOUT, give_up)
 
     # operators
 

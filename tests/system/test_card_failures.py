@@ -26,10 +26,10 @@ def test_a_line_card_dies_under_three_kinds_of_tunnels(lab_factory: LabFactory, 
     capture = lab.capture("a", "port 5/1", tmp_path / "5.pcapng")
     failures.line_card_killed(lab, ROUNDS)
     ledger = failures.at_rest(lab)
-    assert failures.has_names(ledger), ledger.plain()
+    assert failures.has_names(ledger), ledger.to_json()
     other = lab.report("other", final=True)
     # None on a quiet machine; a crowded one may drop a few of any flow, never as many as a kill costs.
-    assert other["lost"] * 50 <= other["sent"], ledger.plain()
+    assert other["lost"] * 50 <= other["sent"], ledger.to_json()
     lab.capture_stop("a", "port 5/1", capture)
     assert wire.clear(capture) == []
     assert wire.used_twice(capture) == []

@@ -12,7 +12,7 @@ import pytest
 
 from chassis.bus.operator import OperatorError
 from launch.run_folders import FolderError, Folders, running, sweep
-from launch.supervisor.processes import SILENCE
+from launch.supervisor.processes import CONTROLLER_SILENCE_TIMEOUT
 from tests.support.processes import StandIn, eventually, lives
 
 pytestmark = pytest.mark.multiprocess
@@ -120,7 +120,7 @@ def test_a_controller_that_is_silent_is_killed_and_its_successor_hears_of_every_
 
 def test_a_controller_that_works_is_not_taken_for_a_hung_one(stand_in: StandIn) -> None:
     eventually(lambda: stand_in.row("a", "xcrp")["state"] == "running", "the controller runs")
-    stand_in.controller("a", "work", seconds=2.2 * SILENCE)
+    stand_in.controller("a", "work", seconds=2.2 * CONTROLLER_SILENCE_TIMEOUT)
     assert stand_in.controller("a", "status")["cards"]
     assert stand_in.row("a", "xcrp")["boot"] == 1
 

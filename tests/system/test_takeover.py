@@ -40,7 +40,7 @@ def test_the_second_tunnel_takes_over_from_a_killed_asp_and_gives_back(
     failures.flowing(lab)
     failures.asp_killed(lab, ROUNDS, RESTART)
     ledger = failures.at_rest(lab)
-    assert failures.has_names(ledger), ledger.plain()
+    assert failures.has_names(ledger), ledger.to_json()
     for flow in ("forward", "reverse"):
         report = lab.report(flow)
         assert report["corrupted"] == report["duplicated"] == 0
@@ -57,7 +57,7 @@ def test_the_second_tunnel_takes_over_from_a_hung_asp(lab_factory: LabFactory) -
     failures.flowing(lab)
     failures.asp_hung(lab, ROUNDS)
     ledger = failures.at_rest(lab)
-    assert failures.has_names(ledger), ledger.plain()
+    assert failures.has_names(ledger), ledger.to_json()
     assert not any(lab.unexpected(node) for node in ("t1", "t2"))
 
 

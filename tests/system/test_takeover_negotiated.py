@@ -29,7 +29,7 @@ def test_the_second_tunnel_takes_over_until_the_first_is_negotiated_anew(
     failures.flowing(lab)
     failures.negotiated_asp_killed(lab, ROUNDS, RESTART)
     ledger = failures.at_rest(lab)
-    assert failures.has_names(ledger), ledger.plain()
+    assert failures.has_names(ledger), ledger.to_json()
     for flow in ("forward", "reverse"):
         report = lab.report(flow)
         assert report["corrupted"] == report["duplicated"] == 0

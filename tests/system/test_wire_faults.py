@@ -119,7 +119,7 @@ def test_a_link_that_is_down_both_ways_and_up_again(wire: Wire) -> None:
     report = lab.report(flow, since=cut - 0.1, final=True)
     assert report["window_lost"] == report["lost"] > 50
     ledger = failures.at_rest(lab)
-    assert failures.has_names(ledger), ledger.plain()
+    assert failures.has_names(ledger), ledger.to_json()
 
 
 def test_a_rate_holds_back_what_is_too_much(wire: Wire) -> None:

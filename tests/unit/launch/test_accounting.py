@@ -114,5 +114,5 @@ def test_what_was_counted_without_a_name_has_a_row_of_its_own() -> None:
     values = counters()
     values["a"]["asp 1/1"][OVERFLOW_NAME] = 77
     ledger = settled(values)
-    assert ledger.overflowed == ledger.plain()["overflowed"] == {"a asp 1/1": 77}
+    assert ledger.overflowed == ledger.to_json()["overflowed"] == {"a asp 1/1": 77}
     assert (ledger.unexplained, ledger.residual) == ({}, 0)

@@ -41,10 +41,10 @@ def test_every_router_is_told_its_own(tmp_path: Path) -> None:
     a, b = lab.nodes["a"], lab.nodes["b"]
     assert isinstance(a, RouterNode)
     assert isinstance(b, RouterNode)
-    settings, problems = ControllerSettings.read(a.told())
+    settings, problems = ControllerSettings.read(a.to_settings())
     assert not problems
     assert settings.cards["asp-rate"] == "20kpps"
-    assert "asp-rate" not in ControllerSettings.read(b.told())[0].cards
+    assert "asp-rate" not in ControllerSettings.read(b.to_settings())[0].cards
 
 
 RIGHT: list[tuple[Any, Rate | None]] = [

@@ -121,8 +121,8 @@ def test_a_name_must_be_one(tmp_path: Path) -> None:
     ("fault", "said"),
     [
         (["--loss", "200%"], "from 0% to 100%"),
-        (["--rate", "fast"], "write 100M, 64k or bits a second"),
-        (["--delay", "soon"], "write it like 2s, 100ms or 5m"),
+        (["--rate", "fast"], "expected 100M, 64k or bits a second"),
+        (["--delay", "soon"], "expected 2s, 100ms or 5m"),
     ],
 )
 def test_a_wrong_fault_is_refused_before_any_lab_is_asked(fault: list[str], said: str) -> None:

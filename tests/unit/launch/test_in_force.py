@@ -16,7 +16,9 @@ def test_the_status_says_it_until_the_file_is_in_force() -> None:
     def lines(**configuration: object) -> list[str]:
         return active_config.now("lab", "a", "/x/a.cfg", found, {"configuration": configuration})
 
-    assert lines(commit=3, file="before.cfg", differs=True) == active_config.told("lab", "a", "/x/a.cfg", found)
+    assert lines(commit=3, file="before.cfg", differs=True) == active_config.startup_notes(
+        "lab", "a", "/x/a.cfg", found
+    )
     assert lines(commit=4, file="/x/a.cfg", differs=False) == []
     later = "\n".join(lines(commit=5, file="", differs=True))
     assert "a: /x/a.cfg is not in force: commit 5 of an operator is" in later

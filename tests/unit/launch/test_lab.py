@@ -126,7 +126,7 @@ flows:
     ("old", "new", "word", "said"),
     [
         ("name: pair", "nmae: pair", "nmae", "did you mean 'name'?"),
-        ("restart-delay: 250ms", "restart-delay: soon", "soon", "write it like 2s, 100ms or 5m"),
+        ("restart-delay: 250ms", "restart-delay: soon", "soon", "expected 2s, 100ms or 5m"),
         ("heartbeat-misses: 4", "heartbeat-misses: 1", "1", "2 to 1000"),
         ("topology:", "toplogy:", "toplogy", "did you mean 'topology'?"),
         ("a: {kind: smartedge", "a: {kind: smartegde", "smartegde", "did you mean 'smartedge'?"),

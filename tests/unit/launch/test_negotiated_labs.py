@@ -43,17 +43,17 @@ def test_what_the_processes_of_a_router_are_told(tmp_path: Path) -> None:
     assert isinstance(a, RouterNode)
     assert isinstance(b, RouterNode)
     assert (a.flash, b.flash) == (tmp_path / "flash-a", None)
-    told = a.told()
+    told = a.to_settings()
     assert told["extensions"] == ["modern"]
     assert (told["dpd-interval"], told["dpd-retries"], told["strict-lifetime"]) == (0.2, 2, False)
     assert told["rekey-margin-factor"] == 0.2
-    assert "dpd-retries" not in b.told()
+    assert "dpd-retries" not in b.to_settings()
     settings, problems = ControllerSettings.read(told)
     assert not problems
     assert settings.modern
     assert settings.cards["dpd-interval"] == 0.2
     assert settings.cards["modern"] is True
-    assert ControllerSettings.read(b.told())[0].cards["modern"] is False
+    assert ControllerSettings.read(b.to_settings())[0].cards["modern"] is False
 
 
 def test_the_modern_names_are_known_where_the_lab_asks_for_them(tmp_path: Path) -> None:

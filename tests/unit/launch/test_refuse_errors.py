@@ -46,7 +46,7 @@ def test_a_lab_starts_without_the_lines_that_are_errors_and_says_how_many(tmp_pa
         "warning",
     ]
     assert list(startup["a"].config.cards) == [3, 4]
-    told, problems = ControllerSettings.read(made.routers()[0].told())
+    told, problems = ControllerSettings.read(made.routers()[0].to_settings())
     assert not problems
     assert "refuse=False" in repr(told)
 
@@ -66,7 +66,7 @@ def test_a_lab_that_refuses_errors_does_not_start(tmp_path: Path, more: str, of_
         prepare(file, None, False, said.append)
     assert any("a.cfg:2:16: error surplus" in line for line in said)
     a, _ = load(file)[0].routers()
-    assert "refuse=True" in repr(ControllerSettings.read(a.told())[0])
+    assert "refuse=True" in repr(ControllerSettings.read(a.to_settings())[0])
 
 
 def test_refuse_errors_is_true_or_false(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def test_every_form_is_read(tmp_path: Path) -> None:
     ("line", "place", "says"),
     [
         ("scenario:\n  - {at: 2s, do: kil a asp 1/1}", (15, 18), "did you mean 'kill'"),
-        ("scenario:\n  - {at: soon, do: start forward}", (15, 10), "no duration"),
+        ("scenario:\n  - {at: soon, do: start forward}", (15, 10), "not a duration"),
         ("scenario:\n  - {at: 2s, do: start backward}", (15, 18), "no flow 'backward': it has forward"),
         ("scenario:\n  - {at: 2s, when: tunnels up, do: start all}", (15, 20), "one of at, after and when"),
         ("scenario:\n  - {when: tunnels op, do: start all}", (15, 12), "no condition"),
