@@ -118,7 +118,7 @@ class Session(Protocol):
 
     def on_timer(self, now: float) -> None: ...
 
-    def negotiate(self, line: PolicyEntry, replaces: int, now: float) -> None:
+    def negotiate(self, entry: PolicyEntry, replaces: int, now: float) -> None:
         """Make a pair for a line of the connection: `replaces` is the serial of the one that it succeeds, or 0.
 
         Kept until the IKE SA stands; asked again for a line that is being negotiated it does nothing.

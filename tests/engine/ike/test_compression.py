@@ -134,7 +134,7 @@ def test_a_cpi_of_four_octets_is_its_last_two(monkeypatch: pytest.MonkeyPatch) -
     def longer(self: IkeSaManager, protocols: tuple[int, ...]) -> dict[int, bytes]:
         found = spis(self, protocols)
         if self.asp == "asp 2/1" and Protocol.IPCOMP in found:
-            self.release({Protocol.IPCOMP: found[Protocol.IPCOMP]})
+            self.release_spis({Protocol.IPCOMP: found[Protocol.IPCOMP]})
             found[Protocol.IPCOMP] = b"\xab\xcd\x12\x34"
         return found
 

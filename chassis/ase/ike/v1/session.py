@@ -277,14 +277,14 @@ class SessionV1(IsakmpSa):
 
     # --- what the engine asks ---
 
-    def negotiate(self, line: PolicyEntry, replaces: int, now: float) -> None:
+    def negotiate(self, entry: PolicyEntry, replaces: int, now: float) -> None:
         if self.closed:
             return
         if self.successor is not None and self.successor.established:
-            self.successor.negotiate(line, replaces, now)
+            self.successor.negotiate(entry, replaces, now)
             self.host.reschedule(self.successor)
             return
-        self.quick_modes.request(line, replaces, now)
+        self.quick_modes.request(entry, replaces, now)
 
     def rekey(self, now: float) -> None:
         connection = self.connection

@@ -225,7 +225,7 @@ class _Authentication:
         sa.host.on_established(sa, now)
         if sa.closed or sa.connection is None:
             return
-        seqs = [line.seq for line in sa.connection.entries] if sa.initiator else list(sa.pending_entries)
+        seqs = [entry.seq for entry in sa.connection.entries] if sa.initiator else list(sa.pending_entries)
         sa.pending_entries.clear()
         for seq in seqs:
             entry = sa.connection.entry(seq)

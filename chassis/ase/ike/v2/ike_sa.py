@@ -488,10 +488,10 @@ class IkeSa(Session):
         for id, values in error.rows:
             self.host.log(id, values, self, self.path, now)
 
-    def report_entry_failure(self, line: PolicyEntry, error: NegotiationError, now: float) -> None:
+    def report_entry_failure(self, entry: PolicyEntry, error: NegotiationError, now: float) -> None:
         """Log the mismatches and report that a policy entry got no CHILD SA; the IKE SA stays established."""
         self.log_mismatches(error, now)
-        self.host.on_failed(self, error.failure, now, line)
+        self.host.on_failed(self, error.failure, now, entry)
 
     def report_failure(self, error: NegotiationError, now: float) -> None:
         """Log the mismatches and report that the IKE SA could not be established."""

@@ -80,16 +80,16 @@ class SessionV2(IkeSa):
         self.enqueue_task(ike_sa_init.IkeSaInitTask())
         self.send_next_request(now)
 
-    def negotiate(self, line: PolicyEntry, replaces: int, now: float) -> None:
+    def negotiate(self, entry: PolicyEntry, replaces: int, now: float) -> None:
         if self.closed:
             return
         if self.state in HALF_OPEN_STATES:
-            self.pending_entries[line.seq] = None
+            self.pending_entries[entry.seq] = None
             return
         old = self.child_sas.by_serial.get(replaces)
-        if self.is_negotiating(line.seq) or (old is None and self.child_sas.has_child(line.seq)):
+        if self.is_negotiating(entry.seq) or (old is None and self.child_sas.has_child(entry.seq)):
             return
-        self.enqueue_task(create_child_sa.CreateChildTask(line, old))
+        self.enqueue_task(create_child_sa.CreateChildTask(entry, old))
         self.send_next_request(now)
 
     def rekey(self, now: float) -> None:
