@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from chassis.ase.ipsec.spd import Rule, SpdEntry
-from chassis.net import icmp
 from tests.support.asp import (
     CIRCUIT,
     ECONOMICAL,
-    INNER,
     Controller,
-    icmp_error,
     ip,
     packets_of,
     records,
@@ -19,8 +16,6 @@ from tests.support.asp import (
 FLOWS = 1 << 17
 """What the selectors of all SAs and lines remember."""
 
-DECISIONS = 1 << 14
-
 
 def passes(left: Controller, right: Controller) -> None:
     """Packets of both tunnels go through."""
@@ -29,16 +24,6 @@ def passes(left: Controller, right: Controller) -> None:
         assert [packet[12:20] for _, opened in right.open(batch) for packet in packets_of(opened)] == [
             udp_packet("50.0.0.1", far)[12:20]
         ]
-
-
-def test_a_scan_by_way_of_an_economical_tunnel_leaves_so_many_decisions() -> None:
-    left, right = Controller(records()), Controller(records(there=True))
-    for number in range(DECISIONS + 100):
-        right.asp.tables.decider.decide(INNER, ip("50.0.0.1") << 32 | ip("60.0.0.1") + number)
-        if number % 4096 == 0:
-            passes(left, right)
-    passes(left, right)
-    assert right.count("decisions shed") >= DECISIONS
 
 
 def test_flows_into_many_tunnels_are_remembered_within_one_bound() -> None:
@@ -63,13 +48,3 @@ def test_flows_into_many_tunnels_are_remembered_within_one_bound() -> None:
     # What was remembered before stays right.
     packet[12] = 51
     assert [line.value(view, 0, len(packet)) for line in lines if line is not None] == [-1] * len(tunnels)
-
-
-def test_packets_to_nowhere_use_up_no_word_of_packets_that_are_too_long() -> None:
-    left, right = Controller(records()), Controller(records(there=True))
-    ((_, batch),) = left.protect(ECONOMICAL, [udp_packet("52.0.0.1", "99.0.0.1", number=n) for n in range(1000)])
-    right.open(batch)
-    assert right.count("icmp errors rate limited") == 800
-    told = right.protect(ECONOMICAL, [udp_packet("62.0.0.1", "52.0.0.1", 1450, df=True)])
-    codes = [icmp_error(packet)[1].code for _, batch in told for packet in packets_of(batch)]
-    assert codes == [icmp.FRAGMENTATION_NEEDED]

@@ -174,13 +174,6 @@ def test_an_answer_that_comes_again_and_again_makes_no_heap_of_timers() -> None:
         assert (ip("10.0.0.5") in [arp.target_address for _, _, arp in rig.arps()]) == asked
 
 
-def test_decisions_about_a_connected_network_are_bounded_too() -> None:
-    rig, numbers = wide(), count()
-    for _ in range(33):
-        scan(rig, numbers, 512)
-    assert count_of(rig, "decisions shed") > 0
-
-
 def test_packets_to_nowhere_use_up_no_word_of_packets_that_are_too_long() -> None:
     rig = wide()
     rig.frames("3/1", *[packet("200.0.0.1", "10.0.0.5")] * 1000)

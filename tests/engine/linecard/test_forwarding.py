@@ -146,15 +146,6 @@ def test_packets_for_an_address_that_an_asp_owns() -> None:
     assert packets_of(batch) == [esp(), ike, esp(more_fragments=True, payload=bytes(64))]
 
 
-def test_a_mixed_batch_is_split_with_order_kept_in_each_way() -> None:
-    rig = Rig().knows("3/1", "10.0.0.9", GATEWAY)
-    ways = ["30.0.0.1", "10.9.0.1", "31.0.0.1", "30.0.0.2", "10.4.0.4", "10.9.0.2", "30.0.0.1"]
-    rig.frames("3/1", *(packet(d, identification=n) for n, d in enumerate(ways)))
-    seen = {(card, batch.tunnel): [p.identification for p in packets_of(batch)] for card, batch in rig.fabric()}
-    assert seen == {("asp 1/1", ECONOMICAL): [0, 3, 6], ("asp 1/1", CIRCUITED): [2], ("lc 4", 0): [4]}
-    assert [p.identification for _, _, p in rig.sent()] == [1, 5]
-
-
 def test_contexts_are_apart() -> None:
     rig = Rig().knows("3/11", "20.0.0.9", GATEWAY)
     rig.frames("3/11", packet("10.0.0.1", "20.0.0.5"))
@@ -256,15 +247,6 @@ def test_a_circuit_that_is_not_here() -> None:
     assert rig.drops() == {"unknown circuit": 2}
 
 
-def test_a_tunnel_whose_peer_is_reached_through_itself_is_no_loop() -> None:
-    rig = Rig()
-    rig.delta(route(OUTER, "6.6.6.0/24", NextHop("tunnel", 0, "asp 1/1", tunnel=CIRCUITED)))
-    out = packet("6.6.6.1", "5.5.5.1", protocol=ipv4.PROTOCOL_ESP)
-    rig.batch(Step.CIRCUIT_OUT, out, circuit=CIRCUIT, context=OUTER)
-    assert rig.fabric() == []
-    assert rig.drops() == {"routing loop": 1}
-
-
 # 3/11 out
 
 
@@ -326,24 +308,6 @@ def test_a_dead_neighbour_is_told_of_after_three_requests() -> None:
     rig.after(3.0)
     assert refusals(rig) == [(3, 1, 0), (3, 1, 0)]
     assert rig.drops() == {"neighbour unresolved": 2}
-
-
-def test_errors_are_limited_in_rate_and_those_not_sent_are_counted() -> None:
-    rig = Rig().knows("3/1", "10.0.0.5", HOST)
-    told = 0
-    for _ in range(5):
-        rig.frames("3/1", *[packet("200.0.0.1")] * 64)
-        told += len(rig.sent())
-    assert rig.drops() == {"no route": 320}
-    assert 200 <= told < 256
-    assert rig.card.counters.get("icmp errors rate limited") == 320 - told
-    rig.now += 0.01
-    rig.frames("3/1", *[packet("200.0.0.1")] * 64)
-    assert len(rig.sent()) == 10
-    assert rig.card.counters.get("icmp errors rate limited") == 320 - told + 54
-    # Nobody may be told of a later fragment, so nothing was owed.
-    rig.frames("3/1", packet("200.0.0.1", offset=8))
-    assert rig.card.counters.get("icmp errors rate limited") == 320 - told + 54
 
 
 def test_the_router_tells_itself_nothing_of_its_own_packets() -> None:
