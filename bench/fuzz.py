@@ -15,6 +15,7 @@ import traceback
 from collections import Counter
 from contextlib import closing
 from pathlib import Path
+from typing import Literal
 
 from bench.report import Report
 from tests.support.ike.fuzzer import HALF_OPEN, fuzzed
@@ -26,7 +27,7 @@ ROUND = 125_000
 WARM = 2
 """Bursts after which two engines have what they need: what is gained from then on is for nothing."""
 
-CASES = (("clear", 1), ("clear", 2), ("inside", 1), ("inside", 2))
+CASES: tuple[tuple[str, Literal[1, 2]], ...] = (("clear", 1), ("clear", 2), ("inside", 1), ("inside", 2))
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -46,7 +47,7 @@ class Tally:
         """Memory gained in a round, most of all rounds: of the process, and blocks of Python's allocator."""
         self.outcomes: Counter[str] = Counter()
 
-    def round(self, kind: str, version: int, seed: int, count: int) -> None:
+    def round(self, kind: str, version: Literal[1, 2], seed: int, count: int) -> None:
         """Two new engines, and `count` messages for them."""
         began = time.process_time()
         held: list[tuple[int, int]] = []

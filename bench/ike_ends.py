@@ -14,6 +14,7 @@ import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from chassis.ase.ike.engine import IkeEngine
 from chassis.ase.link import Configure, FromIke, IkePacket, IkeState
@@ -49,7 +50,9 @@ def identity(address: str, number: int) -> str:
     return f"{address}.{number}.test"
 
 
-def records(local: str, remote: str, tunnels: int, group: int, connection: str) -> list[Record]:
+def records(
+    local: str, remote: str, tunnels: int, group: int, connection: Literal["initiator-only", "responder-only"]
+) -> list[Record]:
     """The configuration of one end, version 2 with preshared keys; `connection` as in an IKE policy."""
     inside, outside = NETWORKS if connection == "initiator-only" else NETWORKS[::-1]
     found: list[Record] = [

@@ -35,7 +35,7 @@ def _pids(lab: LabClient) -> dict[str, int]:
 def _carried(flow: str, size: int, rate: int) -> tuple[float, float, dict[str, float]]:
     """Packets a second that arrived, the part that was lost, and the CPU of every process in cores."""
     others = ("circuit-forward", "circuit-reverse", "economical-forward", "economical-reverse")
-    flows = {name: {"start": "manual", "trace": "0s"} for name in others}
+    flows: dict[str, dict[str, str | int]] = {name: {"start": "manual", "trace": "0s"} for name in others}
     flows[flow] |= {"rate": rate, "size": size}
     booted = boot(LAB, flows=flows)
     try:

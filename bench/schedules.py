@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import median
 
 from bench.report import Report
+from chassis.sim.run import SimOutcome
 from launch.simulate import campaign, model
 
 LAB = Path("configs/simulate/lab.yaml")
@@ -45,7 +46,10 @@ def yardstick() -> float:
 
 def run(report: Report) -> None:
     """AssertionError where a schedule went wrong: its seed repeats it."""
-    lab, outcomes, seconds, yardsticks = model(LAB), [], [], []
+    lab = model(LAB)
+    outcomes: list[SimOutcome] = []
+    seconds: list[float] = []
+    yardsticks: list[float] = []
     for first in range(1, SCHEDULES + 1, PART):
         yardsticks.append(yardstick())
         begin = time.monotonic()

@@ -241,5 +241,5 @@ def run(report: Report) -> None:
         ):
             for size in sizes:
                 runs = stream.highest(NAME, _parts(size), TOP)
-                bar = PEER_BAR if (suite, size) == BAR_AT else None
-                _told(report, f"{what}, {size}", runs, "strongSwan", found.get(size), bar, "ratio")
+                ratio = PEER_BAR if (suite, size) == BAR_AT else None
+                _told(report, f"{what}, {size}", runs, "strongSwan", found.get(size), ratio, "ratio")

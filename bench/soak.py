@@ -236,7 +236,7 @@ def judged(result: Soaked, most_growth: float = 64.0) -> list[str]:
     assert ledger is not None
     wrong = []
     if ledger.unexplained or ledger.residual or ledger.overflowed:
-        wrong.append(f"the books do not balance: {ledger.plain()}")
+        wrong.append(f"the books do not balance: {ledger.to_json()}")
     taken = sum(map(abs, ledger.lost_in_crash.values()))
     if taken > (most := result.most_taken()):
         wrong.append(
