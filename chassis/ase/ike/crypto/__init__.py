@@ -1,4 +1,4 @@
-"""The arithmetic of IKE: algorithms by number and by name, key derivation, proofs of identity, protection.
+"""The cryptography of IKE: algorithms by number and name, key derivation, encryption of messages, signatures.
 
-Everything here is a function of its arguments: random octets are handed in.
+Every function depends on its arguments alone: the caller gives the random octets.
 """

@@ -22,8 +22,8 @@ from cryptography.hazmat.primitives.ciphers.algorithms import AES
 class CipherSpec:
     """One cipher. `key_octets` includes the salt of an AEAD; `key_bits` is the Key Length attribute, or None.
 
-    `v1` is the phase 1 number, `v1_esp` the phase 2 transform, `v2` the ENCR transform (None: not there).
-    `log_v1`, `log_esp` and `log_v2` are the words of the guide's tables for it.
+    `v1` is the number in phase 1, `v1_esp` the transform in phase 2, `v2` the ENCR transform (None: not defined).
+    `log_v1`, `log_esp` and `log_v2` are its names in the guide's tables. `modern`: only with a lab's option.
     """
 
     name: str
@@ -42,16 +42,20 @@ class CipherSpec:
 
     @property
     def iv_octets(self) -> int:
-        """Octets of the IV in a version 2 message; in CBC also the length of a block."""
+        """Length (octets) of the IV in a message of IKEv2; in CBC also of a block."""
         return 8 if self.aead else self.block_octets
 
     def encrypt_cbc(self, key: bytes, iv: bytes, plain: bytes) -> bytes:
-        """Ciphertext of a whole number of blocks; ValueError otherwise, or for an AEAD or null."""
+        """Return the ciphertext of whole blocks.
+
+        Raises:
+            ValueError: `plain` is not whole blocks, or the cipher is an AEAD or null.
+        """
         context = self._cbc(key, iv).encryptor()
         return context.update(plain) + context.finalize()
 
     def decrypt_cbc(self, key: bytes, iv: bytes, sealed: bytes) -> bytes:
-        """The opposite of `encrypt_cbc`."""
+        """Return the plaintext of whole blocks; raises as `encrypt_cbc`."""
         context = self._cbc(key, iv).decryptor()
         return context.update(sealed) + context.finalize()
 
@@ -62,7 +66,7 @@ class CipherSpec:
 
 
 def _single_des(key: bytes) -> BlockCipherAlgorithm:
-    """DES as 3DES with three equal keys."""
+    """Return DES, as 3DES with three equal keys."""
     return TripleDES(key * 3)
 
 
@@ -91,7 +95,7 @@ _ALL: Final = (
 )
 
 CIPHERS: Final[Mapping[str, CipherSpec]] = MappingProxyType({spec.name: spec for spec in _ALL})
-"""Ciphers by their name in a configuration; `modern` ones are the extensions'."""
+"""Ciphers by their name in a configuration."""
 
 CIPHERS_V1: Final[Mapping[tuple[int, int | None], CipherSpec]] = MappingProxyType(
     {(spec.v1, spec.key_bits): spec for spec in _ALL if spec.v1 is not None}
@@ -110,7 +114,7 @@ CIPHERS_V2: Final[Mapping[tuple[int, int | None], CipherSpec]] = MappingProxyTyp
 
 
 Mac: TypeAlias = Callable[[bytes, bytes], bytes]
-"""`mac(key, data)`, uncut."""
+"""`mac(key, data)`, not truncated."""
 
 
 def _hmac(digest: str) -> Mac:
@@ -123,7 +127,7 @@ def _hmac(digest: str) -> Mac:
 
 
 def aes_xcbc_mac(key: bytes, data: bytes) -> bytes:
-    """AES-XCBC-MAC (RFC 3566 section 4), all 16 octets: CBC whose last block is masked by K2 or K3."""
+    """Return AES-XCBC-MAC (RFC 3566 4), all 16 octets: CBC with its last block masked by K2 or K3."""
     derive = Cipher(AES(key), modes.ECB()).encryptor().update
     k1 = derive(b"\x01" * 16)
     size = len(data)
@@ -138,7 +142,7 @@ def aes_xcbc_mac(key: bytes, data: bytes) -> bytes:
 
 
 def aes_xcbc_prf(key: bytes, data: bytes) -> bytes:
-    """AES-XCBC-PRF-128 (RFC 4434 section 2): any key, padded with zeros or put through the MAC to 16 octets."""
+    """Return AES-XCBC-PRF-128 (RFC 4434 2). A shorter key is padded with zeros, a longer one hashed."""
     if len(key) < 16:
         key = key.ljust(16, b"\0")
     elif len(key) > 16:
@@ -148,8 +152,8 @@ def aes_xcbc_prf(key: bytes, data: bytes) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class PrfSpec:
-    """A PRF: `octets` is its output and preferred key; `fixed_key` marks one whose nominal key is that long
-    (RFC 7296 2.14). `hash_v1` is the hash number that implies its HMAC in version 1, None if it has none."""
+    """One PRF. `octets` is the length of its output and preferred key; `fixed_key`: the key has only that length
+    (RFC 7296 2.14). `v2` is its transform, `hash_v1` the hash of IKEv1 whose HMAC it is (None: none)."""
 
     name: str
     octets: int
@@ -163,9 +167,10 @@ class PrfSpec:
 
 @dataclass(frozen=True, slots=True)
 class IntegritySpec:
-    """An integrity algorithm: keys of `key_octets`, cut to `icv_octets`.
+    """One integrity algorithm with keys of `key_octets`, truncated to `icv_octets`.
 
-    `v1_hash` is its hash in phase 1, `v1_auth` the attribute value of phase 2, `v1_ah` AH's transform, `v2` INTEG.
+    `v1_hash` is its hash in phase 1 (None: none), `v1_auth` the attribute value in phase 2, `v1_ah` the transform
+    of AH, `v2` the INTEG transform. `log_...` are its names in the guide's tables.
     """
 
     name: str
@@ -182,7 +187,7 @@ class IntegritySpec:
     modern: bool = False
 
     def icv(self, key: bytes, data: bytes) -> bytes:
-        """The integrity check value, cut to its length."""
+        """Return the integrity check value, `icv_octets` long."""
         return self.compute(key, data)[: self.icv_octets]
 
 
@@ -271,4 +276,4 @@ INTEGRITY_V1_AUTH: Final[Mapping[int, IntegritySpec]] = MappingProxyType(
 PRFS_V1_HASH: Final[Mapping[int, PrfSpec]] = MappingProxyType(
     {spec.hash_v1: spec for spec in PRFS.values() if spec.hash_v1 is not None}
 )
-"""The PRF of version 1 is the HMAC of the negotiated hash (RFC 2409 section 4)."""
+"""By hash of IKEv1: its PRF is the HMAC of the negotiated hash (RFC 2409 4)."""

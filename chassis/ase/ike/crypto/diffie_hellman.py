@@ -19,11 +19,11 @@ from cryptography.hazmat.primitives.asymmetric import ec, x25519
 
 
 class GroupError(ValueError):
-    """A public value that is none of the group: the peer's fault."""
+    """The peer's public value is not one of the group, or not allowed."""
 
 
 class DhGroup(Protocol):
-    """A group by its number. Octets in and out are as on the wire, fixed in length."""
+    """One Diffie-Hellman group. Values are octets as on the wire, of fixed length."""
 
     @property
     def number(self) -> int: ...
@@ -36,18 +36,26 @@ class DhGroup(Protocol):
 
     @property
     def random_octets(self) -> int:
-        """How many random octets `private` wants."""
+        """Length (octets) of the `entropy` of `private`."""
 
     def private(self, entropy: bytes) -> DhKeyPair:
-        """A key pair from `random_octets` random octets; ValueError for any other number of them."""
+        """Return a key pair made from `random_octets` random octets.
+
+        Raises:
+            ValueError: `entropy` has another length.
+        """
 
     def shared(self, pair: DhKeyPair, public: bytes) -> bytes:
-        """The shared secret with the peer's public value; GroupError for a value that is not allowed."""
+        """Return the shared secret with the peer's public value.
+
+        Raises:
+            GroupError: the value is not allowed.
+        """
 
 
 @dataclass(frozen=True, slots=True)
 class DhKeyPair:
-    """Our half of an exchange; `secret` stays out of `repr`."""
+    """Our key pair of one exchange; `repr` does not show `secret`."""
 
     group: int
     public: bytes
@@ -56,7 +64,7 @@ class DhKeyPair:
 
 @cache
 def prime(bits: int, k: int) -> gmpy2.mpz:
-    """2^n - 2^(n-64) - 1 + 2^64 * ([2^(n-130) * pi] + k): RFC 2409 6.1, RFC 3526 sections 2 to 7."""
+    """Return 2^n - 2^(n-64) - 1 + 2^64 * ([2^(n-130) * pi] + k) (RFC 2409 6.1, RFC 3526 2 to 7)."""
     with gmpy2.context(precision=bits + 64):
         pi = gmpy2.mpz(gmpy2.floor(gmpy2.mul_2exp(gmpy2.const_pi(), bits - 130)))
     one = gmpy2.mpz(1)
@@ -65,7 +73,7 @@ def prime(bits: int, k: int) -> gmpy2.mpz:
 
 @dataclass(frozen=True, slots=True)
 class Modp:
-    """A MODP group with generator 2; `exponent_bits` is twice its strength (RFC 3526 section 8)."""
+    """A MODP group with generator 2; `exponent_bits` is twice its strength (RFC 3526 8)."""
 
     number: int
     bits: int
@@ -87,7 +95,7 @@ class Modp:
 
     def private(self, entropy: bytes) -> DhKeyPair:
         if len(entropy) != self.random_octets:
-            raise ValueError(f"group {self.number} wants {self.random_octets} random octets, not {len(entropy)}")
+            raise ValueError(f"group {self.number} needs {self.random_octets} random octets, not {len(entropy)}")
         secret = int.from_bytes(entropy, "big") | 1 << (self.exponent_bits - 1)
         public = int(gmpy2.powmod_sec(2, secret, self.p))
         return DhKeyPair(self.number, public.to_bytes(self.public_octets, "big"), secret)
@@ -104,7 +112,7 @@ class Modp:
 
 @dataclass(frozen=True, slots=True)
 class Ecp:
-    """A NIST curve; the wire has x and y, the secret is x alone (RFC 5903 section 7)."""
+    """A NIST curve: the public value is x and y, the secret is x alone (RFC 5903 7)."""
 
     number: int
     curve: ec.EllipticCurve
@@ -121,12 +129,12 @@ class Ecp:
 
     @property
     def random_octets(self) -> int:
-        """64 bits more than the order, which makes the remainder even enough (FIPS 186-4 B.4.1)."""
+        """64 bits more than the order, so that the remainder has almost no bias (FIPS 186-4 B.4.1)."""
         return self._octets + 8
 
     def private(self, entropy: bytes) -> DhKeyPair:
         if len(entropy) != self.random_octets:
-            raise ValueError(f"group {self.number} wants {self.random_octets} random octets, not {len(entropy)}")
+            raise ValueError(f"group {self.number} needs {self.random_octets} random octets, not {len(entropy)}")
         secret = int.from_bytes(entropy, "big") % (self.order - 1) + 1
         key = ec.derive_private_key(secret, self.curve)
         point = key.public_key().public_bytes(
@@ -161,7 +169,7 @@ class X25519:
 
     def private(self, entropy: bytes) -> DhKeyPair:
         if len(entropy) != 32:
-            raise ValueError(f"group 31 wants 32 random octets, not {len(entropy)}")
+            raise ValueError(f"group 31 needs 32 random octets, not {len(entropy)}")
         key = x25519.X25519PrivateKey.from_private_bytes(entropy)
         return DhKeyPair(31, key.public_key().public_bytes_raw(), int.from_bytes(entropy, "little"))
 
@@ -198,4 +206,4 @@ GROUPS: Final[Mapping[int, DhGroup]] = MappingProxyType(
         )
     }
 )
-"""Groups by their number in both versions; `modern` ones are the extensions'."""
+"""Groups by their number, which is the same in both versions; `modern` ones need a lab's option."""

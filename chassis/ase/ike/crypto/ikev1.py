@@ -20,9 +20,9 @@ from chassis.net.types import Buffer
 
 @dataclass(frozen=True, slots=True)
 class SkeyId:
-    """SKEYID and what follows from it; keys stay out of `repr`.
+    """SKEYID and the keys derived from it; `repr` does not show them.
 
-    `d` derives phase 2 keys, `a` authenticates, `e` encrypts (`encryption_key` has its cipher's length).
+    `d` derives the keys of phase 2, `a` authenticates, `e` encrypts (`encryption_key` fits it to the cipher).
     """
 
     prf: PrfSpec
@@ -33,17 +33,17 @@ class SkeyId:
 
 
 def skeyid_psk(prf: PrfSpec, psk: bytes, ni: bytes, nr: bytes) -> bytes:
-    """SKEYID for authentication by preshared key."""
+    """Return SKEYID for authentication by preshared key."""
     return prf.compute(psk, ni + nr)
 
 
 def skeyid_signature(prf: PrfSpec, ni: bytes, nr: bytes, g_xy: bytes) -> bytes:
-    """SKEYID for authentication by signatures."""
+    """Return SKEYID for authentication by signatures."""
     return prf.compute(ni + nr, g_xy)
 
 
 def derive(prf: PrfSpec, skeyid: bytes, g_xy: bytes, cky_i: bytes, cky_r: bytes) -> SkeyId:
-    """SKEYID_d, SKEYID_a and SKEYID_e, each from the one before it."""
+    """Derive SKEYID_d, SKEYID_a and SKEYID_e, each from the one before it."""
     cookies = cky_i + cky_r
     d = prf.compute(skeyid, g_xy + cookies + b"\0")
     a = prf.compute(skeyid, d + g_xy + cookies + b"\1")
@@ -52,7 +52,7 @@ def derive(prf: PrfSpec, skeyid: bytes, g_xy: bytes, cky_i: bytes, cky_r: bytes)
 
 
 def encryption_key(keys: SkeyId, cipher: CipherSpec) -> bytes:
-    """The key of the ISAKMP SA's cipher: SKEYID_e cut, or stretched when it is too short (appendix B)."""
+    """Return the key of the ISAKMP SA's cipher: SKEYID_e truncated, or expanded if too short (appendix B)."""
     if len(keys.e) >= cipher.key_octets:
         return keys.e[: cipher.key_octets]
     block = b"\0"
@@ -64,12 +64,12 @@ def encryption_key(keys: SkeyId, cipher: CipherSpec) -> bytes:
 
 
 def first_iv(hash_name: str, cipher: CipherSpec, g_xi: bytes, g_xr: bytes) -> bytes:
-    """IV of the first encrypted message of phase 1, from the two public values."""
+    """Return the IV of the first encrypted message of phase 1, from both public values."""
     return _digest(hash_name, g_xi + g_xr)[: cipher.block_octets]
 
 
 def message_iv(hash_name: str, cipher: CipherSpec, last_phase_1_block: bytes, message_id: int) -> bytes:
-    """IV of the first message of a quick mode or informational exchange, by its message ID."""
+    """Return the IV of the first message of a quick mode or informational exchange, by its message ID."""
     return _digest(hash_name, last_phase_1_block + message_id.to_bytes(4, "big"))[: cipher.block_octets]
 
 
@@ -78,35 +78,35 @@ def _digest(hash_name: str, data: bytes) -> bytes:
 
 
 def hash_i(keys: SkeyId, g_xi: bytes, g_xr: bytes, cky_i: bytes, cky_r: bytes, sa_i: bytes, id_i: bytes) -> bytes:
-    """HASH_I. `sa_i` is the body of the initiator's SA payload as sent, `id_i` the body of its ID payload."""
+    """Return HASH_I. `sa_i` is the body of the initiator's SA payload as sent, `id_i` that of its ID payload."""
     return keys.prf.compute(keys.skeyid, g_xi + g_xr + cky_i + cky_r + sa_i + id_i)
 
 
 def hash_r(keys: SkeyId, g_xi: bytes, g_xr: bytes, cky_i: bytes, cky_r: bytes, sa_i: bytes, id_r: bytes) -> bytes:
-    """HASH_R; it takes the initiator's SA payload too."""
+    """Return HASH_R; it covers the initiator's SA payload too."""
     return keys.prf.compute(keys.skeyid, g_xr + g_xi + cky_r + cky_i + sa_i + id_r)
 
 
 def quick_hash_1(keys: SkeyId, message_id: int, after_hash: bytes) -> bytes:
-    """HASH(1): `after_hash` is the rest of the message as it stands after the HASH payload, without padding.
+    """Return HASH(1). `after_hash` is the message after the HASH payload, without padding.
 
-    Informational exchanges are protected the same way (section 5.7).
+    Informational exchanges have the same HASH (RFC 2409 5.7).
     """
     return keys.prf.compute(keys.a, message_id.to_bytes(4, "big") + after_hash)
 
 
 def quick_hash_2(keys: SkeyId, message_id: int, ni: bytes, after_hash: bytes) -> bytes:
-    """HASH(2): as HASH(1), with the initiator's nonce (its body) before the rest."""
+    """Return HASH(2): as HASH(1), with the body of the initiator's nonce before the rest."""
     return keys.prf.compute(keys.a, message_id.to_bytes(4, "big") + ni + after_hash)
 
 
 def quick_hash_3(keys: SkeyId, message_id: int, ni: bytes, nr: bytes) -> bytes:
-    """HASH(3): both nonces."""
+    """Return HASH(3), over both nonces."""
     return keys.prf.compute(keys.a, b"\0" + message_id.to_bytes(4, "big") + ni + nr)
 
 
 def keymat(keys: SkeyId, protocol: int, spi: bytes, ni: bytes, nr: bytes, octets: int, g_xy: bytes = b"") -> bytes:
-    """Keys of one SA in one direction, for the SPI of its receiver; `g_xy` only with PFS (section 5.5)."""
+    """Return KEYMAT of one SA for the SPI of its receiver; `g_xy` only with PFS (RFC 2409 5.5)."""
     seed = g_xy + bytes((protocol,)) + spi + ni + nr
     compute = keys.prf.compute
     block = b""
@@ -118,12 +118,12 @@ def keymat(keys: SkeyId, protocol: int, spi: bytes, ni: bytes, nr: bytes, octets
 
 
 def equal(one: bytes, other: bytes) -> bool:
-    """Comparison of two hashes in constant time."""
+    """Compare two hashes in constant time."""
     return hmac.compare_digest(one, other)
 
 
 def nat_hash(hash_name: str, cky_i: bytes, cky_r: bytes, address: bytes, port: int) -> bytes:
-    """Body of a NAT-D payload (RFC 3947 3.2); with "sha1" and the SPIs that of NAT_DETECTION (RFC 7296 2.23)."""
+    """Return the hash of NAT-D (RFC 3947 3.2); with "sha1" and the SPIs, that of NAT_DETECTION (RFC 7296 2.23)."""
     return _digest(hash_name, cky_i + cky_r + address + port.to_bytes(2, "big"))
 
 
@@ -132,10 +132,10 @@ _WHERE: Final = "encrypted message"
 
 @dataclass(frozen=True, slots=True)
 class IvChain:
-    """The cipher of an ISAKMP SA at one place in the chain of one exchange; `iv` serves the next message.
+    """The cipher of an ISAKMP SA with the IV of the next message of one exchange.
 
-    Sealing and opening give the chain of the message after; a message that turns out wrong is simply
-    not followed up, so a forged one can't break the exchange.
+    In CBC the IV of a message is the last block of the one before. Each call returns the `IvChain` after its
+    message. The caller drops that if the message fails a check, so a forged message does not break the exchange.
     """
 
     cipher: CipherSpec
@@ -143,12 +143,12 @@ class IvChain:
     iv: bytes
 
     def encrypt(self, header: Header, payloads: tuple[PayloadV1, ...]) -> tuple[bytes, IvChain]:
-        """(whole message, chain after it), padded with zeros to whole blocks."""
+        """Return (message with its header, chain after it); the payloads are padded with zeros to whole blocks."""
         first, plain = emit_payloads(payloads)
         return self.encrypt_plain(header, first, plain)
 
     def encrypt_plain(self, header: Header, first: int, plain: bytes) -> tuple[bytes, IvChain]:
-        """As `seal`, for payloads that were already laid out (a HASH covers them)."""
+        """As `encrypt`, for payloads as octets; `first` is the type of the first one."""
         block = self.cipher.block_octets
         sealed = self.cipher.encrypt_cbc(self.key, self.iv, plain + bytes(-len(plain) % block))
         head = replace(
@@ -157,7 +157,11 @@ class IvChain:
         return head.emit() + sealed, replace(self, iv=sealed[-block:])
 
     def decrypt(self, message: Buffer, header: Header) -> tuple[bytes, IvChain]:
-        """(decrypted payloads with their padding, chain after it); PayloadError for an odd length."""
+        """Return (decrypted payloads with their padding, chain after it).
+
+        Raises:
+            PayloadError: the length is not one of whole blocks.
+        """
         sealed = bytes(memoryview(message)[HEADER_LENGTH:])
         block = self.cipher.block_octets
         if not sealed or len(sealed) % block:
@@ -174,15 +178,19 @@ class IvChain:
 def decrypt_payloads(
     chain: IvChain, message: Buffer, header: Header
 ) -> tuple[tuple[PayloadV1, ...], bytes, IvChain]:
-    """(payloads, plaintext they were read from, chain after them); raises PayloadError."""
+    """Return (payloads, the plaintext that they were read from, chain after them).
+
+    Raises:
+        PayloadError: the message does not decrypt to payloads.
+    """
     plain, after = chain.decrypt(message, header)
     return parse_payloads(header.next_payload, memoryview(plain), padded=True), plain, after
 
 
 def after_hash(plain: bytes) -> bytes:
-    """What a leading HASH payload covers: the payloads behind it, without the padding at the end.
+    """Return what a HASH payload at the front covers: the payloads after it, without padding.
 
-    `plain` has parsed before, so its lengths are right; the chain is walked by its generic headers.
+    Call it only for a `plain` that was parsed: its lengths are not checked again.
     """
     start = int.from_bytes(plain[2:4], "big")
     following = plain[0]

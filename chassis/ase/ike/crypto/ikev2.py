@@ -21,7 +21,11 @@ from chassis.net.types import Buffer
 
 
 def prf_plus(prf: PrfSpec, key: bytes, seed: bytes, octets: int) -> bytes:
-    """The first `octets` of prf+(key, seed); ValueError beyond 255 blocks (section 2.13)."""
+    """Return the first `octets` of prf+(key, seed) (RFC 7296 2.13).
+
+    Raises:
+        ValueError: they are more than 255 blocks.
+    """
     if octets > 255 * prf.octets:
         raise ValueError(f"prf+ of {prf.name} ends at {255 * prf.octets} octets")
     compute = prf.compute
@@ -35,7 +39,7 @@ def prf_plus(prf: PrfSpec, key: bytes, seed: bytes, octets: int) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class IkeKeys:
-    """SK_d and the pairs of SK_a, SK_e and SK_p; SK_a is empty with an AEAD. None of them is in `repr`."""
+    """SK_d and the pairs of SK_a, SK_e and SK_p; SK_a is empty with an AEAD. `repr` shows none of them."""
 
     d: bytes = field(repr=False)
     ai: bytes = field(repr=False)
@@ -47,7 +51,7 @@ class IkeKeys:
 
 
 def skeyseed(prf: PrfSpec, ni: bytes, nr: bytes, g_ir: bytes) -> bytes:
-    """SKEYSEED of a first IKE SA. A PRF with a fixed key takes eight octets of each nonce (section 2.14)."""
+    """Return SKEYSEED of a first IKE SA; a PRF with a fixed key uses 8 octets of each nonce (RFC 7296 2.14)."""
     if prf.fixed_key:
         half = prf.octets // 2
         return prf.compute(ni[:half] + nr[:half], g_ir)
@@ -55,7 +59,7 @@ def skeyseed(prf: PrfSpec, ni: bytes, nr: bytes, g_ir: bytes) -> bytes:
 
 
 def skeyseed_rekey(old_prf: PrfSpec, old_sk_d: bytes, g_ir: bytes, ni: bytes, nr: bytes) -> bytes:
-    """SKEYSEED of an IKE SA that replaces another: by the old one's PRF and SK_d (section 2.18)."""
+    """Return SKEYSEED of a rekeyed IKE SA, by the PRF and SK_d of the old one (RFC 7296 2.18)."""
     return old_prf.compute(old_sk_d, g_ir + ni + nr)
 
 
@@ -69,7 +73,7 @@ def ike_keys(
     spi_i: bytes,
     spi_r: bytes,
 ) -> IkeKeys:
-    """The seven keys from SKEYSEED `seed`, cut from prf+ in the RFC's order."""
+    """Derive the seven keys from SKEYSEED `seed` (RFC 7296 2.14)."""
     a = 0 if integrity is None else integrity.key_octets
     e = cipher.key_octets
     p = prf.octets
@@ -83,15 +87,18 @@ def ike_keys(
 
 
 def keymat(prf: PrfSpec, sk_d: bytes, ni: bytes, nr: bytes, octets: int, g_ir: bytes = b"") -> bytes:
-    """Keys of a CHILD SA (section 2.17); `g_ir` only when it had a Diffie-Hellman exchange of its own."""
+    """Return KEYMAT of a CHILD SA (RFC 7296 2.17); `g_ir` only if it had a Diffie-Hellman exchange of its own."""
     return prf_plus(prf, sk_d, g_ir + ni + nr, octets)
 
 
 def split_keymat(material: bytes, sizes: tuple[int, ...]) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
-    """(initiator to responder, responder to initiator), each cut to `sizes`.
+    """Return the keys (initiator to responder, responder to initiator), each of `sizes` octets.
 
-    `sizes` are the keys of one direction in the order of the packet's protection, for a bundle those of
-    the outermost protocol first (RFC 7296 2.17, RFC 4306 2.17): encryption, then integrity.
+    `sizes` are those of one direction: encryption, then integrity; of a bundle, the outermost protocol first
+    (RFC 7296 2.17, RFC 4306 2.17).
+
+    Raises:
+        ValueError: `material` has another length.
     """
     cut: list[bytes] = []
     at = 0
@@ -108,7 +115,7 @@ GCM_SALT: Final = 4
 
 
 class IntegrityError(PayloadError):
-    """A message that nobody with our keys has sent: dropped without an answer."""
+    """The message is not authentic: drop it without an answer."""
 
     def __init__(self, field: str, what: str) -> None:
         super().__init__("SK", field, what)
@@ -132,16 +139,16 @@ class SkCipher:
         return self.cipher.iv_octets
 
     def _pad(self, plain: bytes) -> bytes:
-        """Plaintext with padding and Pad Length; an AEAD needs no padding."""
+        """Return the plaintext with padding and Pad Length; an AEAD needs no padding."""
         fill = -(len(plain) + 1) % self.cipher.block_octets
         return plain + bytes(fill) + bytes((fill,))
 
     def _encrypt(
         self, header: Header, before: bytes, kind: int, first: int, prefix: bytes, plain: bytes, iv: bytes
     ) -> bytes:
-        """A whole message that ends in an Encrypted payload or fragment; `before` are payloads in clear."""
+        """Return a message that ends in an Encrypted payload or fragment; `before` are payloads in clear."""
         if len(iv) != self.iv_octets:
-            raise ValueError(f"{self.cipher.name} wants an IV of {self.iv_octets} octets")
+            raise ValueError(f"{self.cipher.name} needs an IV of {self.iv_octets} octets")
         padded = self._pad(plain)
         size = GENERIC_LENGTH + len(prefix) + len(iv) + len(padded) + self.icv_octets
         head = replace(header, next_payload=kind, length=HEADER_LENGTH + len(before) + size).emit()
@@ -153,17 +160,25 @@ class SkCipher:
         return body + self.integrity.icv(self.sk_a, body)
 
     def encrypt(self, header: Header, payloads: tuple[PayloadV2, ...], iv: bytes) -> bytes:
-        """A whole message with all payloads inside; `iv` is `iv_octets` fresh octets: unpredictable for CBC,
-        never the same twice for an AEAD."""
+        """Return a message with all payloads encrypted.
+
+        `iv` is `iv_octets` long and used once: unpredictable for CBC, unique under the key for an AEAD.
+
+        Raises:
+            ValueError: `iv` has another length.
+        """
         first, plain = emit_payloads(payloads)
         return self._encrypt(header, b"", PayloadTypeV2.SK, first, b"", plain, iv)
 
     def encrypt_fragments(
         self, header: Header, payloads: tuple[PayloadV2, ...], room: int, ivs: bytes
     ) -> tuple[bytes, ...]:
-        """The message in fragments of at most `room` octets each (RFC 7383 2.5).
+        """Return the message in fragments of at most `room` octets each (RFC 7383 2.5).
 
-        `ivs` holds at least `fragments_needed` IVs end to end. ValueError when more than MAX_FRAGMENTS are needed.
+        `ivs` are the IVs of at least `fragments_needed` fragments, one after the other.
+
+        Raises:
+            ValueError: more than MAX_FRAGMENTS are needed, or `room` is too small for one.
         """
         first, plain = emit_payloads(payloads)
         piece = self._piece(room)
@@ -183,11 +198,11 @@ class SkCipher:
         return tuple(messages)
 
     def fragments_needed(self, payloads: tuple[PayloadV2, ...], room: int) -> int:
-        """How many fragments of at most `room` octets these payloads make."""
+        """Return how many fragments of at most `room` octets the payloads need."""
         return max(1, -(-len(emit_payloads(payloads)[1]) // self._piece(room)))
 
     def _piece(self, room: int) -> int:
-        """Plaintext octets in one fragment of `room` octets."""
+        """Return how many octets of plaintext fit into a fragment of `room` octets."""
         sealed = room - HEADER_LENGTH - GENERIC_LENGTH - 4 - self.iv_octets - self.icv_octets
         piece = sealed - sealed % self.cipher.block_octets - 1
         if piece < 16:
@@ -195,8 +210,12 @@ class SkCipher:
         return piece
 
     def decrypt_payload(self, view: Buffer, payload: Encrypted | EncryptedFragment) -> bytes:
-        """Plaintext of the payload that ends the message `view`; IntegrityError when it is not authentic,
-        PayloadError when it is, but its padding is wrong."""
+        """Return the plaintext of `payload`, which ends the message `view`.
+
+        Raises:
+            IntegrityError: it is not authentic.
+            PayloadError: it is authentic, and its padding is not valid.
+        """
         message = bytes(view)
         size = len(payload.body)
         start = len(message) - size
@@ -228,9 +247,11 @@ class SkCipher:
         return padded[:-fill]
 
     def decrypt(self, view: Buffer, message: MessageV2) -> tuple[PayloadV2, ...]:
-        """Payloads inside the Encrypted payload that ends `message`, which was parsed from `view`.
+        """Return the payloads in the Encrypted payload that ends `message`, which was parsed from `view`.
 
-        IntegrityError when it is not authentic or has no such payload, PayloadError when what is inside is wrong.
+        Raises:
+            IntegrityError: it is not authentic, or there is no Encrypted payload.
+            PayloadError: it is authentic, and its contents do not decode.
         """
         payload = message.payloads[-1] if message.payloads else None
         if not isinstance(payload, Encrypted):

@@ -1,4 +1,4 @@
-"""Proofs of identity: the AUTH payload (RFC 7296 2.15, RFC 7427), RSA signatures of version 1 (RFC 2409 5.1)."""
+"""Authentication of IKE peers: AUTH of IKEv2 (RFC 7296 2.15, RFC 7427), RSA signatures of IKEv1 (RFC 2409 5.1)."""
 
 from __future__ import annotations
 
@@ -28,45 +28,46 @@ SIGNATURE_HASHES: Final[Mapping[int, tuple[hashes.HashAlgorithm, bytes]]] = Mapp
         4: (hashes.SHA512(), _SHA512_RSA),
     }
 )
-"""Numbers of SIGNATURE_HASH_ALGORITHMS (RFC 7427 section 7): the hash, and PKCS #1 with it as DER (appendix A)."""
+"""By number of SIGNATURE_HASH_ALGORITHMS (RFC 7427 7): the hash, and PKCS #1 1.5 with it in DER (appendix A)."""
 
 
 def signed_octets(prf: PrfSpec, sk_p: bytes, first_message: bytes, peer_nonce: bytes, id_body: bytes) -> bytes:
-    """What one end signs: its own first message as sent, the other's nonce, and prf(SK_p, its own ID body)."""
+    """Return what one end signs: its first message as sent, the peer's nonce, and prf(SK_p, its ID body)."""
     return first_message + peer_nonce + prf.compute(sk_p, id_body)
 
 
 def psk_auth(prf: PrfSpec, psk: bytes, octets: bytes) -> bytes:
-    """AUTH by shared key, over `signed_octets`."""
+    """Return AUTH by shared key, over `signed_octets`."""
     return prf.compute(prf.compute(psk, KEY_PAD), octets)
 
 
 def psk_verify(prf: PrfSpec, psk: bytes, octets: bytes, data: bytes) -> bool:
-    """Whether the peer's AUTH by shared key is right, in constant time."""
+    """Return whether the peer's AUTH by shared key is valid, in constant time."""
     return hmac.compare_digest(psk_auth(prf, psk, octets), data)
 
 
 def rsa_auth(key: rsa.RSAPrivateKey, octets: bytes) -> bytes:
-    """AUTH by RSA signature, method 1: PKCS #1 1.5 with SHA-1."""
+    """Return AUTH by RSA signature, method 1: PKCS #1 1.5 with SHA-1."""
     return key.sign(octets, padding.PKCS1v15(), hashes.SHA1())
 
 
 def rsa_verify(key: rsa.RSAPublicKey, octets: bytes, data: bytes) -> bool:
-    """Whether a method 1 signature is right: with SHA-1, as most peers do, or with SHA-256 (RFC 7296 3.8)."""
+    """Return whether a method 1 signature is valid, with SHA-1 as usual, or with SHA-256 (RFC 7296 3.8)."""
     return _verifies(key, octets, data, hashes.SHA1()) or _verifies(key, octets, data, hashes.SHA256())
 
 
 def digital_auth(key: rsa.RSAPrivateKey, octets: bytes, number: int) -> bytes:
-    """AUTH by digital signature, method 14, with hash `number` of SIGNATURE_HASHES: the data of the payload.
+    """Return the data of AUTH by digital signature, method 14, with hash `number` of SIGNATURE_HASHES.
 
-    ValueError when the key is too short for the hash: one of 512 bits signs with SHA-1 and SHA-256 only.
+    Raises:
+        ValueError: the key is too short for the hash; one of 512 bits signs with SHA-1 and SHA-256 only.
     """
     algorithm, der = SIGNATURE_HASHES[number]
     return bytes((len(der),)) + der + key.sign(octets, padding.PKCS1v15(), algorithm)
 
 
 def digital_verify(key: rsa.RSAPublicKey, octets: bytes, data: bytes) -> bool:
-    """Whether a method 14 signature is right; False too for an algorithm that is not RSA PKCS #1 here."""
+    """Return whether a method 14 signature is valid; False for an algorithm that is not in SIGNATURE_HASHES."""
     length = data[0] if data else 0
     der, signature = data[1 : 1 + length], data[1 + length :]
     for algorithm, known in SIGNATURE_HASHES.values():
@@ -84,15 +85,16 @@ def _verifies(key: rsa.RSAPublicKey, octets: bytes, data: bytes, algorithm: hash
 
 
 def v1_sign(key: rsa.RSAPrivateKey, digest: bytes) -> bytes:
-    """SIG of HASH_I or HASH_R: PKCS #1 1.5 around the bare hash, without the hash's DER name (RFC 2409 5.1).
+    """Return SIG of HASH_I or HASH_R: PKCS #1 1.5 of the hash alone, without its DER name (RFC 2409 5.1).
 
-    ValueError when the key is too short for the hash: one of 512 bits signs up to 53 octets.
+    Raises:
+        ValueError: the key is too short for the hash; one of 512 bits signs up to 53 octets.
     """
     return key.sign(digest, padding.PKCS1v15(), utils.NoDigestInfo())
 
 
 def v1_verify(key: rsa.RSAPublicKey, digest: bytes, signature: bytes) -> bool:
-    """Whether a version 1 signature holds exactly this hash."""
+    """Return whether a signature of IKEv1 is one of this hash."""
     try:
         found = key.recover_data_from_signature(signature, padding.PKCS1v15(), utils.NoDigestInfo())
     except (InvalidSignature, ValueError):
