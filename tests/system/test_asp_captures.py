@@ -50,7 +50,7 @@ def run(lab: LabClient, tunnel: str, count: int) -> None:
 
 
 @pytest.mark.parametrize("tunnel", ["circuit", "economical"])
-def test_inner_packets_on_the_clear_side_esp_on_the_other(lab: LabClient, tunnel: str) -> None:
+def test_inner_packets_on_the_inner_side_esp_on_the_outer(lab: LabClient, tunnel: str) -> None:
     assert lab.folder is not None
     asp = lab.node("a").tunnel(tunnel)["asp"]
     files = {side: lab.folder / f"{tunnel}-{side}.pcapng" for side in ("inner", "outer")}
@@ -61,17 +61,17 @@ def test_inner_packets_on_the_clear_side_esp_on_the_other(lab: LabClient, tunnel
         lab.capture_stop("a", f"{asp} {side}", file)
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
     run(lab, tunnel, 5)
-    clear = list(read(files["inner"].read_bytes()))
-    protected = list(read(files["outer"].read_bytes()))
-    assert [name for name, *_ in clear].count(f"a {asp} inner encapsulate {tunnel}") == 20
-    assert [name for name, *_ in clear].count(f"a {asp} inner decapsulate {tunnel}") == 20
-    assert [name for name, *_ in protected].count(f"a {asp} outer encapsulate {tunnel}") == 20
-    assert [name for name, *_ in protected].count(f"a {asp} outer decapsulate") == 20
-    assert len(clear) == len(protected) == 40
-    assert {(packet[9], len(packet)) for _, _, packet in clear} == {(17, 400)}
-    assert all(MARK in packet for _, _, packet in clear)
-    assert {(packet[9], len(packet)) for _, _, packet in protected} == {(50, 60)}
-    assert not any(MARK in packet for _, _, packet in protected)
+    inner = list(read(files["inner"].read_bytes()))
+    outer = list(read(files["outer"].read_bytes()))
+    assert [name for name, *_ in inner].count(f"a {asp} inner encapsulate {tunnel}") == 20
+    assert [name for name, *_ in inner].count(f"a {asp} inner decapsulate {tunnel}") == 20
+    assert [name for name, *_ in outer].count(f"a {asp} outer encapsulate {tunnel}") == 20
+    assert [name for name, *_ in outer].count(f"a {asp} outer decapsulate") == 20
+    assert len(inner) == len(outer) == 40
+    assert {(packet[9], len(packet)) for _, _, packet in inner} == {(17, 400)}
+    assert all(MARK in packet for _, _, packet in inner)
+    assert {(packet[9], len(packet)) for _, _, packet in outer} == {(50, 60)}
+    assert not any(MARK in packet for _, _, packet in outer)
     if shutil.which("tshark") is None:
         return
     for side, layers in (("inner", "ip:udp:data"), ("outer", "ip:esp")):
@@ -104,9 +104,9 @@ def test_a_live_capture_is_read_while_it_grows_and_ends_with_its_reader(lab: Lab
         # Without a packet more: it is the reader that it watches.
         assert process.wait(DEADLINE) == 0, process.stderr.read()
     assert {name for name, *_ in read(got)} == {
-        f"a {asp} clear {way} circuit" for way in ("encapsulate", "decapsulate")
+        f"a {asp} inner {way} circuit" for way in ("encapsulate", "decapsulate")
     }
-    assert lab.ask("a", "capture-stop", {"what": f"{asp} clear"})["stopped"] is False
+    assert lab.ask("a", "capture-stop", {"what": f"{asp} inner"})["stopped"] is False
     run(lab, "circuit", 5)
 
 
