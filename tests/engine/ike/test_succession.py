@@ -157,7 +157,7 @@ def test_another_suite_is_for_the_next_pair(version: int) -> None:
 def test_a_pair_of_version_1_that_is_deleted_takes_its_spis_with_it() -> None:
     two = established(1, suites=(esp("hmac-sha1-96"),))
     (pair,) = two.a.installs
-    two.drive(two.a, two.a.session.drop, pair.serial, "cleared", two.now)
+    two.drive(two.a, two.a.session.delete_child, pair.serial, "cleared", two.now)
     two.run(0.1)
     assert {"ikev1-delete-received-esp", "ikev1-delete-received-ah"} <= set(two.b.rows())
     assert two.b.deleted
