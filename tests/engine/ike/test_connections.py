@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from chassis.ase.ike.engine import IkeEngine
 from chassis.ase.ike.host import Session
+from chassis.ase.ike.ike_sa_manager import IkeSaManager
 from chassis.ase.link import Configure, IkePacket, PeerSeen
 from chassis.bus.records import (
     ContextRecord,
@@ -224,14 +224,14 @@ MODES = pytest.mark.parametrize(("version", "mode"), [(2, "main"), (1, "main"), 
 def contacts(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     """(engine, tunnel) of each INITIAL-CONTACT that an engine heard."""
     heard: list[tuple[str, int]] = []
-    contacted = IkeEngine.contacted
+    contacted = IkeSaManager.on_initial_contact
 
-    def hears(ike: IkeEngine, session: Session, now: float) -> None:
+    def hears(ike: IkeSaManager, session: Session, now: float) -> None:
         assert session.connection is not None
         heard.append((ike.asp, session.connection.tunnel))
         contacted(ike, session, now)
 
-    monkeypatch.setattr(IkeEngine, "contacted", hears)
+    monkeypatch.setattr(IkeSaManager, "on_initial_contact", hears)
     return heard
 
 

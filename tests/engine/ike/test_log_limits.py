@@ -50,13 +50,13 @@ def test_however_many_strangers_begin_a_second_has_room_for_so_many_lines(versio
 @VERSIONS
 def test_a_peer_that_proved_who_it_is_has_lines_that_strangers_cannot_use_up(version: int) -> None:
     two = talking(version)
-    ike = two.b.ike
-    (peer,) = [session for session in set(ike.ike_sa_manager.table.by_spi.values()) if session.established]
+    ike = two.b.ike.ike_sa_manager
+    (peer,) = [session for session in set(ike.table.by_spi.values()) if session.established]
     two.give(two.b, IkePacket(CONTEXT, B, 500, A, 500, first_message(Ends(version=version))))
-    (stranger,) = [session for session in set(ike.ike_sa_manager.table.by_spi.values()) if not session.established]
+    (stranger,) = [session for session in set(ike.table.by_spi.values()) if not session.established]
     timeout = FailureReason("timeout", "No answer.")
     for _ in range(SOURCES):
-        ike.failed(stranger, timeout, two.now)
-    ike.failed(peer, timeout, two.now)
+        ike.on_failed(stranger, timeout, two.now)
+    ike.on_failed(peer, timeout, two.now)
     two.ask(two.b, "statistics")
     assert two.b.texts().count("No answer.") == MAX_LINES_PER_SECOND + 1
