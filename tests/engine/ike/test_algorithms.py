@@ -207,7 +207,7 @@ MISMATCHES_2: dict[str, Refused] = {
         {},
         {"psk": b"another"},
         "b",
-        "the proof of peer a.example is wrong: the preshared keys differ",
+        "AUTH of peer a.example is wrong: the preshared keys differ",
         "AUTHENTICATION_FAILED",
     ),
     "identity of the initiator": ({}, {"identity_remote": "c.example"}, "b", "a.example", "AUTHENTICATION_FAILED"),

@@ -212,7 +212,7 @@ class ChildNegotiation:
                 rank = sa.child_sas.has_child(entry.seq), not equivalent_rules(rules, entry.rules)
                 found.append((rank, entry, rules))
         if not found:
-            text = "no policy line has the traffic selectors that the peer offers"
+            text = "no policy entry has the traffic selectors that the peer offers"
             raise error_v2(NotifyTypeV2.TS_UNACCEPTABLE, text)
         first: NegotiationError | None = None
         for _, entry, rules in sorted(found, key=lambda one: one[0]):
@@ -488,7 +488,9 @@ class CreateChildTask(Task):
         if notify == NotifyTypeV2.TEMPORARY_FAILURE:
             self._resume_old(sa, now)
             if old is None and self._attempts >= MAX_TEMPORARY_FAILURES:
-                self._fail(sa, error_v2(notify, "the peer has no time for a CHILD SA"), now)
+                self._fail(
+                    sa, error_v2(notify, "the peer refuses a CHILD SA: TEMPORARY_FAILURE at each attempt"), now
+                )
             elif old is None or old.allows(ChildSaEvent.REKEY):
                 sa.retry_task_later(CreateChildTask(self.entry, old, self._attempts + 1), now)
             return
@@ -597,7 +599,10 @@ class _CreateChildResponder:
         chosen = negotiation.choose_entry(payloads, entries, with_group=True)
         try:
             if len(sa.child_sas.of_entry(chosen.entry.seq)) >= MAX_CHILD_SAS_PER_ENTRY:
-                raise error_v2(NotifyTypeV2.NO_ADDITIONAL_SAS, "the policy line has pairs enough")
+                raise error_v2(
+                    NotifyTypeV2.NO_ADDITIONAL_SAS,
+                    f"the policy entry has {MAX_CHILD_SAS_PER_ENTRY} CHILD SAs already",
+                )
             ours = sa.host.random(NONCE_OCTETS)
             key_exchange: tuple[PayloadV2, ...] = (NonceV2(ours),)
             g_ir = b""

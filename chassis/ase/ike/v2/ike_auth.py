@@ -120,14 +120,14 @@ def verify_auth(
     if auth.method == AuthMethod.SHARED_KEY:
         if connection.psk is None:
             raise authentication_error_v2(
-                f"peer {identity} proves itself by preshared key, and the IKE policy has none"
+                f"peer {identity} authenticates by preshared key, but the IKE policy has none"
             )
         if not psk_verify(prf, connection.psk, octets, auth.data):
-            raise authentication_error_v2(f"the proof of peer {identity} is wrong: the preshared keys differ")
+            raise authentication_error_v2(f"AUTH of peer {identity} is wrong: the preshared keys differ")
         return
     if auth.method not in (AuthMethod.RSA_SIGNATURE, AuthMethod.DIGITAL_SIGNATURE):
         raise authentication_error_v2(
-            f"peer {identity} proves itself by method {auth.method}, which is not supported"
+            f"peer {identity} authenticates by method {auth.method}, which is not supported"
         )
     key = _public_key(connection, certificates, identity, wall)
     check = rsa_verify if auth.method == AuthMethod.RSA_SIGNATURE else digital_verify
@@ -139,13 +139,13 @@ def _public_key(
     connection: Connection, certificates: Iterable[CertV2], identity: IkeIdentity, wall: float
 ) -> rsa.RSAPublicKey:
     if connection.credentials is None:
-        raise authentication_error_v2(f"peer {identity} proves itself by certificate, and the context trusts none")
+        raise authentication_error_v2(f"peer {identity} authenticates by certificate, but the context trusts none")
     ders = tuple(one.data for one in certificates if one.encoding == CertEncoding.X509_SIGNATURE)
     if not ders:
-        raise authentication_error_v2(f"peer {identity} proves itself by signature, but sent no X.509 certificate")
+        raise authentication_error_v2(f"peer {identity} authenticates by signature, but sent no X.509 certificate")
     if len(ders) > MAX_CERTIFICATES:
         raise authentication_error_v2(
-            f"peer {identity} sent {len(ders)} certificates, at most {MAX_CERTIFICATES} are looked at"
+            f"peer {identity} sent {len(ders)} certificates; expected at most {MAX_CERTIFICATES}"
         )
     try:
         verified = connection.credentials.verify(ders, wall)

@@ -137,7 +137,7 @@ def respond(sa: IkeSa, payloads: tuple[PayloadV2, ...], now: float) -> None:
         return
     if find_notify(payloads, NotifyTypeV2.AUTHENTICATION_FAILED) is not None:
         sa.reply((), now)
-        sa.terminate("the peer refuses our proof of identity", now)
+        sa.terminate("the peer rejects our authentication", now)
         return
     found: dict[int, ChildSaV2] = {}
     for one in deletes:

@@ -142,7 +142,7 @@ class SessionV2(IkeSa):
         self._receive(data, path, now)
         if self.state is IkeSaState.CREATED:
             # Not an IKE_SA_INIT request after all: nothing is kept for its sender.
-            self.terminate("no first message", now)
+            self.terminate("not an IKE_SA_INIT request", now)
         self.send_next_request(now)
 
     def _receive(self, data: bytes, path: NetworkPath, now: float) -> None:
@@ -394,7 +394,7 @@ class SessionV2(IkeSa):
         if self.state in HALF_OPEN_STATES or self.state is IkeSaState.DELETING:
             self.on_no_response(now)
         else:
-            self.close(self.delete_reason or "the peer left it behind", now)
+            self.close(self.delete_reason or "the peer did not delete it in time", now)
 
     def _retransmit(self, now: float) -> bool:
         """Send the pending request again. Return False if that ended the IKE SA."""
@@ -435,10 +435,10 @@ class SessionV2(IkeSa):
 
     def describe(self) -> dict[str, Any]:
         """Return the IKE SA for `show` and `--json`, without keys; times are of the monotonic clock."""
-        path, ring = self.path, self.keymat
+        path, keymat = self.path, self.keymat
         algorithms: dict[str, Any] = {}
-        if ring is not None:
-            choice = ring.choice
+        if keymat is not None:
+            choice = keymat.choice
             algorithms = {
                 "cipher": choice.cipher.name,
                 "integrity": None if choice.integrity is None else choice.integrity.name,
