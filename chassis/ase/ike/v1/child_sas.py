@@ -196,11 +196,11 @@ class ChildSasV1:
         """Request a successor, and again after REKEY_RETRY_INTERVAL if none comes."""
         session = self._session
         child_sa.soft = now + REKEY_RETRY_INTERVAL
-        line = None if session.connection is None else session.connection.entry(child_sa.child.entry)
-        if line is None:
+        entry = None if session.connection is None else session.connection.entry(child_sa.child.entry)
+        if entry is None:
             child_sa.soft = inf
         elif self.newest(child_sa.child.entry) is child_sa:
-            session.negotiate(line, child_sa.child.serial, now)
+            session.negotiate(entry, child_sa.child.serial, now)
 
     def describe(self) -> list[dict[str, Any]]:
         """Return all for `show`; never a key."""

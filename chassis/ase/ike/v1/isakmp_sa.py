@@ -240,7 +240,7 @@ class IsakmpSa(Session):
         self.child_sas = ChildSasV1(host, self, self.send_delete)
         self.exchanges = Exchanges()
         self.wanted: dict[int, tuple[PolicyEntry, int]] = {}
-        """Quick modes that wait: by the number of the line, the line and the serial of the CHILD SA to replace."""
+        """Quick modes that wait: by the entry's number, the entry and the serial of the CHILD SA to replace."""
         self.successor: IsakmpSa | None = None
         """The ISAKMP SA that has replaced this one."""
         self.pending_successor: IsakmpSa | None = None
@@ -563,9 +563,9 @@ class IsakmpSa(Session):
         """
         siblings = self.sibling_sessions()
         if not self.peer_lost_state:
-            heir = next((one for one in reversed(siblings) if not one.peer_lost_state), None)
-            if heir is not None:
-                self._migrate_children(heir, now)
+            other = next((one for one in reversed(siblings) if not one.peer_lost_state), None)
+            if other is not None:
+                self._migrate_children(other, now)
         successor = self.successor if self.successor is not None and self.successor.established else None
         for one in siblings:
             if one.successor is not self:

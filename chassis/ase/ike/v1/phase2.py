@@ -41,11 +41,13 @@ class QuickModes:
 
     # --- our own ---
 
-    def request(self, line: PolicyEntry, replaces: int, now: float) -> None:
-        """Start one for a line as soon as MAX_OWN_QUICK_MODES allows it and none is pending for the line."""
-        if any(one.initiator and one.line is not None and one.line.number == line.number for one in self.pending):
+    def request(self, entry: PolicyEntry, replaces: int, now: float) -> None:
+        """Start one for an entry as soon as MAX_OWN_QUICK_MODES allows it and none is pending for the entry."""
+        if any(
+            one.initiator and one.entry is not None and one.entry.number == entry.number for one in self.pending
+        ):
             return
-        self._sa.wanted[line.number] = (line, replaces)
+        self._sa.wanted[entry.number] = (entry, replaces)
         self.start_pending(now)
 
     def start_pending(self, now: float) -> None:
@@ -56,26 +58,26 @@ class QuickModes:
         for number, (_, replaces) in list(sa.wanted.items()):
             if sum([one.initiator for one in self.pending]) >= MAX_OWN_QUICK_MODES:
                 return
-            if any(one.line is not None and one.line.number == number for one in self._all_in_progress()):
+            if any(one.entry is not None and one.entry.number == number for one in self._all_in_progress()):
                 continue  # One of the peer's comes first: it may make ours needless.
             del sa.wanted[number]
-            line = None if sa.connection is None else sa.connection.entry(number)
-            if line is None:
+            entry = None if sa.connection is None else sa.connection.entry(number)
+            if entry is None:
                 continue
             try:
-                one = QuickMode.start(sa, line, replaces, now)
+                one = QuickMode.start(sa, entry, replaces, now)
             except NegotiationError as error:
-                sa.host.on_failed(sa, error.failure, now, line)
+                sa.host.on_failed(sa, error.failure, now, entry)
                 continue
             sa.exchanges.add(one)
 
     def on_configured(self, connection: Connection, now: float) -> None:
-        """Abort those whose line has other selectors now; the connection manager asks again."""
+        """Abort those whose entry has other selectors now; the connection manager asks again."""
         for one in self.pending:
-            line = one.line
-            if one.state is QuickModeState.QM1_SENT and line is not None:
-                wanted = connection.entry(line.number)
-                if wanted is None or wanted.rules != line.rules:
+            entry = one.entry
+            if one.state is QuickModeState.QM1_SENT and entry is not None:
+                wanted = connection.entry(entry.number)
+                if wanted is None or wanted.rules != entry.rules:
                     one.abort(None, now)
 
     # --- messages ---
@@ -141,8 +143,8 @@ class QuickModes:
 
     def _on_finished(self, one: QuickMode, now: float) -> None:
         """Drop the wish that a finished quick mode fulfils, and start what waited for it."""
-        if one.state is QuickModeState.DONE and one.line is not None:
-            self._sa.wanted.pop(one.line.number, None)
+        if one.state is QuickModeState.DONE and one.entry is not None:
+            self._sa.wanted.pop(one.entry.number, None)
         self.start_pending(now)
 
     def _on_qm1(
@@ -176,7 +178,7 @@ class QuickModes:
         try:
             one.on_qm1(payloads, message.path, now)
         except NegotiationError as error:
-            # Report no line: this does not delay what this end wants for its own lines.
+            # Report no entry: this does not delay what this end wants for its own entries.
             sa.host.on_failed(sa, error.failure, now)
             one.abort(None, now)
             one.refuse(first_of_type(payloads, SaV1), error, message.path, now)
@@ -197,7 +199,9 @@ class QuickModes:
         return [
             one
             for one in self._all_in_progress()
-            if one.state is QuickModeState.QM1_SENT and one.line and matching_entries((one.line,), ids[1], ids[0])
+            if one.state is QuickModeState.QM1_SENT
+            and one.entry
+            and matching_entries((one.entry,), ids[1], ids[0])
         ]
 
     def on_refused(self, spi: bytes, failure: FailureReason, now: float) -> None:
@@ -246,8 +250,8 @@ class QuickModes:
                     sa.on_peer_dead(f"{sa.peer} does not answer", now)
                     return
             else:
-                # The peer may have aborted it for one that collided: then the line has a CHILD SA.
-                served = one.line is not None and sa.current_session.child_sas.has_child(one.line.number)
+                # The peer may have aborted it for one that collided: then the entry has a CHILD SA.
+                served = one.entry is not None and sa.current_session.child_sas.has_child(one.entry.number)
                 failure = FailureReason("timeout", f"{sa.peer} did not confirm a quick mode")
                 one.abort(None if served else failure, now)
             self.start_pending(now)

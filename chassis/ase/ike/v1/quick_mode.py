@@ -1,4 +1,4 @@
-"""Quick mode (RFC 2409 5.5): negotiates one CHILD SA for one rule of a policy line.
+"""Quick mode (RFC 2409 5.5): negotiates one CHILD SA for one rule of a policy entry.
 
 `QuickMode` is one exchange with its three messages, QM1 to QM3; phase2.py says which run. The shorter lifetime of
 both ends holds (RFC 2407 4.5.4).
@@ -159,7 +159,7 @@ class QuickMode(Exchange):
     message_id: int
     initiator: bool
     chain: IvChain = field(repr=False)
-    line: PolicyEntry | None = None
+    entry: PolicyEntry | None = None
     replaces: int = 0
     state: QuickModeState = QuickModeState.IDLE
     suites: tuple[Suite, ...] = ()
@@ -175,16 +175,16 @@ class QuickMode(Exchange):
     remove_at: float = inf
 
     @classmethod
-    def start(cls, sa: IsakmpSa, line: PolicyEntry, replaces: int, now: float) -> QuickMode:
+    def start(cls, sa: IsakmpSa, entry: PolicyEntry, replaces: int, now: float) -> QuickMode:
         """Send message 1 and return the exchange.
 
         Raises:
             NegotiationError: nothing can be offered.
         """
-        suites = usable_suites(sa, line)
+        suites = usable_suites(sa, entry)
         message_id = sa.new_message_id()
-        quick = cls(sa, message_id, True, sa.phase1.exchange_chain(message_id), line, replaces, suites=suites)
-        quick._send_qm1(line, now)
+        quick = cls(sa, message_id, True, sa.phase1.exchange_chain(message_id), entry, replaces, suites=suites)
+        quick._send_qm1(entry, now)
         return quick
 
     def transition(self, event: QuickModeEvent) -> None:
@@ -201,7 +201,7 @@ class QuickMode(Exchange):
 
     # --- initiator ---
 
-    def _send_qm1(self, line: PolicyEntry, now: float) -> None:
+    def _send_qm1(self, entry: PolicyEntry, now: float) -> None:
         """Message 1: SA, nonce, KE with PFS, and the selectors of the rule as ID payloads."""
         sa = self.sa
         self.spis = sa.host.allocate_spis(protocols(self.suites))
@@ -212,7 +212,7 @@ class QuickMode(Exchange):
         if group is not None:
             self.dh_key = GROUPS[group].private(sa.host.random(GROUPS[group].random_octets))
             payloads.append(KeV1(self.dh_key.public))
-        ours, peers = traffic_selectors.id_payloads_v1(line)
+        ours, peers = traffic_selectors.id_payloads_v1(entry)
         payloads += [ours, peers]
         sa.log("ikev1-p2-selectors-sent-initiator", traffic_selectors.log_values(ours), now)
         sa.log("ikev1-p2-selectors-sent-responder", traffic_selectors.log_values(peers), now)
@@ -228,7 +228,7 @@ class QuickMode(Exchange):
         Raises:
             NegotiationError: the peer's choice is not acceptable.
         """
-        assert self.line is not None
+        assert self.entry is not None
         sa = self.sa
         self.nr = exactly_one(payloads, NonceV1).value
         offer = exactly_one(payloads, SaV1)
@@ -241,7 +241,7 @@ class QuickMode(Exchange):
                 final=True,
             )
         ids = [one for one in payloads if isinstance(one, IdV1)]
-        ours, peers = traffic_selectors.id_payloads_v1(self.line)
+        ours, peers = traffic_selectors.id_payloads_v1(self.entry)
         if ids and not (
             len(ids) == 2
             and traffic_selectors.equivalent_ids(ids[0], ours)
@@ -292,7 +292,7 @@ class QuickMode(Exchange):
         """Message 1, whose HASH is valid: install the CHILD SA, which only receives, and send message 2 by `path`.
 
         Raises:
-            NegotiationError: no policy line and proposal fit, or the connection has too many CHILD SAs.
+            NegotiationError: no policy entry and proposal fit, or the connection has too many CHILD SAs.
         """
         sa = self.sa
         assert sa.connection is not None
@@ -304,8 +304,10 @@ class QuickMode(Exchange):
         ]
         for name, one in zip(("initiator", "responder"), ids, strict=False):
             sa.log(f"ikev1-p2-selectors-received-{name}", traffic_selectors.log_values(one), now)
-        lines = traffic_selectors.matching_entries(sa.connection.entries, ids[1], ids[0]) if len(ids) == 2 else ()
-        if not lines:
+        entries = (
+            traffic_selectors.matching_entries(sa.connection.entries, ids[1], ids[0]) if len(ids) == 2 else ()
+        )
+        if not entries:
             raise NegotiationError(
                 "selectors",
                 "no policy line has the selectors that the peer asks for",
@@ -318,8 +320,8 @@ class QuickMode(Exchange):
             raise NegotiationError(
                 "limit", "the peer makes too many pairs", notify=NotifyTypeV1.NO_PROPOSAL_CHOSEN, final=True
             )
-        found = self._choose(offered, lines)
-        assert self.line is not None
+        found = self._choose(offered, entries)
+        assert self.entry is not None
         secret = self._shared_secret(found, payloads)
         self.nr = sa.host.random(NONCE_OCTETS)
         lifetime, announced = responder_lifetime(found, self.spis)
@@ -330,7 +332,7 @@ class QuickMode(Exchange):
         digest = ikev1.quick_hash_2(sa.keys, self.message_id, self.ni, _octets(reply))
         message = self._encrypt(digest, reply)
         self.transition(QuickModeEvent.QM1_RECEIVED)
-        newest = child_sas.newest(self.line.number)
+        newest = child_sas.newest(self.entry.number)
         self.replaces = 0 if newest is None else newest.child.serial
         # Receive before the peer can send by it.
         self.child_sa = self._install(found, lifetime, secret, now)
@@ -347,16 +349,16 @@ class QuickMode(Exchange):
         if self.child_sa is not None:
             self.sa.current_session.child_sas.confirm(self.child_sa, now)
 
-    def _choose(self, offered: SaV1, lines: Sequence[PolicyEntry]) -> ChildChoiceV1:
-        """Choose the first line with a proposal that is offered; store it, our SPIs and our DH key.
+    def _choose(self, offered: SaV1, entries: Sequence[PolicyEntry]) -> ChildChoiceV1:
+        """Choose the first entry with a proposal that is offered; store it, our SPIs and our DH key.
 
         Raises:
             NegotiationError: none has one.
         """
         host, nat = self.sa.host, self.sa.nat_detected
         refusal: NoMatch | None = None
-        for line in lines:
-            suites = usable_suites(self.sa, line)
+        for entry in entries:
+            suites = usable_suites(self.sa, entry)
             spis = host.allocate_spis(protocols(suites))
             found = choose_v1(offered, suites, spis)
             if isinstance(found, NoMatch):
@@ -375,7 +377,7 @@ class QuickMode(Exchange):
             needed = set(protocols((found.suite,)))
             host.release_spis({protocol: spi for protocol, spi in spis.items() if protocol not in needed})
             self.spis = {protocol: spi for protocol, spi in spis.items() if protocol in needed}
-            self.line, self.suites = line, suites
+            self.entry, self.suites = entry, suites
             if found.suite.group is not None:
                 group = GROUPS[found.suite.group]
                 self.dh_key = group.private(host.random(group.random_octets))
@@ -453,10 +455,10 @@ class QuickMode(Exchange):
 
     def _install(self, found: ChildChoiceV1, lifetime: Lifetime, secret: bytes, now: float) -> ChildSaV1:
         """Install the negotiated CHILD SA in both directions; an initiator's sends at once."""
-        sa, line, suite = self.sa, self.line, found.suite
+        sa, entry, suite = self.sa, self.entry, found.suite
         connection, path, host = sa.connection, sa.path, sa.host
         assert connection is not None
-        assert line is not None
+        assert entry is not None
         needed = set(protocols((suite,)))
         spare = {protocol: spi for protocol, spi in self.spis.items() if protocol not in needed}
         host.release_spis(spare)
@@ -467,14 +469,14 @@ class QuickMode(Exchange):
         install = SaInstall(
             tunnel=connection.tunnel,
             serial=serial,
-            entry=line.number,
+            entry=entry.number,
             local=path.local,
             remote=path.remote,
             outbound=self._keys(suite, peers, secret),
             inbound=self._keys(suite, ours, secret),
-            window=line.window,
+            window=entry.window,
             send=self.initiator,
-            rules=line.rules,
+            rules=entry.rules,
             esn=suite.esn,
             # A CPI may come in four octets, of which the first two are to be ignored (RFC 3173 4.1).
             cpi_out=int.from_bytes(peers.get(Protocol.IPCOMP, b"")[-2:], "big"),
@@ -488,7 +490,7 @@ class QuickMode(Exchange):
             initiator=self.initiator,
             replaces=self.replaces,
         )
-        child = Child(connection.tunnel, serial, line.number, line.remote_networks, self.replaces)
+        child = Child(connection.tunnel, serial, entry.number, entry.remote_networks, self.replaces)
         margin = sa.rekey_margin(lifetime.seconds)
         # The responder rekeys half a margin later than the initiator, so that normally only one end does.
         hard = now + lifetime.seconds
@@ -510,7 +512,7 @@ class QuickMode(Exchange):
             child_sas = self.sa.current_session.child_sas
             child_sas.remove(self.child_sa, "the peer did not confirm it", now, tell=True)
         if failure is not None:
-            self.sa.host.on_failed(self.sa, failure, now, self.line)
+            self.sa.host.on_failed(self.sa, failure, now, self.entry)
 
     def refuse(self, offered: SaV1 | None, error: NegotiationError, path: NetworkPath, now: float) -> None:
         """Log the error and send its notification by `path`; `offered` is the peer's offer, if it has one here."""
@@ -525,15 +527,15 @@ class QuickMode(Exchange):
                 self.sa.host.send(path, data)
 
 
-def usable_suites(sa: IsakmpSa, line: PolicyEntry) -> tuple[Suite, ...]:
+def usable_suites(sa: IsakmpSa, entry: PolicyEntry) -> tuple[Suite, ...]:
     """Return the suites that pass on the path to the peer: through a NAT only ESP (RFC 3948).
 
     Raises:
         NegotiationError: none is left.
     """
     if not sa.nat_detected:
-        return line.suites
-    suites = tuple([one for one in line.suites if not one.ah])
+        return entry.suites
+    suites = tuple([one for one in entry.suites if not one.ah])
     if not suites:
         raise NegotiationError(
             "NAT",
