@@ -27,7 +27,7 @@ from chassis.linecard.engine import LineCardEngine
 from chassis.model.ipsec import ManualSa
 from chassis.model.router import Config
 from chassis.net.ethernet import HEADROOM
-from chassis.sim.faults import SHORTEST, Faults
+from chassis.sim.faults import MIN_RUN_TIME, Faults
 from chassis.sim.lab import LabModel
 from chassis.sim.node import CardModel, CardStart, ControllerStart, NodeModel, Variant
 from chassis.sim.run import SimOutcome, simulate
@@ -235,8 +235,8 @@ def command(
 
     Ends with 1 if any schedule led to something that may never happen.
     """
-    if not SHORTEST <= minutes * 60 < inf:
-        raise click.BadParameter(f"a run takes {SHORTEST / 60:.2g} minutes or more", param_hint="--minutes")
+    if not MIN_RUN_TIME <= minutes * 60 < inf:
+        raise click.BadParameter(f"a run takes {MIN_RUN_TIME / 60:.2g} minutes or more", param_hint="--minutes")
     try:
         made = model(lab)
     except (LabError, ValueError) as error:

@@ -74,7 +74,7 @@ class CardShell:
             ToFabric: lambda output: self.fabric.send(output.card, output.batch),
             Connect: lambda output: self.fabric.connect(output.card, output.boot),
             Disconnect: lambda output: self.fabric.disconnect(output.card),
-            Perform: lambda output: self._request(output.request),
+            Perform: lambda output: self._run_request(output.request),
             Exit: lambda output: self.loop.stop(),
         }
         self.requests: dict[str, Callable[[Attributes], Attributes]] = {
@@ -85,9 +85,9 @@ class CardShell:
         self._control, self._monitor = connect(
             self.context, zmq.DEALER, endpoints.control(env.run, env.node), CONTROL_QUEUE
         )
-        self.loop.add(self._control, self._controller_says)
-        self.loop.add(self._monitor, self._controller_event)
-        self.loop.on_stall = self._late
+        self.loop.add(self._control, self._on_controller_message)
+        self.loop.add(self._monitor, self._on_connection_event)
+        self.loop.on_stall = self._on_stall
 
     def run(self) -> int:
         """Until the engine stops or the process is told to end; the exit status."""
@@ -131,7 +131,7 @@ class CardShell:
         """How many bytes stand before the first header of packets that are captured there."""
         return HEADROOM if what == "fabric" else 0
 
-    def _late(self, seconds: float, now: float) -> None:
+    def _on_stall(self, seconds: float, now: float) -> None:
         self.perform(self.engine.on_stall(seconds, now))
         if self.engine.fenced:
             # What waited while the process stood still meets the fence before the controller's welcome does.
@@ -161,12 +161,12 @@ class CardShell:
                 return
             pending.popleft()
 
-    def _controller_event(self, now: float) -> None:
+    def _on_connection_event(self, now: float) -> None:
         for up in connection_events(self._monitor):
             self._pending.clear()
             self.perform(self.engine.on_connected(now) if up else self.engine.on_disconnected(now))
 
-    def _controller_says(self, now: float) -> None:
+    def _on_controller_message(self, now: float) -> None:
         # One at a time: packets have their turn between the parts of a large snapshot.
         try:
             data = self._control.recv(zmq.DONTWAIT)
@@ -182,7 +182,7 @@ class CardShell:
         else:
             self.counters.add("drop undecodable message")
 
-    def _request(self, request: Request) -> None:
+    def _run_request(self, request: Request) -> None:
         handler = self.requests.get(request.name)
         try:
             if handler is None:

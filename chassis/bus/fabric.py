@@ -155,7 +155,7 @@ class Fabric:
         self._pull = receiver(context, endpoints.fabric(run, node, card, boot), MAX_QUEUED_BATCHES)
         self._sent = counters.slot("fabric sent")
         self._received = counters.slot("fabric received")
-        loop.add(self._pull, self._readable)
+        loop.add(self._pull, self._on_readable)
 
     def connect(self, card: str, boot: int) -> None:
         """Connect to this start of a card; a connection to another start of it is closed."""
@@ -164,7 +164,7 @@ class Fabric:
             self._context, zmq.PUSH, endpoints.fabric(self._run, self._node, card, boot), MAX_QUEUED_BATCHES
         )
         self._peers[card] = _Peer(boot, socket, monitor, self._counters.slot(f"drop fabric full to {card}"))
-        self._loop.add(monitor, lambda now: self._event(card, boot, now))
+        self._loop.add(monitor, lambda now: self._on_connection_event(card, boot, now))
 
     def disconnect(self, card: str) -> None:
         peer = self._peers.pop(card, None)
@@ -187,7 +187,7 @@ class Fabric:
             if self.tap:
                 self.tap("to", card, batch)
         else:
-            self._wait(card, peer, batch)
+            self._enqueue(card, peer, batch)
 
     def drain(self) -> None:
         """Take what waits, at once: after standing still, before anything new is done.
@@ -195,7 +195,7 @@ class Fabric:
         Bounded by what the queues of all connections can hold, as more may arrive for as long as this takes.
         """
         left = 2 * MAX_QUEUED_BATCHES * (len(self._peers) + 1)
-        while left > 0 and (taken := self._take()):
+        while left > 0 and (taken := self._read_batches()):
             left -= taken
 
     def close(self) -> None:
@@ -204,15 +204,15 @@ class Fabric:
         self._loop.remove(self._pull)
         self._pull.close(0)
 
-    def _wait(self, card: str, peer: _Peer, batch: Batch) -> None:
+    def _enqueue(self, card: str, peer: _Peer, batch: Batch) -> None:
         if not peer.backlog:
-            self._loop.add(peer.socket, lambda now: self._catch_up(card, peer), zmq.POLLOUT)
+            self._loop.add(peer.socket, lambda now: self._send_backlog(card, peer), zmq.POLLOUT)
         for number, packets in enumerate(peer.backlog.enqueue(batch)):
             if packets:
                 self._counters.values[peer.full] += packets
                 self._counters.add(f"fabric full class {number}", packets)
 
-    def _catch_up(self, card: str, peer: _Peer) -> None:
+    def _send_backlog(self, card: str, peer: _Peer) -> None:
         while peer.backlog:
             batch = peer.backlog.first
             if not send(peer.socket, batch):
@@ -223,7 +223,7 @@ class Fabric:
                 self.tap("to", card, batch)
         self._loop.remove(peer.socket)
 
-    def _take(self) -> int:
+    def _read_batches(self) -> int:
         messages, batches = receive_waiting(self._pull, lambda: self._counters.add("drop undecodable batch"))
         for batch in batches:
             self._counters.values[self._received] += len(batch.lengths)
@@ -233,11 +233,11 @@ class Fabric:
             self._on_batch(batch, time.monotonic())
         return messages
 
-    def _readable(self, now: float) -> None:
-        while self._take() and self._loop.may_continue():
+    def _on_readable(self, now: float) -> None:
+        while self._read_batches() and self._loop.may_continue():
             pass
 
-    def _event(self, card: str, boot: int, now: float) -> None:
+    def _on_connection_event(self, card: str, boot: int, now: float) -> None:
         peer = self._peers.get(card)
         if peer is None or peer.boot != boot:
             return

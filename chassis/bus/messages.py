@@ -71,7 +71,7 @@ class Heartbeat:
     epoch: int
     sequence: int
     version: int
-    late: float = 0.0
+    loop_lag: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,7 +68,7 @@ class LineCardShell(CardShell):
                 lambda result, error: self.perform([ToController(Reply(request.number, result, error))]),
             )
         else:
-            self._request(request)
+            self._run_request(request)
 
     def _to_wire(self, output: ToWire) -> None:
         if self._may_send():

@@ -42,7 +42,7 @@ _WORD = Struct("!I")
 
 _NUMBERED = frozenset({PROTOCOL_ESP, PROTOCOL_AH})
 _IP_AT = 14
-_STEADY = (CardStateRecord, TunnelRecord, CircuitRecord, RouteRecord, LocalAddressRecord)
+_STEADY_RECORDS = (CardStateRecord, TunnelRecord, CircuitRecord, RouteRecord, LocalAddressRecord)
 """Records that a restart of the controller alone changes nothing of."""
 
 Sender = tuple[str, int, int, int]
@@ -81,7 +81,7 @@ class Checks:
         self._identify = identify
         self._numbers: dict[Sender, set[int]] = {}
         self._entry: dict[int, tuple[str, str]] = {}
-        self._held: dict[str, dict[str, dict[Key, Record]]] = {}
+        self._frozen: dict[str, dict[str, dict[Key, Record]]] = {}
         self._commits: dict[str, _Commits] = {}
 
     # wires
@@ -119,25 +119,25 @@ class Checks:
                 if protocol in _NUMBERED:
                     # A later fragment has no header of the protocol.
                     if not (body[at + 6] & 0x1F or body[at + 7]):
-                        self._number(end, body, at, protocol)
+                        self._check_protected(end, body, at, protocol)
                 elif protocol == PROTOCOL_UDP:
-                    self._clear(end, body, at)
+                    self._check_cleartext(end, body, at)
             at += length
 
-    def _number(self, end: WireEnd, body: bytearray | memoryview, at: int, protocol: int) -> None:
+    def _check_protected(self, end: WireEnd, body: bytearray | memoryview, at: int, protocol: int) -> None:
         self.protected += 1
         data = at + (body[at] & 15) * 4
         (destination,) = _WORD.unpack_from(body, at + 16)
         if protocol == PROTOCOL_AH:
             following, words, spi, sequence = _AH.unpack_from(body, data)
-            self._once(end, (end.node, destination, PROTOCOL_AH, spi), sequence)
+            self._check_number(end, (end.node, destination, PROTOCOL_AH, spi), sequence)
             if following != PROTOCOL_ESP:
                 return
             data += (words + 2) * 4
         spi, sequence = _ESP.unpack_from(body, data)
-        self._once(end, (end.node, destination, PROTOCOL_ESP, spi), sequence)
+        self._check_number(end, (end.node, destination, PROTOCOL_ESP, spi), sequence)
 
-    def _once(self, end: WireEnd, sender: Sender, sequence: int) -> None:
+    def _check_number(self, end: WireEnd, sender: Sender, sequence: int) -> None:
         used = self._numbers.get(sender)
         if used is None:
             used = self._numbers[sender] = set()
@@ -148,7 +148,7 @@ class Checks:
             )
         used.add(sequence)
 
-    def _clear(self, end: WireEnd, body: bytearray | memoryview, at: int) -> None:
+    def _check_cleartext(self, end: WireEnd, body: bytearray | memoryview, at: int) -> None:
         key = self._identify(body, at - _IP_AT)
         process = end.process
         if key is None or not isinstance(process, CardProcess):
@@ -166,43 +166,43 @@ class Checks:
 
     # configuration and replication
 
-    def replicated(self, card: CardProcess) -> None:
+    def check_replicated(self, card: CardProcess) -> None:
         """A card's records changed."""
         records: Mapping[Key, Record] = card.engine.replica.records
         variants = card.home.model.variants
-        if len(variants) > 1 and not any(_whole(variant.marks, records) for variant in variants):
+        if len(variants) > 1 and not any(_holds_variant(variant.marks, records) for variant in variants):
             raise self.world.violation("a commit is whole", f"{card.name} holds records of two configurations")
-        held = self._held.get(card.home.model.name)
+        held = self._frozen.get(card.home.model.name)
         if held is None or card.card not in held:
             return
-        steady = _steady(records)
+        steady = _steady_records(records)
         if steady != held[card.card]:
             raise self.world.violation(
                 "nothing is flushed",
                 f"a controller that came back changed {_difference(held[card.card], steady)} of {card.name}",
             )
 
-    def hold(self, node: SimNode) -> None:
+    def freeze_records(self, node: SimNode) -> None:
         """From here on only the controller of this node fails: what its cards hold must stay."""
-        self._held[node.model.name] = {
-            card.card: _steady(card.engine.replica.records) for card in node.cards.values()
+        self._frozen[node.model.name] = {
+            card.card: _steady_records(card.engine.replica.records) for card in node.cards.values()
         }
 
-    def release(self, node: SimNode) -> None:
-        self._held.pop(node.model.name, None)
+    def unfreeze_records(self, node: SimNode) -> None:
+        self._frozen.pop(node.model.name, None)
 
-    def tries(self, node: SimNode) -> int:
+    def begin_commit(self, node: SimNode) -> int:
         """A commit begins: its number. Its variant is the number modulo the number of variants."""
         commits = self._commits.setdefault(node.model.name, _Commits())
         commits.tried += 1
         return commits.tried
 
-    def acknowledged(self, node: SimNode, number: int) -> None:
+    def acknowledge_commit(self, node: SimNode, number: int) -> None:
         """A commit was reported as done."""
         commits = self._commits[node.model.name]
         commits.acknowledged = max(commits.acknowledged, number)
 
-    def configured(self, node: SimNode) -> None:
+    def check_configuration(self, node: SimNode) -> None:
         """Called when a node is at rest: what its cards hold is the last acknowledged commit or a later one."""
         variants = node.model.variants
         if len(variants) < 2:
@@ -210,7 +210,7 @@ class Checks:
         commits = self._commits.get(node.model.name, _Commits())
         allowed = [variants[number % len(variants)] for number in range(commits.acknowledged, commits.tried + 1)]
         for card in node.cards.values():
-            if not any(_whole(variant.marks, card.engine.replica.records) for variant in allowed):
+            if not any(_holds_variant(variant.marks, card.engine.replica.records) for variant in allowed):
                 raise self.world.violation(
                     "a commit is whole",
                     f"{card.name} does not hold commit {commits.acknowledged}, which was acknowledged",
@@ -230,12 +230,12 @@ def best_routes(records: Mapping[Key, Record], destination: int, context: int | 
     return list(best.values())
 
 
-def _whole(marks: Callable[[Record], bool | None], records: Mapping[Key, Record]) -> bool:
+def _holds_variant(marks: Callable[[Record], bool | None], records: Mapping[Key, Record]) -> bool:
     return all(marks(record) is not False for record in records.values())
 
 
-def _steady(records: Mapping[Key, Record]) -> dict[Key, Record]:
-    return {key: record for key, record in records.items() if isinstance(record, _STEADY)}
+def _steady_records(records: Mapping[Key, Record]) -> dict[Key, Record]:
+    return {key: record for key, record in records.items() if isinstance(record, _STEADY_RECORDS)}
 
 
 def _difference(before: dict[Key, Any], after: dict[Key, Any]) -> str:

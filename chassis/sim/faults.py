@@ -28,10 +28,10 @@ RECOVERY_TIMEOUT = 14.0
 MIN_SLOT_INTERVAL = 9.0
 """Shortest slot, in seconds: the faults of one are over before the next begins."""
 
-STOPS = (0.03, 0.2, 0.39, 0.42, 0.48, 0.55, 0.7, 0.9, 1.05, 1.4, 2.5)
+STOP_LENGTHS = (0.03, 0.2, 0.39, 0.42, 0.48, 0.55, 0.7, 0.9, 1.05, 1.4, 2.5)
 """Lengths of a stop in seconds, around each limit: noticed, fenced, given up, killed."""
 
-POWER_CUT = 0.03
+POWER_CUT_SHARE = 0.03
 """Share of ends in which all processes of a node end at once."""
 
 MAX_BOOT_LOSS = 3
@@ -43,7 +43,7 @@ FAILPOINT_TIMEOUT = 0.4
 OVERPLAN_FACTOR = 1.2
 """So many times the packets that are asked for are planned: some find no wire."""
 
-SHORTEST = WARM_UP_DELAY + RECOVERY_TIMEOUT + MIN_SLOT_INTERVAL
+MIN_RUN_TIME = WARM_UP_DELAY + RECOVERY_TIMEOUT + MIN_SLOT_INTERVAL
 """Seconds of the shortest run."""
 
 REPLAY_INTERVAL = 5.0
@@ -99,16 +99,16 @@ class Schedule:
         at = {number: begin + number * length for number in range(slots)}
         self._size_bursts(slots, faults.ends)
 
-        self._greet(world.now + WARM_UP_DELAY - 3.0)
+        self._send_first_packets(world.now + WARM_UP_DELAY - 3.0)
         self._at(begin - 2.1, self._run.mark_traffic)
-        self._bursts(begin - 2.0)
+        self._plan_bursts(begin - 2.0)
         self._at(begin - 0.5, self._run.expect_all_arrived, "the first bursts, before anything broke,")
-        self._at(begin - 0.4, self._run.note_up)
+        self._at(begin - 0.4, self._run.remember_up)
         for number, kind in enumerate(kinds):
             if kind == "quiet":
                 self._plan_quiet(at[number], length)
             else:
-                self._bursts(at[number] + length * 0.75)
+                self._plan_bursts(at[number] + length * 0.75)
         for number in range(faults.ends):
             slot = loud[number % len(loud)]
             self._plan_end(at[slot] + length * 0.3 * draw.random() ** 2)
@@ -120,8 +120,8 @@ class Schedule:
             self._at(at[number] + length * (0.35 + 0.3 * draw.random()), self._replay)
         heal = begin + room
         self._at(heal, self._run.heal)
-        self._bursts(heal + RECOVERY_TIMEOUT - 4.0)
-        self._greet(heal + RECOVERY_TIMEOUT - 5.0)
+        self._plan_bursts(heal + RECOVERY_TIMEOUT - 4.0)
+        self._send_first_packets(heal + RECOVERY_TIMEOUT - 5.0)
         self._at(heal + RECOVERY_TIMEOUT - 4.1, self._run.expect_recovered)
         self._at(heal + RECOVERY_TIMEOUT - 4.05, self._run.mark_traffic)
         self._at(
@@ -141,33 +141,33 @@ class Schedule:
         # What is sent into a wire whose far end is dead does not count.
         self._burst = max(int(OVERPLAN_FACTOR * self._faults.packets / max(flows * bursts, 1)) + 1, 10)
 
-    def _bursts(self, when: float, count: int = 0) -> None:
+    def _plan_bursts(self, when: float, count: int = 0) -> None:
         count = count or self._burst
         for tester in self._run.testers:
             for flow in tester.model.flows:
                 # One that still runs is not started again: what is asked for then is not sent.
                 self._at(when + 0.01 * self._random.random(), tester.burst, flow, self._faults.rate, count)
 
-    def _greet(self, when: float) -> None:
+    def _send_first_packets(self, when: float) -> None:
         """A few packets of each flow, so that neighbours know each other: a port holds back few that wait."""
-        self._bursts(when, MAX_BOOT_LOSS)
+        self._plan_bursts(when, MAX_BOOT_LOSS)
 
     # processes
 
     def _plan_end(self, when: float) -> None:
         draw = self._random
-        self._bursts(when - 0.02 * draw.random())
+        self._plan_bursts(when - 0.02 * draw.random())
         node = draw.choice(self._run.nodes)
         card = draw.choice([*node.models, "xcrp"])
-        if draw.random() < POWER_CUT:
+        if draw.random() < POWER_CUT_SHARE:
             self._at(when, self._cut_power, node)
             return
         kind = draw.choice(["kill", "kill within", "stop", "stop within"])
         if (node.model.name, card) in self._memories and node.model.module and draw.random() < 0.4:
             kind = "tear"
-        self._at(when, self._end, node, card, kind)
+        self._at(when, self._end_process, node, card, kind)
 
-    def _end(self, node: SimNode, card: str, kind: str) -> None:
+    def _end_process(self, node: SimNode, card: str, kind: str) -> None:
         process = node.process(card)
         if process is None or not process.alive or process.stopped:
             # Already gone: whatever still runs here takes its place.
@@ -175,7 +175,7 @@ class Schedule:
             if process is None:
                 return
         self._world.log_event(f"fault: {kind} {process.name}")
-        seconds = self._random.choice(STOPS)
+        seconds = self._random.choice(STOP_LENGTHS)
         if kind == "kill":
             self._kill(process)
         elif kind == "stop":
@@ -236,17 +236,17 @@ class Schedule:
     def _plan_quiet(self, when: float, length: float) -> None:
         node = self._random.choice(self._run.nodes)
         kill = when + 0.1 * length + self._random.random()
-        self._greet(kill - 0.7)
+        self._send_first_packets(kill - 0.7)
         self._at(kill - 0.5, self._run.expect_recovered)
         self._at(kill - 0.3, self._run.mark_traffic)
-        self._at(kill - 0.2, self._run.checks.hold, node)
+        self._at(kill - 0.2, self._run.checks.freeze_records, node)
         for after in (-0.01, 0.3, 1.2):
-            self._bursts(kill + after)
+            self._plan_bursts(kill + after)
         self._at(kill, self._kill_controller, node)
         over = when + 0.95 * length
         self._at(over - 0.1, self._run.expect_all_arrived, "what was sent while only a controller was killed")
-        self._at(over, self._run.checks.release, node)
-        self._at(over, self._run.checks.configured, node)
+        self._at(over, self._run.checks.unfreeze_records, node)
+        self._at(over, self._run.checks.check_configuration, node)
 
     def _kill_controller(self, node: SimNode) -> None:
         if node.controller is not None:
@@ -269,8 +269,8 @@ class Schedule:
                 {"delay": 0.03, "jitter": 0.02, "duplicate": 0.1, "reorder": 0.1},
             )
         )
-        end.fault(**fault)
-        self._at(self._world.now + seconds, partial(end.fault, clear=True))
+        end.impair(**fault)
+        self._at(self._world.now + seconds, partial(end.impair, clear=True))
 
     def _replay(self) -> None:
         for end in self._run.between:

@@ -36,8 +36,8 @@ class IkeProcessModel(Process):
 
     def _takes(self, message: Any) -> None:
         now = self.world.now
-        self.after(self.engine.receive(message, now, WALL + now))
+        self.finish_call(self.engine.receive(message, now, WALL + now))
 
     def _given(self, message: Any) -> None:
         card = self._card
-        card.after(card.engine.from_ike(message, self.world.now))
+        card.finish_call(card.engine.from_ike(message, self.world.now))

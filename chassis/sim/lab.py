@@ -16,7 +16,7 @@ from chassis.sim.world import Simulation
 CODEC_SAMPLE = 8
 """Of so many seeds one has everything on the bus encoded and decoded."""
 
-ENCODED = 0
+CODEC_REMAINDER = 0
 """Remainder of the seeds that are encoded."""
 
 Trace = Callable[[float, str], None]
@@ -42,8 +42,8 @@ class Run:
     def __init__(self, lab: LabModel, seed: int, trace: Trace | None = None) -> None:
         self.world = world = Simulation(seed, trace)
         self.checks = Checks(world, lab.identify)
-        codec = seed % CODEC_SAMPLE == ENCODED
-        self.nodes = [SimNode(world, model, self.checks.replicated, codec=codec) for model in lab.nodes]
+        codec = seed % CODEC_SAMPLE == CODEC_REMAINDER
+        self.nodes = [SimNode(world, model, self.checks.check_replicated, codec=codec) for model in lab.nodes]
         self.testers = [TesterProcess(world, model) for model in lab.testers]
         self.between: list[WireEnd] = []
         """Ends of wires between routers."""
@@ -65,7 +65,7 @@ class Run:
                     routers[end.node].ends[end.port] = end
                     if end.far.node in routers:
                         end.tap = self.checks.between_routers
-                        end.kept = deque(maxlen=MAX_REPLAY_BATCHES)
+                        end.replay_buffer = deque(maxlen=MAX_REPLAY_BATCHES)
                         self.between.append(end)
                     else:
                         end.tap = self.checks.to_tester
@@ -77,7 +77,7 @@ class Run:
         for node in self.nodes:
             node.boot()
         for tester in self.testers:
-            tester.power_on()
+            tester.start()
 
     # what the schedule asks for
 
@@ -86,14 +86,14 @@ class Run:
         variants = node.model.variants
         if len(variants) < 2:
             return
-        number = self.checks.tries(node)
+        number = self.checks.begin_commit(node)
         text = variants[number % len(variants)].text
         self.commits += 1
 
         def answered(result: dict[str, Any], error: str) -> None:
             if error:
                 raise self.world.violation("a commit is whole", f"{node.model.name} refused one: {error}")
-            self.checks.acknowledged(node, number)
+            self.checks.acknowledge_commit(node, number)
 
         node.operate("apply", {"text": text, "file": f"commit-{number}.cfg"}, answered)
 
@@ -111,13 +111,13 @@ class Run:
     def heal(self) -> None:
         """No fault is in force any more."""
         for end in self.ends:
-            end.fault(clear=True)
+            end.impair(clear=True)
         for node in self.nodes:
             for process in (node.controller, *node.cards.values()):
                 if process is not None and process.stopped:
                     process.resume()
 
-    def note_up(self) -> None:
+    def remember_up(self) -> None:
         """Note which tunnels are up, before anything breaks.
 
         The controllers' engines are looked at, not asked: a message would take a drawn time, and the schedules of
@@ -142,10 +142,10 @@ class Run:
                 raise self.world.violation(
                     "everything comes back", f"{node.model.name}: not running: {', '.join(missing) or 'xcrp'}"
                 )
-            self.checks.configured(node)
-            node.operate("status", {}, self._status(node))
+            self.checks.check_configuration(node)
+            node.operate("status", {}, self._check_status(node))
 
-    def _status(self, node: SimNode) -> Callable[[dict[str, Any], str], None]:
+    def _check_status(self, node: SimNode) -> Callable[[dict[str, Any], str], None]:
         def answered(result: dict[str, Any], error: str) -> None:
             wrong = [
                 f"{card['card']} is {card.get('state')}" for card in result.get("cards", ()) if not card["usable"]

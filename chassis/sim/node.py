@@ -39,14 +39,14 @@ from chassis.sim.connection import SimConnection, Waiting
 from chassis.sim.disk import BOOTS, Disk
 from chassis.sim.ike_process_model import IkeProcessModel
 from chassis.sim.process import CONTROL, EVENT, FABRIC, Halt, Process
-from chassis.sim.wires import RECONNECT, WireEnd
+from chassis.sim.wires import RECONNECT_INTERVAL, WireEnd
 from chassis.sim.world import Simulation
 
 FABRIC_QUEUE = 192
 """Batches that a fabric connection takes before it drops: the real one's two queues of 64, and what waits at the
 sender, joined into larger batches."""
 
-BURST = 64
+MAX_BATCHES_PER_TURN = 64
 """Most batches that a card takes before the controller's next message gets its turn: what 10 ms are enough for."""
 
 CONTROL_QUEUE = 20_000
@@ -137,23 +137,23 @@ class CardProcess(Process):
         super().__init__(home.world, home.model.name, model.card, boot, pid)
         self.home = home
         self.model = model
-        self.up: SimConnection | None = None
+        self.control: SimConnection | None = None
         """To the controller, while the connection stands."""
         self.peers: dict[str, SimConnection] = {}
         self.connected_to: Process | None = None
         self.ike_process: IkeProcessModel | None = None
-        self.mute = False
+        self.fenced_by_stall = False
         """It stood still for so long that nothing may leave it until it is welcome again."""
-        self.held_back = 0.0
-        self.stale = False
+        self.stall_seconds = 0.0
+        self.handles_stale_batch = False
         """What it works on has an epoch that it knows is over."""
-        self.do |= {
+        self.handlers |= {
             ToController: self._to_controller,
             ToFabric: self._to_fabric,
             ToWire: self._to_wire,
             Connect: self._connect,
             Disconnect: self._disconnect,
-            Perform: self._request,
+            Perform: self._perform_request,
             ToIke: self._to_ike,
             Exit: lambda output: self.kill(),
         }
@@ -164,32 +164,32 @@ class CardProcess(Process):
         engine = self.engine
         kind = type(message)
         if kind is Welcome:
-            self.mute = False
+            self.fenced_by_stall = False
         outputs = engine.receive(message, self.world.now)
         if kind is Delta or kind is Snapshot:
             self.home.on_replicated(self)
-        self.after(outputs)
+        self.finish_call(outputs)
 
     def on_batch(self, batch: Batch) -> None:
         engine = self.engine
-        self.stale = engine.epochs.get(batch.card) != batch.epoch
+        self.handles_stale_batch = engine.epochs.get(batch.card) != batch.epoch
         try:
-            self.after(engine.receive_batch(batch, self.world.now))
+            self.finish_call(engine.receive_batch(batch, self.world.now))
         finally:
-            self.stale = False
+            self.handles_stale_batch = False
 
     # what goes out
 
     def _to_controller(self, output: ToController) -> None:
-        if self.up is not None:
+        if self.control is not None:
             message = output.message
             if self.home.codec:
                 message = codec.decode(codec.encode(message))  # type: ignore[assignment]
-            self.up.send(message)
+            self.control.send(message)
 
     def _to_fabric(self, output: ToFabric) -> None:
-        if self.stale or self.mute:
-            self._unwanted(f"{len(output.batch)} packets to {output.card}", output.batch)
+        if self.handles_stale_batch or self.fenced_by_stall:
+            self._stale_sending(f"{len(output.batch)} packets to {output.card}", output.batch)
         peer = self.peers.get(output.card)
         if peer is not None:
             batch = output.batch
@@ -198,11 +198,11 @@ class CardProcess(Process):
             peer.send(batch)
 
     def _to_wire(self, output: ToWire) -> None:
-        if self.held_back >= self.home.silence:
+        if self.stall_seconds >= self.home.silence:
             # The real shell compares the time before it sends: a process may be stopped in the midst of outputs.
             return
-        if self.stale or self.mute:
-            self._unwanted(f"{len(output.batch)} frames out of {output.port}", output.batch)
+        if self.handles_stale_batch or self.fenced_by_stall:
+            self._stale_sending(f"{len(output.batch)} frames out of {output.port}", output.batch)
         end = self.home.ends.get(output.port)
         if end is not None:
             end.send(output.batch)
@@ -211,27 +211,27 @@ class CardProcess(Process):
         if self.ike_process is not None:
             self.ike_process.take(output.message)
 
-    def _unwanted(self, what: str, batch: Batch) -> None:
-        why = "after it stood still" if self.mute else "of an epoch that it knows is over"
+    def _stale_sending(self, what: str, batch: Batch) -> None:
+        why = "after it stood still" if self.fenced_by_stall else "of an epoch that it knows is over"
         raise self.world.violation("stale epoch", f"{self.name} sends {what} {why}")
 
     def _connect(self, output: Connect) -> None:
         self._disconnect(output)
-        self.world.after(self.world.delay(), self._try_peer, output)
+        self.world.after(self.world.delay(), self._connect_peer, output)
 
-    def _try_peer(self, output: Connect) -> None:
+    def _connect_peer(self, output: Connect) -> None:
         peer = self.home.cards.get(output.card)
         if not self.alive or peer is None or peer.boot != output.boot or not peer.alive:
             return
         if self.stopped or peer.stopped:
-            self.world.after(RECONNECT, self._try_peer, output)
+            self.world.after(RECONNECT_INTERVAL, self._connect_peer, output)
             return
         self.peers[output.card] = SimConnection(
             self.world, f"{self.name} to {output.card}", peer, peer.on_batch, FABRIC, FABRIC_QUEUE
         )
-        self.tell(self._peer, (output.card, output.boot, True))
+        self.notify_engine(self._on_fabric_peer, (output.card, output.boot, True))
 
-    def _peer(self, item: tuple[str, int, bool]) -> list[Output]:
+    def _on_fabric_peer(self, item: tuple[str, int, bool]) -> list[Output]:
         outputs: list[Output] = self.engine.on_fabric_peer(*item, self.world.now)
         return outputs
 
@@ -240,22 +240,22 @@ class CardProcess(Process):
         if peer is not None:
             peer.cut()
 
-    def _request(self, output: Perform) -> None:
+    def _perform_request(self, output: Perform) -> None:
         text = f"{output.request.name} is not simulated"
         self._to_controller(ToController(Reply(output.request.number, {}, text)))
 
     # standing still
 
-    def resumed(self, seconds: float) -> None:
-        self.held_back = seconds if self.engine.epoch else 0.0
+    def on_resumed(self, seconds: float) -> None:
+        self.stall_seconds = seconds if self.engine.epoch else 0.0
 
     def on_stall(self, seconds: float) -> None:
-        self.held_back = 0.0
+        self.stall_seconds = 0.0
         if seconds >= self.home.silence and self.engine.epoch:
-            self.mute = True
+            self.fenced_by_stall = True
         super().on_stall(seconds)
 
-    def order(self, waiting: list[Waiting]) -> list[Waiting]:
+    def handling_order(self, waiting: list[Waiting]) -> list[Waiting]:
         """Fenced, it drops all batches before it hears the controller; else the loop takes turns: batches for
         some time, one message, batches again."""
         if self.engine.fenced:
@@ -263,19 +263,19 @@ class CardProcess(Process):
         packets = deque(entry for entry in waiting if entry[0] == FABRIC)
         taken: list[Waiting] = []
         for entry in waiting[len(packets) :]:
-            for _ in range(min(len(packets), 1 + int(BURST * self.world.chance()))):
+            for _ in range(min(len(packets), 1 + int(MAX_BATCHES_PER_TURN * self.world.chance()))):
                 taken.append(packets.popleft())
             taken.append(entry)
         return taken + list(packets)
 
-    def settled(self) -> None:
-        self.held_back = 0.0
+    def on_inbox_empty(self) -> None:
+        self.stall_seconds = 0.0
 
-    def controller_up(self, _: Any) -> list[Output]:
+    def on_controller_up(self, _: Any) -> list[Output]:
         outputs: list[Output] = self.engine.on_connected(self.world.now)
         return outputs
 
-    def controller_down(self, _: Any) -> list[Output]:
+    def on_controller_down(self, _: Any) -> list[Output]:
         outputs: list[Output] = self.engine.on_disconnected(self.world.now)
         return outputs
 
@@ -295,10 +295,10 @@ class ControllerProcess(Process):
         super().__init__(home.world, home.model.name, "xcrp", boot, pid)
         self.home = home
         self.cards: dict[str, SimConnection] = {}
-        self._known: dict[str, CardProcess] = {}
-        self.do |= {
+        self._processes: dict[str, CardProcess] = {}
+        self.handlers |= {
             ToCard: self._to_card,
-            ToOperator: lambda output: home.answered(self, output),
+            ToOperator: lambda output: home.on_operator_answer(self, output),
             ToLauncher: self._to_launcher,
             _Stored: self._stored,
             Exit: lambda output: self.kill(),
@@ -316,10 +316,10 @@ class ControllerProcess(Process):
                 answers.append(_Stored(output.file, error))
             elif isinstance(output, Halt):
                 rest = [later for later in output.rest if not missing or type(later) is not ToCard]
-                self.do[Halt](Halt(output.seconds, (*rest, *answers)))
+                self.handlers[Halt](Halt(output.seconds, (*rest, *answers)))
                 return
             elif not missing or not isinstance(output, ToCard):
-                self.do[type(output)](output)
+                self.handlers[type(output)](output)
         if self.alive:
             for answer in answers:
                 self._stored(answer)
@@ -331,26 +331,26 @@ class ControllerProcess(Process):
         super().stop()
         self.home.watch_stopped(self)
 
-    def says(self, process: CardProcess, message: Any) -> None:
+    def on_card_message(self, process: CardProcess, message: Any) -> None:
         """A card's message, by the connection of one of its starts."""
         if type(message) is Hello:
-            self._known[process.card] = process
+            self._processes[process.card] = process
             self.cards[process.card] = SimConnection(
                 self.world, f"{self.name} to {process.name}", process, process.on_control, CONTROL, CONTROL_QUEUE
             )
-        elif self._known.get(process.card) is not process:
+        elif self._processes.get(process.card) is not process:
             return
         outputs = self.engine.receive(process.card, message, self.world.now)
         # A sign of life that changes nothing only puts off what the timer is for.
         if outputs or type(message) is not Heartbeat:
-            self.after(outputs)
+            self.finish_call(outputs)
 
-    def operator(self, item: tuple[int, str, dict[str, Any]]) -> None:
-        self.after(self.engine.on_operator_command(*item, self.world.now))
+    def on_operator_command(self, item: tuple[int, str, dict[str, Any]]) -> None:
+        self.finish_call(self.engine.on_operator_command(*item, self.world.now))
 
-    def launcher_says(self, item: tuple[str, tuple[Any, ...]]) -> None:
+    def on_launcher_message(self, item: tuple[str, tuple[Any, ...]]) -> None:
         what, arguments = item
-        self.after(getattr(self.engine, what)(*arguments, self.world.now))
+        self.finish_call(getattr(self.engine, what)(*arguments, self.world.now))
 
     def _to_card(self, output: ToCard) -> None:
         connection = self.cards.get(output.card)
@@ -362,11 +362,11 @@ class ControllerProcess(Process):
         if (not connection.to.alive and self.world.chance() < 0.5) or not connection.send(message):
             # The router socket says that nobody is there, as soon as it has noticed.
             del self.cards[output.card]
-            self._known.pop(output.card, None)
+            self._processes.pop(output.card, None)
             self.perform(self.engine.on_connection_lost(output.card, self.world.now))
 
     def _to_launcher(self, output: ToLauncher) -> None:
-        self.home.asked(output)
+        self.home.on_launcher_request(output)
 
 
 class SimNode:
@@ -400,7 +400,7 @@ class SimNode:
         self._pid = 1000
         self._counters: dict[str, Counters] = {}
         self._launcher: SimConnection | None = None
-        self._unheard: list[tuple[str, tuple[Any, ...]]] = []
+        self._pending_notices: list[tuple[str, tuple[Any, ...]]] = []
         """What the launcher says to a controller that was forked and does not listen yet."""
         self._operators: dict[int, Callable[[dict[str, Any], str], None]] = {}
         self._commands = 0
@@ -417,12 +417,12 @@ class SimNode:
 
     # the launcher
 
-    def asked(self, output: ToLauncher) -> None:
+    def on_launcher_request(self, output: ToLauncher) -> None:
         """The controller asks the launcher for something."""
         if output.request == "event":
             self.events.append(str(output.values["text"]))
         if output.request == "kill":
-            self.world.after(self._between(DETECT_DELAYS), self._kill, output.values)
+            self.world.after(self._random_delay(DETECT_DELAYS), self._kill, output.values)
 
     def watch_stopped(self, process: Process) -> None:
         """The launcher ends a controller that it has not heard of for too long."""
@@ -437,10 +437,10 @@ class SimNode:
         if process is not None and values.get("boot", process.boot) == process.boot:
             process.kill()
 
-    def _between(self, bounds: tuple[float, float]) -> float:
+    def _random_delay(self, bounds: tuple[float, float]) -> float:
         return bounds[0] + (bounds[1] - bounds[0]) * self.world.chance()
 
-    def _next(self, card: str, fork: Callable[[Any], None]) -> tuple[int, int] | None:
+    def _next_boot(self, card: str, fork: Callable[[Any], None]) -> tuple[int, int] | None:
         """Boot number and pid of a card's coming start. None where the number can't be stored: `fork` is called
         again later."""
         self._boots[card] = boot = self._boots.get(card, 0) + 1
@@ -453,43 +453,45 @@ class SimNode:
 
     def _fork_controller(self, _: Any = None) -> None:
         """A controller is forked: the launcher tells it of every process there is, before it listens."""
-        start_of = self._next("xcrp", self._fork_controller)
+        start_of = self._next_boot("xcrp", self._fork_controller)
         if start_of is None:
             return
-        self._unheard = [
+        self._pending_notices = [
             ("on_card_started", (card.card, card.boot, card.pid)) for card in self.cards.values() if card.alive
         ]
-        self.world.after(self._between(BOOT_DELAYS), self._start_controller, start_of)
+        self.world.after(self._random_delay(BOOT_DELAYS), self._start_controller, start_of)
 
     def _fork(self, card: str) -> None:
-        start_of = self._next(card, self._fork)
+        start_of = self._next_boot(card, self._fork)
         if start_of is None:
             return
         boot, pid = start_of
-        self._tell("on_card_started", card, boot, pid)
-        self.world.after(self._between(BOOT_DELAYS), self._start_card, (card, boot, pid))
+        self._notify_controller("on_card_started", card, boot, pid)
+        self.world.after(self._random_delay(BOOT_DELAYS), self._start_card, (card, boot, pid))
 
     def _start_controller(self, start_of: tuple[int, int]) -> None:
         boot, pid = start_of
         process = ControllerProcess(self, boot, pid)
-        process.on_death.append(self._controller_died)
+        process.on_death.append(self._on_controller_died)
         self.controller = process
         self._launcher = SimConnection(
-            self.world, f"launcher to {process.name}", process, process.launcher_says, EVENT, 1 << 30
+            self.world, f"launcher to {process.name}", process, process.on_launcher_message, EVENT, 1 << 30
         )
-        for said in self._unheard:
+        for said in self._pending_notices:
             self._launcher.send(said)
-        self._unheard = []
+        self._pending_notices = []
         start = ControllerStart(self.model.name, boot, self.disk.state(), self.world.now)
         process.begin(self.model.controller(start))
         for card in self.cards.values():
-            self.world.after(self.world.delay() + RECONNECT * self.world.chance(), self._join, card)
+            self.world.after(
+                self.world.delay() + RECONNECT_INTERVAL * self.world.chance(), self._connect_card, card
+            )
 
     def _start_card(self, start_of: tuple[str, int, int]) -> None:
         card, boot, pid = start_of
         model = self.models[card]
         process = CardProcess(self, model, boot, pid)
-        process.on_death.append(self._card_died)
+        process.on_death.append(self._on_card_died)
         self.cards[card] = process
         memory = self.memory[card]
         fresh = boot == 1
@@ -500,7 +502,7 @@ class SimNode:
             boot,
             memory,
             fresh,
-            self._counted(card),
+            self._counters_of(card),
             self.world.random.randbytes,
             lambda: [held.toreadonly() for name, held in self.memory.items() if name != card and len(held)],
         )
@@ -512,42 +514,42 @@ class SimNode:
         if model.ike_engine is not None:
             process.ike_process = companion = IkeProcessModel(process, model.ike_engine(start))
             companion.begin(companion.engine)
-            process.tell(engine.ike_connected, self.world.now)
-        self.world.after(self.world.delay(), self._join, process)
+            process.notify_engine(engine.ike_connected, self.world.now)
+        self.world.after(self.world.delay(), self._connect_card, process)
 
-    def _counted(self, card: str) -> Counters:
+    def _counters_of(self, card: str) -> Counters:
         if card not in self._counters:
             self._counters[card] = Counters()
         return self._counters[card]
 
-    def _tell(self, what: str, *arguments: Any) -> None:
+    def _notify_controller(self, what: str, *arguments: Any) -> None:
         if self._launcher is not None:
             self._launcher.send((what, arguments))
         else:
-            self._unheard.append((what, arguments))
+            self._pending_notices.append((what, arguments))
 
-    def _card_died(self, process: Process) -> None:
+    def _on_card_died(self, process: Process) -> None:
         assert isinstance(process, CardProcess)
         del self.cards[process.card]
         self.restarts += 1
-        if process.up is not None:
-            process.up.cut()
+        if process.control is not None:
+            process.control.cut()
         for connection in process.peers.values():
             connection.cut()
         for other in self.cards.values():
             connection_to = other.peers.get(process.card)
             if connection_to is not None and connection_to.to is process:
                 connection_to.open = False
-                other.tell(other._peer, (process.card, process.boot, False))
-        noticed = self._between(DETECT_DELAYS)
-        self.world.after(noticed, partial(self._notice, process.card, process.boot))
+                other.notify_engine(other._on_fabric_peer, (process.card, process.boot, False))
+        noticed = self._random_delay(DETECT_DELAYS)
+        self.world.after(noticed, partial(self._on_death_noticed, process.card, process.boot))
         if self.model.restart_delay is not None:
             self.world.after(noticed + self.model.restart_delay, self._fork, process.card)
 
-    def _notice(self, card: str, boot: int, _: Any) -> None:
-        self._tell("on_card_died", card, boot)
+    def _on_death_noticed(self, card: str, boot: int, _: Any) -> None:
+        self._notify_controller("on_card_died", card, boot)
 
-    def _controller_died(self, process: Process) -> None:
+    def _on_controller_died(self, process: Process) -> None:
         self.controller = self._launcher = None
         self.restarts += 1
         assert isinstance(process, ControllerProcess)
@@ -555,29 +557,29 @@ class SimNode:
             connection.cut()
         for card in self.cards.values():
             if card.connected_to is process:
-                card.connected_to = card.up = None
-                card.tell(card.controller_down, None)
+                card.connected_to = card.control = None
+                card.notify_engine(card.on_controller_down, None)
         if self.model.restart_delay is not None:
-            self.world.after(self._between(DETECT_DELAYS) + self.model.restart_delay, self._fork_controller)
+            self.world.after(self._random_delay(DETECT_DELAYS) + self.model.restart_delay, self._fork_controller)
 
-    def _join(self, card: CardProcess) -> None:
+    def _connect_card(self, card: CardProcess) -> None:
         """A card's control connection to the controller gets made, when both are there."""
         controller = self.controller
         if not card.alive or controller is None or card.connected_to is controller:
             return
         if card.stopped or controller.stopped:
-            self.world.after(RECONNECT, self._join, card)
+            self.world.after(RECONNECT_INTERVAL, self._connect_card, card)
             return
         card.connected_to = controller
-        card.up = SimConnection(
+        card.control = SimConnection(
             self.world,
             f"{card.name} to xcrp",
             controller,
-            partial(controller.says, card),
+            partial(controller.on_card_message, card),
             CONTROL,
             CONTROL_QUEUE,
         )
-        card.tell(card.controller_up, None)
+        card.notify_engine(card.on_controller_up, None)
 
     # the operator
 
@@ -591,11 +593,11 @@ class SimNode:
         self._commands += 1
         self._operators[self._commands] = answered
         SimConnection(
-            self.world, f"operator to {controller.name}", controller, controller.operator, EVENT, 1
+            self.world, f"operator to {controller.name}", controller, controller.on_operator_command, EVENT, 1
         ).send((self._commands, command, arguments))
         return True
 
-    def answered(self, controller: ControllerProcess, output: ToOperator) -> None:
+    def on_operator_answer(self, controller: ControllerProcess, output: ToOperator) -> None:
         if output.last:
             answered = self._operators.pop(output.number, None)
             if answered is not None:

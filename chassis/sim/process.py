@@ -17,7 +17,7 @@ from chassis.bus.engine import MAX_POLL_TIMEOUT, STALL_TIMEOUT, Output
 from chassis.sim.connection import SimConnection, Waiting
 from chassis.sim.world import Simulation
 
-SPINS = 200
+MAX_TIMER_CALLS = 200
 """Timer calls at the same time after which an engine counts as spinning (count)."""
 
 FABRIC, CONTROL, EVENT, FRAMES = range(4)
@@ -37,7 +37,7 @@ class Halt:
     rest: tuple[Any, ...]
 
 
-class Timed(Protocol):
+class TimedEngine(Protocol):
     """What every engine has, whatever it does."""
 
     def start(self, now: float) -> list[Output]: ...
@@ -62,25 +62,25 @@ class Process:
         self.stopped = False
         self.stopped_at = inf
         self.inbox: list[Waiting] = []
-        self.do: dict[type, Callable[[Any], None]] = {Die: self._die, Halt: self._halt}
+        self.handlers: dict[type, Callable[[Any], None]] = {Die: self._die, Halt: self._halt}
         self.on_death: list[Callable[[Process], None]] = []
-        self.events = SimConnection(world, f"{self.name} event", self, self._event, EVENT, 1 << 30)
+        self.events = SimConnection(world, f"{self.name} event", self, self._on_notice, EVENT, 1 << 30)
         self._timer_at = inf
         self._spins = 0
         self._spun_at = 0.0
-        self._rest: tuple[Any, ...] = ()
-        self._midst = False
+        self._interrupted_outputs: tuple[Any, ...] = ()
+        self._in_round = False
 
     def __repr__(self) -> str:
         return self.name
 
-    def begin(self, engine: Timed) -> None:
+    def begin(self, engine: TimedEngine) -> None:
         """Start the engine."""
         self.engine = engine
         self.world.log_event(f"{self.name} starts (boot {self.boot})")
-        self.after(engine.start(self.world.now))
+        self.finish_call(engine.start(self.world.now))
 
-    def after(self, outputs: list[Output]) -> None:
+    def finish_call(self, outputs: list[Output]) -> None:
         """What follows every call of the engine: its outputs are carried out and its timer is set."""
         if outputs:
             self.perform(outputs)
@@ -89,7 +89,7 @@ class Process:
         self.rearm()
 
     def perform(self, outputs: list[Output] | tuple[Any, ...]) -> None:
-        do = self.do
+        do = self.handlers
         for output in outputs:
             do[type(output)](output)
 
@@ -124,34 +124,34 @@ class Process:
     def resume(self) -> None:
         """SIGCONT."""
         if self.alive and self.stopped:
-            self._go_on()
+            self._continue()
 
-    def _go_on(self) -> None:
+    def _continue(self) -> None:
         world = self.world
         seconds = world.now - self.stopped_at
         world.log_event(f"{self.name} goes on after {seconds:.3f} s")
         self.stopped = False
-        self.resumed(seconds)
-        rest, self._rest = self._rest, ()
+        self.on_resumed(seconds)
+        rest, self._interrupted_outputs = self._interrupted_outputs, ()
         self.perform(rest)
         waiting, self.inbox = self.inbox, []
         waiting.sort(key=_rank)
         taken = 0
-        if self._midst:
+        if self._in_round:
             # Stopped inside a round of its loop, it first ends that round, and only then notices.
-            self._midst = False
+            self._in_round = False
             most = int(32 * world.chance())
             while taken < min(most, len(waiting)) and waiting[taken][0] == FABRIC:
-                taken += self._take(waiting[taken])
-        if self._runs() and seconds > STALL_TIMEOUT:
+                taken += self._handle(waiting[taken])
+        if self._is_running() and seconds > STALL_TIMEOUT:
             # The wait of the poll that was interrupted counts too.
             self.on_stall(seconds + MAX_POLL_TIMEOUT * world.chance())
-        waiting = self.order(waiting[taken:])
+        waiting = self.handling_order(waiting[taken:])
         taken = 0
-        while self._runs() and taken < len(waiting):
-            taken += self._take(waiting[taken])
-        if self._runs():
-            self.settled()
+        while self._is_running() and taken < len(waiting):
+            taken += self._handle(waiting[taken])
+        if self._is_running():
+            self.on_inbox_empty()
             self.rearm()
         elif self.alive:
             self.inbox = waiting[taken:] + self.inbox
@@ -160,30 +160,30 @@ class Process:
         """Tell the engine that its loop stood still."""
         self.perform(self.engine.on_stall(seconds, self.world.now))
 
-    def resumed(self, seconds: float) -> None:
+    def on_resumed(self, seconds: float) -> None:
         """The process goes on; nothing has been done yet."""
 
-    def order(self, waiting: list[Waiting]) -> list[Waiting]:
+    def handling_order(self, waiting: list[Waiting]) -> list[Waiting]:
         """In which order what waits is taken, given with the first kind first."""
         return waiting
 
-    def settled(self) -> None:
+    def on_inbox_empty(self) -> None:
         """Everything that waited has been taken."""
 
-    def tell(self, call: Callable[[Any], list[Output]], argument: Any) -> None:
+    def notify_engine(self, call: Callable[[Any], list[Output]], argument: Any) -> None:
         """Have the engine told of something that its shell saw, some time later, in order."""
         self.events.send((call, argument))
 
-    def _event(self, item: tuple[Callable[[Any], list[Output]], Any]) -> None:
+    def _on_notice(self, item: tuple[Callable[[Any], list[Output]], Any]) -> None:
         call, argument = item
-        self.after(call(argument))
+        self.finish_call(call(argument))
 
-    def _take(self, entry: Waiting) -> int:
+    def _handle(self, entry: Waiting) -> int:
         _, handle, item = entry
         handle(item)
         return 1
 
-    def _runs(self) -> bool:
+    def _is_running(self) -> bool:
         return self.alive and not self.stopped
 
     def _timer(self, when: float) -> None:
@@ -196,7 +196,7 @@ class Process:
         if engine.next_timer() <= now:
             if self._spun_at == now:
                 self._spins += 1
-                if self._spins > SPINS:
+                if self._spins > MAX_TIMER_CALLS:
                     raise self.world.violation("no spinning", f"{self.name} calls its timer without end")
             else:
                 self._spun_at, self._spins = now, 0
@@ -211,12 +211,12 @@ class Process:
         self.kill()
 
     def _halt(self, output: Halt) -> None:
-        self._rest = output.rest
-        self._midst = True
+        self._interrupted_outputs = output.rest
+        self._in_round = True
         self.stop()
-        self.world.after(output.seconds, self._wake_up)
+        self.world.after(output.seconds, self._on_halt_over)
 
-    def _wake_up(self, _: Any) -> None:
+    def _on_halt_over(self, _: Any) -> None:
         self.resume()
 
 

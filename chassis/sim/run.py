@@ -6,7 +6,7 @@ import traceback
 from dataclasses import dataclass
 from math import inf
 
-from chassis.sim.faults import SHORTEST, Faults, Schedule
+from chassis.sim.faults import MIN_RUN_TIME, Faults, Schedule
 from chassis.sim.lab import LabModel, Run, Trace
 from chassis.sim.world import Violation
 
@@ -54,8 +54,8 @@ def simulate(
     Raises:
         ValueError: so few minutes have no room for booting, faults and recovery.
     """
-    if not SHORTEST <= minutes * 60 < inf:
-        raise ValueError(f"a run takes {SHORTEST / 60:g} simulated minutes or more, not {minutes:g}")
+    if not MIN_RUN_TIME <= minutes * 60 < inf:
+        raise ValueError(f"a run takes {MIN_RUN_TIME / 60:g} simulated minutes or more, not {minutes:g}")
     run = Run(lab, seed, trace)
     world, checks = run.world, run.checks
     seconds = minutes * 60

@@ -30,9 +30,9 @@ class TesterProcess(Process):
         self.model = model
         self.ends: dict[str, WireEnd] = {}
         self._commands = 0
-        self.do |= {ToWire: self._to_wire, ToOperator: self._answered, Perform: lambda output: None}
+        self.handlers |= {ToWire: self._to_wire, ToOperator: self._on_answer, Perform: lambda output: None}
 
-    def power_on(self) -> None:
+    def start(self) -> None:
         for end in self.ends.values():
             end.attach(self)
         self.begin(self.model.make())
@@ -42,9 +42,9 @@ class TesterProcess(Process):
         self._commands += 1
         arguments = {"flow": flow, "rate": rate, "count": count}
         outputs: list[Output] = self.engine.on_operator_command(self._commands, "start", arguments, self.world.now)
-        self.after(outputs)
+        self.finish_call(outputs)
 
-    def _answered(self, output: ToOperator) -> None:
+    def _on_answer(self, output: ToOperator) -> None:
         if output.error:
             raise self.world.violation("flows run", f"{self.name}: {output.error}")
 

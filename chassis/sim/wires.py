@@ -14,16 +14,16 @@ from chassis.sim.connection import SimConnection
 from chassis.sim.process import FRAMES, Process
 from chassis.sim.world import Simulation
 
-QUEUE = 256
+MAX_QUEUED_BATCHES = 256
 """Batches that a wire takes before it drops: the real one's two queues of 128, without what waits at the port."""
 
-RECONNECT = 0.02
+RECONNECT_INTERVAL = 0.02
 """Seconds between attempts to connect to a far end that does not answer."""
 
 MAX_REPLAY_BATCHES = 4000
 """Most batches that an end keeps for a replay."""
 
-INJECT_BATCH = 32
+INJECT_BATCH_FRAMES = 32
 """Frames given to a port at a time by a replay."""
 
 Tap = Callable[["WireEnd", Batch], None]
@@ -39,7 +39,7 @@ class WireEnd:
         self.far: WireEnd = self
         self.process: Process | None = None
         self.tap: Tap | None = None
-        self.kept: deque[tuple[float, bytes, array[int]]] | None = None
+        self.replay_buffer: deque[tuple[float, bytes, array[int]]] | None = None
         """What this end sent lately, where it is kept."""
         self.impairment = Impairment(seed)
         self._connection: SimConnection | None = None
@@ -53,25 +53,25 @@ class WireEnd:
     def attach(self, process: Process) -> None:
         """A process that drives this port has started; both directions get connected."""
         self.process = process
-        process.on_death.append(self._died)
+        process.on_death.append(self._on_process_died)
         for near, far in ((self, self.far), (self.far, self)):
             if near.process is not None and far.process is not None:
-                self.world.after(self.world.delay() + RECONNECT * self.world.chance(), near._connect)
+                self.world.after(self.world.delay() + RECONNECT_INTERVAL * self.world.chance(), near._connect)
 
     def _connect(self, _: Any) -> None:
         near, far = self.process, self.far.process
         if near is None or far is None or (self._connection is not None and self._connection.to is far):
             return
         if near.stopped or far.stopped:
-            self.world.after(RECONNECT, self._connect)
+            self.world.after(RECONNECT_INTERVAL, self._connect)
             return
         self._connection = SimConnection(
-            self.world, f"wire {self} to {self.far}", far, self.far._arrived, FRAMES, QUEUE
+            self.world, f"wire {self} to {self.far}", far, self.far._on_arrived, FRAMES, MAX_QUEUED_BATCHES
         )
         if not self.impairment.down:
-            near.tell(self._carrier, (near, True))
+            near.notify_engine(self._carrier, (near, True))
 
-    def _died(self, process: Process) -> None:
+    def _on_process_died(self, process: Process) -> None:
         if self._connection is not None:
             self._connection.cut()
             self._connection = None
@@ -80,7 +80,7 @@ class WireEnd:
         if far.process is not None and far._connection is not None:
             far._connection = None
             if not far.impairment.down:
-                far.process.tell(far._carrier, (far.process, False))
+                far.process.notify_engine(far._carrier, (far.process, False))
 
     def _carrier(self, item: tuple[Process, bool]) -> list[Any]:
         process, up = item
@@ -97,29 +97,29 @@ class WireEnd:
         # What the port sends is judged and kept, not what the wire makes of it.
         if self.tap is not None:
             self.tap(self, batch)
-        if self.kept is not None:
-            self.kept.append((self.world.now, bytes(batch.body), batch.lengths))
+        if self.replay_buffer is not None:
+            self.replay_buffer.append((self.world.now, bytes(batch.body), batch.lengths))
         for ready in self.impairment.enqueue(batch, self.world.now):
-            self._put(ready)
+            self._deliver(ready)
         self._rearm()
 
-    def fault(self, **settings: Any) -> None:
+    def impair(self, **settings: Any) -> None:
         """Set this end's faults; see `chassis.ports.impairment`."""
         before = self.impairment.down
         self.impairment.set(**settings)
         down = self.impairment.down
         self.world.log_event(f"wire at {self}: {dict(self.impairment.settings()) or 'no faults'}")
         if down != before and self.process is not None and self._connection is not None:
-            self.process.tell(self._carrier, (self.process, not down))
+            self.process.notify_engine(self._carrier, (self.process, not down))
         self._rearm()
 
     def replay(self, seconds: float) -> int:
         """Have what this end sent within the last seconds arrive at the far end once more; how many frames."""
         far, count = self.far.process, 0
-        if far is None or self.kept is None:
+        if far is None or self.replay_buffer is None:
             return 0
-        again = SimConnection(self.world, f"replay to {self.far}", far, self.far._arrived, FRAMES, 1 << 30)
-        for at, body, lengths in list(self.kept):
+        again = SimConnection(self.world, f"replay to {self.far}", far, self.far._on_arrived, FRAMES, 1 << 30)
+        for at, body, lengths in list(self.replay_buffer):
             if at >= self.world.now - seconds:
                 again.send(Batch(Step.INGRESS, bytearray(body), lengths[:]))
                 count += len(lengths)
@@ -130,31 +130,31 @@ class WireEnd:
         next_timer = self.impairment.next_timer()
         if next_timer < self._due_at:
             self._due_at = next_timer
-            self.world.at(next_timer, self._due, next_timer)
+            self.world.at(next_timer, self._on_due, next_timer)
 
-    def _due(self, when: float) -> None:
+    def _on_due(self, when: float) -> None:
         if when != self._due_at:
             return
         self._due_at = inf
         # The sending process drives the wire: while it stands still nothing leaves, and with it all is lost.
         if self.process is not None and not self.process.stopped:
             for batch in self.impairment.dequeue(self.world.now):
-                self._put(batch)
+                self._deliver(batch)
         self._rearm_later()
 
     def _rearm_later(self) -> None:
         next_timer = self.impairment.next_timer()
         if next_timer < inf:
             self._due_at = max(next_timer, self.world.now + 0.001)
-            self.world.at(self._due_at, self._due, self._due_at)
+            self.world.at(self._due_at, self._on_due, self._due_at)
 
-    def _put(self, batch: Batch) -> None:
+    def _deliver(self, batch: Batch) -> None:
         if self._connection is not None and not self.impairment.down:
             self._connection.send(batch)
 
-    def _arrived(self, batch: Batch) -> None:
+    def _on_arrived(self, batch: Batch) -> None:
         if self.process is not None and not self.impairment.down:
-            self.process.after(self.process.engine.receive_frames(self.port, batch, self.world.now))
+            self.process.finish_call(self.process.engine.receive_frames(self.port, batch, self.world.now))
 
 
 def link(world: Simulation, one: tuple[str, str], other: tuple[str, str], seed: int) -> tuple[WireEnd, WireEnd]:

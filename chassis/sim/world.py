@@ -12,7 +12,7 @@ from math import inf
 from random import Random
 from typing import Any
 
-START = 1000.0
+START_TIME = 1000.0
 """Time at which every world begins: not 0, so that nothing takes a time for "not yet"."""
 
 MIN_MESSAGE_DELAY = 0.0001
@@ -45,7 +45,7 @@ class Simulation:
 
     def __init__(self, seed: int, trace: Callable[[float, str], None] | None = None) -> None:
         self.seed = seed
-        self.now = START
+        self.now = START_TIME
         self.events = 0
         self.trace = trace
         self.random = Random(seed)
@@ -56,7 +56,7 @@ class Simulation:
     @property
     def elapsed(self) -> float:
         """Seconds from the start of the run."""
-        return self.now - START
+        return self.now - START_TIME
 
     def at(self, when: float, call: Call, argument: Any = None) -> None:
         """Have `call(argument)` made at a time; a time that has passed means as soon as possible."""

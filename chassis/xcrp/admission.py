@@ -136,7 +136,7 @@ class Admission:
     def on_heartbeat(self, entry: CardEntry, message: Heartbeat, now: float) -> list[Output]:
         if message.epoch != entry.epoch or not entry.expects_heartbeats:
             return []
-        entry.loop_lag, entry.reported_version = message.late, message.version
+        entry.loop_lag, entry.reported_version = message.loop_lag, message.version
         if not self._state.reconciled:
             return []
         outputs = self._publish_freed(self._handover.on_version_held(entry.card, message.version))

@@ -47,7 +47,7 @@ class Commits:
         self.journal = journal
         self._numbers, self._force, self._event, self._tell_all = numbers, force, event, tell_all
         self._waiting: _Commit | None = None
-        self.unwritten: dict[str, str] = {}
+        self.write_errors: dict[str, str] = {}
         """Why a file is not on disk, by its name."""
         self.retry_at = inf
 
@@ -56,9 +56,9 @@ class Commits:
         """Whether a commit waits to be on disk."""
         return self._waiting is not None
 
-    def repair(self) -> list[Output]:
+    def repair_journal(self) -> list[Output]:
         """What makes the journal whole again after lines that can't be read, and short after many commits."""
-        return [self.journal.whole()] if self.journal.problems or self.journal.long else []
+        return [self.journal.rewrite()] if self.journal.problems or self.journal.needs_cut else []
 
     def commit(
         self, text: str, file: str, checked: CheckedConfig, same: bool, answer: Answer, now: float
@@ -77,26 +77,26 @@ class Commits:
             return self._stored_numbers(file, error, now)
         commit, self._waiting = self._waiting, None
         if commit is None:
-            return self._note(file, error, now)
+            return self._report_write(file, error, now)
         if error:
-            self.journal.take_back()
+            self.journal.undo_append()
             why = f"the journal can't be written: {error}"
             said = self._event(f"configuration {commit.file or 'from an operator'} refused: {why}", now)
             return [*said, *commit.answer(why)]
         outputs = [*self._force(commit.file, commit.checked, now), *commit.answer("")]
-        if self.journal.long:
-            outputs.append(self.journal.whole())
+        if self.journal.needs_cut:
+            outputs.append(self.journal.rewrite())
         return outputs
 
-    def write_again(self, now: float) -> list[Output]:
+    def retry_writes(self, now: float) -> list[Output]:
         """Another try for what is not on disk, where it is time; `stored` hears what came of it."""
         if now < self.retry_at:
             return []
         self.retry_at = inf
         outputs: list[Output] = []
-        if JOURNAL in self.unwritten:
+        if JOURNAL in self.write_errors:
             if self._waiting is None:
-                outputs.append(self.journal.whole())
+                outputs.append(self.journal.rewrite())
             else:
                 self.retry_at = now + WRITE_RETRY_INTERVAL
         return outputs + list(self._numbers.pending_writes())
@@ -104,22 +104,22 @@ class Commits:
     def _stored_numbers(self, file: str, error: str, now: float) -> list[Output]:
         if error:
             self._numbers.unstored(file)
-        outputs = self._note(file, error, now)
-        if not error and outputs and not self.unwritten.keys() - {JOURNAL}:
+        outputs = self._report_write(file, error, now)
+        if not error and outputs and not self.write_errors.keys() - {JOURNAL}:
             outputs += self._tell_all()
         return outputs
 
-    def _note(self, file: str, error: str, now: float) -> list[Output]:
+    def _report_write(self, file: str, error: str, now: float) -> list[Output]:
         """What there is to tell of the answer to a write, where it is news."""
-        known = self.unwritten.get(file)
+        known = self.write_errors.get(file)
         if error:
-            self.unwritten[file] = error
+            self.write_errors[file] = error
             self.retry_at = now + WRITE_RETRY_INTERVAL
             text = f"{file} can't be written ({error}): it is tried again"
             return [] if known == error else self._event(text, now)
         if known is None:
             return []
-        del self.unwritten[file]
-        if not self.unwritten:
+        del self.write_errors[file]
+        if not self.write_errors:
             self.retry_at = inf
         return self._event(f"{file} is written again", now)

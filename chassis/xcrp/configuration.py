@@ -118,15 +118,15 @@ class Journal:
         return self.commits[-1] if self.commits else None
 
     @property
-    def long(self) -> bool:
+    def needs_cut(self) -> bool:
         """Whether it is time to cut it back."""
         return len(self.commits) > CUT_BACK_COMMITS or (
             len(self.commits) > 1 and sum(self._sizes) > CUT_BACK_OCTETS
         )
 
-    def whole(self) -> Persist:
+    def rewrite(self) -> Persist:
         """What makes the file hold exactly these commits, cut back where there are many."""
-        if self.long:
+        if self.needs_cut:
             keep = 1
             while (
                 keep < min(MAX_JOURNAL_COMMITS, len(self._sizes))
@@ -144,7 +144,7 @@ class Journal:
         self._add(commit, len(line))
         return Append(JOURNAL, line)
 
-    def take_back(self) -> None:
+    def undo_append(self) -> None:
         """The last commit did not get to disk."""
         del self.commits[-1], self._sizes[-1]
 

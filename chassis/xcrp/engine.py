@@ -75,12 +75,12 @@ class ControllerEngine:
 
     def start(self, now: float) -> list[Output]:
         self.state.history.began = now
-        outputs = self._commits.repair() + self.state.events(self._problems, now) + self._load(now)
+        outputs = self._commits.repair_journal() + self.state.events(self._problems, now) + self._load(now)
         outputs += self._admission.start(now)
         return outputs + self._run_commands(now)
 
     def on_timer(self, now: float) -> list[Output]:
-        outputs = self._admission.process_pending(now) + self._commits.write_again(now)
+        outputs = self._admission.process_pending(now) + self._commits.retry_writes(now)
         outputs += self._admission.on_timer(now) + self._run_commands(now)
         outputs += self._reports.on_timer(now) + self._admission.check_heartbeats(now)
         return outputs + self._operators.on_timer(now)

@@ -21,10 +21,10 @@ TRUSTED, SELF, KEY = "trusted", "self", "key"
 FOLDERS: Final[Mapping[str, str]] = {"trusted": TRUSTED, "self": SELF, "keys": KEY}
 """Folder of a context's store to the kind of its objects."""
 
-LARGEST = 1 << 18
+MAX_PEM_OCTETS = 1 << 18
 """Octets of the largest file that is taken for PEM."""
 
-MOST = 4096
+MAX_FLASH_FILES = 4096
 """Files that one flash may hold."""
 
 
@@ -103,7 +103,7 @@ def read_store(files: Iterable[FlashFile]) -> PkiStore:
         item = PkiObject(parts[1], FOLDERS[parts[2]], parts[3].removesuffix(".pem"), file.data)
         try:
             public = _key(file.data) if item.kind == KEY else _certificate(file.data, item.kind == SELF)
-        except _BadError as error:
+        except _BadPemError as error:
             problems.append(FlashProblem("error", file.path, str(error)))
             continue
         if item.kind == KEY and file.exposed:
@@ -125,36 +125,36 @@ def read_store(files: Iterable[FlashFile]) -> PkiStore:
     return PkiStore(whole, tuple(problems))
 
 
-class _BadError(Exception):
+class _BadPemError(Exception):
     """The text says what is wrong with a file, without anything of it."""
 
 
 def _certificate(data: bytes, own: bool) -> object:
     """The public numbers of the first certificate of a PEM file; None for another kind of key than RSA."""
-    if len(data) > LARGEST:
-        raise _BadError("is too long for a PEM file")
+    if len(data) > MAX_PEM_OCTETS:
+        raise _BadPemError("is too long for a PEM file")
     try:
         certificates = x509.load_pem_x509_certificates(data)
         public = certificates[0].public_key()
     except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion):
-        raise _BadError("is no PEM certificate that can be read") from None
+        raise _BadPemError("is no PEM certificate that can be read") from None
     if not isinstance(public, rsa.RSAPublicKey):
         if own:
-            raise _BadError("is a certificate of another kind of key than RSA")
+            raise _BadPemError("is a certificate of another kind of key than RSA")
         return None
     return public.public_numbers()
 
 
 def _key(data: bytes) -> object:
     """The public numbers of a private key."""
-    if len(data) > LARGEST:
-        raise _BadError("is too long for a PEM file")
+    if len(data) > MAX_PEM_OCTETS:
+        raise _BadPemError("is too long for a PEM file")
     try:
         key = serialization.load_pem_private_key(data, None, unsafe_skip_rsa_key_validation=True)
     except TypeError:
-        raise _BadError("is a private key with a passphrase") from None
+        raise _BadPemError("is a private key with a passphrase") from None
     except (ValueError, UnsupportedAlgorithm):
-        raise _BadError("is no PEM private key that can be read") from None
+        raise _BadPemError("is no PEM private key that can be read") from None
     if not isinstance(key, rsa.RSAPrivateKey):
-        raise _BadError("is a private key of another kind than RSA")
+        raise _BadPemError("is a private key of another kind than RSA")
     return key.private_numbers().public_numbers

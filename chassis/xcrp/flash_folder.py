@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from chassis.bus import regular_files
-from chassis.xcrp.flash import LARGEST, MOST, FlashFile
+from chassis.xcrp.flash import MAX_FLASH_FILES, MAX_PEM_OCTETS, FlashFile
 
 
 def read_folder(folder: Path) -> tuple[FlashFile, ...]:
@@ -18,17 +18,17 @@ def read_folder(folder: Path) -> tuple[FlashFile, ...]:
         return (FlashFile("pki", error=error.strerror or str(error)),)
     if not folder.is_dir():
         return (FlashFile(".", error="there is no such folder"),)
-    for path in paths[:MOST]:
+    for path in paths[:MAX_FLASH_FILES]:
         name = path.relative_to(folder).as_posix()
         try:
             # One octet more than is taken, so that a larger file is known for one.
             with open(regular_files.open_regular(path), "rb") as file:
-                data = file.read(LARGEST + 1)
+                data = file.read(MAX_PEM_OCTETS + 1)
                 exposed = bool(os.fstat(file.fileno()).st_mode & 0o077)
         except OSError as error:
             found.append(FlashFile(name, error=error.strerror or str(error)))
         else:
             found.append(FlashFile(name, data, exposed))
-    if len(paths) > MOST:
-        found.append(FlashFile("pki", error=f"more than {MOST} files: the rest is not read"))
+    if len(paths) > MAX_FLASH_FILES:
+        found.append(FlashFile("pki", error=f"more than {MAX_FLASH_FILES} files: the rest is not read"))
     return tuple(found)

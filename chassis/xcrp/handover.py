@@ -18,12 +18,12 @@ class Handover:
     def on_card_runs(self, card: str, boot: int) -> bool:
         """This start of a card runs, so that every one before has ended; whether that frees SAs."""
         self._running[card] = boot
-        return self._ended(card, boot - 1)
+        return self._process_ended(card, boot - 1)
 
     def on_card_died(self, card: str, boot: int) -> bool:
         """This start of a card has ended; whether that frees SAs."""
         self._running.pop(card, None)
-        return self._ended(card, boot)
+        return self._process_ended(card, boot)
 
     def on_version_held(self, card: str, version: int) -> bool:
         """A card says which version is in force there; whether it has let go of SAs with it."""
@@ -38,7 +38,7 @@ class Handover:
             if asp not in self._node.cards and asp not in self._running:
                 self._node.numbers.release_moved_sas(asp)
 
-    def _ended(self, card: str, boot: int) -> bool:
+    def _process_ended(self, card: str, boot: int) -> bool:
         if boot < self._node.numbers.asps_holding_moved_sas().get(card, inf):
             return False
         self._node.on_sas_released(card)

@@ -213,7 +213,7 @@ def _tunnels(plan: Plan, numbers: IdAllocator) -> None:
             plan.tunnels_by_peer.setdefault(made.outer, {}).setdefault(made.remote, []).append(number)
         if asp and tunnel.kind == "manual":
             for entry in tunnel.entries:
-                uses = lease_uses(config, tunnel, entry.sa)
+                uses = lease_names(config, tunnel, entry.sa)
                 if uses:
                     place = f"{made.outer} {made.local} {made.remote}"
                     numbers.lease(number, entry.seq, asp, uses, place, sa_spis(config, entry.sa))
@@ -237,7 +237,7 @@ def _needed(plan: Plan, tunnel: Tunnel) -> Iterator[Key]:
             yield policy_key(Acl, entry.acl, context)
 
 
-def lease_uses(config: Config, tunnel: Tunnel, sa_name: str | None) -> tuple[str, ...]:
+def lease_names(config: Config, tunnel: Tunnel, sa_name: str | None) -> tuple[str, ...]:
     """The (destination, protocol, SPI)s whose sequence numbers an entry of a tunnel uses up.
 
     Contexts play no part: whoever watches a wire tells two senders apart by these three alone.
@@ -290,7 +290,7 @@ def _prefixes(plan: Plan) -> None:
             for address, prefix_len in interface.addresses:
                 network, length = network_of(parse_address(address), prefix_len)
                 connected.setdefault((network, length), []).append(interface)
-                ways = list(_ways(plan, name, interface, 0, 0, length))
+                ways = list(_candidates(plan, name, interface, 0, 0, length))
                 if ways:
                     found.setdefault((number, network, length), []).extend(ways)
         for route in context.routes:
@@ -310,7 +310,7 @@ def _prefixes(plan: Plan) -> None:
             table.setdefault(key[2], set()).add(key[1])
 
 
-def _ways(
+def _candidates(
     plan: Plan, context: str, interface: Interface, address: int, cost: int, length: int, distance: int = 0
 ) -> Iterator[Candidate]:
     """Out of an interface, by its network of this length: by the ports bound to it, or by its tunnels."""
@@ -336,9 +336,9 @@ def _static(
     if route.interface is not None:
         interface = plan.config.contexts[context].interfaces.get(route.interface)
         if interface is not None and interface.kind != "multibind":
-            yield from _ways(plan, context, interface, 0, route.cost, interface.prefix_len, route.distance)
+            yield from _candidates(plan, context, interface, 0, route.cost, interface.prefix_len, route.distance)
         return
     next_hop = parse_address(route.next_hop or "0.0.0.0")
     for length in range(32, -1, -1):
         for interface in connected.get((next_hop & MASKS[length], length), ()):
-            yield from _ways(plan, context, interface, next_hop, route.cost, length, route.distance)
+            yield from _candidates(plan, context, interface, next_hop, route.cost, length, route.distance)

@@ -72,7 +72,7 @@ IKE: tuple[IkeSetting, ...] = (
 """Every setting of IKE, as labs write them; each ASP gets them as they were given."""
 
 
-def ike_fault(setting: IkeSetting, value: Any) -> str:
+def ike_setting_error(setting: IkeSetting, value: Any) -> str:
     """What is wrong with the value of one of IKE's settings; empty if nothing is."""
     if setting.kind == "switch":
         return "" if isinstance(value, bool) else f"{value!r} is neither true nor false"
@@ -161,7 +161,7 @@ class ControllerSettings:
             problems.append(f"setting asp-rate: {error}")
             wrong.add("asp-rate")
         for setting in IKE:
-            fault = ike_fault(setting, given[setting.name]) if setting.name in given else ""
+            fault = ike_setting_error(setting, given[setting.name]) if setting.name in given else ""
             if fault:
                 problems.append(f"setting {setting.name}: {fault}")
                 wrong.add(setting.name)

@@ -30,10 +30,10 @@ ALIVE_INTERVAL = 0.1
 """Seconds between signs of life to the launcher, which ends a controller that stands still; and between two looks
 at cards that are silent."""
 
-BURST = 64
+MAX_MESSAGES_PER_TURN = 64
 """Most control messages handled before timers and operators get their turn."""
 
-NOT_STATE = (".sa", ".tmp")
+OTHER_SUFFIXES = (".sa", ".tmp")
 """Files of the state folder that are not the controller's to read."""
 
 
@@ -52,7 +52,7 @@ class ControllerShell:
         self._identities: dict[str, bytes] = {}
         self._cards: dict[bytes, str] = {}
         self._boots: dict[str, int] = {}
-        self._unreached: list[str] = []
+        self._unreachable: list[str] = []
         now = time.monotonic()
         self.engine = ControllerEngine(
             env.node,
@@ -66,17 +66,17 @@ class ControllerShell:
         self._handlers: dict[type, Callable[[Any], None]] = {
             ToCard: lambda output: self._send(output.card, output.message),
             ToOperator: self._answer,
-            ToLauncher: lambda output: self._tell({"what": output.request, **output.values}),
+            ToLauncher: lambda output: self._send_to_launcher({"what": output.request, **output.values}),
             Exit: lambda output: self.loop.stop(),
         }
         self._operators = OperatorSocket(self.loop, endpoints.operator(env.run, env.node), self._command)
         self._watchers: dict[int, set[str]] = {}
         self._alive_at = now
-        self._turns: dict[str, CpuSample] = {}
+        self._samples: dict[str, CpuSample] = {}
         self._launcher_buffer = b""
         if env.launcher is not None:
             env.launcher.setblocking(False)
-            self.loop.add(env.launcher.fileno(), self._launcher_says)
+            self.loop.add(env.launcher.fileno(), self._on_launcher_message)
         self.loop.on_stall = lambda seconds, now: self.perform(self.engine.on_stall(seconds, now))
 
     def run(self) -> int:
@@ -88,7 +88,7 @@ class ControllerShell:
         # With thousands of tunnels a configuration takes a while to read, and nobody was heard meanwhile.
         now = time.monotonic()
         self.perform(self.engine.on_stall(now - began, now))
-        self.loop.add(self._router, self._cards_say)
+        self.loop.add(self._router, self._on_card_messages)
         try:
             self.loop.run(self._next_timer, self._on_timer)
         finally:
@@ -101,7 +101,7 @@ class ControllerShell:
         missing = False
         for output in outputs:
             if isinstance(output, (Persist, Append)):
-                error = self._store(output)
+                error = self._write_file(output)
                 missing = missing or bool(error)
                 stored.append((output.file, error))
             elif not missing or not isinstance(output, ToCard):
@@ -110,10 +110,10 @@ class ControllerShell:
         for file, error in stored:
             self.perform(self.engine.on_stored(file, error, time.monotonic()))
         # Only now: what the engine says to a lost card's absence must not overtake what it said before.
-        while self._unreached:
-            self.perform(self.engine.on_connection_lost(self._unreached.pop(0), time.monotonic()))
+        while self._unreachable:
+            self.perform(self.engine.on_connection_lost(self._unreachable.pop(0), time.monotonic()))
 
-    def _store(self, output: Persist | Append) -> str:
+    def _write_file(self, output: Persist | Append) -> str:
         """Write to the state folder; why it is not on disk, or nothing."""
         write = storage.replace if isinstance(output, Persist) else storage.append
         try:
@@ -128,23 +128,23 @@ class ControllerShell:
     def _on_timer(self, now: float) -> None:
         if now >= self._alive_at:
             self._alive_at = now + ALIVE_INTERVAL
-            self._tell({"what": "alive"})
-            self._look_at_the_silent(now)
+            self._send_to_launcher({"what": "alive"})
+            self._sample_cards_at_risk(now)
         if self.engine.next_timer() <= now:
             self.perform(self.engine.on_timer(now))
 
-    def _look_at_the_silent(self, now: float) -> None:
+    def _sample_cards_at_risk(self, now: float) -> None:
         """A card that waits for a core is not hung."""
         turns = {card: sample_threads(pid, now) for card, pid in self.engine.cards_at_risk(now)}
         for card, look in turns.items():
-            if card in self._turns and (seconds := cpu_wait(self._turns[card], look)):
+            if card in self._samples and (seconds := cpu_wait(self._samples[card], look)):
                 self.engine.on_cpu_wait(card, seconds, now)
-        self._turns = turns
+        self._samples = turns
 
     # cards
 
-    def _cards_say(self, now: float) -> None:
-        for _ in range(BURST):
+    def _on_card_messages(self, now: float) -> None:
+        for _ in range(MAX_MESSAGES_PER_TURN):
             try:
                 identity, data = self._router.recv_multipart(zmq.DONTWAIT)
             except zmq.Again:
@@ -169,7 +169,7 @@ class ControllerShell:
             if card is None:
                 continue
             if self._watchers:
-                self._show(card, "to-controller", message)
+                self._send_to_watchers(card, "to-controller", message)
             self.perform(self.engine.receive(card, message, now))
 
     def _send(self, card: str, message: Message) -> None:
@@ -179,23 +179,23 @@ class ControllerShell:
         try:
             data = codec.encode(message)
         except codec.EncodeError as error:
-            self._unsendable(card, message, str(error))
+            self._on_unsendable(card, message, str(error))
             return
         if self._watchers:
-            self._show(card, "to-card", message)
+            self._send_to_watchers(card, "to-card", message)
         try:
             self._router.send_multipart((identity, data), zmq.DONTWAIT)
         except zmq.ZMQError:
             # Gone, or so far behind that it must say hello again: either way a snapshot comes first.
             self._identities.pop(card, None)
             self._cards.pop(identity, None)
-            self._unreached.append(card)
+            self._unreachable.append(card)
             return
         if isinstance(message, Goodbye):
             self._identities.pop(card, None)
             self._cards.pop(identity, None)
 
-    def _unsendable(self, card: str, message: Message, why: str) -> None:
+    def _on_unsendable(self, card: str, message: Message, why: str) -> None:
         """A message that the bus can't carry is left out; a request is answered in the card's place."""
         now = time.monotonic()
         self.engine.on_unsendable(card, why, now)
@@ -222,7 +222,7 @@ class ControllerShell:
     def _answer(self, output: ToOperator) -> None:
         self._operators.answer(output.number, output.result, output.error, output.last)
 
-    def _show(self, card: str, direction: str, message: Message) -> None:
+    def _send_to_watchers(self, card: str, direction: str, message: Message) -> None:
         """Every control message to whoever watches the bus, without keys."""
         name = type(message).__name__
         watching = [number for number, types in self._watchers.items() if not types or name in types]
@@ -235,12 +235,12 @@ class ControllerShell:
 
     # launcher
 
-    def _tell(self, values: dict[str, Any]) -> None:
+    def _send_to_launcher(self, values: dict[str, Any]) -> None:
         if self.env.launcher is not None:
             with contextlib.suppress(OSError):
                 self.env.launcher.send(json.dumps(values, default=str).encode() + b"\n")
 
-    def _launcher_says(self, now: float) -> None:
+    def _on_launcher_message(self, now: float) -> None:
         assert self.env.launcher is not None
         try:
             data = self.env.launcher.recv(65536)
@@ -265,7 +265,7 @@ def _state_files(state: Path) -> dict[str, bytes]:
     return {
         path.name: path.read_bytes()
         for path in state.iterdir()
-        if path.is_file() and path.suffix not in NOT_STATE and path.name != "boots.json"
+        if path.is_file() and path.suffix not in OTHER_SUFFIXES and path.name != "boots.json"
     }
 
 

@@ -26,7 +26,7 @@ def status(state: ControllerState) -> Attributes:
         "node": node.name,
         "boot": state.boot,
         "version": node.publisher.version,
-        "configuration": in_force(state),
+        "configuration": committed(state),
         "cards": cards(node),
         "tunnels": tunnels(node),
         "ports": ports(node),
@@ -43,7 +43,7 @@ def status(state: ControllerState) -> Attributes:
     }
 
 
-def in_force(state: ControllerState) -> Row:
+def committed(state: ControllerState) -> Row:
     """Which commit is in force (0: none), its file's name, and whether its text is not the start-up file's."""
     last, startup = state.journal.last, state.startup
     if last is None:

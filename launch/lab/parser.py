@@ -13,7 +13,7 @@ from typing import Any, Literal
 from chassis.config.diagnostics import Diagnostic, in_order
 from chassis.fwd.rate import Rate
 from chassis.net import units
-from chassis.xcrp.settings import EXTENSIONS, IKE, IkeSetting, ike_fault
+from chassis.xcrp.settings import EXTENSIONS, IKE, IkeSetting, ike_setting_error
 from launch.lab.model import (
     Endpoint,
     FlowSpec,
@@ -183,7 +183,7 @@ class _Parser:
         given = value.value
         if setting.kind == "duration":
             given = self._unit(value, units.parse_duration, setting.low)
-        fault = ike_fault(setting, given)
+        fault = ike_setting_error(setting, given)
         if fault:
             self._report.error(value.at, "lab-value", f"'{setting.name}:' {fault}", str(value.value))
             return setting.low

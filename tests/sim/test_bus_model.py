@@ -12,7 +12,7 @@ from chassis.bus.engine import Append, Persist, ToFabric
 from chassis.sim.connection import SimConnection
 from chassis.sim.failpoints import OutputFailpoint, TornWriteFailpoint
 from chassis.sim.process import CONTROL, FABRIC, Die, Halt, Process
-from chassis.sim.world import START, Simulation, Violation
+from chassis.sim.world import START_TIME, Simulation, Violation
 
 
 class Idle:
@@ -54,7 +54,7 @@ def test_a_connection_keeps_its_order_and_two_overtake_each_other() -> None:
     for number in range(200):
         one.send(number)
         two.send(number)
-    world.run(START + 10)
+    world.run(START_TIME + 10)
     assert [number for name, number in seen if name == "one"] == list(range(200))
     assert [number for name, number in seen if name == "two"] == list(range(200))
     assert seen != sorted(seen, key=lambda entry: (entry[1], entry[0]))
@@ -71,7 +71,7 @@ def test_nothing_for_the_dead_arrives_and_what_a_dead_sender_sent_arrives_up_to_
             connection.send(number)
         connection.cut()
         assert not connection.send(50)
-        world.run(START + 10)
+        world.run(START_TIME + 10)
         assert seen == list(range(len(seen)))
         cuts.add(len(seen))
     assert len(cuts) > 5
@@ -81,7 +81,7 @@ def test_nothing_for_the_dead_arrives_and_what_a_dead_sender_sent_arrives_up_to_
     seen.clear()
     connection.send(1)
     receiver.kill()
-    world.run(START + 10)
+    world.run(START_TIME + 10)
     assert seen == []
 
 
@@ -91,7 +91,7 @@ def test_a_full_queue_refuses() -> None:
     receiver.stop()
     connection = SimConnection(world, "c", receiver, lambda item: None, FABRIC, 3)
     assert [connection.send(number) for number in range(5)] == [True, True, True, False, False]
-    world.run(START + 1)
+    world.run(START_TIME + 1)
     assert not connection.send(5)
     receiver.resume()
     assert connection.send(6)
@@ -99,7 +99,7 @@ def test_a_full_queue_refuses() -> None:
 
 def test_a_stopped_process_learns_of_it_first_then_takes_batches_then_messages() -> None:
     world = Simulation(3)
-    receiver = process(world, START + 0.1)
+    receiver = process(world, START_TIME + 0.1)
     engine = receiver.engine
     seen: list[str] = []
     control = SimConnection(world, "c", receiver, lambda item: seen.append("message"), CONTROL, 10)
@@ -109,21 +109,21 @@ def test_a_stopped_process_learns_of_it_first_then_takes_batches_then_messages()
     receiver.stop()
     control.send(1)
     fabric.send(1)
-    world.run(START + 0.6)
+    world.run(START_TIME + 0.6)
     assert seen == []
     assert engine.timers == []
     receiver.resume()
     assert seen == ["batch 1", "message"]
     assert 0.6 <= engine.lateness[0] <= 0.7
-    world.run(START + 0.7)
-    assert engine.timers == [pytest.approx(START + 0.6)]
+    world.run(START_TIME + 0.7)
+    assert engine.timers == [pytest.approx(START_TIME + 0.6)]
 
 
 def test_a_short_stop_is_not_noticed() -> None:
     world = Simulation(3)
     receiver = process(world)
     receiver.stop()
-    world.run(START + 0.04)
+    world.run(START_TIME + 0.04)
     receiver.resume()
     assert receiver.engine.lateness == []
 
@@ -131,11 +131,11 @@ def test_a_short_stop_is_not_noticed() -> None:
 def test_an_engine_that_spins_is_found() -> None:
     world = Simulation(1)
     made = Process(world, "a", "asp 1/1", 1, 100)
-    engine = Idle(START)
+    engine = Idle(START_TIME)
     engine.on_timer = lambda now: []  # type: ignore[method-assign]
     made.begin(engine)
     with pytest.raises(Violation, match="without end"):
-        world.run(START + 1)
+        world.run(START_TIME + 1)
 
 
 class Writes:

@@ -203,7 +203,7 @@ def test_a_router_without_its_peers_is_healthy_and_what_was_not_looked_at_is_tol
 
 
 def test_a_tunnel_that_was_up_must_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = Run.note_up
+    asked = Run.remember_up
 
     def note_more(run: Run) -> None:
         asked(run)

@@ -34,7 +34,7 @@ class Moving:
         self.wait(3.0)
         self.traffic(5)
         self.traffic()
-        self.run.note_up()
+        self.run.remember_up()
 
     def wait(self, seconds: float) -> None:
         self.world.run(self.world.now + seconds)

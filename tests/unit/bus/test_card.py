@@ -68,10 +68,10 @@ def test_hello_is_said_again_until_it_is_answered() -> None:
 def test_heartbeats_come_at_the_interval_and_say_how_late(card: CardBase) -> None:
     (beat,) = said(card.on_timer(0.1))
     assert isinstance(beat, Heartbeat)
-    assert beat.late == 0.0
+    assert beat.loop_lag == 0.0
     (beat,) = said(card.on_timer(0.5))
     assert isinstance(beat, Heartbeat)
-    assert beat.late == pytest.approx(0.3)
+    assert beat.loop_lag == pytest.approx(0.3)
 
 
 def test_only_batches_of_a_current_epoch_are_taken(card: CardBase) -> None:
