@@ -7,6 +7,7 @@ from chassis.ase.ike.crypto.ikev1 import decrypt_payloads
 from chassis.ase.ike.errors import NegotiationError, no_ike_proposal_v1
 from chassis.ase.ike.identity import IkeIdentity
 from chassis.ase.ike.ike_proposals import NoMatch, choose_v1, offer_v1
+from chassis.ase.ike.payloads.chain import first_of_type
 from chassis.ase.ike.payloads.numbers import NotifyTypeV1
 from chassis.ase.ike.payloads.v1 import Hash, IdV1, PayloadV1
 from chassis.ase.ike.payloads.v1_sa import SaV1
@@ -16,7 +17,6 @@ from chassis.ase.ike.v1.keymat import (
     IncomingMessage,
     cleartext_payloads,
     exactly_one,
-    first_of_type,
     is_encrypted,
     offered_method,
     sa_body,

@@ -200,11 +200,6 @@ def is_encrypted(message: IncomingMessage) -> bool:
     return bool(message.header.flags & ENCRYPTION)
 
 
-def first_of_type(payloads: Iterable[PayloadV1], kind: type[P]) -> P | None:
-    """Return the first payload of a type; None if there is none."""
-    return next((one for one in payloads if isinstance(one, kind)), None)
-
-
 def exactly_one(payloads: Iterable[PayloadV1], kind: type[P]) -> P:
     """Return the only payload of a type.
 

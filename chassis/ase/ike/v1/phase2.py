@@ -12,13 +12,13 @@ from chassis.ase.ike.connections import Connection, PolicyEntry
 from chassis.ase.ike.crypto import ikev1
 from chassis.ase.ike.crypto.ikev1 import IvChain, after_hash, decrypt_payloads
 from chassis.ase.ike.errors import FailureReason, NegotiationError
-from chassis.ase.ike.payloads.chain import PayloadError
+from chassis.ase.ike.payloads.chain import PayloadError, first_of_type
 from chassis.ase.ike.payloads.v1 import Hash, IdV1, PayloadV1
 from chassis.ase.ike.payloads.v1_sa import SaV1
 from chassis.ase.ike.retransmit import ReplyCacheV1
 from chassis.ase.ike.traffic_selectors import matching_entries
 from chassis.ase.ike.v1.isakmp_sa import IsakmpSa
-from chassis.ase.ike.v1.keymat import IncomingMessage, first_of_type, is_encrypted
+from chassis.ase.ike.v1.keymat import IncomingMessage, is_encrypted
 from chassis.ase.ike.v1.quick_mode import QuickMode, QuickModeState
 
 MAX_OWN_QUICK_MODES: Final = 8

@@ -31,13 +31,14 @@ from chassis.ase.ike.crypto.ikev1 import IvChain
 from chassis.ase.ike.errors import FailureReason, NegotiationError, no_ipsec_proposal_v1
 from chassis.ase.ike.host import Child, NetworkPath
 from chassis.ase.ike.ike_proposals import NoMatch, seconds
+from chassis.ase.ike.payloads.chain import first_of_type
 from chassis.ase.ike.payloads.numbers import ExchangeType, NotifyTypeV1, Protocol
 from chassis.ase.ike.payloads.v1 import Hash, IdV1, KeV1, NonceV1, NotifyV1, PayloadV1, emit_payloads
 from chassis.ase.ike.payloads.v1_sa import AttributeV1, SaV1
 from chassis.ase.ike.retransmit import ReplyCacheV1, Retransmission
 from chassis.ase.ike.v1.child_sas import ChildSaV1, max_child_sas
 from chassis.ase.ike.v1.isakmp_sa import Exchange, IsakmpSa
-from chassis.ase.ike.v1.keymat import NONCE_OCTETS, exactly_one, first_of_type
+from chassis.ase.ike.v1.keymat import NONCE_OCTETS, exactly_one
 from chassis.ase.link import Encapsulation, SaInstall
 from chassis.model.ipsec import SaKeys
 from chassis.state_machine import StateMachine, without_actions
