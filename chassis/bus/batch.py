@@ -22,7 +22,7 @@ from chassis.net.ethernet import HEADROOM
 MAX_PACKETS = 256
 """Most packets of one batch: a batch of this many full-sized frames is still under 400 kB."""
 
-Mark = tuple[int, int]
+TraceMark = tuple[int, int]
 """(index of the packet in its batch, trace number)"""
 
 
@@ -61,7 +61,7 @@ class Batch:
     port: str = ""
     address: int = 0
     descriptors: bytes = b""
-    marks: tuple[Mark, ...] = field(default=())
+    marks: tuple[TraceMark, ...] = field(default=())
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -88,7 +88,7 @@ class Batch:
         first = 0
         marked = dict(self.marks)
 
-        def add(start: int, stop: int, packets: slice, marks: tuple[Mark, ...]) -> None:
+        def add(start: int, stop: int, packets: slice, marks: tuple[TraceMark, ...]) -> None:
             lengths = self.lengths[packets]
             if lengths:
                 descriptors = self.descriptors[packets]

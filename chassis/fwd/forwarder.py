@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
-from chassis.bus.batch import Batch, Mark, Step
+from chassis.bus.batch import Batch, Step, TraceMark
 from chassis.bus.counters import Counters
 from chassis.bus.engine import Output
 from chassis.fwd.classify import classify
@@ -125,7 +125,7 @@ class Forwarder:
         return self.drop(decision.cause or DropCause.NO_ROUTE, batch, origin, now)
 
     def originate(
-        self, context: int, packet: bytes, now: float, *, marks: tuple[Mark, ...] = (), nesting: int = 0
+        self, context: int, packet: bytes, now: float, *, marks: tuple[TraceMark, ...] = (), nesting: int = 0
     ) -> list[Output]:
         """Send a packet of the router's own. Its TTL is not touched, and no error about it is made."""
         self._values[self._originated] += 1

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Final
 
-from chassis.bus.batch import Mark
+from chassis.bus.batch import TraceMark
 from chassis.net.errors import DecodeError
 from chassis.net.ethernet import HEADROOM, HEADROOM_FILL
 from chassis.net.fragments import fragment
@@ -67,7 +67,7 @@ class FitResult:
 
     body: bytearray = field(default_factory=bytearray)
     lengths: array[int] = field(default_factory=lambda: array("H"))
-    marks: tuple[Mark, ...] = ()
+    marks: tuple[TraceMark, ...] = ()
     """The marks of the batch; one of a packet that was fragmented is on its first fragment."""
     too_long: list[memoryview] = field(default_factory=list)
     """Packets, without headroom, that may not be fragmented."""
@@ -83,7 +83,7 @@ def fit_to_mtu(
     body: bytearray | memoryview,
     lengths: array[int],
     limits: MtuLimits,
-    marks: tuple[Mark, ...] = (),
+    marks: tuple[TraceMark, ...] = (),
     policy: FragmentPolicy | None = None,
 ) -> FitResult:
     """Fragment or take out the packets of a batch that are larger than `limits`.

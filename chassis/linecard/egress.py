@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from array import array
 
-from chassis.bus.batch import Batch, Mark, Step, pack
+from chassis.bus.batch import Batch, Step, TraceMark, pack
 from chassis.bus.card import CardBase
 from chassis.bus.engine import Output, ToWire
 from chassis.fwd.drop_causes import DropCause
@@ -88,7 +88,7 @@ class Egress:
         link: bytes,
         body: Writable,
         lengths: array[int],
-        marks: tuple[Mark, ...],
+        marks: tuple[TraceMark, ...],
         now: float,
     ) -> Output:
         write_link_headers(body, lengths, link)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from chassis.bus.batch import Batch, Mark
+from chassis.bus.batch import Batch, TraceMark
 from chassis.bus.messages import Attributes
 from chassis.net.ethernet import HEADROOM
 from chassis.net.ipv4 import IPV4_HEADER_LENGTH
@@ -60,7 +60,7 @@ class Tracer:
 
     def mark_packets(self, port: str, batch: Batch) -> None:
         """Mark the packets of a batch that an armed trace waits for; the marks of the batch stay."""
-        marks: list[Mark] = list(batch.marks)
+        marks: list[TraceMark] = list(batch.marks)
         taken = {index for index, _ in marks}
         for index, packet in enumerate(batch.packets()):
             if index in taken:
