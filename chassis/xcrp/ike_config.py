@@ -1,4 +1,4 @@
-"""Negotiated tunnels: what their configuration must have before IKE can begin, and what of it their ASP gets.
+"""Negotiated tunnels: what their configuration must have before IKE can start, and which records their ASP needs.
 
 Names are looked up where S-062 says: the IKE policy in the context of the peer end point, access lists in that of
 the bound interface, all else for the whole router.
@@ -7,16 +7,13 @@ the bound interface, all else for the whole router.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
-from chassis.bus import records as bus
-from chassis.bus.records import Key, Policy, PolicyRecord, Record, policy_key
+from chassis.bus.records import CertificateRecord, Key, policy_key
 from chassis.model.acl import Acl
 from chassis.model.ike import IkePolicy, IkeProposal, ProposalRef
 from chassis.model.ipsec import IpsecPolicy, IpsecProposal
 from chassis.model.router import Config, Tunnel
-from chassis.model.source import as_carried
-from chassis.xcrp.flash import TRUSTED, PkiObject, PkiStore
+from chassis.xcrp.flash import TRUSTED, PkiStore
 
 IKE_POLICY = "IKE policy"
 IKE_PROPOSAL = "IKE proposal"
@@ -108,7 +105,7 @@ def needed(config: Config, tunnel: Tunnel, numbers: dict[str, int], flash: PkiSt
         for item in flash.items.get(tunnel.context, ()):
             # In version 2 the peer may prove itself by a certificate where we do not.
             if own or (policy.version == 2 and item.kind == TRUSTED):
-                yield (bus.CertificateRecord.TYPE, outer, item.kind, item.name)
+                yield (CertificateRecord.TYPE, outer, item.kind, item.name)
     inner = numbers.get(tunnel.interface_context, 0)
     for entry in tunnel.entries:
         ipsec = config.ipsec_policies.get(entry.policy) if entry.policy else None
@@ -118,27 +115,3 @@ def needed(config: Config, tunnel: Tunnel, numbers: dict[str, int], flash: PkiSt
                 yield policy_key(IpsecProposal, line.name)
         if entry.acl:
             yield policy_key(Acl, entry.acl, inner)
-
-
-def records(
-    config: Config, numbers: dict[str, int], flash: PkiStore, wanted: frozenset[Key], *, esn: bool
-) -> Iterator[Record]:
-    """The records of IKE and of its stores that some ASP needs."""
-    values: list[Policy] = [*config.ike_proposals.values(), *config.ipsec_proposals.values()]
-    values += [replace(policy, esn=esn) for policy in config.ipsec_policies.values()]
-    for value in values:
-        if policy_key(type(value), value.name) in wanted:
-            yield PolicyRecord(0, as_carried(value))
-    for name, context in config.contexts.items():
-        number = numbers[name]
-        for policy in context.ike_policies.values():
-            if policy_key(IkePolicy, policy.name, number) in wanted:
-                yield PolicyRecord(number, as_carried(policy))
-        for item in flash.items.get(name, ()):
-            certificate = _certificate(number, item)
-            if certificate.key in wanted:
-                yield certificate
-
-
-def _certificate(context: int, item: PkiObject) -> bus.CertificateRecord:
-    return bus.CertificateRecord(context, item.name, item.kind, item.pem)

@@ -1,26 +1,21 @@
-"""From the plan and the state of the moment to the records that cards hold, and who needs which."""
+"""Records of the cards, made from the plan and the present state, and which card needs which record."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from chassis.bus import records as bus
-from chassis.bus.records import PolicyRecord, Record, policy_key
-from chassis.model.acl import Acl
-from chassis.model.ipsec import ManualSa
+from chassis.bus.records import Key, Policy, PolicyRecord, Record, policy_key
 from chassis.model.source import as_carried
 from chassis.net.address import parse_address
-from chassis.xcrp import ike_config
 from chassis.xcrp.cards import CardEntry
 from chassis.xcrp.id_allocator import IdAllocator
 from chassis.xcrp.inventory import ASP
 from chassis.xcrp.plan import Plan, TunnelPlan, entry_lease
 from chassis.xcrp.tunnels import ControllerTunnel
 
-_BY_NEED = (
-    bus.PolicyRecord,
-    bus.CertificateRecord,
-)
+_BY_NEED = (bus.PolicyRecord, bus.CertificateRecord)
 """Records that only the ASPs get whose tunnels use them: most of them are, or lead to, a key."""
 
 
@@ -73,14 +68,27 @@ def fixed(plan: Plan, *, discard: bool, esn: bool) -> Iterator[Record]:
     for (number, address), owner in plan.local.items():
         yield bus.LocalAddressRecord(number, address, owner)
     wanted = frozenset().union(*plan.records_by_asp.values())
-    for sa in plan.config.manual_sas.values():
-        if policy_key(ManualSa, sa.name) in wanted and sa.complete:
-            yield PolicyRecord(0, as_carried(sa))
-    for name, context_config in plan.config.contexts.items():
-        for acl in context_config.acls.values():
-            if policy_key(Acl, acl.name, plan.contexts[name]) in wanted:
-                yield PolicyRecord(plan.contexts[name], as_carried(acl))
-    yield from ike_config.records(plan.config, plan.contexts, plan.flash, wanted, esn=esn)
+    yield from _policies(plan, wanted, esn)
+    for name, number in plan.contexts.items():
+        for item in plan.flash.items.get(name, ()):
+            certificate = bus.CertificateRecord(number, item.name, item.kind, item.pem)
+            if certificate.key in wanted:
+                yield certificate
+
+
+def _policies(plan: Plan, wanted: frozenset[Key], esn: bool) -> Iterator[PolicyRecord]:
+    """The records of manual SAs, access lists, proposals and policies that some ASP needs."""
+    config = plan.config
+    contexts = [(plan.contexts[name], context) for name, context in config.contexts.items()]
+    values: list[tuple[int, Policy]] = [(0, sa) for sa in config.manual_sas.values() if sa.complete]
+    values += [(number, acl) for number, context in contexts for acl in context.acls.values()]
+    values += [(0, proposal) for proposal in config.ike_proposals.values()]
+    values += [(0, proposal) for proposal in config.ipsec_proposals.values()]
+    values += [(0, replace(policy, esn=esn)) for policy in config.ipsec_policies.values()]
+    values += [(number, policy) for number, context in contexts for policy in context.ike_policies.values()]
+    for number, value in values:
+        if policy_key(type(value), value.name, number) in wanted:
+            yield PolicyRecord(number, as_carried(value))
 
 
 def card_state(entry: CardEntry) -> bus.CardStateRecord:
