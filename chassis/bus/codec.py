@@ -285,7 +285,7 @@ def decode(data: bytes | memoryview) -> Message:
     """The control message in these bytes.
 
     Raises:
-        DecodeError: the bytes are no message of this protocol; the text says which part is wrong.
+        DecodeError: the bytes are not a message of this protocol; the text says which part is wrong.
     """
     if len(data) > MAX_MESSAGE:
         raise DecodeError("control message", f"{len(data)} bytes are too many")

@@ -189,7 +189,7 @@ class LeaseRecord:
     SA state of the node's ASPs knows where to go on.
 
     `assignment` numbers the controller's having a manual SA at one place: it changes with ASP, context, address
-    and SPI. `hold` says why the SA may not be used there yet, or any more; empty where it may.
+    and SPI. `hold` says why the SA may not be used there yet, or no longer; empty where it may.
     """
 
     seq: int
@@ -228,7 +228,7 @@ class TunnelRecord:
     wanted: bool = True
 
     def lease(self, seq: int) -> LeaseRecord:
-        """Return the lease of an entry, or that of an entry whose sequence numbers nobody counts."""
+        """Return the lease of an entry; the default one if the entry has none, as with negotiated SAs."""
         return next((lease for lease in self.leases if lease.seq == seq), LeaseRecord(seq))
 
     TYPE: ClassVar[str] = "tunnel"

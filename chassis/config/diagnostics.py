@@ -1,4 +1,4 @@
-"""What the parser and the checks say about a configuration, as values."""
+"""Diagnostics of a configuration: what the parser and the checks report, as values."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ Severity = Literal["error", "warning", "note"]
 
 @dataclass(frozen=True, slots=True)
 class Diagnostic:
-    """One thing to say about one place of a file.
+    """One error, warning or note about one place of a file.
 
     `line` and `column` are 1-based and point at the first character of the wrong or undefined word, `name` is that
-    word as it stands there. An error means that the line has no effect, a warning that it is kept (or that its
+    word as it was typed. An error means that the line has no effect, a warning that it is kept (or that its
     surplus words are ignored), a note that it is right but does nothing here. `hint` is the repaired line, without
     its indentation, where there is one, else "". No field ever holds a key.
     """

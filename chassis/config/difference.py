@@ -39,7 +39,7 @@ class ConfigChange:
     """One object added, removed or changed.
 
     `path` names it: ("context", "L1", "interface", "x"), or ("context", "L1", "route", "10.0.0.0/8", "1.2.3.4").
-    `old` and `new` are the typed objects (None where there is none); a context stands there without its parts,
+    `old` and `new` are the typed objects (None if there is none); a context comes without its parts,
     which have changes of their own. `lines` are the configuration lines that go ("- ...") and come ("+ ..."), with
     keys hidden.
     """

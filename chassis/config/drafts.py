@@ -1,4 +1,4 @@
-"""Objects while they are being configured: the open modes, and where each word of the file stands."""
+"""Objects while they are configured: the open modes, the lines of a file, and the position of each word."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _WORD = re.compile(r"\S+")
 
 
 class SourcePosition(NamedTuple):
-    """Where a word stands: 1-based line and column, the word, its line without indentation, its offset in that."""
+    """Position of a word: 1-based line and column, the word, its line without indentation, its offset in that."""
 
     line: int
     column: int
@@ -31,12 +31,12 @@ class SourcePosition(NamedTuple):
     offset: int
 
     def repaired(self, word: str) -> str:
-        """The line with another word here."""
+        """Return the line with another word here."""
         return f"{self.text[: self.offset]}{word}{self.text[self.offset + len(self.word) :]}"
 
 
 def indent_of(blanks: str) -> int:
-    """The width of the blanks before a line."""
+    """Return the width of the blanks before a line, tabs counted to the next eighth column."""
     return len(blanks.expandtabs(8)) if "\t" in blanks else len(blanks)
 
 
@@ -64,21 +64,21 @@ class SourceLine:
 
     @property
     def body(self) -> str:
-        """The line without prompt and indentation."""
+        """Return the line without prompt and indentation."""
         return self.text[self.start :]
 
     def rest(self, index: int) -> str:
-        """The text from a word to the end of the line."""
+        """Return the text from a word to the end of the line."""
         return self.text[self.columns[index] - 1 :]
 
     def place(self, index: int) -> SourcePosition:
-        """Where a word stands; the last word when the index is beyond it."""
+        """Return the position of a word, or of the last word if the index is beyond it."""
         index = min(index, len(self.words) - 1)
         column = self.columns[index]
         return SourcePosition(self.number, column, self.words[index], self.body, column - 1 - self.start)
 
     def replaced(self, first: int, last: int, word: str) -> str:
-        """The line with words `first` to `last` replaced by one, or dropped when it is empty."""
+        """Return the line with words `first` to `last` replaced by one, or dropped if `word` is empty."""
         before = self.text[self.start : self.columns[first] - 1]
         after = self.text[self.columns[last] - 1 + len(self.words[last]) :]
         return f"{before}{word}{after}".strip() if word else f"{before.rstrip()}{after}".strip()
@@ -93,7 +93,7 @@ _NAMES: dict[type, tuple[str, ...]] = {}
 
 
 def defaults(cls: type) -> dict[str, Callable[[], object]]:
-    """For each field of a configuration class with a default, a function that makes it."""
+    """Return, for each field of a configuration class with a default, a function that makes the default."""
     known = _DEFAULTS.get(cls)
     if known is not None:
         return known
@@ -108,7 +108,7 @@ def defaults(cls: type) -> dict[str, Callable[[], object]]:
 
 
 def field_names(cls: type) -> tuple[str, ...]:
-    """The names of the fields of a configuration class."""
+    """Return the names of the fields of a configuration class."""
     known = _NAMES.get(cls)
     if known is None:
         known = _NAMES[cls] = tuple(item.name for item in fields(cls))
@@ -116,7 +116,7 @@ def field_names(cls: type) -> tuple[str, ...]:
 
 
 def thaw(value: Any) -> dict[str, Any]:
-    """The fields of a frozen object as a dictionary that may be changed; mappings are copied one level deep."""
+    """Return the fields of a frozen object as a dictionary to change; mappings are copied one level deep."""
     thawed: dict[str, Any] = {}
     for name in field_names(type(value)):
         item = getattr(value, name)
@@ -125,14 +125,14 @@ def thaw(value: Any) -> dict[str, Any]:
 
 
 def blank(cls: type, **given: object) -> dict[str, Any]:
-    """The fields of a new object with their defaults."""
+    """Return the fields of a new object: their defaults, then what is given."""
     made = {name: make() for name, make in defaults(cls).items()}
     made.update(given)
     return made
 
 
 class KeptDraft:
-    """Lines without effect while they are read."""
+    """Lines without effect, while they are read."""
 
     __slots__ = ("after", "lines")
 
@@ -189,7 +189,7 @@ class Frame:
         self.level = 0
 
     def add_kept(self) -> KeptDraft:
-        """A new place for lines without effect, after the line that was read last."""
+        """Add a place for lines without effect after the line that was read last, and return it."""
         held = self.fields["kept"]
         if not isinstance(held, list):
             held = self.fields["kept"] = list(held)
@@ -198,7 +198,7 @@ class Frame:
         return draft
 
     def freeze(self) -> Any:
-        """The frozen object."""
+        """Return the frozen object."""
         routes = self.fields.get("routes")
         if isinstance(routes, dict):
             self.fields["routes"] = tuple(routes.values())
@@ -208,7 +208,7 @@ class Frame:
         return self.cls(**self.fields)
 
     def close(self) -> None:
-        """Put the frozen object where it belongs in the mode around it."""
+        """Put the frozen object into the object of the mode around it."""
         if self.discarded or self.parent is None or self.draft is not None:
             return
         if self.key is None:
@@ -218,5 +218,5 @@ class Frame:
 
 
 def root(config: Config | None = None) -> Frame:
-    """The frame of global configuration mode, on top of an existing configuration or of an empty one."""
+    """Return the frame of global configuration mode, on an existing configuration or an empty one."""
     return Frame("global", Config, thaw(config or Config()))

@@ -149,8 +149,8 @@ class Command:
     `modes` are those that know it; `variants` narrows a mode to kinds of its object (ikev1, ikev2; static,
     on-demand, manual). `does` and `target` name what it does to the configuration (see `effects`), `enters` the
     mode that it opens. `no` lists its no forms (None: made from the syntax, empty: there is none). `code` is the
-    diagnostic code of its refused values, `surplus` that of words too many, `misplaced` the one when it stands
-    under the wrong variant or mode.
+    diagnostic code of its refused values, `surplus` that of words too many, `misplaced` the one if it is
+    used under the wrong variant or mode.
     """
 
     id: str
@@ -255,7 +255,7 @@ MODES: dict[str, Mode] = {
         Mode("port", "(config-port)#", "global", "port", "a port"),
     )
 }
-"""Every mode, by name. Mode "any" in a command stands for all of them."""
+"""Every mode, by name. Mode "any" in a command means all of them."""
 
 
 def ancestors(mode: str) -> tuple[str, ...]:

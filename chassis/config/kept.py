@@ -1,7 +1,7 @@
-"""Lines that no command of the grammar is: where they stand, and what makes a line one of them.
+"""Lines that no command of the grammar matches: which lines are kept, and where they are printed.
 
-Each is kept with the object that it stands in, after the line of that object that it followed. An anchor names
-that line: the field or list that it fills, and its key there.
+Each is kept in the object of its mode, after the line of that object that it followed. An anchor names that line:
+the field or list that it fills, and its key there.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _SECRET = re.compile(r"\b\S*(?:key|passw|secret|encrypted|communit|md5|digest|au
 
 
 def anchor(command: Command, values: Mapping[str, Any]) -> Anchor:
-    """The anchor of a line that was read."""
+    """Return the anchor of a line that was read."""
     does, target = command.does, command.target
     if does == "enter":
         key = values.get("slot") if command.enters == "card" else values.get("name")
@@ -62,7 +62,7 @@ def misuses(failure: Failure, negative: bool) -> bool:
 
 
 def claims(mode: str, variant: str, words: Sequence[str]) -> bool:
-    """Whether a mode would take a line for its own, right or wrong; False: it is none of its business."""
+    """Whether a mode would handle a line as its own, right or wrong."""
     negative = words[0].lower() == "no" and len(words) > 1
     used = words[1:] if negative else words
     for name, kind in ((mode, variant), (mode, ""), (PAIRED.get(mode, ""), "")):
@@ -92,6 +92,6 @@ def circuit_takes(line: str) -> bool:
 
 
 def masked(text: str, hidden: str) -> str:
-    """A kept line without what may be a key: nobody knows what it holds, so all after a telling word is hidden."""
+    """Return a kept line with all after a word such as `key` or `password` hidden: it may be a key."""
     found = _SECRET.search(text)
     return text if found is None else f"{text[: found.end()]}{hidden}"

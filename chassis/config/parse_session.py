@@ -12,7 +12,7 @@ from chassis.config.matcher import Match
 from chassis.model.router import Config
 
 NO_COMMAND = Command("", (), "", "", does="none")
-"""Stands for the command of a line that is none."""
+"""The command of a line that matches none."""
 
 
 class ParseSession:
@@ -44,16 +44,16 @@ class ParseSession:
         self.stack.append(frame)
 
     def place(self, index: int) -> SourcePosition:
-        """Where a word of the matched command stands (its index counts without a leading `no`)."""
+        """Return the position of a word of the matched command; its index does not count a leading `no`."""
         return self.line.place(index + self.shift)
 
     def keep_places(self, path: Path) -> None:
-        """Remember where each value of the line stands."""
+        """Store the position of each value of the line below `path`."""
         for name, index in self.match.places.items():
             self.places[(*path, name)] = self.line.place(index + self.shift)
 
     def keep_place(self, path: Path, name: str | None) -> None:
-        """Remember where one value of the line stands, or the line itself, under a path of its own."""
+        """Store the position of one value of the line as `path`; `name` None is the line itself."""
         index = 0 if name is None else self.match.places[name] + self.shift
         self.places[path] = self.line.place(index)
 
@@ -66,7 +66,7 @@ class ParseSession:
         hint: str = "",
         secret: bool = True,
     ) -> None:
-        """Say something about a word of the line; the hint is left out where it could show a key."""
+        """Add a diagnostic for a word of the line; `secret` drops the hint if the command can have a key."""
         if severity == "error":
             self.failed = True
             self.broken.add(self.stack[-1].path)

@@ -1,9 +1,9 @@
-"""Reading a configuration: from text to a typed configuration and what there is to say about it.
+"""Parser: from the text of a configuration to the typed configuration and its diagnostics.
 
 A line that the open mode does not know is tried in the modes around it, up to global configuration, and the
 mode changes with it; `exit` is never needed. Prompts and headers of transcripts are dropped. A line that misuses a
-command is wrong: it has no effect and the rest is still read. A line that is no command at all is kept where it
-stands, with the deeper-indented lines under it. No text makes this raise.
+command is an error: it has no effect and the rest is still read. A line that matches no command at all is kept in
+its place, with the deeper-indented lines below it. The parser raises on no text.
 """
 
 from __future__ import annotations
@@ -68,12 +68,12 @@ class Parser(ParseSession):
         self._shared: dict[frozenset[str], frozenset[str]] = {}
         self._block: _Block | None = None
         self._under: int | None = None
-        """Indentation of a line that is no text, while lines under it are left out."""
+        """Indentation of a line that can't be kept, while the lines below it are skipped; else None."""
 
     # --- reading ---
 
     def read_line(self, text: str, number: int = 0) -> None:
-        """Read one line; what there is to say goes to `diagnostics`."""
+        """Read one line and add its diagnostics."""
         line = SourceLine(text, number)
         words = line.words
         if not words or is_header(words):
@@ -131,7 +131,7 @@ class Parser(ParseSession):
             self._keep_unknown(failures, used, negative)
 
     def config(self) -> Config:
-        """The configuration as it stands, with the open modes closed."""
+        """Close the open modes and return the configuration."""
         self._close(0)
         config: Config = self.stack[0].freeze()
         return config
@@ -221,7 +221,7 @@ class Parser(ParseSession):
         )
 
     def _home(self) -> int:
-        """The depth of the mode that the line stands in by its indentation."""
+        """Return the depth of the mode that the line belongs to by its indentation."""
         indent = self.line.indent
         for depth in range(len(self.stack) - 1, 0, -1):
             frame = self.stack[depth]
@@ -230,7 +230,7 @@ class Parser(ParseSession):
         return 0
 
     def _keep(self, depth: int, enters: str = "") -> None:
-        """Keep the line and what stands under it in the mode of this depth; `enters` is the mode that it opens."""
+        """Keep the line and the lines below it in the mode of this depth; `enters` is the mode that it opens."""
         self._close(depth)
         frame, indent = self.stack[-1], self.line.indent
         if frame.discarded:
@@ -251,7 +251,7 @@ class Parser(ParseSession):
         """Keep a line that is right on the router and has no effect here."""
         home = self._home()
         if depth < home and any(frame.indent < self.line.indent for frame in self.stack[depth + 1 :]):
-            # It stands inside a mode that does not know it, and is no line of the modes around that.
+            # It is inside a mode that does not know it, and not a line of the modes around that.
             depth = home
         last = sum(not isinstance(element, OptionalPart) for element in command.elements) - 1
         self._warn_unknown(0, last, "is no part of the router that is emulated", "", depth)
@@ -297,8 +297,10 @@ class Parser(ParseSession):
         return None, ""
 
     def _warn_unknown(self, position: int, last: int, what: str, hint: str, depth: int) -> None:
-        """Say once for each first word that a line is kept, by its words up to the `last` of those that tell why;
-        `position` is that of the word that is named."""
+        """Warn, once for each first word, that a line is kept.
+
+        The message has the words of the line up to `last`; `position` is that of the word that is named.
+        """
         first = self.line.words[self.shift].lower()
         if first in self._unknown or self.stack[depth].discarded:
             return
@@ -344,7 +346,7 @@ class Parser(ParseSession):
         if words[0] == "asp-group" and len(words) > 1:
             hint = self.line.replaced(0, 0, "asp group") if len(words) == 2 and frame.mode == "global" else ""
         elif words[0].lower() == "show":
-            # What else can be shown has no effect either, and is no line of a configuration.
+            # Other `show` lines have no effect either, and are not lines of a configuration.
             if "show" not in self._noted:
                 self._noted.add("show")
                 self.report("note", "no-effect", self.line.place(0), "`show` has no effect in a file")

@@ -2,7 +2,7 @@
 
 The grammar is the only source of the words: the syntax of each command is walked with the values of the object.
 The order of the sections is the order of the commands in the grammar, one blank of indentation for each mode.
-Lines that are no commands come after the line that they followed.
+Kept lines come after the line that they followed.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def render(config: Config, verbose: bool = False) -> str:
 
 
 def settled(config: Config) -> Config:
-    """The configuration with each line that is no command after the line that it is printed after."""
+    """Return the configuration with the anchor of each kept line set to the line that is printed before it."""
     return _settled("global", config, "")  # type: ignore[no-any-return]
 
 
@@ -126,7 +126,7 @@ def _commands(mode: str, variant: str) -> tuple[Command, ...]:
 
 
 class _Part(NamedTuple):
-    """Lines of an object that belong together: those of one anchor, or lines that are no commands (`kept`).
+    """Lines of an object that belong together: those of one anchor, or kept lines (`kept`).
 
     `opened`: the mode and the object that they open, None for single lines.
     """
@@ -401,7 +401,7 @@ def _rule_values(rule: AclRule) -> dict[str, Any]:
 
 
 def _network(prefix: Prefix, form: Form) -> Prefix | str | None:
-    """What stands for a network of a rule; None where nothing has to."""
+    """Return what is printed for a network of a rule; None for nothing."""
     return prefix if prefix != ANY or form == "prefix" else form or None
 
 

@@ -44,8 +44,7 @@ _UNFIT = re.compile("[\0\ud800-\udfff]")
 
 
 def unfit(text: str) -> tuple[int, str] | None:
-    """Where and why a line is none that can be kept and told of: NUL or half of a surrogate pair stands in it, or
-    it is too long."""
+    """Return (offset, reason) if a line can't be kept: it has NUL or half of a surrogate pair, or is too long."""
     found = _UNFIT.search(text, 0, MOST_CHARACTERS)
     if found is not None:
         return found.start(), f"character U+{ord(found[0]):04X} is none that a configuration can have"
@@ -68,5 +67,5 @@ def prompt_end(text: str) -> int:
 
 
 def is_header(words: list[str]) -> bool:
-    """Whether the words of a line are no line of a configuration."""
+    """Whether the words are a line that the router prints around a configuration, or a typed exec command."""
     return words[0][0] in "BbCcDdEeLlNnPpSsTtYy%^" and _HEADER.fullmatch(" ".join(words)) is not None

@@ -26,7 +26,7 @@ HIDDEN_VALUE = "***"
 
 @dataclass(frozen=True, slots=True)
 class InvalidValue:
-    """Why a word is no value of its kind; `instead` is the word that was probably meant."""
+    """Why a word is not a value of its kind; `instead` is the word that was probably meant."""
 
     why: str
     code: str = "bad-value"
@@ -114,7 +114,7 @@ def _read_host(word: str) -> object:
     if number is None:
         return InvalidValue("expected an IPv4 address such as 10.0.0.1")
     if number == 0 or number >= 0xE0000000:
-        return InvalidValue(f"{word} is no address of a host")
+        return InvalidValue(f"{word} is not a host address")
     return dotted(number)
 
 
@@ -156,7 +156,7 @@ def _read_interface_address(word: str) -> object:
         return split
     number, length = split
     if number >> 24 in (0, 127) or number >= 0xE0000000 or length == 0:
-        return InvalidValue(f"{word} is no address for an interface")
+        return InvalidValue(f"{word} is not an interface address")
     if length < 31 and number == number & _network_mask(length):
         return InvalidValue(
             f"{dotted(number)} is the address of the network itself",

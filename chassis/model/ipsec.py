@@ -35,7 +35,7 @@ class Keyed:
 class IpsecProposal:
     """`ipsec proposal`. The three algorithm fields hold the lines that were typed; the properties what they mean.
 
-    Without any of the three lines a proposal stands for ESP hmac-sha1-96 with aes-128-cbc; as soon as one line
+    Without any of the three lines a proposal means ESP hmac-sha1-96 with aes-128-cbc; as soon as one line
     exists only the lines count.
     """
 
@@ -156,7 +156,7 @@ class Spi:
 
     @property
     def complete(self) -> bool:
-        """Whether every protocol that is begun has both its SPI and a key (cipher null alone is no key)."""
+        """Whether each protocol with a line has both an SPI and a key; cipher null alone does not count as one."""
         if not self.has_esp and not self.has_ah:
             return False
         keyed = self.esp_auth is not None or (
@@ -197,12 +197,12 @@ class ManualSa:
 
     @property
     def receive(self) -> Spi | None:
-        """What protects the packets that come in."""
+        """The direction that protects the packets that come in."""
         return self.both or self.inbound
 
     @property
     def send(self) -> Spi | None:
-        """What protects the packets that go out."""
+        """The direction that protects the packets that go out."""
         return self.both or self.outbound
 
     @property
