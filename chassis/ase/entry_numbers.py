@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Final
 
-from chassis.model.acl import MOST_RULES, AclRule
+from chassis.model.acl import MAX_IKEV1_RULES, AclRule
 from chassis.net.address import network_of
 
 _SHIFT: Final = 16
@@ -40,4 +40,4 @@ def rules_with_own_sas(rules: Iterable[AclRule]) -> list[AclRule]:
     for rule in rules:
         same = replace(rule, seq=0, source=network_of(*rule.source), destination=network_of(*rule.destination))
         found.setdefault(same, rule)
-    return list(found.values())[:MOST_RULES]
+    return list(found.values())[:MAX_IKEV1_RULES]

@@ -71,7 +71,7 @@ class SourceLine:
         """Return the text from a word to the end of the line."""
         return self.text[self.columns[index] - 1 :]
 
-    def place(self, index: int) -> SourcePosition:
+    def position(self, index: int) -> SourcePosition:
         """Return the position of a word, or of the last word if the index is beyond it."""
         index = min(index, len(self.words) - 1)
         column = self.columns[index]

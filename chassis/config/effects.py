@@ -34,7 +34,7 @@ KEY_BYTES = {
 }
 """Lengths of key that each algorithm takes, in bytes (RFC 2403, 2404, 3566, 3602, 2405, 2451)."""
 
-LIMITS = {"ike-policy": 16, "ipsec-policy": 16, "tunnel": 8, "ipsec-profile": 8}
+MAX_SEQ_LINES = {"ike-policy": 16, "ipsec-policy": 16, "tunnel": 8, "ipsec-profile": 8}
 """Most `seq` lines of an object: IKE and IPsec proposals, IPsec policies or manual SAs (guide 6.4.1, 8.2, 9.2)."""
 
 _BARE = frozenset({"interface", "tunnel-static"})
@@ -71,19 +71,19 @@ def _enter(session: ParseSession, frame: Frame, command: Command, values: dict[s
     opened = Frame(command.enters, cls, content, frame, command.target, key, path)
     opened.variant = variant_of(command.enters, content)
     session.push(opened)
-    session.keep_places(path)
-    session.keep_place(path, None)
+    session.store_positions(path)
+    session.store_position(path, None)
     if "surplus" in values:
         _surplus(session, command)
 
 
 def _surplus(session: ParseSession, command: Command) -> None:
-    line, index = session.line, session.match.places["surplus"]
+    line, index = session.line, session.match.word_index["surplus"]
     if command.id == "ike2-policy":
         last, code = len(line.words) - 1, "S-051"
     else:
         last, code = index, "S-016"
-    place = line.place(index)
+    place = line.position(index)
     place = place._replace(
         word=line.text[line.columns[index] - 1 : line.columns[last] - 1 + len(line.words[last])]
     )
@@ -109,7 +109,9 @@ def _opening_error(
         if (command.target == "both" and set(others) - {"both"}) or (
             command.target != "both" and "both" in others
         ):
-            session.report("error", "conflict", line.place(0), "both excludes in and out: choose one of the two")
+            session.report(
+                "error", "conflict", line.position(0), "both excludes in and out: choose one of the two"
+            )
             return True
         return False
     if command.enters == "card":
@@ -123,12 +125,12 @@ def _opening_error(
         if field == "version":
             version = existing.version
             session.report(
-                "error", "S-037", line.place(session.match.places["name"]),
+                "error", "S-037", line.position(session.match.word_index["name"]),
                 f"{name} is the name of an IKEv{version} object already; names are unique over both versions",
             )  # fmt: skip
         else:
             session.report(
-                "error", "conflict", line.place(session.match.places["name"]),
+                "error", "conflict", line.position(session.match.word_index["name"]),
                 f"{name} exists already and is of another kind; remove it first",
             )  # fmt: skip
         return True
@@ -139,13 +141,13 @@ def _card_error(session: ParseSession, values: dict[str, Any], existing: Any) ->
     line, slot, kind = session.line, values["slot"], values["type"]
     if slot in (7, 8) and not kind.startswith("xcrp"):
         session.report(
-            "error", "S-101", line.place(session.match.places["slot"]),
+            "error", "S-101", line.position(session.match.word_index["slot"]),
             f"slot {slot} belongs to a controller",
         )  # fmt: skip
         return True
     if existing is not None and existing.type != kind:
         session.report(
-            "error", "S-101", line.place(session.match.places["slot"]),
+            "error", "S-101", line.position(session.match.word_index["slot"]),
             f"slot {slot} has card {existing.type} already; remove it first",
         )  # fmt: skip
         return True
@@ -159,12 +161,12 @@ def _delete(session: ParseSession, frame: Frame, command: Command, values: dict[
         return
     holder = frame.fields[command.target]
     found = holder.get(key)
-    index = session.match.places.get("name", session.match.places.get("slot", 0))
+    index = session.match.word_index.get("name", session.match.word_index.get("slot", 0))
     if found is None or (command.enters == "card" and found.type != values["type"]):
-        session.report("warning", "nothing-to-remove", session.place(index), f"there is no {key} to remove")
+        session.report("warning", "nothing-to-remove", session.position(index), f"there is no {key} to remove")
         return
     if command.target == "contexts" and key == LOCAL:
-        session.report("error", "conflict", session.place(index), "context local always exists")
+        session.report("error", "conflict", session.position(index), "context local always exists")
         return
     del holder[key]
 
@@ -183,7 +185,7 @@ def _set(session: ParseSession, frame: Frame, command: Command, values: dict[str
         written = f"{name}_written"
         if written in standard:
             content[written] = name in values
-    session.keep_places(frame.path)
+    session.store_positions(frame.path)
 
 
 def _unset(session: ParseSession, frame: Frame, command: Command, values: dict[str, Any]) -> None:
@@ -194,7 +196,7 @@ def _unset(session: ParseSession, frame: Frame, command: Command, values: dict[s
 
 def _flag(session: ParseSession, frame: Frame, command: Command, values: dict[str, Any]) -> None:
     frame.fields[command.target] = True
-    session.keep_place((*frame.path, command.target), None)
+    session.store_position((*frame.path, command.target), None)
 
 
 def _unflag(session: ParseSession, frame: Frame, command: Command, values: dict[str, Any]) -> None:
@@ -213,7 +215,7 @@ def _is_unnumbered(session: ParseSession, frame: Frame) -> bool:
     """Whether an interface may have no address; that has been reported then."""
     if frame.fields["kind"] != "multibind":
         return False
-    session.report("error", "multibind", session.place(0), "a multibind interface is unnumbered: ip unnumbered")
+    session.report("error", "multibind", session.position(0), "a multibind interface is unnumbered: ip unnumbered")
     return True
 
 
@@ -238,7 +240,7 @@ def _append(session: ParseSession, frame: Frame, command: Command, values: dict[
     present: tuple[object, ...] = frame.fields[command.target]
     if value not in present:
         frame.fields[command.target] = (*present, value)
-    session.keep_place((*frame.path, command.target, value), command.target)
+    session.store_position((*frame.path, command.target, value), command.target)
 
 
 def _remove(session: ParseSession, frame: Frame, command: Command, values: dict[str, Any]) -> None:
@@ -246,13 +248,13 @@ def _remove(session: ParseSession, frame: Frame, command: Command, values: dict[
     present: tuple[object, ...] = frame.fields[command.target]
     if value not in present:
         session.report(
-            "warning", "nothing-to-remove", session.place(session.match.places[command.target]),
+            "warning", "nothing-to-remove", session.position(session.match.word_index[command.target]),
             f"there is no {value} to remove",
         )  # fmt: skip
     frame.fields[command.target] = tuple(item for item in present if item != value)
 
 
-def _keep_text(frame: Frame, command: Command, text: str | None) -> None:
+def _store_accepted(frame: Frame, command: Command, text: str | None) -> None:
     """Keep one line without effect, in the place that the grammar gives it."""
     kept = [item for item in frame.fields["accepted"] if not command.begins(item)]
     if text is not None:
@@ -267,12 +269,12 @@ def _accepted_order(text: str) -> int:
     return _ORDER.get(text, len(_ORDER))
 
 
-def _keep(session: ParseSession, frame: Frame, command: Command, values: dict[str, Any]) -> None:
-    _keep_text(frame, command, " ".join([command.keywords, *(str(value) for value in values.values())]))
+def _accept(session: ParseSession, frame: Frame, command: Command, values: dict[str, Any]) -> None:
+    _store_accepted(frame, command, " ".join([command.keywords, *(str(value) for value in values.values())]))
 
 
-def _keep_no(session: ParseSession, frame: Frame, command: Command, values: dict[str, Any]) -> None:
-    _keep_text(frame, command, None if command.fields else f"no {command.keywords}")
+def _accept_no(session: ParseSession, frame: Frame, command: Command, values: dict[str, Any]) -> None:
+    _store_accepted(frame, command, None if command.fields else f"no {command.keywords}")
 
 
 # --- lists ---
@@ -280,16 +282,16 @@ def _keep_no(session: ParseSession, frame: Frame, command: Command, values: dict
 
 def _put_seq(session: ParseSession, frame: Frame, target: str, item: Any) -> bool:
     kept = [other for other in frame.fields[target] if other.seq != item.seq]
-    limit = LIMITS.get(frame.mode)
+    limit = MAX_SEQ_LINES.get(frame.mode)
     if limit is not None and len(kept) >= limit:
         session.report(
-            "error", "limit", session.place(0), f"{MODES[frame.mode].title} has at most {limit} of these lines"
+            "error", "limit", session.position(0), f"{MODES[frame.mode].title} has at most {limit} of these lines"
         )
         return False
     kept.append(item)
     kept.sort(key=lambda other: int(other.seq))
     frame.fields[target] = tuple(kept)
-    session.keep_places((*frame.path, "seq", item.seq))
+    session.store_positions((*frame.path, "seq", item.seq))
     return True
 
 
@@ -307,12 +309,12 @@ def _entry(session: ParseSession, frame: Frame, command: Command, values: dict[s
 
 def _rule(session: ParseSession, frame: Frame, command: Command, values: dict[str, Any]) -> None:
     if len(values) == 1:
-        session.report("error", "S-015", session.place(0), "a rule needs something to match besides its number")
+        session.report("error", "S-015", session.position(0), "a rule needs something to match besides its number")
         return
     ports = [name for name in ("source_port", "destination_port") if name in values]
     if ports and values.get("protocol") not in (6, 17):
         session.report(
-            "error", "S-015", session.place(session.match.places[ports[0]] - 1), "ports need tcp or udp"
+            "error", "S-015", session.position(session.match.word_index[ports[0]] - 1), "ports need tcp or udp"
         )
         return
     source, source_form = _network(values.get("source", ""))
@@ -341,7 +343,7 @@ def _no_seq(session: ParseSession, frame: Frame, command: Command, values: dict[
     kept = tuple(item for item in present if item.seq != values["seq"])
     if len(kept) == len(present):
         session.report(
-            "warning", "nothing-to-remove", session.place(session.match.places["seq"]),
+            "warning", "nothing-to-remove", session.position(session.match.word_index["seq"]),
             f"there is no line {values['seq']} to remove",
         )  # fmt: skip
     frame.fields[command.target] = kept
@@ -369,7 +371,7 @@ def _route(session: ParseSession, frame: Frame, command: Command, values: dict[s
         routes = {_route_key(item): item for item in routes}
         frame.fields["routes"] = routes
     routes[_route_key(route)] = route
-    session.keep_places((*frame.path, "route", route.prefix, route.next_hop or route.interface or ""))
+    session.store_positions((*frame.path, "route", route.prefix, route.next_hop or route.interface or ""))
 
 
 def _no_route(session: ParseSession, frame: Frame, command: Command, values: dict[str, Any]) -> None:
@@ -378,7 +380,7 @@ def _no_route(session: ParseSession, frame: Frame, command: Command, values: dic
     kept = tuple(route for route in present if not _same_route(route, values))
     if len(kept) == len(present):
         session.report(
-            "warning", "nothing-to-remove", session.place(session.match.places["prefix"]),
+            "warning", "nothing-to-remove", session.position(session.match.word_index["prefix"]),
             f"there is no such route to {values['prefix']} to remove",
         )  # fmt: skip
     frame.fields["routes"] = kept
@@ -395,11 +397,11 @@ def _keyed(session: ParseSession, frame: Frame, command: Command, values: dict[s
         _wrong_length(session, key, in_force, allowed)
         return
     frame.fields[command.target] = Keyed(algorithm, key)
-    session.keep_place((*frame.path, command.target), None)
+    session.store_position((*frame.path, command.target), None)
 
 
 def _wrong_length(session: ParseSession, key: Key, algorithm: str, allowed: tuple[int, ...]) -> None:
-    line, index = session.line, session.match.places["key"]
+    line, index = session.line, session.match.word_index["key"]
     word, before = line.words[index], index - 1
     digits = word[2:] if word[:2] in ("0x", "0X") else word
     hint = ""
@@ -409,17 +411,17 @@ def _wrong_length(session: ParseSession, key: Key, algorithm: str, allowed: tupl
         # Characters twice as many as the key has bytes: the digits of a hexadecimal key.
         hint = line.replaced(before, index, f"key 0x{word}")
     session.report(
-        "error", "S-069", line.place(index),
+        "error", "S-069", line.position(index),
         f"this key has {len(key.value)} bytes, {algorithm} needs {allowed[0]}", hint, secret=False,
     )  # fmt: skip
 
 
 def _null(session: ParseSession, frame: Frame, command: Command, values: dict[str, Any]) -> None:
     frame.fields[command.target] = Keyed("null", Key(b""))
-    session.keep_place((*frame.path, command.target), None)
+    session.store_position((*frame.path, command.target), None)
 
 
-def _shut(session: ParseSession, frame: Frame, command: Command, values: dict[str, Any]) -> None:
+def _shutdown(session: ParseSession, frame: Frame, command: Command, values: dict[str, Any]) -> None:
     frame.fields["shutdown"] = True
 
 
@@ -438,14 +440,14 @@ EFFECTS: dict[str, Effect] = {
     "address": _address,
     "secondary": _secondary,
     "append": _append,
-    "keep": _keep,
+    "keep": _accept,
     "proposal": _proposal,
     "entry": _entry,
     "rule": _rule,
     "route": _route,
     "keyed": _keyed,
     "null": _null,
-    "shutdown": _shut,
+    "shutdown": _shutdown,
     "none": _none,
     "control": _none,
     "foreign": _none,
@@ -461,7 +463,7 @@ NO_EFFECTS: dict[str, Effect] = {
     "address": _no_address,
     "secondary": _remove,
     "append": _remove,
-    "keep": _keep_no,
+    "keep": _accept_no,
     "proposal": _no_seq,
     "entry": _no_seq,
     "rule": _no_seq,

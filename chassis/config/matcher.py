@@ -65,7 +65,7 @@ class Match:
 
     command: Command
     values: dict[str, object] = field(repr=False)
-    places: dict[str, int]
+    word_index: dict[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,17 +208,17 @@ class CompiledGrammar:
 
 def _telling(refusal: InvalidValue) -> tuple[bool, bool]:
     """How much a refusal says: one that knows the right word says most."""
-    return bool(refusal.instead), refusal.code != "bad-value"
+    return bool(refusal.suggestion), refusal.code != "bad-value"
 
 
 def _matched(command: Command, captures: _Captures) -> Match:
     values: dict[str, object] = {}
-    places: dict[str, int] = {}
+    word_index: dict[str, int] = {}
     while captures is not None:
         captures, name, value, index = captures
         values[name] = value
-        places[name] = index
-    return Match(command, values, places)
+        word_index[name] = index
+    return Match(command, values, word_index)
 
 
 def _failure(

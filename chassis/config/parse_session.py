@@ -16,7 +16,7 @@ NO_COMMAND = Command("", (), "", "", does="none")
 
 
 class ParseSession:
-    """The open modes as a stack, the line at hand with its match, diagnostics and places.
+    """The open modes as a stack, the current line with its match, diagnostics and positions.
 
     `shift` is 1 where the line begins with `no`, else 0: indices of the match do not count that word. `failed`
     says that the line had an error. `broken` has the paths of objects with a wrong line.
@@ -26,7 +26,7 @@ class ParseSession:
         self.file = file
         self.stack: list[Frame] = [root(config)]
         self.diagnostics: list[Diagnostic] = []
-        self.places: dict[Path, SourcePosition] = {}
+        self.positions: dict[Path, SourcePosition] = {}
         self.broken: set[Path] = set()
         self.line = SourceLine("", 0)
         self.match = Match(NO_COMMAND, {}, {})
@@ -43,19 +43,19 @@ class ParseSession:
         frame.indent = self.line.indent
         self.stack.append(frame)
 
-    def place(self, index: int) -> SourcePosition:
+    def position(self, index: int) -> SourcePosition:
         """Return the position of a word of the matched command; its index does not count a leading `no`."""
-        return self.line.place(index + self.shift)
+        return self.line.position(index + self.shift)
 
-    def keep_places(self, path: Path) -> None:
+    def store_positions(self, path: Path) -> None:
         """Store the position of each value of the line below `path`."""
-        for name, index in self.match.places.items():
-            self.places[(*path, name)] = self.line.place(index + self.shift)
+        for name, index in self.match.word_index.items():
+            self.positions[(*path, name)] = self.line.position(index + self.shift)
 
-    def keep_place(self, path: Path, name: str | None) -> None:
+    def store_position(self, path: Path, name: str | None) -> None:
         """Store the position of one value of the line as `path`; `name` None is the line itself."""
-        index = 0 if name is None else self.match.places[name] + self.shift
-        self.places[path] = self.line.place(index)
+        index = 0 if name is None else self.match.word_index[name] + self.shift
+        self.positions[path] = self.line.position(index)
 
     def report(
         self,

@@ -21,7 +21,7 @@ from chassis.config.kept import CIRCUIT, PAIRED, anchor, misuses
 from chassis.config.matcher import Failure, Match, compiled_grammar
 from chassis.config.objects import CLASSES
 from chassis.config.parse_session import NO_COMMAND, ParseSession
-from chassis.config.render import settled
+from chassis.config.render import with_printed_anchors
 from chassis.config.transcript import is_header, unfit
 from chassis.config.validate import check
 from chassis.config.values import HIDDEN_VALUE, mask_length
@@ -36,7 +36,7 @@ class Parsed:
 
     config: Config
     diagnostics: tuple[Diagnostic, ...]
-    places: dict[Path, SourcePosition] = field(repr=False, default_factory=dict)
+    positions: dict[Path, SourcePosition] = field(repr=False, default_factory=dict)
 
 
 class _Block(NamedTuple):
@@ -61,13 +61,13 @@ class Parser(ParseSession):
         self.modern = modern
         self.flat = flat
         self.ended = False
-        self.keeps = False
+        self.has_kept = False
         """Whether a line was kept."""
-        self._noted: set[str] = set()
+        self._reported_words: set[str] = set()
         self._unknown: set[str] = set()
         self._shared: dict[frozenset[str], frozenset[str]] = {}
         self._block: _Block | None = None
-        self._under: int | None = None
+        self._skip_below: int | None = None
         """Indentation of a line that can't be kept, while the lines below it are skipped; else None."""
 
     # --- reading ---
@@ -79,10 +79,10 @@ class Parser(ParseSession):
         if not words or is_header(words):
             return
         self.line = line
-        if self._under is not None and line.indent > self._under:
+        if self._skip_below is not None and line.indent > self._skip_below:
             # It was meant for what the line before could not name.
             return
-        self._under = None
+        self._skip_below = None
         if fault := unfit(line.text):
             self._unfit(*fault)
             return
@@ -101,7 +101,7 @@ class Parser(ParseSession):
         def rest(index: int) -> str:
             return line.rest(index + self.shift)
 
-        while self.stack[-1].draft is not None and not self._goes_on(self.stack[-1], used, rest, negative):
+        while self.stack[-1].draft is not None and not self._continues_mode(self.stack[-1], used, rest, negative):
             self.stack.pop()
         failures: list[tuple[Failure, int]] = []
         for depth in range(len(self.stack) - 1, -1, -1):
@@ -118,16 +118,16 @@ class Parser(ParseSession):
             elif found.command.does != "foreign":
                 self._apply(found, depth, negative)
                 return
-            elif depth <= self._home():
+            elif depth <= self._depth_by_indent():
                 self._keep_foreign(found.command, depth, negative)
                 return
         self.match = Match(NO_COMMAND, {}, {})
-        if self._misplaced(used, rest, negative, _furthest(failures)[0]):
+        if self._report_misplaced(used, rest, negative, _furthest(failures)[0]):
             return
         wrong = [one for one in failures if self.stack[one[1]].draft is None and misuses(one[0], negative)]
         if wrong:
-            self._explain(*_furthest(wrong), used, negative)
-        elif not self._coded(used, negative):
+            self._report_misuse(*_furthest(wrong), used, negative)
+        elif not self._report_coded(used, negative):
             self._keep_unknown(failures, used, negative)
 
     def config(self) -> Config:
@@ -154,13 +154,13 @@ class Parser(ParseSession):
         (NO_EFFECTS if negative else EFFECTS)[command.does](self, frame, command, match.values)
         if not self.failed and command.kind == "config":
             frame.after = anchor(command, match.values)
-            self._write(frame, command, negative)
+            self._mark_written(frame, command, negative)
         if self.failed or command.standing not in ("accepted", "later"):
             return
         if not negative or command.does in ("keep", "switch", "idle"):
-            self._note(command)
+            self._report_no_effect(command)
 
-    def _write(self, frame: Frame, command: Command, negative: bool) -> None:
+    def _mark_written(self, frame: Frame, command: Command, negative: bool) -> None:
         """Remember that a setting was typed: it is printed back even where it says what is so without it."""
         if command.does not in ("set", "flag", "shutdown") or "written" not in frame.fields:
             return
@@ -180,11 +180,11 @@ class Parser(ParseSession):
         parent = self.stack[-1]
         self.push(Frame(mode, CLASSES.get(mode, Config), {}, parent, path=(*parent.path, "?"), discarded=True))
 
-    def _note(self, command: Command) -> None:
-        if command.keywords in self._noted:
+    def _report_no_effect(self, command: Command) -> None:
+        if command.keywords in self._reported_words:
             return
-        self._noted.add(command.keywords)
-        place = self.line.place(self.shift)._replace(word=command.keywords)
+        self._reported_words.add(command.keywords)
+        place = self.line.position(self.shift)._replace(word=command.keywords)
         if command.kind != "config":
             self.report("note", "no-effect", place, f"`{command.keywords}` has no effect in a file")
         elif command.standing == "accepted":
@@ -207,7 +207,7 @@ class Parser(ParseSession):
         around = frame.parent
         return self.flat if around is None or around.parent is None else around.indent == frame.indent
 
-    def _goes_on(self, frame: Frame, words: Sequence[str], rest: Rest, negative: bool) -> bool:
+    def _continues_mode(self, frame: Frame, words: Sequence[str], rest: Rest, negative: bool) -> bool:
         """Whether the line may belong to a mode without effect."""
         if self.line.indent != frame.indent:
             return False
@@ -220,7 +220,7 @@ class Parser(ParseSession):
             and isinstance(compiled_grammar(frame.mode, "", negative, self.modern).match(words, rest), Match)
         )
 
-    def _home(self) -> int:
+    def _depth_by_indent(self) -> int:
         """Return the depth of the mode that the line belongs to by its indentation."""
         indent = self.line.indent
         for depth in range(len(self.stack) - 1, 0, -1):
@@ -236,7 +236,7 @@ class Parser(ParseSession):
         if frame.discarded:
             self._block = _Block(indent, 0, [])
             return
-        self.keeps = True
+        self.has_kept = True
         draft = frame.draft
         if draft is None:
             draft = frame.add_kept()
@@ -249,7 +249,7 @@ class Parser(ParseSession):
 
     def _keep_foreign(self, command: Command, depth: int, negative: bool) -> None:
         """Keep a line that is right on the router and has no effect here."""
-        home = self._home()
+        home = self._depth_by_indent()
         if depth < home and any(frame.indent < self.line.indent for frame in self.stack[depth + 1 :]):
             # It is inside a mode that does not know it, and not a line of the modes around that.
             depth = home
@@ -259,7 +259,7 @@ class Parser(ParseSession):
 
     def _keep_unknown(self, failures: Sequence[tuple[Failure, int]], words: Sequence[str], negative: bool) -> None:
         """Keep a line that no mode knows; what follows one that opens a mode, or nearly does, is kept with it."""
-        home, enters, hint = self._home(), "", ""
+        home, enters, hint = self._depth_by_indent(), "", ""
         elsewhere = self._foreign(words, negative)
         if elsewhere is not None:
             enters = elsewhere.enters
@@ -290,7 +290,7 @@ class Parser(ParseSession):
             if failure.position < position or position >= len(words):
                 continue
             for word in difflib.get_close_matches(words[position].lower(), failure.expected, 1, 0.7):
-                meant = self._meant(position + self.shift, word, self.stack[depth], negative)
+                meant = self._command_with_word(position + self.shift, word, self.stack[depth], negative)
                 if meant is not None:
                     at = position + self.shift
                     return meant, "" if meant.has_secret else self.line.replaced(at, at, word)
@@ -307,16 +307,16 @@ class Parser(ParseSession):
         self._unknown.add(first)
         self.match = Match(NO_COMMAND, {}, {})
         words = " ".join(self.line.words[self.shift : self.shift + last + 1])
-        place = self.line.place(self.shift + position)
+        place = self.line.position(self.shift + position)
         self.report("warning", "unknown", place, f"`{words}` {what}: kept without effect", hint)
 
     # --- wrong lines ---
 
-    def _misplaced(self, words: Sequence[str], rest: Rest, negative: bool, best: Failure) -> bool:
+    def _report_misplaced(self, words: Sequence[str], rest: Rest, negative: bool, best: Failure) -> bool:
         """Report a line that is right elsewhere and settled to be wrong here; False for any other."""
         if len(words) == 1 and len(words[0]) > 3 and "configure".startswith(words[0].lower()) and not negative:
             if len(self.stack) > 1:
-                self.report("error", "misplaced", self.line.place(0), "configuration mode is open already")
+                self.report("error", "misplaced", self.line.position(0), "configuration mode is open already")
             return True
         for frame in reversed(self.stack):
             if not frame.variant:
@@ -339,7 +339,7 @@ class Parser(ParseSession):
                 return True
         return False
 
-    def _coded(self, words: Sequence[str], negative: bool) -> bool:
+    def _report_coded(self, words: Sequence[str], negative: bool) -> bool:
         """Report a line that has too little of any command to misuse it, but a row of its own."""
         frame = self.stack[-1]
         position, code, message, hint = self.shift, "S-023", _ASP_GROUP, ""
@@ -347,9 +347,9 @@ class Parser(ParseSession):
             hint = self.line.replaced(0, 0, "asp group") if len(words) == 2 and frame.mode == "global" else ""
         elif words[0].lower() == "show":
             # Other `show` lines have no effect either, and are not lines of a configuration.
-            if "show" not in self._noted:
-                self._noted.add("show")
-                self.report("note", "no-effect", self.line.place(0), "`show` has no effect in a file")
+            if "show" not in self._reported_words:
+                self._reported_words.add("show")
+                self.report("note", "no-effect", self.line.position(0), "`show` has no effect in a file")
             return True
         elif words[0] == "lifetime" and frame.mode == "ipsec-proposal" and len(words) > 1:
             position, code, message = position + 1, "S-003", "expected kbytes, seconds"
@@ -389,7 +389,7 @@ class Parser(ParseSession):
             message = f"`{command.keywords}` belongs in {MODES[mode].title}"
         self._report_wrong(code, 0, message)
 
-    def _explain(self, failure: Failure, depth: int, words: Sequence[str], negative: bool) -> None:
+    def _report_misuse(self, failure: Failure, depth: int, words: Sequence[str], negative: bool) -> None:
         """Report a line that misuses a command, and discard the mode where it would have opened one."""
         frame = self.stack[depth]
         if not frame.discarded:
@@ -423,7 +423,7 @@ class Parser(ParseSession):
                 code = "unknown"
             near = difflib.get_close_matches(words[failure.position].lower(), failure.expected, 1, 0.7)
             what = f"expected {_listed(failure.expected)}"
-            meant = self._meant(position, near[0], frame, negative) if near else None
+            meant = self._command_with_word(position, near[0], frame, negative) if near else None
             hint = line.replaced(position, position, near[0]) if meant and not meant.has_secret else ""
             if code == "S-041":
                 what = "a profile knows set and clear; leave the line out to have the inner bit copied"
@@ -437,31 +437,31 @@ class Parser(ParseSession):
         assert refusal is not None
         assert command is not None
         code = command.code if refusal.code == "bad-value" else refusal.code
-        hint = line.replaced(position, position, refusal.instead) if refusal.instead else ""
-        if refusal.instead.endswith("/32") and position + 1 < len(line.words):
+        hint = line.replaced(position, position, refusal.suggestion) if refusal.suggestion else ""
+        if refusal.suggestion.endswith("/32") and position + 1 < len(line.words):
             length = mask_length(line.words[position + 1])
             if length is not None:
                 hint = line.replaced(position, position + 1, f"{line.words[position]}/{length}")
                 self._report_wrong("S-097", position + 1, "a prefix length is expected, not a mask", hint)
                 return
         hidden = command.has_secret and position > 0
-        self._report_wrong(code, position, refusal.why, "" if hidden else hint, hidden)
+        self._report_wrong(code, position, refusal.reason, "" if hidden else hint, hidden)
 
     def _unfit(self, at: int, what: str) -> None:
         """Report a line that can't be kept; a key may stand in it."""
-        self._block, self._under, self.shift = None, self.line.indent, 0
+        self._block, self._skip_below, self.shift = None, self.line.indent, 0
         self.match = Match(NO_COMMAND, {}, {})
-        place = self.line.place(0)._replace(word=HIDDEN_VALUE, column=at + 1)
+        place = self.line.position(0)._replace(word=HIDDEN_VALUE, column=at + 1)
         self.report("error", "bad-text", place, what)
 
     def _report_wrong(self, code: str, index: int, message: str, hint: str = "", hidden: bool = False) -> None:
-        place = self.line.place(index)
+        place = self.line.position(index)
         if hidden:
             place = place._replace(word=HIDDEN_VALUE)
             hint = ""
         self.report("error", code, place, message, hint)
 
-    def _meant(self, position: int, word: str, frame: Frame, negative: bool) -> Command | None:
+    def _command_with_word(self, position: int, word: str, frame: Frame, negative: bool) -> Command | None:
         """The command that the line is with a near keyword, if that makes it right."""
         words = [*self.line.words]
         words[position] = word
@@ -517,7 +517,7 @@ def parse(text: str, file: str = "", config: Config | None = None, *, modern: bo
         read_line(line, number)
         if parser.ended:
             break
-    checked, found = check(parser.config(), parser.places, parser.broken, file)
-    if parser.keeps:
-        checked = settled(checked)
-    return Parsed(checked, in_order((*parser.diagnostics, *found)), parser.places)
+    checked, found = check(parser.config(), parser.positions, parser.broken, file)
+    if parser.has_kept:
+        checked = with_printed_anchors(checked)
+    return Parsed(checked, in_order((*parser.diagnostics, *found)), parser.positions)

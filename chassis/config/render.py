@@ -68,12 +68,12 @@ def render(config: Config, verbose: bool = False) -> str:
     return "\n".join(lines) + "\n"
 
 
-def settled(config: Config) -> Config:
+def with_printed_anchors(config: Config) -> Config:
     """Return the configuration with the anchor of each kept line set to the line that is printed before it."""
-    return _settled("global", config, "")  # type: ignore[no-any-return]
+    return _with_printed_anchors("global", config, "")  # type: ignore[no-any-return]
 
 
-def _settled(mode: str, value: Any, variant: str) -> Any:
+def _with_printed_anchors(mode: str, value: Any, variant: str) -> Any:
     changes: dict[str, Any] = {}
     for command in _commands(mode, variant):
         if command.does != "enter" or command.target in changes:
@@ -82,11 +82,12 @@ def _settled(mode: str, value: Any, variant: str) -> Any:
         if held is None:
             continue
         if not isinstance(held, Mapping):
-            changes[command.target] = _settled(command.enters, held, "")
+            changes[command.target] = _with_printed_anchors(command.enters, held, "")
             continue
         opened = {key: (_opening(command, item).enters, item) for key, item in held.items()}
         made = {
-            key: _settled(inner, item, variant_of(inner, _view(item))) for key, (inner, item) in opened.items()
+            key: _with_printed_anchors(inner, item, variant_of(inner, _view(item)))
+            for key, (inner, item) in opened.items()
         }
         if any(made[key] is not held[key] for key in made):
             changes[command.target] = made

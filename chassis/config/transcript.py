@@ -37,7 +37,7 @@ _HEADER = re.compile(
 """Lines that the router prints around a configuration, and that are typed at it to see, load or save one."""
 
 
-MOST_CHARACTERS = 4096
+MAX_LINE_CHARACTERS = 4096
 """Of one line: more than any command takes, and little enough for every message that tells of it."""
 
 _UNFIT = re.compile("[\0\ud800-\udfff]")
@@ -45,11 +45,11 @@ _UNFIT = re.compile("[\0\ud800-\udfff]")
 
 def unfit(text: str) -> tuple[int, str] | None:
     """Return (offset, reason) if a line can't be kept: it has NUL or half of a surrogate pair, or is too long."""
-    found = _UNFIT.search(text, 0, MOST_CHARACTERS)
+    found = _UNFIT.search(text, 0, MAX_LINE_CHARACTERS)
     if found is not None:
         return found.start(), f"character U+{ord(found[0]):04X} is none that a configuration can have"
-    if len(text) > MOST_CHARACTERS:
-        return MOST_CHARACTERS, f"the line has {len(text)} characters: at most {MOST_CHARACTERS} are taken"
+    if len(text) > MAX_LINE_CHARACTERS:
+        return MAX_LINE_CHARACTERS, f"the line has {len(text)} characters: at most {MAX_LINE_CHARACTERS} are taken"
     return None
 
 

@@ -16,7 +16,7 @@ from typing import TypeVar
 from chassis.config.diagnostics import Diagnostic, Severity, in_order
 from chassis.config.drafts import Path, SourcePosition
 from chassis.config.values import address_number
-from chassis.model.acl import MOST_RULES
+from chassis.model.acl import MAX_IKEV1_RULES
 from chassis.model.ike import IkePolicy, ProposalRef
 from chassis.model.ipsec import IpsecProposal, ManualSa, Spi, TunnelEntry
 from chassis.model.router import NULL0, AspPool, Config, Context, Interface, StaticRoute, Tunnel
@@ -52,16 +52,16 @@ def nearest(name: str, names: Iterable[str]) -> str:
 
 def check(
     config: Config,
-    places: Mapping[Path, SourcePosition] | None = None,
+    positions: Mapping[Path, SourcePosition] | None = None,
     broken: Collection[Path] = (),
     file: str = "",
 ) -> tuple[Config, tuple[Diagnostic, ...]]:
     """The configuration without the lines that exclude others, and every diagnostic of a commit.
 
-    `places` tells where words stand (from the parser); without it lines and columns are those of nothing (0, 1).
+    `positions` has where words are (from the parser); without it all diagnostics are at line 0, column 1.
     `broken` names the objects that had a wrong line: warnings that only follow from it are left out.
     """
-    checks = _Checks(config, places or {}, broken, file)
+    checks = _Checks(config, positions or {}, broken, file)
     checked = checks.run()
     return checked, in_order(checks.found)
 
@@ -71,7 +71,7 @@ class _Checks:
         self, config: Config, places: Mapping[Path, SourcePosition], broken: Collection[Path], file: str
     ) -> None:
         self.config = config
-        self.places = places
+        self.positions = places
         self.broken = broken
         self.file = file
         self.found: list[Diagnostic] = []
@@ -86,10 +86,10 @@ class _Checks:
 
     # --- reporting ---
 
-    def place(self, *path: str | int) -> SourcePosition:
-        return self.places.get(path, _NOWHERE)
+    def position(self, *path: str | int) -> SourcePosition:
+        return self.positions.get(path, _NOWHERE)
 
-    def say(
+    def report(
         self, severity: Severity, code: str, place: SourcePosition, name: str, message: str, repaired: str = ""
     ) -> None:
         """Report; `repaired` is the word that should stand there."""
@@ -104,7 +104,7 @@ class _Checks:
         if target is None:
             near = nearest(name, defined)
             also = f"; did you mean {near}?" if near else ""
-            self.say("warning", code, self.place(*path), name, f"no {what} {name}{where}{also}", near)
+            self.report("warning", code, self.position(*path), name, f"no {what} {name}{where}{also}", near)
         return target
 
     # --- the whole ---
@@ -139,8 +139,8 @@ class _Checks:
                 elif card is not None and card.is_ase:
                     holder = ""
                 if holder:
-                    place = self.place("asp-pool", pool.name, "asps", asp)
-                    self.say("error", "S-102", place, asp, f"no ASP {asp}: {holder}")
+                    place = self.position("asp-pool", pool.name, "asps", asp)
+                    self.report("error", "S-102", place, asp, f"no ASP {asp}: {holder}")
                 else:
                     kept.append(asp)
             pools[pool.name] = pool if len(kept) == len(pool.asps) else replace(pool, asps=tuple(kept))
@@ -150,11 +150,11 @@ class _Checks:
         config = self.config
         users: dict[tuple[str, str], str] = {}
         for port in config.ports.values():
-            here = self.place("port", port.name, "name")
+            here = self.position("port", port.name, "name")
             card = config.cards.get(port.slot)
             if port.slot not in CONTROLLER_SLOTS:
                 if card is None:
-                    self.say("warning", "S-103", here, port.name, f"no card in slot {port.slot}: port is down")
+                    self.report("warning", "S-103", here, port.name, f"no card in slot {port.slot}: port is down")
                 elif port.number > card.ports:
                     self._missing_port(port.name, port.number, here)
             if port.interface is None or port.context is None:
@@ -168,8 +168,8 @@ class _Checks:
             users.setdefault((context.name, port.interface), port.name)
         for card in config.cards.values():
             if not card.is_ase and not card.is_line_card and card.slot not in CONTROLLER_SLOTS:
-                place = self.place("card", card.slot, "type")
-                self.say("note", "S-101", place, card.type, f"card {card.type} has no process here")
+                place = self.position("card", card.slot, "type")
+                self.report("note", "S-101", place, card.type, f"card {card.type} has no process here")
 
     def _missing_port(self, name: str, number: int, here: SourcePosition) -> None:
         card = self.config.cards[int(name.split("/")[0])]
@@ -192,8 +192,8 @@ class _Checks:
                 at = (*path, "interface", interface.name, "unnumbered")
                 lender = self.refer(interface.unnumbered, context.interfaces, at, "interface", where)
                 if lender is not None and lender.address is None:
-                    self.say(
-                        "warning", "unnumbered", self.place(*at), lender.name,
+                    self.report(
+                        "warning", "unnumbered", self.position(*at), lender.name,
                         f"interface {lender.name} has no address to borrow",
                     )  # fmt: skip
         policies = {name: self._ike_policy(policy, path) for name, policy in context.ike_policies.items()}
@@ -215,20 +215,20 @@ class _Checks:
         asps = [asp for name in group.pools for asp in getattr(config.pools.get(name), "asps", ())]
         if not asps:
             message = f"ASP group {group.name} has no ASP: context {context.name} has no Security service"
-            self.say("warning", "S-106", self.place(*at), group.name, message)
+            self.report("warning", "S-106", self.position(*at), group.name, message)
 
     def _route(self, route: StaticRoute, context: Context, networks: Mapping[int, set[int]]) -> bool:
         """Whether the route may stand."""
         path: Path = ("context", context.name, "route", route.prefix, route.next_hop or route.interface or "")
         if route.context not in (None, context.name) or (route.next_hop or route.interface) is None:
             message = f"the route stays down: no packet leaves for context {route.context} here"
-            self.say("warning", "S-104", self.place(*path, "context"), route.context or "", message)
+            self.report("warning", "S-104", self.position(*path, "context"), route.context or "", message)
             return True
         if route.next_hop is not None:
             number = address_number(route.next_hop) or 0
             if not any(number >> (32 - length) in held for length, held in networks.items()):
                 message = f"next hop {route.next_hop} is in no network of an interface of context {context.name}"
-                self.say("warning", "S-060", self.place(*path, "next_hop"), route.next_hop, message)
+                self.report("warning", "S-060", self.position(*path, "next_hop"), route.next_hop, message)
             return True
         assert route.interface is not None
         if route.interface == NULL0:
@@ -237,7 +237,7 @@ class _Checks:
         interface = self.refer(route.interface, context.interfaces, (*path, "interface"), "interface", where)
         if interface is not None and interface.kind == "multibind":
             message = f"no static route leads to multibind interface {interface.name}"
-            self.say("error", "S-090", self.place(*path, "interface"), interface.name, message)
+            self.report("error", "S-090", self.position(*path, "interface"), interface.name, message)
             return False
         return True
 
@@ -248,9 +248,9 @@ class _Checks:
         kept = {name: self._ipsec_proposal(proposal) for name, proposal in self.config.ipsec_proposals.items()}
         for offered in self.config.ike_proposals.values():
             if not offered.exists:
-                place = self.place("ike-proposal", offered.name, "encryption_algorithm")
+                place = self.position("ike-proposal", offered.name, "encryption_algorithm")
                 message = f"IKEv1 has no {offered.encryption_algorithm}: proposal {offered.name} is not used"
-                self.say("warning", "aead", place, offered.encryption_algorithm, message)
+                self.report("warning", "aead", place, offered.encryption_algorithm, message)
         for policy in self.config.ipsec_policies.values():
             for item in policy.proposals:
                 at = ("ipsec-policy", policy.name, "seq", item.seq, "name")
@@ -264,14 +264,14 @@ class _Checks:
         if cipher is None or cipher in AUTHENTICATING or proposal.esp_authentication or proposal.ah:
             return proposal
         path: Path = ("ipsec-proposal", proposal.name)
-        place = self.place(*path, "esp_encryption")
+        place = self.position(*path, "esp_encryption")
         if cipher == "null":
             message = "ESP with neither cipher nor integrity protects nothing: `esp authentication` is missing"
-            self.say("error", "S-033", place, cipher, message, "aes-128-cbc")
+            self.report("error", "S-033", place, cipher, message, "aes-128-cbc")
             return replace(proposal, esp_encryption=None)
         if path not in self.broken:
             message = "ESP encryption without authentication: nothing shows a changed packet"
-            self.say("warning", "S-033", place, cipher, message)
+            self.report("warning", "S-033", place, cipher, message)
         return proposal
 
     def _ike_policy(self, policy: IkePolicy, base: Path) -> IkePolicy:
@@ -287,22 +287,22 @@ class _Checks:
     def _ike_settings(self, policy: IkePolicy, path: Path) -> None:
         key = policy.pre_shared_key
         if key is not None and key.form == "ascii":
-            self._quoted(key.value, "pre-shared-key", self.place(*path, "pre_shared_key"))
+            self._quoted(key.value, "pre-shared-key", self.position(*path, "pre_shared_key"))
         if policy.address_allocation and policy.connection_type != "responder-only":
-            place = self.place(*path, "address_allocation")
+            place = self.position(*path, "address_allocation")
             message = "address allocation is for connection type responder-only"
-            self.say("warning", "S-029", place, "address-allocation", message)
+            self.report("warning", "S-029", place, "address-allocation", message)
         # In an IKEv2 policy the option always has its say: a peer may come with a certificate whatever we use.
         if policy.validate_certificate_identity and policy.version == 1 and not self._uses_certificates(policy):
-            place = self.place(*path, "validate_certificate_identity")
+            place = self.position(*path, "validate_certificate_identity")
             message = "no certificate is used: no IKE proposal of the policy says rsa-signature"
-            self.say("warning", "S-091", place, "validate-certificate-identity", message)
+            self.report("warning", "S-091", place, "validate-certificate-identity", message)
 
     def _quoted(self, key: bytes, command: str, place: SourcePosition) -> None:
         """A key of characters is what stands there (S-022), quotes too; other software takes them off."""
         if key[:1] in _QUOTES or key[-1:] in _QUOTES:
             message = "the quotes are part of the key, as it stands; if they are not meant, write it without them"
-            self.say("warning", "S-022", place, command, message)
+            self.report("warning", "S-022", place, command, message)
 
     def _ike_proposal(self, policy: IkePolicy, item: ProposalRef, at: Path) -> bool:
         """Whether the line may stand."""
@@ -310,7 +310,7 @@ class _Checks:
         if proposal is None or proposal.version == policy.version:
             return True
         message = f"IKEv{policy.version} policy {policy.name} cannot use IKEv{proposal.version} proposal"
-        self.say("error", "S-030", self.place(*at), item.name, f"{message} {item.name}")
+        self.report("error", "S-030", self.position(*at), item.name, f"{message} {item.name}")
         return False
 
     def _uses_certificates(self, policy: IkePolicy) -> bool:
@@ -328,44 +328,44 @@ class _Checks:
             return
         directions = [(name, spi) for name, spi in spis.items() if spi is not None]
         if not directions:
-            place = self.place(*path, "name")
-            self.say("warning", "S-109", place, sa.name, "no direction is configured: both, or in and out")
+            place = self.position(*path, "name")
+            self.report("warning", "S-109", place, sa.name, "no direction is configured: both, or in and out")
         for name, spi in directions:
             self._spi(spi, (*path, name))
         if len(directions) == 1 and sa.both is None:
-            place = self.place(*path, directions[0][0])
+            place = self.position(*path, directions[0][0])
             other = "out" if sa.inbound is not None else "in"
-            self.say("warning", "S-109", place, place.word, f"half a pair: `{other}` is missing")
+            self.report("warning", "S-109", place, place.word, f"half a pair: `{other}` is missing")
         elif sa.inbound is not None and sa.outbound is not None:
             one, two = sa.inbound, sa.outbound
             if (one.has_esp, one.has_ah) != (two.has_esp, two.has_ah):
-                place = self.place(*path, "outbound")
+                place = self.position(*path, "outbound")
                 message = "in and out need the same security protocols"
-                self.say("warning", "S-109", place, place.word, message)
+                self.report("warning", "S-109", place, place.word, message)
 
     def _spi(self, spi: Spi, path: Path) -> None:
-        opening = self.place(*path)
+        opening = self.position(*path)
         for field, keyed in (("esp_auth", spi.esp_auth), ("esp_encryption", spi.esp_encryption), ("ah", spi.ah)):
             if keyed is not None and not keyed.key.hexadecimal:
-                place = self.places.get((*path, field), opening)
+                place = self.positions.get((*path, field), opening)
                 self._quoted(keyed.key.value, place.word, place)
         if not spi.has_esp and not spi.has_ah:
-            self.say("warning", "S-109", opening, opening.word, "neither ESP nor AH is configured")
+            self.report("warning", "S-109", opening, opening.word, "neither ESP nor AH is configured")
         ciphered = spi.esp_encryption is not None and spi.esp_encryption.algorithm != "null"
         if spi.has_esp:
             if spi.esp_spi is None:
                 field = "esp_auth" if spi.esp_auth is not None else "esp_encryption"
-                place = self.places.get((*path, field), opening)
-                self.say("warning", "S-109", place, place.word, "ESP has a line but no SPI: `esp spi`")
+                place = self.positions.get((*path, field), opening)
+                self.report("warning", "S-109", place, place.word, "ESP has a line but no SPI: `esp spi`")
             elif spi.esp_auth is None and not ciphered:
-                place = self.place(*path, "esp_spi")
-                self.say("warning", "S-109", place, place.word, "ESP has an SPI but no key")
+                place = self.position(*path, "esp_spi")
+                self.report("warning", "S-109", place, place.word, "ESP has an SPI but no key")
         if spi.has_ah and spi.ah_spi is None:
-            place = self.places.get((*path, "ah"), opening)
-            self.say("warning", "S-109", place, place.word, "AH has a key but no SPI: `ah spi`")
+            place = self.positions.get((*path, "ah"), opening)
+            self.report("warning", "S-109", place, place.word, "AH has a key but no SPI: `ah spi`")
         elif spi.has_ah and spi.ah is None:
-            place = self.place(*path, "ah_spi")
-            self.say("warning", "S-109", place, place.word, "AH has an SPI but no key")
+            place = self.position(*path, "ah_spi")
+            self.report("warning", "S-109", place, place.word, "AH has an SPI but no key")
 
     # --- tunnels ---
 
@@ -403,33 +403,33 @@ class _Checks:
     def _ends(self, tunnel: Tunnel, path: Path) -> None:
         if tunnel.local is None:
             return
-        at = self.place(*path, "local")
+        at = self.position(*path, "local")
         context = self.config.contexts.get(tunnel.context)
         if context is None:
             self.refer(tunnel.context, self.config.contexts, (*path, "context"), "context", code="S-047")
             return
         if context.asp_group is None:
-            place = self.place(*path, "context") if tunnel.context_written else at
+            place = self.position(*path, "context") if tunnel.context_written else at
             name = tunnel.context if tunnel.context_written else tunnel.local
-            self.say("warning", "S-106", place, name, f"context {context.name} has no Security service")
+            self.report("warning", "S-106", place, name, f"context {context.name} has no Security service")
         holders = self.holders.get((context.name, tunnel.local), [])
         if not holders:
             message = f"no interface of context {context.name} has address {tunnel.local}"
-            self.say("warning", "S-105", at, tunnel.local, message)
+            self.report("warning", "S-105", at, tunnel.local, message)
         elif all(item.kind != "loopback" for item in holders):
             message = f"{tunnel.local} is no loopback's address: the tunnel goes down with interface"
-            self.say("warning", "S-105", at, tunnel.local, f"{message} {holders[0].name}")
+            self.report("warning", "S-105", at, tunnel.local, f"{message} {holders[0].name}")
 
     def _binding(self, tunnel: Tunnel, path: Path, bound: dict[tuple[str, str], str]) -> None:
         config, name = self.config, tunnel.interface
         context = config.contexts.get(tunnel.interface_context)
         if name is not None and context is None:
-            at = self.place(*path, "interface_context")
+            at = self.position(*path, "interface_context")
             missing = tunnel.interface_context
             holders = self.interfaces_in.get(name, [])
             near = nearest(missing, holders) or (holders[0] if holders else nearest(missing, config.contexts))
             also = f"; interface {name} is in {', '.join(holders)}" if holders else ""
-            self.say("warning", "S-047", at, missing, f"no context {missing}{also}", near)
+            self.report("warning", "S-047", at, missing, f"no context {missing}{also}", near)
         elif name is not None and context is not None:
             where = f" in context {context.name}"
             interface = self.refer(name, context.interfaces, (*path, "interface"), "interface", where)
@@ -438,10 +438,10 @@ class _Checks:
         if tunnel.kind == "on-demand" and (name is None or context is not None):
             profiles = config.contexts[tunnel.interface_context].profiles if name is not None else {}
             if name is not None and tunnel.name not in profiles:
-                at = self.place(*path, "name")
+                at = self.position(*path, "name")
                 only = next(iter(profiles)) if len(profiles) == 1 else nearest(tunnel.name, profiles)
                 message = f"no IPsec profile {tunnel.name} in context {tunnel.interface_context}"
-                self.say("warning", "S-045", at, tunnel.name, message, only)
+                self.report("warning", "S-045", at, tunnel.name, message, only)
         for entry in tunnel.entries:
             # A missing context is said once, at the binding.
             self._entry(entry, (*path, "seq", entry.seq), context)
@@ -454,16 +454,16 @@ class _Checks:
         path: Path,
         bound: dict[tuple[str, str], str],
     ) -> None:
-        at = self.place(*path, "interface")
+        at = self.position(*path, "interface")
         if (interface.kind == "multibind") != (tunnel.kind == "on-demand"):
             wanted = "a multibind" if tunnel.kind == "on-demand" else "an ordinary tunnel"
             message = f"a tunnel that is {tunnel.kind} binds to {wanted} interface, {interface.name} is none"
-            self.say("warning", "binding", at, interface.name, message)
+            self.report("warning", "binding", at, interface.name, message)
         elif interface.kind != "multibind":
             other = bound.setdefault((context.name, interface.name), tunnel.name)
             if other != tunnel.name:
                 message = f"interface {interface.name} carries tunnel {other} already, and takes only one"
-                self.say("warning", "binding", at, interface.name, message)
+                self.report("warning", "binding", at, interface.name, message)
 
     def _ike(self, tunnel: Tunnel, path: Path, policies: dict[tuple[str, str, str], tuple[str, str]]) -> None:
         context = self.config.contexts.get(tunnel.context)
@@ -474,38 +474,38 @@ class _Checks:
         policy = self.refer(tunnel.ike_policy, context.ike_policies, at, "IKE policy", where, "S-048")
         if policy is None:
             return
-        place = self.place(*at)
+        place = self.position(*at)
         if tunnel.kind == "on-demand":
             if policy.version == 1 and policy.mode != "aggressive":
                 message = "an on-demand tunnel with IKEv1 needs `mode aggressive` in its policy"
-                self.say("warning", "S-093", place, policy.name, message)
+                self.report("warning", "S-093", place, policy.name, message)
         elif policy.pre_shared_key is not None and policy.pre_shared_key.form == "aaa":
             message = "use-aaa is for on-demand tunnels only"
-            self.say("warning", "use-aaa", place, policy.name, message)
+            self.report("warning", "use-aaa", place, policy.name, message)
         if policy.version == 1:
             self._many_rules(tunnel, path)
         identity = policy.identity_remote
         remote = tunnel.remote_id or (identity.value if identity else "")
         if identity is not None and tunnel.remote_id not in (None, identity.value):
             message = f"remote-id decides; identity remote {identity.value} of policy {policy.name} differs"
-            self.say("warning", "S-006", self.place(*path, "remote_id"), tunnel.remote_id or "", message)
+            self.report("warning", "S-006", self.position(*path, "remote_id"), tunnel.remote_id or "", message)
         if remote and tunnel.local is not None:
             other = policies.setdefault((context.name, tunnel.local, remote), (policy.name, tunnel.name))
             if other[0] != policy.name:
                 message = f"{remote} at {tunnel.local} is also in policy {other[0]} of tunnel {other[1]}"
-                self.say("warning", "S-036", place, policy.name, message)
+                self.report("warning", "S-036", place, policy.name, message)
 
     def _many_rules(self, tunnel: Tunnel, path: Path) -> None:
         """With IKEv1 each rule has SAs of its own, and their number is bounded."""
         context = self.config.contexts.get(tunnel.interface_context)
         for entry in tunnel.entries:
             acl = context.acls.get(entry.acl) if context is not None and entry.acl is not None else None
-            if acl is not None and len(acl.rules) > MOST_RULES:
+            if acl is not None and len(acl.rules) > MAX_IKEV1_RULES:
                 message = (
-                    f"IKEv1 negotiates each rule by itself, and the first {MOST_RULES} of a line: "
+                    f"IKEv1 negotiates each rule by itself, and the first {MAX_IKEV1_RULES} of a line: "
                     f"what only the others of the {len(acl.rules)} rules select is dropped"
                 )
-                self.say("warning", "S-080", self.place(*path, "seq", entry.seq, "acl"), acl.name, message)
+                self.report("warning", "S-080", self.position(*path, "seq", entry.seq, "acl"), acl.name, message)
 
     def _remote_id(
         self,
@@ -515,18 +515,18 @@ class _Checks:
         demand_ids: dict[tuple[str, str], str],
     ) -> Tunnel:
         assert tunnel.remote_id is not None
-        at = self.place(*path, "remote_id")
+        at = self.position(*path, "remote_id")
         if tunnel.kind == "manual":
             # The place is the command, one blank before its value in every spelling of the line.
             word = at._replace(column=max(1, at.column - at.offset), word="remote-id", offset=0)
-            self.say("warning", "S-021", word, "remote-id", "a manual tunnel has no IKE identity to check")
+            self.report("warning", "S-021", word, "remote-id", "a manual tunnel has no IKE identity to check")
             return tunnel
         key = (tunnel.context, tunnel.remote_id)
         mine, others = (demand_ids, static_ids) if tunnel.kind == "on-demand" else (static_ids, demand_ids)
         other = others.get(key)
         if other is not None:
             message = f"context {tunnel.context} and this identity are those of tunnel {other} of another kind"
-            self.say("error", "S-094", at, tunnel.remote_id, message)
+            self.report("error", "S-094", at, tunnel.remote_id, message)
             return replace(tunnel, remote_id=None)
         mine.setdefault(key, tunnel.name)
         return tunnel
@@ -550,9 +550,9 @@ class _Checks:
                 inbound.update(dict.fromkeys(keys, tunnel.name))
                 kept.append(entry)
                 continue
-            place = self.place(*path, "seq", entry.seq, "sa")
+            place = self.position(*path, "seq", entry.seq, "sa")
             message = f"{clash[2]} SPI {clash[3]} to {tunnel.local} belongs to tunnel {inbound[clash]} already"
-            self.say("error", "S-109", place, entry.sa or "", message)
+            self.report("error", "S-109", place, entry.sa or "", message)
         return tunnel if len(kept) == len(tunnel.entries) else replace(tunnel, entries=tuple(kept))
 
 

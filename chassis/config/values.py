@@ -28,9 +28,9 @@ HIDDEN_VALUE = "***"
 class InvalidValue:
     """Why a word is not a value of its kind; `instead` is the word that was probably meant."""
 
-    why: str
+    reason: str
     code: str = "bad-value"
-    instead: str = ""
+    suggestion: str = ""
 
 
 def _always(value: object) -> bool:
@@ -124,7 +124,7 @@ def _split_prefix(word: str) -> tuple[int, int] | InvalidValue:
     if number is None:
         return InvalidValue("expected an IPv4 prefix such as 10.0.0.0/8")
     if not slash:
-        return InvalidValue("a prefix length is missing", instead=f"{head}/32")
+        return InvalidValue("a prefix length is missing", suggestion=f"{head}/32")
     if not _NUMBER.fullmatch(tail) or int(tail) > 32:
         length = mask_length(tail)
         if length is not None:

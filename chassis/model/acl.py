@@ -9,7 +9,7 @@ from chassis.model.source import OFF_WIRE, Kept, description_field, kept_field, 
 from chassis.net.address import ANY
 from chassis.net.types import Prefix
 
-MOST_RULES: Final = 64
+MAX_IKEV1_RULES: Final = 64
 """Rules of a tunnel's line that IKEv1 negotiates, each with SAs of its own."""
 
 
