@@ -13,9 +13,10 @@ from heapq import heappop, heappush
 from math import inf
 
 from chassis.ase.entry_numbers import entry_and_rule
+from chassis.ase.ike.child_sa import ChildSa
 from chassis.ase.ike.connections import Connection, PolicyEntry
 from chassis.ase.ike.errors import FailureReason
-from chassis.ase.ike.host import Child, IkeHost, NetworkPath, Session
+from chassis.ase.ike.host import IkeHost, NetworkPath, Session
 from chassis.ase.ike.ike_sa_manager import IkeSaManager
 from chassis.ase.link import IkeState, SaSwitch
 from chassis.net.address import format_address
@@ -58,7 +59,7 @@ class ConnectionState:
     pending_session: Session | None = None
     redundant_sessions: list[Session] = field(default_factory=list)
     """Further IKE SAs of the tunnel that stand and are on their way out, and one that left its pairs behind."""
-    child_sas: dict[int, Child] = field(default_factory=dict)
+    child_sas: dict[int, ChildSa] = field(default_factory=dict)
     current_outbound: dict[int, int] = field(default_factory=dict)
     """Serial of the pair that sends, by line."""
     established_at: float = -inf
@@ -125,7 +126,7 @@ class ConnectionState:
                 seen.update(dict.fromkeys(line.remote_networks))
         return tuple([number for network in sorted(seen) for number in network])
 
-    def newest_child(self, entry: int) -> Child | None:
+    def newest_child(self, entry: int) -> ChildSa | None:
         """The pair of a line that was installed last."""
         found = None
         for pair in self.child_sas.values():
@@ -319,7 +320,7 @@ class ConnectionManager:
         self._delete_count += 1
         heappush(self._to_delete, (now + wait, self._delete_count, loser))
 
-    def on_child_installed(self, session: Session, child: Child) -> None:
+    def on_child_installed(self, session: Session, child: ChildSa) -> None:
         self._manager.table.child_owner[child.tunnel, child.serial] = session
         keeper = self.by_tunnel.get(child.tunnel)
         if keeper is None:
@@ -331,7 +332,7 @@ class ConnectionManager:
             keeper.reason = ""
         self.report(keeper)
 
-    def on_child_removed(self, session: Session, child: Child, reason: str, now: float) -> None:
+    def on_child_removed(self, session: Session, child: ChildSa, reason: str, now: float) -> None:
         self._manager.table.child_owner.pop((child.tunnel, child.serial), None)
         keeper = self.by_tunnel.get(child.tunnel)
         if keeper is None or keeper.child_sas.pop(child.serial, None) is None:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+from chassis.ase.ike.child_sa import ChildSa
 from chassis.ase.ike.connections import Connection, ConnectionGroup, PolicyEntry
 from chassis.ase.ike.errors import FailureReason
 from chassis.ase.ike.payloads.header import Header
@@ -69,18 +70,6 @@ class NetworkPath:
         """The same way on port 4500."""
         port = NAT_PORT if self.remote_port == IKE_PORT else self.remote_port
         return replace(self, local_port=NAT_PORT, remote_port=port)
-
-
-@dataclass(frozen=True, slots=True)
-class Child:
-    """A pair of SAs that a session installed: what the engine keeps of it."""
-
-    tunnel: int
-    serial: int
-    entry: int
-    remote_networks: tuple[tuple[int, int], ...] = ()
-    """The peer's networks as negotiated: (address, prefix length)."""
-    replaces: int = 0
 
 
 class Session(Protocol):
@@ -225,10 +214,10 @@ class IkeHost(Protocol):
     def on_established(self, session: Session, now: float) -> None:
         """The IKE SA stands, its peer is authenticated, `session.connection` is known."""
 
-    def on_child_installed(self, session: Session, child: Child, now: float) -> None:
+    def on_child_installed(self, session: Session, child: ChildSa, now: float) -> None:
         """A pair was installed (after its `SaInstall` was emitted), or has passed to `session` from another."""
 
-    def on_child_removed(self, session: Session, child: Child, reason: str, now: float) -> None:
+    def on_child_removed(self, session: Session, child: ChildSa, reason: str, now: float) -> None:
         """A pair is gone (after its `SaDelete` was emitted)."""
 
     def on_failed(
@@ -252,10 +241,10 @@ class IkeReports(Protocol):
     def on_established(self, session: Session, now: float) -> None:
         """As `Host.up`."""
 
-    def on_child_installed(self, session: Session, child: Child) -> None:
+    def on_child_installed(self, session: Session, child: ChildSa) -> None:
         """As `Host.installed`."""
 
-    def on_child_removed(self, session: Session, child: Child, reason: str, now: float) -> None:
+    def on_child_removed(self, session: Session, child: ChildSa, reason: str, now: float) -> None:
         """As `Host.removed`."""
 
     def on_failed(self, session: Session, failure: FailureReason, now: float, line: PolicyEntry | None) -> None:

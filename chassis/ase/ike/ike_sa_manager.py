@@ -8,9 +8,10 @@ from math import inf
 from typing import Any, Final
 
 from chassis.ase.ike.child_proposals import LOWEST_SPI
+from chassis.ase.ike.child_sa import ChildSa
 from chassis.ase.ike.connections import Connection, ConnectionGroup, PolicyEntry
 from chassis.ase.ike.errors import FailureReason
-from chassis.ase.ike.host import Child, IkeReports, IkeSettings, NetworkPath, Session
+from chassis.ase.ike.host import IkeReports, IkeSettings, NetworkPath, Session
 from chassis.ase.ike.log import IkeLogger
 from chassis.ase.ike.payloads.numbers import Protocol
 from chassis.ase.link import FromIke, IkeLog, IkePacket, SaInstall, SaSwitch
@@ -340,10 +341,10 @@ class IkeSaManager:
             self._contacts.add(_contact_key(session.connection))
         self.reports.on_established(session, now)
 
-    def on_child_installed(self, session: Session, child: Child, now: float) -> None:
+    def on_child_installed(self, session: Session, child: ChildSa, now: float) -> None:
         self.reports.on_child_installed(session, child)
 
-    def on_child_removed(self, session: Session, child: Child, reason: str, now: float) -> None:
+    def on_child_removed(self, session: Session, child: ChildSa, reason: str, now: float) -> None:
         self.reports.on_child_removed(session, child, reason, now)
 
     def on_failed(

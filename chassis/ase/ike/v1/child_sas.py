@@ -16,8 +16,9 @@ from math import inf
 from typing import Any, Final
 
 from chassis.ase.entry_numbers import describe_entry
+from chassis.ase.ike.child_sa import ChildSa
 from chassis.ase.ike.connections import Connection
-from chassis.ase.ike.host import SOFT_LIFETIME_REACHED, Child, IkeHost, Session
+from chassis.ase.ike.host import SOFT_LIFETIME_REACHED, IkeHost, Session
 from chassis.ase.ike.payloads.numbers import Protocol
 from chassis.ase.link import Encapsulation, SaDelete, SaExpiring, SaInstall, SaMove, SaSwitch
 
@@ -37,7 +38,7 @@ MAX_CHILD_SAS: Final = 256
 class ChildSaV1:
     """One CHILD SA. `spis_in` are ours, `spis_out` the peer's, by protocol. Times are the engine's (s)."""
 
-    child: Child
+    child: ChildSa
     install: SaInstall
     spis_in: Mapping[int, bytes]
     spis_out: Mapping[int, bytes]

@@ -23,13 +23,13 @@ from chassis.ase.ike.child_proposals import (
     choose_v1,
     offer_v1,
 )
+from chassis.ase.ike.child_sa import ChildSa, key_sizes, sa_install, sa_keys, spi_protocols, suites_for_path
 from chassis.ase.ike.connections import PolicyEntry
 from chassis.ase.ike.crypto import ikev1
-from chassis.ase.ike.crypto.algorithms import CIPHERS, INTEGRITY
 from chassis.ase.ike.crypto.diffie_hellman import GROUPS, DhKeyPair, GroupError
 from chassis.ase.ike.crypto.ikev1 import IvChain
 from chassis.ase.ike.errors import FailureReason, NegotiationError, no_ipsec_proposal_v1
-from chassis.ase.ike.host import Child, NetworkPath
+from chassis.ase.ike.host import NetworkPath
 from chassis.ase.ike.ike_proposals import NoMatch, seconds
 from chassis.ase.ike.payloads.chain import first_of_type
 from chassis.ase.ike.payloads.numbers import ExchangeType, NotifyTypeV1, Protocol
@@ -39,7 +39,7 @@ from chassis.ase.ike.retransmit import ReplyCacheV1, Retransmission
 from chassis.ase.ike.v1.child_sas import ChildSaV1, max_child_sas
 from chassis.ase.ike.v1.isakmp_sa import Exchange, IsakmpSa
 from chassis.ase.ike.v1.keymat import NONCE_OCTETS, exactly_one
-from chassis.ase.link import Encapsulation, SaInstall
+from chassis.ase.link import Encapsulation
 from chassis.model.ipsec import SaKeys
 from chassis.state_machine import StateMachine, without_actions
 
@@ -205,7 +205,7 @@ class QuickMode(Exchange):
     def _send_qm1(self, entry: PolicyEntry, now: float) -> None:
         """Message 1: SA, nonce, KE with PFS, and the selectors of the rule as ID payloads."""
         sa = self.sa
-        self.spis = sa.host.allocate_spis(protocols(self.suites))
+        self.spis = sa.host.allocate_spis(spi_protocols(self.suites))
         self.ni = sa.host.random(NONCE_OCTETS)
         mode = UDP_TUNNEL if sa.nat_detected else TUNNEL
         payloads: list[PayloadV1] = [offer_v1(self.suites, self.spis, mode), NonceV1(self.ni)]
@@ -360,7 +360,7 @@ class QuickMode(Exchange):
         refusal: NoMatch | None = None
         for entry in entries:
             suites = usable_suites(self.sa, entry)
-            spis = host.allocate_spis(protocols(suites))
+            spis = host.allocate_spis(spi_protocols(suites))
             found = choose_v1(offered, suites, spis)
             if isinstance(found, NoMatch):
                 host.release_spis(spis)
@@ -375,7 +375,7 @@ class QuickMode(Exchange):
                     notify=NotifyTypeV1.NO_PROPOSAL_CHOSEN,
                     final=True,
                 )
-            needed = set(protocols((found.suite,)))
+            needed = set(spi_protocols((found.suite,)))
             host.release_spis({protocol: spi for protocol, spi in spis.items() if protocol not in needed})
             self.spis = {protocol: spi for protocol, spi in spis.items() if protocol in needed}
             self.entry, self.suites = entry, suites
@@ -438,21 +438,10 @@ class QuickMode(Exchange):
         def material(protocol: int, octets: int) -> bytes:
             return ikev1.keymat(self.sa.keys, protocol, spis[protocol], self.ni, self.nr, octets, secret)
 
-        result: dict[str, int | str | bytes] = {}
-        if suite.cipher:
-            cipher = CIPHERS[suite.cipher]
-            integrity = None if cipher.aead or not suite.esp_integrity else INTEGRITY[suite.esp_integrity]
-            key = material(Protocol.ESP, cipher.key_octets + (integrity.key_octets if integrity else 0))
-            result["esp_spi"] = int.from_bytes(spis[Protocol.ESP], "big")
-            result["esp_cipher"] = suite.cipher
-            result["esp_cipher_key"] = key[: cipher.key_octets]
-            result["esp_integrity"] = integrity.name if integrity else ""
-            result["esp_integrity_key"] = key[cipher.key_octets :]
-        if suite.ah:
-            result["ah_spi"] = int.from_bytes(spis[Protocol.AH], "big")
-            result["ah_integrity"] = suite.ah
-            result["ah_key"] = material(Protocol.AH, INTEGRITY[suite.ah].key_octets)
-        return SaKeys(**result)  # type: ignore[arg-type]
+        ah_octets, cipher_octets, integrity_octets = key_sizes(suite)
+        esp = material(Protocol.ESP, cipher_octets + integrity_octets) if suite.cipher else b""
+        ah = material(Protocol.AH, ah_octets) if suite.ah else b""
+        return sa_keys(suite, spis, (ah, esp[:cipher_octets], esp[cipher_octets:]))
 
     def _install(self, found: ChildChoiceV1, lifetime: Lifetime, secret: bytes, now: float) -> ChildSaV1:
         """Install the negotiated CHILD SA in both directions; an initiator's sends at once."""
@@ -460,38 +449,36 @@ class QuickMode(Exchange):
         connection, path, host = sa.connection, sa.path, sa.host
         assert connection is not None
         assert entry is not None
-        needed = set(protocols((suite,)))
+        needed = set(spi_protocols((suite,)))
         spare = {protocol: spi for protocol, spi in self.spis.items() if protocol not in needed}
         host.release_spis(spare)
         ours = {protocol: spi for protocol, spi in self.spis.items() if protocol in needed}
         self.spis = {}
         peers = dict(found.peer_spis)
         serial = host.new_serial(connection.tunnel)
-        install = SaInstall(
-            tunnel=connection.tunnel,
-            serial=serial,
-            entry=entry.number,
-            local=path.local,
-            remote=path.remote,
+        child = ChildSa(connection.tunnel, serial, entry.number, entry.remote_networks, self.replaces)
+        install = sa_install(
+            child,
+            entry,
+            suite,
+            outer=(path.local, path.remote),
             outbound=self._keys(suite, peers, secret),
             inbound=self._keys(suite, ours, secret),
-            window=entry.window,
-            send=self.initiator,
             rules=entry.rules,
-            esn=suite.esn,
             # A CPI may come in four octets, of which the first two are to be ignored (RFC 3173 4.1).
-            cpi_out=int.from_bytes(peers.get(Protocol.IPCOMP, b"")[-2:], "big"),
-            cpi_in=int.from_bytes(ours.get(Protocol.IPCOMP, b""), "big"),
+            cpis=(
+                int.from_bytes(peers.get(Protocol.IPCOMP, b"")[-2:], "big"),
+                int.from_bytes(ours.get(Protocol.IPCOMP, b""), "big"),
+            ),
             seconds=lifetime.seconds,
             kbytes=lifetime.kbytes,
-            soft_kbytes=int(lifetime.kbytes * (1 - host.settings.rekey_margin_factor)),
+            margin_factor=host.settings.rekey_margin_factor,
             encapsulation=(Encapsulation(path.local_port, path.remote, path.remote_port),)
             if sa.nat_detected
             else (),
+            send=self.initiator,
             initiator=self.initiator,
-            replaces=self.replaces,
         )
-        child = Child(connection.tunnel, serial, entry.number, entry.remote_networks, self.replaces)
         margin = sa.rekey_margin(lifetime.seconds)
         # The responder rekeys half a margin later than the initiator, so that normally only one end does.
         hard = now + lifetime.seconds
@@ -536,7 +523,7 @@ def usable_suites(sa: IsakmpSa, entry: PolicyEntry) -> tuple[Suite, ...]:
     """
     if not sa.nat_detected:
         return entry.suites
-    suites = tuple([one for one in entry.suites if not one.ah])
+    suites = suites_for_path(entry.suites, nat=True)
     if not suites:
         raise NegotiationError(
             "NAT",
@@ -545,14 +532,6 @@ def usable_suites(sa: IsakmpSa, entry: PolicyEntry) -> tuple[Suite, ...]:
             final=True,
         )
     return suites
-
-
-def protocols(suites: Sequence[Suite]) -> tuple[int, ...]:
-    """Return every protocol for which one of the suites needs an SPI."""
-    found = dict.fromkeys([protocol for suite in suites for protocol in suite.protocols])
-    if any(suite.ip_comp for suite in suites):
-        found[Protocol.IPCOMP] = None
-    return tuple(found)
 
 
 def refusal_notify(offered: SaV1 | None, notify: int) -> NotifyV1:

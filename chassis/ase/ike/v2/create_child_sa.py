@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from chassis.ase.ike.child_proposals import DEFLATE, LOWEST_SPI, ChildChoiceV2, Suite, choose_v2, offer_v2
+from chassis.ase.ike.child_sa import ChildSa, key_sizes, sa_install, sa_keys, spi_protocols, suites_for_path
 from chassis.ase.ike.connections import PolicyEntry
-from chassis.ase.ike.crypto.algorithms import CIPHERS, INTEGRITY
 from chassis.ase.ike.crypto.diffie_hellman import GROUPS, DhKeyPair
 from chassis.ase.ike.crypto.ikev2 import keymat, split_keymat
 from chassis.ase.ike.errors import (
@@ -42,7 +42,6 @@ from chassis.ase.ike.v2.informational import DeleteChildSpisTask, close_child
 from chassis.ase.ike.v2.keymat import NONCE_OCTETS, shared_secret
 from chassis.ase.link import SaInstall
 from chassis.model.acl import AclRule
-from chassis.model.ipsec import SaKeys
 
 AH_THROUGH_NAT_TEXT = "AH cannot pass the NAT between the peers (RFC 3948 carries ESP only)"
 
@@ -95,21 +94,12 @@ class NewChild:
 
 def usable(sa: IkeSa, line: PolicyEntry) -> tuple[Suite, ...]:
     """Suites of a line that can be had on this way; NegotiationError when a NAT leaves none."""
-    suites = tuple(suite for suite in line.suites if not (suite.ah and sa.nat.detected))
+    suites = suites_for_path(line.suites, nat=sa.nat.detected)
     if line.suites and not suites:
         raise error_v2(NotifyTypeV2.NO_PROPOSAL_CHOSEN, AH_THROUGH_NAT_TEXT)
     if not suites:
         raise error_v2(NotifyTypeV2.NO_PROPOSAL_CHOSEN, f"IPsec policy {line.policy} has no proposal")
     return suites
-
-
-def _protocols(suites: Iterable[Suite]) -> tuple[int, ...]:
-    found: dict[int, None] = {}
-    for suite in suites:
-        found.update(dict.fromkeys(int(protocol) for protocol in suite.protocols))
-        if suite.ip_comp:
-            found[int(Protocol.IPCOMP)] = None
-    return tuple(found)
 
 
 def _ipcomp(cpi: bytes) -> NotifyV2:
@@ -171,7 +161,7 @@ class ChildNegotiation:
             NegotiationError: the entry has no usable proposal.
         """
         suites = usable(self._sa, entry)
-        return ChildOffer(entry, suites, self._sa.host.allocate_spis(_protocols(suites)), with_group)
+        return ChildOffer(entry, suites, self._sa.host.allocate_spis(spi_protocols(suites)), with_group)
 
     def accept(
         self, offer: ChildOffer, payloads: tuple[PayloadV2, ...], nonces: Nonces, replaces: int, now: float
@@ -221,7 +211,7 @@ class ChildNegotiation:
             except NegotiationError as error:
                 first = first or error
                 continue
-            spis = sa.host.allocate_spis(_protocols(suites))
+            spis = sa.host.allocate_spis(spi_protocols(suites))
             choice = choose_v2(sa_payload, suites, spis, with_group=with_group)
             if isinstance(choice, ChildChoiceV2) and _spis_valid(choice):
                 return ChosenEntry(entry, choice, spis, rules)
@@ -265,34 +255,6 @@ class ChildNegotiation:
         return NewChild(created.child, created.install, (*ipcomp, chosen.choice.answer, *selectors))
 
 
-def _sizes(suite: Suite) -> tuple[int, ...]:
-    """Octets of the keys of one direction, in KEYMAT's order."""
-    sizes: list[int] = []
-    if suite.ah:
-        sizes.append(INTEGRITY[suite.ah].key_octets)
-    if suite.cipher:
-        cipher = CIPHERS[suite.cipher]
-        sizes.append(cipher.key_octets)
-        sizes.append(INTEGRITY[suite.esp_integrity].key_octets if suite.esp_integrity and not cipher.aead else 0)
-    return tuple(sizes)
-
-
-def _keys(suite: Suite, spis: Mapping[int, bytes], keys: tuple[bytes, ...]) -> SaKeys:
-    rest = list(keys)
-    ah_key = rest.pop(0) if suite.ah else b""
-    aead = suite.cipher is not None and CIPHERS[suite.cipher].aead
-    return SaKeys(
-        esp_spi=int.from_bytes(spis.get(Protocol.ESP, b""), "big") if suite.cipher else 0,
-        esp_integrity="" if aead else suite.esp_integrity or "",
-        esp_integrity_key=rest[1] if suite.cipher else b"",
-        esp_cipher=suite.cipher or "null",
-        esp_cipher_key=rest[0] if suite.cipher else b"",
-        ah_spi=int.from_bytes(spis.get(Protocol.AH, b""), "big") if suite.ah else 0,
-        ah_integrity=suite.ah or "",
-        ah_key=ah_key,
-    )
-
-
 def _make(
     sa: IkeSa,
     line: PolicyEntry,
@@ -311,7 +273,7 @@ def _make(
         raise syntax_error_v2("the peer answered with reserved SPIs")
     suite = choice.suite
     ring = sa.ike_keymat
-    sizes = _sizes(suite)
+    sizes = key_sizes(suite)
     material = keymat(
         ring.choice.prf, ring.keys.d, nonces.initiator, nonces.responder, 2 * sum(sizes), nonces.shared
     )
@@ -336,27 +298,21 @@ def _make(
         soft,
         hard,
     )
-    kbytes = suite.kbytes or 0
-    install = SaInstall(
-        sa.tunnel,
-        child.serial,
-        line.seq,
-        sa.path.local,
-        sa.path.remote,
-        _keys(suite, choice.peer_spis, outbound),
-        _keys(suite, kept, inbound),
-        line.window,
-        send,
-        rules,
-        suite.esn,
-        cpi,
-        int.from_bytes(kept.get(Protocol.IPCOMP, b""), "big"),
-        suite.seconds,
-        kbytes,
-        int(kbytes * (1 - sa.host.settings.rekey_margin_factor)),
-        sa.udp_encapsulation,
-        initiator,
-        replaces,
+    install = sa_install(
+        ChildSa(sa.tunnel, child.serial, line.seq, child.remote_networks, replaces),
+        line,
+        suite,
+        outer=(sa.path.local, sa.path.remote),
+        outbound=sa_keys(suite, choice.peer_spis, outbound),
+        inbound=sa_keys(suite, kept, inbound),
+        rules=rules,
+        cpis=(cpi, int.from_bytes(kept.get(Protocol.IPCOMP, b""), "big")),
+        seconds=suite.seconds,
+        kbytes=suite.kbytes or 0,
+        margin_factor=sa.host.settings.rekey_margin_factor,
+        encapsulation=sa.udp_encapsulation,
+        send=send,
+        initiator=initiator,
     )
     return NewChild(child, install, ())
 

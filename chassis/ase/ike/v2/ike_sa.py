@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import ClassVar
 
+from chassis.ase.ike.child_sa import ChildSa
 from chassis.ase.ike.connections import Connection, PolicyEntry
 from chassis.ase.ike.errors import FailureReason, NegotiationError
-from chassis.ase.ike.host import Child, IkeHost, IkeSettings, NetworkPath, Session
+from chassis.ase.ike.host import IkeHost, IkeSettings, NetworkPath, Session
 from chassis.ase.ike.identity import IkeIdentity
 from chassis.ase.ike.payloads.chain import PayloadError
 from chassis.ase.ike.payloads.header import INITIATOR, RESPONSE, VERSION_2, Header
@@ -511,9 +512,9 @@ class IkeSa(Session):
         self.host.send_to_dataplane(message)
         self.host.on_child_installed(self, self.child_report(child), now)
 
-    def child_report(self, child: ChildSaV2) -> Child:
+    def child_report(self, child: ChildSaV2) -> ChildSa:
         """Return what the engine keeps of a CHILD SA."""
-        return Child(self.tunnel, child.serial, child.entry.seq, child.remote_networks, child.replaces)
+        return ChildSa(self.tunnel, child.serial, child.entry.seq, child.remote_networks, child.replaces)
 
     def activate_outbound(self, child: ChildSaV2) -> None:
         """Send by a CHILD SA that only received until now."""
