@@ -33,7 +33,7 @@ from chassis.ase.link import (
     SaSwitch,
 )
 from chassis.model.acl import AclRule
-from tests.support.ike.pair import START, A, B, End, Ends, Two
+from tests.support.ike.pair import START, A, B, End, Ends, EnginePair
 
 DIGITS = 12
 """Hexadecimal digits that are kept of a SHA-256: equal by chance once in 2**48."""
@@ -141,7 +141,7 @@ class Transcript:
         return " ".join(self._hashes[part].hexdigest()[:DIGITS] for part in PARTS)
 
 
-class Recorded(Two):
+class Recorded(EnginePair):
     """Two engines of which everything is noted, with a NAT before end a where one is asked for."""
 
     def __init__(self, a: Ends, b: Ends, *, ports: dict[int, int] | None = None, **settings: Any) -> None:

@@ -14,7 +14,7 @@ from chassis.model.ipsec import IpsecProposal
 from tests.support.authority import Authority
 from tests.support.charon import Auth, Charon, Conn
 from tests.support.ike.pair import Ends, Method, Version
-from tests.support.ike.udp_end import PEER, PEER_HOST, PEER_OTHER, US, UdpEnd
+from tests.support.ike.udp_end import PEER, PEER_HOST, PEER_OTHER, US, ChassisPeer
 from tests.support.ike.udp_end import ours as our_configuration
 from tests.support.netns import Host, Namespaces
 
@@ -112,7 +112,7 @@ class Rig:
     """`us` is our end, `peer` the daemon, `wire` sees what passes between them."""
 
     namespaces: Namespaces
-    us: UdpEnd
+    us: ChassisPeer
     peer: Charon
     authority: Authority
     our_certificates: tuple[CertificateRecord, ...] = ()
@@ -129,7 +129,7 @@ class Rig:
         }
         namespaces = Namespaces(folder, hosts, [("us:eth0", "peer:eth0")])
         try:
-            us = UdpEnd(namespaces, "us", **{"dpd-interval": 0.3, "dpd-retries": 3, "ike-retry-delay": 0.3})
+            us = ChassisPeer(namespaces, "us", **{"dpd-interval": 0.3, "dpd-retries": 3, "ike-retry-delay": 0.3})
             rig = cls(namespaces, us, Charon(namespaces, "peer", **peer), Authority())
         except BaseException:
             namespaces.close()

@@ -49,7 +49,7 @@ def lives(pid: int) -> bool:
     return state not in "ZX"
 
 
-class StandIn:
+class FakeLauncher:
     """A launcher that runs as a program, with stand-ins for its processes."""
 
     def __init__(self, folder: Path, delay: str) -> None:

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.processes import StandIn
+from tests.support.processes import FakeLauncher
 
 
 @pytest.fixture
-def stand_in(short_folder: Path, request: pytest.FixtureRequest) -> Iterator[StandIn]:
+def fake(short_folder: Path, request: pytest.FixtureRequest) -> Iterator[FakeLauncher]:
     """A running launcher; dead cards come back after the fixture's parameter, `20ms` where it has none."""
-    launcher = StandIn(short_folder, getattr(request, "param", "20ms"))
+    launcher = FakeLauncher(short_folder, getattr(request, "param", "20ms"))
     yield launcher
     launcher.close()

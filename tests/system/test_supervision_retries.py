@@ -12,43 +12,43 @@ from chassis.bus.operator import OperatorError
 from launch.lab.parser import load
 from launch.run_folders import Folders
 from launch.supervisor.supervisor import Supervisor
-from tests.support.processes import StandIn, eventually
+from tests.support.processes import FakeLauncher, eventually
 
 
-def failures(lab: StandIn) -> list[str]:
+def failures(fake: FakeLauncher) -> list[str]:
     """What the launcher says could not be done; nothing of one that is gone."""
     try:
-        events = lab.call("events")["events"]
+        events = fake.call("events")["events"]
     except OperatorError:
         return []
     return [event["text"] for event in events if event["what"] == "failed"]
 
 
 @pytest.mark.multiprocess
-def test_a_card_that_can_not_be_started_is_started_when_that_is_possible(stand_in: StandIn) -> None:
-    pid = stand_in.call("ps")["launcher"]
+def test_a_card_that_can_not_be_started_is_started_when_that_is_possible(fake: FakeLauncher) -> None:
+    pid = fake.call("ps")["launcher"]
     # The boot number can't be written.
-    (stand_in.state / "a" / "boots.json.tmp").mkdir()
-    stand_in.call("kill", node="a", card="lc 3")
-    stand_in.call("kill", node="a", card="xcrp")
-    eventually(lambda: len(failures(stand_in)) == 2, "the launcher says so and lives")
-    assert all("can't be started" in text and "tried again" in text for text in failures(stand_in))
-    (stand_in.state / "a" / "boots.json.tmp").rmdir()
-    eventually(lambda: stand_in.row("a", "lc 3")["state"] == "running", "lc 3 is started")
-    eventually(lambda: stand_in.row("a", "xcrp")["state"] == "running", "the controller is started")
-    assert stand_in.call("ps")["launcher"] == pid
-    assert len(failures(stand_in)) == 2, "said once, not with every try"
+    (fake.state / "a" / "boots.json.tmp").mkdir()
+    fake.call("kill", node="a", card="lc 3")
+    fake.call("kill", node="a", card="xcrp")
+    eventually(lambda: len(failures(fake)) == 2, "the launcher says so and lives")
+    assert all("can't be started" in text and "tried again" in text for text in failures(fake))
+    (fake.state / "a" / "boots.json.tmp").rmdir()
+    eventually(lambda: fake.row("a", "lc 3")["state"] == "running", "lc 3 is started")
+    eventually(lambda: fake.row("a", "xcrp")["state"] == "running", "the controller is started")
+    assert fake.call("ps")["launcher"] == pid
+    assert len(failures(fake)) == 2, "said once, not with every try"
 
 
 @pytest.mark.multiprocess
-def test_facts_that_can_not_be_written_are_written_later(stand_in: StandIn) -> None:
-    (stand_in.run / "lab.json.tmp").mkdir()
+def test_facts_that_can_not_be_written_are_written_later(fake: FakeLauncher) -> None:
+    (fake.run / "lab.json.tmp").mkdir()
     with contextlib.suppress(OperatorError):
-        stand_in.call("kill", node="a", card="lc 3")
-    eventually(lambda: any("lab.json" in text for text in failures(stand_in)), "the launcher says so and lives")
-    stand_in.running("a", "lc 3", 2)
-    (stand_in.run / "lab.json.tmp").rmdir()
-    eventually(lambda: stand_in.facts()["nodes"]["a"]["cards"]["lc 3"]["boot"] == 2, "lab.json says so")
+        fake.call("kill", node="a", card="lc 3")
+    eventually(lambda: any("lab.json" in text for text in failures(fake)), "the launcher says so and lives")
+    fake.running("a", "lc 3", 2)
+    (fake.run / "lab.json.tmp").rmdir()
+    eventually(lambda: fake.facts()["nodes"]["a"]["cards"]["lc 3"]["boot"] == 2, "lab.json says so")
 
 
 def test_a_launcher_that_crashes_leaves_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

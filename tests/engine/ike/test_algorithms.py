@@ -15,7 +15,7 @@ from chassis.ase.ike.crypto.diffie_hellman import GROUPS as EXCHANGES
 from chassis.ase.ike.payloads.numbers import ExchangeType
 from chassis.bus.records import CertificateRecord
 from tests.support.ike import pki
-from tests.support.ike.pair import WALL, End, Ends, Two, agree, esp, other, proposal
+from tests.support.ike.pair import WALL, End, Ends, EnginePair, agree, esp, other, proposal
 
 CIPHERS = ("des-cbc", "3des-cbc", "aes-128-cbc", "aes-192-cbc", "aes-256-cbc")
 INTEGRITY = ("hmac-md5-96", "hmac-sha1-96")
@@ -52,8 +52,8 @@ def named(ends: Ends, stores: dict[str, tuple[CertificateRecord, ...]]) -> tuple
     return a, replace(other(a), certificates=stores["b"])
 
 
-def stands(a: Ends, b: Ends, **settings: Any) -> Two:
-    two = Two(a, b, **settings)
+def stands(a: Ends, b: Ends, **settings: Any) -> EnginePair:
+    two = EnginePair(a, b, **settings)
     assert two.until(lambda: two.a.up() and two.b.up(), 5), (two.a.texts(), two.b.texts())
     assert two.packet(two.a)
     assert two.packet(two.b)
@@ -68,7 +68,7 @@ def agreed(end: End) -> dict[str, Any]:
     return dict(ike["algorithms"])
 
 
-def succeeded(two: Two, exchange: ExchangeType) -> int:
+def succeeded(two: EnginePair, exchange: ExchangeType) -> int:
     """Octets of the message with which a asks for a successor of its pair, which then sends and receives."""
     first = two.a.sender()
     two.a.sent.clear()
@@ -153,7 +153,7 @@ def test_every_suite_of_a_pair(version: int) -> None:
         assert bool(pair.cpi_out) == suite.ip_comp
 
 
-def no_pair(two: Two) -> None:
+def no_pair(two: EnginePair) -> None:
     """Neither a pair nor an SPI that one would have. An IKE SA may stand without (RFC 7296 1.3.1)."""
     for end in (two.a, two.b):
         assert not end.up()
@@ -161,7 +161,7 @@ def no_pair(two: Two) -> None:
         assert not end.ike.ike_sa_manager.spis_held
 
 
-def nothing_left(two: Two) -> None:
+def nothing_left(two: EnginePair) -> None:
     """No pair, and after a while of peace nothing half open either."""
     no_pair(two)
     two.trouble = lambda *_: ()
@@ -222,7 +222,7 @@ MISMATCHES_2: dict[str, Refused] = {
 }
 
 
-def differing(version: int, changed: dict[str, Any], values: dict[str, Any], mode: str = "main") -> Two:
+def differing(version: int, changed: dict[str, Any], values: dict[str, Any], mode: str = "main") -> EnginePair:
     """An initiator, and a responder that differs in this; 6 seconds later."""
     ends = Ends(
         version=version,
@@ -232,7 +232,7 @@ def differing(version: int, changed: dict[str, Any], values: dict[str, Any], mod
         connection="initiator-only",
     )
     answering = replace(other(ends), connection="responder-only", proposals=(proposal(version, **changed),))
-    two = Two(ends, replace(answering, **values))
+    two = EnginePair(ends, replace(answering, **values))
     two.run(6)
     return two
 
@@ -279,7 +279,7 @@ def test_pfs_that_differs_in_version_2(ours: int, theirs: int) -> None:
 @pytest.mark.parametrize("version", [1, 2])
 def test_two_of_one_kind_never_come_up(version: int, connection: str) -> None:
     ends = Ends(version=version, connection=connection)
-    two = Two(ends, other(ends))
+    two = EnginePair(ends, other(ends))
     two.run(120)
     assert not two.a.up()
     assert not two.b.up()
@@ -291,7 +291,7 @@ def test_two_of_one_kind_never_come_up(version: int, connection: str) -> None:
 @pytest.mark.behaviour("B-002")
 def test_versions_do_not_mix() -> None:
     ends = Ends()
-    two = Two(ends, replace(other(ends), version=1))
+    two = EnginePair(ends, replace(other(ends), version=1))
     two.run(20)
     assert not two.a.up()
     assert not two.b.up()

@@ -13,7 +13,7 @@ from itertools import product
 import pytest
 
 from chassis.ase.link import IkePacket
-from tests.support.ike.dataplane import LEFT, Carrying, carried_ends
+from tests.support.ike.dataplane import LEFT, DataplanePair, carried_ends
 from tests.support.ike.pair import End, other
 
 PACE = 0.005
@@ -49,7 +49,7 @@ class Wire:
         return (0.01, 0.011) if self.trouble == "twice" else (0.01,)
 
 
-def act(two: Carrying, end: End, action: str) -> None:
+def act(two: DataplanePair, end: End, action: str) -> None:
     if action == "clear":
         two.ask(end, "clear")
     elif action == "used up":
@@ -58,7 +58,7 @@ def act(two: Carrying, end: End, action: str) -> None:
         two.ask(end, "rekey", what=action)
 
 
-def flow(two: Carrying, seconds: float, pace: float = PACE) -> None:
+def flow(two: DataplanePair, seconds: float, pace: float = PACE) -> None:
     until = two.now + seconds
     while two.now < until:
         two.flow(two.a)
@@ -66,7 +66,7 @@ def flow(two: Carrying, seconds: float, pace: float = PACE) -> None:
         two.run(pace)
 
 
-def settled(two: Carrying) -> None:
+def settled(two: DataplanePair) -> None:
     two.run(1)
     assert two.paired() == 1
     for end in (two.a, two.b):
@@ -91,7 +91,7 @@ def test_whatever_two_ends_do_at_once(version: int, trouble: str, apart: float) 
             continue
         ends = carried_ends(version=version)
         wire = Wire(trouble)
-        two = Carrying(ends, other(ends), trouble=wire)
+        two = DataplanePair(ends, other(ends), trouble=wire)
         two.learns = 0.65 if trouble == "slow a" else two.learns
         assert two.until(lambda two=two: two.a.up(1) and two.b.up(1), 10)
         two.run(15)

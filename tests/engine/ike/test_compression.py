@@ -19,7 +19,7 @@ from chassis.ase.sa_builder import negotiated_pair
 from chassis.bus.records import Record, TunnelRecord
 from chassis.net.checksum import checksum
 from chassis.net.ethernet import HEADROOM
-from tests.support.ike.pair import TUNNEL, Ends, Two, esp, other, proposal
+from tests.support.ike.pair import TUNNEL, Ends, EnginePair, esp, other, proposal
 
 SUITES = {
     "esp": esp("", "null", "hmac-sha1-96", ip_comp=True),
@@ -62,7 +62,7 @@ def opened(sadb: Sadb, wire: bytes) -> tuple[list[bytes], dict[IpsecDropCause, i
 @pytest.mark.parametrize("version", [1, 2])
 def test_each_end_sends_with_the_others_cpi(version: int, name: str) -> None:
     ends = Ends(version=version, proposals=(proposal(version),), suites=(SUITES[name],))
-    two = Two(ends, other(ends))
+    two = EnginePair(ends, other(ends))
     assert two.until(lambda: two.a.up() and two.b.up(), 5)
     assert two.packet(two.a)
     a, b = two.a.sender(), two.b.sender()
@@ -103,7 +103,7 @@ def _within(address: int) -> str:
 def test_without_it_nothing_is_compressed(version: int) -> None:
     plain = replace(SUITES["esp"], ip_comp=False)
     ends = Ends(version=version, proposals=(proposal(version),), suites=(plain,))
-    two = Two(ends, other(ends))
+    two = EnginePair(ends, other(ends))
     assert two.until(lambda: two.a.up() and two.b.up(), 5)
     a = two.a.sender()
     assert a is not None
@@ -119,7 +119,7 @@ def _tunnel_and(ends: Ends, install: SaInstall) -> tuple[TunnelRecord, SaInstall
 def test_one_end_of_version_2_that_does_not_compress() -> None:
     """The notification is only a wish (RFC 7296 2.22): the pair stands without it."""
     ends = Ends(suites=(SUITES["esp"],))
-    two = Two(ends, replace(other(ends), suites=(replace(SUITES["esp"], ip_comp=False),)))
+    two = EnginePair(ends, replace(other(ends), suites=(replace(SUITES["esp"], ip_comp=False),)))
     assert two.until(lambda: two.a.up() and two.b.up(), 5)
     a, b = two.a.sender(), two.b.sender()
     assert a is not None
@@ -140,6 +140,6 @@ def test_a_cpi_of_four_octets_is_its_last_two(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(IkeSaManager, "allocate_spis", longer)
     ends = Ends(version=1, proposals=(proposal(1),), suites=(SUITES["esp"],))
-    two = Two(ends, other(ends))
+    two = EnginePair(ends, other(ends))
     assert two.until(lambda: two.a.up() and two.b.up(), 5)
     assert two.a.installs[0].cpi_out == 0x1234

@@ -20,19 +20,19 @@ from chassis.bus.records import (
 )
 from chassis.model.acl import AclRule
 from launch.lab import counter_names
-from tests.support.ike.pair import CONTEXT, TUNNEL, A, B, Ends, Two, agree, esp, other
+from tests.support.ike.pair import CONTEXT, TUNNEL, A, B, Ends, EnginePair, agree, esp, other
 
 VERSIONS = pytest.mark.parametrize("version", [1, 2])
 
 
-def standing(ends: Ends, far: Ends | None = None, **settings: Any) -> Two:
-    two = Two(ends, far or other(ends), **settings)
+def standing(ends: Ends, far: Ends | None = None, **settings: Any) -> EnginePair:
+    two = EnginePair(ends, far or other(ends), **settings)
     assert two.until(lambda: two.a.up() and two.b.up(), 10), (two.a.texts(), two.b.texts())
     two.run(15)
     return two
 
 
-def usable(two: Two) -> bool:
+def usable(two: EnginePair) -> bool:
     return two.packet(two.a) and two.packet(two.b)
 
 
@@ -46,7 +46,7 @@ def test_both_begin_and_one_stays(version: int) -> None:
         slow[sender] = now
         return (0.4,)
 
-    two = Two(ends, other(ends), trouble=trouble)
+    two = EnginePair(ends, other(ends), trouble=trouble)
     assert two.until(lambda: usable(two), 20)
     two.run(30)
     agree(two)
@@ -58,7 +58,7 @@ def test_both_begin_and_one_stays(version: int) -> None:
 def test_a_first_message_that_looks_like_the_peers_does_not_stand_in_its_way() -> None:
     """In IKEv2 the whole message tells whose it is, not its SPI (RFC 7296 2.1)."""
     ends = Ends(connection="initiator-only")
-    two = Two(ends, replace(other(ends), connection="responder-only", wanted=False))
+    two = EnginePair(ends, replace(other(ends), connection="responder-only", wanted=False))
     two.run(0.1)
     (first, *_) = two.a.sent
     two.configure(two.b, replace(other(ends), connection="responder-only").records())
@@ -84,7 +84,7 @@ def test_an_initiator_keeps_trying_with_growing_pauses(version: int) -> None:
     def silence(sender: int, packet: IkePacket, now: float) -> Iterable[float]:
         return ()
 
-    two = Two(ends, replace(other(ends), connection="responder-only"), trouble=silence)
+    two = EnginePair(ends, replace(other(ends), connection="responder-only"), trouble=silence)
     two.run(600)
     starts = sorted({(packet.data[:8]) for packet in two.a.sent})
     assert 4 <= len(starts) <= 30
@@ -206,8 +206,8 @@ def test_what_is_nobodys_is_counted_with_its_version_alone() -> None:
 
 def test_a_negotiation_that_nobody_proved_leaves_no_count_behind() -> None:
     ends = Ends()
-    two = Two(replace(ends, wanted=False), replace(other(ends), connection="responder-only"))
-    attacker = Two(replace(ends, connection="initiator-only"), other(ends), seed=3)
+    two = EnginePair(replace(ends, wanted=False), replace(other(ends), connection="responder-only"))
+    attacker = EnginePair(replace(ends, connection="initiator-only"), other(ends), seed=3)
     attacker.run(0.001)
     two.give(two.b, IkePacket(CONTEXT, B, 500, A, 500, attacker.a.sent[0].data))
     assert two.b.ike.ike_sa_manager.statistics.unassigned_count == 1
@@ -506,7 +506,7 @@ def test_a_reason_is_named_of_a_tunnel_that_is_down_and_is_the_present_one(versi
         (row,) = two.ask(two.a, "sas").result["tunnels"]
         return two.a.states[TUNNEL].reason, row["reason"]
 
-    two = Two(replace(ends, ready=False), replace(other(ends), connection="responder-only"))
+    two = EnginePair(replace(ends, ready=False), replace(other(ends), connection="responder-only"))
     two.run(1)
     assert reasons() == ("no route to the peer", "no route to the peer")
     two.trouble = lambda sender, packet, now: ()
@@ -553,7 +553,7 @@ def test_several_lines_each_have_their_pair_and_a_changed_list_is_negotiated_ane
 def test_a_peer_that_refuses_many_lines_at_once_is_not_taken_for_dead(version: int) -> None:
     ends = Ends(version=version, rules=tuple(rules(20 + line) for line in range(40)), connection="initiator-only")
     far = replace(other(replace(ends, rules=ends.rules[:1])), connection="responder-only")
-    two = Two(ends, far)
+    two = EnginePair(ends, far)
     assert two.until(lambda: len(two.a.pairs) == 1)
     sessions, pairs = set(two.a.ike.ike_sa_manager.table.by_spi), set(two.a.pairs)
     two.run(100)
@@ -564,13 +564,13 @@ def test_a_peer_that_refuses_many_lines_at_once_is_not_taken_for_dead(version: i
 
 def test_strangers_are_asked_for_cookies_and_bounded() -> None:
     ends = Ends()
-    two = Two(
+    two = EnginePair(
         replace(ends, wanted=False),
         other(ends),
         **{"cookie-threshold": 5, "half-open-limit": 20, "half-open-limit-per-peer": 10},
     )
     two.run(1)
-    attacker = Two(replace(ends, connection="initiator-only"), other(ends), seed=3)
+    attacker = EnginePair(replace(ends, connection="initiator-only"), other(ends), seed=3)
     first = attacker.a.sent[0] if attacker.a.sent else None
     if first is None:
         attacker.run(0.001)
@@ -589,7 +589,7 @@ def test_strangers_are_asked_for_cookies_and_bounded() -> None:
 def test_a_proposal_with_neither_cipher_nor_integrity_is_never_negotiated(version: int) -> None:
     bare = esp("", "null", "")
     ends = Ends(version=version, suites=(bare,))
-    two = Two(ends, other(ends))
+    two = EnginePair(ends, other(ends))
     two.run(30)
     assert not two.a.sent
     assert two.a.states[TUNNEL].reason == "IPsec proposal child has neither cipher nor integrity"

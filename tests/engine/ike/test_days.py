@@ -8,7 +8,7 @@ from random import Random
 import pytest
 
 from chassis.ase.link import IkePacket
-from tests.support.ike.pair import START, Ends, Two, esp, other, proposal
+from tests.support.ike.pair import START, Ends, EnginePair, esp, other, proposal
 
 DURATION = 21_600
 BETWEEN_KILLS = 900
@@ -37,7 +37,7 @@ def test_short_lifetimes_and_kills(version: int, measured: Callable[[str], None]
         keepalive=True,
     )
     far = other(ends)
-    two = Two(ends, far, trouble=trouble, **{"dpd-interval": 10.0})
+    two = EnginePair(ends, far, trouble=trouble, **{"dpd-interval": 10.0})
     assert two.until(lambda: two.packet(two.a) and two.packet(two.b), BOUND)
     outages: list[float] = []
     lost_at = 0.0

@@ -14,28 +14,28 @@ from chassis.ase.ike.payloads.v2 import MessageV2
 from chassis.ase.ike.payloads.v2_payloads import NotifyV2
 from chassis.ase.link import IkePacket
 from chassis.model.acl import AclRule
-from tests.support.ike.pair import TUNNEL, A, B, Ends, Two, esp, other, proposal, settled
+from tests.support.ike.pair import TUNNEL, A, B, Ends, EnginePair, esp, other, proposal, settled
 
 
 def rule(source: int, destination: int, length: int = 16, **more: Any) -> AclRule:
     return AclRule(10, source=(source, length), destination=(destination, length), **more)
 
 
-def pair(ends: Ends, seconds: float = 1.0, *, trouble: Any = None, **theirs: Any) -> Two:
+def pair(ends: Ends, seconds: float = 1.0, *, trouble: Any = None, **theirs: Any) -> EnginePair:
     """End a initiates; `theirs` is what b has otherwise."""
     ends = replace(ends, connection="initiator-only")
-    two = Two(ends, replace(other(ends), **{"connection": "responder-only", **theirs}), trouble=trouble)
+    two = EnginePair(ends, replace(other(ends), **{"connection": "responder-only", **theirs}), trouble=trouble)
     two.run(seconds)
     return two
 
 
-def established(ends: Ends, **theirs: Any) -> Two:
+def established(ends: Ends, **theirs: Any) -> EnginePair:
     two = pair(ends, 3, **theirs)
     settled(two, len(ends.rules))
     return two
 
 
-def algorithms(two: Two) -> dict[str, Any]:
+def algorithms(two: EnginePair) -> dict[str, Any]:
     return dict(two.b.session.describe()["algorithms"])
 
 
@@ -118,7 +118,7 @@ def test_many_tunnels_of_version_1_between_two_addresses() -> None:
         )
         for n in (1, 2, 3)
     ]
-    two = Two(ones[0], other(ones[0]))
+    two = EnginePair(ones[0], other(ones[0]))
     for one in ones[1:]:
         two.configure(two.a, one.records())
         two.configure(two.b, other(one).records())
@@ -136,7 +136,7 @@ def test_the_responder_of_version_2_narrows_and_both_ends_use_the_part(begins: s
     kinds = ("initiator-only", "responder-only")
     a, b = kinds if begins == "a" else kinds[::-1]
     ends = Ends(rules=((wide,),) if begins == "a" else ((),))
-    two = Two(replace(ends, connection=a), replace(other(ends), connection=b, rules=((narrow,),)))
+    two = EnginePair(replace(ends, connection=a), replace(other(ends), connection=b, rules=((narrow,),)))
     two.run(2)
     settled(two)
     ((ours,), (theirs,)) = two.a.installs[0].rules, two.b.installs[0].rules
@@ -157,7 +157,7 @@ def test_selectors_of_version_2_without_anything_in_common() -> None:
 def test_lifetimes_of_version_1_may_differ_where_that_is_allowed() -> None:
     ends = Ends(version=1, connection="initiator-only")
     theirs = replace(other(ends), proposals=(proposal(1, lifetime=5000),), connection="responder-only")
-    two = Two(ends, theirs, **{"strict-lifetime": False})
+    two = EnginePair(ends, theirs, **{"strict-lifetime": False})
     two.run(3)
     settled(two)
     assert two.b.session.describe()["lifetime"] == 5000

@@ -11,7 +11,7 @@ import pytest
 from chassis.ase.link import IkePacket
 from chassis.bus.records import CertificateRecord
 from tests.support.ike import pki
-from tests.support.ike.pair import CONTEXT, WALL, A, B, Ends, Two, other
+from tests.support.ike.pair import CONTEXT, WALL, A, B, Ends, EnginePair, other
 
 ELSEWHERE = 0x0A000003
 """Address of another peer of the end that is flooded."""
@@ -29,7 +29,7 @@ def first_message(ends: Ends) -> bytes:
         seen.append(packet.data)
         return ()
 
-    Two(replace(ends, connection="initiator-only"), other(ends), seed=9, trouble=listen).run(0.01)
+    EnginePair(replace(ends, connection="initiator-only"), other(ends), seed=9, trouble=listen).run(0.01)
     return seen[0]
 
 
@@ -39,7 +39,9 @@ class Flooded:
     def __init__(self, version: int, mode: str) -> None:
         self.ends = Ends(version=version, mode=mode)
         self.second = replace(self.ends, local=ELSEWHERE, tunnel=6)
-        self.two = Two(replace(self.ends, wanted=False), replace(other(self.ends), connection="responder-only"))
+        self.two = EnginePair(
+            replace(self.ends, wanted=False), replace(other(self.ends), connection="responder-only")
+        )
         self.two.ends[ELSEWHERE] = self.two.a
         self.two.configure(self.two.b, replace(other(self.second), connection="responder-only").records())
         self._first = first_message(self.ends)
@@ -109,7 +111,7 @@ def test_a_forged_first_message_is_answered_with_few_octets(
     ends = Ends(version=version, mode=mode, authentication=how, certificates=certified)
     ends = replace(ends, identity_local="a.example", identity_remote="b.example")
     first = first_message(ends)
-    two = Two(replace(ends, wanted=False), replace(other(ends), connection="responder-only"))
+    two = EnginePair(replace(ends, wanted=False), replace(other(ends), connection="responder-only"))
     two.trouble = lambda sender, packet, now: ()
     two.give(two.b, IkePacket(CONTEXT, B, 500, A, 500, first))
     two.run(60)

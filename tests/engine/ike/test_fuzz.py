@@ -19,7 +19,7 @@ from chassis.ase.ike.receiver import IkeReceiver
 from chassis.ase.ike.v1.phase1_exchange import display_identity
 from chassis.ase.link import IkePacket
 from tests.support.ike.fuzzer import HALF_OPEN, Fuzzed, fuzzed
-from tests.support.ike.pair import Ends, Two, other, proposal
+from tests.support.ike.pair import Ends, EnginePair, other, proposal
 
 BURSTS = 5
 MESSAGES = 500
@@ -81,9 +81,9 @@ def test_a_leak_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def stranger() -> Two:
+def stranger() -> EnginePair:
     ends = Ends(connection="responder-only")
-    return Two(ends, other(ends))
+    return EnginePair(ends, other(ends))
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def stranger() -> Two:
         (lambda data: data[:19] + b"\0" + data[20:], ""),
     ],
 )
-def test_a_first_message_that_is_none_holds_nothing(stranger: Two, change: object, row: str) -> None:
+def test_a_first_message_that_is_none_holds_nothing(stranger: EnginePair, change: object, row: str) -> None:
     assert callable(change)
     first = first_message()
     for port in range(1000, 1050):
@@ -110,7 +110,7 @@ def test_a_first_message_that_is_none_holds_nothing(stranger: Two, change: objec
 def first_message() -> bytes:
     """An IKE_SA_INIT request of an initiator."""
     ends = Ends(proposals=(proposal(2, dh_group=1),))
-    two = Two(ends, replace_with_silence(ends), trouble=lambda *_: ())
+    two = EnginePair(ends, replace_with_silence(ends), trouble=lambda *_: ())
     two.run(5)
     data = two.a.sent[0].data
     assert Header.parse(data).exchange == 34

@@ -8,7 +8,7 @@ import pytest
 
 from chassis.ase.ike.log import INFORMATIONAL, TEMPLATES
 from chassis.bus.records import ContextRecord, PolicyRecord, Record, TunnelRecord
-from tests.support.ike.pair import CONTEXT, TUNNEL, Ends, Two, agree, other, proposal
+from tests.support.ike.pair import CONTEXT, TUNNEL, Ends, EnginePair, agree, other, proposal
 
 ELSEWHERE = 8
 """Another context."""
@@ -23,7 +23,7 @@ def of_version(version: int, tunnel: int) -> Ends:
 @pytest.mark.behaviour("B-003", "B-051")
 def test_both_versions_are_spoken_at_one_address_and_port() -> None:
     first, second = of_version(1, TUNNEL), of_version(2, SECOND)
-    two = Two(first, other(first))
+    two = EnginePair(first, other(first))
     two.configure(two.a, second.records())
     two.configure(two.b, other(second).records())
     for tunnel in (TUNNEL, SECOND):
@@ -36,7 +36,7 @@ def test_both_versions_are_spoken_at_one_address_and_port() -> None:
 @pytest.mark.behaviour("B-028", "B-082")
 def test_what_a_policy_of_version_2_says_may_differ() -> None:
     ends = Ends(lifetime=3600, connection="initiator-only")
-    two = Two(ends, replace(other(ends), lifetime=400, connection="responder-only"))
+    two = EnginePair(ends, replace(other(ends), lifetime=400, connection="responder-only"))
     assert two.until(lambda: two.a.up() and two.b.up(), 5)
     # Each end keeps its own lifetime: the one with the shorter makes the successor.
     two.run(420)
@@ -48,7 +48,7 @@ def test_what_a_policy_of_version_2_says_may_differ() -> None:
 @pytest.mark.parametrize("version", [1, 2])
 def test_numbers_of_queues_may_differ(version: int) -> None:
     ends = Ends(version=version)
-    two = Two(ends, other(ends))
+    two = EnginePair(ends, other(ends))
     for end, queues in ((two.a, 4), (two.b, 1)):
         tunnel = next(record for record in ends.records() if isinstance(record, TunnelRecord))
         local, remote = (ends.local, ends.remote) if end is two.a else (ends.remote, ends.local)
@@ -77,7 +77,7 @@ def in_context(ends: Ends, number: int) -> tuple[Record, ...]:
 def test_keepalive_is_of_one_context(version: int) -> None:
     asks = Ends(version=version, tunnel=TUNNEL, keepalive=True)
     silent = Ends(version=version, tunnel=SECOND)
-    two = Two(asks, replace(other(asks), keepalive=False))
+    two = EnginePair(asks, replace(other(asks), keepalive=False))
     two.configure(two.a, in_context(silent, ELSEWHERE))
     two.configure(two.b, in_context(other(silent), ELSEWHERE))
     assert two.until(lambda: two.a.up(TUNNEL) and two.a.up(SECOND), 20)
@@ -97,7 +97,7 @@ def test_what_is_informational() -> None:
     assert rows <= INFORMATIONAL
     assert not [row for row in INFORMATIONAL if "mismatch" in row or "invalid" in row]
     ends = Ends(version=1)
-    two = Two(ends, other(ends))
+    two = EnginePair(ends, other(ends))
     assert two.until(lambda: two.a.up() and two.b.up(), 5)
     seen = {record.id: record.severity for end in (two.a, two.b) for record in end.logs}
     assert seen

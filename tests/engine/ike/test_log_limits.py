@@ -10,23 +10,23 @@ from chassis.ase.ike.errors import FailureReason
 from chassis.ase.ike.log import MAX_LINES_PER_SECOND
 from chassis.ase.link import IkePacket
 from tests.engine.ike.test_floods import first_message
-from tests.support.ike.pair import CONTEXT, A, B, Ends, Two, other
+from tests.support.ike.pair import CONTEXT, A, B, Ends, EnginePair, other
 
 SOURCES = 1000
 
 VERSIONS = pytest.mark.parametrize("version", [1, 2])
 
 
-def talking(version: int) -> Two:
+def talking(version: int) -> EnginePair:
     """Two ends between which packets pass."""
     ends = Ends(version=version)
-    two = Two(ends, replace(other(ends), connection="responder-only"))
+    two = EnginePair(ends, replace(other(ends), connection="responder-only"))
     assert two.until(lambda: two.packet(two.a))
     two.b.logs.clear()
     return two
 
 
-def flood(two: Two, data: bytes, sources: int = SOURCES) -> None:
+def flood(two: EnginePair, data: bytes, sources: int = SOURCES) -> None:
     """Each a datagram, from an address of its own."""
     for source in range(sources):
         two.give(two.b, IkePacket(CONTEXT, B, 500, 0x0B000000 + source, 500, data))

@@ -13,20 +13,22 @@ from chassis.ase.ike.payloads.numbers import ExchangeType, PayloadTypeV1
 from chassis.ase.ike.payloads.v1 import Hash
 from chassis.ase.ike.v1 import isakmp_sa
 from chassis.ase.link import IkePacket, SaSeen
-from tests.support.ike.pair import TUNNEL, A, B, End, Ends, Trouble, Two, esp, other, proposal, settled
+from tests.support.ike.pair import TUNNEL, A, B, End, Ends, EnginePair, Trouble, esp, other, proposal, settled
 
 QUICK, AGGRESSIVE = ExchangeType.QUICK_MODE, ExchangeType.AGGRESSIVE_MODE
 MODES = [(1, "main"), (1, "aggressive"), (2, "main")]
 Copies = Iterable[float | tuple[float, bytes]]
 
 
-def pair(version: int, trouble: Trouble | None = None, mode: str = "main", seed: int = 1, **more: object) -> Two:
+def pair(
+    version: int, trouble: Trouble | None = None, mode: str = "main", seed: int = 1, **more: object
+) -> EnginePair:
     """End a initiates."""
     ends = replace(Ends(version=version, mode=mode, connection="initiator-only"), **more)
-    return Two(ends, replace(other(ends), connection="responder-only"), trouble=trouble, seed=seed)
+    return EnginePair(ends, replace(other(ends), connection="responder-only"), trouble=trouble, seed=seed)
 
 
-def established(version: int, **more: object) -> Two:
+def established(version: int, **more: object) -> EnginePair:
     two = pair(version, **more)  # type: ignore[arg-type]
     two.run(3)
     settled(two)
@@ -37,7 +39,7 @@ def exchange(packet: IkePacket) -> int:
     return packet.data[18]
 
 
-def always(two: Two, seconds: float) -> None:
+def always(two: EnginePair, seconds: float) -> None:
     """Let time pass in which both ends always have a pair that the other one opens."""
     until = two.now + seconds
     while two.now < until:
@@ -123,7 +125,7 @@ def test_a_bad_wire(version: int, seed: int) -> None:
     assert agreed
 
 
-def forge_once(two: Two, forged: bytes, wire: Trouble) -> None:
+def forge_once(two: EnginePair, forged: bytes, wire: Trouble) -> None:
     """Have b get a datagram from a's address now."""
     two.trouble = wire
     two.give(two.b, IkePacket(7, B, 500, A, 500, forged))

@@ -11,22 +11,22 @@ from dataclasses import replace
 import pytest
 
 from chassis.ase.link import Encapsulation, IkePacket
-from tests.support.ike.pair import NAT, SHIFT, B, Ends, Two, esp, other, settled
+from tests.support.ike.pair import NAT, SHIFT, B, Ends, EnginePair, esp, other, settled
 
 MODES = [(1, "main"), (1, "aggressive"), (2, "main")]
 MOVED = SHIFT + 7
 AH_ONLY = (esp("hmac-sha1-96", "", ""),)
 
 
-def behind_a_nat(version: int, mode: str = "main", *, psk: bytes = b"secret of two", **more: object) -> Two:
+def behind_a_nat(version: int, mode: str = "main", *, psk: bytes = b"secret of two", **more: object) -> EnginePair:
     """End a initiates from behind a NAT, and is known by a name."""
     ends = replace(
         Ends(version=version, mode=mode, connection="initiator-only", identity_local="a.example"), **more
     )
-    return Two(ends, replace(other(ends), remote=NAT, connection="responder-only", psk=psk), nat=True)
+    return EnginePair(ends, replace(other(ends), remote=NAT, connection="responder-only", psk=psk), nat=True)
 
 
-def established(version: int, mode: str = "main") -> Two:
+def established(version: int, mode: str = "main") -> EnginePair:
     two = behind_a_nat(version, mode)
     two.run(3)
     settled(two)

@@ -10,19 +10,19 @@ from chassis.ase.ike.payloads.numbers import Protocol
 from chassis.ase.ike.payloads.v1 import DeleteV1
 from chassis.ase.ike.v2.ike_sa import MESSAGE_ID_REKEY_THRESHOLD
 from chassis.ase.link import SaExpiring
-from tests.support.ike.pair import TUNNEL, Ends, Two, esp, other, proposal, settled
+from tests.support.ike.pair import TUNNEL, Ends, EnginePair, esp, other, proposal, settled
 
 
-def established(version: int, *, both: bool = False, **more: object) -> Two:
+def established(version: int, *, both: bool = False, **more: object) -> EnginePair:
     """End a initiates, or both may."""
     ends = replace(Ends(version=version, connection="both" if both else "initiator-only"), **more)
-    two = Two(ends, replace(other(ends), connection="both" if both else "responder-only"))
+    two = EnginePair(ends, replace(other(ends), connection="both" if both else "responder-only"))
     two.run(3)
     settled(two)
     return two
 
 
-def always(two: Two, seconds: float) -> None:
+def always(two: EnginePair, seconds: float) -> None:
     """Let time pass in which both ends always have a pair that the other one opens."""
     until = two.now + seconds
     while two.now < until:
@@ -31,7 +31,7 @@ def always(two: Two, seconds: float) -> None:
         assert two.packet(two.b)
 
 
-def serials(two: Two) -> list[int]:
+def serials(two: EnginePair) -> list[int]:
     return [serial for _, serial in two.a.pairs]
 
 

@@ -16,7 +16,7 @@ from chassis.ase.ike.payloads.numbers import IdType, NotifyTypeV1
 from chassis.model.acl import AclRule
 from tests.support.ike import pki
 from tests.support.ike.authentication import store
-from tests.support.ike.mutated_messages import Bent, notifies_in_clear, said
+from tests.support.ike.mutated_messages import MutatedPair, notifies_in_clear, said
 from tests.support.ike.pair import Ends, esp, other, proposal
 
 
@@ -111,7 +111,7 @@ def test_a_first_message_that_is_wrong(
         return bytes(changed)
 
     ends = Ends(version=1, connection="initiator-only")
-    two = Bent(ends, replace(other(ends), connection="responder-only"), bend)
+    two = MutatedPair(ends, replace(other(ends), connection="responder-only"), bend)
     two.run(0.3)
     said(two.b, row, **({} if value is None else {"value": value}))
     assert notifies_in_clear(two.b) == ([notify] if notify else [])
@@ -126,7 +126,7 @@ def test_a_first_message_that_is_wrong(
 
 def test_an_exchange_of_an_ike_sa_that_nobody_speaks() -> None:
     ends = Ends(version=1)
-    two = Bent(ends, other(ends))
+    two = MutatedPair(ends, other(ends))
     two.lives()
     data = bytearray(two.a.sent[-1].data)
     data[18] = 0x99
@@ -408,7 +408,7 @@ def test_ends_that_differ(what: str, names: None) -> None:
     case = CASES[what]
     ends = replace(Ends(version=1, connection="initiator-only"), **case.ours)
     alike = replace(other(ends), connection="responder-only")
-    two = Bent(ends, replace(alike, **case.theirs))
+    two = MutatedPair(ends, replace(alike, **case.theirs))
     two.run(1.0)
     sees, hears = (two.b, two.a) if case.sees == "b" else (two.a, two.b)
     for row, values in case.rows:
@@ -438,7 +438,7 @@ def test_ends_that_differ(what: str, names: None) -> None:
 @pytest.mark.behaviour("B-213")
 def test_selectors_are_said_at_both_ends() -> None:
     ends = Ends(version=1, connection="initiator-only", rules=((NETWORK,),))
-    two = Bent(ends, replace(other(ends), connection="responder-only"))
+    two = MutatedPair(ends, replace(other(ends), connection="responder-only"))
     two.lives()
     for end, way in ((two.a, "sent"), (two.b, "received")):
         for name, address in (("initiator", "10.1.0.0"), ("responder", "10.2.0.0")):
@@ -451,7 +451,7 @@ def test_selectors_are_said_at_both_ends() -> None:
 def test_the_responder_has_the_shorter_lifetime(name: str) -> None:
     ends = Ends(version=1, connection="initiator-only", **pair("", "aes-128-cbc", "hmac-sha1-96", kbytes=9000))
     theirs = pair("", "aes-128-cbc", "hmac-sha1-96", seconds=300, kbytes=7000)
-    two = Bent(ends, replace(other(ends), connection="responder-only", **theirs))
+    two = MutatedPair(ends, replace(other(ends), connection="responder-only", **theirs))
     two.lives()
     row = f"ikev1-p2-responder-lifetime-{name}"
     said(two.a, f"{row}-notify", notify="RESPONDER_LIFETIME")
@@ -463,7 +463,7 @@ def test_the_responder_has_the_shorter_lifetime(name: str) -> None:
 def test_the_peer_deletes_a_pair(name: str) -> None:
     suites = pair("hmac-sha1-96") if name == "ah" else pair("", "aes-128-cbc", "hmac-sha1-96")
     ends = Ends(version=1, connection="initiator-only", **suites)
-    two = Bent(ends, replace(other(ends), connection="responder-only"))
+    two = MutatedPair(ends, replace(other(ends), connection="responder-only"))
     two.lives()
     (gone,) = two.b.pairs.values()
     two.ask(two.a, "clear")

@@ -19,8 +19,8 @@ from chassis.model.ipsec import IpsecProposal
 from tests.support.ike.mutated_messages import (
     ADDRESSES,
     RAW,
-    Bent,
     Change,
+    MutatedPair,
     Part,
     Seen,
     bend_once,
@@ -56,12 +56,16 @@ def exchange_of(kind: int) -> ExchangeType:
     return ExchangeType.INFORMATIONAL if kind == DELETE else ExchangeType.IKE_AUTH
 
 
-def spoilt(patch: pytest.MonkeyPatch, exchange: ExchangeType, change: Change, who: str = "a") -> tuple[Bent, Seen]:
+def spoilt(
+    patch: pytest.MonkeyPatch, exchange: ExchangeType, change: Change, who: str = "a"
+) -> tuple[MutatedPair, Seen]:
     """One message of an exchange is bent: a's request, or b's response to it."""
     seen = bend_once(patch, ADDRESSES[who], exchange, who == "b", change)
     ends = Ends(connection="initiator-only", keepalive=True, identity_remote="10.0.0.2")
     # A peer that says nothing is asked whether it is there, by INFORMATIONAL.
-    two = Bent(ends, replace(other(ends), connection="responder-only", keepalive=False), **{"dpd-interval": 1.0})
+    two = MutatedPair(
+        ends, replace(other(ends), connection="responder-only", keepalive=False), **{"dpd-interval": 1.0}
+    )
     two.run(3)
     assert seen.message_id is not None
     return two, seen
@@ -192,7 +196,7 @@ def in_clear(data: bytes, kind: int, body: bytes) -> bytes:
 def test_a_header_that_is_wrong(row: str, change: Callable[[bytes], bytes], notify: int) -> None:
     """A message of the tunnel that stands comes again with something else in it: anybody could have done that."""
     ends = Ends()
-    two = Bent(ends, other(ends))
+    two = MutatedPair(ends, other(ends))
     two.lives()
     two.run(5)
     session = two.b.ike.connection_manager.by_tunnel[TUNNEL].sessions()[0]
@@ -213,7 +217,7 @@ def test_a_header_that_is_wrong(row: str, change: Callable[[bytes], bytes], noti
 )
 def test_a_first_message_whose_header_is_wrong(row: str, change: Callable[[bytes], bytes], notify: int) -> None:
     ends = Ends(connection="initiator-only")
-    two = Bent(ends, replace(other(ends), connection="responder-only"), change)
+    two = MutatedPair(ends, replace(other(ends), connection="responder-only"), change)
     two.run(0.3)
     said(two.b, row)
     assert notifies_in_clear(two.b) == ([notify] if notify else [])
@@ -256,7 +260,7 @@ def test_pairs_that_differ(row: str, ours: dict[str, Any], theirs: dict[str, Any
     """Once both ends are configured alike, the tunnel is up."""
     ends = replace(Ends(connection="initiator-only"), **ours)
     alike = replace(other(ends), connection="responder-only")
-    two = Bent(ends, replace(alike, **theirs))
+    two = MutatedPair(ends, replace(alike, **theirs))
     two.run(3)
     if "pfs" in ours:
         # The first pair has no exchange of its own.

@@ -13,7 +13,7 @@ import pytest
 from chassis.ase.ike.payloads.numbers import ExchangeType
 from chassis.ase.link import IkePacket, NoSa, SaInstall
 from chassis.model.acl import AclRule
-from tests.support.ike.pair import TUNNEL, Ends, Two, agree, other
+from tests.support.ike.pair import TUNNEL, Ends, EnginePair, agree, other
 
 FIRST = AclRule(10, source=(0x0A000000, 24), destination=(0x0B000000, 24))
 SECOND = AclRule(20, source=(0x0A000300, 24), destination=(0x0B000000, 24))
@@ -32,8 +32,8 @@ def answering(ends: Ends, *lists: tuple[AclRule, ...]) -> Ends:
     return replace(other(replace(ends, rules=lists or ends.rules)), connection="responder-only")
 
 
-def standing(ends: Ends, far: Ends | None = None, pairs: int = 0, **settings: Any) -> Two:
-    two = Two(ends, far or answering(ends), **settings)
+def standing(ends: Ends, far: Ends | None = None, pairs: int = 0, **settings: Any) -> EnginePair:
+    two = EnginePair(ends, far or answering(ends), **settings)
     count = pairs or sum(len(rules) or 1 for rules in ends.rules)
     assert two.until(lambda: len(two.a.pairs) >= count and two.a.up() and two.b.up()), (
         two.a.texts(),
@@ -43,14 +43,14 @@ def standing(ends: Ends, far: Ends | None = None, pairs: int = 0, **settings: An
     return two
 
 
-def by_rule(two: Two) -> dict[int, SaInstall]:
+def by_rule(two: EnginePair) -> dict[int, SaInstall]:
     """The newest pair of the end that begins, by the sequence number of its one rule."""
     for pair in two.a.pairs.values():
         assert len(pair.rules) == 1
     return {pair.rules[0].seq: pair for pair in two.a.pairs.values()}
 
 
-def carries(two: Two, *rules: int, entry: int = 10) -> bool:
+def carries(two: EnginePair, *rules: int, entry: int = 10) -> bool:
     """Packets of each rule get through both ways just now."""
     through = [two.packet(end, entry, TUNNEL, rule) for end in (two.a, two.b) for rule in rules]
     return all(through)
@@ -76,7 +76,7 @@ def test_each_rule_has_a_pair_of_its_own_and_both_ends_may_order_them_as_they_li
 @pytest.mark.parametrize("ours", [(COVERING,), (replace(FIRST, seq=1), replace(SECOND, seq=2), COVERING)])
 def test_two_networks_are_not_the_one_that_covers_them(ours: tuple[AclRule, ...]) -> None:
     ends = ends_with((FIRST, SECOND))
-    two = Two(ends, answering(ends, ours))
+    two = EnginePair(ends, answering(ends, ours))
     two.run(3)
     assert len(two.b.pairs) == (2 if len(ours) == 3 else 0)
     agree(two)
@@ -171,7 +171,7 @@ def test_both_ends_begin_every_rule_at_once_over_a_bad_wire(seed: int, mode: str
         return [rng.uniform(0.001, 0.4) for _ in range(copies)]
 
     ends = ends_with(RULES, connection="both", mode=mode)
-    two = Two(ends, other(ends), seed=seed, trouble=trouble)
+    two = EnginePair(ends, other(ends), seed=seed, trouble=trouble)
     assert two.until(lambda: two.a.up() and two.b.up() and carries(two, 10, 20, 30), 60)
     # Both make all pairs anew at once.
     for end in (two.a, two.b):
@@ -287,7 +287,7 @@ def test_a_list_that_changes_while_its_rules_are_negotiated_decides() -> None:
     ends = ends_with(RULES)
     moved = replace(FIRST, source=(0x0A000700, 24))
     # The peer has what it was and what it is to be.
-    two = Two(ends, answering(ends, (*RULES, replace(moved, seq=50))))
+    two = EnginePair(ends, answering(ends, (*RULES, replace(moved, seq=50))))
     assert two.until(lambda: any(exchange(one) == ExchangeType.QUICK_MODE for one in two.a.sent))
     assert not two.a.pairs
     two.configure(two.a, replace(ends, rules=((moved, SECOND),)).records())
@@ -338,7 +338,7 @@ def test_a_peer_with_many_rules_makes_us_keep_no_more_than_we_have() -> None:
         for line in range(2)
     )
     ends = ends_with(*lists)
-    two = Two(ends, answering(ends, (lists[0][0], replace(lists[1][5], seq=9))))
+    two = EnginePair(ends, answering(ends, (lists[0][0], replace(lists[1][5], seq=9))))
     most = 0
     for _ in range(40):
         two.run(1)

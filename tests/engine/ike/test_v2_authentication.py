@@ -11,20 +11,20 @@ from chassis.ase.ike.identity import IkeIdentity
 from chassis.ase.ike.payloads.v2_payloads import IdV2
 from chassis.ase.ike.v2 import create_child_sa
 from tests.support.ike.authentication import certified, store
-from tests.support.ike.pair import Ends, Two, other, settled
+from tests.support.ike.pair import Ends, EnginePair, other, settled
 
 METHODS = ["rsa-signature", "pre-shared-key"]
 
 
-def up(a: Ends, b: Ends) -> Two:
-    two = Two(a, b)
+def up(a: Ends, b: Ends) -> EnginePair:
+    two = EnginePair(a, b)
     two.run(3)
     settled(two)
     return two
 
 
-def refused(a: Ends, b: Ends) -> Two:
-    two = Two(a, b)
+def refused(a: Ends, b: Ends) -> EnginePair:
+    two = EnginePair(a, b)
     two.run(0.5)
     for end in (two.a, two.b):
         assert not end.pairs
@@ -49,7 +49,7 @@ def test_signatures_of_version_1(mode: str, validate: bool) -> None:
 
 
 def test_without_hash_algorithms_the_old_signature_is_made() -> None:
-    two = Two(*certified())
+    two = EnginePair(*certified())
     while not two.a.sessions or two.a.sessions[0].keymat is None:
         two.run(0.001)
     for end in (two.a, two.b):

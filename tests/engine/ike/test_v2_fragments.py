@@ -13,15 +13,15 @@ from chassis.ase.ike.payloads.v2 import MessageV2
 from chassis.ase.ike.payloads.v2_payloads import Encrypted
 from chassis.ase.link import IkePacket
 from tests.support.ike.authentication import certified
-from tests.support.ike.pair import A, B, Ends, Two, other, settled
+from tests.support.ike.pair import A, B, Ends, EnginePair, other, settled
 
 Copies = Iterable[float | tuple[float, bytes]]
 
 
-def by_certificate(fragment: int, trouble: object = None) -> Two:
+def by_certificate(fragment: int, trouble: object = None) -> EnginePair:
     """Two ends whose proofs are larger than a datagram may be."""
     a, b = certified()
-    return Two(a, b, trouble=trouble, **{"ike-fragment-size": fragment})  # type: ignore[arg-type]
+    return EnginePair(a, b, trouble=trouble, **{"ike-fragment-size": fragment})  # type: ignore[arg-type]
 
 
 def test_long_messages_go_in_fragments() -> None:
@@ -39,15 +39,15 @@ def test_lost_and_swapped_fragments_are_made_good() -> None:
     settled(two)
 
 
-def established(**settings: int) -> Two:
+def established(**settings: int) -> EnginePair:
     ends = Ends(connection="initiator-only")
-    two = Two(ends, replace(other(ends), connection="responder-only"), **settings)
+    two = EnginePair(ends, replace(other(ends), connection="responder-only"), **settings)
     two.run(3)
     settled(two)
     return two
 
 
-def again_and_otherwise(two: Two, parts: int) -> list[bytes]:
+def again_and_otherwise(two: EnginePair, parts: int) -> list[bytes]:
     """A rekey of a's whose request reaches b, while the answer gets lost: the request again, cut into `parts`."""
     sent: list[bytes] = []
 
@@ -74,7 +74,7 @@ def again_and_otherwise(two: Two, parts: int) -> list[bytes]:
     raise AssertionError(f"no {parts} fragments")
 
 
-def to_b(two: Two, data: bytes) -> None:
+def to_b(two: EnginePair, data: bytes) -> None:
     two.give(two.b, IkePacket(7, B, 500, A, 500, data))
 
 

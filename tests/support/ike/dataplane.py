@@ -15,7 +15,7 @@ from chassis.bus.batch import Batch, Step
 from chassis.net.ipv4 import PROTOCOL_AH, PROTOCOL_ESP
 from tests.support.asp import CIRCUIT, INNER, LC3, OUTER, batch_of, packets_of, udp_packet
 from tests.support.asp_negotiated import Side, static
-from tests.support.ike.pair import End, Ends, Two
+from tests.support.ike.pair import End, Ends, EnginePair
 
 LEFT, RIGHT = 0x28000001, 0x28000002
 """The outer addresses that the rig's records have."""
@@ -38,7 +38,7 @@ def carried_ends(**values: Any) -> Ends:
     return Ends(local=LEFT, remote=RIGHT, tunnel=CIRCUIT, **values)
 
 
-class Carrying(Two):
+class DataplanePair(EnginePair):
     """`flow` sends a packet, `arrived` counts those that came out at the other end as they went in."""
 
     def __init__(self, a: Ends, b: Ends, **settings: Any) -> None:

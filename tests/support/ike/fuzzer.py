@@ -27,7 +27,7 @@ from chassis.ase.ike.v2.session import SessionV2
 from chassis.ase.link import IkePacket
 from chassis.model.acl import AclRule
 from tests.support.ike import mutation
-from tests.support.ike.pair import TUNNEL, End, Ends, Mode, Two, Version, esp, other, proposal
+from tests.support.ike.pair import TUNNEL, End, Ends, EnginePair, Mode, Version, esp, other, proposal
 
 RING = 96
 """Messages seen that are kept, to be bent."""
@@ -114,7 +114,7 @@ class Fuzzed(ABC):
         """Most half-open IKE SAs at one end."""
         self.longest = 0.0
         """Most seconds until the tunnel was whole again after harm."""
-        self.two = Two(ends, other(ends), seed=seed, trouble=self._seen, **dict[str, Any](settings))
+        self.two = EnginePair(ends, other(ends), seed=seed, trouble=self._seen, **dict[str, Any](settings))
         assert self.two.until(self.whole, 20), "the tunnel comes up to begin with"
 
     def _seen(self, sender: int, packet: IkePacket, now: float) -> list[float]:

@@ -20,7 +20,7 @@ from chassis.ase.ike.payloads.v2_payloads import NotifyV2
 from chassis.ase.ike.v2.session import SessionV2
 from chassis.ase.link import IkePacket
 from chassis.bus.messages import LogRecord
-from tests.support.ike.pair import A, B, End, Ends, Two
+from tests.support.ike.pair import A, B, End, Ends, EnginePair
 
 COMES_UP_IN = 200.0
 """Seconds in which a tunnel stands that a bent message kept from coming up: an attempt is given up, then begun
@@ -32,7 +32,7 @@ Part = tuple[int, int, bytes, int | None]
 RAW = -1
 
 
-class Bent(Two):
+class MutatedPair(EnginePair):
     """`bend` changes the first datagram that end a sends."""
 
     def __init__(self, a: Ends, b: Ends, bend: Bend | None = None, **settings: Any) -> None:

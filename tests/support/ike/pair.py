@@ -301,7 +301,7 @@ NAT, SHIFT = 0x0B000001, 10_000
 """The address that a NAT gives end a, and what it adds to a port."""
 
 
-class Two:
+class EnginePair:
     """Both ends and the wire. `trouble` decides what becomes of each datagram."""
 
     def __init__(
@@ -504,7 +504,7 @@ class Two:
             heappush(self._heap, (self.now + delay, next(self._ids), receiver, arrived))
 
 
-def settled(two: Two, pairs: int = 1) -> None:
+def settled(two: EnginePair, pairs: int = 1) -> None:
     """Both ends hold the same pairs, one IKE SA serves them, packets pass, and no SPI is held for nothing."""
     agree(two)
     for end in (two.a, two.b):
@@ -517,7 +517,7 @@ def settled(two: Two, pairs: int = 1) -> None:
         assert not pairs or two.packet(end)
 
 
-def agree(two: Two) -> None:
+def agree(two: EnginePair) -> None:
     """Both ends hold the same pairs."""
     mine = {(p.outbound, p.inbound) for p in two.a.pairs.values()}
     theirs = {(p.inbound, p.outbound) for p in two.b.pairs.values()}

@@ -106,7 +106,7 @@ class Seen:
     deletes: list[SaDelete] = field(default_factory=list)
 
 
-class UdpEnd:
+class ChassisPeer:
     """The IKE engine with its sockets in namespace `host`, and the SA database that it tells.
 
     `opened` are the clear packets that came, `drops` why others did not. What goes out leaves by a raw socket as
