@@ -112,7 +112,7 @@ def test_captures_of_the_fabric_and_the_wire_confirm_both_ways(lab: LabClient) -
         seen[name] = seen.get(name, 0) + 1
     for name, row in rows.items():
         assert seen.pop(f"a lc 3 to {row['asp']} encapsulate") == 20, (name, seen)
-        step = "circuit_out" if name == "circuit" else "out"
+        step = "circuit_out" if name == "circuit" else "egress"
         assert seen.pop(f"a lc 3 from {row['asp']} {step}") == 20, (name, seen)
     assert seen == {}
     spis = [packet[34:38].hex() for name, _, packet in read(wire.read_bytes()) if packet[23] == 50]
