@@ -106,8 +106,7 @@ class Forwarder:
             if kind is DecisionKind.PORT:
                 batch.step, batch.port, batch.address = Step.EGRESS, decision.port, decision.address
                 return self._delivery.to_port(decision.card, batch, origin, now)
-            tunnel = self._tables.tunnels.get(decision.tunnel)
-            card = decision.card if tunnel is None else tunnel.asp
+            card = self._tables.tunnels[decision.tunnel].asp
             # The route to a tunnel's peer leads into that tunnel, or tunnels lead into each other.
             into_itself = decision.tunnel == origin.tunnel and not origin.transit
             if into_itself or (card == self._card and origin.nesting >= MAX_TUNNEL_NESTING):

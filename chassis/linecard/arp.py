@@ -135,8 +135,7 @@ NEIGHBOUR = StateMachine(
             _E.EVICTED: (_S.NONE, (_A.REMOVE,)),
         },
     },
-    theory="""An address on the network of a port, resolved by ARP (RFC 826); the states are those of RFC 4861
-    7.3.2.
+    theory="""An address on the network of a port, resolved by ARP (RFC 826). The states are those of RFC 4861.
 
 A packet for an unknown address makes the neighbour `incomplete`: the packet waits, and up to three requests are
 broadcast, one a second (RFC 1122 2.3.2.1). The neighbour is `reachable` as soon as its hardware address is heard,

@@ -16,7 +16,6 @@ from chassis.bus.records import (
     PortRecord,
     Record,
     RouteRecord,
-    TunnelRecord,
 )
 from chassis.bus.replication import RecordChange
 from chassis.fwd.drop_causes import DropCause
@@ -26,25 +25,10 @@ from chassis.net.address import parse_address as ip
 from chassis.net.ethernet import HEADROOM
 from chassis.net.icmp import TIME_EXCEEDED, Icmp
 from chassis.net.ipv4 import PROTOCOL_ESP, Ipv4
+from tests.support.linecard import tunnel
 
 TRANSIT, OWN = Origin(transit=True), Origin(transit=False)
-TUNNEL = TunnelRecord(
-    number=7,
-    name="t",
-    economical=True,
-    asp="asp 1/1",
-    circuit=0,
-    home="",
-    context=1,
-    outer_context=1,
-    local=0,
-    remote=0,
-    mtu=0,
-    df_bit="",
-    queues=1,
-    entries=(),
-    up=True,
-)
+TUNNEL = tunnel(7, "asp 1/1", economical=True)
 RECORDS: tuple[Record, ...] = (
     PortRecord("3/1", "lc 3", True, 1, "lan", ip("10.0.0.1"), 8, b"\2\0\0\0\3\1"),
     PortRecord("4/1", "lc 4", True, 1, "lan2", ip("11.0.0.1"), 8, b"\2\0\0\0\4\1"),

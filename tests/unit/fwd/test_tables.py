@@ -11,11 +11,12 @@ from chassis.bus.records import NextHop, PortRecord
 from chassis.bus.replication import RecordChange
 from chassis.fwd.tables import DEFAULT_MTU, ForwardingTables
 from chassis.net.address import parse_address as ip
+from tests.support.linecard import tunnel
 from tests.unit.fwd.test_forwarder import RECORDS, TUNNEL
 
 OWN, OTHER = NextHop("port", 0, "lc 3", "3/1"), NextHop("port", 0, "lc 4", "4/1")
 BY_TUNNEL = NextHop("tunnel", 0, "asp 1/1", tunnel=7)
-CIRCUIT = replace(TUNNEL, economical=False, circuit=5, home="lc 4")
+CIRCUIT = tunnel(7, "asp 1/1", economical=False, home="lc 4")
 
 
 def tables(*more: object, down: str = "", port_up: bool = True) -> ForwardingTables:
