@@ -1,4 +1,4 @@
-"""What may never happen, checked as it would: each check raises a `Violation` at the moment of the first fault.
+"""The rules of every run; a check raises a `Violation` at the moment of the first offence.
 
 1. No packet of a flow whose route is a tunnel is in clear on a wire between routers.
 2. No sender uses a sequence number twice for one (destination, protocol, SPI); no packet is delivered twice.

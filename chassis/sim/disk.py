@@ -1,4 +1,4 @@
-"""The disk of a simulated router's state folder, which can be full at any moment."""
+"""The disk with a simulated router's state folder, which can be full at any time."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""The schedule of a run: what breaks, when, and the traffic around it, all drawn from the seed.
+"""The schedule of a run: its faults and the traffic around them, all drawn from the seed.
 
-A run is made of slots. In most of them a few things break together: processes are killed or stopped, at any
-moment, between two outputs or between two writes to mapped memory; wires lose packets or are cut;
-configurations are applied; packets seen on the wires come in again. In some only a controller is killed, and
-nobody may notice. A burst of each flow runs into every fault, since nothing shows how idle processes die.
+A run consists of slots. In most slots several faults happen together: processes are killed or stopped at any
+moment, between two outputs or between two writes to mapped memory; wires lose packets or are cut; configurations
+are committed; packets of the wires are replayed. In some slots only a controller is killed, which must have no
+effect on traffic. A burst of each flow runs at every fault.
 """
 
 from __future__ import annotations
@@ -20,40 +20,40 @@ from chassis.sim.node import CardProcess, SimNode
 from chassis.sim.process import Process
 
 WARM_UP_DELAY = 6.0
-"""Seconds before the first slot: everything boots and the first bursts must arrive whole."""
+"""Time before the first slot (s): everything boots, and the first bursts must arrive complete."""
 
 RECOVERY_TIMEOUT = 14.0
-"""Seconds after the last slot: everything must come back, and the last bursts arrive whole."""
+"""Time after the last slot (s): everything must recover, and the last bursts must arrive complete."""
 
 MIN_SLOT_INTERVAL = 9.0
-"""Shortest slot, in seconds: the faults of one are over before the next begins."""
+"""Shortest slot (s): the faults of one are over before the next begins."""
 
 STOP_LENGTHS = (0.03, 0.2, 0.39, 0.42, 0.48, 0.55, 0.7, 0.9, 1.05, 1.4, 2.5)
-"""Lengths of a stop in seconds, around each limit: noticed, fenced, given up, killed."""
+"""Lengths of a stop (s), around each limit: noticed, fenced, hung, killed."""
 
 POWER_CUT_SHARE = 0.03
-"""Share of ends in which all processes of a node end at once."""
+"""Share of faults that kill all processes of a node at once (0 to 1)."""
 
 MAX_BOOT_LOSS = 3
-"""Packets of a burst that may be lost."""
+"""Packets of the first burst, which may be lost (count)."""
 
 FAILPOINT_TIMEOUT = 0.4
-"""Seconds that an armed end waits for its moment before it comes anyway."""
+"""Time after which a failpoint that was not reached ends the process anyway (s)."""
 
 OVERPLAN_FACTOR = 1.2
-"""So many times the packets that are asked for are planned: some find no wire."""
+"""Factor for the packets to plan: some are sent while the far end of a wire is dead."""
 
 MIN_RUN_TIME = WARM_UP_DELAY + RECOVERY_TIMEOUT + MIN_SLOT_INTERVAL
-"""Seconds of the shortest run."""
+"""Length of the shortest run (s)."""
 
 REPLAY_INTERVAL = 5.0
-"""Seconds of wire packets that a replay sends in again."""
+"""Age of the oldest packets that a replay delivers (s)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Faults:
-    """How much breaks: kills and stops of processes, kills of a controller that nobody may notice, commits
-    applied, faulty wires, packets that testers send in all."""
+    """Numbers of faults: kills and stops of processes (`ends`), kills of a controller alone (`quiet`), commits,
+    impaired wires; `packets` of all testers, sent at `rate` (1/s)."""
 
     ends: int = 26
     quiet: int = 4
@@ -65,7 +65,7 @@ class Faults:
 
 @dataclass(frozen=True, slots=True)
 class FaultCounts:
-    """What a schedule came to."""
+    """How many faults a schedule carried out."""
 
     kills: int
     stops: int
@@ -87,7 +87,7 @@ class Schedule:
         }
 
     def plan(self) -> None:
-        """Put everything on the world's clock."""
+        """Schedule everything."""
         world, faults, draw = self._world, self._faults, self._random
         begin, room = world.now + WARM_UP_DELAY, self._seconds - WARM_UP_DELAY - RECOVERY_TIMEOUT
         slots = max(min(int(room / MIN_SLOT_INTERVAL), 22), 1)
@@ -138,7 +138,7 @@ class Schedule:
     def _size_bursts(self, slots: int, ends: int) -> None:
         flows = sum(len(tester.model.flows) for tester in self._run.testers)
         bursts = 2 + slots + ends + 3 * self._faults.quiet
-        # What is sent into a wire whose far end is dead does not count.
+        # Packets that are sent while the far end of a wire is dead do not count.
         self._burst = max(int(OVERPLAN_FACTOR * self._faults.packets / max(flows * bursts, 1)) + 1, 10)
 
     def _plan_bursts(self, when: float, count: int = 0) -> None:
@@ -149,7 +149,7 @@ class Schedule:
                 self._at(when + 0.01 * self._random.random(), tester.burst, flow, self._faults.rate, count)
 
     def _send_first_packets(self, when: float) -> None:
-        """A few packets of each flow, so that neighbours know each other: a port holds back few that wait."""
+        """Send a few packets of each flow, so that neighbours are resolved: a port queues few packets."""
         self._plan_bursts(when, MAX_BOOT_LOSS)
 
     # processes
@@ -170,7 +170,7 @@ class Schedule:
     def _end_process(self, node: SimNode, card: str, kind: str) -> None:
         process = node.process(card)
         if process is None or not process.alive or process.stopped:
-            # Already gone: whatever still runs here takes its place.
+            # It has ended already: another process of the node takes its place.
             process = next((p for p in node.cards.values() if not p.stopped), None)
             if process is None:
                 return
@@ -214,7 +214,7 @@ class Schedule:
             armed = OutputFailpoint(engine, draw.randint(0, 6), chance=draw.random)
         process.engine = armed
         if process is node.controller:
-            # Something to do, so that there are outputs to fall between.
+            # A commit makes outputs, between which the failpoint can be reached.
             self._run.commit(node)
         self._at(self._world.now + FAILPOINT_TIMEOUT, self._disarm, process, engine, armed, seconds)
 

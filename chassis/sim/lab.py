@@ -1,4 +1,4 @@
-"""A lab in the simulator: its routers, testers and wires, and what its schedule of faults may ask of them."""
+"""A lab in the simulator: its routers, testers and wires, and what the schedule of faults may ask of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from chassis.sim.wires import MAX_REPLAY_BATCHES, WireEnd, link
 from chassis.sim.world import Simulation
 
 CODEC_SAMPLE = 8
-"""Of so many seeds one has everything on the bus encoded and decoded."""
+"""One of so many seeds has every message on the bus encoded and decoded."""
 
 CODEC_REMAINDER = 0
 """Remainder of the seeds that are encoded."""
@@ -37,7 +37,7 @@ class LabModel:
 
 
 class Run:
-    """Everything of one run."""
+    """The state of one run."""
 
     def __init__(self, lab: LabModel, seed: int, trace: Trace | None = None) -> None:
         self.world = world = Simulation(seed, trace)
@@ -101,7 +101,7 @@ class Run:
         self._mark = len(self.checks.traffic.sent)
 
     def expect_all_arrived(self, what: str) -> None:
-        """Everything sent since the mark has arrived."""
+        """Check that every packet sent since the mark has arrived."""
         traffic = self.checks.traffic
         lost = traffic.lost(self._mark)
         sent = len(traffic.sent) - self._mark
@@ -109,7 +109,7 @@ class Run:
             raise self.world.violation("flows run", f"{what} lost {lost} of {sent} packets")
 
     def heal(self) -> None:
-        """No fault is in force any more."""
+        """Clear all faults, and resume stopped processes."""
         for end in self.ends:
             end.impair(clear=True)
         for node in self.nodes:
@@ -118,10 +118,9 @@ class Run:
                     process.resume()
 
     def remember_up(self) -> None:
-        """Note which tunnels are up, before anything breaks.
+        """Remember which tunnels are up before the first fault.
 
-        The controllers' engines are looked at, not asked: a message would take a drawn time, and the schedules of
-        all seeds would be other ones.
+        It calls the controllers' engines directly: a message would draw a random delay and change every schedule.
         """
         for node in self.nodes:
             name = node.model.name
@@ -135,7 +134,7 @@ class Run:
                     self.down[f"{tunnel['name']} of {name}"] = str(tunnel.get("reason"))
 
     def expect_recovered(self, _: Any = None) -> None:
-        """Every card runs, every controller says that all cards are usable, and the tunnels up that once were."""
+        """Check that every card runs and is usable, and that the tunnels are up that were up before the faults."""
         for node in self.nodes:
             missing = [card for card in node.models if card not in node.cards]
             if missing or node.controller is None:

@@ -1,8 +1,8 @@
-"""A simulated router: its controller, its cards, its files, and the launcher that looks after them.
+"""A simulated router: its controller, its cards, its files, and its launcher.
 
-The shells are modelled as they are: `chassis.bus.card_shell`, `chassis.xcrp.shell`, `chassis.bus.fabric`; the
-launcher as far as processes can tell: it notices a death at once, starts a successor after the lab's delay under
-the next boot number, kills what the controller asks it to kill, and ends a controller that stands still.
+The processes model `chassis.bus.card_shell`, `chassis.xcrp.shell` and `chassis.bus.fabric`. The launcher notices
+the death of a process, starts the next boot of it after the lab's delay, kills the processes that the controller
+asks it to kill, and ends a controller that is stopped.
 """
 
 from __future__ import annotations
@@ -138,15 +138,15 @@ class CardProcess(Process):
         self.home = home
         self.model = model
         self.control: SimConnection | None = None
-        """To the controller, while the connection stands."""
+        """The connection to the controller, None while there is none."""
         self.peers: dict[str, SimConnection] = {}
         self.connected_to: Process | None = None
         self.ike_process: IkeProcessModel | None = None
         self.fenced_by_stall = False
-        """It stood still for so long that nothing may leave it until it is welcome again."""
+        """It was stalled for so long that nothing may leave it until its next welcome."""
         self.stall_seconds = 0.0
         self.handles_stale_batch = False
-        """What it works on has an epoch that it knows is over."""
+        """The batch that it handles has an epoch that the process knows to be over."""
         self.handlers |= {
             ToController: self._to_controller,
             ToFabric: self._to_fabric,
@@ -199,7 +199,7 @@ class CardProcess(Process):
 
     def _to_wire(self, output: ToWire) -> None:
         if self.stall_seconds >= self.home.silence:
-            # The real shell compares the time before it sends: a process may be stopped in the midst of outputs.
+            # The real shell compares the time before it sends: a process may be stopped between two outputs.
             return
         if self.handles_stale_batch or self.fenced_by_stall:
             self._stale_sending(f"{len(output.batch)} frames out of {output.port}", output.batch)
@@ -256,8 +256,8 @@ class CardProcess(Process):
         super().on_stall(seconds)
 
     def handling_order(self, waiting: list[Waiting]) -> list[Waiting]:
-        """Fenced, it drops all batches before it hears the controller; else the loop takes turns: batches for
-        some time, one message, batches again."""
+        """A fenced process drops all batches before it handles messages. Another one alternates, as the real loop
+        does: some batches, one message, batches again."""
         if self.engine.fenced:
             return waiting
         packets = deque(entry for entry in waiting if entry[0] == FABRIC)
@@ -282,14 +282,14 @@ class CardProcess(Process):
 
 @dataclass(frozen=True, slots=True)
 class _Stored:
-    """Among what is to be done: the controller's engine hears what came of a write."""
+    """Among outputs: the controller's engine gets the result of a write."""
 
     file: str
     error: str
 
 
 class ControllerProcess(Process):
-    """The controller and what its shell keeps: which connection belongs to which card."""
+    """The controller, with the connection of each card, as its shell keeps them."""
 
     def __init__(self, home: SimNode, boot: int, pid: int) -> None:
         super().__init__(home.world, home.model.name, "xcrp", boot, pid)
@@ -305,8 +305,8 @@ class ControllerProcess(Process):
         }
 
     def perform(self, outputs: list[Any] | tuple[Any, ...]) -> None:
-        """As the real shell: no message to a card that stands after a write that failed, and an answer to each
-        write after all else."""
+        """Carry out outputs as the real shell does: no message to a card after a failed write, and the results of
+        the writes last."""
         answers: list[_Stored] = []
         missing = False
         for output in outputs:
@@ -332,7 +332,7 @@ class ControllerProcess(Process):
         self.home.watch_stopped(self)
 
     def on_card_message(self, process: CardProcess, message: Any) -> None:
-        """A card's message, by the connection of one of its starts."""
+        """A message of a card, by the connection of one of its processes."""
         if type(message) is Hello:
             self._processes[process.card] = process
             self.cards[process.card] = SimConnection(
@@ -341,7 +341,7 @@ class ControllerProcess(Process):
         elif self._processes.get(process.card) is not process:
             return
         outputs = self.engine.receive(process.card, message, self.world.now)
-        # A sign of life that changes nothing only puts off what the timer is for.
+        # A heartbeat without outputs can only postpone the timer.
         if outputs or type(message) is not Heartbeat:
             self.finish_call(outputs)
 
@@ -360,7 +360,7 @@ class ControllerProcess(Process):
         if self.home.codec:
             message = codec.decode(codec.encode(message))  # type: ignore[assignment]
         if (not connection.to.alive and self.world.chance() < 0.5) or not connection.send(message):
-            # The router socket says that nobody is there, as soon as it has noticed.
+            # The router socket reports an unknown peer as soon as it has noticed.
             del self.cards[output.card]
             self._processes.pop(output.card, None)
             self.perform(self.engine.on_connection_lost(output.card, self.world.now))
@@ -385,14 +385,14 @@ class SimNode:
         self.model = model
         self.on_replicated = on_replicated
         self.codec = codec
-        """Whether everything on this node's bus goes through the real encoding."""
+        """Whether every message on this node's bus is encoded and decoded."""
         self.silence = model.heartbeat * (model.misses - 1)
         self.controller: ControllerProcess | None = None
         self.cards: dict[str, CardProcess] = {}
         self.models = {card.card: card for card in model.cards}
         self.disk = Disk()
         self.events: list[str] = []
-        """What was told of this router, by its controller and by the launcher."""
+        """Events of this router, from its controller and the launcher."""
         self.memory = {card.card: memoryview(bytearray(card.memory)) for card in model.cards}
         self.ends: dict[str, WireEnd] = {}
         self.restarts = 0
@@ -401,12 +401,12 @@ class SimNode:
         self._counters: dict[str, Counters] = {}
         self._launcher: SimConnection | None = None
         self._pending_notices: list[tuple[str, tuple[Any, ...]]] = []
-        """What the launcher says to a controller that was forked and does not listen yet."""
+        """Notices of the launcher for a controller that was forked and does not read yet."""
         self._operators: dict[int, Callable[[dict[str, Any], str], None]] = {}
         self._commands = 0
 
     def boot(self) -> None:
-        """Start everything, in an order of its own each time."""
+        """Start all processes; random delays give the order."""
         self._fork_controller()
         for card in self.models:
             self._fork(card)
@@ -418,14 +418,14 @@ class SimNode:
     # the launcher
 
     def on_launcher_request(self, output: ToLauncher) -> None:
-        """The controller asks the launcher for something."""
+        """The controller sent a request to the launcher."""
         if output.request == "event":
             self.events.append(str(output.values["text"]))
         if output.request == "kill":
             self.world.after(self._random_delay(DETECT_DELAYS), self._kill, output.values)
 
     def watch_stopped(self, process: Process) -> None:
-        """The launcher ends a controller that it has not heard of for too long."""
+        """End a controller that stays stopped for `CONTROLLER_SILENCE_TIMEOUT`."""
         self.world.after(CONTROLLER_SILENCE_TIMEOUT, self._kill_silent, process)
 
     def _kill_silent(self, process: Process) -> None:
@@ -441,8 +441,8 @@ class SimNode:
         return bounds[0] + (bounds[1] - bounds[0]) * self.world.chance()
 
     def _next_boot(self, card: str, fork: Callable[[Any], None]) -> tuple[int, int] | None:
-        """Boot number and pid of a card's coming start. None where the number can't be stored: `fork` is called
-        again later."""
+        """Return boot and pid of a card's next process; None if the boot cannot be stored: `fork` is called again
+        later."""
         self._boots[card] = boot = self._boots.get(card, 0) + 1
         if error := self.disk.write(Persist(BOOTS, str(self._boots).encode())):
             self.events.append(f"{card} can't be started ({error}): it is tried again")
@@ -452,7 +452,7 @@ class SimNode:
         return boot, self._pid
 
     def _fork_controller(self, _: Any = None) -> None:
-        """A controller is forked: the launcher tells it of every process there is, before it listens."""
+        """Fork a controller. The launcher sends it a notice of every running process before it reads."""
         start_of = self._next_boot("xcrp", self._fork_controller)
         if start_of is None:
             return
@@ -563,7 +563,7 @@ class SimNode:
             self.world.after(self._random_delay(DETECT_DELAYS) + self.model.restart_delay, self._fork_controller)
 
     def _connect_card(self, card: CardProcess) -> None:
-        """A card's control connection to the controller gets made, when both are there."""
+        """Connect a card to the controller if both run."""
         controller = self.controller
         if not card.alive or controller is None or card.connected_to is controller:
             return
@@ -586,7 +586,7 @@ class SimNode:
     def operate(
         self, command: str, arguments: dict[str, Any], answered: Callable[[dict[str, Any], str], None]
     ) -> bool:
-        """Give the controller a command; False when there is none. A controller that dies never answers."""
+        """Give the controller a command; return False if there is none. A killed controller never answers."""
         controller = self.controller
         if controller is None:
             return False

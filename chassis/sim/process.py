@@ -1,4 +1,4 @@
-"""A simulated process: an engine, what waits for it, and its end.
+"""A simulated process: an engine, its inbox, and its end.
 
 The engine runs in no simulated time. The process carries out its outputs in order, and can be killed or stopped
 between any two of them (`chassis.sim.failpoints` puts `Halt` and `Die` among the outputs). A stopped process
@@ -21,24 +21,24 @@ MAX_TIMER_CALLS = 200
 """Timer calls at the same time after which an engine counts as spinning (count)."""
 
 FABRIC, CONTROL, EVENT, FRAMES = range(4)
-"""What a process that goes on after a stop takes first."""
+"""Ranks of items in the inbox of a stopped process; lower ones are handled first when it is resumed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Die:
-    """Among outputs: the process is killed here, before whatever follows."""
+    """Among outputs: the process is killed here."""
 
 
 @dataclass(frozen=True, slots=True)
 class Halt:
-    """Among outputs: the process is stopped here for so many seconds; `rest` is done when it goes on."""
+    """Among outputs: the process is stopped here for `seconds`; it carries out `rest` when it is resumed."""
 
     seconds: float
     rest: tuple[Any, ...]
 
 
 class TimedEngine(Protocol):
-    """What every engine has, whatever it does."""
+    """The part of the interface that all engines have."""
 
     def start(self, now: float) -> list[Output]: ...
 
@@ -48,7 +48,7 @@ class TimedEngine(Protocol):
 
 
 class Process:
-    """One start of one engine. A subclass carries out outputs by `do`, a function for each type of them."""
+    """One boot of one engine. `handlers` has the function that carries out each type of output."""
 
     def __init__(self, world: Simulation, node: str, card: str, boot: int, pid: int) -> None:
         self.world = world
@@ -81,7 +81,7 @@ class Process:
         self.finish_call(engine.start(self.world.now))
 
     def finish_call(self, outputs: list[Output]) -> None:
-        """What follows every call of the engine: its outputs are carried out and its timer is set."""
+        """Carry out the outputs of a call of the engine, and set its timer. Call it after every call."""
         if outputs:
             self.perform(outputs)
             if not self.alive or self.stopped:
@@ -94,8 +94,7 @@ class Process:
             do[type(output)](output)
 
     def rearm(self) -> None:
-        """Have the timer called when the engine wants it. One that is set for an earlier time stays: it looks
-        again then."""
+        """Set the timer. A timer that is set for an earlier time stays, and is set again when it fires."""
         next_timer = self.engine.next_timer()
         if next_timer >= self._timer_at:
             return
@@ -105,7 +104,7 @@ class Process:
         world.at(when, self._timer, when)
 
     def kill(self) -> None:
-        """SIGKILL: nothing of this process is done any more."""
+        """SIGKILL: the process carries out nothing more."""
         if not self.alive:
             return
         self.alive = False
@@ -115,7 +114,7 @@ class Process:
             call(self)
 
     def stop(self) -> None:
-        """SIGSTOP: messages wait, timers pass."""
+        """SIGSTOP: messages wait in the inbox, timers are skipped."""
         if self.alive and not self.stopped:
             self.stopped = True
             self.stopped_at = self.world.now
@@ -138,7 +137,7 @@ class Process:
         waiting.sort(key=_rank)
         taken = 0
         if self._in_round:
-            # Stopped inside a round of its loop, it first ends that round, and only then notices.
+            # If it was stopped inside a round of its loop, it ends that round before it notices the stall.
             self._in_round = False
             most = int(32 * world.chance())
             while taken < min(most, len(waiting)) and waiting[taken][0] == FABRIC:
@@ -157,21 +156,21 @@ class Process:
             self.inbox = waiting[taken:] + self.inbox
 
     def on_stall(self, seconds: float) -> None:
-        """Tell the engine that its loop stood still."""
+        """Report a stall to the engine."""
         self.perform(self.engine.on_stall(seconds, self.world.now))
 
     def on_resumed(self, seconds: float) -> None:
-        """The process goes on; nothing has been done yet."""
+        """The process was resumed and has handled nothing yet; for subclasses."""
 
     def handling_order(self, waiting: list[Waiting]) -> list[Waiting]:
-        """In which order what waits is taken, given with the first kind first."""
+        """Return the order in which waiting items are handled; they are given in order of rank."""
         return waiting
 
     def on_inbox_empty(self) -> None:
-        """Everything that waited has been taken."""
+        """All waiting items have been handled; for subclasses."""
 
     def notify_engine(self, call: Callable[[Any], list[Output]], argument: Any) -> None:
-        """Have the engine told of something that its shell saw, some time later, in order."""
+        """Call an engine after a random delay, in order with other notices of its shell."""
         self.events.send((call, argument))
 
     def _on_notice(self, item: tuple[Callable[[Any], list[Output]], Any]) -> None:

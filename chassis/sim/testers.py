@@ -1,4 +1,4 @@
-"""A simulated tester: the real engine, which is never killed, and its flows in bursts."""
+"""A simulated tester: the real engine, which is never killed, with its flows sent in bursts."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class TesterProcess(Process):
         self.begin(self.model.make())
 
     def burst(self, flow: str, rate: float, count: int) -> None:
-        """Have a flow send so many packets."""
+        """Send `count` packets of a flow at `rate` (1/s)."""
         self._commands += 1
         arguments = {"flow": flow, "rate": rate, "count": count}
         outputs: list[Output] = self.engine.on_operator_command(self._commands, "start", arguments, self.world.now)

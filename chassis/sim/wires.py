@@ -1,4 +1,4 @@
-"""Wires between ports of simulated nodes, with their faults, and what passed them lately."""
+"""Wires between ports of simulated nodes, with impairments and a buffer for replays."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from chassis.sim.process import FRAMES, Process
 from chassis.sim.world import Simulation
 
 MAX_QUEUED_BATCHES = 256
-"""Batches that a wire takes before it drops: the real one's two queues of 128, without what waits at the port."""
+"""Most batches under way on a wire (count): the two queues of 128 of the real one."""
 
 RECONNECT_INTERVAL = 0.02
-"""Seconds between attempts to connect to a far end that does not answer."""
+"""Time between attempts to connect to a stopped process (s)."""
 
 MAX_REPLAY_BATCHES = 4000
-"""Most batches that an end keeps for a replay."""
+"""Most batches that an end keeps for a replay (count)."""
 
 INJECT_BATCH_FRAMES = 32
-"""Frames given to a port at a time by a replay."""
+"""Frames that a replay gives to a port at a time (count)."""
 
 Tap = Callable[["WireEnd", Batch], None]
 
 
 class WireEnd:
-    """One end of a wire: a port of a node. `process` is whoever drives that port now."""
+    """One end of a wire: a port of a node. `process` is the process that drives the port now."""
 
     def __init__(self, world: Simulation, node: str, port: str, seed: int) -> None:
         self.world = world
@@ -40,7 +40,7 @@ class WireEnd:
         self.process: Process | None = None
         self.tap: Tap | None = None
         self.replay_buffer: deque[tuple[float, bytes, array[int]]] | None = None
-        """What this end sent lately, where it is kept."""
+        """The last frames that this end sent, None if they are not kept."""
         self.impairment = Impairment(seed)
         self._connection: SimConnection | None = None
         self._due_at = inf
@@ -51,7 +51,7 @@ class WireEnd:
     # life and death of the processes at both ends
 
     def attach(self, process: Process) -> None:
-        """A process that drives this port has started; both directions get connected."""
+        """A process that drives this port has started: connect both directions."""
         self.process = process
         process.on_death.append(self._on_process_died)
         for near, far in ((self, self.far), (self.far, self)):
@@ -90,11 +90,11 @@ class WireEnd:
     # frames
 
     def send(self, batch: Batch) -> None:
-        """Put frames on the wire."""
+        """Send frames over the wire."""
         batch.card, batch.epoch, batch.step, batch.ingress = "", 0, Step.INGRESS, ""
         if self._connection is None:
             return
-        # What the port sends is judged and kept, not what the wire makes of it.
+        # The checks and the replay get what the port sent, without impairments.
         if self.tap is not None:
             self.tap(self, batch)
         if self.replay_buffer is not None:
@@ -104,7 +104,7 @@ class WireEnd:
         self._rearm()
 
     def impair(self, **settings: Any) -> None:
-        """Set this end's faults; see `chassis.ports.impairment`."""
+        """Set this end's impairments; see `chassis.ports.impairment`."""
         before = self.impairment.down
         self.impairment.set(**settings)
         down = self.impairment.down
@@ -114,7 +114,7 @@ class WireEnd:
         self._rearm()
 
     def replay(self, seconds: float) -> int:
-        """Have what this end sent within the last seconds arrive at the far end once more; how many frames."""
+        """Deliver the frames of the last `seconds` to the far end once more; return how many."""
         far, count = self.far.process, 0
         if far is None or self.replay_buffer is None:
             return 0
@@ -136,7 +136,7 @@ class WireEnd:
         if when != self._due_at:
             return
         self._due_at = inf
-        # The sending process drives the wire: while it stands still nothing leaves, and with it all is lost.
+        # The sending process drives the wire: while it is stopped nothing leaves, and its frames are lost with it.
         if self.process is not None and not self.process.stopped:
             for batch in self.impairment.dequeue(self.world.now):
                 self._deliver(batch)
@@ -158,7 +158,7 @@ class WireEnd:
 
 
 def link(world: Simulation, one: tuple[str, str], other: tuple[str, str], seed: int) -> tuple[WireEnd, WireEnd]:
-    """The two ends, (node, port) each, of a new wire."""
+    """Make a wire between two (node, port); return its ends."""
     near, far = WireEnd(world, *one, seed * 2), WireEnd(world, *other, seed * 2 + 1)
     near.far, far.far = far, near
     return near, far

@@ -1,7 +1,6 @@
-"""The simulated world: a clock that jumps from event to event, and one seeded source of everything random.
+"""The simulation: a clock that jumps from event to event, and one seeded random source.
 
-Nothing here knows a real clock: a simulated hour lasts as long as its events take to compute. Two worlds with
-the same seed and the same engines go the same way, event by event.
+It uses no real clock. Two simulations with the same seed and the same engines are equal, event by event.
 """
 
 from __future__ import annotations
@@ -13,22 +12,22 @@ from random import Random
 from typing import Any
 
 START_TIME = 1000.0
-"""Time at which every world begins: not 0, so that nothing takes a time for "not yet"."""
+"""Start time (s) of every simulation. Not 0, so that code which confuses 0 with "unset" fails."""
 
 MIN_MESSAGE_DELAY = 0.0001
-"""Seconds that a message takes at least."""
+"""Shortest delay of a message (s)."""
 
 TYPICAL_MESSAGE_DELAY = 0.0009
-"""Most seconds that 98 of 100 messages take on top."""
+"""Most additional delay of 98 of 100 messages (s)."""
 
 MAX_MESSAGE_DELAY = 0.03
-"""Most seconds that the other two take on top: a busy machine."""
+"""Most additional delay of the other two (s), as on a busy machine."""
 
 Call = Callable[[Any], object]
 
 
 class Violation(Exception):
-    """Something happened that may never happen. `time` is in seconds from the start of the run."""
+    """A rule was violated. `time` is in seconds from the start of the run."""
 
     def __init__(self, rule: str, what: str, time: float) -> None:
         super().__init__(rule, what, time)
@@ -41,7 +40,7 @@ class Violation(Exception):
 
 
 class Simulation:
-    """Events in order of time; events of one time in the order in which they were asked for."""
+    """Runs events in order of time; events of the same time in the order in which they were scheduled."""
 
     def __init__(self, seed: int, trace: Callable[[float, str], None] | None = None) -> None:
         self.seed = seed
@@ -59,7 +58,7 @@ class Simulation:
         return self.now - START_TIME
 
     def at(self, when: float, call: Call, argument: Any = None) -> None:
-        """Have `call(argument)` made at a time; a time that has passed means as soon as possible."""
+        """Schedule `call(argument)` for a time; if it has passed, for as soon as possible."""
         self._number = number = self._number + 1
         heappush(self._heap, (when, number, call, argument))
 
@@ -67,29 +66,29 @@ class Simulation:
         self.at(self.now + seconds, call, argument)
 
     def delay(self) -> float:
-        """How long one message takes."""
+        """Draw the delay of one message (s)."""
         drawn = self.chance()
         if drawn < 0.98:
             return MIN_MESSAGE_DELAY + TYPICAL_MESSAGE_DELAY * drawn
         return MIN_MESSAGE_DELAY + MAX_MESSAGE_DELAY * 50 * (drawn - 0.98)
 
     def log_event(self, text: str) -> None:
-        """A line of the trace, where one is kept."""
+        """Write a line to the trace, if there is one."""
         if self.trace is not None:
             self.trace(self.elapsed, text)
 
     def violation(self, rule: str, what: str) -> Violation:
-        """The exception to raise, with the time in it."""
+        """Return the exception to raise."""
         return Violation(rule, what, self.elapsed)
 
     def run(self, until: float = inf) -> None:
-        """Everything up to a time, in order."""
+        """Run all events up to a time."""
         heap, pop = self._heap, heappop
         done = 0
         try:
             while heap and heap[0][0] <= until:
                 when, _, call, argument = pop(heap)
-                # What was asked for a time that had passed happens now: the clock never goes back.
+                # An event for a time that has passed runs now: the clock never goes back.
                 if when > self.now:
                     self.now = when
                 done += 1
@@ -100,6 +99,6 @@ class Simulation:
             self.now = until
 
     def fingerprint(self) -> str:
-        """A short text that is the same for two runs that went the same way."""
+        """Return a short text that is equal for equal runs."""
         drawn = self.random.getrandbits(48)
         return f"{self._number:x}-{drawn:012x}"

@@ -289,7 +289,11 @@ class Admission:
         and hold back SAs whose replay windows it lost."""
         node = self._node
         numbers = node.numbers
-        if entry.kind != inventory.ASP or not hello.fresh or not numbers.is_admitted_boot(entry.card, hello.boot):
+        if (
+            entry.kind != inventory.ASP
+            or not hello.fresh
+            or not numbers.another_boot_admitted(entry.card, hello.boot)
+        ):
             return
         for number, seq in [key for key, lease in numbers.leases.items() if lease.asp == entry.card]:
             numbers.renew_lease(number, seq)

@@ -1,4 +1,4 @@
-"""What gets to disk before it counts: commits, in two steps, and the numbers that cards are told.
+"""Commits and numbers that must be on disk before they take effect.
 
 A commit is noted in the journal and acted on when the shell says that this is on disk; where it is not, the
 commit is refused with the reason. While a file of numbers is not on disk nothing reaches a card that may use them.
@@ -16,13 +16,13 @@ from chassis.xcrp.configuration import JOURNAL, CheckedConfig, Journal
 from chassis.xcrp.id_allocator import IdAllocator
 
 WRITE_RETRY_INTERVAL = 0.25
-"""Seconds after a write that failed until the next try."""
+"""Time after a failed write until the next try (s)."""
 
 Answer = Callable[[str], list[Output]]
-"""Makes the answer to whoever commits: from why it is refused, or from nothing."""
+"""Returns the answer to the operator who commits, from why the commit is refused, or from an empty text."""
 
 Force = Callable[[str, CheckedConfig, float], list[Output]]
-"""Puts a configuration of a file into force."""
+"""Puts the configuration of a file into force."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class _Commit:
 
 
 class Commits:
-    """The journal, the commit that waits for it, and the files that are not on disk as they should be."""
+    """The journal, the commit that waits for it, and the files whose last write failed."""
 
     def __init__(
         self,
@@ -43,27 +43,27 @@ class Commits:
         event: Callable[[str, float], list[Output]],
         tell_all: Callable[[], list[Output]],
     ) -> None:
-        """`event` puts a text into the history; `tell_all` gives every card all that it needs."""
+        """`event` adds a line to the history; `tell_all` sends every card all records that it needs."""
         self.journal = journal
         self._numbers, self._force, self._event, self._tell_all = numbers, force, event, tell_all
         self._waiting: _Commit | None = None
         self.write_errors: dict[str, str] = {}
-        """Why a file is not on disk, by its name."""
+        """Error of the last write, by file."""
         self.retry_at = inf
 
     @property
     def busy(self) -> bool:
-        """Whether a commit waits to be on disk."""
+        """Whether a commit waits for its write."""
         return self._waiting is not None
 
     def repair_journal(self) -> list[Output]:
-        """What makes the journal whole again after lines that can't be read, and short after many commits."""
+        """Rewrite the journal if it has lines that cannot be read, or too many commits."""
         return [self.journal.rewrite()] if self.journal.problems or self.journal.needs_cut else []
 
     def commit(
         self, text: str, file: str, checked: CheckedConfig, same: bool, answer: Answer, now: float
     ) -> list[Output]:
-        """Begin a commit. `same`: it differs in nothing from what is in force, nothing to note."""
+        """Begin a commit. `same`: it is equal to the one in force, so it is not written to the journal."""
         assert not checked.refused
         assert not self.busy
         if same and self.journal.last is not None:
@@ -72,7 +72,7 @@ class Commits:
         return [self.journal.append(file, text)]
 
     def on_stored(self, file: str, error: str, now: float) -> list[Output]:
-        """The shell's answer to a `Persist` or `Append`: why the file is not on disk, or nothing where it is."""
+        """The shell's answer to a `Persist` or `Append`: why the file is not on disk, or empty if it is."""
         if file != JOURNAL:
             return self._stored_numbers(file, error, now)
         commit, self._waiting = self._waiting, None
@@ -89,7 +89,7 @@ class Commits:
         return outputs
 
     def retry_writes(self, now: float) -> list[Output]:
-        """Another try for what is not on disk, where it is time; `stored` hears what came of it."""
+        """Repeat failed writes if it is time; `on_stored` gets the result."""
         if now < self.retry_at:
             return []
         self.retry_at = inf
@@ -110,7 +110,7 @@ class Commits:
         return outputs
 
     def _report_write(self, file: str, error: str, now: float) -> list[Output]:
-        """What there is to tell of the answer to a write, where it is news."""
+        """Remember the result of a write; report it where it differs from the last one."""
         known = self.write_errors.get(file)
         if error:
             self.write_errors[file] = error

@@ -1,4 +1,4 @@
-"""SAs that change hands: an ASP has let go of one when it says so, or when its process has ended."""
+"""Manual SAs that move to another ASP: the old one has released an SA when it reports so, or when it has ended."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ from chassis.xcrp.node import NodeState
 
 
 class Handover:
-    """What tells whether an ASP still has SAs that are no more its own."""
+    """Finds out when ASPs have released SAs that are no longer theirs."""
 
     def __init__(self, node: NodeState) -> None:
         self._node = node
         self._running: dict[str, int] = {}
-        """Cards that run, as far as this controller was told, by boot number."""
+        """Boot of the running process of each card, as reported to this controller."""
 
     def on_card_runs(self, card: str, boot: int) -> bool:
-        """This start of a card runs, so that every one before has ended; whether that frees SAs."""
+        """This boot of a card runs, so every earlier one has ended. Return whether that releases SAs."""
         self._running[card] = boot
         return self._process_ended(card, boot - 1)
 
     def on_card_died(self, card: str, boot: int) -> bool:
-        """This start of a card has ended; whether that frees SAs."""
+        """This boot of a card has ended. Return whether that releases SAs."""
         self._running.pop(card, None)
         return self._process_ended(card, boot)
 
     def on_version_held(self, card: str, version: int) -> bool:
-        """A card says which version is in force there; whether it has let go of SAs with it."""
+        """A card reported the version that it holds. Return whether it has released SAs by that."""
         if version < self._node.releasing.get(card, inf):
             return False
         self._node.on_sas_released(card)
         return True
 
     def on_all_met(self) -> None:
-        """All that run have been met: of the others, those that the configuration does not have are no more."""
+        """The reconcile window is over: cards without process and configuration have released their SAs."""
         for asp in self._node.numbers.asps_holding_moved_sas():
             if asp not in self._node.cards and asp not in self._running:
                 self._node.numbers.release_moved_sas(asp)

@@ -1,12 +1,12 @@
-"""Numbers that outlive the controller: they are stored before they are used, and never used for anything else.
+"""Numbers that outlive the controller. They are on disk before they are used, and never used for anything else.
 
-Files of the state folder hold them, each replaced whole: `leases.json` and a copy of it (sequence numbers of
-manual SAs, and who had which SA), `numbers.json` (contexts, circuits, tunnels, placement) and `cards.json` (boot
-and epoch of each card). They are stored in this order: a lease must be on disk before the admission of the ASP
-that made it necessary.
+Files of the state folder hold them, each replaced as a whole: `leases.json` and a copy of it (sequence numbers of
+manual SAs, and which ASP had which SA), `numbers.json` (contexts, circuits, tunnels, placement) and `cards.json`
+(boot and epoch of each card). They are written in this order: a lease must be on disk before the admission of the
+ASP that made it necessary.
 
-Where neither file of leases can be read nobody here knows which numbers are used up, and none is guessed: a lease
-that begins at 0 says so, and an ASP goes on from its mapped state or not at all.
+If neither file of leases can be read, the sequence numbers in use are not known and are not guessed: a lease that
+begins at 0 says so, and an ASP continues from its mapped state or not at all.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from chassis.bus.engine import Persist
 from chassis.xcrp.placement import Place
 
 LEASE_SIZE = 1 << 20
-"""Sequence numbers of one lease."""
+"""Sequence numbers of one lease (count)."""
 
 SEQUENCE_LIMIT = 1 << 32
-"""No lease goes beyond: the last sequence number is one less."""
+"""One more than the last sequence number that a lease can hold."""
 
 LEASES, COPY, NUMBERS, CARDS = "leases.json", "leases.copy.json", "numbers.json", "cards.json"
 
@@ -34,8 +34,8 @@ CONTEXT, CIRCUIT, TUNNEL = "context", "circuit", "tunnel"
 class LeaseGrant:
     """The sequence numbers `start` to `end` - 1, for one ASP and the (destination, protocol, SPI)s in `uses`.
 
-    A `start` of 0: which numbers are left is not known. `place` and `spis` (direction, protocol, SPI) say which SA
-    this is and where; `assignment` numbers its being there, and is never used again.
+    `start` 0 means that the numbers in use are not known. `place` and `spis` (direction, protocol, SPI) identify
+    the SA and where it is. `assignment` is the number of its assignment to this ASP, and is never used again.
     """
 
     asp: str
@@ -49,7 +49,7 @@ class LeaseGrant:
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """The newest start of a card that was ever admitted, the card's epoch, and whether it was ever in service."""
+    """The newest admitted boot of a card, the card's epoch, and whether the card was ever in service."""
 
     boot: int
     epoch: int
@@ -57,10 +57,10 @@ class Admitted:
 
 
 class IdAllocator:
-    """Everything numbered, with the files that it came from and goes to.
+    """Allocates numbers, and reads and writes the files that hold them.
 
-    `problems` says which stored files could not be read; numbering then goes on far above what `boot` starts of
-    this controller can have used.
+    `problems` names the files that could not be read. Numbering then continues above what `boot` starts of the
+    controller can have used.
     """
 
     def __init__(self, files: Mapping[str, bytes], boot: int) -> None:
@@ -81,9 +81,9 @@ class IdAllocator:
         self._leased = False
         """Whether there ever was a lease."""
         self._uncounted: set[str] = set()
-        """Uses of which is not known how many numbers are used up."""
+        """Uses whose sequence numbers in use are not known."""
         self._lost: dict[str, str] = {}
-        """(direction, protocol, SPI) of SAs that may not be used any more, and why."""
+        """(direction, protocol, SPI) of SAs that must no longer be used, and why."""
         self._owed: dict[str, dict[str, tuple[int, int]]] = {}
         """(direction, protocol, SPI) to the ASPs that had such an SA and may still have it: to each the boot
         number of its process, and the last assignment that need not wait for it."""
@@ -100,11 +100,10 @@ class IdAllocator:
                 self.problems.append(f"{name} can't be read ({type(error).__name__}): numbering starts at {floor}")
                 self._floor[name] = floor
         self._count_lost = not self._find_leases(files)
-        """Whether uses of which nothing is known are uncounted: those of the first plan after the loss."""
+        """Whether unknown uses are uncounted: those of the first plan after the files were lost."""
 
     def _find_leases(self, files: Mapping[str, bytes]) -> bool:
-        """Read the leases, or their copy: what was used was in both before. Whether that could be done, or there
-        never were any."""
+        """Read the leases or their copy. Return True if one could be read, or if there never were leases."""
         found = False
         for name in (LEASES, COPY):
             if name not in files:
@@ -123,13 +122,13 @@ class IdAllocator:
         return False
 
     def begin(self) -> None:
-        """A new plan begins: who gets an SA in it waits for all that lose one in it, in whatever order."""
+        """Begin a new plan: an ASP that gets an SA in it waits for all ASPs that lose that SA in it."""
         self._mark = self._assigned
 
     # contexts, tunnels, circuits
 
     def allocate(self, kind: str, names: Iterable[str]) -> dict[str, int]:
-        """Have numbers for exactly these names: who has one keeps it, who is gone never gets it back."""
+        """Return numbers for exactly these names. A name keeps its number; a removed one never gets it back."""
         table = {CONTEXT: self.contexts, TUNNEL: self.tunnels, CIRCUIT: self.port_circuits}[kind]
         wanted = dict.fromkeys(names)
         for name in [name for name in table if name not in wanted]:
@@ -141,7 +140,7 @@ class IdAllocator:
         return table
 
     def circuit(self, tunnel: str, home: str) -> int:
-        """The circuit of a tunnel on this line card, made anew where it was on another; 0 for no home."""
+        """Return the circuit of a tunnel on card `home`, a new one if it was on another; 0 if `home` is empty."""
         held = self.tunnel_circuits.get(tunnel)
         if held is not None and held[1] == home:
             return held[0]
@@ -176,7 +175,7 @@ class IdAllocator:
         place: str = "",
         spis: tuple[str, ...] = (),
     ) -> LeaseGrant:
-        """The lease of one entry of a tunnel: a new one for another ASP or place, other SPIs or destinations."""
+        """Return the lease of a tunnel's entry; a new one if the ASP, place, SPIs or destinations changed."""
         held = self.leases.get((tunnel, seq))
         if held is not None and (held.asp, held.uses, held.place, held.spis) == (asp, uses, place, spis):
             return held
@@ -186,19 +185,19 @@ class IdAllocator:
         return self._grant(tunnel, seq, LeaseGrant(asp, 0, 0, uses, place, spis, self._assigned))
 
     def renew_lease(self, tunnel: int, seq: int) -> LeaseGrant | None:
-        """A lease that begins where every number that can have been used ends."""
+        """Renew a lease above every number that can have been used; None if the entry has no lease."""
         held = self.leases.get((tunnel, seq))
         return None if held is None else self._grant(tunnel, seq, held)
 
     def extend_lease(self, tunnel: int, seq: int, reached: int = 0) -> LeaseGrant | None:
-        """More numbers for the ASP that goes on with the ones that it has; `reached` is its next one."""
+        """Extend a lease for an ASP that continues with its numbers; `reached` is the next one that it uses."""
         held = self.leases.get((tunnel, seq))
         if held is None:
             return None
         if held.start == 0:
             if reached <= 1:
                 return held
-            # The ASP's mapped state knows: this is the floor of whatever comes.
+            # The ASP's mapped state tells which numbers are in use: every later lease is above them.
             self._uncounted.difference_update(held.uses)
             for use in held.uses:
                 self._used[use] = max(self._used.get(use, 1), min(reached, SEQUENCE_LIMIT))
@@ -208,7 +207,7 @@ class IdAllocator:
         return self._hold(tunnel, seq, replace(held, end=min(max(held.end, reached) + LEASE_SIZE, SEQUENCE_LIMIT)))
 
     def drop_leases(self, wanted: set[tuple[int, int]]) -> None:
-        """Forget the leases of entries that are no more; what they used up stays known."""
+        """Remove the leases of entries that no longer exist; remember which numbers they used."""
         for key in [key for key in self.leases if key not in wanted]:
             self._owe(self.leases.pop(key), ())
             self._dirty.add(LEASES)
@@ -236,7 +235,7 @@ class IdAllocator:
     # SAs that come and go
 
     def hold(self, tunnel: int, seq: int) -> str:
-        """Why the SA of an entry may not be used where it is now, or nothing."""
+        """Return why the SA of an entry must not be used where it is now; empty if it may be used."""
         lease = self.leases.get((tunnel, seq))
         if lease is None:
             return ""
@@ -252,11 +251,11 @@ class IdAllocator:
         return f"not let go of by {', '.join(sorted(holders))} yet" if holders else ""
 
     def asps_holding_moved_sas(self) -> dict[str, int]:
-        """The ASPs that may still have SAs that are no more theirs, and the boot number of their process."""
+        """Return the ASPs that may still hold SAs that are no longer theirs, with the boot of their process."""
         return {asp: boot for asps in self._owed.values() for asp, (boot, _) in asps.items()}
 
     def release_moved_sas(self, asp: str) -> set[int]:
-        """An ASP has let go of what is no more its own, or has ended; the tunnels for which that is news."""
+        """An ASP has released the SAs that are no longer its own, or has ended. Return the tunnels concerned."""
         freed = {spi for spi, asps in self._owed.items() if asps.pop(asp, None) is not None}
         if not freed:
             return set()
@@ -265,7 +264,7 @@ class IdAllocator:
         return {key[0] for key, lease in self.leases.items() if not freed.isdisjoint(lease.spis)}
 
     def hold_back_sas(self, asp: str) -> set[int]:
-        """An ASP lost the windows of its SAs; their tunnels. Nobody knows what was received with such an SPI."""
+        """An ASP lost the replay windows of its SAs: hold back their SPIs. Return their tunnels."""
         tunnels = set()
         for key, lease in self.leases.items():
             if lease.asp == asp:
@@ -276,7 +275,7 @@ class IdAllocator:
         return tunnels
 
     def _owe(self, lease: LeaseGrant, kept: tuple[str, ...]) -> None:
-        """A lease ends: its ASP may have its SAs until it says otherwise, but for those that it keeps."""
+        """End a lease: until it reports otherwise, its ASP may still hold the SAs that are not in `kept`."""
         card = self.cards.get(lease.asp)
         for spi in lease.spis:
             if card is not None and spi not in kept:
@@ -289,31 +288,31 @@ class IdAllocator:
         return 0 if held is None else held.epoch
 
     def increment_epoch(self, card: str, boot: int, above: int = 0) -> int:
-        """A new epoch for this card, higher than any that it had and than `above`."""
+        """Return a new epoch for a card, higher than any before and than `above`."""
         epoch = max(self.epoch(card), above, self._floor.get(CARDS, 0)) + 1
         self.cards[card] = Admitted(boot, epoch, card in self.cards and self.cards[card].served)
         self._dirty.add(CARDS)
         return epoch
 
     def admit(self, card: str, boot: int) -> None:
-        """Note that this start of the card holds its current epoch."""
+        """This boot of the card holds the card's current epoch."""
         held = self.cards[card]
         if held.boot != boot:
             self.cards[card] = Admitted(boot, held.epoch, held.served)
             self._dirty.add(CARDS)
 
-    def is_admitted_boot(self, card: str, boot: int) -> bool:
-        """Whether another start of a card than this one was admitted, as far as can be known."""
+    def another_boot_admitted(self, card: str, boot: int) -> bool:
+        """Return whether another boot of the card was admitted before; True if that is not known."""
         held = self.cards.get(card)
         return held.boot != boot if held is not None else CARDS in self._floor
 
     def served(self, card: str) -> bool:
-        """Whether a card was ever in service, as far as can be known."""
+        """Return whether a card was ever in service; True if that is not known."""
         held = self.cards.get(card)
         return held.served if held is not None else CARDS in self._floor
 
     def serve(self, card: str) -> None:
-        """Note that a card is in service, for the first time perhaps."""
+        """The card is in service."""
         held = self.cards[card]
         if not held.served:
             self.cards[card] = replace(held, served=True)
@@ -322,7 +321,7 @@ class IdAllocator:
     # files
 
     def pending_writes(self) -> list[Persist]:
-        """The files that must be on disk before anything that was numbered since is used."""
+        """Return the writes of all changed files. They must be on disk before the new numbers are used."""
         dirty, self._dirty = self._dirty, set()
         if LEASES in dirty or COPY in dirty:
             dirty |= {LEASES, COPY}
@@ -334,7 +333,7 @@ class IdAllocator:
         ]
 
     def unstored(self, file: str) -> None:
-        """What `stores` gave for this file did not get to disk."""
+        """The last write of this file failed; `pending_writes` returns it again."""
         self._dirty.add(file)
 
     def _leases(self) -> Any:

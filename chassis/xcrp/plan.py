@@ -1,7 +1,7 @@
-"""The plan: what a configuration means in numbers, and who depends on what.
+"""The plan: a configuration in numbers, with indices of what depends on what.
 
-It is made once a commit. What changes while the router runs (carrier, cards, SAs) is not in it: the plan says
-which tunnels and which prefixes a change touches, so that nothing else is computed again.
+The controller makes it at each commit. It does not hold what changes while the router runs (carrier, cards, SAs).
+Its indices give the tunnels and prefixes that such a change concerns, so that only these are computed again.
 """
 
 from __future__ import annotations
@@ -49,10 +49,9 @@ class PortPlan:
 
 @dataclass(frozen=True, slots=True)
 class TunnelPlan:
-    """A tunnel in numbers. `fault` is the condition that the configuration itself leaves unmet, or empty.
+    """A tunnel in numbers. `config_error` is the condition that the configuration itself leaves unmet, or empty.
 
-    `follows` names the ports of which one must be up for the local end to be there; empty for a loopback.
-    `leases` go with the entries of a manual tunnel, in order.
+    `local_ports` are the ports of which one must be up for the local end point to be up; empty for a loopback.
     """
 
     number: int
@@ -69,7 +68,7 @@ class TunnelPlan:
 
 @dataclass(slots=True)
 class Plan:
-    """Everything in numbers, and the indices over it; not changed after `make`."""
+    """Everything in numbers, with indices; not changed after `make_plan`."""
 
     config: Config
     flash: PkiStore = field(default_factory=PkiStore)
@@ -83,7 +82,7 @@ class Plan:
     by_name: dict[str, int] = field(default_factory=dict)
     prefixes: dict[PrefixKey, tuple[Candidate, ...]] = field(default_factory=dict)
     port_tables: dict[int, PortTable] = field(default_factory=dict)
-    """Of each context, the prefixes that lead out of line cards' ports, or discard: to find a tunnel's peer in."""
+    """By context: prefixes that leave by a line card's port, or are discarded; for routes to tunnels' peers."""
     local: dict[tuple[int, int], str] = field(default_factory=dict)
     """(context, address) of the router itself to the ASP that owns it, or empty."""
     prefixes_by_port: dict[str, list[PrefixKey]] = field(default_factory=dict)
@@ -94,7 +93,7 @@ class Plan:
     tunnels_by_port: dict[str, list[int]] = field(default_factory=dict)
     """Port to the tunnels whose local end is an address of it."""
     asps_with_fib: frozenset[str] = frozenset()
-    """ASPs with an economical tunnel: they look routes up themselves, and a route may lead into any tunnel."""
+    """ASPs with an economical tunnel: they look up routes themselves, and a route may lead into any tunnel."""
     records_by_asp: dict[str, frozenset[Key]] = field(default_factory=dict)
     """ASP to the keys of the SAs, policies, proposals, certificates and ACLs that its tunnels use."""
 

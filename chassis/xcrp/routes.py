@@ -1,8 +1,8 @@
-"""Routes: which ways out a prefix has, in which order, and which of them count now.
+"""Routes: the candidates of a prefix, their order, and the next hops of those that are up.
 
-A prefix has candidates by configuration (connected networks, static routes); a candidate counts while its port
-or tunnel is up. One `Route` record holds the next hops of all that count, ordered by cost. Death is faster than
-this: a line card skips the next hops of a dead card by the card's own flag, before the record changes.
+A prefix gets candidates from the configuration (connected networks, static routes). A candidate is used while its
+port or tunnel is up. One route record holds the next hops of all used candidates, ordered by cost. When a card
+fails, line cards skip its next hops by the card's own record, before the route records change.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ PortTable = dict[int, set[int]]
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One way out of a prefix. `kind`: local, port, tunnel, discard; `length`: that of the network it goes by."""
+    """A possible next hop of a prefix. `kind`: local, port, tunnel, discard; `length`: of its network."""
 
     cost: int
     kind: str
@@ -35,8 +35,8 @@ class Candidate:
 
 
 def order(candidates: Iterable[Candidate]) -> tuple[Candidate, ...]:
-    """By distance, then by cost; at equal cost local first, then tunnels by the names of their interfaces (S-066),
-    then ports, then what discards."""
+    """Order candidates by distance, then by cost. At equal cost the order is local, tunnels by the names of their
+    interfaces (S-066), ports, discard."""
     rank = {"local": 0, "tunnel": 1, "port": 2, "discard": 3}
     return tuple(
         sorted(
@@ -54,7 +54,7 @@ def next_hops(
     tunnel_up: Callable[[int], bool],
     discard: bool,
 ) -> tuple[NextHop, ...]:
-    """The next hops that count, in order; none: the prefix has no route now.
+    """Return the next hops of the candidates that are up, in order; empty if the prefix has no route now.
 
     With `discard` a tunnel that is down keeps what it would have carried from leaving by a port of the same or a
     higher cost: other tunnels may carry it, else it is dropped.

@@ -1,4 +1,4 @@
-"""The controller's table of SAs: what ASPs said of each, without asking. Keys are no part of it."""
+"""The controller's table of SAs, from the reports of ASPs. It holds no keys."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final
 from chassis.bus.messages import SaEvent, SaReport
 
 MAX_SAS_PER_TUNNEL: Final = 128
-"""SAs kept of one tunnel: 8 lines of two protocols, both ways, and as many again while they are rekeyed, twice."""
+"""Most SAs of one tunnel (count): 8 entries, 2 protocols, 2 directions, 4 generations while they are rekeyed."""
 
 _Key = tuple[int, str, str]
 """(serial, direction, protocol)"""
@@ -17,8 +17,8 @@ _Key = tuple[int, str, str]
 
 @dataclass(frozen=True, slots=True)
 class ReportedSa:
-    """An SA and the last thing that was said of it: `installed`, `rekeyed` (its successor is there) or `expiring`;
-    `since` is when it was heard of first."""
+    """An SA and its last reported event: `installed`, `rekeyed` (it has a successor) or `expiring`. `since` is
+    when it was reported first."""
 
     sa: SaReport
     event: str
@@ -26,7 +26,7 @@ class ReportedSa:
 
 
 class SaTable:
-    """SAs by tunnel; the oldest make room where an ASP names too many."""
+    """SAs by tunnel. The oldest are removed if an ASP reports too many."""
 
     def __init__(self) -> None:
         self._tunnels: dict[int, dict[_Key, ReportedSa]] = {}
@@ -50,7 +50,7 @@ class SaTable:
             del self._tunnels[sa.tunnel]
 
     def replace(self, tunnel: int, sas: Iterable[SaReport], now: float) -> None:
-        """A tunnel has these SAs and no others."""
+        """Replace all SAs of a tunnel."""
         before = self._tunnels.pop(tunnel, {})
         table: dict[_Key, ReportedSa] = {}
         for sa in sas:
@@ -67,6 +67,6 @@ class SaTable:
         self._tunnels.pop(tunnel, None)
 
     def retain(self, tunnels: Container[int]) -> None:
-        """Forget the SAs of tunnels that are no more."""
+        """Remove the SAs of tunnels that no longer exist."""
         for number in [number for number in self._tunnels if number not in tunnels]:
             del self._tunnels[number]

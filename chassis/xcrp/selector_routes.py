@@ -1,8 +1,7 @@
 """Traffic-selector routes: the networks behind a peer, as negotiated, lead into its tunnel (B-023, B-146, B-147).
 
-They are candidates like those of a static route without `cost` into the tunnel's interface, and count while the
-tunnel is up. What was negotiated last is kept while a tunnel is down, so that a lab that asks for it has discard
-routes.
+They are candidates like those of a static route without `cost` into the tunnel's interface, and are used while the
+tunnel is up. The networks that were negotiated last are kept while a tunnel is down, for discard routes.
 """
 
 from __future__ import annotations
@@ -15,11 +14,11 @@ from chassis.xcrp.plan import Plan
 from chassis.xcrp.routes import Candidate, PrefixKey, order
 
 MAX_SELECTOR_ROUTES: Final = 256
-"""Networks of one tunnel that become routes."""
+"""Most networks of one tunnel that become routes (count)."""
 
 COST: Final = 1
 DISTANCE: Final = 1
-"""As a static route's without `cost` and `distance`."""
+"""The values of a static route without `cost` and `distance`."""
 
 
 class SelectorRoutes:
@@ -36,14 +35,13 @@ class SelectorRoutes:
         return self._of_tunnel.get(number, ())
 
     def with_added(self, plan: Plan, key: PrefixKey) -> Sequence[Candidate]:
-        """Every candidate of a prefix, in order."""
+        """Return all candidates of a prefix, in order."""
         fixed = plan.prefixes.get(key, ())
         added = self._added.get(key)
         return fixed if added is None else order((*fixed, *added.values()))
 
     def replace(self, plan: Plan, number: int, selectors: Sequence[int]) -> set[PrefixKey]:
-        """A tunnel came up with these networks (address and length in turn); the prefixes that are not what they
-        were."""
+        """A tunnel came up with these networks (address and length in turn). Return the prefixes that changed."""
         made = plan.tunnels[number]
         networks: dict[PrefixKey, None] = {}
         if made.config.traffic_selector_routes and made.context:
@@ -62,7 +60,7 @@ class SelectorRoutes:
         return set(before) ^ set(networks)
 
     def retain(self, plan: Plan) -> None:
-        """A new plan: tunnels that are gone, moved or no longer ask for routes have none."""
+        """Keep the routes of tunnels that exist in a new plan, in the same context, and still ask for routes."""
         for number, keys in list(self._of_tunnel.items()):
             made = plan.tunnels.get(number)
             if made is None or not made.config.traffic_selector_routes or made.context != keys[0][0]:
