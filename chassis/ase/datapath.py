@@ -182,7 +182,7 @@ class DataPath:
         counters.count_tunnel_drop(number, ENCAPSULATED, DropCause.TOO_LONG, refused)
         self._host.drop(DropCause.TOO_LONG, refused)
         origin = Origin(transit=True, nesting=nesting)
-        errors = self._forwarder.report(
+        errors = self._forwarder.send_icmp_errors(
             DropCause.TOO_LONG, fitted.too_long, state.record.context, origin, now, limits.df_set
         )
         return fitted, errors
@@ -338,7 +338,9 @@ class DataPath:
             )
             if fitted.too_long:
                 self.dropped(DropCause.TOO_LONG, len(fitted.too_long), origin)
-                out += self._forwarder.report(DropCause.TOO_LONG, fitted.too_long, batch.context, origin, now, mtu)
+                out += self._forwarder.send_icmp_errors(
+                    DropCause.TOO_LONG, fitted.too_long, batch.context, origin, now, mtu
+                )
             if not fitted.lengths:
                 return out
             batch.body, batch.lengths, batch.marks = fitted.body, fitted.lengths, fitted.marks

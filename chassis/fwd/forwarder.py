@@ -136,14 +136,14 @@ class Forwarder:
         return self.execute_decision(decision, batch, Origin(transit=False, nesting=nesting), now)
 
     def drop(self, cause: DropCause, batch: Batch, origin: Origin, now: float, mtu: int = 0) -> list[Output]:
-        """Drop a batch: count its packets and make the ICMP errors that are owed. `mtu` (octets): see `report`."""
+        """Drop a batch: count its packets and send the ICMP errors that are owed (`send_icmp_errors`)."""
         self._delivery.dropped(cause, len(batch.lengths), origin)
         if cause not in ERRORS or not origin.transit:
             return []
         packets = [packet[HEADROOM:] for packet in batch.packets()]
-        return self.report(cause, packets, batch.context, origin, now, mtu)
+        return self.send_icmp_errors(cause, packets, batch.context, origin, now, mtu)
 
-    def report(
+    def send_icmp_errors(
         self,
         cause: DropCause,
         packets: Iterable[memoryview],
@@ -152,7 +152,7 @@ class Forwarder:
         now: float,
         mtu: int = 0,
     ) -> list[Output]:
-        """Return the ICMP errors that are owed for dropped packets, given without headroom; none of our own.
+        """Send the ICMP errors that are owed for dropped packets, given without headroom.
 
         The caller has counted the packets. `mtu` (octets) is that of the next hop, for `TOO_LONG`.
         """

@@ -50,7 +50,9 @@ class Egress:
                 self._card.drop(DropCause.HEADER, fitted.malformed)
             if fitted.too_long:
                 self._card.drop(DropCause.TOO_LONG, len(fitted.too_long))
-                out += self._forwarder.report(DropCause.TOO_LONG, fitted.too_long, batch.context, origin, now, mtu)
+                out += self._forwarder.send_icmp_errors(
+                    DropCause.TOO_LONG, fitted.too_long, batch.context, origin, now, mtu
+                )
             self._packets.values[self._packets.originated] += fitted.fragments
             body, lengths, marks = fitted.body, fitted.lengths, fitted.marks
             if not lengths:
@@ -79,7 +81,9 @@ class Egress:
         out: list[Output] = []
         self._card.drop(cause, len(waiting))
         for packet, _, context in waiting:
-            out += self._forwarder.report(cause, [memoryview(packet)[HEADROOM:]], context, UNKNOWN_ORIGIN, now)
+            out += self._forwarder.send_icmp_errors(
+                cause, [memoryview(packet)[HEADROOM:]], context, UNKNOWN_ORIGIN, now
+            )
         return out
 
     def _frames(
