@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from chassis.ase.ike.child_proposals import DEFLATE, LOWEST_SPI, ChildChoiceV2, Suite, choose_v2, offer_v2
-from chassis.ase.ike.child_sa import ChildSa, key_sizes, sa_install, sa_keys, spi_protocols, suites_for_path
+from chassis.ase.ike.child_sa import key_sizes, sa_install, sa_keys, spi_protocols, suites_for_path
 from chassis.ase.ike.connections import PolicyEntry
 from chassis.ase.ike.crypto.diffie_hellman import GROUPS, DhKeyPair
 from chassis.ase.ike.crypto.ikev2 import keymat, split_keymat
@@ -92,23 +92,13 @@ class NewChild:
     response: tuple[PayloadV2, ...] = ()
 
 
-def usable(sa: IkeSa, line: PolicyEntry) -> tuple[Suite, ...]:
-    """Suites of a line that can be had on this way; NegotiationError when a NAT leaves none."""
-    suites = suites_for_path(line.suites, nat=sa.nat.detected)
-    if line.suites and not suites:
-        raise error_v2(NotifyTypeV2.NO_PROPOSAL_CHOSEN, AH_THROUGH_NAT_TEXT)
-    if not suites:
-        raise error_v2(NotifyTypeV2.NO_PROPOSAL_CHOSEN, f"IPsec policy {line.policy} has no proposal")
-    return suites
-
-
 def _ipcomp(cpi: bytes) -> NotifyV2:
     return NotifyV2(NotifyTypeV2.IPCOMP_SUPPORTED, cpi + bytes((DEFLATE,)))
 
 
-def _cpi(payloads: Iterable[PayloadV2]) -> int:
-    """Return the peer's CPI for DEFLATE; 0 without one."""
-    for one in payloads:
+def _cpi(payloads: Iterable[PayloadV2], suite: Suite) -> int:
+    """Return the peer's CPI for DEFLATE; 0 without one, or if the suite has no IPComp."""
+    for one in payloads if suite.ip_comp else ():
         if (
             isinstance(one, NotifyV2)
             and one.notify == NotifyTypeV2.IPCOMP_SUPPORTED
@@ -160,7 +150,7 @@ class ChildNegotiation:
         Raises:
             NegotiationError: the entry has no usable proposal.
         """
-        suites = usable(self._sa, entry)
+        suites = self._usable_suites(entry)
         return ChildOffer(entry, suites, self._sa.host.allocate_spis(spi_protocols(suites)), with_group)
 
     def accept(
@@ -179,8 +169,8 @@ class ChildNegotiation:
         if rules is None:
             text = "the peer answered with traffic selectors that were not offered"
             raise error_v2(NotifyTypeV2.TS_UNACCEPTABLE, text)
-        cpi = _cpi(payloads) if choice.suite.ip_comp else 0
-        return _make(self._sa, offer.entry, choice, offer.spis, cpi, rules, nonces, replaces, now, initiator=True)
+        chosen = ChosenEntry(offer.entry, choice, offer.spis, rules)
+        return self._create(chosen, _cpi(payloads, choice.suite), nonces, replaces, now, initiator=True, send=True)
 
     def choose_entry(
         self, payloads: tuple[PayloadV2, ...], entries: Iterable[PolicyEntry], *, with_group: bool
@@ -207,7 +197,7 @@ class ChildNegotiation:
         first: NegotiationError | None = None
         for _, entry, rules in sorted(found, key=lambda one: one[0]):
             try:
-                suites = usable(sa, entry)
+                suites = self._usable_suites(entry)
             except NegotiationError as error:
                 first = first or error
                 continue
@@ -235,86 +225,89 @@ class ChildNegotiation:
         Raises:
             NegotiationError: the peer's SPIs are invalid; the caller releases ours.
         """
-        cpi = _cpi(payloads) if chosen.choice.suite.ip_comp else 0
-        created = _make(
-            self._sa,
-            chosen.entry,
-            chosen.choice,
-            chosen.spis,
-            cpi,
-            chosen.rules,
-            nonces,
-            replaces,
-            now,
-            initiator=False,
-            send=send,
-        )
+        cpi = _cpi(payloads, chosen.choice.suite)
+        created = self._create(chosen, cpi, nonces, replaces, now, initiator=False, send=send)
         ours, theirs = to_selectors(chosen.rules)
         ipcomp = (_ipcomp(chosen.spis[Protocol.IPCOMP]),) if cpi else ()
         selectors = TS(PayloadTypeV2.TS_I, theirs), TS(PayloadTypeV2.TS_R, ours)
         return NewChild(created.child, created.install, (*ipcomp, chosen.choice.answer, *selectors))
 
+    def _usable_suites(self, entry: PolicyEntry) -> tuple[Suite, ...]:
+        """Return the suites of a policy entry that pass on the path to the peer.
 
-def _make(
-    sa: IkeSa,
-    line: PolicyEntry,
-    choice: ChildChoiceV2,
-    spis: Mapping[int, bytes],
-    cpi: int,
-    rules: tuple[AclRule, ...],
-    nonces: Nonces,
-    replaces: int,
-    now: float,
-    *,
-    initiator: bool,
-    send: bool = True,
-) -> NewChild:
-    if not _spis_valid(choice):
-        raise syntax_error_v2("the peer answered with reserved SPIs")
-    suite = choice.suite
-    ring = sa.ike_keymat
-    sizes = key_sizes(suite)
-    material = keymat(
-        ring.choice.prf, ring.keys.d, nonces.initiator, nonces.responder, 2 * sum(sizes), nonces.shared
-    )
-    first, second = split_keymat(material, sizes)
-    outbound, inbound = (first, second) if initiator else (second, first)
-    wanted = {*suite.protocols, *((Protocol.IPCOMP,) if cpi else ())}
-    kept = {protocol: spi for protocol, spi in spis.items() if protocol in wanted}
-    sa.host.release_spis({protocol: spi for protocol, spi in spis.items() if protocol not in wanted})
-    soft, hard = sa.expiry_times(suite.seconds, now) if suite.seconds else (math.inf, math.inf)
-    child = ChildSaV2(
-        line,
-        sa.host.new_serial(sa.tunnel),
-        suite,
-        kept,
-        choice.peer_spis,
-        rules,
-        initiator,
-        nonces.lowest,
-        replaces,
-        cpi,
-        now,
-        soft,
-        hard,
-    )
-    install = sa_install(
-        ChildSa(sa.tunnel, child.serial, line.seq, child.remote_networks, replaces),
-        line,
-        suite,
-        outer=(sa.path.local, sa.path.remote),
-        outbound=sa_keys(suite, choice.peer_spis, outbound),
-        inbound=sa_keys(suite, kept, inbound),
-        rules=rules,
-        cpis=(cpi, int.from_bytes(kept.get(Protocol.IPCOMP, b""), "big")),
-        seconds=suite.seconds,
-        kbytes=suite.kbytes or 0,
-        margin_factor=sa.host.settings.rekey_margin_factor,
-        encapsulation=sa.udp_encapsulation,
-        send=send,
-        initiator=initiator,
-    )
-    return NewChild(child, install, ())
+        Raises:
+            NegotiationError: there is none.
+        """
+        suites = suites_for_path(entry.suites, nat=self._sa.nat.detected)
+        if entry.suites and not suites:
+            raise error_v2(NotifyTypeV2.NO_PROPOSAL_CHOSEN, AH_THROUGH_NAT_TEXT)
+        if not suites:
+            raise error_v2(NotifyTypeV2.NO_PROPOSAL_CHOSEN, f"IPsec policy {entry.policy} has no proposal")
+        return suites
+
+    def _create(
+        self,
+        chosen: ChosenEntry,
+        cpi: int,
+        nonces: Nonces,
+        replaces: int,
+        now: float,
+        *,
+        initiator: bool,
+        send: bool,
+    ) -> NewChild:
+        """Derive the keys (RFC 7296 2.17) and return the CHILD SA; release the SPIs that it does not use.
+
+        `cpi` is the peer's, 0 without IPComp. `send`: its outbound SA is used at once.
+
+        Raises:
+            NegotiationError: the peer's SPIs are reserved.
+        """
+        sa, entry, choice = self._sa, chosen.entry, chosen.choice
+        if not _spis_valid(choice):
+            raise syntax_error_v2("the peer answered with reserved SPIs")
+        suite, ike = choice.suite, sa.ike_keymat
+        sizes = key_sizes(suite)
+        octets = 2 * sum(sizes)
+        material = keymat(ike.choice.prf, ike.keys.d, nonces.initiator, nonces.responder, octets, nonces.shared)
+        from_initiator, from_responder = split_keymat(material, sizes)
+        outbound, inbound = (from_initiator, from_responder) if initiator else (from_responder, from_initiator)
+        used = {*suite.protocols, *((Protocol.IPCOMP,) if cpi else ())}
+        spis_in = {protocol: spi for protocol, spi in chosen.spis.items() if protocol in used}
+        sa.host.release_spis({protocol: spi for protocol, spi in chosen.spis.items() if protocol not in used})
+        soft, hard = sa.expiry_times(suite.seconds, now) if suite.seconds else (math.inf, math.inf)
+        child = ChildSaV2(
+            entry=entry,
+            serial=sa.host.new_serial(sa.tunnel),
+            suite=suite,
+            spis_in=spis_in,
+            spis_out=choice.peer_spis,
+            rules=chosen.rules,
+            initiator=initiator,
+            lowest_nonce=nonces.lowest,
+            replaces=replaces,
+            cpi_out=cpi,
+            created_at=now,
+            soft=soft,
+            hard=hard,
+        )
+        install = sa_install(
+            sa.child_report(child),
+            entry,
+            suite,
+            outer=(sa.path.local, sa.path.remote),
+            outbound=sa_keys(suite, choice.peer_spis, outbound),
+            inbound=sa_keys(suite, spis_in, inbound),
+            rules=chosen.rules,
+            cpis=(cpi, int.from_bytes(spis_in.get(Protocol.IPCOMP, b""), "big")),
+            seconds=suite.seconds,
+            kbytes=suite.kbytes or 0,
+            margin_factor=sa.host.settings.rekey_margin_factor,
+            encapsulation=sa.udp_encapsulation,
+            send=send,
+            initiator=initiator,
+        )
+        return NewChild(child, install)
 
 
 MAX_TEMPORARY_FAILURES = 8
