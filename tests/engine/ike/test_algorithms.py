@@ -145,9 +145,9 @@ def test_every_suite_of_a_pair(version: int) -> None:
         assert pair is not None
         keys = pair.outbound
         assert (keys.ah_integrity, keys.esp_cipher if keys.esp_spi else "", keys.esp_integrity) == (
-            suite.ah,
-            suite.esp_cipher,
-            suite.esp_integrity,
+            suite.ah or "",
+            suite.esp_cipher or "",
+            suite.esp_integrity or "",
         )
         assert pair.esn == esn
         assert bool(pair.cpi_out) == suite.ip_comp
