@@ -1,4 +1,4 @@
-"""What waits at a sender for a connection whose queue is full: joined, bounded, and dropped by class.
+"""The queue of a sender for a connection whose own queue is full: coalesced, bounded, and dropped by class.
 
 Nothing here changes the order of packets: a class decides what is dropped, never what goes first. That is the
 business of an SA's queues; what left them has its sequence number.
@@ -52,11 +52,11 @@ class Backlog:
 
     @property
     def first(self) -> Batch:
-        """The batch that is next."""
+        """The first batch."""
         return self._batches[0]
 
     def dequeue(self) -> None:
-        """The first batch has gone."""
+        """Remove the first batch."""
         batch = self._batches.popleft()
         self._count(self._classes.popleft(), -1)
         self.packets -= len(batch.lengths)

@@ -37,11 +37,11 @@ from chassis.net.errors import DecodeError
 from chassis.net.ethernet import HEADROOM
 
 CONTROL_QUEUE = 10_000
-"""High-water mark of the control connection, in messages, and the most that wait in the process itself."""
+"""High-water mark of the control connection, and most messages that wait in the process itself (count)."""
 
 
 class CardRequestError(Exception):
-    """What a request asks of the shell can't be done; the text goes into the reply."""
+    """A request cannot be carried out; the text goes into the reply."""
 
 
 class CardShell:
@@ -90,7 +90,7 @@ class CardShell:
         self.loop.on_stall = self._on_stall
 
     def run(self) -> int:
-        """Until the engine stops or the process is told to end; the exit status."""
+        """Run until the engine exits or SIGTERM; return the exit status."""
         signal.signal(signal.SIGTERM, lambda *_: self.loop.stop())
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         self.perform(self.engine.start(time.monotonic()))
@@ -134,7 +134,7 @@ class CardShell:
     def _on_stall(self, seconds: float, now: float) -> None:
         self.perform(self.engine.on_stall(seconds, now))
         if self.engine.fenced:
-            # What waited while the process stood still meets the fence before the controller's welcome does.
+            # Drop the batches that waited during the stall before the controller's welcome is handled.
             self.fabric.drain()
 
     def _to_controller(self, message: FromCard) -> None:
@@ -191,7 +191,7 @@ class CardShell:
         except (CardRequestError, OSError, ValueError) as error:
             reply = Reply(request.number, {}, str(error) or type(error).__name__)
         except Exception as error:
-            # A fault of this program: whoever asked is told, and the card goes on.
+            # A fault of this program: the operator is told, and the card goes on.
             reply = Reply(request.number, {}, f"{request.name}: {fault(error)}")
             print(reply.error, file=sys.stderr)
         self._to_controller(reply)

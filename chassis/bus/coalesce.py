@@ -1,4 +1,4 @@
-"""Small batches that go the same way, made into one: the more there is to do, the less a packet costs.
+"""Coalesces small batches with the same destination, so that the cost of a packet falls under load.
 
 Nothing waits for company: only what waits already is joined, so that an idle chassis hands every packet on at once
 and a busy one works with large batches, whatever size they come in.
@@ -13,11 +13,11 @@ from typing import Any
 from chassis.bus.batch import MAX_PACKETS, Batch
 
 COALESCE_KEYS = ("step", "card", "epoch", "ingress", "context", "tunnel", "circuit", "port", "address")
-"""What two batches must have in common to be one."""
+"""Fields that two batches must have in common to be coalesced."""
 
 COALESCE_MAX_PACKETS = 64
 COALESCE_MAX_OCTETS = 16 * 1024
-"""Packets, and octets, from which on a batch is left alone: copying it would cost more than is saved."""
+"""Size (packets, octets) from which a batch is not coalesced: copying it costs more than it saves."""
 
 _way: Callable[[Batch], tuple[Any, ...]] = attrgetter(*COALESCE_KEYS)
 

@@ -1,4 +1,4 @@
-"""The fabric of a node as one card sees it: its own data socket, and one connection to each other card.
+"""One card's part of the fabric: its own data socket, and one connection to each other card.
 
 Sends never block. A connection exists only to a running start of a card (`IMMEDIATE`, and the boot number in
 the endpoint's name), so that nothing waits for a dead one.
@@ -98,7 +98,7 @@ def receive_waiting(socket: zmq.Socket[bytes], undecodable: Callable[[], None]) 
 
 
 def send(socket: zmq.Socket[bytes], batch: Batch) -> bool:
-    """Hand a batch to a connection; False where its queue is full or nobody is there."""
+    """Send a batch; return False if the queue is full or there is no peer."""
     try:
         socket.send(batches.encode_header(batch), zmq.DONTWAIT | zmq.SNDMORE)
         socket.send(batch.body, zmq.DONTWAIT)
@@ -158,7 +158,7 @@ class Fabric:
         loop.add(self._pull, self._on_readable)
 
     def connect(self, card: str, boot: int) -> None:
-        """Connect to this start of a card; a connection to another start of it is closed."""
+        """Connect to this boot of a card; close a connection to another boot of it."""
         self.disconnect(card)
         socket, monitor = connect(
             self._context, zmq.PUSH, endpoints.fabric(self._run, self._node, card, boot), MAX_QUEUED_BATCHES
@@ -178,7 +178,7 @@ class Fabric:
             peer.socket.close(0)
 
     def send(self, card: str, batch: Batch) -> None:
-        """Send without ever waiting: what a full queue or an absent card does not take is dropped and counted."""
+        """Send without blocking. Batches for a full queue or an absent card are dropped and counted."""
         peer = self._peers.get(card)
         if peer is None:
             self._counters.add(f"drop no connection to {card}", len(batch.lengths))

@@ -34,7 +34,7 @@ class Loop:
         self.on_stall: Callable[[float, float], None] = lambda seconds, now: None
 
     def add(self, source: Any, callback: Callback, flags: int = zmq.POLLIN) -> None:
-        """Call back with the time whenever this socket or descriptor is ready."""
+        """Call `callback` with the time when this socket or descriptor is ready."""
         self._poller.register(source, flags)
         self._callbacks[source] = callback
 
@@ -46,11 +46,11 @@ class Loop:
         self._stopped = True
 
     def may_continue(self) -> bool:
-        """Whether a source that has given something in this turn may give more."""
+        """Return whether a source may read more in this turn."""
         return time.thread_time() < self._until
 
     def run(self, next_timer: Callable[[], float], on_timer: Callback) -> None:
-        """Until `stop`: callbacks as sockets get ready, `on_timer` once `next_timer()` has come."""
+        """Run until `stop`: call callbacks of ready sockets, and `on_timer` when `next_timer()` has come."""
         poll, callbacks, monotonic = self._poller.poll, self._callbacks, time.monotonic
         # When this turn began, or who stood still in it was told: lateness is counted from there.
         since = monotonic()

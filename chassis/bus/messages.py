@@ -65,7 +65,7 @@ class Hello:
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """Alive: `late` is how many seconds behind its own schedule the sender's loop is; `version` what it holds."""
+    """`loop_lag` is by how much the sender's loop was late (s); `version` is that of the records that it holds."""
 
     card: str
     epoch: int
@@ -97,7 +97,7 @@ class NeighbourEvent:
 
 @dataclass(frozen=True, slots=True)
 class TunnelEvent:
-    """An ASP's word on a tunnel: whether its SAs can carry packets, and if not, why.
+    """An ASP's report about a tunnel: whether its SAs can carry packets, and if not, why.
 
     Of a negotiated tunnel `identity` is the peer's as it proved it, and `selectors` are the peer's networks as
     negotiated, for traffic-selector routes: address and prefix length in turn.
@@ -199,7 +199,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Goodbye:
-    """The card is not wanted (any more): it ends."""
+    """The card has no place in the configuration, or no longer: it ends."""
 
     reason: str
 

@@ -1,4 +1,4 @@
-"""Processes that must not outlive the one that forked them."""
+"""Ends a process with the process that forked it (PR_SET_PDEATHSIG, prctl(2))."""
 
 from __future__ import annotations
 
@@ -12,6 +12,6 @@ _PR_SET_PDEATHSIG = 1
 
 
 def die_with_parent(parent: int) -> None:
-    """Have the kernel kill this process when its parent ends; end at once where it has ended already."""
+    """Have the kernel kill this process when its parent ends; exit at once if the parent has ended already."""
     if _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0 or os.getppid() != parent:
         os._exit(1)

@@ -67,7 +67,7 @@ class Publisher:
         return changed
 
     def unsubscribe(self, card: str) -> None:
-        """The card is gone: nothing more is sent to it until its next snapshot."""
+        """Send nothing more to a card until its next snapshot."""
         self._cards.pop(card, None)
 
     def sent(self, card: str) -> int:
@@ -120,7 +120,7 @@ class RecordChange:
 
 
 class Replica:
-    """A card's copy of the records. `version` 0: it holds nothing."""
+    """A card's copy of the records. `version` 0 means that it holds none."""
 
     def __init__(self) -> None:
         self.version = 0

@@ -22,13 +22,13 @@ from chassis.model.router import Config
 JOURNAL = "journal"
 
 MAX_JOURNAL_COMMITS = 20
-"""Commits that a journal is cut back to, at most."""
+"""Most commits that are left when a journal is cut back (count)."""
 
 CUT_BACK_COMMITS = 2 * MAX_JOURNAL_COMMITS
-"""Commits from which on a journal is cut back."""
+"""Number of commits above which a journal is cut back."""
 
 CUT_BACK_OCTETS = 1 << 26
-"""Size from which on a journal is cut back, to half of it or to its last commit."""
+"""Size (octets) above which a journal is cut back, to half of it or to its last commit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,13 +119,13 @@ class Journal:
 
     @property
     def needs_cut(self) -> bool:
-        """Whether it is time to cut it back."""
+        """Return whether the journal must be cut back."""
         return len(self.commits) > CUT_BACK_COMMITS or (
             len(self.commits) > 1 and sum(self._sizes) > CUT_BACK_OCTETS
         )
 
     def rewrite(self) -> Persist:
-        """What makes the file hold exactly these commits, cut back where there are many."""
+        """Return the write that makes the file hold exactly these commits, cut back if there are too many."""
         if self.needs_cut:
             keep = 1
             while (
@@ -137,7 +137,7 @@ class Journal:
         return Persist(JOURNAL, b"".join(map(_written, self.commits)))
 
     def append(self, file: str, text: str) -> Append:
-        """Note a commit; it may be in force once this is on disk."""
+        """Add a commit; return its write. It may be put into force when that is on disk."""
         number = self.commits[-1].number + 1 if self.commits else 1
         commit = Commit(number, file, text)
         line = _written(commit)
@@ -145,7 +145,7 @@ class Journal:
         return Append(JOURNAL, line)
 
     def undo_append(self) -> None:
-        """The last commit did not get to disk."""
+        """Remove the last commit, because its write failed."""
         del self.commits[-1], self._sizes[-1]
 
     def _add(self, commit: Commit, size: int) -> None:

@@ -1,4 +1,4 @@
-"""What happened lately: events for people, log records of all cards, and stamps of traced packets. All bounded."""
+"""The history: events, log records of all cards, and stamps of traced packets. All of them are bounded."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ _Kind = tuple[str, str, str, Value]
 
 
 def _kind(record: LogRecord) -> _Kind:
-    """What a record shares its room with: lines of one id about one tunnel, whatever their texts say."""
+    """Return the kind of a record: its id and tunnel, without regard to the text."""
     return record.facility, record.id, "" if record.id else record.severity, record.values.get("tunnel")
 
 
 class Log:
-    """The last log records, `most` of them. In a full log the kind of line that has the most records makes room,
-    with its oldest: whoever makes us write many lines of a kind drives out those, and nobody else's."""
+    """The last log records, at most `most` (count). A full log removes the oldest record of the kind that has the
+    most records, so that a peer that causes many records of one kind removes no others."""
 
     def __init__(self, most: int = MAX_LOG_RECORDS) -> None:
         self._most = most
@@ -55,7 +55,7 @@ class Log:
             self._make_room()
 
     def __iter__(self) -> Iterator[LogRecord]:
-        """In the order in which they came."""
+        """Return the records in the order in which they came."""
         return (record for _, record in merge(*self._kinds.values(), key=lambda line: line[0]))
 
     def __len__(self) -> int:
@@ -97,7 +97,7 @@ class History:
         return event
 
     def stamps(self, stamps: Iterable[Stamp]) -> None:
-        """Sort stamps to their traces; the oldest traces make room."""
+        """Add stamps to their traces; remove the oldest traces if there are too many."""
         for stamp in stamps:
             trace = self.traces.get(stamp.number)
             if trace is None:

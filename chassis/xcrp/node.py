@@ -1,4 +1,4 @@
-"""The node as it is at this moment: cards, carrier, tunnels and routes, and the records that say so.
+"""The present state of the node: cards, carrier, tunnels and routes, and the records made of it.
 
 Each method takes one change and computes again only what depends on it. Nothing leaves before `publish`.
 """
@@ -26,11 +26,11 @@ from chassis.xcrp.settings import ControllerSettings
 from chassis.xcrp.tunnels import ControllerTunnel
 
 MAX_NAMED_TUNNELS = 8
-"""Tunnels that change for one cause before the history tells their number in place of their names."""
+"""Most tunnels that the history names for one cause (count); of more it gives the number."""
 
 
 class NodeState:
-    """What the controller knows and wants of its node."""
+    """The state of a node, with the plan and the publisher of its records."""
 
     def __init__(self, name: str, numbers: IdAllocator, settings: ControllerSettings, version: int) -> None:
         self.name = name
@@ -38,7 +38,7 @@ class NodeState:
         self.settings = settings
         self.plan = Plan(Config())
         self.flash = PkiStore()
-        """The certificates that the next plan is made with."""
+        """The certificates for the next plan."""
         self.heartbeats = HeartbeatMonitor(settings.silence, settings.kill_after)
         self.cards: dict[str, CardEntry] = self.heartbeats.cards
         self.carrier: set[str] = set()
@@ -49,13 +49,13 @@ class NodeState:
             lambda card, record: record_builder.needs_record(self.plan, card, record), version
         )
         self.releasing: dict[str, int] = {}
-        """The version with which an ASP has let go of the SAs that are no more its own."""
+        """By ASP: the version with which it has released the SAs that are no longer its own."""
         self._peer_routes: dict[tuple[int, int], Candidate | str] = {}
 
     # what is asked
 
     def port_up(self, port: str) -> bool:
-        """Whether packets can leave by a port now."""
+        """Return whether packets can leave by a port now."""
         made = self.plan.ports.get(port)
         if made is None or not made.enabled:
             return False
@@ -73,11 +73,11 @@ class NodeState:
         return card is not None and card.usable
 
     def publish(self) -> list[Output]:
-        """Everything that changed: first the numbers to disk, then each card's delta."""
+        """Return everything that changed: first the files of numbers, then each card's delta."""
         outputs: list[Output] = list(self.numbers.pending_writes())
         outputs += [ToCard(card, delta) for card, delta in self.publisher.flush()]
         for asp in self.numbers.asps_holding_moved_sas():
-            # One that nothing is sent to at the moment gets a snapshot of a later version first.
+            # A card that is not subscribed gets a snapshot of a later version first.
             self.releasing.setdefault(asp, self.publisher.sent(asp) or self.publisher.version)
         return outputs
 
@@ -104,7 +104,7 @@ class NodeState:
             for context, remotes in plan.tunnels_by_peer.items()
             for remote in remotes
         }
-        # A card that begins or ceases to need a record gets to know only if the record counts as changed.
+        # Mark records as changed for the cards that begin or cease to need them.
         for asp in plan.records_by_asp.keys() | before.records_by_asp.keys():
             for key in plan.records_by_asp.get(asp, frozenset()) ^ before.records_by_asp.get(asp, frozenset()):
                 self.publisher.delete(key)
@@ -206,12 +206,12 @@ class NodeState:
         return self._on_tunnels_changed(flipped, keys)
 
     def on_sas_released(self, asp: str) -> None:
-        """An ASP has let go of the SAs that are no more its own: who waits for them may have them."""
+        """An ASP has released the SAs that are no longer its own: give them to the ASPs that wait for them."""
         self.releasing.pop(asp, None)
         self._publish_tunnels(self.numbers.release_moved_sas(asp))
 
     def on_windows_lost(self, asp: str) -> None:
-        """An ASP lost the windows of its SAs: they are held back."""
+        """An ASP lost the replay windows of its SAs: hold these back."""
         self._publish_tunnels(self.numbers.hold_back_sas(asp))
 
     def _publish_tunnels(self, numbers: Iterable[int]) -> None:
@@ -220,7 +220,7 @@ class NodeState:
                 self.publish_tunnel(number)
 
     def publish_tunnel(self, number: int) -> None:
-        """Something in a tunnel's record other than its state changed."""
+        """Publish a tunnel's record again."""
         made = self.plan.tunnels[number]
         self.publisher.put(record_builder.tunnel(self.plan, made, self.tunnels[number], self.numbers))
 
@@ -253,7 +253,7 @@ class NodeState:
         self.sas.retain(states)
 
     def _route_to_peer(self, context: int, remote: int) -> Candidate | str:
-        """How a peer is reached, or the reason why not."""
+        """Return the route to a peer, or the reason why there is none."""
         plan = self.plan
         table = plan.port_tables.get(context, {})
         prefixes = plan.prefixes
@@ -268,13 +268,13 @@ class NodeState:
         return port not in MANAGEMENT_PORTS and self.port_up(port)
 
     def _up_if_card_up(self, port: str) -> bool:
-        """Whether nothing but a dead line card keeps a port from being up."""
+        """Return whether a port is down only because its line card is."""
         made = self.plan.ports[port]
         card = self.cards.get(made.card)
         return made.enabled and card is not None and not card.usable
 
     def _first_unmet(self, made: TunnelPlan) -> tuple[str, str]:
-        """(the first unmet condition or empty, the line card by which the peer is reached)"""
+        """Return the first unmet condition or empty, and the line card by which the peer is reached."""
         if made.config_error:
             return made.config_error, ""
         if made.local_ports and not any(map(self.port_up, made.local_ports)):

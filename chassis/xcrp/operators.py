@@ -1,4 +1,4 @@
-"""The operators' commands at a controller: arguments checked, cards asked, answers put together.
+"""The operators' commands at a controller: check arguments, send requests to cards, collect the answers.
 
 A request to cards is answered when each of them replied, died or ran out of time. `bus` is no command of the
 engine: its process shows what passes.
@@ -23,12 +23,12 @@ from chassis.xcrp.inventory import LINE_CARD
 from chassis.xcrp.state import ControllerState
 
 CARD_REPLY_TIMEOUT = 10.0
-"""Seconds that a card has for its reply."""
+"""Time that a card has for its reply (s)."""
 
 
 @dataclass(slots=True)
 class _PendingCommand:
-    """A command that waits for cards: request numbers to cards, and what came back so far."""
+    """A command that waits for cards. `waiting` maps the number of each open request to its card."""
 
     operator: int
     waiting: dict[int, str]
@@ -37,30 +37,30 @@ class _PendingCommand:
     results: dict[str, Any] = field(default_factory=dict)
     errors: dict[str, str] = field(default_factory=dict)
     more: Attributes = field(default_factory=dict)
-    """What the controller adds to the answer of a single card."""
+    """What the controller adds to the answer of one card."""
     finish: Callable[[Mapping[str, str]], Attributes] | None = None
-    """Makes the answer of what the cards said, where that is not the answer itself; gets their errors."""
+    """Returns the answer from the errors of the cards, if the replies are not the answer themselves."""
 
 
 @dataclass(slots=True)
 class _Capture:
-    """A capture that runs: on which start of which card, and the request that began it there."""
+    """A running capture: the card and its boot, and the request that started it there."""
 
     card: str
     arguments: Attributes
     boot: int
     request: int
     interrupted: int = 0
-    """How often its card died and the next start of it went on."""
+    """How often its card died and the capture continued in the next process (count)."""
     error: str = ""
-    """Why that start could not."""
+    """Why the next process could not continue it."""
 
 
 Commit = Callable[[str, str, CheckedConfig, bool, Callable[[str], list[Output]], float], list[Output]]
 """`chassis.xcrp.commits.Commits.commit`."""
 
 Method = Callable[["Operators", int, dict[str, Any], float], list[Output]]
-"""What is done at a command; its arguments are those of the table, checked."""
+"""Runs a command; the arguments are checked and complete."""
 
 _COMMANDS: dict[str, Method] = {}
 
@@ -74,7 +74,7 @@ def _command(name: str) -> Callable[[Method], Method]:
 
 
 class Operators:
-    """The commands, and those of them that still wait for cards."""
+    """Runs commands, and keeps those that wait for cards."""
 
     def __init__(self, state: ControllerState, commit: Commit, more: Mapping[str, Method]) -> None:
         """`commit` begins a commit; `more` are the commands of other modules, beside those of this one."""
@@ -188,8 +188,8 @@ class Operators:
         more: Attributes | None = None,
         finish: Callable[[Mapping[str, str]], Attributes] | None = None,
     ) -> list[Output]:
-        """Send a request to each of these cards; the operator is answered when all have replied, for a `single`
-        one with `more` besides, or with what `finish` then makes of the errors."""
+        """Send a request to each of these cards. When all have replied, answer the operator with the replies by
+        card, for a `single` card with its reply and `more`, or with what `finish` returns from the errors."""
         asked = _PendingCommand(operator, {}, now + patience, single, more=more or {}, finish=finish)
         outputs: list[Output] = []
         for card, arguments in cards:
@@ -200,7 +200,11 @@ class Operators:
         return outputs or [ToOperator(operator, {"cards": {}, "errors": {}})]
 
     def usable(self, card: str) -> str:
-        """The name of a card that can be asked; ArgumentError for any other."""
+        """Return the name of a card that takes requests.
+
+        Raises:
+            ArgumentError: there is no such card, or it is not admitted.
+        """
         entry = self.node.cards.get(card)
         if entry is None:
             raise ArgumentError(f"no card {card!r}; there are: {', '.join(self.node.cards) or 'none'}")
@@ -291,7 +295,7 @@ class Operators:
         return self.request_cards(number, asked, "trace", now)
 
     def _trace_points(self, context: str | None, port: str | None) -> list[tuple[str, str]]:
-        """(card, port) of each place to arm a trace at; port empty: every port of the card."""
+        """Return (card, port) of each place to arm a trace at; an empty port means every port of the card."""
         if port is not None:
             return [(self._card_of_port(port), port)]
         usable = self._line_cards()
@@ -306,7 +310,7 @@ class Operators:
         ]
 
     def _traces_of(self, count: int) -> int:
-        """The first of `count` trace numbers that nobody else in the lab has."""
+        """Reserve `count` trace numbers, unique in the lab; return the first."""
         first = self._trace + 1
         self._trace += count
         return first
@@ -334,7 +338,7 @@ class Operators:
         return self.request_cards(number, [(card, ask)], "ping", now, single=True, patience=patience)
 
     def _ping_card(self, context: int, address: int) -> str:
-        """The line card nearest to where the echo request leaves; any other can send it too."""
+        """Return the line card by which the echo request leaves, if it is usable; otherwise any line card."""
         usable = self._line_cards()
         if not usable:
             raise ArgumentError("no line card is usable")
@@ -392,7 +396,7 @@ class Operators:
         else:
             raise ArgumentError(f"no capture into {file!r}; name what is captured instead")
         if running is not None:
-            # Whatever comes of it: nobody may find it going on with the card's next start.
+            # Remove it first, so that the card's next process does not continue it if the request fails.
             del self._captures[file]
             more = {"interrupted": running.interrupted, **({"error": running.error} if running.error else {})}
             entry = self.node.cards.get(card)
@@ -403,7 +407,7 @@ class Operators:
         return self.request_cards(number, [(self.usable(card), ask)], "capture-stop", now, single=True, more=more)
 
     def _captured(self, what: str) -> tuple[str, str]:
-        """Card and point of `port 3/11`, `asp 1/1 inner`, `asp 1/1 outer`, `asp 1/1` and `fabric lc 3`."""
+        """Return card and point of `port 3/11`, `asp 1/1 inner`, `asp 1/1 outer`, `asp 1/1` and `fabric lc 3`."""
         if what.startswith("port "):
             return self._card_of_port(what.removeprefix("port ")), what
         card, _, side = what.rpartition(" ")

@@ -1,4 +1,4 @@
-"""Records of the cards, made from the plan and the present state, and which card needs which record."""
+"""Makes the records of the cards from the plan and the present state; which card needs which record."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def needs_record(plan: Plan, card: str, record: Record) -> bool:
 
 
 def fixed(plan: Plan, *, discard: bool, esn: bool) -> Iterator[Record]:
-    """The records that only a commit changes."""
+    """Return the records that only a commit changes."""
     for name, number in plan.contexts.items():
         yield bus.ContextRecord(number, name, discard, plan.config.contexts[name].keepalive)
     for context, interface in plan.interfaces():

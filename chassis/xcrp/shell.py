@@ -27,14 +27,14 @@ from chassis.xcrp.flash import FlashFile
 from chassis.xcrp.flash_folder import read_folder
 
 ALIVE_INTERVAL = 0.1
-"""Seconds between signs of life to the launcher, which ends a controller that stands still; and between two looks
-at cards that are silent."""
+"""Time (s) between heartbeats to the launcher, which ends a controller that is stopped; and between two samples of
+the processes of silent cards."""
 
 MAX_MESSAGES_PER_TURN = 64
-"""Most control messages handled before timers and operators get their turn."""
+"""Most control messages handled before timers and operators (count)."""
 
 OTHER_SUFFIXES = (".sa", ".tmp")
-"""Files of the state folder that are not the controller's to read."""
+"""Suffixes of files of the state folder that the controller does not read."""
 
 
 class ControllerShell:
@@ -85,7 +85,7 @@ class ControllerShell:
         began = time.monotonic()
         self.perform(self.engine.start(began))
         self._router.bind(endpoints.control(self.env.run, self.env.node))
-        # With thousands of tunnels a configuration takes a while to read, and nobody was heard meanwhile.
+        # Reading a configuration of thousands of tunnels takes a while, and no message was read meanwhile.
         now = time.monotonic()
         self.perform(self.engine.on_stall(now - began, now))
         self.loop.add(self._router, self._on_card_messages)
@@ -105,16 +105,16 @@ class ControllerShell:
                 missing = missing or bool(error)
                 stored.append((output.file, error))
             elif not missing or not isinstance(output, ToCard):
-                # What a card is told may use numbers that were to be on disk before.
+                # A message to a card may use numbers that must be on disk before.
                 self._handlers[type(output)](output)
         for file, error in stored:
             self.perform(self.engine.on_stored(file, error, time.monotonic()))
-        # Only now: what the engine says to a lost card's absence must not overtake what it said before.
+        # Report lost connections after the queued outputs are sent, so that messages stay in order.
         while self._unreachable:
             self.perform(self.engine.on_connection_lost(self._unreachable.pop(0), time.monotonic()))
 
     def _write_file(self, output: Persist | Append) -> str:
-        """Write to the state folder; why it is not on disk, or nothing."""
+        """Write to the state folder; return why the file is not on disk, or an empty text."""
         write = storage.replace if isinstance(output, Persist) else storage.append
         try:
             write(self.env.state / output.file, output.data)
@@ -134,7 +134,7 @@ class ControllerShell:
             self.perform(self.engine.on_timer(now))
 
     def _sample_cards_at_risk(self, now: float) -> None:
-        """A card that waits for a core is not hung."""
+        """Report to the engine how long silent cards waited for a core."""
         turns = {card: sample_threads(pid, now) for card, pid in self.engine.cards_at_risk(now)}
         for card, look in turns.items():
             if card in self._samples and (seconds := cpu_wait(self._samples[card], look)):
@@ -157,7 +157,7 @@ class ControllerShell:
                 self.perform(self.engine.on_undecodable(self._cards.get(identity, ""), str(error), now))
                 continue
             if isinstance(message, Hello):
-                # An older start of the card, on its last words, must not take the living one's place.
+                # A late hello of an earlier process must not replace the connection of the current one.
                 if message.boot < self._boots.get(message.card, 0):
                     continue
                 self._boots[message.card] = message.boot
@@ -165,7 +165,7 @@ class ControllerShell:
                 self._identities[message.card] = identity
                 self._cards[identity] = message.card
             card = self._cards.get(identity)
-            # Until it says hello on this connection, nobody knows whose word this is.
+            # Before a hello on this connection the sender is not known.
             if card is None:
                 continue
             if self._watchers:
@@ -186,7 +186,7 @@ class ControllerShell:
         try:
             self._router.send_multipart((identity, data), zmq.DONTWAIT)
         except zmq.ZMQError:
-            # Gone, or so far behind that it must say hello again: either way a snapshot comes first.
+            # The card is gone, or its queue is full: it must send a hello, and gets a snapshot first.
             self._identities.pop(card, None)
             self._cards.pop(identity, None)
             self._unreachable.append(card)
@@ -196,7 +196,7 @@ class ControllerShell:
             self._cards.pop(identity, None)
 
     def _on_unsendable(self, card: str, message: Message, why: str) -> None:
-        """A message that the bus can't carry is left out; a request is answered in the card's place."""
+        """Drop a message that cannot be encoded; answer a request in the card's place."""
         now = time.monotonic()
         self.engine.on_unsendable(card, why, now)
         if isinstance(message, Request):
@@ -212,7 +212,7 @@ class ControllerShell:
                 self._operators.answer(number, {}, f"bus: {error}")
             return
         if command == "apply" and self.env.flash is not None:
-            # A commit goes by the certificates that are there now.
+            # A commit uses the certificates that are there now.
             self.perform(self.engine.on_flash_changed(self._flash(), time.monotonic()))
         self.perform(self.engine.on_operator_command(number, command, arguments, time.monotonic()))
 
@@ -223,7 +223,7 @@ class ControllerShell:
         self._operators.answer(output.number, output.result, output.error, output.last)
 
     def _send_to_watchers(self, card: str, direction: str, message: Message) -> None:
-        """Every control message to whoever watches the bus, without keys."""
+        """Send a control message, without keys, to the operators who watch the bus."""
         name = type(message).__name__
         watching = [number for number, types in self._watchers.items() if not types or name in types]
         if not watching:
@@ -249,7 +249,7 @@ class ControllerShell:
         except OSError:
             data = b""
         if not data:
-            # The launcher is gone, and everything of the lab with it.
+            # The launcher has ended, and the lab with it.
             self.loop.stop()
             return
         *lines, self._launcher_buffer = (self._launcher_buffer + data).split(b"\n")
@@ -270,5 +270,5 @@ def _state_files(state: Path) -> dict[str, bytes]:
 
 
 def run(env: Environment) -> int:
-    """The controller's process, until it is told to end."""
+    """Run the controller's process; return its exit status."""
     return ControllerShell(env).run()

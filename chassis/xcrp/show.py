@@ -1,4 +1,4 @@
-"""What operators see of a node, as plain values: no key ever, addresses as text, times in monotonic seconds."""
+"""A node's state as plain values for operators: no keys, addresses as text, times in monotonic seconds."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from chassis.xcrp.state import ControllerState
 from chassis.xcrp.tunnels import ON_DEMAND
 
 STATUS_EVENTS = 50
-"""The last events that `status` has; `events` gives all that are kept."""
+"""Events in `status` (count); `events` returns all that are kept."""
 
 Row = dict[str, Any]
 
 
 def status(state: ControllerState) -> Attributes:
-    """Everything at a glance: cards, tunnels, ports, circuits, the last events."""
+    """Return cards, tunnels, ports, circuits and the last events."""
     node, history, diagnostics = state.node, state.history, state.diagnostics
     return {
         "node": node.name,
@@ -44,7 +44,7 @@ def status(state: ControllerState) -> Attributes:
 
 
 def committed(state: ControllerState) -> Row:
-    """Which commit is in force (0: none), its file's name, and whether its text is not the start-up file's."""
+    """Return the commit in force (0: none), its file, and whether its text differs from the start-up file."""
     last, startup = state.journal.last, state.startup
     if last is None:
         return {"commit": 0, "file": "", "differs": False}
@@ -105,7 +105,7 @@ def tunnels(node: NodeState) -> list[Row]:
 
 
 def _negotiated(node: NodeState, number: int) -> Row:
-    """What a tunnel of IKE has beside the others: policy, peer, the SAs that its ASP told of."""
+    """Return what only negotiated tunnels have: policy, peer, and the SAs that the ASP reported."""
     made, state = node.plan.tunnels[number], node.tunnels[number]
     policy = ike_config.policy_of(node.plan.config, made.config)
     return {
@@ -164,7 +164,7 @@ def circuits(node: NodeState) -> list[Row]:
 
 
 def routes(node: NodeState, context: int) -> list[Row]:
-    """The routes of a context that are in force, by prefix."""
+    """Return the routes of a context that have next hops, by prefix."""
     found = [
         record
         for record in node.publisher.records.values()
@@ -181,7 +181,7 @@ def routes(node: NodeState, context: int) -> list[Row]:
 
 
 def down_routes(node: NodeState, context: str) -> list[Row]:
-    """The static routes of a context that can never come up, and why."""
+    """Return the static routes of a context that can never come up, with the reason."""
     return [
         {
             "prefix": route.prefix,
@@ -226,7 +226,7 @@ def log(history: History, since: float) -> list[Row]:
 
 
 def traces(history: History) -> list[Row]:
-    """Each trace with its stamps in the order of their times."""
+    """Return each trace with its stamps in order of time."""
     return [
         {
             "number": number,

@@ -1,4 +1,4 @@
-"""The operators' command `traces`: the stamps of traced packets, at once or when every card has spoken.
+"""The operators' command `traces`: the stamps of traced packets, at once or when every card has reported.
 
 Cards report what they stamped after they sent the packet on, so a packet may be at its end before the last of its
 stamps is here. A card answers `stamps` behind all that it has stamped before: when each card of the node has
@@ -19,13 +19,13 @@ from chassis.xcrp.operators import Method, Operators
 from chassis.xcrp.state import ControllerState
 
 STAMPS_TIMEOUT = 2.0
-"""Seconds that a card has to say what it stamped: one that hangs is given up before that, by its heartbeats."""
+"""Time (s) that a card has to report its stamps; a hung card fails before that, by its heartbeats."""
 
 
 def _stamps(state: ControllerState, errors: Mapping[str, str]) -> Attributes:
-    """`began` is when this controller did, `since` when the current start of a card was admitted, where this
-    controller saw that: stamps of packets before that may have gone with the process before. `given_up` says of
-    which cards there may be stamps that never came, and why. Monotonic seconds."""
+    """Return the traces. `began` is the start of this controller, `since` the admission of each card's process, if
+    this controller saw it: stamps of earlier packets may be lost with the process before. `given_up` are the cards
+    whose stamps may be missing, and why. Times in monotonic seconds."""
     node = state.node
     absent = {
         card: f"{card} is {entry.state.value}"
