@@ -81,7 +81,7 @@ def _asp(keys: SaKeys, local: int, remote: int) -> AspEngine:
     records = (
         CardStateRecord("asp 1/1", "asp", 1, 1, True),
         CardStateRecord("lc 3", "linecard", 1, 2, True),
-        CircuitRecord(7, "tunnel", "lc 3", 1, "if", tunnel=1),
+        CircuitRecord(number=7, kind="tunnel", card="lc 3", context=1, interface="if", tunnel=1),
         tunnel,
     )
     asp.receive(Snapshot(1, 1, 1, records), 0.0)

@@ -33,8 +33,17 @@ card.receive(Welcome(4, 10, 0.1, 5, {}), now)  # Epoch 4; version 10 of the stat
 records = (
     CardStateRecord("lc 3", "linecard", 1, 4, True),
     ContextRecord(1, "vpn"),
-    InterfaceRecord(1, "lan", "numbered", US, 24, "3/1"),
-    PortRecord("3/1", "lc 3", True, context=1, interface="lan", address=US, prefix_length=24, mac=OUR_MAC),
+    InterfaceRecord(context=1, name="lan", kind="numbered", address=US, prefix_length=24, port="3/1"),
+    PortRecord(
+        port="3/1",
+        card="lc 3",
+        enabled=True,
+        context=1,
+        interface="lan",
+        address=US,
+        prefix_length=24,
+        mac=OUR_MAC,
+    ),
     LocalAddressRecord(1, US),
     RouteRecord(1, US & ~255, 24, (NextHop("port", 0, "lc 3", "3/1"),)),
 )

@@ -55,7 +55,7 @@ class ContextRecord:
         return (self.TYPE, self.number)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class InterfaceRecord:
     """An IP interface. `kind`: numbered, loopback, ipsec or multibind. `port` or `tunnel` is what binds it."""
 
@@ -75,7 +75,7 @@ class InterfaceRecord:
         return (self.TYPE, self.context, self.name)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PortRecord:
     """An Ethernet port: its card, the interface bound to it, its hardware address, its MTU (of the IP packet).
 
@@ -114,7 +114,7 @@ class PortRecord:
         return (self.TYPE, self.port)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CircuitRecord:
     """A circuit and the line card that is its home. `kind`: port or tunnel; `context` is the inner one."""
 

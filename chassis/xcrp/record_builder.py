@@ -64,7 +64,14 @@ def fixed(plan: Plan, *, discard: bool, esn: bool) -> Iterator[Record]:
             mac=port.mac,
             circuit=port.circuit,
         )
-        yield bus.CircuitRecord(port.circuit, "port", port.card, port.context, port.interface, port=port.name)
+        yield bus.CircuitRecord(
+            number=port.circuit,
+            kind="port",
+            card=port.card,
+            context=port.context,
+            interface=port.interface,
+            port=port.name,
+        )
     for (number, address), owner in plan.local.items():
         yield bus.LocalAddressRecord(number, address, owner)
     wanted = frozenset().union(*plan.records_by_asp.values())

@@ -85,14 +85,20 @@ RECORDS: tuple[Record, ...] = (
     CardStateRecord("asp 1/2", "asp", 3, 7, True),
     ContextRecord(INNER, "vpn"),
     ContextRecord(OUTER, "local"),
-    InterfaceRecord(INNER, "if-3/1", "numbered", ip("10.0.0.1"), 24, "3/1"),
-    InterfaceRecord(OUTER, "if-3/11", "numbered", ip("20.0.0.1"), 24, "3/11"),
-    InterfaceRecord(INNER, "ipsec1", "ipsec", ip("172.16.0.1"), 30, tunnel=ECONOMICAL),
-    InterfaceRecord(OUTER, "loop", "loopback", ip("5.5.5.1"), 32),
+    InterfaceRecord(
+        context=INNER, name="if-3/1", kind="numbered", address=ip("10.0.0.1"), prefix_length=24, port="3/1"
+    ),
+    InterfaceRecord(
+        context=OUTER, name="if-3/11", kind="numbered", address=ip("20.0.0.1"), prefix_length=24, port="3/11"
+    ),
+    InterfaceRecord(
+        context=INNER, name="ipsec1", kind="ipsec", address=ip("172.16.0.1"), prefix_length=30, tunnel=ECONOMICAL
+    ),
+    InterfaceRecord(context=OUTER, name="loop", kind="loopback", address=ip("5.5.5.1"), prefix_length=32),
     port("3/1", INNER, "10.0.0.1"),
     port("3/11", OUTER, "20.0.0.1"),
     port("4/1", INNER, "10.4.0.1"),
-    CircuitRecord(CIRCUIT, "tunnel", "lc 3", INNER, "ipsec2", tunnel=CIRCUITED),
+    CircuitRecord(number=CIRCUIT, kind="tunnel", card="lc 3", context=INNER, interface="ipsec2", tunnel=CIRCUITED),
     LocalAddressRecord(INNER, ip("10.0.0.1")),
     LocalAddressRecord(INNER, ip("172.16.0.1")),
     LocalAddressRecord(OUTER, ip("20.0.0.1")),

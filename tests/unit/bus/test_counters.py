@@ -115,7 +115,10 @@ def test_tunnels_and_circuits_leave_room_for_causes() -> None:
     for number in range(SLOTS - 1 - RESERVED_SLOTS):
         counters.slot(f"tunnel {number}", numbered=True)
     AspCounters(counters).count_tunnel(SLOTS, ENCAPSULATED, 1, 100)
-    circuit = Circuit(records.CircuitRecord(SLOTS, "tunnel", "lc 3", 1, "if", tunnel=1), counters)
+    circuit = Circuit(
+        records.CircuitRecord(number=SLOTS, kind="tunnel", card="lc 3", context=1, interface="if", tunnel=1),
+        counters,
+    )
     circuit.count_in(array("H", [HEADROOM + 100]))
     circuit.count_out(array("H", [HEADROOM + 100]))
     assert counters.get(OVERFLOW_NAME) == 3 * (1 + 100)

@@ -27,7 +27,16 @@ from chassis.linecard.engine import LineCardEngine
 from chassis.model.router import Tunnel
 from launch.ctl import bus_commands, main
 
-PORT = records.PortRecord("3/1", "lc 3", True, 1, "i", 0x0A000001, 24, b"\2\0\0\0\0\1")
+PORT = records.PortRecord(
+    port="3/1",
+    card="lc 3",
+    enabled=True,
+    context=1,
+    interface="i",
+    address=0x0A000001,
+    prefix_length=24,
+    mac=b"\2\0\0\0\0\1",
+)
 STATE = records.CardStateRecord("lc 3", "linecard", 4, 2, True)
 TUNNEL = records.TunnelRecord(
     number=7,
