@@ -420,7 +420,7 @@ def test_ends_that_differ(what: str, names: None) -> None:
     assert said(hears, case.told).values["notify"] == case.notify
     if what.startswith("preshared keys"):
         # A genuine answer may be on its way still.
-        assert two.until(lambda: sees.says("the preshared keys of the two ends differ"), 2)
+        assert two.until(lambda: sees.says("the preshared keys of the two ends probably differ"), 2)
     assert not two.a.pairs
     assert not two.b.pairs
     if ends.certificates:

@@ -180,7 +180,7 @@ class ChildSasV1:
             if child_sa.due > now or child_sa not in self.all:
                 continue
             if child_sa.remove_at <= now:
-                self.remove(child_sa, "succeeded by another pair", now, tell=False)
+                self.remove(child_sa, "replaced by another CHILD SA", now, tell=False)
             elif child_sa.hard <= now:
                 self.remove(child_sa, "its lifetime ended", now, tell=True)
             elif child_sa.delete_at <= now:

@@ -38,7 +38,7 @@ MAX_MESSAGE_IDS: Final = 4096
 MAX_EXCHANGES: Final = 256
 """Exchanges that are remembered, finished ones included (count)."""
 
-PSK_MISMATCH_TEXT: Final = "the preshared keys of the two ends differ, as it seems"
+PSK_MISMATCH_TEXT: Final = "the preshared keys of the two ends probably differ"
 
 PSK_MISMATCH_NOTIFIES: Final = frozenset(
     ("UNEQUAL_PAYLOAD_LENGTHS", "PAYLOAD_MALFORMED", "INVALID_HASH_INFORMATION", "AUTHENTICATION_FAILED")
@@ -59,7 +59,7 @@ class Phase1State(Enum):
     ESTABLISHED = "established"
     REPLACED = "established, with a successor"
     """A newer ISAKMP SA of the same connection has its CHILD SAs; this one is deleted after a delay."""
-    ORPHANED = "deleted, its pairs live on"
+    ORPHANED = "deleted, its CHILD SAs stay"
     """Deleted; its CHILD SAs wait for another ISAKMP SA of the connection (RFC 2408 3.15)."""
     CLOSED = "closed"
 
@@ -368,7 +368,7 @@ class IsakmpSa(Session):
         """Return why phase 1 fails if the peer did not answer in time."""
         text = f"{self.peer} does not answer"
         if self.psk_may_differ():
-            text += " our proof of identity: the preshared keys of the two ends may differ"
+            text += " our authentication; the preshared keys of the two ends may differ"
         return FailureReason("timeout", text)
 
     # --- messages under the keys, and in clear ---
@@ -527,7 +527,7 @@ class IsakmpSa(Session):
                 older._be_replaced_by(self, now)
         for orphan in self.orphaned_sessions():
             orphan._migrate_children(self.current_session, now)
-            orphan.close("another IKE SA has its pairs", now, tell=False)
+            orphan.close("another IKE SA took over its CHILD SAs", now, tell=False)
             self.host.reschedule(orphan)
 
     def _be_replaced_by(self, successor: IsakmpSa, now: float) -> None:

@@ -131,7 +131,7 @@ class MainMode(Phase1Exchange):
         phase1 = self.phase1
         assert phase1.chain is not None
         if not is_encrypted(message):
-            text = "the proof of identity came in clear"
+            text = "the authentication is not encrypted"
             raise NegotiationError("malformed", text, notify=NotifyTypeV1.INVALID_FLAGS)
         try:
             payloads, _, after = decrypt_payloads(phase1.chain, message.data, message.header)

@@ -56,7 +56,7 @@ MIN_LIFETIME: Final = 20
 class QuickModeState(Enum):
     IDLE = "idle"
     QM1_SENT = "message 1 sent"
-    QM2_SENT = "message 2 sent, the pair receives"
+    QM2_SENT = "message 2 sent, the CHILD SA receives"
     DONE = "done"
     """Kept for `QUICK_MODE_CACHE_TIMEOUT` to answer messages that come again."""
     FAILED = "failed"
@@ -311,7 +311,7 @@ class QuickMode(Exchange):
         if not entries:
             raise NegotiationError(
                 "selectors",
-                "no policy line has the selectors that the peer asks for",
+                "no policy entry has the selectors that the peer proposes",
                 rows=(("ikev1-p2-selectors-no-match", {}),),
                 notify=NotifyTypeV1.INVALID_ID_INFORMATION,
                 final=True,
@@ -319,7 +319,7 @@ class QuickMode(Exchange):
         child_sas = sa.current_session.child_sas
         if len(child_sas.all) >= max_child_sas(sa.connection):
             raise NegotiationError(
-                "limit", "the peer makes too many pairs", notify=NotifyTypeV1.NO_PROPOSAL_CHOSEN, final=True
+                "limit", "the peer makes too many CHILD SAs", notify=NotifyTypeV1.NO_PROPOSAL_CHOSEN, final=True
             )
         found = self._choose(offered, entries)
         assert self.entry is not None

@@ -231,7 +231,7 @@ class SessionV1(IsakmpSa):
                 self.delete_at = inf
             self.child_sas.on_timer(now)
             if not self.child_sas.all:
-                self.close("its last pair is gone", now, tell=False)
+                self.close("its last CHILD SA was deleted", now, tell=False)
             return
         if now >= self._establish_deadline:
             self.abort(self._pending_failure or self.timeout_failure(), now)
@@ -255,7 +255,7 @@ class SessionV1(IsakmpSa):
             return
         if now >= self.delete_at:
             if not self.exchanges.pending:
-                self.close("succeeded by another IKE SA", now, keep=True)
+                self.close("replaced by another IKE SA", now, keep=True)
                 return
             self.delete_at = now + 1.0
         if now >= self.soft:
@@ -298,7 +298,8 @@ class SessionV1(IsakmpSa):
             return
         if not connection.may_initiate:
             self.soft = inf
-            self.host.log_own("peer renews", "info", "the peer is to begin the next phase 1", self, self.path, now)
+            text = "the peer must initiate the next phase 1"
+            self.host.log_own("peer renews", "info", text, self, self.path, now)
             return
         successor = SessionV1.initiate(self.host, connection, self.path)
         self.pending_successor = successor
