@@ -94,7 +94,7 @@ class ControllerStart:
 class CardModel:
     """A card of a router: how its engine is made, its ports, the size of its mapped memory (0: none).
 
-    `companion` makes the engine of a process of its own that an ASP has beside it.
+    `ike_engine` makes the engine of the IKE process of an ASP.
     """
 
     card: str
@@ -512,8 +512,8 @@ class SimNode:
                 self.ends[port].attach(process)
         process.begin(engine)
         if model.ike_engine is not None:
-            process.ike_process = companion = IkeProcessModel(process, model.ike_engine(start))
-            companion.begin(companion.engine)
+            process.ike_process = ike = IkeProcessModel(process, model.ike_engine(start))
+            ike.begin(ike.engine)
             process.notify_engine(engine.ike_connected, self.world.now)
         self.world.after(self.world.delay(), self._connect_card, process)
 

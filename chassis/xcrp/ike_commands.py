@@ -15,7 +15,7 @@ from chassis.xcrp.operators import Method, Operators
 from chassis.xcrp.plan import TunnelPlan
 
 
-def _made(operators: Operators, name: str) -> TunnelPlan:
+def _tunnel_plan(operators: Operators, name: str) -> TunnelPlan:
     plan = operators.node.plan
     number = plan.by_name.get(name)
     if number is None:
@@ -28,17 +28,17 @@ def _requests(operators: Operators, tunnel: str, what: str, *, negotiated: bool)
     """(ASP, arguments) for one tunnel, or for all; `what` is empty for a request that has no such argument."""
     more: Attributes = {"what": what} if what else {}
     if tunnel:
-        made = _made(operators, tunnel)
-        if negotiated and made.config.kind != "static":
+        tunnel_plan = _tunnel_plan(operators, tunnel)
+        if negotiated and tunnel_plan.config.kind != "static":
             raise ArgumentError(f"tunnel {tunnel} has manual keys: it has no IKE SA")
-        if not made.asp:
-            raise ArgumentError(f"tunnel {tunnel} has no ASP: {made.config_error}")
-        return [(operators.usable(made.asp), {"tunnel": made.number, **more})]
+        if not tunnel_plan.asp:
+            raise ArgumentError(f"tunnel {tunnel} has no ASP: {tunnel_plan.config_error}")
+        return [(operators.usable(tunnel_plan.asp), {"tunnel": tunnel_plan.number, **more})]
     node = operators.node
     asps = {
-        made.asp: None
-        for made in node.plan.tunnels.values()
-        if made.asp and (made.config.kind == "static" or not negotiated)
+        tunnel_plan.asp: None
+        for tunnel_plan in node.plan.tunnels.values()
+        if tunnel_plan.asp and (tunnel_plan.config.kind == "static" or not negotiated)
     }
     return [(asp, dict(more)) for asp in sorted(asps) if node.asp_usable(asp)]
 

@@ -56,12 +56,12 @@ class NodeState:
 
     def port_up(self, port: str) -> bool:
         """Return whether packets can leave by a port now."""
-        made = self.plan.ports.get(port)
-        if made is None or not made.enabled:
+        port_plan = self.plan.ports.get(port)
+        if port_plan is None or not port_plan.enabled:
             return False
-        if made.management:
+        if port_plan.management:
             return True
-        card = self.cards.get(made.card)
+        card = self.cards.get(port_plan.card)
         return port in self.carrier and card is not None and card.usable
 
     def tunnel_up(self, number: int) -> bool:
@@ -114,17 +114,17 @@ class NodeState:
         wanted: list[bus.Record] = [record_builder.card_state(card) for card in self.cards.values() if card.epoch]
         wanted += record_builder.fixed(plan, discard=self.settings.discard, esn=self.settings.esn)
         flipped, lines = [], []
-        for number, made in plan.tunnels.items():
+        for number, tunnel_plan in plan.tunnels.items():
             state = self.tunnels[number]
-            lines += self._evaluate(made, state)
-            if state.set_conditions(self._conditions_met(made, state), now):
+            lines += self._evaluate(tunnel_plan, state)
+            if state.set_conditions(self._conditions_met(tunnel_plan, state), now):
                 flipped.append(number)
         lines += self._history_lines(flipped)
-        for number, made in plan.tunnels.items():
+        for number, tunnel_plan in plan.tunnels.items():
             state = self.tunnels[number]
-            wanted.append(record_builder.tunnel(plan, made, state, self.numbers))
+            wanted.append(record_builder.tunnel(plan, tunnel_plan, state, self.numbers))
             if state.circuit:
-                wanted.append(record_builder.circuit(made, state))
+                wanted.append(record_builder.circuit(tunnel_plan, state))
         prefixes = dict.fromkeys((*plan.prefixes, *self.selectors.prefixes()))
         wanted += [record for record in map(self._route, prefixes) if record.next_hops]
         self.publisher.replace(wanted)
@@ -173,8 +173,8 @@ class NodeState:
         held = set(numbers)
         keys: set[PrefixKey] = set()
         for behind in networks:
-            made = self.plan.tunnels.get(behind.tunnel)
-            if made is not None and made.asp == asp and behind.tunnel in held:
+            tunnel_plan = self.plan.tunnels.get(behind.tunnel)
+            if tunnel_plan is not None and tunnel_plan.asp == asp and behind.tunnel in held:
                 keys |= self.selectors.replace(self.plan, behind.tunnel, behind.networks)
         for number in self.plan.tunnels_by_asp.get(asp, ()):
             if number not in held:
@@ -221,8 +221,8 @@ class NodeState:
 
     def publish_tunnel(self, number: int) -> None:
         """Publish a tunnel's record again."""
-        made = self.plan.tunnels[number]
-        self.publisher.put(record_builder.tunnel(self.plan, made, self.tunnels[number], self.numbers))
+        tunnel_plan = self.plan.tunnels[number]
+        self.publisher.put(record_builder.tunnel(self.plan, tunnel_plan, self.tunnels[number], self.numbers))
 
     # inside
 
@@ -236,18 +236,18 @@ class NodeState:
 
     def _tunnel_states(self, before: Plan) -> None:
         states: dict[int, ControllerTunnel] = {}
-        for number, made in self.plan.tunnels.items():
+        for number, tunnel_plan in self.plan.tunnels.items():
             state = self.tunnels.get(number)
-            if state is not None and before.tunnels[number].config.kind != made.config.kind:
+            if state is not None and before.tunnels[number].config.kind != tunnel_plan.config.kind:
                 state.set_sas(False, state.since)
                 self.sas.remove(number)
             if state is None:
-                held = self.numbers.tunnel_circuits.get(made.config.name)
+                held = self.numbers.tunnel_circuits.get(tunnel_plan.config.name)
                 state = ControllerTunnel(circuit=held[0], home=held[1]) if held is not None else ControllerTunnel()
-            elif before.tunnels[number].asp != made.asp:
+            elif before.tunnels[number].asp != tunnel_plan.asp:
                 state.set_sas(False, state.since)
                 self.sas.remove(number)
-            state.negotiated = made.config.kind == "static"
+            state.negotiated = tunnel_plan.config.kind == "static"
             states[number] = state
         self.tunnels = states
         self.sas.retain(states)
@@ -269,51 +269,51 @@ class NodeState:
 
     def _up_if_card_up(self, port: str) -> bool:
         """Return whether a port is down only because its line card is."""
-        made = self.plan.ports[port]
-        card = self.cards.get(made.card)
-        return made.enabled and card is not None and not card.usable
+        port_plan = self.plan.ports[port]
+        card = self.cards.get(port_plan.card)
+        return port_plan.enabled and card is not None and not card.usable
 
-    def _first_unmet(self, made: TunnelPlan) -> tuple[str, str]:
+    def _first_unmet(self, tunnel_plan: TunnelPlan) -> tuple[str, str]:
         """Return the first unmet condition or empty, and the line card by which the peer is reached."""
-        if made.config_error:
-            return made.config_error, ""
-        if made.local_ports and not any(map(self.port_up, made.local_ports)):
-            dead = any(map(self._up_if_card_up, made.local_ports))
+        if tunnel_plan.config_error:
+            return tunnel_plan.config_error, ""
+        if tunnel_plan.local_ports and not any(map(self.port_up, tunnel_plan.local_ports)):
+            dead = any(map(self._up_if_card_up, tunnel_plan.local_ports))
             return (tunnels.LINE_CARD if dead else tunnels.END_POINT), ""
-        way = self._peer_routes.get((made.outer, made.remote), tunnels.ROUTE)
+        way = self._peer_routes.get((tunnel_plan.outer, tunnel_plan.remote), tunnels.ROUTE)
         if isinstance(way, str):
             return way, ""
         return "", self.plan.ports[way.port].card
 
-    def _evaluate(self, made: TunnelPlan, state: ControllerTunnel) -> list[str]:
+    def _evaluate(self, tunnel_plan: TunnelPlan, state: ControllerTunnel) -> list[str]:
         """Find a tunnel's first unmet condition, and move its circuit to where its peer is reached. Return
         history lines."""
         lines = []
-        state.unmet_condition, card = self._first_unmet(made)
-        home = "" if made.config.economical else card
-        circuit = self.numbers.circuit(made.config.name, home)
+        state.unmet_condition, card = self._first_unmet(tunnel_plan)
+        home = "" if tunnel_plan.config.economical else card
+        circuit = self.numbers.circuit(tunnel_plan.config.name, home)
         if state.circuit and circuit and state.circuit != circuit:
             was = f"{state.circuit} on {state.home}"
-            lines.append(f"tunnel {made.config.name}: circuit {circuit} on {home} in place of {was}")
+            lines.append(f"tunnel {tunnel_plan.config.name}: circuit {circuit} on {home} in place of {was}")
         if state.circuit and state.circuit != circuit:
             self.publisher.delete((bus.CircuitRecord.TYPE, state.circuit))
         state.circuit, state.home = circuit, home
         return lines
 
-    def _conditions_met(self, made: TunnelPlan, state: ControllerTunnel) -> bool:
-        return not state.unmet_condition and self.asp_usable(made.asp)
+    def _conditions_met(self, tunnel_plan: TunnelPlan, state: ControllerTunnel) -> bool:
+        return not state.unmet_condition and self.asp_usable(tunnel_plan.asp)
 
     def _evaluate_all(self, numbers: Iterable[int], now: float) -> tuple[list[int], list[str]]:
         """Evaluate some tunnels and publish their records. Return those that came up or went down, and history
         lines."""
         flipped, lines = [], []
         for number in numbers:
-            made, state = self.plan.tunnels[number], self.tunnels[number]
-            lines += self._evaluate(made, state)
+            tunnel_plan, state = self.plan.tunnels[number], self.tunnels[number]
+            lines += self._evaluate(tunnel_plan, state)
             self.publish_tunnel(number)
             if state.circuit:
-                self.publisher.put(record_builder.circuit(made, state))
-            if state.set_conditions(self._conditions_met(made, state), now):
+                self.publisher.put(record_builder.circuit(tunnel_plan, state))
+            if state.set_conditions(self._conditions_met(tunnel_plan, state), now):
                 flipped.append(number)
         return flipped, lines
 
@@ -335,9 +335,9 @@ class NodeState:
         """Return what the history tells of tunnels that came up or went down."""
         by_cause: dict[str, list[str]] = {}
         for number in numbers:
-            made, state = self.plan.tunnels[number], self.tunnels[number]
-            reason = state.reason(made.asp, self.asp_usable(made.asp))
-            by_cause.setdefault("up" if state.up else f"down ({reason})", []).append(made.config.name)
+            tunnel_plan, state = self.plan.tunnels[number], self.tunnels[number]
+            reason = state.reason(tunnel_plan.asp, self.asp_usable(tunnel_plan.asp))
+            by_cause.setdefault("up" if state.up else f"down ({reason})", []).append(tunnel_plan.config.name)
         lines = []
         for cause, names in by_cause.items():
             if len(names) > MAX_NAMED_TUNNELS:

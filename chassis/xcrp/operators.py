@@ -304,9 +304,9 @@ class Operators:
         number = self._context(context)
         ports = self.node.plan.ports.values()
         return [
-            (made.card, made.name)
-            for made in ports
-            if made.context == number and made.card in usable and made.enabled
+            (port_plan.card, port_plan.name)
+            for port_plan in ports
+            if port_plan.context == number and port_plan.card in usable and port_plan.enabled
         ]
 
     def _traces_of(self, count: int) -> int:

@@ -188,7 +188,7 @@ def _tunnels(plan: Plan, numbers: IdAllocator) -> None:
             )
         asp = numbers.placement.get(at, "")
         qos = config.qos_policies.get(tunnel.qos_policy) if tunnel.qos_policy else None
-        made = TunnelPlan(
+        tunnel_plan = TunnelPlan(
             number=number,
             config=as_carried(tunnel),
             asp=asp,
@@ -202,24 +202,28 @@ def _tunnels(plan: Plan, numbers: IdAllocator) -> None:
             ),
             local_ports=follows,
         )
-        plan.tunnels[number] = made
+        plan.tunnels[number] = tunnel_plan
         if asp:
             plan.tunnels_by_asp.setdefault(asp, []).append(number)
             needs.setdefault(asp, set()).update(_needed(plan, tunnel))
         for port in follows:
             plan.tunnels_by_port.setdefault(port, []).append(number)
-        if made.outer and made.remote:
-            plan.tunnels_by_peer.setdefault(made.outer, {}).setdefault(made.remote, []).append(number)
+        if tunnel_plan.outer and tunnel_plan.remote:
+            plan.tunnels_by_peer.setdefault(tunnel_plan.outer, {}).setdefault(tunnel_plan.remote, []).append(
+                number
+            )
         if asp and tunnel.kind == "manual":
             for entry in tunnel.entries:
                 uses = lease_names(config, tunnel, entry.sa)
                 if uses:
-                    place = f"{made.outer} {made.local} {made.remote}"
+                    place = f"{tunnel_plan.outer} {tunnel_plan.local} {tunnel_plan.remote}"
                     numbers.lease(number, entry.seq, asp, uses, place, sa_spis(config, entry.sa))
                     leases.add((number, entry.seq))
     numbers.drop_leases(leases)
     plan.asps_with_fib = frozenset(
-        made.asp for made in plan.tunnels.values() if made.config.economical and made.asp
+        tunnel_plan.asp
+        for tunnel_plan in plan.tunnels.values()
+        if tunnel_plan.config.economical and tunnel_plan.asp
     )
     plan.records_by_asp = {asp: frozenset(keys) for asp, keys in needs.items()}
 

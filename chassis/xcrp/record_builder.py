@@ -102,22 +102,24 @@ def card_state(entry: CardEntry) -> bus.CardStateRecord:
     return bus.CardStateRecord(entry.card, entry.kind, entry.admitted_boot, entry.epoch, entry.usable, entry.pid)
 
 
-def tunnel(plan: Plan, made: TunnelPlan, state: ControllerTunnel, numbers: IdAllocator) -> bus.TunnelRecord:
+def tunnel(plan: Plan, tunnel_plan: TunnelPlan, state: ControllerTunnel, numbers: IdAllocator) -> bus.TunnelRecord:
     return bus.TunnelRecord(
-        number=made.number,
-        config=made.config,
-        asp=made.asp,
+        number=tunnel_plan.number,
+        config=tunnel_plan.config,
+        asp=tunnel_plan.asp,
         circuit=state.circuit,
         home=state.home,
-        context=made.context,
-        outer_context=made.outer,
-        local=made.local,
-        remote=made.remote,
-        queues=made.queues,
-        leases=tuple(lease(numbers, made.number, entry.seq) for entry in made.config.entries if entry.sa),
+        context=tunnel_plan.context,
+        outer_context=tunnel_plan.outer,
+        local=tunnel_plan.local,
+        remote=tunnel_plan.remote,
+        queues=tunnel_plan.queues,
+        leases=tuple(
+            lease(numbers, tunnel_plan.number, entry.seq) for entry in tunnel_plan.config.entries if entry.sa
+        ),
         up=not state.unmet_condition,
         reason=state.unmet_condition,
-        wanted=not made.config_error,
+        wanted=not tunnel_plan.config_error,
     )
 
 
@@ -127,13 +129,13 @@ def lease(numbers: IdAllocator, number: int, seq: int) -> bus.LeaseRecord:
     return bus.LeaseRecord(seq, granted.start, granted.end, granted.assignment, numbers.hold(number, seq))
 
 
-def circuit(made: TunnelPlan, state: ControllerTunnel) -> bus.CircuitRecord:
+def circuit(tunnel_plan: TunnelPlan, state: ControllerTunnel) -> bus.CircuitRecord:
     """The circuit of a tunnel that has one."""
     return bus.CircuitRecord(
         number=state.circuit,
         kind="tunnel",
         card=state.home,
-        context=made.context,
-        interface=made.config.interface or "",
-        tunnel=made.number,
+        context=tunnel_plan.context,
+        interface=tunnel_plan.config.interface or "",
+        tunnel=tunnel_plan.number,
     )

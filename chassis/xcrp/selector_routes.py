@@ -42,19 +42,19 @@ class SelectorRoutes:
 
     def replace(self, plan: Plan, number: int, selectors: Sequence[int]) -> set[PrefixKey]:
         """A tunnel came up with these networks (address and length in turn). Return the prefixes that changed."""
-        made = plan.tunnels[number]
+        tunnel_plan = plan.tunnels[number]
         networks: dict[PrefixKey, None] = {}
-        if made.config.traffic_selector_routes and made.context:
+        if tunnel_plan.config.traffic_selector_routes and tunnel_plan.context:
             for address, length in zip(selectors[::2], selectors[1::2], strict=False):
                 if 0 <= length <= 32 and 0 <= address < 1 << 32 and len(networks) < MAX_SELECTOR_ROUTES:
-                    networks[made.context, address & MASKS[length], length] = None
+                    networks[tunnel_plan.context, address & MASKS[length], length] = None
         before = self._of_tunnel.get(number, ())
         if before == tuple(networks):
             return set()
         self._remove(number)
         if networks:
             self._of_tunnel[number] = tuple(networks)
-        candidate = Candidate(COST, "tunnel", made.config.interface or "", tunnel=number, distance=DISTANCE)
+        candidate = Candidate(COST, "tunnel", tunnel_plan.config.interface or "", tunnel=number, distance=DISTANCE)
         for key in networks:
             self._added.setdefault(key, {})[number] = candidate
         return set(before) ^ set(networks)
@@ -62,14 +62,18 @@ class SelectorRoutes:
     def retain(self, plan: Plan) -> None:
         """Keep the routes of tunnels that exist in a new plan, in the same context, and still ask for routes."""
         for number, keys in list(self._of_tunnel.items()):
-            made = plan.tunnels.get(number)
-            if made is None or not made.config.traffic_selector_routes or made.context != keys[0][0]:
+            tunnel_plan = plan.tunnels.get(number)
+            if (
+                tunnel_plan is None
+                or not tunnel_plan.config.traffic_selector_routes
+                or tunnel_plan.context != keys[0][0]
+            ):
                 self._remove(number)
                 continue
             for key in keys:
                 held = self._added[key][number]
-                if held.interface != (made.config.interface or ""):
-                    name = made.config.interface or ""
+                if held.interface != (tunnel_plan.config.interface or ""):
+                    name = tunnel_plan.config.interface or ""
                     self._added[key][number] = Candidate(COST, "tunnel", name, tunnel=number, distance=DISTANCE)
 
     def _remove(self, number: int) -> None:

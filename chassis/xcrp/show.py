@@ -75,15 +75,15 @@ def cards(node: NodeState) -> list[Row]:
 
 def tunnels(node: NodeState) -> list[Row]:
     rows: list[Row] = []
-    for number, made in node.plan.tunnels.items():
-        state, config = node.tunnels[number], made.config
+    for number, tunnel_plan in node.plan.tunnels.items():
+        state, config = node.tunnels[number], tunnel_plan.config
         rows.append(
             {
                 "name": config.name,
                 "number": number,
                 "kind": config.kind,
                 "mode": "economical" if config.economical else "circuit-based",
-                "asp": made.asp,
+                "asp": tunnel_plan.asp,
                 "circuit": state.circuit,
                 "home": state.home,
                 "context": config.interface_context,
@@ -93,7 +93,7 @@ def tunnels(node: NodeState) -> list[Row]:
                 "remote": config.remote or "",
                 "up": state.up,
                 "state": state.status.value,
-                "reason": state.reason(made.asp, node.asp_usable(made.asp)),
+                "reason": state.reason(tunnel_plan.asp, node.asp_usable(tunnel_plan.asp)),
                 "since": state.since,
                 **(_negotiated(node, number) if state.negotiated else {}),
             }
@@ -106,10 +106,10 @@ def tunnels(node: NodeState) -> list[Row]:
 
 def _negotiated(node: NodeState, number: int) -> Row:
     """Return what only negotiated tunnels have: policy, peer, and the SAs that the ASP reported."""
-    made, state = node.plan.tunnels[number], node.tunnels[number]
-    policy = ike_config.policy_of(node.plan.config, made.config)
+    tunnel_plan, state = node.plan.tunnels[number], node.tunnels[number]
+    policy = ike_config.policy_of(node.plan.config, tunnel_plan.config)
     return {
-        "ike_policy": made.config.ike_policy or "",
+        "ike_policy": tunnel_plan.config.ike_policy or "",
         "ike_version": policy.version if policy is not None else 0,
         "identity": state.identity,
         "networks": [format_prefix((prefix, length)) for _, prefix, length in node.selectors.of_tunnel(number)],
@@ -195,14 +195,14 @@ def down_routes(node: NodeState, context: str) -> list[Row]:
 
 
 def _next_hop(node: NodeState, hop: NextHop) -> Row:
-    made = node.plan.tunnels.get(hop.tunnel)
+    tunnel_plan = node.plan.tunnels.get(hop.tunnel)
     return {
         "kind": hop.kind,
         "cost": hop.cost,
         "card": hop.card,
         "port": hop.port,
         "address": format_address(hop.address) if hop.address else "",
-        "tunnel": made.config.name if made is not None else "",
+        "tunnel": tunnel_plan.config.name if tunnel_plan is not None else "",
     }
 
 
