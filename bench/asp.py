@@ -13,8 +13,8 @@ from bench.report import Report
 from bench.site import arithmetic
 from bench.stream import IMIX
 from chassis.ase.engine import AspEngine
+from chassis.ase.ike_messages import IkeTunnelState, SaInstall
 from chassis.ase.ipsec.state import octets_for
-from chassis.ase.link import IkeState, SaInstall
 from chassis.bus.batch import Batch, Step
 from chassis.bus.engine import Output, ToFabric
 from chassis.bus.messages import Snapshot, Welcome
@@ -87,7 +87,7 @@ def _asp(keys: SaKeys, local: int, remote: int) -> AspEngine:
     asp.receive(Snapshot(1, 1, 1, records), 0.0)
     asp.ike_connected(0.0)
     asp.from_ike(SaInstall(1, 1, 10, local, remote, keys, keys, window=64, send=True), 0.0)
-    asp.from_ike(IkeState(1, True, ""), 0.0)
+    asp.from_ike(IkeTunnelState(1, True, ""), 0.0)
     return asp
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from chassis.ase.ike.engine import IkeEngine
-from chassis.ase.link import Configure, FromIke, IkePacket, IkeState
+from chassis.ase.ike_messages import Configure, FromIke, IkePacket, IkeTunnelState
 from chassis.bus.codec import carrier
 from chassis.bus.messages import Attributes
 from chassis.bus.parent_death import die_with_parent
@@ -159,7 +159,7 @@ class End:
                 )
             else:
                 self._encode(message)
-                if isinstance(message, IkeState):
+                if isinstance(message, IkeTunnelState):
                     if message.up:
                         self.up.add(message.tunnel)
                     else:

@@ -8,15 +8,15 @@ import typing
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-from chassis.ase import link
+from chassis.ase import ike_messages
 from chassis.bus import batch, codec, messages, requests
 from chassis.bus.arguments import Argument
 from chassis.model.source import on_wire
 
 INTRODUCTION = f"""# The bus
 
-Printed from the types and the table of requests in `chassis/bus/` and from `chassis/ase/link.py` by `make docs`; a
-test holds the two together.
+Printed from the types and the table of requests in `chassis/bus/` and from `chassis/ase/ike_messages.py` by
+`make docs`; a test holds the two together.
 
 Control messages travel between the controller's ROUTER and each card's DEALER as MessagePack: the message's name,
 then its fields in order. Protocol version {messages.PROTOCOL}. What does not decode is counted and dropped.
@@ -128,13 +128,17 @@ def describe() -> str:
         "\n## Inside an ASP: data engine to IKE\n\n"
         "The two are processes of one ASP; the same encoding, on a socket that only they have."
     )
-    lines += _table(typing.get_args(link.ToIke))
+    lines += _table(typing.get_args(ike_messages.ToIke))
     lines.append("\n## Inside an ASP: IKE to data engine")
     lines += _table(
-        tuple(kind for kind in typing.get_args(link.FromIke) if kind not in typing.get_args(link.ToIke))
+        tuple(
+            kind
+            for kind in typing.get_args(ike_messages.FromIke)
+            if kind not in typing.get_args(ike_messages.ToIke)
+        )
     )
     lines.append("\n## Values inside them")
-    lines += _table((link.Encapsulation,))
+    lines += _table((ike_messages.UdpEncapsulation,))
     lines += _requests()
     return "\n".join(lines) + "\n"
 

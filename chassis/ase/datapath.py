@@ -14,9 +14,9 @@ from functools import partial
 
 from chassis.ase.counters import DECAPSULATED, ENCAPSULATED, AnyCause, AspCounters, AspDropCause
 from chassis.ase.host import DataPathHost
+from chassis.ase.ike_messages import IkePacket
 from chassis.ase.ipsec.causes import Drops, IpsecDropCause
 from chassis.ase.ipsec.sadb import Sadb
-from chassis.ase.link import IkePacket
 from chassis.ase.nat_traversal import IkeDatagrams
 from chassis.ase.path_mtu import PathMtus, tunnel_mtu
 from chassis.ase.queues import Queues

@@ -17,24 +17,24 @@ from math import inf
 from chassis.ase.counters import AspCounters
 from chassis.ase.datapath import DataPath
 from chassis.ase.drop_log import DropLog
-from chassis.ase.ike_side import IkeSide
+from chassis.ase.ike_client import IkeClient
+from chassis.ase.ike_messages import (
+    FromIke,
+    IkeHeartbeat,
+    IkeLog,
+    IkePacket,
+    IkeReply,
+    IkeTunnelState,
+    SaActivateOutbound,
+    SaDelete,
+    SaExpire,
+    SaInstall,
+    SaUpdateAddress,
+)
 from chassis.ase.ipsec.causes import Drops, Notice, NoticeKind
 from chassis.ase.ipsec.decapsulate import Decapsulator
 from chassis.ase.ipsec.sadb import Sadb
 from chassis.ase.ipsec.state import OtherStateFiles, SaStateFile, StateError, octets_for
-from chassis.ase.link import (
-    FromIke,
-    IkeAlive,
-    IkeLog,
-    IkePacket,
-    IkeReply,
-    IkeState,
-    SaDelete,
-    SaExpiring,
-    SaInstall,
-    SaMove,
-    SaSwitch,
-)
 from chassis.ase.negotiated_sas import NegotiatedSas
 from chassis.ase.sa_statistics import SaStatistics
 from chassis.ase.tunnels import TunnelTable
@@ -116,7 +116,7 @@ class AspEngine(CardBase):
         self.datapath = DataPath(self, self.sadb, self.tunnels, self.tables, self._counts, random, self.counters)
         self.negotiated = NegotiatedSas(self.sadb, self.tunnels)
         self.sa_statistics = SaStatistics(self.sadb, self.tunnels, self._counts)
-        self.ike = IkeSide(card, self.counters)
+        self.ike = IkeClient(card, self.counters)
         self._lease_requests: dict[tuple[int, int], tuple[SaEvent, int]] = {}
         """Leases requested and not granted yet, with the end of the present lease."""
         self._installed_version = 0
@@ -253,21 +253,21 @@ class AspEngine(CardBase):
                 return self.datapath.send_datagram(message, now)
             case SaInstall():
                 outputs = self.negotiated.install(message)
-            case SaSwitch():
+            case SaActivateOutbound():
                 outputs = self.negotiated.activate_outbound(message)
             case SaDelete():
                 outputs = self.negotiated.delete(message)
-            case SaMove():
+            case SaUpdateAddress():
                 outputs = self.negotiated.update_address(message)
-            case SaExpiring():
+            case SaExpire():
                 outputs = self.negotiated.on_expiring(message)
-            case IkeState():
+            case IkeTunnelState():
                 outputs = self.negotiated.on_tunnel_state(message)
             case IkeLog():
                 return [ToController(message.record)]
             case IkeReply():
                 return self.ike.answered(message)
-            case IkeAlive():
+            case IkeHeartbeat():
                 self.ike.alive(message, now)
                 return []
         state = self.tunnels.local.get(message.tunnel)

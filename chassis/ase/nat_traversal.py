@@ -11,9 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from chassis.ase.counters import AspCounters, AspDropCause
+from chassis.ase.ike_messages import IkePacket
 from chassis.ase.ipsec.causes import IpsecDropCause
 from chassis.ase.ipsec.outer_header import Ipv4IdSequences
-from chassis.ase.link import IkePacket
 from chassis.fwd.reassembly import Reassembler
 from chassis.net.errors import DecodeError
 from chassis.net.ethernet import MAX_BATCHED_IPV4_LENGTH

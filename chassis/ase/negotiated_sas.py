@@ -12,23 +12,23 @@ from dataclasses import dataclass, replace
 from math import inf
 
 from chassis.ase.ike.host import read_settings
+from chassis.ase.ike_messages import (
+    Acquire,
+    IkeTunnelState,
+    NatMappingChanged,
+    PeerAlive,
+    PeerUsesSa,
+    SaActivateOutbound,
+    SaDelete,
+    SaExpire,
+    SaInstall,
+    SaUpdateAddress,
+    UdpEncapsulation,
+)
 from chassis.ase.ipsec.causes import Notice, NoticeKind
 from chassis.ase.ipsec.decapsulate import Decapsulator
 from chassis.ase.ipsec.sa import SaError, UdpPorts
 from chassis.ase.ipsec.sadb import Sadb
-from chassis.ase.link import (
-    Encapsulation,
-    IkeState,
-    NoSa,
-    PeerMoved,
-    PeerSeen,
-    SaDelete,
-    SaExpiring,
-    SaInstall,
-    SaMove,
-    SaSeen,
-    SaSwitch,
-)
 from chassis.ase.sa_builder import Incomplete, SaPair, negotiated_pair, sa_reports
 from chassis.ase.tunnels import AspTunnel, TunnelTable
 from chassis.bus.engine import Output, ToController, ToIke
@@ -37,11 +37,11 @@ from chassis.bus.records import TunnelRecord
 from chassis.bus.replication import RecordChange
 
 PEER_ALIVE_INTERVALS = (0.02, 1.0)
-"""Smallest and largest interval (s) between two `PeerSeen` messages. The interval is a tenth of the DPD interval,
+"""Smallest and largest interval (s) between two `PeerAlive` messages. The interval is a tenth of the DPD interval,
 so a report delays the next DPD probe by a tenth at most."""
 
 ACQUIRE_INTERVAL = 1.0
-"""Interval (s) between two `NoSa` messages about one SPD entry."""
+"""Interval (s) between two `Acquire` messages about one SPD entry."""
 
 SA_REPORT_DELAY = 0.05
 """Time (s) during which changes of a tunnel's SAs are gathered into one report."""
@@ -71,9 +71,9 @@ class NegotiatedSas:
         self._peers: set[int] = set()
         self._peer_interval = PEER_ALIVE_INTERVALS[1]
         self._peers_report_at = -inf
-        """When the next `PeerSeen` may be sent."""
+        """When the next `PeerAlive` may be sent."""
         self._acquire_at: dict[int, dict[int, float]] = {}
-        """When the next `NoSa` about an entry may be sent, by tunnel and entry."""
+        """When the next `Acquire` about an entry may be sent, by tunnel and entry."""
         self._to_report: dict[int, None] = {}
         self._reports_at = inf
 
@@ -95,7 +95,7 @@ class NegotiatedSas:
                 self._sadb.remove_inbound(*name)
                 raise
         except (SaError, Incomplete) as error:
-            return [ToIke(SaExpiring(*name, True, f"not installed: {error}"))]
+            return [ToIke(SaExpire(*name, True, f"not installed: {error}"))]
         origin = None
         if message.encapsulation:
             way = message.encapsulation[0]
@@ -115,7 +115,7 @@ class NegotiatedSas:
         self._evaluate(state)
         return outputs
 
-    def activate_outbound(self, message: SaSwitch) -> list[Output]:
+    def activate_outbound(self, message: SaActivateOutbound) -> list[Output]:
         """Send with this pair from now on."""
         usage = self._usage(message.tunnel, message.serial)
         if usage is not None and self._tunnel(message.tunnel) is not None:
@@ -130,13 +130,13 @@ class NegotiatedSas:
         """Remove a pair."""
         return self._remove(message.tunnel, message.serial, "deleted", message.reason)
 
-    def update_address(self, message: SaMove) -> list[Output]:
+    def update_address(self, message: SaUpdateAddress) -> list[Output]:
         """Send a pair's packets to the peer's new UDP address (RFC 7296 2.23)."""
         state = self._tunnel(message.tunnel)
         pair = None if state is None else _find_pair(state, message.serial)
         if state is None or pair is None:
             return []
-        way: Encapsulation = message.encapsulation
+        way: UdpEncapsulation = message.encapsulation
         try:
             outbound = replace(
                 pair.outbound, destination=way.remote, udp=UdpPorts(way.local_port, way.remote_port)
@@ -151,11 +151,11 @@ class NegotiatedSas:
         self._evaluate(state)
         return []
 
-    def on_expiring(self, message: SaExpiring) -> list[Output]:
+    def on_expiring(self, message: SaExpire) -> list[Output]:
         """IKE rekeys a pair because of its age. Report it to the controller once."""
         return self._report_expiring(message.tunnel, message.serial, message.reason)
 
-    def on_tunnel_state(self, message: IkeState) -> list[Output]:
+    def on_tunnel_state(self, message: IkeTunnelState) -> list[Output]:
         """Apply IKE's report of a tunnel."""
         state = self._tunnel(message.tunnel)
         if state is None:
@@ -178,10 +178,10 @@ class NegotiatedSas:
             if not usage.seen:
                 usage.seen = True
                 if not usage.sent:
-                    outputs.append(ToIke(SaSeen(sa.tunnel, sa.serial)))
+                    outputs.append(ToIke(PeerUsesSa(sa.tunnel, sa.serial)))
             if decapsulator.udp_source is not None and decapsulator.udp_source != usage.origin:
                 usage.origin = decapsulator.udp_source
-                outputs.append(ToIke(PeerMoved(sa.tunnel, sa.serial, *decapsulator.udp_source)))
+                outputs.append(ToIke(NatMappingChanged(sa.tunnel, sa.serial, *decapsulator.udp_source)))
             limits = sa.lifetime
             if limits.hard and decapsulator.octets >= limits.hard:
                 outputs += self._hard_expire(sa.tunnel, sa.serial, NoticeKind.HARD_OCTETS)
@@ -205,7 +205,7 @@ class NegotiatedSas:
         for entry in entries:
             if now >= again.get(entry, -inf):
                 again[entry] = now + ACQUIRE_INTERVAL
-                outputs.append(ToIke(NoSa(tunnel, entry)))
+                outputs.append(ToIke(Acquire(tunnel, entry)))
         return outputs
 
     # records and settings
@@ -236,7 +236,7 @@ class NegotiatedSas:
             self._peers.clear()
             self._peers_report_at = now + self._peer_interval
             if peers:
-                outputs.append(ToIke(PeerSeen(peers)))
+                outputs.append(ToIke(PeerAlive(peers)))
         return outputs + self._tunnel_reports(now)
 
     def _tunnel_reports(self, now: float) -> list[Output]:
@@ -279,7 +279,7 @@ class NegotiatedSas:
     def _soft_expire(self, tunnel: int, serial: int, kind: NoticeKind) -> list[Output]:
         """Ask IKE to rekey a pair; once, whichever of its SAs reached its limit first."""
         events = self._report_expiring(tunnel, serial, str(kind))
-        return [ToIke(SaExpiring(tunnel, serial, False, str(kind))), *events] if events else []
+        return [ToIke(SaExpire(tunnel, serial, False, str(kind))), *events] if events else []
 
     def _report_expiring(self, tunnel: int, serial: int, reason: str) -> list[Output]:
         """Return the events for the controller about a pair that is rekeyed; empty if it was reported before."""
@@ -296,7 +296,7 @@ class NegotiatedSas:
         if not self._is_installed(tunnel, serial):
             return []
         return [
-            ToIke(SaExpiring(tunnel, serial, True, str(kind))),
+            ToIke(SaExpire(tunnel, serial, True, str(kind))),
             *self._remove(tunnel, serial, "deleted", str(kind)),
         ]
 

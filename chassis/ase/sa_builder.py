@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from chassis.ase.entry_numbers import entry_number
+from chassis.ase.ike_messages import SaInstall
 from chassis.ase.ipsec.ipcomp import CPI_DEFLATE
 from chassis.ase.ipsec.sa import (
     MAX_SEQUENCE,
@@ -23,7 +24,6 @@ from chassis.ase.ipsec.sa import (
     UdpPorts,
 )
 from chassis.ase.ipsec.spd import Rule, SpdEntry
-from chassis.ase.link import SaInstall
 from chassis.bus.messages import SaReport
 from chassis.bus.records import LeaseRecord, TunnelRecord
 from chassis.model.acl import Acl, AclRule

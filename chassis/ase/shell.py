@@ -11,12 +11,12 @@ from typing import NoReturn
 
 import zmq
 
-from chassis.ase import ike_shell
+from chassis.ase import ike_process
 from chassis.ase.datapath import SIDES
 from chassis.ase.engine import AspEngine
+from chassis.ase.ike_messages import MessageDropped
+from chassis.ase.ike_process import Pipe, PipeClosed
 from chassis.ase.ipsec.state import FILE_SIZE, StateError
-from chassis.ase.link import LeftOut
-from chassis.ase.pipe import Pipe, PipeClosed
 from chassis.bus import endpoints
 from chassis.bus.capture import Capture
 from chassis.bus.card_shell import CardRequestError, CardShell
@@ -79,7 +79,7 @@ class AspShell(CardShell):
             self._ike_connected = True
             self.perform(self._asp.ike_connected(now))
         for message in messages:
-            if isinstance(message, LeftOut):
+            if isinstance(message, MessageDropped):
                 self.perform(self._asp.ike.left_out(message, now))
             else:
                 self.perform(self._asp.from_ike(message, now))
@@ -119,7 +119,7 @@ def map_other_states(folder: Path, own: str) -> list[memoryview]:
 def run(env: Environment) -> int:
     """Run the process of an ASP; return its exit status."""
     # Fork before any socket or thread exists, because the child would inherit them.
-    pipe = ike_shell.start(env)
+    pipe = ike_process.start(env)
     own = f"{endpoints.compact(env.card)}.sa"
     state, fresh = map_file(env.state / own, FILE_SIZE)
     counters = env.counters()

@@ -17,12 +17,12 @@ from itertools import islice
 from typing import Any
 
 from chassis.ase.counters import AnyCause
+from chassis.ase.ike_messages import IkeTunnelState
 from chassis.ase.ipsec.encapsulate import Encapsulator
 from chassis.ase.ipsec.sa import SaError, SequenceLease
 from chassis.ase.ipsec.sadb import Sadb
 from chassis.ase.ipsec.spd import SpdEntry
 from chassis.ase.ipsec.state import StateError
-from chassis.ase.link import IkeState
 from chassis.ase.sa_builder import (
     SEQUENCE_END,
     STATIC,
@@ -82,7 +82,7 @@ class AspTunnel:
     needs: frozenset[Key] = frozenset()
     """Keys of the records that its entries name."""
     egress: TunnelEgress | None = None
-    ike: IkeState | None = None
+    ike: IkeTunnelState | None = None
     """IKE's last report of a negotiated tunnel."""
     spd_entries: tuple[SpdEntry, ...] = ()
     """SPD entries of a negotiated tunnel, with or without SAs."""

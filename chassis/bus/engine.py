@@ -93,7 +93,7 @@ class Append:
 
 @dataclass(frozen=True, slots=True)
 class ToIke:
-    """A message of an ASP's data engine to its IKE process; `chassis.ase.link.ToIke` is the set of them."""
+    """A message of an ASP's data engine to its IKE process; the types are in `chassis.ase.ike_messages`."""
 
     message: object
 

@@ -15,7 +15,7 @@ from random import Random
 from typing import Any
 from zlib import crc32
 
-from chassis.ase.link import IkePacket, NoSa, SaExpiring
+from chassis.ase.ike_messages import Acquire, IkePacket, SaExpire
 from chassis.bus.records import CertificateRecord
 from chassis.model.acl import AclRule
 from chassis.model.ipsec import IpsecProposal
@@ -198,9 +198,9 @@ def carry(two: Recorded, end: End, hard: bool) -> None:
     """The pair that sends has carried its kilobytes."""
     pair = end.sender()
     if pair is None:
-        two.give(end, NoSa(TUNNEL, end.number()))
+        two.give(end, Acquire(TUNNEL, end.number()))
     else:
-        two.give(end, SaExpiring(TUNNEL, pair.serial, hard, f"{'hard' if hard else 'soft'} limit of kilobytes"))
+        two.give(end, SaExpire(TUNNEL, pair.serial, hard, f"{'hard' if hard else 'soft'} limit of kilobytes"))
 
 
 def changed_lines(two: Recorded, wire: Wire) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from chassis.ase.link import IkeLog, IkePacket, SaDelete, SaSwitch
+from chassis.ase.ike_messages import IkeLog, IkePacket, SaActivateOutbound, SaDelete
 from chassis.bus.messages import LogRecord
 from tests.golden.gates import RECORDED, RULE, Check, checks, difference, labs, main, recorded
 from tests.golden.transcripts import PARTS, Transcript
@@ -47,7 +47,7 @@ DELETE = SaDelete(5, 1, "reason")
 LOG = IkeLog(LogRecord(0.0, "error", "ike", "id", "text", {}))
 
 
-def digests(*messages: IkePacket | SaDelete | SaSwitch | IkeLog, now: float = 1000.0) -> dict[str, str]:
+def digests(*messages: IkePacket | SaDelete | SaActivateOutbound | IkeLog, now: float = 1000.0) -> dict[str, str]:
     transcript = Transcript()
     for message in messages:
         transcript.add(1, now, message)
@@ -61,13 +61,13 @@ def digests(*messages: IkePacket | SaDelete | SaSwitch | IkeLog, now: float = 10
         ([IkePacket(7, 1, 500, 2, 4500, b"octets"), DELETE, LOG], {"datagrams"}),
         ([PACKET, PACKET, DELETE, LOG], {"datagrams"}),
         ([PACKET, SaDelete(5, 2, "reason"), LOG], {"values"}),
-        ([PACKET, SaSwitch(5, 1), LOG], {"values", "words"}),
+        ([PACKET, SaActivateOutbound(5, 1), LOG], {"values", "words"}),
         ([PACKET, SaDelete(5, 1, "another"), LOG], {"words"}),
         ([PACKET, DELETE], {"words"}),
     ],
 )
 def test_a_change_shows_in_its_part_of_a_transcript(
-    other: list[IkePacket | SaDelete | SaSwitch | IkeLog], changed: set[str]
+    other: list[IkePacket | SaDelete | SaActivateOutbound | IkeLog], changed: set[str]
 ) -> None:
     before, after = digests(PACKET, DELETE, LOG), digests(*other)
     assert {part for part in PARTS if before[part] != after[part]} == changed

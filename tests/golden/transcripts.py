@@ -19,18 +19,18 @@ from hashlib import sha256
 from random import Random
 from typing import Any
 
-from chassis.ase.link import (
+from chassis.ase.ike_messages import (
     FromIke,
-    IkeAlive,
+    IkeHeartbeat,
     IkeLog,
     IkePacket,
     IkeReply,
-    IkeState,
+    IkeTunnelState,
+    SaActivateOutbound,
     SaDelete,
-    SaExpiring,
+    SaExpire,
     SaInstall,
-    SaMove,
-    SaSwitch,
+    SaUpdateAddress,
 )
 from chassis.model.acl import AclRule
 from tests.support.ike.pair import START, A, B, End, Ends, EnginePair
@@ -40,8 +40,8 @@ DIGITS = 12
 
 PARTS = ("datagrams", "values", "words")
 
-ABOUT_SAS = {SaInstall: 1, SaSwitch: 2, SaDelete: 3, SaMove: 4, SaExpiring: 5, IkeState: 6}
-TOLD = {IkeLog: 11, IkeReply: 12, IkeAlive: 13}
+ABOUT_SAS = {SaInstall: 1, SaActivateOutbound: 2, SaDelete: 3, SaUpdateAddress: 4, SaExpire: 5, IkeTunnelState: 6}
+TOLD = {IkeLog: 11, IkeReply: 12, IkeHeartbeat: 13}
 """The number that stands for a kind of message."""
 
 PUBLIC = 0xC0000201

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from chassis.ase.link import Encapsulation, FromIke, IkeState, SaInstall, ToIke
+from chassis.ase.ike_messages import FromIke, IkeTunnelState, SaInstall, ToIke, UdpEncapsulation
 from chassis.bus import engine
 from chassis.bus.batch import Batch
 from chassis.bus.codec import carrier
@@ -115,12 +115,12 @@ def install(
 
 def join(left: Side, right: Side, tunnel: int, serial: int = 1, **fields: object) -> None:
     """A pair at both ends, and IKE's word that the tunnel is up."""
-    left.ike(install(tunnel, serial, **fields), IkeState(tunnel, True, "", "b.example"))  # type: ignore[arg-type]
-    right.ike(install(tunnel, serial, there=True, **fields), IkeState(tunnel, True, ""))  # type: ignore[arg-type]
+    left.ike(install(tunnel, serial, **fields), IkeTunnelState(tunnel, True, "", "b.example"))  # type: ignore[arg-type]
+    right.ike(install(tunnel, serial, there=True, **fields), IkeTunnelState(tunnel, True, ""))  # type: ignore[arg-type]
 
 
-def encapsulated(remote: int, port: int = 4500) -> tuple[Encapsulation, ...]:
-    return (Encapsulation(4500, remote, port),)
+def encapsulated(remote: int, port: int = 4500) -> tuple[UdpEncapsulation, ...]:
+    return (UdpEncapsulation(4500, remote, port),)
 
 
 __all__ = ["OUTER"]

@@ -14,7 +14,7 @@ from chassis.ase.ike.child_proposals import Suite
 from chassis.ase.ike.connections import PolicyEntry
 from chassis.ase.ike.crypto.algorithms import CIPHERS, INTEGRITY
 from chassis.ase.ike.payloads.numbers import Protocol
-from chassis.ase.link import Encapsulation, SaInstall
+from chassis.ase.ike_messages import SaInstall, UdpEncapsulation
 from chassis.model.acl import AclRule
 from chassis.model.ipsec import SaKeys
 
@@ -88,7 +88,7 @@ def sa_install(
     seconds: int,
     kbytes: int,
     margin_factor: float,
-    encapsulation: tuple[Encapsulation, ...],
+    encapsulation: tuple[UdpEncapsulation, ...],
     send: bool,
     initiator: bool,
 ) -> SaInstall:

@@ -18,7 +18,7 @@ from chassis.ase.ike.connections import Connection, PolicyEntry
 from chassis.ase.ike.errors import FailureReason
 from chassis.ase.ike.host import IkeHost, NetworkPath, Session
 from chassis.ase.ike.ike_sa_manager import IkeSaManager
-from chassis.ase.link import IkeState, SaSwitch
+from chassis.ase.ike_messages import IkeTunnelState, SaActivateOutbound
 from chassis.net.address import format_address
 from chassis.net.udp import IKE_PORT
 
@@ -341,7 +341,7 @@ class ConnectionManager:
         if newest is not None:
             if keeper.current_outbound.get(child.entry) == child.serial:
                 # One of two IKE SAs went with the pair that sent: the newest of those left is kept longest.
-                self._manager.send_to_dataplane(SaSwitch(child.tunnel, newest.serial))
+                self._manager.send_to_dataplane(SaActivateOutbound(child.tunnel, newest.serial))
             return
         keeper.current_outbound.pop(child.entry, None)
         keeper.reason = reason
@@ -632,7 +632,7 @@ class ConnectionManager:
         told = (up, reason, identity, networks)
         if told != keeper.last_report:
             keeper.last_report = told
-            self._manager.send_to_dataplane(IkeState(connection.tunnel, up, reason, identity, networks))
+            self._manager.send_to_dataplane(IkeTunnelState(connection.tunnel, up, reason, identity, networks))
 
     @staticmethod
     def reason(keeper: ConnectionState) -> str:

@@ -1,7 +1,8 @@
 """The IKE engine of an ASP: one UDP port for both versions, and what keeps every configured tunnel up.
 
-Pure: datagrams and the data engine's words come in, messages of `chassis.ase.link` go out, time and randomness are
-arguments. Negotiations are sessions (`chassis.ase.ike.v1`, `.v2`), written against `chassis.ase.ike.host`.
+Pure: datagrams and messages of the data engine come in, messages for it go out (`chassis.ase.ike_messages`);
+time and randomness are arguments. Negotiations are sessions (`chassis.ase.ike.v1`, `.v2`), written against
+`chassis.ase.ike.host`.
 """
 
 from __future__ import annotations
@@ -19,21 +20,21 @@ from chassis.ase.ike.ike_sa_manager import IkeSaManager
 from chassis.ase.ike.receiver import IkeReceiver, Respond
 from chassis.ase.ike.v1.session import SessionV1
 from chassis.ase.ike.v2.session import SessionV2
-from chassis.ase.link import (
+from chassis.ase.ike_messages import (
+    Acquire,
     Configure,
-    Encapsulation,
     FromIke,
-    IkeAlive,
+    IkeHeartbeat,
     IkePacket,
     IkeReply,
     IkeRequest,
-    NoSa,
-    PeerMoved,
-    PeerSeen,
-    SaExpiring,
-    SaMove,
-    SaSeen,
+    NatMappingChanged,
+    PeerAlive,
+    PeerUsesSa,
+    SaExpire,
+    SaUpdateAddress,
     ToIke,
+    UdpEncapsulation,
 )
 from chassis.bus.arguments import fault
 from chassis.bus.messages import Attributes
@@ -87,22 +88,22 @@ class IkeEngine:
             self._receiver.receive(message, now)
         elif isinstance(message, Configure):
             self._configure(message, now)
-        elif isinstance(message, SaExpiring | SaSeen | PeerMoved):
+        elif isinstance(message, SaExpire | PeerUsesSa | NatMappingChanged):
             session = self.ike_sa_manager.table.child_owner.get((message.tunnel, message.serial))
             if session is None or session.closed:
                 pass
-            elif isinstance(message, SaExpiring):
+            elif isinstance(message, SaExpire):
                 self.ike_sa_manager.run(
                     session, session.on_child_expiring, message.serial, message.hard, message.reason, now
                 )
-            elif isinstance(message, SaSeen):
+            elif isinstance(message, PeerUsesSa):
                 self.ike_sa_manager.run(session, session.on_peer_uses_sa, message.serial, now)
             else:
                 self._follow_peer(session, message)
-        elif isinstance(message, PeerSeen):
+        elif isinstance(message, PeerAlive):
             for tunnel in message.tunnels:
                 self.connection_manager.on_peer_alive(tunnel, now)
-        elif isinstance(message, NoSa):
+        elif isinstance(message, Acquire):
             self.connection_manager.on_acquire(message.tunnel, message.entry, now)
         elif isinstance(message, IkeRequest):
             try:
@@ -151,27 +152,27 @@ class IkeEngine:
         # Together: what a whole account does not name is void, and a first part names but some of it.
         put = [record for part in parts for record in part.put]
         delete = [key for part in parts for key in part.delete]
-        changes = self._connections.apply(put, delete, any(part.whole for part in parts))
+        changes = self._connections.apply(put, delete, any(part.full for part in parts))
         for problem in self._connections.problems:
             self.ike_sa_manager.log_own("configuration", "error", problem, None, NOWHERE, now)
         self._connections.problems.clear()
         for tunnel, (before, after) in changes.items():
             self.connection_manager.configure(tunnel, before, after, now)
 
-    def _follow_peer(self, session: Session, message: PeerMoved) -> None:
+    def _follow_peer(self, session: Session, message: NatMappingChanged) -> None:
         """Follow a peer whose NAT gave it another port: for IKE and for all its pairs (RFC 7296 2.23)."""
         if not session.path.on_nat_port:
             return
         session.path = replace(session.path, remote=message.remote, remote_port=message.remote_port)
-        way = Encapsulation(session.path.local_port, message.remote, message.remote_port)
+        way = UdpEncapsulation(session.path.local_port, message.remote, message.remote_port)
         for serial in self.connection_manager.by_tunnel[message.tunnel].child_sas:
             if self.ike_sa_manager.table.child_owner.get((message.tunnel, serial)) is session:
-                self.ike_sa_manager.output(SaMove(message.tunnel, serial, way))
+                self.ike_sa_manager.output(SaUpdateAddress(message.tunnel, serial, way))
 
     def _send_heartbeat(self, now: float) -> None:
         late = max(now - self._alive_at, 0.0) if self._alive_at > -inf else 0.0
         self._alive_at = now + IKE_HEARTBEAT_INTERVAL
-        self.ike_sa_manager.output(IkeAlive(late, dict(self.ike_sa_manager.statistics.total)))
+        self.ike_sa_manager.output(IkeHeartbeat(late, dict(self.ike_sa_manager.statistics.total)))
 
 
 def _run_command(ike: IkeEngine, name: str, arguments: Attributes, now: float) -> Attributes:

@@ -13,7 +13,7 @@ from chassis.ase.ike.child_sa import ChildSa
 from chassis.ase.ike.connections import Connection, ConnectionGroup, PolicyEntry
 from chassis.ase.ike.errors import FailureReason
 from chassis.ase.ike.payloads.header import Header
-from chassis.ase.link import FromIke
+from chassis.ase.ike_messages import FromIke
 from chassis.net.udp import IKE_PORT, NAT_PORT
 
 SOFT_LIFETIME_REACHED = "soft limit of seconds"
@@ -161,7 +161,7 @@ class IkeHost(Protocol):
         """A message to the peer; the non-ESP marker is not the session's business."""
 
     def send_to_dataplane(self, message: FromIke) -> None:
-        """`SaInstall`, `SaSwitch`, `SaDelete`, `SaMove` or `SaExpiring` to the data engine."""
+        """`SaInstall`, `SaActivateOutbound`, `SaDelete`, `SaUpdateAddress` or `SaExpire` to the data engine."""
 
     def log(
         self, id: str, values: Mapping[str, Any], session: Session | None, path: NetworkPath, now: float

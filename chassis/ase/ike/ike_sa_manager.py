@@ -14,7 +14,7 @@ from chassis.ase.ike.errors import FailureReason
 from chassis.ase.ike.host import IkeReports, IkeSettings, NetworkPath, Session
 from chassis.ase.ike.log import IkeLogger
 from chassis.ase.ike.payloads.numbers import Protocol
-from chassis.ase.link import FromIke, IkeLog, IkePacket, SaInstall, SaSwitch
+from chassis.ase.ike_messages import FromIke, IkeLog, IkePacket, SaActivateOutbound, SaInstall
 from chassis.bus.messages import LogRecord
 
 FIRST_PRIVATE_CPI: Final = 61_440
@@ -259,7 +259,7 @@ class IkeSaManager:
             self.count("CHILD SAs rekeyed" if message.replaces else "CHILD SAs created")
             if message.send:
                 self.reports.on_child_sends(message.tunnel, message.entry, message.serial)
-        elif isinstance(message, SaSwitch):
+        elif isinstance(message, SaActivateOutbound):
             self.reports.on_outbound_activated(message.tunnel, message.serial)
         self._out.append(message)
 

@@ -28,7 +28,7 @@ from chassis.ase.ike.payloads.numbers import ExchangeType, NotifyTypeV1, NotifyT
 from chassis.ase.ike.payloads.v1 import MessageV1
 from chassis.ase.ike.payloads.v2 import MessageV2
 from chassis.ase.ike.payloads.v2_payloads import NonceV2, NotifyV2
-from chassis.ase.link import IkePacket
+from chassis.ase.ike_messages import IkePacket
 from chassis.fwd.rate import TokenBucket
 from chassis.net.address import format_address
 

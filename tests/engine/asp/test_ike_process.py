@@ -8,19 +8,19 @@ from dataclasses import replace
 import pytest
 
 from chassis.ase.engine import AspEngine
-from chassis.ase.ike_side import COMPLAINTS, PART, SILENCE
-from chassis.ase.ipsec.state import octets_for
-from chassis.ase.link import (
+from chassis.ase.ike_client import IKE_SILENCE_TIMEOUT, MAX_RECORDS_PER_MESSAGE, PIPE_DROP_LOG_INTERVAL
+from chassis.ase.ike_messages import (
     Configure,
-    IkeAlive,
+    IkeHeartbeat,
     IkeLog,
     IkePacket,
     IkeReply,
     IkeRequest,
-    IkeState,
-    LeftOut,
-    PeerMoved,
+    IkeTunnelState,
+    MessageDropped,
+    NatMappingChanged,
 )
+from chassis.ase.ipsec.state import octets_for
 from chassis.bus.batch import Step
 from chassis.bus.messages import LogRecord, Reply, Request, TunnelEvent, Welcome
 from chassis.bus.records import CertificateRecord, PolicyRecord, PortRecord, TunnelRecord
@@ -121,7 +121,7 @@ def test_encapsulated_esp_in_pieces_is_opened() -> None:
     pieces = [piece.emit() for piece in fragment(Ipv4.parse(packets_of(batch)[0]), 400)]
     ((card, out),) = right.give(batch_of(pieces, Step.DECAPSULATE, context=OUTER, ingress="3/11"))
     assert (card, packets_of(out)) == (LC3, [clear])
-    assert right.told(PeerMoved) == []
+    assert right.told(NatMappingChanged) == []
 
 
 def test_what_is_no_message_is_dropped_by_its_cause() -> None:
@@ -218,7 +218,7 @@ def configured(side: Side) -> tuple[dict[object, object], list[Configure]]:
     messages = side.told(Configure)
     held: dict[object, object] = {}
     for message in messages:
-        if message.whole:
+        if message.full:
             held.clear()
         held.update({record.key: record for record in message.put})
         for key in message.delete:
@@ -236,7 +236,7 @@ def test_ike_gets_what_it_needs_and_then_what_changes() -> None:
     entries = (TunnelEntry(10, policy="p", acl="used"),)
     side = Side([*static(entries=entries), POLICY, IPSEC, certificate, acl("used"), acl("other")])
     held, messages = configured(side)
-    assert [message.whole for message in messages] == [True]
+    assert [message.full for message in messages] == [True]
     assert {key[0] for key in held} == {  # type: ignore[index]
         "context",
         "tunnel",
@@ -273,7 +273,7 @@ def test_ike_gets_nothing_before_the_first_snapshot() -> None:
     assert side.told(Configure) == []
     side.take(side.asp.ike_connected(side.now))
     (message,) = side.told(Configure)
-    assert message.whole
+    assert message.full
     asp = AspEngine(ASP, pid=1, boot=1, state=memoryview(bytearray(octets_for(8))), fresh=True, random=bytes)
     assert asp.ike_connected(1.0) == []
 
@@ -285,17 +285,19 @@ def test_other_settings_begin_anew() -> None:
     side.take(side.asp.receive(Welcome(epoch, version, 0.1, 5, {"extensions": "modern"}), side.now))
     side.put(ike_policy(lifetime=9))
     (message,) = side.told(Configure)
-    assert (message.whole, message.settings) == (True, {"extensions": "modern"})
+    assert (message.full, message.settings) == (True, {"extensions": "modern"})
 
 
 def test_many_tunnels_come_in_parts() -> None:
     made = static()
     tunnel = next(record for record in made if isinstance(record, TunnelRecord))
-    more = [altered(tunnel, number=number, name=f"n{number}") for number in range(100, 100 + PART)]
+    more = [
+        altered(tunnel, number=number, name=f"n{number}") for number in range(100, 100 + MAX_RECORDS_PER_MESSAGE)
+    ]
     side = Side([*made, *more, POLICY])
     held, messages = configured(side)
-    assert [message.whole for message in messages] == [True, False]
-    assert len([key for key in held if key[0] == "tunnel"]) == PART + 2  # type: ignore[index]
+    assert [message.full for message in messages] == [True, False]
+    assert len([key for key in held if key[0] == "tunnel"]) == MAX_RECORDS_PER_MESSAGE + 2  # type: ignore[index]
 
 
 # commands, log, life
@@ -342,13 +344,13 @@ def test_who_asked_is_told_that_no_answer_can_be_carried() -> None:
     side, _ = sides()
     side.take(side.asp.receive(Request(5, "rekey", {}), side.now))
     for _ in range(3):
-        side.take(side.asp.ike.left_out(LeftOut("IkeReply: too deep", 5), side.now))
+        side.take(side.asp.ike.left_out(MessageDropped("IkeReply: too deep", 5), side.now))
     (reply,) = side.heard(Reply)
     assert (reply.number, reply.result) == (5, {})
     assert reply.error.endswith("left out: IkeReply: too deep")
     assert [record.text for record in side.heard(LogRecord)] == [reply.error]
     assert side.count("ike pipe messages dropped") == 3
-    side.take(side.asp.ike.left_out(LeftOut("IkeLog: odd"), side.now + COMPLAINTS))
+    side.take(side.asp.ike.left_out(MessageDropped("IkeLog: odd"), side.now + PIPE_DROP_LOG_INTERVAL))
     assert len(side.heard(LogRecord)) == 1
     assert not side.heard(Reply)
 
@@ -362,26 +364,26 @@ def test_log_lines_are_passed_on() -> None:
 
 def test_counts_of_ike_go_on_over_its_processes() -> None:
     side, _ = sides()
-    side.ike(IkeAlive(0.0, {"negotiations initiated": 3}), IkeAlive(0.0, {"negotiations initiated": 5}))
+    side.ike(IkeHeartbeat(0.0, {"negotiations initiated": 3}), IkeHeartbeat(0.0, {"negotiations initiated": 5}))
     assert side.count("ike negotiations initiated") == 5
     counters = side.asp.counters
     side.start()
     side.asp.ike._counters = counters
     side.take(side.asp.ike_connected(side.now))
-    side.ike(IkeAlive(0.0, {"negotiations initiated": 0}), IkeAlive(0.0, {"negotiations initiated": 2}))
+    side.ike(IkeHeartbeat(0.0, {"negotiations initiated": 0}), IkeHeartbeat(0.0, {"negotiations initiated": 2}))
     assert counters.get("ike negotiations initiated") == 7
 
 
 def test_ike_that_hangs_ends_the_asp() -> None:
     side, _ = sides()
     for _ in range(4):
-        side.pass_time(SILENCE - 0.5)
-        side.ike(IkeAlive(0.0, {}))
+        side.pass_time(IKE_SILENCE_TIMEOUT - 0.5)
+        side.ike(IkeHeartbeat(0.0, {}))
     assert side.stopped == []
     # What this process did not read while it stood still is not held against IKE.
     side.take(side.asp.on_stall(4.0, side.now))
     side.admit()
-    side.pass_time(SILENCE + 2)
+    side.pass_time(IKE_SILENCE_TIMEOUT + 2)
     assert side.stopped == []
     side.now += 4
     side.take(side.asp.on_timer(side.now))
@@ -390,7 +392,7 @@ def test_ike_that_hangs_ends_the_asp() -> None:
 
 def test_an_asp_without_ike_does_not_wait_for_it() -> None:
     side = Side(static(), connected=False)
-    side.pass_time(SILENCE * 3)
+    side.pass_time(IKE_SILENCE_TIMEOUT * 3)
     assert side.stopped == []
     assert not side.heard(TunnelEvent)[-1].up
-    assert isinstance(side.asp.from_ike(IkeState(CIRCUIT, False, "x"), side.now), list)
+    assert isinstance(side.asp.from_ike(IkeTunnelState(CIRCUIT, False, "x"), side.now), list)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, cast
 
-from chassis.ase.link import IkeState, NoSa, SaDelete, SaInstall
+from chassis.ase.ike_messages import Acquire, IkeTunnelState, SaDelete, SaInstall
 from chassis.bus.messages import Reply, Request
 from chassis.bus.records import PolicyRecord, Record
 from chassis.model.acl import Acl, AclRule
@@ -66,7 +66,7 @@ def joined(*rules: AclRule) -> tuple[Side, Side]:
     for end, there in ((left, False), (right, True)):
         for serial, rule in enumerate(rules, 1):
             end.ike(pair(serial, rule, there=there))
-        end.ike(IkeState(CIRCUIT, True, ""))
+        end.ike(IkeTunnelState(CIRCUIT, True, ""))
     return left, right
 
 
@@ -105,7 +105,7 @@ def test_a_rule_without_pair_is_dropped_and_named_and_the_others_go_on() -> None
     left.ike(install(CIRCUIT, 3, entry=20))
     assert through(left, right, SOME) == [SOME[1]]
     assert left.drops() == {"no outbound sa": 2}
-    assert left.told(NoSa) == [NoSa(CIRCUIT, number(NARROW))]
+    assert left.told(Acquire) == [Acquire(CIRCUIT, number(NARROW))]
     assert left.asp.tunnels.local[CIRCUIT].up
     left.ike(pair(4, NARROW))
     right.ike(pair(4, NARROW, there=True))
@@ -172,8 +172,8 @@ def test_queues_of_rules_that_are_gone_are_forgotten() -> None:
 def test_the_version_of_the_policy_decides() -> None:
     end = side(NARROW, WIDE, version=2)
     assert end.protect(CIRCUIT, SOME) == []
-    assert end.told(NoSa) == [NoSa(CIRCUIT, LINE)]
+    assert end.told(Acquire) == [Acquire(CIRCUIT, LINE)]
     end.put(policy(1))
     end.pass_time(2)
     assert end.protect(CIRCUIT, SOME) == []
-    assert end.told(NoSa) == [NoSa(CIRCUIT, number(NARROW)), NoSa(CIRCUIT, number(WIDE))]
+    assert end.told(Acquire) == [Acquire(CIRCUIT, number(NARROW)), Acquire(CIRCUIT, number(WIDE))]

@@ -7,17 +7,17 @@ from dataclasses import replace
 
 import pytest
 
-from chassis.ase.link import (
-    Encapsulation,
-    IkeState,
-    NoSa,
-    PeerMoved,
-    PeerSeen,
+from chassis.ase.ike_messages import (
+    Acquire,
+    IkeTunnelState,
+    NatMappingChanged,
+    PeerAlive,
+    PeerUsesSa,
+    SaActivateOutbound,
     SaDelete,
-    SaExpiring,
-    SaMove,
-    SaSeen,
-    SaSwitch,
+    SaExpire,
+    SaUpdateAddress,
+    UdpEncapsulation,
 )
 from chassis.bus.batch import Batch, Step
 from chassis.bus.messages import Reply, Request, SaEvent, TunnelEvent
@@ -92,7 +92,7 @@ def test_through_a_nat(kind: str) -> None:
         at += length
     ((_, out),) = right.open(replace(batch, body=body))
     assert packets_of(out) == PACKETS
-    assert right.told(PeerMoved) == []
+    assert right.told(NatMappingChanged) == []
     back = packets_of(sealed(right))
     assert {struct.unpack_from("!I", packet, 16)[0] for packet in back} == {nat}
     assert {struct.unpack_from("!HH", packet, 20) for packet in back} == {(4500, 1025)}
@@ -104,9 +104,9 @@ def test_through_a_nat(kind: str) -> None:
         moved[at + 34 : at + 36] = (2000).to_bytes(2, "big")
         at += length
     right.open(replace(again, body=moved))
-    assert right.told(PeerMoved) == [PeerMoved(CIRCUIT, 1, A, 2000)]
+    assert right.told(NatMappingChanged) == [NatMappingChanged(CIRCUIT, 1, A, 2000)]
     before = [int.from_bytes(packet[32:36], "big") for packet in back]
-    right.ike(SaMove(CIRCUIT, 1, Encapsulation(4500, A, 2000)))
+    right.ike(SaUpdateAddress(CIRCUIT, 1, UdpEncapsulation(4500, A, 2000)))
     after = packets_of(sealed(right))
     assert {struct.unpack_from("!HH", packet, 20) for packet in after} == {(4500, 2000)}
     assert [int.from_bytes(packet[32:36], "big") for packet in after] == [number + 6 for number in before]
@@ -131,7 +131,7 @@ def test_an_economical_tunnel_follows_its_peer() -> None:
     left.ike(install(ECONOMICAL, 1, encapsulation=encapsulated(B)))
     ((card, batch),) = left.protect(ECONOMICAL, ECO)
     assert (card, batch.step, batch.address) == (LC3, Step.EGRESS, B)
-    left.ike(SaMove(ECONOMICAL, 1, Encapsulation(4500, ip("99.0.0.1"), 7)))
+    left.ike(SaUpdateAddress(ECONOMICAL, 1, UdpEncapsulation(4500, ip("99.0.0.1"), 7)))
     assert left.protect(ECONOMICAL, ECO) == []
     assert left.drops() == {"no route": 6}
 
@@ -143,16 +143,16 @@ def test_one_sends_and_all_receive() -> None:
     left.ike(install(CIRCUIT, 2, send=False, replaces=1, kind="gcm"))
     right.ike(install(CIRCUIT, 2, there=True, send=False, replaces=1, kind="gcm"))
     assert numbers(sealed(left)) == [7, 8, 9, 10, 11, 12]
-    left.ike(SaSwitch(CIRCUIT, 2))
+    left.ike(SaActivateOutbound(CIRCUIT, 2))
     second = sealed(left)
     assert numbers(second) == [1, 2, 3, 4, 5, 6]
-    right.told(SaSeen)
+    right.told(PeerUsesSa)
     assert [packets_of(out) for _, out in right.open(second)] == [PACKETS]
-    assert right.told(SaSeen) == [SaSeen(CIRCUIT, 2)]
+    assert right.told(PeerUsesSa) == [PeerUsesSa(CIRCUIT, 2)]
     assert [packets_of(out) for _, out in right.open(first)] == [PACKETS]
     right.open(sealed(left))
-    assert right.told(SaSeen) == []
-    right.ike(SaSwitch(CIRCUIT, 2), SaDelete(CIRCUIT, 1, "rekeyed"))
+    assert right.told(PeerUsesSa) == []
+    right.ike(SaActivateOutbound(CIRCUIT, 2), SaDelete(CIRCUIT, 1, "rekeyed"))
     left.ike(SaDelete(CIRCUIT, 1, "rekeyed"))
     assert through(right, left, packets=PACKETS) == PACKETS
     events = [(event.event, event.sa.serial, event.sa.direction) for event in right.heard(SaEvent)]
@@ -182,14 +182,14 @@ def test_a_line_without_sa_is_named_once_a_second() -> None:
     none = [udp_packet(destination="60.3.0.1")]
     for packets in (one, two, none, one):
         assert side.protect(CIRCUIT, packets) == []
-    assert side.told(NoSa) == [NoSa(CIRCUIT, 10), NoSa(CIRCUIT, 20)]
+    assert side.told(Acquire) == [Acquire(CIRCUIT, 10), Acquire(CIRCUIT, 20)]
     assert side.drops() == {"no outbound sa": 3, "no policy": 1}
     side.ike(install(CIRCUIT, 1))
     assert len(side.protect(CIRCUIT, one)) == 1
     assert side.protect(CIRCUIT, two) == []
     side.pass_time(1.1)
     assert side.protect(CIRCUIT, two) == []
-    assert side.told(NoSa) == [NoSa(CIRCUIT, 20)]
+    assert side.told(Acquire) == [Acquire(CIRCUIT, 20)]
     # A changed list decides from then on.
     side.put(PolicyRecord(INNER, Acl("one", rules=(AclRule(10, destination=(ip("60.2.0.0"), 16)),))))
     assert len(side.protect(CIRCUIT, two)) == 1
@@ -243,7 +243,7 @@ def test_a_peer_that_wants_a_pair_for_each_network_gets_each_networks_packets_by
     assert through(left, right, packets=clear) == [clear[1]]
     left.ike(SaDelete(CIRCUIT, 2, "asked for"))
     assert left.protect(CIRCUIT, clear) == []
-    assert left.told(NoSa) == [NoSa(CIRCUIT, 10)]
+    assert left.told(Acquire) == [Acquire(CIRCUIT, 10)]
 
 
 def test_a_wider_list_waits_for_a_pair_that_was_agreed_for_it() -> None:
@@ -334,13 +334,13 @@ def test_a_pair_that_ike_replaces_by_its_age_is_said_to_expire_once() -> None:
     left, right = sides()
     join(left, right, CIRCUIT, kbytes=4, soft_kbytes=2)
     for _ in range(2):
-        left.ike(SaExpiring(CIRCUIT, 1, False, "soft limit of seconds"), SaExpiring(CIRCUIT, 9, False, "unknown"))
+        left.ike(SaExpire(CIRCUIT, 1, False, "soft limit of seconds"), SaExpire(CIRCUIT, 9, False, "unknown"))
     said = [(event.event, event.reason, event.sa.serial) for event in left.heard(SaEvent)]
     assert said[2:] == [("expiring", "soft limit of seconds", 1)] * 2, "one for each direction"
     for _ in range(6):
         through(left, right, packets=[udp_packet(size=500)])
     assert not left.heard(SaEvent), "its successor is on its way already"
-    assert not left.told(SaExpiring)
+    assert not left.told(SaExpire)
 
 
 @pytest.mark.behaviour("B-111")
@@ -351,7 +351,7 @@ def test_limits_of_traffic() -> None:
     for _ in range(12):
         got += through(left, right, packets=[udp_packet(size=500)])
     for side in (left, right):
-        expiring = side.told(SaExpiring)
+        expiring = side.told(SaExpire)
         assert [(message.tunnel, message.serial, message.hard) for message in expiring] == [
             (CIRCUIT, 1, False),
             (CIRCUIT, 1, True),
@@ -374,7 +374,7 @@ def test_a_successor_is_asked_for_before_a_pair_ends(kbytes: int, soft_kbytes: i
     for number in range(1, soft_after + 2):
         assert through(left, right, packets=[udp_packet(size=136)]) == [udp_packet(size=136)]
         for side in (left, right):
-            hard = [message.hard for message in side.told(SaExpiring)]
+            hard = [message.hard for message in side.told(SaExpire)]
             assert hard == ([False] if number == soft_after else []), number
 
 
@@ -384,11 +384,11 @@ def test_numbers_used_up() -> None:
     encapsulator = left.asp.sadb.outbound[CIRCUIT, 1]
     encapsulator.next_number = (1 << 32) // 8 * 7
     left.protect(CIRCUIT, PACKETS)
-    assert [message.hard for message in left.told(SaExpiring)] == [False]
+    assert [message.hard for message in left.told(SaExpire)] == [False]
     encapsulator.next_number = (1 << 32) - 3
     ((_, out),) = left.protect(CIRCUIT, PACKETS)
     assert len(out.lengths) == 3
-    assert [message.hard for message in left.told(SaExpiring)] == [True]
+    assert [message.hard for message in left.told(SaExpire)] == [True]
     assert left.drops() == {"sequence exhausted": 3}
 
 
@@ -400,11 +400,11 @@ def test_ike_hears_of_peers_once_a_second() -> None:
         through(left, right)
         through(left, right, ECONOMICAL, ECO)
         right.pass_time(0.1)
-    assert [set(message.tunnels) for message in right.told(PeerSeen)] == [{CIRCUIT, ECONOMICAL}]
+    assert [set(message.tunnels) for message in right.told(PeerAlive)] == [{CIRCUIT, ECONOMICAL}]
     right.pass_time(1)
-    assert len(right.told(PeerSeen)) == 1
+    assert len(right.told(PeerAlive)) == 1
     right.pass_time(3)
-    assert right.told(PeerSeen) == []
+    assert right.told(PeerAlive) == []
 
 
 def test_a_tunnel_is_up_when_ike_says_so_and_it_has_sas() -> None:
@@ -417,13 +417,13 @@ def test_a_tunnel_is_up_when_ike_says_so_and_it_has_sas() -> None:
     side.pass_time(0.1)
     (event,) = side.heard(TunnelEvent)
     assert (event.up, [sa.spi for sa in event.sas]) == (False, [10_020, 10_030])
-    side.ike(IkeState(CIRCUIT, True, "", "b.example", (ip("60.0.0.0"), 8)))
+    side.ike(IkeTunnelState(CIRCUIT, True, "", "b.example", (ip("60.0.0.0"), 8)))
     (event,) = side.heard(TunnelEvent)
     assert (event.up, event.identity, event.selectors) == (True, "b.example", (ip("60.0.0.0"), 8))
-    side.ike(IkeState(CIRCUIT, False, "peer does not answer"))
+    side.ike(IkeTunnelState(CIRCUIT, False, "peer does not answer"))
     (event,) = side.heard(TunnelEvent)
     assert (event.up, event.reason) == (False, "peer does not answer")
-    side.ike(SaDelete(CIRCUIT, 1, "dpd"), IkeState(CIRCUIT, True, ""))
+    side.ike(SaDelete(CIRCUIT, 1, "dpd"), IkeTunnelState(CIRCUIT, True, ""))
     side.pass_time(0.1)
     assert side.heard(TunnelEvent)[-1].reason == "tunnel without sa"
 
@@ -466,10 +466,14 @@ def test_changed_ends_void_the_sas_and_a_changed_df_bit_does_not() -> None:
     assert {packet[6] for packet in packets_of(batch)} == {0x40}
     left.put(replace(left.tunnel(CIRCUIT), remote=ip("40.0.0.7")))
     assert left.protect(CIRCUIT, PACKETS) == []
-    left.ike(install(CIRCUIT, 2), SaSwitch(CIRCUIT, 1), SaDelete(CIRCUIT, 1, "changed"))
+    left.ike(install(CIRCUIT, 2), SaActivateOutbound(CIRCUIT, 1), SaDelete(CIRCUIT, 1, "changed"))
     assert left.asp.sadb.outbound == {}
     left.put(delete=[("tunnel", CIRCUIT)])
-    left.ike(install(CIRCUIT, 3), IkeState(CIRCUIT, True, ""), SaMove(CIRCUIT, 1, Encapsulation(4500, B, 1)))
+    left.ike(
+        install(CIRCUIT, 3),
+        IkeTunnelState(CIRCUIT, True, ""),
+        SaUpdateAddress(CIRCUIT, 1, UdpEncapsulation(4500, B, 1)),
+    )
     assert left.asp.sadb.inbound == {}
 
 
@@ -478,7 +482,7 @@ def test_what_cannot_be_installed_goes_back_to_ike() -> None:
     left.ike(install(CIRCUIT, 1))
     clash = install(CIRCUIT, 1)
     left.ike(replace(clash, tunnel=ECONOMICAL, serial=9))
-    (message,) = left.told(SaExpiring)
+    (message,) = left.told(SaExpire)
     assert (message.tunnel, message.serial, message.hard) == (ECONOMICAL, 9, True)
     assert "in use" in message.reason
     assert set(left.asp.sadb.outbound) == set(left.asp.sadb.inbound) == {(CIRCUIT, 1)}

@@ -18,7 +18,7 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from chassis.ase.counters import DECAPSULATED, ENCAPSULATED, AspCounters
-from chassis.ase.link import IkeState, SaDelete
+from chassis.ase.ike_messages import IkeTunnelState, SaDelete
 from chassis.bus.batch import Step
 from chassis.bus.counters import FILE_SIZE, Counters
 from chassis.bus.messages import Reply, Request
@@ -137,7 +137,8 @@ def pair_up(ends: Ends, number: int, kind: str) -> None:
         assert isinstance(side, Side)
         rules = acl(bool(there)).value.rules if "ab"[there] in ends.filters else ()
         side.ike(
-            install(number, ends.serial, there=bool(there), kind=kind, rules=rules), IkeState(number, True, "")
+            install(number, ends.serial, there=bool(there), kind=kind, rules=rules),
+            IkeTunnelState(number, True, ""),
         )
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from chassis.ase.link import Encapsulation, SaMove
+from chassis.ase.ike_messages import SaUpdateAddress, UdpEncapsulation
 from chassis.ase.path_mtu import LOG_BURST, MIN_PATH_MTU, PATH_MTU_TIMEOUT
 from chassis.bus.batch import Step
 from chassis.bus.messages import LogRecord
@@ -238,7 +238,7 @@ def test_a_peer_that_is_elsewhere_is_reached_by_another_way() -> None:
     before = outer(left)
     tell(left, refused(before))
     assert limit(left)
-    left.ike(SaMove(CIRCUIT, 1, Encapsulation(4500, B + 1, 4500)))
+    left.ike(SaUpdateAddress(CIRCUIT, 1, UdpEncapsulation(4500, B + 1, 4500)))
     assert limit(left) == 0
     tell(left, refused(before, 900))
     assert left.drops()["path mtu ignored"] == 1

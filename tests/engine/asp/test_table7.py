@@ -17,8 +17,8 @@ from scapy.layers.ipsec import AH, AUTH_ALGOS, ESP, SecurityAssociation
 from scapy.packet import Raw
 
 from chassis.ase.drop_log import DROP_LOG_INTERVAL, TEXTS
+from chassis.ase.ike_messages import SaDelete
 from chassis.ase.ipsec.causes import MESSAGE_IDS, OWN_MESSAGES
-from chassis.ase.link import SaDelete
 from chassis.bus.batch import Step
 from chassis.bus.messages import LogRecord
 from chassis.bus.records import PolicyRecord

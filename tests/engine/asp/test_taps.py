@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from chassis.ase.datapath import SIDES
-from chassis.ase.link import IkePacket
+from chassis.ase.ike_messages import IkePacket
 from chassis.bus.batch import Step
 from chassis.net.ipv4 import PROTOCOL_ESP, Ipv4
 from tests.support.asp import (

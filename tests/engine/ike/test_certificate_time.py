@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from chassis.ase import ike_shell
-from chassis.ase.link import Configure, FromIke, IkeLog, IkePacket, IkeRequest, IkeState, ToIke
-from chassis.ase.pipe import Pipe
+from chassis.ase import ike_process
+from chassis.ase.ike_messages import Configure, FromIke, IkeLog, IkePacket, IkeRequest, IkeTunnelState, ToIke
+from chassis.ase.ike_process import Pipe
 from chassis.bus.environment import Environment
 from chassis.bus.records import CertificateRecord
 from tests.support.ike import pki
@@ -55,7 +55,7 @@ class Processes:
         self.said: list[str] = []
         for one in ends:
             env = Environment("lab", "node", f"asp {one.local & 15}/1", 1, folder, folder)
-            self.pipes[one.local] = ike_shell.start(env)
+            self.pipes[one.local] = ike_process.start(env)
             settings = {"ike-retry-delay": 0.1}
             self.pipes[one.local].send(Configure(one.records(), (), True, settings))
 
@@ -74,7 +74,7 @@ class Processes:
                 message.context, message.remote, message.remote_port, local, message.local_port, message.data
             )
             self.pipes[message.remote].send(there)
-        elif isinstance(message, IkeState):
+        elif isinstance(message, IkeTunnelState):
             self.up[local] = message.up
         elif isinstance(message, IkeLog):
             self.said.append(message.record.text)

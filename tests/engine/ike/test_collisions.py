@@ -12,7 +12,7 @@ from itertools import product
 
 import pytest
 
-from chassis.ase.link import IkePacket
+from chassis.ase.ike_messages import IkePacket
 from tests.support.ike.dataplane import LEFT, DataplanePair, carried_ends
 from tests.support.ike.pair import End, other
 

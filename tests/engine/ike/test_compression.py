@@ -11,10 +11,10 @@ import pytest
 
 from chassis.ase.ike.ike_sa_manager import IkeSaManager
 from chassis.ase.ike.payloads.numbers import Protocol
+from chassis.ase.ike_messages import SaInstall
 from chassis.ase.ipsec.causes import IpsecDropCause
 from chassis.ase.ipsec.sadb import Sadb
 from chassis.ase.ipsec.state import SaStateFile, octets_for
-from chassis.ase.link import SaInstall
 from chassis.ase.sa_builder import negotiated_pair
 from chassis.bus.records import Record, TunnelRecord
 from chassis.net.checksum import checksum

@@ -11,7 +11,7 @@ import pytest
 
 from chassis.ase.ike.host import Session
 from chassis.ase.ike.ike_sa_manager import IkeSaManager
-from chassis.ase.link import Configure, IkePacket, PeerSeen
+from chassis.ase.ike_messages import Configure, IkePacket, PeerAlive
 from chassis.bus.records import (
     ContextRecord,
     PolicyRecord,
@@ -411,7 +411,7 @@ def test_a_dead_peer_is_noticed_by_pairs_without_an_ike_sa_with_keepalive_only(
     for _ in range(20):
         two.run(5)
         if talks:
-            two.give(two.a, PeerSeen((TUNNEL,)))
+            two.give(two.a, PeerAlive((TUNNEL,)))
     assert two.a.up() is (talks or not keepalive)
     if not two.a.up():
         assert two.a.states[TUNNEL].reason == "10.0.0.2 does not answer"

@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from chassis.ase.link import IkePacket
+from chassis.ase.ike_messages import IkePacket
 from tests.support.ike.pair import START, Ends, EnginePair, esp, other, proposal
 
 DURATION = 21_600

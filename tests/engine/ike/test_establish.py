@@ -12,7 +12,7 @@ from chassis.ase.ike.payloads.numbers import ExchangeType, NotifyTypeV1, NotifyT
 from chassis.ase.ike.payloads.v1 import MessageV1, NotifyV1
 from chassis.ase.ike.payloads.v2 import MessageV2
 from chassis.ase.ike.payloads.v2_payloads import NotifyV2
-from chassis.ase.link import IkePacket
+from chassis.ase.ike_messages import IkePacket
 from chassis.model.acl import AclRule
 from tests.support.ike.pair import TUNNEL, A, B, Ends, EnginePair, esp, other, proposal, settled
 

@@ -8,7 +8,7 @@ from itertools import count
 
 import pytest
 
-from chassis.ase.link import IkePacket
+from chassis.ase.ike_messages import IkePacket
 from chassis.bus.records import CertificateRecord
 from tests.support.ike import pki
 from tests.support.ike.pair import CONTEXT, WALL, A, B, Ends, EnginePair, other

@@ -17,7 +17,7 @@ from chassis.ase.ike.payloads.header import Header
 from chassis.ase.ike.payloads.numbers import IdType
 from chassis.ase.ike.receiver import IkeReceiver
 from chassis.ase.ike.v1.phase1_exchange import display_identity
-from chassis.ase.link import IkePacket
+from chassis.ase.ike_messages import IkePacket
 from tests.support.ike.fuzzer import HALF_OPEN, Fuzzed, fuzzed
 from tests.support.ike.pair import Ends, EnginePair, other, proposal
 

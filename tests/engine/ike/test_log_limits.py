@@ -8,7 +8,7 @@ import pytest
 
 from chassis.ase.ike.errors import FailureReason
 from chassis.ase.ike.log import MAX_LINES_PER_SECOND
-from chassis.ase.link import IkePacket
+from chassis.ase.ike_messages import IkePacket
 from tests.engine.ike.test_floods import first_message
 from tests.support.ike.pair import CONTEXT, A, B, Ends, EnginePair, other
 

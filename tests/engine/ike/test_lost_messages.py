@@ -12,7 +12,7 @@ from chassis.ase.ike.payloads.header import HEADER_LENGTH, Header
 from chassis.ase.ike.payloads.numbers import ExchangeType, PayloadTypeV1
 from chassis.ase.ike.payloads.v1 import Hash
 from chassis.ase.ike.v1 import isakmp_sa
-from chassis.ase.link import IkePacket, SaSeen
+from chassis.ase.ike_messages import IkePacket, PeerUsesSa
 from tests.support.ike.pair import TUNNEL, A, B, End, Ends, EnginePair, Trouble, esp, other, proposal, settled
 
 QUICK, AGGRESSIVE = ExchangeType.QUICK_MODE, ExchangeType.AGGRESSIVE_MODE
@@ -293,7 +293,7 @@ def test_a_quick_mode_that_ends_under_the_older_sa(confirmation: str) -> None:
     new = newest(two.b)
     assert two.b.sending[TUNNEL, 10] != new
     if confirmation == "a packet":
-        two.give(two.b, SaSeen(TUNNEL, new))
+        two.give(two.b, PeerUsesSa(TUNNEL, new))
         assert two.b.sending[TUNNEL, 10] == new
     always(two, 90)
     assert [serial for _, serial in two.b.pairs] == [new]

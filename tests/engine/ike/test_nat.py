@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 
-from chassis.ase.link import Encapsulation, IkePacket
+from chassis.ase.ike_messages import IkePacket, UdpEncapsulation
 from tests.support.ike.pair import NAT, SHIFT, B, Ends, EnginePair, esp, other, settled
 
 MODES = [(1, "main"), (1, "aggressive"), (2, "main")]
@@ -37,8 +37,8 @@ def established(version: int, mode: str = "main") -> EnginePair:
 def test_encapsulation_and_keepalives(version: int, mode: str) -> None:
     two = established(version, mode)
     (ours,), (theirs,) = two.a.installs, two.b.installs
-    assert ours.encapsulation == (Encapsulation(4500, B, 4500),)
-    assert theirs.encapsulation == (Encapsulation(4500, NAT, 4500 + SHIFT),)
+    assert ours.encapsulation == (UdpEncapsulation(4500, B, 4500),)
+    assert theirs.encapsulation == (UdpEncapsulation(4500, NAT, 4500 + SHIFT),)
     before = two.keepalives
     two.run(100)
     assert two.keepalives == before + 5, "of the end behind the NAT alone"
@@ -64,7 +64,7 @@ def test_a_new_port_is_followed_with_the_pairs(version: int, asks: str) -> None:
     two.ask(two.a if asks == "a" else two.b, "rekey", what="child")
     two.run(1)
     assert two.b.session.path.remote_port == 4500 + MOVED
-    assert all(one.encapsulation == (Encapsulation(4500, NAT, 4500 + MOVED),) for one in two.b.installs)
+    assert all(one.encapsulation == (UdpEncapsulation(4500, NAT, 4500 + MOVED),) for one in two.b.installs)
     assert len(two.b.moves) == 1, "said once, of what was there"
     two.run(60)
     settled(two)

@@ -9,7 +9,7 @@ import pytest
 from chassis.ase.ike.payloads.numbers import Protocol
 from chassis.ase.ike.payloads.v1 import DeleteV1
 from chassis.ase.ike.v2.ike_sa import MESSAGE_ID_REKEY_THRESHOLD
-from chassis.ase.link import SaExpiring
+from chassis.ase.ike_messages import SaExpire
 from tests.support.ike.pair import TUNNEL, Ends, EnginePair, esp, other, proposal, settled
 
 
@@ -114,10 +114,10 @@ def test_what_cannot_be_succeeded_ends_when_its_time_is_over(version: int) -> No
 def test_a_pair_that_is_used_up_has_a_successor_or_ends(version: int, says: str) -> None:
     two = established(version, both=True, suites=(esp(kbytes=1000),))
     end = two.a if says == "a" else two.b
-    two.give(end, SaExpiring(TUNNEL, 1, False, "kilobytes"))
+    two.give(end, SaExpire(TUNNEL, 1, False, "kilobytes"))
     always(two, 20)
     assert serials(two) == [2]
-    two.give(end, SaExpiring(TUNNEL, 2, True, "kilobytes"))
+    two.give(end, SaExpire(TUNNEL, 2, True, "kilobytes"))
     two.run(30)
     assert serials(two) not in ([1], [2])
     settled(two)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from chassis.ase.ike.payloads.numbers import ExchangeType
-from chassis.ase.link import IkePacket, NoSa, SaInstall
+from chassis.ase.ike_messages import Acquire, IkePacket, SaInstall
 from chassis.model.acl import AclRule
 from tests.support.ike.pair import TUNNEL, Ends, EnginePair, agree, other
 
@@ -154,7 +154,7 @@ def test_a_packet_has_the_end_that_answers_make_the_rule_that_it_needs() -> None
     starter.ike.ike_sa_manager.run(session, session.delete_child, name[1], "the operator ends it", two.now)
     two._took(starter, starter.ike.ike_sa_manager.flush())
     assert two.until(lambda: len(answerer.pairs) == 1, 0.05)
-    two.give(answerer, NoSa(TUNNEL, lost))
+    two.give(answerer, Acquire(TUNNEL, lost))
     assert two.until(lambda: len(answerer.pairs) == 2, 0.05), "before the other end would begin"
     two.run(2)
     assert {pair.rules[0].seq for pair in answerer.pairs.values()} == {10, 20}
@@ -322,7 +322,7 @@ def test_a_line_has_pairs_for_its_first_64_rules() -> None:
     agree(two)
     # A packet for one beyond makes nobody negotiate.
     sent = len(two.a.sent)
-    two.give(two.a, NoSa(TUNNEL, 65 << 16 | 10))
+    two.give(two.a, Acquire(TUNNEL, 65 << 16 | 10))
     assert not [one for one in two.a.sent[sent:] if exchange(one) == ExchangeType.QUICK_MODE]
     # All of them can be made anew at once.
     two.ask(two.a, "rekey", tunnel=TUNNEL)

@@ -11,7 +11,7 @@ import pytest
 from chassis.ase.ike.payloads.header import Header
 from chassis.ase.ike.payloads.v2 import MessageV2
 from chassis.ase.ike.payloads.v2_payloads import Encrypted
-from chassis.ase.link import IkePacket
+from chassis.ase.ike_messages import IkePacket
 from tests.support.ike.authentication import certified
 from tests.support.ike.pair import A, B, Ends, EnginePair, other, settled
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from chassis.ase.link import SaInstall
+from chassis.ase.ike_messages import SaInstall
 from tests.support.charon import PROGRAM, Conn, require
 from tests.support.charon_rig import Rig
 from tests.support.ike.udp_end import ECHO, OUR_HOST, PEER_HOST, PEER_OTHER, clear_packet, rule

@@ -9,8 +9,16 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+from chassis.ase.ike_messages import (
+    Configure,
+    FromIke,
+    IkeTunnelState,
+    SaActivateOutbound,
+    SaDelete,
+    SaInstall,
+    SaUpdateAddress,
+)
 from chassis.ase.ipsec.causes import Notice, NoticeKind
-from chassis.ase.link import Configure, FromIke, IkeState, SaDelete, SaInstall, SaMove, SaSwitch
 from chassis.bus.batch import Batch, Step
 from chassis.net.ipv4 import PROTOCOL_AH, PROTOCOL_ESP
 from tests.support.asp import CIRCUIT, INNER, LC3, OUTER, batch_of, packets_of, udp_packet
@@ -148,7 +156,11 @@ class DataplanePair(EnginePair):
 
     def _took(self, end: End, messages: list[FromIke]) -> None:
         super()._took(end, messages)
-        said = [one for one in messages if isinstance(one, SaInstall | SaSwitch | SaDelete | SaMove | IkeState)]
+        said = [
+            one
+            for one in messages
+            if isinstance(one, SaInstall | SaActivateOutbound | SaDelete | SaUpdateAddress | IkeTunnelState)
+        ]
         if said:
             self.side(end).ike(*said)
             self._note()

@@ -24,7 +24,7 @@ from chassis.ase.ike.v1.quick_mode import QuickModeState as QuickState
 from chassis.ase.ike.v1.session import SessionV1
 from chassis.ase.ike.v2.child_sas import MAX_CHILD_SAS_PER_ENTRY
 from chassis.ase.ike.v2.session import SessionV2
-from chassis.ase.link import IkePacket
+from chassis.ase.ike_messages import IkePacket
 from chassis.model.acl import AclRule
 from tests.support.ike import mutation
 from tests.support.ike.pair import TUNNEL, End, Ends, EnginePair, Mode, Version, esp, other, proposal

@@ -18,7 +18,7 @@ from chassis.ase.ike.payloads.numbers import ExchangeType, PayloadTypeV2
 from chassis.ase.ike.payloads.v1 import NotifyV1
 from chassis.ase.ike.payloads.v2_payloads import NotifyV2
 from chassis.ase.ike.v2.session import SessionV2
-from chassis.ase.link import IkePacket
+from chassis.ase.ike_messages import IkePacket
 from chassis.bus.messages import LogRecord
 from tests.support.ike.pair import A, B, End, Ends, EnginePair
 

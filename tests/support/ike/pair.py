@@ -12,21 +12,21 @@ from typing import Any, Literal
 
 from chassis.ase.ike.engine import IkeEngine
 from chassis.ase.ike.log import TEMPLATES
-from chassis.ase.link import (
+from chassis.ase.ike_messages import (
+    Acquire,
     Configure,
     FromIke,
     IkeLog,
     IkePacket,
     IkeReply,
     IkeRequest,
-    IkeState,
-    NoSa,
+    IkeTunnelState,
+    PeerUsesSa,
+    SaActivateOutbound,
     SaDelete,
-    SaExpiring,
+    SaExpire,
     SaInstall,
-    SaMove,
-    SaSeen,
-    SaSwitch,
+    SaUpdateAddress,
 )
 from chassis.bus.records import CertificateRecord, ContextRecord, PolicyRecord, Record, TunnelRecord
 from chassis.model.acl import Acl, AclRule
@@ -219,14 +219,14 @@ class End:
     sending: dict[tuple[int, int], int] = field(default_factory=dict)
     """Serial of the pair that sends, by (tunnel, entry)."""
     seen: set[tuple[int, int]] = field(default_factory=set)
-    states: dict[int, IkeState] = field(default_factory=dict)
+    states: dict[int, IkeTunnelState] = field(default_factory=dict)
     logs: list[Any] = field(default_factory=list)
     replies: list[IkeReply] = field(default_factory=list)
     sent: list[IkePacket] = field(default_factory=list)
     gone: dict[tuple[int, int], SaInstall] = field(default_factory=dict)
     deleted: list[SaDelete] = field(default_factory=list)
-    expiring: list[SaExpiring] = field(default_factory=list)
-    moves: list[SaMove] = field(default_factory=list)
+    expiring: list[SaExpire] = field(default_factory=list)
+    moves: list[SaUpdateAddress] = field(default_factory=list)
     dead: bool = False
 
     def next_timer(self) -> float:
@@ -390,7 +390,7 @@ class EnginePair:
         receiver = self.b if sender is self.a else self.a
         pair = sender.sender(entry, tunnel, rule)
         if pair is None:
-            self.give(sender, NoSa(tunnel, sender.number(entry, tunnel, rule)))
+            self.give(sender, Acquire(tunnel, sender.number(entry, tunnel, rule)))
             return False
         name = receiver.opens((pair.outbound.ah_spi, pair.outbound.esp_spi))
         if name is None:
@@ -400,7 +400,7 @@ class EnginePair:
         if name not in receiver.seen:
             receiver.seen.add(name)
             if receiver.sending.get((name[0], taken.entry)) != name[1]:
-                self.give(receiver, SaSeen(*name))
+                self.give(receiver, PeerUsesSa(*name))
         return True
 
     def flow(self, sender: End, entry: int = 10, tunnel: int = TUNNEL, delay: float = 0.005) -> None:
@@ -426,7 +426,7 @@ class EnginePair:
         assert taken.inbound == pair.outbound, "both ends have the same keys"
         if name not in receiver.seen and receiver.sending.get((name[0], taken.entry)) != name[1]:
             receiver.seen.add(name)
-            self.give(receiver, SaSeen(*name))
+            self.give(receiver, PeerUsesSa(*name))
 
     def _step(self, deadline: float) -> bool:
         at = min(self._heap[0][0] if self._heap else inf, *(end.next_timer() for end in (self.a, self.b)))
@@ -458,7 +458,7 @@ class EnginePair:
                 end.pairs[name] = message
                 if message.send:
                     end.sending[message.tunnel, message.entry] = message.serial
-            elif isinstance(message, SaSwitch):
+            elif isinstance(message, SaActivateOutbound):
                 pair = end.pairs[message.tunnel, message.serial]
                 end.sending[message.tunnel, pair.entry] = message.serial
             elif isinstance(message, SaDelete):
@@ -467,14 +467,14 @@ class EnginePair:
                 end.deleted.append(message)
                 if end.sending.get((message.tunnel, pair.entry)) == message.serial:
                     del end.sending[message.tunnel, pair.entry]
-            elif isinstance(message, SaMove):
+            elif isinstance(message, SaUpdateAddress):
                 name = (message.tunnel, message.serial)
                 end.pairs[name] = replace(end.pairs[name], encapsulation=(message.encapsulation,))
                 end.moves.append(message)
-            elif isinstance(message, SaExpiring):
+            elif isinstance(message, SaExpire):
                 assert (message.tunnel, message.serial) in end.pairs
                 end.expiring.append(message)
-            elif isinstance(message, IkeState):
+            elif isinstance(message, IkeTunnelState):
                 end.states[message.tunnel] = message
             elif isinstance(message, IkeLog):
                 end.logs.append(message.record)

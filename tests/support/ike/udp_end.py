@@ -17,24 +17,24 @@ from functools import partial
 from typing import Any
 
 from chassis.ase.ike.engine import IkeEngine
-from chassis.ase.ipsec.sadb import Sadb
-from chassis.ase.ipsec.state import SaStateFile, octets_for
-from chassis.ase.link import (
+from chassis.ase.ike_messages import (
+    Acquire,
     Configure,
     FromIke,
     IkeLog,
     IkePacket,
     IkeReply,
     IkeRequest,
-    IkeState,
-    NoSa,
-    PeerSeen,
+    IkeTunnelState,
+    PeerAlive,
+    PeerUsesSa,
+    SaActivateOutbound,
     SaDelete,
     SaInstall,
-    SaMove,
-    SaSeen,
-    SaSwitch,
+    SaUpdateAddress,
 )
+from chassis.ase.ipsec.sadb import Sadb
+from chassis.ase.ipsec.state import SaStateFile, octets_for
 from chassis.ase.sa_builder import negotiated_pair, spd_entries
 from chassis.bus.records import PolicyRecord, TunnelRecord
 from chassis.model.acl import Acl, AclRule
@@ -100,7 +100,7 @@ def clear_packet(target: str, size: int, data: bytes, flags: int = DONT_FRAGMENT
 class Seen:
     """What the engine said, for conditions and for failures."""
 
-    states: dict[int, IkeState] = field(default_factory=dict)
+    states: dict[int, IkeTunnelState] = field(default_factory=dict)
     logs: list[Any] = field(default_factory=list)
     replies: list[IkeReply] = field(default_factory=list)
     deletes: list[SaDelete] = field(default_factory=list)
@@ -230,7 +230,7 @@ class ChassisPeer:
                 self._install(message)
                 if message.send:
                     self.sending[message.tunnel, message.entry] = message.serial
-            elif isinstance(message, SaSwitch):
+            elif isinstance(message, SaActivateOutbound):
                 entry = self.pairs[message.tunnel, message.serial].entry
                 self.sending[message.tunnel, entry] = message.serial
                 self.sadb.activate_outbound(message.tunnel, message.serial)
@@ -241,10 +241,10 @@ class ChassisPeer:
                 self.sadb.remove_outbound(message.tunnel, message.serial)
                 if self.sending.get((message.tunnel, pair.entry)) == message.serial:
                     del self.sending[message.tunnel, pair.entry]
-            elif isinstance(message, SaMove):
+            elif isinstance(message, SaUpdateAddress):
                 name = (message.tunnel, message.serial)
                 self.pairs[name] = replace(self.pairs[name], encapsulation=(message.encapsulation,))
-            elif isinstance(message, IkeState):
+            elif isinstance(message, IkeTunnelState):
                 self.seen.states[message.tunnel] = message
             elif isinstance(message, IkeLog):
                 self.seen.logs.append(message.record)
@@ -320,8 +320,8 @@ class ChassisPeer:
         for opener in result.negotiated:
             sa = opener.sa
             if self.sending.get((sa.tunnel, self.pairs[sa.tunnel, sa.serial].entry)) != sa.serial:
-                self._give(SaSeen(sa.tunnel, sa.serial))
-            self._give(PeerSeen((sa.tunnel,)))
+                self._give(PeerUsesSa(sa.tunnel, sa.serial))
+            self._give(PeerAlive((sa.tunnel,)))
 
     def both_ways(
         self,
@@ -340,7 +340,7 @@ class ChassisPeer:
     def carry(self, *sizes: int) -> None:
         """UDP packets of these sizes with DF to the host behind the peer and from there to ours; all must come."""
         if not self.sends():
-            self._give(NoSa(TUNNEL, 10))
+            self._give(Acquire(TUNNEL, 10))
             raise AssertionError(f"no SA sends\n{self.story()}")
         for size in sizes:
             self._marks += 1

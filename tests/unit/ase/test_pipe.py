@@ -12,18 +12,18 @@ import msgpack
 import pytest
 
 from chassis.ase.ike.engine import IkeEngine
-from chassis.ase.link import (
+from chassis.ase.ike_messages import (
     FromIke,
-    IkeAlive,
+    IkeHeartbeat,
     IkeLog,
     IkePacket,
     IkeReply,
     IkeRequest,
-    LeftOut,
+    MessageDropped,
     SaDelete,
     ToIke,
 )
-from chassis.ase.pipe import SAID, Pipe, PipeClosed
+from chassis.ase.ike_process import MAX_LOGGED_CHARS, Pipe, PipeClosed
 from chassis.bus.codec import DEEPEST, carrier
 from chassis.bus.messages import LogRecord
 
@@ -87,7 +87,7 @@ def test_an_answer_that_cannot_be_packed_is_said(ends: tuple[Pipe, Pipe], reply:
         (IkeReply(9, {7: "a number for a name"}), 9),  # type: ignore[dict-item]
         (IkeReply(9, {}, 5), 9),  # type: ignore[arg-type]
         (IkeReply("nine", {}), 0),  # type: ignore[arg-type]
-        (IkeAlive(0.0, deep(DEEPEST + 2)), 0),
+        (IkeHeartbeat(0.0, deep(DEEPEST + 2)), 0),
         (IkeLog(LogRecord(0.0, "error", "ike", "", "text", {"none": 1, 2: 3})), 0),  # type: ignore[dict-item]
         (IkePacket(1, 2, 3, 4, 5, "text"), 0),  # type: ignore[arg-type]
     ],
@@ -98,17 +98,17 @@ def test_what_may_be_missing_is_left_out(ends: tuple[Pipe, Pipe], message: Any, 
         assert ike.send(one) is None
     first, left, last = data.receive()
     assert first == last == GOOD
-    assert isinstance(left, LeftOut)
+    assert isinstance(left, MessageDropped)
     assert left.number == number
     assert left.text.startswith(type(message).__name__)
-    assert len(left.text) <= 4 * SAID
+    assert len(left.text) <= 4 * MAX_LOGGED_CHARS
 
 
 def test_a_command_that_cannot_be_read_is_answered(ends: tuple[Pipe, Pipe]) -> None:
     data, ike = ends
     assert data.send(IkeRequest(4, "sas", deep(DEEPEST + 2))) is None
     (left,) = ike.receive()
-    assert isinstance(left, LeftOut)
+    assert isinstance(left, MessageDropped)
     assert left.number == 4
 
 
@@ -143,7 +143,7 @@ def test_any_octets_in_a_frame_are_a_message_or_left_out_or_the_end() -> None:
         for one in (
             GOOD,
             IkeReply(9, result),
-            IkeAlive(0.5, {"x": 1}),
+            IkeHeartbeat(0.5, {"x": 1}),
             IkePacket(1, 2, 3, 4, 5, b"p"),
         )
     ]
@@ -157,7 +157,7 @@ def test_any_octets_in_a_frame_are_a_message_or_left_out_or_the_end() -> None:
         its.send(struct.pack("!I", len(data)) + data)
         try:
             (message,) = pipe.receive()
-            seen["left out" if isinstance(message, LeftOut) else "carried"] += 1
+            seen["left out" if isinstance(message, MessageDropped) else "carried"] += 1
         except PipeClosed:
             seen["ended"] += 1
         finally:

@@ -20,7 +20,14 @@ from chassis.ase.ike.child_sa import ChildSa
 from chassis.ase.ike.connections import Connection
 from chassis.ase.ike.host import SOFT_LIFETIME_REACHED, IkeHost, Session
 from chassis.ase.ike.payloads.numbers import Protocol
-from chassis.ase.link import Encapsulation, SaDelete, SaExpiring, SaInstall, SaMove, SaSwitch
+from chassis.ase.ike_messages import (
+    SaActivateOutbound,
+    SaDelete,
+    SaExpire,
+    SaInstall,
+    SaUpdateAddress,
+    UdpEncapsulation,
+)
 
 DELETE_DELAY: Final = 5.0
 """Time (s) after which the initiator of a successor deletes what it replaces; packets may still be under way."""
@@ -128,7 +135,7 @@ class ChildSasV1:
                 if one.child.entry == entry:
                     one.sending = False
             sender.sending = True
-            self._host.send_to_dataplane(SaSwitch(sender.child.tunnel, sender.child.serial))
+            self._host.send_to_dataplane(SaActivateOutbound(sender.child.tunnel, sender.child.serial))
         for one in live[: live.index(sender)]:
             one.soft = inf
             if one.delete_at == inf:
@@ -137,10 +144,12 @@ class ChildSasV1:
     def on_peer_moved(self) -> None:
         """Send to the peer's new address and port (RFC 3947 4)."""
         path = self._session.path
-        encapsulation = Encapsulation(path.local_port, path.remote, path.remote_port)
+        encapsulation = UdpEncapsulation(path.local_port, path.remote, path.remote_port)
         for child_sa in self.all:
             if child_sa.install.encapsulation:
-                self._host.send_to_dataplane(SaMove(child_sa.child.tunnel, child_sa.child.serial, encapsulation))
+                self._host.send_to_dataplane(
+                    SaUpdateAddress(child_sa.child.tunnel, child_sa.child.serial, encapsulation)
+                )
 
     def remove(self, child_sa: ChildSaV1, reason: str, now: float, *, tell: bool) -> None:
         """Remove it at once; `tell` the peer.
@@ -189,7 +198,7 @@ class ChildSasV1:
             elif child_sa.soft <= now:
                 if self.newest(child_sa.child.entry) is child_sa:
                     self._host.send_to_dataplane(
-                        SaExpiring(child_sa.child.tunnel, child_sa.child.serial, False, SOFT_LIFETIME_REACHED)
+                        SaExpire(child_sa.child.tunnel, child_sa.child.serial, False, SOFT_LIFETIME_REACHED)
                     )
                 self.request_successor(child_sa, now)
 

@@ -39,7 +39,7 @@ from chassis.ase.ike.retransmit import ReplyCacheV1, Retransmission
 from chassis.ase.ike.v1.child_sas import ChildSaV1, max_child_sas
 from chassis.ase.ike.v1.isakmp_sa import Exchange, IsakmpSa
 from chassis.ase.ike.v1.keymat import NONCE_OCTETS, exactly_one
-from chassis.ase.link import Encapsulation
+from chassis.ase.ike_messages import UdpEncapsulation
 from chassis.model.ipsec import SaKeys
 from chassis.state_machine import StateMachine, without_actions
 
@@ -473,7 +473,7 @@ class QuickMode(Exchange):
             seconds=lifetime.seconds,
             kbytes=lifetime.kbytes,
             margin_factor=host.settings.rekey_margin_factor,
-            encapsulation=(Encapsulation(path.local_port, path.remote, path.remote_port),)
+            encapsulation=(UdpEncapsulation(path.local_port, path.remote, path.remote_port),)
             if sa.nat_detected
             else (),
             send=self.initiator,

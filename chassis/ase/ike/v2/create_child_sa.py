@@ -40,7 +40,7 @@ from chassis.ase.ike.v2.child_sas import (
 from chassis.ase.ike.v2.ike_sa import ESTABLISHED_STATES, IkeSa, IkeSaState, Task
 from chassis.ase.ike.v2.informational import DeleteChildSpisTask, close_child
 from chassis.ase.ike.v2.keymat import NONCE_OCTETS, shared_secret
-from chassis.ase.link import SaInstall
+from chassis.ase.ike_messages import SaInstall
 from chassis.model.acl import AclRule
 
 AH_THROUGH_NAT_TEXT = "AH cannot pass the NAT between the peers (RFC 3948 carries ESP only)"

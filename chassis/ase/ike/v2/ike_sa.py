@@ -24,7 +24,7 @@ from chassis.ase.ike.payloads.v2 import MessageV2, PayloadV2, ignored_attributes
 from chassis.ase.ike.retransmit import ReplyCacheV2, Retransmission
 from chassis.ase.ike.v2.child_sas import ChildSaEvent, ChildSaState, ChildSasV2, ChildSaV2
 from chassis.ase.ike.v2.keymat import Assembly, IkeSaKeymat, encrypt_message
-from chassis.ase.link import Encapsulation, SaDelete, SaInstall, SaMove, SaSwitch
+from chassis.ase.ike_messages import SaActivateOutbound, SaDelete, SaInstall, SaUpdateAddress, UdpEncapsulation
 from chassis.net.address import format_address
 from chassis.state_machine import StateMachine, without_actions
 
@@ -369,11 +369,11 @@ class IkeSa(Session):
         return self.keymat
 
     @property
-    def udp_encapsulation(self) -> tuple[Encapsulation, ...]:
+    def udp_encapsulation(self) -> tuple[UdpEncapsulation, ...]:
         """UDP encapsulation of ESP if there is a NAT (RFC 3948); else empty."""
         if not self.nat.detected:
             return ()
-        return (Encapsulation(self.path.local_port, self.path.remote, self.path.remote_port),)
+        return (UdpEncapsulation(self.path.local_port, self.path.remote, self.path.remote_port),)
 
     def expiry_times(self, seconds: float, now: float) -> tuple[float, float]:
         """Return (time to rekey, end of lifetime). The margin between them is random in part, so that the ends
@@ -523,7 +523,7 @@ class IkeSa(Session):
 
     def _make_current(self, child: ChildSaV2) -> None:
         self.child_sas.current_outbound[child.entry.seq] = child
-        self.host.send_to_dataplane(SaSwitch(self.tunnel, child.serial))
+        self.host.send_to_dataplane(SaActivateOutbound(self.tunnel, child.serial))
 
     def remove_child(self, child: ChildSaV2, reason: str, now: float) -> None:
         """Remove a CHILD SA without a message to the peer; if it sent, another one of its entry sends first."""
@@ -585,7 +585,7 @@ class IkeSa(Session):
         self.path = path
         for encapsulation in self.udp_encapsulation:
             for serial in self.child_sas.by_serial:
-                self.host.send_to_dataplane(SaMove(self.tunnel, serial, encapsulation))
+                self.host.send_to_dataplane(SaUpdateAddress(self.tunnel, serial, encapsulation))
 
     def postpone_rekey(self, child: ChildSaV2, now: float) -> None:
         """After a failed rekey, try again in a quarter of the remaining lifetime: at least 1 s, at most 60 s."""

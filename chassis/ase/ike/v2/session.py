@@ -31,7 +31,7 @@ from chassis.ase.ike.v2.ike_sa import (
     IkeSaEvent,
     IkeSaState,
 )
-from chassis.ase.link import SaExpiring
+from chassis.ase.ike_messages import SaExpire
 from chassis.net.address import format_address
 
 Responder = Callable[[IkeSa, tuple[PayloadV2, ...], float], None]
@@ -422,7 +422,7 @@ class SessionV2(IkeSa):
             if now >= child.hard:
                 informational.expire_child(self, child, child.reason or "its lifetime is over", now)
             elif now >= child.soft and child.allows(ChildSaEvent.REKEY):
-                self.host.send_to_dataplane(SaExpiring(self.tunnel, child.serial, False, SOFT_LIFETIME_REACHED))
+                self.host.send_to_dataplane(SaExpire(self.tunnel, child.serial, False, SOFT_LIFETIME_REACHED))
                 create_child_sa.rekey_child(self, child)
         if self.task_manager.message_ids_low:
             self.soft = min(self.soft, now)

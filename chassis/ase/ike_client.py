@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from math import inf
 
-from chassis.ase.link import Configure, IkeAlive, IkeReply, IkeRequest, LeftOut
+from chassis.ase.ike_messages import Configure, IkeHeartbeat, IkeReply, IkeRequest, MessageDropped
 from chassis.ase.sa_builder import STATIC
 from chassis.bus.counters import Counters
 from chassis.bus.engine import Exit, Output, ToController, ToIke
@@ -26,13 +26,13 @@ from chassis.model.acl import Acl
 from chassis.model.ike import IkePolicy, IkeProposal
 from chassis.model.ipsec import IpsecPolicy, IpsecProposal
 
-SILENCE = 5.0
+IKE_SILENCE_TIMEOUT = 5.0
 """Seconds without a word of IKE after which it counts as hung."""
 
-COMPLAINTS = 1.0
+PIPE_DROP_LOG_INTERVAL = 1.0
 """Seconds between two log lines on messages that were not carried."""
 
-PART = 500
+MAX_RECORDS_PER_MESSAGE = 500
 """Most records of one message."""
 
 _ORDER = (
@@ -45,7 +45,7 @@ _ORDER = (
 _RANK: dict[str | int, int] = {kind: rank for rank, kind in enumerate(_ORDER)}
 
 
-class IkeSide:
+class IkeClient:
     """Nothing is sent before `connect`, nor before the controller's first snapshot."""
 
     def __init__(self, card: str, counters: Counters) -> None:
@@ -90,7 +90,7 @@ class IkeSide:
         delete: list[Key] = []
         for key in touched:
             wanted = records.get(key)
-            if wanted is not None and self._wants(wanted):
+            if wanted is not None and self._needs_record(wanted):
                 if self._held.get(key) != wanted:
                     self._held[key] = wanted
                     put.append(wanted)
@@ -102,7 +102,7 @@ class IkeSide:
         """This process stood still: what IKE said meanwhile has not been read."""
         self._heard += seconds
 
-    def alive(self, message: IkeAlive, now: float) -> None:
+    def alive(self, message: IkeHeartbeat, now: float) -> None:
         """IKE turns. Its counts begin with its process; the counters go on over all of them."""
         self._heard = now
         counters = self._counters
@@ -122,7 +122,7 @@ class IkeSide:
         return [Exit("IKE hangs")]
 
     def next_timer(self) -> float:
-        return self._heard + SILENCE
+        return self._heard + IKE_SILENCE_TIMEOUT
 
     def ask(self, request: Request, name: str, done: int) -> list[Output]:
         """Pass a command of the operator on; `done` manual tunnels have been served already."""
@@ -139,13 +139,13 @@ class IkeSide:
         result = {**message.result, "manual": done} if done else message.result
         return [ToController(Reply(message.number, result, message.error))]
 
-    def left_out(self, message: LeftOut, now: float) -> list[Output]:
+    def left_out(self, message: MessageDropped, now: float) -> list[Output]:
         """A message to IKE or from it was not carried: it is logged, and whoever asked gets an error."""
         self._counters.add("ike pipe messages dropped")
         outputs: list[Output] = []
         text = f"A message between {self._card} and its IKE was left out: {message.text}"
         if now >= self._complains:
-            self._complains = now + COMPLAINTS
+            self._complains = now + PIPE_DROP_LOG_INTERVAL
             outputs.append(ToController(LogRecord(now, "error", "ike", "", text, {"asp": self._card})))
         if message.number:
             outputs += self.answered(IkeReply(message.number, {}, text))
@@ -164,10 +164,10 @@ class IkeSide:
             if isinstance(record, TunnelRecord):
                 self._use(record.number, record)
         self._settings = settings
-        self._held = {key: record for key, record in records.items() if self._wants(record)}
+        self._held = {key: record for key, record in records.items() if self._needs_record(record)}
         return _configure(self._held.values(), (), whole=True, settings=settings)
 
-    def _wants(self, record: Record) -> bool:
+    def _needs_record(self, record: Record) -> bool:
         if isinstance(record, TunnelRecord):
             return record.asp == self._card and record.config.kind == STATIC
         if isinstance(record, PolicyRecord) and isinstance(record.value, Acl):
@@ -177,7 +177,7 @@ class IkeSide:
     def _use(self, number: int, record: Record | None) -> frozenset[Key]:
         """Note the access lists that a tunnel uses; those whose use this may have begun or ended."""
         needs: frozenset[Key] = frozenset()
-        if isinstance(record, TunnelRecord) and self._wants(record):
+        if isinstance(record, TunnelRecord) and self._needs_record(record):
             lists = [policy_key(Acl, entry.acl, record.context) for entry in record.config.entries if entry.acl]
             needs = frozenset[Key](lists)
         before = self._needs.pop(number, frozenset())
@@ -201,9 +201,16 @@ def _configure(
     outputs: list[Output] = []
     if whole or keys or records:
         count = len(records)
-        first = Configure(tuple(records[:PART]), keys, whole, settings or {}, more=count > PART)
+        first = Configure(
+            tuple(records[:MAX_RECORDS_PER_MESSAGE]),
+            keys,
+            whole,
+            settings or {},
+            more=count > MAX_RECORDS_PER_MESSAGE,
+        )
         rest = [
-            Configure(tuple(records[at : at + PART]), more=at + PART < count) for at in range(PART, count, PART)
+            Configure(tuple(records[at : at + MAX_RECORDS_PER_MESSAGE]), more=at + MAX_RECORDS_PER_MESSAGE < count)
+            for at in range(MAX_RECORDS_PER_MESSAGE, count, MAX_RECORDS_PER_MESSAGE)
         ]
         outputs += [ToIke(message) for message in (first, *rest)]
     return outputs

@@ -42,13 +42,13 @@ class Configure:
 
     put: tuple[Record, ...]
     delete: tuple[Key, ...] = ()
-    whole: bool = False
+    full: bool = False
     settings: Attributes = field(default_factory=dict)
     more: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class SaExpiring:
+class SaExpire:
     """An SA has carried its kilobytes or has used up its numbers: `hard` means that it stopped.
 
     The other way, never `hard`: its lifetime in seconds has IKE negotiate its successor.
@@ -61,7 +61,7 @@ class SaExpiring:
 
 
 @dataclass(frozen=True, slots=True)
-class SaSeen:
+class PeerUsesSa:
     """The first packet came in by an SA that did not send yet: the peer has it."""
 
     tunnel: int
@@ -69,14 +69,14 @@ class SaSeen:
 
 
 @dataclass(frozen=True, slots=True)
-class PeerSeen:
+class PeerAlive:
     """Tunnels by which packets of the peer came in since the last such message (for DPD)."""
 
     tunnels: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class PeerMoved:
+class NatMappingChanged:
     """UDP-encapsulated packets of an SA now come from another address or port (RFC 3948, RFC 7296 2.23)."""
 
     tunnel: int
@@ -86,7 +86,7 @@ class PeerMoved:
 
 
 @dataclass(frozen=True, slots=True)
-class NoSa:
+class Acquire:
     """A packet wanted to go through a policy line that has no SA; said at most once a second for each.
 
     `entry` is the number of the line, or of one rule of it (`chassis.ase.entry_numbers`).
@@ -109,7 +109,7 @@ class IkeRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Encapsulation:
+class UdpEncapsulation:
     """UDP encapsulation of ESP (RFC 3948): our port and the peer's address and port as seen from here."""
 
     local_port: int
@@ -124,8 +124,8 @@ class SaInstall:
 
     `serial` is never used again for the tunnel in one life of the ASP. `rules` are what goes in (as an access list
     of this end says it), already narrowed; none means everything. `send`: it sends for its line from now on. Where
-    it is false the pair only receives until `SaSwitch`. `kbytes` 0 is no limit; the soft limit is `soft_kbytes`.
-    `seconds` is for people: IKE itself ends it. `cpi_out` and `cpi_in` are IPComp's, 0 without.
+    it is false the pair only receives until `SaActivateOutbound`. `kbytes` 0 is no limit; the soft one is
+    `soft_kbytes`. `seconds` is for people: IKE itself ends it. `cpi_out` and `cpi_in` are IPComp's, 0 without.
     `initiator`: this end began the negotiation.
     """
 
@@ -145,7 +145,7 @@ class SaInstall:
     seconds: int = 0
     kbytes: int = 0
     soft_kbytes: int = 0
-    encapsulation: tuple[Encapsulation, ...] = ()
+    encapsulation: tuple[UdpEncapsulation, ...] = ()
     """One or none."""
     initiator: bool = False
     replaces: int = 0
@@ -153,7 +153,7 @@ class SaInstall:
 
 
 @dataclass(frozen=True, slots=True)
-class SaSwitch:
+class SaActivateOutbound:
     """This pair sends for its policy line from now on."""
 
     tunnel: int
@@ -170,16 +170,16 @@ class SaDelete:
 
 
 @dataclass(frozen=True, slots=True)
-class SaMove:
+class SaUpdateAddress:
     """The peer of a pair is elsewhere now: its packets go there."""
 
     tunnel: int
     serial: int
-    encapsulation: Encapsulation
+    encapsulation: UdpEncapsulation
 
 
 @dataclass(frozen=True, slots=True)
-class IkeState:
+class IkeTunnelState:
     """IKE's word on a tunnel: `up` when every policy line has a pair, at least for one of its rules; if not, why.
 
     `identity` is the peer's as it proved it; `selectors` are the peer's networks as negotiated, for
@@ -208,15 +208,15 @@ class IkeReply:
 
 
 @dataclass(frozen=True, slots=True)
-class IkeAlive:
+class IkeHeartbeat:
     """IKE's loop turns; `counts` are its statistics as the counters name them."""
 
-    late: float
+    loop_lag: float
     counts: dict[str, Value]
 
 
 @dataclass(frozen=True, slots=True)
-class LeftOut:
+class MessageDropped:
     """A message between the two that was not carried, and why; it is none itself. `number` is that of the command
     which it was for, 0 for none."""
 
@@ -224,7 +224,16 @@ class LeftOut:
     number: int = 0
 
 
-ToIke = Configure | IkePacket | SaExpiring | SaSeen | PeerSeen | PeerMoved | NoSa | IkeRequest
+ToIke = Configure | IkePacket | SaExpire | PeerUsesSa | PeerAlive | NatMappingChanged | Acquire | IkeRequest
 FromIke = (
-    SaInstall | SaSwitch | SaDelete | SaMove | SaExpiring | IkePacket | IkeState | IkeLog | IkeReply | IkeAlive
+    SaInstall
+    | SaActivateOutbound
+    | SaDelete
+    | SaUpdateAddress
+    | SaExpire
+    | IkePacket
+    | IkeTunnelState
+    | IkeLog
+    | IkeReply
+    | IkeHeartbeat
 )

@@ -1,0 +1,248 @@
+"""The IKE process of an ASP: forked by the ASP, fed by it through a socket pair, and ended with it.
+
+Messages are typed and framed by their length. Neither end waits for the other: octets that the kernel does not
+take stay here, and IKE datagrams, which their sender repeats, are dropped first.
+
+A message that cannot be carried is dropped and reported (`MessageDropped`) if both ends still agree without it,
+such as an answer to an operator. Without another one, an SA or a record, their states would differ from then on:
+the process ends with an error, and both start again. Both are one program, so no versions need bridging.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import struct
+import sys
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgpack
+import zmq
+from setproctitle import setproctitle
+
+from chassis.ase.ike.engine import IkeEngine
+from chassis.ase.ike_messages import (
+    Acquire,
+    FromIke,
+    IkeHeartbeat,
+    IkeLog,
+    IkePacket,
+    IkeReply,
+    IkeRequest,
+    MessageDropped,
+    PeerAlive,
+    ToIke,
+)
+from chassis.bus.codec import MAX_MESSAGE, carrier
+from chassis.bus.environment import Environment
+from chassis.bus.loop import Loop
+from chassis.bus.parent_death import die_with_parent
+from chassis.bus.scheduling import COMPUTE_SLICE, ask_for_slice
+from chassis.net.errors import DecodeError
+
+MAX_PENDING_OCTETS: Final = 1 << 20
+"""Octets that may wait before datagrams are dropped."""
+
+READ_SIZE: Final = 1 << 18
+
+SPARED: Final = {
+    kind.__name__ for kind in (IkeHeartbeat, IkeLog, IkePacket, IkeReply, IkeRequest, Acquire, PeerAlive)
+}
+"""Messages that may be missing: said again, asked again, or for people."""
+
+COMMANDS: Final = {IkeRequest.__name__, IkeReply.__name__}
+"""Messages that begin with the number of a command that somebody waits for."""
+
+MAX_LOGGED_CHARS: Final = 200
+"""Most characters of what is said of a message."""
+
+_LENGTH = struct.Struct("!I")
+
+
+class PipeClosed(Exception):
+    """The other process is gone, or what it sends makes no sense any more."""
+
+
+class Pipe:
+    """One end. `pending` says that octets wait for the socket to take them."""
+
+    def __init__(self, end: socket.socket, encode: Callable[[Any], bytes], decode: Callable[[bytes], Any]) -> None:
+        end.setblocking(False)
+        self.socket = end
+        self.dropped = 0
+        self._encode, self._decode = encode, decode
+        self._out: deque[memoryview] = deque()
+        self._waiting = 0
+        self._in = bytearray()
+
+    @property
+    def pending(self) -> bool:
+        return bool(self._out)
+
+    def send(self, message: Any) -> MessageDropped | None:
+        """Give a message to the other process; raises PipeClosed."""
+        if self._waiting > MAX_PENDING_OCTETS and isinstance(message, IkePacket):
+            self.dropped += 1
+            return None
+        try:
+            data = self._encode(message)
+        except (TypeError, ValueError, OverflowError) as error:
+            return _left_out(type(message).__name__, getattr(message, "number", 0), str(error))
+        if len(data) > MAX_MESSAGE:
+            return _left_out(type(message).__name__, getattr(message, "number", 0), f"{len(data)} bytes")
+        frame = memoryview(_LENGTH.pack(len(data)) + data)
+        self._out.append(frame)
+        self._waiting += len(frame)
+        self.flush()
+        return None
+
+    def flush(self) -> None:
+        """Hand on what waits, as far as the socket takes it; raises PipeClosed."""
+        out = self._out
+        while out:
+            try:
+                taken = self.socket.send(out[0])
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as error:
+                raise PipeClosed(str(error)) from None
+            self._waiting -= taken
+            if taken == len(out[0]):
+                out.popleft()
+            else:
+                out[0] = out[0][taken:]
+
+    def receive(self) -> list[Any]:
+        """The messages that came since, each as it is or `MessageDropped`; raises PipeClosed."""
+        try:
+            data = self.socket.recv(READ_SIZE)
+        except (BlockingIOError, InterruptedError):
+            return []
+        except OSError as error:
+            raise PipeClosed(str(error)) from None
+        if not data:
+            raise PipeClosed("the other process has ended")
+        buffer = self._in
+        buffer += data
+        messages = []
+        at = 0
+        while len(buffer) - at >= _LENGTH.size:
+            (length,) = _LENGTH.unpack_from(buffer, at)
+            if length > MAX_MESSAGE:
+                raise PipeClosed(f"a message of {length} bytes")
+            if len(buffer) - at - _LENGTH.size < length:
+                break
+            start = at + _LENGTH.size
+            at = start + length
+            frame = bytes(buffer[start:at])
+            try:
+                messages.append(self._decode(frame))
+            except DecodeError as error:
+                messages.append(_left_out(*_heading(frame), str(error)))
+        del buffer[:at]
+        return messages
+
+    def close(self) -> None:
+        self.socket.close()
+
+
+def _left_out(kind: str, number: int, what: str) -> MessageDropped:
+    """Go on without a message, or not; raises PipeClosed."""
+    text = ascii(f"{kind}: {what}"[:MAX_LOGGED_CHARS])[1:-1]
+    if kind not in SPARED:
+        raise PipeClosed(text)
+    return MessageDropped(text, number if kind in COMMANDS else 0)
+
+
+def _heading(frame: bytes) -> tuple[str, int]:
+    """(type, number) of a message that cannot be read: as far as they can be."""
+    name: Any = ""
+    number: Any = 0
+    reader = msgpack.Unpacker(strict_map_key=False)
+    reader.feed(frame)
+    try:
+        reader.read_array_header()
+        name = reader.unpack()
+        reader.read_array_header()
+        number = reader.unpack()
+    except (ValueError, TypeError, RecursionError, msgpack.exceptions.UnpackException):
+        pass
+    return name if type(name) is str else "", number if type(number) is int else 0
+
+
+NICE = 5
+"""The arithmetic of key exchanges yields to packets and heartbeats where they want the same core."""
+
+_encode_to, _decode_to = carrier(ToIke)
+_encode_from, _decode_from = carrier(FromIke)
+
+
+def start(env: Environment) -> Pipe:
+    """Fork the process; the data engine's end of the pipe."""
+    ours, its = socket.socketpair()
+    parent = os.getpid()
+    if os.fork() == 0:
+        status = 1
+        try:
+            die_with_parent(parent)
+            ours.close()
+            status = _run(env, Pipe(its, _encode_from, _decode_to))
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stderr.flush()
+            os._exit(status)
+    its.close()
+    return Pipe(ours, _encode_to, _decode_from)
+
+
+def _run(env: Environment, pipe: Pipe) -> int:
+    setproctitle(f"chassis {env.node} {env.card} ike")
+    os.nice(NICE)
+    ask_for_slice(COMPUTE_SLICE)
+    # The data engine's end of the pipe tells when to go.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    engine = IkeEngine(env.card, random=os.urandom)
+    loop = Loop()
+    writing = False
+
+    def watch() -> None:
+        nonlocal writing
+        if pipe.pending == writing:
+            return
+        writing = pipe.pending
+        loop.remove(pipe.socket.fileno())
+        loop.add(pipe.socket.fileno(), ready, zmq.POLLIN | zmq.POLLOUT if writing else zmq.POLLIN)
+
+    def send(messages: list[FromIke]) -> None:
+        for message in messages:
+            left = pipe.send(message)
+            if left is not None:
+                send(engine.on_message_dropped(left.text, left.number, time.monotonic()))
+        watch()
+
+    def ready(now: float) -> None:
+        pipe.flush()
+        for message in pipe.receive():
+            now = time.monotonic()
+            if isinstance(message, MessageDropped):
+                send(engine.on_message_dropped(message.text, message.number, now))
+            else:
+                send(engine.receive(message, now, time.time()))
+            # Who carries packets would wait for a whole tick of the scheduler otherwise, whatever `NICE` says.
+            os.sched_yield()
+        watch()
+
+    try:
+        loop.add(pipe.socket.fileno(), ready)
+        send(engine.start(time.monotonic()))
+        loop.run(engine.next_timer, lambda now: send(engine.on_timer(now)))
+    except PipeClosed:
+        return 0
+    return 0
