@@ -156,9 +156,9 @@ def _rows(mismatches: tuple[Mismatch, ...]) -> tuple[Row, ...]:
 _CAUSES_V2: Final[Mapping[int, str]] = MappingProxyType(
     {
         NotifyTypeV2.NO_PROPOSAL_CHOSEN: "no proposal chosen",
-        NotifyTypeV2.INVALID_KE_PAYLOAD: "group",
+        NotifyTypeV2.INVALID_KE_PAYLOAD: "dh group",
         NotifyTypeV2.AUTHENTICATION_FAILED: "authentication",
-        NotifyTypeV2.TS_UNACCEPTABLE: "selectors",
+        NotifyTypeV2.TS_UNACCEPTABLE: "traffic selectors",
         NotifyTypeV2.NO_ADDITIONAL_SAS: "no additional SAs",
         NotifyTypeV2.TEMPORARY_FAILURE: "temporary failure",
         NotifyTypeV2.CHILD_SA_NOT_FOUND: "CHILD SA not found",

@@ -148,7 +148,7 @@ VERSIONS = {0: "", 1: "v1 ", 2: "v2 "}
 
 
 class IkeStatistics:
-    """Numbers by name. A name is in the words that people read: `begun`, `done`, `failed no answer`."""
+    """Numbers by name. A name is in the words that people read: `negotiations initiated`, `failed no response`."""
 
     def __init__(self) -> None:
         self.total: dict[str, int] = {}

@@ -151,7 +151,7 @@ def test_selectors_of_version_2_without_anything_in_common() -> None:
     two = pair(Ends(rules=((rule(1 << 16, 2 << 16),),)), rules=((rule(3 << 16, 4 << 16),),))
     assert two.a.standing
     assert not two.a.pairs
-    assert two.a.count("failed selectors") == 1
+    assert two.a.count("failed traffic selectors") == 1
 
 
 def test_lifetimes_of_version_1_may_differ_where_that_is_allowed() -> None:
@@ -189,7 +189,7 @@ def test_an_end_of_version_1_that_only_answers_does_not_begin_phase_1_anew() -> 
 @pytest.mark.behaviour("B-001")
 def test_nobody_answers() -> None:
     two = pair(Ends(), trouble=lambda *_: [])
-    assert two.until(lambda: two.a.count("failed no answer") == 1)
+    assert two.until(lambda: two.a.count("failed no response") == 1)
     assert two.a.count("retransmissions") == 5
     assert not two.a.sessions
 

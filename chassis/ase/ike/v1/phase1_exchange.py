@@ -95,7 +95,7 @@ class Phase1Exchange(ABC):
         members = () if group is None else group.members
         answering = tuple([one for one in members if one.enabled and one.may_respond and not one.config_error])
         if not answering:
-            raise NegotiationError("not answered", "no IKEv1 connection answers this peer")
+            raise NegotiationError("no matching connection", "no IKEv1 connection answers this peer")
         if len(members) == 1:
             self.sa.connection = members[0]
         fitting = tuple([one for one in answering if one.policy.mode == mode])

@@ -249,7 +249,7 @@ class QuickMode(Exchange):
             and traffic_selectors.equivalent_ids(ids[1], peers)
         ):
             raise NegotiationError(
-                "selectors",
+                "traffic selectors",
                 "the peer answered with other selectors",
                 rows=(("ikev1-p2-selectors-no-match", {}),),
                 notify=NotifyTypeV1.INVALID_ID_INFORMATION,
@@ -310,7 +310,7 @@ class QuickMode(Exchange):
         )
         if not entries:
             raise NegotiationError(
-                "selectors",
+                "traffic selectors",
                 "no policy entry has the selectors that the peer proposes",
                 rows=(("ikev1-p2-selectors-no-match", {}),),
                 notify=NotifyTypeV1.INVALID_ID_INFORMATION,
@@ -319,7 +319,7 @@ class QuickMode(Exchange):
         child_sas = sa.current_session.child_sas
         if len(child_sas.all) >= max_child_sas(sa.connection):
             raise NegotiationError(
-                "limit", "the peer makes too many CHILD SAs", notify=NotifyTypeV1.NO_PROPOSAL_CHOSEN, final=True
+                "sa limit", "the peer makes too many CHILD SAs", notify=NotifyTypeV1.NO_PROPOSAL_CHOSEN, final=True
             )
         found = self._choose(offered, entries)
         assert self.entry is not None

@@ -631,7 +631,7 @@ class IkeSa(Session):
         if self.state in HALF_OPEN_STATES:
             peer = format_address(self.path.remote)
             text = f"{peer} does not answer" if self.initiator else f"{peer} sent no IKE_AUTH"
-            failure = FailureReason("no answer", text)
+            failure = FailureReason("no response", text)
             self.host.on_failed(self, failure, now)
             self.terminate(failure.text, now)
         elif self.state is IkeSaState.DELETING:
