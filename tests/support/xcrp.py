@@ -409,3 +409,13 @@ port ethernet 4/1
 ).replace("ge-10-port 3", "ether-12-port 3")
 
 HA_PORTS = ("3/1", "3/11", "4/1")
+
+
+TWO_WAYS = (
+    HIGH_AVAILABILITY.replace(
+        "  ip route 3.3.3.3/32 4.4.4.4\n",
+        "  ip route 3.3.3.3/32 4.4.4.4 cost 5\n  ip route 3.3.3.3/32 6.6.6.6 cost 10\n"
+        "  interface peer-3\n    ip address 6.6.6.1/24\n",
+    )
+    + "port ethernet 4/2\n  no shutdown\n  bind interface peer-3 L1\n"
+)

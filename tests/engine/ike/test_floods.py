@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 from itertools import count
 
@@ -11,7 +10,7 @@ import pytest
 from chassis.ase.ike_messages import IkePacket
 from chassis.bus.records import CertificateRecord
 from tests.support.ike import pki
-from tests.support.ike.pair import CONTEXT, WALL, A, B, Ends, EnginePair, other
+from tests.support.ike.pair import CONTEXT, WALL, A, B, Ends, EnginePair, first_message, other
 
 ELSEWHERE = 0x0A000003
 """Address of another peer of the end that is flooded."""
@@ -19,18 +18,6 @@ ELSEWHERE = 0x0A000003
 MODES = pytest.mark.parametrize(
     ("version", "mode"), [(2, "main"), (1, "main"), (1, "aggressive")], ids=["v2", "v1-main", "v1-aggressive"]
 )
-
-
-def first_message(ends: Ends) -> bytes:
-    """What an initiator begins with."""
-    seen: list[bytes] = []
-
-    def listen(sender: int, packet: IkePacket, now: float) -> Iterable[float]:
-        seen.append(packet.data)
-        return ()
-
-    EnginePair(replace(ends, connection="initiator-only"), other(ends), seed=9, trouble=listen).run(0.01)
-    return seen[0]
 
 
 class Flooded:

@@ -9,8 +9,7 @@ import pytest
 from chassis.ase.ike.errors import FailureReason
 from chassis.ase.ike.log import MAX_LINES_PER_SECOND
 from chassis.ase.ike_messages import IkePacket
-from tests.engine.ike.test_floods import first_message
-from tests.support.ike.pair import CONTEXT, A, B, Ends, EnginePair, other
+from tests.support.ike.pair import CONTEXT, A, B, Ends, EnginePair, first_message, other
 
 SOURCES = 1000
 

@@ -29,7 +29,7 @@ from tests.support.ike.mutated_messages import (
     said,
 )
 from tests.support.ike.pair import TUNNEL, Ends, esp, other
-from tests.unit.ase.ike.test_table5_octets import V2_PAYLOADS
+from tests.support.ike.wrong_payloads import V2_PAYLOADS
 
 OPENING = frozenset((33, 34, 40, 41, 43, 200))
 """Payloads that IKE_SA_INIT may carry: SA, KE, nonce, notification, vendor ID, unknown ones."""

@@ -10,7 +10,7 @@ from chassis.bus.engine import ToCard
 from chassis.bus.messages import PROTOCOL, Delta, Goodbye, Hello
 from chassis.bus.records import CardStateRecord, CircuitRecord, RouteRecord
 from chassis.xcrp.cards import MAX_CPU_WAIT_FACTOR
-from tests.support.xcrp import HA_PORTS, HIGH_AVAILABILITY, Node, sa
+from tests.support.xcrp import HA_PORTS, HIGH_AVAILABILITY, TWO_WAYS, Node, sa
 
 C1_REMOTE = "172.168.3.0/24"
 
@@ -77,16 +77,6 @@ def test_without_that_the_fib_decides() -> None:
     node.kill_card("asp 2/1")
     node.kill_card("asp 2/2")
     assert node.hops("lc 3", "C1", C1_REMOTE) == ["3/1"]
-
-
-TWO_WAYS = (
-    HIGH_AVAILABILITY.replace(
-        "  ip route 3.3.3.3/32 4.4.4.4\n",
-        "  ip route 3.3.3.3/32 4.4.4.4 cost 5\n  ip route 3.3.3.3/32 6.6.6.6 cost 10\n"
-        "  interface peer-3\n    ip address 6.6.6.1/24\n",
-    )
-    + "port ethernet 4/2\n  no shutdown\n  bind interface peer-3 L1\n"
-)
 
 
 def test_circuit_moves_when_its_line_card_dies() -> None:

@@ -9,8 +9,7 @@ import pytest
 
 from chassis.bus.records import CardStateRecord, CircuitRecord, TunnelRecord
 from chassis.xcrp.id_allocator import CARDS
-from tests.engine.xcrp.test_card_failures import TWO_WAYS
-from tests.support.xcrp import Cut, Node
+from tests.support.xcrp import TWO_WAYS, Cut, Node
 
 PORTS = ("3/1", "3/11", "4/1", "4/2")
 TEXTS = (

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.interop.strongswan.test_router import LAB, LOAD, PEER, ROUTER, RULE, START, US, VICI, Swan
 from tests.support.authority import Authority, Issued
 from tests.support.charon import CONFIGURATION, PLUGINS, PROGRAM, Auth, Conn, require, swanctl_conf
+from tests.support.strongswan_lab import LAB, LOAD, PEER, ROUTER, RULE, START, US, VICI, Swan
 
 if TYPE_CHECKING:
     from launch.pytest_plugin import LabFactory

@@ -522,3 +522,15 @@ def agree(two: EnginePair) -> None:
     mine = {(p.outbound, p.inbound) for p in two.a.pairs.values()}
     theirs = {(p.inbound, p.outbound) for p in two.b.pairs.values()}
     assert mine == theirs
+
+
+def first_message(ends: Ends) -> bytes:
+    """What an initiator begins with."""
+    seen: list[bytes] = []
+
+    def listen(sender: int, packet: IkePacket, now: float) -> Iterable[float]:
+        seen.append(packet.data)
+        return ()
+
+    EnginePair(replace(ends, connection="initiator-only"), other(ends), seed=9, trouble=listen).run(0.01)
+    return seen[0]

@@ -17,7 +17,7 @@ from chassis.bus.recording import RecordError
 from chassis.model.ike import IkePolicy, PreSharedKey
 from chassis.model.ipsec import Key, Keyed, ManualSa, Spi
 from chassis.model.source import on_wire
-from tests.unit.bus.test_codec import any_message
+from tests.support.messages import any_message
 
 SECRET = b"a secret of the router"
 

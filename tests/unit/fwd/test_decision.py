@@ -9,7 +9,7 @@ import pytest
 from chassis.bus.records import RouteRecord
 from chassis.fwd.decision import Decider, Decision, DecisionKind
 from chassis.net.address import parse_address as ip
-from tests.unit.fwd.test_classify import CONNECTED, decider, packet, run
+from tests.support.fwd import CONNECTED, decider, packet, run
 
 FLOWS, DECISIONS = 65536, 16384
 """Most flows and decisions that a card keeps."""

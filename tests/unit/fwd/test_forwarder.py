@@ -9,14 +9,6 @@ import pytest
 from chassis.bus.batch import Batch, Step, pack
 from chassis.bus.counters import Counters
 from chassis.bus.engine import Output
-from chassis.bus.records import (
-    InterfaceRecord,
-    LocalAddressRecord,
-    NextHop,
-    PortRecord,
-    Record,
-    RouteRecord,
-)
 from chassis.bus.replication import RecordChange
 from chassis.fwd.drop_causes import DropCause
 from chassis.fwd.forwarder import MAX_TUNNEL_NESTING, ORIGINATED, Forwarder, Origin
@@ -25,41 +17,9 @@ from chassis.net.address import parse_address as ip
 from chassis.net.ethernet import HEADROOM
 from chassis.net.icmp import TIME_EXCEEDED, Icmp
 from chassis.net.ipv4 import PROTOCOL_ESP, Ipv4
-from tests.support.linecard import tunnel
+from tests.support.forwarder import RECORDS
 
 TRANSIT, OWN = Origin(transit=True), Origin(transit=False)
-TUNNEL = tunnel(7, "asp 1/1", economical=True)
-RECORDS: tuple[Record, ...] = (
-    PortRecord(
-        port="3/1",
-        card="lc 3",
-        enabled=True,
-        context=1,
-        interface="lan",
-        address=ip("10.0.0.1"),
-        prefix_length=8,
-        mac=b"\2\0\0\0\3\1",
-    ),
-    PortRecord(
-        port="4/1",
-        card="lc 4",
-        enabled=True,
-        context=1,
-        interface="lan2",
-        address=ip("11.0.0.1"),
-        prefix_length=8,
-        mac=b"\2\0\0\0\4\1",
-    ),
-    InterfaceRecord(context=1, name="lan", kind="numbered", address=ip("10.0.0.1"), prefix_length=8, port="3/1"),
-    InterfaceRecord(context=1, name="lan2", kind="numbered", address=ip("11.0.0.1"), prefix_length=8, port="4/1"),
-    InterfaceRecord(context=1, name="loop", kind="loopback", address=ip("9.9.9.9"), prefix_length=32),
-    LocalAddressRecord(1, ip("10.0.0.1")),
-    LocalAddressRecord(1, ip("5.5.5.5"), "asp 1/1"),
-    RouteRecord(1, ip("10.0.0.0"), 8, (NextHop("port", 0, "lc 3", "3/1"),)),
-    RouteRecord(1, ip("11.0.0.0"), 8, (NextHop("port", 0, "lc 4", "4/1"),)),
-    RouteRecord(1, ip("30.0.0.0"), 8, (NextHop("tunnel", 0, "asp 1/2", tunnel=7),)),
-    TUNNEL,
-)
 
 
 class Recorder:

@@ -11,8 +11,8 @@ from chassis.bus.records import NextHop, PortRecord
 from chassis.bus.replication import RecordChange
 from chassis.fwd.tables import DEFAULT_MTU, ForwardingTables
 from chassis.net.address import parse_address as ip
+from tests.support.forwarder import RECORDS, TUNNEL
 from tests.support.linecard import tunnel
-from tests.unit.fwd.test_forwarder import RECORDS, TUNNEL
 
 OWN, OTHER = NextHop("port", 0, "lc 3", "3/1"), NextHop("port", 0, "lc 4", "4/1")
 BY_TUNNEL = NextHop("tunnel", 0, "asp 1/1", tunnel=7)

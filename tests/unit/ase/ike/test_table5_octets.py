@@ -15,96 +15,11 @@ from chassis.ase.ike.payloads.numbers import NotifyTypeV1, NotifyTypeV2
 from chassis.ase.ike.payloads.v2_payloads import ConfigAttribute, ConfigPayload
 from chassis.ase.ike.payloads.v2_sa import SaV2
 from chassis.model.ike import IkeProposal
+from tests.support.ike.wrong_payloads import PROPOSAL, V2_PAYLOADS
 
 HEADER_1 = Header(b"initiate", b"responds", 0, 0x10, 2, 0, 0, 0)
 HEADER_2 = Header(b"initiate", b"responds", 0, 0x20, 34, 8, 0, 0)
 
-PROPOSAL = "00000010" + "01010001" + "00000008" + "01000003"
-"""A whole version 2 proposal of one transform."""
-
-V2_PAYLOADS = [
-    # log line, type, body after the generic header, length field (None: right), text
-    ("ikev2-auth-incomplete", 39, "02000000", None, "AUTH_PAYLOAD:Incomplete data received:4"),
-    ("ikev2-auth-length", 39, "02000000" + "61" * 16, 40, None),
-    ("ikev2-auth-method", 39, "0f000000" + "61" * 16, None, None),
-    ("ikev2-cert-incomplete", 37, "04", None, None),
-    ("ikev2-cert-incomplete", 37, "", None, None),
-    ("ikev2-cert-length", 37, "04" + "63" * 20, 200, None),
-    ("ikev2-certreq-length", 38, "04" + "63" * 19, None, None),
-    ("ikev2-certreq-length", 38, "04" + "63" * 20, 200, None),
-    ("ikev2-certreq-length", 38, "", None, None),
-    ("ikev2-cert-encoding", 37, "16" + "63" * 20, None, None),
-    ("ikev2-cp-incomplete", 47, "010000", None, None),
-    ("ikev2-cp-incomplete", 47, "01000000" + "0001", None, None),
-    ("ikev2-cp-incomplete", 47, "01000000" + "00010004" + "0a", None, None),
-    ("ikev2-cp-incomplete", 47, "01000000" + "00010000" * 129, None, None),
-    ("ikev2-default-incomplete", 46, "", None, None),
-    ("ikev2-default-incomplete", 53, "00010001", None, None),
-    ("ikev2-default-incomplete", 53, "00020001" + "73", None, None),
-    ("ikev2-default-length", 40, "6e" * 16, 200, None),
-    ("ikev2-default-length", 200, "6e" * 16, 200, None),
-    ("ikev2-default-length", 44, "01000000" + "07000010" + "0000ffff" + "00" * 9, None, None),
-    ("ikev2-delete-length", 42, "0100", None, None),
-    ("ikev2-delete-length", 42, "03040002" + "73" * 4, None, None),
-    ("ikev2-delete-length", 42, "03080001" + "73" * 8, None, None),
-    ("ikev2-delete-length", 42, "01000001", None, None),
-    ("ikev2-delete-length", 42, "03040001" + "73" * 4, 90, None),
-    ("ikev2-delete-protocol", 42, "04040001" + "73" * 4, None, None),
-    ("ikev2-delete-ike-spi-size", 42, "01080001" + "73" * 8, None, None),
-    ("ikev2-eap-incomplete", 48, "0101", None, None),
-    ("ikev2-eap-length", 48, "0101000601", None, None),
-    ("ikev2-eap-length", 48, "0101000501", 90, None),
-    ("ikev2-id-incomplete", 35, "0100", None, None),
-    ("ikev2-id-length", 36, "01000000" + "0a0000", None, None),
-    ("ikev2-id-length", 35, "01000000" + "0a000001", 90, None),
-    ("ikev2-ke-incomplete", 34, "000e0000", None, None),
-    ("ikev2-ke-length", 34, "000e0000" + "6b" * 16, 90, None),
-    ("ikev2-nonce-incomplete", 40, "6e" * 15, None, None),
-    ("ikev2-nonce-too-long", 40, "6e" * 257, None, None),
-    ("ikev2-notify-incomplete", 41, "0000", None, None),
-    ("ikev2-notify-length", 41, "03080001" + "73" * 4, None, None),
-    ("ikev2-notify-length", 41, "00000001", 90, None),
-    ("ikev2-notify-protocol", 41, "04000001", None, None),
-    ("ikev2-notify-ike-spi-size", 41, "01080001" + "73" * 8, None, None),
-    ("ikev2-proposal-length", 33, "00000011" + PROPOSAL[8:], None, None),
-    ("ikev2-proposal-length", 33, "00000008" + "01010801" + "00" * 8, None, None),
-    ("ikev2-sa-incomplete", 33, "000000", None, "SA PAYLOAD:Incomplete data received:3 bytes"),
-    ("ikev2-sa-incomplete", 33, "02" + PROPOSAL[2:], None, "SA PAYLOAD:Incomplete data received:0 bytes"),
-    ("ikev2-sa-length", 33, PROPOSAL + "00" * 4, None, "SA_PAYLOAD_LENGTH_ERROR:16, received 20 bytes"),
-    ("ikev2-sa-length", 33, PROPOSAL, 90, None),
-    ("ikev2-ts-zero", 44, "00000000", None, None),
-    ("ikev2-ts-incomplete", 45, "0100", None, None),
-    ("ikev2-ts-incomplete", 45, "02000000" + "07000010" + "0000ffff" + "00" * 8, None, None),
-    ("ikev2-ts-incomplete", 45, "01000000" + "07000010" + "0000ffff" + "00" * 7, None, None),
-    ("ikev2-invalid-ts-type", 44, "01000000" + "05000010" + "0000ffff" + "00" * 8, None, None),
-    ("ikev2-invalid-ts-length", 44, "01000000" + "08000010" + "0000ffff" + "00" * 8, None, None),
-    ("ikev2-vendor-incomplete", 43, "", None, None),
-    ("ikev2-vendor-length", 43, "76", 90, None),
-    ("ikev2-xform-incomplete", 33, "0000000c" + "01010001" + "00000008", None, None),
-    ("ikev2-xform-length", 33, "00000010" + "01010001" + "00000007" + "01000003", None, None),
-    ("ikev2-xform-length", 33, "00000010" + "01010001" + "00000009" + "01000003", None, None),
-    ("ikev2-xform-length", 33, "00000014" + "01010001" + "00000008" + "01000003" + "00" * 4, None, None),
-    ("ikev2-xform-attrib-length", 33, "00000012" + "01010001" + "0000000a" + "0100000c" + "800e", None, None),
-    (
-        "ikev2-xform-attrib-length",
-        33,
-        "00000014" + "01010001" + "0000000c" + "0100000c" + "000d04e2",
-        None,
-        "XFORM_ATTRIB_LENGTH_ERROR :1250 bytes of Attribute Received:0",
-    ),
-    (
-        "ikev2-xform-attrib-af",
-        33,
-        "00000016" + "01010001" + "0000000e" + "0100000c" + "000e00020100",
-        None,
-        "XFORM_ATTRIB_AF_Bit Set",
-    ),
-    ("ikev2-generic-header-length", 34, "000e0000" + "6b" * 16, 3, "IKEV2_GENERIC_HEADER_LENGTH_ERROR:3"),
-    ("ikev2-invalid-id-type", 35, "04000000" + "0a000001", None, "INVALID_ID_TYPE_ERROR:4"),
-    ("ikev2-invalid-spi-size", 33, "00000013" + "05030301" + "737373" + "00000008" + "01000003", None,
-     "INVALID_SPI_SIZE 0x3 in PROPOSAL_5"),
-    ("ikev2-zero-transform", 33, "00000008" + "05010000", None, "ZERO_TRANSFORM received in PROPOSAL_5"),
-]  # fmt: skip
 
 NO_LINE_V2 = [
     # refusals for which the guide has no line
