@@ -83,7 +83,7 @@ BUS_ENGINE_SIDE = {
 }
 """Modules of the bus that engines import; the others are the shells' side."""
 PURE_PACKAGES = {"net", "model", "config", "fwd", "xcrp", "linecard", "ase", "tester", "sim"}
-SHELLS = {"shell", "ike_shell", "pipe", "flash_folder"}
+SHELLS = {"shell", "ike_process", "flash_folder"}
 """Modules of these packages that own sockets, clocks and processes."""
 
 
