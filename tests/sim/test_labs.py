@@ -88,7 +88,7 @@ def flush_on_reconcile(patch: pytest.MonkeyPatch) -> None:
     """A controller that comes back admits every card anew."""
     row = cards.ADMISSION.table[cards.AdmissionState.RESTORED]
     for event in (cards.AdmissionEvent.HELLO_RESUMED, cards.AdmissionEvent.HELLO_AGAIN):
-        patch.setitem(row, event, (cards.AdmissionState.SYNCHRONISING, cards.AdmissionAction.ADMIT))
+        patch.setitem(row, event, (cards.AdmissionState.ADMITTED, cards.AdmissionAction.ADMIT))
 
 
 def save_numbers_late(patch: pytest.MonkeyPatch) -> None:
@@ -110,7 +110,7 @@ def never_fence(patch: pytest.MonkeyPatch) -> None:
 
 def fall_back_in_clear(patch: pytest.MonkeyPatch) -> None:
     """Where a tunnel cannot be used, a less specific route is."""
-    usual = Decider._to
+    usual = Decider.decide_destination
 
     def to(self: Decider, context: int, destination: int) -> Any:
         decision = usual(self, context, destination)
@@ -118,7 +118,7 @@ def fall_back_in_clear(patch: pytest.MonkeyPatch) -> None:
             return usual(self, context, destination & 0xFF000000 | 0xFF0001)
         return decision
 
-    patch.setattr(Decider, "_to", to)
+    patch.setattr(Decider, "decide_destination", to)
 
 
 def act_before_the_journal(patch: pytest.MonkeyPatch) -> None:
