@@ -209,7 +209,7 @@ def test_a_tunnel_that_was_up_must_come_back(monkeypatch: pytest.MonkeyPatch) ->
         asked(run)
         run._up["a"].add("t9")
 
-    monkeypatch.setattr(Run, "note_up", note_more)
+    monkeypatch.setattr(Run, "remember_up", note_more)
     outcome = simulate(model(LAB), 2, 0.5)
     assert outcome.rule == "everything comes back"
     assert "tunnel t9 is down: it is not there" in outcome.what
