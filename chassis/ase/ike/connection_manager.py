@@ -26,14 +26,14 @@ Initiate = Callable[[IkeHost, Connection, NetworkPath], Session]
 """Makes an initiator's session for a connection; `start` sends its first message."""
 
 HIGHER_ADDRESS_START_DELAY = 0.3
-"""Seconds that the end with the higher address waits before it begins: two that may both begin rarely collide."""
+"""Delay (s) before the end with the higher address initiates, if both ends may: simultaneous starts get rare."""
 
 SIMULTANEOUS_START_INTERVAL = 1.0
-"""Seconds for which the first message of the peer may have been under way: an IKE SA that was begun no later after
-another one stood was begun without knowing of it."""
+"""Largest network delay (s) of a first message. IKE SAs of both ends count as simultaneous if one began at most
+this long after the other was established."""
 
 BACKOFF_RESET_DELAY = 30.0
-"""Seconds that an IKE SA has to stand for the next attempt after it to be a first one again."""
+"""Time (s) after which an established IKE SA resets the back-off."""
 
 
 @dataclass(slots=True)
@@ -150,17 +150,17 @@ class ConnectionState:
 
 
 MAX_PARALLEL_ATTEMPTS = 64
-"""Own attempts under way at once: with more, answers would wait for our own arithmetic until they time out."""
+"""Own attempts at once (count): with more, our Diffie-Hellman computations delay answers until they time out."""
 
 REDUNDANT_DELETE_DELAY = 1.0
-"""Seconds from the moment that one of two IKE SAs is found to be one too many until who began it deletes it."""
+"""Delay (s) before the initiator of a redundant IKE SA deletes it."""
 
 PEER_REDUNDANT_DELETE_TIMEOUT = 10.0
-"""Seconds that the other end has for it."""
+"""Time (s) that the peer has to delete its redundant IKE SA before we delete it."""
 
 
 class ConnectionManager:
-    """The keepers of all tunnels of one ASP."""
+    """The states of all connections of one ASP; what sessions report comes here (`IkeReports`)."""
 
     def __init__(self, manager: IkeSaManager, initiate: Mapping[int, Initiate]) -> None:
         """`initiate` makes an initiator's session, by IKE version."""
@@ -182,24 +182,24 @@ class ConnectionManager:
                 self._close(session, "another IKE SA serves the tunnel", now)
         while self._due and self._due[0][0] <= now:
             at, tunnel = heappop(self._due)
-            keeper = self.by_tunnel.get(tunnel)
-            if keeper is not None and keeper.due == at:
-                keeper.due = inf
-                self._run_due(keeper, now)
+            state = self.by_tunnel.get(tunnel)
+            if state is not None and state.due == at:
+                state.due = inf
+                self._run_due(state, now)
         while self._waiting_tunnels and self._may_initiate:
             tunnel = next(iter(self._waiting_tunnels))
             del self._waiting_tunnels[tunnel]
-            keeper = self.by_tunnel.get(tunnel)
-            if keeper is not None and keeper.should_initiate:
-                self._initiate(keeper, now)
+            state = self.by_tunnel.get(tunnel)
+            if state is not None and state.should_initiate:
+                self._initiate(state, now)
 
     def next_timer(self) -> float:
         if self._waiting_tunnels and self._may_initiate:
             return -inf
         while self._due:
             at, tunnel = self._due[0]
-            keeper = self.by_tunnel.get(tunnel)
-            if keeper is not None and keeper.due == at:
+            state = self.by_tunnel.get(tunnel)
+            if state is not None and state.due == at:
                 break
             heappop(self._due)
         return min(self._due[0][0] if self._due else inf, self._to_delete[0][0] if self._to_delete else inf)
@@ -207,98 +207,98 @@ class ConnectionManager:
     # configuration
 
     def configure(self, tunnel: int, before: Connection | None, after: Connection | None, now: float) -> None:
-        """A tunnel is not what it was."""
+        """Apply a changed, new or removed connection of one tunnel."""
         if after is None:
-            keeper = self.by_tunnel.get(tunnel)
-            if keeper is not None:
-                self._end(keeper, "the tunnel is not configured", now)
+            state = self.by_tunnel.get(tunnel)
+            if state is not None:
+                self._end(state, "the tunnel is not configured", now)
                 del self.by_tunnel[tunnel]
                 self._manager.statistics.remove(tunnel)
             return
-        keeper = self.by_tunnel.get(tunnel)
-        if keeper is None:
-            keeper = self.by_tunnel[tunnel] = ConnectionState(after)
+        state = self.by_tunnel.get(tunnel)
+        if state is None:
+            state = self.by_tunnel[tunnel] = ConnectionState(after)
             before = None
-        keeper.connection = after
+        state.connection = after
         if not after.enabled or after.config_error:
-            self._end(keeper, after.config_error or "the tunnel is not configured", now)
-            keeper.reason = after.config_error or "not configured"
+            self._end(state, after.config_error or "the tunnel is not configured", now)
+            state.reason = after.config_error or "not configured"
         else:
-            self._reconfigure(keeper, before, now)
-        self.report(keeper)
+            self._reconfigure(state, before, now)
+        self.report(state)
 
-    def _end(self, keeper: ConnectionState, reason: str, now: float) -> None:
-        for session in keeper.sessions():
+    def _end(self, state: ConnectionState, reason: str, now: float) -> None:
+        for session in state.sessions():
             self._close(session, reason, now)
-        keeper.due = inf
-        self._waiting_tunnels.pop(keeper.connection.tunnel, None)
+        state.due = inf
+        self._waiting_tunnels.pop(state.connection.tunnel, None)
 
-    def _reconfigure(self, keeper: ConnectionState, before: Connection | None, now: float) -> None:
-        after = keeper.connection
+    def _reconfigure(self, state: ConnectionState, before: Connection | None, now: float) -> None:
+        after = state.connection
         if before is not None and after.peer_reachable and not before.peer_reachable:
-            keeper.reason = ""
+            state.reason = ""
         if before is not None and _endpoints_changed(before, after):
-            for session in keeper.sessions():
+            for session in state.sessions():
                 self._close(session, "the tunnel has other end points", now)
-        for session in keeper.sessions():
+        for session in state.sessions():
             if session.established or session.orphaned:
                 self._manager.run(session, session.on_configuration, after, now)
             elif before is not None and _negotiation_parameters(before) != _negotiation_parameters(after):
-                # It was begun by what is no longer configured; the next one knows better.
+                # This attempt uses the old configuration. Abort it silently; the next attempt uses the new one.
                 self._close(session, "the configuration changed", now, tell=False)
-        if before is not None and (keeper.child_sas or keeper.session is not None):
-            self._apply_changed_entries(keeper, before, now)
-        if keeper.session is None and keeper.pending_session is None:
+        if before is not None and (state.child_sas or state.session is not None):
+            self._apply_changed_entries(state, before, now)
+        if state.session is None and state.pending_session is None:
             if (
                 before is None
                 or _negotiation_parameters(before) != _negotiation_parameters(after)
                 or before.peer_reachable != after.peer_reachable
             ):
-                keeper.failures = 0
-                self._set_due(keeper, now + keeper.start_delay if keeper.should_initiate else inf)
+                state.failures = 0
+                self._set_due(state, now + state.start_delay if state.should_initiate else inf)
             if not after.peer_reachable:
-                keeper.reason = "no route to the peer"
+                state.reason = "no route to the peer"
 
-    def _apply_changed_entries(self, keeper: ConnectionState, before: Connection, now: float) -> None:
+    def _apply_changed_entries(self, state: ConnectionState, before: Connection, now: float) -> None:
         """Lines and rules that are gone lose their pairs; one that is another now is negotiated anew (S-064)."""
-        seqs = {line.seq for line in keeper.connection.entries}
-        for number in list(keeper.entry_failures):
-            if before.entry(number) != keeper.connection.entry(number):
-                del keeper.entry_failures[number]
-        for pair in list(keeper.child_sas.values()):
-            old, new = before.entry(pair.entry), keeper.connection.entry(pair.entry)
+        seqs = {line.seq for line in state.connection.entries}
+        for number in list(state.entry_failures):
+            if before.entry(number) != state.connection.entry(number):
+                del state.entry_failures[number]
+        for pair in list(state.child_sas.values()):
+            old, new = before.entry(pair.entry), state.connection.entry(pair.entry)
             owner = self._manager.table.child_owner.get((pair.tunnel, pair.serial))
             if owner is None:
                 continue
-            session = keeper.session or owner
+            session = state.session or owner
             if new is None:
                 gone = "the rule is gone" if entry_and_rule(pair.entry)[0] in seqs else "the policy line is gone"
                 self._manager.run(owner, owner.delete_child, pair.serial, gone, now)
-            elif old is not None and old.rules != new.rules and keeper.newest_child(pair.entry) is pair:
+            elif old is not None and old.rules != new.rules and state.newest_child(pair.entry) is pair:
                 self._manager.run(session, session.negotiate, new, pair.serial, now)
-        self._request_missing_children(keeper, now)
+        self._request_missing_children(state, now)
 
     # what sessions report
 
     def on_established(self, session: Session, now: float) -> None:
-        keeper = self._state_of(session)
-        if keeper is None:
+        state = self._state_of(session)
+        if state is None:
             session.close("the tunnel is not configured", now)
             return
-        if keeper.pending_session is session:
-            keeper.pending_session = None
-        keeper.entry_failures.clear()
-        before, keeper.session = keeper.session, session
+        if state.pending_session is session:
+            state.pending_session = None
+        state.entry_failures.clear()
+        before, state.session = state.session, session
         if before is not None and before is not session and not before.closed:
-            self._resolve_duplicate(keeper, session, before, now)
-        keeper.established_at = now
-        attempt = keeper.pending_session
-        if attempt is not None and keeper.connection.local > keeper.connection.remote:
+            self._resolve_duplicate(state, session, before, now)
+        state.established_at = now
+        attempt = state.pending_session
+        if attempt is not None and state.connection.local > state.connection.remote:
             # Both began at once, and the one of the end with the lower address stays.
             self._close(attempt, "the peer began at the same time", now)
-        self._request_missing_children(keeper, now)
+        self._request_missing_children(state, now)
 
-    def _resolve_duplicate(self, keeper: ConnectionState, new: Session, old: Session, now: float) -> None:
+    def _resolve_duplicate(self, state: ConnectionState, new: Session, old: Session, now: float) -> None:
         """Two IKE SAs stand for one tunnel: both ends have to keep the same one, and no RFC has a rule for it.
 
         Begun at the same time by both, the one that the end with the lower address began stays. Else the newer one
@@ -306,187 +306,187 @@ class ConnectionManager:
         """
         began = self._manager.table.started_at.get(new.spi, now)
         simultaneous = (
-            new.initiator != old.initiator and began <= keeper.established_at + SIMULTANEOUS_START_INTERVAL
+            new.initiator != old.initiator and began <= state.established_at + SIMULTANEOUS_START_INTERVAL
         )
         if new.version == 1 and not simultaneous:
             # A new phase 1 beside the old one is how version 1 goes on; the old one ends by its lifetime.
-            keeper.redundant_sessions.append(old)
+            state.redundant_sessions.append(old)
             return
-        lower_is_ours = keeper.connection.local < keeper.connection.remote
+        lower_is_ours = state.connection.local < state.connection.remote
         loser = old if not simultaneous or new.initiator == lower_is_ours else new
-        keeper.session = new if loser is old else old
-        keeper.redundant_sessions.append(loser)
+        state.session = new if loser is old else old
+        state.redundant_sessions.append(loser)
         wait = REDUNDANT_DELETE_DELAY if loser.initiator or not simultaneous else PEER_REDUNDANT_DELETE_TIMEOUT
         self._delete_count += 1
         heappush(self._to_delete, (now + wait, self._delete_count, loser))
 
     def on_child_installed(self, session: Session, child: ChildSa) -> None:
         self._manager.table.child_owner[child.tunnel, child.serial] = session
-        keeper = self.by_tunnel.get(child.tunnel)
-        if keeper is None:
+        state = self.by_tunnel.get(child.tunnel)
+        if state is None:
             return
-        keeper.child_sas[child.serial] = child
-        keeper.entry_failures.pop(child.entry, None)
-        keeper.failures = 0
-        if keeper.all_entries_up:
-            keeper.reason = ""
-        self.report(keeper)
+        state.child_sas[child.serial] = child
+        state.entry_failures.pop(child.entry, None)
+        state.failures = 0
+        if state.all_entries_up:
+            state.reason = ""
+        self.report(state)
 
     def on_child_removed(self, session: Session, child: ChildSa, reason: str, now: float) -> None:
         self._manager.table.child_owner.pop((child.tunnel, child.serial), None)
-        keeper = self.by_tunnel.get(child.tunnel)
-        if keeper is None or keeper.child_sas.pop(child.serial, None) is None:
+        state = self.by_tunnel.get(child.tunnel)
+        if state is None or state.child_sas.pop(child.serial, None) is None:
             return
-        newest = keeper.newest_child(child.entry)
+        newest = state.newest_child(child.entry)
         if newest is not None:
-            if keeper.current_outbound.get(child.entry) == child.serial:
+            if state.current_outbound.get(child.entry) == child.serial:
                 # One of two IKE SAs went with the pair that sent: the newest of those left is kept longest.
                 self._manager.send_to_dataplane(SaActivateOutbound(child.tunnel, newest.serial))
             return
-        keeper.current_outbound.pop(child.entry, None)
-        keeper.reason = reason
-        self.report(keeper)
-        serving = keeper.session
+        state.current_outbound.pop(child.entry, None)
+        state.reason = reason
+        self.report(state)
+        serving = state.session
         if session.closed:
             return
         if serving is not None and serving.established and not serving.closed:
             # Other lines may wait for their next try much longer.
-            self._set_due(keeper, min(keeper.due, now + self._short_delay(keeper)))
+            self._set_due(state, min(state.due, now + self._short_delay(state)))
         else:
-            self._schedule_retry(keeper, now)
+            self._schedule_retry(state, now)
 
     def on_failed(self, session: Session, failure: FailureReason, now: float, line: PolicyEntry | None) -> None:
-        keeper = self._state_of(session)
-        if keeper is None:
+        state = self._state_of(session)
+        if state is None:
             return
         spread = self._manager.random(1)[0] / 255
         if line is not None:
             _, longest = self._manager.settings.backoff
-            if not keeper.child_sas:
-                keeper.failures += 1
-            setback = keeper.entry_failures.setdefault(line.number, EntryFailures())
+            if not state.child_sas:
+                state.failures += 1
+            setback = state.entry_failures.setdefault(line.number, EntryFailures())
             setback.failures += 1
             setback.reason = failure.text
             wait = min(2.0 ** min(setback.failures, 16), longest) * (0.75 + 0.5 * spread)
             setback.retry_at = now + wait
-            if not keeper.has_child(line.number):
-                keeper.reason = failure.text
-                self.report(keeper)
-            self._set_due(keeper, min(keeper.due, now + wait))
+            if not state.has_child(line.number):
+                state.reason = failure.text
+                self.report(state)
+            self._set_due(state, min(state.due, now + wait))
             return
-        if keeper.pending_session is session:
-            keeper.pending_session = None
-            keeper.schedule_retry(failure.text, now, self._manager.settings.backoff, spread)
-            self._set_due(keeper, keeper.due)
-            if failure.cause == "timeout" and keeper.connection.keepalive:
-                self._peer_is_silent(keeper, failure.text, now)
-        elif keeper.pending_session is None and not keeper.all_entries_up:
-            keeper.reason = failure.text
-        self.report(keeper)
+        if state.pending_session is session:
+            state.pending_session = None
+            state.schedule_retry(failure.text, now, self._manager.settings.backoff, spread)
+            self._set_due(state, state.due)
+            if failure.cause == "timeout" and state.connection.keepalive:
+                self._peer_is_silent(state, failure.text, now)
+        elif state.pending_session is None and not state.all_entries_up:
+            state.reason = failure.text
+        self.report(state)
 
-    def _peer_is_silent(self, keeper: ConnectionState, reason: str, now: float) -> None:
+    def _peer_is_silent(self, state: ConnectionState, reason: str, now: float) -> None:
         """Where dead peers are to be noticed, pairs without an IKE SA to probe by do not outlive their peer."""
         settings = self._manager.settings
-        for one in [one for one in keeper.redundant_sessions if one.orphaned]:
+        for one in [one for one in state.redundant_sessions if one.orphaned]:
             if now - one.last_received >= settings.dpd_interval * settings.dpd_retries:
                 self._close(one, reason, now, tell=False)
 
     def on_closed(self, session: Session, reason: str, now: float) -> None:
-        keeper = self._state_of(session)
-        if keeper is None:
+        state = self._state_of(session)
+        if state is None:
             return
-        if session in keeper.redundant_sessions:
-            keeper.redundant_sessions.remove(session)
+        if session in state.redundant_sessions:
+            state.redundant_sessions.remove(session)
         if session.orphaned:
-            keeper.redundant_sessions.append(session)
-        if keeper.pending_session is session:
-            keeper.pending_session = None
-            keeper.reason = keeper.reason or reason
-            self._schedule_retry(keeper, now)
-        elif keeper.session is session:
-            others = [one for one in keeper.redundant_sessions if not one.closed and not one.orphaned]
-            keeper.session = others[-1] if others else None
-            if keeper.session is not None:
-                keeper.redundant_sessions.remove(keeper.session)
+            state.redundant_sessions.append(session)
+        if state.pending_session is session:
+            state.pending_session = None
+            state.reason = state.reason or reason
+            self._schedule_retry(state, now)
+        elif state.session is session:
+            others = [one for one in state.redundant_sessions if not one.closed and not one.orphaned]
+            state.session = others[-1] if others else None
+            if state.session is not None:
+                state.redundant_sessions.remove(state.session)
             else:
-                keeper.reason = reason
-                if now - keeper.established_at > BACKOFF_RESET_DELAY:
-                    keeper.failures = 0
-                self._schedule_retry(keeper, now)
-        self.report(keeper)
+                state.reason = reason
+                if now - state.established_at > BACKOFF_RESET_DELAY:
+                    state.failures = 0
+                self._schedule_retry(state, now)
+        self.report(state)
 
     def on_child_sends(self, tunnel: int, entry: int, serial: int) -> None:
         """A pair sends for its line from now on."""
-        keeper = self.by_tunnel.get(tunnel)
-        if keeper is not None:
-            keeper.current_outbound[entry] = serial
+        state = self.by_tunnel.get(tunnel)
+        if state is not None:
+            state.current_outbound[entry] = serial
 
     def on_outbound_activated(self, tunnel: int, serial: int) -> None:
         """As `sends`, for a pair that was installed before."""
-        keeper = self.by_tunnel.get(tunnel)
-        pair = None if keeper is None else keeper.child_sas.get(serial)
+        state = self.by_tunnel.get(tunnel)
+        pair = None if state is None else state.child_sas.get(serial)
         if pair is not None:
             self.on_child_sends(tunnel, pair.entry, serial)
 
     def on_initial_contact(self, session: Session, now: float) -> None:
-        keeper = self._state_of(session)
-        if keeper is None:
+        state = self._state_of(session)
+        if state is None:
             return
-        for other in keeper.sessions():
+        for other in state.sessions():
             if other is not session and other.established:
                 self._close(other, "the peer began anew", now, tell=False)
 
     def sibling_sessions(self, session: Session) -> list[Session]:
         """Other sessions of the same tunnel that stand or have pairs still, oldest first."""
-        keeper = self._state_of(session)
-        if keeper is None:
+        state = self._state_of(session)
+        if state is None:
             return []
-        serving = [] if keeper.session is None else [keeper.session]
-        others = [one for one in keeper.redundant_sessions + serving if one is not session and not one.closed]
+        serving = [] if state.session is None else [state.session]
+        others = [one for one in state.redundant_sessions + serving if one is not session and not one.closed]
         return [one for one in others if one.established or one.orphaned]
 
     def on_rekeyed(self, old: Session, new: Session) -> None:
         """A session made its own successor, which serves from now on."""
-        keeper = self._state_of(new)
-        if keeper is None:
+        state = self._state_of(new)
+        if state is None:
             return
         owners = self._manager.table.child_owner
-        for tunnel, serial in [(pair.tunnel, pair.serial) for pair in keeper.child_sas.values()]:
+        for tunnel, serial in [(pair.tunnel, pair.serial) for pair in state.child_sas.values()]:
             if owners.get((tunnel, serial)) is old:
                 owners[tunnel, serial] = new
-        if keeper.session is old:
-            keeper.session = new
-            keeper.redundant_sessions.append(old)
+        if state.session is old:
+            state.session = new
+            state.redundant_sessions.append(old)
 
     # the data engine and the operator
 
     def on_peer_alive(self, tunnel: int, now: float) -> None:
         """Packets of the peer came in by a tunnel's pairs."""
-        keeper = self.by_tunnel.get(tunnel)
-        if keeper is None:
+        state = self.by_tunnel.get(tunnel)
+        if state is None:
             return
-        for session in (keeper.session, *keeper.redundant_sessions):
-            if session is not None and (session is keeper.session or session.orphaned):
+        for session in (state.session, *state.redundant_sessions):
+            if session is not None and (session is state.session or session.orphaned):
                 self._manager.run(session, session.on_inbound_traffic, now)
 
     def on_acquire(self, tunnel: int, entry: int, now: float) -> None:
         """A packet waits for a pair of a line."""
-        keeper = self.by_tunnel.get(tunnel)
-        if keeper is None:
+        state = self.by_tunnel.get(tunnel)
+        if state is None:
             return
-        line, session = keeper.connection.entry(entry), keeper.session
+        line, session = state.connection.entry(entry), state.session
         if session is not None and session.established and not session.closed:
-            if line is not None and not keeper.has_child(entry) and keeper.failures_of(line).retry_at <= now:
+            if line is not None and not state.has_child(entry) and state.failures_of(line).retry_at <= now:
                 self._manager.run(session, session.negotiate, line, 0, now)
-        elif keeper.should_initiate and keeper.due == inf and tunnel not in self._waiting_tunnels:
-            self._run_due(keeper, now)
+        elif state.should_initiate and state.due == inf and tunnel not in self._waiting_tunnels:
+            self._run_due(state, now)
 
     def clear(self, tunnel: int, now: float) -> None:
         """Delete all SAs of a tunnel; they are negotiated anew at once (guide chapter 11)."""
-        keeper = self.by_tunnel[tunnel]
-        for session in keeper.sessions():
+        state = self.by_tunnel[tunnel]
+        for session in state.sessions():
             self._close(session, "cleared by the operator", now)
-        self._at_once(keeper, now)
+        self._at_once(state, now)
 
     def clear_ike(self, tunnel: int, now: float) -> None:
         """Have the IKE SA of a tunnel made anew, by what is configured now (guide chapter 11).
@@ -495,52 +495,52 @@ class ConnectionManager:
         drop their pairs with it; an end that only answers has to delete it first, and its peer begins. In version
         2 the pairs end with it (RFC 7296 1.4.1) and are made anew.
         """
-        keeper = self.by_tunnel[tunnel]
-        if keeper.connection.version == 2:
+        state = self.by_tunnel[tunnel]
+        if state.connection.version == 2:
             self.clear(tunnel, now)
             return
-        session = keeper.session
-        if session is not None and keeper.connection.may_initiate:
+        session = state.session
+        if session is not None and state.connection.may_initiate:
             self._manager.run(session, session.rekey, now)
         elif session is not None:
             self._close(session, "cleared by the operator", now, keep=True)
-        elif keeper.pending_session is not None:
-            self._close(keeper.pending_session, "cleared by the operator", now)
-        self._at_once(keeper, now)
+        elif state.pending_session is not None:
+            self._close(state.pending_session, "cleared by the operator", now)
+        self._at_once(state, now)
 
     def clear_pairs(self, tunnel: int, now: float) -> None:
         """Have the pairs of a tunnel made anew, each new one before its old one goes (guide chapter 11).
 
         IKE SAs stay. Where none stands one is begun, and with it come the pairs.
         """
-        keeper = self.by_tunnel[tunnel]
-        keeper.entry_failures.clear()
-        for line in keeper.connection.entries:
-            newest = keeper.newest_child(line.number)
+        state = self.by_tunnel[tunnel]
+        state.entry_failures.clear()
+        for line in state.connection.entries:
+            newest = state.newest_child(line.number)
             serial = 0 if newest is None else newest.serial
-            session = keeper.session or self._manager.table.child_owner.get((tunnel, serial))
+            session = state.session or self._manager.table.child_owner.get((tunnel, serial))
             if session is not None:
                 self._manager.run(session, session.negotiate, line, serial, now)
-        self._at_once(keeper, now)
+        self._at_once(state, now)
 
-    def _at_once(self, keeper: ConnectionState, now: float) -> None:
+    def _at_once(self, state: ConnectionState, now: float) -> None:
         """An IKE SA that is missing is begun now, whatever failed before."""
-        keeper.failures = 0
-        if keeper.should_initiate:
-            self._set_due(keeper, now)
+        state.failures = 0
+        if state.should_initiate:
+            self._set_due(state, now)
 
     def rekey(self, tunnel: int, ike: bool, now: float) -> int:
         """Negotiate successors of all pairs of a tunnel, or of its IKE SA; how many were begun."""
-        keeper = self.by_tunnel[tunnel]
-        session = keeper.session
+        state = self.by_tunnel[tunnel]
+        session = state.session
         if session is None or not session.established or session.closed:
             return 0
         if ike:
             self._manager.run(session, session.rekey, now)
             return 1
         begun = 0
-        for line in keeper.connection.entries:
-            newest = keeper.newest_child(line.number)
+        for line in state.connection.entries:
+            newest = state.newest_child(line.number)
             if newest is not None:
                 self._manager.run(session, session.negotiate, line, newest.serial, now)
                 begun += 1
@@ -559,91 +559,91 @@ class ConnectionManager:
     def _may_initiate(self) -> bool:
         return len(self._manager.table.initiating) < MAX_PARALLEL_ATTEMPTS
 
-    def _run_due(self, keeper: ConnectionState, now: float) -> None:
+    def _run_due(self, state: ConnectionState, now: float) -> None:
         """What is due for a tunnel: an attempt at an IKE SA, or lines that are missing."""
-        if keeper.should_initiate:
+        if state.should_initiate:
             if self._may_initiate:
-                self._initiate(keeper, now)
+                self._initiate(state, now)
             else:
-                self._waiting_tunnels[keeper.connection.tunnel] = None
-        elif keeper.session is not None:
-            self._request_missing_children(keeper, now)
+                self._waiting_tunnels[state.connection.tunnel] = None
+        elif state.session is not None:
+            self._request_missing_children(state, now)
 
-    def _initiate(self, keeper: ConnectionState, now: float) -> None:
-        connection = keeper.connection
+    def _initiate(self, state: ConnectionState, now: float) -> None:
+        connection = state.connection
         path = NetworkPath(connection.context, connection.local, IKE_PORT, connection.remote, IKE_PORT)
         session = self._initiate_session[connection.version](self._manager, connection, path)
-        keeper.pending_session = session
+        state.pending_session = session
         self._manager.table.add(session, now)
         self._manager.run(session, session.start, now)
-        self.report(keeper)
+        self.report(state)
 
-    def _schedule_retry(self, keeper: ConnectionState, now: float) -> None:
+    def _schedule_retry(self, state: ConnectionState, now: float) -> None:
         """Have the next attempt made: soon after something that stood, later after something that failed."""
-        if keeper.due < inf or not (keeper.should_initiate or keeper.session is not None):
+        if state.due < inf or not (state.should_initiate or state.session is not None):
             return
-        if keeper.failures:
-            keeper.schedule_retry(
-                keeper.reason, now, self._manager.settings.backoff, self._manager.random(1)[0] / 255
+        if state.failures:
+            state.schedule_retry(
+                state.reason, now, self._manager.settings.backoff, self._manager.random(1)[0] / 255
             )
         else:
-            keeper.failures = 1
-            keeper.due = now + self._short_delay(keeper)
-        self._set_due(keeper, keeper.due)
+            state.failures = 1
+            state.due = now + self._short_delay(state)
+        self._set_due(state, state.due)
 
-    def _short_delay(self, keeper: ConnectionState) -> float:
+    def _short_delay(self, state: ConnectionState) -> float:
         """Seconds until what stood and is gone is made anew."""
-        return min(self._manager.settings.backoff[0], 0.1) + keeper.start_delay
+        return min(self._manager.settings.backoff[0], 0.1) + state.start_delay
 
-    def _request_missing_children(self, keeper: ConnectionState, now: float) -> None:
+    def _request_missing_children(self, state: ConnectionState, now: float) -> None:
         """Have the session make the pairs that are missing; only who began the IKE SA does that unasked."""
-        session = keeper.session
+        session = state.session
         if session is None or session.closed or not session.established or not session.initiator:
             return
         owners = self._manager.table.child_owner
         served = {
             pair.entry
-            for pair in keeper.child_sas.values()
-            if session.version == 1 or owners.get((pair.tunnel, pair.serial)) not in keeper.redundant_sessions
+            for pair in state.child_sas.values()
+            if session.version == 1 or owners.get((pair.tunnel, pair.serial)) not in state.redundant_sessions
         }
         later = inf
-        for line in keeper.connection.entries:
+        for line in state.connection.entries:
             if line.number in served:
                 continue
-            at = keeper.failures_of(line).retry_at
+            at = state.failures_of(line).retry_at
             if at <= now:
                 self._manager.run(session, session.negotiate, line, 0, now)
             else:
                 later = min(later, at)
-        self._set_due(keeper, later)
+        self._set_due(state, later)
 
-    def _set_due(self, keeper: ConnectionState, at: float) -> None:
-        keeper.due = at
+    def _set_due(self, state: ConnectionState, at: float) -> None:
+        state.due = at
         if at < inf:
-            heappush(self._due, (at, keeper.connection.tunnel))
+            heappush(self._due, (at, state.connection.tunnel))
 
-    def report(self, keeper: ConnectionState) -> None:
+    def report(self, state: ConnectionState) -> None:
         """Say how the tunnel is, if that is news."""
-        connection = keeper.connection
-        up = keeper.all_entries_up
-        reason = self.reason(keeper)
+        connection = state.connection
+        up = state.all_entries_up
+        reason = self.reason(state)
         identity = str(connection.expected) if up else ""
-        networks = keeper.networks if up else ()
+        networks = state.networks if up else ()
         told = (up, reason, identity, networks)
-        if told != keeper.last_report:
-            keeper.last_report = told
+        if told != state.last_report:
+            state.last_report = told
             self._manager.send_to_dataplane(IkeTunnelState(connection.tunnel, up, reason, identity, networks))
 
     @staticmethod
-    def reason(keeper: ConnectionState) -> str:
+    def reason(state: ConnectionState) -> str:
         """Why a tunnel is down; empty for one that is up, whatever was the matter with it before."""
-        connection = keeper.connection
-        if keeper.all_entries_up:
+        connection = state.connection
+        if state.all_entries_up:
             return ""
-        if keeper.reason:
-            return keeper.reason
+        if state.reason:
+            return state.reason
         peer = format_address(connection.remote)
-        if keeper.session is None and keeper.pending_session is None and not connection.may_initiate:
+        if state.session is None and state.pending_session is None and not connection.may_initiate:
             return f"waiting for {peer} to begin"
         return f"negotiating with {peer}"
 

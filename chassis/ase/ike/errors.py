@@ -19,7 +19,7 @@ from chassis.ase.ike.payloads.v2 import PayloadV2
 from chassis.ase.ike.payloads.v2_payloads import NotifyV2
 
 Row = tuple[str, Mapping[str, Any]]
-"""An id of `messages.TEMPLATES`, and the values of its template."""
+"""An id of `log.TEMPLATES`, and the values of its template."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -166,7 +166,7 @@ class IkeHost(Protocol):
     def log(
         self, id: str, values: Mapping[str, Any], session: Session | None, path: NetworkPath, now: float
     ) -> None:
-        """A line of the guide's tables 5 and 6, by its id in `messages.TEMPLATES`."""
+        """A line of the guide's tables 5 and 6, by its id in `log.TEMPLATES`."""
 
     def log_own(
         self, kind: str, severity: str, text: str, session: Session | None, path: NetworkPath, now: float
@@ -177,9 +177,10 @@ class IkeHost(Protocol):
     def count(self, name: str, number: int = 1) -> None:
         """Statistics, by names that mean one thing in both versions.
 
-        `begun` and `answered`: IKE SAs by who sent their first message; `done`: those whose peer proved itself;
-        `IKE SAs rekeyed`: those that a successor took over from. `retransmitted`: messages that were sent again by
-        themselves; `answered again`: answers, because a message came again. Pairs count as they are installed.
+        `negotiations initiated` and `negotiations responded` count IKE SAs by who sent the first message, `IKE SAs
+        established` those whose peer is authenticated, `IKE SAs rekeyed` those that a successor replaced.
+        `retransmissions` are messages sent again by a timer, `responses resent` replies to repeated messages.
+        CHILD SAs count when they are installed.
         """
 
     def group(self, context: int, local: int, remote: int, version: int) -> ConnectionGroup | None:
@@ -192,7 +193,7 @@ class IkeHost(Protocol):
         """A fresh inbound SPI for each protocol: four octets for AH and ESP, two for IPComp (a CPI)."""
 
     def release_spis(self, spis: Mapping[int, bytes]) -> None:
-        """SPIs that came to nothing, or whose SA is gone."""
+        """Release inbound SPIs of a failed negotiation or a deleted SA."""
 
     def new_serial(self, tunnel: int) -> int:
         """A serial for a pair of SAs: never given twice in this life."""
@@ -239,25 +240,25 @@ class IkeReports(Protocol):
     """What the manager of IKE SAs tells the connection manager of the sessions' doings."""
 
     def on_established(self, session: Session, now: float) -> None:
-        """As `Host.up`."""
+        """As `IkeHost.on_established`."""
 
     def on_child_installed(self, session: Session, child: ChildSa) -> None:
-        """As `Host.installed`."""
+        """As `IkeHost.on_child_installed`."""
 
     def on_child_removed(self, session: Session, child: ChildSa, reason: str, now: float) -> None:
-        """As `Host.removed`."""
+        """As `IkeHost.on_child_removed`."""
 
     def on_failed(self, session: Session, failure: FailureReason, now: float, line: PolicyEntry | None) -> None:
-        """As `Host.failed`."""
+        """As `IkeHost.on_failed`."""
 
     def on_closed(self, session: Session, reason: str, now: float) -> None:
-        """As `Host.down`."""
+        """As `IkeHost.on_closed`."""
 
     def on_initial_contact(self, session: Session, now: float) -> None:
-        """As `Host.contacted`."""
+        """As `IkeHost.on_initial_contact`."""
 
     def sibling_sessions(self, session: Session) -> Sequence[Session]:
-        """As `Host.siblings`."""
+        """As `IkeHost.sibling_sessions`."""
 
     def on_rekeyed(self, old: Session, new: Session) -> None:
         """`new`, which `old` made, serves the tunnel from now on."""

@@ -56,7 +56,7 @@ _METHOD_NAMES: Final = dict(METHODS_V1.values())
 class Mismatch:
     """One value that differs: `field` is cipher, integrity, prf, group, method, lifetime, count or another name.
 
-    `log` is an id of `messages.TEMPLATES` or "" when the guide has no line for it; `received` and
+    `log` is an id of `log.TEMPLATES` or "" when the guide has no line for it; `received` and
     `configured` are in the words of that line, `more` holds what else it needs.
     """
 

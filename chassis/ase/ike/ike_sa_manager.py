@@ -120,8 +120,8 @@ class IkeSaTable:
             self._remove_stale_timers()
 
     def _remove_stale_timers(self) -> None:
-        """Let go of timers that no longer hold: a lifetime may be a day ahead, and who has the keys makes IKE SAs
-        and deletes them as fast as it likes."""
+        """Remove stale timers. Without this a peer that creates and deletes IKE SAs quickly fills the heap with
+        day-long timers."""
         self._timer_of = {spi: at for spi, at in self._timer_of.items() if spi in self.by_spi}
         self._timers = [(at, spi) for spi, at in self._timer_of.items()]
         heapify(self._timers)
@@ -190,7 +190,7 @@ class IkeStatistics:
 class IkeSaManager:
     """The IKE SAs of one ASP, and what they share: randomness, SPIs, serials, log lines, counters and outputs.
 
-    It is the `Host` of the sessions. What a session reports goes on to `reports`, which the engine sets.
+    It is the `IkeHost` of the sessions. What a session reports goes on to `reports`, which the engine sets.
     """
 
     reports: IkeReports
@@ -240,7 +240,7 @@ class IkeSaManager:
         while (session := self.table.pop_due(now)) is not None:
             self.run(session, session.on_timer, now)
 
-    # for sessions (`Host`)
+    # for sessions (`IkeHost`)
 
     def random(self, octets: int) -> bytes:
         return self._random(octets)

@@ -20,7 +20,7 @@ _NO_VALUES: Final[Mapping[str, Any]] = MappingProxyType({})
 class PayloadError(DecodeError):
     """Octets do not decode: which payload and field, the line to log, and the notification to send.
 
-    `payload` and `field` are the RFC's words. `log` is an id of `messages.TEMPLATES` or "" when
+    `payload` and `field` are the RFC's words. `log` is an id of `log.TEMPLATES` or "" when
     the guide has no line for the cause; `values` fill its template. `notify` is the type of the
     notification for the peer (0: none) and `data` the octets that go with it.
     """
