@@ -26,10 +26,8 @@ from chassis.ase.ike.ike_proposals import (
 )
 from chassis.ase.ike.payloads import v1_sa, v2_sa
 from chassis.ase.ike.payloads.numbers import Protocol
+from chassis.ase.ipsec.sa import MIN_SPI
 from chassis.model.ipsec import IpsecProposal
-
-LOWEST_SPI: Final = 256
-"""Lower ones are reserved (RFC 4303 2.1); the names of IPComp's algorithms are not."""
 
 LIFE_TYPE: Final = 1
 LIFE_DURATION: Final = 2
@@ -91,7 +89,7 @@ class Suite:
         return (*ah, Protocol.ESP) if self.cipher else ah
 
     @property
-    def bare(self) -> bool:
+    def without_protection(self) -> bool:
         """Whether it would protect nothing, which no SA may do (RFC 4303 1)."""
         return not self.ah and not self.esp_integrity and self.cipher in (None, "null")
 
@@ -192,8 +190,8 @@ def _compare_bundle(
     chosen: list[v1_sa.TransformV1] = []
     for proposal in bundle:
         spi = int.from_bytes(proposal.spi, "big")
-        if spi < LOWEST_SPI and proposal.protocol != Protocol.IPCOMP:
-            differences.append(Mismatch("least SPI", spi, LOWEST_SPI))
+        if spi < MIN_SPI and proposal.protocol != Protocol.IPCOMP:
+            differences.append(Mismatch("least SPI", spi, MIN_SPI))
         candidates = [(_compare_v1(proposal.protocol, one, suite), one) for one in proposal.transforms]
         best, transform = min(candidates, key=lambda pair: len(pair[0]))
         differences += best

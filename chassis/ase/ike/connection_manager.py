@@ -92,25 +92,25 @@ class ConnectionState:
             and self.pending_session is None
         )
 
-    def failures_of(self, line: PolicyEntry) -> EntryFailures:
+    def failures_of(self, entry: PolicyEntry) -> EntryFailures:
         """How a line failed, if it did."""
-        return self.entry_failures.get(line.number, EntryFailures())
+        return self.entry_failures.get(entry.number, EntryFailures())
 
     def has_child(self, entry: int) -> bool:
         """Whether a policy line has a pair."""
-        return any(pair.entry == entry for pair in self.child_sas.values())
+        return any(child.entry == entry for child in self.child_sas.values())
 
     @property
     def all_entries_up(self) -> bool:
         """Whether every `seq` line has a pair, at least for one of its rules."""
-        wanted = {line.seq for line in self.connection.entries}
-        return bool(wanted) and wanted <= {entry_and_rule(pair.entry)[0] for pair in self.child_sas.values()}
+        wanted = {entry.seq for entry in self.connection.entries}
+        return bool(wanted) and wanted <= {entry_and_rule(child.entry)[0] for child in self.child_sas.values()}
 
     @property
     def missing_entries(self) -> list[PolicyEntry]:
         """What has no pair."""
-        served = {pair.entry for pair in self.child_sas.values()}
-        return [line for line in self.connection.entries if line.number not in served]
+        served = {child.entry for child in self.child_sas.values()}
+        return [entry for entry in self.connection.entries if entry.number not in served]
 
     @property
     def networks(self) -> tuple[int, ...]:
@@ -119,19 +119,19 @@ class ConnectionState:
         Those of a rule that waits for its pair belong to them: its packets must not take another way meanwhile.
         """
         seen: dict[tuple[int, int], None] = {}
-        for pair in self.child_sas.values():
-            seen.update(dict.fromkeys(pair.remote_networks))
-        for line in self.missing_entries:
-            if line.rule:
-                seen.update(dict.fromkeys(line.remote_networks))
+        for child in self.child_sas.values():
+            seen.update(dict.fromkeys(child.remote_networks))
+        for entry in self.missing_entries:
+            if entry.rule:
+                seen.update(dict.fromkeys(entry.remote_networks))
         return tuple([number for network in sorted(seen) for number in network])
 
     def newest_child(self, entry: int) -> ChildSa | None:
         """The pair of a line that was installed last."""
         found = None
-        for pair in self.child_sas.values():
-            if pair.entry == entry:
-                found = pair
+        for child in self.child_sas.values():
+            if child.entry == entry:
+                found = child
         return found
 
     def sessions(self) -> list[Session]:
@@ -261,21 +261,21 @@ class ConnectionManager:
 
     def _apply_changed_entries(self, state: ConnectionState, before: Connection, now: float) -> None:
         """Lines and rules that are gone lose their pairs; one that is another now is negotiated anew (S-064)."""
-        seqs = {line.seq for line in state.connection.entries}
+        seqs = {entry.seq for entry in state.connection.entries}
         for number in list(state.entry_failures):
             if before.entry(number) != state.connection.entry(number):
                 del state.entry_failures[number]
-        for pair in list(state.child_sas.values()):
-            old, new = before.entry(pair.entry), state.connection.entry(pair.entry)
-            owner = self._manager.table.child_owner.get((pair.tunnel, pair.serial))
+        for child in list(state.child_sas.values()):
+            old, new = before.entry(child.entry), state.connection.entry(child.entry)
+            owner = self._manager.table.child_owner.get((child.tunnel, child.serial))
             if owner is None:
                 continue
             session = state.session or owner
             if new is None:
-                gone = "the rule is gone" if entry_and_rule(pair.entry)[0] in seqs else "the policy line is gone"
-                self._manager.run(owner, owner.delete_child, pair.serial, gone, now)
-            elif old is not None and old.rules != new.rules and state.newest_child(pair.entry) is pair:
-                self._manager.run(session, session.negotiate, new, pair.serial, now)
+                gone = "the rule is gone" if entry_and_rule(child.entry)[0] in seqs else "the policy line is gone"
+                self._manager.run(owner, owner.delete_child, child.serial, gone, now)
+            elif old is not None and old.rules != new.rules and state.newest_child(child.entry) is child:
+                self._manager.run(session, session.negotiate, new, child.serial, now)
         self._request_missing_children(state, now)
 
     # what sessions report
@@ -355,21 +355,21 @@ class ConnectionManager:
         else:
             self._schedule_retry(state, now)
 
-    def on_failed(self, session: Session, failure: FailureReason, now: float, line: PolicyEntry | None) -> None:
+    def on_failed(self, session: Session, failure: FailureReason, now: float, entry: PolicyEntry | None) -> None:
         state = self._state_of(session)
         if state is None:
             return
         spread = self._manager.random(1)[0] / 255
-        if line is not None:
+        if entry is not None:
             _, longest = self._manager.settings.backoff
             if not state.child_sas:
                 state.failures += 1
-            setback = state.entry_failures.setdefault(line.number, EntryFailures())
+            setback = state.entry_failures.setdefault(entry.number, EntryFailures())
             setback.failures += 1
             setback.reason = failure.text
             wait = min(2.0 ** min(setback.failures, 16), longest) * (0.75 + 0.5 * spread)
             setback.retry_at = now + wait
-            if not state.has_child(line.number):
+            if not state.has_child(entry.number):
                 state.reason = failure.text
                 self.report(state)
             self._set_due(state, min(state.due, now + wait))
@@ -424,9 +424,9 @@ class ConnectionManager:
     def on_outbound_activated(self, tunnel: int, serial: int) -> None:
         """As `sends`, for a pair that was installed before."""
         state = self.by_tunnel.get(tunnel)
-        pair = None if state is None else state.child_sas.get(serial)
-        if pair is not None:
-            self.on_child_sends(tunnel, pair.entry, serial)
+        child = None if state is None else state.child_sas.get(serial)
+        if child is not None:
+            self.on_child_sends(tunnel, child.entry, serial)
 
     def on_initial_contact(self, session: Session, now: float) -> None:
         state = self._state_of(session)
@@ -451,7 +451,7 @@ class ConnectionManager:
         if state is None:
             return
         owners = self._manager.table.child_owner
-        for tunnel, serial in [(pair.tunnel, pair.serial) for pair in state.child_sas.values()]:
+        for tunnel, serial in [(child.tunnel, child.serial) for child in state.child_sas.values()]:
             if owners.get((tunnel, serial)) is old:
                 owners[tunnel, serial] = new
         if state.session is old:
@@ -469,15 +469,15 @@ class ConnectionManager:
             if session is not None and (session is state.session or session.orphaned):
                 self._manager.run(session, session.on_inbound_traffic, now)
 
-    def on_acquire(self, tunnel: int, entry: int, now: float) -> None:
+    def on_acquire(self, tunnel: int, number: int, now: float) -> None:
         """A packet waits for a pair of a line."""
         state = self.by_tunnel.get(tunnel)
         if state is None:
             return
-        line, session = state.connection.entry(entry), state.session
+        entry, session = state.connection.entry(number), state.session
         if session is not None and session.established and not session.closed:
-            if line is not None and not state.has_child(entry) and state.failures_of(line).retry_at <= now:
-                self._manager.run(session, session.negotiate, line, 0, now)
+            if entry is not None and not state.has_child(number) and state.failures_of(entry).retry_at <= now:
+                self._manager.run(session, session.negotiate, entry, 0, now)
         elif state.should_initiate and state.due == inf and tunnel not in self._waiting_tunnels:
             self._run_due(state, now)
 
@@ -508,19 +508,19 @@ class ConnectionManager:
             self._close(state.pending_session, "cleared by the operator", now)
         self._at_once(state, now)
 
-    def clear_pairs(self, tunnel: int, now: float) -> None:
+    def clear_child_sas(self, tunnel: int, now: float) -> None:
         """Have the pairs of a tunnel made anew, each new one before its old one goes (guide chapter 11).
 
         IKE SAs stay. Where none stands one is begun, and with it come the pairs.
         """
         state = self.by_tunnel[tunnel]
         state.entry_failures.clear()
-        for line in state.connection.entries:
-            newest = state.newest_child(line.number)
+        for entry in state.connection.entries:
+            newest = state.newest_child(entry.number)
             serial = 0 if newest is None else newest.serial
             session = state.session or self._manager.table.child_owner.get((tunnel, serial))
             if session is not None:
-                self._manager.run(session, session.negotiate, line, serial, now)
+                self._manager.run(session, session.negotiate, entry, serial, now)
         self._at_once(state, now)
 
     def _at_once(self, state: ConnectionState, now: float) -> None:
@@ -539,10 +539,10 @@ class ConnectionManager:
             self._manager.run(session, session.rekey, now)
             return 1
         begun = 0
-        for line in state.connection.entries:
-            newest = state.newest_child(line.number)
+        for entry in state.connection.entries:
+            newest = state.newest_child(entry.number)
             if newest is not None:
-                self._manager.run(session, session.negotiate, line, newest.serial, now)
+                self._manager.run(session, session.negotiate, entry, newest.serial, now)
                 begun += 1
         return begun
 
@@ -602,17 +602,17 @@ class ConnectionManager:
             return
         owners = self._manager.table.child_owner
         served = {
-            pair.entry
-            for pair in state.child_sas.values()
-            if session.version == 1 or owners.get((pair.tunnel, pair.serial)) not in state.redundant_sessions
+            child.entry
+            for child in state.child_sas.values()
+            if session.version == 1 or owners.get((child.tunnel, child.serial)) not in state.redundant_sessions
         }
         later = inf
-        for line in state.connection.entries:
-            if line.number in served:
+        for entry in state.connection.entries:
+            if entry.number in served:
                 continue
-            at = state.failures_of(line).retry_at
+            at = state.failures_of(entry).retry_at
             if at <= now:
-                self._manager.run(session, session.negotiate, line, 0, now)
+                self._manager.run(session, session.negotiate, entry, 0, now)
             else:
                 later = min(later, at)
         self._set_due(state, later)

@@ -97,7 +97,7 @@ class Connection:
 
     def entry(self, number: int) -> PolicyEntry | None:
         """The line, or the rule of one, that has this number."""
-        return next((line for line in self.entries if line.number == number), None)
+        return next((entry for entry in self.entries if entry.number == number), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,24 +277,24 @@ class Connections:
             return None
         proposals = tuple(
             one
-            for one in (self._policy(IkeProposal, line.name) for line in policy.proposals)
+            for one in (self._policy(IkeProposal, ref.name) for ref in policy.proposals)
             if one is not None and one.version == policy.version and one.exists
         )
-        lines: tuple[PolicyEntry, ...] = ()
-        flaw = ""
+        entries: tuple[PolicyEntry, ...] = ()
+        config_error = ""
         try:
             if not proposals:
                 raise ConfigError(f"IKE policy {policy.name} has no proposal")
             _check(proposals)
-            lines = tuple(
+            entries = tuple(
                 part
                 for entry in record.config.entries
                 for part in _negotiated_parts(self._entry(record, entry), policy.version)
             )
-            if not lines:
+            if not entries:
                 raise ConfigError("no IPsec policy")
         except ConfigError as error:
-            flaw = str(error)
+            config_error = str(error)
         own, peer = policy.identity_local, policy.identity_remote
         expected = record.config.remote_id or (peer.value if peer is not None else "")
         return Connection(
@@ -307,7 +307,7 @@ class Connections:
             version=policy.version,
             policy=replace(policy, **_ELSEWHERE),
             proposals=proposals,
-            entries=lines,
+            entries=entries,
             identity=IkeIdentity.of(own.value) if own is not None else IkeIdentity.address(record.local),
             expected=IkeIdentity.of(expected) if expected else IkeIdentity.address(record.remote),
             psk=policy.psk,
@@ -315,7 +315,7 @@ class Connections:
             keepalive=isinstance(context, ContextRecord) and context.keepalive,
             enabled=record.wanted,
             peer_reachable=record.up,
-            config_error=flaw,
+            config_error=config_error,
         )
 
     def _policy(self, kind: type[_P], name: str, context: int = 0) -> _P | None:
@@ -327,12 +327,12 @@ class Connections:
         policy = self._policy(IpsecPolicy, entry.policy or "")
         if policy is None:
             raise ConfigError(f"IPsec policy {entry.policy} is not there")
-        found = (self._policy(IpsecProposal, line.name) for line in policy.proposals)
+        found = (self._policy(IpsecProposal, ref.name) for ref in policy.proposals)
         suites = tuple(Suite(one, policy.pfs_group, policy.esn) for one in found if one is not None)
         if not suites:
             raise ConfigError(f"IPsec policy {policy.name} has no proposal")
         for suite in suites:
-            if suite.bare:
+            if suite.without_protection:
                 raise ConfigError(f"IPsec proposal {suite.proposal.name} has neither cipher nor integrity")
         rules: tuple[AclRule, ...] = ()
         if entry.acl:
@@ -345,18 +345,18 @@ class Connections:
         return PolicyEntry(entry.seq, policy.name, suites, rules, policy.window)
 
 
-def _negotiated_parts(line: PolicyEntry, version: int) -> Iterable[PolicyEntry]:
+def _negotiated_parts(entry: PolicyEntry, version: int) -> Iterable[PolicyEntry]:
     """What of a line is negotiated at a time: a CHILD SA of version 2 takes all rules of its list, a quick mode of
     version 1 one."""
-    if version != 1 or not line.rules:
-        return (line,)
-    return [replace(line, rules=(rule,), rule=rule.seq) for rule in rules_with_own_sas(line.rules)]
+    if version != 1 or not entry.rules:
+        return (entry,)
+    return [replace(entry, rules=(rule,), rule=rule.seq) for rule in rules_with_own_sas(entry.rules)]
 
 
 def _lists(record: Record, proposal: object) -> bool:
     """Whether a record is a policy that names a proposal."""
     value = record.value if isinstance(record, PolicyRecord) else None
-    return isinstance(value, IkePolicy | IpsecPolicy) and any(line.name == proposal for line in value.proposals)
+    return isinstance(value, IkePolicy | IpsecPolicy) and any(ref.name == proposal for ref in value.proposals)
 
 
 def _group_key(connection: Connection) -> GroupKey:

@@ -101,7 +101,7 @@ class _CertificateFields:
 
 
 @contextmanager
-def unwarned() -> Iterator[None]:
+def suppress_warnings() -> Iterator[None]:
     """Certificates are read in here: what `cryptography` warns of, such as the serial number 0 that old CAs gave
     their roots, is harmless, and a peer is not to fill our standard error."""
     with warnings.catch_warnings():
@@ -129,7 +129,7 @@ def verify(trusted: Sequence[x509.Certificate], ders: Sequence[bytes], wall: flo
 
     `wall` is in seconds since 1970. Raises CertificateError.
     """
-    with unwarned():
+    with suppress_warnings():
         return _verify(trusted, ders, wall)
 
 
@@ -415,7 +415,7 @@ class Credentials:
 
         A file of a self certificate may go on with the CA certificates above it.
         """
-        with unwarned():
+        with suppress_warnings():
             return cls._read(records)
 
     @classmethod

@@ -183,7 +183,7 @@ def _run_command(ike: IkeEngine, name: str, arguments: Attributes, now: float) -
     """
     tunnels = _tunnels(ike, arguments)
     if name == "clear":
-        clear = {"ike": ike.connection_manager.clear_ike, "ipsec": ike.connection_manager.clear_pairs}
+        clear = {"ike": ike.connection_manager.clear_ike, "ipsec": ike.connection_manager.clear_child_sas}
         for tunnel in tunnels:
             clear.get(str(arguments.get("what")), ike.connection_manager.clear)(tunnel, now)
         return {"cleared": len(tunnels)}
@@ -224,8 +224,8 @@ def _describe(ike: IkeEngine, state: ConnectionState) -> dict[str, Any]:
         "reason": ike.connection_manager.reason(state),
         "failures": state.failures,
         "missing": [
-            {**describe_entry(line.number), "reason": state.failures_of(line).reason}
-            for line in state.missing_entries
+            {**describe_entry(entry.number), "reason": state.failures_of(entry).reason}
+            for entry in state.missing_entries
         ],
         "ike": [session.describe() for session in state.sessions()],
     }

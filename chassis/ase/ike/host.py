@@ -222,7 +222,7 @@ class IkeHost(Protocol):
         """A pair is gone (after its `SaDelete` was emitted)."""
 
     def on_failed(
-        self, session: Session, failure: FailureReason, now: float, line: PolicyEntry | None = None
+        self, session: Session, failure: FailureReason, now: float, entry: PolicyEntry | None = None
     ) -> None:
         """The negotiation of the IKE SA, or of a line's pair, came to nothing."""
 
@@ -248,7 +248,7 @@ class IkeReports(Protocol):
     def on_child_removed(self, session: Session, child: ChildSa, reason: str, now: float) -> None:
         """As `IkeHost.on_child_removed`."""
 
-    def on_failed(self, session: Session, failure: FailureReason, now: float, line: PolicyEntry | None) -> None:
+    def on_failed(self, session: Session, failure: FailureReason, now: float, entry: PolicyEntry | None) -> None:
         """As `IkeHost.on_failed`."""
 
     def on_closed(self, session: Session, reason: str, now: float) -> None:

@@ -7,7 +7,6 @@ from heapq import heapify, heappop, heappush
 from math import inf
 from typing import Any, Final
 
-from chassis.ase.ike.child_proposals import LOWEST_SPI
 from chassis.ase.ike.child_sa import ChildSa
 from chassis.ase.ike.connections import Connection, ConnectionGroup, PolicyEntry
 from chassis.ase.ike.errors import FailureReason
@@ -15,6 +14,7 @@ from chassis.ase.ike.host import IkeReports, IkeSettings, NetworkPath, Session
 from chassis.ase.ike.log import IkeLogger
 from chassis.ase.ike.payloads.numbers import Protocol
 from chassis.ase.ike_messages import FromIke, IkeLog, IkePacket, SaActivateOutbound, SaInstall
+from chassis.ase.ipsec.sa import MIN_SPI
 from chassis.bus.messages import LogRecord
 
 FIRST_PRIVATE_CPI: Final = 61_440
@@ -303,7 +303,7 @@ class IkeSaManager:
             octets, end = (2, FIRST_PRIVATE_CPI) if protocol == Protocol.IPCOMP else (4, 1 << 32)
             while True:
                 spi = self._random(octets)
-                if LOWEST_SPI <= int.from_bytes(spi, "big") < end and spi not in self._spis:
+                if MIN_SPI <= int.from_bytes(spi, "big") < end and spi not in self._spis:
                     break
             self._spis.add(spi)
             result[protocol] = spi
@@ -348,11 +348,11 @@ class IkeSaManager:
         self.reports.on_child_removed(session, child, reason, now)
 
     def on_failed(
-        self, session: Session, failure: FailureReason, now: float, line: PolicyEntry | None = None
+        self, session: Session, failure: FailureReason, now: float, entry: PolicyEntry | None = None
     ) -> None:
         self.count(f"failed {failure.cause}")
         self.log_own(f"failed {failure.cause}", "error", failure.text, session, session.path, now)
-        self.reports.on_failed(session, failure, now, line)
+        self.reports.on_failed(session, failure, now, entry)
 
     def on_closed(self, session: Session, reason: str, now: float) -> None:
         self.reports.on_closed(session, reason, now)

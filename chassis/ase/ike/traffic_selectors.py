@@ -34,9 +34,9 @@ def _id_payload(prefix: Prefix, protocol: int | None, port: int | None) -> IdV1:
     return IdV1.subnet(address & MASKS[length], MASKS[length], protocol or 0, port or 0)
 
 
-def id_payloads_v1(line: PolicyEntry) -> tuple[IdV1, IdV1]:
+def id_payloads_v1(entry: PolicyEntry) -> tuple[IdV1, IdV1]:
     """Return (our side, the peer's side) of the rule that a quick mode is for; no rule means everything."""
-    rule = line.rules[0] if line.rules else AclRule(0)
+    rule = entry.rules[0] if entry.rules else AclRule(0)
     ours = _id_payload(rule.source, rule.protocol, rule.source_port)
     peers = _id_payload(rule.destination, rule.protocol, rule.destination_port)
     return ours, peers
@@ -51,13 +51,13 @@ def equivalent_ids(one: IdV1, other: IdV1) -> bool:
     )
 
 
-def matching_entries(lines: Iterable[PolicyEntry], ours: IdV1, peers: IdV1) -> tuple[PolicyEntry, ...]:
+def matching_entries(entries: Iterable[PolicyEntry], ours: IdV1, peers: IdV1) -> tuple[PolicyEntry, ...]:
     """Return the entries, in order, whose mirrored rule equals what the peer asks for."""
     found = []
-    for line in lines:
-        own, other = id_payloads_v1(line)
+    for entry in entries:
+        own, other = id_payloads_v1(entry)
         if equivalent_ids(own, ours) and equivalent_ids(other, peers):
-            found.append(line)
+            found.append(entry)
     return tuple(found)
 
 

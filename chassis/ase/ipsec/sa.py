@@ -29,6 +29,7 @@ MAX_SEQUENCE = (1 << 32) - 1
 MAX_EXTENDED_SEQUENCE = (1 << 64) - 1
 """The last extended sequence number (RFC 4303 2.2.1). Only its low half is sent."""
 MIN_SPI = 256
+"""Lower SPIs are reserved (RFC 4302 2.4, RFC 4303 2.1). A CPI of IPComp may be lower (RFC 3173 3.3)."""
 
 
 class SaError(ValueError):

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from chassis.ase.ike.child_proposals import DEFLATE, LOWEST_SPI, ChildChoiceV2, Suite, choose_v2, offer_v2
+from chassis.ase.ike.child_proposals import DEFLATE, ChildChoiceV2, Suite, choose_v2, offer_v2
 from chassis.ase.ike.child_sa import key_sizes, sa_install, sa_keys, spi_protocols, suites_for_path
 from chassis.ase.ike.connections import PolicyEntry
 from chassis.ase.ike.crypto.diffie_hellman import GROUPS, DhKeyPair
@@ -41,6 +41,7 @@ from chassis.ase.ike.v2.ike_sa import ESTABLISHED_STATES, IkeSa, IkeSaState, Tas
 from chassis.ase.ike.v2.informational import DeleteChildSpisTask, close_child
 from chassis.ase.ike.v2.keymat import NONCE_OCTETS, shared_secret
 from chassis.ase.ike_messages import SaInstall
+from chassis.ase.ipsec.sa import MIN_SPI
 from chassis.model.acl import AclRule
 
 AH_THROUGH_NAT_TEXT = "AH cannot pass the NAT between the peers (RFC 3948 carries ESP only)"
@@ -135,7 +136,7 @@ class ChosenEntry:
 
 def _spis_valid(choice: ChildChoiceV2) -> bool:
     """Return whether none of the peer's SPIs is reserved (RFC 4303 2.1)."""
-    return all(int.from_bytes(spi, "big") >= LOWEST_SPI for spi in choice.peer_spis.values())
+    return all(int.from_bytes(spi, "big") >= MIN_SPI for spi in choice.peer_spis.values())
 
 
 class ChildNegotiation:
