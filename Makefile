@@ -13,7 +13,7 @@ MULTIPROCESS = $(shell grep -rlE "mark(ers)?.*multiprocess" tests --include="tes
 # More for pytest, such as PYTEST_ARGS="--spec-dir=FOLDER" or PYTEST_ARGS="-k supervision".
 PYTEST_ARGS ?=
 
-.PHONY: help install run test coverage gates gates-renew bench flake lint docs wheel clean
+.PHONY: help install run test coverage gates gates-renew bench profile flake lint docs wheel clean
 
 help:
 	@echo "make run      a lab with its live status (LAB=FILE for another one)"
@@ -22,6 +22,7 @@ help:
 	@echo "make gates    what the simulator and IKE do, compared with what was recorded; gates-renew records it anew"
 	@echo "make flake    tests with real processes on a crowded machine for $(FLAKE_MINUTES) minutes; build/flake.log"
 	@echo "make bench    benchmarks; results in build/bench.json"
+	@echo "make profile where the time of a benchmark of engines goes (BENCHMARKS=line_card); build/profile.txt"
 	@echo "make lint     ruff and mypy"
 	@echo "make docs     print the pages that are made from the code"
 	@echo "make wheel    build the wheel, and boot an example with it in an environment of its own"
@@ -56,6 +57,13 @@ gates-renew: install
 
 bench: install
 	$(BIN)/python -m bench $(BENCHMARKS)
+
+# Of this process alone: the benchmarks line_card, asp_work and fuzz drive engines in it.
+profile: install
+	@mkdir -p build
+	-$(BIN)/python -m cProfile -o build/profile.pstats -m bench $(or $(BENCHMARKS),line_card)
+	$(BIN)/python -c "import pstats; pstats.Stats('build/profile.pstats', stream=open('build/profile.txt', 'w')).sort_stats('tottime').print_stats(60)"
+	@head -40 build/profile.txt
 
 flake: install
 	$(BIN)/python -m tests.support.flake --minutes $(FLAKE_MINUTES) $(MULTIPROCESS) -m multiprocess $(PYTEST_ARGS)
