@@ -28,9 +28,7 @@ from chassis.bus.records import (
     RouteRecord,
     TunnelRecord,
 )
-from chassis.bus.records import (
-    Key as RecordKey,
-)
+from chassis.bus.records import Key as RecordKey
 from chassis.bus.replication import Publisher
 from chassis.model.ipsec import Key, Keyed, ManualSa, SaKeys, Spi, TunnelEntry
 from chassis.model.router import Tunnel
@@ -156,12 +154,7 @@ class Controller:
         self.boot += 1
         self.epoch += 1
         self.asp = AspEngine(
-            card,
-            pid=1,
-            boot=self.boot,
-            state=self.state,
-            fresh=fresh,
-            random=self.random.randbytes,
+            card, pid=1, boot=self.boot, state=self.state, fresh=fresh, random=self.random.randbytes
         )
         self.take(self.asp.start(self.now))
         self.take(self.asp.on_connected(self.now))
@@ -350,12 +343,7 @@ def records(*, there: bool = False, kind: str = "esp", **tunnel: object) -> list
         route(INNER, f"{eco_in}.0.0.0/8", port_hop(LC3, "3/1", f"{inside}.0.0.7")),
         route(INNER, f"{outside}.0.0.0/8", tunnel_hop(CIRCUIT)),
         route(INNER, f"{eco_out}.0.0.0/8", tunnel_hop(ECONOMICAL)),
-        route(
-            OUTER,
-            f"{far}/32",
-            port_hop(LC3, "3/11", far, cost=5),
-            port_hop(LC4, "4/11", "41.0.0.9", cost=10),
-        ),
+        route(OUTER, f"{far}/32", port_hop(LC3, "3/11", far, cost=5), port_hop(LC4, "4/11", "41.0.0.9", cost=10)),
         manual_sa("sa1", 1000, kind, there=there),
         manual_sa("sa2", 2000, kind, there=there),
     ]

@@ -137,12 +137,7 @@ class Generator:
         return " ".join(words), nodes
 
     def words(
-        self,
-        elements: Sequence[Element],
-        command: Command,
-        syntax: str,
-        nodes: set[Node],
-        chosen: dict[str, str],
+        self, elements: Sequence[Element], command: Command, syntax: str, nodes: set[Node], chosen: dict[str, str]
     ) -> list[str]:
         words: list[str] = []
         for element in elements:

@@ -2,14 +2,7 @@
 
 from __future__ import annotations
 
-from chassis.bus.records import (
-    InterfaceRecord,
-    LocalAddressRecord,
-    NextHop,
-    PortRecord,
-    Record,
-    RouteRecord,
-)
+from chassis.bus.records import InterfaceRecord, LocalAddressRecord, NextHop, PortRecord, Record, RouteRecord
 from chassis.net.address import parse_address as ip
 from tests.support.linecard import tunnel
 

@@ -73,10 +73,7 @@ def tunnel(number: int, asp: str, *, economical: bool, home: str = "lc 3", **fie
     )
 
 
-TO_TUNNELS = (
-    NextHop("tunnel", 5, "asp 1/1", tunnel=ECONOMICAL),
-    NextHop("tunnel", 10, "asp 1/2", tunnel=SPARE),
-)
+TO_TUNNELS = (NextHop("tunnel", 5, "asp 1/1", tunnel=ECONOMICAL), NextHop("tunnel", 10, "asp 1/2", tunnel=SPARE))
 
 RECORDS: tuple[Record, ...] = (
     CardStateRecord("lc 3", "linecard", 2, EPOCH, True),

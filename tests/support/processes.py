@@ -57,11 +57,7 @@ class FakeLauncher:
         self.lab = folder / "lab.yaml"
         self.lab.write_text(LAB.replace("DELAY", delay))
         (folder / "a.cfg").write_text("context local\n")
-        self.environment = {
-            **os.environ,
-            "CHASSIS_RUN": str(folder / "r"),
-            "CHASSIS_STATE": str(folder / "s"),
-        }
+        self.environment = {**os.environ, "CHASSIS_RUN": str(folder / "r"), "CHASSIS_STATE": str(folder / "s")}
         self.run = folder / "r" / "s"
         self.state = folder / "s" / "s"
         self.process: subprocess.Popen[str]

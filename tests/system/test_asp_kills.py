@@ -74,9 +74,7 @@ def asps_in_use(lab: LabClient, node: str) -> list[str]:
 def test_no_number_twice_and_no_replay_over_many_kills(lab_factory: LabFactory, tmp_path: Path, part: int) -> None:
     random = Random(part)
     lab = lab_factory(
-        LAB,
-        settings={"restart-delay": "0"},
-        flows={name: {"rate": RATE, "start": "manual"} for name in FLOWS},
+        LAB, settings={"restart-delay": "0"}, flows={name: {"rate": RATE, "start": "manual"} for name in FLOWS}
     )
     lab.wait_until("tunnels up")
     lab.start(*FLOWS)

@@ -41,11 +41,7 @@ def test_every_process_is_told_who_it_is(fake: FakeLauncher) -> None:
 def test_folders_and_files_are_their_owners_alone(fake: FakeLauncher) -> None:
     for folder in (fake.run, fake.state, fake.state / "a"):
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-    for file in (
-        fake.run / "lab.json",
-        fake.run / "a.lc3.log",
-        fake.state / "a" / "boots.json",
-    ):
+    for file in (fake.run / "lab.json", fake.run / "a.lc3.log", fake.state / "a" / "boots.json"):
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert stat.S_IMODE((fake.run / "launcher.sock").stat().st_mode) == 0o600
 
@@ -77,9 +73,7 @@ def test_a_killed_card_comes_back_under_a_new_boot_number(fake: FakeLauncher) ->
 
 
 @pytest.mark.parametrize("fake", ["never"], indirect=True)
-def test_a_card_that_is_never_to_come_back_stays_dead_until_an_operator_restarts_it(
-    fake: FakeLauncher,
-) -> None:
+def test_a_card_that_is_never_to_come_back_stays_dead_until_an_operator_restarts_it(fake: FakeLauncher) -> None:
     fake.call("kill", node="a", card="lc 3")
     eventually(lambda: fake.row("a", "lc 3")["state"] == "dead", "lc 3 is dead")
     with pytest.raises(OperatorError, match=r"a lc 3 is dead already \(killed by SIGKILL\)"):
@@ -113,9 +107,7 @@ def test_a_controller_has_a_hung_card_killed_but_only_the_start_that_it_means(fa
     assert "asp 1/1 hung: killed: hung" in texts
 
 
-def test_a_controller_that_is_silent_is_killed_and_its_successor_hears_of_every_card(
-    fake: FakeLauncher,
-) -> None:
+def test_a_controller_that_is_silent_is_killed_and_its_successor_hears_of_every_card(fake: FakeLauncher) -> None:
     fake.controller("a", "hush")
     fake.running("a", "xcrp", 2)
     assert fake.row("a", "lc 3")["boot"] == 1

@@ -3,15 +3,7 @@
 from __future__ import annotations
 
 from chassis.ase.ipsec.spd import Rule, SpdEntry
-from tests.support.asp import (
-    CIRCUIT,
-    ECONOMICAL,
-    Controller,
-    ip,
-    packets_of,
-    records,
-    udp_packet,
-)
+from tests.support.asp import CIRCUIT, ECONOMICAL, Controller, ip, packets_of, records, udp_packet
 
 FLOWS = 1 << 17
 """What the selectors of all SAs and lines remember."""

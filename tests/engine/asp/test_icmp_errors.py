@@ -44,8 +44,7 @@ def router(*, address: str) -> Controller:
 
 
 @pytest.mark.parametrize(
-    ("sender", "by", "source"),
-    [("50.0.0.1", "3/1", "50.0.0.254"), ("70.0.0.1", "4/1", "70.0.0.254")],
+    ("sender", "by", "source"), [("50.0.0.1", "3/1", "50.0.0.254"), ("70.0.0.1", "4/1", "70.0.0.254")]
 )
 def test_an_error_is_from_the_interface_by_which_it_leaves(sender: str, by: str, source: str) -> None:
     large = udp_packet(sender, size=601, df=True)

@@ -83,10 +83,7 @@ def test_datagrams_of_both_ports_reach_ike(check: bool) -> None:
         datagram(500, MESSAGE, check=check).emit(),
         datagram(4500, bytes(4) + MESSAGE, source_port=1025, check=check).emit(),
     )
-    assert got == [
-        IkePacket(OUTER, A, 500, B, 500, MESSAGE),
-        IkePacket(OUTER, A, 4500, B, 1025, MESSAGE),
-    ]
+    assert got == [IkePacket(OUTER, A, 500, B, 500, MESSAGE), IkePacket(OUTER, A, 4500, B, 1025, MESSAGE)]
     assert (side.count("ike datagrams received"), side.count("packets delivered")) == (2, 2)
 
 

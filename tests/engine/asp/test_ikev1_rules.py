@@ -31,10 +31,7 @@ def side(*rules: AclRule, there: bool = False, version: int = 1) -> Side:
         rules = tuple(mirrored(rule) for rule in rules)
     made: list[Record] = [
         policy(version),
-        *static(
-            there=there,
-            entries=(TunnelEntry(LINE, policy="p", acl="list"), TunnelEntry(20, policy="p")),
-        ),
+        *static(there=there, entries=(TunnelEntry(LINE, policy="p", acl="list"), TunnelEntry(20, policy="p"))),
         PolicyRecord(INNER, Acl("list", rules=rules)),
     ]
     return Side(made)

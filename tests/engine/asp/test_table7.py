@@ -236,12 +236,7 @@ CASES: dict[str, list[Case]] = {
     "esp-no-inbound-sa": [previous_spi, previous_spi_of_ah, spi_of_a_deleted_negotiation],
     "esp-late-packet": [before_the_window("esp"), before_the_window("ah"), before_the_window("bundle")],
     "esp-duplicate-packet": [seen_before("esp"), seen_before("ah"), seen_before("bundle")],
-    "esp-selector-mismatch": [
-        other_host("esp"),
-        other_host("ah"),
-        other_host("bundle"),
-        more_than_was_negotiated,
-    ],
+    "esp-selector-mismatch": [other_host("esp"), other_host("ah"), other_host("bundle"), more_than_was_negotiated],
 }
 """Ways to provoke a row, by its id."""
 

@@ -122,10 +122,7 @@ def test_opened_packets_into_another_tunnel_of_this_asp() -> None:
 def test_opened_packets_into_a_tunnel_of_another_asp() -> None:
     a, b = pair()
     other = b.tunnel(CIRCUIT)
-    b.put(
-        replace(other, number=9, asp=SPARE),
-        route(INNER, "70.0.0.0/8", tunnel_hop(9)),
-    )
+    b.put(replace(other, number=9, asp=SPARE), route(INNER, "70.0.0.0/8", tunnel_hop(9)))
     [(_, out)] = a.protect(ECONOMICAL, [udp_packet("52.0.0.1", "70.0.0.1", ttl=10)])
     [(card, given)] = b.open(out)
     assert (card, given.step, given.tunnel, given.context) == (SPARE, Step.ENCAPSULATE, 9, INNER)
@@ -137,8 +134,7 @@ def test_opened_packets_into_a_tunnel_of_another_asp() -> None:
 
 
 @pytest.mark.parametrize(
-    ("destination", "ttl", "expected"),
-    [("62.0.0.1", 1, (11, 0)), ("99.0.0.1", 9, (3, 0)), ("62.0.0.1", 2, None)],
+    ("destination", "ttl", "expected"), [("62.0.0.1", 1, (11, 0)), ("99.0.0.1", 9, (3, 0)), ("62.0.0.1", 2, None)]
 )
 def test_the_sender_is_told_why_through_the_tunnel(
     destination: str, ttl: int, expected: tuple[int, int] | None

@@ -12,12 +12,7 @@ import pytest
 from chassis.ase.ike.host import Session
 from chassis.ase.ike.ike_sa_manager import IkeSaManager
 from chassis.ase.ike_messages import Configure, IkePacket, PeerAlive
-from chassis.bus.records import (
-    ContextRecord,
-    PolicyRecord,
-    Record,
-    TunnelRecord,
-)
+from chassis.bus.records import ContextRecord, PolicyRecord, Record, TunnelRecord
 from chassis.model.acl import AclRule
 from launch.lab import counter_names
 from tests.support.ike.pair import CONTEXT, TUNNEL, A, B, Ends, EnginePair, agree, esp, other

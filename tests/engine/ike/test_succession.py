@@ -199,10 +199,7 @@ def test_pairs_that_the_peer_deletes_too_go_whatever_comes_first(how: str) -> No
     two = established(1)
     (install,) = two.a.installs
     session = two.b.session
-    both = (
-        session.isakmp_sa_delete(),
-        DeleteV1(Protocol.ESP, (install.outbound.esp_spi.to_bytes(4, "big"),)),
-    )
+    both = (session.isakmp_sa_delete(), DeleteV1(Protocol.ESP, (install.outbound.esp_spi.to_bytes(4, "big"),)))
     if how == "one message":
         two.drive(two.b, session.send_informational, both, two.now)
     else:

@@ -53,13 +53,7 @@ FIRST_MESSAGES: list[tuple[Callable[[bytearray], None], str, int | None, str, in
     ),
     (put(17, b"\x12"), "ikev1-invalid-minor-version", 2, "ikev1-notify-invalid-minor-version", 6),
     (put(19, b"\xf0"), "ikev1-invalid-flags", 0xF0, "ikev1-notify-invalid-flags", 8),
-    (
-        put(20, b"\x00\x10\x01\x00"),
-        "ikev1-invalid-message-id",
-        0x100100,
-        "ikev1-notify-invalid-message-id",
-        9,
-    ),
+    (put(20, b"\x00\x10\x01\x00"), "ikev1-invalid-message-id", 0x100100, "ikev1-notify-invalid-message-id", 9),
     (put(PROPOSAL + 5, b"\xff"), "ikev1-invalid-protocol-id", 0xFF, "", 0),
     (put(TRANSFORM + 5, b"\x11"), "ikev1-invalid-xform-id", 17, "ikev1-notify-invalid-transform-id", 12),
     (
@@ -370,18 +364,12 @@ CASES |= {
 CASES |= {
     # Identities and, of the responder, the proof come before there is anything to protect them.
     f"{name}, aggressive": replace(
-        CASES[name],
-        ours={**CASES[name].ours, "mode": "aggressive"},
-        told="ikev1-received-unprotected-notify",
+        CASES[name], ours={**CASES[name].ours, "mode": "aggressive"}, told="ikev1-received-unprotected-notify"
     )
     for name in ("address", "name")
 }
 CASES["preshared keys, aggressive"] = Case(
-    [],
-    {"mode": "aggressive"},
-    {"psk": b"another"},
-    sees="a",
-    notify="INVALID_HASH_INFORMATION",
+    [], {"mode": "aggressive"}, {"psk": b"another"}, sees="a", notify="INVALID_HASH_INFORMATION"
 )
 CASES["mode, main"] = Case(
     [("ikev1-p1-xchange-type-mismatch", {"received": "AGGRESSIVE_MODE", "configured": "MAIN_MODE"})],

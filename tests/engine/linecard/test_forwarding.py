@@ -55,12 +55,7 @@ def test_clear_packets_for_a_tunnel_go_to_its_asp_in_the_buffer_they_came_in() -
     ]
     assert card == "asp 1/1"
     assert batch.body is body
-    assert (batch.step, batch.tunnel, batch.context, batch.ingress) == (
-        Step.ENCAPSULATE,
-        ECONOMICAL,
-        INNER,
-        "3/1",
-    )
+    assert (batch.step, batch.tunnel, batch.context, batch.ingress) == (Step.ENCAPSULATE, ECONOMICAL, INNER, "3/1")
     assert (batch.card, batch.epoch) == ("lc 3", 4)
     assert packets_of(batch) == [packet(f"30.0.0.{n}", ttl=63) for n in range(1, 65)]
 

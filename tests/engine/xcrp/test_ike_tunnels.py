@@ -6,12 +6,7 @@ import pytest
 
 from chassis.bus.engine import ToController
 from chassis.bus.messages import LogRecord, SaEvent, SaReport, TunnelEvent
-from chassis.bus.records import (
-    CertificateRecord,
-    ContextRecord,
-    PolicyRecord,
-    TunnelRecord,
-)
+from chassis.bus.records import CertificateRecord, ContextRecord, PolicyRecord, TunnelRecord
 from chassis.model.ike import IkeProposal, ProposalRef
 from chassis.model.ipsec import IpsecPolicy, IpsecProposal
 from chassis.model.source import as_carried

@@ -66,25 +66,12 @@ def rule(seq: int = 10, source: str = "10.1.0.0/16", destination: str = "10.2.0.
 
 
 def ours(
-    version: Version,
-    ike: IkeProposal,
-    esp: IpsecProposal,
-    *,
-    rules: tuple[AclRule, ...] = (rule(),),
-    **more: Any,
+    version: Version, ike: IkeProposal, esp: IpsecProposal, *, rules: tuple[AclRule, ...] = (rule(),), **more: Any
 ) -> Ends:
     """The configuration of our end for the peer of this rig."""
     local, remote = parse_address(US), parse_address(PEER)
     return Ends(
-        local,
-        remote,
-        version,
-        proposals=(ike,),
-        suites=(esp,),
-        rules=(rules,),
-        outer=CONTEXT,
-        inner=INNER,
-        **more,
+        local, remote, version, proposals=(ike,), suites=(esp,), rules=(rules,), outer=CONTEXT, inner=INNER, **more
     )
 
 

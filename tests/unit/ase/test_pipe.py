@@ -140,12 +140,7 @@ def test_any_octets_in_a_frame_are_a_message_or_left_out_or_the_end() -> None:
     result: Any = {"a": ["x", 1], "c": {"d": 2}}
     right = [
         ENCODE_FROM(one)
-        for one in (
-            GOOD,
-            IkeReply(9, result),
-            IkeHeartbeat(0.5, {"x": 1}),
-            IkePacket(1, 2, 3, 4, 5, b"p"),
-        )
+        for one in (GOOD, IkeReply(9, result), IkeHeartbeat(0.5, {"x": 1}), IkePacket(1, 2, 3, 4, 5, b"p"))
     ]
     seen = {"left out": 0, "ended": 0, "carried": 0}
     for _ in range(3000):

@@ -151,10 +151,7 @@ def test_nothing_is_sent_to_a_process_of_another_user(monkeypatch: pytest.Monkey
 
 
 def test_a_fault_is_an_answer_and_a_line_in_the_log(served: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    with (
-        OperatorClient(served, 5.0) as client,
-        pytest.raises(OperatorError, match="internal error: KeyError"),
-    ):
+    with OperatorClient(served, 5.0) as client, pytest.raises(OperatorError, match="internal error: KeyError"):
         client.call("raise")
     said = capfd.readouterr().err
     assert said.startswith("request 'raise': internal error: KeyError at ")

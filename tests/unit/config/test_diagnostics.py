@@ -256,8 +256,7 @@ def test_checks_of_ike_at_commit(found: list[tuple[str, str, str]], expected: li
 
 
 @pytest.mark.parametrize(
-    ("version", "rules", "expected"),
-    [("", 64, []), ("", 65, [("warning", "S-080", "many")]), ("2", 65, [])],
+    ("version", "rules", "expected"), [("", 64, []), ("", 65, [("warning", "S-080", "many")]), ("2", 65, [])]
 )
 def test_rules_beyond_those_that_ikev1_negotiates_are_warned_of(
     version: str, rules: int, expected: list[tuple[str, str, str]]

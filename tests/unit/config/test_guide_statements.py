@@ -95,12 +95,7 @@ def test_a_new_proposal_of_version_2() -> None:
 
 ALL_VALUES = {
     "B-066": ("ike2", "dh-group {}", ("1", "2", "5", "14"), ("0", "3", "4", "15", "16", "19")),
-    "B-067": (
-        "ike",
-        "authentication algorithm {}",
-        ("hmac-md5-96", "hmac-sha1-96"),
-        ("hmac-md4-96", "sha2-256"),
-    ),
+    "B-067": ("ike", "authentication algorithm {}", ("hmac-md5-96", "hmac-sha1-96"), ("hmac-md4-96", "sha2-256")),
     "B-068": (
         "ike",
         "encryption algorithm {}",

@@ -231,9 +231,7 @@ def test_secrets_in_unknown_lines_are_not_shown() -> None:
 
 def test_a_changed_line_without_effect_is_a_difference() -> None:
     one, two = parse("snmp server\ncontext a\n frob\n").config, parse("snmp client\ncontext a\n frob\n").config
-    assert [(c.path, c.lines) for c in difference(one, two)] == [
-        (("kept",), ("- snmp server", "+ snmp client")),
-    ]
+    assert [(c.path, c.lines) for c in difference(one, two)] == [(("kept",), ("- snmp server", "+ snmp client"))]
     three = parse("snmp server\ncontext a\n glob\n").config
     assert [c.lines for c in difference(one, three)] == [("- frob", "+ glob")]
 

@@ -115,11 +115,7 @@ def test_the_sender_of_a_dropped_packet_gets_an_error_by_the_forwarder() -> None
 
 @pytest.mark.parametrize(
     ("given", "origin"),
-    [
-        (packet("12.0.0.9", "10.0.0.1"), TRANSIT),
-        (packet("12.0.0.9"), OWN),
-        (packet("127.0.0.1"), TRANSIT),
-    ],
+    [(packet("12.0.0.9", "10.0.0.1"), TRANSIT), (packet("12.0.0.9"), OWN), (packet("127.0.0.1"), TRANSIT)],
     ids=["to an address of the router", "about a packet of the router", "for a silent cause"],
 )
 def test_no_error_is_made(given: Ipv4, origin: Origin) -> None:

@@ -14,15 +14,7 @@ from click.testing import CliRunner, Result
 
 from chassis.bus import recording, records
 from chassis.bus.engine import Output, ToController
-from chassis.bus.messages import (
-    Delta,
-    Message,
-    NeighbourEvent,
-    Request,
-    Snapshot,
-    TunnelEvent,
-    Welcome,
-)
+from chassis.bus.messages import Delta, Message, NeighbourEvent, Request, Snapshot, TunnelEvent, Welcome
 from chassis.linecard.engine import LineCardEngine
 from chassis.model.router import Tunnel
 from launch.ctl import bus_commands, main

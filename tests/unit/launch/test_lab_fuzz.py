@@ -58,10 +58,7 @@ LAB: dict[str, Any] = {
                 "wait-for": ["true"],
             },
         },
-        "links": [
-            {"endpoints": ["h:eth1", "a:3/1"], "veth": True},
-            {"endpoints": ["t:1", "a:3/{i}"]},
-        ],
+        "links": [{"endpoints": ["h:eth1", "a:3/1"], "veth": True}, {"endpoints": ["t:1", "a:3/{i}"]}],
     },
     "flows": {
         "f": {

@@ -165,7 +165,7 @@ def test_json_has_what_is_promised(tmp_path: Path) -> None:
     assert result["boot_ms"] == 812.3
     assert result["expectations"][1].keys() == {"expect", "seen", "passed"}
     assert result["flows"]["forward"].keys() >= {
-        *("sent", "received", "lost", "loss_ms", "longest_gap_ms", "duplicated", "reordered", "paths"),
+        *("sent", "received", "lost", "loss_ms", "longest_gap_ms", "duplicated", "reordered", "paths")
     }
 
 

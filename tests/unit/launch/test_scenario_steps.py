@@ -62,7 +62,7 @@ def test_every_form_is_read(tmp_path: Path) -> None:
     assert scenario.steps[5].actions[3].file == (tmp_path / "a.cfg").resolve()
     assert scenario.steps[7].actions[0].seconds == 5.0
     assert [expectation.kind for expectation in scenario.expect] == [
-        *("condition", "flow", "flow", "flow", "tunnel", "card", "counter", "unexpected", "run", "condition"),
+        *("condition", "flow", "flow", "flow", "tunnel", "card", "counter", "unexpected", "run", "condition")
     ]
     assert scenario.expect[1].text == "flow: forward, loss: < 50ms, lost: 0..100, since: killed"
     assert scenario.steps[4].expect[1].flow == "forward"

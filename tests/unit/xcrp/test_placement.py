@@ -80,11 +80,7 @@ def test_new_places_go_where_the_fewest_are_and_old_ones_stay() -> None:
     assert first == {("C", "1.0.0.1"): "asp 1/2", ("C", "1.0.0.2"): "asp 1/1"}
     held = {("C", "1.0.0.2"): "asp 1/2"}
     second = place(read(text + ends("C 1.0.0.1", "C 1.0.0.2", "C 1.0.0.3")), held)
-    assert second == {
-        ("C", "1.0.0.1"): "asp 1/1",
-        ("C", "1.0.0.2"): "asp 1/2",
-        ("C", "1.0.0.3"): "asp 1/2",
-    }
+    assert second == {("C", "1.0.0.1"): "asp 1/1", ("C", "1.0.0.2"): "asp 1/2", ("C", "1.0.0.3"): "asp 1/2"}
     gone = place(read(POOLS.format(count=1) + ends("C 1.0.0.1")), {("C", "1.0.0.1"): "asp 1/1"})
     assert gone == {("C", "1.0.0.1"): "asp 1/2"}
 

@@ -229,10 +229,7 @@ ODP_AH_TUNNEL: Final = (
     "d5359b21e6149b421f00fa36734c53cf"
 )  # fmt: skip
 """Outer header and AH of `ODP_CLEAR` in a tunnel."""
-ODP_AH_TRANSPORT: Final = (
-    (1, "6c2ef71f7c7039a34a7701479e457351"),
-    (0x1235, "04ef7173a1d4713fd678fea259e99370"),
-)
+ODP_AH_TRANSPORT: Final = ((1, "6c2ef71f7c7039a34a7701479e457351"), (0x1235, "04ef7173a1d4713fd678fea259e99370"))
 """AH before the ICMP message of `ODP_CLEAR`: number, ICV; HMAC-SHA-256."""
 
 ODP_XCBC_KEY: Final = b"a1b2c3d4e5f6g7h8"

@@ -76,10 +76,7 @@ def test_conflicts_are_refused() -> None:
     sadb = database()
     sadb.install_inbound(InboundSa(1, 1, LEFT, RIGHT, esp=esp(), ah=ah()))
     sadb.install_outbound(OutboundSa(1, 1, LEFT, RIGHT, esp=esp()))
-    for other in (
-        InboundSa(2, 1, LEFT + 9, RIGHT, esp=esp()),
-        InboundSa(2, 1, LEFT, RIGHT, ah=ah()),
-    ):
+    for other in (InboundSa(2, 1, LEFT + 9, RIGHT, esp=esp()), InboundSa(2, 1, LEFT, RIGHT, ah=ah())):
         with pytest.raises(SaError, match="of tunnel 2 is in use by tunnel 1"):
             sadb.install_inbound(other)
     with pytest.raises(SaError, match="in use by tunnel 1"):

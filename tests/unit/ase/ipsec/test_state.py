@@ -8,14 +8,7 @@ from typing import Any
 import pytest
 
 from chassis.ase.ipsec.sadb import Sadb
-from chassis.ase.ipsec.state import (
-    FILE_SIZE,
-    Direction,
-    SaStateFile,
-    SlotKey,
-    StateError,
-    octets_for,
-)
+from chassis.ase.ipsec.state import FILE_SIZE, Direction, SaStateFile, SlotKey, StateError, octets_for
 from tests.support.ipsec import (
     RIGHT,
     ah,
