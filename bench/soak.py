@@ -273,7 +273,7 @@ PART = 2
 SECONDS = float(os.environ.get("SOAK_SECONDS", "600"))
 REKEY_EVERY = 20.0
 KILL_EVERY = 60.0
-MOST_GROWTH = 4.0
+MAX_GROWTH = 4.0
 """Octets a packet: of tens of millions nothing may stay. Queues that fill for a moment hold some 30 MB."""
 
 
@@ -320,7 +320,7 @@ def run(report: Report) -> None:
     report.add("  packets injected again", [result.injected], "packets")
     report.add("  accepted twice or damaged", [result.accepted], "packets")
     report.add("  largest growth of a process", [max(result.growth().values(), default=0.0)], "octets/packet")
-    wrong = judged(result, MOST_GROWTH)
+    wrong = judged(result, MAX_GROWTH)
     for text in wrong:
         print(f"  WRONG: {text}")
     report.add("  soak judged: things that are wrong", [len(wrong)], "")

@@ -231,7 +231,7 @@ class AspEngine(CardBase):
 
     def on_stall(self, seconds: float, now: float) -> list[Output]:
         """Handle `seconds` in which the process could not run. The card may fence itself."""
-        self.ike.late(seconds)
+        self.ike.on_stall(seconds)
         outputs = super().on_stall(seconds, now)
         self._flush_if_fenced()
         return outputs

@@ -35,7 +35,7 @@ def describe_entry(number: int) -> dict[str, int]:
 
 
 def rules_with_own_sas(rules: Iterable[AclRule]) -> list[AclRule]:
-    """Return the rules of an access list that have SAs of their own: each selection once, `MOST_RULES` at most."""
+    """Return the rules of an access list that have SAs of their own: no duplicates, MAX_IKEV1_RULES at most."""
     found: dict[AclRule, AclRule] = {}
     for rule in rules:
         same = replace(rule, seq=0, source=network_of(*rule.source), destination=network_of(*rule.destination))

@@ -98,8 +98,8 @@ class IkeClient:
                 delete.append(key)
         return _configure(put, delete)
 
-    def late(self, seconds: float) -> None:
-        """This process stood still: what IKE said meanwhile has not been read."""
+    def on_stall(self, seconds: float) -> None:
+        """Allow for a stall (s) of this process: it has not read heartbeats that IKE sent meanwhile."""
         self._heard += seconds
 
     def alive(self, message: IkeHeartbeat, now: float) -> None:

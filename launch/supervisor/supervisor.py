@@ -47,8 +47,8 @@ STATUS_TIMEOUT = 1.0
 BOOT_TIMEOUT = 30.0
 """Seconds after which a lab that is not up counts as not booted."""
 
-MOST_FAILURES, FAILURES_WITHIN = 20, 10.0
-"""So many errors of the machine within so many seconds end the lab."""
+MAX_FAILURES, FAILURES_WITHIN = 20, 10.0
+"""Errors of the machine (count) within a time (s) that end the lab."""
 
 BOOT_POLL_INTERVAL = 0.02
 
@@ -157,14 +157,14 @@ class Supervisor:
 
     def _watch(self) -> None:
         """Run until told to end. What the machine did not allow is an event: the lab goes on without it."""
-        failures: deque[float] = deque(maxlen=MOST_FAILURES)
+        failures: deque[float] = deque(maxlen=MAX_FAILURES)
         while True:
             try:
                 self._loop.run(self._next_timer, self._on_timer)
                 return
             except OSError as error:
                 at = time.monotonic()
-                if len(failures) == MOST_FAILURES and at - failures[0] < FAILURES_WITHIN:
+                if len(failures) == MAX_FAILURES and at - failures[0] < FAILURES_WITHIN:
                     # Whatever it is does not pass.
                     raise
                 failures.append(at)
