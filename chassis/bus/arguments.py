@@ -1,8 +1,8 @@
-"""Kinds of arguments of requests, and the one reader that checks what came in against them.
+"""Types of request arguments, and the function that checks a received request against them.
 
-A request comes from an operator's socket or from the bus, so anything may stand in it. What `read` lets through
-is of the declared type and range, and the bus and the journal can carry it: whole numbers have 64 bits, numbers
-are finite, texts are UTF-8 without NUL and have a bound.
+In: the arguments of a request from an operator's socket or from the bus, which are not trusted. Out: values of the
+declared type and range that the bus and the journal can encode: 64-bit integers, finite numbers, and UTF-8 texts
+without NUL, of limited length.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from chassis.bus.codec import DEEPEST
 from chassis.net.address import parse_address
 
 LOWEST, HIGHEST = -(2**63), 2**63 - 1
-"""Whole numbers that the bus carries, signed."""
+"""Range of the integers that the bus carries (64 bits, signed)."""
 
 MAX_SHOWN_CHARS = 40
-"""Characters of a wrong value that a refusal quotes."""
+"""Length (characters) of the part of a wrong value that an error message quotes."""
 
 
 class ArgumentError(ValueError):
-    """What is asked for can't be done; the text says why."""
+    """A request cannot be carried out; the text says why."""
 
 
 class UnknownRequest(ArgumentError):
-    """There is no such request."""
+    """The process does not have a request of this name."""
 
 
 def text_fault(text: str, most: float = inf) -> str:
-    """Why a text can't be carried and kept: it has characters that are none, or more than `most` octets."""
+    """Return why a text cannot be encoded or stored (invalid characters, over `most` octets); empty if it can."""
     try:
         octets = len(text.encode())
     except UnicodeEncodeError as error:
@@ -42,7 +42,7 @@ def text_fault(text: str, most: float = inf) -> str:
 
 
 def shown(value: Any) -> str:
-    """A wrong value as a refusal quotes it: short, whatever it is."""
+    """Return a wrong value as an error message quotes it, shortened."""
     if isinstance(value, bool) or value is None or (isinstance(value, float) and not value > 1e300):
         return repr(value)
     if isinstance(value, int):
@@ -53,19 +53,23 @@ def shown(value: Any) -> str:
 
 
 class ArgumentType(Protocol):
-    """What an argument may be."""
+    """The type of an argument."""
 
     @property
     def expected(self) -> str:
-        """In words, as in `a whole number from 1 to 100`."""
+        """The type in words, as in `a whole number from 1 to 100`."""
 
     def read(self, value: Any) -> Any:
-        """The value; ValueError for any other. The text, where there is one, is more than `expected` says."""
+        """Return the checked value.
+
+        Raises:
+            ValueError: the value is not of this type. Its text, if any, adds to `expected`.
+        """
 
 
 @dataclass(frozen=True, slots=True)
 class TextType:
-    """A text of at most so many octets."""
+    """A text of at most `most` octets."""
 
     most: int = 256
 
@@ -125,7 +129,7 @@ class NumberType:
         return f"a number{' of ' if self.unit else ''}{self.unit} from {self.low:g} to {self.high:g}"
 
     def read(self, value: Any) -> float:
-        # Compared before it is made a float, which a large whole number can't be.
+        # Compare before the conversion: a large integer does not fit a float.
         if type(value) not in (int, float) or not self.low <= value <= self.high:
             raise ValueError
         return float(value)
@@ -133,7 +137,7 @@ class NumberType:
 
 @dataclass(frozen=True, slots=True)
 class QuantityType:
-    """A number, or a text of one with its unit, such as `20ms`: whoever acts on it reads the text."""
+    """A number, or a text with a number and its unit, such as `20ms`. The process that uses it parses the text."""
 
     low: float
     high: float
@@ -179,7 +183,7 @@ class WordType:
 
 @dataclass(frozen=True, slots=True)
 class TextListType:
-    """A list of texts, each of at most so many octets."""
+    """A list of at most `most` texts."""
 
     most: int = 64
     octets: int = 256
@@ -197,7 +201,7 @@ class TextListType:
 
 @dataclass(frozen=True, slots=True)
 class AddressType:
-    """An IPv4 address, as text or as its number; read, it is the number."""
+    """An IPv4 address as text or number; the result is the number."""
 
     expected: str = field(default="an IPv4 address", init=False)
 
@@ -209,7 +213,7 @@ class AddressType:
 
 @dataclass(frozen=True, slots=True)
 class EitherType:
-    """The first of several kinds that takes the value."""
+    """Several types; the first that accepts the value reads it."""
 
     kinds: tuple[ArgumentType, ...]
 
@@ -228,7 +232,7 @@ class EitherType:
 
 @dataclass(frozen=True, slots=True)
 class ValuesType:
-    """A map of names to plain values, as a lab file has them."""
+    """A map of names to plain values, as in a lab file."""
 
     most: int = 200
 
@@ -243,7 +247,7 @@ class ValuesType:
         return value
 
     def _count(self, value: Any, depth: int, left: int) -> int:
-        """How many values may still come."""
+        """Values that may still follow (count)."""
         if left <= 0 or depth > DEEPEST:
             raise ValueError("there are too many values in it, or they are nested too deep")
         if type(value) is str:
@@ -269,7 +273,7 @@ class ValuesType:
 
 @dataclass(frozen=True, slots=True)
 class Argument:
-    """One argument: what it may be, what it is for, and its value where it is not given (None: there is none)."""
+    """One argument: its type, its help text, and its default (None: no default)."""
 
     kind: ArgumentType
     help: str
@@ -279,17 +283,17 @@ class Argument:
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """A request: what it does, and its arguments by name."""
+    """A request: its help text, and its arguments by name."""
 
     help: str
     arguments: Mapping[str, Argument] = field(default_factory=dict)
 
 
 def read(spec: Spec, given: Any) -> dict[str, Any]:
-    """The arguments of a request with their defaults; an argument that is None counts as not given.
+    """Return the checked arguments of a request, with defaults added. An argument that is None is not given.
 
     Raises:
-        ArgumentError: one is missing, unknown, or not what it may be.
+        ArgumentError: an argument is missing, unknown, or of the wrong type.
     """
     if type(given) is not dict or not all(type(name) is str for name in given):
         raise ArgumentError("arguments are a map of names to values")
@@ -316,10 +320,10 @@ def read(spec: Spec, given: Any) -> dict[str, Any]:
 
 
 def named(specs: Mapping[str, Spec], name: Any, who: str) -> Spec:
-    """The request of a name.
+    """Return the request of a name.
 
     Raises:
-        UnknownRequest: there is none; `who` is asked.
+        UnknownRequest: the process `who` does not have a request of this name.
     """
     spec = specs.get(name) if type(name) is str else None
     if spec is None:
@@ -328,19 +332,19 @@ def named(specs: Mapping[str, Spec], name: Any, who: str) -> Spec:
 
 
 def refusal(name: Any, error: ArgumentError) -> str:
-    """What is answered to a request that was refused."""
+    """Return the error text of the answer to a refused request."""
     return str(error) if isinstance(error, UnknownRequest) else f"{name}: {error}"
 
 
 def given(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Only the arguments that have a value, as a request on the bus carries them."""
+    """Return only the arguments that have a value, as a request on the bus carries them."""
     return {name: value for name, value in values.items() if value is not None}
 
 
 def fault(error: BaseException, frames: int = 3) -> str:
-    """A fault of this program for its log: what was raised and where, innermost place first.
+    """Return a log text for a bug of this program: the type of the exception and its places, innermost first.
 
-    Without the error's own text: a key may stand in it.
+    The text of the exception is left out, because it may contain a key.
     """
     places: list[str] = []
     trace = error.__traceback__

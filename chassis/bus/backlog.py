@@ -1,7 +1,8 @@
 """The queue of a sender for a connection whose own queue is full: coalesced, bounded, and dropped by class.
 
-Nothing here changes the order of packets: a class decides what is dropped, never what goes first. That is the
-business of an SA's queues; what left them has its sequence number.
+In: batches that the sender could not send. Out: the same packets in the same order, less those that were dropped.
+A class decides which packets are dropped, not which are sent first: packets of an SA have sequence numbers
+already.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ from chassis.bus.coalesce import coalesce
 from chassis.bus.priority import CLASS_COUNT, LOWEST_CLASS, classes_of
 
 Classify = Callable[[bytearray | memoryview, "array[int]", bytes], bytes]
-"""The class of each packet of a batch: of its body, its lengths and its descriptors."""
+"""Returns the class of each packet of a batch, from its body, lengths and descriptors."""
 
 
 def selected(batch: Batch, keep: Sequence[int]) -> Batch:
-    """The packets of a batch whose place in `keep` is not 0, in their order, in a body of their own."""
+    """Return a copy of a batch with only the packets whose octet in `keep` is not 0, in order."""
     numbers = list(compress(range(len(keep)), keep))
     places = {number: place for place, number in enumerate(numbers)}
     return replace(
@@ -34,7 +35,7 @@ def selected(batch: Batch, keep: Sequence[int]) -> Batch:
 
 
 class Backlog:
-    """Batches in their order, `most` packets at most. `classify` says which packets are dropped before others."""
+    """Batches in order, `most` packets at most. `classify` returns the class of each packet, 0 the highest."""
 
     __slots__ = ("_batches", "_classes", "_classify", "_counts", "_most", "packets")
 
@@ -43,7 +44,7 @@ class Backlog:
         self._classify = classify
         self._batches: deque[Batch] = deque()
         self._classes: deque[bytes] = deque()
-        """The class of each packet of each batch."""
+        """Class (0 to 3) of each packet, by batch."""
         self._counts = [0] * CLASS_COUNT
         self.packets = 0
 
@@ -52,7 +53,7 @@ class Backlog:
 
     @property
     def first(self) -> Batch:
-        """The first batch."""
+        """Return the first batch."""
         return self._batches[0]
 
     def dequeue(self) -> None:
@@ -62,10 +63,9 @@ class Backlog:
         self.packets -= len(batch.lengths)
 
     def enqueue(self, batch: Batch) -> list[int]:
-        """Add a batch; how many packets of each class were dropped for it, its own or those that waited.
+        """Add a batch. Return the number of dropped packets of each class, of this batch or of earlier ones.
 
-        Where there are too many the lowest class loses first, and in a class the packets that came last: what
-        waits of a lower class makes room for a higher one.
+        If there are too many packets, drop packets of the lowest class first, and of a class the latest first.
         """
         classes = self._classify(batch.body, batch.lengths, batch.descriptors)
         excess = self.packets + len(classes) - self._most
@@ -102,7 +102,7 @@ class Backlog:
             self._counts[number] += sign * classes.count(number)
 
     def _evict(self, number: int, count: int) -> None:
-        """Drop the last `count` packets of a class; so many there are."""
+        """Drop the last `count` packets of a class, which has at least as many."""
         self._counts[number] -= count
         self.packets -= count
         for place in range(len(self._batches) - 1, -1, -1):
@@ -122,7 +122,7 @@ class Backlog:
 
 
 def _without(classes: bytes, dropped: Sequence[int]) -> bytearray:
-    """1 for each packet but the last so many of each class."""
+    """Return an octet for each packet: 0 for the last `dropped[class]` packets of each class, 1 for the others."""
     keep = bytearray(b"\1") * len(classes)
     for number, count in enumerate(dropped):
         at = len(classes)

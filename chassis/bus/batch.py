@@ -20,7 +20,7 @@ from chassis.net.errors import DecodeError
 from chassis.net.ethernet import HEADROOM
 
 MAX_PACKETS = 256
-"""Most packets of one batch: a batch of this many full-sized frames is still under 400 kB."""
+"""Most packets of one batch (count). A batch of this many full-sized frames has less than 400 kB."""
 
 TraceMark = tuple[int, int]
 """(index of the packet in its batch, trace number)"""
@@ -40,13 +40,13 @@ class Step(IntEnum):
 
 @dataclass(slots=True, eq=False)
 class Batch:
-    """Packets of one step and one way.
+    """Packets of one step, context, tunnel and circuit.
 
-    `card` and `epoch` name the sender; the shell of an engine never fills them in, the engine does. `ingress`
-    is the port by which the packets entered the node. `context` is the number in whose FIB the *packets as
-    they are* are looked up. `port` and `address` are the next hop where it is already known. `descriptors`
-    are the six-bit priority descriptors (PD) of the packets where the ingress line card remarked them, one octet
-    each, and go before the packets' DSCP; empty where it did not. `body` is writable.
+    `card` and `epoch` name the sender; its engine fills them in, not its shell. `ingress` is the port by which the
+    packets entered the node. `context` is the number of the context in whose FIB the packets are looked up as they
+    are. `port` and `address` are the next hop, if it is known. `descriptors` are six-bit priority
+    descriptors (PD) that the ingress line card gave the packets, one octet each; they override the packets' DSCP.
+    Empty: the DSCP decides. `body` is writable.
     """
 
     step: Step
@@ -67,7 +67,7 @@ class Batch:
         return len(self.lengths)
 
     def packets(self) -> Iterator[memoryview]:
-        """Each packet with its headroom, as a view into the body."""
+        """Return each packet with its headroom, as a view into the body."""
         view = memoryview(self.body)
         at = 0
         for length in self.lengths:
@@ -75,10 +75,9 @@ class Batch:
             at += length
 
     def split_marked(self) -> list[Batch]:
-        """The same packets in the same order, each marked one alone in a batch of its own.
+        """Return the same packets in the same order, each traced packet alone in its batch.
 
-        A trace is rare: whoever receives a batch with marks takes it apart first, and from there on "this
-        batch is traced" and "its packet is traced" are one thing.
+        A receiver splits a batch with trace marks first, so that the code behind it handles whole batches only.
         """
         if not self.marks or len(self.lengths) == 1:
             return [self]
@@ -107,7 +106,7 @@ class Batch:
 
 
 def pack(packets: Sequence[bytes | bytearray | memoryview], headroom: int = 0) -> tuple[bytearray, array[int]]:
-    """Body and lengths of these packets, with `headroom` zero bytes put before each."""
+    """Return body and lengths of a batch of these packets, each after `headroom` zero bytes."""
     body = bytearray()
     lengths = array("H")
     room = bytes(headroom)
@@ -130,7 +129,7 @@ _pack_header = msgpack.Packer(autoreset=True).pack
 
 
 def encode_header(batch: Batch) -> bytes:
-    """The header frame; the body frame is `batch.body` itself."""
+    """Return the header frame; the body frame is `batch.body` itself."""
     header: bytes = _pack_header(
         (
             batch.card,
@@ -155,10 +154,10 @@ _NUMBERS = (1, 2, 4, 5, 6, 8)
 
 
 def decode(header: bytes | memoryview, body: bytearray | memoryview) -> Batch:
-    """The batch of a header and a body frame.
+    """Return the batch of a header and a body frame.
 
     Raises:
-        DecodeError: the header is no batch header, or its lengths are not those of the body.
+        DecodeError: the header is not a batch header, or its lengths do not fill the body.
     """
     try:
         fields = msgpack.unpackb(header, use_list=False, strict_map_key=True)
@@ -192,7 +191,7 @@ def decode(header: bytes | memoryview, body: bytearray | memoryview) -> Batch:
     try:
         step = Step(fields[2])
     except ValueError:
-        raise DecodeError("batch header", f"no step {fields[2]}") from None
+        raise DecodeError("batch header", f"{fields[2]} is not a step") from None
     return Batch(
         step=step,
         body=body,

@@ -1,4 +1,7 @@
-"""Captures on a running process, into files and pipes, and reading them back for replays."""
+"""Packet captures of a running process: written to pcapng files and named pipes, and read back for replays.
+
+In: batches at a capture point. Out: draft-ietf-opsawg-pcapng blocks (`chassis.net.pcapng`).
+"""
 
 from __future__ import annotations
 
@@ -24,41 +27,39 @@ _ARP, _IPV4 = ETHERTYPE_ARP.to_bytes(2, "big"), ETHERTYPE_IPV4.to_bytes(2, "big"
 _IKE_PORTS = tuple([port.to_bytes(2, "big") for port in (IKE_PORT, NAT_PORT)])
 
 SECTION = 0x0A0D0D0A
-"""The block that begins a section: a capture that went on with its card's successor has one for each of them."""
+"""Type of the block that begins a section. Each process that appended to a capture began a section."""
 
 MIN_RING_OCTETS = 1 << 17
-"""Octets that a ring has at least."""
+"""Smallest size (octets) of a ring."""
 
 APPEND_SCAN_OCTETS = 1 << 20
-"""Octets at the beginning of a file in which its interfaces are looked for when it goes on."""
+"""Length (octets) of the beginning of a file that is searched for its interfaces before an append."""
 
 
 MAX_BLOCK_OCTETS = 1 << 20
-"""Octets of the longest block that is read: a packet has less than 65,536."""
+"""Length (octets) of the longest block that is read. A packet has less than 65,536."""
 
 
 def older(path: Path) -> Path:
-    """The file in which a ring keeps what came before its file: `x.older.pcapng` beside `x.pcapng`."""
+    """Return the name of a ring's file with the older packets: `x.older.pcapng` for `x.pcapng`."""
     return path.with_name(f"{path.stem}.older{path.suffix}")
 
 
 class Capture:
-    """A pcapng file that grows by a write for each batch, so that it can be read while it does; or a pipe.
+    """A capture into a pcapng file, with a write for each batch so that it can be read meanwhile, or into a pipe.
 
-    `skip` leaves out so many bytes of each packet: the headroom of batches whose packets begin with IP. `snaplen`
-    is the most that is kept of a packet, 0 for all of it. With `clear` only Ethernet frames are kept that are
-    neither protected nor IKE's nor ARP: little enough to watch a wire for hours. Nobody but its owner may read the
-    file, which is a new one, see `chassis.bus.regular_files`.
+    `skip` is the number of octets left out before each packet: the headroom, if packets begin with IP. `snaplen`
+    is the most octets kept of a packet; 0 keeps all. `clear` keeps only Ethernet frames that are not ARP, ESP, AH
+    or IKE. Only its owner may read the file, which is always a new one (see `chassis.bus.regular_files`).
 
-    With `ring`, octets, it keeps the last packets alone, in two files: one that has reached half of that size
-    takes the place of the `older` one, and a new one begins. 0 is no bound.
+    `ring` (octets; 0: no limit) keeps only the last packets, in two files: a file that reaches half of that size
+    replaces the `older` one, and a new one begins.
 
-    With `append` it goes on with the file of a process that died: after its last whole block, with a section of
-    its own. A pipe can't: its reader saw the end.
+    `append` continues the file of a process that died, after its last whole block, with a new section. A pipe
+    cannot be continued, because its reader saw the end.
 
-    Packets don't wait for their capture: those that come while a pipe is full are left out, and counted as
-    `missed`. What can't be written any more (a full disk, a reader that went away) ends the capture: `error` says
-    why, and `on_end` is called.
+    Packets do not wait for a capture: packets for a full pipe are left out and counted in `missed`. A failed write
+    (full disk, no reader) ends the capture: `error` has the reason, and `on_end` is called.
     """
 
     def __init__(
@@ -73,38 +74,38 @@ class Capture:
     ) -> None:
         self._path, self._half = path, ring // 2
         if append and self._half and not path.exists() and older(path).is_file():
-            # The process died between one file and the next.
+            # The process died after the rename and before it made the new file.
             append = False
         if append and not path.is_file():
-            raise OSError(errno.ENOENT, "no file that can go on; a pipe ends with its writer", str(path))
+            raise OSError(errno.ENOENT, "is not a regular file: only a file can be continued", str(path))
         try:
-            # A pipe without a reader would hold up the process that opens it, a full one the process that writes.
+            # Non-blocking: a pipe without a reader would block the open, and a full one the write.
             if append:
                 self._fd = regular_files.reopen(path, os.O_RDWR | os.O_APPEND)
             elif regular_files.is_pipe(path):
                 self._fd, self._half = regular_files.reopen(path, os.O_WRONLY), 0
             else:
                 if self._half:
-                    # Of a capture before this one.
+                    # It belongs to an earlier capture.
                     regular_files.check(older(path))
                     older(path).unlink(missing_ok=True)
                 self._fd = regular_files.create(path)
         except OSError as error:
             if error.errno == errno.ENXIO:
-                raise OSError(error.errno, "nobody reads this pipe", str(path)) from None
+                raise OSError(error.errno, "the pipe has no reader", str(path)) from None
             raise
         self._skip, self._snaplen, self._clear = skip, snaplen, clear
         self._link_type = pcapng.LINKTYPE_RAW_IPV4 if skip == HEADROOM else pcapng.LINKTYPE_ETHERNET
         self._interfaces: dict[str, int] = {}
         self._rest = pcapng.section_header()
-        """What a pipe had no room for: a block is never cut."""
+        """Packets that a full pipe did not take (count); a block is never cut."""
         self.missed = 0
         self.error = ""
         self.on_end: Callable[[], None] | None = None
         try:
             if append:
                 _end_whole(self._fd)
-                # In the same order as before: tshark 4.0 takes the names of the first section for all of them.
+                # Keep the order of the first section: tshark 4.0 uses its names for all sections.
                 for name in _interfaces(os.pread(self._fd, APPEND_SCAN_OCTETS, 0)):
                     self._rest += self._described(name)
         except (OSError, DecodeError):
@@ -117,7 +118,7 @@ class Capture:
             raise OSError(errno.EIO, self.error, str(path))
 
     def write(self, interface: str, batch: Batch) -> None:
-        """Add a batch's packets, as seen on this (named) interface now."""
+        """Write the packets of a batch, as seen on the interface `name` now."""
         if self._rest:
             self._flush()
         if self._rest or self.error:
@@ -148,7 +149,7 @@ class Capture:
             self._flush()
 
     def _turned(self) -> bool:
-        """Begin a new file with the interfaces that are known; what goes wrong with that ends the capture."""
+        """Begin a new file with the known interfaces; a failure ends the capture."""
         try:
             self._path.rename(older(self._path))
             fd = regular_files.create(self._path)
@@ -168,7 +169,7 @@ class Capture:
         os.close(self._fd)
 
     def _described(self, interface: str) -> bytes:
-        """The block of one interface more."""
+        """Return the block that describes one more interface."""
         self._interfaces[interface] = len(self._interfaces)
         return pcapng.interface_description(interface, self._link_type, self._snaplen)
 
@@ -191,10 +192,10 @@ class Capture:
 
 
 class Captures:
-    """The captures of one process, by what they are of.
+    """The captures of one process, by capture point.
 
-    `tap(what, capture)` has everything that passes `what` captured, or no longer (None), and raises where there is
-    no such. `skip(what)` says how many bytes stand before what is to be seen of a packet there.
+    `tap(what, capture)` sets the capture of the point `what`, or ends it (None); it raises if the point does not
+    exist. `skip(what)` returns the octets to leave out before each packet of the point.
     """
 
     def __init__(self, tap: Callable[[str, Capture | None], None], skip: Callable[[str], int]) -> None:
@@ -202,12 +203,11 @@ class Captures:
         self._captures: dict[str, Capture] = {}
 
     def start(self, arguments: Attributes) -> Attributes:
-        """The request `capture`: `what`, `file` as an absolute path, `snaplen`, `clear`, `ring`, and `append` to
-        go on with the file.
+        """Carry out the request `capture`: `what`, `file` (absolute path), `snaplen`, `clear`, `ring`, `append`.
 
         Raises:
             ValueError: an argument is wrong.
-            OSError: the file can't be written.
+            OSError: the file cannot be written.
         """
         what, file = str(arguments.get("what", "")), str(arguments.get("file", ""))
         snaplen, append = arguments.get("snaplen", 0), arguments.get("append", False) is True
@@ -222,7 +222,7 @@ class Captures:
         if arguments.get("clear") and skip:
             raise ValueError("'clear' is for ports: a point inside a router says itself what is protected there")
         self.stop({"what": what})
-        # Where there is no such, no file is made.
+        # Tap first: no file is made for a point that does not exist.
         self._tap(what, None)
         capture = Capture(
             Path(file), skip=skip, snaplen=snaplen, clear=bool(arguments.get("clear")), append=append, ring=ring
@@ -233,8 +233,8 @@ class Captures:
         return {"file": file}
 
     def stop(self, arguments: Attributes) -> Attributes:
-        """The request `capture-stop`: `what`. Says how many packets a full pipe had no room for, and why the
-        capture had ended before, where it had."""
+        """Carry out the request `capture-stop`. Return the packets that a full pipe did not take, and the reason
+        if the capture had ended by itself."""
         what = str(arguments.get("what", ""))
         capture = self._captures.pop(what, None)
         if capture is None:
@@ -249,7 +249,7 @@ class Captures:
 
 
 def is_cleartext(frame: bytes | bytearray | memoryview) -> bool:
-    """Whether an Ethernet frame is none of ARP, ESP, AH and IKE's datagrams (RFC 7296 section 2)."""
+    """Return whether an Ethernet frame is not ARP, ESP, AH or an IKE datagram (RFC 7296 section 2)."""
     ethertype = frame[12:14]
     if ethertype == _ARP:
         return False
@@ -258,23 +258,23 @@ def is_cleartext(frame: bytes | bytearray | memoryview) -> bool:
     protocol, options = frame[23], 4 * (frame[14] & 15)
     if protocol != PROTOCOL_UDP:
         return protocol not in (PROTOCOL_ESP, PROTOCOL_AH)
-    # What is behind the first fragment has no ports: it is as clear as it may be.
+    # A later fragment has no ports, so it counts as clear.
     first = not (frame[20] & 0x1F or frame[21])
     return not (first and bytes(frame[16 + options : 18 + options]) in _IKE_PORTS)
 
 
 def read(data: bytes) -> Iterator[tuple[str, int, bytes]]:
-    """As `read_file`, of a file's octets."""
+    """Do the same as `read_file` for the octets of a file."""
     return read_file(io.BytesIO(data))
 
 
 def read_file(file: BinaryIO) -> Iterator[tuple[str, int, bytes]]:
-    """(interface name, time in ns, packet) of each packet of a capture made by `Capture`, block by block.
+    """Yield (interface name, time in ns, packet) for each packet of a capture that `Capture` made.
 
-    A block that is cut short at the end (the file is still being written) ends it.
+    Stop at an incomplete last block: the file may still be written.
 
     Raises:
-        DecodeError: this is no such file.
+        DecodeError: the file is not such a capture.
     """
     names: list[str] = []
     first = True
@@ -283,7 +283,7 @@ def read_file(file: BinaryIO) -> Iterator[tuple[str, int, bytes]]:
             break
         first = False
         if kind == SECTION:
-            # Its interfaces are counted anew.
+            # A section numbers its interfaces from 0.
             names.clear()
         elif kind == 1:
             names.append(_name(block[16:-4]))
@@ -296,7 +296,7 @@ def read_file(file: BinaryIO) -> Iterator[tuple[str, int, bytes]]:
 
 
 def _blocks(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
-    """(kind, octets) of each whole block."""
+    """Yield (type, octets) of each whole block."""
     at = 0
     while len(head := file.read(8)) == 8:
         kind, length = struct.unpack("<II", head)
@@ -310,7 +310,7 @@ def _blocks(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
 
 
 def _interfaces(data: bytes) -> list[str]:
-    """The names of the interfaces of the first section in the beginning of a file."""
+    """Return the interface names of the first section, from the beginning of a file."""
     names: list[str] = []
     for number, (kind, block) in enumerate(_blocks(io.BytesIO(data))):
         if kind == SECTION and number:
@@ -321,12 +321,12 @@ def _interfaces(data: bytes) -> list[str]:
 
 
 def _end_whole(fd: int) -> None:
-    """Cut a file of blocks after its last whole one: a process may have been killed while it wrote."""
+    """Cut a file after its last whole block, because a process may have been killed in a write."""
     size = os.fstat(fd).st_size
     if size < 12:
         os.ftruncate(fd, 0)
         return
-    # Each block says its length at both ends: nearly always the last one does, and nothing has to be walked.
+    # Each block has its length at both ends. If the last one is whole, the others need not be read.
     length = int.from_bytes(os.pread(fd, 4, size - 4), "little")
     if 12 <= length <= size and os.pread(fd, 8, size - length)[4:] == length.to_bytes(4, "little"):
         return

@@ -1,7 +1,7 @@
-"""Coalesces small batches with the same destination, so that the cost of a packet falls under load.
+"""Coalescing of small batches with the same destination, so that the cost of a packet falls under load.
 
-Nothing waits for company: only what waits already is joined, so that an idle chassis hands every packet on at once
-and a busy one works with large batches, whatever size they come in.
+No batch waits for another one: only batches that are queued already are coalesced. An idle chassis forwards every
+packet at once, and a busy one works with large batches.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def coalesce(first: Batch, second: Batch) -> bool:
     try:
         first.body += second.body
     except BufferError:
-        # Somebody looks into it still.
+        # A memoryview of the body is still in use.
         first.body = bytearray().join((first.body, second.body))
     first.lengths = first.lengths + second.lengths
     first.descriptors += second.descriptors
@@ -42,7 +42,7 @@ def coalesce(first: Batch, second: Batch) -> bool:
 
 
 def coalesced(batches: Iterable[Batch]) -> list[Batch]:
-    """The same packets in fewer batches; those that go the same way stay in their order.
+    """Return the same packets in fewer batches. Packets with the same destination keep their order.
 
     A batch keeps the place of its first packet. A traced packet is in a batch of its own, as everywhere.
     """
@@ -60,7 +60,7 @@ def coalesced(batches: Iterable[Batch]) -> list[Batch]:
         group = [batch]
         groups.append(group)
         if alone:
-            # What comes later must not get before it.
+            # A later batch must not overtake it.
             open_groups.pop(key, None)
         else:
             open_groups[key] = group, count

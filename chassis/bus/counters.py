@@ -1,9 +1,9 @@
-"""Counters in a mapped file: they outlive their process, cost no message, and anyone may read them at any time.
+"""Counters in a mapped file: they stay after their process, and other processes read them without a message.
 
 The file is a header, with the number of slots in use, and a table of slots: a name and a 64-bit number in the
 machine's byte order. A name is written before its slot is counted as in use, so that a reader sees either the
-whole slot or none. The table has room for more than any card has to count, and what is not in use is a hole in
-the file, which no memory stands behind and no reader looks at.
+whole slot or none. The table is larger than any card needs; its unused part is a hole in the file, takes no
+memory, and is not read.
 """
 
 from __future__ import annotations
@@ -18,32 +18,31 @@ HEADER_SIZE = 64
 NAME_SIZE = 56
 SLOT_SIZE = NAME_SIZE + 8
 SLOTS = 1 << 18
-"""A chassis has 32,000 tunnels at most, and each takes four slots of its ASP and of its circuit's line card.
-Tunnels that are gone keep theirs."""
+"""Slots of a file (count). A chassis has 32,000 tunnels at most, and each has four slots at its ASP and at its
+circuit's line card. Slots of removed tunnels are not used again."""
 GROWTH_OCTETS = 1 << 16
-"""Octets of the file that are on disk from the start. More are as they are needed: a store into a hole of a file
-on a full disk would end the process."""
+"""Octets of the file that are allocated at the start. More are allocated before their use, because a store into a
+hole of a file on a full disk ends the process (SIGBUS)."""
 RESERVED_SLOTS = 1024
-"""Slots that are only for names of which there is a bounded number, such as causes of drops: however many tunnels
-and circuits there were, a cause is counted by its name."""
+"""Slots (count) that names of tunnels and circuits cannot take, so that names such as drop causes find one."""
 FILE_SIZE = HEADER_SIZE + SLOTS * SLOT_SIZE
 OVERFLOW_NAME = "(no free slot)"
-"""Where everything is counted that came after the table was full."""
+"""Name of the slot that counts for all names that found no free slot."""
 
 _SLOT = struct.Struct(f"={NAME_SIZE}sQ")
 _USED = 1
-"""Which of the file's 64-bit words says how many slots are in use."""
+"""Index of the 64-bit word with the number of slots in use."""
 
 
 class Counters:
-    """Named 64-bit counters over a writable buffer of `FILE_SIZE` bytes (its own memory where none is given).
+    """Named 64-bit counters in a writable buffer of `FILE_SIZE` octets (by default in memory of their own).
 
     Hot paths take a slot once (`slot`) and then do `values[slot] += n`.
     """
 
     def __init__(self, buffer: memoryview | None = None, grow: Callable[[int], bool] | None = None) -> None:
-        """`grow` has so many octets of the buffer on disk, or says that there is no room; without it all are."""
-        # Memory that isn't there before it is written to: few use more than a page or two of it.
+        """`grow` allocates that many octets of the file; False if the disk is full. None: all are allocated."""
+        # Anonymous memory is allocated at the first write; most counters need a page or two.
         view = memoryview(mmap.mmap(-1, FILE_SIZE, flags=mmap.MAP_PRIVATE)) if buffer is None else buffer
         if len(view) < FILE_SIZE:
             raise ValueError(f"a counters file has {FILE_SIZE} bytes, not {len(view)}")
@@ -60,9 +59,9 @@ class Counters:
         self._room = SLOTS if grow is None else max(_slots(GROWTH_OCTETS), used)
 
     def slot(self, name: str, *, numbered: bool = False) -> int:
-        """The slot of this name, a new one if need be.
+        """Return the slot of a name; take a new one if it has none.
 
-        `numbered` is a name of a tunnel or a circuit: of their numbers there is no end.
+        Set `numbered` for names of a tunnel or circuit. They must leave the reserved slots free for other names.
         """
         found = self._slots.get(name)
         if found is not None:
@@ -71,7 +70,7 @@ class Counters:
         if len(encoded) > NAME_SIZE:
             return self.slot(encoded[:NAME_SIZE].decode(errors="ignore"), numbered=numbered)
         index = self.values[_USED]
-        # The last one is for what finds no other.
+        # The last slot counts for all names that find no other.
         if name != OVERFLOW_NAME and (
             index >= SLOTS - 1 - RESERVED_SLOTS * numbered or not self._has_room(index + 1)
         ):
@@ -83,7 +82,7 @@ class Counters:
         return slot
 
     def _has_room(self, slots: int) -> bool:
-        """Whether one more than so many slots are on disk."""
+        """Return whether one slot more than `slots` is allocated; allocate more if not."""
         if slots < self._room or self._grow is None:
             return True
         size = min(2 * (HEADER_SIZE + slots * SLOT_SIZE), FILE_SIZE)
@@ -105,25 +104,25 @@ class Counters:
 
 
 def _slots(octets: int) -> int:
-    """How many slots are whole in the first octets of a file."""
+    """Return the number of whole slots in the first octets of a file."""
     return (octets - HEADER_SIZE) // SLOT_SIZE
 
 
 def _word(index: int) -> int:
-    """Which of the file's 64-bit words is the number of a slot."""
+    """Return the index of the 64-bit word with the number of a slot."""
     return (HEADER_SIZE + index * SLOT_SIZE + NAME_SIZE) // 8
 
 
 def _found(slots: bytes | memoryview) -> list[tuple[str, int]]:
-    """The name and the number of each of these slots, of which none is cut."""
+    """Return name and number of each of these whole slots."""
     return [(name.rstrip(b"\0").decode(errors="replace"), value) for name, value in _SLOT.iter_unpack(slots)]
 
 
 def used(path: Path) -> bytes:
-    """The part of a file that is in use, which is such a file itself; empty where the file is none.
+    """Return the part of a counters file that is in use, itself a counters file; empty for another file.
 
     Raises:
-        OSError: it can't be read.
+        OSError: the file cannot be read.
     """
     with path.open("rb") as file:
         header = file.read(HEADER_SIZE)
@@ -134,10 +133,10 @@ def used(path: Path) -> bytes:
 
 
 def read(path: Path) -> dict[str, int]:
-    """The counters in a file; empty where the file is none. It costs what is in use.
+    """Return the counters in a file; empty if it is not a counters file. Reads only the part in use.
 
     Raises:
-        OSError: it can't be read.
+        OSError: the file cannot be read.
     """
     data = used(path)
     return dict(_found(data[HEADER_SIZE : len(data) // SLOT_SIZE * SLOT_SIZE]))

@@ -1,4 +1,4 @@
-"""What a process of the lab is told by the launcher that forked it."""
+"""Environment of a process of a lab, given by the launcher that forked it: names, folders, sockets, wires."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from chassis.bus.storage import allocate, map_file
 class WireSpec:
     """The far end of a port's link.
 
-    `kind` is `wire` (another port of the lab: `node` and `port` name it) or `packet` (a Linux device: `fd` is a
-    raw packet socket that was opened where the device is). `seed` makes the wire's faults repeatable, `far_seed`
-    those of the other direction where the far end does not make them itself.
+    `kind` is `wire` (another port of the lab, named by `node` and `port`) or `packet` (a Linux device: `fd` is a
+    raw packet socket that was opened in its network namespace). `seed` makes the faults of this direction
+    repeatable, `far_seed` those of the other direction if the far end cannot make them.
     """
 
     kind: str
@@ -31,7 +31,7 @@ class WireSpec:
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """One process: which card of which node of which lab it is, and where its folders are.
+    """One process: its lab, node and card, and its folders.
 
     `card` is `xcrp`, `lc 3`, `asp 1/1` or `tester`. `launcher` is this process's end of a stream socket to the
     launcher (the controller's only). `startup` is the start-up file, text and name (the controller's only).
@@ -53,16 +53,16 @@ class Environment:
     flows: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def counters(self) -> counters.Counters:
-        """This card's counters, in a mapped file of the run folder that outlives the process."""
+        """Return this card's counters, in a mapped file of the run folder that stays after the process."""
         path = self.run / f"{self.node}.{endpoints.compact(self.card)}.counters"
         return map_counters(path)
 
 
 def map_counters(path: Path) -> counters.Counters:
-    """The counters in a file, made if need be.
+    """Return the counters in a file, which is made if it does not exist.
 
     Raises:
-        OSError: there is no room for their first ones.
+        OSError: the disk has no room for the first counters.
     """
     view, _ = map_file(path, counters.FILE_SIZE, counters.GROWTH_OCTETS)
     return counters.Counters(view, lambda room: allocate(path, room))

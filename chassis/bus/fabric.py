@@ -1,7 +1,7 @@
 """One card's part of the fabric: its own data socket, and one connection to each other card.
 
-Sends never block. A connection exists only to a running start of a card (`IMMEDIATE`, and the boot number in
-the endpoint's name), so that nothing waits for a dead one.
+Sends never block. A connection leads to one boot of a card (the boot is in the endpoint's name) and exists only
+while that process runs (ZeroMQ option IMMEDIATE), so that no packets wait for a dead process.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from chassis.bus.loop import Loop
 from chassis.net.errors import DecodeError
 
 MAX_QUEUED_BATCHES = 64
-"""High-water mark of a fabric connection, in batches, at either end."""
+"""High-water mark (batches) of a fabric connection at each end."""
 
 MAX_BACKLOG_PACKETS = 2048
-"""Most packets that wait at a sender for a connection whose queue is full. There they are joined into larger
-batches, so that batches grow under load and a receiver that is busy for a moment catches up; what is too much is
-dropped by class. Until then nobody looks at a packet's class."""
+"""Most packets (count) that wait at a sender for a connection whose queue is full. They are joined into larger
+batches, so that a receiver that was busy catches up. If there are more, packets are dropped by class; classes are
+not computed before."""
 
 RECONNECT_INTERVAL_MS = 20
 
@@ -52,7 +52,7 @@ def connect(
 
 
 def receiver(context: zmq.Context[Any], endpoint: str, queue: int) -> zmq.Socket[bytes]:
-    """A bound socket that takes batches from anyone who connects."""
+    """Return a bound socket that receives the batches of all connected cards."""
     pull: zmq.Socket[bytes] = context.socket(zmq.PULL)
     pull.setsockopt(zmq.LINGER, 0)
     pull.setsockopt(zmq.RCVHWM, queue)
@@ -61,10 +61,10 @@ def receiver(context: zmq.Context[Any], endpoint: str, queue: int) -> zmq.Socket
 
 
 def receive(socket: zmq.Socket[bytes]) -> Batch | None:
-    """The next batch that waits, in a buffer that may be written to; None where none waits.
+    """Return the next batch of a socket's queue, in a writable buffer; None if the queue is empty.
 
     Raises:
-        DecodeError: what waited was no batch; it is gone.
+        DecodeError: the next message is not a batch. It is removed from the queue.
     """
     try:
         header, *frames = socket.recv_multipart(zmq.DONTWAIT, copy=False)
@@ -76,9 +76,9 @@ def receive(socket: zmq.Socket[bytes]) -> Batch | None:
 
 
 def receive_waiting(socket: zmq.Socket[bytes], undecodable: Callable[[], None]) -> tuple[int, list[Batch]]:
-    """What waits, up to one large batch: how many messages it was, and their batches, small ones joined.
+    """Receive up to one large batch. Return the number of messages, and their batches, small ones coalesced.
 
-    `undecodable` is called for each message that is no batch. 0 messages: nothing waits.
+    `undecodable` is called for each message that is not a batch. 0 messages: the queue is empty.
     """
     batches: list[Batch] = []
     messages = packets = 0
@@ -108,7 +108,7 @@ def send(socket: zmq.Socket[bytes], batch: Batch) -> bool:
 
 
 def connection_events(monitor: zmq.Socket[bytes]) -> list[bool]:
-    """What a monitor saw since it was last asked: True for every connection made, False for every one lost."""
+    """Return the events of a monitor since the last call: True for a new connection, False for a lost one."""
     seen: list[bool] = []
     while True:
         try:
@@ -190,9 +190,9 @@ class Fabric:
             self._enqueue(card, peer, batch)
 
     def drain(self) -> None:
-        """Take what waits, at once: after standing still, before anything new is done.
+        """Receive all waiting batches. Call it after a stall, before anything else is handled.
 
-        Bounded by what the queues of all connections can hold, as more may arrive for as long as this takes.
+        It stops at the capacity of all queues, because more batches may arrive meanwhile.
         """
         left = 2 * MAX_QUEUED_BATCHES * (len(self._peers) + 1)
         while left > 0 and (taken := self._read_batches()):
@@ -229,7 +229,7 @@ class Fabric:
             self._counters.values[self._received] += len(batch.lengths)
             if self.tap:
                 self.tap("from", batch.card, batch)
-            # The time of this batch, not of the poll: a stamp must not be older than that of the card before.
+            # Use the time of this batch, not of the poll: a stamp must not be older than the previous card's.
             self._on_batch(batch, time.monotonic())
         return messages
 

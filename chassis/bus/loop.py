@@ -1,8 +1,8 @@
 """A poll loop over ZeroMQ sockets and file descriptors, the same for every process.
 
-A plain poll: asyncio's flavour of ZeroMQ was measured four to eight times slower. The loop watches itself: when
-an iteration comes much later than asked for, whoever runs in it is told before anything else happens, because
-a process that stood still may have been replaced meanwhile.
+It is a plain poll, because ZeroMQ with asyncio was measured four to eight times slower. If an iteration begins
+much later than its timer, the loop calls `on_stall` before anything else, because a stalled process may have been
+replaced meanwhile.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Loop:
     def run(self, next_timer: Callable[[], float], on_timer: Callback) -> None:
         """Run until `stop`: call callbacks of ready sockets, and `on_timer` when `next_timer()` has come."""
         poll, callbacks, monotonic = self._poller.poll, self._callbacks, time.monotonic
-        # When this turn began, or who stood still in it was told: lateness is counted from there.
+        # Start of this turn, or time of its last `on_stall`: lateness is counted from there.
         since = monotonic()
         turn = 0
         while not self._stopped:
@@ -72,7 +72,7 @@ class Loop:
             if now - since > STALL_TIMEOUT:
                 self.on_stall(now - since, now)
                 since = now
-            # What falls due while sources are read is due now, and not after another turn of them: on a machine
-            # with more to do than it has cores for a turn may take a hundred milliseconds.
+            # Run timers that became due while sources were read now, not after another turn: on an overloaded
+            # machine a turn may take 100 ms.
             if next_timer() <= now:
                 on_timer(now)

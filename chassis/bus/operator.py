@@ -1,7 +1,7 @@
-"""The operators' protocol: JSON lines over a Unix stream socket.
+"""The operators' protocol, server and client: JSON lines over a Unix stream socket.
 
-A request is `{"id": 1, "command": "status", "arguments": {}}`; its answers are one or more
-`{"id": 1, "result": {}, "error": "", "last": true}`, of which the last one says so.
+A request is `{"id": 1, "command": "status", "arguments": {}}`. It has one or more answers
+`{"id": 1, "result": {}, "error": "", "last": true}`; `last` is true in the last one.
 """
 
 from __future__ import annotations
@@ -22,38 +22,38 @@ from typing import Any, NoReturn
 from chassis.bus.arguments import fault
 
 MAX_LINE = 64 * 1024 * 1024
-"""Longest line, in bytes, that either side takes."""
+"""Length (octets) of the longest line that either side accepts."""
 
 MAX_UNFINISHED_OCTETS = 2 * MAX_LINE
-"""Most bytes of requests without their end that a server holds, of all its clients."""
+"""Most octets of incomplete requests that a server holds, of all its clients."""
 
 MAX_CLIENTS = 128
-"""Most clients that a server has; fewer where the process may open few descriptors."""
+"""Most clients of a server (count); fewer if the process may open few descriptors."""
 
 MAX_ID = 64
-"""Most characters of a request's own name, where that is a text."""
+"""Length (characters) of the longest `id` of a request, if it is a text."""
 
 MAX_PENDING_REQUESTS = 1000
-"""Most requests of one client that wait for their answers."""
+"""Most unanswered requests of one client (count)."""
 
 BACKLOG = 256
-"""Connections that wait to be taken in."""
+"""Connections that wait to be accepted (count)."""
 
 CONNECT_RETRY_INTERVAL = 0.01
-"""Seconds after which a client offers its connection again where too many wait."""
+"""Time (s) after which a client tries to connect again if too many connections wait."""
 
 _OUT_OF_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
-"""Why a connection can't be taken now though there is one: it would be offered again and again."""
+"""Errors of accept() for lack of resources; the connection stays in the queue."""
 
 Handler = Callable[[int, str, dict[str, Any]], None]
 
 
 class OperatorError(Exception):
-    """The command was refused or could not be done; the text says why."""
+    """The command was refused or failed; the text says why."""
 
 
 class OperatorGone(OperatorError):
-    """Nobody listens at the other side, or whoever did went away: a process that may come back."""
+    """No process listens on the socket, or it closed the connection. It may be restarted."""
 
 
 def _json_default(value: Any) -> Any:
@@ -63,14 +63,14 @@ def _json_default(value: Any) -> Any:
 
 
 class OperatorServer:
-    """Serves an operator socket inside somebody else's poll loop: nothing here blocks.
+    """Serves an operator socket in the caller's poll loop, without blocking.
 
     `handler(number, command, arguments)` is called for each request, with a number of the server's own that
-    `answer` takes. What it raises becomes an answer and a line in the process's log. Register every `fileno` of
-    `filenos()` for reading and call `ready(fd)` when one is; the loop asks for `filenos()` again after each call.
+    `answer` takes. An exception of the handler becomes an answer and a line in the process's log. Register every
+    descriptor of `filenos()` for reading, call `ready(fd)` when one is readable, and then call `filenos()` again.
 
-    There are at most `MAX_CLIENTS` clients: for one more the one goes that has been silent for longest and waits
-    for nothing, and where all wait the new one is refused.
+    There are at most `MAX_CLIENTS` clients. For one more, the client that was silent longest and waits for no
+    answer is disconnected; if all wait, the new client is refused.
     """
 
     def __init__(self, path: Path, handler: Handler) -> None:
@@ -87,15 +87,15 @@ class OperatorServer:
             os.umask(mask)
         self._listener.listen(BACKLOG)
         self._most = min(MAX_CLIENTS, max(4, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4))
-        # Given up when the process can open nothing more, so that a connection can be taken and refused.
+        # Closed when the process has no descriptors left, so that a connection can be accepted and refused.
         self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         self._clients: dict[int, socket.socket] = {}
-        """By descriptor; the one that was silent for longest comes first."""
+        """Clients by descriptor; the client that was silent longest is first."""
         self._buffers: dict[int, bytearray] = {}
         self._pending: dict[int, bytearray] = {}
         self._requests: dict[int, tuple[int, Any]] = {}
         self._asked: dict[int, int] = {}
-        """How many requests of a client wait for their answers."""
+        """Unanswered requests (count), by client."""
         self._number = 0
 
     def filenos(self) -> list[int]:
@@ -104,7 +104,7 @@ class OperatorServer:
         return [self._listener.fileno(), *self._clients]
 
     def blocked(self) -> list[int]:
-        """Clients that still have answers to take: register these for writing too."""
+        """Return the clients with unsent answers; register these for writing too."""
         return [fd for fd, data in self._pending.items() if data]
 
     def ready(self, fd: int) -> None:
@@ -116,7 +116,7 @@ class OperatorServer:
                 self._read(fd)
 
     def answer(self, number: int, result: Mapping[str, Any], error: str = "", last: bool = True) -> bool:
-        """Answer a request; False when whoever asked has gone, so that a stream may stop."""
+        """Answer a request. Return False if its client has disconnected, so that a stream may stop."""
         entry = self._requests.get(number)
         if entry is None:
             return False
@@ -162,7 +162,7 @@ class OperatorServer:
         self._asked[fd] = 0
 
     def _turn_away(self) -> None:
-        """Take a connection and end it, with the descriptor that was kept for this."""
+        """Accept a connection with the reserved descriptor, and close it."""
         if self._spare >= 0:
             os.close(self._spare)
             self._spare = -1
@@ -172,8 +172,8 @@ class OperatorServer:
         self._can_refuse()
 
     def _can_refuse(self) -> bool:
-        """Whether the descriptor is there with which connections are turned away. Without it the listener isn't
-        listened to: a connection that can't be taken would be offered without end."""
+        """Return whether the reserved descriptor is open. Without it the listener is not polled, because a
+        connection that cannot be accepted keeps it readable."""
         if self._spare < 0:
             with contextlib.suppress(OSError):
                 self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
@@ -181,7 +181,7 @@ class OperatorServer:
 
     def _drop(self, fd: int) -> None:
         client = self._clients.pop(fd, None)
-        # The next client may get the same descriptor, and must not get the answers of this one.
+        # The next client may get the same descriptor, but must not get these answers.
         self._requests = {number: entry for number, entry in self._requests.items() if entry[0] != fd}
         self._buffers.pop(fd, None)
         self._pending.pop(fd, None)
@@ -218,7 +218,7 @@ class OperatorServer:
             *lines, rest = bytes(buffer).split(b"\n")
             self._buffers[fd] = bytearray(rest)
             for line in lines:
-                # Its client may be gone meanwhile, and another one have its descriptor.
+                # The client may have disconnected, and another one may have its descriptor.
                 if self._clients.get(fd) is client:
                     self._request(fd, line)
         elif len(buffer) > MAX_LINE or sum(map(len, self._buffers.values())) > MAX_UNFINISHED_OCTETS:
@@ -259,7 +259,7 @@ class OperatorServer:
 
 
 def _line(ident: Any, result: Mapping[str, Any], error: str, last: bool) -> bytes:
-    """An answer as it is sent; one that has no JSON form is an error in its place."""
+    """Return an answer as it is sent; an error answer if the result cannot be encoded as JSON."""
     try:
         values = {"id": ident, "result": result, "error": error, "last": last}
         text = json.dumps(values, default=_json_default, separators=(",", ":"))
@@ -271,18 +271,18 @@ def _line(ident: Any, result: Mapping[str, Any], error: str, last: bool) -> byte
 
 
 def _no_number(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")
 
 
 def _refuse(client: socket.socket, why: str) -> None:
-    """Say why, and end the connection."""
+    """Send the reason, and close the connection."""
     with contextlib.suppress(OSError):
         client.send(_line(None, {}, why, True))
     client.close()
 
 
 def _connect(client: socket.socket, path: str, timeout: float | None) -> None:
-    """Connect, also to a listener that has more to take in than it may be offered at once."""
+    """Connect; wait while the listener's queue is full."""
     until = time.monotonic() + (timeout or 0.0)
     while True:
         try:
@@ -296,16 +296,19 @@ def _connect(client: socket.socket, path: str, timeout: float | None) -> None:
 
 
 def served_by(stream: socket.socket) -> int:
-    """The user whose process listens at the other end of a connected Unix socket (unix(7), SO_PEERCRED)."""
+    """Return the user id of the listening process of a connected Unix socket (unix(7), SO_PEERCRED)."""
     _, uid, _ = struct.unpack("iII", stream.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
     return int(uid)
 
 
 class OperatorClient:
-    """A program's end of an operator socket. Blocks; `timeout` seconds bound each wait for an answer.
+    """A client of an operator socket. It blocks; `timeout` (s) limits each wait for an answer.
 
-    What it sends may have keys in it: a process of another user at the other end gets nothing, and OperatorError
-    says so.
+    Requests may contain keys, so nothing is sent to a process of another user.
+
+    Raises:
+        OperatorGone: no process listens on the socket.
+        OperatorError: a process of another user listens on it.
     """
 
     def __init__(self, path: Path, timeout: float | None = 30.0) -> None:
@@ -315,10 +318,10 @@ class OperatorClient:
             _connect(self._socket, str(path), timeout)
         except OSError as error:
             self._socket.close()
-            raise OperatorGone(f"{path}: {error.strerror}: nobody listens there") from None
+            raise OperatorGone(f"{path}: {error.strerror}: no process listens on this socket") from None
         if (uid := served_by(self._socket)) != os.geteuid():
             self._socket.close()
-            raise OperatorError(f"{path}: a process of user {uid} listens there, not of yours: nothing was sent")
+            raise OperatorError(f"{path}: user {uid} listens there, not one of yours: nothing was sent")
         self._file = self._socket.makefile("rb")
         self._number = 0
 
@@ -333,11 +336,11 @@ class OperatorClient:
         self._socket.close()
 
     def stream(self, command: str, /, **arguments: Any) -> Iterator[dict[str, Any]]:
-        """Each answer of a command until its last one.
+        """Yield each answer of a command up to its last one.
 
         Raises:
-            OperatorGone: the other side went away.
-            OperatorError: the command was refused, or the other side stayed silent.
+            OperatorGone: the server closed the connection.
+            OperatorError: the command was refused, or the server did not answer in time.
         """
         self._number += 1
         request = {"id": self._number, "command": command, "arguments": arguments}
@@ -361,7 +364,7 @@ class OperatorClient:
         raise OperatorGone(f"{command}: the other side went away")
 
     def call(self, command: str, /, **arguments: Any) -> dict[str, Any]:
-        """The last answer of a command; `OperatorError` where it is refused."""
+        """Return the last answer of a command; raises as `stream` does."""
         result: dict[str, Any] = {}
         for result in self.stream(command, **arguments):  # noqa: B007
             pass

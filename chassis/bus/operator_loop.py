@@ -1,4 +1,4 @@
-"""An operator socket inside a poll loop: keeps the loop's registrations equal to the server's clients."""
+"""An operator socket in a poll loop: registers the descriptors of the server's clients in the loop."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from chassis.bus.operator import Handler, OperatorServer
 
 
 class OperatorSocket:
-    """Serves `handler` on `path`; answers may be given at any time, also much later."""
+    """Serves `handler` on `path`. Its requests may be answered later."""
 
     def __init__(self, loop: Loop, path: Path, handler: Handler) -> None:
         self._loop = loop
@@ -22,7 +22,7 @@ class OperatorSocket:
         self._watch()
 
     def answer(self, number: int, result: Mapping[str, Any], error: str = "", last: bool = True) -> bool:
-        """Answer a request; False when whoever asked has gone."""
+        """Answer a request. Return False if its client has disconnected."""
         there = self._server.answer(number, result, error, last)
         self._watch()
         return there

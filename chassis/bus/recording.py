@@ -1,9 +1,9 @@
-"""Records of the bus: control messages in a file, one JSON object a line, to be printed and looked at again.
+"""Bus recordings: control messages in a file, one JSON object on each line.
 
-The first line names the format, its version and that of the protocol. Every other line is a message as a
-controller saw it: `time` (seconds since 1970), `node`, `card`, `direction` (`to-controller` or `to-card`), `type`,
-`text` for people, and `data`, the message in the bus's own encoding as base64. A line with `note` in place of the
-last three says that something may be missing there. A record holds no secret: keys are blanked before a message
+The first line names the format, its version and the version of the protocol. Every other line is a message that a
+controller sent or received: `time` (seconds since 1970), `node`, `card`, `direction` (`to-controller` or
+`to-card`), `type`, `text` (readable), and `data` (the encoded message in base64). A line with `note` instead of
+the last three says that messages may be missing there. A recording has no keys: they are blanked before a message
 is encoded.
 """
 
@@ -27,12 +27,12 @@ DIRECTIONS = ("to-controller", "to-card")
 
 
 class RecordError(ValueError):
-    """A file is no record that can be read; the text says which line, and what is wrong with it."""
+    """A file is not a readable recording; the text names the line and the error."""
 
 
 @dataclass(frozen=True, slots=True)
 class RecordedMessage:
-    """One line of a record. `message` is None where it is a note."""
+    """One line of a recording. `message` is None in a note."""
 
     time: float
     node: str
@@ -47,10 +47,10 @@ class RecordedMessage:
 
 
 def redacted(message: Message) -> Message:
-    """The message without its secrets: what no `repr` shows, and the keys that an ASP was asked for.
+    """Return a message without its secrets: fields that `repr` leaves out, and keys that an ASP reported.
 
-    Keys of a manual SA are as many octets of zero, so that an engine can be given the message again; everything
-    else is empty.
+    Keys of a manual SA become zeros of the same length, so that an engine accepts the message in a replay. Other
+    secrets become empty.
     """
     if isinstance(message, Reply) and "keys" in message.result:
         message = replace(message, result={"keys": "***"})
@@ -73,7 +73,7 @@ def _redacted(value: Any) -> Any:
 
 
 def describe_message(time: float, node: str, card: str, direction: str, message: Message) -> dict[str, Any]:
-    """A message as a line of a record has it."""
+    """Return the line of a message."""
     message = redacted(message)
     return {
         "time": time,
@@ -87,20 +87,24 @@ def describe_message(time: float, node: str, card: str, direction: str, message:
 
 
 def header() -> dict[str, Any]:
-    """The first line."""
+    """Return the first line of a recording."""
     return {"format": FORMAT, "version": VERSION, "protocol": PROTOCOL}
 
 
 def note(time: float, node: str, text: str) -> dict[str, Any]:
-    """A line that says that something may be missing there."""
+    """Return a line that says that messages may be missing there."""
     return {"time": time, "node": node, "card": "xcrp", "direction": "", "note": text}
 
 
 def entry(values: Mapping[str, Any]) -> RecordedMessage:
-    """The entry of a line's values; RecordError where they are none, without the line's number."""
+    """Return the entry of a line's values.
+
+    Raises:
+        RecordError: the values are not an entry; the text does not have the line's number.
+    """
     time, node, card, direction = (values.get(name) for name in ("time", "node", "card", "direction"))
     if not isinstance(time, int | float) or not all(isinstance(word, str) for word in (node, card, direction)):
-        raise RecordError("not a line of a record: it has no time, node, card and direction")
+        raise RecordError("not a line of a bus recording: time, node, card and direction are required")
     place = (float(time), str(node), str(card), str(direction))
     if "note" in values:
         return RecordedMessage(*place, None, str(values["note"]))
@@ -116,11 +120,11 @@ def entry(values: Mapping[str, Any]) -> RecordedMessage:
 
 
 def read(lines: Iterable[str]) -> Iterator[tuple[Mapping[str, Any], RecordedMessage]]:
-    """Each line's values and its entry, in order.
+    """Yield values and entry of each line, in order.
 
     Raises:
-        RecordError: in the first line, where the file is no record of this version; in a later one, where that
-            line was cut short or is something else. What stands before it has been given by then.
+        RecordError: the first line is not that of a recording of this version, or a later line is incomplete or
+            not an entry. The entries before it have been yielded.
     """
     number = 0
     for number, line in enumerate(lines, 1):
@@ -140,7 +144,7 @@ def _object(line: str) -> Mapping[str, Any]:
     try:
         values = json.loads(line)
     except (ValueError, RecursionError):
-        raise RecordError("not a whole JSON object: the file was cut short, or is no record of the bus") from None
+        raise RecordError("not a complete JSON object: the file is cut short or not a bus recording") from None
     if not isinstance(values, dict):
         raise RecordError("not a JSON object")
     return values
@@ -148,7 +152,7 @@ def _object(line: str) -> Mapping[str, Any]:
 
 def _check(values: Mapping[str, Any]) -> None:
     if values.get("format") != FORMAT:
-        raise RecordError(f"this is no record of the bus: its first line does not say {FORMAT!r}")
+        raise RecordError(f"not a bus recording: the first line does not have {FORMAT!r}")
     if values.get("version") != VERSION:
         raise RecordError(f"a record of version {values.get('version')}; this program reads version {VERSION}")
     if values.get("protocol") != PROTOCOL:

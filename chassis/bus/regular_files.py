@@ -28,7 +28,7 @@ def open_regular(path: Path, most: int | None = None) -> int:
     status = os.fstat(fd)
     if not stat.S_ISREG(status.st_mode):
         os.close(fd)
-        raise OSError(errno.EINVAL, "is no regular file: it is not read", str(path))
+        raise OSError(errno.EINVAL, "is not a regular file: it is not read", str(path))
     if most is not None and status.st_size > most:
         os.close(fd)
         raise OSError(errno.EFBIG, f"has {status.st_size} octets: at most {most} are read", str(path))
@@ -42,18 +42,18 @@ def read_bytes(path: Path, most: int) -> bytes:
 
 
 def read_text(path: Path, most: int = MAX_CONFIGURATION, errors: str = "strict") -> str:
-    """The text in a file that is UTF-8, every end of a line as a newline; errors as in `open_regular`, and
-    UnicodeDecodeError where it is not and `errors` is strict."""
+    """Return the text of a UTF-8 file, each line end as a newline. Raises as `open_regular`, and
+    UnicodeDecodeError if the file is not UTF-8 and `errors` is strict."""
     with os.fdopen(open_regular(path, most), encoding="utf-8", errors=errors) as file:
         return file.read(most)
 
 
 SECRET, PLAIN = 0o600, 0o666
-"""Modes of new files: for their owner alone, or as the process's umask says."""
+"""Modes of new files: only for their owner, or by the umask of the process."""
 
 
 def check(path: Path) -> None:
-    """OSError where `create` would be refused now; nothing is changed."""
+    """Raise OSError if `create` would be refused now; change nothing."""
     _look(path)
     fd, name = _beside(path)
     os.close(fd)
@@ -61,10 +61,10 @@ def check(path: Path) -> None:
 
 
 def create(path: Path, mode: int = SECRET) -> int:
-    """A new empty file under this name, open for reading and writing.
+    """Make a new empty file, open for reading and writing.
 
     Raises:
-        OSError: it can't be made; `strerror` says why.
+        OSError: the file cannot be made; `strerror` says why.
     """
     fd, name = _made(path, mode)
     try:
@@ -77,7 +77,7 @@ def create(path: Path, mode: int = SECRET) -> int:
 
 
 def write(path: Path, data: bytes, mode: int = SECRET) -> None:
-    """A new file with this in it, whole or not at all. Raises OSError as `create` does."""
+    """Write a new file, completely or not at all. Raises OSError as `create` does."""
     fd, name = _made(path, mode)
     try:
         with os.fdopen(fd, "wb") as file:
@@ -90,10 +90,10 @@ def write(path: Path, data: bytes, mode: int = SECRET) -> None:
 
 
 def reopen(path: Path, flags: int) -> int:
-    """A file or pipe of ours that stands, opened without following a link.
+    """Open an existing file or pipe of this user without following a link.
 
     Raises:
-        OSError: there is none, or it is somebody else's.
+        OSError: it does not exist, or belongs to another user.
     """
     try:
         fd = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -109,7 +109,7 @@ def reopen(path: Path, flags: int) -> int:
 
 
 def is_pipe(path: Path) -> bool:
-    """Whether a named pipe stands there."""
+    """Return whether the path is a named pipe."""
     try:
         return stat.S_ISFIFO(path.lstat().st_mode)
     except OSError:
@@ -124,7 +124,7 @@ def _look(path: Path) -> None:
     if stat.S_ISLNK(status.st_mode):
         raise _link(path)
     if not stat.S_ISREG(status.st_mode):
-        raise OSError(errno.EINVAL, "is no regular file: it is not written over", str(path))
+        raise OSError(errno.EINVAL, "is not a regular file: it is not overwritten", str(path))
     if status.st_uid != os.geteuid():
         raise _foreign(path)
 
@@ -134,7 +134,7 @@ def _link(path: Path) -> OSError:
 
 
 def _foreign(path: Path) -> OSError:
-    return OSError(errno.EPERM, "is somebody else's: it is not written", str(path))
+    return OSError(errno.EPERM, "belongs to another user: it is not written", str(path))
 
 
 def _beside(path: Path) -> tuple[int, str]:

@@ -1,13 +1,12 @@
-"""How soon a process that has something to do gets a core that another one has (Linux 6.12 and later).
+"""Time slices of the Linux scheduler (6.12 and later), and whether a silent process waited for a core.
 
-Linux gives the cores in slices: who wakes waits, in the worst case, for the end of the slice of whoever runs.
-Processes that carry packets run for a moment at a time, and a packet meets many of them: each asks for a short
-slice, which also lets it interrupt those with longer ones. It has no more of the processor's time for that, only
-sooner, and it needs no rights.
+A process that becomes runnable waits, in the worst case, until the slice of the running process ends. A packet
+passes several processes, which each run only briefly. They therefore ask for a short slice, which also lets them
+interrupt processes with longer slices. Their share of the processor does not change, and no privilege is needed.
 
-Between groups of processes (terminals, containers) Linux shares the cores less evenly than within one: a process
-may wait for hundreds of milliseconds while another group has its core. From outside it looks hung; what Linux says
-of its threads tells that it is not.
+Between groups of processes (terminals, containers) Linux shares the cores less evenly than within a group: a
+process may wait hundreds of milliseconds while another group has its core. The controller cannot tell it from a
+hung one; the states and CPU times of its threads in /proc can.
 """
 
 from __future__ import annotations
@@ -21,12 +20,12 @@ from dataclasses import dataclass, field
 from typing import Final
 
 PACKET_SLICE: Final = 0.0002
-"""Seconds: what a process that carries packets asks for."""
+"""Slice (s) of a process that carries packets."""
 COMPUTE_SLICE: Final = 0.004
-"""Seconds: what one asks for that computes for long at a time."""
+"""Slice (s) of a process that computes for a long time without a break."""
 
 MIN_CPU_SHARE: Final = 0.25
-"""Share of a core: a thread that could run all the while and had less of it waited."""
+"""Share of a core (0 to 1). A thread that was runnable and had less of a core waited for it."""
 
 _TICK: Final = 1 / os.sysconf("SC_CLK_TCK")
 
@@ -34,14 +33,14 @@ _ATTRIBUTES = struct.Struct("=IIQiIQQQ")
 """struct sched_attr, version 0: size, policy, flags, nice, priority, runtime, deadline, period."""
 _NORMAL = 0
 _CALLS: Final = {"x86_64": 314, "aarch64": 274}
-"""Number of the sched_setattr call, which the C library has no function for, by machine."""
+"""Number of the system call sched_setattr by machine; the C library has no function for it."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def ask_for_slice(seconds: float) -> bool:
-    """Ask for slices of this length, for this process and what it forks from now on. An older kernel takes the
-    call and makes nothing of it; says whether this machine has it."""
+    """Ask for slices of this length (s) for this process and its later children. An older kernel ignores the
+    length. Return whether the machine has the system call."""
     call = _CALLS.get(platform.machine())
     if call is None:
         return False
@@ -53,10 +52,10 @@ def ask_for_slice(seconds: float) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class CpuSample:
-    """A process as Linux shows it at one time.
+    """The runnable threads of a process at one time.
 
-    `at` is in seconds, monotonic. `runnable` has the threads that run or would if they were given a core, and for
-    how many seconds each has had one so far. A thread that was stopped, or waits for anything else, is not in it.
+    `at` is in monotonic seconds. `runnable` maps each thread that runs or waits for a core to its CPU time so far
+    (s). Threads that are stopped or wait for anything else are not in it.
     """
 
     at: float
@@ -64,11 +63,11 @@ class CpuSample:
 
 
 def task_state(task: str) -> tuple[str, float]:
-    """The state of a process (`7`) or of a thread (`7/task/8`), a letter of proc_pid_stat(5), and for how many
-    seconds it has had a core so far. Of one that is gone: no letter, and 0."""
+    """Return state (a letter of proc_pid_stat(5)) and CPU time (s) of a process (`7`) or thread (`7/task/8`);
+    ("", 0) if it has ended."""
     try:
         with open(f"/proc/{task}/stat", encoding="utf-8", errors="replace") as file:
-            # The name of the process is in brackets, and may have any in it.
+            # The name of the process is in brackets, and may contain brackets.
             fields = file.read().rpartition(")")[2].split()
         return fields[0], (int(fields[11]) + int(fields[12])) * _TICK
     except (OSError, IndexError):
@@ -76,7 +75,7 @@ def task_state(task: str) -> tuple[str, float]:
 
 
 def sample_threads(pid: int, now: float) -> CpuSample:
-    """How the threads of a process stand; of one that is gone, none do."""
+    """Return the runnable threads of a process; none if it has ended."""
     try:
         threads = os.listdir(f"/proc/{pid}/task")
     except OSError:
@@ -86,9 +85,9 @@ def sample_threads(pid: int, now: float) -> CpuSample:
 
 
 def cpu_wait(before: CpuSample, after: CpuSample) -> float:
-    """Seconds between two looks at a process, if a thread of it waited for a core all that time; otherwise 0.
+    """Return the time (s) between two observations if a thread waited for a core all that time, otherwise 0.
 
-    One that goes round in a circle has its core, and did not wait.
+    A thread in an endless loop has a core, so it did not wait.
     """
     span = after.at - before.at
     for thread, ran in after.runnable.items():

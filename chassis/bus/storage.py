@@ -1,7 +1,7 @@
-"""Files of state: written whole and on disk, or left as they were.
+"""State files: written completely and on disk, or not changed.
 
-Everything that must outlive a process goes through here. A write may take less than it was given (a nearly full
-disk), so each loops until all is written; what a function has not put on disk it reports as an `OSError`.
+All state that must outlive its process is written here. The functions repeat partial writes (a nearly full disk)
+until all octets are written, and raise `OSError` if the data is not on disk.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ import os
 from pathlib import Path
 
 PRIVATE = 0o600
-"""Mode of every file of state: it may hold keys."""
+"""Mode of state files: their owner only, because they may contain keys."""
 
 
 def replace(path: Path, data: bytes) -> None:
-    """Replace a file whole: after a crash at any moment it is the old one or the new one.
+    """Replace a file atomically: after a crash at any moment its content is the old or the new one.
 
     Raises:
-        OSError: the new one is not on disk, and the old one still stands.
+        OSError: the new content is not on disk, and the old file is unchanged.
     """
     new = path.with_name(path.name + ".tmp")
     try:
@@ -31,7 +31,7 @@ def replace(path: Path, data: bytes) -> None:
             os.close(fd)
         new.replace(path)
     except OSError:
-        # What was written of it takes room that the next try may need.
+        # The incomplete file takes room that the next try may need.
         with contextlib.suppress(OSError):
             new.unlink()
         raise
@@ -41,8 +41,8 @@ def replace(path: Path, data: bytes) -> None:
 def append(path: Path, lines: bytes) -> None:
     """Append lines to a journal.
 
-    An append that fails is cut back. A line without an end, which a crash or a failed cut left, is ended first, so
-    that it can't swallow a line that is acknowledged.
+    If the write fails, cut the file back. A crash or a failed cut may leave a line without its end; end it first,
+    so that the new lines do not become a part of it.
 
     Raises:
         OSError: the lines are not on disk.
@@ -67,13 +67,14 @@ def append(path: Path, lines: bytes) -> None:
 
 
 def map_file(path: Path, size: int, room: int | None = None) -> tuple[memoryview, bool]:
-    """A file of this size, mapped shared and writable, and whether it is new. Only its owner may read it.
+    """Map a file of `size` octets, shared and writable; return the mapping and whether the file is new. Only its
+    owner may read it.
 
-    All of it is allocated: a store into a page that a full disk has no room for would end the process (SIGBUS).
-    With `room`, only so many octets are, and the caller has the rest allocated (`allocate`) before it is used.
+    All of it is allocated, because a store into a hole on a full disk ends the process (SIGBUS). With `room`, only
+    so many octets are allocated; call `allocate` before a use of the rest.
 
     Raises:
-        OSError: there is no room for it.
+        OSError: the disk is full.
     """
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE)
     try:
@@ -84,7 +85,7 @@ def map_file(path: Path, size: int, room: int | None = None) -> tuple[memoryview
                 os.ftruncate(fd, size)
         except OSError:
             if fresh:
-                # A file without its whole length holds nothing yet: the next start finds it new.
+                # A file without its full size is not in use yet: the next start treats it as new.
                 with contextlib.suppress(OSError):
                     os.ftruncate(fd, 0)
             raise
@@ -94,7 +95,7 @@ def map_file(path: Path, size: int, room: int | None = None) -> tuple[memoryview
 
 
 def allocate(path: Path, room: int) -> bool:
-    """Have the first `room` octets of a mapped file on disk; whether there is room for them."""
+    """Allocate the first `room` octets of a mapped file; return False if the disk is full."""
     try:
         fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except OSError:
@@ -115,7 +116,7 @@ def _write_all(fd: int, data: bytes) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Have the names in a folder on disk."""
+    """Write the names in a folder to disk (fsync)."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(fd)

@@ -97,7 +97,7 @@ def test_bad_lines_get_an_error_and_the_connection_lives(served: Path, line: byt
 
 
 def test_nobody_there(tmp_path: Path) -> None:
-    with pytest.raises(OperatorError, match="nobody listens there"):
+    with pytest.raises(OperatorError, match="no process listens on this socket"):
         OperatorClient(tmp_path / "none.sock")
 
 
@@ -147,7 +147,7 @@ def test_nothing_is_sent_to_a_process_of_another_user(monkeypatch: pytest.Monkey
             monkeypatch.setattr(os, "geteuid", lambda: own + 1)
             said, heard = heard_at(Path(folder) / "x.sock", own + 1)
         assert heard == b""
-        assert "listens there, not of yours: nothing was sent" in said
+        assert "listens there, not one of yours: nothing was sent" in said
 
 
 def test_a_fault_is_an_answer_and_a_line_in_the_log(served: Path, capfd: pytest.CaptureFixture[str]) -> None:

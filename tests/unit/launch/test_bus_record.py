@@ -150,7 +150,7 @@ def test_a_record_that_was_cut_short_is_shown_up_to_there(recorder: Recorder, tm
     file.write_text(file.read_text()[:-20])
     result = bus("--replay", file)
     assert result.exit_code == 1
-    assert f"Error: {file}: line {len(recorder.lines)}: not a whole JSON object" in result.output
+    assert f"Error: {file}: line {len(recorder.lines)}: not a complete JSON object" in result.output
     assert "Request(number=1, name='neighbours'" in result.output
 
 
