@@ -206,8 +206,8 @@ def test_a_killed_launcher_takes_its_nodes_with_it(short_folder: Path) -> None:
     (short_folder / "lab.yaml").write_text(LAB)
     program = (
         "import sys, signal; from pathlib import Path; from launch.lab.parser import load\n"
-        "from launch.supervisor.namespaces import Ground\n"
-        "folder = Path(sys.argv[1]); ground = Ground(load(folder / 'lab.yaml')[0], folder)\n"
+        "from launch.supervisor.namespaces import RootNamespace\n"
+        "folder = Path(sys.argv[1]); ground = RootNamespace(load(folder / 'lab.yaml')[0], folder)\n"
         'ground.channel.sendall(b\'{"what": "go"}\\n\'); ground.channel.makefile().readline()\n'
         "print(ground.child.pid, *ground.pids.values(), flush=True); signal.pause()\n"
     )

@@ -199,7 +199,7 @@ def test_each_end_proves_itself_in_its_own_way(rig: Rig, role: str) -> None:
 @pytest.mark.parametrize("role", ROLES)
 def test_long_messages_go_in_fragments(rig: Rig, role: str) -> None:
     theirs = {"more": {"fragmentation": "force"}}
-    with rig.tunnel(2, role, auth="rsa", theirs=theirs, settings={"ike_fragment": 576}):
+    with rig.tunnel(2, role, auth="rsa", theirs=theirs, settings={"ike_fragment_size": 576}):
         rig.traffic()
     assert "parsed IKE_AUTH" in rig.peer.log()
     assert "EF(1/" in rig.peer.log()
