@@ -23,7 +23,7 @@ from chassis.net.address import format_address
 from chassis.net.udp import IKE_PORT
 
 Initiate = Callable[[IkeHost, Connection, NetworkPath], Session]
-"""Makes an initiator's session for a connection; `start` sends its first message."""
+"""Makes the initiator's session of a connection; the caller then calls `start`, which sends its first message."""
 
 HIGHER_ADDRESS_START_DELAY = 0.3
 """Delay (s) before the end with the higher address initiates, if both ends may: simultaneous starts get rare."""
@@ -38,8 +38,10 @@ BACKOFF_RESET_DELAY = 30.0
 
 @dataclass(slots=True)
 class EntryFailures:
-    """What came of the tries at a line's pair since one was installed: how many failed, why the last one did, and
-    when the next one may be made."""
+    """Failed negotiations of a policy entry since its last CHILD SA was installed.
+
+    `failures` is their count, `reason` that of the last one, `retry_at` (s) when the next one may start.
+    """
 
     failures: int = 0
     reason: str = ""
@@ -48,32 +50,33 @@ class EntryFailures:
 
 @dataclass(slots=True, eq=False)
 class ConnectionState:
-    """`session` serves the tunnel, `attempt` is our own that does not stand yet; `pairs` by serial, oldest first.
+    """One tunnel. `session` is its established IKE SA, `pending_session` our attempt at one; None without.
 
-    `due` is when the next attempt, or the next try at a missing line, is to be made. What is said of lines here
-    holds for each rule of one where IKEv1 negotiates them apart: numbers are those of `chassis.ase.entry_numbers`.
+    `child_sas` are by serial, oldest first. `due` (s) is when the next attempt starts, or the next negotiation
+    of an entry without a CHILD SA. With IKEv1 each rule of an access list counts as an entry of its own.
+    Numbers of entries are those of `chassis.ase.entry_numbers`.
     """
 
     connection: Connection
     session: Session | None = None
     pending_session: Session | None = None
     redundant_sessions: list[Session] = field(default_factory=list)
-    """Further IKE SAs of the tunnel that stand and are on their way out, and one that left its pairs behind."""
+    """Other established IKE SAs of the tunnel, which will be deleted, and orphaned sessions (IKEv1)."""
     child_sas: dict[int, ChildSa] = field(default_factory=dict)
     current_outbound: dict[int, int] = field(default_factory=dict)
-    """Serial of the pair that sends, by line."""
+    """Serial of the CHILD SA that sends, by number of the policy entry."""
     established_at: float = -inf
     failures: int = 0
     due: float = inf
     entry_failures: dict[int, EntryFailures] = field(default_factory=dict)
-    """Of the lines that failed."""
+    """By number of the policy entry; only entries whose last negotiation failed."""
     reason: str = ""
     identity: str = ""
     last_report: tuple[object, ...] | None = None
 
     @property
     def start_delay(self) -> float:
-        """Seconds before a first attempt."""
+        """The delay (s) before the first attempt."""
         connection = self.connection
         return (
             HIGHER_ADDRESS_START_DELAY if connection.may_respond and connection.local > connection.remote else 0.0
@@ -81,7 +84,7 @@ class ConnectionState:
 
     @property
     def should_initiate(self) -> bool:
-        """Whether an IKE SA should stand and this end is to begin."""
+        """Whether the tunnel lacks an IKE SA and this end may initiate one."""
         connection = self.connection
         return (
             connection.enabled
@@ -93,30 +96,30 @@ class ConnectionState:
         )
 
     def failures_of(self, entry: PolicyEntry) -> EntryFailures:
-        """How a line failed, if it did."""
+        """Return the failures of an entry; a new object if there are none."""
         return self.entry_failures.get(entry.number, EntryFailures())
 
     def has_child(self, entry: int) -> bool:
-        """Whether a policy line has a pair."""
+        """Return whether a policy entry, given by its number, has a CHILD SA."""
         return any(child.entry == entry for child in self.child_sas.values())
 
     @property
     def all_entries_up(self) -> bool:
-        """Whether every `seq` line has a pair, at least for one of its rules."""
+        """Whether every policy entry has a CHILD SA, at least for one of its rules."""
         wanted = {entry.seq for entry in self.connection.entries}
         return bool(wanted) and wanted <= {entry_and_rule(child.entry)[0] for child in self.child_sas.values()}
 
     @property
     def missing_entries(self) -> list[PolicyEntry]:
-        """What has no pair."""
+        """Policy entries without a CHILD SA."""
         served = {child.entry for child in self.child_sas.values()}
         return [entry for entry in self.connection.entries if entry.number not in served]
 
     @property
     def networks(self) -> tuple[int, ...]:
-        """The peer's networks over all pairs, each once: address and prefix length in turn.
+        """The peer's networks of all CHILD SAs, each once: address and prefix length in turn.
 
-        Those of a rule that waits for its pair belong to them: its packets must not take another way meanwhile.
+        Networks of a rule without a CHILD SA are included, so that its packets take no other route meanwhile.
         """
         seen: dict[tuple[int, int], None] = {}
         for child in self.child_sas.values():
@@ -127,7 +130,7 @@ class ConnectionState:
         return tuple([number for network in sorted(seen) for number in network])
 
     def newest_child(self, entry: int) -> ChildSa | None:
-        """The pair of a line that was installed last."""
+        """Return the CHILD SA of a policy entry that was installed last; None without one."""
         found = None
         for child in self.child_sas.values():
             if child.entry == entry:
@@ -135,13 +138,16 @@ class ConnectionState:
         return found
 
     def sessions(self) -> list[Session]:
-        """Every session of the tunnel, the serving one first."""
+        """Return every session of the tunnel, `session` first."""
         serving = [] if self.session is None else [self.session]
         attempt = [] if self.pending_session is None else [self.pending_session]
         return serving + attempt + self.redundant_sessions
 
     def schedule_retry(self, reason: str, now: float, backoff: tuple[float, float], spread: float) -> None:
-        """An attempt came to nothing: the next one is due later each time. `spread` is random, 0 to 1."""
+        """Schedule the next attempt after a failed one, with exponential back-off.
+
+        `backoff` is (first, longest) in seconds. `spread` is random, 0 to 1.
+        """
         self.reason = reason
         first, longest = backoff
         wait = min(first * 2.0 ** min(self.failures, 16), longest)
@@ -160,7 +166,7 @@ PEER_REDUNDANT_DELETE_TIMEOUT = 10.0
 
 
 class ConnectionManager:
-    """The states of all connections of one ASP; what sessions report comes here (`IkeReports`)."""
+    """The states of all connections of one ASP. Receives the reports of sessions (`IkeReports`)."""
 
     def __init__(self, manager: IkeSaManager, initiate: Mapping[int, Initiate]) -> None:
         """`initiate` makes an initiator's session, by IKE version."""
@@ -169,7 +175,7 @@ class ConnectionManager:
         self.by_tunnel: dict[int, ConnectionState] = {}
         self._due: list[tuple[float, int]] = []
         self._waiting_tunnels: dict[int, None] = {}
-        """Tunnels whose attempt is due and waits for others to end."""
+        """Tunnels whose attempt is due, but MAX_PARALLEL_ATTEMPTS are in progress."""
         self._to_delete: list[tuple[float, int, Session]] = []
         self._delete_count = 0
 
@@ -239,7 +245,7 @@ class ConnectionManager:
             state.reason = ""
         if before is not None and _endpoints_changed(before, after):
             for session in state.sessions():
-                self._close(session, "the tunnel has other end points", now)
+                self._close(session, "the end points of the tunnel changed", now)
         for session in state.sessions():
             if session.established or session.orphaned:
                 self._manager.run(session, session.on_configuration, after, now)
@@ -260,7 +266,7 @@ class ConnectionManager:
                 state.reason = "no route to the peer"
 
     def _apply_changed_entries(self, state: ConnectionState, before: Connection, now: float) -> None:
-        """Lines and rules that are gone lose their pairs; one that is another now is negotiated anew (S-064)."""
+        """Delete CHILD SAs of removed entries and rules; rekey those whose rules changed (S-064)."""
         seqs = {entry.seq for entry in state.connection.entries}
         for number in list(state.entry_failures):
             if before.entry(number) != state.connection.entry(number):
@@ -272,7 +278,11 @@ class ConnectionManager:
                 continue
             session = state.session or owner
             if new is None:
-                gone = "the rule is gone" if entry_and_rule(child.entry)[0] in seqs else "the policy line is gone"
+                gone = (
+                    "the rule was removed"
+                    if entry_and_rule(child.entry)[0] in seqs
+                    else "the policy entry was removed"
+                )
                 self._manager.run(owner, owner.delete_child, child.serial, gone, now)
             elif old is not None and old.rules != new.rules and state.newest_child(child.entry) is child:
                 self._manager.run(session, session.negotiate, new, child.serial, now)
@@ -294,22 +304,22 @@ class ConnectionManager:
         state.established_at = now
         attempt = state.pending_session
         if attempt is not None and state.connection.local > state.connection.remote:
-            # Both began at once, and the one of the end with the lower address stays.
-            self._close(attempt, "the peer began at the same time", now)
+            # Both ends initiated at the same time: keep the IKE SA of the end with the lower address.
+            self._close(attempt, "the peer initiated at the same time", now)
         self._request_missing_children(state, now)
 
     def _resolve_duplicate(self, state: ConnectionState, new: Session, old: Session, now: float) -> None:
-        """Two IKE SAs stand for one tunnel: both ends have to keep the same one, and no RFC has a rule for it.
+        """Choose which of two IKE SAs of one tunnel to keep, so that both ends keep the same (no RFC has a rule).
 
-        Begun at the same time by both, the one that the end with the lower address began stays. Else the newer one
-        stays: the peer began anew, so it has lost the older.
+        If both ends initiated at the same time, keep the one that the end with the lower address initiated. Else
+        keep the newer one: the peer initiated again, so it has lost the older one.
         """
         began = self._manager.table.started_at.get(new.spi, now)
         simultaneous = (
             new.initiator != old.initiator and began <= state.established_at + SIMULTANEOUS_START_INTERVAL
         )
         if new.version == 1 and not simultaneous:
-            # A new phase 1 beside the old one is how version 1 goes on; the old one ends by its lifetime.
+            # IKEv1 rekeys by a new phase 1 next to the old one, which ends by its lifetime.
             state.redundant_sessions.append(old)
             return
         lower_is_ours = state.connection.local < state.connection.remote
@@ -340,7 +350,7 @@ class ConnectionManager:
         newest = state.newest_child(child.entry)
         if newest is not None:
             if state.current_outbound.get(child.entry) == child.serial:
-                # One of two IKE SAs went with the pair that sent: the newest of those left is kept longest.
+                # The CHILD SA that sent ended with one of two IKE SAs: the newest of the others is kept longest.
                 self._manager.send_to_dataplane(SaActivateOutbound(child.tunnel, newest.serial))
             return
         state.current_outbound.pop(child.entry, None)
@@ -350,7 +360,7 @@ class ConnectionManager:
         if session.closed:
             return
         if serving is not None and serving.established and not serving.closed:
-            # Other lines may wait for their next try much longer.
+            # Other entries may have a much later retry time.
             self._set_due(state, min(state.due, now + self._short_delay(state)))
         else:
             self._schedule_retry(state, now)
@@ -385,7 +395,7 @@ class ConnectionManager:
         self.report(state)
 
     def _peer_is_silent(self, state: ConnectionState, reason: str, now: float) -> None:
-        """Where dead peers are to be noticed, pairs without an IKE SA to probe by do not outlive their peer."""
+        """Close orphaned sessions of a peer that does not respond: without an IKE SA they cannot probe it."""
         settings = self._manager.settings
         for one in [one for one in state.redundant_sessions if one.orphaned]:
             if now - one.last_received >= settings.dpd_interval * settings.dpd_retries:
@@ -416,13 +426,13 @@ class ConnectionManager:
         self.report(state)
 
     def on_child_sends(self, tunnel: int, entry: int, serial: int) -> None:
-        """A pair sends for its line from now on."""
+        """Remember that a CHILD SA sends for its policy entry from now on."""
         state = self.by_tunnel.get(tunnel)
         if state is not None:
             state.current_outbound[entry] = serial
 
     def on_outbound_activated(self, tunnel: int, serial: int) -> None:
-        """As `sends`, for a pair that was installed before."""
+        """As `on_child_sends`, for a CHILD SA that was installed before."""
         state = self.by_tunnel.get(tunnel)
         child = None if state is None else state.child_sas.get(serial)
         if child is not None:
@@ -434,10 +444,10 @@ class ConnectionManager:
             return
         for other in state.sessions():
             if other is not session and other.established:
-                self._close(other, "the peer began anew", now, tell=False)
+                self._close(other, "the peer sent INITIAL-CONTACT", now, tell=False)
 
     def sibling_sessions(self, session: Session) -> list[Session]:
-        """Other sessions of the same tunnel that stand or have pairs still, oldest first."""
+        """Return other sessions of the same tunnel that are established or orphaned, oldest first."""
         state = self._state_of(session)
         if state is None:
             return []
@@ -446,7 +456,7 @@ class ConnectionManager:
         return [one for one in others if one.established or one.orphaned]
 
     def on_rekeyed(self, old: Session, new: Session) -> None:
-        """A session made its own successor, which serves from now on."""
+        """Replace a session by its successor, which owns its CHILD SAs from now on."""
         state = self._state_of(new)
         if state is None:
             return
@@ -461,7 +471,7 @@ class ConnectionManager:
     # the data engine and the operator
 
     def on_peer_alive(self, tunnel: int, now: float) -> None:
-        """Packets of the peer came in by a tunnel's pairs."""
+        """Tell the sessions of a tunnel that its CHILD SAs received packets of the peer."""
         state = self.by_tunnel.get(tunnel)
         if state is None:
             return
@@ -470,7 +480,7 @@ class ConnectionManager:
                 self._manager.run(session, session.on_inbound_traffic, now)
 
     def on_acquire(self, tunnel: int, number: int, now: float) -> None:
-        """A packet waits for a pair of a line."""
+        """Negotiate a CHILD SA for a packet that has none; `number` is that of its policy entry."""
         state = self.by_tunnel.get(tunnel)
         if state is None:
             return
@@ -482,18 +492,18 @@ class ConnectionManager:
             self._run_due(state, now)
 
     def clear(self, tunnel: int, now: float) -> None:
-        """Delete all SAs of a tunnel; they are negotiated anew at once (guide chapter 11)."""
+        """Delete all SAs of a tunnel and negotiate them again at once (guide chapter 11)."""
         state = self.by_tunnel[tunnel]
         for session in state.sessions():
             self._close(session, "cleared by the operator", now)
         self._at_once(state, now)
 
     def clear_ike(self, tunnel: int, now: float) -> None:
-        """Have the IKE SA of a tunnel made anew, by what is configured now (guide chapter 11).
+        """Negotiate the IKE SA of a tunnel again, with the present configuration (guide chapter 11).
 
-        In version 1 its pairs stay. The new one stands before the old one is deleted, for the sake of peers that
-        drop their pairs with it; an end that only answers has to delete it first, and its peer begins. In version
-        2 the pairs end with it (RFC 7296 1.4.1) and are made anew.
+        With IKEv1 its CHILD SAs stay, and the new IKE SA is established before the old one is deleted: some peers
+        delete their CHILD SAs with it. An end that may not initiate deletes the old one first, and the peer
+        initiates. With IKEv2 the CHILD SAs end with the IKE SA (RFC 7296 1.4.1) and are negotiated again.
         """
         state = self.by_tunnel[tunnel]
         if state.connection.version == 2:
@@ -509,9 +519,9 @@ class ConnectionManager:
         self._at_once(state, now)
 
     def clear_child_sas(self, tunnel: int, now: float) -> None:
-        """Have the pairs of a tunnel made anew, each new one before its old one goes (guide chapter 11).
+        """Rekey the CHILD SAs of a tunnel, each before its predecessor is deleted (guide chapter 11).
 
-        IKE SAs stay. Where none stands one is begun, and with it come the pairs.
+        IKE SAs stay. Without an established one, initiate it; the CHILD SAs follow.
         """
         state = self.by_tunnel[tunnel]
         state.entry_failures.clear()
@@ -524,13 +534,13 @@ class ConnectionManager:
         self._at_once(state, now)
 
     def _at_once(self, state: ConnectionState, now: float) -> None:
-        """An IKE SA that is missing is begun now, whatever failed before."""
+        """Initiate a missing IKE SA now and reset the back-off."""
         state.failures = 0
         if state.should_initiate:
             self._set_due(state, now)
 
     def rekey(self, tunnel: int, ike: bool, now: float) -> int:
-        """Negotiate successors of all pairs of a tunnel, or of its IKE SA; how many were begun."""
+        """Rekey all CHILD SAs of a tunnel, or with `ike` its IKE SA; return how many rekeys were started."""
         state = self.by_tunnel[tunnel]
         session = state.session
         if session is None or not session.established or session.closed:
@@ -560,7 +570,7 @@ class ConnectionManager:
         return len(self._manager.table.initiating) < MAX_PARALLEL_ATTEMPTS
 
     def _run_due(self, state: ConnectionState, now: float) -> None:
-        """What is due for a tunnel: an attempt at an IKE SA, or lines that are missing."""
+        """Initiate an IKE SA for a tunnel, or negotiate its missing CHILD SAs."""
         if state.should_initiate:
             if self._may_initiate:
                 self._initiate(state, now)
@@ -579,7 +589,7 @@ class ConnectionManager:
         self.report(state)
 
     def _schedule_retry(self, state: ConnectionState, now: float) -> None:
-        """Have the next attempt made: soon after something that stood, later after something that failed."""
+        """Schedule the next attempt: soon if an IKE SA was established before, with back-off after a failure."""
         if state.due < inf or not (state.should_initiate or state.session is not None):
             return
         if state.failures:
@@ -592,11 +602,11 @@ class ConnectionManager:
         self._set_due(state, state.due)
 
     def _short_delay(self, state: ConnectionState) -> float:
-        """Seconds until what stood and is gone is made anew."""
+        """Return the delay (s) before an SA that ended is negotiated again."""
         return min(self._manager.settings.backoff[0], 0.1) + state.start_delay
 
     def _request_missing_children(self, state: ConnectionState, now: float) -> None:
-        """Have the session make the pairs that are missing; only who began the IKE SA does that unasked."""
+        """Negotiate missing CHILD SAs, if this end initiated the IKE SA. A responder waits for `on_acquire`."""
         session = state.session
         if session is None or session.closed or not session.established or not session.initiator:
             return
@@ -623,7 +633,7 @@ class ConnectionManager:
             heappush(self._due, (at, state.connection.tunnel))
 
     def report(self, state: ConnectionState) -> None:
-        """Say how the tunnel is, if that is news."""
+        """Report the state of a tunnel to the data engine, if it changed."""
         connection = state.connection
         up = state.all_entries_up
         reason = self.reason(state)
@@ -636,7 +646,7 @@ class ConnectionManager:
 
     @staticmethod
     def reason(state: ConnectionState) -> str:
-        """Why a tunnel is down; empty for one that is up, whatever was the matter with it before."""
+        """Return why a tunnel is down; empty if it is up."""
         connection = state.connection
         if state.all_entries_up:
             return ""
@@ -644,12 +654,12 @@ class ConnectionManager:
             return state.reason
         peer = format_address(connection.remote)
         if state.session is None and state.pending_session is None and not connection.may_initiate:
-            return f"waiting for {peer} to begin"
+            return f"waiting for {peer} to initiate"
         return f"negotiating with {peer}"
 
 
 def _endpoints_changed(before: Connection, after: Connection) -> bool:
-    """Whether a tunnel's end points moved, so that none of its SAs fits any more."""
+    """Return whether the end points or the IKE version changed, so that all SAs have to be negotiated again."""
     return (before.context, before.local, before.remote, before.version) != (
         after.context,
         after.local,
@@ -659,7 +669,7 @@ def _endpoints_changed(before: Connection, after: Connection) -> bool:
 
 
 def _negotiation_parameters(connection: Connection) -> tuple[object, ...]:
-    """What an attempt that is under way was begun with."""
+    """Return the parts of the configuration that a negotiation in progress depends on."""
     return (
         connection.policy,
         connection.proposals,

@@ -1,4 +1,4 @@
-"""What IKE's sessions and the engine around them ask of each other, and the settings of both.
+"""The interfaces between sessions (one IKE SA each) and the IKE engine, and the settings of both.
 
 Sessions of both versions (`chassis.ase.ike.v1`, `.v2`) are written against this file alone.
 """
@@ -17,7 +17,7 @@ from chassis.ase.ike_messages import FromIke
 from chassis.net.udp import IKE_PORT, NAT_PORT
 
 SOFT_LIFETIME_REACHED = "soft limit of seconds"
-"""Why a pair expires whose successor is negotiated before its lifetime ends."""
+"""Reason of an `SaExpire` that IKE sends: the successor is negotiated before the lifetime (s) ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class IkeSettings:
 
 @dataclass(frozen=True, slots=True)
 class NetworkPath:
-    """The way that the messages of a negotiation take: our address and port, the peer's as seen from here."""
+    """Our address and port and the peer's, as seen from here, for the messages of a negotiation."""
 
     context: int
     local: int
@@ -63,119 +63,120 @@ class NetworkPath:
 
     @property
     def on_nat_port(self) -> bool:
-        """Whether this is the port for traffic through NAT."""
+        """Whether our port is 4500, that of NAT traversal (RFC 3948)."""
         return self.local_port == NAT_PORT
 
     def floated(self) -> NetworkPath:
-        """The same way on port 4500."""
+        """Return the same path on port 4500 (RFC 3947 4, RFC 7296 2.23)."""
         port = NAT_PORT if self.remote_port == IKE_PORT else self.remote_port
         return replace(self, local_port=NAT_PORT, remote_port=port)
 
 
 class Session(Protocol):
-    """One IKE SA, or the attempt at one, of either version. It keeps its own timers; the engine sorts them.
+    """One IKE SA of either version, established or being negotiated. It has its own timers; the engine sorts them.
 
-    After `closed` became true the engine forgets it; nothing is sent afterwards. No method raises for what a peer
-    does.
+    Once `closed` is true the engine removes the session, which sends nothing more. No method raises an error for
+    what the peer sends.
     """
 
     version: int
     spi: bytes
-    """Our SPI (cookie): messages find their session by it."""
+    """Our SPI (IKEv1: cookie), by which the receiver finds the session of a message."""
     connection: Connection | None
-    """None while a responder does not know yet which one the peer means."""
+    """None while a responder does not know the peer's identity yet."""
     established: bool
     orphaned: bool
-    """Version 1: its IKE SA is gone, and its pairs live on here until another session takes them over."""
+    """IKEv1: the ISAKMP SA was deleted; the session holds its CHILD SAs until another one takes them over."""
     closed: bool
     initiator: bool
-    """Whether we began it."""
+    """Whether this end initiated the IKE SA."""
     last_received: float
-    """When the last sign of life came in that only the peer can have given."""
+    """When the last authenticated message or packet of the peer was received (s)."""
     receives: bool
-    """While it is half open: the peer has shown that it receives what is sent to its address."""
+    """Whether a half-open peer has shown that it receives messages at its address."""
     path: NetworkPath
 
     def start(self, now: float) -> None:
-        """An initiator's first message."""
+        """Send the initiator's first message."""
 
     def receive(self, data: bytes, header: Header, path: NetworkPath, now: float) -> None:
-        """A whole message whose header was parsed and whose SPI is ours."""
+        """Handle a message. The caller has parsed and checked its header."""
 
     def next_timer(self) -> float:
-        """When `on_timer` wants to be called; infinity for never."""
+        """Return when `on_timer` has to be called (s); infinity for never."""
 
     def on_timer(self, now: float) -> None: ...
 
     def negotiate(self, entry: PolicyEntry, replaces: int, now: float) -> None:
-        """Make a pair for a line of the connection: `replaces` is the serial of the one that it succeeds, or 0.
+        """Negotiate a CHILD SA for a policy entry. `replaces` is the serial of its predecessor, 0 for none.
 
-        Kept until the IKE SA stands; asked again for a line that is being negotiated it does nothing.
+        The call is stored until the IKE SA is established. It does nothing while the entry is being negotiated.
         """
 
     def rekey(self, now: float) -> None:
-        """Replace this IKE SA (version 1: negotiate phase 1 anew), keeping its children."""
+        """Rekey this IKE SA (IKEv1: negotiate phase 1 again); its CHILD SAs move to the new one."""
 
     def delete_child(self, serial: int, reason: str, now: float) -> None:
-        """Delete one pair, and tell the peer."""
+        """Delete one CHILD SA and send the peer a Delete."""
 
     def close(self, reason: str, now: float, *, tell: bool = True, keep: bool = False) -> None:
-        """Delete the IKE SA and all its pairs; `tell` the peer (where there is somebody to tell).
+        """Delete the IKE SA and all its CHILD SAs; with `tell`, send Deletes if the IKE SA is established.
 
-        With `keep` its pairs stay in version 1; in version 2 they end with it all the same (RFC 7296 1.4.1).
+        With `keep` the CHILD SAs of IKEv1 stay; those of IKEv2 always end with the IKE SA (RFC 7296 1.4.1).
         """
 
     def on_child_expiring(self, serial: int, hard: bool, reason: str, now: float) -> None:
-        """The data engine says that a pair has carried its kilobytes or used up its numbers."""
+        """Handle the end of a CHILD SA's kilobytes or sequence numbers; `hard`: the SA has stopped."""
 
     def on_peer_uses_sa(self, serial: int, now: float) -> None:
-        """The peer sends by a pair that we did not send by yet."""
+        """Handle the first packet of the peer on a CHILD SA that only receives so far."""
 
     def on_inbound_traffic(self, now: float) -> None:
-        """Packets of the peer came in by one of its pairs: dead peer detection may rest."""
+        """Restart dead peer detection: a CHILD SA received packets of the peer."""
 
     def on_configuration(self, connection: Connection, now: float) -> None:
-        """The connection was changed in a way that lets its SAs live (guide chapter 11): for new SAs."""
+        """Use a changed connection for new SAs; the existing SAs stay (guide chapter 11)."""
 
     def describe(self) -> dict[str, Any]:
-        """For `show` and `--json`: never a key."""
+        """Return the state for `show` and `--json`, without keys."""
 
     def secrets(self) -> list[dict[str, str]]:
-        """Rows of a decryption file for Wireshark, when the operator asked for one: kind and columns."""
+        """Return rows of a decryption file for Wireshark, which the operator requested: kind and columns."""
 
 
 class IkeHost(Protocol):
-    """The engine as its sessions see it. Everything is carried out in the order in which it is asked."""
+    """What sessions call in the engine. Outputs keep the order of the calls."""
 
     settings: IkeSettings
     asp: str
 
     @property
     def wall_clock(self) -> float:
-        """Time of day when the message came in that is being dealt with, in seconds since 1970: for the dates of
-        certificates."""
+        """Time of day when the present message was received (s since 1970), for the validity of certificates."""
 
     def random(self, octets: int) -> bytes: ...
 
     def send(self, path: NetworkPath, data: bytes) -> None:
-        """A message to the peer; the non-ESP marker is not the session's business."""
+        """Send a message to the peer, without the non-ESP marker, which the data engine adds."""
 
     def send_to_dataplane(self, message: FromIke) -> None:
-        """`SaInstall`, `SaActivateOutbound`, `SaDelete`, `SaUpdateAddress` or `SaExpire` to the data engine."""
+        """Send a message about an SA (`SaInstall`, `SaDelete`, ...) to the data engine."""
 
     def log(
         self, id: str, values: Mapping[str, Any], session: Session | None, path: NetworkPath, now: float
     ) -> None:
-        """A line of the guide's tables 5 and 6, by its id in `log.TEMPLATES`."""
+        """Log a text of the guide's tables 5 and 6, by its id in `log.TEMPLATES`."""
 
     def log_own(
         self, kind: str, severity: str, text: str, session: Session | None, path: NetworkPath, now: float
     ) -> None:
-        """A line of our own: debug, info, warning or error. Never a key. Lines are limited by their `kind`, of
-        which there is a fixed number: nothing of it comes from a peer."""
+        """Log a text of our own, without keys. `severity` is debug, info, warning or error.
+
+        The rate is limited for each `kind`: a fixed word, with no part that comes from the peer.
+        """
 
     def count(self, name: str, number: int = 1) -> None:
-        """Statistics, by names that mean one thing in both versions.
+        """Add to a counter. A name means the same in both versions.
 
         `negotiations initiated` and `negotiations responded` count IKE SAs by who sent the first message, `IKE SAs
         established` those whose peer is authenticated, `IKE SAs rekeyed` those that a successor replaced.
@@ -184,60 +185,62 @@ class IkeHost(Protocol):
         """
 
     def group(self, context: int, local: int, remote: int, version: int) -> ConnectionGroup | None:
-        """Connections that a peer at this address may mean."""
+        """Return the connections between two addresses; None if there are none."""
 
     def new_ike_spi(self) -> bytes:
-        """Eight fresh octets, not zero and unknown here."""
+        """Return a new SPI of eight octets, not zero and not in use."""
 
     def allocate_spis(self, protocols: tuple[int, ...]) -> dict[int, bytes]:
-        """A fresh inbound SPI for each protocol: four octets for AH and ESP, two for IPComp (a CPI)."""
+        """Allocate an inbound SPI for each protocol: four octets for AH and ESP, two for IPComp (a CPI)."""
 
     def release_spis(self, spis: Mapping[int, bytes]) -> None:
         """Release inbound SPIs of a failed negotiation or a deleted SA."""
 
     def new_serial(self, tunnel: int) -> int:
-        """A serial for a pair of SAs: never given twice in this life."""
+        """Return a number for a CHILD SA of a tunnel, never used before by this process."""
 
     def register_session(self, session: Session) -> None:
-        """A session that another one made (a rekeyed IKE SA): messages find it from now on.
+        """Add the successor that a session made (a rekeyed IKE SA), so that messages find it.
 
-        Asked again, with `established`, when it takes the older one's pairs over; `installed` was then said again
-        of each of them, by the new session. Asked again, too, when anything else was done with it from outside.
+        Call it again when the successor is established and has taken over the CHILD SAs, after
+        `on_child_installed` for each. Also call it after another session has changed it.
         """
 
     def sibling_sessions(self, session: Session) -> Sequence[Session]:
-        """Other sessions of the same connection that stand or are orphaned, oldest first: in version 1 pairs
-        outlive their IKE SA and pass to the one that stands."""
+        """Return other sessions of the connection that are established or orphaned, oldest first.
+
+        With IKEv1 CHILD SAs outlive their ISAKMP SA and move to the established one.
+        """
 
     def reschedule(self, session: Session) -> None:
-        """A session did something to this other one: its timer is to be asked for anew, or it is closed."""
+        """Update the timer of a session that another one has changed; remove it if it is closed."""
 
     def on_established(self, session: Session, now: float) -> None:
-        """The IKE SA stands, its peer is authenticated, `session.connection` is known."""
+        """Report that the IKE SA is established; `session.connection` is set."""
 
     def on_child_installed(self, session: Session, child: ChildSa, now: float) -> None:
-        """A pair was installed (after its `SaInstall` was emitted), or has passed to `session` from another."""
+        """Report a CHILD SA, after its `SaInstall` was sent or after `session` took it over."""
 
     def on_child_removed(self, session: Session, child: ChildSa, reason: str, now: float) -> None:
-        """A pair is gone (after its `SaDelete` was emitted)."""
+        """Report that a CHILD SA was deleted, after its `SaDelete` was sent."""
 
     def on_failed(
         self, session: Session, failure: FailureReason, now: float, entry: PolicyEntry | None = None
     ) -> None:
-        """The negotiation of the IKE SA, or of a line's pair, came to nothing."""
+        """Report that the negotiation of the IKE SA failed, or with `entry` that of its CHILD SA."""
 
     def on_closed(self, session: Session, reason: str, now: float) -> None:
-        """The session closed, its children were `removed` before; or it is orphaned, and has them still."""
+        """Report that the session is closed, after `on_child_removed` for its CHILD SAs, or orphaned."""
 
     def may_send_initial_contact(self, connection: Connection) -> bool:
-        """Whether an INITIAL-CONTACT is due: once for a pair of identities after a boot."""
+        """Return whether to send INITIAL-CONTACT: once after a start for two identities (RFC 7296 2.4)."""
 
     def on_initial_contact(self, session: Session, now: float) -> None:
-        """The peer said INITIAL-CONTACT in `session`, authenticated: older ones with it are void."""
+        """Close the other IKE SAs with the peer, which sent an authenticated INITIAL-CONTACT in `session`."""
 
 
 class IkeReports(Protocol):
-    """What the manager of IKE SAs tells the connection manager of the sessions' doings."""
+    """What the manager of IKE SAs reports to the connection manager."""
 
     def on_established(self, session: Session, now: float) -> None:
         """As `IkeHost.on_established`."""
@@ -295,11 +298,11 @@ def _seconds(value: Any) -> float:
                 return float(value[: -len(unit)]) * factor
     if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf"):
         return float(value)
-    raise ValueError(f"{value!r} is no duration such as 500ms or 10s")
+    raise ValueError(f"{value!r} is not a duration; expected 500ms or 10s")
 
 
 def read_settings(given: Mapping[str, Any]) -> tuple[IkeSettings, list[str]]:
-    """The settings, and what is wrong with them; a wrong value leaves the default."""
+    """Return the settings and the errors in them. A wrong value leaves the default."""
     values: dict[str, Any] = {}
     problems: list[str] = []
     for name, attribute in _SECONDS.items():
@@ -313,13 +316,15 @@ def read_settings(given: Mapping[str, Any]) -> tuple[IkeSettings, list[str]]:
         if isinstance(value, int) and not isinstance(value, bool) and value > 0:
             values[attribute] = value
         elif value is not None:
-            problems.append(f"setting {name}: {value!r} is no number from 1 on")
+            problems.append(f"setting {name}: {value!r} is out of range; expected a whole number from 1")
     for name, attribute in _PARTS.items():
         value = given.get(name)
         if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1:
             values[attribute] = float(value)
         elif value is not None:
-            problems.append(f"setting {name}: {value!r} is no part from 0 to 1")
+            problems.append(
+                f"setting {name}: {value!r} is out of range; expected a number from 0 up to, but not including, 1"
+            )
     if "ike-retry-delay" in given:
         try:
             first = _seconds(given["ike-retry-delay"])
@@ -330,5 +335,5 @@ def read_settings(given: Mapping[str, Any]) -> tuple[IkeSettings, list[str]]:
     if isinstance(strict, bool):
         values["strict_lifetime"] = strict
     elif strict is not None:
-        problems.append(f"setting strict-lifetime: {strict!r} is neither true nor false")
+        problems.append(f"setting strict-lifetime: {strict!r} is not valid; expected true or false")
     return IkeSettings(**values), problems

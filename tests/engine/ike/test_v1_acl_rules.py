@@ -271,7 +271,7 @@ def test_a_list_that_changes_concerns_the_rules_that_changed() -> None:
     two.configure(two.b, answering(changed).records())
     two.configure(two.a, changed.records())
     assert 30 not in by_rule(two)
-    assert any(one.serial == before[30].serial and one.reason == "the rule is gone" for one in two.a.deleted)
+    assert any(one.serial == before[30].serial and one.reason == "the rule was removed" for one in two.a.deleted)
     two.run(30)
     after = by_rule(two)
     assert sorted(after) == [10, 20, 40]

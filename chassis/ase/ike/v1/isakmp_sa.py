@@ -487,7 +487,7 @@ class IsakmpSa(Session):
         self.soft = self.hard = self.first_soft = self._nat_keepalive_at = inf
         # Keep the keys for a moment: a Delete for the CHILD SAs that the peer sent before may come later.
         self.delete_at = now + DELETE_DELAY
-        self.host.log_own("pairs stay", "info", f"{reason}; its IPsec SAs stay", self, self.path, now)
+        self.host.log_own("IPsec SAs stay", "info", f"{reason}; its IPsec SAs stay", self, self.path, now)
         self.host.on_closed(self, reason, now)
 
     # --- replacement: in IKEv1 the CHILD SAs outlive the ISAKMP SA and move to the new one ---
@@ -588,12 +588,12 @@ class IsakmpSa(Session):
         for older in (*self.sibling_sessions(), *self.orphaned_sessions()):
             if older.established_at < self.created_at:
                 older.peer_lost_state = True
-                older.close("the peer began anew", now, tell=False)
+                older.close("the peer sent INITIAL-CONTACT", now, tell=False)
                 self.host.reschedule(older)
             else:
                 younger = True
         for child_sa in [one for one in self.child_sas.all if one.created_at < self.created_at]:
-            self.child_sas.remove(child_sa, "the peer began anew", now, tell=False)
+            self.child_sas.remove(child_sa, "the peer sent INITIAL-CONTACT", now, tell=False)
         if not younger:
             self.host.on_initial_contact(self, now)
 
