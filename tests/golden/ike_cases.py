@@ -268,16 +268,9 @@ def rule(first: int) -> tuple[AclRule, ...]:
 
 
 ACTS: dict[str, Act] = {
-    "lifetimes": lifetimes,
-    "cleared": cleared,
-    "renewed": renewed,
-    "killed": killed,
-    "silent": silent,
-    "shut down": shut_down,
-    "used up": used_up,
-    "changed lines": changed_lines,
-    "moved": moved,
-}
+    "lifetimes": lifetimes, "cleared": cleared, "renewed": renewed, "killed": killed, "silent": silent,
+    "shut down": shut_down, "used up": used_up, "changed lines": changed_lines, "moved": moved,
+}  # fmt: skip
 WIRES = ("clean", "one in five lost", "message 1 of a lost", "message 2 of both lost", "all twice")
 AT_ONCE = ("child", "ike", "clear", "used up")
 

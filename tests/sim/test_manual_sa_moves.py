@@ -83,16 +83,11 @@ def renamed() -> str:
     return TEXT.replace(" outer", " outside")
 
 
-@pytest.mark.parametrize(
-    "steps",
-    [
-        pytest.param((lambda: without("1/1"), lambda: TEXT, lambda: without("1/2")), id="the ASP leaves its pool"),
-        pytest.param((renamed, lambda: TEXT), id="the context is renamed"),
-        pytest.param(
-            (lambda: renamed().replace("\n  asp 1/2\n", "\n"), lambda: without("1/1")), id="both at once"
-        ),
-    ],
-)
+@pytest.mark.parametrize("steps", [
+    pytest.param((lambda: without("1/1"), lambda: TEXT, lambda: without("1/2")), id="the ASP leaves its pool"),
+    pytest.param((renamed, lambda: TEXT), id="the context is renamed"),
+    pytest.param((lambda: renamed().replace("\n  asp 1/2\n", "\n"), lambda: without("1/1")), id="both at once"),
+])  # fmt: skip
 def test_nothing_that_was_recorded_is_accepted_after_a_move(steps: tuple[Callable[[], str], ...]) -> None:
     moving = Moving()
     homes = []

@@ -27,16 +27,10 @@ SIZES = (28, 29, 100, 576, 1372, 1399, 1400)
 FEW = (28, 1400)
 
 CIPHERS = {
-    "des-cbc": "des",
-    "3des-cbc": "3des",
-    "aes-128-cbc": "aes128",
-    "aes-192-cbc": "aes192",
-    "aes-256-cbc": "aes256",
-    "null": "null",
-    "aes-128-gcm": "aes128gcm16",
-    "aes-192-gcm": "aes192gcm16",
+    "des-cbc": "des", "3des-cbc": "3des", "aes-128-cbc": "aes128", "aes-192-cbc": "aes192",
+    "aes-256-cbc": "aes256", "null": "null", "aes-128-gcm": "aes128gcm16", "aes-192-gcm": "aes192gcm16",
     "aes-256-gcm": "aes256gcm16",
-}
+}  # fmt: skip
 INTEGRITY = {
     "hmac-md5-96": "md5",
     "hmac-sha1-96": "sha1",

@@ -16,16 +16,9 @@ with warnings.catch_warnings():
     from scapy.packet import Raw
 
 CIPHER_NAMES = {
-    "null": "NULL",
-    "des-cbc": "DES",
-    "3des-cbc": "3DES",
-    "aes-128-cbc": "AES-CBC",
-    "aes-192-cbc": "AES-CBC",
-    "aes-256-cbc": "AES-CBC",
-    "aes-128-gcm": "AES-GCM",
-    "aes-192-gcm": "AES-GCM",
-    "aes-256-gcm": "AES-GCM",
-}
+    "null": "NULL", "des-cbc": "DES", "3des-cbc": "3DES", "aes-128-cbc": "AES-CBC", "aes-192-cbc": "AES-CBC",
+    "aes-256-cbc": "AES-CBC", "aes-128-gcm": "AES-GCM", "aes-192-gcm": "AES-GCM", "aes-256-gcm": "AES-GCM",
+}  # fmt: skip
 INTEGRITY_NAMES = {
     None: "NULL",
     "hmac-md5-96": "HMAC-MD5-96",

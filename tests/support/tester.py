@@ -12,15 +12,9 @@ from chassis.tester.engine import TesterEngine as Engine
 Wire = Callable[[Batch, float], list[Batch]]
 
 FLOW = {
-    "from": "t1:1",
-    "to": "t2:1",
-    "rate": 1000.0,
-    "size": 200,
-    "source": "10.0.0.1",
-    "destination": "10.0.0.2",
-    "trace": 0.0,
-    "start": "manual",
-}
+    "from": "t1:1", "to": "t2:1", "rate": 1000.0, "size": 200, "source": "10.0.0.1", "destination": "10.0.0.2",
+    "trace": 0.0, "start": "manual",
+}  # fmt: skip
 
 
 class Pair:

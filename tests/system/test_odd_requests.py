@@ -39,15 +39,8 @@ ACTS = {"kill", "stop", "continue", "restart", "destroy", "apply", "capture", "s
 
 VALUES = tuple(value for value in odd.ODD if value is not odd.DEEP)
 LINES = (
-    b"[" * 100_000,
-    b"{" * 5000,
-    b"9" * 5000,
-    b"\xff\xfe",
-    b"\0",
-    b"null",
-    b'""',
-    b'{"id":[],"command":"status"}',
-)
+    b"[" * 100_000, b"{" * 5000, b"9" * 5000, b"\xff\xfe", b"\0", b"null", b'""', b'{"id":[],"command":"status"}',
+)  # fmt: skip
 """Lines that are no requests."""
 
 

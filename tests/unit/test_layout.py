@@ -15,20 +15,9 @@ from pathlib import Path
 from tests.support import ROOT
 
 HEIGHT = {
-    "net": 0,
-    "state_machine": 0,
-    "model": 1,
-    "config": 2,
-    "bus": 2,
-    "fwd": 3,
-    "ports": 4,
-    "xcrp": 5,
-    "linecard": 5,
-    "ase": 5,
-    "tester": 5,
-    "sim": 6,
-    "launch": 7,
-}
+    "net": 0, "state_machine": 0, "model": 1, "config": 2, "bus": 2, "fwd": 3, "ports": 4, "xcrp": 5,
+    "linecard": 5, "ase": 5, "tester": 5, "sim": 6, "launch": 7,
+}  # fmt: skip
 """Packages by height: one imports only lower ones, and itself."""
 
 LONGEST = 700
@@ -67,20 +56,9 @@ RFC took the place of each. None comes back for the same thing."""
 IMPURE = {"zmq", "asyncio", "socket", "time", "secrets", "subprocess", "threading", "multiprocessing", "select"}
 OUTSIDE_CALLS = {"os.urandom", "os.getrandom", "random.random", "random.randrange", "uuid.uuid4"}
 BUS_ENGINE_SIDE = {
-    "arguments",
-    "backlog",
-    "batch",
-    "card",
-    "codec",
-    "counters",
-    "engine",
-    "coalesce",
-    "messages",
-    "priority",
-    "records",
-    "replication",
-    "requests",
-}
+    "arguments", "backlog", "batch", "card", "codec", "counters", "engine", "coalesce", "messages", "priority",
+    "records", "replication", "requests",
+}  # fmt: skip
 """Modules of the bus that engines import; the others are the shells' side."""
 PURE_PACKAGES = {"net", "model", "config", "fwd", "xcrp", "linecard", "ase", "tester", "sim"}
 SHELLS = {"shell", "ike_process", "flash_folder"}

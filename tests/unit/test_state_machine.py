@@ -46,18 +46,12 @@ def test_an_impossible_transition_names_machine_state_and_event() -> None:
         machine.transition(Lamp.ON, Press.SHORT)
 
 
-@pytest.mark.parametrize(
-    ("table", "fault"),
-    [
-        ({Lamp.OFF: WHOLE[Lamp.OFF]}, "no row for ON"),
-        ({**WHOLE, Lamp.ON: {Press.LONG: (Lamp.OFF, "darken")}}, "ON has no entry for SHORT"),
-        ({**WHOLE, Lamp.OFF: each((Press.SHORT, Press.LONG), (Lamp.OFF, ""))}, "ON is never reached"),
-        (
-            {**WHOLE, Lamp.ON: each((Press.SHORT, Press.LONG), (Lamp.OFF, ""))},
-            "ON ignores SHORT, but changes to OFF",
-        ),
-    ],
-)
+@pytest.mark.parametrize(("table", "fault"), [
+    ({Lamp.OFF: WHOLE[Lamp.OFF]}, "no row for ON"),
+    ({**WHOLE, Lamp.ON: {Press.LONG: (Lamp.OFF, "darken")}}, "ON has no entry for SHORT"),
+    ({**WHOLE, Lamp.OFF: each((Press.SHORT, Press.LONG), (Lamp.OFF, ""))}, "ON is never reached"),
+    ({**WHOLE, Lamp.ON: each((Press.SHORT, Press.LONG), (Lamp.OFF, ""))}, "ON ignores SHORT, but changes to OFF"),
+])  # fmt: skip
 def test_a_wrong_table_is_refused(table: dict[Lamp, dict[Press, tuple[Lamp, str]]], fault: str) -> None:
     with pytest.raises(ValueError, match=fault):
         lamp(table)

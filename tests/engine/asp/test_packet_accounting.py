@@ -47,36 +47,17 @@ TUNNELS = (CIRCUIT, ECONOMICAL)
 A, B = ip("40.0.0.1"), ip("40.0.0.2")
 
 AT_SAS = {
-    "outside replay window",
-    "replayed",
-    "ah integrity",
-    "esp integrity",
-    "not tunnel mode",
-    "decompression failed",
-    "dummy packet",
-    "ecn ce on not-ect",
-    "selector mismatch",
-    "no lease",
+    "outside replay window", "replayed", "ah integrity", "esp integrity", "not tunnel mode",
+    "decompression failed", "dummy packet", "ecn ce on not-ect", "selector mismatch", "no lease",
     "sequence exhausted",
-}
+}  # fmt: skip
 """Causes of drops that only an SA has: all SAs together have as many as the ASP."""
 
 AT_TUNNELS = AT_SAS | {
-    "no policy",
-    "no outbound sa",
-    "tunnel without sa",
-    "tunnel down",
-    "no circuit",
-    "queue full",
-    "queue 0 full",
-    "queue 1 full",
-    "queue 2 full",
-    "queue 3 full",
-    "ttl exceeded",
-    "fragmentation needed",
-    "no route",
+    "no policy", "no outbound sa", "tunnel without sa", "tunnel down", "no circuit", "queue full", "queue 0 full",
+    "queue 1 full", "queue 2 full", "queue 3 full", "ttl exceeded", "fragmentation needed", "no route",
     "no usable next hop",
-}
+}  # fmt: skip
 """Causes that only a tunnel or one of its SAs has here."""
 
 
@@ -266,15 +247,8 @@ def replace_sas(draw: st.DrawFn, ends: Ends, kind: str) -> None:
 
 
 ACTIONS: list[Callable[[st.DrawFn, Ends, str], None]] = [
-    send,
-    send,
-    send,
-    arrive,
-    arrive,
-    deliver,
-    deliver,
-    pass_time,
-]
+    send, send, send, arrive, arrive, deliver, deliver, pass_time,
+]  # fmt: skip
 RARE = [turn, replace_sas]
 
 

@@ -175,51 +175,21 @@ Refused = tuple[dict[str, Any], dict[str, Any], str, str, str]
 """(changes of b's proposal, changes of b's end, who sees it, its line, the notification that the other gets)"""
 
 MISMATCHES_2: dict[str, Refused] = {
-    "cipher": (
-        {"cipher": "3des-cbc"},
-        {},
-        "b",
-        "no IKE proposal fits: cipher AES-128 received, 3DES configured",
-        "NO_PROPOSAL_CHOSEN",
-    ),
-    "integrity": (
-        {"integrity": "hmac-md5-96"},
-        {},
-        "b",
-        "no IKE proposal fits: integrity HMAC-SHA1 received, HMAC-MD5 configured",
-        "NO_PROPOSAL_CHOSEN",
-    ),
-    "group": (
-        {"dh_group": 5},
-        {},
-        "b",
-        "no IKE proposal fits: group 1 received, 5 configured",
-        "NO_PROPOSAL_CHOSEN",
-    ),
-    "prf": (
-        {"prf": "hmac-md5"},
-        {},
-        "b",
-        "no IKE proposal fits: prf 2 received, 1 configured",
-        "NO_PROPOSAL_CHOSEN",
-    ),
-    "key": (
-        {},
-        {"psk": b"another"},
-        "b",
-        "AUTH of peer a.example is wrong: the preshared keys differ",
-        "AUTHENTICATION_FAILED",
-    ),
+    "cipher": ({"cipher": "3des-cbc"}, {}, "b", "no IKE proposal fits: cipher AES-128 received, 3DES configured",
+        "NO_PROPOSAL_CHOSEN"),
+    "integrity": ({"integrity": "hmac-md5-96"}, {}, "b",
+        "no IKE proposal fits: integrity HMAC-SHA1 received, HMAC-MD5 configured", "NO_PROPOSAL_CHOSEN"),
+    "group": ({"dh_group": 5}, {}, "b", "no IKE proposal fits: group 1 received, 5 configured",
+        "NO_PROPOSAL_CHOSEN"),
+    "prf": ({"prf": "hmac-md5"}, {}, "b", "no IKE proposal fits: prf 2 received, 1 configured",
+        "NO_PROPOSAL_CHOSEN"),
+    "key": ({}, {"psk": b"another"}, "b", "AUTH of peer a.example is wrong: the preshared keys differ",
+        "AUTHENTICATION_FAILED"),
     "identity of the initiator": ({}, {"identity_remote": "c.example"}, "b", "a.example", "AUTHENTICATION_FAILED"),
-    "identity of the responder": (
-        {},
-        {"identity_local": "c.example"},
-        "a",
-        "the peer calls itself c.example, expected is b.example",
-        "",
-    ),
+    "identity of the responder": ({}, {"identity_local": "c.example"}, "a",
+        "the peer calls itself c.example, expected is b.example", ""),
     "esn": ({}, {"esn": True}, "b", "MISMATCHED_ESN:0 configured:1 in PROPOSAL_1", "NO_PROPOSAL_CHOSEN"),
-}
+}  # fmt: skip
 
 
 def differing(version: int, changed: dict[str, Any], values: dict[str, Any], mode: str = "main") -> EnginePair:

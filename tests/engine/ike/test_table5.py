@@ -347,16 +347,9 @@ CASES: dict[str, Case] = {
 
 
 IN_AGGRESSIVE_MODE = (
-    "group",
-    "integrity",
-    "cipher",
-    "cipher and group",
-    "method",
-    "lifetime",
-    "phase 2 group",
-    "phase 2 integrity",
+    "group", "integrity", "cipher", "cipher and group", "method", "lifetime", "phase 2 group", "phase 2 integrity",
     "phase 2 cipher",
-)
+)  # fmt: skip
 CASES |= {
     f"{name}, aggressive": replace(CASES[name], ours={**CASES[name].ours, "mode": "aggressive"})
     for name in IN_AGGRESSIVE_MODE

@@ -230,27 +230,15 @@ def suite(ah: str = "", cipher: str = "", integrity: str = "") -> tuple[IpsecPro
 
 AES = suite("", "aes-128-cbc", "hmac-sha1-96")
 MISMATCHES: list[tuple[str, dict[str, Any], dict[str, Any], dict[str, Any]]] = [
-    (
-        "ikev2-mismatch-protocol-count",
-        {"suites": AES},
-        {"suites": suite("hmac-sha1-96", "aes-128-cbc", "hmac-sha1-96")},
-        {"received": 1, "configured": 2},
-    ),
+    ("ikev2-mismatch-protocol-count", {"suites": AES},
+        {"suites": suite("hmac-sha1-96", "aes-128-cbc", "hmac-sha1-96")}, {"received": 1, "configured": 2}),
     ("ikev2-mismatch-esn", {}, {"esn": True}, {"received": 0, "configured": 1}),
-    (
-        "ikev2-mismatch-ah-auth",
-        {"suites": suite("hmac-sha1-96")},
-        {"suites": suite("hmac-md5-96")},
-        {"received": "HMAC-SHA1", "configured": "HMAC-MD5"},
-    ),
-    (
-        "ikev2-mismatch-esp-encr",
-        {"suites": AES},
-        {"suites": suite("", "3des-cbc", "hmac-sha1-96")},
-        {"received": "AES-128", "configured": "3DES"},
-    ),
+    ("ikev2-mismatch-ah-auth", {"suites": suite("hmac-sha1-96")}, {"suites": suite("hmac-md5-96")},
+        {"received": "HMAC-SHA1", "configured": "HMAC-MD5"}),
+    ("ikev2-mismatch-esp-encr", {"suites": AES}, {"suites": suite("", "3des-cbc", "hmac-sha1-96")},
+        {"received": "AES-128", "configured": "3DES"}),
     ("ikev2-mismatch-pfs-group", {"pfs": 2}, {"pfs": 5}, {"received": 2, "configured": 5}),
-]
+]  # fmt: skip
 """(row, how a is configured, how b is, the values that the line has)"""
 
 

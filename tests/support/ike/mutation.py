@@ -113,18 +113,8 @@ def _splice(rng: random.Random, data: bytearray, corpus: Sequence[bytes]) -> Non
 
 
 _CHANGES: tuple[Callable[[random.Random, bytearray, Sequence[bytes]], None], ...] = (
-    _flip,
-    _flip,
-    _octet,
-    _octet,
-    _length,
-    _length,
-    _cut,
-    _leave_out,
-    _put_in,
-    _twice,
-    _splice,
-)
+    _flip, _flip, _octet, _octet, _length, _length, _cut, _leave_out, _put_in, _twice, _splice,
+)  # fmt: skip
 
 
 # --- right messages ---
@@ -134,74 +124,32 @@ _PROPOSALS = (
     IkeProposal("b", dh_group=14, encryption_algorithm="3des-cbc"),
 )
 _SUITES = (
-    child_proposals.Suite(
-        IpsecProposal(
-            "bundle",
-            ah="hmac-sha1-96",
-            esp_encryption="aes-128-cbc",
-            esp_authentication="hmac-md5-96",
-            lifetime_seconds=3600,
-        ),
-        2,
-        True,
-    ),
-    child_proposals.Suite(
-        IpsecProposal(
-            "esp",
-            ip_comp=True,
-            esp_encryption="3des-cbc",
-            esp_authentication="hmac-sha1-96",
-            lifetime_seconds=90_000,
-            lifetime_kbytes=100_000,
-        )
-    ),
-)
+    child_proposals.Suite(IpsecProposal("bundle", ah="hmac-sha1-96", esp_encryption="aes-128-cbc",
+        esp_authentication="hmac-md5-96", lifetime_seconds=3600), 2, True),
+    child_proposals.Suite(IpsecProposal("esp", ip_comp=True, esp_encryption="3des-cbc",
+        esp_authentication="hmac-sha1-96", lifetime_seconds=90_000, lifetime_kbytes=100_000)),
+)  # fmt: skip
 _SPIS = {2: b"ahah", 3: b"espe", 4: b"cp"}
 
 V1_CHAINS: tuple[tuple[v1.PayloadV1, ...], ...] = (
     (ike_proposals.offer_v1(_PROPOSALS), v1.VendorV1(b"v" * 16), v1.VendorV1(b"w" * 20)),
-    (
-        v1.KeV1(b"k" * 128),
-        v1.NonceV1(b"n" * 20),
-        v1.CertReqV1(4, b"0\0"),
-        v1.NatD(b"h" * 20),
-        v1.NatD(b"i" * 20, 130),
-    ),
-    (
-        v1.IdV1(2, b"gw.example", 17, 500),
-        v1.CertV1(4, b"c" * 90),
-        v1.Signature(b"s" * 64),
-        v1.NotifyV1(NotifyTypeV1.INITIAL_CONTACT, 1, SPI_I + SPI_R),
-    ),
-    (
-        ike_proposals.offer_v1(_PROPOSALS),
-        v1.KeV1(b"k" * 96),
-        v1.NonceV1(b"n" * 16),
-        v1.IdV1.address(0x0A000001),
-        v1.Hash(b"h" * 20),
-    ),
-    (
-        v1.Hash(b"h" * 20),
-        child_proposals.offer_v1(_SUITES, _SPIS),
-        v1.NonceV1(b"n" * 16),
-        v1.IdV1.subnet(0x0A000000, 0xFF000000),
-        v1.IdV1.range(0x0A000000, 0x0A0000FF, 6, 80),
-        v1.NatOa(1, b"\x0a\0\0\1"),
-    ),
+    (v1.KeV1(b"k" * 128), v1.NonceV1(b"n" * 20), v1.CertReqV1(4, b"0\0"), v1.NatD(b"h" * 20),
+        v1.NatD(b"i" * 20, 130)),
+    (v1.IdV1(2, b"gw.example", 17, 500), v1.CertV1(4, b"c" * 90), v1.Signature(b"s" * 64),
+        v1.NotifyV1(NotifyTypeV1.INITIAL_CONTACT, 1, SPI_I + SPI_R)),
+    (ike_proposals.offer_v1(_PROPOSALS), v1.KeV1(b"k" * 96), v1.NonceV1(b"n" * 16), v1.IdV1.address(0x0A000001),
+        v1.Hash(b"h" * 20)),
+    (v1.Hash(b"h" * 20), child_proposals.offer_v1(_SUITES, _SPIS), v1.NonceV1(b"n" * 16),
+        v1.IdV1.subnet(0x0A000000, 0xFF000000), v1.IdV1.range(0x0A000000, 0x0A0000FF, 6, 80),
+        v1.NatOa(1, b"\x0a\0\0\1")),
     (v1.Hash(b"h" * 20), v1.DeleteV1(3, (b"spi1", b"spi2"))),
     (v1.Hash(b"h" * 16), v1.NotifyV1(NotifyTypeV1.R_U_THERE, 1, SPI_I + SPI_R, b"\0\0\0\7")),
-)
+)  # fmt: skip
 
 V2_CHAINS: tuple[tuple[v2.PayloadV2, ...], ...] = (
-    (
-        NotifyV2(NotifyTypeV2.COOKIE, b"c" * 24),
-        ike_proposals.offer_v2(_PROPOSALS),
-        KeV2(14, b"k" * 256),
-        NonceV2(b"n" * 32),
-        NotifyV2(NotifyTypeV2.NAT_DETECTION_SOURCE_IP, b"s" * 20),
-        NotifyV2(NotifyTypeV2.NAT_DETECTION_DESTINATION_IP, b"d" * 20),
-        VendorV2(b"vendor"),
-    ),
+    (NotifyV2(NotifyTypeV2.COOKIE, b"c" * 24), ike_proposals.offer_v2(_PROPOSALS), KeV2(14, b"k" * 256),
+        NonceV2(b"n" * 32), NotifyV2(NotifyTypeV2.NAT_DETECTION_SOURCE_IP, b"s" * 20),
+        NotifyV2(NotifyTypeV2.NAT_DETECTION_DESTINATION_IP, b"d" * 20), VendorV2(b"vendor")),
     (
         IdV2(35, 2, b"gw.example"),
         CertV2(4, b"c" * 90),
@@ -214,19 +162,14 @@ V2_CHAINS: tuple[tuple[v2.PayloadV2, ...], ...] = (
         ConfigPayload(1, (ConfigAttribute(1), ConfigAttribute(3, b"\x0a\0\0\1"), ConfigAttribute(120))),
         NotifyV2(NotifyTypeV2.INITIAL_CONTACT),
     ),
-    (
-        NotifyV2(NotifyTypeV2.REKEY_SA, b"", 3, b"spi1"),
-        child_proposals.offer_v2(_SUITES, _SPIS, with_group=True),
-        NonceV2(b"n" * 16),
-        KeV2(2, b"k" * 128),
-        TS(44, (TrafficSelector(0, 0xFFFFFFFF),)),
-        TS(45, (TrafficSelector(0, 0xFFFFFFFF),)),
-    ),
+    (NotifyV2(NotifyTypeV2.REKEY_SA, b"", 3, b"spi1"), child_proposals.offer_v2(_SUITES, _SPIS, with_group=True),
+        NonceV2(b"n" * 16), KeV2(2, b"k" * 128), TS(44, (TrafficSelector(0, 0xFFFFFFFF),)),
+        TS(45, (TrafficSelector(0, 0xFFFFFFFF),))),
     (ike_proposals.offer_v2(_PROPOSALS, b"rekeyspi"), NonceV2(b"n" * 16), KeV2(2, b"k" * 128)),
     (DeleteV2(3, (b"spi1", b"spi2")), DeleteV2(1), NotifyV2(NotifyTypeV2.INVALID_SELECTORS, b"p" * 28)),
     (Eap(b"\1\1\0\5\1"), UnknownPayload(200, b"what")),
     (),
-)
+)  # fmt: skip
 
 CLEAR_1 = tuple(v1.MessageV1(HEADER_1, chain).emit() for chain in V1_CHAINS)
 CLEAR_2 = (

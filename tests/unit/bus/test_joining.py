@@ -15,16 +15,9 @@ from chassis.bus.coalesce import COALESCE_KEYS, COALESCE_MAX_OCTETS, COALESCE_MA
 from chassis.net.ethernet import HEADROOM
 
 WAY: dict[str, Any] = {
-    "step": Step.EGRESS,
-    "card": "lc 4",
-    "epoch": 9,
-    "ingress": "3/1",
-    "context": 7,
-    "tunnel": 8,
-    "circuit": 6,
-    "port": "4/2",
-    "address": 5,
-}
+    "step": Step.EGRESS, "card": "lc 4", "epoch": 9, "ingress": "3/1", "context": 7, "tunnel": 8, "circuit": 6,
+    "port": "4/2", "address": 5,
+}  # fmt: skip
 """Another value of everything that batches which are joined must have in common."""
 
 

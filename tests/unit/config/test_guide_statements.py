@@ -96,21 +96,13 @@ def test_a_new_proposal_of_version_2() -> None:
 ALL_VALUES = {
     "B-066": ("ike2", "dh-group {}", ("1", "2", "5", "14"), ("0", "3", "4", "15", "16", "19")),
     "B-067": ("ike", "authentication algorithm {}", ("hmac-md5-96", "hmac-sha1-96"), ("hmac-md4-96", "sha2-256")),
-    "B-068": (
-        "ike",
-        "encryption algorithm {}",
-        ("aes-128-cbc", "aes-192-cbc", "aes-256-cbc", "des-cbc", "3des-cbc"),
-        ("aes-512-cbc", "aes-128-gcm", "null", "blowfish-cbc"),
-    ),
-    "B-069": (
-        "ike2",
-        "pseudo-random-function {}",
-        ("hmac-md5", "hmac-sha1", "aes-128-xcbc"),
-        ("hmac-sha1-96", "hmac-sha2-256", "aes-256-xcbc"),
-    ),
+    "B-068": ("ike", "encryption algorithm {}", ("aes-128-cbc", "aes-192-cbc", "aes-256-cbc", "des-cbc",
+        "3des-cbc"), ("aes-512-cbc", "aes-128-gcm", "null", "blowfish-cbc")),
+    "B-069": ("ike2", "pseudo-random-function {}", ("hmac-md5", "hmac-sha1", "aes-128-xcbc"),
+        ("hmac-sha1-96", "hmac-sha2-256", "aes-256-xcbc")),
     "B-070": ("ike", "lifetime seconds {}", ("300", "99999999"), ("299", "100000000")),
     "B-132": (None, "num-queues {}", ("1", "4"), ("0", "2", "3", "5", "8")),
-}
+}  # fmt: skip
 """Statement: object, line, values that are accepted, values that are refused."""
 
 

@@ -98,23 +98,11 @@ def test_keywords_may_be_short_and_in_any_case() -> None:
     assert (tunnel.kind, tunnel.economical, tunnel.context) == ("manual", True, "a")
 
 
-@pytest.mark.parametrize(
-    "prompt",
-    [
-        "[local]Redback(config)#",
-        "[local]Redback(context)#",
-        "[local]Redback#(config)",
-        "[local]Redback (config)#",
-        "[local]Redback(config-ctx)##",
-        "[local]Redback(config-ipsec-sa) #",
-        "[local]Redback#",
-        "[local]Redback>",
-        "(config-if)#",
-        "config-if)#",
-        "(cfg-ipsec-profile)#",
-        "#",
-    ],
-)
+@pytest.mark.parametrize("prompt", [
+    "[local]Redback(config)#", "[local]Redback(context)#", "[local]Redback#(config)", "[local]Redback (config)#",
+    "[local]Redback(config-ctx)##", "[local]Redback(config-ipsec-sa) #", "[local]Redback#", "[local]Redback>",
+    "(config-if)#", "config-if)#", "(cfg-ipsec-profile)#", "#",
+])  # fmt: skip
 def test_prompts_are_dropped_and_columns_kept(prompt: str) -> None:
     parsed = parse(f"{prompt}context a\n{prompt}frob\n{prompt}\n{prompt}interface x\n")
     assert set(parsed.config.contexts["a"].interfaces) == {"x"}

@@ -48,18 +48,10 @@ def test_a_saved_file_has_every_key() -> None:
     assert all(key in text for key in KEYS)
 
 
-@pytest.mark.parametrize(
-    "line",
-    [
-        "pre-shared-key {key} more",
-        "pre-shared-key more {key}",
-        "pre-shared-key hex {key}",
-        "pre-shred-key {key}",
-        "pre-shared-keys {key}",
-        "preshared-key hex {key} x",
-        "no pre-shared-key {key} x",
-    ],
-)
+@pytest.mark.parametrize("line", [
+    "pre-shared-key {key} more", "pre-shared-key more {key}", "pre-shared-key hex {key}", "pre-shred-key {key}",
+    "pre-shared-keys {key}", "preshared-key hex {key} x", "no pre-shared-key {key} x",
+])  # fmt: skip
 def test_a_wrong_line_shows_no_key(line: str) -> None:
     key = "SecretWord1"
     found = parse("context c\nike policy p\n" + line.format(key=key)).diagnostics

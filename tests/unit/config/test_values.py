@@ -204,34 +204,25 @@ def test_the_last_pre_shared_key_counts_and_its_form_is_kept() -> None:
 # --- ACL rules ---
 
 
-@pytest.mark.parametrize(
-    ("rule", "expected", "printed"),
-    [
-        ("tcp 1.1.1.0/24 eq 20000", AclRule(10, 6, parse_prefix("1.1.1.0/24"), 20000), ""),
-        (
-            "1.1.1.0/24 2.2.2.0/24",
-            AclRule(10, source=parse_prefix("1.1.1.0/24"), destination=parse_prefix("2.2.2.0/24")),
-            "",
-        ),
-        ("any any", AclRule(10), ""),
-        ("any", AclRule(10), ""),
-        ("0.0.0.0/0 any", AclRule(10), ""),
-        ("any 0.0.0.0/0", AclRule(10), ""),
-        ("tcp", AclRule(10, 6), ""),
-        ("17 any any eq 53", AclRule(10, 17, destination_port=53), "udp any any eq 53"),
-        ("tcp any eq 5", AclRule(10, 6, source_port=5), ""),
-        ("tcp eq 5", AclRule(10, 6, source_port=5), ""),
-        ("tcp eq 5 eq 6", AclRule(10, 6, source_port=5, destination_port=6), ""),
-        ("tcp eq 5 2.0.0.0/8", AclRule(10, 6, source_port=5, destination=parse_prefix("2.0.0.0/8")), ""),
-        (
-            "tcp 1.0.0.0/8 eq 5 2.0.0.0/8 eq 6",
-            AclRule(10, 6, parse_prefix("1.0.0.0/8"), 5, parse_prefix("2.0.0.0/8"), 6),
-            "",
-        ),
-        ("icmp 1.0.0.0/8", AclRule(10, 1, parse_prefix("1.0.0.0/8")), ""),
-        ("250 any 1.0.0.0/8", AclRule(10, 250, destination=parse_prefix("1.0.0.0/8")), ""),
-    ],
-)
+@pytest.mark.parametrize(("rule", "expected", "printed"), [
+    ("tcp 1.1.1.0/24 eq 20000", AclRule(10, 6, parse_prefix("1.1.1.0/24"), 20000), ""),
+    ("1.1.1.0/24 2.2.2.0/24",
+        AclRule(10, source=parse_prefix("1.1.1.0/24"), destination=parse_prefix("2.2.2.0/24")), ""),
+    ("any any", AclRule(10), ""),
+    ("any", AclRule(10), ""),
+    ("0.0.0.0/0 any", AclRule(10), ""),
+    ("any 0.0.0.0/0", AclRule(10), ""),
+    ("tcp", AclRule(10, 6), ""),
+    ("17 any any eq 53", AclRule(10, 17, destination_port=53), "udp any any eq 53"),
+    ("tcp any eq 5", AclRule(10, 6, source_port=5), ""),
+    ("tcp eq 5", AclRule(10, 6, source_port=5), ""),
+    ("tcp eq 5 eq 6", AclRule(10, 6, source_port=5, destination_port=6), ""),
+    ("tcp eq 5 2.0.0.0/8", AclRule(10, 6, source_port=5, destination=parse_prefix("2.0.0.0/8")), ""),
+    ("tcp 1.0.0.0/8 eq 5 2.0.0.0/8 eq 6",
+        AclRule(10, 6, parse_prefix("1.0.0.0/8"), 5, parse_prefix("2.0.0.0/8"), 6), ""),
+    ("icmp 1.0.0.0/8", AclRule(10, 1, parse_prefix("1.0.0.0/8")), ""),
+    ("250 any 1.0.0.0/8", AclRule(10, 250, destination=parse_prefix("1.0.0.0/8")), ""),
+])  # fmt: skip
 def test_forms_of_a_rule(rule: str, expected: AclRule, printed: str) -> None:
     parsed = parse(f"context c\nipsec access-list a\nseq 10 {rule}\n")
     assert errors(parsed) == []

@@ -20,15 +20,9 @@ from chassis.model.router import Tunnel
 from launch.ctl import bus_commands, main
 
 PORT = records.PortRecord(
-    port="3/1",
-    card="lc 3",
-    enabled=True,
-    context=1,
-    interface="i",
-    address=0x0A000001,
-    prefix_length=24,
+    port="3/1", card="lc 3", enabled=True, context=1, interface="i", address=0x0A000001, prefix_length=24,
     mac=b"\2\0\0\0\0\1",
-)
+)  # fmt: skip
 STATE = records.CardStateRecord("lc 3", "linecard", 4, 2, True)
 TUNNEL = records.TunnelRecord(
     number=7,

@@ -26,54 +26,21 @@ CONFIGURATION = (
 
 LAB: dict[str, Any] = {
     "name": "odd",
-    "settings": {
-        "restart-delay": "1s",
-        "heartbeat-interval": "100ms",
-        "heartbeat-misses": 5,
-        "seed": 1,
-        "asp-rate": "100kpps",
-        "dpd-interval": "10s",
-    },
+    "settings": {"restart-delay": "1s", "heartbeat-interval": "100ms", "heartbeat-misses": 5, "seed": 1,
+        "asp-rate": "100kpps", "dpd-interval": "10s"},
     "topology": {
         "nodes": {
-            "a": {
-                "kind": "smartedge",
-                "config": "a.cfg",
-                "discard-tunnel-routes": True,
-                "flash": ".",
-                "extensions": ["modern"],
-                "settings": {"heartbeat-misses": 7},
-            },
-            "t": {
-                "kind": "tester",
-                "count": 2,
-                "ports": {"1": {"address": "10.{i}.0.1/16", "gateway": "10.{i}.0.9"}},
-            },
-            "h": {
-                "kind": "linux",
-                "addresses": {"eth1": ["10.0.0.3/24"]},
-                "routes": ["default via 10.0.0.254"],
-                "files": {"etc/x": "y"},
-                "exec": ["true"],
-                "wait-for": ["true"],
-            },
+            "a": {"kind": "smartedge", "config": "a.cfg", "discard-tunnel-routes": True, "flash": ".",
+                "extensions": ["modern"], "settings": {"heartbeat-misses": 7}},
+            "t": {"kind": "tester", "count": 2,
+                "ports": {"1": {"address": "10.{i}.0.1/16", "gateway": "10.{i}.0.9"}}},
+            "h": {"kind": "linux", "addresses": {"eth1": ["10.0.0.3/24"]}, "routes": ["default via 10.0.0.254"],
+                "files": {"etc/x": "y"}, "exec": ["true"], "wait-for": ["true"]},
         },
         "links": [{"endpoints": ["h:eth1", "a:3/1"], "veth": True}, {"endpoints": ["t:1", "a:3/{i}"]}],
     },
-    "flows": {
-        "f": {
-            "from": "t-1:1",
-            "to": "t-2:1",
-            "rate": 100,
-            "size": 200,
-            "source": "10.1.0.1",
-            "destination": "10.2.0.1",
-            "dscp": 0,
-            "trace": "1s",
-            "start": "manual",
-            "count": 5,
-        }
-    },
+    "flows": {"f": {"from": "t-1:1", "to": "t-2:1", "rate": 100, "size": 200, "source": "10.1.0.1",
+        "destination": "10.2.0.1", "dscp": 0, "trace": "1s", "start": "manual", "count": 5}},
     "scenario": [
         {"when": "cards up", "within": "5s", "do": ["start f", "link a:3/1 loss 1%", "kill a lc 3", "run true"]},
         {"at": "1s", "do": "apply a a.cfg", "as": "x", "expect": ["asp 1/1 of a down"]},
@@ -88,7 +55,7 @@ LAB: dict[str, Any] = {
         {"run": "true", "status": 0, "output": "x"},
         {"condition": "cards up", "within": "1s"},
     ],
-}
+}  # fmt: skip
 
 
 VALUES = (*[value for value in odd.ODD if value is not odd.DEEP], odd.deep(60))
@@ -177,50 +144,30 @@ HEAD = "name: odd\ntopology:\n  nodes:\n"
 BOMB = "".join(f"    x{n}: &x{n} [{f'*x{n - 1}, *x{n - 1}' if n else 'a'}]\n" for n in range(31))
 
 
-@pytest.mark.parametrize(
-    ("text", "says"),
-    [
-        (
-            f"{HEAD}    t:\n      kind: tester\n      count: 2\n      ports:\n{BOMB.replace('    ', '        ')}",
-            "aliases",
-        ),
-        (f"x:\n{BOMB}{HEAD}    a: {{kind: *x30}}\n", "aliases"),
-        (f"{HEAD}    a: {{kind: [{{}}]}}\n", "unknown kind"),
-        (f"{HEAD}    a: {{kind: {{{{ kind }}}}}}\n", "a key is a word"),
-        (f"{HEAD}    a: {{kind: {{b: c}}}}\n", "unknown kind"),
-        (f'{HEAD}    a: {{kind: smartedge, config: "a\\0.cfg"}}\n', "U+0000"),
-        (f'{HEAD}    a: {{kind: smartedge, config: "\\ud800.cfg"}}\n', "U+D800"),
-        (f'{HEAD}    a: {{kind: smartedge, config: a.cfg, flash: "\\0"}}\n', "U+0000"),
-        (f'{HEAD}    "a\\0": {{kind: tester}}\n', "U+0000"),
-        (f"{HEAD}    a: {'[' * 500}\n", "nested too deep"),
-        (f"{HEAD}    a: {'{b: ' * 60}x{'}' * 60}\n", "nested too deep"),
-        (f"{HEAD}    a: [" + "1, " * 31_000 + "]\n", "more than 30000 values"),
-        (
-            f"{HEAD}    a: {{kind: tester, count: 1000, ports: {{'1': {{address: '{{i}}{'x' * 100_000}'}}}}}}\n",
-            "counted",
-        ),
-        (
-            f"{HEAD}" + "".join(f"    n{n}: {{kind: tester, count: 1000, ports: {{}}}}\n" for n in range(100)),
-            "counted",
-        ),
-        (
-            f"{HEAD}    t: {{kind: tester, count: 1000, ports: {{'1': {{address: 10.0.0.1/8}}}}}}\n"
-            "  links:\n" + '    - {endpoints: ["t:1", "t:1"]}\n' * 500,
-            "problems",
-        ),
-        (
-            "m: &m {"
-            + ", ".join(f"k{n}: 1" for n in range(2000))
-            + "}\nx:\n"
-            + "  - {<<: ["
-            + "*m, " * 5000
-            + "]}\n",
-            "aliases",
-        ),
-        ("x: " + "y" * (1 << 20), "at most 1048576 are read"),
-    ],
-    ids=lambda value: value[-60:] if len(value) > 60 else value,
-)
+@pytest.mark.parametrize(("text", "says"), [
+    (f"{HEAD}    t:\n      kind: tester\n      count: 2\n      ports:\n{BOMB.replace('    ', '        ')}",
+        "aliases"),
+    (f"x:\n{BOMB}{HEAD}    a: {{kind: *x30}}\n", "aliases"),
+    (f"{HEAD}    a: {{kind: [{{}}]}}\n", "unknown kind"),
+    (f"{HEAD}    a: {{kind: {{{{ kind }}}}}}\n", "a key is a word"),
+    (f"{HEAD}    a: {{kind: {{b: c}}}}\n", "unknown kind"),
+    (f'{HEAD}    a: {{kind: smartedge, config: "a\\0.cfg"}}\n', "U+0000"),
+    (f'{HEAD}    a: {{kind: smartedge, config: "\\ud800.cfg"}}\n', "U+D800"),
+    (f'{HEAD}    a: {{kind: smartedge, config: a.cfg, flash: "\\0"}}\n', "U+0000"),
+    (f'{HEAD}    "a\\0": {{kind: tester}}\n', "U+0000"),
+    (f"{HEAD}    a: {'[' * 500}\n", "nested too deep"),
+    (f"{HEAD}    a: {'{b: ' * 60}x{'}' * 60}\n", "nested too deep"),
+    (f"{HEAD}    a: [" + "1, " * 31_000 + "]\n", "more than 30000 values"),
+    (f"{HEAD}    a: {{kind: tester, count: 1000, ports: {{'1': {{address: '{{i}}{'x' * 100_000}'}}}}}}\n",
+        "counted"),
+    (f"{HEAD}" + "".join(f"    n{n}: {{kind: tester, count: 1000, ports: {{}}}}\n" for n in range(100)),
+        "counted"),
+    (f"{HEAD}    t: {{kind: tester, count: 1000, ports: {{'1': {{address: 10.0.0.1/8}}}}}}\n"
+        "  links:\n" + '    - {endpoints: ["t:1", "t:1"]}\n' * 500, "problems"),
+    ("m: &m {" + ", ".join(f"k{n}: 1" for n in range(2000)) + "}\nx:\n" + "  - {<<: [" + "*m, " * 5000 + "]}\n",
+        "aliases"),
+    ("x: " + "y" * (1 << 20), "at most 1048576 are read"),
+], ids=lambda value: value[-60:] if len(value) > 60 else value)  # fmt: skip
 def test_bombs_and_odd_names_are_diagnostics(folder: Path, text: str, says: str) -> None:
     path = folder / "lab.yaml"
     path.write_text(text)

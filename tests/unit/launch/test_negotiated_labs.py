@@ -72,21 +72,14 @@ def test_check_names_the_files_of_the_flash_that_are_wrong(tmp_path: Path) -> No
     ]
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "said"),
-    [
-        ("flash-a", "flash-z", "there is no folder 'flash-z' beside the lab"),
-        ("[modern]", "[modern, old]", "unknown extension 'old'"),
-        ("dpd-retries: 2", "dpd-retries: 0", "'dpd-retries:' is a whole number, 1 to 1000"),
-        ("dpd-interval: 200ms", "dpd-interval: 1ms", "'dpd-interval:' 0.001 is not 0.005 s to 86400 s"),
-        (
-            "rekey-margin-factor: 0.2",
-            "rekey-margin-factor: 2",
-            "'rekey-margin-factor:' 2 is no part from 0 to 0.9",
-        ),
-        ("strict-lifetime: false", "strict-lifetime: 1", "'strict-lifetime:' 1 is neither true nor false"),
-    ],
-)
+@pytest.mark.parametrize(("old", "new", "said"), [
+    ("flash-a", "flash-z", "there is no folder 'flash-z' beside the lab"),
+    ("[modern]", "[modern, old]", "unknown extension 'old'"),
+    ("dpd-retries: 2", "dpd-retries: 0", "'dpd-retries:' is a whole number, 1 to 1000"),
+    ("dpd-interval: 200ms", "dpd-interval: 1ms", "'dpd-interval:' 0.001 is not 0.005 s to 86400 s"),
+    ("rekey-margin-factor: 0.2", "rekey-margin-factor: 2", "'rekey-margin-factor:' 2 is no part from 0 to 0.9"),
+    ("strict-lifetime: false", "strict-lifetime: 1", "'strict-lifetime:' 1 is neither true nor false"),
+])  # fmt: skip
 def test_what_a_lab_cannot_ask_for(old: str, new: str, said: str, tmp_path: Path) -> None:
     assert old in LAB
     with pytest.raises(LabError, match=said.replace("(", r"\(")):

@@ -43,28 +43,21 @@ def checked(folder: Path, expectation: str) -> tuple[bool, str]:
     return one.passed, one.seen
 
 
-@pytest.mark.parametrize(
-    ("expectation", "passed", "seen"),
-    [
-        ("{counter: drop ttl exceeded, of: a, card: lc 3, is: 1}", True, "drop ttl exceeded: 1"),
-        ("{counter: drop stale epoch, of: a, card: lc 3, is: 0}", True, "drop stale epoch: 0"),
-        ("{counter: drop stale epoch, of: a, is: 0}", True, "drop stale epoch: 0"),
-        (
-            "{counter: drop stale epoch, of: a, card: lc 4, is: 0}",
-            False,
-            "a has no counters of lc 4; there are lc3",
-        ),
-        ("{counter: drop stale epoch, of: b, is: 0}", False, "b has no counters of any card; there are none"),
-        ("{counter: port 3/11 drop down, of: a, is: 0}", True, "port 3/11 drop down: 0"),
-        ("{counter: port 3/12 drop down, of: a, is: 0}", False, "a has no port 3/12"),
-        ("{counter: circuit 4 packets in, of: a, card: lc 3, is: 0}", True, "circuit 4 packets in: 0"),
-        ("{counter: circuit 5 packets in, of: a, card: lc 3, is: 0}", False, "nothing to do with circuit 5"),
-        ("{counter: tunnel 7 decapsulated packets, of: a, is: 0}", True, "tunnel 7 decapsulated packets: 0"),
-        ("{counter: tunnel 8 decapsulated packets, of: a, is: 0}", False, "nothing to do with tunnel 8"),
-        ("{counter: drop no connection to asp 1/1, of: a, is: 0}", True, "asp 1/1: 0"),
-        ("{counter: drop no connection to asp 9/9, of: a, is: 0}", False, "nothing to do with card asp 9/9"),
-    ],
-)
+@pytest.mark.parametrize(("expectation", "passed", "seen"), [
+    ("{counter: drop ttl exceeded, of: a, card: lc 3, is: 1}", True, "drop ttl exceeded: 1"),
+    ("{counter: drop stale epoch, of: a, card: lc 3, is: 0}", True, "drop stale epoch: 0"),
+    ("{counter: drop stale epoch, of: a, is: 0}", True, "drop stale epoch: 0"),
+    ("{counter: drop stale epoch, of: a, card: lc 4, is: 0}", False, "a has no counters of lc 4; there are lc3"),
+    ("{counter: drop stale epoch, of: b, is: 0}", False, "b has no counters of any card; there are none"),
+    ("{counter: port 3/11 drop down, of: a, is: 0}", True, "port 3/11 drop down: 0"),
+    ("{counter: port 3/12 drop down, of: a, is: 0}", False, "a has no port 3/12"),
+    ("{counter: circuit 4 packets in, of: a, card: lc 3, is: 0}", True, "circuit 4 packets in: 0"),
+    ("{counter: circuit 5 packets in, of: a, card: lc 3, is: 0}", False, "nothing to do with circuit 5"),
+    ("{counter: tunnel 7 decapsulated packets, of: a, is: 0}", True, "tunnel 7 decapsulated packets: 0"),
+    ("{counter: tunnel 8 decapsulated packets, of: a, is: 0}", False, "nothing to do with tunnel 8"),
+    ("{counter: drop no connection to asp 1/1, of: a, is: 0}", True, "asp 1/1: 0"),
+    ("{counter: drop no connection to asp 9/9, of: a, is: 0}", False, "nothing to do with card asp 9/9"),
+])  # fmt: skip
 def test_a_counter_that_is_not_there_is_0_only_where_it_could_be(
     tmp_path: Path, expectation: str, passed: bool, seen: str
 ) -> None:
@@ -72,24 +65,17 @@ def test_a_counter_that_is_not_there_is_0_only_where_it_could_be(
     assert (held, seen in said) == (passed, True), said
 
 
-@pytest.mark.parametrize(
-    ("expectation", "says"),
-    [
-        (
-            "{counter: drop old epok, of: a, card: lc 3, is: 0}",
-            "lc 3 has no counter 'drop old epok'.*'drop stale epoch'",
-        ),
-        (
-            "{counter: drop outside replay window, of: a, card: lc 3, is: 0}",
-            "lc 3 has no counter 'drop outside replay window'",
-        ),
-        ("{counter: port 3/1 frames sent, of: a, card: asp 1/1, is: 0}", "asp 1/1 has no counter"),
-        ("{counter: drop replayde, of: a, is: 0}", "no card has a counter .*'drop replayed'"),
-        ("{counter: ike v3 negotiations initiated, of: a, is: 0}", "'ike v2 negotiations initiated'"),
-        ("{counter: drop stale epoch, of: a, card: lc3, is: 0}", "'lc3' is no card that counts"),
-        ("{counter: drop stale epoch, of: a, card: xcrp, is: 0}", "'xcrp' is no card that counts"),
-    ],
-)
+@pytest.mark.parametrize(("expectation", "says"), [
+    ("{counter: drop old epok, of: a, card: lc 3, is: 0}",
+        "lc 3 has no counter 'drop old epok'.*'drop stale epoch'"),
+    ("{counter: drop outside replay window, of: a, card: lc 3, is: 0}",
+        "lc 3 has no counter 'drop outside replay window'"),
+    ("{counter: port 3/1 frames sent, of: a, card: asp 1/1, is: 0}", "asp 1/1 has no counter"),
+    ("{counter: drop replayde, of: a, is: 0}", "no card has a counter .*'drop replayed'"),
+    ("{counter: ike v3 negotiations initiated, of: a, is: 0}", "'ike v2 negotiations initiated'"),
+    ("{counter: drop stale epoch, of: a, card: lc3, is: 0}", "'lc3' is no card that counts"),
+    ("{counter: drop stale epoch, of: a, card: xcrp, is: 0}", "'xcrp' is no card that counts"),
+])  # fmt: skip
 def test_a_name_that_no_card_counts_by_is_refused_before_anything_runs(
     tmp_path: Path, expectation: str, says: str
 ) -> None:

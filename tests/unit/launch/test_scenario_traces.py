@@ -124,25 +124,13 @@ class Lab:
         return {"traces": [{"number": zlib.crc32(b"a") << 31 | 1, "stamps": stamps}], **told}
 
 
-@pytest.mark.parametrize(
-    ("lab", "lines"),
-    [
-        (Lab("3/2 out"), ["a 3/1 in", "a 1/1 encapsulate", "a 3/2 out"]),
-        (
-            Lab("3/2 out", "no answer in time"),
-            ["a 3/1 in", "a 3/2 out", "stamps may be missing of a asp 1/1: no answer in time"],
-        ),
-        (
-            Lab("3 circuit 5"),
-            [
-                "a 3/1 in",
-                "a 1/1 encapsulate",
-                "a 3 circuit 5",
-                "not complete: no process has said that it went any further",
-            ],
-        ),
-    ],
-)
+@pytest.mark.parametrize(("lab", "lines"), [
+    (Lab("3/2 out"), ["a 3/1 in", "a 1/1 encapsulate", "a 3/2 out"]),
+    (Lab("3/2 out", "no answer in time"),
+        ["a 3/1 in", "a 3/2 out", "stamps may be missing of a asp 1/1: no answer in time"]),
+    (Lab("3 circuit 5"), ["a 3/1 in", "a 1/1 encapsulate", "a 3 circuit 5",
+        "not complete: no process has said that it went any further"]),
+])  # fmt: skip
 def test_chassisctl_tells_a_packet_whole(lab: Lab, lines: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(RunningLab, "find", classmethod(lambda cls, name: lab))
     said = CliRunner().invoke(main.main, ["trace", "a"])

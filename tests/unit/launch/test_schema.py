@@ -153,16 +153,9 @@ KEYED: tuple[tuple[str, Callable[[dict[str, Any]], Any], str], ...] = (
     ("key of a step", lambda lab: lab["scenario"][0], "step.else"),
     ("key of a flow expectation", lambda lab: lab["expect"][0], "expect-flow"),
     ("key of a condition", lambda lab: lab["expect"].append({"condition": "tunnels up"}), "expect-condition"),
-    *(
-        (
-            f"key of a {kind} expectation",
-            lambda lab, kind=kind: lab["expect"].append({kind: "0"}),
-            f"expect-{kind}",
-        )
-        for kind in scenario._FORMS
-        if kind != "flow"
-    ),
-)
+    *((f"key of a {kind} expectation", lambda lab, kind=kind: lab["expect"].append({kind: "0"}),
+        f"expect-{kind}") for kind in scenario._FORMS if kind != "flow"),
+)  # fmt: skip
 """What the parser calls a mapping's keys, where the first lab of the page has one (or is given one), and the
 definition of the schema."""
 

@@ -12,17 +12,12 @@ from tests.support.ike import mutation
 
 OIDS = x509.NameOID
 NAMES = [
-    x509.Name(
-        [
-            x509.NameAttribute(OIDS.COUNTRY_NAME, "SE"),
-            x509.NameAttribute(OIDS.COMMON_NAME, "gw", _ASN1Type.BMPString),
-            x509.NameAttribute(OIDS.EMAIL_ADDRESS, "gw@example"),
-            x509.NameAttribute(OIDS.X500_UNIQUE_IDENTIFIER, b"\0ab", _ASN1Type.BitString),
-        ]
-    ).public_bytes(),
+    x509.Name([x509.NameAttribute(OIDS.COUNTRY_NAME, "SE"), x509.NameAttribute(OIDS.COMMON_NAME, "gw",
+        _ASN1Type.BMPString), x509.NameAttribute(OIDS.EMAIL_ADDRESS, "gw@example"),
+        x509.NameAttribute(OIDS.X500_UNIQUE_IDENTIFIER, b"\0ab", _ASN1Type.BitString)]).public_bytes(),
     b"gw.example",
     bytes(range(256)),
-]
+]  # fmt: skip
 
 
 def test_any_identity_is_shown_in_one_line() -> None:

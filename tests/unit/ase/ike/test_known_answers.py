@@ -45,86 +45,30 @@ def test_hmacs_rfc_2202(name: str, key: bytes, data: bytes, mac: str) -> None:
         assert integrity.icv(key, data).hex() == mac[:24]
 
 
-@pytest.mark.parametrize(
-    ("name", "key", "data", "mac"),
-    [
-        (
-            "hmac-sha-256",
-            b"\x0b" * 20,
-            b"Hi There",
-            "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7",
-        ),
-        (
-            "hmac-sha-256",
-            b"\xaa" * 20,
-            b"\xdd" * 50,
-            "773ea91e36800e46854db8ebd09181a72959098b3ef8c122d9635514ced565fe",
-        ),
-        (
-            "hmac-sha-256",
-            TWENTY_FIVE,
-            b"\xcd" * 50,
-            "82558a389a443c0ea4cc819899f2083a85f0faa3e578f8077a2e3ff46729665b",
-        ),
-        (
-            "hmac-sha-256",
-            b"\xaa" * 131,
-            LARGER,
-            "60e431591ee0b67f0d8a26aacbf5b77f8e0bc6213728c5140546040f0ee37f54",
-        ),
-        (
-            "hmac-sha-256",
-            b"\xaa" * 131,
-            LARGER_DATA_SHA2,
-            "9b09ffa71b942fcb27635fbcd5b0e944bfdc63644f0713938a7f51535c3a35e2",
-        ),
-        (
-            "hmac-sha-384",
-            b"\x0b" * 20,
-            b"Hi There",
-            "afd03944d84895626b0825f4ab46907f15f9dadbe4101ec682aa034c7cebc59cfaea9ea9076ede7f4af152e8b2fa9cb6",
-        ),
-        (
-            "hmac-sha-384",
-            b"\xaa" * 20,
-            b"\xdd" * 50,
-            "88062608d3e6ad8a0aa2ace014c8a86f0aa635d947ac9febe83ef4e55966144b2a5ab39dc13814b94e3ab6e101a34f27",
-        ),
-        (
-            "hmac-sha-384",
-            b"\xaa" * 131,
-            LARGER,
-            "4ece084485813e9088d2c63a041bc5b44f9ef1012a2b588f3cd11f05033ac4c60c2ef6ab4030fe8296248df163f44952",
-        ),
-        (
-            "hmac-sha-512",
-            b"\x0b" * 20,
-            b"Hi There",
-            (
-                "87aa7cdea5ef619d4ff0b4241a1d6cb02379f4e2ce4ec2787ad0b30545e17cde"
-                "daa833b7d6b8a702038b274eaea3f4e4be9d914eeb61f1702e696c203a126854"
-            ),
-        ),
-        (
-            "hmac-sha-512",
-            b"\xaa" * 20,
-            b"\xdd" * 50,
-            (
-                "fa73b0089d56a284efb0f0756c890be9b1b5dbdd8ee81a3655f83e33b2279d39"
-                "bf3e848279a722c806b485a47e67c807b946a337bee8942674278859e13292fb"
-            ),
-        ),
-        (
-            "hmac-sha-512",
-            b"\xaa" * 131,
-            LARGER,
-            (
-                "80b24263c7c1a3ebb71493c1dd7be8b49b46d1f41b4aeec1121b013783f8f352"
-                "6b56d037e05f2598bd0fd2215d6a1e5295e64f73f63f0aec8b915a985d786598"
-            ),
-        ),
-    ],
-)
+@pytest.mark.parametrize(("name", "key", "data", "mac"), [
+    ("hmac-sha-256", b"\x0b" * 20, b"Hi There",
+        "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7"),
+    ("hmac-sha-256", b"\xaa" * 20, b"\xdd" * 50,
+        "773ea91e36800e46854db8ebd09181a72959098b3ef8c122d9635514ced565fe"),
+    ("hmac-sha-256", TWENTY_FIVE, b"\xcd" * 50,
+        "82558a389a443c0ea4cc819899f2083a85f0faa3e578f8077a2e3ff46729665b"),
+    ("hmac-sha-256", b"\xaa" * 131, LARGER, "60e431591ee0b67f0d8a26aacbf5b77f8e0bc6213728c5140546040f0ee37f54"),
+    ("hmac-sha-256", b"\xaa" * 131, LARGER_DATA_SHA2,
+        "9b09ffa71b942fcb27635fbcd5b0e944bfdc63644f0713938a7f51535c3a35e2"),
+    ("hmac-sha-384", b"\x0b" * 20, b"Hi There",
+        "afd03944d84895626b0825f4ab46907f15f9dadbe4101ec682aa034c7cebc59cfaea9ea9076ede7f4af152e8b2fa9cb6"),
+    ("hmac-sha-384", b"\xaa" * 20, b"\xdd" * 50,
+        "88062608d3e6ad8a0aa2ace014c8a86f0aa635d947ac9febe83ef4e55966144b2a5ab39dc13814b94e3ab6e101a34f27"),
+    ("hmac-sha-384", b"\xaa" * 131, LARGER,
+        "4ece084485813e9088d2c63a041bc5b44f9ef1012a2b588f3cd11f05033ac4c60c2ef6ab4030fe8296248df163f44952"),
+    ("hmac-sha-512", b"\x0b" * 20, b"Hi There", ("87aa7cdea5ef619d4ff0b4241a1d6cb02379f4e2ce4ec2787ad0b30545e17cde"
+        "daa833b7d6b8a702038b274eaea3f4e4be9d914eeb61f1702e696c203a126854")),
+    ("hmac-sha-512", b"\xaa" * 20, b"\xdd" * 50,
+        ("fa73b0089d56a284efb0f0756c890be9b1b5dbdd8ee81a3655f83e33b2279d39"
+        "bf3e848279a722c806b485a47e67c807b946a337bee8942674278859e13292fb")),
+    ("hmac-sha-512", b"\xaa" * 131, LARGER, ("80b24263c7c1a3ebb71493c1dd7be8b49b46d1f41b4aeec1121b013783f8f352"
+        "6b56d037e05f2598bd0fd2215d6a1e5295e64f73f63f0aec8b915a985d786598")),
+])  # fmt: skip
 def test_hmacs_rfc_4231(name: str, key: bytes, data: bytes, mac: str) -> None:
     """The test vectors of RFC 4231, section 4."""
     assert PRFS[name].compute(key, data).hex() == mac
@@ -178,78 +122,40 @@ NIST_PLAIN = (
 )
 
 
-@pytest.mark.parametrize(
-    ("name", "key", "iv", "plain", "sealed"),
-    [
-        pytest.param(
-            "des-cbc",
-            "0123456789abcdef",
-            "1234567890abcdef",
-            b"Now is the time for all ".hex(),
-            "e5c7cdde872bf27c43e934008c389c0f683788499a7c05f6",
-            id="FIPS 81 C",
-        ),
-        pytest.param(
-            "3des-cbc",
-            "627f460e08104a1043cd265d5840eaf1313edf97df2a8a8c",
-            "8e29f75ea77e5475",
-            "326a494cd33fe756",
-            "b22b8d66de970692",
-            id="NIST 3DES MMT 1",
-        ),
-        pytest.param(
-            "3des-cbc",
-            "37ae5ebf46dff2dc0754b94f31cbb3855e7fd36dc870bfae",
-            "3d1de3cc132e3b65",
-            "84401f78fe6c10876d8ea23094ea5309",
-            "7b1f7c7e3b1c948ebd04a75ffba7d2f5",
-            id="NIST 3DES MMT 2",
-        ),
-        pytest.param(
-            "aes-128-cbc",
-            "06a9214036b8a15b512e03d534120006",
-            "3dafba429d9eb430b422da802c9fac41",
-            b"Single block msg".hex(),
-            "e353779c1079aeb82708942dbe77181a",
-            id="RFC 3602 1",
-        ),
-        pytest.param(
-            "aes-128-cbc",
-            "c286696d887c9aa0611bbb3e2025a45a",
-            "562e17996d093d28ddb3ba695a2e6f58",
-            bytes(range(32)).hex(),
-            "d296cd94c2cccf8a3a863028b5e1dc0a7586602d253cfff91b8266bea6d61ab1",
-            id="RFC 3602 2",
-        ),
-        pytest.param(
-            "aes-128-cbc",
-            "56e47a38c5598974bc46903dba290349",
-            "8ce82eefbea0da3c44699ed7db51b7d9",
-            bytes(range(0xA0, 0xE0)).hex(),
-            "c30e32ffedc0774e6aff6af0869f71aa0f3af07a9a31a9c684db207eb0ef8e4e"
-            "35907aa632c3ffdf868bb7b29d3d46ad83ce9f9a102ee99d49a53e87f4c3da55",
-            id="RFC 3602 4",
-        ),
-        pytest.param(
-            "aes-192-cbc",
-            "8e73b0f7da0e6452c810f32b809079e562f8ead2522c6b7b",
-            "000102030405060708090a0b0c0d0e0f",
-            NIST_PLAIN,
-            "4f021db243bc633d7178183a9fa071e8b4d9ada9ad7dedf4e5e738763f69145a"
+@pytest.mark.parametrize(("name", "key", "iv", "plain", "sealed"), [
+    pytest.param("des-cbc", "0123456789abcdef", "1234567890abcdef", b"Now is the time for all ".hex(),
+        "e5c7cdde872bf27c43e934008c389c0f683788499a7c05f6", id="FIPS 81 C"),
+    pytest.param("3des-cbc", "627f460e08104a1043cd265d5840eaf1313edf97df2a8a8c", "8e29f75ea77e5475",
+        "326a494cd33fe756", "b22b8d66de970692", id="NIST 3DES MMT 1"),
+    pytest.param("3des-cbc", "37ae5ebf46dff2dc0754b94f31cbb3855e7fd36dc870bfae", "3d1de3cc132e3b65",
+        "84401f78fe6c10876d8ea23094ea5309", "7b1f7c7e3b1c948ebd04a75ffba7d2f5", id="NIST 3DES MMT 2"),
+    pytest.param("aes-128-cbc", "06a9214036b8a15b512e03d534120006", "3dafba429d9eb430b422da802c9fac41",
+        b"Single block msg".hex(), "e353779c1079aeb82708942dbe77181a", id="RFC 3602 1"),
+    pytest.param("aes-128-cbc", "c286696d887c9aa0611bbb3e2025a45a", "562e17996d093d28ddb3ba695a2e6f58",
+        bytes(range(32)).hex(), "d296cd94c2cccf8a3a863028b5e1dc0a7586602d253cfff91b8266bea6d61ab1",
+        id="RFC 3602 2"),
+    pytest.param("aes-128-cbc", "56e47a38c5598974bc46903dba290349", "8ce82eefbea0da3c44699ed7db51b7d9",
+        bytes(range(0xA0, 0xE0)).hex(), "c30e32ffedc0774e6aff6af0869f71aa0f3af07a9a31a9c684db207eb0ef8e4e"
+        "35907aa632c3ffdf868bb7b29d3d46ad83ce9f9a102ee99d49a53e87f4c3da55", id="RFC 3602 4"),
+    pytest.param(
+        "aes-192-cbc",
+        "8e73b0f7da0e6452c810f32b809079e562f8ead2522c6b7b",
+        "000102030405060708090a0b0c0d0e0f",
+        NIST_PLAIN,
+        "4f021db243bc633d7178183a9fa071e8b4d9ada9ad7dedf4e5e738763f69145a"
             "571b242012fb7ae07fa9baac3df102e008b0e27988598881d920a9e64f5615cd",
-            id="SP 800-38A F.2.3",
-        ),
-        pytest.param(
-            "aes-256-cbc",
-            "603deb1015ca71be2b73aef0857d77811f352c073b6108d72d9810a30914dff4",
-            "000102030405060708090a0b0c0d0e0f",
-            NIST_PLAIN,
-            "f58c4c04d6e5f1ba779eabfb5f7bfbd69cfc4e967edb808d679f777bc6702c7d"
+        id="SP 800-38A F.2.3",
+    ),
+    pytest.param(
+        "aes-256-cbc",
+        "603deb1015ca71be2b73aef0857d77811f352c073b6108d72d9810a30914dff4",
+        "000102030405060708090a0b0c0d0e0f",
+        NIST_PLAIN,
+        "f58c4c04d6e5f1ba779eabfb5f7bfbd69cfc4e967edb808d679f777bc6702c7d"
             "39f23369a9d9bacfa530e26304231461b2eb05e2c39be9fcda6c19078c6a9d1b",
-            id="SP 800-38A F.2.5",
-        ),
-    ],
-)
+        id="SP 800-38A F.2.5",
+    ),
+])  # fmt: skip
 def test_ciphers(name: str, key: str, iv: str, plain: str, sealed: str) -> None:
     cipher = CIPHERS[name]
     assert cipher.encrypt_cbc(bytes.fromhex(key), bytes.fromhex(iv), bytes.fromhex(plain)).hex() == sealed
@@ -269,21 +175,13 @@ LONGEST = (
 END = "F" * 16
 
 
-@pytest.mark.parametrize(
-    ("number", "p"),
-    [
-        (1, f"{OAKLEY}A3620{END}"),
-        (2, f"{OAKLEY}{LONGER}65381{END}"),
-        (5, f"{OAKLEY}{LONGER}{LONGEST}237327{END}"),
-        (
-            14,
-            (
-                f"{OAKLEY}{LONGER}{LONGEST}18217C32905E462E36CE3BE39E772C180E86039B2783A2EC07A28FB5C55DF06F4C52"
-                f"C9DE2BCBF6955817183995497CEA956AE515D2261898FA051015728E5A8AACAA68{END}"
-            ),
-        ),
-    ],
-)
+@pytest.mark.parametrize(("number", "p"), [
+    (1, f"{OAKLEY}A3620{END}"),
+    (2, f"{OAKLEY}{LONGER}65381{END}"),
+    (5, f"{OAKLEY}{LONGER}{LONGEST}237327{END}"),
+    (14, (f"{OAKLEY}{LONGER}{LONGEST}18217C32905E462E36CE3BE39E772C180E86039B2783A2EC07A28FB5C55DF06F4C52"
+        f"C9DE2BCBF6955817183995497CEA956AE515D2261898FA051015728E5A8AACAA68{END}")),
+])  # fmt: skip
 def test_primes_of_the_guide_rfc_2409_and_3526(number: int, p: str) -> None:
     group = GROUPS[number]
     assert isinstance(group, Modp)
@@ -306,47 +204,34 @@ def test_long_primes_by_their_sha_256(number: int, digest: str) -> None:
     assert hashlib.sha256(int(group.p).to_bytes(group.public_octets, "big")).hexdigest() == digest
 
 
-@pytest.mark.parametrize(
-    ("number", "i", "r", "public", "shared"),
-    [
-        (
-            19,
-            "c88f01f510d9ac3f70a292daa2316de544e9aab8afe84049c62a9c57862d1433",
-            "c6ef9c5d78ae012a011164acb397ce2088685d8f06bf9be0b283ab46476bee53",
-            (
-                "dad0b65394221cf9b051e1feca5787d098dfe637fc90b9ef945d0c3772581180"
-                "5271a0461cdb8252d61f1c456fa3e59ab1f45b33accf5f58389e0577b8990bb3"
-            ),
-            "d6840f6b42f6edafd13116e0e12565202fef8e9ece7dce03812464d04b9442de",
-        ),
-        (
-            20,
-            "099f3c7034d4a2c699884d73a375a67f7624ef7c6b3c0f160647b67414dce655e35b538041e649ee3faef896783ab194",
-            "41cb0779b4bdb85d47846725fbec3c9430fab46cc8dc5060855cc9bda0aa2942e0308312916b8ed2960e4bd55a7448fc",
-            (
-                "667842d7d180ac2cde6f74f37551f55755c7645c20ef73e31634fe72b4c55ee6de3ac808acb4bdb4c88732aee95f41aa"
-                "9482ed1fc0eeb9cafc4984625ccfc23f65032149e0e144ada024181535a0f38eeb9fcff3c2c947dae69b4c634573a81c"
-            ),
-            "11187331c279962d93d604243fd592cb9d0a926f422e47187521287e7156c5c4d603135569b9e9d09cf5d4a270f59746",
-        ),
-        (
-            21,
-            (
-                "0037ade9319a89f4dabdb3ef411aaccca5123c61acab57b5393dce47608172a095aa85a30fe1c2952c6771d937ba9777"
-                "f5957b2639bab072462f68c27a57382d4a52"
-            ),
-            (
-                "0145ba99a847af43793fdd0e872e7cdfa16be30fdc780f97bccc3f078380201e9c677d600b343757a3bdbf2a3163e4c2"
-                "f869cca7458aa4a4effc311f5cb151685eb9"
-            ),
-            "",
-            (
-                "01144c7d79ae6956bc8edb8e7c787c4521cb086fa64407f97894e5e6b2d79b04d1427e73ca4baa240a34786859810c06"
-                "b3c715a3a8cc3151f2bee417996d19f3ddea"
-            ),
-        ),
-    ],
-)
+@pytest.mark.parametrize(("number", "i", "r", "public", "shared"), [
+    (
+        19,
+        "c88f01f510d9ac3f70a292daa2316de544e9aab8afe84049c62a9c57862d1433",
+        "c6ef9c5d78ae012a011164acb397ce2088685d8f06bf9be0b283ab46476bee53",
+        ("dad0b65394221cf9b051e1feca5787d098dfe637fc90b9ef945d0c3772581180"
+            "5271a0461cdb8252d61f1c456fa3e59ab1f45b33accf5f58389e0577b8990bb3"),
+        "d6840f6b42f6edafd13116e0e12565202fef8e9ece7dce03812464d04b9442de",
+    ),
+    (
+        20,
+        "099f3c7034d4a2c699884d73a375a67f7624ef7c6b3c0f160647b67414dce655e35b538041e649ee3faef896783ab194",
+        "41cb0779b4bdb85d47846725fbec3c9430fab46cc8dc5060855cc9bda0aa2942e0308312916b8ed2960e4bd55a7448fc",
+        ("667842d7d180ac2cde6f74f37551f55755c7645c20ef73e31634fe72b4c55ee6de3ac808acb4bdb4c88732aee95f41aa"
+            "9482ed1fc0eeb9cafc4984625ccfc23f65032149e0e144ada024181535a0f38eeb9fcff3c2c947dae69b4c634573a81c"),
+        "11187331c279962d93d604243fd592cb9d0a926f422e47187521287e7156c5c4d603135569b9e9d09cf5d4a270f59746",
+    ),
+    (
+        21,
+        ("0037ade9319a89f4dabdb3ef411aaccca5123c61acab57b5393dce47608172a095aa85a30fe1c2952c6771d937ba9777"
+            "f5957b2639bab072462f68c27a57382d4a52"),
+        ("0145ba99a847af43793fdd0e872e7cdfa16be30fdc780f97bccc3f078380201e9c677d600b343757a3bdbf2a3163e4c2"
+            "f869cca7458aa4a4effc311f5cb151685eb9"),
+        "",
+        ("01144c7d79ae6956bc8edb8e7c787c4521cb086fa64407f97894e5e6b2d79b04d1427e73ca4baa240a34786859810c06"
+            "b3c715a3a8cc3151f2bee417996d19f3ddea"),
+    ),
+])  # fmt: skip
 def test_curves_rfc_5903(number: int, i: str, r: str, public: str, shared: str) -> None:
     group = GROUPS[number]
     assert isinstance(group, Ecp)

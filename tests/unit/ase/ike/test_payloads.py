@@ -166,35 +166,23 @@ def test_any_body_of_a_payload(kind: int, inner: bytes) -> None:
         fills_its_line(error)
 
 
-@pytest.mark.parametrize(
-    ("change", "log", "notify"),
-    [
-        ({"spi_i": bytes(8)}, "ikev1-invalid-initiator-cookie", 0),
-        ({"next_payload": 153}, "ikev1-invalid-next-payload", NotifyTypeV1.INVALID_PAYLOAD_TYPE),
-        ({"version": 0x12}, "ikev1-invalid-minor-version", NotifyTypeV1.INVALID_MINOR_VERSION),
-        ({"version": 0x00}, "ikev1-invalid-major-version", NotifyTypeV1.INVALID_MAJOR_VERSION),
-        ({"version": 0x20}, "ikev1-invalid-major-version", NotifyTypeV1.INVALID_MAJOR_VERSION),
-        ({"version": 0x30}, "ikev1-invalid-major-version", NotifyTypeV1.INVALID_MAJOR_VERSION),
-        (
-            {"version": 0x30, "exchange": 34, "next_payload": 33},
-            "ikev2-header-major-version",
-            NotifyTypeV2.INVALID_MAJOR_VERSION,
-        ),
-        ({"exchange": 33}, "ikev1-unsupported-xchgtype", 0),
-        ({"flags": 0xF0}, "ikev1-invalid-flags", NotifyTypeV1.INVALID_FLAGS),
-        ({"version": 0x20, "exchange": 34, "spi_i": bytes(8)}, "ikev2-header-zero-spi", 0),
-        (
-            {"version": 0x20, "exchange": 34, "next_payload": 4},
-            "ikev2-header-next-payload",
-            NotifyTypeV2.INVALID_SYNTAX,
-        ),
-        (
-            {"version": 0x20, "exchange": 2, "next_payload": 33},
-            "ikev2-header-exchange-type",
-            NotifyTypeV2.INVALID_SYNTAX,
-        ),
-    ],
-)
+@pytest.mark.parametrize(("change", "log", "notify"), [
+    ({"spi_i": bytes(8)}, "ikev1-invalid-initiator-cookie", 0),
+    ({"next_payload": 153}, "ikev1-invalid-next-payload", NotifyTypeV1.INVALID_PAYLOAD_TYPE),
+    ({"version": 0x12}, "ikev1-invalid-minor-version", NotifyTypeV1.INVALID_MINOR_VERSION),
+    ({"version": 0x00}, "ikev1-invalid-major-version", NotifyTypeV1.INVALID_MAJOR_VERSION),
+    ({"version": 0x20}, "ikev1-invalid-major-version", NotifyTypeV1.INVALID_MAJOR_VERSION),
+    ({"version": 0x30}, "ikev1-invalid-major-version", NotifyTypeV1.INVALID_MAJOR_VERSION),
+    ({"version": 0x30, "exchange": 34, "next_payload": 33}, "ikev2-header-major-version",
+        NotifyTypeV2.INVALID_MAJOR_VERSION),
+    ({"exchange": 33}, "ikev1-unsupported-xchgtype", 0),
+    ({"flags": 0xF0}, "ikev1-invalid-flags", NotifyTypeV1.INVALID_FLAGS),
+    ({"version": 0x20, "exchange": 34, "spi_i": bytes(8)}, "ikev2-header-zero-spi", 0),
+    ({"version": 0x20, "exchange": 34, "next_payload": 4}, "ikev2-header-next-payload",
+        NotifyTypeV2.INVALID_SYNTAX),
+    ({"version": 0x20, "exchange": 2, "next_payload": 33}, "ikev2-header-exchange-type",
+        NotifyTypeV2.INVALID_SYNTAX),
+])  # fmt: skip
 def test_a_header_is_refused_with_its_line(change: dict[str, object], log: str, notify: int) -> None:
     header = replace(HEADER_1, next_payload=1)
     header.check()

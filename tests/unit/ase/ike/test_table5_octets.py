@@ -176,17 +176,11 @@ NO_LINE_V1 = [
     (1, SITUATION + "00000010" + "01010002" + "00000008" + "01010000", NotifyTypeV1.BAD_PROPOSAL_SYNTAX),
     (1, SITUATION + "00000010" + "01010002" + "03000008" + "01010000", NotifyTypeV1.BAD_PROPOSAL_SYNTAX),
     (1, SITUATION + "00000010" + "01010001" + "00000009" + "01010000", NotifyTypeV1.BAD_PROPOSAL_SYNTAX),
-    (
-        1,
-        SITUATION + "00000014" + "01010001" + "00000008" + "01010000" + "00" * 4,
-        NotifyTypeV1.BAD_PROPOSAL_SYNTAX,
-    ),
+    (1, SITUATION + "00000014" + "01010001" + "00000008" + "01010000" + "00" * 4,
+        NotifyTypeV1.BAD_PROPOSAL_SYNTAX),
     (1, SITUATION + "00000012" + "01010001" + "0000000a" + "01010000" + "8001", NotifyTypeV1.BAD_PROPOSAL_SYNTAX),
-    (
-        1,
-        SITUATION + "00000014" + "01010001" + "0000000c" + "01010000" + "00010004",
-        NotifyTypeV1.BAD_PROPOSAL_SYNTAX,
-    ),
+    (1, SITUATION + "00000014" + "01010001" + "0000000c" + "01010000" + "00010004",
+        NotifyTypeV1.BAD_PROPOSAL_SYNTAX),
     (4, "", NotifyTypeV1.PAYLOAD_MALFORMED),
     (5, "010000", NotifyTypeV1.PAYLOAD_MALFORMED),
     (5, "0c000000" + "61", NotifyTypeV1.INVALID_ID_INFORMATION),
@@ -205,7 +199,7 @@ NO_LINE_V1 = [
     (13, "", NotifyTypeV1.PAYLOAD_MALFORMED),
     (20, "", NotifyTypeV1.PAYLOAD_MALFORMED),
     (21, "02000000" + "0a000001", NotifyTypeV1.PAYLOAD_MALFORMED),
-]
+]  # fmt: skip
 
 
 def message_1(kind: int, body: bytes, length: int | None = None) -> bytes:

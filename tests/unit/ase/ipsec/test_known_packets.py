@@ -241,17 +241,11 @@ LIBDES = b"7654321 Now is the time for \0\0\0\0"
 LIBDES_IV = octets("fedcba9876543210")
 
 
-@pytest.mark.parametrize(
-    ("cipher", "key", "sealed"),
-    [
-        ("des-cbc", "0123456789abcdef", "ccd173ffab2039f4acd8aefddfd8a1eb468e91157888ba681d269397f7fe62b4"),
-        (
-            "3des-cbc",
-            "0123456789abcdeff1e0d3c2b5a49786fedcba9876543210",
-            "3fe301c962ac01d02213763c1cbd4cdc799657c064ecf5d41c673812cfde9675",
-        ),
-    ],
-)
+@pytest.mark.parametrize(("cipher", "key", "sealed"), [
+    ("des-cbc", "0123456789abcdef", "ccd173ffab2039f4acd8aefddfd8a1eb468e91157888ba681d269397f7fe62b4"),
+    ("3des-cbc", "0123456789abcdeff1e0d3c2b5a49786fedcba9876543210",
+        "3fe301c962ac01d02213763c1cbd4cdc799657c064ecf5d41c673812cfde9675"),
+])  # fmt: skip
 def test_des_in_esp(cipher: str, key: str, sealed: str) -> None:
     algorithm = TripleDES(octets(key) * (3 if cipher == "des-cbc" else 1))
     assert cbc(algorithm, LIBDES_IV, LIBDES).hex() == sealed, "typed in rightly"
